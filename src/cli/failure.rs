@@ -1,0 +1,147 @@
+//! Errors on their way to a person: rendered by miette, ended with the right status.
+
+use std::error::Error;
+use std::io::IsTerminal;
+
+use highwater::model::problem::{Flawed, Problem, Severity};
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
+
+use super::exit::Exit;
+use super::output;
+
+/// Why a command could not do what it was asked for.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    exit: Exit,
+    diagnostics: Vec<Shown>,
+}
+
+impl Failure {
+    /// An error with its chain of causes and, where it is known, the remedy.
+    pub(crate) fn new(exit: Exit, error: &dyn Error, help: Option<String>) -> Self {
+        Self { exit, diagnostics: vec![Shown::chain(error, help)] }
+    }
+
+    /// A text of the user's with everything that is wrong with it.
+    pub(crate) fn flawed(flawed: &Flawed) -> Self {
+        Self { exit: Exit::Usage, diagnostics: shown(flawed) }
+    }
+
+    /// The same failure, ended with another status.
+    pub(crate) fn with_exit(self, exit: Exit) -> Self {
+        Self { exit, ..self }
+    }
+
+    /// Prints everything on stderr and says how to end.
+    pub(crate) fn report(self) -> Exit {
+        for diagnostic in &self.diagnostics {
+            output::say(&render(diagnostic));
+        }
+        self.exit
+    }
+}
+
+/// Prints the problems of a text on stderr: errors and warnings alike.
+pub(crate) fn report_problems(flawed: &Flawed) {
+    for diagnostic in shown(flawed) {
+        output::say(&render(&diagnostic));
+    }
+}
+
+fn shown(flawed: &Flawed) -> Vec<Shown> {
+    flawed.problems.iter().map(|problem| Shown::problem(flawed, problem)).collect()
+}
+
+fn render(diagnostic: &Shown) -> String {
+    let theme = if std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+        GraphicalTheme::unicode()
+    } else {
+        GraphicalTheme::unicode_nocolor()
+    };
+    let mut text = String::new();
+    let handler = GraphicalReportHandler::new_themed(theme).with_width(output::width_of_stderr());
+    match handler.render_report(&mut text, diagnostic) {
+        Ok(()) => text,
+        Err(std::fmt::Error) => diagnostic.message.clone(),
+    }
+}
+
+/// What miette is handed: one problem or one chain of errors.
+#[derive(Debug)]
+struct Shown {
+    message: String,
+    causes: Vec<String>,
+    code: Option<&'static str>,
+    severity: Severity,
+    help: Option<String>,
+    source: Option<NamedSource<String>>,
+    label: Option<LabeledSpan>,
+}
+
+impl Shown {
+    fn chain(error: &dyn Error, help: Option<String>) -> Self {
+        let causes = std::iter::successors(error.source(), |&cause| cause.source()).map(ToString::to_string).collect();
+        Self {
+            message: error.to_string(),
+            causes,
+            code: None,
+            severity: Severity::Error,
+            help,
+            source: None,
+            label: None,
+        }
+    }
+
+    fn problem(flawed: &Flawed, problem: &Problem) -> Self {
+        let place = match flawed.line_column(problem) {
+            Some((line, column)) => format!("{}:{line}:{column}", flawed.name),
+            None => flawed.name.clone(),
+        };
+        Self {
+            message: format!("{place}: {}", problem.message),
+            causes: Vec::new(),
+            code: Some(problem.code),
+            severity: problem.severity,
+            help: problem.help.clone(),
+            source: problem.span.as_ref().map(|_| NamedSource::new(&flawed.name, flawed.text.clone())),
+            label: problem
+                .span
+                .clone()
+                .map(|span| LabeledSpan::new_with_span(problem.label.clone().or(Some("here".to_owned())), span)),
+        }
+    }
+}
+
+impl std::fmt::Display for Shown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)?;
+        self.causes.iter().try_for_each(|cause| write!(f, ": {cause}"))
+    }
+}
+
+impl Error for Shown {}
+
+impl Diagnostic for Shown {
+    fn code<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
+        self.code.map(|code| Box::new(code) as Box<dyn std::fmt::Display>)
+    }
+
+    fn severity(&self) -> Option<miette::Severity> {
+        Some(match self.severity {
+            Severity::Warning => miette::Severity::Warning,
+            Severity::Error => miette::Severity::Error,
+        })
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
+        self.help.as_ref().map(|help| Box::new(help) as Box<dyn std::fmt::Display>)
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.source.as_ref().map(|source| source as &dyn SourceCode)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        self.label.clone().map(|label| Box::new(std::iter::once(label)) as Box<dyn Iterator<Item = LabeledSpan>>)
+    }
+}

@@ -1,0 +1,57 @@
+//! stdout is data, stderr is talk. A reader that went away is no error.
+
+use std::io::{self, IsTerminal, Write};
+
+use super::exit::Exit;
+use super::failure::Failure;
+
+/// Writes data to stdout. A broken pipe counts as success: whoever read has read enough.
+pub(crate) fn data(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Exit::Host, &Unwritten(error), Some("is the disk behind stdout full?".to_owned())))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Says something to a person on stderr. Nothing can be done where nobody listens.
+pub(crate) fn say(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{}", text.trim_end_matches('\n'));
+}
+
+/// The columns of the terminal behind stderr; 100 where it is none, so that files look the same everywhere.
+pub(crate) fn width_of_stderr() -> usize {
+    terminal_size::terminal_size_of(io::stderr()).map_or(100, |(width, _)| usize::from(width.0).max(40))
+}
+
+/// The columns of the terminal behind stdout, or `None` where it is none.
+pub(crate) fn width_of_stdout() -> Option<u16> {
+    terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| width.0.max(40))
+}
+
+/// Starts logging on stderr: warnings, more with `-v`, or what `HIGHWATER_LOG` asks for.
+pub(crate) fn start_logging(verbose: u8) {
+    use tracing_subscriber::EnvFilter;
+    let default = match verbose {
+        0 => "warn",
+        1 => "info,highwater=debug",
+        _ => "trace",
+    };
+    let filter = EnvFilter::try_from_env("HIGHWATER_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let started = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .without_time()
+        .try_init();
+    if let Err(error) = started {
+        say(&format!("highwater: logging could not be started: {error}"));
+    }
+}
+
+/// Why stdout could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to write to stdout")]
+struct Unwritten(#[source] io::Error);

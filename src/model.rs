@@ -1,0 +1,4 @@
+//! The nouns: what a task, a rule, a quantity and an observation are. Nothing here touches the machine.
+
+pub mod problem;
+pub mod units;

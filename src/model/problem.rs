@@ -1,0 +1,113 @@
+//! What is wrong with a piece of text a user wrote, and where.
+
+use std::ops::Range;
+
+/// How bad a [`Problem`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Worth a look; the text is usable.
+    Warning,
+    /// The text cannot be used.
+    Error,
+}
+
+/// One thing that is wrong with a text, with its place, the reason and, where it is known, the remedy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// A stable name a script can look for, such as `unknown-field`.
+    pub code: &'static str,
+    /// Whether the text is unusable or merely suspicious.
+    pub severity: Severity,
+    /// What was found: a lower-case sentence without a full stop.
+    pub message: String,
+    /// The bytes of the text that are meant.
+    pub span: Option<Range<usize>>,
+    /// What stands beside the marked bytes: usually what was expected there.
+    pub label: Option<String>,
+    /// What to do about it.
+    pub help: Option<String>,
+}
+
+impl Problem {
+    /// An error, for now without place and remedy.
+    pub fn error(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code, severity: Severity::Error, message: message.into(), span: None, label: None, help: None }
+    }
+
+    /// A warning, for now without place and remedy.
+    pub fn warning(code: &'static str, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(code, message) }
+    }
+
+    /// The same problem, at these bytes of the text.
+    #[must_use]
+    pub fn at(mut self, span: Range<usize>) -> Self {
+        self.span = Some(span);
+        self
+    }
+
+    /// The same problem, with words beside the marked bytes.
+    #[must_use]
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = Some(label.into());
+        self
+    }
+
+    /// The same problem, with a remedy.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+/// A text with its name and everything that is wrong with it.
+///
+/// An error of its own: `Display` says how many problems there are, the caller renders them one by one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{name}: {}", self.summary())]
+pub struct Flawed {
+    /// Where the text came from: a path, or words such as `the --set option`.
+    pub name: String,
+    /// The text that the spans of [`Self::problems`] point into.
+    pub text: String,
+    /// In the order of their places.
+    pub problems: Vec<Problem>,
+}
+
+impl Flawed {
+    fn summary(&self) -> String {
+        match self.problems.as_slice() {
+            [only] => only.message.clone(),
+            many => format!("{} problems", many.len()),
+        }
+    }
+
+    /// The line and column of a problem, both counted from 1, the column in characters.
+    pub fn line_column(&self, problem: &Problem) -> Option<(usize, usize)> {
+        line_column(&self.text, problem.span.as_ref()?.start)
+    }
+}
+
+/// The line and column of a byte of `text`, both counted from 1, the column in characters.
+///
+/// `None` where `offset` is outside of the text or inside a character.
+pub fn line_column(text: &str, offset: usize) -> Option<(usize, usize)> {
+    let before = text.get(..offset)?;
+    let line = before.matches('\n').count() + 1;
+    let start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    Some((line, text[start..offset].chars().count() + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_count_characters_from_one() {
+        assert_eq!(line_column("ä\nbüc", 0), Some((1, 1)));
+        assert_eq!(line_column("ä\nbüc", 6), Some((2, 3)));
+        assert_eq!(line_column("ä", 1), None);
+    }
+}
