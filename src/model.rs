@@ -1,4 +1,7 @@
 //! The nouns: what a task, a rule, a quantity and an observation are. Nothing here touches the machine.
 
+pub mod decimal;
 pub mod problem;
+pub mod quantity;
+pub mod rule;
 pub mod units;

@@ -1,0 +1,264 @@
+//! Decimal numbers that are never rounded on the way in.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Digits of one limb of a long number.
+const LIMB_DIGITS: usize = 18;
+/// 10¹⁸: a limb times any `u64` leaves room for a carry in a `u128`.
+const LIMB: u128 = 1_000_000_000_000_000_000;
+/// So many digits fit into a `u128` whatever they are.
+const SMALL_DIGITS: usize = 38;
+/// A `u64` has at most so many digits.
+const U64_DIGITS: i64 = 20;
+
+/// An exact decimal number of any length and sign.
+///
+/// The value is ±mantissa × 10^-scale, the mantissa without trailing zeros, so that equal numbers are equal values.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Decimal {
+    negative: bool,
+    mantissa: Mantissa,
+    scale: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Mantissa {
+    Small(u128),
+    /// More than 38 digits, in limbs of 18 digits, the least significant first.
+    Large(Box<[u64]>),
+}
+
+impl Decimal {
+    /// Zero.
+    pub const ZERO: Self = Self { negative: false, mantissa: Mantissa::Small(0), scale: 0 };
+    /// One.
+    pub const ONE: Self = Self { negative: false, mantissa: Mantissa::Small(1), scale: 0 };
+
+    /// The number that is written `integer.fraction` × 10^exponent; both are ASCII digits, either may be empty.
+    pub(super) fn from_digits(negative: bool, integer: &str, fraction: &str, exponent: i64) -> Self {
+        let (mut integer, mut fraction) = (integer.trim_start_matches('0'), fraction.trim_end_matches('0'));
+        let mut scale = fraction.len() as i64;
+        if fraction.is_empty() {
+            let significant = integer.trim_end_matches('0');
+            scale -= (integer.len() - significant.len()) as i64;
+            integer = significant;
+        }
+        if integer.is_empty() {
+            fraction = fraction.trim_start_matches('0');
+            if fraction.is_empty() {
+                return Self::ZERO;
+            }
+        }
+        let mantissa = if integer.len() + fraction.len() <= SMALL_DIGITS {
+            Mantissa::Small(number(number(0, integer), fraction))
+        } else {
+            Mantissa::Large(limbs(&[integer, fraction].concat()))
+        };
+        Self { negative, mantissa, scale: scale.saturating_sub(exponent) }
+    }
+
+    /// Whether it is below zero.
+    pub fn is_negative(&self) -> bool {
+        self.negative
+    }
+
+    /// Whether it is zero.
+    pub fn is_zero(&self) -> bool {
+        self.mantissa == Mantissa::Small(0)
+    }
+
+    /// The magnitude times base^power; `None` where that does not fit.
+    ///
+    /// Exact for every number of digits: it is never computed with a rounded value.
+    pub(super) fn product(&self, base: u64, power: u64) -> Option<Product> {
+        if self.is_zero() || (base == 0 && power > 0) {
+            return Some(Product { whole: 0, rest: false });
+        }
+        let power = if base == 1 { 0 } else { power };
+        if let Mantissa::Small(mantissa) = self.mantissa {
+            let factor = u32::try_from(power).ok().and_then(|power| u128::from(base).checked_pow(power));
+            match factor.and_then(|factor| mantissa.checked_mul(factor)) {
+                Some(product) => return Product::of_quotient(product, self.scale),
+                // At least 2¹²⁸ / 10¹⁹, which is more than 2⁶⁴.
+                None if self.scale <= 19 => return None,
+                None => {}
+            }
+        }
+        self.long_product(base, power)
+    }
+
+    /// The same by long multiplication in limbs.
+    fn long_product(&self, base: u64, mut power: u64) -> Option<Product> {
+        let mut product = match &self.mantissa {
+            Mantissa::Small(mantissa) => limbs(&mantissa.to_string()).into_vec(),
+            Mantissa::Large(limbs) => limbs.to_vec(),
+        };
+        // As many factors at once as surely fit into a u64.
+        let bits = base.max(2).ilog2() + 1;
+        let at_once = (63 / bits).max(1);
+        while power > 0 {
+            let step = at_once.min(u32::try_from(power).unwrap_or(at_once));
+            multiply(&mut product, base.pow(step));
+            power -= u64::from(step);
+            // The factors are at least 2: what is too long now stays too long.
+            if digits(&product).saturating_sub(self.scale) > U64_DIGITS {
+                return None;
+            }
+        }
+        Product::of_limbs(&product, self.scale)
+    }
+
+    /// The nearest binary floating-point number: for showing and plotting, never for computing an amount.
+    pub fn to_f64(&self) -> f64 {
+        // Both forms that `Display` writes are floating-point literals.
+        self.to_string().parse().unwrap_or(f64::NAN)
+    }
+
+    /// All digits without an exponent, as rules are written: `1000`, `-0.25`.
+    pub(super) fn plain(&self) -> String {
+        let sign = if self.negative { "-" } else { "" };
+        let digits = self.digits();
+        match usize::try_from(self.scale) {
+            Ok(0) => format!("{sign}{digits}"),
+            Ok(scale) if scale >= digits.len() => format!("{sign}0.{digits:0>scale$}"),
+            Ok(scale) => {
+                let (whole, fraction) = digits.split_at(digits.len() - scale);
+                format!("{sign}{whole}.{fraction}")
+            }
+            Err(_) => {
+                let zeros = usize::try_from(self.scale.unsigned_abs()).unwrap_or(0);
+                format!("{sign}{digits}{}", "0".repeat(zeros))
+            }
+        }
+    }
+
+    fn digits(&self) -> String {
+        match &self.mantissa {
+            Mantissa::Small(mantissa) => mantissa.to_string(),
+            Mantissa::Large(limbs) => {
+                let text: String = limbs.iter().rev().map(|limb| format!("{limb:018}")).collect();
+                text.trim_start_matches('0').to_owned()
+            }
+        }
+    }
+}
+
+impl fmt::Display for Decimal {
+    /// All digits, with an exponent only where dozens of zeros would be needed.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.scale.unsigned_abs() <= 40 || matches!(self.mantissa, Mantissa::Large(_)) && self.scale >= 0 {
+            return f.pad(&self.plain());
+        }
+        let sign = if self.negative { "-" } else { "" };
+        f.pad(&format!("{sign}{}e{}", self.digits(), self.scale.saturating_neg()))
+    }
+}
+
+impl From<i64> for Decimal {
+    fn from(value: i64) -> Self {
+        Self::from_digits(value < 0, &value.unsigned_abs().to_string(), "", 0)
+    }
+}
+
+/// A text is not a decimal number.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a decimal number")]
+pub struct NotADecimal(pub String);
+
+impl FromStr for Decimal {
+    type Err = NotADecimal;
+
+    /// Reads an optional sign, digits and an optional fraction, as in `-12.5`.
+    fn from_str(text: &str) -> Result<Self, NotADecimal> {
+        let all_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+        let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+        let (integer, fraction) = unsigned.split_once('.').unwrap_or((unsigned, ""));
+        if integer.len() + fraction.len() == 0 || !all_digits(integer) || !all_digits(fraction) {
+            return Err(NotADecimal(text.to_owned()));
+        }
+        Ok(Self::from_digits(text.starts_with('-'), integer, fraction, 0))
+    }
+}
+
+fn number(start: u128, digits: &str) -> u128 {
+    digits.bytes().fold(start, |value, digit| value * 10 + u128::from(digit - b'0'))
+}
+
+fn limbs(digits: &str) -> Box<[u64]> {
+    digits
+        .as_bytes()
+        .rchunks(LIMB_DIGITS)
+        .map(|chunk| chunk.iter().fold(0, |value, digit| value * 10 + u64::from(digit - b'0')))
+        .collect()
+}
+
+fn multiply(product: &mut Vec<u64>, factor: u64) {
+    let mut carry = 0u128;
+    for limb in product.iter_mut() {
+        let value = u128::from(*limb) * u128::from(factor) + carry;
+        *limb = (value % LIMB) as u64;
+        carry = value / LIMB;
+    }
+    while carry > 0 {
+        product.push((carry % LIMB) as u64);
+        carry /= LIMB;
+    }
+}
+
+/// The number of digits.
+fn digits(limbs: &[u64]) -> i64 {
+    match limbs {
+        [] => 0,
+        [below @ .., highest] => {
+            (below.len() * LIMB_DIGITS) as i64 + i64::from(highest.checked_ilog10().map_or(0, |log| log + 1))
+        }
+    }
+}
+
+/// The result of a multiplication: a whole number, and whether a fraction is left over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Product {
+    pub(super) whole: u64,
+    pub(super) rest: bool,
+}
+
+impl Product {
+    /// The next whole number; `None` where it does not fit.
+    pub(super) fn ceil(self) -> Option<u64> {
+        self.whole.checked_add(u64::from(self.rest))
+    }
+
+    /// product / 10^scale, of a product that is not zero.
+    fn of_quotient(product: u128, scale: i64) -> Option<Self> {
+        let power_of_ten = u32::try_from(scale.unsigned_abs()).ok().and_then(|scale| 10u128.checked_pow(scale));
+        let (whole, rest) = match (scale > 0, power_of_ten) {
+            (false, Some(factor)) => (product.checked_mul(factor)?, false),
+            (false, None) => return None,
+            (true, Some(divisor)) => (product / divisor, product % divisor != 0),
+            // The divisor has 40 digits or more, the product 39 at most.
+            (true, None) => (0, true),
+        };
+        Some(Self { whole: u64::try_from(whole).ok()?, rest })
+    }
+
+    /// The same for a product in limbs.
+    fn of_limbs(product: &[u64], scale: i64) -> Option<Self> {
+        if digits(product).saturating_sub(scale) > U64_DIGITS {
+            return None;
+        }
+        // A number as short as this is in limbs only for its places behind the point.
+        let scale = usize::try_from(scale).ok()?;
+        let (skipped, divisor) = (scale / LIMB_DIGITS, 10u64.pow((scale % LIMB_DIGITS) as u32));
+        let Some((lowest, above)) = product.get(skipped..).and_then(<[u64]>::split_first) else {
+            return Some(Self { whole: 0, rest: true });
+        };
+        let above = above
+            .iter()
+            .rev()
+            .try_fold(0u128, |whole, limb| whole.checked_mul(LIMB)?.checked_add(u128::from(*limb)))?;
+        let whole = above.checked_mul(LIMB / u128::from(divisor))?.checked_add(u128::from(lowest / divisor))?;
+        let rest = lowest % divisor != 0 || product[..skipped].iter().any(|&limb| limb != 0);
+        Some(Self { whole: u64::try_from(whole).ok()?, rest })
+    }
+}

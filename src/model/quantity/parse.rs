@@ -1,0 +1,104 @@
+//! Reads a quantity, strictly as Kubernetes does or with the liberties people take.
+
+use nom::character::complete::{char, digit0, digit1, one_of};
+use nom::combinator::{opt, rest};
+use nom::sequence::preceded;
+use nom::{IResult, Parser};
+
+use super::error::Doubt;
+use super::{Quantity, QuantityError};
+use crate::model::decimal::Decimal;
+
+/// A suffix is worth 10^decimal × 2^binary.
+#[derive(Clone, Copy)]
+struct Scale {
+    decimal: i64,
+    binary: u8,
+}
+
+/// A signed number and what stands behind it.
+struct Parts<'a> {
+    negative: bool,
+    integer: &'a str,
+    fraction: &'a str,
+    suffix: &'a str,
+}
+
+/// Reads what Kubernetes reads.
+pub(super) fn kubernetes(text: &str) -> Result<Quantity, QuantityError> {
+    let parts = split(text);
+    match scale(parts.suffix) {
+        Some(scale) if parts.has_digits() => Ok(parts.quantity(text, scale)),
+        Some(_) | None => Err(Doubt { text, number_len: text.len() - parts.suffix.len() }.error()),
+    }
+}
+
+/// Reads the same, and a `B` behind the unit, and spaces around the text and before the unit.
+pub(super) fn human(text: &str) -> Result<Quantity, QuantityError> {
+    let trimmed = text.trim_matches(' ');
+    let parts = split(trimmed);
+    let unit = parts.suffix.trim_start_matches(' ');
+    let with_byte = unit.strip_suffix('B').and_then(|unit| BYTE_SUFFIXES.contains(&unit).then(|| scale(unit))?);
+    match with_byte.or_else(|| scale(unit)) {
+        Some(scale) if parts.has_digits() => Ok(parts.quantity(trimmed, scale)),
+        Some(_) | None => Err(Doubt { text: trimmed, number_len: trimmed.len() - parts.suffix.len() }.error()),
+    }
+}
+
+/// The suffixes that may stand before a `B`: no thousandths of a byte, no exponents.
+const BYTE_SUFFIXES: [&str; 13] = ["", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+
+impl Parts<'_> {
+    fn has_digits(&self) -> bool {
+        !self.integer.is_empty() || !self.fraction.is_empty()
+    }
+
+    fn quantity(&self, source: &str, scale: Scale) -> Quantity {
+        let number = Decimal::from_digits(self.negative, self.integer, self.fraction, scale.decimal);
+        Quantity { source: source.to_owned(), number, binary: scale.binary }
+    }
+}
+
+fn split(text: &str) -> Parts<'_> {
+    let read: IResult<&str, _> =
+        (opt(one_of("+-")), digit0, opt(preceded(char('.'), digit0)), rest).parse_complete(text);
+    match read {
+        Ok((_, (sign, integer, fraction, suffix))) => {
+            Parts { negative: sign == Some('-'), integer, fraction: fraction.unwrap_or(""), suffix }
+        }
+        // Every part may be missing, so there is no text that does not fit.
+        Err(_) => Parts { negative: false, integer: "", fraction: "", suffix: text },
+    }
+}
+
+fn scale(suffix: &str) -> Option<Scale> {
+    let decimal = |decimal| Some(Scale { decimal, binary: 0 });
+    let binary = |binary| Some(Scale { decimal: 0, binary });
+    match suffix {
+        "" => decimal(0),
+        "n" => decimal(-9),
+        "u" => decimal(-6),
+        "m" => decimal(-3),
+        "k" => decimal(3),
+        "M" => decimal(6),
+        "G" => decimal(9),
+        "T" => decimal(12),
+        "P" => decimal(15),
+        "E" => decimal(18),
+        "Ki" => binary(10),
+        "Mi" => binary(20),
+        "Gi" => binary(30),
+        "Ti" => binary(40),
+        "Pi" => binary(50),
+        "Ei" => binary(60),
+        _ => exponent(suffix).and_then(decimal),
+    }
+}
+
+/// An exponent, whole; one that is too long for an `i64` is cut off there, which changes no result.
+fn exponent(suffix: &str) -> Option<i64> {
+    let read: IResult<&str, _> = preceded(one_of("eE"), (opt(one_of("+-")), digit1)).parse_complete(suffix);
+    let ("", (sign, digits)) = read.ok()? else { return None };
+    let magnitude = digits.parse().unwrap_or(i64::MAX);
+    Some(if sign == Some('-') { -magnitude } else { magnitude })
+}

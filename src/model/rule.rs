@@ -1,0 +1,265 @@
+//! Scale rules: how the memory of a task grows with the size of a channel.
+//!
+//! A rule comes in one of two dialects. `scale_factor` is a whole number: the need is scale_factor × n. `complexity` is
+//! a text that matches
+//!
+//! ```text
+//! ^[-+]?\d*(\.\d+)?\*?n(\*\*\d+)?$
+//! ```
+//!
+//! with ASCII digits and nothing behind the end, not even a newline (as patterns of JSON Schema have it, not Python).
+//! n is the size of the channel in bytes, the result is in bytes:
+//!
+//! | written | means |
+//! | --- | --- |
+//! | `n`, `+n` | n |
+//! | `2n`, `2*n`, `+2*n`, `02n` | 2 · n |
+//! | `.5n`, `0.5*n` | n / 2 |
+//! | `1.5*n**2`, `1.5n**2` | 1.5 · n² |
+//! | `*n`, `+*n` | n: a coefficient that is left out is 1 |
+//! | `-n`, `-2n`, `-*n` | negative for every n but 0 |
+//! | `n**0`, `3*n**0` | 1 and 3, whatever n is (also for n = 0) |
+//!
+//! Evaluation is exact, in decimal arithmetic of whatever length the digits need. A fraction of a byte is rounded up; a
+//! negative result and one that does not fit into 64 bits are errors.
+
+mod ast;
+mod error;
+mod eval;
+mod parse;
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::decimal::Decimal;
+use super::units::Bytes;
+
+use ast::Power;
+
+pub use error::{EvalError, RuleErrors, UnknownName};
+
+/// Which of the two ways of writing a rule a document uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dialect {
+    /// The documented one: a text such as `1.5*n**2`.
+    Complexity,
+    /// The released one: a whole number that n is multiplied with.
+    ScaleFactor,
+}
+
+/// The part of a rule that computes: `1.5*n**2` or a scale factor.
+///
+/// ```
+/// use highwater::model::rule::Formula;
+/// use highwater::model::units::Bytes;
+///
+/// let formula = Formula::complexity("1.5*n")?;
+/// assert_eq!(formula.evaluate(Bytes(1001)), Ok(Bytes(1502)));
+///
+/// let errors = Formula::complexity("2 * n").unwrap_err();
+/// assert_eq!(errors.problems[0].help.as_deref(), Some("write `2*n` instead"));
+/// # Ok::<(), highwater::model::rule::RuleErrors>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Written", into = "Written")]
+pub struct Formula {
+    source: String,
+    dialect: Dialect,
+    power: Power,
+}
+
+impl Formula {
+    /// Reads a rule of the `complexity` dialect.
+    ///
+    /// # Errors
+    /// Everything about the text that the pattern does not accept, each with its place and the remedy.
+    pub fn complexity(text: &str) -> Result<Self, RuleErrors> {
+        match parse::power(text) {
+            Some(power) => Ok(Self { source: text.to_owned(), dialect: Dialect::Complexity, power }),
+            None => Err(RuleErrors::of(text)),
+        }
+    }
+
+    /// The rule of the `scale_factor` dialect: factor × n.
+    pub fn scale_factor(factor: i64) -> Self {
+        let power = Power { coefficient: Decimal::from(factor), exponent: 1, bare_star: false };
+        Self { source: factor.to_string(), dialect: Dialect::ScaleFactor, power }
+    }
+
+    /// The rule coefficient · n^exponent, in the `complexity` dialect and written out in full.
+    pub fn of(coefficient: Decimal, exponent: u64) -> Self {
+        let power = Power { coefficient, exponent, bare_star: false };
+        Self { source: power.to_string(), dialect: Dialect::Complexity, power }
+    }
+
+    /// How it is written.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// What is written in the document: the text of `complexity`, the digits of `scale_factor`.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// What n^exponent is multiplied with.
+    pub fn coefficient(&self) -> &Decimal {
+        &self.power.coefficient
+    }
+
+    /// The power of n. One that does not fit is read as the largest there is: both overflow for every n above 1.
+    pub fn exponent(&self) -> u64 {
+        self.power.exponent
+    }
+
+    /// The rule as a text of the `complexity` dialect in its plainest form, such as `2*n` for `+02.0n` or a factor of 2.
+    pub fn canonical(&self) -> String {
+        self.power.to_string()
+    }
+
+    /// The memory that the rule asks for when the channel holds `n`, a fraction of a byte rounded up.
+    ///
+    /// # Errors
+    /// The result is negative, or does not fit into 64 bits. The error shows the numbers.
+    pub fn evaluate(&self, n: Bytes) -> Result<Bytes, EvalError> {
+        eval::evaluate(self, n)
+    }
+}
+
+impl fmt::Display for Formula {
+    /// The source text: reading it again in the same dialect gives the same formula.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.source)
+    }
+}
+
+/// A formula as documents and records have it: `{"complexity": "2*n"}` or `{"scale_factor": 2}`.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Written {
+    Complexity(String),
+    ScaleFactor(i64),
+}
+
+impl TryFrom<Written> for Formula {
+    type Error = RuleErrors;
+
+    fn try_from(written: Written) -> Result<Self, RuleErrors> {
+        match written {
+            Written::Complexity(text) => Self::complexity(&text),
+            Written::ScaleFactor(factor) => Ok(Self::scale_factor(factor)),
+        }
+    }
+}
+
+impl From<Formula> for Written {
+    fn from(formula: Formula) -> Self {
+        match (formula.dialect, formula.source.parse()) {
+            (Dialect::ScaleFactor, Ok(factor)) => Self::ScaleFactor(factor),
+            (Dialect::ScaleFactor | Dialect::Complexity, _) => Self::Complexity(formula.source),
+        }
+    }
+}
+
+/// Which of a task's resources a rule raises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RuleType {
+    /// The most the task may use.
+    Limit,
+    /// What the scheduler sets aside for the task; Docker has no such thing.
+    Request,
+}
+
+impl RuleType {
+    /// All of them, with their names in documents.
+    pub const NAMES: [(&'static str, Self); 2] = [("limit", Self::Limit), ("request", Self::Request)];
+
+    /// The name in documents.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Limit => "limit",
+            Self::Request => "request",
+        }
+    }
+}
+
+/// How the files of a channel become one number n.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// All files together.
+    Sum,
+    /// The largest file.
+    MaxFileSize,
+    /// The largest sum of one item, an item being a folder directly in the channel.
+    MaxItemSum,
+}
+
+impl Mode {
+    /// All of them, with their names in documents.
+    pub const NAMES: [(&'static str, Self); 3] =
+        [("sum", Self::Sum), ("max_file_size", Self::MaxFileSize), ("max_item_sum", Self::MaxItemSum)];
+
+    /// The name in documents.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sum => "sum",
+            Self::MaxFileSize => "max_file_size",
+            Self::MaxItemSum => "max_item_sum",
+        }
+    }
+}
+
+impl fmt::Display for RuleType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for RuleType {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        UnknownName::look_up("type", name, &Self::NAMES)
+    }
+}
+
+impl FromStr for Mode {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        UnknownName::look_up("mode", name, &Self::NAMES)
+    }
+}
+
+/// The `scale_rule` of a channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScaleRule {
+    /// What is computed from n.
+    #[serde(flatten)]
+    pub formula: Formula,
+    /// What the result raises.
+    #[serde(rename = "type")]
+    pub applies_to: RuleType,
+    /// How n comes from the files.
+    pub mode: Mode,
+    /// The folder below the channel's root that is looked at; the root itself where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_dir: Option<String>,
+    /// The files that count, as Python's `Path.rglob` reads it; all where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_glob: Option<String>,
+    /// What the path of a file, relative to the folder looked at, has to match as a whole; anything where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_regex: Option<String>,
+}
