@@ -2,7 +2,12 @@
 
 mod exit;
 mod failure;
+mod live;
 mod output;
+mod run;
+mod scope;
+mod signals;
+mod summary;
 
 use std::process::ExitCode;
 
@@ -25,7 +30,9 @@ struct Cli {
 
 /// One variant per command, one file per variant.
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    Run(run::RunArgs),
+}
 
 /// Parses, starts logging, runs the command and turns its end into an exit status.
 pub(crate) fn main() -> ExitCode {
@@ -45,5 +52,7 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn dispatch(command: Command) -> Result<Exit, Failure> {
-    match command {}
+    match command {
+        Command::Run(args) => run::run(&args),
+    }
 }

@@ -8,4 +8,8 @@
 //! `tree` and `runner` know the model; `calibrate` puts them together; the binary knows the library.
 //! The library neither prints nor exits.
 
+pub mod calibrate;
+pub mod host;
 pub mod model;
+pub mod runner;
+pub mod store;

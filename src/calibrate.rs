@@ -1,0 +1,4 @@
+//! The verbs: what is done with tasks, runs and records.
+
+pub mod measure;
+pub mod monitor;

@@ -1,0 +1,141 @@
+//! Runs a task once and puts everything that is known of the run into one record.
+
+use std::io;
+
+use jiff::Timestamp;
+use nix::libc;
+
+use super::monitor::{Cancel, Observer, Stop, Watch, Watched, breakdown, watch};
+use crate::host::machine;
+use crate::model::observation::{
+    Breakdown, Events, Exactness, Host, Limits, Observation, Outcome, Peak, SCHEMA_VERSION, Subject, micros,
+};
+use crate::model::reading::Reading;
+use crate::model::units::Bytes;
+use crate::runner::{End, FinishError, Finished, Runner, StartError};
+
+/// Why there is no observation.
+#[derive(Debug, thiserror::Error)]
+pub enum MeasureError {
+    /// The task could not be started.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The task could not be watched.
+    #[error("failed to watch the task")]
+    Watch(#[source] io::Error),
+    /// The task could not be finished as it should.
+    #[error(transparent)]
+    Finish(#[from] FinishError),
+}
+
+/// Starts the task, watches it to its end and cleans up.
+///
+/// # Errors
+/// Where it cannot be started, watched or cleaned up after. That the task fails is an observation.
+pub fn measure(
+    runner: &mut dyn Runner,
+    subject: Subject,
+    host: Host,
+    how: &Watch,
+    cancel: Option<&mut dyn Cancel>,
+    observer: &mut dyn Observer,
+) -> Result<Observation, MeasureError> {
+    let started_at = Timestamp::now();
+    let mut run = runner.start()?;
+    let kind = run.kind();
+    let watched = watch(&mut *run, how, cancel, observer).map_err(MeasureError::Watch)?;
+    let finished = run.finish()?;
+    let outcome = outcome(&watched, &finished);
+    let breakdown = fullest(&watched, &finished);
+    let mut observation = Observation {
+        schema_version: SCHEMA_VERSION,
+        tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_at,
+        subject,
+        runner: kind,
+        outcome,
+        wall_us: micros(watched.wall),
+        censored: is_censored(outcome, &finished, machine::noise(&host)),
+        peak: finished.peak,
+        breakdown: breakdown.map_or(Reading::Gone, Reading::Value),
+        swap: finished.swap,
+        limit: finished.limit,
+        events: finished.events,
+        cpu: finished.cpu,
+        io: finished.io,
+        pids_peak: finished.pids_peak,
+        pressure: finished.pressure,
+        leftover_processes: finished.leftover_processes,
+        series: watched.series,
+        host,
+        warnings: Vec::new(),
+    };
+    observation.warnings = warnings(&observation, watched.unread);
+    Ok(observation)
+}
+
+fn outcome(watched: &Watched, finished: &Finished) -> Outcome {
+    match watched.stop {
+        Some(Stop::Interrupted(signal)) => return Outcome::Interrupted { signal: signal as i32 },
+        Some(Stop::TimedOut(after)) => return Outcome::TimedOut { after_us: micros(after) },
+        None => {}
+    }
+    let oom_killed = kills(finished.events) > 0;
+    match finished.end {
+        // A shell passes on that its child was killed as status 128 + 9.
+        End::Signalled(libc::SIGKILL) | End::Exited(137) if oom_killed => Outcome::OomKilled,
+        End::Exited(status) => Outcome::Exited { status },
+        End::Signalled(signal) => Outcome::Signalled { signal },
+    }
+}
+
+fn kills(events: Reading<Events>) -> u64 {
+    events.value().and_then(|events| events.oom_kills.value()).unwrap_or_default()
+}
+
+/// Whether a limit kept the peak from being what the task wanted.
+fn is_censored(outcome: Outcome, finished: &Finished, noise: Bytes) -> bool {
+    let Limits { own, effective } = finished.limit;
+    let hits = finished.events.value().and_then(|events| events.limit_hits.value()).unwrap_or_default();
+    let own_felt = own.value().flatten().is_some() && hits > 0;
+    let reached = match (&finished.peak, effective.value().flatten()) {
+        (Reading::Value(peak), Some(limit)) => peak.bytes.saturating_add(noise) >= limit,
+        _ => false,
+    };
+    outcome == Outcome::OomKilled || kills(finished.events) > 0 || own_felt || reached
+}
+
+/// The fullest moment that was seen: a sample, or what was still charged at the end.
+fn fullest(watched: &Watched, finished: &Finished) -> Option<Breakdown> {
+    let last = finished.last.value().map(|last| breakdown(&last, watched.wall));
+    match (watched.highest, last) {
+        (Some(highest), Some(last)) if last.current > highest.current => Some(last),
+        (highest, last) => highest.or(last),
+    }
+}
+
+fn warnings(observation: &Observation, unread: Option<String>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let (Reading::Value(Peak { bytes, exactness: Exactness::Exact { .. }, .. }), Reading::Value(breakdown)) =
+        (&observation.peak, observation.breakdown)
+        && breakdown.current.0 < bytes.0 / 2
+    {
+        warnings.push(format!(
+            "the breakdown is of a moment with {}: the peak of {bytes} was between two samples (a shorter \
+             --sample-interval may catch it)",
+            breakdown.current
+        ));
+    }
+    if let Reading::Value(leftover @ 1..) = observation.leftover_processes {
+        let processes = if leftover == 1 { "process was" } else { "processes were" };
+        warnings.push(format!("{leftover} {processes} still running when the first one had ended, and killed"));
+    }
+    let kills = kills(observation.events);
+    if kills > 0 && observation.outcome != Outcome::OomKilled {
+        warnings.push(format!("the kernel killed {kills} of the task's processes for lack of memory"));
+    }
+    if let Some(unread) = unread {
+        warnings.push(format!("some samples could not be read: {unread}"));
+    }
+    warnings
+}

@@ -1,0 +1,138 @@
+//! What a run showed, as a table for people.
+
+use std::time::Duration;
+
+use highwater::model::observation::{Breakdown, Exactness, Observation, Outcome, Peak};
+use highwater::model::reading::Reading;
+use highwater::model::units::Bytes;
+use indicatif::HumanDuration;
+
+/// One run: a line a fact.
+pub(crate) fn of(observation: &Observation, heading: Option<&str>, width: usize) -> String {
+    let mut rows: Vec<(&str, String)> = Vec::new();
+    rows.push(("peak", peak(&observation.peak)));
+    match &observation.peak {
+        Reading::Value(Peak { exactness: Exactness::LowerBound { reason, remedy }, .. }) => {
+            rows.push(("", reason.clone()));
+            rows.push(("", format!("exact with: {remedy}")));
+        }
+        Reading::Value(Peak { file: Some(file), .. }) => rows.push(("", format!("read from {}", file.display()))),
+        Reading::Value(_) | Reading::Unsupported | Reading::Gone => {}
+    }
+    if let Reading::Value(breakdown) = observation.breakdown {
+        rows.push(("of which", parts(&breakdown)));
+    }
+    if let Reading::Value(Some(limit)) = observation.limit.effective {
+        let censored =
+            if observation.censored { ": reached, the peak is censored (the task may want more)" } else { "" };
+        rows.push(("limit", format!("{limit}{censored}")));
+    } else if observation.censored {
+        rows.push(("censored", "memory ran out: the task may want more than this peak".to_owned()));
+    }
+    if let Reading::Value(peak @ Bytes(1..)) = observation.swap.peak.or(observation.swap.last) {
+        rows.push(("swapped", format!("{peak}, not in the peak")));
+    }
+    rows.push(("outcome", outcome(observation.outcome)));
+    rows.push(("time", times(observation)));
+    for warning in &observation.warnings {
+        rows.push(("note", warning.clone()));
+    }
+    let mut text = heading.map(|heading| format!("{heading}\n")).unwrap_or_default();
+    for (name, value) in rows {
+        push_row(&mut text, name, &value, width);
+    }
+    text
+}
+
+/// Several runs of one task: how far they differ.
+pub(crate) fn of_several(observations: &[Observation]) -> String {
+    let mut peaks: Vec<Bytes> =
+        observations.iter().filter_map(|run| run.peak.as_ref().value().map(|peak| peak.bytes)).collect();
+    peaks.sort_unstable();
+    let (Some(least), Some(most)) = (peaks.first(), peaks.last()) else {
+        return format!("{} runs, none with a peak", observations.len());
+    };
+    let median = peaks[peaks.len() / 2];
+    format!("{} runs: peaks from {least} to {most}, median {median}", observations.len())
+}
+
+fn peak(peak: &Reading<Peak>) -> String {
+    match peak {
+        Reading::Value(peak) => match peak.exactness {
+            Exactness::Exact { noise_bytes } => {
+                format!("{}   exact, at most {noise_bytes} too high: {}", peak.bytes, peak.source.words())
+            }
+            Exactness::LowerBound { .. } => format!("{} or more   a lower bound: {}", peak.bytes, peak.source.words()),
+        },
+        Reading::Unsupported => "unknown: this machine has no way to tell".to_owned(),
+        Reading::Gone => "unknown: the task had ended before it could be looked at".to_owned(),
+    }
+}
+
+fn parts(breakdown: &Breakdown) -> String {
+    let parts =
+        [("anon", breakdown.anon), ("file", breakdown.file), ("shmem", breakdown.shmem), ("kernel", breakdown.kernel)];
+    let known: Vec<String> =
+        parts.iter().filter_map(|(name, part)| part.value().map(|part| format!("{name} {part}"))).collect();
+    let time = Duration::from_micros(breakdown.at_us);
+    format!("{}   at {}, with {} in use", known.join(", "), seconds(time), breakdown.current)
+}
+
+/// How a run ended, in words.
+pub(crate) fn outcome(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Exited { status: 0 } => "exited with status 0".to_owned(),
+        Outcome::Exited { status } => format!("failed with status {status}"),
+        Outcome::Signalled { signal } => format!("ended by {}", signal_name(signal)),
+        Outcome::OomKilled => "oom-killed: the kernel killed it for lack of memory".to_owned(),
+        Outcome::TimedOut { after_us } => format!("timed out after {}", seconds(Duration::from_micros(after_us))),
+        Outcome::Interrupted { signal } => format!("interrupted by {}", signal_name(signal)),
+    }
+}
+
+fn signal_name(signal: i32) -> String {
+    nix::sys::signal::Signal::try_from(signal)
+        .map_or_else(|_| format!("signal {signal}"), |signal| format!("{signal} (signal {})", signal as i32))
+}
+
+fn times(observation: &Observation) -> String {
+    let wall = seconds(Duration::from_micros(observation.wall_us));
+    match observation.cpu {
+        Reading::Value(cpu) => format!(
+            "{wall}, {} of CPU in user mode, {} in the kernel",
+            seconds(Duration::from_micros(cpu.user_us)),
+            seconds(Duration::from_micros(cpu.system_us))
+        ),
+        Reading::Unsupported | Reading::Gone => wall,
+    }
+}
+
+fn seconds(time: Duration) -> String {
+    match time.as_secs() {
+        0 => format!("{:.1} ms", time.as_secs_f64() * 1e3),
+        1..=119 => format!("{:.2} s", time.as_secs_f64()),
+        _ => HumanDuration(time).to_string(),
+    }
+}
+
+/// The width of the column of names.
+const NAMES: usize = 10;
+
+/// Breaks a long value at its words, below each other.
+fn push_row(text: &mut String, name: &str, value: &str, width: usize) {
+    let room = width.saturating_sub(NAMES).max(20);
+    let mut line = String::new();
+    let mut lines = Vec::new();
+    for word in value.split_inclusive(' ') {
+        if !line.is_empty() && line.chars().count() + word.trim_end().chars().count() > room {
+            lines.push(std::mem::take(&mut line));
+        }
+        line.push_str(word);
+    }
+    lines.push(line);
+    for (number, line) in lines.iter().enumerate() {
+        let name = if number == 0 { name } else { "" };
+        text.push_str(format!("{name:<NAMES$}{}", line.trim_end()).trim_end());
+        text.push('\n');
+    }
+}

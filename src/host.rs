@@ -1,0 +1,104 @@
+//! Reads the machine: cgroups, processes and the facts a measurement depends on.
+//!
+//! Everything is read below a [`HostRoots`], so that a recorded tree serves as well as the running machine.
+
+pub mod cgroup;
+mod files;
+pub mod machine;
+pub mod memory;
+pub mod processes;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The two file systems the kernel tells about itself through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostRoots {
+    /// Usually `/proc`.
+    pub proc: PathBuf,
+    /// Usually `/sys/fs/cgroup`; mount points below that path are looked up here.
+    pub sys_fs_cgroup: PathBuf,
+}
+
+impl Default for HostRoots {
+    /// The running machine.
+    fn default() -> Self {
+        Self { proc: PathBuf::from("/proc"), sys_fs_cgroup: PathBuf::from("/sys/fs/cgroup") }
+    }
+}
+
+impl HostRoots {
+    /// The recorded machine below `tree`: `tree/proc` and `tree/sys/fs/cgroup`.
+    pub fn recorded(tree: &Path) -> Self {
+        Self { proc: tree.join("proc"), sys_fs_cgroup: tree.join("sys/fs/cgroup") }
+    }
+
+    /// A file of a process.
+    pub fn process_file(&self, pid: i32, name: &str) -> PathBuf {
+        self.proc.join(pid.to_string()).join(name)
+    }
+
+    /// Where a path of the described machine is to be found.
+    fn locate(&self, path: &Path) -> PathBuf {
+        match path.strip_prefix("/sys/fs/cgroup") {
+            Ok(below) => self.sys_fs_cgroup.join(below),
+            Err(_) => path.to_owned(),
+        }
+    }
+}
+
+/// Why the machine could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// A file could not be read.
+    #[error("failed to read {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A file does not hold what the kernel documents.
+    #[error("failed to understand {path}:{line}: found `{found}`, expected {expected}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// What stands there.
+        found: String,
+        /// What the kernel's documentation promises.
+        expected: &'static str,
+    },
+    /// No hierarchy carries the memory controller.
+    #[error(
+        "failed to find the memory controller: neither a cgroup v1 mount with `memory` nor a cgroup2 mount in {mountinfo}"
+    )]
+    NoMemoryController {
+        /// The list of mounts.
+        mountinfo: PathBuf,
+    },
+    /// The process is in no cgroup of the hierarchy.
+    #[error("failed to find the cgroup of the process: no line for the memory controller in {path}")]
+    NoCgroupLine {
+        /// The list of the process's cgroups.
+        path: PathBuf,
+    },
+    /// The cgroup lies outside of what this mount namespace shows.
+    #[error("failed to reach cgroup `{cgroup}`: the mount at {mount_point} shows only what lies below `{root}`")]
+    OutOfReach {
+        /// The cgroup as the kernel names it.
+        cgroup: String,
+        /// Where the hierarchy is mounted.
+        mount_point: PathBuf,
+        /// The part of the hierarchy that is mounted there.
+        root: String,
+    },
+    /// The cgroup has been removed.
+    #[error("failed to reach cgroup `{cgroup}`: it has been removed")]
+    Removed {
+        /// The cgroup as the kernel names it.
+        cgroup: String,
+    },
+}

@@ -1,0 +1,240 @@
+//! Where the memory controller lives, and which cgroup of it a process is in.
+//!
+//! See `cgroups(7)`, `proc_pid_cgroup(5)` and `proc_pid_mountinfo(5)`.
+
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Component, Path, PathBuf};
+
+use procfs::process::MountInfos;
+use procfs::{FromRead, ProcError, ProcessCGroups};
+
+use super::{HostError, HostRoots};
+use crate::model::observation::CgroupVersion;
+
+/// A mounted hierarchy that carries the memory controller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hierarchy {
+    /// The version of its interface.
+    pub version: CgroupVersion,
+    /// Where it is mounted, as it is to be opened (below the roots).
+    pub mount_point: PathBuf,
+    /// The cgroup that the mount point shows: `/` unless a part of the hierarchy was mounted.
+    pub root: String,
+    /// Whether the mount or the file system is read-only.
+    pub read_only: bool,
+}
+
+/// A cgroup of the memory controller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cgroup {
+    /// The hierarchy it belongs to.
+    pub hierarchy: Hierarchy,
+    /// Its folder.
+    pub path: PathBuf,
+}
+
+impl Cgroup {
+    /// The version of its interface.
+    pub const fn version(&self) -> CgroupVersion {
+        self.hierarchy.version
+    }
+
+    /// The cgroup with this name directly below.
+    #[must_use]
+    pub fn child(&self, name: &str) -> Self {
+        Self { hierarchy: self.hierarchy.clone(), path: self.path.join(name) }
+    }
+
+    /// The cgroup above, `None` at the mount point.
+    pub fn parent(&self) -> Option<Self> {
+        if self.is_top() {
+            return None;
+        }
+        Some(Self { hierarchy: self.hierarchy.clone(), path: self.path.parent()?.to_owned() })
+    }
+
+    /// Whether nothing lies above it that could be reached.
+    pub fn is_top(&self) -> bool {
+        self.path == self.hierarchy.mount_point
+    }
+
+    /// Itself, then all that lie above it.
+    pub fn ancestry(&self) -> impl Iterator<Item = Self> {
+        std::iter::successors(Some(self.clone()), Self::parent)
+    }
+}
+
+/// The hierarchy of the memory controller as `pid` sees it mounted.
+///
+/// On a hybrid host the controller lives on exactly one hierarchy: a v1 mount that carries it comes first.
+///
+/// # Errors
+/// Where the list of mounts cannot be read, or holds no such hierarchy.
+pub fn memory_hierarchy(roots: &HostRoots, pid: &str) -> Result<Hierarchy, HostError> {
+    let mountinfo = roots.proc.join(pid).join("mountinfo");
+    let MountInfos(mounts) = read(&mountinfo)?;
+    let version_of = |mount: &procfs::process::MountInfo| match mount.fs_type.as_str() {
+        "cgroup" if mount.super_options.contains_key("memory") => Some(CgroupVersion::V1),
+        "cgroup2" => Some(CgroupVersion::V2),
+        _ => None,
+    };
+    let mut found: Vec<Hierarchy> = mounts
+        .iter()
+        .filter_map(|mount| {
+            Some(Hierarchy {
+                version: version_of(mount)?,
+                mount_point: roots.locate(&unescape(&mount.mount_point.to_string_lossy())),
+                root: unescape(&mount.root).to_string_lossy().into_owned(),
+                read_only: mount.mount_options.contains_key("ro") || mount.super_options.contains_key("ro"),
+            })
+        })
+        .collect();
+    // v1 first; of several mounts of one kind the one that shows most, then the later one, which lies on top.
+    found.reverse();
+    found.sort_by_key(|hierarchy| (hierarchy.version == CgroupVersion::V2, hierarchy.root.len()));
+    found.into_iter().next().ok_or(HostError::NoMemoryController { mountinfo })
+}
+
+/// The cgroup of the memory controller that `pid` is in; `self` is this process.
+///
+/// # Errors
+/// Where the process is gone, no hierarchy carries the controller, or the cgroup has been removed or lies
+/// outside of what is mounted here (another cgroup namespace).
+pub fn memory_cgroup(roots: &HostRoots, pid: &str) -> Result<Cgroup, HostError> {
+    // The mounts are our own: the paths of another process's namespace would mean nothing to us.
+    let hierarchy = memory_hierarchy(roots, "self")?;
+    memory_cgroup_in(roots, hierarchy, pid)
+}
+
+/// The same in a hierarchy that is known already.
+///
+/// # Errors
+/// See [`memory_cgroup`].
+pub fn memory_cgroup_in(roots: &HostRoots, hierarchy: Hierarchy, pid: &str) -> Result<Cgroup, HostError> {
+    let list = roots.proc.join(pid).join("cgroup");
+    let ProcessCGroups(lines) = read(&list)?;
+    let line = lines.into_iter().find(|line| match hierarchy.version {
+        CgroupVersion::V1 => line.controllers.iter().any(|controller| controller == "memory"),
+        CgroupVersion::V2 => line.hierarchy == 0 && line.controllers.is_empty(),
+    });
+    let cgroup = line.ok_or(HostError::NoCgroupLine { path: list })?.pathname;
+    if let Some(removed) = cgroup.strip_suffix(" (deleted)") {
+        return Err(HostError::Removed { cgroup: removed.to_owned() });
+    }
+    let out_of_reach = || HostError::OutOfReach {
+        cgroup: cgroup.clone(),
+        mount_point: hierarchy.mount_point.clone(),
+        root: hierarchy.root.clone(),
+    };
+    // Both paths count from the root of our cgroup namespace; what lies outside of it starts with `/..`.
+    let below = Path::new(&cgroup).strip_prefix(&hierarchy.root).map_err(|_| out_of_reach())?;
+    if below.components().any(|part| part == Component::ParentDir) {
+        return Err(out_of_reach());
+    }
+    let path =
+        if below.as_os_str().is_empty() { hierarchy.mount_point.clone() } else { hierarchy.mount_point.join(below) };
+    Ok(Cgroup { hierarchy, path })
+}
+
+/// Parses a file of `/proc` and keeps its path in every error.
+pub(super) fn read<T: FromRead>(path: &Path) -> Result<T, HostError> {
+    T::from_file(path).map_err(|error| {
+        let source = match error {
+            ProcError::NotFound(_) => std::io::ErrorKind::NotFound.into(),
+            ProcError::PermissionDenied(_) => std::io::ErrorKind::PermissionDenied.into(),
+            ProcError::Io(source, _) => source,
+            ProcError::Incomplete(_) => {
+                std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "the file is incomplete")
+            }
+            ProcError::Other(message) => std::io::Error::new(std::io::ErrorKind::InvalidData, message),
+            ProcError::InternalError(error) => std::io::Error::new(std::io::ErrorKind::InvalidData, error.msg),
+        };
+        HostError::Read { path: path.to_owned(), source }
+    })
+}
+
+/// `mountinfo` writes space, tab, newline and backslash as `\` and three octal digits.
+fn unescape(text: &str) -> PathBuf {
+    let bytes = text.as_bytes();
+    let mut plain = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let code = (bytes[at] == b'\\')
+            .then(|| bytes.get(at + 1..at + 4))
+            .flatten()
+            .and_then(|digits| u8::from_str_radix(str::from_utf8(digits).ok()?, 8).ok());
+        plain.push(code.unwrap_or(bytes[at]));
+        at += if code.is_some() { 4 } else { 1 };
+    }
+    PathBuf::from(std::ffi::OsString::from_vec(plain))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const V2: &str = "30 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n";
+    const V1: &str = "35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n";
+
+    /// A machine whose `self` has these two files.
+    fn machine(mountinfo: &str, cgroup: &str) -> (tempfile::TempDir, HostRoots) {
+        let folder = tempfile::tempdir().unwrap();
+        let own = folder.path().join("proc/self");
+        std::fs::create_dir_all(&own).unwrap();
+        std::fs::write(own.join("mountinfo"), mountinfo).unwrap();
+        std::fs::write(own.join("cgroup"), cgroup).unwrap();
+        let roots = HostRoots::recorded(folder.path());
+        (folder, roots)
+    }
+
+    fn path_below_roots(mountinfo: &str, cgroup: &str) -> Result<String, HostError> {
+        let (_folder, roots) = machine(mountinfo, cgroup);
+        let found = memory_cgroup(&roots, "self")?;
+        Ok(found.path.strip_prefix(&roots.sys_fs_cgroup).unwrap().display().to_string())
+    }
+
+    #[test]
+    fn v2_is_found_through_the_unnamed_line() {
+        assert_eq!(path_below_roots(V2, "0::/user.slice/a.scope\n").unwrap(), "user.slice/a.scope");
+        assert_eq!(path_below_roots(V2, "0::/\n").unwrap(), "");
+    }
+
+    #[test]
+    fn on_a_hybrid_host_the_controller_is_where_v1_has_it() {
+        let mounts = format!("{V2}{V1}");
+        let lines = "4:memory:/job/7\n1:name=systemd:/init.scope\n0::/init.scope\n";
+        assert_eq!(path_below_roots(&mounts, lines).unwrap(), "memory/job/7");
+    }
+
+    #[test]
+    fn a_part_of_the_hierarchy_mounted_in_a_container_is_the_top() {
+        let mounts = V1.replace(" / /sys", " /docker/abc /sys");
+        assert_eq!(path_below_roots(&mounts, "4:memory:/docker/abc/task\n").unwrap(), "memory/task");
+        let outside = path_below_roots(&mounts, "4:memory:/other\n").unwrap_err();
+        assert!(matches!(outside, HostError::OutOfReach { .. }), "{outside}");
+    }
+
+    #[test]
+    fn a_cgroup_of_another_namespace_is_out_of_reach() {
+        let error = path_below_roots(V2, "0::/../../system.slice\n").unwrap_err();
+        assert!(matches!(error, HostError::OutOfReach { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_removed_cgroup_is_said_to_be_removed() {
+        let error = path_below_roots(V2, "0::/gone (deleted)\n").unwrap_err();
+        assert_eq!(error.to_string(), "failed to reach cgroup `/gone`: it has been removed");
+    }
+
+    #[test]
+    fn without_any_hierarchy_it_says_where_it_looked() {
+        let error = path_below_roots("22 1 0:21 / /proc rw - proc proc rw\n", "0::/\n").unwrap_err();
+        assert!(matches!(error, HostError::NoMemoryController { .. }), "{error}");
+    }
+
+    #[test]
+    fn escaped_characters_of_a_mount_point_are_restored() {
+        assert_eq!(unescape(r"/a\040b\134c"), Path::new(r"/a b\c"));
+        assert_eq!(unescape(r"/a\9"), Path::new(r"/a\9"));
+    }
+}

@@ -1,0 +1,154 @@
+//! Small kernel files: read whole, kept open, parsed with their place in the error.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+
+use super::HostError;
+use crate::model::reading::Reading;
+
+/// `memory.stat` is the largest file of ours: about 1.5 KiB on Linux 6.12.
+const LONGEST: usize = 16 * 1024;
+
+/// A kernel file that is opened at most once and read again and again.
+#[derive(Debug)]
+pub(super) struct KernelFile {
+    path: PathBuf,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Unopened,
+    Open(File),
+    Absent,
+}
+
+impl KernelFile {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path, state: State::Unopened }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Hands the text to `parse`. An absent file is `Unsupported`, a file whose cgroup or process is no more `Gone`.
+    pub(super) fn read<T>(
+        &mut self,
+        parse: impl FnOnce(&Path, &str) -> Result<T, HostError>,
+    ) -> Result<Reading<T>, HostError> {
+        if matches!(self.state, State::Unopened) {
+            self.state = match File::open(&self.path) {
+                Ok(file) => State::Open(file),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => State::Absent,
+                Err(source) => return classify(&self.path, source),
+            };
+        }
+        let State::Open(file) = &self.state else {
+            return Ok(absent(&self.path));
+        };
+        let mut buffer = [0; LONGEST];
+        let mut length = 0;
+        loop {
+            match file.read_at(&mut buffer[length..], length as u64) {
+                Ok(0) => break,
+                Ok(read) => length += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => return classify(&self.path, source),
+            }
+        }
+        let text = str::from_utf8(&buffer[..length]).map_err(|_| HostError::Parse {
+            path: self.path.clone(),
+            line: 1,
+            found: String::from_utf8_lossy(&buffer[..length]).into_owned(),
+            expected: "UTF-8 text",
+        })?;
+        parse(&self.path, text).map(Reading::Value)
+    }
+}
+
+/// A missing file in a folder that is there is not supported; without the folder its cgroup is gone.
+fn absent<T>(path: &Path) -> Reading<T> {
+    match path.parent() {
+        Some(folder) if !folder.exists() => Reading::Gone,
+        _ => Reading::Unsupported,
+    }
+}
+
+/// The one place that turns odd errors into readings: after `rmdir` an open file of a cgroup gives `ENODEV`, a
+/// file of a dead process `ESRCH`, and a controller that is not wanted here `EOPNOTSUPP`.
+fn classify<T>(path: &Path, source: io::Error) -> Result<Reading<T>, HostError> {
+    match source.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::ENODEV | Errno::ESRCH) => Ok(Reading::Gone),
+        Some(Errno::EOPNOTSUPP) => Ok(Reading::Unsupported),
+        Some(Errno::ENOENT) => Ok(absent(path)),
+        _ => Err(HostError::Read { path: path.to_owned(), source }),
+    }
+}
+
+/// A file that holds one number.
+pub(super) fn number(path: &Path, text: &str) -> Result<u64, HostError> {
+    text.trim_end().parse().map_err(|_| HostError::Parse {
+        path: path.to_owned(),
+        line: 1,
+        found: text.trim_end().to_owned(),
+        expected: "a whole number",
+    })
+}
+
+/// A file that holds one number or the word `max`.
+pub(super) fn number_or_max(path: &Path, text: &str) -> Result<Option<u64>, HostError> {
+    if text.trim_end() == "max" { Ok(None) } else { number(path, text).map(Some) }
+}
+
+/// The numbers of the named keys in a file of `key number` lines, `None` for a key that is not there.
+pub(super) fn keyed<const N: usize>(path: &Path, text: &str, keys: [&str; N]) -> Result<[Option<u64>; N], HostError> {
+    let mut values = [None; N];
+    for (index, line) in text.lines().enumerate() {
+        let Some((key, value)) = line.split_once(' ') else { continue };
+        if let Some(place) = keys.iter().position(|wanted| *wanted == key) {
+            values[place] = Some(value.trim().parse().map_err(|_| HostError::Parse {
+                path: path.to_owned(),
+                line: index + 1,
+                found: line.to_owned(),
+                expected: "a key and a whole number",
+            })?);
+        }
+    }
+    Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parse_error_names_file_and_line() {
+        let error = keyed(Path::new("/x/memory.stat"), "anon 1\nfile many\n", ["file"]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "failed to understand /x/memory.stat:2: found `file many`, expected a key and a whole number"
+        );
+    }
+
+    #[test]
+    fn an_absent_file_is_unsupported_and_an_absent_folder_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut absent = KernelFile::new(folder.path().join("memory.peak"));
+        assert_eq!(absent.read(number).unwrap(), Reading::Unsupported);
+        let mut gone = KernelFile::new(folder.path().join("removed/memory.peak"));
+        assert_eq!(gone.read(number).unwrap(), Reading::Gone);
+    }
+
+    #[test]
+    fn an_empty_file_is_an_error_and_never_zero() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("memory.peak");
+        std::fs::write(&path, "").unwrap();
+        assert!(KernelFile::new(path).read(number).is_err());
+    }
+}

@@ -1,0 +1,272 @@
+//! The memory of a cgroup, read again and again from files that stay open.
+//!
+//! The files are those of the kernel's `admin-guide/cgroup-v2.rst` and `admin-guide/cgroup-v1/memory.rst`.
+
+use std::path::Path;
+
+use super::HostError;
+use super::cgroup::Cgroup;
+use super::files::{KernelFile, keyed, number, number_or_max};
+use crate::model::observation::{CgroupVersion, Cpu, CpuSource, Events, Io, Pressure};
+use crate::model::reading::Reading;
+use crate::model::units::Bytes;
+
+type Read<T> = Result<Reading<T>, HostError>;
+
+/// v1 writes "no limit" as the largest multiple of the page size below 2⁶³.
+const V1_UNLIMITED: u64 = (i64::MAX as u64) - 65_536;
+
+/// What the memory of a cgroup is used for, in parts that do not overlap. Bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// Anonymous memory.
+    pub anon: Reading<Bytes>,
+    /// Page cache of files, without shared memory and tmpfs.
+    pub file: Reading<Bytes>,
+    /// Shared memory and tmpfs.
+    pub shmem: Reading<Bytes>,
+    /// Kernel memory.
+    pub kernel: Reading<Bytes>,
+}
+
+/// Reads one cgroup. One method per kernel file; a file this kernel does not have is `Unsupported`, a removed
+/// cgroup `Gone`, and nothing unread is ever 0.
+#[derive(Debug)]
+pub struct MemoryReader {
+    version: CgroupVersion,
+    peak: KernelFile,
+    current: KernelFile,
+    stat: KernelFile,
+    limit: KernelFile,
+    events: KernelFile,
+    oom_control: KernelFile,
+    kernel: KernelFile,
+    swap_peak: KernelFile,
+    swap_current: KernelFile,
+    swap_limit: KernelFile,
+    cpu: KernelFile,
+    io: KernelFile,
+    pids_peak: KernelFile,
+    pressure: KernelFile,
+}
+
+impl MemoryReader {
+    /// A reader of this cgroup. Nothing is opened yet.
+    pub fn new(cgroup: &Cgroup) -> Self {
+        let version = cgroup.version();
+        let file = |v1: &str, v2: &str| {
+            KernelFile::new(cgroup.path.join(match version {
+                CgroupVersion::V1 => v1,
+                CgroupVersion::V2 => v2,
+            }))
+        };
+        Self {
+            version,
+            peak: file("memory.max_usage_in_bytes", "memory.peak"),
+            current: file("memory.usage_in_bytes", "memory.current"),
+            stat: file("memory.stat", "memory.stat"),
+            limit: file("memory.limit_in_bytes", "memory.max"),
+            events: file("memory.failcnt", "memory.events"),
+            oom_control: file("memory.oom_control", "memory.oom_control"),
+            kernel: file("memory.kmem.usage_in_bytes", "memory.kmem.usage_in_bytes"),
+            swap_peak: file("memory.swap.peak", "memory.swap.peak"),
+            swap_current: file("memory.stat", "memory.swap.current"),
+            swap_limit: file("memory.memsw.limit_in_bytes", "memory.swap.max"),
+            cpu: file("cpu.stat", "cpu.stat"),
+            io: file("io.stat", "io.stat"),
+            pids_peak: file("pids.peak", "pids.peak"),
+            pressure: file("memory.pressure", "memory.pressure"),
+        }
+    }
+
+    /// The most memory charged at one time, in bytes: `memory.peak` (Linux 5.19+), on v1
+    /// `memory.max_usage_in_bytes`. Swap is not in it.
+    pub fn peak(&mut self) -> Read<Bytes> {
+        Ok(self.peak.read(number)?.map(Bytes))
+    }
+
+    /// The file [`Self::peak`] reads.
+    pub fn peak_file(&self) -> &Path {
+        self.peak.path()
+    }
+
+    /// The memory charged now, in bytes: `memory.current`, on v1 `memory.usage_in_bytes`.
+    pub fn current(&mut self) -> Read<Bytes> {
+        Ok(self.current.read(number)?.map(Bytes))
+    }
+
+    /// The file [`Self::current`] reads.
+    pub fn current_file(&self) -> &Path {
+        self.current.path()
+    }
+
+    /// What the memory is used for now: `memory.stat`, with all cgroups below.
+    ///
+    /// Both versions count shared memory and tmpfs as page cache, too; here they are apart.
+    pub fn split(&mut self) -> Read<Split> {
+        match self.version {
+            CgroupVersion::V1 => self.split_v1(),
+            CgroupVersion::V2 => self.split_v2(),
+        }
+    }
+
+    fn split_v1(&mut self) -> Read<Split> {
+        let keys = ["total_rss", "total_cache", "total_shmem"];
+        let stat = self.stat.read(|path, text| keyed(path, text, keys))?;
+        let kernel = self.kernel.read(number)?.map(Bytes);
+        Ok(stat.map(|[rss, cache, shmem]| Split {
+            anon: bytes(rss),
+            file: bytes(cache.zip(shmem).map(|(cache, shmem)| cache.saturating_sub(shmem))),
+            shmem: bytes(shmem),
+            kernel,
+        }))
+    }
+
+    fn split_v2(&mut self) -> Read<Split> {
+        // `kernel` came with Linux 5.18; before that its parts are all there is.
+        let keys = ["anon", "file", "shmem", "kernel", "kernel_stack", "pagetables", "percpu", "sock", "slab"];
+        let stat = self.stat.read(|path, text| keyed(path, text, keys))?;
+        Ok(stat.map(|[anon, file, shmem, kernel, parts @ ..]| {
+            let parts = parts.iter().flatten().copied().reduce(u64::saturating_add);
+            Split {
+                anon: bytes(anon),
+                file: bytes(file.zip(shmem).map(|(file, shmem)| file.saturating_sub(shmem))),
+                shmem: bytes(shmem),
+                kernel: bytes(kernel.or(parts)),
+            }
+        }))
+    }
+
+    /// The limit in bytes, `None` for no limit: `memory.max`, on v1 `memory.limit_in_bytes`.
+    pub fn limit(&mut self) -> Read<Option<Bytes>> {
+        Ok(match self.version {
+            CgroupVersion::V1 => self.limit.read(number)?.map(|limit| (limit < V1_UNLIMITED).then_some(Bytes(limit))),
+            CgroupVersion::V2 => self.limit.read(number_or_max)?.map(|limit| limit.map(Bytes)),
+        })
+    }
+
+    /// How often the limit was felt: `memory.events`, on v1 `memory.failcnt` and `memory.oom_control`.
+    pub fn events(&mut self) -> Read<Events> {
+        let counted = |count: Option<u64>| count.map_or(Reading::Unsupported, Reading::Value);
+        Ok(match self.version {
+            CgroupVersion::V1 => {
+                let kills = self.oom_control.read(|path, text| keyed(path, text, ["oom_kill"]))?;
+                self.events.read(number)?.map(|hits| Events {
+                    limit_hits: Reading::Value(hits),
+                    ooms: Reading::Unsupported,
+                    oom_kills: kills.value().map_or(Reading::Unsupported, |[kills]| counted(kills)),
+                })
+            }
+            CgroupVersion::V2 => {
+                let events = self.events.read(|path, text| keyed(path, text, ["max", "oom", "oom_kill"]))?;
+                events.map(|[max, oom, oom_kill]| Events {
+                    limit_hits: counted(max),
+                    ooms: counted(oom),
+                    oom_kills: counted(oom_kill),
+                })
+            }
+        })
+    }
+
+    /// The most swap used at one time, in bytes: `memory.swap.peak` (Linux 6.5+). v1 only counts memory and swap
+    /// together, which says nothing of swap alone.
+    pub fn swap_peak(&mut self) -> Read<Bytes> {
+        Ok(self.swap_peak.read(number)?.map(Bytes))
+    }
+
+    /// The swap used now, in bytes: `memory.swap.current`, on v1 `total_swap` of `memory.stat`.
+    pub fn swap(&mut self) -> Read<Bytes> {
+        Ok(match self.version {
+            CgroupVersion::V1 => {
+                let stat = self.swap_current.read(|path, text| keyed(path, text, ["total_swap"]))?;
+                stat.value().map_or(Reading::Unsupported, |[swap]| bytes(swap))
+            }
+            CgroupVersion::V2 => self.swap_current.read(number)?.map(Bytes),
+        })
+    }
+
+    /// The limit of swap (v2) or of memory and swap together (v1), in bytes, `None` for no limit.
+    pub fn swap_limit(&mut self) -> Read<Option<Bytes>> {
+        Ok(match self.version {
+            CgroupVersion::V1 => {
+                self.swap_limit.read(number)?.map(|limit| (limit < V1_UNLIMITED).then_some(Bytes(limit)))
+            }
+            CgroupVersion::V2 => self.swap_limit.read(number_or_max)?.map(|limit| limit.map(Bytes)),
+        })
+    }
+
+    /// The time all processes of the cgroup spent on CPUs: `cpu.stat`. On v1 another hierarchy has it.
+    pub fn cpu(&mut self) -> Read<Cpu> {
+        let stat = self.cpu.read(|path, text| keyed(path, text, ["user_usec", "system_usec"]))?;
+        Ok(stat.value().map_or(Reading::Unsupported, |[user, system]| match (user, system) {
+            (Some(user_us), Some(system_us)) => Reading::Value(Cpu { user_us, system_us, source: CpuSource::Cgroup }),
+            _ => Reading::Unsupported,
+        }))
+    }
+
+    /// The bytes read from and written to all block devices: `io.stat` (v2, with the `io` controller).
+    pub fn io(&mut self) -> Read<Io> {
+        Ok(self.io.read(io_stat)?)
+    }
+
+    /// The most processes and threads at one time: `pids.peak` (Linux 6.1+, with the `pids` controller).
+    pub fn pids_peak(&mut self) -> Read<u64> {
+        self.pids_peak.read(number)
+    }
+
+    /// The time spent waiting for memory: `memory.pressure` (v2, Linux 4.20+ unless switched off).
+    pub fn pressure(&mut self) -> Read<Pressure> {
+        let lines = self.pressure.read(pressure_lines)?;
+        Ok(match lines {
+            Reading::Value((Some(some_us), Some(full_us))) => Reading::Value(Pressure { some_us, full_us }),
+            Reading::Value(_) | Reading::Unsupported => Reading::Unsupported,
+            Reading::Gone => Reading::Gone,
+        })
+    }
+}
+
+fn bytes(amount: Option<u64>) -> Reading<Bytes> {
+    amount.map_or(Reading::Unsupported, |amount| Reading::Value(Bytes(amount)))
+}
+
+/// Lines such as `8:0 rbytes=4096 wbytes=0 rios=1 …`; a device without a count stands there alone.
+fn io_stat(path: &Path, text: &str) -> Result<Io, HostError> {
+    let mut total = Io { read: Bytes::ZERO, written: Bytes::ZERO };
+    for (index, line) in text.lines().enumerate() {
+        for (key, value) in line.split_whitespace().skip(1).filter_map(|pair| pair.split_once('=')) {
+            let into = match key {
+                "rbytes" => &mut total.read,
+                "wbytes" => &mut total.written,
+                _ => continue,
+            };
+            let count = value.parse().map_err(|_| HostError::Parse {
+                path: path.to_owned(),
+                line: index + 1,
+                found: line.to_owned(),
+                expected: "`rbytes=` and `wbytes=` with whole numbers",
+            })?;
+            *into = into.saturating_add(Bytes(count));
+        }
+    }
+    Ok(total)
+}
+
+/// Lines such as `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`, in microseconds.
+fn pressure_lines(path: &Path, text: &str) -> Result<(Option<u64>, Option<u64>), HostError> {
+    let mut totals = (None, None);
+    for (index, line) in text.lines().enumerate() {
+        let total = line.rsplit_once("total=").and_then(|(_, total)| total.trim().parse().ok());
+        let total = total.ok_or_else(|| HostError::Parse {
+            path: path.to_owned(),
+            line: index + 1,
+            found: line.to_owned(),
+            expected: "`total=` and a whole number",
+        })?;
+        match line.split(' ').next() {
+            Some("some") => totals.0 = Some(total),
+            Some("full") => totals.1 = Some(total),
+            _ => {}
+        }
+    }
+    Ok(totals)
+}

@@ -1,0 +1,93 @@
+//! The processes below a process, and the memory they hold together.
+
+use std::collections::{HashMap, HashSet};
+
+use procfs::FromRead;
+use procfs::process::{SmapsRollup, Stat};
+
+use super::memory::Split;
+use super::{HostError, HostRoots};
+use crate::model::reading::Reading;
+use crate::model::units::Bytes;
+
+/// The processes whose parent, grandparent, … is `ancestor`, without itself. Zombies are left out: they hold nothing.
+///
+/// # Errors
+/// Where the folder of all processes cannot be read.
+pub fn descendants(roots: &HostRoots, ancestor: i32) -> Result<Vec<i32>, HostError> {
+    let failed = |source| HostError::Read { path: roots.proc.clone(), source };
+    let mut children: HashMap<i32, Vec<(i32, bool)>> = HashMap::new();
+    for entry in std::fs::read_dir(&roots.proc).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        // A process that ended since the folder was read is none of ours any more.
+        if let Ok(stat) = Stat::from_file(roots.process_file(pid, "stat")) {
+            children.entry(stat.ppid).or_default().push((pid, stat.state == 'Z'));
+        }
+    }
+    let mut seen = HashSet::from([ancestor]);
+    let mut unvisited = vec![ancestor];
+    let mut found = Vec::new();
+    while let Some(parent) = unvisited.pop() {
+        for &(pid, zombie) in children.get(&parent).map_or(&[][..], Vec::as_slice) {
+            if seen.insert(pid) {
+                unvisited.push(pid);
+                if !zombie {
+                    found.push(pid);
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// What these processes hold together: the sum of their proportional set sizes, in which a page shared by n
+/// processes counts 1/n for each (`smaps_rollup`, Linux 4.14+; `proc_pid_smaps(5)`).
+///
+/// Kernel memory and page cache that nobody maps are not in it. `Gone` where none of them could be read.
+pub fn proportional_sizes(roots: &HostRoots, pids: &[i32]) -> Reading<(Bytes, Split)> {
+    let mut total: Option<[Option<Bytes>; 4]> = None;
+    for &pid in pids {
+        let path = roots.process_file(pid, "smaps_rollup");
+        let Ok(rollup) = SmapsRollup::from_file(&path) else { continue };
+        let Some(sizes) = rollup.memory_map_rollup.iter().next().map(|map| &map.extension.map) else { continue };
+        let found = ["Pss", "Pss_Anon", "Pss_File", "Pss_Shmem"].map(|key| sizes.get(key).copied().map(Bytes));
+        total = Some(match total {
+            None => found,
+            Some(sums) => std::array::from_fn(|at| sums[at].zip(found[at]).map(|(sum, size)| sum.saturating_add(size))),
+        });
+    }
+    let part = |size: Option<Bytes>| size.map_or(Reading::Unsupported, Reading::Value);
+    match total {
+        None => Reading::Gone,
+        Some([None, ..]) => Reading::Unsupported,
+        Some([Some(sum), anon, file, shmem]) => Reading::Value((
+            sum,
+            Split { anon: part(anon), file: part(file), shmem: part(shmem), kernel: Reading::Unsupported },
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_started_process_is_a_descendant_and_has_a_size() {
+        let roots = HostRoots::default();
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let own = i32::try_from(std::process::id()).unwrap();
+        let found = descendants(&roots, own).unwrap();
+        let size = proportional_sizes(&roots, &[pid]);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(found.contains(&pid), "{found:?}");
+        assert!(size.value().unwrap().0 > Bytes::ZERO);
+    }
+
+    #[test]
+    fn processes_that_are_no_more_have_no_size() {
+        assert_eq!(proportional_sizes(&HostRoots::default(), &[i32::MAX]), Reading::Gone);
+    }
+}

@@ -1,0 +1,344 @@
+//! What one run of a task showed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::reading::Reading;
+use super::units::Bytes;
+
+/// The version of the record; a reader refuses a higher one and reads every lower one.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// The record of one run. Amounts are bytes, times are microseconds unless a name says otherwise.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Observation {
+    /// See [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// Which version of highwater made it.
+    pub tool_version: String,
+    /// When the task was started.
+    pub started_at: Timestamp,
+    /// What was run.
+    pub subject: Subject,
+    /// How it was run.
+    pub runner: RunnerKind,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// From the start of the first process to the end of it.
+    pub wall_us: u64,
+    /// The high-water mark of its memory, or why there is none.
+    pub peak: Reading<Peak>,
+    /// What the memory consisted of when the most was seen in use.
+    pub breakdown: Reading<Breakdown>,
+    /// What was swapped out.
+    pub swap: Swap,
+    /// The limits in force.
+    pub limit: Limits,
+    /// Whether a limit was reached or somebody killed for memory, so that the peak is not what the task wanted.
+    pub censored: bool,
+    /// How often the limit was felt.
+    pub events: Reading<Events>,
+    /// Time on CPUs.
+    pub cpu: Reading<Cpu>,
+    /// Bytes from and to block devices.
+    pub io: Reading<Io>,
+    /// The most processes and threads at one time (`pids.peak`, Linux 6.1+).
+    pub pids_peak: Reading<u64>,
+    /// Time spent waiting for memory (pressure stall information).
+    pub pressure: Reading<Pressure>,
+    /// Processes that were still there when the first one had ended, and were killed.
+    pub leftover_processes: Reading<u64>,
+    /// Memory over time, thinned.
+    pub series: Series,
+    /// The machine.
+    pub host: Host,
+    /// What a person should know about these numbers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// What was run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subject {
+    /// The task's name, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// The digest of the resolved task (SHA-256, hexadecimal), where there is a task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_digest: Option<String>,
+    /// The input channels, sized before the run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<Input>,
+}
+
+/// An input channel, as it was before the run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Input {
+    /// The name of the channel.
+    pub channel: String,
+    /// All files of the channel, whatever its rules select.
+    pub files: u64,
+    /// Their total size.
+    pub sum_bytes: Bytes,
+    /// The size of the largest of them.
+    pub max_file_bytes: Bytes,
+    /// The total of the largest item, an item being a folder directly below the channel.
+    pub max_item_bytes: Bytes,
+    /// `n` of each of the channel's rules, in their order.
+    pub rules: Vec<RuleInput>,
+}
+
+/// What one rule of a channel came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleInput {
+    /// The rule as it was written.
+    pub rule: String,
+    /// Its aggregation: `sum`, `max_file_size` or `max_item_sum`.
+    pub mode: String,
+    /// The aggregated size.
+    pub n_bytes: Bytes,
+}
+
+/// What ran the task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RunnerKind {
+    /// A process of this machine.
+    Process,
+    /// A container of a Docker-compatible engine.
+    Container,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The first process exited by itself.
+    Exited {
+        /// Its exit status.
+        status: i32,
+    },
+    /// A signal that was not ours ended the first process.
+    Signalled {
+        /// The number of the signal.
+        signal: i32,
+    },
+    /// The kernel killed it because its memory reached a limit.
+    OomKilled,
+    /// It was ended because its time was over.
+    TimedOut {
+        /// The time it had.
+        after_us: u64,
+    },
+    /// It was ended because highwater was told to end.
+    Interrupted {
+        /// The signal that highwater was sent.
+        signal: i32,
+    },
+}
+
+impl Outcome {
+    /// Whether the task did what it should.
+    pub const fn succeeded(self) -> bool {
+        matches!(self, Self::Exited { status: 0 })
+    }
+
+    /// The status a shell would show: the task's own, 128 + n for signal n, 124 after a time-out as `timeout` has it.
+    pub fn status(self) -> u8 {
+        let signalled = |signal: i32| u8::try_from(128 + signal).unwrap_or(u8::MAX);
+        match self {
+            Self::Exited { status } => u8::try_from(status & 0xff).unwrap_or(u8::MAX),
+            Self::Signalled { signal } | Self::Interrupted { signal } => signalled(signal),
+            Self::OomKilled => signalled(9),
+            Self::TimedOut { .. } => 124,
+        }
+    }
+}
+
+/// A high-water mark: how much, read where, and how exact.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peak {
+    /// The most memory charged at one time.
+    pub bytes: Bytes,
+    /// The way it was read.
+    pub source: PeakSource,
+    /// The kernel file it was read from, where it was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+    /// How far it may be from the truth.
+    pub exactness: Exactness,
+}
+
+/// The way a peak was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PeakSource {
+    /// The kernel's counter of a cgroup that held this run alone, read after its end.
+    OwnCgroup,
+    /// The largest of several readings of a cgroup's usage; the kernel keeps no peak there.
+    PolledCgroup,
+    /// The largest of several sums over the process tree of the proportional set size.
+    SampledProcesses,
+}
+
+impl PeakSource {
+    /// In words, for a table.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::OwnCgroup => "the kernel's counter of a cgroup of its own",
+            Self::PolledCgroup => "polled usage of a cgroup of its own",
+            Self::SampledProcesses => "sampled sum of the process tree",
+        }
+    }
+}
+
+/// How far a number may be from the truth.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Exactness {
+    /// Never too low, and too high by at most the kernel's batching of charges.
+    Exact {
+        /// How much too high it can be: 64 pages for each CPU.
+        noise_bytes: Bytes,
+    },
+    /// The truth is this or more.
+    LowerBound {
+        /// Why it is not exact.
+        reason: String,
+        /// What would make it exact.
+        remedy: String,
+    },
+}
+
+/// What memory is used for. The parts do not overlap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Breakdown {
+    /// When it was read, from the start.
+    pub at_us: u64,
+    /// All of it then; at most the peak, which may have been between two readings.
+    pub current: Bytes,
+    /// Anonymous memory: heaps and stacks.
+    pub anon: Reading<Bytes>,
+    /// The page cache of files, without `shmem`. The kernel can take it back.
+    pub file: Reading<Bytes>,
+    /// Shared memory and tmpfs.
+    pub shmem: Reading<Bytes>,
+    /// Kernel memory on behalf of the task: stacks, page tables, slab.
+    pub kernel: Reading<Bytes>,
+}
+
+/// What was swapped out. A peak of memory has no swap in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Swap {
+    /// The most at one time (`memory.swap.peak`, Linux 6.5+).
+    pub peak: Reading<Bytes>,
+    /// At the end.
+    pub last: Reading<Bytes>,
+}
+
+/// The limits in force. `null` is no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Of the run's own cgroup.
+    pub own: Reading<Option<Bytes>>,
+    /// The lowest of the own and all that lie above it.
+    pub effective: Reading<Option<Bytes>>,
+}
+
+/// How often the limit was felt (`memory.events`; on v1 `memory.failcnt` and `memory.oom_control`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Events {
+    /// How often the usage was about to go over the limit.
+    pub limit_hits: Reading<u64>,
+    /// How often the kernel found nothing left to reclaim.
+    pub ooms: Reading<u64>,
+    /// How many processes it killed for that.
+    pub oom_kills: Reading<u64>,
+}
+
+/// Time on CPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cpu {
+    /// In user mode.
+    pub user_us: u64,
+    /// In kernel mode.
+    pub system_us: u64,
+    /// Who counted.
+    pub source: CpuSource,
+}
+
+/// Who counted the time on CPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CpuSource {
+    /// `cpu.stat` of the cgroup: all processes.
+    Cgroup,
+    /// `getrusage(2)`: the first process and those below it that were waited for.
+    Rusage,
+}
+
+/// Bytes from and to block devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Io {
+    /// Read.
+    pub read: Bytes,
+    /// Written.
+    pub written: Bytes,
+}
+
+/// Time spent waiting for memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pressure {
+    /// At least one task waited.
+    pub some_us: u64,
+    /// All tasks waited.
+    pub full_us: u64,
+}
+
+/// Memory over time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Series {
+    /// How many samples were taken; more than are kept where the series was thinned.
+    pub taken: u64,
+    /// Those that were kept, in order. Thinning keeps the higher one of two neighbours.
+    pub samples: Vec<Breakdown>,
+}
+
+/// The machine a run was measured on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// The release of the kernel.
+    pub kernel: String,
+    /// The architecture, as `uname -m` has it.
+    pub architecture: String,
+    /// CPUs on line.
+    pub cpus: u32,
+    /// The size of a page.
+    pub page_bytes: Bytes,
+    /// All memory of the machine.
+    pub memory_bytes: Reading<Bytes>,
+    /// All swap of the machine.
+    pub swap_bytes: Reading<Bytes>,
+    /// `v1`, `v2`, or nothing where no memory controller was found.
+    pub cgroup: Option<CgroupVersion>,
+}
+
+/// A version of the cgroup interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CgroupVersion {
+    /// One hierarchy for each controller.
+    V1,
+    /// The unified hierarchy.
+    V2,
+}
+
+/// A duration in whole microseconds, at most 584,542 years.
+pub fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,220 @@
+//! Starts tasks, each where its memory can be told from everybody else's, and leaves the host as it was.
+
+mod guardian;
+mod own_cgroup;
+pub mod placement;
+pub mod process;
+mod spawn;
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+
+use nix::sys::signal::Signal;
+
+use crate::host::HostError;
+use crate::host::memory::Split;
+use crate::model::observation::{Cpu, Events, Io, Limits, Peak, Pressure, RunnerKind, Swap};
+use crate::model::reading::Reading;
+use crate::model::units::Bytes;
+
+/// Knows how to start one task, as often as it is asked.
+pub trait Runner {
+    /// Starts the task.
+    ///
+    /// # Errors
+    /// Where it cannot be started; nothing is left behind then.
+    fn start(&mut self) -> Result<Box<dyn Running>, StartError>;
+}
+
+/// A task under way. Dropping it ends the task and cleans up, too, but tells nothing.
+pub trait Running {
+    /// What runs it.
+    fn kind(&self) -> RunnerKind;
+
+    /// Readable once the task's first process has ended.
+    fn ended(&self) -> BorrowedFd<'_>;
+
+    /// Reads the memory in use now.
+    ///
+    /// # Errors
+    /// Where the kernel does not answer as it documents.
+    fn sample(&mut self) -> Result<Reading<Sample>, HostError>;
+
+    /// Sends a signal to the first process. That it has ended meanwhile is no error.
+    ///
+    /// # Errors
+    /// Where the signal cannot be sent.
+    fn signal(&mut self, signal: Signal) -> io::Result<()>;
+
+    /// Waits for the first process, kills whatever else is left of the task, reads the peak and cleans up.
+    ///
+    /// # Errors
+    /// Where something could not be read or removed.
+    fn finish(self: Box<Self>) -> Result<Finished, FinishError>;
+}
+
+/// The memory in use at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// All of it, in bytes.
+    pub current: Bytes,
+    /// What it consists of.
+    pub split: Reading<Split>,
+}
+
+/// What is known once a task has ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finished {
+    /// How its first process ended.
+    pub end: End,
+    /// The high-water mark.
+    pub peak: Reading<Peak>,
+    /// What was still charged when all processes had ended: page cache and kernel memory.
+    pub last: Reading<Sample>,
+    /// What was swapped out.
+    pub swap: Swap,
+    /// The limits that were in force.
+    pub limit: Limits,
+    /// How often the limit was felt.
+    pub events: Reading<Events>,
+    /// Time on CPUs.
+    pub cpu: Reading<Cpu>,
+    /// Bytes from and to block devices.
+    pub io: Reading<Io>,
+    /// The most processes and threads at one time.
+    pub pids_peak: Reading<u64>,
+    /// Time spent waiting for memory.
+    pub pressure: Reading<Pressure>,
+    /// Processes that had to be killed after the first one had ended.
+    pub leftover_processes: Reading<u64>,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// By itself, with this status.
+    Exited(i32),
+    /// By this signal.
+    Signalled(i32),
+}
+
+/// Why a task could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// There is nothing to run.
+    #[error("failed to start a task: the command is empty")]
+    NoCommand,
+    /// The program does not exist.
+    #[error("failed to start `{program}`: {}", if *.interpreter { "the program is there, but the interpreter or loader it names is not" } else { "there is no such program" })]
+    NotFound {
+        /// As it was given.
+        program: String,
+        /// Whether the file exists and it is its interpreter that does not.
+        interpreter: bool,
+    },
+    /// The program exists, but cannot be run.
+    #[error("failed to start `{program}`: it cannot be executed")]
+    NotExecutable {
+        /// As it was given.
+        program: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// An argument, a variable or a path has a zero byte in it.
+    #[error("failed to start `{program}`: {what} contains a zero byte")]
+    ZeroByte {
+        /// As it was given.
+        program: String,
+        /// Which text it is.
+        what: String,
+    },
+    /// The working directory cannot be entered.
+    #[error("failed to enter the working directory {path}")]
+    WorkingDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A file for the output cannot be made.
+    #[error("failed to create {path} for the output of the task")]
+    Output {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A limit was asked for, and there is no cgroup to set it on.
+    #[error("failed to limit the task to {limit}: {reason}")]
+    NoLimit {
+        /// The limit.
+        limit: Bytes,
+        /// Why no cgroup can be had.
+        reason: String,
+        /// What would help.
+        remedy: String,
+    },
+    /// Only an exact peak would do, and there is no cgroup to read it from.
+    #[error("failed to give the task a cgroup of its own: {reason}")]
+    NoCgroup {
+        /// Why no cgroup can be had.
+        reason: String,
+        /// What would help.
+        remedy: String,
+    },
+    /// The cgroup could not be set up.
+    #[error("failed to {action} {path}")]
+    Cgroup {
+        /// What was tried.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The system would not make a process.
+    #[error("failed to {action}")]
+    System {
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The machine could not be read.
+    #[error(transparent)]
+    Host(#[from] HostError),
+}
+
+/// Why a task could not be finished as it should.
+#[derive(Debug, thiserror::Error)]
+pub enum FinishError {
+    /// The first process could not be waited for.
+    #[error("failed to wait for process {pid}")]
+    Wait {
+        /// Its number.
+        pid: i32,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The cgroup could not be emptied or removed.
+    #[error("failed to {action} {path}")]
+    Cgroup {
+        /// What was tried.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The machine could not be read.
+    #[error(transparent)]
+    Host(#[from] HostError),
+}

@@ -1,0 +1,222 @@
+//! A cgroup that holds one run and nothing else.
+
+use std::collections::HashSet;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::{FinishError, StartError};
+use crate::host::cgroup::Cgroup;
+use crate::model::observation::CgroupVersion;
+use crate::model::units::Bytes;
+
+/// The beginning of the name of every cgroup that highwater makes; its maker's process number follows.
+pub(super) const PREFIX: &str = "highwater-";
+
+/// How long emptying and removing may take. A process in an uninterruptible wait dies only when that ends.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A cgroup of a run's own. Dropping it kills what is in it and removes it.
+#[derive(Debug)]
+pub(super) struct OwnCgroup {
+    cgroup: Cgroup,
+    /// What a new process joins through: the folder on v2, `tasks` on v1.
+    door: File,
+    removed: bool,
+}
+
+impl OwnCgroup {
+    /// Makes a new cgroup below `parent`.
+    pub(super) fn create(parent: &Cgroup) -> Result<Self, StartError> {
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let cgroup = parent.child(&format!("{PREFIX}{}-{number}", std::process::id()));
+        let failed = |action, path: &Path| {
+            let path = path.to_owned();
+            move |source| StartError::Cgroup { action, path, source }
+        };
+        match std::fs::create_dir(&cgroup.path) {
+            // Left behind by a highwater of the same number that was killed.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                destroy(&cgroup).map_err(failed("remove the left-over cgroup", &cgroup.path))?;
+                std::fs::create_dir(&cgroup.path)
+            }
+            result => result,
+        }
+        .map_err(failed("create the cgroup", &cgroup.path))?;
+        let door = match cgroup.version() {
+            CgroupVersion::V1 => OpenOptions::new().write(true).open(cgroup.path.join("tasks")),
+            CgroupVersion::V2 => File::open(&cgroup.path),
+        };
+        match door {
+            Ok(door) => Ok(Self { cgroup, door, removed: false }),
+            Err(source) => {
+                // What was just made is empty; where it cannot be removed, the error at hand says more.
+                let _ = std::fs::remove_dir(&cgroup.path);
+                Err(failed("open the cgroup", &cgroup.path)(source))
+            }
+        }
+    }
+
+    pub(super) fn cgroup(&self) -> &Cgroup {
+        &self.cgroup
+    }
+
+    pub(super) fn door(&self) -> BorrowedFd<'_> {
+        self.door.as_fd()
+    }
+
+    /// Sets the limit of memory, and lets nothing be swapped out beyond it.
+    pub(super) fn limit(&self, limit: Bytes) -> Result<(), StartError> {
+        let number = limit.0.to_string();
+        let (memory, swap, swap_value) = match self.cgroup.version() {
+            CgroupVersion::V1 => ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes", number.as_str()),
+            CgroupVersion::V2 => ("memory.max", "memory.swap.max", "0"),
+        };
+        self.write(memory, &number)?;
+        match self.write(swap, swap_value) {
+            // A kernel that does not account for swap has no such file; it need not be limited either.
+            Err(StartError::Cgroup { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
+    }
+
+    fn write(&self, name: &str, value: &str) -> Result<(), StartError> {
+        let path = self.cgroup.path.join(name);
+        write_to(&path, value).map_err(|source| StartError::Cgroup { action: "set the limit in", path, source })
+    }
+
+    /// Kills everything in it and waits until it is empty; says how many processes there were.
+    pub(super) fn kill_all(&self) -> Result<u64, FinishError> {
+        kill_all(&self.cgroup).map_err(|source| FinishError::Cgroup {
+            action: "empty the cgroup",
+            path: self.cgroup.path.clone(),
+            source,
+        })
+    }
+
+    /// Removes it, with all that the task made below it.
+    pub(super) fn remove(mut self) -> Result<(), FinishError> {
+        self.removed = true;
+        destroy(&self.cgroup).map_err(|source| FinishError::Cgroup {
+            action: "remove the cgroup",
+            path: self.cgroup.path.clone(),
+            source,
+        })
+    }
+}
+
+impl Drop for OwnCgroup {
+    fn drop(&mut self) {
+        if !self.removed
+            && let Err(error) = destroy(&self.cgroup)
+        {
+            tracing::warn!("failed to remove the cgroup {}: {error}", self.cgroup.path.display());
+        }
+    }
+}
+
+/// Kills everything in a cgroup and removes it, with all that lies below it.
+pub(super) fn destroy(cgroup: &Cgroup) -> io::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match remove_tree(&cgroup.path) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if Instant::now() > deadline => return Err(error),
+            // Something is still in it, or has just gone and is not yet accounted for.
+            Err(_) => {
+                kill_all(cgroup)?;
+                thread::sleep(Duration::from_micros(200));
+            }
+        }
+    }
+}
+
+fn kill_all(cgroup: &Cgroup) -> io::Result<u64> {
+    let mut seen = HashSet::new();
+    let deadline = Instant::now() + PATIENCE;
+    let mut pause = Duration::from_micros(50);
+    loop {
+        let mut left = Vec::new();
+        processes(&cgroup.path, &mut left)?;
+        if left.is_empty() {
+            return Ok(seen.len() as u64);
+        }
+        if Instant::now() > deadline {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("processes {left:?} survive SIGKILL")));
+        }
+        seen.extend(left.iter().copied());
+        // v2 kills all at once (Linux 5.14+), which even a fork bomb does not outrun.
+        let at_once = cgroup.version() == CgroupVersion::V2 && write_to(&cgroup.path.join("cgroup.kill"), "1").is_ok();
+        if !at_once {
+            for pid in left {
+                match kill(Pid::from_raw(pid), Signal::SIGKILL) {
+                    Ok(()) | Err(Errno::ESRCH) => {}
+                    Err(errno) => return Err(errno.into()),
+                }
+            }
+        }
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(5));
+    }
+}
+
+/// The processes of the cgroup at `path` and of all below it.
+fn processes(path: &Path, found: &mut Vec<i32>) -> io::Result<()> {
+    match std::fs::read_to_string(path.join("cgroup.procs")) {
+        Ok(list) => found.extend(list.lines().filter_map(|line| line.trim().parse::<i32>().ok())),
+        Err(error) if is_gone(&error) => return Ok(()),
+        // A threaded cgroup of the task's own has no list of processes; the cgroup above it has.
+        Err(error) if error.raw_os_error() == Some(Errno::EOPNOTSUPP as i32) => {}
+        Err(error) => return Err(error),
+    }
+    for folder in folders(path)? {
+        processes(&folder, found)?;
+    }
+    Ok(())
+}
+
+fn remove_tree(path: &Path) -> io::Result<()> {
+    // Nearly always there is nothing below, and one call does.
+    match std::fs::remove_dir(path) {
+        Err(error) if error.raw_os_error() == Some(Errno::EBUSY as i32) => {}
+        result => return result,
+    }
+    for folder in folders(path)? {
+        remove_tree(&folder)?;
+    }
+    std::fs::remove_dir(path)
+}
+
+fn folders(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut folders = Vec::new();
+    let entries = match std::fs::read_dir(path) {
+        Err(error) if is_gone(&error) => return Ok(folders),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            folders.push(entry.path());
+        }
+    }
+    Ok(folders)
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::ENODEV as i32)
+}
+
+/// Writes to a file of the kernel's, which must not be created or truncated.
+pub(super) fn write_to(path: &Path, value: &str) -> io::Result<()> {
+    OpenOptions::new().write(true).open(path)?.write_all(value.as_bytes())
+}

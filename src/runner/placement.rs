@@ -1,0 +1,210 @@
+//! Where a cgroup for a run can be made, and why not elsewhere.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::unistd::geteuid;
+
+use super::StartError;
+use super::own_cgroup::{OwnCgroup, write_to};
+use crate::host::cgroup::{Cgroup, memory_cgroup, memory_hierarchy};
+use crate::host::memory::MemoryReader;
+use crate::host::{HostError, HostRoots};
+use crate::model::observation::CgroupVersion;
+use crate::model::reading::Reading;
+
+/// A cgroup that does not do, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Its folder.
+    pub path: PathBuf,
+    /// What was in the way.
+    pub reason: String,
+}
+
+/// The search for a cgroup below which runs can have cgroups of their own: from this process's own one upwards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// Those that have not been refused, the nearest first.
+    candidates: VecDeque<Cgroup>,
+    /// The cgroups that do not do.
+    pub refusals: Vec<Refusal>,
+    /// Why no cgroup could be looked at, where that is so.
+    pub unreadable: Option<String>,
+    /// The version of the interface, where a memory controller was found.
+    pub version: Option<CgroupVersion>,
+    /// Whether the caller wants none.
+    unwanted: bool,
+}
+
+/// A cgroup for one run.
+#[derive(Debug)]
+pub(super) struct Entered {
+    pub(super) own: OwnCgroup,
+    /// Whether the kernel keeps a peak for it (v1; v2 since Linux 5.19).
+    pub(super) keeps_peak: bool,
+}
+
+impl Placement {
+    /// Finds out where to look; nothing is tried yet.
+    pub fn new(roots: &HostRoots) -> Self {
+        let (candidates, version, unreadable) = match own_or_top(roots) {
+            Ok(own) => (own.ancestry().collect(), Some(own.version()), None),
+            Err(error) => (VecDeque::new(), None, Some(with_sources(&error))),
+        };
+        Self { candidates, refusals: Vec::new(), unreadable, version, unwanted: false }
+    }
+
+    /// Finds nothing, because nothing is wanted.
+    #[must_use]
+    pub fn none(self) -> Self {
+        Self { candidates: VecDeque::new(), unwanted: true, ..self }
+    }
+
+    /// The nearest cgroup that is not refused. After [`Self::try_out`] it is one in which a cgroup can be made.
+    pub fn nearest(&self) -> Option<&Cgroup> {
+        self.candidates.front()
+    }
+
+    /// Makes a cgroup and removes it again: whether one can be had, and then whether the kernel keeps its peak.
+    ///
+    /// That a process may enter it is known only when one does.
+    pub fn try_out(&mut self) -> Option<bool> {
+        let Entered { own, keeps_peak } = self.enter()?;
+        if let Err(error) = own.remove() {
+            self.refuse(with_sources(&error));
+            return self.try_out();
+        }
+        Some(keeps_peak)
+    }
+
+    /// Makes a cgroup in the nearest place that lets us. Places that do not are refused for good.
+    pub(super) fn enter(&mut self) -> Option<Entered> {
+        while let Some(parent) = self.candidates.front() {
+            match enter_below(parent) {
+                Ok(entered) => return Some(entered),
+                Err(reason) => self.refuse(reason),
+            }
+        }
+        None
+    }
+
+    /// Gives up the nearest place.
+    pub(super) fn refuse(&mut self, reason: String) {
+        if let Some(Cgroup { path, .. }) = self.candidates.pop_front() {
+            self.refusals.push(Refusal { path, reason });
+        }
+    }
+
+    /// In one sentence, why no run can have a cgroup of its own.
+    pub fn reason(&self) -> String {
+        if self.unwanted {
+            return "no cgroup was to be used".to_owned();
+        }
+        match (&self.unreadable, self.refusals.as_slice()) {
+            (Some(unreadable), _) => unreadable.clone(),
+            (None, []) => "no cgroup was found".to_owned(),
+            (None, [nearest, ..]) => format!("no cgroup can be made in {}: {}", nearest.path.display(), nearest.reason),
+        }
+    }
+
+    /// In one sentence, what would make runs measurable exactly.
+    pub fn remedy(&self) -> String {
+        if self.unwanted {
+            return "let a cgroup be used".to_owned();
+        }
+        let inside_container = Path::new("/.dockerenv").exists() || Path::new("/run/.containerenv").exists();
+        match self.version {
+            None => "mount the cgroup file system with its memory controller at /sys/fs/cgroup".to_owned(),
+            Some(_) if inside_container => {
+                "start the container with --privileged and --cgroupns=host, or measure from outside of it".to_owned()
+            }
+            Some(CgroupVersion::V2) if !geteuid().is_root() => {
+                "run as root, or within a delegated cgroup: with a systemd user manager (`loginctl enable-linger`) \
+                 highwater asks for a scope by itself"
+                    .to_owned()
+            }
+            Some(_) if !geteuid().is_root() => {
+                "run as root: cgroup v1 cannot be handed to ordinary users safely".to_owned()
+            }
+            Some(_) => "mount the cgroup file system writable".to_owned(),
+        }
+    }
+}
+
+/// The own cgroup, or where that lies outside of the mount, what the mount shows.
+fn own_or_top(roots: &HostRoots) -> Result<Cgroup, HostError> {
+    match memory_cgroup(roots, "self") {
+        Err(HostError::OutOfReach { .. } | HostError::Removed { .. }) => {
+            let hierarchy = memory_hierarchy(roots, "self")?;
+            Ok(Cgroup { path: hierarchy.mount_point.clone(), hierarchy })
+        }
+        result => result,
+    }
+}
+
+/// Makes a cgroup that has the memory controller below `parent`.
+fn enter_below(parent: &Cgroup) -> Result<Entered, String> {
+    if parent.hierarchy.read_only {
+        return Err("it is mounted read-only".to_owned());
+    }
+    if let Some(entered) = make_below(parent)? {
+        return Ok(entered);
+    }
+    hand_down_memory(parent)?;
+    make_below(parent)?.ok_or_else(|| "its memory controller is not handed down to cgroups below it".to_owned())
+}
+
+/// Makes a cgroup below `parent`; `None` where it has no memory controller.
+fn make_below(parent: &Cgroup) -> Result<Option<Entered>, String> {
+    let own = OwnCgroup::create(parent).map_err(|error| match error {
+        StartError::Cgroup { source, .. } => explain(&source),
+        other => with_sources(&other),
+    })?;
+    let mut reader = MemoryReader::new(own.cgroup());
+    let current = reader.current().map_err(|error| with_sources(&error))?;
+    let peak = reader.peak().map_err(|error| with_sources(&error))?;
+    Ok(match current {
+        Reading::Value(_) => Some(Entered { own, keeps_peak: matches!(peak, Reading::Value(_)) }),
+        Reading::Unsupported | Reading::Gone => None,
+    })
+}
+
+/// Lets the cgroups below have the memory controller, and with it those of the numbers that come beside it.
+///
+/// Only a cgroup without processes can (`no internal processes`, cgroup-v2.rst); the root is exempt.
+fn hand_down_memory(parent: &Cgroup) -> Result<(), String> {
+    let control = parent.path.join("cgroup.subtree_control");
+    match write_to(&control, "+memory") {
+        Ok(()) => Ok(()),
+        Err(error) if error.raw_os_error() == Some(Errno::EBUSY as i32) => {
+            Err("it has processes of its own, so that its controllers cannot be handed down".to_owned())
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err("the memory controller is not available in it".to_owned())
+        }
+        Err(error) => Err(format!("its memory controller cannot be handed down: {}", explain(&error))),
+    }
+}
+
+fn explain(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// An error and what lies behind it, in one line.
+pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

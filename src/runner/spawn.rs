@@ -1,0 +1,340 @@
+//! Makes the first process of a task, inside of its cgroup from the first instruction of its program on.
+
+use std::convert::Infallible;
+use std::ffi::{CString, OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::libc;
+use nix::unistd::pipe2;
+
+use super::StartError;
+use super::process::{Launch, Output, Stdin};
+
+/// How the new process gets into its cgroup.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Join<'fd> {
+    /// It stays where its parent is.
+    Stay,
+    /// The kernel makes it there: the folder of a v2 cgroup (`CLONE_INTO_CGROUP`, Linux 5.7+).
+    CloneInto(BorrowedFd<'fd>),
+    /// It writes `0` to this `tasks` or `cgroup.procs` before it becomes the program.
+    Write(BorrowedFd<'fd>),
+}
+
+/// A new process.
+#[derive(Debug)]
+pub(super) struct Spawned {
+    pub(super) pid: i32,
+    /// Readable once it has ended (`pidfd_open(2)`).
+    pub(super) pidfd: OwnedFd,
+}
+
+/// Why there is no new process.
+#[derive(Debug)]
+pub(super) enum SpawnError {
+    /// The cgroup could not be joined: another place may do.
+    Join(io::Error),
+    /// It is the command's fault, or the system's.
+    Start(StartError),
+}
+
+impl From<StartError> for SpawnError {
+    fn from(error: StartError) -> Self {
+        Self::Start(error)
+    }
+}
+
+/// Everything the child needs, laid out before it exists: between clone and exec it must not allocate.
+#[derive(Debug)]
+pub(super) struct Image {
+    program: String,
+    candidates: Vec<CString>,
+    arguments: Vec<CString>,
+    environment: Vec<CString>,
+    working_directory: Option<(PathBuf, CString)>,
+}
+
+impl Image {
+    /// Lays out the command: candidates along `PATH` as `execvp(3)` tries them, arguments, environment.
+    pub(super) fn lay_out(launch: &Launch) -> Result<Self, StartError> {
+        let first = launch.command.first().ok_or(StartError::NoCommand)?;
+        if first.is_empty() {
+            return Err(StartError::NoCommand);
+        }
+        let program = first.to_string_lossy().into_owned();
+        let text = |what: &str, text: &OsStr| {
+            CString::new(text.as_bytes())
+                .map_err(|_| StartError::ZeroByte { program: program.clone(), what: what.to_owned() })
+        };
+        let candidates = if first.as_bytes().contains(&b'/') {
+            vec![text("its name", first)?]
+        } else {
+            let path = launch.env.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.clone());
+            std::env::split_paths(&path.unwrap_or_else(|| OsString::from("/usr/local/bin:/usr/bin:/bin")))
+                .map(|folder| text("its path", folder.join(first).as_os_str()))
+                .collect::<Result<_, _>>()?
+        };
+        let arguments =
+            launch.command.iter().map(|argument| text("an argument", argument)).collect::<Result<_, _>>()?;
+        let environment = launch
+            .env
+            .iter()
+            .map(|(name, value)| {
+                let mut pair = name.clone();
+                pair.push("=");
+                pair.push(value);
+                text(&format!("the variable {}", name.to_string_lossy()), &pair)
+            })
+            .collect::<Result<_, _>>()?;
+        let working_directory = match &launch.working_directory {
+            Some(path) => Some((path.clone(), text("the working directory", path.as_os_str())?)),
+            None => None,
+        };
+        Ok(Self { program, candidates, arguments, environment, working_directory })
+    }
+}
+
+/// Starts the program; returns once it has become the program, or has failed to.
+pub(super) fn spawn(image: &Image, launch: &Launch, join: Join<'_>) -> Result<Spawned, SpawnError> {
+    let stdin = match launch.stdin {
+        Stdin::Inherit => None,
+        Stdin::Null => Some(open_null()?),
+    };
+    let stdout = open_output(&launch.stdout)?;
+    let stderr = open_output(&launch.stderr)?;
+    let system = |action| move |errno: Errno| StartError::System { action, source: errno.into() };
+    let (report, failed) = pipe2(OFlag::O_CLOEXEC).map_err(system("make a pipe"))?;
+    let argv = pointers(&image.arguments);
+    let envp = pointers(&image.environment);
+    let mut script = vec![c"/bin/sh".as_ptr(), std::ptr::null()];
+    script.extend(argv.iter().skip(1));
+    let mut plan = Plan {
+        image,
+        argv: &argv,
+        envp: &envp,
+        script: &mut script,
+        stdio: [&stdin, &stdout, &stderr].map(|file| file.as_ref().map(AsRawFd::as_raw_fd)),
+        join: match join {
+            Join::Write(file) => Some(file.as_raw_fd()),
+            Join::Stay | Join::CloneInto(_) => None,
+        },
+        failed: failed.as_raw_fd(),
+        parent: std::process::id(),
+    };
+    let into = match join {
+        Join::CloneInto(folder) => Some(folder),
+        Join::Stay | Join::Write(_) => None,
+    };
+    let spawned = match clone3(into) {
+        Ok(Cloned::Child) => plan.become_program(),
+        Ok(Cloned::Parent(spawned)) => spawned,
+        Err(source) if into.is_some() => return Err(SpawnError::Join(source)),
+        Err(source) => return Err(StartError::System { action: "make a process", source }.into()),
+    };
+    drop(failed);
+    let mut told = [0; Failure::LENGTH];
+    match File::from(report).read_exact(&mut told) {
+        // Nothing was told: the pipe was closed by the exec.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(spawned),
+        result => {
+            reap(spawned.pid);
+            result.map_err(|source| StartError::System { action: "hear from the new process", source })?;
+            Err(Failure::decode(told).explain(image))
+        }
+    }
+}
+
+/// `linux/sched.h`; the constant of the libc crate does not fit its type.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+enum Cloned {
+    Child,
+    Parent(Spawned),
+}
+
+/// `clone3(2)`, as a fork that also gives a pidfd and, if asked, starts inside of a v2 cgroup.
+fn clone3(into_cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
+    let mut pidfd: RawFd = -1;
+    // SAFETY: all fields are numbers, for which zero is the documented default.
+    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+    arguments.flags = libc::CLONE_PIDFD as u64;
+    arguments.pidfd = (&raw mut pidfd) as u64;
+    arguments.exit_signal = libc::SIGCHLD as u64;
+    if let Some(folder) = into_cgroup {
+        arguments.flags |= CLONE_INTO_CGROUP;
+        arguments.cgroup = folder.as_raw_fd() as u64;
+    }
+    // SAFETY: without CLONE_VM the child has memory of its own, as after fork(2). `arguments` outlives the call and
+    // its size is given; the child only calls what signal-safety(7) lists.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<libc::clone_args>()) };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Cloned::Child),
+        // SAFETY: the kernel has just made this descriptor, with O_CLOEXEC, and nobody else knows it.
+        pid => Ok(Cloned::Parent(Spawned { pid: pid as i32, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })),
+    }
+}
+
+/// What the child does. Only system calls, no allocation, no lock.
+struct Plan<'a> {
+    image: &'a Image,
+    argv: &'a [*const libc::c_char],
+    envp: &'a [*const libc::c_char],
+    /// `/bin/sh FILE ARGUMENTS…`, for a script without `#!`; the place of FILE is filled in when it is known.
+    script: &'a mut Vec<*const libc::c_char>,
+    stdio: [Option<RawFd>; 3],
+    join: Option<RawFd>,
+    failed: RawFd,
+    parent: u32,
+}
+
+impl Plan<'_> {
+    fn become_program(&mut self) -> ! {
+        let failure = match self.try_to() {
+            Ok(never) => match never {},
+            Err(failure) => failure.encode(),
+        };
+        // SAFETY: both are system calls on values of our own; the parent reads the pipe.
+        unsafe {
+            libc::write(self.failed, failure.as_ptr().cast(), failure.len());
+            libc::_exit(127)
+        }
+    }
+
+    fn try_to(&mut self) -> Result<Infallible, Failure> {
+        // SAFETY: system calls with pointers into memory that was laid out before the clone and is not moved.
+        unsafe {
+            if let Some(file) = self.join {
+                check(libc::write(file, c"0".as_ptr().cast(), 1) as i32, Step::Join)?;
+            }
+            // Should highwater be killed, the first process goes with it; the rest is the guardian's.
+            check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL), Step::System)?;
+            if libc::getppid() as u32 != self.parent {
+                libc::_exit(127);
+            }
+            for (target, file) in (0..).zip(self.stdio) {
+                if let Some(file) = file {
+                    check(libc::dup2(file, target), Step::System)?;
+                }
+            }
+            // Rust ignores SIGPIPE and highwater blocks what it waits for; the task starts with neither.
+            libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+            let mut none = std::mem::zeroed();
+            libc::sigemptyset(&raw mut none);
+            check(libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()), Step::System)?;
+            if let Some((_, path)) = &self.image.working_directory {
+                check(libc::chdir(path.as_ptr()), Step::WorkingDirectory)?;
+            }
+        }
+        Err(self.exec())
+    }
+
+    /// Tries the candidates in their order. As with `execvp(3)`, a candidate that may not be executed is only the answer
+    /// where no other one is there.
+    fn exec(&mut self) -> Failure {
+        let mut refused = None;
+        for candidate in &self.image.candidates {
+            // SAFETY: all three are terminated as execve(2) wants them.
+            unsafe { libc::execve(candidate.as_ptr(), self.argv.as_ptr(), self.envp.as_ptr()) };
+            match Errno::last() {
+                Errno::ENOEXEC => {
+                    self.script[1] = candidate.as_ptr();
+                    // SAFETY: as above.
+                    unsafe { libc::execve(self.script[0], self.script.as_ptr(), self.envp.as_ptr()) };
+                    return Failure { step: Step::Exec, errno: Errno::ENOEXEC };
+                }
+                Errno::ENOENT | Errno::ENOTDIR | Errno::ESTALE | Errno::ENODEV | Errno::ETIMEDOUT => {}
+                Errno::EACCES => refused = Some(Errno::EACCES),
+                errno => return Failure { step: Step::Exec, errno },
+            }
+        }
+        Failure { step: Step::Exec, errno: refused.unwrap_or(Errno::ENOENT) }
+    }
+}
+
+fn check(result: i32, step: Step) -> Result<(), Failure> {
+    if result < 0 { Err(Failure { step, errno: Errno::last() }) } else { Ok(()) }
+}
+
+/// What the child was doing when it failed.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Join,
+    System,
+    WorkingDirectory,
+    Exec,
+}
+
+/// What the child tells before it gives up.
+#[derive(Clone, Copy, Debug)]
+struct Failure {
+    step: Step,
+    errno: Errno,
+}
+
+impl Failure {
+    const LENGTH: usize = 5;
+
+    fn encode(self) -> [u8; Self::LENGTH] {
+        let [a, b, c, d] = (self.errno as i32).to_ne_bytes();
+        [self.step as u8, a, b, c, d]
+    }
+
+    fn decode([step, errno @ ..]: [u8; Self::LENGTH]) -> Self {
+        let step = [Step::Join, Step::System, Step::WorkingDirectory, Step::Exec]
+            .into_iter()
+            .find(|known| *known as u8 == step)
+            .unwrap_or(Step::System);
+        Self { step, errno: Errno::from_raw(i32::from_ne_bytes(errno)) }
+    }
+
+    fn explain(self, image: &Image) -> SpawnError {
+        let program = image.program.clone();
+        let source = io::Error::from(self.errno);
+        SpawnError::Start(match (self.step, &image.working_directory) {
+            (Step::Join, _) => return SpawnError::Join(source),
+            (Step::WorkingDirectory, Some((path, _))) => StartError::WorkingDirectory { path: path.clone(), source },
+            (Step::System | Step::WorkingDirectory, _) => {
+                StartError::System { action: "prepare the new process", source }
+            }
+            (Step::Exec, _) if self.errno == Errno::ENOENT => {
+                let there = |path: &CString| Path::new(OsStr::from_bytes(path.as_bytes())).exists();
+                StartError::NotFound { program, interpreter: image.candidates.iter().any(there) }
+            }
+            (Step::Exec, _) => StartError::NotExecutable { program, source },
+        })
+    }
+}
+
+/// Takes note of the end of a child that failed before it was one.
+fn reap(pid: i32) {
+    let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
+}
+
+fn pointers(texts: &[CString]) -> Vec<*const libc::c_char> {
+    texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
+}
+
+fn open_null() -> Result<File, StartError> {
+    File::open("/dev/null").map_err(|source| StartError::System { action: "open /dev/null", source })
+}
+
+fn open_output(output: &Output) -> Result<Option<File>, StartError> {
+    match output {
+        Output::Inherit => Ok(None),
+        Output::File(path) => {
+            File::create(path).map(Some).map_err(|source| StartError::Output { path: path.clone(), source })
+        }
+        Output::Null => File::options()
+            .write(true)
+            .open("/dev/null")
+            .map(Some)
+            .map_err(|source| StartError::System { action: "open /dev/null", source }),
+    }
+}

@@ -1,0 +1,126 @@
+//! Records of observations: JSON Lines, one observation a line, appended and synced.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use crate::model::observation::Observation;
+
+/// Why a record could not be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file could not be opened or made.
+    #[error("failed to open the record {path}")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The line could not be written; what was in the file before is as it was.
+    #[error("failed to append to the record {path}; the file was left as it had been")]
+    Append {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// An observation that has no JSON form.
+    #[error("failed to write an observation as JSON")]
+    Encode(#[source] serde_json::Error),
+}
+
+/// What happened to the record besides being appended to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Whether the file ended in the middle of a line, left by somebody who was killed while writing. The torn
+    /// line is kept; the new one stands below it.
+    pub after_torn_line: bool,
+}
+
+/// A record that is open for appending.
+#[derive(Debug)]
+pub struct Record {
+    path: PathBuf,
+    file: File,
+}
+
+impl Record {
+    /// Opens a record, or makes a new one.
+    ///
+    /// # Errors
+    /// Where it cannot be opened for reading and writing.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let file = OpenOptions::new().read(true).append(true).create(true).open(path);
+        match file {
+            Ok(file) => Ok(Self { path: path.to_owned(), file }),
+            Err(source) => Err(StoreError::Open { path: path.to_owned(), source }),
+        }
+    }
+
+    /// Appends one line and waits until it is on the disk. Two processes that append to one file wait for each other.
+    ///
+    /// # Errors
+    /// Where it cannot be written, as on a full disk: nothing of the line is left in the file then.
+    pub fn append(&mut self, observation: &Observation) -> Result<Appended, StoreError> {
+        let line = serde_json::to_string(observation).map_err(StoreError::Encode)?;
+        let failed = |source| StoreError::Append { path: self.path.clone(), source };
+        self.file.lock().map_err(failed)?;
+        let appended = append_line(&mut self.file, &line);
+        let unlocked = self.file.unlock();
+        let appended = appended.map_err(failed)?;
+        unlocked.map_err(failed)?;
+        Ok(appended)
+    }
+}
+
+fn append_line(file: &mut File, line: &str) -> io::Result<Appended> {
+    let length = file.seek(SeekFrom::End(0))?;
+    let after_torn_line = length > 0 && {
+        file.seek(SeekFrom::End(-1))?;
+        let mut last = [0];
+        file.read_exact(&mut last)?;
+        last != *b"\n"
+    };
+    let text = if after_torn_line { format!("\n{line}\n") } else { format!("{line}\n") };
+    match file.write_all(text.as_bytes()).and_then(|()| sync(file)) {
+        Ok(()) => Ok(Appended { after_torn_line }),
+        Err(error) => {
+            // Whatever of the line got there is of no use to anybody.
+            file.set_len(length)?;
+            Err(error)
+        }
+    }
+}
+
+/// A pipe or a terminal cannot be synced, and need not be.
+fn sync(file: &File) -> io::Result<()> {
+    match file.sync_data() {
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_goes_below_a_torn_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("runs.jsonl");
+        std::fs::write(&path, "{\"torn\":").unwrap();
+        let mut file = OpenOptions::new().read(true).append(true).open(&path).unwrap();
+        assert!(append_line(&mut file, "{}").unwrap().after_torn_line);
+        assert!(!append_line(&mut file, "{}").unwrap().after_torn_line);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"torn\":\n{}\n{}\n");
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_made_names_its_path() {
+        let error = Record::open(Path::new("/proc/none/runs.jsonl")).unwrap_err();
+        assert_eq!(error.to_string(), "failed to open the record /proc/none/runs.jsonl");
+    }
+}
