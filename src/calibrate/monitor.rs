@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 
 use crate::host::HostError;
 use crate::model::observation::{Breakdown, Series, micros};
+use crate::model::problem::one_line;
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 use crate::runner::{Running, Sample};
@@ -223,7 +224,7 @@ impl Samples {
             // Between the end of the last process and our noticing it there is nothing to read.
             Ok(Reading::Gone | Reading::Unsupported) => return,
             Err(error) => {
-                self.unread.get_or_insert_with(|| crate::runner::placement::with_sources(&error));
+                self.unread.get_or_insert_with(|| one_line(&error));
                 return;
             }
         };

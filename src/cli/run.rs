@@ -7,8 +7,9 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use highwater::calibrate::measure::{MeasureError, measure};
 use highwater::calibrate::monitor::Watch;
-use highwater::host::{HostRoots, machine};
-use highwater::model::observation::{Exactness, Host, Observation, Outcome, Subject};
+use highwater::host::HostRoots;
+use highwater::host::machine::Machine;
+use highwater::model::observation::{Exactness, Observation, Outcome, Subject};
 use highwater::model::reading::Reading;
 use highwater::model::units::Bytes;
 use highwater::runner::StartError;
@@ -109,19 +110,18 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 const OWN_FAILURE: Exit = Exit::Task(125);
 
 pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
-    let roots = HostRoots::default();
+    let machine = Machine::read(HostRoots::default()).map_err(|error| Failure::new(OWN_FAILURE, &error, None))?;
     if args.cgroup != UseCgroup::Never {
-        scope::enter_if_needed(&roots);
+        scope::enter_if_needed(&machine);
     }
     let mut signals = Signals::block().map_err(|errno| Failure::new(OWN_FAILURE, &errno, None))?;
-    let host = machine::describe(&roots).map_err(|error| Failure::new(OWN_FAILURE, &error, None))?;
     let mut record = match &args.record {
         Some(path) => Some(Record::open(path).map_err(|error| Failure::new(OWN_FAILURE, &error, None))?),
         None => None,
     };
     let mut observations = Vec::new();
     for number in 1..=args.runs {
-        let observation = run_once(args, &roots, &host, number, &mut signals)?;
+        let observation = run_once(args, &machine, number, &mut signals)?;
         let kept = keep(record.as_mut(), &observation);
         if !args.quiet && args.format == Format::Table {
             report(args, &observation, number)?;
@@ -136,13 +136,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     finish(args, &observations)
 }
 
-fn run_once(
-    args: &RunArgs,
-    roots: &HostRoots,
-    host: &Host,
-    number: u32,
-    signals: &mut Signals,
-) -> Result<Observation, Failure> {
+fn run_once(args: &RunArgs, machine: &Machine, number: u32, signals: &mut Signals) -> Result<Observation, Failure> {
     let mut launch = Launch::new(args.command.iter().cloned());
     launch.limit = args.limit;
     if let Some(folder) = &args.log_dir {
@@ -154,8 +148,7 @@ fn run_once(
         launch.stdout = Output::File(folder.join(format!("{stem}stdout.log")));
         launch.stderr = Output::File(folder.join(format!("{stem}stderr.log")));
     }
-    let mut runner =
-        ProcessRunner::new(roots.clone(), launch).map_err(|error| Failure::new(OWN_FAILURE, &error, None))?;
+    let mut runner = ProcessRunner::new(machine, launch);
     match args.cgroup {
         UseCgroup::Auto => {}
         UseCgroup::Never => runner = runner.without_cgroup(),
@@ -167,7 +160,8 @@ fn run_once(
     };
     let how = Watch { timeout: args.timeout, kill_after: args.kill_after, interval: args.sample_interval };
     let mut live = Live::new(!args.quiet);
-    measure(&mut runner, subject, host.clone(), &how, Some(signals), &mut live).map_err(|error| explain(&error))
+    measure(&mut runner, subject, machine.facts.clone(), &how, Some(signals), &mut live)
+        .map_err(|error| explain(&error))
 }
 
 fn explain(error: &MeasureError) -> Failure {

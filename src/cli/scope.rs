@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use highwater::host::HostRoots;
+use highwater::host::machine::Machine;
 use highwater::model::observation::CgroupVersion;
 use highwater::runner::placement::Placement;
 use nix::unistd::geteuid;
@@ -16,11 +16,11 @@ const INSIDE: &str = "HIGHWATER_SCOPE";
 /// Starts this program again inside of a scope of its own, where that gives it cgroups that it would not have otherwise.
 ///
 /// Returns where there is no need, or no way. The process number stays the same, and with it signals and terminal.
-pub(crate) fn enter_if_needed(roots: &HostRoots) {
+pub(crate) fn enter_if_needed(machine: &Machine) {
     if geteuid().is_root() || env::var_os(INSIDE).is_some() || !has_user_manager() {
         return;
     }
-    let mut placement = Placement::new(roots);
+    let mut placement = Placement::new(machine);
     if placement.version != Some(CgroupVersion::V2) || usable(&mut placement) || !scope_works() {
         return;
     }

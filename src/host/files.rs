@@ -25,11 +25,17 @@ enum State {
     Unopened,
     Open(File),
     Absent,
+    None,
 }
 
 impl KernelFile {
     pub(super) fn new(path: PathBuf) -> Self {
         Self { path, state: State::Unopened }
+    }
+
+    /// A file that this version of the interface does not have.
+    pub(super) fn none() -> Self {
+        Self { path: PathBuf::new(), state: State::None }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -48,19 +54,20 @@ impl KernelFile {
                 Err(source) => return classify(&self.path, source),
             };
         }
-        let State::Open(file) = &self.state else {
-            return Ok(absent(&self.path));
+        let file = match &self.state {
+            State::Open(file) => file,
+            State::None => return Ok(Reading::Unsupported),
+            State::Absent | State::Unopened => return Ok(absent(&self.path)),
         };
         let mut buffer = [0; LONGEST];
-        let mut length = 0;
-        loop {
-            match file.read_at(&mut buffer[length..], length as u64) {
-                Ok(0) => break,
-                Ok(read) => length += read,
+        // The kernel makes such a file in one piece, so that one call gets all of it.
+        let length = loop {
+            match file.read_at(&mut buffer, 0) {
+                Ok(length) => break length,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(source) => return classify(&self.path, source),
             }
-        }
+        };
         let text = str::from_utf8(&buffer[..length]).map_err(|_| HostError::Parse {
             path: self.path.clone(),
             line: 1,

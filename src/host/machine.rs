@@ -4,35 +4,51 @@ use nix::sys::utsname;
 use nix::unistd::{SysconfVar, sysconf};
 use procfs::Meminfo;
 
-use super::cgroup::{self, memory_hierarchy};
+use super::cgroup::{self, Hierarchy, memory_hierarchy};
 use super::{HostError, HostRoots};
 use crate::model::observation::Host;
+use crate::model::problem::one_line;
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 
 /// The kernel charges memory to a cgroup in batches of up to this many pages for each CPU.
 const PAGES_PER_BATCH: u64 = 64;
 
-/// Describes the machine.
-///
-/// # Errors
-/// Where the kernel does not tell its name, its page size or its number of CPUs.
-pub fn describe(roots: &HostRoots) -> Result<Host, HostError> {
-    let uname = utsname::uname().map_err(|errno| unread("uname(2)", errno))?;
-    let memory = cgroup::read::<Meminfo>(&roots.proc.join("meminfo"));
-    let amount = |of: fn(&Meminfo) -> u64| match &memory {
-        Ok(memory) => Reading::Value(Bytes(of(memory))),
-        Err(_) => Reading::Unsupported,
-    };
-    Ok(Host {
-        kernel: uname.release().to_string_lossy().into_owned(),
-        architecture: uname.machine().to_string_lossy().into_owned(),
-        cpus: u32::try_from(configured(SysconfVar::_NPROCESSORS_ONLN, "the number of CPUs")?).unwrap_or(u32::MAX),
-        page_bytes: Bytes(configured(SysconfVar::PAGE_SIZE, "the page size")?),
-        memory_bytes: amount(|memory| memory.mem_total),
-        swap_bytes: amount(|memory| memory.swap_total),
-        cgroup: memory_hierarchy(roots, "self").ok().map(|hierarchy| hierarchy.version),
-    })
+/// A machine, read once.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// Where it is read.
+    pub roots: HostRoots,
+    /// What a record says of it.
+    pub facts: Host,
+    /// The hierarchy that carries the memory controller, or why none was found.
+    pub memory: Result<Hierarchy, String>,
+}
+
+impl Machine {
+    /// Reads the machine.
+    ///
+    /// # Errors
+    /// Where the kernel does not tell its name, its page size or its number of CPUs.
+    pub fn read(roots: HostRoots) -> Result<Self, HostError> {
+        let uname = utsname::uname().map_err(|errno| unread("uname(2)", errno))?;
+        let meminfo = cgroup::read::<Meminfo>(&roots.proc.join("meminfo"));
+        let amount = |of: fn(&Meminfo) -> u64| match &meminfo {
+            Ok(meminfo) => Reading::Value(Bytes(of(meminfo))),
+            Err(_) => Reading::Unsupported,
+        };
+        let memory = memory_hierarchy(&roots, "self");
+        let facts = Host {
+            kernel: uname.release().to_string_lossy().into_owned(),
+            architecture: uname.machine().to_string_lossy().into_owned(),
+            cpus: u32::try_from(configured(SysconfVar::_NPROCESSORS_ONLN, "the number of CPUs")?).unwrap_or(u32::MAX),
+            page_bytes: Bytes(configured(SysconfVar::PAGE_SIZE, "the page size")?),
+            memory_bytes: amount(|meminfo| meminfo.mem_total),
+            swap_bytes: amount(|meminfo| meminfo.swap_total),
+            cgroup: memory.as_ref().ok().map(|hierarchy| hierarchy.version),
+        };
+        Ok(Self { roots, facts, memory: memory.map_err(|error| one_line(&error)) })
+    }
 }
 
 /// How much too high a peak of the kernel's can be on this machine.
@@ -63,7 +79,7 @@ mod tests {
 
     #[test]
     fn this_machine_has_a_cpu_and_pages() {
-        let host = describe(&HostRoots::default()).unwrap();
+        let host = Machine::read(HostRoots::default()).unwrap().facts;
         assert!(host.cpus >= 1);
         assert!(host.page_bytes >= Bytes(4096));
         assert!(noise(&host) >= Bytes(256 << 10));

@@ -60,22 +60,30 @@ impl MemoryReader {
                 CgroupVersion::V2 => v2,
             }))
         };
+        let only_v2 = |name: &str| match version {
+            CgroupVersion::V1 => KernelFile::none(),
+            CgroupVersion::V2 => KernelFile::new(cgroup.path.join(name)),
+        };
+        let only_v1 = |name: &str| match version {
+            CgroupVersion::V1 => KernelFile::new(cgroup.path.join(name)),
+            CgroupVersion::V2 => KernelFile::none(),
+        };
         Self {
             version,
             peak: file("memory.max_usage_in_bytes", "memory.peak"),
             current: file("memory.usage_in_bytes", "memory.current"),
-            stat: file("memory.stat", "memory.stat"),
+            stat: KernelFile::new(cgroup.path.join("memory.stat")),
             limit: file("memory.limit_in_bytes", "memory.max"),
             events: file("memory.failcnt", "memory.events"),
-            oom_control: file("memory.oom_control", "memory.oom_control"),
-            kernel: file("memory.kmem.usage_in_bytes", "memory.kmem.usage_in_bytes"),
-            swap_peak: file("memory.swap.peak", "memory.swap.peak"),
-            swap_current: file("memory.stat", "memory.swap.current"),
+            oom_control: only_v1("memory.oom_control"),
+            kernel: only_v1("memory.kmem.usage_in_bytes"),
+            swap_peak: only_v2("memory.swap.peak"),
+            swap_current: only_v2("memory.swap.current"),
             swap_limit: file("memory.memsw.limit_in_bytes", "memory.swap.max"),
-            cpu: file("cpu.stat", "cpu.stat"),
-            io: file("io.stat", "io.stat"),
-            pids_peak: file("pids.peak", "pids.peak"),
-            pressure: file("memory.pressure", "memory.pressure"),
+            cpu: only_v2("cpu.stat"),
+            io: only_v2("io.stat"),
+            pids_peak: only_v2("pids.peak"),
+            pressure: only_v2("memory.pressure"),
         }
     }
 
@@ -178,7 +186,7 @@ impl MemoryReader {
     pub fn swap(&mut self) -> Read<Bytes> {
         Ok(match self.version {
             CgroupVersion::V1 => {
-                let stat = self.swap_current.read(|path, text| keyed(path, text, ["total_swap"]))?;
+                let stat = self.stat.read(|path, text| keyed(path, text, ["total_swap"]))?;
                 stat.value().map_or(Reading::Unsupported, |[swap]| bytes(swap))
             }
             CgroupVersion::V2 => self.swap_current.read(number)?.map(Bytes),
@@ -206,7 +214,7 @@ impl MemoryReader {
 
     /// The bytes read from and written to all block devices: `io.stat` (v2, with the `io` controller).
     pub fn io(&mut self) -> Read<Io> {
-        Ok(self.io.read(io_stat)?)
+        self.io.read(io_stat)
     }
 
     /// The most processes and threads at one time: `pids.peak` (Linux 6.1+, with the `pids` controller).

@@ -100,6 +100,18 @@ pub fn line_column(text: &str, offset: usize) -> Option<(usize, usize)> {
     Some((line, text[start..offset].chars().count() + 1))
 }
 
+/// An error and what lies behind it, in one line.
+pub fn one_line(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -199,6 +200,10 @@ fn remove_tree(path: &Path) -> io::Result<()> {
 
 fn folders(path: &Path) -> io::Result<Vec<PathBuf>> {
     let mut folders = Vec::new();
+    // A folder of cgroups has two links, and one more for each folder in it.
+    if std::fs::metadata(path).is_ok_and(|metadata| metadata.nlink() == 2) {
+        return Ok(folders);
+    }
     let entries = match std::fs::read_dir(path) {
         Err(error) if is_gone(&error) => return Ok(folders),
         entries => entries?,

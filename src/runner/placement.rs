@@ -9,10 +9,12 @@ use nix::unistd::geteuid;
 
 use super::StartError;
 use super::own_cgroup::{OwnCgroup, write_to};
-use crate::host::cgroup::{Cgroup, memory_cgroup, memory_hierarchy};
+use crate::host::HostError;
+use crate::host::cgroup::{Cgroup, memory_cgroup_in};
+use crate::host::machine::Machine;
 use crate::host::memory::MemoryReader;
-use crate::host::{HostError, HostRoots};
 use crate::model::observation::CgroupVersion;
+use crate::model::problem::one_line;
 use crate::model::reading::Reading;
 
 /// A cgroup that does not do, and why.
@@ -49,11 +51,12 @@ pub(super) struct Entered {
 
 impl Placement {
     /// Finds out where to look; nothing is tried yet.
-    pub fn new(roots: &HostRoots) -> Self {
-        let (candidates, version, unreadable) = match own_or_top(roots) {
-            Ok(own) => (own.ancestry().collect(), Some(own.version()), None),
-            Err(error) => (VecDeque::new(), None, Some(with_sources(&error))),
+    pub fn new(machine: &Machine) -> Self {
+        let (candidates, unreadable) = match own_or_top(machine) {
+            Ok(own) => (own.ancestry().collect(), None),
+            Err(reason) => (VecDeque::new(), Some(reason)),
         };
+        let version = machine.facts.cgroup;
         Self { candidates, refusals: Vec::new(), unreadable, version, unwanted: false }
     }
 
@@ -74,7 +77,7 @@ impl Placement {
     pub fn try_out(&mut self) -> Option<bool> {
         let Entered { own, keeps_peak } = self.enter()?;
         if let Err(error) = own.remove() {
-            self.refuse(with_sources(&error));
+            self.refuse(one_line(&error));
             return self.try_out();
         }
         Some(keeps_peak)
@@ -135,13 +138,13 @@ impl Placement {
 }
 
 /// The own cgroup, or where that lies outside of the mount, what the mount shows.
-fn own_or_top(roots: &HostRoots) -> Result<Cgroup, HostError> {
-    match memory_cgroup(roots, "self") {
+fn own_or_top(machine: &Machine) -> Result<Cgroup, String> {
+    let hierarchy = machine.memory.clone()?;
+    match memory_cgroup_in(&machine.roots, hierarchy.clone(), "self") {
         Err(HostError::OutOfReach { .. } | HostError::Removed { .. }) => {
-            let hierarchy = memory_hierarchy(roots, "self")?;
             Ok(Cgroup { path: hierarchy.mount_point.clone(), hierarchy })
         }
-        result => result,
+        result => result.map_err(|error| one_line(&error)),
     }
 }
 
@@ -161,11 +164,11 @@ fn enter_below(parent: &Cgroup) -> Result<Entered, String> {
 fn make_below(parent: &Cgroup) -> Result<Option<Entered>, String> {
     let own = OwnCgroup::create(parent).map_err(|error| match error {
         StartError::Cgroup { source, .. } => explain(&source),
-        other => with_sources(&other),
+        other => one_line(&other),
     })?;
     let mut reader = MemoryReader::new(own.cgroup());
-    let current = reader.current().map_err(|error| with_sources(&error))?;
-    let peak = reader.peak().map_err(|error| with_sources(&error))?;
+    let current = reader.current().map_err(|error| one_line(&error))?;
+    let peak = reader.peak().map_err(|error| one_line(&error))?;
     Ok(match current {
         Reading::Value(_) => Some(Entered { own, keeps_peak: matches!(peak, Reading::Value(_)) }),
         Reading::Unsupported | Reading::Gone => None,
@@ -195,16 +198,4 @@ fn explain(error: &io::Error) -> String {
         io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only".to_owned(),
         _ => error.to_string(),
     }
-}
-
-/// An error and what lies behind it, in one line.
-pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -19,7 +19,8 @@ use self::sampled::{Family, Sampled};
 use super::placement::{Entered, Placement};
 use super::spawn::{Image, Join, SpawnError, Spawned, spawn};
 use super::{End, FinishError, Finished, Runner, Running, Sample, StartError};
-use crate::host::{HostError, HostRoots, machine};
+use crate::host::machine::{self, Machine};
+use crate::host::{HostError, HostRoots};
 use crate::model::observation::{CgroupVersion, Cpu, CpuSource, RunnerKind};
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
@@ -93,12 +94,14 @@ pub struct ProcessRunner {
 
 impl ProcessRunner {
     /// A runner of this command.
-    ///
-    /// # Errors
-    /// Where the machine does not tell its page size or its number of CPUs.
-    pub fn new(roots: HostRoots, launch: Launch) -> Result<Self, HostError> {
-        let noise = machine::noise(&machine::describe(&roots)?);
-        Ok(Self { placement: Placement::new(&roots), only_in_cgroup: false, roots, launch, noise })
+    pub fn new(machine: &Machine, launch: Launch) -> Self {
+        Self {
+            placement: Placement::new(machine),
+            only_in_cgroup: false,
+            roots: machine.roots.clone(),
+            launch,
+            noise: machine::noise(&machine.facts),
+        }
     }
 
     /// Never uses a cgroup: every peak is a sampled lower bound.
