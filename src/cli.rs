@@ -1,5 +1,6 @@
 //! The command line of `highwater`: what can be typed, and where it goes.
 
+mod doctor;
 mod exit;
 mod failure;
 mod live;
@@ -31,6 +32,7 @@ struct Cli {
 /// One variant per command, one file per variant.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Doctor(doctor::DoctorArgs),
     Run(run::RunArgs),
 }
 
@@ -53,6 +55,7 @@ pub(crate) fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> Result<Exit, Failure> {
     match command {
+        Command::Doctor(args) => doctor::run(&args),
         Command::Run(args) => run::run(&args),
     }
 }

@@ -1,0 +1,211 @@
+//! `highwater doctor`: what this machine can measure, how exactly, and what would make it better.
+
+use std::fmt::Write as _;
+
+use clap::Args;
+use highwater::host::HostRoots;
+use highwater::host::machine::{self, Machine};
+use highwater::model::observation::{CgroupVersion, Host};
+use highwater::model::reading::Reading;
+use highwater::model::units::Bytes;
+use highwater::runner::engine::{self, Address, Answer};
+use highwater::runner::placement::{Placement, Refusal};
+use serde::Serialize;
+
+use super::exit::Exit;
+use super::failure::Failure;
+use super::output;
+use super::run::Format;
+use super::scope;
+
+const EXAMPLES: &str = "\
+Examples:
+  highwater doctor                   what can be measured here, and how exactly
+  highwater doctor --format json     the same for a script
+
+Ends with status 0 where peaks are exact, with 3 where they are lower bounds only.";
+
+/// Says what this machine can measure, how exactly, and what would make it better.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(crate) struct DoctorArgs {
+    /// How the findings are written.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+/// What was found; the stable form of `--format json`.
+#[derive(Debug, Serialize)]
+struct Findings {
+    schema_version: u32,
+    host: Host,
+    available_bytes: Reading<Bytes>,
+    memory_controller: MemoryController,
+    process_runner: Way,
+    engines: Vec<Engine>,
+}
+
+#[derive(Debug, Serialize)]
+struct MemoryController {
+    mount_point: Option<String>,
+    read_only: Option<bool>,
+    problem: Option<String>,
+}
+
+/// Which way of measuring a runner would take.
+#[derive(Debug, Serialize)]
+struct Way {
+    way: &'static str,
+    exact: bool,
+    noise_bytes: Option<Bytes>,
+    below: Option<String>,
+    refused: Vec<Refused>,
+    remedy: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Refused {
+    cgroup: String,
+    reason: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Engine {
+    #[serde(flatten)]
+    address: Address,
+    answer: Answer,
+}
+
+pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
+    let machine = Machine::read(HostRoots::default()).map_err(|error| Failure::new(Exit::Host, &error, None))?;
+    scope::enter_if_needed(&machine);
+    let findings = Findings {
+        schema_version: 1,
+        available_bytes: machine::available(&machine.roots),
+        memory_controller: memory_controller(&machine),
+        process_runner: process_runner(&machine),
+        engines: engines().map_err(|error| Failure::new(Exit::Host, &error, None))?,
+        host: machine.facts,
+    };
+    match args.format {
+        Format::Table => output::data(&table(&findings))?,
+        Format::Json => {
+            let json =
+                serde_json::to_string_pretty(&findings).map_err(|error| Failure::new(Exit::Host, &error, None))?;
+            output::data(&(json + "\n"))?;
+        }
+    }
+    Ok(if findings.process_runner.exact { Exit::Done } else { Exit::Host })
+}
+
+fn memory_controller(machine: &Machine) -> MemoryController {
+    match &machine.memory {
+        Ok(hierarchy) => MemoryController {
+            mount_point: Some(hierarchy.mount_point.display().to_string()),
+            read_only: Some(hierarchy.read_only),
+            problem: None,
+        },
+        Err(problem) => MemoryController { mount_point: None, read_only: None, problem: Some(problem.clone()) },
+    }
+}
+
+fn process_runner(machine: &Machine) -> Way {
+    let mut placement = Placement::new(machine);
+    let tried = placement.try_out();
+    let refused = placement
+        .refusals
+        .iter()
+        .map(|Refusal { path, reason }| Refused { cgroup: path.display().to_string(), reason: reason.clone() })
+        .collect();
+    let below = placement.nearest().map(|place| place.path.display().to_string());
+    match tried {
+        Some(true) => Way {
+            way: "a cgroup of its own",
+            exact: true,
+            noise_bytes: Some(machine::noise(&machine.facts)),
+            below,
+            refused,
+            remedy: None,
+        },
+        Some(false) => Way {
+            way: "polling the usage of a cgroup of its own",
+            exact: false,
+            noise_bytes: None,
+            below,
+            refused,
+            remedy: Some("use Linux 5.19 or newer, where cgroup v2 keeps a peak".to_owned()),
+        },
+        None => Way {
+            way: "sampling the process tree",
+            exact: false,
+            noise_bytes: None,
+            below: None,
+            refused,
+            remedy: Some(placement.remedy()),
+        },
+    }
+}
+
+fn engines() -> Result<Vec<Engine>, std::io::Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(async {
+        let mut engines = Vec::new();
+        for address in engine::addresses() {
+            let answer = engine::ask(&address).await;
+            engines.push(Engine { address, answer });
+        }
+        engines
+    }))
+}
+
+fn table(findings: &Findings) -> String {
+    let mut text = String::new();
+    let mut row = |name: &str, value: &str| {
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "{name:<18}{value}");
+    };
+    let host = &findings.host;
+    row("kernel", &format!("Linux {} on {}, {} CPUs", host.kernel, host.architecture, host.cpus));
+    row(
+        "memory",
+        &format!("{}, {} available, {} of swap", host.memory_bytes, findings.available_bytes, host.swap_bytes),
+    );
+    let version = match host.cgroup {
+        Some(CgroupVersion::V1) => "cgroup v1 (memory.max_usage_in_bytes)",
+        Some(CgroupVersion::V2) => "cgroup v2 (memory.peak)",
+        None => "none",
+    };
+    row("memory controller", version);
+    match &findings.memory_controller {
+        MemoryController { mount_point: Some(mount_point), read_only, .. } => {
+            let mode = if *read_only == Some(true) { ", read-only" } else { "" };
+            row("", &format!("mounted at {mount_point}{mode}"));
+        }
+        MemoryController { problem, .. } => row("", problem.as_deref().unwrap_or("not found")),
+    }
+    let process = &findings.process_runner;
+    row("commands", process.way);
+    match process.noise_bytes {
+        Some(noise) => row("", &format!("exact: never too low, at most {noise} too high")),
+        None => row("", "a lower bound: a peak between two looks is missed"),
+    }
+    if let Some(below) = &process.below {
+        row("", &format!("made below {below}"));
+    }
+    for Refused { cgroup, reason } in &process.refused {
+        row("", &format!("not below {cgroup}: {reason}"));
+    }
+    if let Some(remedy) = &process.remedy {
+        row("", &format!("to make it exact: {remedy}"));
+    }
+    for (number, engine) in findings.engines.iter().enumerate() {
+        let name = if number == 0 { "engines" } else { "" };
+        let answer = match &engine.answer {
+            Answer::Reachable { engine, api: Some(api) } => format!("{engine}, API {api}"),
+            Answer::Reachable { engine, api: None } => engine.clone(),
+            Answer::Unreachable { reason } => format!("not reachable: {reason}"),
+        };
+        row(name, &format!("{} ({}): {answer}", engine.address.url, engine.address.origin));
+    }
+    text
+}
