@@ -1,9 +1,11 @@
 //! The command line of `highwater`: what can be typed, and where it goes.
 
+mod completions;
 mod doctor;
 mod exit;
 mod failure;
 mod live;
+mod man;
 mod output;
 mod run;
 mod scope;
@@ -21,7 +23,7 @@ use failure::Failure;
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 100, propagate_version = true)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
-struct Cli {
+pub(crate) struct Cli {
     /// Say more on stderr; twice for everything.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
@@ -32,7 +34,9 @@ struct Cli {
 /// One variant per command, one file per variant.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Completions(completions::CompletionsArgs),
     Doctor(doctor::DoctorArgs),
+    Man(man::ManArgs),
     Run(run::RunArgs),
 }
 
@@ -55,7 +59,9 @@ pub(crate) fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> Result<Exit, Failure> {
     match command {
+        Command::Completions(args) => completions::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Man(args) => man::run(&args),
         Command::Run(args) => run::run(&args),
     }
 }
