@@ -5,7 +5,6 @@
 //! Compare within one run of this benchmark only: `just bench-process`.
 
 #![expect(clippy::expect_used, reason = "a benchmark that cannot run says why and ends")]
-#![expect(missing_docs, reason = "criterion's macros make undocumented functions")]
 
 use std::hint::black_box;
 use std::process::{Command, Stdio};

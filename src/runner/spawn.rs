@@ -1,10 +1,12 @@
 //! Makes the first process of a task, inside of its cgroup from the first instruction of its program on.
 
+mod clone;
+
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -131,9 +133,8 @@ pub(super) fn spawn(image: &Image, launch: &Launch, join: Join<'_>) -> Result<Sp
         Join::CloneInto(folder) => Some(folder),
         Join::Stay | Join::Write(_) => None,
     };
-    let spawned = match clone3(into) {
-        Ok(Cloned::Child) => plan.become_program(),
-        Ok(Cloned::Parent(spawned)) => spawned,
+    let spawned = match clone::start(into, &mut plan) {
+        Ok(spawned) => spawned,
         Err(source) if into.is_some() => return Err(SpawnError::Join(source)),
         Err(source) => return Err(StartError::System { action: "make a process", source }.into()),
     };
@@ -150,39 +151,8 @@ pub(super) fn spawn(image: &Image, launch: &Launch, join: Join<'_>) -> Result<Sp
     }
 }
 
-/// `linux/sched.h`; the constant of the libc crate does not fit its type.
-const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
-
-enum Cloned {
-    Child,
-    Parent(Spawned),
-}
-
-/// `clone3(2)`, as a fork that also gives a pidfd and, if asked, starts inside of a v2 cgroup.
-fn clone3(into_cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
-    let mut pidfd: RawFd = -1;
-    // SAFETY: all fields are numbers, for which zero is the documented default.
-    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
-    arguments.flags = libc::CLONE_PIDFD as u64;
-    arguments.pidfd = (&raw mut pidfd) as u64;
-    arguments.exit_signal = libc::SIGCHLD as u64;
-    if let Some(folder) = into_cgroup {
-        arguments.flags |= CLONE_INTO_CGROUP;
-        arguments.cgroup = folder.as_raw_fd() as u64;
-    }
-    // SAFETY: without CLONE_VM the child has memory of its own, as after fork(2). `arguments` outlives the call and
-    // its size is given; the child only calls what signal-safety(7) lists.
-    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<libc::clone_args>()) };
-    match pid {
-        -1 => Err(io::Error::last_os_error()),
-        0 => Ok(Cloned::Child),
-        // SAFETY: the kernel has just made this descriptor, with O_CLOEXEC, and nobody else knows it.
-        pid => Ok(Cloned::Parent(Spawned { pid: pid as i32, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })),
-    }
-}
-
-/// What the child does. Only system calls, no allocation, no lock.
-struct Plan<'a> {
+/// What the child does. Only system calls, no allocation, no lock: it may share its memory with the parent, which waits.
+pub(super) struct Plan<'a> {
     image: &'a Image,
     argv: &'a [*const libc::c_char],
     envp: &'a [*const libc::c_char],
@@ -195,7 +165,7 @@ struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    fn become_program(&mut self) -> ! {
+    pub(super) fn become_program(&mut self) -> ! {
         let failure = match self.try_to() {
             Ok(never) => match never {},
             Err(failure) => failure.encode(),
