@@ -41,6 +41,8 @@ impl HostRoots {
     /// Where a path of the described machine is to be found.
     fn locate(&self, path: &Path) -> PathBuf {
         match path.strip_prefix("/sys/fs/cgroup") {
+            // Joining nothing would add a slash.
+            Ok(below) if below.as_os_str().is_empty() => self.sys_fs_cgroup.clone(),
             Ok(below) => self.sys_fs_cgroup.join(below),
             Err(_) => path.to_owned(),
         }

@@ -2,10 +2,12 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::libc;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::waitpid;
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
 use super::Ended;
@@ -14,6 +16,9 @@ use crate::host::{HostError, HostRoots};
 use crate::model::observation::{Exactness, Limits, Peak, PeakSource, Swap};
 use crate::model::reading::Reading;
 use crate::runner::{FinishError, Finished, Sample, StartError};
+
+/// How long killing may take. A process of another user's, as of a set-user-ID program, cannot be killed at all.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The processes below this one that belong to the run: all that were not there before it.
 #[derive(Debug)]
@@ -63,9 +68,14 @@ impl Sampled {
     /// Kills the processes that the run left behind, and says how many there were.
     pub(super) fn kill_rest(&self) -> Result<u64, HostError> {
         let mut killed = HashSet::new();
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let left = self.family.members()?;
             if left.is_empty() {
+                return Ok(killed.len() as u64);
+            }
+            if Instant::now() > deadline {
+                tracing::warn!("processes {left:?} of the task cannot be killed");
                 return Ok(killed.len() as u64);
             }
             for pid in left {
@@ -73,8 +83,9 @@ impl Sampled {
                 // Both fail for a process that ended just now, and for one whose parent is still to die: the next
                 // look at the family tells.
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-                let _ = waitpid(Pid::from_raw(pid), None);
+                let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
             }
+            thread::sleep(Duration::from_millis(1));
         }
     }
 
