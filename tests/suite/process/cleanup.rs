@@ -1,0 +1,84 @@
+//! Whatever happens, no process and no cgroup is left behind, and the observation is kept.
+
+use highwater::model::observation::Outcome;
+use highwater::model::reading::Reading;
+use nix::sys::signal::Signal;
+
+use super::trial::{Host, MIB, OWN_NEEDS, assert_peak, skip, workload};
+
+#[test]
+fn processes_that_the_task_leaves_behind_are_counted_and_killed() {
+    let ran = workload("leave 30").run();
+    assert_eq!(ran.status(), 0, "{ran:?}");
+    let observation = ran.observation();
+    assert_eq!(observation.leftover_processes, Reading::Value(1));
+    assert_peak(&observation, 30 * MIB, OWN_NEEDS);
+    ran.traces().assert_gone();
+}
+
+#[test]
+fn a_task_has_a_cgroup_of_its_own_where_one_can_be_had() {
+    let run = workload("wait 1 100").start().wait_until_ready();
+    let cgroups = run.traces().cgroups();
+    assert_eq!(cgroups > 0, Host::here().has_cgroups(), "{:?}", run.traces());
+    run.signal(Signal::SIGTERM).finish().traces().assert_gone();
+}
+
+#[test]
+fn sigterm_in_mid_run_keeps_the_observation_and_leaves_nothing() {
+    let ran = workload("wait 60 100").start().wait_until_ready().signal(Signal::SIGTERM).finish();
+    assert_eq!(ran.status(), 128 + 15, "{ran:?}");
+    let observation = ran.observation();
+    assert_eq!(observation.outcome, Outcome::Interrupted { signal: 15 });
+    assert_peak(&observation, 60 * MIB, OWN_NEEDS);
+    ran.traces().assert_gone();
+}
+
+#[test]
+fn ctrl_c_in_mid_run_keeps_the_observation_and_leaves_nothing() {
+    let ran = workload("wait 60 100").start().wait_until_ready().press_ctrl_c().finish();
+    assert_eq!(ran.status(), 130, "{ran:?}");
+    let observation = ran.observation();
+    assert_eq!(observation.outcome, Outcome::Interrupted { signal: 2 });
+    assert_peak(&observation, 60 * MIB, OWN_NEEDS);
+    ran.traces().assert_gone();
+}
+
+#[test]
+fn a_task_that_ignores_sigterm_is_killed_when_its_grace_is_over() {
+    let stubborn = workload("stubborn 20 100").with(["--kill-after", "200ms"]).start().wait_until_ready();
+    let ran = stubborn.signal(Signal::SIGTERM).finish();
+    assert_eq!(ran.status(), 128 + 15, "{ran:?}");
+    assert_peak(&ran.observation(), 20 * MIB, OWN_NEEDS);
+    ran.traces().assert_gone();
+}
+
+#[test]
+fn a_second_request_to_end_needs_no_patience() {
+    let stubborn = workload("stubborn 20 100").start().wait_until_ready();
+    let ran = stubborn.signal(Signal::SIGTERM).signal(Signal::SIGINT).finish();
+    // Where both are waiting, the kernel hands out the one with the lower number first.
+    assert!([128 + 15, 128 + 2].contains(&ran.status()), "{ran:?}");
+    assert!(matches!(ran.observation().outcome, Outcome::Interrupted { .. }), "{ran:?}");
+    assert!(ran.observation().wall_us < 8_000_000, "{ran:?}");
+    ran.traces().assert_gone();
+}
+
+#[test]
+fn a_task_that_takes_too_long_is_timed_out() {
+    let ran = workload("wait 20 100").with(["--timeout", "1s"]).run();
+    assert_eq!(ran.status(), 124, "{ran:?}");
+    assert_eq!(ran.observation().outcome, Outcome::TimedOut { after_us: 1_000_000 });
+    ran.traces().assert_gone();
+}
+
+#[test]
+fn a_highwater_that_is_killed_leaves_nothing_after_a_moment() {
+    if !Host::here().has_cgroups() {
+        return skip("without a cgroup nothing leads to the task of a highwater that is gone");
+    }
+    let run = workload("wait 20 100").start().wait_until_ready().wait_until_guarded();
+    let traces = run.traces();
+    run.signal(Signal::SIGKILL);
+    traces.assert_gone_after_a_moment();
+}

@@ -1,0 +1,113 @@
+//! How much: peaks, and what they consist of.
+
+use std::fs;
+use std::path::PathBuf;
+
+use highwater::model::observation::Breakdown;
+use highwater::model::reading::Reading;
+use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, statfs};
+
+use super::trial::{Host, MIB, OWN_NEEDS, assert_peak, command, workload};
+
+#[test]
+fn a_python_program_is_measured_with_its_interpreter() {
+    let python = ["/usr/bin/python3", "python3"].into_iter().find(|path| fs::exists(path).unwrap_or(false));
+    let ran = command([python.unwrap_or("python3"), "-c", "b = bytearray(200 << 20)"]).run();
+    assert_eq!(ran.status(), 0, "{ran:?}");
+    assert_peak(&ran.observation(), 200 * MIB, 48 * MIB);
+}
+
+#[test]
+fn a_grandchild_in_a_session_of_its_own_counts_even_for_a_millisecond() {
+    let ran = workload("grandchild 200 1").run();
+    assert_eq!(ran.status(), 0, "{ran:?}");
+    assert_peak(&ran.observation(), 200 * MIB, OWN_NEEDS);
+}
+
+#[test]
+fn a_task_that_lives_a_few_milliseconds_is_measured() {
+    let ran = workload("touch 8 0").run();
+    assert_eq!(ran.status(), 0, "{ran:?}");
+    assert_peak(&ran.observation(), 8 * MIB, OWN_NEEDS);
+}
+
+#[test]
+fn memory_that_ten_forked_copies_share_counts_once() {
+    // Each copy has page tables of its own, 0.2 % of what it shares.
+    let ran = workload("share 10 100 300").run();
+    assert_eq!(ran.status(), 0, "{ran:?}");
+    assert_peak(&ran.observation(), 100 * MIB, OWN_NEEDS + 8 * MIB);
+}
+
+#[test]
+fn a_cold_file_shows_as_page_cache_apart_from_anonymous_memory() {
+    let folder = folder_on_a_disk();
+    let file = folder.path().join("cold");
+    fs::write(&file, vec![7_u8; 64 << 20]).unwrap();
+    let ran = workload(&format!("read {}", file.display())).run();
+    assert_eq!(ran.status(), 0, "{ran:?}");
+    let observation = ran.observation();
+    let Reading::Value(Breakdown { anon, file, .. }) = observation.breakdown else {
+        panic!("there is no breakdown: {observation:?}")
+    };
+    match Host::here() {
+        Host::Exact | Host::Polled => {
+            assert_peak(&observation, 64 * MIB, OWN_NEEDS);
+            assert!(file.value().unwrap().0 >= 64 * MIB, "{observation:?}");
+            assert!(anon.value().unwrap().0 < OWN_NEEDS, "{observation:?}");
+        }
+        // The sum over the processes has only those pages in it that they have mapped.
+        Host::Sampled => assert_peak(&observation, 0, OWN_NEEDS),
+    }
+}
+
+/// Files of tmpfs are shared memory and not page cache, so that this needs a file system on a disk.
+pub(super) fn folder_on_a_disk() -> tempfile::TempDir {
+    let places = [std::env::temp_dir(), PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from("/var/tmp")];
+    let on_disk = |place: &&PathBuf| {
+        statfs(place.as_path())
+            .is_ok_and(|found| ![TMPFS_MAGIC, OVERLAYFS_SUPER_MAGIC].contains(&found.filesystem_type()))
+    };
+    let place = places.iter().find(on_disk).unwrap_or_else(|| {
+        panic!(
+            "set TMPDIR to a folder on a disk: {places:?} are in memory, where files have no page cache of their own"
+        )
+    });
+    tempfile::tempdir_in(place).unwrap()
+}
+
+#[test]
+fn several_runs_do_not_see_each_other() {
+    let ran = workload("touch 30 1").with(["-r", "3"]).run();
+    assert_eq!(ran.status(), 0, "{ran:?}");
+    let observations = ran.observations();
+    assert_eq!(observations.len(), 3);
+    for observation in &observations {
+        assert_peak(observation, 30 * MIB, OWN_NEEDS);
+    }
+}
+
+#[test]
+fn two_tasks_at_the_same_time_do_not_see_each_other() {
+    let large = workload("wait 150 100").start().wait_until_ready();
+    let small = workload("touch 20 50").run();
+    assert_peak(&small.observation(), 20 * MIB, OWN_NEEDS);
+    let large = large.signal(nix::sys::signal::Signal::SIGTERM).finish();
+    assert_peak(&large.observation(), 150 * MIB, OWN_NEEDS);
+}
+
+#[test]
+fn a_lower_bound_says_so_on_screen_too() {
+    let ran = workload("touch 50 400").with(["--cgroup", "never"]).run();
+    let observation = ran.observation();
+    let json = serde_json::to_value(&observation).unwrap();
+    assert_eq!(json["peak"]["exactness"]["kind"], "lower-bound", "{json}");
+
+    let highwater = assert_cmd::Command::new(env!("CARGO_BIN_EXE_highwater"))
+        .args(["run", "--cgroup", "never", "--", "sleep", "0.3"])
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(highwater.stderr).unwrap();
+    assert!(stderr.contains("lower bound"), "{stderr}");
+    assert!(!stderr.contains("exact,"), "{stderr}");
+}

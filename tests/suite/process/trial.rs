@@ -1,0 +1,324 @@
+//! A trial: the workload (or another command) under `highwater run`, and what came of it.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use highwater::model::observation::{Exactness, Observation, Peak};
+use highwater::model::reading::Reading;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+pub(super) const MIB: u64 = 1 << 20;
+
+/// What a small program may need beside what it is told to: its code where that was not in the page cache, its page
+/// tables and stacks.
+pub(super) const OWN_NEEDS: u64 = 8 * MIB;
+
+/// How long something may take that happens "after a moment".
+const A_MOMENT: Duration = Duration::from_secs(20);
+
+/// What this host lets highwater do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Host {
+    /// A cgroup whose peak the kernel keeps.
+    Exact,
+    /// A cgroup whose peak the kernel does not keep, before Linux 5.19.
+    Polled,
+    /// No cgroup.
+    Sampled,
+}
+
+impl Host {
+    /// The one the tests run on.
+    pub(super) fn here() -> Self {
+        match std::env::var("EXPECTED_PEAKS").as_deref() {
+            Ok("exact") => Self::Exact,
+            Ok("polled") => Self::Polled,
+            Ok("sampled") => Self::Sampled,
+            Ok(other) => panic!("EXPECTED_PEAKS is `exact`, `polled` or `sampled`, not `{other}`"),
+            Err(_) if nix::unistd::geteuid().is_root() => Self::Exact,
+            Err(_) => match std::env::var_os("XDG_RUNTIME_DIR") {
+                Some(folder) if Path::new(&folder).join("systemd/private").exists() => Self::Exact,
+                _ => Self::Sampled,
+            },
+        }
+    }
+
+    pub(super) fn is_exact(self) -> bool {
+        self == Self::Exact
+    }
+
+    pub(super) fn has_cgroups(self) -> bool {
+        self != Self::Sampled
+    }
+}
+
+/// Says why a test does not apply here, past the test harness, which keeps to itself what a passing test prints.
+pub(super) fn skip(why: &str) {
+    let name = thread::current().name().unwrap_or("a test").to_owned();
+    std::io::stderr().write_all(format!("skipped {name}: {why}\n").as_bytes()).unwrap();
+}
+
+/// A command that is to be run.
+pub(super) struct Trial {
+    folder: TempDir,
+    command: Command,
+    task: Vec<String>,
+}
+
+/// The workload with these words, separated by spaces.
+pub(super) fn workload(words: &str) -> Trial {
+    let program = Path::new(env!("CARGO_BIN_EXE_highwater")).with_file_name("examples").join("workload");
+    assert!(program.exists(), "the workload is missing: cargo build --example workload");
+    let mut task = vec![program.into_os_string().into_string().unwrap()];
+    task.extend(words.split_whitespace().map(str::to_owned));
+    command(task)
+}
+
+/// Any command.
+pub(super) fn command<T: Into<String>>(task: impl IntoIterator<Item = T>) -> Trial {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
+    // A process group of its own, which stands for the foreground of a terminal.
+    command.arg("run").process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    Trial { folder: TempDir::new().unwrap(), command, task: task.into_iter().map(Into::into).collect() }
+}
+
+impl Trial {
+    /// With these options of `run`.
+    pub(super) fn with<T: AsRef<std::ffi::OsStr>>(mut self, options: impl IntoIterator<Item = T>) -> Self {
+        self.command.args(options);
+        self
+    }
+
+    /// Starts it and lets it come to its end.
+    pub(super) fn run(self) -> Ran {
+        self.start().finish()
+    }
+
+    /// Starts it.
+    pub(super) fn start(mut self) -> Underway {
+        self.command.args(["--format", "json", "--output"]).arg(self.folder.path().join("observation.json"));
+        self.command.arg("--").args(&self.task);
+        let mut child = self.command.spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        Underway { folder: self.folder, child, stdout, seen: String::new() }
+    }
+}
+
+/// A run that has been started.
+pub(super) struct Underway {
+    folder: TempDir,
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    seen: String,
+}
+
+impl Underway {
+    /// Waits until the workload says that it is where it wanted to be.
+    pub(super) fn wait_until_ready(mut self) -> Self {
+        while !self.seen.ends_with("ready\n") {
+            let read = self.stdout.read_line(&mut self.seen).unwrap();
+            assert!(read > 0, "the task ended before it was ready; it said: {}", self.seen);
+        }
+        self
+    }
+
+    /// Waits until highwater has a child beside the task: the guardian that it posts when a run has lasted 10 ms.
+    pub(super) fn wait_until_guarded(self) -> Self {
+        let started = Instant::now();
+        while children_of(self.child.id()) < 2 {
+            assert!(started.elapsed() < A_MOMENT, "no guardian was posted");
+            thread::sleep(Duration::from_millis(5));
+        }
+        self
+    }
+
+    /// Sends a signal to highwater alone.
+    pub(super) fn signal(self, signal: Signal) -> Self {
+        kill(self.pid(), signal).unwrap();
+        self
+    }
+
+    /// Sends SIGINT to everybody in the foreground, as the terminal does on Ctrl-C.
+    pub(super) fn press_ctrl_c(self) -> Self {
+        kill(Pid::from_raw(-self.pid().as_raw()), Signal::SIGINT).unwrap();
+        self
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).unwrap())
+    }
+
+    /// What the task has said about itself so far.
+    pub(super) fn traces(&self) -> Traces {
+        Traces::of(&self.seen)
+    }
+
+    /// Lets it come to its end.
+    pub(super) fn finish(mut self) -> Ran {
+        let mut stderr = self.child.stderr.take().unwrap();
+        let stderr = thread::spawn(move || {
+            let mut text = String::new();
+            stderr.read_to_string(&mut text).map(|_| text)
+        });
+        self.stdout.read_to_string(&mut self.seen).unwrap();
+        let status = self.child.wait().unwrap();
+        let observation = fs::read_to_string(self.folder.path().join("observation.json")).ok();
+        let stderr = stderr.join().unwrap().unwrap();
+        Ran { status, stdout: self.seen, stderr, observation }
+    }
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub(super) struct Ran {
+    status: ExitStatus,
+    pub(super) stdout: String,
+    pub(super) stderr: String,
+    observation: Option<String>,
+}
+
+impl Ran {
+    /// The exit status of highwater.
+    #[track_caller]
+    pub(super) fn status(&self) -> i32 {
+        self.status.code().unwrap_or_else(|| panic!("highwater was killed: {self:?}"))
+    }
+
+    /// The observation, which has to be there.
+    #[track_caller]
+    pub(super) fn observation(&self) -> Observation {
+        let text = self.observation.as_deref().unwrap_or_else(|| panic!("there is no observation: {self:?}"));
+        serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text}"))
+    }
+
+    /// The observations of several runs.
+    #[track_caller]
+    pub(super) fn observations(&self) -> Vec<Observation> {
+        let text = self.observation.as_deref().unwrap_or_else(|| panic!("there are no observations: {self:?}"));
+        serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text}"))
+    }
+
+    /// Whether a result was written at all.
+    pub(super) fn has_observation(&self) -> bool {
+        self.observation.is_some()
+    }
+
+    /// What the task said about itself.
+    pub(super) fn traces(&self) -> Traces {
+        Traces::of(&self.stdout)
+    }
+}
+
+/// Holds a peak against what the task needs: at least that, and at most the noise that it states and `slack` more. On
+/// a host without a cgroup to be had it may be lower, and has to say so.
+#[track_caller]
+pub(super) fn assert_peak(observation: &Observation, need: u64, slack: u64) {
+    let peak = match &observation.peak {
+        Reading::Value(peak) => peak,
+        Reading::Gone | Reading::Unsupported if !Host::here().has_cgroups() => return,
+        other => panic!("there is no peak but {other:?}"),
+    };
+    let Peak { bytes, exactness, file, .. } = peak;
+    let noise = 256 * 1024 * u64::from(observation.host.cpus);
+    assert!(bytes.0 <= need + slack + noise, "{} is more than {need} + {slack} + {noise}: {peak:?}", bytes.0);
+    match (Host::here(), exactness) {
+        (Host::Exact, Exactness::Exact { noise_bytes }) => {
+            assert!(bytes.0 >= need, "{} is less than {need}: {peak:?}", bytes.0);
+            assert!(noise_bytes.0 <= noise, "{noise_bytes:?} of noise is more than 256 KiB for each CPU");
+            let file = file.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
+            assert!(matches!(file, Some("memory.peak" | "memory.max_usage_in_bytes")), "{peak:?}");
+        }
+        (Host::Polled | Host::Sampled, Exactness::LowerBound { reason, remedy }) => {
+            assert!(!reason.is_empty() && !remedy.is_empty(), "{peak:?}");
+        }
+        (host, _) => panic!("not for a host that is {host:?}: {peak:?}"),
+    }
+}
+
+/// What leads to the processes and cgroups of a task.
+#[derive(Debug)]
+pub(super) struct Traces {
+    processes: Vec<u32>,
+    cgroups: Vec<PathBuf>,
+}
+
+impl Traces {
+    fn of(said: &str) -> Self {
+        let lines =
+            |word: &'static str| said.lines().filter_map(move |line| line.strip_prefix(word)?.strip_prefix(' '));
+        let own = fs::read_to_string("/proc/self/cgroup").unwrap();
+        let own: HashSet<&str> = own.lines().collect();
+        Self {
+            processes: lines("task").chain(lines("left")).map(|pid| pid.parse().unwrap()).collect(),
+            cgroups: lines("cgroup").filter(|line| !own.contains(line)).filter_map(cgroup_folder).collect(),
+        }
+    }
+
+    /// How many cgroups the task had that we do not have.
+    pub(super) fn cgroups(&self) -> usize {
+        self.cgroups.len()
+    }
+
+    fn left(&self) -> Vec<PathBuf> {
+        let processes =
+            self.processes.iter().map(|pid| PathBuf::from(format!("/proc/{pid}"))).filter(|path| lives(path));
+        processes.chain(self.cgroups.iter().filter(|path| path.exists()).cloned()).collect()
+    }
+
+    /// Neither a process nor a cgroup of the task is there any more.
+    #[track_caller]
+    pub(super) fn assert_gone(&self) {
+        assert!(!self.processes.is_empty(), "the task said nothing about itself");
+        assert!(self.left().is_empty(), "left behind: {:?}", self.left());
+    }
+
+    /// The same, after a moment.
+    #[track_caller]
+    pub(super) fn assert_gone_after_a_moment(&self) {
+        let started = Instant::now();
+        while !self.left().is_empty() && started.elapsed() < A_MOMENT {
+            thread::sleep(Duration::from_millis(5));
+        }
+        self.assert_gone();
+    }
+}
+
+fn children_of(parent: u32) -> usize {
+    let stats =
+        fs::read_dir("/proc").unwrap().filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("stat")).ok());
+    let parent = parent.to_string();
+    stats.filter(|stat| stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)) == Some(&parent)).count()
+}
+
+/// Whether a process lives. One that has ended may wait for init to take notice, which is not ours to hasten.
+fn lives(process: &Path) -> bool {
+    let stat = fs::read_to_string(process.join("stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
+/// The folder of a line such as `5:memory:/a/b`, where its hierarchy is mounted.
+fn cgroup_folder(line: &str) -> Option<PathBuf> {
+    let mut fields = line.splitn(3, ':').skip(1);
+    let (controllers, path) = (fields.next()?, fields.next()?);
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    mounts.lines().find_map(|mount| {
+        let (before, after) = mount.split_once(" - ")?;
+        let mut before = before.split(' ').skip(3);
+        let (root, point) = (before.next()?, before.next()?);
+        let (kind, options) = (after.split(' ').next()?, after.rsplit(' ').next()?);
+        let fits = match controllers {
+            "" => kind == "cgroup2",
+            _ => kind == "cgroup" && controllers.split(',').all(|name| options.split(',').any(|option| option == name)),
+        };
+        let below = path.strip_prefix(root.trim_end_matches('/'))?;
+        fits.then(|| Path::new(point).join(below.trim_start_matches('/')))
+    })
+}
