@@ -3,4 +3,5 @@
 #![expect(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod cli;
+mod layers;
 mod process;
