@@ -126,6 +126,12 @@ pub fn watch(
         let (ended, requested) = wait(run.ended(), cancel.as_deref().map(Cancel::requested), pause)?;
         let elapsed = started.elapsed();
         if ended {
+            // Ctrl-C reaches the task and us at the same time, and the task may be the first to act on it.
+            if ending.stop.is_none()
+                && let Some(request) = cancel.and_then(Cancel::take)
+            {
+                ending.stop = Some(Stop::Interrupted(request.signal));
+            }
             let Samples { series, highest, unread } = samples;
             return Ok(Watched { wall: elapsed, stop: ending.stop, series, highest, unread });
         }
