@@ -53,7 +53,8 @@ fn a_cold_file_shows_as_page_cache_apart_from_anonymous_memory() {
     match Host::here() {
         Host::Exact | Host::Polled => {
             assert_peak(&observation, 64 * MIB, OWN_NEEDS);
-            assert!(file.value().unwrap().0 >= 64 * MIB, "{observation:?}");
+            // The parts are counted in batches too, and so lag behind.
+            assert!(file.value().unwrap().0 >= 62 * MIB, "{observation:?}");
             assert!(anon.value().unwrap().0 < OWN_NEEDS, "{observation:?}");
         }
         // The sum over the processes has only those pages in it that they have mapped.
