@@ -6,4 +6,5 @@ pub mod problem;
 pub mod quantity;
 pub mod reading;
 pub mod rule;
+pub mod spelling;
 pub mod units;

@@ -58,6 +58,26 @@ impl Decimal {
         Self { negative, mantissa, scale: scale.saturating_sub(exponent) }
     }
 
+    /// The number ±mantissa × 10^-scale.
+    pub(super) fn from_parts(negative: bool, mut mantissa: u128, mut scale: i64) -> Self {
+        if mantissa == 0 {
+            return Self::ZERO;
+        }
+        while mantissa.is_multiple_of(10) {
+            mantissa /= 10;
+            scale = scale.saturating_sub(1);
+        }
+        Self { negative, mantissa: Mantissa::Small(mantissa), scale }
+    }
+
+    /// Sign, mantissa and scale, where the mantissa fits.
+    pub(super) fn parts(&self) -> Option<(bool, u128, i64)> {
+        match self.mantissa {
+            Mantissa::Small(mantissa) => Some((self.negative, mantissa, self.scale)),
+            Mantissa::Large(_) => None,
+        }
+    }
+
     /// Whether it is below zero.
     pub fn is_negative(&self) -> bool {
         self.negative
@@ -113,6 +133,14 @@ impl Decimal {
     pub fn to_f64(&self) -> f64 {
         // Both forms that `Display` writes are floating-point literals.
         self.to_string().parse().unwrap_or(f64::NAN)
+    }
+
+    /// The decimal logarithm of the magnitude, to as many digits as a float has.
+    pub(super) fn log10(&self) -> f64 {
+        let digits = self.digits();
+        // The first digits stand for the rest; parsing them as a fraction keeps the number near 1.
+        let leading: f64 = format!("0.{}", &digits[..digits.len().min(20)]).parse().unwrap_or(f64::NAN);
+        leading.log10() + digits.len() as f64 - self.scale as f64
     }
 
     /// All digits without an exponent, as rules are written: `1000`, `-0.25`.
@@ -235,7 +263,7 @@ impl Product {
         let (whole, rest) = match (scale > 0, power_of_ten) {
             (false, Some(factor)) => (product.checked_mul(factor)?, false),
             (false, None) => return None,
-            (true, Some(divisor)) => (product / divisor, product % divisor != 0),
+            (true, Some(divisor)) => (product / divisor, !product.is_multiple_of(divisor)),
             // The divisor has 40 digits or more, the product 39 at most.
             (true, None) => (0, true),
         };
@@ -258,7 +286,7 @@ impl Product {
             .rev()
             .try_fold(0u128, |whole, limb| whole.checked_mul(LIMB)?.checked_add(u128::from(*limb)))?;
         let whole = above.checked_mul(LIMB / u128::from(divisor))?.checked_add(u128::from(lowest / divisor))?;
-        let rest = lowest % divisor != 0 || product[..skipped].iter().any(|&limb| limb != 0);
+        let rest = !lowest.is_multiple_of(divisor) || product[..skipped].iter().any(|&limb| limb != 0);
         Some(Self { whole: u64::try_from(whole).ok()?, rest })
     }
 }

@@ -74,7 +74,7 @@ impl FromStr for Quantity {
     type Err = QuantityError;
 
     fn from_str(text: &str) -> Result<Self, QuantityError> {
-        parse::kubernetes(text)
+        parse::kubernetes(text).ok_or_else(|| QuantityError::unreadable(text))
     }
 }
 
@@ -137,6 +137,6 @@ impl FromStr for Bytes {
     /// Reads every Kubernetes quantity (`512Mi`, `1.5G`, `1e9`) and the forms people write beside it, with a `B` and
     /// spaces before the unit: `512MiB`, `200 MiB`, `1.5 GB`, `10 B`. Fractions of a byte are rounded up.
     fn from_str(text: &str) -> Result<Self, QuantityError> {
-        parse::human(text)?.bytes()
+        parse::human(text).ok_or_else(|| QuantityError::unreadable_by_people(text))?.bytes()
     }
 }

@@ -24,9 +24,13 @@
 //! negative result and one that does not fit into 64 bits are errors.
 
 mod ast;
+mod diagnose;
 mod error;
 mod eval;
+mod intent;
 mod parse;
+mod remedy;
+mod token;
 
 use std::fmt;
 use std::str::FromStr;
@@ -230,7 +234,7 @@ impl FromStr for RuleType {
     type Err = UnknownName;
 
     fn from_str(name: &str) -> Result<Self, UnknownName> {
-        UnknownName::look_up("type", name, &Self::NAMES)
+        UnknownName::look_up(("unknown-rule-type", "type"), name, &Self::NAMES)
     }
 }
 
@@ -238,7 +242,7 @@ impl FromStr for Mode {
     type Err = UnknownName;
 
     fn from_str(name: &str) -> Result<Self, UnknownName> {
-        UnknownName::look_up("mode", name, &Self::NAMES)
+        UnknownName::look_up(("unknown-mode", "mode"), name, &Self::NAMES)
     }
 }
 

@@ -5,3 +5,5 @@
 mod cli;
 mod layers;
 mod process;
+mod quantity;
+mod rule;

@@ -5,8 +5,7 @@ use nom::combinator::{opt, rest};
 use nom::sequence::preceded;
 use nom::{IResult, Parser};
 
-use super::error::Doubt;
-use super::{Quantity, QuantityError};
+use super::Quantity;
 use crate::model::decimal::Decimal;
 
 /// A suffix is worth 10^decimal × 2^binary.
@@ -25,24 +24,20 @@ struct Parts<'a> {
 }
 
 /// Reads what Kubernetes reads.
-pub(super) fn kubernetes(text: &str) -> Result<Quantity, QuantityError> {
+pub(super) fn kubernetes(text: &str) -> Option<Quantity> {
     let parts = split(text);
-    match scale(parts.suffix) {
-        Some(scale) if parts.has_digits() => Ok(parts.quantity(text, scale)),
-        Some(_) | None => Err(Doubt { text, number_len: text.len() - parts.suffix.len() }.error()),
-    }
+    let scale = scale(parts.suffix)?;
+    parts.has_digits().then(|| parts.quantity(text, scale))
 }
 
 /// Reads the same, and a `B` behind the unit, and spaces around the text and before the unit.
-pub(super) fn human(text: &str) -> Result<Quantity, QuantityError> {
-    let trimmed = text.trim_matches(' ');
-    let parts = split(trimmed);
+pub(super) fn human(text: &str) -> Option<Quantity> {
+    let text = text.trim_matches(' ');
+    let parts = split(text);
     let unit = parts.suffix.trim_start_matches(' ');
-    let with_byte = unit.strip_suffix('B').and_then(|unit| BYTE_SUFFIXES.contains(&unit).then(|| scale(unit))?);
-    match with_byte.or_else(|| scale(unit)) {
-        Some(scale) if parts.has_digits() => Ok(parts.quantity(trimmed, scale)),
-        Some(_) | None => Err(Doubt { text: trimmed, number_len: trimmed.len() - parts.suffix.len() }.error()),
-    }
+    let unit = unit.strip_suffix('B').filter(|unit| BYTE_SUFFIXES.contains(unit)).unwrap_or(unit);
+    let scale = scale(unit)?;
+    parts.has_digits().then(|| parts.quantity(text, scale))
 }
 
 /// The suffixes that may stand before a `B`: no thousandths of a byte, no exponents.
@@ -57,6 +52,16 @@ impl Parts<'_> {
         let number = Decimal::from_digits(self.negative, self.integer, self.fraction, scale.decimal);
         Quantity { source: source.to_owned(), number, binary: scale.binary }
     }
+}
+
+/// How much of the text is sign, digits and point.
+pub(super) fn number_len(text: &str) -> usize {
+    text.len() - split(text).suffix.len()
+}
+
+/// Whether a text is what may stand behind the number.
+pub(super) fn is_suffix(text: &str) -> bool {
+    scale(text).is_some()
 }
 
 fn split(text: &str) -> Parts<'_> {

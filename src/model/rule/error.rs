@@ -1,11 +1,13 @@
 //! Why a text is no rule, and why a rule has no result.
 
-use super::super::problem::{Flawed, Problem};
-use super::super::units::Bytes;
+use super::diagnose::diagnose;
+use crate::model::problem::{Flawed, Problem};
+use crate::model::spelling::{nearest, quote};
+use crate::model::units::Bytes;
 
 /// A text is no rule of the `complexity` dialect; everything that is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not a scale rule")]
+#[error("{} is not a scale rule", quote(text))]
 pub struct RuleErrors {
     /// The text.
     pub text: String,
@@ -15,8 +17,7 @@ pub struct RuleErrors {
 
 impl RuleErrors {
     pub(super) fn of(text: &str) -> Self {
-        let problem = Problem::error("rule-invalid", format!("`{text}` is not a scale rule"));
-        Self { text: text.to_owned(), problems: vec![problem.at(0..text.len()).help("write `2*n` instead")] }
+        Self { text: text.to_owned(), problems: diagnose(text) }
     }
 
     /// The same under the name of the place the text came from, such as `the --rule option`.
@@ -29,9 +30,9 @@ impl RuleErrors {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EvalError {
     /// Less than no memory.
-    #[error("`{formula}` is negative for n = {}: {result} bytes", n.0)]
+    #[error("{} is negative for n = {}: {result} bytes", quote(formula), n.0)]
     Negative {
-        /// The rule in its plainest form.
+        /// The rule as a text with n in it.
         formula: String,
         /// The size of the channel.
         n: Bytes,
@@ -39,9 +40,9 @@ pub enum EvalError {
         result: String,
     },
     /// More than 2⁶⁴ - 1 bytes.
-    #[error("`{formula}` is more than 16 EiB for n = {}: {result} bytes", n.0)]
+    #[error("{} is more than 16 EiB for n = {}: {result} bytes", quote(formula), n.0)]
     Overflow {
-        /// The rule in its plainest form.
+        /// The rule as a text with n in it.
         formula: String,
         /// The size of the channel.
         n: Bytes,
@@ -50,10 +51,34 @@ pub enum EvalError {
     },
 }
 
+impl EvalError {
+    /// What to do about it.
+    pub fn help(&self) -> &'static str {
+        match self {
+            Self::Negative { .. } => "leave the `-` out: a rule says how much memory is needed",
+            Self::Overflow { .. } => {
+                "n is a number of bytes: with `**2` the coefficient is far below 1, as in `.00000002*n**2`"
+            }
+        }
+    }
+}
+
+impl From<&EvalError> for Problem {
+    fn from(error: &EvalError) -> Self {
+        let code = match error {
+            EvalError::Negative { .. } => "rule-negative",
+            EvalError::Overflow { .. } => "rule-overflow",
+        };
+        Self::error(code, error.to_string()).help(error.help())
+    }
+}
+
 /// A name in a document that is none of those there are.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{name}` is not a {field}; there are {}", known.join(", "))]
+#[error("{} is not a {field} of a scale rule; there are {}", quote(name), known.join(", "))]
 pub struct UnknownName {
+    /// A stable name a script can look for, such as `unknown-mode`.
+    pub code: &'static str,
     /// The field, such as `mode`.
     pub field: &'static str,
     /// What was written.
@@ -64,15 +89,30 @@ pub struct UnknownName {
 
 impl UnknownName {
     pub(super) fn look_up<T: Copy>(
-        field: &'static str,
+        (code, field): (&'static str, &'static str),
         name: &str,
         names: &[(&'static str, T)],
     ) -> Result<T, UnknownName> {
         let found = names.iter().find(|(known, _)| *known == name);
         found.map(|&(_, value)| value).ok_or_else(|| UnknownName {
+            code,
             field,
             name: name.to_owned(),
             known: names.iter().map(|&(known, _)| known).collect(),
         })
+    }
+}
+
+impl From<&UnknownName> for Problem {
+    fn from(unknown: &UnknownName) -> Self {
+        let known = unknown.known.join(", ");
+        let help = match nearest(&unknown.name, unknown.known.iter().copied()) {
+            Some(name) => format!("write `{name}` instead"),
+            None => format!("write one of {known}"),
+        };
+        Self::error(unknown.code, format!("{} is not a {} of a scale rule", quote(&unknown.name), unknown.field))
+            .at(0..unknown.name.len())
+            .label(format!("expected one of {known}"))
+            .help(help)
     }
 }

@@ -1,6 +1,6 @@
 //! What a formula comes to.
 
-use super::{EvalError, Formula};
+use super::{Dialect, EvalError, Formula};
 use crate::model::decimal::Product;
 use crate::model::units::Bytes;
 
@@ -9,23 +9,33 @@ pub(super) fn evaluate(formula: &Formula, n: Bytes) -> Result<Bytes, EvalError> 
     let product = coefficient.product(n.0, exponent);
     let nothing = product == Some(Product { whole: 0, rest: false });
     if coefficient.is_negative() && !nothing {
-        return Err(EvalError::Negative { formula: formula.canonical(), n, result: result(formula, n) });
+        return Err(EvalError::Negative { formula: shown(formula), n, result: result(formula, n) });
     }
     match product.and_then(Product::ceil) {
         Some(bytes) => Ok(Bytes(bytes)),
-        None => Err(EvalError::Overflow { formula: formula.canonical(), n, result: result(formula, n) }),
+        None => Err(EvalError::Overflow { formula: shown(formula), n, result: result(formula, n) }),
     }
 }
 
-/// The result in words, for an error: all digits where it is short, its order of magnitude where it is not.
+fn shown(formula: &Formula) -> String {
+    match formula.dialect() {
+        Dialect::Complexity => formula.source().to_owned(),
+        Dialect::ScaleFactor => formula.canonical(),
+    }
+}
+
+/// The result for an error: exact where it is whole, about right where it is not, its order of magnitude beyond that.
 fn result(formula: &Formula, n: Bytes) -> String {
-    let coefficient = formula.coefficient();
-    match coefficient.product(n.0, formula.exponent()) {
-        Some(Product { whole, rest: false }) => format!("-{whole}"),
-        _ => {
-            let magnitude = coefficient.to_f64().abs().log10() + formula.exponent() as f64 * (n.0 as f64).log10();
-            let sign = if coefficient.is_negative() { "-" } else { "" };
-            format!("about {sign}10^{magnitude:.0}")
-        }
+    let (coefficient, exponent) = (formula.coefficient(), formula.exponent());
+    let sign = if coefficient.is_negative() { "-" } else { "" };
+    if let Some(Product { whole, rest: false }) = coefficient.product(n.0, exponent) {
+        return format!("{sign}{whole}");
+    }
+    let magnitude = coefficient.log10() + exponent as f64 * (n.0 as f64).log10();
+    match magnitude {
+        -2.0..15.0 => format!("about {sign}{}", (10f64.powf(magnitude) * 1000.0).round() / 1000.0),
+        -1e6..1e6 => format!("about {sign}{:.3}e{}", 10f64.powf(magnitude - magnitude.floor()), magnitude.floor()),
+        _ if exponent == u64::MAX => format!("beyond {sign}10^{magnitude:.0}"),
+        _ => format!("about {sign}10^{magnitude:.0}"),
     }
 }

@@ -1,0 +1,259 @@
+//! Says what is wrong with a text that is no rule: all of it, each with its place, and what to write instead.
+
+use std::ops::Range;
+
+use super::remedy::{SHAPE, remedy};
+use super::token::{Piece, Token, tokens};
+use crate::model::problem::Problem;
+use crate::model::spelling::quote;
+
+/// A longer text is not taken apart.
+const LONGEST: usize = 500;
+
+/// Everything that is wrong with a text that the grammar refused; at least one problem, in the order of the places.
+pub(super) fn diagnose(text: &str) -> Vec<Problem> {
+    if text.trim().is_empty() {
+        let problem = Problem::error("rule-empty", "the rule is empty").at(0..text.len());
+        return vec![problem.label("expected a power of n").help(format!("{SHAPE}; leave it out to have none"))];
+    }
+    if text.len() > LONGEST {
+        let message = format!("{} is no rule, and {} bytes long", quote(text), text.len());
+        return vec![Problem::error("rule-too-long", message).at(0..text.len()).help(SHAPE)];
+    }
+    let tokens = tokens(text);
+    let mut problems: Vec<Problem> = shape(&tokens, text.len()).into_iter().collect();
+    // What is inside of a larger mistake is not worth a word of its own.
+    let misshapen = problems.first().and_then(|problem| problem.span.clone()).unwrap_or(0..0);
+    let apart = |token: &&Token<'_>| !(misshapen.start <= token.span.start && token.span.end <= misshapen.end);
+    problems.extend(tokens.iter().filter(apart).filter_map(spelling));
+    let is_bracket = |token: &&Token<'_>| matches!(token.piece, Piece::Open | Piece::Close);
+    problems.extend(extent(tokens.iter().filter(apart).filter(is_bracket)).map(|span| {
+        problem("rule-parenthesis", span, "a rule has no parentheses", "expected a coefficient and a power of n alone")
+    }));
+    let is_space = |token: &&Token<'_>| token.piece == Piece::Space;
+    problems
+        .extend(extent(tokens.iter().filter(apart).filter(is_space)).map(|span| {
+            problem("rule-space", span, "a rule has no white space", "expected nothing between its parts")
+        }));
+    if problems.is_empty() {
+        problems.push(Problem::error("rule-invalid", format!("{} is not a scale rule", quote(text))).at(0..text.len()));
+    }
+    problems.sort_by_key(|problem| problem.span.as_ref().map(|span| (span.start, span.end)));
+    advise(&mut problems, &tokens);
+    problems
+}
+
+/// Gives the remedy to the problem that it is for: the one of the shape, else the first.
+fn advise(problems: &mut [Problem], tokens: &[Token<'_>]) {
+    let misshapen = ["rule-sum", "rule-without-n", "rule-product", "rule-exponent", "rule-unit"];
+    let index = problems.iter().position(|problem| misshapen.contains(&problem.code)).unwrap_or(0);
+    if let Some(problem) = problems.get_mut(index).filter(|problem| problem.help.is_none()) {
+        problem.help = Some(remedy(problem.code, tokens));
+    }
+}
+
+/// From the first to the last of some pieces.
+fn extent<'a>(mut tokens: impl Iterator<Item = &'a Token<'a>>) -> Option<Range<usize>> {
+    let first = &tokens.next()?.span;
+    Some(first.start..tokens.last().map_or(first.end, |last| last.span.end))
+}
+
+fn problem(code: &'static str, span: Range<usize>, message: impl Into<String>, label: &str) -> Problem {
+    Problem::error(code, message).at(span).label(label)
+}
+
+/// What is wrong with one piece by itself.
+fn spelling(token: &Token<'_>) -> Option<Problem> {
+    let found = quote(token.text);
+    let at = |code, message: String, label: &str| Some(problem(code, token.span.clone(), message, label));
+    match &token.piece {
+        Piece::Number(_) => number(token),
+        Piece::N if token.text != "n" => at("rule-name", format!("{found} is not `n`"), "expected a small `n`"),
+        Piece::Times if token.text != "*" => at("rule-operator", format!("{found} is not `*`"), "expected `*`"),
+        Piece::Power if token.text != "**" => at("rule-operator", format!("{found} is no power"), "expected `**`"),
+        Piece::Plus if token.text != "+" => at("rule-operator", format!("{found} is not `+`"), "expected `+`"),
+        Piece::Minus if token.text != "-" => at("rule-operator", format!("{found} is not `-`"), "expected `-`"),
+        Piece::Superscript(digits) => {
+            at("rule-operator", format!("{found} is no power"), &format!("expected `**{digits}`"))
+        }
+        Piece::Divide => {
+            at("rule-division", "a rule cannot divide".to_owned(), "expected a coefficient in front, such as `.5*`")
+        }
+        Piece::Name(_) => {
+            at("rule-name", format!("{found} means nothing in a rule"), "expected `n`, the size of the channel")
+        }
+        Piece::Comma | Piece::Other => {
+            at("rule-character", format!("{found} has no place in a rule"), "expected nothing here")
+        }
+        Piece::N
+        | Piece::Times
+        | Piece::Power
+        | Piece::Plus
+        | Piece::Minus
+        | Piece::Open
+        | Piece::Close
+        | Piece::Amount(_)
+        | Piece::Space => None,
+    }
+}
+
+fn number(token: &Token<'_>) -> Option<Problem> {
+    let at = |message: String, label| Some(problem("rule-number", token.span.clone(), message, label));
+    let found = quote(token.text);
+    if !token.text.is_ascii() {
+        return at(format!("{found} has digits that are not 0 to 9"), "expected ASCII digits");
+    }
+    if token.text.contains(['e', 'E']) {
+        return at(format!("{found} is written with an exponent"), "expected all digits");
+    }
+    if token.text.contains([',', '_', '\'']) {
+        let problem = at(format!("{found} is not a plain number"), "expected digits and at most one `.`")?;
+        return Some(match token.text.split_once(',') {
+            Some((thousands, rest)) if token.piece == Piece::Number(None) && !rest.contains([',', '.']) => {
+                problem.help(format!("write `{thousands}{rest}` or `{thousands}.{rest}`, whichever is meant"))
+            }
+            _ => problem,
+        });
+    }
+    match token.text.matches('.').count() {
+        0 => None,
+        1 if token.text.ends_with('.') => at(format!("{found} has no digit behind its point"), "expected a digit"),
+        1 => None,
+        _ => at(format!("{found} has more than one point"), "expected digits and at most one `.`"),
+    }
+}
+
+/// The first piece that does not stand where the pattern has it.
+fn shape(tokens: &[Token<'_>], end: usize) -> Option<Problem> {
+    let pieces: Vec<&Token<'_>> = tokens.iter().filter(|token| token.piece != Piece::Space).collect();
+    let is = |index: usize, wanted: fn(&Piece<'_>) -> bool| pieces.get(index).is_some_and(|token| wanted(&token.piece));
+    let mut at = 0;
+    at += usize::from(is(at, |piece| matches!(piece, Piece::Plus | Piece::Minus)));
+    at += usize::from(is(at, |piece| matches!(piece, Piece::Number(_))));
+    at += usize::from(is(at, |piece| matches!(piece, Piece::Times)));
+    if !is(at, |piece| matches!(piece, Piece::N)) {
+        return before_n(&pieces, at, end);
+    }
+    at += 1;
+    let mut with_power = true;
+    if is(at, |piece| matches!(piece, Piece::Superscript(_))) {
+        at += 1;
+    } else if is(at, |piece| matches!(piece, Piece::Power)) {
+        at += 1;
+        if let Some(problem) = exponent(&pieces, at, end) {
+            return Some(problem);
+        }
+        at += 1;
+    } else {
+        with_power = false;
+    }
+    after_n(&pieces, at, with_power, end)
+}
+
+/// What stands where n is due.
+fn before_n(pieces: &[&Token<'_>], at: usize, end: usize) -> Option<Problem> {
+    let has_n = pieces.iter().any(|token| token.piece == Piece::N);
+    let is_sign = |token: &&&Token<'_>| matches!(token.piece, Piece::Plus | Piece::Minus);
+    let without_n = || Some(problem("rule-without-n", 0..end, "the rule has no n", "expected `n` in it"));
+    let sum = || Some(problem("rule-sum", 0..end, "a rule cannot add or subtract", "expected a single power of n"));
+    let Some(token) = pieces.get(at) else { return without_n() };
+    let before = at.checked_sub(1).and_then(|at| pieces.get(at));
+    let span = token.span.clone();
+    match &token.piece {
+        Piece::Amount(_) if !has_n => without_n(),
+        Piece::Amount(_) if pieces[at..].iter().any(|token| is_sign(&token)) => sum(),
+        Piece::Amount(quantity) => {
+            let help = format!(
+                "n is in bytes and so is the result, the coefficient is a plain number; a fixed amount such as \
+                 `{quantity}` belongs in resources.limits.memory"
+            );
+            Some(problem("rule-unit", span, "a coefficient has no unit", "expected a plain number").help(help))
+        }
+        Piece::Number(_) => {
+            let start = if before.is_some_and(|before| before.piece == Piece::Times) { 0 } else { span.start };
+            let label = "expected a single number";
+            Some(problem("rule-product", start..span.end, "a rule has one coefficient", label))
+        }
+        Piece::Plus | Piece::Minus if has_n && before.is_some_and(|before| !is_sign(&before)) => sum(),
+        Piece::Plus | Piece::Minus => {
+            Some(problem("rule-sign", span, "a rule has one sign at most", "expected a number or `n`"))
+        }
+        Piece::Times => Some(problem("rule-operator", span, "there is a `*` too many", "expected `n`")),
+        Piece::Power | Piece::Superscript(_) => {
+            Some(problem("rule-power", span, "only n can have a power", "expected `n` in front of it"))
+        }
+        Piece::N
+        | Piece::Divide
+        | Piece::Open
+        | Piece::Close
+        | Piece::Comma
+        | Piece::Name(_)
+        | Piece::Space
+        | Piece::Other => None,
+    }
+}
+
+/// What stands where the exponent is due.
+fn exponent(pieces: &[&Token<'_>], at: usize, end: usize) -> Option<Problem> {
+    let exponent = |span, message| Some(problem("rule-exponent", span, message, "expected digits, such as `2`"));
+    let Some(token) = pieces.get(at) else {
+        let power = pieces.last().map_or(end, |power| power.span.start);
+        return exponent(power..end, "the exponent is missing");
+    };
+    let span = token.span.clone();
+    match &token.piece {
+        Piece::Number(_) if token.text.contains(['.', ',']) => exponent(span, "the exponent is not a whole number"),
+        Piece::Number(_) => None,
+        Piece::Minus | Piece::Plus => exponent(span, "an exponent has no sign"),
+        Piece::N
+        | Piece::Times
+        | Piece::Power
+        | Piece::Superscript(_)
+        | Piece::Divide
+        | Piece::Open
+        | Piece::Close
+        | Piece::Comma
+        | Piece::Amount(_)
+        | Piece::Name(_)
+        | Piece::Space
+        | Piece::Other => exponent(span, "the exponent is not a number"),
+    }
+}
+
+/// What stands behind a complete rule.
+fn after_n(pieces: &[&Token<'_>], at: usize, with_power: bool, end: usize) -> Option<Problem> {
+    let (rule, token) = (pieces.get(at.checked_sub(1)?)?, pieces.get(at)?);
+    let behind = rule.span.end..end;
+    let factor = pieces.get(at + 1).map(|token| &token.piece);
+    let product = |message, label| Some(problem("rule-product", behind.clone(), message, label));
+    match (&token.piece, factor) {
+        (Piece::Plus | Piece::Minus, _) => {
+            let label = "expected the end of the rule";
+            Some(problem("rule-sum", behind, "a rule cannot add or subtract", label))
+        }
+        (Piece::Times, Some(Piece::N)) | (Piece::N, _) => {
+            product("a rule has one n", "expected `**` and an exponent for a power of n")
+        }
+        (Piece::Times, Some(Piece::Number(_) | Piece::Amount(_))) => {
+            product("the coefficient stands behind n", "expected it in front of the `n`")
+        }
+        (Piece::Times, Some(Piece::Open | Piece::Name(_))) => {
+            product("a rule has one power of n", "expected the end of the rule")
+        }
+        (Piece::Times, _) => {
+            let label = "expected the end of the rule";
+            Some(problem("rule-operator", token.span.clone(), "there is a `*` too many", label))
+        }
+        (Piece::Number(_), _) if !with_power => {
+            let label = "expected `**` before an exponent, or the coefficient in front of the `n`";
+            Some(problem("rule-number-behind-n", token.span.clone(), "a number stands right behind n", label))
+        }
+        (Piece::Number(_) | Piece::Amount(_) | Piece::Power | Piece::Superscript(_), _) => {
+            product("something follows the rule", "expected the end of the rule")
+        }
+        (
+            Piece::Divide | Piece::Open | Piece::Close | Piece::Comma | Piece::Name(_) | Piece::Space | Piece::Other,
+            _,
+        ) => None,
+    }
+}

@@ -1,0 +1,102 @@
+//! What to write instead of a text that is no rule.
+
+use super::intent::{Intent, intent};
+use super::parse;
+use super::token::{Piece, Token};
+
+/// The remedy where nothing better is known.
+pub(super) const SHAPE: &str = "a rule is a coefficient and a power of n, such as `n`, `2*n` or `1.5*n**2`";
+
+/// What to do about the problem of this code.
+pub(super) fn remedy(code: &str, tokens: &[Token<'_>]) -> String {
+    if let Some(rule) = respelled(tokens, "") {
+        return format!("write `{rule}` instead");
+    }
+    if code == "rule-number-behind-n" {
+        return "write `2*n` for a multiple or `n**2` for a power".to_owned();
+    }
+    if code == "rule-without-n"
+        && tokens.iter().any(|token| matches!(token.piece, Piece::Number(_)))
+        && let Some(rule) = respelled(tokens, "*n").or_else(|| respelled(tokens, "n"))
+    {
+        return format!(
+            "write `{rule}` for a multiple of the input; a fixed amount belongs in resources.limits.memory"
+        );
+    }
+    if let Some(remedy) = intent(tokens).and_then(rewritten) {
+        return remedy;
+    }
+    if tokens.iter().any(|token| matches!(token.piece, Piece::Name("log" | "ln" | "sqrt" | "exp" | "pow"))) {
+        return "a rule knows whole powers of n alone: the next larger one covers it, with a coefficient that is \
+                measured"
+            .to_owned();
+    }
+    SHAPE.to_owned()
+}
+
+/// The text with every operator in its right spelling and nothing between the parts, where that makes a rule.
+fn respelled(tokens: &[Token<'_>], ending: &str) -> Option<String> {
+    let mut rule = String::new();
+    let mut after_number = false;
+    for token in tokens {
+        let spelling = match &token.piece {
+            Piece::Space => continue,
+            // Two numbers side by side are not one.
+            Piece::Number(_) if after_number => return None,
+            Piece::Number(_) => token.text,
+            Piece::N => "n",
+            Piece::Times => "*",
+            Piece::Power => "**",
+            Piece::Plus => "+",
+            Piece::Minus => "-",
+            Piece::Superscript(digits) => {
+                rule.push_str("**");
+                digits
+            }
+            Piece::Other if token.text.chars().all(is_stray) => "",
+            Piece::Other
+            | Piece::Divide
+            | Piece::Open
+            | Piece::Close
+            | Piece::Comma
+            | Piece::Amount(_)
+            | Piece::Name(_) => return None,
+        };
+        rule.push_str(spelling);
+        after_number = matches!(token.piece, Piece::Number(_));
+    }
+    rule.push_str(ending);
+    let rule = rule.replace("***", "**").replace("**+", "**");
+    parse::power(&rule).map(|_| rule)
+}
+
+/// Whether a character got here by accident: what encloses or ends a text elsewhere, and what cannot be seen.
+fn is_stray(char: char) -> bool {
+    matches!(char, '"' | '\'' | '`' | ';' | '$' | '=' | '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}')
+        || char.is_control()
+}
+
+/// The rule that computes the same, as far as there is one, and where the rest of it belongs.
+fn rewritten(intent: Intent) -> Option<String> {
+    const TAKEN: &str = "the task gets whichever is larger, not the sum";
+    let valid = |rule: Option<String>| rule.filter(|rule| parse::power(rule).is_some());
+    let (rule, largest) = (valid(intent.rule), valid(intent.largest));
+    match (rule, largest, intent.floor) {
+        (Some(rule), _, Some(floor)) => {
+            Some(format!("write `{rule}` instead and put `{floor}` into resources.limits.memory: {TAKEN}"))
+        }
+        (Some(rule), _, None) if intent.steeper => {
+            Some(format!("write `{rule}` instead, which is never less, or a lower power with a larger coefficient"))
+        }
+        (Some(rule), _, None) if intent.rounded => Some(format!("write `{rule}` instead, which is rounded up")),
+        (Some(rule), _, None) => Some(format!("write `{rule}` instead")),
+        (None, Some(largest), _) => {
+            Some(format!("keep the power that grows fastest, `{largest}`, with a coefficient that covers the others"))
+        }
+        (None, None, Some(floor)) => Some(format!(
+            "put a fixed amount such as `{floor}` into resources.limits.memory and leave the rule out; a multiple of \
+             the input is written `2*n`"
+        )),
+        (None, None, None) => None,
+    }
+}
