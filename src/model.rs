@@ -2,6 +2,7 @@
 
 pub mod decimal;
 pub mod observation;
+pub mod lint;
 pub mod problem;
 pub mod quantity;
 pub mod reading;

@@ -109,6 +109,14 @@ impl Formula {
         &self.source
     }
 
+    /// The rule as a text with n in it: `complexity` as it is written, a `scale_factor` of 2 as `2*n`.
+    pub fn expression(&self) -> String {
+        match self.dialect {
+            Dialect::Complexity => self.source.clone(),
+            Dialect::ScaleFactor => self.canonical(),
+        }
+    }
+
     /// What n^exponent is multiplied with.
     pub fn coefficient(&self) -> &Decimal {
         &self.power.coefficient
@@ -117,6 +125,11 @@ impl Formula {
     /// The power of n. One that does not fit is read as the largest there is: both overflow for every n above 1.
     pub fn exponent(&self) -> u64 {
         self.power.exponent
+    }
+
+    /// Whether the coefficient is left out although its `*` is there, as in `*n`.
+    pub fn has_bare_star(&self) -> bool {
+        self.power.bare_star
     }
 
     /// The rule as a text of the `complexity` dialect in its plainest form, such as `2*n` for `+02.0n` or a factor of 2.

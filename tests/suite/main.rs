@@ -5,5 +5,6 @@
 mod cli;
 mod layers;
 mod process;
+mod lint;
 mod quantity;
 mod rule;

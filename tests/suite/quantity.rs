@@ -1,5 +1,7 @@
 //! Kubernetes quantities: what is read, what it comes to, and what is said about the rest.
 
+#![expect(clippy::unwrap_used, reason = "a test may")]
+
 use std::fmt::Write;
 use std::sync::LazyLock;
 

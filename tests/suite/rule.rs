@@ -1,5 +1,7 @@
 //! The rule language: what is accepted, what it means, and what is said about the rest.
 
+#![expect(clippy::unwrap_used, reason = "a test may")]
+
 use std::fmt::Write;
 use std::sync::LazyLock;
 
@@ -25,7 +27,8 @@ pub(crate) fn drawn(text: &str, problem: &Problem) -> String {
     if let Some(span) = &problem.span {
         let before = text[..span.start].chars().count();
         let marked = text[span.clone()].chars().count().max(1);
-        writeln!(shown, "    {}", text.escape_debug()).unwrap();
+        writeln!(shown, "    {}", text.replace(|char: char| char.is_control() || char == '\u{feff}', "\u{fffd}"))
+            .unwrap();
         writeln!(
             shown,
             "    {}{} {}",

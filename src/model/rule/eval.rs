@@ -1,6 +1,6 @@
 //! What a formula comes to.
 
-use super::{Dialect, EvalError, Formula};
+use super::{EvalError, Formula};
 use crate::model::decimal::Product;
 use crate::model::units::Bytes;
 
@@ -9,18 +9,11 @@ pub(super) fn evaluate(formula: &Formula, n: Bytes) -> Result<Bytes, EvalError> 
     let product = coefficient.product(n.0, exponent);
     let nothing = product == Some(Product { whole: 0, rest: false });
     if coefficient.is_negative() && !nothing {
-        return Err(EvalError::Negative { formula: shown(formula), n, result: result(formula, n) });
+        return Err(EvalError::Negative { formula: formula.expression(), n, result: result(formula, n) });
     }
     match product.and_then(Product::ceil) {
         Some(bytes) => Ok(Bytes(bytes)),
-        None => Err(EvalError::Overflow { formula: shown(formula), n, result: result(formula, n) }),
-    }
-}
-
-fn shown(formula: &Formula) -> String {
-    match formula.dialect() {
-        Dialect::Complexity => formula.source().to_owned(),
-        Dialect::ScaleFactor => formula.canonical(),
+        None => Err(EvalError::Overflow { formula: formula.expression(), n, result: result(formula, n) }),
     }
 }
 

@@ -1,0 +1,170 @@
+//! What is legal in a task and still probably not meant.
+//!
+//! A pure function of facts that others have established: [`lint`] takes the rules of a task, what is known about
+//! their inputs, and the declared amounts, and gives back [`Finding`]s: warnings with a stable code, a reason, a remedy
+//! and the part of the document they are about. The codes are listed in [`LINTS`]. A name that is unknown, such as
+//! that of a mode, cannot be in a [`ScaleRule`]: it is an error of reading, which
+//! [`UnknownName`](super::rule::UnknownName) turns into a [`Problem`].
+
+mod formula;
+mod pattern;
+mod resources;
+mod rounding;
+
+use super::problem::{Problem, Severity};
+use super::quantity::Quantity;
+use super::rule::ScaleRule;
+use super::units::Bytes;
+
+pub use rounding::{OneDecimal, kubernetes_amount};
+
+/// Every lint: its code and what it is about.
+pub const LINTS: [(&str, &str); 10] = [
+    ("rule-never-positive", "a rule that is zero or negative for every input"),
+    ("rule-constant", "a rule with n**0, which does not depend on the input"),
+    ("rule-bare-star", "a rule with a `*` that has nothing in front of it"),
+    ("floor-always-wins", "a rule that asks for less than the declared amount on all given inputs"),
+    ("request-above-limit", "a request that is larger than the limit"),
+    ("request-rule-in-docker", "a rule of type `request`, which Docker has no use for"),
+    ("rounding-loss", "an amount that loses more than 1 % when Kubernetes gets it with one decimal"),
+    ("quantity-tiny", "an amount too small for any process, such as `512m`"),
+    ("no-file-matches", "a rule that counts none of the files there are"),
+    ("regex-never-matches", "a target_regex that no path can match as a whole"),
+];
+
+/// Where the task is to run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Platform {
+    /// In Docker alone.
+    Docker,
+    /// In Kubernetes alone.
+    Kubernetes,
+    /// Not known: whatever goes wrong in one of them counts.
+    #[default]
+    Any,
+}
+
+impl Platform {
+    fn may_be_docker(self) -> bool {
+        match self {
+            Self::Docker | Self::Any => true,
+            Self::Kubernetes => false,
+        }
+    }
+
+    fn may_be_kubernetes(self) -> bool {
+        match self {
+            Self::Kubernetes | Self::Any => true,
+            Self::Docker => false,
+        }
+    }
+}
+
+/// What was found in a channel when a rule was applied to one input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// The size that the rule multiplies.
+    pub n: Bytes,
+    /// The files that matched the rule's patterns.
+    pub matched: u64,
+    /// All regular files of the channel, where they were counted.
+    pub present: Option<u64>,
+}
+
+/// A rule and what is known about it.
+#[derive(Clone, Copy, Debug)]
+pub struct RuleFacts<'a> {
+    /// The name of the channel, for messages.
+    pub channel: &'a str,
+    /// The rule.
+    pub rule: &'a ScaleRule,
+    /// One entry per given input, in the same order for all rules; none where no input was looked at.
+    pub inputs: &'a [Counted],
+}
+
+/// What is known about a task.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TaskFacts<'a> {
+    /// The rules of all input channels.
+    pub rules: &'a [RuleFacts<'a>],
+    /// `resources.limits.memory`
+    pub limit: Option<&'a Quantity>,
+    /// `resources.requests.memory`
+    pub request: Option<&'a Quantity>,
+    /// Where the task is to run.
+    pub platform: Platform,
+}
+
+/// The part of a document that a finding is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// A field of a rule, by the rule's index in [`TaskFacts::rules`].
+    Rule(usize, RuleField),
+    /// `resources.limits.memory`
+    Limit,
+    /// `resources.requests.memory`
+    Request,
+}
+
+/// A field of a scale rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RuleField {
+    /// The rule as a whole.
+    Whole,
+    /// `complexity` or `scale_factor`
+    Formula,
+    /// `type`
+    Type,
+    /// `target_dir`
+    TargetDir,
+    /// `target_glob`
+    TargetGlob,
+    /// `target_regex`
+    TargetRegex,
+}
+
+/// A warning and the part of the document it is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Which value is meant.
+    pub place: Place,
+    /// What is wrong with it. The span, where there is one, counts in the text of that value.
+    pub problem: Problem,
+}
+
+impl Finding {
+    fn new(place: Place, code: &'static str, message: impl Into<String>) -> Self {
+        Self { place, problem: Problem::warning(code, message) }
+    }
+
+    fn at(self, span: std::ops::Range<usize>, label: impl Into<String>) -> Self {
+        Self { problem: self.problem.at(span).label(label), ..self }
+    }
+
+    fn help(self, help: impl Into<String>) -> Self {
+        Self { problem: self.problem.help(help), ..self }
+    }
+
+    /// The same finding as an error, for those who deny warnings.
+    #[must_use]
+    pub fn denied(self) -> Self {
+        Self { problem: Problem { severity: Severity::Error, ..self.problem }, ..self }
+    }
+}
+
+/// Everything that is suspicious about a task, in the order of its rules, then its limit and its request.
+pub fn lint(task: &TaskFacts<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (index, facts) in task.rules.iter().enumerate() {
+        findings.extend(formula::lint(index, facts.rule));
+        findings.extend(pattern::lint(index, facts));
+        findings.extend(resources::request_rule_in_docker(index, facts, task.platform));
+        findings.extend(resources::floor_always_wins(index, facts, task));
+    }
+    findings.extend(resources::tiny(Place::Limit, task.limit));
+    findings.extend(resources::tiny(Place::Request, task.request));
+    findings.extend(resources::request_above_limit(task));
+    findings.extend(rounding::lint(task));
+    findings.sort_by_key(|finding| finding.place);
+    findings
+}

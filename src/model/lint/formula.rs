@@ -1,0 +1,57 @@
+//! Formulas that compute something nobody wants.
+
+use super::{Finding, Place, RuleField};
+use crate::model::rule::{Formula, ScaleRule};
+
+pub(super) fn lint(index: usize, rule: &ScaleRule) -> impl Iterator<Item = Finding> {
+    let place = Place::Rule(index, RuleField::Formula);
+    [never_positive(place, &rule.formula), constant(place, &rule.formula), bare_star(place, &rule.formula)]
+        .into_iter()
+        .flatten()
+}
+
+fn never_positive(place: Place, formula: &Formula) -> Option<Finding> {
+    let coefficient = formula.coefficient();
+    let what = match (coefficient.is_negative(), coefficient.is_zero()) {
+        (true, _) => "negative for every input that is not empty",
+        (false, true) => "0 for every input",
+        (false, false) => return None,
+    };
+    let found = Finding::new(place, "rule-never-positive", format!("the rule `{}` is {what}", formula.expression()));
+    Some(
+        found
+            .at(0..formula.source().len(), "expected a coefficient above 0")
+            .help("write how many bytes of memory a byte of input needs, or leave the rule out"),
+    )
+}
+
+fn constant(place: Place, formula: &Formula) -> Option<Finding> {
+    let coefficient = formula.coefficient();
+    if formula.exponent() != 0 || coefficient.is_zero() || coefficient.is_negative() {
+        return None;
+    }
+    let power = formula.source().find("**")?;
+    let bytes = if coefficient.to_string() == "1" { "byte" } else { "bytes" };
+    let multiple = Formula::of(coefficient.clone(), 1);
+    let found = format!("the rule `{formula}` is {coefficient} {bytes} whatever the input");
+    Some(
+        Finding::new(place, "rule-constant", found)
+            .at(power..formula.source().len(), "expected an exponent of 1 or more")
+            .help(format!(
+                "write `{multiple}` for a multiple of the input; a fixed amount belongs in resources.limits.memory"
+            )),
+    )
+}
+
+fn bare_star(place: Place, formula: &Formula) -> Option<Finding> {
+    if !formula.has_bare_star() {
+        return None;
+    }
+    let star = formula.source().find('*')?;
+    let found = format!("nothing stands in front of the `*` of the rule `{formula}`; it counts as 1");
+    Some(
+        Finding::new(place, "rule-bare-star", found)
+            .at(star..star + 1, "expected a coefficient in front")
+            .help(format!("write `{}`, or the coefficient that is missing", formula.canonical())),
+    )
+}
