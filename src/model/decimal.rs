@@ -290,3 +290,49 @@ impl Product {
         Some(Self { whole: u64::try_from(whole).ok()?, rest })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decimal(text: &str) -> Decimal {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn equal_numbers_are_equal_however_they_are_written() {
+        assert_eq!(decimal("+001.50"), decimal("1.5"));
+        assert_eq!(decimal("-0.000"), Decimal::ZERO);
+        assert_eq!(decimal("1000"), Decimal::from(1000));
+        assert_eq!(Decimal::from_digits(false, "1", "5", 3), decimal("1500"));
+        assert_eq!(decimal(&format!("{}.0", "7".repeat(60))), decimal(&"7".repeat(60)));
+        assert_ne!(decimal("-1"), decimal("1"));
+    }
+
+    #[test]
+    fn a_number_is_shown_with_all_its_digits() {
+        for text in ["0", "-1.5", "0.001", "1200", "18446744073709551616", &format!("0.{}", "123456789".repeat(9))] {
+            assert_eq!(decimal(text).to_string(), text);
+        }
+        assert_eq!(Decimal::from_digits(true, "15", "", -100).to_string(), "-15e-100");
+        assert_eq!(Decimal::from_digits(false, "15", "", 100).to_string(), "15e100");
+        assert_eq!(decimal("-0.25").to_f64(), -0.25);
+        assert_eq!(Decimal::from_digits(false, "1", "", 100).log10(), 100.0);
+    }
+
+    #[test]
+    fn what_is_no_decimal_number_is_refused() {
+        for text in ["", "-", ".", "1e3", "1,5", "0x1", " 1", "--1", "1.2.3", "٣"] {
+            assert_eq!(text.parse::<Decimal>(), Err(NotADecimal(text.to_owned())));
+        }
+    }
+
+    #[test]
+    fn long_and_short_multiplication_agree() {
+        let numbers = ["1", "0.3", "123456789.987654321", "0.00000000000000000000000000000000000001"];
+        for (text, base, power) in numbers.iter().flat_map(|text| [(text, 2, 7), (text, 10, 18), (text, u64::MAX, 1)]) {
+            let number = decimal(text);
+            assert_eq!(number.product(base, power), number.long_product(base, power), "{text} * {base}^{power}");
+        }
+    }
+}
