@@ -1,7 +1,5 @@
 //! Every lint: when it speaks, when it does not, and what it says.
 
-#![expect(clippy::unwrap_used, reason = "a test may")]
-
 use std::fmt::Write;
 
 use highwater::model::lint::{

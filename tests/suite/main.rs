@@ -4,7 +4,7 @@
 
 mod cli;
 mod layers;
-mod process;
 mod lint;
+mod process;
 mod quantity;
 mod rule;

@@ -1,7 +1,5 @@
 //! The rule language: what is accepted, what it means, and what is said about the rest.
 
-#![expect(clippy::unwrap_used, reason = "a test may")]
-
 use std::fmt::Write;
 use std::sync::LazyLock;
 
