@@ -36,11 +36,20 @@ fn sigterm_in_mid_run_keeps_the_observation_and_leaves_nothing() {
 
 #[test]
 fn ctrl_c_in_mid_run_keeps_the_observation_and_leaves_nothing() {
-    let ran = workload("wait 60 100").start().wait_until_ready().press_ctrl_c().finish();
+    let run = workload("wait 60 100").with(["--quiet"]).start_on_a_terminal().wait_until_ready();
+    let ran = run.press_ctrl_c().finish();
     assert_eq!(ran.status(), 130, "{ran:?}");
     let observation = ran.observation();
     assert_eq!(observation.outcome, Outcome::Interrupted { signal: 2 });
     assert_peak(&observation, 60 * MIB, OWN_NEEDS);
+    ran.traces().assert_gone();
+}
+
+#[test]
+fn a_signal_that_reaches_the_task_first_is_an_interruption_all_the_same() {
+    let ran = workload("wait 20 100").start().wait_until_ready().signal_group(Signal::SIGINT).finish();
+    assert_eq!(ran.status(), 130, "{ran:?}");
+    assert_eq!(ran.observation().outcome, Outcome::Interrupted { signal: 2 });
     ran.traces().assert_gone();
 }
 

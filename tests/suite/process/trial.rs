@@ -85,7 +85,7 @@ pub(super) fn workload(words: &str) -> Trial {
 /// Any command.
 pub(super) fn command<T: Into<String>>(task: impl IntoIterator<Item = T>) -> Trial {
     let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
-    // A process group of its own, which stands for the foreground of a terminal.
+    // A process group of its own: a signal to the group must not reach the tests.
     command.arg("run").process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     Trial { folder: TempDir::new().unwrap(), command, task: task.into_iter().map(Into::into).collect() }
 }
@@ -104,11 +104,24 @@ impl Trial {
 
     /// Starts it.
     pub(super) fn start(mut self) -> Underway {
+        self.complete();
+        Underway::new(self.folder, self.command.spawn().unwrap())
+    }
+
+    /// Starts it on a terminal of its own, with the keyboard in our hands.
+    pub(super) fn start_on_a_terminal(mut self) -> Underway {
+        self.complete();
+        let words = std::iter::once(self.command.get_program()).chain(self.command.get_args());
+        let words: Vec<String> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
+        let mut script = Command::new("script");
+        script.args(["--quiet", "--return", "--flush", "--command", &words.join(" "), "/dev/null"]);
+        script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Underway::new(self.folder, script.spawn().unwrap())
+    }
+
+    fn complete(&mut self) {
         self.command.args(["--format", "json", "--output"]).arg(self.folder.path().join("observation.json"));
         self.command.arg("--").args(&self.task);
-        let mut child = self.command.spawn().unwrap();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
-        Underway { folder: self.folder, child, stdout, seen: String::new() }
     }
 }
 
@@ -121,11 +134,18 @@ pub(super) struct Underway {
 }
 
 impl Underway {
+    fn new(folder: TempDir, mut child: Child) -> Self {
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        Self { folder, child, stdout, seen: String::new() }
+    }
+
     /// Waits until the workload says that it is where it wanted to be.
     pub(super) fn wait_until_ready(mut self) -> Self {
         while !self.seen.ends_with("ready\n") {
             let read = self.stdout.read_line(&mut self.seen).unwrap();
             assert!(read > 0, "the task ended before it was ready; it said: {}", self.seen);
+            // A terminal ends lines in its own way.
+            self.seen = self.seen.replace("\r\n", "\n");
         }
         self
     }
@@ -146,9 +166,15 @@ impl Underway {
         self
     }
 
-    /// Sends SIGINT to everybody in the foreground, as the terminal does on Ctrl-C.
-    pub(super) fn press_ctrl_c(self) -> Self {
-        kill(Pid::from_raw(-self.pid().as_raw()), Signal::SIGINT).unwrap();
+    /// Sends a signal to highwater and its task, which are one process group.
+    pub(super) fn signal_group(self, signal: Signal) -> Self {
+        kill(Pid::from_raw(-self.pid().as_raw()), signal).unwrap();
+        self
+    }
+
+    /// Presses Ctrl-C on the terminal.
+    pub(super) fn press_ctrl_c(mut self) -> Self {
+        self.child.stdin.as_mut().unwrap().write_all(b"\x03").unwrap();
         self
     }
 
