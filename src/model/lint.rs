@@ -16,8 +16,6 @@ use super::quantity::Quantity;
 use super::rule::ScaleRule;
 use super::units::Bytes;
 
-pub use rounding::{OneDecimal, kubernetes_amount};
-
 /// Every lint: its code and what it is about.
 pub const LINTS: [(&str, &str); 10] = [
     ("rule-never-positive", "a rule that is zero or negative for every input"),

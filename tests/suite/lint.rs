@@ -2,9 +2,7 @@
 
 use std::fmt::Write;
 
-use highwater::model::lint::{
-    Counted, Finding, LINTS, OneDecimal, Place, Platform, RuleFacts, RuleField, TaskFacts, kubernetes_amount, lint,
-};
+use highwater::model::lint::{Counted, Finding, LINTS, Place, Platform, RuleFacts, RuleField, TaskFacts, lint};
 use highwater::model::problem::{Problem, Severity};
 use highwater::model::quantity::Quantity;
 use highwater::model::rule::{Formula, Mode, RuleType, ScaleRule};
@@ -210,31 +208,7 @@ fn a_denied_warning_is_an_error() {
     assert_eq!(finding.clone().denied().problem, Problem { severity: Severity::Error, ..finding.problem });
 }
 
-#[test]
-fn an_amount_is_handed_over_with_one_decimal_of_a_binary_unit() {
-    let written = |bytes| OneDecimal::nearest(Bytes(bytes)).to_string();
-    assert_eq!(written(0), "0.0");
-    assert_eq!(written(1023), "1023.0");
-    assert_eq!(written(1024), "1.0Ki");
-    assert_eq!(written((1 << 20) - 1), "1.0Mi");
-    assert_eq!(written(1536 << 20), "1.5Gi");
-    assert_eq!(written(1_503_238_553), "1.4Gi");
-    assert_eq!(written(u64::MAX), "16.0Ei");
-    assert_eq!(kubernetes_amount(Bytes(5)), Some(Bytes(6)));
-    assert_eq!(kubernetes_amount(Bytes(u64::MAX)), None);
-}
-
 proptest! {
-    #[test]
-    fn one_decimal_is_at_most_half_a_tenth_off(bytes in prop_oneof![any::<u64>(), 0u64..1 << 42]) {
-        let written = OneDecimal::nearest(Bytes(bytes));
-        if let Some(Bytes(read)) = written.bytes() {
-            prop_assert!(read.abs_diff(bytes) <= bytes / 20 + 1);
-            let quantity: Quantity = written.to_string().parse().unwrap();
-            prop_assert_eq!(quantity.bytes().ok(), Some(Bytes(read)).filter(|bytes| *bytes <= Quantity::MAX));
-        }
-    }
-
     #[test]
     fn a_loss_is_mended_by_what_is_suggested(mib in 1u64..1 << 20) {
         let task = Task::default().limit(&format!("{mib}Mi"));
