@@ -2,3 +2,5 @@
 
 pub mod measure;
 pub mod monitor;
+pub mod predict;
+pub mod resolve;

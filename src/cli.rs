@@ -1,16 +1,25 @@
 //! The command line of `highwater`: what can be typed, and where it goes.
 
+mod compare;
 mod completions;
 mod doctor;
+mod excerpt;
 mod exit;
 mod failure;
+mod inputs;
 mod live;
 mod man;
 mod output;
+mod predict;
+mod problems;
 mod run;
 mod scope;
 mod signals;
 mod summary;
+mod survey;
+mod table;
+mod task;
+mod validate;
 
 use std::process::ExitCode;
 
@@ -36,8 +45,11 @@ pub(crate) struct Cli {
 enum Command {
     Completions(completions::CompletionsArgs),
     Doctor(doctor::DoctorArgs),
+    Inputs(inputs::InputsArgs),
     Man(man::ManArgs),
+    Predict(predict::PredictArgs),
     Run(run::RunArgs),
+    Validate(validate::ValidateArgs),
 }
 
 /// Parses, starts logging, runs the command and turns its end into an exit status.
@@ -61,7 +73,10 @@ fn dispatch(command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Completions(args) => completions::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Inputs(args) => inputs::run(&args),
         Command::Man(args) => man::run(&args),
+        Command::Predict(args) => predict::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Validate(args) => validate::run(&args),
     }
 }

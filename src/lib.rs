@@ -13,3 +13,4 @@ pub mod host;
 pub mod model;
 pub mod runner;
 pub mod store;
+pub mod tree;

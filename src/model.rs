@@ -1,11 +1,15 @@
 //! The nouns: what a task, a rule, a quantity and an observation are. Nothing here touches the machine.
 
+pub mod comparison;
 pub mod decimal;
+pub mod document;
 pub mod lint;
 pub mod observation;
+pub mod prediction;
 pub mod problem;
 pub mod quantity;
 pub mod reading;
 pub mod rule;
 pub mod spelling;
+pub mod task;
 pub mod units;

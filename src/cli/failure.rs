@@ -4,8 +4,9 @@ use std::error::Error;
 use std::io::IsTerminal;
 
 use highwater::model::problem::{Flawed, Problem, Severity};
-use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, SourceCode};
 
+use super::excerpt::Excerpt;
 use super::exit::Exit;
 use super::output;
 
@@ -74,8 +75,8 @@ struct Shown {
     code: Option<&'static str>,
     severity: Severity,
     help: Option<String>,
-    source: Option<NamedSource<String>>,
-    label: Option<LabeledSpan>,
+    source: Option<Excerpt>,
+    label: Option<String>,
 }
 
 impl Shown {
@@ -103,11 +104,8 @@ impl Shown {
             code: Some(problem.code),
             severity: problem.severity,
             help: problem.help.clone(),
-            source: problem.span.as_ref().map(|_| NamedSource::new(&flawed.name, flawed.text.clone())),
-            label: problem
-                .span
-                .clone()
-                .map(|span| LabeledSpan::new_with_span(problem.label.clone().or(Some("here".to_owned())), span)),
+            source: problem.span.as_ref().map(|span| Excerpt::of(flawed, span)),
+            label: problem.label.clone(),
         }
     }
 }
@@ -142,6 +140,8 @@ impl Diagnostic for Shown {
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        self.label.clone().map(|label| Box::new(std::iter::once(label)) as Box<dyn Iterator<Item = LabeledSpan>>)
+        let span = self.source.as_ref()?.span.clone();
+        let label = self.label.clone().unwrap_or_else(|| "here".to_owned());
+        Some(Box::new(std::iter::once(LabeledSpan::new_with_span(Some(label), span))))
     }
 }

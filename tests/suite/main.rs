@@ -5,6 +5,11 @@
 mod cli;
 mod layers;
 mod lint;
+mod predict;
 mod process;
 mod quantity;
+mod resolve;
 mod rule;
+mod tasks;
+mod tree;
+mod validate;

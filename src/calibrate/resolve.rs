@@ -1,0 +1,141 @@
+//! Puts a task.json and a template together: the task as it is run.
+//!
+//! The task's fields win over the template's, the template's over the image's. What the platform drops on the way
+//! without a word is said in [`Note`]s: a channel that only one side has, a value outside of its choices, a folder that
+//! is not there.
+//!
+//! A relative `host_path` is taken from the current directory, as it always was, not from the folder of the file.
+
+mod channels;
+mod lint;
+mod lookup;
+mod merge;
+mod note;
+mod read;
+
+use std::path::Path;
+
+use crate::model::document::{Document, Source};
+use crate::model::problem::{Flawed, Problem};
+use crate::model::spelling::{nearest, quote};
+use crate::model::task::{Placed, ProcessingContainer, Task, TaskSpec, TaskTemplate, TemplateRef};
+
+use lint::Places;
+
+pub use lookup::{ContainerFile, LookupError, NoContainer, ProcessingContainers};
+pub use note::{Note, Origin, Seen};
+pub use read::{ReadError, processing_container, source, targets, task};
+
+/// A task as it is run, and what is to be said about it.
+#[derive(Clone, Debug)]
+pub struct Resolution {
+    /// The task.
+    pub task: Task,
+    /// What happened on the way that nobody asked for, in the order it was met.
+    pub notes: Vec<Note>,
+    /// Each document with what was found suspicious about it.
+    documents: Vec<(Origin, Source, Vec<Problem>)>,
+    places: Places,
+}
+
+impl Resolution {
+    /// All that is to be said, document by document: what its reader and [`Self::lint`] found suspicious, and the notes.
+    pub fn warnings(&self) -> Vec<Flawed> {
+        let of_document = |(origin, source, warnings): &(Origin, Source, Vec<Problem>)| {
+            let notes = self.notes.iter().filter(|note| note.origin == *origin).map(Note::problem);
+            let problems: Vec<Problem> = warnings.iter().cloned().chain(notes).collect();
+            (!problems.is_empty()).then(|| source.flawed(problems))
+        };
+        self.documents.iter().filter_map(of_document).collect()
+    }
+}
+
+/// Why a task could not be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolveError {
+    /// The image has no such template.
+    #[error(transparent)]
+    UnknownTemplate(Flawed),
+    /// The document of the image could not be had.
+    #[error("failed to look up the template {} of the image {image}", quote(template))]
+    Lookup {
+        /// The identifier.
+        template: String,
+        /// The image.
+        image: String,
+        /// Why not.
+        #[source]
+        source: LookupError,
+    },
+}
+
+/// Puts a task and its template together.
+///
+/// `containers` knows the document of an image; it is only asked when the task calls its template by name. `base` is the
+/// folder that relative paths start from, itself absolute.
+///
+/// # Errors
+/// The template is not there, or the document that should have it cannot be had.
+pub fn resolve(
+    spec: &Document<TaskSpec>,
+    containers: &dyn ProcessingContainers,
+    base: &Path,
+) -> Result<Resolution, ResolveError> {
+    let mut documents = vec![(Origin::Task, spec.source.clone(), spec.warnings.clone())];
+    let mut notes = Vec::new();
+    let (task, places) = match &spec.content.template {
+        TemplateRef::Inline(template) => {
+            let task = merge::merge(&spec.content, template, Origin::Task, base, &mut notes);
+            (task, Places::of(&spec.content, template, Origin::Task))
+        }
+        TemplateRef::Named(identifier) => {
+            let container = look_up(spec, identifier, containers)?;
+            let template = find(spec, identifier, &container)?;
+            let task = merge::merge(&spec.content, template, Origin::ProcessingContainer, base, &mut notes);
+            let places = Places::of(&spec.content, template, Origin::ProcessingContainer);
+            documents.push((Origin::ProcessingContainer, container.source, container.warnings));
+            (task, places)
+        }
+    };
+    channels::look_at(&task, &spec.content, spec.source.name(), &mut notes);
+    Ok(Resolution { task, notes, documents, places })
+}
+
+fn look_up(
+    spec: &Document<TaskSpec>,
+    identifier: &Placed<String>,
+    containers: &dyn ProcessingContainers,
+) -> Result<Document<ProcessingContainer>, ResolveError> {
+    let image = &spec.content.image;
+    containers.of_image(image).map_err(|source| ResolveError::Lookup {
+        template: identifier.value.clone(),
+        image: image.clone(),
+        source,
+    })
+}
+
+fn find<'a>(
+    spec: &Document<TaskSpec>,
+    identifier: &Placed<String>,
+    container: &'a Document<ProcessingContainer>,
+) -> Result<&'a TaskTemplate, ResolveError> {
+    let name = &identifier.value;
+    container.content.template(name).ok_or_else(|| {
+        let mut known: Vec<&str> =
+            container.content.templates.iter().map(|template| template.identifier.value.as_str()).collect();
+        let meant = nearest(name, known.iter().copied());
+        // The one that was probably meant comes first, the others stay in their order.
+        known.sort_by_key(|identifier| Some(*identifier) != meant);
+        let quoted: Vec<String> = known.iter().map(|identifier| quote(identifier)).collect();
+        let label = match quoted.as_slice() {
+            [] => format!("{} has no templates at all", container.source.name()),
+            quoted => format!("expected one of {}", quoted.join(", ")),
+        };
+        let message = format!("{} has no template {}", container.source.name(), quote(name));
+        let problem = Problem::error("unknown-template", message).at(identifier.span.clone()).label(label);
+        ResolveError::UnknownTemplate(spec.source.flawed([match meant {
+            Some(meant) => problem.help(format!("did you mean `{meant}`?")),
+            None => problem,
+        }]))
+    })
+}

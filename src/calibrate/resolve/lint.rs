@@ -1,0 +1,99 @@
+//! What is legal in a task and still probably not meant, judged with its inputs.
+
+use std::ops::Range;
+
+use crate::model::lint::{Counted, Place, Platform, RuleFacts, TaskFacts, lint};
+use crate::model::prediction::{ChannelPrediction, ChannelSize, Prediction};
+use crate::model::problem::Problem;
+use crate::model::task::{ResourcesSpec, RulePlaces, TaskSpec, TaskTemplate};
+
+use super::Resolution;
+use super::note::Origin;
+
+/// Where the rules and the amounts of a task stand, in which of the two documents.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Places {
+    /// By channel: the rules of inputs.
+    rules: Vec<(String, Origin, RulePlaces)>,
+    limit: Option<(Origin, Range<usize>)>,
+    request: Option<(Origin, Range<usize>)>,
+}
+
+impl Places {
+    /// `origin` is the document the template stands in.
+    pub(super) fn of(spec: &TaskSpec, template: &TaskTemplate, origin: Origin) -> Self {
+        let rules = template.inputs.iter().filter_map(|mount| {
+            let volume = spec.inputs.iter().find(|volume| volume.name.value == mount.name.value)?;
+            let own = volume.scale_rule.as_ref().map(|rule| (Origin::Task, rule));
+            let (origin, rule) = own.or(mount.scale_rule.as_ref().map(|rule| (origin, rule)))?;
+            Some((mount.name.value.clone(), origin, rule.places.clone()))
+        });
+        let own = spec.resources.as_ref().map(|resources| (Origin::Task, resources));
+        let resources = own.or(template.resources.as_ref().map(|resources| (origin, resources)));
+        let place = |of: fn(&ResourcesSpec) -> &Option<Range<usize>>| {
+            resources.and_then(|(origin, resources)| Some((origin, of(resources).clone()?)))
+        };
+        Self {
+            rules: rules.collect(),
+            limit: place(|resources| &resources.limit),
+            request: place(|resources| &resources.request),
+        }
+    }
+
+    fn find(&self, place: Place, channels: &[&str]) -> Option<(Origin, Range<usize>)> {
+        match place {
+            Place::Rule(index, field) => {
+                let channel = channels.get(index)?;
+                let (_, origin, places) = self.rules.iter().find(|(name, _, _)| name == channel)?;
+                Some((*origin, places.of(field)))
+            }
+            Place::Limit => self.limit.clone(),
+            Place::Request => self.request.clone(),
+        }
+    }
+}
+
+impl Resolution {
+    /// Looks for what is legal and still probably not meant, on `platform` and with the inputs of the prediction; it is
+    /// among the [`Self::warnings`] from then on.
+    pub fn lint(&mut self, prediction: Option<&Prediction>, platform: Platform) {
+        let counted: Vec<(&str, Vec<Counted>)> = self
+            .task
+            .inputs()
+            .filter(|channel| channel.rule.is_some())
+            .map(|channel| {
+                let predicted = prediction.and_then(|all| all.channels.iter().find(|one| one.name == channel.name));
+                (channel.name.as_str(), predicted.and_then(counted).into_iter().collect())
+            })
+            .collect();
+        let ruled = self.task.inputs().filter_map(|channel| channel.rule.as_ref());
+        let rules: Vec<RuleFacts<'_>> =
+            counted.iter().zip(ruled).map(|((channel, inputs), rule)| RuleFacts { channel, rule, inputs }).collect();
+        let findings = lint(&TaskFacts {
+            rules: &rules,
+            limit: self.task.resources.limits.of("memory"),
+            request: self.task.resources.requests.of("memory"),
+            platform,
+        });
+        let channels: Vec<&str> = counted.iter().map(|(channel, _)| *channel).collect();
+        for finding in findings {
+            let place = self.places.find(finding.place, &channels);
+            let origin = place.as_ref().map_or(Origin::Task, |(origin, _)| *origin);
+            for (_, source, problems) in self.documents.iter_mut().filter(|(known, _, _)| *known == origin) {
+                problems.push(match &place {
+                    Some((_, span)) => source.within(span, finding.problem.clone()),
+                    None => Problem { span: None, ..finding.problem.clone() },
+                });
+            }
+        }
+    }
+}
+
+fn counted(channel: &ChannelPrediction) -> Option<Counted> {
+    let rule = channel.rule.as_ref()?;
+    let present = match &channel.size {
+        ChannelSize::Known { all, .. } => Some(all.files),
+        ChannelSize::Unknown { .. } | ChannelSize::NotSurveyed => None,
+    };
+    Some(Counted { n: rule.n?, matched: rule.selected.as_ref()?.files, present })
+}

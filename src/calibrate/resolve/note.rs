@@ -1,0 +1,288 @@
+//! What is said about a task that was put together.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use crate::model::problem::Problem;
+use crate::model::spelling::quote;
+use crate::model::task::{ChannelKind, EnvType};
+
+/// Something that nobody asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// What was seen.
+    pub seen: Seen,
+    /// The document that is meant.
+    pub origin: Origin,
+    /// The bytes of the document's JSON.
+    pub span: Option<Range<usize>>,
+}
+
+/// Which document a note is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The task.json.
+    Task,
+    /// The document of the image.
+    ProcessingContainer,
+}
+
+/// What was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// A channel that the template does not have.
+    ChannelOnlyInTask {
+        /// The channel.
+        channel: String,
+        /// Which way its data would go.
+        kind: ChannelKind,
+        /// The channel that was probably meant.
+        meant: Option<String>,
+    },
+    /// A channel that the task does not have.
+    ChannelOnlyInTemplate {
+        /// The channel.
+        channel: String,
+        /// Which way its data would go.
+        kind: ChannelKind,
+    },
+    /// A value that is none of the choices.
+    OutsideChoices {
+        /// The variable.
+        variable: String,
+        /// The value.
+        value: String,
+        /// The choices.
+        choices: Vec<String>,
+    },
+    /// A value that does not look like the type of its variable.
+    WrongType {
+        /// The variable.
+        variable: String,
+        /// The value.
+        value: String,
+        /// The type.
+        kind: EnvType,
+    },
+    /// A variable that nobody may change was changed.
+    NotAdjustable {
+        /// The variable.
+        variable: String,
+        /// The value it has in the template.
+        default: String,
+    },
+    /// A variable that the template does not have, and nearly has.
+    NearVariable {
+        /// The variable.
+        variable: String,
+        /// The variable of the template.
+        meant: String,
+    },
+    /// The command is an empty list.
+    EmptyCommand,
+    /// Resources of the template that the task's resources replace without naming them.
+    ResourcesDropped {
+        /// Such as `limits.memory 4Gi`.
+        dropped: Vec<String>,
+    },
+    /// The folder of an input is not there.
+    InputMissing {
+        /// The channel.
+        channel: String,
+        /// The folder.
+        path: PathBuf,
+        /// A folder that is there, when the path is taken from the folder of the task.json.
+        beside: Option<PathBuf>,
+    },
+    /// The folder of an input is no folder.
+    InputNotAFolder {
+        /// The channel.
+        channel: String,
+        /// The path.
+        path: PathBuf,
+    },
+    /// The folder of an input cannot be read.
+    InputUnreadable {
+        /// The channel.
+        channel: String,
+        /// The folder.
+        path: PathBuf,
+        /// What the kernel said.
+        error: String,
+    },
+    /// An output has the folder of an input.
+    OutputIsInput {
+        /// The output.
+        output: String,
+        /// The input.
+        input: String,
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Two inputs, or two outputs, have one folder.
+    SharedFolder {
+        /// The first.
+        first: String,
+        /// The second.
+        second: String,
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The data of a channel is on a volume of a cluster.
+    OnVolume {
+        /// The channel.
+        channel: String,
+        /// Which way its data goes.
+        kind: ChannelKind,
+    },
+}
+
+impl Note {
+    /// The note as a warning, with a stable code.
+    pub fn problem(&self) -> Problem {
+        let problem = Problem::warning(self.seen.code(), self.seen.to_string());
+        let problem = match self.seen.label() {
+            Some(label) => problem.label(label),
+            None => problem,
+        };
+        let problem = match self.seen.help() {
+            Some(help) => problem.help(help),
+            None => problem,
+        };
+        match &self.span {
+            Some(span) => problem.at(span.clone()),
+            None => problem,
+        }
+    }
+}
+
+impl Seen {
+    /// A stable name a script can look for.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::ChannelOnlyInTask { .. } => "channel-only-in-task",
+            Self::ChannelOnlyInTemplate { .. } => "channel-only-in-template",
+            Self::OutsideChoices { .. } => "outside-choices",
+            Self::WrongType { .. } => "env-type",
+            Self::NotAdjustable { .. } => "not-adjustable",
+            Self::NearVariable { .. } => "near-variable",
+            Self::EmptyCommand => "empty-command",
+            Self::ResourcesDropped { .. } => "resources-dropped",
+            Self::InputMissing { .. } => "input-missing",
+            Self::InputNotAFolder { .. } => "input-not-a-folder",
+            Self::InputUnreadable { .. } => "input-unreadable",
+            Self::OutputIsInput { .. } => "output-is-input",
+            Self::SharedFolder { .. } => "shared-folder",
+            Self::OnVolume { .. } => "on-volume",
+        }
+    }
+
+    fn label(&self) -> Option<String> {
+        match self {
+            Self::ChannelOnlyInTask { .. } => Some("not mounted".to_owned()),
+            Self::ChannelOnlyInTemplate { .. } => Some("not mounted".to_owned()),
+            Self::OutsideChoices { choices, .. } => {
+                let quoted: Vec<String> = choices.iter().map(|choice| quote(choice)).collect();
+                Some(format!("expected one of {}", quoted.join(", ")))
+            }
+            Self::WrongType { kind, .. } => Some(format!("expected {}", kind.expectation())),
+            Self::NotAdjustable { default, .. } => Some(format!("the template has {}", quote(default))),
+            Self::NearVariable { .. } => Some("added to the environment".to_owned()),
+            Self::InputMissing { .. } | Self::InputNotAFolder { .. } | Self::InputUnreadable { .. } => {
+                Some("its size is not known".to_owned())
+            }
+            Self::OutputIsInput { .. } => Some("mounted once, read-only".to_owned()),
+            Self::SharedFolder { .. } => Some("the same folder again".to_owned()),
+            Self::OnVolume { kind: ChannelKind::Input, .. } => Some("its size is not known here".to_owned()),
+            Self::OnVolume { kind: ChannelKind::Output, .. } => None,
+            Self::EmptyCommand => Some("no words".to_owned()),
+            Self::ResourcesDropped { .. } => Some("replaces all of the template's".to_owned()),
+        }
+    }
+
+    fn help(&self) -> Option<String> {
+        match self {
+            Self::ChannelOnlyInTask { meant: Some(meant), .. } => Some(format!("did you mean `{meant}`?")),
+            Self::ChannelOnlyInTask { meant: None, .. } => {
+                Some("only the template knows where a channel belongs in the container".to_owned())
+            }
+            Self::ChannelOnlyInTemplate { kind: ChannelKind::Input, .. } => {
+                Some("say in the task's \"inputs\" where its data is".to_owned())
+            }
+            Self::ChannelOnlyInTemplate { kind: ChannelKind::Output, .. } => {
+                Some("say in the task's \"outputs\" where its data goes; else it is lost with the container".to_owned())
+            }
+            Self::NotAdjustable { .. } => Some("leave it out of the task, or ask the author of the image".to_owned()),
+            Self::NearVariable { meant, .. } => Some(format!("did you mean `{meant}`?")),
+            Self::EmptyCommand => Some("leave \"command\" out to run the template's".to_owned()),
+            Self::ResourcesDropped { .. } => Some("repeat in the task what still holds".to_owned()),
+            Self::InputMissing { beside: Some(beside), .. } => {
+                Some(format!("paths are taken from the current directory; {} is there", beside.display()))
+            }
+            Self::InputMissing { beside: None, .. } => Some(
+                "create the folder, or correct \"host_path\"; relative paths start in the current directory".to_owned(),
+            ),
+            Self::InputNotAFolder { .. } => Some("give the folder that the file is in".to_owned()),
+            Self::InputUnreadable { .. } => Some("give this user the right to read it".to_owned()),
+            Self::OutputIsInput { .. } => {
+                Some("give the output a folder of its own to be able to write to it".to_owned())
+            }
+            Self::SharedFolder { .. } => Some("the platform mounts such a folder only once".to_owned()),
+            Self::OutsideChoices { .. } | Self::WrongType { .. } | Self::OnVolume { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ChannelOnlyInTask { channel, kind, .. } => {
+                write!(f, "the template has no {kind} {}: the channel is dropped", quote(channel))
+            }
+            Self::ChannelOnlyInTemplate { channel, kind } => {
+                write!(f, "the task has no {kind} {}: the channel is dropped", quote(channel))
+            }
+            Self::OutsideChoices { variable, value, .. } => {
+                write!(f, "{} of {} is none of its choices", quote(value), quote(variable))
+            }
+            Self::WrongType { variable, value, kind } => {
+                write!(f, "{} of {} does not look like its type {kind}", quote(value), quote(variable))
+            }
+            Self::NotAdjustable { variable, .. } => {
+                write!(f, "{} is changed, although the template says that it is not adjustable", quote(variable))
+            }
+            Self::NearVariable { variable, meant } => {
+                write!(f, "the template has no variable {}, but {}", quote(variable), quote(meant))
+            }
+            Self::EmptyCommand => f.write_str("the task's command is empty: the image's own runs"),
+            Self::ResourcesDropped { dropped } => {
+                write!(f, "the task's resources replace the template's, which lose {}", dropped.join(", "))
+            }
+            Self::InputMissing { channel, path, .. } => {
+                write!(f, "the folder of the input {} is not there: {}", quote(channel), path.display())
+            }
+            Self::InputNotAFolder { channel, path } => {
+                write!(f, "the path of the input {} is no folder: {}", quote(channel), path.display())
+            }
+            Self::InputUnreadable { channel, path, error } => {
+                write!(f, "the folder of the input {} cannot be read: {}: {error}", quote(channel), path.display())
+            }
+            Self::OutputIsInput { output, input, path } => {
+                write!(
+                    f,
+                    "the output {} has the folder of the input {}: {}",
+                    quote(output),
+                    quote(input),
+                    path.display()
+                )
+            }
+            Self::SharedFolder { first, second, path } => {
+                write!(f, "the channels {} and {} have one folder: {}", quote(first), quote(second), path.display())
+            }
+            Self::OnVolume { channel, kind } => {
+                write!(f, "the {kind} {} is on a volume of a cluster", quote(channel))
+            }
+        }
+    }
+}

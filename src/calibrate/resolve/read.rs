@@ -1,0 +1,189 @@
+//! Reads documents from files.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use crate::model::document::{Document, Source, Variables};
+use crate::model::problem::{Flawed, Problem};
+use crate::model::spelling::{nearest, quote};
+use crate::model::task::{ProcessingContainer, TaskSpec};
+use crate::tree::Selection;
+
+/// A document may have so many bytes.
+const MOST_BYTES: u64 = 16 << 20;
+/// So many names of a folder are looked at for the one that was meant.
+const MOST_NAMES: usize = 1000;
+
+/// Why a document could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// There is no such file.
+    #[error("there is no file {}", path.display())]
+    Missing {
+        /// The path.
+        path: PathBuf,
+        /// A file beside it with a name that is nearly the same.
+        meant: Option<PathBuf>,
+    },
+    /// It is a folder.
+    #[error("{} is a folder, expected a file", path.display())]
+    Folder {
+        /// The path.
+        path: PathBuf,
+        /// A document in it.
+        meant: Option<PathBuf>,
+    },
+    /// It is larger than any document.
+    #[error("{} has more than 16 MiB, which no document has", path.display())]
+    TooLarge {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The kernel could not read it.
+    #[error("failed to read {}", path.display())]
+    Unreadable {
+        /// The path.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// Its text is not as it should be.
+    #[error(transparent)]
+    Flawed(#[from] Flawed),
+}
+
+impl ReadError {
+    /// What to do about it.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::Missing { meant: Some(meant), .. } => Some(format!("did you mean {}?", meant.display())),
+            Self::Folder { meant: Some(meant), .. } => Some(format!("did you mean {}?", meant.display())),
+            Self::Missing { path, .. } if path.is_relative() => {
+                std::env::current_dir().ok().map(|dir| format!("relative to the current directory, {}", dir.display()))
+            }
+            Self::Missing { .. } | Self::Folder { .. } | Self::TooLarge { .. } | Self::Unreadable { .. } => None,
+            Self::Flawed(_) => None,
+        }
+    }
+}
+
+/// Reads a task.json; `-` is stdin.
+///
+/// # Errors
+/// It cannot be read, or is not as it should be.
+pub fn task(path: &Path, variables: &Variables) -> Result<Document<TaskSpec>, ReadError> {
+    Ok(Document::task(source(path, variables)?, &targets)?)
+}
+
+/// Reads a processing-container.json; `-` is stdin.
+///
+/// # Errors
+/// It cannot be read, or is not as it should be.
+pub fn processing_container(path: &Path, variables: &Variables) -> Result<Document<ProcessingContainer>, ReadError> {
+    Ok(Document::processing_container(source(path, variables)?, &targets)?)
+}
+
+/// Reads a text, and renders it where it is a template; `-` is stdin.
+///
+/// # Errors
+/// It cannot be read, is no UTF-8, or its Jinja is wrong.
+pub fn source(path: &Path, variables: &Variables) -> Result<Source, ReadError> {
+    let name = if path == Path::new("-") { "stdin".to_owned() } else { path.display().to_string() };
+    let text = text(&name, bytes(path)?)?;
+    Ok(Source::render(name, text, variables)?)
+}
+
+/// Judges the fields of a scale rule that say which files count.
+pub fn targets(dir: Option<&str>, glob: Option<&str>, regex: Option<&str>) -> Vec<(&'static str, Problem)> {
+    let flaws = match Selection::compile(dir, glob, regex) {
+        Ok(selection) => selection.warnings(),
+        Err(error) => error.flaws,
+    };
+    flaws.into_iter().map(|flaw| (flaw.field.name(), flaw.problem)).collect()
+}
+
+fn bytes(path: &Path) -> Result<Vec<u8>, ReadError> {
+    let unreadable = |source| ReadError::Unreadable { path: path.to_owned(), source };
+    let mut bytes = Vec::new();
+    if path == Path::new("-") {
+        io::stdin().lock().take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    } else {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(ReadError::Missing { path: path.to_owned(), meant: sibling(path) });
+            }
+            Err(error) => return Err(unreadable(error)),
+        };
+        if file.metadata().map_err(unreadable)?.is_dir() {
+            let inside = ["task.json", "processing-container.json"].map(|name| path.join(name));
+            let meant = inside.into_iter().find(|path| path.is_file());
+            return Err(ReadError::Folder { path: path.to_owned(), meant });
+        }
+        file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    }
+    if bytes.len() as u64 > MOST_BYTES {
+        return Err(ReadError::TooLarge { path: path.to_owned() });
+    }
+    Ok(bytes)
+}
+
+/// The file in the same folder that was probably meant.
+fn sibling(path: &Path) -> Option<PathBuf> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let entries = folder.read_dir().ok()?.take(MOST_NAMES).filter_map(Result::ok);
+    let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    let meant = nearest(path.file_name()?.to_str()?, names.iter().map(String::as_str))?;
+    Some(path.with_file_name(meant))
+}
+
+fn text(name: &str, bytes: Vec<u8>) -> Result<String, Flawed> {
+    let bytes = match bytes.strip_prefix(b"\xef\xbb\xbf") {
+        // The mark that some editors put before UTF-8.
+        Some(rest) => rest.to_vec(),
+        None => bytes,
+    };
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let byte = error.as_bytes().get(at).copied().unwrap_or_default();
+        let utf16 = matches!(error.as_bytes(), [0xff, 0xfe, ..] | [0xfe, 0xff, ..]);
+        let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+        let shown = text[at..].chars().next().map_or(0, char::len_utf8);
+        let message = format!("the byte {} is not UTF-8", quote(&format!("0x{byte:02X}")));
+        let problem = Problem::error("not-utf8", message).at(at..at + shown).label("expected UTF-8");
+        let help = if utf16 { "this looks like UTF-16: save it as UTF-8" } else { "save the file as UTF-8" };
+        Flawed { name: name.to_owned(), text, problems: vec![problem.help(help)] }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_order_mark_is_no_text() {
+        assert_eq!(text("x", b"\xef\xbb\xbf{}".to_vec()).unwrap(), "{}");
+    }
+
+    #[test]
+    fn what_is_not_utf8_has_a_place() {
+        let flawed = text("x", b"{\n\"a\xe4\"}".to_vec()).unwrap_err();
+        assert_eq!(flawed.line_column(&flawed.problems[0]), Some((2, 3)));
+        assert_eq!(flawed.problems[0].message, "the byte `0xE4` is not UTF-8");
+        let utf16 = text("x", b"\xff\xfe{\0}\0".to_vec()).unwrap_err();
+        assert_eq!(utf16.problems[0].help.as_deref(), Some("this looks like UTF-16: save it as UTF-8"));
+    }
+
+    #[test]
+    fn a_missing_file_may_have_a_sibling() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("task.json"), "{}").unwrap();
+        let error = bytes(&folder.path().join("tasks.json")).unwrap_err();
+        assert!(error.help().unwrap().ends_with("/task.json?"), "{error:?}");
+        let error = bytes(folder.path()).unwrap_err();
+        assert!(matches!(error, ReadError::Folder { meant: Some(_), .. }), "{error:?}");
+    }
+}

@@ -1,0 +1,95 @@
+//! A peak beside what was predicted, as a table for people.
+
+use highwater::model::comparison::{Compared, Comparison, Verdict};
+
+use super::table::table;
+
+/// The table, and below it what the verdicts go by.
+pub(crate) fn of(comparison: &Comparison) -> String {
+    let rows = comparison.amounts.iter().map(|compared| row(compared, comparison)).collect();
+    let mut text = table(&["Set for", ">Amount", ">Peak", ">Amount/peak", "Verdict"], rows);
+    if comparison.amounts.iter().any(|compared| compared.amount.is_some()) {
+        let thresholds = comparison.thresholds;
+        text.push_str(&format!(
+            "tight below {} × the peak, wasteful above {} ×\n",
+            thresholds.tight, thresholds.wasteful
+        ));
+    }
+    if comparison.amounts.iter().any(|compared| compared.verdict == Some(Verdict::Censored)) {
+        text.push_str("censored: the run reached its limit, so nobody knows how much it needs; run it without one\n");
+    }
+    text
+}
+
+fn row(compared: &Compared, comparison: &Comparison) -> Vec<String> {
+    let at_least = if comparison.lower_bound || comparison.censored { "≥ " } else { "" };
+    let (amount, ratio, verdict) = match (compared.amount, compared.verdict) {
+        (Some(amount), Some(verdict)) => {
+            let at_most = if at_least.is_empty() { "" } else { "≤ " };
+            let ratio = compared.ratio.map_or("-".to_owned(), |ratio| format!("{at_most}{ratio:.2}"));
+            let doubt = if compared.certain || verdict == Verdict::Censored { "" } else { " (at this peak)" };
+            (amount.to_string(), ratio, format!("{verdict}{doubt}"))
+        }
+        (Some(_) | None, _) => ("not set".to_owned(), "-".to_owned(), "-".to_owned()),
+    };
+    vec![compared.target.to_string(), amount, format!("{at_least}{}", comparison.peak), ratio, verdict]
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater::model::comparison::{ObservedPeak, Thresholds};
+    use highwater::model::prediction::{Decider, DockerAmount, KubernetesAmount, Prediction};
+    use highwater::model::units::Bytes;
+
+    use super::*;
+
+    fn compared(peak: ObservedPeak) -> String {
+        let mut prediction: Prediction = serde_json::from_value(serde_json::json!({
+            "schema_version": 1,
+            "task": {"name": "t", "image": null, "template": null, "digest": "d"},
+            "channels": [], "docker": {"limit": null}, "kubernetes": {"limit": null, "request": null}, "complete": true,
+        }))
+        .unwrap();
+        prediction.docker.limit = Some(DockerAmount { bytes: Bytes::GIB, decided_by: Decider::Resources });
+        prediction.kubernetes.limit = Some(KubernetesAmount {
+            asked: Bytes::GIB,
+            margin: Bytes(107_374_183),
+            written: "1.1Gi".to_owned(),
+            bytes: Bytes(1_181_116_007),
+            decided_by: Decider::Resources,
+        });
+        of(&Comparison::new(&prediction, peak, Thresholds::default()))
+    }
+
+    #[test]
+    fn a_comparison_is_a_small_table() {
+        let exact = ObservedPeak { bytes: Bytes::mib(1000), lower_bound: false, censored: false };
+        insta::assert_snapshot!(compared(exact), @"
+        Set for              Amount      Peak  Amount/peak  Verdict
+        Docker limit          1 GiB  1000 MiB         1.02  tight
+        Kubernetes limit    1.1 GiB  1000 MiB         1.13  ok
+        Kubernetes request  not set  1000 MiB            -  -
+        tight below 1.05 × the peak, wasteful above 2 ×
+        ");
+    }
+
+    #[test]
+    fn a_lower_bound_and_a_censored_peak_say_so() {
+        let lower = ObservedPeak { bytes: Bytes::mib(1000), lower_bound: true, censored: false };
+        insta::assert_snapshot!(compared(lower), @"
+        Set for              Amount        Peak  Amount/peak  Verdict
+        Docker limit          1 GiB  ≥ 1000 MiB       ≤ 1.02  tight (at this peak)
+        Kubernetes limit    1.1 GiB  ≥ 1000 MiB       ≤ 1.13  ok (at this peak)
+        Kubernetes request  not set  ≥ 1000 MiB            -  -
+        tight below 1.05 × the peak, wasteful above 2 ×
+        ");
+        insta::assert_snapshot!(compared(ObservedPeak { censored: true, ..lower }), @"
+        Set for              Amount        Peak  Amount/peak  Verdict
+        Docker limit          1 GiB  ≥ 1000 MiB       ≤ 1.02  censored
+        Kubernetes limit    1.1 GiB  ≥ 1000 MiB       ≤ 1.13  censored
+        Kubernetes request  not set  ≥ 1000 MiB            -  -
+        tight below 1.05 × the peak, wasteful above 2 ×
+        censored: the run reached its limit, so nobody knows how much it needs; run it without one
+        ");
+    }
+}

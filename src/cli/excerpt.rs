@@ -1,0 +1,172 @@
+//! The lines of a text that a problem is about, fit to be shown.
+//!
+//! A file can be one line of a million characters, and hold what would do something to a terminal. Of the lines around a
+//! problem a piece is shown, with control characters as pictures.
+
+use std::ops::Range;
+
+use highwater::model::problem::Flawed;
+use miette::{MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanContents};
+
+/// A line shows so many characters,
+const WIDTH: usize = 160;
+/// so many of them in front of the problem.
+const BEFORE: usize = 60;
+/// A problem shows so many lines.
+const HEIGHT: usize = 8;
+
+/// A part of a text that pretends to be the whole.
+#[derive(Debug)]
+pub(crate) struct Excerpt {
+    name: String,
+    text: String,
+    /// The problem's bytes, in [`Self::text`].
+    pub(crate) span: Range<usize>,
+    /// The line the problem begins in, from 0.
+    line: usize,
+    /// How many characters of the whole text are in front of the problem in its line.
+    column: usize,
+}
+
+impl Excerpt {
+    /// Takes the lines around the bytes of a problem.
+    pub(crate) fn of(flawed: &Flawed, span: &Range<usize>) -> Self {
+        let before = flawed.text.get(..span.start).unwrap_or_default();
+        let line = before.matches('\n').count();
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let marked = flawed.text.get(span.clone()).unwrap_or_default();
+        let height = marked.matches('\n').count();
+        let end = if height < HEIGHT { span.end } else { span.start + marked.find('\n').unwrap_or(marked.len()) };
+        let column = before[line_start..].chars().count();
+        let cut = if is_long(&flawed.text, line_start) { column.saturating_sub(BEFORE) } else { 0 };
+        let mut excerpt = Self { name: flawed.name.clone(), text: String::new(), span: 0..0, line, column };
+        let last = line + if height < HEIGHT { height } else { 0 } + 1;
+        let mut at = 0;
+        for (number, text) in flawed.text.split_inclusive('\n').enumerate().take_while(|(number, _)| *number <= last) {
+            if number + 1 < line {
+                excerpt.text.push('\n');
+            } else {
+                excerpt.push(text, at, if number == line { cut } else { 0 }, &(span.start..end));
+            }
+            at += text.len();
+        }
+        // A problem at the very end.
+        excerpt.span.start = if span.start >= at { excerpt.text.len() } else { excerpt.span.start };
+        excerpt.span.end = if end >= at { excerpt.text.len() } else { excerpt.span.end }.max(excerpt.span.start);
+        excerpt
+    }
+
+    /// Adds a line that begins at a byte of the text, without its first characters and without those that are too many.
+    fn push(&mut self, line: &str, start: usize, cut: usize, span: &Range<usize>) {
+        if cut > 0 {
+            self.text.push('…');
+        }
+        let body = line.trim_end_matches(['\n', '\r']);
+        for (number, (at, char)) in body.char_indices().enumerate() {
+            let is_shown = number >= cut && number < cut + WIDTH;
+            self.note(start + at, span);
+            if is_shown {
+                self.text.push(picture(char));
+            } else if number == cut + WIDTH {
+                self.text.push('…');
+            }
+        }
+        self.note(start + body.len(), span);
+        if line.ends_with('\n') {
+            self.text.push('\n');
+        }
+    }
+
+    /// What is added next stands at this byte of the text.
+    fn note(&mut self, at: usize, span: &Range<usize>) {
+        if at == span.start {
+            self.span.start = self.text.len();
+        }
+        if at == span.end {
+            self.span.end = self.text.len();
+        }
+    }
+}
+
+fn is_long(text: &str, line_start: usize) -> bool {
+    text[line_start..].lines().next().is_some_and(|line| line.chars().nth(WIDTH).is_some())
+}
+
+/// A character that can be seen and does nothing.
+fn picture(char: char) -> char {
+    match char {
+        '\t' => char,
+        '\0'..='\x1f' => char::from_u32(0x2400 + u32::from(char)).unwrap_or('\u{fffd}'),
+        '\x7f' => '\u{2421}',
+        '\u{80}'..='\u{9f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
+        _ => char,
+    }
+}
+
+impl SourceCode for Excerpt {
+    fn read_span<'a>(
+        &'a self,
+        span: &SourceSpan,
+        lines_before: usize,
+        lines_after: usize,
+    ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
+        let read = self.text.read_span(span, lines_before, lines_after)?;
+        // Asked for the place alone, without lines around it.
+        let is_place = lines_before == 0 && lines_after == 0 && read.line() == self.line;
+        let column = if is_place { self.column } else { read.column() };
+        Ok(Box::new(MietteSpanContents::new_named(
+            self.name.clone(),
+            read.data(),
+            *read.span(),
+            read.line(),
+            column,
+            read.line_count(),
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn excerpt(text: &str, span: Range<usize>) -> Excerpt {
+        Excerpt::of(&Flawed { name: "x".to_owned(), text: text.to_owned(), problems: Vec::new() }, &span)
+    }
+
+    #[test]
+    fn short_texts_stay_as_they_are() {
+        let shown = excerpt("one\ntwo\nthree\nfour\n", 8..13);
+        assert_eq!((shown.text.as_str(), &shown.text[shown.span.clone()]), ("\ntwo\nthree\nfour\n", "three"));
+        let shown = excerpt("one", 3..3);
+        assert_eq!((shown.text.as_str(), shown.span), ("one", 3..3));
+        let shown = excerpt("", 0..0);
+        assert_eq!((shown.text.as_str(), shown.span), ("", 0..0));
+    }
+
+    #[test]
+    fn long_lines_are_cut_around_the_problem() {
+        let text = format!("{}!needle!{}\n{}", "a".repeat(1000), "b".repeat(1000), "c".repeat(1000));
+        let shown = excerpt(&text, 1001..1007);
+        assert_eq!(&shown.text[shown.span.clone()], "needle");
+        let widths: Vec<usize> = shown.text.lines().map(|line| line.chars().count()).collect();
+        assert_eq!(widths, [WIDTH + 2, WIDTH + 1]);
+        let read = shown.read_span(&SourceSpan::from(shown.span.clone()), 0, 0).unwrap();
+        assert_eq!((read.line(), read.column()), (0, 1001));
+    }
+
+    #[test]
+    fn a_problem_longer_than_its_line_is_cut_too() {
+        let shown = excerpt(&"x".repeat(1000), 10..900);
+        assert_eq!(shown.span.start, 10);
+        assert!(shown.text.get(shown.span.clone()).is_some() && shown.text.chars().count() == WIDTH + 1);
+        let many = "{\n".repeat(100);
+        assert_eq!(excerpt(&many, 0..many.len()).span, 0..1);
+    }
+
+    #[test]
+    fn control_characters_are_pictures() {
+        let shown = excerpt("a\u{1b}[31m\0\u{202e}ü\r\n", 1..2);
+        assert_eq!(shown.text, "a␛[31m␀\u{fffd}ü\n");
+        assert_eq!(&shown.text[shown.span], "␛");
+    }
+}

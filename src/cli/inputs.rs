@@ -1,0 +1,187 @@
+//! `highwater inputs`: which files of a channel a scale rule counts.
+
+mod json;
+mod progress;
+mod table;
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use clap::Args;
+use highwater::model::problem::Flawed;
+use highwater::model::rule::Mode;
+use highwater::model::units::Bytes;
+use highwater::tree::{Field, File, Flaw, Options, Selection, SelectionError, Survey, TreeError, survey};
+
+use super::exit::Exit;
+use super::failure::{self, Failure};
+use super::output;
+use super::run::Format;
+
+const EXAMPLES: &str = r"Examples:
+  highwater inputs scans/                        all files of a channel, and its items
+  highwater inputs scans/ --glob '*.dcm'         those with this ending, at every depth
+  highwater inputs scans/ --glob 'ct/*.dcm'      those directly in a folder called ct
+  highwater inputs scans/ --dir ct --mode max_item_sum
+                                                 the largest item, of which only the folder ct counts
+  highwater inputs scans/ --regex '(?!.*/derived/).*\.nii(\.gz)?'
+                                                 all but those below a folder called derived
+  highwater inputs scans/ --glob '*.dcm' --list  which files these are
+  highwater inputs scans/ --format json | jq .n_bytes.sum
+
+What counts: regular files at any depth, hidden ones too; a symbolic link to a file with the size of its target, but
+none to a folder; a file with several hard links once for each. The glob is Python's Path.rglob, the regex Python's
+re.fullmatch on the path below DIR (or below --dir).
+
+The JSON has: schema_version (1), channel, target_dir, target_glob, target_regex, mode (or null), files, n_bytes with
+one number for each mode, largest_file (path, bytes; or null), items (count, empty, largest: name, files, bytes),
+histogram (from_bytes, below_bytes, files, bytes), left_out (complete, counts by reason, named: path, reason),
+folders_read, and with --list listing (path, bytes). A name that is not UTF-8 has U+FFFD for what cannot be shown, and
+its bytes in hexadecimal as path_hex or name_hex.
+
+Ends with status 0; with 1 where --strict was asked for and something was left out; with 2 where DIR or a pattern
+cannot be used; with 3 where DIR cannot be read.";
+
+/// Shows which files of a channel a scale rule counts, how large they are, and what n comes to.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(crate) struct InputsArgs {
+    /// The folder that is the channel: the `host_path` of a task's input.
+    #[arg(value_name = "DIR")]
+    channel: PathBuf,
+    /// Count only what is below this folder, as `target_dir` does; for items, below this folder of each item.
+    #[arg(long = "dir", value_name = "DIR")]
+    target_dir: Option<String>,
+    /// Count only files whose path matches, as `target_glob` does, such as '*.dcm' or 'ct/*.dcm'.
+    #[arg(long = "glob", value_name = "GLOB")]
+    target_glob: Option<String>,
+    /// Count only files whose whole path below the folder matches, as `target_regex` does.
+    #[arg(long = "regex", value_name = "REGEX")]
+    target_regex: Option<String>,
+    /// Show the n of this mode only: sum, max_file_size or max_item_sum.
+    #[arg(long, value_name = "MODE")]
+    mode: Option<Mode>,
+    /// List every file that counts, in the order of their paths.
+    #[arg(long)]
+    list: bool,
+    /// Fail when anything was left out that should have been counted, such as an unreadable folder.
+    #[arg(long)]
+    strict: bool,
+    /// Count each file once, however many links lead to it. A scale rule counts every link.
+    #[arg(long)]
+    once: bool,
+    /// Do not enter folders on another file system than DIR. A scale rule crosses mount points.
+    #[arg(short = 'x', long)]
+    one_file_system: bool,
+    /// Follow DIR where it is a symbolic link itself, and --dir where it leads through one out of DIR.
+    #[arg(long)]
+    outside: bool,
+    /// How many threads may read at a time; without it as many as there are CPUs, at most 8.
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+    /// How the result is written.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+/// What is shown.
+struct Shown<'a> {
+    survey: &'a Survey,
+    selection: &'a Selection,
+    mode: Option<Mode>,
+    listing: Option<&'a [File]>,
+}
+
+pub(crate) fn run(args: &InputsArgs) -> Result<Exit, Failure> {
+    let patterns = (args.target_dir.as_deref(), args.target_glob.as_deref(), args.target_regex.as_deref());
+    let selection = Selection::compile(patterns.0, patterns.1, patterns.2).map_err(|error| unusable(&error))?;
+    let selection = match args.mode {
+        Some(Mode::Sum | Mode::MaxFileSize) => selection.without_items(),
+        Some(Mode::MaxItemSum) | None => selection,
+    };
+    texts(&selection.warnings()).iter().for_each(failure::report_problems);
+    let (survey, listing) = read(args, &selection)?;
+    let shown = Shown { survey: &survey, selection: &selection, mode: args.mode, listing: listing.as_deref() };
+    let text = match args.format {
+        Format::Table => table::of(&shown, output::width_of_stdout()),
+        Format::Json => json::of(&shown).map_err(|error| Failure::new(Exit::Host, &error, None))?,
+    };
+    output::data(&text)?;
+    Ok(Exit::Done)
+}
+
+fn read(args: &InputsArgs, selection: &Selection) -> Result<(Survey, Option<Vec<File>>), Failure> {
+    let listing = Mutex::new(Vec::new());
+    let keep = |_: usize, path: &Path, size: Bytes| {
+        if let Ok(mut listing) = listing.lock() {
+            listing.push(File { path: path.to_owned(), size });
+        }
+    };
+    let progress = progress::Line::new();
+    let tell = |progress_so_far| progress.tell(progress_so_far);
+    let options = Options {
+        threads: args.threads,
+        strict: args.strict,
+        count_each_inode_once: args.once,
+        one_file_system: args.one_file_system,
+        outside: args.outside,
+        progress: progress.is_wanted().then_some(&tell),
+        counted: args.list.then_some(&keep),
+        cancel: None,
+    };
+    let survey = survey(&args.channel, std::slice::from_ref(selection), &options).map_err(|error| explain(&error))?;
+    drop(progress);
+    let mut listing = listing.into_inner().unwrap_or_default();
+    listing.sort_unstable_by(|one, other| one.path.cmp(&other.path));
+    Ok((survey, args.list.then_some(listing)))
+}
+
+fn explain(error: &TreeError) -> Failure {
+    let (exit, help) = match error {
+        TreeError::Missing { .. } => (Exit::Usage, Some("look for a typing error")),
+        TreeError::NotAFolder { .. } => {
+            (Exit::Usage, Some("name the folder that the file is in, and the file with --glob"))
+        }
+        TreeError::Link { .. } => (Exit::Usage, Some("name the folder it leads to, or follow it with --outside")),
+        TreeError::Outside { .. } => {
+            (Exit::Usage, Some("name a folder inside the channel, or follow the link with --outside"))
+        }
+        TreeError::Regex { .. } => {
+            (Exit::Usage, Some("avoid repetitions within repetitions, such as `(a+)+`, beside look-around"))
+        }
+        TreeError::Overflow { .. } => (Exit::Usage, None),
+        TreeError::Incomplete(left_out) => {
+            output::say(&table::left_out(left_out));
+            (Exit::CheckFailed, Some("make them readable, or do without --strict"))
+        }
+        TreeError::Unreadable { .. } => (Exit::Host, None),
+        TreeError::Cancelled => (Exit::Interrupted, None),
+    };
+    Failure::new(exit, error, help.map(str::to_owned))
+}
+
+/// Shows what is wrong with the options, each with its place.
+fn unusable(error: &SelectionError) -> Failure {
+    let mut texts = texts(&error.flaws);
+    match texts.pop() {
+        Some(last) => {
+            texts.iter().for_each(failure::report_problems);
+            Failure::flawed(&last)
+        }
+        None => Failure::new(Exit::Usage, error, None),
+    }
+}
+
+/// One text for each option that has flaws.
+fn texts(flaws: &[Flaw]) -> Vec<Flawed> {
+    let mut texts = SelectionError { flaws: flaws.to_vec() }.flawed();
+    for text in &mut texts {
+        for (field, option) in [(Field::Dir, "--dir"), (Field::Glob, "--glob"), (Field::Regex, "--regex")] {
+            if text.name == field.name() {
+                text.name = option.to_owned();
+            }
+        }
+    }
+    texts
+}

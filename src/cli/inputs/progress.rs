@@ -1,0 +1,53 @@
+//! The line on a terminal while a channel is read.
+
+use std::cell::OnceCell;
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use highwater::tree::Progress;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Nobody needs a line for less.
+const AFTER: Duration = Duration::from_secs(1);
+
+/// Shown once reading lasts; nothing where stderr is no terminal.
+#[derive(Debug)]
+pub(super) struct Line {
+    started: Instant,
+    bar: OnceCell<ProgressBar>,
+    is_wanted: bool,
+}
+
+impl Line {
+    pub(super) fn new() -> Self {
+        Self { started: Instant::now(), bar: OnceCell::new(), is_wanted: std::io::stderr().is_terminal() }
+    }
+
+    pub(super) fn is_wanted(&self) -> bool {
+        self.is_wanted
+    }
+
+    pub(super) fn tell(&self, progress: Progress) {
+        if self.started.elapsed() < AFTER {
+            return;
+        }
+        let bar = self.bar.get_or_init(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+            bar.set_style(
+                ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()),
+            );
+            bar
+        });
+        let Progress { folders, files, bytes } = progress;
+        bar.set_message(format!("{files} files with {bytes} in {folders} folders so far"));
+        bar.tick();
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if let Some(bar) = self.bar.get() {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The result for people.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
+use highwater::model::rule::Mode;
+use highwater::model::units::Bytes;
+use highwater::tree::{Bucket, File, Histogram, Item, LeftOut, Reason, Totals};
+
+use super::Shown;
+
+/// How many characters the longest bar of the histogram has.
+const BAR: u64 = 24;
+
+/// How many paths of each reason are named.
+const NAMED: usize = 10;
+
+pub(super) fn of(shown: &Shown<'_>, width: Option<u16>) -> String {
+    let Some(totals) = shown.survey.totals.first() else { return String::new() };
+    let has_items = shown.mode.is_none_or(|mode| mode == Mode::MaxItemSum);
+    let mut sections = vec![heading(shown, totals), ns(shown.mode, totals, width)];
+    if totals.files > 0 {
+        sections.push(histogram(&totals.histogram, width));
+    }
+    if has_items && totals.items > 0 {
+        sections.push(items(totals, width));
+    }
+    if let Some(listing) = shown.listing.filter(|listing| !listing.is_empty()) {
+        sections.push(files(listing, width));
+    }
+    if !shown.survey.left_out.is_empty() {
+        sections.push(left_out(&shown.survey.left_out));
+    }
+    sections.iter().map(|section| section.trim_end()).collect::<Vec<_>>().join("\n\n") + "\n"
+}
+
+fn heading(shown: &Shown<'_>, totals: &Totals) -> String {
+    let selection = shown.selection;
+    let mut text = format!("{}: {}", name(&shown.survey.root), counted(totals.files, "file"));
+    if selection.target_glob() != "*" {
+        let _ = write!(text, " matching the glob {}", printable(selection.target_glob()));
+    }
+    if selection.target_regex() != ".*" {
+        let and = if selection.target_glob() == "*" { "matching" } else { "and" };
+        let _ = write!(text, " {and} the regex {}", printable(selection.target_regex()));
+    }
+    if !selection.target_dir().is_empty() {
+        let _ = write!(text, ", below {}", printable(selection.target_dir()));
+    }
+    text
+}
+
+/// What n comes to in each mode, and which file or item decides.
+fn ns(asked: Option<Mode>, totals: &Totals, width: Option<u16>) -> String {
+    let mut table = table(&["mode", "n in bytes", "", "of"], &[1, 2], width);
+    for mode in [Mode::Sum, Mode::MaxFileSize, Mode::MaxItemSum] {
+        if asked.is_some_and(|asked| asked != mode) {
+            continue;
+        }
+        let of = match mode {
+            Mode::Sum => counted(totals.files, "file"),
+            Mode::MaxFileSize => totals.largest_file.as_ref().map_or("no file".to_owned(), |file| name(&file.path)),
+            Mode::MaxItemSum => {
+                totals.largest_item().map_or("no item with a file that counts".to_owned(), |item| name(&item.name))
+            }
+        };
+        let n = totals.n(mode);
+        add(&mut table, &[mode.name().to_owned(), n.0.to_string(), rounded(n), of], &[1, 2]);
+    }
+    table.trim_fmt()
+}
+
+fn histogram(histogram: &Histogram, width: Option<u16>) -> String {
+    let most = histogram.buckets.iter().map(|bucket| bucket.files).max().unwrap_or(0).max(1);
+    let mut table = table(&["size", "files", "", "bytes", ""], &[1, 3, 4], width);
+    for bucket in &histogram.buckets {
+        let bar = "█".repeat(usize::try_from(bucket.files.saturating_mul(BAR) / most).unwrap_or(0));
+        let bar = if bar.is_empty() { "▏".to_owned() } else { bar };
+        let row = [range(bucket), bucket.files.to_string(), bar, bucket.sum.0.to_string(), rounded(bucket.sum)];
+        add(&mut table, &row, &[1, 3, 4]);
+    }
+    table.trim_fmt()
+}
+
+fn range(bucket: &Bucket) -> String {
+    match bucket.below {
+        Some(Bytes(1)) => "empty".to_owned(),
+        Some(below) => format!("{} to {below}", bucket.from),
+        None => format!("{} and more", bucket.from),
+    }
+}
+
+fn items(totals: &Totals, width: Option<u16>) -> String {
+    let mut text = counted(totals.items, "item");
+    if totals.empty_items > 0 {
+        let _ = write!(text, ", {} without a file that counts", totals.empty_items);
+    }
+    if totals.largest_items.is_empty() {
+        return text;
+    }
+    let mut table = table(&["largest items", "files", "bytes", ""], &[1, 2, 3], width);
+    for Item { name: item, files, sum } in &totals.largest_items {
+        add(&mut table, &[name(item), files.to_string(), sum.0.to_string(), rounded(*sum)], &[1, 2, 3]);
+    }
+    let _ = write!(text, "\n{}", table.trim_fmt());
+    text
+}
+
+fn files(listing: &[File], width: Option<u16>) -> String {
+    let mut table = table(&["bytes", "file"], &[0], width);
+    for File { path, size } in listing {
+        add(&mut table, &[size.0.to_string(), name(path)], &[0]);
+    }
+    table.trim_fmt()
+}
+
+/// What was not counted, the reasons that matter first.
+pub(super) fn left_out(left_out: &LeftOut) -> String {
+    let mut text = String::from("left out:");
+    let is_harmless = |(reason, _): &(&Reason, &u64)| !reason.is_trouble();
+    let mut counts: Vec<_> = left_out.counts.iter().collect();
+    counts.sort_by_key(is_harmless);
+    for (&reason, &count) in counts {
+        let _ = write!(text, "\n  {count} {}", meaning(reason));
+        let named: Vec<_> = left_out.named.iter().filter(|omission| omission.reason == reason).take(NAMED).collect();
+        for omission in &named {
+            let path = if omission.path == Path::new("") { ".".to_owned() } else { name(&omission.path) };
+            let _ = write!(text, "\n    {path}");
+        }
+        let more = count - named.len() as u64;
+        if more > 0 {
+            let _ = write!(text, "\n    and {more} more");
+        }
+    }
+    text
+}
+
+fn meaning(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Unreadable => "unreadable: no permission",
+        Reason::Vanished => "vanished while reading",
+        Reason::Outside => "leading out of the channel through a symbolic link",
+        Reason::TooManyOpenFiles => "not opened: too many open files",
+        Reason::Failed => "that the kernel failed to read",
+        Reason::LinkedFolder => "symbolic links to folders, which are not entered",
+        Reason::DanglingLink => "symbolic links to nothing",
+        Reason::Special => "FIFOs, sockets or devices",
+        Reason::OtherFileSystem => "on another file system",
+    }
+}
+
+fn table(header: &[&str], right: &[usize], width: Option<u16>) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    // Where nobody looks at a width a row is a line.
+    match width {
+        Some(width) => table.set_width(width),
+        None => table.set_content_arrangement(ContentArrangement::Disabled),
+    };
+    table.set_header(cells(header.iter().map(|&text| text.to_owned()), right));
+    table
+}
+
+fn add(table: &mut Table, row: &[String], right: &[usize]) {
+    table.add_row(cells(row.iter().cloned(), right));
+}
+
+fn cells(row: impl Iterator<Item = String>, right: &[usize]) -> Vec<Cell> {
+    let align = |column| if right.contains(&column) { CellAlignment::Right } else { CellAlignment::Left };
+    row.enumerate().map(|(column, text)| Cell::new(text).set_alignment(align(column))).collect()
+}
+
+/// The amount in a unit for people, unless it says no more than the number.
+fn rounded(amount: Bytes) -> String {
+    if amount.0 < 1024 { String::new() } else { amount.to_string() }
+}
+
+fn counted(count: u64, noun: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{ending}")
+}
+
+fn name(path: &Path) -> String {
+    printable(&path.to_string_lossy())
+}
+
+/// A text without characters that would do something to a terminal.
+fn printable(text: &str) -> String {
+    text.chars().fold(String::new(), |mut shown, character| {
+        if character.is_control() {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+        shown
+    })
+}

@@ -1,0 +1,234 @@
+//! `highwater predict`: evaluates a task's rules on its inputs, and runs nothing.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use highwater::calibrate::predict::{PredictError, predict};
+use highwater::calibrate::resolve::Resolution;
+use highwater::model::prediction::{
+    ChannelPrediction, ChannelSize, KubernetesAmount, Prediction, RulePrediction, Sizes,
+};
+use highwater::model::rule::Mode;
+use highwater::model::units::Bytes;
+use highwater::tree::Options;
+use serde::Serialize;
+
+use super::exit::Exit;
+use super::failure::{self, Failure};
+use super::output;
+use super::problems::Located;
+use super::run::Format;
+use super::survey::Watched;
+use super::table::{printable, table};
+use super::task::{Deny, TargetArg, TaskArgs};
+
+const EXAMPLES: &str = "\
+Examples:
+  highwater predict task.json
+  highwater predict task.json --processing-container processing-container.json
+  highwater predict task.json --set patient=0042 --target kubernetes
+  highwater predict task.json --format json | jq .kubernetes.limit.written
+
+Docker gets the largest of resources.limits.memory and the rules of type `limit`. Kubernetes gets 1.1 times as much,
+written with one decimal of a binary unit, and a request made the same way from resources.requests.memory and the rules
+of type `request`. The status is 0; 2 when a file is wrong or an input is not there, so that a rule has no value.";
+
+/// Evaluates the scale rules of a task on its inputs and shows the limits and requests that follow. Runs nothing.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(crate) struct PredictArgs {
+    /// The task.json; `-` is stdin. Relative paths in it start in the current directory.
+    #[arg(value_name = "TASK")]
+    task: PathBuf,
+    #[command(flatten)]
+    of: TaskArgs,
+    /// Whose limits and requests are shown, and whose peculiarities are warned of. JSON always has both.
+    #[arg(long, value_enum, default_value_t = TargetArg::Both)]
+    target: TargetArg,
+    /// Fail for warnings too.
+    #[arg(long, value_enum, value_name = "WHAT")]
+    deny: Option<Deny>,
+    /// Fail when a file or a folder of an input cannot be read, instead of counting the others.
+    #[arg(long)]
+    strict: bool,
+    /// How the result is written: tables, or JSON.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+pub(crate) fn run(args: &PredictArgs) -> Result<Exit, Failure> {
+    let mut resolution = args.of.resolve(&args.task)?;
+    let prediction = survey(&resolution, args.strict)?;
+    resolution.lint(Some(&prediction), args.target.platform());
+    let warnings = resolution.warnings();
+    match args.format {
+        Format::Table => {
+            warnings.iter().for_each(failure::report_problems);
+            output::data(&render(&prediction, args.target))?;
+        }
+        Format::Json => {
+            let warnings = warnings.iter().flat_map(Located::all).collect();
+            let json = serde_json::to_string_pretty(&Predicted { prediction: &prediction, warnings });
+            output::data(&(json.map_err(|error| Failure::new(Exit::Host, &error, None))? + "\n"))?;
+        }
+    }
+    let denied = args.deny == Some(Deny::Warnings) && !warnings.is_empty();
+    Ok(if denied || !prediction.complete { Exit::Usage } else { Exit::Done })
+}
+
+/// Takes the sizes of all inputs; a spinner shows on a terminal how far it is.
+pub(crate) fn survey(resolution: &Resolution, strict: bool) -> Result<Prediction, Failure> {
+    let watched = Watched::new();
+    let progress = |progress| watched.tell(progress);
+    let options = Options { strict, progress: Some(&progress), ..Options::default() };
+    predict(&resolution.task, &options).map_err(|error| {
+        let exit = match error {
+            PredictError::Survey { .. } => Exit::Host,
+            PredictError::Selection { .. } => Exit::Usage,
+        };
+        Failure::new(exit, &error, None)
+    })
+}
+
+/// A prediction as scripts read it.
+#[derive(Serialize)]
+struct Predicted<'a> {
+    #[serde(flatten)]
+    prediction: &'a Prediction,
+    warnings: Vec<Located>,
+}
+
+fn render(prediction: &Prediction, target: TargetArg) -> String {
+    let mut text = heading(prediction);
+    if !prediction.channels.is_empty() {
+        let header = ["Channel", ">Files", ">Sum", ">Largest file", ">Items", ">Largest item"];
+        text.push_str(&table(&header, prediction.channels.iter().map(channel).collect()));
+        for line in prediction.channels.iter().flat_map(left_out) {
+            text.push_str(&(printable(&line) + "\n"));
+        }
+        text.push('\n');
+    }
+    let rules: Vec<_> = prediction.channels.iter().filter_map(|of| Some((of, of.rule.as_ref()?))).collect();
+    if !rules.is_empty() {
+        let rows = rules.iter().map(|(channel, rule)| rule_row(channel, rule)).collect();
+        text.push_str(&table(&["Rule of", "Rule", "Type", "Mode", ">Files", ">n", ">Value"], rows));
+        for (channel, rule) in rules {
+            if let Some(note) = rule_note(rule) {
+                text.push_str(&(printable(&format!("{}: {note}", channel.name)) + "\n"));
+            }
+        }
+        text.push('\n');
+    }
+    text.push_str(&table(
+        &["Set for", ">Asked for", ">Margin", ">Written", ">In effect", "Decided by"],
+        amounts(prediction, target),
+    ));
+    if !prediction.complete {
+        text.push_str("A rule has no value: these amounts are the least that can be.\n");
+    }
+    text
+}
+
+fn heading(prediction: &Prediction) -> String {
+    let task = &prediction.task;
+    let template = task.template.as_ref().map(|template| format!(": template {template}")).unwrap_or_default();
+    let image = task.image.as_ref().map(|image| format!(" of {image}")).unwrap_or_default();
+    printable(&format!("{}{template}{image}", task.name)) + "\n\n"
+}
+
+fn channel(channel: &ChannelPrediction) -> Vec<String> {
+    let dashes = |what: &str| vec![what.to_owned(), "-".to_owned(), "-".to_owned(), "-".to_owned(), "-".to_owned()];
+    let cells = match &channel.size {
+        ChannelSize::Known { all, .. } => sizes(all),
+        ChannelSize::Unknown { .. } => dashes("unknown"),
+        ChannelSize::NotSurveyed => dashes(&channel.kind.to_string()),
+    };
+    std::iter::once(channel.name.clone()).chain(cells).collect()
+}
+
+fn sizes(sizes: &Sizes) -> Vec<String> {
+    let named = |named: &Option<highwater::model::prediction::Named>| {
+        named.as_ref().map_or("-".to_owned(), |named| named.bytes.to_string())
+    };
+    vec![
+        sizes.files.to_string(),
+        sizes.sum.to_string(),
+        named(&sizes.largest_file),
+        sizes.items.to_string(),
+        named(&sizes.largest_item),
+    ]
+}
+
+/// One line for each reason, and for a size that is not known.
+fn left_out(channel: &ChannelPrediction) -> Vec<String> {
+    match &channel.size {
+        ChannelSize::Known { left_out, .. } => left_out
+            .iter()
+            .map(|left_out| {
+                let first = left_out.first.as_ref().map(|path| format!(", first {path}")).unwrap_or_default();
+                let why = if left_out.trouble { "the sizes may be too small" } else { "as the contract has it" };
+                format!("{}: {} {} not counted{first}: {why}", channel.name, left_out.count, left_out.reason)
+            })
+            .collect(),
+        ChannelSize::Unknown { reason } => vec![format!("{}: {reason}", channel.name)],
+        ChannelSize::NotSurveyed => Vec::new(),
+    }
+}
+
+fn rule_row(channel: &ChannelPrediction, rule: &RulePrediction) -> Vec<String> {
+    let bytes = |bytes: Option<Bytes>| bytes.map_or("-".to_owned(), |bytes| bytes.to_string());
+    vec![
+        channel.name.clone(),
+        rule.scale_rule.formula.canonical(),
+        rule.scale_rule.applies_to.to_string(),
+        rule.scale_rule.mode.to_string(),
+        rule.selected.as_ref().map_or("-".to_owned(), |selected| selected.files.to_string()),
+        bytes(rule.n),
+        bytes(rule.value),
+    ]
+}
+
+/// Why a rule has no value, or a value that surprises.
+fn rule_note(rule: &RulePrediction) -> Option<String> {
+    let no_items = |selected: &Sizes| selected.files > 0 && selected.largest_item.is_none();
+    match &rule.problem {
+        Some(problem) => Some(problem.clone()),
+        None if rule.scale_rule.mode == Mode::MaxItemSum && rule.selected.as_ref().is_some_and(no_items) => Some(
+            "n is 0: the files that count are in no folder, and only folders directly in the channel are items"
+                .to_owned(),
+        ),
+        None => None,
+    }
+}
+
+fn amounts(prediction: &Prediction, target: TargetArg) -> Vec<Vec<String>> {
+    let dash = || "-".to_owned();
+    let docker = match &prediction.docker.limit {
+        Some(limit) => {
+            let bytes = limit.bytes.to_string();
+            vec![bytes.clone(), dash(), dash(), bytes, limit.decided_by.to_string()]
+        }
+        None => vec![dash(), dash(), dash(), "not set".to_owned(), dash()],
+    };
+    let kubernetes = |amount: &Option<KubernetesAmount>, unset: &str| match amount {
+        Some(amount) => vec![
+            amount.asked.to_string(),
+            format!("+ {}", amount.margin),
+            amount.written.clone(),
+            amount.bytes.to_string(),
+            amount.decided_by.to_string(),
+        ],
+        None => vec![dash(), dash(), dash(), "not set".to_owned(), unset.to_owned()],
+    };
+    let limit = kubernetes(&prediction.kubernetes.limit, "-");
+    let unset = if prediction.kubernetes.limit.is_some() { "as the limit" } else { "-" };
+    let request = kubernetes(&prediction.kubernetes.request, unset);
+    let named = |name: &str, cells: Vec<String>| std::iter::once(name.to_owned()).chain(cells).collect();
+    let docker = named("Docker limit", docker);
+    let pods = vec![named("Kubernetes limit", limit), named("Kubernetes request", request)];
+    match target {
+        TargetArg::Docker => vec![docker],
+        TargetArg::Kubernetes => pods,
+        TargetArg::Both => std::iter::once(docker).chain(pods).collect(),
+    }
+}

@@ -1,0 +1,42 @@
+//! Tables for people.
+
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
+
+use super::output;
+
+/// The columns of a table where stdout is no terminal: files look the same everywhere.
+const WIDTH: u16 = 80;
+
+/// The same text without what would do something to a terminal: names of files and channels may hold anything.
+pub(crate) fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for char in text.chars() {
+        if char.is_control() { printable.extend(char.escape_default()) } else { printable.push(char) }
+    }
+    printable
+}
+
+/// Lays out rows below a header, without lines, no wider than the terminal. Columns whose header starts with `>` are
+/// aligned to the right, as numbers are.
+pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(output::width_of_stdout().unwrap_or(WIDTH))
+        .set_header(header.iter().map(|name| Cell::new(name.trim_start_matches('>'))))
+        .add_rows(rows.into_iter().map(|row| row.into_iter().map(|cell| printable(&cell)).collect::<Vec<_>>()));
+    let last = header.len().saturating_sub(1);
+    for (index, (column, name)) in table.column_iter_mut().zip(header).enumerate() {
+        column.set_padding((0, if index == last { 0 } else { 2 }));
+        if name.starts_with('>') {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let mut text = String::new();
+    for line in table.lines() {
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}

@@ -1,0 +1,113 @@
+//! What commands that read documents have in common: options, reading, and what is said about it.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use highwater::calibrate::resolve::{
+    ContainerFile, LookupError, NoContainer, ProcessingContainers, ReadError, Resolution, ResolveError, resolve, task,
+};
+use highwater::model::document::Variables;
+use highwater::model::lint::Platform;
+
+use super::exit::Exit;
+use super::failure::Failure;
+
+/// How templates are rendered.
+#[derive(Debug, Args)]
+pub(crate) struct TemplateArgs {
+    /// Set a variable that Jinja in the file finds as custom.KEY; dots reach into groups. Can be repeated.
+    ///
+    /// A file that holds {{ … }} or {% … %} is rendered before it is read. It knows `env`, the environment variables of
+    /// this process, and `custom`, what is set here: --set registry.host=localhost is {{ custom.registry.host }}.
+    /// A variable that is not defined is an error; {{ env.HOST | default("localhost") }} gives it a default.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl TemplateArgs {
+    /// The environment of this process, as far as it is text, and what was set.
+    pub(crate) fn variables(&self) -> Result<Variables, Failure> {
+        let env =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let mut variables = Variables::with_env(env);
+        for assignment in &self.set {
+            variables.set(assignment).map_err(|flawed| Failure::flawed(&flawed))?;
+        }
+        Ok(variables)
+    }
+}
+
+/// What is not to be put up with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Deny {
+    /// Warnings count as errors.
+    Warnings,
+}
+
+/// Where the task is to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TargetArg {
+    Docker,
+    Kubernetes,
+    Both,
+}
+
+impl TargetArg {
+    pub(crate) fn platform(self) -> Platform {
+        match self {
+            Self::Docker => Platform::Docker,
+            Self::Kubernetes => Platform::Kubernetes,
+            Self::Both => Platform::Any,
+        }
+    }
+}
+
+/// How a task and its template are found.
+#[derive(Debug, Args)]
+pub(crate) struct TaskArgs {
+    /// The image's processing-container.json, for a task that calls its template by name.
+    ///
+    /// The file stands for the one at the root of the image, whatever image the task names.
+    #[arg(long, value_name = "FILE")]
+    processing_container: Option<PathBuf>,
+    #[command(flatten)]
+    template: TemplateArgs,
+}
+
+impl TaskArgs {
+    /// Reads a task and puts it together. Relative paths in it start in the current directory.
+    pub(crate) fn resolve(&self, path: &Path) -> Result<Resolution, Failure> {
+        let variables = self.template.variables()?;
+        let spec = task(path, &variables).map_err(|error| unread(&error))?;
+        let base = std::env::current_dir().map_err(|error| Failure::new(Exit::Host, &error, None))?;
+        let container = self.processing_container.clone().map(|path| ContainerFile { path, variables });
+        let containers: &dyn ProcessingContainers = match &container {
+            Some(file) => file,
+            None => &NoContainer,
+        };
+        resolve(&spec, containers, &base).map_err(|error| unresolved(&error))
+    }
+}
+
+/// A document that could not be read.
+pub(crate) fn unread(error: &ReadError) -> Failure {
+    match error {
+        ReadError::Flawed(flawed) => Failure::flawed(flawed),
+        ReadError::Missing { .. }
+        | ReadError::Folder { .. }
+        | ReadError::TooLarge { .. }
+        | ReadError::Unreadable { .. } => Failure::new(Exit::Usage, error, error.help()),
+    }
+}
+
+fn unresolved(error: &ResolveError) -> Failure {
+    match error {
+        ResolveError::UnknownTemplate(flawed) => Failure::flawed(flawed),
+        ResolveError::Lookup { source: LookupError::Read(error), .. } => unread(error),
+        ResolveError::Lookup { source: LookupError::NotGiven, .. } => {
+            let help = "give the image's file with --processing-container FILE".to_owned();
+            Failure::new(Exit::Usage, error, Some(help))
+        }
+        ResolveError::Lookup { source: LookupError::Engine(_), .. } => Failure::new(Exit::Host, error, None),
+    }
+}

@@ -1,0 +1,206 @@
+//! `highwater validate`: everything that is wrong with documents, at once.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use highwater::calibrate::resolve::{ReadError, source, targets};
+use highwater::model::document::{Document, Schema, Source, Variables};
+use highwater::model::lint::Platform;
+use highwater::model::problem::{Flawed, Problem, Severity};
+use serde::Serialize;
+
+use super::exit::Exit;
+use super::failure::{self, Failure};
+use super::output;
+use super::problems::{Located, count};
+use super::run::Format;
+use super::task::{Deny, TargetArg, TemplateArgs};
+
+const EXAMPLES: &str = "\
+Examples:
+  highwater validate task.json processing-container.json
+  highwater validate --schema task my-task.json
+  highwater validate --set registry=localhost:5000 task.json
+  highwater validate --deny warnings --format json *.json > problems.json
+
+The status is 0 when all files can be used, and 2 when one cannot.";
+
+/// Checks task.json and processing-container.json files and names everything that is wrong with them.
+///
+/// Each problem comes with file, line and column, what was found, what was expected, and what to do about it. Both
+/// dialects are read, and files that mix them: `complexity` and `scale_factor`, `input` and `volume_source`.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(crate) struct ValidateArgs {
+    /// The files; `-` is stdin.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// What the files are; `auto` tells by their fields, then by their names.
+    #[arg(long, value_enum, default_value_t = SchemaArg::Auto)]
+    schema: SchemaArg,
+    /// Where the tasks are to run: some warnings concern only one of the platforms.
+    #[arg(long, value_enum, default_value_t = TargetArg::Both)]
+    target: TargetArg,
+    /// Fail for warnings too.
+    #[arg(long, value_enum, value_name = "WHAT")]
+    deny: Option<Deny>,
+    #[command(flatten)]
+    template: TemplateArgs,
+    /// How the result is written: lines and explained problems, or JSON on stdout.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+/// What a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum SchemaArg {
+    Auto,
+    Task,
+    #[value(alias = "pc")]
+    ProcessingContainer,
+}
+
+/// What came of a file.
+struct Checked {
+    name: String,
+    schema: Option<Schema>,
+    result: Result<Option<Flawed>, ReadError>,
+}
+
+pub(crate) fn run(args: &ValidateArgs) -> Result<Exit, Failure> {
+    let variables = args.template.variables()?;
+    let checked: Vec<Checked> =
+        args.files.iter().map(|path| check(path, args.schema, args.target.platform(), &variables)).collect();
+    match args.format {
+        Format::Table => report(&checked)?,
+        Format::Json => {
+            let files: Vec<CheckedFile<'_>> = checked.iter().map(|checked| checked.to_json(args.deny)).collect();
+            let json = serde_json::to_string_pretty(&files).map_err(|error| Failure::new(Exit::Host, &error, None))?;
+            output::data(&(json + "\n"))?;
+        }
+    }
+    Ok(if checked.iter().all(|checked| checked.is_valid(args.deny)) { Exit::Done } else { Exit::Usage })
+}
+
+fn check(path: &Path, schema: SchemaArg, platform: Platform, variables: &Variables) -> Checked {
+    let name = path.display().to_string();
+    let source = match source(path, variables) {
+        Ok(source) => source,
+        Err(error) => return Checked { name, schema: None, result: Err(error) },
+    };
+    let schema = match schema {
+        SchemaArg::Task => Some(Schema::Task),
+        SchemaArg::ProcessingContainer => Some(Schema::ProcessingContainer),
+        SchemaArg::Auto => Schema::of(&source).or_else(|| by_name(path)),
+    };
+    let result = match schema {
+        Some(Schema::Task) => Document::task(source, &targets).map(|document| {
+            let found = document.lint(platform);
+            warnings(document, found)
+        }),
+        Some(Schema::ProcessingContainer) => Document::processing_container(source, &targets).map(|document| {
+            let found = document.lint(platform);
+            warnings(document, found)
+        }),
+        None => Err(unknown(&source)),
+    };
+    Checked { name, schema, result: result.map_err(ReadError::Flawed) }
+}
+
+fn warnings<T>(mut document: Document<T>, found: Vec<Problem>) -> Option<Flawed> {
+    document.warnings.extend(found);
+    document.flawed()
+}
+
+fn by_name(path: &Path) -> Option<Schema> {
+    let name = path.file_name()?.to_str()?;
+    if name.contains("processing-container") || name.contains("processing_container") {
+        Some(Schema::ProcessingContainer)
+    } else if name.contains("task") {
+        Some(Schema::Task)
+    } else {
+        None
+    }
+}
+
+/// JSON that is neither document, or no JSON at all: the reader of tasks says which.
+fn unknown(source: &Source) -> Flawed {
+    match Document::task(source.clone(), &targets) {
+        Err(flawed) if flawed.problems.iter().any(|problem| matches!(problem.code, "not-json" | "empty")) => flawed,
+        Ok(_) | Err(_) => {
+            let problem = Problem::error("unknown-schema", "neither a task nor a processing container");
+            let label = "expected \"taskTemplate\" for a task, \"templates\" for a processing container";
+            let help = "say with --schema task or --schema processing-container what it is meant to be";
+            source.flawed([problem.at(0..source.json().trim_end().len().min(1)).label(label).help(help)])
+        }
+    }
+}
+
+impl Checked {
+    fn problems(&self) -> &[Problem] {
+        match &self.result {
+            Ok(Some(flawed)) | Err(ReadError::Flawed(flawed)) => &flawed.problems,
+            Ok(None) => &[],
+            Err(
+                ReadError::Missing { .. }
+                | ReadError::Folder { .. }
+                | ReadError::TooLarge { .. }
+                | ReadError::Unreadable { .. },
+            ) => &[],
+        }
+    }
+
+    fn is_valid(&self, deny: Option<Deny>) -> bool {
+        let denied = match deny {
+            Some(Deny::Warnings) => Severity::Warning,
+            None => Severity::Error,
+        };
+        self.result.is_ok() && self.problems().iter().all(|problem| problem.severity < denied)
+    }
+
+    fn to_json(&self, deny: Option<Deny>) -> CheckedFile<'_> {
+        let problems = match &self.result {
+            Ok(None) => Vec::new(),
+            Ok(Some(flawed)) | Err(ReadError::Flawed(flawed)) => Located::all(flawed),
+            Err(
+                error @ (ReadError::Missing { .. }
+                | ReadError::Folder { .. }
+                | ReadError::TooLarge { .. }
+                | ReadError::Unreadable { .. }),
+            ) => {
+                let problem = Problem::error("unreadable", error.to_string());
+                vec![Located::of_file(&self.name, Problem { help: error.help(), ..problem })]
+            }
+        };
+        CheckedFile { file: &self.name, schema: self.schema, valid: self.is_valid(deny), problems }
+    }
+}
+
+/// A file as scripts read it.
+#[derive(Serialize)]
+struct CheckedFile<'a> {
+    file: &'a str,
+    /// `null` where it could not be told.
+    schema: Option<Schema>,
+    valid: bool,
+    problems: Vec<Located>,
+}
+
+fn report(checked: &[Checked]) -> Result<(), Failure> {
+    let mut lines = String::new();
+    for file in checked {
+        match &file.result {
+            Ok(None) => {}
+            Ok(Some(flawed)) => failure::report_problems(flawed),
+            Err(error) => drop(super::task::unread(error).report()),
+        }
+        let verdict = match (&file.result, count(file.problems().iter())) {
+            (Err(_), None) => "cannot be read".to_owned(),
+            (Ok(_) | Err(_), Some(count)) => count,
+            (Ok(_), None) => "ok".to_owned(),
+        };
+        let schema = file.schema.map(|schema| format!(" ({})", schema.name())).unwrap_or_default();
+        lines.push_str(&format!("{}: {verdict}{schema}\n", file.name));
+    }
+    output::data(&lines)
+}

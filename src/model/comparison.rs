@@ -1,0 +1,241 @@
+//! How predicted limits and requests stand to an observed peak.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::observation::{Exactness, Observation};
+use super::prediction::Prediction;
+use super::reading::Reading;
+use super::units::Bytes;
+
+/// What is compared with: the peak of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ObservedPeak {
+    /// The most memory the run was seen to use.
+    pub bytes: Bytes,
+    /// The run may have used more than was seen.
+    pub lower_bound: bool,
+    /// The run reached its limit: without the limit it might have used more.
+    pub censored: bool,
+}
+
+impl ObservedPeak {
+    /// The peak of a recorded run; `None` where it has none.
+    pub fn of(observation: &Observation) -> Option<Self> {
+        let Reading::Value(peak) = &observation.peak else { return None };
+        let lower_bound = match peak.exactness {
+            Exactness::Exact { .. } => false,
+            Exactness::LowerBound { .. } => true,
+        };
+        Some(Self { bytes: peak.bytes, lower_bound, censored: observation.censored })
+    }
+}
+
+/// From which multiples of the peak on an amount is good.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Thresholds {
+    /// Below so many times the peak an amount is tight. 1.05 by default: peaks of the same task on the same input differ
+    /// by some per cent, and one decimal of a unit rounds away up to a twentieth.
+    pub tight: f64,
+    /// Above so many times the peak an amount is wasteful. 2 by default: there would be room for the same task once more.
+    pub wasteful: f64,
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self { tight: 1.05, wasteful: 2.0 }
+    }
+}
+
+impl Thresholds {
+    /// Thresholds that make sense together.
+    ///
+    /// # Errors
+    /// They are no numbers from 1 on, or an amount could be tight and wasteful at the same time.
+    pub fn new(tight: f64, wasteful: f64) -> Result<Self, ThresholdError> {
+        match () {
+            () if !(tight.is_finite() && tight >= 1.0) => Err(ThresholdError::Tight(tight)),
+            () if !(wasteful.is_finite() && wasteful >= tight) => Err(ThresholdError::Wasteful { wasteful, tight }),
+            () => Ok(Self { tight, wasteful }),
+        }
+    }
+}
+
+/// Why two thresholds make no sense.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+pub enum ThresholdError {
+    /// The first is below 1.
+    #[error("the threshold for tight is {0}, expected a number from 1 on")]
+    Tight(f64),
+    /// The second is below the first.
+    #[error("the threshold for wasteful is {wasteful}, expected a number from {tight} on, the threshold for tight")]
+    Wasteful {
+        /// The second.
+        wasteful: f64,
+        /// The first.
+        tight: f64,
+    },
+}
+
+/// How good an amount is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Less than the peak: as a limit it kills the task, as a request it lets the node run out of memory.
+    TooLow,
+    /// Hardly more than the peak.
+    Tight,
+    /// Enough, and not much more.
+    Ok,
+    /// Much more than the peak.
+    Wasteful,
+    /// The run reached its limit, so nobody knows how much it needs; the amount is not known to be too low.
+    Censored,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::TooLow => "too low",
+            Self::Tight => "tight",
+            Self::Ok => "ok",
+            Self::Wasteful => "wasteful",
+            Self::Censored => "censored",
+        })
+    }
+}
+
+/// Who gets an amount, and as what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Target {
+    /// The limit of a Docker container.
+    DockerLimit,
+    /// The limit of a Kubernetes pod.
+    KubernetesLimit,
+    /// The request of a Kubernetes pod.
+    KubernetesRequest,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::DockerLimit => "Docker limit",
+            Self::KubernetesLimit => "Kubernetes limit",
+            Self::KubernetesRequest => "Kubernetes request",
+        })
+    }
+}
+
+/// An amount beside the peak.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Compared {
+    /// Who gets the amount.
+    pub target: Target,
+    /// The amount, on Kubernetes with margin and rounding; `null` where none is set.
+    pub amount: Option<Bytes>,
+    /// The amount divided by the peak; `null` without an amount or without a peak.
+    pub ratio: Option<f64>,
+    /// How good it is; `null` where none is set.
+    pub verdict: Option<Verdict>,
+    /// Whether the verdict would stand if the run had used more than was seen, or if rules without a value had one.
+    pub certain: bool,
+}
+
+/// All amounts of a prediction beside the peak.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// The peak.
+    pub peak: Bytes,
+    /// Whether the peak may have been higher.
+    pub lower_bound: bool,
+    /// Whether the run reached its limit.
+    pub censored: bool,
+    /// What the verdicts go by.
+    pub thresholds: Thresholds,
+    /// Docker's limit, then Kubernetes' limit and request.
+    pub amounts: Vec<Compared>,
+}
+
+impl Comparison {
+    /// Compares the amounts of a prediction with the peak of a run.
+    pub fn new(prediction: &Prediction, peak: ObservedPeak, thresholds: Thresholds) -> Self {
+        let amounts = [
+            (Target::DockerLimit, prediction.docker.limit.as_ref().map(|amount| amount.bytes)),
+            (Target::KubernetesLimit, prediction.kubernetes.limit.as_ref().map(|amount| amount.bytes)),
+            (Target::KubernetesRequest, prediction.kubernetes.request.as_ref().map(|amount| amount.bytes)),
+        ];
+        let compared = amounts.map(|(target, amount)| {
+            let verdict = amount.map(|amount| thresholds.judge(amount, peak));
+            // A higher peak makes an amount that is too low no better, and a rule without a value makes an amount that
+            // is wasteful no smaller.
+            let certain = match verdict {
+                Some(Verdict::TooLow) => prediction.complete,
+                Some(Verdict::Wasteful) => !peak.lower_bound,
+                Some(Verdict::Tight | Verdict::Ok) => !peak.lower_bound && prediction.complete,
+                Some(Verdict::Censored) => false,
+                None => prediction.complete,
+            };
+            Compared { target, amount, ratio: amount.and_then(|amount| amount.ratio(peak.bytes)), verdict, certain }
+        });
+        Self {
+            peak: peak.bytes,
+            lower_bound: peak.lower_bound,
+            censored: peak.censored,
+            thresholds,
+            amounts: compared.into(),
+        }
+    }
+}
+
+impl Thresholds {
+    /// How good an amount is for a run with this peak. An amount that is just the peak is enough: the kernel allows it.
+    pub fn judge(&self, amount: Bytes, peak: ObservedPeak) -> Verdict {
+        let (amount, used) = (amount.0 as f64, peak.bytes.0 as f64);
+        match () {
+            () if amount < used => Verdict::TooLow,
+            () if peak.censored => Verdict::Censored,
+            () if amount < self.tight * used => Verdict::Tight,
+            () if amount > self.wasteful * used => Verdict::Wasteful,
+            () => Verdict::Ok,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exact(bytes: u64) -> ObservedPeak {
+        ObservedPeak { bytes: Bytes(bytes), lower_bound: false, censored: false }
+    }
+
+    #[test]
+    fn verdicts_change_at_the_thresholds() {
+        let verdict = |amount| Thresholds::default().judge(Bytes(amount), exact(1000));
+        assert_eq!(verdict(0), Verdict::TooLow);
+        assert_eq!(verdict(999), Verdict::TooLow);
+        assert_eq!(verdict(1000), Verdict::Tight);
+        assert_eq!(verdict(1049), Verdict::Tight);
+        assert_eq!(verdict(1050), Verdict::Ok);
+        assert_eq!(verdict(2000), Verdict::Ok);
+        assert_eq!(verdict(2001), Verdict::Wasteful);
+    }
+
+    #[test]
+    fn a_run_that_reached_its_limit_proves_nothing_but_too_low() {
+        let censored = ObservedPeak { censored: true, ..exact(1000) };
+        assert_eq!(Thresholds::default().judge(Bytes(999), censored), Verdict::TooLow);
+        assert_eq!(Thresholds::default().judge(Bytes(1000), censored), Verdict::Censored);
+        assert_eq!(Thresholds::default().judge(Bytes(9000), censored), Verdict::Censored);
+    }
+
+    #[test]
+    fn thresholds_that_make_no_sense_are_refused() {
+        assert!(Thresholds::new(1.0, 1.0).is_ok());
+        assert_eq!(Thresholds::new(0.9, 2.0), Err(ThresholdError::Tight(0.9)));
+        assert!(matches!(Thresholds::new(f64::NAN, 2.0), Err(ThresholdError::Tight(_))));
+        assert_eq!(Thresholds::new(1.5, 1.2), Err(ThresholdError::Wasteful { wasteful: 1.2, tight: 1.5 }));
+    }
+}

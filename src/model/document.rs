@@ -1,0 +1,116 @@
+//! The two documents of the Task API: read once, with everything that is wrong told at once and with its place.
+//!
+//! Both dialects are read, and files that mix them: `complexity` and `scale_factor`, `input` and `volume_source`, with
+//! and without `api_version`. A file that holds Jinja is rendered first, see [`Variables`].
+
+mod container;
+mod lint;
+mod place;
+mod reader;
+mod rule;
+mod source;
+mod syntax;
+mod task;
+mod template;
+mod variables;
+
+use jsonc_parser::ast::Value;
+
+use super::problem::{Flawed, Problem};
+use super::task::{ProcessingContainer, TaskSpec};
+
+use reader::{Read, Reader};
+
+pub use source::Source;
+pub use variables::Variables;
+
+/// Judges `target_dir`, `target_glob` and `target_regex` of a scale rule: the field, and what is wrong with its text.
+pub type TargetCheck<'a> = &'a dyn Fn(Option<&str>, Option<&str>, Option<&str>) -> Vec<(&'static str, Problem)>;
+
+/// Which of the two documents a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Schema {
+    /// A `task.json`.
+    Task,
+    /// A `processing-container.json`.
+    ProcessingContainer,
+}
+
+impl Schema {
+    /// Tells by the fields which document a text is; `None` where they do not say.
+    pub fn of(source: &Source) -> Option<Self> {
+        let value = syntax::parse(source.json()).ok()?;
+        let object = value.as_object()?;
+        let has = |name: &str| object.properties.iter().any(|property| property.name.as_str() == name);
+        match (has("templates"), has("taskTemplate") || has("image")) {
+            (true, false) => Some(Self::ProcessingContainer),
+            (false, true) => Some(Self::Task),
+            (true, true) | (false, false) => None,
+        }
+    }
+
+    /// What people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Task => "task",
+            Self::ProcessingContainer => "processing-container",
+        }
+    }
+}
+
+/// What a document says, with the text it was read from.
+#[derive(Clone, Debug)]
+pub struct Document<T> {
+    /// What it says.
+    pub content: T,
+    /// The text that the spans in [`Self::content`] point into.
+    pub source: Source,
+    /// What is suspicious about it; the spans point into the source too.
+    pub warnings: Vec<Problem>,
+}
+
+impl<T> Document<T> {
+    fn read(
+        source: Source,
+        targets: TargetCheck<'_>,
+        read: impl FnOnce(&mut Reader<'_>, &Value<'_>) -> Read<T>,
+    ) -> Result<Self, Flawed> {
+        let value = match syntax::parse(source.json()) {
+            Ok(value) => value,
+            Err(problem) => return Err(source.flawed([problem])),
+        };
+        let mut reader = Reader::new(source.json(), targets);
+        let content = read(&mut reader, &value);
+        let (problems, usable) = reader.finish();
+        match content {
+            Ok(content) if usable => Ok(Self { content, warnings: problems, source }),
+            Ok(_) | Err(_) => Err(source.flawed(problems)),
+        }
+    }
+
+    /// The warnings as problems of the file; `None` where there are none.
+    pub fn flawed(&self) -> Option<Flawed> {
+        (!self.warnings.is_empty()).then(|| self.source.flawed(self.warnings.iter().cloned()))
+    }
+}
+
+impl Document<TaskSpec> {
+    /// Reads a task.json.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, and the warnings too.
+    pub fn task(source: Source, targets: TargetCheck<'_>) -> Result<Self, Flawed> {
+        Self::read(source, targets, task::task)
+    }
+}
+
+impl Document<ProcessingContainer> {
+    /// Reads a processing-container.json.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, and the warnings too.
+    pub fn processing_container(source: Source, targets: TargetCheck<'_>) -> Result<Self, Flawed> {
+        Self::read(source, targets, container::container)
+    }
+}

@@ -1,0 +1,342 @@
+//! Reads the values of a document and collects everything that is wrong with them.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use jsonc_parser::ast::{Object, Value};
+use jsonc_parser::common::Ranged;
+
+use crate::model::problem::{Problem, Severity};
+use crate::model::spelling::{nearest, quote};
+use crate::model::task::Placed;
+
+use super::TargetCheck;
+use super::syntax::within_literal;
+
+/// The reader of a value has told what is wrong with it; whoever waited for the value goes on with the next one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told;
+
+/// What came of reading a value.
+pub(super) type Read<T> = Result<T, Told>;
+
+/// Collects problems.
+pub(super) struct Reader<'t> {
+    text: &'t str,
+    pub(super) targets: TargetCheck<'t>,
+    problems: Vec<Problem>,
+}
+
+impl<'t> Reader<'t> {
+    pub(super) fn new(text: &'t str, targets: TargetCheck<'t>) -> Self {
+        Self { text, targets, problems: Vec::new() }
+    }
+
+    /// The text of a value as it stands in the document.
+    pub(super) fn raw(&self, value: &Value<'_>) -> &'t str {
+        &self.text[span(value)]
+    }
+
+    /// All that was wrong, and whether nothing of it is an error.
+    pub(super) fn finish(self) -> (Vec<Problem>, bool) {
+        let usable = self.problems.iter().all(|problem| problem.severity == Severity::Warning);
+        (self.problems, usable)
+    }
+
+    /// Takes a problem; an error leaves nothing to go on with.
+    pub(super) fn tell<T>(&mut self, problem: Problem) -> Read<T> {
+        self.problems.push(problem);
+        Err(Told)
+    }
+
+    /// Takes a warning.
+    pub(super) fn warn(&mut self, problem: Problem) {
+        self.problems.push(problem);
+    }
+
+    /// Takes problems whose spans point into the content of a text, and moves them to the text's place in the document.
+    pub(super) fn tell_within<T>(
+        &mut self,
+        text: &Placed<String>,
+        problems: impl IntoIterator<Item = Problem>,
+    ) -> Read<T> {
+        let moved = problems.into_iter().map(|problem| within(self.text, &text.span, problem));
+        self.problems.extend(moved);
+        Err(Told)
+    }
+
+    pub(super) fn wrong_type<T>(&mut self, what: &str, value: &Value<'_>, expected: &str) -> Read<T> {
+        // A field by its name, or an object in words.
+        let shown = if what.contains(' ') { what.to_owned() } else { quote(what) };
+        let problem = Problem::error("wrong-type", format!("{shown} is {}", kind(value)));
+        let problem = problem.at(span(value)).label(format!("expected {expected}"));
+        self.tell(match remedy(value, expected, self.raw(value)) {
+            Some(remedy) => problem.help(remedy),
+            None => problem,
+        })
+    }
+
+    /// Opens an object of which `known` are the fields there are; without them it may have any.
+    pub(super) fn object<'a>(
+        &mut self,
+        what: &'a str,
+        value: &'a Value<'a>,
+        known: Option<&[&str]>,
+    ) -> Read<Fields<'a>> {
+        let Value::Object(object) = value else { return self.wrong_type(what, value, "an object") };
+        let mut seen = HashMap::new();
+        for property in &object.properties {
+            let name = property.name.as_str();
+            let place = bytes(&property.name.range());
+            if seen.insert(name, ()).is_some() {
+                let problem = Problem::error("duplicate-key", format!("{} is given a second time", quote(name)));
+                let problem = problem.at(place).label("given before in this object");
+                self.problems.push(problem.help("keep one of them; most readers of JSON silently take the last"));
+            } else if let Some(known) = known.filter(|known| !known.contains(&name) && name != "$schema") {
+                let problem = Problem::warning("unknown-field", format!("{what} has no field {}", quote(name)));
+                let problem = problem.at(place).label("ignored");
+                self.problems.push(match nearest(name, known.iter().copied()) {
+                    Some(meant) => problem.help(format!("did you mean `{meant}`?")),
+                    None => problem.help(format!("it has {}", listed(known))),
+                });
+            }
+        }
+        Ok(Fields { what, object })
+    }
+
+    /// The elements of a list, each read by `read`.
+    pub(super) fn each<'a, T>(
+        &mut self,
+        what: &str,
+        value: &'a Value<'a>,
+        expected: &str,
+        mut read: impl FnMut(&mut Self, &'a Value<'a>) -> Read<T>,
+    ) -> Read<Vec<T>> {
+        let Value::Array(array) = value else { return self.wrong_type(what, value, expected) };
+        // All of them, so that all that is wrong is told.
+        let read: Vec<_> = array.elements.iter().map(|element| read(self, element)).collect();
+        read.into_iter().collect()
+    }
+
+    /// A text without NUL, which no name, path, word or variable can hold.
+    pub(super) fn text(&mut self, what: &str, value: &Value<'_>) -> Read<Placed<String>> {
+        let Value::StringLit(literal) = value else { return self.wrong_type(what, value, "a text") };
+        let text = Placed { value: literal.value.clone().into_owned(), span: span(value) };
+        if let Some(at) = text.value.find('\0') {
+            let problem = Problem::error("nul", format!("{} holds the character NUL", quote(what)));
+            return self.tell_within(&text, [problem.at(at..at + 1).label("not allowed here")]);
+        }
+        Ok(text)
+    }
+
+    /// A text with something in it.
+    pub(super) fn filled(&mut self, what: &str, value: &Value<'_>) -> Read<Placed<String>> {
+        let text = self.text(what, value)?;
+        if text.value.trim().is_empty() {
+            let problem = Problem::error("empty-text", format!("{} is empty", quote(what))).at(text.span);
+            return self.tell(problem.label("expected at least one character"));
+        }
+        Ok(text)
+    }
+
+    /// A list of texts.
+    pub(super) fn texts(&mut self, what: &str, value: &Value<'_>) -> Read<Vec<String>> {
+        self.each(what, value, "a list of texts", |reader, element| reader.text(what, element).map(|text| text.value))
+    }
+
+    /// `true` or `false`.
+    pub(super) fn flag(&mut self, what: &str, value: &Value<'_>) -> Read<bool> {
+        match value {
+            Value::BooleanLit(literal) => Ok(literal.value),
+            _ => self.wrong_type(what, value, "true or false"),
+        }
+    }
+
+    /// A whole number; `3.0` is one.
+    pub(super) fn integer(&mut self, what: &str, value: &Value<'_>) -> Read<i64> {
+        let Value::NumberLit(literal) = value else { return self.wrong_type(what, value, "a whole number") };
+        whole(literal.value).map_or_else(
+            || {
+                let problem = Problem::error("not-whole", format!("{} is {}", quote(what), quote(literal.value)));
+                self.tell(problem.at(span(value)).label("expected a whole number"))
+            },
+            Ok,
+        )
+    }
+
+    /// One of the names there are.
+    pub(super) fn name_of<T: Copy>(&mut self, what: &str, value: &Value<'_>, names: &[(&str, T)]) -> Read<T> {
+        let text = self.text(what, value)?;
+        if let Some((_, found)) = names.iter().find(|(name, _)| *name == text.value) {
+            return Ok(*found);
+        }
+        let known: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
+        let problem = Problem::error("unknown-name", format!("{} is no {what}", quote(&text.value))).at(text.span);
+        let problem = problem.label(format!("expected {}", listed(&known)));
+        self.tell(match nearest(&text.value, known) {
+            Some(meant) => problem.help(format!("did you mean `{meant}`?")),
+            None => problem,
+        })
+    }
+
+    /// Tells of every name that was there before in the same list.
+    pub(super) fn no_duplicates<'p>(
+        &mut self,
+        code: &'static str,
+        what: &str,
+        names: impl IntoIterator<Item = &'p Placed<String>>,
+    ) {
+        let mut seen = HashMap::new();
+        for name in names {
+            if seen.insert(name.value.as_str(), ()).is_some() {
+                let problem = Problem::error(code, format!("{what} {} is there a second time", quote(&name.value)));
+                let problem = problem.at(name.span.clone()).label("this name is taken");
+                self.problems.push(problem.help("give it another name, or remove one of them"));
+            }
+        }
+    }
+}
+
+/// The fields of an object. `null` in an optional field is the same as no field.
+#[derive(Clone, Copy)]
+pub(super) struct Fields<'a> {
+    /// What the object is, such as `a task`.
+    pub(super) what: &'a str,
+    object: &'a Object<'a>,
+}
+
+impl<'a> Fields<'a> {
+    /// The value of a field, with the value `null` too. Of several the last: the others have been told of.
+    pub(super) fn find(&self, name: &str) -> Option<&'a Value<'a>> {
+        self.object
+            .properties
+            .iter()
+            .rev()
+            .find(|property| property.name.as_str() == name)
+            .map(|property| &property.value)
+    }
+
+    /// The bytes of a field's name.
+    pub(super) fn key(&self, name: &str) -> Range<usize> {
+        let property = self.object.properties.iter().rev().find(|property| property.name.as_str() == name);
+        property.map_or(self.opening(), |property| bytes(&property.name.range()))
+    }
+
+    /// The bytes of a field's value.
+    pub(super) fn place(&self, name: &str) -> Option<Range<usize>> {
+        self.find(name).map(span)
+    }
+
+    /// All fields in their order.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&'a str, &'a Value<'a>)> {
+        self.object.properties.iter().map(|property| (property.name.as_str(), &property.value))
+    }
+
+    /// The brace that opens the object: the place of what is not there.
+    pub(super) fn opening(&self) -> Range<usize> {
+        let start = self.object.range.start;
+        start..start + 1
+    }
+
+    /// A field that must be there, read by `read`.
+    pub(super) fn required<'t, T>(
+        &self,
+        reader: &mut Reader<'t>,
+        name: &str,
+        read: impl FnOnce(&mut Reader<'t>, &str, &'a Value<'a>) -> Read<T>,
+    ) -> Read<T> {
+        match self.find(name) {
+            Some(value) => read(reader, name, value),
+            None => {
+                let problem = Problem::error("missing-field", format!("{} has no {}", self.what, quote(name)));
+                reader.tell(problem.at(self.opening()).label(format!("expected \"{name}\": … in this object")))
+            }
+        }
+    }
+
+    /// A field that may be left out, read by `read`.
+    pub(super) fn optional<'t, T>(
+        &self,
+        reader: &mut Reader<'t>,
+        name: &str,
+        read: impl FnOnce(&mut Reader<'t>, &str, &'a Value<'a>) -> Read<T>,
+    ) -> Read<Option<T>> {
+        match self.find(name) {
+            None | Some(Value::NullKeyword(_)) => Ok(None),
+            Some(value) => read(reader, name, value).map(Some),
+        }
+    }
+}
+
+/// Moves a problem whose span points into the content of a value to the value's place in the document.
+pub(super) fn within(text: &str, place: &Range<usize>, problem: Problem) -> Problem {
+    let literal = text.get(place.clone()).unwrap_or_default();
+    let span = match problem.span.clone() {
+        None => place.clone(),
+        Some(span) if literal.starts_with('"') => {
+            let within = within_literal(literal, span);
+            // A place in an empty text is hard to see: the quotes are shown.
+            if literal.len() == 2 { place.clone() } else { place.start + within.start..place.start + within.end }
+        }
+        Some(span) => place.start + span.start..place.start + span.end.min(literal.len()),
+    };
+    problem.at(span)
+}
+
+/// The bytes of a value.
+pub(super) fn span(value: &Value<'_>) -> Range<usize> {
+    bytes(&value.range())
+}
+
+fn bytes(range: &jsonc_parser::common::Range) -> Range<usize> {
+    range.start..range.end
+}
+
+/// A value as what people call it.
+fn kind(value: &Value<'_>) -> &'static str {
+    match value {
+        Value::StringLit(_) => "a text",
+        Value::NumberLit(_) => "a number",
+        Value::BooleanLit(_) => "true or false",
+        Value::Object(_) => "an object",
+        Value::Array(_) => "a list",
+        Value::NullKeyword(_) => "null",
+    }
+}
+
+/// A number without fraction and exponent; `3.0` has no fraction.
+pub(super) fn whole(literal: &str) -> Option<i64> {
+    match literal.split_once('.') {
+        Some((whole, fraction)) if fraction.bytes().all(|byte| byte == b'0') => whole.parse().ok(),
+        Some(_) | None => literal.parse().ok(),
+    }
+}
+
+/// What to write where a value of another type makes its meaning clear.
+fn remedy(value: &Value<'_>, expected: &str, raw: &str) -> Option<String> {
+    match (value, expected) {
+        (Value::NumberLit(_) | Value::BooleanLit(_), "a text") => Some(format!("write \"{raw}\"")),
+        (Value::StringLit(text), "a whole number") if text.value.parse::<i64>().is_ok() => {
+            Some(format!("write {} without quotes", text.value))
+        }
+        (Value::StringLit(text), "true or false") if matches!(&*text.value, "true" | "false") => {
+            Some(format!("write {} without quotes", text.value))
+        }
+        (Value::StringLit(text), "a list of texts")
+            if text.value.contains(['"', '\'', '\\', '$', '`', '|', '>', '<']) =>
+        {
+            Some(format!("write the words one by one, or [\"sh\", \"-c\", {raw}]"))
+        }
+        (Value::StringLit(text), "a list of texts") => {
+            let words: Vec<String> = text.value.split_whitespace().map(|word| format!("\"{word}\"")).collect();
+            Some(format!("write [{}]", words.join(", ")))
+        }
+        _ => None,
+    }
+}
+
+/// Names in back-ticks, with commas between them.
+pub(super) fn listed(names: &[&str]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| quote(name)).collect();
+    quoted.join(", ")
+}

@@ -1,0 +1,150 @@
+//! Reads `scale_rule` and `resources`.
+
+use std::ops::Range;
+
+use jsonc_parser::ast::Value;
+
+use crate::model::problem::Problem;
+use crate::model::quantity::Quantity;
+use crate::model::rule::{Formula, Mode, RuleType, ScaleRule};
+use crate::model::spelling::{nearest, quote};
+use crate::model::task::{Amounts, Placed, Resources, ResourcesSpec, RulePlaces, RuleSpec};
+
+use super::reader::{Fields, Read, Reader, span, whole};
+
+const RULE_FIELDS: [&str; 7] =
+    ["complexity", "scale_factor", "type", "mode", "target_dir", "target_glob", "target_regex"];
+
+/// A scale rule in either dialect.
+pub(super) fn scale_rule(reader: &mut Reader<'_>, _: &str, value: &Value<'_>) -> Read<RuleSpec> {
+    let fields = reader.object("a scale_rule", value, Some(&RULE_FIELDS))?;
+    let formula = formula(reader, &fields);
+    let applies_to =
+        fields.required(reader, "type", |reader, name, value| reader.name_of(name, value, &RuleType::NAMES));
+    let mode = fields.required(reader, "mode", |reader, name, value| reader.name_of(name, value, &Mode::NAMES));
+    let dir = fields.optional(reader, "target_dir", Reader::text);
+    let glob = fields.optional(reader, "target_glob", Reader::text);
+    let regex = fields.optional(reader, "target_regex", Reader::text);
+    let (dir, glob, regex) = (dir?, glob?, regex?);
+    check_targets(reader, [("target_dir", &dir), ("target_glob", &glob), ("target_regex", &regex)]);
+    let place = |field: &Option<Placed<String>>| field.as_ref().map(|text| text.span.clone());
+    let places = RulePlaces {
+        whole: span(value),
+        formula: fields.place("complexity").or(fields.place("scale_factor")).unwrap_or(fields.opening()),
+        applies_to: fields.place("type").unwrap_or(fields.opening()),
+        target_dir: place(&dir),
+        target_glob: place(&glob),
+        target_regex: place(&regex),
+    };
+    let text = |field: Option<Placed<String>>| field.map(|text| text.value);
+    let rule = ScaleRule {
+        formula: formula?,
+        applies_to: applies_to?,
+        mode: mode?,
+        target_dir: text(dir),
+        target_glob: text(glob),
+        target_regex: text(regex),
+    };
+    Ok(RuleSpec { rule, places })
+}
+
+fn formula(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Read<Formula> {
+    match (fields.find("complexity"), fields.find("scale_factor")) {
+        (Some(_), Some(_)) => {
+            let problem = Problem::error("rule-ambiguous", "a scale_rule has both `complexity` and `scale_factor`");
+            let problem = problem.at(fields.key("scale_factor")).label("there is a `complexity` already");
+            reader.tell(problem.help("keep one: `complexity` is the documented way, `scale_factor` the released one"))
+        }
+        (None, None) => {
+            let problem = Problem::error("missing-field", "a scale_rule has no `complexity` and no `scale_factor`");
+            let problem = problem.at(fields.opening()).label("expected one of them in this object");
+            reader.tell(problem.help("write \"complexity\": \"2*n\", or \"scale_factor\": 2"))
+        }
+        (Some(value), None) => complexity(reader, value),
+        (None, Some(value)) => scale_factor(reader, value),
+    }
+}
+
+fn scale_factor(reader: &mut Reader<'_>, value: &Value<'_>) -> Read<Formula> {
+    let Value::NumberLit(literal) = value else { return reader.wrong_type("scale_factor", value, "a whole number") };
+    if let Some(factor) = whole(literal.value) {
+        return Ok(Formula::scale_factor(factor));
+    }
+    let problem = Problem::error("not-whole", format!("`scale_factor` is {}", quote(literal.value)));
+    let problem = problem.at(span(value)).label("expected a whole number");
+    reader.tell(match Formula::complexity(&format!("{}*n", literal.value)) {
+        Ok(formula) => problem.help(format!("write \"complexity\": \"{formula}\" instead")),
+        Err(_) => problem,
+    })
+}
+
+fn complexity(reader: &mut Reader<'_>, value: &Value<'_>) -> Read<Formula> {
+    if let Value::NumberLit(literal) = value {
+        let problem = Problem::error("wrong-type", "`complexity` is a number").at(span(value));
+        let problem = problem.label("expected a text with n in it");
+        return reader.tell(problem.help(format!("write \"{}*n\"", literal.value)));
+    }
+    let text = reader.text("complexity", value)?;
+    Formula::complexity(&text.value).or_else(|errors| reader.tell_within(&text, errors.problems))
+}
+
+fn check_targets(reader: &mut Reader<'_>, fields: [(&str, &Option<Placed<String>>); 3]) {
+    let texts = fields.each_ref().map(|(_, text)| text.as_ref().map(|text| text.value.as_str()));
+    let [dir, glob, regex] = texts;
+    for (field, problem) in (reader.targets)(dir, glob, regex) {
+        if let Some((_, Some(text))) = fields.iter().find(|(name, _)| *name == field) {
+            // A warning leaves something to go on with, an error is remembered by the reader.
+            let _: Read<()> = reader.tell_within(text, [problem]);
+        }
+    }
+}
+
+/// Limits and requests.
+pub(super) fn resources(reader: &mut Reader<'_>, _: &str, value: &Value<'_>) -> Read<ResourcesSpec> {
+    let fields = reader.object("resources", value, Some(&["limits", "requests"]))?;
+    let limits = fields.optional(reader, "limits", amounts);
+    let requests = fields.optional(reader, "requests", amounts);
+    let ((limits, limit), (requests, request)) = (limits?.unwrap_or_default(), requests?.unwrap_or_default());
+    Ok(ResourcesSpec { resources: Resources { limits, requests }, whole: span(value), limit, request })
+}
+
+/// Amounts, and where that of the memory stands.
+fn amounts(reader: &mut Reader<'_>, what: &str, value: &Value<'_>) -> Read<(Amounts, Option<Range<usize>>)> {
+    let fields = reader.object(what, value, None)?;
+    let mut amounts = Amounts::default();
+    let mut read = Ok(());
+    for (name, value) in fields.all().filter(|(_, value)| !matches!(value, Value::NullKeyword(_))) {
+        warn_of_name(reader, &fields, name);
+        let set = quantity(reader, name, value).and_then(|(quantity, text)| {
+            amounts.set(name, quantity).or_else(|error| reader.tell_within(&text, [error.into()]))
+        });
+        read = read.and(set);
+    }
+    let memory = amounts.memory().and_then(|_| fields.place("memory"));
+    read.map(|()| (amounts, memory))
+}
+
+/// A quantity is a text or a number; the text stands for both.
+fn quantity(reader: &mut Reader<'_>, name: &str, value: &Value<'_>) -> Read<(Quantity, Placed<String>)> {
+    let text = match value {
+        Value::NumberLit(literal) => Placed { value: literal.value.to_owned(), span: span(value) },
+        _ => reader.text(name, value)?,
+    };
+    match text.value.parse::<Quantity>() {
+        Ok(quantity) => Ok((quantity, text)),
+        Err(error) => reader.tell_within(&text, [error.into()]),
+    }
+}
+
+fn warn_of_name(reader: &mut Reader<'_>, fields: &Fields<'_>, name: &str) {
+    const KNOWN: [&str; 4] = ["memory", "cpu", "gpu", "ephemeral-storage"];
+    if KNOWN.contains(&name) || name.contains('/') || name.starts_with("hugepages-") {
+        return;
+    }
+    let problem = Problem::warning("unknown-resource", format!("{} is no resource that Kubernetes knows", quote(name)));
+    let problem = problem.at(fields.key(name)).label("ignored");
+    reader.warn(match nearest(name, KNOWN) {
+        Some(meant) => problem.help(format!("did you mean `{meant}`?")),
+        None => problem.help("there are `memory`, `cpu`, and what a cluster adds, such as `nvidia.com/gpu`"),
+    });
+}

@@ -1,0 +1,116 @@
+//! The text of a document, before and after rendering.
+
+use std::ops::Range;
+
+use crate::model::problem::{Flawed, Problem};
+use crate::model::spelling::quote;
+
+use super::place::Place;
+use super::reader::within;
+use super::template::{self, Rendered};
+use super::variables::Variables;
+
+/// The text of a document, rendered where it is a template, that knows the places of both.
+///
+/// Spans of [`Problem`]s and of everything read from the document point into [`Self::json`]; [`Self::flawed`] turns
+/// them into places of the file.
+#[derive(Clone, Debug)]
+pub struct Source {
+    name: String,
+    text: String,
+    rendered: Option<Rendered>,
+}
+
+impl Source {
+    /// A text that is JSON as it stands.
+    pub fn plain(name: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { name: name.into(), text: text.into(), rendered: None }
+    }
+
+    /// A text that is rendered where it holds Jinja; else it is taken byte by byte.
+    ///
+    /// # Errors
+    /// The Jinja is wrong, or uses variables that are not defined.
+    pub fn render(name: impl Into<String>, text: impl Into<String>, variables: &Variables) -> Result<Self, Flawed> {
+        let plain = Self::plain(name, text);
+        if !template::is_template(&plain.text) {
+            return Ok(plain);
+        }
+        match template::render(&plain.text, variables) {
+            Ok(rendered) => Ok(Self { rendered: Some(rendered), ..plain }),
+            Err(problems) => Err(Flawed { name: plain.name, text: plain.text, problems: sorted(problems) }),
+        }
+    }
+
+    /// Where the text came from: a path, or words.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The text to read: the rendered one where it is a template.
+    pub fn json(&self) -> &str {
+        self.rendered.as_ref().map_or(&self.text, |rendered| &rendered.text)
+    }
+
+    /// Whether it was a template.
+    pub fn is_rendered(&self) -> bool {
+        self.rendered.is_some()
+    }
+
+    /// Moves a problem whose span points into the text of a value to the place of that value in [`Self::json`].
+    pub fn within(&self, place: &Range<usize>, problem: Problem) -> Problem {
+        within(self.json(), place, problem)
+    }
+
+    /// Problems whose spans point into [`Self::json`], as problems of the file. Where a template gives no way back,
+    /// they stay with the rendered text, and the name says so.
+    pub fn flawed(&self, problems: impl IntoIterator<Item = Problem>) -> Flawed {
+        let problems = problems.into_iter();
+        match &self.rendered {
+            None => Flawed { name: self.name.clone(), text: self.text.clone(), problems: sorted(problems.collect()) },
+            Some(Rendered { text, map: None }) => Flawed {
+                name: format!("{}, rendered", self.name),
+                text: text.clone(),
+                problems: sorted(problems.collect()),
+            },
+            Some(Rendered { text, map: Some(map) }) => {
+                let moved = problems.map(|problem| match problem.span.clone() {
+                    None => problem,
+                    Some(span) => {
+                        let Place { span: place, made_by_tag } = map.template(span.clone());
+                        let (tag, output) = (self.text.get(place.clone()), text.get(span));
+                        let problem = problem.at(place);
+                        match (made_by_tag, tag, output) {
+                            (true, Some(tag), Some(output)) => made_by(tag, output, problem),
+                            (_, _, _) => problem,
+                        }
+                    }
+                });
+                Flawed { name: self.name.clone(), text: self.text.clone(), problems: sorted(moved.collect()) }
+            }
+        }
+    }
+}
+
+/// A problem with what Jinja made: it shows the output, and its remedy is about the template.
+fn made_by(tag: &str, output: &str, problem: Problem) -> Problem {
+    let rendered = format!("rendered as {}", quote(output));
+    let label = match &problem.label {
+        Some(label) => format!("{label}; {rendered}"),
+        None => rendered,
+    };
+    let is_a_tag = tag.starts_with("{{") && tag.ends_with("}}");
+    let problem = match problem.code {
+        "not-json" => {
+            problem.help("a text may hold quotes: {{ … | tojson }}, without quotes around it, makes JSON of it")
+        }
+        "wrong-type" if is_a_tag && problem.help.is_some() => problem.help(format!("write \"{tag}\"")),
+        _ => problem,
+    };
+    problem.label(label)
+}
+
+fn sorted(mut problems: Vec<Problem>) -> Vec<Problem> {
+    problems.sort_by_key(|problem| problem.span.as_ref().map_or((0, 0), |span| (span.start, span.end)));
+    problems
+}

@@ -1,0 +1,292 @@
+//! Reads a text as JSON, and says what was expected where it is none.
+
+use std::ops::Range;
+
+use jsonc_parser::ast::Value;
+use jsonc_parser::errors::{ParseError, ParseErrorKind};
+use jsonc_parser::{CollectOptions, ParseOptions, ParseStringErrorKind, parse_to_ast};
+
+use crate::model::problem::Problem;
+use crate::model::spelling::quote;
+
+/// Nothing but what RFC 8259 has.
+const STRICT: ParseOptions = ParseOptions {
+    allow_comments: false,
+    allow_loose_object_property_names: false,
+    allow_trailing_commas: false,
+    allow_missing_commas: false,
+    allow_single_quoted_strings: false,
+    allow_hexadecimal_numbers: false,
+    allow_unary_plus_numbers: false,
+    allow_bare_decimal_point_numbers: false,
+    allow_non_finite_numbers: false,
+    allow_extended_string_escapes: false,
+};
+
+/// Reads JSON, keeping the bytes of every value.
+///
+/// # Errors
+/// The first place that is not JSON.
+pub(super) fn parse(text: &str) -> Result<Value<'_>, Problem> {
+    if text.trim().is_empty() {
+        let help = "a task.json or processing-container.json is a JSON object: { … }";
+        return Err(Problem::error("empty", "the file is empty").help(help));
+    }
+    let value = match parse_to_ast(text, &CollectOptions::default(), &STRICT) {
+        Ok(result) => result.value,
+        Err(error) => return Err(refused(text, &error)),
+    };
+    // The parser above lets control characters in texts and exotic white space pass.
+    if let Some(problem) = foreign(text) {
+        return Err(problem);
+    }
+    value.ok_or_else(|| not_json("the file has no value").at(0..0))
+}
+
+fn not_json(message: impl Into<String>) -> Problem {
+    Problem::error("not-json", message)
+}
+
+/// What was found, what was expected, what to do: the rest is the place.
+fn refused(text: &str, error: &ParseError) -> Problem {
+    use ParseErrorKind as Kind;
+    let span = error.range().start..error.range().end.max(error.range().start);
+    let found = found(text, span.start);
+    let at = |problem: Problem, label: &str| problem.at(span.clone()).label(label);
+    match error.kind() {
+        Kind::ExpectedComma => at(
+            not_json(format!("not JSON: a comma is missing before {}", next_found(text, span.end))),
+            "expected `,` here",
+        ),
+        Kind::TrailingCommasNotAllowed => {
+            at(not_json("not JSON: a comma after the last element"), "expected no comma").help("remove the comma")
+        }
+        Kind::CommentsNotAllowed => {
+            at(not_json("not JSON: a comment"), "expected no comment").help("JSON has no comments; Jinja has: {# … #}")
+        }
+        Kind::ExpectedColonAfterObjectKey => at(not_json(format!("not JSON: {found} after a key")), "expected `:`"),
+        Kind::ExpectedObjectValue => at(not_json(format!("not JSON: {found} after `:`")), "expected a value"),
+        Kind::ExpectedStringObjectProperty | Kind::UnexpectedTokenInObject => {
+            at(not_json(format!("not JSON: {found} in an object")), "expected a key in double quotes, or `}`")
+        }
+        Kind::SingleQuotedStringsNotAllowed => {
+            at(not_json("not JSON: a text in single quotes"), "expected double quotes")
+                .help("write \"…\" instead of '…'")
+        }
+        Kind::UnterminatedObject => at(not_json("not JSON: an object is not closed"), "expected `}` before the end"),
+        Kind::UnterminatedArray => at(not_json("not JSON: an array is not closed"), "expected `]` before the end"),
+        Kind::MultipleRootJsonValues => {
+            at(not_json(format!("not JSON: {found} after the end of the value")), "expected the end of the file")
+        }
+        Kind::NestingDepthExceeded => at(not_json("nested more than 500 levels deep"), "too deep"),
+        Kind::String(kind) => string(kind, text, span.start),
+        Kind::HexadecimalNumbersNotAllowed
+        | Kind::UnaryPlusNumbersNotAllowed
+        | Kind::BareDecimalPointNumbersNotAllowed
+        | Kind::NonFiniteNumbersNotAllowed
+        | Kind::ExpectedDigit
+        | Kind::ExpectedDigitFollowingNegativeSign
+        | Kind::ExpectedPlusMinusOrDigitInNumberLiteral => {
+            at(not_json(format!("not JSON: {found} is not a number")), "expected digits, such as 5, -1 or 0.5")
+        }
+        Kind::UnexpectedWord | Kind::UnexpectedToken => {
+            let problem = at(not_json(format!("not JSON: found {found}")), "expected a value");
+            match word(text, span.start) {
+                "True" => problem.help("write `true`"),
+                "False" => problem.help("write `false`"),
+                "None" | "nil" | "undefined" => problem.help("write `null`"),
+                _ => problem.help("texts go between double quotes"),
+            }
+        }
+        Kind::UnexpectedCloseBrace
+        | Kind::UnexpectedCloseBracket
+        | Kind::UnexpectedColon
+        | Kind::UnexpectedComma
+        | Kind::UnterminatedCommentBlock
+        | Kind::Custom(_) => at(not_json(format!("not JSON: found {found}")), "expected a value"),
+    }
+}
+
+fn string(kind: &ParseStringErrorKind, text: &str, at: usize) -> Problem {
+    use ParseStringErrorKind as Kind;
+    let escape = at..(at + 2).min(text.len());
+    let escape = if text.is_char_boundary(escape.end) { escape } else { at..at + 1 };
+    match kind {
+        Kind::UnterminatedStringLiteral => {
+            let end = text[at..].find('\n').map_or(text.len(), |length| at + length);
+            not_json("not JSON: a text is not closed").at(at..end).label("expected `\"` at its end")
+        }
+        Kind::InvalidUnicodeEscapeSequence(_) | Kind::ExpectedFourHexDigits => {
+            not_json("not JSON: this escape stands for no character")
+                .at(escape)
+                .label("expected \\u and four hex digits")
+        }
+        Kind::InvalidEscape
+        | Kind::InvalidEscapeInSingleQuoteString
+        | Kind::InvalidEscapeInDoubleQuoteString
+        | Kind::ExpectedTwoHexDigits => {
+            let shown = quote(&text[escape.clone()]);
+            not_json(format!("not JSON: {shown} is not an escape"))
+                .at(escape)
+                .label("expected one of \\\" \\\\ \\/ \\b \\f \\n \\r \\t \\u")
+                .help("a backslash itself, as in a regex, is written `\\\\`")
+        }
+    }
+}
+
+/// The first character of a text, otherwise JSON, that JSON does not allow where it stands.
+fn foreign(text: &str) -> Option<Problem> {
+    let mut in_text = false;
+    let mut chars = text.char_indices();
+    while let Some((at, char)) = chars.next() {
+        match char {
+            '"' => in_text = !in_text,
+            '\\' if in_text => drop(chars.next()),
+            '\n' | '\r' | '\t' | ' '..='\x7f' if !in_text => {}
+            '\x20'.. if in_text => {}
+            _ => {
+                let message = format!("not JSON: the character U+{:04X} as it is", u32::from(char));
+                let problem = not_json(message).at(at..at + char.len_utf8());
+                return Some(match in_text {
+                    true => problem.label("expected an escape, such as \\n or \\t"),
+                    false => problem.label("expected a plain blank, or none"),
+                });
+            }
+        }
+    }
+    None
+}
+
+/// The word or character at a byte, in back-ticks.
+fn found(text: &str, at: usize) -> String {
+    let rest = text.get(at..).unwrap_or_default();
+    match (word(text, at), rest.chars().next()) {
+        ("", None) => "the end of the file".to_owned(),
+        ("", Some('"')) => quote(rest[1..].split_inclusive('"').next().map_or(rest, |text| &rest[..text.len() + 1])),
+        ("", Some(char)) => quote(&char.to_string()),
+        (word, _) => quote(word),
+    }
+}
+
+fn next_found(text: &str, at: usize) -> String {
+    let rest = text.get(at..).unwrap_or_default();
+    found(text, at + rest.len() - rest.trim_start().len())
+}
+
+fn word(text: &str, at: usize) -> &str {
+    let rest = text.get(at..).unwrap_or_default();
+    let length =
+        rest.find(|char: char| !char.is_alphanumeric() && !matches!(char, '_' | '+' | '-' | '.')).unwrap_or(rest.len());
+    &rest[..length]
+}
+
+/// The bytes of a text's literal in the file that make these bytes of the text.
+///
+/// The literal includes its quotes; an escape makes one character from several bytes.
+pub(super) fn within_literal(literal: &str, content: Range<usize>) -> Range<usize> {
+    let mut made = 0;
+    let mut at = 1;
+    let mut start = None;
+    let bytes = literal.as_bytes();
+    while at + 1 < literal.len() {
+        if made >= content.start && start.is_none() {
+            start = Some(at);
+        }
+        if made >= content.end {
+            break;
+        }
+        let (read, gives) = match bytes[at] {
+            b'\\' if bytes.get(at + 1) == Some(&b'u') => unicode_escape(literal, at),
+            b'\\' => (2, 1),
+            _ => {
+                let width = literal[at..].chars().next().map_or(1, char::len_utf8);
+                (width, width)
+            }
+        };
+        at += read;
+        made += gives;
+    }
+    let end = at.min(literal.len());
+    start.unwrap_or(end)..end
+}
+
+/// How many bytes a `\u` escape has, and how many bytes the character has that it stands for.
+fn unicode_escape(literal: &str, at: usize) -> (usize, usize) {
+    let unit = |at: usize| literal.get(at + 2..at + 6).and_then(|digits| u32::from_str_radix(digits, 16).ok());
+    match unit(at) {
+        // The first half of a pair: the second follows, or the text had not been read.
+        Some(0xd800..=0xdbff) => (12, 4),
+        Some(code) => (6, char::from_u32(code).map_or(1, char::len_utf8)),
+        None => (6, 1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(text: &str) -> String {
+        let problem = parse(text).unwrap_err();
+        let marked = problem.span.map(|span| text[span].to_owned());
+        format!("{} · {:?} · {}", problem.message, marked.unwrap_or_default(), problem.label.unwrap_or_default())
+    }
+
+    #[test]
+    fn what_is_not_json_says_what_was_expected() {
+        for (text, expected) in [
+            ("", "the file is empty · \"\" · "),
+            (" \n", "the file is empty · \"\" · "),
+            ("{\"a\" 1}", "not JSON: `1` after a key · \"1\" · expected `:`"),
+            ("{\"a\":1 \"b\":2}", "not JSON: a comma is missing before `\"b\"` · \"\" · expected `,` here"),
+            ("[1 2]", "not JSON: a comma is missing before `2` · \"\" · expected `,` here"),
+            ("[1,]", "not JSON: a comma after the last element · \",\" · expected no comma"),
+            ("{\"a\":}", "not JSON: found `}` · \"}\" · expected a value"),
+            ("{a:1}", "not JSON: `a` in an object · \"a\" · expected a key in double quotes, or `}`"),
+            ("{'a':1}", "not JSON: a text in single quotes · \"'\" · expected double quotes"),
+            ("[True]", "not JSON: found `True` · \"True\" · expected a value"),
+            ("[NaN]", "not JSON: found `NaN` · \"NaN\" · expected a value"),
+            ("[.5]", "not JSON: `.5` is not a number · \".\" · expected digits, such as 5, -1 or 0.5"),
+            ("{} x", "not JSON: `x` after the end of the value · \"x\" · expected the end of the file"),
+            ("{\"a\": [1", "not JSON: an array is not closed · \"[1\" · expected `]` before the end"),
+            ("[\"ab\n", "not JSON: a text is not closed · \"\\\"ab\" · expected `\"` at its end"),
+            (
+                "[\"\\d\"]",
+                "not JSON: `\\d` is not an escape · \"\\\\d\" · expected one of \\\" \\\\ \\/ \\b \\f \\n \\r \\t \\u",
+            ),
+            ("[1] // why", "not JSON: a comment · \"// why\" · expected no comment"),
+        ] {
+            assert_eq!(refusal(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn control_characters_in_a_text_are_not_json() {
+        assert_eq!(
+            refusal("[\"a\\\"\tb\"]"),
+            "not JSON: the character U+0009 as it is · \"\\t\" · expected an escape, such as \\n or \\t"
+        );
+        assert!(refusal("[1,\u{a0}2]").ends_with("expected a plain blank, or none"));
+    }
+
+    #[test]
+    fn deep_nesting_is_refused_without_harm() {
+        assert!(refusal(&"[".repeat(1_000_000)).starts_with("nested more than 500 levels deep"));
+        assert!(parse(&format!("{}{}", "[".repeat(400), "]".repeat(400))).is_ok());
+    }
+
+    #[test]
+    fn a_place_in_a_text_is_a_place_in_its_literal() {
+        let literal = r#""a\n\u00e4\ud83d\ude00\"z""#;
+        let content: String = serde_json::from_str(literal).unwrap();
+        let marked = |piece: &str| {
+            let at = content.find(piece).unwrap();
+            &literal[within_literal(literal, at..at + piece.len())]
+        };
+        assert_eq!(marked("a"), "a");
+        assert_eq!(marked("\n"), r"\n");
+        assert_eq!(marked("ä"), r"\u00e4");
+        assert_eq!(marked("😀\""), r#"\ud83d\ude00\""#);
+        assert_eq!(marked("z"), "z");
+        assert_eq!(within_literal(literal, content.len()..content.len()), literal.len() - 1..literal.len() - 1);
+    }
+}

@@ -1,0 +1,295 @@
+//! Renders the Jinja of a document.
+
+use std::io::{self, Write};
+use std::ops::Range;
+
+use minijinja::value::Serde;
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value};
+use serde::de::IgnoredAny;
+
+use crate::model::problem::Problem;
+use crate::model::spelling::{nearest, quote};
+
+use super::place::{Map, Marked};
+use super::variables::Variables;
+
+/// A rendered text may have so many bytes: a loop that multiplies must not fill the memory.
+const MOST_BYTES: usize = 64 << 20;
+/// And a template may take so many steps.
+const MOST_STEPS: u64 = 10_000_000;
+/// So many undefined variables are named at once.
+const MOST_UNDEFINED: usize = 20;
+/// What an undefined variable is given so that the next one is found: no text that anybody sets.
+const GIVEN: &str = "\u{fdd2}";
+/// The name by which the engine knows the template; it never shows.
+const NAME: &str = "document";
+
+/// What became of a template.
+#[derive(Clone, Debug)]
+pub(super) struct Rendered {
+    pub(super) text: String,
+    /// From the rendered text back to the template; `None` where the way back is not clear.
+    pub(super) map: Option<Map>,
+}
+
+/// Whether a text is to be rendered at all.
+///
+/// `{{` and `{%` make a template. `{#` alone also stands in plain JSON, as in `"${#files[@]}"`: a text that is JSON
+/// without rendering is left as it is.
+pub(super) fn is_template(text: &str) -> bool {
+    text.contains("{{")
+        || text.contains("{%")
+        || (text.contains("{#") && serde_json::from_str::<IgnoredAny>(text).is_err())
+}
+
+/// Renders a template.
+///
+/// # Errors
+/// A syntax error, or all variables that are not defined, each with its place in the template.
+pub(super) fn render(template: &str, variables: &Variables) -> Result<Rendered, Vec<Problem>> {
+    let context = Value::from(Serde(variables));
+    match attempt(template, &context) {
+        Ok(text) => {
+            let marked = Marked::new(template);
+            let map = attempt(&marked.text, &context).ok().and_then(|output| marked.map(&output, &text));
+            Ok(Rendered { text, map })
+        }
+        Err(error) if undefined_path(&error).is_some() => Err(all_undefined(template, variables, error)),
+        Err(error) => Err(vec![problem(template, &error)]),
+    }
+}
+
+fn attempt(template: &str, context: &Value) -> Result<String, Error> {
+    let engine = engine();
+    let template = engine.template_from_named_str(NAME, template)?;
+    let mut output = Bounded(Vec::new());
+    template.render_captured_to(context, &mut output)?;
+    String::from_utf8(output.0).map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))
+}
+
+fn engine() -> Environment<'static> {
+    let mut engine = Environment::new();
+    engine.set_undefined_behavior(UndefinedBehavior::Strict);
+    engine.set_debug(true);
+    engine.set_fuel(Some(MOST_STEPS));
+    engine.set_auto_escape_callback(|_| AutoEscape::None);
+    // Templates written for Python call `env.get("NAME", "default")` and methods of strings.
+    engine.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    // Jinja has no such function, and it would print every variable there is.
+    engine.remove_global("debug");
+    engine
+}
+
+/// Takes up to [`MOST_BYTES`].
+struct Bounded(Vec<u8>);
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > MOST_BYTES {
+            return Err(io::Error::other("the rendered text has more than 64 MiB"));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The engine stops at the first undefined variable: it is given a value, and the template another chance.
+fn all_undefined(template: &str, variables: &Variables, first: Error) -> Vec<Problem> {
+    let mut found: Vec<(Vec<String>, Problem)> = Vec::new();
+    let mut context = serde_json::to_value(variables).unwrap_or_default();
+    let mut error = first;
+    while let Some(path) = undefined_path(&error) {
+        let parts = parts(&path);
+        let problem = undefined(template, variables, &path, &parts, &error);
+        match found.iter_mut().find(|(known, _)| parts.starts_with(known)) {
+            // `custom.model.size` begins as `custom.model`; the variables of `env` hold nothing.
+            Some(known) if parts[0] == "custom" && parts.len() > known.0.len() => *known = (parts.clone(), problem),
+            Some(_) => {}
+            None => found.push((parts.clone(), problem)),
+        }
+        if !put(&mut context, &parts) || found.len() >= MOST_UNDEFINED {
+            break;
+        }
+        match attempt(template, &Value::from(Serde(&context))) {
+            Ok(_) => break,
+            Err(next) => error = next,
+        }
+    }
+    found.into_iter().map(|(_, problem)| problem).collect()
+}
+
+/// The variable in the engine's words `` `env.NAME` is undefined``.
+fn undefined_path(error: &Error) -> Option<String> {
+    let detail = error.detail()?;
+    let before = detail.strip_suffix(')').unwrap_or(detail).strip_suffix("` is undefined")?;
+    Some(before.rsplit('`').next()?.to_owned())
+}
+
+/// `env.a['b c']` is `env`, `a`, `b c`.
+fn parts(path: &str) -> Vec<String> {
+    path.split(['.', '['])
+        .map(|part| part.strip_suffix(']').unwrap_or(part).trim_matches(['\'', '"']).to_owned())
+        .filter(|part| !part.is_empty())
+        .collect()
+}
+
+/// Gives a variable a value, unless it has one.
+fn put(context: &mut serde_json::Value, parts: &[String]) -> bool {
+    let mut place = context;
+    for part in parts {
+        // What was given a value before turns out to be a group.
+        if place.as_str() == Some(GIVEN) {
+            *place = serde_json::Value::Object(serde_json::Map::new());
+        }
+        let Some(group) = place.as_object_mut() else { return false };
+        place = group.entry(part.clone()).or_insert(serde_json::Value::Null);
+        if place.is_null() {
+            *place = GIVEN.into();
+        } else if !place.is_object() && place.as_str() != Some(GIVEN) {
+            return false;
+        }
+    }
+    true
+}
+
+fn undefined(template: &str, variables: &Variables, path: &str, parts: &[String], error: &Error) -> Problem {
+    let problem = Problem::error("template-undefined", format!("the variable {} is not defined", quote(path)))
+        .at(place_of(template, path, error))
+        .label("not defined");
+    let [root, name, ..] = parts else {
+        return problem
+            .help("a template knows the variables below `env`, the environment, and `custom`, set with --set");
+    };
+    let meant = nearest(name, variables.names(root));
+    match (root.as_str(), meant) {
+        ("env" | "custom", Some(meant)) => problem.help(format!("did you mean `{root}.{meant}`?")),
+        ("env", None) => problem.help(format!("set it in the environment: {name}=… highwater …")),
+        ("custom", None) => problem.help(format!("set it with --set {}=…", parts[1..].join("."))),
+        (_, _) => problem.help("a template knows the variables below `env` and `custom`"),
+    }
+}
+
+fn problem(template: &str, error: &Error) -> Problem {
+    let detail = error.detail().unwrap_or("it cannot be rendered");
+    let place = place_of(template, "", error);
+    match error.kind() {
+        ErrorKind::SyntaxError => {
+            Problem::error("template-syntax", format!("the Jinja of this file is wrong: {detail}"))
+                .at(place)
+                .help("text that is not meant as Jinja goes between {% raw %} and {% endraw %}")
+        }
+        ErrorKind::OutOfFuel => {
+            Problem::error("template-endless", "the Jinja of this file takes too many steps").at(place)
+        }
+        kind => Problem::error("template-failed", format!("the Jinja of this file failed: {kind}: {detail}")).at(place),
+    }
+}
+
+/// The bytes of the template an error is about: `path` where it is found near, else what the engine points at.
+fn place_of(template: &str, path: &str, error: &Error) -> Range<usize> {
+    let line = error.line().unwrap_or(1).saturating_sub(1);
+    let line_start: usize = template.split_inclusive('\n').take(line).map(str::len).sum();
+    let line_end = template[line_start..].find('\n').map_or(template.len(), |length| line_start + length);
+    let pointed = error.range().filter(|range| template.get(range.clone()).is_some());
+    if !path.is_empty() {
+        // The engine's range may begin behind the root of a path, never in another tag.
+        let from = pointed.as_ref().map_or(line_start, |range| {
+            template[..range.start].rfind("{{").max(template[..range.start].rfind("{%")).unwrap_or(0)
+        });
+        let to = pointed.as_ref().map_or(line_end, |range| range.end);
+        if let Some(found) = template.get(from..to).and_then(|tag| tag.find(path)) {
+            return from + found..from + found + path.len();
+        }
+    }
+    pointed.unwrap_or(line_start..line_end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variables() -> Variables {
+        let mut variables = Variables::with_env([("HOME".to_owned(), "/home/ada".to_owned())]);
+        variables.set("model.size=large").unwrap();
+        variables
+    }
+
+    fn rendered(template: &str) -> String {
+        render(template, &variables()).unwrap().text
+    }
+
+    fn refused(template: &str) -> Vec<(String, &str)> {
+        let problems = render(template, &variables()).unwrap_err();
+        problems.into_iter().map(|problem| (problem.message, &template[problem.span.unwrap()])).collect()
+    }
+
+    #[test]
+    fn env_and_custom_are_what_a_template_knows() {
+        assert_eq!(rendered("{{ env.HOME }}/{{ custom.model.size }}"), "/home/ada/large");
+        assert_eq!(rendered("{{ env['HOME'] | tojson }}"), "\"/home/ada\"");
+        assert_eq!(rendered("{% if custom.model.size == 'large' %}1{% else %}2{% endif %}"), "1");
+    }
+
+    #[test]
+    fn a_variable_may_have_a_default() {
+        assert_eq!(rendered("{{ env.NONE | default('x') }}"), "x");
+        assert_eq!(rendered("{{ env.get('NONE', 'x') }}"), "x");
+        assert_eq!(rendered("{{ 'y' if env.NONE is defined else 'x' }}"), "x");
+    }
+
+    #[test]
+    fn plain_json_is_no_template() {
+        for json in [r#"{"a":{"b":{}}}"#, r##"{"command":["sh","-c","echo ${#files[@]} {a#}"]}"##] {
+            assert!(!is_template(json), "{json}");
+        }
+        for template in ["{{ env.A }}", "{% raw %}", "{# why #}{}"] {
+            assert!(is_template(template), "{template}");
+        }
+    }
+
+    #[test]
+    fn every_undefined_variable_is_named_with_its_place() {
+        let template = "{{ env.HOME }} {{ env.NONE }}\n{{ custom.a.b ~ custom['c d'] }} {{ other }}";
+        assert_eq!(
+            refused(template),
+            [
+                ("the variable `env.NONE` is not defined".to_owned(), "env.NONE"),
+                ("the variable `custom.a.b` is not defined".to_owned(), "custom.a.b"),
+                ("the variable `custom['c d']` is not defined".to_owned(), "custom['c d']"),
+                ("the variable `other` is not defined".to_owned(), "other"),
+            ]
+        );
+    }
+
+    #[test]
+    fn the_remedy_is_an_assignment_or_the_name_that_was_meant() {
+        let help = |template| render(template, &variables()).unwrap_err()[0].help.clone().unwrap();
+        assert_eq!(help("{{ env.HOEM }}"), "did you mean `env.HOME`?");
+        assert_eq!(help("{{ env.REGISTRY }}"), "set it in the environment: REGISTRY=… highwater …");
+        assert_eq!(help("{{ custom.gpu }}"), "set it with --set gpu=…");
+    }
+
+    #[test]
+    fn wrong_jinja_has_a_place() {
+        assert_eq!(
+            refused("{\n{{ 1 + }}"),
+            [("the Jinja of this file is wrong: unexpected end of variable block".to_owned(), "}}")]
+        );
+        assert_eq!(
+            refused("{{ env.HOME | uper }}"),
+            [("the Jinja of this file failed: unknown filter: filter uper is unknown".to_owned(), "uper")]
+        );
+    }
+
+    #[test]
+    fn endless_templates_end() {
+        let loops = "{% for i in range(9999) %}{% for j in range(9999) %}x{% endfor %}{% endfor %}";
+        assert_eq!(refused(loops)[0].0, "the Jinja of this file takes too many steps");
+        let text = "{% set a = 'x' * 900000 %}{% for i in range(9999) %}{{ a }}{% endfor %}";
+        assert!(render(text, &variables()).is_err());
+    }
+}

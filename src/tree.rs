@@ -1,0 +1,28 @@
+//! The size of a channel: which files a scale rule counts, and how many bytes they have.
+//!
+//! One [`survey`] reads a channel once, for any number of [`Selection`]s at the same time.
+
+mod channel;
+mod crew;
+mod error;
+mod folder;
+mod glob;
+mod items;
+mod kernel;
+mod left_out;
+mod options;
+mod regex;
+mod selection;
+mod tally;
+mod text;
+mod totals;
+mod walk;
+mod watch;
+mod worker;
+
+pub use error::TreeError;
+pub use left_out::{LeftOut, Omission, Reason};
+pub use options::{Counted, Options, Progress};
+pub use selection::{Field, Flaw, Selection, SelectionError};
+pub use totals::{Bucket, File, Histogram, Item, Survey, Totals};
+pub use walk::survey;

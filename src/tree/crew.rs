@@ -1,0 +1,229 @@
+//! How threads share the work on a channel.
+//!
+//! Each thread goes depth first through folders of its own. While fewer pieces of work are waiting than there are
+//! threads, it gives some away: a block of names of a large folder, or half of the folders it has put off for longest.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::folder::Folder;
+
+/// Work that any thread can do.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// Names of a large folder, as the kernel listed them.
+    Names { folder: Arc<Folder>, opened: Arc<OwnedFd>, listed: Vec<u8> },
+    /// Sub-folders of a folder.
+    Frame(Frame),
+}
+
+/// Sub-folders that are still to be read.
+#[derive(Debug)]
+pub(super) struct Frame {
+    pub(super) folder: Arc<Folder>,
+    /// The open folder, unless it had to be closed in the meantime.
+    pub(super) opened: Option<Arc<OwnedFd>>,
+    pub(super) names: Names,
+}
+
+/// Names in one block of memory, taken from the end.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    /// Each with a NUL at its end.
+    bytes: Vec<u8>,
+    count: usize,
+}
+
+impl Names {
+    pub(super) fn push(&mut self, name: &std::ffi::CStr) {
+        self.bytes.extend_from_slice(name.to_bytes_with_nul());
+        self.count += 1;
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Takes the last name, with its NUL, to `name`.
+    pub(super) fn pop(&mut self, name: &mut Vec<u8>) -> bool {
+        name.clear();
+        let Some(end) = self.bytes.len().checked_sub(1) else { return false };
+        let start = self.bytes[..end].iter().rposition(|&byte| byte == 0).map_or(0, |nul| nul + 1);
+        name.extend_from_slice(&self.bytes[start..]);
+        self.bytes.truncate(start);
+        self.count -= 1;
+        true
+    }
+
+    /// Takes about half of the names, all of a single one.
+    fn split(&mut self) -> Self {
+        let middle = self.bytes.len() / 2;
+        let start = self.bytes[..middle].iter().rposition(|&byte| byte == 0).map_or(0, |nul| nul + 1);
+        let bytes = self.bytes.split_off(start);
+        let count = bytes.iter().filter(|&&byte| byte == 0).count();
+        self.count -= count;
+        self.bytes.shrink_to_fit();
+        Self { bytes, count }
+    }
+}
+
+impl Frame {
+    /// Takes about half of the sub-folders for another thread.
+    pub(super) fn split(&mut self) -> Self {
+        Self { folder: Arc::clone(&self.folder), opened: self.opened.clone(), names: self.names.split() }
+    }
+}
+
+/// The work that waits, and who works.
+#[derive(Debug)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+    /// How many pieces of work could wait at a time; 0 while one thread works alone.
+    capacity: AtomicUsize,
+    /// As many as are waiting, to be read without the lock.
+    waiting: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct State {
+    work: VecDeque<Work>,
+    /// The threads that have work.
+    working: usize,
+    is_over: bool,
+}
+
+/// What a thread gets that asks for work.
+#[derive(Debug)]
+pub(super) enum Next {
+    Work(Work),
+    /// Nothing yet.
+    Later,
+    /// Everything is done.
+    Over,
+}
+
+impl Queue {
+    /// For one thread that works already.
+    pub(super) fn new() -> Self {
+        let state = State { work: VecDeque::new(), working: 1, is_over: false };
+        Self {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            capacity: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+        }
+    }
+
+    /// Whether more work should be given away.
+    #[inline]
+    pub(super) fn is_hungry(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) < self.capacity.load(Ordering::Relaxed)
+    }
+
+    /// Opens the queue for so many threads, one of which works already.
+    pub(super) fn open(&self, threads: usize) {
+        self.capacity.store(threads, Ordering::Relaxed);
+    }
+
+    pub(super) fn push(&self, work: Work) {
+        let mut state = self.state();
+        state.work.push_back(work);
+        self.waiting.store(state.work.len(), Ordering::Relaxed);
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Takes work for a thread that `has_worked` until now; waits at most so long.
+    pub(super) fn next(&self, has_worked: bool, patience: Duration) -> Next {
+        let mut state = self.state();
+        if has_worked {
+            state.working -= 1;
+        }
+        if state.work.is_empty() && state.working > 0 && !state.is_over {
+            state = self.changed.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        if state.is_over {
+            return Next::Over;
+        }
+        if let Some(work) = state.work.pop_front() {
+            self.waiting.store(state.work.len(), Ordering::Relaxed);
+            state.working += 1;
+            return Next::Work(work);
+        }
+        if state.working > 0 {
+            return Next::Later;
+        }
+        state.is_over = true;
+        self.changed.notify_all();
+        Next::Over
+    }
+
+    /// Gives back all work of a thread that cannot go on, unless it is the last one that works, and waits a moment.
+    pub(super) fn give_back(&self, work: &mut Vec<Frame>) -> bool {
+        let mut state = self.state();
+        if state.working < 2 {
+            return false;
+        }
+        state.work.extend(work.drain(..).map(Work::Frame));
+        self.waiting.store(state.work.len(), Ordering::Relaxed);
+        let _waited = self.changed.wait_timeout(state, Duration::from_millis(1));
+        true
+    }
+
+    /// Sends everybody home, whatever is left.
+    pub(super) fn close(&self) {
+        self.state().is_over = true;
+        self.changed.notify_all();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(of: &[&std::ffi::CStr]) -> Names {
+        let mut names = Names::default();
+        of.iter().for_each(|name| names.push(name));
+        names
+    }
+
+    fn drain(mut names: Names) -> Vec<String> {
+        let mut name = Vec::new();
+        let mut all = Vec::new();
+        while names.pop(&mut name) {
+            all.push(String::from_utf8_lossy(&name[..name.len() - 1]).into_owned());
+        }
+        all
+    }
+
+    #[test]
+    fn names_come_back_from_the_end() {
+        assert_eq!(drain(names(&[c"a", c"bc", c"d"])), ["d", "bc", "a"]);
+        assert!(drain(Names::default()).is_empty());
+    }
+
+    #[test]
+    fn half_of_the_names_can_be_given_away() {
+        let mut all = names(&[c"a", c"b", c"c", c"d"]);
+        let half = all.split();
+        assert_eq!((all.len(), half.len()), (2, 2));
+        assert_eq!((drain(all), drain(half)), (vec!["b".into(), "a".into()], vec!["d".into(), "c".into()]));
+        let mut one = names(&[c"only"]);
+        assert_eq!((one.split().len(), one.len()), (1, 0));
+    }
+
+    #[test]
+    fn the_last_thread_ends_it() {
+        let queue = Queue::new();
+        assert!(!queue.is_hungry());
+        assert!(matches!(queue.next(true, Duration::ZERO), Next::Over));
+    }
+}

@@ -1,0 +1,57 @@
+//! How a channel is surveyed.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use crate::model::units::Bytes;
+
+/// How a channel is surveyed.
+#[derive(Clone, Copy, Default)]
+pub struct Options<'a> {
+    /// The most threads that work at the same time; without it one per CPU this process may use. A small tree starts
+    /// none besides the caller's.
+    pub threads: Option<NonZeroUsize>,
+    /// Fails when anything was left out that should have been counted: an unreadable folder, a vanished file.
+    pub strict: bool,
+    /// Counts a file with several hard links once per total; the contract counts every link.
+    pub count_each_inode_once: bool,
+    /// Stays on the file system of the channel; the contract crosses mount points.
+    pub one_file_system: bool,
+    /// Follows a channel that is itself a symbolic link, and a `target_dir` that leads through one out of the channel.
+    pub outside: bool,
+    /// Told on the calling thread, about ten times a second, how far it is.
+    pub progress: Option<&'a (dyn Fn(Progress) + 'a)>,
+    /// Told of every file that counts for the whole channel, on any thread and in any order: the index of the
+    /// selection, the path below the channel and the size.
+    pub counted: Option<&'a Counted<'a>>,
+    /// Ends the survey with [`TreeError::Cancelled`](super::TreeError::Cancelled) soon after it became true.
+    pub cancel: Option<&'a AtomicBool>,
+}
+
+/// What is told of every file that counts.
+pub type Counted<'a> = dyn Fn(usize, &Path, Bytes) + Sync + 'a;
+
+impl fmt::Debug for Options<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("threads", &self.threads)
+            .field("strict", &self.strict)
+            .field("count_each_inode_once", &self.count_each_inode_once)
+            .field("one_file_system", &self.one_file_system)
+            .field("outside", &self.outside)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How far a survey is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Folders read so far.
+    pub folders: u64,
+    /// Files counted so far, by any selection.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: Bytes,
+}

@@ -1,0 +1,127 @@
+//! Regexes as Python's `re.fullmatch` understands them, on paths as the kernel gives them.
+
+mod translate;
+
+use crate::model::problem::Problem;
+
+use super::text;
+use translate::{Translation, Words, translate};
+
+/// How many steps a regex with look-around may go back on one path before it is an error.
+const MOST_STEPS: usize = 1_000_000;
+
+/// A compiled regex that has to match a whole path.
+#[derive(Clone, Debug)]
+pub(super) struct Pattern(Kind);
+
+#[derive(Clone, Debug)]
+enum Kind {
+    /// `.*` and what means the same: every path without a newline.
+    OneLine,
+    /// `.*` and then these characters, none of which is a slash: a question to the name alone.
+    OneLineEnding(Vec<u8>),
+    /// Everything else needs the path as a text.
+    Engine(Engine),
+    /// The same, where word boundaries make a difference beyond ASCII.
+    Words { ascii: Engine, any: Engine },
+}
+
+#[derive(Clone, Debug)]
+enum Engine {
+    Linear(regex::Regex),
+    Backtracking(fancy_regex::Regex),
+}
+
+/// What a pattern has to be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Needs {
+    /// The name of the file, and that no folder above it has a newline in its name.
+    Name,
+    /// The whole path.
+    Path,
+}
+
+/// The engine gave up on a path.
+pub(super) type GaveUp = Box<dyn std::error::Error + Send + Sync>;
+
+impl Pattern {
+    /// Reads a Python regex. The error has its place.
+    pub(super) fn compile(text: &str) -> Result<Self, Problem> {
+        if let Some(ending) = one_line_ending(text) {
+            return Ok(Self(if ending.is_empty() { Kind::OneLine } else { Kind::OneLineEnding(ending.into_bytes()) }));
+        }
+        let translation = translate(text, Words::Ascii)?;
+        if !translation.has_boundaries {
+            return Ok(Self(Kind::Engine(Engine::compile(text, &translation)?)));
+        }
+        let any = translate(text, Words::Any)?;
+        Ok(Self(Kind::Words { ascii: Engine::compile(text, &translation)?, any: Engine::compile(text, &any)? }))
+    }
+
+    /// What it has to be shown.
+    pub(super) fn needs(&self) -> Needs {
+        match self.0 {
+            Kind::OneLine | Kind::OneLineEnding(_) => Needs::Name,
+            Kind::Engine(_) | Kind::Words { .. } => Needs::Path,
+        }
+    }
+
+    /// Whether it matches a path, or only the name where that is all it [`needs`](Self::needs).
+    pub(super) fn matches(&self, path: &[u8]) -> Result<bool, GaveUp> {
+        match &self.0 {
+            Kind::OneLine => Ok(!path.contains(&b'\n')),
+            Kind::OneLineEnding(ending) => {
+                Ok(path.ends_with(ending) && !path[..path.len() - ending.len()].contains(&b'\n'))
+            }
+            Kind::Engine(engine) => engine.matches(&text::decode(path)),
+            Kind::Words { ascii, .. } if path.is_ascii() => ascii.matches(&text::decode(path)),
+            Kind::Words { any, .. } => any.matches(&text::decode(path)),
+        }
+    }
+}
+
+impl Engine {
+    fn compile(text: &str, translation: &Translation) -> Result<Self, Problem> {
+        let whole = format!(r"\A(?:{})\z", translation.pattern);
+        if translation.needs_backtracking {
+            let built = fancy_regex::RegexBuilder::new(&whole).backtrack_limit(MOST_STEPS).build();
+            return built.map(Self::Backtracking).map_err(|error| refused(text, &error));
+        }
+        let built = regex::RegexBuilder::new(&whole).nest_limit(1000).build();
+        built.map(Self::Linear).map_err(|error| refused(text, &error))
+    }
+
+    fn matches(&self, path: &str) -> Result<bool, GaveUp> {
+        match self {
+            Self::Linear(regex) => Ok(regex.is_match(path)),
+            Self::Backtracking(regex) => Ok(regex.is_match(path)?),
+        }
+    }
+}
+
+/// An engine does not accept what Python does: nothing but its size is known to cause that.
+fn refused(text: &str, error: &dyn std::error::Error) -> Problem {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    Problem::error("regex-unsupported", format!("the regex cannot be compiled: {cause}")).at(0..text.len())
+}
+
+/// What comes after `.*` where only characters that mean themselves do: then a path is not needed.
+fn one_line_ending(text: &str) -> Option<String> {
+    if text == ".+" {
+        return Some(String::new());
+    }
+    let mut ending = String::new();
+    let mut rest = text.strip_prefix(".*")?.chars();
+    while let Some(next) = rest.next() {
+        ending.push(match next {
+            '\\' => rest.next().filter(|escaped| escaped.is_ascii_punctuation() && *escaped != '/')?,
+            '$' if rest.as_str().is_empty() => break,
+            next if next.is_alphanumeric() || matches!(next, '-' | '_' | ' ' | ',' | '=' | '%' | '@') => next,
+            _ => return None,
+        });
+    }
+    Some(ending)
+}

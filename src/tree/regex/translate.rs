@@ -1,0 +1,391 @@
+//! Reads a Python regex and writes the same for the engines used here.
+//!
+//! Python's own reader is followed (3.12): what it refuses is refused, with the place; what means something else in
+//! the engines is written in a way that means the same to both.
+//!
+//! | Python | written as |
+//! | --- | --- |
+//! | `\w`, `\s` and their opposites | the same sets of characters, spelled out: marks are no letters, `²` is one |
+//! | `\Z`, and `$` where it ends the pattern | `\z` |
+//! | any other `$` | look-ahead for the end or the last newline |
+//! | `(?P<name>…)`, `(?P=name)`, `(?(name)…)` | by number |
+//! | `(?#…)`, `(?x)`, `(?a)`, `(?s)`, `(?m)` | worked out here |
+//! | `[a[b&&c]`, `a{`, `{,3}` | with what means itself escaped |
+//! | `\udc80` to `\udcff` | the character that stands for a byte that is no UTF-8 |
+//!
+//! Two things stay the engines' own: which letters `(?i)` holds equal beyond ASCII, and `\N{…}`, which is refused.
+
+mod class;
+mod escape;
+mod group;
+
+use std::ops::Range;
+
+use crate::model::problem::Problem;
+
+/// How deep groups may be nested.
+const MOST_DEPTH: usize = 100;
+
+/// A regex for the engines, without anchors around it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Translation {
+    pub(super) pattern: String,
+    /// Whether it needs look-around, back-references or atomic groups.
+    pub(super) needs_backtracking: bool,
+    /// Whether it has `\b` or `\B`, which [`Words`] decides about.
+    pub(super) has_boundaries: bool,
+}
+
+/// How `\b` and `\B` are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Words {
+    /// As `\b`: fast, and the same as Python's where the text is ASCII.
+    Ascii,
+    /// With look-around: the same as Python's for every text.
+    Any,
+}
+
+/// Translates a Python regex, or says what Python would not accept.
+pub(super) fn translate(text: &str, words: Words) -> Result<Translation, Problem> {
+    let mut reader = Reader {
+        text,
+        at: 0,
+        depth: 0,
+        words,
+        groups: Vec::new(),
+        conditions: Vec::new(),
+        needs_backtracking: false,
+        has_boundaries: false,
+    };
+    let mut flags = Flags::default();
+    let body = reader.alternatives(&mut flags)?;
+    if reader.at < text.len() {
+        return Err(wrong("unbalanced parenthesis", reader.at..reader.at + 1, "nothing is open here"));
+    }
+    reader.check_conditions()?;
+    let pattern = if flags.ignore_case { format!("(?i:{})", body.text) } else { body.text };
+    Ok(Translation { pattern, needs_backtracking: reader.needs_backtracking, has_boundaries: reader.has_boundaries })
+}
+
+/// The state of reading one regex.
+struct Reader<'t> {
+    text: &'t str,
+    at: usize,
+    depth: usize,
+    words: Words,
+    groups: Vec<Group>,
+    /// The groups that `(?(…)` asks about.
+    conditions: Vec<(usize, Range<usize>)>,
+    needs_backtracking: bool,
+    has_boundaries: bool,
+}
+
+/// A capturing group.
+struct Group {
+    name: Option<String>,
+    /// `None` as long as it is open.
+    width: Option<Width>,
+}
+
+/// The flags that hold at a place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Flags {
+    ignore_case: bool,
+    multi_line: bool,
+    dot_all: bool,
+    verbose: bool,
+    ascii: bool,
+}
+
+/// The fewest and the most characters that something matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Width {
+    least: usize,
+    most: usize,
+}
+
+impl Width {
+    const NONE: Self = Self { least: 0, most: 0 };
+    const ONE: Self = Self { least: 1, most: 1 };
+
+    fn then(self, next: Self) -> Self {
+        Self { least: self.least.saturating_add(next.least), most: self.most.saturating_add(next.most) }
+    }
+
+    fn or(self, other: Self) -> Self {
+        Self { least: self.least.min(other.least), most: self.most.max(other.most) }
+    }
+
+    fn times(self, least: usize, most: usize) -> Self {
+        Self { least: self.least.saturating_mul(least), most: self.most.saturating_mul(most) }
+    }
+}
+
+/// Something already translated.
+struct Piece {
+    text: String,
+    width: Width,
+    kind: PieceKind,
+}
+
+/// What may follow a piece.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum PieceKind {
+    /// One character or class: a quantifier can be written right behind it.
+    Single,
+    /// More than that.
+    Several,
+    /// A place such as `^`: Python does not repeat it.
+    Place,
+    /// Already repeated.
+    Repeated,
+}
+
+impl Piece {
+    fn single(text: impl Into<String>) -> Self {
+        Self { text: text.into(), width: Width::ONE, kind: PieceKind::Single }
+    }
+
+    fn place(text: impl Into<String>) -> Self {
+        Self { text: text.into(), width: Width::NONE, kind: PieceKind::Place }
+    }
+
+    fn several(text: impl Into<String>, width: Width) -> Self {
+        Self { text: text.into(), width, kind: PieceKind::Several }
+    }
+}
+
+impl<'t> Reader<'t> {
+    fn rest(&self) -> &'t str {
+        &self.text[self.at..]
+    }
+
+    fn peek(&self) -> Option<char> {
+        self.rest().chars().next()
+    }
+
+    fn next(&mut self) -> Option<char> {
+        let next = self.peek()?;
+        self.at += next.len_utf8();
+        Some(next)
+    }
+
+    fn take(&mut self, expected: &str) -> bool {
+        let found = self.rest().starts_with(expected);
+        if found {
+            self.at += expected.len();
+        }
+        found
+    }
+
+    /// Takes characters as long as they satisfy `accept`, at most `most`.
+    fn take_while(&mut self, most: usize, accept: impl Fn(char) -> bool) -> &'t str {
+        let rest = self.rest();
+        let end = rest.char_indices().take(most).find(|&(_, next)| !accept(next)).map(|(end, _)| end);
+        let end = end.unwrap_or_else(|| rest.char_indices().nth(most).map_or(rest.len(), |(end, _)| end));
+        self.at += end;
+        &rest[..end]
+    }
+
+    /// Reads until the end or an unopened `)`.
+    fn alternatives(&mut self, flags: &mut Flags) -> Result<Piece, Problem> {
+        let mut all = self.sequence(flags, true)?;
+        while self.take("|") {
+            let next = self.sequence(flags, false)?;
+            all = Piece::several(format!("{}|{}", all.text, next.text), all.width.or(next.width));
+        }
+        Ok(all)
+    }
+
+    fn sequence(&mut self, flags: &mut Flags, first: bool) -> Result<Piece, Problem> {
+        let mut pieces: Vec<Piece> = Vec::new();
+        loop {
+            if flags.verbose {
+                self.skip_blanks();
+            }
+            match self.peek() {
+                None | Some('|' | ')') => break,
+                Some('*' | '+' | '?' | '{') => {
+                    if let Some(quantifier) = self.quantifier()? {
+                        let repeated = self.repeat(pieces.pop(), quantifier)?;
+                        pieces.push(repeated);
+                        continue;
+                    }
+                    self.next();
+                    pieces.push(Piece::single(literal('{')));
+                }
+                Some('(') => {
+                    let may_set_flags = self.depth == 0 && first && pieces.is_empty();
+                    pieces.extend(self.group(flags, may_set_flags)?);
+                }
+                Some('[') => pieces.push(self.class(*flags)?),
+                Some('\\') => pieces.push(self.escape(*flags)?),
+                Some('.') => {
+                    self.next();
+                    pieces.push(Piece::single(if flags.dot_all { "(?s:.)" } else { "." }));
+                }
+                Some('^') => {
+                    self.next();
+                    pieces.push(Piece::place(if flags.multi_line { "(?m:^)" } else { r"\A" }));
+                }
+                Some('$') => {
+                    self.next();
+                    pieces.push(self.end_of_text(*flags));
+                }
+                Some(other) => {
+                    self.next();
+                    pieces.push(Piece::single(literal(other)));
+                }
+            }
+        }
+        let width = pieces.iter().fold(Width::NONE, |width, piece| width.then(piece.width));
+        Ok(Piece::several(pieces.iter().map(|piece| piece.text.as_str()).collect::<String>(), width))
+    }
+
+    /// `$`: the end, or before a newline that is the last character.
+    fn end_of_text(&mut self, flags: Flags) -> Piece {
+        let rest = self.rest();
+        let is_last = rest.bytes().all(|byte| byte == b')') || (self.depth == 0 && rest.starts_with('|'));
+        if flags.multi_line {
+            Piece::place("(?m:$)")
+        } else if is_last {
+            // What matches here has to be the end of the whole text anyway.
+            Piece::place(r"\z")
+        } else {
+            self.needs_backtracking = true;
+            Piece::place(r"(?=\n?\z)")
+        }
+    }
+
+    fn skip_blanks(&mut self) {
+        loop {
+            self.take_while(usize::MAX, |next| matches!(next, ' ' | '\t' | '\n' | '\r' | '\x0b' | '\x0c'));
+            if !self.take("#") {
+                return;
+            }
+            self.take_while(usize::MAX, |next| next != '\n');
+        }
+    }
+
+    /// Reads `*`, `+`, `?` or `{…}` with what may follow it; `None`, taking nothing, for a `{` that means itself.
+    fn quantifier(&mut self) -> Result<Option<Quantifier>, Problem> {
+        let start = self.at;
+        let (least, most) = match self.next() {
+            Some('*') => (0, None),
+            Some('+') => (1, None),
+            Some('?') => (0, Some(1)),
+            _ => match self.counted()? {
+                Some(counts) => counts,
+                None => {
+                    self.at = start;
+                    return Ok(None);
+                }
+            },
+        };
+        let span = start..self.at;
+        let suffix = if self.take("?") {
+            "?"
+        } else if self.take("+") {
+            self.needs_backtracking = true;
+            "+"
+        } else {
+            ""
+        };
+        Ok(Some(Quantifier { least, most, suffix, span }))
+    }
+
+    /// Reads the rest of `{m}`, `{m,}`, `{,n}` or `{m,n}`.
+    fn counted(&mut self) -> Result<Option<(usize, Option<usize>)>, Problem> {
+        let start = self.at - 1;
+        if self.peek() == Some('}') {
+            return Ok(None);
+        }
+        let least = self.take_while(usize::MAX, |next| next.is_ascii_digit());
+        let most = if self.take(",") { self.take_while(usize::MAX, |next| next.is_ascii_digit()) } else { least };
+        if !self.take("}") {
+            return Ok(None);
+        }
+        let span = start..self.at;
+        let number = |digits: &str| match digits.parse::<u32>() {
+            Ok(number) if number < u32::MAX => Ok(number as usize),
+            Ok(_) | Err(_) => Err(wrong("the repetition number is too large", span.clone(), "too large")),
+        };
+        let least = if least.is_empty() { 0 } else { number(least)? };
+        let most = if most.is_empty() { None } else { Some(number(most)?) };
+        match most {
+            Some(most) if most < least => {
+                Err(wrong("min repeat greater than max repeat", span, "the first number is larger than the second"))
+            }
+            most => Ok(Some((least, most))),
+        }
+    }
+
+    fn repeat(&mut self, piece: Option<Piece>, quantifier: Quantifier) -> Result<Piece, Problem> {
+        let piece = match piece {
+            None | Some(Piece { kind: PieceKind::Place, .. }) => {
+                return Err(wrong("nothing to repeat", quantifier.span, "what should be repeated?")
+                    .help("a regex is no glob: for any characters write `.*`, for a `*` itself `\\*`"));
+            }
+            Some(Piece { kind: PieceKind::Repeated, .. }) => {
+                return Err(wrong("multiple repeat", quantifier.span, "what comes before is repeated already"));
+            }
+            Some(piece) => piece,
+        };
+        let text = if piece.width == Width::NONE {
+            repeat_nothing(&piece.text, &quantifier)
+        } else {
+            let atom = if piece.kind == PieceKind::Single { piece.text } else { format!("(?:{})", piece.text) };
+            let counts = quantifier.counts();
+            match quantifier.suffix {
+                // `{2,3}+` would not be possessive everywhere; an atomic group always is.
+                "+" => format!("(?>{atom}{counts})"),
+                suffix => format!("{atom}{counts}{suffix}"),
+            }
+        };
+        let width = piece.width.times(quantifier.least, quantifier.most.unwrap_or(usize::MAX));
+        Ok(Piece { text, width, kind: PieceKind::Repeated })
+    }
+}
+
+struct Quantifier {
+    least: usize,
+    most: Option<usize>,
+    suffix: &'static str,
+    span: Range<usize>,
+}
+
+impl Quantifier {
+    fn counts(&self) -> String {
+        match (self.least, self.most) {
+            (0, None) => "*".to_owned(),
+            (1, None) => "+".to_owned(),
+            (0, Some(1)) => "?".to_owned(),
+            (least, None) => format!("{{{least},}}"),
+            (least, Some(most)) => format!("{{{least},{most}}}"),
+        }
+    }
+}
+
+/// What takes no characters is there once or not at all; the engines refuse to repeat it.
+fn repeat_nothing(piece: &str, quantifier: &Quantifier) -> String {
+    match (quantifier.least, quantifier.most, quantifier.suffix) {
+        (_, Some(0), _) => String::new(),
+        (0, _, "?") => format!("(?:|{piece})"),
+        (0, _, "+") => format!("(?>{piece}|)"),
+        (0, ..) => format!("(?:{piece}|)"),
+        (1.., ..) => format!("(?:{piece})"),
+    }
+}
+
+/// A character that means itself, in a class or outside of one.
+fn literal(character: char) -> String {
+    if character.is_ascii_alphanumeric() || matches!(character, '_' | '/') || !character.is_ascii() {
+        character.to_string()
+    } else {
+        format!(r"\x{{{:X}}}", u32::from(character))
+    }
+}
+
+fn wrong(message: impl Into<String>, span: Range<usize>, label: impl Into<String>) -> Problem {
+    Problem::error("regex-syntax", message).at(span).label(label)
+}

@@ -1,0 +1,211 @@
+//! Which files of a channel count.
+
+use std::error::Error;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use crate::model::problem::{Flawed, Problem};
+
+use super::glob::Glob;
+use super::regex::{Needs, Pattern};
+
+/// The files of a channel that a scale rule counts: its `target_dir`, `target_glob` and `target_regex`, compiled.
+///
+/// Regular files below `channel/target_dir`, at any depth, whose path matches the glob as Python's `Path.rglob`
+/// matches it and whose path relative to `channel/target_dir` matches the regex from its first to its last character.
+#[derive(Clone, Debug)]
+pub struct Selection {
+    /// The components of `target_dir`.
+    pub(super) dir: Vec<Box<[u8]>>,
+    pub(super) glob: Glob,
+    pub(super) pattern: Pattern,
+    /// Whether the items are added up too.
+    pub(super) items: bool,
+    dir_text: String,
+    glob_text: String,
+    regex_text: String,
+}
+
+impl Selection {
+    /// Compiles what a rule says; `None` is what the contract says for a field that is absent: the channel itself,
+    /// `*` and `.*`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with any of the three, each with its place.
+    pub fn compile(
+        target_dir: Option<&str>,
+        target_glob: Option<&str>,
+        target_regex: Option<&str>,
+    ) -> Result<Self, SelectionError> {
+        let (dir_text, glob_text, regex_text) =
+            (target_dir.unwrap_or(""), target_glob.unwrap_or("*"), target_regex.unwrap_or(".*"));
+        let mut flaws = Vec::new();
+        let mut blame = |field: Field, text: &str, problems: Vec<Problem>| {
+            flaws.extend(problems.into_iter().map(|problem| Flaw { field, text: text.to_owned(), problem }));
+        };
+        let dir = components(dir_text).map_err(|problems| blame(Field::Dir, dir_text, problems));
+        let glob = Glob::compile(glob_text).map_err(|problems| blame(Field::Glob, glob_text, problems));
+        let pattern = Pattern::compile(regex_text).map_err(|problem| blame(Field::Regex, regex_text, vec![problem]));
+        match (dir, glob, pattern) {
+            (Ok(dir), Ok(glob), Ok(pattern)) => Ok(Self {
+                dir_text: dir.join("/"),
+                dir: dir.into_iter().map(|component| component.as_bytes().into()).collect(),
+                glob,
+                pattern,
+                items: true,
+                glob_text: glob_text.to_owned(),
+                regex_text: regex_text.to_owned(),
+            }),
+            _ => Err(SelectionError { flaws }),
+        }
+    }
+
+    /// The same selection without the sums of the items, for a rule that does not ask for them: with a `target_dir`,
+    /// the same folder of every item need not be read.
+    #[must_use]
+    pub fn without_items(mut self) -> Self {
+        self.items = false;
+        self
+    }
+
+    /// The folder below the channel, with single slashes and without a last one; empty for the channel itself.
+    pub fn target_dir(&self) -> &str {
+        &self.dir_text
+    }
+
+    /// The glob as it was written, or `*`.
+    pub fn target_glob(&self) -> &str {
+        &self.glob_text
+    }
+
+    /// The regex as it was written, or `.*`.
+    pub fn target_regex(&self) -> &str {
+        &self.regex_text
+    }
+
+    /// Whether a file counts by its path below the channel's `target_dir`.
+    ///
+    /// # Errors
+    /// Where the regex needs more back-tracking than is allowed.
+    pub fn matches(&self, path: &Path) -> Result<bool, Box<dyn Error + Send + Sync>> {
+        let path = path.as_os_str().as_bytes();
+        let (folders, name) = match path.iter().rposition(|&byte| byte == b'/') {
+            Some(slash) => (&path[..slash], &path[slash + 1..]),
+            None => (&path[..0], path),
+        };
+        let entered = folders.split(|&byte| byte == b'/').filter(|folder| !folder.is_empty());
+        let places = entered.fold(self.glob.start(), |places, folder| self.glob.enter(places, folder));
+        Ok(self.glob.matches(places, name) && self.pattern.matches(path)?)
+    }
+
+    /// What is suspicious about the patterns, whatever files there are: a glob that matches folders only, a regex
+    /// that no path can match.
+    pub fn warnings(&self) -> Vec<Flaw> {
+        let glob = Glob::warnings(&self.glob_text).into_iter();
+        glob.map(|problem| Flaw { field: Field::Glob, text: self.glob_text.clone(), problem }).collect()
+    }
+
+    /// Whether only the name of a file decides, wherever it is.
+    pub(super) fn is_about_names(&self) -> bool {
+        self.glob.is_one_name() && self.pattern.needs() == Needs::Name
+    }
+}
+
+/// The components of a `target_dir` that stays in the channel.
+fn components(text: &str) -> Result<Vec<&str>, Vec<Problem>> {
+    let mut problems = Vec::new();
+    if text.starts_with('/') {
+        problems.push(
+            Problem::error("dir-absolute", "target_dir leads out of the channel")
+                .at(0..1)
+                .label("starts at the root of the machine")
+                .help("target_dir is relative to the channel: leave out the first `/`"),
+        );
+    }
+    let mut start = 0;
+    let mut components = Vec::new();
+    for component in text.split('/') {
+        let span = start..start + component.len();
+        start = span.end + 1;
+        match component {
+            "" | "." => {}
+            ".." => problems.push(
+                Problem::error("dir-upwards", "target_dir leads out of the channel")
+                    .at(span)
+                    .label("`..` is not allowed here")
+                    .help("name a folder inside the channel, or choose another host_path"),
+            ),
+            name if name.contains('\0') => problems.push(
+                Problem::error("dir-nul", "target_dir has a NUL character").at(span).label("no folder has such a name"),
+            ),
+            name => components.push(name),
+        }
+    }
+    if problems.is_empty() { Ok(components) } else { Err(problems) }
+}
+
+/// A field of a scale rule that says which files count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Field {
+    /// `target_dir`.
+    Dir,
+    /// `target_glob`.
+    Glob,
+    /// `target_regex`.
+    Regex,
+}
+
+impl Field {
+    /// The name of the field in a document.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Dir => "target_dir",
+            Self::Glob => "target_glob",
+            Self::Regex => "target_regex",
+        }
+    }
+}
+
+/// One thing that is wrong with a field; the span of the problem points into [`Self::text`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flaw {
+    /// Which field.
+    pub field: Field,
+    /// What the field holds.
+    pub text: String,
+    /// What is wrong with it.
+    pub problem: Problem,
+}
+
+/// Why a [`Selection`] could not be compiled.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.summary())]
+pub struct SelectionError {
+    /// Everything that is wrong, field by field.
+    pub flaws: Vec<Flaw>,
+}
+
+impl SelectionError {
+    fn summary(&self) -> String {
+        match self.flaws.as_slice() {
+            [only] => format!("{}: {}", only.field.name(), only.problem.message),
+            many => format!("{} problems in target_dir, target_glob and target_regex", many.len()),
+        }
+    }
+
+    /// The same, one text per field, for showing the places.
+    pub fn flawed(&self) -> Vec<Flawed> {
+        let mut texts: Vec<Flawed> = Vec::new();
+        for flaw in &self.flaws {
+            match texts.iter_mut().find(|text| text.name == flaw.field.name()) {
+                Some(text) => text.problems.push(flaw.problem.clone()),
+                None => texts.push(Flawed {
+                    name: flaw.field.name().to_owned(),
+                    text: flaw.text.clone(),
+                    problems: vec![flaw.problem.clone()],
+                }),
+            }
+        }
+        texts
+    }
+}

@@ -1,0 +1,46 @@
+//! File names as text, the way Python reads them.
+
+use std::borrow::Cow;
+
+/// What the byte `0x80` of a name that is not UTF-8 becomes; the others follow it.
+///
+/// Python's `surrogateescape` makes the lone surrogates U+DC80 to U+DCFF of such bytes: one character each, which no
+/// class of letters, digits or spaces has, and which no pattern in a JSON document can name. A Rust string cannot hold
+/// surrogates, so the end of the last private-use plane, with the same properties, stands for them.
+const UNDECODABLE: u32 = 0x10_FF00;
+
+/// The text of a name or path. Every byte that is no part of a UTF-8 character becomes one private character.
+pub(super) fn decode(name: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(name) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => Cow::Owned(decode_bytewise(name)),
+    }
+}
+
+fn decode_bytewise(name: &[u8]) -> String {
+    let mut text = String::with_capacity(name.len() * 2);
+    for chunk in name.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().copied().map(undecodable));
+    }
+    text
+}
+
+/// The character that stands for a byte that is no part of a UTF-8 character.
+pub(super) fn undecodable(byte: u8) -> char {
+    char::from_u32(UNDECODABLE + u32::from(byte & 0x7f)).unwrap_or(char::REPLACEMENT_CHARACTER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_undecodable_byte_is_one_character() {
+        assert_eq!(decode(b"ct\xc3\xa9"), "cté");
+        assert_eq!(decode(b"\xff.dcm").chars().count(), 5);
+        // A character that breaks off, and a surrogate written as UTF-8: three bytes, three characters.
+        assert_eq!(decode(b"\xe2\x82").chars().count(), 2);
+        assert_eq!(decode(b"\xed\xb2\x80").chars().count(), 3);
+    }
+}

@@ -1,0 +1,6 @@
+//! Surveys of channels: the conformance table, the hard cases, and properties.
+
+mod conformance;
+mod hard;
+mod planted;
+mod properties;

@@ -1,0 +1,38 @@
+//! What is hard about real folders: permissions, links, special files, depth, numbers and change.
+
+mod limits;
+mod links;
+mod permissions;
+mod surprises;
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use highwater::tree::{Options, Reason, Selection, Survey, TreeError, survey};
+
+fn everything() -> Selection {
+    Selection::compile(None, None, None).unwrap()
+}
+
+fn below(dir: &str) -> Selection {
+    Selection::compile(Some(dir), None, None).unwrap()
+}
+
+fn threads(threads: usize) -> Options<'static> {
+    Options { threads: NonZeroUsize::new(threads), ..Options::default() }
+}
+
+fn survey_of(channel: &Path, selection: &Selection, options: &Options<'_>) -> Result<Survey, TreeError> {
+    survey(channel, std::slice::from_ref(selection), options)
+}
+
+/// Files, sum, largest file, largest item.
+fn numbers(survey: &Survey) -> [u64; 4] {
+    let totals = &survey.totals[0];
+    let largest_file = totals.largest_file.as_ref().map_or(0, |file| file.size.0);
+    [totals.files, totals.sum.0, largest_file, totals.largest_item().map_or(0, |item| item.sum.0)]
+}
+
+fn left_out(survey: &Survey) -> Vec<(PathBuf, Reason)> {
+    survey.left_out.named.iter().map(|omission| (omission.path.clone(), omission.reason)).collect()
+}
