@@ -5,7 +5,7 @@
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
-use procfs::process::MountInfos;
+use procfs::process::MountInfo;
 use procfs::{FromRead, ProcError, ProcessCGroups};
 
 use super::{HostError, HostRoots};
@@ -72,8 +72,21 @@ impl Cgroup {
 /// Where the list of mounts cannot be read, or holds no such hierarchy.
 pub fn memory_hierarchy(roots: &HostRoots, pid: &str) -> Result<Hierarchy, HostError> {
     let mountinfo = roots.proc.join(pid).join("mountinfo");
-    let MountInfos(mounts) = read(&mountinfo)?;
-    let version_of = |mount: &procfs::process::MountInfo| match mount.fs_type.as_str() {
+    let text =
+        std::fs::read_to_string(&mountinfo).map_err(|source| HostError::Read { path: mountinfo.clone(), source })?;
+    // A host with many containers has thousands of mounts; only these few are worth parsing.
+    let mounts = (1..).zip(text.lines()).filter(|(_, line)| line.contains(" - cgroup"));
+    let mounts: Vec<MountInfo> = mounts
+        .map(|(number, line)| {
+            MountInfo::from_line(line).map_err(|_| HostError::Parse {
+                path: mountinfo.clone(),
+                line: number,
+                found: line.to_owned(),
+                expected: "a mount as proc_pid_mountinfo(5) describes it",
+            })
+        })
+        .collect::<Result<_, _>>()?;
+    let version_of = |mount: &MountInfo| match mount.fs_type.as_str() {
         "cgroup" if mount.super_options.contains_key("memory") => Some(CgroupVersion::V1),
         "cgroup2" => Some(CgroupVersion::V2),
         _ => None,

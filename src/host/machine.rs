@@ -1,5 +1,6 @@
 //! The facts about a machine that a measurement depends on.
 
+use nix::sys::sysinfo::{SysInfo, sysinfo};
 use nix::sys::utsname;
 use nix::unistd::{SysconfVar, sysconf};
 use procfs::Meminfo;
@@ -32,9 +33,9 @@ impl Machine {
     /// Where the kernel does not tell its name, its page size or its number of CPUs.
     pub fn read(roots: HostRoots) -> Result<Self, HostError> {
         let uname = utsname::uname().map_err(|errno| unread("uname(2)", errno))?;
-        let meminfo = cgroup::read::<Meminfo>(&roots.proc.join("meminfo"));
-        let amount = |of: fn(&Meminfo) -> u64| match &meminfo {
-            Ok(meminfo) => Reading::Value(Bytes(of(meminfo))),
+        let amounts = sysinfo();
+        let amount = |of: fn(&SysInfo) -> u64| match &amounts {
+            Ok(amounts) => Reading::Value(Bytes(of(amounts))),
             Err(_) => Reading::Unsupported,
         };
         let memory = memory_hierarchy(&roots, "self");
@@ -43,8 +44,8 @@ impl Machine {
             architecture: uname.machine().to_string_lossy().into_owned(),
             cpus: u32::try_from(configured(SysconfVar::_NPROCESSORS_ONLN, "the number of CPUs")?).unwrap_or(u32::MAX),
             page_bytes: Bytes(configured(SysconfVar::PAGE_SIZE, "the page size")?),
-            memory_bytes: amount(|meminfo| meminfo.mem_total),
-            swap_bytes: amount(|meminfo| meminfo.swap_total),
+            memory_bytes: amount(SysInfo::ram_total),
+            swap_bytes: amount(SysInfo::swap_total),
             cgroup: memory.as_ref().ok().map(|hierarchy| hierarchy.version),
         };
         Ok(Self { roots, facts, memory: memory.map_err(|error| one_line(&error)) })
