@@ -2,6 +2,7 @@
 
 mod compare;
 mod completions;
+mod demo;
 mod doctor;
 mod excerpt;
 mod exit;
@@ -44,12 +45,15 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Completions(completions::CompletionsArgs),
+    Demo(demo::DemoArgs),
     Doctor(doctor::DoctorArgs),
     Inputs(inputs::InputsArgs),
     Man(man::ManArgs),
     Predict(predict::PredictArgs),
     Run(run::RunArgs),
     Validate(validate::ValidateArgs),
+    #[command(hide = true)]
+    Workload(demo::workload::WorkloadArgs),
 }
 
 /// Parses, starts logging, runs the command and turns its end into an exit status.
@@ -72,11 +76,13 @@ pub(crate) fn main() -> ExitCode {
 fn dispatch(command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Completions(args) => completions::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Inputs(args) => inputs::run(&args),
         Command::Man(args) => man::run(&args),
         Command::Predict(args) => predict::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Validate(args) => validate::run(&args),
+        Command::Workload(args) => demo::workload::run(&args),
     }
 }

@@ -1,0 +1,145 @@
+//! `highwater demo`: what highwater does, shown on a task of its own in a few seconds.
+
+mod task;
+pub(crate) mod workload;
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use clap::Args;
+use highwater::calibrate::measure::measure;
+use highwater::calibrate::monitor::Watch;
+use highwater::calibrate::predict::predict;
+use highwater::host::HostRoots;
+use highwater::host::machine::Machine;
+use highwater::model::comparison::{Comparison, ObservedPeak, Target, Thresholds};
+use highwater::model::observation::{Exactness, Observation, Outcome, Subject};
+use highwater::model::prediction::Prediction;
+use highwater::model::reading::Reading;
+use highwater::model::units::Bytes;
+use highwater::runner::process::{Launch, Output, ProcessRunner, Stdin};
+use highwater::tree::Options;
+
+use super::exit::Exit;
+use super::failure::Failure;
+use super::output;
+use super::scope;
+use super::signals::Signals;
+
+const EXAMPLES: &str = "\
+Examples:
+  highwater demo            five runs on inputs of 4 to 64 MiB, a few seconds
+
+Nothing is needed and nothing is left behind: the task is highwater itself, its inputs are in a temporary folder.";
+
+/// Runs a small task of highwater's own on inputs of several sizes, and compares its peaks with its scale rule.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(crate) struct DemoArgs {}
+
+/// The sizes of the generated inputs, in MiB.
+const SIZES: [u64; 5] = [4, 8, 16, 32, 64];
+
+pub(crate) fn run(_: &DemoArgs) -> Result<Exit, Failure> {
+    let machine = Machine::read(HostRoots::default()).map_err(|error| Failure::new(Exit::Host, &error, None))?;
+    scope::enter_if_needed(&machine);
+    let mut signals = Signals::block().map_err(|errno| Failure::new(Exit::Host, &errno, None))?;
+    let folder = tempfile::tempdir().map_err(|error| Failure::new(Exit::Host, &error, None))?;
+    output::data(&format!(
+        "A task that keeps {} bytes for each byte of its input, and {} in any case.\n\
+         Its author declares the rule `{}` and a floor of {}.\n\n",
+        workload::BYTES_PER_BYTE,
+        workload::FLOOR,
+        task::COMPLEXITY,
+        task::FLOOR,
+    ))?;
+    output::data(&row(["input", "predicted limit", "measured peak", "limit/peak", "verdict"]))?;
+    let mut runs = Vec::new();
+    for size in SIZES {
+        let input = folder.path().join(format!("{size}-MiB"));
+        task::generate(&input, Bytes::mib(size)).map_err(|error| Failure::new(Exit::Host, &error, None))?;
+        let Some(run) = one(&machine, &input, &mut signals)? else { return Ok(Exit::Interrupted) };
+        output::data(&run.row(Bytes::mib(size)))?;
+        runs.push((Bytes::mib(size), run));
+    }
+    output::data(&conclusion(&runs))?;
+    Ok(if runs.iter().all(|(_, run)| run.observation.outcome.succeeded()) { Exit::Done } else { Exit::TaskFailed })
+}
+
+/// A run with what was predicted for it.
+struct Run {
+    prediction: Prediction,
+    observation: Observation,
+}
+
+/// One run; `None` where it was interrupted.
+fn one(machine: &Machine, input: &Path, signals: &mut Signals) -> Result<Option<Run>, Failure> {
+    let task = task::on(input)?;
+    let prediction = predict(&task, &Options::default()).map_err(|error| Failure::new(Exit::Host, &error, None))?;
+    let program = std::env::current_exe().map_err(|error| Failure::new(Exit::Host, &error, None))?;
+    let mut launch = Launch::new([program.into_os_string(), OsString::from("workload"), input.into()]);
+    launch.stdin = Stdin::Null;
+    launch.stdout = Output::Null;
+    let mut runner = ProcessRunner::new(machine, launch);
+    let subject = Subject { name: Some(task.name), ..Subject::default() };
+    let observation = measure(&mut runner, subject, machine.facts.clone(), &Watch::default(), Some(signals), &mut ())
+        .map_err(|error| Failure::new(Exit::Host, &error, None))?;
+    let interrupted = matches!(observation.outcome, Outcome::Interrupted { .. });
+    Ok((!interrupted).then_some(Run { prediction, observation }))
+}
+
+impl Run {
+    fn peak(&self) -> Option<(Bytes, bool)> {
+        let peak = self.observation.peak.as_ref().value()?;
+        Some((peak.bytes, matches!(peak.exactness, Exactness::LowerBound { .. })))
+    }
+
+    fn row(&self, size: Bytes) -> String {
+        let Some((peak, lower_bound)) = self.peak() else {
+            return row([&size.to_string(), "", "not measured", "", ""]);
+        };
+        let observed = ObservedPeak { bytes: peak, lower_bound, censored: self.observation.censored };
+        let comparison = Comparison::new(&self.prediction, observed, Thresholds::default());
+        let docker = comparison.amounts.iter().find(|compared| compared.target == Target::DockerLimit);
+        let text = |text: Option<String>| text.unwrap_or_default();
+        row([
+            &size.to_string(),
+            &text(docker.and_then(|docker| docker.amount).map(|amount| amount.to_string())),
+            &if lower_bound { format!("{peak} or more") } else { peak.to_string() },
+            &text(docker.and_then(|docker| docker.ratio).map(|ratio| format!("{ratio:.2}"))),
+            &text(docker.and_then(|docker| docker.verdict).map(|verdict| verdict.to_string())),
+        ])
+    }
+}
+
+fn row(cells: [&str; 5]) -> String {
+    let [input, predicted, peak, ratio, verdict] = cells;
+    format!("{input:<10}{predicted:>16}{peak:>21}{ratio:>13}   {verdict}").trim_end().to_owned() + "\n"
+}
+
+/// What a newcomer should take away.
+fn conclusion(runs: &[(Bytes, Run)]) -> String {
+    let mut text = String::from("\n");
+    let Some((_, last)) = runs.last() else { return text };
+    match &last.observation.peak {
+        Reading::Value(peak) => match &peak.exactness {
+            Exactness::Exact { noise_bytes } => {
+                text += &format!("The peaks are exact: {}, at most {noise_bytes} too high.\n", peak.source.words());
+            }
+            Exactness::LowerBound { reason, remedy } => {
+                text += &format!("The peaks are lower bounds ({reason}). To make them exact: {remedy}.\n");
+            }
+        },
+        Reading::Unsupported | Reading::Gone => text += "The last peak could not be measured.\n",
+    }
+    let beyond = runs.iter().filter_map(|(size, run)| run.peak()?.0.0.checked_sub(workload::need(*size).0));
+    if let Some(beyond) = beyond.max() {
+        text += &format!(
+            "They follow the task's own formula, max({}, {}·n), within {}: the program itself and the kernel's share.\n",
+            workload::FLOOR,
+            workload::BYTES_PER_BYTE,
+            Bytes(beyond)
+        );
+    }
+    text + "Next: `highwater run -- COMMAND` measures a command of yours, `highwater doctor` tells how well.\n"
+}

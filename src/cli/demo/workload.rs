@@ -1,0 +1,53 @@
+//! `highwater workload`: the task of the demonstration. Its need of memory is known, so that it can be checked.
+
+use std::fs::File;
+use std::hint::black_box;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use highwater::model::units::Bytes;
+
+use crate::cli::exit::Exit;
+use crate::cli::failure::Failure;
+
+/// What it keeps for each byte of its input.
+pub(crate) const BYTES_PER_BYTE: u64 = 3;
+/// What it keeps at least.
+pub(crate) const FLOOR: Bytes = Bytes::mib(24);
+
+/// What it keeps for an input of this size: the formula that the demonstration is checked against.
+pub(crate) fn need(input: Bytes) -> Bytes {
+    FLOOR.max(Bytes(input.0.saturating_mul(BYTES_PER_BYTE)))
+}
+
+/// Reads the files of a folder, and keeps memory in proportion to their size.
+#[derive(Debug, Args)]
+pub(crate) struct WorkloadArgs {
+    /// The folder.
+    input: PathBuf,
+}
+
+pub(crate) fn run(args: &WorkloadArgs) -> Result<Exit, Failure> {
+    let size = read(&args.input).map_err(|error| Failure::new(Exit::Usage, &error, None))?;
+    let Ok(length) = usize::try_from(need(size).0) else { return Ok(Exit::Host) };
+    // Zeroed memory would only be promised; these bytes are there.
+    black_box(vec![1_u8; length]);
+    Ok(Exit::Done)
+}
+
+/// Reads all files through one small buffer.
+fn read(folder: &Path) -> io::Result<Bytes> {
+    let mut total = 0;
+    let mut buffer = vec![0; 64 * 1024];
+    for entry in std::fs::read_dir(folder)? {
+        let mut file = File::open(entry?.path())?;
+        loop {
+            match file.read(&mut buffer)? {
+                0 => break,
+                length => total += length as u64,
+            }
+        }
+    }
+    Ok(Bytes(total))
+}
