@@ -72,40 +72,76 @@ impl Cgroup {
 /// Where the list of mounts cannot be read, or holds no such hierarchy.
 pub fn memory_hierarchy(roots: &HostRoots, pid: &str) -> Result<Hierarchy, HostError> {
     let mountinfo = roots.proc.join(pid).join("mountinfo");
+    let mounts = cgroup_mounts(&mountinfo)?;
+    let mut found = hierarchies(roots, &mounts, "memory");
+    found.sort_by_key(|hierarchy| (hierarchy.version == CgroupVersion::V2, hierarchy.root.len()));
+    found.into_iter().next().ok_or(HostError::NoMemoryController { mountinfo })
+}
+
+/// The cgroups of a process in the v1 hierarchies that count what the memory controller does not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct V1Companions {
+    /// The folder that has `cpuacct.usage_user`.
+    pub cpuacct: Option<PathBuf>,
+    /// The folder that has `blkio.throttle.io_service_bytes_recursive`.
+    pub blkio: Option<PathBuf>,
+    /// The folder that has `pids.peak`.
+    pub pids: Option<PathBuf>,
+}
+
+/// Finds the companions of a process. They count for this process alone only where each of them holds nothing else,
+/// as those of a container do.
+///
+/// # Errors
+/// Where the lists of mounts or of the process's cgroups cannot be read.
+pub fn v1_companions(roots: &HostRoots, pid: &str) -> Result<V1Companions, HostError> {
+    let mounts = cgroup_mounts(&roots.proc.join("self/mountinfo"))?;
+    let ProcessCGroups(lines) = read(&roots.proc.join(pid).join("cgroup"))?;
+    let folder = |controller: &str| {
+        let line = lines.iter().find(|line| line.controllers.iter().any(|known| known == controller))?;
+        let mut found = hierarchies(roots, &mounts, controller);
+        found.retain(|hierarchy| hierarchy.version == CgroupVersion::V1);
+        found.sort_by_key(|hierarchy| hierarchy.root.len());
+        found.iter().find_map(|hierarchy| below(hierarchy, &line.pathname))
+    };
+    Ok(V1Companions { cpuacct: folder("cpuacct"), blkio: folder("blkio"), pids: folder("pids") })
+}
+
+/// The mounts of cgroup file systems, of either version.
+fn cgroup_mounts(mountinfo: &Path) -> Result<Vec<MountInfo>, HostError> {
     let text =
-        std::fs::read_to_string(&mountinfo).map_err(|source| HostError::Read { path: mountinfo.clone(), source })?;
+        std::fs::read_to_string(mountinfo).map_err(|source| HostError::Read { path: mountinfo.to_owned(), source })?;
     // A host with many containers has thousands of mounts; only these few are worth parsing.
-    let mounts = (1..).zip(text.lines()).filter(|(_, line)| line.contains(" - cgroup"));
-    let mounts: Vec<MountInfo> = mounts
+    let lines = (1..).zip(text.lines()).filter(|(_, line)| line.contains(" - cgroup"));
+    lines
         .map(|(number, line)| {
             MountInfo::from_line(line).map_err(|_| HostError::Parse {
-                path: mountinfo.clone(),
+                path: mountinfo.to_owned(),
                 line: number,
                 found: line.to_owned(),
                 expected: "a mount as proc_pid_mountinfo(5) describes it",
             })
         })
-        .collect::<Result<_, _>>()?;
-    let version_of = |mount: &MountInfo| match mount.fs_type.as_str() {
-        "cgroup" if mount.super_options.contains_key("memory") => Some(CgroupVersion::V1),
-        "cgroup2" => Some(CgroupVersion::V2),
-        _ => None,
-    };
-    let mut found: Vec<Hierarchy> = mounts
-        .iter()
-        .filter_map(|mount| {
-            Some(Hierarchy {
-                version: version_of(mount)?,
-                mount_point: roots.locate(&unescape(&mount.mount_point.to_string_lossy())),
-                root: unescape(&mount.root).to_string_lossy().into_owned(),
-                read_only: mount.mount_options.contains_key("ro") || mount.super_options.contains_key("ro"),
-            })
+        .collect()
+}
+
+/// The mounted hierarchies that carry a controller, or can: whether v2 does is for its files to say. The mount that
+/// lies on top comes first.
+fn hierarchies(roots: &HostRoots, mounts: &[MountInfo], controller: &str) -> Vec<Hierarchy> {
+    let hierarchy = |mount: &MountInfo| {
+        let version = match mount.fs_type.as_str() {
+            "cgroup" if mount.super_options.contains_key(controller) => CgroupVersion::V1,
+            "cgroup2" => CgroupVersion::V2,
+            _ => return None,
+        };
+        Some(Hierarchy {
+            version,
+            mount_point: roots.locate(&unescape(&mount.mount_point.to_string_lossy())),
+            root: unescape(&mount.root).to_string_lossy().into_owned(),
+            read_only: mount.mount_options.contains_key("ro") || mount.super_options.contains_key("ro"),
         })
-        .collect();
-    // v1 first; of several mounts of one kind the one that shows most, then the later one, which lies on top.
-    found.reverse();
-    found.sort_by_key(|hierarchy| (hierarchy.version == CgroupVersion::V2, hierarchy.root.len()));
-    found.into_iter().next().ok_or(HostError::NoMemoryController { mountinfo })
+    };
+    mounts.iter().rev().filter_map(hierarchy).collect()
 }
 
 /// The cgroup of the memory controller that `pid` is in; `self` is this process.
@@ -134,19 +170,22 @@ pub fn memory_cgroup_in(roots: &HostRoots, hierarchy: Hierarchy, pid: &str) -> R
     if let Some(removed) = cgroup.strip_suffix(" (deleted)") {
         return Err(HostError::Removed { cgroup: removed.to_owned() });
     }
-    let out_of_reach = || HostError::OutOfReach {
-        cgroup: cgroup.clone(),
-        mount_point: hierarchy.mount_point.clone(),
-        root: hierarchy.root.clone(),
-    };
-    // Both paths count from the root of our cgroup namespace; what lies outside of it starts with `/..`.
-    let below = Path::new(&cgroup).strip_prefix(&hierarchy.root).map_err(|_| out_of_reach())?;
-    if below.components().any(|part| part == Component::ParentDir) {
-        return Err(out_of_reach());
+    match below(&hierarchy, &cgroup) {
+        Some(path) => Ok(Cgroup { hierarchy, path }),
+        None => Err(HostError::OutOfReach { cgroup, mount_point: hierarchy.mount_point, root: hierarchy.root }),
     }
-    let path =
-        if below.as_os_str().is_empty() { hierarchy.mount_point.clone() } else { hierarchy.mount_point.join(below) };
-    Ok(Cgroup { hierarchy, path })
+}
+
+/// Where a cgroup is to be found below the mount point, unless it lies outside of what is mounted there.
+fn below(hierarchy: &Hierarchy, cgroup: &str) -> Option<PathBuf> {
+    // Both paths count from the root of our cgroup namespace; what lies outside of it starts with `/..`.
+    let below = Path::new(cgroup).strip_prefix(&hierarchy.root).ok()?;
+    let mount_point = &hierarchy.mount_point;
+    match below.components().any(|part| part == Component::ParentDir) {
+        true => None,
+        false if below.as_os_str().is_empty() => Some(mount_point.clone()),
+        false => Some(mount_point.join(below)),
+    }
 }
 
 /// Parses a file of `/proc` and keeps its path in every error.

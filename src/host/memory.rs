@@ -2,10 +2,10 @@
 //!
 //! The files are those of the kernel's `admin-guide/cgroup-v2.rst` and `admin-guide/cgroup-v1/memory.rst`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::HostError;
-use super::cgroup::Cgroup;
+use super::cgroup::{Cgroup, V1Companions};
 use super::files::{KernelFile, keyed, number, number_or_max};
 use crate::model::observation::{CgroupVersion, Cpu, CpuSource, Events, Io, Pressure};
 use crate::model::reading::Reading;
@@ -45,7 +45,10 @@ pub struct MemoryReader {
     swap_current: KernelFile,
     swap_limit: KernelFile,
     cpu: KernelFile,
+    cpu_user: KernelFile,
+    cpu_system: KernelFile,
     io: KernelFile,
+    io_of_itself: KernelFile,
     pids_peak: KernelFile,
     pressure: KernelFile,
 }
@@ -81,9 +84,32 @@ impl MemoryReader {
             swap_current: only_v2("memory.swap.current"),
             swap_limit: file("memory.memsw.limit_in_bytes", "memory.swap.max"),
             cpu: only_v2("cpu.stat"),
+            cpu_user: KernelFile::none(),
+            cpu_system: KernelFile::none(),
             io: only_v2("io.stat"),
+            io_of_itself: KernelFile::none(),
             pids_peak: only_v2("pids.peak"),
             pressure: only_v2("memory.pressure"),
+        }
+    }
+
+    /// Reads CPU time, input and output and processes, too, where v1 has them: in other hierarchies.
+    #[must_use]
+    pub fn with_companions(self, companions: &V1Companions) -> Self {
+        let file = |folder: &Option<PathBuf>, name: &str| {
+            folder.as_ref().map_or_else(KernelFile::none, |folder| KernelFile::new(folder.join(name)))
+        };
+        match self.version {
+            CgroupVersion::V1 => Self {
+                cpu: file(&companions.cpuacct, "cpuacct.stat"),
+                cpu_user: file(&companions.cpuacct, "cpuacct.usage_user"),
+                cpu_system: file(&companions.cpuacct, "cpuacct.usage_sys"),
+                io: file(&companions.blkio, "blkio.throttle.io_service_bytes_recursive"),
+                io_of_itself: file(&companions.blkio, "blkio.throttle.io_service_bytes"),
+                pids_peak: file(&companions.pids, "pids.peak"),
+                ..self
+            },
+            CgroupVersion::V2 => self,
         }
     }
 
@@ -203,18 +229,38 @@ impl MemoryReader {
         })
     }
 
-    /// The time all processes of the cgroup spent on CPUs: `cpu.stat`. On v1 another hierarchy has it.
+    /// The time all processes of the cgroup spent on CPUs: `cpu.stat`; on v1 that of a companion, `cpuacct.usage_user`
+    /// and `cpuacct.usage_sys` in nanoseconds, or `cpuacct.stat` in hundredths of a second.
     pub fn cpu(&mut self) -> Read<Cpu> {
-        let stat = self.cpu.read(|path, text| keyed(path, text, ["user_usec", "system_usec"]))?;
-        Ok(stat.value().map_or(Reading::Unsupported, |[user, system]| match (user, system) {
-            (Some(user_us), Some(system_us)) => Reading::Value(Cpu { user_us, system_us, source: CpuSource::Cgroup }),
+        let times = match self.version {
+            CgroupVersion::V1 => self.cpu_v1()?,
+            CgroupVersion::V2 => self.cpu.read(|path, text| keyed(path, text, ["user_usec", "system_usec"]))?,
+        };
+        Ok(match times.value() {
+            Some([Some(user_us), Some(system_us)]) => {
+                Reading::Value(Cpu { user_us, system_us, source: CpuSource::Cgroup })
+            }
             _ => Reading::Unsupported,
-        }))
+        })
     }
 
-    /// The bytes read from and written to all block devices: `io.stat` (v2, with the `io` controller).
+    fn cpu_v1(&mut self) -> Read<[Option<u64>; 2]> {
+        let user = self.cpu_user.read(number)?.value();
+        let system = self.cpu_system.read(number)?.value();
+        if user.is_some() && system.is_some() {
+            return Ok(Reading::Value([user, system].map(|nanos| nanos.map(|nanos| nanos / 1000))));
+        }
+        let ticks = self.cpu.read(|path, text| keyed(path, text, ["user", "system"]))?;
+        Ok(ticks.map(|times| times.map(|ticks| ticks.map(|ticks| ticks.saturating_mul(10_000)))))
+    }
+
+    /// The bytes read from and written to all block devices: `io.stat`; on v1 that of a companion,
+    /// `blkio.throttle.io_service_bytes_recursive`, or without what lies below `blkio.throttle.io_service_bytes`.
     pub fn io(&mut self) -> Read<Io> {
-        self.io.read(io_stat)
+        match self.version {
+            CgroupVersion::V1 => Ok(self.io.read(blkio_bytes)?.or(self.io_of_itself.read(blkio_bytes)?)),
+            CgroupVersion::V2 => self.io.read(io_stat),
+        }
     }
 
     /// The most processes and threads at one time: `pids.peak` (Linux 6.1+, with the `pids` controller).
@@ -255,6 +301,27 @@ fn io_stat(path: &Path, text: &str) -> Result<Io, HostError> {
             })?;
             *into = into.saturating_add(Bytes(count));
         }
+    }
+    Ok(total)
+}
+
+/// Lines such as `8:0 Read 4096`, one for each device and kind, and a line for their total.
+fn blkio_bytes(path: &Path, text: &str) -> Result<Io, HostError> {
+    let mut total = Io { read: Bytes::ZERO, written: Bytes::ZERO };
+    for (index, line) in text.lines().enumerate() {
+        let mut words = line.split_whitespace().skip(1);
+        let into = match words.next() {
+            Some("Read") => &mut total.read,
+            Some("Write") => &mut total.written,
+            _ => continue,
+        };
+        let count = words.next().and_then(|count| count.parse().ok()).ok_or_else(|| HostError::Parse {
+            path: path.to_owned(),
+            line: index + 1,
+            found: line.to_owned(),
+            expected: "a device, `Read` or `Write`, and a whole number",
+        })?;
+        *into = into.saturating_add(Bytes(count));
     }
     Ok(total)
 }

@@ -4,6 +4,7 @@
 
 mod cli;
 mod layers;
+mod hosts;
 mod lint;
 mod predict;
 mod process;
