@@ -10,6 +10,7 @@ use crate::host::machine;
 use crate::model::observation::{
     Breakdown, Events, Exactness, Host, Limits, Observation, Outcome, Peak, SCHEMA_VERSION, Subject, micros,
 };
+use crate::model::prediction::Prediction;
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 use crate::runner::{End, FinishError, Finished, Runner, StartError};
@@ -28,13 +29,14 @@ pub enum MeasureError {
     Finish(#[from] FinishError),
 }
 
-/// Starts the task, watches it to its end and cleans up.
+/// Starts the task, watches it to its end and cleans up. What was predicted before becomes part of the record.
 ///
 /// # Errors
 /// Where it cannot be started, watched or cleaned up after. That the task fails is an observation.
 pub fn measure(
     runner: &mut dyn Runner,
     subject: Subject,
+    prediction: Option<Prediction>,
     host: Host,
     how: &Watch,
     cancel: Option<&mut dyn Cancel>,
@@ -52,6 +54,7 @@ pub fn measure(
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         started_at,
         subject,
+        prediction,
         runner: kind,
         outcome,
         wall_us: micros(watched.wall),

@@ -1,7 +1,10 @@
 //! `highwater run`: runs a task, measures its peak and compares it with its rules.
 
+mod result;
+mod subject;
+
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -9,39 +12,50 @@ use highwater::calibrate::measure::{MeasureError, measure};
 use highwater::calibrate::monitor::Watch;
 use highwater::host::HostRoots;
 use highwater::host::machine::Machine;
-use highwater::model::observation::{Exactness, Observation, Outcome, Subject};
-use highwater::model::reading::Reading;
+use highwater::model::comparison::Thresholds;
+use highwater::model::observation::{Observation, Outcome};
 use highwater::model::units::Bytes;
 use highwater::runner::StartError;
-use highwater::runner::process::{Launch, Output, ProcessRunner};
+use highwater::runner::process::ProcessRunner;
 use highwater::store::Record;
 
+use self::result::Results;
+use self::subject::What;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::live::Live;
 use super::output;
 use super::scope;
 use super::signals::Signals;
-use super::summary;
+use super::task::TaskArgs;
 
 const EXAMPLES: &str = "\
 Examples:
   highwater run -- ./segment --in scans/      the peak of a command
+  highwater run task.json                     the peak of a task, beside what its scale rules predict
   highwater run -r 5 -- ./segment scans/      five runs, and how far they differ
   highwater run --limit 2Gi -- ./segment      would it do with 2 GiB?
   highwater run --timeout 10m --record runs.jsonl -- ./segment
-                                              keep a record of the run, whatever happens
+                                              keep a record of the run, however it ends
   highwater run --format json --output run.json -- ./segment
 
-The task's own exit status is passed on, 128 + n after signal n, 124 after a time-out; 125 is highwater's own
-failure, 126 a command that cannot be executed, 127 one that does not exist.";
+A task.json is run as a process of this machine: wherever its command or environment names the mounted path of a
+channel, it is given the folder of this machine instead.
 
-/// Runs a command once or several times, and reports the true peak of its memory.
+The task's own exit status is passed on, 128 + n after signal n, 124 after a time-out; 125 is highwater's own
+failure, 126 a command that cannot be executed, 127 one that does not exist, 2 a file that is not as it should be.";
+
+/// Runs a task or a command, reports the true peak of its memory, and compares it with the task's rules.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct RunArgs {
+    /// The task.json; `-` is stdin. Relative paths in it start in the current directory.
+    #[arg(value_name = "TASK", required_unless_present = "command", conflicts_with = "command")]
+    task: Option<PathBuf>,
+    #[command(flatten)]
+    of: TaskArgs,
     /// The command and its arguments.
-    #[arg(last = true, required = true, value_name = "CMD")]
+    #[arg(last = true, value_name = "CMD")]
     command: Vec<OsString>,
     /// How many runs.
     #[arg(short, long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -51,6 +65,15 @@ pub(crate) struct RunArgs {
     /// A run that reaches its limit is marked as censored: its peak says what it got, not what it wanted.
     #[arg(long, value_name = "QUANTITY")]
     limit: Option<Bytes>,
+    /// Limit the task to what its rules predict, as Docker would be told to.
+    #[arg(long, requires = "task", conflicts_with = "limit")]
+    enforce: bool,
+    /// Call a limit tight below so many times the peak.
+    #[arg(long, value_name = "TIMES", default_value_t = Thresholds::default().tight)]
+    tight: f64,
+    /// Call a limit wasteful above so many times the peak.
+    #[arg(long, value_name = "TIMES", default_value_t = Thresholds::default().wasteful)]
+    wasteful: f64,
     /// End the task after this time, such as 90s or 1h30m: first SIGTERM, then SIGKILL.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
@@ -74,7 +97,7 @@ pub(crate) struct RunArgs {
     /// How the result is written: a table on stderr, or JSON on stdout.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
-    /// Write the result to this file.
+    /// Write the result to this file instead.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// No live line on a terminal, and no table.
@@ -114,53 +137,44 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     if args.cgroup != UseCgroup::Never {
         scope::enter_if_needed(&machine);
     }
+    let what = What::of(args)?;
+    let mut results = Results::new(args)?;
     let mut signals = Signals::block().map_err(|errno| Failure::new(OWN_FAILURE, &errno, None))?;
     let mut record = match &args.record {
         Some(path) => Some(Record::open(path).map_err(|error| Failure::new(OWN_FAILURE, &error, None))?),
         None => None,
     };
-    let mut observations = Vec::new();
     for number in 1..=args.runs {
-        let observation = run_once(args, &machine, number, &mut signals)?;
-        let kept = keep(record.as_mut(), &observation);
-        if !args.quiet && args.format == Format::Table {
-            report(args, &observation, number)?;
-        }
+        let observation = run_once(args, &machine, &what, number, &mut signals)?;
         let interrupted = matches!(observation.outcome, Outcome::Interrupted { .. });
-        observations.push(observation);
+        // Shown even where it could not be kept.
+        let kept = keep(record.as_mut(), &observation);
+        results.add(observation)?;
         kept?;
         if interrupted {
             break;
         }
     }
-    finish(args, &observations)
+    results.finish()
 }
 
-fn run_once(args: &RunArgs, machine: &Machine, number: u32, signals: &mut Signals) -> Result<Observation, Failure> {
-    let mut launch = Launch::new(args.command.iter().cloned());
-    launch.limit = args.limit;
-    if let Some(folder) = &args.log_dir {
-        std::fs::create_dir_all(folder).map_err(|error| {
-            let error = StartError::Output { path: folder.clone(), source: error };
-            Failure::new(OWN_FAILURE, &error, None)
-        })?;
-        let stem = if args.runs == 1 { String::new() } else { format!("{number}.") };
-        launch.stdout = Output::File(folder.join(format!("{stem}stdout.log")));
-        launch.stderr = Output::File(folder.join(format!("{stem}stderr.log")));
-    }
-    let mut runner = ProcessRunner::new(machine, launch);
+fn run_once(
+    args: &RunArgs,
+    machine: &Machine,
+    what: &What,
+    number: u32,
+    signals: &mut Signals,
+) -> Result<Observation, Failure> {
+    let mut runner = ProcessRunner::new(machine, what.launch(args, number)?);
     match args.cgroup {
         UseCgroup::Auto => {}
         UseCgroup::Never => runner = runner.without_cgroup(),
         UseCgroup::Always => runner = runner.only_in_cgroup(),
     }
-    let subject = Subject {
-        command: args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
-        ..Subject::default()
-    };
     let how = Watch { timeout: args.timeout, kill_after: args.kill_after, interval: args.sample_interval };
     let mut live = Live::new(!args.quiet);
-    measure(&mut runner, subject, machine.facts.clone(), &how, Some(signals), &mut live)
+    let (subject, prediction) = (what.subject.clone(), what.prediction.clone());
+    measure(&mut runner, subject, prediction, machine.facts.clone(), &how, Some(signals), &mut live)
         .map_err(|error| explain(&error))
 }
 
@@ -185,7 +199,7 @@ fn explain(error: &MeasureError) -> Failure {
     Failure::new(exit, error, help)
 }
 
-/// Keeps the observation, or says that it could not; it is shown in either case.
+/// Keeps the observation, or says that it could not.
 fn keep(record: Option<&mut Record>, observation: &Observation) -> Result<(), Failure> {
     let Some(record) = record else { return Ok(()) };
     match record.append(observation) {
@@ -200,63 +214,4 @@ fn keep(record: Option<&mut Record>, observation: &Observation) -> Result<(), Fa
             Err(Failure::new(OWN_FAILURE, &error, Some(help)))
         }
     }
-}
-
-fn report(args: &RunArgs, observation: &Observation, number: u32) -> Result<(), Failure> {
-    let heading = (args.runs > 1).then(|| format!("run {number} of {}", args.runs));
-    let table = summary::of(observation, heading.as_deref(), output::width_of_stderr());
-    match &args.output {
-        Some(path) => write(path, &table, number > 1),
-        None => {
-            output::say(&table);
-            Ok(())
-        }
-    }
-}
-
-fn finish(args: &RunArgs, observations: &[Observation]) -> Result<Exit, Failure> {
-    if args.format == Format::Json {
-        let json = match observations {
-            [only] if args.runs == 1 => serde_json::to_string_pretty(only),
-            several => serde_json::to_string_pretty(several),
-        };
-        let json = json.map_err(|error| Failure::new(OWN_FAILURE, &error, None))? + "\n";
-        match &args.output {
-            Some(path) => write(path, &json, false)?,
-            None => output::data(&json).map_err(|failure| failure.with_exit(OWN_FAILURE))?,
-        }
-    } else if observations.len() > 1 && !args.quiet {
-        output::say(&summary::of_several(observations));
-    }
-    let failed = observations.iter().map(|observation| observation.outcome).find(|outcome| !outcome.succeeded());
-    Ok(Exit::Task(failed.map_or(0, Outcome::status)))
-}
-
-fn write(path: &Path, text: &str, append: bool) -> Result<(), Failure> {
-    use std::io::Write;
-    let written = std::fs::OpenOptions::new()
-        .create(true)
-        .write(true)
-        .append(append)
-        .truncate(!append)
-        .open(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()));
-    written.map_err(|source| {
-        let error = Unwritten { path: path.to_owned(), source };
-        Failure::new(OWN_FAILURE, &error, None)
-    })
-}
-
-/// Why a result could not be written.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to write the result to {path}")]
-struct Unwritten {
-    path: PathBuf,
-    #[source]
-    source: std::io::Error,
-}
-
-/// Whether the peak of an observation is one to rely on.
-pub(crate) fn is_exact(observation: &Observation) -> bool {
-    matches!(&observation.peak, Reading::Value(peak) if matches!(peak.exactness, Exactness::Exact { .. }))
 }

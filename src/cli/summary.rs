@@ -45,15 +45,15 @@ pub(crate) fn of(observation: &Observation, heading: Option<&str>, width: usize)
 }
 
 /// Several runs of one task: how far they differ.
-pub(crate) fn of_several(observations: &[Observation]) -> String {
+pub(crate) fn of_several<'a>(observations: impl ExactSizeIterator<Item = &'a Observation>) -> String {
+    let runs = observations.len();
     let mut peaks: Vec<Bytes> =
-        observations.iter().filter_map(|run| run.peak.as_ref().value().map(|peak| peak.bytes)).collect();
+        observations.filter_map(|run| run.peak.as_ref().value().map(|peak| peak.bytes)).collect();
     peaks.sort_unstable();
-    let (Some(least), Some(most)) = (peaks.first(), peaks.last()) else {
-        return format!("{} runs, none with a peak", observations.len());
+    let (Some(least), Some(most), Some(median)) = (peaks.first(), peaks.last(), peaks.get(peaks.len() / 2)) else {
+        return format!("{runs} runs, none with a peak");
     };
-    let median = peaks[peaks.len() / 2];
-    format!("{} runs: peaks from {least} to {most}, median {median}", observations.len())
+    format!("{runs} runs: peaks from {least} to {most}, median {median}")
 }
 
 fn peak(peak: &Reading<Peak>) -> String {

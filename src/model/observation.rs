@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::prediction::Prediction;
 use super::reading::Reading;
 use super::units::Bytes;
 
@@ -23,6 +24,9 @@ pub struct Observation {
     pub started_at: Timestamp,
     /// What was run.
     pub subject: Subject,
+    /// What its rules asked for, with the sizes of its inputs before the run; nothing for a bare command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prediction: Option<Prediction>,
     /// How it was run.
     pub runner: RunnerKind,
     /// How it ended.
@@ -68,40 +72,6 @@ pub struct Subject {
     pub name: Option<String>,
     /// The program and its arguments.
     pub command: Vec<String>,
-    /// The digest of the resolved task (SHA-256, hexadecimal), where there is a task.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub task_digest: Option<String>,
-    /// The input channels, sized before the run.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub inputs: Vec<Input>,
-}
-
-/// An input channel, as it was before the run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Input {
-    /// The name of the channel.
-    pub channel: String,
-    /// All files of the channel, whatever its rules select.
-    pub files: u64,
-    /// Their total size.
-    pub sum_bytes: Bytes,
-    /// The size of the largest of them.
-    pub max_file_bytes: Bytes,
-    /// The total of the largest item, an item being a folder directly below the channel.
-    pub max_item_bytes: Bytes,
-    /// `n` of each of the channel's rules, in their order.
-    pub rules: Vec<RuleInput>,
-}
-
-/// What one rule of a channel came to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RuleInput {
-    /// The rule as it was written.
-    pub rule: String,
-    /// Its aggregation: `sum`, `max_file_size` or `max_item_sum`.
-    pub mode: String,
-    /// The aggregated size.
-    pub n_bytes: Bytes,
 }
 
 /// What ran the task.

@@ -1,0 +1,123 @@
+//! What comes out of `run`: tables for people as the runs end, JSON for scripts at the end.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use highwater::model::comparison::{Comparison, ObservedPeak, Thresholds};
+use highwater::model::observation::{Exactness, Observation, Outcome};
+use highwater::model::reading::Reading;
+use serde::Serialize;
+
+use super::{Format, OWN_FAILURE, RunArgs};
+use crate::cli::exit::Exit;
+use crate::cli::failure::Failure;
+use crate::cli::{compare, output, summary};
+
+/// The results so far.
+pub(super) struct Results<'a> {
+    args: &'a RunArgs,
+    thresholds: Thresholds,
+    /// The file that `--output` names, made before the first run: a path that cannot be written costs no run.
+    file: Option<(PathBuf, File)>,
+    runs: Vec<Run>,
+}
+
+/// One run as scripts read it: the observation, and the comparison where there was a prediction.
+#[derive(Serialize)]
+struct Run {
+    #[serde(flatten)]
+    observation: Observation,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    comparison: Option<Comparison>,
+}
+
+impl<'a> Results<'a> {
+    pub(super) fn new(args: &'a RunArgs) -> Result<Self, Failure> {
+        let thresholds = Thresholds::new(args.tight, args.wasteful)
+            .map_err(|error| Failure::new(Exit::Usage, &error, Some("see --tight and --wasteful".to_owned())))?;
+        let file = match &args.output {
+            Some(path) => {
+                let file = OpenOptions::new().create(true).write(true).truncate(true).open(path);
+                Some((path.clone(), file.map_err(|error| unwritten(path, error))?))
+            }
+            None => None,
+        };
+        Ok(Self { args, thresholds, file, runs: Vec::new() })
+    }
+
+    /// Takes the next run, and shows it.
+    pub(super) fn add(&mut self, observation: Observation) -> Result<(), Failure> {
+        let run = Run { comparison: compare(&observation, self.thresholds), observation };
+        if self.args.format == Format::Table && !self.args.quiet {
+            let number = self.runs.len() + 1;
+            let heading = (self.args.runs > 1).then(|| format!("run {number} of {}", self.args.runs));
+            let mut text = summary::of(&run.observation, heading.as_deref(), output::width_of_stderr());
+            if let Some(comparison) = &run.comparison {
+                text = format!("{text}\n{}", compare::of(comparison));
+            }
+            self.write_table(&text)?;
+        }
+        self.runs.push(run);
+        Ok(())
+    }
+
+    /// Writes what is left to write, and says how to end: with the status of the first run that failed.
+    pub(super) fn finish(mut self) -> Result<Exit, Failure> {
+        let outcomes: Vec<Outcome> = self.runs.iter().map(|run| run.observation.outcome).collect();
+        match self.args.format {
+            Format::Json => self.write_json()?,
+            Format::Table if self.runs.len() > 1 && !self.args.quiet => {
+                let spread = summary::of_several(self.runs.iter().map(|run| &run.observation));
+                self.write_table(&spread)?;
+            }
+            Format::Table => {}
+        }
+        let failed = outcomes.into_iter().find(|outcome| !outcome.succeeded());
+        Ok(Exit::Task(failed.map_or(0, Outcome::status)))
+    }
+
+    fn write_table(&mut self, text: &str) -> Result<(), Failure> {
+        match &mut self.file {
+            Some((path, file)) => writeln!(file, "{}", text.trim_end()).map_err(|error| unwritten(path, error)),
+            None => {
+                output::say(text);
+                Ok(())
+            }
+        }
+    }
+
+    fn write_json(&mut self) -> Result<(), Failure> {
+        let json = match self.runs.as_slice() {
+            [only] if self.args.runs == 1 => serde_json::to_string_pretty(only),
+            several => serde_json::to_string_pretty(several),
+        };
+        let json = json.map_err(|error| Failure::new(OWN_FAILURE, &error, None))? + "\n";
+        match &mut self.file {
+            Some((path, file)) => file.write_all(json.as_bytes()).map_err(|error| unwritten(path, error)),
+            None => output::data(&json).map_err(|failure| failure.with_exit(OWN_FAILURE)),
+        }
+    }
+}
+
+/// The peak beside what was predicted; nothing where one of them is missing.
+fn compare(observation: &Observation, thresholds: Thresholds) -> Option<Comparison> {
+    let prediction = observation.prediction.as_ref()?;
+    let Reading::Value(peak) = &observation.peak else { return None };
+    let lower_bound = matches!(peak.exactness, Exactness::LowerBound { .. });
+    let observed = ObservedPeak { bytes: peak.bytes, lower_bound, censored: observation.censored };
+    Some(Comparison::new(prediction, observed, thresholds))
+}
+
+fn unwritten(path: &Path, source: io::Error) -> Failure {
+    Failure::new(OWN_FAILURE, &Unwritten { path: path.to_owned(), source }, None)
+}
+
+/// Why a result could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to write the result to {path}")]
+struct Unwritten {
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}

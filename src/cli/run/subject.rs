@@ -1,0 +1,112 @@
+//! What is to be run: a bare command, or a task with what its rules predict.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use highwater::calibrate::resolve::Resolution;
+use highwater::model::observation::Subject;
+use highwater::model::prediction::Prediction;
+use highwater::model::task::Task;
+use highwater::model::units::Bytes;
+use highwater::runner::StartError;
+use highwater::runner::process::{Launch, Output};
+
+use super::{OWN_FAILURE, RunArgs};
+use crate::cli::exit::Exit;
+use crate::cli::failure::{self, Failure};
+use crate::cli::output;
+use crate::cli::predict;
+
+/// What is to be run, and what is known of it before.
+pub(super) struct What {
+    command: Vec<OsString>,
+    /// Set beside our own environment.
+    env: Vec<(String, String)>,
+    working_dir: Option<PathBuf>,
+    limit: Option<Bytes>,
+    pub(super) subject: Subject,
+    pub(super) prediction: Option<Prediction>,
+}
+
+impl What {
+    /// Reads the task, says what is to be said of it, and predicts: sizes are taken before the run, which may change
+    /// them.
+    pub(super) fn of(args: &RunArgs) -> Result<Self, Failure> {
+        match &args.task {
+            Some(path) => Self::task(args, path),
+            None => Ok(Self {
+                command: args.command.clone(),
+                env: Vec::new(),
+                working_dir: None,
+                limit: args.limit,
+                subject: Subject {
+                    name: None,
+                    command: args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
+                },
+                prediction: None,
+            }),
+        }
+    }
+
+    fn task(args: &RunArgs, path: &Path) -> Result<Self, Failure> {
+        let resolution = args.of.resolve(path)?;
+        resolution.warnings().iter().for_each(failure::report_problems);
+        let prediction = predict::survey(&resolution, false)?;
+        let Resolution { task, .. } = resolution;
+        make_outputs(&task)?;
+        let on_host = task.on_host();
+        let command = on_host.command.ok_or_else(|| {
+            let error = ImageOnly { task: task.name.clone() };
+            let help = "add `command` to the task or its template".to_owned();
+            Failure::new(Exit::Usage, &error, Some(help))
+        })?;
+        for replacement in &on_host.replacements {
+            output::say(&format!("highwater: {replacement}"));
+        }
+        let enforced = prediction.docker.limit.as_ref().map(|limit| limit.bytes);
+        Ok(Self {
+            env: on_host.env,
+            working_dir: on_host.working_dir,
+            limit: if args.enforce { enforced } else { args.limit },
+            subject: Subject { name: Some(task.name), command: command.clone() },
+            command: command.into_iter().map(OsString::from).collect(),
+            prediction: Some(prediction),
+        })
+    }
+
+    /// How the run with this number is started.
+    pub(super) fn launch(&self, args: &RunArgs, number: u32) -> Result<Launch, Failure> {
+        let mut launch = Launch::new(self.command.iter().cloned());
+        for (name, value) in &self.env {
+            launch.env.retain(|(known, _)| known != name.as_str());
+            launch.env.push((name.into(), value.into()));
+        }
+        launch.working_directory.clone_from(&self.working_dir);
+        launch.limit = self.limit;
+        if let Some(folder) = &args.log_dir {
+            make_folder(folder)?;
+            let stem = if args.runs == 1 { String::new() } else { format!("{number}.") };
+            launch.stdout = Output::File(folder.join(format!("{stem}stdout.log")));
+            launch.stderr = Output::File(folder.join(format!("{stem}stderr.log")));
+        }
+        Ok(launch)
+    }
+}
+
+/// A task expects the folders of its outputs to be there.
+fn make_outputs(task: &Task) -> Result<(), Failure> {
+    task.outputs().filter_map(|output| output.host_path.as_deref()).try_for_each(make_folder)
+}
+
+fn make_folder(folder: &Path) -> Result<(), Failure> {
+    std::fs::create_dir_all(folder).map_err(|source| {
+        Failure::new(OWN_FAILURE, &StartError::Output { path: folder.to_owned(), source }, None)
+    })
+}
+
+/// Why a task cannot be run as a process.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to run {task} as a process of this machine: it has no command, and only its image knows one")]
+struct ImageOnly {
+    task: String,
+}
