@@ -10,6 +10,7 @@ mod spawn;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use nix::sys::signal::Signal;
 
@@ -32,6 +33,9 @@ pub trait Runner {
 pub trait Running {
     /// What runs it.
     fn kind(&self) -> RunnerKind;
+
+    /// When the first process was made.
+    fn started(&self) -> Instant;
 
     /// Readable once the task's first process has ended.
     fn ended(&self) -> BorrowedFd<'_>;

@@ -88,8 +88,9 @@ fn append_line(file: &mut File, line: &str) -> io::Result<Appended> {
     match file.write_all(text.as_bytes()).and_then(|()| sync(file)) {
         Ok(()) => Ok(Appended { after_torn_line }),
         Err(error) => {
-            // Whatever of the line got there is of no use to anybody.
-            file.set_len(length)?;
+            // Whatever of the line got there is of no use to anybody. Where even that cannot be taken back, the next
+            // one to append finds it torn.
+            let _ = file.set_len(length);
             Err(error)
         }
     }

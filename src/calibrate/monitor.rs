@@ -1,7 +1,7 @@
 //! Watches a run until it ends, and ends it when it must.
 
 use std::os::fd::BorrowedFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -115,7 +115,7 @@ pub fn watch(
     mut cancel: Option<&mut dyn Cancel>,
     observer: &mut dyn Observer,
 ) -> Result<Watched, std::io::Error> {
-    let started = Instant::now();
+    let started = run.started();
     let mut samples = Samples::default();
     let mut ending = Ending::default();
     let mut sample_at = how.interval.unwrap_or(FIRST_AFTER);

@@ -211,6 +211,10 @@ impl Running for ProcessRun {
         RunnerKind::Process
     }
 
+    fn started(&self) -> Instant {
+        self.started
+    }
+
     fn ended(&self) -> BorrowedFd<'_> {
         self.spawned.pidfd.as_fd()
     }

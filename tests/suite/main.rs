@@ -4,6 +4,7 @@
 
 mod cli;
 mod layers;
+mod help;
 mod hosts;
 mod lint;
 mod predict;
@@ -14,3 +15,4 @@ mod rule;
 mod tasks;
 mod tree;
 mod validate;
+mod run_task;

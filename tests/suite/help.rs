@@ -1,0 +1,57 @@
+//! What `--help` says, for every command.
+
+use assert_cmd::Command;
+
+fn help(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_highwater")).args(arguments).arg("--help").output().unwrap();
+    assert!(output.status.success(), "{arguments:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The commands that the help of the whole program names.
+fn commands() -> Vec<String> {
+    let text = help(&[]);
+    let listed = text.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    // A description that is broken goes on further to the right.
+    let listed = listed.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    listed.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help").map(str::to_owned).collect()
+}
+
+#[test]
+fn the_help_lists_every_command() {
+    insta::assert_snapshot!(help(&[]));
+}
+
+#[test]
+fn every_command_explains_itself_with_examples() {
+    let commands = commands();
+    assert!(commands.len() >= 7, "{commands:?}");
+    for command in commands {
+        let text = help(&[&command]);
+        assert!(text.contains("Examples:\n"), "{command} has no examples");
+        insta::assert_snapshot!(format!("help_of_{command}"), text);
+    }
+}
+
+#[test]
+fn no_line_of_the_help_is_wider_than_120_columns() {
+    for command in commands() {
+        let text = help(&[&command]);
+        let widest = text.lines().map(|line| line.chars().count()).max();
+        assert!(widest <= Some(120), "{command}: {widest:?}");
+    }
+}
+
+#[test]
+fn a_shell_and_a_manual_reader_are_served() {
+    let highwater = || Command::new(env!("CARGO_BIN_EXE_highwater"));
+    for shell in ["bash", "zsh", "fish"] {
+        let output = highwater().args(["completions", shell]).output().unwrap();
+        assert!(String::from_utf8_lossy(&output.stdout).contains("predict"), "{shell}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    highwater().args(["man", "--dir"]).arg(folder.path()).assert().success();
+    for command in commands() {
+        assert!(folder.path().join(format!("highwater-{command}.1")).exists(), "{command}");
+    }
+}

@@ -1,0 +1,145 @@
+//! `highwater run task.json`: a task as a process, beside what its rules predict.
+
+use std::path::Path;
+
+use assert_cmd::Command;
+use serde_json::{Value, json};
+
+/// A folder with a task whose command gets `script`, an input of one mebibyte, and an output that is not there yet.
+struct Bench {
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new(script: &str) -> Self {
+        Self::with(json!(["sh", "-c", script]), "3*n")
+    }
+
+    fn with(command: Value, rule: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join("in/patient-1")).unwrap();
+        std::fs::write(folder.path().join("in/patient-1/ct.dcm"), vec![7; 1 << 20]).unwrap();
+        let task = json!({
+            "name": "segment-lung",
+            "image": "registry/segment:1",
+            "taskTemplate": {
+                "identifier": "lung",
+                "description": "Segments lungs.",
+                "inputs": [{"name": "scans", "mounted_path": "/scans",
+                            "scale_rule": {"complexity": rule, "type": "limit", "mode": "sum"}}],
+                "outputs": [{"name": "masks", "mounted_path": "/masks"}],
+                "env": [{"name": "LEVEL", "value": "3"}, {"name": "ATLAS", "value": "/scans/patient-1"}],
+                "command": command,
+            },
+            "inputs": [{"name": "scans", "input": {"host_path": "in"}}],
+            "outputs": [{"name": "masks", "input": {"host_path": "made/out"}}],
+            "env": [{"name": "LEVEL", "value": "5"}],
+        });
+        std::fs::write(folder.path().join("task.json"), task.to_string()).unwrap();
+        Self { folder }
+    }
+
+    fn run(&self, options: &[&str]) -> assert_cmd::assert::Assert {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
+        command.current_dir(&self.folder).arg("run").args(options).arg("task.json").assert()
+    }
+
+    /// The result as a script reads it.
+    fn json(&self, options: &[&str]) -> Value {
+        let options: Vec<&str> =
+            options.iter().copied().chain(["--format", "json", "--output", "result.json"]).collect();
+        let _ = self.run(&options);
+        serde_json::from_slice(&std::fs::read(self.path("result.json")).unwrap()).unwrap()
+    }
+
+    fn path(&self, below: &str) -> std::path::PathBuf {
+        self.folder.path().join(below)
+    }
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap()
+}
+
+#[test]
+fn paths_of_the_container_become_paths_of_the_host() {
+    let bench = Bench::new("wc -c < /scans/patient-1/ct.dcm > /masks/size; echo $LEVEL $ATLAS > /masks/env");
+    bench.run(&[]).success();
+    assert_eq!(read(&bench.path("made/out/size")).trim(), (1 << 20).to_string());
+    assert_eq!(read(&bench.path("made/out/env")).trim(), format!("5 {}", bench.path("in/patient-1").display()));
+}
+
+#[test]
+fn the_peak_stands_beside_what_the_rules_predict() {
+    let result = Bench::new("true").json(&[]);
+    assert_eq!(result["prediction"]["docker"]["limit"]["bytes"], 3 << 20);
+    assert_eq!(result["prediction"]["channels"][0]["rule"]["n"], 1 << 20);
+    assert_eq!(result["comparison"]["amounts"][0]["target"], "docker-limit");
+    assert!(result["peak"]["bytes"].as_u64().unwrap() > 0);
+    assert_eq!(result["subject"]["name"], "segment-lung");
+}
+
+#[test]
+fn the_run_is_not_limited_by_its_own_rule_unless_that_is_asked_for() {
+    assert_eq!(Bench::new("true").json(&["--cgroup", "auto"])["censored"], false);
+    let bench = Bench::with(json!(["python3", "-c", "b = bytearray(64 << 20)"]), "20*n");
+    let free = bench.json(&[]);
+    assert_eq!(free["outcome"]["kind"], "exited");
+    if free["peak"]["source"] != "own-cgroup" {
+        // No cgroup can be had here, and with it no limit: the tests of processes say so.
+        return;
+    }
+    let enforced = bench.json(&["--enforce"]);
+    assert_eq!(enforced["outcome"]["kind"], "oom-killed");
+    assert_eq!(enforced["censored"], true);
+    assert_eq!(enforced["limit"]["own"], 20 << 20);
+}
+
+#[test]
+fn inputs_are_sized_before_the_run_that_changes_them() {
+    let result = Bench::new("rm -r /scans/patient-1").json(&[]);
+    assert_eq!(result["prediction"]["channels"][0]["size"]["all"]["sum"], 1 << 20);
+}
+
+#[test]
+fn the_status_of_the_task_is_passed_on() {
+    Bench::new("exit 7").run(&[]).code(7);
+    Bench::new("kill -USR1 $$").run(&[]).code(128 + 10);
+}
+
+#[test]
+fn a_task_whose_command_only_the_image_knows_is_refused() {
+    let bench = Bench::with(Value::Null, "n");
+    let text = read(&bench.path("task.json")).replace("\"command\":null,", "").replace(",\"command\":null", "");
+    std::fs::write(bench.path("task.json"), text).unwrap();
+    let stderr = String::from_utf8(bench.run(&[]).code(2).get_output().stderr.clone()).unwrap();
+    assert!(stderr.contains("it has no command"), "{stderr}");
+}
+
+#[test]
+fn a_record_is_a_line_for_each_run() {
+    let bench = Bench::new("true");
+    bench.run(&["-r", "3", "--record", "runs.jsonl"]).success();
+    let lines: Vec<Value> =
+        read(&bench.path("runs.jsonl")).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 3);
+    assert!(lines.iter().all(|line| line["schema_version"] == 1));
+}
+
+#[test]
+fn a_full_disk_under_the_record_is_said_and_the_result_shown_all_the_same() {
+    let bench = Bench::new("true");
+    let assert = bench.run(&["--record", "/dev/full"]).code(125);
+    let stderr = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+    assert!(stderr.contains("No space left"), "{stderr}");
+    assert!(stderr.contains("peak "), "{stderr}");
+}
+
+#[test]
+fn logs_go_to_files_when_a_folder_is_given() {
+    let bench = Bench::new("echo said; echo complained >&2");
+    let assert = bench.run(&["--log-dir", "logs"]).success();
+    assert!(assert.get_output().stdout.is_empty());
+    assert_eq!(read(&bench.path("logs/stdout.log")), "said\n");
+    assert_eq!(read(&bench.path("logs/stderr.log")), "complained\n");
+}
