@@ -49,6 +49,11 @@ fn measured(runner: &mut ProcessRunner) {
     black_box(run.finish().expect("the task is finished"));
 }
 
+/// The program: the one that `HIGHWATER` names, such as the static one that `just release` makes, or that of this build.
+fn program() -> String {
+    std::env::var("HIGHWATER").unwrap_or_else(|_| env!("CARGO_BIN_EXE_highwater").to_owned())
+}
+
 fn quiet(program: &str, arguments: &[&str]) {
     let status = Command::new(program)
         .args(arguments)
@@ -76,9 +81,9 @@ fn one_run(criterion: &mut Criterion) {
 /// The whole program beside the one people use today.
 fn whole_program(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("whole program with true");
-    let highwater = env!("CARGO_BIN_EXE_highwater");
+    let highwater = program();
     group.bench_function("highwater run", |bencher| {
-        bencher.iter_custom(|count| apart(count, || quiet(highwater, &["run", "--", "true"])));
+        bencher.iter_custom(|count| apart(count, || quiet(&highwater, &["run", "--", "true"])));
     });
     group.bench_function("time -v", |bencher| {
         bencher.iter_custom(|count| apart(count, || quiet("/usr/bin/time", &["-v", "true"])));
@@ -110,14 +115,14 @@ fn watching(criterion: &mut Criterion) {
 /// The CPU time and wall time of a child that does nothing but compute, alone and watched on the same CPU.
 fn watched_child(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("busy child on the same CPU");
-    let highwater = env!("CARGO_BIN_EXE_highwater");
+    let highwater = program();
     let busy = "i=0; while [ $i -lt 400000 ]; do i=$((i+1)); done";
     group.bench_function("alone", |bencher| {
         bencher.iter_custom(|count| apart(count, || quiet("taskset", &["-c", "0", "sh", "-c", busy])));
     });
     group.bench_function("watched", |bencher| {
         bencher.iter_custom(|count| {
-            apart(count, || quiet("taskset", &["-c", "0", highwater, "run", "-q", "--", "sh", "-c", busy]))
+            apart(count, || quiet("taskset", &["-c", "0", &highwater, "run", "-q", "--", "sh", "-c", busy]))
         });
     });
     group.finish();
