@@ -58,6 +58,7 @@ enum Command {
 
 /// Parses, starts logging, runs the command and turns its end into an exit status.
 pub(crate) fn main() -> ExitCode {
+    signals::take_note_of_children();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

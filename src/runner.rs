@@ -16,7 +16,7 @@ use nix::sys::signal::Signal;
 
 use crate::host::HostError;
 use crate::host::memory::Split;
-use crate::model::observation::{Cpu, Events, Io, Limits, Peak, Pressure, RunnerKind, Swap};
+use crate::model::observation::{Cpu, Events, Io, Limits, Peak, Pressure, RunnerKind};
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 
@@ -39,6 +39,9 @@ pub trait Running {
 
     /// Readable once the task's first process has ended.
     fn ended(&self) -> BorrowedFd<'_>;
+
+    /// Called once when a run turns out to last: from then on nothing is left behind even should this process be killed.
+    fn settle(&mut self);
 
     /// Reads the memory in use now.
     ///
@@ -77,10 +80,12 @@ pub struct Finished {
     pub peak: Reading<Peak>,
     /// What was still charged when all processes had ended: page cache and kernel memory.
     pub last: Reading<Sample>,
-    /// What was swapped out.
-    pub swap: Swap,
+    /// The most that was swapped out (`memory.swap.peak`).
+    pub swap_peak: Reading<Bytes>,
     /// The limits that were in force.
     pub limit: Limits,
+    /// Whether a limit above the task's own was felt while it ran.
+    pub held_back_from_above: bool,
     /// How often the limit was felt.
     pub events: Reading<Events>,
     /// Time on CPUs.
@@ -93,6 +98,8 @@ pub struct Finished {
     pub pressure: Reading<Pressure>,
     /// Processes that had to be killed after the first one had ended.
     pub leftover_processes: Reading<u64>,
+    /// What went wrong beside the peak: numbers that could not be read, a cgroup that could not be removed.
+    pub problems: Vec<String>,
 }
 
 /// How a process ended.

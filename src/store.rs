@@ -18,8 +18,8 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
-    /// The line could not be written; what was in the file before is as it was.
-    #[error("failed to append to the record {path}; the file was left as it had been")]
+    /// The line could not be written; what was in the file before is as it was, with at most a torn line below it.
+    #[error("failed to append to the record {path}")]
     Append {
         /// The file.
         path: PathBuf,
@@ -77,7 +77,11 @@ impl Record {
 }
 
 fn append_line(file: &mut File, line: &str) -> io::Result<Appended> {
-    let length = file.seek(SeekFrom::End(0))?;
+    // A pipe or a terminal has no end to look at.
+    let Ok(length) = file.seek(SeekFrom::End(0)) else {
+        file.write_all(format!("{line}\n").as_bytes())?;
+        return Ok(Appended { after_torn_line: false });
+    };
     let after_torn_line = length > 0 && {
         file.seek(SeekFrom::End(-1))?;
         let mut last = [0];

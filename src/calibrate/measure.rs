@@ -6,9 +6,8 @@ use jiff::Timestamp;
 use nix::libc;
 
 use super::monitor::{Cancel, Observer, Stop, Watch, Watched, breakdown, watch};
-use crate::host::machine;
 use crate::model::observation::{
-    Breakdown, Events, Exactness, Host, Limits, Observation, Outcome, Peak, SCHEMA_VERSION, Subject, micros,
+    Breakdown, Events, Exactness, Host, Observation, Outcome, Peak, SCHEMA_VERSION, Subject, Swap, micros,
 };
 use crate::model::prediction::Prediction;
 use crate::model::reading::Reading;
@@ -58,10 +57,13 @@ pub fn measure(
         runner: kind,
         outcome,
         wall_us: micros(watched.wall),
-        censored: is_censored(outcome, &finished, machine::noise(&host)),
+        censored: is_censored(outcome, &finished),
         peak: finished.peak,
         breakdown: breakdown.map_or(Reading::Gone, Reading::Value),
-        swap: finished.swap,
+        swap: Swap {
+            peak: finished.swap_peak,
+            highest_sampled: watched.swap.map_or(Reading::Unsupported, Reading::Value),
+        },
         limit: finished.limit,
         events: finished.events,
         cpu: finished.cpu,
@@ -74,6 +76,7 @@ pub fn measure(
         warnings: Vec::new(),
     };
     observation.warnings = warnings(&observation, watched.unread);
+    observation.warnings.extend(finished.problems);
     Ok(observation)
 }
 
@@ -97,15 +100,18 @@ fn kills(events: Reading<Events>) -> u64 {
 }
 
 /// Whether a limit kept the peak from being what the task wanted.
-fn is_censored(outcome: Outcome, finished: &Finished, noise: Bytes) -> bool {
-    let Limits { own, effective } = finished.limit;
-    let hits = finished.events.value().and_then(|events| events.limit_hits.value()).unwrap_or_default();
-    let own_felt = own.value().flatten().is_some() && hits > 0;
-    let reached = match (&finished.peak, effective.value().flatten()) {
-        (Reading::Value(peak), Some(limit)) => peak.bytes.saturating_add(noise) >= limit,
+fn is_censored(outcome: Outcome, finished: &Finished) -> bool {
+    let held_back = match (finished.limit.own, finished.events) {
+        (Reading::Value(Some(limit)), Reading::Value(Events { limit_hits, .. })) => match limit_hits {
+            Reading::Value(hits) => hits > 0,
+            // Not counted here: a peak at the limit tells as much.
+            Reading::Unsupported | Reading::Gone => {
+                finished.peak.as_ref().value().is_some_and(|peak| peak.bytes >= limit)
+            }
+        },
         _ => false,
     };
-    outcome == Outcome::OomKilled || kills(finished.events) > 0 || own_felt || reached
+    outcome == Outcome::OomKilled || kills(finished.events) > 0 || held_back || finished.held_back_from_above
 }
 
 /// The fullest moment that was seen: a sample, or what was still charged at the end.
@@ -136,6 +142,9 @@ fn warnings(observation: &Observation, unread: Option<String>) -> Vec<String> {
     let kills = kills(observation.events);
     if kills > 0 && observation.outcome != Outcome::OomKilled {
         warnings.push(format!("the kernel killed {kills} of the task's processes for lack of memory"));
+    }
+    if let Reading::Value(swapped @ Bytes(1..)) = observation.swap.peak.or(observation.swap.highest_sampled) {
+        warnings.push(format!("{swapped} were swapped out at one time, and are not in the peak"));
     }
     if let Some(unread) = unread {
         warnings.push(format!("some samples could not be read: {unread}"));

@@ -21,6 +21,8 @@ const DENSE_FOR: Duration = Duration::from_millis(100);
 /// The first sample: the program has been loaded by then.
 const FIRST_AFTER: Duration = Duration::from_millis(1);
 const DENSE_INTERVAL: Duration = Duration::from_millis(10);
+/// A run that lasts longer is made safe against our own sudden end; before, it is not worth its cost.
+const SETTLED_AFTER: Duration = Duration::from_millis(10);
 /// 10 Hz: about 0.06 % of a core.
 const SPARSE_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -101,6 +103,8 @@ pub struct Watched {
     pub series: Series,
     /// The one with the most memory in use.
     pub highest: Option<Breakdown>,
+    /// The most swap that a sample showed.
+    pub swap: Option<Bytes>,
     /// Why samples are missing, where some could not be read.
     pub unread: Option<String>,
 }
@@ -118,27 +122,31 @@ pub fn watch(
     let started = run.started();
     let mut samples = Samples::default();
     let mut ending = Ending::default();
-    let mut sample_at = how.interval.unwrap_or(FIRST_AFTER);
+    let mut sample_at = how.interval.unwrap_or(FIRST_AFTER).min(FIRST_AFTER);
+    let mut settle_at = Some(SETTLED_AFTER);
     loop {
         let elapsed = started.elapsed();
-        let next = [Some(sample_at), ending.next(how)].into_iter().flatten().min();
+        let next = [Some(sample_at), settle_at, ending.next(how)].into_iter().flatten().min();
         let pause = next.map(|next| next.saturating_sub(elapsed));
         let (ended, requested) = wait(run.ended(), cancel.as_deref().map(Cancel::requested), pause)?;
         let elapsed = started.elapsed();
+        let request = if requested { cancel.as_deref_mut().and_then(Cancel::take) } else { None };
         if ended {
             // Ctrl-C reaches the task and us at the same time, and the task may be the first to act on it.
-            if ending.stop.is_none()
-                && let Some(request) = cancel.and_then(Cancel::take)
-            {
-                ending.stop = Some(Stop::Interrupted(request.signal));
+            if let Some(request) = request {
+                ending.stop.get_or_insert(Stop::Interrupted(request.signal));
             }
-            let Samples { series, highest, unread } = samples;
-            return Ok(Watched { wall: elapsed, stop: ending.stop, series, highest, unread });
+            let Samples { series, highest, swap, unread } = samples;
+            return Ok(Watched { wall: elapsed, stop: ending.stop, series, highest, swap, unread });
         }
-        if requested && let Some(request) = cancel.as_deref_mut().and_then(Cancel::take) {
+        if let Some(request) = request {
             ending.request(run, request, elapsed)?;
         }
         ending.keep_time(run, how, elapsed)?;
+        if settle_at.is_some_and(|settle_at| elapsed >= settle_at) {
+            run.settle();
+            settle_at = None;
+        }
         if elapsed >= sample_at {
             samples.take(run.sample(), elapsed, observer);
             // A sample that took long (a large tree of processes) must not become the run's main work.
@@ -220,6 +228,7 @@ impl Ending {
 struct Samples {
     series: Series,
     highest: Option<Breakdown>,
+    swap: Option<Bytes>,
     unread: Option<String>,
 }
 
@@ -238,6 +247,7 @@ impl Samples {
         if self.highest.is_none_or(|highest| sample.current >= highest.current) {
             self.highest = Some(sample);
         }
+        self.swap = self.swap.max(sample.swap.value());
         observer.sampled(elapsed, sample.current, self.highest.map_or(sample.current, |highest| highest.current));
         self.series.taken += 1;
         self.series.samples.push(sample);
@@ -261,6 +271,7 @@ pub(crate) fn breakdown(sample: &Sample, elapsed: Duration) -> Breakdown {
         file: part(|split| split.file),
         shmem: part(|split| split.shmem),
         kernel: part(|split| split.kernel),
+        swap: part(|split| split.swap),
     }
 }
 
@@ -280,7 +291,15 @@ mod tests {
 
     fn at(time: u64, current: u64) -> Breakdown {
         let none = Reading::Unsupported;
-        Breakdown { at_us: time, current: Bytes(current), anon: none, file: none, shmem: none, kernel: none }
+        Breakdown {
+            at_us: time,
+            current: Bytes(current),
+            anon: none,
+            file: none,
+            shmem: none,
+            kernel: none,
+            swap: none,
+        }
     }
 
     #[test]

@@ -115,7 +115,7 @@ fn process_runner(machine: &Machine) -> Way {
     let refused = placement
         .refusals
         .iter()
-        .map(|Refusal { path, reason }| Refused { cgroup: path.display().to_string(), reason: reason.clone() })
+        .map(|Refusal { path, obstacle }| Refused { cgroup: path.display().to_string(), reason: obstacle.to_string() })
         .collect();
     let below = placement.nearest().map(|place| place.path.display().to_string());
     match tried {

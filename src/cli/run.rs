@@ -4,7 +4,8 @@ mod result;
 mod subject;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -18,6 +19,8 @@ use highwater::model::units::Bytes;
 use highwater::runner::StartError;
 use highwater::runner::process::ProcessRunner;
 use highwater::store::Record;
+
+use nix::errno::Errno;
 
 use self::result::Results;
 use self::subject::What;
@@ -63,7 +66,7 @@ pub(crate) struct RunArgs {
     /// Let the task have this much memory and no more, such as 512Mi; swap is not used beyond it.
     ///
     /// A run that reaches its limit is marked as censored: its peak says what it got, not what it wanted.
-    #[arg(long, value_name = "QUANTITY")]
+    #[arg(long, value_name = "QUANTITY", value_parser = limit)]
     limit: Option<Bytes>,
     /// Limit the task to what its rules predict, as Docker would be told to.
     #[arg(long, requires = "task", conflicts_with = "limit")]
@@ -122,6 +125,14 @@ pub(crate) enum Format {
     Json,
 }
 
+/// `512Mi`, `2G`; no program starts with nothing.
+fn limit(text: &str) -> Result<Bytes, String> {
+    match text.parse::<Bytes>() {
+        Ok(Bytes::ZERO) => Err("no program can be started without any memory".to_owned()),
+        result => result.map_err(|error| error.to_string()),
+    }
+}
+
 /// `1h30m`, `250ms`, `5 seconds`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let expected = "expected a duration such as 90s, 250ms or 1h30m";
@@ -144,18 +155,26 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
         Some(path) => Some(Record::open(path).map_err(|error| Failure::new(OWN_FAILURE, &error, None))?),
         None => None,
     };
+    let mut failure = None;
     for number in 1..=args.runs {
-        let observation = run_once(args, &machine, &what, number, &mut signals)?;
+        let observation = match run_once(args, &machine, &what, number, &mut signals) {
+            Ok(observation) => observation,
+            Err(error) => {
+                failure = Some(error);
+                break;
+            }
+        };
         let interrupted = matches!(observation.outcome, Outcome::Interrupted { .. });
         // Shown even where it could not be kept.
-        let kept = keep(record.as_mut(), &observation);
+        failure = keep(record.as_mut(), &observation).err();
         results.add(observation)?;
-        kept?;
-        if interrupted {
+        if interrupted || failure.is_some() || signals.is_waiting() {
             break;
         }
     }
-    results.finish()
+    drop(signals);
+    let exit = results.finish()?;
+    failure.map_or(Ok(exit), Err)
 }
 
 fn run_once(
@@ -188,8 +207,8 @@ fn explain(error: &MeasureError) -> Failure {
             };
             (Exit::Task(127), Some(help.to_owned()))
         }
-        MeasureError::Start(StartError::NotExecutable { .. }) => {
-            (Exit::Task(126), Some("make it executable with `chmod +x`, or name its interpreter".to_owned()))
+        MeasureError::Start(StartError::NotExecutable { program, source }) => {
+            (Exit::Task(126), not_executable_help(Path::new(program), source).map(str::to_owned))
         }
         MeasureError::Start(StartError::NoLimit { remedy, .. } | StartError::NoCgroup { remedy, .. }) => {
             (OWN_FAILURE, Some(remedy.clone()))
@@ -197,6 +216,20 @@ fn explain(error: &MeasureError) -> Failure {
         MeasureError::Start(_) | MeasureError::Watch(_) | MeasureError::Finish(_) => (OWN_FAILURE, None),
     };
     Failure::new(exit, error, help)
+}
+
+fn not_executable_help(program: &Path, source: &io::Error) -> Option<&'static str> {
+    match source.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EACCES) if program.is_dir() => Some("that is a folder: name a program in it"),
+        Some(Errno::EACCES) => Some("make it executable with `chmod +x`, or name its interpreter"),
+        Some(Errno::ENOEXEC) => {
+            Some("it is no program of this machine: name its interpreter, or build it for this one")
+        }
+        Some(Errno::ENOMEM | Errno::E2BIG | Errno::EAGAIN) => {
+            Some("where a --limit is given, it may be too small to start a program at all")
+        }
+        _ => None,
+    }
 }
 
 /// Keeps the observation, or says that it could not.

@@ -11,7 +11,7 @@ use highwater::runner::placement::Placement;
 use nix::unistd::geteuid;
 
 /// Set for the highwater inside of the scope, so that it does not ask again.
-const INSIDE: &str = "HIGHWATER_SCOPE";
+pub(crate) const INSIDE: &str = "HIGHWATER_SCOPE";
 
 /// Starts this program again inside of a scope of its own, where that gives it cgroups that it would not have otherwise.
 ///

@@ -29,9 +29,6 @@ pub(crate) fn of(observation: &Observation, heading: Option<&str>, width: usize)
     } else if observation.censored {
         rows.push(("censored", "memory ran out: the task may want more than this peak".to_owned()));
     }
-    if let Reading::Value(peak @ Bytes(1..)) = observation.swap.peak.or(observation.swap.last) {
-        rows.push(("swapped", format!("{peak}, not in the peak")));
-    }
     rows.push(("outcome", outcome(observation.outcome)));
     rows.push(("time", times(observation)));
     for warning in &observation.warnings {

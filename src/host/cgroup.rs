@@ -109,8 +109,9 @@ pub fn v1_companions(roots: &HostRoots, pid: &str) -> Result<V1Companions, HostE
 
 /// The mounts of cgroup file systems, of either version.
 fn cgroup_mounts(mountinfo: &Path) -> Result<Vec<MountInfo>, HostError> {
-    let text =
-        std::fs::read_to_string(mountinfo).map_err(|source| HostError::Read { path: mountinfo.to_owned(), source })?;
+    let text = std::fs::read(mountinfo).map_err(|source| HostError::Read { path: mountinfo.to_owned(), source })?;
+    // Mount points of other file systems may have names in any encoding.
+    let text = String::from_utf8_lossy(&text);
     // A host with many containers has thousands of mounts; only these few are worth parsing.
     let lines = (1..).zip(text.lines()).filter(|(_, line)| line.contains(" - cgroup"));
     lines

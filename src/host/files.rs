@@ -11,7 +11,7 @@ use super::HostError;
 use crate::model::reading::Reading;
 
 /// `memory.stat` is the largest file of ours: about 1.5 KiB on Linux 6.12.
-const LONGEST: usize = 16 * 1024;
+const LONGEST: usize = 64 * 1024;
 
 /// A kernel file that is opened at most once and read again and again.
 #[derive(Debug)]
@@ -68,6 +68,11 @@ impl KernelFile {
                 Err(source) => return classify(&self.path, source),
             }
         };
+        if length == LONGEST {
+            // Cut off in the middle of a number it would be read as another one.
+            let source = io::Error::new(io::ErrorKind::InvalidData, "the file is longer than any that is known");
+            return Err(HostError::Read { path: self.path.clone(), source });
+        }
         let text = str::from_utf8(&buffer[..length]).map_err(|_| HostError::Parse {
             path: self.path.clone(),
             line: 1,

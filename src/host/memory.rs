@@ -27,6 +27,8 @@ pub struct Split {
     pub shmem: Reading<Bytes>,
     /// Kernel memory.
     pub kernel: Reading<Bytes>,
+    /// Swapped out, and in none of the others.
+    pub swap: Reading<Bytes>,
 }
 
 /// Reads one cgroup. One method per kernel file; a file this kernel does not have is `Unsupported`, a removed
@@ -145,14 +147,15 @@ impl MemoryReader {
     }
 
     fn split_v1(&mut self) -> Read<Split> {
-        let keys = ["total_rss", "total_cache", "total_shmem"];
+        let keys = ["total_rss", "total_cache", "total_shmem", "total_swap"];
         let stat = self.stat.read(|path, text| keyed(path, text, keys))?;
         let kernel = self.kernel.read(number)?.map(Bytes);
-        Ok(stat.map(|[rss, cache, shmem]| Split {
+        Ok(stat.map(|[rss, cache, shmem, swap]| Split {
             anon: bytes(rss),
             file: bytes(cache.zip(shmem).map(|(cache, shmem)| cache.saturating_sub(shmem))),
             shmem: bytes(shmem),
             kernel,
+            swap: bytes(swap),
         }))
     }
 
@@ -160,13 +163,18 @@ impl MemoryReader {
         // `kernel` came with Linux 5.18; before that its parts are all there is.
         let keys = ["anon", "file", "shmem", "kernel", "kernel_stack", "pagetables", "percpu", "sock", "slab"];
         let stat = self.stat.read(|path, text| keyed(path, text, keys))?;
+        let swap = self.swap()?;
         Ok(stat.map(|[anon, file, shmem, kernel, parts @ ..]| {
+            // Socket buffers are kernel memory to everybody but that sum.
+            let [.., sock, _] = parts;
+            let kernel = kernel.map(|kernel| kernel.saturating_add(sock.unwrap_or_default()));
             let parts = parts.iter().flatten().copied().reduce(u64::saturating_add);
             Split {
                 anon: bytes(anon),
                 file: bytes(file.zip(shmem).map(|(file, shmem)| file.saturating_sub(shmem))),
                 shmem: bytes(shmem),
                 kernel: bytes(kernel.or(parts)),
+                swap,
             }
         }))
     }
@@ -200,6 +208,18 @@ impl MemoryReader {
                 })
             }
         })
+    }
+
+    /// How often the cgroup was kept from growing, by a limit or by throttling (`max` and `high` of `memory.events`;
+    /// `memory.failcnt` on v1), counted since it was made.
+    pub fn times_held_back(&mut self) -> Read<u64> {
+        match self.version {
+            CgroupVersion::V1 => self.events.read(number),
+            CgroupVersion::V2 => {
+                let counts = self.events.read(|path, text| keyed(path, text, ["max", "high"]))?;
+                Ok(counts.map(|counts| counts.iter().flatten().sum()))
+            }
+        }
     }
 
     /// The most swap used at one time, in bytes: `memory.swap.peak` (Linux 6.5+). v1 only counts memory and swap

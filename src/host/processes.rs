@@ -1,6 +1,6 @@
 //! The processes below a process, and the memory they hold together.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use procfs::FromRead;
 use procfs::process::{SmapsRollup, Stat};
@@ -10,32 +10,50 @@ use super::{HostError, HostRoots};
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 
-/// The processes whose parent, grandparent, … is `ancestor`, without itself. Zombies are left out: they hold nothing.
+/// A process, told apart from a later one with the same number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// Its number.
+    pub pid: i32,
+    /// When it was started, in clock ticks since the machine was.
+    pub started: u64,
+}
+
+/// A process somewhere below another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Which one it is.
+    pub identity: Identity,
+    /// The number of its parent.
+    pub parent: i32,
+    /// Whether it has ended and waits for its parent to take note: it holds nothing any more.
+    pub is_zombie: bool,
+}
+
+/// The processes whose parent, grandparent, … is `ancestor`, without itself.
 ///
 /// # Errors
 /// Where the folder of all processes cannot be read.
-pub fn descendants(roots: &HostRoots, ancestor: i32) -> Result<Vec<i32>, HostError> {
+pub fn descendants(roots: &HostRoots, ancestor: i32) -> Result<Vec<Process>, HostError> {
     let failed = |source| HostError::Read { path: roots.proc.clone(), source };
-    let mut children: HashMap<i32, Vec<(i32, bool)>> = HashMap::new();
+    let mut children: HashMap<i32, Vec<Process>> = HashMap::new();
     for entry in std::fs::read_dir(&roots.proc).map_err(failed)? {
         let name = entry.map_err(failed)?.file_name();
         let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
         // A process that ended since the folder was read is none of ours any more.
         if let Ok(stat) = Stat::from_file(roots.process_file(pid, "stat")) {
-            children.entry(stat.ppid).or_default().push((pid, stat.state == 'Z'));
+            let identity = Identity { pid, started: stat.starttime };
+            let process = Process { identity, parent: stat.ppid, is_zombie: stat.state == 'Z' };
+            children.entry(stat.ppid).or_default().push(process);
         }
     }
-    let mut seen = HashSet::from([ancestor]);
     let mut unvisited = vec![ancestor];
     let mut found = Vec::new();
     while let Some(parent) = unvisited.pop() {
-        for &(pid, zombie) in children.get(&parent).map_or(&[][..], Vec::as_slice) {
-            if seen.insert(pid) {
-                unvisited.push(pid);
-                if !zombie {
-                    found.push(pid);
-                }
-            }
+        // Taken out, so that numbers reused while the folder was read cannot lead in a circle.
+        for process in children.remove(&parent).unwrap_or_default() {
+            unvisited.push(process.identity.pid);
+            found.push(process);
         }
     }
     Ok(found)
@@ -63,7 +81,13 @@ pub fn proportional_sizes(roots: &HostRoots, pids: &[i32]) -> Reading<(Bytes, Sp
         Some([None, ..]) => Reading::Unsupported,
         Some([Some(sum), anon, file, shmem]) => Reading::Value((
             sum,
-            Split { anon: part(anon), file: part(file), shmem: part(shmem), kernel: Reading::Unsupported },
+            Split {
+                anon: part(anon),
+                file: part(file),
+                shmem: part(shmem),
+                kernel: Reading::Unsupported,
+                swap: Reading::Unsupported,
+            },
         )),
     }
 }
@@ -82,7 +106,7 @@ mod tests {
         let size = proportional_sizes(&roots, &[pid]);
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(found.contains(&pid), "{found:?}");
+        assert!(found.iter().any(|process| process.identity.pid == pid), "{found:?}");
         assert!(size.value().unwrap().0 > Bytes::ZERO);
     }
 

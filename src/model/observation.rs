@@ -198,8 +198,10 @@ pub struct Breakdown {
     pub file: Reading<Bytes>,
     /// Shared memory and tmpfs.
     pub shmem: Reading<Bytes>,
-    /// Kernel memory on behalf of the task: stacks, page tables, slab.
+    /// Kernel memory on behalf of the task: stacks, page tables, slab, socket buffers.
     pub kernel: Reading<Bytes>,
+    /// What was swapped out: not part of `current`.
+    pub swap: Reading<Bytes>,
 }
 
 /// What was swapped out. A peak of memory has no swap in it.
@@ -207,8 +209,8 @@ pub struct Breakdown {
 pub struct Swap {
     /// The most at one time (`memory.swap.peak`, Linux 6.5+).
     pub peak: Reading<Bytes>,
-    /// At the end.
-    pub last: Reading<Bytes>,
+    /// The most that a sample showed: a lower bound, for kernels that keep no peak.
+    pub highest_sampled: Reading<Bytes>,
 }
 
 /// The limits in force. `null` is no limit.

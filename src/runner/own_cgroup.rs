@@ -37,22 +37,26 @@ pub(super) struct OwnCgroup {
 impl OwnCgroup {
     /// Makes a new cgroup below `parent`.
     pub(super) fn create(parent: &Cgroup) -> Result<Self, StartError> {
-        static COUNTER: AtomicU32 = AtomicU32::new(0);
-        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let cgroup = parent.child(&format!("{PREFIX}{}-{number}", std::process::id()));
         let failed = |action, path: &Path| {
             let path = path.to_owned();
             move |source| StartError::Cgroup { action, path, source }
         };
-        match std::fs::create_dir(&cgroup.path) {
-            // Left behind by a highwater of the same number that was killed.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                destroy(&cgroup).map_err(failed("remove the left-over cgroup", &cgroup.path))?;
-                std::fs::create_dir(&cgroup.path)
+        let cgroup = loop {
+            let cgroup = parent.child(&Self::new_name());
+            match std::fs::create_dir(&cgroup.path) {
+                // Left by a highwater of the same number that was killed, or in use by one in another pid namespace.
+                // What others made is not ours to empty; an empty one goes, and the next name is free.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => drop(std::fs::remove_dir(&cgroup.path)),
+                result => {
+                    result.map_err(failed("create the cgroup", &cgroup.path))?;
+                    break cgroup;
+                }
             }
-            result => result,
+        };
+        if cgroup.version() == CgroupVersion::V1 {
+            // Without it (the default before Linux 5.11) cgroups that the task makes below would not be counted.
+            let _ = write_to(&cgroup.path.join("memory.use_hierarchy"), "1");
         }
-        .map_err(failed("create the cgroup", &cgroup.path))?;
         let door = match cgroup.version() {
             CgroupVersion::V1 => OpenOptions::new().write(true).open(cgroup.path.join("tasks")),
             CgroupVersion::V2 => File::open(&cgroup.path),
@@ -65,6 +69,12 @@ impl OwnCgroup {
                 Err(failed("open the cgroup", &cgroup.path)(source))
             }
         }
+    }
+
+    fn new_name() -> String {
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        format!("{PREFIX}{}-{number}", std::process::id())
     }
 
     pub(super) fn cgroup(&self) -> &Cgroup {
@@ -155,26 +165,31 @@ fn kill_all(cgroup: &Cgroup) -> io::Result<u64> {
         if Instant::now() > deadline {
             return Err(io::Error::new(io::ErrorKind::TimedOut, format!("processes {left:?} survive SIGKILL")));
         }
+        let known = seen.len();
         seen.extend(left.iter().copied());
         // v2 kills all at once (Linux 5.14+), which even a fork bomb does not outrun.
         let at_once = cgroup.version() == CgroupVersion::V2 && write_to(&cgroup.path.join("cgroup.kill"), "1").is_ok();
         if !at_once {
-            for pid in left {
-                match kill(Pid::from_raw(pid), Signal::SIGKILL) {
-                    Ok(()) | Err(Errno::ESRCH) => {}
-                    Err(errno) => return Err(errno.into()),
+            // Stopped first, so that none makes another one while the rest is being killed. One that may not be killed
+            // (another user's) keeps its place in the list, which the deadline ends.
+            for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
+                for pid in &left {
+                    let _ = kill(Pid::from_raw(*pid), signal);
                 }
             }
         }
-        thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(5));
+        if seen.len() == known {
+            thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(5));
+        }
     }
 }
 
 /// The processes of the cgroup at `path` and of all below it.
 fn processes(path: &Path, found: &mut Vec<i32>) -> io::Result<()> {
     match std::fs::read_to_string(path.join("cgroup.procs")) {
-        Ok(list) => found.extend(list.lines().filter_map(|line| line.trim().parse::<i32>().ok())),
+        // A process outside of our pid namespace is listed as 0, which as a target would be our own process group.
+        Ok(list) => found.extend(list.lines().filter_map(|line| line.trim().parse().ok()).filter(|pid: &i32| *pid > 0)),
         Err(error) if is_gone(&error) => return Ok(()),
         // A threaded cgroup of the task's own has no list of processes; the cgroup above it has.
         Err(error) if error.raw_os_error() == Some(Errno::EOPNOTSUPP as i32) => {}
@@ -193,7 +208,11 @@ fn remove_tree(path: &Path) -> io::Result<()> {
         result => return result,
     }
     for folder in folders(path)? {
-        remove_tree(&folder)?;
+        match remove_tree(&folder) {
+            // Whoever made it has removed it meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => result?,
+        }
     }
     std::fs::remove_dir(path)
 }

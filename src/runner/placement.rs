@@ -23,7 +23,43 @@ pub struct Refusal {
     /// Its folder.
     pub path: PathBuf,
     /// What was in the way.
-    pub reason: String,
+    pub obstacle: Obstacle,
+}
+
+/// What is in the way of a cgroup of our own.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Obstacle {
+    /// The file system does not let anybody write.
+    #[error("it is mounted read-only")]
+    ReadOnly,
+    /// It does not let us.
+    #[error("permission denied")]
+    Denied,
+    /// It has processes of its own, which keeps its controllers from those below (`no internal processes`).
+    #[error("it has processes of its own, so that its controllers cannot be handed down")]
+    HasProcesses,
+    /// It has no memory controller to hand down.
+    #[error("it has no memory controller")]
+    NoController,
+    /// Something else.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl From<&io::Error> for Obstacle {
+    fn from(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => Self::Denied,
+            io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly,
+            _ => Self::Other(error.to_string()),
+        }
+    }
+}
+
+impl From<&dyn std::error::Error> for Obstacle {
+    fn from(error: &dyn std::error::Error) -> Self {
+        Self::Other(one_line(error))
+    }
 }
 
 /// The search for a cgroup below which runs can have cgroups of their own: from this process's own one upwards.
@@ -77,7 +113,7 @@ impl Placement {
     pub fn try_out(&mut self) -> Option<bool> {
         let Entered { own, keeps_peak } = self.enter()?;
         if let Err(error) = own.remove() {
-            self.refuse(one_line(&error));
+            self.refuse(Obstacle::from(&error as &dyn std::error::Error));
             return self.try_out();
         }
         Some(keeps_peak)
@@ -88,16 +124,16 @@ impl Placement {
         while let Some(parent) = self.candidates.front() {
             match enter_below(parent) {
                 Ok(entered) => return Some(entered),
-                Err(reason) => self.refuse(reason),
+                Err(obstacle) => self.refuse(obstacle),
             }
         }
         None
     }
 
     /// Gives up the nearest place.
-    pub(super) fn refuse(&mut self, reason: String) {
+    pub(super) fn refuse(&mut self, obstacle: Obstacle) {
         if let Some(Cgroup { path, .. }) = self.candidates.pop_front() {
-            self.refusals.push(Refusal { path, reason });
+            self.refusals.push(Refusal { path, obstacle });
         }
     }
 
@@ -109,7 +145,9 @@ impl Placement {
         match (&self.unreadable, self.refusals.as_slice()) {
             (Some(unreadable), _) => unreadable.clone(),
             (None, []) => "no cgroup was found".to_owned(),
-            (None, [nearest, ..]) => format!("no cgroup can be made in {}: {}", nearest.path.display(), nearest.reason),
+            (None, [nearest, ..]) => {
+                format!("no cgroup can be made in {}: {}", nearest.path.display(), nearest.obstacle)
+            }
         }
     }
 
@@ -118,19 +156,31 @@ impl Placement {
         if self.unwanted {
             return "let a cgroup be used".to_owned();
         }
-        let inside_container = Path::new("/.dockerenv").exists() || Path::new("/run/.containerenv").exists();
+        let inside_container = ["/.dockerenv", "/run/.containerenv", "/var/run/secrets/kubernetes.io"]
+            .iter()
+            .any(|trace| Path::new(trace).exists());
+        let is = |obstacle: &Obstacle| self.refusals.iter().any(|refusal| refusal.obstacle == *obstacle);
+        let root = geteuid().is_root();
         match self.version {
             None => "mount the cgroup file system with its memory controller at /sys/fs/cgroup".to_owned(),
+            Some(_) if is(&Obstacle::NoController) => {
+                "boot with the memory controller switched on (`cgroup_enable=memory`, without `cgroup_disable=memory`)"
+                    .to_owned()
+            }
             Some(_) if inside_container => {
                 "start the container with --privileged and --cgroupns=host, or measure from outside of it".to_owned()
             }
-            Some(CgroupVersion::V2) if !geteuid().is_root() => {
+            Some(CgroupVersion::V2) if !root => {
                 "run as root, or within a delegated cgroup: with a systemd user manager (`loginctl enable-linger`) \
                  highwater asks for a scope by itself"
                     .to_owned()
             }
-            Some(_) if !geteuid().is_root() => {
+            Some(CgroupVersion::V1) if !root => {
                 "run as root: cgroup v1 cannot be handed to ordinary users safely".to_owned()
+            }
+            Some(_) if is(&Obstacle::HasProcesses) => {
+                "start highwater in a cgroup that is delegated to it, such as by `systemd-run --scope -p Delegate=yes`"
+                    .to_owned()
             }
             Some(_) => "mount the cgroup file system writable".to_owned(),
         }
@@ -149,53 +199,41 @@ fn own_or_top(machine: &Machine) -> Result<Cgroup, String> {
 }
 
 /// Makes a cgroup that has the memory controller below `parent`.
-fn enter_below(parent: &Cgroup) -> Result<Entered, String> {
+fn enter_below(parent: &Cgroup) -> Result<Entered, Obstacle> {
     if parent.hierarchy.read_only {
-        return Err("it is mounted read-only".to_owned());
+        return Err(Obstacle::ReadOnly);
     }
     if let Some(entered) = make_below(parent)? {
         return Ok(entered);
     }
     hand_down_memory(parent)?;
-    make_below(parent)?.ok_or_else(|| "its memory controller is not handed down to cgroups below it".to_owned())
+    make_below(parent)?.ok_or(Obstacle::NoController)
 }
 
 /// Makes a cgroup below `parent`; `None` where it has no memory controller.
-fn make_below(parent: &Cgroup) -> Result<Option<Entered>, String> {
+fn make_below(parent: &Cgroup) -> Result<Option<Entered>, Obstacle> {
     let own = OwnCgroup::create(parent).map_err(|error| match error {
-        StartError::Cgroup { source, .. } => explain(&source),
-        other => one_line(&other),
+        StartError::Cgroup { source, .. } => Obstacle::from(&source),
+        other => Obstacle::from(&other as &dyn std::error::Error),
     })?;
     let mut reader = MemoryReader::new(own.cgroup());
-    let current = reader.current().map_err(|error| one_line(&error))?;
-    let peak = reader.peak().map_err(|error| one_line(&error))?;
+    let unread = |error: HostError| Obstacle::from(&error as &dyn std::error::Error);
+    let current = reader.current().map_err(unread)?;
+    let peak = reader.peak().map_err(unread)?;
     Ok(match current {
         Reading::Value(_) => Some(Entered { own, keeps_peak: matches!(peak, Reading::Value(_)) }),
         Reading::Unsupported | Reading::Gone => None,
     })
 }
 
-/// Lets the cgroups below have the memory controller, and with it those of the numbers that come beside it.
+/// Lets the cgroups below have the memory controller, which stays so: others may come to rely on it.
 ///
 /// Only a cgroup without processes can (`no internal processes`, cgroup-v2.rst); the root is exempt.
-fn hand_down_memory(parent: &Cgroup) -> Result<(), String> {
-    let control = parent.path.join("cgroup.subtree_control");
-    match write_to(&control, "+memory") {
+fn hand_down_memory(parent: &Cgroup) -> Result<(), Obstacle> {
+    match write_to(&parent.path.join("cgroup.subtree_control"), "+memory") {
         Ok(()) => Ok(()),
-        Err(error) if error.raw_os_error() == Some(Errno::EBUSY as i32) => {
-            Err("it has processes of its own, so that its controllers cannot be handed down".to_owned())
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err("the memory controller is not available in it".to_owned())
-        }
-        Err(error) => Err(format!("its memory controller cannot be handed down: {}", explain(&error))),
-    }
-}
-
-fn explain(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only".to_owned(),
-        _ => error.to_string(),
+        Err(error) if error.raw_os_error() == Some(Errno::EBUSY as i32) => Err(Obstacle::HasProcesses),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Obstacle::NoController),
+        Err(error) => Err(Obstacle::from(&error)),
     }
 }

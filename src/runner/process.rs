@@ -7,16 +7,16 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use self::in_cgroup::InCgroup;
+use self::in_cgroup::{Above, InCgroup};
 use self::sampled::{Family, Sampled};
-use super::placement::{Entered, Placement};
+use super::placement::{Entered, Obstacle, Placement};
 use super::spawn::{Image, Join, SpawnError, Spawned, spawn};
 use super::{End, FinishError, Finished, Runner, Running, Sample, StartError};
 use crate::host::machine::{self, Machine};
@@ -24,9 +24,6 @@ use crate::host::{HostError, HostRoots};
 use crate::model::observation::{CgroupVersion, Cpu, CpuSource, RunnerKind};
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
-
-/// A run that lasts longer than this gets a guardian; before, it is not worth its 0.3 ms.
-const UNGUARDED: Duration = Duration::from_millis(10);
 
 /// What to run, and with what around it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,7 +115,8 @@ impl ProcessRunner {
     }
 
     fn start_in(&self, entered: Entered, image: &Image) -> Result<ProcessRun, SpawnError> {
-        let Entered { own, keeps_peak } = entered;
+        let own = &entered.own;
+        let above = Above::of(own.cgroup());
         if let Some(limit) = self.launch.limit {
             own.limit(limit)?;
         }
@@ -137,7 +135,7 @@ impl ProcessRunner {
                 result => result?,
             },
         };
-        let way = Way::Cgroup(Box::new(InCgroup::new(own, keeps_peak, self.noise)));
+        let way = Way::Cgroup(Box::new(InCgroup::new(entered, above, &self.roots, self.noise)));
         Ok(ProcessRun { spawned, started, way, highest: None, reaped: false })
     }
 
@@ -171,7 +169,9 @@ impl Runner for ProcessRunner {
                 Ok(run) => return Ok(Box::new(run)),
                 Err(SpawnError::Start(error)) => return Err(error),
                 // Made, but not to be entered: a cgroup that is delegated to us while we are not below it.
-                Err(SpawnError::Join(error)) => self.placement.refuse(format!("a process may not enter it: {error}")),
+                Err(SpawnError::Join(error)) => {
+                    self.placement.refuse(Obstacle::Other(format!("a process may not enter it: {error}")));
+                }
             }
         }
         Ok(Box::new(self.start_sampled(&image)?))
@@ -179,7 +179,10 @@ impl Runner for ProcessRunner {
 }
 
 fn is_unknown_call(error: &io::Error) -> bool {
-    matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::ENOSYS | Errno::E2BIG | Errno::EINVAL))
+    matches!(
+        error.raw_os_error().map(Errno::from_raw),
+        Some(Errno::ENOSYS | Errno::E2BIG | Errno::EINVAL | Errno::EPERM)
+    )
 }
 
 #[derive(Debug)]
@@ -219,15 +222,18 @@ impl Running for ProcessRun {
         self.spawned.pidfd.as_fd()
     }
 
+    fn settle(&mut self) {
+        match &mut self.way {
+            Way::Cgroup(run) => run.settle(self.spawned.pid),
+            // Without a cgroup there is no telling later which processes belong to the run.
+            Way::Sampled(_) => {}
+        }
+    }
+
     fn sample(&mut self) -> Result<Reading<Sample>, HostError> {
         let sample = match &mut self.way {
-            Way::Cgroup(run) => {
-                if self.started.elapsed() > UNGUARDED {
-                    run.guard();
-                }
-                run.sample()?
-            }
-            Way::Sampled(run) => run.sample()?,
+            Way::Cgroup(run) => run.sample(self.spawned.pid)?,
+            Way::Sampled(run) => run.sample(self.spawned.pid)?,
         };
         if let Reading::Value(Sample { current, .. }) = sample {
             self.highest = self.highest.max(Some(current));
@@ -243,6 +249,9 @@ impl Running for ProcessRun {
     }
 
     fn finish(mut self: Box<Self>) -> Result<Finished, FinishError> {
+        if let Way::Cgroup(run) = &mut self.way {
+            run.look_for(self.spawned.pid);
+        }
         let (end, rusage) = wait(self.spawned.pid)?;
         self.reaped = true;
         let ended = Ended { end, rusage, highest: self.highest };

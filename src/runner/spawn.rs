@@ -127,6 +127,7 @@ pub(super) fn spawn(image: &Image, launch: &Launch, join: Join<'_>) -> Result<Sp
             Join::Stay | Join::CloneInto(_) => None,
         },
         failed: failed.as_raw_fd(),
+        failure: None,
         parent: std::process::id(),
     };
     let into = match join {
@@ -138,6 +139,12 @@ pub(super) fn spawn(image: &Image, launch: &Launch, join: Join<'_>) -> Result<Sp
         Err(source) if into.is_some() => return Err(SpawnError::Join(source)),
         Err(source) => return Err(StartError::System { action: "make a process", source }.into()),
     };
+    // Where the child shares our memory it has told us there, too: in a cgroup with next to no memory even a write to
+    // a pipe fails.
+    if let Some(failure) = plan.failure() {
+        reap(spawned.pid);
+        return Err(failure.explain(image));
+    }
     drop(failed);
     let mut told = [0; Failure::LENGTH];
     match File::from(report).read_exact(&mut told) {
@@ -161,17 +168,26 @@ pub(super) struct Plan<'a> {
     stdio: [Option<RawFd>; 3],
     join: Option<RawFd>,
     failed: RawFd,
+    failure: Option<Failure>,
     parent: u32,
 }
 
 impl Plan<'_> {
+    /// What the child has told, if it shares our memory.
+    fn failure(&self) -> Option<Failure> {
+        // SAFETY: a valid, aligned place of our own; volatile, because the child writes to it behind the compiler's back.
+        unsafe { std::ptr::read_volatile(&raw const self.failure) }
+    }
+
     pub(super) fn become_program(&mut self) -> ! {
         let failure = match self.try_to() {
             Ok(never) => match never {},
-            Err(failure) => failure.encode(),
+            Err(failure) => failure,
         };
-        // SAFETY: both are system calls on values of our own; the parent reads the pipe.
+        // SAFETY: the place is ours to write, and both calls are system calls on values of our own.
         unsafe {
+            std::ptr::write_volatile(&raw mut self.failure, Some(failure));
+            let failure = failure.encode();
             libc::write(self.failed, failure.as_ptr().cast(), failure.len());
             libc::_exit(127)
         }
@@ -274,7 +290,8 @@ impl Failure {
                 StartError::System { action: "prepare the new process", source }
             }
             (Step::Exec, _) if self.errno == Errno::ENOENT => {
-                let there = |path: &CString| Path::new(OsStr::from_bytes(path.as_bytes())).exists();
+                let from = image.working_directory.as_ref().map_or(Path::new(""), |(path, _)| path);
+                let there = |path: &CString| from.join(OsStr::from_bytes(path.as_bytes())).exists();
                 StartError::NotFound { program, interpreter: image.candidates.iter().any(there) }
             }
             (Step::Exec, _) => StartError::NotExecutable { program, source },

@@ -64,6 +64,9 @@ impl<'a> Results<'a> {
 
     /// Writes what is left to write, and says how to end: with the status of the first run that failed.
     pub(super) fn finish(mut self) -> Result<Exit, Failure> {
+        if self.runs.is_empty() {
+            return Ok(OWN_FAILURE);
+        }
         let outcomes: Vec<Outcome> = self.runs.iter().map(|run| run.observation.outcome).collect();
         match self.args.format {
             Format::Json => self.write_json()?,

@@ -16,6 +16,7 @@ use crate::cli::exit::Exit;
 use crate::cli::failure::{self, Failure};
 use crate::cli::output;
 use crate::cli::predict;
+use crate::cli::scope;
 
 /// What is to be run, and what is known of it before.
 pub(super) struct What {
@@ -49,9 +50,9 @@ impl What {
     }
 
     fn task(args: &RunArgs, path: &Path) -> Result<Self, Failure> {
-        let resolution = args.of.resolve(path)?;
+        let resolution = args.of.resolve(path).map_err(Failure::own)?;
         resolution.warnings().iter().for_each(failure::report_problems);
-        let prediction = predict::survey(&resolution, false)?;
+        let prediction = predict::survey(&resolution, false).map_err(Failure::own)?;
         let Resolution { task, .. } = resolution;
         make_outputs(&task)?;
         let on_host = task.on_host();
@@ -77,6 +78,8 @@ impl What {
     /// How the run with this number is started.
     pub(super) fn launch(&self, args: &RunArgs, number: u32) -> Result<Launch, Failure> {
         let mut launch = Launch::new(self.command.iter().cloned());
+        // How we came by our cgroup is none of the task's business.
+        launch.env.retain(|(name, _)| name != scope::INSIDE);
         for (name, value) in &self.env {
             launch.env.retain(|(known, _)| known != name.as_str());
             launch.env.push((name.into(), value.into()));

@@ -1,34 +1,55 @@
 //! A run in a cgroup of its own: the kernel keeps its peak.
 
 use super::Ended;
-use crate::host::HostError;
-use crate::host::cgroup::Cgroup;
+use crate::host::cgroup::{Cgroup, memory_cgroup_in};
 use crate::host::memory::MemoryReader;
-use crate::model::observation::{Exactness, Limits, Peak, PeakSource, Swap};
+use crate::host::{HostError, HostRoots};
+use crate::model::observation::{CgroupVersion, Exactness, Limits, Peak, PeakSource};
+use crate::model::problem::one_line;
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 use crate::runner::guardian::Guardian;
 use crate::runner::own_cgroup::OwnCgroup;
+use crate::runner::placement::Entered;
 use crate::runner::{FinishError, Finished, Sample};
+
+/// Where the task is, is looked at when it turns out to last, and again with every so many samples.
+const SAMPLES_BETWEEN_LOOKS: u32 = 4;
 
 #[derive(Debug)]
 pub(super) struct InCgroup {
+    roots: HostRoots,
     /// `None` once it has been removed.
     own: Option<OwnCgroup>,
     reader: MemoryReader,
     keeps_peak: bool,
     noise: Bytes,
+    above: Above,
     guardian: Option<Guardian>,
+    samples: u32,
+    /// The cgroup that the first process was seen in, where that is not ours.
+    escaped_to: Option<String>,
 }
 
 impl InCgroup {
-    pub(super) fn new(own: OwnCgroup, keeps_peak: bool, noise: Bytes) -> Self {
-        let reader = MemoryReader::new(own.cgroup());
-        Self { own: Some(own), reader, keeps_peak, noise, guardian: None }
+    pub(super) fn new(entered: Entered, above: Above, roots: &HostRoots, noise: Bytes) -> Self {
+        let Entered { own, keeps_peak } = entered;
+        Self {
+            roots: roots.clone(),
+            reader: MemoryReader::new(own.cgroup()),
+            above,
+            own: Some(own),
+            keeps_peak,
+            noise,
+            guardian: None,
+            samples: 0,
+            escaped_to: None,
+        }
     }
 
     /// Has the cgroup cleaned up, should highwater be killed.
-    pub(super) fn guard(&mut self) {
+    pub(super) fn settle(&mut self, pid: i32) {
+        self.look_for(pid);
         let (None, Some(own)) = (&self.guardian, &self.own) else { return };
         match Guardian::post(own.cgroup()) {
             Ok(guardian) => self.guardian = Some(guardian),
@@ -36,48 +57,83 @@ impl InCgroup {
         }
     }
 
-    pub(super) fn sample(&mut self) -> Result<Reading<Sample>, HostError> {
+    pub(super) fn sample(&mut self, pid: i32) -> Result<Reading<Sample>, HostError> {
+        self.samples += 1;
+        if self.samples.is_multiple_of(SAMPLES_BETWEEN_LOOKS) {
+            self.look_for(pid);
+        }
+        self.read()
+    }
+
+    fn read(&mut self) -> Result<Reading<Sample>, HostError> {
         let current = self.reader.current()?;
         let split = self.reader.split()?;
         Ok(current.map(|current| Sample { current, split }))
     }
 
-    /// Kills what is left, reads everything and removes the cgroup.
+    /// A task may leave the cgroup, as `systemd-run --scope`, `cgexec` or a container runtime do.
+    pub(super) fn look_for(&mut self, pid: i32) {
+        let (None, Some(own)) = (&self.escaped_to, &self.own) else { return };
+        let own = own.cgroup();
+        // v2 remembers where a process that has ended was; on v1 it seems to be in the root.
+        let can_tell =
+            own.version() == CgroupVersion::V2 || std::fs::read_link(self.roots.process_file(pid, "exe")).is_ok();
+        if let Ok(now) = memory_cgroup_in(&self.roots, own.hierarchy.clone(), &pid.to_string())
+            && !now.path.starts_with(&own.path)
+            && can_tell
+        {
+            self.escaped_to = Some(now.path.display().to_string());
+        }
+    }
+
+    /// Kills what is left, reads everything and removes the cgroup. Only a peak that cannot be read is an error: the
+    /// other numbers are no reason to lose it.
     pub(super) fn finish(&mut self, ended: Ended) -> Result<Finished, FinishError> {
-        let leftover = match &self.own {
-            Some(own) => Reading::Value(own.kill_all()?),
+        let mut problems = Problems::default();
+        let leftover = match self.own.as_ref().map(OwnCgroup::kill_all) {
+            Some(Ok(killed)) => Reading::Value(killed),
+            Some(Err(error)) => {
+                problems.0.push(one_line(&error));
+                Reading::Unsupported
+            }
             None => Reading::Gone,
         };
-        let last = self.sample()?;
-        let own_limit = self.reader.limit()?;
-        let effective = match &self.own {
-            Some(own) => effective_limit(own.cgroup(), own_limit),
-            None => Reading::Gone,
-        };
+        let last = problems.read(self.read());
+        let peak = self.peak(ended.highest, last)?;
+        let own_limit = problems.read(self.reader.limit());
         let finished = Finished {
             end: ended.end,
-            peak: self.peak(ended.highest, last)?,
+            peak,
             last,
-            swap: Swap { peak: self.reader.swap_peak()?, last: self.reader.swap()? },
-            limit: Limits { own: own_limit, effective },
-            events: self.reader.events()?,
-            cpu: self.reader.cpu()?.or(Reading::Value(ended.rusage)),
-            io: self.reader.io()?,
-            pids_peak: self.reader.pids_peak()?,
-            pressure: self.reader.pressure()?,
+            swap_peak: problems.read(self.reader.swap_peak()),
+            limit: Limits { own: own_limit, effective: self.above.lowest_with(own_limit) },
+            held_back_from_above: self.above.held_back(),
+            events: problems.read(self.reader.events()),
+            cpu: problems.read(self.reader.cpu()).or(Reading::Value(ended.rusage)),
+            io: problems.read(self.reader.io()),
+            pids_peak: problems.read(self.reader.pids_peak()),
+            pressure: problems.read(self.reader.pressure()),
             leftover_processes: leftover,
+            problems: Vec::new(),
         };
-        if let Some(own) = self.own.take() {
-            own.remove()?;
+        if let Some(Err(error)) = self.own.take().map(OwnCgroup::remove) {
+            problems.0.push(one_line(&error));
         }
         self.guardian = None;
-        Ok(finished)
+        Ok(Finished { problems: problems.0, ..finished })
     }
 
     fn peak(&mut self, highest: Option<Bytes>, last: Reading<Sample>) -> Result<Reading<Peak>, HostError> {
         if self.keeps_peak {
             let file = Some(self.reader.peak_file().to_owned());
-            let exactness = Exactness::Exact { noise_bytes: self.noise };
+            let exactness = match &self.escaped_to {
+                None => Exactness::Exact { noise_bytes: self.noise },
+                Some(elsewhere) => Exactness::LowerBound {
+                    reason: format!("the task moved itself into another cgroup, {elsewhere}"),
+                    remedy: "run it without what moves it, such as systemd-run, cgexec or a container engine"
+                        .to_owned(),
+                },
+            };
             return Ok(self.reader.peak()?.map(|bytes| Peak { bytes, source: PeakSource::OwnCgroup, file, exactness }));
         }
         let highest = highest.max(last.value().map(|sample| sample.current));
@@ -95,13 +151,50 @@ impl InCgroup {
     }
 }
 
-/// The lowest limit of the cgroup and of all above it. Those that cannot be read are left out.
-fn effective_limit(cgroup: &Cgroup, own: Reading<Option<Bytes>>) -> Reading<Option<Bytes>> {
-    cgroup.ancestry().skip(1).fold(own, |lowest, above| {
-        let limit = MemoryReader::new(&above).limit().ok().and_then(Reading::value).flatten();
-        lowest.map(|lowest| match (lowest, limit) {
-            (Some(lowest), Some(limit)) => Some(lowest.min(limit)),
-            (lowest, limit) => lowest.or(limit),
+/// What went wrong on the way to the numbers.
+#[derive(Debug, Default)]
+struct Problems(Vec<String>);
+
+impl Problems {
+    fn read<T>(&mut self, reading: Result<Reading<T>, HostError>) -> Reading<T> {
+        reading.unwrap_or_else(|error| {
+            self.0.push(one_line(&error));
+            Reading::Unsupported
         })
-    })
+    }
+}
+
+/// The cgroups above that have a limit, and how often each had been felt before the run.
+#[derive(Debug)]
+pub(super) struct Above {
+    lowest: Option<Bytes>,
+    limited: Vec<(MemoryReader, u64)>,
+}
+
+impl Above {
+    /// To be read before the task is started.
+    pub(super) fn of(own: &Cgroup) -> Self {
+        let mut above = Self { lowest: None, limited: Vec::new() };
+        for cgroup in own.ancestry().skip(1) {
+            let mut reader = MemoryReader::new(&cgroup);
+            // Where its limit cannot be read, neither can how often it was felt.
+            if let Some(limit) = reader.limit().ok().and_then(Reading::value).flatten() {
+                above.lowest = Some(above.lowest.map_or(limit, |lowest| lowest.min(limit)));
+                let before = reader.times_held_back().ok().and_then(Reading::value).unwrap_or(u64::MAX);
+                above.limited.push((reader, before));
+            }
+        }
+        above
+    }
+
+    fn lowest_with(&self, own: Reading<Option<Bytes>>) -> Reading<Option<Bytes>> {
+        own.map(|own| [own, self.lowest].into_iter().flatten().min())
+    }
+
+    /// Whether a limit above was felt since.
+    fn held_back(&mut self) -> bool {
+        self.limited.iter_mut().any(|(reader, before)| {
+            reader.times_held_back().ok().and_then(Reading::value).is_some_and(|now| now > *before)
+        })
+    }
 }

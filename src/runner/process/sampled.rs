@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,40 +12,54 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
 use super::Ended;
-use crate::host::processes::{descendants, proportional_sizes};
+use crate::host::processes::{Identity, Process, descendants, proportional_sizes};
 use crate::host::{HostError, HostRoots};
-use crate::model::observation::{Exactness, Limits, Peak, PeakSource, Swap};
+use crate::model::observation::{Exactness, Limits, Peak, PeakSource};
 use crate::model::reading::Reading;
 use crate::runner::{FinishError, Finished, Sample, StartError};
 
 /// How long killing may take. A process of another user's, as of a set-user-ID program, cannot be killed at all.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Whose are the orphans cannot be told apart for two runs of one process.
+static UNDER_WAY: AtomicBool = AtomicBool::new(false);
+
 /// The processes below this one that belong to the run: all that were not there before it.
 #[derive(Debug)]
 pub(super) struct Family {
     roots: HostRoots,
     own: i32,
-    strangers: HashSet<i32>,
+    strangers: HashSet<Identity>,
 }
 
 impl Family {
     /// To be made before the run is started. From then on orphans of the run become children of this process, so that
     /// they stay in sight (`PR_SET_CHILD_SUBREAPER`).
     pub(super) fn of_this_process(roots: &HostRoots) -> Result<Self, StartError> {
-        // SAFETY: takes a number and no pointer.
-        if unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) } != 0 {
-            return Err(StartError::System { action: "adopt orphans", source: io::Error::last_os_error() });
-        }
+        let failed = |source| StartError::System { action: "watch a task without a cgroup", source };
         let own = i32::try_from(std::process::id()).unwrap_or(i32::MAX);
-        let strangers = descendants(roots, own)?.into_iter().collect();
-        Ok(Self { roots: roots.clone(), own, strangers })
+        let strangers = descendants(roots, own)?.into_iter().map(|process| process.identity).collect();
+        if UNDER_WAY.swap(true, Ordering::AcqRel) {
+            return Err(failed(io::Error::other("another one is under way in this process")));
+        }
+        let family = Self { roots: roots.clone(), own, strangers };
+        // SAFETY: takes a number and no pointer.
+        match unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) } {
+            0 => Ok(family),
+            _ => Err(failed(io::Error::last_os_error())),
+        }
     }
 
-    fn members(&self) -> Result<Vec<i32>, HostError> {
+    fn members(&self) -> Result<Vec<Process>, HostError> {
         let mut members = descendants(&self.roots, self.own)?;
-        members.retain(|pid| !self.strangers.contains(pid));
+        members.retain(|process| !self.strangers.contains(&process.identity));
         Ok(members)
+    }
+}
+
+impl Drop for Family {
+    fn drop(&mut self) {
+        UNDER_WAY.store(false, Ordering::Release);
     }
 }
 
@@ -60,8 +75,17 @@ impl Sampled {
         Self { family, reason, remedy }
     }
 
-    pub(super) fn sample(&self) -> Result<Reading<Sample>, HostError> {
-        let sizes = proportional_sizes(&self.family.roots, &self.family.members()?);
+    pub(super) fn sample(&self, first: i32) -> Result<Reading<Sample>, HostError> {
+        let members = self.family.members()?;
+        for orphan in members.iter().filter(|process| process.is_zombie && process.parent == self.family.own) {
+            // The first process is waited for at the end; its descendants have nobody else any more.
+            if orphan.identity.pid != first {
+                let _ = waitpid(Pid::from_raw(orphan.identity.pid), Some(WaitPidFlag::WNOHANG));
+            }
+        }
+        let pids: Vec<i32> =
+            members.iter().filter(|process| !process.is_zombie).map(|process| process.identity.pid).collect();
+        let sizes = proportional_sizes(&self.family.roots, &pids);
         Ok(sizes.map(|(current, split)| Sample { current, split: Reading::Value(split) }))
     }
 
@@ -71,19 +95,17 @@ impl Sampled {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let left = self.family.members()?;
-            if left.is_empty() {
+            if left.is_empty() || Instant::now() > deadline {
                 return Ok(killed.len() as u64);
             }
-            if Instant::now() > deadline {
-                tracing::warn!("processes {left:?} of the task cannot be killed");
-                return Ok(killed.len() as u64);
-            }
-            for pid in left {
-                killed.insert(pid);
-                // Both fail for a process that ended just now, and for one whose parent is still to die: the next
-                // look at the family tells.
-                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-                let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
+            for Process { identity, is_zombie, .. } in left {
+                let pid = Pid::from_raw(identity.pid);
+                if !is_zombie {
+                    killed.insert(identity);
+                    // It may have ended just now; the next look at the family tells.
+                    let _ = kill(pid, Signal::SIGKILL);
+                }
+                let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
             }
             thread::sleep(Duration::from_millis(1));
         }
@@ -99,14 +121,16 @@ impl Sampled {
             end: ended.end,
             peak,
             last: Reading::Gone,
-            swap: Swap { peak: Reading::Unsupported, last: Reading::Unsupported },
+            swap_peak: Reading::Unsupported,
             limit: Limits { own: Reading::Unsupported, effective: Reading::Unsupported },
+            held_back_from_above: false,
             events: Reading::Unsupported,
             cpu: Reading::Value(ended.rusage),
             io: Reading::Unsupported,
             pids_peak: Reading::Unsupported,
             pressure: Reading::Unsupported,
             leftover_processes: Reading::Value(leftover),
+            problems: Vec::new(),
         })
     }
 }
