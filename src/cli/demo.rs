@@ -82,8 +82,16 @@ fn one(machine: &Machine, input: &Path, signals: &mut Signals) -> Result<Option<
     launch.stdout = Output::Null;
     let mut runner = ProcessRunner::new(machine, launch);
     let subject = Subject { name: Some(task.name), ..Subject::default() };
-    let observation = measure(&mut runner, subject, Some(prediction.clone()), machine.facts.clone(), &Watch::default(), Some(signals), &mut ())
-        .map_err(|error| Failure::new(Exit::Host, &error, None))?;
+    let observation = measure(
+        &mut runner,
+        subject,
+        Some(prediction.clone()),
+        machine.facts.clone(),
+        &Watch::default(),
+        Some(signals),
+        &mut (),
+    )
+    .map_err(|error| Failure::new(Exit::Host, &error, None))?;
     let interrupted = matches!(observation.outcome, Outcome::Interrupted { .. });
     Ok((!interrupted).then_some(Run { prediction, observation }))
 }

@@ -3,16 +3,16 @@
 #![expect(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod cli;
-mod layers;
 mod help;
 mod hosts;
+mod layers;
 mod lint;
 mod predict;
 mod process;
 mod quantity;
 mod resolve;
 mod rule;
+mod run_task;
 mod tasks;
 mod tree;
 mod validate;
-mod run_task;

@@ -102,9 +102,8 @@ fn make_outputs(task: &Task) -> Result<(), Failure> {
 }
 
 fn make_folder(folder: &Path) -> Result<(), Failure> {
-    std::fs::create_dir_all(folder).map_err(|source| {
-        Failure::new(OWN_FAILURE, &StartError::Output { path: folder.to_owned(), source }, None)
-    })
+    std::fs::create_dir_all(folder)
+        .map_err(|source| Failure::new(OWN_FAILURE, &StartError::Output { path: folder.to_owned(), source }, None))
 }
 
 /// Why a task cannot be run as a process.
