@@ -1,8 +1,8 @@
 //! Evaluates the rules of a task on its inputs.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use crate::calibrate::resolve::followed;
 use crate::model::prediction::{
     ChannelPrediction, ChannelSize, Demand, DockerPrediction, KubernetesPrediction, LeftOut, Named, Prediction,
     RulePrediction, SCHEMA_VERSION, Sizes, TaskName, docker, kubernetes,
@@ -162,13 +162,6 @@ fn selection(channel: &Channel, rule: Option<&ScaleRule>) -> Result<Selection, P
         Ok(selection) => Ok(selection.without_items()),
         Err(source) => Err(PredictError::Selection { channel: channel.name.clone(), source }),
     }
-}
-
-/// The folder behind a channel that is a symbolic link: an engine mounts it too.
-fn followed(path: &Path) -> PathBuf {
-    let is_link = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink());
-    let target = if is_link { fs::canonicalize(path).ok() } else { None };
-    target.unwrap_or_else(|| path.to_owned())
 }
 
 fn known(survey: &Survey) -> ChannelSize {

@@ -22,6 +22,7 @@ use crate::model::task::{Placed, ProcessingContainer, Task, TaskSpec, TaskTempla
 
 use lint::Places;
 
+pub use channels::followed;
 pub use lookup::{ContainerFile, LookupError, NoContainer, ProcessingContainers};
 pub use note::{Note, Origin, Seen};
 pub use read::{ReadError, processing_container, source, targets, task};

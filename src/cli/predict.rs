@@ -29,9 +29,10 @@ Examples:
   highwater predict task.json --set patient=0042 --target kubernetes
   highwater predict task.json --format json | jq .kubernetes.limit.written
 
-Docker gets the largest of resources.limits.memory and the rules of type `limit`. Kubernetes gets 1.1 times as much,
-written with one decimal of a binary unit, and a request made the same way from resources.requests.memory and the rules
-of type `request`. The status is 0; 2 when a file is wrong or an input is not there, so that a rule has no value.";
+Docker gets the largest of resources.limits.memory and the rules of type `limit`. Kubernetes gets
+1.1 times as much, written with one decimal of a binary unit, and a request made the same way from
+resources.requests.memory and the rules of type `request`.
+The status is 0; 2 when a file is wrong, or an input is not there and a rule has no value.";
 
 /// Evaluates the scale rules of a task on its inputs and shows the limits and requests that follow. Runs nothing.
 #[derive(Debug, Args)]

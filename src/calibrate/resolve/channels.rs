@@ -20,6 +20,13 @@ pub(super) fn look_at(task: &Task, spec: &TaskSpec, document: &str, notes: &mut 
     shared(task, spec, notes);
 }
 
+/// The folder behind a channel that is a symbolic link: container engines mount it, and sizes are taken of it.
+pub fn followed(path: &Path) -> PathBuf {
+    let is_link = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink());
+    let target = if is_link { fs::canonicalize(path).ok() } else { None };
+    target.unwrap_or_else(|| path.to_owned())
+}
+
 fn volume<'a>(spec: &'a TaskSpec, channel: &Channel) -> Option<&'a Volume> {
     let volumes = match channel.kind {
         ChannelKind::Input => &spec.inputs,

@@ -13,6 +13,9 @@ use crate::model::task::Placed;
 use super::TargetCheck;
 use super::syntax::within_literal;
 
+/// So many errors and so many warnings are named: a file that is something else has one at every step.
+const MOST_OF_A_KIND: usize = 100;
+
 /// The reader of a value has told what is wrong with it; whoever waited for the value goes on with the next one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Told;
@@ -25,11 +28,14 @@ pub(super) struct Reader<'t> {
     text: &'t str,
     pub(super) targets: TargetCheck<'t>,
     problems: Vec<Problem>,
+    /// How many there were, named or not.
+    errors: usize,
+    warnings: usize,
 }
 
 impl<'t> Reader<'t> {
     pub(super) fn new(text: &'t str, targets: TargetCheck<'t>) -> Self {
-        Self { text, targets, problems: Vec::new() }
+        Self { text, targets, problems: Vec::new(), errors: 0, warnings: 0 }
     }
 
     /// The text of a value as it stands in the document.
@@ -38,20 +44,36 @@ impl<'t> Reader<'t> {
     }
 
     /// All that was wrong, and whether nothing of it is an error.
-    pub(super) fn finish(self) -> (Vec<Problem>, bool) {
-        let usable = self.problems.iter().all(|problem| problem.severity == Severity::Warning);
+    pub(super) fn finish(mut self) -> (Vec<Problem>, bool) {
+        let usable = self.errors == 0;
+        let untold = self.errors.saturating_sub(MOST_OF_A_KIND) + self.warnings.saturating_sub(MOST_OF_A_KIND);
+        if untold > 0 {
+            let problem = Problem::warning("too-many-problems", format!("{untold} more problems are not named"));
+            self.problems.push(problem.help("correct those above first, or look whether this is the right file"));
+        }
         (self.problems, usable)
+    }
+
+    fn add(&mut self, problem: Problem) {
+        let count = match problem.severity {
+            Severity::Error => &mut self.errors,
+            Severity::Warning => &mut self.warnings,
+        };
+        *count += 1;
+        if *count <= MOST_OF_A_KIND {
+            self.problems.push(problem);
+        }
     }
 
     /// Takes a problem; an error leaves nothing to go on with.
     pub(super) fn tell<T>(&mut self, problem: Problem) -> Read<T> {
-        self.problems.push(problem);
+        self.add(problem);
         Err(Told)
     }
 
     /// Takes a warning.
     pub(super) fn warn(&mut self, problem: Problem) {
-        self.problems.push(problem);
+        self.add(problem);
     }
 
     /// Takes problems whose spans point into the content of a text, and moves them to the text's place in the document.
@@ -60,8 +82,7 @@ impl<'t> Reader<'t> {
         text: &Placed<String>,
         problems: impl IntoIterator<Item = Problem>,
     ) -> Read<T> {
-        let moved = problems.into_iter().map(|problem| within(self.text, &text.span, problem));
-        self.problems.extend(moved);
+        problems.into_iter().for_each(|problem| self.add(within(self.text, &text.span, problem)));
         Err(Told)
     }
 
@@ -91,11 +112,11 @@ impl<'t> Reader<'t> {
             if seen.insert(name, ()).is_some() {
                 let problem = Problem::error("duplicate-key", format!("{} is given a second time", quote(name)));
                 let problem = problem.at(place).label("given before in this object");
-                self.problems.push(problem.help("keep one of them; most readers of JSON silently take the last"));
+                self.add(problem.help("keep one of them; most readers of JSON silently take the last"));
             } else if let Some(known) = known.filter(|known| !known.contains(&name) && name != "$schema") {
                 let problem = Problem::warning("unknown-field", format!("{what} has no field {}", quote(name)));
                 let problem = problem.at(place).label("ignored");
-                self.problems.push(match nearest(name, known.iter().copied()) {
+                self.add(match nearest(name, known.iter().copied()) {
                     Some(meant) => problem.help(format!("did you mean `{meant}`?")),
                     None => problem.help(format!("it has {}", listed(known))),
                 });
@@ -191,7 +212,7 @@ impl<'t> Reader<'t> {
             if seen.insert(name.value.as_str(), ()).is_some() {
                 let problem = Problem::error(code, format!("{what} {} is there a second time", quote(&name.value)));
                 let problem = problem.at(name.span.clone()).label("this name is taken");
-                self.problems.push(problem.help("give it another name, or remove one of them"));
+                self.add(problem.help("give it another name, or remove one of them"));
             }
         }
     }

@@ -111,6 +111,7 @@ fn made_by(tag: &str, output: &str, problem: Problem) -> Problem {
 }
 
 fn sorted(mut problems: Vec<Problem>) -> Vec<Problem> {
-    problems.sort_by_key(|problem| problem.span.as_ref().map_or((0, 0), |span| (span.start, span.end)));
+    // What has no place comes last.
+    problems.sort_by_key(|problem| problem.span.as_ref().map_or((usize::MAX, 0), |span| (span.start, span.end)));
     problems
 }
