@@ -66,6 +66,10 @@ forget-ran:
 bench-process:
     cargo bench --locked --bench process
 
+# What reading and evaluating scale rules costs (criterion).
+bench-rules:
+    cargo bench --locked --bench rules
+
 # Records the hosts of fixtures/hosts anew.
 record-hosts:
     fixtures/hosts/record
