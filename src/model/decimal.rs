@@ -111,7 +111,7 @@ impl Decimal {
     /// The same by long multiplication in limbs.
     fn long_product(&self, base: u64, mut power: u64) -> Option<Product> {
         let mut product = match &self.mantissa {
-            Mantissa::Small(mantissa) => limbs(&mantissa.to_string()).into_vec(),
+            Mantissa::Small(mantissa) => limbs_of(*mantissa),
             Mantissa::Large(limbs) => limbs.to_vec(),
         };
         // As many factors at once as surely fit into a u64.
@@ -219,6 +219,16 @@ fn limbs(digits: &str) -> Box<[u64]> {
         .rchunks(LIMB_DIGITS)
         .map(|chunk| chunk.iter().fold(0, |value, digit| value * 10 + u64::from(digit - b'0')))
         .collect()
+}
+
+fn limbs_of(mut value: u128) -> Vec<u64> {
+    // Room for the product with another such number.
+    let mut limbs = Vec::with_capacity(8);
+    while value > 0 {
+        limbs.push((value % LIMB) as u64);
+        value /= LIMB;
+    }
+    limbs
 }
 
 fn multiply(product: &mut Vec<u64>, factor: u64) {
