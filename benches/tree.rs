@@ -8,7 +8,6 @@
 //! the shortest times, and the median of the ratios within a round.
 
 #![expect(clippy::expect_used, clippy::print_stdout, reason = "a benchmark that cannot run says why and ends")]
-#![expect(missing_docs, reason = "criterion's macros make undocumented functions")]
 
 #[path = "tree/floor.rs"]
 mod floor;

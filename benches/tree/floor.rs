@@ -8,26 +8,26 @@ use nix::libc;
 
 /// What every peer has to find.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Found {
-    pub files: u64,
-    pub sum: u64,
-    pub max: u64,
+pub(crate) struct Found {
+    pub(crate) files: u64,
+    pub(crate) sum: u64,
+    pub(crate) max: u64,
 }
 
 impl Found {
-    pub fn add(&mut self, size: u64) {
+    pub(crate) fn add(&mut self, size: u64) {
         self.files += 1;
         self.sum += size;
         self.max = self.max.max(size);
     }
 
-    pub fn merge(self, other: Self) -> Self {
+    pub(crate) fn merge(self, other: Self) -> Self {
         Self { files: self.files + other.files, sum: self.sum + other.sum, max: self.max.max(other.max) }
     }
 }
 
 /// Lists with getdents64 and asks for the size of every `*.dcm` with one fstatat relative to the open folder.
-pub fn walk(root: &Path) -> Found {
+pub(crate) fn walk(root: &Path) -> Found {
     let mut found = Found::default();
     let root = std::ffi::CString::new(root.as_os_str().as_bytes()).expect("no NUL in the path");
     folder(libc::AT_FDCWD, &root, &mut found);

@@ -15,7 +15,7 @@ struct Cost {
     cpu: Duration,
 }
 
-pub struct Table {
+pub(crate) struct Table {
     rows: Vec<Row>,
 }
 
@@ -29,7 +29,7 @@ struct Row {
 
 impl Table {
     /// Runs all peers in turn, so many rounds after one that warms up. The first is what the others are compared with.
-    pub fn measure(rounds: usize, peers: &[Peer]) -> Self {
+    pub(crate) fn measure(rounds: usize, peers: &[Peer]) -> Self {
         let row = |peer: &Peer| Row {
             name: peer.name.to_owned(),
             version: peer.version.clone(),

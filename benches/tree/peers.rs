@@ -10,17 +10,17 @@ use highwater::tree::{Options, Selection, Survey, survey};
 
 use super::floor::{self, Found};
 
-pub struct Peer {
-    pub name: &'static str,
-    pub version: String,
+pub(crate) struct Peer {
+    pub(crate) name: &'static str,
+    pub(crate) version: String,
     /// The most of the floor's wall and CPU time.
-    pub goal: Option<(f64, f64)>,
+    pub(crate) goal: Option<(f64, f64)>,
     /// How many rounds it takes part in.
-    pub rounds: usize,
+    pub(crate) rounds: usize,
     /// What it found, where it says so.
-    pub run: Box<dyn Fn() -> Option<Found>>,
+    pub(crate) run: Box<dyn Fn() -> Option<Found>>,
     /// Something to say beside its times.
-    pub note: Option<Box<dyn Fn() -> String>>,
+    pub(crate) note: Option<Box<dyn Fn() -> String>>,
 }
 
 const RGLOB: &str = "import sys, pathlib
@@ -38,7 +38,7 @@ impl Peer {
 }
 
 /// The floor first, then ours, then the others; those that this machine lacks are named and left out.
-pub fn all(root: &Path) -> Vec<Peer> {
+pub(crate) fn all(root: &Path) -> Vec<Peer> {
     let root = root.to_owned();
     let mut peers = vec![
         in_process(&root, "floor: getdents64 + fstatat", String::new(), floor::walk),
@@ -67,13 +67,13 @@ fn in_process(root: &Path, name: &'static str, version: String, walk: fn(&Path) 
 }
 
 /// highwater with its settings.
-pub struct Ours {
+pub(crate) struct Ours {
     selections: Vec<Selection>,
     threads: NonZeroUsize,
 }
 
 impl Ours {
-    pub fn new(threads: usize) -> Self {
+    pub(crate) fn new(threads: usize) -> Self {
         Self::with_regex(threads, ".*")
     }
 
@@ -90,7 +90,7 @@ impl Ours {
         ours
     }
 
-    pub fn survey(&self, root: &Path) -> Survey {
+    pub(crate) fn survey(&self, root: &Path) -> Survey {
         let options = Options { threads: Some(self.threads), ..Options::default() };
         survey(root, &self.selections, &options).expect("the tree can be read")
     }

@@ -7,7 +7,7 @@ use std::thread;
 /// The files in each folder of the deep tree.
 const FILES_PER_FOLDER: usize = 100;
 
-pub struct Trees {
+pub(crate) struct Trees {
     base: PathBuf,
     deep: (String, PathBuf),
     flat: (String, PathBuf),
@@ -15,7 +15,7 @@ pub struct Trees {
 
 impl Trees {
     /// Makes a tree of `files` in folders three deep, and another of two fifths of them in one folder.
-    pub fn make(files: usize) -> Self {
+    pub(crate) fn make(files: usize) -> Self {
         let parent = std::env::var_os("HIGHWATER_BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
         let base = parent.join(format!("highwater-bench-{files}"));
         let (deep, flat) = (base.join("deep"), base.join("flat"));
@@ -36,7 +36,7 @@ impl Trees {
         }
     }
 
-    pub fn roots(&self) -> [(&str, &Path); 2] {
+    pub(crate) fn roots(&self) -> [(&str, &Path); 2] {
         [&self.deep, &self.flat].map(|(name, root)| (name.as_str(), root.as_path()))
     }
 }

@@ -102,13 +102,10 @@ fn kills(events: Reading<Events>) -> u64 {
 /// Whether a limit kept the peak from being what the task wanted.
 fn is_censored(outcome: Outcome, finished: &Finished) -> bool {
     let held_back = match (finished.limit.own, finished.events) {
-        (Reading::Value(Some(limit)), Reading::Value(Events { limit_hits, .. })) => match limit_hits {
-            Reading::Value(hits) => hits > 0,
-            // Not counted here: a peak at the limit tells as much.
-            Reading::Unsupported | Reading::Gone => {
-                finished.peak.as_ref().value().is_some_and(|peak| peak.bytes >= limit)
-            }
-        },
+        (Reading::Value(Some(limit)), events) => {
+            let hits = events.value().and_then(|events: Events| events.limit_hits.value());
+            hits.is_some_and(|hits| hits > 0) || finished.peak.as_ref().value().is_some_and(|peak| peak.bytes >= limit)
+        }
         _ => false,
     };
     outcome == Outcome::OomKilled || kills(finished.events) > 0 || held_back || finished.held_back_from_above

@@ -33,6 +33,14 @@ impl Failure {
         Self { exit, ..self }
     }
 
+    /// The same failure out of `run`, where 3 would be read as the task's own status.
+    pub(crate) fn own(self) -> Self {
+        match self.exit {
+            Exit::Host => self.with_exit(Exit::Task(125)),
+            _ => self,
+        }
+    }
+
     /// Prints everything on stderr and says how to end.
     pub(crate) fn report(self) -> Exit {
         for diagnostic in &self.diagnostics {

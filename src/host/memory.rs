@@ -41,6 +41,7 @@ pub struct MemoryReader {
     stat: KernelFile,
     limit: KernelFile,
     events: KernelFile,
+    swap_events: KernelFile,
     oom_control: KernelFile,
     kernel: KernelFile,
     swap_peak: KernelFile,
@@ -80,6 +81,7 @@ impl MemoryReader {
             stat: KernelFile::new(cgroup.path.join("memory.stat")),
             limit: file("memory.limit_in_bytes", "memory.max"),
             events: file("memory.failcnt", "memory.events"),
+            swap_events: only_v1("memory.memsw.failcnt"),
             oom_control: only_v1("memory.oom_control"),
             kernel: only_v1("memory.kmem.usage_in_bytes"),
             swap_peak: only_v2("memory.swap.peak"),
@@ -193,8 +195,10 @@ impl MemoryReader {
         Ok(match self.version {
             CgroupVersion::V1 => {
                 let kills = self.oom_control.read(|path, text| keyed(path, text, ["oom_kill"]))?;
+                // With equal limits it is that of memory and swap together which is felt first.
+                let together = self.swap_events.read(number)?.value().unwrap_or_default();
                 self.events.read(number)?.map(|hits| Events {
-                    limit_hits: Reading::Value(hits),
+                    limit_hits: Reading::Value(hits.saturating_add(together)),
                     ooms: Reading::Unsupported,
                     oom_kills: kills.value().map_or(Reading::Unsupported, |[kills]| counted(kills)),
                 })
@@ -214,7 +218,10 @@ impl MemoryReader {
     /// `memory.failcnt` on v1), counted since it was made.
     pub fn times_held_back(&mut self) -> Read<u64> {
         match self.version {
-            CgroupVersion::V1 => self.events.read(number),
+            CgroupVersion::V1 => {
+                let together = self.swap_events.read(number)?.value().unwrap_or_default();
+                Ok(self.events.read(number)?.map(|hits| hits.saturating_add(together)))
+            }
             CgroupVersion::V2 => {
                 let counts = self.events.read(|path, text| keyed(path, text, ["max", "high"]))?;
                 Ok(counts.map(|counts| counts.iter().flatten().sum()))

@@ -176,7 +176,10 @@ fn open_root(path: &Path, follow: bool) -> Result<OwnedFd, TreeError> {
 
 /// The files that were counted, where each counts once per total.
 #[derive(Debug, Default)]
-pub(super) struct Inodes(Mutex<HashSet<(usize, Option<u64>, u64, u64)>>);
+pub(super) struct Inodes(Mutex<HashSet<Place>>);
+
+/// A file, by device and inode, as counted for a selection in an item.
+type Place = (usize, Option<u64>, u64, u64);
 
 impl Inodes {
     /// Whether a file has not been counted yet for a selection, in the item, or in the channel where there is none.

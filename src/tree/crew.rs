@@ -50,23 +50,33 @@ impl Names {
     /// Takes the last name, with its NUL, to `name`.
     pub(super) fn pop(&mut self, name: &mut Vec<u8>) -> bool {
         name.clear();
-        let Some(end) = self.bytes.len().checked_sub(1) else { return false };
-        let start = self.bytes[..end].iter().rposition(|&byte| byte == 0).map_or(0, |nul| nul + 1);
+        if self.count == 0 {
+            return false;
+        }
+        let start = self.start_of_last();
         name.extend_from_slice(&self.bytes[start..]);
         self.bytes.truncate(start);
         self.count -= 1;
         true
     }
 
-    /// Takes about half of the names, all of a single one.
+    /// Takes about half of the names, at least one, and leaves at least one where there are two.
     fn split(&mut self) -> Self {
-        let middle = self.bytes.len() / 2;
-        let start = self.bytes[..middle].iter().rposition(|&byte| byte == 0).map_or(0, |nul| nul + 1);
+        let after_nul =
+            |bytes: &[u8], from: usize| bytes.get(from..)?.iter().position(|&byte| byte == 0).map(|nul| from + nul + 1);
+        let middle =
+            after_nul(&self.bytes, self.bytes.len().saturating_sub(1) / 2).filter(|&middle| middle < self.bytes.len());
+        let start = middle.unwrap_or_else(|| self.start_of_last());
         let bytes = self.bytes.split_off(start);
         let count = bytes.iter().filter(|&&byte| byte == 0).count();
         self.count -= count;
         self.bytes.shrink_to_fit();
         Self { bytes, count }
+    }
+
+    fn start_of_last(&self) -> usize {
+        let before = &self.bytes[..self.bytes.len().saturating_sub(1)];
+        before.iter().rposition(|&byte| byte == 0).map_or(0, |nul| nul + 1)
     }
 }
 
@@ -163,7 +173,7 @@ impl Queue {
     }
 
     /// Gives back all work of a thread that cannot go on, unless it is the last one that works, and waits a moment.
-    pub(super) fn give_back(&self, work: &mut Vec<Frame>) -> bool {
+    pub(super) fn give_back(&self, work: &mut VecDeque<Frame>) -> bool {
         let mut state = self.state();
         if state.working < 2 {
             return false;
@@ -212,12 +222,21 @@ mod tests {
 
     #[test]
     fn half_of_the_names_can_be_given_away() {
-        let mut all = names(&[c"a", c"b", c"c", c"d"]);
-        let half = all.split();
-        assert_eq!((all.len(), half.len()), (2, 2));
-        assert_eq!((drain(all), drain(half)), (vec!["b".into(), "a".into()], vec!["d".into(), "c".into()]));
-        let mut one = names(&[c"only"]);
-        assert_eq!((one.split().len(), one.len()), (1, 0));
+        for (all, kept, given) in [
+            (names(&[c"a", c"b", c"c", c"d"]), vec!["b", "a"], vec!["d", "c"]),
+            (names(&[c"a name that is long", c"b"]), vec!["a name that is long"], vec!["b"]),
+            (names(&[c"a", c"a name that is long"]), vec!["a"], vec!["a name that is long"]),
+            (names(&[c"a", c"a name that is long", c"c"]), vec!["a name that is long", "a"], vec!["c"]),
+            (names(&[c"only"]), vec![], vec!["only"]),
+        ] {
+            let mut rest = all;
+            let half = rest.split();
+            assert_eq!((rest.len(), half.len()), (kept.len(), given.len()));
+            assert_eq!(
+                (drain(rest), drain(half)),
+                (kept.iter().map(ToString::to_string).collect(), given.iter().map(ToString::to_string).collect())
+            );
+        }
     }
 
     #[test]

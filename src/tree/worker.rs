@@ -1,5 +1,6 @@
 //! One thread on its way through a channel.
 
+use std::collections::VecDeque;
 use std::ffi::CStr;
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -36,7 +37,7 @@ pub(super) struct Worker<'c, F> {
     /// Told between folders, and between blocks of names of a large one, how many names this thread has met.
     between: F,
     /// The way back: folders whose sub-folders are still to be read, the deepest last.
-    frames: Vec<Frame>,
+    frames: VecDeque<Frame>,
     /// One for each watch of the folder that is being read.
     lanes: Vec<Lane>,
     /// One for each selection.
@@ -57,7 +58,7 @@ impl<'c, F: FnMut(u64)> Worker<'c, F> {
         Self {
             channel,
             between,
-            frames: Vec::new(),
+            frames: VecDeque::new(),
             lanes: Vec::new(),
             sums: channel.selections.iter().map(|_| Sums::new()).collect(),
             folders: 0,
@@ -83,7 +84,7 @@ impl<'c, F: FnMut(u64)> Worker<'c, F> {
                 return;
             }
             match self.channel.queue.next(has_work, PATIENCE) {
-                Next::Work(Work::Frame(frame)) => self.frames.push(frame),
+                Next::Work(Work::Frame(frame)) => self.frames.push_back(frame),
                 Next::Work(Work::Names { folder, opened, listed }) => self.read_names(folder, opened, &listed),
                 Next::Later => {
                     has_work = false;
@@ -111,7 +112,7 @@ impl<'c, F: FnMut(u64)> Worker<'c, F> {
 
     /// Opens and reads the next sub-folder of the deepest folder.
     fn next_folder(&mut self) {
-        let Some(mut frame) = self.frames.pop() else { return };
+        let Some(mut frame) = self.frames.pop_back() else { return };
         let mut name = mem::take(&mut self.name);
         if frame.names.pop(&mut name) {
             let parent = Arc::clone(&frame.folder);
@@ -158,10 +159,10 @@ impl<'c, F: FnMut(u64)> Worker<'c, F> {
     fn give_back(&mut self, parent: &Arc<Folder>, file: &CStr) -> bool {
         let mut names = Names::default();
         names.push(file);
-        self.frames.push(Frame { folder: Arc::clone(parent), opened: None, names });
+        self.frames.push_back(Frame { folder: Arc::clone(parent), opened: None, names });
         let is_given = self.channel.queue.give_back(&mut self.frames);
         if !is_given {
-            self.frames.pop();
+            self.frames.pop_back();
         }
         is_given
     }
@@ -171,7 +172,7 @@ impl<'c, F: FnMut(u64)> Worker<'c, F> {
         if self.channel.is_scarce() {
             frame.opened = None;
         }
-        self.frames.push(frame);
+        self.frames.push_back(frame);
         if let Some(index) = self.frames.len().checked_sub(self.channel.kept_open + 1) {
             self.frames[index].opened = None;
         }

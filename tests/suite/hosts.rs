@@ -57,6 +57,7 @@ macro_rules! recorded {
 recorded! {
     a_bare_v2_host_is_read: "v2-bare",
     a_v2_host_under_systemd_is_read: "v2-systemd",
+    a_v2_host_before_linux_5_19_is_read_without_a_peak: "v2-before-5.19",
     a_v1_host_is_read: "v1",
     a_container_on_a_v1_host_is_read: "v1-container",
     a_hybrid_host_with_memory_on_v1_is_read: "hybrid",

@@ -1,7 +1,8 @@
 //! What comes out of `run`: tables for people as the runs end, JSON for scripts at the end.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{OpenOptions, Permissions};
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use highwater::model::comparison::{Comparison, ObservedPeak, Thresholds};
@@ -18,8 +19,8 @@ use crate::cli::{compare, output, summary};
 pub(super) struct Results<'a> {
     args: &'a RunArgs,
     thresholds: Thresholds,
-    /// The file that `--output` names, made before the first run: a path that cannot be written costs no run.
-    file: Option<(PathBuf, File)>,
+    /// The tables so far, where they go to a file.
+    tables: String,
     runs: Vec<Run>,
 }
 
@@ -36,14 +37,11 @@ impl<'a> Results<'a> {
     pub(super) fn new(args: &'a RunArgs) -> Result<Self, Failure> {
         let thresholds = Thresholds::new(args.tight, args.wasteful)
             .map_err(|error| Failure::new(Exit::Usage, &error, Some("see --tight and --wasteful".to_owned())))?;
-        let file = match &args.output {
-            Some(path) => {
-                let file = OpenOptions::new().create(true).write(true).truncate(true).open(path);
-                Some((path.clone(), file.map_err(|error| unwritten(path, error))?))
-            }
-            None => None,
-        };
-        Ok(Self { args, thresholds, file, runs: Vec::new() })
+        // A path that cannot be written is to cost no run.
+        if let Some(path) = &args.output {
+            place_for(path).map_err(|error| unwritten(path, error))?;
+        }
+        Ok(Self { args, thresholds, tables: String::new(), runs: Vec::new() })
     }
 
     /// Takes the next run, and shows it.
@@ -81,8 +79,12 @@ impl<'a> Results<'a> {
     }
 
     fn write_table(&mut self, text: &str) -> Result<(), Failure> {
-        match &mut self.file {
-            Some((path, file)) => writeln!(file, "{}", text.trim_end()).map_err(|error| unwritten(path, error)),
+        match &self.args.output {
+            Some(path) => {
+                self.tables.push_str(text.trim_end());
+                self.tables.push('\n');
+                replace(path, &self.tables).map_err(|error| unwritten(path, error))
+            }
             None => {
                 output::say(text);
                 Ok(())
@@ -90,14 +92,14 @@ impl<'a> Results<'a> {
         }
     }
 
-    fn write_json(&mut self) -> Result<(), Failure> {
+    fn write_json(&self) -> Result<(), Failure> {
         let json = match self.runs.as_slice() {
             [only] if self.args.runs == 1 => serde_json::to_string_pretty(only),
             several => serde_json::to_string_pretty(several),
         };
         let json = json.map_err(|error| Failure::new(OWN_FAILURE, &error, None))? + "\n";
-        match &mut self.file {
-            Some((path, file)) => file.write_all(json.as_bytes()).map_err(|error| unwritten(path, error)),
+        match &self.args.output {
+            Some(path) => replace(path, &json).map_err(|error| unwritten(path, error)),
             None => output::data(&json).map_err(|failure| failure.with_exit(OWN_FAILURE)),
         }
     }
@@ -110,6 +112,31 @@ fn compare(observation: &Observation, thresholds: Thresholds) -> Option<Comparis
     let lower_bound = matches!(peak.exactness, Exactness::LowerBound { .. });
     let observed = ObservedPeak { bytes: peak.bytes, lower_bound, censored: observation.censored };
     Some(Comparison::new(prediction, observed, thresholds))
+}
+
+/// The folder for a temporary file that takes the place of `path`; `None` for a device or a pipe, which stays itself.
+fn place_for(path: &Path) -> io::Result<Option<&Path>> {
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        Ok(metadata) if !metadata.is_file() => Ok(None),
+        Ok(_) | Err(_) => {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            nix::unistd::access(folder, nix::unistd::AccessFlags::W_OK)?;
+            Ok(Some(folder))
+        }
+    }
+}
+
+/// Writes a file as a whole or not at all: whoever looks sees the old one or the new one.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let Some(folder) = place_for(path)? else {
+        return OpenOptions::new().write(true).open(path)?.write_all(text.as_bytes());
+    };
+    let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(folder)?;
+    file.write_all(text.as_bytes())?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
 }
 
 fn unwritten(path: &Path, source: io::Error) -> Failure {

@@ -24,7 +24,7 @@ fn path() -> impl Strategy<Value = String> {
 
 /// Globs that mean the same to the `glob` crate.
 fn common_glob() -> impl Strategy<Value = String> {
-    let name = prop_oneof!["[ab.]{0,2}[abc]", "[abc?.]{1,3}", "\\*\\.?[abc]", "[ab]\\*[bc?]", Just("*".to_owned())];
+    let name = prop_oneof!["[ab.]{0,2}[abc]", "[abc?]{1,3}", "\\*\\.?[abc]", "[ab]\\*[bc?]", Just("*".to_owned())];
     let segment = prop_oneof![4 => name, 1 => Just("**".to_owned())];
     (prop::collection::vec(segment, 0..4), "[abc*?]").prop_map(|(mut segments, last)| {
         segments.push(last);

@@ -3,12 +3,14 @@
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 
 use assert_cmd::Command;
 use highwater::tree::{Options, Selection, TreeError};
 use nix::dir::Dir;
 use nix::fcntl::{AtFlags, OFlag, openat, renameat};
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 use tempfile::TempDir;
@@ -100,7 +102,7 @@ fn remove_comb(root: &Path) {
 
 #[test]
 fn a_tree_deeper_than_any_path_is_read() {
-    const DEPTH: usize = 3000;
+    const DEPTH: usize = 1500;
     let channel = in_memory();
     comb(channel.path(), DEPTH);
     let surveys = [1, 3].map(|count| survey_of(channel.path(), &everything(), &threads(count)).unwrap());
@@ -134,6 +136,35 @@ fn few_descriptors_are_enough_for_many_threads() {
         let script = format!("ulimit -n {limit}; exec \"$0\" inputs --format json --threads 16 --strict \"$1\"");
         let found: serde_json::Value = serde_json::from_slice(&shell(&script, channel.path())).unwrap();
         assert_eq!(found["files"], 3000, "{limit} descriptors");
+    }
+}
+
+/// The program believes that nearly all descriptors are free, and finds them taken.
+#[test]
+fn running_out_of_descriptors_makes_it_slower_not_wrong() {
+    let channel = in_memory();
+    for folder in 0..500 {
+        for name in 0..10 {
+            file(channel.path(), format!("p{}/s{}/t{folder}/{name}", folder % 7, folder % 13), 1);
+        }
+    }
+    for free in [3, 4, 6] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_highwater"));
+        command.args(["inputs", "--format", "json", "--threads", "4", "--strict"]).arg(channel.path());
+        // SAFETY: both calls are async-signal-safe and touch descriptors of the child only.
+        unsafe {
+            command.pre_exec(move || {
+                setrlimit(Resource::RLIMIT_NOFILE, 64, 64)?;
+                for taken in 3 + free..64 {
+                    nix::errno::Errno::result(nix::libc::dup2(0, taken))?;
+                }
+                Ok(())
+            });
+        }
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{free} free: {}", String::from_utf8_lossy(&output.stderr));
+        let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(found["files"], 5000, "{free} free");
     }
 }
 
