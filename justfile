@@ -7,7 +7,7 @@ default:
     @just --list --unsorted
 
 # Everything that has to hold before a change is taken in.
-ci: forget-ran fmt clippy doc test test-v2 test-v2-systemd ran
+ci: forget-ran fmt clippy doc test fuzz test-v2 test-v2-systemd ran
 
 # Formatting.
 fmt:
@@ -51,6 +51,21 @@ build-suite:
     cargo test --locked --test suite --no-run 2>&1 | tee /dev/stderr \
       | sed -n 's/^ *Executable .*(\(.*\))$/\1/p' > target/suite-path
 
+# Fuzzes rules, quantities and patterns, so many seconds each; a stable toolchain does.
+fuzz seconds="60":
+    command -v cargo-fuzz > /dev/null || cargo install --locked --quiet cargo-fuzz
+    mkdir -p fuzz/corpus/{rule,quantity,pattern}
+    cat fixtures/rules/{accepted,refused}.txt | split -l 1 -a 3 - fuzz/corpus/rule/seed-
+    cat fixtures/rules/{quantities,no-quantities}.txt | split -l 1 -a 3 - fuzz/corpus/quantity/seed-
+    split -l 1 -a 3 fixtures/rules/patterns.txt fuzz/corpus/pattern/seed-
+    for target in rule quantity pattern; do \
+      cargo fuzz run -s none $target fuzz/corpus/$target -- -max_total_time={{ seconds }} -max_len=96 -print_final_stats=1; \
+    done
+
+# The program for distribution: static and at fixed addresses, which halves the time it takes to start.
+release:
+    cargo rustc --locked --release --bin highwater -- -C target-feature=+crt-static -C relocation-model=static
+
 # How many tests the last runs ran, and where.
 ran:
     @echo
@@ -62,9 +77,13 @@ ran:
 forget-ran:
     @rm -rf target/ran
 
-# What measuring a process costs (criterion).
-bench-process:
-    cargo bench --locked --bench process
+# What measuring a process costs (criterion), beside a bare spawn and time(1); needs a quiet machine.
+bench-process: release
+    HIGHWATER=$PWD/target/release/highwater cargo bench --locked --bench process
+
+# What taking the size of a channel costs, beside its peers.
+bench-tree:
+    cargo bench --locked --bench tree
 
 # What reading and evaluating scale rules costs (criterion).
 bench-rules:
