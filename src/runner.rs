@@ -1,22 +1,25 @@
 //! Starts tasks, each where its memory can be told from everybody else's, and leaves the host as it was.
 
+pub mod container;
 pub mod engine;
 mod guardian;
 mod own_cgroup;
 pub mod placement;
+pub mod probe;
 pub mod process;
 mod spawn;
 
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
+use self::container::ContainerError;
 use crate::host::HostError;
 use crate::host::memory::Split;
-use crate::model::observation::{Cpu, Events, Io, Limits, Peak, Pressure, RunnerKind};
+use crate::model::observation::{Container, Cpu, Events, Io, Limits, Logs, Peak, Pressure, RunnerKind};
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 
@@ -36,6 +39,11 @@ pub trait Running {
 
     /// When the first process was made.
     fn started(&self) -> Instant;
+
+    /// Whether a signal of the terminal, such as that of Ctrl-C, reaches the task by itself.
+    fn shares_terminal(&self) -> bool {
+        true
+    }
 
     /// Readable once the task's first process has ended.
     fn ended(&self) -> BorrowedFd<'_>;
@@ -100,6 +108,21 @@ pub struct Finished {
     pub leftover_processes: Reading<u64>,
     /// What went wrong beside the peak: numbers that could not be read, a cgroup that could not be removed.
     pub problems: Vec<String>,
+    /// What only a container's engine knows.
+    pub contained: Option<Contained>,
+}
+
+/// What a container's engine tells of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Contained {
+    /// The container.
+    pub container: Container,
+    /// Where its output was kept.
+    pub logs: Option<Logs>,
+    /// From the start to the end of its first process by the engine's clock.
+    pub wall: Option<Duration>,
+    /// Whether the engine was told that the kernel killed a process of it for lack of memory.
+    pub oom_killed: bool,
 }
 
 /// How a process ended.
@@ -109,6 +132,8 @@ pub enum End {
     Exited(i32),
     /// By this signal.
     Signalled(i32),
+    /// Nobody knows: whoever ran it went away.
+    Lost,
 }
 
 /// Why a task could not be started.
@@ -198,6 +223,9 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// The container could not be made or started.
+    #[error(transparent)]
+    Container(#[from] ContainerError),
     /// The machine could not be read.
     #[error(transparent)]
     Host(#[from] HostError),

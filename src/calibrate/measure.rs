@@ -48,6 +48,7 @@ pub fn measure(
     let finished = run.finish()?;
     let outcome = outcome(&watched, &finished);
     let breakdown = fullest(&watched, &finished);
+    let contained = finished.contained.clone();
     let mut observation = Observation {
         schema_version: SCHEMA_VERSION,
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -56,7 +57,7 @@ pub fn measure(
         prediction,
         runner: kind,
         outcome,
-        wall_us: micros(watched.wall),
+        wall_us: micros(contained.as_ref().and_then(|contained| contained.wall).unwrap_or(watched.wall)),
         censored: is_censored(outcome, &finished),
         peak: finished.peak,
         breakdown: breakdown.map_or(Reading::Gone, Reading::Value),
@@ -73,9 +74,18 @@ pub fn measure(
         leftover_processes: finished.leftover_processes,
         series: watched.series,
         host,
+        logs: contained.as_ref().and_then(|contained| contained.logs.clone()),
+        container: contained.as_ref().map(|contained| contained.container.clone()),
         warnings: Vec::new(),
     };
     observation.warnings = warnings(&observation, watched.unread);
+    if contained.is_some_and(|contained| contained.oom_killed)
+        && kills(observation.events) == 0
+        && observation.outcome != Outcome::OomKilled
+    {
+        let note = "the engine says that the kernel killed a process of the task for lack of memory";
+        observation.warnings.push(note.to_owned());
+    }
     observation.warnings.extend(finished.problems);
     Ok(observation)
 }
@@ -86,13 +96,19 @@ fn outcome(watched: &Watched, finished: &Finished) -> Outcome {
         Some(Stop::TimedOut(after)) => return Outcome::TimedOut { after_us: micros(after) },
         None => {}
     }
-    let oom_killed = kills(finished.events) > 0;
+    let oom_killed = was_oom_killed(finished);
     match finished.end {
         // A shell passes on that its child was killed as status 128 + 9.
         End::Signalled(libc::SIGKILL) | End::Exited(137) if oom_killed => Outcome::OomKilled,
         End::Exited(status) => Outcome::Exited { status },
         End::Signalled(signal) => Outcome::Signalled { signal },
+        End::Lost => Outcome::EngineLost,
     }
+}
+
+/// Whether the kernel killed a process of the task for lack of memory: by its own count, or by what the engine heard.
+fn was_oom_killed(finished: &Finished) -> bool {
+    kills(finished.events) > 0 || finished.contained.as_ref().is_some_and(|contained| contained.oom_killed)
 }
 
 fn kills(events: Reading<Events>) -> u64 {
@@ -108,7 +124,7 @@ fn is_censored(outcome: Outcome, finished: &Finished) -> bool {
         }
         _ => false,
     };
-    outcome == Outcome::OomKilled || kills(finished.events) > 0 || held_back || finished.held_back_from_above
+    outcome == Outcome::OomKilled || was_oom_killed(finished) || held_back || finished.held_back_from_above
 }
 
 /// The fullest moment that was seen: a sample, or what was still charged at the end.

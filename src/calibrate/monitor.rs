@@ -202,7 +202,7 @@ impl Ending {
         }
         self.stop = Some(Stop::Interrupted(request.signal));
         self.asked_at = Some(elapsed);
-        if request.task_knows { Ok(()) } else { run.signal(request.signal) }
+        if request.task_knows && run.shares_terminal() { Ok(()) } else { run.signal(request.signal) }
     }
 
     fn keep_time(&mut self, run: &mut dyn Running, how: &Watch, elapsed: Duration) -> Result<(), std::io::Error> {

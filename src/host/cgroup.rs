@@ -126,23 +126,34 @@ fn cgroup_mounts(mountinfo: &Path) -> Result<Vec<MountInfo>, HostError> {
         .collect()
 }
 
+/// All mounted hierarchies, whatever controllers they carry, as this process sees them.
+///
+/// # Errors
+/// Where the list of mounts cannot be read.
+pub fn all_hierarchies(roots: &HostRoots) -> Result<Vec<Hierarchy>, HostError> {
+    let mounts = cgroup_mounts(&roots.proc.join("self/mountinfo"))?;
+    Ok(mounts.iter().filter_map(|mount| hierarchy(roots, mount)).collect())
+}
+
 /// The mounted hierarchies that carry a controller, or can: whether v2 does is for its files to say. The mount that
 /// lies on top comes first.
 fn hierarchies(roots: &HostRoots, mounts: &[MountInfo], controller: &str) -> Vec<Hierarchy> {
-    let hierarchy = |mount: &MountInfo| {
-        let version = match mount.fs_type.as_str() {
-            "cgroup" if mount.super_options.contains_key(controller) => CgroupVersion::V1,
-            "cgroup2" => CgroupVersion::V2,
-            _ => return None,
-        };
-        Some(Hierarchy {
-            version,
-            mount_point: roots.locate(&unescape(&mount.mount_point.to_string_lossy())),
-            root: unescape(&mount.root).to_string_lossy().into_owned(),
-            read_only: mount.mount_options.contains_key("ro") || mount.super_options.contains_key("ro"),
-        })
+    let carries = |mount: &MountInfo| mount.fs_type == "cgroup2" || mount.super_options.contains_key(controller);
+    mounts.iter().rev().filter(|mount| carries(mount)).filter_map(|mount| hierarchy(roots, mount)).collect()
+}
+
+fn hierarchy(roots: &HostRoots, mount: &MountInfo) -> Option<Hierarchy> {
+    let version = match mount.fs_type.as_str() {
+        "cgroup" => CgroupVersion::V1,
+        "cgroup2" => CgroupVersion::V2,
+        _ => return None,
     };
-    mounts.iter().rev().filter_map(hierarchy).collect()
+    Some(Hierarchy {
+        version,
+        mount_point: roots.locate(&unescape(&mount.mount_point.to_string_lossy())),
+        root: unescape(&mount.root).to_string_lossy().into_owned(),
+        read_only: mount.mount_options.contains_key("ro") || mount.super_options.contains_key("ro"),
+    })
 }
 
 /// The cgroup of the memory controller that `pid` is in; `self` is this process.

@@ -59,6 +59,12 @@ pub struct Observation {
     pub series: Series,
     /// The machine.
     pub host: Host,
+    /// The container it ran in, where it was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Container>,
+    /// Where the task's output was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logs: Option<Logs>,
     /// What a person should know about these numbers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -82,6 +88,52 @@ pub enum RunnerKind {
     Process,
     /// A container of a Docker-compatible engine.
     Container,
+}
+
+/// A container and what ran it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    /// The image as it was asked for.
+    pub image: String,
+    /// The digest of the image's configuration: the same content has the same one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_id: Option<String>,
+    /// Under which digests registries know the image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub image_digests: Vec<String>,
+    /// What ran it.
+    pub engine: Engine,
+    /// What a container of the image that does nothing peaks at. It is in every peak, as a least value: no addend.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise_floor: Option<Bytes>,
+}
+
+/// A container engine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Engine {
+    /// Its name, such as `Docker Engine`.
+    pub name: String,
+    /// Its version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Who makes its cgroups: `cgroupfs` or `systemd`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup_driver: Option<String>,
+    /// The version of the cgroup interface on its machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<CgroupVersion>,
+    /// The release of the kernel of its machine; not ours where the engine is elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
+}
+
+/// The files that a task's output was kept in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Logs {
+    /// What it wrote to stdout.
+    pub stdout: PathBuf,
+    /// What it wrote to stderr.
+    pub stderr: PathBuf,
 }
 
 /// How a run ended.
@@ -110,6 +162,8 @@ pub enum Outcome {
         /// The signal that highwater was sent.
         signal: i32,
     },
+    /// The container engine went away, or the container was taken from us: nobody knows how it would have ended.
+    EngineLost,
 }
 
 impl Outcome {
@@ -118,7 +172,8 @@ impl Outcome {
         matches!(self, Self::Exited { status: 0 })
     }
 
-    /// The status a shell would show: the task's own, 128 + n for signal n, 124 after a time-out as `timeout` has it.
+    /// The status a shell would show: the task's own, 128 + n for signal n, 124 after a time-out as `timeout` has it, 3
+    /// where the engine was lost.
     pub fn status(self) -> u8 {
         let signalled = |signal: i32| u8::try_from(128 + signal).unwrap_or(u8::MAX);
         match self {
@@ -126,6 +181,7 @@ impl Outcome {
             Self::Signalled { signal } | Self::Interrupted { signal } => signalled(signal),
             Self::OomKilled => signalled(9),
             Self::TimedOut { .. } => 124,
+            Self::EngineLost => 3,
         }
     }
 }
@@ -150,6 +206,13 @@ pub struct Peak {
 pub enum PeakSource {
     /// The kernel's counter of a cgroup that held this run alone, read after its end.
     OwnCgroup,
+    /// The kernel's counter of a fresh cgroup that held the container alone, read after its end.
+    ParentCgroup,
+    /// The kernel's counter of the container's cgroup, read by a probe inside of it after the task had ended.
+    Probe,
+    /// The kernel's counter of the container's cgroup, read when its first process was seen to have ended. The cgroup
+    /// goes with that process, so that the reading may come too late.
+    ContainerCgroup,
     /// The largest of several readings of a cgroup's usage; the kernel keeps no peak there.
     PolledCgroup,
     /// The largest of several sums over the process tree of the proportional set size.
@@ -161,6 +224,9 @@ impl PeakSource {
     pub const fn words(self) -> &'static str {
         match self {
             Self::OwnCgroup => "the kernel's counter of a cgroup of its own",
+            Self::ParentCgroup => "the kernel's counter of a cgroup around the container",
+            Self::Probe => "the kernel's counter, read by a probe in the container",
+            Self::ContainerCgroup => "the kernel's counter of the container's cgroup",
             Self::PolledCgroup => "polled usage of a cgroup of its own",
             Self::SampledProcesses => "sampled sum of the process tree",
         }

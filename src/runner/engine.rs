@@ -1,25 +1,46 @@
-//! Docker-compatible engines: where one may be listening, and whether it does.
+//! Docker-compatible engines: where one may be listening, and what it is.
 
-use std::env;
-use std::path::{Path, PathBuf};
+mod contexts;
+mod facts;
+mod image;
+
+use std::future::Future;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bollard::{API_DEFAULT_VERSION, Docker};
+use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker};
 use nix::unistd::geteuid;
 use serde::Serialize;
+use tokio::runtime::{Builder, Runtime};
+
+pub use contexts::ContextError;
+pub use facts::Facts;
+pub use image::{Image, Progress, PullPolicy};
 
 use crate::model::problem::one_line;
 
-/// An engine that does not answer within this time is not there for us.
+/// An engine that does not answer a simple question within this time is not there for us.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Creating and starting a container of a large image on a slow disk takes its time.
+const REQUEST: Duration = Duration::from_secs(300);
 
 /// Where an engine may be listening.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Address {
     /// A URL such as `unix:///var/run/docker.sock` or `tcp://host:2375`.
     pub url: String,
-    /// How we came to it, for people: `DOCKER_HOST`, `the default socket`.
-    pub origin: &'static str,
+    /// How we came to it, for people: `DOCKER_HOST`, `Docker's socket`.
+    pub origin: String,
+}
+
+impl Address {
+    /// The path of the socket, where it is one of this machine.
+    pub fn socket(&self) -> Option<PathBuf> {
+        self.url.strip_prefix("unix://").map(PathBuf::from)
+    }
 }
 
 /// What came of asking at an address.
@@ -40,23 +61,273 @@ pub enum Answer {
     },
 }
 
-/// All addresses at which users expect an engine to be looked for, the first one first: `DOCKER_HOST`, the default
-/// sockets of Docker, then those of Podman, for root and for the user.
-pub fn addresses() -> Vec<Address> {
-    let mut addresses = Vec::new();
-    if let Some(url) = env::var("DOCKER_HOST").ok().filter(|url| !url.is_empty()) {
-        addresses.push(Address { url, origin: "DOCKER_HOST" });
+/// An address at which no engine could be used, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tried {
+    /// The address.
+    pub address: Address,
+    /// What was in the way.
+    pub reason: String,
+}
+
+/// Why an engine does not do what it is asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// Nobody answers at any of the addresses.
+    #[error("failed to find a container engine: {}", list(.tried))]
+    NotFound {
+        /// Where it was looked for.
+        tried: Vec<Tried>,
+    },
+    /// There is an engine, but its socket is not for us.
+    #[error("failed to use the container engine at {socket}")]
+    NotAllowed {
+        /// The socket.
+        socket: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The address is of a kind that is not spoken here.
+    #[error("failed to use the container engine at `{url}`: {reason}")]
+    Scheme {
+        /// The address.
+        url: String,
+        /// Why not.
+        reason: String,
+    },
+    /// The docker context that is in use cannot be read.
+    #[error(transparent)]
+    Context(#[from] ContextError),
+    /// The engine refused a request, or the connection broke.
+    #[error("failed to {action}: {reason}")]
+    Request {
+        /// What was asked for.
+        action: String,
+        /// What the engine said.
+        reason: String,
+        /// The status of its answer, where there was one.
+        status: Option<u16>,
+    },
+    /// The image is not there, and was not to be pulled.
+    #[error("failed to find the image `{image}` on the engine, and it was not to be pulled")]
+    NoImage {
+        /// The image.
+        image: String,
+    },
+    /// The image could not be pulled.
+    #[error("failed to pull the image `{image}`: {reason}")]
+    Pull {
+        /// The image.
+        image: String,
+        /// What the engine or the registry said.
+        reason: String,
+    },
+    /// Somebody had enough of waiting.
+    #[error("pulling the image `{image}` was interrupted")]
+    PullInterrupted {
+        /// The image.
+        image: String,
+    },
+    /// There is no such file in the image.
+    #[error("failed to find {path} in the image `{image}`")]
+    NoFile {
+        /// The image.
+        image: String,
+        /// The file.
+        path: String,
+    },
+    /// The threads that talk to the engine could not be started.
+    #[error("failed to start talking to the engine")]
+    Runtime(#[source] io::Error),
+}
+
+impl EngineError {
+    /// A request that failed.
+    pub(super) fn request(action: impl Into<String>, error: &bollard::errors::Error) -> Self {
+        let (reason, status) = match error {
+            bollard::errors::Error::DockerResponseServerError { status_code, message } => {
+                (format!("the engine says: {}", message.trim()), Some(*status_code))
+            }
+            other => (one_line(other), None),
+        };
+        Self::Request { action: action.into(), reason, status }
     }
-    let runtime =
-        env::var_os("XDG_RUNTIME_DIR").map_or_else(|| PathBuf::from(format!("/run/user/{}", geteuid())), PathBuf::from);
-    let mut socket = |path: &Path, origin| {
-        addresses.push(Address { url: format!("unix://{}", path.display()), origin });
-    };
-    socket(Path::new("/var/run/docker.sock"), "Docker's socket");
-    socket(&runtime.join("docker.sock"), "rootless Docker's socket");
-    socket(Path::new("/run/podman/podman.sock"), "Podman's socket");
-    socket(&runtime.join("podman/podman.sock"), "rootless Podman's socket");
-    addresses
+
+    /// What a user can do about it.
+    pub fn remedy(&self) -> Option<String> {
+        match self {
+            Self::NotFound { .. } => Some(
+                "start Docker or Podman, or say with --host or DOCKER_HOST where it listens; a command of this machine \
+                 is measured without any engine: `highwater run -- CMD`"
+                    .to_owned(),
+            ),
+            Self::NotAllowed { .. } => Some(
+                "join the group that owns the socket (`sudo usermod -aG docker $USER`, then log in again), use a \
+                 rootless engine, or run as root"
+                    .to_owned(),
+            ),
+            Self::Scheme { .. } => Some(
+                "forward its socket, as with `ssh -nNT -L /tmp/engine.sock:/var/run/docker.sock HOST`, and use \
+                 --host unix:///tmp/engine.sock"
+                    .to_owned(),
+            ),
+            Self::NoImage { .. } => Some("let it be pulled with --pull missing, or build it first".to_owned()),
+            Self::Pull { .. } => Some(
+                "look for a typing error in its name; a private registry wants `docker login` first; an image that is \
+                 built here needs no pull: `docker images` lists them"
+                    .to_owned(),
+            ),
+            Self::NoFile { path, .. } if path == "/processing-container.json" => Some(
+                "copy it into the image (`COPY processing-container.json /`), or put the whole template in place of \
+                 its name into the task.json"
+                    .to_owned(),
+            ),
+            Self::Context(_)
+            | Self::Request { .. }
+            | Self::PullInterrupted { .. }
+            | Self::NoFile { .. }
+            | Self::Runtime(_) => None,
+        }
+    }
+}
+
+fn list(tried: &[Tried]) -> String {
+    let each: Vec<String> = tried
+        .iter()
+        .map(|Tried { address, reason }| format!("{} ({}): {reason}", address.url, address.origin))
+        .collect();
+    each.join("; ")
+}
+
+/// A connection to an engine.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    pub(super) docker: Docker,
+    runtime: Arc<Runtime>,
+    /// Where it listens.
+    pub address: Address,
+    /// What it is.
+    pub facts: Facts,
+}
+
+impl Engine {
+    /// Finds the engine that users expect: `host` if given, else `DOCKER_HOST`, else the docker context in use, else the
+    /// first one that listens at a usual socket: Docker's, rootless Docker's, Podman's, rootless Podman's.
+    ///
+    /// # Errors
+    /// Where none answers, or the one that is asked for cannot be used.
+    pub fn find(host: Option<&str>) -> Result<Self, EngineError> {
+        let mut tried = Vec::new();
+        let mut forbidden = None;
+        for address in candidates(host)? {
+            match Self::open(address.clone()) {
+                Ok(engine) => return Ok(engine),
+                Err(EngineError::NotFound { tried: one }) => tried.extend(one),
+                Err(error @ EngineError::NotAllowed { .. }) => {
+                    forbidden.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(forbidden.unwrap_or(EngineError::NotFound { tried }))
+    }
+
+    /// Connects to the engine at this address.
+    ///
+    /// # Errors
+    /// Where it does not answer or is not of a kind that is spoken here.
+    pub fn open(address: Address) -> Result<Self, EngineError> {
+        let not_found = |reason| EngineError::NotFound { tried: vec![Tried { address: address.clone(), reason }] };
+        if let Some(socket) = address.socket()
+            && let Err(source) = UnixStream::connect(&socket)
+        {
+            // The client's own error does not say which socket it is, and why.
+            return Err(match source.kind() {
+                io::ErrorKind::PermissionDenied => EngineError::NotAllowed { socket, source },
+                _ => not_found(source.to_string()),
+            });
+        }
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("engine")
+            .enable_all()
+            .build()
+            .map_err(EngineError::Runtime)?;
+        let remembered = facts::remembered(&address);
+        let version = remembered.as_ref().and_then(Facts::client_version);
+        let docker = client(&address.url, REQUEST, version.as_ref().unwrap_or(API_DEFAULT_VERSION))?;
+        let facts = match (remembered, version) {
+            (Some(facts), Some(_)) => facts,
+            (Some(_) | None, _) => {
+                let asked = async { tokio::time::timeout(PATIENCE * 5, facts::ask(&docker)).await };
+                let facts = runtime
+                    .block_on(asked)
+                    .map_err(|_| not_found(format!("no answer within {} s", (PATIENCE * 5).as_secs())))?
+                    .map_err(|error| not_found(one_line(&error)))?;
+                facts::remember(&address, &facts);
+                facts
+            }
+        };
+        let docker = match facts.client_version() {
+            Some(version) => client(&address.url, REQUEST, &version)?,
+            None => docker,
+        };
+        Ok(Self { docker, runtime: Arc::new(runtime), address, facts })
+    }
+
+    /// Waits for an answer.
+    pub(super) fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.runtime.block_on(future)
+    }
+
+    /// Lets something go on beside the caller.
+    pub(super) fn spawn<F>(&self, future: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        drop(self.runtime.spawn(future));
+    }
+}
+
+/// The addresses to be tried: only one where the user has named it.
+fn candidates(host: Option<&str>) -> Result<Vec<Address>, EngineError> {
+    if let Some(url) = host {
+        return Ok(vec![Address { url: url.to_owned(), origin: "--host".to_owned() }]);
+    }
+    if let Some(url) = docker_host() {
+        return Ok(vec![Address { url, origin: "DOCKER_HOST".to_owned() }]);
+    }
+    match contexts::current()? {
+        Some(address) => Ok(vec![address]),
+        None => Ok(sockets()),
+    }
+}
+
+/// All addresses at which users expect an engine to be looked for, the first one first: `DOCKER_HOST`, the docker
+/// context in use, the usual sockets of Docker, then those of Podman, for root and for the user.
+pub fn addresses() -> Vec<Address> {
+    let named = docker_host().map(|url| Address { url, origin: "DOCKER_HOST".to_owned() });
+    let context = contexts::current().ok().flatten();
+    named.into_iter().chain(context).chain(sockets()).collect()
+}
+
+fn docker_host() -> Option<String> {
+    std::env::var("DOCKER_HOST").ok().filter(|url| !url.is_empty())
+}
+
+fn sockets() -> Vec<Address> {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR")
+        .map_or_else(|| PathBuf::from(format!("/run/user/{}", geteuid())), PathBuf::from);
+    [
+        (PathBuf::from("/var/run/docker.sock"), "Docker's socket"),
+        (runtime.join("docker.sock"), "rootless Docker's socket"),
+        (PathBuf::from("/run/podman/podman.sock"), "Podman's socket"),
+        (runtime.join("podman/podman.sock"), "rootless Podman's socket"),
+    ]
+    .into_iter()
+    .map(|(path, origin)| Address { url: format!("unix://{}", path.display()), origin: origin.to_owned() })
+    .collect()
 }
 
 /// Asks at an address who is there.
@@ -72,29 +343,33 @@ pub async fn ask(address: &Address) -> Answer {
 async fn version(url: &str) -> Result<Answer, String> {
     // The client's own error for a socket that is not there does not say which one it is, and why.
     if let Some(path) = url.strip_prefix("unix://")
-        && let Err(error) = std::os::unix::net::UnixStream::connect(path)
+        && let Err(error) = UnixStream::connect(path)
     {
         return Err(error.to_string());
     }
-    let engine = connect(url).map_err(|error| one_line(&error))?;
+    let engine = client(url, PATIENCE, API_DEFAULT_VERSION).map_err(|error| error.to_string())?;
     let version = engine.version().await.map_err(|error| one_line(&error))?;
-    let name = version
-        .components
-        .as_ref()
-        .and_then(|components| components.first())
-        .map_or("engine", |component| component.name.as_str());
     Ok(Answer::Reachable {
-        engine: format!("{name} {}", version.version.as_deref().unwrap_or("of unknown version")),
+        engine: format!("{} {}", facts::name_of(&version), version.version.as_deref().unwrap_or("of unknown version")),
         api: version.api_version,
     })
 }
 
 /// A client of the engine at this URL. Nothing is sent yet.
-fn connect(url: &str) -> Result<Docker, bollard::errors::Error> {
-    let seconds = PATIENCE.as_secs();
-    if url.starts_with("unix://") {
-        Docker::connect_with_unix(url, seconds, API_DEFAULT_VERSION)
-    } else {
-        Docker::connect_with_http(url, seconds, API_DEFAULT_VERSION)
-    }
+fn client(url: &str, patience: Duration, version: &ClientVersion) -> Result<Docker, EngineError> {
+    let seconds = patience.as_secs();
+    let refused = |reason: &str| EngineError::Scheme { url: url.to_owned(), reason: reason.to_owned() };
+    let client = match url.split_once("://") {
+        Some(("unix", _)) => Docker::connect_with_unix(url, seconds, version),
+        Some(("tcp", _)) if tls_wanted() => return Err(refused("it wants TLS (DOCKER_TLS_VERIFY)")),
+        Some(("tcp" | "http", _)) => Docker::connect_with_http(url, seconds, version),
+        Some(("https", _)) => return Err(refused("it wants TLS")),
+        Some((scheme, _)) => return Err(refused(&format!("addresses of the kind `{scheme}://` are not supported"))),
+        None => return Err(refused("expected an address such as unix:///var/run/docker.sock or tcp://host:2375")),
+    };
+    client.map_err(|error| EngineError::request("connect to the engine", &error))
+}
+
+fn tls_wanted() -> bool {
+    std::env::var_os("DOCKER_TLS_VERIFY").is_some_and(|value| !value.is_empty())
 }

@@ -1,6 +1,6 @@
 //! Runs a command of this machine in a cgroup of its own, or where none can be had, samples its processes.
 
-mod in_cgroup;
+pub(super) mod in_cgroup;
 mod sampled;
 
 use std::ffi::OsString;

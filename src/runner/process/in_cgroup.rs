@@ -115,6 +115,7 @@ impl InCgroup {
             pressure: problems.read(self.reader.pressure()),
             leftover_processes: leftover,
             problems: Vec::new(),
+            contained: None,
         };
         if let Some(Err(error)) = self.own.take().map(OwnCgroup::remove) {
             problems.0.push(one_line(&error));
@@ -153,10 +154,11 @@ impl InCgroup {
 
 /// What went wrong on the way to the numbers.
 #[derive(Debug, Default)]
-struct Problems(Vec<String>);
+pub(in crate::runner) struct Problems(pub(in crate::runner) Vec<String>);
 
 impl Problems {
-    fn read<T>(&mut self, reading: Result<Reading<T>, HostError>) -> Reading<T> {
+    /// The reading; where there was none, the reason is kept.
+    pub(in crate::runner) fn read<T>(&mut self, reading: Result<Reading<T>, HostError>) -> Reading<T> {
         reading.unwrap_or_else(|error| {
             self.0.push(one_line(&error));
             Reading::Unsupported
@@ -166,14 +168,14 @@ impl Problems {
 
 /// The cgroups above that have a limit, and how often each had been felt before the run.
 #[derive(Debug)]
-pub(super) struct Above {
+pub(in crate::runner) struct Above {
     lowest: Option<Bytes>,
     limited: Vec<(MemoryReader, u64)>,
 }
 
 impl Above {
     /// To be read before the task is started.
-    pub(super) fn of(own: &Cgroup) -> Self {
+    pub(in crate::runner) fn of(own: &Cgroup) -> Self {
         let mut above = Self { lowest: None, limited: Vec::new() };
         for cgroup in own.ancestry().skip(1) {
             let mut reader = MemoryReader::new(&cgroup);
@@ -187,12 +189,13 @@ impl Above {
         above
     }
 
-    fn lowest_with(&self, own: Reading<Option<Bytes>>) -> Reading<Option<Bytes>> {
+    /// The lowest limit of those above and this one.
+    pub(in crate::runner) fn lowest_with(&self, own: Reading<Option<Bytes>>) -> Reading<Option<Bytes>> {
         own.map(|own| [own, self.lowest].into_iter().flatten().min())
     }
 
     /// Whether a limit above was felt since.
-    fn held_back(&mut self) -> bool {
+    pub(in crate::runner) fn held_back(&mut self) -> bool {
         self.limited.iter_mut().any(|(reader, before)| {
             reader.times_held_back().ok().and_then(Reading::value).is_some_and(|now| now > *before)
         })

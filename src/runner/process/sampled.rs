@@ -131,6 +131,7 @@ impl Sampled {
             pressure: Reading::Unsupported,
             leftover_processes: Reading::Value(leftover),
             problems: Vec::new(),
+            contained: None,
         })
     }
 }

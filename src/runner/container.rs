@@ -1,0 +1,420 @@
+//! Runs an image as a container of a Docker-compatible engine, and leaves nothing of it behind.
+//!
+//! Three ways to the peak, tried in this order:
+//! 1. a fresh cgroup of our own that the engine is told to make the container in, read after the end: exact;
+//! 2. a probe in the container, which reads the container's own counter after the task: exact, without any right on
+//!    the host, also on an engine elsewhere;
+//! 3. the container's own cgroup, read when its first process is seen to have ended: a lower bound, because the engine
+//!    removes the cgroup at the same time.
+
+mod leaf;
+mod leftovers;
+mod logs;
+mod owner;
+mod parent;
+mod request;
+mod run;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+
+use bollard::query_parameters::{
+    AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder,
+    UploadToContainerOptionsBuilder,
+};
+
+pub use self::leftovers::{Leftovers, Removed, remove_leftovers};
+use self::logs::Forwarding;
+pub(super) use self::owner::label as owner_label;
+use self::parent::Parent;
+use self::run::ContainerRun;
+use super::engine::{Engine, EngineError, Image};
+use super::probe;
+use super::process::Output;
+use super::{Runner, Running, StartError};
+use crate::host::machine::{self, Machine};
+use crate::model::observation::{Container, Logs};
+use crate::model::units::Bytes;
+
+/// The least limit that Docker accepts.
+pub const LEAST_LIMIT: Bytes = Bytes(6 << 20);
+
+/// What to run in a container, and with what around it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerLaunch {
+    /// The image, which the engine has.
+    pub image: String,
+    /// Takes the place of the image's command, not of its entrypoint.
+    pub command: Option<Vec<String>>,
+    /// Takes the place of the image's entrypoint, and of its command with it.
+    pub entrypoint: Option<Vec<String>>,
+    /// Variables beside those of the image.
+    pub env: Vec<(String, String)>,
+    /// Where it starts, in place of the image's folder.
+    pub working_directory: Option<String>,
+    /// Folders and files of the engine's machine.
+    pub mounts: Vec<Bind>,
+    /// Labels of the container.
+    pub labels: BTreeMap<String, String>,
+    /// Who it runs as, in place of the image's user: a name or number, with `:` and a group if need be.
+    pub user: Option<String>,
+    /// The network; the engine's default where there is none.
+    pub network: Option<String>,
+    /// The name of the container; made up by the engine where there is none.
+    pub name: Option<String>,
+    /// The memory it may have at most; no swap beyond it.
+    pub limit: Option<Bytes>,
+    /// Where its output goes.
+    pub stdout: Output,
+    /// Where its errors go.
+    pub stderr: Output,
+    /// Where both are kept, besides.
+    pub logs: Option<Logs>,
+}
+
+impl ContainerLaunch {
+    /// The image as it is, with our own stdout and stderr.
+    pub fn new(image: impl Into<String>) -> Self {
+        Self {
+            image: image.into(),
+            command: None,
+            entrypoint: None,
+            env: Vec::new(),
+            working_directory: None,
+            mounts: Vec::new(),
+            labels: BTreeMap::new(),
+            user: None,
+            network: None,
+            name: None,
+            limit: None,
+            stdout: Output::Inherit,
+            stderr: Output::Inherit,
+            logs: None,
+        }
+    }
+
+    /// Everything that is started, the entrypoint and its arguments, as Docker puts them together.
+    fn words(&self, image: &Image) -> Vec<String> {
+        let (entrypoint, own_command) = match &self.entrypoint {
+            Some(entrypoint) => (entrypoint, &Vec::new()),
+            None => (&image.entrypoint, &image.command),
+        };
+        entrypoint.iter().chain(self.command.as_ref().unwrap_or(own_command)).cloned().collect()
+    }
+}
+
+/// A folder or file of the engine's machine, seen in the container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bind {
+    /// Where it is; absolute.
+    pub source: PathBuf,
+    /// Where the container sees it.
+    pub target: String,
+    /// Whether the container may only read it; a folder that it may write to is made if it is missing.
+    pub read_only: bool,
+}
+
+/// Whether a probe in the container reads the peak.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UseProbe {
+    /// Where there is no exact way from outside.
+    #[default]
+    Auto,
+    /// In any case.
+    Always,
+    /// Never; where there is no exact way from outside, the peak is a lower bound.
+    Never,
+}
+
+/// Why a container could not be made or started.
+#[derive(Debug, thiserror::Error)]
+pub enum ContainerError {
+    /// It is the engine that failed or refused.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// What is to be mounted is not there.
+    #[error("failed to mount {source_path} at `{target}`: there is no such file or folder")]
+    NoSource {
+        /// What is to be mounted.
+        source_path: PathBuf,
+        /// Where the container would see it.
+        target: String,
+    },
+    /// A folder for output cannot be made or written to.
+    #[error("failed to have a folder for output at {path}, to be mounted at `{target}`")]
+    OutputFolder {
+        /// The folder.
+        path: PathBuf,
+        /// Where the container would see it.
+        target: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The limit is lower than engines accept.
+    #[error("failed to limit the container to {limit}: engines accept no less than {LEAST_LIMIT}")]
+    LimitTooLow {
+        /// The limit.
+        limit: Bytes,
+    },
+    /// Another container has this name.
+    #[error("failed to create a container with the name `{name}`: another container has it")]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
+    /// A label whose name is ours.
+    #[error("failed to label the container with `{label}`: labels that begin with `highwater.` are highwater's own")]
+    LabelTaken {
+        /// The label.
+        label: String,
+    },
+    /// The image says nothing of what to start.
+    #[error("failed to start the image `{image}`: it has neither an entrypoint nor a command, and none was given")]
+    NothingToRun {
+        /// The image.
+        image: String,
+    },
+    /// There is no probe for this machine.
+    #[error("failed to measure with a probe: {reason}")]
+    NoProbe {
+        /// Why not.
+        reason: String,
+    },
+}
+
+impl ContainerError {
+    /// What a user can do about it.
+    pub fn remedy(&self) -> Option<String> {
+        Some(match self {
+            Self::Engine(error) => return error.remedy(),
+            Self::NoSource { .. } => {
+                "look for a typing error; paths are those of the machine the engine runs on".to_owned()
+            }
+            Self::OutputFolder { .. } => "choose another folder, or make this one writable".to_owned(),
+            Self::LimitTooLow { .. } => {
+                format!("choose {LEAST_LIMIT} or more; what runc itself needs to start a container is not much less")
+            }
+            Self::NameTaken { name } => {
+                format!("choose another name, or remove that container with `docker rm {name}` if nobody needs it")
+            }
+            Self::LabelTaken { .. } => "choose another name for the label".to_owned(),
+            Self::NothingToRun { .. } => "give the command after `--`".to_owned(),
+            Self::NoProbe { .. } => "measure from outside with --probe auto".to_owned(),
+        })
+    }
+}
+
+/// How the peak is to be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Way {
+    Parent,
+    Probe,
+    /// With the reasons against the exact ways, and what would help.
+    Leaf {
+        reason: String,
+        remedy: String,
+    },
+}
+
+/// Runs one image as a container, as often as it is asked.
+#[derive(Debug)]
+pub struct ContainerRunner {
+    machine: Machine,
+    engine: Engine,
+    image: Image,
+    launch: ContainerLaunch,
+    probe: UseProbe,
+    noise_floor: Option<Bytes>,
+    /// Why the container cannot be put into a cgroup of ours.
+    parent_refused: Option<String>,
+}
+
+impl ContainerRunner {
+    /// A runner of this image, which the engine has.
+    pub fn new(machine: &Machine, engine: Engine, image: Image, launch: ContainerLaunch) -> Self {
+        let parent_refused = parent::obstacle(machine, &engine);
+        let machine = machine.clone();
+        Self { machine, engine, image, launch, probe: UseProbe::Auto, noise_floor: None, parent_refused }
+    }
+
+    /// The same runner, with a probe in the container or without.
+    #[must_use]
+    pub fn probe(self, probe: UseProbe) -> Self {
+        Self { probe, ..self }
+    }
+
+    /// The same runner, whose observations tell what a container that does nothing peaks at.
+    #[must_use]
+    pub fn noise_floor(self, noise_floor: Option<Bytes>) -> Self {
+        Self { noise_floor, ..self }
+    }
+
+    fn way(&self) -> Result<Way, ContainerError> {
+        match (self.probe, &self.parent_refused) {
+            (UseProbe::Always, _) => match probe::program() {
+                Ok(_) => Ok(Way::Probe),
+                Err(reason) => Err(ContainerError::NoProbe { reason: reason.to_owned() }),
+            },
+            (UseProbe::Auto | UseProbe::Never, None) => Ok(Way::Parent),
+            (UseProbe::Auto, Some(refused)) => Ok(match probe::program() {
+                Ok(_) => Way::Probe,
+                Err(reason) => {
+                    Way::Leaf { reason: format!("{refused}, and {reason}"), remedy: "run as root".to_owned() }
+                }
+            }),
+            (UseProbe::Never, Some(refused)) => {
+                Ok(Way::Leaf { reason: refused.clone(), remedy: "let a probe be used (--probe auto)".to_owned() })
+            }
+        }
+    }
+
+    fn check(&self) -> Result<(), ContainerError> {
+        if let Some(label) = self.launch.labels.keys().find(|label| label.starts_with("highwater.")) {
+            return Err(ContainerError::LabelTaken { label: label.clone() });
+        }
+        if let Some(limit) = self.launch.limit
+            && limit < LEAST_LIMIT
+        {
+            return Err(ContainerError::LimitTooLow { limit });
+        }
+        if self.launch.words(&self.image).is_empty() {
+            return Err(ContainerError::NothingToRun { image: self.launch.image.clone() });
+        }
+        // Paths of another machine are for its engine to judge.
+        if self.engine.facts.seems_local() { self.launch.mounts.iter().try_for_each(prepare) } else { Ok(()) }
+    }
+
+    fn container(&self) -> Container {
+        let facts = &self.engine.facts;
+        Container {
+            image: self.launch.image.clone(),
+            image_id: self.image.id.clone(),
+            image_digests: self.image.digests.clone(),
+            engine: crate::model::observation::Engine {
+                name: facts.name.clone(),
+                version: facts.version.clone(),
+                cgroup_driver: facts.cgroup_driver.clone(),
+                cgroup: facts.cgroup,
+                kernel: facts.kernel.clone(),
+            },
+            noise_floor: self.noise_floor,
+        }
+    }
+}
+
+/// Has what is to be mounted in its place.
+fn prepare(bind: &Bind) -> Result<(), ContainerError> {
+    if bind.read_only {
+        return match bind.source.try_exists() {
+            Ok(false) => {
+                Err(ContainerError::NoSource { source_path: bind.source.clone(), target: bind.target.clone() })
+            }
+            // Where we may not look, the engine may.
+            Ok(true) | Err(_) => Ok(()),
+        };
+    }
+    let failed =
+        |source| ContainerError::OutputFolder { path: bind.source.clone(), target: bind.target.clone(), source };
+    if !bind.source.exists() {
+        std::fs::create_dir_all(&bind.source).map_err(failed)?;
+    }
+    nix::unistd::access(&bind.source, nix::unistd::AccessFlags::W_OK).map_err(|errno| failed(errno.into()))
+}
+
+impl Runner for ContainerRunner {
+    fn start(&mut self) -> Result<Box<dyn Running>, StartError> {
+        self.check()?;
+        let mut way = self.way()?;
+        let parent = match way {
+            Way::Parent => match Parent::prepare(&self.machine, &self.engine) {
+                Ok(parent) => Some(parent),
+                Err(reason) => {
+                    self.parent_refused = Some(reason);
+                    way = self.way()?;
+                    None
+                }
+            },
+            Way::Probe | Way::Leaf { .. } => None,
+        };
+        let id = self.create(parent.as_ref(), way == Way::Probe)?;
+        match self.start_created(&id, parent, way) {
+            Ok(run) => Ok(Box::new(run)),
+            Err(error) => {
+                self.engine.block_on(remove(&self.engine, &id)).unwrap_or_else(|error| tracing::warn!("{error}"));
+                Err(error)
+            }
+        }
+    }
+}
+
+impl ContainerRunner {
+    fn create(&self, parent: Option<&Parent>, with_probe: bool) -> Result<String, ContainerError> {
+        let body = request::body(&self.launch, &self.image, parent.map(Parent::for_engine), with_probe);
+        let options = self.launch.name.as_ref().map(|name| CreateContainerOptionsBuilder::default().name(name).build());
+        let created = self.engine.block_on(self.engine.docker.create_container(options, body));
+        created.map(|created| created.id).map_err(|error| {
+            let error = EngineError::request("create the container", &error);
+            match (&error, &self.launch.name) {
+                (EngineError::Request { status: Some(409), .. }, Some(name)) => {
+                    ContainerError::NameTaken { name: name.clone() }
+                }
+                (EngineError::Request { status: Some(404), reason, .. }, _) if reason.contains("image") => {
+                    EngineError::NoImage { image: self.launch.image.clone() }.into()
+                }
+                _ => error.into(),
+            }
+        })
+    }
+
+    fn start_created(&self, id: &str, parent: Option<Parent>, way: Way) -> Result<ContainerRun, StartError> {
+        let docker = &self.engine.docker;
+        if way == Way::Probe {
+            let archive = probe::archive().map_err(|reason| ContainerError::NoProbe { reason: reason.to_owned() })?;
+            let options = UploadToContainerOptionsBuilder::default().path("/").build();
+            let uploaded = docker.upload_to_container(id, Some(options), bollard::body_full(archive.into()));
+            self.engine.block_on(uploaded).map_err(|error| engine_error("put the probe into the container", &error))?;
+        }
+        let options = AttachContainerOptionsBuilder::default().stream(true).stdout(true).stderr(true).build();
+        let attached = self
+            .engine
+            .block_on(docker.attach_container(id, Some(options)))
+            .map_err(|error| engine_error("attach to the container", &error))?;
+        let forwarding = Forwarding::start(&self.engine, attached.output, &self.launch)?;
+        let started = docker.start_container(id, None::<bollard::query_parameters::StartContainerOptions>);
+        self.engine.block_on(started).map_err(|error| self.explain_start(&error))?;
+        ContainerRun::new(self, id, parent, way, forwarding)
+    }
+
+    /// Docker tells only in words that a command is not there.
+    fn explain_start(&self, error: &bollard::errors::Error) -> StartError {
+        let text = error.to_string();
+        let program = self.launch.words(&self.image).into_iter().next().unwrap_or_default();
+        if text.contains("executable file not found") || text.contains("no such file or directory: unknown") {
+            return StartError::NotFound { program, interpreter: false };
+        }
+        if text.contains("exec:") && text.contains("permission denied") {
+            return StartError::NotExecutable { program, source: io::ErrorKind::PermissionDenied.into() };
+        }
+        engine_error("start the container", error)
+    }
+}
+
+fn engine_error(action: &str, error: &bollard::errors::Error) -> StartError {
+    ContainerError::Engine(EngineError::request(action, error)).into()
+}
+
+/// Removes a container, whatever it does at the moment, with the volumes that were made for it.
+async fn remove(engine: &Engine, id: &str) -> Result<(), EngineError> {
+    let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+    match engine.docker.remove_container(id, Some(options)).await {
+        Ok(()) | Err(bollard::errors::Error::DockerResponseServerError { status_code: 404, .. }) => Ok(()),
+        Err(error) => Err(EngineError::request("remove the container", &error)),
+    }
+}
+
+/// How much too high an exact peak can be on the machine of the engine.
+fn noise(machine: &Machine) -> Bytes {
+    machine::noise(&machine.facts)
+}

@@ -1,0 +1,93 @@
+//! The container's own cgroup, found through its first process.
+
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::host::cgroup::{Cgroup, memory_cgroup};
+use crate::host::machine::Machine;
+use crate::host::memory::MemoryReader;
+use crate::model::units::Bytes;
+
+/// How long after the engine has told of the end the last reading may take.
+const LAST: Duration = Duration::from_millis(500);
+
+/// The cgroup of a container, watched until its first process ends.
+#[derive(Debug)]
+pub(super) struct Leaf {
+    pub(super) cgroup: Cgroup,
+    last: Receiver<Option<Bytes>>,
+}
+
+impl Leaf {
+    /// Finds it; `None` unless the process is one of this machine's whose cgroup names the container. An engine on
+    /// another machine tells the number of a process there, which may be anybody's here.
+    pub(super) fn find(machine: &Machine, id: &str, pid: i64) -> Option<Self> {
+        let pid = i32::try_from(pid).ok().filter(|pid| *pid > 0)?;
+        // Before its cgroup is looked at: the number cannot become another process's any more.
+        let ended = pidfd_open(pid).ok()?;
+        let cgroup = memory_cgroup(&machine.roots, &pid.to_string()).ok()?;
+        if !names(&cgroup, id) {
+            return None;
+        }
+        let (sender, last) = channel();
+        let mut reader = MemoryReader::new(&cgroup);
+        // Opened now, so that one read is all that is left to do.
+        reader.peak().ok()?;
+        thread::Builder::new()
+            .name("last reading".to_owned())
+            .spawn(move || {
+                wait_for(&ended);
+                let peak = reader.peak().ok().and_then(|peak| peak.value());
+                // Nobody listens where the run was given up.
+                let _ = sender.send(peak);
+            })
+            .ok()?;
+        Some(Self { cgroup, last })
+    }
+
+    /// The peak as it was when the first process had ended, if the cgroup was still there.
+    pub(super) fn last(&self) -> Option<Bytes> {
+        self.last.recv_timeout(LAST).ok().flatten()
+    }
+}
+
+/// Whether the last part of the cgroup's path is the container's: `ID`, `docker-ID.scope`, `libpod-ID.scope`; Podman
+/// may have one more, `container`, below it.
+fn names(cgroup: &Cgroup, id: &str) -> bool {
+    !id.is_empty() && cgroup.path.components().rev().take(2).any(|part| part.as_os_str().to_string_lossy().contains(id))
+}
+
+fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
+    // SAFETY: takes two numbers and no pointer.
+    let file = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let file = i32::try_from(Errno::result(file)?).map_err(|_| Errno::EBADF)?;
+    // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(file) })
+}
+
+fn wait_for(ended: &OwnedFd) {
+    let mut files = [PollFd::new(ended.as_fd(), PollFlags::POLLIN)];
+    while let Err(Errno::EINTR) = poll(&mut files, PollTimeout::NONE) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::HostRoots;
+    use crate::host::machine::Machine;
+
+    #[test]
+    fn a_process_whose_cgroup_does_not_name_the_container_is_not_believed() {
+        let machine = Machine::read(HostRoots::default()).unwrap();
+        let own = i64::from(std::process::id());
+        assert!(Leaf::find(&machine, "0123456789abcdef", own).is_none());
+        assert!(Leaf::find(&machine, "", own).is_none());
+        assert!(Leaf::find(&machine, "0123456789abcdef", 0).is_none());
+    }
+}

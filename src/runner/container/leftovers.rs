@@ -1,0 +1,169 @@
+//! What a highwater that was killed has left behind: containers and cgroups.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+use bollard::query_parameters::ListContainersOptionsBuilder;
+
+use super::ContainerError;
+use super::owner::{LABEL, Owner};
+use super::parent::{SLICE_PREFIX, remove_from, stop_slice};
+use super::remove;
+use crate::host::HostRoots;
+use crate::host::cgroup::{Hierarchy, all_hierarchies};
+use crate::runner::StartError;
+use crate::runner::engine::{Engine, EngineError};
+use crate::runner::own_cgroup::PREFIX;
+
+/// One thing that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Removed {
+    /// A container, by its name or id.
+    Container(String),
+    /// A cgroup, by its path below each hierarchy.
+    Cgroup(PathBuf),
+}
+
+/// What was found, and what became of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Leftovers {
+    /// Removed, or to be removed where it was only looked for.
+    pub removed: Vec<Removed>,
+    /// Containers of a highwater on another machine, or of this one before it was started anew.
+    pub foreign: Vec<String>,
+    /// What could not be removed, and why.
+    pub failed: Vec<String>,
+}
+
+/// Removes what highwaters that are no more have left: on the engine, if there is one, and in all cgroup hierarchies.
+/// With `look_only` nothing is removed; with `foreign` containers are removed whose owner nobody can ask for.
+///
+/// # Errors
+/// Where the engine does not list its containers, or the machine its hierarchies.
+pub fn remove_leftovers(engine: Option<&Engine>, look_only: bool, foreign: bool) -> Result<Leftovers, LeftoverError> {
+    let mut leftovers = Leftovers::default();
+    if let Some(engine) = engine {
+        containers(engine, look_only, foreign, &mut leftovers)?;
+    }
+    cgroups(look_only, &mut leftovers)?;
+    Ok(leftovers)
+}
+
+/// Why left-overs could not be looked for.
+#[derive(Debug, thiserror::Error)]
+pub enum LeftoverError {
+    /// The engine failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The machine could not be read.
+    #[error(transparent)]
+    Host(#[from] crate::host::HostError),
+}
+
+fn containers(engine: &Engine, look_only: bool, foreign: bool, leftovers: &mut Leftovers) -> Result<(), EngineError> {
+    let filters = HashMap::from([("label", vec![LABEL])]);
+    let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+    let listed = engine
+        .block_on(engine.docker.list_containers(Some(options)))
+        .map_err(|error| EngineError::request("list the containers", &error))?;
+    for container in listed {
+        let Some(id) = container.id else { continue };
+        let name = container.names.and_then(|names| names.into_iter().next());
+        let name = name.map_or_else(|| id.clone(), |name| name.trim_start_matches('/').to_owned());
+        let label = container.labels.unwrap_or_default().remove(LABEL).unwrap_or_default();
+        match Owner::parse(&label).and_then(|owner| owner.is_gone()) {
+            Some(false) => continue,
+            None if !foreign => {
+                leftovers.foreign.push(name);
+                continue;
+            }
+            Some(true) | None => {}
+        }
+        if !look_only && let Err(error) = engine.block_on(remove(engine, &id)) {
+            leftovers.failed.push(format!("the container {name}: {error}"));
+            continue;
+        }
+        leftovers.removed.push(Removed::Container(name));
+    }
+    Ok(())
+}
+
+fn cgroups(look_only: bool, leftovers: &mut Leftovers) -> Result<(), crate::host::HostError> {
+    let hierarchies = all_hierarchies(&HostRoots::default())?;
+    let mut found = BTreeSet::new();
+    for hierarchy in hierarchies.iter().filter(|hierarchy| !hierarchy.read_only) {
+        search(hierarchy, &hierarchy.mount_point, &mut found);
+    }
+    for path in found {
+        if !look_only {
+            if let Some(slice) = path.file_name().and_then(|name| name.to_str()).filter(|name| is_slice(name)) {
+                stop_slice(slice);
+            }
+            if let Err(error) = remove_from(&hierarchies, &path) {
+                leftovers.failed.push(crate::model::problem::one_line(&error));
+                continue;
+            }
+        }
+        leftovers.removed.push(Removed::Cgroup(path));
+    }
+    Ok(())
+}
+
+fn is_slice(name: &str) -> bool {
+    name.starts_with(SLICE_PREFIX)
+}
+
+/// Looks for cgroups of ours below a folder, and does not look into them.
+fn search(hierarchy: &Hierarchy, folder: &Path, found: &mut BTreeSet<PathBuf>) {
+    // A cgroup that goes while we look is not a left-over.
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
+        }
+        let path = entry.path();
+        match entry.file_name().to_str().and_then(maker) {
+            Some(pid) => {
+                if !Path::new("/proc").join(pid.to_string()).exists()
+                    && let Ok(below) = path.strip_prefix(&hierarchy.mount_point)
+                {
+                    found.insert(below.to_owned());
+                }
+            }
+            None => search(hierarchy, &path, found),
+        }
+    }
+}
+
+/// The process number in the name of a cgroup of ours: `highwater-PID-N`, `highwater_PID_N.slice`.
+fn maker(name: &str) -> Option<i32> {
+    let numbers = |rest: &str, between: char| {
+        let (pid, number) = rest.split_once(between)?;
+        number.parse::<u32>().ok()?;
+        pid.parse().ok()
+    };
+    match name.strip_prefix(PREFIX) {
+        Some(rest) => numbers(rest, '-'),
+        None => numbers(name.strip_prefix(SLICE_PREFIX)?.strip_suffix(".slice")?, '_'),
+    }
+}
+
+impl From<EngineError> for StartError {
+    fn from(error: EngineError) -> Self {
+        Self::Container(ContainerError::Engine(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_ours_have_a_maker() {
+        assert_eq!(maker("highwater-12-0"), Some(12));
+        assert_eq!(maker("highwater_12_3.slice"), Some(12));
+        for other in ["highwater", "highwater-", "highwater-a-b", "highwater-12", "highwater_12_3", "docker", "12-0"] {
+            assert_eq!(maker(other), None, "{other}");
+        }
+    }
+}

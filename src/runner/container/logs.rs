@@ -1,0 +1,126 @@
+//! The output of a container, on its way to where it is to go.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::thread::{self, JoinHandle};
+
+use bollard::container::LogOutput;
+use futures_util::{Stream, StreamExt};
+use tokio::sync::mpsc::{self, Receiver};
+use tokio::sync::oneshot;
+
+use super::ContainerLaunch;
+use crate::runner::StartError;
+use crate::runner::engine::Engine;
+use crate::runner::process::Output;
+
+/// Pieces that may be under way; beyond them the task waits, as with a pipe.
+const UNDER_WAY: usize = 16;
+
+type Chunks = Pin<Box<dyn Stream<Item = Result<LogOutput, bollard::errors::Error>> + Send>>;
+
+/// Output being forwarded, in its order, by a thread of its own: a reader that is slow holds up nobody else.
+#[derive(Debug)]
+pub(super) struct Forwarding {
+    /// Told when the container has closed its output.
+    pub(super) closed: Option<oneshot::Receiver<()>>,
+    writer: Option<JoinHandle<Result<(), Unwritten>>>,
+}
+
+/// Output that got lost.
+#[derive(Debug, thiserror::Error)]
+#[error("some output of the task could not be written to {place}: {source}")]
+pub(super) struct Unwritten {
+    place: String,
+    source: io::Error,
+}
+
+impl Forwarding {
+    /// Forwards what comes until the container closes its output.
+    pub(super) fn start(engine: &Engine, mut chunks: Chunks, launch: &ContainerLaunch) -> Result<Self, StartError> {
+        let logs = launch.logs.as_ref();
+        let mut stdout = Sinks::open(&launch.stdout, io::stdout().as_fd(), logs.map(|logs| logs.stdout.as_path()))?;
+        let mut stderr = Sinks::open(&launch.stderr, io::stderr().as_fd(), logs.map(|logs| logs.stderr.as_path()))?;
+        let (sender, mut receiver): (_, Receiver<LogOutput>) = mpsc::channel(UNDER_WAY);
+        let (close, closed) = oneshot::channel();
+        let writer = thread::Builder::new()
+            .name("output".to_owned())
+            .spawn(move || {
+                let mut result = Ok(());
+                while let Some(chunk) = receiver.blocking_recv() {
+                    let sinks = match &chunk {
+                        LogOutput::StdErr { .. } => &mut stderr,
+                        LogOutput::StdOut { .. } | LogOutput::StdIn { .. } | LogOutput::Console { .. } => &mut stdout,
+                    };
+                    result = result.and(sinks.write(chunk.as_ref()));
+                }
+                result
+            })
+            .map_err(|source| StartError::System { action: "start a thread for the output", source })?;
+        engine.spawn(async move {
+            while let Some(Ok(chunk)) = chunks.next().await {
+                if sender.send(chunk).await.is_err() {
+                    break;
+                }
+            }
+            // Nobody waits any more where the run was given up.
+            let _ = close.send(());
+        });
+        Ok(Self { closed: Some(closed), writer: Some(writer) })
+    }
+
+    /// Waits until everything is written; says what could not be.
+    pub(super) fn finish(&mut self) -> Option<Unwritten> {
+        self.writer.take().and_then(|writer| writer.join().ok()).and_then(Result::err)
+    }
+}
+
+/// Where one of the two streams goes: live, and into a file that is kept.
+#[derive(Debug)]
+struct Sinks(Vec<(String, File)>);
+
+impl Sinks {
+    fn open(live: &Output, own: std::os::fd::BorrowedFd<'_>, kept: Option<&Path>) -> Result<Self, StartError> {
+        let mut sinks = Vec::new();
+        match live {
+            Output::Null => {}
+            Output::Inherit => {
+                let file = own
+                    .try_clone_to_owned()
+                    .map_err(|source| StartError::System { action: "open stdout and stderr", source })?;
+                sinks.push(("stdout or stderr".to_owned(), File::from(file)));
+            }
+            Output::File(path) => sinks.push(create(path)?),
+        }
+        if let Some(path) = kept {
+            sinks.push(create(path)?);
+        }
+        Ok(Self(sinks))
+    }
+
+    /// Writes to all that still can be written to; a place that fails is given up, without holding up the others.
+    fn write(&mut self, text: &[u8]) -> Result<(), Unwritten> {
+        let mut result = Ok(());
+        self.0.retain_mut(|(place, file)| match file.write_all(text) {
+            Ok(()) => true,
+            // Whoever read has read enough.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => false,
+            Err(source) => {
+                result = Err(Unwritten { place: place.clone(), source });
+                false
+            }
+        });
+        result
+    }
+}
+
+fn create(path: &Path) -> Result<(String, File), StartError> {
+    let failed = |source| StartError::Output { path: PathBuf::from(path), source };
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(failed)?;
+    }
+    Ok((path.display().to_string(), File::create(path).map_err(failed)?))
+}

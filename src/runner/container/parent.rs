@@ -1,0 +1,162 @@
+//! The cgroup around a container: made anew for it, read after its end, and removed from every hierarchy.
+//!
+//! With the `cgroupfs` driver the engine is given a path, and the container's cgroup is made below it; with the
+//! `systemd` driver it is given the name of a slice. The container's own cgroup goes with it, ours keeps the peak. runc
+//! makes the same path in all hierarchies of v1, and leaves it there.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use nix::unistd::geteuid;
+
+use crate::host::HostError;
+use crate::host::cgroup::{Cgroup, Hierarchy, all_hierarchies};
+use crate::host::machine::Machine;
+use crate::host::memory::MemoryReader;
+use crate::model::observation::CgroupVersion;
+use crate::model::problem::one_line;
+use crate::runner::FinishError;
+use crate::runner::engine::Engine;
+use crate::runner::own_cgroup::{OwnCgroup, destroy, write_to};
+
+/// The beginning of the name of a slice. Without `-`: systemd puts `a-b.slice` below `a.slice`.
+pub(super) const SLICE_PREFIX: &str = "highwater_";
+
+/// Why containers of this engine cannot be put into a cgroup of ours, where that can be told beforehand.
+pub(super) fn obstacle(machine: &Machine, engine: &Engine) -> Option<String> {
+    let facts = &engine.facts;
+    if engine.address.socket().is_none() || !facts.seems_local() {
+        return Some("the engine runs on another machine".to_owned());
+    }
+    if facts.is_podman() {
+        return Some("Podman puts a monitor of its own beside the container".to_owned());
+    }
+    let hierarchy = match &machine.memory {
+        Ok(hierarchy) => hierarchy,
+        Err(problem) => return Some(problem.clone()),
+    };
+    if facts.cgroup != Some(hierarchy.version) || hierarchy.root != "/" {
+        return Some("the engine's cgroups are not those that are mounted here".to_owned());
+    }
+    if !geteuid().is_root() {
+        return Some("only root may look after a cgroup around the container".to_owned());
+    }
+    None
+}
+
+/// The cgroup around one container. Dropping it kills what is in it and removes it.
+#[derive(Debug)]
+pub(super) struct Parent {
+    /// What the engine is told.
+    for_engine: String,
+    cgroup: Cgroup,
+    /// All hierarchies it may be in.
+    hierarchies: Vec<Hierarchy>,
+    /// Ours from the start, where it is not systemd that makes it.
+    own: Option<OwnCgroup>,
+    removed: bool,
+}
+
+impl Parent {
+    /// Makes it, or chooses its name where systemd makes it; `Err` says why not.
+    pub(super) fn prepare(machine: &Machine, engine: &Engine) -> Result<Self, String> {
+        let hierarchy = machine.memory.clone()?;
+        let hierarchies = all_hierarchies(&machine.roots).map_err(|error| one_line(&error))?;
+        let top = Cgroup { path: hierarchy.mount_point.clone(), hierarchy };
+        if engine.facts.cgroup_driver.as_deref() == Some("systemd") {
+            static COUNTER: AtomicU32 = AtomicU32::new(0);
+            let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+            let name = format!("{SLICE_PREFIX}{}_{number}.slice", std::process::id());
+            let cgroup = top.child(&name);
+            if cgroup.path.exists() {
+                stop_slice(&name);
+            }
+            return Ok(Self { for_engine: name, cgroup, hierarchies, own: None, removed: false });
+        }
+        let own = OwnCgroup::create(&top).map_err(|error| one_line(&error))?;
+        let cgroup = own.cgroup().clone();
+        // Before Linux 5.11 a v1 cgroup counts for those below it only when told so.
+        let switch = cgroup.path.join("memory.use_hierarchy");
+        if cgroup.version() == CgroupVersion::V1 && std::fs::read_to_string(&switch).is_ok_and(|on| on.trim() == "0") {
+            write_to(&switch, "1").map_err(|error| error.to_string())?;
+        }
+        let name = cgroup.path.file_name().unwrap_or_default().to_string_lossy();
+        Ok(Self { for_engine: format!("/{name}"), cgroup, hierarchies, own: Some(own), removed: false })
+    }
+
+    /// What the engine is given as `CgroupParent`.
+    pub(super) fn for_engine(&self) -> &str {
+        &self.for_engine
+    }
+
+    pub(super) fn cgroup(&self) -> &Cgroup {
+        &self.cgroup
+    }
+
+    /// A reader of the memory charged in it. Its files are there once the container has been started.
+    pub(super) fn reader(&self) -> MemoryReader {
+        MemoryReader::new(&self.cgroup)
+    }
+
+    /// Whether the container is or was in it: it is in a cgroup that only this container was to be made in.
+    pub(super) fn was_used(&self) -> Result<bool, HostError> {
+        // An empty cgroup has no memory: whatever was charged here was charged by the container.
+        Ok(self.reader().peak()?.or(self.reader().current()?).value().is_some_and(|peak| peak.0 > 0))
+    }
+
+    /// Kills what is left in it and removes it everywhere.
+    pub(super) fn remove(mut self) -> Result<(), FinishError> {
+        self.removed = true;
+        self.remove_everywhere()
+    }
+
+    fn remove_everywhere(&mut self) -> Result<(), FinishError> {
+        if self.own.is_none() && self.cgroup.path.exists() {
+            stop_slice(&self.for_engine);
+        }
+        if let Some(own) = self.own.take() {
+            own.remove()?;
+        }
+        remove_from(&self.hierarchies, Path::new(self.for_engine.trim_start_matches('/')))
+    }
+}
+
+impl Drop for Parent {
+    fn drop(&mut self) {
+        if !self.removed
+            && let Err(error) = self.remove_everywhere()
+        {
+            tracing::warn!("{}", one_line(&error));
+        }
+    }
+}
+
+/// Removes the cgroup with this path from these hierarchies, with all that is in it.
+pub(super) fn remove_from(hierarchies: &[Hierarchy], below: &Path) -> Result<(), FinishError> {
+    let mut result = Ok(());
+    for hierarchy in hierarchies.iter().filter(|hierarchy| !hierarchy.read_only) {
+        let cgroup = Cgroup { hierarchy: hierarchy.clone(), path: hierarchy.mount_point.join(below) };
+        let removed = destroy(&cgroup).map_err(|source| FinishError::Cgroup {
+            action: "remove the cgroup",
+            path: cgroup.path,
+            source,
+        });
+        // One that stays must not keep the others from being removed.
+        result = result.and(removed);
+    }
+    result
+}
+
+/// Has systemd forget the slice. Where that fails its cgroup is removed all the same.
+pub(super) fn stop_slice(name: &str) {
+    let stopped = Command::new("systemctl")
+        .args(["stop", "--quiet", name])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    if !stopped.as_ref().is_ok_and(std::process::ExitStatus::success) {
+        tracing::debug!("systemctl could not stop {name}: {stopped:?}");
+    }
+}

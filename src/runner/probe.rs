@@ -1,0 +1,209 @@
+//! A small program in the container, in the place of its entrypoint, that reads the container's own peak.
+//!
+//! It starts what the image would have started, passes on signals and the exit status, and writes what the kernel has
+//! counted into a small file, to be fetched after the end. Nothing here knows of an engine: whoever can put two files
+//! into a container and get one out can use it.
+
+use std::path::PathBuf;
+
+use super::{End, Finished};
+use crate::model::observation::{Cpu, CpuSource, Events};
+use crate::model::reading::Reading;
+use crate::model::units::Bytes;
+
+/// The folder of the probe in the container.
+const FOLDER: &str = ".highwater";
+/// The file that the probe hands out.
+pub const RESULT: &str = "/.highwater/result";
+/// Statically linked, so that it runs in any image; empty where it could not be built (see build.rs).
+static PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/probe"));
+
+/// The program, for a container of this machine's architecture.
+///
+/// # Errors
+/// Where this highwater was built without it.
+pub fn program() -> Result<&'static [u8], &'static str> {
+    if PROGRAM.is_empty() {
+        Err("this highwater was built without a probe, because no static C library was there to link it with")
+    } else {
+        Ok(PROGRAM)
+    }
+}
+
+/// What a container is started with, before the words that its image would have been started with.
+pub fn entrypoint() -> Vec<String> {
+    vec![format!("/{FOLDER}/probe"), RESULT.to_owned(), "--".to_owned()]
+}
+
+/// The archive that is unpacked at the root of the container.
+///
+/// # Errors
+/// Where this highwater was built without a probe.
+pub fn archive() -> Result<Vec<u8>, &'static str> {
+    let program = program()?;
+    let mut archive = tar::Builder::new(Vec::with_capacity(program.len() + 8192));
+    let entries: [(&str, tar::EntryType, u32, &[u8]); 3] = [
+        (FOLDER, tar::EntryType::Directory, 0o755, &[]),
+        (".highwater/probe", tar::EntryType::Regular, 0o755, program),
+        // Written by whoever the image runs as.
+        (".highwater/result", tar::EntryType::Regular, 0o666, &[]),
+    ];
+    for (path, kind, mode, content) in entries {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_size(content.len() as u64);
+        // Writing to memory does not fail, and the paths are short.
+        archive.append_data(&mut header, path, content).map_err(|_| "its archive could not be written")?;
+    }
+    archive.into_inner().map_err(|_| "its archive could not be written")
+}
+
+/// What a probe has written down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// How the task ended; `None` where the probe did not live to see it.
+    pub end: Option<End>,
+    /// The limit of the container's cgroup, `None` for none.
+    pub limit: Reading<Option<Bytes>>,
+    /// The memory of the probe itself, which is in the peak.
+    pub own: Bytes,
+    peak: Option<Bytes>,
+    file: PathBuf,
+    events: Option<Events>,
+    cpu: Option<Cpu>,
+    pids_peak: Option<u64>,
+    leftover: Option<u64>,
+}
+
+/// Why a result is not one.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// It does not begin as a result does.
+    #[error("it is not the result of a probe")]
+    Foreign,
+    /// A line of it is not what the probe writes.
+    #[error("line {line} of it is `{found}`")]
+    Line {
+        /// Counted from 1.
+        line: usize,
+        /// The line.
+        found: String,
+    },
+}
+
+impl Report {
+    /// Reads a result: a first line with the version, then lines of a name and a value.
+    ///
+    /// # Errors
+    /// Where it was written by something else. A result that ends early is one of a probe that was killed.
+    pub fn parse(text: &[u8]) -> Result<Self, ReportError> {
+        let text = String::from_utf8_lossy(text);
+        let mut lines = text.split_inclusive('\n').enumerate();
+        if lines.next().map(|(_, line)| line) != Some("highwater-probe 1\n") {
+            return Err(ReportError::Foreign);
+        }
+        let mut report = Self {
+            end: None,
+            limit: Reading::Unsupported,
+            own: Bytes::ZERO,
+            peak: None,
+            file: PathBuf::new(),
+            events: None,
+            cpu: None,
+            pids_peak: None,
+            leftover: None,
+        };
+        let mut events =
+            Events { limit_hits: Reading::Unsupported, ooms: Reading::Unsupported, oom_kills: Reading::Unsupported };
+        for (index, line) in lines {
+            // The last line of a probe that was killed while writing it.
+            let Some(whole) = line.strip_suffix('\n') else { break };
+            report
+                .line(whole, &mut events)
+                .ok_or_else(|| ReportError::Line { line: index + 1, found: whole.to_owned() })?;
+        }
+        report.events = Some(events).filter(|events| events.oom_kills != Reading::Unsupported);
+        Ok(report)
+    }
+
+    fn line(&mut self, line: &str, events: &mut Events) -> Option<()> {
+        let (name, value) = line.split_once(' ')?;
+        let number = || value.parse::<u64>().ok();
+        match name {
+            "peak" => self.peak = Some(Bytes(number()?)),
+            "file" => self.file = PathBuf::from(value),
+            "own" => self.own = Bytes(number()?),
+            "limit" if value == "max" => self.limit = Reading::Value(None),
+            "limit" => self.limit = Reading::Value(Some(Bytes(number()?))),
+            "limit_hits" => events.limit_hits = Reading::Value(number()?),
+            "ooms" => events.ooms = Reading::Value(number()?),
+            "oom_kills" => events.oom_kills = Reading::Value(number()?),
+            "pids_peak" => self.pids_peak = Some(number()?),
+            "leftover" => self.leftover = Some(number()?),
+            "cpu" => {
+                let (user, system) = value.split_once(' ')?;
+                let (user_us, system_us) = (user.parse().ok()?, system.parse().ok()?);
+                self.cpu = Some(Cpu { user_us, system_us, source: CpuSource::Cgroup });
+            }
+            "exited" => self.end = Some(End::Exited(value.parse().ok()?)),
+            "signalled" => self.end = Some(End::Signalled(value.parse().ok()?)),
+            // A probe of a later version may know more.
+            _ => {}
+        }
+        Some(())
+    }
+
+    /// The peak and the file in the container it was read from, where the probe lived to read it.
+    pub fn peak(&self) -> Option<(Bytes, PathBuf)> {
+        self.end.and(self.peak).map(|peak| (peak, self.file.clone()))
+    }
+
+    /// Fills in what could not be read from outside.
+    pub(super) fn fill(&self, finished: &mut Finished) {
+        let value = |value: Option<u64>| value.map_or(Reading::Unsupported, Reading::Value);
+        finished.events = finished.events.or(self.events.map_or(Reading::Unsupported, Reading::Value));
+        finished.cpu = finished.cpu.or(self.cpu.map_or(Reading::Unsupported, Reading::Value));
+        finished.pids_peak = finished.pids_peak.or(value(self.pids_peak));
+        finished.leftover_processes = finished.leftover_processes.or(value(self.leftover));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: &str = "highwater-probe 1\nown 1024\nfile /sys/fs/cgroup/memory.peak\npeak 4096\nlimit max\n\
+                         oom_kills 1\ncpu 5 6\nexited 3\n";
+
+    #[test]
+    fn a_result_is_read() {
+        let report = Report::parse(WHOLE.as_bytes()).unwrap();
+        assert_eq!(report.end, Some(End::Exited(3)));
+        assert_eq!(report.peak(), Some((Bytes(4096), PathBuf::from("/sys/fs/cgroup/memory.peak"))));
+        assert_eq!(report.limit, Reading::Value(None));
+        assert_eq!(report.events.unwrap().oom_kills, Reading::Value(1));
+    }
+
+    #[test]
+    fn a_probe_that_was_killed_has_no_peak() {
+        for cut in ["highwater-probe 1\n", &WHOLE[..WHOLE.len() - 1]] {
+            let report = Report::parse(cut.as_bytes()).unwrap();
+            assert_eq!((report.end, report.peak()), (None, None), "{cut}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_somebody_else_is_no_result() {
+        assert!(matches!(Report::parse(b"hello\n"), Err(ReportError::Foreign)));
+        assert!(matches!(Report::parse(b"highwater-probe 1\npeak x\n"), Err(ReportError::Line { line: 2, .. })));
+    }
+
+    #[test]
+    fn the_archive_holds_the_program_and_a_result_that_anybody_may_write() {
+        let bytes = archive().unwrap();
+        let mut archive = tar::Archive::new(bytes.as_slice());
+        let modes: Vec<u32> = archive.entries().unwrap().map(|entry| entry.unwrap().header().mode().unwrap()).collect();
+        assert_eq!(modes, [0o755, 0o755, 0o666]);
+    }
+}
