@@ -1,9 +1,11 @@
 //! The command line of `highwater`: what can be typed, and where it goes.
 
+mod clean;
 mod compare;
 mod completions;
 mod demo;
 mod doctor;
+mod engine;
 mod excerpt;
 mod exit;
 mod failure;
@@ -13,6 +15,7 @@ mod man;
 mod output;
 mod predict;
 mod problems;
+mod processing_container;
 mod run;
 mod scope;
 mod signals;
@@ -44,12 +47,14 @@ pub(crate) struct Cli {
 /// One variant per command, one file per variant.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Clean(clean::CleanArgs),
     Completions(completions::CompletionsArgs),
     Demo(demo::DemoArgs),
     Doctor(doctor::DoctorArgs),
     Inputs(inputs::InputsArgs),
     Man(man::ManArgs),
     Predict(predict::PredictArgs),
+    ProcessingContainer(processing_container::ProcessingContainerArgs),
     Run(run::RunArgs),
     Validate(validate::ValidateArgs),
     #[command(hide = true)]
@@ -76,12 +81,14 @@ pub(crate) fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> Result<Exit, Failure> {
     match command {
+        Command::Clean(args) => clean::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Inputs(args) => inputs::run(&args),
         Command::Man(args) => man::run(&args),
         Command::Predict(args) => predict::run(&args),
+        Command::ProcessingContainer(args) => processing_container::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Validate(args) => validate::run(&args),
         Command::Workload(args) => demo::workload::run(&args),

@@ -1,5 +1,6 @@
 //! `highwater run`: runs a task, measures its peak and compares it with its rules.
 
+mod container;
 mod result;
 mod subject;
 
@@ -16,14 +17,17 @@ use highwater::host::machine::Machine;
 use highwater::model::comparison::Thresholds;
 use highwater::model::observation::{Observation, Outcome};
 use highwater::model::units::Bytes;
-use highwater::runner::StartError;
-use highwater::runner::process::ProcessRunner;
+use highwater::runner::container::ContainerError;
+use highwater::runner::process::{Launch, ProcessRunner};
+use highwater::runner::{Runner, StartError};
 use highwater::store::Record;
 
 use nix::errno::Errno;
 
+use self::container::InContainer;
 use self::result::Results;
 use self::subject::What;
+use super::engine::exit_of;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::live::Live;
@@ -35,14 +39,16 @@ use super::task::TaskArgs;
 const EXAMPLES: &str = "\
 Examples:
   highwater run -- ./segment --in scans/      the peak of a command
-  highwater run task.json                     the peak of a task, beside what its scale rules predict
+  highwater run task.json                     the peak of a task's container, beside what its rules predict
+  highwater run --image segment --mount scans:/in:ro -- --fast
+                                              the peak of an image, with arguments for its entrypoint
   highwater run -r 5 -- ./segment scans/      five runs, and how far they differ
   highwater run --limit 2Gi -- ./segment      would it do with 2 GiB?
   highwater run --timeout 10m --record runs.jsonl -- ./segment
                                               keep a record of the run, however it ends
   highwater run --format json --output run.json -- ./segment
 
-A task.json is run as a process of this machine: wherever its command or environment names the mounted path of a
+With --runner process a task.json is run as a process of this machine: wherever its command or environment names the mounted path of a
 channel, it is given the folder of this machine instead.
 
 The task's own exit status is passed on, 128 + n after signal n, 124 after a time-out; 125 is highwater's own
@@ -53,10 +59,12 @@ failure, 126 a command that cannot be executed, 127 one that does not exist, 2 a
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct RunArgs {
     /// The task.json; `-` is stdin. Relative paths in it start in the current directory.
-    #[arg(value_name = "TASK", required_unless_present = "command", conflicts_with = "command")]
+    #[arg(value_name = "TASK", required_unless_present_any = ["command", "image"], conflicts_with = "command")]
     task: Option<PathBuf>,
     #[command(flatten)]
     of: TaskArgs,
+    #[command(flatten)]
+    container: container::ContainerArgs,
     /// The command and its arguments.
     #[arg(last = true, value_name = "CMD")]
     command: Vec<OsString>,
@@ -148,7 +156,10 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     if args.cgroup != UseCgroup::Never {
         scope::enter_if_needed(&machine);
     }
-    let what = What::of(args)?;
+    let what = match InContainer::of(args)? {
+        Some(container) => Start::Container(Box::new(container)),
+        None => Start::Process(What::of(args)?),
+    };
     let mut results = Results::new(args)?;
     let mut signals = Signals::block().map_err(|errno| Failure::new(OWN_FAILURE, &errno, None))?;
     let mut record = match &args.record {
@@ -164,7 +175,14 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
                 break;
             }
         };
-        let interrupted = matches!(observation.outcome, Outcome::Interrupted { .. });
+        let interrupted = match observation.outcome {
+            Outcome::Interrupted { .. } => true,
+            Outcome::EngineLost => {
+                container::say_lost();
+                true
+            }
+            Outcome::Exited { .. } | Outcome::Signalled { .. } | Outcome::OomKilled | Outcome::TimedOut { .. } => false,
+        };
         // Shown even where it could not be kept.
         failure = keep(record.as_mut(), &observation).err();
         results.add(observation)?;
@@ -177,23 +195,39 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     failure.map_or(Ok(exit), Err)
 }
 
+/// What is to be run, and by what.
+enum Start {
+    Process(What),
+    Container(Box<InContainer>),
+}
+
+fn process(args: &RunArgs, machine: &Machine, launch: Launch) -> ProcessRunner {
+    let runner = ProcessRunner::new(machine, launch);
+    match args.cgroup {
+        UseCgroup::Auto => runner,
+        UseCgroup::Never => runner.without_cgroup(),
+        UseCgroup::Always => runner.only_in_cgroup(),
+    }
+}
+
 fn run_once(
     args: &RunArgs,
     machine: &Machine,
-    what: &What,
+    what: &Start,
     number: u32,
     signals: &mut Signals,
 ) -> Result<Observation, Failure> {
-    let mut runner = ProcessRunner::new(machine, what.launch(args, number)?);
-    match args.cgroup {
-        UseCgroup::Auto => {}
-        UseCgroup::Never => runner = runner.without_cgroup(),
-        UseCgroup::Always => runner = runner.only_in_cgroup(),
-    }
     let how = Watch { timeout: args.timeout, kill_after: args.kill_after, interval: args.sample_interval };
     let mut live = Live::new(!args.quiet);
-    let (subject, prediction) = (what.subject.clone(), what.prediction.clone());
-    measure(&mut runner, subject, prediction, machine.facts.clone(), &how, Some(signals), &mut live)
+    let (subject, prediction) = match what {
+        Start::Process(what) => (what.subject.clone(), what.prediction.clone()),
+        Start::Container(what) => (what.subject.clone(), what.prediction.clone()),
+    };
+    let mut runner: Box<dyn Runner> = match what {
+        Start::Process(what) => Box::new(process(args, machine, what.launch(args, number)?)),
+        Start::Container(what) => Box::new(what.runner(args, machine, number)),
+    };
+    measure(&mut *runner, subject, prediction, machine.facts.clone(), &how, Some(signals), &mut live)
         .map_err(|error| explain(&error))
 }
 
@@ -212,6 +246,13 @@ fn explain(error: &MeasureError) -> Failure {
         }
         MeasureError::Start(StartError::NoLimit { remedy, .. } | StartError::NoCgroup { remedy, .. }) => {
             (OWN_FAILURE, Some(remedy.clone()))
+        }
+        MeasureError::Start(StartError::Container(error)) => {
+            let exit = match error {
+                ContainerError::Engine(error) => exit_of(error),
+                _ => OWN_FAILURE,
+            };
+            (exit, error.remedy())
         }
         MeasureError::Start(_) | MeasureError::Watch(_) | MeasureError::Finish(_) => (OWN_FAILURE, None),
     };

@@ -9,8 +9,12 @@ use highwater::calibrate::resolve::{
 use highwater::model::document::Variables;
 use highwater::model::lint::Platform;
 
+use highwater::runner::engine::Engine;
+
+use super::engine::{EngineArgs, Images};
 use super::exit::Exit;
 use super::failure::Failure;
+use super::processing_container::not_had;
 
 /// How templates are rendered.
 #[derive(Debug, Args)]
@@ -77,13 +81,24 @@ pub(crate) struct TaskArgs {
 impl TaskArgs {
     /// Reads a task and puts it together. Relative paths in it start in the current directory.
     pub(crate) fn resolve(&self, path: &Path) -> Result<Resolution, Failure> {
+        self.resolve_with(path, None)
+    }
+
+    /// The same, with an engine that is asked for the document of the image where no file stands for it.
+    pub(crate) fn resolve_with(
+        &self,
+        path: &Path,
+        engine: Option<(&Engine, &EngineArgs)>,
+    ) -> Result<Resolution, Failure> {
         let variables = self.template.variables()?;
         let spec = task(path, &variables).map_err(|error| unread(&error))?;
         let base = std::env::current_dir().map_err(|error| Failure::new(Exit::Host, &error, None))?;
+        let images = engine.map(|(engine, args)| Images { engine, args, variables: variables.clone() });
         let container = self.processing_container.clone().map(|path| ContainerFile { path, variables });
-        let containers: &dyn ProcessingContainers = match &container {
-            Some(file) => file,
-            None => &NoContainer,
+        let containers: &dyn ProcessingContainers = match (&container, &images) {
+            (Some(file), _) => file,
+            (None, Some(images)) => images,
+            (None, None) => &NoContainer,
         };
         resolve(&spec, containers, &base).map_err(|error| unresolved(&error))
     }
@@ -108,6 +123,6 @@ fn unresolved(error: &ResolveError) -> Failure {
             let help = "give the image's file with --processing-container FILE".to_owned();
             Failure::new(Exit::Usage, error, Some(help))
         }
-        ResolveError::Lookup { source: LookupError::Engine(_), .. } => Failure::new(Exit::Host, error, None),
+        ResolveError::Lookup { source: source @ LookupError::Engine(_), .. } => not_had(source),
     }
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker};
+use nix::sys::signal::SigSet;
 use nix::unistd::geteuid;
 use serde::Serialize;
 use tokio::runtime::{Builder, Runtime};
@@ -251,6 +252,8 @@ impl Engine {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("engine")
+            // Signals are for the thread that waits for them.
+            .on_thread_start(|| drop(SigSet::all().thread_block()))
             .enable_all()
             .build()
             .map_err(EngineError::Runtime)?;

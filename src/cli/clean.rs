@@ -1,0 +1,74 @@
+//! `highwater clean`: removes what a highwater that was killed has left behind.
+
+use clap::Args;
+use highwater::runner::container::{Leftovers, Removed, remove_leftovers};
+use highwater::runner::engine::{Engine, EngineError};
+
+use super::engine::failed;
+use super::exit::Exit;
+use super::failure::Failure;
+use super::output;
+
+const EXAMPLES: &str = "\
+Examples:
+  highwater clean                    containers and cgroups whose highwater is no more
+  highwater clean --dry-run          only show them
+  highwater clean --foreign          also containers that a highwater of another machine has made, or one of before
+                                     this machine was started anew: only if none of them is at work
+
+A highwater that ends by itself, by Ctrl-C or by a signal leaves nothing behind; only one that was killed with
+SIGKILL, or that lost its engine, does.";
+
+/// Removes the containers and cgroups that highwaters which were killed have left behind.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(crate) struct CleanArgs {
+    /// Where the container engine listens; found as by `highwater run`.
+    #[arg(long, value_name = "URL")]
+    host: Option<String>,
+    /// Remove nothing, only show what would be removed.
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Remove containers, too, whose highwater ran on another machine or before this one was started anew.
+    #[arg(long)]
+    foreign: bool,
+}
+
+pub(crate) fn run(args: &CleanArgs) -> Result<Exit, Failure> {
+    let engine = match Engine::find(args.host.as_deref()) {
+        Ok(engine) => Some(engine),
+        // Nobody has said that there is an engine: cgroups are left to look for.
+        Err(error @ EngineError::NotFound { .. }) if args.host.is_none() => {
+            output::say(&format!("highwater: no containers were looked for: {error}"));
+            None
+        }
+        Err(error) => return Err(failed(&error)),
+    };
+    let leftovers = remove_leftovers(engine.as_ref(), args.dry_run, args.foreign)
+        .map_err(|error| Failure::new(Exit::Host, &error, None))?;
+    output::data(&table(&leftovers, args.dry_run))?;
+    for failed in &leftovers.failed {
+        output::say(&format!("highwater: {failed}"));
+    }
+    Ok(if leftovers.failed.is_empty() { Exit::Done } else { Exit::Host })
+}
+
+fn table(leftovers: &Leftovers, dry_run: bool) -> String {
+    let verb = if dry_run { "would remove" } else { "removed" };
+    let mut text = String::new();
+    for removed in &leftovers.removed {
+        text.push_str(&match removed {
+            Removed::Container(name) => format!("{verb} container {name}\n"),
+            Removed::Cgroup(path) => format!("{verb} cgroup /{}\n", path.display()),
+        });
+    }
+    for name in &leftovers.foreign {
+        text.push_str(&format!(
+            "left container {name}: made on another machine, or before this one was started anew\n"
+        ));
+    }
+    if text.is_empty() {
+        text.push_str("nothing was left behind\n");
+    }
+    text
+}

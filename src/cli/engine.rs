@@ -1,0 +1,125 @@
+//! What commands that talk to a container engine have in common.
+
+use std::cell::OnceCell;
+use std::ops::ControlFlow;
+
+use clap::{Args, ValueEnum};
+use highwater::calibrate::resolve::{LookupError, ProcessingContainers, ReadError, targets};
+use highwater::model::document::{Document, Source, Variables};
+use highwater::model::task::ProcessingContainer;
+use highwater::runner::engine::{Engine, EngineError, Image, Progress, PullPolicy};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::exit::Exit;
+use super::failure::Failure;
+
+/// The file that tells of an image's templates.
+pub(crate) const PROCESSING_CONTAINER: &str = "/processing-container.json";
+
+/// Which engine, and what it may do.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct EngineArgs {
+    /// Where the container engine listens, such as unix:///run/podman/podman.sock or tcp://host:2375.
+    ///
+    /// Without it: DOCKER_HOST, then the docker context in use, then the sockets of Docker, rootless Docker, Podman and
+    /// rootless Podman.
+    #[arg(long, value_name = "URL")]
+    pub(crate) host: Option<String>,
+    /// When to pull the image: missing pulls what the engine does not have.
+    #[arg(long, value_enum, default_value_t = Pull::Missing, value_name = "WHEN")]
+    pub(crate) pull: Pull,
+}
+
+/// When an image is pulled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Pull {
+    Always,
+    Missing,
+    Never,
+}
+
+impl EngineArgs {
+    /// Finds the engine.
+    pub(crate) fn engine(&self) -> Result<Engine, Failure> {
+        Engine::find(self.host.as_deref()).map_err(|error| failed(&error))
+    }
+
+    /// Has the image on the engine; a bar shows on a terminal how far a pull has got.
+    pub(crate) fn image(&self, engine: &Engine, name: &str) -> Result<Image, EngineError> {
+        let policy = match self.pull {
+            Pull::Always => PullPolicy::Always,
+            Pull::Missing => PullPolicy::Missing,
+            Pull::Never => PullPolicy::Never,
+        };
+        let bar = OnceCell::new();
+        let mut tell = |progress: Progress| {
+            let bar = bar.get_or_init(|| new_bar(name));
+            bar.set_length(progress.total);
+            bar.set_position(progress.loaded);
+            bar.tick();
+            ControlFlow::Continue(())
+        };
+        let image = engine.image(name, policy, &mut tell);
+        if let Some(bar) = bar.get() {
+            bar.finish_and_clear();
+        }
+        image
+    }
+}
+
+fn new_bar(name: &str) -> ProgressBar {
+    let bar = ProgressBar::new(0);
+    let style = ProgressStyle::with_template("{spinner} pulling {msg}: {bytes} of {total_bytes} {wide_bar}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.set_message(name.to_owned());
+    bar
+}
+
+/// What an engine did not do: 3 where there is no engine to do it, 125 for what it was asked for.
+pub(crate) fn failed(error: &EngineError) -> Failure {
+    Failure::new(exit_of(error), error, error.remedy())
+}
+
+/// The status for an error of an engine.
+pub(crate) fn exit_of(error: &EngineError) -> Exit {
+    match error {
+        EngineError::NotFound { .. }
+        | EngineError::NotAllowed { .. }
+        | EngineError::Scheme { .. }
+        | EngineError::Context(_)
+        | EngineError::Runtime(_) => Exit::Host,
+        EngineError::Request { .. }
+        | EngineError::NoImage { .. }
+        | EngineError::Pull { .. }
+        | EngineError::PullInterrupted { .. }
+        | EngineError::NoFile { .. } => Exit::Task(125),
+    }
+}
+
+/// Takes the documents out of images.
+#[derive(Debug)]
+pub(crate) struct Images<'a> {
+    pub(crate) engine: &'a Engine,
+    pub(crate) args: &'a EngineArgs,
+    pub(crate) variables: Variables,
+}
+
+impl Images<'_> {
+    /// The text of the document at the root of an image.
+    pub(crate) fn source(&self, image: &str) -> Result<Source, LookupError> {
+        let failed = |error: EngineError| LookupError::Engine(Box::new(error));
+        self.args.image(self.engine, image).map_err(failed)?;
+        let bytes = self.engine.file_of_image(image, PROCESSING_CONTAINER).map_err(failed)?;
+        let name = format!("{image}:{PROCESSING_CONTAINER}");
+        let text = String::from_utf8_lossy(&bytes);
+        Source::render(name, text.trim_start_matches('\u{feff}'), &self.variables)
+            .map_err(|flawed| LookupError::Read(ReadError::Flawed(flawed)))
+    }
+}
+
+impl ProcessingContainers for Images<'_> {
+    fn of_image(&self, image: &str) -> Result<Document<ProcessingContainer>, LookupError> {
+        Document::processing_container(self.source(image)?, &targets)
+            .map_err(|flawed| LookupError::Read(ReadError::Flawed(flawed)))
+    }
+}

@@ -1,0 +1,58 @@
+//! `highwater processing-container`: the document in an image, without running the image.
+
+use clap::Args;
+use highwater::calibrate::resolve::{LookupError, ReadError, targets};
+use highwater::model::document::Document;
+
+use super::engine::{self, EngineArgs, Images};
+use super::exit::Exit;
+use super::failure::{self, Failure};
+use super::output;
+use super::task::{TemplateArgs, unread};
+
+const EXAMPLES: &str = "\
+Examples:
+  highwater processing-container registry/segment:1.2           what the image says of itself
+  highwater processing-container segment > processing-container.json
+  highwater processing-container --pull never segment           only if the engine has it
+
+The file is /processing-container.json at the root of the image. It is checked as by `highwater validate`; the status
+is 2 where it cannot be used.";
+
+/// Prints the processing-container.json of an image, which is not run for it, and checks it.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(crate) struct ProcessingContainerArgs {
+    /// The image.
+    #[arg(value_name = "IMAGE")]
+    image: String,
+    #[command(flatten)]
+    engine: EngineArgs,
+    #[command(flatten)]
+    template: TemplateArgs,
+}
+
+pub(crate) fn run(args: &ProcessingContainerArgs) -> Result<Exit, Failure> {
+    let engine = args.engine.engine()?;
+    let images = Images { engine: &engine, args: &args.engine, variables: args.template.variables()? };
+    let source = images.source(&args.image).map_err(|error| not_had(&error))?;
+    let text = source.json();
+    output::data(&if text.ends_with('\n') { text.to_owned() } else { format!("{text}\n") })?;
+    let document = Document::processing_container(source, &targets).map_err(|flawed| Failure::flawed(&flawed))?;
+    if let Some(flawed) = document.flawed() {
+        failure::report_problems(&flawed);
+    }
+    Ok(Exit::Done)
+}
+
+/// The document could not be had.
+pub(crate) fn not_had(error: &LookupError) -> Failure {
+    match error {
+        LookupError::Engine(source) => match source.downcast_ref() {
+            Some(error) => engine::failed(error),
+            None => Failure::new(Exit::Host, error, None),
+        },
+        LookupError::Read(error @ ReadError::Flawed(_)) => unread(error),
+        LookupError::Read(_) | LookupError::NotGiven => Failure::new(Exit::Usage, error, None),
+    }
+}

@@ -1,0 +1,249 @@
+//! `run` in a container: what is asked for, and how it becomes a container.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use clap::{Args, ValueEnum};
+use highwater::calibrate::resolve::Resolution;
+use highwater::host::machine::Machine;
+use highwater::model::observation::{Logs, Subject};
+use highwater::model::prediction::Prediction;
+use highwater::model::task::Task;
+use highwater::runner::container::{Bind, ContainerLaunch, ContainerRunner, UseProbe};
+use highwater::runner::engine::{Engine, Image};
+use highwater::runner::process::Output;
+use jiff::Timestamp;
+
+use super::RunArgs;
+use crate::cli::engine::{EngineArgs, failed};
+use crate::cli::exit::Exit;
+use crate::cli::failure::{self, Failure};
+use crate::cli::{output, predict};
+
+/// Options of containers.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Container options")]
+pub(crate) struct ContainerArgs {
+    /// Run this image as a container; a command takes the place of the image's own, behind its entrypoint.
+    #[arg(long, value_name = "IMAGE", conflicts_with = "task")]
+    image: Option<String>,
+    /// What runs a TASK: its image as a container, or its command as a process of this machine.
+    #[arg(long, value_enum, default_value_t = RunnerArg::Container, value_name = "HOW")]
+    runner: RunnerArg,
+    #[command(flatten)]
+    engine: EngineArgs,
+    /// Let the container see a folder or file: SOURCE:TARGET, or SOURCE:TARGET:ro. Can be repeated.
+    ///
+    /// A folder that it may write to is made if it is missing. Relative sources start in the current directory.
+    #[arg(long, value_name = "SOURCE:TARGET[:ro]", value_parser = bind)]
+    mount: Vec<Bind>,
+    /// Set a variable of the container's environment; NAME alone takes the value it has here. Can be repeated.
+    #[arg(short, long, value_name = "NAME[=VALUE]", value_parser = variable)]
+    env: Vec<(String, String)>,
+    /// Run as this user instead of the image's: a name or number, with :GROUP if need be.
+    #[arg(long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+    /// The container's network, such as none, host or a name; the engine's default where there is none.
+    #[arg(long, value_name = "NETWORK")]
+    network: Option<String>,
+    /// Name the container.
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Label the container. Can be repeated.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = label)]
+    label: Vec<(String, String)>,
+    /// Start this program instead of the image's entrypoint; the image's command is not passed to it.
+    #[arg(long, value_name = "PROGRAM")]
+    entrypoint: Option<String>,
+    /// Start in this folder of the container instead of the image's.
+    #[arg(long, value_name = "DIR")]
+    workdir: Option<String>,
+    /// Whether a probe in the container reads the peak: auto where it cannot be read exactly from outside.
+    ///
+    /// The probe is a small static program. It takes the place of the entrypoint and starts it, with its user, folder,
+    /// signals and status kept. Its own memory, some 100 KiB, is in the peak.
+    #[arg(long, value_enum, default_value_t = ProbeArg::Auto, value_name = "WHEN")]
+    probe: ProbeArg,
+}
+
+/// What runs a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum RunnerArg {
+    Container,
+    Process,
+}
+
+/// Whether a probe is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ProbeArg {
+    Auto,
+    Always,
+    Never,
+}
+
+/// `SOURCE:TARGET[:ro|:rw]`.
+fn bind(text: &str) -> Result<Bind, String> {
+    let expected = "expected SOURCE:TARGET or SOURCE:TARGET:ro, with a TARGET that begins with `/`";
+    let mut parts = text.split(':');
+    let (Some(source), Some(target)) = (parts.next(), parts.next()) else { return Err(expected.to_owned()) };
+    let read_only = match parts.next() {
+        None | Some("rw") => false,
+        Some("ro") => true,
+        Some(other) => return Err(format!("found the mode `{other}`, expected `ro` or `rw`")),
+    };
+    if source.is_empty() || !target.starts_with('/') || parts.next().is_some() {
+        return Err(expected.to_owned());
+    }
+    let source = std::path::absolute(source).map_err(|error| error.to_string())?;
+    Ok(Bind { source, target: target.to_owned(), read_only })
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    if name.is_empty() { Err("expected NAME=VALUE".to_owned()) } else { Ok((name.to_owned(), value.to_owned())) }
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some(("", _)) => Err("expected NAME=VALUE".to_owned()),
+        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+        None => match std::env::var(text) {
+            Ok(value) => Ok((text.to_owned(), value)),
+            Err(_) => Err("it has no value here; expected NAME=VALUE".to_owned()),
+        },
+    }
+}
+
+/// What is to be run in a container, and what is known of it before.
+pub(super) struct InContainer {
+    engine: Engine,
+    image: Image,
+    launch: ContainerLaunch,
+    pub(super) subject: Subject,
+    pub(super) prediction: Option<Prediction>,
+}
+
+impl InContainer {
+    /// `None` where it is a process that is to be run.
+    pub(super) fn of(args: &RunArgs) -> Result<Option<Self>, Failure> {
+        match (&args.container.image, &args.task) {
+            (Some(image), _) => Self::image(args, image).map(Some),
+            (None, Some(path)) if args.container.runner == RunnerArg::Container => Self::task(args, path).map(Some),
+            (None, _) => Ok(None),
+        }
+    }
+
+    fn image(args: &RunArgs, name: &str) -> Result<Self, Failure> {
+        let engine = args.container.engine.engine()?;
+        let image = args.container.engine.image(&engine, name).map_err(|error| failed(&error))?;
+        let words: Vec<String> = args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        let mut launch = ContainerLaunch::new(name);
+        launch.command = Some(words.clone()).filter(|words| !words.is_empty());
+        launch.limit = args.limit;
+        args.container.apply(&mut launch);
+        let subject = Subject { name: None, command: words };
+        Ok(Self { engine, image, launch, subject, prediction: None })
+    }
+
+    fn task(args: &RunArgs, path: &Path) -> Result<Self, Failure> {
+        let engine = args.container.engine.engine()?;
+        let resolution = args.of.resolve_with(path, Some((&engine, &args.container.engine)))?;
+        resolution.warnings().iter().for_each(failure::report_problems);
+        let prediction = predict::survey(&resolution, false)?;
+        let Resolution { task, .. } = resolution;
+        let Some(name) = task.image.clone() else {
+            let help = "run it as a process with --runner process".to_owned();
+            return Err(Failure::new(Exit::Usage, &NoImage { task: task.name }, Some(help)));
+        };
+        let image = args.container.engine.image(&engine, &name).map_err(|error| failed(&error))?;
+        let enforced = prediction.docker.limit.as_ref().map(|limit| limit.bytes);
+        let mut launch = launch(&task, name);
+        launch.limit = if args.enforce { enforced } else { args.limit };
+        args.container.apply(&mut launch);
+        let subject = Subject { name: Some(task.name), command: task.command.unwrap_or_default() };
+        Ok(Self { engine, image, launch, subject, prediction: Some(prediction) })
+    }
+
+    /// How the run with this number is started.
+    pub(super) fn runner(&self, args: &RunArgs, machine: &Machine, number: u32) -> ContainerRunner {
+        let mut launch = self.launch.clone();
+        if let Some(folder) = &args.log_dir {
+            let stem = if args.runs == 1 { String::new() } else { format!("{number}.") };
+            launch.stdout = Output::File(folder.join(format!("{stem}stdout.log")));
+            launch.stderr = Output::File(folder.join(format!("{stem}stderr.log")));
+        }
+        launch.logs = match (&args.log_dir, &args.record) {
+            (None, Some(record)) => Some(beside(record, number)),
+            (Some(_), _) | (None, None) => None,
+        };
+        let probe = match args.container.probe {
+            ProbeArg::Auto => UseProbe::Auto,
+            ProbeArg::Always => UseProbe::Always,
+            ProbeArg::Never => UseProbe::Never,
+        };
+        ContainerRunner::new(machine, self.engine.clone(), self.image.clone(), launch).probe(probe)
+    }
+}
+
+impl ContainerArgs {
+    /// What was asked for on the command line takes the place of what the task says, or comes beside it.
+    fn apply(&self, launch: &mut ContainerLaunch) {
+        launch.mounts.extend(self.mount.iter().cloned());
+        for (name, value) in &self.env {
+            launch.env.retain(|(known, _)| known != name);
+            launch.env.push((name.clone(), value.clone()));
+        }
+        launch.labels.extend(self.label.iter().cloned());
+        let set = |place: &mut Option<String>, given: &Option<String>| {
+            if given.is_some() {
+                place.clone_from(given);
+            }
+        };
+        set(&mut launch.user, &self.user);
+        set(&mut launch.network, &self.network);
+        set(&mut launch.name, &self.name);
+        set(&mut launch.working_directory, &self.workdir);
+        if let Some(program) = &self.entrypoint {
+            launch.entrypoint = Some(vec![program.clone()]);
+        }
+    }
+}
+
+/// A task as a container.
+fn launch(task: &Task, image: String) -> ContainerLaunch {
+    let mut launch = ContainerLaunch::new(image);
+    launch.command.clone_from(&task.command);
+    launch.env.clone_from(&task.env);
+    launch.working_directory = task.working_dir.as_ref().map(|folder| folder.to_string_lossy().into_owned());
+    let binds = task.binds().into_iter();
+    launch.mounts = binds
+        .map(|bind| Bind { source: bind.host_path, target: bind.mounted_path, read_only: bind.read_only })
+        .collect();
+    launch.labels = task.config.labels.iter().cloned().collect::<BTreeMap<_, _>>();
+    launch.user = task.config.text("user").map(str::to_owned);
+    launch.network = task.config.text("network").map(str::to_owned);
+    launch
+}
+
+/// Where the output is kept beside a record: in a folder that is named after it.
+fn beside(record: &Path, number: u32) -> Logs {
+    let folder = record.with_extension("logs");
+    let folder = std::path::absolute(&folder).unwrap_or(folder);
+    let stem = format!("{}-{}-{number}", Timestamp::now().strftime("%Y%m%dT%H%M%S"), std::process::id());
+    Logs { stdout: folder.join(format!("{stem}.stdout.log")), stderr: folder.join(format!("{stem}.stderr.log")) }
+}
+
+/// Says what a person whose engine is gone needs to know.
+pub(super) fn say_lost() {
+    output::say(
+        "highwater: the container engine was lost while the task ran; what was measured until then is kept. Once the \
+         engine is back, `highwater clean` removes the container",
+    );
+}
+
+/// Why a task cannot be run as a container.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to run {task} as a container: it names no image")]
+struct NoImage {
+    task: String,
+}

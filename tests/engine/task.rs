@@ -1,0 +1,77 @@
+//! The task in the test images: it needs exactly the memory it is told to need. Linked statically: images have nothing.
+//!
+//! ```text
+//! task touch MIB MS     touch that much memory and keep it that long
+//! task child MIB        have a child touch that much, and tell how it ended
+//! task exit STATUS      end with this status
+//! task wait             wait for a SIGTERM and end with status 42, or for anything else for ever
+//! task facts            tell arguments, folder and user
+//! ```
+
+use std::hint::black_box;
+use std::process::{Command, exit};
+use std::time::Duration;
+
+unsafe extern "C" {
+    fn signal(signal: i32, handler: extern "C" fn(i32)) -> usize;
+    fn _exit(status: i32) -> !;
+    fn getuid() -> u32;
+    fn getgid() -> u32;
+    fn raise(signal: i32) -> i32;
+}
+
+extern "C" fn end(signal: i32) {
+    // SAFETY: safe in a handler (signal-safety(7)).
+    unsafe { _exit(27 + signal) }
+}
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let number = |word: &str| word.parse::<u64>().unwrap_or_default();
+    match words[..] {
+        ["touch", mib, ms] => {
+            let memory = touch(number(mib));
+            std::thread::sleep(Duration::from_millis(number(ms)));
+            drop(memory);
+        }
+        ["child", mib] => {
+            let program = std::env::current_exe().unwrap_or_default();
+            let ended = Command::new(program).args(["touch", mib, "0"]).status();
+            println!("the child ended: {ended:?}");
+        }
+        ["exit", status] => exit(i32::try_from(number(status)).unwrap_or(255)),
+        ["raise", name] => {
+            // SAFETY: takes a number.
+            unsafe { raise(i32::try_from(number(name)).unwrap_or(9)) };
+        }
+        ["wait"] => {
+            for number in [2, 10, 15] {
+                // SAFETY: the handler only ends the process.
+                unsafe { signal(number, end) };
+            }
+            println!("ready");
+            loop {
+                std::thread::sleep(Duration::from_secs(60));
+            }
+        }
+        ["stay"] => loop {
+            std::thread::sleep(Duration::from_secs(60));
+        },
+        _ => {
+            // SAFETY: take nothing.
+            let (user, group) = unsafe { (getuid(), getgid()) };
+            let folder = std::env::current_dir().unwrap_or_default();
+            println!("arguments {words:?} folder {} user {user}:{group}", folder.display());
+        }
+    }
+}
+
+/// Touches every page.
+fn touch(mib: u64) -> Vec<u8> {
+    let mut memory = vec![0_u8; usize::try_from(mib << 20).unwrap_or_default()];
+    for page in memory.chunks_mut(4096) {
+        page[0] = 1;
+    }
+    black_box(memory)
+}
