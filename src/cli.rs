@@ -11,6 +11,7 @@ mod exit;
 mod failure;
 mod inputs;
 mod live;
+mod logs;
 mod man;
 mod output;
 mod predict;
@@ -52,6 +53,7 @@ enum Command {
     Demo(demo::DemoArgs),
     Doctor(doctor::DoctorArgs),
     Inputs(inputs::InputsArgs),
+    Logs(logs::LogsArgs),
     Man(man::ManArgs),
     Predict(predict::PredictArgs),
     ProcessingContainer(processing_container::ProcessingContainerArgs),
@@ -86,6 +88,7 @@ fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Demo(args) => demo::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Inputs(args) => inputs::run(&args),
+        Command::Logs(args) => logs::run(&args),
         Command::Man(args) => man::run(&args),
         Command::Predict(args) => predict::run(&args),
         Command::ProcessingContainer(args) => processing_container::run(&args),

@@ -136,6 +136,17 @@ pub enum End {
     Lost,
 }
 
+/// Why a task could not be run for the sake of a number.
+#[derive(Debug, thiserror::Error)]
+pub enum MeasuringError {
+    /// It could not be started.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// It could not be finished.
+    #[error(transparent)]
+    Finish(#[from] FinishError),
+}
+
 /// Why a task could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {

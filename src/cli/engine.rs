@@ -75,9 +75,17 @@ fn new_bar(name: &str) -> ProgressBar {
     bar
 }
 
-/// What an engine did not do: 3 where there is no engine to do it, 125 for what it was asked for.
+/// What an engine did not do, for `run`: 3 where there is no engine to do it, 125 for what it was asked for.
 pub(crate) fn failed(error: &EngineError) -> Failure {
     Failure::new(exit_of(error), error, error.remedy())
+}
+
+/// The same for all other commands: 3 for what an engine did not do.
+pub(crate) fn failed_elsewhere(error: &EngineError) -> Failure {
+    match exit_of(error) {
+        Exit::Usage => failed(error),
+        _ => failed(error).with_exit(Exit::Host),
+    }
 }
 
 /// The status for an error of an engine.
@@ -88,11 +96,11 @@ pub(crate) fn exit_of(error: &EngineError) -> Exit {
         | EngineError::Scheme { .. }
         | EngineError::Context(_)
         | EngineError::Runtime(_) => Exit::Host,
+        EngineError::NoFile { .. } => Exit::Usage,
         EngineError::Request { .. }
         | EngineError::NoImage { .. }
         | EngineError::Pull { .. }
-        | EngineError::PullInterrupted { .. }
-        | EngineError::NoFile { .. } => Exit::Task(125),
+        | EngineError::PullInterrupted { .. } => Exit::Task(125),
     }
 }
 

@@ -35,7 +35,13 @@ pub(crate) struct ProcessingContainerArgs {
 pub(crate) fn run(args: &ProcessingContainerArgs) -> Result<Exit, Failure> {
     let engine = args.engine.engine()?;
     let images = Images { engine: &engine, args: &args.engine, variables: args.template.variables()? };
-    let source = images.source(&args.image).map_err(|error| not_had(&error))?;
+    let source = images.source(&args.image).map_err(|error| match &error {
+        LookupError::Engine(source) => match source.downcast_ref() {
+            Some(error) => engine::failed_elsewhere(error),
+            None => not_had(&error),
+        },
+        LookupError::Read(_) | LookupError::NotGiven => not_had(&error),
+    })?;
     let text = source.json();
     output::data(&if text.ends_with('\n') { text.to_owned() } else { format!("{text}\n") })?;
     let document = Document::processing_container(source, &targets).map_err(|flawed| Failure::flawed(&flawed))?;

@@ -19,7 +19,7 @@ use highwater::model::observation::{Observation, Outcome};
 use highwater::model::units::Bytes;
 use highwater::runner::container::ContainerError;
 use highwater::runner::process::{Launch, ProcessRunner};
-use highwater::runner::{Runner, StartError};
+use highwater::runner::{MeasuringError, Runner, StartError};
 use highwater::store::Record;
 
 use nix::errno::Errno;
@@ -225,7 +225,15 @@ fn run_once(
     };
     let mut runner: Box<dyn Runner> = match what {
         Start::Process(what) => Box::new(process(args, machine, what.launch(args, number)?)),
-        Start::Container(what) => Box::new(what.runner(args, machine, number)),
+        Start::Container(what) => {
+            let runner = what.runner(args, machine, number).map_err(|error| {
+                explain(&match error {
+                    MeasuringError::Start(error) => MeasureError::Start(error),
+                    MeasuringError::Finish(error) => MeasureError::Finish(error),
+                })
+            })?;
+            Box::new(runner)
+        }
     };
     measure(&mut *runner, subject, prediction, machine.facts.clone(), &how, Some(signals), &mut live)
         .map_err(|error| explain(&error))

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use highwater::model::observation::{Breakdown, Exactness, Observation, Outcome, Peak};
+use highwater::model::observation::{Breakdown, Container, Exactness, Observation, Outcome, Peak};
 use highwater::model::reading::Reading;
 use highwater::model::units::Bytes;
 use indicatif::HumanDuration;
@@ -18,6 +18,9 @@ pub(crate) fn of(observation: &Observation, heading: Option<&str>, width: usize)
         }
         Reading::Value(Peak { file: Some(file), .. }) => rows.push(("", format!("read from {}", file.display()))),
         Reading::Value(_) | Reading::Unsupported | Reading::Gone => {}
+    }
+    if let Some(container) = &observation.container {
+        rows.extend(container_rows(container));
     }
     if let Reading::Value(breakdown) = observation.breakdown {
         rows.push(("of which", parts(&breakdown)));
@@ -73,6 +76,16 @@ fn parts(breakdown: &Breakdown) -> String {
         parts.iter().filter_map(|(name, part)| part.value().map(|part| format!("{name} {part}"))).collect();
     let time = Duration::from_micros(breakdown.at_us);
     format!("{}   at {}, with {} in use", known.join(", "), seconds(time), breakdown.current)
+}
+
+fn container_rows(container: &Container) -> Vec<(&'static str, String)> {
+    let engine = &container.engine;
+    let version = engine.version.as_deref().unwrap_or("of unknown version");
+    let mut rows = vec![("image", format!("{}   run by {} {version}", container.image, engine.name))];
+    if let Some(floor) = container.noise_floor {
+        rows.insert(0, ("floor", format!("{floor}   what a container of this image peaks at that does nothing")));
+    }
+    rows
 }
 
 /// How a run ended, in words.

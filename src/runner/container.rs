@@ -10,6 +10,7 @@
 mod leaf;
 mod leftovers;
 mod logs;
+mod noise;
 mod owner;
 mod parent;
 mod request;
@@ -227,6 +228,8 @@ pub struct ContainerRunner {
     launch: ContainerLaunch,
     probe: UseProbe,
     noise_floor: Option<Bytes>,
+    /// Whether the probe's program is to be there, whoever reads the peak.
+    needs_program: bool,
     /// Why the container cannot be put into a cgroup of ours.
     parent_refused: Option<String>,
 }
@@ -236,7 +239,16 @@ impl ContainerRunner {
     pub fn new(machine: &Machine, engine: Engine, image: Image, launch: ContainerLaunch) -> Self {
         let parent_refused = parent::obstacle(machine, &engine);
         let machine = machine.clone();
-        Self { machine, engine, image, launch, probe: UseProbe::Auto, noise_floor: None, parent_refused }
+        Self {
+            machine,
+            engine,
+            image,
+            launch,
+            probe: UseProbe::Auto,
+            noise_floor: None,
+            needs_program: false,
+            parent_refused,
+        }
     }
 
     /// The same runner, with a probe in the container or without.
@@ -370,7 +382,7 @@ impl ContainerRunner {
 
     fn start_created(&self, id: &str, parent: Option<Parent>, way: Way) -> Result<ContainerRun, StartError> {
         let docker = &self.engine.docker;
-        if way == Way::Probe {
+        if way == Way::Probe || self.needs_program {
             let archive = probe::archive().map_err(|reason| ContainerError::NoProbe { reason: reason.to_owned() })?;
             let options = UploadToContainerOptionsBuilder::default().path("/").build();
             let uploaded = docker.upload_to_container(id, Some(options), bollard::body_full(archive.into()));

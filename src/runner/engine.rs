@@ -1,6 +1,7 @@
 //! Docker-compatible engines: where one may be listening, and what it is.
 
 mod contexts;
+mod credentials;
 mod facts;
 mod image;
 
@@ -253,7 +254,10 @@ impl Engine {
             .worker_threads(1)
             .thread_name("engine")
             // Signals are for the thread that waits for them.
-            .on_thread_start(|| drop(SigSet::all().thread_block()))
+            .on_thread_start(|| {
+                // A thread that cannot is one that might take a signal: worse luck, no reason to give up.
+                let _ = SigSet::all().thread_block();
+            })
             .enable_all()
             .build()
             .map_err(EngineError::Runtime)?;

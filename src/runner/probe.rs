@@ -35,6 +35,11 @@ pub fn entrypoint() -> Vec<String> {
     vec![format!("/{FOLDER}/probe"), RESULT.to_owned(), "--".to_owned()]
 }
 
+/// What starts the program so that it does nothing at all.
+pub(super) fn nothing() -> Vec<String> {
+    vec![format!("/{FOLDER}/probe"), "--nothing".to_owned()]
+}
+
 /// The archive that is unpacked at the root of the container.
 ///
 /// # Errors

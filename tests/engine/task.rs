@@ -3,8 +3,11 @@
 //! ```text
 //! task touch MIB MS     touch that much memory and keep it that long
 //! task child MIB        have a child touch that much, and tell how it ended
+//! task copy FROM TO     read the files of a folder into memory, and write them into one file of another
 //! task exit STATUS      end with this status
-//! task wait             wait for a SIGTERM and end with status 42, or for anything else for ever
+//! task raise NUMBER     end by this signal
+//! task wait             wait for a SIGINT, SIGUSR1 or SIGTERM and end with 27 and the number of the signal
+//! task stay             do nothing, for ever
 //! task facts            tell arguments, folder and user
 //! ```
 
@@ -40,6 +43,10 @@ fn main() {
             let ended = Command::new(program).args(["touch", mib, "0"]).status();
             println!("the child ended: {ended:?}");
         }
+        ["copy", from, to] => copy(from, to).unwrap_or_else(|error| {
+            eprintln!("{error}");
+            exit(1)
+        }),
         ["exit", status] => exit(i32::try_from(number(status)).unwrap_or(255)),
         ["raise", name] => {
             // SAFETY: takes a number.
@@ -65,6 +72,14 @@ fn main() {
             println!("arguments {words:?} folder {} user {user}:{group}", folder.display());
         }
     }
+}
+
+fn copy(from: &str, to: &str) -> std::io::Result<()> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(from)? {
+        all.extend(std::fs::read(entry?.path())?);
+    }
+    std::fs::write(format!("{to}/copy"), all)
 }
 
 /// Touches every page.

@@ -4,6 +4,7 @@
 
 mod cli;
 mod help;
+mod container;
 mod hosts;
 mod layers;
 mod lint;

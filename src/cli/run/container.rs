@@ -9,6 +9,7 @@ use highwater::host::machine::Machine;
 use highwater::model::observation::{Logs, Subject};
 use highwater::model::prediction::Prediction;
 use highwater::model::task::Task;
+use highwater::runner::MeasuringError;
 use highwater::runner::container::{Bind, ContainerLaunch, ContainerRunner, UseProbe};
 use highwater::runner::engine::{Engine, Image};
 use highwater::runner::process::Output;
@@ -64,6 +65,12 @@ pub(crate) struct ContainerArgs {
     /// signals and status kept. Its own memory, some 100 KiB, is in the peak.
     #[arg(long, value_enum, default_value_t = ProbeArg::Auto, value_name = "WHEN")]
     probe: ProbeArg,
+    /// Tell beside the peak what a container of the image peaks at that does nothing.
+    ///
+    /// What the engine needs to start a container is charged to it, a few MiB: no peak is lower. It is no addend, and is
+    /// not subtracted. Measured once for an engine and an image, and remembered.
+    #[arg(long)]
+    noise_floor: bool,
 }
 
 /// What runs a task.
@@ -165,7 +172,12 @@ impl InContainer {
     }
 
     /// How the run with this number is started.
-    pub(super) fn runner(&self, args: &RunArgs, machine: &Machine, number: u32) -> ContainerRunner {
+    pub(super) fn runner(
+        &self,
+        args: &RunArgs,
+        machine: &Machine,
+        number: u32,
+    ) -> Result<ContainerRunner, MeasuringError> {
         let mut launch = self.launch.clone();
         if let Some(folder) = &args.log_dir {
             let stem = if args.runs == 1 { String::new() } else { format!("{number}.") };
@@ -181,7 +193,9 @@ impl InContainer {
             ProbeArg::Always => UseProbe::Always,
             ProbeArg::Never => UseProbe::Never,
         };
-        ContainerRunner::new(machine, self.engine.clone(), self.image.clone(), launch).probe(probe)
+        let mut runner = ContainerRunner::new(machine, self.engine.clone(), self.image.clone(), launch).probe(probe);
+        let floor = if args.container.noise_floor { runner.measure_noise_floor()?.value() } else { None };
+        Ok(runner.noise_floor(floor))
     }
 }
 

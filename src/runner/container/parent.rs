@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use nix::unistd::geteuid;
 
 use crate::host::HostError;
-use crate::host::cgroup::{Cgroup, Hierarchy, all_hierarchies};
+use crate::host::cgroup::{Cgroup, Hierarchy, V1Companions, all_hierarchies};
 use crate::host::machine::Machine;
 use crate::host::memory::MemoryReader;
 use crate::model::observation::CgroupVersion;
@@ -96,13 +96,28 @@ impl Parent {
 
     /// A reader of the memory charged in it. Its files are there once the container has been started.
     pub(super) fn reader(&self) -> MemoryReader {
-        MemoryReader::new(&self.cgroup)
+        MemoryReader::new(&self.cgroup).with_companions(&self.companions())
+    }
+
+    /// The same cgroup in the v1 hierarchies that count what the memory controller does not.
+    fn companions(&self) -> V1Companions {
+        let name = Path::new(self.for_engine.trim_start_matches('/'));
+        let with = |file: &str| {
+            let v1 = self.hierarchies.iter().filter(|hierarchy| hierarchy.version == CgroupVersion::V1);
+            v1.map(|hierarchy| hierarchy.mount_point.join(name)).find(|folder| folder.join(file).exists())
+        };
+        V1Companions {
+            cpuacct: with("cpuacct.usage_user"),
+            blkio: with("blkio.throttle.io_service_bytes_recursive"),
+            pids: with("pids.peak"),
+        }
     }
 
     /// Whether the container is or was in it: it is in a cgroup that only this container was to be made in.
     pub(super) fn was_used(&self) -> Result<bool, HostError> {
         // An empty cgroup has no memory: whatever was charged here was charged by the container.
-        Ok(self.reader().peak()?.or(self.reader().current()?).value().is_some_and(|peak| peak.0 > 0))
+        let mut reader = MemoryReader::new(&self.cgroup);
+        Ok(reader.peak()?.or(reader.current()?).value().is_some_and(|peak| peak.0 > 0))
     }
 
     /// Kills what is left in it and removes it everywhere.

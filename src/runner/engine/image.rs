@@ -11,6 +11,7 @@ use bollard::query_parameters::{
 };
 use futures_util::{Stream, StreamExt};
 
+use super::credentials;
 use super::{Engine, EngineError};
 
 /// The largest file that is read out of an image or a container.
@@ -100,7 +101,8 @@ impl Engine {
         let pulled = |reason: String| EngineError::Pull { image: name.to_owned(), reason };
         let mut layers = BTreeMap::new();
         self.block_on(async {
-            let mut events = std::pin::pin!(self.docker.create_image(Some(options), None, None));
+            let mut events =
+                std::pin::pin!(self.docker.create_image(Some(options), None, credentials::for_image(name)));
             loop {
                 match tokio::time::timeout(Duration::from_millis(100), events.next()).await {
                     Ok(None) => return Ok(()),

@@ -1,0 +1,85 @@
+//! The noise floor: what a container of an image peaks at that does nothing.
+//!
+//! runc's own start is charged to the container, 2 to 20 MiB. It is a least value of every peak, not an addend.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{ContainerLaunch, ContainerRunner, Way};
+use crate::model::reading::Reading;
+use crate::model::units::Bytes;
+use crate::runner::process::Output;
+use crate::runner::{MeasuringError, Runner, probe};
+
+impl ContainerRunner {
+    /// Finds out what a container of the image peaks at that does nothing; remembered for this engine, image and way.
+    ///
+    /// # Errors
+    /// Where that container cannot be run.
+    pub fn measure_noise_floor(&mut self) -> Result<Reading<Bytes>, MeasuringError> {
+        let way = match self.way().map_err(crate::runner::StartError::from)? {
+            Way::Parent => "parent",
+            Way::Probe => "probe",
+            Way::Leaf { .. } => return Ok(Reading::Unsupported),
+        };
+        let file = self.noise_file(way);
+        if let Some(bytes) = file.as_deref().and_then(remembered) {
+            return Ok(Reading::Value(bytes));
+        }
+        let mut launch = ContainerLaunch::new(self.launch.image.clone());
+        launch.entrypoint = Some(probe::nothing());
+        launch.network.clone_from(&self.launch.network);
+        (launch.stdout, launch.stderr) = (Output::Null, Output::Null);
+        let mut idle = Self {
+            machine: self.machine.clone(),
+            engine: self.engine.clone(),
+            image: self.image.clone(),
+            launch,
+            probe: self.probe,
+            noise_floor: None,
+            needs_program: true,
+            parent_refused: self.parent_refused.clone(),
+        };
+        let peak = idle.start()?.finish()?.peak.map(|peak| peak.bytes);
+        if let (Some(file), Reading::Value(bytes)) = (file, peak) {
+            remember(&file, bytes);
+        }
+        Ok(peak)
+    }
+
+    /// Where it is remembered: by image, engine, kernel and way.
+    fn noise_file(&self, way: &str) -> Option<PathBuf> {
+        let facts = &self.engine.facts;
+        let parts = [
+            self.image.id.as_deref()?,
+            facts.host.as_deref()?,
+            facts.version.as_deref()?,
+            facts.kernel.as_deref()?,
+            way,
+        ];
+        let name: String = parts
+            .join("_")
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() || "._".contains(c) { c } else { '-' })
+            .collect();
+        let cache = env::var_os("XDG_CACHE_HOME")
+            .filter(|folder| !folder.is_empty())
+            .map(PathBuf::from)
+            .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cache")))?;
+        Some(cache.join("highwater/noise").join(name))
+    }
+}
+
+fn remembered(file: &Path) -> Option<Bytes> {
+    fs::read_to_string(file).ok()?.trim().parse().ok().map(Bytes)
+}
+
+/// Where it cannot be written down it is measured again next time.
+fn remember(file: &Path, bytes: Bytes) {
+    let written =
+        file.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(file, format!("{}\n", bytes.0)));
+    if let Err(error) = written {
+        tracing::debug!("{} could not be written: {error}", file.display());
+    }
+}

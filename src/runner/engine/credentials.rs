@@ -1,0 +1,173 @@
+//! Credentials for registries, from docker's settings and the helpers they name.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bollard::auth::DockerCredentials;
+use serde::Deserialize;
+
+use super::contexts::config_folder;
+
+/// The name under which `docker login` keeps the credentials of Docker Hub.
+const DOCKER_HUB: &str = "https://index.docker.io/v1/";
+
+#[derive(Debug, Default, Deserialize)]
+struct ConfigFile {
+    #[serde(default)]
+    auths: HashMap<String, Auth>,
+    #[serde(default, rename = "credHelpers")]
+    helpers: HashMap<String, String>,
+    #[serde(default, rename = "credsStore")]
+    store: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct Auth {
+    auth: Option<String>,
+    #[serde(rename = "identitytoken")]
+    identity_token: Option<String>,
+}
+
+/// What a helper answers.
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(rename = "Username")]
+    user: String,
+    #[serde(rename = "Secret")]
+    secret: String,
+}
+
+/// The credentials for the registry that an image is pulled from, where there are any.
+pub(super) fn for_image(image: &str) -> Option<DockerCredentials> {
+    let folder = config_folder()?;
+    let text = fs::read_to_string(folder.join("config.json")).ok()?;
+    match serde_json::from_str::<ConfigFile>(&text) {
+        Ok(config) => of_config(&config, registry(image)),
+        Err(error) => {
+            tracing::warn!(
+                "{} is not understood, no credentials are used: {error}",
+                folder.join("config.json").display()
+            );
+            None
+        }
+    }
+}
+
+/// The registry in the name of an image: its first part, where that is the name of a host.
+fn registry(image: &str) -> &str {
+    match image.split_once('/') {
+        Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => match first {
+            "docker.io" | "index.docker.io" => DOCKER_HUB,
+            host => host,
+        },
+        Some(_) | None => DOCKER_HUB,
+    }
+}
+
+fn of_config(config: &ConfigFile, registry: &str) -> Option<DockerCredentials> {
+    let stored = || config.auths.iter().find(|(name, _)| same(name, registry)).and_then(|(_, auth)| plain(auth));
+    let helper = config.helpers.get(registry).or(config.store.as_ref());
+    let credentials =
+        helper.and_then(|helper| ask(Path::new(&format!("docker-credential-{helper}")), registry)).or_else(stored)?;
+    Some(DockerCredentials { serveraddress: Some(registry.to_owned()), ..credentials })
+}
+
+/// Names are kept with or without `https://` and a path.
+fn same(name: &str, registry: &str) -> bool {
+    let host = |name: &str| {
+        let name = name.trim_start_matches("https://").trim_start_matches("http://");
+        name.split('/').next().unwrap_or(name).to_owned()
+    };
+    name == registry || host(name) == host(registry)
+}
+
+fn plain(auth: &Auth) -> Option<DockerCredentials> {
+    let decoded = STANDARD.decode(auth.auth.as_deref()?).ok()?;
+    let text = String::from_utf8(decoded).ok()?;
+    let (user, password) = text.split_once(':')?;
+    Some(DockerCredentials {
+        username: Some(user.to_owned()),
+        password: Some(password.trim_end_matches('\0').to_owned()),
+        identitytoken: auth.identity_token.clone().filter(|token| !token.is_empty()),
+        ..DockerCredentials::default()
+    })
+}
+
+/// Asks a credential helper, as docker does: the registry on stdin, an answer in JSON on stdout.
+fn ask(helper: &Path, registry: &str) -> Option<DockerCredentials> {
+    let told = || {
+        let mut child = Command::new(helper)
+            .arg("get")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all(registry.as_bytes())?;
+        }
+        child.wait_with_output()
+    };
+    let output = match told() {
+        Ok(output) => output,
+        Err(error) => {
+            tracing::warn!("{} could not be asked for credentials: {error}", helper.display());
+            return None;
+        }
+    };
+    // It fails where it knows no credentials for the registry, which need none then.
+    let answer: Answer = output.status.success().then(|| serde_json::from_slice(&output.stdout).ok())??;
+    Some(if answer.user == "<token>" {
+        DockerCredentials { identitytoken: Some(answer.secret), ..DockerCredentials::default() }
+    } else {
+        DockerCredentials { username: Some(answer.user), password: Some(answer.secret), ..DockerCredentials::default() }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn the_registry_is_in_the_name_of_the_image() {
+        for (image, expected) in [
+            ("alpine", DOCKER_HUB),
+            ("library/alpine:3", DOCKER_HUB),
+            ("docker.io/library/alpine", DOCKER_HUB),
+            ("registry.example/a", "registry.example"),
+            ("localhost:5000/a", "localhost:5000"),
+            ("localhost/a", "localhost"),
+        ] {
+            assert_eq!(registry(image), expected, "{image}");
+        }
+    }
+
+    #[test]
+    fn stored_credentials_are_decoded() {
+        // printf user:pass:word | base64
+        let config = r#"{"auths": {"https://registry.example/v2/": {"auth": "dXNlcjpwYXNzOndvcmQ="}}}"#;
+        let config: ConfigFile = serde_json::from_str(config).unwrap();
+        let found = of_config(&config, "registry.example").unwrap();
+        assert_eq!((found.username.as_deref(), found.password.as_deref()), (Some("user"), Some("pass:word")));
+        assert_eq!(of_config(&config, "other.example"), None);
+    }
+
+    #[test]
+    fn a_helper_is_asked_as_docker_asks_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let helper = folder.path().join("docker-credential-test");
+        let script = "#!/bin/sh\nread -r registry\n[ \"$1 $registry\" = 'get registry.example' ] || exit 1\n\
+                      echo '{\"Username\": \"<token>\", \"Secret\": \"s3cret\"}'\n";
+        fs::write(&helper, script).unwrap();
+        fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
+        let found = ask(&helper, "registry.example").unwrap();
+        assert_eq!(found.identitytoken.as_deref(), Some("s3cret"));
+        assert_eq!(ask(&helper, "other.example"), None);
+    }
+}
