@@ -57,7 +57,7 @@ enum Command {
     Man(man::ManArgs),
     Predict(predict::PredictArgs),
     ProcessingContainer(processing_container::ProcessingContainerArgs),
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
     Validate(validate::ValidateArgs),
     #[command(hide = true)]
     Workload(demo::workload::WorkloadArgs),

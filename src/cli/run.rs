@@ -158,7 +158,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     }
     let what = match InContainer::of(args)? {
         Some(container) => Start::Container(Box::new(container)),
-        None => Start::Process(What::of(args)?),
+        None => Start::Process(Box::new(What::of(args)?)),
     };
     let mut results = Results::new(args)?;
     let mut signals = Signals::block().map_err(|errno| Failure::new(OWN_FAILURE, &errno, None))?;
@@ -197,7 +197,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
 
 /// What is to be run, and by what.
 enum Start {
-    Process(What),
+    Process(Box<What>),
     Container(Box<InContainer>),
 }
 
