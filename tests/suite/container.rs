@@ -1,7 +1,5 @@
 //! Containers, on the engine that `tests/engine/run` has started. Without it these tests are skipped, and say so.
 
-#![expect(clippy::unwrap_used, reason = "what cannot be had fails the test")]
-
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

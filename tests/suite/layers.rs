@@ -78,7 +78,9 @@ fn files_processes_and_sockets_are_touched_only_where_they_belong() {
 fn the_library_neither_prints_nor_exits() {
     let forbidden = Regex::new(r"\bprocess::(exit|abort)\b|\be?print(ln)?!").unwrap();
     let mut complaints = Vec::new();
-    for source in sources().iter().filter(|source| source.room().is_some()) {
+    // A program of its own, which build.rs builds.
+    let is_program = |source: &Source| source.path == "src/runner/probe/program.rs";
+    for source in sources().iter().filter(|source| source.room().is_some() && !is_program(source)) {
         for found in forbidden.find_iter(&source.code) {
             complaints.push(format!("{}:{}: `{}`", source.path, source.line(found.start()), found.as_str()));
         }

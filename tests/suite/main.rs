@@ -3,8 +3,8 @@
 #![expect(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod cli;
-mod help;
 mod container;
+mod help;
 mod hosts;
 mod layers;
 mod lint;

@@ -41,7 +41,7 @@ impl Bench {
 
     fn run(&self, options: &[&str]) -> assert_cmd::assert::Assert {
         let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
-        command.current_dir(&self.folder).arg("run").args(options).arg("task.json").assert()
+        command.current_dir(&self.folder).args(["run", "--runner", "process"]).args(options).arg("task.json").assert()
     }
 
     /// The result as a script reads it.
