@@ -43,13 +43,12 @@ test-v2-old: (test-in-machine "v2-old" "--kernel" "bullseye")
 test-in-machine name *options: build-suite
     mkdir -p target/ran
     tests/machine/run {{ options }} -- tests/machine/suite \
-      "$(cat target/suite-path)" 2>&1 | tee target/ran/{{ name }}.log
+      "$(sed -n 's/^ *Executable .*(\(.*\))$/\1/p' target/suite.log)" 2>&1 | tee target/ran/{{ name }}.log
 
 [private]
 build-suite:
     cargo build --locked --example workload
-    cargo test --locked --test suite --no-run 2>&1 | tee /dev/stderr \
-      | sed -n 's/^ *Executable .*(\(.*\))$/\1/p' > target/suite-path
+    cargo test --locked --test suite --no-run 2>&1 | tee target/suite.log
 
 # Fuzzes rules, quantities and patterns, so many seconds each; a stable toolchain does.
 fuzz seconds="60":
@@ -71,7 +70,7 @@ ran:
     @echo
     @awk '/^test result: ok/ { passed += $4 } /^skipped / { passed-- } \
       END { print passed " tests ran on this host (Linux '"$(uname -r)"')" }' target/ran/here.log
-    @cat target/ran/v*.log | sed -n 's/^RAN: //p'
+    @cat $(ls -tr target/ran/v*.log) | sed -n 's/^RAN: //p'
 
 [private]
 forget-ran:
