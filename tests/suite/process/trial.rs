@@ -196,7 +196,9 @@ impl Underway {
         });
         self.stdout.read_to_string(&mut self.seen).unwrap();
         let status = self.child.wait().unwrap();
+        // The file may have been made before the run, to know that it can be.
         let observation = fs::read_to_string(self.folder.path().join("observation.json")).ok();
+        let observation = observation.filter(|text| !text.is_empty());
         let stderr = stderr.join().unwrap().unwrap();
         Ran { status, stdout: self.seen, stderr, observation }
     }
