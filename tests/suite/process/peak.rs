@@ -53,8 +53,8 @@ fn a_cold_file_shows_as_page_cache_apart_from_anonymous_memory() {
     match Host::here() {
         Host::Exact | Host::Polled => {
             assert_peak(&observation, 64 * MIB, OWN_NEEDS);
-            // The parts are counted in batches too, and so lag behind.
-            assert!(file.value().unwrap().0 >= 62 * MIB, "{observation:?}");
+            // The parts are counted in batches of their own, and lag behind by megabytes on some kernels.
+            assert!(file.value().unwrap().0 >= 48 * MIB, "{observation:?}");
             assert!(anon.value().unwrap().0 < OWN_NEEDS, "{observation:?}");
         }
         // The sum over the processes has only those pages in it that they have mapped.
