@@ -21,6 +21,14 @@ use crate::runner::{FinishError, Finished, Sample, StartError};
 /// How long killing may take. A process of another user's, as of a set-user-ID program, cannot be killed at all.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The share of a page changes with the number of those who share it: where somebody came or went between two readings,
+/// the shares add up to too much. How often to try for a sum during which nobody did.
+const ATTEMPTS: usize = 3;
+
+fn living(members: &[Process]) -> Vec<Identity> {
+    members.iter().filter(|process| !process.is_zombie).map(|process| process.identity).collect()
+}
+
 /// Whose are the orphans cannot be told apart for two runs of one process.
 static UNDER_WAY: AtomicBool = AtomicBool::new(false);
 
@@ -83,10 +91,17 @@ impl Sampled {
                 let _ = waitpid(Pid::from_raw(orphan.identity.pid), Some(WaitPidFlag::WNOHANG));
             }
         }
-        let pids: Vec<i32> =
-            members.iter().filter(|process| !process.is_zombie).map(|process| process.identity.pid).collect();
-        let sizes = proportional_sizes(&self.family.roots, &pids);
-        Ok(sizes.map(|(current, split)| Sample { current, split: Reading::Value(split) }))
+        let mut living = living(&members);
+        for _ in 0..ATTEMPTS {
+            let pids: Vec<i32> = living.iter().map(|identity| identity.pid).collect();
+            let sizes = proportional_sizes(&self.family.roots, &pids);
+            let now = self::living(&self.family.members()?);
+            if now == living {
+                return Ok(sizes.map(|(current, split)| Sample { current, split: Reading::Value(split) }));
+            }
+            living = now;
+        }
+        Ok(Reading::Gone)
     }
 
     /// Kills the processes that the run left behind, and says how many there were.

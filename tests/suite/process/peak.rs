@@ -40,6 +40,15 @@ fn memory_that_ten_forked_copies_share_counts_once() {
 }
 
 #[test]
+fn samples_taken_while_processes_come_and_go_add_up_to_no_more_than_there_is() {
+    for _ in 0..10 {
+        let ran = workload("share 10 100 20").with(["--cgroup", "never", "--sample-interval", "1ms"]).run();
+        let peak = ran.observation().peak.value().unwrap().bytes.0;
+        assert!(peak <= 100 * MIB + OWN_NEEDS, "{peak} is more than there was");
+    }
+}
+
+#[test]
 fn a_cold_file_shows_as_page_cache_apart_from_anonymous_memory() {
     let folder = folder_on_a_disk();
     let file = folder.path().join("cold");
