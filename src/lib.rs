@@ -12,5 +12,6 @@ pub mod calibrate;
 pub mod host;
 pub mod model;
 pub mod runner;
+pub mod stats;
 pub mod store;
 pub mod tree;

@@ -1,0 +1,6 @@
+//! Statistics of few numbers: what a handful of runs does say, and what it does not.
+
+pub mod interval;
+pub mod outlier;
+pub mod summary;
+pub mod trend;

@@ -1,0 +1,76 @@
+//! Middles and quantiles.
+
+/// The middle of the values; the mean of the two middle ones where their number is even. `None` of nothing.
+pub fn median(values: &[f64]) -> Option<f64> {
+    quantile(values, 0.5)
+}
+
+/// The value below which the share `q` of the values lies, between two of them by linear interpolation.
+///
+/// Definition 7 of Hyndman and Fan (1996), "Sample quantiles in statistical packages". `None` of nothing; `q` outside
+/// of 0 to 1 is taken as the nearer end.
+pub fn quantile(values: &[f64], q: f64) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let last = sorted.len().checked_sub(1)?;
+    let place = q.clamp(0.0, 1.0) * last as f64;
+    let (below, above) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
+    Some(below + (above - below) * place.fract())
+}
+
+/// The arithmetic mean. `None` of nothing.
+pub fn mean(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
+
+/// The geometric mean of positive values. `None` of nothing.
+pub fn geometric_mean(values: &[f64]) -> Option<f64> {
+    let logarithms: Vec<f64> = values.iter().map(|value| value.ln()).collect();
+    mean(&logarithms).map(f64::exp)
+}
+
+/// The median distance from the median. `None` of nothing.
+pub fn median_absolute_deviation(values: &[f64]) -> Option<f64> {
+    let middle = median(values)?;
+    let distances: Vec<f64> = values.iter().map(|value| (value - middle).abs()).collect();
+    median(&distances)
+}
+
+/// At most `count` of the values, in ascending order and evenly spread over their ranks, smallest and largest among them.
+pub fn spread(mut values: Vec<f64>, count: usize) -> Vec<f64> {
+    values.sort_by(f64::total_cmp);
+    values.dedup();
+    if values.len() <= count || count < 2 {
+        return values;
+    }
+    let last = values.len() - 1;
+    (0..count).map(|place| values[place * last / (count - 1)]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_interpolate_between_ranks() {
+        let values = [4.0, 1.0, 3.0, 2.0];
+        assert_eq!(median(&values), Some(2.5));
+        assert_eq!(quantile(&values, 0.0), Some(1.0));
+        assert_eq!(quantile(&values, 1.0), Some(4.0));
+        assert_eq!(quantile(&values, 0.25), Some(1.75));
+        assert_eq!(median(&[]), None);
+    }
+
+    #[test]
+    fn one_wild_value_does_not_move_the_median_absolute_deviation() {
+        assert_eq!(median_absolute_deviation(&[1.0, 2.0, 3.0, 4.0, 1e9]), Some(1.0));
+    }
+
+    #[test]
+    fn a_spread_keeps_both_ends() {
+        let thinned = spread((0..1000).map(f64::from).collect(), 10);
+        assert_eq!(thinned.len(), 10);
+        assert_eq!((thinned[0], thinned[9]), (0.0, 999.0));
+        assert_eq!(spread(vec![2.0, 1.0, 2.0], 10), [1.0, 2.0]);
+    }
+}
