@@ -1,5 +1,6 @@
 //! The verbs: what is done with tasks, runs and records.
 
+pub mod fit;
 pub mod measure;
 pub mod monitor;
 pub mod predict;

@@ -1,5 +1,6 @@
 //! The command line of `highwater`: what can be typed, and where it goes.
 
+mod backtest;
 mod clean;
 mod compare;
 mod completions;
@@ -9,6 +10,7 @@ mod engine;
 mod excerpt;
 mod exit;
 mod failure;
+mod fit;
 mod inputs;
 mod live;
 mod logs;
@@ -48,10 +50,12 @@ pub(crate) struct Cli {
 /// One variant per command, one file per variant.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Backtest(backtest::BacktestArgs),
     Clean(clean::CleanArgs),
     Completions(completions::CompletionsArgs),
     Demo(demo::DemoArgs),
     Doctor(doctor::DoctorArgs),
+    Fit(fit::FitArgs),
     Inputs(inputs::InputsArgs),
     Logs(logs::LogsArgs),
     Man(man::ManArgs),
@@ -83,10 +87,12 @@ pub(crate) fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> Result<Exit, Failure> {
     match command {
+        Command::Backtest(args) => backtest::run(&args),
         Command::Clean(args) => clean::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Fit(args) => fit::run(&args),
         Command::Inputs(args) => inputs::run(&args),
         Command::Logs(args) => logs::run(&args),
         Command::Man(args) => man::run(&args),

@@ -3,6 +3,7 @@
 pub mod comparison;
 pub mod decimal;
 pub mod document;
+pub mod fit;
 pub mod lint;
 pub mod observation;
 pub mod prediction;

@@ -15,6 +15,8 @@ pub(crate) enum Exit {
     Host,
     /// 4: the task failed.
     TaskFailed,
+    /// 5: too little data for an answer.
+    TooLittleData,
     /// 130: interrupted.
     Interrupted,
     /// `run` only: the status of the task, passed on as `env` and `docker run` do.
@@ -29,6 +31,7 @@ impl From<Exit> for ExitCode {
             Exit::Usage => 2,
             Exit::Host => 3,
             Exit::TaskFailed => 4,
+            Exit::TooLittleData => 5,
             Exit::Interrupted => 130,
             Exit::Task(status) => status,
         })

@@ -130,7 +130,7 @@ fn seconds(time: Duration) -> String {
 const NAMES: usize = 10;
 
 /// Breaks a long value at its words, below each other.
-fn push_row(text: &mut String, name: &str, value: &str, width: usize) {
+pub(crate) fn push_row(text: &mut String, name: &str, value: &str, width: usize) {
     let room = width.saturating_sub(NAMES).max(20);
     let mut line = String::new();
     let mut lines = Vec::new();

@@ -1,0 +1,528 @@
+//! From recorded runs to the rule they call for.
+//!
+//! The platform gives a task max(floor, a · n^k), so that is what is fitted, not a regression line. Every predictor,
+//! every exponent from 0 to 3 and three kinds of curve ([`Shape`]) are candidates. Each is fitted without a fifth of
+//! the sizes, again and again, and without the largest ones, and asked for what it had not seen; the candidate and the
+//! margin that would have cost least there win. Cost is waste (memory reserved for nothing, times time; a failed try
+//! reserves its whole limit in vain and is tried again with twice as much) and a price for every failure.
+//!
+//! Runs whose peak is not their need are no points: one that reached its limit and went on says nothing about more or
+//! less; one that was killed for memory only pushes the rule up.
+
+mod backtest;
+mod csv;
+mod evaluate;
+mod headroom;
+mod holdout;
+mod oracle;
+mod points;
+mod shape;
+mod waste;
+mod written;
+
+use serde::Serialize;
+
+use crate::model::fit::{Censoring, FittedRule, Form, RunTable};
+use crate::model::units::Bytes;
+use crate::stats::outlier::{self, modified_z_scores};
+use crate::stats::trend::{Slope, kendall_score, slope};
+
+use holdout::{Care, Foretold, Margin};
+use points::{Point, Points};
+use shape::Curve;
+
+pub use self::backtest::{Backtest, backtest};
+pub use self::csv::{Group, parse as parse_csv};
+pub use self::evaluate::{Evaluation, Order, Protocol, TaskScore, evaluate};
+pub use self::headroom::{Conformal, Headroom};
+pub use self::oracle::oracle;
+pub use self::shape::Shape;
+pub use self::waste::waste;
+pub use self::written::{KUBERNETES_MARGIN, Target, whole_factor};
+
+/// Fewer distinct inputs than this are no evidence.
+pub const FEWEST_INPUTS: usize = 3;
+/// A rule that grows has to cost so much less on held-out inputs than a floor; otherwise the simpler one is better.
+const GROWTH_MUST_GAIN: f64 = 0.05;
+/// Peaks have to rank as sizes do at least so clearly for a rule that grows (a standard normal score). Chance does so
+/// once in 15 tasks; three inputs in perfect order reach 1.57.
+const GROWTH_MUST_SCORE: f64 = 1.5;
+/// More points than this are represented by so many of them while candidates are compared.
+const MOST_POINTS: usize = 1500;
+/// A range of sizes below this factor is called narrow.
+const NARROW: f64 = 2.0;
+/// Coefficients are rounded up to so many significant digits.
+const DIGITS: i32 = 6;
+/// Runs of a task differ by this much anyway; smaller residuals make no outlier.
+const SMALLEST_SPREAD: f64 = 0.02;
+
+/// What a rule is to be good at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Objective {
+    /// As little waste as possible; a run may fail now and then and be tried again.
+    #[default]
+    Waste,
+    /// Hardly any failures, and then as little waste as possible.
+    Safe,
+}
+
+impl Objective {
+    /// The share of runs that may fail, where nothing else is said.
+    pub const fn default_failures(self) -> f64 {
+        match self {
+            Self::Waste => 0.05,
+            Self::Safe => 0.01,
+        }
+    }
+
+    fn care(self, failures: f64) -> Care {
+        // A price instead of a bound: a bound would be the same for tasks where a failure saves much and where it saves
+        // nothing. A budget of 5 % prices a failure like three runs, 1 % like fifteen. On traces of three real workflows
+        // (48 tasks, 20 runs known of each) that makes 3.4 % and 1.0 % of the further runs fail.
+        let failure_price = 0.15 / failures.max(1e-4);
+        match self {
+            // Twenty runs seldom show how far the next may go: to be safe is mainly to expect more than was seen.
+            Self::Waste => Care { failure_price, widening: 0.05, jitter: 0.003 },
+            Self::Safe => Care { failure_price, widening: 0.5, jitter: 0.004 },
+        }
+    }
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct FitOptions {
+    /// How the consumer puts floor and growth together.
+    pub form: Form,
+    /// What the rule is to be good at.
+    pub objective: Objective,
+    /// The share of runs that may fail.
+    pub failures: f64,
+    /// The highest exponent that the consumer can compute.
+    pub max_exponent: u32,
+}
+
+impl FitOptions {
+    /// The usual: a maximum, exponents up to 3, the objective's own budget of failures.
+    pub const fn new(objective: Objective) -> Self {
+        Self { form: Form::Max, objective, failures: objective.default_failures(), max_exponent: 3 }
+    }
+}
+
+impl Default for FitOptions {
+    fn default() -> Self {
+        Self::new(Objective::Waste)
+    }
+}
+
+/// Why there is no rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TooLittle {
+    /// There is no run at all.
+    #[error("not enough data: there are no runs")]
+    NoRuns,
+    /// No peak is known to be the need.
+    #[error("not enough data: all {runs} runs are censored, their peaks are not what they need")]
+    OnlyCensored {
+        /// How many there are.
+        runs: usize,
+    },
+    /// Repeats of one or two inputs do not show how the need depends on the input.
+    #[error("not enough data: {found} distinct input sizes, expected at least {FEWEST_INPUTS}")]
+    FewInputs {
+        /// How many distinct sizes there are.
+        found: usize,
+    },
+}
+
+/// The rule that the runs call for, and what speaks for it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Fit {
+    /// What to give, the margin included.
+    #[serde(flatten)]
+    pub rule: FittedRule,
+    /// What the median run needs.
+    pub request: FittedRule,
+    /// What n is.
+    pub predictor: String,
+    /// The kind of curve that foretold held-out runs best.
+    pub shape: Shape,
+    /// What the curve was multiplied with; below 1 where failures now and then are cheaper.
+    pub margin: f64,
+    /// What it was fitted to.
+    pub inputs: Inputs,
+    /// How it did on inputs that it had not seen.
+    pub held_out: HeldOut,
+    /// What speaks for or against growth.
+    pub evidence: Evidence,
+    /// How sure it is that the next input fits.
+    pub headroom: Headroom,
+    /// Runs far from where the others are. They were fitted like all others.
+    pub outliers: Vec<Outlier>,
+    /// What a person should know about this rule.
+    pub warnings: Vec<Warning>,
+}
+
+/// What a rule was fitted to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Inputs {
+    /// Recorded runs, the censored ones among them.
+    pub runs: usize,
+    /// Distinct sizes of runs whose peak is their need.
+    pub distinct: usize,
+    /// The smallest of these sizes.
+    pub smallest: Bytes,
+    /// The largest of these sizes.
+    pub largest: Bytes,
+    /// Runs that reached their limit and went on: not used.
+    pub limit_reached: usize,
+    /// Runs that were killed for memory: they only push the rule up.
+    pub oom_killed: usize,
+}
+
+/// How a rule does on inputs it was not fitted to.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct HeldOut {
+    /// Memory reserved for nothing, as a share of the memory needed.
+    pub waste_share: f64,
+    /// Of 1000 runs, so many failed at first.
+    pub failures_per_1000: f64,
+    /// The mean of limit / peak.
+    pub mean_ratio: f64,
+    /// The smallest limit / peak: how far the worst failure was off.
+    pub smallest_ratio: f64,
+    /// The largest limit / peak.
+    pub largest_ratio: f64,
+}
+
+/// What speaks for or against a rule that grows with the input.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Evidence {
+    /// Bytes of memory for each byte of input, with a 95 % interval; `None` where all inputs have one size.
+    pub slope: Option<Slope>,
+    /// Kendall's rank correlation of sizes and peaks, as a standard normal score.
+    pub rank_score: f64,
+    /// How much less than the best floor the best growing rule costs on held-out inputs: a share, negative where it
+    /// costs more. `None` where no growing rule could be looked at.
+    pub growth_gain: Option<f64>,
+}
+
+/// A run far from where the others are.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Outlier {
+    /// Its place in the table.
+    pub run: usize,
+    /// The size of its input.
+    pub n: Bytes,
+    /// Its peak.
+    pub peak: Bytes,
+    /// What a typical run of this size needs.
+    pub typical: Bytes,
+    /// How far it is off, in robust standard deviations.
+    pub score: f64,
+}
+
+/// What a person should know about a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Warning {
+    /// The sizes hardly differ: whatever the rule says about others is extrapolated.
+    NarrowRange {
+        /// The largest size in units of the smallest.
+        factor: f64,
+    },
+    /// Some sizes were asked for that lie outside of those measured.
+    Extrapolated {
+        /// The size that is farthest out.
+        n: Bytes,
+        /// How many times the largest size it is; below 1 how much of the smallest.
+        factor: f64,
+    },
+    /// The times of some runs are unknown: every run counts the same.
+    Untimed,
+    /// Runs killed for memory lie above what the others call for; the rule was raised.
+    RaisedByKills {
+        /// The bound that decided.
+        bound: Bytes,
+    },
+    /// A few runs say little about the next.
+    FewInputs {
+        /// How many more distinct inputs it takes for 95 % of further inputs with 95 % confidence.
+        more_needed: usize,
+    },
+}
+
+impl Fit {
+    /// How far a size lies outside of those measured: above 1 the multiple of the largest, below 1 the part of the
+    /// smallest. `None` inside.
+    pub fn extrapolation(&self, n: Bytes) -> Option<f64> {
+        if n > self.inputs.largest {
+            Some(n.ratio(self.inputs.largest).unwrap_or(f64::INFINITY))
+        } else if n < self.inputs.smallest {
+            n.ratio(self.inputs.smallest)
+        } else {
+            None
+        }
+    }
+
+    /// The warning that these sizes call for, if they leave those measured.
+    pub fn extrapolated(&self, sizes: impl IntoIterator<Item = Bytes>) -> Option<Warning> {
+        let off = |factor: f64| if factor > 1.0 { factor } else { 1.0 / factor.max(f64::MIN_POSITIVE) };
+        sizes
+            .into_iter()
+            .filter_map(|n| self.extrapolation(n).map(|factor| (n, factor)))
+            .max_by(|a, b| off(a.1).total_cmp(&off(b.1)))
+            .map(|(n, factor)| Warning::Extrapolated { n, factor })
+    }
+}
+
+/// Finds the rule that the runs call for.
+///
+/// # Errors
+/// There is no evidence: no runs, only censored ones, or fewer than [`FEWEST_INPUTS`] distinct sizes.
+pub fn fit(table: &RunTable, options: &FitOptions) -> Result<Fit, TooLittle> {
+    let by_predictor: Vec<Points> = (0..table.predictors.len()).map(|place| Points::by(table, place)).collect();
+    let most = by_predictor.iter().map(|points| points.plain.len()).max().unwrap_or(0);
+    if table.runs.is_empty() {
+        return Err(TooLittle::NoRuns);
+    }
+    if most == 0 {
+        return Err(TooLittle::OnlyCensored { runs: table.runs.len() });
+    }
+    if most < FEWEST_INPUTS {
+        return Err(TooLittle::FewInputs { found: most });
+    }
+    let choice = choose(&by_predictor, options).ok_or(TooLittle::FewInputs { found: most })?;
+    Ok(assemble(table, options, &by_predictor[choice.best.predictor], &choice))
+}
+
+/// One curve that was looked at, with its margin.
+#[derive(Clone, Debug)]
+struct Candidate {
+    predictor: usize,
+    exponent: u32,
+    shape: Shape,
+    margin: Margin,
+    /// What it said about points it had not seen, without the margin.
+    foretold: Vec<Foretold>,
+}
+
+struct Choice {
+    best: Candidate,
+    growth_gain: Option<f64>,
+}
+
+fn choose(by_predictor: &[Points], options: &FitOptions) -> Option<Choice> {
+    let care = options.objective.care(options.failures);
+    let mut floor: Option<Candidate> = None;
+    let mut growing: Option<Candidate> = None;
+    let mut allowed: Option<Candidate> = None;
+    for (predictor, points) in by_predictor.iter().enumerate() {
+        if points.plain.len() < FEWEST_INPUTS {
+            continue;
+        }
+        let some = representatives(&points.plain);
+        let splits = holdout::splits(some.len());
+        let ranked = kendall_score(&coordinates(&some)) >= GROWTH_MUST_SCORE;
+        for exponent in 0..=options.max_exponent.min(3) {
+            for shape in Shape::ALL {
+                let foretold = holdout::foretell(shape, options.form, exponent, &some, &splits);
+                let Some(margin) = holdout::margin(&foretold, care) else { continue };
+                let candidate = Candidate { predictor, exponent, shape, margin, foretold };
+                if exponent == 0 {
+                    keep_cheaper(&mut floor, candidate);
+                } else {
+                    if ranked {
+                        keep_cheaper(&mut allowed, candidate.clone());
+                    }
+                    keep_cheaper(&mut growing, candidate);
+                }
+            }
+        }
+    }
+    let floor = floor?;
+    let growth_gain = growing.map(|growing| 1.0 - growing.margin.cost / floor.margin.cost.max(f64::MIN_POSITIVE));
+    let best = match allowed {
+        Some(allowed) if allowed.margin.cost * (1.0 + GROWTH_MUST_GAIN) < floor.margin.cost => allowed,
+        Some(_) | None => floor,
+    };
+    Some(Choice { best, growth_gain })
+}
+
+fn keep_cheaper(best: &mut Option<Candidate>, candidate: Candidate) {
+    if best.as_ref().is_none_or(|best| candidate.margin.cost < best.margin.cost) {
+        *best = Some(candidate);
+    }
+}
+
+/// All points, or as many as can be compared in reasonable time: evenly over the sizes, the largest peak among them.
+fn representatives(points: &[Point]) -> Vec<Point> {
+    if points.len() <= MOST_POINTS {
+        return points.to_vec();
+    }
+    let last = points.len() - 1;
+    let mut places: Vec<usize> = (0..MOST_POINTS).map(|place| place * last / (MOST_POINTS - 1)).collect();
+    let highest = (0..points.len()).max_by(|a, b| points[*a].peak.total_cmp(&points[*b].peak));
+    places.extend(highest);
+    places.sort_unstable();
+    places.dedup();
+    places.into_iter().map(|place| points[place]).collect()
+}
+
+fn coordinates(points: &[Point]) -> Vec<(f64, f64)> {
+    points.iter().map(|point| (point.n, point.peak)).collect()
+}
+
+fn assemble(table: &RunTable, options: &FitOptions, points: &Points, choice: &Choice) -> Fit {
+    let Candidate { predictor, exponent, shape, margin, ref foretold } = choice.best;
+    let fitted = |shape: Shape, points: &[Point]| {
+        let floor = (Curve { form: options.form, base: highest(points), slope: 0.0 }, 0.0);
+        holdout::whole(shape, options.form, exponent, points).unwrap_or(floor)
+    };
+    let (curve, largest) = match shape {
+        Shape::Envelope => fitted(shape, &points.plain),
+        Shape::LeastWaste | Shape::Centre => fitted(shape, &representatives(&points.plain)),
+    };
+    let rule = rounded(curve.times(margin.factor), exponent, largest);
+    let (rule, raised_by) = above_kills(rule, points);
+    let (centre, largest) = fitted(Shape::Centre, &representatives(&points.plain));
+    let typical = rounded(centre, exponent, largest);
+    let inputs = inputs(table, points);
+    let headroom = headroom::headroom(&rule, exponent, points, foretold, margin.factor);
+    let evidence = Evidence {
+        slope: slope(&coordinates(&points.plain)),
+        rank_score: kendall_score(&coordinates(&points.plain)),
+        growth_gain: choice.growth_gain,
+    };
+    Fit {
+        rule,
+        request: typical.at_most(rule),
+        predictor: table.predictors[predictor].clone(),
+        shape,
+        margin: margin.factor,
+        inputs,
+        held_out: held_out(foretold, margin.factor),
+        evidence,
+        outliers: outliers(table, predictor, &typical),
+        warnings: warnings(table, &inputs, &headroom, raised_by),
+        headroom,
+    }
+}
+
+fn highest(points: &[Point]) -> f64 {
+    points.iter().map(|point| point.peak).fold(0.0, f64::max)
+}
+
+/// The curve over n itself, in whole bytes and with a coefficient that people can read, never less than before.
+fn rounded(curve: Curve, exponent: u32, largest: f64) -> FittedRule {
+    let coefficient = if exponent == 0 || largest <= 0.0 {
+        0.0
+    } else {
+        round_up(curve.slope / largest.powi(exponent.cast_signed()))
+    };
+    let exponent = if coefficient > 0.0 { exponent } else { 0 };
+    FittedRule { form: curve.form, base_bytes: Bytes(curve.base.ceil() as u64), coefficient, exponent }
+}
+
+fn round_up(number: f64) -> f64 {
+    if !number.is_normal() {
+        return 0.0;
+    }
+    // Through text, so that what is printed is what is computed with.
+    let digits = usize::try_from(DIGITS - 1).unwrap_or(0);
+    let nearest = |number: f64| format!("{number:.digits$e}").parse().unwrap_or(number);
+    let rounded: f64 = nearest(number);
+    if rounded >= number { rounded } else { nearest(number * (1.0 + 10_f64.powi(1 - DIGITS))) }
+}
+
+/// Raises the rule above every bound of a run that was killed for memory, in the cheaper of the two ways.
+fn above_kills(rule: FittedRule, points: &Points) -> (FittedRule, Option<Bytes>) {
+    let mut raised = (rule, None);
+    for kill in &points.killed {
+        let (n, bound) = (Bytes(kill.n as u64), Bytes(kill.peak as u64));
+        if raised.0.limit(n) > bound {
+            continue;
+        }
+        let missing = Bytes(bound.0 + 1).saturating_sub(raised.0.limit(n));
+        let higher = match rule.form {
+            Form::Max => Bytes(bound.0 + 1),
+            Form::Sum => raised.0.base_bytes.saturating_add(missing),
+        };
+        let with_base = FittedRule { base_bytes: higher, ..raised.0 };
+        let steeper = match rule.form {
+            Form::Max => round_up((kill.peak + 1.0) / kill.n.powi(rule.exponent.cast_signed())),
+            Form::Sum => rule.coefficient.max(round_up(
+                (kill.peak + 1.0 - raised.0.base_bytes.0 as f64) / kill.n.powi(rule.exponent.cast_signed()),
+            )),
+        };
+        let with_slope = FittedRule { coefficient: steeper, ..raised.0 };
+        let total = |rule: &FittedRule| -> f64 {
+            points.plain.iter().map(|p| waste(rule.limit(Bytes(p.n as u64)).0 as f64, p.peak, p.wall)).sum()
+        };
+        let can_steepen = rule.exponent > 0 && with_slope.limit(n) > bound;
+        let steepen = can_steepen && total(&with_slope) < total(&with_base);
+        raised = (if steepen { with_slope } else { with_base }, Some(bound));
+    }
+    raised
+}
+
+fn inputs(table: &RunTable, points: &Points) -> Inputs {
+    let with = |censoring| table.runs.iter().filter(|run| run.censoring == censoring).count();
+    let size = |point: Option<&Point>| Bytes(point.map_or(0, |point| point.n as u64));
+    Inputs {
+        runs: table.runs.len(),
+        distinct: points.plain.len(),
+        smallest: size(points.plain.first()),
+        largest: size(points.plain.last()),
+        limit_reached: with(Censoring::LimitReached),
+        oom_killed: with(Censoring::OomKilled),
+    }
+}
+
+fn held_out(foretold: &[Foretold], margin: f64) -> HeldOut {
+    let ratios: Vec<f64> = foretold.iter().map(|one| one.limit * margin / one.peak).collect();
+    let wasted: f64 = foretold.iter().map(|one| waste(one.limit * margin, one.peak, one.wall)).sum();
+    let needed: f64 = foretold.iter().map(|one| one.peak * one.wall).sum();
+    let count = ratios.len().max(1) as f64;
+    HeldOut {
+        waste_share: wasted / needed.max(f64::MIN_POSITIVE),
+        failures_per_1000: 1000.0 * ratios.iter().filter(|ratio| **ratio < 1.0).count() as f64 / count,
+        mean_ratio: ratios.iter().sum::<f64>() / count,
+        smallest_ratio: ratios.iter().copied().fold(f64::INFINITY, f64::min),
+        largest_ratio: ratios.iter().copied().fold(0.0, f64::max),
+    }
+}
+
+fn outliers(table: &RunTable, predictor: usize, typical: &FittedRule) -> Vec<Outlier> {
+    let plain = table.runs.iter().enumerate().filter(|(_, run)| run.censoring == Censoring::None);
+    let runs: Vec<(usize, Bytes, Bytes)> =
+        plain.filter_map(|(place, run)| Some((place, *run.sizes.get(predictor)?, run.peak))).collect();
+    let residual = |n: Bytes, peak: Bytes| (peak.0.max(1) as f64 / typical.limit(n).0.max(1) as f64).ln();
+    let residuals: Vec<f64> = runs.iter().map(|&(_, n, peak)| residual(n, peak)).collect();
+    let scores = modified_z_scores(&residuals, SMALLEST_SPREAD);
+    let mut outliers: Vec<Outlier> = runs
+        .into_iter()
+        .zip(scores)
+        .filter(|(_, score)| score.abs() > outlier::LIMIT)
+        .map(|((run, n, peak), score)| Outlier { run, n, peak, typical: typical.limit(n), score })
+        .collect();
+    outliers.sort_by(|a, b| b.score.abs().total_cmp(&a.score.abs()));
+    outliers
+}
+
+fn warnings(table: &RunTable, inputs: &Inputs, headroom: &Headroom, raised_by: Option<Bytes>) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    if let Some(factor) = inputs.largest.ratio(inputs.smallest)
+        && factor < NARROW
+    {
+        warnings.push(Warning::NarrowRange { factor });
+    }
+    if headroom.more_needed > 0 {
+        warnings.push(Warning::FewInputs { more_needed: headroom.more_needed });
+    }
+    if !points::is_timed(table) {
+        warnings.push(Warning::Untimed);
+    }
+    warnings.extend(raised_by.map(|bound| Warning::RaisedByKills { bound }));
+    warnings
+}

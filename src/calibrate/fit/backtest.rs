@@ -1,0 +1,108 @@
+//! A rule against the runs that were recorded.
+
+use serde::Serialize;
+
+use crate::model::fit::{Censoring, FittedRule, RunTable};
+use crate::model::units::Bytes;
+
+use super::waste::waste;
+
+/// Byte-seconds in a gigabyte-hour.
+const GIGABYTE_HOUR: f64 = 1e9 * 3600.0;
+
+/// How a rule would have done on recorded runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Backtest {
+    /// The runs it was tried on: those whose peak is their need, and those killed for memory where the rule gives no
+    /// more than they had.
+    pub runs: usize,
+    /// Runs that cannot tell: their peak is a bound that the rule lies above, or they reached their limit.
+    pub undecided: usize,
+    /// Memory reserved for nothing, in GB·h (10⁹ bytes); `None` where times are unknown.
+    pub waste_gbh: Option<f64>,
+    /// Runs that fail at first.
+    pub failures: usize,
+    /// The same of 1000 runs.
+    pub failures_per_1000: f64,
+    /// The mean of limit / peak.
+    pub mean_ratio: f64,
+    /// The smallest limit / peak: below 1 where a run fails.
+    pub smallest_ratio: f64,
+    /// The largest limit / peak.
+    pub largest_ratio: f64,
+    /// Runs whose input is larger than `covered` says, or smaller; 0 where nothing is said.
+    pub outside: usize,
+}
+
+/// Tries a rule on every run of a table, sizes taken from this predictor.
+///
+/// `covered` is the range of sizes that the rule was calibrated on.
+pub fn backtest(table: &RunTable, predictor: usize, rule: &FittedRule, covered: Option<(Bytes, Bytes)>) -> Backtest {
+    let mut result = Backtest { smallest_ratio: f64::INFINITY, ..Backtest::default() };
+    let (mut wasted, mut timed, mut ratios) = (0.0, true, 0.0);
+    for run in &table.runs {
+        let Some(&n) = run.sizes.get(predictor) else { continue };
+        let limit = rule.limit(n);
+        let fails = match run.censoring {
+            Censoring::None => limit < run.peak,
+            Censoring::OomKilled => limit <= run.peak,
+            Censoring::LimitReached => false,
+        };
+        result.outside += usize::from(covered.is_some_and(|(smallest, largest)| n < smallest || n > largest));
+        if run.censoring != Censoring::None && !fails {
+            result.undecided += 1;
+            continue;
+        }
+        let ratio = limit.0 as f64 / run.peak.0.max(1) as f64;
+        result.runs += 1;
+        result.failures += usize::from(fails);
+        result.smallest_ratio = result.smallest_ratio.min(ratio);
+        result.largest_ratio = result.largest_ratio.max(ratio);
+        ratios += ratio;
+        match run.wall_seconds {
+            Some(wall) => wasted += waste(limit.0 as f64, run.peak.0 as f64, wall),
+            None => timed = false,
+        }
+    }
+    let runs = result.runs.max(1) as f64;
+    result.waste_gbh = timed.then_some(wasted / GIGABYTE_HOUR);
+    result.failures_per_1000 = 1000.0 * result.failures as f64 / runs;
+    result.mean_ratio = ratios / runs;
+    if result.runs == 0 {
+        result.smallest_ratio = 0.0;
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::fit::SizedRun;
+
+    fn run(n: u64, peak: u64, censoring: Censoring, wall_seconds: Option<f64>) -> SizedRun {
+        SizedRun { sizes: vec![Bytes(n)], peak: Bytes(peak), censoring, wall_seconds }
+    }
+
+    #[test]
+    fn failures_and_waste_are_counted_per_run() {
+        let runs = vec![
+            run(10, 100, Censoring::None, Some(3600.0)),
+            run(10, 300, Censoring::None, Some(3600.0)),
+            run(99, 250, Censoring::OomKilled, Some(3600.0)),
+            run(10, 200, Censoring::OomKilled, Some(1.0)),
+            run(10, 200, Censoring::LimitReached, Some(1.0)),
+        ];
+        let table = RunTable { predictors: vec!["n".into()], runs };
+        let result = backtest(&table, 0, &FittedRule::floor(Bytes(250)), Some((Bytes(10), Bytes(20))));
+        assert_eq!((result.runs, result.failures, result.undecided, result.outside), (3, 2, 2, 1));
+        assert!((result.waste_gbh.unwrap() * 1e9 - (150.0 + 450.0)).abs() < 1e-6, "{result:?}");
+        assert_eq!(result.largest_ratio, 2.5);
+    }
+
+    #[test]
+    fn unknown_times_leave_the_waste_unknown() {
+        let runs = vec![run(10, 100, Censoring::None, None)];
+        let table = RunTable { predictors: vec!["n".into()], runs };
+        assert_eq!(backtest(&table, 0, &FittedRule::floor(Bytes(250)), None).waste_gbh, None);
+    }
+}

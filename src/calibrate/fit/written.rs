@@ -1,0 +1,141 @@
+//! The rule as its consumer wants it.
+
+use crate::model::fit::{Censoring, FittedRule, Form, RunTable};
+use crate::model::units::Bytes;
+
+use super::waste::waste;
+
+/// What the platform multiplies a rule with when it runs on Kubernetes.
+pub const KUBERNETES_MARGIN: f64 = 1.1;
+
+/// What runs the task, and so what becomes of a rule.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Target {
+    /// The rule is the limit.
+    #[default]
+    Docker,
+    /// The limit is [`KUBERNETES_MARGIN`] times the rule.
+    Kubernetes,
+}
+
+impl Target {
+    /// What the platform multiplies a rule with.
+    pub const fn factor(self) -> f64 {
+        match self {
+            Self::Docker => 1.0,
+            Self::Kubernetes => KUBERNETES_MARGIN,
+        }
+    }
+
+    /// What tasks get where this rule is written down.
+    #[must_use]
+    pub fn effective(self, rule: FittedRule) -> FittedRule {
+        match self {
+            Self::Docker => rule,
+            Self::Kubernetes => FittedRule {
+                base_bytes: Bytes((rule.base_bytes.0 as f64 * self.factor()).ceil() as u64),
+                coefficient: super::round_up(rule.coefficient * self.factor()),
+                ..rule
+            },
+        }
+    }
+
+    /// The rule to write down so that tasks get what this rule says: the platform's own margin is not added twice.
+    #[must_use]
+    pub fn written(self, rule: FittedRule) -> FittedRule {
+        match self {
+            Self::Docker => rule,
+            Self::Kubernetes => FittedRule {
+                base_bytes: Bytes((rule.base_bytes.0 as f64 / self.factor()).ceil() as u64),
+                coefficient: super::round_up(rule.coefficient / self.factor()),
+                ..rule
+            },
+        }
+    }
+}
+
+/// The rule with a whole coefficient and exponent 1, as the `scale_factor` dialect can write it.
+///
+/// It gives no measured size less than `rule` does; of the two neighbouring whole coefficients, and none at all, the
+/// one that wastes least on the recorded runs, with the smallest floor that makes it so. What a larger coefficient
+/// brings the floor need not give.
+pub fn whole_factor(rule: &FittedRule, table: &RunTable, predictor: usize) -> FittedRule {
+    let sizes: Vec<Bytes> = table.runs.iter().filter_map(|run| run.sizes.get(predictor).copied()).collect();
+    let slope = match rule.exponent {
+        0 => 0.0,
+        1 => rule.coefficient,
+        // A steeper curve has no slope: the line from the origin to its right end is one to start from.
+        _ => sizes.iter().max().map_or(0.0, |&n| rule.limit(n).0 as f64 / n.0.max(1) as f64),
+    };
+    [0.0, slope.floor(), slope.ceil()]
+        .into_iter()
+        .map(|coefficient| absorbed(rule, coefficient, &sizes))
+        .min_by(|a, b| wasted(a, table, predictor).total_cmp(&wasted(b, table, predictor)))
+        .unwrap_or(*rule)
+}
+
+/// The rule with this coefficient and the smallest floor that gives no size less than before.
+fn absorbed(rule: &FittedRule, coefficient: f64, sizes: &[Bytes]) -> FittedRule {
+    let growing =
+        FittedRule { base_bytes: Bytes::ZERO, coefficient, exponent: u32::from(coefficient > 0.0), form: rule.form };
+    let missing = sizes.iter().map(|&n| (rule.limit(n), growing.limit(n))).filter(|(wanted, grown)| grown < wanted);
+    let base_bytes = missing
+        .map(|(wanted, grown)| match rule.form {
+            Form::Max => wanted,
+            Form::Sum => wanted.saturating_sub(grown),
+        })
+        .max()
+        .unwrap_or(Bytes::ZERO);
+    FittedRule { base_bytes, ..growing }
+}
+
+fn wasted(rule: &FittedRule, table: &RunTable, predictor: usize) -> f64 {
+    let plain = table.runs.iter().filter(|run| run.censoring == Censoring::None);
+    plain
+        .filter_map(|run| {
+            let limit = rule.limit(*run.sizes.get(predictor)?).0 as f64;
+            Some(waste(limit, run.peak.0 as f64, run.wall_seconds.unwrap_or(1.0)))
+        })
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::fit::SizedRun;
+
+    fn table(runs: &[(u64, u64)]) -> RunTable {
+        let runs = runs.iter().map(|&(n, peak)| SizedRun {
+            sizes: vec![Bytes(n)],
+            peak: Bytes(peak),
+            censoring: Censoring::None,
+            wall_seconds: None,
+        });
+        RunTable { predictors: vec!["n".into()], runs: runs.collect() }
+    }
+
+    #[test]
+    fn the_platforms_margin_is_not_added_twice() {
+        let rule: FittedRule = "max(1100, 2.2*n)".parse().unwrap();
+        let written = Target::Kubernetes.written(rule);
+        assert_eq!((written.base_bytes, written.coefficient), (Bytes(1000), 2.0));
+        assert_eq!(Target::Docker.written(rule), rule);
+    }
+
+    #[test]
+    fn a_larger_coefficient_takes_over_from_the_floor() {
+        let rule: FittedRule = "max(150, 1.9*n)".parse().unwrap();
+        let table = table(&[(10, 140), (70, 133), (100, 185), (200, 380)]);
+        let whole = whole_factor(&rule, &table, 0);
+        assert_eq!((whole.coefficient, whole.exponent, whole.base_bytes), (2.0, 1, Bytes(150)));
+        assert!(table.runs.iter().all(|run| whole.limit(run.sizes[0]) >= rule.limit(run.sizes[0])));
+    }
+
+    #[test]
+    fn a_small_coefficient_is_a_floor() {
+        let rule: FittedRule = "max(100, 0.01*n)".parse().unwrap();
+        let whole = whole_factor(&rule, &table(&[(1000, 90), (12_000, 118)]), 0);
+        assert_eq!(whole, FittedRule::floor(Bytes(120)));
+    }
+}

@@ -1,0 +1,326 @@
+//! `highwater backtest`: rules, old or new, against stored runs.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use highwater::calibrate::fit::{Backtest, Evaluation, Group, Order, Protocol, TaskScore, backtest, evaluate};
+use highwater::model::fit::FittedRule;
+use highwater::model::units::Bytes;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::{Deserialize, Serialize};
+
+use super::exit::Exit;
+use super::failure::Failure;
+use super::fit::{OptionArgs, backtest_row, read, words};
+use super::output;
+use super::run::Format;
+use super::table::{printable, table};
+
+const EXAMPLES: &str = "\
+Examples:
+  highwater backtest runs.csv --rule 'max(4Gi, 2*n)'
+                                              what the rule would have wasted, and how often it fails
+  highwater backtest runs.csv --rule 8Gi --rule '512Mi + 1.5*n'
+                                              rules side by side
+  highwater fit old.csv --format json > fit.json
+  highwater backtest new.csv --fit fit.json   does the rule still hold, and are the inputs still those it was fitted to?
+  highwater backtest runs.csv --protocol      how good fitting itself is on runs like these: calibrate on 20,
+                                              test on the others, compare with the best rule in hindsight
+  highwater backtest runs.csv --protocol --order small-first
+                                              calibrate on the smallest inputs: does it warn?
+
+The file is read as `highwater fit` reads it. Waste is memory reserved for nothing, times time; a failed try reserves its
+whole limit for nothing and is tried again with twice as much.";
+
+/// Tries rules on recorded runs: what they waste, and how often they fail.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(crate) struct BacktestArgs {
+    /// The runs, as comma-separated values; - for standard input.
+    #[arg(value_name = "FILE.csv")]
+    file: PathBuf,
+    /// A rule such as 'max(4Gi, 2*n)', '512Mi + 1.5*n**2', '2*n' or 8Gi. May be repeated.
+    #[arg(long, value_name = "RULE", required_unless_present_any = ["protocol", "fit"], conflicts_with = "protocol")]
+    rule: Vec<FittedRule>,
+    /// A rule as `fit --format json` wrote it; also tells which runs lie outside of what it was fitted to.
+    #[arg(long, value_name = "FILE.json", conflicts_with = "protocol")]
+    fit: Option<PathBuf>,
+    /// What n is, where the file has several columns of sizes [default: the first].
+    #[arg(long, value_name = "COLUMN")]
+    predictor: Option<String>,
+    /// Instead of a rule, try fitting: calibrate on some runs of each task and test on the others.
+    #[arg(long)]
+    protocol: bool,
+    /// Which runs of a task are calibrated on.
+    #[arg(long, value_enum, default_value_t = OrderArg::Shuffled, requires = "protocol")]
+    order: OrderArg,
+    /// How many runs of a task are calibrated on; tasks with fewer runs are left out.
+    #[arg(long, value_name = "N", default_value_t = 20, requires = "protocol")]
+    calibrate_on: usize,
+    /// How often everything is shuffled anew.
+    #[arg(long, value_name = "N", default_value_t = 10, requires = "protocol", value_parser = clap::value_parser!(u64).range(1..))]
+    seeds: u64,
+    #[command(flatten)]
+    options: OptionArgs,
+    /// How the result is written.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum OrderArg {
+    /// Any.
+    Shuffled,
+    /// The smallest inputs: everything tested is extrapolated.
+    SmallFirst,
+}
+
+pub(crate) fn run(args: &BacktestArgs) -> Result<Exit, Failure> {
+    let groups = read(&args.file)?;
+    if groups.is_empty() {
+        return Err(Failure::new(Exit::TooLittleData, &NoRuns(args.file.display().to_string()), None));
+    }
+    if args.protocol { try_fitting(&groups, args) } else { try_rules(&groups, args) }
+}
+
+/// The file holds a header and nothing else.
+#[derive(Debug, thiserror::Error)]
+#[error("not enough data: {0} holds no runs")]
+struct NoRuns(String);
+
+/// There is no such column.
+#[derive(Debug, thiserror::Error)]
+#[error("no column `{wanted}` of sizes, expected one of `{}`", known.join("`, `"))]
+struct NoPredictor {
+    wanted: String,
+    known: Vec<String>,
+}
+
+/// What `fit --format json` wrote, as far as it is looked at.
+#[derive(Deserialize)]
+struct Written {
+    #[serde(flatten)]
+    rule: FittedRule,
+    #[serde(default)]
+    task: Option<String>,
+    #[serde(default)]
+    workflow: Option<String>,
+    #[serde(default)]
+    predictor: Option<String>,
+    #[serde(default)]
+    inputs: Option<Covered>,
+}
+
+/// The sizes that a rule was fitted to.
+#[derive(Clone, Copy, Deserialize)]
+struct Covered {
+    smallest: Bytes,
+    largest: Bytes,
+}
+
+/// One rule, or one for each task.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMore {
+    One(Box<Written>),
+    More(Vec<Written>),
+}
+
+/// Why a fit could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to read {} as the result of `fit --format json`", path.display())]
+struct NoFit {
+    path: PathBuf,
+    #[source]
+    source: std::io::Error,
+}
+
+/// The rules of a file.
+fn written(path: &Path) -> Result<Vec<Written>, Failure> {
+    let read = std::fs::read_to_string(path);
+    let parsed = read.and_then(|text| serde_json::from_str(&text).map_err(std::io::Error::from));
+    match parsed {
+        Ok(OneOrMore::One(written)) => Ok(vec![*written]),
+        Ok(OneOrMore::More(written)) => Ok(written),
+        Err(source) => Err(Failure::new(Exit::Usage, &NoFit { path: path.to_owned(), source }, None)),
+    }
+}
+
+impl Written {
+    /// Whether it was fitted to this task; a rule that names none is for any.
+    fn is_for(&self, group: &Group) -> bool {
+        (self.task.is_none() || self.task == group.task) && (self.workflow.is_none() || self.workflow == group.workflow)
+    }
+}
+
+/// One rule on one task.
+#[derive(Serialize)]
+struct Tried {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    task: Option<String>,
+    rule: FittedRule,
+    #[serde(flatten)]
+    result: Backtest,
+}
+
+fn try_rules(groups: &[Group], args: &BacktestArgs) -> Result<Exit, Failure> {
+    let fits = args.fit.as_deref().map_or_else(|| Ok(Vec::new()), written)?;
+    let mut tried = Vec::new();
+    for group in groups {
+        let predictor = predictor(group, args.predictor.as_deref())?;
+        for &rule in &args.rule {
+            tried.push(Tried { task: group.name(), rule, result: backtest(&group.table, predictor, &rule, None) });
+        }
+        for fit in fits.iter().filter(|fit| fit.is_for(group)) {
+            let wanted = args.predictor.as_deref().or(fit.predictor.as_deref());
+            let covered = fit.inputs.map(|covered| (covered.smallest, covered.largest));
+            let result = backtest(&group.table, self::predictor(group, wanted)?, &fit.rule, covered);
+            tried.push(Tried { task: group.name(), rule: fit.rule, result });
+        }
+    }
+    for Tried { task, rule, result: Backtest { outside, .. } } in tried.iter().filter(|one| one.result.outside > 0) {
+        let task = task.as_ref().map_or_else(String::new, |task| format!("{task}: "));
+        output::say(&printable(&format!(
+            "warning: {task}{outside} runs lie outside of the sizes that {} was fitted to: extrapolated",
+            words(rule)
+        )));
+    }
+    match args.format {
+        Format::Json => output::data(&json(&tried)?)?,
+        Format::Table => {
+            let rows = tried.iter().map(|Tried { task, rule, result }| {
+                let name = task.as_ref().map_or_else(|| words(rule), |task| format!("{task} {}", words(rule)));
+                backtest_row(&name, result)
+            });
+            let header = ["rule", ">waste", ">failures/1000", ">limit/peak mean", ">least", ">most"];
+            output::data(&table(&header, rows.collect()))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn predictor(group: &Group, wanted: Option<&str>) -> Result<usize, Failure> {
+    let known = &group.table.predictors;
+    let Some(wanted) = wanted else { return Ok(0) };
+    known.iter().position(|name| name == wanted).ok_or_else(|| {
+        let error = NoPredictor { wanted: wanted.to_owned(), known: known.clone() };
+        Failure::new(Exit::Usage, &error, None)
+    })
+}
+
+/// The outcome of the protocol.
+#[derive(Serialize)]
+struct Scores {
+    protocol: Protocol,
+    tasks: Vec<Scored>,
+    workflows: Vec<Together>,
+    total: Evaluation,
+}
+
+#[derive(Serialize)]
+struct Scored {
+    task: String,
+    #[serde(flatten)]
+    score: TaskScore,
+}
+
+#[derive(Serialize)]
+struct Together {
+    workflow: String,
+    #[serde(flatten)]
+    evaluation: Evaluation,
+}
+
+fn try_fitting(groups: &[Group], args: &BacktestArgs) -> Result<Exit, Failure> {
+    let order = match args.order {
+        OrderArg::Shuffled => Order::Shuffled,
+        OrderArg::SmallFirst => Order::SmallFirst,
+    };
+    let protocol = Protocol { order, calibrate_on: args.calibrate_on, seeds: args.seeds, ..Protocol::default() };
+    let options = args.options.fit_options();
+    let bar = progress(groups.len());
+    let mut scored: Vec<(&Group, TaskScore)> = Vec::new();
+    for group in groups {
+        scored.extend(evaluate(&group.table, &options, &protocol).map(|score| (group, score)));
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    if scored.is_empty() {
+        let error = TooFew { calibrate_on: args.calibrate_on };
+        return Err(Failure::new(Exit::TooLittleData, &error, Some("try fewer with --calibrate-on".to_owned())));
+    }
+    let scores = together(protocol, &scored);
+    match args.format {
+        Format::Json => output::data(&json(&scores)?)?,
+        Format::Table => output::data(&score_table(&scores))?,
+    }
+    Ok(Exit::Done)
+}
+
+/// Every task has too few runs.
+#[derive(Debug, thiserror::Error)]
+#[error("not enough data: no task has more than {calibrate_on} runs")]
+struct TooFew {
+    calibrate_on: usize,
+}
+
+fn progress(tasks: usize) -> ProgressBar {
+    let bar = ProgressBar::new(tasks as u64);
+    if !std::io::stderr().is_terminal() {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    if let Ok(style) = ProgressStyle::with_template("{pos}/{len} tasks {wide_bar} {eta}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn together(protocol: Protocol, scored: &[(&Group, TaskScore)]) -> Scores {
+    let mut workflows: Vec<&str> = scored.iter().filter_map(|(group, _)| group.workflow.as_deref()).collect();
+    workflows.dedup();
+    let of = |workflow: &str| {
+        let tasks = scored.iter().filter(|(group, _)| group.workflow.as_deref() == Some(workflow));
+        Together { workflow: workflow.to_owned(), evaluation: Evaluation::of(tasks.map(|(_, score)| score)) }
+    };
+    Scores {
+        protocol,
+        tasks: scored
+            .iter()
+            .map(|(group, score)| Scored { task: group.name().unwrap_or_default(), score: *score })
+            .collect(),
+        workflows: workflows.into_iter().map(of).collect(),
+        total: Evaluation::of(scored.iter().map(|(_, score)| score)),
+    }
+}
+
+fn score_table(scores: &Scores) -> String {
+    let tasks = scores.tasks.iter().map(|Scored { task, score }| {
+        vec![
+            task.clone(),
+            format!("{:.2}", score.ratio),
+            format!("{:.0}", score.failures_per_1000()),
+            format!("{:.0} %", 100.0 * score.outside as f64 / score.runs.max(1) as f64),
+            format!("{} of {}", score.seeds_warned, score.seeds_outside),
+        ]
+    });
+    let workflows = scores.workflows.iter().map(|one| (one.workflow.as_str(), &one.evaluation));
+    let sums = workflows.chain([("all", &scores.total)]).map(|(name, sum)| {
+        vec![
+            format!("{name}: {} tasks", sum.tasks),
+            format!("{:.2}", sum.total_ratio),
+            format!("{:.2}", sum.typical_ratio),
+            format!("{:.2}", sum.mean_ratio),
+            format!("{:.1}", sum.failures_per_1000),
+            format!("{:.1}", sum.mean_failures_per_1000),
+        ]
+    });
+    let tasks = table(&["task", ">waste/hindsight", ">failures/1000", ">outside", ">warned"], tasks.collect());
+    let header = ["waste/hindsight", ">all waste", ">geometric mean", ">mean", ">failures/1000", ">mean of tasks"];
+    format!("{tasks}\n{}", table(&header, sums.collect()))
+}
+
+fn json(value: &impl Serialize) -> Result<String, Failure> {
+    let text = serde_json::to_string_pretty(value);
+    text.map(|text| text + "\n").map_err(|error| Failure::new(Exit::Host, &error, None))
+}
