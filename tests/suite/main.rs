@@ -4,6 +4,9 @@
 
 mod cli;
 mod container;
+mod fit;
+mod fit_planted;
+mod fit_properties;
 mod help;
 mod hosts;
 mod layers;
