@@ -7,7 +7,7 @@ default:
     @just --list --unsorted
 
 # Everything that has to hold before a change is taken in.
-ci: forget-ran fmt clippy doc test fuzz test-v2 test-v2-systemd ran
+ci: forget-ran fmt clippy doc test test-engine fuzz test-v2 test-v2-systemd ran
 
 # Formatting.
 fmt:
@@ -26,6 +26,11 @@ doc:
 test:
     mkdir -p target/ran
     cargo test --locked 2>&1 | tee target/ran/here.log
+
+# The tests of containers, on a Docker Engine of their own on this host.
+test-engine: build-suite
+    mkdir -p target/ran
+    tests/engine/run -- "$(cat target/suite-path)" container:: --test-threads 2 2>&1 | tee target/ran/engine.log
 
 # The tests that depend on the kernel, on cgroup v2.
 test-v2: (test-in-machine "v2")
@@ -70,6 +75,7 @@ ran:
     @echo
     @awk '/^test result: ok/ { passed += $4 } /^skipped / { passed-- } \
       END { print passed " tests ran on this host (Linux '"$(uname -r)"')" }' target/ran/here.log
+    @awk '/^test result: ok/ { print $4 " tests ran on a Docker Engine" }' target/ran/engine.log
     @cat $(ls -tr target/ran/v*.log) | sed -n 's/^RAN: //p'
 
 [private]
