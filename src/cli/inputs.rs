@@ -100,7 +100,8 @@ pub(crate) fn run(args: &InputsArgs) -> Result<Exit, Failure> {
         Some(Mode::Sum | Mode::MaxFileSize) => selection.without_items(),
         Some(Mode::MaxItemSum) | None => selection,
     };
-    texts(&selection.warnings()).iter().for_each(failure::report_problems);
+    let warnings: Vec<Flaw> = selection.warnings().into_iter().chain(selection.hopeless_regex()).collect();
+    texts(&warnings).iter().for_each(failure::report_problems);
     let (survey, listing) = read(args, &selection)?;
     let shown = Shown { survey: &survey, selection: &selection, mode: args.mode, listing: listing.as_deref() };
     let text = match args.format {

@@ -93,6 +93,17 @@ impl Glob {
         warnings
     }
 
+    /// The same as a regex about the whole path of a file.
+    pub(super) fn to_regex(&self) -> String {
+        let last = self.segments.len() - 1;
+        let segment = |(index, segment): (usize, &Segment)| match segment {
+            Segment::Folders => "(?:[^/]+/)*".to_owned(),
+            Segment::Name(name) if index == last => name.to_regex(),
+            Segment::Name(name) => name.to_regex() + "/",
+        };
+        self.segments.iter().enumerate().map(segment).collect()
+    }
+
     /// Whether no file can match, whatever its path.
     pub(super) fn is_barren(&self) -> bool {
         matches!(self.segments.last(), None | Some(Segment::Folders))

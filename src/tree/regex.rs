@@ -1,11 +1,12 @@
 //! Regexes as Python's `re.fullmatch` understands them, on paths as the kernel gives them.
 
+mod disjoint;
 mod translate;
 
 use crate::model::problem::Problem;
 
 use super::text;
-use translate::{Translation, Words, translate};
+use translate::{Purpose, Translation, translate};
 
 /// How many steps a regex with look-around may go back on one path before it is an error.
 const MOST_STEPS: usize = 1_000_000;
@@ -50,11 +51,11 @@ impl Pattern {
         if let Some(ending) = one_line_ending(text) {
             return Ok(Self(if ending.is_empty() { Kind::OneLine } else { Kind::OneLineEnding(ending.into_bytes()) }));
         }
-        let translation = translate(text, Words::Ascii)?;
+        let translation = translate(text, Purpose::Ascii)?;
         if !translation.has_boundaries {
             return Ok(Self(Kind::Engine(Engine::compile(text, &translation)?)));
         }
-        let any = translate(text, Words::Any)?;
+        let any = translate(text, Purpose::AnyText)?;
         Ok(Self(Kind::Words { ascii: Engine::compile(text, &translation)?, any: Engine::compile(text, &any)? }))
     }
 
@@ -78,6 +79,24 @@ impl Pattern {
             Kind::Words { any, .. } => any.matches(&text::decode(path)),
         }
     }
+}
+
+/// Whether no path at all can match a regex; `false` where that is not known.
+pub(super) fn never_matches(text: &str) -> bool {
+    is_impossible(text, None)
+}
+
+/// Whether no file can match a regex and a glob, written as a regex; `false` where that is not known.
+pub(super) fn exclude_each_other(text: &str, glob: &str) -> bool {
+    is_impossible(text, Some(glob))
+}
+
+fn is_impossible(text: &str, glob: Option<&str>) -> bool {
+    /// A relative path: names without slashes, with single slashes between them.
+    const PATH: &str = r"[^/\x00]+(?:/[^/\x00]+)*";
+    let Ok(translation) = translate(text, Purpose::Superset) else { return false };
+    let patterns = [Some(translation.pattern.as_str()), Some(PATH), glob].into_iter().flatten();
+    disjoint::are_disjoint(&patterns.collect::<Vec<_>>()) == Some(true)
 }
 
 impl Engine {

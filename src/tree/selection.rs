@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::model::problem::{Flawed, Problem};
 
 use super::glob::Glob;
-use super::regex::{Needs, Pattern};
+use super::regex::{self, Needs, Pattern};
 
 /// The files of a channel that a scale rule counts: its `target_dir`, `target_glob` and `target_regex`, compiled.
 ///
@@ -98,17 +98,52 @@ impl Selection {
         Ok(self.glob.matches(places, name) && self.pattern.matches(path)?)
     }
 
-    /// What is suspicious about the patterns, whatever files there are: a glob that matches folders only, a regex
-    /// that no path can match.
+    /// What is suspicious about the patterns, whatever files there are: a glob that matches folders only, a glob and a
+    /// regex that exclude each other. A regex that matches nothing by itself is told by [`Self::hopeless_regex`].
     pub fn warnings(&self) -> Vec<Flaw> {
         let glob = Glob::warnings(&self.glob_text).into_iter();
-        glob.map(|problem| Flaw { field: Field::Glob, text: self.glob_text.clone(), problem }).collect()
+        let mut flaws: Vec<Flaw> = glob
+            .map(|problem| Flaw { field: Field::Glob, text: self.glob_text.clone(), problem })
+            .collect();
+        let is_open = !self.glob.is_barren() && !regex::never_matches(&self.regex_text);
+        if is_open && regex::exclude_each_other(&self.regex_text, &self.glob.to_regex()) {
+            flaws.push(self.of_regex(excludes(&self.regex_text, &self.glob_text)));
+        }
+        flaws
+    }
+
+    /// A regex that no path at all can match, as far as that can be known.
+    pub fn hopeless_regex(&self) -> Option<Flaw> {
+        regex::never_matches(&self.regex_text).then(|| self.of_regex(never_matches(&self.regex_text)))
+    }
+
+    fn of_regex(&self, problem: Problem) -> Flaw {
+        Flaw { field: Field::Regex, text: self.regex_text.clone(), problem }
     }
 
     /// Whether only the name of a file decides, wherever it is.
     pub(super) fn is_about_names(&self) -> bool {
         self.glob.is_one_name() && self.pattern.needs() == Needs::Name
     }
+}
+
+fn never_matches(regex: &str) -> Problem {
+    let help = if regex.trim_start_matches(['^', '(']).starts_with('/') {
+        "the path is relative to the channel (or to target_dir): leave out the first `/`"
+    } else {
+        "the regex has to match a path such as `p1/ct/a.dcm` from its first to its last character"
+    };
+    Problem::warning("regex-never-matches", "no path can match the regex, so no file counts")
+        .at(0..regex.len())
+        .label("no file is ever matched by this")
+        .help(help)
+}
+
+fn excludes(regex: &str, glob: &str) -> Problem {
+    Problem::warning("patterns-exclude-each-other", "no file can match both the regex and the glob, so no file counts")
+        .at(0..regex.len())
+        .label(format!("never matches what the glob `{glob}` does"))
+        .help("both have to match: the glob anywhere below the folder, the regex the whole path from there")
 }
 
 /// The components of a `target_dir` that stays in the channel.

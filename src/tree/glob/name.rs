@@ -54,6 +54,17 @@ impl NamePattern {
         *self == Self::Any
     }
 
+    /// The same as a regex.
+    pub(super) fn to_regex(&self) -> String {
+        let escape = |bytes: &[u8]| regex::escape(&text::decode(bytes));
+        match self {
+            Self::Any => "[^/]+".to_owned(),
+            Self::Literal(literal) => escape(literal),
+            Self::Around { head, tail } => format!("{}[^/]*{}", escape(head), escape(tail)),
+            Self::Tokens(tokens) => tokens.iter().map(Token::to_regex).collect(),
+        }
+    }
+
     /// Whether the whole name matches. Bytes can be compared as they are: no character of UTF-8 begins within another.
     pub(super) fn matches(&self, name: &[u8]) -> bool {
         match self {
@@ -105,6 +116,25 @@ fn matches_tokens(tokens: &[Token], name: &str) -> bool {
 }
 
 impl Token {
+    fn to_regex(&self) -> String {
+        match self {
+            Self::Character(character) => regex::escape(character.encode_utf8(&mut [0; 4])),
+            Self::One => "[^/]".to_owned(),
+            Self::Many => "[^/]*".to_owned(),
+            Self::Class { negated, ranges } => {
+                let code = |character: char| format!(r"\x{{{:X}}}", u32::from(character));
+                let members = ranges.iter().filter(|(first, last)| first <= last);
+                let members: String = members.map(|&(first, last)| format!("{}-{}", code(first), code(last))).collect();
+                match (members.as_str(), negated) {
+                    ("", true) => "[^/]".to_owned(),
+                    ("", false) => r"[^\s\S]".to_owned(),
+                    (members, true) => format!("[^/{members}]"),
+                    (members, false) => format!("[{members}]"),
+                }
+            }
+        }
+    }
+
     fn matches(&self, character: char) -> bool {
         match self {
             Self::Character(expected) => character == *expected,

@@ -32,26 +32,28 @@ pub(super) struct Translation {
     pub(super) pattern: String,
     /// Whether it needs look-around, back-references or atomic groups.
     pub(super) needs_backtracking: bool,
-    /// Whether it has `\b` or `\B`, which [`Words`] decides about.
+    /// Whether it has `\b` or `\B`, which [`Purpose`] decides about.
     pub(super) has_boundaries: bool,
 }
 
-/// How `\b` and `\B` are written.
+/// What a translation is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Words {
-    /// As `\b`: fast, and the same as Python's where the text is ASCII.
+pub(super) enum Purpose {
+    /// To match ASCII texts: `\b` stays as it is, which is fast.
     Ascii,
-    /// With look-around: the same as Python's for every text.
-    Any,
+    /// To match any text: `\b` becomes look-around, as the engines' own knows other letters than Python's.
+    AnyText,
+    /// To know what could match at most: look-around and boundaries are left out, references stand for any text.
+    Superset,
 }
 
 /// Translates a Python regex, or says what Python would not accept.
-pub(super) fn translate(text: &str, words: Words) -> Result<Translation, Problem> {
+pub(super) fn translate(text: &str, purpose: Purpose) -> Result<Translation, Problem> {
     let mut reader = Reader {
         text,
         at: 0,
         depth: 0,
-        words,
+        purpose,
         groups: Vec::new(),
         conditions: Vec::new(),
         needs_backtracking: false,
@@ -72,7 +74,7 @@ struct Reader<'t> {
     text: &'t str,
     at: usize,
     depth: usize,
-    words: Words,
+    purpose: Purpose,
     groups: Vec<Group>,
     /// The groups that `(?(…)` asks about.
     conditions: Vec<(usize, Range<usize>)>,
@@ -187,6 +189,13 @@ impl<'t> Reader<'t> {
         &rest[..end]
     }
 
+    /// Notes that something needs back-tracking; `false` where it is to be written without.
+    fn backtracks(&mut self) -> bool {
+        let backtracks = self.purpose != Purpose::Superset;
+        self.needs_backtracking |= backtracks;
+        backtracks
+    }
+
     /// Reads until the end or an unopened `)`.
     fn alternatives(&mut self, flags: &mut Flags) -> Result<Piece, Problem> {
         let mut all = self.sequence(flags, true)?;
@@ -252,8 +261,7 @@ impl<'t> Reader<'t> {
             // What matches here has to be the end of the whole text anyway.
             Piece::place(r"\z")
         } else {
-            self.needs_backtracking = true;
-            Piece::place(r"(?=\n?\z)")
+            Piece::place(if self.backtracks() { r"(?=\n?\z)" } else { "" })
         }
     }
 
@@ -285,8 +293,7 @@ impl<'t> Reader<'t> {
         let span = start..self.at;
         let suffix = if self.take("?") {
             "?"
-        } else if self.take("+") {
-            self.needs_backtracking = true;
+        } else if self.take("+") && self.backtracks() {
             "+"
         } else {
             ""

@@ -59,6 +59,20 @@ proptest! {
     }
 
     #[test]
+    fn patterns_that_match_a_path_are_not_said_to_match_none(
+        regex in "[abc.]{0,2}(\\(\\?[=!:][abc./*]{1,3}\\)|\\(\\?<![abc.]\\)|\\.\\*|\\\\b|[abc./?]|\\$){0,4}",
+        glob in common_glob(),
+        path in path(),
+    ) {
+        let Ok(selection) = Selection::compile(None, Some(&glob), Some(&regex)) else { return Ok(()) };
+        if selection.matches(Path::new(&path)).unwrap() {
+            let warnings = selection.warnings().into_iter().chain(selection.hopeless_regex());
+            let codes: Vec<_> = warnings.map(|flaw| flaw.problem.code).collect();
+            prop_assert!(codes.is_empty(), "{codes:?}");
+        }
+    }
+
+    #[test]
     fn an_escaped_path_matches_itself_only(path in path(), other in path()) {
         let ours = Selection::compile(None, None, Some(&regex::escape(&path))).unwrap();
         prop_assert!(ours.matches(Path::new(&path)).unwrap());

@@ -3,7 +3,7 @@
 use crate::model::problem::Problem;
 
 use super::super::super::text;
-use super::{Flags, Piece, Reader, Words, literal, wrong};
+use super::{Flags, Piece, Purpose, Reader, literal, wrong};
 
 /// What an escape stands for, inside of a class as well as outside.
 pub(super) enum Escaped {
@@ -81,10 +81,11 @@ impl Reader<'_> {
 
     fn boundary(&mut self, is_boundary: bool, flags: Flags) -> Piece {
         self.has_boundaries = true;
-        if self.words == Words::Ascii {
-            return self.place(if is_boundary { r"\b" } else { r"\B" });
+        match self.purpose {
+            Purpose::Ascii => return self.place(if is_boundary { r"\b" } else { r"\B" }),
+            Purpose::Superset => return self.place(""),
+            Purpose::AnyText => self.needs_backtracking = true,
         }
-        self.needs_backtracking = true;
         let word = if flags.ascii { "[0-9A-Za-z_]" } else { WORD };
         let (after_word, else_after) = if is_boundary { ("!", "=") } else { ("=", "!") };
         self.place(&format!("(?:(?<={word})(?{after_word}{word})|(?<!{word})(?{else_after}{word}))"))

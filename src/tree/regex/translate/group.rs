@@ -24,8 +24,8 @@ impl Reader<'_> {
             Some('=') => self.look("(?=", start, *flags)?,
             Some('!') => self.look("(?!", start, *flags)?,
             Some('>') => {
-                self.needs_backtracking = true;
-                self.enclosed(start, "(?>", *flags)?
+                let open = if self.backtracks() { "(?>" } else { "(?:" };
+                self.enclosed(start, open, *flags)?
             }
             Some('<') => match self.next() {
                 Some('=') => self.look_behind("(?<=", start, *flags)?,
@@ -83,20 +83,21 @@ impl Reader<'_> {
     }
 
     fn look(&mut self, open: &str, start: usize, flags: Flags) -> Result<Piece, Problem> {
-        self.needs_backtracking = true;
-        let piece = self.enclosed(start, open, flags)?;
-        Ok(Piece { width: Width::NONE, ..piece })
+        self.enclosed(start, open, flags).map(|piece| self.looking(piece))
     }
 
     fn look_behind(&mut self, open: &str, start: usize, flags: Flags) -> Result<Piece, Problem> {
-        self.needs_backtracking = true;
         let piece = self.enclosed(start, open, flags)?;
         if piece.width.least != piece.width.most {
             let label = "matches texts of several lengths";
             return Err(wrong("look-behind requires fixed-width pattern", start..self.at, label)
                 .help("split it into alternatives of one length each: `(?:(?<=a)|(?<=bc))`"));
         }
-        Ok(Piece { width: Width::NONE, ..piece })
+        Ok(self.looking(piece))
+    }
+
+    fn looking(&mut self, piece: Piece) -> Piece {
+        Piece::several(if self.backtracks() { piece.text } else { String::new() }, Width::NONE)
     }
 
     /// Reads `<name>…)` or `=name)` after `(?P`.
@@ -144,19 +145,18 @@ impl Reader<'_> {
 
     /// A reference back to a group by its number.
     pub(super) fn refer(&mut self, number: usize, span: Range<usize>) -> Result<Piece, Problem> {
-        self.needs_backtracking = true;
+        let text = if self.backtracks() { format!(r"(?:\{number})") } else { "(?s:.*)".to_owned() };
         match number.checked_sub(1).and_then(|index| self.groups.get(index)) {
             None => Err(wrong("invalid group reference", span, "there is no such group before this")),
             Some(Group { width: None, .. }) => {
                 Err(wrong("cannot refer to an open group", span, "this group is not closed yet"))
             }
-            Some(Group { width: Some(width), .. }) => Ok(Piece::several(format!(r"(?:\{number})"), *width)),
+            Some(Group { width: Some(width), .. }) => Ok(Piece::several(text, *width)),
         }
     }
 
     /// Reads `1)yes|no)` after `(?(`.
     fn conditional(&mut self, start: usize, flags: Flags) -> Result<Piece, Problem> {
-        self.needs_backtracking = true;
         let begin = self.at;
         let digits = self.take_while(usize::MAX, |next| next.is_ascii_digit());
         let number = if !digits.is_empty() && self.take(")") {
@@ -180,7 +180,8 @@ impl Reader<'_> {
             return Err(unclosed("missing ), unterminated subpattern", start));
         }
         let width = yes.width.or(no.width);
-        Ok(Piece::several(format!("(?({number})(?:{})|(?:{}))", yes.text, no.text), width))
+        let condition = if self.backtracks() { format!("({number})") } else { ":".to_owned() };
+        Ok(Piece::several(format!("(?{condition}(?:{})|(?:{}))", yes.text, no.text), width))
     }
 
     /// Checks, at the end, that every condition is about a group there is: Python allows later ones.

@@ -1,0 +1,121 @@
+//! Whether regexes have anything in common: their automata walk in step, and meet in a match or never.
+
+use std::collections::HashSet;
+
+use regex_automata::hybrid::LazyStateID;
+use regex_automata::hybrid::dfa::{Cache, Config, DFA};
+use regex_automata::{Anchored, Input};
+
+/// After so many combinations of states the answer is that it is not known.
+const MOST_STATES: usize = 20_000;
+
+/// The memory for the states of each automaton.
+const CACHE: usize = 4 << 20;
+
+/// Whether no text matches all of the patterns from its first to its last character; `None` where that is not known.
+pub(super) fn are_disjoint(patterns: &[&str]) -> Option<bool> {
+    let mut walkers = patterns.iter().map(|pattern| Walker::new(pattern)).collect::<Option<Vec<_>>>()?;
+    let bytes = distinct_bytes(&walkers);
+    let start = walkers.iter_mut().map(Walker::start).collect::<Option<Vec<_>>>()?;
+    let mut seen = HashSet::from([start.clone()]);
+    let mut left = vec![start];
+    while let Some(states) = left.pop() {
+        if Walker::all_end(&mut walkers, &states)? {
+            return Some(false);
+        }
+        for &byte in &bytes {
+            let Some(next) = Walker::all_step(&mut walkers, &states, byte)? else { continue };
+            if seen.len() == MOST_STATES {
+                return None;
+            }
+            if seen.insert(next.clone()) {
+                left.push(next);
+            }
+        }
+    }
+    Some(true)
+}
+
+/// One byte of each class that no automaton tells apart.
+fn distinct_bytes(walkers: &[Walker]) -> Vec<u8> {
+    let differs = |byte: u8| {
+        walkers.iter().any(|walker| {
+            let classes = walker.automaton.byte_classes();
+            classes.get(byte) != classes.get(byte - 1)
+        })
+    };
+    (1..=u8::MAX).filter(|&byte| byte == 1 || differs(byte)).collect()
+}
+
+/// An automaton whose states are worked out when they are first asked for.
+struct Walker {
+    automaton: DFA,
+    cache: Cache,
+}
+
+impl Walker {
+    fn new(pattern: &str) -> Option<Self> {
+        // States keep their names only as long as nothing is forgotten.
+        let config = Config::new().cache_capacity(CACHE).minimum_cache_clear_count(Some(0));
+        let automaton = DFA::builder().configure(config).build(&format!(r"\A(?:{pattern})\z")).ok()?;
+        let cache = automaton.create_cache();
+        Some(Self { automaton, cache })
+    }
+
+    fn start(&mut self) -> Option<LazyStateID> {
+        let input = Input::new("").anchored(Anchored::Yes);
+        self.automaton.start_state_forward(&mut self.cache, &input).ok()
+    }
+
+    /// The states after one more byte; the inner `None` where one of them leads nowhere.
+    fn all_step(walkers: &mut [Self], states: &[LazyStateID], byte: u8) -> Option<Option<Vec<LazyStateID>>> {
+        let mut next = Vec::with_capacity(states.len());
+        for (walker, &state) in walkers.iter_mut().zip(states) {
+            let state = walker.automaton.next_state(&mut walker.cache, state, byte).ok()?;
+            if state.is_quit() {
+                return None;
+            }
+            if state.is_dead() {
+                return Some(None);
+            }
+            next.push(state);
+        }
+        Some(Some(next))
+    }
+
+    /// Whether all of them match what they have read so far.
+    fn all_end(walkers: &mut [Self], states: &[LazyStateID]) -> Option<bool> {
+        for (walker, &state) in walkers.iter_mut().zip(states) {
+            let end = walker.automaton.next_eoi_state(&mut walker.cache, state).ok()?;
+            if !end.is_match() {
+                return Some(false);
+            }
+        }
+        Some(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_with_a_common_text_are_not_disjoint() {
+        assert_eq!(are_disjoint(&["a*b", ".{3}"]), Some(false));
+        assert_eq!(are_disjoint(&["a*", "b*"]), Some(false), "the empty text");
+        assert_eq!(are_disjoint(&[r"\w+\.dcm", ".*é.*"]), Some(false));
+    }
+
+    #[test]
+    fn patterns_without_one_are() {
+        assert_eq!(are_disjoint(&["a+", "b+"]), Some(true));
+        assert_eq!(are_disjoint(&["a$b"]), Some(true));
+        assert_eq!(are_disjoint(&[".*a", ".*b"]), Some(true));
+        assert_eq!(are_disjoint(&["(?:aa)+", "a(?:aa)*"]), Some(true));
+    }
+
+    #[test]
+    fn what_takes_too_long_is_not_known() {
+        assert_eq!(are_disjoint(&["[ab]*a[ab]{16}", "[ab]*b[ab]{15}a", "[ab]*c"]), None);
+    }
+}
