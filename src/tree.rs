@@ -22,7 +22,7 @@ mod worker;
 
 pub use error::TreeError;
 pub use left_out::{LeftOut, Omission, Reason};
-pub use options::{Counted, Options, Progress};
+pub use options::{Counted, Listener, Options, Progress};
 pub use selection::{Field, Flaw, Selection, SelectionError};
 pub use totals::{Bucket, File, Histogram, Item, Survey, Totals};
 pub use walk::survey;

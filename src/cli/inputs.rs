@@ -5,42 +5,43 @@ mod progress;
 mod table;
 
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Mutex;
 
 use clap::Args;
 use highwater::model::problem::Flawed;
 use highwater::model::rule::Mode;
-use highwater::model::units::Bytes;
-use highwater::tree::{Field, File, Flaw, Options, Selection, SelectionError, Survey, TreeError, survey};
+use highwater::tree::{Counted, Field, File, Flaw, Options, Selection, SelectionError, Survey, TreeError, survey};
 
 use super::exit::Exit;
 use super::failure::{self, Failure};
 use super::output;
 use super::run::Format;
 
-const EXAMPLES: &str = r"Examples:
-  highwater inputs scans/                        all files of a channel, and its items
-  highwater inputs scans/ --glob '*.dcm'         those with this ending, at every depth
-  highwater inputs scans/ --glob 'ct/*.dcm'      those directly in a folder called ct
+const EXAMPLES: &str = "\
+Examples:
+  highwater inputs scans/                      all files of a channel, and its items
+  highwater inputs scans/ --glob '*.dcm'       those with this ending, at every depth
+  highwater inputs scans/ --glob 'ct/*.dcm'    those directly in a folder called ct
   highwater inputs scans/ --dir ct --mode max_item_sum
-                                                 the largest item, of which only the folder ct counts
-  highwater inputs scans/ --regex '(?!.*/derived/).*\.nii(\.gz)?'
-                                                 all but those below a folder called derived
-  highwater inputs scans/ --glob '*.dcm' --list  which files these are
+                                               the largest item by its folder ct alone
+  highwater inputs scans/ --regex '(?!.*/derived/).*\\.nii(\\.gz)?'
+                                               none below a folder called derived
+  highwater inputs scans/ --glob '*.dcm' --list
+                                               which files these are
   highwater inputs scans/ --format json | jq .n_bytes.sum
 
-What counts: regular files at any depth, hidden ones too; a symbolic link to a file with the size of its target, but
-none to a folder; a file with several hard links once for each. The glob is Python's Path.rglob, the regex Python's
+What counts: regular files at any depth, hidden ones too; a symbolic link to a file with the size of its target, but \
+none to a folder; a file with several hard links once for each. The glob is Python's Path.rglob, the regex Python's \
 re.fullmatch on the path below DIR (or below --dir).
 
-The JSON has: schema_version (1), channel, target_dir, target_glob, target_regex, mode (or null), files, n_bytes with
-one number for each mode, largest_file (path, bytes; or null), items (count, empty, largest: name, files, bytes),
-histogram (from_bytes, below_bytes, files, bytes), left_out (complete, counts by reason, named: path, reason),
-folders_read, and with --list listing (path, bytes). A name that is not UTF-8 has U+FFFD for what cannot be shown, and
-its bytes in hexadecimal as path_hex or name_hex.
+The JSON has: schema_version (1), channel, target_dir, target_glob, target_regex, mode (or null), files, n_bytes with \
+one number for each mode, largest_file (path, bytes; or null), items (count, empty, files, largest: name, files, \
+bytes; or null), histogram (from_bytes, below_bytes, files, bytes), left_out (complete, counts by reason, named: \
+path, reason), folders_read, and with --list listing (path, bytes). A name that is not UTF-8 has U+FFFD for what \
+cannot be shown, and its bytes in hexadecimal as path_hex, name_hex or channel_hex.
 
-Ends with status 0; with 1 where --strict was asked for and something was left out; with 2 where DIR or a pattern
+Ends with status 0; with 1 where --strict was asked for and something was left out; with 2 where DIR or a pattern \
 cannot be used; with 3 where DIR cannot be read.";
 
 /// Shows which files of a channel a scale rule counts, how large they are, and what n comes to.
@@ -114,9 +115,14 @@ pub(crate) fn run(args: &InputsArgs) -> Result<Exit, Failure> {
 
 fn read(args: &InputsArgs, selection: &Selection) -> Result<(Survey, Option<Vec<File>>), Failure> {
     let listing = Mutex::new(Vec::new());
-    let keep = |_: usize, path: &Path, size: Bytes| {
-        if let Ok(mut listing) = listing.lock() {
-            listing.push(File { path: path.to_owned(), size });
+    let keep = |counted: Counted<'_>| {
+        let is_asked_for = match args.mode {
+            Some(Mode::Sum | Mode::MaxFileSize) => counted.for_channel,
+            Some(Mode::MaxItemSum) => counted.for_item,
+            None => true,
+        };
+        if let Some(mut listing) = listing.lock().ok().filter(|_| is_asked_for) {
+            listing.push(File { path: counted.path.to_owned(), size: counted.size });
         }
     };
     let progress = progress::Line::new();
@@ -134,7 +140,9 @@ fn read(args: &InputsArgs, selection: &Selection) -> Result<(Survey, Option<Vec<
     let survey = survey(&args.channel, std::slice::from_ref(selection), &options).map_err(|error| explain(&error))?;
     drop(progress);
     let mut listing = listing.into_inner().unwrap_or_default();
-    listing.sort_unstable_by(|one, other| one.path.cmp(&other.path));
+    listing.sort_unstable_by(|one: &File, other| one.path.cmp(&other.path));
+    // A file may count for the channel and for its item.
+    listing.dedup();
     Ok((survey, args.list.then_some(listing)))
 }
 

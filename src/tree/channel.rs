@@ -17,7 +17,7 @@ use super::error::TreeError;
 use super::items::Board;
 use super::kernel::{self, Access, Links, Stat};
 use super::left_out::{Collector, Omission, Reason};
-use super::options::{Counted, Options, Progress};
+use super::options::{Listener, Options, Progress};
 use super::selection::Selection;
 
 /// A channel that is being read.
@@ -34,7 +34,7 @@ pub(super) struct Channel<'a> {
     /// How many folders each thread may keep open for coming back to them.
     pub(super) kept_open: usize,
     /// Who wants to know of every file that counts.
-    pub(super) counted: Option<&'a Counted<'a>>,
+    pub(super) counted: Option<&'a Listener<'a>>,
     outside: bool,
     /// The file system to stay on.
     device: Option<u64>,

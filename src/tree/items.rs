@@ -69,6 +69,7 @@ pub(super) struct Board {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Podium {
     pub(super) items: u64,
+    pub(super) files: u64,
     pub(super) empty: u64,
     /// The largest first, the first by name where several are as large.
     pub(super) largest: Vec<Item>,
@@ -92,6 +93,7 @@ impl Board {
 impl Podium {
     fn enter(&mut self, name: &[u8], files: u64, bytes: u64) {
         self.items += 1;
+        self.files += files;
         if files == 0 {
             self.empty += 1;
             return;

@@ -23,15 +23,29 @@ pub struct Options<'a> {
     pub outside: bool,
     /// Told on the calling thread, about ten times a second, how far it is.
     pub progress: Option<&'a (dyn Fn(Progress) + 'a)>,
-    /// Told of every file that counts for the whole channel, on any thread and in any order: the index of the
-    /// selection, the path below the channel and the size.
-    pub counted: Option<&'a Counted<'a>>,
+    /// Told of every file that counts, on any thread and in any order.
+    pub counted: Option<&'a Listener<'a>>,
     /// Ends the survey with [`TreeError::Cancelled`](super::TreeError::Cancelled) soon after it became true.
     pub cancel: Option<&'a AtomicBool>,
 }
 
-/// What is told of every file that counts.
-pub type Counted<'a> = dyn Fn(usize, &Path, Bytes) + Sync + 'a;
+/// Who is told of every file that counts.
+pub type Listener<'a> = dyn Fn(Counted<'_>) + Sync + 'a;
+
+/// A file that counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted<'a> {
+    /// The index of the selection that it counts for.
+    pub selection: usize,
+    /// Its path below the channel.
+    pub path: &'a Path,
+    /// Its size.
+    pub size: Bytes,
+    /// Whether it counts for the channel: for the modes `sum` and `max_file_size`.
+    pub for_channel: bool,
+    /// Whether it counts for the item it belongs to: for the mode `max_item_sum`.
+    pub for_item: bool,
+}
 
 impl fmt::Debug for Options<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

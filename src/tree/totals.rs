@@ -33,6 +33,8 @@ pub struct Totals {
     pub largest_file: Option<File>,
     /// How many items the channel has: its direct sub-folders, with or without files that count.
     pub items: u64,
+    /// How many files count for them: with a `target_dir` not those that count for the channel.
+    pub item_files: u64,
     /// How many of them have no file that counts.
     pub empty_items: u64,
     /// The ten largest items that have files that count, the largest first. The first is the n of the mode `max_item_sum`.

@@ -164,6 +164,7 @@ fn conclude(channel: &Channel<'_>, done: Vec<Done>, strict: bool, threads: usize
         sum: Bytes(sums.bytes),
         largest_file: sums.largest_file(),
         items: if selection.items { podium.items } else { 0 },
+        item_files: podium.files,
         empty_items: if selection.items { podium.empty } else { 0 },
         largest_items: podium.largest,
         histogram: sums.histogram(),

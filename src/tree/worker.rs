@@ -18,6 +18,7 @@ use super::folder::{Folder, c_string, path_buf};
 use super::items::ItemTally;
 use super::kernel::{self, Access, Entry, Kind, Stat};
 use super::left_out::Reason;
+use super::options::Counted;
 use super::regex::{GaveUp, Needs};
 use super::tally::{Lane, Sums};
 use super::watch::{self, Stage, Watch};
@@ -405,9 +406,15 @@ impl<'c, F: FnMut(u64)> Worker<'c, F> {
             lane.add(stat.size);
             if is_whole {
                 self.sums[lane.selection].sort_in(stat.size);
-                if let Some(tell) = self.channel.counted {
-                    tell(lane.selection, &path_buf(&folder.path_of(file.to_bytes())), Bytes(stat.size));
-                }
+            }
+            if let Some(tell) = self.channel.counted {
+                tell(Counted {
+                    selection: lane.selection,
+                    path: &path_buf(&folder.path_of(file.to_bytes())),
+                    size: Bytes(stat.size),
+                    for_channel: is_whole,
+                    for_item: lane.scope.counts_for_item(),
+                });
             }
         }
     }

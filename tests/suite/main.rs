@@ -13,6 +13,7 @@ mod layers;
 mod lint;
 mod predict;
 mod process;
+mod inputs;
 mod quantity;
 mod resolve;
 mod rule;

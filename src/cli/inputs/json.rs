@@ -50,6 +50,7 @@ struct Sized {
 struct Items {
     count: u64,
     empty: u64,
+    files: u64,
     largest: Vec<Summed>,
 }
 
@@ -103,6 +104,7 @@ pub(super) fn of(shown: &Shown<'_>) -> Result<String, serde_json::Error> {
         items: has_items.then(|| Items {
             count: totals.items,
             empty: totals.empty_items,
+            files: totals.item_files,
             largest: totals.largest_items.iter().map(Summed::from).collect(),
         }),
         histogram: totals.histogram.buckets.iter().map(Bar::from).collect(),

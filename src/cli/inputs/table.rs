@@ -20,7 +20,7 @@ pub(super) fn of(shown: &Shown<'_>, width: Option<u16>) -> String {
     let Some(totals) = shown.survey.totals.first() else { return String::new() };
     let has_items = shown.mode.is_none_or(|mode| mode == Mode::MaxItemSum);
     let mut sections = vec![heading(shown, totals), ns(shown.mode, totals, width)];
-    if totals.files > 0 {
+    if totals.files > 0 && shown.mode != Some(Mode::MaxItemSum) {
         sections.push(histogram(&totals.histogram, width));
     }
     if has_items && totals.items > 0 {
@@ -37,7 +37,8 @@ pub(super) fn of(shown: &Shown<'_>, width: Option<u16>) -> String {
 
 fn heading(shown: &Shown<'_>, totals: &Totals) -> String {
     let selection = shown.selection;
-    let mut text = format!("{}: {}", name(&shown.survey.root), counted(totals.files, "file"));
+    let files = if shown.mode == Some(Mode::MaxItemSum) { totals.item_files } else { totals.files };
+    let mut text = format!("{}: {}", name(&shown.survey.root), counted(files, "file"));
     if selection.target_glob() != "*" {
         let _ = write!(text, " matching the glob {}", printable(selection.target_glob()));
     }
@@ -46,7 +47,12 @@ fn heading(shown: &Shown<'_>, totals: &Totals) -> String {
         let _ = write!(text, " {and} the regex {}", printable(selection.target_regex()));
     }
     if !selection.target_dir().is_empty() {
-        let _ = write!(text, ", below {}", printable(selection.target_dir()));
+        let dir = printable(selection.target_dir());
+        let _ = match shown.mode {
+            Some(Mode::Sum | Mode::MaxFileSize) => write!(text, ", below {dir}"),
+            Some(Mode::MaxItemSum) => write!(text, ", below {dir} of each item"),
+            None => write!(text, ", below {dir}; {} below {dir} of each item", totals.item_files),
+        };
     }
     text
 }
@@ -122,7 +128,7 @@ pub(super) fn left_out(left_out: &LeftOut) -> String {
     let mut counts: Vec<_> = left_out.counts.iter().collect();
     counts.sort_by_key(is_harmless);
     for (&reason, &count) in counts {
-        let _ = write!(text, "\n  {count} {}", meaning(reason));
+        let _ = write!(text, "\n  {}: {count}", meaning(reason));
         let named: Vec<_> = left_out.named.iter().filter(|omission| omission.reason == reason).take(NAMED).collect();
         for omission in &named {
             let path = if omission.path == Path::new("") { ".".to_owned() } else { name(&omission.path) };
@@ -138,10 +144,10 @@ pub(super) fn left_out(left_out: &LeftOut) -> String {
 
 fn meaning(reason: Reason) -> &'static str {
     match reason {
-        Reason::Unreadable => "unreadable: no permission",
+        Reason::Unreadable => "unreadable, without permission",
         Reason::Vanished => "vanished while reading",
         Reason::Outside => "leading out of the channel through a symbolic link",
-        Reason::TooManyOpenFiles => "not opened: too many open files",
+        Reason::TooManyOpenFiles => "not opened, as too many files are open",
         Reason::Failed => "that the kernel failed to read",
         Reason::LinkedFolder => "symbolic links to folders, which are not entered",
         Reason::DanglingLink => "symbolic links to nothing",

@@ -261,7 +261,7 @@ impl<'t> Reader<'t> {
             // What matches here has to be the end of the whole text anyway.
             Piece::place(r"\z")
         } else {
-            Piece::place(if self.backtracks() { r"(?=\n?\z)" } else { "" })
+            Piece::place(if self.backtracks() { r"(?=\n?\z)" } else { "(?m:$)" })
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::fs::{self, hard_link};
 
-use highwater::tree::{Options, Reason, Selection, TreeError};
+use highwater::tree::{Counted, Options, Reason, Selection, TreeError};
 
 use super::super::planted::{file, link, with_files};
 use super::{below, everything, left_out, numbers, survey_of, threads};
@@ -88,7 +88,7 @@ fn an_item_whose_target_dir_leads_out_of_the_channel_is_named() {
 fn a_folder_that_becomes_a_link_while_reading_is_not_entered() {
     let elsewhere = with_files(&[("a", 1000)]);
     let channel = with_files(&[("first", 1), ("sub/b", 10)]);
-    let swap = |_: usize, _: &std::path::Path, _| {
+    let swap = |_: Counted<'_>| {
         fs::remove_dir_all(channel.path().join("sub")).unwrap();
         link(channel.path(), "sub", elsewhere.path());
     };
@@ -101,8 +101,8 @@ fn a_folder_that_becomes_a_link_while_reading_is_not_entered() {
 #[test]
 fn files_that_vanish_while_reading_are_named() {
     let channel = with_files(&[("a", 1), ("b", 1), ("c", 1)]);
-    let clear = |_: usize, counted: &std::path::Path, _| {
-        for name in ["a", "b", "c"].iter().filter(|name| counted != std::path::Path::new(name)) {
+    let clear = |counted: Counted<'_>| {
+        for name in ["a", "b", "c"].iter().filter(|name| counted.path != std::path::Path::new(name)) {
             fs::remove_file(channel.path().join(name)).unwrap();
         }
     };

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use highwater::tree::{Options, Reason, Selection, TreeError};
+use highwater::tree::{Counted, Options, Reason, Selection, TreeError};
 use nix::sys::stat::{Mode, SFlag, mknod};
 use nix::unistd::mkfifo;
 
@@ -62,7 +62,7 @@ fn the_caller_may_cancel_before_and_while_reading() {
     let options = Options { cancel: Some(&cancel), ..threads(1) };
     assert!(matches!(survey_of(channel.path(), &everything(), &options), Err(TreeError::Cancelled)));
     cancel.store(false, Ordering::Relaxed);
-    let change_mind = |_: usize, _: &Path, _| cancel.store(true, Ordering::Relaxed);
+    let change_mind = |_: Counted<'_>| cancel.store(true, Ordering::Relaxed);
     let options = Options { counted: Some(&change_mind), ..options };
     assert!(matches!(survey_of(channel.path(), &everything(), &options), Err(TreeError::Cancelled)));
 }
@@ -72,8 +72,9 @@ fn every_file_that_counts_is_told_once_for_each_selection() {
     let channel = with_files(&[("a.dcm", 1), ("p1/b.dcm", 10), ("p1/c.nii", 100)]);
     let selections = ["*.dcm", "*"].map(|glob| Selection::compile(None, Some(glob), None).unwrap());
     let told = Mutex::new(Vec::new());
-    let keep = |selection: usize, path: &Path, size: highwater::model::units::Bytes| {
-        told.lock().unwrap().push((selection, path.to_str().unwrap().to_owned(), size.0));
+    let keep = |file: Counted<'_>| {
+        assert_eq!((file.for_channel, file.for_item), (true, file.path.starts_with("p1")));
+        told.lock().unwrap().push((file.selection, file.path.to_str().unwrap().to_owned(), file.size.0));
     };
     let options = Options { counted: Some(&keep), ..threads(1) };
     highwater::tree::survey(channel.path(), &selections, &options).unwrap();
