@@ -176,15 +176,21 @@ fn open_root(path: &Path, follow: bool) -> Result<OwnedFd, TreeError> {
 
 /// The files that were counted, where each counts once per total.
 #[derive(Debug, Default)]
-pub(super) struct Inodes(Mutex<HashSet<Place>>);
+pub(super) struct Inodes(Mutex<HashSet<Counted>>);
 
-/// A file, by device and inode, as counted for a selection in an item.
-type Place = (usize, Option<u64>, u64, u64);
+/// A file of a total: that of a selection in an item, or in the channel where there is none.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Counted {
+    selection: usize,
+    item: Option<u64>,
+    device: u64,
+    inode: u64,
+}
 
 impl Inodes {
     /// Whether a file has not been counted yet for a selection, in the item, or in the channel where there is none.
     pub(super) fn is_new(&self, selection: usize, item: Option<u64>, stat: &Stat) -> bool {
-        lock(&self.0).insert((selection, item, stat.device, stat.inode))
+        lock(&self.0).insert(Counted { selection, item, device: stat.device, inode: stat.inode })
     }
 }
 
