@@ -30,6 +30,8 @@ enum Kind {
 #[derive(Clone, Debug)]
 enum Engine {
     Linear(regex::Regex),
+    /// What the beginning of a path has to be, or must not be; then what the whole of it has to be.
+    Ahead(Vec<(bool, regex::Regex)>, regex::Regex),
     Backtracking(fancy_regex::Regex),
 }
 
@@ -106,13 +108,23 @@ impl Engine {
             let built = fancy_regex::RegexBuilder::new(&whole).backtrack_limit(MOST_STEPS).build();
             return built.map(Self::Backtracking).map_err(|error| refused(text, &error));
         }
-        let built = regex::RegexBuilder::new(&whole).nest_limit(1000).build();
-        built.map(Self::Linear).map_err(|error| refused(text, &error))
+        let linear = |pattern: &str| regex::RegexBuilder::new(pattern).nest_limit(1000).build();
+        let ahead =
+            translation.ahead.iter().map(|look| Ok((look.is_wanted, linear(&format!(r"\A(?:{})", look.pattern))?)));
+        let built = linear(&whole).and_then(|whole| Ok((ahead.collect::<Result<Vec<_>, _>>()?, whole)));
+        match built {
+            Ok((ahead, whole)) if ahead.is_empty() => Ok(Self::Linear(whole)),
+            Ok((ahead, whole)) => Ok(Self::Ahead(ahead, whole)),
+            Err(error) => Err(refused(text, &error)),
+        }
     }
 
     fn matches(&self, path: &str) -> Result<bool, GaveUp> {
         match self {
             Self::Linear(regex) => Ok(regex.is_match(path)),
+            Self::Ahead(looks, whole) => {
+                Ok(looks.iter().all(|(is_wanted, look)| look.is_match(path) == *is_wanted) && whole.is_match(path))
+            }
             Self::Backtracking(regex) => Ok(regex.is_match(path)?),
         }
     }

@@ -102,9 +102,8 @@ impl Selection {
     /// regex that exclude each other. A regex that matches nothing by itself is told by [`Self::hopeless_regex`].
     pub fn warnings(&self) -> Vec<Flaw> {
         let glob = Glob::warnings(&self.glob_text).into_iter();
-        let mut flaws: Vec<Flaw> = glob
-            .map(|problem| Flaw { field: Field::Glob, text: self.glob_text.clone(), problem })
-            .collect();
+        let mut flaws: Vec<Flaw> =
+            glob.map(|problem| Flaw { field: Field::Glob, text: self.glob_text.clone(), problem }).collect();
         let is_open = !self.glob.is_barren() && !regex::never_matches(&self.regex_text);
         if is_open && regex::exclude_each_other(&self.regex_text, &self.glob.to_regex()) {
             flaws.push(self.of_regex(excludes(&self.regex_text, &self.glob_text)));

@@ -201,9 +201,3 @@ fn links_are_followed_when_asked() {
     let told = told(channel.path(), command.arg("inputs").arg(outside).args(["--outside", "--mode=sum"]));
     assert!(told.starts_with("[DIR]/link: 4 files"), "{told}");
 }
-
-#[test]
-fn help_teaches_by_example() {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
-    insta::assert_snapshot!(told(Path::new("/no such channel"), command.args(["inputs", "--help"])));
-}

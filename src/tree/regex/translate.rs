@@ -30,10 +30,20 @@ const MOST_DEPTH: usize = 100;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Translation {
     pub(super) pattern: String,
+    /// What else has to match, or must not, from the first character on: look-ahead that the regex began with, where
+    /// nothing else in it needs back-tracking.
+    pub(super) ahead: Vec<Ahead>,
     /// Whether it needs look-around, back-references or atomic groups.
     pub(super) needs_backtracking: bool,
     /// Whether it has `\b` or `\B`, which [`Purpose`] decides about.
     pub(super) has_boundaries: bool,
+}
+
+/// A look-ahead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Ahead {
+    pub(super) is_wanted: bool,
+    pub(super) pattern: String,
 }
 
 /// What a translation is for.
@@ -56,7 +66,9 @@ pub(super) fn translate(text: &str, purpose: Purpose) -> Result<Translation, Pro
         purpose,
         groups: Vec::new(),
         conditions: Vec::new(),
-        needs_backtracking: false,
+        leading: None,
+        has_branches: false,
+        backtracking: 0,
         has_boundaries: false,
     };
     let mut flags = Flags::default();
@@ -65,8 +77,23 @@ pub(super) fn translate(text: &str, purpose: Purpose) -> Result<Translation, Pro
         return Err(wrong("unbalanced parenthesis", reader.at..reader.at + 1, "nothing is open here"));
     }
     reader.check_conditions()?;
-    let pattern = if flags.ignore_case { format!("(?i:{})", body.text) } else { body.text };
-    Ok(Translation { pattern, needs_backtracking: reader.needs_backtracking, has_boundaries: reader.has_boundaries })
+    let cased = |text: String| if flags.ignore_case { format!("(?i:{text})") } else { text };
+    let leading = reader.leading.take().filter(|leading| {
+        let is_all = reader.backtracking == leading.ahead.len();
+        is_all && !reader.has_branches && purpose != Purpose::Superset
+    });
+    let needs_backtracking = leading.is_none() && reader.backtracking > 0;
+    let (pattern, ahead) = match leading {
+        Some(Leading { ahead, rest }) => (rest, ahead),
+        None => (body.text, Vec::new()),
+    };
+    let cased_ahead = |look: Ahead| Ahead { pattern: cased(look.pattern), ..look };
+    Ok(Translation {
+        pattern: cased(pattern),
+        ahead: ahead.into_iter().map(cased_ahead).collect(),
+        needs_backtracking,
+        has_boundaries: reader.has_boundaries,
+    })
 }
 
 /// The state of reading one regex.
@@ -78,8 +105,18 @@ struct Reader<'t> {
     groups: Vec<Group>,
     /// The groups that `(?(…)` asks about.
     conditions: Vec<(usize, Range<usize>)>,
-    needs_backtracking: bool,
+    leading: Option<Leading>,
+    /// Whether there are alternatives outside of all groups.
+    has_branches: bool,
+    /// How many pieces need back-tracking.
+    backtracking: usize,
     has_boundaries: bool,
+}
+
+/// The look-ahead at the beginning, and what comes after it.
+struct Leading {
+    ahead: Vec<Ahead>,
+    rest: String,
 }
 
 /// A capturing group.
@@ -141,6 +178,8 @@ enum PieceKind {
     Place,
     /// Already repeated.
     Repeated,
+    /// Look-ahead for what comes, or must not come, next.
+    Ahead { is_wanted: bool },
 }
 
 impl Piece {
@@ -150,6 +189,13 @@ impl Piece {
 
     fn place(text: impl Into<String>) -> Self {
         Self { text: text.into(), width: Width::NONE, kind: PieceKind::Place }
+    }
+
+    /// The look-ahead that this is.
+    fn ahead(&self) -> Option<Ahead> {
+        let PieceKind::Ahead { is_wanted } = self.kind else { return None };
+        let pattern = self.text.get(3..self.text.len() - 1)?.to_owned();
+        Some(Ahead { is_wanted, pattern })
     }
 
     fn several(text: impl Into<String>, width: Width) -> Self {
@@ -192,7 +238,7 @@ impl<'t> Reader<'t> {
     /// Notes that something needs back-tracking; `false` where it is to be written without.
     fn backtracks(&mut self) -> bool {
         let backtracks = self.purpose != Purpose::Superset;
-        self.needs_backtracking |= backtracks;
+        self.backtracking += usize::from(backtracks);
         backtracks
     }
 
@@ -200,6 +246,7 @@ impl<'t> Reader<'t> {
     fn alternatives(&mut self, flags: &mut Flags) -> Result<Piece, Problem> {
         let mut all = self.sequence(flags, true)?;
         while self.take("|") {
+            self.has_branches |= self.depth == 0;
             let next = self.sequence(flags, false)?;
             all = Piece::several(format!("{}|{}", all.text, next.text), all.width.or(next.width));
         }
@@ -246,6 +293,9 @@ impl<'t> Reader<'t> {
                     pieces.push(Piece::single(literal(other)));
                 }
             }
+        }
+        if self.depth == 0 && first {
+            self.leading = leading(&pieces);
         }
         let width = pieces.iter().fold(Width::NONE, |width, piece| width.then(piece.width));
         Ok(Piece::several(pieces.iter().map(|piece| piece.text.as_str()).collect::<String>(), width))
@@ -382,6 +432,15 @@ fn repeat_nothing(piece: &str, quantifier: &Quantifier) -> String {
         (0, ..) => format!("(?:{piece}|)"),
         (1.., ..) => format!("(?:{piece})"),
     }
+}
+
+/// Takes the look-ahead off the beginning of a regex, if there is any.
+fn leading(pieces: &[Piece]) -> Option<Leading> {
+    let is_leading = |piece: &&Piece| matches!(piece.kind, PieceKind::Ahead { .. }) || piece.text == r"\A";
+    let count = pieces.iter().take_while(is_leading).count();
+    let ahead: Vec<Ahead> = pieces[..count].iter().filter_map(Piece::ahead).collect();
+    let rest = pieces[count..].iter().map(|piece| piece.text.as_str()).collect();
+    (!ahead.is_empty()).then_some(Leading { ahead, rest })
 }
 
 /// A character that means itself, in a class or outside of one.

@@ -84,7 +84,7 @@ impl Reader<'_> {
         match self.purpose {
             Purpose::Ascii => return self.place(if is_boundary { r"\b" } else { r"\B" }),
             Purpose::Superset => return self.place(""),
-            Purpose::AnyText => self.needs_backtracking = true,
+            Purpose::AnyText => self.backtracking += 1,
         }
         let word = if flags.ascii { "[0-9A-Za-z_]" } else { WORD };
         let (after_word, else_after) = if is_boundary { ("!", "=") } else { ("=", "!") };

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::model::problem::Problem;
 
-use super::{Flags, Group, MOST_DEPTH, Piece, Reader, Width, wrong};
+use super::{Flags, Group, MOST_DEPTH, Piece, PieceKind, Reader, Width, wrong};
 
 const KNOWN_FLAGS: &str = "Python knows `a`, `i`, `m`, `s`, `u` and `x`";
 
@@ -21,8 +21,8 @@ impl Reader<'_> {
             Some(':') => self.enclosed(start, "(?:", *flags)?,
             Some('P') => self.named(start, *flags)?,
             Some('#') => return self.comment(start).map(|()| None),
-            Some('=') => self.look("(?=", start, *flags)?,
-            Some('!') => self.look("(?!", start, *flags)?,
+            Some('=') => self.look_ahead(true, start, *flags)?,
+            Some('!') => self.look_ahead(false, start, *flags)?,
             Some('>') => {
                 let open = if self.backtracks() { "(?>" } else { "(?:" };
                 self.enclosed(start, open, *flags)?
@@ -82,8 +82,11 @@ impl Reader<'_> {
         Ok(piece)
     }
 
-    fn look(&mut self, open: &str, start: usize, flags: Flags) -> Result<Piece, Problem> {
-        self.enclosed(start, open, flags).map(|piece| self.looking(piece))
+    fn look_ahead(&mut self, is_wanted: bool, start: usize, flags: Flags) -> Result<Piece, Problem> {
+        let piece = self.enclosed(start, if is_wanted { "(?=" } else { "(?!" }, flags)?;
+        let piece = self.looking(piece);
+        let is_kept = !piece.text.is_empty();
+        Ok(if is_kept { Piece { kind: PieceKind::Ahead { is_wanted }, ..piece } } else { piece })
     }
 
     fn look_behind(&mut self, open: &str, start: usize, flags: Flags) -> Result<Piece, Problem> {

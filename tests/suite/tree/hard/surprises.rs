@@ -48,6 +48,19 @@ fn a_regex_that_takes_too_many_steps_names_the_file() {
 }
 
 #[test]
+fn look_ahead_at_the_beginning_needs_no_back_tracking() {
+    let name = "a".repeat(200);
+    let channel = with_files(&[(&name, 1)]);
+    for (regex, files) in
+        [(r"(?!(a|aa)+b)a*", 1), (r"(?=(a|aa)+b)a*", 0), (r"^(?=a)(?!.*c)(a|aa)+", 1), (r"(?!a)|a+", 1)]
+    {
+        let selection = Selection::compile(None, None, Some(regex)).unwrap();
+        let survey = survey_of(channel.path(), &selection, &threads(1)).unwrap();
+        assert_eq!(survey.totals[0].files, files, "{regex}");
+    }
+}
+
+#[test]
 fn a_linear_regex_has_no_such_bound() {
     let name = "a".repeat(200);
     let channel = with_files(&[(&name, 1)]);
