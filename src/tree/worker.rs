@@ -1,5 +1,8 @@
 //! One thread on its way through a channel.
 
+mod count;
+mod links;
+
 use std::collections::VecDeque;
 use std::ffi::CStr;
 use std::mem;
@@ -9,19 +12,14 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use crate::model::units::Bytes;
-
 use super::channel::Channel;
 use super::crew::{Frame, Names, Next, Work};
-use super::error::TreeError;
-use super::folder::{Folder, c_string, path_buf};
+use super::folder::{Folder, path_buf};
 use super::items::ItemTally;
-use super::kernel::{self, Access, Entry, Kind, Stat};
+use super::kernel::{self, Access, Entry, Kind};
 use super::left_out::Reason;
-use super::options::Counted;
-use super::regex::{GaveUp, Needs};
 use super::tally::{Lane, Sums};
-use super::watch::{self, Stage, Watch};
+use super::watch::{self, Stage};
 
 /// The bytes of names that are asked for at a time: some 800 names.
 const LISTING: usize = 32 * 1024;
@@ -249,68 +247,6 @@ impl<'c, F: FnMut(u64)> Worker<'c, F> {
         self.leave(&folder, opened, names);
     }
 
-    /// Looks for nothing but the next components of each `target_dir`.
-    fn seek(&mut self, folder: &Arc<Folder>, opened: BorrowedFd<'_>, names: &mut Names) {
-        let watches = Arc::clone(&folder.watches);
-        let mut sought: Vec<&[u8]> = watches.iter().filter_map(|watch| self.sought(watch)).collect();
-        sought.sort_unstable();
-        sought.dedup();
-        for name in sought {
-            let Ok(file) = c_string(name) else { continue };
-            match kernel::stat(opened, &file, false) {
-                Ok(stat) => self.entry(folder, opened, Entry { name: &file, kind: stat.kind }, names),
-                Err(Errno::ENOENT) => {}
-                Err(errno) => self.leave_out(folder, name, Reason::of(errno)),
-            }
-        }
-    }
-
-    fn sought(&self, watch: &Watch) -> Option<&'c [u8]> {
-        match watch.stage {
-            Stage::Seeking(next) => Some(&self.channel.selections[watch.selection].dir[next]),
-            Stage::Counting { .. } => None,
-        }
-    }
-
-    /// Prepares for the files of a folder.
-    fn enter(&mut self, folder: &Folder) {
-        self.lanes.truncate(folder.watches.len());
-        for (index, watch) in folder.watches.iter().enumerate() {
-            match self.lanes.get_mut(index) {
-                Some(lane) => lane.reset(watch),
-                None => self.lanes.push(Lane::new(watch)),
-            }
-        }
-        let needs_path = |watch: &Watch| self.channel.selections[watch.selection].pattern.needs() == Needs::Path;
-        if folder.watches.iter().any(needs_path) {
-            folder.write_path(&mut self.path);
-            self.path_length = self.path.len();
-        }
-    }
-
-    /// Adds up what was counted in a folder and puts off its sub-folders.
-    fn leave(&mut self, folder: &Arc<Folder>, opened: Arc<OwnedFd>, names: Names) {
-        let (mut files, mut bytes) = (0, 0u64);
-        for lane in &mut self.lanes {
-            let sums = &mut self.sums[lane.selection];
-            sums.overflowed |= mem::take(&mut lane.overflowed);
-            if lane.scope.counts_for_whole() {
-                sums.add(lane.files, lane.bytes);
-                if let Some((size, name)) = lane.largest() {
-                    sums.offer(size, || folder.path_of(name));
-                }
-            }
-            if let (true, Some(item)) = (lane.scope.counts_for_item(), &folder.item) {
-                item.add(lane.selection, lane.files, lane.bytes);
-            }
-            (files, bytes) = (files.max(lane.files), bytes.max(lane.bytes));
-        }
-        self.channel.report(files, bytes);
-        if names.len() > 0 {
-            self.put_off(Frame { folder: Arc::clone(folder), opened: Some(opened), names });
-        }
-    }
-
     fn entries(&mut self, folder: &Arc<Folder>, opened: BorrowedFd<'_>, listed: &[u8], names: &mut Names) {
         for entry in kernel::entries(listed) {
             self.met += 1;
@@ -348,135 +284,6 @@ impl<'c, F: FnMut(u64)> Worker<'c, F> {
                 Err(errno) => self.leave_out(folder, entry.name.to_bytes(), Reason::of(errno)),
             },
         }
-    }
-
-    /// Finds out which lanes a file counts for, by its name alone; whether for any.
-    #[inline]
-    fn select(&mut self, folder: &Folder, name: &[u8]) -> bool {
-        self.matched.clear();
-        let mut has_path = false;
-        for (lane, watch) in folder.watches.iter().enumerate() {
-            let selection = &self.channel.selections[watch.selection];
-            let Stage::Counting { places, base } = watch.stage else { continue };
-            if !selection.glob.matches(places, name) {
-                continue;
-            }
-            let answer = match selection.pattern.needs() {
-                Needs::Name => selection.pattern.matches(name),
-                Needs::Path => {
-                    if !has_path {
-                        self.path.truncate(self.path_length);
-                        self.path.extend_from_slice(name);
-                        has_path = true;
-                    }
-                    selection.pattern.matches(&self.path[base..])
-                }
-            };
-            match answer {
-                Ok(true) => self.matched.push(lane),
-                Ok(false) => {}
-                Err(source) => return self.give_up(folder, name, selection.target_regex(), source),
-            }
-        }
-        !self.matched.is_empty()
-    }
-
-    #[cold]
-    fn give_up(&self, folder: &Folder, name: &[u8], regex: &str, source: GaveUp) -> bool {
-        let path = self.channel.path.join(path_buf(&folder.path_of(name)));
-        self.channel.fail(TreeError::Regex { regex: regex.to_owned(), path, source });
-        false
-    }
-
-    /// Adds a file to the lanes that were selected.
-    #[inline]
-    fn count(&mut self, folder: &Folder, file: &CStr, stat: Stat) {
-        for &index in &self.matched {
-            let lane = &mut self.lanes[index];
-            let is_whole = lane.scope.counts_for_whole();
-            if is_whole {
-                lane.offer(stat.size, file.to_bytes());
-            }
-            if let Some(inodes) = &self.channel.inodes {
-                let item = folder.item.as_ref().filter(|_| !is_whole).map(|item| item.id);
-                if !inodes.is_new(lane.selection, item, &stat) {
-                    continue;
-                }
-            }
-            lane.add(stat.size);
-            if is_whole {
-                self.sums[lane.selection].sort_in(stat.size);
-            }
-            if let Some(tell) = self.channel.counted {
-                tell(Counted {
-                    selection: lane.selection,
-                    path: &path_buf(&folder.path_of(file.to_bytes())),
-                    size: Bytes(stat.size),
-                    for_channel: is_whole,
-                    for_item: lane.scope.counts_for_item(),
-                });
-            }
-        }
-    }
-
-    /// A symbolic link: its target counts where it is a file, and is entered only where `target_dir` leads through it.
-    fn link(&mut self, folder: &Arc<Folder>, opened: BorrowedFd<'_>, file: &CStr) {
-        let name = file.to_bytes();
-        let is_followed = self.follow(folder, name);
-        let is_selected = self.select(folder, name);
-        match kernel::stat(opened, file, true) {
-            Ok(stat) => match stat.kind {
-                Kind::Regular if is_selected => self.count(folder, file, stat),
-                Kind::Folder if !is_followed => self.leave_out(folder, name, Reason::LinkedFolder),
-                Kind::Special if is_selected => self.leave_out(folder, name, Reason::Special),
-                Kind::Regular | Kind::Folder | Kind::Special | Kind::Link | Kind::Unknown => {}
-            },
-            Err(_) if is_followed || !is_selected => {}
-            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {
-                let is_there = kernel::stat(opened, file, false).is_ok();
-                self.leave_out(folder, name, if is_there { Reason::DanglingLink } else { Reason::Vanished });
-            }
-            Err(errno) => self.leave_out(folder, name, Reason::of(errno)),
-        }
-    }
-
-    /// Goes where a `target_dir` leads through the link `name`; whether any does.
-    fn follow(&mut self, folder: &Arc<Folder>, name: &[u8]) -> bool {
-        let seeking: Vec<Watch> =
-            folder.watches.iter().filter(|watch| self.sought(watch) == Some(name)).copied().collect();
-        for watch in &seeking {
-            self.follow_one(folder, *watch);
-        }
-        !seeking.is_empty()
-    }
-
-    fn follow_one(&mut self, folder: &Arc<Folder>, watch: Watch) {
-        let Stage::Seeking(next) = watch.stage else { return };
-        let selection = &self.channel.selections[watch.selection];
-        let rest = selection.dir[next..].join(&b'/');
-        let arrived = watch.arrive(selection, folder.path_length() + rest.len() + 1);
-        let target = Folder::linked(folder, &rest, vec![arrived]);
-        match target.reopen(self.channel.root.as_fd(), Access::List, self.channel.links()) {
-            Ok(opened) => self.detour(target, opened),
-            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {
-                self.leave_out(folder, &rest, Reason::DanglingLink);
-            }
-            Err(Errno::EXDEV) if watch.scope.counts_for_whole() => {
-                let path = self.channel.path.join(path_buf(&folder.path_of(&rest)));
-                self.channel.fail(TreeError::Outside { path });
-            }
-            Err(errno) => self.leave_out(folder, &rest, Reason::of(errno)),
-        }
-    }
-
-    /// Reads another folder while one is being read.
-    fn detour(&mut self, folder: Arc<Folder>, opened: OwnedFd) {
-        let lanes = mem::take(&mut self.lanes);
-        let path = mem::take(&mut self.path);
-        let path_length = self.path_length;
-        let listing = mem::replace(&mut self.listing, vec![0; LISTING]);
-        self.read(folder, opened);
-        (self.lanes, self.path, self.path_length, self.listing) = (lanes, path, path_length, listing);
     }
 
     fn leave_out_folder(&self, folder: &Folder, reason: Reason) {

@@ -18,6 +18,7 @@
 mod class;
 mod escape;
 mod group;
+mod repeat;
 
 use std::ops::Range;
 
@@ -323,114 +324,6 @@ impl<'t> Reader<'t> {
             }
             self.take_while(usize::MAX, |next| next != '\n');
         }
-    }
-
-    /// Reads `*`, `+`, `?` or `{…}` with what may follow it; `None`, taking nothing, for a `{` that means itself.
-    fn quantifier(&mut self) -> Result<Option<Quantifier>, Problem> {
-        let start = self.at;
-        let (least, most) = match self.next() {
-            Some('*') => (0, None),
-            Some('+') => (1, None),
-            Some('?') => (0, Some(1)),
-            _ => match self.counted()? {
-                Some(counts) => counts,
-                None => {
-                    self.at = start;
-                    return Ok(None);
-                }
-            },
-        };
-        let span = start..self.at;
-        let suffix = if self.take("?") {
-            "?"
-        } else if self.take("+") && self.backtracks() {
-            "+"
-        } else {
-            ""
-        };
-        Ok(Some(Quantifier { least, most, suffix, span }))
-    }
-
-    /// Reads the rest of `{m}`, `{m,}`, `{,n}` or `{m,n}`.
-    fn counted(&mut self) -> Result<Option<(usize, Option<usize>)>, Problem> {
-        let start = self.at - 1;
-        if self.peek() == Some('}') {
-            return Ok(None);
-        }
-        let least = self.take_while(usize::MAX, |next| next.is_ascii_digit());
-        let most = if self.take(",") { self.take_while(usize::MAX, |next| next.is_ascii_digit()) } else { least };
-        if !self.take("}") {
-            return Ok(None);
-        }
-        let span = start..self.at;
-        let number = |digits: &str| match digits.parse::<u32>() {
-            Ok(number) if number < u32::MAX => Ok(number as usize),
-            Ok(_) | Err(_) => Err(wrong("the repetition number is too large", span.clone(), "too large")),
-        };
-        let least = if least.is_empty() { 0 } else { number(least)? };
-        let most = if most.is_empty() { None } else { Some(number(most)?) };
-        match most {
-            Some(most) if most < least => {
-                Err(wrong("min repeat greater than max repeat", span, "the first number is larger than the second"))
-            }
-            most => Ok(Some((least, most))),
-        }
-    }
-
-    fn repeat(&mut self, piece: Option<Piece>, quantifier: Quantifier) -> Result<Piece, Problem> {
-        let piece = match piece {
-            None | Some(Piece { kind: PieceKind::Place, .. }) => {
-                return Err(wrong("nothing to repeat", quantifier.span, "what should be repeated?")
-                    .help("a regex is no glob: for any characters write `.*`, for a `*` itself `\\*`"));
-            }
-            Some(Piece { kind: PieceKind::Repeated, .. }) => {
-                return Err(wrong("multiple repeat", quantifier.span, "what comes before is repeated already"));
-            }
-            Some(piece) => piece,
-        };
-        let text = if piece.width == Width::NONE {
-            repeat_nothing(&piece.text, &quantifier)
-        } else {
-            let atom = if piece.kind == PieceKind::Single { piece.text } else { format!("(?:{})", piece.text) };
-            let counts = quantifier.counts();
-            match quantifier.suffix {
-                // `{2,3}+` would not be possessive everywhere; an atomic group always is.
-                "+" => format!("(?>{atom}{counts})"),
-                suffix => format!("{atom}{counts}{suffix}"),
-            }
-        };
-        let width = piece.width.times(quantifier.least, quantifier.most.unwrap_or(usize::MAX));
-        Ok(Piece { text, width, kind: PieceKind::Repeated })
-    }
-}
-
-struct Quantifier {
-    least: usize,
-    most: Option<usize>,
-    suffix: &'static str,
-    span: Range<usize>,
-}
-
-impl Quantifier {
-    fn counts(&self) -> String {
-        match (self.least, self.most) {
-            (0, None) => "*".to_owned(),
-            (1, None) => "+".to_owned(),
-            (0, Some(1)) => "?".to_owned(),
-            (least, None) => format!("{{{least},}}"),
-            (least, Some(most)) => format!("{{{least},{most}}}"),
-        }
-    }
-}
-
-/// What takes no characters is there once or not at all; the engines refuse to repeat it.
-fn repeat_nothing(piece: &str, quantifier: &Quantifier) -> String {
-    match (quantifier.least, quantifier.most, quantifier.suffix) {
-        (_, Some(0), _) => String::new(),
-        (0, _, "?") => format!("(?:|{piece})"),
-        (0, _, "+") => format!("(?>{piece}|)"),
-        (0, ..) => format!("(?:{piece}|)"),
-        (1.., ..) => format!("(?:{piece})"),
     }
 }
 
