@@ -42,7 +42,7 @@ fn main() {
 
 /// What criterion keeps from run to run: the floor and ours.
 fn track(criterion: &mut Criterion, name: &str, root: &Path) {
-    let mut group = criterion.benchmark_group(format!("tree/{}", name.split(' ').next().unwrap_or(name)));
+    let mut group = criterion.benchmark_group(format!("tree/{}", name.split(':').next().unwrap_or(name)));
     group.sample_size(10).sampling_mode(SamplingMode::Flat);
     group.bench_function("floor", |bench| bench.iter(|| floor::walk(root)));
     for (name, ours) in [("one thread", Ours::new(1)), ("two threads", Ours::new(2))] {

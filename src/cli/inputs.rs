@@ -101,9 +101,12 @@ pub(crate) fn run(args: &InputsArgs) -> Result<Exit, Failure> {
         Some(Mode::Sum | Mode::MaxFileSize) => selection.without_items(),
         Some(Mode::MaxItemSum) | None => selection,
     };
-    let warnings: Vec<Flaw> = selection.warnings().into_iter().chain(selection.hopeless_regex()).collect();
-    texts(&warnings).iter().for_each(failure::report_problems);
     let (survey, listing) = read(args, &selection)?;
+    if survey.totals.iter().all(|totals| totals.files == 0 && totals.item_files == 0) {
+        // Where files count, no pattern is hopeless.
+        let warnings: Vec<Flaw> = selection.warnings().into_iter().chain(selection.hopeless_regex()).collect();
+        texts(&warnings).iter().for_each(failure::report_problems);
+    }
     let shown = Shown { survey: &survey, selection: &selection, mode: args.mode, listing: listing.as_deref() };
     let text = match args.format {
         Format::Table => table::of(&shown, output::width_of_stdout()),

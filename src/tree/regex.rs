@@ -96,6 +96,9 @@ pub(super) fn exclude_each_other(text: &str, glob: &str) -> bool {
 fn is_impossible(text: &str, glob: Option<&str>) -> bool {
     /// A relative path: names without slashes, with single slashes between them.
     const PATH: &str = r"[^/\x00]+(?:/[^/\x00]+)*";
+    if one_line_ending(text).is_some_and(|ending| ending.is_empty()) {
+        return false;
+    }
     let Ok(translation) = translate(text, Purpose::Superset) else { return false };
     let patterns = [Some(translation.pattern.as_str()), Some(PATH), glob].into_iter().flatten();
     disjoint::are_disjoint(&patterns.collect::<Vec<_>>()) == Some(true)
