@@ -119,12 +119,24 @@ fn kills(events: Reading<Events>) -> u64 {
 fn is_censored(outcome: Outcome, finished: &Finished) -> bool {
     let held_back = match (finished.limit.own, finished.events) {
         (Reading::Value(Some(limit)), events) => {
-            let hits = events.value().and_then(|events: Events| events.limit_hits.value());
-            hits.is_some_and(|hits| hits > 0) || finished.peak.as_ref().value().is_some_and(|peak| peak.bytes >= limit)
+            match (events.value().and_then(|events: Events| events.limit_hits.value()), finished.peak.as_ref().value()) {
+                (Some(1..), _) => true,
+                (Some(0), Some(peak)) => peak.bytes >= limit,
+                // Nobody counted: a charge that does not fit leaves the peak short of the limit by what is charged at once.
+                (None, Some(peak)) => peak.bytes.saturating_add(noise(peak)) >= limit,
+                (_, None) => false,
+            }
         }
         _ => false,
     };
     outcome == Outcome::OomKilled || was_oom_killed(finished) || held_back || finished.held_back_from_above
+}
+
+fn noise(peak: &Peak) -> Bytes {
+    match peak.exactness {
+        Exactness::Exact { noise_bytes } => noise_bytes,
+        Exactness::LowerBound { .. } => Bytes::ZERO,
+    }
 }
 
 /// The fullest moment that was seen: a sample, or what was still charged at the end.

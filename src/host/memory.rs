@@ -195,10 +195,10 @@ impl MemoryReader {
         Ok(match self.version {
             CgroupVersion::V1 => {
                 let kills = self.oom_control.read(|path, text| keyed(path, text, ["oom_kill"]))?;
-                // With equal limits it is that of memory and swap together which is felt first.
-                let together = self.swap_events.read(number)?.value().unwrap_or_default();
-                self.events.read(number)?.map(|hits| Events {
-                    limit_hits: Reading::Value(hits.saturating_add(together)),
+                let hits = self.times_held_back()?;
+                let hits = if hits == Reading::Value(0) && self.counts_no_hits()? { Reading::Unsupported } else { hits };
+                self.events.read(number)?.map(|_| Events {
+                    limit_hits: hits,
                     ooms: Reading::Unsupported,
                     oom_kills: kills.value().map_or(Reading::Unsupported, |[kills]| counted(kills)),
                 })
@@ -214,11 +214,19 @@ impl MemoryReader {
         })
     }
 
+    /// Whether a v1 cgroup can reach its limit without anybody counting that. Where memory and swap together have the
+    /// same limit as memory, theirs is felt first, and since Linux 6.15 that counter counts no failures.
+    fn counts_no_hits(&mut self) -> Result<bool, HostError> {
+        let (memory, together) = (self.limit.read(number)?.value(), self.swap_limit.read(number)?.value());
+        Ok(matches!((memory, together), (Some(memory), Some(together)) if together <= memory && memory < V1_UNLIMITED))
+    }
+
     /// How often the cgroup was kept from growing, by a limit or by throttling (`max` and `high` of `memory.events`;
     /// `memory.failcnt` on v1), counted since it was made.
     pub fn times_held_back(&mut self) -> Read<u64> {
         match self.version {
             CgroupVersion::V1 => {
+                // With equal limits it is that of memory and swap together which is felt first.
                 let together = self.swap_events.read(number)?.value().unwrap_or_default();
                 Ok(self.events.read(number)?.map(|hits| hits.saturating_add(together)))
             }

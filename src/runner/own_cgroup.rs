@@ -25,6 +25,9 @@ pub(super) const PREFIX: &str = "highwater-";
 /// How long emptying and removing may take. A process in an uninterruptible wait dies only when that ends.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The largest amount that is charged at once (x86-64 and most others).
+const HUGE_PAGE: u64 = 2 << 20;
+
 /// A cgroup of a run's own. Dropping it kills what is in it and removes it.
 #[derive(Debug)]
 pub(super) struct OwnCgroup {
@@ -87,14 +90,25 @@ impl OwnCgroup {
 
     /// Sets the limit of memory, and lets nothing be swapped out beyond it.
     pub(super) fn limit(&self, limit: Bytes) -> Result<(), StartError> {
-        let number = limit.0.to_string();
-        let (memory, swap, swap_value) = match self.cgroup.version() {
-            CgroupVersion::V1 => ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes", number.as_str()),
-            CgroupVersion::V2 => ("memory.max", "memory.swap.max", "0"),
-        };
-        self.write(memory, &number)?;
-        match self.write(swap, swap_value) {
-            // A kernel that does not account for swap has no such file; it need not be limited either.
+        match self.cgroup.version() {
+            CgroupVersion::V1 => {
+                self.write("memory.limit_in_bytes", &limit.0.to_string())?;
+                self.write_if_there("memory.swappiness", "0")?;
+                // With the same limit for both, it is that of memory and swap together which is felt first, and not every
+                // kernel counts how often. Charges come in up to a huge page.
+                let together = limit.0.saturating_add(HUGE_PAGE);
+                self.write_if_there("memory.memsw.limit_in_bytes", &together.to_string())
+            }
+            CgroupVersion::V2 => {
+                self.write("memory.max", &limit.0.to_string())?;
+                self.write_if_there("memory.swap.max", "0")
+            }
+        }
+    }
+
+    /// A kernel that does not account for swap has no such file; it need not be limited either.
+    fn write_if_there(&self, name: &str, value: &str) -> Result<(), StartError> {
+        match self.write(name, value) {
             Err(StartError::Cgroup { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
             result => result,
         }
