@@ -19,6 +19,7 @@ mod output;
 mod predict;
 mod problems;
 mod processing_container;
+mod records;
 mod run;
 mod scope;
 mod signals;

@@ -1,10 +1,14 @@
 //! Records of observations: JSON Lines, one observation a line, appended and synced.
 
+mod read;
+
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::model::observation::Observation;
+
+pub use read::{OBSERVATIONS, ReadError, Records, Unusable, read};
 
 /// Why a record could not be kept.
 #[derive(Debug, thiserror::Error)]

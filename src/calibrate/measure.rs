@@ -1,5 +1,6 @@
 //! Runs a task once and puts everything that is known of the run into one record.
 
+use std::collections::BTreeMap;
 use std::io;
 
 use jiff::Timestamp;
@@ -7,9 +8,10 @@ use nix::libc;
 
 use super::monitor::{Cancel, Observer, Stop, Watch, Watched, breakdown, watch};
 use crate::model::observation::{
-    Breakdown, Events, Exactness, Host, Observation, Outcome, Peak, SCHEMA_VERSION, Subject, Swap, micros,
+    Breakdown, Events, Exactness, Host, InputSizes, Observation, Outcome, Peak, SCHEMA_VERSION, Subject, Swap,
+    SweepRun, micros,
 };
-use crate::model::prediction::Prediction;
+use crate::model::prediction::{ChannelSize, Prediction};
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 use crate::runner::{End, FinishError, Finished, Runner, StartError};
@@ -28,14 +30,40 @@ pub enum MeasureError {
     Finish(#[from] FinishError),
 }
 
-/// Starts the task, watches it to its end and cleans up. What was predicted before becomes part of the record.
+/// What a run is of: known before it starts, and part of its record.
+#[derive(Clone, Debug, Default)]
+pub struct About {
+    /// What is run.
+    pub subject: Subject,
+    /// Where in a sweep it belongs.
+    pub sweep: Option<SweepRun>,
+    /// The sizes of its inputs.
+    pub inputs: Vec<InputSizes>,
+    /// What its rules ask for.
+    pub prediction: Option<Prediction>,
+}
+
+impl About {
+    /// A run of its own, with the inputs that its prediction took the sizes of.
+    pub fn one_run(subject: Subject, prediction: Option<Prediction>) -> Self {
+        let channels = prediction.iter().flat_map(|prediction| &prediction.channels);
+        let inputs = channels.filter_map(|channel| match &channel.size {
+            ChannelSize::Known { all, .. } => {
+                Some(InputSizes { channel: channel.name.clone(), all: all.clone(), by_extension: BTreeMap::new() })
+            }
+            ChannelSize::Unknown { .. } | ChannelSize::NotSurveyed => None,
+        });
+        Self { subject, sweep: None, inputs: inputs.collect(), prediction }
+    }
+}
+
+/// Starts the task, watches it to its end and cleans up.
 ///
 /// # Errors
 /// Where it cannot be started, watched or cleaned up after. That the task fails is an observation.
 pub fn measure(
     runner: &mut dyn Runner,
-    subject: Subject,
-    prediction: Option<Prediction>,
+    about: About,
     host: Host,
     how: &Watch,
     cancel: Option<&mut dyn Cancel>,
@@ -53,8 +81,10 @@ pub fn measure(
         schema_version: SCHEMA_VERSION,
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         started_at,
-        subject,
-        prediction,
+        subject: about.subject,
+        sweep: about.sweep,
+        inputs: about.inputs,
+        prediction: about.prediction,
         runner: kind,
         outcome,
         wall_us: micros(contained.as_ref().and_then(|contained| contained.wall).unwrap_or(watched.wall)),
@@ -119,7 +149,8 @@ fn kills(events: Reading<Events>) -> u64 {
 fn is_censored(outcome: Outcome, finished: &Finished) -> bool {
     let held_back = match (finished.limit.own, finished.events) {
         (Reading::Value(Some(limit)), events) => {
-            match (events.value().and_then(|events: Events| events.limit_hits.value()), finished.peak.as_ref().value()) {
+            match (events.value().and_then(|events: Events| events.limit_hits.value()), finished.peak.as_ref().value())
+            {
                 (Some(1..), _) => true,
                 (Some(0), Some(peak)) => peak.bytes >= limit,
                 // Nobody counted: a charge that does not fit leaves the peak short of the limit by what is charged at once.

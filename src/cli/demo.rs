@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use clap::Args;
-use highwater::calibrate::measure::measure;
+use highwater::calibrate::measure::{About, measure};
 use highwater::calibrate::monitor::Watch;
 use highwater::calibrate::predict::predict;
 use highwater::host::HostRoots;
@@ -84,8 +84,7 @@ fn one(machine: &Machine, input: &Path, signals: &mut Signals) -> Result<Option<
     let subject = Subject { name: Some(task.name), ..Subject::default() };
     let observation = measure(
         &mut runner,
-        subject,
-        Some(prediction.clone()),
+        About::one_run(subject, Some(prediction.clone())),
         machine.facts.clone(),
         &Watch::default(),
         Some(signals),

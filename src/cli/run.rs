@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use highwater::calibrate::measure::{MeasureError, measure};
+use highwater::calibrate::measure::{About, MeasureError, measure};
 use highwater::calibrate::monitor::Watch;
 use highwater::host::HostRoots;
 use highwater::host::machine::Machine;
@@ -235,7 +235,7 @@ fn run_once(
             Box::new(runner)
         }
     };
-    measure(&mut *runner, subject, prediction, machine.facts.clone(), &how, Some(signals), &mut live)
+    measure(&mut *runner, About::one_run(subject, prediction), machine.facts.clone(), &how, Some(signals), &mut live)
         .map_err(|error| explain(&error))
 }
 

@@ -196,7 +196,8 @@ impl MemoryReader {
             CgroupVersion::V1 => {
                 let kills = self.oom_control.read(|path, text| keyed(path, text, ["oom_kill"]))?;
                 let hits = self.times_held_back()?;
-                let hits = if hits == Reading::Value(0) && self.counts_no_hits()? { Reading::Unsupported } else { hits };
+                let hits =
+                    if hits == Reading::Value(0) && self.counts_no_hits()? { Reading::Unsupported } else { hits };
                 self.events.read(number)?.map(|_| Events {
                     limit_hits: hits,
                     ooms: Reading::Unsupported,

@@ -1,12 +1,13 @@
 //! What one run of a task showed.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::prediction::Prediction;
+use super::prediction::{Prediction, Sizes};
 use super::reading::Reading;
 use super::units::Bytes;
 
@@ -24,7 +25,13 @@ pub struct Observation {
     pub started_at: Timestamp,
     /// What was run.
     pub subject: Subject,
-    /// What its rules asked for, with the sizes of its inputs before the run; nothing for a bare command.
+    /// Where in a sweep it belongs, where it is part of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sweep: Option<SweepRun>,
+    /// The sizes of its inputs before the run, by channel, in the order of the task.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<InputSizes>,
+    /// What its rules asked for; nothing for a bare command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prediction: Option<Prediction>,
     /// How it was run.
@@ -68,6 +75,36 @@ pub struct Observation {
     /// What a person should know about these numbers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+}
+
+/// Which run of which cell of a sweep this was. A cell is one input case with one choice of parameters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SweepRun {
+    /// The key of the cell: a digest of the task, its image, the listing of its inputs and the parameters.
+    pub cell: String,
+    /// The input case, in words: the name of a folder, `4 items`, `256 MiB`.
+    pub case: String,
+    /// Which run of the cell, counted from 1.
+    pub run: u32,
+    /// The parameters of the cell.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, String>,
+    /// Whether its input was made up from the data at hand: repeated, cut or generated.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub synthetic: bool,
+}
+
+/// What a channel held: all that a scale rule can count.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputSizes {
+    /// The name of the channel; `input` for a bare command.
+    pub channel: String,
+    /// All of its files.
+    pub all: Sizes,
+    /// The same for the files with one extension (`nii.gz`, `dcm`, lower case, without the dot), in alphabetical order. What
+    /// has none is in `all` alone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub by_extension: BTreeMap<String, Sizes>,
 }
 
 /// What was run.

@@ -1,0 +1,133 @@
+//! Reading records: every line that can be used, and what is wrong with the others.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::model::observation::{Observation, SCHEMA_VERSION};
+
+/// The file of a folder of records that has the observations.
+pub const OBSERVATIONS: &str = "observations.jsonl";
+
+/// Why records could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The file is not there or cannot be read.
+    #[error("failed to read the records {path}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The folder is not one of records.
+    #[error("the folder {0} has no {OBSERVATIONS}")]
+    NoRecords(PathBuf),
+    /// A newer highwater wrote them.
+    #[error("{path}:{line}: the record has schema version {found}, this highwater knows up to {SCHEMA_VERSION}")]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// The version that was found.
+        found: u64,
+    },
+}
+
+/// What a file of records holds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Records {
+    /// The file that was read.
+    pub path: PathBuf,
+    /// The observations in their order.
+    pub observations: Vec<Observation>,
+    /// The lines that could not be used.
+    pub unusable: Vec<Unusable>,
+}
+
+/// A line that is no observation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unusable {
+    /// The line, counted from 1.
+    pub line: usize,
+    /// What is wrong with it.
+    pub reason: String,
+    /// Whether it is the last one and has no end: somebody was killed while writing it.
+    pub torn: bool,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    schema_version: u64,
+}
+
+/// Reads a file of records, or the one in a folder of records. A line that cannot be used is told and passed over.
+///
+/// # Errors
+/// Where there is no such file, it cannot be read, or a newer version wrote it.
+pub fn read(path: &Path) -> Result<Records, ReadError> {
+    let unreadable = |path: &Path| {
+        let path = path.to_owned();
+        |source| ReadError::Unreadable { path, source }
+    };
+    let path = if fs::metadata(path).map_err(unreadable(path))?.is_dir() {
+        let inside = path.join(OBSERVATIONS);
+        if !inside.exists() {
+            return Err(ReadError::NoRecords(path.to_owned()));
+        }
+        inside
+    } else {
+        path.to_owned()
+    };
+    let mut lines = BufReader::new(File::open(&path).map_err(unreadable(&path))?);
+    let mut records = Records { path: path.clone(), ..Records::default() };
+    let mut text = Vec::new();
+    for line in 1.. {
+        text.clear();
+        if lines.read_until(b'\n', &mut text).map_err(unreadable(&path))? == 0 {
+            break;
+        }
+        if text.trim_ascii().is_empty() {
+            continue;
+        }
+        if let Ok(Version { schema_version: found }) = serde_json::from_slice(&text)
+            && found > u64::from(SCHEMA_VERSION)
+        {
+            return Err(ReadError::Newer { path, line, found });
+        }
+        match serde_json::from_slice(&text) {
+            Ok(observation) => records.observations.push(observation),
+            Err(error) => {
+                let torn = !text.ends_with(b"\n");
+                records.unusable.push(Unusable { line, reason: error.to_string(), torn });
+            }
+        }
+    }
+    Ok(records)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_that_are_no_observations_are_told_and_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(OBSERVATIONS), "{}\n\n{\"schema_version\":1,\"to").unwrap();
+        let records = read(folder.path()).unwrap();
+        let lines: Vec<_> = records.unusable.iter().map(|unusable| (unusable.line, unusable.torn)).collect();
+        assert_eq!(lines, [(1, false), (3, true)]);
+    }
+
+    #[test]
+    fn a_newer_record_is_refused_with_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(OBSERVATIONS), "\n{\"schema_version\":2}\n").unwrap();
+        assert!(matches!(read(folder.path()), Err(ReadError::Newer { line: 2, found: 2, .. })));
+        assert!(matches!(read(&folder.path().join("..")), Err(ReadError::NoRecords(_))));
+    }
+}
