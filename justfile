@@ -30,7 +30,7 @@ test:
 # The tests of containers, on a Docker Engine of their own on this host.
 test-engine: build-suite
     mkdir -p target/ran
-    tests/engine/run -- "$(cat target/suite-path)" container:: --test-threads 2 2>&1 | tee target/ran/engine.log
+    tests/engine/run -- "$(sed -n 's/^ *Executable .*(\(.*\))$/\1/p' target/suite.log)" container:: --test-threads 2 2>&1 | tee target/ran/engine.log
 
 # The tests that depend on the kernel, on cgroup v2.
 test-v2: (test-in-machine "v2")
