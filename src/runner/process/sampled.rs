@@ -101,7 +101,11 @@ impl Sampled {
             }
             living = now;
         }
-        Ok(Reading::Gone)
+        // Where processes come and go all the time there is no such sum, but any one of them is at least in use.
+        let sizes = living.iter().map(|identity| proportional_sizes(&self.family.roots, &[identity.pid]));
+        let largest = sizes.filter_map(Reading::value).max_by_key(|(current, _)| *current);
+        Ok(largest
+            .map_or(Reading::Gone, |(current, split)| Reading::Value(Sample { current, split: Reading::Value(split) })))
     }
 
     /// Kills the processes that the run left behind, and says how many there were.

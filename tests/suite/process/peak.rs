@@ -49,6 +49,14 @@ fn samples_taken_while_processes_come_and_go_add_up_to_no_more_than_there_is() {
 }
 
 #[test]
+fn processes_that_come_and_go_all_the_time_have_a_lower_bound_too() {
+    let restless = "i=0; while [ $i -lt 200 ]; do true & /bin/true; i=$((i+1)); done";
+    let ran = command(["sh", "-c", restless]).with(["--cgroup", "never", "--sample-interval", "1ms"]).run();
+    let observation = ran.observation();
+    assert!(observation.peak.as_ref().value().is_some_and(|peak| peak.bytes.0 > 0), "{observation:?}");
+}
+
+#[test]
 fn a_cold_file_shows_as_page_cache_apart_from_anonymous_memory() {
     let folder = folder_on_a_disk();
     let file = folder.path().join("cold");
