@@ -66,9 +66,11 @@ fuzz seconds="60":
       cargo fuzz run -s none $target fuzz/corpus/$target -- -max_total_time={{ seconds }} -max_len=96 -print_final_stats=1; \
     done
 
-# The program for distribution: static and at fixed addresses, which halves the time it takes to start.
+# The program for distribution, target/dist/highwater: static and at fixed addresses, which halves the time it takes to start.
 release:
     cargo rustc --locked --release --bin highwater -- -C target-feature=+crt-static -C relocation-model=static
+    mkdir -p target/dist
+    cp target/release/highwater target/dist/highwater
 
 # How many tests the last runs ran, and where.
 ran:
@@ -84,7 +86,7 @@ forget-ran:
 
 # What measuring a process costs (criterion), beside a bare spawn and time(1); needs a quiet machine.
 bench-process: release
-    HIGHWATER=$PWD/target/release/highwater cargo bench --locked --bench process
+    HIGHWATER=$PWD/target/dist/highwater cargo bench --locked --bench process
 
 # What taking the size of a channel costs, beside its peers.
 bench-tree:
