@@ -2,6 +2,8 @@
 //!
 //! See `cgroups(7)`, `proc_pid_cgroup(5)` and `proc_pid_mountinfo(5)`.
 
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -109,7 +111,11 @@ pub fn v1_companions(roots: &HostRoots, pid: &str) -> Result<V1Companions, HostE
 
 /// The mounts of cgroup file systems, of either version.
 fn cgroup_mounts(mountinfo: &Path) -> Result<Vec<MountInfo>, HostError> {
-    let text = std::fs::read(mountinfo).map_err(|source| HostError::Read { path: mountinfo.to_owned(), source })?;
+    // Such a file says no size; without room to begin with it would be read in many small pieces.
+    let mut text = Vec::with_capacity(8 * 1024);
+    File::open(mountinfo)
+        .and_then(|mut file| file.read_to_end(&mut text))
+        .map_err(|source| HostError::Read { path: mountinfo.to_owned(), source })?;
     // Mount points of other file systems may have names in any encoding.
     let text = String::from_utf8_lossy(&text);
     // A host with many containers has thousands of mounts; only these few are worth parsing.

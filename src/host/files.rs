@@ -10,7 +10,11 @@ use nix::errno::Errno;
 use super::HostError;
 use crate::model::reading::Reading;
 
-/// `memory.stat` is the largest file of ours: about 1.5 KiB on Linux 6.12.
+/// `memory.stat` is the largest file of ours: about 1.5 KiB on Linux 6.12. A larger buffer costs more to fill with
+/// zeros than the kernel takes to answer.
+const USUAL: usize = 4 * 1024;
+
+/// What is longer is no file that we know.
 const LONGEST: usize = 64 * 1024;
 
 /// A kernel file that is opened at most once and read again and again.
@@ -59,27 +63,41 @@ impl KernelFile {
             State::None => return Ok(Reading::Unsupported),
             State::Absent | State::Unopened => return Ok(absent(&self.path)),
         };
-        let mut buffer = [0; LONGEST];
-        // The kernel makes such a file in one piece, so that one call gets all of it.
-        let length = loop {
-            match file.read_at(&mut buffer, 0) {
-                Ok(length) => break length,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(source) => return classify(&self.path, source),
-            }
+        let mut usual = [0; USUAL];
+        let mut longer = Vec::new();
+        let mut text: &[u8] = match read_whole(file, &mut usual) {
+            Ok(length) => &usual[..length],
+            Err(source) => return classify(&self.path, source),
         };
-        if length == LONGEST {
+        if text.len() == USUAL {
+            longer.resize(LONGEST, 0);
+            text = match read_whole(file, &mut longer) {
+                Ok(length) => &longer[..length],
+                Err(source) => return classify(&self.path, source),
+            };
+        }
+        if text.len() == LONGEST {
             // Cut off in the middle of a number it would be read as another one.
             let source = io::Error::new(io::ErrorKind::InvalidData, "the file is longer than any that is known");
             return Err(HostError::Read { path: self.path.clone(), source });
         }
-        let text = str::from_utf8(&buffer[..length]).map_err(|_| HostError::Parse {
+        let text = str::from_utf8(text).map_err(|_| HostError::Parse {
             path: self.path.clone(),
             line: 1,
-            found: String::from_utf8_lossy(&buffer[..length]).into_owned(),
+            found: String::from_utf8_lossy(text).into_owned(),
             expected: "UTF-8 text",
         })?;
         parse(&self.path, text).map(Reading::Value)
+    }
+}
+
+/// The kernel makes such a file in one piece, so that one call gets all of it that the buffer can hold.
+fn read_whole(file: &File, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match file.read_at(buffer, 0) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
     }
 }
 
