@@ -90,6 +90,7 @@ bench-process: release
 
 # What taking the size of a channel costs, beside its peers.
 bench-tree:
+    command -v diskus > /dev/null || cargo install --locked --quiet diskus
     cargo bench --locked --bench tree
 
 # What reading and evaluating scale rules costs (criterion).
