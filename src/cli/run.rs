@@ -2,39 +2,31 @@
 
 mod container;
 mod result;
+mod start;
 mod subject;
 
-use std::ffi::OsString;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use highwater::calibrate::measure::{About, MeasureError, measure};
+use highwater::calibrate::measure::measure;
 use highwater::calibrate::monitor::Watch;
 use highwater::host::HostRoots;
 use highwater::host::machine::Machine;
 use highwater::model::comparison::Thresholds;
-use highwater::model::observation::{Observation, Outcome};
+use highwater::model::observation::{Logs, Observation, Outcome};
 use highwater::model::units::Bytes;
-use highwater::runner::container::ContainerError;
-use highwater::runner::process::{Launch, ProcessRunner};
-use highwater::runner::{MeasuringError, Runner, StartError};
 use highwater::store::Record;
+use jiff::Timestamp;
 
-use nix::errno::Errno;
-
-use self::container::InContainer;
 use self::result::Results;
-use self::subject::What;
-use super::engine::exit_of;
+pub(crate) use self::start::{Conditions, Start, SubjectArgs, explain};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::live::Live;
 use super::output;
 use super::scope;
 use super::signals::Signals;
-use super::task::TaskArgs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -58,16 +50,8 @@ failure, 126 a command that cannot be executed, 127 one that does not exist, 2 a
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct RunArgs {
-    /// The task.json; `-` is stdin. Relative paths in it start in the current directory.
-    #[arg(value_name = "TASK", required_unless_present_any = ["command", "image"], conflicts_with = "command")]
-    task: Option<PathBuf>,
     #[command(flatten)]
-    of: TaskArgs,
-    #[command(flatten)]
-    container: container::ContainerArgs,
-    /// The command and its arguments.
-    #[arg(last = true, value_name = "CMD")]
-    command: Vec<OsString>,
+    subject: SubjectArgs,
     /// How many runs.
     #[arg(short, long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
@@ -118,7 +102,7 @@ pub(crate) struct RunArgs {
 
 /// Whether to measure in a cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum UseCgroup {
+pub(crate) enum UseCgroup {
     Auto,
     Always,
     Never,
@@ -156,10 +140,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     if args.cgroup != UseCgroup::Never {
         scope::enter_if_needed(&machine);
     }
-    let what = match InContainer::of(args)? {
-        Some(container) => Start::Container(Box::new(container)),
-        None => Start::Process(Box::new(What::of(args)?)),
-    };
+    let start = Start::of(&args.subject)?;
     let mut results = Results::new(args)?;
     let mut signals = Signals::block().map_err(|errno| Failure::new(OWN_FAILURE, &errno, None))?;
     let mut record = match &args.record {
@@ -168,7 +149,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     };
     let mut failure = None;
     for number in 1..=args.runs {
-        let observation = match run_once(args, &machine, &what, number, &mut signals) {
+        let observation = match run_once(args, &machine, &start, number, &mut signals) {
             Ok(observation) => observation,
             Err(error) => {
                 failure = Some(error);
@@ -178,7 +159,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
         let interrupted = match observation.outcome {
             Outcome::Interrupted { .. } => true,
             Outcome::EngineLost => {
-                container::say_lost();
+                say_lost();
                 true
             }
             Outcome::Exited { .. } | Outcome::Signalled { .. } | Outcome::OomKilled | Outcome::TimedOut { .. } => false,
@@ -195,90 +176,33 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     failure.map_or(Ok(exit), Err)
 }
 
-/// What is to be run, and by what.
-enum Start {
-    Process(Box<What>),
-    Container(Box<InContainer>),
-}
-
-fn process(args: &RunArgs, machine: &Machine, launch: Launch) -> ProcessRunner {
-    let runner = ProcessRunner::new(machine, launch);
-    match args.cgroup {
-        UseCgroup::Auto => runner,
-        UseCgroup::Never => runner.without_cgroup(),
-        UseCgroup::Always => runner.only_in_cgroup(),
-    }
-}
-
 fn run_once(
     args: &RunArgs,
     machine: &Machine,
-    what: &Start,
+    start: &Start,
     number: u32,
     signals: &mut Signals,
 ) -> Result<Observation, Failure> {
     let how = Watch { timeout: args.timeout, kill_after: args.kill_after, interval: args.sample_interval };
     let mut live = Live::new(!args.quiet);
-    let (subject, prediction) = match what {
-        Start::Process(what) => (what.subject.clone(), what.prediction.clone()),
-        Start::Container(what) => (what.subject.clone(), what.prediction.clone()),
-    };
-    let mut runner: Box<dyn Runner> = match what {
-        Start::Process(what) => Box::new(process(args, machine, what.launch(args, number)?)),
-        Start::Container(what) => {
-            let runner = what.runner(args, machine, number).map_err(|error| {
-                explain(&match error {
-                    MeasuringError::Start(error) => MeasureError::Start(error),
-                    MeasuringError::Finish(error) => MeasureError::Finish(error),
-                })
-            })?;
-            Box::new(runner)
-        }
-    };
-    measure(&mut *runner, About::one_run(subject, prediction), machine.facts.clone(), &how, Some(signals), &mut live)
-        .map_err(|error| explain(&error))
+    let mut runner = start.runner(machine, &conditions(args, start, number)?)?;
+    let host = machine.facts.clone();
+    measure(&mut *runner, start.about(), host, &how, Some(signals), &mut live).map_err(|error| explain(&error))
 }
 
-fn explain(error: &MeasureError) -> Failure {
-    let (exit, help) = match error {
-        MeasureError::Start(StartError::NotFound { interpreter, .. }) => {
-            let help = if *interpreter {
-                "look at the first line of the script, or run `file` on the program"
-            } else {
-                "look for a typing error; a program of the current folder needs `./` before its name"
-            };
-            (Exit::Task(127), Some(help.to_owned()))
+/// What the run with this number is started with.
+fn conditions(args: &RunArgs, start: &Start, number: u32) -> Result<Conditions, Failure> {
+    let limit = if args.enforce { start.predicted_limit() } else { args.limit };
+    let mut conditions = Conditions { limit, cgroup: args.cgroup, ..Conditions::default() };
+    match (&args.log_dir, &args.record) {
+        (Some(folder), _) => {
+            let stem = if args.runs == 1 { String::new() } else { format!("{number}.") };
+            conditions.output_to(folder, &stem)?;
         }
-        MeasureError::Start(StartError::NotExecutable { program, source }) => {
-            (Exit::Task(126), not_executable_help(Path::new(program), source).map(str::to_owned))
-        }
-        MeasureError::Start(StartError::NoLimit { remedy, .. } | StartError::NoCgroup { remedy, .. }) => {
-            (OWN_FAILURE, Some(remedy.clone()))
-        }
-        MeasureError::Start(StartError::Container(error)) => {
-            let exit = match error {
-                ContainerError::Engine(error) => exit_of(error),
-                _ => OWN_FAILURE,
-            };
-            (exit, error.remedy())
-        }
-        MeasureError::Start(_) | MeasureError::Watch(_) | MeasureError::Finish(_) => (OWN_FAILURE, None),
-    };
-    Failure::new(exit, error, help)
-}
-
-fn not_executable_help(program: &Path, source: &io::Error) -> Option<&'static str> {
-    match source.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::EACCES) if program.is_dir() => Some("that is a folder: name a program in it"),
-        Some(Errno::EACCES) => Some("make it executable with `chmod +x`, or name its interpreter"),
-        Some(Errno::ENOEXEC) => {
-            Some("it is no program of this machine: name its interpreter, or build it for this one")
-        }
-        Some(Errno::ENOMEM | Errno::E2BIG | Errno::EAGAIN) => {
-            Some("where a --limit is given, it may be too small to start a program at all")
-        }
-        _ => None,
+        (None, Some(record)) => conditions.logs = Some(beside(record, number)),
+        (None, None) => {}
     }
+    Ok(conditions)
 }
 
 /// Keeps the observation, or says that it could not.
@@ -296,4 +220,20 @@ fn keep(record: Option<&mut Record>, observation: &Observation) -> Result<(), Fa
             Err(Failure::new(OWN_FAILURE, &error, Some(help)))
         }
     }
+}
+
+/// Where the output is kept beside a record: in a folder that is named after it.
+fn beside(record: &Path, number: u32) -> Logs {
+    let folder = record.with_extension("logs");
+    let folder = std::path::absolute(&folder).unwrap_or(folder);
+    let stem = format!("{}-{}-{number}", Timestamp::now().strftime("%Y%m%dT%H%M%S"), std::process::id());
+    Logs { stdout: folder.join(format!("{stem}.stdout.log")), stderr: folder.join(format!("{stem}.stderr.log")) }
+}
+
+/// Says what a person whose engine is gone needs to know.
+fn say_lost() {
+    output::say(
+        "highwater: the container engine was lost while the task ran; what was measured until then is kept. Once the \
+         engine is back, `highwater clean` removes the container",
+    );
 }

@@ -6,20 +6,18 @@ use std::path::Path;
 use clap::{Args, ValueEnum};
 use highwater::calibrate::resolve::Resolution;
 use highwater::host::machine::Machine;
-use highwater::model::observation::{Logs, Subject};
+use highwater::model::observation::Subject;
 use highwater::model::prediction::Prediction;
 use highwater::model::task::Task;
 use highwater::runner::MeasuringError;
 use highwater::runner::container::{Bind, ContainerLaunch, ContainerRunner, UseProbe};
 use highwater::runner::engine::{Engine, Image};
-use highwater::runner::process::Output;
-use jiff::Timestamp;
 
-use super::RunArgs;
+use super::start::{Conditions, SubjectArgs};
 use crate::cli::engine::{EngineArgs, failed};
 use crate::cli::exit::Exit;
 use crate::cli::failure::{self, Failure};
-use crate::cli::{output, predict};
+use crate::cli::predict;
 
 /// Options of containers.
 #[derive(Debug, Args)]
@@ -88,6 +86,16 @@ enum ProbeArg {
     Never,
 }
 
+impl From<ProbeArg> for UseProbe {
+    fn from(probe: ProbeArg) -> Self {
+        match probe {
+            ProbeArg::Auto => Self::Auto,
+            ProbeArg::Always => Self::Always,
+            ProbeArg::Never => Self::Never,
+        }
+    }
+}
+
 /// `SOURCE:TARGET[:ro|:rw]`.
 fn bind(text: &str) -> Result<Bind, String> {
     let expected = "expected SOURCE:TARGET or SOURCE:TARGET:ro, with a TARGET that begins with `/`";
@@ -122,17 +130,19 @@ fn variable(text: &str) -> Result<(String, String), String> {
 }
 
 /// What is to be run in a container, and what is known of it before.
-pub(super) struct InContainer {
+pub(crate) struct InContainer {
     engine: Engine,
     image: Image,
     launch: ContainerLaunch,
+    probe: UseProbe,
+    noise_floor: bool,
     pub(super) subject: Subject,
     pub(super) prediction: Option<Prediction>,
 }
 
 impl InContainer {
     /// `None` where it is a process that is to be run.
-    pub(super) fn of(args: &RunArgs) -> Result<Option<Self>, Failure> {
+    pub(super) fn of(args: &SubjectArgs) -> Result<Option<Self>, Failure> {
         match (&args.container.image, &args.task) {
             (Some(image), _) => Self::image(args, image).map(Some),
             (None, Some(path)) if args.container.runner == RunnerArg::Container => Self::task(args, path).map(Some),
@@ -140,19 +150,26 @@ impl InContainer {
         }
     }
 
-    fn image(args: &RunArgs, name: &str) -> Result<Self, Failure> {
+    fn image(args: &SubjectArgs, name: &str) -> Result<Self, Failure> {
         let engine = args.container.engine.engine()?;
         let image = args.container.engine.image(&engine, name).map_err(|error| failed(&error))?;
         let words: Vec<String> = args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
         let mut launch = ContainerLaunch::new(name);
         launch.command = Some(words.clone()).filter(|words| !words.is_empty());
-        launch.limit = args.limit;
         args.container.apply(&mut launch);
         let subject = Subject { name: None, command: words };
-        Ok(Self { engine, image, launch, subject, prediction: None })
+        Ok(Self {
+            engine,
+            image,
+            launch,
+            probe: args.container.probe.into(),
+            noise_floor: args.container.noise_floor,
+            subject,
+            prediction: None,
+        })
     }
 
-    fn task(args: &RunArgs, path: &Path) -> Result<Self, Failure> {
+    fn task(args: &SubjectArgs, path: &Path) -> Result<Self, Failure> {
         let engine = args.container.engine.engine()?;
         let resolution = args.of.resolve_with(path, Some((&engine, &args.container.engine)))?;
         resolution.warnings().iter().for_each(failure::report_problems);
@@ -163,38 +180,30 @@ impl InContainer {
             return Err(Failure::new(Exit::Usage, &NoImage { task: task.name }, Some(help)));
         };
         let image = args.container.engine.image(&engine, &name).map_err(|error| failed(&error))?;
-        let enforced = prediction.docker.limit.as_ref().map(|limit| limit.bytes);
         let mut launch = launch(&task, name);
-        launch.limit = if args.enforce { enforced } else { args.limit };
         args.container.apply(&mut launch);
         let subject = Subject { name: Some(task.name), command: task.command.unwrap_or_default() };
-        Ok(Self { engine, image, launch, subject, prediction: Some(prediction) })
+        Ok(Self {
+            engine,
+            image,
+            launch,
+            probe: args.container.probe.into(),
+            noise_floor: args.container.noise_floor,
+            subject,
+            prediction: Some(prediction),
+        })
     }
 
-    /// How the run with this number is started.
-    pub(super) fn runner(
-        &self,
-        args: &RunArgs,
-        machine: &Machine,
-        number: u32,
-    ) -> Result<ContainerRunner, MeasuringError> {
+    /// A runner of it under these conditions.
+    pub(super) fn runner(&self, machine: &Machine, conditions: &Conditions) -> Result<ContainerRunner, MeasuringError> {
         let mut launch = self.launch.clone();
-        if let Some(folder) = &args.log_dir {
-            let stem = if args.runs == 1 { String::new() } else { format!("{number}.") };
-            launch.stdout = Output::File(folder.join(format!("{stem}stdout.log")));
-            launch.stderr = Output::File(folder.join(format!("{stem}stderr.log")));
-        }
-        launch.logs = match (&args.log_dir, &args.record) {
-            (None, Some(record)) => Some(beside(record, number)),
-            (Some(_), _) | (None, None) => None,
-        };
-        let probe = match args.container.probe {
-            ProbeArg::Auto => UseProbe::Auto,
-            ProbeArg::Always => UseProbe::Always,
-            ProbeArg::Never => UseProbe::Never,
-        };
-        let mut runner = ContainerRunner::new(machine, self.engine.clone(), self.image.clone(), launch).probe(probe);
-        let floor = if args.container.noise_floor { runner.measure_noise_floor()?.value() } else { None };
+        launch.limit = conditions.limit;
+        launch.stdout.clone_from(&conditions.stdout);
+        launch.stderr.clone_from(&conditions.stderr);
+        launch.logs.clone_from(&conditions.logs);
+        let mut runner =
+            ContainerRunner::new(machine, self.engine.clone(), self.image.clone(), launch).probe(self.probe);
+        let floor = if self.noise_floor { runner.measure_noise_floor()?.value() } else { None };
         Ok(runner.noise_floor(floor))
     }
 }
@@ -237,22 +246,6 @@ fn launch(task: &Task, image: String) -> ContainerLaunch {
     launch.user = task.config.text("user").map(str::to_owned);
     launch.network = task.config.text("network").map(str::to_owned);
     launch
-}
-
-/// Where the output is kept beside a record: in a folder that is named after it.
-fn beside(record: &Path, number: u32) -> Logs {
-    let folder = record.with_extension("logs");
-    let folder = std::path::absolute(&folder).unwrap_or(folder);
-    let stem = format!("{}-{}-{number}", Timestamp::now().strftime("%Y%m%dT%H%M%S"), std::process::id());
-    Logs { stdout: folder.join(format!("{stem}.stdout.log")), stderr: folder.join(format!("{stem}.stderr.log")) }
-}
-
-/// Says what a person whose engine is gone needs to know.
-pub(super) fn say_lost() {
-    output::say(
-        "highwater: the container engine was lost while the task ran; what was measured until then is kept. Once the \
-         engine is back, `highwater clean` removes the container",
-    );
 }
 
 /// Why a task cannot be run as a container.

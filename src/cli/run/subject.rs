@@ -7,11 +7,11 @@ use highwater::calibrate::resolve::Resolution;
 use highwater::model::observation::Subject;
 use highwater::model::prediction::Prediction;
 use highwater::model::task::Task;
-use highwater::model::units::Bytes;
 use highwater::runner::StartError;
-use highwater::runner::process::{Launch, Output};
+use highwater::runner::process::Launch;
 
-use super::{OWN_FAILURE, RunArgs};
+use super::OWN_FAILURE;
+use super::start::{Conditions, SubjectArgs};
 use crate::cli::exit::Exit;
 use crate::cli::failure::{self, Failure};
 use crate::cli::output;
@@ -19,12 +19,11 @@ use crate::cli::predict;
 use crate::cli::scope;
 
 /// What is to be run, and what is known of it before.
-pub(super) struct What {
+pub(crate) struct What {
     command: Vec<OsString>,
     /// Set beside our own environment.
     env: Vec<(String, String)>,
     working_dir: Option<PathBuf>,
-    limit: Option<Bytes>,
     pub(super) subject: Subject,
     pub(super) prediction: Option<Prediction>,
 }
@@ -32,14 +31,13 @@ pub(super) struct What {
 impl What {
     /// Reads the task, says what is to be said of it, and predicts: sizes are taken before the run, which may change
     /// them.
-    pub(super) fn of(args: &RunArgs) -> Result<Self, Failure> {
+    pub(super) fn of(args: &SubjectArgs) -> Result<Self, Failure> {
         match &args.task {
             Some(path) => Self::task(args, path),
             None => Ok(Self {
                 command: args.command.clone(),
                 env: Vec::new(),
                 working_dir: None,
-                limit: args.limit,
                 subject: Subject {
                     name: None,
                     command: args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
@@ -49,7 +47,7 @@ impl What {
         }
     }
 
-    fn task(args: &RunArgs, path: &Path) -> Result<Self, Failure> {
+    fn task(args: &SubjectArgs, path: &Path) -> Result<Self, Failure> {
         let resolution = args.of.resolve(path).map_err(Failure::own)?;
         resolution.warnings().iter().for_each(failure::report_problems);
         let prediction = predict::survey(&resolution, false).map_err(Failure::own)?;
@@ -64,19 +62,17 @@ impl What {
         for replacement in &on_host.replacements {
             output::say(&format!("highwater: {replacement}"));
         }
-        let enforced = prediction.docker.limit.as_ref().map(|limit| limit.bytes);
         Ok(Self {
             env: on_host.env,
             working_dir: on_host.working_dir,
-            limit: if args.enforce { enforced } else { args.limit },
             subject: Subject { name: Some(task.name), command: command.clone() },
             command: command.into_iter().map(OsString::from).collect(),
             prediction: Some(prediction),
         })
     }
 
-    /// How the run with this number is started.
-    pub(super) fn launch(&self, args: &RunArgs, number: u32) -> Result<Launch, Failure> {
+    /// How it is started under these conditions.
+    pub(super) fn launch(&self, conditions: &Conditions) -> Launch {
         let mut launch = Launch::new(self.command.iter().cloned());
         // How we came by our cgroup is none of the task's business.
         launch.env.retain(|(name, _)| name != scope::INSIDE);
@@ -85,14 +81,11 @@ impl What {
             launch.env.push((name.into(), value.into()));
         }
         launch.working_directory.clone_from(&self.working_dir);
-        launch.limit = self.limit;
-        if let Some(folder) = &args.log_dir {
-            make_folder(folder)?;
-            let stem = if args.runs == 1 { String::new() } else { format!("{number}.") };
-            launch.stdout = Output::File(folder.join(format!("{stem}stdout.log")));
-            launch.stderr = Output::File(folder.join(format!("{stem}stderr.log")));
-        }
-        Ok(launch)
+        launch.limit = conditions.limit;
+        launch.stdin = conditions.stdin;
+        launch.stdout.clone_from(&conditions.stdout);
+        launch.stderr.clone_from(&conditions.stderr);
+        launch
     }
 }
 
@@ -101,7 +94,7 @@ fn make_outputs(task: &Task) -> Result<(), Failure> {
     task.outputs().filter_map(|output| output.host_path.as_deref()).try_for_each(make_folder)
 }
 
-fn make_folder(folder: &Path) -> Result<(), Failure> {
+pub(super) fn make_folder(folder: &Path) -> Result<(), Failure> {
     std::fs::create_dir_all(folder)
         .map_err(|source| Failure::new(OWN_FAILURE, &StartError::Output { path: folder.to_owned(), source }, None))
 }

@@ -1,0 +1,181 @@
+//! One run of a task, a command or an image: what is to be run, under which conditions, by which runner.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use highwater::calibrate::measure::{About, MeasureError};
+use highwater::host::machine::Machine;
+use highwater::model::observation::{Logs, Subject};
+use highwater::model::prediction::Prediction;
+use highwater::model::units::Bytes;
+use highwater::runner::container::ContainerError;
+use highwater::runner::process::{Output, ProcessRunner, Stdin};
+use highwater::runner::{MeasuringError, Runner, StartError};
+use nix::errno::Errno;
+
+use super::container::{ContainerArgs, InContainer};
+use super::subject::{What, make_folder};
+use super::{OWN_FAILURE, UseCgroup};
+use crate::cli::engine::exit_of;
+use crate::cli::exit::Exit;
+use crate::cli::failure::Failure;
+use crate::cli::task::TaskArgs;
+
+/// What is to be run.
+#[derive(Debug, Args)]
+pub(crate) struct SubjectArgs {
+    /// The task.json; `-` is stdin. Relative paths in it start in the current directory.
+    #[arg(value_name = "TASK", required_unless_present_any = ["command", "image"], conflicts_with = "command")]
+    pub(super) task: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) of: TaskArgs,
+    #[command(flatten)]
+    pub(super) container: ContainerArgs,
+    /// The command and its arguments.
+    #[arg(last = true, value_name = "CMD")]
+    pub(super) command: Vec<OsString>,
+}
+
+/// What may differ between two runs of the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Conditions {
+    /// The memory it may have at most.
+    pub(crate) limit: Option<Bytes>,
+    /// Whether a process gets a cgroup.
+    pub(crate) cgroup: UseCgroup,
+    /// What a process reads.
+    pub(crate) stdin: Stdin,
+    /// Where its output goes.
+    pub(crate) stdout: Output,
+    /// Where its errors go.
+    pub(crate) stderr: Output,
+    /// Where a container's output is kept, besides.
+    pub(crate) logs: Option<Logs>,
+}
+
+impl Default for Conditions {
+    fn default() -> Self {
+        Self {
+            limit: None,
+            cgroup: UseCgroup::Auto,
+            stdin: Stdin::Inherit,
+            stdout: Output::Inherit,
+            stderr: Output::Inherit,
+            logs: None,
+        }
+    }
+}
+
+impl Conditions {
+    /// Has output and errors written to files in this folder, whose names begin with `stem`.
+    pub(crate) fn output_to(&mut self, folder: &Path, stem: &str) -> Result<(), Failure> {
+        make_folder(folder)?;
+        self.stdout = Output::File(folder.join(format!("{stem}stdout.log")));
+        self.stderr = Output::File(folder.join(format!("{stem}stderr.log")));
+        Ok(())
+    }
+}
+
+/// What is to be run, and by what: read once, started as often as need be.
+pub(crate) enum Start {
+    Process(Box<What>),
+    Container(Box<InContainer>),
+}
+
+impl Start {
+    /// Reads the task, says what is to be said of it, and predicts; finds the engine and has the image.
+    pub(crate) fn of(args: &SubjectArgs) -> Result<Self, Failure> {
+        Ok(match InContainer::of(args)? {
+            Some(container) => Self::Container(Box::new(container)),
+            None => Self::Process(Box::new(What::of(args)?)),
+        })
+    }
+
+    /// What a record says of it.
+    pub(crate) fn about(&self) -> About {
+        About::one_run(self.subject().clone(), self.prediction().cloned())
+    }
+
+    pub(crate) fn subject(&self) -> &Subject {
+        match self {
+            Self::Process(what) => &what.subject,
+            Self::Container(container) => &container.subject,
+        }
+    }
+
+    fn prediction(&self) -> Option<&Prediction> {
+        match self {
+            Self::Process(what) => what.prediction.as_ref(),
+            Self::Container(container) => container.prediction.as_ref(),
+        }
+    }
+
+    /// The limit that its rules ask of Docker.
+    pub(crate) fn predicted_limit(&self) -> Option<Bytes> {
+        self.prediction()?.docker.limit.as_ref().map(|limit| limit.bytes)
+    }
+
+    /// A runner of it under these conditions.
+    pub(crate) fn runner(&self, machine: &Machine, conditions: &Conditions) -> Result<Box<dyn Runner>, Failure> {
+        match self {
+            Self::Process(what) => {
+                let runner = ProcessRunner::new(machine, what.launch(conditions));
+                Ok(Box::new(match conditions.cgroup {
+                    UseCgroup::Auto => runner,
+                    UseCgroup::Never => runner.without_cgroup(),
+                    UseCgroup::Always => runner.only_in_cgroup(),
+                }))
+            }
+            Self::Container(container) => match container.runner(machine, conditions) {
+                Ok(runner) => Ok(Box::new(runner)),
+                Err(MeasuringError::Start(error)) => Err(explain(&MeasureError::Start(error))),
+                Err(MeasuringError::Finish(error)) => Err(explain(&MeasureError::Finish(error))),
+            },
+        }
+    }
+}
+
+/// Tells why there is no observation, as `run` does: with the statuses of `env` and `docker run`.
+pub(crate) fn explain(error: &MeasureError) -> Failure {
+    let (exit, help) = match error {
+        MeasureError::Start(StartError::NotFound { interpreter, .. }) => {
+            let help = if *interpreter {
+                "look at the first line of the script, or run `file` on the program"
+            } else {
+                "look for a typing error; a program of the current folder needs `./` before its name"
+            };
+            (Exit::Task(127), Some(help.to_owned()))
+        }
+        MeasureError::Start(StartError::NotExecutable { program, source }) => {
+            (Exit::Task(126), not_executable_help(Path::new(program), source).map(str::to_owned))
+        }
+        MeasureError::Start(StartError::NoLimit { remedy, .. } | StartError::NoCgroup { remedy, .. }) => {
+            (OWN_FAILURE, Some(remedy.clone()))
+        }
+        MeasureError::Start(StartError::Container(error)) => {
+            let exit = match error {
+                ContainerError::Engine(error) => exit_of(error),
+                _ => OWN_FAILURE,
+            };
+            (exit, error.remedy())
+        }
+        MeasureError::Start(_) | MeasureError::Watch(_) | MeasureError::Finish(_) => (OWN_FAILURE, None),
+    };
+    Failure::new(exit, error, help)
+}
+
+fn not_executable_help(program: &Path, source: &io::Error) -> Option<&'static str> {
+    match source.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EACCES) if program.is_dir() => Some("that is a folder: name a program in it"),
+        Some(Errno::EACCES) => Some("make it executable with `chmod +x`, or name its interpreter"),
+        Some(Errno::ENOEXEC) => {
+            Some("it is no program of this machine: name its interpreter, or build it for this one")
+        }
+        Some(Errno::ENOMEM | Errno::E2BIG | Errno::EAGAIN) => {
+            Some("where a --limit is given, it may be too small to start a program at all")
+        }
+        _ => None,
+    }
+}
