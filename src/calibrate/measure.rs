@@ -106,6 +106,7 @@ pub fn measure(
         host,
         logs: contained.as_ref().and_then(|contained| contained.logs.clone()),
         container: contained.as_ref().map(|contained| contained.container.clone()),
+        floor: None,
         warnings: Vec::new(),
     };
     observation.warnings = warnings(&observation, watched.unread);

@@ -72,6 +72,9 @@ pub struct Observation {
     /// Where the task's output was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logs: Option<Logs>,
+    /// What a search for the smallest limit has found, in the record of its last run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<Floor>,
     /// What a person should know about these numbers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -171,6 +174,26 @@ pub struct Logs {
     pub stdout: PathBuf,
     /// What it wrote to stderr.
     pub stderr: PathBuf,
+}
+
+/// The smallest limit under which a task still succeeds: what it needs, without what the kernel can take back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Floor {
+    /// The smallest limit that was seen to be enough.
+    pub bytes: Bytes,
+    /// The largest limit below it that was seen not to be enough; missing where the least possible limit is enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_enough: Option<Bytes>,
+    /// How far apart these two may be, as a share of the floor.
+    pub precision: f64,
+    /// How many runs succeeded under this limit, without one that did not.
+    pub confirmed: u32,
+    /// The peak without a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak: Option<Bytes>,
+    /// So many times as long as without a limit a run was allowed to take, where its time counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slowdown: Option<f64>,
 }
 
 /// How a run ended.
