@@ -116,6 +116,7 @@ pub fn measure(
     {
         let note = "the engine says that the kernel killed a process of the task for lack of memory";
         observation.warnings.push(note.to_owned());
+        observation.events = with_a_kill(observation.events);
     }
     observation.warnings.extend(finished.problems);
     Ok(observation)
@@ -144,6 +145,13 @@ fn was_oom_killed(finished: &Finished) -> bool {
 
 fn kills(events: Reading<Events>) -> u64 {
     events.value().and_then(|events| events.oom_kills.value()).unwrap_or_default()
+}
+
+/// Nobody but the engine saw it, and the engine does not count: one at least.
+fn with_a_kill(events: Reading<Events>) -> Reading<Events> {
+    let unknown = Reading::Unsupported;
+    let events = events.value().unwrap_or(Events { limit_hits: unknown, ooms: unknown, oom_kills: unknown });
+    Reading::Value(Events { oom_kills: Reading::Value(1), ..events })
 }
 
 /// Whether a limit kept the peak from being what the task wanted.

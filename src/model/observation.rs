@@ -355,7 +355,7 @@ pub struct Events {
     pub limit_hits: Reading<u64>,
     /// How often the kernel found nothing left to reclaim.
     pub ooms: Reading<u64>,
-    /// How many processes it killed for that.
+    /// How many processes it killed for that; 1 where only a container's engine knows of it, which does not count.
     pub oom_kills: Reading<u64>,
 }
 
