@@ -159,6 +159,12 @@ pub enum ContainerError {
         /// The limit.
         limit: Bytes,
     },
+    /// The engine would drop the limit without a word.
+    #[error("failed to limit the container to {limit}: the engine has no memory controller to keep a limit with")]
+    LimitNotKept {
+        /// The limit.
+        limit: Bytes,
+    },
     /// Another container has this name.
     #[error("failed to create a container with the name `{name}`: another container has it")]
     NameTaken {
@@ -197,6 +203,9 @@ impl ContainerError {
             Self::LimitTooLow { .. } => {
                 format!("choose {LEAST_LIMIT} or more; what runc itself needs to start a container is not much less")
             }
+            Self::LimitNotKept { .. } => "use an engine that root runs, or delegate the memory controller to its user \
+                                          (systemd: Delegate=yes on cgroup v2)"
+                .to_owned(),
             Self::NameTaken { name } => {
                 format!("choose another name, or remove that container with `docker rm {name}` if nobody needs it")
             }
@@ -286,10 +295,10 @@ impl ContainerRunner {
         if let Some(label) = self.launch.labels.keys().find(|label| label.starts_with("highwater.")) {
             return Err(ContainerError::LabelTaken { label: label.clone() });
         }
-        if let Some(limit) = self.launch.limit
-            && limit < LEAST_LIMIT
-        {
-            return Err(ContainerError::LimitTooLow { limit });
+        match self.launch.limit {
+            Some(limit) if !self.engine.facts.limits_memory => return Err(ContainerError::LimitNotKept { limit }),
+            Some(limit) if limit < LEAST_LIMIT => return Err(ContainerError::LimitTooLow { limit }),
+            Some(_) | None => {}
         }
         if self.launch.words(&self.image).is_empty() {
             return Err(ContainerError::NothingToRun { image: self.launch.image.clone() });

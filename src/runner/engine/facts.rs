@@ -32,6 +32,8 @@ pub struct Facts {
     pub kernel: Option<String>,
     /// The name of the machine.
     pub host: Option<String>,
+    /// Whether it can keep a container to a limit of memory; without the controller it drops limits silently.
+    pub limits_memory: bool,
 }
 
 impl Facts {
@@ -90,6 +92,7 @@ pub(super) async fn ask(docker: &Docker) -> Result<Facts, bollard::errors::Error
         },
         kernel: info.kernel_version.or(version.kernel_version),
         host: info.name,
+        limits_memory: info.memory_limit.unwrap_or(true),
     })
 }
 
