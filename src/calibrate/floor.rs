@@ -1,0 +1,320 @@
+//! Finds the smallest limit under which a task still succeeds.
+//!
+//! A peak is not a need: page cache fills whatever memory there is, and the kernel takes it back when memory gets scarce.
+//! What a task needs shows only under a limit. So it is run under ever other limits, each kept by the kernel, until one that
+//! is enough and one that is not are close together.
+
+mod search;
+
+use std::time::Duration;
+
+pub use self::search::{Search, Step, Terms, Verdict};
+use crate::model::observation::{Exactness, Floor, Observation, Outcome};
+use crate::model::reading::Reading;
+use crate::model::units::Bytes;
+
+/// Without a bound of its own a try may take so many times as long as a run without a limit, and [`GRACE`] more. A task
+/// whose last pages are taken from it again and again hardly gets on, and nothing else would ever end it.
+const PATIENCE: f64 = 10.0;
+/// What starting a task may cost beside its own time.
+const GRACE: Duration = Duration::from_secs(10);
+/// Runs without a limit where time counts: their median is what tries are held against.
+const TIMED_RUNS: usize = 3;
+
+/// What counts as success.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Success {
+    /// So many times as long as without a limit a try may take.
+    pub slowdown: Option<f64>,
+    /// Whether a run may succeed although the kernel killed a process of it for lack of memory.
+    pub oom_of_children: bool,
+}
+
+/// Runs the task whose floor is looked for.
+pub trait Trial {
+    /// Why a run could not be had at all.
+    type Error;
+
+    /// Runs it once, under this limit and for this long at most.
+    ///
+    /// # Errors
+    /// Where there is no use in trying further. That the task does not start under a limit is no error.
+    fn run(&mut self, limit: Option<Bytes>, timeout: Option<Duration>) -> Result<Ran, Self::Error>;
+
+    /// Keeps a run in a record.
+    ///
+    /// # Errors
+    /// Where it cannot be kept, which ends the search.
+    fn keep(&mut self, observation: &Observation) -> Result<(), Self::Error>;
+
+    /// Is told how far the search is before every try.
+    fn next(&mut self, _search: &Search, _limit: Bytes, _runs: &[Try]) {}
+}
+
+/// What came of starting it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ran {
+    /// It ran.
+    Observed(Box<Observation>),
+    /// It could not even be started under the limit, and why.
+    NotStarted(String),
+}
+
+/// One run under a limit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Try {
+    /// The limit.
+    pub limit: Bytes,
+    /// What came of it.
+    pub result: TryResult,
+    /// The most memory it had in use; nothing where it was not started.
+    pub peak: Option<Bytes>,
+    /// How long it took, in microseconds.
+    pub wall_us: Option<u64>,
+}
+
+/// What came of a try.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TryResult {
+    /// It succeeded.
+    Enough,
+    /// The kernel killed it for lack of memory.
+    OomKilled,
+    /// It ended with success, but the kernel had killed a process of it for lack of memory.
+    ChildOomKilled,
+    /// It failed with this status.
+    Failed(i32),
+    /// A signal ended it.
+    Signalled(i32),
+    /// It took longer than it may.
+    TooSlow,
+    /// It was ended because it took far longer than without a limit.
+    TimedOut,
+    /// It could not be started, and why.
+    NotStarted(String),
+}
+
+/// How a search ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// With a floor.
+    Settled,
+    /// The tries contradict each other too often, or no limit was enough.
+    GaveUp,
+    /// It was told to end.
+    Interrupted {
+        /// The signal.
+        signal: i32,
+    },
+    /// The container engine went away.
+    EngineLost,
+}
+
+/// What a search has found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// How it ended.
+    pub end: End,
+    /// The runs without a limit; one, or more where time counts.
+    pub unlimited: Vec<Observation>,
+    /// The runs under limits, in order.
+    pub tries: Vec<Try>,
+    /// The lowest limit known to be enough: the floor, once the search has settled.
+    pub enough: Option<Bytes>,
+    /// The highest limit below it that was not enough.
+    pub not_enough: Option<Bytes>,
+    /// How many runs succeeded under `enough`.
+    pub confirmed: u32,
+    /// How many tries succeeded under a limit no higher than `not_enough`: memory is not all that decides.
+    pub contradictions: u32,
+}
+
+/// Why a search could not begin or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum FloorError<E> {
+    /// A run could not be had.
+    #[error(transparent)]
+    Trial(E),
+    /// It does not succeed without a limit either.
+    #[error("failed to find a floor: the task does not succeed without a limit either")]
+    TaskFailed(Box<Observation>),
+    /// It was told to end before there was anything to tell.
+    #[error("interrupted in the run without a limit")]
+    Interrupted(Box<Observation>),
+    /// It has no peak to begin with.
+    #[error("failed to find a floor: the run without a limit has no peak to begin with")]
+    NoPeak,
+    /// The limit was not in force.
+    #[error("failed to limit the task to {limit}: its cgroup has {}", .kept.map_or("no limit".to_owned(), |kept| format!("a limit of {kept}")))]
+    NotKept {
+        /// What was asked for.
+        limit: Bytes,
+        /// What was in force.
+        kept: Option<Bytes>,
+    },
+}
+
+/// Looks for the smallest limit under which the task succeeds: first without a limit, then below its peak.
+///
+/// # Errors
+/// Where the task cannot be run or fails without a limit, or where a limit is not kept.
+pub fn find<T: Trial>(trial: &mut T, terms: Terms, success: Success) -> Result<Found, FloorError<T::Error>> {
+    let unlimited = without_limit(trial, success)?;
+    let peak = unlimited.iter().filter_map(peak_of).max().ok_or(FloorError::NoPeak)?;
+    let mut walls: Vec<u64> = unlimited.iter().map(|run| run.wall_us).collect();
+    walls.sort_unstable();
+    let wall_us = walls[walls.len() / 2];
+    let mut search = Search::new(terms, peak);
+    let mut tries: Vec<Try> = Vec::new();
+    let end = loop {
+        let limit = match search.next() {
+            Step::Try(limit) => limit,
+            Step::Settled => break End::Settled,
+            Step::GaveUp => break End::GaveUp,
+        };
+        trial.next(&search, limit, &tries);
+        let mut observation =
+            match trial.run(Some(limit), Some(patience(success, wall_us))).map_err(FloorError::Trial)? {
+                Ran::NotStarted(reason) => {
+                    search.tell(limit, Verdict::NotEnough);
+                    tries.push(Try { limit, result: TryResult::NotStarted(reason), peak: None, wall_us: None });
+                    continue;
+                }
+                Ran::Observed(observation) => observation,
+            };
+        let result = match judge(&observation, success, Some(wall_us)) {
+            Judged::Result(result) => result,
+            Judged::Ended(end) => {
+                trial.keep(&observation).map_err(FloorError::Trial)?;
+                break end;
+            }
+        };
+        if let Err(error) = is_kept(&observation, limit) {
+            trial.keep(&observation).map_err(FloorError::Trial)?;
+            return Err(error);
+        }
+        search.tell(limit, verdict(&result, &observation));
+        if search.next() == Step::Settled {
+            observation.floor = floor(&search, terms, success, peak);
+        }
+        trial.keep(&observation).map_err(FloorError::Trial)?;
+        let (peak, wall_us) = (peak_of(&observation), Some(observation.wall_us));
+        tries.push(Try { limit, result, peak, wall_us });
+    };
+    Ok(Found {
+        end,
+        unlimited,
+        tries,
+        enough: search.enough(),
+        not_enough: search.not_enough(),
+        confirmed: search.enough().map_or(0, |enough| search.times_enough(enough)),
+        contradictions: search.not_enough().map_or(0, |not_enough| search.times_enough_below(not_enough)),
+    })
+}
+
+fn without_limit<T: Trial>(trial: &mut T, success: Success) -> Result<Vec<Observation>, FloorError<T::Error>> {
+    let mut runs = Vec::new();
+    for _ in 0..success.slowdown.map_or(1, |_| TIMED_RUNS) {
+        let Ran::Observed(run) = trial.run(None, None).map_err(FloorError::Trial)? else {
+            return Err(FloorError::NoPeak);
+        };
+        trial.keep(&run).map_err(FloorError::Trial)?;
+        match judge(&run, success, None) {
+            Judged::Result(TryResult::Enough) => runs.push(*run),
+            Judged::Result(_) => return Err(FloorError::TaskFailed(run)),
+            Judged::Ended(_) => return Err(FloorError::Interrupted(run)),
+        }
+    }
+    Ok(runs)
+}
+
+fn peak_of(observation: &Observation) -> Option<Bytes> {
+    observation.peak.as_ref().value().map(|peak| peak.bytes)
+}
+
+/// After how long a try is ended. Where its time counts, not at once: whatever an engine needs is not the task's.
+fn patience(success: Success, wall_us: u64) -> Duration {
+    let wall = Duration::from_micros(wall_us);
+    wall.mul_f64(success.slowdown.map_or(PATIENCE, |slowdown| slowdown.max(1.0) * 1.25)) + GRACE
+}
+
+enum Judged {
+    Result(TryResult),
+    /// Nobody knows how it would have ended.
+    Ended(End),
+}
+
+/// What came of a run, which may take so many microseconds, times the slowdown.
+fn judge(run: &Observation, success: Success, wall_us: Option<u64>) -> Judged {
+    let kills = run.events.value().and_then(|events| events.oom_kills.value()).unwrap_or_default();
+    let too_slow =
+        success.slowdown.zip(wall_us).is_some_and(|(slowdown, wall)| run.wall_us as f64 > slowdown * wall as f64);
+    Judged::Result(match run.outcome {
+        Outcome::Interrupted { signal } => return Judged::Ended(End::Interrupted { signal }),
+        Outcome::EngineLost => return Judged::Ended(End::EngineLost),
+        Outcome::Exited { status: 0 } if kills > 0 && !success.oom_of_children => TryResult::ChildOomKilled,
+        Outcome::Exited { status: 0 } if too_slow => TryResult::TooSlow,
+        Outcome::Exited { status: 0 } => TryResult::Enough,
+        Outcome::Exited { status } => TryResult::Failed(status),
+        Outcome::Signalled { signal } => TryResult::Signalled(signal),
+        Outcome::OomKilled => TryResult::OomKilled,
+        Outcome::TimedOut { .. } => TryResult::TimedOut,
+    })
+}
+
+fn verdict(result: &TryResult, run: &Observation) -> Verdict {
+    match result {
+        TryResult::Enough => Verdict::Enough { used: if run.censored { None } else { exact_peak(run) } },
+        TryResult::TooSlow => Verdict::TooSlow,
+        TryResult::OomKilled
+        | TryResult::ChildOomKilled
+        | TryResult::Failed(_)
+        | TryResult::Signalled(_)
+        | TryResult::TimedOut
+        | TryResult::NotStarted(_) => Verdict::NotEnough,
+    }
+}
+
+fn exact_peak(run: &Observation) -> Option<Bytes> {
+    let peak = run.peak.as_ref().value()?;
+    match peak.exactness {
+        Exactness::Exact { .. } => Some(peak.bytes),
+        Exactness::LowerBound { .. } => None,
+    }
+}
+
+/// Holds the run to have been under the limit that it was asked to be under.
+fn is_kept<E>(run: &Observation, limit: Bytes) -> Result<(), FloorError<E>> {
+    match run.limit.own {
+        Reading::Value(None) => Err(FloorError::NotKept { limit, kept: None }),
+        Reading::Value(Some(kept)) if kept > limit => Err(FloorError::NotKept { limit, kept: Some(kept) }),
+        Reading::Value(Some(_)) | Reading::Unsupported | Reading::Gone => Ok(()),
+    }
+}
+
+fn floor(search: &Search, terms: Terms, success: Success, peak: Bytes) -> Option<Floor> {
+    let bytes = search.enough()?;
+    Some(Floor {
+        bytes,
+        not_enough: search.not_enough(),
+        precision: terms.precision,
+        confirmed: search.times_enough(bytes),
+        peak: Some(peak),
+        slowdown: success.slowdown,
+    })
+}
+
+impl Found {
+    /// The floor; nothing where the search did not settle.
+    pub fn floor(&self) -> Option<Bytes> {
+        match self.end {
+            End::Settled => self.enough,
+            End::GaveUp | End::Interrupted { .. } | End::EngineLost => None,
+        }
+    }
+
+    /// The run without a limit that peaked highest.
+    pub fn highest(&self) -> Option<&Observation> {
+        self.unlimited.iter().max_by_key(|run| peak_of(run))
+    }
+}
