@@ -11,6 +11,7 @@ mod excerpt;
 mod exit;
 mod failure;
 mod fit;
+mod floor;
 mod inputs;
 mod live;
 mod logs;
@@ -57,6 +58,7 @@ enum Command {
     Demo(demo::DemoArgs),
     Doctor(doctor::DoctorArgs),
     Fit(fit::FitArgs),
+    Floor(Box<floor::FloorArgs>),
     Inputs(inputs::InputsArgs),
     Logs(logs::LogsArgs),
     Man(man::ManArgs),
@@ -94,6 +96,7 @@ fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Demo(args) => demo::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Fit(args) => fit::run(&args),
+        Command::Floor(args) => floor::run(&args),
         Command::Inputs(args) => inputs::run(&args),
         Command::Logs(args) => logs::run(&args),
         Command::Man(args) => man::run(&args),

@@ -9,7 +9,7 @@ mod search;
 use std::time::Duration;
 
 pub use self::search::{Search, Step, Terms, Verdict};
-use crate::model::observation::{Exactness, Floor, Observation, Outcome};
+use crate::model::observation::{Exactness, Floor, Observation, Outcome, micros};
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 
@@ -17,14 +17,16 @@ use crate::model::units::Bytes;
 /// whose last pages are taken from it again and again hardly gets on, and nothing else would ever end it.
 const PATIENCE: f64 = 10.0;
 /// What starting a task may cost beside its own time.
-const GRACE: Duration = Duration::from_secs(10);
+const GRACE: Duration = Duration::from_secs(2);
+/// Where time counts, this much is nobody's fault.
+const JITTER: Duration = Duration::from_millis(50);
 /// Runs without a limit where time counts: their median is what tries are held against.
 const TIMED_RUNS: usize = 3;
 
 /// What counts as success.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Success {
-    /// So many times as long as without a limit a try may take.
+    /// So many times as long as without a limit a try may take, and 50 ms.
     pub slowdown: Option<f64>,
     /// Whether a run may succeed although the kernel killed a process of it for lack of memory.
     pub oom_of_children: bool,
@@ -129,19 +131,25 @@ pub struct Found {
     pub contradictions: u32,
 }
 
-/// Why a search could not begin or go on.
-#[derive(Debug, thiserror::Error)]
-pub enum FloorError<E> {
+/// What ended a search without a result.
+#[derive(Debug)]
+pub enum SearchError<E> {
     /// A run could not be had.
-    #[error(transparent)]
     Trial(E),
-    /// It does not succeed without a limit either.
+    /// A run showed that there is no floor to be found.
+    Floor(FloorError),
+}
+
+/// Why there is no floor to be found.
+#[derive(Debug, thiserror::Error)]
+pub enum FloorError {
+    /// The task does not succeed without a limit either.
     #[error("failed to find a floor: the task does not succeed without a limit either")]
     TaskFailed(Box<Observation>),
-    /// It was told to end before there was anything to tell.
+    /// The run without a limit was not seen to its end.
     #[error("interrupted in the run without a limit")]
     Interrupted(Box<Observation>),
-    /// It has no peak to begin with.
+    /// There is no peak to begin with.
     #[error("failed to find a floor: the run without a limit has no peak to begin with")]
     NoPeak,
     /// The limit was not in force.
@@ -154,11 +162,17 @@ pub enum FloorError<E> {
     },
 }
 
+impl<E> From<FloorError> for SearchError<E> {
+    fn from(error: FloorError) -> Self {
+        Self::Floor(error)
+    }
+}
+
 /// Looks for the smallest limit under which the task succeeds: first without a limit, then below its peak.
 ///
 /// # Errors
 /// Where the task cannot be run or fails without a limit, or where a limit is not kept.
-pub fn find<T: Trial>(trial: &mut T, terms: Terms, success: Success) -> Result<Found, FloorError<T::Error>> {
+pub fn find<T: Trial>(trial: &mut T, terms: Terms, success: Success) -> Result<Found, SearchError<T::Error>> {
     let unlimited = without_limit(trial, success)?;
     let peak = unlimited.iter().filter_map(peak_of).max().ok_or(FloorError::NoPeak)?;
     let mut walls: Vec<u64> = unlimited.iter().map(|run| run.wall_us).collect();
@@ -174,7 +188,7 @@ pub fn find<T: Trial>(trial: &mut T, terms: Terms, success: Success) -> Result<F
         };
         trial.next(&search, limit, &tries);
         let mut observation =
-            match trial.run(Some(limit), Some(patience(success, wall_us))).map_err(FloorError::Trial)? {
+            match trial.run(Some(limit), Some(patience(success, wall_us))).map_err(SearchError::Trial)? {
                 Ran::NotStarted(reason) => {
                     search.tell(limit, Verdict::NotEnough);
                     tries.push(Try { limit, result: TryResult::NotStarted(reason), peak: None, wall_us: None });
@@ -185,19 +199,19 @@ pub fn find<T: Trial>(trial: &mut T, terms: Terms, success: Success) -> Result<F
         let result = match judge(&observation, success, Some(wall_us)) {
             Judged::Result(result) => result,
             Judged::Ended(end) => {
-                trial.keep(&observation).map_err(FloorError::Trial)?;
+                trial.keep(&observation).map_err(SearchError::Trial)?;
                 break end;
             }
         };
         if let Err(error) = is_kept(&observation, limit) {
-            trial.keep(&observation).map_err(FloorError::Trial)?;
-            return Err(error);
+            trial.keep(&observation).map_err(SearchError::Trial)?;
+            return Err(error.into());
         }
         search.tell(limit, verdict(&result, &observation));
         if search.next() == Step::Settled {
             observation.floor = floor(&search, terms, success, peak);
         }
-        trial.keep(&observation).map_err(FloorError::Trial)?;
+        trial.keep(&observation).map_err(SearchError::Trial)?;
         let (peak, wall_us) = (peak_of(&observation), Some(observation.wall_us));
         tries.push(Try { limit, result, peak, wall_us });
     };
@@ -212,17 +226,17 @@ pub fn find<T: Trial>(trial: &mut T, terms: Terms, success: Success) -> Result<F
     })
 }
 
-fn without_limit<T: Trial>(trial: &mut T, success: Success) -> Result<Vec<Observation>, FloorError<T::Error>> {
+fn without_limit<T: Trial>(trial: &mut T, success: Success) -> Result<Vec<Observation>, SearchError<T::Error>> {
     let mut runs = Vec::new();
     for _ in 0..success.slowdown.map_or(1, |_| TIMED_RUNS) {
-        let Ran::Observed(run) = trial.run(None, None).map_err(FloorError::Trial)? else {
-            return Err(FloorError::NoPeak);
+        let Ran::Observed(run) = trial.run(None, None).map_err(SearchError::Trial)? else {
+            return Err(FloorError::NoPeak.into());
         };
-        trial.keep(&run).map_err(FloorError::Trial)?;
+        trial.keep(&run).map_err(SearchError::Trial)?;
         match judge(&run, success, None) {
             Judged::Result(TryResult::Enough) => runs.push(*run),
-            Judged::Result(_) => return Err(FloorError::TaskFailed(run)),
-            Judged::Ended(_) => return Err(FloorError::Interrupted(run)),
+            Judged::Result(_) => return Err(FloorError::TaskFailed(run).into()),
+            Judged::Ended(_) => return Err(FloorError::Interrupted(run).into()),
         }
     }
     Ok(runs)
@@ -247,8 +261,8 @@ enum Judged {
 /// What came of a run, which may take so many microseconds, times the slowdown.
 fn judge(run: &Observation, success: Success, wall_us: Option<u64>) -> Judged {
     let kills = run.events.value().and_then(|events| events.oom_kills.value()).unwrap_or_default();
-    let too_slow =
-        success.slowdown.zip(wall_us).is_some_and(|(slowdown, wall)| run.wall_us as f64 > slowdown * wall as f64);
+    let bound = success.slowdown.zip(wall_us).map(|(slowdown, wall)| slowdown * wall as f64 + micros(JITTER) as f64);
+    let too_slow = bound.is_some_and(|bound| run.wall_us as f64 > bound);
     Judged::Result(match run.outcome {
         Outcome::Interrupted { signal } => return Judged::Ended(End::Interrupted { signal }),
         Outcome::EngineLost => return Judged::Ended(End::EngineLost),
@@ -284,7 +298,7 @@ fn exact_peak(run: &Observation) -> Option<Bytes> {
 }
 
 /// Holds the run to have been under the limit that it was asked to be under.
-fn is_kept<E>(run: &Observation, limit: Bytes) -> Result<(), FloorError<E>> {
+fn is_kept(run: &Observation, limit: Bytes) -> Result<(), FloorError> {
     match run.limit.own {
         Reading::Value(None) => Err(FloorError::NotKept { limit, kept: None }),
         Reading::Value(Some(kept)) if kept > limit => Err(FloorError::NotKept { limit, kept: Some(kept) }),

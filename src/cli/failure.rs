@@ -41,6 +41,22 @@ impl Failure {
         }
     }
 
+    /// The same failure, of what `run` can do, out of another command: 4 where the task cannot be started, 3 where it is
+    /// highwater that fails.
+    pub(crate) fn elsewhere(self) -> Self {
+        match self.exit {
+            Exit::Task(126 | 127) => self.with_exit(Exit::TaskFailed),
+            Exit::Task(_) => self.with_exit(Exit::Host),
+            Exit::Done
+            | Exit::CheckFailed
+            | Exit::Usage
+            | Exit::Host
+            | Exit::TaskFailed
+            | Exit::TooLittleData
+            | Exit::Interrupted => self,
+        }
+    }
+
     /// Prints everything on stderr and says how to end.
     pub(crate) fn report(self) -> Exit {
         for diagnostic in &self.diagnostics {

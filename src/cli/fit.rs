@@ -124,7 +124,7 @@ enum TargetArg {
 }
 
 /// `1%`, `0.5 %` or `0.01`.
-fn share(text: &str) -> Result<f64, String> {
+pub(crate) fn share(text: &str) -> Result<f64, String> {
     let (number, unit) = match text.trim().strip_suffix('%') {
         Some(percent) => (percent.trim_end(), 0.01),
         None => (text.trim(), 1.0),

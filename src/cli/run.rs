@@ -206,7 +206,7 @@ fn conditions(args: &RunArgs, start: &Start, number: u32) -> Result<Conditions, 
 }
 
 /// Keeps the observation, or says that it could not.
-fn keep(record: Option<&mut Record>, observation: &Observation) -> Result<(), Failure> {
+pub(crate) fn keep(record: Option<&mut Record>, observation: &Observation) -> Result<(), Failure> {
     let Some(record) = record else { return Ok(()) };
     match record.append(observation) {
         Ok(appended) => {
@@ -231,7 +231,7 @@ fn beside(record: &Path, number: u32) -> Logs {
 }
 
 /// Says what a person whose engine is gone needs to know.
-fn say_lost() {
+pub(crate) fn say_lost() {
     output::say(
         "highwater: the container engine was lost while the task ran; what was measured until then is kept. Once the \
          engine is back, `highwater clean` removes the container",

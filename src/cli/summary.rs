@@ -69,7 +69,7 @@ fn peak(peak: &Reading<Peak>) -> String {
     }
 }
 
-fn parts(breakdown: &Breakdown) -> String {
+pub(crate) fn parts(breakdown: &Breakdown) -> String {
     let parts =
         [("anon", breakdown.anon), ("file", breakdown.file), ("shmem", breakdown.shmem), ("kernel", breakdown.kernel)];
     let known: Vec<String> =
@@ -118,7 +118,7 @@ fn times(observation: &Observation) -> String {
     }
 }
 
-fn seconds(time: Duration) -> String {
+pub(crate) fn seconds(time: Duration) -> String {
     match time.as_secs() {
         0 => format!("{:.1} ms", time.as_secs_f64() * 1e3),
         1..=119 => format!("{:.2} s", time.as_secs_f64()),

@@ -3,6 +3,7 @@
 //! ```text
 //! task touch MIB MS     touch that much memory and keep it that long
 //! task child MIB        have a child touch that much, and tell how it ended
+//! task hold MIB FILE    touch that much memory and keep it while reading a file that is dropped from the page cache first
 //! task copy FROM TO     read the files of a folder into memory, and write them into one file of another
 //! task exit STATUS      end with this status
 //! task raise NUMBER     end by this signal
@@ -12,6 +13,8 @@
 //! ```
 
 use std::hint::black_box;
+use std::io::Read;
+use std::os::fd::AsRawFd;
 use std::process::{Command, exit};
 use std::time::Duration;
 
@@ -21,6 +24,8 @@ unsafe extern "C" {
     fn getuid() -> u32;
     fn getgid() -> u32;
     fn raise(signal: i32) -> i32;
+    fn fsync(file: i32) -> i32;
+    fn posix_fadvise(file: i32, offset: i64, length: i64, advice: i32) -> i32;
 }
 
 extern "C" fn end(signal: i32) {
@@ -42,6 +47,14 @@ fn main() {
             let program = std::env::current_exe().unwrap_or_default();
             let ended = Command::new(program).args(["touch", mib, "0"]).status();
             println!("the child ended: {ended:?}");
+        }
+        ["hold", mib, file] => {
+            let memory = touch(number(mib));
+            if let Err(error) = read_cold(file) {
+                eprintln!("{error}");
+                exit(1)
+            }
+            drop(black_box(memory));
         }
         ["copy", from, to] => copy(from, to).unwrap_or_else(|error| {
             eprintln!("{error}");
@@ -80,6 +93,19 @@ fn copy(from: &str, to: &str) -> std::io::Result<()> {
         all.extend(std::fs::read(entry?.path())?);
     }
     std::fs::write(format!("{to}/copy"), all)
+}
+
+fn read_cold(path: &str) -> std::io::Result<()> {
+    const DONTNEED: i32 = 4;
+    let mut file = std::fs::File::open(path)?;
+    // SAFETY: both take numbers. What is dirty cannot be dropped.
+    unsafe {
+        fsync(file.as_raw_fd());
+        posix_fadvise(file.as_raw_fd(), 0, 0, DONTNEED);
+    }
+    let mut buffer = vec![0_u8; 1 << 16];
+    while file.read(&mut buffer)? > 0 {}
+    Ok(())
 }
 
 /// Touches every page.

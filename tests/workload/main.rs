@@ -22,6 +22,7 @@ workload touch MIB MS           touch that much anonymous memory and keep it tha
 workload grandchild MIB MS      the same in a grandchild in a session of its own, and wait for it
 workload share COPIES MIB MS    touch a buffer once, then read it in forked copies that all live at the same time
 workload read FILE              read a file that is dropped from the page cache first
+workload hold MIB FILE          touch that much anonymous memory and keep it while reading a file as above
 workload leave MIB              leave a process with that much behind, in a session of its own, and end
 workload stubborn MIB SECONDS   keep memory that long, in a grandchild's session too, and ignore SIGTERM and SIGINT
 workload wait MIB SECONDS       keep memory that long, in a grandchild's session too
@@ -44,6 +45,12 @@ fn main() -> Outcome {
         ["grandchild", mib, ms] => grandchild(mib.parse()?, ms.parse()?),
         ["share", copies, mib, ms] => share(copies.parse()?, mib.parse()?, ms.parse()?),
         ["read", file] => read_cold(file),
+        ["hold", mib, file] => {
+            let memory = touch(mib.parse()?);
+            let read = read_cold(file);
+            drop(black_box(memory));
+            read
+        }
         ["leave", mib] => leave(mib.parse()?),
         ["stubborn", mib, seconds] => {
             ignore_requests_to_end()?;

@@ -30,7 +30,7 @@ pub struct Terms {
 pub enum Verdict {
     /// The task succeeded.
     Enough {
-        /// What it used, where it used less than the limit: so much is enough, too.
+        /// What it used, where the limit was not reached: so much is enough, too. Counts where it is clearly less.
         used: Option<Bytes>,
     },
     /// The task did not succeed.
@@ -103,11 +103,13 @@ impl Search {
         self.tries += 1;
         let again = self.slow.take();
         let above_all = self.enough().is_none();
+        let width = self.width(limit);
         let count = self.tried.entry(limit).or_default();
         match verdict {
             Verdict::Enough { used } => {
                 count.enough += 1;
-                self.used.extend(used.filter(|used| *used < limit));
+                let worth_it = limit.saturating_sub(width);
+                self.used.extend(used.filter(|used| *used < worth_it));
             }
             Verdict::TooSlow if again.is_none() => self.slow = Some(limit),
             Verdict::NotEnough | Verdict::TooSlow => {
@@ -352,7 +354,7 @@ mod tests {
             prop_assert_eq!(end, Step::Settled);
             let floor = search.enough().unwrap();
             prop_assert!(floor > failed && floor.0 as f64 >= low);
-            prop_assert!(floor.0 as f64 <= (high * 1.021).max(high + (256 << 10) as f64) + PAGE as f64, "{}", floor);
+            prop_assert!(floor.0 as f64 <= (high * 1.021).max(high + BATCH.0 as f64) + PAGE as f64, "{}", floor);
             prop_assert!(search.times_enough(floor) >= 3);
             prop_assert!(search.tries() <= 40, "{} tries", search.tries());
         }

@@ -1,0 +1,271 @@
+//! What a search has found: a table for people, JSON for scripts.
+
+use std::time::Duration;
+
+use highwater::calibrate::floor::{End, Found, Success, Terms, Try, TryResult};
+use highwater::model::observation::{Breakdown, Observation, Peak, Subject};
+use highwater::model::reading::Reading;
+use highwater::model::units::Bytes;
+use serde::Serialize;
+
+use crate::cli::exit::Exit;
+use crate::cli::failure::Failure;
+use crate::cli::output;
+use crate::cli::summary::{parts, push_row, seconds};
+use crate::cli::table::table;
+
+/// The version of the JSON.
+const SCHEMA_VERSION: u32 = 1;
+
+/// So many times as long as without a limit, and so many microseconds, are worth a note.
+const SLOW: f64 = 1.5;
+const SLOW_US: f64 = 5e5;
+
+/// All of it, as scripts read it. Amounts are bytes, times microseconds.
+#[derive(Debug, Serialize)]
+pub(super) struct Report<'a> {
+    schema_version: u32,
+    tool_version: &'static str,
+    subject: &'a Subject,
+    /// `settled`, `gave-up`, `interrupted` or `engine-lost`.
+    end: &'static str,
+    /// The smallest limit under which the task succeeds; null where the search did not settle.
+    floor_bytes: Option<Bytes>,
+    /// The lowest limit known to be enough; the same as the floor where the search settled.
+    enough_bytes: Option<Bytes>,
+    /// The highest limit below it that was not enough; null where the least possible limit is enough.
+    not_enough_bytes: Option<Bytes>,
+    /// How often it succeeded under `enough_bytes`.
+    confirmed: u32,
+    precision: f64,
+    slowdown: Option<f64>,
+    /// The highest peak without a limit.
+    peak_bytes: Option<Bytes>,
+    /// The same with where it was read and how exact it is.
+    peak: Option<&'a Peak>,
+    /// What the memory consisted of when the most was in use.
+    breakdown: Option<Breakdown>,
+    /// How much of that the kernel can take back: page cache.
+    reclaimable_bytes: Option<Bytes>,
+    /// How long it takes without a limit: the median of the runs.
+    wall_us: Option<u64>,
+    tries: Vec<TryReport>,
+    /// What a person should know about these numbers.
+    notes: Vec<String>,
+    #[serde(skip)]
+    found: &'a Found,
+    #[serde(skip)]
+    terms: Terms,
+}
+
+/// One try as scripts read it.
+#[derive(Debug, Serialize)]
+struct TryReport {
+    limit_bytes: Bytes,
+    enough: bool,
+    /// `enough`, `oom-killed`, `child-oom-killed`, `failed`, `signalled`, `too-slow`, `timed-out` or `not-started`.
+    result: &'static str,
+    /// The status, the number of the signal, or why it was not started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+    peak_bytes: Option<Bytes>,
+    wall_us: Option<u64>,
+}
+
+impl<'a> Report<'a> {
+    pub(super) fn new(subject: &'a Subject, terms: Terms, success: Success, found: &'a Found) -> Self {
+        let highest = found.highest();
+        let peak = highest.and_then(|run| run.peak.as_ref().value());
+        let breakdown = highest.and_then(|run| run.breakdown.value());
+        let mut walls: Vec<u64> = found.unlimited.iter().map(|run| run.wall_us).collect();
+        walls.sort_unstable();
+        Self {
+            schema_version: SCHEMA_VERSION,
+            tool_version: env!("CARGO_PKG_VERSION"),
+            subject,
+            end: match found.end {
+                End::Settled => "settled",
+                End::GaveUp => "gave-up",
+                End::Interrupted { .. } => "interrupted",
+                End::EngineLost => "engine-lost",
+            },
+            floor_bytes: found.floor(),
+            enough_bytes: found.enough,
+            not_enough_bytes: found.not_enough,
+            confirmed: found.confirmed,
+            precision: terms.precision,
+            slowdown: success.slowdown,
+            peak_bytes: peak.map(|peak| peak.bytes),
+            peak,
+            breakdown,
+            reclaimable_bytes: breakdown.and_then(|breakdown| breakdown.file.value()),
+            wall_us: walls.get(walls.len() / 2).copied(),
+            tries: found.tries.iter().map(TryReport::of).collect(),
+            notes: notes(found, highest, terms),
+            found,
+            terms,
+        }
+        .with_slowness()
+    }
+
+    /// Without a bound on time a floor may be one that nobody wants to live on.
+    fn with_slowness(mut self) -> Self {
+        if let (None, Some(without), Some(under)) = (self.slowdown, self.wall_us, self.slowest_under_floor())
+            && under as f64 > SLOW * without as f64 + SLOW_US
+        {
+            let note = "under the floor the task gets slow, because page cache is squeezed out: --slowdown 1.2 finds the \
+                        smallest limit under which it does not";
+            self.notes.push(note.to_owned());
+        }
+        self
+    }
+
+    pub(super) fn json(&self) -> Result<String, Failure> {
+        let json = serde_json::to_string_pretty(self).map_err(|error| Failure::new(Exit::Host, &error, None))?;
+        Ok(json + "\n")
+    }
+
+    pub(super) fn table(&self) -> String {
+        let mut rows = vec![("floor", self.floor())];
+        if let Some(peak) = self.peak_bytes {
+            let times = self.floor_bytes.and_then(|floor| peak.ratio(floor));
+            let times = times.map(|times| format!(", {times:.2} × the floor")).unwrap_or_default();
+            rows.push(("peak", format!("{peak}   without a limit{times}")));
+        }
+        if let Some(breakdown) = &self.breakdown {
+            rows.push(("of which", parts(breakdown)));
+            rows.extend(reclaimable(breakdown).map(|text| ("", text)));
+        }
+        rows.extend(self.times().map(|text| ("time", text)));
+        rows.extend(self.notes.iter().map(|note| ("note", note.clone())));
+        let mut text = String::new();
+        let width = usize::from(output::width_of_stdout().unwrap_or(100));
+        for (name, value) in rows {
+            push_row(&mut text, name, &value, width);
+        }
+        if !self.tries.is_empty() {
+            let rows = self.found.tries.iter().zip(&self.tries).map(|(one, report)| row(one, report)).collect();
+            text += "\n";
+            text += &table(&[">Limit", "Result", ">Peak", ">Time"], rows);
+        }
+        text
+    }
+
+    /// The floor, or what is known of it.
+    fn floor(&self) -> String {
+        let precision = format!("{} %", (self.terms.precision * 1e4).round() / 1e2);
+        match (self.found.end, self.enough_bytes, self.not_enough_bytes) {
+            (End::Settled, Some(enough), Some(not_enough)) => format!(
+                "{enough}   succeeded {} times of {}; {not_enough} is not enough (precision {precision})",
+                self.confirmed, self.confirmed
+            ),
+            (End::Settled, Some(enough), None) => {
+                format!("{enough} or less   succeeded {0} times of {0}; no lower limit is tried", self.confirmed)
+            }
+            (_, Some(enough), Some(not_enough)) => {
+                format!("not settled   it is between {not_enough}, which is not enough, and {enough}")
+            }
+            (_, Some(enough), None) => format!("not settled   it is {enough} or less"),
+            (_, None, Some(not_enough)) => format!("not settled   it is more than {not_enough}"),
+            (_, None, None) => "not settled".to_owned(),
+        }
+    }
+
+    /// The longest time of the runs that succeeded under the floor.
+    fn slowest_under_floor(&self) -> Option<u64> {
+        let tries = self.found.tries.iter();
+        let under = tries.filter(|one| Some(one.limit) == self.floor_bytes && one.result == TryResult::Enough);
+        under.filter_map(|one| one.wall_us).max()
+    }
+
+    fn times(&self) -> Option<String> {
+        let time = |us: u64| seconds(Duration::from_micros(us));
+        let without = self.wall_us?;
+        Some(match self.slowest_under_floor() {
+            Some(slowest) => format!(
+                "{} without a limit, at most {} under the floor ({:.2} ×)",
+                time(without),
+                time(slowest),
+                slowest as f64 / without.max(1) as f64
+            ),
+            None => format!("{} without a limit", time(without)),
+        })
+    }
+}
+
+/// How much of the peak the kernel could have taken back.
+fn reclaimable(breakdown: &Breakdown) -> Option<String> {
+    let file = breakdown.file.value()?;
+    let share = file.ratio(breakdown.current)?;
+    let of_it = format!("{file} of it ({:.0} %)", share * 100.0);
+    Some(if share < 0.01 {
+        "next to nothing of it is page cache that the kernel could take back".to_owned()
+    } else {
+        format!("{of_it} is page cache, which the kernel takes back where memory is scarce")
+    })
+}
+
+fn notes(found: &Found, highest: Option<&Observation>, terms: Terms) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let (1.., Some(not_enough)) = (found.contradictions, found.not_enough) {
+        let (tries, verb) = if found.contradictions == 1 { ("try", "was") } else { ("tries", "were") };
+        notes.push(format!(
+            "{} {tries} with {not_enough} or less {verb} enough, others were not: what the task needs differs from run to run, \
+             or it adapts to its limit. The floor is on the safe side of all that failed",
+            found.contradictions
+        ));
+    }
+    if found.end == End::GaveUp {
+        notes.push(if found.enough.is_none() {
+            format!("the task succeeds without a limit, but under none up to {}", terms.most)
+        } else {
+            format!("the tries contradict each other: given up after {}", found.tries.len())
+        });
+    }
+    if let Some(run) = highest {
+        if let (Reading::Value(Some(limit)), true) = (run.limit.effective, run.censored) {
+            notes.push(format!("without a limit of its own the task reached one of {limit} above it"));
+        }
+        notes.extend(run.warnings.iter().cloned());
+    }
+    notes
+}
+
+impl TryReport {
+    fn of(one: &Try) -> Self {
+        let (result, detail) = match &one.result {
+            TryResult::Enough => ("enough", None),
+            TryResult::OomKilled => ("oom-killed", None),
+            TryResult::ChildOomKilled => ("child-oom-killed", None),
+            TryResult::Failed(status) => ("failed", Some(status.to_string())),
+            TryResult::Signalled(signal) => ("signalled", Some(signal.to_string())),
+            TryResult::TooSlow => ("too-slow", None),
+            TryResult::TimedOut => ("timed-out", None),
+            TryResult::NotStarted(reason) => ("not-started", Some(reason.clone())),
+        };
+        Self {
+            limit_bytes: one.limit,
+            enough: one.result == TryResult::Enough,
+            result,
+            detail,
+            peak_bytes: one.peak,
+            wall_us: one.wall_us,
+        }
+    }
+}
+
+fn row(one: &Try, report: &TryReport) -> Vec<String> {
+    let result = match &one.result {
+        TryResult::Enough => "enough".to_owned(),
+        TryResult::OomKilled => "oom-killed".to_owned(),
+        TryResult::ChildOomKilled => "a process of it was oom-killed".to_owned(),
+        TryResult::Failed(status) => format!("failed with status {status}"),
+        TryResult::Signalled(signal) => format!("ended by signal {signal}"),
+        TryResult::TooSlow => "too slow".to_owned(),
+        TryResult::TimedOut => "ended: it took far too long".to_owned(),
+        TryResult::NotStarted(_) => "could not be started".to_owned(),
+    };
+    let time = report.wall_us.map(|us| seconds(Duration::from_micros(us)));
+    let peak = report.peak_bytes.map(|peak| peak.to_string());
+    vec![one.limit.to_string(), result, peak.unwrap_or("-".to_owned()), time.unwrap_or("-".to_owned())]
+}
