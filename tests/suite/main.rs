@@ -7,6 +7,7 @@ mod container;
 mod fit;
 mod fit_planted;
 mod fit_properties;
+mod floor;
 mod help;
 mod hosts;
 mod inputs;

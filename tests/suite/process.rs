@@ -6,6 +6,7 @@
 
 mod cleanup;
 mod doctor;
+mod floor;
 mod limit;
 mod outcome;
 mod peak;
