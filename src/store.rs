@@ -1,5 +1,7 @@
 //! Records of observations: JSON Lines, one observation a line, appended and synced.
 
+mod folder;
+mod index;
 mod read;
 
 use std::fs::{File, OpenOptions};
@@ -8,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use crate::model::observation::Observation;
 
+pub use folder::{Folder, FolderError, Holder, PLAN, PLAN_VERSION, RUNS, SAMPLES_IN_LINE, Torn, read_plan};
+pub use index::{Index, Recorded, index};
 pub use read::{OBSERVATIONS, ReadError, Records, Unusable, read};
 
 /// Why a record could not be kept.
@@ -34,6 +38,20 @@ pub enum StoreError {
     /// An observation that has no JSON form.
     #[error("failed to write an observation as JSON")]
     Encode(#[source] serde_json::Error),
+}
+
+impl StoreError {
+    /// Whether it is for lack of space: what was recorded before is whole.
+    pub fn is_out_of_space(&self) -> bool {
+        match self {
+            Self::Open { source, .. } | Self::Append { source, .. } => is_out_of_space(source),
+            Self::Encode(_) => false,
+        }
+    }
+}
+
+fn is_out_of_space(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
 }
 
 /// What happened to the record besides being appended to.

@@ -405,6 +405,21 @@ pub struct Series {
     pub taken: u64,
     /// Those that were kept, in order. Thinning keeps the higher one of two neighbours.
     pub samples: Vec<Breakdown>,
+    /// Where more of them are kept: a file with a series, by its path from the folder that the record is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+}
+
+impl Series {
+    /// Thins it to at most `most` samples, the highest one among them: of neighbours the higher one is kept.
+    pub fn thin(&mut self, most: usize) {
+        let together = self.samples.len().div_ceil(most.max(1)).max(1);
+        let highest =
+            |samples: &[Breakdown]| samples.iter().copied().reduce(|a, b| if b.current > a.current { b } else { a });
+        if together > 1 {
+            self.samples = self.samples.chunks(together).filter_map(highest).collect();
+        }
+    }
 }
 
 /// The machine a run was measured on.

@@ -60,9 +60,15 @@ pub struct Unusable {
     pub torn: bool,
 }
 
+impl Unusable {
+    pub(super) fn new(line: usize, text: &[u8], error: &serde_json::Error) -> Self {
+        Self { line, reason: error.to_string(), torn: !text.ends_with(b"\n") }
+    }
+}
+
 #[derive(Deserialize)]
-struct Version {
-    schema_version: u64,
+pub(super) struct Version {
+    pub(super) schema_version: u64,
 }
 
 /// Reads a file of records, or the one in a folder of records. A line that cannot be used is told and passed over.
@@ -70,25 +76,14 @@ struct Version {
 /// # Errors
 /// Where there is no such file, it cannot be read, or a newer version wrote it.
 pub fn read(path: &Path) -> Result<Records, ReadError> {
-    let unreadable = |path: &Path| {
-        let path = path.to_owned();
-        |source| ReadError::Unreadable { path, source }
-    };
-    let path = if fs::metadata(path).map_err(unreadable(path))?.is_dir() {
-        let inside = path.join(OBSERVATIONS);
-        if !inside.exists() {
-            return Err(ReadError::NoRecords(path.to_owned()));
-        }
-        inside
-    } else {
-        path.to_owned()
-    };
-    let mut lines = BufReader::new(File::open(&path).map_err(unreadable(&path))?);
+    let path = place(path)?;
+    let unreadable = |source| ReadError::Unreadable { path: path.clone(), source };
+    let mut lines = BufReader::new(File::open(&path).map_err(unreadable)?);
     let mut records = Records { path: path.clone(), ..Records::default() };
     let mut text = Vec::new();
     for line in 1.. {
         text.clear();
-        if lines.read_until(b'\n', &mut text).map_err(unreadable(&path))? == 0 {
+        if lines.read_until(b'\n', &mut text).map_err(unreadable)? == 0 {
             break;
         }
         if text.trim_ascii().is_empty() {
@@ -101,13 +96,20 @@ pub fn read(path: &Path) -> Result<Records, ReadError> {
         }
         match serde_json::from_slice(&text) {
             Ok(observation) => records.observations.push(observation),
-            Err(error) => {
-                let torn = !text.ends_with(b"\n");
-                records.unusable.push(Unusable { line, reason: error.to_string(), torn });
-            }
+            Err(error) => records.unusable.push(Unusable::new(line, &text, &error)),
         }
     }
     Ok(records)
+}
+
+/// The file of records that a path means: itself, or the one in the folder.
+pub(super) fn place(path: &Path) -> Result<PathBuf, ReadError> {
+    let found = fs::metadata(path).map_err(|source| ReadError::Unreadable { path: path.to_owned(), source })?;
+    if !found.is_dir() {
+        return Ok(path.to_owned());
+    }
+    let inside = path.join(OBSERVATIONS);
+    if inside.exists() { Ok(inside) } else { Err(ReadError::NoRecords(path.to_owned())) }
 }
 
 #[cfg(test)]

@@ -1,0 +1,450 @@
+//! The folder of a sweep: its plan, its records, and what its runs left behind.
+//!
+//! | name | holds |
+//! | --- | --- |
+//! | `plan.json` | what is to be run; replaced as a whole |
+//! | `observations.jsonl` | a line for each run, appended and synced |
+//! | `runs/<cell>-<run>/` | the output of a run, and its whole series in `series.json` where the line has not all of it |
+//! | `lock` | locked by the one process that writes, and says which one that is |
+
+mod lock;
+mod mend;
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::index::{Index, Recorded, index};
+use super::read::{OBSERVATIONS, ReadError, Unusable};
+use super::{Record, StoreError};
+use crate::model::observation::{Logs, Observation, Series};
+
+pub use lock::Holder;
+pub use mend::Torn;
+
+use lock::Lock;
+
+/// The version of the plan; a higher one is refused, every lower one is read.
+pub const PLAN_VERSION: u32 = 1;
+
+/// The file of the plan.
+pub const PLAN: &str = "plan.json";
+/// The folder of what the runs left behind.
+pub const RUNS: &str = "runs";
+/// The file of a run's series.
+const SERIES: &str = "series.json";
+const LOCK: &str = "lock";
+
+/// How many samples of a series a line of the record has at most: reading 100,000 lines is to take no second.
+pub const SAMPLES_IN_LINE: usize = 16;
+
+/// Why the folder of a sweep cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// The folder or something in it could not be made.
+    #[error("failed to make {path}")]
+    Make {
+        /// What was to be made.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// There is a sweep in it already.
+    #[error("the folder {0} has a sweep in it already")]
+    Exists(PathBuf),
+    /// There are files in it that are none of ours.
+    #[error("the folder {path} is not empty: it has `{found}`")]
+    NotEmpty {
+        /// The folder.
+        path: PathBuf,
+        /// The first name that is not ours.
+        found: String,
+    },
+    /// It is not the folder of a sweep.
+    #[error("the folder {0} has no {PLAN}")]
+    NoPlan(PathBuf),
+    /// Another process writes to it.
+    #[error("the folder {path} is in use by {holder}")]
+    Held {
+        /// The folder.
+        path: PathBuf,
+        /// Who holds it.
+        holder: Holder,
+    },
+    /// It could not be locked.
+    #[error("failed to lock {path}")]
+    Lock {
+        /// The file of the lock.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The plan could not be read.
+    #[error("failed to read the plan {path}")]
+    ReadPlan {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The plan could not be written: the one from before is still there.
+    #[error("failed to write the plan {path}")]
+    WritePlan {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The plan is no JSON object with a version.
+    #[error("{path} is not a plan")]
+    NotAPlan {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A newer highwater wrote the plan.
+    #[error("the plan {path} has schema version {found}, this highwater knows up to {PLAN_VERSION}")]
+    NewerPlan {
+        /// The file.
+        path: PathBuf,
+        /// The version that was found.
+        found: u64,
+    },
+    /// What a run left behind could not be kept.
+    #[error("failed to write {path}")]
+    Keep {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A torn last line could not be taken away.
+    #[error("failed to take the torn last line from {path}")]
+    Mend {
+        /// The record.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The records could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A record could not be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl FolderError {
+    /// Whether it is for lack of space: what was recorded is whole, and the sweep goes on once there is room.
+    pub fn is_out_of_space(&self) -> bool {
+        match self {
+            Self::Make { source, .. }
+            | Self::Lock { source, .. }
+            | Self::ReadPlan { source, .. }
+            | Self::WritePlan { source, .. }
+            | Self::Keep { source, .. }
+            | Self::Mend { source, .. } => super::is_out_of_space(source),
+            Self::Store(error) => error.is_out_of_space(),
+            Self::Exists(_)
+            | Self::NotEmpty { .. }
+            | Self::NoPlan(_)
+            | Self::Held { .. }
+            | Self::NotAPlan { .. }
+            | Self::NewerPlan { .. }
+            | Self::Read(_) => false,
+        }
+    }
+}
+
+/// The folder of a sweep, open for writing. Nobody else writes to it while this lives.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    plan: String,
+    record: Record,
+    index: Index,
+    torn: Option<Torn>,
+    _lock: Lock,
+}
+
+impl Folder {
+    /// Makes the folder, those above it where they are missing, and puts the plan into it.
+    ///
+    /// # Errors
+    /// Where there is a sweep or something else in it, somebody holds it, or it cannot be made.
+    pub fn create(path: &Path, plan: &str) -> Result<Self, FolderError> {
+        make(path)?;
+        let lock = Lock::take(path)?;
+        if path.join(PLAN).exists() {
+            return Err(FolderError::Exists(path.to_owned()));
+        }
+        check_empty(path)?;
+        write_plan(path, plan)?;
+        Self::load(path, lock)
+    }
+
+    /// Opens the folder of a sweep that was begun: a torn last line of its record is taken away.
+    ///
+    /// # Errors
+    /// Where it is none, somebody holds it, a newer highwater wrote it, or it cannot be read and written.
+    pub fn open(path: &Path) -> Result<Self, FolderError> {
+        // Nothing is to be left in a folder that is none of ours.
+        if !path.join(PLAN).exists() {
+            return Err(FolderError::NoPlan(path.to_owned()));
+        }
+        let lock = Lock::take(path)?;
+        Self::load(path, lock)
+    }
+
+    /// Opens the folder with the plan that it has; where it has none, makes it with this one.
+    ///
+    /// # Errors
+    /// See [`Folder::open`] and [`Folder::create`].
+    pub fn open_or_create(path: &Path, plan: &str) -> Result<Self, FolderError> {
+        match Self::open(path) {
+            Err(FolderError::NoPlan(_)) => Self::create(path, plan),
+            other => other,
+        }
+    }
+
+    fn load(path: &Path, lock: Lock) -> Result<Self, FolderError> {
+        let plan = read_plan(path)?;
+        let observations = path.join(OBSERVATIONS);
+        let torn = mend::mend(&observations)?;
+        let record = Record::open(&observations)?;
+        sync_folder(path).map_err(|source| FolderError::Make { path: observations.clone(), source })?;
+        let index = index(&observations)?;
+        Ok(Self { path: path.to_owned(), plan, record, index, torn, _lock: lock })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The plan, as JSON.
+    pub fn plan(&self) -> &str {
+        &self.plan
+    }
+
+    /// Replaces the plan: whatever happens, there is the old one or the new one.
+    ///
+    /// # Errors
+    /// Where it is no plan or cannot be written.
+    pub fn replace_plan(&mut self, plan: &str) -> Result<(), FolderError> {
+        write_plan(&self.path, plan)?;
+        plan.clone_into(&mut self.plan);
+        Ok(())
+    }
+
+    /// The runs that are recorded, in the order of their lines. One run is there several times where it was tried again.
+    pub fn recorded(&self) -> &[Recorded] {
+        &self.index.recorded
+    }
+
+    /// The lines of the record that cannot be used. The last one is not among them where it was torn.
+    pub fn unusable(&self) -> &[Unusable] {
+        &self.index.unusable
+    }
+
+    /// The torn last line that was found and taken away when the folder was opened.
+    pub fn torn(&self) -> Option<&Torn> {
+        self.torn.as_ref()
+    }
+
+    /// Makes the folder for what a run leaves behind, such as its output. A run that is recorded already and tried again
+    /// gets another one.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub fn run_folder(&self, cell: &str, run: u32) -> Result<PathBuf, FolderError> {
+        let path = self.path.join(self.run_id(cell, run));
+        fs::create_dir_all(&path).map_err(|source| FolderError::Make { path: path.clone(), source })?;
+        Ok(path)
+    }
+
+    /// The folder of the next try of a run, below that of the sweep.
+    fn run_id(&self, cell: &str, run: u32) -> PathBuf {
+        let tries = self.index.tries(cell, run);
+        let cell = file_name(cell);
+        let name = if tries == 0 { format!("{cell}-{run}") } else { format!("{cell}-{run}.{}", tries + 1) };
+        Path::new(RUNS).join(name)
+    }
+
+    /// Records a run: one more line, on the disk when this returns. A series that is too long for a line is thinned there
+    /// and kept whole beside it; paths of logs in this folder become relative to it, so that it can be moved.
+    ///
+    /// # Errors
+    /// Where it cannot be written, as on a full disk: nothing of it is left then.
+    pub fn append(&mut self, observation: &Observation) -> Result<(), FolderError> {
+        let mut line = observation.clone();
+        line.logs =
+            line.logs.map(|logs| Logs { stdout: self.relative(logs.stdout), stderr: self.relative(logs.stderr) });
+        let mut kept = None;
+        if let Some(sweep) = &observation.sweep
+            && observation.series.samples.len() > SAMPLES_IN_LINE
+        {
+            let file = self.run_id(&sweep.cell, sweep.run).join(SERIES);
+            kept = Some(self.keep_series(&file, &observation.series)?);
+            line.series.file = Some(file);
+            line.series.thin(SAMPLES_IN_LINE);
+        }
+        if let Err(error) = self.record.append(&line) {
+            // Without its line nobody would ever find it.
+            if let Some(kept) = kept {
+                let _ = fs::remove_file(kept);
+            }
+            return Err(error.into());
+        }
+        self.index.push(&line);
+        Ok(())
+    }
+
+    fn relative(&self, path: PathBuf) -> PathBuf {
+        path.strip_prefix(&self.path).map(Path::to_owned).unwrap_or(path)
+    }
+
+    fn keep_series(&self, file: &Path, series: &Series) -> Result<PathBuf, FolderError> {
+        let path = self.path.join(file);
+        let text = serde_json::to_string(series).map_err(StoreError::Encode)?;
+        let parent = path.parent().unwrap_or(&self.path);
+        let written = fs::create_dir_all(parent).and_then(|()| replace(&path, &text));
+        written.map_err(|source| FolderError::Keep { path: path.clone(), source })?;
+        Ok(path)
+    }
+}
+
+/// Reads the plan of a sweep's folder, without a lock.
+///
+/// # Errors
+/// Where there is none, it cannot be read, it is none, or a newer highwater wrote it.
+pub fn read_plan(folder: &Path) -> Result<String, FolderError> {
+    let path = folder.join(PLAN);
+    match fs::read_to_string(&path) {
+        Ok(text) => {
+            check_plan(&path, &text)?;
+            Ok(text)
+        }
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Err(FolderError::NoPlan(folder.to_owned())),
+        Err(source) => Err(FolderError::ReadPlan { path, source }),
+    }
+}
+
+fn check_plan(path: &Path, text: &str) -> Result<(), FolderError> {
+    #[derive(Deserialize)]
+    struct Version {
+        schema_version: u64,
+    }
+    match serde_json::from_str(text) {
+        Ok(Version { schema_version: found }) if found > u64::from(PLAN_VERSION) => {
+            Err(FolderError::NewerPlan { path: path.to_owned(), found })
+        }
+        Ok(Version { .. }) => Ok(()),
+        Err(source) => Err(FolderError::NotAPlan { path: path.to_owned(), source }),
+    }
+}
+
+fn write_plan(folder: &Path, plan: &str) -> Result<(), FolderError> {
+    let path = folder.join(PLAN);
+    check_plan(&path, plan)?;
+    replace(&path, plan).map_err(|source| FolderError::WritePlan { path, source })
+}
+
+fn make(path: &Path) -> Result<(), FolderError> {
+    let made = fs::create_dir_all(path).and_then(|()| match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync_folder(parent),
+        Some(_) | None => Ok(()),
+    });
+    made.map_err(|source| FolderError::Make { path: path.to_owned(), source })
+}
+
+/// A folder that already has something else in it was named by mistake.
+fn check_empty(path: &Path) -> Result<(), FolderError> {
+    let unreadable = |source| FolderError::Make { path: path.to_owned(), source };
+    for entry in fs::read_dir(path).map_err(unreadable)? {
+        let name = entry.map_err(unreadable)?.file_name();
+        let found = name.to_string_lossy();
+        if found != LOCK && found != format!("{PLAN}.new") {
+            return Err(FolderError::NotEmpty { path: path.to_owned(), found: found.into_owned() });
+        }
+    }
+    Ok(())
+}
+
+/// Puts a text into a file as a whole: into a new one that is synced and takes the place of the old one.
+pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let new = path.with_file_name(name);
+    let written =
+        File::create(&new).and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()));
+    let replaced = written.and_then(|()| fs::rename(&new, path));
+    if replaced.is_err() {
+        let _ = fs::remove_file(&new);
+    }
+    replaced?;
+    path.parent().map_or(Ok(()), sync_folder)
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// The key of a cell as the name of a file: keys are digests, but nothing keeps others from being used.
+fn file_name(cell: &str) -> String {
+    let plain = |char: char| char.is_ascii_alphanumeric() || "-_".contains(char);
+    cell.chars().take(128).map(|char| if plain(char) { char } else { '_' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOME_PLAN: &str = "{\"schema_version\":1,\"cells\":[]}";
+
+    #[test]
+    fn a_folder_is_made_once_and_opened_ever_after() {
+        let above = tempfile::tempdir().unwrap();
+        let path = above.path().join("a/b");
+        assert!(matches!(Folder::open(&path), Err(FolderError::NoPlan(_))));
+        drop(Folder::create(&path, SOME_PLAN).unwrap());
+        assert!(matches!(Folder::create(&path, SOME_PLAN), Err(FolderError::Exists(_))));
+        let mut folder = Folder::open_or_create(&path, "{}").unwrap();
+        assert_eq!(folder.plan(), SOME_PLAN);
+        folder.replace_plan("{\"schema_version\":1}").unwrap();
+        drop(folder);
+        assert_eq!(Folder::open(&path).unwrap().plan(), "{\"schema_version\":1}");
+    }
+
+    #[test]
+    fn a_folder_with_files_of_others_is_left_alone() {
+        let above = tempfile::tempdir().unwrap();
+        fs::write(above.path().join("thesis.tex"), "").unwrap();
+        let error = Folder::create(above.path(), SOME_PLAN).unwrap_err();
+        assert!(matches!(error, FolderError::NotEmpty { found, .. } if found == "thesis.tex"));
+    }
+
+    #[test]
+    fn plans_that_are_newer_or_none_are_refused() {
+        let above = tempfile::tempdir().unwrap();
+        let refused = |plan: &str| Folder::create(&above.path().join("sweep"), plan).unwrap_err();
+        assert!(matches!(refused("{\"schema_version\":2}"), FolderError::NewerPlan { found: 2, .. }));
+        assert!(matches!(refused("{"), FolderError::NotAPlan { .. }));
+        assert!(matches!(refused("{}"), FolderError::NotAPlan { .. }));
+    }
+
+    #[test]
+    fn keys_of_cells_cannot_lead_out_of_the_folder() {
+        assert_eq!(file_name("../../etc/passwd"), "______etc_passwd");
+    }
+}

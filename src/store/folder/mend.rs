@@ -1,0 +1,92 @@
+//! What is done about a last line that has no end.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use super::super::index;
+use super::FolderError;
+
+/// A torn last line that was taken away: somebody was killed while writing it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Torn {
+    /// The bytes of it that were there.
+    pub bytes: u64,
+}
+
+/// How far apart the looks back for the end of a line are.
+const STEP: u64 = 64 * 1024;
+
+/// Takes a torn last line away. One that only lacks its end gets it: nothing that was measured is lost.
+pub(super) fn mend(path: &Path) -> Result<Option<Torn>, FolderError> {
+    let mut file = match OpenOptions::new().read(true).write(true).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(FolderError::Mend { path: path.to_owned(), source }),
+    };
+    mend_file(&mut file).map_err(|source| FolderError::Mend { path: path.to_owned(), source })
+}
+
+fn mend_file(file: &mut File) -> io::Result<Option<Torn>> {
+    let length = file.seek(SeekFrom::End(0))?;
+    let start = last_line(file, length)?;
+    if start == length {
+        return Ok(None);
+    }
+    let mut line = Vec::new();
+    file.seek(SeekFrom::Start(start))?;
+    file.read_to_end(&mut line)?;
+    let torn = if index::is_whole(&line) {
+        file.write_all(b"\n")?;
+        None
+    } else {
+        file.set_len(start)?;
+        Some(Torn { bytes: length - start })
+    };
+    file.sync_all()?;
+    Ok(torn)
+}
+
+/// Where the line begins that has no end; the end of the file where every line has one.
+fn last_line(file: &mut File, length: u64) -> io::Result<u64> {
+    let mut end = length;
+    while end > 0 {
+        let start = end.saturating_sub(STEP);
+        let mut block = Vec::new();
+        file.seek(SeekFrom::Start(start))?;
+        Read::by_ref(file).take(end - start).read_to_end(&mut block)?;
+        if let Some(found) = block.iter().rposition(|byte| *byte == b'\n') {
+            return Ok(start + found as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mended(text: &[u8]) -> (Vec<u8>, Option<Torn>) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("observations.jsonl");
+        std::fs::write(&path, text).unwrap();
+        let torn = mend(&path).unwrap();
+        (std::fs::read(&path).unwrap(), torn)
+    }
+
+    #[test]
+    fn only_a_torn_last_line_goes() {
+        assert_eq!(mended(b""), (b"".to_vec(), None));
+        assert_eq!(mended(b"{}\nno json\n"), (b"{}\nno json\n".to_vec(), None));
+        assert_eq!(mended(b"{}\n{\"schema"), (b"{}\n".to_vec(), Some(Torn { bytes: 8 })));
+        assert_eq!(mended(b"{\"schema"), (b"".to_vec(), Some(Torn { bytes: 8 })));
+    }
+
+    #[test]
+    fn a_long_torn_line_goes_too() {
+        let mut text = b"{}\n".to_vec();
+        text.extend(std::iter::repeat_n(b'x', 3 * STEP as usize));
+        assert_eq!(mended(&text), (b"{}\n".to_vec(), Some(Torn { bytes: 3 * STEP })));
+    }
+}

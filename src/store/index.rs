@@ -1,0 +1,193 @@
+//! What resuming needs to know of many records, quickly: no more of a line is decoded than that.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
+use std::num::NonZero;
+use std::path::Path;
+use std::thread;
+
+use serde::Deserialize;
+
+use super::read::{ReadError, Unusable, Version, place};
+use crate::model::observation::{Observation, Outcome, SCHEMA_VERSION};
+use crate::model::reading::Reading;
+use crate::model::units::Bytes;
+
+/// A recorded run of a sweep.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// The key of its cell.
+    pub cell: String,
+    /// Which run of the cell, counted from 1.
+    pub run: u32,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The high-water mark of its memory.
+    pub peak: Reading<Bytes>,
+    /// Whether a limit kept the peak from being what the task wanted.
+    pub censored: bool,
+    /// How long it took.
+    pub wall_us: u64,
+}
+
+/// The runs of a record.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Index {
+    /// Those that belong to a sweep, in the order of their lines.
+    pub recorded: Vec<Recorded>,
+    /// The lines that cannot be used.
+    pub unusable: Vec<Unusable>,
+    /// How often each run is recorded.
+    tries: HashMap<(String, u32), u32>,
+}
+
+impl Index {
+    /// How often a run of a cell is recorded.
+    pub fn tries(&self, cell: &str, run: u32) -> u32 {
+        self.tries.get(&(cell.to_owned(), run)).copied().unwrap_or_default()
+    }
+
+    pub(super) fn push(&mut self, observation: &Observation) {
+        if let Some(sweep) = &observation.sweep {
+            self.add(Recorded {
+                cell: sweep.cell.clone(),
+                run: sweep.run,
+                outcome: observation.outcome,
+                peak: observation.peak.as_ref().map(|peak| peak.bytes),
+                censored: observation.censored,
+                wall_us: observation.wall_us,
+            });
+        }
+    }
+
+    fn add(&mut self, recorded: Recorded) {
+        *self.tries.entry((recorded.cell.clone(), recorded.run)).or_default() += 1;
+        self.recorded.push(recorded);
+    }
+}
+
+/// The part of a line that is decoded.
+#[derive(Deserialize)]
+struct Line<'a> {
+    schema_version: u64,
+    #[serde(borrow)]
+    sweep: Option<Sweep<'a>>,
+    outcome: Outcome,
+    peak: Reading<Peak>,
+    censored: bool,
+    wall_us: u64,
+}
+
+#[derive(Deserialize)]
+struct Sweep<'a> {
+    #[serde(borrow)]
+    cell: Cow<'a, str>,
+    run: u32,
+}
+
+#[derive(Deserialize)]
+struct Peak {
+    bytes: Bytes,
+}
+
+/// Whether a line is a record, as far as this looks: to its end, but not into everything.
+pub(super) fn is_whole(line: &[u8]) -> bool {
+    serde_json::from_slice::<Line>(line).is_ok()
+}
+
+/// Reads the index of a record, or of the one in a folder, with as many threads as there are CPUs.
+///
+/// # Errors
+/// Where there is no such file, it cannot be read, or a newer version wrote it.
+pub fn index(path: &Path) -> Result<Index, ReadError> {
+    let path = place(path)?;
+    let unreadable = |source| ReadError::Unreadable { path: path.clone(), source };
+    let length = std::fs::metadata(&path).map_err(unreadable)?.len();
+    // A thread costs more than it saves on a few lines.
+    let threads =
+        thread::available_parallelism().map_or(1, NonZero::get).min(8).min(1 + (length >> 20) as usize) as u64;
+    let border = |part: u64| length / threads * part;
+    let parts: Vec<io::Result<Part>> = thread::scope(|scope| {
+        let parts: Vec<_> = (0..threads)
+            .map(|part| {
+                let end = if part + 1 == threads { u64::MAX } else { border(part + 1) };
+                let path = &path;
+                scope.spawn(move || Part::read(path, border(part), end))
+            })
+            .collect();
+        parts.into_iter().map(|part| part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    });
+    let mut index = Index::default();
+    let mut lines = 0;
+    for part in parts {
+        let part = part.map_err(unreadable)?;
+        if let Some((line, found)) = part.newer {
+            return Err(ReadError::Newer { path, line: lines + line, found });
+        }
+        part.recorded.into_iter().for_each(|recorded| index.add(recorded));
+        let unusable = part.unusable.into_iter();
+        index.unusable.extend(unusable.map(|unusable| Unusable { line: lines + unusable.line, ..unusable }));
+        lines += part.lines;
+    }
+    Ok(index)
+}
+
+/// What the lines show that begin in one part of the file.
+#[derive(Default)]
+struct Part {
+    lines: usize,
+    recorded: Vec<Recorded>,
+    unusable: Vec<Unusable>,
+    newer: Option<(usize, u64)>,
+}
+
+impl Part {
+    fn read(path: &Path, start: u64, end: u64) -> io::Result<Self> {
+        let mut reader = BufReader::with_capacity(1 << 18, File::open(path)?);
+        let mut part = Self::default();
+        let mut at = start;
+        let mut text = Vec::new();
+        if start > 0 {
+            // The line that reaches into this part belongs to the part before it.
+            at = start - 1;
+            reader.seek(SeekFrom::Start(at))?;
+            at += reader.skip_until(b'\n')? as u64;
+        }
+        while at < end && part.newer.is_none() {
+            text.clear();
+            let length = reader.read_until(b'\n', &mut text)?;
+            if length == 0 {
+                break;
+            }
+            at += length as u64;
+            part.lines += 1;
+            part.line(&text);
+        }
+        Ok(part)
+    }
+
+    fn line(&mut self, text: &[u8]) {
+        if text.trim_ascii().is_empty() {
+            return;
+        }
+        let newest = u64::from(SCHEMA_VERSION);
+        match serde_json::from_slice::<Line>(text) {
+            Ok(line) if line.schema_version > newest => self.newer = Some((self.lines, line.schema_version)),
+            Ok(Line { sweep: Some(sweep), outcome, peak, censored, wall_us, .. }) => self.recorded.push(Recorded {
+                cell: sweep.cell.into_owned(),
+                run: sweep.run,
+                outcome,
+                peak: peak.map(|peak| peak.bytes),
+                censored,
+                wall_us,
+            }),
+            Ok(Line { sweep: None, .. }) => {}
+            Err(error) => match serde_json::from_slice(text) {
+                Ok(Version { schema_version: found }) if found > newest => self.newer = Some((self.lines, found)),
+                Ok(Version { .. }) | Err(_) => self.unusable.push(Unusable::new(self.lines, text, &error)),
+            },
+        }
+    }
+}
