@@ -103,7 +103,7 @@ pub fn measure(
         pressure: finished.pressure,
         leftover_processes: finished.leftover_processes,
         series: watched.series,
-        host,
+        host: Reading::Value(host),
         logs: contained.as_ref().and_then(|contained| contained.logs.clone()),
         container: contained.as_ref().map(|contained| contained.container.clone()),
         floor: None,

@@ -64,8 +64,8 @@ pub struct Observation {
     pub leftover_processes: Reading<u64>,
     /// Memory over time, thinned.
     pub series: Series,
-    /// The machine.
-    pub host: Host,
+    /// The machine; nothing is known of it where somebody else measured the run.
+    pub host: Reading<Host>,
     /// The container it ran in, where it was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<Container>,
@@ -128,6 +128,8 @@ pub enum RunnerKind {
     Process,
     /// A container of a Docker-compatible engine.
     Container,
+    /// Another program, whose table was imported.
+    Imported,
 }
 
 /// A container and what ran it.
@@ -277,6 +279,8 @@ pub enum PeakSource {
     PolledCgroup,
     /// The largest of several sums over the process tree of the proportional set size.
     SampledProcesses,
+    /// What a table of another program says, as far as that can be trusted.
+    Imported,
 }
 
 impl PeakSource {
@@ -289,6 +293,7 @@ impl PeakSource {
             Self::ContainerCgroup => "the kernel's counter of the container's cgroup",
             Self::PolledCgroup => "polled usage of a cgroup of its own",
             Self::SampledProcesses => "sampled sum of the process tree",
+            Self::Imported => "an imported table",
         }
     }
 }

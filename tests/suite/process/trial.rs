@@ -255,7 +255,7 @@ pub(super) fn assert_peak(observation: &Observation, need: u64, slack: u64) {
         other => panic!("there is no peak but {other:?}"),
     };
     let Peak { bytes, exactness, file, .. } = peak;
-    let noise = 256 * 1024 * u64::from(observation.host.cpus);
+    let noise = 256 * 1024 * u64::from(observation.host.as_ref().value().unwrap().cpus);
     assert!(bytes.0 <= need + slack + noise, "{} is more than {need} + {slack} + {noise}: {peak:?}", bytes.0);
     match (Host::here(), exactness) {
         (Host::Exact, Exactness::Exact { noise_bytes }) => {
