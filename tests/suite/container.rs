@@ -23,6 +23,8 @@ macro_rules! engine_or_skip {
     };
 }
 
+mod floor;
+
 /// How many runs make "always"; more where there is time.
 fn runs() -> usize {
     std::env::var("HIGHWATER_TEST_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(5)

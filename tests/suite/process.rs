@@ -11,3 +11,5 @@ mod limit;
 mod outcome;
 mod peak;
 mod trial;
+
+pub(crate) use peak::folder_on_a_disk;

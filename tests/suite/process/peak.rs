@@ -80,7 +80,7 @@ fn a_cold_file_shows_as_page_cache_apart_from_anonymous_memory() {
 }
 
 /// Files of tmpfs are shared memory and not page cache, so that this needs a file system on a disk.
-pub(super) fn folder_on_a_disk() -> tempfile::TempDir {
+pub(crate) fn folder_on_a_disk() -> tempfile::TempDir {
     let places = [std::env::temp_dir(), PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from("/var/tmp")];
     let on_disk = |place: &&PathBuf| {
         statfs(place.as_path())
