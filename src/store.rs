@@ -1,8 +1,10 @@
 //! Records of observations: JSON Lines, one observation a line, appended and synced.
 
 mod folder;
+pub mod import;
 mod index;
 mod read;
+pub mod table;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};

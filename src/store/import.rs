@@ -1,0 +1,148 @@
+//! Tables that others have written, as observations.
+//!
+//! | table | known by its columns | a peak is |
+//! | --- | --- | --- |
+//! | of `highwater export` | `peak_bytes`, `wall_seconds` | what the table says, with its exactness |
+//! | Nextflow's trace | `peak_rss` (`rss` in old ones), `realtime` | a lower bound |
+//! | Snakemake's benchmark | `s`, `max_rss` | a lower bound |
+//!
+//! Commas or tabs are between the columns. What another program has sampled is a lower bound, and the record says why.
+
+mod nextflow;
+mod snakemake;
+
+use jiff::Timestamp;
+
+use super::table::{self, Rows};
+use crate::model::observation::{
+    Exactness, Limits, Observation, Outcome, Peak, PeakSource, RunnerKind, SCHEMA_VERSION, Series, Subject, Swap,
+};
+use crate::model::problem::Flawed;
+use crate::model::reading::Reading;
+use crate::model::units::Bytes;
+
+/// Who has written a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// `highwater export`, or somebody who uses its columns.
+    Highwater,
+    /// Nextflow: the trace of a pipeline.
+    Nextflow,
+    /// Snakemake: the benchmark of a rule.
+    Snakemake,
+}
+
+/// What is known of a table besides its text.
+#[derive(Clone, Debug)]
+pub struct About<'a> {
+    /// What errors call it: its path.
+    pub name: &'a str,
+    /// The task where the table does not name it.
+    pub task: Option<&'a str>,
+    /// When the runs were started where the table does not say it: the time of its file is the best there is.
+    pub written_at: Timestamp,
+}
+
+/// The runs of a table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Imported {
+    /// Who wrote it.
+    pub origin: Origin,
+    /// The runs, in the order of the table.
+    pub observations: Vec<Observation>,
+    /// The rows that are no measured runs.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// A row that is no measured run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Its line, counted from 1.
+    pub line: usize,
+    /// What is missing.
+    pub reason: String,
+}
+
+/// Reads a table. Without an origin its columns tell who wrote it.
+///
+/// # Errors
+/// Where the columns are those of nobody, some are missing, or values are not what they should be.
+pub fn import(text: &str, origin: Option<Origin>, about: &About<'_>) -> Result<Imported, Flawed> {
+    let mut rows = Rows::new(text);
+    let has = |names: &[&str]| names.iter().all(|name| rows.column(name).is_some());
+    let found = match () {
+        () if has(&["peak_bytes"]) => Some(Origin::Highwater),
+        () if has(&["peak_rss"]) || has(&["rss", "realtime"]) => Some(Origin::Nextflow),
+        () if has(&["s", "max_rss"]) => Some(Origin::Snakemake),
+        () => None,
+    };
+    let Some(origin) = origin.or(found) else {
+        rows.reject_header(
+            "the columns are those of no table that is known",
+            "known are `peak_bytes` and `wall_seconds` of highwater, `peak_rss` and `realtime` of Nextflow, `s` and \
+             `max_rss` of Snakemake",
+        );
+        return rows.finish(about.name, Imported { origin: Origin::Highwater, observations: vec![], left_out: vec![] });
+    };
+    let (observations, left_out) = match origin {
+        Origin::Highwater => (table::parse(about.name, text, &named(blank(about.written_at), about))?, Vec::new()),
+        Origin::Nextflow => {
+            let read = nextflow::read(&mut rows, about);
+            rows.finish(about.name, read)?
+        }
+        Origin::Snakemake => {
+            let read = snakemake::read(&mut rows, about);
+            rows.finish(about.name, read)?
+        }
+    };
+    Ok(Imported { origin, observations, left_out })
+}
+
+fn named(blank: Observation, about: &About<'_>) -> Observation {
+    let subject = Subject { name: about.task.map(str::to_owned), command: Vec::new() };
+    Observation { subject, ..blank }
+}
+
+/// An imported run of which nothing is known but that it succeeded.
+pub fn blank(started_at: Timestamp) -> Observation {
+    Observation {
+        schema_version: SCHEMA_VERSION,
+        tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_at,
+        subject: Subject::default(),
+        sweep: None,
+        inputs: Vec::new(),
+        prediction: None,
+        runner: RunnerKind::Imported,
+        outcome: Outcome::Exited { status: 0 },
+        wall_us: 0,
+        peak: Reading::Unsupported,
+        breakdown: Reading::Unsupported,
+        swap: Swap { peak: Reading::Unsupported, highest_sampled: Reading::Unsupported },
+        limit: Limits { own: Reading::Unsupported, effective: Reading::Unsupported },
+        censored: false,
+        events: Reading::Unsupported,
+        cpu: Reading::Unsupported,
+        io: Reading::Unsupported,
+        pids_peak: Reading::Unsupported,
+        pressure: Reading::Unsupported,
+        leftover_processes: Reading::Unsupported,
+        series: Series::default(),
+        host: Reading::Unsupported,
+        container: None,
+        logs: None,
+        warnings: Vec::new(),
+    }
+}
+
+/// What another program has sampled.
+fn sampled(bytes: Bytes, reason: &str) -> Reading<Peak> {
+    let exactness =
+        Exactness::LowerBound { reason: reason.to_owned(), remedy: "measure the task with highwater".to_owned() };
+    Reading::Value(Peak { bytes, source: PeakSource::Imported, file: None, exactness })
+}
+
+/// Whether a cell says that there is nothing.
+fn is_nothing(cell: &str) -> bool {
+    ["", "-", "NA", "None", "null"].contains(&cell)
+}

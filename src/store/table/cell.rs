@@ -1,0 +1,166 @@
+//! What a cell says, and the JSON of an observation that it stands for.
+
+use serde_json::{Map, Value};
+
+use super::columns::{Column, Kind};
+use super::pointer;
+
+/// What is said in place of a number that could not be read.
+const WORDS: [&str; 2] = ["unsupported", "gone"];
+/// What is said of a limit that is not there.
+const NONE: &str = "none";
+
+impl Column {
+    /// The cell of an observation, which is given as JSON.
+    pub(super) fn cell(&self, observation: &Value) -> String {
+        let (above, _) = pointer::split(self.pointer);
+        let found = observation.pointer(self.pointer);
+        match (self.kind, found) {
+            (Kind::Censored, _) => censored(observation).to_owned(),
+            (Kind::Inputs, _) => inputs(observation),
+            (Kind::Text, None) => String::new(),
+            // What could not be read as a whole has no parts.
+            (_, None) => observation.pointer(above).and_then(Value::as_str).unwrap_or_default().to_owned(),
+            (Kind::Whole, Some(Value::Object(_))) => "read".to_owned(),
+            (Kind::Limit, Some(Value::Null)) => NONE.to_owned(),
+            (Kind::Json, Some(Value::Array(list))) if list.is_empty() => String::new(),
+            (Kind::Json, Some(value)) => value.to_string(),
+            (Kind::Flag, Some(value)) => if value == true { "yes" } else { "" }.to_owned(),
+            (Kind::Seconds, Some(Value::Number(micros))) => micros.as_u64().map(seconds).unwrap_or_default(),
+            (_, Some(Value::String(text))) => text.clone(),
+            (_, Some(Value::Null)) => String::new(),
+            (_, Some(value)) => value.to_string(),
+        }
+    }
+
+    /// Puts into an observation, which is built as JSON, what a cell says.
+    ///
+    /// # Errors
+    /// What was expected, where it is something else.
+    pub(super) fn put(&self, cell: &str, observation: &mut Map<String, Value>) -> Result<(), String> {
+        let cell = if self.kind == Kind::Text { cell } else { cell.trim() };
+        if cell.is_empty() && self.kind != Kind::Censored {
+            return Ok(());
+        }
+        let value = match self.kind {
+            Kind::Derived | Kind::Inputs => return Ok(()),
+            Kind::Text => cell.into(),
+            Kind::Censored => match cell {
+                "" | "no" | "none" | "false" | "lower-bound" => false.into(),
+                "yes" | "true" | "limit" | "limit-reached" | "oom" | "oom-killed" => true.into(),
+                _ => return Err("`limit`, `oom`, `lower-bound` or nothing".to_owned()),
+            },
+            Kind::Flag => match cell {
+                "yes" | "true" => true.into(),
+                "no" | "false" => return Ok(()),
+                _ => return Err("`yes` or nothing".to_owned()),
+            },
+            Kind::Json => serde_json::from_str(cell).map_err(|error| format!("JSON ({error})"))?,
+            Kind::Whole if cell == "read" => return Ok(()),
+            Kind::Whole if WORDS.contains(&cell) => cell.into(),
+            Kind::Whole => return Err("`read`, `unsupported` or `gone`".to_owned()),
+            Kind::Limit if cell == NONE => Value::Null,
+            Kind::Count | Kind::Limit | Kind::Seconds | Kind::Part if WORDS.contains(&cell) => {
+                let place = if self.own_word() { self.pointer } else { pointer::split(self.pointer).0 };
+                if place.is_empty() {
+                    return Err("a number".to_owned());
+                }
+                pointer::set(observation, place, cell.into());
+                return Ok(());
+            }
+            Kind::Seconds => micros(cell).ok_or("a number of seconds such as 12.5")?.into(),
+            Kind::Count | Kind::Limit | Kind::Part => number(cell).ok_or("a whole number")?,
+        };
+        pointer::set(observation, self.pointer, value);
+        Ok(())
+    }
+
+    /// Whether the number itself may be missing, not only what it was read together with.
+    fn own_word(&self) -> bool {
+        match self.kind {
+            Kind::Part | Kind::Limit => true,
+            Kind::Text
+            | Kind::Count
+            | Kind::Seconds
+            | Kind::Flag
+            | Kind::Censored
+            | Kind::Json
+            | Kind::Whole
+            | Kind::Inputs
+            | Kind::Derived => false,
+        }
+    }
+}
+
+/// Numbers as numbers, the rest as text.
+pub(super) fn as_json(column: &str, cell: String) -> Value {
+    let known = super::columns().iter().find(|known| known.name == column);
+    let free = ["parameter.", "input_largest_", "extension_largest_"];
+    let text = known.map_or(free.iter().any(|prefix| column.starts_with(prefix)), |known| known.kind == Kind::Text);
+    let json = known.is_some_and(|known| known.kind == Kind::Json);
+    match serde_json::from_str(&cell) {
+        Ok(value @ Value::Number(_)) if !text => value,
+        Ok(value) if json => value,
+        Ok(_) | Err(_) => cell.into(),
+    }
+}
+
+/// Whether the peak is what the task wanted, in the words of `highwater fit`.
+fn censored(observation: &Value) -> &'static str {
+    let said = |pointer, word: &str| observation.pointer(pointer).and_then(Value::as_str) == Some(word);
+    if observation.pointer("/censored") == Some(&Value::Bool(true)) {
+        return if said("/outcome/kind", "oom-killed") { "oom" } else { "limit" };
+    }
+    if said("/peak/exactness/kind", "lower-bound") { "lower-bound" } else { "" }
+}
+
+/// The sizes of all channels together; nothing where none is known.
+fn inputs(observation: &Value) -> String {
+    let channels = observation.pointer("/inputs").and_then(Value::as_array).filter(|channels| !channels.is_empty());
+    let size = |channel: &Value| channel.pointer("/all/sum").and_then(Value::as_u64).unwrap_or_default();
+    channels.map(|channels| channels.iter().map(size).fold(0, u64::saturating_add).to_string()).unwrap_or_default()
+}
+
+/// Microseconds as seconds, exactly.
+pub(super) fn seconds(micros: u64) -> String {
+    let text = format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// Seconds as microseconds: exactly where they have up to six decimals.
+pub(in crate::store) fn micros(text: &str) -> Option<u64> {
+    let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if !whole.is_empty() && digits(whole) && digits(decimals) && decimals.len() <= 6 {
+        let decimals: u64 = format!("{decimals:0<6}").parse().ok()?;
+        return whole.parse::<u64>().ok()?.checked_mul(1_000_000)?.checked_add(decimals);
+    }
+    let seconds: f64 = text.parse().ok()?;
+    (0.0..1e13).contains(&seconds).then(|| (seconds * 1e6).round() as u64)
+}
+
+/// A whole number; a decimal one as tables of other programs have it is rounded up, a negative one is a status.
+fn number(text: &str) -> Option<Value> {
+    let whole = text.parse::<u64>().map(Value::from).or_else(|_| text.parse::<i64>().map(Value::from));
+    whole.ok().or_else(|| {
+        let plain = text.bytes().all(|byte| byte.is_ascii_digit() || b".eE+".contains(&byte));
+        let number: f64 = text.parse().ok().filter(|_| plain)?;
+        (0.0..1e19).contains(&number).then(|| Value::from(number.ceil() as u64))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_exact() {
+        for time in [0, 1, 999_999, 1_000_000, 12_500_000, u64::MAX] {
+            assert_eq!(micros(&seconds(time)), Some(time), "{time}");
+        }
+        assert_eq!(seconds(12_500_000), "12.5");
+        assert_eq!(micros("1e3"), Some(1_000_000_000));
+        assert_eq!(micros("1.23456789"), Some(1_234_568));
+        assert_eq!(["-1", "", ".", "x", "1.5s", "inf", "NaN"].map(micros), [None; 7]);
+    }
+}

@@ -1,0 +1,200 @@
+//! The columns of channels: what a scale rule can count.
+//!
+//! | column | holds |
+//! | --- | --- |
+//! | `input_bytes.CHANNEL.sum`, `.max_file_size`, `.max_item_sum` | the sizes by the modes of a scale rule |
+//! | `input_files.CHANNEL`, `input_items.CHANNEL` | how many files and items there are |
+//! | `input_largest_file.CHANNEL`, `input_largest_item.CHANNEL` | which ones they are |
+//! | `extension_bytes.CHANNEL[*.EXT].sum`, `extension_files.CHANNEL[*.EXT]`, … | the same for the files with one extension |
+//!
+//! In names of channels `%` is written as `%25` and `[` as `%5B`.
+
+use std::collections::BTreeMap;
+
+use super::parse::UNNAMED;
+use crate::model::observation::{InputSizes, Observation};
+use crate::model::prediction::{Named, Sizes};
+use crate::model::units::Bytes;
+
+/// A column of a channel.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Column {
+    channel: String,
+    extension: Option<String>,
+    part: Part,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Sum,
+    LargestFileBytes,
+    LargestItemBytes,
+    Files,
+    Items,
+    LargestFile,
+    LargestItem,
+}
+
+const PARTS: [(Part, &str, &str); 7] = [
+    (Part::Sum, "bytes.", ".sum"),
+    (Part::LargestFileBytes, "bytes.", ".max_file_size"),
+    (Part::LargestItemBytes, "bytes.", ".max_item_sum"),
+    (Part::Files, "files.", ""),
+    (Part::Items, "items.", ""),
+    (Part::LargestFile, "largest_file.", ""),
+    (Part::LargestItem, "largest_item.", ""),
+];
+
+/// The columns of some observations: channels in the order they are first seen in, each followed by its extensions.
+pub(super) fn of(observations: &[Observation]) -> Vec<Column> {
+    let mut channels: Vec<(&str, BTreeMap<&str, ()>)> = Vec::new();
+    for input in observations.iter().flat_map(|observation| &observation.inputs) {
+        let known = channels.iter().position(|(name, _)| *name == input.channel);
+        let place = known.unwrap_or_else(|| {
+            channels.push((&input.channel, BTreeMap::new()));
+            channels.len() - 1
+        });
+        channels[place].1.extend(input.by_extension.keys().map(|extension| (extension.as_str(), ())));
+    }
+    let groups = channels.into_iter().flat_map(|(channel, extensions)| {
+        let each = extensions.into_keys().map(|extension| Some(extension.to_owned()));
+        std::iter::once(None).chain(each).map(move |extension| (channel.to_owned(), extension)).collect::<Vec<_>>()
+    });
+    let column = |(channel, extension): (String, Option<String>)| {
+        PARTS.map(|(part, _, _)| Column { channel: channel.clone(), extension: extension.clone(), part })
+    };
+    groups.flat_map(column).collect()
+}
+
+impl Column {
+    pub(super) fn name(&self) -> String {
+        let (kind, mode) =
+            PARTS.iter().find(|(part, ..)| *part == self.part).map_or(("", ""), |(_, kind, mode)| (kind, mode));
+        let channel = self.channel.replace('%', "%25").replace('[', "%5B");
+        match &self.extension {
+            None => format!("input_{kind}{channel}{mode}"),
+            Some(extension) => format!("extension_{kind}{channel}[*.{extension}]{mode}"),
+        }
+    }
+
+    /// The column of a name, where it is one of a channel.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        let (rest, extended) = match (name.strip_prefix("input_"), name.strip_prefix("extension_")) {
+            (Some(rest), _) => (rest, false),
+            (None, Some(rest)) => (rest, true),
+            (None, None) => return None,
+        };
+        let (part, inner) = PARTS.iter().find_map(|(part, kind, mode)| {
+            Some((*part, rest.strip_prefix(kind)?.strip_suffix(mode)?)).filter(|(_, inner)| !inner.is_empty())
+        })?;
+        let (channel, extension) = match extended {
+            false => (inner, None),
+            true => {
+                inner.strip_suffix(']')?.split_once("[*.").map(|(channel, rest)| (channel, Some(rest.to_owned())))?
+            }
+        };
+        Some(Self { channel: channel.replace("%5B", "[").replace("%25", "%"), extension, part })
+    }
+
+    pub(super) fn cell(&self, inputs: &[InputSizes]) -> String {
+        let channel = inputs.iter().find(|input| input.channel == self.channel);
+        let sizes = channel.and_then(|channel| match &self.extension {
+            None => Some(&channel.all),
+            Some(extension) => channel.by_extension.get(extension),
+        });
+        let Some(sizes) = sizes else { return String::new() };
+        let bytes = |named: &Option<Named>| named.as_ref().map_or(Bytes::ZERO, |named| named.bytes).0.to_string();
+        let path = |named: &Option<Named>| named.as_ref().map(|named| named.path.clone()).unwrap_or_default();
+        match self.part {
+            Part::Sum => sizes.sum.0.to_string(),
+            Part::LargestFileBytes => bytes(&sizes.largest_file),
+            Part::LargestItemBytes => bytes(&sizes.largest_item),
+            Part::Files => sizes.files.to_string(),
+            Part::Items => sizes.items.to_string(),
+            Part::LargestFile => path(&sizes.largest_file),
+            Part::LargestItem => path(&sizes.largest_item),
+        }
+    }
+}
+
+/// The inputs of a row that is being read, in the order of the columns.
+#[derive(Default)]
+pub(super) struct Row {
+    inputs: Vec<InputSizes>,
+    /// The names of the largest file and item, which come after their sizes.
+    sizes: Vec<(Column, Bytes)>,
+}
+
+impl Row {
+    /// Takes what a cell says.
+    ///
+    /// # Errors
+    /// What was expected, where it is something else.
+    pub(super) fn put(&mut self, column: &Column, cell: &str) -> Result<(), String> {
+        if cell.is_empty() {
+            return Ok(());
+        }
+        let number = || cell.trim().parse::<u64>().map_err(|_| "a whole number".to_owned());
+        match column.part {
+            Part::Sum => self.of(column).sum = Bytes(number()?),
+            Part::Files => self.of(column).files = number()?,
+            Part::Items => self.of(column).items = number()?,
+            Part::LargestFileBytes | Part::LargestItemBytes => self.sizes.push((column.clone(), Bytes(number()?))),
+            Part::LargestFile => {
+                self.of(column).largest_file = Some(Named { path: cell.to_owned(), bytes: Bytes::ZERO });
+            }
+            Part::LargestItem => {
+                self.of(column).largest_item = Some(Named { path: cell.to_owned(), bytes: Bytes::ZERO });
+            }
+        }
+        Ok(())
+    }
+
+    fn of(&mut self, column: &Column) -> &mut Sizes {
+        let known = self.inputs.iter().position(|input| input.channel == column.channel);
+        let place = known.unwrap_or_else(|| {
+            let channel = column.channel.clone();
+            self.inputs.push(InputSizes { channel, all: Sizes::default(), by_extension: BTreeMap::new() });
+            self.inputs.len() - 1
+        });
+        let input = &mut self.inputs[place];
+        match &column.extension {
+            None => &mut input.all,
+            Some(extension) => input.by_extension.entry(extension.clone()).or_default(),
+        }
+    }
+
+    /// All inputs. A size without a name is one of a table that has no names.
+    pub(super) fn finish(mut self) -> Vec<InputSizes> {
+        for (column, bytes) in std::mem::take(&mut self.sizes) {
+            let sizes = self.of(&column);
+            let items = column.part == Part::LargestItemBytes;
+            let largest = if items { &mut sizes.largest_item } else { &mut sizes.largest_file };
+            match largest {
+                Some(named) => named.bytes = bytes,
+                None if bytes > Bytes::ZERO => *largest = Some(Named { path: UNNAMED.to_owned(), bytes }),
+                None => {}
+            }
+        }
+        self.inputs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        for channel in ["scans", "a.b", "x.sum", "[*.gz]", "100%", "%5B"] {
+            for extension in [None, Some("gz".to_owned()), Some("nii.gz".to_owned()), Some("odd]".to_owned())] {
+                for (part, ..) in PARTS {
+                    let column = Column { channel: channel.to_owned(), extension: extension.clone(), part };
+                    assert_eq!(Column::named(&column.name()), Some(column.clone()), "{}", column.name());
+                }
+            }
+        }
+        assert_eq!(Column::named("input_bytes"), None);
+        assert_eq!(Column::named("peak_bytes"), None);
+    }
+}
