@@ -1,5 +1,6 @@
 //! The verbs: what is done with tasks, runs and records.
 
+pub mod cells;
 pub mod fit;
 pub mod floor;
 pub mod measure;

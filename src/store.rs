@@ -3,6 +3,7 @@
 mod folder;
 pub mod import;
 mod index;
+mod merge;
 mod read;
 pub mod table;
 
@@ -14,6 +15,7 @@ use crate::model::observation::Observation;
 
 pub use folder::{Folder, FolderError, Holder, PLAN, PLAN_VERSION, RUNS, SAMPLES_IN_LINE, Torn, read_plan};
 pub use index::{Index, Recorded, index};
+pub use merge::{MergeError, Merged, merge};
 pub use read::{OBSERVATIONS, ReadError, Records, Unusable, read};
 
 /// Why a record could not be kept.

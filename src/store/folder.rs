@@ -310,6 +310,15 @@ impl Folder {
         Ok(())
     }
 
+    /// Replaces all records: whatever happens, there are the old ones or the new ones.
+    pub(super) fn replace_records(&mut self, text: &str) -> Result<(), FolderError> {
+        let path = self.path.join(OBSERVATIONS);
+        replace(&path, text).map_err(|source| FolderError::Keep { path: path.clone(), source })?;
+        self.record = Record::open(&path)?;
+        self.index = index(&path)?;
+        Ok(())
+    }
+
     fn relative(&self, path: PathBuf) -> PathBuf {
         path.strip_prefix(&self.path).map(Path::to_owned).unwrap_or(path)
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::model::observation::{Observation, SCHEMA_VERSION};
+use crate::model::observation::{Observation, SCHEMA_VERSION, Series};
 
 /// The file of a folder of records that has the observations.
 pub const OBSERVATIONS: &str = "observations.jsonl";
@@ -49,6 +49,24 @@ pub struct Records {
     pub unusable: Vec<Unusable>,
 }
 
+impl Records {
+    /// A file that a record names by its path from the folder that the record is in, such as its output.
+    pub fn beside(&self, file: &Path) -> PathBuf {
+        self.path.parent().map_or_else(|| file.to_owned(), |folder| folder.join(file))
+    }
+
+    /// All samples that were kept of a run: those beside the record, where it has more there; else those in it.
+    ///
+    /// # Errors
+    /// Where the file beside the record cannot be read or is no series.
+    pub fn series(&self, observation: &Observation) -> Result<Series, ReadError> {
+        let Some(file) = &observation.series.file else { return Ok(observation.series.clone()) };
+        let path = self.beside(file);
+        let read = fs::read(&path).and_then(|text| serde_json::from_slice(&text).map_err(io::Error::from));
+        read.map_err(|source| ReadError::Unreadable { path, source })
+    }
+}
+
 /// A line that is no observation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unusable {
@@ -76,6 +94,16 @@ pub(super) struct Version {
 /// # Errors
 /// Where there is no such file, it cannot be read, or a newer version wrote it.
 pub fn read(path: &Path) -> Result<Records, ReadError> {
+    let mut observations = Vec::new();
+    let records = read_with(path, |_, _, observation| observations.extend(observation))?;
+    Ok(Records { observations, ..records })
+}
+
+/// Hands on every line that is not empty: its number, its text, and the observation where it is one.
+pub(super) fn read_with(
+    path: &Path,
+    mut take: impl FnMut(usize, &[u8], Option<Observation>),
+) -> Result<Records, ReadError> {
     let path = place(path)?;
     let unreadable = |source| ReadError::Unreadable { path: path.clone(), source };
     let mut lines = BufReader::new(File::open(&path).map_err(unreadable)?);
@@ -95,8 +123,11 @@ pub fn read(path: &Path) -> Result<Records, ReadError> {
             return Err(ReadError::Newer { path, line, found });
         }
         match serde_json::from_slice(&text) {
-            Ok(observation) => records.observations.push(observation),
-            Err(error) => records.unusable.push(Unusable::new(line, &text, &error)),
+            Ok(observation) => take(line, &text, Some(observation)),
+            Err(error) => {
+                records.unusable.push(Unusable::new(line, &text, &error));
+                take(line, &text, None);
+            }
         }
     }
     Ok(records)

@@ -1,0 +1,360 @@
+//! What the runs of each cell of a sweep say together: middles that one odd run does not move, and what to mistrust.
+//!
+//! A cell is one input case with one choice of parameters. Runs that belong to no sweep are of one cell where the same
+//! was run on inputs of the same sizes.
+
+mod warning;
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::Serialize;
+
+use crate::model::observation::{Exactness, Observation, Peak};
+use crate::model::reading::Reading;
+use crate::model::units::Bytes;
+use crate::stats::{outlier, summary};
+
+pub use warning::Warning;
+
+/// Values that differ by less than this share of their median are never outliers.
+const USUAL_SPREAD: f64 = 0.01;
+
+/// The runs of a cell.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Cell {
+    /// The key of the cell; nothing for runs of no sweep.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// The task, or the program.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// The input case, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub case: Option<String>,
+    /// The parameters.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, String>,
+    /// Whether its input was made up.
+    pub synthetic: bool,
+    /// The sizes of all inputs together; nothing where none is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input_bytes: Option<Bytes>,
+    /// How many runs are recorded, whatever became of them.
+    pub runs: usize,
+    /// How many of them failed, were killed, timed out or interrupted.
+    pub failed: usize,
+    /// The peaks, in bytes, of those that succeeded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak_bytes: Option<Spread>,
+    /// Their times, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wall_seconds: Option<Spread>,
+    /// The runs that do not belong to the others.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub outliers: Vec<Outlier>,
+    /// What to mistrust.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Warning>,
+}
+
+/// Where values lie, and how far they are apart.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Spread {
+    /// How many there are.
+    pub count: usize,
+    /// The middle.
+    pub median: f64,
+    /// The median distance from the middle.
+    pub median_absolute_deviation: f64,
+    /// The smallest.
+    pub least: f64,
+    /// The largest.
+    pub most: f64,
+}
+
+impl Spread {
+    /// Of some values; `None` of nothing.
+    pub fn of(values: &[f64]) -> Option<Self> {
+        Some(Self {
+            count: values.len(),
+            median: summary::median(values)?,
+            median_absolute_deviation: summary::median_absolute_deviation(values)?,
+            least: values.iter().copied().reduce(f64::min)?,
+            most: values.iter().copied().reduce(f64::max)?,
+        })
+    }
+
+    /// The robust standard deviation as a share of the median: what `--precision` of a sweep asks for. `None` of less than
+    /// two values, which have no spread, and around zero.
+    pub fn relative(&self) -> Option<f64> {
+        // 0.6745 is the upper quartile of the standard normal distribution.
+        (self.count > 1 && self.median > 0.0).then(|| self.median_absolute_deviation / 0.6745 / self.median)
+    }
+}
+
+/// A run that does not belong to the others of its cell.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Outlier {
+    /// Which run of the cell, counted from 1.
+    pub run: u32,
+    /// What is odd about it.
+    pub what: Odd,
+    /// The value over the median of the cell.
+    pub ratio: f64,
+    /// What may have made it so.
+    pub reason: Reason,
+}
+
+/// What is odd about a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Odd {
+    /// Its peak.
+    Peak,
+    /// Its time.
+    Time,
+}
+
+/// What may have made a run odd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// It was the first one: the files it read were in no cache yet.
+    First,
+    /// Memory was swapped out.
+    Swapped,
+    /// Memory ran short: a limit was reached, or it waited for memory.
+    ShortOfMemory,
+    /// It took longer for the same work of the CPU: it waited for something else.
+    Waited,
+    /// Nothing that is recorded tells.
+    Unknown,
+}
+
+impl Reason {
+    /// In words, after "run 3 took twice as long:".
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::First => "it was the first one, with cold caches",
+            Self::Swapped => "memory was swapped out",
+            Self::ShortOfMemory => "it was short of memory",
+            Self::Waited => "it waited, as for other load or a slow disk",
+            Self::Unknown => "nothing recorded tells why",
+        }
+    }
+}
+
+/// Sorts observations into cells: by task, parameters and the size of the input.
+pub fn cells(observations: &[Observation]) -> Vec<Cell> {
+    let mut places: HashMap<String, usize> = HashMap::new();
+    let mut groups: Vec<Vec<&Observation>> = Vec::new();
+    for observation in observations {
+        let place = *places.entry(group_key(observation)).or_insert_with(|| {
+            groups.push(Vec::new());
+            groups.len() - 1
+        });
+        groups[place].push(observation);
+    }
+    let mut cells: Vec<Cell> = groups.iter().filter_map(|runs| cell(runs)).collect();
+    cells.sort_by(|a, b| order(a).cmp(&order(b)));
+    cells
+}
+
+fn order(cell: &Cell) -> impl Ord + use<'_> {
+    (&cell.task, &cell.parameters, cell.input_bytes, &cell.case, &cell.key)
+}
+
+fn group_key(observation: &Observation) -> String {
+    match &observation.sweep {
+        Some(sweep) => sweep.cell.clone(),
+        None => {
+            let image = observation.container.as_ref().map(|container| (&container.image, &container.image_id));
+            format!("{:?} {image:?} {:?}", observation.subject, observation.inputs)
+        }
+    }
+}
+
+/// A run of a cell and its number.
+struct Run<'a> {
+    number: u32,
+    observation: &'a Observation,
+    peak: Option<&'a Peak>,
+}
+
+fn cell(observations: &[&Observation]) -> Option<Cell> {
+    let first = observations.first()?;
+    let mut runs: Vec<Run<'_>> =
+        observations.iter().zip(1..).map(|(observation, place)| run(observation, place)).collect();
+    runs.sort_by_key(|run| run.observation.started_at);
+    let good: Vec<&Run<'_>> = runs.iter().filter(|run| run.observation.outcome.succeeded()).collect();
+    let measured: Vec<&Run<'_>> = good.iter().copied().filter(|run| run.peak.is_some()).collect();
+    let peaks: Vec<f64> = measured.iter().filter_map(|run| run.peak).map(|peak| peak.bytes.0 as f64).collect();
+    let times: Vec<f64> = good.iter().map(|run| run.observation.wall_us as f64 / 1e6).collect();
+    let sweep = first.sweep.as_ref();
+    let subject = &first.subject;
+    let sizes = first.inputs.iter().map(|input| input.all.sum);
+    let mut cell = Cell {
+        key: sweep.map(|sweep| sweep.cell.clone()),
+        task: subject.name.clone().or_else(|| subject.command.first().cloned()),
+        case: sweep.map(|sweep| sweep.case.clone()).filter(|case| !case.is_empty()),
+        parameters: sweep.map(|sweep| sweep.parameters.clone()).unwrap_or_default(),
+        synthetic: sweep.is_some_and(|sweep| sweep.synthetic),
+        input_bytes: (!first.inputs.is_empty()).then(|| sizes.sum()),
+        runs: runs.len(),
+        failed: runs.len() - good.len(),
+        peak_bytes: Spread::of(&peaks),
+        wall_seconds: Spread::of(&times),
+        outliers: Vec::new(),
+        warnings: Vec::new(),
+    };
+    cell.outliers.extend(outliers(&measured, &peaks, noise(&measured), Odd::Peak));
+    cell.outliers.extend(outliers(&good, &times, 0.0, Odd::Time));
+    cell.warnings = warning::warnings(&cell, &runs);
+    Some(cell)
+}
+
+fn run(observation: &Observation, place: u32) -> Run<'_> {
+    let peak = observation.peak.as_ref().value();
+    Run { number: observation.sweep.as_ref().map_or(place, |sweep| sweep.run), observation, peak }
+}
+
+/// What exact peaks can be too high by.
+fn noise(runs: &[&Run<'_>]) -> f64 {
+    let noise = runs.iter().filter_map(|run| run.peak).map(|peak| match &peak.exactness {
+        Exactness::Exact { noise_bytes } => noise_bytes.0,
+        Exactness::LowerBound { .. } => 0,
+    });
+    noise.max().unwrap_or_default() as f64
+}
+
+fn outliers(runs: &[&Run<'_>], values: &[f64], noise: f64, what: Odd) -> Vec<Outlier> {
+    let Some(median) = summary::median(values).filter(|median| *median > 0.0) else { return Vec::new() };
+    let scores = outlier::modified_z_scores(values, noise.max(median * USUAL_SPREAD));
+    let odd = runs.iter().zip(values).zip(scores).filter(|(_, score)| score.abs() > outlier::LIMIT);
+    let outlier = |((run, value), score): ((&&Run<'_>, &f64), f64)| Outlier {
+        run: run.number,
+        what,
+        ratio: value / median,
+        reason: reason(run, runs, what, score > 0.0),
+    };
+    odd.map(outlier).collect()
+}
+
+fn reason(run: &Run<'_>, runs: &[&Run<'_>], what: Odd, above: bool) -> Reason {
+    if swapped(run.observation) {
+        Reason::Swapped
+    } else if run.observation.censored || waited_for_memory(run.observation) > 0.01 {
+        Reason::ShortOfMemory
+    } else if above && runs.first().is_some_and(|first| std::ptr::eq(*first, run)) {
+        Reason::First
+    } else if what == Odd::Time && above && worked_as_usual(run, runs) {
+        Reason::Waited
+    } else {
+        Reason::Unknown
+    }
+}
+
+fn swapped(observation: &Observation) -> bool {
+    observation.swap.peak.or(observation.swap.highest_sampled).value().is_some_and(|bytes| bytes > Bytes::ZERO)
+}
+
+/// The share of the time in which something waited for memory.
+fn waited_for_memory(observation: &Observation) -> f64 {
+    match observation.pressure {
+        Reading::Value(pressure) if observation.wall_us > 0 => pressure.some_us as f64 / observation.wall_us as f64,
+        Reading::Value(_) | Reading::Unsupported | Reading::Gone => 0.0,
+    }
+}
+
+/// Whether a run took as much of the CPU as the others.
+fn worked_as_usual(run: &Run<'_>, runs: &[&Run<'_>]) -> bool {
+    let work = |run: &Run<'_>| run.observation.cpu.value().map(|cpu| (cpu.user_us + cpu.system_us) as f64);
+    let usual = summary::median(&runs.iter().filter_map(|run| work(run)).collect::<Vec<_>>());
+    work(run).zip(usual).is_some_and(|(work, usual)| work <= usual * 1.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::model::observation::{Cpu, CpuSource, Outcome, PeakSource, Swap, SweepRun};
+    use crate::store::import::blank;
+
+    fn observed(number: u32, peak: u64, wall_us: u64) -> Observation {
+        let exactness = Exactness::Exact { noise_bytes: Bytes(1000) };
+        Observation {
+            sweep: Some(SweepRun {
+                cell: "c".to_owned(),
+                case: "4 items".to_owned(),
+                run: number,
+                parameters: BTreeMap::new(),
+                synthetic: false,
+            }),
+            peak: Reading::Value(Peak { bytes: Bytes(peak), source: PeakSource::OwnCgroup, file: None, exactness }),
+            wall_us,
+            cpu: Reading::Value(Cpu { user_us: 900_000, system_us: 0, source: CpuSource::Cgroup }),
+            ..blank(Timestamp::from_second(i64::from(number)).unwrap())
+        }
+    }
+
+    fn only(observations: &[Observation]) -> Cell {
+        let mut cells = cells(observations);
+        assert_eq!(cells.len(), 1, "{cells:#?}");
+        cells.remove(0)
+    }
+
+    #[test]
+    fn one_odd_run_does_not_move_the_middle() {
+        let mut runs: Vec<_> = (1..=7).map(|run| observed(run, 100_000 + u64::from(run) * 10, 1_000_000)).collect();
+        runs[3] = observed(4, 900_000, 1_000_000);
+        let cell = only(&runs);
+        let peak = cell.peak_bytes.unwrap();
+        assert!((100_000.0..100_100.0).contains(&peak.median));
+        assert!(peak.relative().unwrap() < 0.001);
+        let odd: Vec<_> = cell.outliers.iter().map(|odd| (odd.run, odd.what, odd.reason)).collect();
+        assert_eq!(odd, [(4, Odd::Peak, Reason::Unknown)]);
+    }
+
+    #[test]
+    fn differences_within_the_noise_are_no_outliers() {
+        let peaks = [100_000, 100_000, 100_000, 100_000, 100_900];
+        let runs: Vec<_> = peaks.iter().zip(1..).map(|(peak, run)| observed(run, *peak, 1_000_000)).collect();
+        assert_eq!(only(&runs).outliers, []);
+    }
+
+    #[test]
+    fn reasons_are_found_in_the_record() {
+        let mut runs: Vec<_> = (1..=6).map(|run| observed(run, 100_000, 1_000_000)).collect();
+        runs[0].wall_us = 3_000_000;
+        runs[2].wall_us = 2_000_000;
+        let mut swapping = observed(7, 50_000, 4_000_000);
+        swapping.swap = Swap { peak: Reading::Value(Bytes(60_000)), highest_sampled: Reading::Unsupported };
+        runs.push(swapping);
+        let found: Vec<_> = only(&runs).outliers.iter().map(|odd| (odd.run, odd.what, odd.reason)).collect();
+        let expected = [
+            (7, Odd::Peak, Reason::Swapped),
+            (1, Odd::Time, Reason::First),
+            (3, Odd::Time, Reason::Waited),
+            (7, Odd::Time, Reason::Swapped),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn runs_that_failed_are_counted_and_nothing_else() {
+        let mut runs: Vec<_> = (1..=3).map(|run| observed(run, 100_000, 1_000_000)).collect();
+        runs[1].outcome = Outcome::Exited { status: 1 };
+        runs[1].peak = Reading::Gone;
+        let cell = only(&runs);
+        assert_eq!((cell.runs, cell.failed, cell.peak_bytes.unwrap().count), (3, 1, 2));
+        assert!(cell.warnings.iter().any(|warning| matches!(warning, Warning::Failed { runs: 1 })));
+    }
+
+    #[test]
+    fn runs_of_no_sweep_are_told_apart_by_what_was_run() {
+        let mut runs: Vec<_> = (1..=3).map(|run| Observation { sweep: None, ..observed(run, 100_000, 1) }).collect();
+        runs[2].subject.command = vec!["other".to_owned()];
+        assert_eq!(cells(&runs).iter().map(|cell| cell.runs).collect::<Vec<_>>(), [2, 1]);
+    }
+}

@@ -1,0 +1,235 @@
+//! What to mistrust about a cell, why it may be so, and what to try.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::{Cell, Run, Spread, noise, swapped, waited_for_memory};
+use crate::model::observation::Exactness;
+use crate::model::reading::Reading;
+use crate::model::units::Bytes;
+
+/// A robust standard deviation beyond this share of the median is told.
+const LARGE_SPREAD: f64 = 0.05;
+/// The first run is told where it takes this many times what any other takes …
+const MUCH_SLOWER: f64 = 1.25;
+/// … and this much longer: what takes milliseconds is never the same twice.
+const LONGER_SECONDS: f64 = 0.1;
+/// The first run is told where its peak is this many times that of any other.
+const MUCH_LARGER: f64 = 1.05;
+/// The share of the time that may be spent waiting for memory.
+const LONG_WAIT: f64 = 0.01;
+
+/// What to mistrust about the runs of a cell.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Warning {
+    /// The first run took longer than all others.
+    FirstRunSlower {
+        /// How many times the longest of the others.
+        times: f64,
+    },
+    /// The first run had a larger peak than all others.
+    FirstRunLarger {
+        /// How many times the largest of the others.
+        times: f64,
+    },
+    /// The peaks differ by more than noise.
+    SpreadTooLarge {
+        /// Their robust standard deviation, as a share of the median.
+        relative: f64,
+    },
+    /// Memory ran out in some runs.
+    AtTheLimit {
+        /// How many.
+        runs: usize,
+        /// The limit, where it is known.
+        limit_bytes: Option<Bytes>,
+    },
+    /// Memory was swapped out in some runs.
+    Swapping {
+        /// How many.
+        runs: usize,
+    },
+    /// Some runs waited for memory: others needed it too, or a limit was close.
+    ShortOfMemory {
+        /// How many.
+        runs: usize,
+        /// The largest share of the time.
+        share: f64,
+    },
+    /// Some runs took longer for the same work.
+    OtherLoad {
+        /// How many.
+        runs: usize,
+    },
+    /// Some peaks are lower bounds.
+    LowerBound {
+        /// How many.
+        runs: usize,
+        /// Why the first of them is one.
+        reason: String,
+        /// What would make it exact.
+        remedy: String,
+    },
+    /// Some runs did not succeed.
+    Failed {
+        /// How many.
+        runs: usize,
+    },
+}
+
+impl Warning {
+    /// In a word or two, for a table.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::FirstRunSlower { .. } => "first slower",
+            Self::FirstRunLarger { .. } => "first larger",
+            Self::SpreadTooLarge { .. } => "spread",
+            Self::AtTheLimit { .. } => "at the limit",
+            Self::Swapping { .. } => "swapping",
+            Self::ShortOfMemory { .. } => "short of memory",
+            Self::OtherLoad { .. } => "other load",
+            Self::LowerBound { .. } => "lower bound",
+            Self::Failed { .. } => "failed",
+        }
+    }
+
+    /// What to try.
+    pub fn remedy(&self) -> &str {
+        match self {
+            Self::FirstRunSlower { .. } | Self::FirstRunLarger { .. } => {
+                "run once before what counts (--warmup 1), or give every run the same start (--cache cold)"
+            }
+            Self::SpreadTooLarge { .. } => {
+                "run more often (--min-runs 5 --precision 0.02); look for threads, random seeds and caches in the task"
+            }
+            Self::AtTheLimit { .. } => {
+                "give it more memory (--limit), or none to reach: such a peak is not what it wants"
+            }
+            Self::Swapping { .. } => {
+                "leave more memory free (--jobs 1), or turn swap off: what is swapped is not in the peak"
+            }
+            Self::ShortOfMemory { .. } => "run fewer at a time (--jobs 1), or give it more memory (--limit)",
+            Self::OtherLoad { .. } => "leave the machine alone meanwhile; its times, not its peaks, are in doubt",
+            Self::LowerBound { remedy, .. } => remedy,
+            Self::Failed { .. } => "read what they wrote (highwater logs), then run them again (--retry failed)",
+        }
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = |runs: usize| if runs == 1 { "1 run".to_owned() } else { format!("{runs} runs") };
+        match self {
+            Self::FirstRunSlower { times } => {
+                write!(f, "the first run took {times:.1} times as long as any other: the caches were cold")
+            }
+            Self::FirstRunLarger { times } => {
+                write!(f, "the peak of the first run is {times:.2} times that of any other: the caches were cold")
+            }
+            Self::SpreadTooLarge { relative } => {
+                write!(f, "the peaks differ by {:.0} % of their median", relative * 100.0)
+            }
+            Self::AtTheLimit { runs, limit_bytes: Some(limit) } => {
+                write!(f, "memory ran out in {}, with a limit of {limit}", count(*runs))
+            }
+            Self::AtTheLimit { runs, limit_bytes: None } => write!(f, "memory ran out in {}", count(*runs)),
+            Self::Swapping { runs } => write!(f, "memory was swapped out in {}", count(*runs)),
+            Self::ShortOfMemory { runs, share } => {
+                write!(f, "{} waited for memory, up to {:.0} % of the time", count(*runs), share * 100.0)
+            }
+            Self::OtherLoad { runs } => {
+                write!(f, "{} took longer for the same work: other load, or a slow disk", count(*runs))
+            }
+            Self::LowerBound { runs, reason, .. } => {
+                write!(f, "the peak is a lower bound in {}: {reason}", count(*runs))
+            }
+            Self::Failed { runs } => write!(f, "{} did not succeed", count(*runs)),
+        }
+    }
+}
+
+/// The warnings of a cell, whose runs are in the order of their starts.
+pub(super) fn warnings(cell: &Cell, runs: &[Run<'_>]) -> Vec<Warning> {
+    let good: Vec<&Run<'_>> = runs.iter().filter(|run| run.observation.outcome.succeeded()).collect();
+    let mut warnings = Vec::new();
+    if cell.failed > 0 {
+        warnings.push(Warning::Failed { runs: cell.failed });
+    }
+    warnings.extend(at_the_limit(runs));
+    warnings.extend(spread(cell, &good));
+    warnings.extend(first_run(runs, &good));
+    warnings.extend(host(cell, &good));
+    warnings.extend(lower_bound(&good));
+    warnings
+}
+
+fn at_the_limit(runs: &[Run<'_>]) -> Option<Warning> {
+    let reached: Vec<&Run<'_>> = runs.iter().filter(|run| run.observation.censored).collect();
+    let limits = reached.iter().filter_map(|run| run.observation.limit.effective.value().flatten());
+    (!reached.is_empty()).then(|| Warning::AtTheLimit { runs: reached.len(), limit_bytes: limits.min() })
+}
+
+fn spread(cell: &Cell, good: &[&Run<'_>]) -> Option<Warning> {
+    let peaks = cell.peak_bytes.filter(|peaks| peaks.median_absolute_deviation > noise(good))?;
+    let relative = peaks.relative().filter(|relative| *relative > LARGE_SPREAD)?;
+    Some(Warning::SpreadTooLarge { relative })
+}
+
+/// Compares the first run with all others: whether it alone had cold caches.
+fn first_run(runs: &[Run<'_>], good: &[&Run<'_>]) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    let (Some((first, others @ [_, _, ..])), Some(started)) = (good.split_first(), runs.first()) else {
+        return warnings;
+    };
+    if !std::ptr::eq(*first, started) {
+        return warnings;
+    }
+    let seconds = |run: &Run<'_>| run.observation.wall_us as f64 / 1e6;
+    let slowest = others.iter().map(|run| seconds(run)).fold(0.0, f64::max);
+    if slowest > 0.0 && seconds(first) > slowest * MUCH_SLOWER && seconds(first) - slowest > LONGER_SECONDS {
+        warnings.push(Warning::FirstRunSlower { times: seconds(first) / slowest });
+    }
+    let bytes = |run: &Run<'_>| run.peak.map(|peak| peak.bytes.0 as f64);
+    let largest = others.iter().filter_map(|run| bytes(run)).fold(0.0, f64::max);
+    if let Some(peak) = bytes(first)
+        && largest > 0.0
+        && peak > largest * MUCH_LARGER
+        && peak - largest > noise(good)
+    {
+        warnings.push(Warning::FirstRunLarger { times: peak / largest });
+    }
+    warnings
+}
+
+/// What the rest of the machine did to the runs.
+fn host(cell: &Cell, good: &[&Run<'_>]) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    let swapping = good.iter().filter(|run| swapped(run.observation)).count();
+    if swapping > 0 {
+        warnings.push(Warning::Swapping { runs: swapping });
+    }
+    let waits = good.iter().map(|run| waited_for_memory(run.observation)).filter(|share| *share > LONG_WAIT);
+    if let Some(spread) = Spread::of(&waits.collect::<Vec<_>>()) {
+        warnings.push(Warning::ShortOfMemory { runs: spread.count, share: spread.most });
+    }
+    let waited = cell.outliers.iter().filter(|outlier| outlier.reason == super::Reason::Waited).count();
+    if waited > 0 {
+        warnings.push(Warning::OtherLoad { runs: waited });
+    }
+    warnings
+}
+
+fn lower_bound(good: &[&Run<'_>]) -> Option<Warning> {
+    let bounds = good.iter().filter_map(|run| match run.observation.peak.as_ref() {
+        Reading::Value(peak) => match &peak.exactness {
+            Exactness::LowerBound { reason, remedy } => Some((reason, remedy)),
+            Exactness::Exact { .. } => None,
+        },
+        Reading::Unsupported | Reading::Gone => None,
+    });
+    let bounds: Vec<_> = bounds.collect();
+    let (reason, remedy) = *bounds.first()?;
+    Some(Warning::LowerBound { runs: bounds.len(), reason: reason.clone(), remedy: remedy.clone() })
+}
