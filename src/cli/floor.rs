@@ -43,29 +43,32 @@ Examples:
   highwater floor --precision 5% --confirm 2 --record runs.jsonl task.json
                                               fewer tries; each one is kept in a record
 
-The task is run a dozen times or so: once without a limit, then under half of its peak, a quarter and so on until it does
-not succeed, then between the lowest limit that was enough and the highest that was not, until they are within the precision,
-and last again under the limit that was found. So it must be a task that can be run again: it gets no input from stdin, and
-its outputs are written anew. What it prints is not shown, except for the errors of the runs without a limit.
+The task is run a dozen times or so: once without a limit, then under half of its peak, a quarter and so on \
+until it does not succeed, then between the lowest limit that was enough and the highest that was not, until \
+they are within the precision, and last again under the limit that was found. So it must be a task that can be \
+run again: it gets no input from stdin, and its outputs are written anew. What it prints is not shown, except \
+for the errors of the runs without a limit.
 
-A try succeeds if the task ends with status 0 and the kernel killed no process of it for lack of memory. Swap is not used
-under a limit. Without --slowdown a try that takes more than 10 times as long as without a limit (and 2 s) is ended and
-counts as not enough.
+A try succeeds if the task ends with status 0 and the kernel killed no process of it for lack of memory. Swap is \
+not used under a limit. Without --slowdown a try that takes more than 10 times as long as without a limit (and 2 \
+s) is ended and counts as not enough.
 
-How far to trust the number: the kernel charges memory in batches of up to 64 pages for each CPU, which is why a peak reads
-some 100 KiB too high. A limit is felt more exactly than that, because the kernel takes the batches back before it kills.
-But no two runs are quite alike, so that a limit just above the floor may fail one day: leave some head-room. A task that adapts
-to its limit, as Java does with the size of its heap, has the floor of what it makes do with, which may be slow.
+A file that the first run has read may be in memory for the later ones, which then neither wait for it nor have \
+it counted as theirs. The floor does not depend on that, but times do.
 
-Exit status: 0 the floor was found, 3 limits cannot be kept here, 4 the task fails without a limit too, 5 no limit turned out
-to be the floor, 130 interrupted (what was found until then is shown).";
+How far to trust the number: the kernel charges memory in batches of up to 64 pages for each CPU, which is why a \
+peak reads some 100 KiB too high. A limit is felt more exactly than that, because the kernel takes the batches \
+back before it kills. But no two runs are quite alike, so that a limit just above the floor may fail one day: \
+leave some head-room. A task that adapts to its limit, as Java does with the size of its heap, has the floor of \
+what it makes do with, which may be slow.
+
+Exit status: 0 the floor was found, 3 limits cannot be kept here, 4 the task fails without a limit too, 5 no \
+limit turned out to be the floor, 130 interrupted (what was found until then is shown).";
 
 /// Finds the smallest memory limit under which a task still succeeds: what it needs, without page cache it can do without.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct FloorArgs {
-    #[command(flatten)]
-    subject: SubjectArgs,
     /// How close the limit that is enough and the one that is not are to come.
     ///
     /// They never come closer than 256 KiB: the kernel charges that much at once to the account of a CPU.
@@ -106,6 +109,8 @@ pub(crate) struct FloorArgs {
     /// No live line on a terminal.
     #[arg(short, long)]
     quiet: bool,
+    #[command(flatten)]
+    subject: SubjectArgs,
 }
 
 /// The lowest limit that is tried for a process: no program has been seen to start with less.

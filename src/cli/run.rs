@@ -50,8 +50,6 @@ failure, 126 a command that cannot be executed, 127 one that does not exist, 2 a
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct RunArgs {
-    #[command(flatten)]
-    subject: SubjectArgs,
     /// How many runs.
     #[arg(short, long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
@@ -98,6 +96,8 @@ pub(crate) struct RunArgs {
     /// No live line on a terminal, and no table.
     #[arg(short, long)]
     quiet: bool,
+    #[command(flatten)]
+    subject: SubjectArgs,
 }
 
 /// Whether to measure in a cgroup.
