@@ -17,7 +17,7 @@ use crate::model::units::Bytes;
 /// whose last pages are taken from it again and again hardly gets on, and nothing else would ever end it.
 const PATIENCE: f64 = 10.0;
 /// What starting a task may cost beside its own time.
-const GRACE: Duration = Duration::from_secs(2);
+const GRACE: Duration = Duration::from_secs(10);
 /// Where time counts, this much is nobody's fault.
 const JITTER: Duration = Duration::from_millis(50);
 /// Runs without a limit where time counts: their median is what tries are held against.

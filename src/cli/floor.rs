@@ -50,7 +50,7 @@ run again: it gets no input from stdin, and its outputs are written anew. What i
 for the errors of the runs without a limit.
 
 A try succeeds if the task ends with status 0 and the kernel killed no process of it for lack of memory. Swap is \
-not used under a limit. Without --slowdown a try that takes more than 10 times as long as without a limit (and 2 \
+not used under a limit. Without --slowdown a try that takes more than 10 times as long as without a limit (and 10 \
 s) is ended and counts as not enough.
 
 A file that the first run has read may be in memory for the later ones, which then neither wait for it nor have \

@@ -45,7 +45,7 @@ pub(super) struct Report<'a> {
     peak: Option<&'a Peak>,
     /// What the memory consisted of when the most was in use.
     breakdown: Option<Breakdown>,
-    /// How much of that the kernel can take back: page cache.
+    /// How much of the peak the task can do without: page cache for the most part, which the kernel takes back.
     reclaimable_bytes: Option<Bytes>,
     /// How long it takes without a limit: the median of the runs.
     wall_us: Option<u64>,
@@ -98,7 +98,7 @@ impl<'a> Report<'a> {
             peak_bytes: peak.map(|peak| peak.bytes),
             peak,
             breakdown,
-            reclaimable_bytes: breakdown.and_then(|breakdown| breakdown.file.value()),
+            reclaimable_bytes: peak.zip(found.floor()).map(|(peak, floor)| peak.bytes.saturating_sub(floor)),
             wall_us: walls.get(walls.len() / 2).copied(),
             tries: found.tries.iter().map(TryReport::of).collect(),
             notes: notes(found, highest, terms),
@@ -128,13 +128,11 @@ impl<'a> Report<'a> {
     pub(super) fn table(&self) -> String {
         let mut rows = vec![("floor", self.floor())];
         if let Some(peak) = self.peak_bytes {
-            let times = self.floor_bytes.and_then(|floor| peak.ratio(floor));
-            let times = times.map(|times| format!(", {times:.2} × the floor")).unwrap_or_default();
-            rows.push(("peak", format!("{peak}   without a limit{times}")));
+            rows.push(("peak", format!("{peak}   without a limit{}", self.beyond_floor(peak))));
         }
         if let Some(breakdown) = &self.breakdown {
             rows.push(("of which", parts(breakdown)));
-            rows.extend(reclaimable(breakdown).map(|text| ("", text)));
+            rows.extend(lag(breakdown).map(|text| ("", text)));
         }
         rows.extend(self.times().map(|text| ("time", text)));
         rows.extend(self.notes.iter().map(|note| ("note", note.clone())));
@@ -171,6 +169,18 @@ impl<'a> Report<'a> {
         }
     }
 
+    /// What the peak has that the task can do without.
+    fn beyond_floor(&self, peak: Bytes) -> String {
+        match (self.floor_bytes.and_then(|floor| peak.ratio(floor)), self.reclaimable_bytes) {
+            (Some(times), Some(reclaimable)) if times >= 1.0 + self.terms.precision => format!(
+                ", {times:.2} × the floor: {reclaimable} of it ({:.0} %) the kernel can take back",
+                (1.0 - 1.0 / times) * 100.0
+            ),
+            (Some(_), _) => ": next to nothing of it can the kernel take back".to_owned(),
+            (None, _) => String::new(),
+        }
+    }
+
     /// The longest time of the runs that succeeded under the floor.
     fn slowest_under_floor(&self) -> Option<u64> {
         let tries = self.found.tries.iter();
@@ -193,16 +203,12 @@ impl<'a> Report<'a> {
     }
 }
 
-/// How much of the peak the kernel could have taken back.
-fn reclaimable(breakdown: &Breakdown) -> Option<String> {
-    let file = breakdown.file.value()?;
-    let share = file.ratio(breakdown.current)?;
-    let of_it = format!("{file} of it ({:.0} %)", share * 100.0);
-    Some(if share < 0.01 {
-        "next to nothing of it is page cache that the kernel could take back".to_owned()
-    } else {
-        format!("{of_it} is page cache, which the kernel takes back where memory is scarce")
-    })
+/// Some kernels count the parts late, by seconds.
+fn lag(breakdown: &Breakdown) -> Option<String> {
+    let parts = [breakdown.anon, breakdown.file, breakdown.shmem, breakdown.kernel];
+    let sum: Bytes = parts.into_iter().filter_map(Reading::value).sum();
+    let known = sum.ratio(breakdown.current)?;
+    (known < 0.9).then(|| "the parts are too low: this kernel counts them later than their sum".to_owned())
 }
 
 fn notes(found: &Found, highest: Option<&Observation>, terms: Terms) -> Vec<String> {
