@@ -11,6 +11,7 @@
 pub mod calibrate;
 pub mod host;
 pub mod model;
+pub mod report;
 pub mod runner;
 pub mod stats;
 pub mod store;

@@ -6,6 +6,7 @@
 mod container;
 mod lint;
 mod place;
+mod put;
 mod reader;
 mod rule;
 mod source;
@@ -21,6 +22,7 @@ use super::task::{ProcessingContainer, TaskSpec};
 
 use reader::{Read, Reader};
 
+pub use put::{Change, Put, PutError};
 pub use source::Source;
 pub use variables::Variables;
 

@@ -1,5 +1,8 @@
 //! What is fitted: runs with their sizes and peaks, and the rule that comes of them.
 
+mod declaration;
+mod measure;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -8,6 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::quantity::QuantityError;
 use super::rule::{Formula, RuleErrors};
 use super::units::Bytes;
+
+pub use declaration::{Declaration, Documented, Fixed, Growth, Scaled, tidy};
+pub use measure::Measure;
 
 /// How floor and growth are put together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -147,6 +147,30 @@ impl Map {
     }
 }
 
+/// The statements such as `{% if … %}` that are open at a byte of a template, each by the byte it begins at.
+pub(super) fn blocks_before(template: &str, at: usize) -> Vec<usize> {
+    let mut open = Vec::new();
+    let mut position = 0;
+    while let Some(tag) = next_tag(template, position).filter(|tag| tag.start < at) {
+        position = tag.end;
+        let inside = template[tag.start + 2..tag.end - 2].trim_start_matches(['-', '+']).trim_start();
+        let word = inside.split(|char: char| !char.is_alphanumeric() && char != '_').next().unwrap_or("");
+        match word {
+            _ if template.as_bytes()[tag.start + 1] != b'%' => {}
+            "if" | "for" | "raw" | "macro" | "filter" | "with" | "call" | "autoescape" => open.push(tag.start),
+            "set" if !inside.contains('=') => open.push(tag.start),
+            // What belongs to another branch is another block.
+            "else" | "elif" => {
+                open.pop();
+                open.push(tag.start);
+            }
+            _ if word.starts_with("end") => drop(open.pop()),
+            _ => {}
+        }
+    }
+    open
+}
+
 /// The next `{{ … }}`, `{% … %}` or `{# … #}` at or behind a byte; quotes inside may hold its end.
 fn next_tag(template: &str, from: usize) -> Option<Range<usize>> {
     let bytes = template.as_bytes();

@@ -52,6 +52,27 @@ impl Source {
         self.rendered.as_ref().map_or(&self.text, |rendered| &rendered.text)
     }
 
+    /// The text as it stands in the file.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The piece of the file that a piece of [`Self::json`] is, byte by byte; of an empty piece the place of the byte
+    /// before it. `None` where Jinja made some of it, or stands between it and what it belongs to.
+    pub(super) fn place_of(&self, span: Range<usize>) -> Option<Range<usize>> {
+        let Some(rendered) = &self.rendered else { return Some(span) };
+        let map = rendered.map.as_ref()?;
+        let looked_at = if span.is_empty() { span.start.checked_sub(1)?..span.end } else { span.clone() };
+        let place = map.template(looked_at.clone());
+        if span.is_empty() && place.made_by_tag {
+            // Behind a tag is a place, too.
+            return Some(place.span.end..place.span.end);
+        }
+        let same = self.text.get(place.span.clone()) == rendered.text.get(looked_at);
+        let found = if span.is_empty() { place.span.end..place.span.end } else { place.span };
+        (same && !place.made_by_tag).then_some(found)
+    }
+
     /// Whether it was a template.
     pub fn is_rendered(&self) -> bool {
         self.rendered.is_some()

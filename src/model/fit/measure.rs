@@ -1,0 +1,104 @@
+//! What n is: one way to make a number of an input.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::model::rule::{Mode, ScaleRule};
+
+/// How n comes from the files of a channel, as a scale rule says it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct Measure {
+    /// The channel; `None` where nobody said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channel: Option<String>,
+    /// What is made of the sizes of the files.
+    pub mode: Mode,
+    /// The folder below the channel's root that is looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_dir: Option<String>,
+    /// The files that count; all where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_glob: Option<String>,
+    /// What their relative paths have to match.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_regex: Option<String>,
+}
+
+impl Measure {
+    /// All files of a channel.
+    pub fn all(channel: impl Into<String>, mode: Mode) -> Self {
+        Self { channel: Some(channel.into()), mode, target_dir: None, target_glob: None, target_regex: None }
+    }
+
+    /// The files of a channel that a rule counts, in this mode.
+    pub fn counted_by(rule: &ScaleRule, channel: impl Into<String>, mode: Mode) -> Self {
+        // An empty text says no more than none at all.
+        let said =
+            |text: &Option<String>, nothing: &str| text.clone().filter(|text| !text.is_empty() && text != nothing);
+        Self {
+            target_dir: said(&rule.target_dir, "."),
+            target_glob: said(&rule.target_glob, "*"),
+            target_regex: said(&rule.target_regex, ".*"),
+            ..Self::all(channel, mode)
+        }
+    }
+
+    /// What a column of a table measures, as far as its name tells: `input_bytes.scans.max_file_size` is a channel and a
+    /// mode, `input_bytes.max_file_size` a mode, anything else the sum of a channel.
+    pub fn of_column(name: &str) -> Self {
+        let rest = name.split_once('.').map_or("", |(_, rest)| rest);
+        let (channel, last) = rest.rsplit_once('.').unwrap_or(("", rest));
+        let (channel, mode) = match last.parse() {
+            Ok(mode) => (channel, mode),
+            Err(_) => (rest, Mode::Sum),
+        };
+        let channel = Some(channel.to_owned()).filter(|channel| !channel.is_empty());
+        Self { channel, mode, target_dir: None, target_glob: None, target_regex: None }
+    }
+
+    /// Whether only some of the files count.
+    pub fn is_narrowed(&self) -> bool {
+        self.target_dir.is_some() || self.target_glob.is_some() || self.target_regex.is_some()
+    }
+}
+
+impl fmt::Display for Measure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.mode)?;
+        if let Some(channel) = &self.channel {
+            write!(f, " of {channel}")?;
+        }
+        if let Some(dir) = &self.target_dir {
+            write!(f, " in {dir}")?;
+        }
+        if let Some(glob) = &self.target_glob {
+            write!(f, ", files {glob}")?;
+        }
+        if let Some(regex) = &self.target_regex {
+            write!(f, ", paths like {regex}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_name_a_channel_and_a_mode() {
+        let read = |name: &str| Measure::of_column(name).to_string();
+        assert_eq!(read("input_bytes"), "sum");
+        assert_eq!(read("input_bytes.max_file_size"), "max_file_size");
+        assert_eq!(read("input_bytes.scans.max_item_sum"), "max_item_sum of scans");
+        assert_eq!(read("input_bytes.weights"), "sum of weights");
+    }
+
+    #[test]
+    fn a_measure_is_told_in_words() {
+        let glob = Some("*.nii.gz".to_owned());
+        let measure = Measure { target_glob: glob, ..Measure::all("scans", Mode::MaxFileSize) };
+        assert_eq!(measure.to_string(), "max_file_size of scans, files *.nii.gz");
+    }
+}

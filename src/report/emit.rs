@@ -1,0 +1,193 @@
+//! What a calibrated task declares, as whoever runs it wants to read it: one small file for each of them.
+//!
+//! Every emitter is a pure function. Amounts are rounded up to the unit of their reader, which is not the same
+//! everywhere: what is called a megabyte has 1,000,000 bytes for Snakemake and 1,048,576 for Kaapana, Nextflow, Slurm
+//! and Docker.
+
+mod docker;
+mod kaapana_operator;
+mod kubernetes;
+mod nextflow;
+mod plato;
+mod slurm;
+mod snakemake;
+mod task_api;
+
+use crate::model::fit::{Declaration, Documented, Form, Growth, Scaled};
+use crate::model::rule::Mode;
+use crate::model::units::Bytes;
+
+pub use task_api::snippet;
+
+/// Whoever runs the task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Consumer {
+    /// A platform that reads task.json and processing-container.json.
+    TaskApi,
+    /// Kaapana's operators, in Python.
+    KaapanaOperator,
+    /// PLATO's registry of task types, in XML.
+    Plato,
+    /// Kubernetes, in YAML.
+    Kubernetes,
+    /// Nextflow, in Groovy.
+    Nextflow,
+    /// Snakemake, in Python.
+    Snakemake,
+    /// Slurm's batch scripts.
+    Slurm,
+    /// Docker's command line.
+    Docker,
+}
+
+impl Consumer {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::TaskApi,
+        Self::KaapanaOperator,
+        Self::Plato,
+        Self::Kubernetes,
+        Self::Nextflow,
+        Self::Snakemake,
+        Self::Slurm,
+        Self::Docker,
+    ];
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::TaskApi => "task-api",
+            Self::KaapanaOperator => "kaapana-operator",
+            Self::Plato => "plato",
+            Self::Kubernetes => "kubernetes",
+            Self::Nextflow => "nextflow",
+            Self::Snakemake => "snakemake",
+            Self::Slurm => "slurm",
+            Self::Docker => "docker",
+        }
+    }
+
+    /// Whether it can give each input its own amount; else it gets one for all of them.
+    pub const fn scales(self) -> bool {
+        match self {
+            Self::TaskApi | Self::Nextflow | Self::Snakemake => true,
+            Self::KaapanaOperator | Self::Plato | Self::Kubernetes | Self::Slurm | Self::Docker => false,
+        }
+    }
+}
+
+/// The text for a consumer. `documented` is the same declaration for the Task API, whose platforms have a margin of their
+/// own.
+pub fn emit(consumer: Consumer, declaration: &Declaration, documented: &Documented) -> String {
+    match consumer {
+        Consumer::TaskApi => snippet(documented),
+        Consumer::KaapanaOperator => kaapana_operator::emit(declaration),
+        Consumer::Plato => plato::emit(declaration),
+        Consumer::Kubernetes => kubernetes::emit(declaration),
+        Consumer::Nextflow => nextflow::emit(declaration),
+        Consumer::Snakemake => snakemake::emit(declaration),
+        Consumer::Slurm => slurm::emit(declaration),
+        Consumer::Docker => docker::emit(declaration),
+    }
+}
+
+/// So many units, the last one begun.
+const fn units(amount: Bytes, unit: u64) -> u64 {
+    amount.0.div_ceil(unit)
+}
+
+/// A comment on whom the amounts are for, on one line.
+fn purpose(declaration: &Declaration) -> String {
+    let inputs = &declaration.fixed.inputs;
+    let text = match &declaration.task {
+        Some(task) => format!("{task}: enough for {inputs}"),
+        None => format!("enough for {inputs}"),
+    };
+    plain(&text)
+}
+
+/// A text that cannot end the comment it stands in.
+fn plain(text: &str) -> String {
+    text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
+}
+
+/// What every rule in a program starts from, in the words of its comment.
+fn amounts(scaled: &Scaled) -> String {
+    let growth = scaled.growth.iter().map(Growth::complexity);
+    let parts: Vec<String> = std::iter::once(scaled.base.to_string()).chain(growth).collect();
+    match scaled.form {
+        Form::Max => format!("max({})", parts.join(", ")),
+        Form::Sum => parts.join(" + "),
+    }
+}
+
+/// A name for the input of a channel in a program: letters, digits and underscores.
+fn identifier(growth: &Growth, place: usize) -> String {
+    let name = growth.measure.channel.as_deref().unwrap_or("input_data");
+    let name: String = name.chars().map(|char| if char.is_ascii_alphanumeric() { char } else { '_' }).collect();
+    match name.chars().next() {
+        Some(first) if first.is_ascii_alphabetic() => name,
+        Some(_) | None => format!("input_{place}_{name}"),
+    }
+}
+
+/// What a mode does, in words.
+const fn words(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Sum => "all files together",
+        Mode::MaxFileSize => "the largest file",
+        Mode::MaxItemSum => "the folder with the largest sum",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::fit::{Fixed, Measure};
+
+    pub(super) fn declaration() -> Declaration {
+        let growth = Growth {
+            measure: Measure::all("scans", Mode::Sum),
+            coefficient: 1.83,
+            exponent: 1,
+            largest: Bytes(4 << 30),
+        };
+        let limit = Scaled { form: Form::Max, base: Bytes((512 << 20) + 1), growth: vec![growth.clone()] };
+        let request =
+            Scaled { growth: vec![Growth { coefficient: 1.5, ..growth }], base: Bytes::mib(400), ..limit.clone() };
+        let fixed = Fixed {
+            limit: Bytes(7_859_790_152),
+            request: Bytes(6_442_450_944),
+            inputs: "inputs of up to 4 GiB (sum of scans)".to_owned(),
+        };
+        Declaration { task: Some("segment".to_owned()), limit, request, fixed }
+    }
+
+    #[test]
+    fn fractions_of_a_unit_are_rounded_up() {
+        let of = |consumer| emit(consumer, &declaration(), &Documented::default());
+        assert!(of(Consumer::KaapanaOperator).contains("ram_mem_mb=6144,\nram_mem_mb_lmt=7496,\n"));
+        assert!(of(Consumer::Plato).contains("<memory_gb>8</memory_gb>"));
+        assert!(of(Consumer::Kubernetes).contains("memory: \"7496Mi\""));
+        assert!(of(Consumer::Slurm).contains("#SBATCH --mem=7496M"));
+        assert!(of(Consumer::Docker).contains("--memory=7496m"));
+    }
+
+    #[test]
+    fn those_who_cannot_scale_are_told_what_it_is_enough_for() {
+        for consumer in Consumer::ALL.into_iter().filter(|consumer| !consumer.scales()) {
+            let text = emit(consumer, &declaration(), &Documented::default());
+            assert!(text.contains("segment: enough for inputs of up to 4 GiB (sum of scans)"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_cannot_end_its_comment() {
+        let hostile = Declaration { task: Some("a\nrm -rf --> \u{1b}[0m".to_owned()), ..declaration() };
+        for consumer in Consumer::ALL {
+            let text = emit(consumer, &hostile, &Documented::default());
+            assert!(text.lines().all(|line| !line.starts_with("rm")), "{text}");
+            assert!(!text.contains('\u{1b}') && text.matches("-->").count() <= 1, "{text}");
+        }
+    }
+}
