@@ -12,10 +12,12 @@
 mod backtest;
 mod csv;
 mod evaluate;
+mod group;
 mod headroom;
 mod holdout;
 mod oracle;
 mod points;
+mod records;
 mod shape;
 mod waste;
 mod written;
@@ -31,11 +33,13 @@ use holdout::{Care, Foretold, Margin};
 use points::{Point, Points};
 use shape::Curve;
 
-pub use self::backtest::{Backtest, backtest};
-pub use self::csv::{Group, parse as parse_csv};
+pub use self::backtest::{Backtest, backtest, backtest_by};
+pub use self::csv::parse as parse_csv;
 pub use self::evaluate::{Evaluation, Order, Protocol, TaskScore, evaluate};
+pub use self::group::{Declared, Group, LeftOut};
 pub use self::headroom::{Conformal, Headroom};
 pub use self::oracle::oracle;
+pub use self::records::groups as group_records;
 pub use self::shape::Shape;
 pub use self::waste::waste;
 pub use self::written::{KUBERNETES_MARGIN, Target, whole_factor};
@@ -47,6 +51,8 @@ const GROWTH_MUST_GAIN: f64 = 0.05;
 /// Peaks have to rank as sizes do at least so clearly for a rule that grows (a standard normal score). Chance does so
 /// once in 15 tasks; three inputs in perfect order reach 1.57.
 const GROWTH_MUST_SCORE: f64 = 1.5;
+/// A less usual way to measure the input has to cost so much less than a more usual one: sizes of one input are alike.
+const MEASURE_MUST_GAIN: f64 = 0.03;
 /// More points than this are represented by so many of them while candidates are compared.
 const MOST_POINTS: usize = 1500;
 /// A range of sizes below this factor is called narrow.
@@ -174,10 +180,14 @@ pub struct Inputs {
     pub smallest: Bytes,
     /// The largest of these sizes.
     pub largest: Bytes,
+    /// The one in the middle.
+    pub median: Bytes,
     /// Runs that reached their limit and went on: not used.
     pub limit_reached: usize,
     /// Runs that were killed for memory: they only push the rule up.
     pub oom_killed: usize,
+    /// Runs whose peak was sampled, beside others whose peak was counted: they only push the rule up.
+    pub sampled: usize,
 }
 
 /// How a rule does on inputs it was not fitted to.
@@ -185,6 +195,8 @@ pub struct Inputs {
 pub struct HeldOut {
     /// Memory reserved for nothing, as a share of the memory needed.
     pub waste_share: f64,
+    /// The same of all recorded runs, in GB·h; `None` where times are unknown.
+    pub waste_gbh: Option<f64>,
     /// Of 1000 runs, so many failed at first.
     pub failures_per_1000: f64,
     /// The mean of limit / peak.
@@ -244,6 +256,23 @@ pub enum Warning {
     RaisedByKills {
         /// The bound that decided.
         bound: Bytes,
+    },
+    /// Peaks were sampled, not counted by the kernel: they may be too low.
+    Sampled {
+        /// So many.
+        runs: usize,
+        /// Whether they were fitted like any other for lack of exact ones; else they only push the rule up.
+        as_points: bool,
+    },
+    /// The inputs were made up from others: repeated, cut or generated.
+    Synthetic {
+        /// Of so many runs.
+        runs: usize,
+    },
+    /// The runs are of several images.
+    SeveralImages {
+        /// Of so many.
+        images: usize,
     },
     /// A few runs say little about the next.
     FewInputs {
@@ -314,10 +343,9 @@ struct Choice {
 
 fn choose(by_predictor: &[Points], options: &FitOptions) -> Option<Choice> {
     let care = options.objective.care(options.failures);
-    let mut floor: Option<Candidate> = None;
-    let mut growing: Option<Candidate> = None;
-    let mut allowed: Option<Candidate> = None;
+    let (mut floor, mut growing, mut allowed): (Option<Candidate>, _, _) = (None, None, None);
     for (predictor, points) in by_predictor.iter().enumerate() {
+        let (mut floor_here, mut growing_here, mut allowed_here) = (None, None, None);
         if points.plain.len() < FEWEST_INPUTS {
             continue;
         }
@@ -330,15 +358,18 @@ fn choose(by_predictor: &[Points], options: &FitOptions) -> Option<Choice> {
                 let Some(margin) = holdout::margin(&foretold, care) else { continue };
                 let candidate = Candidate { predictor, exponent, shape, margin, foretold };
                 if exponent == 0 {
-                    keep_cheaper(&mut floor, candidate);
+                    keep_cheaper(&mut floor_here, candidate, 0.0);
                 } else {
                     if ranked {
-                        keep_cheaper(&mut allowed, candidate.clone());
+                        keep_cheaper(&mut allowed_here, candidate.clone(), 0.0);
                     }
-                    keep_cheaper(&mut growing, candidate);
+                    keep_cheaper(&mut growing_here, candidate, 0.0);
                 }
             }
         }
+        let all = [(&mut floor, floor_here), (&mut growing, growing_here), (&mut allowed, allowed_here)];
+        all.into_iter()
+            .for_each(|(best, here)| here.into_iter().for_each(|here| keep_cheaper(best, here, MEASURE_MUST_GAIN)));
     }
     let floor = floor?;
     let growth_gain = growing.map(|growing| 1.0 - growing.margin.cost / floor.margin.cost.max(f64::MIN_POSITIVE));
@@ -349,8 +380,9 @@ fn choose(by_predictor: &[Points], options: &FitOptions) -> Option<Choice> {
     Some(Choice { best, growth_gain })
 }
 
-fn keep_cheaper(best: &mut Option<Candidate>, candidate: Candidate) {
-    if best.as_ref().is_none_or(|best| candidate.margin.cost < best.margin.cost) {
+/// Keeps the candidate if it costs less than the best so far, by at least this share.
+fn keep_cheaper(best: &mut Option<Candidate>, candidate: Candidate, gain: f64) {
+    if best.as_ref().is_none_or(|best| candidate.margin.cost < best.margin.cost * (1.0 - gain)) {
         *best = Some(candidate);
     }
 }
@@ -384,7 +416,11 @@ fn assemble(table: &RunTable, options: &FitOptions, points: &Points, choice: &Ch
         Shape::LeastWaste | Shape::Centre => fitted(shape, &representatives(&points.plain)),
     };
     let rule = rounded(curve.times(margin.factor), exponent, largest);
-    let (rule, raised_by) = above_kills(rule, points);
+    let (rule, raised_by) = above(rule, &points.killed, points);
+    // At least as much is enough where a peak was sampled.
+    let sampled: Vec<Point> =
+        points.sampled.iter().map(|point| Point { peak: (point.peak - 1.0).max(0.0), ..*point }).collect();
+    let (rule, _) = above(rule, &sampled, points);
     let (centre, largest) = fitted(Shape::Centre, &representatives(&points.plain));
     let typical = rounded(centre, exponent, largest);
     let inputs = inputs(table, points);
@@ -401,7 +437,7 @@ fn assemble(table: &RunTable, options: &FitOptions, points: &Points, choice: &Ch
         shape,
         margin: margin.factor,
         inputs,
-        held_out: held_out(foretold, margin.factor),
+        held_out: held_out(foretold, margin.factor, points, points::is_timed(table)),
         evidence,
         outliers: outliers(table, predictor, &typical),
         warnings: warnings(table, &inputs, &headroom, raised_by),
@@ -435,10 +471,10 @@ fn round_up(number: f64) -> f64 {
     if rounded >= number { rounded } else { nearest(number * (1.0 + 10_f64.powi(1 - DIGITS))) }
 }
 
-/// Raises the rule above every bound of a run that was killed for memory, in the cheaper of the two ways.
-fn above_kills(rule: FittedRule, points: &Points) -> (FittedRule, Option<Bytes>) {
+/// Raises the rule above every bound, in the cheaper of the two ways.
+fn above(rule: FittedRule, bounds: &[Point], points: &Points) -> (FittedRule, Option<Bytes>) {
     let mut raised = (rule, None);
-    for kill in &points.killed {
+    for kill in bounds {
         let (n, bound) = (Bytes(kill.n as u64), Bytes(kill.peak as u64));
         if raised.0.limit(n) > bound {
             continue;
@@ -474,18 +510,23 @@ fn inputs(table: &RunTable, points: &Points) -> Inputs {
         distinct: points.plain.len(),
         smallest: size(points.plain.first()),
         largest: size(points.plain.last()),
+        median: size(points.plain.get(points.plain.len() / 2)),
         limit_reached: with(Censoring::LimitReached),
         oom_killed: with(Censoring::OomKilled),
+        sampled: with(Censoring::LowerBound),
     }
 }
 
-fn held_out(foretold: &[Foretold], margin: f64) -> HeldOut {
+fn held_out(foretold: &[Foretold], margin: f64, points: &Points, timed: bool) -> HeldOut {
     let ratios: Vec<f64> = foretold.iter().map(|one| one.limit * margin / one.peak).collect();
     let wasted: f64 = foretold.iter().map(|one| waste(one.limit * margin, one.peak, one.wall)).sum();
     let needed: f64 = foretold.iter().map(|one| one.peak * one.wall).sum();
     let count = ratios.len().max(1) as f64;
+    let waste_share = wasted / needed.max(f64::MIN_POSITIVE);
+    let recorded: f64 = points.plain.iter().map(|point| point.peak * point.wall).sum();
     HeldOut {
-        waste_share: wasted / needed.max(f64::MIN_POSITIVE),
+        waste_share,
+        waste_gbh: timed.then_some(waste_share * recorded / backtest::GIGABYTE_HOUR),
         failures_per_1000: 1000.0 * ratios.iter().filter(|ratio| **ratio < 1.0).count() as f64 / count,
         mean_ratio: ratios.iter().sum::<f64>() / count,
         smallest_ratio: ratios.iter().copied().fold(f64::INFINITY, f64::min),

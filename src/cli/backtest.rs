@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::exit::Exit;
 use super::failure::Failure;
-use super::fit::{OptionArgs, backtest_row, read, words};
+use super::fit::{OptionArgs, RunsArgs, backtest_row, words};
 use super::output;
 use super::run::Format;
 use super::table::{printable, table};
@@ -30,16 +30,15 @@ Examples:
   highwater backtest runs.csv --protocol --order small-first
                                               calibrate on the smallest inputs: does it warn?
 
-The file is read as `highwater fit` reads it. Waste is memory reserved for nothing, times time; a failed try reserves its
+Records and tables are read as by `highwater fit`. Waste is memory reserved for nothing, times time; a failed try reserves its
 whole limit for nothing and is tried again with twice as much.";
 
 /// Tries rules on recorded runs: what they waste, and how often they fail.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct BacktestArgs {
-    /// The runs, as comma-separated values; - for standard input.
-    #[arg(value_name = "FILE.csv")]
-    file: PathBuf,
+    #[command(flatten)]
+    runs: RunsArgs,
     /// A rule such as 'max(4Gi, 2*n)', '512Mi + 1.5*n**2', '2*n' or 8Gi. May be repeated.
     #[arg(long, value_name = "RULE", required_unless_present_any = ["protocol", "fit"], conflicts_with = "protocol")]
     rule: Vec<FittedRule>,
@@ -77,9 +76,9 @@ enum OrderArg {
 }
 
 pub(crate) fn run(args: &BacktestArgs) -> Result<Exit, Failure> {
-    let groups = read(&args.file)?;
+    let groups = args.runs.read()?;
     if groups.is_empty() {
-        return Err(Failure::new(Exit::TooLittleData, &NoRuns(args.file.display().to_string()), None));
+        return Err(Failure::new(Exit::TooLittleData, &NoRuns(args.runs.file.display().to_string()), None));
     }
     if args.protocol { try_fitting(&groups, args) } else { try_rules(&groups, args) }
 }

@@ -1,43 +1,59 @@
 //! `highwater fit`: from recorded runs to the rule they call for.
 
-use std::fmt::Write;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+mod result;
+mod runs;
+mod told;
+mod write;
+
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use highwater::calibrate::fit::{
-    Backtest, Fit, FitOptions, Group, Objective, Target, TooLittle, Warning, backtest, fit, parse_csv, whole_factor,
-};
-use highwater::model::fit::{FittedRule, Form};
-use highwater::model::problem::{Flawed, Problem};
+use highwater::calibrate::fit::{FitOptions, Group, Objective, Target, TooLittle};
+use highwater::model::document::Source;
+use highwater::model::fit::{Documented, FittedRule, Form};
+use highwater::model::rule::Dialect;
 use highwater::model::units::Bytes;
-use serde::Serialize;
+use highwater::report::emit::{Consumer, emit};
 
+use self::result::{Fitted, Wanted, fitted};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::output;
 use super::run::Format;
-use super::summary::push_row;
-use super::table::{printable, table};
+use super::table::printable;
+use super::task::TemplateArgs;
+
+pub(crate) use self::runs::RunsArgs;
+pub(crate) use self::told::{backtest_row, words};
 
 const EXAMPLES: &str = "\
 Examples:
-  highwater fit runs.csv                      the rule that the runs in runs.csv call for
-  highwater fit --objective safe runs.csv     at most 1 % failures instead of the least waste
-  highwater fit --failures 0.5% runs.csv      a budget of one's own
+  highwater fit records/                      the rule that the runs of a sweep call for, beside the rule of today
+  highwater fit runs.csv                      the same from a table
+  highwater fit records/ --write processing-container.json --dry-run
+                                              show what --write would change in the file: the rule and nothing else
+  highwater fit --objective safe records/     at most 1 % failures instead of the least waste
+  highwater fit --failures 0.5% records/      a budget of one's own
   highwater fit --against 'max(4Gi, 2*n)' runs.csv
                                               the rule of today beside the new one
-  highwater fit --dialect scale-factor --target kubernetes runs.csv
+  highwater fit --dialect scale-factor --target kubernetes records/
                                               a whole factor, and no margin on top of the platform's own
-  highwater fit --for-size 20Gi runs.csv      what an input of 20 GiB would be given
-  highwater fit --format json runs.csv        form, base_bytes, coefficient, exponent and what speaks for them
+  highwater fit --for-size 20Gi records/      what an input of 20 GiB would be given
+  highwater fit --emit snakemake records/     the rule as another program wants it
+  highwater fit --emit slurm --for-size 20Gi records/
+                                              one amount for those who cannot scale with the input
+  highwater fit --format json records/        form, base_bytes, coefficient, exponent and what speaks for them
 
-The file has a line for each run, the first one names the columns:
+Records tell sizes by channel, mode and extension: the way of counting that foretells best is used. Runs that failed,
+timed out or were interrupted say nothing and are left out; runs that were killed for memory push the rule up.
+
+A table has a line for each run, the first one names the columns:
   input_bytes                 the size of the input
   input_bytes.NAME            the same by another measure; the one that foretells best is used
   peak_bytes                  the most memory the run used
   wall_seconds                how long it took (optional: weighs the waste)
-  censored                    limit: the peak reached a limit; oom: the run was killed for memory (optional)
+  censored                    limit: the peak reached a limit; oom: the run was killed for memory;
+                              lower-bound: the peak was sampled (optional)
   workflow, task              each task is fitted for itself (optional)
 
 Exit status: 0 a rule was found, 2 the file is not as it should be, 5 too little data for an answer.";
@@ -46,23 +62,50 @@ Exit status: 0 a rule was found, 2 the file is not as it should be, 5 too little
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct FitArgs {
-    /// The runs, as comma-separated values; - for standard input.
-    #[arg(value_name = "FILE.csv")]
-    file: PathBuf,
     #[command(flatten)]
-    pub(crate) options: OptionArgs,
-    /// The rule in use today, such as 'max(4Gi, 2*n)' or 4Gi: shown beside the new one, on the same runs.
+    runs: RunsArgs,
+    #[command(flatten)]
+    options: OptionArgs,
+    /// The rule in use today, such as 'max(4Gi, 2*n)' or 4Gi [default: the rules that are recorded with the runs].
+    ///
+    /// It is shown beside the new one, on the same runs.
     #[arg(long, value_name = "RULE")]
     against: Option<FittedRule>,
     /// How the rule can be written: any text such as 1.5*n**2, or a whole number that n is multiplied with.
-    #[arg(long, value_enum, default_value_t = DialectArg::Complexity)]
-    dialect: DialectArg,
+    ///
+    /// Without it the way of the file of --write is taken, else that of the recorded rules, else complexity.
+    #[arg(long, value_enum)]
+    dialect: Option<DialectArg>,
     /// What will run the task. Kubernetes gives 1.1 times the rule: that margin is not added twice.
     #[arg(long, value_enum, default_value_t = TargetArg::Docker)]
     target: TargetArg,
     /// Also say what an input of this size is given, and warn where it was never measured. May be repeated.
     #[arg(long, value_name = "QUANTITY")]
     for_size: Vec<Bytes>,
+    /// Put the rule and the resources into this processing-container.json or task.json, and show the difference.
+    ///
+    /// Nothing else in the file changes: neither order nor indentation nor Jinja nor fields that highwater does not know.
+    #[arg(long, value_name = "FILE")]
+    write: Option<PathBuf>,
+    /// Only show what --write would change.
+    #[arg(long, requires = "write")]
+    dry_run: bool,
+    /// The template of a processing-container.json that has several.
+    #[arg(long, value_name = "IDENTIFIER", requires = "write")]
+    template: Option<String>,
+    /// The input channel, where the runs do not tell and there are several.
+    #[arg(long, value_name = "NAME", requires = "write")]
+    channel: Option<String>,
+    /// Take the rules of other input channels out: the platform takes the largest of all.
+    #[arg(long, requires = "write")]
+    drop_other_rules: bool,
+    #[command(flatten)]
+    variables: TemplateArgs,
+    /// Print the rule as another program wants it, instead of the table.
+    ///
+    /// Programs that cannot scale with the input get the amount for the largest input measured, or for --for-size.
+    #[arg(long, value_enum, value_name = "NAME", conflicts_with_all = ["write", "format"])]
+    emit: Option<EmitArg>,
     /// How the result is written.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -123,6 +166,41 @@ enum TargetArg {
     Kubernetes,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum EmitArg {
+    /// scale_rule and resources as JSON.
+    TaskApi,
+    /// The arguments ram_mem_mb and ram_mem_mb_lmt of a KaapanaBaseOperator.
+    KaapanaOperator,
+    /// The element resourceRequirements of PLATO's registry of task types.
+    Plato,
+    /// The resources of a container, in YAML.
+    Kubernetes,
+    /// A memory directive with a closure.
+    Nextflow,
+    /// A function for mem_mb.
+    Snakemake,
+    /// The option --mem in a batch script.
+    Slurm,
+    /// The option --memory of docker run.
+    Docker,
+}
+
+impl EmitArg {
+    fn consumer(self) -> Consumer {
+        match self {
+            Self::TaskApi => Consumer::TaskApi,
+            Self::KaapanaOperator => Consumer::KaapanaOperator,
+            Self::Plato => Consumer::Plato,
+            Self::Kubernetes => Consumer::Kubernetes,
+            Self::Nextflow => Consumer::Nextflow,
+            Self::Snakemake => Consumer::Snakemake,
+            Self::Slurm => Consumer::Slurm,
+            Self::Docker => Consumer::Docker,
+        }
+    }
+}
+
 /// `1%`, `0.5 %` or `0.01`.
 pub(crate) fn share(text: &str) -> Result<f64, String> {
     let (number, unit) = match text.trim().strip_suffix('%') {
@@ -135,60 +213,109 @@ pub(crate) fn share(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "expected a share between 0.01% and 50%, such as 1% or 0.01".to_owned())
 }
 
-/// The runs of a file, or of standard input for `-`.
-pub(crate) fn read(path: &Path) -> Result<Vec<Group>, Failure> {
-    let is_stdin = path.as_os_str() == "-";
-    let name = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
-    let bytes = if is_stdin {
-        let mut bytes = Vec::new();
-        std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
-    } else {
-        std::fs::read(path)
-    };
-    let bytes = bytes.map_err(|source| Failure::new(Exit::Usage, &Unread { name: name.clone(), source }, None))?;
-    let text = String::from_utf8(bytes).map_err(|error| no_text(&name, &error))?;
-    parse_csv(&name, &text).map_err(|flawed| Failure::flawed(&flawed))
-}
-
-fn no_text(name: &str, error: &std::string::FromUtf8Error) -> Failure {
-    let start = error.utf8_error().valid_up_to();
-    let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
-    let marked = start..start + char::REPLACEMENT_CHARACTER.len_utf8();
-    let problem = Problem::error("not-utf-8", "bytes that are no text").at(marked).label("expected UTF-8");
-    Failure::flawed(&Flawed { name: name.to_owned(), text, problems: vec![problem] })
-}
-
-/// Why there are no runs to fit.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to read {name}")]
-struct Unread {
-    name: String,
-    #[source]
-    source: std::io::Error,
+impl FitArgs {
+    fn wanted(&self, group: &Group, file: Option<&Source>) -> Wanted<'_> {
+        let asked = self.dialect.map(|dialect| match dialect {
+            DialectArg::Complexity => Dialect::Complexity,
+            DialectArg::ScaleFactor => Dialect::ScaleFactor,
+        });
+        let recorded = || group.declared.as_ref().and_then(|declared| declared.dialect);
+        Wanted {
+            options: self.options.fit_options(),
+            dialect: asked.or_else(|| file.and_then(Source::dialect)).or_else(recorded).unwrap_or(Dialect::Complexity),
+            target: match self.target {
+                TargetArg::Docker => Target::Docker,
+                TargetArg::Kubernetes => Target::Kubernetes,
+            },
+            against: self.against,
+            for_sizes: &self.for_size,
+        }
+    }
 }
 
 pub(crate) fn run(args: &FitArgs) -> Result<Exit, Failure> {
-    let groups = read(&args.file)?;
-    let mut fitted = Vec::new();
+    let file = args.write.as_deref().map(|path| write::File::read(path, &args.variables)).transpose()?;
+    let groups = args.runs.read()?;
+    let mut results = Vec::new();
     let mut lacking = Vec::new();
     for group in &groups {
-        match fitted_group(group, args) {
-            Ok(result) => fitted.push((group, result)),
+        match fitted(group, &args.wanted(group, file.as_ref().map(|file| &file.source))) {
+            Ok(result) => results.push((group, result)),
             Err(reason) => lacking.push((group, reason)),
         }
     }
-    if fitted.is_empty() {
+    if results.is_empty() {
         return Err(nothing_fitted(&lacking));
     }
     for (group, reason) in &lacking {
         output::say(&printable(&format!("{}: {reason}", group.name().unwrap_or_default())));
     }
+    if let Some(consumer) = args.emit {
+        return emitted(only_one(&results)?, consumer.consumer());
+    }
     match args.format {
-        Format::Json => output::data(&json(&fitted)?)?,
-        Format::Table => output::data(&tables(&fitted, args))?,
+        Format::Json => output::data(&json(&results)?)?,
+        Format::Table => output::data(&told::tables(&results, args.against.as_ref()))?,
+    }
+    if let Some(file) = &file {
+        let fitted = only_one(&results)?;
+        let documented = documented(fitted)?;
+        let diff = file.write(documented, args, fitted)?;
+        match args.format {
+            Format::Json => output::say(&diff),
+            Format::Table => output::data(&format!("\n{diff}"))?,
+        }
     }
     Ok(Exit::Done)
 }
+
+fn emitted(fitted: &Fitted, consumer: Consumer) -> Result<Exit, Failure> {
+    let documented = match consumer {
+        Consumer::TaskApi => documented(fitted)?,
+        _ => &Documented::default(),
+    };
+    let warnings = fitted.fit.warnings.iter().map(|warning| format!("warning: {}", told::told(warning)));
+    warnings.for_each(|warning| output::say(&printable(&warning)));
+    if !consumer.scales() && !fitted.declaration.limit.growth.is_empty() {
+        let inputs = &fitted.declaration.fixed.inputs;
+        output::say(&printable(&format!(
+            "{} cannot scale with the input: the amount is for {inputs}",
+            consumer.name()
+        )));
+    }
+    output::data(&emit(consumer, &fitted.declaration, documented))?;
+    Ok(Exit::Done)
+}
+
+/// The rules as documents of the Task API have them.
+fn documented(fitted: &Fitted) -> Result<&Documented, Failure> {
+    fitted.documented.as_ref().ok_or_else(|| {
+        let help = "fit --form max, the default".to_owned();
+        Failure::new(Exit::Usage, &NotDocumented(fitted.fit.rule.to_string()), Some(help))
+    })
+}
+
+/// The rule is not one that a document can hold.
+#[derive(Debug, thiserror::Error)]
+#[error("the Task API has no way to write {0}: it takes the larger of floor and growth, never their sum")]
+struct NotDocumented(String);
+
+fn only_one<'a>(results: &'a [(&Group, Fitted)]) -> Result<&'a Fitted, Failure> {
+    match results {
+        [(_, only)] => Ok(only),
+        several => {
+            let tasks = several.iter().map(|(group, _)| group.name().unwrap_or_default()).collect();
+            let help =
+                "name one of them with --task, or fit one rule to all parameters with --pool-parameters".to_owned();
+            Err(Failure::new(Exit::Usage, &Several(tasks), Some(help)))
+        }
+    }
+}
+
+/// A file and an emitter take one rule.
+#[derive(Debug, thiserror::Error)]
+#[error("there are runs of {} tasks: `{}`, expected those of one", .0.len(), .0.join("`, `"))]
+struct Several(Vec<String>);
 
 const MORE_DATA: &str = "run the task on at least three inputs of different sizes, without a limit that it reaches";
 
@@ -197,297 +324,13 @@ fn nothing_fitted(lacking: &[(&Group, TooLittle)]) -> Failure {
     Failure::new(Exit::TooLittleData, &reason, Some(MORE_DATA.to_owned()))
 }
 
-/// The result for one task.
-#[derive(Serialize)]
-struct Fitted {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    workflow: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    task: Option<String>,
-    /// The rule to write down, and what speaks for it.
-    #[serde(flatten)]
-    fit: Fit,
-    target: Target,
-    /// What the platform gives where the rule is written down like this.
-    effective: FittedRule,
-    /// The growing part as a document has it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    complexity: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    scale_factor: Option<i64>,
-    /// How the rule does on the runs it was fitted to.
-    recorded: Backtest,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    against: Option<Backtest>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    for_sizes: Vec<ForSize>,
-}
-
-/// What an input of some size is given.
-#[derive(Serialize)]
-struct ForSize {
-    n: Bytes,
-    limit: Bytes,
-    request: Bytes,
-}
-
-fn fitted_group(group: &Group, args: &FitArgs) -> Result<Fitted, TooLittle> {
-    let mut options = args.options.fit_options();
-    if args.dialect == DialectArg::ScaleFactor {
-        options.max_exponent = 1;
-    }
-    let target = match args.target {
-        TargetArg::Docker => Target::Docker,
-        TargetArg::Kubernetes => Target::Kubernetes,
-    };
-    let mut found = fit(&group.table, &options)?;
-    let predictor = group.table.predictors.iter().position(|name| *name == found.predictor).unwrap_or(0);
-    let written = |rule: FittedRule| match args.dialect {
-        DialectArg::Complexity => target.written(rule),
-        DialectArg::ScaleFactor => whole_factor(&target.written(rule), &group.table, predictor),
-    };
-    found.rule = written(found.rule);
-    found.request = written(found.request).at_most(found.rule);
-    found.warnings.extend(found.extrapolated(args.for_size.iter().copied()));
-    let effective = target.effective(found.rule);
-    let requested = target.effective(found.request);
-    let covered = Some((found.inputs.smallest, found.inputs.largest));
-    let whole = args.dialect == DialectArg::ScaleFactor;
-    Ok(Fitted {
-        workflow: group.workflow.clone(),
-        task: group.task.clone(),
-        target,
-        effective,
-        complexity: found.rule.complexity().filter(|_| !whole),
-        scale_factor: whole.then_some(found.rule.coefficient as i64).filter(|factor| *factor > 0),
-        recorded: backtest(&group.table, predictor, &effective, covered),
-        against: args.against.map(|old| backtest(&group.table, predictor, &target.effective(old), covered)),
-        for_sizes: args
-            .for_size
-            .iter()
-            .map(|&n| ForSize { n, limit: effective.limit(n), request: requested.limit(n) })
-            .collect(),
-        fit: found,
-    })
-}
-
-fn json(fitted: &[(&Group, Fitted)]) -> Result<String, Failure> {
-    let named = fitted.iter().any(|(group, _)| group.name().is_some());
-    let results: Vec<&Fitted> = fitted.iter().map(|(_, result)| result).collect();
-    let text = match results.as_slice() {
+fn json(results: &[(&Group, Fitted)]) -> Result<String, Failure> {
+    let named = results.iter().any(|(group, _)| group.name().is_some() && !group.recorded);
+    let all: Vec<&Fitted> = results.iter().map(|(_, result)| result).collect();
+    let text = match all.as_slice() {
+        // A table that names its tasks gives a list of them; so do records of several.
         [only] if !named => serde_json::to_string_pretty(only),
         several => serde_json::to_string_pretty(several),
     };
     text.map(|text| text + "\n").map_err(|error| Failure::new(Exit::Host, &error, None))
-}
-
-fn tables(fitted: &[(&Group, Fitted)], args: &FitArgs) -> String {
-    match fitted {
-        [(group, only)] => one(group, only, args),
-        several => overview(several, args),
-    }
-}
-
-/// A rule as people read it: amounts in binary units.
-pub(crate) fn words(rule: &FittedRule) -> String {
-    let base = rule.base_bytes;
-    match (rule.complexity(), rule.form) {
-        (None, _) => base.to_string(),
-        (Some(growth), Form::Max) if base == Bytes::ZERO => growth,
-        (Some(growth), Form::Max) => format!("max({base}, {growth})"),
-        (Some(growth), Form::Sum) => format!("{base} + {growth}"),
-    }
-}
-
-fn overview(fitted: &[(&Group, Fitted)], args: &FitArgs) -> String {
-    let rows = fitted.iter().map(|(group, Fitted { fit, effective, .. })| {
-        vec![
-            group.name().unwrap_or_default(),
-            words(effective),
-            fit.inputs.distinct.to_string(),
-            format!("{:.2}", fit.held_out.mean_ratio),
-            format!("{:.0}", fit.held_out.failures_per_1000),
-            format!("{:.0} %", (100.0 * fit.headroom.content).floor()),
-        ]
-    });
-    let header = ["task", "rule", ">inputs", ">limit/peak", ">failures/1000", ">surely fit"];
-    let mut text = table(&header, rows.collect());
-    text.push_str("\nlimit/peak and failures: on inputs that the rule had not seen\n");
-    text.push_str("surely fit: at least this share of further inputs, with 95 % confidence\n");
-    let notes = fitted.iter().flat_map(|(group, result)| {
-        let name = group.name().unwrap_or_default();
-        let warnings = result.fit.warnings.iter().filter(|one| !matches!(one, Warning::FewInputs { .. }));
-        warnings.map(move |warning| format!("{name}: {}\n", told(warning)))
-    });
-    let notes: String = notes.map(|note| printable(note.trim_end()) + "\n").collect();
-    if !notes.is_empty() {
-        text.push_str(&format!("\nwarnings:\n{notes}"));
-    }
-    if args.against.is_some() {
-        let rows = fitted.iter().flat_map(|(group, result)| compared(&group.name().unwrap_or_default(), result, args));
-        text.push('\n');
-        text.push_str(&table(&COMPARED, rows.collect()));
-    }
-    text
-}
-
-fn one(group: &Group, fitted: &Fitted, args: &FitArgs) -> String {
-    let Fitted { fit, effective, target, .. } = fitted;
-    let mut rows: Vec<(&str, String)> = Vec::new();
-    rows.extend(group.name().map(|name| ("task", name)));
-    rows.push(("limit", format!("{}   where n is {}", words(&fit.rule), fit.predictor)));
-    rows.push(("request", words(&fit.request)));
-    if *target == Target::Kubernetes {
-        rows.push(("effective", format!("{}   with the platform's margin of 1.1", words(effective))));
-    }
-    rows.push(("fitted to", inputs(fit)));
-    rows.push(("evidence", evidence(fit)));
-    rows.push(("held out", held_out(fit)));
-    rows.push(("head-room", headroom(fit)));
-    for ForSize { n, limit, request } in &fitted.for_sizes {
-        rows.push(("", format!("an input of {n} is given {limit}, of which {request} are requested")));
-    }
-    for outlier in fit.outliers.iter().take(5) {
-        let place = group.lines.get(outlier.run).map_or_else(String::new, |line| format!("line {line}: "));
-        let text = format!("{place}{} for {}, where {} is typical", outlier.peak, outlier.n, outlier.typical);
-        rows.push(("outlier", text));
-    }
-    if let more @ 1.. = fit.outliers.len().saturating_sub(5) {
-        rows.push(("", format!("and {more} more; all of them were fitted like the others")));
-    }
-    rows.extend(fit.warnings.iter().map(|warning| ("warning", told(warning))));
-    let width = output::width_of_stdout().map_or(100, usize::from);
-    let mut text = String::new();
-    for (name, value) in rows {
-        push_row(&mut text, name, &printable(&value), width);
-    }
-    text.push('\n');
-    text + &table(&COMPARED, compared("", fitted, args))
-}
-
-fn inputs(fit: &Fit) -> String {
-    let inputs = &fit.inputs;
-    let mut text =
-        format!("{} runs, {} distinct inputs, {} to {}", inputs.runs, inputs.distinct, inputs.smallest, inputs.largest);
-    if inputs.limit_reached > 0 {
-        let _ = write!(text, "; {} reached their limit: not used", inputs.limit_reached);
-    }
-    if inputs.oom_killed > 0 {
-        let _ = write!(text, "; {} killed for memory: lower bounds", inputs.oom_killed);
-    }
-    text
-}
-
-fn evidence(fit: &Fit) -> String {
-    let slope = match fit.evidence.slope {
-        Some(slope) => format!(
-            "{} bytes of memory per byte of input, {} to {} with 95 % confidence",
-            short(slope.estimate),
-            short(slope.low),
-            short(slope.high)
-        ),
-        None => "all inputs have one size".to_owned(),
-    };
-    let gain = match fit.evidence.growth_gain {
-        Some(gain) if gain >= 0.0 => format!("growth costs {:.0} % less than a floor on held-out inputs", 100.0 * gain),
-        Some(gain) => format!("growth costs {:.0} % more than a floor on held-out inputs", -100.0 * gain),
-        None => "growth could not be looked at".to_owned(),
-    };
-    let verdict = if fit.rule.exponent == 0 { "no usable relation, a floor alone: " } else { "" };
-    format!("{verdict}{slope}; {gain}")
-}
-
-/// Three significant digits.
-fn short(number: f64) -> String {
-    let magnitude = number.abs().log10().floor();
-    if number == 0.0 || !magnitude.is_finite() {
-        return "0".to_owned();
-    }
-    if (-3.0..5.0).contains(&magnitude) {
-        let digits = (2.0 - magnitude).max(0.0) as usize;
-        format!("{number:.digits$}")
-    } else {
-        format!("{number:.2e}")
-    }
-}
-
-fn held_out(fit: &Fit) -> String {
-    let held_out = &fit.held_out;
-    format!(
-        "limit/peak {:.2} on average, {:.2} to {:.2}; {:.0} failures per 1000; {:.1} % of the memory needed is wasted",
-        held_out.mean_ratio,
-        held_out.smallest_ratio,
-        held_out.largest_ratio,
-        held_out.failures_per_1000,
-        100.0 * held_out.waste_share
-    )
-}
-
-fn headroom(fit: &Fit) -> String {
-    let headroom = &fit.headroom;
-    let above = match headroom.exceeded {
-        0 => "all below the rule".to_owned(),
-        above => format!("{above} above the rule"),
-    };
-    let mut text = format!(
-        "{} inputs, {above}: at least {:.0} % of further ones fit, with 95 % confidence",
-        headroom.inputs,
-        (100.0 * headroom.content).floor()
-    );
-    if headroom.more_needed > 0 {
-        let _ = write!(text, "; {} more are needed for 95 %", headroom.more_needed);
-    }
-    let factors: Vec<String> = headroom
-        .conformal
-        .iter()
-        .filter_map(|one| one.factor.map(|factor| format!("{:.2} ({:.0} %)", factor, 100.0 * one.content)))
-        .collect();
-    if !factors.is_empty() {
-        let _ = write!(text, "; the next input fits under the rule times {}", factors.join(", "));
-    }
-    text
-}
-
-/// A warning in words.
-pub(crate) fn told(warning: &Warning) -> String {
-    match warning {
-        Warning::NarrowRange { factor } => format!(
-            "the largest input is only {factor:.2} times the smallest: what the rule says about others is extrapolated"
-        ),
-        Warning::Extrapolated { n, factor } if *factor > 1.0 => {
-            format!("{n} is {factor:.1} times the largest input measured: extrapolated")
-        }
-        Warning::Extrapolated { n, factor } => {
-            format!("{n} is only {:.0} % of the smallest input measured: extrapolated", 100.0 * factor)
-        }
-        Warning::Untimed => "not every run tells its time: all of them count the same".to_owned(),
-        Warning::RaisedByKills { bound } => {
-            format!("a run with {bound} was killed for memory: the rule was raised above that")
-        }
-        Warning::FewInputs { more_needed } => {
-            format!("measure {more_needed} more inputs before relying on the rule for 95 % of all runs")
-        }
-    }
-}
-
-const COMPARED: [&str; 6] = ["on the recorded runs", ">waste", ">failures/1000", ">limit/peak mean", ">least", ">most"];
-
-/// The old rule, where there is one, above the new one.
-fn compared(task: &str, fitted: &Fitted, args: &FitArgs) -> Vec<Vec<String>> {
-    let old = args.against.as_ref().zip(fitted.against.as_ref());
-    let rules = old.map(|(rule, result)| ("old", rule, result)).into_iter();
-    let rules = rules.chain([("new", &fitted.fit.rule, &fitted.recorded)]);
-    rules.map(|(age, rule, result)| backtest_row(format!("{task} {age} {}", words(rule)).trim(), result)).collect()
-}
-
-/// Name, waste, failures and ratios of a rule on recorded runs.
-pub(crate) fn backtest_row(name: &str, result: &Backtest) -> Vec<String> {
-    vec![
-        name.to_owned(),
-        result.waste_gbh.map_or_else(|| "unknown".to_owned(), |waste| format!("{} GBh", short(waste))),
-        format!("{:.0}", result.failures_per_1000),
-        format!("{:.2}", result.mean_ratio),
-        format!("{:.2}", result.smallest_ratio),
-        format!("{:.2}", result.largest_ratio),
-    ]
 }

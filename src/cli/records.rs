@@ -9,7 +9,6 @@ use super::failure::Failure;
 use super::output;
 
 /// A file of records or a folder of a sweep.
-#[expect(dead_code, reason = "the commands that read records come next")]
 pub(crate) fn read(path: &Path) -> Result<Records, Failure> {
     let records = store::read(path).map_err(|error| {
         let help = match &error {

@@ -175,6 +175,8 @@ pub enum Censoring {
     LimitReached,
     /// The run was killed for memory: it needs more than its peak.
     OomKilled,
+    /// The peak was sampled, not counted by the kernel: the need is this or more.
+    LowerBound,
 }
 
 /// One run, as far as fitting looks at it.

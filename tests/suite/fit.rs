@@ -81,7 +81,8 @@ fn a_whole_factor_for_kubernetes_has_its_margin_once() {
     assert_eq!(fit["effective"]["coefficient"], 2.2);
     let plain = json(&["fit", "-", "--format", "json"], &growing());
     let ratio = plain["base_bytes"].as_f64().unwrap() / fit["base_bytes"].as_f64().unwrap();
-    assert!((ratio - 1.1).abs() < 1e-6, "{ratio}");
+    // The platform rounds to one decimal as well.
+    assert!((1.095..1.105).contains(&ratio), "{ratio}");
     assert_eq!(fit["recorded"]["failures"], 0);
 }
 

@@ -5,9 +5,12 @@
 mod cli;
 mod container;
 mod fit;
+mod fit_emit;
 mod fit_planted;
 mod fit_properties;
 mod floor;
+mod fit_records;
+mod fit_write;
 mod help;
 mod hosts;
 mod inputs;

@@ -2,13 +2,13 @@
 
 use serde::Serialize;
 
-use crate::model::fit::{Censoring, FittedRule, RunTable};
+use crate::model::fit::{Censoring, FittedRule, RunTable, SizedRun};
 use crate::model::units::Bytes;
 
 use super::waste::waste;
 
 /// Byte-seconds in a gigabyte-hour.
-const GIGABYTE_HOUR: f64 = 1e9 * 3600.0;
+pub(super) const GIGABYTE_HOUR: f64 = 1e9 * 3600.0;
 
 /// How a rule would have done on recorded runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -38,17 +38,24 @@ pub struct Backtest {
 ///
 /// `covered` is the range of sizes that the rule was calibrated on.
 pub fn backtest(table: &RunTable, predictor: usize, rule: &FittedRule, covered: Option<(Bytes, Bytes)>) -> Backtest {
+    let size = |run: &SizedRun| run.sizes.get(predictor).copied();
+    let mut result = backtest_by(table, |_, run| size(run).map(|n| rule.limit(n)));
+    let sizes = table.runs.iter().filter_map(size);
+    result.outside = sizes.filter(|n| covered.is_some_and(|(smallest, largest)| *n < smallest || *n > largest)).count();
+    result
+}
+
+/// Tries whatever gives each run of a table a limit. A run that is given none is left out.
+pub fn backtest_by(table: &RunTable, limit: impl Fn(usize, &SizedRun) -> Option<Bytes>) -> Backtest {
     let mut result = Backtest { smallest_ratio: f64::INFINITY, ..Backtest::default() };
     let (mut wasted, mut timed, mut ratios) = (0.0, true, 0.0);
-    for run in &table.runs {
-        let Some(&n) = run.sizes.get(predictor) else { continue };
-        let limit = rule.limit(n);
+    for (place, run) in table.runs.iter().enumerate() {
+        let Some(limit) = limit(place, run) else { continue };
         let fails = match run.censoring {
-            Censoring::None => limit < run.peak,
+            Censoring::None | Censoring::LowerBound => limit < run.peak,
             Censoring::OomKilled => limit <= run.peak,
             Censoring::LimitReached => false,
         };
-        result.outside += usize::from(covered.is_some_and(|(smallest, largest)| n < smallest || n > largest));
         if run.censoring != Censoring::None && !fails {
             result.undecided += 1;
             continue;
@@ -77,7 +84,6 @@ pub fn backtest(table: &RunTable, predictor: usize, rule: &FittedRule, covered: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::fit::SizedRun;
 
     fn run(n: u64, peak: u64, censoring: Censoring, wall_seconds: Option<f64>) -> SizedRun {
         SizedRun { sizes: vec![Bytes(n)], peak: Bytes(peak), censoring, wall_seconds }

@@ -6,7 +6,7 @@
 //! | `input_bytes.NAME` | the size by another predictor, such as `input_bytes.max_file_size`; any number of them |
 //! | `peak_bytes` | the most memory the run used |
 //! | `wall_seconds` | how long it took; may be left out or empty |
-//! | `censored` | empty or `no`; `limit` where the peak reached a limit, `oom` where the run was killed for memory |
+//! | `censored` | empty or `no`; `limit` where the peak reached a limit, `oom` where the run was killed for memory, `lower-bound` where it was sampled |
 //! | `workflow`, `task` | what was run: each combination is fitted for itself |
 //!
 //! Sizes and peaks are whole or decimal numbers of bytes or quantities such as `512Mi`. Other columns are ignored.
@@ -16,9 +16,11 @@ use std::ops::Range;
 
 use csv::{ByteRecord, ReaderBuilder, Trim};
 
-use crate::model::fit::{Censoring, RunTable, SizedRun};
+use crate::model::fit::{Censoring, Measure, RunTable, SizedRun};
 use crate::model::problem::{Flawed, Problem};
 use crate::model::units::Bytes;
+
+use super::group::Group;
 
 /// More problems than this are not told one by one.
 const MOST_PROBLEMS: usize = 10;
@@ -26,30 +28,6 @@ const INPUT: &str = "input_bytes";
 const PEAK: &str = "peak_bytes";
 const WALL: &str = "wall_seconds";
 const CENSORED: &str = "censored";
-
-/// The runs of one task of a table.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Group {
-    /// What `workflow` says, where there is such a column.
-    pub workflow: Option<String>,
-    /// What `task` says, where there is such a column.
-    pub task: Option<String>,
-    /// The runs.
-    pub table: RunTable,
-    /// The line of each run in the file, from 1.
-    pub lines: Vec<u64>,
-}
-
-impl Group {
-    /// `workflow/task`, as far as they are known.
-    pub fn name(&self) -> Option<String> {
-        match (&self.workflow, &self.task) {
-            (Some(workflow), Some(task)) => Some(format!("{workflow}/{task}")),
-            (Some(name), None) | (None, Some(name)) => Some(name.clone()),
-            (None, None) => None,
-        }
-    }
-}
 
 /// Reads a table; `name` is what errors call it. The groups come in the order of their first run.
 ///
@@ -94,8 +72,9 @@ impl Reading<'_> {
             let key = (word(columns.workflow), word(columns.task));
             let place = *places.entry(key.clone()).or_insert_with(|| {
                 let predictors = columns.inputs.iter().map(|(_, name)| name.clone()).collect();
+                let measures = columns.inputs.iter().map(|(_, name)| Measure::of_column(name)).collect();
                 let table = RunTable { predictors, runs: Vec::new() };
-                groups.push(Group { workflow: key.0, task: key.1, table, lines: Vec::new() });
+                groups.push(Group { workflow: key.0, task: key.1, table, measures, ..Group::default() });
                 groups.len() - 1
             });
             groups[place].table.runs.push(run);
@@ -196,8 +175,9 @@ impl Reading<'_> {
             Some("" | "no" | "none" | "false") => Some(Censoring::None),
             Some("limit" | "limit-reached") => Some(Censoring::LimitReached),
             Some("oom" | "oom-killed") => Some(Censoring::OomKilled),
+            Some("lower-bound") => Some(Censoring::LowerBound),
             Some(_) | None => {
-                self.reject(record, column, CENSORED, "`limit`, `oom` or nothing");
+                self.reject(record, column, CENSORED, "`limit`, `oom`, `lower-bound` or nothing");
                 None
             }
         }

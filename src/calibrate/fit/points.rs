@@ -25,6 +25,8 @@ pub(super) struct Points {
     pub(super) plain: Vec<Point>,
     /// Runs that were killed for memory: they need more than this.
     pub(super) killed: Vec<Point>,
+    /// Runs whose peak was sampled: they need this or more.
+    pub(super) sampled: Vec<Point>,
 }
 
 impl Points {
@@ -33,6 +35,7 @@ impl Points {
         let timed = is_timed(table);
         let mut plain: BTreeMap<u64, Point> = BTreeMap::new();
         let mut killed = Vec::new();
+        let mut sampled = Vec::new();
         for run in &table.runs {
             let Some(n) = run.sizes.get(predictor).copied() else { continue };
             let wall = run.wall_seconds.filter(|_| timed).unwrap_or(1.0).clamp(0.0, LONGEST);
@@ -49,9 +52,10 @@ impl Points {
                 }
                 Censoring::LimitReached => {}
                 Censoring::OomKilled => killed.push(point),
+                Censoring::LowerBound => sampled.push(point),
             }
         }
-        Self { plain: plain.into_values().collect(), killed }
+        Self { plain: plain.into_values().collect(), killed, sampled }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The rule as its consumer wants it.
 
 use crate::model::fit::{Censoring, FittedRule, Form, RunTable};
+use crate::model::prediction::{Demand, kubernetes};
 use crate::model::units::Bytes;
 
 use super::waste::waste;
@@ -38,6 +39,58 @@ impl Target {
                 coefficient: super::round_up(rule.coefficient * self.factor()),
                 ..rule
             },
+        }
+    }
+
+    /// What a task gets where this much is asked for: on Kubernetes the platform adds its margin and rounds to one decimal
+    /// of a binary unit, up or down.
+    pub fn given(self, asked: Bytes) -> Bytes {
+        match self {
+            Self::Docker => asked,
+            Self::Kubernetes => {
+                let demand = Demand { floor: Some(asked), ..Demand::default() };
+                kubernetes(&demand).map_or(asked, |amount| amount.bytes)
+            }
+        }
+    }
+
+    /// The least to ask for to be given at least this much.
+    pub fn asked(self, wanted: Bytes) -> Bytes {
+        match self {
+            Self::Docker => wanted,
+            // The platform's rounding keeps the order of amounts.
+            Self::Kubernetes => {
+                let (mut low, mut high) = (0, wanted.0);
+                while low < high {
+                    let middle = low + (high - low) / 2;
+                    if self.given(Bytes(middle)) >= wanted { high = middle } else { low = middle + 1 }
+                }
+                Bytes(high)
+            }
+        }
+    }
+
+    /// The rule to write down, with a coefficient so large that the platform's rounding makes no more of these runs fail
+    /// than the rule itself.
+    #[must_use]
+    pub fn rounded(self, written: FittedRule, wanted: &FittedRule, table: &RunTable, predictor: usize) -> FittedRule {
+        let base_bytes = self.asked(wanted.base_bytes);
+        let plain = || table.runs.iter().filter(|run| run.censoring == Censoring::None);
+        let failures = |limit: &dyn Fn(Bytes) -> Bytes| {
+            plain().filter(|run| run.sizes.get(predictor).is_some_and(|n| limit(*n) < run.peak)).count()
+        };
+        let most = failures(&|n| wanted.limit(n));
+        let raised = |step: u32| {
+            let coefficient = super::round_up(written.coefficient * (1.0 + f64::from(step) * 0.0025));
+            FittedRule { base_bytes, coefficient, ..written }
+        };
+        match self {
+            Self::Docker => written,
+            // Rounding takes away less than a twentieth.
+            Self::Kubernetes => (0..=20)
+                .map(raised)
+                .find(|rule| failures(&|n| self.given(rule.limit(n))) <= most)
+                .unwrap_or_else(|| raised(20)),
         }
     }
 
@@ -121,6 +174,28 @@ mod tests {
         let written = Target::Kubernetes.written(rule);
         assert_eq!((written.base_bytes, written.coefficient), (Bytes(1000), 2.0));
         assert_eq!(Target::Docker.written(rule), rule);
+    }
+
+    #[test]
+    fn what_is_asked_for_is_given_in_spite_of_rounding() {
+        for wanted in [11, 1000, 1 << 20, 1_113_000_000, (1 << 30) + 1, 5 << 30, 68_000_000_001].map(Bytes) {
+            let asked = Target::Kubernetes.asked(wanted);
+            assert!(Target::Kubernetes.given(asked) >= wanted, "{wanted}");
+            assert!(Target::Kubernetes.given(Bytes(asked.0 - 1)) < wanted, "{wanted}");
+            assert!(asked < wanted);
+        }
+        assert_eq!(Target::Docker.asked(Bytes(77)), Bytes(77));
+    }
+
+    #[test]
+    fn rounding_makes_no_run_fail_that_fits() {
+        let table = table(&[(900 << 20, 1_220_000_000), (1200 << 20, 1_626_000_000), (3 << 30, 4_160_000_000)]);
+        let wanted: FittedRule = "max(100Mi, 1.3*n)".parse().unwrap();
+        let written = Target::Kubernetes.rounded(Target::Kubernetes.written(wanted), &wanted, &table, 0);
+        for run in &table.runs {
+            let fits = wanted.limit(run.sizes[0]) >= run.peak;
+            assert!(!fits || Target::Kubernetes.given(written.limit(run.sizes[0])) >= run.peak, "{written}");
+        }
     }
 
     #[test]

@@ -1,0 +1,192 @@
+//! The result for one task: the rule, what it comes to where it is written down, and how it does on the recorded runs.
+
+use std::collections::BTreeMap;
+
+use highwater::calibrate::fit::{
+    Backtest, Declared, Fit, FitOptions, Group, LeftOut, Target, TooLittle, backtest_by, fit, whole_factor,
+};
+use highwater::model::fit::{Declaration, Documented, FittedRule, Fixed, Growth, Measure, Scaled};
+use highwater::model::rule::Dialect;
+use highwater::model::units::Bytes;
+use serde::Serialize;
+
+/// The result for one task.
+#[derive(Serialize)]
+pub(super) struct Fitted {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    workflow: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    task: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    parameters: BTreeMap<String, String>,
+    /// The rule to write down, and what speaks for it.
+    #[serde(flatten)]
+    pub(super) fit: Fit,
+    /// What n is, in the fields of a scale rule.
+    measure: Measure,
+    #[serde(skip_serializing_if = "nothing_left_out")]
+    left_out: LeftOut,
+    pub(super) target: Target,
+    /// What the platform gives where the rule is written down like this.
+    pub(super) effective: FittedRule,
+    /// The growing part as a document has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    complexity: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scale_factor: Option<i64>,
+    /// What goes into a document of the Task API; nothing where its rules cannot say it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) documented: Option<Documented>,
+    /// How the rule does on the runs it was fitted to.
+    pub(super) recorded: Backtest,
+    /// How the rule of --against does on them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) against: Option<Backtest>,
+    /// How the rules that the task had when it ran do on them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) declared: Option<Backtest>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) for_sizes: Vec<ForSize>,
+    /// What others than the platform of the Task API are told.
+    #[serde(skip)]
+    pub(super) declaration: Declaration,
+    /// The template that the recorded rules come from.
+    #[serde(skip)]
+    template: Option<String>,
+}
+
+impl Fitted {
+    /// The template that the recorded rules come from.
+    pub(super) fn template(&self) -> Option<&str> {
+        self.template.as_deref()
+    }
+}
+
+fn nothing_left_out(left_out: &LeftOut) -> bool {
+    left_out.total() == 0
+}
+
+/// What an input of some size is given.
+#[derive(Serialize)]
+pub(super) struct ForSize {
+    pub(super) n: Bytes,
+    pub(super) limit: Bytes,
+    pub(super) request: Bytes,
+}
+
+/// How the result is wanted.
+pub(super) struct Wanted<'a> {
+    pub(super) options: FitOptions,
+    pub(super) dialect: Dialect,
+    pub(super) target: Target,
+    pub(super) against: Option<FittedRule>,
+    pub(super) for_sizes: &'a [Bytes],
+}
+
+pub(super) fn fitted(group: &Group, wanted: &Wanted<'_>) -> Result<Fitted, TooLittle> {
+    let target = wanted.target;
+    let whole = wanted.dialect == Dialect::ScaleFactor;
+    let options = FitOptions { max_exponent: if whole { 1 } else { 3 }, ..wanted.options };
+    let mut found = fit(&group.table, &options)?;
+    let (intended, requested) = (found.rule, found.request);
+    let predictor = group.table.predictors.iter().position(|name| *name == found.predictor).unwrap_or(0);
+    let measure = group.measures.get(predictor).cloned().unwrap_or_else(|| Measure::of_column(&found.predictor));
+    found.rule = written(intended, group, predictor, wanted);
+    found.request = match whole {
+        true => whole_factor(&target.written(requested), &group.table, predictor),
+        false => target.written(requested),
+    };
+    found.request = found.request.at_most(found.rule);
+    found.warnings.extend(found.extrapolated(wanted.for_sizes.iter().copied()));
+    found.warnings.extend(group.warnings.iter().copied());
+    let covered = (found.inputs.smallest, found.inputs.largest);
+    let size = |run: &highwater::model::fit::SizedRun| run.sizes.get(predictor).copied();
+    let tried = |rule: FittedRule| {
+        let mut tried = backtest_by(&group.table, |_, run| size(run).map(|n| target.given(rule.limit(n))));
+        tried.outside = group.table.runs.iter().filter_map(size).filter(|n| *n < covered.0 || *n > covered.1).count();
+        tried
+    };
+    let limit = scaled(&found.rule, &measure, found.inputs.largest);
+    let request = scaled(&found.request, &measure, found.inputs.largest);
+    let for_sizes = wanted.for_sizes.iter().map(|&n| {
+        let limit = target.given(limit.at(|_| n));
+        ForSize { n, limit, request: target.given(request.at(|_| n)).min(limit) }
+    });
+    let for_sizes = for_sizes.collect();
+    let declaration = declaration(group, &found, (&intended, &requested), &measure, wanted.for_sizes);
+    let written = Declaration { limit, request, ..declaration.clone() };
+    Ok(Fitted {
+        workflow: group.workflow.clone(),
+        task: group.task.clone(),
+        parameters: group.parameters.clone(),
+        left_out: group.left_out,
+        target,
+        effective: target.effective(found.rule),
+        complexity: found.rule.complexity().filter(|_| !whole),
+        scale_factor: whole.then_some(found.rule.coefficient as i64).filter(|factor| *factor > 0),
+        documented: written.documented(wanted.dialect, Some(set_aside(&found))),
+        recorded: tried(found.rule),
+        against: wanted.against.map(tried),
+        declared: group.declared.as_ref().and_then(|declared| as_declared(group, declared, target)),
+        for_sizes,
+        template: group.declared.as_ref().and_then(|declared| declared.template.clone()),
+        declaration,
+        measure,
+        fit: found,
+    })
+}
+
+/// The rule to write down so that the platform gives what was fitted.
+fn written(intended: FittedRule, group: &Group, predictor: usize, wanted: &Wanted<'_>) -> FittedRule {
+    let target = wanted.target;
+    let rule = target.rounded(target.written(intended), &intended, &group.table, predictor);
+    match wanted.dialect {
+        Dialect::Complexity => rule,
+        Dialect::ScaleFactor => whole_factor(&rule, &group.table, predictor),
+    }
+}
+
+/// What is set aside for every run: what the middle one of the inputs needs, and no more than the smallest one is
+/// allowed, since a request above its limit is refused.
+fn set_aside(fit: &Fit) -> Bytes {
+    fit.request.limit(fit.inputs.median).min(fit.rule.base_bytes)
+}
+
+fn scaled(rule: &FittedRule, measure: &Measure, largest: Bytes) -> Scaled {
+    let growth = Growth { measure: measure.clone(), coefficient: rule.coefficient, exponent: rule.exponent, largest };
+    let growth = Some(growth).filter(|growth| growth.coefficient > 0.0);
+    Scaled { form: rule.form, base: rule.base_bytes, growth: growth.into_iter().collect() }
+}
+
+/// What others than the platform of the Task API are told: they have no margin of their own.
+fn declaration(
+    group: &Group,
+    found: &Fit,
+    (intended, requested): (&FittedRule, &FittedRule),
+    measure: &Measure,
+    for_sizes: &[Bytes],
+) -> Declaration {
+    let largest = for_sizes.iter().copied().max().unwrap_or(found.inputs.largest);
+    let limit = scaled(intended, measure, found.inputs.largest);
+    let request = scaled(&requested.at_most(*intended), measure, found.inputs.largest);
+    let inputs = match limit.growth.is_empty() {
+        true => format!("inputs of any size, measured up to {}", found.inputs.largest),
+        false => format!("inputs of up to {largest} ({measure})"),
+    };
+    let fixed_limit = limit.at(|_| largest);
+    let fixed = Fixed {
+        limit: fixed_limit,
+        request: request.at(|_| found.inputs.median.min(largest)).min(fixed_limit),
+        inputs,
+    };
+    Declaration { task: group.name(), limit, request, fixed }
+}
+
+fn as_declared(group: &Group, declared: &Declared, target: Target) -> Option<Backtest> {
+    let limits = match target {
+        Target::Docker => &declared.docker,
+        Target::Kubernetes => &declared.kubernetes,
+    };
+    let tried = backtest_by(&group.table, |place, _| limits.get(place).copied().flatten());
+    (tried.runs > 0).then_some(tried)
+}

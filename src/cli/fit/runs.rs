@@ -1,0 +1,114 @@
+//! The runs that a command is given: records of highwater, or a table of comma-separated values.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use highwater::calibrate::fit::{Group, group_records, parse_csv};
+use highwater::model::problem::{Flawed, Problem};
+
+use crate::cli::exit::Exit;
+use crate::cli::failure::Failure;
+use crate::cli::{output, records};
+
+/// Which runs are looked at.
+#[derive(Debug, Args)]
+pub(crate) struct RunsArgs {
+    /// Records of `run --record` or `sweep`, a file or a folder; or a table of comma-separated values, - for stdin.
+    #[arg(value_name = "RECORDS|FILE.csv")]
+    pub(crate) file: PathBuf,
+    /// Only the runs of this task.
+    #[arg(long, value_name = "NAME")]
+    task: Option<String>,
+    /// Fit one rule to the runs of all parameters of a sweep; without it each choice of parameters gets a rule of its own.
+    #[arg(long)]
+    pool_parameters: bool,
+}
+
+impl RunsArgs {
+    /// The runs, sorted by task. What is left out is said.
+    pub(crate) fn read(&self) -> Result<Vec<Group>, Failure> {
+        let groups = read(&self.file, self.pool_parameters)?;
+        let groups = match &self.task {
+            Some(wanted) => named(groups, wanted)?,
+            None => groups,
+        };
+        for group in &groups {
+            let reasons: Vec<String> =
+                group.left_out.reasons().map(|(count, reason)| format!("{count} {reason}")).collect();
+            if !reasons.is_empty() {
+                let name = group.name().map_or_else(String::new, |name| format!("{name}: "));
+                let runs =
+                    if group.left_out.total() == 1 { "1 run" } else { &format!("{} runs", group.left_out.total()) };
+                output::say(&crate::cli::table::printable(&format!("{name}{runs} left out: {}", reasons.join(", "))));
+            }
+        }
+        if !self.pool_parameters && groups.iter().any(|group| !group.parameters.is_empty()) && groups.len() > 1 {
+            let count = groups.len();
+            output::say(&format!(
+                "{count} choices of parameters, each with a rule of its own; --pool-parameters fits one to all of them"
+            ));
+        }
+        Ok(groups)
+    }
+}
+
+fn named(groups: Vec<Group>, wanted: &str) -> Result<Vec<Group>, Failure> {
+    let known: Vec<String> = groups.iter().filter_map(Group::name).collect();
+    let is_meant = |group: &Group| group.name().as_deref() == Some(wanted) || group.task.as_deref() == Some(wanted);
+    let found: Vec<Group> = groups.into_iter().filter(is_meant).collect();
+    if found.is_empty() {
+        return Err(Failure::new(Exit::Usage, &NoTask { wanted: wanted.to_owned(), known }, None));
+    }
+    Ok(found)
+}
+
+/// There are no runs of such a task.
+#[derive(Debug, thiserror::Error)]
+#[error("no runs of a task `{wanted}`, there are those of `{}`", known.join("`, `"))]
+struct NoTask {
+    wanted: String,
+    known: Vec<String>,
+}
+
+fn read(path: &Path, pooled: bool) -> Result<Vec<Group>, Failure> {
+    let is_stdin = path.as_os_str() == "-";
+    if !is_stdin && (path.is_dir() || begins_as_json(path)) {
+        return Ok(group_records(&records::read(path)?.observations, pooled));
+    }
+    let name = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
+    let bytes = if is_stdin {
+        let mut bytes = Vec::new();
+        std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
+    } else {
+        std::fs::read(path)
+    };
+    let bytes = bytes.map_err(|source| Failure::new(Exit::Usage, &Unread { name: name.clone(), source }, None))?;
+    let text = String::from_utf8(bytes).map_err(|error| no_text(&name, &error))?;
+    parse_csv(&name, &text).map_err(|flawed| Failure::flawed(&flawed))
+}
+
+/// Records are lines of JSON, each of them an object.
+fn begins_as_json(path: &Path) -> bool {
+    let Ok(file) = std::fs::File::open(path) else { return false };
+    let first =
+        std::io::BufReader::new(file).bytes().map_while(Result::ok).take(4096).find(|byte| !byte.is_ascii_whitespace());
+    first == Some(b'{')
+}
+
+fn no_text(name: &str, error: &std::string::FromUtf8Error) -> Failure {
+    let start = error.utf8_error().valid_up_to();
+    let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+    let marked = start..start + char::REPLACEMENT_CHARACTER.len_utf8();
+    let problem = Problem::error("not-utf-8", "bytes that are no text").at(marked).label("expected UTF-8");
+    Failure::flawed(&Flawed { name: name.to_owned(), text, problems: vec![problem] })
+}
+
+/// Why there are no runs to fit.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to read {name}")]
+struct Unread {
+    name: String,
+    #[source]
+    source: std::io::Error,
+}

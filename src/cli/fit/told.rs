@@ -1,0 +1,262 @@
+//! The result in words and tables.
+
+use std::fmt::Write;
+
+use highwater::calibrate::fit::{Backtest, Fit, Group, Target, Warning};
+use highwater::model::fit::{FittedRule, Form};
+use highwater::model::units::Bytes;
+use highwater::report::emit::snippet;
+
+use super::result::{Fitted, ForSize};
+use crate::cli::output;
+use crate::cli::summary::push_row;
+use crate::cli::table::{printable, table};
+
+/// One task in full, several side by side.
+pub(super) fn tables(fitted: &[(&Group, Fitted)], against: Option<&FittedRule>) -> String {
+    match fitted {
+        [(group, only)] => one(group, only, against),
+        several => overview(several, against),
+    }
+}
+
+/// A rule as people read it: amounts in binary units.
+pub(crate) fn words(rule: &FittedRule) -> String {
+    let base = rule.base_bytes;
+    match (rule.complexity(), rule.form) {
+        (None, _) => base.to_string(),
+        (Some(growth), Form::Max) if base == Bytes::ZERO => growth,
+        (Some(growth), Form::Max) => format!("max({base}, {growth})"),
+        (Some(growth), Form::Sum) => format!("{base} + {growth}"),
+    }
+}
+
+fn overview(fitted: &[(&Group, Fitted)], against: Option<&FittedRule>) -> String {
+    let rows = fitted.iter().map(|(group, Fitted { fit, effective, .. })| {
+        vec![
+            group.name().unwrap_or_default(),
+            words(effective),
+            fit.inputs.distinct.to_string(),
+            format!("{:.2}", fit.held_out.mean_ratio),
+            format!("{:.0}", fit.held_out.failures_per_1000),
+            format!("{:.0} %", (100.0 * fit.headroom.content).floor()),
+        ]
+    });
+    let header = ["task", "rule", ">inputs", ">limit/peak", ">failures/1000", ">surely fit"];
+    let mut text = table(&header, rows.collect());
+    text.push_str("\nlimit/peak and failures: on inputs that the rule had not seen\n");
+    text.push_str("surely fit: at least this share of further inputs, with 95 % confidence\n");
+    let notes = fitted.iter().flat_map(|(group, result)| {
+        let name = group.name().unwrap_or_default();
+        let warnings = result.fit.warnings.iter().filter(|one| !matches!(one, Warning::FewInputs { .. }));
+        warnings.map(move |warning| format!("{name}: {}\n", told(warning)))
+    });
+    let notes: String = notes.map(|note| printable(note.trim_end()) + "\n").collect();
+    if !notes.is_empty() {
+        text.push_str(&format!("\nwarnings:\n{notes}"));
+    }
+    if against.is_some() || fitted.iter().any(|(_, result)| result.declared.is_some()) {
+        let rows = fitted.iter().flat_map(|(group, result)| compared(group, result, against));
+        text.push('\n');
+        text.push_str(&table(&COMPARED, rows.collect()));
+    }
+    text
+}
+
+fn one(group: &Group, fitted: &Fitted, against: Option<&FittedRule>) -> String {
+    let Fitted { fit, effective, target, .. } = fitted;
+    let mut rows: Vec<(&str, String)> = Vec::new();
+    rows.extend(group.name().map(|name| ("task", name)));
+    rows.push(("limit", format!("{}   where n is {}", words(&fit.rule), fit.predictor)));
+    rows.push(("request", words(&fit.request)));
+    if *target == Target::Kubernetes {
+        rows.push(("effective", format!("{}   with the platform's margin of 1.1", words(effective))));
+    }
+    rows.push(("fitted to", inputs(fit)));
+    rows.push(("evidence", evidence(fit)));
+    rows.push(("held out", held_out(fit)));
+    rows.push(("head-room", headroom(fit)));
+    for ForSize { n, limit, request } in &fitted.for_sizes {
+        rows.push(("", format!("an input of {n} is given {limit}, of which {request} are requested")));
+    }
+    let what = if group.recorded { "record" } else { "line" };
+    for outlier in fit.outliers.iter().take(5) {
+        let place = group.lines.get(outlier.run).map_or_else(String::new, |line| format!("{what} {line}: "));
+        let text = format!("{place}{} for {}, where {} is typical", outlier.peak, outlier.n, outlier.typical);
+        rows.push(("outlier", text));
+    }
+    if let more @ 1.. = fit.outliers.len().saturating_sub(5) {
+        rows.push(("", format!("and {more} more; all of them were fitted like the others")));
+    }
+    rows.extend(fit.warnings.iter().map(|warning| ("warning", told(warning))));
+    let width = output::width_of_stdout().map_or(100, usize::from);
+    let mut text = String::new();
+    for (name, value) in rows {
+        push_row(&mut text, name, &printable(&value), width);
+    }
+    text.push('\n');
+    text.push_str(&table(&COMPARED, compared(group, fitted, against)));
+    if let Some(documented) = &fitted.documented {
+        text.push_str("\nfor a task.json or processing-container.json; --write puts it there:\n");
+        text.push_str(&snippet(documented));
+    }
+    text
+}
+
+fn inputs(fit: &Fit) -> String {
+    let inputs = &fit.inputs;
+    let mut text =
+        format!("{} runs, {} distinct inputs, {} to {}", inputs.runs, inputs.distinct, inputs.smallest, inputs.largest);
+    if inputs.limit_reached > 0 {
+        let _ = write!(text, "; {} reached their limit: not used", inputs.limit_reached);
+    }
+    if inputs.oom_killed > 0 {
+        let _ = write!(text, "; {} killed for memory: lower bounds", inputs.oom_killed);
+    }
+    if inputs.sampled > 0 {
+        let _ = write!(text, "; {} with a sampled peak: lower bounds", inputs.sampled);
+    }
+    text
+}
+
+fn evidence(fit: &Fit) -> String {
+    let slope = match fit.evidence.slope {
+        Some(slope) => format!(
+            "{} bytes of memory per byte of input, {} to {} with 95 % confidence",
+            short(slope.estimate),
+            short(slope.low),
+            short(slope.high)
+        ),
+        None => "all inputs have one size".to_owned(),
+    };
+    let gain = match fit.evidence.growth_gain {
+        Some(gain) if gain >= 0.0 => format!("growth costs {:.0} % less than a floor on held-out inputs", 100.0 * gain),
+        Some(gain) => format!("growth costs {:.0} % more than a floor on held-out inputs", -100.0 * gain),
+        None => "growth could not be looked at".to_owned(),
+    };
+    let verdict = if fit.rule.exponent == 0 { "no usable relation, a floor alone: " } else { "" };
+    format!("{verdict}{slope}; {gain}")
+}
+
+/// Three significant digits.
+fn short(number: f64) -> String {
+    let magnitude = number.abs().log10().floor();
+    if number == 0.0 || !magnitude.is_finite() {
+        return "0".to_owned();
+    }
+    if (-3.0..5.0).contains(&magnitude) {
+        let digits = (2.0 - magnitude).max(0.0) as usize;
+        format!("{number:.digits$}")
+    } else {
+        format!("{number:.2e}")
+    }
+}
+
+fn held_out(fit: &Fit) -> String {
+    let held_out = &fit.held_out;
+    format!(
+        "limit/peak {:.2} on average, {:.2} to {:.2}; {:.0} failures per 1000; {:.1} % of the memory needed is wasted",
+        held_out.mean_ratio,
+        held_out.smallest_ratio,
+        held_out.largest_ratio,
+        held_out.failures_per_1000,
+        100.0 * held_out.waste_share
+    )
+}
+
+fn headroom(fit: &Fit) -> String {
+    let headroom = &fit.headroom;
+    let above = match headroom.exceeded {
+        0 => "all below the rule".to_owned(),
+        above => format!("{above} above the rule"),
+    };
+    let mut text = format!(
+        "{} inputs, {above}: at least {:.0} % of further ones fit, with 95 % confidence",
+        headroom.inputs,
+        (100.0 * headroom.content).floor()
+    );
+    if headroom.more_needed > 0 {
+        let _ = write!(text, "; {} more are needed for 95 %", headroom.more_needed);
+    }
+    let factors: Vec<String> = headroom
+        .conformal
+        .iter()
+        .filter_map(|one| one.factor.map(|factor| format!("{:.2} ({:.0} %)", factor, 100.0 * one.content)))
+        .collect();
+    if !factors.is_empty() {
+        let _ = write!(text, "; the next input fits under the rule times {}", factors.join(", "));
+    }
+    text
+}
+
+/// A warning in words.
+pub(super) fn told(warning: &Warning) -> String {
+    match warning {
+        Warning::NarrowRange { factor } => format!(
+            "the largest input is only {factor:.2} times the smallest: what the rule says about others is extrapolated"
+        ),
+        Warning::Extrapolated { n, factor } if *factor > 1.0 => {
+            format!("{n} is {factor:.1} times the largest input measured: extrapolated")
+        }
+        Warning::Extrapolated { n, factor } => {
+            format!("{n} is only {:.0} % of the smallest input measured: extrapolated", 100.0 * factor)
+        }
+        Warning::Untimed => "not every run tells its time: all of them count the same".to_owned(),
+        Warning::RaisedByKills { bound } => {
+            format!("a run with {bound} was killed for memory: the rule was raised above that")
+        }
+        Warning::Sampled { runs, as_points: true } => format!(
+            "the peaks of {runs} runs were sampled, not counted by the kernel: they may be too low, and so may the rule"
+        ),
+        Warning::Sampled { runs, as_points: false } => {
+            format!("the peaks of {runs} runs were sampled, not counted by the kernel: they only push the rule up")
+        }
+        Warning::Synthetic { runs } => {
+            format!("the inputs of {runs} runs were made up from others: real ones of that size may need more or less")
+        }
+        Warning::SeveralImages { images } => {
+            format!("the runs are of {images} different images: those of older ones may need something else")
+        }
+        Warning::FewInputs { more_needed } => {
+            format!("measure {more_needed} more inputs before relying on the rule for 95 % of all runs")
+        }
+    }
+}
+
+const COMPARED: [&str; 6] = ["on the recorded runs", ">waste", ">failures/1000", ">limit/peak mean", ">least", ">most"];
+
+/// The old rules, where there are some, above the new one, and that on inputs it had not seen.
+fn compared(group: &Group, fitted: &Fitted, against: Option<&FittedRule>) -> Vec<Vec<String>> {
+    let declared = group.declared.as_ref().zip(fitted.declared.as_ref());
+    let old = declared.map(|(rules, result)| ("declared", rules.words.clone(), *result));
+    let other = against.zip(fitted.against.as_ref()).map(|(rule, result)| ("old", words(rule), *result));
+    let new = ("new", words(&fitted.fit.rule), fitted.recorded);
+    let held_out = ("new, held out", String::new(), held_out_backtest(&fitted.fit, &fitted.recorded));
+    let rows = old.into_iter().chain(other).chain([new, held_out]);
+    let task = group.name().filter(|_| group.workflow.is_some()).unwrap_or_default();
+    rows.map(|(age, rule, result)| backtest_row(format!("{task} {age} {rule}").trim(), &result)).collect()
+}
+
+/// What was found on held-out inputs, for as many runs as are recorded.
+fn held_out_backtest(fit: &Fit, recorded: &Backtest) -> Backtest {
+    Backtest {
+        waste_gbh: recorded.waste_gbh.and(fit.held_out.waste_gbh),
+        failures_per_1000: fit.held_out.failures_per_1000,
+        mean_ratio: fit.held_out.mean_ratio,
+        smallest_ratio: fit.held_out.smallest_ratio,
+        largest_ratio: fit.held_out.largest_ratio,
+        ..*recorded
+    }
+}
+
+/// Name, waste, failures and ratios of a rule on recorded runs.
+pub(crate) fn backtest_row(name: &str, result: &Backtest) -> Vec<String> {
+    vec![
+        name.to_owned(),
+        result.waste_gbh.map_or_else(|| "unknown".to_owned(), |waste| format!("{} GBh", short(waste))),
+        format!("{:.0}", result.failures_per_1000),
+        format!("{:.2}", result.mean_ratio),
+        format!("{:.2}", result.smallest_ratio),
+        format!("{:.2}", result.largest_ratio),
+    ]
+}

@@ -1,0 +1,146 @@
+//! `fit --write`: the rule in its document, at once or not at all.
+
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use highwater::calibrate::resolve::{source, targets};
+use highwater::model::document::{Change, Document, PutError, Schema, Source, Variables};
+use highwater::model::fit::Documented;
+use similar::TextDiff;
+
+use super::FitArgs;
+use super::result::Fitted;
+use crate::cli::exit::Exit;
+use crate::cli::failure::Failure;
+use crate::cli::output;
+use crate::cli::table::printable;
+use crate::cli::task::{TemplateArgs, unread};
+
+/// A document that the rule is put into.
+pub(super) struct File {
+    path: PathBuf,
+    /// As it was read: not written over where it is another by then.
+    bytes: Vec<u8>,
+    pub(super) source: Source,
+    variables: Variables,
+}
+
+/// Why the document could not be written.
+#[derive(Debug, thiserror::Error)]
+enum Unwritten {
+    #[error("{} is read-only", .0.display())]
+    ReadOnly(PathBuf),
+    #[error("failed to write {}", path.display())]
+    Failed {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{} was changed by somebody else while its rule was fitted", .0.display())]
+    Changed(PathBuf),
+}
+
+impl Unwritten {
+    fn failure(self, help: &str) -> Failure {
+        Failure::new(Exit::Usage, &self, Some(help.to_owned()))
+    }
+}
+
+impl File {
+    /// Reads and checks the document.
+    pub(super) fn read(path: &Path, variables: &TemplateArgs) -> Result<Self, Failure> {
+        let variables = variables.variables()?;
+        let source = source(path, &variables).map_err(|error| unread(&error))?;
+        check(&source)?;
+        let bytes = std::fs::read(path).map_err(|source| failed(path, source))?;
+        Ok(Self { path: path.to_owned(), bytes, source, variables })
+    }
+
+    /// Puts the rule in, and says what that changed.
+    pub(super) fn write(&self, documented: &Documented, args: &FitArgs, fitted: &Fitted) -> Result<String, Failure> {
+        let change = Change {
+            documented,
+            template: args.template.as_deref(),
+            usual_template: fitted.template(),
+            channel: args.channel.as_deref(),
+            alone: args.drop_other_rules,
+        };
+        let put = self.source.put(&self.variables, &change).map_err(|error| match &error {
+            PutError::Flawed(flawed) => Failure::flawed(flawed),
+            PutError::Templated { .. } => {
+                let help = "put it in by hand: `highwater fit --emit task-api` prints it".to_owned();
+                Failure::new(Exit::Usage, &error, Some(help))
+            }
+        })?;
+        // What was written has to be a document again.
+        let again = Source::render(self.source.name(), put.text.clone(), &self.variables);
+        check(&again.map_err(|flawed| Failure::flawed(&flawed))?)?;
+        for note in &put.notes {
+            output::say(&printable(&format!("note: {note}")));
+        }
+        let mark = b"\xef\xbb\xbf";
+        let (old, mark) = match self.bytes.strip_prefix(mark) {
+            Some(rest) => (rest, mark.as_slice()),
+            None => (self.bytes.as_slice(), [].as_slice()),
+        };
+        let old = String::from_utf8_lossy(old);
+        let name = self.path.display().to_string();
+        if old == put.text {
+            return Ok(format!("{name} says so already\n"));
+        }
+        let diff = TextDiff::from_lines(old.as_ref(), &put.text);
+        let diff = diff.unified_diff().context_radius(3).header(&name, &name).to_string();
+        if !args.dry_run {
+            self.replace(&[mark, put.text.as_bytes()].concat())?;
+        }
+        Ok(diff)
+    }
+
+    /// Writes a file beside it and puts that in its place, so that there is never half of one.
+    fn replace(&self, bytes: &[u8]) -> Result<(), Failure> {
+        // The file behind a link is meant, not the link.
+        let path = std::fs::canonicalize(&self.path).map_err(|source| failed(&self.path, source))?;
+        let metadata = std::fs::metadata(&path).map_err(|source| failed(&path, source))?;
+        if metadata.permissions().readonly() {
+            return Err(Unwritten::ReadOnly(path).failure("make it writable with `chmod u+w`, or look with --dry-run"));
+        }
+        if std::fs::read(&path).map_err(|source| failed(&path, source))? != self.bytes {
+            return Err(Unwritten::Changed(path).failure("run it again"));
+        }
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        let written = || -> io::Result<()> {
+            let mut file = tempfile::NamedTempFile::new_in(folder)?;
+            file.write_all(bytes)?;
+            // Its owner comes first: giving a file away takes bits from its permissions.
+            let ours = file.as_file().metadata()?;
+            if (ours.uid(), ours.gid()) != (metadata.uid(), metadata.gid()) {
+                std::os::unix::fs::chown(file.path(), Some(metadata.uid()), Some(metadata.gid()))?;
+            }
+            file.as_file().set_permissions(std::fs::Permissions::from_mode(metadata.mode() & 0o7777))?;
+            file.as_file().sync_all()?;
+            file.persist(&path)?;
+            std::fs::File::open(folder)?.sync_all()
+        };
+        written().map_err(|source| failed(&path, source))
+    }
+}
+
+fn failed(path: &Path, source: io::Error) -> Failure {
+    Unwritten::Failed { path: path.to_owned(), source }.failure("--dry-run shows what would be written")
+}
+
+/// Reads the document as `validate` does, and says what is suspicious about it no more than that.
+fn check(source: &Source) -> Result<(), Failure> {
+    let flawed = match Schema::of(source) {
+        Some(Schema::ProcessingContainer) => Document::processing_container(source.clone(), &targets).err(),
+        Some(Schema::Task) | None => Document::task(source.clone(), &targets).err(),
+    };
+    match flawed {
+        Some(mut flawed) => {
+            flawed.problems.retain(|problem| problem.severity == highwater::model::problem::Severity::Error);
+            Err(Failure::flawed(&flawed))
+        }
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,272 @@
+//! `highwater fit` and `highwater backtest` on records.
+
+use std::path::PathBuf;
+
+use assert_cmd::Command;
+use serde_json::{Value, json};
+
+/// A file of records that are made up.
+pub(crate) struct Records {
+    folder: tempfile::TempDir,
+    lines: Vec<Value>,
+}
+
+/// The sizes of a channel with so many files of equal size in so many items.
+pub(crate) fn sizes(files: u64, sum: u64, items: u64) -> Value {
+    let named = |bytes: u64| json!({"path": "one", "bytes": bytes});
+    json!({"files": files, "sum": sum, "largest_file": named(sum / files.max(1)), "items": items, "largest_item": named(sum / items.max(1))})
+}
+
+/// A successful run with an exact peak.
+pub(crate) fn run(n: u64, peak: u64) -> Value {
+    json!({
+        "schema_version": 1, "tool_version": "0.1.0", "started_at": "2026-01-01T00:00:00Z",
+        "subject": {"name": "segment", "command": ["segment"]},
+        "inputs": [{"channel": "scans", "all": sizes(1, n, 1)}],
+        "runner": "process", "outcome": {"kind": "exited", "status": 0}, "wall_us": 60_000_000_u64,
+        "peak": {"bytes": peak, "source": "own-cgroup", "exactness": {"kind": "exact", "noise_bytes": 524288}},
+        "breakdown": "gone", "swap": {"peak": "unsupported", "highest_sampled": 0},
+        "limit": {"own": null, "effective": null}, "censored": false,
+        "events": {"limit_hits": 0, "ooms": 0, "oom_kills": 0},
+        "cpu": "unsupported", "io": "unsupported", "pids_peak": "unsupported", "pressure": "unsupported",
+        "leftover_processes": 0, "series": {"taken": 0, "samples": []},
+        "host": {"kernel": "6.12", "architecture": "x86_64", "cpus": 2, "page_bytes": 4096,
+                 "memory_bytes": 8589934592_u64, "swap_bytes": 0, "cgroup": "v2"},
+    })
+}
+
+/// Sizes that grow by a third, and peaks of max(500 MB, factor · n), up to 1 % above.
+pub(crate) fn growing(factor: f64) -> impl Iterator<Item = (u64, u64)> {
+    (0..20u64).map(move |i| {
+        let n = (2e7 * 1.33_f64.powf(i as f64)) as u64;
+        (n, ((factor * n as f64).max(5e8) * (1.0 + 0.0005 * (i * 7 % 20) as f64)) as u64)
+    })
+}
+
+impl Records {
+    pub(crate) fn new(lines: impl IntoIterator<Item = Value>) -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), lines: lines.into_iter().collect() }
+    }
+
+    pub(crate) fn growing(factor: f64) -> Self {
+        Self::new(growing(factor).map(|(n, peak)| run(n, peak)))
+    }
+
+    /// The same with more runs.
+    pub(crate) fn and(mut self, lines: impl IntoIterator<Item = Value>) -> Self {
+        self.lines.extend(lines);
+        self
+    }
+
+    /// A path beside the records.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Runs highwater beside the records, which are `runs.jsonl`.
+    pub(crate) fn highwater(&self, arguments: &[&str]) -> (i32, String, String) {
+        let text: String = self.lines.iter().map(|line| format!("{line}\n")).collect();
+        std::fs::write(self.path("runs.jsonl"), text).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
+        let output =
+            command.args(arguments).current_dir(self.folder.path()).env_remove("HIGHWATER_LOG").output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    }
+
+    pub(crate) fn fit(&self, arguments: &[&str]) -> (i32, String, String) {
+        self.highwater(&[&["fit", "runs.jsonl"], arguments].concat())
+    }
+
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
+        let (status, stdout, stderr) = self.fit(&[&["--format", "json"], arguments].concat());
+        assert_eq!(status, 0, "{stderr}");
+        serde_json::from_str(&stdout).unwrap()
+    }
+}
+
+/// What the rules of a task with a rule `3*n` and a floor of 1 GiB gave this run.
+fn prediction(n: u64) -> Value {
+    let rule = json!({"complexity": "3*n", "type": "limit", "mode": "sum"});
+    let limit = (3 * n).max(1 << 30);
+    let from =
+        if limit == 1 << 30 { json!({"from": "resources"}) } else { json!({"from": "rule", "channel": "scans"}) };
+    let written = (limit as f64 * 1.1) as u64;
+    json!({
+        "schema_version": 1,
+        "task": {"name": "segment", "image": "registry/segment:1", "template": "segment", "digest": format!("sha256:{:064}", 0)},
+        "channels": [{"name": "scans", "kind": "input", "host_path": "/data",
+                      "size": {"state": "known", "all": sizes(1, n, 1), "left_out": []},
+                      "rule": {"scale_rule": rule, "selected": sizes(1, n, 1), "n": n, "value": 3 * n, "problem": null}}],
+        "docker": {"limit": {"bytes": limit, "decided_by": from}},
+        "kubernetes": {"limit": {"asked": limit, "margin": limit / 10, "written": written.to_string(), "bytes": written,
+                                 "decided_by": from}, "request": null},
+        "complete": true,
+    })
+}
+
+fn with(mut run: Value, field: &str, value: Value) -> Value {
+    run[field] = value;
+    run
+}
+
+#[test]
+fn a_rule_is_fitted_to_records_and_compared_with_the_declared_one() {
+    let records = Records::new(growing(1.8).map(|(n, peak)| with(run(n, peak), "prediction", prediction(n))));
+    let (status, stdout, stderr) = records.fit(&[]);
+    assert_eq!((status, stderr.as_str()), (0, ""));
+    insta::assert_snapshot!(stdout);
+    let fit = records.json(&[]);
+    assert_eq!(fit["declared"]["failures"], 0);
+    assert!(fit["declared"]["waste_gbh"].as_f64() > fit["recorded"]["waste_gbh"].as_f64(), "{fit}");
+}
+
+#[test]
+fn runs_that_say_nothing_are_left_out_and_counted() {
+    let failed = with(run(1 << 30, 1 << 40), "outcome", json!({"kind": "exited", "status": 3}));
+    let timed_out = with(run(1 << 30, 1 << 40), "outcome", json!({"kind": "timed-out", "after_us": 5}));
+    let interrupted = with(run(1 << 30, 1 << 40), "outcome", json!({"kind": "interrupted", "signal": 2}));
+    let lost = with(run(1 << 30, 1 << 40), "outcome", json!({"kind": "engine-lost"}));
+    let unmeasured = with(run(1 << 30, 1), "peak", json!("gone"));
+    let unsized_inputs = with(run(1 << 30, 1 << 40), "inputs", json!([]));
+    let plain = Records::growing(1.8).json(&[]);
+    let records = Records::growing(1.8).and([failed, timed_out, interrupted, lost, unmeasured, unsized_inputs]);
+    let (_, _, stderr) = records.fit(&[]);
+    assert_eq!(
+        stderr,
+        "segment: 6 runs left out: 1 failed, 1 timed out, 2 interrupted, 1 without a peak, 1 without the sizes of their inputs\n"
+    );
+    let fit = records.json(&[]);
+    assert_eq!(fit["left_out"]["interrupted"], 2);
+    assert_eq!((&fit["base_bytes"], &fit["coefficient"]), (&plain["base_bytes"], &plain["coefficient"]));
+}
+
+#[test]
+fn oom_killed_run_is_not_fitted() {
+    // 10 MB are no floor: the run was killed at its limit of 900 MB, which its counter did not quite reach.
+    let killed = with(run(30_000_000, 899_000_000), "outcome", json!({"kind": "oom-killed"}));
+    let mut killed = with(killed, "censored", json!(true));
+    killed["limit"] = json!({"own": 900_000_000_u64, "effective": 900_000_000_u64});
+    let child = with(killed.clone(), "outcome", json!({"kind": "exited", "status": 1}));
+    let child = with(child, "events", json!({"limit_hits": 9, "ooms": 1, "oom_kills": 1}));
+    for bound in [killed, child] {
+        let fit = Records::growing(1.8).and([bound]).json(&[]);
+        assert_eq!(fit["inputs"]["oom_killed"], 1);
+        assert!(fit["base_bytes"].as_u64() > Some(900_000_000), "{fit}");
+    }
+    let reached = with(run(4_000_000_000, 1_000_000_000), "censored", json!(true));
+    let fit = Records::growing(1.8).and([reached]).json(&[]);
+    assert_eq!((&fit["inputs"]["limit_reached"], &fit["exponent"]), (&json!(1), &json!(1)));
+}
+
+#[test]
+fn sampled_peaks_are_said_and_only_push_up() {
+    let sampled = |(n, peak): (u64, u64)| {
+        let exactness = json!({"kind": "lower-bound", "reason": "sampled", "remedy": "root"});
+        with(run(n, peak), "peak", json!({"bytes": peak, "source": "sampled-processes", "exactness": exactness}))
+    };
+    let only = Records::new(growing(1.8).map(sampled)).json(&[]);
+    assert_eq!(
+        only["warnings"].as_array().unwrap().last().unwrap(),
+        &json!({"kind": "sampled", "runs": 20, "as_points": true})
+    );
+    let plain = Records::growing(1.8).json(&[]);
+    let below = Records::growing(1.8).and([sampled((400_000_000, 1_000_000))]).json(&[]);
+    assert_eq!((&below["inputs"]["sampled"], &below["base_bytes"]), (&json!(1), &plain["base_bytes"]));
+    let above = Records::growing(1.8).and([sampled((20_000_000, 2_000_000_000))]).json(&[]);
+    assert!(above["base_bytes"].as_u64() >= Some(2_000_000_000), "{above}");
+}
+
+#[test]
+fn the_way_of_counting_that_foretells_best_is_found() {
+    // Peaks follow the images; notes of any size lie beside them, and weights are always the same.
+    let runs = growing(1.8).enumerate().map(|(i, (images, peak))| {
+        let notes = 50_000_000 + (i as u64 * 7919 % 23) * 40_000_000;
+        let inputs = json!([
+            {"channel": "scans", "all": sizes(9, images + notes, 3),
+             "by_extension": {"nii.gz": sizes(3, images, 3), "txt": sizes(6, notes, 3)}},
+            {"channel": "weights", "all": sizes(1, 300_000_000, 0), "by_extension": {"pt": sizes(1, 300_000_000, 0)}},
+        ]);
+        with(run(0, peak), "inputs", inputs)
+    });
+    let fit = Records::new(runs).json(&[]);
+    assert_eq!(fit["measure"], json!({"channel": "scans", "mode": "sum", "target_glob": "*.nii.gz"}));
+    assert_eq!(fit["documented"]["rules"][0][1]["target_glob"], "*.nii.gz");
+}
+
+#[test]
+fn the_largest_file_is_found_where_it_decides() {
+    let runs = growing(1.8).enumerate().map(|(i, (largest, peak))| {
+        let files = 2 + i as u64 * 5 % 7;
+        with(run(0, peak), "inputs", json!([{"channel": "scans", "all": sizes(files, largest * files, 1)}]))
+    });
+    assert_eq!(Records::new(runs).json(&[])["measure"], json!({"channel": "scans", "mode": "max_file_size"}));
+}
+
+#[test]
+fn what_the_rule_of_today_counts_stays_where_nothing_is_better() {
+    let runs = growing(1.8).map(|(n, peak)| {
+        let mut prediction = prediction(n);
+        prediction["channels"][0]["rule"]["scale_rule"]["target_regex"] = json!("ct/.*");
+        let input = json!([{"channel": "scans", "all": sizes(4, 2 * n, 1)}]);
+        with(with(run(0, peak), "prediction", prediction), "inputs", input)
+    });
+    assert_eq!(Records::new(runs).json(&[])["measure"]["target_regex"], "ct/.*");
+}
+
+#[test]
+fn each_choice_of_parameters_gets_a_rule_of_its_own() {
+    let sweep = |level: u32, factor: f64| {
+        growing(factor).map(move |(n, peak)| {
+            let cell = json!({"cell": format!("{level}-{n}"), "case": "x", "run": 1, "parameters": {"LEVEL": level.to_string()}});
+            with(run(n, peak), "sweep", cell)
+        })
+    };
+    let records = Records::new(sweep(1, 2.0).chain(sweep(2, 4.0)));
+    let fits = records.json(&[]);
+    let coefficients: Vec<f64> = (0..2).map(|i| fits[i]["coefficient"].as_f64().unwrap()).collect();
+    assert!((1.95..2.1).contains(&coefficients[0]) && (3.9..4.2).contains(&coefficients[1]), "{coefficients:?}");
+    let (_, stdout, stderr) = records.fit(&[]);
+    assert!(stdout.contains("[LEVEL=2]"), "{stdout}");
+    assert!(stderr.contains("2 choices of parameters, each with a rule of its own"), "{stderr}");
+    let pooled = records.json(&["--pool-parameters"]);
+    assert!(pooled["coefficient"].as_f64().unwrap() > 3.9, "{pooled}");
+    let one = records.json(&["--task", "segment [LEVEL=1]"]);
+    assert_eq!(one["parameters"]["LEVEL"], "1");
+    let (status, _, stderr) = records.fit(&["--emit", "slurm"]);
+    assert_eq!(status, 2);
+    assert!(stderr.contains("name one of them with --task"), "{stderr}");
+    let (status, _, stderr) = records.fit(&["--task", "other"]);
+    assert_eq!(status, 2);
+    assert!(stderr.contains("no runs of a task `other`"), "{stderr}");
+}
+
+#[test]
+fn records_without_evidence_are_too_little_data() {
+    let only_failed = Records::new(
+        growing(1.8).map(|(n, peak)| with(run(n, peak), "outcome", json!({"kind": "signalled", "signal": 11}))),
+    );
+    let (status, stdout, stderr) = only_failed.fit(&[]);
+    assert_eq!((status, stdout.as_str()), (5, ""));
+    assert!(stderr.contains("20 failed") && stderr.contains("not enough data: there are no runs"), "{stderr}");
+    let (status, _, stderr) = Records::new([]).fit(&[]);
+    assert!(status == 5 || status == 2, "{stderr}");
+}
+
+#[test]
+fn rules_are_tried_on_records_too() {
+    let records = Records::growing(1.8);
+    let (status, stdout, stderr) = records.highwater(&[
+        "backtest",
+        "runs.jsonl",
+        "--rule",
+        "1Gi",
+        "--rule",
+        "max(512Mi, 1.9*n)",
+        "--format",
+        "json",
+    ]);
+    assert_eq!(status, 0, "{stderr}");
+    let tried: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((tried[0]["runs"].as_u64(), tried[1]["failures"].as_u64()), (Some(20), Some(0)));
+}
