@@ -119,6 +119,7 @@ pub fn blank(started_at: Timestamp) -> Observation {
         peak: Reading::Unsupported,
         breakdown: Reading::Unsupported,
         swap: Swap { peak: Reading::Unsupported, highest_sampled: Reading::Unsupported },
+        floor: None,
         limit: Limits { own: Reading::Unsupported, effective: Reading::Unsupported },
         censored: false,
         events: Reading::Unsupported,
