@@ -96,23 +96,17 @@ fn one(machine: &Machine, input: &Path, signals: &mut Signals) -> Result<Option<
 }
 
 impl Run {
-    fn peak(&self) -> Option<(Bytes, bool)> {
-        let peak = self.observation.peak.as_ref().value()?;
-        Some((peak.bytes, matches!(peak.exactness, Exactness::LowerBound { .. })))
-    }
-
     fn row(&self, size: Bytes) -> String {
-        let Some((peak, lower_bound)) = self.peak() else {
+        let Some(peak) = ObservedPeak::of(&self.observation) else {
             return row([&size.to_string(), "", "not measured", "", ""]);
         };
-        let observed = ObservedPeak { bytes: peak, lower_bound, censored: self.observation.censored };
-        let comparison = Comparison::new(&self.prediction, observed, Thresholds::default());
+        let comparison = Comparison::new(&self.prediction, peak, Thresholds::default());
         let docker = comparison.amounts.iter().find(|compared| compared.target == Target::DockerLimit);
         let text = |text: Option<String>| text.unwrap_or_default();
         row([
             &size.to_string(),
             &text(docker.and_then(|docker| docker.amount).map(|amount| amount.to_string())),
-            &if lower_bound { format!("{peak} or more") } else { peak.to_string() },
+            &if peak.lower_bound { format!("{} or more", peak.bytes) } else { peak.bytes.to_string() },
             &text(docker.and_then(|docker| docker.ratio).map(|ratio| format!("{ratio:.2}"))),
             &text(docker.and_then(|docker| docker.verdict).map(|verdict| verdict.to_string())),
         ])
@@ -139,7 +133,9 @@ fn conclusion(runs: &[(Bytes, Run)]) -> String {
         },
         Reading::Unsupported | Reading::Gone => text += "The last peak could not be measured.\n",
     }
-    let beyond = runs.iter().filter_map(|(size, run)| run.peak()?.0.0.checked_sub(workload::need(*size).0));
+    let beyond = runs
+        .iter()
+        .filter_map(|(size, run)| ObservedPeak::of(&run.observation)?.bytes.0.checked_sub(workload::need(*size).0));
     if let Some(beyond) = beyond.max() {
         text += &format!(
             "They follow the task's own formula, max({}, {}·n), within {}: the program itself and the kernel's share.\n",

@@ -6,8 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use highwater::model::comparison::{Comparison, ObservedPeak, Thresholds};
-use highwater::model::observation::{Exactness, Observation, Outcome};
-use highwater::model::reading::Reading;
+use highwater::model::observation::{Observation, Outcome};
 use serde::Serialize;
 
 use super::{Format, OWN_FAILURE, RunArgs};
@@ -108,10 +107,7 @@ impl<'a> Results<'a> {
 /// The peak beside what was predicted; nothing where one of them is missing.
 fn compare(observation: &Observation, thresholds: Thresholds) -> Option<Comparison> {
     let prediction = observation.prediction.as_ref()?;
-    let Reading::Value(peak) = &observation.peak else { return None };
-    let lower_bound = matches!(peak.exactness, Exactness::LowerBound { .. });
-    let observed = ObservedPeak { bytes: peak.bytes, lower_bound, censored: observation.censored };
-    Some(Comparison::new(prediction, observed, thresholds))
+    Some(Comparison::new(prediction, ObservedPeak::of(observation)?, thresholds))
 }
 
 /// The folder for a temporary file that takes the place of `path`; `None` for a device or a pipe, which stays itself.
