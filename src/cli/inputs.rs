@@ -1,7 +1,6 @@
 //! `highwater inputs`: which files of a channel a scale rule counts.
 
 mod json;
-mod progress;
 mod table;
 
 use std::num::NonZeroUsize;
@@ -17,6 +16,7 @@ use super::exit::Exit;
 use super::failure::{self, Failure};
 use super::output;
 use super::run::Format;
+use super::survey::Line;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -128,7 +128,7 @@ fn read(args: &InputsArgs, selection: &Selection) -> Result<(Survey, Option<Vec<
             listing.push(File { path: counted.path.to_owned(), size: counted.size });
         }
     };
-    let progress = progress::Line::new();
+    let progress = Line::new();
     let tell = |progress_so_far| progress.tell(progress_so_far);
     let options = Options {
         threads: args.threads,

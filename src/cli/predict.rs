@@ -18,7 +18,7 @@ use super::failure::{self, Failure};
 use super::output;
 use super::problems::Located;
 use super::run::Format;
-use super::survey::Watched;
+use super::survey::Line;
 use super::table::{printable, table};
 use super::task::{Deny, TargetArg, TaskArgs};
 
@@ -79,9 +79,9 @@ pub(crate) fn run(args: &PredictArgs) -> Result<Exit, Failure> {
 
 /// Takes the sizes of all inputs; a spinner shows on a terminal how far it is.
 pub(crate) fn survey(resolution: &Resolution, strict: bool) -> Result<Prediction, Failure> {
-    let watched = Watched::new();
-    let progress = |progress| watched.tell(progress);
-    let options = Options { strict, progress: Some(&progress), ..Options::default() };
+    let line = Line::new();
+    let tell = |progress| line.tell(progress);
+    let options = Options { strict, progress: line.is_wanted().then_some(&tell), ..Options::default() };
     predict(&resolution.task, &options).map_err(|error| {
         let exit = match error {
             PredictError::Survey { .. } => Exit::Host,

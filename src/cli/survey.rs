@@ -1,34 +1,53 @@
-//! Shows on a terminal how far the survey of the inputs is, from its second second on.
+//! The line on a terminal while inputs are read.
 
+use std::cell::OnceCell;
+use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use highwater::tree::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// A spinner that appears late.
-pub(crate) struct Watched {
-    since: Instant,
-    bar: ProgressBar,
+/// Nobody needs a line for less.
+const AFTER: Duration = Duration::from_secs(1);
+
+/// Shown once reading lasts; nothing where stderr is no terminal.
+#[derive(Debug)]
+pub(crate) struct Line {
+    started: Instant,
+    bar: OnceCell<ProgressBar>,
+    is_wanted: bool,
 }
 
-impl Watched {
+impl Line {
     pub(crate) fn new() -> Self {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        bar.set_style(ProgressStyle::default_spinner());
-        Self { since: Instant::now(), bar }
+        Self { started: Instant::now(), bar: OnceCell::new(), is_wanted: std::io::stderr().is_terminal() }
+    }
+
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.is_wanted
     }
 
     pub(crate) fn tell(&self, progress: Progress) {
-        if self.since.elapsed() >= Duration::from_secs(1) {
-            let Progress { folders, files, bytes } = progress;
-            self.bar.set_message(format!("reading the inputs: {files} files, {bytes}, in {folders} folders"));
-            self.bar.tick();
+        if self.started.elapsed() < AFTER {
+            return;
         }
+        let bar = self.bar.get_or_init(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+            bar.set_style(
+                ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()),
+            );
+            bar
+        });
+        let Progress { folders, files, bytes } = progress;
+        bar.set_message(format!("reading the inputs: {files} files with {bytes} in {folders} folders so far"));
+        bar.tick();
     }
 }
 
-impl Drop for Watched {
+impl Drop for Line {
     fn drop(&mut self) {
-        self.bar.finish_and_clear();
+        if let Some(bar) = self.bar.get() {
+            bar.finish_and_clear();
+        }
     }
 }
