@@ -5,6 +5,7 @@
 //! at any time.
 
 mod consumer;
+mod written;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,7 @@ use super::task::ChannelKind;
 use super::units::Bytes;
 
 pub use consumer::{Demand, docker, kubernetes};
+pub(in crate::model) use written::OneDecimal;
 
 /// The version of the JSON form of a [`Prediction`].
 pub const SCHEMA_VERSION: u32 = 1;

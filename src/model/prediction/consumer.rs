@@ -3,6 +3,7 @@
 use crate::model::quantity::Quantity;
 use crate::model::units::Bytes;
 
+use super::written::OneDecimal;
 use super::{Decider, DockerAmount, KubernetesAmount};
 
 /// Smaller amounts are not set at all.
@@ -36,24 +37,10 @@ pub fn docker(demand: &Demand<'_>) -> Option<DockerAmount> {
 /// a binary unit. The rounding can take away or add up to a twentieth.
 pub fn kubernetes(demand: &Demand<'_>) -> Option<KubernetesAmount> {
     let (asked, decided_by) = demand.largest()?;
-    let written = written(asked);
+    let written = OneDecimal::with_margin(asked).to_string();
     // Larger amounts than it knows Kubernetes cuts off.
     let bytes = written.parse::<Quantity>().ok().and_then(|quantity| quantity.bytes().ok()).unwrap_or(Quantity::MAX);
     Some(KubernetesAmount { asked, margin: Bytes(asked.0.div_ceil(10)), written, bytes, decided_by })
-}
-
-/// The units as the platform goes through them. It writes `B` where there is no other, which Kubernetes does not know.
-const UNITS: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
-
-/// Computed in floating point, as the platform does: its rounding is part of the result.
-fn written(asked: Bytes) -> String {
-    let mut amount = 1.1 * asked.0 as f64;
-    let mut unit = 0;
-    while amount >= 1024.0 && unit + 1 < UNITS.len() {
-        amount /= 1024.0;
-        unit += 1;
-    }
-    format!("{amount:.1}{}", UNITS[unit])
 }
 
 #[cfg(test)]
