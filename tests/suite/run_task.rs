@@ -102,6 +102,13 @@ fn inputs_are_sized_before_the_run_that_changes_them() {
 }
 
 #[test]
+fn what_is_probably_not_meant_is_said_as_predict_says_it() {
+    let bench = Bench::with(json!(["true"]), "0*n");
+    let stderr = String::from_utf8(bench.run(&[]).success().get_output().stderr.clone()).unwrap();
+    assert!(stderr.contains("rule-never-positive"), "{stderr}");
+}
+
+#[test]
 fn the_status_of_the_task_is_passed_on() {
     Bench::new("exit 7").run(&[]).code(7);
     Bench::new("kill -USR1 $$").run(&[]).code(128 + 10);

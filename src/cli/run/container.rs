@@ -6,6 +6,7 @@ use std::path::Path;
 use clap::{Args, ValueEnum};
 use highwater::calibrate::resolve::Resolution;
 use highwater::host::machine::Machine;
+use highwater::model::lint::Platform;
 use highwater::model::observation::Subject;
 use highwater::model::prediction::Prediction;
 use highwater::model::task::Task;
@@ -171,9 +172,10 @@ impl InContainer {
 
     fn task(args: &SubjectArgs, path: &Path) -> Result<Self, Failure> {
         let engine = args.container.engine.engine()?;
-        let resolution = args.of.resolve_with(path, Some((&engine, &args.container.engine)))?;
-        resolution.warnings().iter().for_each(failure::report_problems);
+        let mut resolution = args.of.resolve_with(path, Some((&engine, &args.container.engine)))?;
         let prediction = predict::survey(&resolution, false)?;
+        resolution.lint(Some(&prediction), Platform::Any);
+        resolution.warnings().iter().for_each(failure::report_problems);
         let Resolution { task, .. } = resolution;
         let Some(name) = task.image.clone() else {
             let help = "run it as a process with --runner process".to_owned();

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use highwater::calibrate::resolve::Resolution;
+use highwater::model::lint::Platform;
 use highwater::model::observation::Subject;
 use highwater::model::prediction::Prediction;
 use highwater::model::task::Task;
@@ -48,9 +49,10 @@ impl What {
     }
 
     fn task(args: &SubjectArgs, path: &Path) -> Result<Self, Failure> {
-        let resolution = args.of.resolve(path).map_err(Failure::own)?;
-        resolution.warnings().iter().for_each(failure::report_problems);
+        let mut resolution = args.of.resolve(path).map_err(Failure::own)?;
         let prediction = predict::survey(&resolution, false).map_err(Failure::own)?;
+        resolution.lint(Some(&prediction), Platform::Any);
+        resolution.warnings().iter().for_each(failure::report_problems);
         let Resolution { task, .. } = resolution;
         make_outputs(&task)?;
         let on_host = task.on_host();
