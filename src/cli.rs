@@ -21,6 +21,7 @@ mod predict;
 mod problems;
 mod processing_container;
 mod records;
+mod replace;
 mod run;
 mod scope;
 mod signals;

@@ -1,8 +1,6 @@
 //! What comes out of `run`: tables for people as the runs end, JSON for scripts at the end.
 
-use std::fs::{OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use highwater::model::comparison::{Comparison, ObservedPeak, Thresholds};
@@ -12,6 +10,7 @@ use serde::Serialize;
 use super::{Format, OWN_FAILURE, RunArgs};
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
+use crate::cli::replace::{place_for, replace};
 use crate::cli::{compare, output, summary};
 
 /// The results so far.
@@ -82,7 +81,7 @@ impl<'a> Results<'a> {
             Some(path) => {
                 self.tables.push_str(text.trim_end());
                 self.tables.push('\n');
-                replace(path, &self.tables).map_err(|error| unwritten(path, error))
+                replace(path, self.tables.as_bytes()).map_err(|error| unwritten(path, error))
             }
             None => {
                 output::say(text);
@@ -98,7 +97,7 @@ impl<'a> Results<'a> {
         };
         let json = json.map_err(|error| Failure::new(OWN_FAILURE, &error, None))? + "\n";
         match &self.args.output {
-            Some(path) => replace(path, &json).map_err(|error| unwritten(path, error)),
+            Some(path) => replace(path, json.as_bytes()).map_err(|error| unwritten(path, error)),
             None => output::data(&json).map_err(|failure| failure.with_exit(OWN_FAILURE)),
         }
     }
@@ -108,31 +107,6 @@ impl<'a> Results<'a> {
 fn compare(observation: &Observation, thresholds: Thresholds) -> Option<Comparison> {
     let prediction = observation.prediction.as_ref()?;
     Some(Comparison::new(prediction, ObservedPeak::of(observation)?, thresholds))
-}
-
-/// The folder for a temporary file that takes the place of `path`; `None` for a device or a pipe, which stays itself.
-fn place_for(path: &Path) -> io::Result<Option<&Path>> {
-    match std::fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
-        Ok(metadata) if !metadata.is_file() => Ok(None),
-        Ok(_) | Err(_) => {
-            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            nix::unistd::access(folder, nix::unistd::AccessFlags::W_OK)?;
-            Ok(Some(folder))
-        }
-    }
-}
-
-/// Writes a file as a whole or not at all: whoever looks sees the old one or the new one.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let Some(folder) = place_for(path)? else {
-        return OpenOptions::new().write(true).open(path)?.write_all(text.as_bytes());
-    };
-    let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(folder)?;
-    file.write_all(text.as_bytes())?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    Ok(())
 }
 
 fn unwritten(path: &Path, source: io::Error) -> Failure {
