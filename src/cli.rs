@@ -1,6 +1,7 @@
 //! The command line of `highwater`: what can be typed, and where it goes.
 
 mod backtest;
+mod cells;
 mod clean;
 mod compare;
 mod completions;
@@ -9,13 +10,16 @@ mod doctor;
 mod engine;
 mod excerpt;
 mod exit;
+mod export;
 mod failure;
 mod fit;
 mod floor;
+mod import;
 mod inputs;
 mod live;
 mod logs;
 mod man;
+mod merge;
 mod output;
 mod predict;
 mod problems;
@@ -24,6 +28,7 @@ mod records;
 mod replace;
 mod run;
 mod scope;
+mod show;
 mod signals;
 mod summary;
 mod survey;
@@ -58,14 +63,18 @@ enum Command {
     Completions(completions::CompletionsArgs),
     Demo(demo::DemoArgs),
     Doctor(doctor::DoctorArgs),
+    Export(export::ExportArgs),
     Fit(fit::FitArgs),
     Floor(Box<floor::FloorArgs>),
+    Import(import::ImportArgs),
     Inputs(inputs::InputsArgs),
     Logs(logs::LogsArgs),
     Man(man::ManArgs),
+    Merge(merge::MergeArgs),
     Predict(predict::PredictArgs),
     ProcessingContainer(processing_container::ProcessingContainerArgs),
     Run(Box<run::RunArgs>),
+    Show(show::ShowArgs),
     Validate(validate::ValidateArgs),
     #[command(hide = true)]
     Workload(demo::workload::WorkloadArgs),
@@ -96,14 +105,18 @@ fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Completions(args) => completions::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Fit(args) => fit::run(&args),
         Command::Floor(args) => floor::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Inputs(args) => inputs::run(&args),
         Command::Logs(args) => logs::run(&args),
         Command::Man(args) => man::run(&args),
+        Command::Merge(args) => merge::run(&args),
         Command::Predict(args) => predict::run(&args),
         Command::ProcessingContainer(args) => processing_container::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Show(args) => show::run(&args),
         Command::Validate(args) => validate::run(&args),
         Command::Workload(args) => demo::workload::run(&args),
     }

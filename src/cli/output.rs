@@ -1,9 +1,13 @@
 //! stdout is data, stderr is talk. A reader that went away is no error.
 
 use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
 
 use super::exit::Exit;
 use super::failure::Failure;
+use super::replace::replace;
 
 /// Writes data to stdout. A broken pipe counts as success: whoever read has read enough.
 pub(crate) fn data(text: &str) -> Result<(), Failure> {
@@ -14,6 +18,21 @@ pub(crate) fn data(text: &str) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
+}
+
+/// Writes data to a file, which is replaced as a whole, or to stdout where there is none.
+pub(crate) fn data_to(path: Option<&Path>, text: &str) -> Result<(), Failure> {
+    let Some(path) = path else { return data(text) };
+    replace(path, text.as_bytes()).map_err(|source| {
+        let error = UnwrittenFile { path: path.to_owned(), source };
+        Failure::new(Exit::Host, &error, None)
+    })
+}
+
+/// Writes a value as JSON to stdout.
+pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Failure::new(Exit::Host, &error, None))?;
+    data(&(text + "\n"))
 }
 
 /// Says something to a person on stderr. Nothing can be done where nobody listens.
@@ -55,3 +74,12 @@ pub(crate) fn start_logging(verbose: u8) {
 #[derive(Debug, thiserror::Error)]
 #[error("failed to write to stdout")]
 struct Unwritten(#[source] io::Error);
+
+/// Why a file could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to write the result to {path}")]
+struct UnwrittenFile {
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use highwater::store::{self, Records};
+use highwater::store::{self, FolderError, ReadError, Records, Unusable};
 
 use super::exit::Exit;
 use super::failure::Failure;
@@ -10,18 +10,48 @@ use super::output;
 
 /// A file of records or a folder of a sweep.
 pub(crate) fn read(path: &Path) -> Result<Records, Failure> {
-    let records = store::read(path).map_err(|error| {
-        let help = match &error {
-            store::ReadError::Newer { .. } => "update highwater",
-            store::ReadError::Unreadable { .. } | store::ReadError::NoRecords(_) => {
-                "name a file that `highwater run --record` or a folder that `highwater sweep` has written"
-            }
-        };
-        Failure::new(Exit::Usage, &error, Some(help.to_owned()))
-    })?;
-    for unusable in &records.unusable {
-        let what = if unusable.torn { "torn, its writer was killed" } else { unusable.reason.as_str() };
-        output::say(&format!("highwater: {}:{}: left out: {what}", records.path.display(), unusable.line));
-    }
+    let records = store::read(path).map_err(|error| unreadable(&error))?;
+    records.unusable.iter().for_each(|unusable| say_unusable(&records.path, unusable));
     Ok(records)
+}
+
+/// Says that a line was passed over, and why.
+pub(crate) fn say_unusable(path: &Path, unusable: &Unusable) {
+    let what = if unusable.torn { "torn, its writer was killed" } else { unusable.reason.as_str() };
+    output::say(&format!("highwater: {}:{}: left out: {what}", path.display(), unusable.line));
+}
+
+/// Records that cannot be read, with what to do about it.
+pub(crate) fn unreadable(error: &ReadError) -> Failure {
+    let help = match error {
+        ReadError::Newer { .. } => "update highwater",
+        ReadError::Unreadable { .. } | ReadError::NoRecords(_) => {
+            "name a file that `highwater run --record` or a folder that `highwater sweep` has written"
+        }
+    };
+    Failure::new(Exit::Usage, error, Some(help.to_owned()))
+}
+
+/// The folder of a sweep that cannot be used, with what to do about it.
+pub(crate) fn unusable_folder(error: &FolderError) -> Failure {
+    let no_room = "make room on the disk, then go on: what was recorded is whole";
+    let (exit, help) = match error {
+        FolderError::Read(error) => return unreadable(error),
+        FolderError::Exists(_) => (Exit::Usage, Some("go on with it, or name another folder")),
+        FolderError::NotEmpty { .. } => (Exit::Usage, Some("name a folder that is empty or not there yet")),
+        FolderError::NoPlan(_) => (Exit::Usage, Some("name a folder that `highwater sweep` has made")),
+        FolderError::NotAPlan { .. } => (Exit::Usage, None),
+        FolderError::NewerPlan { .. } => (Exit::Usage, Some("update highwater")),
+        FolderError::Held { .. } => {
+            (Exit::Host, Some("wait for it, or end it: one process at a time writes to a folder"))
+        }
+        FolderError::Make { .. }
+        | FolderError::Lock { .. }
+        | FolderError::ReadPlan { .. }
+        | FolderError::WritePlan { .. }
+        | FolderError::Keep { .. }
+        | FolderError::Mend { .. }
+        | FolderError::Store(_) => (Exit::Host, error.is_out_of_space().then_some(no_room)),
+    };
+    Failure::new(exit, error, help.map(str::to_owned))
 }

@@ -118,6 +118,7 @@ fn times(observation: &Observation) -> String {
     }
 }
 
+/// A time for people.
 pub(crate) fn seconds(time: Duration) -> String {
     match time.as_secs() {
         0 => format!("{:.1} ms", time.as_secs_f64() * 1e3),

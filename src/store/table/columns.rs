@@ -48,7 +48,7 @@ pub const fn columns() -> &'static [Column] {
     &COLUMNS
 }
 
-const COLUMNS: [Column; 73] = [
+const COLUMNS: [Column; 75] = [
     column("task", "/subject/name", Kind::Text, "the name of the task, where it has one"),
     column("case", "/sweep/case", Kind::Text, "the input case of the sweep"),
     column("run", "/sweep/run", Kind::Count, "which run of the cell, counted from 1"),
@@ -146,6 +146,8 @@ const COLUMNS: [Column; 73] = [
     column("host_memory_bytes", "/host/memory_bytes", Kind::Part, "all memory of the machine"),
     column("host_swap_bytes", "/host/swap_bytes", Kind::Part, "all swap of the machine"),
     column("host_cgroup", "/host/cgroup", Kind::Text, "v1 or v2"),
+    column("floor_bytes", "/floor/bytes", Kind::Derived, "the smallest limit that was enough, where it was looked for"),
+    column("floor", "/floor", Kind::Json, "all that the search for it found, as JSON"),
     column("logs_stdout", "/logs/stdout", Kind::Text, "where its stdout was kept"),
     column("logs_stderr", "/logs/stderr", Kind::Text, "where its stderr was kept"),
     column("warnings", "/warnings", Kind::Json, "what a person should know about these numbers, a JSON array"),

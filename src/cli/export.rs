@@ -1,0 +1,71 @@
+//! `highwater export`: records as one flat table.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use highwater::store::table;
+
+use super::exit::Exit;
+use super::failure::Failure;
+use super::{output, records};
+
+const EXAMPLES: &str = "\
+Examples:
+  highwater export sweeps/lungs/ > lungs.csv   a row for each run
+  highwater export runs.jsonl --format json    the same as an array of objects
+  highwater export sweeps/lungs/ -o lungs.csv  into a file, which is replaced
+  highwater export --columns                   what the columns hold
+  highwater export sweeps/lungs/ | highwater fit -
+
+A cell is empty where there is no such thing for that run, `unsupported` or `gone` where it could not be read, `none` \
+where there is no limit. The units are in the names of the columns; seconds have up to six decimals and are exact. \
+Beside the columns of --columns there are, for each channel, input_bytes.CHANNEL.sum, .max_file_size and .max_item_sum, \
+input_files.CHANNEL, input_items.CHANNEL and the names of the largest; the same for the files with one extension, as \
+extension_bytes.CHANNEL[*.EXT].sum and so on; and for each parameter parameter.NAME.
+
+`highwater import` reads the table back: the same observations, but for the samples of memory over time.";
+
+/// Writes records as one flat table: CSV, or a JSON array.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(crate) struct ExportArgs {
+    /// A folder that `highwater sweep` has written, or a file of records.
+    #[arg(value_name = "RECORDS", required_unless_present = "columns")]
+    records: Vec<PathBuf>,
+    /// How the table is written.
+    #[arg(long, value_enum, default_value_t = TableFormat::Csv)]
+    format: TableFormat,
+    /// Write it to this file instead of stdout. A file that is there is replaced as a whole.
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// List the columns that every table has, with what they hold, instead of any records.
+    #[arg(long, conflicts_with_all = ["records", "output"])]
+    columns: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum TableFormat {
+    /// Comma-separated values, a header first.
+    Csv,
+    /// An array of objects with the same names; what is empty is left out.
+    Json,
+}
+
+pub(crate) fn run(args: &ExportArgs) -> Result<Exit, Failure> {
+    if args.columns {
+        let rows = table::columns().iter().map(|column| vec![column.name.to_owned(), column.holds.to_owned()]);
+        output::data(&super::table::table(&["column", "holds"], rows.collect()))?;
+        return Ok(Exit::Done);
+    }
+    let mut observations = Vec::new();
+    for path in &args.records {
+        observations.extend(records::read(path)?.observations);
+    }
+    let text = match args.format {
+        TableFormat::Csv => table::csv(&observations),
+        TableFormat::Json => table::json(&observations),
+    };
+    let text = text.map_err(|error| Failure::new(Exit::Usage, &error, None))?;
+    output::data_to(args.output.as_deref(), &text)?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,117 @@
+//! `highwater import`: tables that others have written, as records.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use highwater::store::import::{About, Imported, Origin, import};
+use jiff::Timestamp;
+
+use super::exit::Exit;
+use super::failure::Failure;
+use super::output;
+
+const EXAMPLES: &str = "\
+Examples:
+  highwater import lungs.csv > lungs.jsonl     a table of `highwater export`, or one with some of its columns
+  highwater import trace.txt -o trace.jsonl    Nextflow's trace
+  highwater import benchmarks/*.tsv --task map -o map.jsonl
+                                               Snakemake's benchmarks of one rule
+  highwater import trace.txt | highwater show /dev/stdin
+
+Which table it is its columns tell: `peak_bytes` and `wall_seconds` (highwater), `peak_rss` and `realtime` (Nextflow), \
+`s` and `max_rss` (Snakemake). The result is JSON Lines, as `highwater run --record` and `highwater sweep` write them.
+
+What another program has sampled is a lower bound, and the record says why. Neither Nextflow nor Snakemake tells how \
+large the inputs were: a rule that grows with them needs runs of `highwater sweep`. Rows without a peak or a time are \
+left out, and told.";
+
+/// Turns tables of measured runs into records: of `highwater export`, Nextflow or Snakemake.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(crate) struct ImportArgs {
+    /// The tables, with commas or tabs between the columns; - for standard input.
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// Who has written them; without it, their columns tell.
+    #[arg(long, value_enum, value_name = "WHO")]
+    from: Option<From>,
+    /// The task that was run, where a table does not name it. Snakemake's are named after their files without it.
+    #[arg(long, value_name = "NAME")]
+    task: Option<String>,
+    /// Write the records to this file instead of stdout. A file that is there is replaced as a whole.
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum From {
+    Highwater,
+    Nextflow,
+    Snakemake,
+}
+
+/// Why a table could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to read {path}")]
+struct Unread {
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+pub(crate) fn run(args: &ImportArgs) -> Result<Exit, Failure> {
+    let mut text = String::new();
+    for path in &args.files {
+        let imported = read(args, path)?;
+        for left_out in &imported.left_out {
+            output::say(&format!("highwater: {}:{}: left out: {}", path.display(), left_out.line, left_out.reason));
+        }
+        for observation in &imported.observations {
+            let line = serde_json::to_string(observation).map_err(|error| Failure::new(Exit::Usage, &error, None))?;
+            text.push_str(&line);
+            text.push('\n');
+        }
+    }
+    output::data_to(args.output.as_deref(), &text)?;
+    if text.is_empty() {
+        output::say("highwater: no row is a measured run");
+        return Ok(Exit::TooLittleData);
+    }
+    Ok(Exit::Done)
+}
+
+fn read(args: &ImportArgs, path: &Path) -> Result<Imported, Failure> {
+    let (text, written_at) = text(path).map_err(|source| {
+        let error = Unread { path: path.to_owned(), source };
+        Failure::new(Exit::Usage, &error, None)
+    })?;
+    let origin = args.from.map(|from| match from {
+        From::Highwater => Origin::Highwater,
+        From::Nextflow => Origin::Nextflow,
+        From::Snakemake => Origin::Snakemake,
+    });
+    let name = path.display().to_string();
+    let about = About { name: &name, task: args.task.as_deref(), written_at };
+    let mut imported = import(&text, origin, &about).map_err(|flawed| Failure::flawed(&flawed))?;
+    if imported.origin == Origin::Snakemake {
+        let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        for observation in &mut imported.observations {
+            observation.subject.name = observation.subject.name.take().or_else(|| stem.clone());
+        }
+    }
+    Ok(imported)
+}
+
+/// The text of a file, and when it was written.
+fn text(path: &Path) -> io::Result<(String, Timestamp)> {
+    let mut text = String::new();
+    if path == Path::new("-") {
+        io::stdin().read_to_string(&mut text)?;
+        return Ok((text, Timestamp::now()));
+    }
+    File::open(path)?.read_to_string(&mut text)?;
+    let written = fs::metadata(path)?.modified()?;
+    Ok((text, Timestamp::try_from(written).map_err(io::Error::other)?))
+}

@@ -1,0 +1,81 @@
+//! `highwater merge`: the records of one plan from several places in one folder.
+
+use std::fs;
+use std::path::PathBuf;
+
+use clap::Args;
+use highwater::store::{self, MergeError};
+
+use super::exit::Exit;
+use super::failure::Failure;
+use super::{output, records};
+
+const EXAMPLES: &str = "\
+Examples:
+  highwater merge node1/ node2/ --into lungs/  two folders of the same sweep
+  highwater merge cells/*.jsonl --into lungs/  what `highwater sweep --cell-index` has written, into the sweep's folder
+  highwater merge cells/*.jsonl --plan plan.json --into new/
+                                               where no folder has the plan
+
+Nothing is doubled: a record is there already where one of the same cell and run has the same content, so merging twice \
+equals merging once. The result does not depend on the order of the places. Output and series of the runs are copied \
+along. The places stay as they are, and may be in use; the folder that is merged into must not be.";
+
+/// Joins the records of one sweep from several folders and files, without doubling anything.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(crate) struct MergeArgs {
+    /// Folders of the sweep, and files of its records.
+    #[arg(value_name = "RECORDS", required = true)]
+    places: Vec<PathBuf>,
+    /// The folder that they are joined in; it is made where it is not there.
+    #[arg(long, value_name = "DIR")]
+    into: PathBuf,
+    /// The plan of the sweep, where none of the folders has it: a plan.json.
+    #[arg(long, value_name = "FILE")]
+    plan: Option<PathBuf>,
+}
+
+/// Why the plan could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to read the plan {path}")]
+struct Unread {
+    path: PathBuf,
+    #[source]
+    source: std::io::Error,
+}
+
+pub(crate) fn run(args: &MergeArgs) -> Result<Exit, Failure> {
+    let plan = args.plan.as_ref().map(|path| {
+        let unread = |source| Failure::new(Exit::Usage, &Unread { path: path.clone(), source }, None);
+        fs::read_to_string(path).map_err(unread)
+    });
+    let plan = plan.transpose()?;
+    let merged = store::merge(&args.places, plan.as_deref(), &args.into).map_err(|error| failure(&error))?;
+    merged.unusable.iter().for_each(|(path, unusable)| records::say_unusable(path, unusable));
+    let store::Merged { added, doubled, total, .. } = merged;
+    let doubled = match doubled {
+        0 => String::new(),
+        several => format!(" {several} were there already;"),
+    };
+    let verb = if added == 1 { "record was" } else { "records were" };
+    output::say(&format!("{added} {verb} added;{doubled} {} has {total} now", args.into.display()));
+    Ok(Exit::Done)
+}
+
+fn failure(error: &MergeError) -> Failure {
+    let (exit, help) = match error {
+        MergeError::Read(error) => return records::unreadable(error),
+        MergeError::Folder(error) => return records::unusable_folder(error),
+        MergeError::NoPlan => (Exit::Usage, "name the folder of the sweep among them, or its plan with --plan"),
+        MergeError::OtherPlan { .. } => (
+            Exit::Usage,
+            "merge records of one and the same plan; `highwater show` and `highwater fit` take several places",
+        ),
+        MergeError::OtherTask { .. } => (Exit::Usage, "it is of another task, or of the same one with other inputs"),
+        MergeError::NoSweep { .. } => (Exit::Usage, "records of `highwater run --record` can be joined with cat"),
+        MergeError::Copy { .. } => (Exit::Host, "make sure that it can be read, and that there is room for it"),
+        MergeError::Encode(_) => (Exit::Usage, "leave that file out"),
+    };
+    Failure::new(exit, error, Some(help.to_owned()))
+}
