@@ -28,6 +28,9 @@ pub struct Cell {
     /// The task, or the program.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
+    /// The program and its arguments.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
     /// The input case, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub case: Option<String>,
@@ -196,6 +199,7 @@ fn cell(observations: &[&Observation]) -> Option<Cell> {
     let mut cell = Cell {
         key: sweep.map(|sweep| sweep.cell.clone()),
         task: subject.name.clone().or_else(|| subject.command.first().cloned()),
+        command: subject.command.clone(),
         case: sweep.map(|sweep| sweep.case.clone()).filter(|case| !case.is_empty()),
         parameters: sweep.map(|sweep| sweep.parameters.clone()).unwrap_or_default(),
         synthetic: sweep.is_some_and(|sweep| sweep.synthetic),

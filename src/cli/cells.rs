@@ -1,5 +1,6 @@
 //! The cells of records, as a table with what to mistrust below it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use highwater::calibrate::cells::{Cell, Odd, Warning};
@@ -7,15 +8,22 @@ use highwater::model::units::Bytes;
 
 use super::output;
 use super::summary::seconds;
-use super::table::table;
+use super::table::{printable, table};
 
 /// Outliers that are told one by one.
 const MOST_OUTLIERS: usize = 8;
+/// The letters of a command that stands for a case.
+const LONGEST_COMMAND: usize = 30;
 
 /// A row for each cell; then its warnings, each kind once, with what to try.
 pub(crate) fn of(cells: &[Cell]) -> String {
-    let mut text = rows(cells);
-    let notes = format!("{}{}", outliers(cells), warnings(cells));
+    let kinds = kinds(cells);
+    let shared = shared(cells);
+    let mut text = rows(cells, &kinds, &shared);
+    if !shared.is_empty() && cells.len() > 1 {
+        text.push_str(&format!("\nall cells: {}\n", chosen(&shared)));
+    }
+    let notes = format!("{}{}", outliers(cells), warnings(&kinds));
     if !notes.is_empty() {
         text.push('\n');
         text.push_str(&notes);
@@ -23,9 +31,26 @@ pub(crate) fn of(cells: &[Cell]) -> String {
     text
 }
 
-fn rows(cells: &[Cell]) -> String {
+/// The parameters that are the same in all cells.
+fn shared(cells: &[Cell]) -> BTreeMap<String, String> {
+    let mut cells = cells.iter().map(|cell| &cell.parameters);
+    let mut shared = cells.next().cloned().unwrap_or_default();
+    cells.for_each(|parameters| shared.retain(|name, value| parameters.get(name) == Some(value)));
+    shared
+}
+
+fn chosen(parameters: &BTreeMap<String, String>) -> String {
+    let chosen = parameters.iter().map(|(name, value)| format!("{name}={}", printable(value)));
+    chosen.collect::<Vec<_>>().join(" ")
+}
+
+fn rows(cells: &[Cell], kinds: &[Kind<'_>], shared: &BTreeMap<String, String>) -> String {
     let several_tasks = cells.windows(2).any(|pair| pair[0].task != pair[1].task);
-    let parameters = cells.iter().any(|cell| !cell.parameters.is_empty());
+    let own = |cell: &Cell| {
+        let own = cell.parameters.iter().filter(|(name, _)| !shared.contains_key(*name));
+        chosen(&own.map(|(name, value)| (name.clone(), value.clone())).collect())
+    };
+    let parameters = cells.iter().any(|cell| !own(cell).is_empty());
     let mut header = vec!["case"];
     if several_tasks {
         header.insert(0, "task");
@@ -40,8 +65,7 @@ fn rows(cells: &[Cell]) -> String {
             row.insert(0, cell.task.clone().unwrap_or_default());
         }
         if parameters {
-            let chosen = cell.parameters.iter().map(|(name, value)| format!("{name}={value}"));
-            row.push(chosen.collect::<Vec<_>>().join(" "));
+            row.push(own(cell));
         }
         let peak = cell.peak_bytes;
         let bytes = |number: Option<f64>| number.map_or("-".to_owned(), |number| Bytes(number as u64).to_string());
@@ -54,7 +78,7 @@ fn rows(cells: &[Cell]) -> String {
             spread.map_or("-".to_owned(), |spread| format!("{:.1}%", spread * 100.0)),
             bytes(peak.map(|peak| peak.most)),
             cell.wall_seconds.map_or("-".to_owned(), |wall| seconds(Duration::from_secs_f64(wall.median))),
-            notes(cell),
+            notes(cell, kinds),
         ]);
         row
     };
@@ -63,18 +87,45 @@ fn rows(cells: &[Cell]) -> String {
 
 /// What a cell is called: its case; where it has none, what was run.
 fn case(cell: &Cell) -> String {
-    let name = cell.case.as_ref().or(cell.task.as_ref()).cloned().unwrap_or_else(|| "-".to_owned());
+    let name = cell.case.clone().unwrap_or_else(|| match &cell.task {
+        Some(task) if cell.command.first() != Some(task) => task.clone(),
+        Some(_) | None => shortened(&cell.command.join(" ")),
+    });
     if cell.synthetic { format!("{name} (made up)") } else { name }
 }
 
-fn notes(cell: &Cell) -> String {
-    let mut words: Vec<String> = cell.warnings.iter().map(|warning| warning.word().to_owned()).collect();
-    match cell.outliers.len() {
-        0 => {}
-        1 => words.push("1 outlier".to_owned()),
-        several => words.push(format!("{several} outliers")),
+fn shortened(text: &str) -> String {
+    if text.chars().count() <= LONGEST_COMMAND {
+        return text.to_owned();
     }
-    words.join(", ")
+    text.chars().take(LONGEST_COMMAND - 1).chain(['…']).collect()
+}
+
+/// A kind of warning: the first of its kind, the cell it is of, and in how many cells there is one.
+struct Kind<'a> {
+    warning: &'a Warning,
+    cell: &'a Cell,
+    cells: usize,
+}
+
+fn kinds(cells: &[Cell]) -> Vec<Kind<'_>> {
+    let mut kinds: Vec<Kind<'_>> = Vec::new();
+    for (cell, warning) in cells.iter().flat_map(|cell| cell.warnings.iter().map(move |warning| (cell, warning))) {
+        match kinds.iter_mut().find(|known| known.warning.word() == warning.word()) {
+            Some(known) => known.cells += 1,
+            None => kinds.push(Kind { warning, cell, cells: 1 }),
+        }
+    }
+    kinds
+}
+
+/// The numbers of the warnings below the table, and a star for an outlier.
+fn notes(cell: &Cell, kinds: &[Kind<'_>]) -> String {
+    let number = |warning: &Warning| kinds.iter().position(|known| known.warning.word() == warning.word());
+    let mut numbers: Vec<usize> = cell.warnings.iter().filter_map(number).collect();
+    numbers.sort_unstable();
+    let numbers = numbers.iter().map(|number| (number + 1).to_string());
+    numbers.chain((!cell.outliers.is_empty()).then(|| "*".to_owned())).collect::<Vec<_>>().join(" ")
 }
 
 fn outliers(cells: &[Cell]) -> String {
@@ -88,33 +139,26 @@ fn outliers(cells: &[Cell]) -> String {
         let (case, run, ratio) = (case(cell), outlier.run, outlier.ratio);
         paragraph(
             &mut told,
-            "outlier",
+            "*",
             &format!("{case}: run {run} {what} {ratio:.2} times the median: {}", outlier.reason.words()),
         );
     }
     if all.len() > MOST_OUTLIERS {
-        paragraph(&mut told, "outlier", &format!("{} more: see --format json", all.len() - MOST_OUTLIERS));
+        paragraph(&mut told, "*", &format!("{} more: see --format json", all.len() - MOST_OUTLIERS));
     }
     told
 }
 
-fn warnings(cells: &[Cell]) -> String {
-    let mut kinds: Vec<(&Warning, &Cell, usize)> = Vec::new();
-    for (cell, warning) in cells.iter().flat_map(|cell| cell.warnings.iter().map(move |warning| (cell, warning))) {
-        match kinds.iter_mut().find(|(known, ..)| known.word() == warning.word()) {
-            Some((.., cells)) => *cells += 1,
-            None => kinds.push((warning, cell, 1)),
-        }
-    }
+fn warnings(kinds: &[Kind<'_>]) -> String {
     let mut told = String::new();
-    for (warning, cell, count) in kinds {
-        let more = match count - 1 {
+    for (number, Kind { warning, cell, cells }) in kinds.iter().enumerate() {
+        let more = match cells - 1 {
             0 => String::new(),
-            1 => ", and 1 more cell".to_owned(),
-            several => format!(", and {several} more cells"),
+            1 => " (and 1 more cell)".to_owned(),
+            several => format!(" (and {several} more cells)"),
         };
-        paragraph(&mut told, "note", &format!("{}: {warning}{more}", case(cell)));
-        paragraph(&mut told, "  try", warning.remedy());
+        let text = format!("{}: {warning}{more}; try: {}", case(cell), warning.remedy());
+        paragraph(&mut told, &(number + 1).to_string(), &text);
     }
     told
 }
@@ -122,7 +166,18 @@ fn warnings(cells: &[Cell]) -> String {
 /// The name in front, long text below itself.
 fn paragraph(text: &mut String, name: &str, value: &str) {
     let width = output::width_of_stdout().map_or(80, usize::from);
-    super::summary::push_row(text, name, &super::table::printable(value), width);
+    let mut lines = vec![String::new()];
+    for word in printable(value).split(' ') {
+        let full = lines.last().is_some_and(|line| 4 + line.chars().count() + word.chars().count() > width);
+        match lines.last_mut() {
+            Some(line) if !full => line.extend([word, " "]),
+            Some(_) | None => lines.push(format!("{word} ")),
+        }
+    }
+    for (place, line) in lines.iter().enumerate() {
+        let name = if place == 0 { name } else { "" };
+        text.push_str(&format!("{name:<3} {}\n", line.trim_end()));
+    }
 }
 
 /// `45 runs in 15 cells`.

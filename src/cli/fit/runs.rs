@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use highwater::calibrate::fit::{Group, group_records, parse_csv};
 use highwater::model::problem::{Flawed, Problem};
+use highwater::store::import::{About, Origin, import};
+use highwater::store::table;
+use jiff::Timestamp;
 
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
@@ -85,6 +88,11 @@ fn read(path: &Path, pooled: bool) -> Result<Vec<Group>, Failure> {
     };
     let bytes = bytes.map_err(|source| Failure::new(Exit::Usage, &Unread { name: name.clone(), source }, None))?;
     let text = String::from_utf8(bytes).map_err(|error| no_text(&name, &error))?;
+    if table::is_export(&text) {
+        let about = About { name: &name, task: None, written_at: Timestamp::now() };
+        let exported = import(&text, Some(Origin::Highwater), &about).map_err(|flawed| Failure::flawed(&flawed))?;
+        return Ok(group_records(&exported.observations, pooled));
+    }
     parse_csv(&name, &text).map_err(|flawed| Failure::flawed(&flawed))
 }
 
