@@ -18,10 +18,17 @@ const LONGEST_COMMAND: usize = 30;
 /// A row for each cell; then its warnings, each kind once, with what to try.
 pub(crate) fn of(cells: &[Cell]) -> String {
     let kinds = kinds(cells);
-    let shared = shared(cells);
-    let mut text = rows(cells, &kinds, &shared);
-    if !shared.is_empty() && cells.len() > 1 {
-        text.push_str(&format!("\nall cells: {}\n", chosen(&shared)));
+    let tasks: Vec<&[Cell]> = cells.chunk_by(|a, b| a.task == b.task).collect();
+    let mut text = String::new();
+    for task in &tasks {
+        let shared = if task.len() > 1 { shared(task) } else { BTreeMap::new() };
+        let name = task.first().and_then(|cell| cell.task.as_deref()).filter(|_| tasks.len() > 1);
+        let heading = [name.map(printable), (!shared.is_empty()).then(|| format!("all with {}", chosen(&shared)))];
+        let heading = heading.into_iter().flatten().collect::<Vec<_>>().join(", ");
+        if !heading.is_empty() {
+            text.push_str(&format!("{}{heading}:\n", if text.is_empty() { "" } else { "\n" }));
+        }
+        text.push_str(&rows(task, &kinds, &shared));
     }
     let notes = format!("{}{}", outliers(cells), warnings(&kinds));
     if !notes.is_empty() {
@@ -45,25 +52,18 @@ fn chosen(parameters: &BTreeMap<String, String>) -> String {
 }
 
 fn rows(cells: &[Cell], kinds: &[Kind<'_>], shared: &BTreeMap<String, String>) -> String {
-    let several_tasks = cells.windows(2).any(|pair| pair[0].task != pair[1].task);
     let own = |cell: &Cell| {
         let own = cell.parameters.iter().filter(|(name, _)| !shared.contains_key(*name));
         chosen(&own.map(|(name, value)| (name.clone(), value.clone())).collect())
     };
     let parameters = cells.iter().any(|cell| !own(cell).is_empty());
     let mut header = vec!["case"];
-    if several_tasks {
-        header.insert(0, "task");
-    }
     if parameters {
         header.push("parameters");
     }
     header.extend([">input", ">runs", ">peak", ">+-", ">largest", ">time", "notes"]);
     let row = |cell: &Cell| {
         let mut row = vec![case(cell)];
-        if several_tasks {
-            row.insert(0, cell.task.clone().unwrap_or_default());
-        }
         if parameters {
             row.push(own(cell));
         }

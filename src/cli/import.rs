@@ -66,7 +66,7 @@ pub(crate) fn run(args: &ImportArgs) -> Result<Exit, Failure> {
     for path in &args.files {
         let imported = read(args, path)?;
         for left_out in &imported.left_out {
-            output::say(&format!("highwater: {}:{}: left out: {}", path.display(), left_out.line, left_out.reason));
+            output::say(&format!("highwater: {}:{}: left out: {}", name(path), left_out.line, left_out.reason));
         }
         for observation in &imported.observations {
             let line = serde_json::to_string(observation).map_err(|error| Failure::new(Exit::Usage, &error, None))?;
@@ -92,7 +92,7 @@ fn read(args: &ImportArgs, path: &Path) -> Result<Imported, Failure> {
         From::Nextflow => Origin::Nextflow,
         From::Snakemake => Origin::Snakemake,
     });
-    let name = path.display().to_string();
+    let name = name(path);
     let about = About { name: &name, task: args.task.as_deref(), written_at };
     let mut imported = import(&text, origin, &about).map_err(|flawed| Failure::flawed(&flawed))?;
     if imported.origin == Origin::Snakemake {
@@ -102,6 +102,11 @@ fn read(args: &ImportArgs, path: &Path) -> Result<Imported, Failure> {
         }
     }
     Ok(imported)
+}
+
+/// What messages call a file.
+fn name(path: &Path) -> String {
+    if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() }
 }
 
 /// The text of a file, and when it was written.

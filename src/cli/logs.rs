@@ -1,11 +1,12 @@
 //! `highwater logs`: what a task has written, read again from beside its record.
 
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::PathBuf;
 
 use clap::Args;
-use highwater::model::observation::{Logs, Observation};
+use highwater::model::observation::Logs;
+use highwater::store::{self, ReadError, Records};
 
 use super::exit::Exit;
 use super::failure::Failure;
@@ -15,6 +16,7 @@ Examples:
   highwater logs runs.jsonl                what the last container of the record has written
   highwater logs --run 3 runs.jsonl        the third run
   highwater logs runs.jsonl 2> errors      its stdout on stdout, its stderr on stderr
+  highwater logs sweeps/lungs --run 12     the run of the twelfth line of a sweep's record
 
 The output of containers is kept in a folder beside the record that `highwater run --record` writes.";
 
@@ -22,7 +24,7 @@ The output of containers is kept in a folder beside the record that `highwater r
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct LogsArgs {
-    /// The record.
+    /// The record, or the folder of a sweep.
     #[arg(value_name = "RECORD")]
     record: PathBuf,
     /// Which run of the record, counted from 1; the last one that kept its output where there is none.
@@ -47,38 +49,41 @@ pub(crate) fn run(args: &LogsArgs) -> Result<Exit, Failure> {
 }
 
 fn find(args: &LogsArgs) -> Result<Logs, LogsError> {
-    let path = &args.record;
-    let unread = |source| LogsError::Unread { path: path.clone(), source };
-    let file = BufReader::new(File::open(path).map_err(unread)?);
-    let mut found: Option<Logs> = None;
-    let mut count = 0;
-    for line in file.lines() {
-        let line = line.map_err(unread)?;
-        // The line of a highwater that was killed while writing it is of no use.
-        let Ok(observation) = serde_json::from_str::<Observation>(&line) else { continue };
-        count += 1;
-        if args.run == Some(count) {
-            return observation.logs.map(|logs| below(path, logs)).ok_or(LogsError::NotKept { run: count });
+    // The line of a highwater that was killed while writing it is of no use.
+    let records = store::read(&args.record)?;
+    let count = records.observations.len();
+    let found = match args.run {
+        Some(run) => {
+            let place = usize::try_from(run).unwrap_or(usize::MAX) - 1;
+            let Some(observation) = records.observations.get(place) else {
+                return Err(LogsError::NoRun { path: args.record.clone(), run, count });
+            };
+            observation.logs.clone().ok_or(LogsError::NotKept { run })?
         }
-        found = observation.logs.or(found);
-    }
-    match args.run {
-        Some(run) => Err(LogsError::NoRun { path: path.clone(), run, count }),
-        None => found.map(|logs| below(path, logs)).ok_or_else(|| LogsError::NoneKept { path: path.clone() }),
-    }
+        None => {
+            let kept = records.observations.iter().rev().find_map(|observation| observation.logs.clone());
+            kept.ok_or_else(|| LogsError::NoneKept { path: args.record.clone() })?
+        }
+    };
+    Ok(below(&records, found))
 }
 
 /// A record that was moved together with its folder is found all the same.
-fn below(record: &Path, logs: Logs) -> Logs {
-    let place = |kept: PathBuf| match kept.file_name().map(|name| record.with_extension("logs").join(name)) {
-        Some(beside) if !fs::exists(&kept).unwrap_or(false) && fs::exists(&beside).unwrap_or(false) => beside,
-        Some(_) | None => kept,
+fn below(records: &Records, logs: Logs) -> Logs {
+    let place = |kept: PathBuf| {
+        let kept = Some(records.beside(&kept)).filter(|beside| beside.exists()).unwrap_or(kept);
+        match kept.file_name().map(|name| records.path.with_extension("logs").join(name)) {
+            Some(beside) if !kept.exists() && beside.exists() => beside,
+            Some(_) | None => kept,
+        }
     };
     Logs { stdout: place(logs.stdout), stderr: place(logs.stderr) }
 }
 
 #[derive(Debug, thiserror::Error)]
 enum LogsError {
+    #[error(transparent)]
+    Records(#[from] ReadError),
     #[error("failed to read {path}")]
     Unread {
         path: PathBuf,
@@ -86,7 +91,7 @@ enum LogsError {
         source: io::Error,
     },
     #[error("failed to find run {run} in {path}: it has {count} runs")]
-    NoRun { path: PathBuf, run: u32, count: u32 },
+    NoRun { path: PathBuf, run: u32, count: usize },
     #[error("failed to find the output of run {run}: it was not kept")]
     NotKept { run: u32 },
     #[error("failed to find any output beside {path}: none of its runs kept it")]
@@ -96,7 +101,7 @@ enum LogsError {
 impl LogsError {
     fn help(&self) -> Option<String> {
         match self {
-            Self::Unread { .. } | Self::NoRun { .. } => None,
+            Self::Records(_) | Self::Unread { .. } | Self::NoRun { .. } => None,
             Self::NotKept { .. } | Self::NoneKept { .. } => {
                 Some("the output is kept of containers that are run with --record and without --log-dir".to_owned())
             }

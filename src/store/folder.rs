@@ -184,11 +184,14 @@ impl Folder {
     /// Where there is a sweep or something else in it, somebody holds it, or it cannot be made.
     pub fn create(path: &Path, plan: &str) -> Result<Self, FolderError> {
         make(path)?;
+        if !path.join(PLAN).exists() {
+            // Not even a lock is to be left in a folder of something else.
+            check_empty(path)?;
+        }
         let lock = Lock::take(path)?;
         if path.join(PLAN).exists() {
             return Err(FolderError::Exists(path.to_owned()));
         }
-        check_empty(path)?;
         write_plan(path, plan)?;
         Self::load(path, lock)
     }
@@ -380,14 +383,15 @@ fn make(path: &Path) -> Result<(), FolderError> {
 /// A folder that already has something else in it was named by mistake.
 fn check_empty(path: &Path) -> Result<(), FolderError> {
     let unreadable = |source| FolderError::Make { path: path.to_owned(), source };
-    for entry in fs::read_dir(path).map_err(unreadable)? {
-        let name = entry.map_err(unreadable)?.file_name();
-        let found = name.to_string_lossy();
-        if found != LOCK && found != format!("{PLAN}.new") {
-            return Err(FolderError::NotEmpty { path: path.to_owned(), found: found.into_owned() });
-        }
+    let names = fs::read_dir(path).and_then(|entries| {
+        let names = entries.map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()));
+        names.collect::<io::Result<Vec<String>>>()
+    });
+    let ours = [LOCK.to_owned(), format!("{PLAN}.new")];
+    match names.map_err(unreadable)?.into_iter().filter(|name| !ours.contains(name)).min() {
+        Some(found) => Err(FolderError::NotEmpty { path: path.to_owned(), found }),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Puts a text into a file as a whole: into a new one that is synced and takes the place of the old one.
@@ -441,6 +445,7 @@ mod tests {
         fs::write(above.path().join("thesis.tex"), "").unwrap();
         let error = Folder::create(above.path(), SOME_PLAN).unwrap_err();
         assert!(matches!(error, FolderError::NotEmpty { found, .. } if found == "thesis.tex"));
+        assert_eq!(fs::read_dir(above.path()).unwrap().count(), 1, "nothing is left in it");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod cli;
 mod container;
+mod export;
 mod fit;
 mod fit_emit;
 mod fit_planted;
@@ -16,12 +17,15 @@ mod hosts;
 mod inputs;
 mod layers;
 mod lint;
+mod merge;
 mod predict;
 mod process;
 mod quantity;
 mod resolve;
 mod rule;
 mod run_task;
+mod show;
+mod store;
 mod tasks;
 mod tree;
 mod validate;

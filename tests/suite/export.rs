@@ -1,0 +1,240 @@
+//! `highwater export` and `highwater import`: records as a table, and tables as records.
+
+use assert_cmd::Command;
+use highwater::model::observation::{Exactness, Observation, RunnerKind};
+use highwater::model::reading::Reading;
+use highwater::store::import::blank;
+use highwater::store::{self, table};
+use jiff::Timestamp;
+use proptest::prelude::*;
+use serde_json::Value;
+
+use crate::store::fixtures;
+
+fn highwater(arguments: &[&str], input: &str) -> (i32, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
+    let output = command.args(arguments).write_stdin(input).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+fn import(text: &str, arguments: &[&str]) -> (i32, Vec<Observation>, String) {
+    let (status, stdout, stderr) = highwater(&[&["import", "-"], arguments].concat(), text);
+    (status, stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect(), stderr)
+}
+
+/// Without the samples of memory over time, which no table holds.
+fn without_samples(mut observation: Observation) -> Observation {
+    observation.series.samples.clear();
+    observation
+}
+
+fn recorded() -> Vec<Observation> {
+    store::read(&fixtures()).unwrap().observations.into_iter().map(without_samples).collect()
+}
+
+#[test]
+fn an_exported_table_is_imported_as_the_same_observations() {
+    let records = fixtures().display().to_string();
+    let (status, csv, stderr) = highwater(&["export", &records], "");
+    assert_eq!((status, stderr.as_str()), (0, ""));
+    let (status, imported, stderr) = import(&csv, &[]);
+    assert_eq!((status, stderr.as_str()), (0, ""));
+    assert_eq!(imported, recorded());
+    // And fitted as the records are.
+    let fitted = |file: &str, input: &str| highwater(&["fit", file, "--task", "stitch", "--format", "json"], input);
+    assert_eq!(fitted("-", &csv), fitted(&records, ""));
+}
+
+#[test]
+fn every_field_of_an_observation_has_a_column() {
+    let columns: Vec<&str> = table::columns().iter().map(|column| column.name).collect();
+    let mut unique = columns.clone();
+    unique.sort_unstable();
+    unique.dedup();
+    assert_eq!(unique.len(), columns.len());
+    assert!(table::columns().iter().all(|column| !column.holds.is_empty()));
+    let (_, csv, _) = highwater(&["export", &fixtures().display().to_string()], "");
+    let header = csv.lines().next().unwrap().to_owned();
+    insta::assert_snapshot!(header.replace(',', "\n"));
+}
+
+/// What may be `unsupported` or `gone`.
+const READINGS: [&str; 25] = [
+    "/peak",
+    "/breakdown",
+    "/breakdown/anon",
+    "/breakdown/file",
+    "/breakdown/shmem",
+    "/breakdown/kernel",
+    "/breakdown/swap",
+    "/swap/peak",
+    "/swap/highest_sampled",
+    "/limit/own",
+    "/limit/effective",
+    "/events",
+    "/events/limit_hits",
+    "/events/ooms",
+    "/events/oom_kills",
+    "/cpu",
+    "/io",
+    "/pids_peak",
+    "/pressure",
+    "/leftover_processes",
+    "/host",
+    "/host/memory_bytes",
+    "/host/swap_bytes",
+    "/cpu",
+    "/io",
+];
+
+/// What may be missing.
+const OPTIONAL: [&str; 12] = [
+    "sweep",
+    "inputs",
+    "prediction",
+    "container",
+    "logs",
+    "warnings",
+    "subject/name",
+    "container/image_id",
+    "container/engine/version",
+    "container/noise_floor",
+    "series/file",
+    "peak/file",
+];
+
+proptest! {
+    #[test]
+    fn whatever_could_not_be_read_survives_the_table(
+        row in 0..10_usize,
+        words in prop::collection::vec((0..READINGS.len(), any::<bool>()), 0..6),
+        missing in prop::collection::vec(0..OPTIONAL.len(), 0..4),
+        case in "[ a-z,\"\n;é=-]{1,12}",
+        wall in any::<u64>(),
+    ) {
+        let mut value = serde_json::to_value(&recorded()[row]).unwrap();
+        for (place, gone) in words {
+            if let Some(reading) = value.pointer_mut(READINGS[place]) {
+                *reading = if gone { "gone" } else { "unsupported" }.into();
+            }
+        }
+        for place in missing {
+            let path = format!("/{}", OPTIONAL[place]);
+            let (above, name) = path.rsplit_once('/').unwrap();
+            if let Some(Value::Object(object)) = value.pointer_mut(above) {
+                object.remove(name);
+            }
+        }
+        value["wall_us"] = wall.into();
+        let mut observation: Observation = serde_json::from_value(value).unwrap();
+        if let Some(sweep) = &mut observation.sweep {
+            sweep.case = case;
+        }
+        let csv = table::csv(std::slice::from_ref(&observation)).unwrap();
+        let read = table::parse("table", &csv, &blank(Timestamp::UNIX_EPOCH)).unwrap();
+        prop_assert_eq!(read, vec![observation]);
+    }
+
+    #[test]
+    fn no_table_makes_it_panic(text in "(peak_bytes|wall_seconds|input_bytes|peak_rss|realtime|max_rss|s|[a-z.]{0,3}|,|\t|\"|\r|\n|ä|[0-9.e-]{0,4}|gone|none){0,60}") {
+        let about = store::import::About { name: "table", task: None, written_at: Timestamp::UNIX_EPOCH };
+        let _ = store::import::import(&text, None, &about);
+        for header in ["peak_bytes,wall_seconds,", "peak_rss\trealtime\t", "s\tmax_rss\t"] {
+            let _ = store::import::import(&format!("{header}{text}"), None, &about);
+        }
+    }
+}
+
+#[test]
+fn json_has_the_same_with_numbers_as_numbers() {
+    let (_, json, _) = highwater(&["export", &fixtures().display().to_string(), "--format", "json"], "");
+    let rows: Vec<Value> = serde_json::from_str(&json).unwrap();
+    assert_eq!(rows.len(), 13);
+    assert_eq!(rows[0]["peak_bytes"], 260 << 20);
+    assert_eq!(rows[0]["wall_seconds"], 9.1);
+    assert_eq!(rows[0]["input_bytes.tiles.sum"], 100 << 20);
+    assert_eq!(rows[0]["extension_bytes.tiles[*.nii.gz].sum"], (100 << 20) - 1000);
+    assert_eq!(rows[0]["parameter.LEVELS"], "4");
+    assert_eq!(rows[0]["command"][1], "stitch.py");
+    assert_eq!(rows[6]["censored"], "oom");
+    assert_eq!(rows[0].get("censored"), None);
+}
+
+#[test]
+fn a_table_with_a_few_columns_will_do() {
+    let text = "input_bytes,peak_bytes,wall_seconds,censored\n1000,2000,1.5,\n2000,4000,3,limit\n";
+    let (status, runs, stderr) = import(text, &["--task", "lungs"]);
+    assert_eq!((status, stderr.as_str()), (0, ""));
+    assert_eq!(runs[0].runner, RunnerKind::Imported);
+    assert_eq!(runs[0].subject.name.as_deref(), Some("lungs"));
+    assert_eq!((runs[0].wall_us, runs[0].inputs[0].all.sum.0, runs[0].censored), (1_500_000, 1000, false));
+    assert!(runs[1].censored);
+    let Reading::Value(peak) = &runs[0].peak else { panic!("{:?}", runs[0].peak) };
+    assert!(matches!(peak.exactness, Exactness::LowerBound { .. }), "nobody said how it was measured");
+    assert_eq!(runs[0].host, Reading::Unsupported);
+}
+
+const TRACE: &str = "\
+task_id\thash\tnative_id\tname\tstatus\texit\tsubmit\tduration\trealtime\t%cpu\tpeak_rss\tpeak_vmem\trchar\twchar
+4\tfb/cc864e\t58589\tALIGN:MAP (sample2)\tCOMPLETED\t0\t2025-05-25 12:13:14.094\t650ms\t1m 30s\t34.4%\t1.5 GB\t4.6 MB\t193.5 KB\t540 B
+5\t8b/2b5695\t58627\tALIGN:MAP (sample3)\tFAILED\t137\t2025-05-25 12:13:14.178\t730ms\t194ms\t28.7%\t3.1 MB\t4.6 MB\t177 KB\t3.3 KB
+6\t24/5f3856\t58596\tQC (sample3)\tCACHED\t0\t2025-05-25 12:13:14.128\t697ms\t173ms\t46.2%\t3.4 MB\t4.6 MB\t193.5 KB\t540 B
+7\t24/5f3857\t58597\tQC (sample4)\tABORTED\t-\t2025-05-25 12:13:14.128\t-\t-\t-\t-\t-\t-\t-
+8\t24/5f3858\t58598\tQC (sample5)\tCOMPLETED\t0\t2025-05-25 12:13:14.128\t12ms\t5ms\t0.0%\t0\t0\t0\t0
+";
+
+#[test]
+fn a_trace_of_nextflow_becomes_lower_bounds() {
+    let (status, runs, stderr) = import(TRACE, &[]);
+    assert_eq!(status, 0);
+    insta::assert_snapshot!(stderr);
+    assert_eq!(runs.len(), 3);
+    insta::assert_json_snapshot!(Observation { tool_version: "…".to_owned(), ..runs[0].clone() });
+    let peaks: Vec<u64> = runs.iter().filter_map(|run| run.peak.as_ref().value()).map(|peak| peak.bytes.0).collect();
+    assert_eq!(peaks, [3 << 29, 3_250_586, 3_565_159]);
+    assert!(runs[1].censored && !runs[1].outcome.succeeded());
+    let raw = "name\tstatus\texit\trealtime\tpeak_rss\tstart\nMAP\tCOMPLETED\t0\t90000\t1073741825\t1748175194094\n";
+    let (_, runs, _) = import(raw, &[]);
+    assert_eq!((runs[0].wall_us, runs[0].peak.as_ref().value().unwrap().bytes.0), (90_000_000, (1 << 30) + 1));
+}
+
+#[test]
+fn a_benchmark_of_snakemake_becomes_lower_bounds() {
+    let text = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n\
+                12.3456\t0:00:12\t100.50\t900.00\t90.00\t95.00\t1.00\t2.50\t98.00\t12.00\n\
+                0.1000\t0:00:00\t-\t-\t-\t-\t-\t-\t0.00\t0.00\n";
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("map_reads.tsv");
+    std::fs::write(&file, text).unwrap();
+    let (status, stdout, stderr) = highwater(&["import", file.to_str().unwrap()], "");
+    assert_eq!(status, 0);
+    assert!(stderr.ends_with("map_reads.tsv:3: left out: it had ended before its memory was looked at\n"), "{stderr}");
+    let run: Observation = serde_json::from_str(stdout.trim()).unwrap();
+    assert_eq!(run.subject.name.as_deref(), Some("map_reads"));
+    let Reading::Value(peak) = &run.peak else { panic!("{:?}", run.peak) };
+    assert_eq!((peak.bytes.0, run.wall_us), (105_381_888, 12_345_600));
+    assert!(matches!(&peak.exactness, Exactness::LowerBound { reason, .. } if reason.contains("Snakemake")));
+}
+
+#[test]
+fn what_is_wrong_with_a_table_is_told_with_its_place() {
+    let told: Vec<String> = [
+        "a,b\n1,2\n",
+        "",
+        "peak_bytes,input_bytes\n5,1\n",
+        "peak_bytes,wall_seconds,censored,schema_version\nmany,soon,perhaps,7\n5,1\n",
+        "peak_rss\trealtime\n1 XB\t5 parsecs\n",
+        "s\tmax_rss\nlong\t-5\n",
+    ]
+    .into_iter()
+    .map(|text| {
+        let (status, runs, stderr) = import(text, &[]);
+        assert!(runs.is_empty());
+        format!("{text}\nstatus {status}\n{stderr}")
+    })
+    .collect();
+    insta::assert_snapshot!(told.join("\n---\n"));
+    let (status, _, stderr) = import("s\tmax_rss\n1\t-\n", &[]);
+    assert_eq!(status, 5, "{stderr}");
+}

@@ -1,0 +1,55 @@
+//! `highwater show`: what is in records.
+
+use assert_cmd::Command;
+use highwater::store::Record;
+use serde_json::Value;
+
+use crate::store::{fixtures, observed};
+
+fn show(arguments: &[&str]) -> (i32, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_highwater")).arg("show").args(arguments).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn each_cell_is_told_with_what_to_mistrust() {
+    let (status, stdout, stderr) = show(&[fixtures().to_str().unwrap()]);
+    assert_eq!((status, stderr.as_str()), (0, ""));
+    insta::assert_snapshot!(stdout);
+    assert!(stdout.lines().all(|line| line.chars().count() <= 80));
+}
+
+#[test]
+fn scripts_get_medians_spreads_and_warnings() {
+    let (status, stdout, _) = show(&[fixtures().to_str().unwrap(), "--format", "json"]);
+    assert_eq!(status, 0);
+    let json: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((json["records"].as_u64(), json["cells"].as_array().unwrap().len()), (Some(13), 5));
+    let cell = json["cells"].as_array().unwrap().iter().find(|cell| cell["case"] == "1 item").unwrap();
+    assert_eq!(cell["peak_bytes"]["median"], (252_u64 << 20) as f64);
+    assert_eq!(cell["peak_bytes"]["median_absolute_deviation"], (1_u64 << 20) as f64);
+    assert_eq!(cell["warnings"][0]["kind"], "first-run-slower");
+    assert_eq!(cell["parameters"]["LEVELS"], "4");
+}
+
+#[test]
+fn broken_and_missing_records_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("runs.jsonl");
+    Record::open(&file).unwrap().append(&observed("a", 1, 1_000_000, 2)).unwrap();
+    let mut text = std::fs::read_to_string(&file).unwrap();
+    text.insert_str(0, "no record\n");
+    text.push_str("{\"schema_version\":1,\"tool");
+    std::fs::write(&file, text).unwrap();
+    let (status, stdout, stderr) = show(&[file.to_str().unwrap()]);
+    assert_eq!(status, 0);
+    assert!(stdout.starts_with("1 run in 1 cell, 2023-11-14\n"), "{stdout}");
+    assert!(stderr.contains("runs.jsonl:1: left out: expected ident at line 1"), "{stderr}");
+    assert!(stderr.contains("runs.jsonl:3: left out: torn, its writer was killed"), "{stderr}");
+    std::fs::write(&file, "").unwrap();
+    assert_eq!(show(&[file.to_str().unwrap()]), (5, String::new(), "no run is recorded\n".to_owned()));
+    let (status, _, stderr) = show(&["/nonexistent"]);
+    assert_eq!(status, 2);
+    assert!(stderr.contains("failed to read the records /nonexistent"), "{stderr}");
+}

@@ -1,0 +1,304 @@
+//! Folders of records: what is promised of them holds when writers are killed, disks are full, lines are broken.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use highwater::model::observation::{
+    Breakdown, Exactness, Logs, Observation, Peak, PeakSource, RunnerKind, Series, SweepRun,
+};
+use highwater::model::reading::Reading;
+use highwater::model::units::Bytes;
+use highwater::store::import::blank;
+use highwater::store::{self, Folder, FolderError, Holder, OBSERVATIONS, ReadError, SAMPLES_IN_LINE};
+use jiff::Timestamp;
+use proptest::prelude::*;
+
+/// The folder of the records that can be read for ever.
+pub(crate) fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/records/v1")
+}
+
+pub(crate) const PLAN: &str = r#"{"schema_version":1,"cells":[{"key":"d"},{"key":"b"},{"key":"a"},{"key":"c"}]}"#;
+
+/// A run of a cell, made up; `samples` many of memory over time.
+pub(crate) fn observed(cell: &str, run: u32, peak: u64, samples: u64) -> Observation {
+    let sample = |at| {
+        let part = Reading::Value(Bytes(at * 10));
+        let (at_us, current) = (at * 100_000, Bytes(peak / 2 + at));
+        Breakdown { at_us, current, anon: part, file: part, shmem: part, kernel: part, swap: part }
+    };
+    let exactness = Exactness::Exact { noise_bytes: Bytes(4096) };
+    Observation {
+        sweep: Some(SweepRun {
+            cell: cell.to_owned(),
+            case: format!("case {cell}"),
+            run,
+            parameters: BTreeMap::new(),
+            synthetic: false,
+        }),
+        runner: RunnerKind::Process,
+        wall_us: 1_000_000 + u64::from(run),
+        peak: Reading::Value(Peak { bytes: Bytes(peak), source: PeakSource::OwnCgroup, file: None, exactness }),
+        series: Series { taken: samples, samples: (0..samples).map(sample).collect(), file: None },
+        ..blank(Timestamp::from_second(1_700_000_000 + i64::from(run)).unwrap())
+    }
+}
+
+/// A process of this binary that does what a test says, in a folder.
+fn child(test: &str, folder: &Path) -> Child {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", &format!("store::{test}"), "--nocapture", "--test-threads=1"]);
+    command.env("HIGHWATER_TEST_FOLDER", folder).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.spawn().unwrap()
+}
+
+/// The folder to work in, where this process is the child of a test.
+fn as_child() -> Option<PathBuf> {
+    std::env::var_os("HIGHWATER_TEST_FOLDER").map(PathBuf::from)
+}
+
+/// The words that a child says after `mark`, one a line.
+fn said<'a>(child: &'a mut Child, mark: &'static str) -> impl Iterator<Item = String> + 'a {
+    let lines = BufReader::new(child.stdout.as_mut().unwrap()).lines().map_while(Result::ok);
+    // The test harness writes into the same lines.
+    lines.filter_map(move |line| line.split_once(mark).map(|(_, rest)| rest.trim().to_owned()))
+}
+
+#[test]
+fn child_that_appends() {
+    let Some(path) = as_child() else { return };
+    let mut folder = Folder::open(&path).unwrap();
+    let next = folder.recorded().len() as u32 + 1;
+    for run in next.. {
+        folder.append(&observed("a", run, 1_000_000, 3)).unwrap();
+        println!("\nappended {run}");
+    }
+}
+
+#[test]
+fn a_killed_writer_leaves_every_run_that_it_has_told_of() {
+    let above = tempfile::tempdir().unwrap();
+    let path = above.path().join("sweep");
+    drop(Folder::create(&path, PLAN).unwrap());
+    let mut random = fastrand::Rng::with_seed(5);
+    let mut told: u32 = 0;
+    for _ in 0..10 {
+        let mut child = child("child_that_appends", &path);
+        let count = random.usize(1..15);
+        told = said(&mut child, "appended ").take(count).last().unwrap().parse().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let runs: Vec<u32> = Folder::open(&path).unwrap().recorded().iter().map(|run| run.run).collect();
+        assert!(runs.len() >= told as usize, "{told} told, {runs:?}");
+        assert_eq!(runs, (1..=runs.len() as u32).collect::<Vec<_>>());
+    }
+    assert!(told >= 10);
+    assert_eq!(store::read(&path).unwrap().unusable, []);
+}
+
+#[test]
+fn child_that_holds() {
+    let Some(path) = as_child() else { return };
+    let _folder = Folder::open(&path).unwrap();
+    println!("\nholds it");
+    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+}
+
+#[test]
+fn the_second_process_is_told_who_holds_the_folder() {
+    let above = tempfile::tempdir().unwrap();
+    let path = above.path().join("sweep");
+    drop(Folder::create(&path, PLAN).unwrap());
+    let mut child = child("child_that_holds", &path);
+    assert!(said(&mut child, "holds").next().is_some());
+    let error = Folder::open(&path).unwrap_err();
+    let FolderError::Held { holder: Holder::Process { pid, host, .. }, .. } = &error else { panic!("{error}") };
+    assert_eq!(*pid, child.id());
+    assert!(error.to_string().contains(&format!("in use by process {pid} on {host} since ")), "{error}");
+    // Readers need no lock.
+    assert_eq!(store::read(&path).unwrap().observations, []);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    Folder::open(&path).unwrap();
+}
+
+/// A file system of 64 KiB; none where this is not root.
+struct Small(tempfile::TempDir);
+
+impl Small {
+    fn mount() -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(folder.path()).stderr(Stdio::null());
+        mount.status().is_ok_and(|status| status.success()).then_some(Self(folder))
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn a_full_disk_tears_nothing_and_the_sweep_goes_on_once_there_is_room() {
+    let Some(disk) = Small::mount() else {
+        println!("skipped: no tmpfs could be mounted, which takes root");
+        return;
+    };
+    let ballast = disk.0.path().join("ballast");
+    fs::write(&ballast, [1; 16 << 10]).unwrap();
+    let path = disk.0.path().join("sweep");
+    let mut folder = Folder::create(&path, PLAN).unwrap();
+    let mut run = 0;
+    let error = loop {
+        run += 1;
+        assert!(run < 1000, "the disk does not get full");
+        // Every other one has a series beside it.
+        if let Err(error) = folder.append(&observed("a", run, 1_000_000, if run % 2 == 0 { 40 } else { 2 })) {
+            break error;
+        }
+    };
+    assert!(error.is_out_of_space(), "{error:?}");
+    let kept = run - 1;
+    let records = store::read(&path).unwrap();
+    assert_eq!((records.observations.len() as u32, records.unusable.len()), (kept, 0));
+    let text = fs::read_to_string(path.join(OBSERVATIONS)).unwrap();
+    assert!(text.ends_with('\n'));
+    assert!(folder.append(&observed("a", run, 1_000_000, 40)).is_err_and(|error| error.is_out_of_space()));
+    assert!(
+        folder.replace_plan(&format!("{PLAN}{}", " ".repeat(64 << 10))).is_err_and(|error| error.is_out_of_space())
+    );
+    fs::remove_file(ballast).unwrap();
+    folder.append(&observed("a", run, 1_000_000, 40)).unwrap();
+    drop(folder);
+    let folder = Folder::open(&path).unwrap();
+    assert_eq!((folder.recorded().len() as u32, folder.torn(), folder.plan()), (run, None, PLAN));
+    for observation in store::read(&path).unwrap().observations {
+        let taken = observation.series.taken;
+        assert_eq!(records.series(&observation).unwrap().samples.len() as u64, taken, "{:?}", observation.sweep);
+    }
+}
+
+#[test]
+fn a_series_is_thinned_in_the_line_and_whole_beside_it() {
+    let above = tempfile::tempdir().unwrap();
+    let path = above.path().join("sweep");
+    let mut folder = Folder::create(&path, PLAN).unwrap();
+    let kept = folder.run_folder("a", 1).unwrap();
+    fs::write(kept.join("stdout"), "hello\n").unwrap();
+    let logs = Some(Logs { stdout: kept.join("stdout"), stderr: kept.join("stderr") });
+    let observation = Observation { logs, ..observed("a", 1, 1_000_000, 1000) };
+    folder.append(&observation).unwrap();
+    // The same run again: what it leaves goes elsewhere.
+    assert_ne!(folder.run_folder("a", 1).unwrap(), kept);
+    drop(folder);
+    let moved = above.path().join("moved");
+    fs::rename(&path, &moved).unwrap();
+    let records = store::read(&moved).unwrap();
+    let line = &records.observations[0];
+    assert!(line.series.samples.len() <= SAMPLES_IN_LINE && line.series.samples.len() * 2 > SAMPLES_IN_LINE);
+    assert!(line.series.samples.contains(observation.series.samples.last().unwrap()), "the highest one is kept");
+    assert_eq!(records.series(line).unwrap(), observation.series);
+    let stdout = records.beside(&line.logs.as_ref().unwrap().stdout);
+    assert_eq!(fs::read_to_string(stdout).unwrap(), "hello\n");
+}
+
+#[test]
+fn a_newer_record_is_refused_and_the_old_ones_are_read() {
+    let records = store::read(&fixtures()).unwrap();
+    assert_eq!((records.observations.len(), records.unusable.len()), (13, 0));
+    // What is read is what is written: no field is lost.
+    let text = fs::read_to_string(fixtures().join(OBSERVATIONS)).unwrap();
+    for (line, observation) in text.lines().zip(&records.observations) {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(serde_json::to_value(observation).unwrap(), line);
+    }
+    let above = tempfile::tempdir().unwrap();
+    let path = above.path().join("sweep");
+    drop(Folder::create(&path, PLAN).unwrap());
+    let newer = text.lines().enumerate().map(|(place, line)| match place {
+        ..9 => line.replacen("{\"schema_version\":1", "{\"schema_version\":2", 1),
+        _ => line.to_owned(),
+    });
+    let mut newer: Vec<String> = newer.collect();
+    newer.reverse();
+    fs::write(path.join(OBSERVATIONS), newer.join("\n") + "\n").unwrap();
+    let error = Folder::open(&path).unwrap_err();
+    assert!(matches!(error, FolderError::Read(ReadError::Newer { line: 5, found: 2, .. })), "{error}");
+    assert!(store::read(&path).is_err());
+}
+
+#[test]
+fn a_broken_line_is_told_and_the_rest_stays_usable() {
+    let above = tempfile::tempdir().unwrap();
+    let path = above.path().join("sweep");
+    let mut folder = Folder::create(&path, PLAN).unwrap();
+    (1..=3).for_each(|run| folder.append(&observed("a", run, 1_000_000, 2)).unwrap());
+    drop(folder);
+    let record = path.join(OBSERVATIONS);
+    let text = fs::read_to_string(&record).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    fs::write(&record, format!("{}\n{}\n{}\n", lines[0], &lines[1][..lines[1].len() / 2], lines[2])).unwrap();
+    let mut folder = Folder::open(&path).unwrap();
+    assert_eq!(folder.recorded().iter().map(|run| run.run).collect::<Vec<_>>(), [1, 3]);
+    assert_eq!(folder.unusable().iter().map(|line| (line.line, line.torn)).collect::<Vec<_>>(), [(2, false)]);
+    folder.append(&observed("a", 2, 1_000_000, 2)).unwrap();
+    let records = store::read(&path).unwrap();
+    assert_eq!((records.observations.len(), records.unusable.len()), (3, 1));
+}
+
+#[test]
+fn many_lines_are_indexed_as_they_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("many.jsonl");
+    let mut text = Vec::new();
+    for run in 1..=3000 {
+        let observation = observed("a", run, 1_000_000 + u64::from(run), u64::from(run % 7));
+        serde_json::to_writer(&mut text, &observation).unwrap();
+        text.write_all(if run % 10 == 0 { b"\n\n" } else { b"\n" }).unwrap();
+        if run % 1000 == 0 {
+            text.write_all(b"{\"schema_version\":1,\"sweep\":{}\n").unwrap();
+        }
+    }
+    assert!(text.len() > 2 << 20, "more than one thread is to read it");
+    fs::write(&path, text).unwrap();
+    let (index, records) = (store::index(&path).unwrap(), store::read(&path).unwrap());
+    assert_eq!(index.recorded.iter().map(|run| run.run).collect::<Vec<_>>(), (1..=3000).collect::<Vec<_>>());
+    let lines = |unusable: &[store::Unusable]| unusable.iter().map(|line| line.line).collect::<Vec<_>>();
+    assert_eq!(lines(&index.unusable), lines(&records.unusable));
+    assert_eq!(lines(&index.unusable).len(), 3);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn wherever_a_record_is_cut_all_whole_lines_are_read(place in 0.0..=1.0_f64, samples in 0..5_u64) {
+        let above = tempfile::tempdir().unwrap();
+        let path = above.path().join("sweep");
+        let mut folder = Folder::create(&path, PLAN).unwrap();
+        (1..=4).for_each(|run| folder.append(&observed("ä", run, 1_000_000, samples)).unwrap());
+        drop(folder);
+        let record = path.join(OBSERVATIONS);
+        let text = fs::read(&record).unwrap();
+        let cut = (text.len() as f64 * place) as usize;
+        fs::write(&record, &text[..cut]).unwrap();
+        // A line that lacks its end alone is whole.
+        let ends: Vec<usize> = (0..text.len()).filter(|at| text[*at] == b'\n').collect();
+        let whole = ends.iter().filter(|end| cut >= **end).count();
+        let torn = cut > 0 && text[cut - 1] != b'\n' && !ends.contains(&cut);
+        let records = store::read(&path).unwrap();
+        prop_assert_eq!(records.observations.len(), whole);
+        prop_assert_eq!(records.unusable.iter().map(|line| line.torn).collect::<Vec<_>>(), vec![true; usize::from(torn)]);
+        let mut folder = Folder::open(&path).unwrap();
+        prop_assert_eq!((folder.recorded().len(), folder.unusable().len()), (whole, 0));
+        prop_assert_eq!(folder.torn().is_some(), torn);
+        folder.append(&observed("ä", 9, 1_000_000, samples)).unwrap();
+        let records = store::read(&path).unwrap();
+        prop_assert_eq!((records.observations.len(), records.unusable.len()), (whole + 1, 0));
+    }
+}
