@@ -52,6 +52,9 @@ pub struct Cell {
     /// Their times, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wall_seconds: Option<Spread>,
+    /// The smallest limit that was found to be enough, where it was looked for; the last one where several times.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub floor_bytes: Option<Bytes>,
     /// The runs that do not belong to the others.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub outliers: Vec<Outlier>,
@@ -208,6 +211,7 @@ fn cell(observations: &[&Observation]) -> Option<Cell> {
         failed: runs.len() - good.len(),
         peak_bytes: Spread::of(&peaks),
         wall_seconds: Spread::of(&times),
+        floor_bytes: runs.iter().rev().find_map(|run| run.observation.floor.as_ref()).map(|floor| floor.bytes),
         outliers: Vec::new(),
         warnings: Vec::new(),
     };

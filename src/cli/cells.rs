@@ -61,7 +61,12 @@ fn rows(cells: &[Cell], kinds: &[Kind<'_>], shared: &BTreeMap<String, String>) -
     if parameters {
         header.push("parameters");
     }
-    header.extend([">input", ">runs", ">peak", ">+-", ">largest", ">time", "notes"]);
+    let floors = cells.iter().any(|cell| cell.floor_bytes.is_some());
+    header.extend([">input", ">runs", ">peak", ">+-", ">largest"]);
+    if floors {
+        header.push(">floor");
+    }
+    header.extend([">time", "notes"]);
     let row = |cell: &Cell| {
         let mut row = vec![case(cell)];
         if parameters {
@@ -77,6 +82,11 @@ fn rows(cells: &[Cell], kinds: &[Kind<'_>], shared: &BTreeMap<String, String>) -
             bytes(peak.map(|peak| peak.median)),
             spread.map_or("-".to_owned(), |spread| format!("{:.1}%", spread * 100.0)),
             bytes(peak.map(|peak| peak.most)),
+        ]);
+        if floors {
+            row.push(cell.floor_bytes.map_or("-".to_owned(), |floor| floor.to_string()));
+        }
+        row.extend([
             cell.wall_seconds.map_or("-".to_owned(), |wall| seconds(Duration::from_secs_f64(wall.median))),
             notes(cell, kinds),
         ]);

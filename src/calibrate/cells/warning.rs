@@ -154,10 +154,11 @@ impl fmt::Display for Warning {
 pub(super) fn warnings(cell: &Cell, runs: &[Run<'_>]) -> Vec<Warning> {
     let good: Vec<&Run<'_>> = runs.iter().filter(|run| run.observation.outcome.succeeded()).collect();
     let mut warnings = Vec::new();
-    if cell.failed > 0 {
-        warnings.push(Warning::Failed { runs: cell.failed });
+    // Where the floor was looked for, runs were to fail at a limit.
+    if cell.floor_bytes.is_none() {
+        warnings.extend((cell.failed > 0).then_some(Warning::Failed { runs: cell.failed }));
+        warnings.extend(at_the_limit(runs));
     }
-    warnings.extend(at_the_limit(runs));
     warnings.extend(spread(cell, &good));
     warnings.extend(first_run(runs, &good));
     warnings.extend(host(cell, &good));
