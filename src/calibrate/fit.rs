@@ -39,7 +39,7 @@ pub use self::evaluate::{Evaluation, Order, Protocol, TaskScore, evaluate};
 pub use self::group::{Declared, Group, LeftOut};
 pub use self::headroom::{Conformal, Headroom};
 pub use self::oracle::oracle;
-pub use self::records::groups as group_records;
+pub use self::records::{On, groups as group_records};
 pub use self::shape::Shape;
 pub use self::waste::waste;
 pub use self::written::{KUBERNETES_MARGIN, Target, whole_factor};

@@ -254,6 +254,20 @@ fn records_without_evidence_are_too_little_data() {
 }
 
 #[test]
+fn floors_are_fitted_where_that_is_asked_for() {
+    // Half of each peak is page cache.
+    let searched = growing(1.8).flat_map(|(n, peak)| {
+        let floor = json!({"bytes": peak / 2, "precision": 0.02, "confirmed": 2, "peak": peak});
+        [run(n, peak), with(run(n, peak / 2), "floor", floor)]
+    });
+    let records = Records::new(searched);
+    let fit = records.json(&["--on", "floor"]);
+    assert_eq!(fit["left_out"]["without_floor"], 20);
+    assert!((0.9..0.95).contains(&fit["coefficient"].as_f64().unwrap()), "{fit}");
+    assert!(records.json(&[])["coefficient"].as_f64().unwrap() > 1.8);
+}
+
+#[test]
 fn rules_are_tried_on_records_too() {
     let records = Records::growing(1.8);
     let (status, stdout, stderr) = records.highwater(&[

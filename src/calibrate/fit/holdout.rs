@@ -63,6 +63,7 @@ pub(super) fn foretell(
     splits: &[Vec<usize>],
 ) -> Vec<Foretold> {
     let mut foretold = Vec::new();
+    let mut near = None;
     for held in splits {
         let mut is_held = vec![false; points.len()];
         for &place in held {
@@ -71,7 +72,9 @@ pub(super) fn foretell(
         let seen: Vec<Point> =
             points.iter().zip(&is_held).filter(|(_, is_held)| !**is_held).map(|(point, _)| *point).collect();
         let largest = seen.iter().map(|point| point.n).fold(0.0, f64::max);
-        if let Some(curve) = shape.fit(form, exponent > 0, &raised(&seen, exponent, largest)) {
+        // Most curves have seen nearly the same points.
+        if let Some(curve) = shape.fit(form, exponent > 0, &raised(&seen, exponent, largest), near) {
+            near = Some(curve);
             foretold.extend(held.iter().map(|&place| {
                 let Point { n, peak, wall } = points[place];
                 Foretold { place, limit: curve.at(raise(n, exponent, largest)), peak, wall }
@@ -191,7 +194,7 @@ fn upper_spread(foretold: &[Foretold]) -> f64 {
 pub(super) fn whole(shape: Shape, form: Form, exponent: u32, points: &[Point]) -> Option<(Curve, f64)> {
     let largest = points.iter().map(|point| point.n).fold(0.0, f64::max);
     let data: Vec<Datum> = raised(points, exponent, largest);
-    shape.fit(form, exponent > 0, &data).map(|curve| (curve, largest))
+    shape.fit(form, exponent > 0, &data, None).map(|curve| (curve, largest))
 }
 
 #[cfg(test)]

@@ -17,11 +17,21 @@ use super::{FEWEST_INPUTS, Warning};
 const MOST_EXTENSIONS: usize = 6;
 const MODES: [Mode; 3] = [Mode::Sum, Mode::MaxFileSize, Mode::MaxItemSum];
 
+/// What of a run is fitted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum On {
+    /// The most memory it used, with what the kernel could have taken back.
+    #[default]
+    Peak,
+    /// The smallest limit that was found to be enough.
+    Floor,
+}
+
 /// Sorts records into the runs of each task, in the order of their first run.
 ///
 /// Each choice of parameters is a task of its own unless they are `pooled`. Runs that say nothing about the need are
 /// counted in [`Group::left_out`].
-pub fn groups(observations: &[Observation], pooled: bool) -> Vec<Group> {
+pub fn groups(observations: &[Observation], on: On, pooled: bool) -> Vec<Group> {
     let mut tasks: Vec<Gathered<'_>> = Vec::new();
     for (place, observation) in observations.iter().enumerate() {
         let name = name(observation);
@@ -32,7 +42,7 @@ pub fn groups(observations: &[Observation], pooled: bool) -> Vec<Group> {
             tasks.push(Gathered { name, parameters, ..Gathered::default() });
             tasks.len() - 1
         });
-        tasks[known].add(place, observation);
+        tasks[known].add(place, observation, on);
     }
     tasks.into_iter().map(Gathered::group).collect()
 }
@@ -58,14 +68,19 @@ struct Gathered<'a> {
 }
 
 impl<'a> Gathered<'a> {
-    fn add(&mut self, place: usize, observation: &'a Observation) {
-        let count = match said(observation) {
+    fn add(&mut self, place: usize, observation: &'a Observation, on: On) {
+        let said = match on {
+            On::Peak => said(observation),
+            On::Floor => floor(observation),
+        };
+        let count = match said {
             Ok(_) if channels(observation).is_empty() => &mut self.left_out.unsized_inputs,
             Ok(said) => return self.runs.push((place, observation, said)),
             Err(Silent::Failed) => &mut self.left_out.failed,
             Err(Silent::TimedOut) => &mut self.left_out.timed_out,
             Err(Silent::Interrupted) => &mut self.left_out.interrupted,
             Err(Silent::Unmeasured) => &mut self.left_out.unmeasured,
+            Err(Silent::WithoutFloor) => &mut self.left_out.without_floor,
         };
         *count += 1;
     }
@@ -106,6 +121,13 @@ enum Silent {
     TimedOut,
     Interrupted,
     Unmeasured,
+    WithoutFloor,
+}
+
+/// The record of the last run of a search has what was found; the others are steps on the way.
+fn floor(observation: &Observation) -> Result<Said, Silent> {
+    let floor = observation.floor.as_ref().ok_or(Silent::WithoutFloor)?;
+    Ok(Said { peak: floor.bytes, censoring: Censoring::None })
 }
 
 fn said(observation: &Observation) -> Result<Said, Silent> {

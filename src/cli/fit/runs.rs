@@ -3,8 +3,8 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
-use highwater::calibrate::fit::{Group, group_records, parse_csv};
+use clap::{Args, ValueEnum};
+use highwater::calibrate::fit::{Group, On, group_records, parse_csv};
 use highwater::model::problem::{Flawed, Problem};
 use highwater::store::import::{About, Origin, import};
 use highwater::store::table;
@@ -26,12 +26,26 @@ pub(crate) struct RunsArgs {
     /// Fit one rule to the runs of all parameters of a sweep; without it each choice of parameters gets a rule of its own.
     #[arg(long)]
     pool_parameters: bool,
+    /// What of a record is fitted: the peak, with all that the kernel could have taken back, or the floor that
+    /// `highwater floor` has found.
+    #[arg(long, value_enum, default_value_t = OnArg::Peak)]
+    on: OnArg,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum OnArg {
+    Peak,
+    Floor,
 }
 
 impl RunsArgs {
     /// The runs, sorted by task. What is left out is said.
     pub(crate) fn read(&self) -> Result<Vec<Group>, Failure> {
-        let groups = read(&self.file, self.pool_parameters)?;
+        let on = match self.on {
+            OnArg::Peak => On::Peak,
+            OnArg::Floor => On::Floor,
+        };
+        let groups = read(&self.file, on, self.pool_parameters)?;
         let groups = match &self.task {
             Some(wanted) => named(groups, wanted)?,
             None => groups,
@@ -74,10 +88,10 @@ struct NoTask {
     known: Vec<String>,
 }
 
-fn read(path: &Path, pooled: bool) -> Result<Vec<Group>, Failure> {
+fn read(path: &Path, on: On, pooled: bool) -> Result<Vec<Group>, Failure> {
     let is_stdin = path.as_os_str() == "-";
     if !is_stdin && (path.is_dir() || begins_as_json(path)) {
-        return Ok(group_records(&records::read(path)?.observations, pooled));
+        return Ok(group_records(&records::read(path)?.observations, on, pooled));
     }
     let name = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
     let bytes = if is_stdin {
