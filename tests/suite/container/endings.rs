@@ -1,0 +1,81 @@
+//! However a run ends, it is told, and nothing is left behind.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use super::*;
+
+#[test]
+fn time_outs_and_lack_of_memory_are_told_apart() {
+    engine_or_skip!();
+    for probe in ["never", "always"] {
+        let timed_out = ran(&[
+            "--probe",
+            probe,
+            "--timeout",
+            "300ms",
+            "--kill-after",
+            "100ms",
+            "--image",
+            "tiny",
+            "--",
+            "/task",
+            "stay",
+        ]);
+        assert_eq!(timed_out.status, Some(124), "{}", timed_out.stderr);
+        let killed = ran(&["--probe", probe, "--limit", "30Mi", "--image", "tiny", "--", "/task", "touch", "100", "0"]);
+        assert_eq!(killed.json["outcome"]["kind"], "oom-killed", "{probe} {:#}", killed.json);
+        assert_eq!((killed.status, &killed.json["censored"]), (Some(137), &Value::from(true)));
+        let of_child = ran(&["--probe", probe, "--limit", "30Mi", "--image", "tiny", "--", "/task", "child", "100"]);
+        assert_eq!(of_child.json["outcome"]["status"], 0, "{probe} {:#}", of_child.json);
+        assert_eq!(of_child.json["censored"], true, "{probe} {:#}", of_child.json);
+        assert!(of_child.json["warnings"].to_string().contains("for lack of memory"), "{:#}", of_child.json);
+    }
+}
+
+#[test]
+fn what_a_killed_highwater_leaves_is_cleaned_up() {
+    engine_or_skip!();
+    let mut child = run(&["--quiet", "--image", "shell-form", "--"])
+        .args(["/bin/sh", "-c", "echo ready; exec /task stay"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!containers_of("shell-form").is_empty());
+    let shown = highwater().args(["clean", "--dry-run"]).output().unwrap();
+    assert!(text(&shown.stdout).contains("would remove container"), "{shown:?}");
+    let cleaned = highwater().arg("clean").output().unwrap();
+    assert!(cleaned.status.success(), "{cleaned:?}");
+    assert!(text(&cleaned.stdout).contains("removed container"), "{cleaned:?}");
+    assert_eq!(cgroups_of(child.id()), Vec::<String>::new());
+}
+
+#[test]
+fn an_engine_that_is_killed_is_told_and_the_record_kept() {
+    engine_or_skip!();
+    let folder = tempfile::tempdir().unwrap();
+    let record = folder.path().join("runs.jsonl");
+    let program = highwater().get_program().to_owned();
+    let engine = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/engine/run");
+    let script = r#"
+        "$0" run --network host --record "$1" --image tiny -- /task touch 50 60000 > /dev/null 2> "$1.err" & run=$!
+        until [ -n "$(docker ps -q)" ]; do sleep 0.1; done
+        sleep 0.5
+        kill -9 $HIGHWATER_TEST_ENGINE_PID
+        wait $run; echo "status $?"
+        find /sys/fs/cgroup -maxdepth 3 -name "highwater?$run?*"
+        cat "$1.err" >&2"#;
+    let output = Command::new(engine).args(["sh", "-c", script]).arg(program).arg(&record).output().unwrap();
+    assert_eq!(text(&output.stdout), "status 3\n", "{}", text(&output.stderr));
+    let kept: Value = serde_json::from_str(&std::fs::read_to_string(&record).unwrap()).unwrap();
+    assert_eq!(kept["outcome"]["kind"], "engine-lost");
+    assert!(kept["peak"]["bytes"].as_u64().unwrap() >= 50 * MIB, "{kept:#}");
+    assert_eq!(kept["peak"]["exactness"]["kind"], "lower-bound");
+}
