@@ -26,6 +26,7 @@ mod problems;
 mod processing_container;
 mod records;
 mod replace;
+mod report;
 mod run;
 mod scope;
 mod show;
@@ -73,6 +74,7 @@ enum Command {
     Merge(merge::MergeArgs),
     Predict(predict::PredictArgs),
     ProcessingContainer(processing_container::ProcessingContainerArgs),
+    Report(report::ReportArgs),
     Run(Box<run::RunArgs>),
     Show(show::ShowArgs),
     Validate(validate::ValidateArgs),
@@ -115,6 +117,7 @@ fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Merge(args) => merge::run(&args),
         Command::Predict(args) => predict::run(&args),
         Command::ProcessingContainer(args) => processing_container::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Validate(args) => validate::run(&args),

@@ -1,3 +1,24 @@
-//! Reports: what recorded runs show, and what a calibrated task declares, in the formats of others.
+//! Reports: what recorded runs show, as HTML, Markdown, CSV, JSON, plots and text, and what a calibrated task declares,
+//! in the formats of others.
+//!
+//! Everything here is a pure function of records and of the rule that was fitted to them: the same records give the
+//! same bytes on every machine and at any time.
 
+mod assemble;
+mod csv;
 pub mod emit;
+mod html;
+mod json;
+mod markdown;
+pub mod model;
+pub mod plot;
+mod table;
+mod verdict;
+mod words;
+
+pub use self::csv::csv;
+pub use assemble::{Material, TIMELINE_SAMPLES, report};
+pub use html::{HtmlError, html};
+pub use json::json;
+pub use markdown::markdown;
+pub use table::table;

@@ -24,7 +24,7 @@ use super::table::printable;
 use super::task::TemplateArgs;
 
 pub(crate) use self::runs::RunsArgs;
-pub(crate) use self::told::{backtest_row, words};
+pub(crate) use self::told::{backtest_row, told, words};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -274,7 +274,7 @@ fn emitted(fitted: &Fitted, consumer: Consumer) -> Result<Exit, Failure> {
         Consumer::TaskApi => documented(fitted)?,
         _ => &Documented::default(),
     };
-    let warnings = fitted.fit.warnings.iter().map(|warning| format!("warning: {}", told::told(warning)));
+    let warnings = fitted.fit.warnings.iter().map(|warning| format!("warning: {}", told(warning)));
     warnings.for_each(|warning| output::say(&printable(&warning)));
     if !consumer.scales() && !fitted.declaration.limit.growth.is_empty() {
         let inputs = &fitted.declaration.fixed.inputs;

@@ -190,7 +190,7 @@ fn headroom(fit: &Fit) -> String {
 }
 
 /// A warning in words.
-pub(super) fn told(warning: &Warning) -> String {
+pub(crate) fn told(warning: &Warning) -> String {
     match warning {
         Warning::NarrowRange { factor } => format!(
             "the largest input is only {factor:.2} times the smallest: what the rule says about others is extrapolated"

@@ -1,0 +1,214 @@
+//! `highwater report`: what recorded runs show, for people and for programs.
+
+mod material;
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use highwater::report::model::Report;
+use highwater::report::plot::{Size, plots, png, svg_file};
+use highwater::report::{csv, html, json, markdown, report, table};
+use highwater::store::Records;
+
+use self::material::{How, materials};
+use super::exit::Exit;
+use super::failure::Failure;
+use super::fit::OptionArgs;
+use super::output;
+use super::records;
+use super::replace::{place_for, replace};
+
+const EXAMPLES: &str = "\
+Examples:
+  highwater report records/                     the verdict, the rules and the cases, here
+  highwater report records/ -o report.html      one file with everything, to look at or to send
+  highwater report records/ --format markdown   for a pull request
+  highwater report records/ -o runs.csv         a line for each run
+  highwater report records/ --plots plots/      every plot as SVG and as PNG
+  highwater report old/ new/ -o report.html     what changed since an earlier sweep
+  highwater report --together a.jsonl b.jsonl   records of one sweep that are in several files
+  highwater report records/ --run '64 MiB #2' -o report.html
+                                                memory over time of this run, not of the one with the highest peak
+
+Records are what `highwater run --record` and `highwater sweep` write. The same records give the same bytes, always.
+The schema of the JSON: highwater schema report.
+
+Exit status: 0 the report is written, whatever it says; 2 records that are not as they should be or an output that cannot
+be written; 5 no runs in the records.";
+
+/// Shows what recorded runs say: verdict, rules, plots, every run, and how it was measured.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(crate) struct ReportArgs {
+    /// Records: a file or the folder of a sweep. Of two, the first is an earlier sweep that the second is compared with.
+    #[arg(value_name = "RECORDS", required = true, num_args = 1..)]
+    records: Vec<PathBuf>,
+    /// Take all records as those of one sweep, instead of comparing the second with the first.
+    #[arg(long)]
+    together: bool,
+    /// How the report is written [default: by the ending of --output, else table].
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    format: Option<FormatArg>,
+    /// Write the report to this file: as a whole or not at all.
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Also write every plot into this folder, as SVG and as PNG.
+    #[arg(long, value_name = "DIR")]
+    plots: Option<PathBuf>,
+    /// The run whose memory is shown over time, by its name in the report [default: the one with the highest peak].
+    #[arg(long, value_name = "NAME")]
+    run: Option<String>,
+    /// Fit one rule to the runs of all parameters of a sweep; without it each choice of parameters gets a part of its own.
+    #[arg(long)]
+    pool_parameters: bool,
+    #[command(flatten)]
+    options: OptionArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum FormatArg {
+    /// For a terminal.
+    Table,
+    /// One file to look at, which fetches nothing.
+    Html,
+    /// For a pull request.
+    Markdown,
+    /// A line for each run.
+    Csv,
+    /// All numbers.
+    Json,
+}
+
+impl FormatArg {
+    /// What the ending of a file asks for.
+    fn of(path: &Path) -> Option<Self> {
+        match path.extension()?.to_str()? {
+            "html" | "htm" => Some(Self::Html),
+            "md" | "markdown" => Some(Self::Markdown),
+            "csv" => Some(Self::Csv),
+            "json" => Some(Self::Json),
+            "txt" => Some(Self::Table),
+            _ => None,
+        }
+    }
+}
+
+pub(crate) fn run(args: &ReportArgs) -> Result<Exit, Failure> {
+    // What cannot be written should be known before anything is computed.
+    if let Some(path) = &args.output {
+        place_for(path).map_err(|source| unwritten(path, source))?;
+    }
+    let report = made(args)?;
+    let format = args.format.or_else(|| FormatArg::of(args.output.as_deref()?)).unwrap_or(FormatArg::Table);
+    let text = written(&report, format, args.output.is_none())?;
+    if let Some(folder) = &args.plots {
+        write_plots(&report, folder)?;
+    }
+    match &args.output {
+        Some(path) => replace(path, text.as_bytes()).map_err(|source| unwritten(path, source))?,
+        None => output::data(&text)?,
+    }
+    Ok(Exit::Done)
+}
+
+fn made(args: &ReportArgs) -> Result<Report, Failure> {
+    let mut read = args.records.iter().map(|path| records::read(path)).collect::<Result<Vec<Records>, Failure>>()?;
+    let notes = read.iter().flat_map(notes).collect();
+    let earlier = match read.len() {
+        2 if !args.together => Some(read.remove(0)),
+        1 => None,
+        _ if args.together => None,
+        _ => {
+            let help = "name one, two to compare, or add --together for several files of one sweep";
+            return Err(Failure::new(Exit::Usage, &TooMany(read.len()), Some(help.to_owned())));
+        }
+    };
+    let observations: Vec<_> = read.into_iter().flat_map(|records| records.observations).collect();
+    if observations.is_empty() {
+        let help = "record some: highwater run -r 3 --record runs.jsonl -- COMMAND".to_owned();
+        return Err(Failure::new(Exit::TooLittleData, &NoRuns, Some(help)));
+    }
+    let how = How { options: args.options.fit_options(), pooled: args.pool_parameters };
+    let earlier = earlier.map(|records| records.observations).unwrap_or_default();
+    let mut materials = materials(&observations, &earlier, how);
+    if let Some(name) = &args.run {
+        let mut found = false;
+        for material in &mut materials {
+            material.timeline = material.find(name);
+            found |= material.timeline.is_some();
+        }
+        if !found {
+            let names: Vec<String> = materials.iter().flat_map(|material| material.labels()).collect();
+            return Err(unknown_run(name, &names));
+        }
+    }
+    Ok(report(&materials, notes))
+}
+
+fn notes(records: &Records) -> Vec<String> {
+    let unusable = records.unusable.len();
+    let lines = if unusable == 1 { "line was" } else { "lines were" };
+    (unusable > 0).then(|| format!("{unusable} {lines} left out: not a record, or torn.")).into_iter().collect()
+}
+
+fn unknown_run(name: &str, names: &[String]) -> Failure {
+    let nearest = names.iter().min_by_key(|known| strsim::damerau_levenshtein(known, name));
+    let help = nearest.map(|nearest| format!("did you mean `{nearest}`?"));
+    Failure::new(Exit::Usage, &UnknownRun(name.to_owned()), help)
+}
+
+fn written(report: &Report, format: FormatArg, to_stdout: bool) -> Result<String, Failure> {
+    let failed = |error: &dyn std::error::Error| Failure::new(Exit::Host, error, None);
+    match format {
+        FormatArg::Html => html(report).map_err(|error| failed(&error)),
+        FormatArg::Markdown => Ok(markdown(report)),
+        FormatArg::Csv => csv(report).map_err(|error| failed(&error)),
+        FormatArg::Json => json(report).map_err(|error| failed(&error)),
+        FormatArg::Table => {
+            let width = output::width_of_stdout().filter(|_| to_stdout);
+            Ok(table(report, width.map_or(100, usize::from), width.is_some()))
+        }
+    }
+}
+
+fn write_plots(report: &Report, folder: &Path) -> Result<(), Failure> {
+    std::fs::create_dir_all(folder).map_err(|source| unwritten(folder, source))?;
+    let several = report.tasks.len() > 1;
+    for (number, task) in report.tasks.iter().enumerate() {
+        for plot in plots(task) {
+            let stem = if several { format!("{}-{}", number + 1, plot.name) } else { plot.name.to_owned() };
+            let path = folder.join(format!("{stem}.svg"));
+            replace(&path, svg_file(&plot, Size::FILE).as_bytes()).map_err(|source| unwritten(&path, source))?;
+            let path = folder.join(format!("{stem}.png"));
+            let bytes = png(&plot, Size::FILE).map_err(|error| Failure::new(Exit::Host, &error, None))?;
+            replace(&path, &bytes).map_err(|source| unwritten(&path, source))?;
+        }
+    }
+    Ok(())
+}
+
+fn unwritten(path: &Path, source: std::io::Error) -> Failure {
+    let help = "choose another place with --output or --plots; nothing was left half-written".to_owned();
+    Failure::new(Exit::Usage, &Unwritten { path: path.to_owned(), source }, Some(help))
+}
+
+/// Why a report could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to write {path}")]
+struct Unwritten {
+    path: PathBuf,
+    #[source]
+    source: std::io::Error,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("a report compares two sweeps, not {0}")]
+struct TooMany(usize);
+
+#[derive(Debug, thiserror::Error)]
+#[error("there are no runs in the records")]
+struct NoRuns;
+
+#[derive(Debug, thiserror::Error)]
+#[error("there is no run `{0}` in the records")]
+struct UnknownRun(String);

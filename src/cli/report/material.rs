@@ -1,0 +1,126 @@
+//! From records to what a report is made of: runs by task, the sizes of their inputs, the rule that is fitted to them.
+
+use std::collections::BTreeMap;
+
+use highwater::calibrate::fit::{Fit, FitOptions, Group, fit, group_records};
+use highwater::model::fit::Measure;
+use highwater::model::observation::Observation;
+use highwater::model::units::Bytes;
+use highwater::report::Material;
+use highwater::report::model::{Factor, Found, HeldOut};
+
+use crate::cli::fit::told;
+
+/// How rules are fitted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct How {
+    /// What a rule is to be good at.
+    pub(super) options: FitOptions,
+    /// Whether runs with other parameters are runs of the same task.
+    pub(super) pooled: bool,
+}
+
+/// One material for each task of the records, with the earlier runs of the same task.
+pub(super) fn materials<'a>(
+    observations: &'a [Observation],
+    earlier: &'a [Observation],
+    how: How,
+) -> Vec<Material<'a>> {
+    let mut before = by_task(earlier, how);
+    let mut materials = by_task(observations, how);
+    for material in &mut materials {
+        let same = before.iter().position(|other| other.name == material.name);
+        material.before = same.map(|place| Box::new(before.remove(place)));
+    }
+    materials
+}
+
+fn by_task(observations: &[Observation], how: How) -> Vec<Material<'_>> {
+    let groups = group_records(observations, how.pooled);
+    let places = places(observations, how.pooled);
+    groups.iter().zip(places).map(|(group, places)| material(observations, group, &places, how)).collect()
+}
+
+/// What runs are sorted by.
+type Key<'a> = (Option<&'a String>, Option<&'a BTreeMap<String, String>>);
+
+/// Which runs are of which group, those that say nothing among them; the groups in the order of their first run, as
+/// [`group_records`] has them.
+fn places(observations: &[Observation], pooled: bool) -> Vec<Vec<usize>> {
+    let nothing = BTreeMap::new();
+    let mut groups: Vec<(Key<'_>, Vec<usize>)> = Vec::new();
+    for (place, observation) in observations.iter().enumerate() {
+        let subject = &observation.subject;
+        let parameters = observation.sweep.as_ref().map_or(&nothing, |sweep| &sweep.parameters);
+        let key = (subject.name.as_ref().or(subject.command.first()), (!pooled).then_some(parameters));
+        match groups.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, places)) => places.push(place),
+            None => groups.push((key, vec![place])),
+        }
+    }
+    groups.into_iter().map(|(_, places)| places).collect()
+}
+
+fn material<'a>(observations: &'a [Observation], group: &Group, places: &[usize], how: How) -> Material<'a> {
+    let fitted = fit(&group.table, &how.options);
+    let predictors = &group.table.predictors;
+    let column = fitted
+        .as_ref()
+        .map_or(0, |fit| predictors.iter().position(|predictor| *predictor == fit.predictor).unwrap_or(0));
+    // The row of each run in the table, where it is there.
+    let rows: BTreeMap<usize, usize> =
+        group.lines.iter().enumerate().map(|(row, line)| (*line as usize - 1, row)).collect();
+    let in_table = |place: &usize| group.table.runs.get(*rows.get(place)?);
+    let size = |place: &usize| match in_table(place) {
+        Some(run) => run.sizes.get(column).copied(),
+        None => whole(observations.get(*place)?, group.measures.get(column)?),
+    };
+    let found = match fitted {
+        Ok(fit) => {
+            let of_row = |row: usize| {
+                let place = rows.iter().find(|(_, other)| **other == row).map(|(place, _)| place)?;
+                places.iter().position(|other| other == place)
+            };
+            let mut found = found(&fit, of_row);
+            found.warnings.extend(group.warnings.iter().map(told));
+            Ok(found)
+        }
+        Err(reason) => Err(reason.to_string()),
+    };
+    Material {
+        name: group.name().unwrap_or_else(|| "a task".to_owned()),
+        observations: places.iter().filter_map(|place| observations.get(*place)).collect(),
+        sizes: places.iter().map(size).collect(),
+        censoring: places.iter().map(|place| in_table(place).map(|run| run.censoring)).collect(),
+        predictor: predictors.get(column).cloned(),
+        found: Some(found),
+        ..Material::default()
+    }
+}
+
+/// The size of the input of a run that the rule is not fitted to, where it counts all files of a channel.
+fn whole(observation: &Observation, measure: &Measure) -> Option<Bytes> {
+    let channel = measure.channel.as_ref().filter(|_| !measure.is_narrowed())?;
+    observation.inputs.iter().find(|input| input.channel == *channel).map(|input| input.all.n(measure.mode))
+}
+
+fn found(fit: &Fit, place_of_row: impl Fn(usize) -> Option<usize>) -> Found {
+    let factor = |one: &highwater::calibrate::fit::Conformal| Factor { content: one.content, factor: one.factor };
+    Found {
+        rule: fit.rule,
+        typical: fit.request,
+        held_out: HeldOut {
+            mean_ratio: fit.held_out.mean_ratio,
+            failures_per_1000: fit.held_out.failures_per_1000,
+            waste_share: fit.held_out.waste_share,
+        },
+        inputs: fit.inputs.distinct,
+        smallest: fit.inputs.smallest,
+        largest: fit.inputs.largest,
+        surely_fit: fit.headroom.content,
+        more_needed: fit.headroom.more_needed,
+        factors: fit.headroom.conformal.iter().map(factor).collect(),
+        outliers: fit.outliers.iter().filter_map(|outlier| place_of_row(outlier.run)).collect(),
+        warnings: fit.warnings.iter().map(told).collect(),
+    }
+}

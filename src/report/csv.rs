@@ -1,0 +1,86 @@
+//! The runs of a report as comma-separated values, which `highwater fit` can read again.
+
+use super::model::{Report, Run, TaskReport};
+use super::words;
+use crate::model::fit::Censoring;
+use crate::model::reading::Reading;
+use crate::model::units::Bytes;
+
+/// The first line. Amounts are bytes.
+const COLUMNS: [&str; 22] = [
+    "task",
+    "case",
+    "run",
+    "parameters",
+    "synthetic",
+    "started_at",
+    "input_bytes",
+    "peak_bytes",
+    "lower_bound",
+    "censored",
+    "outcome",
+    "limit_bytes",
+    "rule_in_use_bytes",
+    "fitted_rule_bytes",
+    "wall_seconds",
+    "cpu_seconds",
+    "anon_bytes",
+    "shmem_bytes",
+    "kernel_bytes",
+    "file_bytes",
+    "swap_bytes",
+    "source",
+];
+
+/// A line for each run, below one with the names of the columns. What is not known is empty.
+///
+/// # Errors
+/// None that a report is known to cause.
+pub fn csv(report: &Report) -> Result<String, csv::Error> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(COLUMNS)?;
+    for task in &report.tasks {
+        for run in &task.runs {
+            writer.write_record(line(task, run))?;
+        }
+    }
+    let bytes = writer.into_inner().map_err(|error| error.into_error())?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn line(task: &TaskReport, run: &Run) -> [String; 22] {
+    let bytes = |bytes: Option<Bytes>| bytes.map(|bytes| bytes.0.to_string()).unwrap_or_default();
+    let seconds = |us: u64| format!("{}.{:06}", us / 1_000_000, us % 1_000_000);
+    let part = |part: Option<Reading<Bytes>>| bytes(part.and_then(Reading::value));
+    let parameters: Vec<String> = run.parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let censored = match run.censoring {
+        Censoring::None => "",
+        Censoring::LimitReached => "limit",
+        Censoring::OomKilled => "oom",
+        Censoring::LowerBound => "lower-bound",
+    };
+    [
+        task.name.clone(),
+        run.case.clone(),
+        run.number.to_string(),
+        parameters.join(" "),
+        run.synthetic.to_string(),
+        run.started_at.to_string(),
+        bytes(run.n),
+        bytes(run.peak),
+        run.lower_bound.to_string(),
+        censored.to_owned(),
+        words::outcome(run.outcome),
+        bytes(run.limit),
+        bytes(run.predicted),
+        bytes(run.fitted),
+        seconds(run.wall_us),
+        run.cpu_us.map(seconds).unwrap_or_default(),
+        part(run.breakdown.map(|parts| parts.anon)),
+        part(run.breakdown.map(|parts| parts.shmem)),
+        part(run.breakdown.map(|parts| parts.kernel)),
+        part(run.breakdown.map(|parts| parts.file)),
+        bytes(run.swap),
+        run.source.map(|source| source.words().to_owned()).unwrap_or_default(),
+    ]
+}

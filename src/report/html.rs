@@ -1,0 +1,40 @@
+//! A report as one HTML file that fetches nothing and can be read without scripts.
+
+mod page;
+
+use minijinja::value::Serde;
+use minijinja::{Environment, Value};
+
+use super::model::Report;
+use super::plot::dark_style;
+use page::Page;
+pub(crate) use page::{case, evidence, measured, warnings};
+
+const TEMPLATE: &str = include_str!("html/report.html");
+const STYLE: &str = include_str!("html/style.css");
+const DARK: &str = include_str!("html/dark.css");
+const SCRIPT: &str = include_str!("html/script.js");
+
+/// Why a report could not be laid out.
+#[derive(Debug, thiserror::Error)]
+pub enum HtmlError {
+    /// The template and what it is given do not fit together.
+    #[error("failed to lay out the report")]
+    Template(#[from] minijinja::Error),
+    /// Its numbers have no JSON form.
+    #[error("failed to write the report as JSON")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Lays a report out as HTML. Everything that comes from records is escaped.
+///
+/// # Errors
+/// None that a report is known to cause.
+pub fn html(report: &Report) -> Result<String, HtmlError> {
+    let mut environment = Environment::new();
+    // The name says that values are to be escaped for HTML.
+    environment.add_template("report.html", TEMPLATE)?;
+    let style = format!("{STYLE}@media screen and (prefers-color-scheme: dark) {{\n{DARK}{}\n}}\n", dark_style());
+    let page = Page::of(report, style, SCRIPT)?;
+    Ok(environment.get_template("report.html")?.render(Value::from(Serde(page)))?)
+}

@@ -1,0 +1,414 @@
+//! What the template is given: everything in words, nothing left to compute.
+
+use serde::Serialize;
+
+use crate::model::fit::Censoring;
+use crate::model::observation::{CgroupVersion, Host};
+use crate::model::reading::Reading;
+use crate::model::units::Bytes;
+use crate::report::model::{Cell, Change, Environment, Level, Report, Run, Score, TaskReport};
+use crate::report::plot::{Size, plots, svg};
+use crate::report::words::{self, UNKNOWN, aligned, amount, count, duration, percent, times, unbroken};
+
+/// More rows than this are thinned, and runs are left out of the JSON.
+pub(crate) const MOST_ROWS: usize = 1000;
+
+#[derive(Serialize)]
+pub(super) struct Page {
+    title: String,
+    made_by: String,
+    style: String,
+    script: &'static str,
+    notes: Vec<String>,
+    tasks: Vec<TaskPage>,
+    json: String,
+    json_thinned: Option<String>,
+}
+
+#[derive(Serialize)]
+struct TaskPage {
+    id: String,
+    name: String,
+    image: Option<String>,
+    predictor: String,
+    level: Level,
+    level_words: &'static str,
+    sentence: String,
+    facts: Vec<(&'static str, String)>,
+    plots: Vec<PlotPage>,
+    rows_of_rules: Vec<Vec<String>>,
+    evidence: Vec<(&'static str, String)>,
+    changes: Vec<Vec<Field>>,
+    cell_columns: &'static [&'static str],
+    cells: Vec<Vec<Field>>,
+    run_columns: &'static [(&'static str, bool)],
+    runs: Vec<Row>,
+    runs_thinned: Option<String>,
+    warnings: Vec<String>,
+    measured: Vec<String>,
+    environment_columns: &'static [&'static str],
+    environments: Vec<Vec<String>>,
+}
+
+#[derive(Serialize)]
+struct PlotPage {
+    id: String,
+    title: String,
+    description: String,
+    thinned: Option<String>,
+    wide: String,
+    narrow: String,
+}
+
+#[derive(Serialize)]
+struct Row {
+    mark: Option<&'static str>,
+    cells: Vec<Field>,
+}
+
+/// A field of a table: what is shown, and what is sorted by.
+#[derive(Serialize)]
+struct Field {
+    text: String,
+    value: Option<f64>,
+    number: bool,
+}
+
+impl Field {
+    fn text(text: impl Into<String>) -> Self {
+        Self { text: text.into(), value: None, number: false }
+    }
+
+    fn bytes(bytes: Option<Bytes>) -> Self {
+        Self { text: aligned(bytes), value: bytes.map(|bytes| bytes.0 as f64), number: true }
+    }
+
+    fn ratio(of: Option<Bytes>, to: Option<Bytes>) -> Self {
+        let ratio = of.zip(to).and_then(|(of, to)| of.ratio(to));
+        Self { text: ratio.map_or_else(|| UNKNOWN.to_owned(), times), value: ratio, number: true }
+    }
+
+    fn number(number: usize) -> Self {
+        Self { text: number.to_string(), value: Some(number as f64), number: true }
+    }
+}
+
+impl Page {
+    pub(super) fn of(report: &Report, style: String, script: &'static str) -> Result<Self, serde_json::Error> {
+        let names: Vec<&str> = report.tasks.iter().map(|task| task.name.as_str()).collect();
+        let is_long = report.tasks.iter().any(|task| task.runs.len() > MOST_ROWS);
+        let json = if is_long {
+            let mut short = report.clone();
+            for task in short.tasks.iter_mut().filter(|task| task.runs.len() > MOST_ROWS) {
+                task.runs.clear();
+            }
+            serde_json::to_string_pretty(&short)?
+        } else {
+            serde_json::to_string_pretty(report)?
+        };
+        Ok(Self {
+            title: names.join(", "),
+            made_by: report.made_by.clone(),
+            style,
+            script,
+            notes: report.notes.clone(),
+            tasks: report.tasks.iter().enumerate().map(|(place, task)| TaskPage::of(task, place + 1)).collect(),
+            json,
+            json_thinned: is_long.then(|| {
+                format!(
+                    "thinned, without the single runs of tasks that have more than {MOST_ROWS}; --format json has them"
+                )
+            }),
+        })
+    }
+}
+
+impl TaskPage {
+    fn of(task: &TaskReport, number: usize) -> Self {
+        let id = format!("task{number}");
+        let shown = rows(task);
+        let runs_thinned = (shown.len() < task.runs.len()).then(|| {
+            format!(
+                "Thinned: {} of {} runs are listed, first those that failed, reached a limit, were given too little or lie \
+                 far off, then the least and the most of each case, then every so many. CSV and JSON have all of them.",
+                shown.len(),
+                task.runs.len()
+            )
+        });
+        Self {
+            name: task.name.clone(),
+            image: task.image.clone(),
+            predictor: task.predictor.clone().unwrap_or_else(|| "not known".to_owned()),
+            level: task.verdict.level,
+            level_words: task.verdict.level.words(),
+            sentence: unbroken(&task.verdict.sentence),
+            facts: facts(task).into_iter().map(|(name, value)| (name, unbroken(&value))).collect(),
+            plots: plot_pages(task, &id),
+            rows_of_rules: rules(task),
+            evidence: evidence(task).into_iter().map(|(name, what)| (name, unbroken(&what))).collect(),
+            changes: task.before.iter().flat_map(|before| &before.changes).map(change_row).collect(),
+            cell_columns: &CELL_COLUMNS,
+            cells: task.cells.iter().map(cell_row).collect(),
+            run_columns: &RUN_COLUMNS,
+            runs: shown.into_iter().filter_map(|place| Some(run_row(task.runs.get(place)?))).collect(),
+            runs_thinned,
+            warnings: warnings(task).iter().map(|text| unbroken(text)).collect(),
+            measured: measured(task).iter().map(|text| unbroken(text)).collect(),
+            environment_columns: &ENVIRONMENT_COLUMNS,
+            environments: task.environments.iter().map(environment_row).collect(),
+            id,
+        }
+    }
+}
+
+fn facts(task: &TaskReport) -> Vec<(&'static str, String)> {
+    let plain: Vec<&Run> = task.runs.iter().filter(|run| run.is_plain()).collect();
+    let mut facts = vec![("runs", task.runs.len().to_string())];
+    if plain.len() < task.runs.len() {
+        facts.push(("of which censored or failed", (task.runs.len() - plain.len()).to_string()));
+    }
+    facts.push(("cases", task.cells.len().to_string()));
+    let range = |values: Vec<Bytes>| match (values.iter().min(), values.iter().max()) {
+        (Some(least), Some(most)) if least == most => least.to_string(),
+        (Some(least), Some(most)) => format!("{least} to {most}"),
+        _ => UNKNOWN.to_owned(),
+    };
+    facts.push(("inputs", range(task.runs.iter().filter_map(|run| run.n).collect())));
+    facts.push(("peaks", range(plain.iter().filter_map(|run| run.peak).collect())));
+    facts
+}
+
+fn plot_pages(task: &TaskReport, id: &str) -> Vec<PlotPage> {
+    let page = |plot: crate::report::plot::Plot| {
+        let id = format!("{id}-{}", plot.name);
+        PlotPage {
+            wide: svg(&plot, Size::COLUMN, &format!("{id}-w")),
+            narrow: svg(&plot, Size::NARROW, &format!("{id}-n")),
+            title: plot.title,
+            description: unbroken(&plot.description),
+            thinned: plot.thinned,
+            id,
+        }
+    };
+    plots(task).into_iter().map(page).collect()
+}
+
+fn rules(task: &TaskReport) -> Vec<Vec<String>> {
+    let row = |name: &str, words: &str, score: &Score| {
+        let mut row = vec![name.to_owned(), words.to_owned(), score.runs.to_string()];
+        if score.runs == 0 {
+            row.extend([UNKNOWN; 4].map(str::to_owned));
+        } else {
+            row.push(score.too_low.to_string());
+            row.extend([score.mean_ratio, score.smallest_ratio, score.largest_ratio].map(times));
+        }
+        row
+    };
+    let in_use = task.rule_in_use.iter().map(|rule| row("in use", &rule.words, &rule.score));
+    in_use.chain(task.fitted.iter().map(|fitted| row("fitted", &fitted.words, &fitted.score))).collect()
+}
+
+/// What speaks for the fitted rule, in words.
+pub(crate) fn evidence(task: &TaskReport) -> Vec<(&'static str, String)> {
+    let Some(fitted) = &task.fitted else {
+        let reason = task.not_fitted.iter().map(|reason| ("no rule", reason.clone()));
+        return reason.collect();
+    };
+    let found = &fitted.found;
+    let predictor = task.predictor.as_deref().unwrap_or("the size of the input");
+    let mut evidence = vec![
+        ("n", predictor.to_owned()),
+        ("request", format!("{}, what a typical run needs", words::rule(&found.typical))),
+        ("fitted to", format!("{} distinct sizes, {} to {}", found.inputs, found.smallest, found.largest)),
+        (
+            "on inputs it had not seen",
+            format!(
+                "limit/peak {} on average, {:.0} of 1000 runs fail at first, {} of the memory needed is wasted",
+                times(found.held_out.mean_ratio),
+                found.held_out.failures_per_1000,
+                percent(found.held_out.waste_share)
+            ),
+        ),
+    ];
+    let mut headroom =
+        format!("at least {:.0} % of further inputs fit, with 95 % confidence", (100.0 * found.surely_fit).floor());
+    if found.more_needed > 0 {
+        headroom.push_str(&format!("; {} more distinct inputs are needed for 95 %", found.more_needed));
+    }
+    let factors: Vec<String> = found
+        .factors
+        .iter()
+        .filter_map(|one| Some(format!("{} ({:.0} %)", times(one.factor?), 100.0 * one.content)))
+        .collect();
+    if !factors.is_empty() {
+        headroom.push_str(&format!("; the next input fits under the rule times {}", factors.join(", ")));
+    }
+    evidence.push(("head-room", headroom));
+    evidence
+}
+
+/// The warnings of a task in words.
+pub(crate) fn warnings(task: &TaskReport) -> Vec<String> {
+    let told = task.warnings.iter().map(|warning| match warning.runs {
+        0 => warning.text.clone(),
+        runs => format!("{}: {}", count(runs, "run", "runs"), warning.text),
+    });
+    told.collect()
+}
+
+/// How the peaks were measured, in words.
+pub(crate) fn measured(task: &TaskReport) -> Vec<String> {
+    let told = task.measured.iter().map(|way| {
+        let remedy = way.remedy.as_ref().map(|remedy| format!(". Exact with: {remedy}")).unwrap_or_default();
+        format!("{}: {}; {}{remedy}", count(way.runs, "run", "runs"), way.way, way.exactness)
+    });
+    told.collect()
+}
+
+const CELL_COLUMNS: [&str; 9] =
+    ["Case", "Input n", "Runs", "Least peak", "Median peak", "Most", "Spread", "Rule in use", "Fitted rule"];
+
+fn cell_row(cell: &Cell) -> Vec<Field> {
+    let spread = cell.most.zip(cell.least).and_then(|(most, least)| most.ratio(least)).map(|ratio| ratio - 1.0);
+    let spread = Field { text: spread.map_or_else(|| UNKNOWN.to_owned(), percent), value: spread, number: true };
+    vec![
+        Field::text(case(&cell.case, &cell.parameters)),
+        Field::bytes(cell.n),
+        Field::number(cell.runs),
+        Field::bytes(cell.least),
+        Field::bytes(cell.median),
+        Field::bytes(cell.most),
+        spread,
+        Field::bytes(cell.predicted),
+        Field::bytes(cell.fitted),
+    ]
+}
+
+/// A case with its parameters.
+pub(crate) fn case(case: &str, parameters: &std::collections::BTreeMap<String, String>) -> String {
+    parameters.iter().fold(case.to_owned(), |text, (name, value)| format!("{text}, {name}={value}"))
+}
+
+fn change_row(change: &Change) -> Vec<Field> {
+    let text = match (change.old_median, change.new_median) {
+        (None, Some(_)) => "new".to_owned(),
+        (Some(_), None) => "gone".to_owned(),
+        _ => change.ratio.map_or_else(|| UNKNOWN.to_owned(), words::change),
+    };
+    vec![
+        Field::text(case(&change.case, &change.parameters)),
+        Field::bytes(change.n),
+        Field::bytes(change.old_median),
+        Field::bytes(change.new_median),
+        Field { text, value: change.ratio, number: true },
+    ]
+}
+
+/// The name of a column, and whether it has numbers.
+const RUN_COLUMNS: [(&str, bool); 13] = [
+    ("Run", false),
+    ("Input n", true),
+    ("Peak", true),
+    ("Rule in use", true),
+    ("/peak", true),
+    ("Fitted rule", true),
+    ("/peak", true),
+    ("Ended", false),
+    ("Time", true),
+    ("anon", true),
+    ("shmem", true),
+    ("kernel", true),
+    ("file", true),
+];
+
+fn run_row(run: &Run) -> Row {
+    let mark = match () {
+        () if run.is_plain() && run.predicted.zip(run.peak).is_some_and(|(given, peak)| given < peak) => Some("low"),
+        () if !run.is_plain() => Some("censored"),
+        () => None,
+    };
+    let part = |part: Option<Reading<Bytes>>| Field::bytes(part.and_then(Reading::value));
+    let mut peak = Field::bytes(run.peak);
+    if run.lower_bound || run.censoring != Censoring::None {
+        peak.text = format!("≥ {}", peak.text);
+    }
+    let mut ended = words::outcome(run.outcome);
+    if run.censoring == Censoring::LimitReached {
+        ended.push_str(&format!(", limit {} reached", amount(run.limit)));
+    } else if let (Censoring::OomKilled, Some(limit)) = (run.censoring, run.limit) {
+        ended.push_str(&format!(" at {limit}"));
+    }
+    let breakdown = run.breakdown;
+    let cells = vec![
+        Field::text(run.label.clone()),
+        Field::bytes(run.n),
+        peak,
+        Field::bytes(run.predicted),
+        Field::ratio(run.predicted, run.peak),
+        Field::bytes(run.fitted),
+        Field::ratio(run.fitted, run.peak),
+        Field::text(ended),
+        Field { text: duration(run.wall_us), value: Some(run.wall_us as f64), number: true },
+        part(breakdown.map(|parts| parts.anon)),
+        part(breakdown.map(|parts| parts.shmem)),
+        part(breakdown.map(|parts| parts.kernel)),
+        part(breakdown.map(|parts| parts.file)),
+    ];
+    Row { mark, cells }
+}
+
+/// The places of the runs that are listed.
+fn rows(task: &TaskReport) -> Vec<usize> {
+    let all = task.runs.len();
+    if all <= MOST_ROWS {
+        return (0..all).collect();
+    }
+    let remarkable = |place: usize, run: &Run| {
+        let low = run.predicted.zip(run.peak).is_some_and(|(given, peak)| given < peak);
+        let far = task.fitted.as_ref().is_some_and(|fitted| fitted.found.outliers.contains(&place));
+        low || far || !run.is_plain() || task.timeline.as_ref().is_some_and(|timeline| timeline.run == place)
+    };
+    let extreme = |run: &Run| {
+        let cells = task.cells.iter().filter(|cell| cell.case == run.case && cell.parameters == run.parameters);
+        run.is_plain() && cells.into_iter().any(|cell| run.peak == cell.least || run.peak == cell.most)
+    };
+    let stride = all.div_ceil(MOST_ROWS / 2);
+    let urgency = |(place, run): (usize, &Run)| match () {
+        () if remarkable(place, run) => 0,
+        () if extreme(run) => 1,
+        () if place % stride == 0 => 2,
+        () => 3,
+    };
+    let mut places: Vec<(u8, usize)> =
+        task.runs.iter().enumerate().map(|(place, run)| (urgency((place, run)), place)).collect();
+    places.sort_unstable();
+    places.truncate(MOST_ROWS);
+    let mut shown: Vec<usize> = places.into_iter().map(|(_, place)| place).collect();
+    shown.sort_unstable();
+    shown
+}
+
+const ENVIRONMENT_COLUMNS: [&str; 8] =
+    ["Runs", "Kernel", "Machine", "Memory", "Swap", "cgroup", "Run as", "Measured with"];
+
+fn environment_row(environment: &Environment) -> Vec<String> {
+    let host = environment.host.as_ref();
+    let of = |fact: fn(&Host) -> String| host.map_or_else(|| UNKNOWN.to_owned(), fact);
+    vec![
+        environment.runs.to_string(),
+        of(|host| host.kernel.clone()),
+        of(|host| {
+            let cpus = count(host.cpus as usize, "CPU", "CPUs");
+            format!("{}, {cpus}, pages of {}", host.architecture, host.page_bytes)
+        }),
+        of(|host| amount(host.memory_bytes.value())),
+        of(|host| amount(host.swap_bytes.value())),
+        of(|host| match host.cgroup {
+            Some(CgroupVersion::V1) => "v1".to_owned(),
+            Some(CgroupVersion::V2) => "v2".to_owned(),
+            None => "none".to_owned(),
+        }),
+        environment.runner.clone(),
+        format!("highwater {}", environment.tool_version),
+    ]
+}

@@ -1,0 +1,157 @@
+//! A report as Markdown, for a pull request.
+
+use std::fmt::Write;
+
+use super::html::{case, evidence, measured, warnings};
+use super::model::{Level, Report, Score, TaskReport};
+use super::words::{self, UNKNOWN, amount, count, times};
+
+/// More cases than this are cut off.
+const MOST_CASES: usize = 50;
+
+/// Lays a report out as Markdown of GitHub's kind.
+pub fn markdown(report: &Report) -> String {
+    let mut text = String::new();
+    for note in &report.notes {
+        let _ = writeln!(text, "> {}\n", escaped(note));
+    }
+    for task in &report.tasks {
+        of_task(&mut text, task);
+    }
+    let _ = writeln!(text, "<sub>{}</sub>", escaped(&report.made_by));
+    text
+}
+
+fn of_task(text: &mut String, task: &TaskReport) {
+    let _ = writeln!(text, "## Memory of {}\n", escaped(&task.name));
+    let sign = match task.verdict.level {
+        Level::TooLow => "❌",
+        Level::Tight | Level::Wasteful | Level::TooLittle => "⚠️",
+        Level::Ok => "✅",
+        Level::Measured => "ℹ️",
+    };
+    let _ = writeln!(text, "{sign} **{}** – {}\n", task.verdict.level.words(), escaped(&task.verdict.sentence));
+    if task.rule_in_use.is_some() || task.fitted.is_some() {
+        rules(text, task);
+    }
+    if task.before.is_some() {
+        changes(text, task)
+    } else {
+        cases(text, task)
+    }
+    let warnings = warnings(task);
+    if !warnings.is_empty() {
+        let _ = writeln!(text, "<details><summary>{}</summary>\n", count(warnings.len(), "warning", "warnings"));
+        for warning in &warnings {
+            let _ = writeln!(text, "- {}", escaped(warning));
+        }
+        let _ = writeln!(text, "\n</details>\n");
+    }
+    let _ = writeln!(text, "<details><summary>How it was measured, and what speaks for the rule</summary>\n");
+    for (name, what) in evidence(task) {
+        let _ = writeln!(text, "- {name}: {}", escaped(&what));
+    }
+    for way in measured(task) {
+        let _ = writeln!(text, "- {}", escaped(&way));
+    }
+    for environment in &task.environments {
+        let host = environment.host.as_ref().map_or_else(
+            || "an unknown machine".to_owned(),
+            |host| {
+                format!("Linux {}, {}, {}", host.kernel, host.architecture, count(host.cpus as usize, "CPU", "CPUs"))
+            },
+        );
+        let _ = writeln!(
+            text,
+            "- {}: {}, {}, measured with highwater {}",
+            count(environment.runs, "run", "runs"),
+            escaped(&host),
+            escaped(&environment.runner),
+            escaped(&environment.tool_version)
+        );
+    }
+    let _ = writeln!(text, "\n</details>\n");
+}
+
+fn rules(text: &mut String, task: &TaskReport) {
+    text.push_str("| rule | limit | too low for | limit/peak mean | least | most |\n");
+    text.push_str("| --- | --- | ---: | ---: | ---: | ---: |\n");
+    let mut row = |name: &str, rule: &str, score: &Score| {
+        let ratios = [score.mean_ratio, score.smallest_ratio, score.largest_ratio];
+        let ratios = ratios.map(|ratio| if score.runs > 0 { times(ratio) } else { UNKNOWN.to_owned() }).join(" | ");
+        let _ = writeln!(text, "| {name} | {} | {} of {} | {ratios} |", escaped(rule), score.too_low, score.runs);
+    };
+    if let Some(rule) = &task.rule_in_use {
+        row("in use", &rule.words, &rule.score);
+    }
+    if let Some(fitted) = &task.fitted {
+        row("fitted", &fitted.words, &fitted.score);
+    }
+    text.push('\n');
+}
+
+fn cases(text: &mut String, task: &TaskReport) {
+    text.push_str("| case | input n | runs | median peak | most | rule in use | fitted rule |\n");
+    text.push_str("| --- | ---: | ---: | ---: | ---: | ---: | ---: |\n");
+    for cell in task.cells.iter().take(MOST_CASES) {
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} | {} | {} | {} |",
+            escaped(&case(&cell.case, &cell.parameters)),
+            amount(cell.n),
+            cell.runs,
+            amount(cell.median),
+            amount(cell.most),
+            amount(cell.predicted),
+            amount(cell.fitted)
+        );
+    }
+    cut(text, task.cells.len());
+}
+
+fn changes(text: &mut String, task: &TaskReport) {
+    text.push_str("| case | input n | median before | median now | change |\n| --- | ---: | ---: | ---: | ---: |\n");
+    let changes = task.before.as_ref().map(|before| before.changes.as_slice()).unwrap_or_default();
+    for change in changes.iter().take(MOST_CASES) {
+        let told = match (change.old_median, change.new_median) {
+            (None, Some(_)) => "new".to_owned(),
+            (Some(_), None) => "gone".to_owned(),
+            _ => change.ratio.map_or_else(|| UNKNOWN.to_owned(), words::change),
+        };
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} | {told} |",
+            escaped(&case(&change.case, &change.parameters)),
+            amount(change.n),
+            amount(change.old_median),
+            amount(change.new_median)
+        );
+    }
+    cut(text, changes.len());
+}
+
+fn cut(text: &mut String, all: usize) {
+    if all > MOST_CASES {
+        let _ = writeln!(text, "\nThinned: the first {MOST_CASES} of {all} cases.");
+    }
+    text.push('\n');
+}
+
+/// The same text without anything that Markdown or HTML would act upon.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char {
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '&' => escaped.push_str("&amp;"),
+            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '#' | '~' | '!' | '@' => {
+                escaped.push('\\');
+                escaped.push(char);
+            }
+            _ if char.is_control() => escaped.push(' '),
+            _ => escaped.push(char),
+        }
+    }
+    escaped
+}

@@ -1,0 +1,124 @@
+//! Peak against the size of the input, with the rules.
+
+use super::thin::{said, thin};
+use super::{Axis, Ink, Layer, Mark, Place, Plot, Shape};
+use crate::model::fit::{Censoring, FittedRule};
+use crate::model::units::Bytes;
+use crate::report::model::{Run, TaskReport};
+use crate::report::words::count;
+
+/// Into how many pieces a curve is cut.
+const PIECES: u32 = 60;
+
+pub(super) fn plot(report: &TaskReport) -> Option<Plot> {
+    let predictor = report.predictor.as_ref()?;
+    let measured: Vec<(&Run, Place)> = report.runs.iter().filter_map(|run| Some((run, place(run)?))).collect();
+    if measured.is_empty() {
+        return None;
+    }
+    let before = report.before.as_ref();
+    let old: Vec<Place> =
+        before.iter().flat_map(|before| &before.peaks).map(|peak| (amount(peak.n), amount(peak.bytes))).collect();
+    let sizes = || measured.iter().map(|(_, place)| *place).chain(old.iter().copied());
+    let x = Axis::bytes(&format!("size of the input (n: {predictor})"), sizes().map(|place| place.0));
+    let in_use: Vec<Place> = report
+        .rule_in_use
+        .iter()
+        .flat_map(|rule| &rule.curve)
+        .map(|point| (amount(point.n), amount(point.bytes)))
+        .collect();
+    let (least, most) = sizes().fold((f64::INFINITY, 0.0_f64), |(least, most), (n, _)| (least.min(n), most.max(n)));
+    let curve = |rule: &FittedRule| curve(rule, &x, least, most);
+    let fitted = report.fitted.as_ref().map(|fitted| &fitted.found);
+    let (limit, typical) = (fitted.map(|found| curve(&found.rule)), fitted.map(|found| curve(&found.typical)));
+    let values = sizes().chain(in_use.iter().copied()).chain(limit.iter().flatten().copied());
+    let y = Axis::bytes("peak", values.map(|place| place.1));
+
+    let mut layers = Vec::new();
+    let mut add = |name: &str, ink, shape| layers.push(Layer { name: Some(name.to_owned()), ink, shape });
+    if let (Some(upper), Some(lower)) = (&limit, &typical) {
+        let area = Shape::Area { upper: upper.clone(), lower: lower.clone(), opacity: 0.16 };
+        add("head-room over a typical run", Ink::Fitted, area);
+    }
+    if in_use.len() > 1 {
+        add("rule in use", Ink::InUse, Shape::Line { points: in_use, dashed: true });
+    }
+    if let Some(points) = limit {
+        add("fitted rule", Ink::Fitted, Shape::Line { points, dashed: false });
+    }
+    if let Some(rule) = before.and_then(|before| before.fitted.as_ref()) {
+        add("fitted before", Ink::Muted, Shape::Line { points: curve(rule), dashed: true });
+    }
+    let mut all = 0;
+    let mut drawn = 0;
+    let mut marks = |name: &str, ink, mark, points: Vec<Place>| {
+        all += points.len();
+        let points = thin(points, &x, &y);
+        drawn += points.len();
+        if !points.is_empty() {
+            add(name, ink, Shape::Marks { points, mark });
+        }
+    };
+    marks("run before", Ink::Muted, Mark::Ring, old);
+    for (name, ink, mark, is) in KINDS {
+        marks(name, ink, mark, measured.iter().filter(|(run, _)| is(run)).map(|(_, place)| *place).collect());
+    }
+    Some(Plot {
+        name: "peaks",
+        title: format!("Peak of {} against the size of its input", report.name),
+        description: description(report, &measured),
+        thinned: said(all, drawn),
+        x,
+        y,
+        layers,
+    })
+}
+
+/// How a kind of run is shown.
+type Kind = (&'static str, Ink, Mark, fn(&Run) -> bool);
+
+/// The kinds of runs, from back to front.
+const KINDS: [Kind; 5] = [
+    ("run", Ink::Observed, Mark::Circle, Run::is_plain),
+    ("failed otherwise", Ink::Muted, Mark::Cross, |run| run.censoring == Censoring::None && !run.outcome.succeeded()),
+    ("limit reached", Ink::Censored, Mark::Diamond, |run| run.censoring == Censoring::LimitReached),
+    ("sampled, needs as much or more", Ink::Censored, Mark::Ring, |run| run.censoring == Censoring::LowerBound),
+    ("killed for memory, needs more", Ink::Censored, Mark::Triangle, |run| run.censoring == Censoring::OomKilled),
+];
+
+fn place(run: &Run) -> Option<Place> {
+    Some((amount(run.n?), amount(run.peak?)))
+}
+
+pub(super) fn amount(bytes: Bytes) -> f64 {
+    bytes.0 as f64
+}
+
+fn curve(rule: &FittedRule, x: &Axis, least: f64, most: f64) -> Vec<Place> {
+    let inside = x.evenly(PIECES).filter(|n| *n > least && *n < most);
+    let sizes = [least].into_iter().chain(inside).chain([most]);
+    sizes.map(|n| (n, amount(rule.limit(Bytes(n as u64))))).collect()
+}
+
+fn description(report: &TaskReport, measured: &[(&Run, Place)]) -> String {
+    let censored = measured.iter().filter(|(run, _)| run.censoring != Censoring::None).count();
+    let mut text = count(measured.len(), "run", "runs");
+    if censored > 0 {
+        text.push_str(&format!(", {censored} of them censored"));
+    }
+    let plain = || measured.iter().map(|(run, _)| *run).filter(|run| run.is_plain());
+    let ends = [plain().min_by_key(|run| (run.n, run.peak)), plain().max_by_key(|run| (run.n, run.peak))];
+    if let [Some(first), Some(last)] = ends
+        && let (Some(n), Some(peak), Some(last_n), Some(last_peak)) = (first.n, first.peak, last.n, last.peak)
+    {
+        text.push_str(&format!(": from {peak} for {n} to {last_peak} for {last_n}"));
+    }
+    text.push('.');
+    if let Some(rule) = &report.rule_in_use {
+        text.push_str(&format!(" The rule in use is {}.", rule.words));
+    }
+    if let Some(fitted) = &report.fitted {
+        text.push_str(&format!(" The fitted rule is {}.", fitted.words));
+    }
+    text
+}

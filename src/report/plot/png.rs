@@ -1,0 +1,77 @@
+//! Plots as PNG.
+
+use plotters::backend::BitMapBackend;
+
+use super::draw::{Surface, draw};
+use super::{Plot, Size};
+
+/// Pixels of the file for each pixel of a usual screen.
+const DENSITY: u32 = 2;
+/// Each of them is the mean of so many times so many.
+const FINER: u32 = 2;
+
+/// Why there is no picture.
+#[derive(Debug, thiserror::Error)]
+pub enum PngError {
+    /// It could not be drawn.
+    #[error("failed to draw the plot {name}: {reason}")]
+    Draw {
+        /// The name of the plot.
+        name: &'static str,
+        /// What plotters said.
+        reason: String,
+    },
+    /// It could not be encoded.
+    #[error("failed to encode the plot {name} as PNG")]
+    Encode {
+        /// The name of the plot.
+        name: &'static str,
+        /// What the encoder said.
+        #[source]
+        source: png::EncodingError,
+    },
+}
+
+/// A plot as a PNG file, light, with its title. It has the same bytes on every machine.
+///
+/// # Errors
+/// Where it cannot be drawn or encoded.
+pub fn png(plot: &Plot, size: Size) -> Result<Vec<u8>, PngError> {
+    let (width, height) = (size.width * DENSITY, size.height * DENSITY);
+    let surface = Surface { scale: f64::from(DENSITY * FINER), too_high: 0.23, titled: true };
+    let mut fine = vec![0; (width * FINER * height * FINER * 3) as usize];
+    {
+        let mut backend = BitMapBackend::with_buffer(&mut fine, (width * FINER, height * FINER));
+        draw(plot, size, surface, &mut backend)
+            .map_err(|error| PngError::Draw { name: plot.name, reason: error.to_string() })?;
+    }
+    let failed = |source| PngError::Encode { name: plot.name, source };
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, width, height);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    let mut writer = encoder.write_header().map_err(failed)?;
+    writer.write_image_data(&coarser(&fine, width as usize, height as usize)).map_err(failed)?;
+    writer.finish().map_err(failed)?;
+    Ok(file)
+}
+
+/// The means of squares of pixels: smooth edges.
+fn coarser(fine: &[u8], width: usize, height: usize) -> Vec<u8> {
+    let finer = FINER as usize;
+    let mut pixels = Vec::with_capacity(width * height * 3);
+    for y in 0..height {
+        for x in 0..width {
+            for channel in 0..3 {
+                let mut sum = 0_u32;
+                for row in y * finer..(y + 1) * finer {
+                    for column in x * finer..(x + 1) * finer {
+                        sum += fine.get((row * width * finer + column) * 3 + channel).copied().map_or(0, u32::from);
+                    }
+                }
+                pixels.push((sum / (FINER * FINER)) as u8);
+            }
+        }
+    }
+    pixels
+}

@@ -1,0 +1,70 @@
+//! How far runs lie from what the fitted rule calls typical.
+
+use super::peaks::amount;
+use super::thin::{said, thin};
+use super::{Axis, Ink, Layer, Mark, Place, Plot, Shape};
+use crate::report::model::{Run, TaskReport};
+
+pub(super) fn plot(report: &TaskReport) -> Option<Plot> {
+    let fitted = report.fitted.as_ref()?;
+    let residual = |run: &Run| Some((amount(run.n?), run.peak?.ratio(run.typical?)? - 1.0));
+    let is_outlier = |place: &usize| fitted.found.outliers.contains(place);
+    let points = |wanted: bool| -> Vec<Place> {
+        let runs = report.runs.iter().enumerate().filter(|(place, run)| run.is_plain() && is_outlier(place) == wanted);
+        runs.filter_map(|(_, run)| residual(run)).collect()
+    };
+    let (usual, outliers) = (points(false), points(true));
+    let all: Vec<Place> = usual.iter().chain(&outliers).copied().collect();
+    let (least, most) =
+        all.iter().fold((f64::INFINITY, 0.0_f64), |(least, most), (n, _)| (least.min(*n), most.max(*n)));
+    if all.len() < 2 || least > most {
+        return None;
+    }
+    let predictor = report.predictor.as_deref().unwrap_or("its size");
+    let x = Axis::bytes(&format!("size of the input (n: {predictor})"), all.iter().map(|place| place.0));
+    let found = &fitted.found;
+    let limit: Vec<Place> = x
+        .evenly(60)
+        .filter(|n| *n > least && *n < most)
+        .chain([least, most])
+        .filter_map(|n| {
+            let size = crate::model::units::Bytes(n as u64);
+            Some((n, found.rule.limit(size).ratio(found.typical.limit(size))? - 1.0))
+        })
+        .collect();
+    let mut limit = limit;
+    limit.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let y = Axis::percent("peak above or below a typical run", all.iter().chain(&limit).map(|place| place.1));
+    let typical = vec![(least, 0.0), (most, 0.0)];
+    let worst = all.iter().map(|place| place.1.abs()).fold(0.0, f64::max);
+    let total = all.len();
+    let (usual, outliers) = (thin(usual, &x, &y), thin(outliers, &x, &y));
+    let drawn = usual.len() + outliers.len();
+    let description = format!(
+        "{total} runs against the typical need that the fitted rule has for their size: they differ from it by at most \
+         {:.1} %. {} outliers. What lies above the line of the fitted rule is given too little.",
+        100.0 * worst,
+        found.outliers.len()
+    );
+    let marks = [("run", Ink::Observed, Mark::Circle, usual), ("outlier", Ink::Censored, Mark::Diamond, outliers)];
+    let lines = [("fitted rule", Ink::Fitted, limit), ("typical run", Ink::Muted, typical)];
+    let lines = lines.into_iter().map(|(name, ink, points)| Layer {
+        name: Some(name.to_owned()),
+        ink,
+        shape: Shape::Line { points, dashed: false },
+    });
+    let marks = marks.into_iter().filter(|(.., points)| !points.is_empty()).map(|(name, ink, mark, points)| Layer {
+        name: Some(name.to_owned()),
+        ink,
+        shape: Shape::Marks { points, mark },
+    });
+    Some(Plot {
+        name: "residuals",
+        title: format!("Residuals of {}", report.name),
+        description,
+        thinned: said(total, drawn),
+        x,
+        y,
+        layers: lines.chain(marks).collect(),
+    })
+}

@@ -1,0 +1,158 @@
+//! A report for a terminal.
+
+mod picture;
+
+use super::html::{case, evidence, measured, warnings};
+use super::model::{Report, Score, TaskReport};
+use super::plot::plots;
+use super::words::{self, UNKNOWN, aligned, count, percent, times};
+
+/// More cases than this are cut off.
+const MOST_CASES: usize = 40;
+
+/// Lays a report out as text of this many columns, with a small plot where one is wanted.
+pub fn table(report: &Report, width: usize, with_plot: bool) -> String {
+    let mut text = String::new();
+    for note in &report.notes {
+        paragraph(&mut text, note, "", width);
+    }
+    for (place, task) in report.tasks.iter().enumerate() {
+        if place > 0 || !text.is_empty() {
+            text.push('\n');
+        }
+        of_task(&mut text, task, width, with_plot);
+    }
+    text
+}
+
+fn of_task(text: &mut String, task: &TaskReport, width: usize, with_plot: bool) {
+    let image = task.image.as_ref().map(|image| format!("   {image}")).unwrap_or_default();
+    text.push_str(&format!("{}{}\n\n", printable(&task.name), printable(&image)));
+    let verdict = format!("{}: {}", task.verdict.level.words().to_uppercase(), task.verdict.sentence);
+    paragraph(text, &verdict, "", width);
+    text.push('\n');
+    if with_plot && let Some(plot) = plots(task).into_iter().find(|plot| plot.name == "peaks") {
+        text.push_str(&picture::picture(&plot, width));
+        text.push('\n');
+    }
+    text.push_str(&grid(&rules(task)));
+    text.push('\n');
+    if task.before.is_some() {
+        text.push_str(&grid(&changes(task)));
+    } else {
+        text.push_str(&grid(&cases(task)));
+    }
+    if task.cells.len() > MOST_CASES {
+        text.push_str(&format!("the first {MOST_CASES} of {} cases; HTML, CSV and JSON have all\n", task.cells.len()));
+    }
+    text.push('\n');
+    for (name, what) in evidence(task) {
+        paragraph(text, &format!("{name}: {what}"), "  ", width);
+    }
+    for way in measured(task) {
+        paragraph(text, &format!("measured: {way}"), "  ", width);
+    }
+    for warning in warnings(task) {
+        paragraph(text, &format!("warning: {warning}"), "  ", width);
+    }
+}
+
+fn rules(task: &TaskReport) -> Vec<Vec<String>> {
+    let header = ["rule", "limit", "too low for", "limit/peak mean", "least", "most"];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    let row = |name: &str, rule: &str, score: &Score| {
+        let ratios = [score.mean_ratio, score.smallest_ratio, score.largest_ratio];
+        let ratios = ratios.map(|ratio| if score.runs > 0 { times(ratio) } else { UNKNOWN.to_owned() });
+        let low = format!("{} of {}", score.too_low, count(score.runs, "run", "runs"));
+        [vec![name.to_owned(), rule.to_owned(), low], ratios.to_vec()].concat()
+    };
+    rows.extend(task.rule_in_use.iter().map(|rule| row("in use", &rule.words, &rule.score)));
+    rows.extend(task.fitted.iter().map(|fitted| row("fitted", &fitted.words, &fitted.score)));
+    if rows.len() == 1 { Vec::new() } else { rows }
+}
+
+fn cases(task: &TaskReport) -> Vec<Vec<String>> {
+    let header = ["case", "input n", "runs", "median peak", "most", "spread", "rule in use", "fitted rule"];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    rows.extend(task.cells.iter().take(MOST_CASES).map(|cell| {
+        let spread = cell.most.zip(cell.least).and_then(|(most, least)| most.ratio(least));
+        vec![
+            case(&cell.case, &cell.parameters),
+            aligned(cell.n),
+            cell.runs.to_string(),
+            aligned(cell.median),
+            aligned(cell.most),
+            spread.map_or_else(|| UNKNOWN.to_owned(), |spread| percent(spread - 1.0)),
+            aligned(cell.predicted),
+            aligned(cell.fitted),
+        ]
+    }));
+    rows
+}
+
+fn changes(task: &TaskReport) -> Vec<Vec<String>> {
+    let header = ["case", "input n", "median before", "median now", "change"];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    let changes = task.before.iter().flat_map(|before| &before.changes).take(MOST_CASES);
+    rows.extend(changes.map(|change| {
+        vec![
+            case(&change.case, &change.parameters),
+            aligned(change.n),
+            aligned(change.old_median),
+            aligned(change.new_median),
+            change.ratio.map_or_else(|| UNKNOWN.to_owned(), words::change),
+        ]
+    }));
+    rows
+}
+
+/// Rows with columns below each other: the first one, or two where the second is no number, to the left.
+fn grid(rows: &[Vec<String>]) -> String {
+    let columns = rows.first().map_or(0, Vec::len);
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|field| printable(field)).collect()).collect();
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|field| field.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let to_left = |column: usize| column == 0 || rows.first().is_some_and(|header| header[column] == "limit");
+    let mut text = String::new();
+    for row in &rows {
+        let mut line = String::new();
+        for (column, (field, &width)) in row.iter().zip(&widths).enumerate() {
+            let gap = if column == 0 { "" } else { "   " };
+            line.push_str(gap);
+            line.push_str(&if to_left(column) { format!("{field:<width$}") } else { format!("{field:>width$}") });
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// Breaks a text into lines of so many columns, all but the first one indented.
+fn paragraph(text: &mut String, what: &str, indent: &str, width: usize) {
+    let mut used = 0;
+    for word in printable(what).split(' ') {
+        let length = word.chars().count();
+        if used > 0 && used + 1 + length > width {
+            text.push('\n');
+            text.push_str(indent);
+            used = indent.len();
+        } else if used > 0 {
+            text.push(' ');
+            used += 1;
+        }
+        text.push_str(word);
+        used += length;
+    }
+    text.push('\n');
+}
+
+/// The same text without what would do something to a terminal.
+fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for char in text.chars() {
+        if char.is_control() { printable.extend(char.escape_default()) } else { printable.push(char) }
+    }
+    printable
+}

@@ -1,0 +1,101 @@
+//! What a person should take away, in one sentence.
+
+use super::model::{Before, Level, RuleInUse, Score, TaskReport, Verdict};
+use super::words::{self, UNKNOWN, count, times};
+use crate::model::units::Bytes;
+
+pub(super) fn none() -> Verdict {
+    Verdict { level: Level::TooLittle, sentence: String::new() }
+}
+
+pub(super) fn of(report: &TaskReport) -> Verdict {
+    let level = level(report);
+    let judged = report.rule_in_use.as_ref().filter(|rule| rule.score.runs > 0);
+    let mut sentence = match judged {
+        Some(rule) => on_rule(rule, level, report),
+        None => on_peaks(report),
+    };
+    if let Some(before) = &report.before {
+        sentence.push_str(&on_change(before));
+    }
+    sentence.push('.');
+    Verdict { level, sentence }
+}
+
+fn level(report: &TaskReport) -> Level {
+    let Some(rule) = report.rule_in_use.as_ref().filter(|rule| rule.score.runs > 0) else {
+        return if report.runs.iter().any(|run| run.is_plain()) { Level::Measured } else { Level::TooLittle };
+    };
+    match rule.score {
+        Score { too_low: 1.., .. } => Level::TooLow,
+        Score { smallest_ratio, .. } if smallest_ratio < rule.thresholds.tight => Level::Tight,
+        Score { mean_ratio, .. } if mean_ratio > rule.thresholds.wasteful => Level::Wasteful,
+        Score { .. } => Level::Ok,
+    }
+}
+
+fn on_rule(rule: &RuleInUse, level: Level, report: &TaskReport) -> String {
+    let Score { runs, too_low, mean_ratio, smallest_ratio, .. } = rule.score;
+    let rule = &rule.words;
+    let mean = times(mean_ratio);
+    let start = match level {
+        Level::TooLow => format!(
+            "The rule in use, {rule}, is too low for {too_low} of {}: at worst it gives {} of the peak",
+            count(runs, "run", "runs"),
+            words::percent(smallest_ratio)
+        ),
+        Level::Tight => format!(
+            "The rule in use, {rule}, covers all {}, but hardly: the tightest is given {} its peak",
+            count(runs, "run", "runs"),
+            times(smallest_ratio)
+        ),
+        Level::Wasteful => format!(
+            "The rule in use, {rule}, covers all {} and wastes memory: on average it gives {mean} the peak",
+            count(runs, "run", "runs"),
+        ),
+        Level::Ok | Level::Measured | Level::TooLittle => format!(
+            "The rule in use, {rule}, covers all {} and gives {mean} the peak on average",
+            count(runs, "run", "runs")
+        ),
+    };
+    let Some(fitted) = &report.fitted else { return start + &no_rule(report) };
+    let covers = match fitted.score.too_low {
+        0 => "covers all of them".to_owned(),
+        some => format!("is too low for {some} of them"),
+    };
+    format!("{start}; the fitted rule, {}, {covers} at {} on average", fitted.words, times(fitted.score.mean_ratio))
+}
+
+fn on_peaks(report: &TaskReport) -> String {
+    let peaks: Vec<Bytes> = report.runs.iter().filter(|run| run.is_plain()).filter_map(|run| run.peak).collect();
+    let (Some(least), Some(most)) = (peaks.iter().min(), peaks.iter().max()) else {
+        let runs = count(report.runs.len(), "run", "runs");
+        return format!("None of {runs} shows what {} needs: all of them failed or reached a limit", report.name);
+    };
+    let seen = format!("{} peaked at {least} to {most} in {}", report.name, count(peaks.len(), "run", "runs"));
+    match &report.fitted {
+        Some(fitted) => format!(
+            "{seen}; the rule that calls for is {}, {} the peak on average",
+            fitted.words,
+            times(fitted.score.mean_ratio)
+        ),
+        None => seen + &no_rule(report),
+    }
+}
+
+fn no_rule(report: &TaskReport) -> String {
+    report.not_fitted.as_ref().map(|reason| format!("; no rule was fitted ({reason})")).unwrap_or_default()
+}
+
+fn on_change(before: &Before) -> String {
+    let ratios = || before.changes.iter().filter_map(|change| change.ratio);
+    let (Some(least), Some(most)) = (ratios().min_by(f64::total_cmp), ratios().max_by(f64::total_cmp)) else {
+        return "; no case of the earlier sweep can be compared".to_owned();
+    };
+    let rule = before.words.as_deref().unwrap_or(UNKNOWN);
+    format!(
+        "; since the earlier sweep (fitted: {rule}) medians changed by {} to {}",
+        words::change(least),
+        words::change(most)
+    )
+}

@@ -1,0 +1,121 @@
+//! Numbers and facts in words. Every number carries its unit.
+
+use crate::model::fit::{FittedRule, Form};
+use crate::model::observation::Outcome;
+use crate::model::units::Bytes;
+
+/// What stands where nothing is known.
+pub(super) const UNKNOWN: &str = "–";
+
+/// An amount, or a dash.
+pub(super) fn amount(bytes: Option<Bytes>) -> String {
+    bytes.map_or_else(|| UNKNOWN.to_owned(), |bytes| bytes.to_string())
+}
+
+/// An amount in a column of them, always with one decimal, so that points stand below each other.
+pub(super) fn aligned(bytes: Option<Bytes>) -> String {
+    let text = amount(bytes);
+    match text.split_once(' ') {
+        Some((number, unit)) if unit != "B" && !number.contains('.') => format!("{number}.0 {unit}"),
+        Some(_) | None => text,
+    }
+}
+
+/// The same text with units that stay on the line of their number.
+pub(super) fn unbroken(text: &str) -> String {
+    const UNITS: [&str; 14] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "×", "%", "µs", "ms", "s", "min", "h"];
+    let mut whole = String::with_capacity(text.len());
+    for (place, word) in text.split(' ').enumerate() {
+        let name: &str = word.trim_end_matches([',', ';', ':', '.', ')']);
+        let after_number = whole.ends_with(|char: char| char.is_ascii_digit());
+        if place > 0 {
+            whole.push(if after_number && UNITS.contains(&name) { '\u{a0}' } else { ' ' });
+        }
+        whole.push_str(word);
+    }
+    whole
+}
+
+/// A rule as people read it: amounts in binary units.
+pub(super) fn rule(rule: &FittedRule) -> String {
+    let base = rule.base_bytes;
+    match (rule.complexity(), rule.form) {
+        (None, _) => base.to_string(),
+        (Some(growth), Form::Max) if base == Bytes::ZERO => growth,
+        (Some(growth), Form::Max) => format!("max({base}, {growth})"),
+        (Some(growth), Form::Sum) => format!("{base} + {growth}"),
+    }
+}
+
+/// `523 ms`, `1.25 s`, `3 min 5 s`, `2 h 10 min`.
+pub(super) fn duration(us: u64) -> String {
+    let seconds = us / 1_000_000;
+    match us {
+        0..1_000 => format!("{us} µs"),
+        1_000..1_000_000 => format!("{} ms", (us + 500) / 1000),
+        1_000_000..60_000_000 => format!("{:.2} s", us as f64 / 1e6),
+        60_000_000..3_600_000_000 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+/// A multiple of something: `1.28 ×`.
+pub(super) fn times(ratio: f64) -> String {
+    format!("{ratio:.2} ×")
+}
+
+/// A share: `12.3 %`.
+pub(super) fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
+}
+
+/// A change against something: `+3.1 %`, `−0.4 %`.
+pub(super) fn change(ratio: f64) -> String {
+    let percent = 100.0 * (ratio - 1.0);
+    let sign = if percent < -0.05 { "−" } else { "+" };
+    format!("{sign}{:.1} %", percent.abs())
+}
+
+/// `1 run`, `7 runs`.
+pub(super) fn count(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
+/// How a run ended.
+pub(super) fn outcome(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Exited { status: 0 } => "succeeded".to_owned(),
+        Outcome::Exited { status } => format!("exit status {status}"),
+        Outcome::Signalled { signal } => format!("signal {signal}"),
+        Outcome::OomKilled => "killed for memory".to_owned(),
+        Outcome::TimedOut { after_us } => format!("timed out after {}", duration(after_us)),
+        Outcome::Interrupted { .. } => "interrupted".to_owned(),
+        Outcome::EngineLost => "engine lost".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_told_in_units_that_people_use() {
+        assert_eq!(duration(850), "850 µs");
+        assert_eq!(duration(523_400), "523 ms");
+        assert_eq!(duration(1_250_000), "1.25 s");
+        assert_eq!(duration(185_000_000), "3 min 5 s");
+        assert_eq!(duration(7_800_000_000), "2 h 10 min");
+    }
+
+    #[test]
+    fn units_stay_with_their_numbers() {
+        assert_eq!(unbroken("max(16 MiB, 4*n) is 1.2 × of 3 runs"), "max(16\u{a0}MiB, 4*n) is 1.2\u{a0}× of 3 runs");
+    }
+
+    #[test]
+    fn changes_have_a_sign() {
+        assert_eq!(change(1.031), "+3.1 %");
+        assert_eq!(change(0.996), "−0.4 %");
+        assert_eq!(change(1.0), "+0.0 %");
+    }
+}
