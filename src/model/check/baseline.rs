@@ -1,0 +1,247 @@
+//! What a check compares with: one small JSON file, sorted, the same bytes for the same runs, meant to be committed.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::report::Samples;
+use crate::model::fit::FittedRule;
+use crate::model::observation::{CgroupVersion, Host, Observation, RunnerKind};
+use crate::model::units::Bytes;
+
+/// The version of the file; a reader refuses a higher one and reads every lower one.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// What tasks needed when their baseline was made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Baseline {
+    /// See [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// Which version of highwater made it.
+    pub tool_version: String,
+    /// By name.
+    pub tasks: BTreeMap<String, BaselineTask>,
+}
+
+/// What one task needed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BaselineTask {
+    /// Where it was measured.
+    pub host: BaselineHost,
+    /// What its runs called for, where there were enough sizes.
+    pub rule: Option<BaselineRule>,
+    /// By name.
+    pub cells: BTreeMap<String, BaselineCell>,
+}
+
+/// What a peak depends on beside the task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BaselineHost {
+    /// The release of the kernel that charged the memory.
+    pub kernel: String,
+    /// The architecture, as `uname -m` has it.
+    pub architecture: String,
+    /// The version of the cgroup interface; nothing where there was none.
+    pub cgroup: Option<CgroupVersion>,
+    /// What ran it.
+    pub runner: RunnerKind,
+    /// The container engine and its version, where there was one.
+    pub engine: Option<String>,
+    /// CPUs on line: the kernel's batching, and what many programs size their pools by.
+    pub cpus: u32,
+    /// Whether the peaks are exact; else they are lower bounds.
+    pub exact: bool,
+}
+
+/// The rule that runs called for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BaselineRule {
+    /// What n is.
+    pub predictor: String,
+    /// What to give, the margin included, as `highwater fit` has it on the safe side.
+    pub limit: FittedRule,
+    /// What its inputs need, no more and no less: this is what later checks compare with.
+    pub typical: FittedRule,
+    /// By how much the cell farthest from `typical` is off, as a share.
+    pub deviation: f64,
+    /// The smallest input measured.
+    #[serde(rename = "smallest_bytes")]
+    pub smallest: Bytes,
+    /// The largest input measured.
+    #[serde(rename = "largest_bytes")]
+    pub largest: Bytes,
+}
+
+/// What one cell needed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BaselineCell {
+    /// The sizes of its input by what they can be measured by.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sizes: BTreeMap<String, Bytes>,
+    /// Its peaks.
+    #[serde(flatten)]
+    pub samples: Samples,
+}
+
+impl BaselineHost {
+    /// The host of a run.
+    pub fn of(observation: &Observation, exact: bool) -> Self {
+        let Host { kernel, architecture, cgroup, cpus, .. } = &observation.host;
+        let engine = observation.container.as_ref().map(|container| &container.engine);
+        Self {
+            // The engine may be elsewhere, and it is its kernel that counts.
+            kernel: engine.and_then(|engine| engine.kernel.clone()).unwrap_or_else(|| kernel.clone()),
+            architecture: architecture.clone(),
+            cgroup: engine.and_then(|engine| engine.cgroup).or(*cgroup),
+            runner: observation.runner,
+            engine: engine.map(|engine| match &engine.version {
+                Some(version) => format!("{} {version}", engine.name),
+                None => engine.name.clone(),
+            }),
+            cpus: *cpus,
+            exact,
+        }
+    }
+
+    /// What is not the same on two hosts, each as `what: then, now`.
+    pub fn differences(&self, now: &Self) -> Vec<String> {
+        let cgroup = |version: Option<CgroupVersion>| match version {
+            Some(CgroupVersion::V1) => "v1".to_owned(),
+            Some(CgroupVersion::V2) => "v2".to_owned(),
+            None => "none".to_owned(),
+        };
+        let runner = |kind: RunnerKind| match kind {
+            RunnerKind::Process => "a process".to_owned(),
+            RunnerKind::Container => "a container".to_owned(),
+        };
+        let engine = |engine: &Option<String>| engine.clone().unwrap_or_else(|| "none".to_owned());
+        let exact = |exact: bool| if exact { "exact" } else { "lower bounds" }.to_owned();
+        let facts = [
+            ("kernel", self.kernel.clone(), now.kernel.clone()),
+            ("architecture", self.architecture.clone(), now.architecture.clone()),
+            ("cgroup", cgroup(self.cgroup), cgroup(now.cgroup)),
+            ("runner", runner(self.runner), runner(now.runner)),
+            ("engine", engine(&self.engine), engine(&now.engine)),
+            ("CPUs", self.cpus.to_string(), now.cpus.to_string()),
+            ("peaks", exact(self.exact), exact(now.exact)),
+        ];
+        let other = facts.into_iter().filter(|(_, then, now)| then != now);
+        other.map(|(what, then, now)| format!("{what} {then} then, {now} now")).collect()
+    }
+}
+
+/// Why a baseline cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BaselineError {
+    /// A newer highwater wrote it.
+    #[error("the baseline {name} has schema version {found}, this highwater knows up to {SCHEMA_VERSION}")]
+    Newer {
+        /// The file.
+        name: String,
+        /// The version that was found.
+        found: u64,
+    },
+    /// It is not a baseline.
+    #[error("{name}:{}:{}: no baseline", source.line(), source.column())]
+    Malformed {
+        /// The file.
+        name: String,
+        /// What was found, and where.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// It is one, but its numbers make no sense.
+    #[error("{name}: the cell {cell} of {task} has no samples")]
+    NoSamples {
+        /// The file.
+        name: String,
+        /// The task.
+        task: String,
+        /// The cell.
+        cell: String,
+    },
+}
+
+impl BaselineError {
+    /// What to do about it.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Newer { .. } => {
+                "update highwater, or make the baseline anew with `highwater check --update-baseline`"
+            }
+            Self::Malformed { .. } | Self::NoSamples { .. } => {
+                "take back what was changed by hand or by a merge, or make it anew with `highwater check \
+                 --update-baseline`"
+            }
+        }
+    }
+}
+
+impl Baseline {
+    /// A baseline without tasks.
+    pub fn empty() -> Self {
+        Self {
+            schema_version: SCHEMA_VERSION,
+            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+            tasks: BTreeMap::new(),
+        }
+    }
+
+    /// Reads a baseline; `name` is what errors call it. Medians and spreads are computed anew from the samples.
+    ///
+    /// # Errors
+    /// It is no baseline, or one of a newer version.
+    pub fn parse(name: &str, text: &str) -> Result<Self, BaselineError> {
+        #[derive(Deserialize)]
+        struct Version {
+            schema_version: u64,
+        }
+        if let Ok(Version { schema_version: found }) = serde_json::from_str(text)
+            && found > u64::from(SCHEMA_VERSION)
+        {
+            return Err(BaselineError::Newer { name: name.to_owned(), found });
+        }
+        let mut baseline: Self =
+            serde_json::from_str(text).map_err(|source| BaselineError::Malformed { name: name.to_owned(), source })?;
+        for (task, of) in &mut baseline.tasks {
+            for (cell, of) in &mut of.cells {
+                of.samples = Samples::of(std::mem::take(&mut of.samples.peaks)).ok_or_else(|| {
+                    let (name, task, cell) = (name.to_owned(), task.clone(), cell.clone());
+                    BaselineError::NoSamples { name, task, cell }
+                })?;
+            }
+        }
+        Ok(baseline)
+    }
+
+    /// The text of the file: names in alphabetical order, samples in ascending order, nothing that depends on the time.
+    ///
+    /// # Errors
+    /// A rule has a coefficient that JSON cannot write.
+    pub fn text(&self) -> Result<String, serde_json::Error> {
+        serde_json::to_string_pretty(self).map(|text| text + "\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_baseline_is_refused() {
+        let error = Baseline::parse("b.json", "{\"schema_version\": 2, \"wonderful\": {}}").unwrap_err();
+        assert_eq!(error.to_string(), "the baseline b.json has schema version 2, this highwater knows up to 1");
+    }
+
+    #[test]
+    fn a_broken_baseline_is_refused_with_its_place() {
+        let error = Baseline::parse("b.json", "{\"schema_version\": 1,\n<<<<<<< HEAD\n").unwrap_err();
+        assert_eq!(error.to_string(), "b.json:2:1: no baseline");
+    }
+
+    #[test]
+    fn an_empty_baseline_survives() {
+        let text = Baseline::empty().text().unwrap();
+        assert_eq!(Baseline::parse("b.json", &text).unwrap(), Baseline::empty());
+    }
+}

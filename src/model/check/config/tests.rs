@@ -1,0 +1,131 @@
+use super::*;
+
+const TWO: &str = r#"
+baseline = "ci/memory.json"
+runs = 5
+
+[thresholds]
+relative = "4%"
+absolute = "8MiB"
+
+[tasks.segment]
+task = "task.json"
+set = { patient = "0042" }
+budget = "2GiB"
+
+[[tasks.segment.inputs]]
+name = "small"
+channels = { scans = "data/small" }
+
+[tasks.convert]
+command = ["./convert", "{input}", "--level", "{level}"]
+rule = "max(64MiB, 1.5*n)"
+confirm = 4
+timeout = "90s"
+thresholds.relative = 0.1
+
+[[tasks.convert.inputs]]
+path = "data/one.bin"
+parameters = { level = 9 }
+budget = "100MiB"
+"#;
+
+#[test]
+fn a_file_says_what_is_checked() {
+    let config = Config::parse("highwater.toml", TWO).unwrap();
+    assert_eq!(config.baseline, Some("ci/memory.json".into()));
+    let [segment, convert] = config.tasks.as_slice() else { panic!("{config:?}") };
+    assert_eq!((segment.name.as_str(), segment.line), ("segment", Some(9)));
+    assert_eq!(segment.what, What::Task("task.json".into()));
+    assert_eq!(segment.repeats, Repeats { runs: 5, baseline_runs: 10, confirm: 2 });
+    assert_eq!(segment.terms, Terms { relative: 0.04, absolute: Bytes::mib(8), ..Terms::default() });
+    assert_eq!(segment.budget_of("small"), Some(Bytes(2 << 30)));
+    assert_eq!(convert.terms.relative, 0.1);
+    assert_eq!(convert.repeats.confirm, 4);
+    assert_eq!(convert.timeout, Some(Duration::from_secs(90)));
+    assert_eq!(convert.inputs[0].parameters, BTreeMap::from([("level".to_owned(), "9".to_owned())]));
+    assert_eq!(convert.budget_of("data/one.bin"), Some(Bytes::mib(100)));
+}
+
+/// Each problem as `line:column code message | label | help`.
+fn problems(text: &str) -> Vec<String> {
+    let flawed = Config::parse("highwater.toml", text).unwrap_err();
+    let told = |problem: &Problem| {
+        let (line, column) = flawed.line_column(problem).unwrap_or_default();
+        let label = problem.label.as_deref().unwrap_or("-");
+        format!(
+            "{line}:{column} {} {} | {label} | {}",
+            problem.code,
+            problem.message,
+            problem.help.as_deref().unwrap_or("-")
+        )
+    };
+    flawed.problems.iter().map(told).collect()
+}
+
+#[test]
+fn an_unknown_key_is_told_with_its_place_and_the_nearest_known_one() {
+    let text =
+        "runns = 3\n[tasks.a]\ncommand = [\"true\"]\nbuget = \"1GiB\"\ncolour = 7\n[thresholds]\nmin_samples = 3\n";
+    assert_eq!(
+        problems(text),
+        [
+            "1:1 unknown-field `runns` is no key here | did you mean `runs`? | write `runs`",
+            "4:1 unknown-field `tasks.a.buget` is no key here | did you mean `budget`? | write `budget`",
+            "5:1 unknown-field `tasks.a.colour` is no key here | - | known here: task, command, image, runner, \
+             processing-container, set, env, mount, budget, rule, timeout, thresholds, inputs, runs, baseline-runs, confirm",
+            "7:1 unknown-field `thresholds.min_samples` is no key here | did you mean `min-samples`? | write `min-samples`",
+        ]
+    );
+}
+
+#[test]
+fn thresholds_that_make_no_sense_are_told_with_their_place() {
+    let with = |thresholds: &str| problems(&format!("[tasks.a]\ncommand = [\"true\"]\n[thresholds]\n{thresholds}\n"));
+    assert_eq!(
+        with("relative = -0.1"),
+        ["4:12 bad-threshold the relative threshold is -0.1, expected a share from 0.1% to 1000% | - | write a share \
+          such as \"3%\" or 0.03"]
+    );
+    assert_eq!(
+        with("absolute = 0"),
+        [
+            "4:12 bad-threshold the absolute threshold is nothing, expected an amount of memory such as 4MiB | - | leave \
+          it out for the default"
+        ]
+    );
+    assert_eq!(
+        with("relative = \"some\""),
+        ["4:12 bad-value `thresholds.relative` is `some` | expected a share such as \"3%\" or 0.03 | -"]
+    );
+    assert!(with("min-samples = 9")[0].contains("9 samples are asked for, but a cell is run only 3 times"));
+    assert!(with("min-samples = 1")[0].contains("1 samples are too few"));
+    assert!(with("horizon = nan")[0].starts_with("4:11 bad-threshold the horizon is NaN"));
+    assert!(with("vanished = \"fali\"")[0].ends_with("write \"fail\""));
+}
+
+#[test]
+fn what_is_run_is_said_once() {
+    assert!(problems("")[0].contains("no task is named"));
+    assert!(problems("[tasks.a]\n")[0].starts_with("1:1 missing-field the task a does not say what is run"));
+    assert!(problems("[tasks.a]\ntask = \"t\"\nimage = \"i\"\n")[0].starts_with("3:9 conflict"));
+    assert!(problems("[tasks.a]\ncommand = []\n")[0].contains("the command has no program"));
+    assert!(problems("[tasks.a]\ncommand = \"ls\"\n")[0].starts_with("2:11 bad-value `tasks.a.command` is `ls`"));
+    assert!(problems("[tasks.a]\ntask = \"t\"\nrunner = \"proces\"\n")[0].ends_with("write \"process\""));
+}
+
+#[test]
+fn inputs_have_names_of_their_own() {
+    let with = |inputs: &str| problems(&format!("[tasks.a]\ncommand = [\"true\"]\n{inputs}"));
+    assert!(with("inputs = 3")[0].contains("expected tables: [[tasks.a.inputs]]"));
+    assert!(with("[[tasks.a.inputs]]\nsize = \"1Mi\"\n")[0].contains("neither `name` nor `path`"));
+    let twice = "[[tasks.a.inputs]]\nname = \"x\"\n[[tasks.a.inputs]]\nname = \"x\"\n";
+    assert_eq!(with(twice), ["6:8 duplicate two inputs are called x | - | give each a name of its own"]);
+}
+
+#[test]
+fn what_is_no_toml_is_told_with_its_place() {
+    let told = problems("[tasks.a]\ncommand = [\"true\"\nruns = 3\n");
+    assert!(told[0].starts_with("3:") || told[0].starts_with("2:"), "{told:?}");
+    assert!(told[0].contains("not-toml"), "{told:?}");
+}
