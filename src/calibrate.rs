@@ -1,6 +1,7 @@
 //! The verbs: what is done with tasks, runs and records.
 
 pub mod cells;
+pub mod check;
 pub mod fit;
 pub mod floor;
 pub mod measure;

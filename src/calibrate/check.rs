@@ -1,0 +1,378 @@
+//! The gate: recorded runs against what they may use and against a baseline. Touches nothing: the same records, terms and
+//! baseline have the same verdict.
+//!
+//! Memory is nearly deterministic, and that is where gates go wrong: one that asks for so many standard deviations passes
+//! everything where no run differs from another, one that asks for a distance between quartiles fails for a page. So growth
+//! has to be beyond a relative *and* an absolute threshold, whatever the spread, and beyond three standard errors of the
+//! difference of the medians where there is a spread. And since a change from n to n² can leave every small input as it
+//! was, the fitted rules are compared too.
+
+mod cells;
+mod describe;
+mod growth;
+mod rule;
+
+use std::collections::BTreeMap;
+
+use crate::model::check::baseline::{Baseline, BaselineCell, BaselineTask};
+use crate::model::check::config::{Config, TaskConfig};
+use crate::model::check::report::{AllowedBy, CellReport, Finding, Level, Reason, Report, Samples, TaskReport};
+use crate::model::check::terms::{Reaction, Terms};
+use crate::model::observation::Observation;
+use crate::model::units::Bytes;
+
+use cells::{CellRuns, TaskRuns};
+use growth::{Change, Rounds};
+
+pub use cells::{Assigned, assign, cell_name};
+
+/// A run and the task that it is of, by the name in highwater.toml.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Run {
+    /// The task.
+    pub task: String,
+    /// What the run showed.
+    pub observation: Observation,
+}
+
+/// What a check has found so far, and what it would like to see again before it says so.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judgement {
+    /// What was found.
+    pub report: Report,
+    /// Tasks and cells whose failure may be noise: to be run again.
+    pub suspects: Vec<(String, String)>,
+}
+
+/// Judges runs. The first batch has all cells, each further one the suspects of the one before.
+pub fn judge(config: &Config, baseline: Option<&Baseline>, batches: &[Vec<Run>]) -> Judgement {
+    let mut tasks = Vec::new();
+    let mut suspects = Vec::new();
+    for task in &config.tasks {
+        let of_task = |batch: &Vec<Run>| -> Vec<Observation> {
+            batch.iter().filter(|run| run.task == task.name).map(|run| run.observation.clone()).collect()
+        };
+        let batches: Vec<Vec<Observation>> = batches.iter().map(of_task).collect();
+        let runs = TaskRuns::of(task, &batches);
+        let mut judge = Judge {
+            task,
+            terms: &task.terms,
+            runs: &runs,
+            then: baseline.and_then(|baseline| baseline.tasks.get(&task.name)),
+            findings: Vec::new(),
+            suspects: Vec::new(),
+        };
+        tasks.push(judge.task());
+        suspects.extend(judge.suspects.into_iter().map(|cell| (task.name.clone(), cell)));
+    }
+    suspects.sort();
+    suspects.dedup();
+    tasks.sort_by(|a, b| a.name.cmp(&b.name));
+    Judgement { report: Report::new(tasks), suspects }
+}
+
+/// Judges one task.
+struct Judge<'a> {
+    task: &'a TaskConfig,
+    terms: &'a Terms,
+    runs: &'a TaskRuns,
+    then: Option<&'a BaselineTask>,
+    findings: Vec<Finding>,
+    suspects: Vec<String>,
+}
+
+impl Judge<'_> {
+    fn task(&mut self) -> TaskReport {
+        let none = BTreeMap::new();
+        let then = self.then.map_or(&none, |then| &then.cells);
+        let mut cells: Vec<CellReport> = Vec::new();
+        for (name, runs) in &self.runs.cells {
+            cells.push(self.cell(name, runs, then.get(name)));
+        }
+        for (name, then) in then.iter().filter(|(name, _)| !self.runs.cells.contains_key(*name)) {
+            self.vanished(name, then);
+            cells.push(CellReport {
+                name: name.clone(),
+                sizes: then.sizes.clone(),
+                now: None,
+                baseline: Some(then.samples.clone()),
+                allowed: None,
+                failed_runs: 0,
+                level: None,
+            });
+        }
+        self.host();
+        self.baseline_missing(&cells);
+        self.wasteful(&cells);
+        let rule = rule::fitted(self.runs, self.terms);
+        let old = self.then.and_then(|then| then.rule.clone());
+        if let Some(old) = &old {
+            self.rule(old);
+        }
+        cells.sort_by(|a, b| a.name.cmp(&b.name));
+        for cell in &mut cells {
+            cell.level =
+                self.findings.iter().filter(|it| it.cell.as_ref() == Some(&cell.name)).map(|it| it.level).max();
+        }
+        self.findings
+            .sort_by(|a, b| b.level.cmp(&a.level).then_with(|| a.cell.cmp(&b.cell)).then(a.reason.cmp(&b.reason)));
+        TaskReport {
+            name: self.task.name.clone(),
+            cells,
+            host: self.runs.host.clone(),
+            rule,
+            baseline_rule: old,
+            findings: std::mem::take(&mut self.findings),
+            line: self.task.line,
+        }
+    }
+
+    fn tell(&mut self, level: Level, reason: Reason, cell: Option<&str>, message: String, remedy: impl Into<String>) {
+        self.findings.push(Finding { level, reason, cell: cell.map(str::to_owned), message, remedy: remedy.into() });
+    }
+
+    fn cell(&mut self, name: &str, runs: &CellRuns, then: Option<&BaselineCell>) -> CellReport {
+        self.failed_runs(name, runs);
+        let now = runs.samples();
+        if runs.censored > 0 {
+            let message = format!("{} reached a limit: what it got is not what it needs", runs_words(runs.censored));
+            let remedy = "raise the limit that the runs are under; a check sets none of its own";
+            self.tell(Level::Warning, Reason::Censored, Some(name), message, remedy);
+        }
+        let allowed = runs.allowed(self.task, name);
+        if let (Some(allowed), Some(highest)) = (&allowed, runs.highest())
+            && highest > allowed.bytes
+        {
+            self.above(name, highest, allowed.bytes, &allowed.by, runs);
+        }
+        match (&now, then) {
+            (Some(now), Some(then)) => self.compare(name, runs, now, then),
+            (Some(now), None) if self.then.is_some() => self.new_cell(name, runs, now),
+            (Some(_), None) => {}
+            (None, _) if runs.failed.is_empty() => {
+                let message = "no run has a peak that can be used".to_owned();
+                self.tell(Level::TooLittleData, Reason::TooFewSamples, Some(name), message, "run it again");
+            }
+            (None, _) => {}
+        }
+        CellReport {
+            name: name.to_owned(),
+            sizes: runs.sizes.clone(),
+            now,
+            baseline: then.map(|then| then.samples.clone()),
+            allowed,
+            failed_runs: runs.failed.len(),
+            level: None,
+        }
+    }
+
+    fn failed_runs(&mut self, name: &str, runs: &CellRuns) {
+        let Some(first) = runs.failed.first() else { return };
+        let count = runs.failed.len();
+        let how = first.words();
+        let message = match count {
+            1 => format!("a run failed: {how}"),
+            _ => format!("{count} runs failed, the first one {how}"),
+        };
+        self.tell(Level::TaskFailure, Reason::RunFailed, Some(name), message, first.remedy());
+    }
+
+    fn above(&mut self, name: &str, highest: Bytes, allowed: Bytes, by: &AllowedBy, runs: &CellRuns) {
+        let over = highest.saturating_sub(allowed);
+        let (reason, what) = match by {
+            AllowedBy::Budget => (Reason::AboveBudget, format!("the budget of {allowed}")),
+            AllowedBy::Limit => (Reason::AboveLimit, format!("the limit of {allowed}")),
+            AllowedBy::Rule { rule } => {
+                (Reason::RuleUncovered, format!("the {allowed} that the rule {rule} gives this input"))
+            }
+        };
+        let noise = match runs.noise {
+            noise if over <= noise => format!("; the kernel counts up to {noise} too much"),
+            _ => String::new(),
+        };
+        let message = format!("the peak of {highest} is {over} above {what}{noise}");
+        let remedy = match by {
+            AllowedBy::Budget => "make the task need less, or raise `budget` in highwater.toml",
+            AllowedBy::Limit => {
+                "make the task need less, or raise `resources.limits.memory`: the platform kills it as it is"
+            }
+            AllowedBy::Rule { .. } => {
+                "make the task need less, or fit the rule anew with `highwater fit`: the platform kills it as it is"
+            }
+        };
+        self.tell(Level::Failure, reason, Some(name), message, remedy);
+    }
+
+    /// Enough runs on both sides to compare them.
+    fn is_enough(&mut self, name: &str, now: &Samples, then: Option<&Samples>) -> bool {
+        let least = self.terms.min_samples;
+        let (whose, have, remedy) = match then {
+            _ if now.peaks.len() < least => ("now", now.peaks.len(), "run it more often, or lower `min-samples`"),
+            Some(then) if then.peaks.len() < least => {
+                let remedy = "make the baseline anew from more runs: `highwater check --update-baseline`";
+                ("in the baseline", then.peaks.len(), remedy)
+            }
+            _ => return true,
+        };
+        let message = format!("{} {whose}, expected at least {least}", runs_words(have));
+        self.tell(Level::TooLittleData, Reason::TooFewSamples, Some(name), message, remedy);
+        false
+    }
+
+    fn compare(&mut self, name: &str, runs: &CellRuns, now: &Samples, then: &BaselineCell) {
+        if !then.sizes.is_empty() && runs.sizes != then.sizes {
+            let message = format!("its input has changed: {}", differences(&then.sizes, &runs.sizes));
+            let remedy = "restore the input, or make the baseline anew; until then only the rule of the baseline is held \
+                          against it";
+            self.tell(Level::Warning, Reason::InputChanged, Some(name), message, remedy);
+            self.against_rule(name, runs, now);
+            return;
+        }
+        if !self.is_enough(name, now, Some(&then.samples)) {
+            return;
+        }
+        let then = &then.samples;
+        match growth::change(then, &Rounds::of(&runs.rounds), self.terms) {
+            Change::Grown => {
+                self.suspects.push(name.to_owned());
+                let message = format!("the peak has grown {}", from_to(then.median, now.median));
+                let remedy = "look at what the change keeps in memory; if it is meant, commit a new baseline: `highwater \
+                              check --update-baseline`";
+                self.tell(Level::Failure, Reason::Growth, Some(name), message, remedy);
+            }
+            Change::Shrunk => {
+                let message = format!("it needs less now: {}", from_to(then.median, now.median));
+                let remedy = "commit a new baseline, so that the gain is kept: `highwater check --update-baseline`; limits \
+                              that are made of it can be lowered, too";
+                self.tell(Level::Notice, Reason::NeedsLess, Some(name), message, remedy);
+            }
+            Change::None => {}
+        }
+    }
+
+    fn new_cell(&mut self, name: &str, runs: &CellRuns, now: &Samples) {
+        let remedy = "take it into the baseline: `highwater check --update-baseline`".to_owned();
+        let message = "it is new: the baseline does not have it, so growth cannot be seen".to_owned();
+        match self.terms.new {
+            Reaction::Fail => self.tell(Level::Failure, Reason::NewCell, Some(name), message, remedy),
+            Reaction::Warn => self.tell(Level::Warning, Reason::NewCell, Some(name), message, remedy),
+            Reaction::Ignore => {}
+        }
+        self.against_rule(name, runs, now);
+    }
+
+    /// Holds the rule of the baseline against a cell that has nothing else to be compared with.
+    fn against_rule(&mut self, name: &str, runs: &CellRuns, now: &Samples) {
+        let Some(rule) = self.then.and_then(|then| then.rule.as_ref()) else { return };
+        let Some(n) = runs.sizes.get(&rule.predictor) else { return };
+        let foretold = rule.typical.limit(*n);
+        let slack = Bytes((foretold.0 as f64 * rule.deviation) as u64).max(self.terms.tolerance(foretold));
+        if now.median <= foretold.saturating_add(slack) || !self.is_enough(name, now, None) {
+            return;
+        }
+        self.suspects.push(name.to_owned());
+        let message = format!(
+            "the rule of the baseline no longer covers its runs: by {} an input of {n} needs {foretold}, the peak is {}",
+            rule::words(&rule.typical),
+            now.median
+        );
+        let remedy = "look at what the change keeps in memory; if it is meant, fit the rule anew with `highwater fit` and \
+                      commit a new baseline: `highwater check --update-baseline`";
+        self.tell(Level::Failure, Reason::RuleUncovered, Some(name), message, remedy);
+    }
+
+    fn vanished(&mut self, name: &str, then: &BaselineCell) {
+        let message = format!("the baseline has it, with {}, and nobody ran it", then.samples.median);
+        let remedy = "restore the input; if it is gone for good, commit a new baseline: `highwater check --update-baseline`, \
+                      or say `thresholds.vanished = \"warn\"`";
+        match self.terms.vanished {
+            Reaction::Fail => self.tell(Level::Failure, Reason::VanishedCell, Some(name), message, remedy),
+            Reaction::Warn => self.tell(Level::Warning, Reason::VanishedCell, Some(name), message, remedy),
+            Reaction::Ignore => {}
+        }
+    }
+
+    fn host(&mut self) {
+        let Some(now) = &self.runs.host else { return };
+        if let Some(then) = self.then {
+            let differences = then.host.differences(now);
+            if !differences.is_empty() {
+                let message = format!("the baseline is of another host: {}", differences.join("; "));
+                let remedy =
+                    "check on the host of the baseline, or make one for this host; --strict-host refuses to compare";
+                self.tell(Level::Warning, Reason::OtherHost, None, message, remedy);
+            }
+        }
+        if !now.exact {
+            let message = "the peaks are lower bounds: growth may be missed".to_owned();
+            let remedy = "`highwater doctor` tells what would make them exact";
+            self.tell(Level::Warning, Reason::LowerBound, None, message, remedy);
+        }
+    }
+
+    fn baseline_missing(&mut self, cells: &[CellReport]) {
+        if self.then.is_some() || cells.iter().all(|cell| cell.now.is_none()) {
+            return;
+        }
+        let limited = cells.iter().all(|cell| cell.allowed.is_some());
+        let (level, message) = if limited {
+            (Level::Warning, "there is no baseline of it: only its limits were checked")
+        } else {
+            (Level::TooLittleData, "there is no baseline of it, and nothing that it may use at most")
+        };
+        let remedy = "make one and commit it: `highwater check --update-baseline`";
+        self.tell(level, Reason::NoBaseline, None, message.to_owned(), remedy);
+    }
+
+    /// A limit that no cell comes near to.
+    fn wasteful(&mut self, cells: &[CellReport]) {
+        let ratio = |cell: &CellReport| {
+            let (allowed, now) = (cell.allowed.as_ref()?, cell.now.as_ref()?);
+            Some((allowed.bytes.ratio(now.highest())?, allowed.clone(), now.highest(), cell.name.clone()))
+        };
+        let ratios: Option<Vec<_>> = cells.iter().filter(|cell| cell.now.is_some()).map(ratio).collect();
+        let Some((ratio, allowed, highest, cell)) = ratios.into_iter().flatten().min_by(|a, b| a.0.total_cmp(&b.0))
+        else {
+            return;
+        };
+        if ratio <= self.terms.wasteful {
+            return;
+        }
+        let what = match &allowed.by {
+            AllowedBy::Budget => "the budget",
+            AllowedBy::Limit => "the limit",
+            AllowedBy::Rule { .. } => "what the rule gives",
+        };
+        let message = format!(
+            "{what} could be lowered: even {cell}, which comes nearest, needs only {highest} of {} ({ratio:.1} times)",
+            allowed.bytes
+        );
+        let remedy = "`highwater fit` tells what the runs call for";
+        self.tell(Level::Notice, Reason::LimitWasteful, None, message, remedy);
+    }
+}
+
+fn runs_words(count: usize) -> String {
+    if count == 1 { "1 run".to_owned() } else { format!("{count} runs") }
+}
+
+/// `from 100 MiB to 108 MiB (+8 MiB, +8.0 %)`.
+fn from_to(then: Bytes, now: Bytes) -> String {
+    let (sign, difference) =
+        if now >= then { ('+', now.saturating_sub(then)) } else { ('−', then.saturating_sub(now)) };
+    let share =
+        now.ratio(then).map_or_else(String::new, |ratio| format!(", {sign}{:.1} %", 100.0 * (ratio - 1.0).abs()));
+    format!("from {then} to {now} ({sign}{difference}{share})")
+}
+
+fn differences(then: &BTreeMap<String, Bytes>, now: &BTreeMap<String, Bytes>) -> String {
+    let amount =
+        |bytes: Option<&Bytes>| bytes.map_or_else(|| "unknown".to_owned(), |bytes| format!("{} bytes", bytes.0));
+    let names: std::collections::BTreeSet<&String> = then.keys().chain(now.keys()).collect();
+    let other = names.into_iter().filter(|name| then.get(*name) != now.get(*name));
+    let told = other.map(|name| format!("{name} {} then, {} now", amount(then.get(name)), amount(now.get(name))));
+    told.collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests;

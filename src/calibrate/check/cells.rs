@@ -1,0 +1,303 @@
+//! Records, sorted into the cells of the tasks that are checked.
+
+use std::collections::BTreeMap;
+
+use super::Run;
+use crate::model::check::baseline::BaselineHost;
+use crate::model::check::config::{Config, InputConfig, ONLY_CELL, TaskConfig, What};
+use crate::model::check::report::{Allowed, AllowedBy, Samples};
+use crate::model::observation::{Exactness, Observation, Outcome, Peak};
+use crate::model::prediction::{ChannelPrediction, Decider};
+use crate::model::reading::Reading;
+use crate::model::rule::Mode;
+use crate::model::task::ChannelKind;
+use crate::model::units::Bytes;
+
+/// The runs of a task by cell.
+#[derive(Clone, Debug, Default)]
+pub(super) struct TaskRuns {
+    pub(super) host: Option<BaselineHost>,
+    pub(super) cells: BTreeMap<String, CellRuns>,
+}
+
+/// The runs of a cell.
+#[derive(Clone, Debug, Default)]
+pub(super) struct CellRuns {
+    /// The sizes of its input by what they can be measured by.
+    pub(super) sizes: BTreeMap<String, Bytes>,
+    /// Peaks that are needs, batch by batch.
+    pub(super) rounds: Vec<Vec<Bytes>>,
+    /// Runs that failed.
+    pub(super) failed: Vec<Failed>,
+    /// Runs that a limit held back.
+    pub(super) censored: usize,
+    /// How much too high a peak can be.
+    pub(super) noise: Bytes,
+    /// The least that the task's own limits and rules give.
+    declared: Option<Allowed>,
+}
+
+/// A run that failed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Failed {
+    outcome: Outcome,
+    peak: Option<Bytes>,
+}
+
+impl Failed {
+    pub(super) fn words(self) -> String {
+        let peak = self.peak.map_or_else(String::new, |peak| format!(" with {peak} in use"));
+        match self.outcome {
+            Outcome::Exited { status } => format!("exited with status {status}"),
+            Outcome::Signalled { signal } => format!("ended by signal {signal}"),
+            Outcome::OomKilled => format!("killed for lack of memory{peak}"),
+            Outcome::TimedOut { after_us } => format!("ended after its {:.1} s were over", after_us as f64 / 1e6),
+            Outcome::Interrupted { signal } => format!("interrupted by signal {signal}"),
+            Outcome::EngineLost => "lost with its container engine".to_owned(),
+        }
+    }
+
+    pub(super) fn remedy(self) -> &'static str {
+        match self.outcome {
+            Outcome::Exited { .. } | Outcome::Signalled { .. } => {
+                "have it succeed first: `highwater run` shows what it prints; what it needs is not known before"
+            }
+            Outcome::OomKilled => "give it a higher limit, or a smaller input, until it succeeds",
+            Outcome::TimedOut { .. } => "give it more time with `timeout` in highwater.toml",
+            Outcome::Interrupted { .. } | Outcome::EngineLost => "run it again",
+        }
+    }
+}
+
+impl TaskRuns {
+    pub(super) fn of(task: &TaskConfig, batches: &[Vec<Observation>]) -> Self {
+        let mut runs = Self::default();
+        for (round, batch) in batches.iter().enumerate() {
+            for observation in batch {
+                runs.cells.entry(cell_name(task, observation)).or_default().add(round, observation);
+            }
+        }
+        let all = || batches.iter().flatten();
+        let exact = all().filter_map(peak).all(|peak| matches!(peak.exactness, Exactness::Exact { .. }));
+        runs.host = all().next().map(|first| BaselineHost::of(first, exact));
+        runs
+    }
+}
+
+impl CellRuns {
+    fn add(&mut self, round: usize, observation: &Observation) {
+        if self.sizes.is_empty() {
+            self.sizes = sizes(observation);
+        }
+        if self.rounds.len() <= round {
+            self.rounds.resize(round + 1, Vec::new());
+        }
+        if let Some(declared) = declared(observation)
+            && self.declared.as_ref().is_none_or(|known| declared.bytes < known.bytes)
+        {
+            self.declared = Some(declared);
+        }
+        let peak = peak(observation);
+        match observation.outcome {
+            Outcome::Exited { status: 0 } => {}
+            // Nothing is known of what it would have come to, and it is not the task's fault.
+            Outcome::Interrupted { .. } | Outcome::EngineLost => return,
+            outcome @ (Outcome::Exited { .. }
+            | Outcome::Signalled { .. }
+            | Outcome::OomKilled
+            | Outcome::TimedOut { .. }) => {
+                self.failed.push(Failed { outcome, peak: peak.map(|peak| peak.bytes) });
+                return;
+            }
+        }
+        let Some(peak) = peak else { return };
+        if observation.censored {
+            self.censored += 1;
+            return;
+        }
+        if let Exactness::Exact { noise_bytes } = peak.exactness {
+            self.noise = self.noise.max(noise_bytes);
+        }
+        self.rounds[round].push(peak.bytes);
+    }
+
+    pub(super) fn peaks(&self) -> Vec<Bytes> {
+        self.rounds.concat()
+    }
+
+    pub(super) fn samples(&self) -> Option<Samples> {
+        Samples::of(self.peaks())
+    }
+
+    pub(super) fn highest(&self) -> Option<Bytes> {
+        self.peaks().into_iter().max()
+    }
+
+    /// The least of what it may use: by its budget, by the task's limits and rules, by the rule in highwater.toml.
+    pub(super) fn allowed(&self, task: &TaskConfig, cell: &str) -> Option<Allowed> {
+        let budget = task.budget_of(cell).map(|bytes| Allowed { bytes, by: AllowedBy::Budget });
+        let rule = task.rule.as_ref().zip(self.sizes.iter().find(|(name, _)| is_sum(name)));
+        let rule = rule.map(|(rule, (_, n))| {
+            let by = AllowedBy::Rule { rule: super::rule::words(rule) };
+            Allowed { bytes: rule.limit(*n), by }
+        });
+        [budget, self.declared.clone(), rule].into_iter().flatten().min_by_key(|allowed| allowed.bytes)
+    }
+}
+
+fn is_sum(name: &str) -> bool {
+    name.ends_with(".sum")
+}
+
+fn peak(observation: &Observation) -> Option<&Peak> {
+    match &observation.peak {
+        Reading::Value(peak) => Some(peak),
+        Reading::Unsupported | Reading::Gone => None,
+    }
+}
+
+/// What the platform gives the task by its own limits and rules, as Docker is told: without a margin.
+fn declared(observation: &Observation) -> Option<Allowed> {
+    let prediction = observation.prediction.as_ref()?;
+    let limit = prediction.docker.limit.as_ref()?;
+    let by = match &limit.decided_by {
+        Decider::Resources => AllowedBy::Limit,
+        Decider::Rule { channel } => {
+            let rule = prediction.channels.iter().find(|of| of.name == *channel).and_then(|of| of.rule.as_ref());
+            let rule = rule.map_or_else(String::new, |rule| rule.scale_rule.formula.canonical());
+            AllowedBy::Rule { rule }
+        }
+    };
+    Some(Allowed { bytes: limit.bytes, by })
+}
+
+/// Everything that a rule could take for n.
+fn sizes(observation: &Observation) -> BTreeMap<String, Bytes> {
+    let mut sizes = BTreeMap::new();
+    for input in &observation.inputs {
+        let mut add = |mode: Mode| sizes.insert(format!("{}.{mode}", input.channel), input.all.n(mode));
+        add(Mode::Sum);
+        if input.all.largest_file.is_some() {
+            add(Mode::MaxFileSize);
+        }
+        if input.all.largest_item.is_some() {
+            add(Mode::MaxItemSum);
+        }
+    }
+    let channels = observation.prediction.iter().flat_map(|prediction| &prediction.channels);
+    let of_rule = |channel: &ChannelPrediction| channel.rule.as_ref().and_then(|rule| rule.n);
+    for channel in channels.filter(|channel| channel.kind == ChannelKind::Input) {
+        sizes.extend(of_rule(channel).map(|n| (format!("{}.rule", channel.name), n)));
+    }
+    sizes
+}
+
+/// The name of the cell that a run belongs to.
+pub fn cell_name(task: &TaskConfig, observation: &Observation) -> String {
+    if let Some(sweep) = &observation.sweep {
+        let known = task.inputs.iter().any(|input| input.name == sweep.case);
+        if known || sweep.parameters.is_empty() {
+            return sweep.case.clone();
+        }
+        let parameters = sweep.parameters.iter().map(|(name, value)| format!("{name}={value}"));
+        return std::iter::once(sweep.case.clone()).chain(parameters).collect::<Vec<_>>().join(", ");
+    }
+    let command = &observation.subject.command;
+    if let What::Command(words) | What::Image(_, words) = &task.what
+        && let Some(input) = task.inputs.iter().find(|input| input.words(words) == *command)
+    {
+        return input.name.clone();
+    }
+    let sums: Vec<String> = observation
+        .inputs
+        .iter()
+        .filter(|input| input.all.files > 0)
+        .map(|input| format!("{}={}", input.channel, input.all.sum.0))
+        .collect();
+    match (sums.as_slice(), task.inputs.is_empty(), &task.what) {
+        ([_, ..], _, _) => sums.join(", "),
+        ([], true, What::Command(words)) if words.is_empty() && command.len() > 1 => command[1..].join(" "),
+        ([], _, _) => ONLY_CELL.to_owned(),
+    }
+}
+
+impl InputConfig {
+    /// The words of a command with what this input puts into its places.
+    pub fn words(&self, command: &[String]) -> Vec<String> {
+        let path = self.path.as_ref().map(|path| path.to_string_lossy().into_owned());
+        let filled = |word: &String| {
+            let word = path.iter().fold(word.clone(), |word, path| word.replace("{input}", path));
+            self.parameters.iter().fold(word, |word, (name, value)| word.replace(&format!("{{{name}}}"), value))
+        };
+        command.iter().map(filled).collect()
+    }
+}
+
+/// Records, each with its task, and how many there are of tasks that are not checked.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Assigned {
+    /// The runs of tasks that are checked.
+    pub runs: Vec<Run>,
+    /// How many runs there are of others, by what they call themselves.
+    pub others: BTreeMap<String, usize>,
+}
+
+/// Finds the task of each record. `names` are the names that task.json files have by the name of the task that is checked.
+pub fn assign(config: &Config, names: &BTreeMap<String, String>, observations: Vec<Observation>) -> Assigned {
+    let mut assigned = Assigned::default();
+    for observation in observations {
+        match config.tasks.iter().find(|task| is_of(task, names.get(&task.name), &observation)) {
+            Some(task) => assigned.runs.push(Run { task: task.name.clone(), observation }),
+            None => *assigned.others.entry(called(&observation)).or_default() += 1,
+        }
+    }
+    assigned
+}
+
+/// What a record calls its task: its name, or the program.
+pub(super) fn called(observation: &Observation) -> String {
+    let subject = &observation.subject;
+    let program = || subject.command.first().map(|word| word.rsplit('/').next().unwrap_or(word).to_owned());
+    let image = || observation.container.as_ref().map(|container| container.image.clone());
+    subject.name.clone().or_else(program).or_else(image).unwrap_or_else(|| "nameless".to_owned())
+}
+
+fn is_of(task: &TaskConfig, name: Option<&String>, observation: &Observation) -> bool {
+    let subject = &observation.subject;
+    if subject.name.as_ref() == Some(&task.name) || (name.is_some() && subject.name.as_ref() == name) {
+        return true;
+    }
+    if subject.name.is_some() {
+        return false;
+    }
+    match &task.what {
+        What::Task(_) => false,
+        What::Command(words) if words.is_empty() => called(observation) == task.name,
+        What::Command(words) => fits(words, &subject.command),
+        What::Image(image, _) => observation.container.as_ref().is_some_and(|container| container.image == *image),
+    }
+}
+
+/// Whether a command is made of these words, with anything in their places.
+fn fits(words: &[String], command: &[String]) -> bool {
+    let fits = |(word, found): (&String, &String)| match (word.find('{'), word.rfind('}')) {
+        (Some(open), Some(close)) if open < close => {
+            found.len() >= word.len() - (close - open + 1)
+                && found.starts_with(&word[..open])
+                && found.ends_with(&word[close + 1..])
+        }
+        (_, _) => word == found,
+    };
+    words.len() == command.len() && words.iter().zip(command).all(fits)
+}
+
+impl Config {
+    /// The tasks that records are of, on default terms: for records without a highwater.toml.
+    pub fn of_records(&self, observations: &[Observation]) -> Self {
+        let mut names: Vec<String> = observations.iter().map(called).collect();
+        names.sort();
+        names.dedup();
+        let tasks = names.into_iter().map(|name| TaskConfig::of_records(name, self.terms, self.repeats));
+        Self { tasks: tasks.collect(), ..self.clone() }
+    }
+}

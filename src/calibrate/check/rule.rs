@@ -1,0 +1,225 @@
+//! Whether the rule that the runs call for has changed.
+//!
+//! Two fits to runs of the same task never agree in every digit, and which exponent wins can hang on a hair. So the rules
+//! are not compared number by number. A change is called only if some cell differs from the baseline by more than noise
+//! does, and if the rule of now asks for more beyond both thresholds somewhere between the smallest input measured and a
+//! horizon beyond the largest. Another exponent is taken for one only if the runs contradict the old one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::describe::describe;
+use super::growth::{Rounds, noise};
+use super::{CellRuns, Judge, TaskRuns};
+use crate::calibrate::fit::{FEWEST_INPUTS, FitOptions, Objective, fit};
+use crate::model::check::baseline::{BaselineCell, BaselineRule};
+use crate::model::check::report::{Level, Reason};
+use crate::model::check::terms::Terms;
+use crate::model::fit::{Censoring, FittedRule, Form, RunTable, SizedRun};
+use crate::model::units::Bytes;
+
+/// A cell that differs by less than this share of its median says nothing about the rule.
+const LEAST_SHARE: f64 = 0.01;
+/// Nor does one that differs by less than this.
+const LEAST: Bytes = Bytes::MIB;
+
+/// All exponents that a consumer can compute, the simplest first.
+const EXPONENTS: [u32; 4] = [0, 1, 2, 3];
+
+/// The rule that the runs call for; nothing where there are too few sizes.
+pub(super) fn fitted(runs: &TaskRuns, terms: &Terms) -> Option<BaselineRule> {
+    let table = table(runs);
+    let fit = fit(&table, &FitOptions::new(Objective::Safe)).ok()?;
+    let described = table.predictors.iter().filter_map(|predictor| {
+        let found = describe(&medians(runs, predictor), &EXPONENTS, terms)?;
+        Some((!found.fits, found.rule.exponent, predictor, found))
+    });
+    // What describes the runs, with the lowest exponent; the first of equals is the preferred one.
+    let (_, _, predictor, typical) = described.min_by_key(|(unfit, exponent, _, _)| (*unfit, *exponent))?;
+    let limit = if fit.predictor == *predictor {
+        fit.rule
+    } else {
+        self::fit(&only(&table, predictor), &FitOptions::new(Objective::Safe)).ok()?.rule
+    };
+    let sizes = medians(runs, predictor).into_iter().map(|(n, _)| n);
+    Some(BaselineRule {
+        limit,
+        typical: typical.rule,
+        deviation: (typical.worst * 1e4).ceil() / 1e4,
+        smallest: sizes.clone().min()?,
+        largest: sizes.max()?,
+        predictor: predictor.clone(),
+    })
+}
+
+/// Sizes and medians of the cells that have both.
+fn medians(runs: &TaskRuns, predictor: &str) -> Vec<(Bytes, Bytes)> {
+    let of = |cell: &CellRuns| Some((*cell.sizes.get(predictor)?, cell.samples()?.median));
+    runs.cells.values().filter_map(of).collect()
+}
+
+/// The same runs by one predictor.
+fn only(table: &RunTable, predictor: &str) -> RunTable {
+    let place = table.predictors.iter().position(|name| name == predictor);
+    let one = |run: &SizedRun| {
+        let sizes = place.and_then(|place| run.sizes.get(place)).copied().into_iter().collect();
+        SizedRun { sizes, ..run.clone() }
+    };
+    RunTable { predictors: vec![predictor.to_owned()], runs: table.runs.iter().map(one).collect() }
+}
+
+/// The runs as fitting wants them. Their times are left out: they differ from run to run, and the rule should not.
+fn table(runs: &TaskRuns) -> RunTable {
+    let used: Vec<&CellRuns> = runs.cells.values().filter(|cell| !cell.peaks().is_empty()).collect();
+    let mut columns: BTreeMap<(u8, &str), Vec<Bytes>> = BTreeMap::new();
+    for name in used.first().into_iter().flat_map(|cell| cell.sizes.keys()) {
+        let column: Option<Vec<Bytes>> = used.iter().map(|cell| cell.sizes.get(name).copied()).collect();
+        columns.extend(column.map(|column| ((preference(name), name.as_str()), column)));
+    }
+    let mut kept: Vec<(&str, Vec<Bytes>)> = Vec::new();
+    for ((_, name), column) in columns {
+        // What says the same as another one, as the largest of one file, is no candidate of its own.
+        if kept.iter().all(|(_, known)| *known != column) {
+            kept.push((name, column));
+        }
+    }
+    let rows = used.iter().enumerate().flat_map(|(row, cell)| {
+        let sizes: Vec<Bytes> = kept.iter().map(|(_, column)| column[row]).collect();
+        let sized = move |peak| SizedRun { sizes: sizes.clone(), peak, censoring: Censoring::None, wall_seconds: None };
+        cell.peaks().into_iter().map(sized)
+    });
+    let runs = rows.collect();
+    RunTable { predictors: kept.into_iter().map(|(name, _)| name.to_owned()).collect(), runs }
+}
+
+/// The size that the declared rule counts comes first, then the sum.
+fn preference(name: &str) -> u8 {
+    match name.rsplit('.').next() {
+        Some("rule") => 0,
+        Some("sum") => 1,
+        _ => 2,
+    }
+}
+
+impl Judge<'_> {
+    /// Compares the rule of the baseline with that of now.
+    pub(super) fn rule(&mut self, old: &BaselineRule) {
+        if self.runs.cells.is_empty() {
+            return;
+        }
+        let Some((new, largest)) = self.comparable(old) else {
+            let message =
+                format!("no rule can be fitted to its runs, as one could for the baseline ({})", words(&old.typical));
+            let remedy = "run it on at least three inputs of different sizes";
+            self.tell(Level::Warning, Reason::NoRule, None, message, remedy);
+            return;
+        };
+        let changed = self.changed_cells();
+        if changed.is_empty() {
+            return;
+        }
+        let Some((n, then, now)) = self.where_it_asks_for_more(old, &new, largest) else { return };
+        let extrapolated = match n.ratio(largest) {
+            Some(factor) if factor > 1.0 => format!(" ({factor:.1} times the largest measured)"),
+            Some(_) | None => String::new(),
+        };
+        let message = format!(
+            "its rule has changed: {}; an input of {n}{extrapolated} needs {now} instead of {then}",
+            part(&old.typical, &new, n)
+        );
+        let remedy = "look at how what the change keeps in memory depends on the input; if it is meant, fit the rule anew \
+                      with `highwater fit` and commit a new baseline: `highwater check --update-baseline`";
+        self.tell(Level::Failure, Reason::RuleChanged, None, message, remedy);
+        self.suspects.extend(changed);
+    }
+
+    /// What describes the runs of now, by the measure of the old rule, and the largest size. The old form and exponent
+    /// stay as long as the runs do not contradict them.
+    fn comparable(&self, old: &BaselineRule) -> Option<(FittedRule, Bytes)> {
+        let cells = medians(self.runs, &old.predictor);
+        let sizes: BTreeSet<Bytes> = cells.iter().map(|(n, _)| *n).collect();
+        let largest = *sizes.last().filter(|_| sizes.len() >= FEWEST_INPUTS)?;
+        let same = describe(&cells, &[old.typical.exponent], self.terms)?;
+        if same.fits || same.worst <= 2.0 * old.deviation {
+            return Some((same.rule, largest));
+        }
+        let free = describe(&cells, &EXPONENTS, self.terms)?;
+        Some((if free.fits { free.rule } else { same.rule }, largest))
+    }
+
+    /// The cells that differ from the baseline by more than noise does, whatever the direction.
+    fn changed_cells(&self) -> Vec<String> {
+        let then = self.then.map(|then| &then.cells);
+        let differs = |(name, cell): &(&String, &CellRuns)| match then.and_then(|then| then.get(*name)) {
+            Some(then) => self.differs(then, cell),
+            // What it is to be compared with is told elsewhere: the rule of the baseline.
+            None => false,
+        };
+        self.runs.cells.iter().filter(differs).map(|(name, _)| name.clone()).collect()
+    }
+
+    fn differs(&self, then: &BaselineCell, cell: &CellRuns) -> bool {
+        let now = Rounds::of(&cell.rounds);
+        let enough = cell.peaks().len().min(then.samples.peaks.len()) >= self.terms.min_samples;
+        if then.sizes != cell.sizes || !enough {
+            return false;
+        }
+        let least = (then.samples.median.0 as f64 * LEAST_SHARE).max(LEAST.0 as f64).max(noise(&then.samples, &now));
+        let beyond = |median: &Bytes| median.0.abs_diff(then.samples.median.0) as f64 > least;
+        !now.each().is_empty() && now.each().iter().all(beyond)
+    }
+
+    /// The input for which the new rule asks for the largest multiple of the old one, beyond both thresholds.
+    fn where_it_asks_for_more(
+        &self,
+        old: &BaselineRule,
+        new: &FittedRule,
+        largest: Bytes,
+    ) -> Option<(Bytes, Bytes, Bytes)> {
+        let horizon = Bytes((largest.0 as f64 * self.terms.horizon) as u64);
+        let measured = medians(self.runs, &old.predictor).into_iter().map(|(n, _)| n);
+        let asked = measured.chain([horizon]).map(|n| (n, old.typical.limit(n), new.limit(n)));
+        // Where the old rule was off by more than the thresholds, so may the new one be.
+        let slack = |then: Bytes| Bytes((then.0 as f64 * 2.0 * old.deviation) as u64).max(self.terms.tolerance(then));
+        let more = asked.filter(|(_, then, now)| *now > then.saturating_add(slack(*then)));
+        more.max_by(|a, b| {
+            let ratio = |(_, then, now): &(Bytes, Bytes, Bytes)| now.ratio(*then).unwrap_or(f64::INFINITY);
+            ratio(a).total_cmp(&ratio(b))
+        })
+    }
+}
+
+/// Which part of the rule has changed.
+fn part(old: &FittedRule, new: &FittedRule, n: Bytes) -> String {
+    let (then, now) = (words(old), words(new));
+    let grows = new.coefficient > 0.0 && new.limit(n) > new.base_bytes;
+    if new.exponent != old.exponent && grows {
+        format!(
+            "the memory grows with {} instead of {}, {now} instead of {then}",
+            power(new.exponent),
+            power(old.exponent)
+        )
+    } else if grows {
+        format!("the coefficient is {} instead of {}, {now} instead of {then}", new.coefficient, old.coefficient)
+    } else {
+        format!("the floor is {} instead of {}, {now} instead of {then}", new.base_bytes, old.base_bytes)
+    }
+}
+
+fn power(exponent: u32) -> &'static str {
+    match exponent {
+        0 => "nothing",
+        1 => "n",
+        2 => "n²",
+        _ => "n³",
+    }
+}
+
+/// A rule as people read it.
+pub(super) fn words(rule: &FittedRule) -> String {
+    match (rule.complexity(), rule.form) {
+        (None, _) => rule.base_bytes.to_string(),
+        (Some(growth), _) if rule.base_bytes == Bytes::ZERO => growth,
+        (Some(growth), Form::Max) => format!("max({}, {growth})", rule.base_bytes),
+        (Some(growth), Form::Sum) => format!("{} + {growth}", rule.base_bytes),
+    }
+}
