@@ -1,7 +1,7 @@
 use super::*;
 use crate::model::check::config::{InputConfig, What};
 use crate::model::check::report::Verdict;
-use crate::model::observation::{InputSizes, Outcome, SweepRun};
+use crate::model::observation::{Host, InputSizes, Outcome, SweepRun};
 use crate::model::prediction::Sizes;
 
 mod noise;
@@ -165,7 +165,9 @@ fn an_input_that_changed_is_held_against_the_rule_of_the_baseline() {
 fn another_host_is_a_warning() {
     let then = runs("small", 0, &[200 * MIB; 3]);
     let mut now = then.clone();
-    now.iter_mut().for_each(|run| run.observation.host.kernel = "6.12.0".to_owned());
+    for run in &mut now {
+        run.observation.host = run.observation.host.clone().map(|host| Host { kernel: "6.12.0".to_owned(), ..host });
+    }
     let judgement = of(&config(), then, now);
     assert_eq!(told(&judgement), [(Level::Warning, Reason::OtherHost, None)]);
     let (_, finding) = judgement.report.findings().next().unwrap();

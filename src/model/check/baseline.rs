@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::report::Samples;
 use crate::model::fit::FittedRule;
-use crate::model::observation::{CgroupVersion, Host, Observation, RunnerKind};
+use crate::model::observation::{CgroupVersion, Observation, RunnerKind};
 use crate::model::units::Bytes;
 
 /// The version of the file; a reader refuses a higher one and reads every lower one.
@@ -37,10 +37,10 @@ pub struct BaselineTask {
 /// What a peak depends on beside the task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BaselineHost {
-    /// The release of the kernel that charged the memory.
-    pub kernel: String,
+    /// The release of the kernel that charged the memory; nothing where nobody knows.
+    pub kernel: Option<String>,
     /// The architecture, as `uname -m` has it.
-    pub architecture: String,
+    pub architecture: Option<String>,
     /// The version of the cgroup interface; nothing where there was none.
     pub cgroup: Option<CgroupVersion>,
     /// What ran it.
@@ -48,7 +48,7 @@ pub struct BaselineHost {
     /// The container engine and its version, where there was one.
     pub engine: Option<String>,
     /// CPUs on line: the kernel's batching, and what many programs size their pools by.
-    pub cpus: u32,
+    pub cpus: Option<u32>,
     /// Whether the peaks are exact; else they are lower bounds.
     pub exact: bool,
 }
@@ -86,19 +86,19 @@ pub struct BaselineCell {
 impl BaselineHost {
     /// The host of a run.
     pub fn of(observation: &Observation, exact: bool) -> Self {
-        let Host { kernel, architecture, cgroup, cpus, .. } = &observation.host;
+        let host = observation.host.as_ref().value();
         let engine = observation.container.as_ref().map(|container| &container.engine);
         Self {
             // The engine may be elsewhere, and it is its kernel that counts.
-            kernel: engine.and_then(|engine| engine.kernel.clone()).unwrap_or_else(|| kernel.clone()),
-            architecture: architecture.clone(),
-            cgroup: engine.and_then(|engine| engine.cgroup).or(*cgroup),
+            kernel: engine.and_then(|engine| engine.kernel.clone()).or_else(|| host.map(|host| host.kernel.clone())),
+            architecture: host.map(|host| host.architecture.clone()),
+            cgroup: engine.and_then(|engine| engine.cgroup).or_else(|| host.and_then(|host| host.cgroup)),
             runner: observation.runner,
             engine: engine.map(|engine| match &engine.version {
                 Some(version) => format!("{} {version}", engine.name),
                 None => engine.name.clone(),
             }),
-            cpus: *cpus,
+            cpus: host.map(|host| host.cpus),
             exact,
         }
     }
@@ -113,16 +113,19 @@ impl BaselineHost {
         let runner = |kind: RunnerKind| match kind {
             RunnerKind::Process => "a process".to_owned(),
             RunnerKind::Container => "a container".to_owned(),
+            RunnerKind::Imported => "another program".to_owned(),
         };
+        let known = |fact: &Option<String>| fact.clone().unwrap_or_else(|| "unknown".to_owned());
         let engine = |engine: &Option<String>| engine.clone().unwrap_or_else(|| "none".to_owned());
+        let cpus = |cpus: Option<u32>| cpus.map_or_else(|| "unknown".to_owned(), |cpus| cpus.to_string());
         let exact = |exact: bool| if exact { "exact" } else { "lower bounds" }.to_owned();
         let facts = [
-            ("kernel", self.kernel.clone(), now.kernel.clone()),
-            ("architecture", self.architecture.clone(), now.architecture.clone()),
+            ("kernel", known(&self.kernel), known(&now.kernel)),
+            ("architecture", known(&self.architecture), known(&now.architecture)),
             ("cgroup", cgroup(self.cgroup), cgroup(now.cgroup)),
             ("runner", runner(self.runner), runner(now.runner)),
             ("engine", engine(&self.engine), engine(&now.engine)),
-            ("CPUs", self.cpus.to_string(), now.cpus.to_string()),
+            ("CPUs", cpus(self.cpus), cpus(now.cpus)),
             ("peaks", exact(self.exact), exact(now.exact)),
         ];
         let other = facts.into_iter().filter(|(_, then, now)| then != now);
