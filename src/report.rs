@@ -5,6 +5,7 @@
 //! same bytes on every machine and at any time.
 
 mod assemble;
+pub mod check;
 mod csv;
 pub mod emit;
 mod html;

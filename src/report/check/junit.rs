@@ -1,0 +1,146 @@
+//! JUnit XML, as Jenkins, GitLab and the actions for GitHub read it: a suite for each task, a case for each cell, and one
+//! for the task as a whole.
+//!
+//! Written by hand: there is no standard beyond a few elements, and the crate that writes them brings clocks and UUIDs.
+
+use std::fmt::Write;
+
+use crate::model::check::report::{CellReport, Finding, Level, Report, Samples, TaskReport};
+
+/// The case of what is about no cell.
+const WHOLE: &str = "as a whole";
+
+/// The report as JUnit XML; `file` is the one that says what is checked.
+pub fn junit(report: &Report, file: &str) -> String {
+    let suites: Vec<Suite> = report.tasks.iter().map(suite).collect();
+    let sum =
+        |count: fn(&Case) -> bool| suites.iter().flat_map(|suite| &suite.cases).filter(|case| count(case)).count();
+    let mut text = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
+    let _ = writeln!(
+        text,
+        "<testsuites name=\"highwater check\" tests=\"{}\" failures=\"{}\" errors=\"{}\" skipped=\"{}\">",
+        sum(|_| true),
+        sum(Case::is_failure),
+        sum(Case::is_error),
+        sum(Case::is_skipped),
+    );
+    for suite in &suites {
+        let count = |count: fn(&Case) -> bool| suite.cases.iter().filter(|case| count(case)).count();
+        let _ = writeln!(
+            text,
+            "  <testsuite name=\"{}\" tests=\"{}\" failures=\"{}\" errors=\"{}\" skipped=\"{}\">",
+            escaped(&suite.name),
+            suite.cases.len(),
+            count(Case::is_failure),
+            count(Case::is_error),
+            count(Case::is_skipped),
+        );
+        suite.cases.iter().for_each(|case| write_case(&mut text, &suite.name, case, file));
+        text.push_str("  </testsuite>\n");
+    }
+    text.push_str("</testsuites>\n");
+    text
+}
+
+struct Suite {
+    name: String,
+    cases: Vec<Case>,
+}
+
+struct Case {
+    name: String,
+    findings: Vec<Finding>,
+    facts: String,
+}
+
+impl Case {
+    fn worst(&self) -> Option<Level> {
+        self.findings.iter().map(|finding| finding.level).max()
+    }
+
+    fn is_failure(&self) -> bool {
+        self.worst() == Some(Level::Failure)
+    }
+
+    fn is_error(&self) -> bool {
+        self.worst() == Some(Level::TaskFailure)
+    }
+
+    fn is_skipped(&self) -> bool {
+        self.worst() == Some(Level::TooLittleData)
+    }
+}
+
+fn suite(task: &TaskReport) -> Suite {
+    let of = |cell: Option<&str>| -> Vec<Finding> {
+        task.findings.iter().filter(|finding| finding.cell.as_deref() == cell).cloned().collect()
+    };
+    let case = |cell: &CellReport| Case { name: cell.name.clone(), findings: of(Some(&cell.name)), facts: facts(cell) };
+    let whole = Case { name: WHOLE.to_owned(), findings: of(None), facts: String::new() };
+    Suite { name: task.name.clone(), cases: task.cells.iter().map(case).chain([whole]).collect() }
+}
+
+fn facts(cell: &CellReport) -> String {
+    let samples = |samples: &Samples| {
+        let peaks: Vec<String> = samples.peaks.iter().map(|peak| peak.0.to_string()).collect();
+        format!("median {} bytes, spread {} bytes, peaks {}", samples.median.0, samples.spread.0, peaks.join(" "))
+    };
+    let now = cell.now.iter().map(|now| format!("now: {}\n", samples(now)));
+    let then = cell.baseline.iter().map(|then| format!("baseline: {}\n", samples(then)));
+    let allowed = cell.allowed.iter().map(|allowed| format!("allowed: {} bytes\n", allowed.bytes.0));
+    now.chain(then).chain(allowed).collect()
+}
+
+fn write_case(text: &mut String, suite: &str, case: &Case, file: &str) {
+    let (name, class) = (escaped(&case.name), escaped(suite));
+    let _ = writeln!(text, "    <testcase name=\"{name}\" classname=\"{class}\" file=\"{}\">", escaped(file));
+    let worst = case.worst();
+    for finding in case.findings.iter().filter(|finding| Some(finding.level) == worst) {
+        let element = match finding.level {
+            Level::Notice | Level::Warning => continue,
+            Level::Failure => "failure",
+            Level::TaskFailure => "error",
+            Level::TooLittleData => {
+                // There can be only one, and it has no content.
+                let _ = writeln!(text, "      <skipped message=\"{}\"/>", escaped(&told(finding)));
+                break;
+            }
+        };
+        let (kind, message) = (finding.reason.name(), escaped(&finding.message));
+        let told = content(&told(finding));
+        let _ = writeln!(text, "      <{element} type=\"{kind}\" message=\"{message}\">{told}</{element}>");
+    }
+    let beside = case.findings.iter().filter(|finding| Some(finding.level) != worst || finding.level <= Level::Warning);
+    let beside: String = beside.map(|finding| format!("{}: {}\n", finding.level.word(), told(finding))).collect();
+    if !case.facts.is_empty() || !beside.is_empty() {
+        let _ = writeln!(text, "      <system-out>{}{}</system-out>", content(&case.facts), content(&beside));
+    }
+    text.push_str("    </testcase>\n");
+}
+
+fn told(finding: &Finding) -> String {
+    format!("{}\n{}", finding.message, finding.remedy)
+}
+
+/// Text between tags, where lines may end.
+fn content(text: &str) -> String {
+    escaped(text).replace("&#10;", "\n")
+}
+
+/// Text as XML has it; what it cannot hold at all is replaced.
+fn escaped(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char {
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '&' => safe.push_str("&amp;"),
+            '"' => safe.push_str("&quot;"),
+            '\n' => safe.push_str("&#10;"),
+            '\t' => safe.push_str("&#9;"),
+            '\u{0}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}' => safe.push(char::REPLACEMENT_CHARACTER),
+            other => safe.push(other),
+        }
+    }
+    safe
+}

@@ -1,0 +1,71 @@
+//! Markdown for a comment or a job summary.
+
+use std::fmt::Write;
+
+use super::{allowed, change};
+use crate::model::check::report::{CellReport, Level, Report, TaskReport, Verdict};
+
+/// The verdict, a table for each task, and what there is to say.
+pub fn markdown(report: &Report) -> String {
+    let mark = match report.verdict {
+        Verdict::Passed => "✅",
+        Verdict::TooLittleData => "❔",
+        Verdict::Failed | Verdict::TaskFailed => "❌",
+    };
+    let mut text = format!("### {mark} Memory check {}\n", cell(&report.sentence()));
+    for task in &report.tasks {
+        let _ = write!(
+            text,
+            "\n#### {}\n\n| cell | peak | spread | runs | baseline | change | allowed | verdict |\n\
+             | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |\n",
+            cell(&task.name)
+        );
+        task.cells.iter().for_each(|cell| row(&mut text, cell));
+        findings(&mut text, task);
+    }
+    text
+}
+
+fn row(text: &mut String, of: &CellReport) {
+    let dash = || "-".to_owned();
+    let now = |what: fn(&crate::model::check::report::Samples) -> String| of.now.as_ref().map_or_else(dash, what);
+    let cells = [
+        cell(&of.name),
+        now(|now| now.median.to_string()),
+        now(|now| now.spread.to_string()),
+        now(|now| now.peaks.len().to_string()),
+        of.baseline.as_ref().map_or_else(dash, |then| then.median.to_string()),
+        change(of),
+        allowed(of),
+        of.level.map_or("ok", Level::word).to_owned(),
+    ];
+    let _ = writeln!(text, "| {} |", cells.join(" | "));
+}
+
+fn findings(text: &mut String, task: &TaskReport) {
+    if !task.findings.is_empty() {
+        text.push('\n');
+    }
+    for finding in &task.findings {
+        let of = finding.cell.as_ref().map_or_else(String::new, |name| format!(" {}:", cell(name)));
+        let (level, reason) = (finding.level.word(), finding.reason.name());
+        let _ = writeln!(text, "- **{level}** (`{reason}`){of} {}  ", cell(&finding.message));
+        let _ = writeln!(text, "  → {}", cell(&finding.remedy));
+    }
+}
+
+/// Text that stays text in a cell of a table.
+fn cell(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char {
+            '\n' | '\r' | '\t' => safe.push(' '),
+            '|' | '*' | '_' | '[' | ']' | '\\' | '#' => safe.extend(['\\', char]),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '&' => safe.push_str("&amp;"),
+            other => safe.push(other),
+        }
+    }
+    safe
+}
