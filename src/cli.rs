@@ -2,6 +2,7 @@
 
 mod backtest;
 mod cells;
+mod check;
 mod clean;
 mod compare;
 mod completions;
@@ -15,6 +16,7 @@ mod failure;
 mod fit;
 mod floor;
 mod import;
+mod init;
 mod inputs;
 mod live;
 mod logs;
@@ -60,6 +62,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Backtest(backtest::BacktestArgs),
+    Check(Box<check::CheckArgs>),
     Clean(clean::CleanArgs),
     Completions(completions::CompletionsArgs),
     Demo(demo::DemoArgs),
@@ -68,6 +71,7 @@ enum Command {
     Fit(fit::FitArgs),
     Floor(Box<floor::FloorArgs>),
     Import(import::ImportArgs),
+    Init(init::InitArgs),
     Inputs(inputs::InputsArgs),
     Logs(logs::LogsArgs),
     Man(man::ManArgs),
@@ -103,6 +107,7 @@ pub(crate) fn main() -> ExitCode {
 fn dispatch(command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Backtest(args) => backtest::run(&args),
+        Command::Check(args) => check::run(&args),
         Command::Clean(args) => clean::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Demo(args) => demo::run(&args),
@@ -111,6 +116,7 @@ fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Fit(args) => fit::run(&args),
         Command::Floor(args) => floor::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Init(args) => init::run(&args),
         Command::Inputs(args) => inputs::run(&args),
         Command::Logs(args) => logs::run(&args),
         Command::Man(args) => man::run(&args),

@@ -109,7 +109,8 @@ impl Judge<'_> {
         if let Some(old) = &old {
             self.rule(old);
         }
-        cells.sort_by(|a, b| a.name.cmp(&b.name));
+        let size = |cell: &CellReport| cell.sizes.iter().find(|(name, _)| name.ends_with(".sum")).map(|(_, n)| *n);
+        cells.sort_by(|a, b| size(a).cmp(&size(b)).then_with(|| a.name.cmp(&b.name)));
         for cell in &mut cells {
             cell.level =
                 self.findings.iter().filter(|it| it.cell.as_ref() == Some(&cell.name)).map(|it| it.level).max();
@@ -311,6 +312,11 @@ impl Judge<'_> {
     }
 
     fn baseline_missing(&mut self, cells: &[CellReport]) {
+        if cells.is_empty() {
+            let message = "there is no run of it".to_owned();
+            self.tell(Level::TooLittleData, Reason::TooFewSamples, None, message, "run it, or name its records");
+            return;
+        }
         if self.then.is_some() || cells.iter().all(|cell| cell.now.is_none()) {
             return;
         }

@@ -283,6 +283,7 @@ impl Bench<'_> {
         let mut conditions = Conditions {
             limit,
             cgroup: UseCgroup::Always,
+            env: Vec::new(),
             // Whatever the first run read, the next would not find.
             stdin: Stdin::Null,
             stdout: Output::Null,

@@ -1,13 +1,16 @@
 //! What commands that read documents have in common: options, reading, and what is said about it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use highwater::calibrate::resolve::{
     ContainerFile, LookupError, NoContainer, ProcessingContainers, ReadError, Resolution, ResolveError, resolve, task,
 };
-use highwater::model::document::Variables;
+use highwater::model::document::{Document, Variables};
 use highwater::model::lint::Platform;
+use highwater::model::spelling::nearest;
+use highwater::model::task::{Placed, TaskSpec, VolumeSource};
 
 use highwater::runner::engine::Engine;
 
@@ -76,6 +79,9 @@ pub(crate) struct TaskArgs {
     processing_container: Option<PathBuf>,
     #[command(flatten)]
     template: TemplateArgs,
+    /// Folders that take the place of those of the task, by channel.
+    #[arg(skip)]
+    pub(crate) channels: BTreeMap<String, PathBuf>,
 }
 
 impl TaskArgs {
@@ -91,7 +97,8 @@ impl TaskArgs {
         engine: Option<(&Engine, &EngineArgs)>,
     ) -> Result<Resolution, Failure> {
         let variables = self.template.variables()?;
-        let spec = task(path, &variables).map_err(|error| unread(&error))?;
+        let mut spec = task(path, &variables).map_err(|error| unread(&error))?;
+        self.replace_channels(&mut spec)?;
         let base = std::env::current_dir().map_err(|error| Failure::new(Exit::Host, &error, None))?;
         let images = engine.map(|(engine, args)| Images { engine, args, variables: variables.clone() });
         let container = self.processing_container.clone().map(|path| ContainerFile { path, variables });
@@ -102,6 +109,28 @@ impl TaskArgs {
         };
         resolve(&spec, containers, &base).map_err(|error| unresolved(&error))
     }
+
+    fn replace_channels(&self, spec: &mut Document<TaskSpec>) -> Result<(), Failure> {
+        for (name, folder) in &self.channels {
+            let known: Vec<String> = spec.content.inputs.iter().map(|input| input.name.value.clone()).collect();
+            let Some(input) = spec.content.inputs.iter_mut().find(|input| input.name.value == *name) else {
+                let help = match nearest(name, known.iter().map(String::as_str)) {
+                    Some(nearest) => format!("write `{nearest}`"),
+                    None => format!("its inputs are: {}", known.join(", ")),
+                };
+                return Err(Failure::new(Exit::Usage, &NoChannel { name: name.clone() }, Some(help)));
+            };
+            input.source = VolumeSource::Host(Placed { value: folder.clone(), span: input.name.span.clone() });
+        }
+        Ok(())
+    }
+}
+
+/// Why a folder cannot be put into a task.
+#[derive(Debug, thiserror::Error)]
+#[error("the task has no input `{name}`")]
+struct NoChannel {
+    name: String,
 }
 
 /// A document that could not be read.

@@ -200,6 +200,10 @@ impl InContainer {
     pub(super) fn runner(&self, machine: &Machine, conditions: &Conditions) -> Result<ContainerRunner, MeasuringError> {
         let mut launch = self.launch.clone();
         launch.limit = conditions.limit;
+        for (name, value) in &conditions.env {
+            launch.env.retain(|(known, _)| known != name);
+            launch.env.push((name.clone(), value.clone()));
+        }
         launch.stdout.clone_from(&conditions.stdout);
         launch.stderr.clone_from(&conditions.stderr);
         launch.logs.clone_from(&conditions.logs);

@@ -1,5 +1,6 @@
 //! One run of a task, a command or an image: what is to be run, under which conditions, by which runner.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -38,6 +39,14 @@ pub(crate) struct SubjectArgs {
     pub(super) command: Vec<OsString>,
 }
 
+impl SubjectArgs {
+    /// The same task with other folders in these channels.
+    pub(crate) fn with_channels(mut self, channels: BTreeMap<String, PathBuf>) -> Self {
+        self.of.channels = channels;
+        self
+    }
+}
+
 /// What may differ between two runs of the same.
 #[derive(Clone, Debug)]
 pub(crate) struct Conditions {
@@ -45,6 +54,8 @@ pub(crate) struct Conditions {
     pub(crate) limit: Option<Bytes>,
     /// Whether a process gets a cgroup.
     pub(crate) cgroup: UseCgroup,
+    /// Variables beside those of the task, or in their place.
+    pub(crate) env: Vec<(String, String)>,
     /// What a process reads.
     pub(crate) stdin: Stdin,
     /// Where its output goes.
@@ -60,6 +71,7 @@ impl Default for Conditions {
         Self {
             limit: None,
             cgroup: UseCgroup::Auto,
+            env: Vec::new(),
             stdin: Stdin::Inherit,
             stdout: Output::Inherit,
             stderr: Output::Inherit,

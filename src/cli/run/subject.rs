@@ -78,7 +78,7 @@ impl What {
         let mut launch = Launch::new(self.command.iter().cloned());
         // How we came by our cgroup is none of the task's business.
         launch.env.retain(|(name, _)| name != scope::INSIDE);
-        for (name, value) in &self.env {
+        for (name, value) in self.env.iter().chain(&conditions.env) {
             launch.env.retain(|(known, _)| known != name.as_str());
             launch.env.push((name.into(), value.into()));
         }

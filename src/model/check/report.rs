@@ -45,7 +45,7 @@ pub enum Verdict {
 pub struct TaskReport {
     /// Its name.
     pub name: String,
-    /// Its cells in the order of their names; those that vanished among them.
+    /// Its cells by the size of their inputs, then by name; those that vanished among them.
     pub cells: Vec<CellReport>,
     /// Where it ran now; nothing where it did not.
     pub host: Option<BaselineHost>,

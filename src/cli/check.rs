@@ -1,0 +1,257 @@
+//! `highwater check`: the gate. Runs what `highwater.toml` names, or reads records, and compares with limits, budgets and
+//! the committed baseline.
+
+mod outputs;
+mod running;
+mod setup;
+mod table;
+
+use std::path::PathBuf;
+
+use clap::Args;
+use highwater::calibrate::check::{Judgement, Run, judge};
+use highwater::model::check::baseline::{Baseline, BaselineHost};
+use highwater::model::check::report::{Level, Report, Verdict};
+use highwater::model::units::Bytes;
+
+use self::outputs::Outputs;
+use self::running::Bench;
+use self::setup::Setup;
+use super::engine::EngineArgs;
+use super::exit::Exit;
+use super::failure::Failure;
+use super::output;
+use super::run::Format;
+use super::task::Deny;
+
+const EXAMPLES: &str = "\
+Examples:
+  highwater init task.json                    writes highwater.toml, which says what is checked
+  highwater check --update-baseline           runs it and writes the baseline: commit both files
+  highwater check                             runs it again and compares
+  highwater check --records sweep/            judges stored runs, and runs nothing
+  highwater check --junit junit.xml --github  in a workflow of GitHub Actions
+  highwater check --junit junit.xml --gitlab metrics.txt
+                                              in a job of GitLab CI
+
+It fails for
+  a run of the task that fails                                      (status 4)
+  a peak above a budget, the limit of the task, or its scale rule   (status 1)
+  growth over the baseline by more than 3 % and more than 4 MiB     (status 1)
+  a rule that asks for more, though no input measured does so yet   (status 1)
+  a cell of the baseline that nobody ran                            (status 1)
+It warns of a cell that the baseline does not have, an input that has changed, and a baseline of
+another host. What seems to have grown is run again, twice by default, before it is called. Every
+threshold can be set in highwater.toml.
+
+Exit status: 0 passed, 1 a check failed, 2 wrong usage or a bad file, 3 the host or engine is not
+fit for it, 4 the task failed, 5 too little data, 130 interrupted.";
+
+/// Fails, for a stated reason, when a task needs more memory than it may: the gate for CI.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(crate) struct CheckArgs {
+    /// What is checked. Paths in the file start in its folder.
+    #[arg(short, long, value_name = "FILE.toml", default_value = highwater::model::check::config::FILE)]
+    config: PathBuf,
+    /// The baseline, instead of the one that the file names.
+    #[arg(long, value_name = "FILE.json")]
+    baseline: Option<PathBuf>,
+    /// Write the baseline anew from these runs, twice as many as for a check, instead of comparing with it.
+    #[arg(long)]
+    update_baseline: bool,
+    /// Judge these records and run nothing: a file of `run --record`, or a folder of a sweep. Can be repeated.
+    ///
+    /// Without a highwater.toml all tasks of the records are judged on default terms.
+    #[arg(long, value_name = "RECORDS")]
+    records: Vec<PathBuf>,
+    /// Check this task alone. Can be repeated.
+    #[arg(long, value_name = "NAME")]
+    task: Vec<String>,
+    /// Run each cell so often.
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    runs: Option<u32>,
+    /// Run what seems to have grown so many times again before it is called.
+    ///
+    /// Each time it is run as often as the first time, and every time it has to have grown.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=20))]
+    confirm: Option<u32>,
+    /// Growth by less than this share is none, such as 3%.
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    relative: Option<f64>,
+    /// Growth by less than this is none, such as 4MiB.
+    #[arg(long, value_name = "QUANTITY", value_parser = quantity)]
+    absolute: Option<Bytes>,
+    /// Refuse to compare with a baseline of another kernel, cgroup version, engine or architecture, instead of warning.
+    #[arg(long)]
+    strict_host: bool,
+    /// Fail for warnings too.
+    #[arg(long, value_enum, value_name = "WHAT")]
+    deny: Option<Deny>,
+    /// Keep a record of each run in this file.
+    #[arg(long, value_name = "FILE.jsonl", conflicts_with = "records")]
+    record: Option<PathBuf>,
+    /// Write the output and errors of every run to files in this folder.
+    #[arg(long, value_name = "DIR", conflicts_with = "records")]
+    log_dir: Option<PathBuf>,
+    #[command(flatten)]
+    engine: EngineArgs,
+    /// How the result is written to stdout: a table, or JSON.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+    /// Tell nothing of single runs.
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    outputs: outputs::OutputArgs,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let number = match text.strip_suffix('%') {
+        Some(percent) => percent.trim().parse::<f64>().map(|percent| percent / 100.0),
+        None => text.parse::<f64>(),
+    };
+    let number = number.ok().filter(|share| (0.001..=10.0).contains(share));
+    number.ok_or_else(|| "expected a share from 0.1% to 1000%, such as 3% or 0.03".to_owned())
+}
+
+fn quantity(text: &str) -> Result<Bytes, String> {
+    match text.parse::<Bytes>() {
+        Ok(Bytes::ZERO) => Err("expected more than nothing, such as 4MiB".to_owned()),
+        result => result.map_err(|error| error.to_string()),
+    }
+}
+
+pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
+    if args.records.is_empty() {
+        running::enter_scope()?;
+    }
+    // A path that cannot be written is to cost no run.
+    let outputs = Outputs::of(args)?;
+    let setup = Setup::read(args)?;
+    if args.update_baseline {
+        return update(args, setup, &outputs);
+    }
+    let judgement = match setup.recorded.clone() {
+        Some(recorded) => {
+            refuse_other_host(args, setup.baseline.as_ref(), &recorded)?;
+            judge(&setup.config, setup.baseline.as_ref(), &[recorded])
+        }
+        None => check(args, &setup)?,
+    };
+    tell(args, &judgement.report, &outputs)
+}
+
+/// Runs the cells, and those that seem to have grown again and again.
+fn check(args: &CheckArgs, setup: &Setup) -> Result<Judgement, Failure> {
+    let mut bench = Bench::new(args, setup)?;
+    let (config, baseline) = (&setup.config, setup.baseline.as_ref());
+    let runs_of = |task: &str| {
+        let task = config.tasks.iter().find(|it| it.name == task);
+        task.map(|task| task.repeats).unwrap_or_default()
+    };
+    let first = bench.batch(|task, _| Some(task.repeats.runs), |run| refuse_other_host(args, baseline, run))?;
+    let mut batches = vec![first];
+    let mut round = 0;
+    loop {
+        let judgement = judge(config, baseline, &batches);
+        let suspects: Vec<_> =
+            judgement.suspects.iter().filter(|(task, _)| runs_of(task).confirm > round).cloned().collect();
+        if suspects.is_empty() {
+            return Ok(judgement);
+        }
+        round += 1;
+        if !args.quiet {
+            let names: Vec<String> = suspects.iter().map(|(task, cell)| format!("{task}/{cell}")).collect();
+            output::say(&format!("highwater: {} may need more than before: run again", names.join(", ")));
+        }
+        let is_suspect = |task: &str, cell: &str| suspects.iter().any(|(of, name)| of == task && name == cell);
+        let again = bench.batch(|task, cell| is_suspect(&task.name, cell).then_some(task.repeats.runs), |_| Ok(()))?;
+        batches.push(again);
+    }
+}
+
+/// Makes the baseline anew.
+fn update(args: &CheckArgs, setup: Setup, outputs: &Outputs) -> Result<Exit, Failure> {
+    let runs = match setup.recorded.clone() {
+        Some(recorded) => recorded,
+        None => Bench::new(args, &setup)?.batch(|task, _| Some(task.repeats.baseline_runs), |_| Ok(()))?,
+    };
+    let batches = [runs];
+    let before = judge(&setup.config, setup.baseline.as_ref(), &batches).report;
+    let mut old = setup.baseline.clone();
+    if let Some(old) = &mut old {
+        // What is not checked any more is not compared with any more.
+        old.tasks.retain(|name, _| setup.listed.contains(name));
+    }
+    let new = judge(&setup.config, None, &batches).report.baseline(old);
+    // What is left to be said once the runs are the baseline: failed and missing runs, and limits.
+    let mut after = judge(&setup.config, Some(&new), &batches).report;
+    for (task, before) in after.tasks.iter_mut().zip(&before.tasks) {
+        for cell in &mut task.cells {
+            let same = before.cells.iter().find(|it| it.name == cell.name);
+            cell.baseline = same.and_then(|it| it.baseline.clone());
+        }
+        task.baseline_rule.clone_from(&before.baseline_rule);
+    }
+    let written = match after.verdict {
+        Verdict::Passed | Verdict::Failed => Some(setup.write_baseline(&new)?),
+        Verdict::TooLittleData | Verdict::TaskFailed => None,
+    };
+    let exit = tell(args, &after, outputs)?;
+    match written {
+        Some(true) => output::say(&format!(
+            "highwater: wrote the baseline {}: commit it together with what changed it",
+            setup.baseline_path.display()
+        )),
+        Some(false) => {
+            output::say(&format!("highwater: the baseline {} is as it was", setup.baseline_path.display()));
+        }
+        None => output::say("highwater: the baseline was not written"),
+    }
+    Ok(exit)
+}
+
+/// Writes everything that was asked for, and says how to end.
+fn tell(args: &CheckArgs, report: &Report, outputs: &Outputs) -> Result<Exit, Failure> {
+    match args.format {
+        Format::Table => output::data(&table::of(report))?,
+        Format::Json => {
+            let json = serde_json::to_string_pretty(report).map_err(|error| Failure::new(Exit::Host, &error, None))?;
+            output::data(&(json + "\n"))?;
+        }
+    }
+    outputs.write(report)?;
+    let denied = args.deny == Some(Deny::Warnings) && report.count(Level::Warning) > 0;
+    Ok(match report.verdict {
+        Verdict::Passed if denied => Exit::CheckFailed,
+        Verdict::Passed => Exit::Done,
+        Verdict::TooLittleData => Exit::TooLittleData,
+        Verdict::Failed => Exit::CheckFailed,
+        Verdict::TaskFailed => Exit::TaskFailed,
+    })
+}
+
+/// With `--strict-host`: a baseline of another host is no baseline.
+fn refuse_other_host(args: &CheckArgs, baseline: Option<&Baseline>, runs: &[Run]) -> Result<(), Failure> {
+    let Some(baseline) = baseline.filter(|_| args.strict_host) else { return Ok(()) };
+    for run in runs {
+        let Some(then) = baseline.tasks.get(&run.task) else { continue };
+        let differences = then.host.differences(&BaselineHost::of(&run.observation, then.host.exact));
+        if !differences.is_empty() {
+            let error = OtherHost { task: run.task.clone(), differences: differences.join("; ") };
+            let help = "check on the host of the baseline, or make one for this host with --update-baseline; without \
+                        --strict-host it is a warning";
+            return Err(Failure::new(Exit::Host, &error, Some(help.to_owned())));
+        }
+    }
+    Ok(())
+}
+
+/// Why a baseline is not compared with.
+#[derive(Debug, thiserror::Error)]
+#[error("the baseline of {task} is of another host: {differences}")]
+struct OtherHost {
+    task: String,
+    differences: String,
+}

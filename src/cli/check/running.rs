@@ -1,0 +1,311 @@
+//! Runs the cells of the tasks that are checked.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::Path;
+
+use clap::{Parser, ValueEnum};
+use highwater::calibrate::check::Run;
+use highwater::calibrate::measure::{About, measure};
+use highwater::calibrate::monitor::Watch;
+use highwater::calibrate::predict::predict;
+use highwater::host::HostRoots;
+use highwater::host::machine::Machine;
+use highwater::model::check::config::{InputConfig, RunnerChoice, TaskConfig, What};
+use highwater::model::observation::{InputSizes, Outcome, Subject, SweepRun};
+use highwater::model::prediction::{Named, Sizes};
+use highwater::model::reading::Reading;
+use highwater::model::task::{Channel, ChannelKind, Task};
+use highwater::model::units::Bytes;
+use highwater::runner::process::{Output, Stdin};
+use highwater::store::Record;
+use highwater::tree::Options;
+
+use super::CheckArgs;
+use super::setup::Setup;
+use crate::cli::exit::Exit;
+use crate::cli::failure::Failure;
+use crate::cli::live::Live;
+use crate::cli::run::{Conditions, Start, SubjectArgs, explain, keep, say_lost};
+use crate::cli::signals::Signals;
+use crate::cli::{output, scope, summary};
+
+/// Tasks and cells, ready to be run.
+pub(super) struct Bench<'a> {
+    args: &'a CheckArgs,
+    machine: Machine,
+    cells: Vec<Cell<'a>>,
+    signals: Signals,
+    record: Option<Record>,
+    /// How often each cell has been run.
+    runs: BTreeMap<(String, String), u32>,
+}
+
+struct Cell<'a> {
+    task: &'a TaskConfig,
+    name: String,
+    start: Start,
+    about: About,
+    env: Vec<(String, String)>,
+}
+
+/// What is run, as `highwater run` takes it.
+#[derive(Debug, Parser)]
+#[command(no_binary_name = true)]
+struct Words {
+    #[command(flatten)]
+    subject: SubjectArgs,
+}
+
+impl<'a> Bench<'a> {
+    /// Reads all tasks and finds what runs them.
+    pub(super) fn new(args: &'a CheckArgs, setup: &'a Setup) -> Result<Self, Failure> {
+        let machine = machine()?;
+        let record = match &args.record {
+            Some(path) => Some(Record::open(path).map_err(|error| Failure::new(Exit::Usage, &error, None))?),
+            None => None,
+        };
+        let mut cells = Vec::new();
+        for task in setup.config.tasks.iter().filter(|task| setup.listed.contains(&task.name)) {
+            for input in task.cells() {
+                cells.push(cell(args, task, &input)?);
+            }
+        }
+        let signals = Signals::block().map_err(|errno| Failure::new(Exit::Host, &errno, None))?;
+        Ok(Self { args, machine, cells, signals, record, runs: BTreeMap::new() })
+    }
+
+    /// Runs cells, each as often as `times` says, in turns: what drifts on the machine drifts for all of them. `first` is
+    /// shown the first run of each.
+    pub(super) fn batch(
+        &mut self,
+        times: impl Fn(&TaskConfig, &str) -> Option<u32>,
+        first: impl Fn(&[Run]) -> Result<(), Failure>,
+    ) -> Result<Vec<Run>, Failure> {
+        let mut runs: Vec<Run> = Vec::new();
+        let wanted: Vec<u32> = self.cells.iter().map(|cell| times(cell.task, &cell.name).unwrap_or(0)).collect();
+        let mut failed = vec![false; wanted.len()];
+        for number in 1..=wanted.iter().copied().max().unwrap_or(0) {
+            for place in 0..wanted.len() {
+                // What has failed will fail again.
+                if number > wanted[place] || failed[place] {
+                    continue;
+                }
+                let run = self.run(place)?;
+                failed[place] = !run.observation.outcome.succeeded();
+                if number == 1 {
+                    first(std::slice::from_ref(&run))?;
+                }
+                runs.push(run);
+            }
+        }
+        Ok(runs)
+    }
+
+    fn run(&mut self, place: usize) -> Result<Run, Failure> {
+        let cell = &self.cells[place];
+        let key = (cell.task.name.clone(), cell.name.clone());
+        let number = self.runs.entry(key).or_default();
+        *number += 1;
+        let how = Watch { timeout: cell.task.timeout, ..Watch::default() };
+        let mut runner =
+            cell.start.runner(&self.machine, &conditions(self.args, cell, *number)?).map_err(Failure::elsewhere)?;
+        let mut about = cell.about.clone();
+        if let Some(sweep) = &mut about.sweep {
+            sweep.run = *number;
+        }
+        let host = self.machine.facts.clone();
+        let mut live = Live::new(!self.args.quiet);
+        let measured = measure(&mut *runner, about, host, &how, Some(&mut self.signals), &mut live);
+        drop(live);
+        let observation = measured.map_err(|error| explain(&error).elsewhere())?;
+        keep(self.record.as_mut(), &observation).map_err(Failure::elsewhere)?;
+        match observation.outcome {
+            Outcome::Interrupted { .. } => return Err(interrupted()),
+            Outcome::EngineLost => {
+                say_lost();
+                return Err(Failure::new(Exit::Host, &Lost { cell: cell.name.clone() }, None));
+            }
+            Outcome::Exited { .. } | Outcome::Signalled { .. } | Outcome::OomKilled | Outcome::TimedOut { .. } => {}
+        }
+        if self.signals.is_waiting() {
+            return Err(interrupted());
+        }
+        if !self.args.quiet {
+            let peak = match &observation.peak {
+                Reading::Value(peak) => peak.bytes.to_string(),
+                Reading::Unsupported | Reading::Gone => "no peak".to_owned(),
+            };
+            let outcome = match observation.outcome.succeeded() {
+                true => String::new(),
+                false => format!(", {}", summary::outcome(observation.outcome)),
+            };
+            let seconds = observation.wall_us as f64 / 1e6;
+            output::say(&format!("{}/{} run {number}: {peak} in {seconds:.2} s{outcome}", cell.task.name, cell.name));
+        }
+        Ok(Run { task: cell.task.name.clone(), observation })
+    }
+}
+
+/// A cgroup to run in, for those who have none: this program is started again in it, so nothing may have happened yet.
+pub(super) fn enter_scope() -> Result<(), Failure> {
+    scope::enter_if_needed(&machine()?);
+    Ok(())
+}
+
+fn machine() -> Result<Machine, Failure> {
+    Machine::read(HostRoots::default()).map_err(|error| Failure::new(Exit::Host, &error, None))
+}
+
+fn interrupted() -> Failure {
+    let help = "nothing was judged, and no file was written".to_owned();
+    Failure::new(Exit::Interrupted, &Interrupted, Some(help))
+}
+
+fn conditions(args: &CheckArgs, cell: &Cell<'_>, number: u32) -> Result<Conditions, Failure> {
+    let mut conditions = Conditions {
+        env: cell.env.clone(),
+        // Whatever the first run read, the next would not find. What they write to stdout is no result of ours.
+        stdin: Stdin::Null,
+        stdout: Output::Null,
+        ..Conditions::default()
+    };
+    if let Some(folder) = &args.log_dir {
+        let name = |text: &str| text.replace(|char: char| !(char.is_alphanumeric() || "-_.".contains(char)), "_");
+        let stem = format!("{}.{}.{number}.", name(&cell.task.name), name(&cell.name));
+        conditions.output_to(folder, &stem).map_err(Failure::elsewhere)?;
+    }
+    Ok(conditions)
+}
+
+fn cell<'a>(args: &CheckArgs, task: &'a TaskConfig, input: &InputConfig) -> Result<Cell<'a>, Failure> {
+    let words = words(args, task, input);
+    let parsed = Words::try_parse_from(&words).map_err(|error| {
+        let help = Some(error.to_string().trim().to_owned());
+        Failure::new(Exit::Usage, &NotRunnable { task: task.name.clone(), cell: input.name.clone() }, help)
+    })?;
+    let start = Start::of(&parsed.subject.with_channels(input.channels.clone())).map_err(Failure::elsewhere)?;
+    let mut about = start.about();
+    match &task.what {
+        What::Task(_) => {}
+        What::Command(_) | What::Image(..) => {
+            about.subject.name = Some(task.name.clone());
+            about.inputs = sizes(task, input)?.into_iter().collect();
+        }
+    }
+    about.sweep = Some(SweepRun {
+        cell: format!("{}/{}", task.name, input.name),
+        case: input.name.clone(),
+        run: 0,
+        parameters: input.parameters.clone(),
+        synthetic: false,
+    });
+    let env = task.env.iter().filter(|(name, _)| !input.env.contains_key(*name)).chain(&input.env);
+    let env = env.map(|(name, value)| (name.clone(), value.clone())).collect();
+    Ok(Cell { task, name: input.name.clone(), start, about, env })
+}
+
+/// What the task would be run with on the command line.
+fn words(args: &CheckArgs, task: &TaskConfig, input: &InputConfig) -> Vec<OsString> {
+    let mut words: Vec<OsString> = Vec::new();
+    let mut option = |name: &str, value: OsString| {
+        let mut word = OsString::from(name);
+        word.push("=");
+        word.push(value);
+        words.push(word);
+    };
+    if let Some(host) = &args.engine.host {
+        option("--host", host.into());
+    }
+    if let Some(pull) = args.engine.pull.to_possible_value() {
+        option("--pull", pull.get_name().into());
+    }
+    for mount in input.words(&task.mount) {
+        option("--mount", mount.into());
+    }
+    match &task.what {
+        What::Task(path) => {
+            option("--runner", if task.runner == RunnerChoice::Process { "process" } else { "container" }.into());
+            if let Some(path) = &task.processing_container {
+                option("--processing-container", path.into());
+            }
+            let set = task.set.iter().filter(|(key, _)| !input.set.contains_key(*key)).chain(&input.set);
+            for (key, value) in set {
+                option("--set", format!("{key}={value}").into());
+            }
+            // A name that begins with a hyphen is no option.
+            words.push(Path::new(".").join(path).into());
+        }
+        What::Command(command) => {
+            words.push("--".into());
+            words.extend(input.words(command).into_iter().map(OsString::from));
+        }
+        What::Image(image, command) => {
+            option("--image", image.into());
+            words.push("--".into());
+            words.extend(input.words(command).into_iter().map(OsString::from));
+        }
+    }
+    words
+}
+
+/// The size of what is put into a command: the one that is written down, or that of the file or folder.
+fn sizes(task: &TaskConfig, input: &InputConfig) -> Result<Option<InputSizes>, Failure> {
+    let of = |all| Ok(Some(InputSizes { channel: "input".to_owned(), all, by_extension: BTreeMap::new() }));
+    if let Some(size) = input.size {
+        return of(Sizes { files: 1, sum: size, ..Sizes::default() });
+    }
+    let Some(path) = &input.path else { return Ok(None) };
+    let unreadable = |source| {
+        let (task, cell) = (task.name.clone(), input.name.clone());
+        Failure::new(Exit::Usage, &NoInput { task, cell, path: path.clone(), source }, None)
+    };
+    let metadata = std::fs::metadata(path).map_err(unreadable)?;
+    if !metadata.is_dir() {
+        let bytes = Bytes(metadata.len());
+        let named = Named { path: path.display().to_string(), bytes };
+        return of(Sizes { files: 1, sum: bytes, largest_file: Some(named), ..Sizes::default() });
+    }
+    let host_path = std::path::absolute(path).map_err(unreadable)?;
+    let channel = Channel {
+        name: "input".to_owned(),
+        kind: ChannelKind::Input,
+        host_path: Some(host_path),
+        mounted_path: String::new(),
+        rule: None,
+    };
+    let bare = Task { channels: vec![channel], ..Task::bare(Vec::new()) };
+    let prediction = predict(&bare, &Options::default()).map_err(|error| Failure::new(Exit::Usage, &error, None))?;
+    Ok(About::one_run(Subject::default(), Some(prediction)).inputs.pop())
+}
+
+/// Why a cell cannot be run.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to run {task}/{cell} as highwater.toml has it")]
+struct NotRunnable {
+    task: String,
+    cell: String,
+}
+
+/// Why an input has no size.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to read the input {path} of {task}/{cell}")]
+struct NoInput {
+    task: String,
+    cell: String,
+    path: std::path::PathBuf,
+    #[source]
+    source: std::io::Error,
+}
+
+/// Why nothing was judged.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
+struct Interrupted;
+
+/// Why a run has no result.
+#[derive(Debug, thiserror::Error)]
+#[error("the container engine was lost during a run of {cell}")]
+struct Lost {
+    cell: String,
+}

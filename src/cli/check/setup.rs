@@ -1,0 +1,245 @@
+//! What a check starts with: the file that says what is checked, the baseline, and records where there are some.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use highwater::calibrate::check::{Assigned, Run, assign};
+use highwater::calibrate::resolve::task;
+use highwater::model::check::baseline::Baseline;
+use highwater::model::check::config::{BASELINE, Config, TaskConfig, What};
+use highwater::model::document::Variables;
+use highwater::model::observation::Observation;
+use highwater::model::spelling::nearest;
+
+use super::CheckArgs;
+use super::outputs::unwritten;
+use crate::cli::exit::Exit;
+use crate::cli::failure::Failure;
+use crate::cli::replace::{place_for, replace};
+use crate::cli::{output, records};
+
+/// Everything that is known before the first run.
+pub(super) struct Setup {
+    /// What is checked, and what was and is not any more.
+    pub(super) config: Config,
+    /// The tasks that are checked, whether or not now.
+    pub(super) listed: BTreeSet<String>,
+    pub(super) baseline_path: PathBuf,
+    pub(super) baseline: Option<Baseline>,
+    pub(super) recorded: Option<Vec<Run>>,
+}
+
+impl Setup {
+    /// Reads everything, and moves to the folder of the file that says what is checked.
+    pub(super) fn read(args: &CheckArgs) -> Result<Self, Failure> {
+        let observations = observations(&args.records)?;
+        // Both are named from here, the rest from the folder of the file.
+        let named = args.baseline.as_ref().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone()));
+        let mut config = match (read(&args.config)?, &observations) {
+            (Some(text), _) => {
+                Config::parse(&args.config.display().to_string(), &text).map_err(|flawed| Failure::flawed(&flawed))?
+            }
+            (None, Some(observations)) => Config::default().of_records(observations),
+            (None, None) => return Err(no_config(&args.config)),
+        };
+        move_to(&args.config)?;
+        options(&mut config, args)?;
+        let listed: BTreeSet<String> = config.tasks.iter().map(|task| task.name.clone()).collect();
+        let explicit = named.is_some() || config.baseline.is_some();
+        let baseline_path = named.or_else(|| config.baseline.clone()).unwrap_or_else(|| BASELINE.into());
+        let baseline = baseline(&baseline_path, explicit && !args.update_baseline)?;
+        if args.update_baseline {
+            place_for(&baseline_path).map_err(|error| {
+                let help = "choose a file that can be written to; nothing has been run".to_owned();
+                Failure::new(Exit::Usage, &Unreadable::new("write the baseline", &baseline_path, error), Some(help))
+            })?;
+        }
+        only(&mut config, &args.task)?;
+        if args.task.is_empty() && !args.update_baseline {
+            add_vanished(&mut config, baseline.as_ref());
+        }
+        let recorded = match observations {
+            Some(observations) => Some(recorded(&config, observations)?),
+            None => None,
+        };
+        Ok(Self { config, listed, baseline_path, baseline, recorded })
+    }
+
+    /// Writes the baseline, and says whether that changed anything.
+    pub(super) fn write_baseline(&self, baseline: &Baseline) -> Result<bool, Failure> {
+        let text = baseline.text().map_err(|error| Failure::new(Exit::Host, &error, None))?;
+        if std::fs::read_to_string(&self.baseline_path).is_ok_and(|old| old == text) {
+            return Ok(false);
+        }
+        replace(&self.baseline_path, text.as_bytes()).map_err(|source| unwritten(&self.baseline_path, source))?;
+        Ok(true)
+    }
+}
+
+fn observations(paths: &[PathBuf]) -> Result<Option<Vec<Observation>>, Failure> {
+    if paths.is_empty() {
+        return Ok(None);
+    }
+    let mut all = Vec::new();
+    for path in paths {
+        all.extend(records::read(path)?.observations);
+    }
+    if all.is_empty() {
+        let help = "name a file that `highwater run --record` or `highwater check --record` has written".to_owned();
+        return Err(Failure::new(Exit::TooLittleData, &NoRuns, Some(help)));
+    }
+    Ok(Some(all))
+}
+
+/// The text of a file; nothing where there is none.
+fn read(path: &Path) -> Result<Option<String>, Failure> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::new(Exit::Usage, &Unreadable::new("read", path, error), None)),
+    }
+}
+
+fn no_config(path: &Path) -> Failure {
+    let error = Unreadable::new("read", path, io::ErrorKind::NotFound.into());
+    let help = "`highwater init task.json` writes one; --records FILE judges stored runs without it".to_owned();
+    Failure::new(Exit::Usage, &error, Some(help))
+}
+
+fn move_to(config: &Path) -> Result<(), Failure> {
+    match config.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() && folder.is_dir() => std::env::set_current_dir(folder)
+            .map_err(|error| Failure::new(Exit::Host, &Unreadable::new("enter", folder, error), None)),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// What was said on the command line takes the place of what the file says.
+fn options(config: &mut Config, args: &CheckArgs) -> Result<(), Failure> {
+    for task in &mut config.tasks {
+        if let Some(runs) = args.runs {
+            task.repeats.runs = runs;
+            task.repeats.baseline_runs = runs;
+        }
+        task.repeats.confirm = args.confirm.unwrap_or(task.repeats.confirm);
+        task.terms.relative = args.relative.unwrap_or(task.terms.relative);
+        task.terms.absolute = args.absolute.unwrap_or(task.terms.absolute);
+        task.terms = task.terms.sensible().map_err(|error| Failure::new(Exit::Usage, &error, None))?;
+    }
+    Ok(())
+}
+
+fn baseline(path: &Path, required: bool) -> Result<Option<Baseline>, Failure> {
+    let name = path.display().to_string();
+    match read(path)? {
+        Some(text) => Baseline::parse(&name, &text)
+            .map(Some)
+            .map_err(|error| Failure::new(Exit::Usage, &error, Some(error.remedy().to_owned()))),
+        None if required => {
+            let error = Unreadable::new("read the baseline", path, io::ErrorKind::NotFound.into());
+            let help = "make it with `highwater check --update-baseline`, and commit it".to_owned();
+            Err(Failure::new(Exit::Usage, &error, Some(help)))
+        }
+        None => Ok(None),
+    }
+}
+
+fn only(config: &mut Config, names: &[String]) -> Result<(), Failure> {
+    for name in names {
+        let known = || config.tasks.iter().map(|task| task.name.as_str());
+        if !known().any(|known| known == name) {
+            let help = match nearest(name, known()) {
+                Some(nearest) => format!("write `{nearest}`"),
+                None => format!("there are: {}", known().collect::<Vec<_>>().join(", ")),
+            };
+            return Err(Failure::new(Exit::Usage, &NoTask { name: name.clone() }, Some(help)));
+        }
+    }
+    if !names.is_empty() {
+        config.tasks.retain(|task| names.contains(&task.name));
+    }
+    Ok(())
+}
+
+/// Tasks that the baseline has and nobody checks any more: all of their cells have vanished.
+fn add_vanished(config: &mut Config, baseline: Option<&Baseline>) {
+    let known: BTreeSet<String> = config.tasks.iter().map(|task| task.name.clone()).collect();
+    let names = baseline.iter().flat_map(|baseline| baseline.tasks.keys()).filter(|name| !known.contains(*name));
+    let vanished = names.map(|name| TaskConfig::of_records(name.clone(), config.terms, config.repeats));
+    config.tasks.extend(vanished.collect::<Vec<_>>());
+}
+
+/// The records of tasks that are checked.
+fn recorded(config: &Config, observations: Vec<Observation>) -> Result<Vec<Run>, Failure> {
+    let Assigned { runs, others } = assign(config, &names(config), observations);
+    let told = || {
+        let told = others.iter().map(|(name, count)| {
+            let name = highwater::model::spelling::quote(name);
+            if *count == 1 { format!("1 run of {name}") } else { format!("{count} runs of {name}") }
+        });
+        told.collect::<Vec<_>>().join(", ")
+    };
+    if runs.is_empty() {
+        let checked = config.tasks.iter().map(|task| task.name.as_str()).collect::<Vec<_>>().join(", ");
+        let help =
+            "name the records of the task that is checked; a task is known by its name, a bare command by its words";
+        return Err(Failure::new(Exit::Usage, &OtherTask { found: told(), checked }, Some(help.to_owned())));
+    }
+    if !others.is_empty() {
+        output::say(&format!("highwater: left out, because no such task is checked: {}", told()));
+    }
+    Ok(runs)
+}
+
+/// The names that task.json files have: records carry them.
+fn names(config: &Config) -> BTreeMap<String, String> {
+    let name = |config: &TaskConfig| {
+        let What::Task(path) = &config.what else { return None };
+        let mut variables = Variables::with_env(
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+        );
+        for (key, value) in &config.set {
+            variables.set(&format!("{key}={value}")).ok()?;
+        }
+        // Where it cannot be read, records still may carry the name that the task has here.
+        Some((config.name.clone(), task(path, &variables).ok()?.content.name))
+    };
+    config.tasks.iter().filter_map(name).collect()
+}
+
+/// Why a file could not be used.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to {what} {path}")]
+struct Unreadable {
+    what: &'static str,
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+impl Unreadable {
+    fn new(what: &'static str, path: &Path, source: io::Error) -> Self {
+        Self { what, path: path.to_owned(), source }
+    }
+}
+
+/// Why a task cannot be checked.
+#[derive(Debug, thiserror::Error)]
+#[error("no task is called `{name}`")]
+struct NoTask {
+    name: String,
+}
+
+/// Why records cannot be judged.
+#[derive(Debug, thiserror::Error)]
+#[error("the records are of another task: found {found}, expected runs of {checked}")]
+struct OtherTask {
+    found: String,
+    checked: String,
+}
+
+/// Why nothing can be judged.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no run in the records")]
+struct NoRuns;

@@ -1,0 +1,88 @@
+//! What a check found, for people.
+
+use std::fmt::Write;
+
+use highwater::model::check::baseline::BaselineRule;
+use highwater::model::check::report::{CellReport, Level, Report, Samples, TaskReport};
+use highwater::model::fit::FittedRule;
+use highwater::report::check::{allowed, change};
+
+use crate::cli::fit::words;
+use crate::cli::output;
+use crate::cli::table::{printable, table};
+
+/// A table for each task, what there is to say, and the verdict.
+pub(super) fn of(report: &Report) -> String {
+    let mut text = String::new();
+    for task in &report.tasks {
+        one(&mut text, task);
+    }
+    text + &report.sentence() + "\n"
+}
+
+fn one(text: &mut String, task: &TaskReport) {
+    let header = ["Cell", ">Peak", ">Spread", ">Runs", ">Baseline", ">Change", ">Allowed", "Verdict"];
+    let _ = writeln!(text, "{}", printable(&task.name));
+    if !task.cells.is_empty() {
+        text.push_str(&table(&header, task.cells.iter().map(row).collect()));
+    }
+    match (&task.rule, &task.baseline_rule) {
+        (Some(now), Some(then)) if told(now) != told(then) => {
+            let _ = writeln!(text, "needs {}, in the baseline {}", told(now), told(then));
+        }
+        (Some(now), _) => {
+            let _ = writeln!(text, "needs {}", told(now));
+        }
+        (None, _) => {}
+    }
+    let width = output::width_of_stdout().map_or(100, usize::from);
+    for finding in &task.findings {
+        let of = finding.cell.as_ref().map_or_else(String::new, |cell| format!("{cell}: "));
+        let first = format!("{}: {of}{} [{}]", finding.level.word(), finding.message, finding.reason.name());
+        wrapped(text, "  ", &printable(&first), width);
+        wrapped(text, "    → ", &printable(&finding.remedy), width);
+    }
+    text.push('\n');
+}
+
+/// With three digits: more of them differ from run to run.
+fn told(rule: &BaselineRule) -> String {
+    let coefficient = rule.typical.coefficient;
+    let typical =
+        FittedRule { coefficient: format!("{coefficient:.2e}").parse().unwrap_or(coefficient), ..rule.typical };
+    format!("{} where n is {}", words(&typical), rule.predictor)
+}
+
+fn row(cell: &CellReport) -> Vec<String> {
+    let now = |what: fn(&Samples) -> String| cell.now.as_ref().map_or_else(|| "-".to_owned(), what);
+    vec![
+        cell.name.clone(),
+        now(|now| now.median.to_string()),
+        now(|now| now.spread.to_string()),
+        now(|now| now.peaks.len().to_string()),
+        cell.baseline.as_ref().map_or_else(|| "-".to_owned(), |then| then.median.to_string()),
+        change(cell),
+        allowed(cell),
+        cell.level.map_or("ok", Level::word).to_owned(),
+    ]
+}
+
+/// Text in lines, each behind `indent` or as many spaces.
+fn wrapped(text: &mut String, indent: &str, words: &str, width: usize) {
+    let mut line = indent.to_owned();
+    let blank = " ".repeat(indent.chars().count());
+    let mut empty = true;
+    for word in words.split(' ') {
+        if !empty && line.chars().count() + 1 + word.chars().count() > width {
+            let _ = writeln!(text, "{line}");
+            line.clone_from(&blank);
+            empty = true;
+        }
+        if !empty {
+            line.push(' ');
+        }
+        line.push_str(word);
+        empty = false;
+    }
+    let _ = writeln!(text, "{line}");
+}

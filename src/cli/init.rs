@@ -1,0 +1,235 @@
+//! `highwater init`: writes a highwater.toml to begin with.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use highwater::calibrate::resolve::task;
+use highwater::model::check::config::FILE;
+use highwater::model::task::TaskSpec;
+
+use super::exit::Exit;
+use super::failure::Failure;
+use super::output;
+use super::replace::{place_for, replace};
+use super::task::{TemplateArgs, unread};
+
+const EXAMPLES: &str = "\
+Examples:
+  highwater init task.json               a highwater.toml that checks this task
+  highwater init -- ./segment {input}    one that checks a command on files or folders
+  highwater init                         one to fill in
+
+The file is commented: it has every key, those that are not needed behind a `#`. Look at its inputs,
+then make the baseline with `highwater check --update-baseline`, and commit both.";
+
+/// Writes a commented highwater.toml, which says what `highwater check` checks.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(crate) struct InitArgs {
+    /// The task.json of the task to check.
+    #[arg(value_name = "TASK", conflicts_with = "command")]
+    task: Option<PathBuf>,
+    #[command(flatten)]
+    template: TemplateArgs,
+    /// The command to check, with {input} where its input belongs.
+    #[arg(last = true, value_name = "CMD")]
+    command: Vec<OsString>,
+    /// Write this file.
+    #[arg(short, long, value_name = "FILE.toml", default_value = FILE)]
+    output: PathBuf,
+    /// Overwrite the file if there is one.
+    #[arg(long)]
+    force: bool,
+}
+
+pub(crate) fn run(args: &InitArgs) -> Result<Exit, Failure> {
+    let path = &args.output;
+    if path.exists() && !args.force {
+        let help = "edit it, or overwrite it with --force".to_owned();
+        return Err(Failure::new(Exit::Usage, &Exists { path: path.clone() }, Some(help)));
+    }
+    let failed = |source| Failure::new(Exit::Usage, &Unwritten { path: path.clone(), source }, None);
+    place_for(path).map_err(failed)?;
+    let text = match &args.task {
+        Some(file) => {
+            let spec = task(file, &args.template.variables()?).map_err(|error| unread(&error))?.content;
+            text(&of_task(file, &spec))
+        }
+        None => text(&of_command(&args.command)),
+    };
+    replace(path, text.as_bytes()).map_err(failed)?;
+    let next = "look at its inputs, then make the baseline with `highwater check --update-baseline`";
+    output::say(&format!("highwater: wrote {}: {next}", path.display()));
+    Ok(Exit::Done)
+}
+
+fn of_task(file: &Path, spec: &TaskSpec) -> String {
+    let channels: Vec<&str> = spec.inputs.iter().map(|input| input.name.value.as_str()).collect();
+    let of = |folder: &str| {
+        let folders = channels.iter().map(|name| format!("{} = {}", key(name), quoted(&format!("{folder}/{name}"))));
+        folders.collect::<Vec<_>>().join(", ")
+    };
+    format!(
+        "[tasks.{name}]
+task = {file}
+# What runs it: its image as a \"container\", or its command as a \"process\" of this machine.
+runner = \"container\"
+# The image's document, if the task calls its template by name and no engine is to be asked:
+# processing-container = \"processing-container.json\"
+# Variables that Jinja in the task finds as custom.KEY:
+# set = {{ patient = \"0042\" }}
+{common}
+# The cells. Without any there is one, `default`: the task as it stands. With three sizes or more a rule is fitted, and a
+# change of it is caught. Folders take the place of those of the task, by channel:
+# [[tasks.{name}.inputs]]
+# name = \"small\"
+# channels = {{ {small} }}
+#
+# [[tasks.{name}.inputs]]
+# name = \"large\"
+# channels = {{ {large} }}
+# budget = \"4GiB\"
+",
+        name = key(&spec.name),
+        file = quoted(&file.display().to_string()),
+        common = COMMON,
+        small = of("data/small"),
+        large = of("data/large"),
+    )
+}
+
+fn of_command(command: &[OsString]) -> String {
+    let words: Vec<String> = command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let name = words.first().and_then(|word| Path::new(word).file_stem()?.to_str().map(str::to_owned));
+    let words = if words.is_empty() { vec!["./program".to_owned(), "{input}".to_owned()] } else { words };
+    let name = key(&name.unwrap_or_else(|| "program".to_owned()));
+    let list = words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(", ");
+    // A command without a place for an input is complete as it stands.
+    let hash = if words.iter().any(|word| word.contains("{input}")) { "" } else { "# " };
+    format!(
+        "[tasks.{name}]
+# {{input}} is the path of the input, {{NAME}} one of its parameters.
+command = [{list}]
+# What an input of n bytes may use:
+# rule = \"max(512MiB, 1.5*n)\"
+{COMMON}
+# The cells. Without any there is one, `default`. With three sizes or more a rule is fitted, and a change of it is caught.
+{hash}[[tasks.{name}.inputs]]
+{hash}name = \"small\"
+{hash}path = \"data/small\"
+
+{hash}[[tasks.{name}.inputs]]
+{hash}name = \"large\"
+{hash}path = \"data/large\"
+# parameters = {{ NAME = \"value\" }}
+# size = \"64MiB\"          # of an input that is no file
+# budget = \"4GiB\"
+"
+    )
+}
+
+const COMMON: &str = "\
+# What any of its cells may use:
+# budget = \"2GiB\"
+# env = { OMP_NUM_THREADS = \"2\" }
+# timeout = \"10m\"";
+
+fn text(task: &str) -> String {
+    format!(
+        "# What `highwater check` checks. Paths start in the folder of this file.
+
+# What it compares with: commit it. `highwater check --update-baseline` makes it.
+# baseline = \"highwater-baseline.json\"
+
+# Runs of each cell, and for a baseline; how often what seems to have grown is run again before it is called.
+# runs = 3
+# baseline-runs = 6
+# confirm = 2
+
+[thresholds]
+# Growth has to be beyond both.
+# relative = \"3%\"
+# absolute = \"4MiB\"
+# With at least so many runs, now and in the baseline:
+# min-samples = 3
+# Fitted rules are compared up to so many times the largest input:
+# horizon = 4
+# A limit of more than so many times the highest peak is said to be wasteful:
+# wasteful = 2
+# A cell that the baseline has and nobody ran; one that it does not have: \"fail\", \"warn\" or \"ignore\".
+# vanished = \"fail\"
+# new = \"warn\"
+
+{task}"
+    )
+}
+
+/// A name as a key of TOML.
+fn key(name: &str) -> String {
+    let bare = !name.is_empty() && name.chars().all(|char| char.is_ascii_alphanumeric() || "-_".contains(char));
+    if bare { name.to_owned() } else { quoted(name) }
+}
+
+/// Text as TOML has it: JSON's escapes are TOML's, too, but for DEL.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
+}
+
+/// Why nothing was written.
+#[derive(Debug, thiserror::Error)]
+#[error("{path} is there already")]
+struct Exists {
+    path: PathBuf,
+}
+
+/// Why the file could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to write {path}")]
+struct Unwritten {
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater::model::check::config::{Config, What};
+
+    use super::*;
+
+    fn read(text: &str) -> Config {
+        Config::parse("highwater.toml", text).unwrap_or_else(|flawed| panic!("{flawed:?}"))
+    }
+
+    #[test]
+    fn what_is_written_can_be_read_with_and_without_its_comments() {
+        let words = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
+        for command in [words(&[]), words(&["./seg ment", "--in", "{input}/\"x\""]), words(&["true"])] {
+            let text = text(&of_command(&command));
+            let config = read(&text);
+            assert_eq!(config.tasks.len(), 1);
+            let bare: Vec<&str> = text.lines().map(|line| line.strip_prefix("# ").unwrap_or(line)).collect();
+            let keys = bare.iter().filter(|line| line.contains(" = ") && !line.contains("OMP")).count();
+            assert!(keys > 15, "{text}");
+        }
+        let config = read(&text(&of_command(&words(&["a b", "{input}"]))));
+        assert_eq!(config.tasks[0].name, "a b");
+        assert_eq!(config.tasks[0].what, What::Command(vec!["a b".to_owned(), "{input}".to_owned()]));
+        assert_eq!(config.tasks[0].inputs.len(), 2);
+    }
+
+    #[test]
+    fn every_key_that_is_commented_out_is_known() {
+        for task in [of_command(&[OsString::from("./x"), OsString::from("{input}")])] {
+            let uncommented = |line: &str| match line.strip_prefix("# ") {
+                Some(rest) if rest.contains(" = ") && !rest.contains(':') => rest.to_owned(),
+                Some(_) => String::new(),
+                None => line.to_owned(),
+            };
+            let text: String = text(&task).lines().map(|line| uncommented(line) + "\n").collect();
+            read(&text);
+        }
+    }
+}
