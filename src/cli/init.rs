@@ -222,7 +222,8 @@ mod tests {
 
     #[test]
     fn every_key_that_is_commented_out_is_known() {
-        for task in [of_command(&[OsString::from("./x"), OsString::from("{input}")])] {
+        {
+            let task = of_command(&[OsString::from("./x"), OsString::from("{input}")]);
             let uncommented = |line: &str| match line.strip_prefix("# ") {
                 Some(rest) if rest.contains(" = ") && !rest.contains(':') => rest.to_owned(),
                 Some(_) => String::new(),

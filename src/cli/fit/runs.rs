@@ -105,7 +105,7 @@ fn read(path: &Path, on: On, pooled: bool) -> Result<Vec<Group>, Failure> {
     if table::is_export(&text) {
         let about = About { name: &name, task: None, written_at: Timestamp::now() };
         let exported = import(&text, Some(Origin::Highwater), &about).map_err(|flawed| Failure::flawed(&flawed))?;
-        return Ok(group_records(&exported.observations, pooled));
+        return Ok(group_records(&exported.observations, on, pooled));
     }
     parse_csv(&name, &text).map_err(|flawed| Failure::flawed(&flawed))
 }

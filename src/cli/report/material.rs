@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use highwater::calibrate::fit::{Fit, FitOptions, Group, fit, group_records};
+use highwater::calibrate::fit::{Fit, FitOptions, Group, On, fit, group_records};
 use highwater::model::fit::Measure;
 use highwater::model::observation::Observation;
 use highwater::model::units::Bytes;
@@ -36,7 +36,7 @@ pub(super) fn materials<'a>(
 }
 
 fn by_task(observations: &[Observation], how: How) -> Vec<Material<'_>> {
-    let groups = group_records(observations, how.pooled);
+    let groups = group_records(observations, On::Peak, how.pooled);
     let places = places(observations, how.pooled);
     groups.iter().zip(places).map(|(group, places)| material(observations, group, &places, how)).collect()
 }
