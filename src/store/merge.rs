@@ -89,7 +89,7 @@ struct Line {
 ///
 /// A record is there already where its cell, its run and the digest of what was observed are. The result does not depend
 /// on the order of the places: lines are sorted by the cells of the plan, then the runs, then the time. The plan is that
-/// of `into`, else `plan`, else that of the first place that has one; all must be the same.
+/// of `into`, else `plan`, else that of the first place that has one; all must have the same cells.
 ///
 /// # Errors
 /// Where something cannot be read or written, plans differ, or records are of something else. The records in `into` are
@@ -215,10 +215,22 @@ fn common_plan(places: &[PathBuf], plan: Option<&str>, into: &Path) -> Result<St
         }
     }
     let (first, text) = plans.first().cloned().ok_or(MergeError::NoPlan)?;
-    let value = |text: &str| serde_json::from_str::<Value>(text).ok();
-    match plans.into_iter().find(|(_, plan)| value(plan) != value(&text)) {
+    match plans.into_iter().find(|(_, plan)| !same(plan, &text)) {
         Some((other, _)) => Err(MergeError::OtherPlan { first, other }),
         None => Ok(text),
+    }
+}
+
+/// Whether two plans have the same cells, whatever else was asked for: the keys say what is run, on what, and how. Plans
+/// that do not list them have to be the same as a whole.
+fn same(one: &str, other: &str) -> bool {
+    match (cell_order(one), cell_order(other)) {
+        (Some(one), Some(other)) => one.len() == other.len() && one.keys().all(|key| other.contains_key(key)),
+        (Some(_), None) | (None, Some(_)) => false,
+        (None, None) => {
+            let value = |text: &str| serde_json::from_str::<Value>(text).ok();
+            value(one) == value(other)
+        }
     }
 }
 

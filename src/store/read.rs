@@ -55,15 +55,19 @@ impl Records {
         self.path.parent().map_or_else(|| file.to_owned(), |folder| folder.join(file))
     }
 
-    /// All samples that were kept of a run: those beside the record, where it has more there; else those in it.
+    /// All samples that were kept of a run: those beside the record, where there are more; else those in it.
     ///
     /// # Errors
     /// Where the file beside the record cannot be read or is no series.
     pub fn series(&self, observation: &Observation) -> Result<Series, ReadError> {
         let Some(file) = &observation.series.file else { return Ok(observation.series.clone()) };
         let path = self.beside(file);
-        let read = fs::read(&path).and_then(|text| serde_json::from_slice(&text).map_err(io::Error::from));
-        read.map_err(|source| ReadError::Unreadable { path, source })
+        match fs::read(&path).and_then(|text| serde_json::from_slice(&text).map_err(io::Error::from)) {
+            Ok(series) => Ok(series),
+            // Cleaned up, or left where the record was copied from.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(observation.series.clone()),
+            Err(source) => Err(ReadError::Unreadable { path, source }),
+        }
     }
 }
 

@@ -83,6 +83,20 @@ fn the_order_of_the_places_does_not_matter() {
 }
 
 #[test]
+fn plans_with_the_same_cells_are_the_same() {
+    let above = four_and_one();
+    let file = above.path().join("node1/plan.json");
+    let asked = PLAN
+        .replacen('{', "{\"sweep\":{\"runs\":5},", 1)
+        .replace("{\"key\":\"d\"},", "")
+        .replace("[", "[{\"key\":\"d\"},");
+    assert_ne!(asked, PLAN);
+    fs::write(file, asked).unwrap();
+    assert_eq!(merge(above.path(), &["node1", "--into", "node0"]).0, 0);
+    assert_eq!(fs::read_to_string(above.path().join("node0/plan.json")).unwrap(), PLAN);
+}
+
+#[test]
 fn one_run_that_was_measured_twice_is_kept_twice_with_all_it_left() {
     let above = tempfile::tempdir().unwrap();
     for (name, peak) in [("x", 1_000_000), ("y", 2_000_000)] {
