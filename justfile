@@ -7,7 +7,7 @@ default:
     @just --list --unsorted
 
 # Everything that has to hold before a change is taken in.
-ci: forget-ran fmt clippy doc test test-engine fuzz test-v2 test-v2-systemd ran
+ci: forget-ran fmt clippy doc test check-reports test-engine fuzz test-v2 test-v2-systemd ran
 
 # Formatting.
 fmt:
@@ -96,6 +96,24 @@ bench-tree:
 # What reading and evaluating scale rules costs (criterion).
 bench-rules:
     cargo bench --locked --bench rules
+
+# Makes the example reports in reports/ again, from the recorded sweep. Another folder is for comparing.
+reports into="reports":
+    cargo build --locked --quiet --bin highwater
+    rm -rf {{ into }}/segment
+    mkdir -p {{ into }}/segment
+    for ending in html md csv json txt; do \
+      target/debug/highwater report fixtures/records/segment/observations.jsonl -o {{ into }}/segment/report.$ending; \
+    done
+    target/debug/highwater report fixtures/records/segment/observations.jsonl --plots {{ into }}/segment/plots > /dev/null
+
+# The example reports are what the program makes of the recorded sweep, byte for byte.
+check-reports: (reports "target/reports")
+    diff --recursive --brief reports/segment target/reports/segment
+
+# Records the sweep of fixtures/records/segment anew.
+record-segment: release
+    fixtures/records/segment/record target/release/highwater
 
 # Records the hosts of fixtures/hosts anew.
 record-hosts:

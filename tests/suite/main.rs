@@ -21,6 +21,7 @@ mod merge;
 mod predict;
 mod process;
 mod quantity;
+mod report;
 mod resolve;
 mod rule;
 mod run_task;

@@ -238,7 +238,7 @@ pub(crate) fn evidence(task: &TaskReport) -> Vec<(&'static str, String)> {
     let factors: Vec<String> = found
         .factors
         .iter()
-        .filter_map(|one| Some(format!("{} ({:.0} %)", times(one.factor?), 100.0 * one.content)))
+        .filter_map(|one| Some(format!("{:.2} ({:.0} %)", one.factor?, 100.0 * one.content)))
         .collect();
     if !factors.is_empty() {
         headroom.push_str(&format!("; the next input fits under the rule times {}", factors.join(", ")));

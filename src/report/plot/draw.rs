@@ -38,7 +38,8 @@ pub(super) fn draw<DB: DrawingBackend>(plot: &Plot, size: Size, surface: Surface
     let letters = f64::from(size.letters);
     let mut canvas = Canvas { on, scale: surface.scale, letters, lower: surface.too_high * letters };
     let (width, height) = (f64::from(size.width), f64::from(size.height));
-    canvas.area(&[(0.0, 0.0), (width, 0.0), (width, height), (0.0, height)], Ink::Paper, 1.0)?;
+    let (corner, paper) = (canvas.to_unit((width, height)), canvas.style(Ink::Paper, 1.0, 1.0));
+    canvas.on.draw_rect((0, 0), corner, &paper, true)?;
     let line = canvas.line_height();
     let mut top = MARGIN;
     if surface.titled {

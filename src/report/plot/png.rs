@@ -51,27 +51,25 @@ pub fn png(plot: &Plot, size: Size) -> Result<Vec<u8>, PngError> {
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
     let mut writer = encoder.write_header().map_err(failed)?;
-    writer.write_image_data(&coarser(&fine, width as usize, height as usize)).map_err(failed)?;
+    writer.write_image_data(&coarser(&fine, width as usize)).map_err(failed)?;
     writer.finish().map_err(failed)?;
     Ok(file)
 }
 
 /// The means of squares of pixels: smooth edges.
-fn coarser(fine: &[u8], width: usize, height: usize) -> Vec<u8> {
+fn coarser(fine: &[u8], width: usize) -> Vec<u8> {
     let finer = FINER as usize;
-    let mut pixels = Vec::with_capacity(width * height * 3);
-    for y in 0..height {
-        for x in 0..width {
-            for channel in 0..3 {
-                let mut sum = 0_u32;
-                for row in y * finer..(y + 1) * finer {
-                    for column in x * finer..(x + 1) * finer {
-                        sum += fine.get((row * width * finer + column) * 3 + channel).copied().map_or(0, u32::from);
-                    }
+    let mut pixels = Vec::with_capacity(fine.len() / (finer * finer));
+    for rows in fine.chunks_exact(width * finer * 3 * finer) {
+        let mut sums = vec![0_u32; width * 3];
+        for row in rows.chunks_exact(width * finer * 3) {
+            for (sum, pixels) in sums.chunks_exact_mut(3).zip(row.chunks_exact(3 * finer)) {
+                for (place, part) in pixels.iter().enumerate() {
+                    sum[place % 3] += u32::from(*part);
                 }
-                pixels.push((sum / (FINER * FINER)) as u8);
             }
         }
+        pixels.extend(sums.into_iter().map(|sum| (sum / (FINER * FINER)) as u8));
     }
     pixels
 }

@@ -3,7 +3,9 @@
 use super::peaks::amount;
 use super::thin::{said, thin};
 use super::{Axis, Ink, Layer, Mark, Place, Plot, Shape};
+use crate::model::units::Bytes;
 use crate::report::model::{Run, TaskReport};
+use crate::report::words::count;
 
 pub(super) fn plot(report: &TaskReport) -> Option<Plot> {
     let fitted = report.fitted.as_ref()?;
@@ -28,23 +30,24 @@ pub(super) fn plot(report: &TaskReport) -> Option<Plot> {
         .filter(|n| *n > least && *n < most)
         .chain([least, most])
         .filter_map(|n| {
-            let size = crate::model::units::Bytes(n as u64);
+            let size = Bytes(n as u64);
             Some((n, found.rule.limit(size).ratio(found.typical.limit(size))? - 1.0))
         })
         .collect();
-    let mut limit = limit;
+    let worst = all.iter().map(|place| place.1.abs()).fold(0.0, f64::max);
+    // Where the rule is far above what a run needs, it would press everything else flat.
+    let mut limit: Vec<Place> = limit.into_iter().filter(|(_, off)| *off <= 3.0 * worst.max(0.1)).collect();
     limit.sort_by(|a, b| a.0.total_cmp(&b.0));
     let y = Axis::percent("peak above or below a typical run", all.iter().chain(&limit).map(|place| place.1));
     let typical = vec![(least, 0.0), (most, 0.0)];
-    let worst = all.iter().map(|place| place.1.abs()).fold(0.0, f64::max);
     let total = all.len();
     let (usual, outliers) = (thin(usual, &x, &y), thin(outliers, &x, &y));
     let drawn = usual.len() + outliers.len();
     let description = format!(
         "{total} runs against the typical need that the fitted rule has for their size: they differ from it by at most \
-         {:.1} %. {} outliers. What lies above the line of the fitted rule is given too little.",
+         {:.1} %. {}. What lies above the line of the fitted rule is given too little.",
         100.0 * worst,
-        found.outliers.len()
+        count(found.outliers.len(), "outlier", "outliers")
     );
     let marks = [("run", Ink::Observed, Mark::Circle, usual), ("outlier", Ink::Censored, Mark::Diamond, outliers)];
     let lines = [("fitted rule", Ink::Fitted, limit), ("typical run", Ink::Muted, typical)];

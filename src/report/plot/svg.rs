@@ -3,7 +3,7 @@
 use plotters::backend::SVGBackend;
 
 use super::draw::{Surface, draw};
-use super::{Ink, Plot, Size, dark_style, hex};
+use super::{Plot, Size, dark_style};
 
 /// Coordinates are whole numbers: of a quarter of a pixel.
 const SCALE: u32 = 4;
@@ -61,9 +61,10 @@ fn drawn(plot: &Plot, size: Size, titled: bool, attributes: &str, inner: &str) -
 
 /// The same drawing in fewer bytes.
 fn compact(body: &str) -> String {
-    let transparent = format!("<polygon opacity=\"1\" fill=\"{}\"", hex(Ink::Paper.light()));
-    debug_assert!(body.starts_with(&transparent));
-    body.replace(" opacity=\"1\"", "").replace(" \"/>", "\"/>").replace(" font-family=\"sans-serif\"", "")
+    body.replace(" opacity=\"1\"", "")
+        .replace(" stroke=\"none\"", "")
+        .replace(" \"/>", "\"/>")
+        .replace(" font-family=\"sans-serif\"", "")
 }
 
 fn escaped(text: &str) -> String {

@@ -1,0 +1,286 @@
+//! `highwater report`: what it writes, for whom, and what it refuses.
+
+mod browser;
+mod driver;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// The recorded sweep.
+pub(crate) fn segment() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/records/segment/observations.jsonl")
+}
+
+/// A place for reports.
+struct Folder(TempDir);
+
+/// How a command ended, with what it wrote.
+struct Ended {
+    status: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        fs::write(self.path(name), text).unwrap();
+        self.path(name)
+    }
+
+    fn report(&self, arguments: &[&str]) -> Ended {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
+        let output = command.current_dir(self.0.path()).env_clear().arg("report").args(arguments).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Ended { status: output.status.code().unwrap(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
+    fn html(&self, records: &Path, name: &str) -> PathBuf {
+        let ended = self.report(&[records.to_str().unwrap(), "-o", name]);
+        assert_eq!(ended.status, 0, "{}", ended.stderr);
+        self.path(name)
+    }
+
+    /// The recorded sweep with something changed in each line.
+    fn changed(&self, name: &str, change: impl Fn(usize, &mut Value)) -> PathBuf {
+        let text = fs::read_to_string(segment()).unwrap();
+        let lines = text.lines().enumerate().map(|(place, line)| {
+            let mut record: Value = serde_json::from_str(line).unwrap();
+            change(place, &mut record);
+            format!("{record}\n")
+        });
+        self.write(name, &lines.collect::<String>())
+    }
+}
+
+fn ok(ended: Ended) -> String {
+    assert_eq!(ended.status, 0, "{}", ended.stderr);
+    assert_eq!(ended.stderr, "");
+    ended.stdout
+}
+
+fn segment_as(format: &str) -> String {
+    ok(Folder::new().report(&[segment().to_str().unwrap(), "--format", format]))
+}
+
+#[test]
+fn the_table_has_the_verdict_the_rules_and_the_cases() {
+    insta::assert_snapshot!(segment_as("table"));
+}
+
+#[test]
+fn markdown_is_fit_for_a_pull_request() {
+    insta::assert_snapshot!(segment_as("markdown"));
+}
+
+#[test]
+fn the_csv_can_be_fitted_again() {
+    let folder = Folder::new();
+    let csv = segment_as("csv");
+    assert_eq!(csv.lines().count(), 31);
+    folder.write("runs.csv", &csv);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
+    let fitted = command.current_dir(folder.0.path()).args(["fit", "runs.csv", "--format", "json"]).output().unwrap();
+    let fitted: Value = serde_json::from_slice(&fitted.stdout).unwrap();
+    let fitted = if fitted.is_array() { &fitted[0] } else { &fitted };
+    let report: Value = serde_json::from_str(&segment_as("json")).unwrap();
+    assert_eq!(fitted["coefficient"], report["tasks"][0]["fitted"]["rule"]["coefficient"]);
+}
+
+#[test]
+fn the_ending_of_the_output_chooses_the_format() {
+    let folder = Folder::new();
+    let records = segment();
+    for (name, begins) in [
+        ("r.html", "<!doctype html>"),
+        ("r.md", "## Memory of segment"),
+        ("r.csv", "task,case,"),
+        ("r.json", "{"),
+        ("r.txt", "segment"),
+    ] {
+        ok(folder.report(&[records.to_str().unwrap(), "-o", name]));
+        assert!(fs::read_to_string(folder.path(name)).unwrap().starts_with(begins), "{name}");
+    }
+}
+
+#[test]
+fn plots_come_as_svg_and_png() {
+    let folder = Folder::new();
+    ok(folder.report(&[segment().to_str().unwrap(), "--plots", "plots"]));
+    let mut names: Vec<String> = fs::read_dir(folder.path("plots"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    let expected = ["peaks", "predicted", "residuals", "timeline"];
+    assert_eq!(names, expected.map(|name| [format!("{name}.png"), format!("{name}.svg")]).concat());
+    for name in expected {
+        let svg = fs::read_to_string(folder.path("plots").join(format!("{name}.svg"))).unwrap();
+        assert!(svg.contains("<title>") && svg.contains("<desc>") && svg.ends_with("</svg>\n"), "{name}");
+        let png = fs::read(folder.path("plots").join(format!("{name}.png"))).unwrap();
+        assert!(png.starts_with(b"\x89PNG") && png.len() > 10_000, "{name}");
+    }
+}
+
+#[test]
+fn identical_records_give_identical_bytes() {
+    let write = |zone: &str| {
+        let folder = Folder::new();
+        let records = segment();
+        for format in ["html", "markdown", "csv", "json", "table"] {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
+            command
+                .current_dir(folder.0.path())
+                .env("TZ", zone)
+                .env("LC_ALL", "de_DE.UTF-8")
+                .arg("report")
+                .arg(&records);
+            command.args(["--format", format, "-o", format]);
+            if format == "html" {
+                command.args(["--plots", "plots"]);
+            }
+            command.assert().success();
+        }
+        let mut files: Vec<(PathBuf, Vec<u8>)> = Vec::new();
+        for entry in walkdir::WalkDir::new(folder.0.path()).sort_by_file_name() {
+            let entry = entry.unwrap();
+            if entry.file_type().is_file() {
+                let name = entry.path().strip_prefix(folder.0.path()).unwrap().to_owned();
+                files.push((name, fs::read(entry.path()).unwrap()));
+            }
+        }
+        files
+    };
+    let (one, other) = (write("UTC"), write("Asia/Tokyo"));
+    assert_eq!(one.len(), 13);
+    for ((name, bytes), (_, others)) in one.iter().zip(&other) {
+        assert!(bytes == others, "{}", name.display());
+    }
+}
+
+#[test]
+fn nothing_from_records_is_taken_for_markup() {
+    let folder = Folder::new();
+    let evil = "<script>alert(1)</script>&\"'|`*_[x](y)\u{1b}[31m";
+    let records = folder.changed("evil.jsonl", |_, record| {
+        record["subject"]["name"] = json!(evil);
+        record["sweep"]["case"] = json!(evil);
+        record["sweep"]["parameters"] = json!({evil: evil});
+        record["warnings"] = json!([evil]);
+        record["host"]["kernel"] = json!(evil);
+        record["prediction"]["task"]["image"] = json!(evil);
+    });
+    let records = records.to_str().unwrap();
+    let html = ok(folder.report(&[records, "--format", "html", "--plots", "plots"]));
+    assert_eq!(html.matches("<script").count(), 1, "the one of the report");
+    assert!(!html.contains("alert(1)</script>"));
+    let svg = fs::read_to_string(folder.path("plots/peaks.svg")).unwrap();
+    assert!(!svg.contains("<script"));
+    let markdown = ok(folder.report(&[records, "--format", "markdown"]));
+    assert!(!markdown.contains("<script") && !markdown.contains("[x](y)") && !markdown.contains('\u{1b}'));
+    let table = ok(folder.report(&[records]));
+    assert!(!table.contains('\u{1b}'));
+}
+
+#[test]
+fn two_sweeps_are_compared_case_by_case() {
+    let folder = Folder::new();
+    // A tenth more memory from 50 MiB on, one case gone and a new one.
+    let newer = folder.changed("newer.jsonl", |_, record| {
+        let n = record["inputs"][0]["all"]["sum"].as_u64().unwrap();
+        if n >= 50 << 20 {
+            let peak = record["peak"]["bytes"].as_u64().unwrap();
+            record["peak"]["bytes"] = json!(peak + peak / 10);
+        }
+        if record["sweep"]["case"] == "2 MiB" {
+            record["sweep"]["case"] = json!("2 MiB again");
+        }
+    });
+    let (old, new) = (segment(), newer);
+    let arguments = [old.to_str().unwrap(), new.to_str().unwrap()];
+    let table = ok(folder.report(&arguments));
+    insta::assert_snapshot!(table);
+    let html = ok(folder.report(&[arguments[0], arguments[1], "--format", "html"]));
+    assert!(html.contains("Since the earlier sweep") && html.contains("+10.0"));
+    let together = ok(folder.report(&[arguments[0], arguments[1], "--together", "--format", "csv"]));
+    assert_eq!(together.lines().count(), 61);
+}
+
+#[test]
+fn a_run_can_be_chosen_for_the_plot_over_time() {
+    let folder = Folder::new();
+    let records = segment();
+    let chosen = ok(folder.report(&[records.to_str().unwrap(), "--run", "50 MiB #2", "--format", "html"]));
+    assert!(chosen.contains("Memory over time of segment, 50 MiB #2"));
+    let ended = folder.report(&[records.to_str().unwrap(), "--run", "50 MiB #22"]);
+    assert_eq!(ended.status, 2);
+    insta::assert_snapshot!(ended.stderr);
+}
+
+#[test]
+fn what_cannot_be_written_is_said_and_leaves_nothing_behind() {
+    let folder = Folder::new();
+    let records = segment();
+    let ended = folder.report(&[records.to_str().unwrap(), "-o", "no/such/folder/r.html"]);
+    assert_eq!(ended.status, 2);
+    insta::assert_snapshot!(ended.stderr);
+    folder.write("kept.html", "as it was");
+    let ended = folder.report(&["missing.jsonl", "-o", "kept.html"]);
+    assert_eq!(ended.status, 2);
+    assert_eq!(fs::read_to_string(folder.path("kept.html")).unwrap(), "as it was");
+    assert_eq!(fs::read_dir(folder.0.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn records_without_runs_are_too_little() {
+    let folder = Folder::new();
+    folder.write("empty.jsonl", "");
+    let ended = folder.report(&["empty.jsonl"]);
+    assert_eq!(ended.status, 5);
+    insta::assert_snapshot!(ended.stderr);
+    let records = segment();
+    let path = records.to_str().unwrap();
+    let ended = folder.report(&[path, path, path]);
+    assert_eq!(ended.status, 2);
+    assert!(ended.stderr.contains("--together"), "{}", ended.stderr);
+}
+
+#[test]
+fn torn_lines_are_told_in_the_report() {
+    let folder = Folder::new();
+    let text = fs::read_to_string(segment()).unwrap();
+    folder.write("torn.jsonl", &text[..text.len() - 300]);
+    let ended = folder.report(&["torn.jsonl", "--format", "html"]);
+    assert_eq!(ended.status, 0);
+    assert!(ended.stdout.contains("1 line was left out"));
+}
+
+#[test]
+fn runs_that_say_nothing_about_the_need_still_make_a_report() {
+    let folder = Folder::new();
+    let failed = folder.changed("failed.jsonl", |_, record| record["outcome"] = json!({"kind": "exited", "status": 3}));
+    let text = ok(folder.report(&[failed.to_str().unwrap()]));
+    assert!(text.contains("TOO LITTLE DATA: None of 30 runs shows what segment needs"), "{text}");
+    ok(folder.report(&[failed.to_str().unwrap(), "--format", "html", "--plots", "plots"]));
+    let bare = folder.changed("bare.jsonl", |_, record| {
+        for field in ["inputs", "prediction", "sweep"] {
+            record.as_object_mut().unwrap().remove(field);
+        }
+        record["peak"] = json!("unsupported");
+        record["breakdown"] = json!("gone");
+        record["series"] = json!({"taken": 0, "samples": []});
+    });
+    ok(folder.report(&[bare.to_str().unwrap(), "--format", "html", "--plots", "plots"]));
+    ok(folder.report(&[bare.to_str().unwrap()]));
+}
