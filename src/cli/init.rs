@@ -222,15 +222,13 @@ mod tests {
 
     #[test]
     fn every_key_that_is_commented_out_is_known() {
-        {
-            let task = of_command(&[OsString::from("./x"), OsString::from("{input}")]);
-            let uncommented = |line: &str| match line.strip_prefix("# ") {
-                Some(rest) if rest.contains(" = ") && !rest.contains(':') => rest.to_owned(),
-                Some(_) => String::new(),
-                None => line.to_owned(),
-            };
-            let text: String = text(&task).lines().map(|line| uncommented(line) + "\n").collect();
-            read(&text);
-        }
+        let uncommented = |line: &str| match line.strip_prefix("# ") {
+            Some(rest) if rest.contains(" = ") && !rest.contains(':') => rest.to_owned(),
+            Some(_) => String::new(),
+            None => line.to_owned(),
+        };
+        let text = text(&of_command(&["./x", "{input}"].map(OsString::from)));
+        let text: String = text.lines().map(|line| uncommented(line) + "\n").collect();
+        read(&text);
     }
 }
