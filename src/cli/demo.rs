@@ -1,10 +1,12 @@
 //! `highwater demo`: what highwater does, shown on a task of its own in a few seconds.
 
+mod fitted;
 mod task;
 pub(crate) mod workload;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use highwater::calibrate::measure::{About, measure};
@@ -13,11 +15,12 @@ use highwater::calibrate::predict::predict;
 use highwater::host::HostRoots;
 use highwater::host::machine::Machine;
 use highwater::model::comparison::{Comparison, ObservedPeak, Target, Thresholds};
-use highwater::model::observation::{Exactness, Observation, Outcome, Subject};
+use highwater::model::observation::{Exactness, Observation, Outcome, Subject, SweepRun};
 use highwater::model::prediction::Prediction;
 use highwater::model::reading::Reading;
 use highwater::model::units::Bytes;
 use highwater::runner::process::{Launch, Output, ProcessRunner, Stdin};
+use highwater::store::{OBSERVATIONS, Record};
 use highwater::tree::Options;
 
 use super::exit::Exit;
@@ -25,29 +28,39 @@ use super::failure::Failure;
 use super::output;
 use super::scope;
 use super::signals::Signals;
+use super::table::printable;
 
 const EXAMPLES: &str = "\
 Examples:
-  highwater demo            five runs on inputs of 4 to 64 MiB, a few seconds
+  highwater demo                    a sweep over inputs of 2 to 64 MiB and the rule that it calls for, a few seconds
+  highwater demo --keep demo/       keep the records, to fit them again: highwater fit demo/
 
-Nothing is needed and nothing is left behind: the task is highwater itself, its inputs are in a temporary folder.";
+Nothing is needed, and without --keep nothing is left behind: the task is highwater itself, its inputs are in a temporary
+folder.";
 
-/// Runs a small task of highwater's own on inputs of several sizes, and compares its peaks with its scale rule.
+/// Sweeps a small task of highwater's own over inputs of several sizes, fits its scale rule, and checks the rule.
+///
+/// How much memory the task needs is known, so that the result can be compared with the truth.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
-pub(crate) struct DemoArgs {}
+pub(crate) struct DemoArgs {
+    /// Keep the records of the runs in this folder; it is made where it is not there.
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+}
 
 /// The sizes of the generated inputs, in MiB.
-const SIZES: [u64; 5] = [4, 8, 16, 32, 64];
+const SIZES: [u64; 9] = [2, 4, 6, 8, 12, 20, 32, 48, 64];
 
-pub(crate) fn run(_: &DemoArgs) -> Result<Exit, Failure> {
+pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
     let machine = Machine::read(HostRoots::default()).map_err(|error| Failure::new(Exit::Host, &error, None))?;
     scope::enter_if_needed(&machine);
     let mut signals = Signals::block().map_err(|errno| Failure::new(Exit::Host, &errno, None))?;
     let folder = tempfile::tempdir().map_err(|error| Failure::new(Exit::Host, &error, None))?;
+    let mut record = args.keep.as_deref().map(keep).transpose()?;
     output::data(&format!(
         "A task that keeps {} bytes for each byte of its input, and {} in any case.\n\
-         Its author declares the rule `{}` and a floor of {}.\n\n",
+         Its author declares the rule `{}` and a floor of {}. What do the measurements say?\n\n",
         workload::BYTES_PER_BYTE,
         workload::FLOOR,
         task::COMPLEXITY,
@@ -58,12 +71,35 @@ pub(crate) fn run(_: &DemoArgs) -> Result<Exit, Failure> {
     for size in SIZES {
         let input = folder.path().join(format!("{size}-MiB"));
         task::generate(&input, Bytes::mib(size)).map_err(|error| Failure::new(Exit::Host, &error, None))?;
-        let Some(run) = one(&machine, &input, &mut signals)? else { return Ok(Exit::Interrupted) };
+        let Some(run) = one(&machine, &input, Bytes::mib(size), &mut signals)? else { return Ok(Exit::Interrupted) };
+        if let Some(record) = &mut record {
+            record.append(&run.observation).map_err(|error| Failure::new(Exit::Host, &error, None))?;
+        }
         output::data(&run.row(Bytes::mib(size)))?;
         runs.push((Bytes::mib(size), run));
     }
     output::data(&conclusion(&runs))?;
-    Ok(if runs.iter().all(|(_, run)| run.observation.outcome.succeeded()) { Exit::Done } else { Exit::TaskFailed })
+    let observations: Vec<Observation> = runs.into_iter().map(|(_, run)| run.observation).collect();
+    output::data(&fitted::text(&observations))?;
+    output::data(&farewell(args.keep.as_deref()))?;
+    let succeeded = observations.iter().all(|observation| observation.outcome.succeeded());
+    Ok(if succeeded { Exit::Done } else { Exit::TaskFailed })
+}
+
+/// A folder of records.
+fn keep(folder: &Path) -> Result<Record, Failure> {
+    std::fs::create_dir_all(folder)
+        .map_err(|source| Failure::new(Exit::Host, &NoFolder { folder: folder.to_owned(), source }, None))?;
+    Record::open(&folder.join(OBSERVATIONS)).map_err(|error| Failure::new(Exit::Host, &error, None))
+}
+
+/// Why the records cannot be kept.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to make the folder {}", folder.display())]
+struct NoFolder {
+    folder: PathBuf,
+    #[source]
+    source: std::io::Error,
 }
 
 /// A run with what was predicted for it.
@@ -73,7 +109,7 @@ struct Run {
 }
 
 /// One run; `None` where it was interrupted.
-fn one(machine: &Machine, input: &Path, signals: &mut Signals) -> Result<Option<Run>, Failure> {
+fn one(machine: &Machine, input: &Path, size: Bytes, signals: &mut Signals) -> Result<Option<Run>, Failure> {
     let task = task::on(input)?;
     let prediction = predict(&task, &Options::default()).map_err(|error| Failure::new(Exit::Host, &error, None))?;
     let program = std::env::current_exe().map_err(|error| Failure::new(Exit::Host, &error, None))?;
@@ -82,9 +118,16 @@ fn one(machine: &Machine, input: &Path, signals: &mut Signals) -> Result<Option<
     launch.stdout = Output::Null;
     let mut runner = ProcessRunner::new(machine, launch);
     let subject = Subject { name: Some(task.name), ..Subject::default() };
+    let sweep = SweepRun {
+        cell: format!("demo-{}", size.0),
+        case: size.to_string(),
+        run: 1,
+        parameters: BTreeMap::new(),
+        synthetic: true,
+    };
     let observation = measure(
         &mut runner,
-        About::one_run(subject, Some(prediction.clone())),
+        About { sweep: Some(sweep), ..About::one_run(subject, Some(prediction.clone())) },
         machine.facts.clone(),
         &Watch::default(),
         Some(signals),
@@ -144,5 +187,18 @@ fn conclusion(runs: &[(Bytes, Run)]) -> String {
             Bytes(beyond)
         );
     }
-    text + "Next: `highwater run -- COMMAND` measures a command of yours, `highwater doctor` tells how well.\n"
+    text
+}
+
+/// Where to go from here.
+fn farewell(kept: Option<&Path>) -> String {
+    let again = kept.map_or_else(String::new, |folder| {
+        format!(
+            "The records are in {0}: `highwater fit {0}` tells more about the rule.\n",
+            printable(&folder.display().to_string())
+        )
+    });
+    format!(
+        "\n{again}Next: `highwater run -- COMMAND` measures a command of yours, `highwater doctor` tells how well.\n"
+    )
 }

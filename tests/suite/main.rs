@@ -5,6 +5,7 @@
 mod cli;
 mod container;
 mod export;
+mod demo;
 mod fit;
 mod fit_emit;
 mod fit_planted;

@@ -1,0 +1,67 @@
+//! The rule that the runs of the demonstration call for, beside the truth.
+
+use std::fmt::Write;
+
+use highwater::calibrate::fit::{Fit, FitOptions, Group, On, backtest, backtest_by, fit, group_records};
+use highwater::model::observation::Observation;
+use highwater::model::units::Bytes;
+
+use super::workload::{BYTES_PER_BYTE, FLOOR, need};
+use crate::cli::fit::{backtest_row, words};
+use crate::cli::table::table;
+
+/// A fitted coefficient may be this much above the true one: the margin, and the program's own memory.
+const COEFFICIENT_WITHIN: f64 = 0.15;
+/// A limit may be so far above what the task keeps, beside [`OWN_MEMORY`].
+const LIMIT_WITHIN: f64 = 0.10;
+/// What the program takes for itself at most.
+const OWN_MEMORY: Bytes = Bytes::mib(16);
+
+/// Fits the runs and tells what came of it. A report of the same runs would come next.
+pub(super) fn text(observations: &[Observation]) -> String {
+    let groups = group_records(observations, On::Peak, false);
+    let [group] = groups.as_slice() else { return "\nThere is nothing to fit.\n".to_owned() };
+    match fit(&group.table, &FitOptions::default()) {
+        Ok(fit) => told(group, &fit),
+        Err(reason) => format!("\nNo rule can be fitted: {reason}.\n"),
+    }
+}
+
+fn told(group: &Group, fit: &Fit) -> String {
+    let mut text = format!(
+        "\nThe rule that these runs call for: {}, where n is {}. The truth: max({FLOOR}, {BYTES_PER_BYTE}*n).\n",
+        words(&fit.rule),
+        fit.predictor
+    );
+    let sizes = group.table.runs.iter().filter_map(|run| run.sizes.first().copied());
+    let verdict = match disagreement(fit, sizes) {
+        None => {
+            "They agree: the difference is the program itself, the kernel's share and a margin of the fit.".to_owned()
+        }
+        Some(difference) => format!("They do not agree: {difference}."),
+    };
+    let _ = write!(text, "{verdict}\n\n");
+    let declared = group.declared.as_ref().map(|declared| {
+        let tried = backtest_by(&group.table, |place, _| declared.docker.get(place).copied().flatten());
+        backtest_row(&format!("declared {}", declared.words), &tried)
+    });
+    let new = backtest_row(&format!("fitted {}", words(&fit.rule)), &backtest(&group.table, 0, &fit.rule, None));
+    let header = ["on these runs", ">waste", ">failures/1000", ">limit/peak mean", ">least", ">most"];
+    text + &table(&header, declared.into_iter().chain([new]).collect())
+}
+
+/// Where the rule is not what the task does.
+fn disagreement(fit: &Fit, sizes: impl Iterator<Item = Bytes>) -> Option<String> {
+    let truth = BYTES_PER_BYTE as f64;
+    let coefficient = fit.rule.coefficient;
+    if fit.rule.exponent != 1 || !(truth..=truth * (1.0 + COEFFICIENT_WITHIN)).contains(&coefficient) {
+        return Some(format!("{} grows otherwise", words(&fit.rule)));
+    }
+    let off = |n: &Bytes| {
+        let (limit, need) = (fit.rule.limit(*n), need(*n));
+        let most = Bytes((need.0 as f64 * (1.0 + LIMIT_WITHIN)) as u64).saturating_add(OWN_MEMORY);
+        limit < need || limit > most
+    };
+    let mut sizes = sizes;
+    sizes.find(off).map(|n| format!("an input of {n} keeps {} and is given {}", need(n), fit.rule.limit(n)))
+}

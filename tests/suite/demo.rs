@@ -1,0 +1,30 @@
+//! `highwater demo`: a sweep, the rule it calls for, and the truth.
+
+use assert_cmd::Command;
+use serde_json::Value;
+
+fn highwater(arguments: &[&str]) -> (i32, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
+    let output = command.args(arguments).env_remove("HIGHWATER_LOG").output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn the_fitted_rule_agrees_with_the_formula_of_the_workload() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = folder.path().join("records");
+    let (status, stdout, stderr) = highwater(&["demo", "--keep", kept.to_str().unwrap()]);
+    assert_eq!(status, 0, "{stderr}");
+    if !stdout.contains("The peaks are exact") {
+        eprintln!("skipped: peaks are not exact here");
+        return;
+    }
+    assert!(stdout.contains("The truth: max(24 MiB, 3*n).\nThey agree"), "{stdout}");
+    let (status, stdout, stderr) = highwater(&["fit", kept.to_str().unwrap(), "--format", "json"]);
+    assert_eq!(status, 0, "{stderr}");
+    let fit: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((&fit["exponent"], &fit["inputs"]["runs"]), (&Value::from(1), &Value::from(9)));
+    assert!((3.0..3.45).contains(&fit["coefficient"].as_f64().unwrap()), "{fit}");
+    assert_eq!(fit["declared"]["failures"], 0);
+}
