@@ -15,13 +15,15 @@ struct Planted {
     exponent: i32,
     noise: fn(&mut Rng) -> f64,
     runs: usize,
+    /// Whether sizes by another measure, which say less or nothing, stand before the right ones.
+    decoy: bool,
     /// No run gets more than this.
     limit: f64,
 }
 
 impl Planted {
     fn new(base: f64, coefficient: f64, exponent: i32) -> Self {
-        Self { base, coefficient, exponent, noise: two_percent, runs: 20, limit: f64::INFINITY }
+        Self { base, coefficient, exponent, noise: two_percent, runs: 28, decoy: true, limit: f64::INFINITY }
     }
 
     /// The need of an input without noise.
@@ -40,14 +42,15 @@ impl Planted {
             let peak = self.need(n) * (1.0 + (self.noise)(rng));
             let decoy = if related { n * log_uniform(rng, 0.2, 5.0) } else { size(rng) };
             SizedRun {
-                sizes: vec![Bytes(decoy as u64), Bytes(n as u64)],
+                sizes: [decoy, n].into_iter().skip(usize::from(!self.decoy)).map(|size| Bytes(size as u64)).collect(),
                 peak: Bytes(peak.min(self.limit) as u64),
                 censoring: if peak < self.limit { Censoring::None } else { Censoring::LimitReached },
                 wall_seconds: Some(10.0 + rng.f64() * n / MIB),
             }
         });
         let runs = runs.collect();
-        RunTable { predictors: vec!["input_bytes.other".to_owned(), "input_bytes.sum".to_owned()], runs }
+        let names = ["input_bytes.other", "input_bytes.sum"].into_iter().skip(usize::from(!self.decoy));
+        RunTable { predictors: names.map(str::to_owned).collect(), runs }
     }
 
     /// In how many of 100 seeds `found` holds.
@@ -127,7 +130,7 @@ fn quadratic_growth_is_found() {
 
 #[test]
 fn skewed_noise_does_not_hide_the_rule() {
-    let planted = Planted { noise: skewed, ..Planted::new(600.0 * MIB, 1.7, 1) };
+    let planted = Planted { noise: skewed, decoy: false, ..Planted::new(600.0 * MIB, 1.7, 1) };
     let found = planted.recovered(|fit| planted.is_found(fit));
     assert!(found >= 95, "{found} of {SEEDS}");
 }
@@ -135,9 +138,9 @@ fn skewed_noise_does_not_hide_the_rule() {
 #[test]
 fn a_limit_that_half_of_the_runs_reach_does_not_hide_the_rule() {
     // Half of the inputs are larger than 320 MiB.
-    let planted = Planted { limit: 1.7 * 320.0 * MIB, runs: 30, ..Planted::new(60.0 * MIB, 1.7, 1) };
+    let planted = Planted { limit: 1.7 * 320.0 * MIB, runs: 36, decoy: false, ..Planted::new(60.0 * MIB, 1.7, 1) };
     let found = planted.recovered(|fit| {
-        planted.is_found(fit) && planted.has_coefficient(fit) && (7..=23).contains(&fit.inputs.limit_reached)
+        planted.is_found(fit) && planted.has_coefficient(fit) && (9..=27).contains(&fit.inputs.limit_reached)
     });
     assert!(found >= 95, "{found} of {SEEDS}");
 }
@@ -147,7 +150,7 @@ fn a_sum_is_found_where_it_is_asked_for() {
     let options = FitOptions { form: Form::Sum, ..FitOptions::default() };
     let found = (0..SEEDS).filter(|seed| {
         let mut rng = Rng::with_seed(*seed);
-        let planted = Planted::new(0.0, 1.5, 1);
+        let planted = Planted { decoy: false, ..Planted::new(0.0, 1.5, 1) };
         let mut table = planted.table(&mut rng);
         for run in &mut table.runs {
             run.peak = run.peak.saturating_add(Bytes::mib(500));
@@ -180,25 +183,22 @@ fn the_promised_content_is_kept_with_the_promised_confidence() {
     for (objective, noise) in
         [(Objective::Waste, skewed as fn(&mut Rng) -> f64), (Objective::Waste, wild), (Objective::Safe, skewed)]
     {
-        let planted = Planted { noise, ..Planted::new(600.0 * MIB, 1.7, 1) };
-        let kept = (0..100).filter(|seed| {
+        let planted = Planted { noise, decoy: false, ..Planted::new(600.0 * MIB, 1.7, 1) };
+        let kept = (0..60).filter(|seed| {
             let mut rng = Rng::with_seed(1000 + seed);
-            let mut table = planted.table(&mut rng);
-            // Without the decoys: they are no part of the promise.
-            table.predictors = vec!["input_bytes".to_owned()];
-            table.runs.iter_mut().for_each(|run| run.sizes = vec![run.sizes[1]]);
+            let table = planted.table(&mut rng);
             let fit = fit(&table, &FitOptions::new(objective)).unwrap();
             // A thousand tries do not tell the share better than this.
             covered(&planted, &fit, &mut rng) >= fit.headroom.content - 0.01
         });
         let kept = kept.count();
-        assert!(kept >= 95, "{objective:?}: {kept} of 100");
+        assert!(kept >= 57, "{objective:?}: {kept} of 60");
     }
 }
 
 #[test]
 fn conformal_factors_cover_the_next_input() {
-    let planted = Planted { noise: skewed, ..Planted::new(600.0 * MIB, 1.7, 1) };
+    let planted = Planted { noise: skewed, decoy: false, ..Planted::new(600.0 * MIB, 1.7, 1) };
     let mut share = 0.0;
     for seed in 0..100 {
         let mut rng = Rng::with_seed(2000 + seed);

@@ -17,7 +17,8 @@ pub(super) fn splits(count: usize) -> Vec<Vec<usize>> {
     }
     // Few points are divided in many ways, so that the result does not hang on one of them.
     let rounds: u64 = match count {
-        0..=64 => 8,
+        0..=24 => 8,
+        25..=64 => 4,
         65..=256 => 3,
         _ => 1,
     };

@@ -47,9 +47,11 @@ pub(super) struct Curve {
 
 impl Curve {
     pub(super) fn at(self, x: f64) -> f64 {
+        let growth = self.slope * x;
         match self.form {
-            Form::Max => self.base.max(self.slope * x),
-            Form::Sum => self.base + self.slope * x,
+            Form::Max if growth > self.base => growth,
+            Form::Max => self.base,
+            Form::Sum => self.base + growth,
         }
     }
 
@@ -94,8 +96,9 @@ impl Shape {
             }),
             Self::Centre => best(candidates(form, grows, data), near, |curve, least| {
                 up_to(least, data, |datum| {
-                    let limit = curve.at(datum.x).max(1.0);
-                    (limit / datum.peak).max(datum.peak / limit) - 1.0
+                    // A byte more, so that nothing is divided by nothing.
+                    let limit = curve.at(datum.x) + 1.0;
+                    if limit > datum.peak { limit / datum.peak - 1.0 } else { datum.peak / limit - 1.0 }
                 })
             }),
         }

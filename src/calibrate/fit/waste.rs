@@ -6,6 +6,9 @@
 /// This is the measure of Tovar et al. (2018), "A job sizing strategy for high-throughput scientific workflows", with
 /// failures as late as they can be.
 pub fn waste(limit: f64, peak: f64, wall: f64) -> f64 {
+    if limit >= peak {
+        return wall * (limit - peak);
+    }
     let mut limit = limit.max(1.0);
     let mut reserved = 0.0;
     while limit < peak {
