@@ -15,6 +15,7 @@ mod evaluate;
 mod group;
 mod headroom;
 mod holdout;
+mod joint;
 mod oracle;
 mod points;
 mod records;
@@ -38,6 +39,7 @@ pub use self::csv::parse as parse_csv;
 pub use self::evaluate::{Evaluation, Order, Protocol, TaskScore, evaluate};
 pub use self::group::{Declared, Group, LeftOut};
 pub use self::headroom::{Conformal, Headroom};
+pub use self::joint::{Also, fit_group};
 pub use self::oracle::oracle;
 pub use self::records::{On, groups as group_records};
 pub use self::shape::Shape;
@@ -151,6 +153,9 @@ pub struct Fit {
     pub request: FittedRule,
     /// What n is.
     pub predictor: String,
+    /// What other channels call for: the largest of all counts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<Also>,
     /// The kind of curve that foretold held-out runs best.
     pub shape: Shape,
     /// What the curve was multiplied with; below 1 where failures now and then are cheaper.
@@ -282,6 +287,13 @@ pub enum Warning {
 }
 
 impl Fit {
+    /// What a run with these sizes, one for each predictor of the table, is given; n of the rule is the one at `place`.
+    pub fn limit_of(&self, place: usize, sizes: &[Bytes]) -> Bytes {
+        let n = |place: usize| sizes.get(place).copied().unwrap_or_default();
+        let others = self.also.iter().map(|also| also.limit(n(also.place)));
+        others.fold(self.rule.limit(n(place)), Bytes::max)
+    }
+
     /// How far a size lies outside of those measured: above 1 the multiple of the largest, below 1 the part of the
     /// smallest. `None` inside.
     pub fn extrapolation(&self, n: Bytes) -> Option<f64> {
@@ -434,6 +446,7 @@ fn assemble(table: &RunTable, options: &FitOptions, points: &Points, choice: &Ch
         rule,
         request: typical.at_most(rule),
         predictor: table.predictors[predictor].clone(),
+        also: Vec::new(),
         shape,
         margin: margin.factor,
         inputs,
@@ -518,12 +531,17 @@ fn inputs(table: &RunTable, points: &Points) -> Inputs {
 }
 
 fn held_out(foretold: &[Foretold], margin: f64, points: &Points, timed: bool) -> HeldOut {
+    held_out_of(foretold, margin, points.plain.iter().map(|point| (point.peak, point.wall)), timed)
+}
+
+/// How rules did that were asked for what they had not seen; `recorded` are peaks and times of all runs.
+fn held_out_of(foretold: &[Foretold], margin: f64, recorded: impl Iterator<Item = (f64, f64)>, timed: bool) -> HeldOut {
     let ratios: Vec<f64> = foretold.iter().map(|one| one.limit * margin / one.peak).collect();
     let wasted: f64 = foretold.iter().map(|one| waste(one.limit * margin, one.peak, one.wall)).sum();
     let needed: f64 = foretold.iter().map(|one| one.peak * one.wall).sum();
     let count = ratios.len().max(1) as f64;
     let waste_share = wasted / needed.max(f64::MIN_POSITIVE);
-    let recorded: f64 = points.plain.iter().map(|point| point.peak * point.wall).sum();
+    let recorded: f64 = recorded.map(|(peak, wall)| peak * wall).sum();
     HeldOut {
         waste_share,
         waste_gbh: timed.then_some(waste_share * recorded / backtest::GIGABYTE_HOUR),

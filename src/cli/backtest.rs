@@ -4,7 +4,9 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use highwater::calibrate::fit::{Backtest, Evaluation, Group, Order, Protocol, TaskScore, backtest, evaluate};
+use highwater::calibrate::fit::{
+    Backtest, Evaluation, Group, Order, Protocol, TaskScore, backtest, backtest_by, evaluate,
+};
 use highwater::model::fit::FittedRule;
 use highwater::model::units::Bytes;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -109,6 +111,16 @@ struct Written {
     predictor: Option<String>,
     #[serde(default)]
     inputs: Option<Covered>,
+    #[serde(default)]
+    also: Vec<Part>,
+}
+
+/// What another channel calls for.
+#[derive(Deserialize)]
+struct Part {
+    predictor: String,
+    coefficient: f64,
+    exponent: u32,
 }
 
 /// The sizes that a rule was fitted to.
@@ -174,8 +186,26 @@ fn try_rules(groups: &[Group], args: &BacktestArgs) -> Result<Exit, Failure> {
         for fit in fits.iter().filter(|fit| fit.is_for(group)) {
             let wanted = args.predictor.as_deref().or(fit.predictor.as_deref());
             let covered = fit.inputs.map(|covered| (covered.smallest, covered.largest));
-            let result = backtest(&group.table, self::predictor(group, wanted)?, &fit.rule, covered);
-            tried.push(Tried { task: group.name(), rule: fit.rule, result });
+            let place = self::predictor(group, wanted)?;
+            let mut parts = Vec::new();
+            for part in &fit.also {
+                let growth = FittedRule {
+                    coefficient: part.coefficient,
+                    exponent: part.exponent,
+                    ..FittedRule::floor(Bytes::ZERO)
+                };
+                parts.push((self::predictor(group, Some(&part.predictor))?, growth));
+            }
+            let alone = backtest(&group.table, place, &fit.rule, covered);
+            let together = backtest_by(&group.table, |_, run| {
+                let others = parts.iter().filter_map(|(place, part)| run.sizes.get(*place).map(|n| part.limit(*n)));
+                run.sizes.get(place).map(|n| others.fold(fit.rule.limit(*n), Bytes::max))
+            });
+            tried.push(Tried {
+                task: group.name(),
+                rule: fit.rule,
+                result: Backtest { outside: alone.outside, ..together },
+            });
         }
     }
     for Tried { task, rule, result: Backtest { outside, .. } } in tried.iter().filter(|one| one.result.outside > 0) {

@@ -73,10 +73,7 @@ impl FittedRule {
 
     /// The growing part as the `complexity` dialect writes it; `None` for a floor alone.
     pub fn complexity(&self) -> Option<String> {
-        (self.coefficient > 0.0).then(|| match self.exponent {
-            1 => format!("{}*n", self.coefficient),
-            exponent => format!("{}*n**{exponent}", self.coefficient),
-        })
+        (self.coefficient > 0.0).then(|| Growth::complexity_of(self.coefficient, self.exponent))
     }
 }
 

@@ -203,6 +203,49 @@ fn the_largest_file_is_found_where_it_decides() {
     assert_eq!(Records::new(runs).json(&[])["measure"], json!({"channel": "scans", "mode": "max_file_size"}));
 }
 
+/// Runs that need max(400 MB, 2 · scans, 3 · weights), up to 1 % more, with sizes that have nothing to do with each other.
+fn two_channels() -> impl Iterator<Item = Value> {
+    (0..40u64).map(|i| {
+        let size = |seed: u64| (3e7 * 1.12_f64.powf((i * seed % 41) as f64)) as u64;
+        let (scans, weights) = (size(17), size(29));
+        let needed = 400_000_000.max(2 * scans).max(3 * weights);
+        let inputs = json!([{"channel": "scans", "all": sizes(1, scans, 1)}, {"channel": "weights", "all": sizes(1, weights, 1)}]);
+        with(run(0, needed + needed / 2000 * (i * 7 % 20)), "inputs", inputs)
+    })
+}
+
+#[test]
+fn several_channels_get_a_rule_each_where_that_is_what_the_runs_call_for() {
+    let records = Records::new(two_channels());
+    let fit = records.json(&["--for-size", "1Gi"]);
+    let rules = fit["documented"]["rules"].as_array().unwrap();
+    let coefficient = |channel: &str| {
+        let rule = rules.iter().find(|rule| rule[0] == channel).unwrap_or_else(|| panic!("{fit}"));
+        rule[1]["complexity"].as_str().unwrap().strip_suffix("*n").unwrap().parse::<f64>().unwrap()
+    };
+    assert!((2.0..2.1).contains(&coefficient("scans")) && (3.0..3.15).contains(&coefficient("weights")), "{fit}");
+    assert_eq!(fit["recorded"]["failures"], 0);
+    assert!(fit["recorded"]["largest_ratio"].as_f64().unwrap() < 1.06, "{fit}");
+    let (_, stdout, _) = records.fit(&[]);
+    assert!(stdout.contains("whichever is more   where n is"), "{stdout}");
+    let (status, stdout, _) = records.fit(&["--emit", "snakemake"]);
+    assert_eq!(status, 0);
+    assert!(stdout.contains("_files(input.scans)") && stdout.contains("_files(input.weights)"), "{stdout}");
+    let whole = records.json(&["--dialect", "scale-factor", "--target", "kubernetes"]);
+    assert!(
+        whole["documented"]["rules"].as_array().unwrap().iter().all(|rule| rule[1]["scale_factor"].is_u64()),
+        "{whole}"
+    );
+    assert_eq!(whole["recorded"]["failures"], 0);
+    // Read back, it is the same rule.
+    std::fs::write(records.path("fit.json"), fit.to_string()).unwrap();
+    let (status, stdout, stderr) =
+        records.highwater(&["backtest", "runs.jsonl", "--fit", "fit.json", "--format", "json"]);
+    assert_eq!(status, 0, "{stderr}");
+    let tried: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((&tried[0]["failures"], &tried[0]["largest_ratio"]), (&json!(0), &fit["recorded"]["largest_ratio"]));
+}
+
 #[test]
 fn what_the_rule_of_today_counts_stays_where_nothing_is_better() {
     let runs = growing(1.8).map(|(n, peak)| {

@@ -58,6 +58,11 @@ pub(super) fn headroom(
     let limit = |n: f64| rule.limit(Bytes(n as u64)).0 as f64;
     let exceeded = points.plain.iter().filter(|point| point.peak > limit(point.n)).count();
     let parameters = if exponent > 0 && rule.base_bytes > Bytes::ZERO { 2 } else { 1 };
+    of(inputs, exceeded, parameters, foretold, margin)
+}
+
+/// What so many inputs support, of which so many lie above a rule with so many fitted numbers.
+pub(super) fn of(inputs: usize, exceeded: usize, parameters: usize, foretold: &[Foretold], margin: f64) -> Headroom {
     Headroom {
         inputs,
         exceeded,

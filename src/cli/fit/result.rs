@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use highwater::calibrate::fit::{
-    Backtest, Declared, Fit, FitOptions, Group, LeftOut, Target, TooLittle, backtest_by, fit, whole_factor,
+    Also, Backtest, Declared, Fit, FitOptions, Group, LeftOut, Target, TooLittle, backtest_by, fit_group, whole_factor,
 };
 use highwater::model::fit::{Declaration, Documented, FittedRule, Fixed, Growth, Measure, Scaled};
 use highwater::model::rule::Dialect;
@@ -87,7 +87,8 @@ pub(super) fn fitted(group: &Group, wanted: &Wanted<'_>) -> Result<Fitted, TooLi
     let target = wanted.target;
     let whole = wanted.dialect == Dialect::ScaleFactor;
     let options = FitOptions { max_exponent: if whole { 1 } else { 3 }, ..wanted.options };
-    let mut found = fit(&group.table, &options)?;
+    let mut found = fit_group(group, &options)?;
+    let others = found.also.clone();
     let (intended, requested) = (found.rule, found.request);
     let predictor = group.table.predictors.iter().position(|name| *name == found.predictor).unwrap_or(0);
     let measure = group.measures.get(predictor).cloned().unwrap_or_else(|| Measure::of_column(&found.predictor));
@@ -97,23 +98,31 @@ pub(super) fn fitted(group: &Group, wanted: &Wanted<'_>) -> Result<Fitted, TooLi
         false => target.written(requested),
     };
     found.request = found.request.at_most(found.rule);
+    for also in &mut found.also {
+        *also = written_also(also, target, whole);
+    }
     found.warnings.extend(found.extrapolated(wanted.for_sizes.iter().copied()));
     found.warnings.extend(group.warnings.iter().copied());
     let covered = (found.inputs.smallest, found.inputs.largest);
     let size = |run: &highwater::model::fit::SizedRun| run.sizes.get(predictor).copied();
-    let tried = |rule: FittedRule| {
-        let mut tried = backtest_by(&group.table, |_, run| size(run).map(|n| target.given(rule.limit(n))));
+    let tried = |rule: FittedRule, also: &[Also]| {
+        let given = |run: &highwater::model::fit::SizedRun| {
+            let others = also.iter().filter_map(|also| run.sizes.get(also.place).map(|n| also.limit(*n)));
+            size(run).map(|n| target.given(others.fold(rule.limit(n), Bytes::max)))
+        };
+        let mut tried = backtest_by(&group.table, |_, run| given(run));
         tried.outside = group.table.runs.iter().filter_map(size).filter(|n| *n < covered.0 || *n > covered.1).count();
         tried
     };
-    let limit = scaled(&found.rule, &measure, found.inputs.largest);
-    let request = scaled(&found.request, &measure, found.inputs.largest);
+    let limit = scaled(&found.rule, &measure, &found, group, |also| also.coefficient);
+    let request = scaled(&found.request, &measure, &found, group, |also| also.request_coefficient);
     let for_sizes = wanted.for_sizes.iter().map(|&n| {
-        let limit = target.given(limit.at(|_| n));
-        ForSize { n, limit, request: target.given(request.at(|_| n)).min(limit) }
+        let limit = target.given(limit.at(for_n(n, &measure)));
+        ForSize { n, limit, request: target.given(request.at(for_n(n, &measure))).min(limit) }
     });
     let for_sizes = for_sizes.collect();
-    let declaration = declaration(group, &found, (&intended, &requested), &measure, wanted.for_sizes);
+    let fitted = Fit { rule: intended, request: requested.at_most(intended), also: others, ..found.clone() };
+    let declaration = declaration(group, &fitted, &measure, wanted.for_sizes);
     let written = Declaration { limit, request, ..declaration.clone() };
     Ok(Fitted {
         workflow: group.workflow.clone(),
@@ -125,8 +134,8 @@ pub(super) fn fitted(group: &Group, wanted: &Wanted<'_>) -> Result<Fitted, TooLi
         complexity: found.rule.complexity().filter(|_| !whole),
         scale_factor: whole.then_some(found.rule.coefficient as i64).filter(|factor| *factor > 0),
         documented: written.documented(wanted.dialect, Some(set_aside(&found))),
-        recorded: tried(found.rule),
-        against: wanted.against.map(tried),
+        recorded: tried(found.rule, &found.also),
+        against: wanted.against.map(|old| tried(old, &[])),
         declared: group.declared.as_ref().and_then(|declared| as_declared(group, declared, target)),
         for_sizes,
         template: group.declared.as_ref().and_then(|declared| declared.template.clone()),
@@ -152,33 +161,53 @@ fn set_aside(fit: &Fit) -> Bytes {
     fit.request.limit(fit.inputs.median).min(fit.rule.base_bytes)
 }
 
-fn scaled(rule: &FittedRule, measure: &Measure, largest: Bytes) -> Scaled {
+/// The part of another channel as it is written down.
+fn written_also(also: &Also, target: Target, whole: bool) -> Also {
+    let written = |coefficient: f64| {
+        let rule = FittedRule { coefficient, exponent: also.exponent, ..FittedRule::floor(Bytes::ZERO) };
+        let written = target.written(rule).coefficient;
+        if whole { written.ceil() } else { written }
+    };
+    let (coefficient, request_coefficient) = (written(also.coefficient), written(also.request_coefficient));
+    Also { coefficient, request_coefficient, ..also.clone() }
+}
+
+fn scaled(
+    rule: &FittedRule,
+    measure: &Measure,
+    found: &Fit,
+    group: &Group,
+    coefficient: impl Fn(&Also) -> f64,
+) -> Scaled {
+    let largest = found.inputs.largest;
     let growth = Growth { measure: measure.clone(), coefficient: rule.coefficient, exponent: rule.exponent, largest };
-    let growth = Some(growth).filter(|growth| growth.coefficient > 0.0);
-    Scaled { form: rule.form, base: rule.base_bytes, growth: growth.into_iter().collect() }
+    let others = found.also.iter().filter_map(|also| {
+        let measure = group.measures.get(also.place)?.clone();
+        Some(Growth { measure, coefficient: coefficient(also), exponent: also.exponent, largest: also.largest })
+    });
+    let growth = std::iter::once(growth).chain(others).filter(|growth| growth.coefficient > 0.0);
+    Scaled { form: rule.form, base: rule.base_bytes, growth: growth.collect() }
+}
+
+/// This size of the first channel, and the largest that was measured of the others.
+fn for_n(n: Bytes, measure: &Measure) -> impl Fn(&Growth) -> Bytes {
+    move |growth| if growth.measure == *measure { n } else { growth.largest }
 }
 
 /// What others than the platform of the Task API are told: they have no margin of their own.
-fn declaration(
-    group: &Group,
-    found: &Fit,
-    (intended, requested): (&FittedRule, &FittedRule),
-    measure: &Measure,
-    for_sizes: &[Bytes],
-) -> Declaration {
-    let largest = for_sizes.iter().copied().max().unwrap_or(found.inputs.largest);
-    let limit = scaled(intended, measure, found.inputs.largest);
-    let request = scaled(&requested.at_most(*intended), measure, found.inputs.largest);
+fn declaration(group: &Group, fitted: &Fit, measure: &Measure, for_sizes: &[Bytes]) -> Declaration {
+    let largest = for_sizes.iter().copied().max().unwrap_or(fitted.inputs.largest);
+    let limit = scaled(&fitted.rule, measure, fitted, group, |also| also.coefficient);
+    let request = scaled(&fitted.request, measure, fitted, group, |also| also.request_coefficient);
+    let others = limit.growth.iter().filter(|growth| growth.measure != *measure);
+    let others: String = others.map(|growth| format!(", {} ({})", growth.largest, growth.measure)).collect();
     let inputs = match limit.growth.is_empty() {
-        true => format!("inputs of any size, measured up to {}", found.inputs.largest),
-        false => format!("inputs of up to {largest} ({measure})"),
+        true => format!("inputs of any size, measured up to {}", fitted.inputs.largest),
+        false => format!("inputs of up to {largest} ({measure}){others}"),
     };
-    let fixed_limit = limit.at(|_| largest);
-    let fixed = Fixed {
-        limit: fixed_limit,
-        request: request.at(|_| found.inputs.median.min(largest)).min(fixed_limit),
-        inputs,
-    };
+    let fixed_limit = limit.at(for_n(largest, measure));
+    let request_at = request.at(for_n(fitted.inputs.median.min(largest), measure));
+    let fixed = Fixed { limit: fixed_limit, request: request_at.min(fixed_limit), inputs };
     Declaration { task: group.name(), limit, request, fixed }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use highwater::calibrate::fit::{Backtest, Fit, Group, Target, Warning};
-use highwater::model::fit::{FittedRule, Form};
+use highwater::model::fit::{FittedRule, Form, Growth};
 use highwater::model::units::Bytes;
 use highwater::report::emit::snippet;
 
@@ -68,6 +68,10 @@ fn one(group: &Group, fitted: &Fitted, against: Option<&FittedRule>) -> String {
     let mut rows: Vec<(&str, String)> = Vec::new();
     rows.extend(group.name().map(|name| ("task", name)));
     rows.push(("limit", format!("{}   where n is {}", words(&fit.rule), fit.predictor)));
+    for also in &fit.also {
+        let growth = Growth::complexity_of(also.coefficient, also.exponent);
+        rows.push(("", format!("or {growth}, whichever is more   where n is {}", also.predictor)));
+    }
     rows.push(("request", words(&fit.request)));
     if *target == Target::Kubernetes {
         rows.push(("effective", format!("{}   with the platform's margin of 1.1", words(effective))));
@@ -230,7 +234,9 @@ fn compared(group: &Group, fitted: &Fitted, against: Option<&FittedRule>) -> Vec
     let declared = group.declared.as_ref().zip(fitted.declared.as_ref());
     let old = declared.map(|(rules, result)| ("declared", rules.words.clone(), *result));
     let other = against.zip(fitted.against.as_ref()).map(|(rule, result)| ("old", words(rule), *result));
-    let new = ("new", words(&fitted.fit.rule), fitted.recorded);
+    let others =
+        fitted.fit.also.iter().map(|also| format!(" or {}", Growth::complexity_of(also.coefficient, also.exponent)));
+    let new = ("new", words(&fitted.fit.rule) + &others.collect::<String>(), fitted.recorded);
     let held_out = ("new, held out", String::new(), held_out_backtest(&fitted.fit, &fitted.recorded));
     let rows = old.into_iter().chain(other).chain([new, held_out]);
     let task = group.name().filter(|_| group.workflow.is_some()).unwrap_or_default();

@@ -24,9 +24,14 @@ pub struct Growth {
 impl Growth {
     /// The part as the `complexity` dialect writes it.
     pub fn complexity(&self) -> String {
-        match self.exponent {
-            1 => format!("{}*n", self.coefficient),
-            exponent => format!("{}*n**{exponent}", self.coefficient),
+        Self::complexity_of(self.coefficient, self.exponent)
+    }
+
+    /// coefficient · n^exponent as the `complexity` dialect writes it.
+    pub fn complexity_of(coefficient: f64, exponent: u32) -> String {
+        match exponent {
+            1 => format!("{coefficient}*n"),
+            exponent => format!("{coefficient}*n**{exponent}"),
         }
     }
 

@@ -1,0 +1,384 @@
+//! Rules over several channels: the consumer takes the maximum of them, so that is what is fitted.
+//!
+//! Of a maximum each part is seen only where it is the largest. The parts are found by coordinate descent from below:
+//! no part can be larger than the smallest peak it would have caused. As everywhere, what was left out decides.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::model::fit::{Censoring, FittedRule, Form};
+use crate::model::units::Bytes;
+
+use super::holdout::{Foretold, Margin, margin, splits};
+use super::points::is_timed;
+use super::shape::{Shape, raise};
+use super::{Fit, FitOptions, GROWTH_MUST_GAIN, Group, TooLittle, fit, headroom, held_out_of, round_up};
+
+/// So many inputs it takes to tell two parts from each other.
+const FEWEST_POINTS: usize = 6;
+/// So many points are looked at while combinations are compared, so many combinations afterwards.
+const MOST_POINTS: usize = 400;
+const MOST_COMBINATIONS: usize = 4;
+/// So many measures of a channel are combined with those of another.
+const MOST_MEASURES: usize = 6;
+/// So many values of each part are tried in a step, in at most so many rounds.
+const MOST_VALUES: usize = 24;
+const MOST_ROUNDS: usize = 8;
+
+/// The part of a rule that another channel has.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Also {
+    /// What n is.
+    pub predictor: String,
+    /// The place of that in the table.
+    #[serde(skip)]
+    pub place: usize,
+    /// What n^exponent is multiplied with, the margin included.
+    pub coefficient: f64,
+    /// The power of n.
+    pub exponent: u32,
+    /// The same for what the median run needs.
+    pub request_coefficient: f64,
+    /// The largest n that was measured.
+    pub largest: Bytes,
+}
+
+impl Also {
+    /// What an input of `n` bytes is given by this part alone.
+    pub fn limit(&self, n: Bytes) -> Bytes {
+        part(self.coefficient, self.exponent).limit(n)
+    }
+}
+
+fn part(coefficient: f64, exponent: u32) -> FittedRule {
+    FittedRule { form: Form::Max, base_bytes: Bytes::ZERO, coefficient, exponent }
+}
+
+/// Finds the rule that the runs of a group call for, over several channels where one does not do.
+///
+/// # Errors
+/// There is no evidence, as for [`fit`].
+pub fn fit_group(group: &Group, options: &FitOptions) -> Result<Fit, TooLittle> {
+    let single = fit(&group.table, options)?;
+    Ok(joint(group, options, &single).unwrap_or(single))
+}
+
+/// A run by all of its sizes.
+#[derive(Clone, Debug)]
+struct Run {
+    sizes: Vec<f64>,
+    peak: f64,
+    wall: f64,
+}
+
+/// What n is in a part, and its power.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Term {
+    place: usize,
+    exponent: u32,
+}
+
+/// max(base, slope · (n / largest)^exponent, …).
+#[derive(Clone, Debug)]
+struct Surface {
+    terms: Vec<Term>,
+    largest: Vec<f64>,
+    base: f64,
+    slopes: Vec<f64>,
+}
+
+impl Surface {
+    fn x(&self, part: usize, run: &Run) -> f64 {
+        let Term { place, exponent } = self.terms[part];
+        raise(run.sizes[place], exponent, self.largest[part])
+    }
+
+    fn at(&self, run: &Run) -> f64 {
+        (0..self.terms.len()).map(|part| self.slopes[part] * self.x(part, run)).fold(self.base, f64::max)
+    }
+
+    /// The part that decides; `None` is the base.
+    fn owner(&self, run: &Run) -> Option<usize> {
+        let mut most = (self.base, None);
+        for part in 0..self.terms.len() {
+            let value = self.slopes[part] * self.x(part, run);
+            if value > most.0 {
+                most = (value, Some(part));
+            }
+        }
+        most.1
+    }
+
+    fn distance(&self, runs: &[Run]) -> f64 {
+        let one = |run: &Run| {
+            let limit = self.at(run).max(1.0);
+            (limit / run.peak).max(run.peak / limit) - 1.0
+        };
+        runs.iter().map(one).sum()
+    }
+
+    /// The surface with the smallest mean relative distance that is found from below.
+    fn centre(terms: &[Term], runs: &[Run]) -> Self {
+        let size = |term: &Term| runs.iter().map(|run| run.sizes[term.place]).fold(0.0, f64::max);
+        let empty = Self {
+            terms: terms.to_vec(),
+            largest: terms.iter().map(size).collect(),
+            base: 0.0,
+            slopes: vec![0.0; terms.len()],
+        };
+        let slopes: Vec<Vec<f64>> = (0..terms.len())
+            .map(|part| {
+                values(runs.iter().filter_map(|run| {
+                    let slope = run.peak / empty.x(part, run);
+                    slope.is_finite().then_some(slope)
+                }))
+            })
+            .collect();
+        let mut bases = values(runs.iter().map(|run| run.peak));
+        bases.insert(0, 0.0);
+        let from = |share: f64| {
+            let low = |values: &Vec<f64>| values.get((values.len() as f64 * share) as usize).copied().unwrap_or(0.0);
+            let start = Self { slopes: slopes.iter().map(low).collect(), ..empty.clone() };
+            start.descend(runs, &bases, &slopes)
+        };
+        let (least, more) = (from(0.0), from(0.2));
+        if more.distance(runs) < least.distance(runs) { more } else { least }
+    }
+
+    fn descend(mut self, runs: &[Run], bases: &[f64], slopes: &[Vec<f64>]) -> Self {
+        let mut least = self.distance(runs);
+        for _ in 0..MOST_ROUNDS {
+            let before = least;
+            for part in 0..=slopes.len() {
+                let values = part.checked_sub(1).map_or(bases, |part| slopes[part].as_slice());
+                for &value in values {
+                    let mut changed = self.clone();
+                    match part.checked_sub(1) {
+                        Some(part) => changed.slopes[part] = value,
+                        None => changed.base = value,
+                    }
+                    let distance = changed.distance(runs);
+                    if distance < least {
+                        (least, self) = (distance, changed);
+                    }
+                }
+            }
+            if least >= before {
+                break;
+            }
+        }
+        self
+    }
+
+    /// The surface raised so that each part covers the runs that it decides.
+    fn envelope(&self, runs: &[Run]) -> Self {
+        let mut raised = self.clone();
+        for run in runs {
+            match self.owner(run) {
+                Some(part) => raised.slopes[part] = raised.slopes[part].max(run.peak / self.x(part, run)),
+                None => raised.base = raised.base.max(run.peak),
+            }
+        }
+        raised
+    }
+
+    fn of(shape: Shape, terms: &[Term], runs: &[Run]) -> Self {
+        let centre = Self::centre(terms, runs);
+        match shape {
+            Shape::Envelope => centre.envelope(runs),
+            Shape::Centre | Shape::LeastWaste => centre,
+        }
+    }
+
+    /// The coefficient of a part over n itself.
+    fn coefficient(&self, part: usize, factor: f64) -> f64 {
+        round_up(self.slopes[part] * factor / self.largest[part].powi(self.terms[part].exponent.cast_signed()))
+    }
+
+    /// Whether each part decides at least two of the runs.
+    fn is_needed(&self, runs: &[Run]) -> bool {
+        let owners: Vec<Option<usize>> = runs.iter().map(|run| self.owner(run)).collect();
+        (0..self.terms.len()).all(|part| owners.iter().filter(|owner| **owner == Some(part)).count() >= 2)
+    }
+}
+
+fn values(all: impl Iterator<Item = f64>) -> Vec<f64> {
+    crate::stats::summary::spread(all.collect(), MOST_VALUES)
+}
+
+/// What became of a kind of surface on runs that it had not seen.
+struct Tried {
+    terms: Vec<Term>,
+    shape: Shape,
+    margin: Margin,
+    foretold: Vec<Foretold>,
+}
+
+fn tried(terms: &[Term], shape: Shape, runs: &[Run], options: &FitOptions) -> Option<Tried> {
+    let mut foretold = Vec::new();
+    for held in splits(runs.len()) {
+        let seen: Vec<Run> =
+            runs.iter().enumerate().filter(|(place, _)| !held.contains(place)).map(|(_, run)| run.clone()).collect();
+        let surface = Surface::of(shape, terms, &seen);
+        foretold.extend(held.iter().map(|&place| {
+            let run = &runs[place];
+            Foretold { place, limit: surface.at(run), peak: run.peak, wall: run.wall }
+        }));
+    }
+    let margin = margin(&foretold, options.objective.care(options.failures))?;
+    Some(Tried { terms: terms.to_vec(), shape, margin, foretold })
+}
+
+/// The runs whose peak is their need, repeats pooled to their maximum, in the order of one of their sizes.
+fn distinct(group: &Group, by: usize) -> Vec<Run> {
+    let timed = is_timed(&group.table);
+    let mut distinct: BTreeMap<Vec<u64>, Run> = BTreeMap::new();
+    for run in group.table.runs.iter().filter(|run| run.censoring == Censoring::None) {
+        let key: Vec<u64> = run.sizes.iter().map(|size| size.0).collect();
+        let wall = run.wall_seconds.filter(|_| timed).unwrap_or(1.0).clamp(0.0, 1e12);
+        let sizes = key.iter().map(|size| *size as f64).collect();
+        let one = Run { sizes, peak: run.peak.0 as f64, wall };
+        distinct
+            .entry(key)
+            .and_modify(|pooled| {
+                pooled.peak = pooled.peak.max(one.peak);
+                pooled.wall += wall;
+            })
+            .or_insert(one);
+    }
+    let mut runs: Vec<Run> = distinct.into_values().collect();
+    runs.sort_by(|a, b| a.sizes[by].total_cmp(&b.sizes[by]));
+    runs
+}
+
+fn some(runs: &[Run]) -> Vec<Run> {
+    let step = runs.len().div_ceil(MOST_POINTS).max(1);
+    runs.iter().step_by(step).cloned().collect()
+}
+
+/// Two measures of different channels with their powers, those that fit best first.
+fn combinations(group: &Group, runs: &[Run], options: &FitOptions) -> Vec<Vec<Term>> {
+    let mut channels: Vec<(&str, Vec<usize>)> = Vec::new();
+    for (place, measure) in group.measures.iter().enumerate() {
+        let Some(channel) = measure.channel.as_deref() else { continue };
+        let varies = runs.iter().any(|run| run.sizes[place] != runs[0].sizes[place]);
+        match channels.iter_mut().find(|(name, _)| *name == channel) {
+            Some((_, places)) if varies && places.len() < MOST_MEASURES => places.push(place),
+            None if varies => channels.push((channel, vec![place])),
+            Some(_) | None => {}
+        }
+    }
+    let runs = some(runs);
+    let exponents = 1..=options.max_exponent.min(2);
+    let mut scored: Vec<(f64, Vec<Term>)> = Vec::new();
+    for (number, (_, first)) in channels.iter().enumerate() {
+        for (_, second) in &channels[number + 1..] {
+            for (&one, &other) in first.iter().flat_map(|one| second.iter().map(move |other| (one, other))) {
+                for (power, other_power) in
+                    exponents.clone().flat_map(|one| exponents.clone().map(move |other| (one, other)))
+                {
+                    let terms =
+                        vec![Term { place: one, exponent: power }, Term { place: other, exponent: other_power }];
+                    let surface = Surface::centre(&terms, &runs);
+                    if surface.is_needed(&runs) {
+                        scored.push((surface.distance(&runs), terms));
+                    }
+                }
+            }
+        }
+    }
+    scored.sort_by(|a, b| a.0.total_cmp(&b.0));
+    scored.into_iter().take(MOST_COMBINATIONS).map(|(_, terms)| terms).collect()
+}
+
+/// The rule over several channels, where it costs clearly less on held-out inputs than the one over a single one.
+fn joint(group: &Group, options: &FitOptions, single: &Fit) -> Option<Fit> {
+    let several = group.measures.iter().any(|measure| measure.channel != group.measures[0].channel);
+    if options.form != Form::Max || !several {
+        return None;
+    }
+    let by = group.table.predictors.iter().position(|name| *name == single.predictor)?;
+    let runs = distinct(group, by);
+    if runs.len() < FEWEST_POINTS {
+        return None;
+    }
+    let runs = some(&runs);
+    let alone = [Term { place: by, exponent: single.rule.exponent.max(1) }];
+    let shapes = [Shape::Envelope, Shape::Centre];
+    let cheapest = |terms: &[Term]| {
+        let tried = shapes.iter().filter_map(|shape| tried(terms, *shape, &runs, options));
+        tried.min_by(|a, b| a.margin.cost.total_cmp(&b.margin.cost))
+    };
+    let all = combinations(group, &runs, options);
+    let best = all.iter().filter_map(|terms| cheapest(terms)).min_by(|a, b| a.margin.cost.total_cmp(&b.margin.cost))?;
+    let alone = cheapest(&alone)?;
+    (best.margin.cost * (1.0 + GROWTH_MUST_GAIN) < alone.margin.cost)
+        .then(|| assembled(group, &runs, single, &best, 1.0 - best.margin.cost / alone.margin.cost))
+}
+
+fn assembled(group: &Group, runs: &[Run], single: &Fit, best: &Tried, gain: f64) -> Fit {
+    let surface = Surface::of(best.shape, &best.terms, runs);
+    let centre = Surface::centre(&best.terms, runs);
+    let factor = best.margin.factor;
+    // The part that decides most runs comes first.
+    let decides = |part: &usize| runs.iter().filter(|run| surface.owner(run) == Some(*part)).count();
+    let mut order: Vec<usize> = (0..best.terms.len()).collect();
+    order.sort_by_key(|part| std::cmp::Reverse(decides(part)));
+    let rule = |surface: &Surface, part: usize, factor: f64| FittedRule {
+        form: Form::Max,
+        base_bytes: Bytes((surface.base * factor).ceil() as u64),
+        coefficient: surface.coefficient(part, factor),
+        exponent: surface.terms[part].exponent,
+    };
+    let limit = rule(&surface, order[0], factor);
+    let request = rule(&centre, order[0], 1.0).at_most(limit);
+    let also = order[1..].iter().map(|&part| {
+        let Term { place, exponent } = best.terms[part];
+        let coefficient = surface.coefficient(part, factor);
+        let request_coefficient = centre.coefficient(part, 1.0).min(coefficient);
+        let predictor = group.table.predictors[place].clone();
+        let largest = Bytes(runs.iter().map(|run| run.sizes[place]).fold(0.0, f64::max) as u64);
+        Also { predictor, place, coefficient, exponent, request_coefficient, largest }
+    });
+    let place = best.terms[order[0]].place;
+    let sizes = || runs.iter().map(|run| Bytes(run.sizes[place] as u64));
+    let mut fit = Fit {
+        rule: limit,
+        request,
+        predictor: group.table.predictors[place].clone(),
+        also: also.collect(),
+        shape: best.shape,
+        margin: factor,
+        held_out: held_out_of(
+            &best.foretold,
+            factor,
+            runs.iter().map(|run| (run.peak, run.wall)),
+            is_timed(&group.table),
+        ),
+        ..single.clone()
+    };
+    fit.inputs.smallest = sizes().min().unwrap_or_default();
+    fit.inputs.largest = sizes().max().unwrap_or_default();
+    let mut sorted: Vec<Bytes> = sizes().collect();
+    sorted.sort_unstable();
+    fit.inputs.median = sorted.get(sorted.len() / 2).copied().unwrap_or_default();
+    fit.inputs.distinct = runs.len();
+    fit.evidence.growth_gain = Some(gain.max(fit.evidence.growth_gain.unwrap_or(gain)));
+    // A bound lies above what the other channels give as well: only the floor is sure to be there.
+    for run in
+        group.table.runs.iter().filter(|run| matches!(run.censoring, Censoring::OomKilled | Censoring::LowerBound))
+    {
+        if fit.limit_of(place, &run.sizes) <= run.peak {
+            fit.rule.base_bytes = fit.rule.base_bytes.max(Bytes(run.peak.0.saturating_add(1)));
+        }
+    }
+    let exceeded = runs.iter().filter(|run| {
+        let sizes: Vec<Bytes> = run.sizes.iter().map(|size| Bytes(*size as u64)).collect();
+        run.peak > fit.limit_of(place, &sizes).0 as f64
+    });
+    fit.headroom = headroom::of(runs.len(), exceeded.count(), best.terms.len() + 1, &best.foretold, factor);
+    // The others were judged by one channel alone.
+    fit.outliers.clear();
+    fit
+}
