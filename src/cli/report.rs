@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use highwater::report::model::Report;
 use highwater::report::plot::{Size, plots, png, svg_file};
-use highwater::report::{csv, html, json, markdown, report, table};
+use highwater::report::{Material, csv, html, json, markdown, report, table};
 use highwater::store::Records;
 
 use self::material::{How, materials};
@@ -113,7 +113,8 @@ pub(crate) fn run(args: &ReportArgs) -> Result<Exit, Failure> {
 
 fn made(args: &ReportArgs) -> Result<Report, Failure> {
     let mut read = args.records.iter().map(|path| records::read(path)).collect::<Result<Vec<Records>, Failure>>()?;
-    let notes = read.iter().flat_map(notes).collect();
+    let mut notes: Vec<String> = read.iter().flat_map(notes).collect();
+    read.iter_mut().for_each(find_series);
     let earlier = match read.len() {
         2 if !args.together => Some(read.remove(0)),
         1 => None,
@@ -142,7 +143,30 @@ fn made(args: &ReportArgs) -> Result<Report, Failure> {
             return Err(unknown_run(name, &names));
         }
     }
+    for material in &mut materials {
+        if let Err(note) = read_series(material) {
+            notes.push(note);
+        }
+    }
     Ok(report(&materials, notes))
+}
+
+/// Names the files beside a record by paths that lead there from everywhere.
+fn find_series(records: &mut Records) {
+    let mut observations = std::mem::take(&mut records.observations);
+    for observation in &mut observations {
+        observation.series.file = observation.series.file.take().map(|file| records.beside(&file));
+    }
+    records.observations = observations;
+}
+
+/// Reads all samples of the run whose memory over time is shown; where that fails, those in the record have to do.
+fn read_series(material: &mut Material<'_>) -> Result<(), String> {
+    let shown = material.shown_over_time().and_then(|place| material.observations.get(place));
+    let Some(observation) = shown.filter(|observation| observation.series.file.is_some()) else { return Ok(()) };
+    let series = Records::default().series(observation);
+    material.series = Some(series.map_err(|error| format!("Memory over time has few samples: {error}."))?);
+    Ok(())
 }
 
 fn notes(records: &Records) -> Vec<String> {

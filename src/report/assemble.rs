@@ -9,7 +9,7 @@ use super::model::{
 use super::{verdict, words};
 use crate::model::comparison::Thresholds;
 use crate::model::fit::Censoring;
-use crate::model::observation::{Breakdown, Container, Exactness, Observation, Outcome, RunnerKind};
+use crate::model::observation::{Breakdown, Container, Exactness, Observation, Outcome, RunnerKind, Series};
 use crate::model::prediction::{Decider, RulePrediction};
 use crate::model::reading::Reading;
 use crate::model::rule::RuleType;
@@ -35,6 +35,8 @@ pub struct Material<'a> {
     pub found: Option<Result<Found, String>>,
     /// The run whose memory over time is shown; the one with the highest peak where nothing is said.
     pub timeline: Option<usize>,
+    /// All samples of that run, where the record has not all of them.
+    pub series: Option<Series>,
     /// An earlier sweep of the same task.
     pub before: Option<Box<Self>>,
 }
@@ -48,6 +50,14 @@ impl Material<'_> {
     /// The place of the run with this name.
     pub fn find(&self, label: &str) -> Option<usize> {
         self.labels().iter().position(|known| known == label)
+    }
+
+    /// The place of the run whose memory over time is shown.
+    pub fn shown_over_time(&self) -> Option<usize> {
+        let with_series = self.observations.iter().enumerate().filter(|(_, one)| one.series.samples.len() > 1);
+        let peak = |observation: &Observation| observation.peak.as_ref().value().map(|peak| peak.bytes);
+        let highest = with_series.max_by_key(|(place, one)| (peak(one), std::cmp::Reverse(*place)));
+        self.timeline.or(highest.map(|(place, _)| place))
     }
 
     fn size(&self, place: usize) -> Option<Bytes> {
@@ -308,21 +318,12 @@ fn counts_the_same(material: &Material<'_>, channel: &str) -> bool {
 }
 
 fn timeline(material: &Material<'_>) -> Option<Timeline> {
-    let has_series = |observation: &&Observation| observation.series.samples.len() > 1;
-    let highest = || {
-        let with_series = material.observations.iter().enumerate().filter(|(_, observation)| has_series(observation));
-        with_series
-            .max_by_key(|(place, observation)| {
-                (observation.peak.as_ref().value().map(|peak| peak.bytes), std::cmp::Reverse(*place))
-            })
-            .map(|(place, _)| place)
-    };
-    let run = material.timeline.or_else(highest)?;
-    let observation = material.observations.get(run)?;
-    has_series(observation).then(|| Timeline {
+    let run = material.shown_over_time()?;
+    let series = material.series.as_ref().unwrap_or(&material.observations.get(run)?.series);
+    (series.samples.len() > 1).then(|| Timeline {
         run,
-        taken: observation.series.taken,
-        samples: thinned(&observation.series.samples, TIMELINE_SAMPLES),
+        taken: series.taken,
+        samples: thinned(&series.samples, TIMELINE_SAMPLES),
     })
 }
 
