@@ -115,8 +115,8 @@ impl Judge<'_> {
             cell.level =
                 self.findings.iter().filter(|it| it.cell.as_ref() == Some(&cell.name)).map(|it| it.level).max();
         }
-        self.findings
-            .sort_by(|a, b| b.level.cmp(&a.level).then_with(|| a.cell.cmp(&b.cell)).then(a.reason.cmp(&b.reason)));
+        let place = |finding: &Finding| cells.iter().position(|cell| Some(&cell.name) == finding.cell.as_ref());
+        self.findings.sort_by_key(|finding| (std::cmp::Reverse(finding.level), place(finding), finding.reason));
         TaskReport {
             name: self.task.name.clone(),
             cells,
@@ -274,7 +274,7 @@ impl Judge<'_> {
         self.suspects.push(name.to_owned());
         let message = format!(
             "the rule of the baseline no longer covers its runs: by {} an input of {n} needs {foretold}, the peak is {}",
-            rule::words(&rule.typical),
+            rule.words(),
             now.median
         );
         let remedy = "look at what the change keeps in memory; if it is meant, fit the rule anew with `highwater fit` and \

@@ -223,6 +223,9 @@ fn tell(args: &CheckArgs, report: &Report, outputs: &Outputs) -> Result<Exit, Fa
     }
     outputs.write(report)?;
     let denied = args.deny == Some(Deny::Warnings) && report.count(Level::Warning) > 0;
+    if denied {
+        output::say("highwater: warnings are denied");
+    }
     Ok(match report.verdict {
         Verdict::Passed if denied => Exit::CheckFailed,
         Verdict::Passed => Exit::Done,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Run;
-use crate::model::check::baseline::BaselineHost;
+use crate::model::check::baseline::{BaselineHost, words};
 use crate::model::check::config::{Config, InputConfig, ONLY_CELL, TaskConfig, What};
 use crate::model::check::report::{Allowed, AllowedBy, Samples};
 use crate::model::observation::{Exactness, Observation, Outcome, Peak};
@@ -138,7 +138,7 @@ impl CellRuns {
         let budget = task.budget_of(cell).map(|bytes| Allowed { bytes, by: AllowedBy::Budget });
         let rule = task.rule.as_ref().zip(self.sizes.iter().find(|(name, _)| is_sum(name)));
         let rule = rule.map(|(rule, (_, n))| {
-            let by = AllowedBy::Rule { rule: super::rule::words(rule) };
+            let by = AllowedBy::Rule { rule: words(rule) };
             Allowed { bytes: rule.limit(*n), by }
         });
         [budget, self.declared.clone(), rule].into_iter().flatten().min_by_key(|allowed| allowed.bytes)
@@ -164,7 +164,7 @@ fn declared(observation: &Observation) -> Option<Allowed> {
         Decider::Resources => AllowedBy::Limit,
         Decider::Rule { channel } => {
             let rule = prediction.channels.iter().find(|of| of.name == *channel).and_then(|of| of.rule.as_ref());
-            let rule = rule.map_or_else(String::new, |rule| rule.scale_rule.formula.canonical());
+            let rule = rule.map_or_else(|| format!("of {channel}"), |rule| rule.scale_rule.formula.canonical());
             AllowedBy::Rule { rule }
         }
     };

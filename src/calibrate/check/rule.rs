@@ -11,10 +11,10 @@ use super::describe::describe;
 use super::growth::{Rounds, noise};
 use super::{CellRuns, Judge, TaskRuns};
 use crate::calibrate::fit::{FEWEST_INPUTS, FitOptions, Objective, fit};
-use crate::model::check::baseline::{BaselineCell, BaselineRule};
+use crate::model::check::baseline::{BaselineCell, BaselineRule, words};
 use crate::model::check::report::{Level, Reason};
 use crate::model::check::terms::Terms;
-use crate::model::fit::{Censoring, FittedRule, Form, RunTable, SizedRun};
+use crate::model::fit::{Censoring, FittedRule, RunTable, SizedRun};
 use crate::model::units::Bytes;
 
 /// A cell that differs by less than this share of its median says nothing about the rule.
@@ -199,9 +199,9 @@ fn part(old: &FittedRule, new: &FittedRule, n: Bytes) -> String {
             power(old.exponent)
         )
     } else if grows {
-        format!("the coefficient is {} instead of {}, {now} instead of {then}", new.coefficient, old.coefficient)
+        format!("its coefficient is another, {now} instead of {then}")
     } else {
-        format!("the floor is {} instead of {}, {now} instead of {then}", new.base_bytes, old.base_bytes)
+        format!("its floor is another, {now} instead of {then}")
     }
 }
 
@@ -211,15 +211,5 @@ fn power(exponent: u32) -> &'static str {
         1 => "n",
         2 => "n²",
         _ => "n³",
-    }
-}
-
-/// A rule as people read it.
-pub(super) fn words(rule: &FittedRule) -> String {
-    match (rule.complexity(), rule.form) {
-        (None, _) => rule.base_bytes.to_string(),
-        (Some(growth), _) if rule.base_bytes == Bytes::ZERO => growth,
-        (Some(growth), Form::Max) => format!("max({}, {growth})", rule.base_bytes),
-        (Some(growth), Form::Sum) => format!("{} + {growth}", rule.base_bytes),
     }
 }

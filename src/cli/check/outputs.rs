@@ -78,7 +78,7 @@ impl Outputs {
         let mut files = Vec::new();
         for (kind, path) in wanted {
             let Some(path) = path else { continue };
-            place_for(path).map_err(|source| unwritable(path, source))?;
+            can_be_written(path).map_err(|source| unwritable(path, source))?;
             // The folder is left for that of highwater.toml.
             files.push((kind, std::path::absolute(path).unwrap_or_else(|_| path.clone())));
         }
@@ -115,6 +115,14 @@ impl Outputs {
                 .map_err(|source| unwritten(path, source))?;
         }
         Ok(())
+    }
+}
+
+/// Root may write everywhere, and still can make no file in /proc or on a disk that is read-only: it has to be tried.
+pub(super) fn can_be_written(path: &Path) -> io::Result<()> {
+    match place_for(path)? {
+        Some(folder) => tempfile::tempfile_in(folder).map(drop),
+        None => Ok(()),
     }
 }
 

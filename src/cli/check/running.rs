@@ -258,7 +258,8 @@ fn sizes(task: &TaskConfig, input: &InputConfig) -> Result<Option<InputSizes>, F
     let Some(path) = &input.path else { return Ok(None) };
     let unreadable = |source| {
         let (task, cell) = (task.name.clone(), input.name.clone());
-        Failure::new(Exit::Usage, &NoInput { task, cell, path: path.clone(), source }, None)
+        let help = "correct `path` in highwater.toml: it starts in the folder of that file".to_owned();
+        Failure::new(Exit::Usage, &NoInput { task, cell, path: path.clone(), source }, Some(help))
     };
     let metadata = std::fs::metadata(path).map_err(unreadable)?;
     if !metadata.is_dir() {

@@ -13,10 +13,10 @@ use highwater::model::observation::Observation;
 use highwater::model::spelling::nearest;
 
 use super::CheckArgs;
-use super::outputs::unwritten;
+use super::outputs::{can_be_written, unwritten};
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
-use crate::cli::replace::{place_for, replace};
+use crate::cli::replace::replace;
 use crate::cli::{output, records};
 
 /// Everything that is known before the first run.
@@ -50,7 +50,7 @@ impl Setup {
         let baseline_path = named.or_else(|| config.baseline.clone()).unwrap_or_else(|| BASELINE.into());
         let baseline = baseline(&baseline_path, explicit && !args.update_baseline)?;
         if args.update_baseline {
-            place_for(&baseline_path).map_err(|error| {
+            can_be_written(&baseline_path).map_err(|error| {
                 let help = "choose a file that can be written to; nothing has been run".to_owned();
                 Failure::new(Exit::Usage, &Unreadable::new("write the baseline", &baseline_path, error), Some(help))
             })?;
@@ -97,12 +97,15 @@ fn read(path: &Path) -> Result<Option<String>, Failure> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Failure::new(Exit::Usage, &Unreadable::new("read", path, error), None)),
+        Err(error) => {
+            let help = "name a text file that can be read".to_owned();
+            Err(Failure::new(Exit::Usage, &Unreadable::new("read", path, error), Some(help)))
+        }
     }
 }
 
 fn no_config(path: &Path) -> Failure {
-    let error = Unreadable::new("read", path, io::ErrorKind::NotFound.into());
+    let error = Unreadable::new("read", path, io::Error::from_raw_os_error(nix::libc::ENOENT));
     let help = "`highwater init task.json` writes one; --records FILE judges stored runs without it".to_owned();
     Failure::new(Exit::Usage, &error, Some(help))
 }
@@ -137,7 +140,7 @@ fn baseline(path: &Path, required: bool) -> Result<Option<Baseline>, Failure> {
             .map(Some)
             .map_err(|error| Failure::new(Exit::Usage, &error, Some(error.remedy().to_owned()))),
         None if required => {
-            let error = Unreadable::new("read the baseline", path, io::ErrorKind::NotFound.into());
+            let error = Unreadable::new("read the baseline", path, io::Error::from_raw_os_error(nix::libc::ENOENT));
             let help = "make it with `highwater check --update-baseline`, and commit it".to_owned();
             Err(Failure::new(Exit::Usage, &error, Some(help)))
         }

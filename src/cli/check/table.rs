@@ -4,10 +4,8 @@ use std::fmt::Write;
 
 use highwater::model::check::baseline::BaselineRule;
 use highwater::model::check::report::{CellReport, Level, Report, Samples, TaskReport};
-use highwater::model::fit::FittedRule;
 use highwater::report::check::{allowed, change};
 
-use crate::cli::fit::words;
 use crate::cli::output;
 use crate::cli::table::{printable, table};
 
@@ -36,21 +34,20 @@ fn one(text: &mut String, task: &TaskReport) {
         (None, _) => {}
     }
     let width = output::width_of_stdout().map_or(100, usize::from);
-    for finding in &task.findings {
+    for (place, finding) in task.findings.iter().enumerate() {
         let of = finding.cell.as_ref().map_or_else(String::new, |cell| format!("{cell}: "));
         let first = format!("{}: {of}{} [{}]", finding.level.word(), finding.message, finding.reason.name());
         wrapped(text, "  ", &printable(&first), width);
-        wrapped(text, "    → ", &printable(&finding.remedy), width);
+        // One remedy for several findings is told once, below them.
+        if task.findings.get(place + 1).is_none_or(|next| next.remedy != finding.remedy) {
+            wrapped(text, "    → ", &printable(&finding.remedy), width);
+        }
     }
     text.push('\n');
 }
 
-/// With three digits: more of them differ from run to run.
 fn told(rule: &BaselineRule) -> String {
-    let coefficient = rule.typical.coefficient;
-    let typical =
-        FittedRule { coefficient: format!("{coefficient:.2e}").parse().unwrap_or(coefficient), ..rule.typical };
-    format!("{} where n is {}", words(&typical), rule.predictor)
+    format!("{} where n is {}", rule.words(), rule.predictor)
 }
 
 fn row(cell: &CellReport) -> Vec<String> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::report::Samples;
-use crate::model::fit::FittedRule;
+use crate::model::fit::{FittedRule, Form};
 use crate::model::observation::{CgroupVersion, Observation, RunnerKind};
 use crate::model::units::Bytes;
 
@@ -81,6 +81,32 @@ pub struct BaselineCell {
     /// Its peaks.
     #[serde(flatten)]
     pub samples: Samples,
+}
+
+impl BaselineRule {
+    /// What its inputs need, as people read it.
+    pub fn words(&self) -> String {
+        words(&self.typical)
+    }
+}
+
+/// A rule as people read it: amounts in binary units, three digits of its coefficient, since more of them differ from run
+/// to run.
+pub fn words(rule: &FittedRule) -> String {
+    if rule.coefficient <= 0.0 {
+        return rule.base_bytes.to_string();
+    }
+    let coefficient: f64 = format!("{:.2e}", rule.coefficient).parse().unwrap_or(rule.coefficient);
+    let coefficient = if coefficient < 1e-3 { format!("{coefficient:e}") } else { coefficient.to_string() };
+    let growth = match rule.exponent {
+        1 => format!("{coefficient}*n"),
+        exponent => format!("{coefficient}*n**{exponent}"),
+    };
+    match rule.form {
+        _ if rule.base_bytes == Bytes::ZERO => growth,
+        Form::Max => format!("max({}, {growth})", rule.base_bytes),
+        Form::Sum => format!("{} + {growth}", rule.base_bytes),
+    }
 }
 
 impl BaselineHost {

@@ -1,0 +1,117 @@
+//! Checks that run something: the workload of the tests.
+
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::project::{Checked, Project, skip};
+
+fn workload() -> String {
+    let program = Path::new(env!("CARGO_BIN_EXE_highwater")).with_file_name("examples").join("workload");
+    assert!(program.exists(), "the workload is missing: cargo build --example workload");
+    program.into_os_string().into_string().unwrap()
+}
+
+/// Cells with these names, sizes and needs in MiB.
+fn project(cells: &[(&str, u64, u64)]) -> Project {
+    Project::new(&toml(cells))
+}
+
+fn toml(cells: &[(&str, u64, u64)]) -> String {
+    let mut toml = format!("[tasks.touch]\ncommand = [\"{}\", \"touch\", \"{{mib}}\", \"1\"]\n", workload());
+    for (name, size, need) in cells {
+        toml += &format!(
+            "[[tasks.touch.inputs]]\nname = \"{name}\"\nsize = \"{size}MiB\"\nparameters = {{ mib = {need} }}\n"
+        );
+    }
+    toml
+}
+
+/// Peaks have to be exact for what follows.
+fn is_root() -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
+        skip("needs root, for exact peaks");
+    }
+    root
+}
+
+#[test]
+fn growth_is_run_again_before_it_is_called() {
+    if !is_root() {
+        return;
+    }
+    let project = project(&[("small", 4, 16), ("medium", 8, 32), ("large", 16, 64)]);
+    let made = project.check(&["--update-baseline", "--runs", "3"]);
+    assert_eq!(made.status(), 0, "{made:?}");
+    let same = project.check(&["--record", "runs.jsonl"]);
+    assert_eq!(same.status(), 0, "{same:?}");
+    assert_eq!(project.read("runs.jsonl").lines().count(), 9);
+    assert_eq!(project.check(&["--records", "runs.jsonl"]).status(), 0);
+
+    project.write("highwater.toml", &toml(&[("small", 4, 16), ("medium", 8, 32), ("large", 16, 80)]));
+    let grown = project.check(&["--junit", "junit.xml"]);
+    assert_eq!(grown.status(), 1, "{grown:?}");
+    assert!(grown.stdout().contains("large: the peak has grown"), "{grown:?}");
+    let again = grown.stderr().lines().filter(|line| line.starts_with("touch/large run")).count();
+    assert_eq!(again, 9, "three runs and two times three to confirm it: {grown:?}");
+    assert!(project.read("junit.xml").contains("<failure type=\"growth\""));
+}
+
+#[test]
+fn a_run_that_fails_is_not_run_again_and_ends_with_4() {
+    let project = Project::new(&format!("[tasks.bad]\ncommand = [\"{}\", \"exit\", \"3\"]\n", workload()));
+    let checked = project.check(&[]);
+    assert_eq!(checked.status(), 4, "{checked:?}");
+    assert!(checked.stdout().contains("a run failed: exited with status 3 [run-failed]"), "{checked:?}");
+    assert_eq!(checked.stderr().matches("bad/default run").count(), 1, "{checked:?}");
+}
+
+#[test]
+fn variables_and_folders_are_those_of_the_cell() {
+    let project = Project::new(
+        "[tasks.list]\ncommand = [\"sh\", \"-c\", \"test $LEVEL = 2 && test $KEPT = 1 && test -e {input}/x\"]\n\
+         env = { LEVEL = \"1\", KEPT = \"1\" }\nbudget = \"1GiB\"\n\
+         [[tasks.list.inputs]]\nname = \"a\"\npath = \"data/a\"\nenv = { LEVEL = \"2\" }\n",
+    );
+    project.write("data/a/x", "12345");
+    let checked = project.check(&["--record", "runs.jsonl"]);
+    assert!([0, 5].contains(&checked.status()), "{checked:?}");
+    assert!(project.read("runs.jsonl").contains("\"sum\":5"), "{}", project.read("runs.jsonl"));
+}
+
+#[test]
+fn paths_start_in_the_folder_of_the_file_that_names_them() {
+    let project = Project::new("");
+    project.write("ci/highwater.toml", "[tasks.here]\ncommand = [\"./x.sh\"]\nbudget = \"1GiB\"\n");
+    project.write("ci/x.sh", "#!/bin/sh\nexit 0\n");
+    let script = project.path("ci/x.sh");
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let checked = project.check(&["--config", "ci/highwater.toml", "--markdown", "out.md"]);
+    assert!([0, 5].contains(&checked.status()), "{checked:?}");
+    assert_eq!(project.files(), ["ci", "highwater.toml", "out.md"]);
+}
+
+#[test]
+fn an_interrupted_check_judges_nothing_and_writes_nothing() {
+    let project = Project::new(&format!("[tasks.long]\ncommand = [\"{}\", \"wait\", \"8\", \"60\"]\n", workload()));
+    let mut command = project.command(&["check", "--junit", "junit.xml", "--log-dir", "logs"]);
+    let child = command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let started = Instant::now();
+    let ready = || {
+        std::fs::read_to_string(project.path("logs/long.default.1.stdout.log")).is_ok_and(|log| log.contains("ready"))
+    };
+    while !ready() {
+        assert!(started.elapsed() < Duration::from_secs(20), "the task did not begin");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGINT).unwrap();
+    let checked = Checked(child.wait_with_output().unwrap());
+    assert_eq!(checked.status(), 130, "{checked:?}");
+    assert!(checked.stderr().contains("nothing was judged"), "{checked:?}");
+    assert_eq!(project.files(), ["highwater.toml", "logs"]);
+}
