@@ -72,7 +72,12 @@ fn an_engine_that_is_killed_is_told_and_the_record_kept() {
         wait $run; echo "status $?"
         find /sys/fs/cgroup -maxdepth 3 -name "highwater?$run?*"
         cat "$1.err" >&2"#;
-    let output = Command::new(engine).args(["sh", "-c", script]).arg(program).arg(&record).output().unwrap();
+    let output = Command::new(engine)
+        .args(["--only", "tiny", "--", "sh", "-c", script])
+        .arg(program)
+        .arg(&record)
+        .output()
+        .unwrap();
     assert_eq!(text(&output.stdout), "status 3\n", "{}", text(&output.stderr));
     let kept: Value = serde_json::from_str(&std::fs::read_to_string(&record).unwrap()).unwrap();
     assert_eq!(kept["outcome"]["kind"], "engine-lost");
