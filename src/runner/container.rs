@@ -183,6 +183,22 @@ pub enum ContainerError {
         /// The image.
         image: String,
     },
+    /// The image has no such program.
+    #[error("failed to start `{program}`: there is no such program in the image `{image}`")]
+    NoProgram {
+        /// As it was given.
+        program: String,
+        /// The image.
+        image: String,
+    },
+    /// The image has it, but it cannot be run.
+    #[error("failed to start `{program}`: it cannot be executed in the image `{image}`")]
+    NotExecutable {
+        /// As it was given.
+        program: String,
+        /// The image.
+        image: String,
+    },
     /// There is no probe for this machine.
     #[error("failed to measure with a probe: {reason}")]
     NoProbe {
@@ -211,6 +227,14 @@ impl ContainerError {
             }
             Self::LabelTaken { .. } => "choose another name for the label".to_owned(),
             Self::NothingToRun { .. } => "give the command after `--`".to_owned(),
+            Self::NoProgram { .. } => {
+                "look for a typing error; a command takes the place of the image's own, behind its \
+                                       entrypoint (--entrypoint replaces that, too)"
+                    .to_owned()
+            }
+            Self::NotExecutable { .. } => {
+                "build the image with the program executable (`RUN chmod +x`), or name its interpreter".to_owned()
+            }
             Self::NoProbe { .. } => "measure from outside with --probe auto".to_owned(),
         })
     }
@@ -413,10 +437,10 @@ impl ContainerRunner {
         let text = error.to_string();
         let program = self.launch.words(&self.image).into_iter().next().unwrap_or_default();
         if text.contains("executable file not found") || text.contains("no such file or directory: unknown") {
-            return StartError::NotFound { program, interpreter: false };
+            return ContainerError::NoProgram { program, image: self.launch.image.clone() }.into();
         }
         if text.contains("exec:") && text.contains("permission denied") {
-            return StartError::NotExecutable { program, source: io::ErrorKind::PermissionDenied.into() };
+            return ContainerError::NotExecutable { program, image: self.launch.image.clone() }.into();
         }
         engine_error("start the container", error)
     }

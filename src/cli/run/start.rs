@@ -169,7 +169,16 @@ pub(crate) fn explain(error: &MeasureError) -> Failure {
         MeasureError::Start(StartError::Container(error)) => {
             let exit = match error {
                 ContainerError::Engine(error) => exit_of(error),
-                _ => OWN_FAILURE,
+                ContainerError::NoProgram { .. } => Exit::Task(127),
+                ContainerError::NotExecutable { .. } => Exit::Task(126),
+                ContainerError::NoSource { .. }
+                | ContainerError::OutputFolder { .. }
+                | ContainerError::LimitTooLow { .. }
+                | ContainerError::LimitNotKept { .. }
+                | ContainerError::NameTaken { .. }
+                | ContainerError::LabelTaken { .. }
+                | ContainerError::NothingToRun { .. }
+                | ContainerError::NoProbe { .. } => OWN_FAILURE,
             };
             (exit, error.remedy())
         }
