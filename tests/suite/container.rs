@@ -1,6 +1,6 @@
 //! Containers, on the engine that `tests/engine/run` has started. Without it these tests are skipped, and say so.
 
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -60,7 +60,11 @@ struct Ran {
 fn ran(words: &[&str]) -> Ran {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("run.json");
-    let output = run(&["--format", "json", "--output", file.to_str().unwrap()]).args(words).output().unwrap();
+    let mut command = run(&["--format", "json", "--output", file.to_str().unwrap()]);
+    let child = command.args(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let pid = child.id();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(cgroups_of(pid), Vec::<String>::new(), "left behind by {words:?}");
     let json = std::fs::read_to_string(&file).ok().and_then(|text| serde_json::from_str(&text).ok());
     Ran {
         status: output.status.code(),
@@ -89,13 +93,16 @@ fn containers_of(image: &str) -> String {
     text(&docker(&["ps", "-aq", "--filter", &format!("ancestor={image}")]).stdout)
 }
 
-fn assert_exact(run: &Value, source: &str, expected_mib: u64) {
+/// The bytes of a peak that is exact, from this source, and what the task needs.
+fn assert_exact(run: &Value, source: &str, expected_mib: u64) -> u64 {
     let peak = &run["peak"];
     assert_eq!((&peak["source"], &peak["exactness"]["kind"]), (&Value::from(source), &Value::from("exact")), "{run:#}");
     let bytes = peak["bytes"].as_u64().unwrap();
-    // The program itself, and what runc and the probe need, are in it.
-    assert!(
-        (expected_mib * MIB..=(expected_mib + 6) * MIB).contains(&bytes),
-        "{bytes} is not about {expected_mib} MiB"
-    );
+    // The program itself is in it, and that the kernel counts in batches.
+    let expected = expected_mib * MIB;
+    let above = peak["exactness"]["noise_bytes"].as_u64().unwrap() + 3 * MIB;
+    // What runc needs for a start (2 to 20 MiB, depending on its version and the kernel) is the least of all peaks.
+    let least = if expected_mib < 20 { 20 * MIB } else { expected };
+    assert!((expected..=least + above).contains(&bytes), "{bytes} is not about {expected_mib} MiB");
+    bytes
 }
