@@ -7,6 +7,7 @@ pub mod document;
 pub mod fit;
 pub mod lint;
 pub mod observation;
+pub mod plan;
 pub mod prediction;
 pub mod problem;
 pub mod quantity;

@@ -1,0 +1,119 @@
+//! What makes two cells the same, whenever and wherever they are run.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::model::observation::RunnerKind;
+use crate::model::task::TaskDigest;
+use crate::model::units::Bytes;
+
+/// Digits of a key: 64 bits, enough for a folder of records and short enough to be typed.
+const DIGITS: usize = 16;
+
+/// What all cells of a plan have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// What the task does.
+    pub task: TaskDigest,
+    /// The digest of the image's configuration, where it runs in a container.
+    pub image_id: Option<String>,
+    /// Under which conditions.
+    pub conditions: Conditions,
+}
+
+/// What a peak depends on beside task, input and parameters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conditions {
+    /// What runs the task.
+    pub runner: RunnerKind,
+    /// The memory it may have at most.
+    pub limit: Option<Bytes>,
+    /// What is done about the page cache before a run, where something is: its name on the command line.
+    pub cache: Option<String>,
+}
+
+impl Identity {
+    /// The key of the cell with these inputs, each a channel and the digest of its listing, and these parameters.
+    pub fn key(&self, inputs: &[(&str, &str)], parameters: &BTreeMap<String, String>) -> String {
+        let Conditions { runner, limit, cache } = &self.conditions;
+        let inputs: Vec<Value> = inputs.iter().map(|(channel, listing)| json!([channel, listing])).collect();
+        let what = json!([
+            "highwater cell 1",
+            self.task,
+            self.image_id,
+            inputs,
+            parameters,
+            [json!(runner), json!(limit), json!(cache)],
+        ]);
+        digits(what.to_string().as_bytes(), DIGITS)
+    }
+}
+
+/// The digest of the files of an input: their paths below it and their sizes, in any order. What is in them is not read.
+pub fn digest_of_listing<'a>(files: impl IntoIterator<Item = (&'a [u8], Bytes)>) -> String {
+    let mut files: Vec<_> = files.into_iter().collect();
+    files.sort_unstable();
+    let mut hash = Sha256::new();
+    for (path, size) in files {
+        hash.update((path.len() as u64).to_le_bytes());
+        hash.update(path);
+        hash.update(size.0.to_le_bytes());
+    }
+    hexadecimal(&hash.finalize(), 32)
+}
+
+fn digits(text: &[u8], count: usize) -> String {
+    hexadecimal(&Sha256::digest(text), count)
+}
+
+fn hexadecimal(bytes: &[u8], count: usize) -> String {
+    bytes.iter().take(count / 2).fold(String::with_capacity(count), |mut text, byte| {
+        // Writing to a text does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::task::Task;
+
+    fn identity() -> Identity {
+        Identity {
+            task: Task::bare(vec!["sort".to_owned()]).digest(),
+            image_id: None,
+            conditions: Conditions { runner: RunnerKind::Process, limit: None, cache: None },
+        }
+    }
+
+    #[test]
+    fn the_key_is_the_same_for_ever() {
+        let parameters = BTreeMap::from([("THREADS".to_owned(), "2".to_owned())]);
+        assert_eq!(identity().key(&[("input", "abc")], &parameters), "0d026d2efd21fa48");
+    }
+
+    #[test]
+    fn everything_that_a_peak_depends_on_is_in_the_key() {
+        let plain = identity().key(&[], &BTreeMap::new());
+        let mut other = identity();
+        other.conditions.limit = Some(Bytes::mib(64));
+        assert_ne!(other.key(&[], &BTreeMap::new()), plain);
+        let mut other = identity();
+        other.image_id = Some("sha256:1".to_owned());
+        assert_ne!(other.key(&[], &BTreeMap::new()), plain);
+        assert_ne!(identity().key(&[("a", "")], &BTreeMap::new()), plain);
+    }
+
+    #[test]
+    fn a_listing_is_told_apart_by_names_and_sizes_and_not_by_order() {
+        let digest =
+            |files: &[(&str, u64)]| digest_of_listing(files.iter().map(|(name, size)| (name.as_bytes(), Bytes(*size))));
+        assert_eq!(digest(&[("a", 1), ("b", 2)]), digest(&[("b", 2), ("a", 1)]));
+        assert_ne!(digest(&[("a", 1), ("b", 2)]), digest(&[("a", 2), ("b", 1)]));
+        assert_ne!(digest(&[("ab", 1)]), digest(&[("a", 1)]));
+    }
+}
