@@ -10,6 +10,7 @@ mod glob;
 mod items;
 mod kernel;
 mod left_out;
+mod listing;
 mod options;
 mod regex;
 mod selection;
@@ -22,6 +23,7 @@ mod worker;
 
 pub use error::TreeError;
 pub use left_out::{LeftOut, Omission, Reason};
+pub use listing::{Listing, list};
 pub use options::{Counted, Listener, Options, Progress};
 pub use selection::{Field, Flaw, Selection, SelectionError};
 pub use totals::{Bucket, File, Histogram, Item, Survey, Totals};

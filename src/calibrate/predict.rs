@@ -10,7 +10,7 @@ use crate::model::prediction::{
 use crate::model::rule::{EvalError, Mode, RuleType, ScaleRule};
 use crate::model::task::{Channel, ChannelKind, Task};
 use crate::model::units::Bytes;
-use crate::tree::{self, Options, Reason, Selection, SelectionError, Survey, Totals, TreeError};
+use crate::tree::{self, Listing, Options, Reason, Selection, SelectionError, Survey, Totals, TreeError};
 
 /// Why nothing could be predicted.
 #[derive(Debug, thiserror::Error)]
@@ -41,8 +41,29 @@ pub enum PredictError {
 /// # Errors
 /// A survey was cancelled, or was to be strict and left something out.
 pub fn predict(task: &Task, options: &Options<'_>) -> Result<Prediction, PredictError> {
+    predict_with(task, &|channel| survey(channel, options))
+}
+
+/// The same of inputs that are listed and need not be there; other channels are surveyed.
+///
+/// # Errors
+/// As for [`predict`].
+pub fn predict_listed<'a>(
+    task: &Task,
+    listing: &dyn Fn(&Channel) -> Option<&'a Listing>,
+) -> Result<Prediction, PredictError> {
+    predict_with(task, &|channel| match listing(channel) {
+        Some(listing) => listed(channel, listing),
+        None => survey(channel, &Options::default()),
+    })
+}
+
+fn predict_with(
+    task: &Task,
+    survey: &dyn Fn(&Channel) -> Result<Surveyed, PredictError>,
+) -> Result<Prediction, PredictError> {
     let channels: Vec<Predicted> =
-        task.channels.iter().map(|channel| self::channel(channel, options)).collect::<Result<_, _>>()?;
+        task.channels.iter().map(|channel| self::channel(channel, survey)).collect::<Result<_, _>>()?;
     let complete = channels.iter().all(|predicted| predicted.complete);
     let channels: Vec<ChannelPrediction> = channels.into_iter().map(|predicted| predicted.channel).collect();
     let demand = |floor: Option<Bytes>, of: RuleType| Demand {
@@ -78,9 +99,12 @@ struct Predicted {
     complete: bool,
 }
 
-fn channel(channel: &Channel, options: &Options<'_>) -> Result<Predicted, PredictError> {
+fn channel(
+    channel: &Channel,
+    survey: &dyn Fn(&Channel) -> Result<Surveyed, PredictError>,
+) -> Result<Predicted, PredictError> {
     let surveyed = match channel.kind {
-        ChannelKind::Input => survey(channel, options)?,
+        ChannelKind::Input => survey(channel)?,
         ChannelKind::Output => Surveyed { size: ChannelSize::NotSurveyed, selected: None },
     };
     let mut complete = true;
@@ -147,6 +171,16 @@ fn survey(channel: &Channel, options: &Options<'_>) -> Result<Surveyed, PredictE
             | TreeError::Overflow { .. }),
         ) => Ok(unknown(chain(&error))),
     }
+}
+
+fn listed(channel: &Channel, listing: &Listing) -> Result<Surveyed, PredictError> {
+    let failed = |source| PredictError::Survey { channel: channel.name.clone(), source };
+    let all = listing.sizes(None).map_err(failed)?;
+    let selected = match &channel.rule {
+        Some(rule) => Some(listing.sizes(Some(&selection(channel, Some(rule))?)).map_err(failed)?),
+        None => None,
+    };
+    Ok(Surveyed { size: ChannelSize::Known { all, left_out: Vec::new() }, selected })
 }
 
 fn selection(channel: &Channel, rule: Option<&ScaleRule>) -> Result<Selection, PredictError> {

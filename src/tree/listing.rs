@@ -1,0 +1,299 @@
+//! All files of a channel by name, and what parts of it would count without being there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use super::error::TreeError;
+use super::options::{Counted, Options};
+use super::selection::Selection;
+use super::walk::survey;
+use crate::model::plan::{Unit, digest_of_listing};
+use crate::model::prediction::{Named, Sizes};
+use crate::model::units::Bytes;
+
+/// The extensions that are told apart: more are numbers in names.
+const MOST_EXTENSIONS: usize = 24;
+/// Longer ones are parts of names.
+const LONGEST_EXTENSION: usize = 12;
+/// What is put behind the extension of what was compressed.
+const COMPRESSIONS: [&str; 5] = ["gz", "bz2", "xz", "zst", "lz4"];
+
+/// The files of a channel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// The names of its items: the folders directly in it.
+    pub items: BTreeSet<OsString>,
+    /// Its files by their paths below it, with their sizes.
+    pub files: BTreeMap<PathBuf, Bytes>,
+}
+
+/// Lists what [`survey`] counts in a channel without any patterns.
+///
+/// # Errors
+/// As for [`survey`].
+pub fn list(root: &Path, options: &Options<'_>) -> Result<Listing, TreeError> {
+    // The patterns for everything are right.
+    let everything: Vec<Selection> =
+        Selection::compile(None, None, None).into_iter().map(Selection::without_items).collect();
+    let files = Mutex::new(BTreeMap::new());
+    let counted = |file: Counted<'_>| {
+        files.lock().unwrap_or_else(PoisonError::into_inner).insert(file.path.to_owned(), file.size);
+    };
+    survey(root, &everything, &Options { counted: Some(&counted), ..*options })?;
+    let unreadable = |source| TreeError::Unreadable { path: root.to_owned(), source };
+    let mut items = BTreeSet::new();
+    for entry in std::fs::read_dir(root).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        if entry.file_type().map_err(unreadable)?.is_dir() {
+            items.insert(entry.file_name());
+        }
+    }
+    Ok(Listing { items, files: files.into_inner().unwrap_or_else(PoisonError::into_inner) })
+}
+
+impl Listing {
+    /// A single file.
+    pub fn of_file(name: &str, size: Bytes) -> Self {
+        Self { items: BTreeSet::new(), files: BTreeMap::from([(PathBuf::from(name), size)]) }
+    }
+
+    /// All sizes, added up.
+    pub fn bytes(&self) -> Bytes {
+        self.files.values().copied().sum()
+    }
+
+    /// The items with the sums of their files, by name.
+    pub fn items_with_sizes(&self) -> Vec<(OsString, Bytes)> {
+        let mut sums: BTreeMap<&OsStr, Bytes> = self.items.iter().map(|item| (item.as_os_str(), Bytes::ZERO)).collect();
+        for (path, size) in &self.files {
+            if let Some(sum) = unit_of(path).and_then(|unit| sums.get_mut(unit)) {
+                *sum = sum.saturating_add(*size);
+            }
+        }
+        sums.into_iter().map(|(name, sum)| (name.to_owned(), sum)).collect()
+    }
+
+    /// The names of the files that are in no item.
+    pub fn loose(&self) -> Vec<OsString> {
+        let direct = self.files.keys().filter(|path| path.components().count() == 1);
+        direct.map(|path| path.as_os_str().to_owned()).collect()
+    }
+
+    /// What the staged folder with these units has.
+    pub fn staged(&self, units: &[Unit]) -> Self {
+        let mut staged = Self::default();
+        for Unit { name, staged_as } in units {
+            if self.items.contains(name) {
+                staged.items.insert(staged_as.clone());
+            }
+            let below = self.files.range(PathBuf::from(name)..).take_while(|(path, _)| path.starts_with(name));
+            for (path, size) in below {
+                let rest = path.strip_prefix(name).unwrap_or(path);
+                let path = if rest.as_os_str().is_empty() {
+                    PathBuf::from(staged_as)
+                } else {
+                    Path::new(staged_as).join(rest)
+                };
+                staged.files.insert(path, *size);
+            }
+        }
+        staged
+    }
+
+    /// The digest of the listing.
+    pub fn digest(&self) -> String {
+        digest_of_listing(self.files.iter().map(|(path, size)| (path.as_os_str().as_bytes(), *size)))
+    }
+
+    /// What a selection counts, as [`survey`] counts it; all files where there is none.
+    ///
+    /// # Errors
+    /// Where the regex gives up.
+    pub fn sizes(&self, selection: Option<&Selection>) -> Result<Sizes, TreeError> {
+        let counts = |path: &Path| match selection {
+            None => Ok(true),
+            Some(selection) => {
+                let Ok(rest) = path.strip_prefix(selection.target_dir()) else { return Ok(false) };
+                let failed = |source| TreeError::Regex {
+                    regex: selection.target_regex().to_owned(),
+                    path: path.to_owned(),
+                    source,
+                };
+                selection.matches(rest).map_err(failed)
+            }
+        };
+        let mut sizes = Sizes { items: self.items.len() as u64, ..Sizes::default() };
+        if selection.is_some_and(|selection| !selection.items) {
+            sizes.items = 0;
+        }
+        let mut sums: BTreeMap<&OsStr, Bytes> = BTreeMap::new();
+        for (path, size) in &self.files {
+            if counts(path)? {
+                sizes.files += 1;
+                sizes.sum = sizes.sum.saturating_add(*size);
+                larger(&mut sizes.largest_file, path.as_os_str(), *size);
+            }
+            if let Some((item, rest)) = in_item(path)
+                && sizes.items > 0
+                && counts(rest)?
+            {
+                let sum = sums.entry(item).or_default();
+                *sum = sum.saturating_add(*size);
+            }
+        }
+        for (item, sum) in sums {
+            larger(&mut sizes.largest_item, item, sum);
+        }
+        Ok(sizes)
+    }
+
+    /// What a glob `*.EXTENSION` counts, for each extension that is there, in lower case.
+    pub fn by_extension(&self) -> BTreeMap<String, Sizes> {
+        let mut bytes: BTreeMap<&str, Bytes> = BTreeMap::new();
+        for (path, size) in &self.files {
+            if let Some(extension) = path.file_name().and_then(OsStr::to_str).and_then(extension) {
+                let sum = bytes.entry(extension).or_default();
+                *sum = sum.saturating_add(*size);
+            }
+        }
+        let mut most: Vec<(&str, Bytes)> = bytes.into_iter().collect();
+        most.sort_by_key(|(extension, sum)| (std::cmp::Reverse(*sum), *extension));
+        let kept = most.into_iter().take(MOST_EXTENSIONS);
+        kept.filter_map(|(extension, _)| Some((extension.to_owned(), self.with_extension(extension).sizes(None).ok()?)))
+            .collect()
+    }
+
+    fn with_extension(&self, extension: &str) -> Self {
+        let end = format!(".{extension}");
+        let matches = |path: &Path| path.as_os_str().as_bytes().ends_with(end.as_bytes());
+        let files = self.files.iter().filter(|(path, _)| matches(path));
+        Self { items: self.items.clone(), files: files.map(|(path, size)| (path.clone(), *size)).collect() }
+    }
+}
+
+/// Keeps the larger one; the first by name where both are as large.
+fn larger(largest: &mut Option<Named>, name: &OsStr, bytes: Bytes) {
+    if largest.as_ref().is_none_or(|largest| bytes > largest.bytes) {
+        *largest = Some(Named { path: name.to_string_lossy().into_owned(), bytes });
+    }
+}
+
+/// What lies directly in the channel on the way to a file.
+fn unit_of(path: &Path) -> Option<&OsStr> {
+    match path.components().next()? {
+        Component::Normal(name) => Some(name),
+        _ => None,
+    }
+}
+
+/// The item that a file is in, and its path in there.
+fn in_item(path: &Path) -> Option<(&OsStr, &Path)> {
+    let item = unit_of(path)?;
+    let rest = path.strip_prefix(item).ok()?;
+    (!rest.as_os_str().is_empty()).then_some((item, rest))
+}
+
+/// The extension of a name, with the one before it where it says how that was compressed: `nii.gz`.
+fn extension(name: &str) -> Option<&str> {
+    let (before, last) = name.rsplit_once('.')?;
+    let start = if COMPRESSIONS.contains(&last) {
+        before.rfind('.').filter(|dot| *dot > 0 && is_extension(&before[dot + 1..])).unwrap_or(before.len())
+    } else {
+        before.len()
+    };
+    let extension = &name[start + 1..];
+    (start > 0 && extension.split('.').all(is_extension)).then_some(extension)
+}
+
+fn is_extension(text: &str) -> bool {
+    let plain = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    (1..=LONGEST_EXTENSION).contains(&text.len()) && plain && text.bytes().any(|byte| byte.is_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::rule::Mode;
+
+    fn write(root: &Path, files: &[(&str, usize)]) {
+        for (path, size) in files {
+            let path = root.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, vec![0; *size]).unwrap();
+        }
+    }
+
+    const FILES: [(&str, usize); 6] =
+        [("p1/a.nii.gz", 5), ("p1/ct/b.dcm", 7), ("p10/c.nii.gz", 11), ("notes.txt", 3), ("ct/x.dcm", 2), ("p1/.h", 1)];
+
+    #[test]
+    fn a_listing_counts_as_a_survey_does() {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), &FILES);
+        std::fs::create_dir(folder.path().join("empty")).unwrap();
+        let listing = list(folder.path(), &Options::default()).unwrap();
+        let patterns = [
+            (None, None, None),
+            (None, Some("*.dcm"), None),
+            (Some("ct"), None, None),
+            (None, None, Some("p1/.*")),
+            (None, None, Some("[^/]*")),
+        ];
+        for (dir, glob, regex) in patterns {
+            let selection = Selection::compile(dir, glob, regex).unwrap();
+            let totals = survey(folder.path(), std::slice::from_ref(&selection), &Options::default()).unwrap().totals;
+            let sizes = listing.sizes(Some(&selection)).unwrap();
+            for mode in [Mode::Sum, Mode::MaxFileSize, Mode::MaxItemSum] {
+                assert_eq!(sizes.n(mode), totals[0].n(mode), "{dir:?} {glob:?} {regex:?} {mode:?}");
+            }
+            assert_eq!((sizes.files, sizes.items), (totals[0].files, totals[0].items));
+        }
+    }
+
+    #[test]
+    fn a_staged_part_has_the_files_under_their_new_names() {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), &FILES);
+        let listing = list(folder.path(), &Options::default()).unwrap();
+        assert_eq!(listing.loose(), ["notes.txt"]);
+        let unit = |name: &str, staged_as: &str| Unit { name: name.into(), staged_as: staged_as.into() };
+        let staged = listing.staged(&[unit("p1", "p1"), unit("p1", "p1~2"), unit("notes.txt", "notes.txt")]);
+        let names: Vec<_> = staged.files.keys().map(|path| path.to_str().unwrap()).collect();
+        assert_eq!(
+            names,
+            ["notes.txt", "p1/.h", "p1/a.nii.gz", "p1/ct/b.dcm", "p1~2/.h", "p1~2/a.nii.gz", "p1~2/ct/b.dcm"]
+        );
+        assert_eq!((staged.items.len(), staged.bytes()), (2, Bytes(29)));
+        assert_ne!(staged.digest(), listing.digest());
+    }
+
+    #[test]
+    fn extensions_are_those_of_data() {
+        let all = [
+            ("a.nii.gz", Some("nii.gz")),
+            ("a.gz", Some("gz")),
+            ("x.y.dcm", Some("dcm")),
+            ("1.2.840.113", None),
+            (".hidden", None),
+            ("A.DCM", None),
+            ("a.", None),
+            ("no", None),
+            (".a.gz", Some("gz")),
+        ];
+        for (name, expected) in all {
+            assert_eq!(extension(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn each_extension_counts_what_its_glob_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), &FILES);
+        let by_extension = list(folder.path(), &Options::default()).unwrap().by_extension();
+        assert_eq!(by_extension.keys().collect::<Vec<_>>(), ["dcm", "nii.gz", "txt"]);
+        assert_eq!((by_extension["dcm"].sum, by_extension["dcm"].items), (Bytes(9), 4 - 1));
+    }
+}
