@@ -8,6 +8,7 @@ pub mod placement;
 pub mod probe;
 pub mod process;
 mod spawn;
+pub mod staging;
 
 use std::io;
 use std::os::fd::BorrowedFd;

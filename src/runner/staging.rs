@@ -1,0 +1,339 @@
+//! Inputs made of parts of others, without copying: hard links, where those cannot be had clones of the file system's
+//! (`FICLONE`), and copies only where nothing else works. For containers there are mounts of single units besides.
+
+mod file;
+mod original;
+mod page_cache;
+
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use nix::sys::statvfs::statvfs;
+
+use self::file::{Random, Way, place};
+use self::original::Original;
+use crate::model::plan::{Material, Unit};
+use crate::model::units::Bytes;
+
+pub use self::file::Cost;
+pub use self::original::Change;
+pub use self::page_cache::{Dropped, drop_caches, read_all};
+
+/// Generated and cut inputs are files of this name.
+const FILE: &str = "input.bin";
+
+/// Why an input could not be staged.
+#[derive(Debug, thiserror::Error)]
+pub enum StagingError {
+    /// Something could not be made.
+    #[error("failed to {action} {path}")]
+    Failed {
+        /// What was tried.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The disk cannot hold it.
+    #[error("failed to stage {needed} of input: {path} has room for {free}")]
+    NoRoom {
+        /// Where it was to be.
+        path: PathBuf,
+        /// How much it is.
+        needed: Bytes,
+        /// How much there is.
+        free: Bytes,
+    },
+}
+
+impl StagingError {
+    /// Whether it is for lack of space.
+    pub fn is_out_of_space(&self) -> bool {
+        match self {
+            Self::NoRoom { .. } => true,
+            Self::Failed { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            }
+        }
+    }
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StagingError + use<> {
+    let path = path.to_owned();
+    move |source| StagingError::Failed { action, path, source }
+}
+
+/// A folder in which inputs are staged. It goes with all that is in it when this is dropped; what a process that was
+/// killed has left in it goes when it is opened again.
+#[derive(Debug)]
+pub struct Staging {
+    path: PathBuf,
+    /// Whether units that can only be copied are left for mounts.
+    mounts: bool,
+}
+
+impl Staging {
+    /// Opens the folder: nobody else may use it. Whatever is in it goes.
+    ///
+    /// # Errors
+    /// Where it cannot be emptied or made.
+    pub fn open(path: &Path) -> Result<Self, StagingError> {
+        remove(path).map_err(failed("remove what is left of", path))?;
+        make_folder(path)?;
+        let path = path.canonicalize().map_err(failed("find", path))?;
+        Ok(Self { path, mounts: false })
+    }
+
+    /// Leaves units that could only be copied to mounts, which the caller makes: see [`Staged::mounts`].
+    #[must_use]
+    pub fn with_mounts(mut self) -> Self {
+        self.mounts = true;
+        self
+    }
+
+    /// The room that is left for files, in bytes; `None` where the file system does not tell.
+    pub fn free(&self) -> Option<Bytes> {
+        let room = statvfs(&self.path).ok()?;
+        Some(Bytes(room.blocks_available().saturating_mul(room.fragment_size())))
+    }
+
+    /// An empty folder with this name.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub fn scratch(&self, name: &str) -> Result<Scratch, StagingError> {
+        let path = self.path.join(name);
+        remove(&path).map_err(failed("remove what is left of", &path))?;
+        make_folder(&path)?;
+        Ok(Scratch(path))
+    }
+
+    /// Stages an input under this name. What is used as it is takes no time and no room.
+    ///
+    /// # Errors
+    /// Where something cannot be made or read; nothing of it is left then.
+    pub fn stage(&self, name: &str, material: &Material) -> Result<Staged, StagingError> {
+        match material {
+            Material::Folder(path) => {
+                let input = path.canonicalize().map_err(failed("find", path))?;
+                Ok(Staged { input, scratch: None, originals: Vec::new(), mounts: Vec::new(), cost: Cost::default() })
+            }
+            Material::Units { root, units } => {
+                let scratch = self.scratch(name)?;
+                let root = root.canonicalize().map_err(failed("find", root))?;
+                let mut staged = Staged::empty(scratch);
+                match staged.link(&root, units, self.mounts) {
+                    Ok(Some(())) => {}
+                    Ok(None) => staged.leave_to_mounts(&root, units)?,
+                    Err(error) => return Err(error),
+                }
+                Ok(staged)
+            }
+            Material::Bytes { size, from } => {
+                let scratch = self.scratch(name)?;
+                if let Some(free) = self.free().filter(|free| free < size) {
+                    return Err(StagingError::NoRoom { path: self.path.clone(), needed: *size, free });
+                }
+                let path = scratch.0.join(FILE);
+                write_bytes(&path, *size, from)?;
+                Ok(Staged { input: path, ..Staged::empty(scratch) })
+            }
+        }
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if let Err(error) = remove(&self.path) {
+            tracing::warn!("failed to remove {}: {error}", self.path.display());
+        }
+    }
+}
+
+/// A folder that goes with all that is in it when this is dropped.
+#[derive(Debug)]
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = remove(&self.0) {
+            tracing::warn!("failed to remove {}: {error}", self.0.display());
+        }
+    }
+}
+
+/// A staged input.
+#[derive(Debug)]
+pub struct Staged {
+    input: PathBuf,
+    scratch: Option<Scratch>,
+    originals: Vec<Original>,
+    mounts: Vec<(OsString, PathBuf)>,
+    cost: Cost,
+}
+
+impl Staged {
+    fn empty(scratch: Scratch) -> Self {
+        let input = scratch.0.clone();
+        Self { input, scratch: Some(scratch), originals: Vec::new(), mounts: Vec::new(), cost: Cost::default() }
+    }
+
+    /// What a task is given: a folder, or the file of bytes.
+    pub fn input(&self) -> &Path {
+        &self.input
+    }
+
+    /// What it took.
+    pub fn cost(&self) -> Cost {
+        self.cost
+    }
+
+    /// What has to be mounted read-only over the units of the input, by their names in it.
+    pub fn mounts(&self) -> &[(OsString, PathBuf)] {
+        &self.mounts
+    }
+
+    /// What is not as it was staged: a task has written to its input.
+    pub fn changes(&self) -> Vec<Change> {
+        self.originals.iter().filter_map(Original::change).collect()
+    }
+
+    /// `None` where only copies would do, and mounts are to take their place.
+    fn link(&mut self, root: &Path, units: &[Unit], mounts: bool) -> Result<Option<()>, StagingError> {
+        let mut way = Way::HardLink;
+        for Unit { name, staged_as } in units {
+            let (from, to) = (root.join(name), self.input.join(staged_as));
+            let metadata = fs::symlink_metadata(&from).map_err(failed("read", &from))?;
+            if self.tree(&from, &to, metadata.file_type(), &mut way, mounts)?.is_none() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(()))
+    }
+
+    fn tree(
+        &mut self,
+        from: &Path,
+        to: &Path,
+        kind: fs::FileType,
+        way: &mut Way,
+        mounts: bool,
+    ) -> Result<Option<()>, StagingError> {
+        if kind.is_dir() {
+            make_folder(to)?;
+            for entry in fs::read_dir(from).map_err(failed("read", from))? {
+                let entry = entry.map_err(failed("read", from))?;
+                let kind = entry.file_type().map_err(failed("read", from))?;
+                let name = entry.file_name();
+                if self.tree(&from.join(&name), &to.join(&name), kind, way, mounts)?.is_none() {
+                    return Ok(None);
+                }
+            }
+            return Ok(Some(()));
+        }
+        let is_file = kind.is_file() || (kind.is_symlink() && from.is_file());
+        if is_file {
+            let Some(original) = place(from, to, way, mounts, &mut self.cost)? else { return Ok(None) };
+            self.originals.extend(original);
+        } else if kind.is_symlink() {
+            // Not followed when sizes are taken, so not followed here; it leads to where it led.
+            let target = fs::canonicalize(from).or_else(|_| fs::read_link(from)).map_err(failed("read", from))?;
+            std::os::unix::fs::symlink(target, to).map_err(failed("link", to))?;
+        }
+        // A socket, a pipe or a device is no data.
+        Ok(Some(()))
+    }
+
+    /// Leaves an empty place for each unit, to be mounted over.
+    fn leave_to_mounts(&mut self, root: &Path, units: &[Unit]) -> Result<(), StagingError> {
+        remove(&self.input).map_err(failed("remove", &self.input))?;
+        make_folder(&self.input)?;
+        self.originals.clear();
+        self.cost = Cost::default();
+        for Unit { name, staged_as } in units {
+            let (from, to) = (root.join(name), self.input.join(staged_as));
+            if from.is_dir() {
+                make_folder(&to)?;
+            } else {
+                File::create(&to).map_err(failed("make", &to))?;
+            }
+            self.mounts.push((staged_as.clone(), from));
+        }
+        self.cost.mounts = self.mounts.len() as u64;
+        Ok(())
+    }
+
+    /// The files of the input: those that are mounted among them.
+    pub fn folders(&self) -> impl Iterator<Item = &Path> {
+        std::iter::once(self.input()).chain(self.mounts.iter().map(|(_, source)| source.as_path()))
+    }
+
+    /// Whether anything was staged at all.
+    pub fn is_made(&self) -> bool {
+        self.scratch.is_some()
+    }
+}
+
+/// What is written in parts of this size.
+const BLOCK: usize = 1 << 20;
+
+/// Writes a file of so many bytes, from the files or at random.
+fn write_bytes(path: &Path, size: Bytes, from: &[PathBuf]) -> Result<(), StagingError> {
+    let mut file = File::create(path).map_err(failed("make", path))?;
+    let mut block = vec![0; BLOCK];
+    let mut left = size.0;
+    let mut random = Random::new(size.0);
+    let mut sources = from.iter().cycle();
+    let mut source: Option<File> = None;
+    let mut barren = 0;
+    while left > 0 {
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(BLOCK);
+        let part = &mut block[..most];
+        let length = if from.is_empty() || barren > from.len() {
+            random.fill(part);
+            most
+        } else {
+            let read = match &mut source {
+                Some(file) => file.read(part).map_err(failed("read the input for", path))?,
+                None => 0,
+            };
+            if read == 0 {
+                source = match sources.next() {
+                    Some(next) => Some(File::open(next).map_err(failed("read", next))?),
+                    None => None,
+                };
+                barren += 1;
+                continue;
+            }
+            barren = 0;
+            read
+        };
+        file.write_all(&block[..length]).map_err(failed("write", path))?;
+        left -= length as u64;
+    }
+    file.sync_data().map_err(failed("write", path))
+}
+
+fn make_folder(path: &Path) -> Result<(), StagingError> {
+    DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(failed("make", path))
+}
+
+/// Removes a folder with all that is in it; that it is not there is no error.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}

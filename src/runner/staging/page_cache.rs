@@ -1,0 +1,82 @@
+//! The page cache before a run: emptied as far as we may, or filled.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+use nix::unistd::{geteuid, sync};
+
+/// Writing to this file drops clean pages, directory entries and inodes of the whole machine
+/// (Documentation/admin-guide/sysctl/vm.rst).
+const DROP_CACHES: &str = "/proc/sys/vm/drop_caches";
+
+/// What was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dropped {
+    /// All clean pages of the machine: programs and libraries too.
+    Everything,
+    /// The pages of the input files; programs and libraries are as warm as they were.
+    Inputs,
+}
+
+/// Drops the page cache: of the whole machine where we may, else that of the files of these inputs (`posix_fadvise(2)`
+/// with `POSIX_FADV_DONTNEED`), which anybody may who can read them. Pages that some process has mapped stay.
+///
+/// # Errors
+/// A file cannot be read.
+pub fn drop_caches<'a>(inputs: impl IntoIterator<Item = &'a Path>) -> io::Result<Dropped> {
+    for input in inputs {
+        files(input, &mut |file| {
+            // Pages that are not written yet cannot be dropped.
+            let _ = file.sync_data();
+            match posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED) {
+                Ok(()) | Err(Errno::ESPIPE) => Ok(()),
+                Err(errno) => Err(errno.into()),
+            }
+        })?;
+    }
+    if geteuid().is_root() {
+        sync();
+        // A container's root may not.
+        if fs::write(DROP_CACHES, "3").is_ok() {
+            return Ok(Dropped::Everything);
+        }
+    }
+    Ok(Dropped::Inputs)
+}
+
+/// Reads all files of the inputs once.
+///
+/// # Errors
+/// A file cannot be read.
+pub fn read_all<'a>(inputs: impl IntoIterator<Item = &'a Path>) -> io::Result<()> {
+    let mut block = vec![0; 1 << 18];
+    for input in inputs {
+        files(input, &mut |mut file| {
+            while file.read(&mut block)? > 0 {}
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// Calls `with` for every regular file at or below the path.
+fn files(path: &Path, with: &mut dyn FnMut(File) -> io::Result<()>) -> io::Result<()> {
+    let metadata = fs::metadata(path)?;
+    if metadata.is_file() {
+        return with(File::open(path)?);
+    }
+    if metadata.is_dir() {
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            let kind = entry.file_type()?;
+            // Links to folders are not entered, as when sizes are taken.
+            if !kind.is_symlink() || entry.path().is_file() {
+                files(&entry.path(), with)?;
+            }
+        }
+    }
+    Ok(())
+}
