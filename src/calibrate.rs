@@ -8,3 +8,4 @@ pub mod measure;
 pub mod monitor;
 pub mod predict;
 pub mod resolve;
+pub mod sweep;

@@ -1,0 +1,146 @@
+//! Whether there is memory for one more run, so that runs never compete for that of the host, and budget.
+
+use std::time::Duration;
+
+use super::forecast::Forecast;
+use super::schedule::Schedule;
+use crate::model::units::Bytes;
+
+/// What a sweep may cost altogether.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Budget {
+    /// The times of all runs, added up.
+    Time(Duration),
+    /// Peak by time, added up: byte seconds.
+    Memory(f64),
+}
+
+/// Lets runs begin.
+pub struct Admission<'a> {
+    forecast: Forecast,
+    /// What runs may use together.
+    capacity: Option<Bytes>,
+    /// What the host could give now.
+    available: Box<dyn Fn() -> Option<Bytes> + 'a>,
+    /// The cells of the runs under way with what was expected of them when they began.
+    running: Vec<(usize, Option<Bytes>)>,
+    budget: Option<Budget>,
+    spent: (Duration, f64),
+}
+
+impl<'a> Admission<'a> {
+    /// With what is known, what runs may use together, and how to ask the host what it could give.
+    pub fn new(
+        forecast: Forecast,
+        capacity: Option<Bytes>,
+        available: impl Fn() -> Option<Bytes> + 'a,
+        budget: Option<Budget>,
+    ) -> Self {
+        Self {
+            forecast,
+            capacity,
+            available: Box::new(available),
+            running: Vec::new(),
+            budget,
+            spent: (Duration::ZERO, 0.0),
+        }
+    }
+
+    /// Whether a run of this cell may begin beside those that are under way. One alone always may; of which nothing is
+    /// known, only alone.
+    pub fn admits(&self, cell: usize) -> bool {
+        if self.running.is_empty() {
+            return true;
+        }
+        let Some(need) = self.forecast.of(cell).memory else { return false };
+        let Some(used) = self.running.iter().map(|(_, need)| *need).sum::<Option<Bytes>>() else { return false };
+        let fits = |capacity: Bytes| used.saturating_add(need) <= capacity;
+        self.capacity.is_some_and(fits) && (self.available)().is_none_or(|available| need <= available)
+    }
+
+    /// A run of this cell begins.
+    pub(super) fn enter(&mut self, cell: usize) {
+        self.running.push((cell, self.forecast.of(cell).memory));
+    }
+
+    /// A run of this cell has ended.
+    pub(super) fn leave(&mut self, cell: usize) {
+        if let Some(place) = self.running.iter().position(|(running, _)| *running == cell) {
+            self.running.swap_remove(place);
+        }
+    }
+
+    /// A run of this cell had this peak and took so long.
+    pub(super) fn learn(&mut self, cell: usize, peak: Option<Bytes>, wall: Duration) {
+        self.forecast.learn(cell, peak, wall);
+    }
+
+    /// A run was paid for.
+    pub(super) fn pay(&mut self, peak: Bytes, wall: Duration) {
+        self.spent.0 += wall;
+        self.spent.1 += peak.0 as f64 * wall.as_secs_f64();
+    }
+
+    /// Whether the next run would cost more than is left.
+    pub(super) fn is_spent(&self, schedule: &Schedule) -> bool {
+        let Some((budget, next)) = self.budget.zip(schedule.pending().next()) else { return false };
+        let expected = self.forecast.of(next.cell);
+        let time = expected.time.unwrap_or_default();
+        match budget {
+            Budget::Time(most) => self.spent.0 + time > most,
+            Budget::Memory(most) => {
+                let memory = expected.memory.unwrap_or(Bytes::ZERO);
+                self.spent.1 + memory.0 as f64 * time.as_secs_f64() > most
+            }
+        }
+    }
+
+    /// What is known.
+    pub fn forecast(&self) -> &Forecast {
+        &self.forecast
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admission(known: &[Option<u64>], capacity: u64, available: u64) -> Admission<'static> {
+        let cells = known.iter().map(|need| (Bytes(1), need.map(Bytes)));
+        Admission::new(Forecast::new(cells, None), Some(Bytes(capacity)), move || Some(Bytes(available)), None)
+    }
+
+    #[test]
+    fn no_more_runs_begin_than_there_is_memory_for() {
+        let mut admission = admission(&[Some(40), Some(40), Some(40)], 100, 100);
+        for cell in 0..2 {
+            assert!(admission.admits(cell));
+            admission.enter(cell);
+        }
+        assert!(!admission.admits(2));
+        admission.leave(0);
+        assert!(admission.admits(2));
+    }
+
+    #[test]
+    fn one_alone_always_may_and_the_unknown_only_alone() {
+        let mut alone = admission(&[Some(1000), Some(1)], 100, 100);
+        assert!(alone.admits(0));
+        alone.enter(0);
+        assert!(!alone.admits(1));
+        let mut unknown = admission(&[None, Some(1)], 100, 100);
+        assert!(unknown.admits(0) && unknown.admits(1));
+        unknown.enter(1);
+        assert!(!unknown.admits(0));
+        unknown.leave(1);
+        unknown.enter(0);
+        assert!(!unknown.admits(1));
+    }
+
+    #[test]
+    fn what_others_use_of_the_host_counts() {
+        let mut admission = admission(&[Some(40), Some(40)], 100, 30);
+        admission.enter(0);
+        assert!(!admission.admits(1));
+    }
+}

@@ -1,0 +1,315 @@
+//! Input cases: folders, subsets of their items, more of them than there are, and plain bytes.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::model::observation::InputSizes;
+use crate::model::plan::{Count, Material, Pick, PickError, PlanInput, Unit, grown, picked};
+use crate::model::units::Bytes;
+use crate::tree::{Listing, Options, TreeError, list};
+
+/// The name that generated and cut files have.
+const FILE: &str = "input.bin";
+
+/// The folders of a channel: one for all cases, or one for each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Given {
+    /// The channel.
+    pub channel: String,
+    /// The folders; at least one.
+    pub folders: Vec<PathBuf>,
+}
+
+/// What is made of the folders of a case.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Variation {
+    /// So many of its items.
+    Items(Count),
+    /// Its items so many times.
+    Grow(f64),
+    /// A file with so many bytes.
+    Size(Bytes),
+}
+
+/// An input case.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Case {
+    /// In words.
+    pub name: String,
+    /// Whether it is made up from the data at hand.
+    pub synthetic: bool,
+    /// What its channels hold.
+    pub inputs: Vec<CaseInput>,
+}
+
+/// What a channel of a case holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CaseInput {
+    /// The channel.
+    pub channel: String,
+    /// What it is made of.
+    pub material: Material,
+    /// The files that it has, or will have when it is staged.
+    pub listing: Arc<Listing>,
+}
+
+impl CaseInput {
+    /// What the plan says of it.
+    pub fn planned(&self) -> PlanInput {
+        let Self { channel, listing, .. } = self;
+        PlanInput {
+            channel: channel.clone(),
+            files: listing.files.len() as u64,
+            bytes: listing.bytes(),
+            items: listing.items.len() as u64,
+        }
+    }
+
+    /// What a record says of it.
+    pub fn sizes(&self) -> Result<InputSizes, TreeError> {
+        Ok(InputSizes {
+            channel: self.channel.clone(),
+            all: self.listing.sizes(None)?,
+            by_extension: self.listing.by_extension(),
+        })
+    }
+}
+
+/// Why there are no cases.
+#[derive(Debug, thiserror::Error)]
+pub enum CaseError {
+    /// Channels have different numbers of folders.
+    #[error("the channel {first} has {first_count} folders and the channel {other} {other_count}")]
+    Uneven {
+        /// One channel.
+        first: String,
+        /// How many folders it has.
+        first_count: usize,
+        /// Another one.
+        other: String,
+        /// How many that has.
+        other_count: usize,
+    },
+    /// A folder cannot be read.
+    #[error("failed to read the input {channel}")]
+    Unreadable {
+        /// The channel.
+        channel: String,
+        /// Why.
+        #[source]
+        source: TreeError,
+    },
+    /// No channel has items.
+    #[error("the channel {channel} has no items: {path} has {files} files and no folders directly in it")]
+    NoItems {
+        /// The channel.
+        channel: String,
+        /// Its folder.
+        path: PathBuf,
+        /// How many files it has.
+        files: usize,
+    },
+    /// There are too few items.
+    #[error("the channel {channel} has too few items in {path}")]
+    TooFew {
+        /// The channel.
+        channel: String,
+        /// Its folder.
+        path: PathBuf,
+        /// How many there are.
+        #[source]
+        source: PickError,
+    },
+    /// Sizes of files are asked for, and a folder to take the bytes from has none.
+    #[error("the input {path} has no bytes to take")]
+    NoBytes {
+        /// The folder.
+        path: PathBuf,
+    },
+}
+
+/// All cases: each row of folders with each variation, or as it is where there is none.
+///
+/// # Errors
+/// Folders that cannot be read, have no items or too few of them, or do not go together.
+pub fn cases(
+    given: &[Given],
+    variations: &[Variation],
+    pick: Pick,
+    options: &Options<'_>,
+) -> Result<Vec<Case>, CaseError> {
+    let rows = rows(given)?;
+    let mut known: HashMap<PathBuf, Arc<Listing>> = HashMap::new();
+    let mut cases = Vec::new();
+    for row in 0..rows {
+        let mut channels = Vec::new();
+        for Given { channel, folders } in given {
+            let Some(path) = folders.get(row).or(folders.last()) else { continue };
+            let listing = match known.get(path) {
+                Some(listing) => Arc::clone(listing),
+                None => {
+                    let followed = Options { outside: true, ..*options };
+                    let listing = list(path, &followed)
+                        .map_err(|source| CaseError::Unreadable { channel: channel.clone(), source })?;
+                    let listing = Arc::new(listing);
+                    known.insert(path.clone(), Arc::clone(&listing));
+                    listing
+                }
+            };
+            channels.push(Whole { channel, path, listing });
+        }
+        let name = (rows > 1).then(|| row_name(given, row));
+        let row = Row { name, channels, pick };
+        if variations.is_empty() {
+            cases.push(row.whole());
+        }
+        for variation in variations {
+            cases.push(row.varied(*variation)?);
+        }
+    }
+    Ok(cases)
+}
+
+fn rows(given: &[Given]) -> Result<usize, CaseError> {
+    let several = |given: &&Given| given.folders.len() > 1;
+    let Some(first) = given.iter().find(several) else { return Ok(1) };
+    match given.iter().filter(several).find(|other| other.folders.len() != first.folders.len()) {
+        Some(other) => Err(CaseError::Uneven {
+            first: first.channel.clone(),
+            first_count: first.folders.len(),
+            other: other.channel.clone(),
+            other_count: other.folders.len(),
+        }),
+        None => Ok(first.folders.len()),
+    }
+}
+
+/// The last part of the folder's path that tells it from the others.
+fn row_name(given: &[Given], row: usize) -> String {
+    let Some(folders) = given.iter().map(|given| &given.folders).find(|folders| folders.len() > 1) else {
+        return String::new();
+    };
+    let last = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let path = &folders[row];
+    match last(path) {
+        Some(name) if folders.iter().filter(|other| last(other).as_ref() == Some(&name)).count() == 1 => name,
+        _ => path.display().to_string(),
+    }
+}
+
+/// A channel with a folder as it is.
+struct Whole<'a> {
+    channel: &'a str,
+    path: &'a Path,
+    listing: Arc<Listing>,
+}
+
+impl Whole<'_> {
+    fn input(&self, material: Material, listing: Arc<Listing>) -> CaseInput {
+        CaseInput { channel: self.channel.to_owned(), material, listing }
+    }
+
+    fn whole(&self) -> CaseInput {
+        self.input(Material::Folder(self.path.to_owned()), Arc::clone(&self.listing))
+    }
+
+    /// The units, and whatever lies beside the items.
+    fn units(&self, mut units: Vec<Unit>) -> CaseInput {
+        units.extend(self.listing.loose().into_iter().map(Unit::same));
+        let listing = self.listing.staged(&units);
+        if listing == *self.listing {
+            return self.whole();
+        }
+        self.input(Material::Units { root: self.path.to_owned(), units }, Arc::new(listing))
+    }
+}
+
+/// A folder for each channel.
+struct Row<'a> {
+    name: Option<String>,
+    channels: Vec<Whole<'a>>,
+    pick: Pick,
+}
+
+impl Row<'_> {
+    fn named(&self, variation: Option<String>) -> String {
+        let parts: Vec<String> = self.name.iter().cloned().chain(variation).collect();
+        if parts.is_empty() { "all".to_owned() } else { parts.join(", ") }
+    }
+
+    fn whole(&self) -> Case {
+        let inputs: Vec<CaseInput> = self.channels.iter().map(Whole::whole).collect();
+        let name = if inputs.is_empty() { String::new() } else { self.named(None) };
+        Case { name, synthetic: false, inputs }
+    }
+
+    fn varied(&self, variation: Variation) -> Result<Case, CaseError> {
+        match variation {
+            Variation::Size(size) => self.sized(size),
+            Variation::Items(count) => {
+                let leader = self.leader()?;
+                let items = leader.listing.items_with_sizes();
+                let names = picked(&items, count, self.pick).map_err(|source| CaseError::TooFew {
+                    channel: leader.channel.to_owned(),
+                    path: leader.path.to_owned(),
+                    source,
+                })?;
+                let word = if names.len() == 1 { "item" } else { "items" };
+                let name = format!("{} {word}", names.len());
+                let units: Vec<Unit> = names.into_iter().map(Unit::same).collect();
+                Ok(self.of_units(name, false, &units))
+            }
+            Variation::Grow(times) => {
+                let leader = self.leader()?;
+                let items = leader.listing.items_with_sizes();
+                let units = grown(&items, times, self.pick);
+                let synthetic = units.len() > items.len();
+                Ok(self.of_units(format!("{times} times"), synthetic, &units))
+            }
+        }
+    }
+
+    /// The channel whose items are counted: the first one that has any.
+    fn leader(&self) -> Result<&Whole<'_>, CaseError> {
+        let found = self.channels.iter().find(|channel| !channel.listing.items.is_empty());
+        found.ok_or_else(|| {
+            let first = self.channels.first();
+            CaseError::NoItems {
+                channel: first.map(|first| first.channel.to_owned()).unwrap_or_default(),
+                path: first.map(|first| first.path.to_owned()).unwrap_or_default(),
+                files: first.map_or(0, |first| first.listing.files.len()),
+            }
+        })
+    }
+
+    /// Channels that have all of these items are cut to them; the others stay whole.
+    fn of_units(&self, variation: String, synthetic: bool, units: &[Unit]) -> Case {
+        let input = |channel: &Whole<'_>| {
+            if units.iter().all(|unit| channel.listing.items.contains(&unit.name)) {
+                channel.units(units.to_vec())
+            } else {
+                channel.whole()
+            }
+        };
+        Case { name: self.named(Some(variation)), synthetic, inputs: self.channels.iter().map(input).collect() }
+    }
+
+    /// A file of bytes, taken from the first channel where there is one.
+    fn sized(&self, size: Bytes) -> Result<Case, CaseError> {
+        let (channel, from) = match self.channels.first() {
+            Some(first) => {
+                let files = first.listing.files.iter().filter(|(_, size)| **size > Bytes::ZERO);
+                let from: Vec<PathBuf> = files.map(|(path, _)| first.path.join(path)).collect();
+                if from.is_empty() {
+                    return Err(CaseError::NoBytes { path: first.path.to_owned() });
+                }
+                (first.channel, from)
+            }
+            None => ("input", Vec::new()),
+        };
+        let listing = Arc::new(Listing::of_file(FILE, size));
+        let input = CaseInput { channel: channel.to_owned(), material: Material::Bytes { size, from }, listing };
+        Ok(Case { name: self.named(Some(size.to_string())), synthetic: true, inputs: vec![input] })
+    }
+}

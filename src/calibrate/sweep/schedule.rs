@@ -1,0 +1,243 @@
+//! Which run comes next: the plan minus what is recorded.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use super::Job;
+use crate::calibrate::cells::Spread;
+use crate::model::observation::Outcome;
+use crate::model::plan::{Order, in_order};
+use crate::model::units::Bytes;
+use crate::store::Recorded;
+
+/// How many runs a cell gets.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Runs {
+    /// So many in any case.
+    pub least: u32,
+    /// So many at most, as long as the spread is larger than the precision.
+    pub most: u32,
+    /// The robust standard deviation of the peaks, as a share of their median, that is small enough.
+    pub precision: f64,
+}
+
+/// Which recorded runs are made again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Retry {
+    /// Those that were not seen to their end.
+    #[default]
+    Interrupted,
+    /// Those, and all that did not succeed.
+    Failed,
+    /// None.
+    Never,
+}
+
+impl Retry {
+    fn wants(self, outcome: Outcome) -> bool {
+        let interrupted = match outcome {
+            Outcome::Interrupted { .. } | Outcome::EngineLost => true,
+            Outcome::Exited { .. } | Outcome::Signalled { .. } | Outcome::OomKilled | Outcome::TimedOut { .. } => false,
+        };
+        match self {
+            Self::Interrupted => interrupted,
+            Self::Failed => interrupted || !outcome.succeeded(),
+            Self::Never => false,
+        }
+    }
+}
+
+/// What is known of a cell's runs.
+#[derive(Clone, Debug, Default)]
+struct CellRuns {
+    /// The last that was recorded of each run that counts as made.
+    made: BTreeMap<u32, (Outcome, Option<Bytes>)>,
+    /// How many are under way.
+    under_way: u32,
+}
+
+/// The runs to come.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    runs: Runs,
+    order: Order,
+    cells: Vec<CellRuns>,
+    pending: VecDeque<Job>,
+    recorded: usize,
+    ended: usize,
+}
+
+impl Schedule {
+    /// The runs of the cells with these keys that are not recorded yet, or are to be made again.
+    pub fn new(keys: &[&str], runs: Runs, order: Order, retry: Retry, recorded: &[Recorded]) -> Self {
+        let places: HashMap<&str, usize> = keys.iter().copied().zip(0..).collect();
+        let mut cells = vec![CellRuns::default(); keys.len()];
+        for one in recorded {
+            let Some(cell) = places.get(one.cell.as_str()).and_then(|place| cells.get_mut(*place)) else { continue };
+            if retry.wants(one.outcome) {
+                cell.made.remove(&one.run);
+            } else {
+                cell.made.insert(one.run, (one.outcome, one.peak.value()));
+            }
+        }
+        let recorded = cells.iter().map(|cell| cell.made.len()).sum();
+        let all = in_order(order, keys.len(), runs.least).into_iter().map(|(cell, run)| Job { cell, run });
+        let pending = all.filter(|job| !cells[job.cell].made.contains_key(&job.run)).collect();
+        let mut schedule = Self { runs, order, cells, pending, recorded, ended: 0 };
+        for cell in 0..keys.len() {
+            schedule.ask_for_more(cell);
+        }
+        schedule
+    }
+
+    /// The next run whose cell is admitted.
+    pub fn take(&mut self, mut admits: impl FnMut(usize) -> bool) -> Option<Job> {
+        let place = self.pending.iter().position(|job| admits(job.cell))?;
+        let job = self.pending.remove(place)?;
+        self.cells[job.cell].under_way += 1;
+        Some(job)
+    }
+
+    /// A run that was taken did not begin.
+    pub fn put_back(&mut self, job: Job) {
+        self.cells[job.cell].under_way -= 1;
+        self.pending.push_front(job);
+    }
+
+    /// A run has ended.
+    pub fn ended(&mut self, job: Job, outcome: Outcome, peak: Option<Bytes>) {
+        let cell = &mut self.cells[job.cell];
+        cell.under_way -= 1;
+        self.ended += 1;
+        // One that was interrupted is to be made another time.
+        if Retry::Interrupted.wants(outcome) {
+            return;
+        }
+        cell.made.insert(job.run, (outcome, peak));
+        self.ask_for_more(job.cell);
+    }
+
+    /// One more run where those of a cell are too far apart.
+    fn ask_for_more(&mut self, cell: usize) {
+        let known = &self.cells[cell];
+        let made = u32::try_from(known.made.len()).unwrap_or(u32::MAX);
+        if known.under_way > 0 || made < self.runs.least || made >= self.runs.most || self.has_more_of(cell) {
+            return;
+        }
+        let peaks: Vec<f64> = known
+            .made
+            .values()
+            .filter_map(|(outcome, peak)| peak.filter(|_| outcome.succeeded()))
+            .map(|peak| peak.0 as f64)
+            .collect();
+        let spread = Spread::of(&peaks).and_then(|spread| spread.relative());
+        if spread.is_some_and(|spread| spread <= self.runs.precision) {
+            return;
+        }
+        let Some(run) = (1..=self.runs.most).find(|run| !known.made.contains_key(run)) else { return };
+        let job = Job { cell, run };
+        match self.order {
+            Order::AsGiven => self.pending.push_front(job),
+            Order::Interleaved | Order::Shuffled(_) => self.pending.push_back(job),
+        }
+    }
+
+    /// Whether runs of a cell are to come.
+    pub fn has_more_of(&self, cell: usize) -> bool {
+        self.pending.iter().any(|job| job.cell == cell)
+    }
+
+    /// How many runs are to come.
+    pub fn left(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// The runs to come, in their order.
+    pub fn pending(&self) -> impl Iterator<Item = Job> {
+        self.pending.iter().copied()
+    }
+
+    /// How many runs of the plan were recorded before.
+    pub fn recorded(&self) -> usize {
+        self.recorded
+    }
+
+    /// How many have ended since.
+    pub fn ended_now(&self) -> usize {
+        self.ended
+    }
+
+    /// How many runs of a cell count as made.
+    pub fn made(&self, cell: usize) -> usize {
+        self.cells.get(cell).map_or(0, |cell| cell.made.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::reading::Reading;
+
+    const FINE: Outcome = Outcome::Exited { status: 0 };
+
+    fn runs(least: u32, most: u32) -> Runs {
+        Runs { least, most, precision: 0.02 }
+    }
+
+    fn recorded(cell: &str, run: u32, outcome: Outcome) -> Recorded {
+        let peak = Reading::Value(Bytes(100));
+        Recorded { cell: cell.to_owned(), run, outcome, peak, censored: false, wall_us: 1 }
+    }
+
+    fn jobs(schedule: &Schedule) -> Vec<(usize, u32)> {
+        schedule.pending().map(|job| (job.cell, job.run)).collect()
+    }
+
+    #[test]
+    fn what_is_recorded_is_not_run_again() {
+        let record = [recorded("a", 1, FINE), recorded("b", 2, FINE), recorded("other", 1, FINE)];
+        let schedule = Schedule::new(&["a", "b"], runs(2, 2), Order::AsGiven, Retry::default(), &record);
+        assert_eq!(jobs(&schedule), [(0, 2), (1, 1)]);
+        assert_eq!((schedule.recorded(), schedule.left()), (2, 2));
+    }
+
+    #[test]
+    fn what_is_tried_again_is_a_choice() {
+        let failed = Outcome::Exited { status: 1 };
+        let record =
+            [recorded("a", 1, Outcome::Interrupted { signal: 2 }), recorded("a", 2, failed), recorded("a", 3, FINE)];
+        let of = |retry| jobs(&Schedule::new(&["a"], runs(3, 3), Order::AsGiven, retry, &record));
+        assert_eq!(of(Retry::Interrupted), [(0, 1)]);
+        assert_eq!(of(Retry::Failed), [(0, 1), (0, 2)]);
+        assert_eq!(of(Retry::Never), []);
+        let again = [record.as_slice(), &[recorded("a", 1, FINE)]].concat();
+        assert_eq!(jobs(&Schedule::new(&["a"], runs(3, 3), Order::AsGiven, Retry::Interrupted, &again)), []);
+    }
+
+    #[test]
+    fn runs_go_on_until_their_spread_is_small() {
+        let mut schedule = Schedule::new(&["a"], runs(2, 10), Order::AsGiven, Retry::default(), &[]);
+        let mut made = 0;
+        let peaks = [100, 200, 100, 101, 100, 100, 100];
+        while let Some(job) = schedule.take(|_| true) {
+            schedule.ended(job, FINE, Some(Bytes(peaks[made])));
+            made += 1;
+        }
+        assert_eq!(made, 3, "one odd run of three does not move the middle");
+        let mut schedule = Schedule::new(&["a"], runs(2, 5), Order::AsGiven, Retry::default(), &[]);
+        let mut made = 0;
+        while let Some(job) = schedule.take(|_| true) {
+            made += 1;
+            schedule.ended(job, FINE, Some(Bytes(100 * made)));
+        }
+        assert_eq!(made, 5, "it ends all the same");
+    }
+
+    #[test]
+    fn a_run_that_did_not_begin_or_end_is_still_to_come() {
+        let mut schedule = Schedule::new(&["a"], runs(2, 2), Order::AsGiven, Retry::default(), &[]);
+        let job = schedule.take(|_| true).unwrap();
+        schedule.put_back(job);
+        assert_eq!(jobs(&schedule), [(0, 1), (0, 2)]);
+        assert_eq!(schedule.take(|_| false), None);
+    }
+}
