@@ -18,7 +18,7 @@ use std::path::Path;
 use crate::model::document::{Document, Source};
 use crate::model::problem::{Flawed, Problem};
 use crate::model::spelling::{nearest, quote};
-use crate::model::task::{Placed, ProcessingContainer, Task, TaskSpec, TaskTemplate, TemplateRef};
+use crate::model::task::{Placed, ProcessingContainer, Task, TaskSpec, TaskTemplate, TemplateEnv, TemplateRef};
 
 use lint::Places;
 
@@ -32,6 +32,8 @@ pub use read::{ReadError, processing_container, source, targets, task};
 pub struct Resolution {
     /// The task.
     pub task: Task,
+    /// The parameters of the template.
+    pub variables: Vec<TemplateEnv>,
     /// What happened on the way that nobody asked for, in the order it was met.
     pub notes: Vec<Note>,
     /// Each document with what was found suspicious about it.
@@ -84,22 +86,23 @@ pub fn resolve(
 ) -> Result<Resolution, ResolveError> {
     let mut documents = vec![(Origin::Task, spec.source.clone(), spec.warnings.clone())];
     let mut notes = Vec::new();
-    let (task, places) = match &spec.content.template {
+    let (task, variables, places) = match &spec.content.template {
         TemplateRef::Inline(template) => {
             let task = merge::merge(&spec.content, template, Origin::Task, base, &mut notes);
-            (task, Places::of(&spec.content, template, Origin::Task))
+            (task, template.env.clone(), Places::of(&spec.content, template, Origin::Task))
         }
         TemplateRef::Named(identifier) => {
             let container = look_up(spec, identifier, containers)?;
             let template = find(spec, identifier, &container)?;
             let task = merge::merge(&spec.content, template, Origin::ProcessingContainer, base, &mut notes);
             let places = Places::of(&spec.content, template, Origin::ProcessingContainer);
+            let variables = template.env.clone();
             documents.push((Origin::ProcessingContainer, container.source, container.warnings));
-            (task, places)
+            (task, variables, places)
         }
     };
     channels::look_at(&task, &spec.content, spec.source.name(), &mut notes);
-    Ok(Resolution { task, notes, documents, places })
+    Ok(Resolution { task, variables, notes, documents, places })
 }
 
 fn look_up(

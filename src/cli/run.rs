@@ -1,9 +1,9 @@
 //! `highwater run`: runs a task, measures its peak and compares it with its rules.
 
-mod container;
+pub(crate) mod container;
 mod result;
 mod start;
-mod subject;
+pub(crate) mod subject;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -118,7 +118,7 @@ pub(crate) enum Format {
 }
 
 /// `512Mi`, `2G`; no program starts with nothing.
-fn limit(text: &str) -> Result<Bytes, String> {
+pub(crate) fn limit(text: &str) -> Result<Bytes, String> {
     match text.parse::<Bytes>() {
         Ok(Bytes::ZERO) => Err("no program can be started without any memory".to_owned()),
         result => result.map_err(|error| error.to_string()),

@@ -26,12 +26,12 @@ use crate::cli::predict;
 pub(crate) struct ContainerArgs {
     /// Run this image as a container; a command takes the place of the image's own, behind its entrypoint.
     #[arg(long, value_name = "IMAGE", conflicts_with = "task")]
-    image: Option<String>,
+    pub(crate) image: Option<String>,
     /// What runs a TASK: its image as a container, or its command as a process of this machine.
     #[arg(long, value_enum, default_value_t = RunnerArg::Container, value_name = "HOW")]
     runner: RunnerArg,
     #[command(flatten)]
-    engine: EngineArgs,
+    pub(crate) engine: EngineArgs,
     /// Let the container see a folder or file: SOURCE:TARGET, or SOURCE:TARGET:ro. Can be repeated.
     ///
     /// A folder that it may write to is made if it is missing. Relative sources start in the current directory.
@@ -39,7 +39,7 @@ pub(crate) struct ContainerArgs {
     mount: Vec<Bind>,
     /// Set a variable of the container's environment; NAME alone takes the value it has here. Can be repeated.
     #[arg(short, long, value_name = "NAME[=VALUE]", value_parser = variable)]
-    env: Vec<(String, String)>,
+    pub(crate) env: Vec<(String, String)>,
     /// Run as this user instead of the image's: a name or number, with :GROUP if need be.
     #[arg(long, value_name = "USER[:GROUP]")]
     user: Option<String>,
@@ -142,6 +142,11 @@ pub(crate) struct InContainer {
 }
 
 impl InContainer {
+    /// Whether it is a container that is to be run.
+    pub(crate) fn is_wanted(args: &SubjectArgs) -> bool {
+        args.container.image.is_some() || (args.task.is_some() && args.container.runner == RunnerArg::Container)
+    }
+
     /// `None` where it is a process that is to be run.
     pub(super) fn of(args: &SubjectArgs) -> Result<Option<Self>, Failure> {
         match (&args.container.image, &args.task) {
@@ -155,19 +160,16 @@ impl InContainer {
         let engine = args.container.engine.engine()?;
         let image = args.container.engine.image(&engine, name).map_err(|error| failed(&error))?;
         let words: Vec<String> = args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        Ok(Self::of_image(args, engine, image, name, words))
+    }
+
+    /// An image that the engine has, with this command.
+    pub(crate) fn of_image(args: &SubjectArgs, engine: Engine, image: Image, name: &str, words: Vec<String>) -> Self {
         let mut launch = ContainerLaunch::new(name);
         launch.command = Some(words.clone()).filter(|words| !words.is_empty());
         args.container.apply(&mut launch);
         let subject = Subject { name: None, command: words };
-        Ok(Self {
-            engine,
-            image,
-            launch,
-            probe: args.container.probe.into(),
-            noise_floor: args.container.noise_floor,
-            subject,
-            prediction: None,
-        })
+        Self::new(args, (engine, image), launch, subject, None)
     }
 
     fn task(args: &SubjectArgs, path: &Path) -> Result<Self, Failure> {
@@ -177,23 +179,47 @@ impl InContainer {
         resolution.lint(Some(&prediction), Platform::Any);
         resolution.warnings().iter().for_each(failure::report_problems);
         let Resolution { task, .. } = resolution;
-        let Some(name) = task.image.clone() else {
+        let image = Self::image_of(args, &engine, &task)?;
+        Ok(Self::of_task(args, engine, image, &task, prediction))
+    }
+
+    /// Has the image of a task.
+    pub(crate) fn image_of(args: &SubjectArgs, engine: &Engine, task: &Task) -> Result<Image, Failure> {
+        let Some(name) = &task.image else {
             let help = "run it as a process with --runner process".to_owned();
-            return Err(Failure::new(Exit::Usage, &NoImage { task: task.name }, Some(help)));
+            return Err(Failure::new(Exit::Usage, &NoImage { task: task.name.clone() }, Some(help)));
         };
-        let image = args.container.engine.image(&engine, &name).map_err(|error| failed(&error))?;
-        let mut launch = launch(&task, name);
+        args.container.engine.image(engine, name).map_err(|error| failed(&error))
+    }
+
+    /// A task whose image the engine has.
+    pub(crate) fn of_task(
+        args: &SubjectArgs,
+        engine: Engine,
+        image: Image,
+        task: &Task,
+        prediction: Prediction,
+    ) -> Self {
+        let mut launch = launch(task, task.image.clone().unwrap_or_default());
         args.container.apply(&mut launch);
-        let subject = Subject { name: Some(task.name), command: task.command.unwrap_or_default() };
-        Ok(Self {
-            engine,
-            image,
-            launch,
-            probe: args.container.probe.into(),
-            noise_floor: args.container.noise_floor,
-            subject,
-            prediction: Some(prediction),
-        })
+        let subject = Subject { name: Some(task.name.clone()), command: task.command.clone().unwrap_or_default() };
+        Self::new(args, (engine, image), launch, subject, Some(prediction))
+    }
+
+    fn new(
+        args: &SubjectArgs,
+        (engine, image): (Engine, Image),
+        launch: ContainerLaunch,
+        subject: Subject,
+        prediction: Option<Prediction>,
+    ) -> Self {
+        let (probe, noise_floor) = (args.container.probe.into(), args.container.noise_floor);
+        Self { engine, image, launch, probe, noise_floor, subject, prediction }
+    }
+
+    /// What the container is made from, to be changed.
+    pub(crate) fn launch_mut(&mut self) -> &mut ContainerLaunch {
+        &mut self.launch
     }
 
     /// A runner of it under these conditions.
@@ -215,6 +241,11 @@ impl InContainer {
 }
 
 impl ContainerArgs {
+    /// Whether a mount has the place `{input}` for its source.
+    pub(crate) fn mounts_place(&self) -> bool {
+        self.mount.iter().any(|bind| bind.source.ends_with("{input}"))
+    }
+
     /// What was asked for on the command line takes the place of what the task says, or comes beside it.
     fn apply(&self, launch: &mut ContainerLaunch) {
         launch.mounts.extend(self.mount.iter().cloned());

@@ -29,14 +29,14 @@ use crate::cli::task::TaskArgs;
 pub(crate) struct SubjectArgs {
     /// The task.json; `-` is stdin. Relative paths in it start in the current directory.
     #[arg(value_name = "TASK", required_unless_present_any = ["command", "image"], conflicts_with = "command")]
-    pub(super) task: Option<PathBuf>,
+    pub(crate) task: Option<PathBuf>,
     #[command(flatten)]
-    pub(super) of: TaskArgs,
+    pub(crate) of: TaskArgs,
     #[command(flatten)]
-    pub(super) container: ContainerArgs,
+    pub(crate) container: ContainerArgs,
     /// The command and its arguments.
     #[arg(last = true, value_name = "CMD")]
-    pub(super) command: Vec<OsString>,
+    pub(crate) command: Vec<OsString>,
 }
 
 impl SubjectArgs {

@@ -7,7 +7,7 @@ use highwater::calibrate::resolve::Resolution;
 use highwater::model::lint::Platform;
 use highwater::model::observation::Subject;
 use highwater::model::prediction::Prediction;
-use highwater::model::task::Task;
+use highwater::model::task::{Replacement, Task};
 use highwater::runner::StartError;
 use highwater::runner::process::Launch;
 
@@ -35,16 +35,7 @@ impl What {
     pub(super) fn of(args: &SubjectArgs) -> Result<Self, Failure> {
         match &args.task {
             Some(path) => Self::task(args, path),
-            None => Ok(Self {
-                command: args.command.clone(),
-                env: Vec::new(),
-                working_dir: None,
-                subject: Subject {
-                    name: None,
-                    command: args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
-                },
-                prediction: None,
-            }),
+            None => Ok(Self::of_command(args.command.clone())),
         }
     }
 
@@ -55,22 +46,36 @@ impl What {
         resolution.warnings().iter().for_each(failure::report_problems);
         let Resolution { task, .. } = resolution;
         make_outputs(&task)?;
+        let (what, replacements) = Self::of_task(&task, prediction)?;
+        for replacement in &replacements {
+            output::say(&format!("highwater: {replacement}"));
+        }
+        Ok(what)
+    }
+
+    /// A task as a process of this machine, and which paths were replaced for that.
+    pub(crate) fn of_task(task: &Task, prediction: Prediction) -> Result<(Self, Vec<Replacement>), Failure> {
         let on_host = task.on_host();
         let command = on_host.command.ok_or_else(|| {
             let error = ImageOnly { task: task.name.clone() };
             let help = "add `command` to the task or its template".to_owned();
             Failure::new(Exit::Usage, &error, Some(help))
         })?;
-        for replacement in &on_host.replacements {
-            output::say(&format!("highwater: {replacement}"));
-        }
-        Ok(Self {
+        let what = Self {
             env: on_host.env,
             working_dir: on_host.working_dir,
-            subject: Subject { name: Some(task.name), command: command.clone() },
+            subject: Subject { name: Some(task.name.clone()), command: command.clone() },
             command: command.into_iter().map(OsString::from).collect(),
             prediction: Some(prediction),
-        })
+        };
+        Ok((what, on_host.replacements))
+    }
+
+    /// A bare command.
+    pub(crate) fn of_command(command: Vec<OsString>) -> Self {
+        let words = command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        let subject = Subject { name: None, command: words };
+        Self { command, env: Vec::new(), working_dir: None, subject, prediction: None }
     }
 
     /// How it is started under these conditions.
@@ -92,11 +97,11 @@ impl What {
 }
 
 /// A task expects the folders of its outputs to be there.
-fn make_outputs(task: &Task) -> Result<(), Failure> {
+pub(crate) fn make_outputs(task: &Task) -> Result<(), Failure> {
     task.outputs().filter_map(|output| output.host_path.as_deref()).try_for_each(make_folder)
 }
 
-pub(super) fn make_folder(folder: &Path) -> Result<(), Failure> {
+pub(crate) fn make_folder(folder: &Path) -> Result<(), Failure> {
     std::fs::create_dir_all(folder)
         .map_err(|source| Failure::new(OWN_FAILURE, &StartError::Output { path: folder.to_owned(), source }, None))
 }
