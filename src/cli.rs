@@ -35,6 +35,7 @@ mod show;
 mod signals;
 mod summary;
 mod survey;
+mod sweep;
 mod table;
 mod task;
 mod validate;
@@ -81,6 +82,7 @@ enum Command {
     Report(report::ReportArgs),
     Run(Box<run::RunArgs>),
     Show(show::ShowArgs),
+    Sweep(Box<sweep::SweepArgs>),
     Validate(validate::ValidateArgs),
     #[command(hide = true)]
     Workload(demo::workload::WorkloadArgs),
@@ -126,6 +128,7 @@ fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Report(args) => report::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Show(args) => show::run(&args),
+        Command::Sweep(args) => sweep::run(&args),
         Command::Validate(args) => validate::run(&args),
         Command::Workload(args) => demo::workload::run(&args),
     }

@@ -1,6 +1,8 @@
 //! Being told to end: signals as something that can be waited for.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use highwater::calibrate::monitor::{Cancel, Request};
 use nix::libc;
@@ -57,6 +59,14 @@ impl Cancel for Signals {
         let signal = Signal::try_from(i32::try_from(info.ssi_signo).ok()?).ok()?;
         // The terminal sends to all processes in front of it; kill(1) to one.
         Some(Request { signal, task_knows: info.ssi_code == libc::SI_KERNEL })
+    }
+}
+
+/// Has a program start with no signal blocked, whatever we wait for.
+pub(crate) fn unblock_in(command: &mut Command) {
+    // SAFETY: between fork and exec only a system call is made.
+    unsafe {
+        command.pre_exec(|| SigSet::empty().thread_set_mask().map_err(std::io::Error::from));
     }
 }
 

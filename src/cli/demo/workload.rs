@@ -21,10 +21,10 @@ pub(crate) fn need(input: Bytes) -> Bytes {
     FLOOR.max(Bytes(input.0.saturating_mul(BYTES_PER_BYTE)))
 }
 
-/// Reads the files of a folder, and keeps memory in proportion to their size.
+/// Reads a file, or all files below a folder, and keeps memory in proportion to their size.
 #[derive(Debug, Args)]
 pub(crate) struct WorkloadArgs {
-    /// The folder.
+    /// The file or folder.
     input: PathBuf,
 }
 
@@ -37,11 +37,18 @@ pub(crate) fn run(args: &WorkloadArgs) -> Result<Exit, Failure> {
 }
 
 /// Reads all files through one small buffer.
-fn read(folder: &Path) -> io::Result<Bytes> {
-    let mut total = 0;
+fn read(path: &Path) -> io::Result<Bytes> {
     let mut buffer = vec![0; 64 * 1024];
-    for entry in std::fs::read_dir(folder)? {
-        let mut file = File::open(entry?.path())?;
+    let mut total = 0;
+    let mut left = vec![path.to_owned()];
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            for entry in std::fs::read_dir(path)? {
+                left.push(entry?.path());
+            }
+            continue;
+        }
+        let mut file = File::open(path)?;
         loop {
             match file.read(&mut buffer)? {
                 0 => break,

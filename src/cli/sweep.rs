@@ -1,0 +1,182 @@
+//! `highwater sweep`: runs a task across inputs, sizes and parameters, and loses nothing.
+
+mod args;
+mod bench;
+mod hook;
+mod keeper;
+mod plan;
+mod progress;
+mod subject;
+mod words;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use highwater::calibrate::cells;
+use highwater::calibrate::sweep::{Admission, End, Runs as Terms, Schedule, SweepError, sweep};
+use highwater::host::HostRoots;
+use highwater::host::machine::{Machine, available};
+use highwater::model::observation::Observation;
+use highwater::model::units::Bytes;
+use highwater::runner::container::remove_leftovers;
+use highwater::runner::staging::Staging;
+use highwater::store::Folder;
+
+use self::args::Format;
+pub(crate) use self::args::SweepArgs;
+use self::bench::Runs;
+use self::keeper::{Clerk, Place};
+use self::plan::Planned;
+use self::progress::Progress;
+use self::subject::Subject;
+use super::exit::Exit;
+use super::failure::Failure;
+use super::run::{UseCgroup, say_lost};
+use super::signals::Signals;
+use super::{cells as shown, output, records, scope};
+
+/// What to do about a full disk.
+const NO_SPACE: &str = "make room on the disk, then go on with the same command: what was recorded is whole";
+
+/// The folder below that of a sweep in which inputs are staged.
+const STAGING: &str = "staging";
+
+pub(crate) fn run(args: &SweepArgs) -> Result<Exit, Failure> {
+    let machine = Machine::read(HostRoots::default()).map_err(|error| Failure::new(Exit::Host, &error, None))?;
+    if args.cgroup != UseCgroup::Never && !args.dry_run {
+        scope::enter_if_needed(&machine);
+    }
+    let subject = Subject::of(&args.subject)?;
+    let planned = plan::plan(args, &subject, serde_json::Map::new())?;
+    if args.dry_run {
+        return plan::show(args, &planned);
+    }
+    let planned = planned.only(args)?;
+    let mut place = if plan::is_of_cells(args) { Place::file(&planned.record(args))? } else { open(args, &planned)? };
+    let staging = stage_below(args, &place, &subject)?;
+    let exit = make_runs(args, &machine, &subject, &planned, &mut place, &staging)?;
+    if args.format == Format::Table && !args.quiet {
+        show(&place)?;
+    }
+    Ok(exit)
+}
+
+/// The folder of the sweep, or the file for single cells.
+fn open(args: &SweepArgs, planned: &Planned) -> Result<Place, Failure> {
+    let folder = folder_of(args, planned);
+    let json = planned.json()?;
+    let mut folder = Folder::open_or_create(&folder, &json).map_err(|error| records::unusable_folder(&error))?;
+    if let Some(torn) = folder.torn() {
+        output::say(&format!(
+            "highwater: the last record of {} was torn ({} bytes), its writer was killed: that run is made again",
+            folder.path().display(),
+            torn.bytes
+        ));
+    }
+    let path = folder.path().join(highwater::store::OBSERVATIONS);
+    folder.unusable().iter().for_each(|unusable| records::say_unusable(&path, unusable));
+    plan::check_same_task(&folder, planned)?;
+    if folder.plan() != json {
+        folder.replace_plan(&json).map_err(|error| records::unusable_folder(&error))?;
+    }
+    Ok(Place::Folder(Box::new(folder)))
+}
+
+/// The folder that records go to.
+fn folder_of(args: &SweepArgs, planned: &Planned) -> PathBuf {
+    args.into.clone().unwrap_or_else(|| PathBuf::from(format!("{}.sweep", plan::file_name(&planned.plan.task.name))))
+}
+
+fn stage_below(args: &SweepArgs, place: &Place, subject: &Subject<'_>) -> Result<Staging, Failure> {
+    let path = match (&args.staging, place) {
+        (Some(path), _) => path.clone(),
+        (None, Place::Folder(folder)) => folder.path().join(STAGING),
+        (None, Place::File(file)) => file.staging(),
+    };
+    let staging = Staging::open(&path).map_err(|error| Failure::new(Exit::Host, &error, None))?;
+    Ok(if subject.engine().is_some() { staging.with_mounts() } else { staging })
+}
+
+fn make_runs(
+    args: &SweepArgs,
+    machine: &Machine,
+    subject: &Subject<'_>,
+    planned: &Planned,
+    place: &mut Place,
+    staging: &Staging,
+) -> Result<Exit, Failure> {
+    let keys: Vec<&str> = planned.cells.iter().map(|cell| cell.planned.key.as_str()).collect();
+    let mut schedule = Schedule::new(&keys, terms(args), args.order, args.retry.into(), place.recorded());
+    planned.check_room(args, staging, &schedule)?;
+    clear_away(subject);
+    let mut forecast = planned.forecast(args);
+    planned.learn(&mut forecast, place.recorded());
+    let roots = machine.roots.clone();
+    let now = move || available(&roots).value();
+    let capacity = args.memory.or_else(|| now().map(|bytes| Bytes(bytes.0 / 10 * 9)));
+    let mut admission = Admission::new(forecast, capacity, now, args.max_cost);
+    let mut signals = Signals::block().map_err(|errno| Failure::new(Exit::Host, &errno, None))?;
+    let folders = Mutex::new(HashMap::new());
+    let bench = Runs::new(args, machine, subject, &planned.cells, staging, &folders);
+    let progress = Progress::new(args.quiet, schedule.recorded(), schedule.left(), args.jobs);
+    if schedule.recorded() > 0 && !args.quiet {
+        let (recorded, left) = (schedule.recorded(), schedule.left());
+        output::say(&format!("highwater: {recorded} runs are recorded already, {left} are left"));
+    }
+    let mut clerk =
+        Clerk { args, place, cells: &planned.cells, folders: &folders, progress, failed: 0, observed: Vec::new() };
+    let jobs = usize::try_from(args.jobs).unwrap_or(1);
+    let end = sweep(&bench, &mut clerk, &mut schedule, &mut admission, jobs, &mut signals);
+    clerk.progress.close();
+    drop(signals);
+    let failed = clerk.failed;
+    let left = schedule.left();
+    match end {
+        Ok(End::Done) => Ok(if failed == 0 { Exit::Done } else { Exit::TaskFailed }),
+        Ok(End::Interrupted(_)) => {
+            output::say(&format!("highwater: interrupted, {left} runs are left: the same command goes on with them"));
+            Ok(Exit::Interrupted)
+        }
+        Ok(End::Budget) => {
+            output::say(&format!("highwater: --max-cost is reached, {left} runs are left"));
+            Ok(if failed == 0 { Exit::Done } else { Exit::TaskFailed })
+        }
+        Ok(End::EngineLost) => {
+            say_lost();
+            Ok(Exit::Host)
+        }
+        Err(SweepError::Run(failure) | SweepError::Keep(failure)) => Err(failure),
+        Err(SweepError::Wait(error)) => Err(Failure::new(Exit::Host, &error, None)),
+    }
+}
+
+fn terms(args: &SweepArgs) -> Terms {
+    let precision = args.precision;
+    match (args.min_runs, args.max_runs) {
+        (None, None) => Terms { least: args.runs, most: args.runs, precision },
+        (least, most) => {
+            let least = least.unwrap_or(3).min(most.unwrap_or(u32::MAX));
+            Terms { least, most: most.unwrap_or(least + 10).max(least), precision }
+        }
+    }
+}
+
+/// Containers and cgroups of a sweep that was killed.
+fn clear_away(subject: &Subject<'_>) {
+    if let Err(error) = remove_leftovers(subject.engine(), false, false) {
+        tracing::warn!("failed to look for what killed highwaters have left: {error}");
+    }
+}
+
+/// What all runs of the sweep say, by cells.
+fn show(place: &Place) -> Result<(), Failure> {
+    let observations: Vec<Observation> = match place {
+        Place::Folder(folder) => records::read(folder.path())?.observations,
+        Place::File(file) => records::read(file.path())?.observations,
+    };
+    if observations.is_empty() {
+        return Ok(());
+    }
+    output::data(&shown::of(&cells::cells(&observations)))
+}

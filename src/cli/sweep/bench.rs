@@ -1,0 +1,341 @@
+//! Makes the runs of a sweep: stages inputs, fills in the task, and does around each run what was asked for.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use highwater::calibrate::measure::{About, MeasureError, measure};
+use highwater::calibrate::monitor::{Cancel, Observer, Watch};
+use highwater::calibrate::sweep::{Bench, Case, Job};
+use highwater::host::machine::Machine;
+use highwater::model::observation::{InputSizes, Logs, Observation, Outcome, SweepRun};
+use highwater::model::plan::{Material, PlanCell};
+use highwater::model::prediction::Prediction;
+use highwater::runner::StartError;
+use highwater::runner::process::{Output, Stdin};
+use highwater::runner::staging::{
+    Change, Cost, Dropped, Scratch, Staged, Staging, StagingError, drop_caches, read_all,
+};
+
+use super::args::{CacheArg, SweepArgs};
+use super::hook;
+use super::subject::{StagedInputs, Subject, open_folder};
+use super::words::Places;
+use crate::cli::exit::Exit;
+use crate::cli::failure::Failure;
+use crate::cli::output;
+use crate::cli::run::{Conditions, explain};
+
+/// A cell with all that its runs need.
+pub(super) struct Ready {
+    pub(super) planned: PlanCell,
+    pub(super) case: Arc<Case>,
+    pub(super) inputs: Vec<InputSizes>,
+    pub(super) prediction: Option<Prediction>,
+}
+
+/// Makes the runs.
+pub(super) struct Runs<'a> {
+    pub(super) args: &'a SweepArgs,
+    pub(super) machine: &'a Machine,
+    pub(super) subject: &'a Subject<'a>,
+    pub(super) cells: &'a [Ready],
+    pub(super) staging: &'a Staging,
+    /// The folder of each run under way, for its output.
+    pub(super) folders: &'a Mutex<HashMap<Job, PathBuf>>,
+    state: Mutex<State>,
+    open: Vec<Mutex<Open>>,
+}
+
+/// What cells have in common.
+#[derive(Default)]
+struct State {
+    /// Staged cases, by the place of the first cell that has them.
+    staged: HashMap<usize, Arc<Vec<(String, Staged)>>>,
+    /// Whether copies were told of.
+    told_of_copies: bool,
+    /// An original that a task has written to.
+    spoiled: Option<PathBuf>,
+    counter: u64,
+}
+
+/// What was done for a cell so far.
+#[derive(Default)]
+struct Open {
+    begun: bool,
+}
+
+impl<'a> Runs<'a> {
+    pub(super) fn new(
+        args: &'a SweepArgs,
+        machine: &'a Machine,
+        subject: &'a Subject<'a>,
+        cells: &'a [Ready],
+        staging: &'a Staging,
+        folders: &'a Mutex<HashMap<Job, PathBuf>>,
+    ) -> Self {
+        let open = cells.iter().map(|_| Mutex::default()).collect();
+        Self { args, machine, subject, cells, staging, folders, state: Mutex::default(), open }
+    }
+
+    /// The first cell with the same case, which stands for the case.
+    fn case_of(&self, cell: usize) -> usize {
+        let case = &self.cells[cell].case;
+        self.cells.iter().position(|other| Arc::ptr_eq(&other.case, case)).unwrap_or(cell)
+    }
+
+    fn stage(&self, cell: usize) -> Result<Arc<Vec<(String, Staged)>>, Failure> {
+        let place = self.case_of(cell);
+        let mut state = lock(&self.state);
+        if let Some(staged) = state.staged.get(&place) {
+            return Ok(Arc::clone(staged));
+        }
+        let mut inputs = Vec::new();
+        let mut cost = Cost::default();
+        for (number, input) in self.cells[cell].case.inputs.iter().enumerate() {
+            let name = format!("case-{place}-{number}");
+            let staged = self.staging.stage(&name, &input.material).map_err(|error| unstaged(&error))?;
+            cost.copies += staged.cost().copies;
+            cost.copied = cost.copied.saturating_add(staged.cost().copied);
+            inputs.push((input.channel.clone(), staged));
+        }
+        if cost.copies > 0 && !self.args.quiet {
+            let more = if state.told_of_copies {
+                ""
+            } else {
+                ": no links are to be had from there; --staging names a folder on the file system of the inputs"
+            };
+            state.told_of_copies = true;
+            let case = &self.cells[cell].planned.case;
+            output::say(&format!("highwater: {case}: {} files were copied, {}{more}", cost.copies, cost.copied));
+        }
+        let staged = Arc::new(inputs);
+        state.staged.insert(place, Arc::clone(&staged));
+        Ok(staged)
+    }
+
+    fn scratch(&self) -> Result<Scratch, Failure> {
+        let mut state = lock(&self.state);
+        state.counter += 1;
+        let name = format!("run-{}", state.counter);
+        drop(state);
+        self.staging.scratch(&name).map_err(|error| unstaged(&error))
+    }
+
+    fn hook(&self, name: &'static str, line: Option<&String>, places: &Places<'_>) -> Result<(), Failure> {
+        line.map_or(Ok(()), |line| hook::run(name, &places.fill_quoted(line)))
+    }
+
+    /// One run, recorded or not.
+    fn once(
+        &self,
+        job: Job,
+        (staged, output): (&[(String, Staged)], &Path),
+        sweep: Option<SweepRun>,
+        cancel: &mut dyn Cancel,
+        observer: &mut dyn Observer,
+    ) -> Result<Observation, Failure> {
+        let ready = &self.cells[job.cell];
+        let cell = &ready.planned;
+        let inputs: StagedInputs<'_> = staged.iter().map(|(channel, staged)| (channel.as_str(), staged)).collect();
+        let places =
+            Places { input: staged.first().map(|(_, staged)| staged.input()), output, parameters: &cell.parameters };
+        self.hook("--prepare", self.args.prepare.as_ref(), &places)?;
+        let note = self.cache(staged)?;
+        let start = self.subject.start(&inputs, &cell.parameters, output, ready.prediction.clone())?;
+        let mut conditions = Conditions {
+            limit: self.args.limit,
+            cgroup: self.args.cgroup,
+            stdin: Stdin::Null,
+            stdout: Output::Null,
+            stderr: Output::Null,
+            logs: None,
+        };
+        let mut logs = None;
+        let folder = lock(self.folders).get(&job).cloned();
+        if let (Some(folder), Some(_)) = (folder, &sweep) {
+            conditions.output_to(&folder, "").map_err(Failure::elsewhere)?;
+            logs = Some(Logs { stdout: folder.join("stdout.log"), stderr: folder.join("stderr.log") });
+        }
+        let how =
+            Watch { timeout: self.args.timeout, kill_after: self.args.kill_after, interval: self.args.sample_interval };
+        let mut runner = start.runner(self.machine, &conditions).map_err(Failure::elsewhere)?;
+        let about = About {
+            subject: self.subject.recorded(),
+            sweep,
+            inputs: ready.inputs.clone(),
+            prediction: ready.prediction.clone(),
+        };
+        let host = self.machine.facts.clone();
+        let measured = measure(&mut *runner, about, host, &how, Some(cancel), observer);
+        let mut observation = measured.map_err(|error| not_run(&error))?;
+        observation.logs = logs;
+        observation.warnings.extend(note);
+        self.hook("--conclude", self.args.conclude.as_ref(), &places)?;
+        Ok(observation)
+    }
+
+    /// Sees to the page cache; what comes back is for the record.
+    fn cache(&self, staged: &[(String, Staged)]) -> Result<Option<String>, Failure> {
+        let folders = staged.iter().flat_map(|(_, staged)| staged.folders());
+        let failed = |source| Failure::new(Exit::Host, &NoCache(source), None);
+        match self.args.cache {
+            CacheArg::AsIs => Ok(None),
+            CacheArg::Warm => read_all(folders).map_err(failed).map(|()| Some(WARM.to_owned())),
+            CacheArg::Cold => drop_caches(folders).map_err(failed).map(|dropped| {
+                Some(match dropped {
+                    Dropped::Everything => COLD.to_owned(),
+                    Dropped::Inputs => COLD_INPUTS.to_owned(),
+                })
+            }),
+        }
+    }
+
+    /// What a task did to its input; where it wrote to the original, the sweep must not go on.
+    fn look_at(&self, cell: usize, staged: &Arc<Vec<(String, Staged)>>) -> Vec<Change> {
+        let changes: Vec<Change> = staged.iter().flat_map(|(_, staged)| staged.changes()).collect();
+        if !changes.is_empty() {
+            let mut state = lock(&self.state);
+            // The next run gets a fresh one.
+            state.staged.remove(&self.case_of(cell));
+            let spoiled = changes.iter().find_map(|change| match change {
+                Change::Original(path) => Some(path.clone()),
+                Change::Staged(_) => None,
+            });
+            state.spoiled = state.spoiled.take().or(spoiled);
+        }
+        changes
+    }
+}
+
+const WARM: &str = "cache: warm, the inputs were read before the run";
+const COLD: &str = "cache: cold, the page cache of the whole machine was dropped before the run";
+const COLD_INPUTS: &str = "cache: cold, that of the input files was dropped before the run; programs and libraries stayed (dropping all needs root)";
+
+impl Bench for Runs<'_> {
+    type Error = Failure;
+
+    fn run(
+        &self,
+        job: Job,
+        cancel: &mut dyn Cancel,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<Observation>, Failure> {
+        let ready = &self.cells[job.cell];
+        let cell = &ready.planned;
+        if let Some(path) = lock(&self.state).spoiled.clone() {
+            let help = "have it leave its input alone, or work on a copy of the data";
+            return Err(Failure::new(Exit::TaskFailed, &Spoiled(path), Some(help.to_owned())));
+        }
+        let staged = self.stage(job.cell)?;
+        let scratch = self.scratch()?;
+        let output = open_folder(scratch.path())?;
+        let input = staged.first().map(|(_, staged)| staged.input());
+        let places = Places { input, output: &output, parameters: &cell.parameters };
+        let mut open = lock(&self.open[job.cell]);
+        if !open.begun {
+            self.hook("--setup", self.args.setup.as_ref(), &places)?;
+            for _ in 0..self.args.warmup {
+                let run = self.once(job, (&staged, &output), None, cancel, &mut ())?;
+                if matches!(run.outcome, Outcome::Interrupted { .. } | Outcome::EngineLost) {
+                    return Ok(None);
+                }
+            }
+            open.begun = true;
+        }
+        drop(open);
+        let sweep = SweepRun {
+            cell: cell.key.clone(),
+            case: cell.case.clone(),
+            run: job.run,
+            parameters: cell.parameters.clone(),
+            synthetic: cell.synthetic,
+        };
+        let mut observation = self.once(job, (&staged, &output), Some(sweep), cancel, observer)?;
+        let changes = self.look_at(job.cell, &staged);
+        observation.warnings.extend(changes.iter().map(ToString::to_string));
+        let folder = lock(self.folders).get(&job).cloned();
+        if let (true, Some(folder)) = (self.args.keep_outputs, folder) {
+            keep_outputs(&output, &folder.join("outputs"))?;
+        }
+        Ok(Some(observation))
+    }
+
+    fn leave(&self, cell: usize) -> Result<(), Failure> {
+        let mut open = lock(&self.open[cell]);
+        if open.begun && self.args.cleanup.is_some() {
+            let staged = self.stage(cell)?;
+            let scratch = self.scratch()?;
+            let input = staged.first().map(|(_, staged)| staged.input());
+            let parameters = &self.cells[cell].planned.parameters;
+            let places = Places { input, output: scratch.path(), parameters };
+            self.hook("--cleanup", self.args.cleanup.as_ref(), &places)?;
+        }
+        open.begun = false;
+        drop(open);
+        // Another cell with the same case stages it again where it still needs it; what takes no time may as well go.
+        let place = self.case_of(cell);
+        let last = self.cells.iter().rposition(|other| Arc::ptr_eq(&other.case, &self.cells[cell].case));
+        if last == Some(cell) || self.takes_room(cell) {
+            lock(&self.state).staged.remove(&place);
+        }
+        Ok(())
+    }
+}
+
+impl Runs<'_> {
+    fn takes_room(&self, cell: usize) -> bool {
+        self.cells[cell].case.inputs.iter().any(|input| matches!(input.material, Material::Bytes { .. }))
+    }
+}
+
+/// Moves what a run wrote to where it is kept; copies it where it cannot be moved.
+fn keep_outputs(from: &Path, to: &Path) -> Result<(), Failure> {
+    if std::fs::read_dir(from).is_ok_and(|mut entries| entries.next().is_none()) {
+        return Ok(());
+    }
+    let kept = std::fs::rename(from, to).and_then(|()| std::fs::create_dir(from));
+    kept.map_err(|source| Failure::new(Exit::Host, &NotKept { path: to.to_owned(), source }, None))
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn not_run(error: &MeasureError) -> Failure {
+    match error {
+        MeasureError::Start(StartError::Output { source, .. }) if source.kind() == std::io::ErrorKind::StorageFull => {
+            Failure::new(Exit::Host, error, Some(super::NO_SPACE.to_owned()))
+        }
+        _ => explain(error).elsewhere(),
+    }
+}
+
+fn unstaged(error: &StagingError) -> Failure {
+    let help = error.is_out_of_space().then(|| super::NO_SPACE.to_owned());
+    Failure::new(Exit::Host, error, help)
+}
+
+/// Names and sizes of inputs by their channels.
+pub(super) fn listings(case: &Case) -> BTreeMap<&str, &highwater::tree::Listing> {
+    case.inputs.iter().map(|input| (input.channel.as_str(), &*input.listing)).collect()
+}
+
+/// A task that writes to its input.
+#[derive(Debug, thiserror::Error)]
+#[error("the task has written to its input, and the file {0} is not as it was: no other run begins")]
+struct Spoiled(PathBuf);
+
+/// Why the page cache could not be seen to.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to read the inputs for the sake of the page cache")]
+struct NoCache(#[source] std::io::Error);
+
+/// Why outputs could not be kept.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to keep the outputs of a run in {path}")]
+struct NotKept {
+    path: PathBuf,
+    #[source]
+    source: std::io::Error,
+}

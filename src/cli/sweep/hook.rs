@@ -1,0 +1,40 @@
+//! Commands of the user's around runs.
+
+use std::ffi::{OsStr, OsString};
+use std::process::{Command, ExitStatus, Stdio};
+
+use crate::cli::exit::Exit;
+use crate::cli::failure::Failure;
+
+/// Runs a line in the shell; what it prints goes to stderr.
+pub(super) fn run(name: &'static str, line: &OsStr) -> Result<(), Failure> {
+    let mut command = Command::new("sh");
+    // Nothing but records goes to stdout.
+    command.arg("-c").arg(line).stdin(Stdio::null()).stdout(std::io::stderr());
+    crate::cli::signals::unblock_in(&mut command);
+    let line = line.to_owned();
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(Failure::new(Exit::TaskFailed, &Failed { name, line, status }, None)),
+        Err(source) => Err(Failure::new(Exit::Host, &NotStarted { name, line, source }, None)),
+    }
+}
+
+/// A hook that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("the command of {name} failed with {status}: {}", line.display())]
+struct Failed {
+    name: &'static str,
+    line: OsString,
+    status: ExitStatus,
+}
+
+/// A hook that could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to start the command of {name}: {}", line.display())]
+struct NotStarted {
+    name: &'static str,
+    line: OsString,
+    #[source]
+    source: std::io::Error,
+}

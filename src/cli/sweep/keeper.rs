@@ -1,0 +1,205 @@
+//! Records runs as they end, and says so.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use highwater::calibrate::monitor::Observer;
+use highwater::calibrate::sweep::{Admission, Job, Keeper, Left};
+use highwater::model::observation::{Logs, Observation, Outcome};
+use highwater::model::plan::PlanCell;
+use highwater::model::reading::Reading;
+use highwater::store::{Folder, Index, RUNS, Record, Recorded, SAMPLES_IN_LINE, StoreError, index};
+
+use super::args::{Format, SweepArgs};
+use super::bench::{Ready, lock};
+use super::progress::Progress;
+use crate::cli::exit::Exit;
+use crate::cli::failure::Failure;
+use crate::cli::{output, records, summary};
+
+/// Where records go.
+pub(super) enum Place {
+    /// The folder of the sweep.
+    Folder(Box<Folder>),
+    /// A file of single cells.
+    File(Box<CellFile>),
+}
+
+/// A file of single cells: what its runs leave behind lies beside it, so that `merge` finds it.
+pub(super) struct CellFile {
+    path: PathBuf,
+    record: Record,
+    index: Index,
+}
+
+impl Place {
+    /// A file for the records of single cells, with what is in it already.
+    pub(super) fn file(path: &Path) -> Result<Self, Failure> {
+        let record = Record::open(path).map_err(|error| unstored(&error))?;
+        let index = index(path).map_err(|error| records::unreadable(&error))?;
+        index.unusable.iter().for_each(|unusable| records::say_unusable(path, unusable));
+        Ok(Self::File(Box::new(CellFile { path: path.to_owned(), record, index })))
+    }
+
+    /// What is recorded already.
+    pub(super) fn recorded(&self) -> &[Recorded] {
+        match self {
+            Self::Folder(folder) => folder.recorded(),
+            Self::File(file) => &file.index.recorded,
+        }
+    }
+
+    fn run_folder(&self, cell: &str, run: u32) -> Result<PathBuf, Failure> {
+        match self {
+            Self::Folder(folder) => folder.run_folder(cell, run).map_err(|error| records::unusable_folder(&error)),
+            Self::File(file) => {
+                let tries = file.index.tries(cell, run);
+                let again = if tries == 0 { String::new() } else { format!(".{}", tries + 1) };
+                let path = file.base().join(RUNS).join(format!("{cell}-{run}{again}"));
+                std::fs::create_dir_all(&path).map_err(|source| {
+                    let help = (source.kind() == std::io::ErrorKind::StorageFull).then(|| super::NO_SPACE.to_owned());
+                    Failure::new(Exit::Host, &NoFolder { path: path.clone(), source }, help)
+                })?;
+                Ok(path)
+            }
+        }
+    }
+
+    fn append(&mut self, mut observation: Observation) -> Result<(), Failure> {
+        match self {
+            Self::Folder(folder) => folder.append(&observation).map_err(|error| records::unusable_folder(&error)),
+            Self::File(file) => {
+                observation.series.thin(SAMPLES_IN_LINE);
+                let base = file.base().to_owned();
+                let relative = |path: PathBuf| path.strip_prefix(&base).map(Path::to_owned).unwrap_or(path);
+                observation.logs =
+                    observation.logs.map(|logs| Logs { stdout: relative(logs.stdout), stderr: relative(logs.stderr) });
+                file.record.append(&observation).map(drop).map_err(|error| unstored(&error))
+            }
+        }
+    }
+}
+
+impl CellFile {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where inputs are staged: beside the file, by its name.
+    pub(super) fn staging(&self) -> PathBuf {
+        let mut name = self.path.file_name().unwrap_or_default().to_owned();
+        name.push(".staging");
+        self.base().join(name)
+    }
+
+    fn base(&self) -> &Path {
+        self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    }
+}
+
+fn unstored(error: &StoreError) -> Failure {
+    Failure::new(Exit::Host, error, error.is_out_of_space().then(|| super::NO_SPACE.to_owned()))
+}
+
+/// Records runs and tells of them.
+pub(super) struct Clerk<'a> {
+    pub(super) args: &'a SweepArgs,
+    pub(super) place: &'a mut Place,
+    pub(super) cells: &'a [Ready],
+    pub(super) folders: &'a Mutex<HashMap<Job, PathBuf>>,
+    pub(super) progress: Progress,
+    /// What was recorded by this sweep.
+    pub(super) failed: usize,
+    pub(super) observed: Vec<Observation>,
+}
+
+impl Keeper for Clerk<'_> {
+    type Error = Failure;
+
+    fn begins(&mut self, job: Job, _: &Admission<'_>) -> Result<Box<dyn Observer + Send>, Failure> {
+        let folder = self.place.run_folder(&self.cells[job.cell].planned.key, job.run)?;
+        let folder = std::path::absolute(&folder).unwrap_or(folder);
+        lock(self.folders).insert(job, folder);
+        Ok(Box::new(self.progress.watcher()))
+    }
+
+    fn keep(&mut self, job: Job, mut observation: Observation, left: &Left<'_>) -> Result<(), Failure> {
+        if let Some(folder) = lock(self.folders).remove(&job) {
+            tidy(&mut observation, &folder);
+        }
+        if let (Place::Folder(folder), Some(logs)) = (&*self.place, &mut observation.logs) {
+            // The folder knows its own files by the path that it was opened with.
+            if let Ok(base) = std::path::absolute(folder.path()) {
+                for path in [&mut logs.stdout, &mut logs.stderr] {
+                    *path = path.strip_prefix(&base).map(|rest| folder.path().join(rest)).unwrap_or(path.clone());
+                }
+            }
+        }
+        self.place.append(observation.clone())?;
+        if self.args.format == Format::Jsonl {
+            let mut line =
+                serde_json::to_string(&observation).map_err(|error| Failure::new(Exit::Host, &error, None))?;
+            line.push('\n');
+            output::data(&line)?;
+        }
+        if !observation.outcome.succeeded() {
+            self.failed += 1;
+        }
+        self.progress.ended(&line(&self.cells[job.cell].planned, job.run, &observation), left);
+        observation.series.samples.clear();
+        self.observed.push(observation);
+        Ok(())
+    }
+}
+
+/// Output that there is none of needs no files.
+fn tidy(observation: &mut Observation, folder: &Path) {
+    let is_empty = |path: &Path| std::fs::metadata(path).is_ok_and(|metadata| metadata.len() == 0);
+    if let Some(logs) = &observation.logs
+        && is_empty(&logs.stdout)
+        && is_empty(&logs.stderr)
+    {
+        let removed = std::fs::remove_file(&logs.stdout).and_then(|()| std::fs::remove_file(&logs.stderr));
+        if removed.is_ok() {
+            observation.logs = None;
+        }
+    }
+    // Only where nothing is in it.
+    let _ = std::fs::remove_dir(folder);
+}
+
+/// A run in a line: what it was, and what came of it.
+fn line(cell: &PlanCell, run: u32, observation: &Observation) -> String {
+    let mut text = name(cell);
+    text.push_str(&format!("{}run {run}: ", if text.is_empty() { "" } else { ", " }));
+    match &observation.peak {
+        Reading::Value(peak) => text.push_str(&format!("peak {}", peak.bytes)),
+        Reading::Unsupported | Reading::Gone => text.push_str("no peak"),
+    }
+    if observation.censored {
+        text.push_str(" (censored)");
+    }
+    text.push_str(&format!(", {}", summary::seconds(std::time::Duration::from_micros(observation.wall_us))));
+    match observation.outcome {
+        Outcome::Exited { status: 0 } => {}
+        outcome => text.push_str(&format!(", {}", summary::outcome(outcome))),
+    }
+    text
+}
+
+/// A cell in words.
+pub(super) fn name(cell: &PlanCell) -> String {
+    let case = Some(cell.case.clone()).filter(|case| !case.is_empty());
+    let parameters = cell.parameters.iter().map(|(name, value)| format!("{name}={value}"));
+    case.into_iter().chain(parameters).collect::<Vec<_>>().join(", ")
+}
+
+/// Why there is no place for the output of a run.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to make {path}")]
+struct NoFolder {
+    path: PathBuf,
+    #[source]
+    source: std::io::Error,
+}

@@ -1,0 +1,309 @@
+//! From what was asked for to cells.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use highwater::calibrate::sweep::{Case, CaseError, Forecast, Schedule, Variation, cases};
+use highwater::model::plan::{
+    Conditions, Identity, Material, Order, Parameter, Plan, PlanCell, SCHEMA_VERSION, combinations,
+};
+use highwater::model::units::Bytes;
+use highwater::runner::staging::Staging;
+use highwater::store::{Folder, FolderError, Recorded, index, read_plan};
+use highwater::tree::Options;
+use serde_json::{Map, Value};
+
+use super::args::SweepArgs;
+use super::bench::{Ready, listings};
+use super::keeper::name;
+use super::subject::Subject;
+use super::{folder_of, terms};
+use crate::cli::exit::Exit;
+use crate::cli::failure::Failure;
+use crate::cli::survey::Watched;
+use crate::cli::table::table;
+use crate::cli::{output, records, summary};
+
+/// The plan, and its cells with all that their runs need.
+pub(super) struct Planned {
+    pub(super) plan: Plan,
+    pub(super) cells: Vec<Ready>,
+}
+
+/// Reads the inputs and makes the plan; runs nothing.
+pub(super) fn plan(args: &SweepArgs, subject: &Subject<'_>, sweep: Map<String, Value>) -> Result<Planned, Failure> {
+    let parameters = parameters(args);
+    subject.check(&parameters)?;
+    let combinations = combinations(&parameters, args.pair).map_err(|error| {
+        Failure::new(Exit::Usage, &error, Some("give each parameter a value, as in -P NAME=1,2".to_owned()))
+    })?;
+    let given = subject.given(&args.input, !args.size.is_empty())?;
+    let watched = Watched::new();
+    let progress = |progress| watched.tell(progress);
+    let options = Options { progress: Some(&progress), ..Options::default() };
+    let cases = cases(&given, &variations(args), args.pick, &options).map_err(|error| no_cases(&error))?;
+    drop(watched);
+    let task = subject.planned();
+    let conditions = Conditions { runner: task.runner, limit: args.limit, cache: args.cache.in_key() };
+    let identity = Identity { task: task.digest.clone(), image_id: task.image_id.clone(), conditions };
+    let mut cells: Vec<Ready> = Vec::new();
+    let mut same: Vec<(String, String)> = Vec::new();
+    for case in cases {
+        let case = Arc::new(case);
+        let of_case = OfCase::new(&case, subject)?;
+        for parameters in &combinations {
+            let cell = of_case.cell(&case, &identity, parameters);
+            match cells.iter().find(|known| known.planned.key == cell.planned.key) {
+                Some(known) => same.push((name(&cell.planned), name(&known.planned))),
+                None => cells.push(cell),
+            }
+        }
+    }
+    for (twin, known) in same.iter().filter(|(twin, known)| twin != known) {
+        output::say(&format!("highwater: {twin} is the same as {known}, and is run once"));
+    }
+    let planned = cells.iter().map(|cell| cell.planned.clone()).collect();
+    Ok(Planned { plan: Plan { schema_version: SCHEMA_VERSION, task, sweep, cells: planned }, cells })
+}
+
+fn parameters(args: &SweepArgs) -> Vec<Parameter> {
+    let mut all: Vec<Parameter> = Vec::new();
+    for (name, values) in args.param.iter().chain(&args.scan) {
+        match all.iter_mut().find(|known| known.name == *name) {
+            Some(known) => known.values.extend(values.iter().cloned()),
+            None => all.push(Parameter { name: name.clone(), values: values.clone() }),
+        }
+    }
+    all
+}
+
+fn variations(args: &SweepArgs) -> Vec<Variation> {
+    let items = args.items.iter().copied().map(Variation::Items);
+    let grow = args.grow.iter().copied().map(Variation::Grow);
+    let size = args.size.iter().copied().map(Variation::Size);
+    items.chain(grow).chain(size).collect()
+}
+
+/// What the cells of a case have in common.
+struct OfCase {
+    inputs: Vec<highwater::model::observation::InputSizes>,
+    digests: Vec<(String, String)>,
+    prediction: Option<highwater::model::prediction::Prediction>,
+}
+
+impl OfCase {
+    fn new(case: &Case, subject: &Subject<'_>) -> Result<Self, Failure> {
+        let sizes = case.inputs.iter().map(|input| input.sizes()).collect::<Result<_, _>>();
+        Ok(Self {
+            inputs: sizes.map_err(|error| Failure::new(Exit::Host, &error, None))?,
+            digests: case.inputs.iter().map(|input| (input.channel.clone(), input.listing.digest())).collect(),
+            prediction: subject.predict(&listings(case))?,
+        })
+    }
+
+    fn cell(&self, case: &Arc<Case>, identity: &Identity, parameters: &BTreeMap<String, String>) -> Ready {
+        let digests: Vec<(&str, &str)> =
+            self.digests.iter().map(|(channel, digest)| (channel.as_str(), digest.as_str())).collect();
+        let planned = PlanCell {
+            key: identity.key(&digests, parameters),
+            case: case.name.clone(),
+            synthetic: case.synthetic,
+            parameters: parameters.clone(),
+            inputs: case.inputs.iter().map(|input| input.planned()).collect(),
+        };
+        Ready { planned, case: Arc::clone(case), inputs: self.inputs.clone(), prediction: self.prediction.clone() }
+    }
+}
+
+/// Whether only some cells are to be run.
+pub(super) fn is_of_cells(args: &SweepArgs) -> bool {
+    !args.cell.is_empty() || !args.cell_index.is_empty()
+}
+
+impl Planned {
+    /// The plan with the cells that were asked for alone.
+    pub(super) fn only(mut self, args: &SweepArgs) -> Result<Self, Failure> {
+        if !is_of_cells(args) {
+            return Ok(self);
+        }
+        let count = self.cells.len();
+        let mut wanted = vec![false; count];
+        for (first, last) in &args.cell_index {
+            if *last >= count {
+                let help = format!("the plan has {count} cells, from 0 to {}: see --dry-run", count.saturating_sub(1));
+                return Err(Failure::new(Exit::Usage, &NoCell(last.to_string()), Some(help)));
+            }
+            wanted[*first..=*last].iter_mut().for_each(|wanted| *wanted = true);
+        }
+        for key in &args.cell {
+            let Some((place, _)) = self.plan.cell(key) else {
+                let help = "--dry-run shows the keys of all cells; the inputs may have changed since".to_owned();
+                return Err(Failure::new(Exit::Usage, &NoCell(key.clone()), Some(help)));
+            };
+            wanted[place] = true;
+        }
+        let mut places = wanted.iter();
+        self.cells.retain(|_| places.next().copied().unwrap_or_default());
+        Ok(self)
+    }
+
+    /// The file for the records of single cells.
+    pub(super) fn record(&self, args: &SweepArgs) -> PathBuf {
+        let first = self.cells.first().map(|cell| cell.planned.key.as_str()).unwrap_or_default();
+        args.record.clone().unwrap_or_else(|| PathBuf::from(format!("cell-{first}.jsonl")))
+    }
+
+    /// The plan as it is kept.
+    pub(super) fn json(&self) -> Result<String, Failure> {
+        let json = serde_json::to_string_pretty(&self.plan);
+        json.map(|json| json + "\n").map_err(|error| Failure::new(Exit::Host, &error, None))
+    }
+
+    /// What is known before the first run.
+    pub(super) fn forecast(&self, args: &SweepArgs) -> Forecast {
+        let predicted = |cell: &Ready| {
+            let limit = cell.prediction.as_ref()?.docker.limit.as_ref()?;
+            Some(limit.bytes)
+        };
+        Forecast::new(self.cells.iter().map(|cell| (cell.planned.input_bytes(), predicted(cell))), args.limit)
+    }
+
+    /// Learns from what is recorded.
+    pub(super) fn learn(&self, forecast: &mut Forecast, recorded: &[Recorded]) {
+        let places: HashMap<&str, usize> = self.cells.iter().map(|cell| cell.planned.key.as_str()).zip(0..).collect();
+        for one in recorded.iter().filter(|one| one.outcome.succeeded()) {
+            if let Some(place) = places.get(one.cell.as_str()) {
+                forecast.learn(*place, one.peak.value(), Duration::from_micros(one.wall_us));
+            }
+        }
+    }
+
+    /// Whether the disk can hold the files that are to be made.
+    pub(super) fn check_room(&self, args: &SweepArgs, staging: &Staging, schedule: &Schedule) -> Result<(), Failure> {
+        let mut needs: BTreeMap<*const Case, Bytes> = BTreeMap::new();
+        for job in schedule.pending() {
+            let case = &self.cells[job.cell].case;
+            let made = case.inputs.iter().map(|input| match input.material {
+                Material::Bytes { size, .. } => size,
+                Material::Folder(_) | Material::Units { .. } => Bytes::ZERO,
+            });
+            needs.insert(Arc::as_ptr(case), made.sum());
+        }
+        let mut needs: Vec<Bytes> = needs.into_values().collect();
+        needs.sort_unstable_by_key(|bytes| std::cmp::Reverse(*bytes));
+        // Cell by cell, a file goes when its cell is done.
+        let together = if args.order == Order::AsGiven { args.jobs as usize } else { needs.len() };
+        let needed: Bytes = needs.iter().take(together).copied().sum();
+        match staging.free() {
+            Some(free) if needed > free => {
+                let largest = needs.first().copied().unwrap_or_default();
+                let error = NoRoom { largest, needed, free };
+                let help = "ask for smaller sizes, make room, or name another disk with --staging";
+                Err(Failure::new(Exit::Host, &error, Some(help.to_owned())))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+/// Whether a folder is of the same task as the plan.
+pub(super) fn check_same_task(folder: &Folder, planned: &Planned) -> Result<(), Failure> {
+    let Ok(before) = serde_json::from_str::<Plan>(folder.plan()) else { return Ok(()) };
+    let (before, now) = (&before.task, &planned.plan.task);
+    if before.name == now.name {
+        return Ok(());
+    }
+    let error =
+        OtherTask { folder: folder.path().display().to_string(), there: before.name.clone(), asked: now.name.clone() };
+    Err(Failure::new(Exit::Usage, &error, Some("name another folder with --into".to_owned())))
+}
+
+/// Shows the plan with what is expected of it.
+pub(super) fn show(args: &SweepArgs, planned: &Planned) -> Result<Exit, Failure> {
+    let folder = folder_of(args, planned);
+    let recorded = match read_plan(&folder) {
+        Ok(_) => index(&folder).map_err(|error| records::unreadable(&error))?.recorded,
+        Err(FolderError::NoPlan(_)) => Vec::new(),
+        Err(error) => return Err(records::unusable_folder(&error)),
+    };
+    let keys: Vec<&str> = planned.cells.iter().map(|cell| cell.planned.key.as_str()).collect();
+    let schedule = Schedule::new(&keys, terms(args), args.order, args.retry.into(), &recorded);
+    let mut forecast = planned.forecast(args);
+    planned.learn(&mut forecast, &recorded);
+    let dash = || "-".to_owned();
+    let rows = planned.cells.iter().enumerate().map(|(place, cell)| {
+        let expected = forecast.of(place);
+        let left = schedule.pending().filter(|job| job.cell == place).count();
+        let made = if cell.planned.synthetic { " (made up)" } else { "" };
+        vec![
+            place.to_string(),
+            cell.planned.key.clone(),
+            format!("{}{made}", name(&cell.planned)),
+            if cell.planned.inputs.is_empty() { dash() } else { cell.planned.input_bytes().to_string() },
+            schedule.made(place).to_string(),
+            left.to_string(),
+            expected.memory.map_or_else(dash, |bytes| bytes.to_string()),
+            expected.time.map_or_else(dash, summary::seconds),
+        ]
+    });
+    let header = [">Index", "Key", "Cell", ">Input", ">Recorded", ">To run", ">Memory", ">Time"];
+    let mut text = table(&header, rows.collect());
+    let time: Option<Duration> = schedule.pending().map(|job| forecast.of(job.cell).time).sum();
+    let runs = schedule.left();
+    let word = if runs == 1 { "run" } else { "runs" };
+    text += &match time {
+        Some(time) if runs > 0 => format!("\n{runs} {word} to make, about {}\n", summary::seconds(time)),
+        _ => format!("\n{runs} {word} to make\n"),
+    };
+    output::data(&text)?;
+    Ok(Exit::Done)
+}
+
+fn no_cases(error: &CaseError) -> Failure {
+    let help = match error {
+        CaseError::Uneven { .. } => "give each channel one folder, or as many as the others".to_owned(),
+        CaseError::Unreadable { channel, .. } => {
+            format!("name its folder with --input {channel}=DIR; for a command --input DIR")
+        }
+        CaseError::NoItems { .. } => {
+            "put each item in a folder of its own: items are the folders directly in a channel".to_owned()
+        }
+        CaseError::TooFew { .. } => "ask for fewer or for `all`, or repeat them with --grow".to_owned(),
+        CaseError::NoBytes { .. } => {
+            "name a folder with files, or leave --input out: random bytes are generated then".to_owned()
+        }
+    };
+    Failure::new(Exit::Usage, error, Some(help))
+}
+
+/// A name that is one component of a path.
+pub(super) fn file_name(name: &str) -> String {
+    let keep = |char: char| char.is_alphanumeric() || "-_.".contains(char);
+    let name: String = name.chars().map(|char| if keep(char) { char } else { '_' }).collect();
+    name.trim_start_matches('.').to_owned()
+}
+
+/// A disk that cannot hold what is asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("the disk cannot hold the inputs: {needed} are needed at a time (the largest is {largest}), {free} are free")]
+struct NoRoom {
+    largest: Bytes,
+    needed: Bytes,
+    free: Bytes,
+}
+
+/// A cell that the plan does not have.
+#[derive(Debug, thiserror::Error)]
+#[error("the plan has no cell {0}, or several whose keys begin like this")]
+struct NoCell(String);
+
+/// A folder of another task.
+#[derive(Debug, thiserror::Error)]
+#[error("the folder {folder} has records of the task {there}, not of {asked}")]
+struct OtherTask {
+    folder: String,
+    there: String,
+    asked: String,
+}

@@ -1,0 +1,124 @@
+//! One line for each run as it ends; on a terminal a bar below them.
+
+use std::io::IsTerminal;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use highwater::calibrate::monitor::Observer;
+use highwater::calibrate::sweep::Left;
+use highwater::model::units::Bytes;
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::bench::lock;
+use crate::cli::output;
+
+/// How far a sweep is.
+pub(super) struct Progress {
+    quiet: bool,
+    ended: usize,
+    /// How many runs were recorded before.
+    before: usize,
+    bar: Option<ProgressBar>,
+    seen: Arc<Mutex<Seen>>,
+    jobs: u32,
+}
+
+/// What is seen of the runs under way.
+#[derive(Debug, Default)]
+struct Seen {
+    next: u64,
+    /// The memory in use of each run under way.
+    current: Vec<(u64, Bytes)>,
+    highest: Bytes,
+    /// The expected time of all runs that are left.
+    left: Option<Duration>,
+}
+
+impl Seen {
+    fn message(&self) -> String {
+        let left = self.left.map(|left| format!(", about {} left", HumanDuration(Duration::from_secs(left.as_secs()))));
+        let current: Bytes = self.current.iter().map(|(_, bytes)| *bytes).sum();
+        format!("{current} in use, {} the most seen{}", self.highest, left.unwrap_or_default())
+    }
+}
+
+impl Progress {
+    pub(super) fn new(quiet: bool, recorded: usize, left: usize, jobs: u32) -> Self {
+        let bar = (!quiet && left > 0 && std::io::stderr().is_terminal()).then(|| {
+            let bar =
+                ProgressBar::with_draw_target(Some((recorded + left) as u64), ProgressDrawTarget::stderr_with_hz(4));
+            let style = ProgressStyle::with_template("{pos}/{len} {bar:20} {elapsed} {msg}");
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar.set_position(recorded as u64);
+            bar.enable_steady_tick(Duration::from_millis(500));
+            bar
+        });
+        Self { quiet, ended: 0, before: recorded, bar, seen: Arc::default(), jobs }
+    }
+
+    /// Is shown how a run gets on.
+    pub(super) fn watcher(&self) -> Watcher {
+        let mut seen = lock(&self.seen);
+        seen.next += 1;
+        Watcher { number: seen.next, bar: self.bar.clone(), seen: Arc::clone(&self.seen) }
+    }
+
+    /// A run has ended.
+    pub(super) fn ended(&mut self, line: &str, left: &Left<'_>) {
+        self.ended += 1;
+        let done = self.before + self.ended;
+        let total = done + left.runs() + self.under_way();
+        if let Some(bar) = &self.bar {
+            lock(&self.seen).left = left.time().map(|time| time / self.jobs.max(1));
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+            bar.set_message(lock(&self.seen).message());
+        }
+        if self.quiet {
+            return;
+        }
+        let width = total.to_string().len();
+        let line = format!("{done:>width$}/{total} {}", crate::cli::table::printable(line));
+        match &self.bar {
+            Some(bar) => bar.suspend(|| output::say(&line)),
+            None => output::say(&line),
+        }
+    }
+
+    fn under_way(&self) -> usize {
+        lock(&self.seen).current.len()
+    }
+
+    /// Leaves the terminal to others.
+    pub(super) fn close(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Is shown how one run gets on.
+pub(super) struct Watcher {
+    number: u64,
+    bar: Option<ProgressBar>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+impl Observer for Watcher {
+    fn sampled(&mut self, _: Duration, current: Bytes, highest: Bytes) {
+        let Some(bar) = &self.bar else { return };
+        let mut seen = lock(&self.seen);
+        match seen.current.iter_mut().find(|(number, _)| *number == self.number) {
+            Some((_, known)) => *known = current,
+            None => seen.current.push((self.number, current)),
+        }
+        seen.highest = seen.highest.max(highest);
+        bar.set_message(seen.message());
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        lock(&self.seen).current.retain(|(number, _)| *number != self.number);
+    }
+}

@@ -1,0 +1,408 @@
+//! What is swept: a task, a bare command or an image, of which every run is another variant.
+
+use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use highwater::calibrate::predict::predict_listed;
+use highwater::calibrate::resolve::Resolution;
+use highwater::calibrate::sweep::Given;
+use highwater::model::observation::RunnerKind;
+use highwater::model::plan::{Parameter, PlanTask};
+use highwater::model::prediction::Prediction;
+use highwater::model::spelling::{nearest, quote};
+use highwater::model::task::{ChannelKind, EnvType, Task, TemplateEnv};
+use highwater::runner::container::Bind;
+use highwater::runner::engine::{Engine, Image};
+use highwater::runner::staging::Staged;
+use highwater::tree::Listing;
+
+use super::words::{self, Places};
+use crate::cli::engine::failed_elsewhere;
+use crate::cli::exit::Exit;
+use crate::cli::failure::{self, Failure};
+use crate::cli::run::container::InContainer;
+use crate::cli::run::subject::What;
+use crate::cli::run::{Start, SubjectArgs};
+
+/// The input of a bare command.
+pub(super) const INPUT: &str = "input";
+
+/// What is swept.
+pub(super) struct Subject<'a> {
+    args: &'a SubjectArgs,
+    kind: Kind,
+    container: Option<(Engine, Image)>,
+}
+
+enum Kind {
+    Task { task: Box<Task>, variables: Vec<TemplateEnv> },
+    Command,
+}
+
+/// A channel of a run with what was staged for it.
+pub(super) type StagedInputs<'a> = BTreeMap<&'a str, &'a Staged>;
+
+impl<'a> Subject<'a> {
+    /// Reads the task, says what is to be said of it, finds the engine and has the image.
+    pub(super) fn of(args: &'a SubjectArgs) -> Result<Self, Failure> {
+        let engine = if InContainer::is_wanted(args) {
+            Some(args.container.engine.engine().map_err(Failure::elsewhere)?)
+        } else {
+            None
+        };
+        let Some(path) = &args.task else {
+            let container = match (engine, &args.container.image) {
+                (Some(engine), Some(name)) => {
+                    let image = args.container.engine.image(&engine, name).map_err(|error| failed_elsewhere(&error))?;
+                    Some((engine, image))
+                }
+                _ => None,
+            };
+            return Ok(Self { args, kind: Kind::Command, container });
+        };
+        let images = engine.as_ref().map(|engine| (engine, &args.container.engine));
+        let resolution = args.of.resolve_with(path, images).map_err(Failure::elsewhere)?;
+        resolution.warnings().iter().for_each(failure::report_problems);
+        let Resolution { task, variables, .. } = resolution;
+        let container = match engine {
+            Some(engine) => {
+                let image = InContainer::image_of(args, &engine, &task).map_err(Failure::elsewhere)?;
+                Some((engine, image))
+            }
+            None => None,
+        };
+        Ok(Self { args, kind: Kind::Task { task: Box::new(task), variables }, container })
+    }
+
+    /// What the plan says of it.
+    pub(super) fn planned(&self) -> PlanTask {
+        let image = self.container.as_ref().and_then(|(_, image)| image.id.clone());
+        let runner = if self.container.is_some() { RunnerKind::Container } else { RunnerKind::Process };
+        match &self.kind {
+            Kind::Task { task, .. } => PlanTask {
+                name: task.name.clone(),
+                digest: task.digest(),
+                runner,
+                image: task.image.clone().filter(|_| self.container.is_some()),
+                image_id: image,
+            },
+            Kind::Command => {
+                let words: Vec<String> =
+                    self.args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+                let mut task = Task::bare(words);
+                task.image.clone_from(&self.args.container.image);
+                task.env.clone_from(&self.args.container.env);
+                let program = Path::new(&task.name).file_name().map(|name| name.to_string_lossy().into_owned());
+                let name = task.image.clone().or(program).unwrap_or_else(|| task.name.clone());
+                PlanTask { name, digest: task.digest(), runner, image: task.image.clone(), image_id: image }
+            }
+        }
+    }
+
+    /// The engine, where it runs in containers.
+    pub(super) fn engine(&self) -> Option<&Engine> {
+        self.container.as_ref().map(|(engine, _)| engine)
+    }
+
+    /// The folders of each input channel: those that were given, else those that the task has.
+    pub(super) fn given(&self, inputs: &[String], sized: bool) -> Result<Vec<Given>, Failure> {
+        match &self.kind {
+            Kind::Task { task, .. } if sized => {
+                Err(usage(&WrongInput::SizeOfTask { task: task.name.clone() }, "use --items or --grow"))
+            }
+            Kind::Task { task, .. } => given_to_task(task, inputs),
+            Kind::Command => {
+                let asked = !inputs.is_empty() || sized;
+                let mounted = self.args.container.mounts_place();
+                let used = words::has(&self.args.command, INPUT) || mounted;
+                match (asked, used) {
+                    (true, false) => Err(usage(
+                        &WrongInput::NoPlace { place: INPUT.to_owned() },
+                        "write {input} where the command takes its input, as in -- ./segment {input}",
+                    )),
+                    (false, true) => {
+                        Err(usage(&WrongInput::NoInput, "name folders with --input, or sizes with --size"))
+                    }
+                    (true, true) if !inputs.is_empty() => {
+                        let folders = inputs.iter().map(PathBuf::from).collect();
+                        Ok(vec![Given { channel: INPUT.to_owned(), folders }])
+                    }
+                    _ => Ok(Vec::new()),
+                }
+            }
+        }
+    }
+
+    /// Whether every parameter has its place, and every value is one that it takes.
+    pub(super) fn check(&self, parameters: &[Parameter]) -> Result<(), Failure> {
+        for parameter in parameters {
+            match &self.kind {
+                Kind::Task { task, variables } => check_variable(parameter, task, variables)?,
+                Kind::Command => {
+                    let name = &parameter.name;
+                    if ["input", "output"].contains(&name.as_str()) {
+                        let help = "call the parameter by another name";
+                        return Err(usage(&WrongParameter::Reserved { name: name.clone() }, help));
+                    }
+                    // An image is given what is no word of its command as a variable.
+                    if self.args.container.image.is_none() && !words::has(&self.args.command, name) {
+                        let help = format!(
+                            "write {{{name}}} where its value belongs; a variable of the environment is set by \
+                             -- env {name}={{{name}}} COMMAND"
+                        );
+                        return Err(usage(&WrongInput::NoPlace { place: name.clone() }, &help));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What the rules ask for with these inputs; nothing for a bare command.
+    pub(super) fn predict(&self, listings: &BTreeMap<&str, &Listing>) -> Result<Option<Prediction>, Failure> {
+        let Kind::Task { task, .. } = &self.kind else { return Ok(None) };
+        let listing = |channel: &highwater::model::task::Channel| listings.get(channel.name.as_str()).copied();
+        predict_listed(task, &listing).map(Some).map_err(|error| Failure::new(Exit::Host, &error, None))
+    }
+
+    /// The variant for one run, whose outputs go below a folder.
+    pub(super) fn start(
+        &self,
+        inputs: &StagedInputs<'_>,
+        parameters: &BTreeMap<String, String>,
+        output: &Path,
+        prediction: Option<Prediction>,
+    ) -> Result<Start, Failure> {
+        match (&self.kind, prediction) {
+            (Kind::Task { task, .. }, Some(prediction)) => {
+                self.start_task(task, inputs, parameters, output, prediction)
+            }
+            _ => Ok(self.start_command(inputs, parameters, output)),
+        }
+    }
+
+    fn start_task(
+        &self,
+        task: &Task,
+        inputs: &StagedInputs<'_>,
+        parameters: &BTreeMap<String, String>,
+        output: &Path,
+        mut prediction: Prediction,
+    ) -> Result<Start, Failure> {
+        let mut task = task.clone();
+        for channel in &mut task.channels {
+            match channel.kind {
+                ChannelKind::Input => {
+                    if let Some(staged) = inputs.get(channel.name.as_str()) {
+                        channel.host_path = Some(staged.input().to_owned());
+                    }
+                }
+                ChannelKind::Output => channel.host_path = Some(open_folder(&output.join(&channel.name))?),
+            }
+        }
+        for (name, value) in parameters {
+            task.env.retain(|(known, _)| known != name);
+            task.env.push((name.clone(), value.clone()));
+        }
+        for channel in &mut prediction.channels {
+            // Where it was staged is nobody's business later; where its data are from, the plan knows.
+            if inputs.get(channel.name.as_str()).is_some_and(|staged| staged.is_made()) {
+                channel.host_path = None;
+            }
+        }
+        let Some((engine, image)) = &self.container else {
+            return What::of_task(&task, prediction).map(|(what, _)| Start::Process(Box::new(what)));
+        };
+        let mut container = InContainer::of_task(self.args, engine.clone(), image.clone(), &task, prediction);
+        let mounts = &mut container.launch_mut().mounts;
+        for channel in task.inputs() {
+            let staged = inputs.get(channel.name.as_str()).map(|staged| staged.mounts()).unwrap_or_default();
+            mounts.extend(staged.iter().map(|(name, source)| Bind {
+                source: source.clone(),
+                target: format!("{}/{}", channel.mounted_path.trim_end_matches('/'), name.to_string_lossy()),
+                read_only: true,
+            }));
+        }
+        Ok(Start::Container(Box::new(container)))
+    }
+
+    /// What records say is run: with its places, so that all runs of a sweep say the same.
+    pub(super) fn recorded(&self) -> highwater::model::observation::Subject {
+        let (name, command) = match &self.kind {
+            Kind::Task { task, .. } => (Some(task.name.clone()), task.command.clone().unwrap_or_default()),
+            Kind::Command => (None, self.args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect()),
+        };
+        highwater::model::observation::Subject { name, command }
+    }
+
+    fn start_command(&self, inputs: &StagedInputs<'_>, parameters: &BTreeMap<String, String>, output: &Path) -> Start {
+        let staged = inputs.values().next();
+        let input = staged.map(|staged| staged.input());
+        let places = Places { input, output, parameters };
+        let words = self.args.command.iter().map(|word| places.fill(word));
+        let (Some((engine, image)), Some(name)) = (&self.container, &self.args.container.image) else {
+            return Start::Process(Box::new(What::of_command(words.collect())));
+        };
+        let words = words.map(|word| word.to_string_lossy().into_owned()).collect();
+        let mut container = InContainer::of_image(self.args, engine.clone(), image.clone(), name, words);
+        let launch = container.launch_mut();
+        for (_, value) in &mut launch.env {
+            *value = places.fill(std::ffi::OsStr::new(value)).to_string_lossy().into_owned();
+        }
+        for (name, value) in parameters.iter().filter(|(name, _)| !words::has(&self.args.command, name)) {
+            if !launch.env.iter().any(|(known, _)| known == name) {
+                launch.env.push((name.clone(), value.clone()));
+            }
+        }
+        let mut more = Vec::new();
+        for bind in &mut launch.mounts {
+            let place = bind.source.file_name().and_then(std::ffi::OsStr::to_str);
+            match (place, input) {
+                (Some("{input}"), Some(input)) => {
+                    bind.source = input.to_owned();
+                    bind.read_only = true;
+                    let units = staged.map(|staged| staged.mounts()).unwrap_or_default();
+                    more.extend(units.iter().map(|(name, source)| Bind {
+                        source: source.clone(),
+                        target: format!("{}/{}", bind.target.trim_end_matches('/'), name.to_string_lossy()),
+                        read_only: true,
+                    }));
+                }
+                (Some("{output}"), _) => bind.source = output.to_owned(),
+                _ => {}
+            }
+        }
+        launch.mounts.extend(more);
+        Start::Container(Box::new(container))
+    }
+}
+
+/// A folder that whoever runs in a container may write to.
+pub(super) fn open_folder(path: &Path) -> Result<PathBuf, Failure> {
+    let made =
+        std::fs::create_dir_all(path).and_then(|()| std::fs::set_permissions(path, Permissions::from_mode(0o777)));
+    made.map_err(|source| Failure::new(Exit::Host, &NoFolder { path: path.to_owned(), source }, None))?;
+    Ok(path.to_owned())
+}
+
+fn given_to_task(task: &Task, inputs: &[String]) -> Result<Vec<Given>, Failure> {
+    let names: Vec<&str> = task.inputs().map(|channel| channel.name.as_str()).collect();
+    let mut given: Vec<Given> = Vec::new();
+    for text in inputs {
+        let named = text.split_once('=').filter(|(name, _)| !name.contains('/'));
+        let (channel, folder) = match (named, given.last()) {
+            (Some((name, folder)), _) if names.contains(&name) => (name.to_owned(), folder),
+            (Some((name, _)), _) => {
+                let error = WrongInput::NoChannel { channel: name.to_owned(), task: task.name.clone() };
+                return Err(usage(&error, &expected(name, &names)));
+            }
+            // Further folders of the channel before.
+            (None, Some(last)) => (last.channel.clone(), text.as_str()),
+            (None, None) => {
+                let error = WrongInput::NoName { folder: text.clone() };
+                let first = names.first().copied().unwrap_or("CHANNEL");
+                return Err(usage(&error, &format!("write it as --input {first}={text}")));
+            }
+        };
+        match given.iter_mut().find(|given| given.channel == channel) {
+            Some(known) => known.folders.push(PathBuf::from(folder)),
+            None => given.push(Given { channel, folders: vec![PathBuf::from(folder)] }),
+        }
+    }
+    for channel in task.inputs() {
+        if given.iter().any(|given| given.channel == channel.name) {
+            continue;
+        }
+        match &channel.host_path {
+            Some(path) => given.push(Given { channel: channel.name.clone(), folders: vec![path.clone()] }),
+            None => {
+                let error = WrongInput::NoFolder { channel: channel.name.clone() };
+                return Err(usage(&error, &format!("name one with --input {}=DIR", channel.name)));
+            }
+        }
+    }
+    given.sort_by_key(|given| names.iter().position(|name| *name == given.channel));
+    Ok(given)
+}
+
+fn check_variable(parameter: &Parameter, task: &Task, variables: &[TemplateEnv]) -> Result<(), Failure> {
+    let Parameter { name, values } = parameter;
+    let Some(variable) = variables.iter().find(|variable| variable.name.value == *name) else {
+        // What the task sets besides is a variable of its container all the same.
+        if task.env.iter().any(|(known, _)| known == name) {
+            return Ok(());
+        }
+        let known: Vec<&str> = task.env.iter().map(|(name, _)| name.as_str()).collect();
+        let template = task.template.clone().unwrap_or_default();
+        let error = WrongParameter::Unknown { name: name.clone(), template };
+        return Err(usage(&error, &expected(name, &known)));
+    };
+    for value in values {
+        if let Some(choices) = variable.choices.as_ref().filter(|choices| !choices.contains(value)) {
+            let error = WrongParameter::NoChoice { name: name.clone(), value: value.clone() };
+            let choices: Vec<&str> = choices.iter().map(String::as_str).collect();
+            return Err(usage(&error, &expected(value, &choices)));
+        }
+        if let Some(kind) = variable.kind.filter(|kind: &EnvType| !kind.accepts(value)) {
+            let error = WrongParameter::WrongType { name: name.clone(), value: value.clone() };
+            return Err(usage(&error, &format!("expected {}", kind.expectation())));
+        }
+    }
+    Ok(())
+}
+
+fn expected(name: &str, known: &[&str]) -> String {
+    match (nearest(name, known.iter().copied()), known) {
+        (_, []) => "there are none".to_owned(),
+        (Some(meant), _) => format!("did you mean `{meant}`?"),
+        (None, known) => {
+            let known: Vec<String> = known.iter().map(|name| quote(name)).collect();
+            format!("expected one of {}", known.join(", "))
+        }
+    }
+}
+
+fn usage(error: &dyn std::error::Error, help: &str) -> Failure {
+    Failure::new(Exit::Usage, error, Some(help.to_owned()))
+}
+
+/// Why inputs cannot be swept.
+#[derive(Debug, thiserror::Error)]
+enum WrongInput {
+    #[error("the task {task} has no input channel {}", quote(channel))]
+    NoChannel { channel: String, task: String },
+    #[error("the input {folder} names no channel")]
+    NoName { folder: String },
+    #[error("the channel {channel} has no folder on this machine")]
+    NoFolder { channel: String },
+    #[error("the command has no place {{{place}}}")]
+    NoPlace { place: String },
+    #[error("the command has a place {{input}}, and there is no input")]
+    NoInput,
+    #[error("the task {task} has channels, which are folders: files of a size are for commands that take any bytes")]
+    SizeOfTask { task: String },
+}
+
+/// Why a parameter cannot be swept.
+#[derive(Debug, thiserror::Error)]
+enum WrongParameter {
+    #[error("the template {} has no variable {}", quote(template), quote(name))]
+    Unknown { name: String, template: String },
+    #[error("{} is none of the choices of the variable {name}", quote(value))]
+    NoChoice { name: String, value: String },
+    #[error("{} is no value for the variable {name}", quote(value))]
+    WrongType { name: String, value: String },
+    #[error("a parameter cannot be called {name}")]
+    Reserved { name: String },
+}
+
+/// Why there is no place for outputs.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to make {path} for the outputs of the task")]
+struct NoFolder {
+    path: PathBuf,
+    #[source]
+    source: std::io::Error,
+}
