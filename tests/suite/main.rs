@@ -5,8 +5,8 @@
 mod check;
 mod cli;
 mod container;
-mod export;
 mod demo;
+mod export;
 mod fit;
 mod fit_emit;
 mod fit_planted;

@@ -150,6 +150,7 @@ impl<'a> Runs<'a> {
             stdout: Output::Null,
             stderr: Output::Null,
             logs: None,
+            env: Vec::new(),
         };
         let mut logs = None;
         let folder = lock(self.folders).get(&job).cloned();

@@ -22,7 +22,7 @@ use super::subject::Subject;
 use super::{folder_of, terms};
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
-use crate::cli::survey::Watched;
+use crate::cli::survey::Line;
 use crate::cli::table::table;
 use crate::cli::{output, records, summary};
 
@@ -40,11 +40,11 @@ pub(super) fn plan(args: &SweepArgs, subject: &Subject<'_>, sweep: Map<String, V
         Failure::new(Exit::Usage, &error, Some("give each parameter a value, as in -P NAME=1,2".to_owned()))
     })?;
     let given = subject.given(&args.input, !args.size.is_empty())?;
-    let watched = Watched::new();
-    let progress = |progress| watched.tell(progress);
+    let line = Line::new();
+    let progress = |progress| line.tell(progress);
     let options = Options { progress: Some(&progress), ..Options::default() };
     let cases = cases(&given, &variations(args), args.pick, &options).map_err(|error| no_cases(&error))?;
-    drop(watched);
+    drop(line);
     let task = subject.planned();
     let conditions = Conditions { runner: task.runner, limit: args.limit, cache: args.cache.in_key() };
     let identity = Identity { task: task.digest.clone(), image_id: task.image_id.clone(), conditions };
