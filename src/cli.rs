@@ -30,6 +30,7 @@ mod records;
 mod replace;
 mod report;
 mod run;
+mod schema;
 mod scope;
 mod show;
 mod signals;
@@ -81,6 +82,7 @@ enum Command {
     ProcessingContainer(processing_container::ProcessingContainerArgs),
     Report(report::ReportArgs),
     Run(Box<run::RunArgs>),
+    Schema(schema::SchemaArgs),
     Show(show::ShowArgs),
     Sweep(Box<sweep::SweepArgs>),
     Validate(validate::ValidateArgs),
@@ -127,6 +129,7 @@ fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::ProcessingContainer(args) => processing_container::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Schema(args) => schema::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Sweep(args) => sweep::run(&args),
         Command::Validate(args) => validate::run(&args),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::observation::{Exactness, Observation};
@@ -33,7 +34,7 @@ impl ObservedPeak {
 }
 
 /// From which multiples of the peak on an amount is good.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Thresholds {
     /// Below so many times the peak an amount is tight. 1.05 by default: peaks of the same task on the same input differ
     /// by some per cent, and one decimal of a unit rounds away up to a twentieth.

@@ -6,6 +6,7 @@ mod measure;
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::quantity::QuantityError;
@@ -16,7 +17,7 @@ pub use declaration::{Declaration, Documented, Fixed, Growth, Scaled, tidy};
 pub use measure::Measure;
 
 /// How floor and growth are put together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Form {
     /// max(base, coefficient · n^exponent): what the Task API's platform computes.
@@ -27,7 +28,7 @@ pub enum Form {
 }
 
 /// A rule with numbers in it: how much memory an input of n bytes is given.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FittedRule {
     /// How the two parts are put together.
     pub form: Form,
@@ -161,7 +162,7 @@ fn with_growth(form: Form, base_bytes: Bytes, text: &str) -> Result<FittedRule, 
 }
 
 /// What a measured peak says about the need of the run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Censoring {
     /// The run had what it wanted: the peak is the need.

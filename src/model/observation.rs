@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::prediction::{Prediction, Sizes};
@@ -15,7 +16,7 @@ use super::units::Bytes;
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// The record of one run. Amounts are bytes, times are microseconds unless a name says otherwise.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Observation {
     /// See [`SCHEMA_VERSION`].
     pub schema_version: u32,
@@ -81,7 +82,7 @@ pub struct Observation {
 }
 
 /// Which run of which cell of a sweep this was. A cell is one input case with one choice of parameters.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SweepRun {
     /// The key of the cell: a digest of the task, its image, the listing of its inputs and the parameters.
     pub cell: String,
@@ -98,7 +99,7 @@ pub struct SweepRun {
 }
 
 /// What a channel held: all that a scale rule can count.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct InputSizes {
     /// The name of the channel; `input` for a bare command.
     pub channel: String,
@@ -111,7 +112,7 @@ pub struct InputSizes {
 }
 
 /// What was run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Subject {
     /// The task's name, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -121,7 +122,7 @@ pub struct Subject {
 }
 
 /// What ran the task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RunnerKind {
     /// A process of this machine.
@@ -133,7 +134,7 @@ pub enum RunnerKind {
 }
 
 /// A container and what ran it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Container {
     /// The image as it was asked for.
     pub image: String,
@@ -151,7 +152,7 @@ pub struct Container {
 }
 
 /// A container engine.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Engine {
     /// Its name, such as `Docker Engine`.
     pub name: String,
@@ -170,7 +171,7 @@ pub struct Engine {
 }
 
 /// The files that a task's output was kept in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Logs {
     /// What it wrote to stdout.
     pub stdout: PathBuf,
@@ -179,7 +180,7 @@ pub struct Logs {
 }
 
 /// The smallest limit under which a task still succeeds: what it needs, without what the kernel can take back.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Floor {
     /// The smallest limit that was seen to be enough.
     pub bytes: Bytes,
@@ -199,7 +200,7 @@ pub struct Floor {
 }
 
 /// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Outcome {
     /// The first process exited by itself.
@@ -249,7 +250,7 @@ impl Outcome {
 }
 
 /// A high-water mark: how much, read where, and how exact.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Peak {
     /// The most memory charged at one time.
     pub bytes: Bytes,
@@ -263,7 +264,7 @@ pub struct Peak {
 }
 
 /// The way a peak was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum PeakSource {
     /// The kernel's counter of a cgroup that held this run alone, read after its end.
@@ -299,7 +300,7 @@ impl PeakSource {
 }
 
 /// How far a number may be from the truth.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Exactness {
     /// Never too low, and too high by at most the kernel's batching of charges.
@@ -317,7 +318,7 @@ pub enum Exactness {
 }
 
 /// What memory is used for. The parts do not overlap.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Breakdown {
     /// When it was read, from the start.
     pub at_us: u64,
@@ -336,7 +337,7 @@ pub struct Breakdown {
 }
 
 /// What was swapped out. A peak of memory has no swap in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Swap {
     /// The most at one time (`memory.swap.peak`, Linux 6.5+).
     pub peak: Reading<Bytes>,
@@ -345,7 +346,7 @@ pub struct Swap {
 }
 
 /// The limits in force. `null` is no limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Limits {
     /// Of the run's own cgroup.
     pub own: Reading<Option<Bytes>>,
@@ -354,7 +355,7 @@ pub struct Limits {
 }
 
 /// How often the limit was felt (`memory.events`; on v1 `memory.failcnt` and `memory.oom_control`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Events {
     /// How often the usage was about to go over the limit.
     pub limit_hits: Reading<u64>,
@@ -365,7 +366,7 @@ pub struct Events {
 }
 
 /// Time on CPUs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cpu {
     /// In user mode.
     pub user_us: u64,
@@ -376,7 +377,7 @@ pub struct Cpu {
 }
 
 /// Who counted the time on CPUs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum CpuSource {
     /// `cpu.stat` of the cgroup: all processes.
@@ -386,7 +387,7 @@ pub enum CpuSource {
 }
 
 /// Bytes from and to block devices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Io {
     /// Read.
     pub read: Bytes,
@@ -395,7 +396,7 @@ pub struct Io {
 }
 
 /// Time spent waiting for memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Pressure {
     /// At least one task waited.
     pub some_us: u64,
@@ -404,7 +405,7 @@ pub struct Pressure {
 }
 
 /// Memory over time.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Series {
     /// How many samples were taken; more than are kept where the series was thinned.
     pub taken: u64,
@@ -428,7 +429,7 @@ impl Series {
 }
 
 /// The machine a run was measured on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Host {
     /// The release of the kernel.
     pub kernel: String,
@@ -447,7 +448,7 @@ pub struct Host {
 }
 
 /// A version of the cgroup interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CgroupVersion {
     /// One hierarchy for each controller.

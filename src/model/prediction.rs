@@ -7,6 +7,7 @@
 mod consumer;
 mod written;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::rule::{Mode, ScaleRule};
@@ -20,7 +21,7 @@ pub(in crate::model) use written::OneDecimal;
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// What the scale rules of a task ask for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Prediction {
     /// [`SCHEMA_VERSION`] of the program that made it.
     pub schema_version: u32,
@@ -37,7 +38,7 @@ pub struct Prediction {
 }
 
 /// Which task a prediction is about.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TaskName {
     /// Its name.
     pub name: String,
@@ -50,7 +51,7 @@ pub struct TaskName {
 }
 
 /// A channel, what it holds, and what its rule makes of that.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ChannelPrediction {
     /// Its name.
     pub name: String,
@@ -65,7 +66,7 @@ pub struct ChannelPrediction {
 }
 
 /// What a channel holds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "state", rename_all = "kebab-case")]
 pub enum ChannelSize {
     /// It was read.
@@ -85,7 +86,7 @@ pub enum ChannelSize {
 }
 
 /// How many files there are, and their sizes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Sizes {
     /// How many files.
     pub files: u64,
@@ -112,7 +113,7 @@ impl Sizes {
 }
 
 /// A file or an item with its size.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Named {
     /// Its path, for showing: bytes that are not UTF-8 are replaced.
     pub path: String,
@@ -121,7 +122,7 @@ pub struct Named {
 }
 
 /// Files and folders that were not counted for one reason.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LeftOut {
     /// The reason, such as `unreadable` or `linked-folder`.
     pub reason: String,
@@ -134,7 +135,7 @@ pub struct LeftOut {
 }
 
 /// A rule and its value.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RulePrediction {
     /// The rule, in its dialect.
     pub scale_rule: ScaleRule,
@@ -156,14 +157,14 @@ impl RulePrediction {
 }
 
 /// What a Docker container gets.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DockerPrediction {
     /// Its limit; `null` where nothing asks for one, or for less than 10 bytes.
     pub limit: Option<DockerAmount>,
 }
 
 /// An amount as Docker gets it: without a margin.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DockerAmount {
     /// The amount.
     pub bytes: Bytes,
@@ -172,7 +173,7 @@ pub struct DockerAmount {
 }
 
 /// What a Kubernetes pod gets.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KubernetesPrediction {
     /// Its limit; `null` where nothing asks for one, or for less than 10 bytes.
     pub limit: Option<KubernetesAmount>,
@@ -181,7 +182,7 @@ pub struct KubernetesPrediction {
 }
 
 /// An amount as Kubernetes gets it: with a margin, and rounded to one decimal of a binary unit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KubernetesAmount {
     /// What was asked for, without the margin.
     pub asked: Bytes,
@@ -196,7 +197,7 @@ pub struct KubernetesAmount {
 }
 
 /// Who asked for the largest amount.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "from", rename_all = "kebab-case")]
 pub enum Decider {
     /// `resources` of the task or the template.

@@ -1,7 +1,9 @@
 //! A value that the kernel was asked for.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// What came of reading a number: nothing unread is ever 0.
@@ -90,6 +92,20 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Reading<T> {
                 Err(de::Error::invalid_value(de::Unexpected::Str(&word), &"a value, \"unsupported\" or \"gone\""))
             }
         }
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Reading<T> {
+    fn schema_name() -> Cow<'static, str> {
+        format!("Reading_of_{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let value = generator.subschema_for::<T>();
+        json_schema!({
+            "description": "A value, or why there is none: unsupported here, or gone before it could be read.",
+            "anyOf": [value, {"enum": ["unsupported", "gone"]}]
+        })
     }
 }
 

@@ -35,6 +35,7 @@ mod token;
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::decimal::Decimal;
@@ -45,7 +46,7 @@ use ast::Power;
 pub use error::{EvalError, RuleErrors, UnknownName};
 
 /// Which of the two ways of writing a rule a document uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Dialect {
     /// The documented one: a text such as `1.5*n**2`.
@@ -67,7 +68,7 @@ pub enum Dialect {
 /// assert_eq!(errors.problems[0].help.as_deref(), Some("write `2*n` instead"));
 /// # Ok::<(), highwater::model::rule::RuleErrors>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "Written", into = "Written")]
 pub struct Formula {
     source: String,
@@ -154,7 +155,7 @@ impl fmt::Display for Formula {
 }
 
 /// A formula as documents and records have it: `{"complexity": "2*n"}` or `{"scale_factor": 2}`.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Written {
     Complexity(String),
@@ -182,7 +183,7 @@ impl From<Formula> for Written {
 }
 
 /// Which of a task's resources a rule raises.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RuleType {
     /// The most the task may use.
@@ -205,7 +206,7 @@ impl RuleType {
 }
 
 /// How the files of a channel become one number n.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// All files together.
@@ -260,7 +261,7 @@ impl FromStr for Mode {
 }
 
 /// The `scale_rule` of a channel.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ScaleRule {
     /// What is computed from n.
     #[serde(flatten)]

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::comparison::Thresholds;
@@ -18,7 +19,7 @@ use crate::model::units::Bytes;
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// What recorded runs show.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
     /// [`SCHEMA_VERSION`] of the program that made it.
     pub schema_version: u32,
@@ -31,7 +32,7 @@ pub struct Report {
 }
 
 /// What the runs of one task show.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TaskReport {
     /// The name of the task, or of the program.
     pub name: String,
@@ -64,7 +65,7 @@ pub struct TaskReport {
 }
 
 /// The one sentence.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Verdict {
     /// How good the declared rule is.
     pub level: Level,
@@ -73,7 +74,7 @@ pub struct Verdict {
 }
 
 /// How good the declared rule is for the runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
     /// A run needs more than it is given.
@@ -105,7 +106,7 @@ impl Level {
 }
 
 /// The rule that a task declares, and how it does.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RuleInUse {
     /// In words, such as `max(16 MiB, 4*n)`.
     pub words: String,
@@ -118,7 +119,7 @@ pub struct RuleInUse {
 }
 
 /// How a rule does on runs whose need is known, or known to be above what the rule gives.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Score {
     /// How many of these there are.
     pub runs: usize,
@@ -133,7 +134,7 @@ pub struct Score {
 }
 
 /// A place on a curve over the size of the input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Point {
     /// The size of the input.
     pub n: Bytes,
@@ -142,7 +143,7 @@ pub struct Point {
 }
 
 /// The rule that the runs call for, and how it does.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Fitted {
     /// In words, such as `max(16 MiB, 3.1*n)`.
     pub words: String,
@@ -154,7 +155,7 @@ pub struct Fitted {
 }
 
 /// What fitting found.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Found {
     /// What to give.
     pub rule: FittedRule,
@@ -181,7 +182,7 @@ pub struct Found {
 }
 
 /// How a rule does on inputs that it was not fitted to.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HeldOut {
     /// The mean of limit / peak.
     pub mean_ratio: f64,
@@ -192,7 +193,7 @@ pub struct HeldOut {
 }
 
 /// A factor on the rule that covers the next input.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Factor {
     /// The probability that the next input fits.
     pub content: f64,
@@ -201,7 +202,7 @@ pub struct Factor {
 }
 
 /// An input case with one choice of parameters.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Cell {
     /// The input case, in words.
     pub case: String,
@@ -226,7 +227,7 @@ pub struct Cell {
 }
 
 /// One run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Run {
     /// What it is called in the report: the case and its number in it.
     pub label: String,
@@ -282,7 +283,7 @@ impl Run {
 }
 
 /// Memory over time of one run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Timeline {
     /// The place of the run in `runs`.
     pub run: usize,
@@ -293,7 +294,7 @@ pub struct Timeline {
 }
 
 /// A way of measuring, and how exact it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Measured {
     /// How many runs were measured so.
     pub runs: usize,
@@ -306,7 +307,7 @@ pub struct Measured {
 }
 
 /// Where runs were measured, and by what.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Environment {
     /// How many runs were measured there.
     pub runs: usize,
@@ -321,7 +322,7 @@ pub struct Environment {
 }
 
 /// What a person should know about the numbers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Warning {
     /// What.
     pub text: String,
@@ -330,7 +331,7 @@ pub struct Warning {
 }
 
 /// An earlier sweep of the same task.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Before {
     /// How many runs it has.
     pub runs: usize,
@@ -345,7 +346,7 @@ pub struct Before {
 }
 
 /// How a case changed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Change {
     /// The input case, in words.
     pub case: String,

@@ -27,6 +27,7 @@ mod report;
 mod resolve;
 mod rule;
 mod run_task;
+mod schema;
 mod show;
 mod store;
 mod tasks;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fmt::Write;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -15,7 +16,7 @@ use super::{ChannelKind, Task};
 /// channels at the same places in the container and the same settings of the container. It does not depend on what a
 /// measurement is compared with or sorted by: the name, the scale rules, the resources, the folders on the host; nor on
 /// labels and on where images and pods come from.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct TaskDigest(String);
 

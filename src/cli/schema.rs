@@ -1,0 +1,50 @@
+//! `highwater schema`: what the JSON that highwater writes looks like, for programs that read it.
+
+use clap::{Args, ValueEnum};
+use highwater::model::observation::Observation;
+use highwater::model::prediction::Prediction;
+use highwater::report::model::Report;
+use schemars::schema_for;
+
+use super::exit::Exit;
+use super::failure::Failure;
+use super::output;
+
+const EXAMPLES: &str = "\
+Examples:
+  highwater schema observation         a line of `run --record` and of the observations.jsonl of a sweep
+  highwater schema prediction          `predict --format json`
+  highwater schema report              `report --format json`
+
+The schemas are of JSON Schema 2020-12. New fields may come at any time; the schema_version of a document grows when a field
+changes its meaning or goes away.";
+
+/// Prints the JSON Schema of something that highwater writes.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(crate) struct SchemaArgs {
+    /// Of what.
+    #[arg(value_enum, value_name = "NAME")]
+    name: Name,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Name {
+    /// The record of one run.
+    Observation,
+    /// What the scale rules of a task ask for.
+    Prediction,
+    /// What recorded runs show.
+    Report,
+}
+
+pub(crate) fn run(args: &SchemaArgs) -> Result<Exit, Failure> {
+    let schema = match args.name {
+        Name::Observation => schema_for!(Observation),
+        Name::Prediction => schema_for!(Prediction),
+        Name::Report => schema_for!(Report),
+    };
+    let text = serde_json::to_string_pretty(&schema).map_err(|error| Failure::new(Exit::Host, &error, None))?;
+    output::data(&(text + "\n"))?;
+    Ok(Exit::Done)
+}
