@@ -59,7 +59,6 @@ fn reporting(criterion: &mut Criterion) {
             });
         });
         let bytes = fs::metadata(&report).expect("it is there").len();
-        println!("{format}: {bytes} bytes");
         assert!(format != "html" || bytes <= MOST_BYTES, "the HTML has {bytes} bytes");
     }
     group.finish();
