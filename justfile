@@ -118,6 +118,7 @@ check-reports: (reports "target/reports")
 # Records the sweep of fixtures/records/segment anew.
 record-segment: release
     fixtures/records/segment/record target/release/highwater
+
 # How often `highwater check` cries wolf, and how often it sleeps: real runs, 200 checks, 50 planted changes of each kind.
 gate checks="200" planted="50":
     tests/gate {{ checks }} {{ planted }}

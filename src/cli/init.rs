@@ -134,7 +134,9 @@ const COMMON: &str = "\
 # What any of its cells may use:
 # budget = \"2GiB\"
 # env = { OMP_NUM_THREADS = \"2\" }
-# timeout = \"10m\"";
+# timeout = \"10m\"
+# Further options, as `highwater run` takes them:
+# options = [\"--network=none\"]";
 
 fn text(task: &str) -> String {
     format!(

@@ -21,6 +21,7 @@ macro_rules! engine_or_skip {
 
 mod bad_input;
 mod behaviour;
+mod check;
 mod endings;
 mod exact;
 mod floor;

@@ -23,6 +23,7 @@ use highwater::tree::Options;
 
 use super::CheckArgs;
 use super::setup::Setup;
+use crate::cli::engine::Pull;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::live::Live;
@@ -208,21 +209,19 @@ fn cell<'a>(args: &CheckArgs, task: &'a TaskConfig, input: &InputConfig) -> Resu
 /// What the task would be run with on the command line.
 fn words(args: &CheckArgs, task: &TaskConfig, input: &InputConfig) -> Vec<OsString> {
     let mut words: Vec<OsString> = Vec::new();
-    let mut option = |name: &str, value: OsString| {
-        let mut word = OsString::from(name);
-        word.push("=");
-        word.push(value);
-        words.push(word);
-    };
+    let mut option = |name: &str, value: OsString| words.push(with_value(name, value));
     if let Some(host) = &args.engine.host {
         option("--host", host.into());
     }
-    if let Some(pull) = args.engine.pull.to_possible_value() {
+    // The default is left out: `options` of the task may say something else.
+    if let Some(pull) = args.engine.pull.to_possible_value().filter(|_| args.engine.pull != Pull::Missing) {
         option("--pull", pull.get_name().into());
     }
     for mount in input.words(&task.mount) {
         option("--mount", mount.into());
     }
+    words.extend(input.words(&task.options).into_iter().map(OsString::from));
+    let mut option = |name: &str, value: OsString| words.push(with_value(name, value));
     match &task.what {
         What::Task(path) => {
             option("--runner", if task.runner == RunnerChoice::Process { "process" } else { "container" }.into());
@@ -241,12 +240,20 @@ fn words(args: &CheckArgs, task: &TaskConfig, input: &InputConfig) -> Vec<OsStri
             words.extend(input.words(command).into_iter().map(OsString::from));
         }
         What::Image(image, command) => {
-            option("--image", image.into());
+            words.push(with_value("--image", image.into()));
             words.push("--".into());
             words.extend(input.words(command).into_iter().map(OsString::from));
         }
     }
     words
+}
+
+/// An option with its value in one word, which may begin with a hyphen.
+fn with_value(name: &str, value: OsString) -> OsString {
+    let mut word = OsString::from(name);
+    word.push("=");
+    word.push(value);
+    word
 }
 
 /// The size of what is put into a command: the one that is written down, or that of the file or folder.

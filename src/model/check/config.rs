@@ -60,6 +60,8 @@ pub struct TaskConfig {
     pub env: BTreeMap<String, String>,
     /// What a container sees, as `SOURCE:TARGET[:ro]`.
     pub mount: Vec<String>,
+    /// Further options, as `highwater run` takes them: `--network=none`.
+    pub options: Vec<String>,
     /// What any of its cells may use.
     pub budget: Option<Bytes>,
     /// What an input of n bytes may use.
@@ -128,6 +130,7 @@ impl TaskConfig {
             set: BTreeMap::new(),
             env: BTreeMap::new(),
             mount: Vec::new(),
+            options: Vec::new(),
             budget: None,
             rule: None,
             timeout: None,
@@ -263,7 +266,7 @@ fn senseless(reader: &mut Reader<'_>, error: TermError, place: Place) {
     reader.tell(Problem::error("bad-threshold", error.to_string()).at(place).help(help));
 }
 
-const TASK: [&str; 13] = [
+const TASK: [&str; 14] = [
     "task",
     "command",
     "image",
@@ -272,6 +275,7 @@ const TASK: [&str; 13] = [
     "set",
     "env",
     "mount",
+    "options",
     "budget",
     "rule",
     "timeout",
@@ -293,6 +297,7 @@ fn task(reader: &mut Reader<'_>, name: String, mut table: Table, defaults: Defau
         set: reader.words(&mut table, "set"),
         env: reader.words(&mut table, "env"),
         mount: reader.list(&mut table, "mount").map(|(list, _)| list).unwrap_or_default(),
+        options: reader.list(&mut table, "options").map(|(list, _)| list).unwrap_or_default(),
         budget: reader.bytes(&mut table, "budget").map(|(bytes, _)| bytes),
         rule: rule(reader, &mut table),
         timeout: reader.duration(&mut table, "timeout").or(defaults.timeout),

@@ -85,6 +85,38 @@ fn variables_and_folders_are_those_of_the_cell() {
 }
 
 #[test]
+fn a_task_gets_the_folders_of_the_cell_and_is_held_to_its_rule() {
+    if !is_root() {
+        return;
+    }
+    let project = Project::new(
+        "[tasks.sort]\ntask = \"task.json\"\nrunner = \"process\"\nset = { mode = \"fast\" }\n\
+         [[tasks.sort.inputs]]\nname = \"a\"\nchannels = { scans = \"data/a\" }\n\
+         [[tasks.sort.inputs]]\nname = \"b\"\nchannels = { scans = \"data/b\" }\nset = { mode = \"slow\" }\n",
+    );
+    project.write(
+        "task.json",
+        r#"{"name": "sorting", "image": "sort:1", "taskTemplate": {
+             "identifier": "sort", "description": "", "outputs": [], "env": [],
+             "inputs": [{"name": "scans", "mounted_path": "/in",
+                         "scale_rule": {"mode": "sum", "type": "limit", "complexity": "1*n"}}],
+             "command": ["sh", "-c", "test -e /in/$0 && test {{ custom.mode }} = $1", "x", "fast"]},
+           "inputs": [{"name": "scans", "input": {"host_path": "data/none"}}], "outputs": []}"#,
+    );
+    project.write("data/a/x", &"x".repeat(64 << 20));
+    project.write("data/b/x", "12345");
+    let checked = project.check(&["--record", "runs.jsonl"]);
+    let out = checked.stdout();
+    assert!(out.contains("b: a run failed: exited with status 1 [run-failed]"), "its own variables: {checked:?}");
+    assert!(out.contains("above the 5 B that the rule") || !out.contains("a: the peak"), "{checked:?}");
+    assert!(!out.contains("a: a run failed"), "{checked:?}");
+    assert!(out.contains("64 MiB (rule)"), "{checked:?}");
+    // Records have the name of the task.json.
+    let judged = project.check(&["--records", "runs.jsonl"]);
+    assert_eq!(judged.stdout(), out);
+}
+
+#[test]
 fn paths_start_in_the_folder_of_the_file_that_names_them() {
     let project = Project::new("");
     project.write("ci/highwater.toml", "[tasks.here]\ncommand = [\"./x.sh\"]\nbudget = \"1GiB\"\n");

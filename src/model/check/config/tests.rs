@@ -73,7 +73,7 @@ fn an_unknown_key_is_told_with_its_place_and_the_nearest_known_one() {
             "1:1 unknown-field `runns` is no key here | did you mean `runs`? | write `runs`",
             "4:1 unknown-field `tasks.a.buget` is no key here | did you mean `budget`? | write `budget`",
             "5:1 unknown-field `tasks.a.colour` is no key here | - | known here: task, command, image, runner, \
-             processing-container, set, env, mount, budget, rule, timeout, thresholds, inputs, runs, baseline-runs, confirm",
+             processing-container, set, env, mount, options, budget, rule, timeout, thresholds, inputs, runs, baseline-runs, confirm",
             "7:1 unknown-field `thresholds.min_samples` is no key here | did you mean `min-samples`? | write `min-samples`",
         ]
     );

@@ -1,0 +1,41 @@
+//! The gate for containers.
+
+use std::fs;
+use std::process::Output;
+
+use tempfile::TempDir;
+
+use super::{highwater, text};
+
+fn check(folder: &TempDir, words: &[&str]) -> Output {
+    highwater().arg("check").args(words).current_dir(folder.path()).output().unwrap()
+}
+
+fn write(folder: &TempDir, mib: u64) {
+    let toml = format!(
+        "[tasks.copy]\nimage = \"tiny\"\ncommand = [\"/task\", \"touch\", \"{{mib}}\", \"1\"]\n\
+         mount = [\"{{input}}:/in:ro\"]\noptions = [\"--network=none\", \"--pull=never\"]\nruns = 2\n\
+         thresholds.min-samples = 2\n[[tasks.copy.inputs]]\nname = \"small\"\npath = \"data\"\n\
+         parameters = {{ mib = {mib} }}\n"
+    );
+    fs::write(folder.path().join("highwater.toml"), toml).unwrap();
+}
+
+#[test]
+fn a_container_that_needs_more_than_its_baseline_fails_the_check() {
+    engine_or_skip!();
+    let folder = TempDir::new().unwrap();
+    fs::create_dir(folder.path().join("data")).unwrap();
+    fs::write(folder.path().join("data/x"), "12345").unwrap();
+    write(&folder, 60);
+    let made = check(&folder, &["--update-baseline", "--runs", "2"]);
+    assert_eq!(made.status.code(), Some(0), "{made:?}");
+    let baseline = fs::read_to_string(folder.path().join("highwater-baseline.json")).unwrap();
+    assert!(baseline.contains("\"runner\": \"container\""), "{baseline}");
+    assert!(baseline.contains("\"input.sum\": 5"), "{baseline}");
+    assert_eq!(check(&folder, &[]).status.code(), Some(0));
+    write(&folder, 80);
+    let grown = check(&folder, &["--confirm", "1"]);
+    assert_eq!(grown.status.code(), Some(1), "{grown:?}");
+    assert!(text(&grown.stdout).contains("[growth]"), "{grown:?}");
+}
