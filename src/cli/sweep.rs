@@ -2,6 +2,7 @@
 
 mod args;
 mod bench;
+mod file;
 mod hook;
 mod keeper;
 mod plan;
@@ -18,6 +19,7 @@ use highwater::calibrate::sweep::{Admission, End, Runs as Terms, Schedule, Sweep
 use highwater::host::HostRoots;
 use highwater::host::machine::{Machine, available};
 use highwater::model::observation::Observation;
+use highwater::model::plan::Plan;
 use highwater::model::units::Bytes;
 use highwater::runner::container::remove_leftovers;
 use highwater::runner::staging::Staging;
@@ -26,6 +28,7 @@ use highwater::store::Folder;
 use self::args::Format;
 pub(crate) use self::args::SweepArgs;
 use self::bench::Runs;
+use self::file::{Asked, Settings};
 use self::keeper::{Clerk, Place};
 use self::plan::Planned;
 use self::progress::Progress;
@@ -43,16 +46,28 @@ const NO_SPACE: &str = "make room on the disk, then go on with the same command:
 const STAGING: &str = "staging";
 
 pub(crate) fn run(args: &SweepArgs) -> Result<Exit, Failure> {
+    match file::asked()? {
+        Some(Asked { args, settings, saved }) => run_with(&args, &settings, saved.as_ref()),
+        None => run_with(args, &file::typed_settings()?, None),
+    }
+}
+
+fn run_with(args: &SweepArgs, settings: &Settings, saved: Option<&Plan>) -> Result<Exit, Failure> {
     let machine = Machine::read(HostRoots::default()).map_err(|error| Failure::new(Exit::Host, &error, None))?;
     if args.cgroup != UseCgroup::Never && !args.dry_run {
         scope::enter_if_needed(&machine);
     }
     let subject = Subject::of(&args.subject)?;
-    let planned = plan::plan(args, &subject, serde_json::Map::new())?;
+    let planned = plan::plan(args, &subject, file::of_the_plan(settings.clone()))?;
+    if let Some(path) = &args.save_plan {
+        let is_json = path.extension().is_some_and(|extension| extension == "json");
+        let text = if is_json { planned.json()? } else { file::to_toml(settings)? };
+        output::data_to(Some(path), &text)?;
+    }
     if args.dry_run {
         return plan::show(args, &planned);
     }
-    let planned = planned.only(args)?;
+    let planned = planned.only(args, saved)?;
     let mut place = if plan::is_of_cells(args) { Place::file(&planned.record(args))? } else { open(args, &planned)? };
     let staging = stage_below(args, &place, &subject)?;
     let exit = make_runs(args, &machine, &subject, &planned, &mut place, &staging)?;

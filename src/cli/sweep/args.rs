@@ -257,23 +257,7 @@ fn size(text: &str) -> Result<Bytes, String> {
 /// `NAME=a,b,c`, with `\,` for a comma in a value.
 fn parameter(text: &str) -> Result<(String, Vec<String>), String> {
     let (name, values) = named(text, "NAME=VALUE,VALUE,…")?;
-    if values.is_empty() {
-        return Ok((name.to_owned(), Vec::new()));
-    }
-    let mut all = vec![String::new()];
-    let mut chars = values.chars().peekable();
-    while let Some(char) = chars.next() {
-        match (char, all.last_mut()) {
-            ('\\', Some(last)) if chars.peek() == Some(&',') => {
-                last.push(',');
-                chars.next();
-            }
-            (',', _) => all.push(String::new()),
-            (char, Some(last)) => last.push(char),
-            (_, None) => {}
-        }
-    }
-    Ok((name.to_owned(), all))
+    Ok((name.to_owned(), super::file::split(values)))
 }
 
 fn scanned(text: &str) -> Result<(String, Vec<String>), String> {

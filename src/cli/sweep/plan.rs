@@ -123,8 +123,8 @@ pub(super) fn is_of_cells(args: &SweepArgs) -> bool {
 }
 
 impl Planned {
-    /// The plan with the cells that were asked for alone.
-    pub(super) fn only(mut self, args: &SweepArgs) -> Result<Self, Failure> {
+    /// The plan with the cells that were asked for alone. Where a plan was saved, they must be the same as there.
+    pub(super) fn only(mut self, args: &SweepArgs, saved: Option<&Plan>) -> Result<Self, Failure> {
         if !is_of_cells(args) {
             return Ok(self);
         }
@@ -143,6 +143,16 @@ impl Planned {
                 return Err(Failure::new(Exit::Usage, &NoCell(key.clone()), Some(help)));
             };
             wanted[place] = true;
+        }
+        let keys = |plan: &Plan| plan.cells.iter().map(|cell| cell.key.clone()).collect::<Vec<_>>();
+        if let Some(saved) = saved.map(keys) {
+            let now = keys(&self.plan);
+            let other = (0..count).find(|place| wanted[*place] && saved.get(*place) != now.get(*place));
+            if let Some(place) = other {
+                let error = Changed { place, saved: saved.get(place).cloned(), now: now[place].clone() };
+                let help = "the task, its image or the listing of its input differ here; save the plan anew".to_owned();
+                return Err(Failure::new(Exit::Usage, &error, Some(help)));
+            }
         }
         let mut places = wanted.iter();
         self.cells.retain(|_| places.next().copied().unwrap_or_default());
@@ -292,6 +302,15 @@ struct NoRoom {
     largest: Bytes,
     needed: Bytes,
     free: Bytes,
+}
+
+/// A cell that is not what it was.
+#[derive(Debug, thiserror::Error)]
+#[error("the cell {place} is not that of the saved plan: its key is {now}, and was {}", saved.as_deref().unwrap_or("none"))]
+struct Changed {
+    place: usize,
+    saved: Option<String>,
+    now: String,
 }
 
 /// A cell that the plan does not have.

@@ -1,0 +1,344 @@
+//! Sweep files: TOML that says the same as the command line. A key is a flag without its dashes, so that every flag has
+//! one, and what is said in a file is judged as if it had been typed.
+
+mod toml;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches, parser::ValueSource};
+use highwater::model::plan::Plan;
+use highwater::store::{FolderError, PLAN, read_plan};
+use serde_json::{Map, Value};
+
+use super::args::SweepArgs;
+use crate::cli::exit::Exit;
+use crate::cli::failure::Failure;
+use crate::cli::records;
+
+/// What was asked for, by the names of flags.
+pub(super) type Settings = Map<String, Value>;
+
+/// What says how a sweep is run on one machine, and not what it is.
+const OF_ONE_MACHINE: [&str; 16] = [
+    "file",
+    "into",
+    "save-plan",
+    "dry-run",
+    "retry",
+    "cell",
+    "cell-index",
+    "record",
+    "keep-outputs",
+    "staging",
+    "jobs",
+    "memory",
+    "max-cost",
+    "format",
+    "quiet",
+    "host",
+];
+
+/// What is run: one of these replaces the others.
+const SUBJECTS: [&str; 3] = ["task", "command", "image"];
+
+/// All that was asked for.
+pub(super) struct Asked {
+    pub(super) args: SweepArgs,
+    pub(super) settings: Settings,
+    /// The plan that was made before, where one was named.
+    pub(super) saved: Option<Plan>,
+}
+
+/// What was typed, together with what a file or the plan of a folder says, where one was named; `None` where none was.
+pub(super) fn asked() -> Result<Option<Asked>, Failure> {
+    let matches = crate::cli::Cli::command().get_matches();
+    let Some(given) = matches.subcommand_matches("sweep") else { return Ok(None) };
+    let command = command();
+    let typed = typed(&command, given)?;
+    let path = |key: &str| typed.get(key).and_then(Value::as_str).map(PathBuf::from);
+    let has_subject = SUBJECTS.iter().any(|key| typed.contains_key(*key));
+    let (said, saved) = match (path("file"), path("into")) {
+        (Some(file), _) => read(&command, &file)?,
+        (None, Some(folder)) if !has_subject => of_folder(&folder)?,
+        _ => return Ok(None),
+    };
+    let settings = overlaid(said, typed);
+    let args = parsed(&command, &settings)?;
+    Ok(Some(Asked { args, settings, saved }))
+}
+
+/// What was typed, without any file.
+pub(super) fn typed_settings() -> Result<Settings, Failure> {
+    let matches = crate::cli::Cli::command().get_matches();
+    matches.subcommand_matches("sweep").map_or(Ok(Map::new()), |given| typed(&command(), given))
+}
+
+/// What the plan keeps of it.
+pub(super) fn of_the_plan(mut settings: Settings) -> Settings {
+    settings.retain(|key, _| !OF_ONE_MACHINE.contains(&key.as_str()));
+    settings
+}
+
+/// The settings as a sweep file.
+pub(super) fn to_toml(settings: &Settings) -> Result<String, Failure> {
+    let settings = of_the_plan(settings.clone());
+    // A table takes all that follows for its own.
+    let (tables, plain): (Settings, Settings) = settings.into_iter().partition(|(_, value)| value.is_object());
+    let all: Settings = plain.into_iter().chain(tables).collect();
+    let text = ::toml::to_string(&all).map_err(|error| Failure::new(Exit::Host, &error, None))?;
+    Ok(format!(
+        "# A sweep: `highwater sweep --file` runs it. Each key is a flag; paths start in the current directory.\n{text}"
+    ))
+}
+
+fn command() -> Command {
+    SweepArgs::augment_args(Command::new("sweep").no_binary_name(false).disable_help_flag(true))
+}
+
+fn key(arg: &Arg) -> &str {
+    arg.get_long().unwrap_or(arg.get_id().as_str())
+}
+
+fn is_list(arg: &Arg) -> bool {
+    matches!(arg.get_action(), ArgAction::Append)
+        || arg.get_value_delimiter().is_some()
+        || arg.get_num_args().is_some_and(|count| count.max_values() > 1)
+}
+
+fn typed(command: &Command, given: &ArgMatches) -> Result<Settings, Failure> {
+    let mut settings = Map::new();
+    for arg in command.get_arguments() {
+        let id = arg.get_id().as_str();
+        if given.value_source(id) != Some(ValueSource::CommandLine) {
+            continue;
+        }
+        if matches!(arg.get_action(), ArgAction::SetTrue) {
+            settings.insert(key(arg).to_owned(), Value::Bool(true));
+            continue;
+        }
+        let mut texts = Vec::new();
+        for raw in given.get_raw(id).into_iter().flatten() {
+            let text = raw.to_str().ok_or_else(|| {
+                let error = NotText { flag: key(arg).to_owned(), value: raw.to_string_lossy().into_owned() };
+                Failure::new(Exit::Usage, &error, Some("rename it: a plan is written as text".to_owned()))
+            })?;
+            texts.push(text.to_owned());
+        }
+        settings.insert(key(arg).to_owned(), value_of(arg, texts));
+    }
+    Ok(settings)
+}
+
+/// Texts as a file has them: parameters by their names, numbers as numbers.
+fn value_of(arg: &Arg, texts: Vec<String>) -> Value {
+    match key(arg) {
+        "param" => {
+            let mut table = Map::new();
+            for text in texts {
+                let Some((name, values)) = text.split_once('=') else { continue };
+                let values = split(values).into_iter().map(|value| plain(&value));
+                let known = table.entry(name).or_insert_with(|| Value::Array(Vec::new()));
+                if let Value::Array(known) = known {
+                    known.extend(values);
+                }
+            }
+            Value::Object(table)
+        }
+        "scan" => {
+            let pairs = texts.iter().filter_map(|text| text.split_once('='));
+            Value::Object(pairs.map(|(name, range)| (name.to_owned(), Value::from(range))).collect())
+        }
+        "command" => texts.into_iter().map(Value::from).collect(),
+        _ if is_list(arg) => texts.iter().map(|text| plain(text)).collect(),
+        _ => texts.last().map_or(Value::Null, |text| plain(text)),
+    }
+}
+
+/// The values of `a,b\,c`.
+pub(super) fn split(values: &str) -> Vec<String> {
+    if values.is_empty() {
+        return Vec::new();
+    }
+    let mut all = vec![String::new()];
+    let mut chars = values.chars().peekable();
+    while let Some(char) = chars.next() {
+        match (char, all.last_mut()) {
+            ('\\', Some(last)) if chars.peek() == Some(&',') => {
+                last.push(',');
+                chars.next();
+            }
+            (',', _) => all.push(String::new()),
+            (char, Some(last)) => last.push(char),
+            (_, None) => {}
+        }
+    }
+    all
+}
+
+fn plain(text: &str) -> Value {
+    match text.parse::<i64>() {
+        Ok(number) if number.to_string() == text => Value::from(number),
+        _ => Value::from(text),
+    }
+}
+
+/// What a file says, with what was typed in its place.
+fn overlaid(mut said: Settings, typed: Settings) -> Settings {
+    let replaces = |keys: &[&str]| keys.iter().any(|key| typed.contains_key(*key));
+    let exclusive: [&[&str]; 2] = [&SUBJECTS, &["runs", "min-runs", "max-runs"]];
+    for keys in exclusive {
+        // A command goes with an image, and takes nothing else's place then.
+        let only_arguments = keys == SUBJECTS && !replaces(&["task", "image"]) && said.contains_key("image");
+        if replaces(keys) && !only_arguments {
+            said.retain(|key, _| !keys.contains(&key.as_str()));
+        }
+    }
+    for (key, value) in typed {
+        match (said.get_mut(&key), value) {
+            // A parameter of the same name gives way, the others stay.
+            (Some(Value::Object(table)), Value::Object(own)) => table.extend(own),
+            (_, value) => {
+                said.insert(key, value);
+            }
+        }
+    }
+    said
+}
+
+fn read(command: &Command, path: &Path) -> Result<(Settings, Option<Plan>), Failure> {
+    let text = fs::read_to_string(path).map_err(|source| {
+        let error = Unread { path: path.to_owned(), source };
+        Failure::new(Exit::Usage, &error, None)
+    })?;
+    if text.trim_start().starts_with('{') {
+        return of_plan(&path.display().to_string(), &text);
+    }
+    toml::read(command, path, &text).map(|settings| (settings, None))
+}
+
+fn of_folder(folder: &Path) -> Result<(Settings, Option<Plan>), Failure> {
+    match read_plan(folder) {
+        Ok(text) => of_plan(&folder.join(PLAN).display().to_string(), &text),
+        Err(FolderError::NoPlan(_)) => {
+            let error = NothingToDo(folder.to_owned());
+            let help = "name a task, a command or a sweep file (--file) besides: there is no sweep in the folder yet";
+            Err(Failure::new(Exit::Usage, &error, Some(help.to_owned())))
+        }
+        Err(error) => Err(records::unusable_folder(&error)),
+    }
+}
+
+fn of_plan(name: &str, text: &str) -> Result<(Settings, Option<Plan>), Failure> {
+    let unusable = |source| Failure::new(Exit::Usage, &NotAPlan { name: name.to_owned(), source }, None);
+    let plan: Plan = serde_json::from_str(text).map_err(unusable)?;
+    Ok((plan.sweep.clone(), Some(plan)))
+}
+
+/// The words that say the same.
+fn words(command: &Command, settings: &Settings) -> Vec<String> {
+    let mut words = vec!["sweep".to_owned()];
+    let mut last = Vec::new();
+    for (name, value) in settings {
+        let arg = command.get_arguments().find(|arg| key(arg) == name);
+        match (name.as_str(), value) {
+            ("task", value) => words.push(text(value)),
+            ("command", value) => last.extend(list(value)),
+            (name, Value::Bool(true)) => words.push(format!("--{name}")),
+            (_, Value::Bool(false)) => {}
+            (name, Value::Object(table)) => words.extend(table.iter().map(|(of, value)| {
+                let escaped = |text: String| text.replace(',', "\\,");
+                let values: Vec<String> = match value {
+                    Value::Array(_) => list(value).into_iter().map(escaped).collect(),
+                    single if name == "param" => vec![escaped(text(single))],
+                    single => vec![text(single)],
+                };
+                format!("--{name}={of}={}", values.join(","))
+            })),
+            (name, Value::Array(_)) => match arg.and_then(Arg::get_value_delimiter) {
+                Some(between) => words.push(format!("--{name}={}", list(value).join(&between.to_string()))),
+                None => words.extend(list(value).into_iter().map(|value| format!("--{name}={value}"))),
+            },
+            (name, value) => words.push(format!("--{name}={}", text(value))),
+        }
+    }
+    if !last.is_empty() {
+        words.push("--".to_owned());
+        words.extend(last);
+    }
+    words
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn list(value: &Value) -> Vec<String> {
+    match value {
+        Value::Array(values) => values.iter().map(text).collect(),
+        single => vec![text(single)],
+    }
+}
+
+fn parsed(command: &Command, settings: &Settings) -> Result<SweepArgs, Failure> {
+    let matches = command.clone().try_get_matches_from(words(command, settings));
+    let args = matches.and_then(|matches| SweepArgs::from_arg_matches(&matches));
+    args.map_err(|error| Failure::new(Exit::Usage, &Refused(told(&error)), None))
+}
+
+/// What clap says in its first line.
+fn told(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let first = text.lines().next().unwrap_or_default();
+    first.strip_prefix("error: ").unwrap_or(first).to_owned()
+}
+
+/// What is wrong with one setting by itself.
+fn wrong(command: &Command, name: &str, value: &Value) -> Option<String> {
+    let alone: Settings =
+        [("into".to_owned(), Value::from("folder")), (name.to_owned(), value.clone())].into_iter().collect();
+    let error = command.clone().try_get_matches_from(words(command, &alone)).err()?;
+    match error.kind() {
+        // They need others beside them.
+        ErrorKind::MissingRequiredArgument | ErrorKind::ArgumentConflict => None,
+        _ => Some(told(&error)),
+    }
+}
+
+/// Why what a file and the command line say together cannot be done.
+#[derive(Debug, thiserror::Error)]
+#[error("the sweep cannot be run: {0}")]
+struct Refused(String);
+
+/// Why a setting cannot be kept.
+#[derive(Debug, thiserror::Error)]
+#[error("the value of --{flag} is no text: {value}")]
+struct NotText {
+    flag: String,
+    value: String,
+}
+
+/// Why a sweep file cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to read the sweep file {path}")]
+struct Unread {
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+/// A folder without a sweep, and nobody says what to run.
+#[derive(Debug, thiserror::Error)]
+#[error("nothing says what to run: the folder {0} has no {PLAN}")]
+struct NothingToDo(PathBuf);
+
+/// Why a plan cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{name} is no plan of a sweep")]
+struct NotAPlan {
+    name: String,
+    #[source]
+    source: serde_json::Error,
+}

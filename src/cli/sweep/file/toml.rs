@@ -1,0 +1,98 @@
+//! Reading a sweep file, with the place of everything that is wrong with it.
+
+use std::ops::Range;
+use std::path::Path;
+
+use clap::Command;
+use highwater::model::problem::{Flawed, Problem};
+use highwater::model::spelling::{nearest, quote};
+use serde_json::{Map, Value};
+use toml::de::{DeTable, DeValue};
+
+use super::{Settings, key, wrong};
+use crate::cli::failure::Failure;
+
+/// What a file cannot say: they are about the file itself.
+const NOT_IN_A_FILE: [&str; 2] = ["file", "save-plan"];
+
+pub(super) fn read(command: &Command, path: &Path, text: &str) -> Result<Settings, Failure> {
+    let flawed =
+        |problems| Failure::flawed(&Flawed { name: path.display().to_string(), text: text.to_owned(), problems });
+    let table = DeTable::parse(text).map_err(|error| {
+        let problem = Problem::error("not-toml", error.message().to_owned());
+        flawed(vec![match error.span() {
+            Some(span) => problem.at(visible(text, span)).label("expected TOML"),
+            None => problem,
+        }])
+    })?;
+    let mut settings = Map::new();
+    let mut problems = Vec::new();
+    for (name, value) in table.get_ref() {
+        let (place, name) = (name.span(), name.get_ref().as_ref());
+        match setting(command, name, place, value.get_ref(), value.span()) {
+            Ok(value) => {
+                settings.insert(name.to_owned(), value);
+            }
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if problems.is_empty() { Ok(settings) } else { Err(flawed(problems)) }
+}
+
+fn setting(
+    command: &Command,
+    name: &str,
+    place: Range<usize>,
+    value: &DeValue<'_>,
+    at: Range<usize>,
+) -> Result<Value, Problem> {
+    let known = || command.get_arguments().map(key).filter(|name| !NOT_IN_A_FILE.contains(name));
+    if !known().any(|known| known == name) {
+        let problem = Problem::error("unknown-key", format!("a sweep has no {}", quote(name))).at(place);
+        return Err(match nearest(name, known()) {
+            Some(meant) => problem.label("no such key").help(format!("did you mean `{meant}`?")),
+            None => problem.label("no such key").help("a key is a flag of `highwater sweep` without its dashes"),
+        });
+    }
+    let value = plain(value).ok_or_else(|| {
+        Problem::error("wrong-value", format!("{} has a value of a wrong kind", quote(name)))
+            .at(at.clone())
+            .label("expected a text, a number, true or false, or a list or table of them")
+    })?;
+    match wrong(command, name, &value) {
+        Some(reason) => Err(Problem::error("wrong-value", reason).at(at).label("this value")),
+        None => Ok(value),
+    }
+}
+
+/// The value as it would be typed; `None` of times and of nested lists.
+fn plain(value: &DeValue<'_>) -> Option<Value> {
+    Some(match value {
+        DeValue::String(text) => Value::from(text.as_ref()),
+        DeValue::Integer(number) if number.radix() == 10 => {
+            number.as_str().parse::<i64>().map_or_else(|_| Value::from(number.as_str()), Value::from)
+        }
+        DeValue::Integer(_) | DeValue::Datetime(_) => return None,
+        DeValue::Float(number) => Value::from(number.as_str()),
+        DeValue::Boolean(value) => Value::Bool(*value),
+        DeValue::Array(values) => {
+            let values = values.iter().map(|value| plain(value.get_ref()).filter(|value| !value.is_array()));
+            Value::Array(values.collect::<Option<_>>()?)
+        }
+        DeValue::Table(table) => {
+            let pair = |(name, value): (&toml::Spanned<toml::de::DeString<'_>>, &toml::Spanned<DeValue<'_>>)| {
+                Some((name.get_ref().to_string(), plain(value.get_ref()).filter(|value| !value.is_object())?))
+            };
+            Value::Object(table.iter().map(pair).collect::<Option<_>>()?)
+        }
+    })
+}
+
+/// A place that has something to be marked: an error at the end of a line is about its last letter.
+fn visible(text: &str, span: Range<usize>) -> Range<usize> {
+    if span.is_empty() && span.start > 0 && span.start >= text.len() {
+        let start = text.char_indices().next_back().map_or(0, |(start, _)| start);
+        return start..text.len();
+    }
+    span
+}
