@@ -35,7 +35,7 @@ use super::probe;
 use super::process::Output;
 use super::{Runner, Running, StartError};
 use crate::host::machine::{self, Machine};
-use crate::model::observation::{Container, Logs};
+use crate::model::observation::{Container, Host, Logs};
 use crate::model::units::Bytes;
 
 /// The least limit that Docker accepts.
@@ -402,7 +402,10 @@ impl ContainerRunner {
         created.map(|created| created.id).map_err(|error| {
             let error = EngineError::request("create the container", &error);
             match (&error, &self.launch.name) {
-                (EngineError::Request { status: Some(409), .. }, Some(name)) => {
+                // Docker has a status for it, Podman words.
+                (EngineError::Request { status, reason, .. }, Some(name))
+                    if *status == Some(409) || reason.contains("is already in use") =>
+                {
                     ContainerError::NameTaken { name: name.clone() }
                 }
                 (EngineError::Request { status: Some(404), reason, .. }, _) if reason.contains("image") => {
@@ -425,24 +428,26 @@ impl ContainerRunner {
         let attached = self
             .engine
             .block_on(docker.attach_container(id, Some(options)))
-            .map_err(|error| engine_error("attach to the container", &error))?;
+            .map_err(|error| self.explain_start("attach to the container", &error))?;
         let forwarding = Forwarding::start(&self.engine, attached.output, &self.launch)?;
         let started = docker.start_container(id, None::<bollard::query_parameters::StartContainerOptions>);
-        self.engine.block_on(started).map_err(|error| self.explain_start(&error))?;
+        self.engine.block_on(started).map_err(|error| self.explain_start("start the container", &error))?;
         ContainerRun::new(self, id, parent, way, forwarding)
     }
 
-    /// Docker tells only in words that a command is not there.
-    fn explain_start(&self, error: &bollard::errors::Error) -> StartError {
+    /// Engines tell only in words that a command is not there: Docker when it starts, Podman when it is attached to.
+    fn explain_start(&self, action: &str, error: &bollard::errors::Error) -> StartError {
         let text = error.to_string();
         let program = self.launch.words(&self.image).into_iter().next().unwrap_or_default();
-        if text.contains("executable file not found") || text.contains("no such file or directory: unknown") {
+        let missing =
+            ["executable file not found", "no such file or directory: unknown", "a command that was not found"];
+        if missing.iter().any(|words| text.contains(words)) {
             return ContainerError::NoProgram { program, image: self.launch.image.clone() }.into();
         }
         if text.contains("exec:") && text.contains("permission denied") {
             return ContainerError::NotExecutable { program, image: self.launch.image.clone() }.into();
         }
-        engine_error("start the container", error)
+        engine_error(action, error)
     }
 }
 
@@ -460,6 +465,7 @@ async fn remove(engine: &Engine, id: &str) -> Result<(), EngineError> {
 }
 
 /// How much too high an exact peak can be on the machine of the engine.
-fn noise(machine: &Machine) -> Bytes {
-    machine::noise(&machine.facts)
+fn noise(machine: &Machine, engine: &Engine) -> Bytes {
+    let cpus = engine.facts.cpus.unwrap_or(machine.facts.cpus);
+    machine::noise(&Host { cpus, ..machine.facts.clone() })
 }

@@ -12,7 +12,7 @@ macro_rules! engine_or_skip {
         match std::env::var("HIGHWATER_TEST_ENGINE") {
             Ok(url) => url,
             Err(_) => {
-                eprintln!("skipped: no engine (use tests/engine/run)");
+                crate::process::skip("there is no engine (use tests/engine/run)");
                 return;
             }
         }
@@ -26,6 +26,7 @@ mod endings;
 mod exact;
 mod floor;
 mod remote;
+mod signals;
 mod task;
 
 /// How many runs make "always"; more where there is time.
@@ -35,7 +36,11 @@ fn runs() -> usize {
 
 /// Where the peak is read when it is left to highwater: Podman's monitor would be in a cgroup around the container.
 fn from_outside() -> &'static str {
-    if std::env::var("HIGHWATER_TEST_KIND").is_ok_and(|kind| kind == "podman") { "probe" } else { "parent-cgroup" }
+    if is_docker() { "parent-cgroup" } else { "probe" }
+}
+
+fn is_docker() -> bool {
+    !std::env::var("HIGHWATER_TEST_KIND").is_ok_and(|kind| kind == "podman")
 }
 
 fn highwater() -> Command {
@@ -90,8 +95,9 @@ fn cgroups_of(pid: u32) -> Vec<String> {
     text(&found.stdout).lines().map(str::to_owned).collect()
 }
 
-fn containers_of(image: &str) -> String {
-    text(&docker(&["ps", "-aq", "--filter", &format!("ancestor={image}")]).stdout)
+/// The containers with this label.
+fn containers_with(label: &str) -> String {
+    text(&docker(&["ps", "-aq", "--filter", &format!("label={label}")]).stdout)
 }
 
 /// The bytes of a peak that is exact, from this source, and what the task needs.

@@ -13,3 +13,4 @@ mod peak;
 mod trial;
 
 pub(crate) use peak::folder_on_a_disk;
+pub(crate) use trial::skip;

@@ -12,6 +12,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::host::cgroup::{Cgroup, memory_cgroup};
 use crate::host::machine::Machine;
 use crate::host::memory::MemoryReader;
+use crate::model::observation::Events;
+use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 
 /// How long after the engine has told of the end the last reading may take.
@@ -21,7 +23,14 @@ const LAST: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(super) struct Leaf {
     pub(super) cgroup: Cgroup,
-    last: Receiver<Option<Bytes>>,
+    last: Receiver<Last>,
+}
+
+/// What its counters were at when its first process had ended, as far as the cgroup was still there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Last {
+    pub(super) peak: Option<Bytes>,
+    pub(super) events: Reading<Events>,
 }
 
 impl Leaf {
@@ -37,23 +46,25 @@ impl Leaf {
         }
         let (sender, last) = channel();
         let mut reader = MemoryReader::new(&cgroup);
-        // Opened now, so that one read is all that is left to do.
+        // Opened now, so that one read each is all that is left to do.
         reader.peak().ok()?;
+        reader.events().ok()?;
         thread::Builder::new()
             .name("last reading".to_owned())
             .spawn(move || {
                 wait_for(&ended);
                 let peak = reader.peak().ok().and_then(|peak| peak.value());
+                let events = reader.events().unwrap_or(Reading::Gone);
                 // Nobody listens where the run was given up.
-                let _ = sender.send(peak);
+                let _ = sender.send(Last { peak, events });
             })
             .ok()?;
         Some(Self { cgroup, last })
     }
 
-    /// The peak as it was when the first process had ended, if the cgroup was still there.
-    pub(super) fn last(&self) -> Option<Bytes> {
-        self.last.recv_timeout(LAST).ok().flatten()
+    /// The last reading; told once.
+    pub(super) fn last(&self) -> Option<Last> {
+        self.last.recv_timeout(LAST).ok()
     }
 }
 

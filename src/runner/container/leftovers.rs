@@ -3,7 +3,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
+use bollard::models::ContainerSummary;
 use bollard::query_parameters::ListContainersOptionsBuilder;
+use serde::Deserialize;
 
 use super::ContainerError;
 use super::owner::{LABEL, Owner};
@@ -63,14 +65,17 @@ pub enum LeftoverError {
 fn containers(engine: &Engine, look_only: bool, foreign: bool, leftovers: &mut Leftovers) -> Result<(), EngineError> {
     let filters = HashMap::from([("label", vec![LABEL])]);
     let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-    let listed = engine
-        .block_on(engine.docker.list_containers(Some(options)))
-        .map_err(|error| EngineError::request("list the containers", &error))?;
-    for container in listed {
-        let Some(id) = container.id else { continue };
-        let name = container.names.and_then(|names| names.into_iter().next());
-        let name = name.map_or_else(|| id.clone(), |name| name.trim_start_matches('/').to_owned());
-        let label = container.labels.unwrap_or_default().remove(LABEL).unwrap_or_default();
+    let listed = match engine.block_on(engine.docker.list_containers(Some(options))) {
+        Ok(listed) => listed.into_iter().filter_map(Listed::of).collect(),
+        // Podman has states of its own, such as `stopped`, which the client refuses together with the whole list.
+        Err(bollard::errors::Error::JsonDataError { ref contents, .. }) => parse(contents).map_err(|error| {
+            EngineError::Request { action: "list the containers".to_owned(), reason: error.to_string(), status: None }
+        })?,
+        Err(error) => return Err(EngineError::request("list the containers", &error)),
+    };
+    for Listed { id, names, labels } in listed {
+        let name = names.first().map_or_else(|| id.clone(), |name| name.trim_start_matches('/').to_owned());
+        let label = labels.get(LABEL).cloned().unwrap_or_default();
         match Owner::parse(&label).and_then(|owner| owner.is_gone()) {
             Some(false) => continue,
             None if !foreign => {
@@ -86,6 +91,28 @@ fn containers(engine: &Engine, look_only: bool, foreign: bool, leftovers: &mut L
         leftovers.removed.push(Removed::Container(name));
     }
     Ok(())
+}
+
+/// What matters here of a container in an engine's list.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Listed {
+    id: String,
+    #[serde(default)]
+    names: Vec<String>,
+    #[serde(default)]
+    labels: HashMap<String, String>,
+}
+
+impl Listed {
+    fn of(summary: ContainerSummary) -> Option<Self> {
+        let (names, labels) = (summary.names.unwrap_or_default(), summary.labels.unwrap_or_default());
+        Some(Self { id: summary.id?, names, labels })
+    }
+}
+
+fn parse(list: &str) -> Result<Vec<Listed>, serde_json::Error> {
+    serde_json::from_str(list)
 }
 
 fn cgroups(look_only: bool, leftovers: &mut Leftovers) -> Result<(), crate::host::HostError> {
@@ -157,6 +184,14 @@ impl From<EngineError> for StartError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn containers_are_listed_whatever_their_state_is_called() {
+        let list = r#"[{"Id": "ab", "Names": ["/x"], "State": "stopped", "Labels": {"highwater.owner": "b:1:2"}}]"#;
+        let listed = parse(list).unwrap();
+        assert_eq!((listed[0].id.as_str(), listed[0].names[0].as_str()), ("ab", "/x"));
+        assert_eq!(listed[0].labels["highwater.owner"], "b:1:2");
+    }
 
     #[test]
     fn only_names_of_ours_have_a_maker() {

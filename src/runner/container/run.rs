@@ -98,7 +98,7 @@ impl ContainerRun {
             logs: runner.launch.logs.clone(),
             stop_signal: runner.image.stop_signal.clone(),
             own_limit: runner.launch.limit,
-            noise: noise(&runner.machine),
+            noise: noise(&runner.machine, &runner.engine),
             way,
             started: Instant::now(),
             above,
@@ -279,6 +279,8 @@ impl ContainerRun {
         };
         let mut problems = Problems::default();
         let last = problems.read(self.sample());
+        let last_of_leaf = self.leaf.as_ref().and_then(Leaf::last);
+        self.leaf_peak = self.leaf_peak.max(last_of_leaf.and_then(|last| last.peak));
         let peak = self.peak(end, report.as_ref(), notes)?;
         let mut finished = Finished {
             end,
@@ -287,7 +289,7 @@ impl ContainerRun {
             swap_peak: Reading::Unsupported,
             limit: self.limits(report.as_ref()),
             held_back_from_above: self.above.as_mut().is_some_and(Above::held_back),
-            events: Reading::Unsupported,
+            events: last_of_leaf.map_or(Reading::Unsupported, |last| last.events),
             cpu: Reading::Unsupported,
             io: Reading::Unsupported,
             pids_peak: Reading::Unsupported,
@@ -355,14 +357,14 @@ impl ContainerRun {
                 "use Linux 5.19 or newer",
             ),
         };
-        let of_leaf = match &self.leaf {
-            Some(leaf) => self.leaf_peak.max(leaf.last()),
-            None => None,
-        };
-        let peak = match (of_leaf, self.highest) {
+        let peak = match (self.leaf_peak, self.highest) {
             (Some(bytes), _) => (bytes, PeakSource::ContainerCgroup),
             (None, Some(bytes)) => (bytes, PeakSource::PolledCgroup),
-            (None, None) => return Ok(if self.leaf.is_some() { Reading::Gone } else { Reading::Unsupported }),
+            (None, None) if self.leaf.is_some() => return Ok(Reading::Gone),
+            (None, None) => {
+                notes.push(format!("there is no peak, because {reason}: {remedy}"));
+                return Ok(Reading::Unsupported);
+            }
         };
         let (bytes, source) = peak;
         Ok(Reading::Value(Peak { bytes, source, file: None, exactness: lower(reason, remedy) }))

@@ -32,6 +32,9 @@ pub struct Facts {
     pub kernel: Option<String>,
     /// The name of the machine.
     pub host: Option<String>,
+    /// The CPUs there.
+    #[serde(default)]
+    pub cpus: Option<u32>,
     /// Whether it can keep a container to a limit of memory; without the controller it drops limits silently.
     pub limits_memory: bool,
 }
@@ -92,6 +95,7 @@ pub(super) async fn ask(docker: &Docker) -> Result<Facts, bollard::errors::Error
         },
         kernel: info.kernel_version.or(version.kernel_version),
         host: info.name,
+        cpus: info.ncpu.and_then(|cpus| u32::try_from(cpus).ok()).filter(|cpus| *cpus > 0),
         limits_memory: info.memory_limit.unwrap_or(true),
     })
 }

@@ -13,13 +13,35 @@ fn without_an_exact_way_the_peak_is_a_lower_bound_or_unknown() {
     let mut relay = relay(&url, port);
     let host = format!("tcp://127.0.0.1:{port}");
     let remote =
-        ran(&["--host", &host, "--image", "exec-form", "--probe", "never", "--", "/task", "touch", "20", "300"]);
+        ran(&["--host", &host, "--image", "exec-form", "--probe", "never", "--", "/task", "touch", "20", "2000"]);
     let probed = ran(&["--host", &host, "--image", "exec-form", "--", "/task", "touch", "20", "5"]);
     relay.kill().unwrap();
     relay.wait().unwrap();
     assert_eq!(remote.json["peak"]["exactness"]["kind"], "lower-bound", "{:#}", remote.json);
     assert_eq!(remote.json["peak"]["source"], "container-cgroup", "{:#}", remote.json);
     assert_exact(&probed.json, "probe", 20);
+}
+
+/// Numbers of processes there are not believed here, whatever they are.
+#[test]
+fn an_engine_on_another_machine_is_measured_by_the_probe_alone() {
+    let Ok(url) = std::env::var("HIGHWATER_TEST_ELSEWHERE") else {
+        crate::process::skip("there is no engine on another machine (use tests/engine/elsewhere)");
+        return;
+    };
+    let kernel = text(&Command::new("uname").arg("-r").output().unwrap().stdout);
+    // Found through DOCKER_HOST.
+    let probed = ran(&["--image", "exec-form", "--", "/task", "touch", "200", "5"]);
+    assert_exact(&probed.json, "probe", 200);
+    assert_ne!(probed.json["container"]["engine"]["kernel"], kernel.trim(), "{url} is this machine");
+    assert_eq!(probed.json["host"]["kernel"], kernel.trim());
+    let unseen = ran(&["--image", "exec-form", "--probe", "never", "--", "/task", "touch", "20", "3000"]);
+    assert_eq!((unseen.status, &unseen.json["peak"]), (Some(0), &"unsupported".into()), "{:#}", unseen.json);
+    assert_eq!(unseen.json["series"]["taken"], 0, "{:#}", unseen.json);
+    assert!(unseen.json["warnings"].to_string().contains("another machine"), "{:#}", unseen.json);
+    let killed = ran(&["--limit", "30Mi", "--image", "tiny", "--", "/task", "touch", "100", "0"]);
+    assert_eq!(killed.json["outcome"]["kind"], "oom-killed", "{:#}", killed.json);
+    assert_eq!(containers_with("highwater.owner"), "");
 }
 
 /// Passes connections to a port on to the engine's socket; ready when this returns.

@@ -61,7 +61,7 @@ impl Host {
 }
 
 /// Says why a test does not apply here, past the test harness, which keeps to itself what a passing test prints.
-pub(super) fn skip(why: &str) {
+pub(crate) fn skip(why: &str) {
     let name = thread::current().name().unwrap_or("a test").to_owned();
     std::io::stderr().write_all(format!("skipped {name}: {why}\n").as_bytes()).unwrap();
 }
