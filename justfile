@@ -7,7 +7,7 @@ default:
     @just --list --unsorted
 
 # Everything that has to hold before a change is taken in.
-ci: forget-ran fmt clippy doc test check-reports test-engine fuzz test-v2 test-v2-systemd ran
+ci: forget-ran fmt clippy doc test check-reports test-engine test-podman test-elsewhere fuzz test-v2 test-v2-systemd ran
 
 # Formatting.
 fmt:
@@ -29,8 +29,27 @@ test:
 
 # The tests of containers, on a Docker Engine of their own on this host.
 test-engine: build-suite
-    mkdir -p target/ran
-    tests/engine/run -- "$(sed -n 's/^ *Executable .*(\(.*\))$/\1/p' target/suite.log)" container:: --test-threads 2 2>&1 | tee target/ran/engine.log
+    tests/engine/run -- {{ suite }} container:: --test-threads 2 2>&1 | tee target/ran/docker.log
+
+# The same on Podman.
+test-podman: build-suite
+    tests/engine/run --podman -- {{ suite }} container:: --test-threads 2 2>&1 | tee target/ran/podman.log
+
+# From this host on a Docker Engine in a virtual machine, of which nothing is to be seen here.
+test-elsewhere: build-suite
+    tests/engine/elsewhere -- {{ suite }} container::remote::an_engine 2>&1 | tee target/ran/elsewhere.log
+
+# Peaks of so many runs each: every one has to be exact. TARGET is engine, v2, v2-systemd or podman.
+test-exact target="engine" runs="50": build-suite
+    export HIGHWATER_TEST_RUNS={{ runs }}; \
+    run=({{ suite }} container::exact::every --nocapture --test-threads 1); \
+    machine=(tests/machine/run --timeout 36000 --env HIGHWATER_TEST_RUNS --env HIGHWATER_TEST_TASK); \
+    case {{ target }} in \
+      engine) tests/engine/run -- "${run[@]}" ;; \
+      podman) tests/engine/run --podman -- "${run[@]}" ;; \
+      v2) "${machine[@]}" -- tests/engine/run -- "${run[@]}" ;; \
+      v2-systemd) "${machine[@]}" --systemd -- tests/engine/run --systemd -- "${run[@]}" ;; \
+    esac
 
 # The tests that depend on the kernel, on cgroup v2.
 test-v2: (test-in-machine "v2")
@@ -46,14 +65,21 @@ test-v2-old: (test-in-machine "v2-old" "--kernel" "bullseye")
 
 [private]
 test-in-machine name *options: build-suite
-    mkdir -p target/ran
-    tests/machine/run {{ options }} -- tests/machine/suite \
-      "$(sed -n 's/^ *Executable .*(\(.*\))$/\1/p' target/suite.log)" 2>&1 | tee target/ran/{{ name }}.log
+    tests/machine/run {{ options }} --timeout 1800 --env HIGHWATER_TEST_RUNS=2 --env HIGHWATER_TEST_TASK -- \
+      tests/machine/suite {{ suite }} 2>&1 | tee target/ran/{{ name }}.log
 
 [private]
 build-suite:
+    mkdir -p target/ran
     cargo build --locked --example workload
+    tests/engine/build-task target/task
     cargo test --locked --test suite --no-run 2>&1 | tee target/suite.log
+
+# What the build has to say of where the tests are.
+suite := '''"$(sed -n 's/^ *Executable .*(\(.*\))$/\1/p' target/suite.log)"'''
+
+# The program in the images of the tests.
+export HIGHWATER_TEST_TASK := justfile_directory() / "target/task"
 
 # Fuzzes rules, quantities and patterns, so many seconds each; a stable toolchain does.
 fuzz seconds="60":
@@ -77,7 +103,10 @@ ran:
     @echo
     @awk '/^test result: ok/ { passed += $4 } /^skipped / { passed-- } \
       END { print passed " tests ran on this host (Linux '"$(uname -r)"')" }' target/ran/here.log
-    @awk '/^test result: ok/ { print $4 " tests ran on a Docker Engine" }' target/ran/engine.log
+    @for engine in 'docker a Docker Engine' 'podman Podman' 'elsewhere a Docker Engine in a machine of its own'; do \
+      awk -v where="${engine#* }" '/^test result: ok/ { passed += $4 } /^skipped / { passed-- } \
+        END { print passed " tests ran on " where }' "target/ran/${engine%% *}.log"; \
+    done
     @cat $(ls -tr target/ran/v*.log) | sed -n 's/^RAN: //p'
 
 [private]
@@ -87,6 +116,10 @@ forget-ran:
 # What measuring a process costs (criterion), beside a bare spawn and time(1); needs a quiet machine.
 bench-process: release
     HIGHWATER=$PWD/target/dist/highwater cargo bench --locked --bench process
+
+# What measuring a container costs, beside the engine's own calls and `docker run --rm`; needs a quiet machine.
+bench-container: release
+    HIGHWATER_TEST_PROGRAM=$PWD/target/dist/highwater tests/engine/run cargo bench --locked --bench container
 
 # What taking the size of a channel costs, beside its peers.
 bench-tree:
