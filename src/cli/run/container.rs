@@ -61,7 +61,9 @@ pub(crate) struct ContainerArgs {
     /// Whether a probe in the container reads the peak: auto where it cannot be read exactly from outside.
     ///
     /// The probe is a small static program. It takes the place of the entrypoint and starts it, with its user, folder,
-    /// signals and status kept. Its own memory, some 100 KiB, is in the peak.
+    /// signals and status kept. Its own memory, some 100 KiB, is in the peak, and in what the peak is said to be too high
+    /// at most. The task is not process 1 of the container then: a signal that it does not handle ends it, as with
+    /// `docker run --init`, where process 1 would ignore it.
     #[arg(long, value_enum, default_value_t = ProbeArg::Auto, value_name = "WHEN")]
     probe: ProbeArg,
     /// Tell beside the peak what a container of the image peaks at that does nothing.

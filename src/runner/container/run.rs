@@ -345,8 +345,9 @@ impl ContainerRun {
                 return Ok(Reading::Unsupported);
             }
         }
-        if let Some((bytes, file)) = report.and_then(Report::peak) {
-            let exactness = Exactness::Exact { noise_bytes: self.noise };
+        if let Some((report, (bytes, file))) = report.and_then(|report| Some((report, report.peak()?))) {
+            // The probe has measured what it adds itself.
+            let exactness = Exactness::Exact { noise_bytes: Bytes(self.noise.0.saturating_add(report.own.0)) };
             return Ok(Reading::Value(Peak { bytes, source: PeakSource::Probe, file: Some(file), exactness }));
         }
         let (reason, remedy) = match &self.way {
