@@ -2,7 +2,7 @@
 //!
 //! To be kept: 2 s and 5 MB for the HTML.
 
-#![expect(clippy::expect_used, clippy::print_stdout, reason = "a benchmark that cannot run says why and ends")]
+#![expect(clippy::expect_used, reason = "a benchmark that cannot run says why and ends")]
 
 use std::fs;
 use std::path::Path;

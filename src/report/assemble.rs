@@ -261,9 +261,17 @@ fn rule_in_use(material: &Material<'_>, runs: &[Run]) -> Option<RuleInUse> {
     if floor.is_none() && rules.is_empty() {
         return None;
     }
+    let formula = match rules.as_slice() {
+        [(channel, rule)] if counts_the_same(material, channel) => Some(&rule.scale_rule.formula),
+        _ => None,
+    };
+    let value = |n: Bytes| Some(formula?.evaluate(n).ok()?.max(floor.unwrap_or_default()));
+    let given = || runs.iter().filter_map(|run| Some((run.n?, run.predicted?)));
+    let is_one = given().all(|(n, bytes)| value(n) == Some(bytes));
+    let changed = if formula.is_some() && !is_one { ", changed between runs" } else { "" };
     Some(RuleInUse {
-        words: in_words(floor, &rules),
-        curve: curve(material, runs, floor, &rules),
+        words: in_words(floor, &rules) + changed,
+        curve: curve(given().collect(), |n| value(n).filter(|_| is_one)),
         thresholds: Thresholds::default(),
         score,
     })
@@ -280,19 +288,8 @@ fn in_words(floor: Option<Bytes>, rules: &[(String, &RulePrediction)]) -> String
     }
 }
 
-/// The rule itself where it counts what n is; else what the runs were given, by size.
-fn curve(
-    material: &Material<'_>,
-    runs: &[Run],
-    floor: Option<Bytes>,
-    rules: &[(String, &RulePrediction)],
-) -> Vec<Point> {
-    let given: BTreeMap<Bytes, Bytes> = runs.iter().filter_map(|run| Some((run.n?, run.predicted?))).collect();
-    let points = given.iter().map(|(&n, &bytes)| Point { n, bytes });
-    let formula = match rules {
-        [(channel, rule)] if counts_the_same(material, channel) => &rule.scale_rule.formula,
-        _ => return points.collect(),
-    };
+/// The rule itself where it can be computed for other sizes; else what the runs were given, by size.
+fn curve(given: BTreeMap<Bytes, Bytes>, value: impl Fn(Bytes) -> Option<Bytes>) -> Vec<Point> {
     let (Some((&smallest, _)), Some((&largest, _))) = (given.first_key_value(), given.last_key_value()) else {
         return Vec::new();
     };
@@ -301,11 +298,8 @@ fn curve(
         let along = u128::from(largest.0 - smallest.0) * step / steps;
         Bytes(smallest.0 + along as u64)
     });
-    let mut sizes: Vec<Bytes> = between.chain(given.keys().copied()).collect();
-    sizes.sort_unstable();
-    sizes.dedup();
-    let value = |n: Bytes| Some(Point { n, bytes: formula.evaluate(n).ok()?.max(floor.unwrap_or_default()) });
-    sizes.into_iter().filter_map(value).collect()
+    let computed: Vec<Point> = between.filter_map(|n| Some(Point { n, bytes: value(n)? })).collect();
+    if computed.len() > 1 { computed } else { given.into_iter().map(|(n, bytes)| Point { n, bytes }).collect() }
 }
 
 /// Whether the rule of this channel counts, for every run, what n is.

@@ -284,3 +284,33 @@ fn runs_that_say_nothing_about_the_need_still_make_a_report() {
     ok(folder.report(&[bare.to_str().unwrap(), "--format", "html", "--plots", "plots"]));
     ok(folder.report(&[bare.to_str().unwrap()]));
 }
+
+#[test]
+fn a_long_sweep_makes_a_small_page_that_says_what_it_leaves_out() {
+    let folder = Folder::new();
+    let lines: Vec<Value> =
+        fs::read_to_string(segment()).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut text = String::new();
+    for place in 0..3000_u64 {
+        let mut record = lines[place as usize % lines.len()].clone();
+        let n = (1 << 20) + (place * 7919 % 3000) * 40_000;
+        record["sweep"] = json!({"cell": place.to_string(), "case": format!("{place} files"), "run": 1});
+        record["inputs"][0]["all"]["sum"] = json!(n);
+        record["prediction"]["channels"][0]["rule"]["n"] = json!(n);
+        record["prediction"]["channels"][0]["rule"]["selected"]["sum"] = json!(n);
+        record["peak"]["bytes"] = json!(n * 3 + (place % 11) * (1 << 20) + (9 << 20));
+        text.push_str(&format!("{record}\n"));
+    }
+    let path = folder.write("long.jsonl", &text);
+    let html = ok(folder.report(&[path.to_str().unwrap(), "--format", "html"]));
+    assert!(html.len() < 4_000_000, "{}", html.len());
+    for thinned in
+        ["1000 of 3000 runs are listed", "of 3000 cases", "runs have a mark", "thinned: of tasks with more than"]
+    {
+        assert!(html.contains(thinned), "{thinned}");
+    }
+    let killed = html.matches("killed for memory at").count();
+    assert_eq!(killed, 200, "what is remarkable is not thinned");
+    let csv = ok(folder.report(&[path.to_str().unwrap(), "--format", "csv"]));
+    assert_eq!(csv.lines().count(), 3001);
+}

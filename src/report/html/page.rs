@@ -39,8 +39,10 @@ struct TaskPage {
     rows_of_rules: Vec<Vec<String>>,
     evidence: Vec<(&'static str, String)>,
     changes: Vec<Vec<Field>>,
+    changes_thinned: Option<String>,
     cell_columns: &'static [&'static str],
     cells: Vec<Vec<Field>>,
+    cells_thinned: Option<String>,
     run_columns: &'static [(&'static str, bool)],
     runs: Vec<Row>,
     runs_thinned: Option<String>,
@@ -96,11 +98,16 @@ impl Field {
 impl Page {
     pub(super) fn of(report: &Report, style: String, script: &'static str) -> Result<Self, serde_json::Error> {
         let names: Vec<&str> = report.tasks.iter().map(|task| task.name.as_str()).collect();
-        let is_long = report.tasks.iter().any(|task| task.runs.len() > MOST_ROWS);
-        let json = if is_long {
+        let thinned = report.tasks.iter().any(is_long);
+        let json = if thinned {
             let mut short = report.clone();
-            for task in short.tasks.iter_mut().filter(|task| task.runs.len() > MOST_ROWS) {
+            for task in short.tasks.iter_mut().filter(|task| is_long(task)) {
                 task.runs.clear();
+                task.cells.truncate(MOST_ROWS);
+                if let Some(before) = &mut task.before {
+                    before.peaks.clear();
+                    before.changes.truncate(MOST_ROWS);
+                }
             }
             serde_json::to_string_pretty(&short)?
         } else {
@@ -114,13 +121,19 @@ impl Page {
             notes: report.notes.clone(),
             tasks: report.tasks.iter().enumerate().map(|(place, task)| TaskPage::of(task, place + 1)).collect(),
             json,
-            json_thinned: is_long.then(|| {
+            json_thinned: thinned.then(|| {
                 format!(
-                    "thinned, without the single runs of tasks that have more than {MOST_ROWS}; --format json has them"
+                    "thinned: of tasks with more than {MOST_ROWS} runs only the first {MOST_ROWS} cases and no single runs; \
+                     --format json has all of them"
                 )
             }),
         })
     }
+}
+
+/// Whether there are more runs than a page can hold; it never has more cases than runs, but for those of an earlier sweep.
+fn is_long(task: &TaskReport) -> bool {
+    task.runs.len().max(task.before.as_ref().map_or(0, |before| before.runs)) > MOST_ROWS
 }
 
 impl TaskPage {
@@ -146,9 +159,17 @@ impl TaskPage {
             plots: plot_pages(task, &id),
             rows_of_rules: rules(task),
             evidence: evidence(task).into_iter().map(|(name, what)| (name, unbroken(&what))).collect(),
-            changes: task.before.iter().flat_map(|before| &before.changes).map(change_row).collect(),
+            changes: largest(task).into_iter().map(change_row).collect(),
+            changes_thinned: task.before.as_ref().and_then(|before| {
+                let all = before.changes.len();
+                (all > MOST_ROWS)
+                    .then(|| format!("Thinned: the {MOST_ROWS} largest changes of {all} cases. JSON has all of them."))
+            }),
             cell_columns: &CELL_COLUMNS,
-            cells: task.cells.iter().map(cell_row).collect(),
+            cells: spread(&task.cells).into_iter().map(cell_row).collect(),
+            cells_thinned: (task.cells.len() > MOST_ROWS).then(|| {
+                format!("Thinned: every so many by size, of {} cases. JSON has all of them.", task.cells.len())
+            }),
             run_columns: &RUN_COLUMNS,
             runs: shown.into_iter().filter_map(|place| Some(run_row(task.runs.get(place)?))).collect(),
             runs_thinned,
@@ -159,6 +180,26 @@ impl TaskPage {
             id,
         }
     }
+}
+
+/// As many cases as a page can hold, evenly by size, the first and the last among them.
+fn spread(cells: &[Cell]) -> Vec<&Cell> {
+    if cells.len() <= MOST_ROWS {
+        return cells.iter().collect();
+    }
+    let last = cells.len() - 1;
+    (0..MOST_ROWS).filter_map(|place| cells.get(place * last / (MOST_ROWS - 1))).collect()
+}
+
+/// As many changes as a page can hold, the largest, in their order.
+fn largest(task: &TaskReport) -> Vec<&Change> {
+    let mut changes: Vec<(usize, &Change)> =
+        task.before.iter().flat_map(|before| &before.changes).enumerate().collect();
+    let size = |change: &Change| change.ratio.map_or(f64::INFINITY, |ratio| ratio.ln().abs());
+    changes.sort_by(|(_, a), (_, b)| size(b).total_cmp(&size(a)));
+    changes.truncate(MOST_ROWS);
+    changes.sort_by_key(|(place, _)| *place);
+    changes.into_iter().map(|(_, change)| change).collect()
 }
 
 fn facts(task: &TaskReport) -> Vec<(&'static str, String)> {
@@ -365,19 +406,20 @@ fn rows(task: &TaskReport) -> Vec<usize> {
     }
     let remarkable = |place: usize, run: &Run| {
         let low = run.predicted.zip(run.peak).is_some_and(|(given, peak)| given < peak);
-        let far = task.fitted.as_ref().is_some_and(|fitted| fitted.found.outliers.contains(&place));
-        low || far || !run.is_plain() || task.timeline.as_ref().is_some_and(|timeline| timeline.run == place)
+        low || task.fitted.as_ref().is_some_and(|fitted| fitted.found.outliers.contains(&place))
     };
+    let is_timeline = |place: usize| task.timeline.as_ref().is_some_and(|timeline| timeline.run == place);
     let extreme = |run: &Run| {
         let cells = task.cells.iter().filter(|cell| cell.case == run.case && cell.parameters == run.parameters);
         run.is_plain() && cells.into_iter().any(|cell| run.peak == cell.least || run.peak == cell.most)
     };
     let stride = all.div_ceil(MOST_ROWS / 2);
     let urgency = |(place, run): (usize, &Run)| match () {
-        () if remarkable(place, run) => 0,
-        () if extreme(run) => 1,
-        () if place % stride == 0 => 2,
-        () => 3,
+        () if !run.is_plain() || is_timeline(place) => 0,
+        () if remarkable(place, run) => 1,
+        () if extreme(run) => 2,
+        () if place % stride == 0 => 3,
+        () => 4,
     };
     let mut places: Vec<(u8, usize)> =
         task.runs.iter().enumerate().map(|(place, run)| (urgency((place, run)), place)).collect();
