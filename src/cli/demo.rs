@@ -6,6 +6,7 @@ pub(crate) mod workload;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -26,6 +27,8 @@ use highwater::tree::Options;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::output;
+use super::replace::replace;
+use super::report;
 use super::scope;
 use super::signals::Signals;
 use super::table::printable;
@@ -35,8 +38,8 @@ Examples:
   highwater demo                    a sweep over inputs of 2 to 64 MiB and the rule that it calls for, a few seconds
   highwater demo --keep demo/       keep the records, to fit them again: highwater fit demo/
 
-Nothing is needed, and without --keep nothing is left behind: the task is highwater itself, its inputs are in a temporary
-folder.";
+Nothing is needed: the task is highwater itself, its inputs are in a temporary folder. What is left behind is the report, as
+one HTML file beside the records, or without --keep in the folder for temporary files.";
 
 /// Sweeps a small task of highwater's own over inputs of several sizes, fits its scale rule, and checks the rule.
 ///
@@ -82,9 +85,31 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
     let observations: Vec<Observation> = runs.into_iter().map(|(_, run)| run.observation).collect();
     output::data(&fitted::text(&observations))?;
     output::data(&farewell(args.keep.as_deref()))?;
+    let page = report::page(&observations)?;
+    let path = left_behind(args.keep.as_deref(), &page.html)?;
+    output::data(&format!("\n{}\nThe report: {}\n", page.verdict, printable(&path.display().to_string())))?;
     let succeeded = observations.iter().all(|observation| observation.outcome.succeeded());
     Ok(if succeeded { Exit::Done } else { Exit::TaskFailed })
 }
+
+/// Writes the report where it can be looked at when all else is gone, and says where.
+fn left_behind(kept: Option<&Path>, html: &str) -> Result<PathBuf, Failure> {
+    let failed = |source: std::io::Error| Failure::new(Exit::Host, &NoReport(source), None);
+    if let Some(folder) = kept {
+        let path = folder.join("report.html");
+        replace(&path, html.as_bytes()).map_err(failed)?;
+        return Ok(path);
+    }
+    let mut file = tempfile::Builder::new().prefix("highwater-demo-").suffix(".html").tempfile().map_err(failed)?;
+    file.write_all(html.as_bytes()).map_err(failed)?;
+    let (_, path) = file.keep().map_err(|error| failed(error.error))?;
+    Ok(path)
+}
+
+/// Why the report cannot be kept.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to write the report of the demonstration")]
+struct NoReport(#[source] std::io::Error);
 
 /// A folder of records.
 fn keep(folder: &Path) -> Result<Record, Failure> {

@@ -5,6 +5,8 @@ mod material;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use highwater::calibrate::fit::FitOptions;
+use highwater::model::observation::Observation;
 use highwater::report::model::Report;
 use highwater::report::plot::{Size, plots, png, svg_file};
 use highwater::report::{Material, csv, html, json, markdown, report, table};
@@ -109,6 +111,22 @@ pub(crate) fn run(args: &ReportArgs) -> Result<Exit, Failure> {
         None => output::data(&text)?,
     }
     Ok(Exit::Done)
+}
+
+/// A report of runs that are at hand.
+pub(crate) struct Page {
+    /// The whole report.
+    pub(crate) html: String,
+    /// What it says, in a sentence.
+    pub(crate) verdict: String,
+}
+
+/// Lays the runs out as a page, without writing it.
+pub(crate) fn page(observations: &[Observation]) -> Result<Page, Failure> {
+    let how = How { options: FitOptions::default(), pooled: false };
+    let report = report(&materials(observations, &[], how), Vec::new());
+    let verdicts: Vec<&str> = report.tasks.iter().map(|task| task.verdict.sentence.as_str()).collect();
+    Ok(Page { verdict: verdicts.join("\n"), html: written(&report, FormatArg::Html, false)? })
 }
 
 fn made(args: &ReportArgs) -> Result<Report, Failure> {
