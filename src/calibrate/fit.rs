@@ -92,7 +92,7 @@ impl Objective {
         match self {
             // Twenty runs seldom show how far the next may go: to be safe is mainly to expect more than was seen.
             Self::Waste => Care { failure_price, widening: 0.05, jitter: 0.003 },
-            Self::Safe => Care { failure_price, widening: 0.5, jitter: 0.004 },
+            Self::Safe => Care { failure_price, widening: 0.7, jitter: 0.004 },
         }
     }
 }
