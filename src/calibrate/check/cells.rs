@@ -195,12 +195,13 @@ fn sizes(observation: &Observation) -> BTreeMap<String, Bytes> {
 /// The name of the cell that a run belongs to.
 pub fn cell_name(task: &TaskConfig, observation: &Observation) -> String {
     if let Some(sweep) = &observation.sweep {
-        let known = task.inputs.iter().any(|input| input.name == sweep.case);
-        if known || sweep.parameters.is_empty() {
+        if task.inputs.iter().any(|input| input.name == sweep.case) {
             return sweep.case.clone();
         }
         let parameters = sweep.parameters.iter().map(|(name, value)| format!("{name}={value}"));
-        return std::iter::once(sweep.case.clone()).chain(parameters).collect::<Vec<_>>().join(", ");
+        let case = Some(sweep.case.clone()).filter(|case| !case.is_empty());
+        let parts: Vec<String> = case.into_iter().chain(parameters).collect();
+        return if parts.is_empty() { ONLY_CELL.to_owned() } else { parts.join(", ") };
     }
     let command = &observation.subject.command;
     if let What::Command(words) | What::Image(_, words) = &task.what

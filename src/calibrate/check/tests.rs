@@ -246,3 +246,16 @@ fn records_find_their_task_and_cell() {
     assert_eq!(cell_name(&config.tasks[0], &assigned.runs[0].observation), "small");
     assert_eq!(assigned.others, BTreeMap::from([("ls".to_owned(), 1), ("segment".to_owned(), 1)]));
 }
+
+#[test]
+fn cells_of_a_sweep_are_named_by_case_and_parameters() {
+    let named = |case: &str, parameters: &[(&str, &str)]| {
+        let mut run = run(case, 0, 1);
+        let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        run.observation.sweep = run.observation.sweep.map(|sweep| SweepRun { parameters, ..sweep });
+        cell_name(&config().tasks[0], &run.observation)
+    };
+    assert_eq!(named("small", &[("level", "2"), ("a", "x")]), "small, a=x, level=2");
+    assert_eq!(named("", &[("level", "2")]), "level=2");
+    assert_eq!(named("", &[]), "default");
+}
