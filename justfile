@@ -126,6 +126,10 @@ bench-tree:
     command -v diskus > /dev/null || cargo install --locked --quiet diskus
     cargo bench --locked --bench tree
 
+# How long it takes to stage subsets of 10,000 items, beside `cp -al`.
+bench-staging:
+    cargo bench --locked --bench staging
+
 # What reading and evaluating scale rules costs (criterion).
 bench-rules:
     cargo bench --locked --bench rules

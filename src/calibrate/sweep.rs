@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
-use self::relay::{Bell, Line};
+use self::relay::{Bell, Line, LineEnd};
 use super::monitor::{Cancel, Observer, Request};
 use crate::model::observation::{Observation, Outcome};
 use crate::model::units::Bytes;
@@ -118,6 +118,9 @@ pub enum SweepError<B, K> {
 
 type Failure<B, K> = SweepError<<B as Bench>::Error, <K as Keeper>::Error>;
 
+/// A line to a run, its other end, and who is shown how it gets on.
+type Begun = (Line, LineEnd, Box<dyn Observer + Send>);
+
 /// What a worker has to say.
 enum Word<E> {
     Ended(Job, Result<Option<Observation>, E>),
@@ -142,14 +145,14 @@ pub fn sweep<B: Bench, K: Keeper>(
         loop {
             while desk.stop.is_none() && desk.running.len() < jobs {
                 let Some(job) = desk.next() else { break };
-                let (line, mut watcher) = match desk.begin(job) {
+                let (line, mut end, mut watcher) = match desk.begin(job) {
                     Ok(begun) => begun,
                     Err(failure) => {
                         desk.fail(failure);
                         break;
                     }
                 };
-                let (mut end, said, rung) = (line.end(), said.clone(), bell.handle());
+                let (said, rung) = (said.clone(), bell.handle());
                 desk.running.push((job, line));
                 scope.spawn(move || {
                     let result = bench.run(job, &mut end, &mut *watcher);
@@ -224,10 +227,10 @@ impl<B: Bench, K: Keeper> Desk<'_, '_, B, K> {
     }
 
     /// A line to the run, and who is shown how it gets on.
-    fn begin(&mut self, job: Job) -> Result<(Line, Box<dyn Observer + Send>), Failure<B, K>> {
-        let begun = Line::new().map_err(SweepError::Wait).and_then(|line| {
+    fn begin(&mut self, job: Job) -> Result<Begun, Failure<B, K>> {
+        let begun = Line::new().map_err(SweepError::Wait).and_then(|(line, end)| {
             let observer = self.keeper.begins(job, self.admission).map_err(SweepError::Keep)?;
-            Ok((line, observer))
+            Ok((line, end, observer))
         });
         if begun.is_err() {
             self.admission.leave(job.cell);

@@ -18,12 +18,11 @@ use highwater::calibrate::cells;
 use highwater::calibrate::sweep::{Admission, End, Runs as Terms, Schedule, SweepError, sweep};
 use highwater::host::HostRoots;
 use highwater::host::machine::{Machine, available};
-use highwater::model::observation::Observation;
 use highwater::model::plan::Plan;
 use highwater::model::units::Bytes;
 use highwater::runner::container::remove_leftovers;
 use highwater::runner::staging::Staging;
-use highwater::store::Folder;
+use highwater::store::{self, Folder};
 
 use self::args::Format;
 pub(crate) use self::args::SweepArgs;
@@ -89,7 +88,7 @@ fn open(args: &SweepArgs, planned: &Planned) -> Result<Place, Failure> {
             torn.bytes
         ));
     }
-    let path = folder.path().join(highwater::store::OBSERVATIONS);
+    let path = folder.path().join(store::OBSERVATIONS);
     folder.unusable().iter().for_each(|unusable| records::say_unusable(&path, unusable));
     plan::check_same_task(&folder, planned)?;
     if folder.plan() != json {
@@ -110,7 +109,7 @@ fn stage_below(args: &SweepArgs, place: &Place, subject: &Subject<'_>) -> Result
         (None, Place::File(file)) => file.staging(),
     };
     let staging = Staging::open(&path).map_err(|error| Failure::new(Exit::Host, &error, None))?;
-    Ok(if subject.engine().is_some() { staging.with_mounts() } else { staging })
+    Ok(if subject.engine().is_some() { staging.with_mounts() } else { staging.read_only() })
 }
 
 fn make_runs(
@@ -186,10 +185,12 @@ fn clear_away(subject: &Subject<'_>) {
 
 /// What all runs of the sweep say, by cells.
 fn show(place: &Place) -> Result<(), Failure> {
-    let observations: Vec<Observation> = match place {
-        Place::Folder(folder) => records::read(folder.path())?.observations,
-        Place::File(file) => records::read(file.path())?.observations,
+    let path = match place {
+        Place::Folder(folder) => folder.path(),
+        Place::File(file) => file.path(),
     };
+    // Which lines cannot be used was said when the records were opened.
+    let observations = store::read(path).map_err(|error| records::unreadable(&error))?.observations;
     if observations.is_empty() {
         return Ok(());
     }

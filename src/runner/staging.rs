@@ -2,6 +2,7 @@
 //! (`FICLONE`), and copies only where nothing else works. For containers there are mounts of single units besides.
 
 mod file;
+mod mounted;
 mod original;
 mod page_cache;
 
@@ -24,6 +25,9 @@ pub use self::page_cache::{Dropped, drop_caches, read_all};
 
 /// Generated and cut inputs are files of this name.
 const FILE: &str = "input.bin";
+
+/// More units are not mounted each for itself.
+const MOST_MOUNTS: usize = 1000;
 
 /// Why an input could not be staged.
 #[derive(Debug, thiserror::Error)]
@@ -68,13 +72,30 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Stagin
     move |source| StagingError::Failed { action, path, source }
 }
 
+/// The room that is left on the file system of a path, in bytes; `None` where it does not tell.
+pub fn free(path: &Path) -> Option<Bytes> {
+    let room = statvfs(path).ok().filter(|room| room.blocks() > 0)?;
+    Some(Bytes(room.blocks_available().saturating_mul(room.fragment_size())))
+}
+
 /// A folder in which inputs are staged. It goes with all that is in it when this is dropped; what a process that was
 /// killed has left in it goes when it is opened again.
 #[derive(Debug)]
 pub struct Staging {
     path: PathBuf,
-    /// Whether units that can only be copied are left for mounts.
-    mounts: bool,
+    /// Who mounts units that could only be copied, if anybody.
+    mounts: Mounts,
+}
+
+/// Who mounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mounts {
+    /// Nobody.
+    Never,
+    /// We do, where only we and our children see it.
+    Ours,
+    /// The caller.
+    Callers,
 }
 
 impl Staging {
@@ -86,20 +107,32 @@ impl Staging {
         remove(path).map_err(failed("remove what is left of", path))?;
         make_folder(path)?;
         let path = path.canonicalize().map_err(failed("find", path))?;
-        Ok(Self { path, mounts: false })
+        Ok(Self { path, mounts: Mounts::Never })
     }
 
     /// Leaves units that could only be copied to mounts, which the caller makes: see [`Staged::mounts`].
     #[must_use]
     pub fn with_mounts(mut self) -> Self {
-        self.mounts = true;
+        self.mounts = Mounts::Callers;
+        self
+    }
+
+    /// Makes what is staged read-only for this process and its children, so that no task can write to an original through
+    /// a link, where we may: in a mount namespace of our own. What is mounted there goes with the last process in it.
+    ///
+    /// Affects the thread that calls it, and those that it starts.
+    #[must_use]
+    pub fn read_only(mut self) -> Self {
+        match mounted::isolate() {
+            Ok(()) => self.mounts = Mounts::Ours,
+            Err(errno) => tracing::debug!("staged inputs are not read-only: {errno}"),
+        }
         self
     }
 
     /// The room that is left for files, in bytes; `None` where the file system does not tell.
     pub fn free(&self) -> Option<Bytes> {
-        let room = statvfs(&self.path).ok()?;
-        Some(Bytes(room.blocks_available().saturating_mul(room.fragment_size())))
+        free(&self.path)
     }
 
     /// An empty folder with this name.
@@ -110,7 +143,7 @@ impl Staging {
         let path = self.path.join(name);
         remove(&path).map_err(failed("remove what is left of", &path))?;
         make_folder(&path)?;
-        Ok(Scratch(path))
+        Ok(Scratch { path, is_mounted: false })
     }
 
     /// Stages an input under this name. What is used as it is takes no time and no room.
@@ -127,10 +160,17 @@ impl Staging {
                 let scratch = self.scratch(name)?;
                 let root = root.canonicalize().map_err(failed("find", root))?;
                 let mut staged = Staged::empty(scratch);
-                match staged.link(&root, units, self.mounts) {
-                    Ok(Some(())) => {}
-                    Ok(None) => staged.leave_to_mounts(&root, units)?,
-                    Err(error) => return Err(error),
+                let mountable = match self.mounts {
+                    Mounts::Never => false,
+                    // Each is a line in a table that is read before every run.
+                    Mounts::Ours => units.len() <= MOST_MOUNTS,
+                    Mounts::Callers => true,
+                };
+                if staged.link(&root, units, mountable)?.is_none() {
+                    staged.leave_to_mounts(&root, units)?;
+                }
+                if self.mounts == Mounts::Ours {
+                    staged.protect()?;
                 }
                 Ok(staged)
             }
@@ -139,7 +179,7 @@ impl Staging {
                 if let Some(free) = self.free().filter(|free| free < size) {
                     return Err(StagingError::NoRoom { path: self.path.clone(), needed: *size, free });
                 }
-                let path = scratch.0.join(FILE);
+                let path = scratch.path.join(FILE);
                 write_bytes(&path, *size, from)?;
                 Ok(Staged { input: path, ..Staged::empty(scratch) })
             }
@@ -157,19 +197,29 @@ impl Drop for Staging {
 
 /// A folder that goes with all that is in it when this is dropped.
 #[derive(Debug)]
-pub struct Scratch(PathBuf);
+pub struct Scratch {
+    path: PathBuf,
+    /// Whether something is mounted there.
+    is_mounted: bool,
+}
 
 impl Scratch {
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if let Err(error) = remove(&self.0) {
-            tracing::warn!("failed to remove {}: {error}", self.0.display());
+        if self.is_mounted
+            && let Err(error) = mounted::unmount(&self.path)
+        {
+            tracing::warn!("failed to unmount {}: {error}", self.path.display());
+            return;
+        }
+        if let Err(error) = remove(&self.path) {
+            tracing::warn!("failed to remove {}: {error}", self.path.display());
         }
     }
 }
@@ -186,7 +236,7 @@ pub struct Staged {
 
 impl Staged {
     fn empty(scratch: Scratch) -> Self {
-        let input = scratch.0.clone();
+        let input = scratch.path.clone();
         Self { input, scratch: Some(scratch), originals: Vec::new(), mounts: Vec::new(), cost: Cost::default() }
     }
 
@@ -273,6 +323,21 @@ impl Staged {
         }
         self.cost.mounts = self.mounts.len() as u64;
         Ok(())
+    }
+
+    /// Makes the staged input read-only, and mounts what is to be mounted.
+    fn protect(&mut self) -> Result<(), StagingError> {
+        let bound = mounted::bind(&self.input, &self.input);
+        if let Some(scratch) = &mut self.scratch {
+            scratch.is_mounted = bound.is_ok();
+        }
+        bound.map_err(failed("mount", &self.input))?;
+        for (name, source) in std::mem::take(&mut self.mounts) {
+            let target = self.input.join(name);
+            mounted::bind(&source, &target).map_err(failed("mount", &source))?;
+            mounted::make_read_only(&target).map_err(failed("mount", &target))?;
+        }
+        mounted::make_read_only(&self.input).map_err(failed("mount", &self.input))
     }
 
     /// The files of the input: those that are mounted among them.

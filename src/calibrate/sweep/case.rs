@@ -92,7 +92,7 @@ pub enum CaseError {
         other_count: usize,
     },
     /// A folder cannot be read.
-    #[error("failed to read the input {channel}")]
+    #[error("failed to read the channel {channel}")]
     Unreadable {
         /// The channel.
         channel: String,
@@ -101,7 +101,7 @@ pub enum CaseError {
         source: TreeError,
     },
     /// No channel has items.
-    #[error("the channel {channel} has no items: {path} has {files} files and no folders directly in it")]
+    #[error("the channel {channel} has no items: {path} has no folders directly in it (files below it: {files})")]
     NoItems {
         /// The channel.
         channel: String,
@@ -122,7 +122,7 @@ pub enum CaseError {
         source: PickError,
     },
     /// Sizes of files are asked for, and a folder to take the bytes from has none.
-    #[error("the input {path} has no bytes to take")]
+    #[error("there are no bytes to take from {path}: it has no files, or only empty ones")]
     NoBytes {
         /// The folder.
         path: PathBuf,

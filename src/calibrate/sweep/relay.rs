@@ -1,55 +1,54 @@
 //! Words between the thread in charge and those that run tasks: pipes, so that both can wait for other things as well.
 
 use std::collections::VecDeque;
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io::{self, PipeReader, PipeWriter, Read, Write, pipe};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use nix::unistd::{pipe2, read, write};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::calibrate::monitor::{Cancel, Request};
+
+type Requests = Arc<Mutex<VecDeque<Request>>>;
 
 /// A line on which one thread is told to end its run.
 #[derive(Debug)]
 pub(super) struct Line {
-    ours: OwnedFd,
-    theirs: Arc<OwnedFd>,
-    requests: Arc<Mutex<VecDeque<Request>>>,
+    ours: PipeWriter,
+    requests: Requests,
 }
 
 /// The other end of a line.
 #[derive(Debug)]
 pub(super) struct LineEnd {
-    file: Arc<OwnedFd>,
-    requests: Arc<Mutex<VecDeque<Request>>>,
+    theirs: PipeReader,
+    requests: Requests,
 }
 
 impl Line {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(super) fn new() -> io::Result<(Self, LineEnd)> {
         let (theirs, ours) = pipe()?;
-        Ok(Self { ours, theirs: Arc::new(theirs), requests: Arc::default() })
-    }
-
-    pub(super) fn end(&self) -> LineEnd {
-        LineEnd { file: Arc::clone(&self.theirs), requests: Arc::clone(&self.requests) }
+        let requests = Requests::default();
+        Ok((Self { ours, requests: Arc::clone(&requests) }, LineEnd { theirs, requests }))
     }
 
     pub(super) fn send(&self, request: Request) {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).push_back(request);
-        // A pipe that is full wakes its reader as well.
-        let _ = write(&self.ours, b".");
+        // Where the other end is gone the run has ended.
+        let _ = (&self.ours).write_all(b".");
     }
 }
 
 impl Cancel for LineEnd {
     fn requested(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+        self.theirs.as_fd()
     }
 
     fn take(&mut self) -> Option<Request> {
         let request = self.requests.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         if request.is_some() {
-            let _ = read(&self.file, &mut [0]);
+            // One byte for each request, which is there or about to be.
+            let _ = self.theirs.read(&mut [0]);
         }
         request
     }
@@ -58,13 +57,13 @@ impl Cancel for LineEnd {
 /// A bell that threads ring and one hears.
 #[derive(Debug)]
 pub(super) struct Bell {
-    ours: OwnedFd,
-    theirs: Arc<OwnedFd>,
+    ours: PipeReader,
+    theirs: Arc<PipeWriter>,
 }
 
 /// What a bell is rung with.
 #[derive(Debug)]
-pub(super) struct Handle(Arc<OwnedFd>);
+pub(super) struct Handle(Arc<PipeWriter>);
 
 impl Bell {
     pub(super) fn new() -> io::Result<Self> {
@@ -82,18 +81,16 @@ impl Bell {
 
     /// Takes all rings so far.
     pub(super) fn hush(&self) {
-        while read(&self.ours, &mut [0; 64]).is_ok_and(|count| count > 0) {}
+        let rung = || {
+            let mut files = [PollFd::new(self.heard(), PollFlags::POLLIN)];
+            poll(&mut files, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+        };
+        while rung() && (&self.ours).read(&mut [0; 64]).is_ok_and(|count| count > 0) {}
     }
 }
 
 impl Handle {
     pub(super) fn ring(&self) {
-        let _ = write(&self.0, b".");
+        let _ = (&*self.0).write_all(b".");
     }
-}
-
-/// Neither end waits: nobody is held up by one that does not listen.
-fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    use nix::fcntl::OFlag;
-    Ok(pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?)
 }

@@ -79,6 +79,7 @@ pub(super) fn typed_settings() -> Result<Settings, Failure> {
 /// What the plan keeps of it.
 pub(super) fn of_the_plan(mut settings: Settings) -> Settings {
     settings.retain(|key, _| !OF_ONE_MACHINE.contains(&key.as_str()));
+    settings.sort_keys();
     settings
 }
 

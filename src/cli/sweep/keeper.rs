@@ -9,6 +9,8 @@ use highwater::calibrate::sweep::{Admission, Job, Keeper, Left};
 use highwater::model::observation::{Logs, Observation, Outcome};
 use highwater::model::plan::PlanCell;
 use highwater::model::reading::Reading;
+use highwater::model::units::Bytes;
+use highwater::runner::staging::free;
 use highwater::store::{Folder, Index, RUNS, Record, Recorded, SAMPLES_IN_LINE, StoreError, index};
 
 use super::args::{Format, SweepArgs};
@@ -17,6 +19,9 @@ use super::progress::Progress;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::{output, records, summary};
+
+/// A record and a little output need so much.
+const LEAST_ROOM: Bytes = Bytes(128 << 10);
 
 /// Where records go.
 pub(super) enum Place {
@@ -47,6 +52,24 @@ impl Place {
         match self {
             Self::Folder(folder) => folder.recorded(),
             Self::File(file) => &file.index.recorded,
+        }
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Folder(folder) => folder.path(),
+            Self::File(file) => file.base(),
+        }
+    }
+
+    /// A disk that is about to be full fails the task, which cannot write, before it fails us.
+    fn check_room(&self) -> Result<(), Failure> {
+        match free(self.path()) {
+            Some(free) if free < LEAST_ROOM => {
+                let error = NoRoom { path: self.path().to_owned(), free };
+                Err(Failure::new(Exit::Host, &error, Some(super::NO_SPACE.to_owned())))
+            }
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -118,6 +141,7 @@ impl Keeper for Clerk<'_> {
     type Error = Failure;
 
     fn begins(&mut self, job: Job, _: &Admission<'_>) -> Result<Box<dyn Observer + Send>, Failure> {
+        self.place.check_room()?;
         let folder = self.place.run_folder(&self.cells[job.cell].planned.key, job.run)?;
         let folder = std::path::absolute(&folder).unwrap_or(folder);
         lock(self.folders).insert(job, folder);
@@ -127,6 +151,10 @@ impl Keeper for Clerk<'_> {
     fn keep(&mut self, job: Job, mut observation: Observation, left: &Left<'_>) -> Result<(), Failure> {
         if let Some(folder) = lock(self.folders).remove(&job) {
             tidy(&mut observation, &folder);
+        }
+        if !observation.outcome.succeeded() {
+            // Not the task's fault, and nothing to be recorded.
+            self.place.check_room()?;
         }
         if let (Place::Folder(folder), Some(logs)) = (&*self.place, &mut observation.logs) {
             // The folder knows its own files by the path that it was opened with.
@@ -193,6 +221,14 @@ pub(super) fn name(cell: &PlanCell) -> String {
     let case = Some(cell.case.clone()).filter(|case| !case.is_empty());
     let parameters = cell.parameters.iter().map(|(name, value)| format!("{name}={value}"));
     case.into_iter().chain(parameters).collect::<Vec<_>>().join(", ")
+}
+
+/// A disk that is about to be full.
+#[derive(Debug, thiserror::Error)]
+#[error("no space is left for records in {path}: {free}")]
+struct NoRoom {
+    path: PathBuf,
+    free: Bytes,
 }
 
 /// Why there is no place for the output of a run.

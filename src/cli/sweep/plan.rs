@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use highwater::calibrate::sweep::{Case, CaseError, Forecast, Schedule, Variation, cases};
 use highwater::model::plan::{
-    Conditions, Identity, Material, Order, Parameter, Plan, PlanCell, SCHEMA_VERSION, combinations,
+    Conditions, GridError, Identity, Material, Order, Parameter, Plan, PlanCell, SCHEMA_VERSION, combinations,
 };
 use highwater::model::units::Bytes;
 use highwater::runner::staging::Staging;
@@ -37,7 +37,12 @@ pub(super) fn plan(args: &SweepArgs, subject: &Subject<'_>, sweep: Map<String, V
     let parameters = parameters(args);
     subject.check(&parameters)?;
     let combinations = combinations(&parameters, args.pair).map_err(|error| {
-        Failure::new(Exit::Usage, &error, Some("give each parameter a value, as in -P NAME=1,2".to_owned()))
+        let help = match &error {
+            GridError::NoValues(name) => format!("give it values, as in -P {name}=1,2"),
+            GridError::Twice(_) => "name each parameter once".to_owned(),
+            GridError::Uneven { .. } => "give both as many values, or leave --pair out for all combinations".to_owned(),
+        };
+        Failure::new(Exit::Usage, &error, Some(help))
     })?;
     let given = subject.given(&args.input, !args.size.is_empty())?;
     let line = Line::new();
@@ -132,15 +137,15 @@ impl Planned {
         let mut wanted = vec![false; count];
         for (first, last) in &args.cell_index {
             if *last >= count {
-                let help = format!("the plan has {count} cells, from 0 to {}: see --dry-run", count.saturating_sub(1));
-                return Err(Failure::new(Exit::Usage, &NoCell(last.to_string()), Some(help)));
+                let help = "--dry-run shows all cells; their places are counted from 0".to_owned();
+                return Err(Failure::new(Exit::Usage, &NoCell::Place { place: *last, count }, Some(help)));
             }
             wanted[*first..=*last].iter_mut().for_each(|wanted| *wanted = true);
         }
         for key in &args.cell {
             let Some((place, _)) = self.plan.cell(key) else {
                 let help = "--dry-run shows the keys of all cells; the inputs may have changed since".to_owned();
-                return Err(Failure::new(Exit::Usage, &NoCell(key.clone()), Some(help)));
+                return Err(Failure::new(Exit::Usage, &NoCell::Key(key.clone()), Some(help)));
             };
             wanted[place] = true;
         }
@@ -249,7 +254,7 @@ pub(super) fn show(args: &SweepArgs, planned: &Planned) -> Result<Exit, Failure>
         let made = if cell.planned.synthetic { " (made up)" } else { "" };
         vec![
             place.to_string(),
-            cell.planned.key.clone(),
+            cell.planned.key.chars().take(8).collect(),
             format!("{}{made}", name(&cell.planned)),
             if cell.planned.inputs.is_empty() { dash() } else { cell.planned.input_bytes().to_string() },
             schedule.made(place).to_string(),
@@ -315,8 +320,12 @@ struct Changed {
 
 /// A cell that the plan does not have.
 #[derive(Debug, thiserror::Error)]
-#[error("the plan has no cell {0}, or several whose keys begin like this")]
-struct NoCell(String);
+enum NoCell {
+    #[error("the plan has no cell {place}: it has {count}")]
+    Place { place: usize, count: usize },
+    #[error("the plan has no cell whose key begins with `{0}`, or more than one")]
+    Key(String),
+}
 
 /// A folder of another task.
 #[derive(Debug, thiserror::Error)]
