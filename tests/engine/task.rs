@@ -4,7 +4,7 @@
 //! task touch MIB MS     touch that much memory and keep it that long
 //! task child MIB        have a child touch that much, and tell how it ended
 //! task hold MIB FILE    touch that much memory and keep it while reading a file that is dropped from the page cache first
-//! task copy FROM TO     read the files of a folder into memory, and write them into one file of another
+//! task copy FROM TO     read all files below a folder into memory, and write them into one file of another
 //! task exit STATUS      end with this status
 //! task fault            write where there is no memory, and be killed for it
 //! task wait             wait for a SIGINT, SIGUSR1 or SIGTERM and end with 27 and the number of the signal
@@ -89,8 +89,15 @@ fn main() {
 
 fn copy(from: &str, to: &str) -> std::io::Result<()> {
     let mut all = Vec::new();
-    for entry in std::fs::read_dir(from)? {
-        all.extend(std::fs::read(entry?.path())?);
+    let mut left = vec![std::path::PathBuf::from(from)];
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            for entry in std::fs::read_dir(path)? {
+                left.push(entry?.path());
+            }
+        } else {
+            std::fs::File::open(path)?.read_to_end(&mut all)?;
+        }
     }
     std::fs::write(format!("{to}/copy"), all)
 }

@@ -27,6 +27,7 @@ mod exact;
 mod floor;
 mod remote;
 mod signals;
+mod sweep;
 mod task;
 
 /// How many runs make "always"; more where there is time.

@@ -30,6 +30,7 @@ mod run_task;
 mod schema;
 mod show;
 mod store;
+mod sweep;
 mod tasks;
 mod tree;
 mod validate;

@@ -1,0 +1,75 @@
+//! Sweeps of processing containers.
+
+use std::path::Path;
+use std::process::Output;
+
+use highwater::model::observation::Observation;
+use highwater::store;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use serde_json::json;
+
+use super::{MIB, containers_of, highwater, text};
+
+/// A task that reads all of its input into memory, with items of 4 MiB.
+fn bench(items: usize) -> tempfile::TempDir {
+    let bench = crate::process::folder_on_a_disk();
+    for item in 1..=items {
+        let path = bench.path().join(format!("scans/p{item}"));
+        std::fs::create_dir_all(&path).unwrap();
+        std::fs::write(path.join("ct.raw"), vec![7_u8; 4 << 20]).unwrap();
+    }
+    let task = json!({
+        "name": "copy-scans", "image": "documented", "taskTemplate": "copy",
+        "inputs": [{"name": "scans", "input": {"host_path": "scans"}}],
+        "outputs": [{"name": "copies", "input": {"host_path": "copies"}}],
+    });
+    std::fs::write(bench.path().join("task.json"), task.to_string()).unwrap();
+    bench
+}
+
+fn sweep(folder: &Path, words: &[&str]) -> Output {
+    let mut command = highwater();
+    command.current_dir(folder).args(["sweep", "task.json", "--network", "none", "--pull", "never"]).args(words);
+    command.output().unwrap()
+}
+
+fn done(folder: &Path, words: &[&str]) -> (String, Vec<Observation>) {
+    let output = sweep(folder, words);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    (text(&output.stderr), store::read(&folder.join("copy-scans.sweep")).unwrap().observations)
+}
+
+#[test]
+fn a_processing_container_is_swept_over_its_items() {
+    engine_or_skip!();
+    let bench = bench(8);
+    let (_, records) = done(bench.path(), &["--items", "1,2,4,all", "-r", "2", "--jobs", "2"]);
+    assert_eq!(records.len(), 8);
+    for run in &records {
+        let input = run.inputs[0].all.sum.0;
+        let peak = run.peak.as_ref().value().unwrap().bytes.0;
+        // All of it is in memory once, and once more in the page cache where it is written to; the vector that it is read
+        // into may have twice the room.
+        assert!((input..3 * input + 24 * MIB).contains(&peak), "{peak} for {input}");
+        let prediction = run.prediction.as_ref().unwrap();
+        assert_eq!(prediction.docker.limit.as_ref().unwrap().bytes.0, (2 * input).max(16 * MIB));
+        assert!(run.container.as_ref().unwrap().image_id.is_some());
+    }
+    assert!(!bench.path().join("copies").exists(), "outputs of a sweep go to a folder of their own");
+    assert!(!bench.path().join("copy-scans.sweep/staging").exists());
+    assert_eq!(containers_of("documented"), "");
+}
+
+#[test]
+fn items_that_cannot_be_linked_are_mounted_one_by_one() {
+    engine_or_skip!();
+    let bench = bench(3);
+    let disk = bench.path().join("copy-scans.sweep");
+    std::fs::create_dir(&disk).unwrap();
+    mount(Some("tmpfs"), &disk, Some("tmpfs"), MsFlags::empty(), Some("size=64m")).unwrap();
+    let result = std::panic::catch_unwind(|| done(bench.path(), &["--items", "2", "--keep-outputs"]));
+    let _ = umount2(&disk, MntFlags::MNT_DETACH);
+    let (said, records) = result.unwrap();
+    assert!(!said.contains("copied"), "{said}");
+    assert_eq!((records.len(), records[0].inputs[0].all.sum.0), (1, 8 * MIB));
+}

@@ -1,0 +1,105 @@
+//! Single cells of a saved plan, run anywhere and joined.
+
+use std::fs;
+use std::process::Command;
+
+use highwater::model::plan::Plan;
+
+use super::{Bench, runs, snapshot};
+
+const SWEEP: [&str; 12] =
+    ["--input", "scans", "--items", "1,2,3", "-P", "LEVEL=1,2", "--scan", "X=0:0.1:0.1", "-r", "2", "--", "true"];
+
+/// The words of the sweep with these before the command.
+fn words<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    let (options, command) = SWEEP.split_at(10);
+    [options, more, command, &["{input}", "{LEVEL}", "{X}"]].concat()
+}
+
+#[test]
+fn four_processes_with_three_cells_each_equal_one_with_twelve() {
+    let bench = Bench::with_items(3, 1000);
+    bench.done(&words(&["--save-plan", "plan.json", "-n"]));
+    let plan: Plan = serde_json::from_str(&fs::read_to_string(bench.path().join("plan.json")).unwrap()).unwrap();
+    assert_eq!(plan.cells.len(), 12);
+    let processes: Vec<_> = (0..4)
+        .map(|part| {
+            let (cells, record) = (format!("{}-{}", part * 3, part * 3 + 2), format!("cells/{part}.jsonl"));
+            fs::create_dir_all(bench.path().join("cells")).unwrap();
+            bench.command(&["--file", "plan.json", "--cell-index", &cells, "--record", &record]).spawn().unwrap()
+        })
+        .collect();
+    for mut process in processes {
+        assert!(process.wait().unwrap().success());
+    }
+    let merge = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
+        command.current_dir(bench.path()).args(["merge", "--plan", "plan.json", "--into", "merged"]);
+        let output = command.args((0..4).map(|part| format!("cells/{part}.jsonl"))).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        fs::read_to_string(bench.path().join("merged/observations.jsonl")).unwrap()
+    };
+    assert_eq!(merge(), merge(), "merging twice is merging once");
+    bench.done(&words(&["--into", "alone"]));
+    let (merged, alone) = (bench.records("merged"), bench.records("alone"));
+    assert_eq!(runs(&merged), runs(&alone));
+    assert_eq!((merged.len(), alone.len()), (24, 24));
+    // Nothing is left to do in what was merged.
+    bench.done(&["--into", "merged", "--quiet"]);
+    assert_eq!(bench.records("merged").len(), 24);
+}
+
+#[test]
+fn a_cell_is_found_by_its_key_and_resumed() {
+    let bench = Bench::with_items(3, 1000);
+    bench.done(&words(&["--save-plan", "plan.json", "-n"]));
+    let plan: Plan = serde_json::from_str(&fs::read_to_string(bench.path().join("plan.json")).unwrap()).unwrap();
+    let key = &plan.cells[4].key;
+    for _ in 0..2 {
+        bench.done(&["--file", "plan.json", "--cell", &key[..8]]);
+    }
+    let records = bench.records(&format!("cell-{key}.jsonl"));
+    assert_eq!(records.len(), 2);
+    assert!(records.iter().all(|run| run.sweep.as_ref().unwrap().cell == *key));
+}
+
+#[test]
+fn a_cell_whose_input_has_changed_is_refused() {
+    let bench = Bench::with_items(3, 1000);
+    bench.done(&words(&["--save-plan", "plan.json", "-n"]));
+    bench.write("scans/p01/ct.raw", 2000);
+    let ran = bench.sweep(&["--file", "plan.json", "--cell-index", "0"]);
+    assert_eq!(ran.status, Some(2));
+    assert!(ran.stderr.contains("the cell 0 is not that of the saved plan"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_sweep_file_says_the_same_as_the_command_line() {
+    let bench = Bench::with_items(3, 1000);
+    bench.done(&words(&["--save-plan", "sweep.toml", "--save-plan", "sweep.toml", "-n"][2..]));
+    snapshot("a_sweep_file", &fs::read_to_string(bench.path().join("sweep.toml")).unwrap());
+    let plan = |words: &[&str]| {
+        bench.done(&[words, &["--save-plan", "plan.json", "-n"]].concat());
+        fs::read_to_string(bench.path().join("plan.json")).unwrap()
+    };
+    let of_file = plan(&["--file", "sweep.toml"]);
+    bench.done(&words(&["--save-plan", "plan.json", "-n"]));
+    assert_eq!(of_file, fs::read_to_string(bench.path().join("plan.json")).unwrap());
+    let other: Plan =
+        serde_json::from_str(&plan(&["--file", "sweep.toml", "-P", "LEVEL=9", "--items", "all"])).unwrap();
+    assert_eq!(other.cells.len(), 2, "what is typed wins");
+}
+
+#[test]
+fn a_changed_plan_keeps_what_still_fits() {
+    let bench = Bench::with_items(4, 1000);
+    let sweep = |items| ["--input", "scans", "--items", items, "--into", "r", "--", "true", "{input}"];
+    bench.done(&sweep("1,2"));
+    bench.done(&sweep("2,3,4"));
+    let cases: Vec<_> = bench.records("r").into_iter().map(|run| run.sweep.unwrap().case).collect();
+    assert_eq!(cases, ["1 item", "2 items", "3 items", "4 items"]);
+    bench.write("scans/p02/ct.raw", 1001);
+    bench.done(&sweep("1,2"));
+    let cases: Vec<_> = bench.records("r").into_iter().skip(4).map(|run| run.sweep.unwrap().case).collect();
+    assert_eq!(cases, ["2 items"], "only what has the changed file is made again");
+}

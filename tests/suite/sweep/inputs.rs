@@ -1,0 +1,151 @@
+//! What runs are given: subsets, more than there is, bytes, parameters.
+
+use std::fs;
+
+use super::Bench;
+
+/// What the task of each record printed.
+fn printed(bench: &Bench, place: &str) -> Vec<String> {
+    let records = bench.records(place);
+    let read = |path: &std::path::Path| fs::read_to_string(bench.path().join(place).join(path)).unwrap();
+    records.iter().map(|run| read(&run.logs.as_ref().unwrap().stdout).trim_end().to_owned()).collect()
+}
+
+#[test]
+fn subsets_have_the_items_that_were_picked_and_what_lies_beside_them() {
+    let bench = Bench::new();
+    for (item, bytes) in [("a", 30), ("b", 10), ("c", 20)] {
+        bench.write(&format!("scans/{item}/x.dcm"), bytes);
+    }
+    bench.write("scans/list.txt", 1);
+    bench.done(&["--input", "scans", "--items", "1,2,all", "--pick", "smallest", "--into", "r", "--", "ls", "{input}"]);
+    assert_eq!(printed(&bench, "r"), ["b\nlist.txt", "b\nc\nlist.txt", "a\nb\nc\nlist.txt"]);
+    let records = bench.records("r");
+    let sizes: Vec<_> = records.iter().map(|run| (run.inputs[0].all.sum.0, run.inputs[0].all.items)).collect();
+    assert_eq!(sizes, [(11, 1), (31, 2), (61, 3)]);
+    assert_eq!(records[1].inputs[0].by_extension["dcm"].sum.0, 30);
+    assert!(records.iter().all(|run| !run.sweep.as_ref().unwrap().synthetic));
+}
+
+#[test]
+fn data_beyond_those_at_hand_are_repeated_and_marked() {
+    let bench = Bench::with_items(2, 100);
+    bench.done(&["--input", "scans", "--grow", "0.5,1,2.5", "--into", "r", "--", "ls", "{input}"]);
+    assert_eq!(printed(&bench, "r"), ["p01", "p01\np02", "p01\np01~2\np01~3\np02\np02~2"]);
+    let made_up: Vec<_> = bench.records("r").iter().map(|run| run.sweep.as_ref().unwrap().synthetic).collect();
+    assert_eq!(made_up, [false, false, true]);
+}
+
+#[test]
+fn files_of_a_size_are_generated_or_cut() {
+    let bench = Bench::new();
+    bench.done(&["--size", "1KiB,3MiB", "--into", "r", "--", "sh", "-c", "wc -c < {input}"]);
+    assert_eq!(printed(&bench, "r"), ["1024", "3145728"]);
+    fs::create_dir(bench.path().join("data")).unwrap();
+    fs::write(bench.path().join("data/words"), "abc").unwrap();
+    bench.done(&["--input", "data", "--size", "7B", "--into", "s", "--", "cat", "{input}"]);
+    assert_eq!(printed(&bench, "s"), ["abcabca"]);
+    assert!(bench.records("s")[0].sweep.as_ref().unwrap().synthetic);
+}
+
+#[test]
+fn a_task_is_swept_over_its_channels_and_variables() {
+    let bench = Bench::with_items(3, 1000);
+    bench.write("atlas/a.bin", 50);
+    bench.task("ls /scans; echo $MODE $LEVEL; touch /masks/made");
+    bench.done(&[
+        "task.json",
+        "--runner",
+        "process",
+        "--items",
+        "1,2",
+        "-P",
+        "MODE=fast,fine",
+        "--into",
+        "r",
+        "--keep-outputs",
+    ]);
+    assert_eq!(printed(&bench, "r"), ["p01\nfast 3", "p01\nfine 3", "p01\np02\nfast 3", "p01\np02\nfine 3"]);
+    let records = bench.records("r");
+    let limits: Vec<_> =
+        records.iter().map(|run| run.prediction.as_ref().unwrap().docker.limit.as_ref().unwrap().bytes.0).collect();
+    assert_eq!(limits, [3000, 3000, 6000, 6000]);
+    let channels: Vec<_> = records[0].inputs.iter().map(|input| (input.channel.as_str(), input.all.sum.0)).collect();
+    assert_eq!(channels, [("scans", 1000), ("atlas", 50)]);
+    assert!(!bench.path().join("made").exists(), "the task's own output is left alone");
+    let outputs = fs::read_dir(bench.path().join("r/runs")).unwrap().filter_map(Result::ok);
+    assert_eq!(outputs.filter(|run| run.path().join("outputs/masks/made").exists()).count(), 4);
+}
+
+#[test]
+fn folders_are_cases_and_channels_go_together() {
+    let bench = Bench::new();
+    for case in ["one", "two"] {
+        bench.write(&format!("{case}/scans/x"), 10);
+        bench.write(&format!("{case}/atlas/{case}"), 10);
+    }
+    bench.task("ls /atlas");
+    bench.done(&[
+        "task.json",
+        "--runner",
+        "process",
+        "--into",
+        "r",
+        "--input",
+        "scans=one/scans",
+        "two/scans",
+        "--input",
+        "atlas=one/atlas",
+        "atlas=two/atlas",
+    ]);
+    assert_eq!(printed(&bench, "r"), ["one", "two"]);
+}
+
+#[test]
+fn a_task_that_writes_to_its_input_is_found_out() {
+    let bench = Bench::with_items(2, 1000);
+    let words =
+        |script| ["--input", "scans", "--items", "1", "-r", "3", "--into", "r", "--", "sh", "-c", script, "{input}"];
+    let ran = bench.sweep(&words("echo x >> $0/p01/ct.raw"));
+    let untouched = fs::read(bench.path().join("scans/p01/ct.raw")).unwrap().len() == 1000;
+    // Either it could not, or it was stopped at once.
+    if untouched {
+        assert!(bench.records("r").iter().all(|run| !run.outcome.succeeded()), "{}", ran.stderr);
+    } else {
+        assert_eq!(ran.status, Some(4));
+        assert!(ran.stderr.contains("the task has written to its input"), "{}", ran.stderr);
+        assert_eq!(bench.records("r").len(), 1);
+    }
+}
+
+#[test]
+fn each_run_finds_its_input_as_it_was() {
+    let bench = Bench::with_items(2, 1000);
+    let script = "ls $0 && rm -r $0/p01 2>/dev/null; true";
+    bench.done(&["--input", "scans", "--items", "1", "-r", "3", "--into", "r", "--", "sh", "-c", script, "{input}"]);
+    assert_eq!(printed(&bench, "r"), ["p01", "p01", "p01"]);
+    assert!(bench.path().join("scans/p01/ct.raw").exists());
+}
+
+#[test]
+fn commands_around_runs_know_the_same_places() {
+    let bench = Bench::with_items(2, 10);
+    let log = bench.path().join("log").display().to_string();
+    let hook = |name: &str| format!("echo {name} {{N}} $(ls {{input}}) >> {log}");
+    let hooks = ["setup", "prepare", "conclude", "cleanup"].map(|name| [format!("--{name}"), hook(name)]).concat();
+    let mut words = vec!["--input", "scans", "--items", "1,2", "-P", "N=7", "-r", "2", "--warmup", "1", "--into", "r"];
+    words.extend(hooks.iter().map(String::as_str));
+    words.extend(["--", "sh", "-c", "echo {N}"]);
+    let refused = bench.sweep(&words);
+    assert_eq!(refused.status, Some(2), "the command takes no input: {}", refused.stderr);
+    words.push("{input}");
+    bench.done(&words);
+    let cell = |items: &str| {
+        let run = format!("prepare 7 {items}\nconclude 7 {items}\n");
+        format!("setup 7 {items}\n{}cleanup 7 {items}\n", run.repeat(3))
+    };
+    assert_eq!(fs::read_to_string(&log).unwrap(), cell("p01") + &cell("p01 p02"));
+    let ran = bench.sweep(&["--into", "s", "--prepare", "exit 3", "--", "true"]);
+    assert_eq!(ran.status, Some(4));
+    assert!(ran.stderr.contains("the command of --prepare failed"), "{}", ran.stderr);
+}
