@@ -78,15 +78,16 @@ pub trait Keeper {
 pub struct Left<'a> {
     schedule: &'a Schedule,
     forecast: &'a Forecast,
+    under_way: usize,
 }
 
 impl Left<'_> {
-    /// How many runs, without those under way.
+    /// How many runs, with those under way.
     pub fn runs(&self) -> usize {
-        self.schedule.left()
+        self.schedule.left() + self.under_way
     }
 
-    /// How long they will take one after the other, where something is known of every one.
+    /// How long those that have not begun will take one after the other, where something is known of every one.
     pub fn time(&self) -> Option<Duration> {
         self.schedule.pending().map(|job| self.forecast.of(job.cell).time).sum()
     }
@@ -212,8 +213,8 @@ impl<B: Bench, K: Keeper> Desk<'_, '_, B, K> {
     /// The next run that there is room for.
     fn next(&mut self) -> Option<Job> {
         let Self { schedule, admission, running, .. } = self;
-        if running.is_empty() && admission.is_spent(schedule) {
-            self.stop = (schedule.left() > 0).then_some(Stop::Budget);
+        if admission.is_spent(schedule) {
+            self.stop = running.is_empty().then_some(Stop::Budget);
             return None;
         }
         let job = schedule.take(|cell| admission.admits(cell))?;
@@ -262,12 +263,15 @@ impl<B: Bench, K: Keeper> Desk<'_, '_, B, K> {
                     self.admission.learn(job.cell, peak, wall);
                 }
                 self.admission.pay(peak.unwrap_or(Bytes::ZERO), wall);
-                let left = Left { schedule: self.schedule, forecast: self.admission.forecast() };
+                let under_way = self.running.len();
+                let left = Left { schedule: self.schedule, forecast: self.admission.forecast(), under_way };
                 if let Err(error) = self.keeper.keep(job, observation, &left) {
                     self.fail(SweepError::Keep(error));
                 }
             }
             Ok(None) => self.schedule.put_back(job),
+            // Ctrl-C reaches whatever else was running for it, too.
+            Err(_) if matches!(self.stop, Some(Stop::Interrupted(_))) => self.schedule.put_back(job),
             Err(error) => {
                 self.stop.get_or_insert(Stop::Failure);
                 self.failure.get_or_insert(SweepError::Run(error));

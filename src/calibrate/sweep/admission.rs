@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::forecast::Forecast;
+use super::forecast::{Expected, Forecast};
 use super::schedule::Schedule;
 use crate::model::units::Bytes;
 
@@ -84,14 +84,14 @@ impl<'a> Admission<'a> {
     /// Whether the next run would cost more than is left.
     pub(super) fn is_spent(&self, schedule: &Schedule) -> bool {
         let Some((budget, next)) = self.budget.zip(schedule.pending().next()) else { return false };
-        let expected = self.forecast.of(next.cell);
-        let time = expected.time.unwrap_or_default();
+        // What is under way will have to be paid for as well.
+        let cells = self.running.iter().map(|(cell, _)| *cell).chain([next.cell]);
+        let expected: Vec<Expected> = cells.map(|cell| self.forecast.of(cell)).collect();
+        let time = |expected: &Expected| expected.time.unwrap_or_default();
+        let area = |expected: &Expected| expected.memory.unwrap_or(Bytes::ZERO).0 as f64 * time(expected).as_secs_f64();
         match budget {
-            Budget::Time(most) => self.spent.0 + time > most,
-            Budget::Memory(most) => {
-                let memory = expected.memory.unwrap_or(Bytes::ZERO);
-                self.spent.1 + memory.0 as f64 * time.as_secs_f64() > most
-            }
+            Budget::Time(most) => self.spent.0 + expected.iter().map(time).sum::<Duration>() > most,
+            Budget::Memory(most) => self.spent.1 + expected.iter().map(area).sum::<f64>() > most,
         }
     }
 

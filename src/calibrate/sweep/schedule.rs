@@ -105,13 +105,13 @@ impl Schedule {
 
     /// A run has ended.
     pub fn ended(&mut self, job: Job, outcome: Outcome, peak: Option<Bytes>) {
-        let cell = &mut self.cells[job.cell];
-        cell.under_way -= 1;
         self.ended += 1;
         // One that was interrupted is to be made another time.
         if Retry::Interrupted.wants(outcome) {
-            return;
+            return self.put_back(job);
         }
+        let cell = &mut self.cells[job.cell];
+        cell.under_way -= 1;
         cell.made.insert(job.run, (outcome, peak));
         self.ask_for_more(job.cell);
     }

@@ -290,13 +290,36 @@ impl Runs<'_> {
     }
 }
 
-/// Moves what a run wrote to where it is kept; copies it where it cannot be moved.
+/// Moves what a run wrote to where it is kept; copies it where that is on another disk.
 fn keep_outputs(from: &Path, to: &Path) -> Result<(), Failure> {
     if std::fs::read_dir(from).is_ok_and(|mut entries| entries.next().is_none()) {
         return Ok(());
     }
-    let kept = std::fs::rename(from, to).and_then(|()| std::fs::create_dir(from));
-    kept.map_err(|source| Failure::new(Exit::Host, &NotKept { path: to.to_owned(), source }, None))
+    let kept = match std::fs::rename(from, to) {
+        Err(error) if error.kind() == std::io::ErrorKind::CrossesDevices => copy(from, to),
+        result => result,
+    };
+    kept.map_err(|source| {
+        let help = (source.kind() == std::io::ErrorKind::StorageFull).then(|| super::NO_SPACE.to_owned());
+        Failure::new(Exit::Host, &NotKept { path: to.to_owned(), source }, help)
+    })
+}
+
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            copy(&from, &to)?;
+        } else if kind.is_symlink() {
+            std::os::unix::fs::symlink(std::fs::read_link(&from)?, &to)?;
+        } else if kind.is_file() {
+            std::fs::copy(&from, &to)?;
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

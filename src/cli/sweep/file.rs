@@ -284,6 +284,11 @@ fn list(value: &Value) -> Vec<String> {
 }
 
 fn parsed(command: &Command, settings: &Settings) -> Result<SweepArgs, Failure> {
+    if !SUBJECTS.iter().any(|key| settings.contains_key(*key)) {
+        let error = Refused("nothing says what to run".to_owned());
+        let help = "name it in the file with the key `task`, `command` or `image`, or on the command line";
+        return Err(Failure::new(Exit::Usage, &error, Some(help.to_owned())));
+    }
     let matches = command.clone().try_get_matches_from(words(command, settings));
     let args = matches.and_then(|matches| SweepArgs::from_arg_matches(&matches));
     args.map_err(|error| Failure::new(Exit::Usage, &Refused(told(&error)), None))

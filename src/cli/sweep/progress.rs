@@ -67,7 +67,7 @@ impl Progress {
     pub(super) fn ended(&mut self, line: &str, left: &Left<'_>) {
         self.ended += 1;
         let done = self.before + self.ended;
-        let total = done + left.runs() + self.under_way();
+        let total = done + left.runs();
         if let Some(bar) = &self.bar {
             lock(&self.seen).left = left.time().map(|time| time / self.jobs.max(1));
             bar.set_length(total as u64);
@@ -83,10 +83,6 @@ impl Progress {
             Some(bar) => bar.suspend(|| output::say(&line)),
             None => output::say(&line),
         }
-    }
-
-    fn under_way(&self) -> usize {
-        lock(&self.seen).current.len()
     }
 
     /// Leaves the terminal to others.

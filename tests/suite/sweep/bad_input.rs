@@ -85,11 +85,13 @@ fn everything_wrong_with_a_sweep_file_is_told_with_its_place() {
     fs::write(bench.path().join("none.toml"), "runs = \n").unwrap();
     fs::write(bench.path().join("plan.json"), "{\"cells\": 1}").unwrap();
     fs::write(bench.path().join("both.toml"), "task = \"task.json\"\ncommand = [\"true\"]\n").unwrap();
-    let all: [&[&str]; 5] = [
+    fs::write(bench.path().join("nothing.toml"), "runs = 3\n").unwrap();
+    let all: [&[&str]; 6] = [
         &["--file", "bad.toml"],
         &["--file", "none.toml"],
         &["--file", "plan.json"],
         &["--file", "both.toml"],
+        &["--file", "nothing.toml"],
         &["--file", "missing.toml"],
     ];
     snapshot("a_bad_sweep_file_is_told_with_its_places", &told(&bench, &all));
