@@ -402,3 +402,94 @@ fn remove(path: &Path) -> io::Result<()> {
         result => result,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A channel with two items and a link, and a folder for staging beside it.
+    fn bench() -> (tempfile::TempDir, PathBuf, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let channel = folder.path().join("channel");
+        for item in ["a", "b"] {
+            fs::create_dir_all(channel.join(item).join("deep")).unwrap();
+            fs::write(channel.join(item).join("deep/x.dcm"), "data").unwrap();
+        }
+        std::os::unix::fs::symlink("deep/x.dcm", channel.join("a/link")).unwrap();
+        std::os::unix::fs::symlink("deep", channel.join("a/linked")).unwrap();
+        let staging = folder.path().join("staging");
+        (folder, channel, staging)
+    }
+
+    fn units(root: &Path, names: &[(&str, &str)]) -> Material {
+        let unit = |(name, staged_as): &(&str, &str)| Unit { name: name.into(), staged_as: staged_as.into() };
+        Material::Units { root: root.to_owned(), units: names.iter().map(unit).collect() }
+    }
+
+    #[test]
+    fn items_are_linked_under_their_names_and_go_in_the_end() {
+        let (_folder, channel, place) = bench();
+        let staging = Staging::open(&place).unwrap();
+        let staged = staging.stage("case", &units(&channel, &[("a", "a"), ("a", "a~2")])).unwrap();
+        // The file and the link to it, twice.
+        assert_eq!((staged.cost().links, staged.cost().copies), (4, 0));
+        let input = staged.input().to_owned();
+        assert_eq!(fs::read_to_string(input.join("a~2/link")).unwrap(), "data");
+        assert!(input.join("a/linked").is_symlink() && input.join("a/linked/x.dcm").exists());
+        assert_eq!(staged.changes(), []);
+        drop(staged);
+        assert!(!input.exists() && place.exists());
+        drop(staging);
+        assert!(!place.exists());
+        assert_eq!(fs::read_to_string(channel.join("a/deep/x.dcm")).unwrap(), "data");
+    }
+
+    #[test]
+    fn what_a_task_does_to_its_input_is_seen() {
+        let (_folder, channel, place) = bench();
+        let staging = Staging::open(&place).unwrap();
+        let staged = staging.stage("case", &units(&channel, &[("a", "a"), ("b", "b")])).unwrap();
+        fs::remove_file(staged.input().join("b/deep/x.dcm")).unwrap();
+        assert_eq!(staged.changes(), [Change::Staged(channel.canonicalize().unwrap().join("b/deep/x.dcm"))]);
+        fs::write(staged.input().join("a/deep/x.dcm"), "other data").unwrap();
+        let changed = Change::Original(channel.canonicalize().unwrap().join("a/deep/x.dcm"));
+        assert!(staged.changes().contains(&changed), "{:?}", staged.changes());
+    }
+
+    #[test]
+    fn what_a_killed_process_has_left_goes() {
+        let (_folder, _channel, place) = bench();
+        fs::create_dir_all(place.join("case/deep")).unwrap();
+        let staging = Staging::open(&place).unwrap();
+        assert_eq!(fs::read_dir(&place).unwrap().count(), 0);
+        drop(staging);
+    }
+
+    #[test]
+    fn bytes_are_cut_from_files_or_made_up_and_the_same_each_time() {
+        let (_folder, channel, place) = bench();
+        let staging = Staging::open(&place).unwrap();
+        let stage = |size, from: &[&str]| {
+            let from = from.iter().map(|name| channel.join(name)).collect();
+            let staged = staging.stage("case", &Material::Bytes { size: Bytes(size), from }).unwrap();
+            fs::read(staged.input()).unwrap()
+        };
+        assert_eq!(stage(6, &["a/deep/x.dcm"]), b"datada");
+        let made_up = stage(3_000_001, &[]);
+        assert_eq!((made_up.len(), &made_up), (3_000_001, &stage(3_000_001, &[])));
+        assert_eq!(stage(0, &[]), b"");
+        let none = Material::Bytes { size: Bytes(u64::MAX), from: Vec::new() };
+        assert!(matches!(staging.stage("case", &none), Err(StagingError::NoRoom { .. })));
+    }
+
+    #[test]
+    fn a_folder_is_used_as_it_is() {
+        let (_folder, channel, place) = bench();
+        let staging = Staging::open(&place).unwrap();
+        let staged = staging.stage("case", &Material::Folder(channel.clone())).unwrap();
+        assert_eq!(staged.input(), channel.canonicalize().unwrap());
+        assert!(!staged.is_made());
+        drop(staged);
+        assert!(channel.exists());
+    }
+}
