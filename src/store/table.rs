@@ -71,7 +71,7 @@ pub fn json(observations: &[Observation]) -> Result<String, TableError> {
     Ok(serde_json::to_string_pretty(&rows)? + "\n")
 }
 
-/// Whether a text is a table with all columns, as [`csv`] writes it, and no other one that happens to share some.
+/// Whether a text is a table with all columns, as [`csv()`] writes it, and no other one that happens to share some.
 pub fn is_export(text: &str) -> bool {
     let rows = Rows::new(text);
     ["peak_bytes", "outcome", "peak_exactness", "schema_version"].iter().all(|name| rows.column(name).is_some())

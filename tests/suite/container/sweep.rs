@@ -8,7 +8,7 @@ use highwater::store;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::json;
 
-use super::{MIB, containers_of, highwater, text};
+use super::{MIB, containers_with, highwater, text};
 
 /// A task that reads all of its input into memory, with items of 4 MiB.
 fn bench(items: usize) -> tempfile::TempDir {
@@ -43,7 +43,7 @@ fn done(folder: &Path, words: &[&str]) -> (String, Vec<Observation>) {
 fn a_processing_container_is_swept_over_its_items() {
     engine_or_skip!();
     let bench = bench(8);
-    let (_, records) = done(bench.path(), &["--items", "1,2,4,all", "-r", "2", "--jobs", "2"]);
+    let (_, records) = done(bench.path(), &["--items", "1,2,4,all", "-r", "2", "--jobs", "2", "--label", "of=eight"]);
     assert_eq!(records.len(), 8);
     for run in &records {
         let input = run.inputs[0].all.sum.0;
@@ -57,7 +57,7 @@ fn a_processing_container_is_swept_over_its_items() {
     }
     assert!(!bench.path().join("copies").exists(), "outputs of a sweep go to a folder of their own");
     assert!(!bench.path().join("copy-scans.sweep/staging").exists());
-    assert_eq!(containers_of("documented"), "");
+    assert_eq!(containers_with("of=eight"), "");
 }
 
 #[test]
