@@ -70,8 +70,10 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // The lock goes with the file; the text would only puzzle a reader.
+        // The text would only puzzle a reader.
         let _ = self.file.set_len(0);
+        // Closing the file is not enough: a child of another thread has it, too, from its fork to its exec.
+        let _ = self.file.unlock();
     }
 }
 
