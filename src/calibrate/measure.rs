@@ -114,7 +114,7 @@ pub fn measure(
         && kills(observation.events) == 0
         && observation.outcome != Outcome::OomKilled
     {
-        let note = "the engine says that the kernel killed a process of the task for lack of memory";
+        let note = "the kernel killed a process of the task for lack of memory";
         observation.warnings.push(note.to_owned());
         observation.events = with_a_kill(observation.events);
     }
@@ -147,7 +147,7 @@ fn kills(events: Reading<Events>) -> u64 {
     events.value().and_then(|events| events.oom_kills.value()).unwrap_or_default()
 }
 
-/// Nobody but the engine saw it, and the engine does not count: one at least.
+/// It was only told of, by the engine or by a notice of the kernel, and not counted: one at least.
 fn with_a_kill(events: Reading<Events>) -> Reading<Events> {
     let unknown = Reading::Unsupported;
     let events = events.value().unwrap_or(Events { limit_hits: unknown, ooms: unknown, oom_kills: unknown });

@@ -361,7 +361,7 @@ pub struct Events {
     pub limit_hits: Reading<u64>,
     /// How often the kernel found nothing left to reclaim.
     pub ooms: Reading<u64>,
-    /// How many processes it killed for that; 1 where only a container's engine knows of it, which does not count.
+    /// How many processes it killed for that; 1 where that was only told of, by an engine or a notice, and not counted.
     pub oom_kills: Reading<u64>,
 }
 

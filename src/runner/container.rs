@@ -11,6 +11,7 @@ mod leaf;
 mod leftovers;
 mod logs;
 mod noise;
+mod oom;
 mod owner;
 mod parent;
 mod request;
@@ -416,7 +417,7 @@ impl ContainerRunner {
         })
     }
 
-    fn start_created(&self, id: &str, parent: Option<Parent>, way: Way) -> Result<ContainerRun, StartError> {
+    fn start_created(&self, id: &str, mut parent: Option<Parent>, way: Way) -> Result<ContainerRun, StartError> {
         let docker = &self.engine.docker;
         if way == Way::Probe || self.needs_program {
             let archive = probe::archive().map_err(|reason| ContainerError::NoProbe { reason: reason.to_owned() })?;
@@ -430,6 +431,9 @@ impl ContainerRunner {
             .block_on(docker.attach_container(id, Some(options)))
             .map_err(|error| self.explain_start("attach to the container", &error))?;
         let forwarding = Forwarding::start(&self.engine, attached.output, &self.launch)?;
+        if let (Some(parent), Some(_)) = (&mut parent, self.launch.limit) {
+            parent.watch_limit(&self.engine, id);
+        }
         let started = docker.start_container(id, None::<bollard::query_parameters::StartContainerOptions>);
         self.engine.block_on(started).map_err(|error| self.explain_start("start the container", &error))?;
         ContainerRun::new(self, id, parent, way, forwarding)

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::unistd::geteuid;
 
+use super::oom::OomWatch;
 use crate::host::HostError;
 use crate::host::cgroup::{Cgroup, Hierarchy, V1Companions, all_hierarchies};
 use crate::host::machine::Machine;
@@ -55,6 +56,8 @@ pub(super) struct Parent {
     hierarchies: Vec<Hierarchy>,
     /// Ours from the start, where it is not systemd that makes it.
     own: Option<OwnCgroup>,
+    /// Who is told that memory ran out in the container's own, where ours does not count that.
+    oom: Option<OomWatch>,
     removed: bool,
 }
 
@@ -72,7 +75,7 @@ impl Parent {
             if cgroup.path.exists() {
                 stop_slice(&name);
             }
-            return Ok(Self { for_engine: name, cgroup, hierarchies, own: None, removed: false });
+            return Ok(Self { for_engine: name, cgroup, hierarchies, own: None, oom: None, removed: false });
         }
         let own = OwnCgroup::create(&top).map_err(|error| one_line(&error))?;
         let cgroup = own.cgroup().clone();
@@ -82,7 +85,7 @@ impl Parent {
             write_to(&switch, "1").map_err(|error| error.to_string())?;
         }
         let name = cgroup.path.file_name().unwrap_or_default().to_string_lossy();
-        Ok(Self { for_engine: format!("/{name}"), cgroup, hierarchies, own: Some(own), removed: false })
+        Ok(Self { for_engine: format!("/{name}"), cgroup, hierarchies, own: Some(own), oom: None, removed: false })
     }
 
     /// What the engine is given as `CgroupParent`.
@@ -92,6 +95,16 @@ impl Parent {
 
     pub(super) fn cgroup(&self) -> &Cgroup {
         &self.cgroup
+    }
+
+    /// Sees to it that a lack of memory in this container is noticed: to be called before it is started.
+    pub(super) fn watch_limit(&mut self, engine: &Engine, id: &str) {
+        self.oom = OomWatch::begin(engine, &self.cgroup, id);
+    }
+
+    /// Whether memory ran out in the container, as far as that is only to be noticed.
+    pub(super) fn ran_out(&self) -> bool {
+        self.oom.as_ref().is_some_and(OomWatch::ran_out)
     }
 
     /// A reader of the memory charged in it. Its files are there once the container has been started.

@@ -225,6 +225,7 @@ impl Running for ContainerRun {
         let mut notes = Vec::new();
         let report = self.report(&ended, &mut notes);
         let finished = self.read(&ended, report, &mut notes)?;
+        let oom_killed = self.was_oom_killed(&ended, &finished);
         self.tidy_up(&ended, &mut notes)?;
         let state = ended.state;
         Ok(Finished {
@@ -232,7 +233,7 @@ impl Running for ContainerRun {
                 container: self.facts.clone(),
                 logs: self.logs.clone(),
                 wall: state.as_ref().and_then(wall),
-                oom_killed: state.as_ref().and_then(|state| state.oom_killed).unwrap_or(false),
+                oom_killed,
             }),
             problems: notes,
             ..finished
@@ -369,6 +370,16 @@ impl ContainerRun {
         };
         let (bytes, source) = peak;
         Ok(Reading::Value(Peak { bytes, source, file: None, exactness: lower(reason, remedy) }))
+    }
+
+    /// Whether the engine, or else the kernel, has told us that memory ran out.
+    fn was_oom_killed(&self, ended: &Ended, finished: &Finished) -> bool {
+        let told = ended.state.as_ref().and_then(|state| state.oom_killed).unwrap_or(false);
+        let at_limit = || match (self.own_limit, finished.peak.as_ref().value()) {
+            (Some(limit), Some(peak)) => peak.bytes.saturating_add(self.noise) >= limit,
+            _ => false,
+        };
+        told || at_limit() && self.parent.as_ref().is_some_and(Parent::ran_out)
     }
 
     /// Leaves nothing behind. An engine that is lost cannot remove its container; what runs in it is killed.
