@@ -179,7 +179,7 @@ pub struct Fit {
 pub struct Inputs {
     /// Recorded runs, the censored ones among them.
     pub runs: usize,
-    /// Distinct sizes of runs whose peak is their need.
+    /// Distinct inputs of runs whose peak is their need: those that differ in any size.
     pub distinct: usize,
     /// The smallest of these sizes.
     pub smallest: Bytes,
@@ -323,7 +323,7 @@ impl Fit {
 /// There is no evidence: no runs, only censored ones, or fewer than [`FEWEST_INPUTS`] distinct sizes.
 pub fn fit(table: &RunTable, options: &FitOptions) -> Result<Fit, TooLittle> {
     let by_predictor: Vec<Points> = (0..table.predictors.len()).map(|place| Points::by(table, place)).collect();
-    let most = by_predictor.iter().map(|points| points.plain.len()).max().unwrap_or(0);
+    let most = by_predictor.iter().map(Points::distinct_sizes).max().unwrap_or(0);
     if table.runs.is_empty() {
         return Err(TooLittle::NoRuns);
     }
@@ -358,11 +358,12 @@ fn choose(by_predictor: &[Points], options: &FitOptions) -> Option<Choice> {
     let (mut floor, mut growing, mut allowed): (Option<Candidate>, _, _) = (None, None, None);
     for (predictor, points) in by_predictor.iter().enumerate() {
         let (mut floor_here, mut growing_here, mut allowed_here) = (None, None, None);
-        if points.plain.len() < FEWEST_INPUTS {
+        if points.distinct_sizes() < FEWEST_INPUTS {
             continue;
         }
         let some = representatives(&points.plain);
-        let splits = holdout::splits(some.len());
+        let inputs: Vec<usize> = some.iter().map(|point| point.input).collect();
+        let splits = holdout::splits(&inputs);
         let ranked = kendall_score(&coordinates(&some)) >= GROWTH_MUST_SCORE;
         for exponent in 0..=options.max_exponent.min(3) {
             for shape in Shape::ALL {

@@ -10,8 +10,10 @@ const PARTS: usize = 5;
 /// Beside the rounds the largest fifth is left out, as often as this: rules are used on larger inputs than measured.
 const LARGEST_LEFT_OUT: usize = 2;
 
-/// Which points are left out together, by their places in ascending order of size.
-pub(super) fn splits(count: usize) -> Vec<Vec<usize>> {
+/// Which points are left out together, by their places. The points are in ascending order of size; `inputs` names each of
+/// them, so that the same inputs are left out together by whatever size they are ordered.
+pub(super) fn splits(inputs: &[usize]) -> Vec<Vec<usize>> {
+    let count = inputs.len();
     if count < 2 {
         return Vec::new();
     }
@@ -26,7 +28,7 @@ pub(super) fn splits(count: usize) -> Vec<Vec<usize>> {
     let mut splits = Vec::new();
     for round in 0..if count <= PARTS { 1 } else { rounds } {
         let mut places: Vec<usize> = (0..count).collect();
-        places.sort_by_key(|place| scrambled(round << 32 | *place as u64));
+        places.sort_by_key(|place| scrambled(round << 32 | inputs[*place] as u64));
         splits.extend((0..parts).map(|part| places.iter().skip(part).step_by(parts).copied().collect()));
     }
     let largest = count - (count / PARTS).max(1);
@@ -77,7 +79,7 @@ pub(super) fn foretell(
         if let Some(curve) = shape.fit(form, exponent > 0, &raised(&seen, exponent, largest), near) {
             near = Some(curve);
             foretold.extend(held.iter().map(|&place| {
-                let Point { n, peak, wall } = points[place];
+                let Point { n, peak, wall, .. } = points[place];
                 Foretold { place, limit: curve.at(raise(n, exponent, largest)), peak, wall }
             }));
         }
@@ -207,7 +209,7 @@ mod tests {
     fn every_point_is_left_out_equally_often_and_the_largest_more() {
         for count in [3, 4, 5, 6, 20, 100, 1000] {
             let mut left_out = vec![0; count];
-            for place in splits(count).into_iter().flatten() {
+            for place in splits(&(0..count).collect::<Vec<_>>()).into_iter().flatten() {
                 left_out[place] += 1;
             }
             let least = left_out[0];
@@ -215,6 +217,18 @@ mod tests {
             assert!(left_out.iter().all(|times| *times == least || *times == least + LARGEST_LEFT_OUT), "{left_out:?}");
             assert_eq!(left_out[count - 1], least + LARGEST_LEFT_OUT);
         }
+    }
+
+    #[test]
+    fn the_same_inputs_are_left_out_together_in_any_order() {
+        let (ordered, shuffled) = ([0, 1, 2, 3, 4, 5, 6], [3, 1, 6, 0, 2, 5, 4]);
+        let named = |inputs: &[usize]| -> Vec<Vec<usize>> {
+            let mut splits = splits(inputs);
+            splits.truncate(splits.len() - LARGEST_LEFT_OUT);
+            let names = |split: Vec<usize>| split.into_iter().map(|place| inputs[place]).collect();
+            splits.into_iter().map(names).collect()
+        };
+        assert_eq!(named(&ordered), named(&shuffled));
     }
 
     #[test]

@@ -217,7 +217,7 @@ struct Tried {
 
 fn tried(terms: &[Term], shape: Shape, runs: &[Run], options: &FitOptions) -> Option<Tried> {
     let mut foretold = Vec::new();
-    for held in splits(runs.len()) {
+    for held in splits(&(0..runs.len()).collect::<Vec<_>>()) {
         let seen: Vec<Run> =
             runs.iter().enumerate().filter(|(place, _)| !held.contains(place)).map(|(_, run)| run.clone()).collect();
         let surface = Surface::of(shape, terms, &seen);

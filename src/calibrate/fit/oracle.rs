@@ -25,9 +25,10 @@ pub fn oracle(table: &RunTable, predictor: usize, max_exponent: u32) -> f64 {
     let timed = points::is_timed(table);
     let plain = table.runs.iter().filter(|run| run.censoring == Censoring::None);
     let runs: Vec<Point> = plain
-        .filter_map(|run| {
+        .enumerate()
+        .filter_map(|(input, run)| {
             let n = run.sizes.get(predictor)?.0 as f64;
-            Some(Point { n, peak: run.peak.0 as f64, wall: run.wall_seconds.filter(|_| timed).unwrap_or(1.0) })
+            Some(Point { input, n, peak: run.peak.0 as f64, wall: run.wall_seconds.filter(|_| timed).unwrap_or(1.0) })
         })
         .collect();
     let largest = runs.iter().map(|run| run.n).fold(0.0, f64::max);

@@ -1,15 +1,18 @@
-//! From runs to points: one for each distinct size of input.
+//! From runs to points: one for each distinct input.
 
 use std::collections::BTreeMap;
 
 use crate::model::fit::{Censoring, RunTable};
+use crate::model::units::Bytes;
 
 /// No run takes longer, in seconds; so that no sum of wastes leaves the range of numbers.
 const LONGEST: f64 = 1e12;
 
-/// All runs of one size.
+/// All runs of one input.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Point {
+    /// The place of the input among all, whatever predictor the points are by.
+    pub(super) input: usize,
     /// The size of the input, in bytes.
     pub(super) n: f64,
     /// The largest peak of its runs, in bytes.
@@ -31,19 +34,22 @@ pub(super) struct Points {
 
 impl Points {
     /// Pools the repeats of each input to their maximum: a repeat is no new input.
+    ///
+    /// Inputs differ where any size does. So a predictor that takes different inputs for one is not spared how far
+    /// their peaks are apart, and all predictors are judged on the same points.
     pub(super) fn by(table: &RunTable, predictor: usize) -> Self {
         let timed = is_timed(table);
-        let mut plain: BTreeMap<u64, Point> = BTreeMap::new();
+        let mut plain: BTreeMap<&[Bytes], Point> = BTreeMap::new();
         let mut killed = Vec::new();
         let mut sampled = Vec::new();
         for run in &table.runs {
             let Some(n) = run.sizes.get(predictor).copied() else { continue };
             let wall = run.wall_seconds.filter(|_| timed).unwrap_or(1.0).clamp(0.0, LONGEST);
-            let point = Point { n: n.0 as f64, peak: run.peak.0 as f64, wall };
+            let point = Point { input: 0, n: n.0 as f64, peak: run.peak.0 as f64, wall };
             match run.censoring {
                 Censoring::None => {
                     plain
-                        .entry(n.0)
+                        .entry(&run.sizes)
                         .and_modify(|pooled| {
                             pooled.peak = pooled.peak.max(point.peak);
                             pooled.wall += wall;
@@ -55,7 +61,15 @@ impl Points {
                 Censoring::LowerBound => sampled.push(point),
             }
         }
-        Self { plain: plain.into_values().collect(), killed, sampled }
+        let mut plain: Vec<Point> =
+            plain.into_values().enumerate().map(|(input, point)| Point { input, ..point }).collect();
+        plain.sort_by(|a, b| a.n.total_cmp(&b.n));
+        Self { plain, killed, sampled }
+    }
+
+    /// So many sizes the inputs have.
+    pub(super) fn distinct_sizes(&self) -> usize {
+        self.plain.chunk_by(|a, b| a.n == b.n).count()
     }
 }
 
@@ -68,7 +82,6 @@ pub(super) fn is_timed(table: &RunTable) -> bool {
 mod tests {
     use super::*;
     use crate::model::fit::SizedRun;
-    use crate::model::units::Bytes;
 
     fn run(n: u64, peak: u64, censoring: Censoring) -> SizedRun {
         SizedRun { sizes: vec![Bytes(n)], peak: Bytes(peak), censoring, wall_seconds: Some(2.0) }
@@ -78,7 +91,20 @@ mod tests {
     fn repeats_pool_to_their_maximum() {
         let runs = vec![run(7, 10, Censoring::None), run(3, 4, Censoring::None), run(7, 12, Censoring::None)];
         let points = Points::by(&RunTable { predictors: vec!["n".into()], runs }, 0);
-        assert_eq!(points.plain, [Point { n: 3.0, peak: 4.0, wall: 2.0 }, Point { n: 7.0, peak: 12.0, wall: 4.0 }]);
+        let pooled = [(0, 3.0, 4.0, 2.0), (1, 7.0, 12.0, 4.0)];
+        assert_eq!(points.plain, pooled.map(|(input, n, peak, wall)| Point { input, n, peak, wall }));
+    }
+
+    #[test]
+    fn inputs_that_differ_by_another_measure_are_not_pooled() {
+        let runs = [(5, 9, 20), (8, 5, 40), (5, 7, 10)]
+            .map(|(n, other, peak)| SizedRun { sizes: vec![Bytes(n), Bytes(other)], ..run(n, peak, Censoring::None) });
+        let table = RunTable { predictors: vec!["n".into(), "other".into()], runs: runs.to_vec() };
+        let [points, others] = [0, 1].map(|predictor| Points::by(&table, predictor));
+        let seen = |points: &Points| points.plain.iter().map(|point| (point.input, point.peak)).collect::<Vec<_>>();
+        assert_eq!(seen(&points), [(0, 10.0), (1, 20.0), (2, 40.0)]);
+        assert_eq!(seen(&others), [(2, 40.0), (0, 10.0), (1, 20.0)]);
+        assert_eq!((points.distinct_sizes(), others.distinct_sizes()), (2, 3));
     }
 
     #[test]
