@@ -203,6 +203,18 @@ fn the_largest_file_is_found_where_it_decides() {
     assert_eq!(Records::new(runs).json(&[])["measure"], json!({"channel": "scans", "mode": "max_file_size"}));
 }
 
+#[test]
+fn a_measure_that_takes_different_inputs_for_one_does_not_win_by_that() {
+    // A real sweep over 1 to 8 patients. The largest file of two and of three patients is the same.
+    let runs = [(3, 3, 18.7), (8, 5, 37.2), (12, 5, 51.9), (21, 9, 83.9), (35, 12, 134.9), (58, 16, 218.3)];
+    let runs = runs.map(|(sum, largest, peak)| {
+        let all = json!({"files": 3, "sum": sum << 20, "largest_file": {"path": "a", "bytes": largest << 20},
+                         "items": 3, "largest_item": {"path": "a", "bytes": largest << 20}});
+        with(run(0, (peak * f64::from(1 << 20)) as u64), "inputs", json!([{"channel": "scans", "all": all}]))
+    });
+    assert_eq!(Records::new(runs).json(&[])["measure"], json!({"channel": "scans", "mode": "sum"}));
+}
+
 /// Runs that need max(400 MB, 2 · scans, 3 · weights), up to 1 % more, with sizes that have nothing to do with each other.
 fn two_channels() -> impl Iterator<Item = Value> {
     (0..40u64).map(|i| {
