@@ -123,7 +123,7 @@ const DENSE: Duration = Duration::from_millis(10);
 const MOST_TRIES: u32 = 64;
 
 /// `1.2`.
-fn times(text: &str) -> Result<f64, String> {
+pub(crate) fn times(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(times) if times.is_finite() && times >= 1.0 => Ok(times),
         Ok(_) | Err(_) => Err("expected a number from 1 on, such as 1.2".to_owned()),
@@ -139,7 +139,7 @@ pub(crate) fn run(args: &FloorArgs) -> Result<Exit, Failure> {
         None => None,
     };
     let signals = Signals::block().map_err(|errno| Failure::new(Exit::Host, &errno, None))?;
-    let terms = terms(args, &machine, &start);
+    let terms = terms(args.precision, args.confirm, &machine, matches!(start, Start::Container(_)));
     let success = Success { slowdown: args.slowdown, oom_of_children: args.allow_oom_of_children };
     let progress = Progress::new(!args.quiet);
     let mut bench = Bench { args, machine: &machine, start: &start, record, signals, progress, runs: 0 };
@@ -165,14 +165,12 @@ pub(crate) fn run(args: &FloorArgs) -> Result<Exit, Failure> {
     })
 }
 
-fn terms(args: &FloorArgs, machine: &Machine, start: &Start) -> Terms {
-    let least = match start {
-        Start::Process(_) => LEAST_OF_A_PROCESS,
-        Start::Container(_) => LEAST_LIMIT,
-    };
+/// How a floor is looked for on this machine.
+pub(crate) fn terms(precision: f64, confirm: u32, machine: &Machine, is_container: bool) -> Terms {
+    let least = if is_container { LEAST_LIMIT } else { LEAST_OF_A_PROCESS };
     // Of our machine; an engine elsewhere says of its own what it can do.
     let most = machine.facts.memory_bytes.value().unwrap_or(Bytes(1 << 40));
-    Terms { precision: args.precision, confirm: args.confirm, least, most, tries: MOST_TRIES }
+    Terms { precision, confirm, least, most, tries: MOST_TRIES }
 }
 
 /// Why there is nothing to show.
@@ -190,11 +188,13 @@ fn unfound(error: FloorError) -> Result<Exit, Failure> {
             output::say("highwater: interrupted in the run without a limit: nothing was found yet");
             Ok(Exit::Interrupted)
         }
-        FloorError::NoPeak | FloorError::NotKept { .. } => {
-            let help = "`highwater doctor` tells what this machine lacks".to_owned();
-            Err(Failure::new(Exit::Host, &error, Some(help)))
-        }
+        FloorError::NoPeak | FloorError::NotKept { .. } => Err(no_limits(&error)),
     }
+}
+
+/// This machine cannot keep limits.
+pub(crate) fn no_limits(error: &FloorError) -> Failure {
+    Failure::new(Exit::Host, error, Some("`highwater doctor` tells what this machine lacks".to_owned()))
 }
 
 /// What can be done about a task that fails without a limit.
@@ -259,13 +259,7 @@ impl Trial for Bench<'_> {
         let about = self.start.about();
         match measure(&mut *runner, about, host, &how, Some(&mut self.signals), &mut self.progress) {
             Ok(observation) => Ok(Ran::Observed(Box::new(observation))),
-            Err(MeasureError::Start(error)) if limit.is_some() && is_for_lack_of_memory(&error) => {
-                Ok(Ran::NotStarted(one_line(&error)))
-            }
-            Err(MeasureError::Start(StartError::NoCgroup { reason, remedy })) => {
-                Err(Failure::new(Exit::Host, &NoLimits { reason }, Some(remedy)))
-            }
-            Err(error) => Err(explain(&error).elsewhere()),
+            Err(error) => not_ran(limit, error),
         }
     }
 
@@ -294,6 +288,19 @@ impl Bench<'_> {
             conditions.output_to(folder, &format!("{}.", self.runs)).map_err(Failure::elsewhere)?;
         }
         Ok(conditions)
+    }
+}
+
+/// What it means that the task did not run under this limit.
+pub(crate) fn not_ran(limit: Option<Bytes>, error: MeasureError) -> Result<Ran, Failure> {
+    match error {
+        MeasureError::Start(error) if limit.is_some() && is_for_lack_of_memory(&error) => {
+            Ok(Ran::NotStarted(one_line(&error)))
+        }
+        MeasureError::Start(StartError::NoCgroup { reason, remedy }) => {
+            Err(Failure::new(Exit::Host, &NoLimits { reason }, Some(remedy)))
+        }
+        error => Err(explain(&error).elsewhere()),
     }
 }
 

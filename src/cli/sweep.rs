@@ -3,6 +3,7 @@
 mod args;
 mod bench;
 mod file;
+mod floor;
 mod hook;
 mod keeper;
 mod plan;
@@ -121,7 +122,8 @@ fn make_runs(
     staging: &Staging,
 ) -> Result<Exit, Failure> {
     let keys: Vec<&str> = planned.cells.iter().map(|cell| cell.planned.key.as_str()).collect();
-    let mut schedule = Schedule::new(&keys, terms(args), args.order, args.retry.into(), place.recorded());
+    let made = floor::made(args, place.recorded());
+    let mut schedule = Schedule::new(&keys, terms(args), args.order, args.retry.into(), &made);
     planned.check_room(args, staging, &schedule)?;
     clear_away(subject);
     let mut forecast = planned.forecast(args);
@@ -132,7 +134,8 @@ fn make_runs(
     let mut admission = Admission::new(forecast, capacity, now, args.max_cost);
     let mut signals = Signals::block().map_err(|errno| Failure::new(Exit::Host, &errno, None))?;
     let folders = Mutex::new(HashMap::new());
-    let bench = Runs::new(args, machine, subject, &planned.cells, staging, &folders);
+    let floors = floor::known(&keys, place.recorded());
+    let bench = Runs::new(args, machine, subject, &planned.cells, staging, &folders, floors);
     let progress = Progress::new(args.quiet, schedule.recorded(), schedule.left(), args.jobs);
     if schedule.recorded() > 0 && !args.quiet {
         let (recorded, left) = (schedule.recorded(), schedule.left());

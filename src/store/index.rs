@@ -9,6 +9,7 @@ use std::path::Path;
 use std::thread;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::read::{ReadError, Unusable, Version, place};
 use crate::model::observation::{Observation, Outcome, SCHEMA_VERSION};
@@ -30,6 +31,8 @@ pub struct Recorded {
     pub censored: bool,
     /// How long it took.
     pub wall_us: u64,
+    /// Whether the smallest limit under which the cell succeeds was looked for and found after it.
+    pub has_floor: bool,
 }
 
 /// The runs of a record.
@@ -58,6 +61,7 @@ impl Index {
                 peak: observation.peak.as_ref().map(|peak| peak.bytes),
                 censored: observation.censored,
                 wall_us: observation.wall_us,
+                has_floor: observation.floor.is_some(),
             });
         }
     }
@@ -78,6 +82,7 @@ struct Line<'a> {
     peak: Reading<Peak>,
     censored: bool,
     wall_us: u64,
+    floor: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -175,14 +180,17 @@ impl Part {
         let newest = u64::from(SCHEMA_VERSION);
         match serde_json::from_slice::<Line>(text) {
             Ok(line) if line.schema_version > newest => self.newer = Some((self.lines, line.schema_version)),
-            Ok(Line { sweep: Some(sweep), outcome, peak, censored, wall_us, .. }) => self.recorded.push(Recorded {
-                cell: sweep.cell.into_owned(),
-                run: sweep.run,
-                outcome,
-                peak: peak.map(|peak| peak.bytes),
-                censored,
-                wall_us,
-            }),
+            Ok(Line { sweep: Some(sweep), outcome, peak, censored, wall_us, floor, .. }) => {
+                self.recorded.push(Recorded {
+                    cell: sweep.cell.into_owned(),
+                    run: sweep.run,
+                    outcome,
+                    peak: peak.map(|peak| peak.bytes),
+                    censored,
+                    wall_us,
+                    has_floor: floor.is_some(),
+                })
+            }
             Ok(Line { sweep: None, .. }) => {}
             Err(error) => match serde_json::from_slice(text) {
                 Ok(Version { schema_version: found }) if found > newest => self.newer = Some((self.lines, found)),

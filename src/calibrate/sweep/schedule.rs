@@ -185,7 +185,7 @@ mod tests {
 
     fn recorded(cell: &str, run: u32, outcome: Outcome) -> Recorded {
         let peak = Reading::Value(Bytes(100));
-        Recorded { cell: cell.to_owned(), run, outcome, peak, censored: false, wall_us: 1 }
+        Recorded { cell: cell.to_owned(), run, outcome, peak, censored: false, wall_us: 1, has_floor: false }
     }
 
     fn jobs(schedule: &Schedule) -> Vec<(usize, u32)> {

@@ -9,6 +9,7 @@ use highwater::model::plan::{Count, Order, Pick};
 use highwater::model::units::Bytes;
 
 use crate::cli::fit::share;
+use crate::cli::floor::times;
 use crate::cli::run::{SubjectArgs, UseCgroup, duration, limit};
 
 const EXAMPLES: &str = "\
@@ -21,6 +22,8 @@ Examples:
                                               a command, with places for input and parameters
   highwater sweep --size 64MiB,256MiB,1GiB -- gzip -k {input}
                                               generated files, for a command that takes any bytes
+  highwater sweep task.json --items 1,2,4 --floor
+                                              and the smallest limit under which each of them succeeds
   highwater sweep --into lungs/                goes on with what is left of a sweep
   highwater sweep --into lungs/ --retry failed
   highwater sweep task.json --items 1,2,4 --save-plan lungs.toml --dry-run
@@ -133,6 +136,15 @@ pub(crate) struct SweepArgs {
     /// As-given (cell by cell), interleaved (the first run of every cell, then the second ones) or shuffled:SEED.
     #[arg(long, value_name = "HOW", default_value_t = Order::AsGiven, help_heading = "Runs")]
     pub(super) order: Order,
+    /// Also look for the smallest limit under which each cell succeeds, to this precision [default: 2%].
+    ///
+    /// As `highwater floor` does, after the first run of the cell, whose record gets what was found: `fit --on floor` fits
+    /// to it. The dozen tries or so are kept in floor.jsonl beside the output of that run.
+    #[arg(long, value_name = "SHARE", value_parser = share, num_args = 0..=1, require_equals = true, default_missing_value = "2%", conflicts_with = "limit", help_heading = "Runs")]
+    pub(super) floor: Option<f64>,
+    /// With --floor: let a limit be enough only if a run takes at most this many times as long as without one, such as 1.2.
+    #[arg(long, value_name = "TIMES", value_parser = times, requires = "floor", help_heading = "Runs")]
+    pub(super) slowdown: Option<f64>,
     /// The page cache before each run: cold (dropped), warm (inputs are read once), or as it is.
     ///
     /// Files that a task reads are charged to it only where they are not in the cache yet. Everything is dropped as root;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use highwater::calibrate::measure::{About, MeasureError, measure};
 use highwater::calibrate::monitor::{Cancel, Observer, Watch};
@@ -11,6 +12,7 @@ use highwater::host::machine::Machine;
 use highwater::model::observation::{InputSizes, Logs, Observation, Outcome, SweepRun};
 use highwater::model::plan::{Material, PlanCell};
 use highwater::model::prediction::Prediction;
+use highwater::model::units::Bytes;
 use highwater::runner::StartError;
 use highwater::runner::process::{Output, Stdin};
 use highwater::runner::staging::{
@@ -24,7 +26,7 @@ use super::words::Places;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::output;
-use crate::cli::run::{Conditions, explain};
+use crate::cli::run::{Conditions, UseCgroup, explain};
 
 /// A cell with all that its runs need.
 pub(super) struct Ready {
@@ -45,6 +47,8 @@ pub(super) struct Runs<'a> {
     pub(super) folders: &'a Mutex<HashMap<Job, PathBuf>>,
     state: Mutex<State>,
     open: Vec<Mutex<Open>>,
+    /// Which cells have a floor, or have it looked for.
+    pub(super) floors: Mutex<Vec<bool>>,
 }
 
 /// What cells have in common.
@@ -57,6 +61,19 @@ struct State {
     /// An original that a task has written to.
     spoiled: Option<PathBuf>,
     counter: u64,
+}
+
+/// What a run is made under.
+#[derive(Default)]
+pub(super) struct Under {
+    pub(super) limit: Option<Bytes>,
+    pub(super) timeout: Option<Duration>,
+    /// Whether a cgroup has to be had for it.
+    pub(super) must_be_limited: bool,
+    pub(super) sweep: Option<SweepRun>,
+    /// The folder for its output, and what is recorded of that.
+    pub(super) output: Option<PathBuf>,
+    pub(super) logs: Option<Logs>,
 }
 
 /// What was done for a cell so far.
@@ -73,9 +90,11 @@ impl<'a> Runs<'a> {
         cells: &'a [Ready],
         staging: &'a Staging,
         folders: &'a Mutex<HashMap<Job, PathBuf>>,
+        floors: Vec<bool>,
     ) -> Self {
         let open = cells.iter().map(|_| Mutex::default()).collect();
-        Self { args, machine, subject, cells, staging, folders, state: Mutex::default(), open }
+        let floors = Mutex::new(floors);
+        Self { args, machine, subject, cells, staging, folders, state: Mutex::default(), open, floors }
     }
 
     /// The first cell with the same case, which stands for the case.
@@ -114,7 +133,7 @@ impl<'a> Runs<'a> {
         Ok(staged)
     }
 
-    fn scratch(&self) -> Result<Scratch, Failure> {
+    pub(super) fn scratch(&self) -> Result<Scratch, Failure> {
         let mut state = lock(&self.state);
         state.counter += 1;
         let name = format!("run-{}", state.counter);
@@ -135,6 +154,25 @@ impl<'a> Runs<'a> {
         cancel: &mut dyn Cancel,
         observer: &mut dyn Observer,
     ) -> Result<Observation, Failure> {
+        let mut under = Under { limit: self.args.limit, timeout: self.args.timeout, ..Under::default() };
+        let folder = lock(self.folders).get(&job).cloned();
+        if let (Some(folder), Some(_)) = (folder, &sweep) {
+            under.logs = Some(Logs { stdout: folder.join("stdout.log"), stderr: folder.join("stderr.log") });
+            under.output = Some(folder);
+        }
+        under.sweep = sweep;
+        self.under(&under, job, (staged, output), cancel, observer)?.map_err(|error| not_run(&error))
+    }
+
+    /// One run under these conditions, with all that is to be done around it.
+    pub(super) fn under(
+        &self,
+        under: &Under,
+        job: Job,
+        (staged, output): (&[(String, Staged)], &Path),
+        cancel: &mut dyn Cancel,
+        observer: &mut dyn Observer,
+    ) -> Result<Result<Observation, MeasureError>, Failure> {
         let ready = &self.cells[job.cell];
         let cell = &ready.planned;
         let inputs: StagedInputs<'_> = staged.iter().map(|(channel, staged)| (channel.as_str(), staged)).collect();
@@ -144,36 +182,35 @@ impl<'a> Runs<'a> {
         let note = self.cache(staged)?;
         let start = self.subject.start(&inputs, &cell.parameters, output, ready.prediction.clone())?;
         let mut conditions = Conditions {
-            limit: self.args.limit,
-            cgroup: self.args.cgroup,
+            limit: under.limit,
+            cgroup: if under.must_be_limited { UseCgroup::Always } else { self.args.cgroup },
             stdin: Stdin::Null,
             stdout: Output::Null,
             stderr: Output::Null,
             logs: None,
             env: Vec::new(),
         };
-        let mut logs = None;
-        let folder = lock(self.folders).get(&job).cloned();
-        if let (Some(folder), Some(_)) = (folder, &sweep) {
-            conditions.output_to(&folder, "").map_err(Failure::elsewhere)?;
-            logs = Some(Logs { stdout: folder.join("stdout.log"), stderr: folder.join("stderr.log") });
+        if let Some(folder) = &under.output {
+            conditions.output_to(folder, "").map_err(Failure::elsewhere)?;
         }
-        let how =
-            Watch { timeout: self.args.timeout, kill_after: self.args.kill_after, interval: self.args.sample_interval };
+        let interval = self.args.sample_interval;
+        let how = Watch { timeout: under.timeout, kill_after: self.args.kill_after, interval };
         let mut runner = start.runner(self.machine, &conditions).map_err(Failure::elsewhere)?;
         let about = About {
             subject: self.subject.recorded(),
-            sweep,
+            sweep: under.sweep.clone(),
             inputs: ready.inputs.clone(),
             prediction: ready.prediction.clone(),
         };
         let host = self.machine.facts.clone();
-        let measured = measure(&mut *runner, about, host, &how, Some(cancel), observer);
-        let mut observation = measured.map_err(|error| not_run(&error))?;
-        observation.logs = logs;
+        let mut observation = match measure(&mut *runner, about, host, &how, Some(cancel), observer) {
+            Ok(observation) => observation,
+            Err(error) => return Ok(Err(error)),
+        };
+        observation.logs = under.logs.clone();
         observation.warnings.extend(note);
         self.hook("--conclude", self.args.conclude.as_ref(), &places)?;
-        Ok(observation)
+        Ok(Ok(observation))
     }
 
     /// Sees to the page cache; what comes back is for the record.
@@ -253,12 +290,15 @@ impl Bench for Runs<'_> {
             synthetic: cell.synthetic,
         };
         let mut observation = self.once(job, (&staged, &output), Some(sweep), cancel, observer)?;
-        let changes = self.look_at(job.cell, &staged);
-        observation.warnings.extend(changes.iter().map(ToString::to_string));
         let folder = lock(self.folders).get(&job).cloned();
         if let (true, Some(folder)) = (self.args.keep_outputs, folder) {
             keep_outputs(&output, &folder.join("outputs"))?;
         }
+        if observation.outcome.succeeded() {
+            self.look_for_floor(job, &staged, &mut observation, cancel, observer)?;
+        }
+        let changes = self.look_at(job.cell, &staged);
+        observation.warnings.extend(changes.iter().map(ToString::to_string));
         Ok(Some(observation))
     }
 

@@ -121,7 +121,7 @@ impl CellFile {
     }
 }
 
-fn unstored(error: &StoreError) -> Failure {
+pub(super) fn unstored(error: &StoreError) -> Failure {
     Failure::new(Exit::Host, error, error.is_out_of_space().then(|| super::NO_SPACE.to_owned()))
 }
 
@@ -207,6 +207,9 @@ fn line(cell: &PlanCell, run: u32, observation: &Observation) -> String {
     }
     if observation.censored {
         text.push_str(" (censored)");
+    }
+    if let Some(floor) = &observation.floor {
+        text.push_str(&format!(", floor {}", floor.bytes));
     }
     text.push_str(&format!(", {}", summary::seconds(std::time::Duration::from_micros(observation.wall_us))));
     match observation.outcome {

@@ -244,7 +244,8 @@ pub(super) fn show(args: &SweepArgs, planned: &Planned) -> Result<Exit, Failure>
         Err(error) => return Err(records::unusable_folder(&error)),
     };
     let keys: Vec<&str> = planned.cells.iter().map(|cell| cell.planned.key.as_str()).collect();
-    let schedule = Schedule::new(&keys, terms(args), args.order, args.retry.into(), &recorded);
+    let made = super::floor::made(args, &recorded);
+    let schedule = Schedule::new(&keys, terms(args), args.order, args.retry.into(), &made);
     let mut forecast = planned.forecast(args);
     planned.learn(&mut forecast, &recorded);
     let dash = || "-".to_owned();
@@ -272,6 +273,10 @@ pub(super) fn show(args: &SweepArgs, planned: &Planned) -> Result<Exit, Failure>
         Some(time) if runs > 0 => format!("\n{runs} {word} to make, about {}\n", summary::seconds(time)),
         _ => format!("\n{runs} {word} to make\n"),
     };
+    let floors = super::floor::known(&keys, &recorded).iter().filter(|known| !**known).count();
+    if args.floor.is_some() && floors > 0 {
+        text += &format!("and the search for {floors} floors: a dozen tries or so each\n");
+    }
     output::data(&text)?;
     Ok(Exit::Done)
 }

@@ -1,0 +1,139 @@
+//! `--floor`: the smallest limit under which each cell succeeds, looked for after one of its runs.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use highwater::calibrate::floor::{End, FloorError, Ran, SearchError, Success, Trial, find};
+use highwater::calibrate::monitor::{Cancel, Observer};
+use highwater::calibrate::sweep::Job;
+use highwater::model::observation::{Floor, Observation};
+use highwater::model::units::Bytes;
+use highwater::runner::staging::Staged;
+use highwater::store::{Record, Recorded};
+
+use super::args::SweepArgs;
+use super::bench::{Runs, Under, lock};
+use super::keeper::unstored;
+use super::subject::open_folder;
+use crate::cli::failure::Failure;
+use crate::cli::floor::{no_limits, not_ran, terms};
+
+/// How often a run has to succeed under the limit that is found.
+const CONFIRM: u32 = 3;
+
+/// The tries, beside the output of the run.
+const TRIES: &str = "floor.jsonl";
+
+/// The recorded runs that count as made: of a cell whose floor is still to be found one is made again.
+pub(super) fn made<'a>(args: &SweepArgs, recorded: &'a [Recorded]) -> Cow<'a, [Recorded]> {
+    if args.floor.is_none() {
+        return Cow::Borrowed(recorded);
+    }
+    let found = with_floor(recorded);
+    let mut last: HashMap<&str, u32> = HashMap::new();
+    for run in recorded {
+        last.entry(&run.cell).and_modify(|last| *last = run.run.max(*last)).or_insert(run.run);
+    }
+    let counts = |run: &&Recorded| found.contains(run.cell.as_str()) || last.get(run.cell.as_str()) != Some(&run.run);
+    Cow::Owned(recorded.iter().filter(counts).cloned().collect())
+}
+
+fn with_floor(recorded: &[Recorded]) -> HashSet<&str> {
+    recorded.iter().filter(|run| run.has_floor).map(|run| run.cell.as_str()).collect()
+}
+
+/// Which of the cells with these keys have a floor.
+pub(super) fn known(keys: &[&str], recorded: &[Recorded]) -> Vec<bool> {
+    let found = with_floor(recorded);
+    keys.iter().map(|key| found.contains(key)).collect()
+}
+
+impl Runs<'_> {
+    /// Looks for the floor of the cell if that is asked for and nobody has done it yet; this run is the one without limit.
+    pub(super) fn look_for_floor(
+        &self,
+        job: Job,
+        staged: &[(String, Staged)],
+        run: &mut Observation,
+        cancel: &mut dyn Cancel,
+        observer: &mut dyn Observer,
+    ) -> Result<(), Failure> {
+        let Some(precision) = self.args.floor else { return Ok(()) };
+        if std::mem::replace(&mut lock(&self.floors)[job.cell], true) {
+            return Ok(());
+        }
+        let terms = terms(precision, CONFIRM, self.machine, self.subject.engine().is_some());
+        let success = Success { slowdown: self.args.slowdown, oom_of_children: false };
+        let beside = lock(self.folders).get(&job).map(|folder| folder.join(TRIES));
+        let first = Some(run.clone());
+        let mut tries = Tries { runs: self, job, staged, first, cancel, observer, beside, record: None, floor: None };
+        let found = find(&mut tries, terms, success);
+        run.floor = tries.floor;
+        run.warnings.extend(match found {
+            Ok(found) => match found.end {
+                End::Settled => None,
+                End::GaveUp => Some("its floor was not found: tries under one limit ended differently".to_owned()),
+                End::Interrupted { .. } => Some("the search for its floor was interrupted".to_owned()),
+                End::EngineLost => Some("the engine was lost in the search for its floor".to_owned()),
+            },
+            Err(SearchError::Trial(failure)) => return Err(failure),
+            Err(SearchError::Floor(error @ (FloorError::NoPeak | FloorError::NotKept { .. }))) => {
+                return Err(no_limits(&error));
+            }
+            Err(SearchError::Floor(FloorError::TaskFailed(_))) => {
+                Some("its floor was not looked for: without a limit it does not always succeed".to_owned())
+            }
+            Err(SearchError::Floor(FloorError::Interrupted(_))) => {
+                Some("the search for its floor was interrupted".to_owned())
+            }
+        });
+        Ok(())
+    }
+}
+
+/// The runs of a search.
+struct Tries<'a, 'b> {
+    runs: &'a Runs<'b>,
+    job: Job,
+    staged: &'a [(String, Staged)],
+    /// The run without a limit that was made already.
+    first: Option<Observation>,
+    cancel: &'a mut dyn Cancel,
+    observer: &'a mut dyn Observer,
+    beside: Option<PathBuf>,
+    record: Option<Record>,
+    floor: Option<Floor>,
+}
+
+impl Trial for Tries<'_, '_> {
+    type Error = Failure;
+
+    fn run(&mut self, limit: Option<Bytes>, timeout: Option<Duration>) -> Result<Ran, Failure> {
+        if let (None, Some(first)) = (limit, self.first.take()) {
+            return Ok(Ran::Observed(Box::new(first)));
+        }
+        let timeout = [self.runs.args.timeout, timeout].into_iter().flatten().min();
+        let under = Under { limit, timeout, must_be_limited: true, ..Under::default() };
+        let scratch = self.runs.scratch()?;
+        let output = open_folder(scratch.path())?;
+        let ran = self.runs.under(&under, self.job, (self.staged, &output), self.cancel, self.observer)?;
+        ran.map_or_else(|error| not_ran(limit, error), |observation| Ok(Ran::Observed(Box::new(observation))))
+    }
+
+    fn keep(&mut self, observation: &Observation) -> Result<(), Failure> {
+        if observation.sweep.is_some() {
+            // The sweep records this one itself.
+            return Ok(());
+        }
+        self.floor = observation.floor.clone();
+        let Some(path) = &self.beside else { return Ok(()) };
+        let record = match self.record.take() {
+            Some(record) => Ok(record),
+            None => Record::open(path),
+        };
+        let record = self.record.insert(record.map_err(|error| unstored(&error))?);
+        record.append(observation).map(drop).map_err(|error| unstored(&error))
+    }
+}
