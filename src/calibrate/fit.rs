@@ -371,18 +371,20 @@ fn choose(by_predictor: &[Points], options: &FitOptions) -> Option<Choice> {
                 let Some(margin) = holdout::margin(&foretold, care) else { continue };
                 let candidate = Candidate { predictor, exponent, shape, margin, foretold };
                 if exponent == 0 {
-                    keep_cheaper(&mut floor_here, candidate, 0.0);
+                    keep_cheaper(&mut floor_here, candidate);
                 } else {
                     if ranked {
-                        keep_cheaper(&mut allowed_here, candidate.clone(), 0.0);
+                        keep_cheaper(&mut allowed_here, candidate.clone());
                     }
-                    keep_cheaper(&mut growing_here, candidate, 0.0);
+                    keep_cheaper(&mut growing_here, candidate);
                 }
             }
         }
         let all = [(&mut floor, floor_here), (&mut growing, growing_here), (&mut allowed, allowed_here)];
-        all.into_iter()
-            .for_each(|(best, here)| here.into_iter().for_each(|here| keep_cheaper(best, here, MEASURE_MUST_GAIN)));
+        for (best, here) in all {
+            let Some(here) = here else { continue };
+            keep_measure(best, here, care);
+        }
     }
     let floor = floor?;
     let growth_gain = growing.map(|growing| 1.0 - growing.margin.cost / floor.margin.cost.max(f64::MIN_POSITIVE));
@@ -393,9 +395,21 @@ fn choose(by_predictor: &[Points], options: &FitOptions) -> Option<Choice> {
     Some(Choice { best, growth_gain })
 }
 
-/// Keeps the candidate if it costs less than the best so far, by at least this share.
-fn keep_cheaper(best: &mut Option<Candidate>, candidate: Candidate, gain: f64) {
-    if best.as_ref().is_none_or(|best| candidate.margin.cost < best.margin.cost * (1.0 - gain)) {
+/// Keeps the candidate if it costs less than the best so far of the same measure.
+fn keep_cheaper(best: &mut Option<Candidate>, candidate: Candidate) {
+    if best.as_ref().is_none_or(|best| candidate.margin.cost < best.margin.cost) {
+        *best = Some(candidate);
+    }
+}
+
+/// Keeps the candidate if its measure is clearly better, and not only for a margin that was chosen on what it is judged by.
+fn keep_measure(best: &mut Option<Candidate>, candidate: Candidate, care: Care) {
+    let honest = |candidate: &Candidate| holdout::honest_cost(&candidate.foretold, care).unwrap_or(f64::INFINITY);
+    let least = 1.0 - MEASURE_MUST_GAIN;
+    let is_better = best.as_ref().is_none_or(|best| {
+        candidate.margin.cost < best.margin.cost * least && honest(&candidate) < honest(best) * least
+    });
+    if is_better {
         *best = Some(candidate);
     }
 }

@@ -203,16 +203,27 @@ fn the_largest_file_is_found_where_it_decides() {
     assert_eq!(Records::new(runs).json(&[])["measure"], json!({"channel": "scans", "mode": "max_file_size"}));
 }
 
+/// Runs with inputs of these sums and largest files, and peaks, all in MiB.
+fn summed<const N: usize>(runs: [(u64, u64, f64); N]) -> Records {
+    Records::new(runs.map(|(sum, largest, peak)| {
+        let all = json!({"files": 3, "sum": sum << 20, "largest_file": {"path": "a", "bytes": largest << 20},
+                         "items": 3, "largest_item": {"path": "a", "bytes": largest << 20}});
+        with(run(0, (peak * f64::from(1 << 20)) as u64), "inputs", json!([{"channel": "scans", "all": all}]))
+    }))
+}
+
 #[test]
 fn a_measure_that_takes_different_inputs_for_one_does_not_win_by_that() {
     // A real sweep over 1 to 8 patients. The largest file of two and of three patients is the same.
     let runs = [(3, 3, 18.7), (8, 5, 37.2), (12, 5, 51.9), (21, 9, 83.9), (35, 12, 134.9), (58, 16, 218.3)];
-    let runs = runs.map(|(sum, largest, peak)| {
-        let all = json!({"files": 3, "sum": sum << 20, "largest_file": {"path": "a", "bytes": largest << 20},
-                         "items": 3, "largest_item": {"path": "a", "bytes": largest << 20}});
-        with(run(0, (peak * f64::from(1 << 20)) as u64), "inputs", json!([{"channel": "scans", "all": all}]))
-    });
-    assert_eq!(Records::new(runs).json(&[])["measure"], json!({"channel": "scans", "mode": "sum"}));
+    assert_eq!(summed(runs).json(&[])["measure"], json!({"channel": "scans", "mode": "sum"}));
+}
+
+#[test]
+fn a_measure_does_not_win_by_a_margin_that_happens_to_meet_the_largest_run() {
+    // Real floors of a task that keeps its input: three times what the largest file foretells is right for the last.
+    let runs = [(3, 3, 4.9), (21, 9, 22.8), (75, 16, 77.1)];
+    assert_eq!(summed(runs).json(&[])["measure"], json!({"channel": "scans", "mode": "sum"}));
 }
 
 /// Runs that need max(400 MB, 2 · scans, 3 · weights), up to 1 % more, with sizes that have nothing to do with each other.

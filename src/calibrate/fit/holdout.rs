@@ -10,6 +10,9 @@ const PARTS: usize = 5;
 /// Beside the rounds the largest fifth is left out, as often as this: rules are used on larger inputs than measured.
 const LARGEST_LEFT_OUT: usize = 2;
 
+/// In so many parts margins are chosen on one part of the points and judged on the other.
+const FOLDS: usize = 10;
+
 /// Which points are left out together, by their places. The points are in ascending order of size; `inputs` names each of
 /// them, so that the same inputs are left out together by whatever size they are ordered.
 pub(super) fn splits(inputs: &[usize]) -> Vec<Vec<usize>> {
@@ -122,18 +125,54 @@ const NEIGHBOURS: [f64; 8] = [-1.470, -0.694, -0.332, -0.094, 0.094, 0.332, 0.69
 
 /// Chooses the margin that costs least on the foretold points and their neighbourhood.
 pub(super) fn margin(foretold: &[Foretold], care: Care) -> Option<Margin> {
-    let width = care.widening * upper_spread(foretold) + care.jitter;
-    let nearby = NEIGHBOURS.map(|distance| (width * distance).exp());
-    let occupied: f64 = foretold.iter().map(|one| one.peak * one.wall).sum();
-    let needs = Needs::new(foretold.iter().flat_map(|one| {
-        let limit = one.limit.max(1.0);
-        nearby.map(|near| (one.peak * near / limit, limit * one.wall))
-    }));
-    let cost = |factor: f64| {
-        let (wasted, failed) = needs.at(factor);
-        (wasted / nearby.len() as f64 + care.failure_price * occupied * failed) / foretold.len() as f64
-    };
-    factors().map(|factor| Margin { factor, cost: cost(factor) }).min_by(|a, b| a.cost.total_cmp(&b.cost))
+    let costs = Costs::new(foretold, foretold, care);
+    factors().map(|factor| Margin { factor, cost: costs.at(factor) }).min_by(|a, b| a.cost.total_cmp(&b.cost))
+}
+
+/// What the foretold points cost where the margin for each is chosen on others. What [`margin`] says flatters curves whose
+/// large margin happens to meet the few points that weigh most.
+pub(super) fn honest_cost(foretold: &[Foretold], care: Care) -> Option<f64> {
+    let folds = FOLDS.min(foretold.iter().map(|one| one.place + 1).max()?);
+    let mut cost = 0.0;
+    for fold in 0..folds {
+        let (own, others): (Vec<Foretold>, Vec<Foretold>) = foretold.iter().partition(|one| one.place % folds == fold);
+        if own.is_empty() {
+            continue;
+        }
+        let chosen_by = Costs::new(&others, foretold, care);
+        let factor = factors().min_by(|a, b| chosen_by.at(*a).total_cmp(&chosen_by.at(*b)))?;
+        cost += Costs::new(&own, foretold, care).at(factor) * own.len() as f64;
+    }
+    Some(cost / foretold.len() as f64)
+}
+
+/// What points cost for any factor on what a curve gave them.
+struct Costs {
+    needs: Needs,
+    /// What a failure costs beside its waste.
+    price: f64,
+    points: f64,
+}
+
+impl Costs {
+    /// Of `some` points, each with the neighbourhood that all of them suggest.
+    fn new(some: &[Foretold], all: &[Foretold], care: Care) -> Self {
+        let width = care.widening * upper_spread(all) + care.jitter;
+        let nearby = NEIGHBOURS.map(|distance| (width * distance).exp());
+        let occupied: f64 = all.iter().map(|one| one.peak * one.wall).sum();
+        let needs = Needs::new(some.iter().flat_map(|one| {
+            let limit = one.limit.max(1.0);
+            nearby.map(|near| (one.peak * near / limit, limit * one.wall))
+        }));
+        let points = some.len() as f64;
+        Self { needs, price: care.failure_price * occupied * points / all.len() as f64, points }
+    }
+
+    /// Byte-seconds for each point.
+    fn at(&self, factor: f64) -> f64 {
+        let (wasted, failed) = self.needs.at(factor);
+        (wasted / NEIGHBOURS.len() as f64 + self.price * failed) / self.points
+    }
 }
 
 /// What many runs need, in units of what a curve gives them: waste and failures of all of them for any factor on the
