@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod cells;
+mod floors;
 mod inputs;
 mod killed;
 mod measured;
