@@ -445,10 +445,12 @@ impl ContainerRunner {
         let program = self.launch.words(&self.image).into_iter().next().unwrap_or_default();
         let missing =
             ["executable file not found", "no such file or directory: unknown", "a command that was not found"];
-        if missing.iter().any(|words| text.contains(words)) {
+        // What the engine itself lacks is told in the same words.
+        let is_of_program = text.contains(&program);
+        if is_of_program && missing.iter().any(|words| text.contains(words)) {
             return ContainerError::NoProgram { program, image: self.launch.image.clone() }.into();
         }
-        if text.contains("exec:") && text.contains("permission denied") {
+        if is_of_program && text.contains("exec:") && text.contains("permission denied") {
             return ContainerError::NotExecutable { program, image: self.launch.image.clone() }.into();
         }
         engine_error(action, error)
