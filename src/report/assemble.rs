@@ -168,6 +168,7 @@ fn run(observation: &Observation, n: Option<Bytes>) -> Run {
         wall_us: observation.wall_us,
         cpu_us: observation.cpu.value().map(|cpu| cpu.user_us.saturating_add(cpu.system_us)),
         source: peak.map(|peak| peak.source),
+        floor: observation.floor.as_ref().map(|floor| floor.bytes),
         warnings: observation.warnings.clone(),
     }
 }
@@ -201,6 +202,7 @@ fn cells(runs: &[Run]) -> Vec<Cell> {
             most: peaks.last().copied(),
             predicted: runs.iter().filter_map(|run| run.predicted).max(),
             fitted: runs.iter().find_map(|run| run.fitted),
+            floor: runs.iter().rev().find_map(|run| run.floor),
         }
     });
     cells.collect()

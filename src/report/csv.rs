@@ -7,7 +7,7 @@ use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 
 /// The first line. Amounts are bytes.
-const COLUMNS: [&str; 22] = [
+const COLUMNS: [&str; 23] = [
     "task",
     "case",
     "run",
@@ -30,6 +30,7 @@ const COLUMNS: [&str; 22] = [
     "file_bytes",
     "swap_bytes",
     "source",
+    "floor_bytes",
 ];
 
 /// A line for each run, below one with the names of the columns. What is not known is empty.
@@ -48,7 +49,7 @@ pub fn csv(report: &Report) -> Result<String, csv::Error> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn line(task: &TaskReport, run: &Run) -> [String; 22] {
+fn line(task: &TaskReport, run: &Run) -> [String; 23] {
     let bytes = |bytes: Option<Bytes>| bytes.map(|bytes| bytes.0.to_string()).unwrap_or_default();
     let seconds = |us: u64| format!("{}.{:06}", us / 1_000_000, us % 1_000_000);
     let part = |part: Option<Reading<Bytes>>| bytes(part.and_then(Reading::value));
@@ -82,5 +83,6 @@ fn line(task: &TaskReport, run: &Run) -> [String; 22] {
         part(run.breakdown.map(|parts| parts.file)),
         bytes(run.swap),
         run.source.map(|source| source.words().to_owned()).unwrap_or_default(),
+        bytes(run.floor),
     ]
 }

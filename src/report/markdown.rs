@@ -91,19 +91,22 @@ fn rules(text: &mut String, task: &TaskReport) {
 }
 
 fn cases(text: &mut String, task: &TaskReport) {
-    text.push_str("| case | input n | runs | median peak | most | rule in use | fitted rule |\n");
-    text.push_str("| --- | ---: | ---: | ---: | ---: | ---: | ---: |\n");
+    let has_floors = task.has_floors();
+    let (name, line) = if has_floors { (" floor |", " ---: |") } else { ("", "") };
+    let _ = writeln!(text, "| case | input n | runs | median peak | most | rule in use | fitted rule |{name}");
+    let _ = writeln!(text, "| --- | ---: | ---: | ---: | ---: | ---: | ---: |{line}");
     for cell in task.cells.iter().take(MOST_CASES) {
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} | {} | {} |{}",
             escaped(&case(&cell.case, &cell.parameters)),
             amount(cell.n),
             cell.runs,
             amount(cell.median),
             amount(cell.most),
             amount(cell.predicted),
-            amount(cell.fitted)
+            amount(cell.fitted),
+            if has_floors { format!(" {} |", amount(cell.floor)) } else { String::new() }
         );
     }
     cut(text, task.cells.len());

@@ -64,6 +64,13 @@ pub struct TaskReport {
     pub before: Option<Before>,
 }
 
+impl TaskReport {
+    /// Whether floors were looked for.
+    pub(crate) fn has_floors(&self) -> bool {
+        self.cells.iter().any(|cell| cell.floor.is_some())
+    }
+}
+
 /// The one sentence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Verdict {
@@ -224,6 +231,9 @@ pub struct Cell {
     pub predicted: Option<Bytes>,
     /// What the fitted rule gives.
     pub fitted: Option<Bytes>,
+    /// The smallest limit under which it still succeeds, where that was looked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<Bytes>,
 }
 
 /// One run.
@@ -271,6 +281,9 @@ pub struct Run {
     pub cpu_us: Option<u64>,
     /// How the peak was read.
     pub source: Option<PeakSource>,
+    /// The smallest limit under which the task still succeeds, where that was looked for after this run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<Bytes>,
     /// Notes of its record.
     pub warnings: Vec<String>,
 }

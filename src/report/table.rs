@@ -73,10 +73,11 @@ fn rules(task: &TaskReport) -> Vec<Vec<String>> {
 
 fn cases(task: &TaskReport) -> Vec<Vec<String>> {
     let header = ["case", "input n", "runs", "median peak", "most", "spread", "rule in use", "fitted rule"];
-    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    let has_floors = task.has_floors();
+    let mut rows = vec![header.into_iter().chain(has_floors.then_some("floor")).map(str::to_owned).collect()];
     rows.extend(task.cells.iter().take(MOST_CASES).map(|cell| {
         let spread = cell.most.zip(cell.least).and_then(|(most, least)| most.ratio(least));
-        vec![
+        let row = [
             case(&cell.case, &cell.parameters),
             aligned(cell.n),
             cell.runs.to_string(),
@@ -85,7 +86,8 @@ fn cases(task: &TaskReport) -> Vec<Vec<String>> {
             spread.map_or_else(|| UNKNOWN.to_owned(), |spread| percent(spread - 1.0)),
             aligned(cell.predicted),
             aligned(cell.fitted),
-        ]
+        ];
+        row.into_iter().chain(has_floors.then(|| aligned(cell.floor))).collect()
     }));
     rows
 }

@@ -165,8 +165,8 @@ impl TaskPage {
                 (all > MOST_ROWS)
                     .then(|| format!("Thinned: the {MOST_ROWS} largest changes of {all} cases. JSON has all of them."))
             }),
-            cell_columns: &CELL_COLUMNS,
-            cells: spread(&task.cells).into_iter().map(cell_row).collect(),
+            cell_columns: if task.has_floors() { &CELL_COLUMNS } else { &CELL_COLUMNS[..CELL_COLUMNS.len() - 1] },
+            cells: spread(&task.cells).into_iter().map(|cell| cell_row(cell, task.has_floors())).collect(),
             cells_thinned: (task.cells.len() > MOST_ROWS).then(|| {
                 format!("Thinned: every so many by size, of {} cases. JSON has all of them.", task.cells.len())
             }),
@@ -306,13 +306,14 @@ pub(crate) fn measured(task: &TaskReport) -> Vec<String> {
     told.collect()
 }
 
-const CELL_COLUMNS: [&str; 9] =
-    ["Case", "Input n", "Runs", "Least peak", "Median peak", "Most", "Spread", "Rule in use", "Fitted rule"];
+/// The last one is there only where floors were looked for.
+const CELL_COLUMNS: [&str; 10] =
+    ["Case", "Input n", "Runs", "Least peak", "Median peak", "Most", "Spread", "Rule in use", "Fitted rule", "Floor"];
 
-fn cell_row(cell: &Cell) -> Vec<Field> {
+fn cell_row(cell: &Cell, has_floors: bool) -> Vec<Field> {
     let spread = cell.most.zip(cell.least).and_then(|(most, least)| most.ratio(least)).map(|ratio| ratio - 1.0);
     let spread = Field { text: spread.map_or_else(|| UNKNOWN.to_owned(), percent), value: spread, number: true };
-    vec![
+    let row = [
         Field::text(case(&cell.case, &cell.parameters)),
         Field::bytes(cell.n),
         Field::number(cell.runs),
@@ -322,7 +323,8 @@ fn cell_row(cell: &Cell) -> Vec<Field> {
         spread,
         Field::bytes(cell.predicted),
         Field::bytes(cell.fitted),
-    ]
+    ];
+    row.into_iter().chain(has_floors.then(|| Field::bytes(cell.floor))).collect()
 }
 
 /// A case with its parameters.

@@ -74,10 +74,15 @@ fn a_sweep_without_floors_gets_them_later() {
     }
     assert!(floors(&bench).iter().all(Option::is_some), "{}", ran.stderr);
     assert_eq!(bench.records("records").len(), 6, "what was there stays");
-    let show = ["show", "records", "--format", "json"];
-    let shown = Command::new(PROGRAM).current_dir(bench.path()).args(show).output().unwrap();
-    let cells = json(&String::from_utf8(shown.stdout).unwrap())["cells"].clone();
-    assert!(cells.as_array().unwrap().iter().all(|cell| cell["floor_bytes"].is_u64()), "{cells:#}");
+    let told = |words: &[&str]| {
+        let output = Command::new(PROGRAM).current_dir(bench.path()).args(words).output().unwrap();
+        json(&String::from_utf8(output.stdout).unwrap())
+    };
+    let [shown, reported] =
+        [told(&["show", "records", "--format", "json"]), told(&["report", "records", "--format", "json"])];
+    for (cells, floor) in [(&shown["cells"], "floor_bytes"), (&reported["tasks"][0]["cells"], "floor")] {
+        assert!(cells.as_array().unwrap().iter().all(|cell| cell[floor].is_u64()), "{cells:#}");
+    }
 }
 
 #[test]
