@@ -10,6 +10,7 @@
 //! less; one that was killed for memory only pushes the rule up.
 
 mod backtest;
+mod choose;
 mod csv;
 mod evaluate;
 mod group;
@@ -30,7 +31,8 @@ use crate::model::units::Bytes;
 use crate::stats::outlier::{self, modified_z_scores};
 use crate::stats::trend::{Slope, kendall_score, slope};
 
-use holdout::{Care, Foretold, Margin};
+use choose::{Candidate, Choice, choose, representatives};
+use holdout::{Care, Foretold};
 use points::{Point, Points};
 use shape::Curve;
 
@@ -50,13 +52,6 @@ pub use self::written::{KUBERNETES_MARGIN, Target, whole_factor};
 pub const FEWEST_INPUTS: usize = 3;
 /// A rule that grows has to cost so much less on held-out inputs than a floor; otherwise the simpler one is better.
 const GROWTH_MUST_GAIN: f64 = 0.05;
-/// Peaks have to rank as sizes do at least so clearly for a rule that grows (a standard normal score). Chance does so
-/// once in 15 tasks; three inputs in perfect order reach 1.57.
-const GROWTH_MUST_SCORE: f64 = 1.5;
-/// A less usual way to measure the input has to cost so much less than a more usual one: sizes of one input are alike.
-const MEASURE_MUST_GAIN: f64 = 0.03;
-/// More points than this are represented by so many of them while candidates are compared.
-const MOST_POINTS: usize = 1500;
 /// A range of sizes below this factor is called narrow.
 const NARROW: f64 = 2.0;
 /// Coefficients are rounded up to so many significant digits.
@@ -335,97 +330,6 @@ pub fn fit(table: &RunTable, options: &FitOptions) -> Result<Fit, TooLittle> {
     }
     let choice = choose(&by_predictor, options).ok_or(TooLittle::FewInputs { found: most })?;
     Ok(assemble(table, options, &by_predictor[choice.best.predictor], &choice))
-}
-
-/// One curve that was looked at, with its margin.
-#[derive(Clone, Debug)]
-struct Candidate {
-    predictor: usize,
-    exponent: u32,
-    shape: Shape,
-    margin: Margin,
-    /// What it said about points it had not seen, without the margin.
-    foretold: Vec<Foretold>,
-}
-
-struct Choice {
-    best: Candidate,
-    growth_gain: Option<f64>,
-}
-
-fn choose(by_predictor: &[Points], options: &FitOptions) -> Option<Choice> {
-    let care = options.objective.care(options.failures);
-    let (mut floor, mut growing, mut allowed): (Option<Candidate>, _, _) = (None, None, None);
-    for (predictor, points) in by_predictor.iter().enumerate() {
-        let (mut floor_here, mut growing_here, mut allowed_here) = (None, None, None);
-        if points.distinct_sizes() < FEWEST_INPUTS {
-            continue;
-        }
-        let some = representatives(&points.plain);
-        let inputs: Vec<usize> = some.iter().map(|point| point.input).collect();
-        let splits = holdout::splits(&inputs);
-        let ranked = kendall_score(&coordinates(&some)) >= GROWTH_MUST_SCORE;
-        for exponent in 0..=options.max_exponent.min(3) {
-            for shape in Shape::ALL {
-                let foretold = holdout::foretell(shape, options.form, exponent, &some, &splits);
-                let Some(margin) = holdout::margin(&foretold, care) else { continue };
-                let candidate = Candidate { predictor, exponent, shape, margin, foretold };
-                if exponent == 0 {
-                    keep_cheaper(&mut floor_here, candidate);
-                } else {
-                    if ranked {
-                        keep_cheaper(&mut allowed_here, candidate.clone());
-                    }
-                    keep_cheaper(&mut growing_here, candidate);
-                }
-            }
-        }
-        let all = [(&mut floor, floor_here), (&mut growing, growing_here), (&mut allowed, allowed_here)];
-        for (best, here) in all {
-            let Some(here) = here else { continue };
-            keep_measure(best, here, care);
-        }
-    }
-    let floor = floor?;
-    let growth_gain = growing.map(|growing| 1.0 - growing.margin.cost / floor.margin.cost.max(f64::MIN_POSITIVE));
-    let best = match allowed {
-        Some(allowed) if allowed.margin.cost * (1.0 + GROWTH_MUST_GAIN) < floor.margin.cost => allowed,
-        Some(_) | None => floor,
-    };
-    Some(Choice { best, growth_gain })
-}
-
-/// Keeps the candidate if it costs less than the best so far of the same measure.
-fn keep_cheaper(best: &mut Option<Candidate>, candidate: Candidate) {
-    if best.as_ref().is_none_or(|best| candidate.margin.cost < best.margin.cost) {
-        *best = Some(candidate);
-    }
-}
-
-/// Keeps the candidate if its measure is clearly better, and not only for a margin that was chosen on what it is judged by.
-fn keep_measure(best: &mut Option<Candidate>, candidate: Candidate, care: Care) {
-    let honest = |candidate: &Candidate| holdout::honest_cost(&candidate.foretold, care).unwrap_or(f64::INFINITY);
-    let least = 1.0 - MEASURE_MUST_GAIN;
-    let is_better = best.as_ref().is_none_or(|best| {
-        candidate.margin.cost < best.margin.cost * least && honest(&candidate) < honest(best) * least
-    });
-    if is_better {
-        *best = Some(candidate);
-    }
-}
-
-/// All points, or as many as can be compared in reasonable time: evenly over the sizes, the largest peak among them.
-fn representatives(points: &[Point]) -> Vec<Point> {
-    if points.len() <= MOST_POINTS {
-        return points.to_vec();
-    }
-    let last = points.len() - 1;
-    let mut places: Vec<usize> = (0..MOST_POINTS).map(|place| place * last / (MOST_POINTS - 1)).collect();
-    let highest = (0..points.len()).max_by(|a, b| points[*a].peak.total_cmp(&points[*b].peak));
-    places.extend(highest);
-    places.sort_unstable();
-    places.dedup();
-    places.into_iter().map(|place| points[place]).collect()
 }
 
 fn coordinates(points: &[Point]) -> Vec<(f64, f64)> {

@@ -1,0 +1,109 @@
+//! Which curve over which measure of the input: the one that costs least on what it has not seen.
+
+use crate::stats::trend::kendall_score;
+
+use super::holdout::{self, Care, Foretold, Margin};
+use super::points::{Point, Points};
+use super::shape::Shape;
+use super::{FEWEST_INPUTS, FitOptions, GROWTH_MUST_GAIN, coordinates};
+
+/// Peaks have to rank as sizes do at least so clearly for a rule that grows (a standard normal score). Chance does so
+/// once in 15 tasks; three inputs in perfect order reach 1.57.
+const GROWTH_MUST_SCORE: f64 = 1.5;
+/// A less usual way to measure the input has to cost so much less than a more usual one: sizes of one input are alike.
+const MEASURE_MUST_GAIN: f64 = 0.03;
+/// More points than this are represented by so many of them while candidates are compared.
+const MOST_POINTS: usize = 1500;
+
+/// One curve that was looked at, with its margin.
+#[derive(Clone, Debug)]
+pub(super) struct Candidate {
+    pub(super) predictor: usize,
+    pub(super) exponent: u32,
+    pub(super) shape: Shape,
+    pub(super) margin: Margin,
+    /// What it said about points it had not seen, without the margin.
+    pub(super) foretold: Vec<Foretold>,
+}
+
+/// The best of all.
+pub(super) struct Choice {
+    pub(super) best: Candidate,
+    pub(super) growth_gain: Option<f64>,
+}
+
+/// Looks at every predictor, exponent and shape; `None` where no predictor has enough sizes.
+pub(super) fn choose(by_predictor: &[Points], options: &FitOptions) -> Option<Choice> {
+    let care = options.objective.care(options.failures);
+    let (mut floor, mut growing, mut allowed): (Option<Candidate>, _, _) = (None, None, None);
+    for (predictor, points) in by_predictor.iter().enumerate() {
+        let (mut floor_here, mut growing_here, mut allowed_here) = (None, None, None);
+        if points.distinct_sizes() < FEWEST_INPUTS {
+            continue;
+        }
+        let some = representatives(&points.plain);
+        let inputs: Vec<usize> = some.iter().map(|point| point.input).collect();
+        let splits = holdout::splits(&inputs);
+        let ranked = kendall_score(&coordinates(&some)) >= GROWTH_MUST_SCORE;
+        for exponent in 0..=options.max_exponent.min(3) {
+            for shape in Shape::ALL {
+                let foretold = holdout::foretell(shape, options.form, exponent, &some, &splits);
+                let Some(margin) = holdout::margin(&foretold, care) else { continue };
+                let candidate = Candidate { predictor, exponent, shape, margin, foretold };
+                if exponent == 0 {
+                    keep_cheaper(&mut floor_here, candidate);
+                } else {
+                    if ranked {
+                        keep_cheaper(&mut allowed_here, candidate.clone());
+                    }
+                    keep_cheaper(&mut growing_here, candidate);
+                }
+            }
+        }
+        let all = [(&mut floor, floor_here), (&mut growing, growing_here), (&mut allowed, allowed_here)];
+        for (best, here) in all {
+            let Some(here) = here else { continue };
+            keep_measure(best, here, care);
+        }
+    }
+    let floor = floor?;
+    let growth_gain = growing.map(|growing| 1.0 - growing.margin.cost / floor.margin.cost.max(f64::MIN_POSITIVE));
+    let best = match allowed {
+        Some(allowed) if allowed.margin.cost * (1.0 + GROWTH_MUST_GAIN) < floor.margin.cost => allowed,
+        Some(_) | None => floor,
+    };
+    Some(Choice { best, growth_gain })
+}
+
+/// Keeps the candidate if it costs less than the best so far of the same measure.
+fn keep_cheaper(best: &mut Option<Candidate>, candidate: Candidate) {
+    if best.as_ref().is_none_or(|best| candidate.margin.cost < best.margin.cost) {
+        *best = Some(candidate);
+    }
+}
+
+/// Keeps the candidate if its measure is clearly better, and not only for a margin that was chosen on what it is judged by.
+fn keep_measure(best: &mut Option<Candidate>, candidate: Candidate, care: Care) {
+    let honest = |candidate: &Candidate| holdout::honest_cost(&candidate.foretold, care).unwrap_or(f64::INFINITY);
+    let least = 1.0 - MEASURE_MUST_GAIN;
+    let is_better = best.as_ref().is_none_or(|best| {
+        candidate.margin.cost < best.margin.cost * least && honest(&candidate) < honest(best) * least
+    });
+    if is_better {
+        *best = Some(candidate);
+    }
+}
+
+/// All points, or as many as can be compared in reasonable time: evenly over the sizes, the largest peak among them.
+pub(super) fn representatives(points: &[Point]) -> Vec<Point> {
+    if points.len() <= MOST_POINTS {
+        return points.to_vec();
+    }
+    let last = points.len() - 1;
+    let mut places: Vec<usize> = (0..MOST_POINTS).map(|place| place * last / (MOST_POINTS - 1)).collect();
+    let highest = (0..points.len()).max_by(|a, b| points[*a].peak.total_cmp(&points[*b].peak));
+    places.extend(highest);
+    places.sort_unstable();
+    places.dedup();
+    places.into_iter().map(|place| points[place]).collect()
+}
