@@ -22,7 +22,7 @@ use highwater::host::machine::{Machine, available};
 use highwater::model::plan::Plan;
 use highwater::model::units::Bytes;
 use highwater::runner::container::remove_leftovers;
-use highwater::runner::staging::Staging;
+use highwater::runner::staging::{Staging, StagingError};
 use highwater::store::{self, Folder};
 
 use self::args::Format;
@@ -109,7 +109,15 @@ fn stage_below(args: &SweepArgs, place: &Place, subject: &Subject<'_>) -> Result
         (None, Place::Folder(folder)) => folder.path().join(STAGING),
         (None, Place::File(file)) => file.staging(),
     };
-    let staging = Staging::open(&path).map_err(|error| Failure::new(Exit::Host, &error, None))?;
+    let staging = Staging::open(&path).map_err(|error| {
+        let (exit, help) = match error {
+            StagingError::Occupied { .. } => {
+                (Exit::Usage, Some("name a folder with --staging that is empty or not there yet".to_owned()))
+            }
+            StagingError::Failed { .. } | StagingError::NoRoom { .. } => (Exit::Host, None),
+        };
+        Failure::new(exit, &error, help)
+    })?;
     Ok(if subject.engine().is_some() { staging.with_mounts() } else { staging.read_only() })
 }
 

@@ -26,6 +26,9 @@ pub use self::page_cache::{Dropped, drop_caches, read_all};
 /// Generated and cut inputs are files of this name.
 const FILE: &str = "input.bin";
 
+/// Marks a folder as one that inputs are staged in, so that whatever is in it may go.
+const MARK: &str = ".highwater-staging";
+
 /// More units are not mounted each for itself.
 const MOST_MOUNTS: usize = 1000;
 
@@ -53,6 +56,12 @@ pub enum StagingError {
         /// How much there is.
         free: Bytes,
     },
+    /// There is something in it that is not ours to remove.
+    #[error("failed to stage inputs in {path}: there is something else in it, which would be removed")]
+    Occupied {
+        /// The folder.
+        path: PathBuf,
+    },
 }
 
 impl StagingError {
@@ -63,6 +72,7 @@ impl StagingError {
             Self::Failed { source, .. } => {
                 matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
             }
+            Self::Occupied { .. } => false,
         }
     }
 }
@@ -99,13 +109,18 @@ enum Mounts {
 }
 
 impl Staging {
-    /// Opens the folder: nobody else may use it. Whatever is in it goes.
+    /// Opens the folder: nobody else may use it. What was staged in it before goes.
     ///
     /// # Errors
-    /// Where it cannot be emptied or made.
+    /// Where it cannot be emptied or made, or holds something else than what was staged.
     pub fn open(path: &Path) -> Result<Self, StagingError> {
-        remove(path).map_err(failed("remove what is left of", path))?;
+        if !path.join(MARK).exists() && holds_something(path).map_err(failed("read", path))? {
+            return Err(StagingError::Occupied { path: path.to_owned() });
+        }
+        remove_with_mark(path).map_err(failed("remove what is left of", path))?;
         make_folder(path)?;
+        let mark = path.join(MARK);
+        File::create(&mark).map_err(failed("make", &mark))?;
         let path = path.canonicalize().map_err(failed("find", path))?;
         Ok(Self { path, mounts: Mounts::Never })
     }
@@ -189,7 +204,7 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        if let Err(error) = remove(&self.path) {
+        if let Err(error) = remove_with_mark(&self.path) {
             tracing::warn!("failed to remove {}: {error}", self.path.display());
         }
     }
@@ -395,6 +410,34 @@ fn make_folder(path: &Path) -> Result<(), StagingError> {
     DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(failed("make", path))
 }
 
+/// Whether there is something in the folder, or something in its place.
+fn holds_something(path: &Path) -> io::Result<bool> {
+    match fs::read_dir(path) {
+        Ok(mut entries) => Ok(entries.next().is_some()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes a folder that inputs were staged in. Its mark is the last to go, should this be the moment we are killed.
+fn remove_with_mark(path: &Path) -> io::Result<()> {
+    if path.join(MARK).exists() {
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            if entry.file_name() == MARK {
+                continue;
+            }
+            if entry.file_type()?.is_dir() {
+                remove(&entry.path())?;
+            } else {
+                fs::remove_file(entry.path())?;
+            }
+        }
+    }
+    remove(path)
+}
+
 /// Removes a folder with all that is in it; that it is not there is no error.
 fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
@@ -459,10 +502,21 @@ mod tests {
     #[test]
     fn what_a_killed_process_has_left_goes() {
         let (_folder, _channel, place) = bench();
+        std::mem::forget(Staging::open(&place).unwrap());
         fs::create_dir_all(place.join("case/deep")).unwrap();
         let staging = Staging::open(&place).unwrap();
-        assert_eq!(fs::read_dir(&place).unwrap().count(), 0);
+        assert!(!place.join("case").exists());
         drop(staging);
+        assert!(!place.exists());
+    }
+
+    #[test]
+    fn a_folder_that_holds_something_else_is_not_staged_in() {
+        let (_folder, channel, _place) = bench();
+        for path in [channel.clone(), channel.join("a/deep/x.dcm")] {
+            assert!(matches!(Staging::open(&path), Err(StagingError::Occupied { .. })), "{}", path.display());
+        }
+        assert_eq!(fs::read_to_string(channel.join("a/deep/x.dcm")).unwrap(), "data");
     }
 
     #[test]

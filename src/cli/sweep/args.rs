@@ -104,7 +104,7 @@ pub(crate) struct SweepArgs {
     /// Stage inputs in this folder instead of in that of the sweep, such as one on the file system of the inputs.
     ///
     /// Hard links and clones only work there; elsewhere inputs of processes have to be copied. The folder is made, and
-    /// removed in the end; whatever is in it goes.
+    /// removed in the end; it must be empty or not there, unless a sweep that was killed has left it.
     #[arg(long, value_name = "FOLDER", help_heading = "Inputs")]
     pub(super) staging: Option<PathBuf>,
 

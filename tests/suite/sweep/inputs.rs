@@ -149,3 +149,14 @@ fn commands_around_runs_know_the_same_places() {
     assert_eq!(ran.status, Some(4));
     assert!(ran.stderr.contains("the command of --prepare failed"), "{}", ran.stderr);
 }
+
+#[test]
+fn inputs_are_not_staged_where_something_else_is_kept() {
+    let bench = Bench::new();
+    bench.write("scans/a/x.dcm", 30);
+    let words = ["--input", "scans", "--items", "1", "--staging", "scans", "--into", "r", "--", "ls", "{input}"];
+    let ran = bench.sweep(&words);
+    assert_eq!(ran.status, Some(2), "{}", ran.stderr);
+    assert!(ran.stderr.contains("something else in it"), "{}", ran.stderr);
+    assert!(bench.path().join("scans/a/x.dcm").exists());
+}
