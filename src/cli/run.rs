@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use highwater::calibrate::measure::measure;
-use highwater::calibrate::monitor::Watch;
+use highwater::calibrate::monitor::{Cancel, Watch};
 use highwater::host::HostRoots;
 use highwater::host::machine::Machine;
 use highwater::model::comparison::Thresholds;
@@ -148,6 +148,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
         None => None,
     };
     let mut failure = None;
+    let mut ended_by = None;
     for number in 1..=args.runs {
         let observation = match run_once(args, &machine, &start, number, &mut signals) {
             Ok(observation) => observation,
@@ -167,12 +168,17 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
         // Shown even where it could not be kept.
         failure = keep(record.as_mut(), &observation).err();
         results.add(observation)?;
-        if interrupted || failure.is_some() || signals.is_waiting() {
+        // It came when no task was there to be sent it.
+        if let Some(request) = signals.take().filter(|_| number < args.runs) {
+            output::say(&format!("highwater: ended by {} after {number} of {} runs", request.signal, args.runs));
+            ended_by = Some(request.signal);
+        }
+        if interrupted || failure.is_some() || ended_by.is_some() {
             break;
         }
     }
     drop(signals);
-    let exit = results.finish()?;
+    let exit = results.finish(ended_by)?;
     failure.map_or(Ok(exit), Err)
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use highwater::model::comparison::{Comparison, ObservedPeak, Thresholds};
 use highwater::model::observation::{Observation, Outcome};
+use nix::sys::signal::Signal;
 use serde::Serialize;
 
 use super::{Format, OWN_FAILURE, RunArgs};
@@ -58,8 +59,9 @@ impl<'a> Results<'a> {
         Ok(())
     }
 
-    /// Writes what is left to write, and says how to end: with the status of the first run that failed.
-    pub(super) fn finish(mut self) -> Result<Exit, Failure> {
+    /// Writes what is left to write, and says how to end: with the status of the first run that failed, else with that of
+    /// the signal that ended us between two runs.
+    pub(super) fn finish(mut self, ended_by: Option<Signal>) -> Result<Exit, Failure> {
         if self.runs.is_empty() {
             return Ok(OWN_FAILURE);
         }
@@ -72,7 +74,8 @@ impl<'a> Results<'a> {
             }
             Format::Table => {}
         }
-        let failed = outcomes.into_iter().find(|outcome| !outcome.succeeded());
+        let ended = ended_by.map(|signal| Outcome::Interrupted { signal: signal as i32 });
+        let failed = outcomes.into_iter().chain(ended).find(|outcome| !outcome.succeeded());
         Ok(Exit::Task(failed.map_or(0, Outcome::status)))
     }
 
