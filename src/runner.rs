@@ -3,6 +3,7 @@
 pub mod container;
 pub mod engine;
 mod guardian;
+mod maker;
 mod own_cgroup;
 pub mod placement;
 pub mod probe;

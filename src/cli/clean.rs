@@ -13,7 +13,7 @@ const EXAMPLES: &str = "\
 Examples:
   highwater clean                    containers and cgroups whose highwater is no more
   highwater clean --dry-run          only show them
-  highwater clean --foreign          also containers that a highwater of another machine has made, or one of before
+  highwater clean --foreign          also what a highwater of another machine or container has made, or one of before
                                      this machine was started anew: only if none of them is at work
 
 A highwater that ends by itself, by Ctrl-C or by a signal leaves nothing behind; only one that was killed with
@@ -29,7 +29,7 @@ pub(crate) struct CleanArgs {
     /// Remove nothing, only show what would be removed.
     #[arg(short = 'n', long)]
     dry_run: bool,
-    /// Remove containers, too, whose highwater ran on another machine or before this one was started anew.
+    /// Remove, too, what a highwater has left on another machine, in a container, or before this one was started anew.
     #[arg(long)]
     foreign: bool,
 }
@@ -62,10 +62,13 @@ fn table(leftovers: &Leftovers, dry_run: bool) -> String {
             Removed::Cgroup(path) => format!("{verb} cgroup /{}\n", path.display()),
         });
     }
-    for name in &leftovers.foreign {
-        text.push_str(&format!(
-            "left container {name}: made on another machine, or before this one was started anew\n"
-        ));
+    for left in &leftovers.foreign {
+        text.push_str(&match left {
+            Removed::Container(name) => format!(
+                "left container {name}: made on another machine, in a container, or before this one was started anew\n"
+            ),
+            Removed::Cgroup(path) => format!("left cgroup /{}: made in another pid namespace\n", path.display()),
+        });
     }
     if text.is_empty() {
         text.push_str("nothing was left behind\n");

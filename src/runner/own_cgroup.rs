@@ -14,13 +14,11 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::maker::Maker;
 use super::{FinishError, StartError};
 use crate::host::cgroup::Cgroup;
 use crate::model::observation::CgroupVersion;
 use crate::model::units::Bytes;
-
-/// The beginning of the name of every cgroup that highwater makes; its maker's process number follows.
-pub(super) const PREFIX: &str = "highwater-";
 
 /// How long emptying and removing may take. A process in an uninterruptible wait dies only when that ends.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -47,8 +45,8 @@ impl OwnCgroup {
         let cgroup = loop {
             let cgroup = parent.child(&Self::new_name());
             match std::fs::create_dir(&cgroup.path) {
-                // Left by a highwater of the same number that was killed, or in use by one in another pid namespace.
-                // What others made is not ours to empty; an empty one goes, and the next name is free.
+                // Left by a highwater of the same number that was killed. What others made is not ours to empty; an empty
+                // one goes, and the next name is free.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => drop(std::fs::remove_dir(&cgroup.path)),
                 result => {
                     result.map_err(failed("create the cgroup", &cgroup.path))?;
@@ -77,7 +75,7 @@ impl OwnCgroup {
     fn new_name() -> String {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        format!("{PREFIX}{}-{number}", std::process::id())
+        Maker::this().cgroup(number)
     }
 
     pub(super) fn cgroup(&self) -> &Cgroup {

@@ -1,6 +1,6 @@
 //! What a highwater that was killed has left behind: containers and cgroups.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use bollard::models::ContainerSummary;
@@ -9,13 +9,13 @@ use serde::Deserialize;
 
 use super::ContainerError;
 use super::owner::{LABEL, Owner};
-use super::parent::{SLICE_PREFIX, remove_from, stop_slice};
+use super::parent::{remove_from, stop_slice};
 use super::remove;
 use crate::host::HostRoots;
 use crate::host::cgroup::{Hierarchy, all_hierarchies};
 use crate::runner::StartError;
 use crate::runner::engine::{Engine, EngineError};
-use crate::runner::own_cgroup::PREFIX;
+use crate::runner::maker::{Maker, is_slice};
 
 /// One thing that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,14 +31,15 @@ pub enum Removed {
 pub struct Leftovers {
     /// Removed, or to be removed where it was only looked for.
     pub removed: Vec<Removed>,
-    /// Containers of a highwater on another machine, or of this one before it was started anew.
-    pub foreign: Vec<String>,
+    /// What a highwater has made that nobody can ask for from here: one on another machine, in another container, or of
+    /// this machine before it was started anew.
+    pub foreign: Vec<Removed>,
     /// What could not be removed, and why.
     pub failed: Vec<String>,
 }
 
 /// Removes what highwaters that are no more have left: on the engine, if there is one, and in all cgroup hierarchies.
-/// With `look_only` nothing is removed; with `foreign` containers are removed whose owner nobody can ask for.
+/// With `look_only` nothing is removed; with `foreign` what has a maker that nobody can ask for from here is, too.
 ///
 /// # Errors
 /// Where the engine does not list its containers, or the machine its hierarchies.
@@ -47,7 +48,7 @@ pub fn remove_leftovers(engine: Option<&Engine>, look_only: bool, foreign: bool)
     if let Some(engine) = engine {
         containers(engine, look_only, foreign, &mut leftovers)?;
     }
-    cgroups(look_only, &mut leftovers)?;
+    cgroups(look_only, foreign, &mut leftovers)?;
     Ok(leftovers)
 }
 
@@ -79,7 +80,7 @@ fn containers(engine: &Engine, look_only: bool, foreign: bool, leftovers: &mut L
         match Owner::parse(&label).and_then(|owner| owner.is_gone()) {
             Some(false) => continue,
             None if !foreign => {
-                leftovers.foreign.push(name);
+                leftovers.foreign.push(Removed::Container(name));
                 continue;
             }
             Some(true) | None => {}
@@ -115,13 +116,21 @@ fn parse(list: &str) -> Result<Vec<Listed>, serde_json::Error> {
     serde_json::from_str(list)
 }
 
-fn cgroups(look_only: bool, leftovers: &mut Leftovers) -> Result<(), crate::host::HostError> {
+fn cgroups(look_only: bool, foreign: bool, leftovers: &mut Leftovers) -> Result<(), crate::host::HostError> {
     let hierarchies = all_hierarchies(&HostRoots::default())?;
-    let mut found = BTreeSet::new();
+    let mut found = BTreeMap::new();
     for hierarchy in hierarchies.iter().filter(|hierarchy| !hierarchy.read_only) {
         search(hierarchy, &hierarchy.mount_point, &mut found);
     }
-    for path in found {
+    for (path, maker) in found {
+        match maker.is_gone() {
+            Some(false) => continue,
+            None if !foreign => {
+                leftovers.foreign.push(Removed::Cgroup(path));
+                continue;
+            }
+            Some(true) | None => {}
+        }
         if !look_only {
             if let Some(slice) = path.file_name().and_then(|name| name.to_str()).filter(|name| is_slice(name)) {
                 stop_slice(slice);
@@ -136,12 +145,8 @@ fn cgroups(look_only: bool, leftovers: &mut Leftovers) -> Result<(), crate::host
     Ok(())
 }
 
-fn is_slice(name: &str) -> bool {
-    name.starts_with(SLICE_PREFIX)
-}
-
 /// Looks for cgroups of ours below a folder, and does not look into them.
-fn search(hierarchy: &Hierarchy, folder: &Path, found: &mut BTreeSet<PathBuf>) {
+fn search(hierarchy: &Hierarchy, folder: &Path, found: &mut BTreeMap<PathBuf, Maker>) {
     // A cgroup that goes while we look is not a left-over.
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
@@ -149,29 +154,14 @@ fn search(hierarchy: &Hierarchy, folder: &Path, found: &mut BTreeSet<PathBuf>) {
             continue;
         }
         let path = entry.path();
-        match entry.file_name().to_str().and_then(maker) {
-            Some(pid) => {
-                if !Path::new("/proc").join(pid.to_string()).exists()
-                    && let Ok(below) = path.strip_prefix(&hierarchy.mount_point)
-                {
-                    found.insert(below.to_owned());
+        match entry.file_name().to_str().and_then(Maker::parse) {
+            Some(maker) => {
+                if let Ok(below) = path.strip_prefix(&hierarchy.mount_point) {
+                    found.insert(below.to_owned(), maker);
                 }
             }
             None => search(hierarchy, &path, found),
         }
-    }
-}
-
-/// The process number in the name of a cgroup of ours: `highwater-PID-N`, `highwater_PID_N.slice`.
-fn maker(name: &str) -> Option<i32> {
-    let numbers = |rest: &str, between: char| {
-        let (pid, number) = rest.split_once(between)?;
-        number.parse::<u32>().ok()?;
-        pid.parse().ok()
-    };
-    match name.strip_prefix(PREFIX) {
-        Some(rest) => numbers(rest, '-'),
-        None => numbers(name.strip_prefix(SLICE_PREFIX)?.strip_suffix(".slice")?, '_'),
     }
 }
 
@@ -191,14 +181,5 @@ mod tests {
         let listed = parse(list).unwrap();
         assert_eq!((listed[0].id.as_str(), listed[0].names[0].as_str()), ("ab", "/x"));
         assert_eq!(listed[0].labels["highwater.owner"], "b:1:2");
-    }
-
-    #[test]
-    fn only_names_of_ours_have_a_maker() {
-        assert_eq!(maker("highwater-12-0"), Some(12));
-        assert_eq!(maker("highwater_12_3.slice"), Some(12));
-        for other in ["highwater", "highwater-", "highwater-a-b", "highwater-12", "highwater_12_3", "docker", "12-0"] {
-            assert_eq!(maker(other), None, "{other}");
-        }
     }
 }

@@ -19,10 +19,8 @@ use crate::model::observation::CgroupVersion;
 use crate::model::problem::one_line;
 use crate::runner::FinishError;
 use crate::runner::engine::Engine;
+use crate::runner::maker::Maker;
 use crate::runner::own_cgroup::{OwnCgroup, destroy, write_to};
-
-/// The beginning of the name of a slice. Without `-`: systemd puts `a-b.slice` below `a.slice`.
-pub(super) const SLICE_PREFIX: &str = "highwater_";
 
 /// Why containers of this engine cannot be put into a cgroup of ours, where that can be told beforehand.
 pub(super) fn obstacle(machine: &Machine, engine: &Engine) -> Option<String> {
@@ -70,7 +68,7 @@ impl Parent {
         if engine.facts.cgroup_driver.as_deref() == Some("systemd") {
             static COUNTER: AtomicU32 = AtomicU32::new(0);
             let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-            let name = format!("{SLICE_PREFIX}{}_{number}.slice", std::process::id());
+            let name = Maker::this().slice(number);
             let cgroup = top.child(&name);
             if cgroup.path.exists() {
                 stop_slice(&name);
