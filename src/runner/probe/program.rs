@@ -188,7 +188,9 @@ fn counters(text: &mut String) {
     };
     if let Some(folder) = path_of("memory").and_then(|path| folder("/sys/fs/cgroup/memory", &path)) {
         counter(text, "peak", &folder, "memory.max_usage_in_bytes");
-        counter(text, "limit_hits", &folder, "memory.failcnt");
+        if let Some(hits) = limit_hits_of_v1(&folder) {
+            let _ = writeln!(text, "limit_hits {hits}");
+        }
         keyed(text, &folder, "memory.oom_control", &[("oom_kill", "oom_kills")]);
         if let Some(limit) = number(&folder, "memory.limit_in_bytes") {
             // No limit is the largest number of whole pages.
@@ -211,6 +213,15 @@ fn counters(text: &mut String) {
             let _ = writeln!(text, "cpu {user} {system}");
         }
     }
+}
+
+/// How often the limit was felt. Engines give memory and swap together the limit of memory, which is felt first then; and
+/// since Linux 6.15 that counter counts no failures, so that none is no answer.
+fn limit_hits_of_v1(folder: &str) -> Option<u64> {
+    let hits = number(folder, "memory.failcnt")?.saturating_add(number(folder, "memory.memsw.failcnt").unwrap_or(0));
+    let limit = number(folder, "memory.limit_in_bytes")?;
+    let is_felt_first = number(folder, "memory.memsw.limit_in_bytes").is_some_and(|together| together <= limit);
+    (hits > 0 || !is_felt_first || limit >= 1 << 62).then_some(hits)
 }
 
 /// The folder of the own cgroup: below the mount, or the mount itself, where an engine shows the container nothing else.
