@@ -325,6 +325,7 @@ fn docker_host() -> Option<String> {
 
 fn sockets() -> Vec<Address> {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR")
+        .filter(|folder| !folder.is_empty())
         .map_or_else(|| PathBuf::from(format!("/run/user/{}", geteuid())), PathBuf::from);
     [
         (PathBuf::from("/var/run/docker.sock"), "Docker's socket"),
