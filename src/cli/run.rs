@@ -141,6 +141,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
         scope::enter_if_needed(&machine);
     }
     let start = Start::of(&args.subject)?;
+    if args.enforce && start.predicted_limit().is_none() {
+        output::say("highwater: the task's rules ask for no limit, so --enforce sets none");
+    }
     let mut results = Results::new(args)?;
     let mut signals = Signals::block().map_err(|errno| Failure::new(OWN_FAILURE, &errno, None))?;
     let mut record = match &args.record {
