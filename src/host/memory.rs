@@ -40,7 +40,9 @@ pub struct MemoryReader {
     current: KernelFile,
     stat: KernelFile,
     limit: KernelFile,
+    high: KernelFile,
     events: KernelFile,
+    own_events: KernelFile,
     swap_events: KernelFile,
     oom_control: KernelFile,
     kernel: KernelFile,
@@ -81,6 +83,8 @@ impl MemoryReader {
             stat: KernelFile::new(cgroup.path.join("memory.stat")),
             limit: file("memory.limit_in_bytes", "memory.max"),
             events: file("memory.failcnt", "memory.events"),
+            high: only_v2("memory.high"),
+            own_events: only_v2("memory.events.local"),
             swap_events: only_v1("memory.memsw.failcnt"),
             oom_control: only_v1("memory.oom_control"),
             kernel: only_v1("memory.kmem.usage_in_bytes"),
@@ -189,6 +193,11 @@ impl MemoryReader {
         })
     }
 
+    /// Above how much memory its processes are slowed down, in bytes, `None` for never: `memory.high` (v2).
+    pub fn throttled_above(&mut self) -> Read<Option<Bytes>> {
+        Ok(self.high.read(number_or_max)?.map(|limit| limit.map(Bytes)))
+    }
+
     /// How often the limit was felt: `memory.events`, on v1 `memory.failcnt` and `memory.oom_control`.
     pub fn events(&mut self) -> Read<Events> {
         let counted = |count: Option<u64>| count.map_or(Reading::Unsupported, Reading::Value);
@@ -222,8 +231,9 @@ impl MemoryReader {
         Ok(matches!((memory, together), (Some(memory), Some(together)) if together <= memory && memory < V1_UNLIMITED))
     }
 
-    /// How often the cgroup was kept from growing, by a limit or by throttling (`max` and `high` of `memory.events`;
-    /// `memory.failcnt` on v1), counted since it was made.
+    /// How often the cgroup was kept from growing by its own limit, or its own throttling (`max` and `high` of
+    /// `memory.events.local`, before Linux 5.2 of `memory.events`, where those below count, too; `memory.failcnt` on v1),
+    /// counted since it was made.
     pub fn times_held_back(&mut self) -> Read<u64> {
         match self.version {
             CgroupVersion::V1 => {
@@ -232,7 +242,9 @@ impl MemoryReader {
                 Ok(self.events.read(number)?.map(|hits| hits.saturating_add(together)))
             }
             CgroupVersion::V2 => {
-                let counts = self.events.read(|path, text| keyed(path, text, ["max", "high"]))?;
+                let keys = ["max", "high"];
+                let own = self.own_events.read(|path, text| keyed(path, text, keys))?;
+                let counts = own.or(self.events.read(|path, text| keyed(path, text, keys))?);
                 Ok(counts.map(|counts| counts.iter().flatten().sum()))
             }
         }

@@ -166,7 +166,7 @@ impl Problems {
     }
 }
 
-/// The cgroups above that have a limit, and how often each had been felt before the run.
+/// The cgroups above that have a limit or slow down, and how often each had been felt before the run.
 #[derive(Debug)]
 pub(in crate::runner) struct Above {
     lowest: Option<Bytes>,
@@ -180,8 +180,10 @@ impl Above {
         for cgroup in own.ancestry().skip(1) {
             let mut reader = MemoryReader::new(&cgroup);
             // Where its limit cannot be read, neither can how often it was felt.
-            if let Some(limit) = reader.limit().ok().and_then(Reading::value).flatten() {
-                above.lowest = Some(above.lowest.map_or(limit, |lowest| lowest.min(limit)));
+            let limit = reader.limit().ok().and_then(Reading::value).flatten();
+            above.lowest = [above.lowest, limit].into_iter().flatten().min();
+            let throttled_above = reader.throttled_above().ok().and_then(Reading::value).flatten();
+            if limit.or(throttled_above).is_some() {
                 let before = reader.times_held_back().ok().and_then(Reading::value).unwrap_or(u64::MAX);
                 above.limited.push((reader, before));
             }
