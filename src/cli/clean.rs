@@ -1,6 +1,7 @@
 //! `highwater clean`: removes what a highwater that was killed has left behind.
 
 use clap::Args;
+use highwater::model::problem::one_line;
 use highwater::runner::container::{Leftovers, Removed, remove_leftovers};
 use highwater::runner::engine::{Engine, EngineError};
 
@@ -35,25 +36,31 @@ pub(crate) struct CleanArgs {
 }
 
 pub(crate) fn run(args: &CleanArgs) -> Result<Exit, Failure> {
+    let mut unasked = false;
     let engine = match Engine::find(args.host.as_deref()) {
         Ok(engine) => Some(engine),
         // Nobody has said that there is an engine: cgroups are left to look for.
-        Err(error @ EngineError::NotFound { .. }) if args.host.is_none() => {
+        Err(error) if error.is_nobody_named() => {
             output::say(&format!("highwater: no containers were looked for: {error}"));
+            None
+        }
+        Err(error @ EngineError::NotAllowed { .. }) => {
+            output::say(&format!("highwater: no containers were looked for: {}", one_line(&error)));
+            unasked = true;
             None
         }
         Err(error) => return Err(failed(&error)),
     };
     let leftovers = remove_leftovers(engine.as_ref(), args.dry_run, args.foreign)
         .map_err(|error| Failure::new(Exit::Host, &error, None))?;
-    output::data(&table(&leftovers, args.dry_run))?;
+    output::data(&table(&leftovers, args.dry_run, engine.is_some()))?;
     for failed in &leftovers.failed {
         output::say(&format!("highwater: {failed}"));
     }
-    Ok(if leftovers.failed.is_empty() { Exit::Done } else { Exit::Host })
+    Ok(if leftovers.failed.is_empty() && !unasked { Exit::Done } else { Exit::Host })
 }
 
-fn table(leftovers: &Leftovers, dry_run: bool) -> String {
+fn table(leftovers: &Leftovers, dry_run: bool, has_engine: bool) -> String {
     let verb = if dry_run { "would remove" } else { "removed" };
     let mut text = String::new();
     for removed in &leftovers.removed {
@@ -71,7 +78,7 @@ fn table(leftovers: &Leftovers, dry_run: bool) -> String {
         });
     }
     if text.is_empty() {
-        text.push_str("nothing was left behind\n");
+        text.push_str(if has_engine { "nothing was left behind\n" } else { "no cgroup was left behind\n" });
     }
     text
 }

@@ -6,6 +6,7 @@ use clap::Args;
 use highwater::host::HostRoots;
 use highwater::host::machine::{self, Machine};
 use highwater::model::observation::{CgroupVersion, Host};
+use highwater::model::problem::one_line;
 use highwater::model::reading::Reading;
 use highwater::model::units::Bytes;
 use highwater::runner::engine::{self, Address, Answer};
@@ -150,7 +151,12 @@ fn engines() -> Result<Vec<Engine>, std::io::Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(async {
         let mut engines = Vec::new();
-        for address in engine::addresses() {
+        let (addresses, broken) = engine::addresses();
+        if let Some(error) = broken {
+            let address = Address { url: "-".to_owned(), origin: "docker context".to_owned() };
+            engines.push(Engine { address, answer: Answer::Unreachable { reason: one_line(&error) } });
+        }
+        for address in addresses {
             let answer = engine::ask(&address).await;
             engines.push(Engine { address, answer });
         }

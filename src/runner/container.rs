@@ -20,10 +20,11 @@ mod run;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bollard::query_parameters::{
-    AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder,
-    UploadToContainerOptionsBuilder,
+    AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, InspectContainerOptions,
+    RemoveContainerOptionsBuilder, UploadToContainerOptionsBuilder,
 };
 
 pub use self::leftovers::{Leftovers, Removed, remove_leftovers};
@@ -143,6 +144,14 @@ pub enum ContainerError {
         /// Where the container would see it.
         target: String,
     },
+    /// The engine takes paths as text only.
+    #[error("failed to mount {} at `{target}`: its path is no UTF-8, and the engine takes no other", .source_path.display())]
+    SourceNoText {
+        /// What is to be mounted.
+        source_path: PathBuf,
+        /// Where the container would see it.
+        target: String,
+    },
     /// A folder for output cannot be made or written to.
     #[error("failed to have a folder for output at {path}, to be mounted at `{target}`")]
     OutputFolder {
@@ -216,7 +225,10 @@ impl ContainerError {
             Self::NoSource { .. } => {
                 "look for a typing error; paths are those of the machine the engine runs on".to_owned()
             }
-            Self::OutputFolder { .. } => "choose another folder, or make this one writable".to_owned(),
+            Self::SourceNoText { .. } => "rename it, or mount the folder above it".to_owned(),
+            Self::OutputFolder { .. } => {
+                "choose another folder, make this one writable, or let it only be read (`:ro`)".to_owned()
+            }
             Self::LimitTooLow { .. } => {
                 format!("choose {LEAST_LIMIT} or more; what runc itself needs to start a container is not much less")
             }
@@ -352,6 +364,9 @@ impl ContainerRunner {
 
 /// Has what is to be mounted in its place.
 fn prepare(bind: &Bind) -> Result<(), ContainerError> {
+    if bind.source.to_str().is_none() {
+        return Err(ContainerError::SourceNoText { source_path: bind.source.clone(), target: bind.target.clone() });
+    }
     if bind.read_only {
         return match bind.source.try_exists() {
             Ok(false) => {
@@ -464,11 +479,27 @@ fn engine_error(action: &str, error: &bollard::errors::Error) -> StartError {
 /// Removes a container, whatever it does at the moment, with the volumes that were made for it.
 async fn remove(engine: &Engine, id: &str) -> Result<(), EngineError> {
     let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-    match engine.docker.remove_container(id, Some(options)).await {
-        Ok(()) | Err(bollard::errors::Error::DockerResponseServerError { status_code: 404, .. }) => Ok(()),
-        Err(error) => Err(EngineError::request("remove the container", &error)),
+    use bollard::errors::Error::DockerResponseServerError as Answer;
+    let error = match engine.docker.remove_container(id, Some(options)).await {
+        Ok(()) | Err(Answer { status_code: 404, .. }) => return Ok(()),
+        Err(error) => error,
+    };
+    if matches!(error, Answer { status_code: 409, .. }) {
+        // Somebody else is removing it.
+        for _ in 0..LOOKS {
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+            let inspected = engine.docker.inspect_container(id, None::<InspectContainerOptions>).await;
+            if matches!(inspected, Err(Answer { status_code: 404, .. })) {
+                return Ok(());
+            }
+        }
     }
+    Err(EngineError::request("remove the container", &error))
 }
+
+/// How often, and how far apart, it is looked whether a container that somebody else removes is gone.
+const LOOKS: u32 = 100;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
 /// How much too high an exact peak can be on the machine of the engine.
 fn noise(machine: &Machine, engine: &Engine) -> Bytes {

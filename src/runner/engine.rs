@@ -156,6 +156,17 @@ impl EngineError {
         Self::Request { action: action.into(), reason, status }
     }
 
+    /// Whether nobody has named an engine, and none was found where they usually listen.
+    pub fn is_nobody_named(&self) -> bool {
+        match self {
+            Self::NotFound { tried } => {
+                let usual = sockets();
+                tried.iter().all(|one| usual.contains(&one.address))
+            }
+            _ => false,
+        }
+    }
+
     /// What a user can do about it.
     pub fn remedy(&self) -> Option<String> {
         match self {
@@ -313,10 +324,16 @@ fn candidates(host: Option<&str>) -> Result<Vec<Address>, EngineError> {
 
 /// All addresses at which users expect an engine to be looked for, the first one first: `DOCKER_HOST`, the docker
 /// context in use, the usual sockets of Docker, then those of Podman, for root and for the user.
-pub fn addresses() -> Vec<Address> {
+///
+/// # Errors
+/// Beside them, why the docker context that is in use cannot be read.
+pub fn addresses() -> (Vec<Address>, Option<ContextError>) {
     let named = docker_host().map(|url| Address { url, origin: "DOCKER_HOST".to_owned() });
-    let context = contexts::current().ok().flatten();
-    named.into_iter().chain(context).chain(sockets()).collect()
+    let (context, error) = match contexts::current() {
+        Ok(context) => (context, None),
+        Err(error) => (None, Some(error)),
+    };
+    (named.into_iter().chain(context).chain(sockets()).collect(), error)
 }
 
 fn docker_host() -> Option<String> {

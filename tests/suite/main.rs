@@ -6,6 +6,7 @@ mod check;
 mod cli;
 mod container;
 mod demo;
+mod engines;
 mod export;
 mod fit;
 mod fit_emit;

@@ -1,6 +1,7 @@
 //! `run` in a container: what is asked for, and how it becomes a container.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::Path;
 
 use clap::{Args, ValueEnum};
@@ -159,9 +160,9 @@ impl InContainer {
     }
 
     fn image(args: &SubjectArgs, name: &str) -> Result<Self, Failure> {
+        let words = words(&args.command)?;
         let engine = args.container.engine.engine()?;
         let image = args.container.engine.image(&engine, name).map_err(|error| failed(&error))?;
-        let words: Vec<String> = args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
         Ok(Self::of_image(args, engine, image, name, words))
     }
 
@@ -293,3 +294,19 @@ fn launch(task: &Task, image: String) -> ContainerLaunch {
 struct NoImage {
     task: String,
 }
+
+/// The words of a command for an engine, which takes text only.
+fn words(command: &[OsString]) -> Result<Vec<String>, Failure> {
+    let text = |word: &OsString| {
+        word.to_str().map(str::to_owned).ok_or_else(|| {
+            let help = "rename what it names, or let a script in the image name it".to_owned();
+            Failure::new(Exit::Usage, &NoText(word.to_string_lossy().into_owned()), Some(help))
+        })
+    };
+    command.iter().map(text).collect()
+}
+
+/// A word that is no text.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to pass `{0}` on to a container: it is no UTF-8, and engines take no other words")]
+struct NoText(String);

@@ -172,6 +172,7 @@ pub(crate) fn explain(error: &MeasureError) -> Failure {
                 ContainerError::NoProgram { .. } => Exit::Task(127),
                 ContainerError::NotExecutable { .. } => Exit::Task(126),
                 ContainerError::NoSource { .. }
+                | ContainerError::SourceNoText { .. }
                 | ContainerError::OutputFolder { .. }
                 | ContainerError::LimitTooLow { .. }
                 | ContainerError::LimitNotKept { .. }
