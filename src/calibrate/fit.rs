@@ -235,13 +235,20 @@ pub struct Outlier {
 }
 
 /// What a person should know about a rule.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Warning {
     /// The sizes hardly differ: whatever the rule says about others is extrapolated.
     NarrowRange {
         /// The largest size in units of the smallest.
         factor: f64,
+    },
+    /// A more usual measure of the inputs is larger wherever the chosen one is: only the form of the curve tells them apart.
+    RiseTogether {
+        /// What n is in the rule.
+        chosen: String,
+        /// What it could be as well.
+        usual: String,
     },
     /// Some sizes were asked for that lie outside of those measured.
     Extrapolated {
@@ -329,14 +336,15 @@ pub fn fit(table: &RunTable, options: &FitOptions) -> Result<Fit, TooLittle> {
         return Err(TooLittle::FewInputs { found: most });
     }
     let choice = choose(&by_predictor, options).ok_or(TooLittle::FewInputs { found: most })?;
-    Ok(assemble(table, options, &by_predictor[choice.best.predictor], &choice))
+    Ok(assemble(table, options, &by_predictor, &choice))
 }
 
 fn coordinates(points: &[Point]) -> Vec<(f64, f64)> {
     points.iter().map(|point| (point.n, point.peak)).collect()
 }
 
-fn assemble(table: &RunTable, options: &FitOptions, points: &Points, choice: &Choice) -> Fit {
+fn assemble(table: &RunTable, options: &FitOptions, by_predictor: &[Points], choice: &Choice) -> Fit {
+    let points = &by_predictor[choice.best.predictor];
     let Candidate { predictor, exponent, shape, margin, ref foretold } = choice.best;
     let fitted = |shape: Shape, points: &[Point]| {
         let floor = (Curve { form: options.form, base: highest(points), slope: 0.0 }, 0.0);
@@ -361,6 +369,12 @@ fn assemble(table: &RunTable, options: &FitOptions, points: &Points, choice: &Ch
         rank_score: kendall_score(&coordinates(&points.plain)),
         growth_gain: choice.growth_gain,
     };
+    let together = (rule.exponent > 0).then(|| rises_with(by_predictor, predictor)).flatten();
+    let mut warnings = warnings(table, &inputs, &headroom, raised_by);
+    warnings.extend(together.map(|usual| Warning::RiseTogether {
+        chosen: table.predictors[predictor].clone(),
+        usual: table.predictors[usual].clone(),
+    }));
     Fit {
         rule,
         request: typical.at_most(rule),
@@ -372,9 +386,26 @@ fn assemble(table: &RunTable, options: &FitOptions, points: &Points, choice: &Ch
         held_out: held_out(foretold, margin.factor, points, points::is_timed(table)),
         evidence,
         outliers: outliers(table, predictor, &typical),
-        warnings: warnings(table, &inputs, &headroom, raised_by),
+        warnings,
         headroom,
     }
+}
+
+/// The first of the more usual measures that puts the inputs into the same order.
+///
+/// Where the sum of the files is larger wherever their largest is, no run tells which of them the memory follows.
+fn rises_with(by_predictor: &[Points], chosen: usize) -> Option<usize> {
+    let sizes = |place: usize| -> Vec<f64> {
+        let mut points: Vec<&Point> = by_predictor[place].plain.iter().collect();
+        points.sort_by_key(|point| point.input);
+        points.iter().map(|point| point.n).collect()
+    };
+    let own = sizes(chosen);
+    (0..chosen).find(|&other| {
+        let mut pairs: Vec<(f64, f64)> = own.iter().copied().zip(sizes(other)).collect();
+        pairs.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
+        pairs.windows(2).all(|pair| (pair[0].0 < pair[1].0) == (pair[0].1 < pair[1].1))
+    })
 }
 
 fn highest(points: &[Point]) -> f64 {
@@ -503,4 +534,40 @@ fn warnings(table: &RunTable, inputs: &Inputs, headroom: &Headroom, raised_by: O
     }
     warnings.extend(raised_by.map(|bound| Warning::RaisedByKills { bound }));
     warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::fit::SizedRun;
+
+    fn table(sizes: &[[u64; 2]], peak: impl Fn(&[u64; 2]) -> u64) -> RunTable {
+        let run = |sizes: &[u64; 2]| SizedRun {
+            sizes: sizes.map(|mib| Bytes(mib << 20)).to_vec(),
+            peak: Bytes(peak(sizes)),
+            censoring: Censoring::None,
+            wall_seconds: Some(1.0),
+        };
+        RunTable { predictors: vec!["sum".into(), "largest".into()], runs: sizes.iter().map(run).collect() }
+    }
+
+    fn together(table: &RunTable) -> bool {
+        let fit = fit(table, &FitOptions::default()).unwrap();
+        assert_eq!(fit.predictor, "largest");
+        fit.warnings.iter().any(|warning| matches!(warning, Warning::RiseTogether { .. }))
+    }
+
+    #[test]
+    fn measures_that_rise_together_are_told() {
+        // Each input has the files of the one before, and a larger one: 8 MiB + 3.6 times the sum looks like a square.
+        let mut sizes: Vec<[u64; 2]> = Vec::new();
+        for largest in 3..=12 {
+            let before = sizes.last().map_or(0, |[sum, _]| *sum);
+            sizes.push([before + largest, largest]);
+        }
+        assert!(together(&table(&sizes, |[sum, _]| (8 << 20) + sum * (36 << 20) / 10)));
+        // What has many small files tells that only the largest counts.
+        sizes.push([90, 3]);
+        assert!(!together(&table(&sizes, |[_, largest]| (largest * largest) << 21)));
+    }
 }

@@ -102,7 +102,7 @@ pub(super) fn fitted(group: &Group, wanted: &Wanted<'_>) -> Result<Fitted, TooLi
         *also = written_also(also, target, whole);
     }
     found.warnings.extend(found.extrapolated(wanted.for_sizes.iter().copied()));
-    found.warnings.extend(group.warnings.iter().copied());
+    found.warnings.extend(group.warnings.iter().cloned());
     let covered = (found.inputs.smallest, found.inputs.largest);
     let size = |run: &highwater::model::fit::SizedRun| run.sizes.get(predictor).copied();
     let tried = |rule: FittedRule, also: &[Also]| {

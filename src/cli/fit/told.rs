@@ -199,6 +199,10 @@ pub(crate) fn told(warning: &Warning) -> String {
         Warning::NarrowRange { factor } => format!(
             "the largest input is only {factor:.2} times the smallest: what the rule says about others is extrapolated"
         ),
+        Warning::RiseTogether { chosen, usual } => format!(
+            "{usual} rises with {chosen} from input to input, and may be what the memory follows: measure inputs where \
+             they differ before relying on the rule"
+        ),
         Warning::Extrapolated { n, factor } if *factor > 1.0 => {
             format!("{n} is {factor:.1} times the largest input measured: extrapolated")
         }
