@@ -13,7 +13,7 @@ use crate::model::units::Bytes;
 use super::holdout::{Foretold, Margin, margin, splits};
 use super::points::is_timed;
 use super::shape::{Shape, raise};
-use super::{Fit, FitOptions, GROWTH_MUST_GAIN, Group, TooLittle, fit, headroom, held_out_of, round_up};
+use super::{Fit, FitOptions, GROWTH_MUST_GAIN, Group, TooLittle, Warning, fit, headroom, held_out_of, round_up};
 
 /// So many inputs it takes to tell two parts from each other.
 const FEWEST_POINTS: usize = 6;
@@ -380,5 +380,8 @@ fn assembled(group: &Group, runs: &[Run], single: &Fit, best: &Tried, gain: f64)
     fit.headroom = headroom::of(runs.len(), exceeded.count(), best.terms.len() + 1, &best.foretold, factor);
     // The others were judged by one channel alone.
     fit.outliers.clear();
+    fit.warnings.retain(|warning| !matches!(warning, Warning::FewInputs { .. } | Warning::RiseTogether { .. }));
+    let more_needed = fit.headroom.more_needed;
+    fit.warnings.extend((more_needed > 0).then_some(Warning::FewInputs { more_needed }));
     fit
 }
