@@ -360,6 +360,15 @@ mod tests {
     }
 
     #[test]
+    fn interrupted_runs_call_for_nothing() {
+        let mut runs: Vec<_> = (1..=3).map(|run| observed(run, 100_000, 1_000_000)).collect();
+        runs[1].outcome = Outcome::Interrupted { signal: 2 };
+        let cell = only(&runs);
+        assert_eq!((cell.runs, cell.failed), (3, 1));
+        assert_eq!(cell.warnings, []);
+    }
+
+    #[test]
     fn runs_of_no_sweep_are_told_apart_by_what_was_run() {
         let mut runs: Vec<_> = (1..=3).map(|run| Observation { sweep: None, ..observed(run, 100_000, 1) }).collect();
         runs[2].subject.command = vec!["other".to_owned()];

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::{Cell, Run, Spread, noise, swapped, waited_for_memory};
-use crate::model::observation::Exactness;
+use crate::model::observation::{Exactness, Outcome};
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 
@@ -156,7 +156,9 @@ pub(super) fn warnings(cell: &Cell, runs: &[Run<'_>]) -> Vec<Warning> {
     let mut warnings = Vec::new();
     // Where the floor was looked for, runs were to fail at a limit.
     if cell.floor_bytes.is_none() {
-        warnings.extend((cell.failed > 0).then_some(Warning::Failed { runs: cell.failed }));
+        // What was interrupted says nothing of the task, and is made again without being asked for.
+        let failed = runs.iter().filter(|run| failed(run.observation.outcome)).count();
+        warnings.extend((failed > 0).then_some(Warning::Failed { runs: failed }));
         warnings.extend(at_the_limit(runs));
     }
     warnings.extend(spread(cell, &good));
@@ -164,6 +166,15 @@ pub(super) fn warnings(cell: &Cell, runs: &[Run<'_>]) -> Vec<Warning> {
     warnings.extend(host(cell, &good));
     warnings.extend(lower_bound(&good));
     warnings
+}
+
+fn failed(outcome: Outcome) -> bool {
+    match outcome {
+        Outcome::Interrupted { .. } | Outcome::EngineLost => false,
+        Outcome::Exited { .. } | Outcome::Signalled { .. } | Outcome::OomKilled | Outcome::TimedOut { .. } => {
+            !outcome.succeeded()
+        }
+    }
 }
 
 fn at_the_limit(runs: &[Run<'_>]) -> Option<Warning> {
