@@ -33,6 +33,8 @@ pub struct Material<'a> {
     pub predictor: Option<String>,
     /// What fitting found, or why it found nothing.
     pub found: Option<Result<Found, String>>,
+    /// What n of that rule is, where it is not what the sizes are.
+    pub other_measure: Option<String>,
     /// The run whose memory over time is shown; the one with the highest peak where nothing is said.
     pub timeline: Option<usize>,
     /// All samples of that run, where the record has not all of them.
@@ -454,8 +456,12 @@ fn compared(before: &Material<'_>, cells: &[Cell]) -> Before {
     let plain = old_runs.iter().filter(|run| run.is_plain());
     Before {
         runs: old_runs.len(),
-        fitted: found.map(|found| found.rule),
-        words: found.map(|found| words::rule(&found.rule)),
+        // A rule that counts something else is no curve over these sizes.
+        fitted: found.filter(|_| before.other_measure.is_none()).map(|found| found.rule),
+        words: found.map(|found| {
+            let measure = before.other_measure.as_ref().map(|measure| format!(" where n is {measure}"));
+            words::rule(&found.rule) + &measure.unwrap_or_default()
+        }),
         peaks: plain.filter_map(|run| Some(Point { n: run.n?, bytes: run.peak? })).collect(),
         changes,
     }

@@ -218,6 +218,26 @@ fn two_sweeps_are_compared_case_by_case() {
 }
 
 #[test]
+fn two_sweeps_are_compared_by_the_same_sizes() {
+    let folder = Folder::new();
+    let old = folder.changed("old.jsonl", |_, record| {
+        let largest = record["inputs"][0]["all"]["largest_file"]["bytes"].as_u64().unwrap();
+        record["peak"]["bytes"] = json!(20 * largest);
+    });
+    let new = segment();
+    let arguments = [old.to_str().unwrap(), new.to_str().unwrap(), "--format", "json"];
+    let report: Value = serde_json::from_str(&ok(folder.report(&arguments))).unwrap();
+    let task = &report["tasks"][0];
+    assert_eq!(task["predictor"], "sum of scans");
+    let before = &task["before"];
+    assert!(before["words"].as_str().unwrap().ends_with(" where n is max_file_size of scans"), "{}", before["words"]);
+    assert_eq!(before["fitted"], Value::Null);
+    // Each case is called by the sum of its files.
+    let sizes: Vec<u64> = before["peaks"].as_array().unwrap().iter().map(|peak| peak["n"].as_u64().unwrap()).collect();
+    assert!(sizes.contains(&(2 << 20)) && sizes.contains(&(128 << 20)), "{sizes:?}");
+}
+
+#[test]
 fn a_run_can_be_chosen_for_the_plot_over_time() {
     let folder = Folder::new();
     let records = segment();

@@ -26,8 +26,16 @@ pub(super) fn materials<'a>(
     earlier: &'a [Observation],
     how: How,
 ) -> Vec<Material<'a>> {
-    let mut before = by_task(earlier, how);
-    let mut materials = by_task(observations, how);
+    let (mut materials, measures): (Vec<Material<'_>>, Vec<Option<Measure>>) =
+        by_task(observations, how, &BTreeMap::new()).into_iter().unzip();
+    // The same sizes for both, whatever the rule of the earlier runs counts.
+    let counted: Counted = materials
+        .iter()
+        .zip(measures)
+        .filter_map(|(material, measure)| Some((material.name.clone(), (material.predictor.clone()?, measure?))))
+        .collect();
+    let mut before: Vec<Material<'_>> =
+        by_task(earlier, how, &counted).into_iter().map(|(material, _)| material).collect();
     for material in &mut materials {
         let same = before.iter().position(|other| other.name == material.name);
         material.before = same.map(|place| Box::new(before.remove(place)));
@@ -35,10 +43,13 @@ pub(super) fn materials<'a>(
     materials
 }
 
-fn by_task(observations: &[Observation], how: How) -> Vec<Material<'_>> {
+/// What the sizes of the runs of each task are to be: the name of a predictor and what it measures.
+type Counted = BTreeMap<String, (String, Measure)>;
+
+fn by_task<'a>(observations: &'a [Observation], how: How, counted: &Counted) -> Vec<(Material<'a>, Option<Measure>)> {
     let groups = group_records(observations, On::Peak, how.pooled);
     let places = places(observations, how.pooled);
-    groups.iter().zip(places).map(|(group, places)| material(observations, group, &places, how)).collect()
+    groups.iter().zip(places).map(|(group, places)| material(observations, group, &places, how, counted)).collect()
 }
 
 /// What runs are sorted by.
@@ -61,19 +72,31 @@ fn places(observations: &[Observation], pooled: bool) -> Vec<Vec<usize>> {
     groups.into_iter().map(|(_, places)| places).collect()
 }
 
-fn material<'a>(observations: &'a [Observation], group: &Group, places: &[usize], how: How) -> Material<'a> {
+fn material<'a>(
+    observations: &'a [Observation],
+    group: &Group,
+    places: &[usize],
+    how: How,
+    counted: &Counted,
+) -> (Material<'a>, Option<Measure>) {
     let fitted = fit(&group.table, &how.options);
     let predictors = &group.table.predictors;
-    let column = fitted
-        .as_ref()
-        .map_or(0, |fit| predictors.iter().position(|predictor| *predictor == fit.predictor).unwrap_or(0));
+    let place_of = |name: &str| predictors.iter().position(|predictor| predictor == name);
+    let own = fitted.as_ref().map_or(0, |fit| place_of(&fit.predictor).unwrap_or(0));
+    let name = group.name().unwrap_or_else(|| "a task".to_owned());
+    let (column, predictor, measure) = match counted.get(&name) {
+        Some((predictor, measure)) => (place_of(predictor), Some(predictor.clone()), Some(measure.clone())),
+        None => (Some(own), predictors.get(own).cloned(), group.measures.get(own).cloned()),
+    };
+    let other_measure =
+        fitted.as_ref().ok().map(|fit| fit.predictor.clone()).filter(|own| predictor.as_ref() != Some(own));
     // The row of each run in the table, where it is there.
     let rows: BTreeMap<usize, usize> =
         group.lines.iter().enumerate().map(|(row, line)| (*line as usize - 1, row)).collect();
     let in_table = |place: &usize| group.table.runs.get(*rows.get(place)?);
-    let size = |place: &usize| match in_table(place) {
-        Some(run) => run.sizes.get(column).copied(),
-        None => whole(observations.get(*place)?, group.measures.get(column)?),
+    let size = |place: &usize| match in_table(place).zip(column) {
+        Some((run, column)) => run.sizes.get(column).copied(),
+        None => whole(observations.get(*place)?, measure.as_ref()?),
     };
     let found = match fitted {
         Ok(fit) => {
@@ -87,15 +110,17 @@ fn material<'a>(observations: &'a [Observation], group: &Group, places: &[usize]
         }
         Err(reason) => Err(reason.to_string()),
     };
-    Material {
-        name: group.name().unwrap_or_else(|| "a task".to_owned()),
+    let material = Material {
+        name,
         observations: places.iter().filter_map(|place| observations.get(*place)).collect(),
         sizes: places.iter().map(size).collect(),
         censoring: places.iter().map(|place| in_table(place).map(|run| run.censoring)).collect(),
-        predictor: predictors.get(column).cloned(),
+        predictor,
         found: Some(found),
+        other_measure,
         ..Material::default()
-    }
+    };
+    (material, measure)
 }
 
 /// The size of the input of a run that the rule is not fitted to, where it counts all files of a channel.
