@@ -253,13 +253,21 @@ fn reason(run: &Run<'_>, runs: &[&Run<'_>], what: Odd, above: bool) -> Reason {
         Reason::Swapped
     } else if run.observation.censored || waited_for_memory(run.observation) > 0.01 {
         Reason::ShortOfMemory
-    } else if above && runs.first().is_some_and(|first| std::ptr::eq(*first, run)) {
+    } else if above
+        && runs.first().is_some_and(|first| std::ptr::eq(*first, run))
+        && !had_a_cache_of_its_own(run.observation)
+    {
         Reason::First
     } else if what == Odd::Time && above && worked_as_usual(run, runs) {
         Reason::Waited
     } else {
         Reason::Unknown
     }
+}
+
+/// Whether the page cache was seen to before this run, so that being the first makes no difference.
+fn had_a_cache_of_its_own(observation: &Observation) -> bool {
+    observation.warnings.iter().any(|warning| warning.starts_with("cache: "))
 }
 
 fn swapped(observation: &Observation) -> bool {
@@ -366,6 +374,22 @@ mod tests {
         let cell = only(&runs);
         assert_eq!((cell.runs, cell.failed), (3, 1));
         assert_eq!(cell.warnings, []);
+    }
+
+    #[test]
+    fn cold_caches_are_no_reason_where_all_runs_had_them() {
+        let mut runs: Vec<_> = (1..=4).map(|run| observed(run, 100_000, 1_000_000)).collect();
+        runs[0].wall_us = 3_000_000;
+        let told = |runs: &[Observation]| {
+            let cell = only(runs);
+            (cell.outliers[0].reason, cell.warnings.iter().map(Warning::word).collect::<Vec<_>>())
+        };
+        assert_eq!(told(&runs), (Reason::First, vec!["first slower"]));
+        for run in &mut runs {
+            run.warnings =
+                vec!["cache: cold, the page cache of the whole machine was dropped before the run".to_owned()];
+        }
+        assert_eq!(told(&runs), (Reason::Waited, vec!["other load"]));
     }
 
     #[test]

@@ -195,7 +195,7 @@ fn first_run(runs: &[Run<'_>], good: &[&Run<'_>]) -> Vec<Warning> {
     let (Some((first, others @ [_, _, ..])), Some(started)) = (good.split_first(), runs.first()) else {
         return warnings;
     };
-    if !std::ptr::eq(*first, started) {
+    if !std::ptr::eq(*first, started) || super::had_a_cache_of_its_own(first.observation) {
         return warnings;
     }
     let seconds = |run: &Run<'_>| run.observation.wall_us as f64 / 1e6;
