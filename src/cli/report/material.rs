@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use highwater::calibrate::fit::{Fit, FitOptions, Group, On, fit, group_records};
-use highwater::model::fit::Measure;
+use highwater::calibrate::fit::{Fit, FitOptions, Group, On, fit, fit_group, group_records};
+use highwater::model::fit::{Growth, Measure};
 use highwater::model::observation::Observation;
 use highwater::model::units::Bytes;
 use highwater::report::Material;
 use highwater::report::model::{Factor, Found, HeldOut};
 
-use crate::cli::fit::told;
+use crate::cli::fit::{told, words};
 
 /// How rules are fitted.
 #[derive(Clone, Copy, Debug)]
@@ -106,6 +106,7 @@ fn material<'a>(
             };
             let mut found = found(&fit, of_row);
             found.warnings.extend(group.warnings.iter().map(told));
+            found.warnings.extend(over_several_channels(group, how.options));
             Ok(found)
         }
         Err(reason) => Err(reason.to_string()),
@@ -121,6 +122,21 @@ fn material<'a>(
         ..Material::default()
     };
     (material, measure)
+}
+
+/// What `highwater fit` says where several channels decide: the report judges a rule of one of them.
+fn over_several_channels(group: &Group, options: FitOptions) -> Option<String> {
+    let fit = fit_group(group, &options).ok().filter(|fit| !fit.also.is_empty())?;
+    let others = fit.also.iter().map(|also| {
+        let growth = Growth::complexity_of(also.coefficient, also.exponent);
+        format!(" or {growth} where n is {}", also.predictor)
+    });
+    let (rule, others) = (words(&fit.rule), others.collect::<String>());
+    let predictor = &fit.predictor;
+    Some(format!(
+        "several channels decide, and the fitted rule here counts one of them: `highwater fit` finds {rule} where n is \
+         {predictor}{others}, whichever is more"
+    ))
 }
 
 /// The size of the input of a run that the rule is not fitted to, where it counts all files of a channel.
