@@ -109,7 +109,8 @@ pub(crate) struct CheckArgs {
 fn share(text: &str) -> Result<f64, String> {
     let number = match text.strip_suffix('%') {
         Some(percent) => percent.trim().parse::<f64>().map(|percent| percent / 100.0),
-        None => text.parse::<f64>(),
+        // `3` means 3 %, not 300 %.
+        None => text.parse::<f64>().map(|share| if share < 1.0 { share } else { f64::NAN }),
     };
     let number = number.ok().filter(|share| (0.001..=10.0).contains(share));
     number.ok_or_else(|| "expected a share from 0.1% to 1000%, such as 3% or 0.03".to_owned())

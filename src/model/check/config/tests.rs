@@ -98,6 +98,11 @@ fn thresholds_that_make_no_sense_are_told_with_their_place() {
         with("relative = \"some\""),
         ["4:12 bad-value `thresholds.relative` is `some` | expected a share such as \"3%\" or 0.03 | -"]
     );
+    assert_eq!(
+        with("relative = 3"),
+        ["4:12 bad-value `thresholds.relative` is `3` | expected a share such as \"3%\" or 0.03 | -"]
+    );
+    assert!(problems("runs = 0\n[tasks.a]\ncommand = [\"true\"]\n")[0].starts_with("1:8 bad-value `runs` is `0`"));
     assert!(with("min-samples = 9")[0].contains("9 samples are asked for, but a cell is run only 3 times"));
     assert!(with("min-samples = 1")[0].contains("1 samples are too few"));
     assert!(with("horizon = nan")[0].starts_with("4:11 bad-threshold the horizon is NaN"));

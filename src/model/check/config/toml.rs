@@ -158,9 +158,9 @@ impl<'t> Reader<'t> {
             return Some((value, entry.place));
         }
         table.failed.insert(key.to_owned());
-        let (code, found) = match &entry.value {
-            Value::Text(text) => ("bad-value", quote(text)),
-            other => ("wrong-type", other.kind().to_owned()),
+        let (code, found) = match (&entry.value, entry.value.written()) {
+            (_, Some(text)) => ("bad-value", quote(&text)),
+            (other, None) => ("wrong-type", other.kind().to_owned()),
         };
         let problem = Problem::error(code, format!("`{}` is {found}", table.path(key))).at(entry.place);
         self.tell(problem.label(format!("expected {expected}")));
@@ -180,7 +180,8 @@ impl<'t> Reader<'t> {
     pub(super) fn share(&mut self, table: &mut Table, key: &str) -> Option<(f64, Place)> {
         self.take(table, key, "a share such as \"3%\" or 0.03", |value| match value {
             Value::Text(text) => text.trim().strip_suffix('%')?.trim().parse().ok().map(|percent: f64| percent / 100.0),
-            other => other.number(),
+            // `3` means 3 % to whoever writes it: as a share it would be 300 %, and nothing would ever be beyond it.
+            other => other.number().filter(|share| *share < 1.0),
         })
     }
 
