@@ -81,7 +81,7 @@ suite := '''"$(sed -n 's/^ *Executable .*(\(.*\))$/\1/p' target/suite.log)"'''
 # The program in the images of the tests.
 export HIGHWATER_TEST_TASK := justfile_directory() / "target/task"
 
-# Fuzzes rules, quantities and patterns, so many seconds each; a stable toolchain does.
+# Fuzzes rules, quantities and patterns, so many seconds each; a stable toolchain does. 10 s for one input is a failure.
 fuzz seconds="60":
     command -v cargo-fuzz > /dev/null || cargo install --locked --quiet cargo-fuzz
     mkdir -p fuzz/corpus/{rule,quantity,pattern}
@@ -89,7 +89,7 @@ fuzz seconds="60":
     cat fixtures/rules/{quantities,no-quantities}.txt | split -l 1 -a 3 - fuzz/corpus/quantity/seed-
     split -l 1 -a 3 fixtures/rules/patterns.txt fuzz/corpus/pattern/seed-
     for target in rule quantity pattern; do \
-      cargo fuzz run -s none $target fuzz/corpus/$target -- -max_total_time={{ seconds }} -max_len=96 -print_final_stats=1; \
+      cargo fuzz run -s none $target fuzz/corpus/$target -- -max_total_time={{ seconds }} -timeout=10 -max_len=96 -print_final_stats=1; \
     done
 
 # The program for distribution, target/dist/highwater: static and at fixed addresses, which halves the time it takes to start.

@@ -10,6 +10,8 @@ use crate::model::decimal::Decimal;
 const DEPTH: usize = 16;
 /// Products of powers of n above this neither.
 const EXPONENT: u64 = 64;
+/// Nor sums of more of them, which take long to multiply by each other.
+const TERMS: usize = 16;
 
 /// What a text computes, as far as it can be understood.
 #[derive(Debug)]
@@ -238,6 +240,9 @@ fn times(left: &Sum, right: &Sum) -> Option<Sum> {
             let exponent = exponent.checked_add(*other_exponent)?;
             let before = product.remove(&exponent).unwrap_or(Decimal::ZERO);
             product.insert(exponent, plus(&before, &multiplied(coefficient, other)?)?);
+        }
+        if product.len() > TERMS {
+            return None;
         }
     }
     Some(product)
