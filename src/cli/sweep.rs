@@ -114,6 +114,10 @@ fn stage_below(args: &SweepArgs, place: &Place, subject: &Subject<'_>) -> Result
             StagingError::Occupied { .. } => {
                 (Exit::Usage, Some("name a folder with --staging that is empty or not there yet".to_owned()))
             }
+            StagingError::InUse { .. } => (
+                Exit::Host,
+                Some("name another folder with --staging, or wait until the other sweep has ended".to_owned()),
+            ),
             StagingError::Failed { .. } | StagingError::NoRoom { .. } => (Exit::Host, None),
         };
         Failure::new(exit, &error, help)

@@ -7,9 +7,9 @@ mod original;
 mod page_cache;
 
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use nix::sys::statvfs::statvfs;
@@ -26,7 +26,7 @@ pub use self::page_cache::{Dropped, drop_caches, read_all};
 /// Generated and cut inputs are files of this name.
 const FILE: &str = "input.bin";
 
-/// Marks a folder as one that inputs are staged in, so that whatever is in it may go.
+/// Marks a folder as one that inputs are staged in, so that whatever is in it may go; locked by whoever does it now.
 const MARK: &str = ".highwater-staging";
 
 /// More units are not mounted each for itself.
@@ -62,6 +62,12 @@ pub enum StagingError {
         /// The folder.
         path: PathBuf,
     },
+    /// What is in it is being used.
+    #[error("failed to stage inputs in {path}: another process stages its own there")]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
 }
 
 impl StagingError {
@@ -72,7 +78,7 @@ impl StagingError {
             Self::Failed { source, .. } => {
                 matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
             }
-            Self::Occupied { .. } => false,
+            Self::Occupied { .. } | Self::InUse { .. } => false,
         }
     }
 }
@@ -93,6 +99,8 @@ pub fn free(path: &Path) -> Option<Bytes> {
 #[derive(Debug)]
 pub struct Staging {
     path: PathBuf,
+    /// Locked as long as this is.
+    mark: File,
     /// Who mounts units that could only be copied, if anybody.
     mounts: Mounts,
 }
@@ -112,17 +120,15 @@ impl Staging {
     /// Opens the folder: nobody else may use it. What was staged in it before goes.
     ///
     /// # Errors
-    /// Where it cannot be emptied or made, or holds something else than what was staged.
+    /// Where it cannot be emptied or made, holds something else than what was staged, or is in use.
     pub fn open(path: &Path) -> Result<Self, StagingError> {
         if !path.join(MARK).exists() && holds_something(path).map_err(failed("read", path))? {
             return Err(StagingError::Occupied { path: path.to_owned() });
         }
-        remove_with_mark(path).map_err(failed("remove what is left of", path))?;
-        make_folder(path)?;
-        let mark = path.join(MARK);
-        File::create(&mark).map_err(failed("make", &mark))?;
+        let mark = lock_mark(path)?;
+        remove_all_but_mark(path).map_err(failed("remove what is left of", path))?;
         let path = path.canonicalize().map_err(failed("find", path))?;
-        Ok(Self { path, mounts: Mounts::Never })
+        Ok(Self { path, mark, mounts: Mounts::Never })
     }
 
     /// Leaves units that could only be copied to mounts, which the caller makes: see [`Staged::mounts`].
@@ -207,6 +213,8 @@ impl Drop for Staging {
         if let Err(error) = remove_with_mark(&self.path) {
             tracing::warn!("failed to remove {}: {error}", self.path.display());
         }
+        // Closing the file is not enough: a child of another thread has it, too, from its fork to its exec.
+        let _ = self.mark.unlock();
     }
 }
 
@@ -420,22 +428,53 @@ fn holds_something(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Removes a folder that inputs were staged in. Its mark is the last to go, should this be the moment we are killed.
-fn remove_with_mark(path: &Path) -> io::Result<()> {
-    if path.join(MARK).exists() {
-        for entry in fs::read_dir(path)? {
-            let entry = entry?;
-            if entry.file_name() == MARK {
-                continue;
-            }
-            if entry.file_type()?.is_dir() {
-                remove(&entry.path())?;
-            } else {
-                fs::remove_file(entry.path())?;
-            }
+/// Makes the folder and its mark where they are not there, and keeps others from staging there.
+fn lock_mark(path: &Path) -> Result<File, StagingError> {
+    let mark = path.join(MARK);
+    loop {
+        make_folder(path)?;
+        let file = match File::create(&mark) {
+            // Whoever staged there is just removing it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            file => file.map_err(failed("make", &mark))?,
+        };
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(StagingError::InUse { path: path.to_owned() }),
+            Err(TryLockError::Error(error)) => tracing::debug!("{} cannot be locked: {error}", mark.display()),
+        }
+        let ours = file.metadata().map_err(failed("read", &mark))?;
+        // A lock on a file that was removed before it was ours keeps nobody away.
+        if fs::metadata(&mark).is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
+            return Ok(file);
         }
     }
-    remove(path)
+}
+
+fn remove_all_but_mark(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_name() == MARK {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            remove(&entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a folder that inputs were staged in. Its mark is the last to go, should this be the moment we are killed.
+fn remove_with_mark(path: &Path) -> io::Result<()> {
+    remove_all_but_mark(path)?;
+    fs::remove_file(path.join(MARK))?;
+    match fs::remove_dir(path) {
+        // The next one is there already.
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+        result => result,
+    }
 }
 
 /// Removes a folder with all that is in it; that it is not there is no error.
@@ -502,8 +541,8 @@ mod tests {
     #[test]
     fn what_a_killed_process_has_left_goes() {
         let (_folder, _channel, place) = bench();
-        std::mem::forget(Staging::open(&place).unwrap());
         fs::create_dir_all(place.join("case/deep")).unwrap();
+        fs::write(place.join(MARK), "").unwrap();
         let staging = Staging::open(&place).unwrap();
         assert!(!place.join("case").exists());
         drop(staging);
@@ -517,6 +556,17 @@ mod tests {
             assert!(matches!(Staging::open(&path), Err(StagingError::Occupied { .. })), "{}", path.display());
         }
         assert_eq!(fs::read_to_string(channel.join("a/deep/x.dcm")).unwrap(), "data");
+    }
+
+    #[test]
+    fn a_folder_that_another_stages_in_is_left_alone() {
+        let (_folder, channel, place) = bench();
+        let first = Staging::open(&place).unwrap();
+        let staged = first.stage("case", &units(&channel, &[("a", "a")])).unwrap();
+        assert!(matches!(Staging::open(&place), Err(StagingError::InUse { .. })));
+        assert!(staged.input().join("a/deep/x.dcm").exists());
+        drop((staged, first));
+        Staging::open(&place).unwrap();
     }
 
     #[test]
