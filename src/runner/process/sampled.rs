@@ -108,14 +108,15 @@ impl Sampled {
             .map_or(Reading::Gone, |(current, split)| Reading::Value(Sample { current, split: Reading::Value(split) })))
     }
 
-    /// Kills the processes that the run left behind, and says how many there were.
-    pub(super) fn kill_rest(&self) -> Result<u64, HostError> {
+    /// Kills the processes that the run left behind; says how many there were, and which of them are still there.
+    pub(super) fn kill_rest(&self) -> Result<(u64, Vec<i32>), HostError> {
         let mut killed = HashSet::new();
         let deadline = Instant::now() + PATIENCE;
         loop {
             let left = self.family.members()?;
             if left.is_empty() || Instant::now() > deadline {
-                return Ok(killed.len() as u64);
+                let survivors = living(&left).into_iter().map(|identity| identity.pid).collect();
+                return Ok((killed.len() as u64, survivors));
             }
             for Process { identity, is_zombie, .. } in left {
                 let pid = Pid::from_raw(identity.pid);
@@ -131,7 +132,8 @@ impl Sampled {
     }
 
     pub(super) fn finish(&self, ended: Ended) -> Result<Finished, FinishError> {
-        let leftover = self.kill_rest()?;
+        let (leftover, survivors) = self.kill_rest()?;
+        let problem = (!survivors.is_empty()).then(|| format!("processes {survivors:?} survive SIGKILL, and go on"));
         let exactness = Exactness::LowerBound { reason: self.reason.clone(), remedy: self.remedy.clone() };
         let peak = ended.highest.map_or(Reading::Gone, |bytes| {
             Reading::Value(Peak { bytes, source: PeakSource::SampledProcesses, file: None, exactness })
@@ -149,7 +151,7 @@ impl Sampled {
             pids_peak: Reading::Unsupported,
             pressure: Reading::Unsupported,
             leftover_processes: Reading::Value(leftover),
-            problems: Vec::new(),
+            problems: problem.into_iter().collect(),
             contained: None,
         })
     }
