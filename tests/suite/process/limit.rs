@@ -1,10 +1,15 @@
 //! Tasks with a limit.
 
 use std::fs;
+use std::path::PathBuf;
 
-use highwater::model::observation::Outcome;
+use highwater::host::HostRoots;
+use highwater::host::cgroup::memory_hierarchy;
+use highwater::model::observation::{CgroupVersion, Outcome};
+use nix::sys::signal::Signal;
+use nix::unistd::geteuid;
 
-use super::trial::{Host, MIB, OWN_NEEDS, Ran, assert_peak, workload};
+use super::trial::{Host, MIB, OWN_NEEDS, Ran, assert_peak, skip, workload};
 
 /// Without a cgroup no limit can be kept, and none is pretended.
 #[track_caller]
@@ -12,6 +17,60 @@ fn assert_refused(ran: &Ran) {
     assert_eq!(ran.status(), 125, "{ran:?}");
     assert!(!ran.has_observation(), "{ran:?}");
     assert!(ran.stderr.contains("limit"), "{ran:?}");
+}
+
+/// A folder on a disk with a file of 64 MiB.
+fn large_file() -> tempfile::TempDir {
+    let folder = super::peak::folder_on_a_disk();
+    fs::write(folder.path().join("cold"), vec![7_u8; 64 << 20]).unwrap();
+    folder
+}
+
+fn reading(folder: &tempfile::TempDir) -> String {
+    format!("read {}", folder.path().join("cold").display())
+}
+
+/// A cgroup that somebody else made, with one below it to start highwater in. Both go in the end.
+struct Around {
+    path: PathBuf,
+    version: CgroupVersion,
+}
+
+impl Around {
+    /// `None` where nobody but highwater's own ways leads to a cgroup.
+    fn new(name: &str) -> Option<Self> {
+        if !Host::here().has_cgroups() || !geteuid().is_root() {
+            return None;
+        }
+        let hierarchy = memory_hierarchy(&HostRoots::default(), "self").unwrap();
+        let top = hierarchy.mount_point;
+        let around = Self { path: top.join(format!("{name}-{}", std::process::id())), version: hierarchy.version };
+        fs::create_dir(&around.path).unwrap();
+        for path in [&top, &around.path] {
+            if around.version == CgroupVersion::V2 {
+                fs::write(path.join("cgroup.subtree_control"), "+memory").unwrap();
+            }
+        }
+        fs::create_dir(around.inner()).unwrap();
+        Some(around)
+    }
+
+    fn inner(&self) -> PathBuf {
+        self.path.join("inner")
+    }
+
+    fn write(&self, file: &str, value: &str) {
+        fs::write(self.path.join(file), value).unwrap();
+    }
+}
+
+impl Drop for Around {
+    fn drop(&mut self) {
+        for path in [self.inner(), self.path.clone()] {
+            // Where it cannot be removed, something is still in it, and the test has failed already.
+            let _ = fs::remove_dir(path);
+        }
+    }
 }
 
 #[test]
@@ -44,10 +103,8 @@ fn a_task_below_its_limit_is_not_censored() {
 
 #[test]
 fn page_cache_that_reaches_the_limit_makes_the_peak_censored_though_the_task_succeeds() {
-    let folder = super::peak::folder_on_a_disk();
-    let file = folder.path().join("cold");
-    fs::write(&file, vec![7_u8; 64 << 20]).unwrap();
-    let ran = workload(&format!("read {}", file.display())).with(["--limit", "20Mi"]).run();
+    let folder = large_file();
+    let ran = workload(&reading(&folder)).with(["--limit", "20Mi"]).run();
     if !Host::here().has_cgroups() {
         return assert_refused(&ran);
     }
@@ -55,4 +112,30 @@ fn page_cache_that_reaches_the_limit_makes_the_peak_censored_though_the_task_suc
     let observation = ran.observation();
     assert_eq!(observation.outcome, Outcome::Exited { status: 0 });
     assert!(observation.censored, "{observation:?}");
+}
+
+#[test]
+fn a_task_that_is_held_back_from_above_is_censored() {
+    let Some(around) = Around::new("highwater-test-above") else { return skip("no cgroup can be made around it") };
+    match around.version {
+        CgroupVersion::V1 => around.write("memory.limit_in_bytes", "30M"),
+        // Not even a limit: it only slows down.
+        CgroupVersion::V2 => around.write("memory.high", "30M"),
+    }
+    let folder = large_file();
+    let ran = workload(&reading(&folder)).start_in(&around.inner()).finish();
+    assert_eq!(ran.status(), 0, "{ran:?}");
+    assert!(ran.observation().censored, "{ran:?}");
+}
+
+#[test]
+fn what_a_neighbour_feels_of_its_own_limit_makes_no_peak_censored() {
+    let Some(around) = Around::new("highwater-test-beside") else { return skip("no cgroup can be made around it") };
+    around.write(if around.version == CgroupVersion::V1 { "memory.limit_in_bytes" } else { "memory.max" }, "1G");
+    let run = workload("wait 20 600").start_in(&around.inner()).wait_until_ready();
+    let folder = large_file();
+    let neighbour = workload(&reading(&folder)).with(["--limit", "20Mi"]).start_in(&around.inner()).finish();
+    let ran = run.signal(Signal::SIGTERM).finish();
+    assert!(neighbour.observation().censored, "{neighbour:?}");
+    assert!(!ran.observation().censored, "{ran:?}");
 }

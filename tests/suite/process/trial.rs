@@ -119,6 +119,16 @@ impl Trial {
         Underway::new(self.folder, script.spawn().unwrap())
     }
 
+    /// Starts it in a cgroup that is there already.
+    pub(super) fn start_in(mut self, cgroup: &Path) -> Underway {
+        self.complete();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "echo $$ > \"$0\"/cgroup.procs && exec \"$@\""]).arg(cgroup);
+        shell.arg(self.command.get_program()).args(self.command.get_args());
+        shell.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Underway::new(self.folder, shell.spawn().unwrap())
+    }
+
     fn complete(&mut self) {
         self.command.args(["--format", "json", "--output"]).arg(self.folder.path().join("observation.json"));
         self.command.arg("--").args(&self.task);
