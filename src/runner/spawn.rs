@@ -110,8 +110,6 @@ pub(super) fn spawn(image: &Image, launch: &Launch, join: Join<'_>) -> Result<Sp
     };
     let stdout = open_output(&launch.stdout)?;
     let stderr = open_output(&launch.stderr)?;
-    let system = |action| move |errno: Errno| StartError::System { action, source: errno.into() };
-    let (report, failed) = pipe2(OFlag::O_CLOEXEC).map_err(system("make a pipe"))?;
     let argv = pointers(&image.arguments);
     let envp = pointers(&image.environment);
     let mut script = vec![c"/bin/sh".as_ptr(), std::ptr::null()];
@@ -126,7 +124,7 @@ pub(super) fn spawn(image: &Image, launch: &Launch, join: Join<'_>) -> Result<Sp
             Join::Write(file) => Some(file.as_raw_fd()),
             Join::Stay | Join::CloneInto(_) => None,
         },
-        failed: failed.as_raw_fd(),
+        pipe: None,
         failure: None,
         parent: std::process::id(),
     };
@@ -139,21 +137,11 @@ pub(super) fn spawn(image: &Image, launch: &Launch, join: Join<'_>) -> Result<Sp
         Err(source) if into.is_some() => return Err(SpawnError::Join(source)),
         Err(source) => return Err(StartError::System { action: "make a process", source }.into()),
     };
-    // Where the child shares our memory it has told us there, too: in a cgroup with next to no memory even a write to
-    // a pipe fails.
-    if let Some(failure) = plan.failure() {
-        reap(spawned.pid);
-        return Err(failure.explain(image));
-    }
-    drop(failed);
-    let mut told = [0; Failure::LENGTH];
-    match File::from(report).read_exact(&mut told) {
-        // Nothing was told: the pipe was closed by the exec.
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(spawned),
-        result => {
+    match plan.failure() {
+        None => Ok(spawned),
+        Some(failure) => {
             reap(spawned.pid);
-            result.map_err(|source| StartError::System { action: "hear from the new process", source })?;
-            Err(Failure::decode(told).explain(image))
+            Err(failure.explain(image))
         }
     }
 }
@@ -167,16 +155,36 @@ pub(super) struct Plan<'a> {
     script: &'a mut Vec<*const libc::c_char>,
     stdio: [Option<RawFd>; 3],
     join: Option<RawFd>,
-    failed: RawFd,
+    /// How the child tells of a failure where it has memory of its own.
+    pipe: Option<RawFd>,
     failure: Option<Failure>,
     parent: u32,
 }
 
 impl Plan<'_> {
-    /// What the child has told, if it shares our memory.
+    /// What the child has told.
     fn failure(&self) -> Option<Failure> {
         // SAFETY: a valid, aligned place of our own; volatile, because the child writes to it behind the compiler's back.
         unsafe { std::ptr::read_volatile(&raw const self.failure) }
+    }
+
+    /// Starts a child that has memory of its own, and hears from it until it has become the program.
+    pub(super) fn with_pipe(&mut self, start: impl FnOnce(&mut Self) -> io::Result<Spawned>) -> io::Result<Spawned> {
+        let (heard, pipe) = pipe2(OFlag::O_CLOEXEC)?;
+        self.pipe = Some(pipe.as_raw_fd());
+        let spawned = start(self)?;
+        drop(pipe);
+        let mut told = [0; Failure::LENGTH];
+        match File::from(heard).read_exact(&mut told) {
+            Ok(()) => self.failure = Some(Failure::decode(told)),
+            // Nothing was told: the pipe was closed by the exec.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+            Err(error) => {
+                kill_and_reap(spawned.pid);
+                return Err(error);
+            }
+        }
+        Ok(spawned)
     }
 
     pub(super) fn become_program(&mut self) -> ! {
@@ -184,11 +192,13 @@ impl Plan<'_> {
             Ok(never) => match never {},
             Err(failure) => failure,
         };
-        // SAFETY: the place is ours to write, and both calls are system calls on values of our own.
+        // SAFETY: the place is ours to write, and the calls are system calls on values of our own.
         unsafe {
             std::ptr::write_volatile(&raw mut self.failure, Some(failure));
-            let failure = failure.encode();
-            libc::write(self.failed, failure.as_ptr().cast(), failure.len());
+            if let Some(pipe) = self.pipe {
+                let failure = failure.encode();
+                libc::write(pipe, failure.as_ptr().cast(), failure.len());
+            }
             libc::_exit(127)
         }
     }
@@ -302,6 +312,11 @@ impl Failure {
 /// Takes note of the end of a child that failed before it was one.
 fn reap(pid: i32) {
     let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
+}
+
+fn kill_and_reap(pid: i32) {
+    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+    reap(pid);
 }
 
 fn pointers(texts: &[CString]) -> Vec<*const libc::c_char> {

@@ -20,7 +20,7 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 pub(super) fn start(into_cgroup: Option<BorrowedFd<'_>>, plan: &mut Plan<'_>) -> io::Result<Spawned> {
     match clone3(into_cgroup, plan) {
         // Linux before 5.5, or a seccomp filter that does not know the call, as in older container engines.
-        Err(error) if into_cgroup.is_none() && is_unknown(&error) => fork(plan),
+        Err(error) if into_cgroup.is_none() && is_unknown(&error) => plan.with_pipe(fork),
         result => result,
     }
 }
@@ -40,9 +40,7 @@ fn fork(plan: &mut Plan<'_>) -> io::Result<Spawned> {
     let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     if pidfd < 0 {
         let error = io::Error::last_os_error();
-        // SAFETY: takes two numbers.
-        unsafe { libc::kill(pid, libc::SIGKILL) };
-        super::reap(pid);
+        super::kill_and_reap(pid);
         return Err(error);
     }
     // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
@@ -102,6 +100,11 @@ extern "C" fn enter(plan: *mut Plan<'static>) -> ! {
 /// On other processors a copy of the page tables is the price for not writing assembly that nobody tests.
 #[cfg(not(target_arch = "x86_64"))]
 fn clone3(into_cgroup: Option<BorrowedFd<'_>>, plan: &mut Plan<'_>) -> io::Result<Spawned> {
+    plan.with_pipe(|plan| copy(into_cgroup, plan))
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn copy(into_cgroup: Option<BorrowedFd<'_>>, plan: &mut Plan<'_>) -> io::Result<Spawned> {
     let mut pidfd: RawFd = -1;
     let mut arguments = arguments(into_cgroup, &mut pidfd);
     // SAFETY: without CLONE_VM the child has memory of its own, as after fork(2). `arguments` outlives the call and
