@@ -79,7 +79,7 @@ pub(crate) struct RunArgs {
     /// Append one line of JSON for each run to this file.
     #[arg(long, value_name = "FILE.jsonl")]
     record: Option<PathBuf>,
-    /// Time between two samples. Without it they are dense for 100 ms, then 100 ms apart.
+    /// Time between two samples. Without it they are dense for 100 ms, then 100 ms apart, after a second 200 ms.
     ///
     /// The peak does not depend on samples (unless it is said to be a lower bound); the breakdown does.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
