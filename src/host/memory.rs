@@ -193,6 +193,16 @@ impl MemoryReader {
         })
     }
 
+    /// Whether neither it nor a cgroup above has a limit, where a single file says so: `hierarchical_memory_limit` of the
+    /// `memory.stat` of v1.
+    pub fn is_unlimited(&mut self) -> bool {
+        let stat = match self.version {
+            CgroupVersion::V1 => self.stat.read(|path, text| keyed(path, text, ["hierarchical_memory_limit"])),
+            CgroupVersion::V2 => return false,
+        };
+        matches!(stat, Ok(Reading::Value([Some(limit)])) if limit >= V1_UNLIMITED)
+    }
+
     /// Above how much memory its processes are slowed down, in bytes, `None` for never: `memory.high` (v2).
     pub fn throttled_above(&mut self) -> Read<Option<Bytes>> {
         Ok(self.high.read(number_or_max)?.map(|limit| limit.map(Bytes)))
@@ -227,8 +237,9 @@ impl MemoryReader {
     /// Whether a v1 cgroup can reach its limit without anybody counting that. Where memory and swap together have the
     /// same limit as memory, theirs is felt first, and since Linux 6.15 that counter counts no failures.
     fn counts_no_hits(&mut self) -> Result<bool, HostError> {
-        let (memory, together) = (self.limit.read(number)?.value(), self.swap_limit.read(number)?.value());
-        Ok(matches!((memory, together), (Some(memory), Some(together)) if together <= memory && memory < V1_UNLIMITED))
+        let Some(memory) = self.limit()?.value().flatten() else { return Ok(false) };
+        let together = self.swap_limit.read(number)?.value();
+        Ok(together.is_some_and(|together| together <= memory.0))
     }
 
     /// How often the cgroup was kept from growing by its own limit, or its own throttling (`max` and `high` of

@@ -6,6 +6,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::OnceLock;
 
 /// The beginning of the name of every cgroup that highwater makes itself.
 const PREFIX: &str = "highwater-";
@@ -70,9 +71,10 @@ pub(super) fn is_slice(name: &str) -> bool {
     name.starts_with(SLICE_PREFIX)
 }
 
-/// The pid namespace that this process is in (`namespaces(7)`).
+/// The pid namespace that this process is in, which it never leaves (`pid_namespaces(7)`).
 pub(super) fn pid_namespace() -> Option<u64> {
-    fs::metadata("/proc/self/ns/pid").ok().map(|metadata| metadata.ino())
+    static OWN: OnceLock<Option<u64>> = OnceLock::new();
+    *OWN.get_or_init(|| fs::metadata("/proc/self/ns/pid").ok().map(|metadata| metadata.ino()))
 }
 
 #[cfg(test)]

@@ -81,6 +81,8 @@ pub struct Placement {
 #[derive(Debug)]
 pub(super) struct Entered {
     pub(super) own: OwnCgroup,
+    /// Reads it.
+    pub(super) reader: MemoryReader,
     /// Whether the kernel keeps a peak for it (v1; v2 since Linux 5.19).
     pub(super) keeps_peak: bool,
 }
@@ -111,7 +113,7 @@ impl Placement {
     ///
     /// That a process may enter it is known only when one does.
     pub fn try_out(&mut self) -> Option<bool> {
-        let Entered { own, keeps_peak } = self.enter()?;
+        let Entered { own, keeps_peak, .. } = self.enter()?;
         if let Err(error) = own.remove() {
             self.refuse(Obstacle::from(&error as &dyn std::error::Error));
             return self.try_out();
@@ -221,7 +223,7 @@ fn make_below(parent: &Cgroup) -> Result<Option<Entered>, Obstacle> {
     let current = reader.current().map_err(unread)?;
     let peak = reader.peak().map_err(unread)?;
     Ok(match current {
-        Reading::Value(_) => Some(Entered { own, keeps_peak: matches!(peak, Reading::Value(_)) }),
+        Reading::Value(_) => Some(Entered { own, reader, keeps_peak: matches!(peak, Reading::Value(_)) }),
         Reading::Unsupported | Reading::Gone => None,
     })
 }

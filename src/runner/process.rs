@@ -84,6 +84,8 @@ impl Launch {
 pub struct ProcessRunner {
     roots: HostRoots,
     launch: Launch,
+    /// The command laid out, once there was a run.
+    image: Option<Image>,
     placement: Placement,
     only_in_cgroup: bool,
     noise: Bytes,
@@ -97,6 +99,7 @@ impl ProcessRunner {
             only_in_cgroup: false,
             roots: machine.roots.clone(),
             launch,
+            image: None,
             noise: machine::noise(&machine.facts),
         }
     }
@@ -114,9 +117,23 @@ impl ProcessRunner {
         self
     }
 
-    fn start_in(&self, entered: Entered, image: &Image) -> Result<ProcessRun, SpawnError> {
+    fn start_image(&mut self, image: &Image) -> Result<ProcessRun, StartError> {
+        while let Some(entered) = self.placement.enter() {
+            match self.start_in(entered, image) {
+                Ok(run) => return Ok(run),
+                Err(SpawnError::Start(error)) => return Err(error),
+                // Made, but not to be entered: a cgroup that is delegated to us while we are not below it.
+                Err(SpawnError::Join(error)) => {
+                    self.placement.refuse(Obstacle::Other(format!("a process may not enter it: {error}")));
+                }
+            }
+        }
+        self.start_sampled(image)
+    }
+
+    fn start_in(&self, mut entered: Entered, image: &Image) -> Result<ProcessRun, SpawnError> {
         let own = &entered.own;
-        let above = Above::of(own.cgroup());
+        let above = Above::of(own.cgroup(), &mut entered.reader);
         if let Some(limit) = self.launch.limit {
             own.limit(limit)?;
         }
@@ -163,18 +180,13 @@ impl ProcessRunner {
 
 impl Runner for ProcessRunner {
     fn start(&mut self) -> Result<Box<dyn Running>, StartError> {
-        let image = Image::lay_out(&self.launch)?;
-        while let Some(entered) = self.placement.enter() {
-            match self.start_in(entered, &image) {
-                Ok(run) => return Ok(Box::new(run)),
-                Err(SpawnError::Start(error)) => return Err(error),
-                // Made, but not to be entered: a cgroup that is delegated to us while we are not below it.
-                Err(SpawnError::Join(error)) => {
-                    self.placement.refuse(Obstacle::Other(format!("a process may not enter it: {error}")));
-                }
-            }
-        }
-        Ok(Box::new(self.start_sampled(&image)?))
+        let image = match self.image.take() {
+            Some(image) => image,
+            None => Image::lay_out(&self.launch)?,
+        };
+        let run = self.start_image(&image);
+        self.image = Some(image);
+        Ok(Box::new(run?))
     }
 }
 

@@ -80,17 +80,14 @@ impl ContainerRun {
         let (sender, outcome) = oneshot::channel();
         engine.spawn(follow(engine.docker.clone(), id.to_owned(), forwarding.closed.take(), told, sender));
         let leaf = if parent.is_none() { find_leaf(runner, id) } else { None };
-        let reader = match (&parent, &leaf) {
+        let mut reader = match (&parent, &leaf) {
             (Some(parent), _) => Some(parent.reader()),
             (None, Some(leaf)) => Some(MemoryReader::new(&leaf.cgroup)),
             (None, None) => None,
         };
         // The cgroup around it has no limit; the container's own is known.
-        let above = match (&parent, &leaf) {
-            (Some(parent), _) => Some(Above::of(parent.cgroup())),
-            (None, Some(leaf)) => Some(Above::of(&leaf.cgroup)),
-            (None, None) => None,
-        };
+        let cgroup = parent.as_ref().map(Parent::cgroup).or(leaf.as_ref().map(|leaf| &leaf.cgroup));
+        let above = reader.as_mut().zip(cgroup).map(|(reader, cgroup)| Above::of(cgroup, reader));
         Ok(Self {
             engine,
             id: id.to_owned(),

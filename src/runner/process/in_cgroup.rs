@@ -14,7 +14,7 @@ use crate::runner::placement::Entered;
 use crate::runner::{FinishError, Finished, Sample};
 
 /// Where the task is, is looked at when it turns out to last, and again with every so many samples.
-const SAMPLES_BETWEEN_LOOKS: u32 = 4;
+const SAMPLES_BETWEEN_LOOKS: u32 = 10;
 
 #[derive(Debug)]
 pub(super) struct InCgroup {
@@ -33,10 +33,10 @@ pub(super) struct InCgroup {
 
 impl InCgroup {
     pub(super) fn new(entered: Entered, above: Above, roots: &HostRoots, noise: Bytes) -> Self {
-        let Entered { own, keeps_peak } = entered;
+        let Entered { own, reader, keeps_peak } = entered;
         Self {
             roots: roots.clone(),
-            reader: MemoryReader::new(own.cgroup()),
+            reader,
             above,
             own: Some(own),
             keeps_peak,
@@ -75,12 +75,13 @@ impl InCgroup {
     pub(super) fn look_for(&mut self, pid: i32) {
         let (None, Some(own)) = (&self.escaped_to, &self.own) else { return };
         let own = own.cgroup();
-        // v2 remembers where a process that has ended was; on v1 it seems to be in the root.
+        // v2 remembers where a process that has ended was; on v1 it seems to be in the root, also where it ends while we look.
         let can_tell =
-            own.version() == CgroupVersion::V2 || std::fs::read_link(self.roots.process_file(pid, "exe")).is_ok();
-        if let Ok(now) = memory_cgroup_in(&self.roots, own.hierarchy.clone(), &pid.to_string())
+            || own.version() == CgroupVersion::V2 || std::fs::read_link(self.roots.process_file(pid, "exe")).is_ok();
+        if can_tell()
+            && let Ok(now) = memory_cgroup_in(&self.roots, own.hierarchy.clone(), &pid.to_string())
             && !now.path.starts_with(&own.path)
-            && can_tell
+            && can_tell()
         {
             self.escaped_to = Some(now.path.display().to_string());
         }
@@ -175,8 +176,11 @@ pub(in crate::runner) struct Above {
 
 impl Above {
     /// To be read before the task is started.
-    pub(in crate::runner) fn of(own: &Cgroup) -> Self {
+    pub(in crate::runner) fn of(own: &Cgroup, reader: &mut MemoryReader) -> Self {
         let mut above = Self { lowest: None, limited: Vec::new() };
+        if reader.is_unlimited() {
+            return above;
+        }
         for cgroup in own.ancestry().skip(1) {
             let mut reader = MemoryReader::new(&cgroup);
             // Where its limit cannot be read, neither can how often it was felt.
