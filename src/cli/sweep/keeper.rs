@@ -94,7 +94,8 @@ impl Place {
             Self::Folder(folder) => folder.append(&observation).map_err(|error| records::unusable_folder(&error)),
             Self::File(file) => {
                 observation.series.thin(SAMPLES_IN_LINE);
-                let base = file.base().to_owned();
+                // Runs are told an absolute place for their output.
+                let base = std::path::absolute(file.base()).unwrap_or_else(|_| file.base().to_owned());
                 let relative = |path: PathBuf| path.strip_prefix(&base).map(Path::to_owned).unwrap_or(path);
                 observation.logs =
                     observation.logs.map(|logs| Logs { stdout: relative(logs.stdout), stderr: relative(logs.stderr) });

@@ -50,6 +50,27 @@ fn four_processes_with_three_cells_each_equal_one_with_twelve() {
 }
 
 #[test]
+fn what_runs_of_single_cells_have_printed_goes_along() {
+    let bench = Bench::new();
+    let highwater = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
+        let output = command.current_dir(bench.path()).args(words).output().unwrap();
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    bench.done(&["-P", "N=one,two", "--save-plan", "plan.json", "-n", "--", "echo", "{N}"]);
+    fs::create_dir(bench.path().join("cells")).unwrap();
+    for (index, record) in [("0", "cells/0.jsonl"), ("1", "1.jsonl")] {
+        bench.done(&["--file", "plan.json", "--cell-index", index, "--record", record]);
+    }
+    highwater(&["merge", "cells/0.jsonl", "1.jsonl", "--plan", "plan.json", "--into", "merged"]);
+    fs::remove_dir_all(bench.path().join("cells")).unwrap();
+    fs::remove_dir_all(bench.path().join("runs")).unwrap();
+    fs::rename(bench.path().join("merged"), bench.path().join("moved")).unwrap();
+    assert_eq!(["1", "2"].map(|run| highwater(&["logs", "moved", "--run", run])), ["one\n", "two\n"]);
+}
+
+#[test]
 fn a_cell_is_found_by_its_key_and_resumed() {
     let bench = Bench::with_items(3, 1000);
     bench.done(&words(&["--save-plan", "plan.json", "-n"]));
