@@ -161,6 +161,10 @@ fn make_runs(
     drop(signals);
     let failed = clerk.failed;
     let left = schedule.left();
+    // After the last run there is no other that it could keep from beginning.
+    if let (Ok(End::Done | End::Budget), Some(failure)) = (&end, bench.unconcluded()) {
+        return Err(failure);
+    }
     match end {
         Ok(End::Done) => Ok(if failed == 0 { Exit::Done } else { Exit::TaskFailed }),
         Ok(End::Interrupted(_)) => {

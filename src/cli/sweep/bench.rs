@@ -60,6 +60,8 @@ struct State {
     told_of_copies: bool,
     /// An original that a task has written to.
     spoiled: Option<PathBuf>,
+    /// Why the command after a run failed: what was measured is kept first.
+    unconcluded: Option<Failure>,
     counter: u64,
 }
 
@@ -173,6 +175,7 @@ impl<'a> Runs<'a> {
         cancel: &mut dyn Cancel,
         observer: &mut dyn Observer,
     ) -> Result<Result<Observation, MeasureError>, Failure> {
+        self.unconcluded().map_or(Ok(()), Err)?;
         let ready = &self.cells[job.cell];
         let cell = &ready.planned;
         let inputs: StagedInputs<'_> = staged.iter().map(|(channel, staged)| (channel.as_str(), staged)).collect();
@@ -209,8 +212,15 @@ impl<'a> Runs<'a> {
         };
         observation.logs = under.logs.clone();
         observation.warnings.extend(note);
-        self.hook("--conclude", self.args.conclude.as_ref(), &places)?;
+        if let Err(failure) = self.hook("--conclude", self.args.conclude.as_ref(), &places) {
+            lock(&self.state).unconcluded.get_or_insert(failure);
+        }
         Ok(Ok(observation))
+    }
+
+    /// Why the command after a run failed, once: no other run is to begin then.
+    pub(super) fn unconcluded(&self) -> Option<Failure> {
+        lock(&self.state).unconcluded.take()
     }
 
     /// Sees to the page cache; what comes back is for the record.
@@ -294,7 +304,7 @@ impl Bench for Runs<'_> {
         if let (true, Some(folder)) = (self.args.keep_outputs, folder) {
             keep_outputs(&output, &folder.join("outputs"))?;
         }
-        if observation.outcome.succeeded() {
+        if observation.outcome.succeeded() && lock(&self.state).unconcluded.is_none() {
             self.look_for_floor(job, &staged, &mut observation, cancel, observer)?;
         }
         let changes = self.look_at(job.cell, &staged);

@@ -151,6 +151,21 @@ fn commands_around_runs_know_the_same_places() {
 }
 
 #[test]
+fn what_was_measured_is_kept_though_the_command_after_it_fails() {
+    for (runs, more) in [("1", &[][..]), ("3", &[]), ("3", &["--floor"])] {
+        let bench = Bench::new();
+        let words = ["--into", "r", "-r", runs, "--conclude", "exit 3", "--", "true"];
+        let ran = bench.sweep(&[more, &words].concat());
+        assert_eq!(ran.status, Some(4), "{}", ran.stderr);
+        assert!(ran.stderr.contains("the command of --conclude failed"), "{}", ran.stderr);
+        assert_eq!(bench.records("r").len(), 1, "no other run begins");
+    }
+    let bench = Bench::new();
+    let ran = bench.sweep(&["--into", "r", "--warmup", "2", "--conclude", "exit 3", "--", "true"]);
+    assert_eq!((ran.status, bench.records("r").len()), (Some(4), 0), "a run that does not count is not recorded");
+}
+
+#[test]
 fn inputs_are_not_staged_where_something_else_is_kept() {
     let bench = Bench::new();
     bench.write("scans/a/x.dcm", 30);
