@@ -4,11 +4,19 @@ use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::{FolderError, LOCK};
+
+/// How long a child of a process that was killed may have its lock, on a machine that has much else to do.
+const FROM_FORK_TO_EXEC: Duration = Duration::from_secs(2);
 
 /// A lock that goes with the process: `flock(2)` on the file `lock`, whose text tells others who holds it.
 #[derive(Debug)]
@@ -43,6 +51,15 @@ impl fmt::Display for Holder {
     }
 }
 
+impl Holder {
+    /// Whether it is no more: whoever holds its lock has got it by being forked, and lets go when it executes something.
+    fn is_gone(&self) -> bool {
+        let Self::Process { pid, host, .. } = self else { return false };
+        let pid = i32::try_from(*pid).map(Pid::from_raw);
+        *host == this_host() && pid.is_ok_and(|pid| kill(pid, None) == Err(Errno::ESRCH))
+    }
+}
+
 #[derive(Deserialize, Serialize)]
 struct Said {
     pid: u32,
@@ -56,12 +73,19 @@ impl Lock {
         let failed = |source| FolderError::Lock { path: path.clone(), source };
         let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let mut file = options.map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(FolderError::Held { path: folder.to_owned(), holder: holder(&mut file) });
+        let asked = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) => {
+                    let holder = holder(&mut file);
+                    if !holder.is_gone() || asked.elapsed() > FROM_FORK_TO_EXEC {
+                        return Err(FolderError::Held { path: folder.to_owned(), holder });
+                    }
+                    thread::sleep(Duration::from_millis(5));
+                }
+                Err(TryLockError::Error(source)) => return Err(failed(source)),
             }
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
         say(&mut file).map_err(failed)?;
         Ok(Self { file })
@@ -78,15 +102,18 @@ impl Drop for Lock {
 }
 
 fn say(file: &mut File) -> io::Result<()> {
-    let host = nix::sys::utsname::uname().map(|name| name.nodename().to_string_lossy().into_owned());
-    let host = host.unwrap_or_else(|_| "this machine".to_owned());
-    let said = Said { pid: std::process::id(), host, since: Timestamp::now() };
+    let said = Said { pid: std::process::id(), host: this_host(), since: Timestamp::now() };
     file.set_len(0)?;
     match file.write_all(serde_json::to_string(&said)?.as_bytes()) {
         // A full disk does not keep the lock from holding.
         Err(error) if super::super::is_out_of_space(&error) => Ok(()),
         result => result,
     }
+}
+
+fn this_host() -> String {
+    let host = nix::sys::utsname::uname().map(|name| name.nodename().to_string_lossy().into_owned());
+    host.unwrap_or_else(|_| "this machine".to_owned())
 }
 
 fn holder(file: &mut File) -> Holder {
@@ -112,6 +139,26 @@ mod tests {
         assert_eq!(pid, std::process::id());
         drop(first);
         Lock::take(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn what_a_killed_process_has_forked_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut ended = std::process::Command::new("true").spawn().unwrap();
+        ended.wait().unwrap();
+        let said = Said { pid: ended.id(), host: this_host(), since: Timestamp::now() };
+        std::fs::write(folder.path().join(LOCK), serde_json::to_string(&said).unwrap()).unwrap();
+        let forked = File::open(folder.path().join(LOCK)).unwrap();
+        forked.lock().unwrap();
+        thread::scope(|scope| {
+            let next = scope.spawn(|| Lock::take(folder.path()));
+            let asked = Instant::now();
+            while !next.is_finished() && asked.elapsed() < Duration::from_millis(100) {
+                thread::yield_now();
+            }
+            forked.unlock().unwrap();
+            next.join().unwrap().unwrap();
+        });
     }
 
     #[test]
