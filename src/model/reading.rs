@@ -79,7 +79,7 @@ impl<T: Serialize> Serialize for Reading<T> {
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Reading<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
-        #[serde(untagged)]
+        #[serde(untagged, expecting = "a reading has not all of its parts, or is no word such as `unsupported`")]
         enum Either<T> {
             Value(T),
             Word(String),

@@ -175,6 +175,17 @@ fn a_table_with_a_few_columns_will_do() {
     assert_eq!(runs[0].host, Reading::Unsupported);
 }
 
+#[test]
+fn a_negative_size_is_told_with_its_place_and_a_negative_status_is_read() {
+    let (status, runs, stderr) =
+        import("peak_bytes,wall_seconds,outcome,exit_status\n5,1,exited,-1\n5,1,exited,137.0\n", &[]);
+    assert_eq!((status, runs.len()), (0, 2), "{stderr}");
+    let text = "peak_bytes,wall_seconds,cell,run,peak_exactness\n-5,1,a,1,\n5,1,a,-1,\n5,1,a,1,exact\n";
+    let (status, _, stderr) = import(text, &[]);
+    assert_eq!(status, 2);
+    insta::assert_snapshot!(stderr);
+}
+
 const TRACE: &str = "\
 task_id\thash\tnative_id\tname\tstatus\texit\tsubmit\tduration\trealtime\t%cpu\tpeak_rss\tpeak_vmem\trchar\twchar
 4\tfb/cc864e\t58589\tALIGN:MAP (sample2)\tCOMPLETED\t0\t2025-05-25 12:13:14.094\t650ms\t1m 30s\t34.4%\t1.5 GB\t4.6 MB\t193.5 KB\t540 B

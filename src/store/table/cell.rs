@@ -60,7 +60,7 @@ impl Column {
             Kind::Whole if WORDS.contains(&cell) => cell.into(),
             Kind::Whole => return Err("`read`, `unsupported` or `gone`".to_owned()),
             Kind::Limit if cell == NONE => Value::Null,
-            Kind::Count | Kind::Limit | Kind::Seconds | Kind::Part if WORDS.contains(&cell) => {
+            Kind::Count | Kind::Status | Kind::Limit | Kind::Seconds | Kind::Part if WORDS.contains(&cell) => {
                 let place = if self.own_word() { self.pointer } else { pointer::split(self.pointer).0 };
                 if place.is_empty() {
                     return Err("a number".to_owned());
@@ -69,7 +69,11 @@ impl Column {
                 return Ok(());
             }
             Kind::Seconds => micros(cell).ok_or("a number of seconds such as 12.5")?.into(),
-            Kind::Count | Kind::Limit | Kind::Part => number(cell).ok_or("a whole number")?,
+            Kind::Status => match cell.parse::<i64>() {
+                Ok(status) => status.into(),
+                Err(_) => number(cell).ok_or("a whole number")?.into(),
+            },
+            Kind::Count | Kind::Limit | Kind::Part => number(cell).ok_or("a whole number, not below 0")?.into(),
         };
         pointer::set(observation, self.pointer, value);
         Ok(())
@@ -81,6 +85,7 @@ impl Column {
             Kind::Part | Kind::Limit => true,
             Kind::Text
             | Kind::Count
+            | Kind::Status
             | Kind::Seconds
             | Kind::Flag
             | Kind::Censored
@@ -139,13 +144,12 @@ pub(in crate::store) fn micros(text: &str) -> Option<u64> {
     (0.0..1e13).contains(&seconds).then(|| (seconds * 1e6).round() as u64)
 }
 
-/// A whole number; a decimal one as tables of other programs have it is rounded up, a negative one is a status.
-fn number(text: &str) -> Option<Value> {
-    let whole = text.parse::<u64>().map(Value::from).or_else(|_| text.parse::<i64>().map(Value::from));
-    whole.ok().or_else(|| {
+/// A whole number; a decimal one as tables of other programs have it is rounded up.
+fn number(text: &str) -> Option<u64> {
+    text.parse().ok().or_else(|| {
         let plain = text.bytes().all(|byte| byte.is_ascii_digit() || b".eE+".contains(&byte));
         let number: f64 = text.parse().ok().filter(|_| plain)?;
-        (0.0..1e19).contains(&number).then(|| Value::from(number.ceil() as u64))
+        (0.0..1e19).contains(&number).then(|| number.ceil() as u64)
     })
 }
 

@@ -19,6 +19,8 @@ pub(super) enum Kind {
     Text,
     /// A whole number, which is there where what it was read with is there.
     Count,
+    /// The same, which may be below zero.
+    Status,
     /// A whole number that may be missing by itself.
     Part,
     /// Seconds, from microseconds.
@@ -61,7 +63,7 @@ const COLUMNS: [Column; 75] = [
         Kind::Text,
         "exited, signalled, oom-killed, timed-out, interrupted or engine-lost",
     ),
-    column("exit_status", "/outcome/status", Kind::Count, "where it exited"),
+    column("exit_status", "/outcome/status", Kind::Status, "where it exited"),
     column("signal", "/outcome/signal", Kind::Count, "the signal that ended it"),
     column("timeout_seconds", "/outcome/after_us", Kind::Seconds, "the time it had, where that was over"),
     column(
