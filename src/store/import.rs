@@ -85,7 +85,7 @@ pub fn import(text: &str, origin: Option<Origin>, about: &About<'_>) -> Result<I
         return rows.finish(about.name, Imported { origin: Origin::Highwater, observations: vec![], left_out: vec![] });
     };
     let (observations, left_out) = match origin {
-        Origin::Highwater => (table::parse(about.name, text, &named(blank(about.written_at), about))?, Vec::new()),
+        Origin::Highwater => table::parse(about.name, text, &named(blank(about.written_at), about))?,
         Origin::Nextflow => {
             let read = nextflow::read(&mut rows, about);
             rows.finish(about.name, read)?

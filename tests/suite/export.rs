@@ -133,7 +133,7 @@ proptest! {
         }
         let csv = table::csv(std::slice::from_ref(&observation)).unwrap();
         let read = table::parse("table", &csv, &blank(Timestamp::UNIX_EPOCH)).unwrap();
-        prop_assert_eq!(read, vec![observation]);
+        prop_assert_eq!(read, (vec![observation], vec![]));
     }
 
     #[test]
@@ -173,6 +173,16 @@ fn a_table_with_a_few_columns_will_do() {
     let Reading::Value(peak) = &runs[0].peak else { panic!("{:?}", runs[0].peak) };
     assert!(matches!(peak.exactness, Exactness::LowerBound { .. }), "nobody said how it was measured");
     assert_eq!(runs[0].host, Reading::Unsupported);
+}
+
+#[test]
+fn a_row_without_a_peak_or_a_time_is_no_run() {
+    let text = "task,peak_bytes,wall_seconds\na,,1\nb,1000,\nc,1000,0.5\n";
+    let (status, runs, stderr) = import(text, &[]);
+    assert_eq!((status, runs.len(), runs[0].wall_us), (0, 1, 500_000));
+    let (status, _, none) = import("peak_bytes,wall_seconds\n1000,\n", &[]);
+    assert_eq!(status, 5);
+    insta::assert_snapshot!(stderr + &none);
 }
 
 #[test]

@@ -9,36 +9,40 @@ use super::columns::Column;
 use super::{columns, inputs, parameters};
 use crate::model::observation::{Exactness, Observation, PeakSource, SCHEMA_VERSION};
 use crate::model::problem::{Flawed, Problem};
+use crate::store::import::LeftOut;
 
 /// More problems than this are not told one by one.
 const MOST_PROBLEMS: usize = 10;
 
 /// Reads a table that [`super::csv`] has written, or one with some of its columns: `peak_bytes` and `wall_seconds` at
 /// least. What it has no column for comes from `blank`, an observation of which nothing is known; `name` is what errors
-/// call it.
+/// call it. A row without a peak or a time is no measured run, and is left out: nothing is 0 that nobody has read.
 ///
 /// # Errors
 /// Columns are missing, or values are not what they should be: the first ten of them, with their places.
-pub fn parse(name: &str, text: &str, blank: &Observation) -> Result<Vec<Observation>, Flawed> {
+pub fn parse(name: &str, text: &str, blank: &Observation) -> Result<(Vec<Observation>, Vec<LeftOut>), Flawed> {
     let mut rows = Rows::new(text);
     let blank = serde_json::to_value(blank).unwrap_or_default();
-    let observations = read(&mut rows, &blank);
-    rows.finish(name, observations)
+    let read = read(&mut rows, &blank);
+    rows.finish(name, read)
 }
 
-fn read(rows: &mut Rows<'_>, blank: &Value) -> Vec<Observation> {
+fn read(rows: &mut Rows<'_>, blank: &Value) -> (Vec<Observation>, Vec<LeftOut>) {
     rows.require(&["peak_bytes", "wall_seconds"]);
     let known: Vec<Known> = rows.header.iter().map(|name| Known::named(name)).collect();
-    let mut observations = Vec::new();
+    let (mut observations, mut left_out) = (Vec::new(), Vec::new());
     while let Some(row) = rows.next() {
-        if let Some(object) = built(rows, &row, &known) {
+        let needed = [("peak_bytes", "it has no peak"), ("wall_seconds", "it has no time")];
+        if let Some((_, reason)) = needed.iter().find(|(name, _)| rows.value(&row, name).is_none()) {
+            left_out.push(LeftOut { line: rows.line_of(&row), reason: (*reason).to_owned() });
+        } else if let Some(object) = built(rows, &row, &known) {
             match serde_json::from_value(filled(object, blank)) {
                 Ok(observation) => observations.push(observation),
                 Err(error) => rows.reject_row(&row, &error.to_string()),
             }
         }
     }
-    observations
+    (observations, left_out)
 }
 
 /// What a file is called that has a size and no name.
