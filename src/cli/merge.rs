@@ -51,6 +51,9 @@ pub(crate) fn run(args: &MergeArgs) -> Result<Exit, Failure> {
         fs::read_to_string(path).map_err(unread)
     });
     let plan = plan.transpose()?;
+    if let (Some(path), Some(plan)) = (&args.plan, &plan) {
+        store::check_plan(path, plan).map_err(|error| records::unusable_folder(&error))?;
+    }
     let merged = store::merge(&args.places, plan.as_deref(), &args.into).map_err(|error| failure(&error))?;
     merged.unusable.iter().for_each(|(path, unusable)| records::say_unusable(path, unusable));
     let store::Merged { added, doubled, total, .. } = merged;

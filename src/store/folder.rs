@@ -352,7 +352,11 @@ pub fn read_plan(folder: &Path) -> Result<String, FolderError> {
     }
 }
 
-fn check_plan(path: &Path, text: &str) -> Result<(), FolderError> {
+/// Checks that a text is a plan, of whatever kind of sweep, which this highwater knows the version of.
+///
+/// # Errors
+/// Where it has no version, or that of a newer highwater; `path` is what errors call it.
+pub fn check_plan(path: &Path, text: &str) -> Result<(), FolderError> {
     #[derive(Deserialize)]
     struct Version {
         schema_version: u64,

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches, parser::ValueSource};
 use highwater::model::plan::Plan;
-use highwater::store::{FolderError, PLAN, read_plan};
+use highwater::store::{FolderError, PLAN, check_plan, read_plan};
 use serde_json::{Map, Value};
 
 use super::args::SweepArgs;
@@ -215,6 +215,9 @@ fn read(command: &Command, path: &Path) -> Result<(Settings, Option<Plan>), Fail
         Failure::new(Exit::Usage, &error, None)
     })?;
     if text.trim_start().starts_with('{') {
+        if let Err(error @ FolderError::NewerPlan { .. }) = check_plan(path, &text) {
+            return Err(records::unusable_folder(&error));
+        }
         return of_plan(&path.display().to_string(), &text);
     }
     toml::read(command, path, &text).map(|settings| (settings, None))

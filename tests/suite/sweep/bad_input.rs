@@ -1,6 +1,7 @@
 //! Everything that can be wrong is told once, clearly, and with a remedy.
 
 use std::fs;
+use std::process::Command;
 
 use super::{Bench, snapshot};
 
@@ -74,6 +75,11 @@ fn records_that_are_not_of_this_task_or_broken_are_told() {
     fs::write(bench.path().join("r/plan.json"), newer.replacen("\"schema_version\": 1", "\"schema_version\": 9", 1))
         .unwrap();
     all += &told(&bench, &[&["--into", "r"]]);
+    all += &told(&bench, &[&["--file", "r/plan.json", "-n"]]);
+    let merge = ["merge", "--plan", "r/plan.json", "r/observations.jsonl", "--into", "m"];
+    let output = Command::new(env!("CARGO_BIN_EXE_highwater")).current_dir(bench.path()).args(merge).output().unwrap();
+    all += &format!("$ highwater {}\n{}", merge.join(" "), String::from_utf8_lossy(&output.stderr));
+    assert!(!bench.path().join("m").exists());
     snapshot("broken_and_foreign_records_are_told", &all);
 }
 
