@@ -5,6 +5,7 @@
 
 mod warning;
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
@@ -162,12 +163,28 @@ pub fn cells(observations: &[Observation]) -> Vec<Cell> {
         groups[place].push(observation);
     }
     let mut cells: Vec<Cell> = groups.iter().filter_map(|runs| cell(runs)).collect();
-    cells.sort_by(|a, b| order(a).cmp(&order(b)));
+    cells.sort_by(|a, b| {
+        let parameters = || by_numbers(&a.parameters, &b.parameters);
+        a.task.cmp(&b.task).then_with(parameters).then_with(|| by_input(a).cmp(&by_input(b)))
+    });
     cells
 }
 
-fn order(cell: &Cell) -> impl Ord + use<'_> {
-    (&cell.task, &cell.parameters, cell.input_bytes, &cell.case, &cell.key)
+fn by_input(cell: &Cell) -> impl Ord + use<'_> {
+    (cell.input_bytes, &cell.case, &cell.key)
+}
+
+/// The order of choices of parameters: numbers by their size and before words, so that 10 comes after 9.
+fn by_numbers(a: &BTreeMap<String, String>, b: &BTreeMap<String, String>) -> Ordering {
+    let number = |text: &String| text.parse::<f64>().ok().filter(|number| number.is_finite());
+    let value = |a: &String, b: &String| match (number(a), number(b)) {
+        (Some(of_a), Some(of_b)) => of_a.total_cmp(&of_b).then_with(|| a.cmp(b)),
+        (Some(_), None) => Ordering::Less,
+        (None, Some(_)) => Ordering::Greater,
+        (None, None) => a.cmp(b),
+    };
+    let pairs = a.iter().zip(b).map(|((name_a, a), (name_b, b))| name_a.cmp(name_b).then_with(|| value(a, b)));
+    pairs.fold(Ordering::Equal, Ordering::then).then_with(|| a.len().cmp(&b.len()))
 }
 
 fn group_key(observation: &Observation) -> String {
@@ -318,6 +335,22 @@ mod tests {
         let mut cells = cells(observations);
         assert_eq!(cells.len(), 1, "{cells:#?}");
         cells.remove(0)
+    }
+
+    #[test]
+    fn cells_come_in_the_order_of_their_numbers() {
+        let runs: Vec<_> = ["10", "high", "9", "1e1", "-1", "9.5", "2 GB", "9"]
+            .iter()
+            .map(|value| {
+                let mut run = observed(1, 1000, 1000);
+                let sweep = run.sweep.as_mut().unwrap();
+                sweep.cell = (*value).to_owned();
+                sweep.parameters = [("A".to_owned(), "x".to_owned()), ("N".to_owned(), (*value).to_owned())].into();
+                run
+            })
+            .collect();
+        let found: Vec<_> = cells(&runs).into_iter().map(|cell| cell.parameters["N"].clone()).collect();
+        assert_eq!(found, ["-1", "9", "9.5", "10", "1e1", "2 GB", "high"]);
     }
 
     #[test]
