@@ -17,11 +17,12 @@ const LONGEST_COMMAND: usize = 30;
 
 /// A row for each cell; then its warnings, each kind once, with what to try.
 pub(crate) fn of(cells: &[Cell]) -> String {
-    let kinds = kinds(cells);
-    let tasks: Vec<&[Cell]> = cells.chunk_by(|a, b| a.task == b.task).collect();
+    let names = names(cells);
+    let kinds = kinds(cells, &names);
+    let tasks: Vec<&[Cell]> = tasks(cells).collect();
     let mut text = String::new();
     for task in &tasks {
-        let shared = if task.len() > 1 { shared(task) } else { BTreeMap::new() };
+        let shared = shared(task);
         let name = task.first().and_then(|cell| cell.task.as_deref()).filter(|_| tasks.len() > 1);
         let heading = [name.map(printable), (!shared.is_empty()).then(|| format!("all with {}", chosen(&shared)))];
         let heading = heading.into_iter().flatten().collect::<Vec<_>>().join(", ");
@@ -30,7 +31,7 @@ pub(crate) fn of(cells: &[Cell]) -> String {
         }
         text.push_str(&rows(task, &kinds, &shared));
     }
-    let notes = format!("{}{}", outliers(cells), warnings(&kinds));
+    let notes = format!("{}{}", outliers(cells, &names), warnings(&kinds));
     if !notes.is_empty() {
         text.push('\n');
         text.push_str(&notes);
@@ -38,12 +39,43 @@ pub(crate) fn of(cells: &[Cell]) -> String {
     text
 }
 
-/// The parameters that are the same in all cells.
+/// The cells of each task.
+fn tasks(cells: &[Cell]) -> impl Iterator<Item = &[Cell]> {
+    cells.chunk_by(|a, b| a.task == b.task)
+}
+
+/// What notes call each cell: its case and the parameters that others have otherwise.
+fn names(cells: &[Cell]) -> Vec<String> {
+    let of_task = |task: &[Cell]| {
+        let shared = shared(task);
+        task.iter().map(|cell| name(cell, &own(cell, &shared))).collect::<Vec<_>>()
+    };
+    tasks(cells).flat_map(of_task).collect()
+}
+
+fn name(cell: &Cell, own: &str) -> String {
+    if own.is_empty() {
+        return case(cell);
+    }
+    // A command that stands for a case has only the places of what makes its cells differ.
+    if cell.case.is_some() { format!("{}, {own}", case(cell)) } else { own.to_owned() }
+}
+
+/// The parameters that are the same in all of several cells.
 fn shared(cells: &[Cell]) -> BTreeMap<String, String> {
+    if cells.len() < 2 {
+        return BTreeMap::new();
+    }
     let mut cells = cells.iter().map(|cell| &cell.parameters);
     let mut shared = cells.next().cloned().unwrap_or_default();
     cells.for_each(|parameters| shared.retain(|name, value| parameters.get(name) == Some(value)));
     shared
+}
+
+/// The parameters of a cell that others have otherwise.
+fn own(cell: &Cell, shared: &BTreeMap<String, String>) -> String {
+    let own = cell.parameters.iter().filter(|(name, _)| !shared.contains_key(*name));
+    chosen(&own.map(|(name, value)| (name.clone(), value.clone())).collect())
 }
 
 fn chosen(parameters: &BTreeMap<String, String>) -> String {
@@ -52,11 +84,7 @@ fn chosen(parameters: &BTreeMap<String, String>) -> String {
 }
 
 fn rows(cells: &[Cell], kinds: &[Kind<'_>], shared: &BTreeMap<String, String>) -> String {
-    let own = |cell: &Cell| {
-        let own = cell.parameters.iter().filter(|(name, _)| !shared.contains_key(*name));
-        chosen(&own.map(|(name, value)| (name.clone(), value.clone())).collect())
-    };
-    let parameters = cells.iter().any(|cell| !own(cell).is_empty());
+    let parameters = cells.iter().any(|cell| !own(cell, shared).is_empty());
     let mut header = vec!["case"];
     if parameters {
         header.push("parameters");
@@ -70,7 +98,7 @@ fn rows(cells: &[Cell], kinds: &[Kind<'_>], shared: &BTreeMap<String, String>) -
     let row = |cell: &Cell| {
         let mut row = vec![case(cell)];
         if parameters {
-            row.push(own(cell));
+            row.push(own(cell, shared));
         }
         let peak = cell.peak_bytes;
         let bytes = |number: Option<f64>| number.map_or("-".to_owned(), |number| Bytes(number as u64).to_string());
@@ -99,6 +127,7 @@ fn rows(cells: &[Cell], kinds: &[Kind<'_>], shared: &BTreeMap<String, String>) -
 fn case(cell: &Cell) -> String {
     let name = cell.case.clone().unwrap_or_else(|| match &cell.task {
         Some(task) if cell.command.first() != Some(task) => task.clone(),
+        Some(_) | None if cell.command.is_empty() => "-".to_owned(),
         Some(_) | None => shortened(&cell.command.join(" ")),
     });
     if cell.synthetic { format!("{name} (made up)") } else { name }
@@ -114,13 +143,14 @@ fn shortened(text: &str) -> String {
 /// A kind of warning: the first of its kind, the cell it is of, and in how many cells there is one.
 struct Kind<'a> {
     warning: &'a Warning,
-    cell: &'a Cell,
+    cell: &'a str,
     cells: usize,
 }
 
-fn kinds(cells: &[Cell]) -> Vec<Kind<'_>> {
+fn kinds<'a>(cells: &'a [Cell], names: &'a [String]) -> Vec<Kind<'a>> {
     let mut kinds: Vec<Kind<'_>> = Vec::new();
-    for (cell, warning) in cells.iter().flat_map(|cell| cell.warnings.iter().map(move |warning| (cell, warning))) {
+    let of_cell = |(cell, name): (&'a Cell, &'a String)| cell.warnings.iter().map(move |warning| (name, warning));
+    for (cell, warning) in cells.iter().zip(names).flat_map(of_cell) {
         match kinds.iter_mut().find(|known| known.warning.word() == warning.word()) {
             Some(known) => known.cells += 1,
             None => kinds.push(Kind { warning, cell, cells: 1 }),
@@ -138,19 +168,23 @@ fn notes(cell: &Cell, kinds: &[Kind<'_>]) -> String {
     numbers.chain((!cell.outliers.is_empty()).then(|| "*".to_owned())).collect::<Vec<_>>().join(" ")
 }
 
-fn outliers(cells: &[Cell]) -> String {
+fn outliers(cells: &[Cell], names: &[String]) -> String {
     let mut told = String::new();
-    let all: Vec<_> = cells.iter().flat_map(|cell| cell.outliers.iter().map(move |outlier| (cell, outlier))).collect();
+    let all: Vec<_> = cells
+        .iter()
+        .zip(names)
+        .flat_map(|(cell, name)| cell.outliers.iter().map(move |outlier| (name, outlier)))
+        .collect();
     for (cell, outlier) in all.iter().take(MOST_OUTLIERS) {
         let what = match outlier.what {
             Odd::Peak => "has a peak of",
             Odd::Time => "took",
         };
-        let (case, run, ratio) = (case(cell), outlier.run, outlier.ratio);
+        let (run, ratio) = (outlier.run, outlier.ratio);
         paragraph(
             &mut told,
             "*",
-            &format!("{case}: run {run} {what} {ratio:.2} times the median: {}", outlier.reason.words()),
+            &format!("{cell}: run {run} {what} {ratio:.2} times the median: {}", outlier.reason.words()),
         );
     }
     if all.len() > MOST_OUTLIERS {
@@ -167,7 +201,7 @@ fn warnings(kinds: &[Kind<'_>]) -> String {
             1 => " (and 1 more cell)".to_owned(),
             several => format!(" (and {several} more cells)"),
         };
-        let text = format!("{}: {warning}{more}; try: {}", case(cell), warning.remedy());
+        let text = format!("{cell}: {warning}{more}; try: {}", warning.remedy());
         paragraph(&mut told, &(number + 1).to_string(), &text);
     }
     told

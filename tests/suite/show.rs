@@ -34,6 +34,25 @@ fn scripts_get_medians_spreads_and_warnings() {
 }
 
 #[test]
+fn notes_tell_cells_apart_by_their_parameters() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("runs.jsonl");
+    let mut record = Record::open(&file).unwrap();
+    for (level, case) in [("10", "1 item"), ("9", "1 item"), ("9", "")] {
+        for run in 1..=4 {
+            let mut observation = observed(&format!("{level}{case}"), run, if run == 4 { 9 << 20 } else { 1 << 20 }, 2);
+            let sweep = observation.sweep.as_mut().unwrap();
+            case.clone_into(&mut sweep.case);
+            sweep.parameters = [("LEVEL", level), ("MODE", "fast")].map(|(a, b)| (a.to_owned(), b.to_owned())).into();
+            record.append(&observation).unwrap();
+        }
+    }
+    let (status, stdout, _) = show(&[file.to_str().unwrap()]);
+    assert_eq!(status, 0);
+    insta::assert_snapshot!(stdout);
+}
+
+#[test]
 fn broken_and_missing_records_are_told() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("runs.jsonl");
