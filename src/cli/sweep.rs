@@ -53,6 +53,7 @@ pub(crate) fn run(args: &SweepArgs) -> Result<Exit, Failure> {
 }
 
 fn run_with(args: &SweepArgs, settings: &Settings, saved: Option<&Plan>) -> Result<Exit, Failure> {
+    check_terms(args)?;
     let machine = Machine::read(HostRoots::default()).map_err(|error| Failure::new(Exit::Host, &error, None))?;
     if args.cgroup != UseCgroup::Never && !args.dry_run {
         scope::enter_if_needed(&machine);
@@ -184,6 +185,17 @@ fn make_runs(
     }
 }
 
+/// Whether the numbers of runs go together.
+fn check_terms(args: &SweepArgs) -> Result<(), Failure> {
+    match (args.min_runs, args.max_runs) {
+        (Some(least), Some(most)) if least > most => {
+            let help = "ask for at least as many with --max-runs, or leave it out";
+            Err(Failure::new(Exit::Usage, &FewerAtMost { least, most }, Some(help.to_owned())))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn terms(args: &SweepArgs) -> Terms {
     let precision = args.precision;
     match (args.min_runs, args.max_runs) {
@@ -214,4 +226,12 @@ fn show(place: &Place) -> Result<(), Failure> {
         return Ok(());
     }
     output::data(&shown::of(&cells::cells(&observations)))
+}
+
+/// Numbers of runs that contradict each other.
+#[derive(Debug, thiserror::Error)]
+#[error("--min-runs {least} is more than --max-runs {most}")]
+struct FewerAtMost {
+    least: u32,
+    most: u32,
 }

@@ -53,6 +53,7 @@ fn bad_input_is_told_with_its_remedy() {
         vec!["--into", "nowhere"],
         vec!["--into", "flat", "--", "true"],
         vec!["--items", "0", "--", "true"],
+        vec!["--min-runs", "5", "--max-runs", "3", "--", "true"],
     ];
     let all: Vec<&[&str]> = all.iter().map(Vec::as_slice).collect();
     snapshot("bad_input_is_told_with_its_remedy", &told(&bench, &all));
