@@ -227,7 +227,8 @@ impl Planned {
 pub(super) fn check_same_task(folder: &Folder, planned: &Planned) -> Result<(), Failure> {
     let Ok(before) = serde_json::from_str::<Plan>(folder.plan()) else { return Ok(()) };
     let (before, now) = (&before.task, &planned.plan.task);
-    if before.name == now.name {
+    // Where the first one could not even be started, it was most likely misspelt.
+    if before.name == now.name || folder.recorded().is_empty() && folder.unusable().is_empty() {
         return Ok(());
     }
     let error =

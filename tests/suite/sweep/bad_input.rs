@@ -85,6 +85,16 @@ fn records_that_are_not_of_this_task_or_broken_are_told() {
 }
 
 #[test]
+fn a_misspelt_command_does_not_keep_its_folder_from_the_right_one() {
+    let bench = Bench::new();
+    let ran = bench.sweep(&["--into", "r", "--", "there-is-no-such-program"]);
+    assert_eq!(ran.status, Some(4), "{}", ran.stderr);
+    bench.done(&["--into", "r", "--", "true"]);
+    assert_eq!(bench.records("r").len(), 1);
+    assert_eq!(bench.sweep(&["--into", "r", "--", "false"]).status, Some(2));
+}
+
+#[test]
 fn everything_wrong_with_a_sweep_file_is_told_with_its_place() {
     let bench = Bench::new();
     let file = "task = \"task.json\"\nruns = 0\nitms = [1]\nitems = [1, \"some\"]\norder = \"upside-down\"\njobs = 1979-05-27\n\n[param]\nX = 1\n";
