@@ -152,7 +152,8 @@ fn make_runs(
     let progress = Progress::new(args.quiet, schedule.recorded(), schedule.left(), args.jobs);
     if schedule.recorded() > 0 && !args.quiet {
         let (recorded, left) = (schedule.recorded(), schedule.left());
-        output::say(&format!("highwater: {recorded} runs are recorded already, {left} are left"));
+        let are = if left == 1 { "is" } else { "are" };
+        output::say(&format!("highwater: {} recorded already, {left} {are} left", runs_are(recorded)));
     }
     let mut clerk =
         Clerk { args, place, cells: &planned.cells, folders: &folders, progress, failed: 0, observed: Vec::new() };
@@ -169,11 +170,14 @@ fn make_runs(
     match end {
         Ok(End::Done) => Ok(if failed == 0 { Exit::Done } else { Exit::TaskFailed }),
         Ok(End::Interrupted(_)) => {
-            output::say(&format!("highwater: interrupted, {left} runs are left: the same command goes on with them"));
+            output::say(&format!(
+                "highwater: interrupted, {} left: the same command goes on from there",
+                runs_are(left)
+            ));
             Ok(Exit::Interrupted)
         }
         Ok(End::Budget) => {
-            output::say(&format!("highwater: --max-cost is reached, {left} runs are left"));
+            output::say(&format!("highwater: --max-cost is reached, {} left", runs_are(left)));
             Ok(if failed == 0 { Exit::Done } else { Exit::TaskFailed })
         }
         Ok(End::EngineLost) => {
@@ -183,6 +187,10 @@ fn make_runs(
         Err(SweepError::Run(failure) | SweepError::Keep(failure)) => Err(failure),
         Err(SweepError::Wait(error)) => Err(Failure::new(Exit::Host, &error, None)),
     }
+}
+
+fn runs_are(count: usize) -> String {
+    if count == 1 { "1 run is".to_owned() } else { format!("{count} runs are") }
 }
 
 /// Whether the numbers of runs go together.
