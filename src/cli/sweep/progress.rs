@@ -12,6 +12,9 @@ use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::bench::lock;
 use crate::cli::output;
 
+/// A bar that is one line on any terminal: what has no room is cut off.
+const BAR: &str = "{pos}/{len} {bar:12} {elapsed} {wide_msg}";
+
 /// How far a sweep is.
 pub(super) struct Progress {
     quiet: bool,
@@ -36,9 +39,9 @@ struct Seen {
 
 impl Seen {
     fn message(&self) -> String {
-        let left = self.left.map(|left| format!(", about {} left", HumanDuration(Duration::from_secs(left.as_secs()))));
+        let left = self.left.map(|left| format!("about {} left, ", HumanDuration(Duration::from_secs(left.as_secs()))));
         let current: Bytes = self.current.iter().map(|(_, bytes)| *bytes).sum();
-        format!("{current} in use, {} the most seen{}", self.highest, left.unwrap_or_default())
+        format!("{}{current} in use, {} at most", left.unwrap_or_default(), self.highest)
     }
 }
 
@@ -47,8 +50,7 @@ impl Progress {
         let bar = (!quiet && left > 0 && std::io::stderr().is_terminal()).then(|| {
             let bar =
                 ProgressBar::with_draw_target(Some((recorded + left) as u64), ProgressDrawTarget::stderr_with_hz(4));
-            let style = ProgressStyle::with_template("{pos}/{len} {bar:20} {elapsed} {msg}");
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar.set_style(ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar.set_position(recorded as u64);
             bar.enable_steady_tick(Duration::from_millis(500));
             bar
@@ -116,5 +118,19 @@ impl Observer for Watcher {
 impl Drop for Watcher {
     fn drop(&mut self) {
         lock(&self.seen).current.retain(|(number, _)| *number != self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_the_bar_says_has_room_in_80_columns() {
+        let left = Some(Duration::from_secs(59 * 60));
+        let seen = Seen { next: 1, current: vec![(1, Bytes(1023 << 20))], highest: Bytes(3 << 29), left };
+        let line = format!("100/200 {} 59m {}", "█".repeat(12), seen.message());
+        assert_eq!(line, "100/200 ████████████ 59m about 59 minutes left, 1023 MiB in use, 1.5 GiB at most");
+        assert!(line.chars().count() <= 80);
     }
 }
