@@ -13,7 +13,9 @@ use std::path::{Path, PathBuf};
 
 use crate::model::observation::Observation;
 
-pub use folder::{Folder, FolderError, Holder, PLAN, PLAN_VERSION, RUNS, SAMPLES_IN_LINE, Torn, check_plan, read_plan};
+pub use folder::{
+    Folder, FolderError, Holder, PLAN, PLAN_VERSION, RUNS, SAMPLES_IN_LINE, Torn, check_plan, line_beside, read_plan,
+};
 pub use index::{Index, Recorded, index};
 pub use merge::{MergeError, Merged, merge};
 pub use read::{OBSERVATIONS, ReadError, Records, Unusable, read};

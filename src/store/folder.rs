@@ -290,18 +290,8 @@ impl Folder {
     /// # Errors
     /// Where it cannot be written, as on a full disk: nothing of it is left then.
     pub fn append(&mut self, observation: &Observation) -> Result<(), FolderError> {
-        let mut line = observation.clone();
-        line.logs =
-            line.logs.map(|logs| Logs { stdout: self.relative(logs.stdout), stderr: self.relative(logs.stderr) });
-        let mut kept = None;
-        if let Some(sweep) = &observation.sweep
-            && observation.series.samples.len() > SAMPLES_IN_LINE
-        {
-            let file = self.run_id(&sweep.cell, sweep.run).join(SERIES);
-            kept = Some(self.keep_series(&file, &observation.series)?);
-            line.series.file = Some(file);
-            line.series.thin(SAMPLES_IN_LINE);
-        }
+        let run = observation.sweep.as_ref().map(|sweep| self.run_id(&sweep.cell, sweep.run));
+        let (line, kept) = line_beside(&self.path, run.as_deref(), observation)?;
         if let Err(error) = self.record.append(&line) {
             // Without its line nobody would ever find it.
             if let Some(kept) = kept {
@@ -321,19 +311,36 @@ impl Folder {
         self.index = index(&path)?;
         Ok(())
     }
+}
 
-    fn relative(&self, path: PathBuf) -> PathBuf {
-        path.strip_prefix(&self.path).map(Path::to_owned).unwrap_or(path)
-    }
+/// What the line of an observation says in a record that lies in `base`: paths of logs below that become relative to it,
+/// and a series that is too long for a line is thinned. The whole one is kept below `base` in the folder `run` of the run;
+/// its file comes back, for the case that the line cannot be written.
+///
+/// # Errors
+/// Where the series cannot be kept.
+pub fn line_beside(
+    base: &Path,
+    run: Option<&Path>,
+    observation: &Observation,
+) -> Result<(Observation, Option<PathBuf>), FolderError> {
+    let relative = |path: PathBuf| path.strip_prefix(base).map(Path::to_owned).unwrap_or(path);
+    let mut line = observation.clone();
+    line.logs = line.logs.map(|logs| Logs { stdout: relative(logs.stdout), stderr: relative(logs.stderr) });
+    let Some(run) = run.filter(|_| observation.series.samples.len() > SAMPLES_IN_LINE) else { return Ok((line, None)) };
+    let file = run.join(SERIES);
+    let kept = keep_series(&base.join(&file), &observation.series)?;
+    line.series.file = Some(file);
+    line.series.thin(SAMPLES_IN_LINE);
+    Ok((line, Some(kept)))
+}
 
-    fn keep_series(&self, file: &Path, series: &Series) -> Result<PathBuf, FolderError> {
-        let path = self.path.join(file);
-        let text = serde_json::to_string(series).map_err(StoreError::Encode)?;
-        let parent = path.parent().unwrap_or(&self.path);
-        let written = fs::create_dir_all(parent).and_then(|()| replace(&path, &text));
-        written.map_err(|source| FolderError::Keep { path: path.clone(), source })?;
-        Ok(path)
-    }
+fn keep_series(path: &Path, series: &Series) -> Result<PathBuf, FolderError> {
+    let text = serde_json::to_string(series).map_err(StoreError::Encode)?;
+    let made = path.parent().map_or(Ok(()), fs::create_dir_all);
+    let written = made.and_then(|()| replace(path, &text));
+    written.map_err(|source| FolderError::Keep { path: path.to_owned(), source })?;
+    Ok(path.to_owned())
 }
 
 /// Reads the plan of a sweep's folder, without a lock.

@@ -6,12 +6,12 @@ use std::sync::Mutex;
 
 use highwater::calibrate::monitor::Observer;
 use highwater::calibrate::sweep::{Admission, Job, Keeper, Left};
-use highwater::model::observation::{Logs, Observation, Outcome};
+use highwater::model::observation::{Observation, Outcome};
 use highwater::model::plan::PlanCell;
 use highwater::model::reading::Reading;
 use highwater::model::units::Bytes;
 use highwater::runner::staging::free;
-use highwater::store::{Folder, Index, RUNS, Record, Recorded, SAMPLES_IN_LINE, StoreError, index};
+use highwater::store::{Folder, Index, RUNS, Record, Recorded, StoreError, index, line_beside};
 
 use super::args::{Format, SweepArgs};
 use super::bench::{Ready, lock};
@@ -77,9 +77,7 @@ impl Place {
         match self {
             Self::Folder(folder) => folder.run_folder(cell, run).map_err(|error| records::unusable_folder(&error)),
             Self::File(file) => {
-                let tries = file.index.tries(cell, run);
-                let again = if tries == 0 { String::new() } else { format!(".{}", tries + 1) };
-                let path = file.base().join(RUNS).join(format!("{cell}-{run}{again}"));
+                let path = file.base().join(file.run_id(cell, run));
                 std::fs::create_dir_all(&path).map_err(|source| {
                     let help = (source.kind() == std::io::ErrorKind::StorageFull).then(|| super::NO_SPACE.to_owned());
                     Failure::new(Exit::Host, &NoFolder { path: path.clone(), source }, help)
@@ -89,18 +87,10 @@ impl Place {
         }
     }
 
-    fn append(&mut self, mut observation: Observation) -> Result<(), Failure> {
+    fn append(&mut self, observation: &Observation) -> Result<(), Failure> {
         match self {
-            Self::Folder(folder) => folder.append(&observation).map_err(|error| records::unusable_folder(&error)),
-            Self::File(file) => {
-                observation.series.thin(SAMPLES_IN_LINE);
-                // Runs are told an absolute place for their output.
-                let base = std::path::absolute(file.base()).unwrap_or_else(|_| file.base().to_owned());
-                let relative = |path: PathBuf| path.strip_prefix(&base).map(Path::to_owned).unwrap_or(path);
-                observation.logs =
-                    observation.logs.map(|logs| Logs { stdout: relative(logs.stdout), stderr: relative(logs.stderr) });
-                file.record.append(&observation).map(drop).map_err(|error| unstored(&error))
-            }
+            Self::Folder(folder) => folder.append(observation).map_err(|error| records::unusable_folder(&error)),
+            Self::File(file) => file.append(observation),
         }
     }
 }
@@ -115,6 +105,28 @@ impl CellFile {
         let mut name = self.path.file_name().unwrap_or_default().to_owned();
         name.push(".staging");
         self.base().join(name)
+    }
+
+    /// The folder of the next try of a run, below that of the file.
+    fn run_id(&self, cell: &str, run: u32) -> PathBuf {
+        let tries = self.index.tries(cell, run);
+        let again = if tries == 0 { String::new() } else { format!(".{}", tries + 1) };
+        Path::new(RUNS).join(format!("{cell}-{run}{again}"))
+    }
+
+    fn append(&mut self, observation: &Observation) -> Result<(), Failure> {
+        // Runs are told an absolute place for their output.
+        let base = std::path::absolute(self.base()).unwrap_or_else(|_| self.base().to_owned());
+        let run = observation.sweep.as_ref().map(|sweep| self.run_id(&sweep.cell, sweep.run));
+        let line = line_beside(&base, run.as_deref(), observation);
+        let (line, kept) = line.map_err(|error| records::unusable_folder(&error))?;
+        self.record.append(&line).map(drop).map_err(|error| {
+            // Without its line nobody would ever find it.
+            if let Some(kept) = kept {
+                let _ = std::fs::remove_file(kept);
+            }
+            unstored(&error)
+        })
     }
 
     fn base(&self) -> &Path {
@@ -165,7 +177,7 @@ impl Keeper for Clerk<'_> {
                 }
             }
         }
-        self.place.append(observation.clone())?;
+        self.place.append(&observation)?;
         if self.args.format == Format::Jsonl {
             let mut line =
                 serde_json::to_string(&observation).map_err(|error| Failure::new(Exit::Host, &error, None))?;

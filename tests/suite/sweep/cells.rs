@@ -3,7 +3,9 @@
 use std::fs;
 use std::process::Command;
 
+use highwater::model::observation::Series;
 use highwater::model::plan::Plan;
+use highwater::store::SAMPLES_IN_LINE;
 
 use super::{Bench, runs, snapshot};
 
@@ -68,6 +70,24 @@ fn what_runs_of_single_cells_have_printed_goes_along() {
     fs::remove_dir_all(bench.path().join("runs")).unwrap();
     fs::rename(bench.path().join("merged"), bench.path().join("moved")).unwrap();
     assert_eq!(["1", "2"].map(|run| highwater(&["logs", "moved", "--run", run])), ["one\n", "two\n"]);
+}
+
+#[test]
+fn the_whole_series_of_a_single_cell_is_kept_and_merged() {
+    let bench = Bench::new();
+    bench.done(&["-P", "S=0.3", "--save-plan", "plan.json", "-n", "--", "sleep", "{S}"]);
+    bench.done(&["--file", "plan.json", "--cell-index", "0", "--sample-interval", "5ms", "--record", "c.jsonl"]);
+    let mut merge = Command::new(env!("CARGO_BIN_EXE_highwater"));
+    merge.current_dir(bench.path()).args(["merge", "c.jsonl", "--plan", "plan.json", "--into", "merged"]);
+    assert!(merge.output().unwrap().status.success());
+    for place in [".", "merged"] {
+        let record = if place == "." { "c.jsonl" } else { place };
+        let series = bench.records(record).remove(0).series;
+        assert!(series.samples.len() <= SAMPLES_IN_LINE);
+        let whole = fs::read_to_string(bench.path().join(place).join(series.file.unwrap())).unwrap();
+        let whole: Series = serde_json::from_str(&whole).unwrap();
+        assert!(whole.samples.len() > SAMPLES_IN_LINE, "{} samples", whole.samples.len());
+    }
 }
 
 #[test]
