@@ -118,3 +118,11 @@ fn the_state_of_the_page_cache_is_in_the_record() {
         assert!(records[0].warnings.iter().any(|warning| warning.starts_with(word)), "{:?}", records[0].warnings);
     }
 }
+
+#[test]
+fn a_peak_that_was_sampled_is_not_told_as_if_it_were_exact() {
+    let bench = Bench::new();
+    let ran = bench.done(&["--cgroup", "never", "--into", "r", "--", "sleep", "0.1"]);
+    let line = ran.stderr.lines().find(|line| line.starts_with("1/1 run 1: peak ")).unwrap();
+    assert!(line.contains(" or more, "), "{line}");
+}
