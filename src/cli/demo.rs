@@ -59,7 +59,10 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
     let machine = Machine::read(HostRoots::default()).map_err(|error| Failure::new(Exit::Host, &error, None))?;
     scope::enter_if_needed(&machine);
     let mut signals = Signals::block().map_err(|errno| Failure::new(Exit::Host, &errno, None))?;
-    let folder = tempfile::tempdir().map_err(|error| Failure::new(Exit::Host, &error, None))?;
+    let folder = tempfile::tempdir().map_err(|source| {
+        let error = NoTemporary { place: std::env::temp_dir(), source };
+        Failure::new(Exit::Host, &error, Some("name a folder that can be written in with TMPDIR".to_owned()))
+    })?;
     let mut record = args.keep.as_deref().map(keep).transpose()?;
     output::data(&format!(
         "A task that keeps {} bytes for each byte of its input, and {} in any case.\n\
@@ -116,6 +119,15 @@ fn keep(folder: &Path) -> Result<Record, Failure> {
     std::fs::create_dir_all(folder)
         .map_err(|source| Failure::new(Exit::Host, &NoFolder { folder: folder.to_owned(), source }, None))?;
     Record::open(&folder.join(OBSERVATIONS)).map_err(|error| Failure::new(Exit::Host, &error, None))
+}
+
+/// Why there is no place for the inputs.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to make a folder for the inputs in {}", place.display())]
+struct NoTemporary {
+    place: PathBuf,
+    #[source]
+    source: std::io::Error,
 }
 
 /// Why the records cannot be kept.

@@ -32,3 +32,13 @@ fn the_fitted_rule_agrees_with_the_formula_of_the_workload() {
     assert!((3.0..3.45).contains(&fit["coefficient"].as_f64().unwrap()), "{fit}");
     assert_eq!(fit["declared"]["failures"], 0);
 }
+
+#[test]
+fn where_there_is_no_place_for_the_inputs_that_is_told() {
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_highwater"));
+    let output = demo.arg("demo").env("TMPDIR", "/nonexistent").output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("failed to make a folder for the inputs in /nonexistent"), "{said}");
+    assert!(said.contains("TMPDIR"), "{said}");
+}
