@@ -13,14 +13,15 @@ use super::failure::Failure;
 
 const EXAMPLES: &str = "\
 Examples:
-  highwater logs runs.jsonl                what the last container of the record has written
+  highwater logs runs.jsonl                what the last run of the record has written
   highwater logs --run 3 runs.jsonl        the third run
   highwater logs runs.jsonl 2> errors      its stdout on stdout, its stderr on stderr
   highwater logs sweeps/lungs --run 12     the run of the twelfth line of a sweep's record
 
-The output of containers is kept in a folder beside the record that `highwater run --record` writes.";
+Kept is the output of every run of a sweep, and that of containers, in a folder beside the record that `highwater run \
+--record` writes. What `run` passes through of a command, or puts into files with --log-dir, is not in the record.";
 
-/// Prints again what a recorded container has written.
+/// Prints again what a recorded run has written.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct LogsArgs {
@@ -102,9 +103,10 @@ impl LogsError {
     fn help(&self) -> Option<String> {
         match self {
             Self::Records(_) | Self::Unread { .. } | Self::NoRun { .. } => None,
-            Self::NotKept { .. } | Self::NoneKept { .. } => {
-                Some("the output is kept of containers that are run with --record and without --log-dir".to_owned())
-            }
+            Self::NotKept { .. } | Self::NoneKept { .. } => Some(
+                "kept is what runs of a sweep print, and containers that are run with --record and without --log-dir"
+                    .to_owned(),
+            ),
         }
     }
 }
