@@ -38,8 +38,8 @@ runs are found by digests of the task, its image, the listing of their input and
 A subset is staged by hard links, clones or mounts. What the task writes goes to a folder of its own for each run, \
 {output} in a command, which is removed after it (see --keep-outputs). Output and errors are kept below FOLDER/runs.
 
-Exit status: 0 all runs are recorded, 3 this machine is not fit or its disk is full, 4 the task failed in some run, \
-130 interrupted.";
+Exit status: 0 all runs are recorded or --max-cost is reached, 3 this machine is not fit or its disk is full, 4 the \
+task failed in some run, 130 interrupted.";
 
 /// Runs a task across inputs, sizes and parameters, and records every run; goes on where it was ended.
 #[derive(Debug, Args)]
