@@ -141,6 +141,8 @@ struct Source {
 
 impl Source {
     fn read(place: &Path, order: &Option<HashMap<String, usize>>, merged: &mut Merged) -> Result<Self, MergeError> {
+        // A folder may have records from before its plan was changed; a file by itself is of this plan or of another.
+        let order = order.as_ref().filter(|_| !place.join(PLAN).exists());
         let mut lines = Vec::new();
         let mut unusable = Vec::new();
         let mut other = None;
@@ -173,9 +175,9 @@ impl Source {
 }
 
 /// The cell that the plan does not have, or that there is none.
-fn foreign(observation: &Observation, order: &Option<HashMap<String, usize>>) -> Option<Option<String>> {
+fn foreign(observation: &Observation, order: Option<&HashMap<String, usize>>) -> Option<Option<String>> {
     let Some(sweep) = &observation.sweep else { return Some(None) };
-    let known = order.as_ref().is_none_or(|order| order.contains_key(&sweep.cell));
+    let known = order.is_none_or(|order| order.contains_key(&sweep.cell));
     (!known).then(|| Some(sweep.cell.clone()))
 }
 

@@ -97,6 +97,24 @@ fn plans_with_the_same_cells_are_the_same() {
 }
 
 #[test]
+fn what_was_measured_before_the_plan_of_a_folder_was_changed_is_merged_too() {
+    let above = four_and_one();
+    let mut changed =
+        Folder::create(&above.path().join("changed"), "{\"schema_version\":1,\"cells\":[{\"key\":\"x\"}]}").unwrap();
+    changed.append(&observed("x", 1, 5, 0)).unwrap();
+    changed.replace_plan(PLAN).unwrap();
+    changed.append(&observed("a", 1, 5, 0)).unwrap();
+    drop(changed);
+    let both = vec![("x".to_owned(), 1), ("a".to_owned(), 1)];
+    let (status, said) = merge(above.path(), &["changed", "--into", "new"]);
+    assert_eq!((status, runs(&above.path().join("new"))), (0, both.clone()), "{said}");
+    let (status, said) = merge(above.path(), &["node1", "--into", "changed"]);
+    assert_eq!(status, 0, "{said}");
+    let merged = runs(&above.path().join("changed"));
+    assert!(merged.len() == 5 && both.iter().all(|run| merged.contains(run)), "{merged:?}");
+}
+
+#[test]
 fn one_run_that_was_measured_twice_is_kept_twice_with_all_it_left() {
     let above = tempfile::tempdir().unwrap();
     for (name, peak) in [("x", 1_000_000), ("y", 2_000_000)] {
