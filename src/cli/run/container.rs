@@ -18,7 +18,7 @@ use highwater::runner::engine::{Engine, Image};
 use super::start::{Conditions, SubjectArgs};
 use crate::cli::engine::{EngineArgs, failed};
 use crate::cli::exit::Exit;
-use crate::cli::failure::{self, Failure};
+use crate::cli::failure::Failure;
 use crate::cli::predict;
 
 /// Options of containers.
@@ -180,7 +180,7 @@ impl InContainer {
         let mut resolution = args.of.resolve_with(path, Some((&engine, &args.container.engine)))?;
         let prediction = predict::survey(&resolution, false)?;
         resolution.lint(Some(&prediction), Platform::Any);
-        resolution.warnings().iter().for_each(failure::report_problems);
+        args.warn(&resolution);
         let Resolution { task, .. } = resolution;
         let image = Self::image_of(args, &engine, &task)?;
         Ok(Self::of_task(args, engine, image, &task, prediction))

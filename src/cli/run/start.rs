@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use highwater::calibrate::measure::{About, MeasureError};
+use highwater::calibrate::resolve::Resolution;
 use highwater::host::machine::Machine;
 use highwater::model::observation::{Logs, Subject};
 use highwater::model::prediction::Prediction;
@@ -21,7 +22,7 @@ use super::subject::{What, make_folder};
 use super::{OWN_FAILURE, UseCgroup};
 use crate::cli::engine::exit_of;
 use crate::cli::exit::Exit;
-use crate::cli::failure::Failure;
+use crate::cli::failure::{self, Failure};
 use crate::cli::task::TaskArgs;
 
 /// What is to be run.
@@ -37,13 +38,26 @@ pub(crate) struct SubjectArgs {
     /// The command and its arguments.
     #[arg(last = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
+    /// Whether the input was chosen to be small, as for a check.
+    #[arg(skip)]
+    is_sample: bool,
 }
 
 impl SubjectArgs {
-    /// The same task with other folders in these channels.
-    pub(crate) fn with_channels(mut self, channels: BTreeMap<String, PathBuf>) -> Self {
+    /// The same task with a sample of its usual inputs in these channels.
+    pub(crate) fn with_sample(mut self, channels: BTreeMap<String, PathBuf>) -> Self {
         self.of.channels = channels;
+        self.is_sample = true;
         self
+    }
+
+    /// Prints what is to be said of a task before it runs.
+    pub(super) fn warn(&self, resolution: &Resolution) {
+        for mut flawed in resolution.warnings() {
+            // Of a small input that says nothing about the rule.
+            flawed.problems.retain(|problem| !(self.is_sample && problem.code == "floor-always-wins"));
+            failure::report_problems(&flawed);
+        }
     }
 }
 

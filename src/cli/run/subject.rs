@@ -14,7 +14,7 @@ use highwater::runner::process::Launch;
 use super::OWN_FAILURE;
 use super::start::{Conditions, SubjectArgs};
 use crate::cli::exit::Exit;
-use crate::cli::failure::{self, Failure};
+use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::predict;
 use crate::cli::scope;
@@ -43,7 +43,7 @@ impl What {
         let mut resolution = args.of.resolve(path).map_err(Failure::own)?;
         let prediction = predict::survey(&resolution, false).map_err(Failure::own)?;
         resolution.lint(Some(&prediction), Platform::Any);
-        resolution.warnings().iter().for_each(failure::report_problems);
+        args.warn(&resolution);
         let Resolution { task, .. } = resolution;
         make_outputs(&task)?;
         let (what, replacements) = Self::of_task(&task, prediction)?;

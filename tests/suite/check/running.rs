@@ -117,6 +117,27 @@ fn a_task_gets_the_folders_of_the_cell_and_is_held_to_its_rule() {
 }
 
 #[test]
+fn that_a_floor_wins_on_the_small_input_of_a_check_is_no_warning() {
+    let project = Project::new(
+        "[tasks.copy]\ntask = \"task.json\"\nrunner = \"process\"\n\
+         [[tasks.copy.inputs]]\nname = \"a\"\nchannels = { scans = \"data/a\" }\n",
+    );
+    project.write(
+        "task.json",
+        r#"{"name": "copying", "image": "copy:1", "taskTemplate": {
+             "identifier": "copy", "description": "", "outputs": [], "env": [],
+             "inputs": [{"name": "scans", "mounted_path": "/in",
+                         "scale_rule": {"mode": "sum", "type": "limit", "complexity": "2*n"}}],
+             "resources": {"limits": {"memory": "1Gi"}},
+             "command": ["true"]},
+           "inputs": [{"name": "scans", "input": {"host_path": "data/none"}}], "outputs": []}"#,
+    );
+    project.write("data/a/x.dcm", "12345");
+    let checked = project.check(&["--update-baseline"]);
+    assert!(!checked.stderr().contains("has no effect"), "{checked:?}");
+}
+
+#[test]
 fn paths_start_in_the_folder_of_the_file_that_names_them() {
     let project = Project::new("");
     project.write("ci/highwater.toml", "[tasks.here]\ncommand = [\"./x.sh\"]\nbudget = \"1GiB\"\n");
