@@ -105,7 +105,12 @@ impl Decimal {
                 None => {}
             }
         }
-        self.long_product(base, power)
+        // A logarithm is off by far less than 1: whole numbers are multiplied only where the result may be an amount.
+        match self.log10() + power as f64 * (base as f64).log10() {
+            21.0.. => None,
+            ..-1.0 => Some(Product { whole: 0, rest: true }),
+            _ => self.long_product(base, power),
+        }
     }
 
     /// The same by long multiplication in limbs.
@@ -149,7 +154,7 @@ impl Decimal {
         let digits = self.digits();
         match usize::try_from(self.scale) {
             Ok(0) => format!("{sign}{digits}"),
-            Ok(scale) if scale >= digits.len() => format!("{sign}0.{digits:0>scale$}"),
+            Ok(scale) if scale >= digits.len() => format!("{sign}0.{}{digits}", "0".repeat(scale - digits.len())),
             Ok(scale) => {
                 let (whole, fraction) = digits.split_at(digits.len() - scale);
                 format!("{sign}{whole}.{fraction}")
@@ -328,6 +333,18 @@ mod tests {
         assert_eq!(Decimal::from_digits(false, "15", "", 100).to_string(), "15e100");
         assert_eq!(decimal("-0.25").to_f64(), -0.25);
         assert_eq!(Decimal::from_digits(false, "1", "", 100).log10(), 100.0);
+    }
+
+    #[test]
+    fn very_many_places_are_shown_and_multiplied_at_once() {
+        let tiny = decimal(&format!("0.{}1", "0".repeat(3_000_000)));
+        assert_eq!(tiny.plain().len(), 3_000_003);
+        assert_eq!(tiny.product(105_000, u64::MAX), None);
+        assert_eq!(tiny.product(105_000, 590_000), Some(Product { whole: 0, rest: true }));
+        let (long, ten) = (decimal(&format!("0.{}1", "0".repeat(40))), Product { whole: 10, rest: false });
+        assert_eq!((long.product(10, 42), long.product(10, 39).map(|product| product.whole)), (Some(ten), Some(0)));
+        assert_eq!(long.product(10, 60).map(|product| product.whole), Some(10_000_000_000_000_000_000));
+        assert_eq!((long.product(10, 61), long.product(10, 62)), (None, None));
     }
 
     #[test]
