@@ -1,8 +1,9 @@
 //! `highwater init`: writes a highwater.toml to begin with.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use clap::Args;
 use highwater::calibrate::resolve::task;
@@ -51,11 +52,12 @@ pub(crate) fn run(args: &InitArgs) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Usage, &Exists { path: path.clone() }, Some(help)));
     }
     let failed = |source| Failure::new(Exit::Usage, &Unwritten { path: path.clone(), source }, None);
-    place_for(path).map_err(failed)?;
+    let folder = place_for(path).map_err(failed)?.unwrap_or(Path::new("."));
     let text = match &args.task {
         Some(file) => {
             let spec = task(file, &args.template.variables()?).map_err(|error| unread(&error))?.content;
-            text(&of_task(file, &spec))
+            let file = from_folder(folder, file).map_err(failed)?;
+            text(&of_task(&file, &args.template.set(), &spec))
         }
         None => text(&of_command(&args.command)),
     };
@@ -65,7 +67,15 @@ pub(crate) fn run(args: &InitArgs) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn of_task(file: &Path, spec: &TaskSpec) -> String {
+/// The path of a file for use in another, whose paths start in its own folder.
+fn from_folder(folder: &Path, file: &Path) -> io::Result<PathBuf> {
+    let (start, end) = (folder.canonicalize()?, file.parent().unwrap_or(file).join(".").canonicalize()?);
+    let shared = start.components().zip(end.components()).take_while(|(one, other)| one == other).count();
+    let upwards = start.components().skip(shared).map(|_| Component::ParentDir);
+    Ok(upwards.chain(end.components().skip(shared)).collect::<PathBuf>().join(file.file_name().unwrap_or_default()))
+}
+
+fn of_task(file: &Path, set: &BTreeMap<&str, &str>, spec: &TaskSpec) -> String {
     let channels: Vec<&str> = spec.inputs.iter().map(|input| input.name.value.as_str()).collect();
     let of = |folder: &str| {
         let folders = channels.iter().map(|name| format!("{} = {}", key(name), quoted(&format!("{folder}/{name}"))));
@@ -79,7 +89,7 @@ runner = \"container\"
 # The image's document, if the task calls its template by name and no engine is to be asked:
 # processing-container = \"processing-container.json\"
 # Variables that Jinja in the task finds as custom.KEY:
-# set = {{ patient = \"0042\" }}
+{set}
 {common}
 # The cells. Without any there is one, `default`: the task as it stands. With three sizes or more a rule is fitted, and a
 # change of it is caught. Folders take the place of those of the task, by channel:
@@ -94,10 +104,19 @@ runner = \"container\"
 ",
         name = key(&spec.name),
         file = quoted(&file.display().to_string()),
+        set = set_line(set),
         common = COMMON,
         small = of("data/small"),
         large = of("data/large"),
     )
+}
+
+fn set_line(set: &BTreeMap<&str, &str>) -> String {
+    if set.is_empty() {
+        return "# set = { patient = \"0042\" }".to_owned();
+    }
+    let set: Vec<String> = set.iter().map(|(name, value)| format!("{} = {}", key(name), quoted(value))).collect();
+    format!("set = {{ {} }}", set.join(", "))
 }
 
 fn of_command(command: &[OsString]) -> String {

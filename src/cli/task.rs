@@ -42,6 +42,11 @@ impl TemplateArgs {
         }
         Ok(variables)
     }
+
+    /// What was set, by its keys as they were written.
+    pub(crate) fn set(&self) -> BTreeMap<&str, &str> {
+        self.set.iter().filter_map(|assignment| assignment.split_once('=')).collect()
+    }
 }
 
 /// What is not to be put up with.

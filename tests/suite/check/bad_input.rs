@@ -1,5 +1,7 @@
 //! What is wrong gets one clear error, before anything is run, and nothing half-written is left.
 
+use std::fs;
+
 use super::project::{Project, SEGMENT, three};
 
 fn told(project: &Project, arguments: &[&str]) -> String {
@@ -110,5 +112,20 @@ fn init_overwrites_nothing_unasked() {
     insta::assert_snapshot!(project.read("highwater.toml"));
     // It is complete as it stands: what fails is that there is no engine or no such image.
     let checked = project.check(&["--host", "unix:///nowhere.sock"]);
+    assert_eq!(checked.status(), 3, "{checked:?}");
+}
+
+#[test]
+fn init_names_the_task_from_its_own_folder_and_keeps_what_was_set() {
+    let project = Project::new("");
+    project.write("tasks/task.json", &TASK.replace("segment:1", "segment:{{ custom.site.a }}"));
+    fs::create_dir(project.path("ci")).unwrap();
+    let arguments = ["init", "tasks/task.json", "--output=ci/check.toml", "--set=site.a=1", "--set=site.a=2"];
+    let written = project.command(&arguments).output().unwrap();
+    assert_eq!(written.status.code(), Some(0), "{written:?}");
+    let text = project.read("ci/check.toml");
+    assert!(text.contains("\ntask = \"../tasks/task.json\"\n"), "{text}");
+    assert!(text.contains("\nset = { \"site.a\" = \"2\" }\n"), "{text}");
+    let checked = project.check(&["--config", "ci/check.toml", "--host", "unix:///nowhere.sock"]);
     assert_eq!(checked.status(), 3, "{checked:?}");
 }
