@@ -8,10 +8,8 @@ use std::ops::Range;
 use highwater::model::problem::Flawed;
 use miette::{MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanContents};
 
-/// A line shows so many characters,
-const WIDTH: usize = 160;
-/// so many of them in front of the problem.
-const BEFORE: usize = 60;
+/// A line shows so many characters where no terminal says how wide it is.
+pub(crate) const WIDTH: usize = 160;
 /// A problem shows so many lines.
 const HEIGHT: usize = 8;
 
@@ -26,11 +24,13 @@ pub(crate) struct Excerpt {
     line: usize,
     /// How many characters of the whole text are in front of the problem in its line.
     column: usize,
+    /// A line shows so many characters.
+    width: usize,
 }
 
 impl Excerpt {
-    /// Takes the lines around the bytes of a problem.
-    pub(crate) fn of(flawed: &Flawed, span: &Range<usize>) -> Self {
+    /// Takes the lines around the bytes of a problem, so many characters of each.
+    pub(crate) fn of(flawed: &Flawed, span: &Range<usize>, width: usize) -> Self {
         let before = flawed.text.get(..span.start).unwrap_or_default();
         let line = before.matches('\n').count();
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
@@ -38,8 +38,10 @@ impl Excerpt {
         let height = marked.matches('\n').count();
         let end = if height < HEIGHT { span.end } else { span.start + marked.find('\n').unwrap_or(marked.len()) };
         let column = before[line_start..].chars().count();
-        let cut = if is_long(&flawed.text, line_start) { column.saturating_sub(BEFORE) } else { 0 };
-        let mut excerpt = Self { name: flawed.name.clone(), text: String::new(), span: 0..0, line, column };
+        // Behind the problem is room for its label.
+        let before = width * 3 / 8;
+        let cut = if is_long(&flawed.text[line_start..], width) { column.saturating_sub(before) } else { 0 };
+        let mut excerpt = Self { name: flawed.name.clone(), text: String::new(), span: 0..0, line, column, width };
         let last = line + if height < HEIGHT { height } else { 0 } + 1;
         let mut at = 0;
         for (number, text) in flawed.text.split_inclusive('\n').enumerate().take_while(|(number, _)| *number <= last) {
@@ -63,11 +65,11 @@ impl Excerpt {
         }
         let body = line.trim_end_matches(['\n', '\r']);
         for (number, (at, char)) in body.char_indices().enumerate() {
-            let is_shown = number >= cut && number < cut + WIDTH;
+            let is_shown = number >= cut && number < cut + self.width;
             self.note(start + at, span);
             if is_shown {
                 self.text.push(picture(char));
-            } else if number == cut + WIDTH {
+            } else if number == cut + self.width {
                 self.text.push('…');
             }
         }
@@ -88,8 +90,9 @@ impl Excerpt {
     }
 }
 
-fn is_long(text: &str, line_start: usize) -> bool {
-    text[line_start..].lines().next().is_some_and(|line| line.chars().nth(WIDTH).is_some())
+/// Whether the first line of a text has more than so many characters.
+fn is_long(text: &str, width: usize) -> bool {
+    text.lines().next().is_some_and(|line| line.chars().nth(width).is_some())
 }
 
 /// A character that can be seen and does nothing.
@@ -130,7 +133,11 @@ mod tests {
     use super::*;
 
     fn excerpt(text: &str, span: Range<usize>) -> Excerpt {
-        Excerpt::of(&Flawed { name: "x".to_owned(), text: text.to_owned(), problems: Vec::new() }, &span)
+        wide(text, span, WIDTH)
+    }
+
+    fn wide(text: &str, span: Range<usize>, width: usize) -> Excerpt {
+        Excerpt::of(&Flawed { name: "x".to_owned(), text: text.to_owned(), problems: Vec::new() }, &span, width)
     }
 
     #[test]
@@ -152,6 +159,16 @@ mod tests {
         assert_eq!(widths, [WIDTH + 2, WIDTH + 1]);
         let read = shown.read_span(&SourceSpan::from(shown.span.clone()), 0, 0).unwrap();
         assert_eq!((read.line(), read.column()), (0, 1001));
+    }
+
+    #[test]
+    fn lines_are_cut_to_a_narrow_terminal() {
+        let text = format!("{{\n{}!needle!{}\n{}", "a".repeat(50), "b".repeat(50), "c".repeat(50));
+        let shown = wide(&text, 53..59, 40);
+        assert_eq!(&shown.text[shown.span.clone()], "needle");
+        let widths: Vec<usize> = shown.text.lines().map(|line| line.chars().count()).collect();
+        assert_eq!(widths, [1, 42, 41]);
+        assert!(shown.text.contains(&format!("\n…{}!needle!", "a".repeat(14))), "{}", shown.text);
     }
 
     #[test]

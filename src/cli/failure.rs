@@ -6,7 +6,7 @@ use std::io::IsTerminal;
 use highwater::model::problem::{Flawed, Problem, Severity};
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, SourceCode};
 
-use super::excerpt::Excerpt;
+use super::excerpt::{self, Excerpt};
 use super::exit::Exit;
 use super::output;
 
@@ -91,6 +91,11 @@ fn render(diagnostic: &Shown) -> String {
     }
 }
 
+/// The characters of a line beside its number, the frame and the marks of what is cut.
+fn width_of_excerpts() -> usize {
+    output::terminal_behind_stderr().map_or(excerpt::WIDTH, |columns| columns - 10)
+}
+
 /// What miette is handed: one problem or one chain of errors.
 #[derive(Debug)]
 struct Shown {
@@ -128,7 +133,7 @@ impl Shown {
             code: Some(problem.code),
             severity: problem.severity,
             help: problem.help.clone(),
-            source: problem.span.as_ref().map(|span| Excerpt::of(flawed, span)),
+            source: problem.span.as_ref().map(|span| Excerpt::of(flawed, span, width_of_excerpts())),
             label: problem.label.clone(),
         }
     }

@@ -42,7 +42,12 @@ pub(crate) fn say(text: &str) {
 
 /// The columns of the terminal behind stderr; 100 where it is none, so that files look the same everywhere.
 pub(crate) fn width_of_stderr() -> usize {
-    terminal_size::terminal_size_of(io::stderr()).map_or(100, |(width, _)| usize::from(width.0).max(40))
+    terminal_behind_stderr().unwrap_or(100)
+}
+
+/// The columns of the terminal behind stderr, or `None` where it is none.
+pub(crate) fn terminal_behind_stderr() -> Option<usize> {
+    terminal_size::terminal_size_of(io::stderr()).map(|(width, _)| usize::from(width.0).max(40))
 }
 
 /// The columns of the terminal behind stdout, or `None` where it is none.
