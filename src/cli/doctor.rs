@@ -1,7 +1,5 @@
 //! `highwater doctor`: what this machine can measure, how exactly, and what would make it better.
 
-use std::fmt::Write as _;
-
 use clap::Args;
 use highwater::host::HostRoots;
 use highwater::host::machine::{self, Machine};
@@ -18,6 +16,7 @@ use super::failure::Failure;
 use super::output;
 use super::run::Format;
 use super::scope;
+use super::table::{printable, wrapped};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -165,11 +164,9 @@ fn engines() -> Result<Vec<Engine>, std::io::Error> {
 }
 
 fn table(findings: &Findings) -> String {
+    let width = output::width_of_stdout().map_or(100, usize::from);
     let mut text = String::new();
-    let mut row = |name: &str, value: &str| {
-        // Writing to a String does not fail.
-        let _ = writeln!(text, "{name:<18}{value}");
-    };
+    let mut row = |name: &str, value: &str| wrapped(&mut text, &format!("{name:<18}"), &printable(value), width);
     let host = &findings.host;
     row("kernel", &format!("Linux {} on {}, {} CPUs", host.kernel, host.architecture, host.cpus));
     row(

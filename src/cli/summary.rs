@@ -7,6 +7,8 @@ use highwater::model::reading::Reading;
 use highwater::model::units::Bytes;
 use indicatif::HumanDuration;
 
+use super::table::wrapped;
+
 /// One run: a line a fact.
 pub(crate) fn of(observation: &Observation, heading: Option<&str>, width: usize) -> String {
     let mut rows: Vec<(&str, String)> = Vec::new();
@@ -132,19 +134,5 @@ const NAMES: usize = 10;
 
 /// Breaks a long value at its words, below each other.
 pub(crate) fn push_row(text: &mut String, name: &str, value: &str, width: usize) {
-    let room = width.saturating_sub(NAMES).max(20);
-    let mut line = String::new();
-    let mut lines = Vec::new();
-    for word in value.split_inclusive(' ') {
-        if !line.is_empty() && line.chars().count() + word.trim_end().chars().count() > room {
-            lines.push(std::mem::take(&mut line));
-        }
-        line.push_str(word);
-    }
-    lines.push(line);
-    for (number, line) in lines.iter().enumerate() {
-        let name = if number == 0 { name } else { "" };
-        text.push_str(format!("{name:<NAMES$}{}", line.trim_end()).trim_end());
-        text.push('\n');
-    }
+    wrapped(text, &format!("{name:<NAMES$}"), value, width.max(NAMES + 20));
 }

@@ -40,3 +40,37 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     }
     text
 }
+
+/// Adds words in lines, the first behind `indent`, the others behind as many spaces.
+pub(crate) fn wrapped(text: &mut String, indent: &str, words: &str, width: usize) {
+    let mut line = indent.to_owned();
+    let blank = " ".repeat(indent.chars().count());
+    let mut empty = true;
+    for word in words.split(' ') {
+        if !empty && line.chars().count() + 1 + word.chars().count() > width {
+            text.push_str(line.trim_end());
+            text.push('\n');
+            line.clone_from(&blank);
+            empty = true;
+        }
+        if !empty {
+            line.push(' ');
+        }
+        line.push_str(word);
+        empty = false;
+    }
+    text.push_str(line.trim_end());
+    text.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_broken_at_the_width_below_each_other() {
+        let mut text = String::new();
+        wrapped(&mut text, "engines  ", "not reachable: a-name-that-is-too-long no such file", 24);
+        assert_eq!(text, "engines  not reachable:\n         a-name-that-is-too-long\n         no such file\n");
+    }
+}

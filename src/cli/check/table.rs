@@ -7,7 +7,7 @@ use highwater::model::check::report::{CellReport, Level, Report, Samples, TaskRe
 use highwater::report::check::{allowed, change};
 
 use crate::cli::output;
-use crate::cli::table::{printable, table};
+use crate::cli::table::{printable, table, wrapped};
 
 /// A table for each task, what there is to say, and the verdict.
 pub(super) fn of(report: &Report) -> String {
@@ -62,24 +62,4 @@ fn row(cell: &CellReport) -> Vec<String> {
         allowed(cell),
         cell.level.map_or("ok", Level::word).to_owned(),
     ]
-}
-
-/// Text in lines, each behind `indent` or as many spaces.
-fn wrapped(text: &mut String, indent: &str, words: &str, width: usize) {
-    let mut line = indent.to_owned();
-    let blank = " ".repeat(indent.chars().count());
-    let mut empty = true;
-    for word in words.split(' ') {
-        if !empty && line.chars().count() + 1 + word.chars().count() > width {
-            let _ = writeln!(text, "{line}");
-            line.clone_from(&blank);
-            empty = true;
-        }
-        if !empty {
-            line.push(' ');
-        }
-        line.push_str(word);
-        empty = false;
-    }
-    let _ = writeln!(text, "{line}");
 }
