@@ -8,6 +8,8 @@ use std::ops::Range;
 use highwater::model::problem::Flawed;
 use miette::{MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanContents};
 
+use super::table::printable;
+
 /// A line shows so many characters where no terminal says how wide it is.
 pub(crate) const WIDTH: usize = 160;
 /// A problem shows so many lines.
@@ -41,7 +43,8 @@ impl Excerpt {
         // Behind the problem is room for its label.
         let before = width * 3 / 8;
         let cut = if is_long(&flawed.text[line_start..], width) { column.saturating_sub(before) } else { 0 };
-        let mut excerpt = Self { name: flawed.name.clone(), text: String::new(), span: 0..0, line, column, width };
+        let name = printable(&flawed.name);
+        let mut excerpt = Self { name, text: String::new(), span: 0..0, line, column, width };
         let last = line + if height < HEIGHT { height } else { 0 } + 1;
         let mut at = 0;
         for (number, text) in flawed.text.split_inclusive('\n').enumerate().take_while(|(number, _)| *number <= last) {

@@ -9,6 +9,7 @@ use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, So
 use super::excerpt::{self, Excerpt};
 use super::exit::Exit;
 use super::output;
+use super::table::printable;
 
 /// Why a command could not do what it was asked for.
 #[derive(Debug)]
@@ -91,6 +92,11 @@ fn render(diagnostic: &Shown) -> String {
     }
 }
 
+/// The lines of a text without what would do something to a terminal.
+fn harmless(text: &str) -> String {
+    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
+}
+
 /// The characters of a line beside its number, the frame and the marks of what is cut.
 fn width_of_excerpts() -> usize {
     output::terminal_behind_stderr().map_or(excerpt::WIDTH, |columns| columns - 10)
@@ -110,13 +116,13 @@ struct Shown {
 
 impl Shown {
     fn chain(error: &dyn Error, help: Option<String>) -> Self {
-        let causes = std::iter::successors(error.source(), |&cause| cause.source()).map(ToString::to_string).collect();
+        let causes = std::iter::successors(error.source(), |&cause| cause.source());
         Self {
-            message: error.to_string(),
-            causes,
+            message: harmless(&error.to_string()),
+            causes: causes.map(|cause| harmless(&cause.to_string())).collect(),
             code: None,
             severity: Severity::Error,
-            help,
+            help: help.as_deref().map(harmless),
             source: None,
             label: None,
         }
@@ -128,13 +134,13 @@ impl Shown {
             None => flawed.name.clone(),
         };
         Self {
-            message: format!("{place}: {}", problem.message),
+            message: harmless(&format!("{place}: {}", problem.message)),
             causes: Vec::new(),
             code: Some(problem.code),
             severity: problem.severity,
-            help: problem.help.clone(),
+            help: problem.help.as_deref().map(harmless),
             source: problem.span.as_ref().map(|span| Excerpt::of(flawed, span, width_of_excerpts())),
-            label: problem.label.clone(),
+            label: problem.label.as_deref().map(harmless),
         }
     }
 }

@@ -4,17 +4,10 @@ use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 
 use super::output;
 
+pub(crate) use highwater::model::spelling::printable;
+
 /// The columns of a table where stdout is no terminal: files look the same everywhere.
 const WIDTH: u16 = 80;
-
-/// The same text without what would do something to a terminal: names of files and channels may hold anything.
-pub(crate) fn printable(text: &str) -> String {
-    let mut printable = String::with_capacity(text.len());
-    for char in text.chars() {
-        if char.is_control() { printable.extend(char.escape_default()) } else { printable.push(char) }
-    }
-    printable
-}
 
 /// Lays out rows below a header, without lines, no wider than the terminal. Columns whose header starts with `>` are
 /// aligned to the right, as numbers are.

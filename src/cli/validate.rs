@@ -14,6 +14,7 @@ use super::failure::{self, Failure};
 use super::output;
 use super::problems::{Located, count};
 use super::run::Format;
+use super::table::printable;
 use super::task::{Deny, TargetArg, TemplateArgs};
 
 const EXAMPLES: &str = "\
@@ -200,7 +201,7 @@ fn report(checked: &[Checked]) -> Result<(), Failure> {
             (Ok(_), None) => "ok".to_owned(),
         };
         let schema = file.schema.map(|schema| format!(" ({})", schema.name())).unwrap_or_default();
-        lines.push_str(&format!("{}: {verdict}{schema}\n", file.name));
+        lines.push_str(&format!("{}: {verdict}{schema}\n", printable(&file.name)));
     }
     output::data(&lines)
 }

@@ -1,4 +1,4 @@
-//! What was probably meant: names that are close, characters that look alike. And how to quote what was found.
+//! What was probably meant: names that are close, characters that look alike. And how to show what was found.
 
 /// So much of a text is quoted at most.
 const QUOTED_CHARS: usize = 40;
@@ -34,6 +34,15 @@ pub fn quote(text: &str) -> String {
     }
     quoted.push('`');
     quoted
+}
+
+/// The same text without what would do something to a terminal: names of files and channels may hold anything.
+pub fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for char in text.chars() {
+        if char.is_control() { printable.extend(char.escape_default()) } else { printable.push(char) }
+    }
+    printable
 }
 
 /// The zeros of the decimal digits that keyboards and documents offer beside the ASCII ones.

@@ -2,6 +2,8 @@
 
 mod picture;
 
+use crate::model::spelling::printable;
+
 use super::html::{case, evidence, measured, warnings};
 use super::model::{Report, Score, TaskReport};
 use super::plot::plots;
@@ -148,13 +150,4 @@ fn paragraph(text: &mut String, what: &str, indent: &str, width: usize) {
         used += length;
     }
     text.push('\n');
-}
-
-/// The same text without what would do something to a terminal.
-fn printable(text: &str) -> String {
-    let mut printable = String::with_capacity(text.len());
-    for char in text.chars() {
-        if char.is_control() { printable.extend(char.escape_default()) } else { printable.push(char) }
-    }
-    printable
 }

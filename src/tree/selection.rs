@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::model::problem::{Flawed, Problem};
+use crate::model::spelling::quote;
 
 use super::glob::Glob;
 use super::regex::{self, Needs, Pattern};
@@ -141,7 +142,7 @@ fn never_matches(regex: &str) -> Problem {
 fn excludes(regex: &str, glob: &str) -> Problem {
     Problem::warning("patterns-exclude-each-other", "no file can match both the regex and the glob, so no file counts")
         .at(0..regex.len())
-        .label(format!("never matches what the glob `{glob}` does"))
+        .label(format!("never matches what the glob {} does", quote(glob)))
         .help("both have to match: the glob anywhere below the folder, the regex the whole path from there")
 }
 

@@ -105,6 +105,22 @@ fn a_byte_order_mark_and_stdin_are_fine() {
 }
 
 #[test]
+fn nothing_in_a_file_reaches_the_terminal_as_it_is_or_at_any_length() {
+    let folder = Folder::new();
+    let text = std::fs::read_to_string(folder.path("scale-factor.json")).unwrap();
+    folder.write("a\u{1b}[2J.json", text.replace("\"scans\"", r#""sc\u001b[31mns""#));
+    for command in ["validate", "predict"] {
+        let shown = folder.run(&format!("{command} a\u{1b}[2J.json")).to_string();
+        assert!(!shown.contains('\u{1b}') && shown.contains(r"sc\u{1b}[31mns"), "{shown}");
+    }
+    folder.write("long.json", text.replace("7.5Gi", &format!("0.{}1Gi", "0".repeat(10_000))));
+    let shown = folder.run("validate long.json").to_string();
+    assert!(shown.contains("`0.00000000000000000000000000000000000000…` is 1 B") && shown.len() < 3000, "{shown}");
+    let shown = folder.run("validate gone\u{1b}[2J.json").to_string();
+    assert!(!shown.contains('\u{1b}') && shown.contains(r"gone\u{1b}[2J.json: cannot be read"), "{shown}");
+}
+
+#[test]
 fn the_schema_can_be_said() {
     let good = fixtures().join("good");
     let shown = run(&good, ["validate", "--schema", "pc", "lung-task.json"], "");

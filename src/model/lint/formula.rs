@@ -2,6 +2,7 @@
 
 use super::{Finding, Place, RuleField};
 use crate::model::rule::{Formula, ScaleRule};
+use crate::model::spelling::quote;
 
 pub(super) fn lint(index: usize, rule: &ScaleRule) -> impl Iterator<Item = Finding> {
     let place = Place::Rule(index, RuleField::Formula);
@@ -17,7 +18,8 @@ fn never_positive(place: Place, formula: &Formula) -> Option<Finding> {
         (false, true) => "0 for every input",
         (false, false) => return None,
     };
-    let found = Finding::new(place, "rule-never-positive", format!("the rule `{}` is {what}", formula.expression()));
+    let found =
+        Finding::new(place, "rule-never-positive", format!("the rule {} is {what}", quote(&formula.expression())));
     Some(
         found
             .at(0..formula.source().len(), "expected a coefficient above 0")
@@ -33,7 +35,7 @@ fn constant(place: Place, formula: &Formula) -> Option<Finding> {
     let power = formula.source().find("**")?;
     let bytes = if coefficient.to_string() == "1" { "byte" } else { "bytes" };
     let multiple = Formula::of(coefficient.clone(), 1);
-    let found = format!("the rule `{formula}` is {coefficient} {bytes} whatever the input");
+    let found = format!("the rule {} is {coefficient} {bytes} whatever the input", quote(formula.source()));
     Some(
         Finding::new(place, "rule-constant", found)
             .at(power..formula.source().len(), "expected an exponent of 1 or more")
@@ -48,7 +50,7 @@ fn bare_star(place: Place, formula: &Formula) -> Option<Finding> {
         return None;
     }
     let star = formula.source().find('*')?;
-    let found = format!("nothing stands in front of the `*` of the rule `{formula}`; it counts as 1");
+    let found = format!("nothing stands in front of the `*` of the rule {}; it counts as 1", quote(formula.source()));
     Some(
         Finding::new(place, "rule-bare-star", found)
             .at(star..star + 1, "expected a coefficient in front")

@@ -32,13 +32,13 @@ fn no_file_matches(index: usize, facts: &RuleFacts<'_>) -> Option<Finding> {
     if facts.inputs.is_empty() || facts.inputs.iter().any(|input| input.matched > 0) {
         return None;
     }
-    let (rule, channel) = (facts.rule, facts.channel);
+    let (rule, channel) = (facts.rule, quote(facts.channel));
     let present: Option<u64> = facts.inputs.iter().map(|input| input.present).sum();
     let there = match present {
-        Some(0) => format!("there is no file in channel `{channel}`"),
-        Some(1) => format!("not even the only file of channel `{channel}`"),
-        Some(files) => format!("none of the {files} files of channel `{channel}`"),
-        None => format!("no file of channel `{channel}`"),
+        Some(0) => format!("there is no file in channel {channel}"),
+        Some(1) => format!("not even the only file of channel {channel}"),
+        Some(files) => format!("none of the {files} files of channel {channel}"),
+        None => format!("no file of channel {channel}"),
     };
     let below = rule.target_dir.as_deref().map_or_else(String::new, |dir| format!(" below target_dir {}", quote(dir)));
     let patterns = [
@@ -49,9 +49,11 @@ fn no_file_matches(index: usize, facts: &RuleFacts<'_>) -> Option<Finding> {
     let conditions: Vec<String> = given.iter().map(|(_, name, text)| format!("{name} {}", quote(text))).collect();
     let message = match conditions.as_slice() {
         _ if present == Some(0) => {
-            format!("{there}: n is 0, and the rule `{}` asks for nothing", rule.formula.expression())
+            format!("{there}: n is 0, and the rule {} asks for nothing", quote(&rule.formula.expression()))
         }
-        [] => format!("{there} lies{below}: n is 0, and the rule `{}` asks for nothing", rule.formula.expression()),
+        [] => {
+            format!("{there} lies{below}: n is 0, and the rule {} asks for nothing", quote(&rule.formula.expression()))
+        }
         conditions => format!("{there}{below} matches {}: n is 0", conditions.join(" and ")),
     };
     let narrowest = given.first().map(|(field, _, text)| (*field, *text));

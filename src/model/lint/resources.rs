@@ -3,6 +3,7 @@
 use super::{Finding, Place, Platform, RuleFacts, RuleField, TaskFacts};
 use crate::model::quantity::Quantity;
 use crate::model::rule::{EvalError, Formula, RuleType};
+use crate::model::spelling::quote;
 use crate::model::units::Bytes;
 
 /// Less than this no process starts with.
@@ -12,7 +13,8 @@ pub(super) fn request_rule_in_docker(index: usize, facts: &RuleFacts<'_>, platfo
     if facts.rule.applies_to != RuleType::Request || !platform.may_be_docker() {
         return None;
     }
-    let message = format!("the rule of channel `{}` has no effect in Docker, which knows limits alone", facts.channel);
+    let message =
+        format!("the rule of channel {} has no effect in Docker, which knows limits alone", quote(facts.channel));
     Some(
         Finding::new(Place::Rule(index, RuleField::Type), "request-rule-in-docker", message)
             .at(0..RuleType::Request.name().len(), "expected `limit` for Docker")
@@ -43,8 +45,8 @@ pub(super) fn floor_always_wins(index: usize, facts: &RuleFacts<'_>, task: &Task
     }
     let (inputs, most) = if facts.inputs.len() == 1 { ("this input", "") } else { ("all of these inputs", " at most") };
     let message = format!(
-        "on {inputs} the rule `{}` has no effect: it asks for {largest}{most}, and {name} is {floor}",
-        formula.expression()
+        "on {inputs} the rule {} has no effect: it asks for {largest}{most}, and {name} is {floor}",
+        quote(&formula.expression())
     );
     let help = match first_above(formula, floor) {
         Some(n) => {
@@ -139,7 +141,7 @@ pub(super) fn tiny(place: Place, quantity: Option<&Quantity>) -> Option<Finding>
         return None;
     }
     let source = quantity.source();
-    let message = format!("`{source}` is {bytes}, less than any process needs");
+    let message = format!("{} is {bytes}, less than any process needs", quote(source));
     let number = source.trim_end_matches(|char: char| char.is_ascii_alphabetic());
     let with = |unit| format!("{number}{unit}").parse::<Quantity>().ok();
     let help = match (source.strip_prefix(number), with("Mi"), with("M")) {
