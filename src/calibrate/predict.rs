@@ -7,6 +7,7 @@ use crate::model::prediction::{
     ChannelPrediction, ChannelSize, Demand, DockerPrediction, KubernetesPrediction, LeftOut, Named, Prediction,
     RulePrediction, SCHEMA_VERSION, Sizes, TaskName, docker, kubernetes,
 };
+use crate::model::problem::one_line;
 use crate::model::rule::{EvalError, Mode, RuleType, ScaleRule};
 use crate::model::task::{Channel, ChannelKind, Task};
 use crate::model::units::Bytes;
@@ -169,7 +170,7 @@ fn survey(channel: &Channel, options: &Options<'_>) -> Result<Surveyed, PredictE
             | TreeError::Unreadable { .. }
             | TreeError::Regex { .. }
             | TreeError::Overflow { .. }),
-        ) => Ok(unknown(chain(&error))),
+        ) => Ok(unknown(one_line(&error))),
     }
 }
 
@@ -229,10 +230,4 @@ fn sizes(totals: &Totals) -> Sizes {
         items: totals.items,
         largest_item: totals.largest_item().map(|item| Named { path: shown(&item.name), bytes: item.sum }),
     }
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -217,10 +217,7 @@ fn update(args: &CheckArgs, setup: Setup, outputs: &Outputs) -> Result<Exit, Fai
 fn tell(args: &CheckArgs, report: &Report, outputs: &Outputs) -> Result<Exit, Failure> {
     match args.format {
         Format::Table => output::data(&table::of(report))?,
-        Format::Json => {
-            let json = serde_json::to_string_pretty(report).map_err(|error| Failure::new(Exit::Host, &error, None))?;
-            output::data(&(json + "\n"))?;
-        }
+        Format::Json => output::json(report)?,
     }
     outputs.write(report)?;
     let denied = args.deny == Some(Deny::Warnings) && report.count(Level::Warning) > 0;

@@ -89,11 +89,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
     };
     match args.format {
         Format::Table => output::data(&table(&findings))?,
-        Format::Json => {
-            let json =
-                serde_json::to_string_pretty(&findings).map_err(|error| Failure::new(Exit::Host, &error, None))?;
-            output::data(&(json + "\n"))?;
-        }
+        Format::Json => output::json(&findings)?,
     }
     Ok(if findings.process_runner.exact { Exit::Done } else { Exit::Host })
 }

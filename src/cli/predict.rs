@@ -69,8 +69,7 @@ pub(crate) fn run(args: &PredictArgs) -> Result<Exit, Failure> {
         }
         Format::Json => {
             let warnings = warnings.iter().flat_map(Located::all).collect();
-            let json = serde_json::to_string_pretty(&Predicted { prediction: &prediction, warnings });
-            output::data(&(json.map_err(|error| Failure::new(Exit::Host, &error, None))? + "\n"))?;
+            output::json(&Predicted { prediction: &prediction, warnings })?;
         }
     }
     let denied = args.deny == Some(Deny::Warnings) && !warnings.is_empty();

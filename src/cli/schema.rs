@@ -44,7 +44,6 @@ pub(crate) fn run(args: &SchemaArgs) -> Result<Exit, Failure> {
         Name::Prediction => schema_for!(Prediction),
         Name::Report => schema_for!(Report),
     };
-    let text = serde_json::to_string_pretty(&schema).map_err(|error| Failure::new(Exit::Host, &error, None))?;
-    output::data(&(text + "\n"))?;
+    output::json(&schema)?;
     Ok(Exit::Done)
 }

@@ -76,8 +76,7 @@ pub(crate) fn run(args: &ValidateArgs) -> Result<Exit, Failure> {
         Format::Table => report(&checked)?,
         Format::Json => {
             let files: Vec<CheckedFile<'_>> = checked.iter().map(|checked| checked.to_json(args.deny)).collect();
-            let json = serde_json::to_string_pretty(&files).map_err(|error| Failure::new(Exit::Host, &error, None))?;
-            output::data(&(json + "\n"))?;
+            output::json(&files)?;
         }
     }
     Ok(if checked.iter().all(|checked| checked.is_valid(args.deny)) { Exit::Done } else { Exit::Usage })
