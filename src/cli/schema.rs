@@ -12,12 +12,12 @@ use super::output;
 
 const EXAMPLES: &str = "\
 Examples:
-  highwater schema observation         a line of `run --record` and of the observations.jsonl of a sweep
+  highwater schema observation         a line of `run --record`, or of a sweep's observations.jsonl
   highwater schema prediction          `predict --format json`
   highwater schema report              `report --format json`
 
-The schemas are of JSON Schema 2020-12. New fields may come at any time; the schema_version of a document grows when a field
-changes its meaning or goes away.";
+The schemas are of JSON Schema 2020-12. New fields may come at any time; the schema_version of a
+document grows when a field changes its meaning or goes away.";
 
 /// Prints the JSON Schema of something that highwater writes.
 #[derive(Debug, Args)]
