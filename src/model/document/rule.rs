@@ -128,7 +128,8 @@ fn amounts(reader: &mut Reader<'_>, what: &str, value: &Value<'_>) -> Read<(Amou
 fn quantity(reader: &mut Reader<'_>, name: &str, value: &Value<'_>) -> Read<(Quantity, Placed<String>)> {
     let text = match value {
         Value::NumberLit(literal) => Placed { value: literal.value.to_owned(), span: span(value) },
-        _ => reader.text(name, value)?,
+        Value::StringLit(_) => reader.text(name, value)?,
+        _ => return reader.wrong_type(name, value, "a quantity such as \"512Mi\" or 2"),
     };
     match text.value.parse::<Quantity>() {
         Ok(quantity) => Ok((quantity, text)),
