@@ -86,7 +86,7 @@ struct Bounded(Vec<u8>);
 impl Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.0.len() + bytes.len() > MOST_BYTES {
-            return Err(io::Error::other("the rendered text has more than 64 MiB"));
+            return Err(io::ErrorKind::FileTooLarge.into());
         }
         self.0.extend_from_slice(bytes);
         Ok(bytes.len())
@@ -184,6 +184,11 @@ fn problem(template: &str, error: &Error) -> Problem {
         }
         ErrorKind::OutOfFuel => {
             Problem::error("template-endless", "the Jinja of this file takes too many steps").at(place)
+        }
+        // Nothing else can go wrong with what is written to.
+        ErrorKind::WriteFailure => {
+            let message = format!("the Jinja of this file makes a text of more than {} MiB", MOST_BYTES >> 20);
+            Problem::error("template-too-long", message).at(place)
         }
         kind => Problem::error("template-failed", format!("the Jinja of this file failed: {kind}: {detail}")).at(place),
     }
@@ -290,6 +295,6 @@ mod tests {
         let loops = "{% for i in range(9999) %}{% for j in range(9999) %}x{% endfor %}{% endfor %}";
         assert_eq!(refused(loops)[0].0, "the Jinja of this file takes too many steps");
         let text = "{% set a = 'x' * 900000 %}{% for i in range(9999) %}{{ a }}{% endfor %}";
-        assert!(render(text, &variables()).is_err());
+        assert_eq!(refused(text)[0].0, "the Jinja of this file makes a text of more than 64 MiB");
     }
 }
