@@ -1,6 +1,6 @@
 //! `highwater completions`: what a shell needs to complete commands and options.
 
-use clap::{Args, CommandFactory};
+use clap::{Args, Command, CommandFactory};
 use clap_complete::Shell;
 
 use super::exit::Exit;
@@ -23,7 +23,17 @@ pub(crate) struct CompletionsArgs {
 
 pub(crate) fn run(args: &CompletionsArgs) -> Result<Exit, Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "highwater", &mut script);
+    clap_complete::generate(args.shell, &mut shown(), "highwater", &mut script);
     output::data(&String::from_utf8_lossy(&script))?;
     Ok(Exit::Done)
+}
+
+/// The command line without its hidden commands, which would be completed too.
+fn shown() -> Command {
+    let all = Cli::command();
+    Command::new("highwater")
+        .version(env!("CARGO_PKG_VERSION"))
+        .propagate_version(true)
+        .args(all.get_arguments().cloned())
+        .subcommands(all.get_subcommands().filter(|command| !command.is_hide_set()).cloned())
 }

@@ -47,7 +47,9 @@ fn a_shell_and_a_manual_reader_are_served() {
     let highwater = || Command::new(env!("CARGO_BIN_EXE_highwater"));
     for shell in ["bash", "zsh", "fish"] {
         let output = highwater().args(["completions", shell]).output().unwrap();
-        assert!(String::from_utf8_lossy(&output.stdout).contains("predict"), "{shell}");
+        let script = String::from_utf8_lossy(&output.stdout);
+        assert!(script.contains("predict") && script.contains("verbose"), "{shell}");
+        assert!(!script.contains("workload"), "{shell} completes a hidden command");
     }
     let folder = tempfile::tempdir().unwrap();
     highwater().args(["man", "--dir"]).arg(folder.path()).assert().success();
