@@ -11,6 +11,7 @@ use highwater::model::prediction::{
 use highwater::model::rule::Mode;
 use highwater::model::units::Bytes;
 use highwater::tree::Options;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::exit::Exit;
@@ -32,7 +33,8 @@ Examples:
 Docker gets the largest of resources.limits.memory and the rules of type `limit`. Kubernetes gets
 1.1 times as much, written with one decimal of a binary unit, and a request made the same way from
 resources.requests.memory and the rules of type `request`.
-The status is 0; 2 when a file is wrong, or an input is not there and a rule has no value.";
+The status is 0; 2 when a file is wrong, or an input is not there and a rule has no value; 3 when
+--strict was asked for and something of an input cannot be read.";
 
 /// Evaluates the scale rules of a task on its inputs and shows the limits and requests that follow. Runs nothing.
 #[derive(Debug, Args)]
@@ -90,11 +92,13 @@ pub(crate) fn survey(resolution: &Resolution, strict: bool) -> Result<Prediction
     })
 }
 
-/// A prediction as scripts read it.
-#[derive(Serialize)]
-struct Predicted<'a> {
+/// What the scale rules of a task ask for.
+#[derive(Serialize, JsonSchema)]
+#[schemars(title = "Prediction")]
+pub(crate) struct Predicted<'a> {
     #[serde(flatten)]
     prediction: &'a Prediction,
+    /// What is suspicious about the task, its template and its inputs.
     warnings: Vec<Located>,
 }
 

@@ -1,11 +1,14 @@
 //! Problems as scripts read them.
 
 use highwater::model::problem::{Flawed, Problem, Severity, line_column};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// A problem with its place.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Problem")]
 pub(crate) struct Located {
+    /// Where the text came from.
     file: String,
     /// Counted from 1; `null` where the problem is with the file as a whole.
     line: Option<usize>,

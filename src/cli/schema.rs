@@ -2,13 +2,13 @@
 
 use clap::{Args, ValueEnum};
 use highwater::model::observation::Observation;
-use highwater::model::prediction::Prediction;
 use highwater::report::model::Report;
 use schemars::schema_for;
 
 use super::exit::Exit;
 use super::failure::Failure;
 use super::output;
+use super::predict::Predicted;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -41,7 +41,7 @@ enum Name {
 pub(crate) fn run(args: &SchemaArgs) -> Result<Exit, Failure> {
     let schema = match args.name {
         Name::Observation => schema_for!(Observation),
-        Name::Prediction => schema_for!(Prediction),
+        Name::Prediction => schema_for!(Predicted<'_>),
         Name::Report => schema_for!(Report),
     };
     output::json(&schema)?;

@@ -18,7 +18,7 @@ pub const SCHEMA_VERSION: u32 = 1;
 /// The record of one run. Amounts are bytes, times are microseconds unless a name says otherwise.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Observation {
-    /// See [`SCHEMA_VERSION`].
+    /// The version of this form of JSON.
     pub schema_version: u32,
     /// Which version of highwater made it.
     pub tool_version: String,

@@ -23,7 +23,7 @@ pub const SCHEMA_VERSION: u32 = 1;
 /// What the scale rules of a task ask for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Prediction {
-    /// [`SCHEMA_VERSION`] of the program that made it.
+    /// The version of this form of JSON.
     pub schema_version: u32,
     /// The task.
     pub task: TaskName,

@@ -21,7 +21,7 @@ pub const SCHEMA_VERSION: u32 = 1;
 /// What recorded runs show.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
-    /// [`SCHEMA_VERSION`] of the program that made it.
+    /// The version of this form of JSON.
     pub schema_version: u32,
     /// The program that made it, with its version.
     pub made_by: String,

@@ -52,7 +52,19 @@ fn reports_are_as_the_schema_says() {
 fn predictions_are_as_the_schema_says() {
     let folder = Folder::with_inputs();
     let predicted = folder.json("predict complexity.json --format json");
-    assert_eq!(complaints("prediction", &[predicted]), Vec::<String>::new());
+    assert_eq!(complaints("prediction", std::slice::from_ref(&predicted)), Vec::<String>::new());
+    let explained = &json(&["schema", "prediction"])["properties"];
+    let bare: Vec<&String> =
+        predicted.as_object().unwrap().keys().filter(|name| explained[name]["description"].is_null()).collect();
+    assert!(bare.is_empty(), "{bare:?}");
+}
+
+#[test]
+fn schemas_speak_to_readers_of_json() {
+    for name in ["observation", "prediction", "report"] {
+        let schema = json(&["schema", name]).to_string();
+        assert!(!schema.contains("[`"), "{name}: {schema}");
+    }
 }
 
 #[test]
