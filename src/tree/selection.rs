@@ -10,6 +10,9 @@ use crate::model::spelling::quote;
 use super::glob::Glob;
 use super::regex::{self, Needs, Pattern};
 
+/// So many flaws of a field are told: each segment of a path can have one.
+const MOST_FLAWS: usize = 20;
+
 /// The files of a channel that a scale rule counts: its `target_dir`, `target_glob` and `target_regex`, compiled.
 ///
 /// Regular files below `channel/target_dir`, at any depth, whose path matches the glob as Python's `Path.rglob`
@@ -42,7 +45,8 @@ impl Selection {
             (target_dir.unwrap_or(""), target_glob.unwrap_or("*"), target_regex.unwrap_or(".*"));
         let mut flaws = Vec::new();
         let mut blame = |field: Field, text: &str, problems: Vec<Problem>| {
-            flaws.extend(problems.into_iter().map(|problem| Flaw { field, text: text.to_owned(), problem }));
+            let told = problems.into_iter().take(MOST_FLAWS);
+            flaws.extend(told.map(|problem| Flaw { field, text: text.to_owned(), problem }));
         };
         let dir = components(dir_text).map_err(|problems| blame(Field::Dir, dir_text, problems));
         let glob = Glob::compile(glob_text).map_err(|problems| blame(Field::Glob, glob_text, problems));
@@ -242,5 +246,18 @@ impl SelectionError {
             }
         }
         texts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_is_wrong_everywhere_is_told_of_a_few_times() {
+        let (dir, glob) = ("../".repeat(100_000), "x**/".repeat(100_000));
+        let error = Selection::compile(Some(&dir), Some(&glob), None).unwrap_err();
+        let spans: Vec<_> = error.flaws.iter().filter_map(|flaw| flaw.problem.span.clone()).collect();
+        assert_eq!((spans.len(), &spans[0], &spans[MOST_FLAWS]), (2 * MOST_FLAWS, &(0..2), &(1..3)));
     }
 }
