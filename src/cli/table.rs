@@ -8,6 +8,9 @@ pub(crate) use highwater::model::spelling::printable;
 
 /// The columns of a table where stdout is no terminal: files look the same everywhere.
 const WIDTH: u16 = 80;
+/// A cell shows so many characters, which are more than a path can have: a rule of a million digits takes more
+/// than 10 s to lay out.
+const LONGEST: usize = 8192;
 
 /// Lays out rows below a header, without lines, no wider than the terminal. Columns whose header starts with `>` are
 /// aligned to the right, as numbers are.
@@ -18,7 +21,7 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_width(output::width_of_stdout().unwrap_or(WIDTH))
         .set_header(header.iter().map(|name| Cell::new(name.trim_start_matches('>'))))
-        .add_rows(rows.into_iter().map(|row| row.into_iter().map(|cell| printable(&cell)).collect::<Vec<_>>()));
+        .add_rows(rows.into_iter().map(|row| row.iter().map(|cell| cell_of(cell)).collect::<Vec<_>>()));
     let last = header.len().saturating_sub(1);
     for (index, (column, name)) in table.column_iter_mut().zip(header).enumerate() {
         column.set_padding((0, if index == last { 0 } else { 2 }));
@@ -32,6 +35,15 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
         text.push('\n');
     }
     text
+}
+
+/// A text as a cell shows it.
+fn cell_of(text: &str) -> String {
+    let text = printable(text);
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
 }
 
 /// Adds words in lines, the first behind `indent`, the others behind as many spaces.
@@ -59,6 +71,12 @@ pub(crate) fn wrapped(text: &mut String, indent: &str, words: &str, width: usize
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cell_that_no_screen_can_show_is_cut() {
+        let text = table(&["Rule"], vec![vec!["9".repeat(1_000_000)]]);
+        assert_eq!(text.matches('9').count(), LONGEST);
+    }
 
     #[test]
     fn words_are_broken_at_the_width_below_each_other() {
