@@ -10,8 +10,8 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .into_iter()
         .map(|known| (strsim::damerau_levenshtein(&folded, &fold(known)), known))
         .min_by_key(|(distance, _)| *distance)?;
-    // A third of the letters may be wrong: more is another word.
-    (distance <= nearest.chars().count().max(3) / 3).then_some(nearest)
+    // A third of the letters may be wrong: more is another word, and so is a letter in the place of another.
+    (distance <= nearest.chars().count().max(3) / 3 && distance < folded.chars().count()).then_some(nearest)
 }
 
 /// Letters without case, hyphens, underscores and spaces as the same.
@@ -77,6 +77,7 @@ mod tests {
         assert_eq!(nearest("usm", modes), Some("sum"));
         assert_eq!(nearest("average", modes), None);
         assert_eq!(nearest("", modes), None);
+        assert_eq!((nearest("C", ["B"]), nearest("SED", ["SEED"])), (None, Some("SEED")));
     }
 
     #[test]
