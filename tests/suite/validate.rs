@@ -85,6 +85,16 @@ fn files_that_are_no_documents_are_refused() {
 }
 
 #[test]
+fn a_link_that_leads_nowhere_is_not_what_was_meant() {
+    let folder = Folder::new();
+    std::os::unix::fs::symlink("gone", folder.path("my.json")).unwrap();
+    std::fs::create_dir(folder.path("mu.json")).unwrap();
+    let shown = folder.run("validate my.json");
+    assert_eq!(shown.status, 2, "{shown}");
+    assert!(!shown.stderr.contains("did you mean"), "{shown}");
+}
+
+#[test]
 fn a_file_with_thousands_of_problems_names_a_hundred() {
     let folder = Folder::new();
     let fields: Vec<String> = (0..5000).map(|number| format!("\"f{number}\": 1")).collect();
