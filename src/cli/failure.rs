@@ -1,7 +1,6 @@
 //! Errors on their way to a person: rendered by miette, ended with the right status.
 
 use std::error::Error;
-use std::io::IsTerminal;
 
 use highwater::model::problem::{Flawed, Problem, Severity};
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, SourceCode};
@@ -79,11 +78,7 @@ fn shown(flawed: &Flawed) -> Vec<Shown> {
 }
 
 fn render(diagnostic: &Shown) -> String {
-    let theme = if std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
-        GraphicalTheme::unicode()
-    } else {
-        GraphicalTheme::unicode_nocolor()
-    };
+    let theme = if output::has_colours() { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
     let mut text = String::new();
     let handler = GraphicalReportHandler::new_themed(theme).with_width(output::width_of_stderr());
     match handler.render_report(&mut text, diagnostic) {

@@ -55,6 +55,11 @@ pub(crate) fn width_of_stdout() -> Option<u16> {
     terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| width.0.max(40))
 }
 
+/// Whether stderr shows colours: a terminal, unless `NO_COLOR` asks for none. Empty it asks for nothing.
+pub(crate) fn has_colours() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|asked| asked.is_empty())
+}
+
 /// Starts logging on stderr: warnings, more with `-v`, or what `HIGHWATER_LOG` asks for.
 pub(crate) fn start_logging(verbose: u8) {
     use tracing_subscriber::EnvFilter;
@@ -67,7 +72,7 @@ pub(crate) fn start_logging(verbose: u8) {
     let started = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
+        .with_ansi(has_colours())
         .without_time()
         .try_init();
     if let Err(error) = started {

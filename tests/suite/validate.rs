@@ -85,6 +85,21 @@ fn files_that_are_no_documents_are_refused() {
 }
 
 #[test]
+fn a_terminal_has_colours_unless_it_wants_none() {
+    let folder = Folder::new();
+    let has_colours = |no_color: &str| {
+        let command = format!("NO_COLOR={no_color} '{}' validate none.json", env!("CARGO_BIN_EXE_highwater"));
+        let mut script = std::process::Command::new("script");
+        script.args(["--quiet", "--return", "--command", &command, "/dev/null"]).current_dir(folder.path(""));
+        let output = script.stdin(std::process::Stdio::null()).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains("there is no file none.json"), "{text:?}");
+        text.contains("\u{1b}[")
+    };
+    assert_eq!([has_colours(""), has_colours("1")], [true, false]);
+}
+
+#[test]
 fn a_link_that_leads_nowhere_is_not_what_was_meant() {
     let folder = Folder::new();
     std::os::unix::fs::symlink("gone", folder.path("my.json")).unwrap();
