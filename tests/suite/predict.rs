@@ -137,3 +137,14 @@ fn names_of_files_do_nothing_to_a_terminal() {
     let shown = folder.run("predict complexity.json");
     assert!(!shown.stdout.contains('\u{1b}') && shown.stdout.contains("\\u{1b}[31mred"), "{shown}");
 }
+
+#[test]
+fn the_documents_in_each_other_s_place_are_told_apart() {
+    let folder = Folder::with_inputs();
+    let swapped = folder.run("predict lung-container.json --processing-container lung-task.json");
+    assert_eq!(swapped.status, 2, "{swapped}");
+    assert!(swapped.stderr.contains("this is a processing-container, not a task"), "{swapped}");
+    let twice = folder.run("predict lung-task.json --processing-container lung-task.json");
+    assert_eq!(twice.status, 2, "{twice}");
+    assert!(twice.stderr.contains("this is a task, not a processing-container"), "{twice}");
+}

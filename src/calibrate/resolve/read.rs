@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::model::document::{Document, Source, Variables};
+use crate::model::document::{Document, Schema, Source, Variables};
 use crate::model::problem::{Flawed, Problem};
 use crate::model::spelling::{nearest, quote};
 use crate::model::task::{ProcessingContainer, TaskSpec};
@@ -74,7 +74,7 @@ impl ReadError {
 /// # Errors
 /// It cannot be read, or is not as it should be.
 pub fn task(path: &Path, variables: &Variables) -> Result<Document<TaskSpec>, ReadError> {
-    Ok(Document::task(source(path, variables)?, &targets)?)
+    Ok(Document::task(expected(Schema::Task, source(path, variables)?)?, &targets)?)
 }
 
 /// Reads a processing-container.json; `-` is stdin.
@@ -82,7 +82,23 @@ pub fn task(path: &Path, variables: &Variables) -> Result<Document<TaskSpec>, Re
 /// # Errors
 /// It cannot be read, or is not as it should be.
 pub fn processing_container(path: &Path, variables: &Variables) -> Result<Document<ProcessingContainer>, ReadError> {
-    Ok(Document::processing_container(source(path, variables)?, &targets)?)
+    let source = expected(Schema::ProcessingContainer, source(path, variables)?)?;
+    Ok(Document::processing_container(source, &targets)?)
+}
+
+/// The same text, unless its fields say that it is the other document: that is easily mixed up.
+fn expected(schema: Schema, source: Source) -> Result<Source, Flawed> {
+    let Some(found) = Schema::of(&source).filter(|found| *found != schema) else { return Ok(source) };
+    let (label, help) = match schema {
+        Schema::Task => {
+            ("expected \"taskTemplate\" in it", "give a task.json here, and this file with --processing-container")
+        }
+        Schema::ProcessingContainer => {
+            ("expected \"templates\" in it", "give the processing-container.json of the task's image here")
+        }
+    };
+    let message = format!("this is a {}, not a {}", found.name(), schema.name());
+    Err(source.flawed([Problem::error("other-document", message).at(0..1).label(label).help(help)]))
 }
 
 /// Reads a text, and renders it where it is a template; `-` is stdin.
