@@ -38,6 +38,9 @@ pub struct Cell {
     /// The parameters.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, String>,
+    /// The limit that all runs were given; nothing where they had none, or several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit_bytes: Option<Bytes>,
     /// Whether its input was made up.
     pub synthetic: bool,
     /// The sizes of all inputs together; nothing where none is known.
@@ -171,7 +174,7 @@ pub fn cells(observations: &[Observation]) -> Vec<Cell> {
 }
 
 fn by_input(cell: &Cell) -> impl Ord + use<'_> {
-    (cell.input_bytes, &cell.case, &cell.key)
+    (cell.limit_bytes, cell.input_bytes, &cell.case, &cell.key)
 }
 
 /// The order of choices of parameters: numbers by their size and before words, so that 10 comes after 9.
@@ -222,6 +225,7 @@ fn cell(observations: &[&Observation]) -> Option<Cell> {
         command: subject.command.clone(),
         case: sweep.map(|sweep| sweep.case.clone()).filter(|case| !case.is_empty()),
         parameters: sweep.map(|sweep| sweep.parameters.clone()).unwrap_or_default(),
+        limit_bytes: own_limit(first).filter(|_| runs.iter().all(|run| own_limit(run.observation) == own_limit(first))),
         synthetic: sweep.is_some_and(|sweep| sweep.synthetic),
         input_bytes: (!first.inputs.is_empty()).then(|| sizes.sum()),
         runs: runs.len(),
@@ -236,6 +240,10 @@ fn cell(observations: &[&Observation]) -> Option<Cell> {
     cell.outliers.extend(outliers(&good, &times, 0.0, Odd::Time));
     cell.warnings = warning::warnings(&cell, &runs);
     Some(cell)
+}
+
+fn own_limit(observation: &Observation) -> Option<Bytes> {
+    observation.limit.own.value().flatten()
 }
 
 fn run(observation: &Observation, place: u32) -> Run<'_> {

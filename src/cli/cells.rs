@@ -44,7 +44,7 @@ fn tasks(cells: &[Cell]) -> impl Iterator<Item = &[Cell]> {
     cells.chunk_by(|a, b| a.task == b.task)
 }
 
-/// What notes call each cell: its case and the parameters that others have otherwise.
+/// What notes call each cell: its case and the choices that others have otherwise.
 fn names(cells: &[Cell]) -> Vec<String> {
     let of_task = |task: &[Cell]| {
         let shared = shared(task);
@@ -61,21 +61,26 @@ fn name(cell: &Cell, own: &str) -> String {
     if cell.case.is_some() { format!("{}, {own}", case(cell)) } else { own.to_owned() }
 }
 
-/// The parameters that are the same in all of several cells.
+/// What makes a cell differ from others of its task: the parameters, and the limit.
+fn choices(cell: &Cell) -> BTreeMap<String, String> {
+    let limit = cell.limit_bytes.map(|limit| ("--limit".to_owned(), limit.to_string()));
+    cell.parameters.clone().into_iter().chain(limit).collect()
+}
+
+/// The choices that are the same in all of several cells.
 fn shared(cells: &[Cell]) -> BTreeMap<String, String> {
     if cells.len() < 2 {
         return BTreeMap::new();
     }
-    let mut cells = cells.iter().map(|cell| &cell.parameters);
-    let mut shared = cells.next().cloned().unwrap_or_default();
-    cells.for_each(|parameters| shared.retain(|name, value| parameters.get(name) == Some(value)));
+    let mut cells = cells.iter().map(choices);
+    let mut shared = cells.next().unwrap_or_default();
+    cells.for_each(|choices| shared.retain(|name, value| choices.get(name) == Some(value)));
     shared
 }
 
-/// The parameters of a cell that others have otherwise.
+/// The choices of a cell that others have otherwise.
 fn own(cell: &Cell, shared: &BTreeMap<String, String>) -> String {
-    let own = cell.parameters.iter().filter(|(name, _)| !shared.contains_key(*name));
-    chosen(&own.map(|(name, value)| (name.clone(), value.clone())).collect())
+    chosen(&choices(cell).into_iter().filter(|(name, _)| !shared.contains_key(name)).collect())
 }
 
 fn chosen(parameters: &BTreeMap<String, String>) -> String {

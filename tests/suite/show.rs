@@ -72,3 +72,19 @@ fn broken_and_missing_records_are_told() {
     assert_eq!(status, 2);
     assert!(stderr.contains("failed to read the records /nonexistent"), "{stderr}");
 }
+
+#[test]
+fn cells_that_differ_in_their_limit_are_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let sweep = |limit: &[&str]| {
+        let mut sweep = Command::new(env!("CARGO_BIN_EXE_highwater"));
+        sweep.current_dir(folder.path()).args(["sweep", "--quiet", "--into", "runs", "-P", "N=1"]).args(limit);
+        sweep.args(["--", "true", "{N}"]).output().unwrap().status.code()
+    };
+    if sweep(&["--limit", "1Gi"]) != Some(0) {
+        return crate::process::skip("no limit can be kept here");
+    }
+    assert_eq!(sweep(&[]), Some(0));
+    let (_, stdout, _) = show(&[folder.path().join("runs").to_str().unwrap()]);
+    assert_eq!(stdout.matches("--limit=1 GiB").count(), 1, "{stdout}");
+}
