@@ -92,18 +92,23 @@ pub(crate) struct TaskArgs {
 impl TaskArgs {
     /// Reads a task and puts it together. Relative paths in it start in the current directory.
     pub(crate) fn resolve(&self, path: &Path) -> Result<Resolution, Failure> {
-        self.resolve_with(path, None)
+        self.put_together(self.read(path)?, None)
     }
 
-    /// The same, with an engine that is asked for the document of the image where no file stands for it.
-    pub(crate) fn resolve_with(
-        &self,
-        path: &Path,
-        engine: Option<(&Engine, &EngineArgs)>,
-    ) -> Result<Resolution, Failure> {
+    /// Reads a task alone.
+    pub(crate) fn read(&self, path: &Path) -> Result<ReadTask, Failure> {
         let variables = self.template.variables()?;
         let mut spec = task(path, &variables).map_err(|error| unread(&error))?;
         self.replace_channels(&mut spec)?;
+        Ok(ReadTask { spec, variables })
+    }
+
+    /// Puts a task together, with an engine that is asked for the document of the image where no file stands for it.
+    pub(crate) fn put_together(
+        &self,
+        ReadTask { spec, variables }: ReadTask,
+        engine: Option<(&Engine, &EngineArgs)>,
+    ) -> Result<Resolution, Failure> {
         let base = std::env::current_dir().map_err(|error| Failure::new(Exit::Host, &error, None))?;
         let images = engine.map(|(engine, args)| Images { engine, args, variables: variables.clone() });
         let container = self.processing_container.clone().map(|path| ContainerFile { path, variables });
@@ -129,6 +134,12 @@ impl TaskArgs {
         }
         Ok(())
     }
+}
+
+/// A task that was read, and with what.
+pub(crate) struct ReadTask {
+    spec: Document<TaskSpec>,
+    variables: Variables,
 }
 
 /// Why a folder cannot be put into a task.

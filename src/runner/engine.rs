@@ -172,7 +172,8 @@ impl EngineError {
         match self {
             Self::NotFound { .. } => Some(
                 "start Docker or Podman, or say with --host or DOCKER_HOST where it listens; a command of this machine \
-                 is measured without any engine: `highwater run -- CMD`"
+                 is measured without any engine: `highwater run -- CMD`, and a task whose program is here with \
+                 --runner process"
                     .to_owned(),
             ),
             Self::NotAllowed { .. } => Some(

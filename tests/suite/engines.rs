@@ -36,3 +36,13 @@ fn words_that_an_engine_cannot_take_are_refused() {
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("it is no UTF-8"), "{}", text(&output.stderr));
 }
+
+#[test]
+fn a_task_that_is_not_there_is_told_before_an_engine_is_looked_for() {
+    for command in ["run", "sweep"] {
+        let output =
+            highwater(&[command, "no-such-task.json"]).env("DOCKER_HOST", "unix:///nowhere.sock").output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+        assert!(text(&output.stderr).contains("no file no-such-task.json"), "{}", text(&output.stderr));
+    }
+}

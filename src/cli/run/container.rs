@@ -176,8 +176,9 @@ impl InContainer {
     }
 
     fn task(args: &SubjectArgs, path: &Path) -> Result<Self, Failure> {
+        let task = args.of.read(path)?;
         let engine = args.container.engine.engine()?;
-        let mut resolution = args.of.resolve_with(path, Some((&engine, &args.container.engine)))?;
+        let mut resolution = args.of.put_together(task, Some((&engine, &args.container.engine)))?;
         let prediction = predict::survey(&resolution, false)?;
         resolution.lint(Some(&prediction), Platform::Any);
         args.warn(&resolution);

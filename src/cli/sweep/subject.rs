@@ -47,12 +47,13 @@ pub(super) type StagedInputs<'a> = BTreeMap<&'a str, &'a Staged>;
 impl<'a> Subject<'a> {
     /// Reads the task, says what is to be said of it, finds the engine and has the image.
     pub(super) fn of(args: &'a SubjectArgs) -> Result<Self, Failure> {
+        let task = args.task.as_deref().map(|path| args.of.read(path)).transpose().map_err(Failure::elsewhere)?;
         let engine = if InContainer::is_wanted(args) {
             Some(args.container.engine.engine().map_err(Failure::elsewhere)?)
         } else {
             None
         };
-        let Some(path) = &args.task else {
+        let Some(task) = task else {
             let container = match (engine, &args.container.image) {
                 (Some(engine), Some(name)) => {
                     let image = args.container.engine.image(&engine, name).map_err(|error| failed_elsewhere(&error))?;
@@ -63,7 +64,7 @@ impl<'a> Subject<'a> {
             return Ok(Self { args, kind: Kind::Command, container });
         };
         let images = engine.as_ref().map(|engine| (engine, &args.container.engine));
-        let resolution = args.of.resolve_with(path, images).map_err(Failure::elsewhere)?;
+        let resolution = args.of.put_together(task, images).map_err(Failure::elsewhere)?;
         resolution.warnings().iter().for_each(failure::report_problems);
         let Resolution { task, variables, .. } = resolution;
         let container = match engine {
