@@ -176,6 +176,45 @@ fn a_table_with_a_few_columns_will_do() {
 }
 
 #[test]
+fn parameters_of_a_table_without_cells_are_kept() {
+    let text = "\
+task,parameter.B,parameter.A,input_bytes,peak_bytes,wall_seconds,started_at
+map,2,1,1000,2000,1,2026-01-02T03:04:05Z
+map,2,9,1000,5000,1,2026-01-02T03:04:05Z
+map,2,1,1000,2100,1,2026-01-02T03:04:05Z
+map,2,1,3000,6000,1,2026-01-02T03:04:05Z
+map,,,1000,7,1,2026-01-02T03:04:05Z
+";
+    let (status, runs, stderr) = import(text, &[]);
+    assert_eq!((status, stderr.as_str()), (0, ""));
+    let cells: Vec<_> =
+        runs.iter().map(|run| run.sweep.as_ref().map(|sweep| (sweep.cell.as_str(), sweep.run))).collect();
+    let expected = [
+        Some(("map,input=1000,A=1,B=2", 1)),
+        Some(("map,input=1000,A=9,B=2", 1)),
+        Some(("map,input=1000,A=1,B=2", 2)),
+        Some(("map,input=3000,A=1,B=2", 1)),
+        None,
+    ];
+    assert_eq!(cells, expected);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("map.jsonl").display().to_string();
+    let (_, records, _) = highwater(&["import", "-", "-o", &file], text);
+    assert_eq!(records, "");
+    let (_, shown, _) = highwater(&["show", &file], "");
+    insta::assert_snapshot!(shown);
+    let (_, _, stderr) = highwater(&["fit", &file], "");
+    assert!(stderr.starts_with("3 choices of parameters, each with a rule of its own"), "{stderr}");
+    // And what is exported again is the same, with its cells.
+    let (_, csv, _) = highwater(&["export", &file], "");
+    let (_, again, _) = import(&csv, &[]);
+    assert_eq!(again, store::read(file.as_ref()).unwrap().observations);
+    let (_, again, _) = import("cell,parameter.A,peak_bytes,wall_seconds\nx,1,5,1\nx,1,6,1\n", &[]);
+    let cells: Vec<_> = again.iter().filter_map(|run| run.sweep.as_ref()).map(|it| (&*it.cell, it.run)).collect();
+    assert_eq!(cells, [("x", 1), ("x", 2)]);
+}
+
+#[test]
 fn a_row_without_a_peak_or_a_time_is_no_run() {
     let text = "task,peak_bytes,wall_seconds\na,,1\nb,1000,\nc,1000,0.5\n";
     let (status, runs, stderr) = import(text, &[]);

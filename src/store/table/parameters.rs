@@ -1,6 +1,6 @@
 //! The columns of parameters: `parameter.NAME`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
@@ -34,4 +34,19 @@ pub(super) fn put(name: &str, cell: &str, observation: &mut Map<String, Value>) 
         parameters.insert(name.to_owned(), cell.into());
         pointer::set(observation, "/sweep/parameters", Value::Object(parameters));
     }
+}
+
+/// The name of the cell of an observation with parameters, given as JSON: what was run, on what and how.
+pub(super) fn cell(observation: &Value) -> Option<String> {
+    let parameters = observation.pointer("/sweep/parameters")?.as_object()?;
+    let text = |pointer| observation.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let words = observation.pointer("/subject/command").and_then(Value::as_array);
+    let program = words.and_then(|words| words.first()).and_then(Value::as_str);
+    let what = [text("/subject/name").or(program), text("/container/image"), text("/sweep/case")];
+    let inputs = observation.get("inputs").and_then(Value::as_array).into_iter().flatten();
+    let size = |input: &Value| Some(format!("{}={}", input.get("channel")?.as_str()?, input.pointer("/all/sum")?));
+    let parameters: BTreeMap<&String, &str> =
+        parameters.iter().filter_map(|(name, value)| Some((name, value.as_str()?))).collect();
+    let parts = what.into_iter().flatten().map(str::to_owned).chain(inputs.filter_map(size));
+    Some(parts.chain(parameters.iter().map(|(name, value)| format!("{name}={value}"))).collect::<Vec<_>>().join(","))
 }

@@ -1,5 +1,6 @@
 //! A table read back into observations.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use csv::{ByteRecord, ReaderBuilder, Trim};
@@ -16,7 +17,8 @@ const MOST_PROBLEMS: usize = 10;
 
 /// Reads a table that [`super::csv`] has written, or one with some of its columns: `peak_bytes` and `wall_seconds` at
 /// least. What it has no column for comes from `blank`, an observation of which nothing is known; `name` is what errors
-/// call it. A row without a peak or a time is no measured run, and is left out: nothing is 0 that nobody has read.
+/// call it. A row without a peak or a time is no measured run, and is left out: nothing is 0 that nobody has read. One with
+/// parameters and without its cell is of a cell that is named by what was run, on what and how.
 ///
 /// # Errors
 /// Columns are missing, or values are not what they should be: the first ten of them, with their places.
@@ -31,12 +33,13 @@ fn read(rows: &mut Rows<'_>, blank: &Value) -> (Vec<Observation>, Vec<LeftOut>) 
     rows.require(&["peak_bytes", "wall_seconds"]);
     let known: Vec<Known> = rows.header.iter().map(|name| Known::named(name)).collect();
     let (mut observations, mut left_out) = (Vec::new(), Vec::new());
+    let mut runs = HashMap::new();
     while let Some(row) = rows.next() {
         let needed = [("peak_bytes", "it has no peak"), ("wall_seconds", "it has no time")];
         if let Some((_, reason)) = needed.iter().find(|(name, _)| rows.value(&row, name).is_none()) {
             left_out.push(LeftOut { line: rows.line_of(&row), reason: (*reason).to_owned() });
         } else if let Some(object) = built(rows, &row, &known) {
-            match serde_json::from_value(filled(object, blank)) {
+            match serde_json::from_value(placed(filled(object, blank), &mut runs)) {
                 Ok(observation) => observations.push(observation),
                 Err(error) => rows.reject_row(&row, &error.to_string()),
             }
@@ -121,10 +124,6 @@ fn filled(mut object: Map<String, Value>, blank: &Value) -> Value {
         }},
         "sweep": {"case": ""},
     });
-    // Without its cell nobody knows which run of what it was.
-    if object.get("sweep").is_some_and(|sweep| sweep.get("cell").is_none() || sweep.get("run").is_none()) {
-        object.remove("sweep");
-    }
     for whole in [&unread, blank] {
         for (name, value) in whole.as_object().into_iter().flatten() {
             match (object.get_mut(name), value) {
@@ -142,6 +141,25 @@ fn filled(mut object: Map<String, Value>, blank: &Value) -> Value {
         }
     }
     Value::Object(object)
+}
+
+/// Gives a row with parameters the cell and the run that the table does not name: they are counted from 1 in each cell. Of
+/// one without parameters nobody knows which run of what it was.
+fn placed(mut observation: Value, runs: &mut HashMap<String, u32>) -> Value {
+    let named = parameters::cell(&observation);
+    let Some(Value::Object(sweep)) = observation.get_mut("sweep") else { return observation };
+    if sweep.contains_key("cell") && sweep.contains_key("run") {
+        return observation;
+    }
+    let Some(named) = named else {
+        observation.as_object_mut().and_then(|whole| whole.remove("sweep"));
+        return observation;
+    };
+    let cell = sweep.entry("cell").or_insert_with(|| named.into());
+    let run = runs.entry(cell.as_str().unwrap_or_default().to_owned()).or_default();
+    *run += 1;
+    sweep.entry("run").or_insert_with(|| (*run).into());
+    observation
 }
 
 /// The rows of a table below its header, and what is wrong with them. Commas or tabs are between the cells: whichever the
