@@ -298,3 +298,20 @@ fn what_is_wrong_with_a_table_is_told_with_its_place() {
     let (status, _, stderr) = import("s\tmax_rss\n1\t-\n", &[]);
     assert_eq!(status, 5, "{stderr}");
 }
+
+#[test]
+fn a_column_that_is_named_twice_is_told_with_its_place() {
+    let told: Vec<String> = [
+        "peak_bytes,peak_bytes,wall_seconds\n5,6,1\n",
+        "peak_rss\trealtime\tpeak_rss\n1 KB\t5s\t2 KB\n",
+        "s\tmax_rss\ts\n1\t5\t2\n",
+    ]
+    .into_iter()
+    .map(|text| {
+        let (status, runs, stderr) = import(text, &[]);
+        assert_eq!((status, runs.len()), (2, 0));
+        stderr
+    })
+    .collect();
+    insta::assert_snapshot!(told.join("\n---\n"));
+}

@@ -85,6 +85,13 @@ impl Reading<'_> {
 
     fn columns(&mut self, header: &ByteRecord) -> Option<Columns> {
         let names: Vec<&str> = (0..header.len()).map(|column| field(header, column).unwrap_or("")).collect();
+        for (place, name) in names.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
+            if names[..place].contains(name) {
+                let problem = Problem::error("repeated-column", format!("two columns are called `{name}`"));
+                let problem = problem.at(self.place(header, place)).label("the second one");
+                self.problems.push(problem.help("leave one of them out, or call it otherwise"));
+            }
+        }
         let find = |wanted: &str| names.iter().position(|name| *name == wanted);
         let inputs: Vec<(usize, String)> = names
             .iter()
@@ -283,6 +290,15 @@ mod tests {
             ["1:1 no column `input_bytes` [size,peak_bytes] found `size`, `peak_bytes`"]
         );
         assert_eq!(problems(""), ["1:1 no column `input_bytes` and no column `peak_bytes` [] found nothing"]);
+    }
+
+    #[test]
+    fn a_column_that_is_named_twice_is_told_at_the_second_one() {
+        assert_eq!(
+            problems("input_bytes,peak_bytes,peak_bytes\n1,2,3\n"),
+            ["1:24 two columns are called `peak_bytes` [peak_bytes] the second one"]
+        );
+        assert!(parse("runs.csv", "input_bytes,peak_bytes,,\n1,2,,\n").is_ok(), "columns without a name are none");
     }
 
     #[test]

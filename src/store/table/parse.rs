@@ -185,7 +185,20 @@ impl<'a> Rows<'a> {
             .from_reader(text.as_bytes());
         let names = reader.byte_headers().cloned().unwrap_or_default();
         let header = names.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
-        Self { text, delimiter, reader, header, problems: Vec::new() }
+        let mut rows = Self { text, delimiter, reader, header, problems: Vec::new() };
+        rows.reject_repeated(&names);
+        rows
+    }
+
+    /// Complains where a column is named twice: nobody knows which one is meant.
+    fn reject_repeated(&mut self, names: &ByteRecord) {
+        for (place, name) in self.header.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
+            if self.header[..place].contains(name) {
+                let problem = Problem::error("repeated-column", format!("two columns are called `{name}`"));
+                let problem = problem.at(self.place(names, place)).label("the second one");
+                self.problems.push(problem.help("leave one of them out, or call it otherwise"));
+            }
+        }
     }
 
     /// Complains where a column is missing.
