@@ -11,6 +11,7 @@ pub mod plan;
 pub mod prediction;
 pub mod problem;
 pub mod quantity;
+pub mod quotes;
 pub mod reading;
 pub mod rule;
 pub mod spelling;

@@ -315,3 +315,10 @@ fn a_column_that_is_named_twice_is_told_with_its_place() {
     .collect();
     insta::assert_snapshot!(told.join("\n---\n"));
 }
+
+#[test]
+fn a_quote_that_is_never_closed_is_told_where_it_opens() {
+    let (status, runs, stderr) = import("peak_bytes,wall_seconds,case\n5,1,a\n5,1,\"b\n5,1,c\n", &[]);
+    assert_eq!((status, runs.len()), (2, 0));
+    assert!(stderr.contains("standard input:3:5: a quote is never closed"), "{stderr}");
+}

@@ -18,6 +18,7 @@ use csv::{ByteRecord, ReaderBuilder, Trim};
 
 use crate::model::fit::{Censoring, Measure, RunTable, SizedRun};
 use crate::model::problem::{Flawed, Problem};
+use crate::model::quotes::unclosed;
 use crate::model::units::Bytes;
 
 use super::group::Group;
@@ -37,6 +38,10 @@ pub fn parse(name: &str, text: &str) -> Result<Vec<Group>, Flawed> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut problems = Vec::new();
     let groups = Reading { text, problems: &mut problems }.groups();
+    if let Some(problem) = unclosed(text, b',') {
+        // What else was found may come of it.
+        problems = vec![problem];
+    }
     if problems.is_empty() {
         return Ok(groups);
     }
@@ -299,6 +304,14 @@ mod tests {
             ["1:24 two columns are called `peak_bytes` [peak_bytes] the second one"]
         );
         assert!(parse("runs.csv", "input_bytes,peak_bytes,,\n1,2,,\n").is_ok(), "columns without a name are none");
+    }
+
+    #[test]
+    fn a_quote_that_is_never_closed_is_told_where_it_opens() {
+        assert_eq!(
+            problems("input_bytes,peak_bytes,note\n1,2,a\n1,2,\"b\n1,2,c\n"),
+            ["3:5 a quote is never closed [\"] it opens here"]
+        );
     }
 
     #[test]

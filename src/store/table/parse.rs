@@ -10,6 +10,7 @@ use super::columns::Column;
 use super::{columns, inputs, parameters};
 use crate::model::observation::{Exactness, Observation, PeakSource, SCHEMA_VERSION};
 use crate::model::problem::{Flawed, Problem};
+use crate::model::quotes::unclosed;
 use crate::store::import::LeftOut;
 
 /// More problems than this are not told one by one.
@@ -273,7 +274,11 @@ impl<'a> Rows<'a> {
     }
 
     /// What was read, unless there were problems.
-    pub(in crate::store) fn finish<T>(self, name: &str, read: T) -> Result<T, Flawed> {
+    pub(in crate::store) fn finish<T>(mut self, name: &str, read: T) -> Result<T, Flawed> {
+        if let Some(problem) = unclosed(self.text, self.delimiter) {
+            // What else was found may come of it.
+            self.problems = vec![problem];
+        }
         if self.problems.is_empty() {
             return Ok(read);
         }

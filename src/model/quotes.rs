@@ -1,0 +1,44 @@
+//! Quotes in tables of values with a delimiter between them.
+
+use crate::model::problem::Problem;
+
+/// Where the reading of a value is.
+enum State {
+    Begin,
+    Plain,
+    /// Behind a quote that opened here.
+    Quoted(usize),
+    /// Behind a second quote: it closes, or is the first one of two that stand for one.
+    Closed(usize),
+}
+
+/// Complains where a quote is never closed, since it takes in all rows after it. Only at its beginning is a value quoted.
+pub fn unclosed(text: &str, delimiter: u8) -> Option<Problem> {
+    let mut state = State::Begin;
+    for (offset, byte) in text.bytes().enumerate() {
+        state = match (state, byte) {
+            (State::Quoted(opened), b'"') => State::Closed(opened),
+            (State::Quoted(opened), _) | (State::Closed(opened), b'"') => State::Quoted(opened),
+            (State::Begin, b'"') => State::Quoted(offset),
+            (_, b'\r' | b'\n') => State::Begin,
+            (_, byte) if byte == delimiter => State::Begin,
+            (State::Begin | State::Plain | State::Closed(_), _) => State::Plain,
+        };
+    }
+    let State::Quoted(opened) = state else { return None };
+    let problem =
+        Problem::error("unclosed-quote", "a quote is never closed").at(opened..opened + 1).label("it opens here");
+    Some(problem.help("close it; a quote within quotes is written twice"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_quotes_that_open_a_value_are_to_be_closed() {
+        let place = |text| unclosed(text, b',').and_then(|problem| problem.span).map(|span| span.start);
+        assert_eq!(["", "a\"b,c\n", "\"a\n\"\"b\",c\n", "\"a\"b\",c\n"].map(place), [None; 4]);
+        assert_eq!(["\"", "a,\"b\n1,2\n", "a\n\"\"\"b"].map(place), [Some(0), Some(2), Some(2)]);
+    }
+}
