@@ -160,6 +160,7 @@ fn make_runs(
     let jobs = usize::try_from(args.jobs).unwrap_or(1);
     let end = sweep(&bench, &mut clerk, &mut schedule, &mut admission, jobs, &mut signals);
     clerk.progress.close();
+    bench::lock(&folders).values().for_each(|folder| keeper::forget(folder));
     drop(signals);
     let failed = clerk.failed;
     let left = schedule.left();

@@ -210,6 +210,17 @@ fn tidy(observation: &mut Observation, folder: &Path) {
     let _ = std::fs::remove_dir(folder);
 }
 
+/// Removes the folder of a run that was not kept, unless there is something in it.
+pub(super) fn forget(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok) {
+        if entry.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+    // Only where nothing is in it.
+    let _ = std::fs::remove_dir(folder);
+}
+
 /// A run in a line: what it was, and what came of it.
 fn line(cell: &PlanCell, run: u32, observation: &Observation) -> String {
     let mut text = name(cell);

@@ -13,6 +13,7 @@ use highwater::model::plan::{Parameter, PlanTask};
 use highwater::model::prediction::Prediction;
 use highwater::model::spelling::{nearest, quote};
 use highwater::model::task::{ChannelKind, EnvType, Task, TemplateEnv};
+use highwater::runner::StartError;
 use highwater::runner::container::Bind;
 use highwater::runner::engine::{Engine, Image};
 use highwater::runner::staging::Staged;
@@ -54,6 +55,10 @@ impl<'a> Subject<'a> {
             None
         };
         let Some(task) = task else {
+            let is_empty = args.command.first().is_none_or(|program| program.is_empty());
+            if is_empty && args.container.image.is_none() {
+                return Err(Failure::new(Exit::Usage, &StartError::NoCommand, None));
+            }
             let container = match (engine, &args.container.image) {
                 (Some(engine), Some(name)) => {
                     let image = args.container.engine.image(&engine, name).map_err(|error| failed_elsewhere(&error))?;

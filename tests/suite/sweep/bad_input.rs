@@ -54,9 +54,20 @@ fn bad_input_is_told_with_its_remedy() {
         vec!["--into", "flat", "--", "true"],
         vec!["--items", "0", "--", "true"],
         vec!["--min-runs", "5", "--max-runs", "3", "--", "true"],
+        vec!["--into", "none", "--dry-run", "--", ""],
     ];
     let all: Vec<&[&str]> = all.iter().map(Vec::as_slice).collect();
     snapshot("bad_input_is_told_with_its_remedy", &told(&bench, &all));
+}
+
+#[test]
+fn nothing_is_left_of_a_run_that_could_not_begin() {
+    let bench = Bench::new();
+    for words in [&["--", "no-such-program"][..], &["--prepare", "false", "--", "true"]] {
+        let ran = bench.sweep(&[&["--into", "records"], words].concat());
+        assert_ne!(ran.status, Some(0), "{}", ran.stderr);
+        assert_eq!(fs::read_dir(bench.path().join("records/runs")).unwrap().count(), 0, "{}", ran.stderr);
+    }
 }
 
 #[test]
