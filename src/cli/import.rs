@@ -25,7 +25,7 @@ Which table it is its columns tell: `peak_bytes` and `wall_seconds` (highwater),
 
 What another program has sampled is a lower bound, and the record says why. Neither Nextflow nor Snakemake tells how \
 large the inputs were: a rule that grows with them needs runs of `highwater sweep`. Rows without a peak or a time are \
-left out, and told.";
+left out, and told. Columns such as `parameter.LEVEL` are parameters; each choice of them is a cell of its own.";
 
 /// Turns tables of measured runs into records: of `highwater export`, Nextflow or Snakemake.
 #[derive(Debug, Args)]
