@@ -262,7 +262,7 @@ impl Running for ProcessRun {
 
     fn finish(mut self: Box<Self>) -> Result<Finished, FinishError> {
         if let Way::Cgroup(run) = &mut self.way {
-            run.look_for(self.spawned.pid);
+            run.look_for_ended(self.spawned.pid);
         }
         let (end, rusage) = wait(self.spawned.pid)?;
         self.reaped = true;

@@ -1,5 +1,7 @@
 //! A run in a cgroup of its own: the kernel keeps its peak.
 
+use std::time::{Duration, Instant};
+
 use super::Ended;
 use crate::host::cgroup::{Cgroup, memory_cgroup_in};
 use crate::host::memory::MemoryReader;
@@ -13,8 +15,10 @@ use crate::runner::own_cgroup::OwnCgroup;
 use crate::runner::placement::Entered;
 use crate::runner::{FinishError, Finished, Sample};
 
-/// Where the task is, is looked at when it turns out to last, and again with every so many samples.
-const SAMPLES_BETWEEN_LOOKS: u32 = 10;
+/// Where the task is, is looked at when it turns out to last, again with every so many samples,
+const SAMPLES_BETWEEN_LOOKS: u32 = 4;
+/// and with the first one after so long.
+const TIME_BETWEEN_LOOKS: Duration = Duration::from_millis(400);
 
 #[derive(Debug)]
 pub(super) struct InCgroup {
@@ -27,6 +31,7 @@ pub(super) struct InCgroup {
     above: Above,
     guardian: Option<Guardian>,
     samples: u32,
+    looked_at: Instant,
     /// The cgroup that the first process was seen in, where that is not ours.
     escaped_to: Option<String>,
 }
@@ -43,6 +48,7 @@ impl InCgroup {
             noise,
             guardian: None,
             samples: 0,
+            looked_at: Instant::now(),
             escaped_to: None,
         }
     }
@@ -59,7 +65,7 @@ impl InCgroup {
 
     pub(super) fn sample(&mut self, pid: i32) -> Result<Reading<Sample>, HostError> {
         self.samples += 1;
-        if self.samples.is_multiple_of(SAMPLES_BETWEEN_LOOKS) {
+        if self.samples.is_multiple_of(SAMPLES_BETWEEN_LOOKS) || self.looked_at.elapsed() >= TIME_BETWEEN_LOOKS {
             self.look_for(pid);
         }
         self.read()
@@ -71,15 +77,22 @@ impl InCgroup {
         Ok(current.map(|current| Sample { current, split }))
     }
 
+    /// Looks for a task that has ended: v2 remembers where it was, on v1 it seems to be in the root.
+    pub(super) fn look_for_ended(&mut self, pid: i32) {
+        if self.own.as_ref().is_some_and(|own| own.cgroup().version() == CgroupVersion::V2) {
+            self.look_for(pid);
+        }
+    }
+
     /// A task may leave the cgroup, as `systemd-run --scope`, `cgexec` or a container runtime do.
-    pub(super) fn look_for(&mut self, pid: i32) {
+    fn look_for(&mut self, pid: i32) {
+        self.looked_at = Instant::now();
         let (None, Some(own)) = (&self.escaped_to, &self.own) else { return };
         let own = own.cgroup();
-        // v2 remembers where a process that has ended was; on v1 it seems to be in the root, also where it ends while we look.
+        // On v1 it may just have ended.
         let can_tell =
             || own.version() == CgroupVersion::V2 || std::fs::read_link(self.roots.process_file(pid, "exe")).is_ok();
-        if can_tell()
-            && let Ok(now) = memory_cgroup_in(&self.roots, own.hierarchy.clone(), &pid.to_string())
+        if let Ok(now) = memory_cgroup_in(&self.roots, own.hierarchy.clone(), &pid.to_string())
             && !now.path.starts_with(&own.path)
             && can_tell()
         {
