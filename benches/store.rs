@@ -32,7 +32,7 @@ fn observed(like: &Observation, number: u32) -> Observation {
     let sweep = SweepRun { cell, case: "4 items".to_owned(), run, parameters: BTreeMap::new(), synthetic: false };
     Observation {
         sweep: Some(sweep),
-        peak: Reading::Value(Peak { bytes, source: PeakSource::OwnCgroup, file: None, exactness }),
+        peak: Reading::Value(Peak { bytes, source: PeakSource::OwnCgroup, file: None, exactness, upper_bound: None }),
         started_at: blank(Timestamp::UNIX_EPOCH).started_at,
         ..like.clone()
     }

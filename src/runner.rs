@@ -21,7 +21,7 @@ use nix::sys::signal::Signal;
 use self::container::ContainerError;
 use crate::host::HostError;
 use crate::host::memory::Split;
-use crate::model::observation::{Container, Cpu, Events, Io, Limits, Logs, Peak, Pressure, RunnerKind};
+use crate::model::observation::{Container, Cpu, Events, Io, Limits, Logs, Peak, Pressure, RunnerKind, Survivor};
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 
@@ -108,6 +108,8 @@ pub struct Finished {
     pub pressure: Reading<Pressure>,
     /// Processes that had to be killed after the first one had ended.
     pub leftover_processes: Reading<u64>,
+    /// Processes that SIGKILL did not end in time.
+    pub survivors: Vec<Survivor>,
     /// What went wrong beside the peak: numbers that could not be read, a cgroup that could not be removed.
     pub problems: Vec<String>,
     /// What only a container's engine knows.

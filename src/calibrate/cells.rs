@@ -332,7 +332,13 @@ mod tests {
                 parameters: BTreeMap::new(),
                 synthetic: false,
             }),
-            peak: Reading::Value(Peak { bytes: Bytes(peak), source: PeakSource::OwnCgroup, file: None, exactness }),
+            peak: Reading::Value(Peak {
+                bytes: Bytes(peak),
+                source: PeakSource::OwnCgroup,
+                file: None,
+                exactness,
+                upper_bound: None,
+            }),
             wall_us,
             cpu: Reading::Value(Cpu { user_us: 900_000, system_us: 0, source: CpuSource::Cgroup }),
             ..blank(Timestamp::from_second(i64::from(number)).unwrap())

@@ -91,6 +91,7 @@ pub fn measure(
         censored: is_censored(outcome, &finished),
         peak: finished.peak,
         breakdown: breakdown.map_or(Reading::Gone, Reading::Value),
+        largest_processes: Vec::new(),
         swap: Swap {
             peak: finished.swap_peak,
             highest_sampled: watched.swap.map_or(Reading::Unsupported, Reading::Value),
@@ -102,6 +103,7 @@ pub fn measure(
         pids_peak: finished.pids_peak,
         pressure: finished.pressure,
         leftover_processes: finished.leftover_processes,
+        survivors: finished.survivors,
         series: watched.series,
         host: Reading::Value(host),
         logs: contained.as_ref().and_then(|contained| contained.logs.clone()),

@@ -45,6 +45,9 @@ pub struct Observation {
     pub peak: Reading<Peak>,
     /// What the memory consisted of when the most was seen in use.
     pub breakdown: Reading<Breakdown>,
+    /// The largest processes when the most was seen in use, largest first; at most five.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub largest_processes: Vec<ProcessSize>,
     /// What was swapped out.
     pub swap: Swap,
     /// The limits in force.
@@ -63,6 +66,9 @@ pub struct Observation {
     pub pressure: Reading<Pressure>,
     /// Processes that were still there when the first one had ended, and were killed.
     pub leftover_processes: Reading<u64>,
+    /// Processes of the task that SIGKILL did not end in time, and that may still be running.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub survivors: Vec<Survivor>,
     /// Memory over time, thinned.
     pub series: Series,
     /// The machine; nothing is known of it where somebody else measured the run.
@@ -261,6 +267,18 @@ pub struct Peak {
     pub file: Option<PathBuf>,
     /// How far it may be from the truth.
     pub exactness: Exactness,
+    /// For a lower bound: what the peak cannot exceed, if a counter that covers the task and more shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upper_bound: Option<UpperBound>,
+}
+
+/// What a peak cannot exceed: the growth of a counter that covers the task and more than the task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct UpperBound {
+    /// In bytes.
+    pub bytes: Bytes,
+    /// The kernel file of the surrounding cgroup that it was read from.
+    pub file: PathBuf,
 }
 
 /// The way a peak was read.
@@ -336,6 +354,30 @@ pub struct Breakdown {
     pub swap: Reading<Bytes>,
 }
 
+/// The anonymous memory of one process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ProcessSize {
+    /// Its number.
+    pub pid: i32,
+    /// Its name (`comm`, at most 15 bytes).
+    pub name: String,
+    /// Its resident anonymous memory (`RssAnon` of `/proc/PID/status`). Pages shared after a fork count for each process.
+    pub anon: Bytes,
+}
+
+/// A process that survived SIGKILL, as one in an uninterruptible wait does until the wait ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Survivor {
+    /// Its number.
+    pub pid: i32,
+    /// Its name (`comm`, at most 15 bytes), if it could be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its state in `/proc/PID/stat`: `D` for an uninterruptible wait, `T` for stopped, if it could be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<char>,
+}
+
 /// What was swapped out. A peak of memory has no swap in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Swap {
@@ -346,12 +388,22 @@ pub struct Swap {
 }
 
 /// The limits in force. `null` is no limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Limits {
     /// Of the run's own cgroup.
     pub own: Reading<Option<Bytes>>,
     /// The lowest of the own and all that lie above it.
     pub effective: Reading<Option<Bytes>>,
+    /// The cgroup whose limits were copied to the run's own cgroup, if the run could not be placed below it. Processes
+    /// that stayed there count against the original limits only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copied_from: Option<PathBuf>,
+}
+
+impl Limits {
+    /// Nothing is known of any limit.
+    pub const UNSUPPORTED: Self =
+        Self { own: Reading::Unsupported, effective: Reading::Unsupported, copied_from: None };
 }
 
 /// How often the limit was felt (`memory.events`; on v1 `memory.failcnt` and `memory.oom_control`).

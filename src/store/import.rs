@@ -120,7 +120,7 @@ pub fn blank(started_at: Timestamp) -> Observation {
         breakdown: Reading::Unsupported,
         swap: Swap { peak: Reading::Unsupported, highest_sampled: Reading::Unsupported },
         floor: None,
-        limit: Limits { own: Reading::Unsupported, effective: Reading::Unsupported },
+        limit: Limits::UNSUPPORTED,
         censored: false,
         events: Reading::Unsupported,
         cpu: Reading::Unsupported,
@@ -128,6 +128,8 @@ pub fn blank(started_at: Timestamp) -> Observation {
         pids_peak: Reading::Unsupported,
         pressure: Reading::Unsupported,
         leftover_processes: Reading::Unsupported,
+        survivors: Vec::new(),
+        largest_processes: Vec::new(),
         series: Series::default(),
         host: Reading::Unsupported,
         container: None,
@@ -140,7 +142,7 @@ pub fn blank(started_at: Timestamp) -> Observation {
 fn sampled(bytes: Bytes, reason: &str) -> Reading<Peak> {
     let exactness =
         Exactness::LowerBound { reason: reason.to_owned(), remedy: "measure the task with highwater".to_owned() };
-    Reading::Value(Peak { bytes, source: PeakSource::Imported, file: None, exactness })
+    Reading::Value(Peak { bytes, source: PeakSource::Imported, file: None, exactness, upper_bound: None })
 }
 
 /// Whether a cell says that there is nothing.

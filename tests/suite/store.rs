@@ -41,7 +41,13 @@ pub(crate) fn observed(cell: &str, run: u32, peak: u64, samples: u64) -> Observa
         }),
         runner: RunnerKind::Process,
         wall_us: 1_000_000 + u64::from(run),
-        peak: Reading::Value(Peak { bytes: Bytes(peak), source: PeakSource::OwnCgroup, file: None, exactness }),
+        peak: Reading::Value(Peak {
+            bytes: Bytes(peak),
+            source: PeakSource::OwnCgroup,
+            file: None,
+            exactness,
+            upper_bound: None,
+        }),
         series: Series { taken: samples, samples: (0..samples).map(sample).collect(), file: None },
         ..blank(Timestamp::from_second(1_700_000_000 + i64::from(run)).unwrap())
     }

@@ -293,6 +293,7 @@ impl ContainerRun {
             pids_peak: Reading::Unsupported,
             pressure: Reading::Unsupported,
             leftover_processes: Reading::Unsupported,
+            survivors: Vec::new(),
             problems: Vec::new(),
             contained: None,
         };
@@ -317,7 +318,7 @@ impl ContainerRun {
             Some(Reading::Unsupported | Reading::Gone) | None => Reading::Value(self.own_limit),
         };
         let effective = self.above.as_ref().map_or(own, |above| above.lowest_with(own));
-        Limits { own, effective }
+        Limits { own, effective, copied_from: None }
     }
 
     fn peak(&mut self, end: End, report: Option<&Report>, notes: &mut Vec<String>) -> Result<Reading<Peak>, HostError> {
@@ -332,7 +333,13 @@ impl ContainerRun {
                         End::Lost => lower(lost, "run it again"),
                         End::Exited(_) | End::Signalled(_) => Exactness::Exact { noise_bytes: self.noise },
                     };
-                    return Ok(Reading::Value(Peak { bytes, source: PeakSource::ParentCgroup, file, exactness }));
+                    return Ok(Reading::Value(Peak {
+                        bytes,
+                        source: PeakSource::ParentCgroup,
+                        file,
+                        exactness,
+                        upper_bound: None,
+                    }));
                 }
             } else {
                 notes.push(
@@ -346,7 +353,13 @@ impl ContainerRun {
         if let Some((report, (bytes, file))) = report.and_then(|report| Some((report, report.peak()?))) {
             // The probe has measured what it adds itself.
             let exactness = Exactness::Exact { noise_bytes: Bytes(self.noise.0.saturating_add(report.own.0)) };
-            return Ok(Reading::Value(Peak { bytes, source: PeakSource::Probe, file: Some(file), exactness }));
+            return Ok(Reading::Value(Peak {
+                bytes,
+                source: PeakSource::Probe,
+                file: Some(file),
+                exactness,
+                upper_bound: None,
+            }));
         }
         let (reason, remedy) = match &self.way {
             Way::Leaf { reason, remedy } => (reason.as_str(), remedy.as_str()),
@@ -366,7 +379,7 @@ impl ContainerRun {
             }
         };
         let (bytes, source) = peak;
-        Ok(Reading::Value(Peak { bytes, source, file: None, exactness: lower(reason, remedy) }))
+        Ok(Reading::Value(Peak { bytes, source, file: None, exactness: lower(reason, remedy), upper_bound: None }))
     }
 
     /// Whether the engine, or else the kernel, has told us that memory ran out.

@@ -120,7 +120,7 @@ impl InCgroup {
             peak,
             last,
             swap_peak: problems.read(self.reader.swap_peak()),
-            limit: Limits { own: own_limit, effective: self.above.lowest_with(own_limit) },
+            limit: Limits { own: own_limit, effective: self.above.lowest_with(own_limit), copied_from: None },
             held_back_from_above: self.above.held_back(),
             events: problems.read(self.reader.events()),
             cpu: problems.read(self.reader.cpu()).or(Reading::Value(ended.rusage)),
@@ -128,6 +128,7 @@ impl InCgroup {
             pids_peak: problems.read(self.reader.pids_peak()),
             pressure: problems.read(self.reader.pressure()),
             leftover_processes: leftover,
+            survivors: Vec::new(),
             problems: Vec::new(),
             contained: None,
         };
@@ -149,7 +150,13 @@ impl InCgroup {
                         .to_owned(),
                 },
             };
-            return Ok(self.reader.peak()?.map(|bytes| Peak { bytes, source: PeakSource::OwnCgroup, file, exactness }));
+            return Ok(self.reader.peak()?.map(|bytes| Peak {
+                bytes,
+                source: PeakSource::OwnCgroup,
+                file,
+                exactness,
+                upper_bound: None,
+            }));
         }
         let highest = highest.max(last.value().map(|sample| sample.current));
         Ok(highest.map_or(Reading::Unsupported, |bytes| {
@@ -161,6 +168,7 @@ impl InCgroup {
                     reason: "this kernel keeps no peak for cgroup v2 (memory.peak came with Linux 5.19)".to_owned(),
                     remedy: "use Linux 5.19 or newer, or a distribution's kernel that has it back-ported".to_owned(),
                 },
+                upper_bound: None,
             })
         }))
     }

@@ -136,14 +136,20 @@ impl Sampled {
         let problem = (!survivors.is_empty()).then(|| format!("processes {survivors:?} survive SIGKILL, and go on"));
         let exactness = Exactness::LowerBound { reason: self.reason.clone(), remedy: self.remedy.clone() };
         let peak = ended.highest.map_or(Reading::Gone, |bytes| {
-            Reading::Value(Peak { bytes, source: PeakSource::SampledProcesses, file: None, exactness })
+            Reading::Value(Peak {
+                bytes,
+                source: PeakSource::SampledProcesses,
+                file: None,
+                exactness,
+                upper_bound: None,
+            })
         });
         Ok(Finished {
             end: ended.end,
             peak,
             last: Reading::Gone,
             swap_peak: Reading::Unsupported,
-            limit: Limits { own: Reading::Unsupported, effective: Reading::Unsupported },
+            limit: Limits::UNSUPPORTED,
             held_back_from_above: false,
             events: Reading::Unsupported,
             cpu: Reading::Value(ended.rusage),
@@ -151,6 +157,7 @@ impl Sampled {
             pids_peak: Reading::Unsupported,
             pressure: Reading::Unsupported,
             leftover_processes: Reading::Value(leftover),
+            survivors: Vec::new(),
             problems: problem.into_iter().collect(),
             contained: None,
         })

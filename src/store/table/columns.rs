@@ -50,7 +50,7 @@ pub const fn columns() -> &'static [Column] {
     &COLUMNS
 }
 
-const COLUMNS: [Column; 75] = [
+const COLUMNS: [Column; 80] = [
     column("task", "/subject/name", Kind::Text, "the name of the task, where it has one"),
     column("case", "/sweep/case", Kind::Text, "the input case of the sweep"),
     column("run", "/sweep/run", Kind::Count, "which run of the cell, counted from 1"),
@@ -81,6 +81,8 @@ const COLUMNS: [Column; 75] = [
     column("peak_noise_bytes", "/peak/exactness/noise_bytes", Kind::Count, "how much too high an exact peak can be"),
     column("peak_reason", "/peak/exactness/reason", Kind::Text, "why it is a lower bound"),
     column("peak_remedy", "/peak/exactness/remedy", Kind::Text, "what would make it exact"),
+    column("peak_at_most_bytes", "/peak/upper_bound/bytes", Kind::Count, "what a lower bound cannot exceed"),
+    column("peak_at_most_file", "/peak/upper_bound/file", Kind::Text, "the kernel file that was read from"),
     column("breakdown_at_seconds", "/breakdown/at_us", Kind::Seconds, "when the most was seen in use"),
     column("breakdown_bytes", "/breakdown/current", Kind::Count, "all of it at that moment"),
     column("breakdown_anon_bytes", "/breakdown/anon", Kind::Part, "heaps and stacks"),
@@ -88,10 +90,12 @@ const COLUMNS: [Column; 75] = [
     column("breakdown_shmem_bytes", "/breakdown/shmem", Kind::Part, "shared memory and tmpfs"),
     column("breakdown_kernel_bytes", "/breakdown/kernel", Kind::Part, "kernel memory"),
     column("breakdown_swap_bytes", "/breakdown/swap", Kind::Part, "what was swapped out then"),
+    column("largest_processes", "/largest_processes", Kind::Json, "the largest processes then, a JSON array"),
     column("swap_peak_bytes", "/swap/peak", Kind::Part, "the most that was swapped out at one time"),
     column("swap_sampled_bytes", "/swap/highest_sampled", Kind::Part, "the most that a sample showed"),
     column("limit_bytes", "/limit/own", Kind::Limit, "the limit of the run's own cgroup"),
     column("limit_effective_bytes", "/limit/effective", Kind::Limit, "the lowest of all limits above it"),
+    column("limit_copied_from", "/limit/copied_from", Kind::Text, "the cgroup whose limits were copied"),
     column("limit_events", "/events", Kind::Whole, "read where the next three were"),
     column("limit_hits", "/events/limit_hits", Kind::Part, "how often the usage was about to go over the limit"),
     column("ooms", "/events/ooms", Kind::Part, "how often nothing was left to reclaim"),
@@ -105,6 +109,7 @@ const COLUMNS: [Column; 75] = [
     column("pressure_some_seconds", "/pressure/some_us", Kind::Seconds, "at least one task waited for memory"),
     column("pressure_full_seconds", "/pressure/full_us", Kind::Seconds, "all tasks waited for memory"),
     column("leftover_processes", "/leftover_processes", Kind::Part, "killed when the first process had ended"),
+    column("survivors", "/survivors", Kind::Json, "processes that survived SIGKILL, a JSON array"),
     column("series_samples", "/series/taken", Kind::Count, "how many samples of memory over time were taken"),
     column("series_file", "/series/file", Kind::Text, "where they are, from the folder of the record"),
     column("predicted_docker_limit_bytes", "/prediction/docker/limit/bytes", Kind::Derived, "what the rules ask for"),
