@@ -146,7 +146,7 @@ impl ProcessRunner {
         let own = &entered.own;
         let above = Above::of(own.cgroup(), &mut entered.reader);
         if let Some(limit) = self.launch.limit {
-            own.limit(limit)?;
+            own.limit(entered.copied_limit.map_or(limit, |copied| copied.min(limit)))?;
         }
         let stdio = Stdio::open(&self.launch)?;
         let started = Instant::now();

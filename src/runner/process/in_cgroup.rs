@@ -1,6 +1,7 @@
 //! A run in a cgroup of its own: the kernel keeps its peak.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::thread;
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
@@ -35,12 +36,14 @@ pub(super) struct InCgroup {
     keeps_peak: bool,
     noise: Bytes,
     above: Above,
+    /// The cgroup whose limits the run's own has.
+    copied_from: Option<PathBuf>,
 }
 
 impl InCgroup {
     pub(super) fn new(entered: Entered, above: Above, noise: Bytes) -> Self {
-        let Entered { own, reader, keeps_peak } = entered;
-        Self { reader, above, own: Some(own), keeps_peak, noise }
+        let Entered { own, reader, keeps_peak, copied_from, copied_limit: _ } = entered;
+        Self { reader, above, own: Some(own), keeps_peak, noise, copied_from }
     }
 
     /// The run's cgroup, while there is one.
@@ -79,7 +82,11 @@ impl InCgroup {
             peak,
             last,
             swap_peak: problems.read(self.reader.swap_peak()),
-            limit: Limits { own: own_limit, effective: self.above.lowest_with(own_limit), copied_from: None },
+            limit: Limits {
+                own: own_limit,
+                effective: self.above.lowest_with(own_limit),
+                copied_from: self.copied_from.clone(),
+            },
             held_back_from_above: self.above.held_back(),
             events: problems.read(self.reader.events()),
             cpu: problems.read(self.reader.cpu()).or(ended.rusage),
@@ -91,6 +98,13 @@ impl InCgroup {
             problems: Vec::new(),
             contained: None,
         };
+        if let Some(from) = &self.copied_from {
+            problems.0.push(format!(
+                "the run's cgroup lies beside {} and has a copy of its limits: what else runs there is not counted \
+                 against it",
+                from.display()
+            ));
+        }
         // What survives SIGKILL keeps the cgroup busy: the reaper stays, and removes it later.
         let remove = if rest.survivors.is_empty() { OwnCgroup::remove } else { OwnCgroup::leave };
         if let Some(Err(error)) = self.own.take().map(remove) {
