@@ -225,7 +225,7 @@ struct Numbers {
 }
 
 impl Numbers {
-    const LENGTH: usize = 8 * size_of::<u64>();
+    const LENGTH: usize = size_of::<[u64; 8]>();
 
     fn encode(&self) -> [u8; Self::LENGTH] {
         let (status, user, system) = self.first.unwrap_or_default();
@@ -380,8 +380,7 @@ impl Seen {
 
     /// Waits for every child that has ended.
     fn take(&mut self) {
-        loop {
-            let Some(pid) = ended_child() else { break };
+        while let Some(pid) = ended_child() {
             self.look_at(pid);
             let mut status = 0;
             // SAFETY: a rusage is numbers only, for which zero is valid.

@@ -4,10 +4,13 @@
 //! host can do is said by `EXPECTED_PEAKS`: `exact`, `polled` (cgroups without a peak) or `sampled` (no cgroup to be had).
 //! Every test holds for each of them: where a peak cannot be exact, it asks that nothing claims to be.
 
+mod around;
 mod cleanup;
 mod doctor;
+mod escape;
 mod floor;
 mod limit;
+mod nested;
 mod outcome;
 mod peak;
 mod trial;

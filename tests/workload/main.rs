@@ -26,6 +26,10 @@ workload hold MIB FILE          touch that much anonymous memory and keep it whi
 workload leave MIB              leave a process with that much behind, in a session of its own, and end
 workload stubborn MIB SECONDS   keep memory that long, in a grandchild's session too, and ignore SIGTERM and SIGINT
 workload wait MIB SECONDS       keep memory that long, in a grandchild's session too
+workload escape WHO PROCS MS [exec]
+                                move WHO, a `child`, a `grandchild` in a session of its own, or one that is `late` and
+                                goes on when the first process has ended, into the cgroup with the file PROCS; there
+                                touch 1 MiB and keep it that long, in a new program or not
 workload exit STATUS            end with this status
 workload signal NUMBER          end by this signal";
 
@@ -57,6 +61,8 @@ fn main() -> Outcome {
             keep(mib.parse()?, seconds.parse()?)
         }
         ["wait", mib, seconds] => keep(mib.parse()?, seconds.parse()?),
+        ["escape", who, procs, ms] => escape(who, procs, ms.parse()?, false),
+        ["escape", who, procs, ms, "exec"] => escape(who, procs, ms.parse()?, true),
         ["exit", status] => Ok(ExitCode::from(status.parse::<u8>()?)),
         ["signal", number] => {
             let number = Signal::try_from(number.parse::<i32>()?)?;
@@ -183,6 +189,41 @@ fn leave(mib: usize) -> Outcome {
     }
     say_ready(Pid::from_raw(pid.parse()?))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Has another process leave the cgroup of the run, and waits until it has touched its memory there, or at least left.
+fn escape(who: &str, procs: &str, ms: u64, exec: bool) -> Outcome {
+    let (mut reader, mut writer) = io::pipe()?;
+    let mut leave = || {
+        std::fs::write(procs, getpid().to_string())?;
+        if who == "late" {
+            writer.write_all(b".")?;
+        }
+        if exec {
+            let status = std::process::Command::new("/proc/self/exe").args(["touch", "1", &ms.to_string()]).status()?;
+            assert!(status.success());
+        } else {
+            let memory = touch(1);
+            sleep_ms(ms);
+            drop(memory);
+        }
+        writer.write_all(b".")?;
+        Ok(ExitCode::SUCCESS)
+    };
+    let child = match who {
+        "grandchild" => in_child(|| {
+            in_child(|| {
+                setsid()?;
+                leave()
+            })?;
+            Ok(ExitCode::SUCCESS)
+        })?,
+        _ => in_child(leave)?,
+    };
+    drop(writer);
+    // Where the process could not leave, the pipe ends without a word.
+    reader.read_exact(&mut [0])?;
+    if who == "late" { Ok(ExitCode::SUCCESS) } else { wait_for(child) }
 }
 
 fn ignore_requests_to_end() -> nix::Result<()> {

@@ -1,14 +1,11 @@
 //! Tasks with a limit.
 
 use std::fs;
-use std::path::PathBuf;
 
-use highwater::host::HostRoots;
-use highwater::host::cgroup::memory_hierarchy;
 use highwater::model::observation::{CgroupVersion, Outcome};
 use nix::sys::signal::Signal;
-use nix::unistd::geteuid;
 
+use super::around::Around;
 use super::trial::{Host, MIB, OWN_NEEDS, Ran, assert_peak, skip, workload};
 
 /// Without a cgroup no limit can be kept, and none is pretended.
@@ -28,49 +25,6 @@ fn large_file() -> tempfile::TempDir {
 
 fn reading(folder: &tempfile::TempDir) -> String {
     format!("read {}", folder.path().join("cold").display())
-}
-
-/// A cgroup that somebody else made, with one below it to start highwater in. Both go in the end.
-struct Around {
-    path: PathBuf,
-    version: CgroupVersion,
-}
-
-impl Around {
-    /// `None` where nobody but highwater's own ways leads to a cgroup.
-    fn new(name: &str) -> Option<Self> {
-        if !Host::here().has_cgroups() || !geteuid().is_root() {
-            return None;
-        }
-        let hierarchy = memory_hierarchy(&HostRoots::default(), "self").unwrap();
-        let top = hierarchy.mount_point;
-        let around = Self { path: top.join(format!("{name}-{}", std::process::id())), version: hierarchy.version };
-        fs::create_dir(&around.path).unwrap();
-        for path in [&top, &around.path] {
-            if around.version == CgroupVersion::V2 {
-                fs::write(path.join("cgroup.subtree_control"), "+memory").unwrap();
-            }
-        }
-        fs::create_dir(around.inner()).unwrap();
-        Some(around)
-    }
-
-    fn inner(&self) -> PathBuf {
-        self.path.join("inner")
-    }
-
-    fn write(&self, file: &str, value: &str) {
-        fs::write(self.path.join(file), value).unwrap();
-    }
-}
-
-impl Drop for Around {
-    fn drop(&mut self) {
-        for path in [self.inner(), self.path.clone()] {
-            // Where it cannot be removed, something is still in it, and the test has failed already.
-            let _ = fs::remove_dir(path);
-        }
-    }
 }
 
 #[test]
