@@ -198,8 +198,8 @@ impl Placement {
                 format!("start the container with --privileged{user}, or measure from outside of it")
             }
             Some(CgroupVersion::V2) if !root => {
-                "run as root, or within a delegated cgroup: with a systemd user manager (`loginctl enable-linger`) \
-                 highwater asks for a scope by itself"
+                "run as root, or from a login session with a systemd user manager, where highwater asks for a scope by \
+                 itself, or in a cgroup that is delegated to you"
                     .to_owned()
             }
             Some(CgroupVersion::V1) if !root => {

@@ -38,12 +38,13 @@ pub(super) struct InCgroup {
     above: Above,
     /// The cgroup whose limits the run's own has.
     copied_from: Option<PathBuf>,
+    copied_limit: Option<Bytes>,
 }
 
 impl InCgroup {
     pub(super) fn new(entered: Entered, above: Above, noise: Bytes) -> Self {
-        let Entered { own, reader, keeps_peak, copied_from, copied_limit: _ } = entered;
-        Self { reader, above, own: Some(own), keeps_peak, noise, copied_from }
+        let Entered { own, reader, keeps_peak, copied_from, copied_limit } = entered;
+        Self { reader, above, own: Some(own), keeps_peak, noise, copied_from, copied_limit }
     }
 
     /// The run's cgroup, while there is one.
@@ -98,7 +99,8 @@ impl InCgroup {
             problems: Vec::new(),
             contained: None,
         };
-        if let Some(from) = &self.copied_from {
+        // The usual limit of processes in a session is worth no words.
+        if let (Some(from), Some(_)) = (&self.copied_from, self.copied_limit) {
             problems.0.push(format!(
                 "the run's cgroup lies beside {} and has a copy of its limits: what else runs there is not counted \
                  against it",
