@@ -30,6 +30,8 @@ pub(super) struct InCgroup {
     noise: Bytes,
     above: Above,
     guardian: Option<Guardian>,
+    /// The highest value that the counter of the peak was seen at.
+    highest_counter: Option<Bytes>,
     samples: u32,
     looked_at: Instant,
     /// The cgroup that the first process was seen in, where that is not ours.
@@ -47,6 +49,7 @@ impl InCgroup {
             keeps_peak,
             noise,
             guardian: None,
+            highest_counter: None,
             samples: 0,
             looked_at: Instant::now(),
             escaped_to: None,
@@ -73,6 +76,9 @@ impl InCgroup {
 
     fn read(&mut self) -> Result<Reading<Sample>, HostError> {
         let current = self.reader.current()?;
+        if self.keeps_peak {
+            self.highest_counter = self.highest_counter.max(self.reader.peak()?.value());
+        }
         let split = self.reader.split()?;
         Ok(current.map(|current| Sample { current, split }))
     }
@@ -150,12 +156,10 @@ impl InCgroup {
                         .to_owned(),
                 },
             };
-            return Ok(self.reader.peak()?.map(|bytes| Peak {
-                bytes,
-                source: PeakSource::OwnCgroup,
-                file,
-                exactness,
-                upper_bound: None,
+            let seen = self.highest_counter.max(highest);
+            return Ok(self.reader.peak()?.map(|counter| {
+                let (bytes, exactness) = unless_reset(counter, seen, self.noise, exactness);
+                Peak { bytes, source: PeakSource::OwnCgroup, file, exactness, upper_bound: None }
             }));
         }
         let highest = highest.max(last.value().map(|sample| sample.current));
@@ -171,6 +175,24 @@ impl InCgroup {
                 upper_bound: None,
             })
         }))
+    }
+}
+
+/// The peak according to the kernel's counter, and how exact it is. A counter below what was seen during the run has been
+/// reset, as anybody who may write to `memory.max_usage_in_bytes` can (v1): what was seen is a lower bound then.
+pub(in crate::runner) fn unless_reset(
+    counter: Bytes,
+    seen: Option<Bytes>,
+    noise: Bytes,
+    exactness: Exactness,
+) -> (Bytes, Exactness) {
+    match seen {
+        Some(seen) if seen > counter.saturating_add(noise) => {
+            let reason = "the kernel's counter was reset during the run".to_owned();
+            let remedy = "run it without what writes to the counters of its cgroup".to_owned();
+            (seen, Exactness::LowerBound { reason, remedy })
+        }
+        _ => (counter, exactness),
     }
 }
 
@@ -226,5 +248,23 @@ impl Above {
         self.limited.iter_mut().any(|(reader, before)| {
             reader.times_held_back().ok().and_then(Reading::value).is_some_and(|now| now > *before)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counter_below_what_was_seen_was_reset() {
+        let noise = Bytes::mib(1);
+        let peak = |counter, seen| {
+            let exact = Exactness::Exact { noise_bytes: noise };
+            let (bytes, exactness) = unless_reset(Bytes::mib(counter), seen, noise, exact);
+            (bytes, matches!(exactness, Exactness::Exact { .. }))
+        };
+        assert_eq!(peak(50, None), (Bytes::mib(50), true));
+        assert_eq!(peak(50, Some(Bytes::mib(51))), (Bytes::mib(50), true));
+        assert_eq!(peak(50, Some(Bytes::mib(52))), (Bytes::mib(52), false));
     }
 }

@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::PathBuf;
 
-use highwater::model::observation::Breakdown;
+use highwater::model::observation::{Breakdown, Exactness};
 use highwater::model::reading::Reading;
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, statfs};
 
-use super::trial::{Host, MIB, OWN_NEEDS, assert_peak, command, workload};
+use super::trial::{Host, MIB, OWN_NEEDS, assert_peak, command, skip, workload};
 
 #[test]
 fn a_python_program_is_measured_with_its_interpreter() {
@@ -112,6 +112,23 @@ fn two_tasks_at_the_same_time_do_not_see_each_other() {
     assert_peak(&small.observation(), 20 * MIB, OWN_NEEDS);
     let large = large.signal(nix::sys::signal::Signal::SIGTERM).finish();
     assert_peak(&large.observation(), 150 * MIB, OWN_NEEDS);
+}
+
+#[test]
+fn a_counter_that_was_reset_is_a_lower_bound() {
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_highwater")).with_file_name("examples").join("workload");
+    // Status 9 where the counter cannot be reset: v2, or no cgroup.
+    let script = "own=/sys/fs/cgroup/memory$(sed -n 's/^[0-9]*:memory://p' /proc/self/cgroup)
+        [ -w \"$own/memory.max_usage_in_bytes\" ] || exit 9
+        \"$0\" touch 100 300 && echo 0 > \"$own/memory.max_usage_in_bytes\"";
+    let ran = command(["sh", "-c", script, program.to_str().unwrap()]).run();
+    if ran.status() == 9 {
+        return skip("the counter cannot be reset");
+    }
+    let peak = ran.observation().peak.value().unwrap();
+    assert!(peak.bytes.0 >= 100 * MIB, "{peak:?}");
+    let Exactness::LowerBound { reason, .. } = peak.exactness else { panic!("{peak:?}") };
+    assert!(reason.contains("was reset"), "{reason}");
 }
 
 #[test]
