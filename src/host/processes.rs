@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use procfs::FromRead;
-use procfs::process::{SmapsRollup, Stat};
+use procfs::process::{SmapsRollup, Stat, Status};
 
 use super::memory::Split;
 use super::{HostError, HostRoots};
@@ -90,6 +90,31 @@ pub fn proportional_sizes(roots: &HostRoots, pids: &[i32]) -> Reading<(Bytes, Sp
             },
         )),
     }
+}
+
+/// How much memory a process has had resident (`proc_pid_status(5)`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resident {
+    /// The most at one time since the process was forked, or has executed its program (`VmHWM`). That of its parent is not
+    /// in it, unlike in `ru_maxrss`, which lasts from one program to the next.
+    pub highest: Bytes,
+    /// The most of it that can be mapped files and shared memory now, by the extents of the mappings: all of `VmSize` but
+    /// `VmData` and `VmStk`.
+    pub mapped: Bytes,
+}
+
+/// How much memory a process has had resident. `Gone` where it has ended.
+pub fn resident(roots: &HostRoots, pid: i32) -> Reading<Resident> {
+    let Ok(status) = Status::from_file(roots.process_file(pid, "status")) else { return Reading::Gone };
+    let kib = |size: Option<u64>| size.map(|size| Bytes(size.saturating_mul(1024)));
+    let (Some(highest), Some(size), Some(data), Some(stack)) =
+        (kib(status.vmhwm), kib(status.vmsize), kib(status.vmdata), kib(status.vmstk))
+    else {
+        return Reading::Gone;
+    };
+    // Pages of a private mapping that the process could write to, but did not, are of the file, too.
+    let file = kib(status.rssfile).unwrap_or(Bytes::ZERO);
+    Reading::Value(Resident { highest, mapped: size.saturating_sub(data).saturating_sub(stack).max(file) })
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 pub(super) mod in_cgroup;
 mod sampled;
+mod surrounding;
 
 use std::ffi::OsString;
 use std::io;
@@ -16,6 +17,7 @@ use nix::unistd::Pid;
 
 use self::in_cgroup::{Above, InCgroup};
 use self::sampled::{Family, Sampled};
+use self::surrounding::Surrounding;
 use super::placement::{Entered, Obstacle, Placement};
 use super::spawn::{Image, Join, SpawnError, Spawned, spawn};
 use super::{End, FinishError, Finished, Runner, Running, Sample, StartError};
@@ -166,10 +168,11 @@ impl ProcessRunner {
             return Err(StartError::NoLimit { limit, reason, remedy });
         }
         let family = Family::of_this_process(&self.roots)?;
+        let surrounding = Surrounding::find(&self.roots);
         let started = Instant::now();
         match spawn(image, &self.launch, Join::Stay) {
             Ok(spawned) => {
-                let way = Way::Sampled(Sampled::new(family, reason, remedy));
+                let way = Way::Sampled(Sampled::new(family, surrounding, reason, remedy));
                 Ok(ProcessRun { spawned, started, way, highest: None, reaped: false })
             }
             Err(SpawnError::Start(error)) => Err(error),
@@ -210,6 +213,9 @@ struct Ended {
     rusage: Cpu,
     /// The highest usage sampled.
     highest: Option<Bytes>,
+    /// The largest resident set of the first process and those below it that were waited for, mapped files included
+    /// (`ru_maxrss`). A process inherits that of the program it was before: of highwater itself, for the first one.
+    largest_rss: Bytes,
 }
 
 #[derive(Debug)]
@@ -264,9 +270,9 @@ impl Running for ProcessRun {
         if let Way::Cgroup(run) = &mut self.way {
             run.look_for_ended(self.spawned.pid);
         }
-        let (end, rusage) = wait(self.spawned.pid)?;
+        let (end, rusage, largest_rss) = wait(self.spawned.pid)?;
         self.reaped = true;
-        let ended = Ended { end, rusage, highest: self.highest };
+        let ended = Ended { end, rusage, highest: self.highest, largest_rss };
         match &mut self.way {
             Way::Cgroup(run) => run.finish(ended),
             Way::Sampled(run) => run.finish(ended),
@@ -289,8 +295,8 @@ impl Drop for ProcessRun {
     }
 }
 
-/// Waits for the first process; with it comes the time it spent (`wait4(2)`).
-fn wait(pid: i32) -> Result<(End, Cpu), FinishError> {
+/// Waits for the first process; with it come the time it spent and its largest resident set (`wait4(2)`).
+fn wait(pid: i32) -> Result<(End, Cpu, Bytes), FinishError> {
     let mut status = 0;
     // SAFETY: a rusage is numbers only, for which zero is valid.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
@@ -313,5 +319,6 @@ fn wait(pid: i32) -> Result<(End, Cpu), FinishError> {
         u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000 + u64::try_from(time.tv_usec).unwrap_or(0)
     };
     let cpu = Cpu { user_us: time(usage.ru_utime), system_us: time(usage.ru_stime), source: CpuSource::Rusage };
-    Ok((end, cpu))
+    let kib = u64::try_from(usage.ru_maxrss).unwrap_or(0);
+    Ok((end, cpu, Bytes(kib.saturating_mul(1024))))
 }
