@@ -136,7 +136,21 @@ mod tests {
     }
 
     #[test]
+    fn what_the_parent_of_a_process_has_had_resident_is_not_in_its_own() {
+        let large = vec![1_u8; 64 << 20];
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let size = |pid| resident(&HostRoots::default(), i32::try_from(pid).unwrap()).value().unwrap();
+        let (parent, child_size) = (size(std::process::id()), size(child.id()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(parent.highest.0 >= std::hint::black_box(large).len() as u64, "{parent:?}");
+        assert!(child_size.highest > Bytes::ZERO && child_size.highest < Bytes::mib(32), "{child_size:?}");
+        assert!(child_size.mapped > Bytes::ZERO, "{child_size:?}");
+    }
+
+    #[test]
     fn processes_that_are_no_more_have_no_size() {
         assert_eq!(proportional_sizes(&HostRoots::default(), &[i32::MAX]), Reading::Gone);
+        assert_eq!(resident(&HostRoots::default(), i32::MAX), Reading::Gone);
     }
 }

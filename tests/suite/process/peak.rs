@@ -49,6 +49,27 @@ fn samples_taken_while_processes_come_and_go_add_up_to_no_more_than_there_is() {
 }
 
 #[test]
+fn what_a_process_had_between_two_samples_counts() {
+    let program = "import time; b = bytearray(100 << 20); del b; time.sleep(1)";
+    let ran = command(["python3", "-c", program]).with(["--cgroup", "never", "--sample-interval", "300ms"]).run();
+    let peak = ran.observation().peak.value().unwrap().bytes.0;
+    assert!((95 * MIB..=100 * MIB + 2 * OWN_NEEDS).contains(&peak), "{peak}");
+}
+
+#[test]
+fn mapped_files_are_not_in_a_lower_bound() {
+    let folder = folder_on_a_disk();
+    let file = folder.path().join("mapped");
+    fs::write(&file, vec![7_u8; 64 << 20]).unwrap();
+    let program = "import mmap, sys, time
+m = mmap.mmap(open(sys.argv[1], 'rb').fileno(), 0, access=mmap.ACCESS_READ)
+s = sum(m[::4096]); time.sleep(0.5)";
+    let ran = command(["python3", "-c", program, file.to_str().unwrap()]).with(["--cgroup", "never"]).run();
+    let peak = ran.observation().peak.value().unwrap().bytes.0;
+    assert!(peak < 32 * MIB, "{peak}");
+}
+
+#[test]
 fn processes_that_come_and_go_all_the_time_have_a_lower_bound_too() {
     let restless = "i=0; while [ $i -lt 200 ]; do true & /bin/true; i=$((i+1)); done";
     let ran = command(["sh", "-c", restless]).with(["--cgroup", "never", "--sample-interval", "1ms"]).run();
