@@ -168,7 +168,7 @@ impl ProcessRunner {
             return Err(StartError::NoLimit { limit, reason, remedy });
         }
         let family = Family::of_this_process(&self.roots)?;
-        let surrounding = Surrounding::find(&self.roots);
+        let surrounding = Surrounding::find(&self.roots, self.noise);
         let started = Instant::now();
         match spawn(image, &self.launch, Join::Stay) {
             Ok(spawned) => {

@@ -5,9 +5,9 @@
 use std::fs::OpenOptions;
 
 use super::in_cgroup::{Above, Problems};
-use crate::host::HostRoots;
 use crate::host::cgroup::{Cgroup, memory_cgroup, memory_cgroup_in};
 use crate::host::memory::MemoryReader;
+use crate::host::{HostError, HostRoots};
 use crate::model::observation::{CgroupVersion, Events, Limits, UpperBound};
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
@@ -18,6 +18,7 @@ pub(super) struct Surrounding {
     reader: MemoryReader,
     /// The limits of this cgroup and of those above it: all of them are above the run.
     limits: Above,
+    noise: Bytes,
     peak_before: Reading<Bytes>,
     events_before: Reading<Events>,
     /// Whether all memory of the run is charged here: no process of it was able to leave, or was seen elsewhere.
@@ -26,7 +27,7 @@ pub(super) struct Surrounding {
 
 impl Surrounding {
     /// To be read before the task is started. `None` where no cgroup that this process is in counts its memory.
-    pub(super) fn find(roots: &HostRoots) -> Option<Self> {
+    pub(super) fn find(roots: &HostRoots, noise: Bytes) -> Option<Self> {
         let own = memory_cgroup(roots, "self").ok()?;
         // Without a memory controller of its own, a v2 cgroup is charged to the nearest one above that has it. The root has
         // no such files.
@@ -42,7 +43,7 @@ impl Surrounding {
         let peak_before = reader.peak().unwrap_or(Reading::Unsupported);
         let events_before = reader.events().unwrap_or(Reading::Unsupported);
         let holds_everything = !own.ancestry().any(|cgroup| may_write(&cgroup));
-        Some(Self { cgroup, reader, limits, peak_before, events_before, holds_everything })
+        Some(Self { cgroup, reader, limits, noise, peak_before, events_before, holds_everything })
     }
 
     /// Checks that this process of the run is still here.
@@ -79,7 +80,20 @@ impl Surrounding {
 
     /// Whether a limit was felt during the run, by the run or by others that share it.
     pub(super) fn held_back(&mut self) -> bool {
-        self.limits.held_back()
+        self.limits.held_back() || self.is_full_without_count()
+    }
+
+    /// Whether the limit was reached where nobody counts that (v1, with the same limit for memory and swap together, as
+    /// Kubernetes sets it).
+    fn is_full_without_count(&mut self) -> bool {
+        let Ok(Reading::Value(Events { limit_hits: Reading::Unsupported, .. })) = self.reader.events() else {
+            return false;
+        };
+        let Some(limit) = self.reader.limit().ok().and_then(|limit| limit.value()?) else { return false };
+        let is_full = |used: Bytes| used.saturating_add(self.noise) >= limit;
+        let value = |reading: Result<Reading<Bytes>, HostError>| reading.ok().and_then(Reading::value);
+        let peak = value(self.reader.peak()).filter(|peak| Some(*peak) > self.peak_before.value());
+        value(self.reader.current()).max(peak).is_some_and(is_full)
     }
 
     /// The events during the run, of the run or of others in the cgroup.
@@ -116,7 +130,6 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::model::units::Bytes;
 
     /// A container whose cgroup file system is mounted read-only, as an engine does it.
     struct Recorded {
@@ -158,7 +171,7 @@ mod tests {
         }
 
         fn find(&self) -> Option<Surrounding> {
-            Surrounding::find(&self.roots())
+            Surrounding::find(&self.roots(), Bytes(10))
         }
     }
 
@@ -228,6 +241,21 @@ mod tests {
         assert_eq!(bound(&mut surrounding), None);
         let Reading::Value(events) = surrounding.events(&mut Problems::default()) else { panic!() };
         assert_eq!(events.limit_hits, Reading::Unsupported);
+    }
+
+    #[test]
+    fn a_limit_that_nobody_counts_was_felt_where_the_cgroup_is_full() {
+        let recorded = Recorded::v1(&V1);
+        recorded.write(&[("memory.memsw.limit_in_bytes", "9000"), ("memory.failcnt", "0")]);
+        let mut surrounding = recorded.find().unwrap();
+        assert!(!surrounding.held_back());
+        recorded.write(&[("memory.max_usage_in_bytes", "8990")]);
+        assert!(surrounding.held_back());
+        // The counter was there before the next run, which leaves the cgroup half empty.
+        let mut surrounding = recorded.find().unwrap();
+        assert!(!surrounding.held_back());
+        recorded.write(&[("memory.usage_in_bytes", "8995")]);
+        assert!(surrounding.held_back());
     }
 
     #[test]
