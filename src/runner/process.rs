@@ -172,7 +172,7 @@ impl ProcessRunner {
         let started = Instant::now();
         match spawn(image, &self.launch, Join::Stay) {
             Ok(spawned) => {
-                let way = Way::Sampled(Sampled::new(family, surrounding, reason, remedy));
+                let way = Way::Sampled(Box::new(Sampled::new(family, surrounding, reason, remedy)));
                 Ok(ProcessRun { spawned, started, way, highest: None, reaped: false })
             }
             Err(SpawnError::Start(error)) => Err(error),
@@ -203,7 +203,7 @@ fn is_unknown_call(error: &io::Error) -> bool {
 #[derive(Debug)]
 enum Way {
     Cgroup(Box<InCgroup>),
-    Sampled(Sampled),
+    Sampled(Box<Sampled>),
 }
 
 /// What is known of a run when its first process has been waited for.
