@@ -208,7 +208,13 @@ fn warnings(observation: &Observation, unread: Option<String>) -> Vec<String> {
     }
     let kills = kills(observation.events);
     if kills > 0 && observation.outcome != Outcome::OomKilled {
-        warnings.push(format!("the kernel killed {kills} of the task's processes for lack of memory"));
+        // Without a cgroup of its own, the task shares the counter with others.
+        let whose = if observation.limit.own == Reading::Unsupported {
+            "of the processes in the surrounding cgroup, the task's own or others,"
+        } else {
+            "of the task's processes"
+        };
+        warnings.push(format!("the kernel killed {kills} {whose} for lack of memory"));
     }
     if let Reading::Value(swapped @ Bytes(1..)) = observation.swap.peak.or(observation.swap.highest_sampled) {
         warnings.push(format!("{swapped} were swapped out at one time, and are not in the peak"));

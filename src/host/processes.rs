@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
 
 use procfs::FromRead;
-use procfs::process::{SmapsRollup, Stat};
+use procfs::process::{SmapsRollup, Stat, Status};
 
 use super::memory::Split;
 use super::{HostError, HostRoots};
@@ -169,6 +169,31 @@ pub fn proportional_sizes(roots: &HostRoots, pids: &[i32]) -> Reading<(Bytes, Sp
     }
 }
 
+/// How much memory a process has had resident (`proc_pid_status(5)`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resident {
+    /// The most at one time since the process was forked, or has executed its program (`VmHWM`). That of its parent is not
+    /// in it, unlike in `ru_maxrss`, which lasts from one program to the next.
+    pub highest: Bytes,
+    /// The most of it that can be mapped files and shared memory now, by the extents of the mappings: all of `VmSize` but
+    /// `VmData` and `VmStk`.
+    pub mapped: Bytes,
+}
+
+/// How much memory a process has had resident. `Gone` where it has ended.
+pub fn resident(roots: &HostRoots, pid: i32) -> Reading<Resident> {
+    let Ok(status) = Status::from_file(roots.process_file(pid, "status")) else { return Reading::Gone };
+    let kib = |size: Option<u64>| size.map(|size| Bytes(size.saturating_mul(1024)));
+    let (Some(highest), Some(size), Some(data), Some(stack)) =
+        (kib(status.vmhwm), kib(status.vmsize), kib(status.vmdata), kib(status.vmstk))
+    else {
+        return Reading::Gone;
+    };
+    // Pages of a private mapping that the process could write to, but did not, are of the file, too.
+    let file = kib(status.rssfile).unwrap_or(Bytes::ZERO);
+    Reading::Value(Resident { highest, mapped: size.saturating_sub(data).saturating_sub(stack).max(file) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,7 +213,21 @@ mod tests {
     }
 
     #[test]
+    fn what_the_parent_of_a_process_has_had_resident_is_not_in_its_own() {
+        let large = vec![1_u8; 64 << 20];
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let size = |pid| resident(&HostRoots::default(), i32::try_from(pid).unwrap()).value().unwrap();
+        let (parent, child_size) = (size(std::process::id()), size(child.id()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(parent.highest.0 >= std::hint::black_box(large).len() as u64, "{parent:?}");
+        assert!(child_size.highest > Bytes::ZERO && child_size.highest < Bytes::mib(32), "{child_size:?}");
+        assert!(child_size.mapped > Bytes::ZERO, "{child_size:?}");
+    }
+
+    #[test]
     fn processes_that_are_no_more_have_no_size() {
         assert_eq!(proportional_sizes(&HostRoots::default(), &[i32::MAX]), Reading::Gone);
+        assert_eq!(resident(&HostRoots::default(), i32::MAX), Reading::Gone);
     }
 }

@@ -272,7 +272,8 @@ pub struct Peak {
     pub upper_bound: Option<UpperBound>,
 }
 
-/// What a peak cannot exceed: the growth of a counter that covers the task and more than the task.
+/// What a peak cannot exceed: the highest value of a counter that covers the task and more than the task. What the others
+/// had is in it: they may have given it back by the time of the peak.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct UpperBound {
     /// In bytes.
@@ -296,7 +297,8 @@ pub enum PeakSource {
     ContainerCgroup,
     /// The largest of several readings of a cgroup's usage; the kernel keeps no peak there.
     PolledCgroup,
-    /// The largest of several sums over the process tree of the proportional set size.
+    /// The largest of several sums over the process tree: anonymous and shared memory in shares, as in the proportional set
+    /// size. Or what one process had at most between them, by its high-water mark without what can be mapped files.
     SampledProcesses,
     /// What a table of another program says, as far as that can be trusted.
     Imported,
@@ -387,7 +389,8 @@ pub struct Swap {
     pub highest_sampled: Reading<Bytes>,
 }
 
-/// The limits in force. `null` is no limit.
+/// The limits in force. `null` is no limit. A run without a cgroup of its own has only an effective one: that of the
+/// cgroups around it, as far as they can be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Limits {
     /// Of the run's own cgroup.
@@ -406,7 +409,8 @@ impl Limits {
         Self { own: Reading::Unsupported, effective: Reading::Unsupported, copied_from: None };
 }
 
-/// How often the limit was felt (`memory.events`; on v1 `memory.failcnt` and `memory.oom_control`).
+/// How often the limit was felt (`memory.events`; on v1 `memory.failcnt` and `memory.oom_control`). Without a cgroup of its
+/// own: how often in the surrounding cgroup during the run, by the run or by others there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Events {
     /// How often the usage was about to go over the limit.

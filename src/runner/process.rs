@@ -3,6 +3,7 @@
 pub(super) mod in_cgroup;
 mod lookout;
 mod sampled;
+mod surrounding;
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -20,6 +21,7 @@ use nix::unistd::Pid;
 use self::in_cgroup::{Above, InCgroup};
 use self::lookout::Lookout;
 use self::sampled::Sampled;
+use self::surrounding::Surrounding;
 use super::placement::{Entered, Obstacle, Placement};
 use super::reaper::{Reaped, Reaper, Started};
 use super::spawn::{Image, Join, SpawnError, Stdio};
@@ -27,7 +29,6 @@ use super::{End, FinishError, Finished, Runner, Running, Sample, StartError};
 use crate::host::machine::{self, Machine};
 use crate::host::processes::{Family, Process, command_line, descendants};
 use crate::host::{HostError, HostRoots};
-use crate::model::handoff::Recipient;
 use crate::model::observation::{CgroupVersion, Cpu, RunnerKind, Survivor};
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
@@ -178,12 +179,13 @@ impl ProcessRunner {
         if let Some(limit) = self.launch.limit {
             return Err(StartError::NoLimit { limit, reason, remedy });
         }
+        let surrounding = Surrounding::find(&self.roots, self.noise);
         let stdio = Stdio::open(&self.launch)?;
         let started = Instant::now();
         match Reaper::start(image, &stdio, Join::Stay, None) {
             Ok(task) => {
-                let way = Way::Sampled(Sampled::new(&self.roots, task.reaper.pid, reason, remedy));
-                Ok(self.run(task, started, way))
+                let sampled = Sampled::new(&self.roots, task.reaper.pid, surrounding, reason, remedy);
+                Ok(self.run(task, started, Way::Sampled(Box::new(sampled))))
             }
             Err(SpawnError::Start(error)) => Err(error),
             Err(SpawnError::Join(source)) => Err(StartError::System { action: "make a process", source }),
@@ -219,7 +221,7 @@ fn is_unknown_call(error: &io::Error) -> bool {
 #[derive(Debug)]
 enum Way {
     Cgroup(Box<InCgroup>),
-    Sampled(Sampled),
+    Sampled(Box<Sampled>),
 }
 
 /// Result of waiting for the main process.
@@ -229,6 +231,9 @@ struct Ended {
     rusage: Reading<Cpu>,
     /// The highest usage sampled.
     highest: Option<Bytes>,
+    /// The largest resident set of a process, mapped files included (`ru_maxrss`). A process inherits that of the program
+    /// it was before: of highwater itself, for the first one.
+    largest_rss: Option<Bytes>,
 }
 
 #[derive(Debug)]
@@ -361,7 +366,8 @@ impl Running for ProcessRun {
             Some((end, rusage)) => (end, Reading::Value(rusage)),
             None => (End::Lost, Reading::Unsupported),
         };
-        let ended = Ended { end, rusage, highest: self.highest };
+        let largest_rss = rest.reaped.as_ref().map(|reaped| reaped.largest_rss);
+        let ended = Ended { end, rusage, highest: self.highest, largest_rss };
         let mut finished = match &mut self.way {
             Way::Cgroup(run) => run.finish(ended, &rest, &self.lookout),
             Way::Sampled(run) => run.finish(ended, &self.lookout),
@@ -373,7 +379,7 @@ impl Running for ProcessRun {
         }
         finished.problems.splice(0..0, rest.problems);
         finished.problems.extend(rest.monitors.iter().map(|monitor| left_running(&self.lookout.roots, monitor)));
-        if let Some(note) = self.lookout.handoff.as_ref().filter(|handoff| handoff.to == Recipient::OtherMachine) {
+        if let Some(note) = self.lookout.other_machine() {
             finished.problems.push(format!("{}: what it needs is not in the peak", note.reason()));
         }
         Ok(finished)

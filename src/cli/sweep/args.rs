@@ -179,7 +179,8 @@ pub(crate) struct SweepArgs {
     /// leave; of which nothing is known yet, alone. Peaks do not depend on it; times do.
     #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024), help_heading = "Limits")]
     pub(super) jobs: u32,
-    /// The memory that runs may use together [default: nine tenths of what the host has available].
+    /// The memory that runs may use together [default: nine tenths of what the host and the limits
+    /// above highwater leave available].
     #[arg(long, value_name = "QUANTITY", value_parser = limit, help_heading = "Limits")]
     pub(super) memory: Option<Bytes>,
     /// Begin no run that would make the sweep cost more: a time such as 2h, or peak times time such as 10GiBh.

@@ -26,7 +26,7 @@ use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 use crate::runner::engine::Engine;
 use crate::runner::probe::{self, Report};
-use crate::runner::process::in_cgroup::{Above, Problems};
+use crate::runner::process::in_cgroup::{Above, Problems, unless_reset};
 use crate::runner::{Contained, End, FinishError, Finished, Running, Sample, StartError};
 
 /// How long the rest of the output may take once the container has ended.
@@ -57,9 +57,9 @@ pub(super) struct ContainerRun {
     parent: Option<Parent>,
     leaf: Option<Leaf>,
     reader: Option<MemoryReader>,
-    /// The most seen in use, and the highest the counter of the container's own cgroup was seen at.
+    /// The most seen in use, and the highest value that the counter of the peak was seen at.
     highest: Option<Bytes>,
-    leaf_peak: Option<Bytes>,
+    highest_counter: Option<Bytes>,
     forwarding: Forwarding,
     ended: OwnedFd,
     outcome: Option<oneshot::Receiver<Ended>>,
@@ -103,7 +103,7 @@ impl ContainerRun {
             leaf,
             reader,
             highest: None,
-            leaf_peak: None,
+            highest_counter: None,
             forwarding,
             ended,
             outcome: Some(outcome),
@@ -187,9 +187,7 @@ impl Running for ContainerRun {
         let Some(reader) = &mut self.reader else { return Ok(Reading::Unsupported) };
         let current = reader.current()?;
         let split = reader.split()?;
-        if self.leaf.is_some() {
-            self.leaf_peak = self.leaf_peak.max(reader.peak()?.value());
-        }
+        self.highest_counter = self.highest_counter.max(reader.peak()?.value());
         self.highest = self.highest.max(current.value());
         Ok(current.map(|current| Sample { current, split }))
     }
@@ -278,7 +276,7 @@ impl ContainerRun {
         let mut problems = Problems::default();
         let last = problems.read(self.sample());
         let last_of_leaf = self.leaf.as_ref().and_then(Leaf::last);
-        self.leaf_peak = self.leaf_peak.max(last_of_leaf.and_then(|last| last.peak));
+        self.highest_counter = self.highest_counter.max(last_of_leaf.and_then(|last| last.peak));
         let peak = self.peak(end, report.as_ref(), notes)?;
         let mut finished = Finished {
             end,
@@ -328,11 +326,13 @@ impl ContainerRun {
         if let (Some(parent), Some(reader)) = (&self.parent, &mut self.reader) {
             if parent.was_used()? {
                 let file = Some(reader.peak_file().to_owned());
-                if let Reading::Value(bytes) = reader.peak()? {
+                if let Reading::Value(counter) = reader.peak()? {
                     let exactness = match end {
                         End::Lost => lower(lost, "run it again"),
                         End::Exited(_) | End::Signalled(_) => Exactness::Exact { noise_bytes: self.noise },
                     };
+                    let seen = self.highest_counter.max(self.highest);
+                    let (bytes, exactness) = unless_reset(counter, seen, self.noise, exactness);
                     return Ok(Reading::Value(Peak {
                         bytes,
                         source: PeakSource::ParentCgroup,
@@ -369,7 +369,7 @@ impl ContainerRun {
                 "use Linux 5.19 or newer",
             ),
         };
-        let peak = match (self.leaf_peak, self.highest) {
+        let peak = match (self.highest_counter.filter(|_| self.leaf.is_some()), self.highest) {
             (Some(bytes), _) => (bytes, PeakSource::ContainerCgroup),
             (None, Some(bytes)) => (bytes, PeakSource::PolledCgroup),
             (None, None) if self.leaf.is_some() => return Ok(Reading::Gone),

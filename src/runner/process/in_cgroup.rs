@@ -11,7 +11,6 @@ use super::{Ended, Rest};
 use crate::host::HostError;
 use crate::host::cgroup::Cgroup;
 use crate::host::memory::MemoryReader;
-use crate::model::handoff::Recipient;
 use crate::model::observation::{Exactness, Limits, Peak, PeakSource};
 use crate::model::problem::one_line;
 use crate::model::reading::Reading;
@@ -39,12 +38,15 @@ pub(super) struct InCgroup {
     /// The cgroup whose limits the run's own has.
     copied_from: Option<PathBuf>,
     copied_limit: Option<Bytes>,
+    /// The highest value that the counter of the peak was seen at.
+    highest_counter: Option<Bytes>,
 }
 
 impl InCgroup {
     pub(super) fn new(entered: Entered, above: Above, noise: Bytes) -> Self {
         let Entered { own, reader, keeps_peak, copied_from, copied_limit } = entered;
-        Self { reader, above, own: Some(own), keeps_peak, noise, copied_from, copied_limit }
+        let own = Some(own);
+        Self { reader, above, own, keeps_peak, noise, copied_from, copied_limit, highest_counter: None }
     }
 
     /// The run's cgroup, while there is one.
@@ -64,6 +66,9 @@ impl InCgroup {
 
     fn read(&mut self) -> Result<Reading<Sample>, HostError> {
         let current = self.reader.current()?;
+        if self.keeps_peak {
+            self.highest_counter = self.highest_counter.max(self.reader.peak()?.value());
+        }
         let split = self.reader.split()?;
         Ok(current.map(|current| Sample { current, split }))
     }
@@ -148,12 +153,10 @@ impl InCgroup {
                 None => Exactness::Exact { noise_bytes: self.noise },
                 Some(Departure { reason, remedy }) => Exactness::LowerBound { reason, remedy },
             };
-            return Ok(self.reader.peak()?.map(|bytes| Peak {
-                bytes,
-                source: PeakSource::OwnCgroup,
-                file,
-                exactness,
-                upper_bound: None,
+            let seen = self.highest_counter.max(highest);
+            return Ok(self.reader.peak()?.map(|counter| {
+                let (bytes, exactness) = unless_reset(counter, seen, self.noise, exactness);
+                Peak { bytes, source: PeakSource::OwnCgroup, file, exactness, upper_bound: None }
             }));
         }
         let highest = highest.max(last.value().map(|sample| sample.current));
@@ -180,8 +183,7 @@ struct Departure {
 
 impl Departure {
     fn find(rest: &Rest, lookout: &Lookout, faults: Option<u64>) -> Option<Self> {
-        let handoff = lookout.handoff.as_ref().filter(|handoff| handoff.to != Recipient::OtherMachine);
-        if let Some(handoff) = handoff {
+        if let Some(handoff) = lookout.daemon() {
             return Some(Self { reason: handoff.reason(), remedy: handoff.remedy().to_owned() });
         }
         let seen = lookout.outside.as_ref().map(|outside| {
@@ -222,6 +224,24 @@ fn touch_pages(pages: u64) {
         if let Ok(pages) = mmap_anonymous(None, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, flags) {
             let _ = munmap(pages, length.get());
         }
+    }
+}
+
+/// The peak according to the kernel's counter, and how exact it is. A counter below what was seen during the run has been
+/// reset, as anybody who may write to `memory.max_usage_in_bytes` can (v1): what was seen is a lower bound then.
+pub(in crate::runner) fn unless_reset(
+    counter: Bytes,
+    seen: Option<Bytes>,
+    noise: Bytes,
+    exactness: Exactness,
+) -> (Bytes, Exactness) {
+    match seen {
+        Some(seen) if seen > counter.saturating_add(noise) => {
+            let reason = "the kernel's counter was reset during the run".to_owned();
+            let remedy = "run it without what writes to the counters of its cgroup".to_owned();
+            (seen, Exactness::LowerBound { reason, remedy })
+        }
+        _ => (counter, exactness),
     }
 }
 
@@ -277,5 +297,23 @@ impl Above {
         self.limited.iter_mut().any(|(reader, before)| {
             reader.times_held_back().ok().and_then(Reading::value).is_some_and(|now| now > *before)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counter_below_what_was_seen_was_reset() {
+        let noise = Bytes::mib(1);
+        let peak = |counter, seen| {
+            let exact = Exactness::Exact { noise_bytes: noise };
+            let (bytes, exactness) = unless_reset(Bytes::mib(counter), seen, noise, exact);
+            (bytes, matches!(exactness, Exactness::Exact { .. }))
+        };
+        assert_eq!(peak(50, None), (Bytes::mib(50), true));
+        assert_eq!(peak(50, Some(Bytes::mib(51))), (Bytes::mib(50), true));
+        assert_eq!(peak(50, Some(Bytes::mib(52))), (Bytes::mib(52), false));
     }
 }

@@ -44,7 +44,7 @@ impl Lookout {
     /// Looks, if it is time to. `own` is the run's cgroup, if it has one.
     pub(super) fn look_in_time(&mut self, own: Option<&Cgroup>) {
         let elapsed = self.started.elapsed();
-        if elapsed < self.next || (self.outside.is_some() && self.is_handed_over()) {
+        if elapsed < self.next || (self.outside.is_some() && self.daemon().is_some()) {
             return;
         }
         for pid in offspring(&self.roots, self.reaper).unwrap_or_default() {
@@ -55,8 +55,14 @@ impl Lookout {
         self.next = elapsed + between.max(cost * SHARE);
     }
 
-    fn is_handed_over(&self) -> bool {
-        self.handoff.as_ref().is_some_and(|handoff| handoff.to != Recipient::OtherMachine)
+    /// The client that hands work of the task to a daemon of this machine, or to a cluster.
+    pub(super) fn daemon(&self) -> Option<&Handoff> {
+        self.handoff.as_ref().filter(|handoff| handoff.to != Recipient::OtherMachine)
+    }
+
+    /// The client that works on another machine, which is worth a note only.
+    pub(super) fn other_machine(&self) -> Option<&Handoff> {
+        self.handoff.as_ref().filter(|handoff| handoff.to == Recipient::OtherMachine)
     }
 
     fn look_at(&mut self, pid: i32, own: Option<&Cgroup>) {
@@ -67,7 +73,7 @@ impl Lookout {
             let name = std::fs::read_to_string(self.roots.process_file(pid, "comm")).ok();
             self.outside = Some(Outside { name: name.map(|name| name.trim_end().to_owned()), cgroup });
         }
-        if !self.is_handed_over()
+        if self.daemon().is_none()
             && let Some(found) = Handoff::find(&command_line(&self.roots, pid))
         {
             self.handoff = Some(found);

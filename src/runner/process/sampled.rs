@@ -1,11 +1,20 @@
-//! A run without a cgroup: its processes are looked for and added up, which gives a lower bound.
+//! A run without a cgroup of its own: its processes are looked for and added up, which gives a lower bound.
+//!
+//! The bound is of the memory that is charged to the run. Files that its processes have mapped are not in it: their pages
+//! are charged to whoever read them first, which may have been before the run.
+
+use std::collections::HashMap;
 
 use super::Ended;
+use super::in_cgroup::Problems;
 use super::lookout::Lookout;
-use crate::host::processes::{Identity, Process, descendants, proportional_sizes};
+use super::surrounding::Surrounding;
+use crate::host::memory::Split;
+use crate::host::processes::{Identity, Process, descendants, proportional_sizes, resident};
 use crate::host::{HostError, HostRoots};
 use crate::model::observation::{Exactness, Limits, Peak, PeakSource};
 use crate::model::reading::Reading;
+use crate::model::units::Bytes;
 use crate::runner::{FinishError, Finished, Sample};
 
 /// The share of a page changes with the number of those who share it: where somebody came or went between two readings,
@@ -23,58 +32,135 @@ pub(super) struct Sampled {
     reaper: i32,
     reason: String,
     remedy: String,
+    surrounding: Option<Surrounding>,
+    /// The most that one process alone had between two samples.
+    largest: Option<Bytes>,
+    /// The largest extent of mapped files that each process was seen with.
+    mapped: HashMap<Identity, Bytes>,
 }
 
 impl Sampled {
-    pub(super) fn new(roots: &HostRoots, reaper: i32, reason: String, remedy: String) -> Self {
-        Self { roots: roots.clone(), reaper, reason, remedy }
+    pub(super) fn new(
+        roots: &HostRoots,
+        reaper: i32,
+        surrounding: Option<Surrounding>,
+        reason: String,
+        remedy: String,
+    ) -> Self {
+        Self { roots: roots.clone(), reaper, reason, remedy, surrounding, largest: None, mapped: HashMap::new() }
     }
 
-    pub(super) fn sample(&self) -> Result<Reading<Sample>, HostError> {
+    pub(super) fn sample(&mut self) -> Result<Reading<Sample>, HostError> {
         let mut living = living(&descendants(&self.roots, self.reaper)?);
+        self.look_at_each(&living);
         for _ in 0..ATTEMPTS {
             let pids: Vec<i32> = living.iter().map(|identity| identity.pid).collect();
             let sizes = proportional_sizes(&self.roots, &pids);
             let now = self::living(&descendants(&self.roots, self.reaper)?);
             if now == living {
-                return Ok(sizes.map(|(current, split)| Sample { current, split: Reading::Value(split) }));
+                return Ok(charged(sizes));
             }
             living = now;
         }
         // Where processes come and go all the time there is no such sum, but any one of them is at least in use.
         let sizes = living.iter().map(|identity| proportional_sizes(&self.roots, &[identity.pid]));
-        let largest = sizes.filter_map(Reading::value).max_by_key(|(current, _)| *current);
-        Ok(largest
-            .map_or(Reading::Gone, |(current, split)| Reading::Value(Sample { current, split: Reading::Value(split) })))
+        let samples = sizes.filter_map(|sizes| charged(sizes).value());
+        Ok(samples.max_by_key(|sample| sample.current).map_or(Reading::Gone, Reading::Value))
     }
 
-    pub(super) fn finish(&self, ended: Ended, _lookout: &Lookout) -> Result<Finished, FinishError> {
-        let exactness = Exactness::LowerBound { reason: self.reason.clone(), remedy: self.remedy.clone() };
-        let peak = ended.highest.map_or(Reading::Gone, |bytes| {
-            Reading::Value(Peak {
-                bytes,
-                source: PeakSource::SampledProcesses,
-                file: None,
-                exactness,
-                upper_bound: None,
-            })
+    /// Looks what each process has had at most since it executed its program, and whether it is where it was started.
+    ///
+    /// A high-water mark has mapped files in it. How many were resident at that time is not known, but not more than were
+    /// mapped: what was mapped for a moment only, between two samples, is the one thing that this does not see.
+    fn look_at_each(&mut self, living: &[Identity]) {
+        for identity in living {
+            if let Reading::Value(resident) = resident(&self.roots, identity.pid) {
+                let mapped = self.mapped.entry(*identity).or_default();
+                *mapped = resident.mapped.max(*mapped);
+                self.largest = self.largest.max(Some(resident.highest.saturating_sub(*mapped)));
+            }
+            if let Some(surrounding) = &mut self.surrounding {
+                surrounding.look_for(&self.roots, identity.pid);
+            }
+        }
+        self.mapped.retain(|identity, _| living.contains(identity));
+    }
+
+    pub(super) fn finish(&mut self, ended: Ended, lookout: &Lookout) -> Result<Finished, FinishError> {
+        let mut problems = Problems::default();
+        let (upper_bound, limit, held_back, events) = match &mut self.surrounding {
+            Some(surrounding) => (
+                surrounding.upper_bound(&mut problems),
+                surrounding.limits(),
+                surrounding.held_back(),
+                surrounding.events(&mut problems),
+            ),
+            None => (None, Limits::UNSUPPORTED, false, Reading::Unsupported),
+        };
+        // What a daemon does for the task is charged elsewhere.
+        let upper_bound = upper_bound.filter(|_| lookout.daemon().is_none());
+        let lower_bound = ended.highest.max(self.largest);
+        problems.0.extend(ended.largest_rss.and_then(|rss| self.larger_resident(rss, lower_bound)));
+        let (reason, remedy) = match lookout.daemon() {
+            Some(handoff) => (handoff.reason(), handoff.remedy().to_owned()),
+            None => (self.reason.clone(), self.remedy.clone()),
+        };
+        let exactness = Exactness::LowerBound { reason, remedy };
+        let peak = lower_bound.map_or(Reading::Gone, |bytes| {
+            // Shared memory may be charged to others, too.
+            let bytes = upper_bound.as_ref().map_or(bytes, |bound| bytes.min(bound.bytes));
+            Reading::Value(Peak { bytes, source: PeakSource::SampledProcesses, file: None, exactness, upper_bound })
         });
         Ok(Finished {
             end: ended.end,
             peak,
             last: Reading::Gone,
             swap_peak: Reading::Unsupported,
-            limit: Limits::UNSUPPORTED,
-            held_back_from_above: false,
-            events: Reading::Unsupported,
+            limit,
+            held_back_from_above: held_back,
+            events,
             cpu: ended.rusage,
             io: Reading::Unsupported,
             pids_peak: Reading::Unsupported,
             pressure: Reading::Unsupported,
             leftover_processes: Reading::Unsupported,
             survivors: Vec::new(),
-            problems: Vec::new(),
+            problems: problems.0,
             contained: None,
         })
+    }
+
+    /// A note for a run whose largest process had much more resident than the samples show.
+    ///
+    /// `ru_maxrss` is no lower bound: it has mapped files in it, of which nobody knows how many, and what the process had
+    /// before it executed its program, which for the first one is what this process has.
+    fn larger_resident(&self, largest_rss: Bytes, lower_bound: Option<Bytes>) -> Option<String> {
+        let own = i32::try_from(std::process::id()).ok()?;
+        let inherited = resident(&self.roots, own).value()?.highest;
+        let known = lower_bound.unwrap_or(Bytes::ZERO).saturating_add(lower_bound.unwrap_or(Bytes::ZERO));
+        (largest_rss > inherited && largest_rss > known).then(|| {
+            format!(
+                "the largest process of the task had up to {largest_rss} resident, between two samples or in mapped files, \
+                 which may be charged to others"
+            )
+        })
+    }
+}
+
+/// What is charged to the run for certain: neither mapped files, nor what the kernel needs for it.
+fn charged(sizes: Reading<(Bytes, Split)>) -> Reading<Sample> {
+    match sizes {
+        Reading::Value((_, Split { anon: Reading::Value(anon), shmem: Reading::Value(shmem), .. })) => {
+            let split = Split {
+                anon: Reading::Value(anon),
+                shmem: Reading::Value(shmem),
+                file: Reading::Unsupported,
+                kernel: Reading::Unsupported,
+                swap: Reading::Unsupported,
+            };
+            Reading::Value(Sample { current: anon.saturating_add(shmem), split: Reading::Value(split) })
+        }
+        Reading::Value(_) | Reading::Unsupported => Reading::Unsupported,
+        Reading::Gone => Reading::Gone,
     }
 }

@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::PathBuf;
 
-use highwater::model::observation::Breakdown;
+use highwater::model::observation::{Breakdown, Exactness};
 use highwater::model::reading::Reading;
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, statfs};
 
-use super::trial::{Host, MIB, OWN_NEEDS, assert_peak, command, workload};
+use super::trial::{Host, MIB, OWN_NEEDS, assert_peak, command, skip, workload};
 
 #[test]
 fn a_python_program_is_measured_with_its_interpreter() {
@@ -46,6 +46,27 @@ fn samples_taken_while_processes_come_and_go_add_up_to_no_more_than_there_is() {
         let peak = ran.observation().peak.value().unwrap().bytes.0;
         assert!(peak <= 100 * MIB + OWN_NEEDS, "{peak} is more than there was");
     }
+}
+
+#[test]
+fn what_a_process_had_between_two_samples_counts() {
+    let program = "import time; b = bytearray(100 << 20); del b; time.sleep(1)";
+    let ran = command(["python3", "-c", program]).with(["--cgroup", "never", "--sample-interval", "300ms"]).run();
+    let peak = ran.observation().peak.value().unwrap().bytes.0;
+    assert!((95 * MIB..=100 * MIB + 2 * OWN_NEEDS).contains(&peak), "{peak}");
+}
+
+#[test]
+fn mapped_files_are_not_in_a_lower_bound() {
+    let folder = folder_on_a_disk();
+    let file = folder.path().join("mapped");
+    fs::write(&file, vec![7_u8; 64 << 20]).unwrap();
+    let program = "import mmap, sys, time
+m = mmap.mmap(open(sys.argv[1], 'rb').fileno(), 0, access=mmap.ACCESS_READ)
+s = sum(m[::4096]); time.sleep(0.5)";
+    let ran = command(["python3", "-c", program, file.to_str().unwrap()]).with(["--cgroup", "never"]).run();
+    let peak = ran.observation().peak.value().unwrap().bytes.0;
+    assert!(peak < 32 * MIB, "{peak}");
 }
 
 #[test]
@@ -112,6 +133,23 @@ fn two_tasks_at_the_same_time_do_not_see_each_other() {
     assert_peak(&small.observation(), 20 * MIB, OWN_NEEDS);
     let large = large.signal(nix::sys::signal::Signal::SIGTERM).finish();
     assert_peak(&large.observation(), 150 * MIB, OWN_NEEDS);
+}
+
+#[test]
+fn a_counter_that_was_reset_is_a_lower_bound() {
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_highwater")).with_file_name("examples").join("workload");
+    // Status 9 where the counter cannot be reset: v2, or no cgroup.
+    let script = "own=/sys/fs/cgroup/memory$(sed -n 's/^[0-9]*:memory://p' /proc/self/cgroup)
+        [ -w \"$own/memory.max_usage_in_bytes\" ] || exit 9
+        \"$0\" touch 100 300 && echo 0 > \"$own/memory.max_usage_in_bytes\"";
+    let ran = command(["sh", "-c", script, program.to_str().unwrap()]).run();
+    if ran.status() == 9 {
+        return skip("the counter cannot be reset");
+    }
+    let peak = ran.observation().peak.value().unwrap();
+    assert!(peak.bytes.0 >= 100 * MIB, "{peak:?}");
+    let Exactness::LowerBound { reason, .. } = peak.exactness else { panic!("{peak:?}") };
+    assert!(reason.contains("was reset"), "{reason}");
 }
 
 #[test]
