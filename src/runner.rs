@@ -10,6 +10,7 @@ pub mod probe;
 pub mod process;
 mod spawn;
 pub mod staging;
+pub mod view;
 
 use std::io;
 use std::os::fd::BorrowedFd;

@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use nix::errno::Errno;
@@ -18,6 +19,7 @@ use self::in_cgroup::{Above, InCgroup};
 use self::sampled::{Family, Sampled};
 use super::placement::{Entered, Obstacle, Placement};
 use super::spawn::{Image, Join, SpawnError, Spawned, spawn};
+use super::view::View;
 use super::{End, FinishError, Finished, Runner, Running, Sample, StartError};
 use crate::host::machine::{self, Machine};
 use crate::host::{HostError, HostRoots};
@@ -26,7 +28,7 @@ use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 
 /// What to run, and with what around it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Launch {
     /// The program, looked up along the `PATH` of `env`, and its arguments.
     pub command: Vec<OsString>,
@@ -42,6 +44,8 @@ pub struct Launch {
     pub stderr: Output,
     /// The memory it may have at most.
     pub limit: Option<Bytes>,
+    /// The mount namespace that it runs in, where that is not ours.
+    pub view: Option<Arc<View>>,
 }
 
 /// What a task reads.
@@ -75,6 +79,7 @@ impl Launch {
             stdout: Output::Inherit,
             stderr: Output::Inherit,
             limit: None,
+            view: None,
         }
     }
 }

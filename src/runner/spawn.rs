@@ -17,6 +17,7 @@ use nix::unistd::pipe2;
 
 use super::StartError;
 use super::process::{Launch, Output, Stdin};
+use super::view::View;
 
 /// How the new process gets into its cgroup.
 #[derive(Clone, Copy, Debug)]
@@ -94,8 +95,21 @@ impl Image {
                 text(&format!("the variable {}", name.to_string_lossy()), &pair)
             })
             .collect::<Result<_, _>>()?;
-        let working_directory = match &launch.working_directory {
-            Some(path) => Some((path.clone(), text("the working directory", path.as_os_str())?)),
+        let working_directory = match (&launch.working_directory, &launch.view) {
+            (None, None) => None,
+            (Some(path), None) => Some(path.clone()),
+            // Whoever enters a view starts at its root.
+            (path, Some(_)) => {
+                let here = std::env::current_dir()
+                    .map_err(|source| StartError::System { action: "find the current directory", source })?;
+                Some(path.as_ref().map_or_else(|| here.clone(), |path| here.join(path)))
+            }
+        };
+        let working_directory = match working_directory {
+            Some(path) => {
+                let laid_out = text("the working directory", path.as_os_str())?;
+                Some((path, laid_out))
+            }
             None => None,
         };
         Ok(Self { program, candidates, arguments, environment, working_directory })
@@ -124,6 +138,7 @@ pub(super) fn spawn(image: &Image, launch: &Launch, join: Join<'_>) -> Result<Sp
             Join::Write(file) => Some(file.as_raw_fd()),
             Join::Stay | Join::CloneInto(_) => None,
         },
+        view: launch.view.as_deref(),
         pipe: None,
         failure: None,
         parent: std::process::id(),
@@ -155,6 +170,7 @@ pub(super) struct Plan<'a> {
     script: &'a mut Vec<*const libc::c_char>,
     stdio: [Option<RawFd>; 3],
     join: Option<RawFd>,
+    view: Option<&'a View>,
     /// How the child tells of a failure where it has memory of its own.
     pipe: Option<RawFd>,
     failure: Option<Failure>,
@@ -209,6 +225,10 @@ impl Plan<'_> {
             if let Some(file) = self.join {
                 check(libc::write(file, c"0".as_ptr().cast(), 1) as i32, Step::Join)?;
             }
+            // Before the signal of the parent's death is asked for, which a new user namespace may take back.
+            if let Some(view) = self.view {
+                view.enter().map_err(|errno| Failure { step: Step::View, errno })?;
+            }
             // Should highwater be killed, the first process goes with it; the rest is the guardian's.
             check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL), Step::System)?;
             if libc::getppid() as u32 != self.parent {
@@ -262,6 +282,7 @@ fn check(result: i32, step: Step) -> Result<(), Failure> {
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Join,
+    View,
     System,
     WorkingDirectory,
     Exec,
@@ -283,7 +304,7 @@ impl Failure {
     }
 
     fn decode([step, errno @ ..]: [u8; Self::LENGTH]) -> Self {
-        let step = [Step::Join, Step::System, Step::WorkingDirectory, Step::Exec]
+        let step = [Step::Join, Step::View, Step::System, Step::WorkingDirectory, Step::Exec]
             .into_iter()
             .find(|known| *known as u8 == step)
             .unwrap_or(Step::System);
@@ -295,6 +316,7 @@ impl Failure {
         let source = io::Error::from(self.errno);
         SpawnError::Start(match (self.step, &image.working_directory) {
             (Step::Join, _) => return SpawnError::Join(source),
+            (Step::View, _) => StartError::System { action: "enter the task's mount namespace", source },
             (Step::WorkingDirectory, Some((path, _))) => StartError::WorkingDirectory { path: path.clone(), source },
             (Step::System | Step::WorkingDirectory, _) => {
                 StartError::System { action: "prepare the new process", source }
