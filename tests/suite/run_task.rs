@@ -284,3 +284,16 @@ fn where_nobody_may_mount_sweep_check_and_floor_refuse_such_a_task() {
     }
     assert!(!bench.path("segment-lung.sweep").exists());
 }
+
+#[test]
+fn a_run_that_failed_gets_no_verdict() {
+    let result = Bench::new("exit 2").json(&[]);
+    assert!(result["peak"]["bytes"].as_u64().unwrap() > 0);
+    assert_eq!(result.get("comparison"), None);
+    let stderr = String::from_utf8(Bench::new("exit 2").run(&[]).code(2).get_output().stderr.clone()).unwrap();
+    assert!(!stderr.contains("Verdict") && stderr.contains("no verdict"), "{stderr}");
+    let once = "if [ -e /masks/done ]; then exit 2; else : > /masks/done; fi";
+    let several = Bench::new(once).run(&["-r", "3"]).code(2).get_output().stderr.clone();
+    let several = String::from_utf8(several).unwrap();
+    assert!(several.contains("3 runs (2 failed and are excluded): peaks from"), "{several}");
+}
