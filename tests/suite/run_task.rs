@@ -184,7 +184,9 @@ fn a_task_that_names_no_channel_finds_them_at_their_own_paths() {
     let bench = hard_coded("64*n");
     let result = bench.json(&[]);
     assert_eq!(result["outcome"], json!({"kind": "exited", "status": 0}));
-    assert!(result["peak"]["bytes"].as_u64().unwrap() > 33 << 20, "{}", result["peak"]);
+    if result["peak"]["exactness"]["kind"] == "exact" {
+        assert!(result["peak"]["bytes"].as_u64().unwrap() > 33 << 20, "{}", result["peak"]);
+    }
     assert_eq!(result["subject"]["command"], json!(["python3", "-u", "start.py"]));
     let notes = result["warnings"].to_string();
     assert!(notes.contains("the channels were mounted at their own paths"), "{notes}");
@@ -287,12 +289,13 @@ fn where_nobody_may_mount_sweep_check_and_floor_refuse_such_a_task() {
 
 #[test]
 fn a_run_that_failed_gets_no_verdict() {
-    let result = Bench::new("exit 2").json(&[]);
+    // Python is slow enough to be seen where peaks are sampled.
+    let result = Bench::new("python3 -c pass; exit 2").json(&[]);
     assert!(result["peak"]["bytes"].as_u64().unwrap() > 0);
     assert_eq!(result.get("comparison"), None);
     let stderr = String::from_utf8(Bench::new("exit 2").run(&[]).code(2).get_output().stderr.clone()).unwrap();
     assert!(!stderr.contains("Verdict") && stderr.contains("no verdict"), "{stderr}");
-    let once = "if [ -e /masks/done ]; then exit 2; else : > /masks/done; fi";
+    let once = "python3 -c pass; if [ -e /masks/done ]; then exit 2; else : > /masks/done; fi";
     let several = Bench::new(once).run(&["-r", "3"]).code(2).get_output().stderr.clone();
     let several = String::from_utf8(several).unwrap();
     assert!(several.contains("3 runs (2 failed and are excluded): peaks from"), "{several}");

