@@ -73,7 +73,8 @@ fn paths_of_the_container_become_paths_of_the_host() {
 
 #[test]
 fn the_peak_stands_beside_what_the_rules_predict() {
-    let result = Bench::new("true").json(&[]);
+    // Slow enough to be seen where peaks are sampled.
+    let result = Bench::new("python3 -c pass").json(&[]);
     assert_eq!(result["prediction"]["docker"]["limit"]["bytes"], 3 << 20);
     assert_eq!(result["prediction"]["channels"][0]["rule"]["n"], 1 << 20);
     assert_eq!(result["comparison"]["amounts"][0]["target"], "docker-limit");
@@ -289,7 +290,6 @@ fn where_nobody_may_mount_sweep_check_and_floor_refuse_such_a_task() {
 
 #[test]
 fn a_run_that_failed_gets_no_verdict() {
-    // Python is slow enough to be seen where peaks are sampled.
     let result = Bench::new("python3 -c pass; exit 2").json(&[]);
     assert!(result["peak"]["bytes"].as_u64().unwrap() > 0);
     assert_eq!(result.get("comparison"), None);
