@@ -10,6 +10,7 @@ pub mod process;
 mod reaper;
 mod spawn;
 pub mod staging;
+pub mod view;
 
 use std::io;
 use std::os::fd::BorrowedFd;

@@ -41,6 +41,8 @@ pub struct About {
     pub inputs: Vec<InputSizes>,
     /// What its rules ask for.
     pub prediction: Option<Prediction>,
+    /// What else a reader of the record needs to know.
+    pub notes: Vec<String>,
 }
 
 impl About {
@@ -53,7 +55,7 @@ impl About {
             }
             ChannelSize::Unknown { .. } | ChannelSize::NotSurveyed => None,
         });
-        Self { subject, sweep: None, inputs: inputs.collect(), prediction }
+        Self { subject, sweep: None, inputs: inputs.collect(), prediction, notes: Vec::new() }
     }
 }
 
@@ -121,6 +123,7 @@ pub fn measure(
         observation.events = with_a_kill(observation.events);
     }
     observation.warnings.extend(finished.problems);
+    observation.warnings.extend(about.notes);
     Ok(observation)
 }
 

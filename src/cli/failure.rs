@@ -57,6 +57,14 @@ impl Failure {
         }
     }
 
+    /// Prints everything on stderr as a warning.
+    pub(crate) fn warn(mut self) {
+        for diagnostic in &mut self.diagnostics {
+            diagnostic.severity = Severity::Warning;
+            output::say(&render(diagnostic));
+        }
+    }
+
     /// Prints everything on stderr and says how to end.
     pub(crate) fn report(self) -> Exit {
         for diagnostic in &self.diagnostics {

@@ -134,6 +134,7 @@ pub(crate) fn run(args: &FloorArgs) -> Result<Exit, Failure> {
     let machine = Machine::read(HostRoots::default()).map_err(|error| Failure::new(Exit::Host, &error, None))?;
     scope::enter_if_needed(&machine);
     let start = Start::of(&args.subject).map_err(Failure::elsewhere)?;
+    start.require_inputs()?;
     let record = match &args.record {
         Some(path) => Some(Record::open(path).map_err(|error| Failure::new(Exit::Usage, &error, None))?),
         None => None,

@@ -40,8 +40,9 @@ Examples:
                                               keep a record of the run, however it ends
   highwater run --format json --output run.json -- ./segment
 
-With --runner process a task.json is run as a process of this machine: wherever its command or environment names the mounted path of a
-channel, it is given the folder of this machine instead.
+With --runner process a task.json runs as a process of this machine. Where its command and environment name the \
+mounted path of every channel, these paths are replaced by the host's. Otherwise the channels are mounted at their \
+own paths, inputs read-only, in a mount namespace that only the task sees; this takes root or a user namespace.
 
 The task's own exit status is passed on, 128 + n after signal n, 124 after a time-out; 125 is highwater's own
 failure, 126 a command that cannot be executed, 127 one that does not exist, 2 a file that is not as it should be.";
@@ -141,6 +142,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
         scope::enter_if_needed(&machine);
     }
     let start = Start::of(&args.subject)?;
+    if let Err(failure) = start.require_inputs() {
+        failure.warn();
+    }
     if args.enforce && start.predicted_limit().is_none() {
         output::say("highwater: the task's rules ask for no limit, so --enforce sets none");
     }

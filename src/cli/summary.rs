@@ -46,16 +46,20 @@ pub(crate) fn of(observation: &Observation, heading: Option<&str>, width: usize)
     text
 }
 
-/// Several runs of one task: how far they differ.
+/// Several runs of one task: how far those that succeeded differ.
 pub(crate) fn of_several<'a>(observations: impl ExactSizeIterator<Item = &'a Observation>) -> String {
     let runs = observations.len();
-    let mut peaks: Vec<Bytes> =
-        observations.filter_map(|run| run.peak.as_ref().value().map(|peak| peak.bytes)).collect();
+    let good: Vec<_> = observations.filter(|run| run.outcome.succeeded()).collect();
+    let mut peaks: Vec<Bytes> = good.iter().filter_map(|run| Some(run.peak.as_ref().value()?.bytes)).collect();
     peaks.sort_unstable();
     let (Some(least), Some(most), Some(median)) = (peaks.first(), peaks.last(), peaks.get(peaks.len() / 2)) else {
-        return format!("{runs} runs, none with a peak");
+        return format!("{runs} runs, none of them succeeded with a peak");
     };
-    format!("{runs} runs: peaks from {least} to {most}, median {median}")
+    let failed = match runs - good.len() {
+        0 => String::new(),
+        failed => format!(" ({failed} failed and are excluded)"),
+    };
+    format!("{runs} runs{failed}: peaks from {least} to {most}, median {median}")
 }
 
 fn peak(peak: &Reading<Peak>) -> String {

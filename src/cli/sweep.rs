@@ -68,6 +68,7 @@ fn run_with(args: &SweepArgs, settings: &Settings, saved: Option<&Plan>) -> Resu
     if args.dry_run {
         return plan::show(args, &planned);
     }
+    subject.require_inputs()?;
     let planned = planned.only(args, saved)?;
     let mut place = if plan::is_of_cells(args) { Place::file(&planned.record(args))? } else { open(args, &planned)? };
     let staging = stage_below(args, &place, &subject)?;

@@ -10,6 +10,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,7 @@ use self::surrounding::Surrounding;
 use super::placement::{Entered, Obstacle, Placement};
 use super::reaper::{Reaped, Reaper, Started};
 use super::spawn::{Image, Join, SpawnError, Stdio};
+use super::view::View;
 use super::{End, FinishError, Finished, Runner, Running, Sample, StartError};
 use crate::host::machine::{self, Machine};
 use crate::host::processes::{Family, Process, command_line, descendants};
@@ -38,7 +40,7 @@ use crate::model::units::Bytes;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What to run, and with what around it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Launch {
     /// The program, looked up along the `PATH` of `env`, and its arguments.
     pub command: Vec<OsString>,
@@ -54,6 +56,8 @@ pub struct Launch {
     pub stderr: Output,
     /// The memory it may have at most.
     pub limit: Option<Bytes>,
+    /// The mount namespace that it runs in, where that is not ours.
+    pub view: Option<Arc<View>>,
 }
 
 /// What a task reads.
@@ -87,6 +91,7 @@ impl Launch {
             stdout: Output::Inherit,
             stderr: Output::Inherit,
             limit: None,
+            view: None,
         }
     }
 }

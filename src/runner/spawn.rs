@@ -9,6 +9,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -17,6 +18,7 @@ use nix::unistd::pipe2;
 
 use super::StartError;
 use super::process::{Launch, Output, Stdin};
+use super::view::View;
 
 /// How the new process gets into its cgroup.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +63,7 @@ pub(super) struct Image {
     arguments: Vec<CString>,
     environment: Vec<CString>,
     working_directory: Option<(PathBuf, CString)>,
+    view: Option<Arc<View>>,
 }
 
 impl Image {
@@ -95,11 +98,24 @@ impl Image {
                 text(&format!("the variable {}", name.to_string_lossy()), &pair)
             })
             .collect::<Result<_, _>>()?;
-        let working_directory = match &launch.working_directory {
-            Some(path) => Some((path.clone(), text("the working directory", path.as_os_str())?)),
+        let working_directory = match (&launch.working_directory, &launch.view) {
+            (None, None) => None,
+            (Some(path), None) => Some(path.clone()),
+            // Whoever enters a view starts at its root.
+            (path, Some(_)) => {
+                let here = std::env::current_dir()
+                    .map_err(|source| StartError::System { action: "find the current directory", source })?;
+                Some(path.as_ref().map_or_else(|| here.clone(), |path| here.join(path)))
+            }
+        };
+        let working_directory = match working_directory {
+            Some(path) => {
+                let laid_out = text("the working directory", path.as_os_str())?;
+                Some((path, laid_out))
+            }
             None => None,
         };
-        Ok(Self { program, candidates, arguments, environment, working_directory })
+        Ok(Self { program, candidates, arguments, environment, working_directory, view: launch.view.clone() })
     }
 }
 
@@ -134,6 +150,7 @@ pub(super) fn spawn(image: &Image, stdio: &Stdio, join: Join<'_>) -> Result<Spaw
             Join::Write(file) => Some(file.as_raw_fd()),
             Join::Stay | Join::CloneInto(_) => None,
         },
+        view: image.view.as_deref(),
         pipe: None,
         failure: None,
         parent: std::process::id(),
@@ -164,6 +181,7 @@ pub(super) struct Plan<'a> {
     script: &'a mut Vec<*const libc::c_char>,
     stdio: [Option<RawFd>; 3],
     join: Option<RawFd>,
+    view: Option<&'a View>,
     /// How the child tells of a failure where it has memory of its own.
     pipe: Option<RawFd>,
     failure: Option<Failure>,
@@ -217,6 +235,10 @@ impl Plan<'_> {
         unsafe {
             if let Some(file) = self.join {
                 check(libc::write(file, c"0".as_ptr().cast(), 1) as i32, Step::Join)?;
+            }
+            // Before the signal of the parent's death is asked for, which a new user namespace may take back.
+            if let Some(view) = self.view {
+                view.enter().map_err(|errno| Failure { step: Step::View, errno })?;
             }
             // Should the reaper be killed, the first process goes with it.
             check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL), Step::System)?;
@@ -272,6 +294,7 @@ fn check(result: i32, step: Step) -> Result<(), Failure> {
 enum Step {
     Join,
     Clone,
+    View,
     System,
     WorkingDirectory,
     Exec,
@@ -293,7 +316,7 @@ impl Failure {
     }
 
     pub(super) fn decode([step, errno @ ..]: [u8; Self::LENGTH]) -> Self {
-        let step = [Step::Join, Step::Clone, Step::System, Step::WorkingDirectory, Step::Exec]
+        let step = [Step::Join, Step::Clone, Step::View, Step::System, Step::WorkingDirectory, Step::Exec]
             .into_iter()
             .find(|known| *known as u8 == step)
             .unwrap_or(Step::System);
@@ -306,6 +329,7 @@ impl Failure {
         SpawnError::Start(match (self.step, &image.working_directory) {
             (Step::Join, _) => return SpawnError::Join(source),
             (Step::Clone, _) => StartError::System { action: "make a process", source },
+            (Step::View, _) => StartError::System { action: "enter the task's mount namespace", source },
             (Step::WorkingDirectory, Some((path, _))) => StartError::WorkingDirectory { path: path.clone(), source },
             (Step::System | Step::WorkingDirectory, _) => {
                 StartError::System { action: "prepare the new process", source }

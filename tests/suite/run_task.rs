@@ -5,6 +5,8 @@ use std::path::Path;
 use assert_cmd::Command;
 use serde_json::{Value, json};
 
+use crate::process::skip;
+
 /// A folder with a task whose command gets `script`, an input of one mebibyte, and an output that is not there yet.
 struct Bench {
     folder: tempfile::TempDir,
@@ -71,7 +73,8 @@ fn paths_of_the_container_become_paths_of_the_host() {
 
 #[test]
 fn the_peak_stands_beside_what_the_rules_predict() {
-    let result = Bench::new("true").json(&[]);
+    // Slow enough to be seen where peaks are sampled.
+    let result = Bench::new("python3 -c pass").json(&[]);
     assert_eq!(result["prediction"]["docker"]["limit"]["bytes"], 3 << 20);
     assert_eq!(result["prediction"]["channels"][0]["rule"]["n"], 1 << 20);
     assert_eq!(result["comparison"]["amounts"][0]["target"], "docker-limit");
@@ -149,4 +152,151 @@ fn logs_go_to_files_when_a_folder_is_given() {
     assert!(assert.get_output().stdout.is_empty());
     assert_eq!(read(&bench.path("logs/stdout.log")), "said\n");
     assert_eq!(read(&bench.path("logs/stderr.log")), "complained\n");
+}
+
+/// Whether this user may mount in a namespace of its own; the tests that need it are skipped where not.
+pub(crate) fn may_mount() -> bool {
+    let options = if nix::unistd::geteuid().is_root() { "-m" } else { "-rm" };
+    let may =
+        std::process::Command::new("unshare").args([options, "true"]).status().is_ok_and(|status| status.success());
+    if !may {
+        skip("this user may not mount, not even in a user namespace");
+    }
+    may
+}
+
+/// A task that reads its input at a path that only its script knows, as most images have it.
+fn hard_coded(rule: &str) -> Bench {
+    let bench = Bench::with(json!(["python3", "-u", "start.py"]), rule);
+    let script = "import os\n\
+        data = bytearray(32 << 20) + open('/scans/patient-1/ct.dcm', 'rb').read()\n\
+        open('/masks/size', 'w').write(f'{len(data)} {os.getcwd()}')\n";
+    std::fs::write(bench.path("start.py"), script).unwrap();
+    let task = read(&bench.path("task.json")).replace("/scans/patient-1", "none");
+    std::fs::write(bench.path("task.json"), task).unwrap();
+    bench
+}
+
+#[test]
+fn a_task_that_names_no_channel_finds_them_at_their_own_paths() {
+    if !may_mount() {
+        return;
+    }
+    let bench = hard_coded("64*n");
+    let result = bench.json(&[]);
+    assert_eq!(result["outcome"], json!({"kind": "exited", "status": 0}));
+    if result["peak"]["exactness"]["kind"] == "exact" {
+        assert!(result["peak"]["bytes"].as_u64().unwrap() > 33 << 20, "{}", result["peak"]);
+    }
+    assert_eq!(result["subject"]["command"], json!(["python3", "-u", "start.py"]));
+    let notes = result["warnings"].to_string();
+    assert!(notes.contains("the channels were mounted at their own paths"), "{notes}");
+    let here = bench.folder.path().canonicalize().unwrap();
+    assert_eq!(read(&bench.path("made/out/size")), format!("{} {}", 33 << 20, here.display()));
+    for path in ["/scans", "/masks"] {
+        assert!(!Path::new(path).exists(), "{path} was left behind");
+    }
+}
+
+#[test]
+fn check_and_floor_measure_such_a_task_with_its_input() {
+    if !may_mount() {
+        return;
+    }
+    let bench = hard_coded("64*n");
+    let config = "[tasks.segment]\ntask = \"task.json\"\nrunner = \"process\"\nbudget = \"16MiB\"\n";
+    std::fs::write(bench.path("highwater.toml"), config).unwrap();
+    let highwater = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
+        command.current_dir(&bench.folder).args(words).output().unwrap()
+    };
+    let check = highwater(&["check", "--record", "runs.jsonl"]);
+    // 33 MiB of data do not fit; where peaks are sampled they may have been missed.
+    let record: Value = serde_json::from_str(read(&bench.path("runs.jsonl")).lines().next().unwrap()).unwrap();
+    assert_eq!(record["outcome"], json!({"kind": "exited", "status": 0}), "{check:?}");
+    if record["peak"]["exactness"]["kind"] == "exact" {
+        assert_eq!(check.status.code(), Some(1), "{check:?}");
+        let words = ["floor", "--runner", "process", "--format", "json", "--precision", "20%", "task.json"];
+        let floor: Value = serde_json::from_slice(&highwater(&words).stdout).unwrap();
+        assert!(floor["floor_bytes"].as_u64().is_some_and(|floor| floor > 33 << 20), "{floor}");
+    }
+}
+
+#[test]
+fn the_input_of_such_a_task_is_read_only() {
+    if !may_mount() {
+        return;
+    }
+    let bench = Bench::with(json!(["sh", "start.sh"]), "n");
+    std::fs::write(bench.path("start.sh"), "rm -r /scans/patient-1; test -e /scans/patient-1/ct.dcm").unwrap();
+    bench.run(&[]).success();
+    assert!(bench.path("in/patient-1/ct.dcm").exists());
+}
+
+/// Where nobody may mount: in a user namespace that allows no mount namespaces.
+fn without_mounts(bench: &Bench, words: &[&str]) -> Option<(i32, String)> {
+    let highwater = env!("CARGO_BIN_EXE_highwater");
+    let script = "echo 0 > /proc/sys/user/max_mnt_namespaces && exec \"$0\" \"$@\"";
+    let mut command = Command::new("unshare");
+    command.current_dir(&bench.folder).args(["-r", "sh", "-c", script, highwater]).args(words);
+    let output = command.output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    if stderr.contains("max_mnt_namespaces") || stderr.starts_with("unshare: ") {
+        skip(&format!("no user namespace without mounts can be had: {stderr}"));
+        return None;
+    }
+    Some((output.status.code().unwrap(), stderr))
+}
+
+#[test]
+fn where_nobody_may_mount_a_run_warns_that_the_task_may_find_no_input() {
+    let bench = hard_coded("64*n");
+    let words = ["run", "--runner", "process", "--cgroup", "never", "--record", "runs.jsonl", "task.json"];
+    let Some((status, stderr)) = without_mounts(&bench, &words) else { return };
+    assert_eq!(status, 1, "{stderr}");
+    let expected =
+        "failed to mount the input of the task at /scans, which neither its command nor its environment names";
+    assert!(stderr.replace("\n  │ ", " ").contains(expected), "{stderr}");
+    assert!(stderr.contains("help: name /scans in the `command`"), "{stderr}");
+    let record: Value = serde_json::from_str(read(&bench.path("runs.jsonl")).trim()).unwrap();
+    assert!(record["warnings"].to_string().contains("the task may have found no input"), "{record}");
+    // Paths that are named are those of the host, as ever.
+    let named = Bench::new("cat /scans/patient-1/ct.dcm > /masks/copy");
+    let words = ["run", "--runner", "process", "--cgroup", "never", "task.json"];
+    let Some((status, stderr)) = without_mounts(&named, &words) else { return };
+    assert_eq!(status, 0, "{stderr}");
+    assert!(!stderr.contains("failed to mount") && named.path("made/out/copy").exists(), "{stderr}");
+}
+
+#[test]
+fn where_nobody_may_mount_sweep_check_and_floor_refuse_such_a_task() {
+    let bench = hard_coded("64*n");
+    std::fs::write(
+        bench.path("highwater.toml"),
+        "[tasks.segment]\ntask = \"task.json\"\nrunner = \"process\"\nbudget = \"1GiB\"\n",
+    )
+    .unwrap();
+    for words in [
+        &["sweep", "--runner", "process", "--cgroup", "never", "task.json"][..],
+        &["floor", "--runner", "process", "task.json"],
+        &["check"],
+    ] {
+        let Some((status, stderr)) = without_mounts(&bench, words) else { return };
+        assert_eq!(status, 3, "{words:?}: {stderr}");
+        assert!(stderr.contains("failed to mount the input of the task at /scans"), "{words:?}: {stderr}");
+    }
+    assert!(!bench.path("segment-lung.sweep").exists());
+}
+
+#[test]
+fn a_run_that_failed_gets_no_verdict() {
+    let result = Bench::new("python3 -c pass; exit 2").json(&[]);
+    assert!(result["peak"]["bytes"].as_u64().unwrap() > 0);
+    assert_eq!(result.get("comparison"), None);
+    let stderr = String::from_utf8(Bench::new("exit 2").run(&[]).code(2).get_output().stderr.clone()).unwrap();
+    assert!(!stderr.contains("Verdict") && stderr.contains("no verdict"), "{stderr}");
+    let once = "python3 -c pass; if [ -e /masks/done ]; then exit 2; else : > /masks/done; fi";
+    let several = Bench::new(once).run(&["-r", "3"]).code(2).get_output().stderr.clone();
+    let several = String::from_utf8(several).unwrap();
+    assert!(several.contains("3 runs (2 failed and are excluded): peaks from"), "{several}");
 }

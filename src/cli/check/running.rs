@@ -186,6 +186,7 @@ fn cell<'a>(args: &CheckArgs, task: &'a TaskConfig, input: &InputConfig) -> Resu
         Failure::new(Exit::Usage, &NotRunnable { task: task.name.clone(), cell: input.name.clone() }, help)
     })?;
     let start = Start::of(&parsed.subject.with_sample(input.channels.clone())).map_err(Failure::elsewhere)?;
+    start.require_inputs()?;
     let mut about = start.about();
     match &task.what {
         What::Task(_) => {}

@@ -52,6 +52,8 @@ impl<'a> Results<'a> {
             let mut text = summary::of(&run.observation, heading.as_deref(), output::width_of_stderr());
             if let Some(comparison) = &run.comparison {
                 text = format!("{text}\n{}", compare::of(comparison));
+            } else if run.observation.prediction.is_some() && !run.observation.outcome.succeeded() {
+                text.push_str("\nno verdict on limits and requests: the run did not succeed\n");
             }
             self.write_table(&text)?;
         }
@@ -106,8 +108,12 @@ impl<'a> Results<'a> {
     }
 }
 
-/// The peak beside what was predicted; nothing where one of them is missing.
+/// The peak beside what was predicted; nothing where one of them is missing, or where the run failed: what it did until
+/// then says nothing about what it needs. Of a run that was killed for lack of memory an amount can still be too low.
 fn compare(observation: &Observation, thresholds: Thresholds) -> Option<Comparison> {
+    if !(observation.outcome.succeeded() || observation.outcome == Outcome::OomKilled) {
+        return None;
+    }
     let prediction = observation.prediction.as_ref()?;
     Some(Comparison::new(prediction, ObservedPeak::of(observation)?, thresholds))
 }

@@ -121,7 +121,22 @@ impl Start {
 
     /// What a record says of it.
     pub(crate) fn about(&self) -> About {
-        About::one_run(self.subject().clone(), self.prediction().cloned())
+        let notes = match self {
+            Self::Process(what) => what.notes(),
+            Self::Container(_) => Vec::new(),
+        };
+        About { notes, ..About::one_run(self.subject().clone(), self.prediction().cloned()) }
+    }
+
+    /// Whether it finds its inputs.
+    ///
+    /// # Errors
+    /// Where a process would find none: what it needs without is no measurement.
+    pub(crate) fn require_inputs(&self) -> Result<(), Failure> {
+        match self {
+            Self::Process(what) => what.require_inputs(),
+            Self::Container(_) => Ok(()),
+        }
     }
 
     pub(crate) fn subject(&self) -> &Subject {

@@ -2,14 +2,17 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use highwater::calibrate::resolve::Resolution;
 use highwater::model::lint::Platform;
 use highwater::model::observation::Subject;
 use highwater::model::prediction::Prediction;
-use highwater::model::task::{Replacement, Task};
+use highwater::model::problem::one_line;
+use highwater::model::task::{ChannelKind, OnHost, Replacement, Task};
 use highwater::runner::StartError;
 use highwater::runner::process::Launch;
+use highwater::runner::view::{Mount, View, ViewError};
 
 use super::OWN_FAILURE;
 use super::start::{Conditions, SubjectArgs};
@@ -25,6 +28,10 @@ pub(crate) struct What {
     /// Set beside our own environment.
     env: Vec<(String, String)>,
     working_dir: Option<PathBuf>,
+    /// Shows it its channels at their own paths, where it does not name them all.
+    view: Option<Arc<View>>,
+    /// Why it may find no input.
+    hidden_input: Option<HiddenInput>,
     pub(super) subject: Subject,
     pub(super) prediction: Option<Prediction>,
 }
@@ -54,8 +61,19 @@ impl What {
     }
 
     /// A task as a process of this machine, and which paths were replaced for that.
+    ///
+    /// Where command, environment and working directory name every channel, they get the paths of the host. Otherwise
+    /// the task gets a view of the host with its channels at their own paths, where that can be had.
     pub(crate) fn of_task(task: &Task, prediction: Prediction) -> Result<(Self, Vec<Replacement>), Failure> {
-        let on_host = task.on_host();
+        let mut on_host = task.on_host();
+        let (view, hidden_input) = match open_view(task, &on_host) {
+            Ok(view) => (view.map(Arc::new), None),
+            Err(error) => (None, HiddenInput::new(task, &on_host, error)),
+        };
+        if view.is_some() {
+            let Task { command, env, working_dir, .. } = task.clone();
+            on_host = OnHost { command, env, working_dir, replacements: Vec::new(), unnamed: Vec::new() };
+        }
         let command = on_host.command.ok_or_else(|| {
             let error = ImageOnly { task: task.name.clone() };
             let help = "add `command` to the task or its template".to_owned();
@@ -64,6 +82,8 @@ impl What {
         let what = Self {
             env: on_host.env,
             working_dir: on_host.working_dir,
+            view,
+            hidden_input,
             subject: Subject { name: Some(task.name.clone()), command: command.clone() },
             command: command.into_iter().map(OsString::from).collect(),
             prediction: Some(prediction),
@@ -75,7 +95,25 @@ impl What {
     pub(crate) fn of_command(command: Vec<OsString>) -> Self {
         let words = command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
         let subject = Subject { name: None, command: words };
-        Self { command, env: Vec::new(), working_dir: None, subject, prediction: None }
+        Self { command, env: Vec::new(), working_dir: None, view: None, hidden_input: None, subject, prediction: None }
+    }
+
+    /// Whether it finds its inputs.
+    ///
+    /// # Errors
+    /// Where an input would have to be mounted for it, and cannot be.
+    pub(super) fn require_inputs(&self) -> Result<(), Failure> {
+        match &self.hidden_input {
+            None => Ok(()),
+            Some(hidden) => Err(hidden.to_failure()),
+        }
+    }
+
+    /// What the record of a run says about its mounts.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let hidden = self.hidden_input.as_ref();
+        let hidden = hidden.map(|hidden| format!("the task may have found no input: {}", one_line(hidden)));
+        hidden.into_iter().chain(self.view.as_deref().map(note)).collect()
     }
 
     /// How it is started under these conditions.
@@ -88,11 +126,88 @@ impl What {
             launch.env.push((name.into(), value.into()));
         }
         launch.working_directory.clone_from(&self.working_dir);
+        launch.view.clone_from(&self.view);
         launch.limit = conditions.limit;
         launch.stdin = conditions.stdin;
         launch.stdout.clone_from(&conditions.stdout);
         launch.stderr.clone_from(&conditions.stderr);
         launch
+    }
+}
+
+/// A view with the channels of a task at their own paths; `None` where it needs none.
+fn open_view(task: &Task, on_host: &OnHost) -> Result<Option<View>, ViewError> {
+    if on_host.unnamed.is_empty() || on_host.command.is_none() {
+        return Ok(None);
+    }
+    let mounts = task.binds().into_iter().map(|bind| Mount {
+        source: bind.host_path,
+        target: PathBuf::from(bind.mounted_path),
+        read_only: bind.read_only,
+    });
+    View::open(&mounts.collect::<Vec<_>>()).map(Some)
+}
+
+/// Whether a task can be given its inputs here, whichever they are.
+///
+/// # Errors
+/// Where an input would have to be mounted for it, and cannot be.
+pub(crate) fn require_inputs(task: &Task) -> Result<(), Failure> {
+    let mut task = task.clone();
+    task.channels.retain(|channel| channel.kind == ChannelKind::Input);
+    // The inputs that the task has now are not always those of its runs.
+    task.channels.iter_mut().for_each(|input| input.host_path = Some(PathBuf::from("/")));
+    let on_host = task.on_host();
+    match open_view(&task, &on_host) {
+        Ok(_) => Ok(()),
+        Err(error) => HiddenInput::new(&task, &on_host, error).map_or(Ok(()), |hidden| Err(hidden.to_failure())),
+    }
+}
+
+/// What a reader of the record should know of a view.
+fn note(view: &View) -> String {
+    let mut note = "the channels were mounted at their own paths, in a mount namespace of the task".to_owned();
+    if view.has_user_namespace() {
+        note.push_str(" and a user namespace, where set-user-ID programs such as su do not work");
+    }
+    for directory in view.in_memory() {
+        note.push_str(&format!(
+            "; files that the task created directly in {} count as its memory",
+            directory.display()
+        ));
+    }
+    note
+}
+
+/// Why a task may find no input: a path that it does not name cannot be mounted for it.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to mount the input of the task at {path}, which neither its command nor its environment names")]
+struct HiddenInput {
+    path: String,
+    #[source]
+    source: ViewError,
+}
+
+impl HiddenInput {
+    /// `None` where every input is named, or is on this machine what it would be in the container.
+    fn new(task: &Task, on_host: &OnHost, source: ViewError) -> Option<Self> {
+        let is_there = |path: &String| {
+            let mut there = task.inputs().filter(|input| input.mounted_path == *path);
+            let source = there.find_map(|input| input.host_path.as_deref()?.canonicalize().ok());
+            source.is_some() && source == Path::new(path).canonicalize().ok()
+        };
+        let mut hidden = on_host.unnamed.iter().filter(|(kind, path)| *kind == ChannelKind::Input && !is_there(path));
+        let (_, path) = hidden.next()?;
+        Some(Self { path: path.clone(), source })
+    }
+
+    fn to_failure(&self) -> Failure {
+        let help = format!(
+            "name {} in the `command` or `env` of the task, run it in its container with --runner container, or run \
+             highwater as root or where users may create user namespaces",
+            self.path
+        );
+        Failure::new(Exit::Host, self, Some(help))
     }
 }
 

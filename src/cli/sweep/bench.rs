@@ -204,6 +204,7 @@ impl<'a> Runs<'a> {
             sweep: under.sweep.clone(),
             inputs: ready.inputs.clone(),
             prediction: ready.prediction.clone(),
+            notes: start.about().notes,
         };
         let host = self.machine.facts.clone();
         let mut observation = match measure(&mut *runner, about, host, &how, Some(cancel), observer) {

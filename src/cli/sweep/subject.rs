@@ -24,7 +24,7 @@ use crate::cli::engine::failed_elsewhere;
 use crate::cli::exit::Exit;
 use crate::cli::failure::{self, Failure};
 use crate::cli::run::container::InContainer;
-use crate::cli::run::subject::What;
+use crate::cli::run::subject::{self, What};
 use crate::cli::run::{Start, SubjectArgs};
 
 /// The input of a bare command.
@@ -166,6 +166,14 @@ impl<'a> Subject<'a> {
         Ok(())
     }
 
+    /// Whether a task that runs as a process finds its inputs.
+    pub(super) fn require_inputs(&self) -> Result<(), Failure> {
+        match &self.kind {
+            Kind::Task { task, .. } if self.container.is_none() => subject::require_inputs(task),
+            Kind::Task { .. } | Kind::Command => Ok(()),
+        }
+    }
+
     /// What the rules ask for with these inputs; nothing for a bare command.
     pub(super) fn predict(&self, listings: &BTreeMap<&str, &Listing>) -> Result<Option<Prediction>, Failure> {
         let Kind::Task { task, .. } = &self.kind else { return Ok(None) };
@@ -219,7 +227,9 @@ impl<'a> Subject<'a> {
             }
         }
         let Some((engine, image)) = &self.container else {
-            return What::of_task(&task, prediction).map(|(what, _)| Start::Process(Box::new(what)));
+            let start = Start::Process(Box::new(What::of_task(&task, prediction)?.0));
+            start.require_inputs()?;
+            return Ok(start);
         };
         let mut container = InContainer::of_task(self.args, engine.clone(), image.clone(), &task, prediction);
         let mounts = &mut container.launch_mut().mounts;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::Task;
+use super::{ChannelKind, Task};
 
 /// What a process runner starts in place of the container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +16,9 @@ pub struct OnHost {
     pub working_dir: Option<PathBuf>,
     /// What was replaced, for telling so.
     pub replacements: Vec<Replacement>,
+    /// Mounted paths of channels with a directory on the host that command, environment and working directory do not
+    /// name: where the task uses them, it uses paths of the host.
+    pub unnamed: Vec<(ChannelKind, String)>,
 }
 
 /// A path of the container that became a path of the host.
@@ -76,7 +79,11 @@ impl Task {
             Some(text) => PathBuf::from(replace(text, Replaced::WorkingDir)),
             None => dir.clone(),
         });
-        OnHost { command, env, working_dir, replacements }
+        let is_named = |path: &str| replacements.iter().any(|named| named.mounted_path == path.trim_end_matches('/'));
+        let unnamed = self.channels.iter().filter(|channel| channel.host_path.is_some());
+        let unnamed = unnamed.filter(|channel| !is_named(&channel.mounted_path));
+        let unnamed = unnamed.map(|channel| (channel.kind, channel.mounted_path.clone())).collect();
+        OnHost { command, env, working_dir, replacements, unnamed }
     }
 }
 
@@ -145,7 +152,7 @@ fn ends_path(char: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::task::{Channel, ChannelKind};
+    use crate::model::task::Channel;
 
     fn task(channels: &[(&str, &str)]) -> Task {
         let mut task = Task::bare(vec!["run".to_owned()]);
@@ -206,6 +213,14 @@ mod tests {
                 "/in is /host/in in the working directory",
             ]
         );
+    }
+
+    #[test]
+    fn channels_that_nothing_names_are_listed() {
+        let mut task = task(&[("/in/", "/host/in"), ("/atlas", "/host/atlas"), ("/volume", "/")]);
+        task.channels[2].host_path = None;
+        task.command = Some(vec!["start.py".to_owned(), "--in=/in/a".to_owned()]);
+        assert_eq!(task.on_host().unnamed, [(ChannelKind::Input, "/atlas".to_owned())]);
     }
 
     #[test]

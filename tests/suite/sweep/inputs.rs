@@ -49,6 +49,30 @@ fn files_of_a_size_are_generated_or_cut() {
 }
 
 #[test]
+fn a_task_that_names_no_channel_finds_the_subset_at_its_own_path() {
+    if !crate::run_task::may_mount() {
+        return;
+    }
+    let bench = Bench::with_items(3, 1000);
+    bench.write("atlas/a.bin", 50);
+    bench.task("sh start.sh");
+    fs::write(bench.path().join("start.sh"), "ls /scans /atlas; touch /masks/made").unwrap();
+    let words = ["task.json", "--runner", "process", "--items=1,2", "--into", "r", "--keep-outputs"];
+    bench.done(&words);
+    assert_eq!(printed(&bench, "r"), ["/atlas:\na.bin\n\n/scans:\np01", "/atlas:\na.bin\n\n/scans:\np01\np02"]);
+    let records = bench.records("r");
+    for run in &records {
+        let outputs = run.logs.as_ref().unwrap().stdout.with_file_name("outputs");
+        assert!(bench.path().join("r").join(outputs).join("masks/made").exists(), "{run:?}");
+        assert!(run.warnings.iter().any(|note| note.contains("mounted at their own paths")), "{run:?}");
+    }
+    if nix::unistd::geteuid().is_root() {
+        bench.done(&[&words[..4], &["--into", "s", "--jobs", "2"]].concat());
+        assert_eq!(printed(&bench, "s").len(), 2);
+    }
+}
+
+#[test]
 fn a_task_is_swept_over_its_channels_and_variables() {
     let bench = Bench::with_items(3, 1000);
     bench.write("atlas/a.bin", 50);

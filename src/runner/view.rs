@@ -1,0 +1,464 @@
+//! Mount namespaces in which tasks find files and directories at other paths than on the host.
+//!
+//! A view is built once, by a short-lived child process that is in no task's cgroup, and kept open by its descriptors. A
+//! task enters it with `setns(2)` before it becomes its program, so that neither its memory nor its cgroups change.
+//! Without privilege the child makes a user namespace first, in which the user is the same and may mount. Everything
+//! goes with the last process in it and the last descriptor: nothing is left on the host.
+
+mod layout;
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::libc;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::{Mode, SFlag, mknod, umask};
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, Gid, Pid, Uid, chdir, fork, getppid, mkdir, pipe2, pivot_root, symlinkat};
+
+use self::layout::{Operation, lay_out};
+
+/// A file or directory of the host that a task sees at another path as well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// Where it is on the host.
+    pub source: PathBuf,
+    /// Where the task sees it: an absolute path, whether something is there on the host or not.
+    pub target: PathBuf,
+    /// Whether the task may only read, from Linux 5.12 on.
+    pub read_only: bool,
+}
+
+/// A mount namespace with more in it than the host shows. It lasts as long as this, or a process in it.
+#[derive(Debug)]
+pub struct View {
+    mounts: OwnedFd,
+    /// Where mounting took a user namespace.
+    user: Option<OwnedFd>,
+    /// Directories whose new entries are kept in memory.
+    in_memory: Vec<PathBuf>,
+}
+
+/// Why a view could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum ViewError {
+    /// A mount that makes no sense.
+    #[error("failed to mount at {target}: {reason}")]
+    Target {
+        /// Where it was to be.
+        target: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Something on the host could not be read.
+    #[error("failed to {action} {path}")]
+    Host {
+        /// What was tried.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Something could not be done in the new namespace.
+    #[error("failed to {action}")]
+    Namespace {
+        /// What was tried, and on what.
+        action: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl View {
+    /// Builds a view of what this thread sees, with these mounts added.
+    ///
+    /// # Errors
+    /// Where this process may not have a mount namespace of its own, or a source cannot be mounted.
+    pub fn open(mounts: &[Mount]) -> Result<Self, ViewError> {
+        let layout = lay_out(mounts)?;
+        let builder = Builder::new(&layout.operations);
+        let failed = |action: &str| {
+            let action = action.to_owned();
+            move |source: io::Error| ViewError::Namespace { action, source }
+        };
+        let (told, tell) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| failed("make a pipe")(errno.into()))?;
+        let parent = Pid::this();
+        // SAFETY: the child makes system calls on values that were laid out before, allocates nothing, takes no lock, and
+        // does not return.
+        let child = match unsafe { fork() }.map_err(|errno| failed("make a process")(errno.into()))? {
+            ForkResult::Parent { child } => Child(child),
+            ForkResult::Child => builder.run(parent, tell.as_fd()),
+        };
+        drop(tell);
+        let mut message = [0; Message::LENGTH];
+        File::from(told).read_exact(&mut message).map_err(failed("hear from the process that mounts"))?;
+        let has_user_namespace = match Message::decode(message) {
+            Message::Built { has_user_namespace } => has_user_namespace,
+            Message::Failed { step, errno } => return Err(failed(&builder.describe(step))(errno.into())),
+        };
+        let namespace = |name: &str| {
+            let path = PathBuf::from(format!("/proc/{}/ns/{name}", child.0));
+            match File::open(&path) {
+                Ok(file) => Ok(file.into()),
+                Err(source) => Err(ViewError::Host { action: "open", path, source }),
+            }
+        };
+        let mounts = namespace("mnt")?;
+        let user = if has_user_namespace { Some(namespace("user")?) } else { None };
+        Ok(Self { mounts, user, in_memory: layout.in_memory })
+    }
+
+    /// Whether tasks in it are in a user namespace, where set-user-ID programs have no effect.
+    pub fn has_user_namespace(&self) -> bool {
+        self.user.is_some()
+    }
+
+    /// Directories of the host in whose place there is a writable one in memory: what a task creates in them, but not
+    /// what it creates in their subdirectories, counts as its memory.
+    pub fn in_memory(&self) -> &[PathBuf] {
+        &self.in_memory
+    }
+
+    /// Moves the calling process, which must have a single thread, into the view; its working directory becomes `/`.
+    /// Only system calls.
+    pub(super) fn enter(&self) -> Result<(), Errno> {
+        let enter = |namespace: &OwnedFd, kind| {
+            // SAFETY: takes a descriptor, which is open as long as it is borrowed, and a number.
+            Errno::result(unsafe { libc::setns(namespace.as_raw_fd(), kind) }).map(drop)
+        };
+        if let Some(user) = &self.user {
+            enter(user, libc::CLONE_NEWUSER)?;
+        }
+        enter(&self.mounts, libc::CLONE_NEWNS)
+    }
+}
+
+/// The process that builds; it is killed and reaped when this is dropped.
+struct Child(Pid);
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let _ = kill(self.0, Signal::SIGKILL);
+        let _ = waitpid(self.0, None);
+    }
+}
+
+/// Where the tmpfs that holds the old and the new root for a moment is mounted: a directory that every host has. Only the
+/// new namespace sees it.
+const BASE: &std::ffi::CStr = c"/proc";
+
+/// What happens before and after the operations of the layout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Unshare,
+    MapUser,
+    Isolate,
+    Base,
+    Operation(u32),
+    EnterRoot,
+}
+
+/// Everything that the child does, laid out before it exists.
+struct Builder<'a> {
+    operations: &'a [Operation],
+    user_map: CString,
+    group_map: CString,
+}
+
+const NOTHING: Option<&std::ffi::CStr> = None;
+
+impl<'a> Builder<'a> {
+    fn new(operations: &'a [Operation]) -> Self {
+        let map = |id: u32| CString::new(format!("{id} {id} 1")).unwrap_or_default();
+        let (user_map, group_map) = (map(Uid::effective().as_raw()), map(Gid::effective().as_raw()));
+        Self { operations, user_map, group_map }
+    }
+
+    /// Builds the view, tells how it went and waits to be killed.
+    fn run(&self, parent: Pid, tell: BorrowedFd<'_>) -> ! {
+        let message = match self.build(parent) {
+            Ok(has_user_namespace) => Message::Built { has_user_namespace },
+            Err((step, errno)) => Message::Failed { step, errno },
+        };
+        let _ = nix::unistd::write(tell, &message.encode());
+        loop {
+            nix::unistd::pause();
+        }
+    }
+
+    fn build(&self, parent: Pid) -> Result<bool, (Step, Errno)> {
+        let at = |step| move |errno| (step, errno);
+        // Killed with the thread that waits for it.
+        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(at(Step::Unshare))?;
+        if getppid() != parent {
+            return Err((Step::Unshare, Errno::ESRCH));
+        }
+        umask(Mode::empty());
+        let has_user_namespace = match unshare(CloneFlags::CLONE_NEWNS) {
+            Err(Errno::EPERM) => {
+                unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS).map_err(at(Step::Unshare))?;
+                self.map_user().map_err(at(Step::MapUser))?;
+                true
+            }
+            result => result.map(|()| false).map_err(at(Step::Unshare))?,
+        };
+        // Others do not see what is mounted here; what they mount is seen here.
+        mount(NOTHING, c"/", NOTHING, MsFlags::MS_REC | MsFlags::MS_SLAVE, NOTHING).map_err(at(Step::Isolate))?;
+        enter_base().map_err(at(Step::Base))?;
+        for (number, operation) in (0..).zip(self.operations) {
+            operation.perform().map_err(at(Step::Operation(number)))?;
+        }
+        enter_root().map_err(at(Step::EnterRoot))?;
+        Ok(has_user_namespace)
+    }
+
+    /// The user and the group are who they are outside (user_namespaces(7)).
+    fn map_user(&self) -> Result<(), Errno> {
+        for (file, text) in [
+            (c"/proc/self/setgroups", c"deny"),
+            (c"/proc/self/uid_map", self.user_map.as_c_str()),
+            (c"/proc/self/gid_map", self.group_map.as_c_str()),
+        ] {
+            let file = open(file, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+            nix::unistd::write(&file, text.to_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn describe(&self, step: Step) -> String {
+        match step {
+            Step::Unshare => "make a mount namespace".to_owned(),
+            Step::MapUser => "map the user into a user namespace".to_owned(),
+            Step::Isolate => "keep mounts to a mount namespace".to_owned(),
+            Step::Base => "mount a new root".to_owned(),
+            Step::Operation(number) => {
+                let operation = usize::try_from(number).ok().and_then(|number| self.operations.get(number));
+                operation.map_or_else(|| "mount".to_owned(), Operation::describe)
+            }
+            Step::EnterRoot => "enter the new root".to_owned(),
+        }
+    }
+}
+
+/// Makes a tmpfs the root, with the old root below `/old` and a place for the new one at `/new`.
+fn enter_base() -> Result<(), Errno> {
+    mount(Some(c"tmpfs"), BASE, Some(c"tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some(c"mode=755"))?;
+    chdir(BASE)?;
+    mkdir(c"old", Mode::S_IRWXU)?;
+    mkdir(c"new", Mode::S_IRWXU)?;
+    pivot_root(c".", c"old")?;
+    chdir(c"/")
+}
+
+/// Leaves the tmpfs for the root that was put together, as pivot_root(2) describes.
+fn enter_root() -> Result<(), Errno> {
+    chdir(c"/new")?;
+    pivot_root(c".", c".")?;
+    umount2(c".", MntFlags::MNT_DETACH)?;
+    chdir(c"/")
+}
+
+impl Operation {
+    /// Only system calls.
+    fn perform(&self) -> Result<(), Errno> {
+        match self {
+            Self::Directory { at } => mkdir(at.as_c_str(), Mode::from_bits_truncate(0o755)),
+            Self::File { at } => mknod(at.as_c_str(), SFlag::S_IFREG, Mode::from_bits_truncate(0o644), 0),
+            Self::Link { at, to } => symlinkat(to.as_c_str(), nix::fcntl::AT_FDCWD, at.as_c_str()),
+            Self::Memory { at, options } => {
+                let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+                mount(Some(c"tmpfs"), at.as_c_str(), Some(c"tmpfs"), flags, Some(options.as_c_str()))
+            }
+            Self::Close { at } => {
+                let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+                let flags = flags | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+                mount(NOTHING, at.as_c_str(), NOTHING, flags, NOTHING)
+            }
+            Self::Bind { source, at, read_only, may_be_gone } => {
+                let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
+                match mount(Some(source.as_c_str()), at.as_c_str(), NOTHING, flags, NOTHING) {
+                    Err(Errno::ENOENT) if *may_be_gone => return Ok(()),
+                    result => result?,
+                }
+                if *read_only { make_read_only(at) } else { Ok(()) }
+            }
+        }
+    }
+
+    fn describe(&self) -> String {
+        let name = |path: &CString| {
+            let text = path.to_string_lossy();
+            let text = text.strip_prefix(layout::NEW).or(text.strip_prefix(layout::OLD)).unwrap_or(&text);
+            if text.is_empty() { "/".to_owned() } else { text.to_owned() }
+        };
+        match self {
+            Self::Directory { at } | Self::File { at } | Self::Link { at, .. } => format!("make {}", name(at)),
+            Self::Memory { at, .. } => format!("mount a directory over {}", name(at)),
+            Self::Close { at } => format!("make {} read-only", name(at)),
+            Self::Bind { source, at, .. } => format!("mount {} at {}", name(source), name(at)),
+        }
+    }
+}
+
+/// Makes a mount and all below it read-only. Linux before 5.12 cannot.
+fn make_read_only(at: &std::ffi::CStr) -> Result<(), Errno> {
+    let attributes = libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    // SAFETY: the path is terminated and the structure has the size that is given; both outlive the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            at.as_ptr(),
+            libc::AT_RECURSIVE,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    match Errno::result(result) {
+        Ok(_) | Err(Errno::ENOSYS) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// What the child tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Message {
+    Built { has_user_namespace: bool },
+    Failed { step: Step, errno: Errno },
+}
+
+impl Message {
+    const LENGTH: usize = 12;
+
+    fn encode(self) -> [u8; Self::LENGTH] {
+        let [kind, number, errno] = match self {
+            Self::Built { has_user_namespace } => [0, u32::from(has_user_namespace), 0],
+            Self::Failed { step, errno } => {
+                let (kind, number) = match step {
+                    Step::Unshare => (1, 0),
+                    Step::MapUser => (2, 0),
+                    Step::Isolate => (3, 0),
+                    Step::Base => (4, 0),
+                    Step::Operation(number) => (5, number),
+                    Step::EnterRoot => (6, 0),
+                };
+                [kind, number, errno as u32]
+            }
+        };
+        let mut bytes = [0; Self::LENGTH];
+        for (place, word) in bytes.as_chunks_mut::<4>().0.iter_mut().zip([kind, number, errno]) {
+            *place = word.to_ne_bytes();
+        }
+        bytes
+    }
+
+    fn decode(bytes: [u8; Self::LENGTH]) -> Self {
+        let [a, b, c, d, e, f, g, h, i, j, k, l] = bytes;
+        let number = u32::from_ne_bytes([e, f, g, h]);
+        let step = match u32::from_ne_bytes([a, b, c, d]) {
+            0 => return Self::Built { has_user_namespace: number != 0 },
+            1 => Step::Unshare,
+            2 => Step::MapUser,
+            3 => Step::Isolate,
+            4 => Step::Base,
+            5 => Step::Operation(number),
+            _ => Step::EnterRoot,
+        };
+        Self::Failed { step, errno: Errno::from_raw(i32::from_ne_bytes([i, j, k, l])) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::CommandExt;
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn what_the_child_tells_is_understood() {
+        let steps = [Step::Unshare, Step::MapUser, Step::Isolate, Step::Base, Step::Operation(7), Step::EnterRoot];
+        let failures = steps.map(|step| Message::Failed { step, errno: Errno::EACCES });
+        let built = [true, false].map(|has_user_namespace| Message::Built { has_user_namespace });
+        for message in failures.into_iter().chain(built) {
+            assert_eq!(Message::decode(message.encode()), message);
+        }
+    }
+
+    /// What this shell script prints in a view with an input and an output where nothing is on the host; `None` where no
+    /// view can be had.
+    fn seen(folder: &std::path::Path, script: &str) -> Option<String> {
+        for name in ["in", "out"] {
+            std::fs::create_dir_all(folder.join(name)).unwrap();
+        }
+        std::fs::write(folder.join("in/scan"), "data").unwrap();
+        let mount = |name: &str, read_only| {
+            let target = PathBuf::from(format!("/highwater-test/{name}"));
+            Mount { source: folder.join(name), target, read_only }
+        };
+        let view = match View::open(&[mount("in", true), mount("out", false)]) {
+            Err(ViewError::Namespace { action, source }) if action == "make a mount namespace" => {
+                eprintln!("skipped: {source}");
+                return None;
+            }
+            view => view.unwrap(),
+        };
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        // SAFETY: between fork and exec there are only system calls.
+        unsafe { command.pre_exec(move || Ok(view.enter()?)) };
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Some(String::from_utf8(output.stdout).unwrap())
+    }
+
+    #[test]
+    fn a_task_sees_its_channels_at_their_paths_and_the_host_beside_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = "cat /highwater-test/in/scan; touch /highwater-test/in/x 2>/dev/null && exit 3; echo; echo made > /highwater-test/out/mask; \
+                      pwd; id -u; test -d /proc/self && test -e /dev/null && test -x /bin/sh && test -d /sys && echo all";
+        let Some(seen) = seen(folder.path(), script) else { return };
+        assert_eq!(seen, format!("data\n/\n{}\nall\n", Uid::effective()));
+        assert_eq!(std::fs::read_to_string(folder.path().join("out/mask")).unwrap(), "made\n");
+        assert!(!std::path::Path::new("/highwater-test").exists());
+    }
+
+    #[test]
+    fn the_control_groups_of_a_task_are_those_outside() {
+        let folder = tempfile::tempdir().unwrap();
+        let lines = |text: &str| -> Vec<String> {
+            let fields = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+            let cgroups = fields.filter(|fields| fields.contains(&"cgroup") || fields.contains(&"cgroup2"));
+            // Root and mount point.
+            cgroups.map(|fields| format!("{} {}", fields[3], fields[4])).collect()
+        };
+        let Some(seen) = seen(folder.path(), "cat /proc/self/mountinfo") else { return };
+        assert_eq!(lines(&seen), lines(&std::fs::read_to_string("/proc/self/mountinfo").unwrap()));
+    }
+
+    #[test]
+    fn a_mount_that_fails_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let operations = [Operation::Bind {
+            source: c"/old/in".to_owned(),
+            at: c"/new/data".to_owned(),
+            read_only: true,
+            may_be_gone: false,
+        }];
+        let builder = Builder::new(&operations);
+        assert_eq!(builder.describe(Step::Operation(0)), "mount /in at /data");
+        assert_eq!(builder.describe(Step::Operation(1)), "mount");
+        let missing = Mount { source: folder.path().join("none"), target: "/x".into(), read_only: true };
+        assert!(matches!(View::open(&[missing]), Err(ViewError::Host { action: "find", .. })));
+    }
+}
