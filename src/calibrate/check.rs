@@ -234,19 +234,15 @@ impl Judge<'_> {
         }
     }
 
-    /// Something that lower bounds neither show nor exclude; `remedy` is what would make them exact.
+    /// Something that lower bounds neither show nor exclude; `remedy` is what would show it.
     fn not_verified(&mut self, reason: Reason, cell: Option<&str>, message: String, remedy: &str) {
         let level = match self.terms.not_verified {
             Reaction::Fail => Level::NotVerified,
             Reaction::Warn => Level::Warning,
             Reaction::Ignore => return,
         };
-        let remedy = match level {
-            Level::NotVerified => {
-                format!("for an exact peak: {remedy}; `thresholds.not-verified = \"warn\"` makes this a warning")
-            }
-            _ => format!("for an exact peak: {remedy}"),
-        };
+        let only_warn = "; `thresholds.not-verified = \"warn\"` makes this a warning";
+        let remedy = if level == Level::NotVerified { format!("{remedy}{only_warn}") } else { remedy.to_owned() };
         self.tell(level, reason, cell, message, remedy);
     }
 
@@ -385,7 +381,7 @@ impl Judge<'_> {
             && !self.findings.iter().any(told)
         {
             let message = format!("the peaks are lower bounds, the task may need more ({reason})");
-            self.tell(Level::Warning, Reason::LowerBound, None, message, format!("for exact peaks: {remedy}"));
+            self.tell(Level::Warning, Reason::LowerBound, None, message, remedy.clone());
         }
     }
 

@@ -135,7 +135,10 @@ impl CellRuns {
         match &peak.exactness {
             Exactness::Exact { noise_bytes } => self.noise = self.noise.max(*noise_bytes),
             Exactness::LowerBound { reason, remedy } if !sample.is_exact() => {
-                self.inexact.get_or_insert_with(|| Inexact { reason: reason.clone(), remedy: remedy.clone() });
+                self.inexact.get_or_insert_with(|| Inexact {
+                    reason: reason.clone(),
+                    remedy: format!("for exact peaks: {remedy}"),
+                });
             }
             Exactness::LowerBound { .. } => {}
         }
