@@ -6,6 +6,9 @@
 //! has to be beyond a relative *and* an absolute threshold, whatever the spread, and beyond three standard errors of the
 //! difference of the medians where there is a spread. And since a change from n to n² can leave every small input as it
 //! was, the fitted rules are compared too.
+//!
+//! A peak that is a lower bound shows that a task needs too much, never that it does not: that takes an exact peak, or an
+//! upper bound. What neither shows is not verified.
 
 mod cells;
 mod describe;
@@ -16,13 +19,15 @@ use std::collections::BTreeMap;
 
 use crate::model::check::baseline::{Baseline, BaselineCell, BaselineTask};
 use crate::model::check::config::{Config, TaskConfig};
-use crate::model::check::report::{AllowedBy, CellReport, Finding, Level, Reason, Report, Samples, TaskReport};
+use crate::model::check::report::{
+    Allowed, AllowedBy, CellReport, Finding, Level, Reason, Report, Samples, TaskReport,
+};
 use crate::model::check::terms::{Reaction, Terms};
 use crate::model::observation::Observation;
 use crate::model::units::Bytes;
 
-use cells::{CellRuns, TaskRuns};
-use growth::{Change, Rounds};
+use cells::{CellRuns, Inexact, TaskRuns};
+use growth::Change;
 
 pub use cells::{Assigned, assign, cell_name};
 
@@ -46,6 +51,15 @@ pub struct Judgement {
 
 /// Judges runs. The first batch has all cells, each further one the suspects of the one before.
 pub fn judge(config: &Config, baseline: Option<&Baseline>, batches: &[Vec<Run>]) -> Judgement {
+    judged(config, baseline, batches, false)
+}
+
+/// Judges runs that a baseline was just made of: everything but whether they need more than it.
+pub fn judge_baseline(config: &Config, baseline: &Baseline, runs: &[Vec<Run>]) -> Report {
+    judged(config, Some(baseline), runs, true).report
+}
+
+fn judged(config: &Config, baseline: Option<&Baseline>, batches: &[Vec<Run>], made_of_these: bool) -> Judgement {
     let mut tasks = Vec::new();
     let mut suspects = Vec::new();
     for task in &config.tasks {
@@ -59,6 +73,7 @@ pub fn judge(config: &Config, baseline: Option<&Baseline>, batches: &[Vec<Run>])
             terms: &task.terms,
             runs: &runs,
             then: baseline.and_then(|baseline| baseline.tasks.get(&task.name)),
+            made_of_these,
             findings: Vec::new(),
             suspects: Vec::new(),
         };
@@ -77,6 +92,8 @@ struct Judge<'a> {
     terms: &'a Terms,
     runs: &'a TaskRuns,
     then: Option<&'a BaselineTask>,
+    /// The baseline was made of these runs.
+    made_of_these: bool,
     findings: Vec<Finding>,
     suspects: Vec<String>,
 }
@@ -106,9 +123,10 @@ impl Judge<'_> {
         self.wasteful(&cells);
         let rule = rule::fitted(self.runs, self.terms);
         let old = self.then.and_then(|then| then.rule.clone());
-        if let Some(old) = &old {
+        if let Some(old) = old.as_ref().filter(|_| !self.made_of_these) {
             self.rule(old);
         }
+        self.lower_bounds();
         let size = |cell: &CellReport| cell.sizes.iter().find(|(name, _)| name.ends_with(".sum")).map(|(_, n)| *n);
         cells.sort_by(|a, b| size(a).cmp(&size(b)).then_with(|| a.name.cmp(&b.name)));
         for cell in &mut cells {
@@ -141,10 +159,8 @@ impl Judge<'_> {
             self.tell(Level::Warning, Reason::Censored, Some(name), message, remedy);
         }
         let allowed = runs.allowed(self.task, name);
-        if let (Some(allowed), Some(highest)) = (&allowed, runs.highest())
-            && highest > allowed.bytes
-        {
-            self.above(name, highest, allowed.bytes, &allowed.by, runs);
+        if let (Some(allowed), Some(now)) = (&allowed, &now) {
+            self.hold_to(name, now, allowed, runs);
         }
         match (&now, then) {
             (Some(now), Some(then)) => self.compare(name, runs, now, then),
@@ -178,30 +194,56 @@ impl Judge<'_> {
         self.tell(Level::TaskFailure, Reason::RunFailed, Some(name), message, first.remedy());
     }
 
-    fn above(&mut self, name: &str, highest: Bytes, allowed: Bytes, by: &AllowedBy, runs: &CellRuns) {
-        let over = highest.saturating_sub(allowed);
-        let (reason, what) = match by {
-            AllowedBy::Budget => (Reason::AboveBudget, format!("the budget of {allowed}")),
-            AllowedBy::Limit => (Reason::AboveLimit, format!("the limit of {allowed}")),
+    /// Holds a cell to what it may use: a lower bound that is within it proves nothing, an upper bound does.
+    fn hold_to(&mut self, name: &str, now: &Samples, allowed: &Allowed, runs: &CellRuns) {
+        let (reason, what) = match &allowed.by {
+            AllowedBy::Budget => (Reason::AboveBudget, format!("the budget of {}", allowed.bytes)),
+            AllowedBy::Limit => (Reason::AboveLimit, format!("the limit of {}", allowed.bytes)),
             AllowedBy::Rule { rule } => {
-                (Reason::RuleUncovered, format!("the {allowed} that the rule {rule} gives this input"))
+                (Reason::RuleUncovered, format!("the {} that the rule {rule} gives this input", allowed.bytes))
             }
         };
-        let noise = match runs.noise {
-            noise if over <= noise => format!("; the kernel counts up to {noise} too much"),
-            _ => String::new(),
+        let highest = now.highest();
+        if highest > allowed.bytes {
+            let over = highest.saturating_sub(allowed.bytes);
+            let noise = match runs.noise {
+                noise if now.is_exact() && over <= noise => format!("; the kernel counts up to {noise} too much"),
+                _ => String::new(),
+            };
+            let message = match now.samples().last() {
+                Some(last) if !last.is_exact() => {
+                    format!("the peak of at least {highest} is at least {over} above {what}")
+                }
+                Some(_) | None => format!("the peak of {highest} is {over} above {what}{noise}"),
+            };
+            self.tell(Level::Failure, reason, Some(name), message, above_remedy(&allowed.by));
+            return;
+        }
+        let most = now.highest_case().map(|most| most.highest());
+        if let Some(Inexact { reason, remedy }) = &runs.inexact
+            && most.is_none_or(|most| most > allowed.bytes)
+        {
+            let most = most.map_or_else(String::new, |most| format!(" and at most {most}"));
+            let message = format!("the peak may be above {what}: it is at least {highest}{most} ({reason})");
+            self.not_verified(Reason::NotVerified, Some(name), message, remedy);
+        }
+        if runs.unmeasured > 0 {
+            let message =
+                format!("the peak may be above {what}: it could not be read in {}", runs_words(runs.unmeasured));
+            self.not_verified(Reason::NotVerified, Some(name), message, "run it again");
+        }
+    }
+
+    /// Something that lower bounds neither show nor exclude; `remedy` is what would show it.
+    fn not_verified(&mut self, reason: Reason, cell: Option<&str>, message: String, remedy: &str) {
+        let level = match self.terms.not_verified {
+            Reaction::Fail => Level::NotVerified,
+            Reaction::Warn => Level::Warning,
+            Reaction::Ignore => return,
         };
-        let message = format!("the peak of {highest} is {over} above {what}{noise}");
-        let remedy = match by {
-            AllowedBy::Budget => "make the task need less, or raise `budget` in highwater.toml",
-            AllowedBy::Limit => {
-                "make the task need less, or raise `resources.limits.memory`: the platform kills it as it is"
-            }
-            AllowedBy::Rule { .. } => {
-                "make the task need less, or fit the rule anew with `highwater fit`: the platform kills it as it is"
-            }
-        };
-        self.tell(Level::Failure, reason, Some(name), message, remedy);
+        let only_warn = "; `thresholds.not-verified = \"warn\"` makes this a warning";
+        let remedy = if level == Level::NotVerified { format!("{remedy}{only_warn}") } else { remedy.to_owned() };
+        self.tell(level, reason, cell, message, remedy);
     }
 
     /// Enough runs on both sides to compare them.
@@ -232,23 +274,43 @@ impl Judge<'_> {
         if !self.is_enough(name, now, Some(&then.samples)) {
             return;
         }
+        if self.made_of_these {
+            return;
+        }
         let then = &then.samples;
-        match growth::change(then, &Rounds::of(&runs.rounds), self.terms) {
+        match growth::change(then, &runs.rounds, self.terms) {
             Change::Grown => {
                 self.suspects.push(name.to_owned());
-                let message = format!("the peak has grown {}", from_to(then.median, now.median));
+                let message = format!("the peak has grown{}", from_to(then, now));
                 let remedy = "look at what the change keeps in memory; if it is meant, commit a new baseline: `highwater \
                               check --update-baseline`";
                 self.tell(Level::Failure, Reason::Growth, Some(name), message, remedy);
             }
             Change::Shrunk => {
-                let message = format!("it needs less now: {}", from_to(then.median, now.median));
+                let message = format!("the peak has shrunk{}", from_to(then, now));
                 let remedy = "commit a new baseline, so that the gain is kept: `highwater check --update-baseline`; limits \
                               that are made of it can be lowered, too";
                 self.tell(Level::Notice, Reason::NeedsLess, Some(name), message, remedy);
             }
+            Change::NotVerified => {
+                let (now, then) = (now.words(), then.words());
+                let message = format!("the peak may have grown: {now} now, {then} in the baseline");
+                self.growth_not_verified(name, &message, runs);
+            }
             Change::None => {}
         }
+    }
+
+    fn growth_not_verified(&mut self, name: &str, message: &str, runs: &CellRuns) {
+        let (reason, remedy) = match &runs.inexact {
+            Some(Inexact { reason, remedy }) => (reason.as_str(), remedy.as_str()),
+            None => (
+                "the baseline has lower bounds",
+                "make the baseline anew where peaks are exact: `highwater check --update-baseline`",
+            ),
+        };
+        let message = format!("{message} ({reason})");
+        self.not_verified(Reason::GrowthNotVerified, Some(name), message, remedy);
     }
 
     fn new_cell(&mut self, name: &str, runs: &CellRuns, now: &Samples) {
@@ -268,15 +330,18 @@ impl Judge<'_> {
         let Some(n) = runs.sizes.get(&rule.predictor) else { return };
         let foretold = rule.typical.limit(*n);
         let slack = Bytes((foretold.0 as f64 * rule.deviation) as u64).max(self.terms.tolerance(foretold));
-        if now.median <= foretold.saturating_add(slack) || !self.is_enough(name, now, None) {
+        let covered = foretold.saturating_add(slack);
+        if now.highest_case().is_some_and(|most| most.median <= covered) || !self.is_enough(name, now, None) {
+            return;
+        }
+        let by_rule = format!("by {} an input of {n} needs {foretold}, the peak is {}", rule.words(), now.words());
+        if now.median <= covered {
+            let message = format!("the rule of the baseline may no longer cover its runs: {by_rule}");
+            self.growth_not_verified(name, &message, runs);
             return;
         }
         self.suspects.push(name.to_owned());
-        let message = format!(
-            "the rule of the baseline no longer covers its runs: by {} an input of {n} needs {foretold}, the peak is {}",
-            rule.words(),
-            now.median
-        );
+        let message = format!("the rule of the baseline no longer covers its runs: {by_rule}");
         let remedy = "look at what the change keeps in memory; if it is meant, fit the rule anew with `highwater fit` and \
                       commit a new baseline: `highwater check --update-baseline`";
         self.tell(Level::Failure, Reason::RuleUncovered, Some(name), message, remedy);
@@ -304,10 +369,19 @@ impl Judge<'_> {
                 self.tell(Level::Warning, Reason::OtherHost, None, message, remedy);
             }
         }
-        if !now.exact {
-            let message = "the peaks are lower bounds: growth may be missed".to_owned();
-            let remedy = "`highwater doctor` tells what would make them exact";
-            self.tell(Level::Warning, Reason::LowerBound, None, message, remedy);
+    }
+
+    /// Lower bounds, where nothing was held against them that would tell so.
+    fn lower_bounds(&mut self) {
+        let told = |it: &Finding| matches!(it.reason, Reason::NotVerified | Reason::GrowthNotVerified);
+        let verified = |cell: &CellRuns| cell.samples().is_none_or(|samples| samples.highest_case().is_some());
+        let inexact = self.runs.cells.values().filter(|cell| !verified(cell)).find_map(|cell| cell.inexact.as_ref());
+        if let Some(Inexact { reason, remedy }) = inexact
+            && self.terms.not_verified != Reaction::Ignore
+            && !self.findings.iter().any(told)
+        {
+            let message = format!("the peaks are lower bounds, the task may need more ({reason})");
+            self.tell(Level::Warning, Reason::LowerBound, None, message, remedy.clone());
         }
     }
 
@@ -320,20 +394,27 @@ impl Judge<'_> {
         if self.then.is_some() || cells.iter().all(|cell| cell.now.is_none()) {
             return;
         }
-        let limited = cells.iter().all(|cell| cell.allowed.is_some());
-        let (level, message) = if limited {
-            (Level::Warning, "there is no baseline of it: only its limits were checked")
-        } else {
-            (Level::TooLittleData, "there is no baseline of it, and nothing that it may use at most")
-        };
-        let remedy = "make one and commit it: `highwater check --update-baseline`";
-        self.tell(level, Reason::NoBaseline, None, message.to_owned(), remedy);
+        let update = "make one and commit it: `highwater check --update-baseline`";
+        if cells.iter().any(|cell| cell.allowed.is_none()) {
+            let message = "there is no baseline of it, and nothing that it may use at most".to_owned();
+            self.tell(Level::TooLittleData, Reason::NoBaseline, None, message, update);
+            return;
+        }
+        let message = "there is no baseline of it: growth was not checked, only what it may use".to_owned();
+        let ignore = "if that is all that is to be checked, say `thresholds.no-baseline = \"ignore\"`";
+        match self.terms.no_baseline {
+            Reaction::Fail => {
+                self.tell(Level::TooLittleData, Reason::NoBaseline, None, message, format!("{update}; {ignore}"));
+            }
+            Reaction::Warn => self.tell(Level::Warning, Reason::NoBaseline, None, message, update),
+            Reaction::Ignore => {}
+        }
     }
 
-    /// A limit that no cell comes near to.
+    /// A limit that no cell comes near to. Of a cell whose peaks are lower bounds that nobody knows.
     fn wasteful(&mut self, cells: &[CellReport]) {
         let ratio = |cell: &CellReport| {
-            let (allowed, now) = (cell.allowed.as_ref()?, cell.now.as_ref()?);
+            let (allowed, now) = (cell.allowed.as_ref()?, cell.now.as_ref()?.highest_case()?);
             Some((allowed.bytes.ratio(now.highest())?, allowed.clone(), now.highest(), cell.name.clone()))
         };
         let ratios: Option<Vec<_>> = cells.iter().filter(|cell| cell.now.is_some()).map(ratio).collect();
@@ -350,7 +431,7 @@ impl Judge<'_> {
             AllowedBy::Rule { .. } => "what the rule gives",
         };
         let message = format!(
-            "{what} could be lowered: even {cell}, which comes nearest, needs only {highest} of {} ({ratio:.1} times)",
+            "{what} could be lowered: even {cell}, which comes nearest, needs at most {highest} of {} ({ratio:.1} times)",
             allowed.bytes
         );
         let remedy = "`highwater fit` tells what the runs call for";
@@ -362,13 +443,29 @@ fn runs_words(count: usize) -> String {
     if count == 1 { "1 run".to_owned() } else { format!("{count} runs") }
 }
 
-/// `from 100 MiB to 108 MiB (+8 MiB, +8.0 %)`.
-fn from_to(then: Bytes, now: Bytes) -> String {
+fn above_remedy(by: &AllowedBy) -> &'static str {
+    match by {
+        AllowedBy::Budget => "make the task need less, or raise `budget` in highwater.toml",
+        AllowedBy::Limit => {
+            "make the task need less, or raise `resources.limits.memory`: the platform kills it as it is"
+        }
+        AllowedBy::Rule { .. } => {
+            "make the task need less, or fit the rule anew with `highwater fit`: the platform kills it as it is"
+        }
+    }
+}
+
+/// ` from 100 MiB to 108 MiB (+8 MiB, +8.0 %)`; of lower bounds without a difference.
+fn from_to(then: &Samples, now: &Samples) -> String {
+    if !then.is_exact() || !now.is_exact() {
+        return format!(": {} now, {} in the baseline", now.words(), then.words());
+    }
+    let (then, now) = (then.median, now.median);
     let (sign, difference) =
         if now >= then { ('+', now.saturating_sub(then)) } else { ('−', then.saturating_sub(now)) };
     let share =
         now.ratio(then).map_or_else(String::new, |ratio| format!(", {sign}{:.1} %", 100.0 * (ratio - 1.0).abs()));
-    format!("from {then} to {now} ({sign}{difference}{share})")
+    format!(" from {then} to {now} ({sign}{difference}{share})")
 }
 
 fn differences(then: &BTreeMap<String, Bytes>, now: &BTreeMap<String, Bytes>) -> String {

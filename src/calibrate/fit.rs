@@ -41,7 +41,7 @@ pub use self::csv::parse as parse_csv;
 pub use self::evaluate::{Evaluation, Order, Protocol, TaskScore, evaluate};
 pub use self::group::{Declared, Group, LeftOut};
 pub use self::headroom::{Conformal, Headroom};
-pub use self::joint::{Also, fit_group};
+pub use self::joint::{Also, fit_group, fit_single};
 pub use self::oracle::oracle;
 pub use self::records::{On, groups as group_records};
 pub use self::shape::Shape;
@@ -146,6 +146,10 @@ pub struct Fit {
     pub rule: FittedRule,
     /// What the median run needs.
     pub request: FittedRule,
+    /// Whether it was fitted to lower bounds, because too few peaks are exact: it may be too low, and how it does on held-out
+    /// inputs only says how it does on what was seen of their peaks.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub lower_bound: bool,
     /// What n is.
     pub predictor: String,
     /// What other channels call for: the largest of all counts.
@@ -186,7 +190,7 @@ pub struct Inputs {
     pub limit_reached: usize,
     /// Runs that were killed for memory: they only push the rule up.
     pub oom_killed: usize,
-    /// Runs whose peak was sampled, beside others whose peak was counted: they only push the rule up.
+    /// Runs whose peak is a lower bound: they only push the rule up, unless the rule is a lower bound itself.
     pub sampled: usize,
 }
 
@@ -268,7 +272,7 @@ pub enum Warning {
     Sampled {
         /// So many.
         runs: usize,
-        /// Whether they were fitted like any other for lack of exact ones; else they only push the rule up.
+        /// Whether the rule was fitted to them for lack of exact ones, and is a lower bound; else they only push it up.
         as_points: bool,
     },
     /// The inputs were made up from others: repeated, cut or generated.
@@ -378,6 +382,7 @@ fn assemble(table: &RunTable, options: &FitOptions, by_predictor: &[Points], cho
     Fit {
         rule,
         request: typical.at_most(rule),
+        lower_bound: false,
         predictor: table.predictors[predictor].clone(),
         also: Vec::new(),
         shape,
@@ -549,6 +554,42 @@ mod tests {
             wall_seconds: Some(1.0),
         };
         RunTable { predictors: vec!["sum".into(), "largest".into()], runs: sizes.iter().map(run).collect() }
+    }
+
+    #[test]
+    fn a_lower_bound_never_lowers_a_rule() {
+        let sizes: Vec<[u64; 2]> = (1..=12).map(|n| [n * 40, n * 7 % 11 + 1]).collect();
+        let exact = table(&sizes, |[sum, _]| (64 << 20).max(sum * (3 << 20)));
+        let bound = |size: u64, peak: u64, wall_seconds| SizedRun {
+            sizes: vec![Bytes(size << 20), Bytes::MIB],
+            peak: Bytes(peak << 20),
+            censoring: Censoring::LowerBound,
+            wall_seconds,
+        };
+        for (size, peak, wall) in [
+            (1, 1, None),
+            (40, 1, Some(9.0)),
+            (480, 1, Some(1e6)),
+            (240, 720, Some(1.0)),
+            (1, 900, None),
+            (900, 1, None),
+        ] {
+            let mut more = exact.clone();
+            more.runs.extend(vec![bound(size, peak, wall); 30]);
+            for options in [FitOptions::new(Objective::Waste), FitOptions::new(Objective::Safe)] {
+                let (without, with) = (fit(&exact, &options).unwrap(), fit(&more, &options).unwrap());
+                for n in [1, 40, 120, 480, 900, 4000].map(Bytes::mib) {
+                    assert!(
+                        with.rule.limit(n) >= without.rule.limit(n),
+                        "{size} {peak}: {with:?} is below {without:?}"
+                    );
+                    assert!(with.request.limit(n) >= without.request.limit(n));
+                }
+                assert!(with.rule.limit(Bytes::mib(size)) >= Bytes::mib(peak));
+                // It is no input that is known to fit, and no success on held-out inputs.
+                assert_eq!((&with.headroom.inputs, &with.held_out), (&without.headroom.inputs, &without.held_out));
+            }
+        }
     }
 
     fn together(table: &RunTable) -> bool {

@@ -106,7 +106,10 @@ fn rows(cells: &[Cell], kinds: &[Kind<'_>], shared: &BTreeMap<String, String>) -
             row.push(own(cell, shared));
         }
         let peak = cell.peak_bytes;
-        let bytes = |number: Option<f64>| number.map_or("-".to_owned(), |number| Bytes(number as u64).to_string());
+        let lower_bound = cell.warnings.iter().any(|warning| matches!(warning, Warning::LowerBound { .. }));
+        let at_least = if lower_bound { "≥ " } else { "" };
+        let bytes =
+            |number: Option<f64>| number.map_or("-".to_owned(), |number| format!("{at_least}{}", Bytes(number as u64)));
         let spread = peak.and_then(|peak| peak.relative());
         let good = cell.runs - cell.failed;
         row.extend([

@@ -9,7 +9,7 @@ mod table;
 use std::path::PathBuf;
 
 use clap::Args;
-use highwater::calibrate::check::{Judgement, Run, judge};
+use highwater::calibrate::check::{Judgement, Run, judge, judge_baseline};
 use highwater::model::check::baseline::{Baseline, BaselineHost};
 use highwater::model::check::report::{Level, Report, Verdict};
 use highwater::model::units::Bytes;
@@ -40,8 +40,12 @@ It fails for
   growth over the baseline by more than 3 % and more than 4 MiB     (status 1)
   a rule that asks for more, though no input measured does so yet   (status 1)
   a cell of the baseline that nobody ran                            (status 1)
+  a task without a baseline, or with too few runs                   (status 5)
+  a peak that is a lower bound within a budget or the baseline: it
+  does not show that the task stays within it                       (status 5)
 It warns of a cell that the baseline does not have, an input that has changed, and a baseline of
-another host. What seems to have grown is run again, twice by default, before it is called. Every
+another host. A lower bound above a budget fails as an exact peak does, and an upper bound within
+it passes. What seems to have grown is run again, twice by default, before it is called. Every
 threshold can be set in highwater.toml.
 
 Exit status: 0 passed, 1 a check failed, 2 wrong usage or a bad file, 3 the host or engine is not
@@ -187,7 +191,7 @@ fn update(args: &CheckArgs, setup: Setup, outputs: &Outputs) -> Result<Exit, Fai
     }
     let new = judge(&setup.config, None, &batches).report.baseline(old);
     // What is left to be said once the runs are the baseline: failed and missing runs, and limits.
-    let mut after = judge(&setup.config, Some(&new), &batches).report;
+    let mut after = judge_baseline(&setup.config, &new, &batches);
     for (task, before) in after.tasks.iter_mut().zip(&before.tasks) {
         for cell in &mut task.cells {
             let same = before.cells.iter().find(|it| it.name == cell.name);
@@ -196,7 +200,7 @@ fn update(args: &CheckArgs, setup: Setup, outputs: &Outputs) -> Result<Exit, Fai
         task.baseline_rule.clone_from(&before.baseline_rule);
     }
     let written = match after.verdict {
-        Verdict::Passed | Verdict::Failed => Some(setup.write_baseline(&new)?),
+        Verdict::Passed | Verdict::NotVerified | Verdict::Failed => Some(setup.write_baseline(&new)?),
         Verdict::TooLittleData | Verdict::TaskFailed => None,
     };
     let exit = tell(args, &after, outputs)?;
@@ -227,7 +231,7 @@ fn tell(args: &CheckArgs, report: &Report, outputs: &Outputs) -> Result<Exit, Fa
     Ok(match report.verdict {
         Verdict::Passed if denied => Exit::CheckFailed,
         Verdict::Passed => Exit::Done,
-        Verdict::TooLittleData => Exit::TooLittleData,
+        Verdict::NotVerified | Verdict::TooLittleData => Exit::TooLittleData,
         Verdict::Failed => Exit::CheckFailed,
         Verdict::TaskFailed => Exit::TaskFailed,
     })

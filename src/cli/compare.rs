@@ -18,6 +18,9 @@ pub(crate) fn of(comparison: &Comparison) -> String {
     if comparison.amounts.iter().any(|compared| compared.verdict == Some(Verdict::Censored)) {
         text.push_str("censored: the run reached its limit, so nobody knows how much it needs; run it without one\n");
     }
+    if comparison.amounts.iter().any(|compared| compared.verdict == Some(Verdict::NotVerified)) {
+        text.push_str("not verified: the peak is a lower bound, the run may have used more than the amount\n");
+    }
     text
 }
 
@@ -27,12 +30,14 @@ fn row(compared: &Compared, comparison: &Comparison) -> Vec<String> {
         (Some(amount), Some(verdict)) => {
             let at_most = if at_least.is_empty() { "" } else { "≤ " };
             let ratio = compared.ratio.map_or("-".to_owned(), |ratio| format!("{at_most}{ratio:.2}"));
-            let doubt = if compared.certain || verdict == Verdict::Censored { "" } else { " (at this peak)" };
+            let known = compared.certain || matches!(verdict, Verdict::Censored | Verdict::NotVerified);
+            let doubt = if known { "" } else { " (at this peak)" };
             (amount.to_string(), ratio, format!("{verdict}{doubt}"))
         }
         (Some(_) | None, _) => ("not set".to_owned(), "-".to_owned(), "-".to_owned()),
     };
-    vec![compared.target.to_string(), amount, format!("{at_least}{}", comparison.peak), ratio, verdict]
+    let most = comparison.at_most.map_or_else(String::new, |most| format!(", ≤ {most}"));
+    vec![compared.target.to_string(), amount, format!("{at_least}{}{most}", comparison.peak), ratio, verdict]
 }
 
 #[cfg(test)]
@@ -63,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_comparison_is_a_small_table() {
-        let exact = ObservedPeak { bytes: Bytes::mib(1000), lower_bound: false, censored: false };
+        let exact = ObservedPeak { bytes: Bytes::mib(1000), lower_bound: false, at_most: None, censored: false };
         insta::assert_snapshot!(compared(exact), @"
         Set for              Amount      Peak  Amount/peak  Verdict
         Docker limit          1 GiB  1000 MiB         1.02  tight
@@ -75,13 +80,23 @@ mod tests {
 
     #[test]
     fn a_lower_bound_and_a_censored_peak_say_so() {
-        let lower = ObservedPeak { bytes: Bytes::mib(1000), lower_bound: true, censored: false };
+        let lower = ObservedPeak { bytes: Bytes::mib(1000), lower_bound: true, at_most: None, censored: false };
         insta::assert_snapshot!(compared(lower), @"
         Set for              Amount        Peak  Amount/peak  Verdict
-        Docker limit          1 GiB  ≥ 1000 MiB       ≤ 1.02  tight (at this peak)
-        Kubernetes limit    1.1 GiB  ≥ 1000 MiB       ≤ 1.13  ok (at this peak)
+        Docker limit          1 GiB  ≥ 1000 MiB       ≤ 1.02  not verified
+        Kubernetes limit    1.1 GiB  ≥ 1000 MiB       ≤ 1.13  not verified
         Kubernetes request  not set  ≥ 1000 MiB            -  -
         tight below 1.05 × the peak, wasteful above 2 ×
+        not verified: the peak is a lower bound, the run may have used more than the amount
+        ");
+        let bounded = ObservedPeak { bytes: Bytes::mib(12), at_most: Some(Bytes::mib(1100)), ..lower };
+        insta::assert_snapshot!(compared(bounded), @"
+        Set for              Amount                 Peak  Amount/peak  Verdict
+        Docker limit          1 GiB  ≥ 12 MiB, ≤ 1.1 GiB      ≤ 85.33  not verified
+        Kubernetes limit    1.1 GiB  ≥ 12 MiB, ≤ 1.1 GiB      ≤ 93.87  tight
+        Kubernetes request  not set  ≥ 12 MiB, ≤ 1.1 GiB            -  -
+        tight below 1.05 × the peak, wasteful above 2 ×
+        not verified: the peak is a lower bound, the run may have used more than the amount
         ");
         insta::assert_snapshot!(compared(ObservedPeak { censored: true, ..lower }), @"
         Set for              Amount        Peak  Amount/peak  Verdict

@@ -187,7 +187,10 @@ impl Run {
             &size.to_string(),
             &text(docker.and_then(|docker| docker.amount).map(|amount| amount.to_string())),
             &if peak.lower_bound { format!("{} or more", peak.bytes) } else { peak.bytes.to_string() },
-            &text(docker.and_then(|docker| docker.ratio).map(|ratio| format!("{ratio:.2}"))),
+            &text(docker.and_then(|docker| docker.ratio).map(|ratio| match peak.lower_bound {
+                true => format!("≤ {ratio:.2}"),
+                false => format!("{ratio:.2}"),
+            })),
             &text(docker.and_then(|docker| docker.verdict).map(|verdict| verdict.to_string())),
         ])
     }

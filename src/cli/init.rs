@@ -182,6 +182,12 @@ fn text(task: &str) -> String {
 # A cell that the baseline has and nobody ran; one that it does not have: \"fail\", \"warn\" or \"ignore\".
 # vanished = \"fail\"
 # new = \"warn\"
+# A task without a baseline, of which only budgets and limits can be checked; \"fail\" ends with status 5. If budgets are
+# all that is to be checked, say \"ignore\".
+# no-baseline = \"fail\"
+# A peak that is a lower bound, where only an exact one or an upper bound would show that the task stays within its budget,
+# limit or baseline; \"fail\" ends with status 5.
+# not-verified = \"fail\"
 
 {task}"
     )

@@ -14,8 +14,9 @@ pub(crate) fn of(observation: &Observation, heading: Option<&str>, width: usize)
     let mut rows: Vec<(&str, String)> = Vec::new();
     rows.push(("peak", peak(&observation.peak)));
     match &observation.peak {
-        Reading::Value(Peak { exactness: Exactness::LowerBound { reason, remedy }, .. }) => {
+        Reading::Value(Peak { exactness: Exactness::LowerBound { reason, remedy }, upper_bound, .. }) => {
             rows.push(("", reason.clone()));
+            rows.extend(upper_bound.as_ref().map(|most| ("", format!("at most: by {}", most.file.display()))));
             rows.push(("", format!("exact with: {remedy}")));
         }
         Reading::Value(Peak { file: Some(file), .. }) => rows.push(("", format!("read from {}", file.display()))),
@@ -50,7 +51,9 @@ pub(crate) fn of(observation: &Observation, heading: Option<&str>, width: usize)
 pub(crate) fn of_several<'a>(observations: impl ExactSizeIterator<Item = &'a Observation>) -> String {
     let runs = observations.len();
     let good: Vec<_> = observations.filter(|run| run.outcome.succeeded()).collect();
-    let mut peaks: Vec<Bytes> = good.iter().filter_map(|run| Some(run.peak.as_ref().value()?.bytes)).collect();
+    let peaks: Vec<&Peak> = good.iter().filter_map(|run| run.peak.as_ref().value()).collect();
+    let lower_bounds = peaks.iter().filter(|peak| matches!(peak.exactness, Exactness::LowerBound { .. })).count();
+    let mut peaks: Vec<Bytes> = peaks.iter().map(|peak| peak.bytes).collect();
     peaks.sort_unstable();
     let (Some(least), Some(most), Some(median)) = (peaks.first(), peaks.last(), peaks.get(peaks.len() / 2)) else {
         return format!("{runs} runs, none of them succeeded with a peak");
@@ -59,7 +62,8 @@ pub(crate) fn of_several<'a>(observations: impl ExactSizeIterator<Item = &'a Obs
         0 => String::new(),
         failed => format!(" ({failed} failed and are excluded)"),
     };
-    format!("{runs} runs{failed}: peaks from {least} to {most}, median {median}")
+    let bounds = if lower_bounds > 0 { format!("; {lower_bounds} of them lower bounds") } else { String::new() };
+    format!("{runs} runs{failed}: peaks from {least} to {most}, median {median}{bounds}")
 }
 
 fn peak(peak: &Reading<Peak>) -> String {
@@ -68,7 +72,11 @@ fn peak(peak: &Reading<Peak>) -> String {
             Exactness::Exact { noise_bytes } => {
                 format!("{}   exact, at most {noise_bytes} too high: {}", peak.bytes, peak.source.words())
             }
-            Exactness::LowerBound { .. } => format!("{} or more   a lower bound: {}", peak.bytes, peak.source.words()),
+            Exactness::LowerBound { .. } => {
+                let most =
+                    peak.upper_bound.as_ref().map_or_else(String::new, |most| format!(", at most {}", most.bytes));
+                format!("{} or more{most}   a lower bound: {}", peak.bytes, peak.source.words())
+            }
         },
         Reading::Unsupported => "unknown: this machine has no way to tell".to_owned(),
         Reading::Gone => "unknown: the task had ended before it could be looked at".to_owned(),
@@ -139,4 +147,23 @@ const NAMES: usize = 10;
 /// Breaks a long value at its words, below each other.
 pub(crate) fn push_row(text: &mut String, name: &str, value: &str, width: usize) {
     wrapped(text, &format!("{name:<NAMES$}"), value, width.max(NAMES + 20));
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater::model::observation::{PeakSource, UpperBound};
+
+    use super::*;
+
+    #[test]
+    fn a_lower_bound_stands_beside_its_upper_bound() {
+        let exactness = Exactness::LowerBound { reason: "sampled".to_owned(), remedy: "be root".to_owned() };
+        let upper_bound = Some(UpperBound { bytes: Bytes::mib(40), file: "/sys/fs/cgroup/memory.peak".into() });
+        let sampled =
+            Peak { bytes: Bytes::mib(12), source: PeakSource::SampledProcesses, file: None, exactness, upper_bound };
+        let bounded = peak(&Reading::Value(sampled.clone()));
+        assert_eq!(bounded, "12 MiB or more, at most 40 MiB   a lower bound: sampled sum of the process tree");
+        let alone = peak(&Reading::Value(Peak { upper_bound: None, ..sampled }));
+        assert_eq!(alone, "12 MiB or more   a lower bound: sampled sum of the process tree");
+    }
 }

@@ -17,6 +17,8 @@ pub struct ObservedPeak {
     pub bytes: Bytes,
     /// The run may have used more than was seen.
     pub lower_bound: bool,
+    /// What it cannot have exceeded, if a lower bound has an upper one.
+    pub at_most: Option<Bytes>,
     /// The run reached its limit: without the limit it might have used more.
     pub censored: bool,
 }
@@ -29,7 +31,8 @@ impl ObservedPeak {
             Exactness::Exact { .. } => false,
             Exactness::LowerBound { .. } => true,
         };
-        Some(Self { bytes: peak.bytes, lower_bound, censored: observation.censored })
+        let at_most = peak.upper_bound.as_ref().map(|most| most.bytes.max(peak.bytes)).filter(|_| lower_bound);
+        Some(Self { bytes: peak.bytes, lower_bound, at_most, censored: observation.censored })
     }
 }
 
@@ -93,6 +96,8 @@ pub enum Verdict {
     Wasteful,
     /// The run reached its limit, so nobody knows how much it needs; the amount is not known to be too low.
     Censored,
+    /// The peak is a lower bound, and nothing shows that the run stayed below the amount.
+    NotVerified,
 }
 
 impl fmt::Display for Verdict {
@@ -103,6 +108,7 @@ impl fmt::Display for Verdict {
             Self::Ok => "ok",
             Self::Wasteful => "wasteful",
             Self::Censored => "censored",
+            Self::NotVerified => "not verified",
         })
     }
 }
@@ -151,6 +157,9 @@ pub struct Comparison {
     pub peak: Bytes,
     /// Whether the peak may have been higher.
     pub lower_bound: bool,
+    /// What it cannot have exceeded; `null` if it is exact or nothing bounds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_most: Option<Bytes>,
     /// Whether the run reached its limit.
     pub censored: bool,
     /// What the verdicts go by.
@@ -173,9 +182,9 @@ impl Comparison {
             // is wasteful no smaller.
             let certain = match verdict {
                 Some(Verdict::TooLow) => prediction.complete,
-                Some(Verdict::Wasteful) => !peak.lower_bound,
-                Some(Verdict::Tight | Verdict::Ok) => !peak.lower_bound && prediction.complete,
-                Some(Verdict::Censored) => false,
+                Some(Verdict::Wasteful) => true,
+                Some(Verdict::Tight | Verdict::Ok) => prediction.complete,
+                Some(Verdict::Censored | Verdict::NotVerified) => false,
                 None => prediction.complete,
             };
             Compared { target, amount, ratio: amount.and_then(|amount| amount.ratio(peak.bytes)), verdict, certain }
@@ -183,6 +192,7 @@ impl Comparison {
         Self {
             peak: peak.bytes,
             lower_bound: peak.lower_bound,
+            at_most: peak.at_most,
             censored: peak.censored,
             thresholds,
             amounts: compared.into(),
@@ -191,12 +201,16 @@ impl Comparison {
 }
 
 impl Thresholds {
-    /// How good an amount is for a run with this peak. An amount that is just the peak is enough: the kernel allows it.
+    /// How good an amount is for a run with this peak. An amount that is just the peak is enough: the kernel allows it. A
+    /// lower bound shows that an amount is too low, only an upper one that it is not: it is what the others are judged by.
     pub fn judge(&self, amount: Bytes, peak: ObservedPeak) -> Verdict {
-        let (amount, used) = (amount.0 as f64, peak.bytes.0 as f64);
+        let most = if peak.lower_bound { peak.at_most } else { Some(peak.bytes) };
+        let (amount, seen, used) =
+            (amount.0 as f64, peak.bytes.0 as f64, most.map_or(f64::INFINITY, |most| most.0 as f64));
         match () {
-            () if amount < used => Verdict::TooLow,
+            () if amount < seen => Verdict::TooLow,
             () if peak.censored => Verdict::Censored,
+            () if amount < used => Verdict::NotVerified,
             () if amount < self.tight * used => Verdict::Tight,
             () if amount > self.wasteful * used => Verdict::Wasteful,
             () => Verdict::Ok,
@@ -209,7 +223,7 @@ mod tests {
     use super::*;
 
     fn exact(bytes: u64) -> ObservedPeak {
-        ObservedPeak { bytes: Bytes(bytes), lower_bound: false, censored: false }
+        ObservedPeak { bytes: Bytes(bytes), lower_bound: false, at_most: None, censored: false }
     }
 
     #[test]
@@ -230,6 +244,22 @@ mod tests {
         assert_eq!(Thresholds::default().judge(Bytes(999), censored), Verdict::TooLow);
         assert_eq!(Thresholds::default().judge(Bytes(1000), censored), Verdict::Censored);
         assert_eq!(Thresholds::default().judge(Bytes(9000), censored), Verdict::Censored);
+    }
+
+    #[test]
+    fn a_lower_bound_proves_nothing_but_too_low_and_an_upper_bound_is_judged() {
+        let verdict = |amount, most: Option<u64>| {
+            let peak = ObservedPeak { lower_bound: true, at_most: most.map(Bytes), ..exact(1000) };
+            Thresholds::default().judge(Bytes(amount), peak)
+        };
+        assert_eq!(
+            [999, 1000, 9000].map(|amount| verdict(amount, None)),
+            [Verdict::TooLow, Verdict::NotVerified, Verdict::NotVerified]
+        );
+        assert_eq!(
+            [999, 1999, 2000, 2100, 4001].map(|amount| verdict(amount, Some(2000))),
+            [Verdict::TooLow, Verdict::NotVerified, Verdict::Tight, Verdict::Ok, Verdict::Wasteful]
+        );
     }
 
     #[test]

@@ -173,7 +173,7 @@ pub enum Censoring {
     LimitReached,
     /// The run was killed for memory: it needs more than its peak.
     OomKilled,
-    /// The peak was sampled, not counted by the kernel: the need is this or more.
+    /// The peak is a lower bound, such as one that was sampled: the need is this or more.
     LowerBound,
 }
 

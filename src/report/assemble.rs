@@ -86,7 +86,7 @@ fn task(material: &Material<'_>) -> TaskReport {
     let runs = runs(material, found);
     let cells = cells(&runs);
     let fitted = found.map(|found| Fitted {
-        words: words::rule(&found.rule),
+        words: format!("{}{}", if found.lower_bound { "at least " } else { "" }, words::rule(&found.rule)),
         score: score(&runs, |run| run.fitted),
         found: found.clone(),
     });
@@ -159,7 +159,11 @@ fn run(observation: &Observation, n: Option<Bytes>) -> Run {
         n,
         peak: peak.map(|peak| peak.bytes),
         lower_bound,
-        censoring: censoring(observation),
+        at_most: peak.and_then(|peak| peak.upper_bound.as_ref()).map(|most| most.bytes).filter(|_| lower_bound),
+        censoring: match censoring(observation) {
+            Censoring::None if lower_bound => Censoring::LowerBound,
+            censoring => censoring,
+        },
         outcome: observation.outcome,
         limit: observation.limit.effective.value().flatten(),
         predicted: limit.map(|limit| limit.bytes),
@@ -191,14 +195,21 @@ fn cells(runs: &[Run]) -> Vec<Cell> {
         groups.entry((run.n, &run.case, &run.parameters)).or_default().push(run);
     }
     let cells = groups.into_iter().map(|((n, case, parameters), runs)| {
-        let mut peaks: Vec<Bytes> = runs.iter().filter(|run| run.is_plain()).filter_map(|run| run.peak).collect();
+        let peaks = |is: fn(&Run) -> bool| -> Vec<Bytes> {
+            runs.iter().filter(|run| is(run)).filter_map(|run| run.peak).collect()
+        };
+        let plain = peaks(Run::is_plain);
+        let lower_bounds = if plain.is_empty() { peaks(Run::is_lower_bound) } else { Vec::new() };
+        let (count, lower_bound) = (plain.len(), !lower_bounds.is_empty());
+        let mut peaks = if lower_bound { lower_bounds } else { plain };
         peaks.sort_unstable();
         Cell {
             case: case.clone(),
             parameters: parameters.clone(),
             n,
             runs: runs.len(),
-            plain: peaks.len(),
+            plain: count,
+            lower_bound,
             least: peaks.first().copied(),
             median: median(&peaks),
             most: peaks.last().copied(),
@@ -448,8 +459,12 @@ fn compared(before: &Material<'_>, cells: &[Cell]) -> Before {
         .map(|((case, parameters), (old, new))| {
             let old_median = old.and_then(|cell| cell.median);
             let new_median = new.and_then(|cell| cell.median);
-            let ratio = new_median.zip(old_median).and_then(|(new, old)| new.ratio(old));
-            Change { case, parameters, n: new.or(old).and_then(|cell| cell.n), old_median, new_median, ratio }
+            let is_lower = |cell: Option<&Cell>| cell.is_some_and(|cell| cell.lower_bound);
+            let (old_lower_bound, new_lower_bound) = (is_lower(old), is_lower(new));
+            let ratio = new_median.zip(old_median).filter(|_| !old_lower_bound && !new_lower_bound);
+            let ratio = ratio.and_then(|(new, old)| new.ratio(old));
+            let n = new.or(old).and_then(|cell| cell.n);
+            Change { case, parameters, n, old_median, old_lower_bound, new_median, new_lower_bound, ratio }
         })
         .collect();
     changes.sort_by_key(|change| change.n);

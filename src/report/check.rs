@@ -15,7 +15,7 @@ pub use markdown::markdown;
 pub use openmetrics::openmetrics;
 pub use smaller_is_better::smaller_is_better;
 
-use crate::model::check::report::{AllowedBy, CellReport};
+use crate::model::check::report::{AllowedBy, CellReport, Samples};
 
 /// `+5.0 %`, `−3.1 %`; a change too small to be seen has no sign.
 pub fn percent(share: f64) -> String {
@@ -27,12 +27,32 @@ pub fn percent(share: f64) -> String {
     }
 }
 
+/// The median peak for a table: `≥ 12 MiB` is a lower bound, `12 … 40 MiB` one with an upper bound.
+pub fn peak(samples: &Samples) -> String {
+    match samples.highest_case() {
+        Some(_) if samples.is_exact() => samples.median.to_string(),
+        Some(most) => {
+            let (least, most) = (samples.median.to_string(), most.median.to_string());
+            match (least.split_once(' '), most.split_once(' ')) {
+                (Some((number, unit)), Some((_, same))) if unit == same => format!("{number} … {most}"),
+                (_, _) => format!("{least} … {most}"),
+            }
+        }
+        None => format!("≥ {}", samples.median),
+    }
+}
+
 /// The change of a cell in words.
 pub fn change(cell: &CellReport) -> String {
     match (&cell.now, &cell.baseline) {
         (None, Some(_)) => "gone".to_owned(),
         (Some(_), None) => "new".to_owned(),
-        (_, _) => cell.change().map_or_else(|| "-".to_owned(), percent),
+        (Some(now), Some(_)) => match cell.change().map(percent) {
+            Some(change) if now.is_exact() => change,
+            Some(change) => format!("≥ {change}"),
+            None => "unknown".to_owned(),
+        },
+        (None, None) => "-".to_owned(),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 
 /// The first line. Amounts are bytes.
-const COLUMNS: [&str; 23] = [
+const COLUMNS: [&str; 24] = [
     "task",
     "case",
     "run",
@@ -31,6 +31,7 @@ const COLUMNS: [&str; 23] = [
     "swap_bytes",
     "source",
     "floor_bytes",
+    "peak_at_most_bytes",
 ];
 
 /// A line for each run, below one with the names of the columns. What is not known is empty.
@@ -49,7 +50,7 @@ pub fn csv(report: &Report) -> Result<String, csv::Error> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn line(task: &TaskReport, run: &Run) -> [String; 23] {
+fn line(task: &TaskReport, run: &Run) -> [String; 24] {
     let bytes = |bytes: Option<Bytes>| bytes.map(|bytes| bytes.0.to_string()).unwrap_or_default();
     let seconds = |us: u64| format!("{}.{:06}", us / 1_000_000, us % 1_000_000);
     let part = |part: Option<Reading<Bytes>>| bytes(part.and_then(Reading::value));
@@ -84,5 +85,6 @@ fn line(task: &TaskReport, run: &Run) -> [String; 23] {
         bytes(run.swap),
         run.source.map(|source| source.words().to_owned()).unwrap_or_default(),
         bytes(run.floor),
+        bytes(run.at_most),
     ]
 }

@@ -102,8 +102,8 @@ fn cases(text: &mut String, task: &TaskReport) {
             escaped(&case(&cell.case, &cell.parameters)),
             amount(cell.n),
             cell.runs,
-            amount(cell.median),
-            amount(cell.most),
+            words::at_least(amount(cell.median), cell.lower_bound),
+            words::at_least(amount(cell.most), cell.lower_bound),
             amount(cell.predicted),
             amount(cell.fitted),
             if has_floors { format!(" {} |", amount(cell.floor)) } else { String::new() }
@@ -126,8 +126,8 @@ fn changes(text: &mut String, task: &TaskReport) {
             "| {} | {} | {} | {} | {told} |",
             escaped(&case(&change.case, &change.parameters)),
             amount(change.n),
-            amount(change.old_median),
-            amount(change.new_median)
+            words::at_least(amount(change.old_median), change.old_lower_bound),
+            words::at_least(amount(change.new_median), change.new_lower_bound)
         );
     }
     cut(text, changes.len());

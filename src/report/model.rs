@@ -166,6 +166,9 @@ pub struct Fitted {
 pub struct Found {
     /// What to give.
     pub rule: FittedRule,
+    /// Whether it was fitted to lower bounds, because too few peaks are exact: it may be too low.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lower_bound: bool,
     /// What a typical run needs; the difference to `rule` is head-room.
     pub typical: FittedRule,
     /// How it does on inputs that it had not seen.
@@ -221,6 +224,9 @@ pub struct Cell {
     pub runs: usize,
     /// Those that say what the case needs.
     pub plain: usize,
+    /// Whether there are none of these, and the peaks below are lower bounds.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lower_bound: bool,
     /// The smallest peak of these.
     pub least: Option<Bytes>,
     /// The middle one.
@@ -259,6 +265,9 @@ pub struct Run {
     pub peak: Option<Bytes>,
     /// Whether it may have used more than was seen.
     pub lower_bound: bool,
+    /// What a lower bound cannot exceed, if a counter that covers the task and more shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_most: Option<Bytes>,
     /// Whether a limit kept it from what it wanted.
     pub censoring: Censoring,
     /// How it ended.
@@ -292,6 +301,11 @@ impl Run {
     /// Whether the peak is what the run needs.
     pub fn is_plain(&self) -> bool {
         self.peak.is_some() && self.censoring == Censoring::None && self.outcome.succeeded()
+    }
+
+    /// Whether the peak is a lower bound of what the run needs, and nothing but the way of measuring made it one.
+    pub fn is_lower_bound(&self) -> bool {
+        self.peak.is_some() && self.censoring == Censoring::LowerBound && self.outcome.succeeded()
     }
 }
 
@@ -369,8 +383,14 @@ pub struct Change {
     pub n: Option<Bytes>,
     /// The median peak of the earlier sweep; `null` where the case is new.
     pub old_median: Option<Bytes>,
+    /// Whether that is a lower bound.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub old_lower_bound: bool,
     /// The median peak of the later one; `null` where the case is gone.
     pub new_median: Option<Bytes>,
-    /// new / old.
+    /// Whether that is a lower bound.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub new_lower_bound: bool,
+    /// new / old; `null` where one of them is a lower bound.
     pub ratio: Option<f64>,
 }

@@ -7,7 +7,7 @@ use crate::model::spelling::printable;
 use super::html::{case, evidence, measured, warnings};
 use super::model::{Report, Score, TaskReport};
 use super::plot::plots;
-use super::words::{self, UNKNOWN, aligned, count, percent, times};
+use super::words::{self, UNKNOWN, aligned, at_least, count, percent, times};
 
 /// More cases than this are cut off.
 const MOST_CASES: usize = 40;
@@ -83,8 +83,8 @@ fn cases(task: &TaskReport) -> Vec<Vec<String>> {
             case(&cell.case, &cell.parameters),
             aligned(cell.n),
             cell.runs.to_string(),
-            aligned(cell.median),
-            aligned(cell.most),
+            at_least(aligned(cell.median), cell.lower_bound),
+            at_least(aligned(cell.most), cell.lower_bound),
             spread.map_or_else(|| UNKNOWN.to_owned(), |spread| percent(spread - 1.0)),
             aligned(cell.predicted),
             aligned(cell.fitted),
@@ -102,8 +102,8 @@ fn changes(task: &TaskReport) -> Vec<Vec<String>> {
         vec![
             case(&change.case, &change.parameters),
             aligned(change.n),
-            aligned(change.old_median),
-            aligned(change.new_median),
+            at_least(aligned(change.old_median), change.old_lower_bound),
+            at_least(aligned(change.new_median), change.new_lower_bound),
             change.ratio.map_or_else(|| UNKNOWN.to_owned(), words::change),
         ]
     }));

@@ -1,6 +1,6 @@
 //! What a person should take away, in one sentence.
 
-use super::model::{Before, Level, RuleInUse, Score, TaskReport, Verdict};
+use super::model::{Before, Level, RuleInUse, Run, Score, TaskReport, Verdict};
 use super::words::{self, UNKNOWN, count, times};
 use crate::model::units::Bytes;
 
@@ -24,7 +24,8 @@ pub(super) fn of(report: &TaskReport) -> Verdict {
 
 fn level(report: &TaskReport) -> Level {
     let Some(rule) = report.rule_in_use.as_ref().filter(|rule| rule.score.runs > 0) else {
-        return if report.runs.iter().any(|run| run.is_plain()) { Level::Measured } else { Level::TooLittle };
+        let measured = report.runs.iter().any(|run| run.is_plain() || run.is_lower_bound());
+        return if measured { Level::Measured } else { Level::TooLittle };
     };
     match rule.score {
         Score { too_low: 1.., .. } => Level::TooLow,
@@ -67,13 +68,21 @@ fn on_rule(rule: &RuleInUse, level: Level, report: &TaskReport) -> String {
 }
 
 fn on_peaks(report: &TaskReport) -> String {
-    let peaks: Vec<Bytes> = report.runs.iter().filter(|run| run.is_plain()).filter_map(|run| run.peak).collect();
+    let peaks = |is: fn(&Run) -> bool| -> Vec<Bytes> {
+        report.runs.iter().filter(|run| is(run)).filter_map(|run| run.peak).collect()
+    };
+    let (plain, lower_bounds) = (peaks(Run::is_plain), peaks(Run::is_lower_bound));
+    let (peaks, more) = match (plain.is_empty(), lower_bounds.is_empty()) {
+        (true, false) => (lower_bounds, " or more"),
+        (_, _) => (plain, ""),
+    };
     let (Some(least), Some(most)) = (peaks.iter().min(), peaks.iter().max()) else {
         let runs = count(report.runs.len(), "run", "runs");
         return format!("None of {runs} shows what {} needs: all of them failed or reached a limit", report.name);
     };
-    let seen = format!("{} peaked at {least} to {most} in {}", report.name, count(peaks.len(), "run", "runs"));
+    let seen = format!("{} peaked at {least} to {most}{more} in {}", report.name, count(peaks.len(), "run", "runs"));
     match &report.fitted {
+        Some(fitted) if fitted.score.runs == 0 => format!("{seen}; the rule that calls for is {}", fitted.words),
         Some(fitted) => format!(
             "{seen}; the rule that calls for is {}, {} the peak on average",
             fitted.words,

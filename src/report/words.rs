@@ -21,6 +21,11 @@ pub(super) fn aligned(bytes: Option<Bytes>) -> String {
     }
 }
 
+/// An amount that may be a lower bound: `≥ 12 MiB`.
+pub(super) fn at_least(amount: String, lower_bound: bool) -> String {
+    if lower_bound { format!("≥ {amount}") } else { amount }
+}
+
 /// The same text with units that stay on the line of their number.
 pub(super) fn unbroken(text: &str) -> String {
     const UNITS: [&str; 14] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "×", "%", "µs", "ms", "s", "min", "h"];

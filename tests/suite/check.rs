@@ -6,3 +6,4 @@ mod consumers;
 mod project;
 mod reasons;
 mod running;
+mod verified;

@@ -170,11 +170,58 @@ fn sampled_peaks_are_said_and_only_push_up() {
         only["warnings"].as_array().unwrap().last().unwrap(),
         &json!({"kind": "sampled", "runs": 20, "as_points": true})
     );
+    // Nothing is known of how many inputs fit, and no run shows that the rule is enough.
+    assert_eq!(
+        [&only["lower_bound"], &only["inputs"]["sampled"], &only["headroom"]["content"], &only["recorded"]["runs"]],
+        [&json!(true), &json!(20), &json!(0.0), &json!(0)]
+    );
+    let (_, told, _) = Records::new(growing(1.8).map(sampled)).fit(&[]);
+    assert!(told.contains("limit     at least max("), "{told}");
+    assert!(told.contains("head-room not known from lower bounds: 93 inputs"), "{told}");
     let plain = Records::growing(1.8).json(&[]);
+    assert_eq!(plain["lower_bound"], json!(null));
     let below = Records::growing(1.8).and([sampled((400_000_000, 1_000_000))]).json(&[]);
     assert_eq!((&below["inputs"]["sampled"], &below["base_bytes"]), (&json!(1), &plain["base_bytes"]));
     let above = Records::growing(1.8).and([sampled((20_000_000, 2_000_000_000))]).json(&[]);
     assert!(above["base_bytes"].as_u64() >= Some(2_000_000_000), "{above}");
+}
+
+#[test]
+fn reports_and_cells_show_lower_bounds_beside_their_upper_bounds() {
+    let bounded = |(n, peak): (u64, u64)| {
+        let exactness = json!({"kind": "lower-bound", "reason": "sampled", "remedy": "root"});
+        let most = json!({"bytes": peak + (1 << 30), "file": "/sys/fs/cgroup/memory.peak"});
+        let source = "sampled-processes";
+        with(
+            run(n, peak),
+            "peak",
+            json!({"bytes": peak, "source": source, "exactness": exactness, "upper_bound": most}),
+        )
+    };
+    let records = Records::new([(10 << 20, 96 << 20), (20 << 20, 192 << 20), (40 << 20, 384 << 20)].map(bounded));
+    let (status, shown, _) = records.highwater(&["show", "runs.jsonl"]);
+    assert_eq!(status, 0);
+    assert!(
+        shown.contains("≥ 96 MiB") && shown.contains("lower bound in 1 run, and at most 1.1 GiB: sampled"),
+        "{shown}"
+    );
+    let (status, told, _) = records.highwater(&["report", "runs.jsonl", "--format", "markdown"]);
+    assert_eq!(status, 0);
+    assert!(
+        told.contains("peaked at 96 MiB to 384 MiB or more in 3 runs; the rule that calls for is at least "),
+        "{told}"
+    );
+    assert!(told.contains("| ≥ 192 MiB |"), "{told}");
+    let (_, csv, _) = records.highwater(&["report", "runs.jsonl", "--format", "csv"]);
+    let columns = |line: usize| csv.lines().nth(line).unwrap().split(',').map(str::to_owned).collect::<Vec<_>>();
+    let first: Vec<_> = columns(0).into_iter().zip(columns(1)).collect();
+    let value = |name: &str| first.iter().find(|(column, _)| column == name).unwrap().1.clone();
+    assert_eq!(
+        [value("censored"), value("peak_at_most_bytes")],
+        ["lower-bound".to_owned(), (1120_u64 << 20).to_string()]
+    );
+    let (_, html, _) = records.highwater(&["report", "runs.jsonl", "--format", "html"]);
+    assert!(html.contains("≥ 96.0 MiB, ≤ 1.1 GiB"));
 }
 
 #[test]

@@ -67,6 +67,9 @@ pub enum Warning {
     LowerBound {
         /// How many.
         runs: usize,
+        /// What none of them exceeds, if something bounds each of them.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        at_most_bytes: Option<Bytes>,
         /// Why the first of them is one.
         reason: String,
         /// What would make it exact.
@@ -142,8 +145,9 @@ impl fmt::Display for Warning {
             Self::OtherLoad { runs } => {
                 write!(f, "{} took longer for the same work: other load, or a slow disk", count(*runs))
             }
-            Self::LowerBound { runs, reason, .. } => {
-                write!(f, "the peak is a lower bound in {}: {reason}", count(*runs))
+            Self::LowerBound { runs, at_most_bytes, reason, .. } => {
+                let most = at_most_bytes.map_or_else(String::new, |most| format!(", and at most {most}"));
+                write!(f, "the peak is a lower bound in {}{most}: {reason}", count(*runs))
             }
             Self::Failed { runs } => write!(f, "{} did not succeed", count(*runs)),
         }
@@ -236,12 +240,18 @@ fn host(cell: &Cell, good: &[&Run<'_>]) -> Vec<Warning> {
 fn lower_bound(good: &[&Run<'_>]) -> Option<Warning> {
     let bounds = good.iter().filter_map(|run| match run.observation.peak.as_ref() {
         Reading::Value(peak) => match &peak.exactness {
-            Exactness::LowerBound { reason, remedy } => Some((reason, remedy)),
+            Exactness::LowerBound { reason, remedy } => Some((reason, remedy, peak.upper_bound.as_ref())),
             Exactness::Exact { .. } => None,
         },
         Reading::Unsupported | Reading::Gone => None,
     });
     let bounds: Vec<_> = bounds.collect();
-    let (reason, remedy) = *bounds.first()?;
-    Some(Warning::LowerBound { runs: bounds.len(), reason: reason.clone(), remedy: remedy.clone() })
+    let (reason, remedy, _) = *bounds.first()?;
+    let most: Option<Vec<Bytes>> = bounds.iter().map(|(_, _, most)| most.map(|most| most.bytes)).collect();
+    Some(Warning::LowerBound {
+        runs: bounds.len(),
+        at_most_bytes: most.and_then(|most| most.into_iter().max()),
+        reason: reason.clone(),
+        remedy: remedy.clone(),
+    })
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Run;
 use crate::model::check::baseline::{BaselineHost, words};
 use crate::model::check::config::{Config, InputConfig, ONLY_CELL, TaskConfig, What};
-use crate::model::check::report::{Allowed, AllowedBy, Samples};
+use crate::model::check::report::{Allowed, AllowedBy, Sample, Samples};
 use crate::model::observation::{Exactness, Observation, Outcome, Peak};
 use crate::model::prediction::{ChannelPrediction, Decider};
 use crate::model::reading::Reading;
@@ -25,16 +25,29 @@ pub(super) struct TaskRuns {
 pub(super) struct CellRuns {
     /// The sizes of its input by what they can be measured by.
     pub(super) sizes: BTreeMap<String, Bytes>,
-    /// Peaks that are needs, batch by batch.
-    pub(super) rounds: Vec<Vec<Bytes>>,
+    /// Peaks of runs that no limit held back, batch by batch.
+    pub(super) rounds: Vec<Vec<Sample>>,
     /// Runs that failed.
     pub(super) failed: Vec<Failed>,
     /// Runs that a limit held back.
     pub(super) censored: usize,
+    /// Runs that succeeded and whose peak could not be read.
+    pub(super) unmeasured: usize,
+    /// Why the first of the peaks that are lower bounds is one.
+    pub(super) inexact: Option<Inexact>,
     /// How much too high a peak can be.
     pub(super) noise: Bytes,
     /// The least that the task's own limits and rules give.
     declared: Option<Allowed>,
+}
+
+/// Why a peak is a lower bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Inexact {
+    /// What stands in the way of an exact peak.
+    pub(super) reason: String,
+    /// What would make it exact.
+    pub(super) remedy: String,
 }
 
 /// A run that failed.
@@ -78,7 +91,7 @@ impl TaskRuns {
             }
         }
         let all = || batches.iter().flatten();
-        let exact = all().filter_map(peak).all(|peak| matches!(peak.exactness, Exactness::Exact { .. }));
+        let exact = runs.cells.values().filter_map(CellRuns::samples).all(|samples| samples.is_exact());
         runs.host = all().next().map(|first| BaselineHost::of(first, exact));
         runs
     }
@@ -110,27 +123,34 @@ impl CellRuns {
                 return;
             }
         }
-        let Some(peak) = peak else { return };
+        let Some(peak) = peak else {
+            self.unmeasured += 1;
+            return;
+        };
         if observation.censored {
             self.censored += 1;
             return;
         }
-        if let Exactness::Exact { noise_bytes } = peak.exactness {
-            self.noise = self.noise.max(noise_bytes);
+        let sample = Sample::from(peak);
+        match &peak.exactness {
+            Exactness::Exact { noise_bytes } => self.noise = self.noise.max(*noise_bytes),
+            Exactness::LowerBound { reason, remedy } if !sample.is_exact() => {
+                self.inexact.get_or_insert_with(|| Inexact {
+                    reason: reason.clone(),
+                    remedy: format!("for exact peaks: {remedy}"),
+                });
+            }
+            Exactness::LowerBound { .. } => {}
         }
-        self.rounds[round].push(peak.bytes);
+        self.rounds[round].push(sample);
     }
 
-    pub(super) fn peaks(&self) -> Vec<Bytes> {
+    pub(super) fn peaks(&self) -> Vec<Sample> {
         self.rounds.concat()
     }
 
     pub(super) fn samples(&self) -> Option<Samples> {
         Samples::of(self.peaks())
-    }
-
-    pub(super) fn highest(&self) -> Option<Bytes> {
-        self.peaks().into_iter().max()
     }
 
     /// The least of what it may use: by its budget, by the task's limits and rules, by the rule in highwater.toml.

@@ -1,6 +1,6 @@
 //! Whether a cell has grown.
 
-use crate::model::check::report::Samples;
+use crate::model::check::report::{Sample, Samples};
 use crate::model::check::terms::Terms;
 use crate::model::units::Bytes;
 use crate::stats::summary;
@@ -21,6 +21,8 @@ pub(super) enum Change {
     Grown,
     /// It needs less.
     Shrunk,
+    /// It may need more: a lower bound cannot tell.
+    NotVerified,
 }
 
 /// The peaks of a cell, round by round: the first runs, and those that were to confirm a suspicion.
@@ -31,13 +33,24 @@ pub(super) struct Rounds {
 }
 
 impl Rounds {
-    pub(super) fn of(rounds: &[Vec<Bytes>]) -> Self {
-        let each = rounds.iter().filter_map(|round| Samples::of(round.clone())).map(|round| round.median).collect();
-        Self { all: rounds.concat(), each }
+    /// The peaks as if each was exact.
+    pub(super) fn lowest_case(rounds: &[Vec<Sample>]) -> Self {
+        let rounds = rounds.iter().map(|round| round.iter().map(|sample| sample.bytes).collect());
+        Self::of(rounds.collect())
+    }
+
+    /// The peaks as if each was exact and as high as it can be; `None` if nothing bounds one of them.
+    fn highest_case(rounds: &[Vec<Sample>]) -> Option<Self> {
+        let most = |round: &Vec<Sample>| round.iter().map(|sample| sample.at_most).collect::<Option<Vec<Bytes>>>();
+        rounds.iter().map(most).collect::<Option<_>>().map(Self::of)
+    }
+
+    fn of(rounds: Vec<Vec<Bytes>>) -> Self {
+        Self { each: rounds.iter().filter_map(|round| median(round)).collect(), all: rounds.concat() }
     }
 
     pub(super) fn median(&self) -> Option<Bytes> {
-        Samples::of(self.all.clone()).map(|all| all.median)
+        median(&self.all)
     }
 
     /// The medians of the rounds.
@@ -46,8 +59,26 @@ impl Rounds {
     }
 }
 
+fn median(peaks: &[Bytes]) -> Option<Bytes> {
+    Samples::of(peaks.iter().copied().map(Sample::exact).collect()).map(|samples| samples.median)
+}
+
+/// Whether a cell needs more or less than in the baseline, as far as the peaks tell: growth is certain if the least that
+/// is needed now is more than the most that was needed then.
+pub(super) fn change(then: &Samples, now: &[Vec<Sample>], terms: &Terms) -> Change {
+    let change = |then: Option<Samples>, now: Option<Rounds>| Some(change_of(&then?, &now?, terms));
+    let (lowest_now, highest_now) = (|| Some(Rounds::lowest_case(now)), || Rounds::highest_case(now));
+    if change(then.highest_case(), lowest_now()) == Some(Change::Grown) {
+        return Change::Grown;
+    }
+    match change(Some(then.lowest_case()), highest_now()) {
+        Some(Change::Grown | Change::NotVerified) | None => Change::NotVerified,
+        Some(certain @ (Change::None | Change::Shrunk)) => certain,
+    }
+}
+
 /// Whether the median has left that of the baseline: beyond both thresholds, beyond the noise, and in every round.
-pub(super) fn change(then: &Samples, now: &Rounds, terms: &Terms) -> Change {
+fn change_of(then: &Samples, now: &Rounds, terms: &Terms) -> Change {
     let Some(median) = now.median() else { return Change::None };
     let difference = median.0.abs_diff(then.median.0) as f64;
     if difference <= noise(then, now) {
@@ -87,14 +118,16 @@ fn distances(peaks: &[Bytes], median: Bytes) -> Vec<f64> {
 mod tests {
     use super::*;
 
-    fn samples(mib: &[u64]) -> Samples {
-        Samples::of(mib.iter().copied().map(Bytes::mib).collect()).unwrap()
+    fn exact(mib: &[u64]) -> Vec<Sample> {
+        mib.iter().copied().map(Bytes::mib).map(Sample::exact).collect()
     }
 
-    fn now(rounds: &[&[u64]]) -> Rounds {
-        let rounds: Vec<Vec<Bytes>> =
-            rounds.iter().map(|round| round.iter().copied().map(Bytes::mib).collect()).collect();
-        Rounds::of(&rounds)
+    fn samples(mib: &[u64]) -> Samples {
+        Samples::of(exact(mib)).unwrap()
+    }
+
+    fn now(rounds: &[&[u64]]) -> Vec<Vec<Sample>> {
+        rounds.iter().map(|round| exact(round)).collect()
     }
 
     #[test]
@@ -108,9 +141,9 @@ mod tests {
 
     #[test]
     fn a_page_is_no_growth_where_no_run_differs() {
-        let then = Samples::of(vec![Bytes(1 << 20); 6]).unwrap();
-        let page = Rounds::of(&[vec![Bytes((1 << 20) + 4096); 3]]);
-        assert_eq!(change(&then, &page, &Terms::default()), Change::None);
+        let then = Samples::of(vec![Sample::exact(Bytes(1 << 20)); 6]).unwrap();
+        let page = vec![Sample::exact(Bytes((1 << 20) + 4096)); 3];
+        assert_eq!(change(&then, &[page], &Terms::default()), Change::None);
     }
 
     #[test]

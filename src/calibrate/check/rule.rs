@@ -7,12 +7,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::cells::Inexact;
 use super::describe::describe;
 use super::growth::{Rounds, noise};
 use super::{CellRuns, Judge, TaskRuns};
 use crate::calibrate::fit::{FEWEST_INPUTS, FitOptions, Objective, fit};
 use crate::model::check::baseline::{BaselineCell, BaselineRule, words};
-use crate::model::check::report::{Level, Reason};
+use crate::model::check::report::{Level, Reason, Sample, Samples};
 use crate::model::check::terms::Terms;
 use crate::model::fit::{Censoring, FittedRule, RunTable, SizedRun};
 use crate::model::units::Bytes;
@@ -51,9 +52,10 @@ pub(super) fn fitted(runs: &TaskRuns, terms: &Terms) -> Option<BaselineRule> {
     })
 }
 
-/// Sizes and medians of the cells that have both.
+/// Sizes and medians of the cells that have both, and whose peaks are exact.
 fn medians(runs: &TaskRuns, predictor: &str) -> Vec<(Bytes, Bytes)> {
-    let of = |cell: &CellRuns| Some((*cell.sizes.get(predictor)?, cell.samples()?.median));
+    let median = |cell: &CellRuns| cell.samples().filter(Samples::is_exact).map(|samples| samples.median);
+    let of = |cell: &CellRuns| Some((*cell.sizes.get(predictor)?, median(cell)?));
     runs.cells.values().filter_map(of).collect()
 }
 
@@ -84,7 +86,10 @@ fn table(runs: &TaskRuns) -> RunTable {
     }
     let rows = used.iter().enumerate().flat_map(|(row, cell)| {
         let sizes: Vec<Bytes> = kept.iter().map(|(_, column)| column[row]).collect();
-        let sized = move |peak| SizedRun { sizes: sizes.clone(), peak, censoring: Censoring::None, wall_seconds: None };
+        let sized = move |sample: Sample| {
+            let censoring = if sample.is_exact() { Censoring::None } else { Censoring::LowerBound };
+            SizedRun { sizes: sizes.clone(), peak: sample.bytes, censoring, wall_seconds: None }
+        };
         cell.peaks().into_iter().map(sized)
     });
     let runs = rows.collect();
@@ -107,6 +112,15 @@ impl Judge<'_> {
             return;
         }
         let Some((new, largest)) = self.comparable(old) else {
+            let inexact = self.runs.cells.values().find_map(|cell| cell.inexact.as_ref());
+            if let Some(Inexact { reason, remedy }) = inexact {
+                let message = format!(
+                    "its rule may have changed from {}: there are too few exact peaks to fit it anew ({reason})",
+                    words(&old.typical)
+                );
+                self.not_verified(Reason::GrowthNotVerified, None, message, remedy);
+                return;
+            }
             let message =
                 format!("no rule can be fitted to its runs, as one could for the baseline ({})", words(&old.typical));
             let remedy = "run it on at least three inputs of different sizes";
@@ -158,9 +172,10 @@ impl Judge<'_> {
     }
 
     fn differs(&self, then: &BaselineCell, cell: &CellRuns) -> bool {
-        let now = Rounds::of(&cell.rounds);
+        let now = Rounds::lowest_case(&cell.rounds);
         let enough = cell.peaks().len().min(then.samples.peaks.len()) >= self.terms.min_samples;
-        if then.sizes != cell.sizes || !enough {
+        let exact = then.samples.is_exact() && cell.inexact.is_none();
+        if then.sizes != cell.sizes || !enough || !exact {
             return false;
         }
         let least = (then.samples.median.0 as f64 * LEAST_SHARE).max(LEAST.0 as f64).max(noise(&then.samples, &now));

@@ -85,6 +85,7 @@ impl Reading<'_> {
             groups[place].table.runs.push(run);
             groups[place].lines.push(record.position().map_or(0, csv::Position::line));
         }
+        groups.iter_mut().for_each(Group::warn_of_lower_bounds);
         groups
     }
 

@@ -1,14 +1,14 @@
 //! The runs of one task, ready to be fitted, and what is known about them beside their numbers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::model::fit::{Measure, RunTable};
+use crate::model::fit::{Censoring, Measure, RunTable, SizedRun};
 use crate::model::rule::Dialect;
 use crate::model::units::Bytes;
 
-use super::Warning;
+use super::{FEWEST_INPUTS, Warning};
 
 /// The runs of one task, with one choice of parameters.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -36,6 +36,28 @@ pub struct Group {
 }
 
 impl Group {
+    /// The runs with lower bounds as points, if too few peaks are exact to fit a rule to: what is fitted to them is a lower
+    /// bound of the rule. `None` if there are enough, and lower bounds only push the rule up.
+    pub(super) fn lower_bounds_as_points(&self) -> Option<RunTable> {
+        let with = |censoring| self.table.runs.iter().filter(move |run| run.censoring == censoring);
+        let exact: BTreeSet<&[Bytes]> = with(Censoring::None).map(|run| run.sizes.as_slice()).collect();
+        if exact.len() >= FEWEST_INPUTS || with(Censoring::LowerBound).next().is_none() {
+            return None;
+        }
+        let point = |run: &SizedRun| match run.censoring {
+            Censoring::LowerBound => SizedRun { censoring: Censoring::None, ..run.clone() },
+            Censoring::None | Censoring::LimitReached | Censoring::OomKilled => run.clone(),
+        };
+        Some(RunTable { runs: self.table.runs.iter().map(point).collect(), ..self.table.clone() })
+    }
+
+    /// Says what becomes of lower bounds, if there are any.
+    pub(super) fn warn_of_lower_bounds(&mut self) {
+        let runs = self.table.runs.iter().filter(|run| run.censoring == Censoring::LowerBound).count();
+        let as_points = self.lower_bounds_as_points().is_some();
+        self.warnings.extend((runs > 0).then_some(Warning::Sampled { runs, as_points }));
+    }
+
     /// `workflow/task [PARAMETER=value]`, as far as they are known.
     pub fn name(&self) -> Option<String> {
         let name = match (&self.workflow, &self.task) {

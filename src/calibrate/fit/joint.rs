@@ -60,8 +60,38 @@ fn part(coefficient: f64, exponent: u32) -> FittedRule {
 /// # Errors
 /// There is no evidence, as for [`fit`].
 pub fn fit_group(group: &Group, options: &FitOptions) -> Result<Fit, TooLittle> {
-    let single = fit(&group.table, options)?;
-    Ok(joint(group, options, &single).unwrap_or(single))
+    let fit = |group: &Group| {
+        let single = fit(&group.table, options)?;
+        Ok(joint(group, options, &single).unwrap_or(single))
+    };
+    match group.lower_bounds_as_points() {
+        Some(table) => fit(&Group { table, ..group.clone() }).map(|found| found.into_lower_bound(group)),
+        None => fit(group),
+    }
+}
+
+/// Finds the rule over a single channel that the runs of a group call for.
+///
+/// # Errors
+/// There is no evidence, as for [`fit`].
+pub fn fit_single(group: &Group, options: &FitOptions) -> Result<Fit, TooLittle> {
+    match group.lower_bounds_as_points() {
+        Some(table) => fit(&table, options).map(|found| found.into_lower_bound(group)),
+        None => fit(&group.table, options),
+    }
+}
+
+impl Fit {
+    /// What is left of it if the peaks that it was fitted to are lower bounds: no input is known to fit.
+    fn into_lower_bound(mut self, group: &Group) -> Self {
+        let runs = &group.table.runs;
+        self.lower_bound = true;
+        self.inputs.sampled = runs.iter().filter(|run| run.censoring == Censoring::LowerBound).count();
+        self.headroom = headroom::of(0, 0, self.headroom.parameters, &[], self.margin);
+        self.warnings.retain(|warning| !matches!(warning, Warning::FewInputs { .. }));
+        self.warnings.push(Warning::FewInputs { more_needed: self.headroom.more_needed });
+        self
+    }
 }
 
 /// A run by all of its sizes.

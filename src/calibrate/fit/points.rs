@@ -73,9 +73,10 @@ impl Points {
     }
 }
 
-/// Whether every run tells its time, so that waste can be weighed with it.
+/// Whether every run whose peak is its need tells its time, so that waste can be weighed with it. Bounds waste nothing.
 pub(super) fn is_timed(table: &RunTable) -> bool {
-    table.runs.iter().all(|run| run.wall_seconds.is_some()) && table.runs.iter().any(|run| run.wall_seconds > Some(0.0))
+    let plain = || table.runs.iter().filter(|run| run.censoring == Censoring::None);
+    plain().all(|run| run.wall_seconds.is_some()) && plain().any(|run| run.wall_seconds > Some(0.0))
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ use crate::model::rule::{Mode, RuleType};
 use crate::model::task::ChannelKind;
 use crate::model::units::Bytes;
 
+use super::Warning;
 use super::group::{Declared, Group, LeftOut};
-use super::{FEWEST_INPUTS, Warning};
 
 /// Files of more extensions than this are not looked at each for itself.
 const MOST_EXTENSIONS: usize = 6;
@@ -94,13 +94,11 @@ impl<'a> Gathered<'a> {
             censoring: said.censoring,
             wall_seconds: Some(observation.wall_us as f64 / 1e6),
         });
-        let mut table =
-            RunTable { predictors: measures.iter().map(Measure::to_string).collect(), runs: runs.collect() };
+        let table = RunTable { predictors: measures.iter().map(Measure::to_string).collect(), runs: runs.collect() };
         let mut warnings = Vec::new();
-        warnings.extend(sampled(&mut table));
         warnings.extend(made_up(&observations));
         warnings.extend(images(&observations));
-        Group {
+        let mut group = Group {
             task: self.name,
             parameters: self.parameters,
             measures,
@@ -111,7 +109,9 @@ impl<'a> Gathered<'a> {
             warnings,
             table,
             workflow: None,
-        }
+        };
+        group.warn_of_lower_bounds();
+        group
     }
 }
 
@@ -282,19 +282,6 @@ fn by_extension(input: &InputSizes, extension: &str) -> Option<Sizes> {
         None if input.by_extension.is_empty() && input.all.files > 0 => None,
         None => Some(Sizes::default()),
     }
-}
-
-/// Where enough peaks are exact, sampled ones only push a rule up; else they are all there is.
-fn sampled(table: &mut RunTable) -> Option<Warning> {
-    let runs = table.runs.iter().filter(|run| run.censoring == Censoring::LowerBound).count();
-    let exact = table.runs.iter().filter(|run| run.censoring == Censoring::None);
-    let inputs: BTreeSet<&[Bytes]> = exact.map(|run| run.sizes.as_slice()).collect();
-    let as_points = inputs.len() < FEWEST_INPUTS;
-    if as_points {
-        let sampled = table.runs.iter_mut().filter(|run| run.censoring == Censoring::LowerBound);
-        sampled.for_each(|run| run.censoring = Censoring::None);
-    }
-    (runs > 0).then_some(Warning::Sampled { runs, as_points })
 }
 
 fn made_up(observations: &[&Observation]) -> Option<Warning> {

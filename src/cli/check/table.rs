@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use highwater::model::check::baseline::BaselineRule;
 use highwater::model::check::report::{CellReport, Level, Report, Samples, TaskReport};
-use highwater::report::check::{allowed, change};
+use highwater::report::check::{allowed, change, peak};
 
 use crate::cli::output;
 use crate::cli::table::{printable, table, wrapped};
@@ -54,10 +54,10 @@ fn row(cell: &CellReport) -> Vec<String> {
     let now = |what: fn(&Samples) -> String| cell.now.as_ref().map_or_else(|| "-".to_owned(), what);
     vec![
         cell.name.clone(),
-        now(|now| now.median.to_string()),
+        now(peak),
         now(|now| now.spread.to_string()),
         now(|now| now.peaks.len().to_string()),
-        cell.baseline.as_ref().map_or_else(|| "-".to_owned(), |then| then.median.to_string()),
+        cell.baseline.as_ref().map_or_else(|| "-".to_owned(), peak),
         change(cell),
         allowed(cell),
         cell.level.map_or("ok", Level::word).to_owned(),

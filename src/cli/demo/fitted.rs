@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use highwater::calibrate::fit::{Fit, FitOptions, Group, On, backtest, backtest_by, fit, group_records};
+use highwater::calibrate::fit::{Fit, FitOptions, Group, On, backtest, backtest_by, fit_single, group_records};
 use highwater::model::observation::Observation;
 use highwater::model::units::Bytes;
 
@@ -21,7 +21,7 @@ const OWN_MEMORY: Bytes = Bytes::mib(16);
 pub(super) fn text(observations: &[Observation]) -> String {
     let groups = group_records(observations, On::Peak, false);
     let [group] = groups.as_slice() else { return "\nThere is nothing to fit.\n".to_owned() };
-    match fit(&group.table, &FitOptions::default()) {
+    match fit_single(group, &FitOptions::default()) {
         Ok(fit) => told(group, &fit),
         Err(reason) => format!("\nNo rule can be fitted: {reason}.\n"),
     }
@@ -29,7 +29,8 @@ pub(super) fn text(observations: &[Observation]) -> String {
 
 fn told(group: &Group, fit: &Fit) -> String {
     let mut text = format!(
-        "\nThe rule that these runs call for: {}, where n is {}. The truth: max({FLOOR}, {BYTES_PER_BYTE}*n).\n",
+        "\nThe rule that these runs call for: {}{}, where n is {}. The truth: max({FLOOR}, {BYTES_PER_BYTE}*n).\n",
+        if fit.lower_bound { "at least " } else { "" },
         words(&fit.rule),
         fit.predictor
     );

@@ -35,7 +35,7 @@ fn overview(fitted: &[(&Group, Fitted)], against: Option<&FittedRule>) -> String
     let rows = fitted.iter().map(|(group, Fitted { fit, effective, .. })| {
         vec![
             group.name().unwrap_or_default(),
-            words(effective),
+            format!("{}{}", at_least(fit), words(effective)),
             fit.inputs.distinct.to_string(),
             format!("{:.2}", fit.held_out.mean_ratio),
             format!("{:.0}", fit.held_out.failures_per_1000),
@@ -67,12 +67,12 @@ fn one(group: &Group, fitted: &Fitted, against: Option<&FittedRule>) -> String {
     let Fitted { fit, effective, target, .. } = fitted;
     let mut rows: Vec<(&str, String)> = Vec::new();
     rows.extend(group.name().map(|name| ("task", name)));
-    rows.push(("limit", format!("{}   where n is {}", words(&fit.rule), fit.predictor)));
+    rows.push(("limit", format!("{}{}   where n is {}", at_least(fit), words(&fit.rule), fit.predictor)));
     for also in &fit.also {
         let growth = Growth::complexity_of(also.coefficient, also.exponent);
         rows.push(("", format!("or {growth}, whichever is more   where n is {}", also.predictor)));
     }
-    rows.push(("request", words(&fit.request)));
+    rows.push(("request", format!("{}{}", at_least(fit), words(&fit.request))));
     if *target == Target::Kubernetes {
         rows.push(("effective", format!("{}   with the platform's margin of 1.1", words(effective))));
     }
@@ -107,6 +107,11 @@ fn one(group: &Group, fitted: &Fitted, against: Option<&FittedRule>) -> String {
     text
 }
 
+/// What stands before a rule that was fitted to lower bounds.
+fn at_least(fit: &Fit) -> &'static str {
+    if fit.lower_bound { "at least " } else { "" }
+}
+
 fn inputs(fit: &Fit) -> String {
     let inputs = &fit.inputs;
     let mut text =
@@ -118,7 +123,7 @@ fn inputs(fit: &Fit) -> String {
         let _ = write!(text, "; {} killed for memory: lower bounds", inputs.oom_killed);
     }
     if inputs.sampled > 0 {
-        let _ = write!(text, "; {} with a sampled peak: lower bounds", inputs.sampled);
+        let _ = write!(text, "; {} with a lower bound of the peak", inputs.sampled);
     }
     text
 }
@@ -139,7 +144,8 @@ fn evidence(fit: &Fit) -> String {
         None => "growth could not be looked at".to_owned(),
     };
     let verdict = if fit.rule.exponent == 0 { "no usable relation, a floor alone: " } else { "" };
-    format!("{verdict}{slope}; {gain}")
+    let seen = if fit.lower_bound { "of what was seen of their peaks: " } else { "" };
+    format!("{seen}{verdict}{slope}; {gain}")
 }
 
 /// Three significant digits.
@@ -158,8 +164,9 @@ fn short(number: f64) -> String {
 
 fn held_out(fit: &Fit) -> String {
     let held_out = &fit.held_out;
+    let seen = if fit.lower_bound { "of what was seen of their peaks: " } else { "" };
     format!(
-        "limit/peak {:.2} on average, {:.2} to {:.2}; {:.0} failures per 1000; {:.1} % of the memory needed is wasted",
+        "{seen}limit/peak {:.2} on average, {:.2} to {:.2}; {:.0} failures per 1000; {:.1} % of the memory needed is wasted",
         held_out.mean_ratio,
         held_out.smallest_ratio,
         held_out.largest_ratio,
@@ -174,6 +181,12 @@ fn headroom(fit: &Fit) -> String {
         0 => "all below the rule".to_owned(),
         above => format!("{above} above the rule"),
     };
+    if fit.lower_bound {
+        return format!(
+            "not known from lower bounds: {} inputs with exact peaks are needed for 95 %",
+            headroom.more_needed
+        );
+    }
     let mut text = format!(
         "{} inputs, {above}: at least {:.0} % of further ones fit, with 95 % confidence",
         headroom.inputs,
@@ -213,11 +226,11 @@ pub(crate) fn told(warning: &Warning) -> String {
         Warning::RaisedByKills { bound } => {
             format!("a run with {bound} was killed for memory: the rule was raised above that")
         }
-        Warning::Sampled { runs, as_points: true } => format!(
-            "the peaks of {runs} runs were sampled, not counted by the kernel: they may be too low, and so may the rule"
-        ),
+        Warning::Sampled { runs, as_points: true } => {
+            format!("the peaks of {runs} runs are lower bounds, and too few are exact: the rule is a lower bound, too")
+        }
         Warning::Sampled { runs, as_points: false } => {
-            format!("the peaks of {runs} runs were sampled, not counted by the kernel: they only push the rule up")
+            format!("the peaks of {runs} runs are lower bounds: they only push the rule up")
         }
         Warning::Synthetic { runs } => {
             format!("the inputs of {runs} runs were made up from others: real ones of that size may need more or less")
@@ -261,6 +274,9 @@ fn held_out_backtest(fit: &Fit, recorded: &Backtest) -> Backtest {
 
 /// Name, waste, failures and ratios of a rule on recorded runs.
 pub(crate) fn backtest_row(name: &str, result: &Backtest) -> Vec<String> {
+    if result.runs == 0 {
+        return [name, "-", "-", "-", "-", "-"].map(str::to_owned).to_vec();
+    }
     vec![
         name.to_owned(),
         result.waste_gbh.map_or_else(|| "unknown".to_owned(), |waste| format!("{} GBh", short(waste))),

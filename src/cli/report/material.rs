@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use highwater::calibrate::fit::{Fit, FitOptions, Group, On, fit, fit_group, group_records};
+use highwater::calibrate::fit::{Fit, FitOptions, Group, On, fit_group, fit_single, group_records};
 use highwater::model::fit::{Growth, Measure};
 use highwater::model::observation::Observation;
 use highwater::model::units::Bytes;
@@ -79,7 +79,7 @@ fn material<'a>(
     how: How,
     counted: &Counted,
 ) -> (Material<'a>, Option<Measure>) {
-    let fitted = fit(&group.table, &how.options);
+    let fitted = fit_single(group, &how.options);
     let predictors = &group.table.predictors;
     let place_of = |name: &str| predictors.iter().position(|predictor| predictor == name);
     let own = fitted.as_ref().map_or(0, |fit| place_of(&fit.predictor).unwrap_or(0));
@@ -149,6 +149,7 @@ fn found(fit: &Fit, place_of_row: impl Fn(usize) -> Option<usize>) -> Found {
     let factor = |one: &highwater::calibrate::fit::Conformal| Factor { content: one.content, factor: one.factor };
     Found {
         rule: fit.rule,
+        lower_bound: fit.lower_bound,
         typical: fit.request,
         held_out: HeldOut {
             mean_ratio: fit.held_out.mean_ratio,

@@ -228,7 +228,8 @@ fn line(cell: &PlanCell, run: u32, observation: &Observation) -> String {
     match &observation.peak {
         Reading::Value(peak) => {
             let more = if matches!(peak.exactness, Exactness::LowerBound { .. }) { " or more" } else { "" };
-            text.push_str(&format!("peak {}{more}", peak.bytes));
+            let most = peak.upper_bound.as_ref().map_or_else(String::new, |most| format!(", at most {}", most.bytes));
+            text.push_str(&format!("peak {}{more}{most}", peak.bytes));
         }
         Reading::Unsupported | Reading::Gone => text.push_str("no peak"),
     }

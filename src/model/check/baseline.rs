@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::report::Samples;
+use super::report::{Sample, Samples};
 use crate::model::fit::{FittedRule, Form};
 use crate::model::observation::{CgroupVersion, Observation, RunnerKind};
 use crate::model::units::Bytes;
@@ -49,7 +49,8 @@ pub struct BaselineHost {
     pub engine: Option<String>,
     /// CPUs on line: the kernel's batching, and what many programs size their pools by.
     pub cpus: Option<u32>,
-    /// Whether the peaks are exact; else they are lower bounds.
+    /// Whether all peaks are exact; else some are lower bounds, and `at_most_bytes` says which. A baseline without that was
+    /// written when nothing told them apart: all of its peaks are taken for lower bounds.
     pub exact: bool,
 }
 
@@ -144,7 +145,6 @@ impl BaselineHost {
         let known = |fact: &Option<String>| fact.clone().unwrap_or_else(|| "unknown".to_owned());
         let engine = |engine: &Option<String>| engine.clone().unwrap_or_else(|| "none".to_owned());
         let cpus = |cpus: Option<u32>| cpus.map_or_else(|| "unknown".to_owned(), |cpus| cpus.to_string());
-        let exact = |exact: bool| if exact { "exact" } else { "lower bounds" }.to_owned();
         let facts = [
             ("kernel", known(&self.kernel), known(&now.kernel)),
             ("architecture", known(&self.architecture), known(&now.architecture)),
@@ -152,7 +152,6 @@ impl BaselineHost {
             ("runner", runner(self.runner), runner(now.runner)),
             ("engine", engine(&self.engine), engine(&now.engine)),
             ("CPUs", cpus(self.cpus), cpus(now.cpus)),
-            ("peaks", exact(self.exact), exact(now.exact)),
         ];
         let other = facts.into_iter().filter(|(_, then, now)| then != now);
         other.map(|(what, then, now)| format!("{what} {then} then, {now} now")).collect()
@@ -180,8 +179,8 @@ pub enum BaselineError {
         source: serde_json::Error,
     },
     /// It is one, but its numbers make no sense.
-    #[error("{name}: the cell {cell} of {task} has no samples")]
-    NoSamples {
+    #[error("{name}: the cell {cell} of {task} has no samples, or not as many upper bounds as samples")]
+    BadSamples {
         /// The file.
         name: String,
         /// The task.
@@ -198,7 +197,7 @@ impl BaselineError {
             Self::Newer { .. } => {
                 "update highwater, or make the baseline anew with `highwater check --update-baseline`"
             }
-            Self::Malformed { .. } | Self::NoSamples { .. } => {
+            Self::Malformed { .. } | Self::BadSamples { .. } => {
                 "take back what was changed by hand or by a merge, or make it anew with `highwater check \
                  --update-baseline`"
             }
@@ -233,10 +232,15 @@ impl Baseline {
         let mut baseline: Self =
             serde_json::from_str(text).map_err(|source| BaselineError::Malformed { name: name.to_owned(), source })?;
         for (task, of) in &mut baseline.tasks {
+            let told_apart = of.host.exact || of.cells.values().any(|cell| !cell.samples.is_exact());
+            if !told_apart {
+                // It may have been fitted to lower bounds.
+                of.rule = None;
+            }
             for (cell, of) in &mut of.cells {
-                of.samples = Samples::of(std::mem::take(&mut of.samples.peaks)).ok_or_else(|| {
+                of.samples = samples(&of.samples, told_apart).ok_or_else(|| {
                     let (name, task, cell) = (name.to_owned(), task.clone(), cell.clone());
-                    BaselineError::NoSamples { name, task, cell }
+                    BaselineError::BadSamples { name, task, cell }
                 })?;
             }
         }
@@ -252,9 +256,56 @@ impl Baseline {
     }
 }
 
+/// The samples of a file, sorted and summed up anew.
+fn samples(read: &Samples, told_apart: bool) -> Option<Samples> {
+    let peaks = read.peaks.iter().copied();
+    let samples = match (told_apart, read.at_most.len()) {
+        (false, _) => peaks.map(|peak| Sample::lower_bound(peak, None)).collect(),
+        (true, 0) => peaks.map(Sample::exact).collect(),
+        (true, count) if count == read.peaks.len() => {
+            peaks.zip(&read.at_most).map(|(peak, most)| Sample::lower_bound(peak, *most)).collect()
+        }
+        (true, _) => return None,
+    };
+    Samples::of(samples)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A baseline of one cell with two samples.
+    fn baseline(exact: bool, at_most: &str) -> Result<BaselineTask, BaselineError> {
+        let text = format!(
+            r#"{{"schema_version": 1, "tool_version": "0.1.0", "tasks": {{"t": {{
+                "host": {{"kernel": null, "architecture": null, "cgroup": null, "runner": "process", "engine": null,
+                          "cpus": null, "exact": {exact}}},
+                "rule": {{"predictor": "n", "deviation": 0.0, "smallest_bytes": 1, "largest_bytes": 2,
+                          "limit": {{"form": "max", "base_bytes": 9, "coefficient": 0.0, "exponent": 0}},
+                          "typical": {{"form": "max", "base_bytes": 9, "coefficient": 0.0, "exponent": 0}}}},
+                "cells": {{"c": {{"median_bytes": 7, "spread_bytes": 0, "samples_bytes": [7, 5]{at_most}}}}}}}}}}}"#
+        );
+        Baseline::parse("b.json", &text).map(|mut baseline| baseline.tasks.remove("t").unwrap())
+    }
+
+    #[test]
+    fn a_baseline_tells_lower_bounds_from_needs() {
+        let words = |task: &BaselineTask| task.cells["c"].samples.words();
+        let exact = baseline(true, "").unwrap();
+        assert_eq!((words(&exact).as_str(), exact.rule.is_some()), ("6 B", true));
+        let bounded = baseline(false, r#", "at_most_bytes": [9, 5]"#).unwrap();
+        assert_eq!((words(&bounded).as_str(), bounded.rule.is_some()), ("at least 6 B and at most 7 B", true));
+        let unbounded = baseline(false, r#", "at_most_bytes": [null, 5]"#).unwrap();
+        assert_eq!(words(&unbounded), "at least 6 B");
+        let error = baseline(false, r#", "at_most_bytes": [9]"#).unwrap_err();
+        assert!(error.to_string().contains("not as many upper bounds as samples"), "{error}");
+    }
+
+    #[test]
+    fn the_peaks_of_an_old_baseline_that_are_not_all_exact_are_lower_bounds() {
+        let old = baseline(false, "").unwrap();
+        assert_eq!((old.cells["c"].samples.words().as_str(), old.rule), ("at least 6 B", None));
+    }
 
     #[test]
     fn a_newer_baseline_is_refused() {

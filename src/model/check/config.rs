@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `baseline` | the file of the baseline; `highwater-baseline.json` where nothing is said |
 //! | `runs`, `baseline-runs`, `confirm`, `timeout` | how often and how long a task is run; also in a task |
-//! | `[thresholds]` | `relative`, `absolute`, `min-samples`, `horizon`, `wasteful`, `vanished`, `new`; also in a task |
+//! | `[thresholds]` | `relative`, `absolute`, `min-samples`, `horizon`, `wasteful`, `vanished`, `new`, `no-baseline`, `not-verified`; also in a task |
 //! | `[tasks.NAME]` | one of `task`, `command` and `image`, and what belongs to it |
 //! | `[[tasks.NAME.inputs]]` | the cells: `name`, and what is put in |
 
@@ -232,9 +232,12 @@ fn thresholds(reader: &mut Reader<'_>, parent: &mut Table, default: Terms, repea
         terms.wasteful = wasteful.as_ref().map_or(terms.wasteful, |wasteful| wasteful.0);
         terms.vanished = reader.reaction(&mut table, "vanished").unwrap_or(terms.vanished);
         terms.new = reader.reaction(&mut table, "new").unwrap_or(terms.new);
+        terms.no_baseline = reader.reaction(&mut table, "no-baseline").unwrap_or(terms.no_baseline);
+        terms.not_verified = reader.reaction(&mut table, "not-verified").unwrap_or(terms.not_verified);
         let places =
             [relative.map(|it| it.1), absolute.map(|it| it.1), horizon.map(|it| it.1), wasteful.map(|it| it.1)];
-        reader.unknown(table, &["relative", "absolute", "min-samples", "horizon", "wasteful", "vanished", "new"], &[]);
+        let reactions = ["vanished", "new", "no-baseline", "not-verified"];
+        reader.unknown(table, &["relative", "absolute", "min-samples", "horizon", "wasteful"], &reactions);
         if let Err(error) = terms.sensible() {
             let [relative, absolute, horizon, wasteful] = places;
             let of = match error {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::baseline::{Baseline, BaselineCell, BaselineHost, BaselineRule, BaselineTask};
+use crate::model::observation::{Exactness, Peak};
 use crate::model::units::Bytes;
 
 /// The version of the JSON form of a [`Report`].
@@ -32,6 +33,8 @@ pub struct Report {
 pub enum Verdict {
     /// Nothing speaks against it.
     Passed,
+    /// Peaks are lower bounds that show neither that the task stays within what it may use nor that it does not.
+    NotVerified,
     /// There are too few runs to tell.
     TooLittleData,
     /// Something needs more than it may.
@@ -80,10 +83,48 @@ pub struct CellReport {
 }
 
 impl CellReport {
-    /// How much more it needs than then, as a share: 0.05 is 5 % more.
+    /// How much more it needs than then, as a share: 0.05 is 5 % more. With a lower bound now it is at least this.
     pub fn change(&self) -> Option<f64> {
         let (now, then) = (self.now.as_ref()?, self.baseline.as_ref()?);
-        Some(now.median.ratio(then.median)? - 1.0)
+        Some(now.median.ratio(then.is_exact().then_some(then.median)?)? - 1.0)
+    }
+}
+
+/// The peak of a run: what the task needed at least, and at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Sample {
+    /// The peak.
+    pub bytes: Bytes,
+    /// What the peak cannot exceed: itself if it is exact, `None` if it is a lower bound without an upper one.
+    pub at_most: Option<Bytes>,
+}
+
+impl Sample {
+    /// A peak that is exact.
+    pub const fn exact(bytes: Bytes) -> Self {
+        Self { bytes, at_most: Some(bytes) }
+    }
+
+    /// A peak that is a lower bound.
+    pub fn lower_bound(bytes: Bytes, at_most: Option<Bytes>) -> Self {
+        // Counters are read one after the other, and charged in batches.
+        Self { bytes, at_most: at_most.map(|most| most.max(bytes)) }
+    }
+
+    /// Whether the task needed this and no more.
+    pub fn is_exact(&self) -> bool {
+        self.at_most == Some(self.bytes)
+    }
+}
+
+impl From<&Peak> for Sample {
+    fn from(peak: &Peak) -> Self {
+        match peak.exactness {
+            Exactness::Exact { .. } => Self::exact(peak.bytes),
+            Exactness::LowerBound { .. } => {
+                Self::lower_bound(peak.bytes, peak.upper_bound.as_ref().map(|most| most.bytes))
+            }
+        }
     }
 }
 
@@ -99,21 +140,63 @@ pub struct Samples {
     /// The peaks in ascending order.
     #[serde(rename = "samples_bytes")]
     pub peaks: Vec<Bytes>,
+    /// What each of the peaks cannot exceed: itself if it is exact, `null` if it is a lower bound without an upper one.
+    /// Empty if all are exact.
+    #[serde(rename = "at_most_bytes", default, skip_serializing_if = "Vec::is_empty")]
+    pub at_most: Vec<Option<Bytes>>,
 }
 
 impl Samples {
     /// What peaks come to; nothing where there are none.
-    pub fn of(mut peaks: Vec<Bytes>) -> Option<Self> {
-        peaks.sort_unstable();
+    pub fn of(mut samples: Vec<Sample>) -> Option<Self> {
+        samples.sort_unstable();
+        let peaks: Vec<Bytes> = samples.iter().map(|sample| sample.bytes).collect();
         let median = middle(&peaks)?;
         let mut distances: Vec<Bytes> = peaks.iter().map(|peak| Bytes(peak.0.abs_diff(median.0))).collect();
         distances.sort_unstable();
-        Some(Self { median, spread: middle(&distances)?, peaks })
+        let exact = samples.iter().all(Sample::is_exact);
+        let at_most = if exact { Vec::new() } else { samples.iter().map(|sample| sample.at_most).collect() };
+        Some(Self { median, spread: middle(&distances)?, peaks, at_most })
+    }
+
+    /// The samples, in ascending order.
+    pub fn samples(&self) -> impl DoubleEndedIterator<Item = Sample> {
+        self.peaks.iter().enumerate().map(|(place, bytes)| Sample {
+            bytes: *bytes,
+            at_most: self.at_most.get(place).copied().unwrap_or(Some(*bytes)),
+        })
     }
 
     /// The highest peak.
     pub fn highest(&self) -> Bytes {
         self.peaks.last().copied().unwrap_or(self.median)
+    }
+
+    /// Whether all peaks are exact.
+    pub fn is_exact(&self) -> bool {
+        self.at_most.is_empty()
+    }
+
+    /// The same samples as if each was exact.
+    pub fn lowest_case(&self) -> Self {
+        Self { at_most: Vec::new(), ..self.clone() }
+    }
+
+    /// The same samples as if each was exact and as high as it can be; `None` if nothing bounds one of them.
+    pub fn highest_case(&self) -> Option<Self> {
+        if self.is_exact() {
+            return Some(self.clone());
+        }
+        Self::of(self.at_most.iter().map(|most| most.map(Sample::exact)).collect::<Option<_>>()?)
+    }
+
+    /// The median in words: `200 MiB`, `at least 200 MiB`, or `at least 200 MiB and at most 240 MiB`.
+    pub fn words(&self) -> String {
+        match self.highest_case() {
+            Some(_) if self.is_exact() => self.median.to_string(),
+            Some(most) => format!("at least {} and at most {}", self.median, most.median),
+            None => format!("at least {}", self.median),
+        }
     }
 }
 
@@ -174,6 +257,8 @@ pub enum Level {
     Notice,
     /// Worth a look; `--deny warnings` makes it a failure.
     Warning,
+    /// A lower bound cannot tell.
+    NotVerified,
     /// There is too little data to tell.
     TooLittleData,
     /// The check fails.
@@ -187,6 +272,7 @@ impl Level {
     pub const fn verdict(self) -> Verdict {
         match self {
             Self::Notice | Self::Warning => Verdict::Passed,
+            Self::NotVerified => Verdict::NotVerified,
             Self::TooLittleData => Verdict::TooLittleData,
             Self::Failure => Verdict::Failed,
             Self::TaskFailure => Verdict::TaskFailed,
@@ -198,6 +284,7 @@ impl Level {
         match self {
             Self::Notice => "note",
             Self::Warning => "warning",
+            Self::NotVerified => "not verified",
             Self::TooLittleData => "too little data",
             Self::Failure => "failed",
             Self::TaskFailure => "task failed",
@@ -227,6 +314,10 @@ pub enum Reason {
     TooFewSamples,
     /// There is nothing to compare with.
     NoBaseline,
+    /// The peak is a lower bound within what the cell may use: the task may need more.
+    NotVerified,
+    /// Peaks are lower bounds that do not show whether the task needs more than in the baseline.
+    GrowthNotVerified,
     /// A run was held back by a limit: its peak is not its need.
     Censored,
     /// The peak is a lower bound.
@@ -260,6 +351,8 @@ impl Reason {
             Self::VanishedCell => "vanished-cell",
             Self::TooFewSamples => "too-few-samples",
             Self::NoBaseline => "no-baseline",
+            Self::NotVerified => "not-verified",
+            Self::GrowthNotVerified => "growth-not-verified",
             Self::Censored => "censored",
             Self::LowerBound => "lower-bound",
             Self::NewCell => "new-cell",
@@ -321,6 +414,7 @@ impl Report {
                 0 => format!("passed: {scope}"),
                 warnings => format!("passed with {}: {scope}", plural(warnings, "warning")),
             },
+            Verdict::NotVerified => format!("not verified, peaks are lower bounds: {scope}"),
             Verdict::TooLittleData => format!("too little data to tell: {scope}"),
             Verdict::Failed => format!("failed for {}: {scope}", plural(failures, "reason")),
             Verdict::TaskFailed => format!("failed, the task itself fails: {scope}"),
@@ -334,15 +428,26 @@ mod tests {
 
     #[test]
     fn samples_come_to_a_middle_and_a_spread_without_fractions() {
-        let samples = Samples::of([5, 1, 4, 2].map(Bytes).to_vec()).unwrap();
+        let samples = Samples::of([5, 1, 4, 2].map(|peak| Sample::exact(Bytes(peak))).to_vec()).unwrap();
         assert_eq!((samples.median, samples.spread, samples.highest()), (Bytes(3), Bytes(1), Bytes(5)));
-        assert_eq!(Samples::of(vec![Bytes(7)]).unwrap().spread, Bytes::ZERO);
+        assert_eq!(Samples::of(vec![Sample::exact(Bytes(7))]).unwrap().spread, Bytes::ZERO);
         assert_eq!(Samples::of(Vec::new()), None);
     }
 
     #[test]
+    fn samples_know_what_they_are() {
+        let at_least = |bytes: u64, most: Option<u64>| Sample::lower_bound(Bytes::mib(bytes), most.map(Bytes::mib));
+        let words = |samples: &[Sample]| Samples::of(samples.to_vec()).unwrap().words();
+        assert_eq!(words(&[Sample::exact(Bytes::mib(7))]), "7 MiB");
+        assert_eq!(words(&[at_least(7, Some(9))]), "at least 7 MiB and at most 9 MiB");
+        assert_eq!(words(&[at_least(7, Some(9)), at_least(8, None), Sample::exact(Bytes::mib(9))]), "at least 8 MiB");
+        // A bound below what was seen bounds nothing more.
+        assert!(at_least(7, Some(6)).is_exact());
+    }
+
+    #[test]
     fn reasons_have_the_name_that_json_has() {
-        for reason in [Reason::AboveLimit, Reason::RuleUncovered, Reason::TooFewSamples, Reason::LimitWasteful] {
+        for reason in [Reason::AboveLimit, Reason::RuleUncovered, Reason::GrowthNotVerified, Reason::LimitWasteful] {
             assert_eq!(serde_json::to_string(&reason).unwrap(), format!("\"{}\"", reason.name()));
         }
     }

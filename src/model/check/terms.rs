@@ -25,6 +25,11 @@ pub struct Terms {
     pub vanished: Reaction,
     /// What to make of a cell that the baseline does not have.
     pub new: Reaction,
+    /// What to make of a task that has no baseline, only amounts that it may use at most. To fail is to end with status 5.
+    pub no_baseline: Reaction,
+    /// What to make of a lower bound that shows neither that a cell stays within what it may use, or within the baseline,
+    /// nor that it does not. To fail is to end with status 5.
+    pub not_verified: Reaction,
 }
 
 impl Default for Terms {
@@ -37,6 +42,8 @@ impl Default for Terms {
             wasteful: 2.0,
             vanished: Reaction::Fail,
             new: Reaction::Warn,
+            no_baseline: Reaction::Fail,
+            not_verified: Reaction::Fail,
         }
     }
 }

@@ -4,15 +4,20 @@ use serde_json::{Map, Value, json};
 
 use crate::model::check::report::Report;
 
-/// The medians of all cells as the measure `memory`, in bytes, with the lowest and the highest peak around them.
+/// The medians of all cells as the measure `memory`, in bytes, with the lowest and the highest peak around them. Where
+/// peaks are lower bounds the measure is `memory-lower-bound`: its medians are not to be compared with exact ones.
 pub fn bmf(report: &Report) -> String {
     let mut benchmarks = Map::new();
     for task in &report.tasks {
         for cell in &task.cells {
             let Some(now) = &cell.now else { continue };
             let lowest = now.peaks.first().unwrap_or(&now.median);
-            let memory = json!({ "value": now.median.0, "lower_value": lowest.0, "upper_value": now.highest().0 });
-            benchmarks.insert(format!("{}/{}", task.name, cell.name), json!({ "memory": memory }));
+            let mut memory = json!({ "value": now.median.0, "lower_value": lowest.0 });
+            if let Some(most) = now.highest_case() {
+                memory["upper_value"] = most.highest().0.into();
+            }
+            let measure = if now.is_exact() { "memory" } else { "memory-lower-bound" };
+            benchmarks.insert(format!("{}/{}", task.name, cell.name), json!({ measure: memory }));
         }
     }
     format!("{:#}\n", Value::Object(benchmarks))

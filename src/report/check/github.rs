@@ -15,7 +15,7 @@ pub fn annotations(report: &Report, file: &str) -> String {
         let command = match finding.level {
             Level::Notice => "notice",
             Level::Warning => "warning",
-            Level::TooLittleData | Level::Failure | Level::TaskFailure => "error",
+            Level::NotVerified | Level::TooLittleData | Level::Failure | Level::TaskFailure => "error",
         };
         let of = match &finding.cell {
             Some(cell) => format!("{}/{cell}", task.name),

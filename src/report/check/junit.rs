@@ -67,7 +67,7 @@ impl Case {
     }
 
     fn is_skipped(&self) -> bool {
-        self.worst() == Some(Level::TooLittleData)
+        matches!(self.worst(), Some(Level::NotVerified | Level::TooLittleData))
     }
 }
 
@@ -83,7 +83,12 @@ fn suite(task: &TaskReport) -> Suite {
 fn facts(cell: &CellReport) -> String {
     let samples = |samples: &Samples| {
         let peaks: Vec<String> = samples.peaks.iter().map(|peak| peak.0.to_string()).collect();
-        format!("median {} bytes, spread {} bytes, peaks {}", samples.median.0, samples.spread.0, peaks.join(" "))
+        let kind = match samples.highest_case() {
+            Some(_) if samples.is_exact() => String::new(),
+            Some(most) => format!(", lower bounds, at most {} bytes", most.highest().0),
+            None => ", lower bounds".to_owned(),
+        };
+        format!("median {} bytes, spread {} bytes, peaks {}{kind}", samples.median.0, samples.spread.0, peaks.join(" "))
     };
     let now = cell.now.iter().map(|now| format!("now: {}\n", samples(now)));
     let then = cell.baseline.iter().map(|then| format!("baseline: {}\n", samples(then)));
@@ -100,7 +105,7 @@ fn write_case(text: &mut String, suite: &str, case: &Case, file: &str) {
             Level::Notice | Level::Warning => continue,
             Level::Failure => "failure",
             Level::TaskFailure => "error",
-            Level::TooLittleData => {
+            Level::NotVerified | Level::TooLittleData => {
                 // There can be only one, and it has no content.
                 let _ = writeln!(text, "      <skipped message=\"{}\"/>", escaped(&told(finding)));
                 break;

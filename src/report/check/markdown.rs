@@ -2,14 +2,14 @@
 
 use std::fmt::Write;
 
-use super::{allowed, change};
+use super::{allowed, change, peak};
 use crate::model::check::report::{CellReport, Level, Report, TaskReport, Verdict};
 
 /// The verdict, a table for each task, and what there is to say.
 pub fn markdown(report: &Report) -> String {
     let mark = match report.verdict {
         Verdict::Passed => "✅",
-        Verdict::TooLittleData => "❔",
+        Verdict::NotVerified | Verdict::TooLittleData => "❔",
         Verdict::Failed | Verdict::TaskFailed => "❌",
     };
     let mut text = format!("### {mark} Memory check {}\n", cell(&report.sentence()));
@@ -31,10 +31,10 @@ fn row(text: &mut String, of: &CellReport) {
     let now = |what: fn(&crate::model::check::report::Samples) -> String| of.now.as_ref().map_or_else(dash, what);
     let cells = [
         cell(&of.name),
-        now(|now| now.median.to_string()),
+        now(peak),
         now(|now| now.spread.to_string()),
         now(|now| now.peaks.len().to_string()),
-        of.baseline.as_ref().map_or_else(dash, |then| then.median.to_string()),
+        of.baseline.as_ref().map_or_else(dash, peak),
         change(of),
         allowed(of),
         of.level.map_or("ok", Level::word).to_owned(),

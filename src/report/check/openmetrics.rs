@@ -9,9 +9,15 @@ use crate::model::units::Bytes;
 type Amount = fn(&CellReport) -> Option<Bytes>;
 
 /// A family of amounts: name, help, and what it has of a cell.
-const FAMILIES: [(&str, &str, Amount); 5] = [
+const FAMILIES: [(&str, &str, Amount); 6] = [
     ("highwater_peak_bytes", "The median of the peaks of a cell.", |cell| Some(cell.now.as_ref()?.median)),
     ("highwater_highest_peak_bytes", "The highest peak of a cell.", |cell| Some(cell.now.as_ref()?.highest())),
+    (
+        "highwater_highest_peak_at_most_bytes",
+        "What the highest peak of a cell cannot exceed: more than the peak if that is \
+                                              a lower bound, absent if nothing bounds it.",
+        |cell| Some(cell.now.as_ref()?.highest_case()?.highest()),
+    ),
     ("highwater_peak_spread_bytes", "The median distance of the peaks from their median.", |cell| {
         Some(cell.now.as_ref()?.spread)
     }),
@@ -38,7 +44,7 @@ pub fn openmetrics(report: &Report) -> String {
     });
     let passed = match report.verdict {
         Verdict::Passed => 1,
-        Verdict::TooLittleData | Verdict::Failed | Verdict::TaskFailed => 0,
+        Verdict::NotVerified | Verdict::TooLittleData | Verdict::Failed | Verdict::TaskFailed => 0,
     };
     let _ = write!(
         text,

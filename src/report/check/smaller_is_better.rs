@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{allowed, change};
+use super::{allowed, change, peak};
 use crate::model::check::report::Report;
 
 /// The medians of all cells in bytes, with their spreads.
@@ -13,12 +13,13 @@ pub fn smaller_is_better(report: &Report) -> String {
         for cell in &task.cells {
             let Some(now) = &cell.now else { continue };
             let runs = now.peaks.len();
+            let inexact = if now.is_exact() { String::new() } else { format!("\npeak: {}, a lower bound", peak(now)) };
             benchmarks.push(json!({
                 "name": format!("{}/{}", task.name, cell.name),
                 "unit": "bytes",
                 "value": now.median.0,
                 "range": format!("± {}", now.spread.0),
-                "extra": format!("runs: {runs}\nchange: {}\nallowed: {}", change(cell), allowed(cell)),
+                "extra": format!("runs: {runs}\nchange: {}\nallowed: {}{inexact}", change(cell), allowed(cell)),
             }));
         }
     }

@@ -1,11 +1,11 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::model::check::report::{Allowed, Finding, Level, Reason, Report, Samples, TaskReport};
+use crate::model::check::report::{Allowed, Finding, Level, Reason, Report, Sample, Samples, TaskReport};
 use crate::model::units::Bytes;
 
 fn report() -> Report {
-    let samples = |mib: u64| Samples::of(vec![Bytes::mib(mib), Bytes::mib(mib + 1), Bytes::mib(mib)]);
+    let samples = |mib: u64| Samples::of([mib, mib + 1, mib].map(|mib| Sample::exact(Bytes::mib(mib))).to_vec());
     let cell = |name: &str, now, baseline| CellReport {
         name: name.to_owned(),
         sizes: BTreeMap::new(),

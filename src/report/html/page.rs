@@ -85,6 +85,12 @@ impl Field {
         Self { text: aligned(bytes), value: bytes.map(|bytes| bytes.0 as f64), number: true }
     }
 
+    /// A peak that may be a lower bound.
+    fn peak(bytes: Option<Bytes>, lower_bound: bool) -> Self {
+        let field = Self::bytes(bytes);
+        Self { text: words::at_least(field.text, lower_bound && bytes.is_some()), ..field }
+    }
+
     fn ratio(of: Option<Bytes>, to: Option<Bytes>) -> Self {
         let ratio = of.zip(to).and_then(|(of, to)| of.ratio(to));
         Self { text: ratio.map_or_else(|| UNKNOWN.to_owned(), times), value: ratio, number: true }
@@ -204,9 +210,14 @@ fn largest(task: &TaskReport) -> Vec<&Change> {
 
 fn facts(task: &TaskReport) -> Vec<(&'static str, String)> {
     let plain: Vec<&Run> = task.runs.iter().filter(|run| run.is_plain()).collect();
+    let lower_bounds: Vec<&Run> = task.runs.iter().filter(|run| run.is_lower_bound()).collect();
     let mut facts = vec![("runs", task.runs.len().to_string())];
-    if plain.len() < task.runs.len() {
-        facts.push(("of which censored or failed", (task.runs.len() - plain.len()).to_string()));
+    let others = task.runs.len() - plain.len() - lower_bounds.len();
+    if others > 0 {
+        facts.push(("of which censored or failed", others.to_string()));
+    }
+    if !lower_bounds.is_empty() {
+        facts.push(("of which lower bounds", lower_bounds.len().to_string()));
     }
     facts.push(("cases", task.cells.len().to_string()));
     let range = |values: Vec<Bytes>| match (values.iter().min(), values.iter().max()) {
@@ -215,7 +226,11 @@ fn facts(task: &TaskReport) -> Vec<(&'static str, String)> {
         _ => UNKNOWN.to_owned(),
     };
     facts.push(("inputs", range(task.runs.iter().filter_map(|run| run.n).collect())));
-    facts.push(("peaks", range(plain.iter().filter_map(|run| run.peak).collect())));
+    let of = |runs: &[&Run]| range(runs.iter().filter_map(|run| run.peak).collect());
+    facts.push((
+        "peaks",
+        if plain.is_empty() { words::at_least(of(&lower_bounds), !lower_bounds.is_empty()) } else { of(&plain) },
+    ));
     facts
 }
 
@@ -264,15 +279,20 @@ pub(crate) fn evidence(task: &TaskReport) -> Vec<(&'static str, String)> {
         (
             "on inputs it had not seen",
             format!(
-                "limit/peak {} on average, {:.0} of 1000 runs fail at first, {} of the memory needed is wasted",
+                "{}limit/peak {} on average, {:.0} of 1000 runs fail at first, {} of the memory needed is wasted",
+                if found.lower_bound { "of what was seen of their peaks: " } else { "" },
                 times(found.held_out.mean_ratio),
                 found.held_out.failures_per_1000,
                 percent(found.held_out.waste_share)
             ),
         ),
     ];
-    let mut headroom =
-        format!("at least {:.0} % of further inputs fit, with 95 % confidence", (100.0 * found.surely_fit).floor());
+    let mut headroom = match found.lower_bound {
+        true => "not known: the rule was fitted to lower bounds, because too few peaks are exact".to_owned(),
+        false => {
+            format!("at least {:.0} % of further inputs fit, with 95 % confidence", (100.0 * found.surely_fit).floor())
+        }
+    };
     if found.more_needed > 0 {
         headroom.push_str(&format!("; {} more distinct inputs are needed for 95 %", found.more_needed));
     }
@@ -313,13 +333,14 @@ const CELL_COLUMNS: [&str; 10] =
 fn cell_row(cell: &Cell, has_floors: bool) -> Vec<Field> {
     let spread = cell.most.zip(cell.least).and_then(|(most, least)| most.ratio(least)).map(|ratio| ratio - 1.0);
     let spread = Field { text: spread.map_or_else(|| UNKNOWN.to_owned(), percent), value: spread, number: true };
+    let peak = |bytes| Field::peak(bytes, cell.lower_bound);
     let row = [
         Field::text(case(&cell.case, &cell.parameters)),
         Field::bytes(cell.n),
         Field::number(cell.runs),
-        Field::bytes(cell.least),
-        Field::bytes(cell.median),
-        Field::bytes(cell.most),
+        peak(cell.least),
+        peak(cell.median),
+        peak(cell.most),
         spread,
         Field::bytes(cell.predicted),
         Field::bytes(cell.fitted),
@@ -341,8 +362,8 @@ fn change_row(change: &Change) -> Vec<Field> {
     vec![
         Field::text(case(&change.case, &change.parameters)),
         Field::bytes(change.n),
-        Field::bytes(change.old_median),
-        Field::bytes(change.new_median),
+        Field::peak(change.old_median, change.old_lower_bound),
+        Field::peak(change.new_median, change.new_lower_bound),
         Field { text, value: change.ratio, number: true },
     ]
 }
@@ -373,7 +394,8 @@ fn run_row(run: &Run) -> Row {
     let part = |part: Option<Reading<Bytes>>| Field::bytes(part.and_then(Reading::value));
     let mut peak = Field::bytes(run.peak);
     if run.lower_bound || run.censoring != Censoring::None {
-        peak.text = format!("≥ {}", peak.text);
+        let most = run.at_most.map_or_else(String::new, |most| format!(", ≤ {most}"));
+        peak.text = format!("≥ {}{most}", peak.text);
     }
     let mut ended = words::outcome(run.outcome);
     if run.censoring == Censoring::LimitReached {

@@ -89,12 +89,34 @@ fn each_reason_has_its_status_message_and_remedy() {
         ("too-few-samples", check(SEGMENT, &small(), &small()[..2])),
         ("no-baseline", Project::new(SEGMENT).check_runs(&small(), &[])),
         ("no-baseline: but a budget", Project::new(&with("budget = \"300MiB\"")).check_runs(&small(), &[])),
+        ("no-baseline: a warning", {
+            let toml = with("budget = \"300MiB\"\nthresholds.no-baseline = \"warn\"");
+            Project::new(&toml).check_runs(&small(), &[])
+        }),
+        ("no-baseline: only budgets", {
+            let toml = with("budget = \"300MiB\"\nthresholds.no-baseline = \"ignore\"");
+            Project::new(&toml).check_runs(&small(), &[])
+        }),
+        ("no-baseline: no budget either", {
+            Project::new(&with("thresholds.no-baseline = \"ignore\"")).check_runs(&small(), &[])
+        }),
         ("censored", {
             let mut now = [small(), small()].concat();
             now[0].censored = true;
             check(SEGMENT, &small(), &now)
         }),
         ("lower-bound", check(SEGMENT, &small(), &each(small(), lower_bound))),
+        ("lower-bound: without anything to hold it to", {
+            Project::new(SEGMENT).check_runs(&each(small(), lower_bound), &[])
+        }),
+        ("growth-not-verified: by the rule of the baseline", {
+            let now = [sweep(&SIZES, usual), each(three("huge", 1024, 500), lower_bound)].concat();
+            check(SEGMENT, &sweep(&SIZES, usual), &now)
+        }),
+        ("rule-uncovered: by a lower bound", {
+            let now = [sweep(&SIZES, usual), each(three("huge", 1024, 1500), lower_bound)].concat();
+            check(SEGMENT, &sweep(&SIZES, usual), &now)
+        }),
         ("new-cell", check(SEGMENT, &small(), &[small(), three("large", 0, 900)].concat())),
         ("new-cell: refused", {
             let toml = with("thresholds.new = \"fail\"");
