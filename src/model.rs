@@ -5,6 +5,7 @@ pub mod comparison;
 pub mod decimal;
 pub mod document;
 pub mod fit;
+pub mod handoff;
 pub mod lint;
 pub mod observation;
 pub mod plan;

@@ -2,12 +2,12 @@
 
 pub mod container;
 pub mod engine;
-mod guardian;
 mod maker;
 mod own_cgroup;
 pub mod placement;
 pub mod probe;
 pub mod process;
+mod reaper;
 mod spawn;
 pub mod staging;
 

@@ -1,13 +1,17 @@
 //! An ordinary user's way to a cgroup: a scope of the own systemd user manager.
+//!
+//! Only from a login session. A batch job of a user with a running user manager must not be left: its limits would no
+//! longer hold, and cancelling it would not end the task.
 
 use std::env;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use highwater::host::cgroup::{Cgroup, memory_cgroup};
 use highwater::host::machine::Machine;
 use highwater::model::observation::CgroupVersion;
-use highwater::runner::placement::Placement;
+use highwater::runner::placement::{Limits, Placement};
 use nix::unistd::geteuid;
 
 /// Set for the highwater inside of the scope, so that it does not ask again.
@@ -20,12 +24,13 @@ pub(crate) fn enter_if_needed(machine: &Machine) {
     if geteuid().is_root() || env::var_os(INSIDE).is_some() || !has_user_manager() {
         return;
     }
+    let Some(limits) = limits_of_session(machine) else { return };
     let mut placement = Placement::new(machine);
-    if placement.version != Some(CgroupVersion::V2) || usable(&mut placement) || !scope_works() {
+    if placement.version != Some(CgroupVersion::V2) || usable(&mut placement) || !scope_works(&limits) {
         return;
     }
     let Ok(program) = env::current_exe() else { return };
-    let error = systemd_run()
+    let error = systemd_run(&limits)
         .arg(format!("--description=highwater {}", std::process::id()))
         .arg("--")
         .arg(program)
@@ -33,6 +38,18 @@ pub(crate) fn enter_if_needed(machine: &Machine) {
         .env(INSIDE, "1")
         .exec();
     tracing::debug!("systemd-run could not be started: {error}");
+}
+
+/// The limits of the login session that we are in, which the scope has to have, too; `None` if we are in none.
+///
+/// A session lies in `user.slice/user-UID.slice`, as does the scope, which has the limits from there on upwards anyway.
+fn limits_of_session(machine: &Machine) -> Option<Limits> {
+    let own = memory_cgroup(&machine.roots, "self").ok()?;
+    let slice = format!("user-{}.slice", geteuid());
+    let is_slice = |cgroup: &Cgroup| cgroup.path.file_name().is_some_and(|name| *name == *slice);
+    own.ancestry().find(is_slice)?;
+    let below = own.ancestry().take_while(|cgroup| !is_slice(cgroup));
+    Some(below.fold(Limits::default(), |limits, cgroup| limits.and(Limits::read(&cgroup))))
 }
 
 /// Whether a cgroup can be made without a scope, and be entered: only below a cgroup that is ours can we move.
@@ -52,8 +69,8 @@ fn runtime_dir() -> Option<PathBuf> {
 }
 
 /// Whether the manager grants scopes at all: once the program has been replaced by `systemd-run` there is no way back.
-fn scope_works() -> bool {
-    systemd_run()
+fn scope_works(limits: &Limits) -> bool {
+    systemd_run(limits)
         .args(["--", "true"])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -62,9 +79,10 @@ fn scope_works() -> bool {
         .is_ok_and(|status| status.success())
 }
 
-fn systemd_run() -> Command {
+fn systemd_run(limits: &Limits) -> Command {
     let mut command = Command::new("systemd-run");
     command.args(["--user", "--scope", "--quiet", "--collect", "--property=Delegate=yes"]);
+    command.args(limits.properties().iter().map(|property| format!("--property={property}")));
     if let (None, Some(folder)) = (env::var_os("XDG_RUNTIME_DIR"), runtime_dir()) {
         command.env("XDG_RUNTIME_DIR", folder);
     }

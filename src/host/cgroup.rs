@@ -60,6 +60,12 @@ impl Cgroup {
         self.path == self.hierarchy.mount_point
     }
 
+    /// Its name as `/proc/PID/cgroup` has it.
+    pub fn name_in_proc(&self) -> String {
+        let below = self.path.strip_prefix(&self.hierarchy.mount_point).unwrap_or(Path::new(""));
+        Path::new(&self.hierarchy.root).join(below).to_string_lossy().into_owned()
+    }
+
     /// Itself, then all that lie above it.
     pub fn ancestry(&self) -> impl Iterator<Item = Self> {
         std::iter::successors(Some(self.clone()), Self::parent)

@@ -288,6 +288,22 @@ impl MemoryReader {
         })
     }
 
+    /// The page faults of all processes of the cgroup and of those below it, counted since it was made: `pgfault` of
+    /// `memory.stat`, on v1 `total_pgfault`. The kernel adds up what its CPUs counted from time to time only: the number
+    /// may lag behind by up to 128 for each CPU.
+    pub fn page_faults(&mut self) -> Read<u64> {
+        let key = match self.version {
+            CgroupVersion::V1 => "total_pgfault",
+            CgroupVersion::V2 => "pgfault",
+        };
+        let faults = self.stat.read(|path, text| keyed(path, text, [key]))?;
+        Ok(match faults {
+            Reading::Value([Some(faults)]) => Reading::Value(faults),
+            Reading::Value([None]) | Reading::Unsupported => Reading::Unsupported,
+            Reading::Gone => Reading::Gone,
+        })
+    }
+
     /// The time all processes of the cgroup spent on CPUs: `cpu.stat`; on v1 that of a companion, `cpuacct.usage_user`
     /// and `cpuacct.usage_sys` in nanoseconds, or `cpuacct.stat` in hundredths of a second.
     pub fn cpu(&mut self) -> Read<Cpu> {

@@ -1,6 +1,7 @@
 //! The processes below a process, and the memory they hold together.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::io::ErrorKind;
 
 use procfs::FromRead;
 use procfs::process::{SmapsRollup, Stat, Status};
@@ -20,14 +21,83 @@ pub struct Identity {
 }
 
 /// A process somewhere below another one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
     /// Which one it is.
     pub identity: Identity,
     /// The number of its parent.
     pub parent: i32,
+    /// Its name (`comm`, at most 15 bytes).
+    pub name: String,
+    /// `R`, `S`, `D`, … (`proc_pid_stat(5)`).
+    pub state: char,
     /// Whether it has ended and waits for its parent to take note: it holds nothing any more.
     pub is_zombie: bool,
+    /// Whether it is about to end; it may have left its cgroup already.
+    pub is_exiting: bool,
+}
+
+/// `PF_EXITING` of the kernel's `linux/sched.h`, in the flags of `/proc/PID/stat`.
+const EXITING: u32 = 0x4;
+
+/// The living processes below one, told apart by whose they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Family {
+    /// Those of the task.
+    pub task: Vec<Process>,
+    /// Monitors of containers that the task has started without a daemon (`conmon` of Podman). They and the processes
+    /// below them belong to the container engine.
+    pub monitors: Vec<Process>,
+}
+
+impl Family {
+    /// Sorts the descendants of a process; parents come before their children.
+    pub fn new(descendants: Vec<Process>) -> Self {
+        let mut family = Self::default();
+        let mut of_engines = HashSet::new();
+        for process in descendants {
+            if of_engines.contains(&process.parent) {
+                of_engines.insert(process.identity.pid);
+            } else if process.name == "conmon" && !process.is_zombie {
+                of_engines.insert(process.identity.pid);
+                family.monitors.push(process);
+            } else if !process.is_zombie {
+                family.task.push(process);
+            }
+        }
+        family
+    }
+}
+
+/// The numbers of the processes below `ancestor`, by the kernel's lists of children (`/proc/PID/task/TID/children`, with
+/// CONFIG_PROC_CHILDREN): far less work than [`descendants`] where many other processes are about, but a process that
+/// starts or ends meanwhile can hide another one. `None` if this kernel keeps no such lists.
+pub fn offspring(roots: &HostRoots, ancestor: i32) -> Option<Vec<i32>> {
+    let mut found = Vec::new();
+    let mut unvisited = vec![ancestor];
+    while let Some(parent) = unvisited.pop() {
+        let Ok(threads) = std::fs::read_dir(roots.process_file(parent, "task")) else { continue };
+        for thread in threads.flatten() {
+            match std::fs::read_to_string(thread.path().join("children")) {
+                Ok(list) => unvisited.extend(list.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok())),
+                Err(error) if error.kind() == ErrorKind::NotFound && parent == ancestor => return None,
+                Err(_) => {}
+            }
+        }
+        if parent != ancestor {
+            found.push(parent);
+        }
+    }
+    Some(found)
+}
+
+/// The command line of a process, empty for one that has ended.
+pub fn command_line(roots: &HostRoots, pid: i32) -> Vec<String> {
+    let text = std::fs::read(roots.process_file(pid, "cmdline")).unwrap_or_default();
+    let words = text.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned());
+    let mut words: Vec<String> = words.collect();
+    words.pop();
+    words
 }
 
 /// The processes whose parent, grandparent, … is `ancestor`, without itself.
@@ -43,7 +113,14 @@ pub fn descendants(roots: &HostRoots, ancestor: i32) -> Result<Vec<Process>, Hos
         // A process that ended since the folder was read is none of ours any more.
         if let Ok(stat) = Stat::from_file(roots.process_file(pid, "stat")) {
             let identity = Identity { pid, started: stat.starttime };
-            let process = Process { identity, parent: stat.ppid, is_zombie: stat.state == 'Z' };
+            let process = Process {
+                identity,
+                parent: stat.ppid,
+                name: stat.comm,
+                state: stat.state,
+                is_zombie: matches!(stat.state, 'Z' | 'X'),
+                is_exiting: stat.flags & EXITING != 0,
+            };
             children.entry(stat.ppid).or_default().push(process);
         }
     }

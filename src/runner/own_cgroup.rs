@@ -21,7 +21,7 @@ use crate::model::observation::CgroupVersion;
 use crate::model::units::Bytes;
 
 /// How long emptying and removing may take. A process in an uninterruptible wait dies only when that ends.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The largest amount that is charged at once (x86-64 and most others).
 const HUGE_PAGE: u64 = 2 << 20;
@@ -135,6 +135,12 @@ impl OwnCgroup {
         self.cgroup.version() == CgroupVersion::V1
             && self.door.read_at(&mut [0], 0).is_ok_and(|read| read == 0)
             && is_alone()
+    }
+
+    /// Leaves it to the reaper.
+    pub(super) fn leave(mut self) -> Result<(), FinishError> {
+        self.removed = true;
+        Ok(())
     }
 
     /// Removes it, with all that the task made below it.

@@ -1,4 +1,10 @@
 //! Where a cgroup for a run can be made, and why not elsewhere.
+//!
+//! The limits that highwater itself lives under hold for the task. So a run's cgroup is made below the one that highwater
+//! was started in. Where that cannot be, because on v2 a cgroup with processes hands no controllers down, it is made
+//! beside it, and every limit in between is copied.
+
+mod limits;
 
 use std::collections::VecDeque;
 use std::io;
@@ -7,7 +13,9 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::unistd::geteuid;
 
+pub use self::limits::Limits;
 use super::StartError;
+use super::maker::Maker;
 use super::own_cgroup::{OwnCgroup, write_to};
 use crate::host::HostError;
 use crate::host::cgroup::{Cgroup, memory_cgroup_in};
@@ -16,6 +24,7 @@ use crate::host::memory::MemoryReader;
 use crate::model::observation::CgroupVersion;
 use crate::model::problem::one_line;
 use crate::model::reading::Reading;
+use crate::model::units::Bytes;
 
 /// A cgroup that does not do, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +50,14 @@ pub enum Obstacle {
     /// It has no memory controller to hand down.
     #[error("it has no memory controller")]
     NoController,
+    /// Below it the limits that highwater lives under would not hold, and cannot be copied.
+    #[error("the limits of {} would not hold there, and cannot be copied: {reason}", .from.display())]
+    Limits {
+        /// The cgroup that has them.
+        from: PathBuf,
+        /// What was in the way.
+        reason: String,
+    },
     /// Something else.
     #[error("{0}")]
     Other(String),
@@ -65,6 +82,8 @@ impl From<&dyn std::error::Error> for Obstacle {
 /// The search for a cgroup below which runs can have cgroups of their own: from this process's own one upwards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placement {
+    /// The cgroup that this process is in.
+    own: Option<Cgroup>,
     /// Those that have not been refused, the nearest first.
     candidates: VecDeque<Cgroup>,
     /// The cgroups that do not do.
@@ -85,17 +104,22 @@ pub(super) struct Entered {
     pub(super) reader: MemoryReader,
     /// Whether the kernel keeps a peak for it (v1; v2 since Linux 5.19).
     pub(super) keeps_peak: bool,
+    /// The cgroup whose limits were copied to it, if it does not lie below.
+    pub(super) copied_from: Option<PathBuf>,
+    /// Its limit of memory that was copied, in bytes.
+    pub(super) copied_limit: Option<Bytes>,
 }
 
 impl Placement {
     /// Finds out where to look; nothing is tried yet.
     pub fn new(machine: &Machine) -> Self {
-        let (candidates, unreadable) = match own_or_top(machine) {
-            Ok(own) => (own.ancestry().collect(), None),
-            Err(reason) => (VecDeque::new(), Some(reason)),
+        let (own, unreadable) = match own_or_top(machine) {
+            Ok(own) => (Some(own), None),
+            Err(reason) => (None, Some(reason)),
         };
+        let candidates = own.iter().flat_map(within_the_job).collect();
         let version = machine.facts.cgroup;
-        Self { candidates, refusals: Vec::new(), unreadable, version, unwanted: false }
+        Self { own, candidates, refusals: Vec::new(), unreadable, version, unwanted: false }
     }
 
     /// Finds nothing, because nothing is wanted.
@@ -123,8 +147,8 @@ impl Placement {
 
     /// Makes a cgroup in the nearest place that lets us. Places that do not are refused for good.
     pub(super) fn enter(&mut self) -> Option<Entered> {
-        while let Some(parent) = self.candidates.front() {
-            match enter_below(parent) {
+        while let (Some(own), Some(parent)) = (&self.own, self.candidates.front()) {
+            match enter_below(parent).and_then(|entered| copy_limits(own, parent, entered)) {
                 Ok(entered) => return Some(entered),
                 Err(obstacle) => self.refuse(obstacle),
             }
@@ -169,8 +193,9 @@ impl Placement {
                 "boot with the memory controller switched on (`cgroup_enable=memory`, without `cgroup_disable=memory`)"
                     .to_owned()
             }
-            Some(_) if inside_container => {
-                "start the container with --privileged and --cgroupns=host, or measure from outside of it".to_owned()
+            Some(_) if inside_container && is(&Obstacle::ReadOnly) => {
+                let user = if root { "" } else { " and highwater in it as root" };
+                format!("start the container with --privileged{user}, or measure from outside of it")
             }
             Some(CgroupVersion::V2) if !root => {
                 "run as root, or within a delegated cgroup: with a systemd user manager (`loginctl enable-linger`) \
@@ -193,11 +218,38 @@ impl Placement {
 fn own_or_top(machine: &Machine) -> Result<Cgroup, String> {
     let hierarchy = machine.memory.clone()?;
     match memory_cgroup_in(&machine.roots, hierarchy.clone(), "self") {
-        Err(HostError::OutOfReach { .. } | HostError::Removed { .. }) => {
+        // On v2 neither could the limits of the own cgroup be copied.
+        Err(HostError::OutOfReach { .. } | HostError::Removed { .. }) if hierarchy.version == CgroupVersion::V1 => {
             Ok(Cgroup { path: hierarchy.mount_point.clone(), hierarchy })
         }
         result => result.map_err(|error| one_line(&error)),
     }
+}
+
+/// The cgroup and those above it, up to the one of the batch job or pod that it belongs to: what leaves that is no longer
+/// ended with it.
+fn within_the_job(own: &Cgroup) -> Vec<Cgroup> {
+    let mut found = Vec::new();
+    for cgroup in own.ancestry() {
+        let is_the_job = cgroup.path.file_name().and_then(|name| name.to_str()).is_some_and(is_job_or_pod);
+        found.push(cgroup);
+        if is_the_job {
+            break;
+        }
+    }
+    found
+}
+
+/// Whether a cgroup has the name of a job of Slurm (`job_7`) or of a pod of Kubernetes (`pod<uid>`, with the systemd driver
+/// `kubepods-…-pod<uid>.slice`).
+fn is_job_or_pod(name: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_uid =
+        |text: &str| text.len() == 36 && text.bytes().all(|byte| byte.is_ascii_hexdigit() || b"-_".contains(&byte));
+    let in_slice = || name.strip_prefix("kubepods")?.strip_suffix(".slice")?.rsplit_once("-pod");
+    name.strip_prefix("job_").is_some_and(is_number)
+        || name.strip_prefix("pod").is_some_and(is_uid)
+        || in_slice().is_some_and(|(_, uid)| is_uid(uid))
 }
 
 /// Makes a cgroup that has the memory controller below `parent`.
@@ -208,9 +260,71 @@ fn enter_below(parent: &Cgroup) -> Result<Entered, Obstacle> {
     if let Some(entered) = make_below(parent)? {
         return Ok(entered);
     }
-    hand_down_memory(parent)?;
+    match hand_down_memory(parent) {
+        Err(Obstacle::HasProcesses) if is_ours_to_arrange(parent) => vacate(parent)?,
+        result => result?,
+    }
     make_below(parent)?.ok_or(Obstacle::NoController)
 }
+
+/// Copies the limits of `own` and of what lies between it and `parent` to a cgroup that was made below `parent`.
+fn copy_limits(own: &Cgroup, parent: &Cgroup, entered: Entered) -> Result<Entered, Obstacle> {
+    let skipped = own.ancestry().take_while(|cgroup| cgroup.path != parent.path);
+    let mut tightest = Limits::default();
+    let mut from = None;
+    for cgroup in skipped {
+        let limits = Limits::read(&cgroup);
+        if limits != Limits::default() {
+            from.get_or_insert(cgroup.path);
+            tightest = tightest.and(limits);
+        }
+    }
+    let Some(from) = from else { return Ok(entered) };
+    match tightest.write(entered.own.cgroup()) {
+        Ok(()) => Ok(Entered { copied_from: Some(from), copied_limit: tightest.memory_max.map(Bytes), ..entered }),
+        Err(error) => Err(Obstacle::Limits { from, reason: error.to_string() }),
+    }
+}
+
+/// The cgroup that the processes of a cgroup are moved to, so that it can hand controllers down.
+const LEAF: &str = "highwater-leaf";
+
+/// Whether all processes of a cgroup are those of one task or container: the cgroup of a run of another highwater, around
+/// this one, or the root of a cgroup namespace, as a container has it. The machine's own root has no `cgroup.type`.
+fn is_ours_to_arrange(cgroup: &Cgroup) -> bool {
+    let name = cgroup.path.file_name().and_then(|name| name.to_str());
+    let is_a_run = name.is_some_and(|name| Maker::parse(name).is_some());
+    let is_root_of_namespace =
+        || cgroup.is_top() && cgroup.hierarchy.root == "/" && cgroup.path.join("cgroup.type").exists();
+    is_a_run || is_root_of_namespace()
+}
+
+/// Moves the processes of a cgroup to a leaf below it, and has it hand the memory controller down.
+fn vacate(cgroup: &Cgroup) -> Result<(), Obstacle> {
+    let leaf = cgroup.path.join(LEAF);
+    match std::fs::create_dir(&leaf) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(Obstacle::from(&error)),
+        _ => {}
+    }
+    // Processes may start others meanwhile.
+    for _ in 0..VACATING_ATTEMPTS {
+        let list = std::fs::read_to_string(cgroup.path.join("cgroup.procs")).map_err(|error| Obstacle::from(&error))?;
+        for pid in list.lines() {
+            match write_to(&leaf.join("cgroup.procs"), pid) {
+                Err(error) if error.raw_os_error() != Some(Errno::ESRCH as i32) => return Err(Obstacle::from(&error)),
+                _ => {}
+            }
+        }
+        match hand_down_memory(cgroup) {
+            Err(Obstacle::HasProcesses) => {}
+            result => return result,
+        }
+    }
+    Err(Obstacle::HasProcesses)
+}
+
+/// How often to try to move all processes of a cgroup.
+const VACATING_ATTEMPTS: usize = 20;
 
 /// Makes a cgroup below `parent`; `None` where it has no memory controller.
 fn make_below(parent: &Cgroup) -> Result<Option<Entered>, Obstacle> {
@@ -223,7 +337,10 @@ fn make_below(parent: &Cgroup) -> Result<Option<Entered>, Obstacle> {
     let current = reader.current().map_err(unread)?;
     let peak = reader.peak().map_err(unread)?;
     Ok(match current {
-        Reading::Value(_) => Some(Entered { own, reader, keeps_peak: matches!(peak, Reading::Value(_)) }),
+        Reading::Value(_) => {
+            let keeps_peak = matches!(peak, Reading::Value(_));
+            Some(Entered { own, reader, keeps_peak, copied_from: None, copied_limit: None })
+        }
         Reading::Unsupported | Reading::Gone => None,
     })
 }

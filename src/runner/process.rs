@@ -1,14 +1,17 @@
 //! Runs a command of this machine in a cgroup of its own, or where none can be had, samples its processes.
 
 pub(super) mod in_cgroup;
+mod lookout;
 mod sampled;
 mod surrounding;
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::PathBuf;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -16,16 +19,24 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use self::in_cgroup::{Above, InCgroup};
-use self::sampled::{Family, Sampled};
+use self::lookout::Lookout;
+use self::sampled::Sampled;
 use self::surrounding::Surrounding;
 use super::placement::{Entered, Obstacle, Placement};
-use super::spawn::{Image, Join, SpawnError, Spawned, spawn};
+use super::reaper::{Reaped, Reaper, Started};
+use super::spawn::{Image, Join, SpawnError, Stdio};
 use super::{End, FinishError, Finished, Runner, Running, Sample, StartError};
 use crate::host::machine::{self, Machine};
+use crate::host::processes::{Family, Process, command_line, descendants};
 use crate::host::{HostError, HostRoots};
-use crate::model::observation::{CgroupVersion, Cpu, CpuSource, RunnerKind};
+use crate::model::handoff::Recipient;
+use crate::model::observation::{CgroupVersion, Cpu, RunnerKind, Survivor};
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
+
+/// How long ending what is left of a task may take. One of another user's, as of a set-user-ID program, cannot be killed
+/// at all, and one in an uninterruptible wait dies when that ends.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What to run, and with what around it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,25 +148,27 @@ impl ProcessRunner {
         let own = &entered.own;
         let above = Above::of(own.cgroup(), &mut entered.reader);
         if let Some(limit) = self.launch.limit {
-            own.limit(limit)?;
+            own.limit(entered.copied_limit.map_or(limit, |copied| copied.min(limit)))?;
         }
+        let stdio = Stdio::open(&self.launch)?;
         let started = Instant::now();
-        let spawned = match own.cgroup().version() {
-            CgroupVersion::V1 => spawn(image, &self.launch, Join::Write(own.door()))?,
-            CgroupVersion::V2 => match spawn(image, &self.launch, Join::CloneInto(own.door())) {
+        let start = |join| Reaper::start(image, &stdio, join, Some(own.cgroup()));
+        let task = match own.cgroup().version() {
+            CgroupVersion::V1 => start(Join::Write(own.door()))?,
+            CgroupVersion::V2 => match start(Join::CloneInto(own.door())) {
                 // Before Linux 5.7, or where a seccomp filter does not know clone3.
                 Err(SpawnError::Join(error)) if is_unknown_call(&error) => {
                     let door = std::fs::OpenOptions::new()
                         .write(true)
                         .open(own.cgroup().path.join("cgroup.procs"))
                         .map_err(SpawnError::Join)?;
-                    spawn(image, &self.launch, Join::Write(door.as_fd()))?
+                    start(Join::Write(door.as_fd()))?
                 }
                 result => result?,
             },
         };
-        let way = Way::Cgroup(Box::new(InCgroup::new(entered, above, &self.roots, self.noise)));
-        Ok(ProcessRun { spawned, started, way, highest: None, reaped: false })
+        let way = Way::Cgroup(Box::new(InCgroup::new(entered, above, self.noise)));
+        Ok(self.run(task, started, way))
     }
 
     fn start_sampled(&self, image: &Image) -> Result<ProcessRun, StartError> {
@@ -167,17 +180,23 @@ impl ProcessRunner {
         if let Some(limit) = self.launch.limit {
             return Err(StartError::NoLimit { limit, reason, remedy });
         }
-        let family = Family::of_this_process(&self.roots)?;
         let surrounding = Surrounding::find(&self.roots, self.noise);
+        let stdio = Stdio::open(&self.launch)?;
         let started = Instant::now();
-        match spawn(image, &self.launch, Join::Stay) {
-            Ok(spawned) => {
-                let way = Way::Sampled(Box::new(Sampled::new(family, surrounding, reason, remedy)));
-                Ok(ProcessRun { spawned, started, way, highest: None, reaped: false })
+        match Reaper::start(image, &stdio, Join::Stay, None) {
+            Ok(task) => {
+                let sampled = Sampled::new(&self.roots, task.reaper.pid, surrounding, reason, remedy);
+                Ok(self.run(task, started, Way::Sampled(Box::new(sampled))))
             }
             Err(SpawnError::Start(error)) => Err(error),
             Err(SpawnError::Join(source)) => Err(StartError::System { action: "make a process", source }),
         }
+    }
+
+    fn run(&self, task: Started, started: Instant, way: Way) -> ProcessRun {
+        let command = self.launch.command.iter().map(|word| word.to_string_lossy().into_owned());
+        let lookout = Lookout::new(&self.roots, task.reaper.pid, started, &command.collect::<Vec<_>>());
+        ProcessRun { task, started, way, lookout, highest: None, finished: false }
     }
 }
 
@@ -206,25 +225,100 @@ enum Way {
     Sampled(Box<Sampled>),
 }
 
-/// What is known of a run when its first process has been waited for.
+/// Result of waiting for the main process.
 #[derive(Clone, Copy, Debug)]
 struct Ended {
     end: End,
-    rusage: Cpu,
+    rusage: Reading<Cpu>,
     /// The highest usage sampled.
     highest: Option<Bytes>,
-    /// The largest resident set of the first process and those below it that were waited for, mapped files included
-    /// (`ru_maxrss`). A process inherits that of the program it was before: of highwater itself, for the first one.
-    largest_rss: Bytes,
 }
 
 #[derive(Debug)]
 struct ProcessRun {
-    spawned: Spawned,
+    task: Started,
     started: Instant,
     way: Way,
+    lookout: Lookout,
     highest: Option<Bytes>,
-    reaped: bool,
+    finished: bool,
+}
+
+impl ProcessRun {
+    /// Ends what is left of the task inside of its cgroup and outside of it, and takes note of what was there.
+    fn end_rest(&mut self) -> Rest {
+        let mut rest = Rest::default();
+        let deadline = Instant::now() + PATIENCE;
+        if let Way::Cgroup(run) = &self.way {
+            match run.kill_all() {
+                Ok(killed) => rest.killed = Reading::Value(killed),
+                Err(problem) => rest.problems.extend(problem),
+            }
+        } else {
+            rest.killed = Reading::Value(0);
+        }
+        let mut killed = HashSet::new();
+        loop {
+            match self.task.reaper.report() {
+                Ok(reaped) => {
+                    let has_more = reaped.has_more;
+                    rest.reaped = Some(reaped);
+                    if !has_more {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    rest.problems.push(format!("the parent process of the task does not answer: {error}"));
+                    rest.reaped = None;
+                    break;
+                }
+            }
+            let family = Family::new(descendants(&self.lookout.roots, self.task.reaper.pid).unwrap_or_default());
+            // What has just ended is in the next report; the monitor of a container stays.
+            let is_all = family.task.is_empty() && !family.monitors.is_empty() && family.monitors == rest.monitors;
+            rest.monitors = family.monitors;
+            if is_all {
+                break;
+            }
+            if let Way::Cgroup(run) = &self.way
+                && let Some(own) = run.cgroup()
+            {
+                self.lookout.found_outside(&family.task, own);
+            }
+            rest.survivors = family.task;
+            if Instant::now() > deadline {
+                break;
+            }
+            for process in &rest.survivors {
+                killed.insert(process.identity);
+                let _ = kill(Pid::from_raw(process.identity.pid), Signal::SIGKILL);
+            }
+            thread::sleep(Duration::from_millis(1));
+            rest.survivors.clear();
+        }
+        rest.killed = rest.killed.map(|before| before + killed.len() as u64);
+        rest
+    }
+}
+
+/// What was left of a task when its first process had ended.
+#[derive(Debug)]
+struct Rest {
+    killed: Reading<u64>,
+    /// What the reaper has seen, unless it was killed.
+    reaped: Option<Reaped>,
+    /// Still there after SIGKILL.
+    survivors: Vec<Process>,
+    /// Monitors of containers that the task has left running.
+    monitors: Vec<Process>,
+    problems: Vec<String>,
+}
+
+impl Default for Rest {
+    fn default() -> Self {
+        let (survivors, monitors, problems) = (Vec::new(), Vec::new(), Vec::new());
+        Self { killed: Reading::Unsupported, reaped: None, survivors, monitors, problems }
+    }
 }
 
 impl Running for ProcessRun {
@@ -237,21 +331,21 @@ impl Running for ProcessRun {
     }
 
     fn ended(&self) -> BorrowedFd<'_> {
-        self.spawned.pidfd.as_fd()
+        self.task.pidfd.as_fd()
     }
 
-    fn settle(&mut self) {
-        match &mut self.way {
-            Way::Cgroup(run) => run.settle(self.spawned.pid),
-            // Without a cgroup there is no telling later which processes belong to the run.
-            Way::Sampled(_) => {}
-        }
-    }
+    fn settle(&mut self) {}
 
     fn sample(&mut self) -> Result<Reading<Sample>, HostError> {
         let sample = match &mut self.way {
-            Way::Cgroup(run) => run.sample(self.spawned.pid)?,
-            Way::Sampled(run) => run.sample(self.spawned.pid)?,
+            Way::Cgroup(run) => {
+                self.lookout.look_in_time(run.cgroup());
+                run.sample()?
+            }
+            Way::Sampled(run) => {
+                self.lookout.look_in_time(None);
+                run.sample()?
+            }
         };
         if let Reading::Value(Sample { current, .. }) = sample {
             self.highest = self.highest.max(Some(current));
@@ -260,65 +354,73 @@ impl Running for ProcessRun {
     }
 
     fn signal(&mut self, signal: Signal) -> io::Result<()> {
-        match kill(Pid::from_raw(self.spawned.pid), signal) {
-            Ok(()) | Err(Errno::ESRCH) => Ok(()),
-            Err(errno) => Err(errno.into()),
-        }
+        send(self.task.pidfd.as_fd(), signal)
     }
 
     fn finish(mut self: Box<Self>) -> Result<Finished, FinishError> {
-        if let Way::Cgroup(run) = &mut self.way {
-            run.look_for_ended(self.spawned.pid);
+        self.finished = true;
+        let rest = self.end_rest();
+        let (end, rusage) = match rest.reaped.as_ref().and_then(|reaped| reaped.first) {
+            Some((end, rusage)) => (end, Reading::Value(rusage)),
+            None => (End::Lost, Reading::Unsupported),
+        };
+        let ended = Ended { end, rusage, highest: self.highest };
+        let mut finished = match &mut self.way {
+            Way::Cgroup(run) => run.finish(ended, &rest, &self.lookout),
+            Way::Sampled(run) => run.finish(ended, &rest, &self.lookout),
+        }?;
+        finished.leftover_processes = rest.killed;
+        finished.survivors = rest.survivors.iter().map(survivor).collect();
+        if !rest.survivors.is_empty() {
+            self.task.reaper.stay();
         }
-        let (end, rusage, largest_rss) = wait(self.spawned.pid)?;
-        self.reaped = true;
-        let ended = Ended { end, rusage, highest: self.highest, largest_rss };
-        match &mut self.way {
-            Way::Cgroup(run) => run.finish(ended),
-            Way::Sampled(run) => run.finish(ended),
+        finished.problems.splice(0..0, rest.problems);
+        finished.problems.extend(rest.monitors.iter().map(|monitor| left_running(&self.lookout.roots, monitor)));
+        if let Some(note) = self.lookout.handoff.as_ref().filter(|handoff| handoff.to == Recipient::OtherMachine) {
+            finished.problems.push(format!("{}: what it needs is not in the peak", note.reason()));
         }
+        Ok(finished)
     }
 }
 
 impl Drop for ProcessRun {
     fn drop(&mut self) {
-        if self.reaped {
-            return;
-        }
-        // Dropped without `finish`: nobody wants the numbers, but nothing may be left. The cgroup cleans up itself.
-        let _ = self.signal(Signal::SIGKILL);
-        let _ = wait(self.spawned.pid);
-        match &mut self.way {
-            Way::Cgroup(_) => {}
-            Way::Sampled(run) => drop(run.kill_rest()),
+        if !self.finished {
+            // Dropped without `finish`: nobody wants the numbers, but nothing may be left. The cgroup cleans up itself.
+            let _ = self.signal(Signal::SIGKILL);
+            if !self.end_rest().survivors.is_empty() {
+                self.task.reaper.stay();
+            }
         }
     }
 }
 
-/// Waits for the first process; with it come the time it spent and its largest resident set (`wait4(2)`).
-fn wait(pid: i32) -> Result<(End, Cpu, Bytes), FinishError> {
-    let mut status = 0;
-    // SAFETY: a rusage is numbers only, for which zero is valid.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    loop {
-        // SAFETY: both pointers lead to variables of the right type that outlive the call.
-        if unsafe { libc::wait4(pid, &raw mut status, 0, &raw mut usage) } == pid {
-            break;
-        }
-        let source = io::Error::last_os_error();
-        if source.kind() != io::ErrorKind::Interrupted {
-            return Err(FinishError::Wait { pid, source });
-        }
+/// Sends a signal to the process behind a descriptor. That it has ended meanwhile is no error.
+fn send(pidfd: BorrowedFd<'_>, signal: Signal) -> io::Result<()> {
+    // SAFETY: takes numbers; a null pointer stands for the usual information about the sender.
+    let sent = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal as i32,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    match Errno::result(sent) {
+        Ok(_) | Err(Errno::ESRCH) => Ok(()),
+        Err(errno) => Err(errno.into()),
     }
-    let end = if libc::WIFSIGNALED(status) {
-        End::Signalled(libc::WTERMSIG(status))
-    } else {
-        End::Exited(libc::WEXITSTATUS(status))
-    };
-    let time = |time: libc::timeval| {
-        u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000 + u64::try_from(time.tv_usec).unwrap_or(0)
-    };
-    let cpu = Cpu { user_us: time(usage.ru_utime), system_us: time(usage.ru_stime), source: CpuSource::Rusage };
-    let kib = u64::try_from(usage.ru_maxrss).unwrap_or(0);
-    Ok((end, cpu, Bytes(kib.saturating_mul(1024))))
+}
+
+fn survivor(process: &Process) -> Survivor {
+    Survivor { pid: process.identity.pid, name: Some(process.name.clone()), state: Some(process.state) }
+}
+
+/// Names a container that the task has started without a daemon and left running.
+fn left_running(roots: &HostRoots, monitor: &Process) -> String {
+    let words = command_line(roots, monitor.identity.pid);
+    let value = |option: &str| words.iter().skip_while(|word| *word != option).nth(1).cloned();
+    let name = value("-n").or_else(|| value("-c")).unwrap_or_else(|| format!("of process {}", monitor.identity.pid));
+    format!("the task has left the container {name} running, which highwater leaves alone")
 }

@@ -34,6 +34,7 @@ pub(super) enum Join<'fd> {
 pub(super) struct Spawned {
     pub(super) pid: i32,
     /// Readable once it has ended (`pidfd_open(2)`).
+    #[expect(dead_code, reason = "keeps the descriptor open until the process is known elsewhere")]
     pub(super) pidfd: OwnedFd,
 }
 
@@ -102,14 +103,23 @@ impl Image {
     }
 }
 
+/// The files that a task starts with in place of ours.
+#[derive(Debug)]
+pub(super) struct Stdio([Option<File>; 3]);
+
+impl Stdio {
+    /// Opens them.
+    pub(super) fn open(launch: &Launch) -> Result<Self, StartError> {
+        let stdin = match launch.stdin {
+            Stdin::Inherit => None,
+            Stdin::Null => Some(open_null()?),
+        };
+        Ok(Self([stdin, open_output(&launch.stdout)?, open_output(&launch.stderr)?]))
+    }
+}
+
 /// Starts the program; returns once it has become the program, or has failed to.
-pub(super) fn spawn(image: &Image, launch: &Launch, join: Join<'_>) -> Result<Spawned, SpawnError> {
-    let stdin = match launch.stdin {
-        Stdin::Inherit => None,
-        Stdin::Null => Some(open_null()?),
-    };
-    let stdout = open_output(&launch.stdout)?;
-    let stderr = open_output(&launch.stderr)?;
+pub(super) fn spawn(image: &Image, stdio: &Stdio, join: Join<'_>) -> Result<Spawned, Failure> {
     let argv = pointers(&image.arguments);
     let envp = pointers(&image.environment);
     let mut script = vec![c"/bin/sh".as_ptr(), std::ptr::null()];
@@ -119,7 +129,7 @@ pub(super) fn spawn(image: &Image, launch: &Launch, join: Join<'_>) -> Result<Sp
         argv: &argv,
         envp: &envp,
         script: &mut script,
-        stdio: [&stdin, &stdout, &stderr].map(|file| file.as_ref().map(AsRawFd::as_raw_fd)),
+        stdio: stdio.0.each_ref().map(|file| file.as_ref().map(AsRawFd::as_raw_fd)),
         join: match join {
             Join::Write(file) => Some(file.as_raw_fd()),
             Join::Stay | Join::CloneInto(_) => None,
@@ -132,16 +142,15 @@ pub(super) fn spawn(image: &Image, launch: &Launch, join: Join<'_>) -> Result<Sp
         Join::CloneInto(folder) => Some(folder),
         Join::Stay | Join::Write(_) => None,
     };
-    let spawned = match clone::start(into, &mut plan) {
-        Ok(spawned) => spawned,
-        Err(source) if into.is_some() => return Err(SpawnError::Join(source)),
-        Err(source) => return Err(StartError::System { action: "make a process", source }.into()),
-    };
+    let spawned = clone::start(into, &mut plan).map_err(|error| Failure {
+        step: if into.is_some() { Step::Join } else { Step::Clone },
+        errno: Errno::from_raw(error.raw_os_error().unwrap_or(Errno::EIO as i32)),
+    })?;
     match plan.failure() {
         None => Ok(spawned),
         Some(failure) => {
             reap(spawned.pid);
-            Err(failure.explain(image))
+            Err(failure)
         }
     }
 }
@@ -209,7 +218,7 @@ impl Plan<'_> {
             if let Some(file) = self.join {
                 check(libc::write(file, c"0".as_ptr().cast(), 1) as i32, Step::Join)?;
             }
-            // Should highwater be killed, the first process goes with it; the rest is the guardian's.
+            // Should the reaper be killed, the first process goes with it.
             check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL), Step::System)?;
             if libc::getppid() as u32 != self.parent {
                 libc::_exit(127);
@@ -262,39 +271,41 @@ fn check(result: i32, step: Step) -> Result<(), Failure> {
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Join,
+    Clone,
     System,
     WorkingDirectory,
     Exec,
 }
 
-/// What the child tells before it gives up.
+/// Why there is no task: what the child reports before it gives up.
 #[derive(Clone, Copy, Debug)]
-struct Failure {
+pub(super) struct Failure {
     step: Step,
     errno: Errno,
 }
 
 impl Failure {
-    const LENGTH: usize = 5;
+    pub(super) const LENGTH: usize = 5;
 
-    fn encode(self) -> [u8; Self::LENGTH] {
+    pub(super) fn encode(self) -> [u8; Self::LENGTH] {
         let [a, b, c, d] = (self.errno as i32).to_ne_bytes();
         [self.step as u8, a, b, c, d]
     }
 
-    fn decode([step, errno @ ..]: [u8; Self::LENGTH]) -> Self {
-        let step = [Step::Join, Step::System, Step::WorkingDirectory, Step::Exec]
+    pub(super) fn decode([step, errno @ ..]: [u8; Self::LENGTH]) -> Self {
+        let step = [Step::Join, Step::Clone, Step::System, Step::WorkingDirectory, Step::Exec]
             .into_iter()
             .find(|known| *known as u8 == step)
             .unwrap_or(Step::System);
         Self { step, errno: Errno::from_raw(i32::from_ne_bytes(errno)) }
     }
 
-    fn explain(self, image: &Image) -> SpawnError {
+    pub(super) fn explain(self, image: &Image) -> SpawnError {
         let program = image.program.clone();
         let source = io::Error::from(self.errno);
         SpawnError::Start(match (self.step, &image.working_directory) {
             (Step::Join, _) => return SpawnError::Join(source),
+            (Step::Clone, _) => StartError::System { action: "make a process", source },
             (Step::WorkingDirectory, Some((path, _))) => StartError::WorkingDirectory { path: path.clone(), source },
             (Step::System | Step::WorkingDirectory, _) => {
                 StartError::System { action: "prepare the new process", source }

@@ -1,77 +1,66 @@
 //! A run in a cgroup of its own: the kernel keeps its peak.
 
-use std::time::{Duration, Instant};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::thread;
 
-use super::Ended;
-use crate::host::cgroup::{Cgroup, memory_cgroup_in};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+
+use super::lookout::Lookout;
+use super::{Ended, Rest};
+use crate::host::HostError;
+use crate::host::cgroup::Cgroup;
 use crate::host::memory::MemoryReader;
-use crate::host::{HostError, HostRoots};
-use crate::model::observation::{CgroupVersion, Exactness, Limits, Peak, PeakSource};
+use crate::model::handoff::Recipient;
+use crate::model::observation::{Exactness, Limits, Peak, PeakSource};
 use crate::model::problem::one_line;
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
-use crate::runner::guardian::Guardian;
 use crate::runner::own_cgroup::OwnCgroup;
 use crate::runner::placement::Entered;
 use crate::runner::{FinishError, Finished, Sample};
 
-/// Where the task is, is looked at when it turns out to last, again with every so many samples,
-const SAMPLES_BETWEEN_LOOKS: u32 = 4;
-/// and with the first one after so long.
-const TIME_BETWEEN_LOOKS: Duration = Duration::from_millis(400);
+/// Page faults outside of the run's cgroup that prove nothing. The child that becomes the task runs in its parent's memory
+/// until then, and may fault for a few pages of it; 1,000 plain runs had at most 1.
+const FAULTS_ALLOWED: u64 = 16;
+/// How often the kernel is made to add up what its CPUs have counted: it skips that while it does so for somebody else.
+const ATTEMPTS: usize = 3;
+/// Updates of a CPU that the kernel collects before it counts them (`MEMCG_CHARGE_BATCH`).
+const BATCH: u64 = 64;
 
 #[derive(Debug)]
 pub(super) struct InCgroup {
-    roots: HostRoots,
     /// `None` once it has been removed.
     own: Option<OwnCgroup>,
     reader: MemoryReader,
     keeps_peak: bool,
     noise: Bytes,
     above: Above,
-    guardian: Option<Guardian>,
     /// The highest value that the counter of the peak was seen at.
     highest_counter: Option<Bytes>,
-    samples: u32,
-    looked_at: Instant,
-    /// The cgroup that the first process was seen in, where that is not ours.
-    escaped_to: Option<String>,
+    /// The cgroup whose limits the run's own has.
+    copied_from: Option<PathBuf>,
 }
 
 impl InCgroup {
-    pub(super) fn new(entered: Entered, above: Above, roots: &HostRoots, noise: Bytes) -> Self {
-        let Entered { own, reader, keeps_peak } = entered;
-        Self {
-            roots: roots.clone(),
-            reader,
-            above,
-            own: Some(own),
-            keeps_peak,
-            noise,
-            guardian: None,
-            highest_counter: None,
-            samples: 0,
-            looked_at: Instant::now(),
-            escaped_to: None,
-        }
+    pub(super) fn new(entered: Entered, above: Above, noise: Bytes) -> Self {
+        let Entered { own, reader, keeps_peak, copied_from, copied_limit: _ } = entered;
+        Self { reader, above, own: Some(own), keeps_peak, noise, highest_counter: None, copied_from }
     }
 
-    /// Has the cgroup cleaned up, should highwater be killed.
-    pub(super) fn settle(&mut self, pid: i32) {
-        self.look_for(pid);
-        let (None, Some(own)) = (&self.guardian, &self.own) else { return };
-        match Guardian::post(own.cgroup()) {
-            Ok(guardian) => self.guardian = Some(guardian),
-            Err(error) => tracing::debug!("no guardian could be posted: {error}"),
-        }
+    /// The run's cgroup, while there is one.
+    pub(super) fn cgroup(&self) -> Option<&Cgroup> {
+        self.own.as_ref().map(OwnCgroup::cgroup)
     }
 
-    pub(super) fn sample(&mut self, pid: i32) -> Result<Reading<Sample>, HostError> {
-        self.samples += 1;
-        if self.samples.is_multiple_of(SAMPLES_BETWEEN_LOOKS) || self.looked_at.elapsed() >= TIME_BETWEEN_LOOKS {
-            self.look_for(pid);
-        }
+    pub(super) fn sample(&mut self) -> Result<Reading<Sample>, HostError> {
         self.read()
+    }
+
+    /// Kills what is left in the cgroup; an error is a problem to be told, if there is something to tell.
+    pub(super) fn kill_all(&self) -> Result<u64, Option<String>> {
+        let own = self.own.as_ref().ok_or(None)?;
+        own.kill_all().map_err(|error| Some(one_line(&error)))
     }
 
     fn read(&mut self) -> Result<Reading<Sample>, HostError> {
@@ -83,78 +72,84 @@ impl InCgroup {
         Ok(current.map(|current| Sample { current, split }))
     }
 
-    /// Looks for a task that has ended: v2 remembers where it was, on v1 it seems to be in the root.
-    pub(super) fn look_for_ended(&mut self, pid: i32) {
-        if self.own.as_ref().is_some_and(|own| own.cgroup().version() == CgroupVersion::V2) {
-            self.look_for(pid);
-        }
-    }
-
-    /// A task may leave the cgroup, as `systemd-run --scope`, `cgexec` or a container runtime do.
-    fn look_for(&mut self, pid: i32) {
-        self.looked_at = Instant::now();
-        let (None, Some(own)) = (&self.escaped_to, &self.own) else { return };
-        let own = own.cgroup();
-        // On v1 it may just have ended.
-        let can_tell =
-            || own.version() == CgroupVersion::V2 || std::fs::read_link(self.roots.process_file(pid, "exe")).is_ok();
-        if let Ok(now) = memory_cgroup_in(&self.roots, own.hierarchy.clone(), &pid.to_string())
-            && !now.path.starts_with(&own.path)
-            && can_tell()
-        {
-            self.escaped_to = Some(now.path.display().to_string());
-        }
-    }
-
-    /// Kills what is left, reads everything and removes the cgroup. Only a peak that cannot be read is an error: the
-    /// other numbers are no reason to lose it.
-    pub(super) fn finish(&mut self, ended: Ended) -> Result<Finished, FinishError> {
+    /// Reads everything and removes the cgroup. Only a peak that cannot be read is an error: the other numbers are no
+    /// reason to lose it.
+    pub(super) fn finish(&mut self, ended: Ended, rest: &Rest, lookout: &Lookout) -> Result<Finished, FinishError> {
         let mut problems = Problems::default();
-        let leftover = match self.own.as_ref().map(OwnCgroup::kill_all) {
-            Some(Ok(killed)) => Reading::Value(killed),
-            Some(Err(error)) => {
-                problems.0.push(one_line(&error));
-                Reading::Unsupported
-            }
-            None => Reading::Gone,
-        };
+        let faults_outside =
+            rest.reaped.as_ref().and_then(|reaped| problems.read(self.faults_outside(reaped.faults)).value());
         let last = problems.read(self.read());
-        let peak = self.peak(ended.highest, last)?;
+        let left = Departure::find(rest, lookout, faults_outside);
+        let peak = self.peak(ended.highest, last, left)?;
         let own_limit = problems.read(self.reader.limit());
         let finished = Finished {
             end: ended.end,
             peak,
             last,
             swap_peak: problems.read(self.reader.swap_peak()),
-            limit: Limits { own: own_limit, effective: self.above.lowest_with(own_limit), copied_from: None },
+            limit: Limits {
+                own: own_limit,
+                effective: self.above.lowest_with(own_limit),
+                copied_from: self.copied_from.clone(),
+            },
             held_back_from_above: self.above.held_back(),
             events: problems.read(self.reader.events()),
-            cpu: problems.read(self.reader.cpu()).or(Reading::Value(ended.rusage)),
+            cpu: problems.read(self.reader.cpu()).or(ended.rusage),
             io: problems.read(self.reader.io()),
             pids_peak: problems.read(self.reader.pids_peak()),
             pressure: problems.read(self.reader.pressure()),
-            leftover_processes: leftover,
+            leftover_processes: Reading::Unsupported,
             survivors: Vec::new(),
             problems: Vec::new(),
             contained: None,
         };
-        if let Some(Err(error)) = self.own.take().map(OwnCgroup::remove) {
+        if let Some(from) = &self.copied_from {
+            problems.0.push(format!(
+                "the run's cgroup lies beside {} and has a copy of its limits: what else runs there is not counted \
+                 against it",
+                from.display()
+            ));
+        }
+        // What survives SIGKILL keeps the cgroup busy: the reaper stays, and removes it later.
+        let remove = if rest.survivors.is_empty() { OwnCgroup::remove } else { OwnCgroup::leave };
+        if let Some(Err(error)) = self.own.take().map(remove) {
             problems.0.push(one_line(&error));
         }
-        self.guardian = None;
         Ok(Finished { problems: problems.0, ..finished })
     }
 
-    fn peak(&mut self, highest: Option<Bytes>, last: Reading<Sample>) -> Result<Reading<Peak>, HostError> {
+    /// How many page faults of the task the cgroup has not counted, `Unsupported` where it has counted all.
+    fn faults_outside(&mut self, reaped: u64) -> Result<Reading<u64>, HostError> {
+        let Some(parent) = self.cgroup().and_then(Cgroup::parent) else { return Ok(Reading::Unsupported) };
+        let mut around = MemoryReader::new(&parent);
+        for attempt in 0..=ATTEMPTS {
+            let Reading::Value(counted) = self.reader.page_faults()? else { return Ok(Reading::Unsupported) };
+            let outside = reaped.saturating_sub(counted);
+            if outside <= FAULTS_ALLOWED {
+                return Ok(Reading::Unsupported);
+            }
+            if attempt == ATTEMPTS {
+                return Ok(Reading::Value(outside));
+            }
+            // The number lags behind. Reading it makes the kernel add it up once there is enough to add up, which is for
+            // us to cause: in the cgroup around, which is above highwater's own as well.
+            touch_pages(4 * BATCH * (online_cpus() + 1));
+            around.page_faults()?;
+        }
+        Ok(Reading::Unsupported)
+    }
+
+    fn peak(
+        &mut self,
+        highest: Option<Bytes>,
+        last: Reading<Sample>,
+        left: Option<Departure>,
+    ) -> Result<Reading<Peak>, HostError> {
         if self.keeps_peak {
             let file = Some(self.reader.peak_file().to_owned());
-            let exactness = match &self.escaped_to {
+            let exactness = match left {
                 None => Exactness::Exact { noise_bytes: self.noise },
-                Some(elsewhere) => Exactness::LowerBound {
-                    reason: format!("the task moved itself into another cgroup, {elsewhere}"),
-                    remedy: "run it without what moves it, such as systemd-run, cgexec or a container engine"
-                        .to_owned(),
-                },
+                Some(Departure { reason, remedy }) => Exactness::LowerBound { reason, remedy },
             };
             let seen = self.highest_counter.max(highest);
             return Ok(self.reader.peak()?.map(|counter| {
@@ -175,6 +170,59 @@ impl InCgroup {
                 upper_bound: None,
             })
         }))
+    }
+}
+
+/// Why the cgroup did not count all of the task.
+struct Departure {
+    reason: String,
+    remedy: String,
+}
+
+impl Departure {
+    fn find(rest: &Rest, lookout: &Lookout, faults: Option<u64>) -> Option<Self> {
+        let handoff = lookout.handoff.as_ref().filter(|handoff| handoff.to != Recipient::OtherMachine);
+        if let Some(handoff) = handoff {
+            return Some(Self { reason: handoff.reason(), remedy: handoff.remedy().to_owned() });
+        }
+        let seen = lookout.outside.as_ref().map(|outside| {
+            let who = outside
+                .name
+                .as_ref()
+                .map_or("a process of the task".to_owned(), |name| format!("a process of the task, {name},"));
+            format!("{who} was in another cgroup, {}", outside.cgroup)
+        });
+        let ended_in = || {
+            let cgroup = rest.reaped.as_ref()?.ended_in.as_ref()?;
+            Some(format!("a process of the task ended in another cgroup, {cgroup}"))
+        };
+        let faulted = || {
+            faults
+                .map(|faults| format!("processes of the task caused {faults} page faults outside of the run's cgroup"))
+        };
+        if rest.reaped.is_none() {
+            let reason = "the process that watches over those of the task was killed".to_owned();
+            return Some(Self { reason, remedy: "run it again, and leave highwater's processes alone".to_owned() });
+        }
+        let remedy = "run the task without what moves its processes to other cgroups, such as systemd-run, cgexec or a \
+                      container engine; measure a container with `highwater run --image`";
+        seen.or_else(ended_in).or_else(faulted).map(|reason| Self { reason, remedy: remedy.to_owned() })
+    }
+}
+
+fn online_cpus() -> u64 {
+    thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64)
+}
+
+/// Uses so many pages of memory for a moment.
+fn touch_pages(pages: u64) {
+    let Some(length) = usize::try_from(pages * 4096).ok().and_then(NonZeroUsize::new) else { return };
+    // SAFETY: a new mapping of our own, at no address in particular, which nobody else knows of and which is removed.
+    unsafe {
+        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_POPULATE;
+        if let Ok(pages) = mmap_anonymous(None, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, flags) {
+            let _ = munmap(pages, length.get());
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use highwater::model::observation::Outcome;
 use highwater::model::reading::Reading;
 use nix::sys::signal::Signal;
 
-use super::trial::{Host, MIB, OWN_NEEDS, assert_peak, skip, workload};
+use super::trial::{Host, MIB, OWN_NEEDS, assert_peak, workload};
 
 #[test]
 fn processes_that_the_task_leaves_behind_are_counted_and_killed() {
@@ -83,10 +83,7 @@ fn a_task_that_takes_too_long_is_timed_out() {
 
 #[test]
 fn a_highwater_that_is_killed_leaves_nothing_after_a_moment() {
-    if !Host::here().has_cgroups() {
-        return skip("without a cgroup nothing leads to the task of a highwater that is gone");
-    }
-    let run = workload("wait 20 100").start().wait_until_ready().wait_until_guarded();
+    let run = workload("wait 20 100").start().wait_until_ready();
     let traces = run.traces();
     run.signal(Signal::SIGKILL);
     traces.assert_gone_after_a_moment();

@@ -160,16 +160,6 @@ impl Underway {
         self
     }
 
-    /// Waits until highwater has a child beside the task: the guardian that it posts when a run has lasted 10 ms.
-    pub(super) fn wait_until_guarded(self) -> Self {
-        let started = Instant::now();
-        while children_of(self.child.id()) < 2 {
-            assert!(started.elapsed() < A_MOMENT, "no guardian was posted");
-            thread::sleep(Duration::from_millis(5));
-        }
-        self
-    }
-
     /// Sends a signal to highwater alone.
     pub(super) fn signal(self, signal: Signal) -> Self {
         kill(self.pid(), signal).unwrap();
@@ -327,13 +317,6 @@ impl Traces {
         }
         self.assert_gone();
     }
-}
-
-fn children_of(parent: u32) -> usize {
-    let stats =
-        fs::read_dir("/proc").unwrap().filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("stat")).ok());
-    let parent = parent.to_string();
-    stats.filter(|stat| stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)) == Some(&parent)).count()
 }
 
 /// Whether a process lives. One that has ended may wait for init to take notice, which is not ours to hasten.

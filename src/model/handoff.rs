@@ -1,0 +1,187 @@
+//! Commands that hand their work to somebody else, whose processes are not below theirs: a container engine, a service
+//! manager, a batch system.
+
+/// A client that hands work to a daemon or to another machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Handoff {
+    /// The client and what it is to do, such as `docker run`.
+    pub client: String,
+    /// Who does the work.
+    pub to: Recipient,
+}
+
+/// Who does the work that a client hands over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recipient {
+    /// A container engine.
+    Engine,
+    /// systemd.
+    ServiceManager,
+    /// Slurm.
+    BatchSystem,
+    /// Kubernetes.
+    Cluster,
+    /// Another machine. Only worth a note: `ssh` is part of much else.
+    OtherMachine,
+}
+
+impl Handoff {
+    /// Why a peak is a lower bound.
+    pub fn reason(&self) -> String {
+        let to = match self.to {
+            Recipient::Engine => "a container engine, whose containers are",
+            Recipient::ServiceManager => "systemd, whose services are",
+            Recipient::BatchSystem => "Slurm, whose steps are",
+            Recipient::Cluster => "Kubernetes, whose pods are",
+            Recipient::OtherMachine => "another machine, whose processes are",
+        };
+        format!("`{}` hands its work to {to} not in the run's cgroup", self.client)
+    }
+
+    /// What to measure instead.
+    pub const fn remedy(&self) -> &'static str {
+        match self.to {
+            Recipient::Engine => "measure the container itself: `highwater run --image IMAGE -- COMMAND`",
+            Recipient::ServiceManager => "run the command itself, without systemd-run",
+            Recipient::BatchSystem => "start highwater in the job or step: `srun highwater run -- COMMAND`",
+            Recipient::Cluster => "measure the container of the pod: `highwater run --image IMAGE -- COMMAND`",
+            Recipient::OtherMachine => "start highwater on that machine: `ssh HOST highwater run -- COMMAND`",
+        }
+    }
+
+    /// Finds the client among the words of a command; also in the text that a shell is given with `-c`.
+    pub fn find(command: &[String]) -> Option<Self> {
+        let name = name(command.first()?);
+        if ["sh", "bash", "dash", "ash", "zsh", "ksh"].contains(&name) {
+            let text = command.iter().skip_while(|word| !is_c(word)).nth(1)?;
+            return in_text(text);
+        }
+        in_words(&command.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+}
+
+/// `-c` of a shell, also together with other letters, as in `-ec`.
+fn is_c(word: &str) -> bool {
+    word.strip_prefix('-').is_some_and(|letters| letters.ends_with('c') && !letters.starts_with('-'))
+}
+
+fn name(program: &str) -> &str {
+    program.rsplit('/').next().unwrap_or(program)
+}
+
+/// The simple commands of a shell's text, as far as they are plain words.
+fn in_text(text: &str) -> Option<Handoff> {
+    text.split([';', '&', '|', '\n', '(', ')', '{', '}', '`']).find_map(|simple| {
+        let words = simple.split_whitespace().map(|word| word.trim_matches(['"', '\'']));
+        // Variables and words such as `exec` come before the program.
+        let prefixes = ["exec", "then", "do", "else", "if", "while", "until", "!", "time", "nohup", "setsid", "env"];
+        let words: Vec<&str> = words.skip_while(|word| prefixes.contains(word) || word.contains('=')).collect();
+        in_words(&words)
+    })
+}
+
+/// What comes before a subcommand and takes a value in the next word.
+const WITH_VALUE: [&str; 14] = [
+    "-H",
+    "--host",
+    "-c",
+    "--context",
+    "-l",
+    "--log-level",
+    "--config",
+    "-n",
+    "--namespace",
+    "--kubeconfig",
+    "-f",
+    "--url",
+    "--connection",
+    "--root",
+];
+
+fn in_words(words: &[&str]) -> Option<Handoff> {
+    let (program, arguments) = words.split_first()?;
+    let program = name(program);
+    let mut rest = arguments.iter().copied();
+    let mut subcommands = Vec::new();
+    while let Some(word) = rest.next() {
+        if WITH_VALUE.contains(&word) {
+            rest.next();
+        } else if !word.starts_with('-') {
+            subcommands.push(word);
+        }
+    }
+    let found = |client: String, to| Some(Handoff { client, to });
+    let only_asks = arguments.iter().any(|word| ["--help", "--version", "-h", "-V"].contains(word));
+    match (program, subcommands.as_slice()) {
+        ("docker" | "podman" | "nerdctl", [what @ ("run" | "start" | "exec" | "build"), ..]) => {
+            found(format!("{program} {what}"), Recipient::Engine)
+        }
+        ("docker" | "podman" | "nerdctl", [group @ ("container" | "compose" | "buildx" | "image"), what, ..])
+            if ["run", "start", "exec", "up", "build"].contains(what) =>
+        {
+            found(format!("{program} {group} {what}"), Recipient::Engine)
+        }
+        ("docker-compose" | "podman-compose", [what @ ("run" | "start" | "exec" | "up"), ..]) => {
+            found(format!("{program} {what}"), Recipient::Engine)
+        }
+        ("systemd-run", [_, ..]) if !only_asks => found(program.to_owned(), Recipient::ServiceManager),
+        ("sbatch" | "srun", [_, ..]) if !only_asks => found(program.to_owned(), Recipient::BatchSystem),
+        ("kubectl", [what @ ("run" | "create" | "apply"), ..]) => {
+            found(format!("{program} {what}"), Recipient::Cluster)
+        }
+        ("ssh", [_, ..]) => found(program.to_owned(), Recipient::OtherMachine),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(command: &str) -> Option<String> {
+        let words: Vec<String> = command.split('~').map(str::to_owned).collect();
+        Handoff::find(&words).map(|handoff| handoff.client)
+    }
+
+    #[test]
+    fn clients_that_start_work_elsewhere_are_found() {
+        for (command, expected) in [
+            ("docker~run~--rm~alpine", "docker run"),
+            ("/usr/bin/docker~-H~unix:///x.sock~run~alpine", "docker run"),
+            ("docker~--context=far~container~exec~it~ls", "docker container exec"),
+            ("docker~compose~-f~a.yml~up", "docker compose up"),
+            ("docker~build~.", "docker build"),
+            ("podman~start~it", "podman start"),
+            ("systemd-run~--scope~-p~MemoryMax=1G~make", "systemd-run"),
+            ("sbatch~job.sh", "sbatch"),
+            ("kubectl~-n~there~apply~-f~pod.yaml", "kubectl apply"),
+            ("ssh~there~make", "ssh"),
+            ("sh~-c~cd /tmp && docker run -d tiny", "docker run"),
+            ("bash~-ec~if true; then exec nerdctl run tiny; fi", "nerdctl run"),
+            ("sh~-c~DOCKER_HOST=unix:///x docker run tiny", "docker run"),
+        ] {
+            assert_eq!(client(command).as_deref(), Some(expected), "{command}");
+        }
+    }
+
+    #[test]
+    fn other_commands_are_left_alone() {
+        for command in [
+            "docker~ps",
+            "docker~images",
+            "podman~inspect~it",
+            "kubectl~get~pods",
+            "git~fetch",
+            "systemd-run~--version",
+            "srun~--help",
+            "python3~docker~run",
+            "sh~-c~echo docker; ls",
+            "sh~run.sh",
+            "ssh",
+            "sh",
+            "grep~docker run~file",
+        ] {
+            assert_eq!(client(command), None, "{command}");
+        }
+    }
+}
