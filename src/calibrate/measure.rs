@@ -218,3 +218,6 @@ fn warnings(observation: &Observation, unread: Option<String>) -> Vec<String> {
     }
     warnings
 }
+
+#[cfg(test)]
+mod tests;
