@@ -13,6 +13,7 @@ use nix::unistd::{pipe, write};
 use super::monitor::{Cancel, Request};
 use crate::host::HostError;
 use crate::host::memory::Split;
+use crate::host::processes::LargestProcesses;
 use crate::model::observation::{Events, Exactness, Limits, Peak, PeakSource, RunnerKind};
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
@@ -70,12 +71,16 @@ pub(super) enum Ends {
     AfterSamples,
     /// When it is sent this signal.
     On(Signal),
+    /// Not even when it is killed.
+    Never,
 }
 
 /// Starts the run that the script describes, once.
 #[derive(Debug)]
 pub(super) struct Script {
     pub(super) samples: Vec<Result<Reading<Sample>, HostError>>,
+    /// The largest processes at any time.
+    pub(super) largest: LargestProcesses,
     pub(super) ends: Ends,
     pub(super) finished: Finished,
     /// The signals the run was sent.
@@ -86,14 +91,30 @@ impl Script {
     /// Samples with that much in use, and the end after the last of them.
     pub(super) fn new(usages: &[Bytes], finished: Finished) -> Self {
         let samples = usages.iter().map(|usage| Ok(Reading::Value(sample(*usage)))).collect();
-        Self { samples, ends: Ends::AfterSamples, finished, signals: Rc::default() }
+        Self {
+            samples,
+            largest: LargestProcesses::default(),
+            ends: Ends::AfterSamples,
+            finished,
+            signals: Rc::default(),
+        }
     }
 
     /// The run, under way.
     pub(super) fn start(self) -> ScriptedRun {
         let (ended, end) = pipe().unwrap();
-        let Self { samples, ends, finished, signals } = self;
-        let run = ScriptedRun { started: Instant::now(), samples: samples.into(), ends, finished, signals, ended, end };
+        let Self { samples, largest, ends, finished, signals } = self;
+        let run = ScriptedRun {
+            started: Instant::now(),
+            samples: samples.into(),
+            looked_at: None,
+            largest,
+            ends,
+            finished,
+            signals,
+            ended,
+            end,
+        };
         run.end_without_samples();
         run
     }
@@ -113,6 +134,9 @@ impl Runner for Once {
 pub(super) struct ScriptedRun {
     started: Instant,
     samples: VecDeque<Result<Reading<Sample>, HostError>>,
+    /// The sample that the usage was read of, until the next one.
+    looked_at: Option<Sample>,
+    largest: LargestProcesses,
     ends: Ends,
     finished: Finished,
     signals: Rc<RefCell<Vec<Signal>>>,
@@ -147,10 +171,26 @@ impl Running for ScriptedRun {
 
     fn settle(&mut self) {}
 
+    fn usage(&mut self) -> Result<Reading<Bytes>, HostError> {
+        self.looked_at = None;
+        let sample = self.sample()?;
+        self.looked_at = sample.value();
+        Ok(sample.map(|sample| sample.current))
+    }
+
     fn sample(&mut self) -> Result<Reading<Sample>, HostError> {
+        if let Some(sample) = self.looked_at.take() {
+            return Ok(Reading::Value(sample));
+        }
         let sample = self.samples.pop_front().unwrap_or(Ok(Reading::Gone));
         self.end_without_samples();
         sample
+    }
+
+    fn largest_processes(&mut self, most: usize) -> LargestProcesses {
+        let mut largest = self.largest.clone();
+        largest.largest.truncate(most);
+        largest
     }
 
     fn signal(&mut self, signal: Signal) -> io::Result<()> {

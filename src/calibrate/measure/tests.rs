@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::super::monitor::Request;
 use super::super::scripted::{Ends, NOISE, Once, Requests, Script, events, finished, mib, sample};
 use super::*;
-use crate::model::observation::{Container, Engine, Limits, PeakSource};
+use crate::host::processes::LargestProcesses;
+use crate::model::observation::{Container, Engine, Exactness, Limits, Peak, PeakSource, ProcessSize, Series};
 use crate::runner::{Contained, Sample};
 use nix::sys::signal::Signal;
 
@@ -21,8 +22,7 @@ fn host() -> Host {
     }
 }
 
-const BRISK: Watch =
-    Watch { timeout: None, kill_after: Duration::from_millis(5), interval: Some(Duration::from_millis(1)) };
+const BRISK: Watch = Watch { timeout: None, kill_after: Duration::from_millis(5), interval: None };
 
 /// What comes of a script.
 fn observed(script: Script) -> Observation {
@@ -223,6 +223,69 @@ fn the_warnings_say_what_the_numbers_do_not() {
         assert!(warnings.len() == 1 && warnings[0].contains(expected), "{warnings:?} for {expected}");
     }
     assert_eq!(record(finished()).warnings, Vec::<String>::new());
+}
+
+#[test]
+fn what_lies_between_samples_is_no_part_of_the_breakdown_and_said_where_it_matters() {
+    // The peak is 100 MiB, at most 512 KiB too high.
+    let cases =
+        [(100, None, false), (99, Some(1), false), (95, Some(5), false), (94, Some(6), true), (70, Some(30), true)];
+    for (sampled, between, warned) in cases {
+        let run = observed(Script::new(&[mib(sampled)], finished()));
+        assert_eq!(run.between_samples(), between.map(mib), "{sampled} MiB sampled");
+        assert_eq!(!run.warnings.is_empty(), warned, "{sampled} MiB sampled: {:?}", run.warnings);
+    }
+    let run = observed(Script::new(&[mib(70)], finished()));
+    assert!(run.warnings[0].starts_with("30 MiB of the peak (30 %) were in use between two samples only"), "{run:?}");
+    let lower = observed(Script::new(&[mib(70)], Finished { peak: lower_bound(mib(70)), ..finished() }));
+    assert_eq!((lower.between_samples(), lower.warnings.len()), (None, 0));
+    assert_eq!(record(finished()).between_samples(), None);
+}
+
+fn process(name: &str) -> ProcessSize {
+    ProcessSize { pid: 7, name: name.to_owned(), anon: mib(60) }
+}
+
+#[test]
+fn the_largest_processes_belong_to_the_fullest_moment_or_are_left_out() {
+    let largest = LargestProcesses { largest: vec![process("large")], hugetlb: None };
+    let script = |usages: &[Bytes], finished| Script { largest: largest.clone(), ..Script::new(usages, finished) };
+    assert_eq!(observed(script(&[mib(99)], finished())).largest_processes, [process("large")]);
+    let fuller = Finished { last: Reading::Value(sample(mib(100))), ..finished() };
+    assert_eq!(observed(script(&[mib(98)], fuller.clone())).largest_processes, [process("large")]);
+    assert_eq!(observed(script(&[mib(50)], fuller)).largest_processes, []);
+}
+
+#[test]
+fn huge_pages_that_no_cgroup_counts_are_a_warning() {
+    let largest = LargestProcesses { largest: Vec::new(), hugetlb: Some((mib(4), "database".to_owned())) };
+    let run = observed(Script { largest, ..Script::new(&[mib(99)], finished()) });
+    let expected = "4 MiB in huge pages of hugetlbfs (`database`) are not counted as memory, and are not in the peak";
+    assert_eq!(run.warnings, [expected]);
+}
+
+#[test]
+fn an_interval_that_was_asked_for_and_could_not_be_kept_is_a_warning() {
+    let busy = |attempts| Watched {
+        wall: Duration::from_millis(100),
+        stop: None,
+        series: Series::default(),
+        attempts,
+        highest: None,
+        largest_processes: Vec::new(),
+        processes_at: Bytes::ZERO,
+        hugetlb: None,
+        swap: None,
+        unread: None,
+    };
+    let asked = |interval| Watch { interval: Some(Duration::from_millis(interval)), ..BRISK };
+    assert!(
+        missed_samples(&busy(4), &asked(5)).unwrap().starts_with("one sample every 25.0 ms instead of every 5.0 ms")
+    );
+    assert!(missed_samples(&busy(0), &asked(5)).is_some());
+    assert_eq!(missed_samples(&busy(10), &asked(5)), None);
+    assert_eq!(missed_samples(&busy(1), &asked(50)), None, "a run this short proves nothing");
+    assert_eq!(missed_samples(&busy(1), &BRISK), None);
 }
 
 #[test]
