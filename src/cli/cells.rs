@@ -106,7 +106,11 @@ fn rows(cells: &[Cell], kinds: &[Kind<'_>], shared: &BTreeMap<String, String>) -
             row.push(own(cell, shared));
         }
         let peak = cell.peak_bytes;
-        let bytes = |number: Option<f64>| number.map_or("-".to_owned(), |number| Bytes(number as u64).to_string());
+        let bytes = |number: Option<f64>| match (number.map(|number| Bytes(number as u64)), cell.peak_noise_bytes) {
+            (None, _) => "-".to_owned(),
+            (Some(bytes), Some(noise)) if bytes <= noise => format!("<{noise}"),
+            (Some(bytes), _) => bytes.to_string(),
+        };
         let spread = peak.and_then(|peak| peak.relative());
         let good = cell.runs - cell.failed;
         row.extend([

@@ -158,6 +158,9 @@ fn run(observation: &Observation, n: Option<Bytes>) -> Run {
         started_at: observation.started_at,
         n,
         peak: peak.map(|peak| peak.bytes),
+        below: peak
+            .map(|peak| peak.exactness.noise())
+            .filter(|noise| !lower_bound && peak.is_some_and(|peak| peak.bytes <= *noise)),
         lower_bound,
         censoring: censoring(observation),
         outcome: observation.outcome,
@@ -166,6 +169,7 @@ fn run(observation: &Observation, n: Option<Bytes>) -> Run {
         fitted: None,
         typical: None,
         breakdown: observation.breakdown.value(),
+        between_samples: observation.between_samples(),
         swap: swap.value(),
         wall_us: observation.wall_us,
         cpu_us: observation.cpu.value().map(|cpu| cpu.user_us.saturating_add(cpu.system_us)),

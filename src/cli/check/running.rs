@@ -134,7 +134,7 @@ impl<'a> Bench<'a> {
         }
         if !self.args.quiet {
             let peak = match &observation.peak {
-                Reading::Value(peak) => peak.bytes.to_string(),
+                Reading::Value(peak) => peak.words(),
                 Reading::Unsupported | Reading::Gone => "no peak".to_owned(),
             };
             let outcome = match observation.outcome.succeeded() {

@@ -348,7 +348,7 @@ fn change_row(change: &Change) -> Vec<Field> {
 }
 
 /// The name of a column, and whether it has numbers.
-const RUN_COLUMNS: [(&str, bool); 13] = [
+const RUN_COLUMNS: [(&str, bool); 14] = [
     ("Run", false),
     ("Input n", true),
     ("Peak", true),
@@ -362,6 +362,7 @@ const RUN_COLUMNS: [(&str, bool); 13] = [
     ("shmem", true),
     ("kernel", true),
     ("file", true),
+    ("between samples", true),
 ];
 
 fn run_row(run: &Run) -> Row {
@@ -374,6 +375,8 @@ fn run_row(run: &Run) -> Row {
     let mut peak = Field::bytes(run.peak);
     if run.lower_bound || run.censoring != Censoring::None {
         peak.text = format!("≥ {}", peak.text);
+    } else if let Some(below) = run.below {
+        peak.text = format!("below {below}");
     }
     let mut ended = words::outcome(run.outcome);
     if run.censoring == Censoring::LimitReached {
@@ -396,6 +399,7 @@ fn run_row(run: &Run) -> Row {
         part(breakdown.map(|parts| parts.shmem)),
         part(breakdown.map(|parts| parts.kernel)),
         part(breakdown.map(|parts| parts.file)),
+        Field::bytes(run.between_samples),
     ];
     Row { mark, cells }
 }
