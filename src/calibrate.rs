@@ -8,4 +8,6 @@ pub mod measure;
 pub mod monitor;
 pub mod predict;
 pub mod resolve;
+#[cfg(test)]
+mod scripted;
 pub mod sweep;

@@ -22,6 +22,7 @@ use nix::sys::signal::Signal;
 use self::container::ContainerError;
 use crate::host::HostError;
 use crate::host::memory::Split;
+use crate::host::processes::LargestProcesses;
 use crate::model::observation::{Container, Cpu, Events, Io, Limits, Logs, Peak, Pressure, RunnerKind, Survivor};
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
@@ -54,10 +55,24 @@ pub trait Running {
     /// Called once when a run turns out to last: from then on nothing is left behind even should this process be killed.
     fn settle(&mut self);
 
-    /// Reads the memory in use now.
+    /// Reads how much memory is in use now where that costs next to nothing, so that it can be asked for often.
+    /// `Unsupported` where only [`Self::sample`] can tell.
     ///
     /// # Errors
-    /// Where the kernel does not answer as it documents.
+    /// If the kernel does not answer as it documents.
+    fn usage(&mut self) -> Result<Reading<Bytes>, HostError> {
+        Ok(Reading::Unsupported)
+    }
+
+    /// Reads the largest processes of the run, at most `most`. Costs a file for each process of the run.
+    fn largest_processes(&mut self, _most: usize) -> LargestProcesses {
+        LargestProcesses::default()
+    }
+
+    /// Reads the memory in use now, and what it consists of.
+    ///
+    /// # Errors
+    /// If the kernel does not answer as it documents.
     fn sample(&mut self) -> Result<Reading<Sample>, HostError>;
 
     /// Sends a signal to the first process. That it has ended meanwhile is no error.

@@ -53,6 +53,9 @@ pub struct Cell {
     /// The peaks, in bytes, of those that succeeded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_bytes: Option<Spread>,
+    /// How much too high these can be, if all of them are exact: one that is no more is next to nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak_noise_bytes: Option<Bytes>,
     /// Their times, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wall_seconds: Option<Spread>,
@@ -215,6 +218,8 @@ fn cell(observations: &[&Observation]) -> Option<Cell> {
     let good: Vec<&Run<'_>> = runs.iter().filter(|run| run.observation.outcome.succeeded()).collect();
     let measured: Vec<&Run<'_>> = good.iter().copied().filter(|run| run.peak.is_some()).collect();
     let peaks: Vec<f64> = measured.iter().filter_map(|run| run.peak).map(|peak| peak.bytes.0 as f64).collect();
+    let is_exact = |run: &&Run<'_>| run.peak.is_some_and(|peak| matches!(peak.exactness, Exactness::Exact { .. }));
+    let all_exact = !measured.is_empty() && measured.iter().all(is_exact);
     let times: Vec<f64> = good.iter().map(|run| run.observation.wall_us as f64 / 1e6).collect();
     let sweep = first.sweep.as_ref();
     let subject = &first.subject;
@@ -231,6 +236,7 @@ fn cell(observations: &[&Observation]) -> Option<Cell> {
         runs: runs.len(),
         failed: runs.len() - good.len(),
         peak_bytes: Spread::of(&peaks),
+        peak_noise_bytes: all_exact.then(|| Bytes(noise(&measured) as u64)),
         wall_seconds: Spread::of(&times),
         floor_bytes: runs.iter().rev().find_map(|run| run.observation.floor.as_ref()).map(|floor| floor.bytes),
         outliers: Vec::new(),
@@ -253,10 +259,7 @@ fn run(observation: &Observation, place: u32) -> Run<'_> {
 
 /// What exact peaks can be too high by.
 fn noise(runs: &[&Run<'_>]) -> f64 {
-    let noise = runs.iter().filter_map(|run| run.peak).map(|peak| match &peak.exactness {
-        Exactness::Exact { noise_bytes } => noise_bytes.0,
-        Exactness::LowerBound { .. } => 0,
-    });
+    let noise = runs.iter().filter_map(|run| run.peak).map(|peak| peak.exactness.noise().0);
     noise.max().unwrap_or_default() as f64
 }
 

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use nix::libc;
 
 use super::monitor::{Cancel, Observer, Stop, Watch, Watched, breakdown, watch};
 use crate::model::observation::{
-    Breakdown, Events, Exactness, Host, InputSizes, Observation, Outcome, Peak, SCHEMA_VERSION, Subject, Swap,
-    SweepRun, micros,
+    Breakdown, Events, Host, InputSizes, Observation, Outcome, SCHEMA_VERSION, Subject, Swap, SweepRun, micros,
 };
 use crate::model::prediction::{ChannelSize, Prediction};
 use crate::model::reading::Reading;
@@ -78,6 +78,10 @@ pub fn measure(
     let finished = run.finish()?;
     let outcome = outcome(&watched, &finished);
     let breakdown = fullest(&watched, &finished);
+    // Processes of another moment than the fullest one say nothing of it.
+    let belong = breakdown.is_some_and(|fullest| watched.processes_at.0 >= fullest.current.0 / 20 * 19);
+    let largest_processes = if belong { watched.largest_processes.clone() } else { Vec::new() };
+    let missed = missed_samples(&watched, how);
     let contained = finished.contained.clone();
     let mut observation = Observation {
         schema_version: SCHEMA_VERSION,
@@ -93,7 +97,7 @@ pub fn measure(
         censored: is_censored(outcome, &finished),
         peak: finished.peak,
         breakdown: breakdown.map_or(Reading::Gone, Reading::Value),
-        largest_processes: Vec::new(),
+        largest_processes,
         swap: Swap {
             peak: finished.swap_peak,
             highest_sampled: watched.swap.map_or(Reading::Unsupported, Reading::Value),
@@ -114,6 +118,10 @@ pub fn measure(
         warnings: Vec::new(),
     };
     observation.warnings = warnings(&observation, watched.unread);
+    observation.warnings.extend(missed);
+    observation.warnings.extend(watched.hugetlb.map(|(pages, name)| {
+        format!("{pages} in huge pages of hugetlbfs (`{name}`) are not counted as memory, and are not in the peak")
+    }));
     if contained.is_some_and(|contained| contained.oom_killed)
         && kills(observation.events) == 0
         && observation.outcome != Outcome::OomKilled
@@ -168,20 +176,13 @@ fn is_censored(outcome: Outcome, finished: &Finished) -> bool {
                 (Some(1..), _) => true,
                 (Some(0), Some(peak)) => peak.bytes >= limit,
                 // Nobody counted: a charge that does not fit leaves the peak short of the limit by what is charged at once.
-                (None, Some(peak)) => peak.bytes.saturating_add(noise(peak)) >= limit,
+                (None, Some(peak)) => peak.bytes.saturating_add(peak.exactness.noise()) >= limit,
                 (_, None) => false,
             }
         }
         _ => false,
     };
     outcome == Outcome::OomKilled || was_oom_killed(finished) || held_back || finished.held_back_from_above
-}
-
-fn noise(peak: &Peak) -> Bytes {
-    match peak.exactness {
-        Exactness::Exact { noise_bytes } => noise_bytes,
-        Exactness::LowerBound { .. } => Bytes::ZERO,
-    }
 }
 
 /// The fullest moment that was seen: a sample, or what was still charged at the end.
@@ -193,16 +194,34 @@ fn fullest(watched: &Watched, finished: &Finished) -> Option<Breakdown> {
     }
 }
 
+/// Says so where an interval that was asked for was missed by more than half of its samples.
+fn missed_samples(watched: &Watched, how: &Watch) -> Option<String> {
+    let interval = how.interval?;
+    let mean = watched.wall / watched.attempts.max(1);
+    // A run of a few intervals proves nothing.
+    (mean > interval * 2 && watched.wall > interval * 10).then(|| {
+        format!(
+            "one sample every {} instead of every {}, as --sample-interval asks: a sample takes longer than that, or the \
+             machine is busy",
+            milliseconds(mean),
+            milliseconds(interval)
+        )
+    })
+}
+
+fn milliseconds(time: Duration) -> String {
+    format!("{:.1} ms", time.as_secs_f64() * 1e3)
+}
+
 fn warnings(observation: &Observation, unread: Option<String>) -> Vec<String> {
     let mut warnings = Vec::new();
-    if let (Reading::Value(Peak { bytes, exactness: Exactness::Exact { .. }, .. }), Reading::Value(breakdown)) =
-        (&observation.peak, observation.breakdown)
-        && breakdown.current.0 < bytes.0 / 2
+    if let (Some(missing), Reading::Value(peak)) = (observation.between_samples(), &observation.peak)
+        && missing.saturating_sub(peak.exactness.noise()).0 > peak.bytes.0 / 20
     {
+        let share = missing.ratio(peak.bytes).unwrap_or_default() * 100.0;
         warnings.push(format!(
-            "the breakdown is of a moment with {}: the peak of {bytes} was between two samples (a shorter \
-             --sample-interval may catch it)",
-            breakdown.current
+            "{missing} of the peak ({share:.0} %) were in use between two samples only, and are not in the breakdown (a \
+             shorter --sample-interval may catch them)"
         ));
     }
     if let Reading::Value(leftover @ 1..) = observation.leftover_processes {
@@ -227,3 +246,6 @@ fn warnings(observation: &Observation, unread: Option<String>) -> Vec<String> {
     }
     warnings
 }
+
+#[cfg(test)]
+mod tests;

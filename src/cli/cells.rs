@@ -108,8 +108,11 @@ fn rows(cells: &[Cell], kinds: &[Kind<'_>], shared: &BTreeMap<String, String>) -
         let peak = cell.peak_bytes;
         let lower_bound = cell.warnings.iter().any(|warning| matches!(warning, Warning::LowerBound { .. }));
         let at_least = if lower_bound { "≥ " } else { "" };
-        let bytes =
-            |number: Option<f64>| number.map_or("-".to_owned(), |number| format!("{at_least}{}", Bytes(number as u64)));
+        let bytes = |number: Option<f64>| match (number.map(|number| Bytes(number as u64)), cell.peak_noise_bytes) {
+            (None, _) => "-".to_owned(),
+            (Some(bytes), Some(noise)) if bytes <= noise && !lower_bound => format!("<{noise}"),
+            (Some(bytes), _) => format!("{at_least}{bytes}"),
+        };
         let spread = peak.and_then(|peak| peak.relative());
         let good = cell.runs - cell.failed;
         row.extend([

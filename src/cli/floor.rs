@@ -100,7 +100,7 @@ pub(crate) struct FloorArgs {
     /// Append one line of JSON for each run to this file; the last one has the floor in it.
     #[arg(long, value_name = "FILE.jsonl")]
     record: Option<PathBuf>,
-    /// Time between two samples, on which only the breakdown of the peak depends: 10 ms in the runs without a limit.
+    /// Time between two samples, on which only the breakdown of the peak depends.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     sample_interval: Option<Duration>,
     /// How the result is written to stdout.
@@ -115,9 +115,6 @@ pub(crate) struct FloorArgs {
 
 /// The lowest limit that is tried for a process: no program has been seen to start with less.
 const LEAST_OF_A_PROCESS: Bytes = Bytes(256 << 10);
-
-/// The time between two samples of a run without a limit: its breakdown is part of the answer.
-const DENSE: Duration = Duration::from_millis(10);
 
 /// A search that takes more has something against it.
 const MOST_TRIES: u32 = 64;
@@ -252,8 +249,7 @@ impl Trial for Bench<'_> {
         self.runs += 1;
         let conditions = self.conditions(limit)?;
         let timeout = [self.args.timeout, timeout].into_iter().flatten().min();
-        let dense = limit.is_none().then_some(DENSE);
-        let how = Watch { timeout, kill_after: self.args.kill_after, interval: self.args.sample_interval.or(dense) };
+        let how = Watch { timeout, kill_after: self.args.kill_after, interval: self.args.sample_interval };
         let mut runner = self.start.runner(self.machine, &conditions).map_err(Failure::elsewhere)?;
         let host = self.machine.facts.clone();
         self.progress.start(limit);

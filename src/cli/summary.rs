@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use highwater::model::observation::{Breakdown, Container, Exactness, Observation, Outcome, Peak};
+use highwater::model::observation::{Breakdown, Container, Exactness, Observation, Outcome, Peak, ProcessSize};
 use highwater::model::reading::Reading;
 use highwater::model::units::Bytes;
 use indicatif::HumanDuration;
@@ -27,6 +27,12 @@ pub(crate) fn of(observation: &Observation, heading: Option<&str>, width: usize)
     }
     if let Reading::Value(breakdown) = observation.breakdown {
         rows.push(("of which", parts(&breakdown)));
+        if let Some(missing) = observation.between_samples() {
+            rows.push(("", format!("{missing} of the peak between samples, and in none of these")));
+        }
+    }
+    if !observation.largest_processes.is_empty() {
+        rows.push(("processes", processes(&observation.largest_processes)));
     }
     if let Reading::Value(Some(limit)) = observation.limit.effective {
         let censored =
@@ -69,14 +75,13 @@ pub(crate) fn of_several<'a>(observations: impl ExactSizeIterator<Item = &'a Obs
 fn peak(peak: &Reading<Peak>) -> String {
     match peak {
         Reading::Value(peak) => match peak.exactness {
+            Exactness::Exact { noise_bytes } if peak.bytes <= noise_bytes => {
+                format!("{}   the resolution of {}", peak.words(), peak.source.words())
+            }
             Exactness::Exact { noise_bytes } => {
-                format!("{}   exact, at most {noise_bytes} too high: {}", peak.bytes, peak.source.words())
+                format!("{}   exact, at most {noise_bytes} too high: {}", peak.words(), peak.source.words())
             }
-            Exactness::LowerBound { .. } => {
-                let most =
-                    peak.upper_bound.as_ref().map_or_else(String::new, |most| format!(", at most {}", most.bytes));
-                format!("{} or more{most}   a lower bound: {}", peak.bytes, peak.source.words())
-            }
+            Exactness::LowerBound { .. } => format!("{}   a lower bound: {}", peak.words(), peak.source.words()),
         },
         Reading::Unsupported => "unknown: this machine has no way to tell".to_owned(),
         Reading::Gone => "unknown: the task had ended before it could be looked at".to_owned(),
@@ -90,6 +95,15 @@ pub(crate) fn parts(breakdown: &Breakdown) -> String {
         parts.iter().filter_map(|(name, part)| part.value().map(|part| format!("{name} {part}"))).collect();
     let time = Duration::from_micros(breakdown.at_us);
     format!("{}   at {}, with {} in use", known.join(", "), seconds(time), breakdown.current)
+}
+
+/// The largest processes by their anonymous memory; what the last decimal of the largest does not show is left out.
+fn processes(largest: &[ProcessSize]) -> String {
+    let most = largest.first().map_or(Bytes::ZERO, |process| process.anon);
+    let shown = largest.iter().filter(|process| process.anon.0 >= most.0 / 1000);
+    let words: Vec<String> =
+        shown.map(|process| format!("{} (process {}) {}", process.name, process.pid, process.anon)).collect();
+    format!("{}   anonymous memory of the largest", words.join(", "))
 }
 
 fn container_rows(container: &Container) -> Vec<(&'static str, String)> {

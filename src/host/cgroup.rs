@@ -147,6 +147,14 @@ pub fn all_hierarchies(roots: &HostRoots) -> Result<Vec<Hierarchy>, HostError> {
     Ok(mounts.iter().filter_map(|mount| hierarchy(roots, mount)).collect())
 }
 
+/// Whether cgroups count huge pages of hugetlbfs as memory: v2 does where it is mounted with `memory_hugetlb_accounting`
+/// (Linux 6.6+).
+pub fn counts_huge_pages(roots: &HostRoots) -> bool {
+    let mounts = cgroup_mounts(&roots.proc.join("self/mountinfo")).unwrap_or_default();
+    let has_v1_memory = mounts.iter().any(|mount| mount.super_options.contains_key("memory"));
+    !has_v1_memory && mounts.iter().any(|mount| mount.super_options.contains_key("memory_hugetlb_accounting"))
+}
+
 /// The mounted hierarchies that carry a controller, or can: whether v2 does is for its files to say. The mount that
 /// lies on top comes first.
 fn hierarchies(roots: &HostRoots, mounts: &[MountInfo], controller: &str) -> Vec<Hierarchy> {

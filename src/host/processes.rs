@@ -8,6 +8,7 @@ use procfs::process::{SmapsRollup, Stat, Status};
 
 use super::memory::Split;
 use super::{HostError, HostRoots};
+use crate::model::observation::ProcessSize;
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 
@@ -194,9 +195,60 @@ pub fn resident(roots: &HostRoots, pid: i32) -> Reading<Resident> {
     Reading::Value(Resident { highest, mapped: size.saturating_sub(data).saturating_sub(stack).max(file) })
 }
 
+/// The largest of several processes, and what they hold that is no anonymous memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LargestProcesses {
+    /// Largest first.
+    pub largest: Vec<ProcessSize>,
+    /// The huge pages of hugetlbfs that all of them have mapped (`HugetlbPages`), and the name of one that has.
+    pub hugetlb: Option<(Bytes, String)>,
+}
+
+/// Reads `/proc/PID/status` of each process and keeps the `most` largest by `RssAnon` (Linux 4.5+). Those that have
+/// ended, and kernels that do not report it, leave none.
+pub fn largest_processes(roots: &HostRoots, pids: &[i32], most: usize) -> LargestProcesses {
+    let mut found = LargestProcesses::default();
+    for &pid in pids {
+        let Ok(status) = std::fs::read(roots.process_file(pid, "status")) else { continue };
+        let status = String::from_utf8_lossy(&status);
+        let field =
+            |key: &str| status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).map(str::trim);
+        let size = |key: &str| Some(Bytes(field(key)?.strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)?));
+        let name = || field("Name").unwrap_or_default().to_owned();
+        if let Some(anon) = size("RssAnon") {
+            found.largest.push(ProcessSize { pid, name: name(), anon });
+        }
+        if let Some(pages @ Bytes(1..)) = size("HugetlbPages") {
+            let (sum, _) = found.hugetlb.get_or_insert_with(|| (Bytes::ZERO, name()));
+            *sum = sum.saturating_add(pages);
+        }
+    }
+    found.largest.sort_by_key(|process| (std::cmp::Reverse(process.anon), process.pid));
+    found.largest.truncate(most);
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_largest_processes_come_first_and_huge_pages_are_added_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let roots = HostRoots::recorded(folder.path());
+        let status = |pid: i32, text: &str| {
+            std::fs::create_dir_all(roots.process_file(pid, "")).unwrap();
+            std::fs::write(roots.process_file(pid, "status"), text).unwrap();
+        };
+        status(1, "Name:\tsmall one\nVmRSS:\t  900 kB\nRssAnon:\t      8 kB\nHugetlbPages:\t       0 kB\n");
+        status(2, "Name:\tlarge\nRssAnon:\t 4096 kB\nHugetlbPages:\t 2048 kB\n");
+        status(3, "Name:\tlarger\nRssAnon:\t 8192 kB\nHugetlbPages:\t 4096 kB\n");
+        status(4, "Name:\tzombie\nState:\tZ (zombie)\n");
+        let found = largest_processes(&roots, &[1, 2, 3, 4, 5], 2);
+        let size = |pid, name: &str, kib: u64| ProcessSize { pid, name: name.to_owned(), anon: Bytes(kib << 10) };
+        assert_eq!(found.largest, [size(3, "larger", 8192), size(2, "large", 4096)]);
+        assert_eq!(found.hugetlb, Some((Bytes(6 << 20), "large".to_owned())));
+    }
 
     #[test]
     fn a_started_process_is_a_descendant_and_has_a_size() {

@@ -87,6 +87,16 @@ pub struct Observation {
     pub warnings: Vec<String>,
 }
 
+impl Observation {
+    /// How much of the peak the breakdown does not show, because it was reached between two samples. None where the
+    /// difference may be noise of the peak.
+    pub fn between_samples(&self) -> Option<Bytes> {
+        let peak = self.peak.as_ref().value()?;
+        let missing = peak.bytes.saturating_sub(self.breakdown.value()?.current);
+        (missing > peak.exactness.noise()).then_some(missing)
+    }
+}
+
 /// Which run of which cell of a sweep this was. A cell is one input case with one choice of parameters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SweepRun {
@@ -272,6 +282,21 @@ pub struct Peak {
     pub upper_bound: Option<UpperBound>,
 }
 
+impl Peak {
+    /// The amount as far as it is known: `200 MiB`, `200 MiB or more`, `200 MiB or more, at most 300 MiB`, or `below
+    /// 512 KiB` where it is within the noise.
+    pub fn words(&self) -> String {
+        match self.exactness {
+            Exactness::Exact { noise_bytes } if self.bytes <= noise_bytes => format!("below {noise_bytes}"),
+            Exactness::Exact { .. } => self.bytes.to_string(),
+            Exactness::LowerBound { .. } => match &self.upper_bound {
+                None => format!("{} or more", self.bytes),
+                Some(most) => format!("{} or more, at most {}", self.bytes, most.bytes),
+            },
+        }
+    }
+}
+
 /// What a peak cannot exceed: the highest value of a counter that covers the task and more than the task. What the others
 /// had is in it: they may have given it back by the time of the peak.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -335,6 +360,16 @@ pub enum Exactness {
         /// What would make it exact.
         remedy: String,
     },
+}
+
+impl Exactness {
+    /// How much too high the number can be.
+    pub const fn noise(&self) -> Bytes {
+        match self {
+            Self::Exact { noise_bytes } => *noise_bytes,
+            Self::LowerBound { .. } => Bytes::ZERO,
+        }
+    }
 }
 
 /// What memory is used for. The parts do not overlap.

@@ -158,6 +158,9 @@ fn run(observation: &Observation, n: Option<Bytes>) -> Run {
         started_at: observation.started_at,
         n,
         peak: peak.map(|peak| peak.bytes),
+        below: peak
+            .map(|peak| peak.exactness.noise())
+            .filter(|noise| !lower_bound && peak.is_some_and(|peak| peak.bytes <= *noise)),
         lower_bound,
         at_most: peak.and_then(|peak| peak.upper_bound.as_ref()).map(|most| most.bytes).filter(|_| lower_bound),
         censoring: match censoring(observation) {
@@ -170,6 +173,7 @@ fn run(observation: &Observation, n: Option<Bytes>) -> Run {
         fitted: None,
         typical: None,
         breakdown: observation.breakdown.value(),
+        between_samples: observation.between_samples(),
         swap: swap.value(),
         wall_us: observation.wall_us,
         cpu_us: observation.cpu.value().map(|cpu| cpu.user_us.saturating_add(cpu.system_us)),

@@ -263,6 +263,9 @@ pub struct Run {
     pub n: Option<Bytes>,
     /// The most memory it used.
     pub peak: Option<Bytes>,
+    /// What the peak is below, where it is no more than an exact one can be too high.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub below: Option<Bytes>,
     /// Whether it may have used more than was seen.
     pub lower_bound: bool,
     /// What a lower bound cannot exceed, if a counter that covers the task and more shows it.
@@ -282,6 +285,9 @@ pub struct Run {
     pub typical: Option<Bytes>,
     /// What the memory consisted of when the most was seen in use.
     pub breakdown: Option<Breakdown>,
+    /// How much of the peak is not in the breakdown, because it was in use between two samples only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub between_samples: Option<Bytes>,
     /// The most that was swapped out.
     pub swap: Option<Bytes>,
     /// How long it took.

@@ -16,7 +16,9 @@ use nix::unistd::Pid;
 
 use super::maker::Maker;
 use super::{FinishError, StartError};
-use crate::host::cgroup::Cgroup;
+use crate::host::HostRoots;
+use crate::host::cgroup::{Cgroup, counts_huge_pages};
+use crate::host::processes::{LargestProcesses, largest_processes};
 use crate::model::observation::CgroupVersion;
 use crate::model::units::Bytes;
 
@@ -162,6 +164,16 @@ impl Drop for OwnCgroup {
             tracing::warn!("failed to remove the cgroup {}: {error}", self.cgroup.path.display());
         }
     }
+}
+
+/// The largest processes of a cgroup and of those below it.
+pub(super) fn largest_in(roots: &HostRoots, cgroup: &Cgroup, most: usize) -> LargestProcesses {
+    let mut pids = Vec::new();
+    // Those that could be listed are better than none.
+    let _ = processes(&cgroup.path, &mut pids);
+    let mut found = largest_processes(roots, &pids, most);
+    found.hugetlb = found.hugetlb.filter(|_| !counts_huge_pages(roots));
+    found
 }
 
 /// Kills everything in a cgroup and removes it, with all that lies below it.

@@ -23,13 +23,14 @@ use self::in_cgroup::{Above, InCgroup};
 use self::lookout::Lookout;
 use self::sampled::Sampled;
 use self::surrounding::Surrounding;
+use super::own_cgroup::largest_in;
 use super::placement::{Entered, Obstacle, Placement};
 use super::reaper::{Reaped, Reaper, Started};
 use super::spawn::{Image, Join, SpawnError, Stdio};
 use super::view::View;
 use super::{End, FinishError, Finished, Runner, Running, Sample, StartError};
 use crate::host::machine::{self, Machine};
-use crate::host::processes::{Family, Process, command_line, descendants};
+use crate::host::processes::{Family, LargestProcesses, Process, command_line, descendants, largest_processes};
 use crate::host::{HostError, HostRoots};
 use crate::model::observation::{CgroupVersion, Cpu, RunnerKind, Survivor};
 use crate::model::reading::Reading;
@@ -343,12 +344,33 @@ impl Running for ProcessRun {
 
     fn settle(&mut self) {}
 
-    fn sample(&mut self) -> Result<Reading<Sample>, HostError> {
-        let sample = match &mut self.way {
+    fn usage(&mut self) -> Result<Reading<Bytes>, HostError> {
+        let usage = match &mut self.way {
             Way::Cgroup(run) => {
                 self.lookout.look_in_time(run.cgroup());
-                run.sample()?
+                run.usage()?
             }
+            Way::Sampled(_) => Reading::Unsupported,
+        };
+        self.highest = self.highest.max(usage.value());
+        Ok(usage)
+    }
+
+    fn largest_processes(&mut self, most: usize) -> LargestProcesses {
+        let roots = &self.lookout.roots;
+        match &self.way {
+            Way::Cgroup(run) => run.cgroup().map(|own| largest_in(roots, own, most)).unwrap_or_default(),
+            Way::Sampled(_) => {
+                let processes = descendants(roots, self.task.reaper.pid).unwrap_or_default();
+                let pids: Vec<i32> = processes.iter().map(|process| process.identity.pid).collect();
+                largest_processes(roots, &pids, most)
+            }
+        }
+    }
+
+    fn sample(&mut self) -> Result<Reading<Sample>, HostError> {
+        let sample = match &mut self.way {
+            Way::Cgroup(run) => run.sample()?,
             Way::Sampled(run) => {
                 self.lookout.look_in_time(None);
                 run.sample()?

@@ -12,7 +12,7 @@ use highwater::calibrate::predict::predict;
 use highwater::host::HostRoots;
 use highwater::host::machine::Machine;
 use highwater::model::check::config::{InputConfig, RunnerChoice, TaskConfig, What};
-use highwater::model::observation::{Exactness, InputSizes, Outcome, Subject, SweepRun};
+use highwater::model::observation::{InputSizes, Outcome, Subject, SweepRun};
 use highwater::model::prediction::{Named, Sizes};
 use highwater::model::reading::Reading;
 use highwater::model::task::{Channel, ChannelKind, Task};
@@ -134,10 +134,7 @@ impl<'a> Bench<'a> {
         }
         if !self.args.quiet {
             let peak = match &observation.peak {
-                Reading::Value(peak) => match peak.exactness {
-                    Exactness::Exact { .. } => peak.bytes.to_string(),
-                    Exactness::LowerBound { .. } => format!("{} or more", peak.bytes),
-                },
+                Reading::Value(peak) => peak.words(),
                 Reading::Unsupported | Reading::Gone => "no peak".to_owned(),
             };
             let outcome = match observation.outcome.succeeded() {

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use highwater::calibrate::monitor::Observer;
 use highwater::calibrate::sweep::{Admission, Job, Keeper, Left};
-use highwater::model::observation::{Exactness, Observation, Outcome};
+use highwater::model::observation::{Observation, Outcome};
 use highwater::model::plan::PlanCell;
 use highwater::model::reading::Reading;
 use highwater::model::units::Bytes;
@@ -226,11 +226,7 @@ fn line(cell: &PlanCell, run: u32, observation: &Observation) -> String {
     let mut text = name(cell);
     text.push_str(&format!("{}run {run}: ", if text.is_empty() { "" } else { ", " }));
     match &observation.peak {
-        Reading::Value(peak) => {
-            let more = if matches!(peak.exactness, Exactness::LowerBound { .. }) { " or more" } else { "" };
-            let most = peak.upper_bound.as_ref().map_or_else(String::new, |most| format!(", at most {}", most.bytes));
-            text.push_str(&format!("peak {}{more}{most}", peak.bytes));
-        }
+        Reading::Value(peak) => text.push_str(&format!("peak {}", peak.words())),
         Reading::Unsupported | Reading::Gone => text.push_str("no peak"),
     }
     if observation.censored {

@@ -369,7 +369,7 @@ fn change_row(change: &Change) -> Vec<Field> {
 }
 
 /// The name of a column, and whether it has numbers.
-const RUN_COLUMNS: [(&str, bool); 13] = [
+const RUN_COLUMNS: [(&str, bool); 14] = [
     ("Run", false),
     ("Input n", true),
     ("Peak", true),
@@ -383,6 +383,7 @@ const RUN_COLUMNS: [(&str, bool); 13] = [
     ("shmem", true),
     ("kernel", true),
     ("file", true),
+    ("between samples", true),
 ];
 
 fn run_row(run: &Run) -> Row {
@@ -396,6 +397,8 @@ fn run_row(run: &Run) -> Row {
     if run.lower_bound || run.censoring != Censoring::None {
         let most = run.at_most.map_or_else(String::new, |most| format!(", ≤ {most}"));
         peak.text = format!("≥ {}{most}", peak.text);
+    } else if let Some(below) = run.below {
+        peak.text = format!("below {below}");
     }
     let mut ended = words::outcome(run.outcome);
     if run.censoring == Censoring::LimitReached {
@@ -418,6 +421,7 @@ fn run_row(run: &Run) -> Row {
         part(breakdown.map(|parts| parts.shmem)),
         part(breakdown.map(|parts| parts.kernel)),
         part(breakdown.map(|parts| parts.file)),
+        Field::bytes(run.between_samples),
     ];
     Row { mark, cells }
 }

@@ -58,8 +58,12 @@ pub(super) fn plot(report: &TaskReport) -> Option<Plot> {
         let points = vec![(0.0, amount(value)), (end, amount(value))];
         layers.push(line(&format!("{name} {value}"), ink, points, true));
     }
-    let parts = run.breakdown.map(|breakdown| parts(&breakdown)).unwrap_or_default();
-    let peak = run.peak.map(|peak| format!(" The peak is {peak}.")).unwrap_or_default();
+    let parts = run.breakdown.map(|breakdown| parts(&breakdown, run.between_samples)).unwrap_or_default();
+    let peak = match (run.peak, run.below) {
+        (None, _) => String::new(),
+        (Some(_), Some(below)) => format!(" The peak is below {below}."),
+        (Some(peak), None) => format!(" The peak is {peak}."),
+    };
     let left_out = timeline.taken.saturating_sub(samples.len() as u64);
     Some(Plot {
         name: "timeline",
@@ -74,8 +78,11 @@ pub(super) fn plot(report: &TaskReport) -> Option<Plot> {
     })
 }
 
-fn parts(breakdown: &Breakdown) -> String {
+fn parts(breakdown: &Breakdown, between_samples: Option<Bytes>) -> String {
     let parts: Vec<String> =
         PARTS.iter().filter_map(|(name, _, part)| Some(format!("{name} {}", part(breakdown).value()?))).collect();
-    format!(" When the most was seen in use, after {}: {}.", duration(breakdown.at_us), parts.join(", "))
+    let between = between_samples
+        .map(|missing| format!(" Another {missing} of the peak were in use between two samples only."))
+        .unwrap_or_default();
+    format!(" When the most was seen in use, after {}: {}.{between}", duration(breakdown.at_us), parts.join(", "))
 }

@@ -18,13 +18,15 @@ use super::leaf::Leaf;
 use super::logs::Forwarding;
 use super::parent::Parent;
 use super::{ContainerRunner, Way, noise, remove};
-use crate::host::HostError;
 use crate::host::memory::MemoryReader;
+use crate::host::processes::LargestProcesses;
+use crate::host::{HostError, HostRoots};
 use crate::model::observation::{Container, Events, Exactness, Limits, Logs, Peak, PeakSource, RunnerKind};
 use crate::model::problem::one_line;
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 use crate::runner::engine::Engine;
+use crate::runner::own_cgroup::largest_in;
 use crate::runner::probe::{self, Report};
 use crate::runner::process::in_cgroup::{Above, Problems, unless_reset};
 use crate::runner::{Contained, End, FinishError, Finished, Running, Sample, StartError};
@@ -44,6 +46,7 @@ struct Ended {
 
 pub(super) struct ContainerRun {
     engine: Engine,
+    roots: HostRoots,
     id: String,
     facts: Container,
     logs: Option<Logs>,
@@ -90,6 +93,7 @@ impl ContainerRun {
         let above = reader.as_mut().zip(cgroup).map(|(reader, cgroup)| Above::of(cgroup, reader));
         Ok(Self {
             engine,
+            roots: runner.machine.roots.clone(),
             id: id.to_owned(),
             facts: runner.container(),
             logs: runner.launch.logs.clone(),
@@ -183,13 +187,24 @@ impl Running for ContainerRun {
         self.ended.as_fd()
     }
 
-    fn sample(&mut self) -> Result<Reading<Sample>, HostError> {
+    fn usage(&mut self) -> Result<Reading<Bytes>, HostError> {
         let Some(reader) = &mut self.reader else { return Ok(Reading::Unsupported) };
         let current = reader.current()?;
-        let split = reader.split()?;
         self.highest_counter = self.highest_counter.max(reader.peak()?.value());
         self.highest = self.highest.max(current.value());
+        Ok(current)
+    }
+
+    fn sample(&mut self) -> Result<Reading<Sample>, HostError> {
+        let current = self.usage()?;
+        let Some(reader) = &mut self.reader else { return Ok(Reading::Unsupported) };
+        let split = reader.split()?;
         Ok(current.map(|current| Sample { current, split }))
+    }
+
+    fn largest_processes(&mut self, most: usize) -> LargestProcesses {
+        let cgroup = self.parent.as_ref().map(Parent::cgroup).or(self.leaf.as_ref().map(|leaf| &leaf.cgroup));
+        cgroup.map(|cgroup| largest_in(&self.roots, cgroup, most)).unwrap_or_default()
     }
 
     fn signal(&mut self, signal: Signal) -> io::Result<()> {

@@ -54,6 +54,10 @@ impl InCgroup {
         self.own.as_ref().map(OwnCgroup::cgroup)
     }
 
+    pub(super) fn usage(&mut self) -> Result<Reading<Bytes>, HostError> {
+        self.reader.current()
+    }
+
     pub(super) fn sample(&mut self) -> Result<Reading<Sample>, HostError> {
         self.read()
     }

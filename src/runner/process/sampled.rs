@@ -133,10 +133,9 @@ impl Sampled {
     /// A note for a run whose largest process had much more resident than the samples show.
     ///
     /// `ru_maxrss` is no lower bound: it has mapped files in it, of which nobody knows how many, and what the process had
-    /// before it executed its program, which for the first one is what this process has.
+    /// before it executed its program, which for the first one is what its parent has.
     fn larger_resident(&self, largest_rss: Bytes, lower_bound: Option<Bytes>) -> Option<String> {
-        let own = i32::try_from(std::process::id()).ok()?;
-        let inherited = resident(&self.roots, own).value()?.highest;
+        let inherited = resident(&self.roots, self.reaper).value()?.highest;
         let known = lower_bound.unwrap_or(Bytes::ZERO).saturating_add(lower_bound.unwrap_or(Bytes::ZERO));
         (largest_rss > inherited && largest_rss > known).then(|| {
             format!(

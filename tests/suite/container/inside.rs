@@ -66,6 +66,6 @@ fn the_peak_of_a_task_that_fits_lies_between_its_bounds() {
     assert_eq!(run["outcome"], serde_json::json!({"kind": "exited", "status": 0}), "{run:#}");
     assert_eq!(run["censored"], false, "{run:#}");
     let (lower, upper) = bounds(&run);
-    assert!(lower >= 100 * MIB && lower <= 103 * MIB, "{run:#}");
-    assert!(upper >= 100 * MIB && upper <= 400 * MIB, "{run:#}");
+    assert!((100 * MIB..=103 * MIB).contains(&lower), "{run:#}");
+    assert!((100 * MIB..=400 * MIB).contains(&upper), "{run:#}");
 }

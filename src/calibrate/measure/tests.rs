@@ -1,0 +1,309 @@
+//! What is made of a run, verdict by verdict: every run here follows a script.
+
+use std::time::Duration;
+
+use super::super::monitor::Request;
+use super::super::scripted::{Ends, NOISE, Once, Requests, Script, events, finished, mib, sample};
+use super::*;
+use crate::host::processes::LargestProcesses;
+use crate::model::observation::{Container, Engine, Exactness, Limits, Peak, PeakSource, ProcessSize, Series};
+use crate::runner::{Contained, Sample};
+use nix::sys::signal::Signal;
+
+fn host() -> Host {
+    Host {
+        kernel: "6.1.0".to_owned(),
+        architecture: "x86_64".to_owned(),
+        cpus: 2,
+        page_bytes: Bytes(4096),
+        memory_bytes: Reading::Unsupported,
+        swap_bytes: Reading::Unsupported,
+        cgroup: None,
+    }
+}
+
+const BRISK: Watch = Watch { timeout: None, kill_after: Duration::from_millis(5), interval: None };
+
+/// What comes of a script.
+fn observed(script: Script) -> Observation {
+    measure(&mut Once(Some(script)), About::default(), host(), &BRISK, None, &mut ()).unwrap()
+}
+
+/// What comes of a run without samples that finishes like this.
+fn record(finished: Finished) -> Observation {
+    observed(Script::new(&[], finished))
+}
+
+fn limited(limit: Bytes) -> Limits {
+    let limit = Reading::Value(Some(limit));
+    Limits { own: limit, effective: limit, copied_from: None }
+}
+
+fn peak_of(bytes: Bytes, exactness: Exactness) -> Reading<Peak> {
+    Reading::Value(Peak { bytes, source: PeakSource::OwnCgroup, file: None, exactness, upper_bound: None })
+}
+
+fn exact(bytes: Bytes) -> Reading<Peak> {
+    peak_of(bytes, Exactness::Exact { noise_bytes: NOISE })
+}
+
+fn lower_bound(bytes: Bytes) -> Reading<Peak> {
+    peak_of(bytes, Exactness::LowerBound { reason: "it was sampled".to_owned(), remedy: "a cgroup".to_owned() })
+}
+
+fn container(oom_killed: bool) -> Contained {
+    let engine =
+        Engine { name: "An Engine".to_owned(), version: None, cgroup_driver: None, cgroup: None, kernel: None };
+    let container =
+        Container { image: "image".to_owned(), image_id: None, image_digests: Vec::new(), engine, noise_floor: None };
+    Contained { container, logs: None, wall: None, oom_killed }
+}
+
+#[test]
+fn a_run_that_ends_by_itself_has_the_outcome_of_its_first_process() {
+    let exited = |status| Outcome::Exited { status };
+    let signalled = |signal| Outcome::Signalled { signal };
+    let cases = [
+        (End::Exited(0), 0, exited(0)),
+        (End::Exited(3), 0, exited(3)),
+        (End::Exited(137), 0, exited(137)),
+        (End::Signalled(9), 0, signalled(9)),
+        (End::Signalled(11), 0, signalled(11)),
+        (End::Lost, 0, Outcome::EngineLost),
+        // With a kill counted, SIGKILL and a shell's word for it are that kill; other ends are not.
+        (End::Signalled(9), 1, Outcome::OomKilled),
+        (End::Exited(137), 1, Outcome::OomKilled),
+        (End::Exited(0), 1, exited(0)),
+        (End::Exited(1), 1, exited(1)),
+        (End::Signalled(15), 1, signalled(15)),
+    ];
+    for (end, kills, expected) in cases {
+        let run = record(Finished { end, events: Reading::Value(events(0, kills)), ..finished() });
+        assert_eq!(run.outcome, expected, "{end:?} with {kills} kills");
+        assert_eq!(run.censored, kills > 0, "{end:?} with {kills} kills");
+    }
+}
+
+#[test]
+fn a_kill_that_only_the_engine_reports_counts_as_one() {
+    let killed = record(Finished { end: End::Exited(137), contained: Some(container(true)), ..finished() });
+    assert_eq!((killed.outcome, killed.censored), (Outcome::OomKilled, true));
+    assert_eq!(killed.warnings, Vec::<String>::new());
+
+    let survived = record(Finished { contained: Some(container(true)), ..finished() });
+    assert_eq!((survived.outcome, survived.censored), (Outcome::Exited { status: 0 }, true));
+    assert_eq!(survived.events.value().unwrap().oom_kills, Reading::Value(1));
+    assert_eq!(survived.warnings, ["the kernel killed a process of the task for lack of memory"]);
+
+    let unscathed = record(Finished { contained: Some(container(false)), ..finished() });
+    assert!(!unscathed.censored && unscathed.warnings.is_empty(), "{unscathed:?}");
+}
+
+#[test]
+fn a_run_is_censored_where_a_limit_may_have_kept_it_from_more() {
+    let hits = |hits| Reading::Value(events(hits, 0));
+    let uncounted = Reading::Value(Events { limit_hits: Reading::Unsupported, ..events(0, 0) });
+    let almost = Bytes(mib(100).0 + NOISE.0);
+    // The peak is 100 MiB, exact within 512 KiB, unless a line says otherwise.
+    let cases = [
+        ("no limit, though one was counted as hit", Finished { events: hits(3), ..finished() }, false),
+        ("a limit out of reach", Finished { limit: limited(mib(200)), ..finished() }, false),
+        ("a limit that was hit", Finished { limit: limited(mib(200)), events: hits(1), ..finished() }, true),
+        (
+            "a limit that was hit, and no peak to be read",
+            Finished { limit: limited(mib(200)), events: hits(1), peak: Reading::Gone, ..finished() },
+            true,
+        ),
+        ("a peak at the limit, which no counter shows", Finished { limit: limited(mib(100)), ..finished() }, true),
+        (
+            "a peak within the noise of a limit that counts hits, and has none",
+            Finished { limit: limited(almost), ..finished() },
+            false,
+        ),
+        (
+            "a peak within the noise of a limit that counts no hits",
+            Finished { limit: limited(almost), events: uncounted, ..finished() },
+            true,
+        ),
+        (
+            "a peak further from a limit that counts no hits",
+            Finished { limit: limited(mib(101)), events: uncounted, ..finished() },
+            false,
+        ),
+        (
+            "a lower bound has no noise to be within",
+            Finished { limit: limited(almost), events: uncounted, peak: lower_bound(mib(100)), ..finished() },
+            false,
+        ),
+        (
+            "a limit, and nothing else that could be read",
+            Finished { limit: limited(mib(100)), events: Reading::Gone, peak: Reading::Gone, ..finished() },
+            false,
+        ),
+        ("a limit above that was felt", Finished { held_back_from_above: true, ..finished() }, true),
+        ("a limit that nobody can read", Finished { limit: Limits::UNSUPPORTED, events: hits(1), ..finished() }, false),
+    ];
+    for (case, finished, expected) in cases {
+        assert_eq!(record(finished).censored, expected, "{case}");
+    }
+}
+
+#[test]
+fn what_highwater_ended_has_its_reason_as_outcome_however_the_process_ended() {
+    let ends = [
+        (Ends::On(Signal::SIGTERM), vec![Signal::SIGTERM]),
+        (Ends::On(Signal::SIGKILL), vec![Signal::SIGTERM, Signal::SIGKILL]),
+    ];
+    for (ends, expected) in ends {
+        let timeout = Some(Duration::from_millis(3));
+        let script = Script { ends, ..Script::new(&[], Finished { end: End::Signalled(9), ..finished() }) };
+        let signals = script.signals.clone();
+        let how = Watch { timeout, ..BRISK };
+        let run = measure(&mut Once(Some(script)), About::default(), host(), &how, None, &mut ()).unwrap();
+        assert_eq!(run.outcome, Outcome::TimedOut { after_us: 3000 });
+        assert_eq!(*signals.borrow(), expected);
+        assert!(!run.censored, "{run:?}");
+    }
+    let mut asked = Requests::new([Request { signal: Signal::SIGINT, task_knows: false }]);
+    let script = Script { ends: Ends::On(Signal::SIGINT), ..Script::new(&[], finished()) };
+    let run = measure(&mut Once(Some(script)), About::default(), host(), &BRISK, Some(&mut asked), &mut ()).unwrap();
+    assert_eq!(run.outcome, Outcome::Interrupted { signal: 2 });
+}
+
+#[test]
+fn a_kill_for_memory_censors_a_run_that_timed_out_too() {
+    let script = Script {
+        ends: Ends::On(Signal::SIGTERM),
+        ..Script::new(&[], Finished { events: Reading::Value(events(5, 2)), ..finished() })
+    };
+    let how = Watch { timeout: Some(Duration::from_millis(3)), ..BRISK };
+    let run = measure(&mut Once(Some(script)), About::default(), host(), &how, None, &mut ()).unwrap();
+    assert_eq!((run.outcome, run.censored), (Outcome::TimedOut { after_us: 3000 }, true));
+    assert_eq!(run.warnings, ["the kernel killed 2 of the task's processes for lack of memory"]);
+}
+
+#[test]
+fn the_peak_of_the_runner_is_the_peak_of_the_record_word_for_word() {
+    for peak in [exact(mib(7)), lower_bound(mib(7)), Reading::Unsupported, Reading::Gone] {
+        assert_eq!(record(Finished { peak: peak.clone(), ..finished() }).peak, peak);
+    }
+}
+
+#[test]
+fn the_breakdown_is_of_the_fullest_moment_that_was_seen() {
+    let last = |bytes| Reading::Value(sample(bytes));
+    let cases: [(&[u64], Reading<Sample>, Option<u64>); 5] = [
+        (&[20, 99, 60], Reading::Gone, Some(99)),
+        (&[20, 99, 60], last(mib(60)), Some(99)),
+        (&[20, 60], last(mib(99)), Some(99)),
+        (&[], last(mib(99)), Some(99)),
+        (&[], Reading::Gone, None),
+    ];
+    for (samples, last, expected) in cases {
+        let samples: Vec<Bytes> = samples.iter().copied().map(mib).collect();
+        let run = observed(Script::new(&samples, Finished { last, ..finished() }));
+        let breakdown = run.breakdown.value();
+        assert_eq!(breakdown.map(|breakdown| breakdown.current), expected.map(mib), "{run:?}");
+        assert_eq!(breakdown.and_then(|breakdown| breakdown.anon.value()), expected.map(mib), "{run:?}");
+        assert_eq!(run.series.taken, samples.len() as u64);
+    }
+}
+
+#[test]
+fn the_warnings_say_what_the_numbers_do_not() {
+    let cases = [
+        (Finished { leftover_processes: Reading::Value(1), ..finished() }, "1 process was still running"),
+        (Finished { leftover_processes: Reading::Value(2), ..finished() }, "2 processes were still running"),
+        (Finished { swap_peak: Reading::Value(mib(3)), ..finished() }, "3 MiB were swapped out"),
+        (Finished { events: Reading::Value(events(0, 1)), ..finished() }, "killed 1 of the task's processes"),
+        (Finished { problems: vec!["a file was unreadable".to_owned()], ..finished() }, "a file was unreadable"),
+    ];
+    for (finished, expected) in cases {
+        let warnings = record(finished).warnings;
+        assert!(warnings.len() == 1 && warnings[0].contains(expected), "{warnings:?} for {expected}");
+    }
+    assert_eq!(record(finished()).warnings, Vec::<String>::new());
+}
+
+#[test]
+fn what_lies_between_samples_is_no_part_of_the_breakdown_and_said_where_it_matters() {
+    // The peak is 100 MiB, at most 512 KiB too high.
+    let cases =
+        [(100, None, false), (99, Some(1), false), (95, Some(5), false), (94, Some(6), true), (70, Some(30), true)];
+    for (sampled, between, warned) in cases {
+        let run = observed(Script::new(&[mib(sampled)], finished()));
+        assert_eq!(run.between_samples(), between.map(mib), "{sampled} MiB sampled");
+        assert_eq!(!run.warnings.is_empty(), warned, "{sampled} MiB sampled: {:?}", run.warnings);
+    }
+    let run = observed(Script::new(&[mib(70)], finished()));
+    assert!(run.warnings[0].starts_with("30 MiB of the peak (30 %) were in use between two samples only"), "{run:?}");
+    let lower = observed(Script::new(&[mib(70)], Finished { peak: lower_bound(mib(70)), ..finished() }));
+    assert_eq!((lower.between_samples(), lower.warnings.len()), (None, 0));
+    assert_eq!(record(finished()).between_samples(), None);
+}
+
+fn process(name: &str) -> ProcessSize {
+    ProcessSize { pid: 7, name: name.to_owned(), anon: mib(60) }
+}
+
+#[test]
+fn the_largest_processes_belong_to_the_fullest_moment_or_are_left_out() {
+    let largest = LargestProcesses { largest: vec![process("large")], hugetlb: None };
+    let script = |usages: &[Bytes], finished| Script { largest: largest.clone(), ..Script::new(usages, finished) };
+    assert_eq!(observed(script(&[mib(99)], finished())).largest_processes, [process("large")]);
+    let fuller = Finished { last: Reading::Value(sample(mib(100))), ..finished() };
+    assert_eq!(observed(script(&[mib(98)], fuller.clone())).largest_processes, [process("large")]);
+    assert_eq!(observed(script(&[mib(50)], fuller)).largest_processes, []);
+}
+
+#[test]
+fn huge_pages_that_no_cgroup_counts_are_a_warning() {
+    let largest = LargestProcesses { largest: Vec::new(), hugetlb: Some((mib(4), "database".to_owned())) };
+    let run = observed(Script { largest, ..Script::new(&[mib(99)], finished()) });
+    let expected = "4 MiB in huge pages of hugetlbfs (`database`) are not counted as memory, and are not in the peak";
+    assert_eq!(run.warnings, [expected]);
+}
+
+#[test]
+fn an_interval_that_was_asked_for_and_could_not_be_kept_is_a_warning() {
+    let busy = |attempts| Watched {
+        wall: Duration::from_millis(100),
+        stop: None,
+        series: Series::default(),
+        attempts,
+        highest: None,
+        largest_processes: Vec::new(),
+        processes_at: Bytes::ZERO,
+        hugetlb: None,
+        swap: None,
+        unread: None,
+    };
+    let asked = |interval| Watch { interval: Some(Duration::from_millis(interval)), ..BRISK };
+    assert!(
+        missed_samples(&busy(4), &asked(5)).unwrap().starts_with("one sample every 25.0 ms instead of every 5.0 ms")
+    );
+    assert!(missed_samples(&busy(0), &asked(5)).is_some());
+    assert_eq!(missed_samples(&busy(10), &asked(5)), None);
+    assert_eq!(missed_samples(&busy(1), &asked(50)), None, "a run this short proves nothing");
+    assert_eq!(missed_samples(&busy(1), &BRISK), None);
+}
+
+#[test]
+fn a_sample_that_could_not_be_read_is_a_warning_and_does_not_end_the_run() {
+    let mut script = Script::new(&[mib(99)], finished());
+    script.samples.insert(0, Err(crate::host::HostError::Removed { cgroup: "x".to_owned() }));
+    let run = observed(script);
+    assert_eq!((run.series.taken, run.outcome), (1, Outcome::Exited { status: 0 }));
+    assert!(run.warnings[0].starts_with("some samples could not be read: failed to reach"), "{run:?}");
+}
+
+#[test]
+fn swap_that_only_samples_show_is_kept() {
+    let mut swapped = sample(mib(99));
+    swapped.split = swapped.split.map(|split| crate::host::memory::Split { swap: Reading::Value(mib(4)), ..split });
+    let mut script = Script::new(&[mib(99)], finished());
+    script.samples.insert(0, Ok(Reading::Value(swapped)));
+    let run = observed(script);
+    assert_eq!(run.swap, Swap { peak: Reading::Unsupported, highest_sampled: Reading::Value(mib(4)) });
+    assert!(run.warnings[0].contains("4 MiB were swapped out"), "{run:?}");
+}

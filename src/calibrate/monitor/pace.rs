@@ -1,0 +1,167 @@
+//! When to look at a run, and how closely: usage often, its parts when it has grown or from time to time.
+
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+
+use super::Observer;
+use super::samples::Samples;
+use crate::model::reading::Reading;
+use crate::model::units::Bytes;
+use crate::runner::Running;
+
+/// How long sampling is dense, for tasks that end soon.
+const DENSE_FOR: Duration = Duration::from_millis(100);
+/// The first sample: the program has been loaded by then, and what does next to nothing has ended.
+const FIRST_AFTER: Duration = Duration::from_millis(2);
+const DENSE_INTERVAL: Duration = Duration::from_millis(10);
+const USUAL_INTERVAL: Duration = Duration::from_millis(100);
+const SPARSE_FROM: Duration = Duration::from_secs(1);
+const SPARSE_INTERVAL: Duration = Duration::from_millis(200);
+/// Between two looks at the usage alone. They show what is held for 50 ms; waking up is what they cost, 0.06 % of a core.
+const USAGE_INTERVAL: Duration = Duration::from_millis(35);
+/// Of processes that use no more memory than before, huge pages are looked for; not more often than this,
+const PROCESSES_INTERVAL: Duration = Duration::from_millis(100);
+/// and not for more than 1/10000 of a core.
+const PROCESSES_COST: u32 = 10_000;
+/// What is done without having been asked for takes at most 1/20 of a core.
+const COST: u32 = 20;
+/// The shortest interval that may be asked for.
+const LEAST_INTERVAL: Duration = Duration::from_micros(100);
+
+/// The times of the next looks, from the start of the run.
+#[derive(Debug)]
+pub(super) struct Pace {
+    interval: Option<Duration>,
+    usage_at: Duration,
+    sample_at: Duration,
+    /// When the processes may be looked at again if memory has grown, and when if it has not.
+    processes_at: (Duration, Duration),
+    /// Whether the runner can tell the usage alone.
+    knows_usage: bool,
+}
+
+impl Pace {
+    pub(super) fn new(interval: Option<Duration>) -> Self {
+        let interval = interval.map(|interval| interval.max(LEAST_INTERVAL));
+        let first = interval.unwrap_or(FIRST_AFTER).min(FIRST_AFTER);
+        let processes_at = (Duration::ZERO, Duration::ZERO);
+        Self { interval, usage_at: first, sample_at: first, processes_at, knows_usage: interval.is_none() }
+    }
+
+    /// The time of the next look.
+    pub(super) fn next(&self) -> Duration {
+        if self.knows_usage { self.usage_at.min(self.sample_at) } else { self.sample_at }
+    }
+
+    /// Looks at the usage; at its parts, too, where it has grown or their time has come.
+    pub(super) fn look(
+        &mut self,
+        run: &mut dyn Running,
+        elapsed: Duration,
+        samples: &mut Samples,
+        observer: &mut dyn Observer,
+    ) {
+        let (dense, sample_interval) = match elapsed {
+            _ if elapsed < DENSE_FOR => (true, DENSE_INTERVAL),
+            _ if elapsed < SPARSE_FROM => (false, USUAL_INTERVAL),
+            _ => (false, SPARSE_INTERVAL),
+        };
+        self.usage_at = elapsed + if dense { DENSE_INTERVAL } else { USAGE_INTERVAL };
+        if elapsed < self.sample_at {
+            match run.usage() {
+                Ok(Reading::Value(usage)) if samples.is_more(usage) => {}
+                Ok(Reading::Value(_) | Reading::Gone) => return,
+                Ok(Reading::Unsupported) => return self.knows_usage = false,
+                Err(error) => return samples.note(&error),
+            }
+        }
+        let before = cpu_time();
+        let current = samples.take(run.sample(), elapsed, observer);
+        let cost = cpu_time().saturating_sub(before);
+        self.sample_at = match self.interval {
+            // On a grid from the first sample, so that a late one does not put off all that follow.
+            Some(interval) if self.sample_at + interval > elapsed => self.sample_at + interval,
+            Some(interval) => elapsed + interval,
+            None => elapsed + sample_interval.max(cost * COST),
+        };
+        if let Some(current) = current {
+            self.look_at_processes(run, elapsed, current, samples);
+        }
+    }
+
+    fn look_at_processes(&mut self, run: &mut dyn Running, elapsed: Duration, current: Bytes, samples: &mut Samples) {
+        let (growing, steady) = self.processes_at;
+        if elapsed < if samples.is_more_than_processes(current) { growing } else { steady } {
+            return;
+        }
+        let before = cpu_time();
+        samples.take_processes(run, current);
+        let cost = cpu_time().saturating_sub(before);
+        self.processes_at = (elapsed + cost * COST, elapsed + PROCESSES_INTERVAL.max(cost * PROCESSES_COST));
+    }
+}
+
+/// The time this thread has spent on a CPU: what looking costs, however busy the machine is.
+fn cpu_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calibrate::scripted::{Script, finished, mib};
+
+    /// The usages of a run, looked at when the pace says so, and what was sampled of them.
+    fn looked(pace: &mut Pace, usages: &[u64]) -> (Vec<Duration>, Vec<u64>) {
+        let usages: Vec<Bytes> = usages.iter().copied().map(mib).collect();
+        let mut run = Script::new(&usages, finished()).start();
+        let mut samples = Samples::default();
+        let times = usages.iter().map(|_| {
+            let now = pace.next();
+            pace.look(&mut run, now, &mut samples, &mut ());
+            now
+        });
+        let times = times.collect();
+        let watched = samples.into_watched(Duration::ZERO, None);
+        (times, watched.series.samples.iter().map(|sample| sample.current.0 >> 20).collect())
+    }
+
+    #[test]
+    fn usage_is_looked_at_often_to_the_end_and_its_parts_when_it_has_grown() {
+        let mut pace = Pace::new(None);
+        pace.sample_at = Duration::from_secs(5);
+        pace.usage_at = Duration::from_secs(4);
+        let (times, sampled) = looked(&mut pace, &[100, 50, 100, 110, 110, 108]);
+        let step = |pair: &[Duration]| pair[1] - pair[0];
+        assert!(times.windows(2).map(step).all(|step| step == USAGE_INTERVAL), "{times:?}");
+        assert_eq!(sampled, [100, 110]);
+    }
+
+    #[test]
+    fn sampling_is_dense_first_and_sparse_then() {
+        for (at, expected) in [(50, DENSE_INTERVAL), (500, USUAL_INTERVAL), (1000, SPARSE_INTERVAL)] {
+            let mut pace = Pace::new(None);
+            let at = Duration::from_millis(at);
+            (pace.usage_at, pace.sample_at) = (at, at);
+            looked(&mut pace, &[1]);
+            assert_eq!(pace.sample_at - at, expected);
+        }
+    }
+
+    #[test]
+    fn an_interval_that_was_asked_for_is_kept_on_its_grid() {
+        let interval = Duration::from_millis(7);
+        let mut pace = Pace::new(Some(interval));
+        let (times, sampled) = looked(&mut pace, &[5, 4, 3, 2]);
+        assert_eq!(times, [0, 1, 2, 3].map(|step| FIRST_AFTER + interval * step));
+        assert_eq!(sampled, [5, 4, 3, 2]);
+        let mut run = Script::new(&[mib(1), mib(1)], finished()).start();
+        let late = pace.next() + interval / 2;
+        pace.look(&mut run, late, &mut Samples::default(), &mut ());
+        assert_eq!(pace.next(), late + interval / 2);
+        let too_late = pace.next() + interval * 2;
+        pace.look(&mut run, too_late, &mut Samples::default(), &mut ());
+        assert_eq!(pace.next(), too_late + interval);
+    }
+}
