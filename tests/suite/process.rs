@@ -10,6 +10,7 @@ mod floor;
 mod limit;
 mod outcome;
 mod peak;
+mod survivors;
 mod trial;
 
 pub(crate) use peak::folder_on_a_disk;
