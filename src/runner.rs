@@ -82,7 +82,7 @@ pub trait Running {
     fn signal(&mut self, signal: Signal) -> io::Result<()>;
 
     /// Kills what is left of the task, reads the peak and cleans up. Called when the first process has ended, or has
-    /// survived SIGKILL for 2 s; takes no more than another 2 s for what does not end, and names that as survivors.
+    /// survived SIGKILL for a second; takes 2 s at most for what does not end, and names that as survivors.
     ///
     /// # Errors
     /// Where something could not be read or removed.

@@ -48,7 +48,7 @@ impl Unanswering {
         thread::spawn(move || {
             let mut request = vec![0; 1 << 17];
             // The first request is FUSE_INIT, which must be answered; `linux/fuse.h` has both structures.
-            server.read(&mut request).unwrap();
+            let _length = server.read(&mut request).unwrap();
             let mut answer = Vec::from(80_u32.to_ne_bytes());
             answer.extend(0_i32.to_ne_bytes());
             answer.extend(&request[8..16]);
