@@ -75,13 +75,15 @@ pub trait Running {
     /// If the kernel does not answer as it documents.
     fn sample(&mut self) -> Result<Reading<Sample>, HostError>;
 
-    /// Sends a signal to the first process. That it has ended meanwhile is no error.
+    /// Sends a signal to the first process. That it has ended meanwhile, or may not be signalled, is no error: whether
+    /// it ends is what counts.
     ///
     /// # Errors
     /// Where the signal cannot be sent.
     fn signal(&mut self, signal: Signal) -> io::Result<()>;
 
-    /// Waits for the first process, kills whatever else is left of the task, reads the peak and cleans up.
+    /// Kills what is left of the task, reads the peak and cleans up. Called when the first process has ended, or has
+    /// survived SIGKILL for a second; takes 2 s at most for what does not end, and names that as survivors.
     ///
     /// # Errors
     /// Where something could not be read or removed.
@@ -154,6 +156,8 @@ pub enum End {
     Signalled(i32),
     /// Nobody knows: whoever ran it went away.
     Lost,
+    /// Not at all: it has survived SIGKILL, and nobody waits for it any longer.
+    StillRunning,
 }
 
 /// Why a task could not be run for the sake of a number.

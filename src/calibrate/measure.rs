@@ -9,7 +9,8 @@ use nix::libc;
 
 use super::monitor::{Cancel, Observer, Stop, Watch, Watched, breakdown, watch};
 use crate::model::observation::{
-    Breakdown, Events, Host, InputSizes, Observation, Outcome, SCHEMA_VERSION, Subject, Swap, SweepRun, micros,
+    Breakdown, Events, Exactness, Host, InputSizes, Observation, Outcome, Peak, SCHEMA_VERSION, Subject, Survivor,
+    Swap, SweepRun, micros,
 };
 use crate::model::prediction::{ChannelSize, Prediction};
 use crate::model::reading::Reading;
@@ -95,7 +96,7 @@ pub fn measure(
         outcome,
         wall_us: micros(contained.as_ref().and_then(|contained| contained.wall).unwrap_or(watched.wall)),
         censored: is_censored(outcome, &finished),
-        peak: finished.peak,
+        peak: finished.peak.map(|peak| so_far(peak, &finished.survivors)),
         breakdown: breakdown.map_or(Reading::Gone, Reading::Value),
         largest_processes,
         swap: Swap {
@@ -148,7 +149,40 @@ fn outcome(watched: &Watched, finished: &Finished) -> Outcome {
         End::Exited(status) => Outcome::Exited { status },
         End::Signalled(signal) => Outcome::Signalled { signal },
         End::Lost => Outcome::EngineLost,
+        // Only a run that was stopped is finished before its end, and has its outcome above.
+        End::StillRunning => Outcome::Signalled { signal: libc::SIGKILL },
     }
+}
+
+/// The peak of a task of which something goes on is a lower bound.
+fn so_far(peak: Peak, survivors: &[Survivor]) -> Peak {
+    match (&peak.exactness, survivors.first()) {
+        (Exactness::Exact { .. }, Some(survivor)) => Peak {
+            exactness: Exactness::LowerBound {
+                reason: format!("{} survived SIGKILL, and may need more yet", name(survivor)),
+                remedy: "a task that can be ended: see the notes".to_owned(),
+            },
+            ..peak
+        },
+        (Exactness::Exact { .. } | Exactness::LowerBound { .. }, _) => peak,
+    }
+}
+
+fn name(survivor: &Survivor) -> String {
+    match &survivor.name {
+        Some(name) => format!("process {} ({name})", survivor.pid),
+        None => format!("process {}", survivor.pid),
+    }
+}
+
+/// What keeps a process from ending though it was killed.
+fn survival(survivor: &Survivor) -> String {
+    let why = match survivor.state {
+        Some('D') => ": it is in an uninterruptible wait or frozen (state D), and ends when that does",
+        Some(_) => ": it may belong to another user, as a set-user-ID program does",
+        None => "",
+    };
+    format!("{} has survived SIGKILL and is still there{why}", name(survivor))
 }
 
 /// Whether the kernel killed a process of the task for lack of memory: by its own count, or by what the engine heard.
@@ -228,6 +262,7 @@ fn warnings(observation: &Observation, unread: Option<String>) -> Vec<String> {
         let processes = if leftover == 1 { "process was" } else { "processes were" };
         warnings.push(format!("{leftover} {processes} still running when the first one had ended, and killed"));
     }
+    warnings.extend(observation.survivors.iter().map(survival));
     let kills = kills(observation.events);
     if kills > 0 && observation.outcome != Outcome::OomKilled {
         // Without a cgroup of its own, the task shares the counter with others.

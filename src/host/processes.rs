@@ -137,6 +137,16 @@ pub fn descendants(roots: &HostRoots, ancestor: i32) -> Result<Vec<Process>, Hos
     Ok(found)
 }
 
+/// Whether a process that was sent SIGKILL is on its way out: a thread of it runs or waits for a CPU. In an
+/// uninterruptible wait or frozen (`D`) it is not, nor if it may not be killed.
+pub fn is_ending(roots: &HostRoots, pid: i32) -> bool {
+    let is_running =
+        |thread: std::fs::DirEntry| Stat::from_file(thread.path().join("stat")).is_ok_and(|stat| stat.state == 'R');
+    let threads = std::fs::read_dir(roots.process_file(pid, "task"));
+    let may_be_killed = || nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None).is_ok();
+    threads.is_ok_and(|threads| threads.flatten().any(is_running)) && may_be_killed()
+}
+
 /// What these processes hold together: the sum of their proportional set sizes, in which a page shared by n
 /// processes counts 1/n for each (`smaps_rollup`, Linux 4.14+; `proc_pid_smaps(5)`).
 ///
@@ -276,6 +286,22 @@ mod tests {
         child.wait().unwrap();
         assert!(parent.highest.0 >= std::hint::black_box(large).len() as u64, "{parent:?}");
         assert!(child_size.highest > Bytes::ZERO && child_size.highest < Bytes::mib(32), "{child_size:?}");
+    }
+
+    #[test]
+    fn what_runs_is_ending_once_it_was_killed_and_what_waits_is_not() {
+        let roots = HostRoots::default();
+        let own = i32::try_from(std::process::id()).unwrap();
+        assert!(is_ending(&roots, own), "this thread runs");
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGSTOP).unwrap();
+        let stops = nix::sys::wait::WaitPidFlag::WUNTRACED;
+        nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), Some(stops)).unwrap();
+        let stopped = is_ending(&roots, pid);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!stopped && !is_ending(&roots, pid));
     }
 
     #[test]

@@ -18,12 +18,15 @@ use super::maker::Maker;
 use super::{FinishError, StartError};
 use crate::host::HostRoots;
 use crate::host::cgroup::{Cgroup, counts_huge_pages};
-use crate::host::processes::{LargestProcesses, largest_processes};
+use crate::host::processes::{LargestProcesses, is_ending, largest_processes};
 use crate::model::observation::CgroupVersion;
 use crate::model::units::Bytes;
 
 /// How long emptying and removing may take. A process in an uninterruptible wait dies only when that ends.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How much longer it may take while a killed process is ending: the kernel takes back some gigabytes a second.
+pub(super) const LONGEST_ENDING: Duration = Duration::from_secs(60);
 
 /// The largest amount that is charged at once (x86-64 and most others).
 const HUGE_PAGE: u64 = 2 << 20;
@@ -203,7 +206,10 @@ fn kill_all(cgroup: &Cgroup) -> io::Result<u64> {
         if left.is_empty() {
             return Ok(seen.len() as u64);
         }
-        if Instant::now() > deadline {
+        let roots = HostRoots::default();
+        if Instant::now() > deadline
+            && (Instant::now() > deadline + LONGEST_ENDING || !left.iter().any(|pid| is_ending(&roots, *pid)))
+        {
             return Err(io::Error::new(io::ErrorKind::TimedOut, format!("processes {left:?} survive SIGKILL")));
         }
         let known = seen.len();

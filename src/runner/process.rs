@@ -23,14 +23,16 @@ use self::in_cgroup::{Above, InCgroup};
 use self::lookout::Lookout;
 use self::sampled::Sampled;
 use self::surrounding::Surrounding;
-use super::own_cgroup::largest_in;
+use super::own_cgroup::{LONGEST_ENDING, largest_in};
 use super::placement::{Entered, Obstacle, Placement};
 use super::reaper::{Reaped, Reaper, Started};
 use super::spawn::{Image, Join, SpawnError, Stdio};
 use super::view::View;
 use super::{End, FinishError, Finished, Runner, Running, Sample, StartError};
 use crate::host::machine::{self, Machine};
-use crate::host::processes::{Family, LargestProcesses, Process, command_line, descendants, largest_processes};
+use crate::host::processes::{
+    Family, LargestProcesses, Process, command_line, descendants, is_ending, largest_processes, offspring,
+};
 use crate::host::{HostError, HostRoots};
 use crate::model::observation::{CgroupVersion, Cpu, RunnerKind, Survivor};
 use crate::model::reading::Reading;
@@ -294,7 +296,10 @@ impl ProcessRun {
                 self.lookout.found_outside(&family.task, own);
             }
             rest.survivors = family.task;
-            if Instant::now() > deadline {
+            let is_ending = |process: &Process| is_ending(&self.lookout.roots, process.identity.pid);
+            if Instant::now() > deadline
+                && (Instant::now() > deadline + LONGEST_ENDING || !rest.survivors.iter().any(is_ending))
+            {
                 break;
             }
             for process in &rest.survivors {
@@ -361,9 +366,7 @@ impl Running for ProcessRun {
         match &self.way {
             Way::Cgroup(run) => run.cgroup().map(|own| largest_in(roots, own, most)).unwrap_or_default(),
             Way::Sampled(_) => {
-                let processes = descendants(roots, self.task.reaper.pid).unwrap_or_default();
-                let pids: Vec<i32> = processes.iter().map(|process| process.identity.pid).collect();
-                largest_processes(roots, &pids, most)
+                largest_processes(roots, &offspring(roots, self.task.reaper.pid).unwrap_or_default(), most)
             }
         }
     }
@@ -391,7 +394,8 @@ impl Running for ProcessRun {
         let rest = self.end_rest();
         let (end, rusage) = match rest.reaped.as_ref().and_then(|reaped| reaped.first) {
             Some((end, rusage)) => (end, Reading::Value(rusage)),
-            None => (End::Lost, Reading::Unsupported),
+            None if rest.survivors.is_empty() => (End::Lost, Reading::Unsupported),
+            None => (End::StillRunning, Reading::Unsupported),
         };
         let largest_rss = rest.reaped.as_ref().map(|reaped| reaped.largest_rss);
         let ended = Ended { end, rusage, highest: self.highest, largest_rss };
@@ -425,7 +429,7 @@ impl Drop for ProcessRun {
     }
 }
 
-/// Sends a signal to the process behind a descriptor. That it has ended meanwhile is no error.
+/// Sends a signal to the process behind a descriptor. That it has ended meanwhile or may not be signalled is no error.
 fn send(pidfd: BorrowedFd<'_>, signal: Signal) -> io::Result<()> {
     // SAFETY: takes numbers; a null pointer stands for the usual information about the sender.
     let sent = unsafe {
@@ -438,7 +442,8 @@ fn send(pidfd: BorrowedFd<'_>, signal: Signal) -> io::Result<()> {
         )
     };
     match Errno::result(sent) {
-        Ok(_) | Err(Errno::ESRCH) => Ok(()),
+        // A set-user-ID program may not be signalled; if it does not end, it is reported as a survivor.
+        Ok(_) | Err(Errno::ESRCH | Errno::EPERM) => Ok(()),
         Err(errno) => Err(errno.into()),
     }
 }

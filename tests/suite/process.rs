@@ -13,6 +13,7 @@ mod limit;
 mod nested;
 mod outcome;
 mod peak;
+mod survivors;
 mod trial;
 
 pub(crate) use peak::folder_on_a_disk;

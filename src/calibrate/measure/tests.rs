@@ -6,7 +6,7 @@ use super::super::monitor::Request;
 use super::super::scripted::{Ends, NOISE, Once, Requests, Script, events, finished, mib, sample};
 use super::*;
 use crate::host::processes::LargestProcesses;
-use crate::model::observation::{Container, Engine, Exactness, Limits, Peak, PeakSource, ProcessSize, Series};
+use crate::model::observation::{Container, Engine, Limits, PeakSource, ProcessSize, Series, Survivor};
 use crate::runner::{Contained, Sample};
 use nix::sys::signal::Signal;
 
@@ -168,6 +168,27 @@ fn what_highwater_ended_has_its_reason_as_outcome_however_the_process_ended() {
     let script = Script { ends: Ends::On(Signal::SIGINT), ..Script::new(&[], finished()) };
     let run = measure(&mut Once(Some(script)), About::default(), host(), &BRISK, Some(&mut asked), &mut ()).unwrap();
     assert_eq!(run.outcome, Outcome::Interrupted { signal: 2 });
+}
+
+#[test]
+fn what_survives_sigkill_is_named_and_makes_the_peak_a_lower_bound() {
+    let survivor = |pid, name: Option<&str>, state| Survivor { pid, name: name.map(str::to_owned), state };
+    let survivors =
+        vec![survivor(7, Some("cat"), Some('D')), survivor(8, Some("sudo"), Some('S')), survivor(9, None, None)];
+    let script = Script {
+        ends: Ends::Never,
+        ..Script::new(&[], Finished { end: End::StillRunning, survivors: survivors.clone(), ..finished() })
+    };
+    let how = Watch { timeout: Some(Duration::from_millis(3)), ..BRISK };
+    let run = measure(&mut Once(Some(script)), About::default(), host(), &how, None, &mut ()).unwrap();
+    assert_eq!(run.outcome, Outcome::TimedOut { after_us: 3000 });
+    assert_eq!(run.survivors, survivors);
+    assert!(run.warnings[0].starts_with("process 7 (cat) has survived SIGKILL and is still there: it is in an"));
+    assert!(run.warnings[1].contains("process 8 (sudo)") && run.warnings[1].contains("another user"), "{run:?}");
+    assert_eq!(run.warnings[2..], ["process 9 has survived SIGKILL and is still there"]);
+    let peak = run.peak.value().unwrap();
+    assert_eq!(peak.bytes, mib(100));
+    assert!(matches!(peak.exactness, Exactness::LowerBound { reason, .. } if reason.starts_with("process 7 (cat)")));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::runner::Running;
 
 /// How long the first process may survive SIGKILL before the run is finished without its end. The runner then kills
 /// what is left and looks again.
-const GIVEN_UP_AFTER: Duration = Duration::from_secs(2);
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 pub(super) struct Ending {

@@ -20,8 +20,8 @@ fn watched(ends: Ends, how: &Watch, requests: &[Request]) -> (Watched, Vec<Signa
 const BRISK: Watch =
     Watch { timeout: Some(Duration::from_millis(5)), kill_after: Duration::from_millis(5), interval: None };
 
-/// Some time for the machine beside the 2 s that a killed process has.
-const BOUND: Duration = Duration::from_secs(4);
+/// Some time for the machine beside the second that a killed process has.
+const BOUND: Duration = Duration::from_secs(3);
 
 #[test]
 fn a_run_that_survives_sigkill_is_given_up() {

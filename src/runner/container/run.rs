@@ -343,7 +343,7 @@ impl ContainerRun {
                 let file = Some(reader.peak_file().to_owned());
                 if let Reading::Value(counter) = reader.peak()? {
                     let exactness = match end {
-                        End::Lost => lower(lost, "run it again"),
+                        End::Lost | End::StillRunning => lower(lost, "run it again"),
                         End::Exited(_) | End::Signalled(_) => Exactness::Exact { noise_bytes: self.noise },
                     };
                     let seen = self.highest_counter.max(self.highest);
