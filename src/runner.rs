@@ -52,9 +52,6 @@ pub trait Running {
     /// Readable once the task's first process has ended.
     fn ended(&self) -> BorrowedFd<'_>;
 
-    /// Called once when a run turns out to last: from then on nothing is left behind even should this process be killed.
-    fn settle(&mut self);
-
     /// Reads how much memory is in use now where that costs next to nothing, so that it can be asked for often.
     /// `Unsupported` where only [`Self::sample`] can tell.
     ///

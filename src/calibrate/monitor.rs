@@ -20,9 +20,6 @@ use crate::model::observation::{Breakdown, ProcessSize, Series};
 use crate::model::units::Bytes;
 use crate::runner::Running;
 
-/// A run that lasts longer is made safe against our own sudden end; before, it is not worth its cost.
-const SETTLED_AFTER: Duration = Duration::from_millis(10);
-
 /// How to watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watch {
@@ -119,10 +116,9 @@ pub fn watch(
     let mut samples = Samples::default();
     let mut ending = Ending::default();
     let mut pace = Pace::new(how.interval);
-    let mut settle_at = Some(SETTLED_AFTER);
     loop {
         let elapsed = started.elapsed();
-        let next = [Some(pace.next()), settle_at, ending.next(how)].into_iter().flatten().min();
+        let next = [Some(pace.next()), ending.next(how)].into_iter().flatten().min();
         let pause = next.map(|next| next.saturating_sub(elapsed));
         let (ended, requested) = wait(run.ended(), cancel.as_deref().map(Cancel::requested), pause)?;
         let elapsed = started.elapsed();
@@ -138,10 +134,6 @@ pub fn watch(
             ending.request(run, request, elapsed)?;
         }
         ending.keep_time(run, how, elapsed)?;
-        if settle_at.is_some_and(|settle_at| elapsed >= settle_at) {
-            run.settle();
-            settle_at = None;
-        }
         if elapsed >= pace.next() {
             pace.look(run, elapsed, &mut samples, observer);
         }

@@ -169,8 +169,6 @@ impl Running for ScriptedRun {
         self.ended.as_fd()
     }
 
-    fn settle(&mut self) {}
-
     fn usage(&mut self) -> Result<Reading<Bytes>, HostError> {
         self.looked_at = None;
         let sample = self.sample()?;

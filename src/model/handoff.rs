@@ -80,36 +80,28 @@ fn in_text(text: &str) -> Option<Handoff> {
     })
 }
 
-/// What comes before a subcommand and takes a value in the next word.
-const WITH_VALUE: [&str; 14] = [
-    "-H",
-    "--host",
-    "-c",
-    "--context",
-    "-l",
-    "--log-level",
-    "--config",
-    "-n",
-    "--namespace",
-    "--kubeconfig",
-    "-f",
-    "--url",
-    "--connection",
-    "--root",
+/// Subcommands of container engines and of kubectl that end the search for one that starts something: what comes before a
+/// subcommand may be an option's value, and there is no end of options.
+const OTHER_SUBCOMMANDS: [&str; 36] = [
+    "attach", "commit", "cp", "create", "delete", "describe", "diff", "events", "export", "get", "history", "images",
+    "import", "info", "inspect", "kill", "load", "login", "logs", "network", "pause", "port", "ps", "pull", "push",
+    "rm", "rmi", "save", "search", "stats", "stop", "system", "tag", "top", "version", "volume",
 ];
+
+/// Subcommands that start something, or lead to one that does.
+const STARTING: [&str; 10] =
+    ["run", "start", "exec", "build", "up", "apply", "container", "compose", "buildx", "image"];
 
 fn in_words(words: &[&str]) -> Option<Handoff> {
     let (program, arguments) = words.split_first()?;
     let program = name(program);
-    let mut rest = arguments.iter().copied();
-    let mut subcommands = Vec::new();
-    while let Some(word) = rest.next() {
-        if WITH_VALUE.contains(&word) {
-            rest.next();
-        } else if !word.starts_with('-') {
-            subcommands.push(word);
+    let is_known = |word: &&&str| STARTING.contains(*word) || OTHER_SUBCOMMANDS.contains(*word);
+    let subcommands: Vec<&str> = match program {
+        "docker" | "podman" | "nerdctl" | "docker-compose" | "podman-compose" | "kubectl" => {
+            arguments.iter().filter(is_known).copied().collect()
         }
-    }
+        _ => arguments.iter().filter(|word| !word.starts_with('-')).copied().collect(),
+    };
     let found = |client: String, to| Some(Handoff { client, to });
     let only_asks = arguments.iter().any(|word| ["--help", "--version", "-h", "-V"].contains(word));
     match (program, subcommands.as_slice()) {
@@ -168,6 +160,8 @@ mod tests {
     fn other_commands_are_left_alone() {
         for command in [
             "docker~ps",
+            "docker~ps~--filter~name=run",
+            "docker~logs~run",
             "docker~images",
             "podman~inspect~it",
             "kubectl~get~pods",

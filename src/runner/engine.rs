@@ -4,6 +4,7 @@ mod contexts;
 mod credentials;
 mod facts;
 mod image;
+mod running;
 
 use std::future::Future;
 use std::io;
@@ -21,6 +22,7 @@ use tokio::runtime::{Builder, Runtime};
 pub use contexts::ContextError;
 pub use facts::Facts;
 pub use image::{Image, Progress, PullPolicy};
+pub(super) use running::started_since;
 
 use crate::model::problem::one_line;
 

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::{Signal, kill};
@@ -23,6 +24,7 @@ use self::in_cgroup::{Above, InCgroup};
 use self::lookout::Lookout;
 use self::sampled::Sampled;
 use self::surrounding::Surrounding;
+use super::engine::started_since;
 use super::own_cgroup::{LONGEST_ENDING, largest_in};
 use super::placement::{Entered, Obstacle, Placement};
 use super::reaper::{Reaped, Reaper, Started};
@@ -34,6 +36,7 @@ use crate::host::processes::{
     Family, LargestProcesses, Process, command_line, descendants, is_ending, largest_processes, offspring,
 };
 use crate::host::{HostError, HostRoots};
+use crate::model::handoff::Recipient;
 use crate::model::observation::{CgroupVersion, Cpu, RunnerKind, Survivor};
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
@@ -203,7 +206,7 @@ impl ProcessRunner {
     fn run(&self, task: Started, started: Instant, way: Way) -> ProcessRun {
         let command = self.launch.command.iter().map(|word| word.to_string_lossy().into_owned());
         let lookout = Lookout::new(&self.roots, task.reaper.pid, started, &command.collect::<Vec<_>>());
-        ProcessRun { task, started, way, lookout, highest: None, finished: false }
+        ProcessRun { task, started, started_at: Timestamp::now(), way, lookout, highest: None, finished: false }
     }
 }
 
@@ -248,6 +251,7 @@ struct Ended {
 struct ProcessRun {
     task: Started,
     started: Instant,
+    started_at: Timestamp,
     way: Way,
     lookout: Lookout,
     highest: Option<Bytes>,
@@ -347,8 +351,6 @@ impl Running for ProcessRun {
         self.task.pidfd.as_fd()
     }
 
-    fn settle(&mut self) {}
-
     fn usage(&mut self) -> Result<Reading<Bytes>, HostError> {
         let usage = match &mut self.way {
             Way::Cgroup(run) => {
@@ -410,6 +412,12 @@ impl Running for ProcessRun {
         }
         finished.problems.splice(0..0, rest.problems);
         finished.problems.extend(rest.monitors.iter().map(|monitor| left_running(&self.lookout.roots, monitor)));
+        if self.lookout.daemon().is_some_and(|daemon| daemon.to == Recipient::Engine) {
+            let started = self.started_at.as_second();
+            finished.problems.extend(started_since(started).into_iter().map(|container| {
+                format!("the container {container} was started meanwhile and goes on, which highwater leaves alone")
+            }));
+        }
         if let Some(note) = self.lookout.other_machine() {
             finished.problems.push(format!("{}: what it needs is not in the peak", note.reason()));
         }

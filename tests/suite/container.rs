@@ -25,6 +25,7 @@ mod check;
 mod endings;
 mod exact;
 mod floor;
+mod handed_over;
 mod inside;
 mod remote;
 mod signals;

@@ -177,8 +177,6 @@ impl Running for ContainerRun {
     }
 
     /// There is nothing to be made ready: what outlives a killed highwater is found by its label.
-    fn settle(&mut self) {}
-
     fn shares_terminal(&self) -> bool {
         false
     }

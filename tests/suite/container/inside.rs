@@ -4,11 +4,16 @@ use super::*;
 
 /// The record of a task that highwater has run in a container with this much memory.
 fn measured_inside(memory_mib: u64, task: &[&str]) -> Value {
+    measured_with(&[], memory_mib, task)
+}
+
+/// The same in a container that was started with these options.
+fn measured_with(options: &[&str], memory_mib: u64, task: &[&str]) -> Value {
     let folder = tempfile::tempdir().unwrap();
     let highwater = highwater();
     let program = std::path::Path::new(highwater.get_program());
     let mut command = Command::new("docker");
-    command.args(["run", "--rm", "--network", "none", "--memory", &format!("{memory_mib}m")]);
+    command.args(["run", "--rm", "--network", "none", "--memory", &format!("{memory_mib}m")]).args(options);
     // The images are empty; these are for the loader.
     for needed in ["/usr", "/lib", "/lib64"] {
         command.args(["--volume", &format!("{needed}:{needed}:ro")]);
@@ -17,6 +22,11 @@ fn measured_inside(memory_mib: u64, task: &[&str]) -> Value {
     command.args(["--volume", &format!("{}:/out", folder.path().display())]);
     command.args(["exec-form", "/highwater", "run", "--format", "json", "--output", "/out/run.json", "--"]).args(task);
     let output = command.output().unwrap();
+    // Docker gives a privileged container all capabilities there are, which it can only where it has them itself.
+    if options.contains(&"--privileged") && text(&output.stderr).contains("unable to apply caps") {
+        crate::process::skip("this machine lacks capabilities that a privileged container is given");
+        return Value::Null;
+    }
     let record = std::fs::read_to_string(folder.path().join("run.json"));
     let record = record.unwrap_or_else(|error| panic!("{error}: {}", text(&output.stderr)));
     serde_json::from_str(&record).unwrap()
@@ -68,4 +78,21 @@ fn the_peak_of_a_task_that_fits_lies_between_its_bounds() {
     let (lower, upper) = bounds(&run);
     assert!((100 * MIB..=103 * MIB).contains(&lower), "{run:#}");
     assert!((100 * MIB..=400 * MIB).contains(&upper), "{run:#}");
+}
+
+#[test]
+fn the_limit_of_a_container_holds_for_a_task_that_has_a_cgroup_of_its_own() {
+    engine_or_skip!();
+    for options in [&["--privileged"][..], &["--privileged", "--cgroupns=host"]] {
+        let fits = measured_with(options, 40, &["/task", "touch", "20", "1"]);
+        if fits.is_null() {
+            return;
+        }
+        assert_exact(&fits, "own-cgroup", 20);
+        assert_eq!(fits["limit"]["effective"], 40 * MIB, "{options:?}: {fits:#}");
+        let killed = measured_with(options, 40, &["/task", "touch", "150", "1000"]);
+        assert_eq!(killed["outcome"]["kind"], "oom-killed", "{options:?}: {killed:#}");
+        assert_eq!(killed["censored"], true, "{options:?}: {killed:#}");
+        assert_eq!(killed["limit"]["effective"], 40 * MIB, "{options:?}: {killed:#}");
+    }
 }
