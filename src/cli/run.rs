@@ -44,6 +44,9 @@ With --runner process a task.json runs as a process of this machine. Where its c
 mounted path of every channel, these paths are replaced by the host's. Otherwise the channels are mounted at their \
 own paths, inputs read-only, in a mount namespace that only the task sees; this takes root or a user namespace.
 
+A process that leaves the run's cgroup, and work that a daemon does for the command, as for `docker run`, is not in the
+peak: it is a lower bound then, and the table says why. Measure a container with --image.
+
 The task's own exit status is passed on, 128 + n after signal n, 124 after a time-out; 125 is highwater's own
 failure, 126 a command that cannot be executed, 127 one that does not exist, 2 a file that is not as it should be.";
 
