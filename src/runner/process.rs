@@ -112,6 +112,8 @@ pub struct ProcessRunner {
     placement: Placement,
     only_in_cgroup: bool,
     noise: Bytes,
+    /// The release of the kernel.
+    kernel: String,
 }
 
 impl ProcessRunner {
@@ -124,6 +126,7 @@ impl ProcessRunner {
             launch,
             image: None,
             noise: machine::noise(&machine.facts),
+            kernel: machine.facts.kernel.clone(),
         }
     }
 
@@ -177,7 +180,7 @@ impl ProcessRunner {
                 result => result?,
             },
         };
-        let way = Way::Cgroup(Box::new(InCgroup::new(entered, above, self.noise)));
+        let way = Way::Cgroup(Box::new(InCgroup::new(entered, above, self.noise, &self.kernel)));
         Ok(self.run(task, started, way))
     }
 

@@ -13,7 +13,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -33,7 +33,10 @@ use crate::model::observation::{CgroupVersion, Cpu, CpuSource};
 use crate::model::units::Bytes;
 
 /// How long the reaper may take to answer. It does nothing that waits, but may have to wait for a CPU.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a cgroup may stay busy although nothing is left that may be killed.
+const LONGEST_CLEANUP: Duration = Duration::from_secs(60);
 
 /// The first pause between two attempts to end what a killed highwater has left; each further one is twice as long,
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
@@ -339,22 +342,22 @@ impl Duty<'_> {
         }
     }
 
-    /// Ends what there still is of the task and removes its cgroup, however long that takes: a process in an
-    /// uninterruptible wait dies when that ends.
+    /// Ends what there still is of the task and removes its cgroup. A process in an uninterruptible wait dies when that
+    /// ends, however long that takes.
     fn end_everything(&self) {
         let roots = HostRoots::default();
         let me = i32::try_from(std::process::id()).unwrap_or(i32::MAX);
         let mut pause = FIRST_PAUSE;
+        let begun = Instant::now();
         loop {
             let is_removed = self.own.is_none_or(|own| destroy(own).is_ok());
-            let Family { task, .. } = Family::new(descendants(&roots, me).unwrap_or_default());
-            for process in &task {
-                let _ = kill(Pid::from_raw(process.identity.pid), Signal::SIGKILL);
-            }
+            let Family { mut task, .. } = Family::new(descendants(&roots, me).unwrap_or_default());
+            // One of another user's, as of a set-user-ID program, goes on for as long as it likes.
+            task.retain(|process| kill(Pid::from_raw(process.identity.pid), Signal::SIGKILL).is_ok());
             while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG))
                 && status.pid().is_some()
             {}
-            if is_removed && task.is_empty() {
+            if task.is_empty() && (is_removed || begun.elapsed() > LONGEST_CLEANUP) {
                 return;
             }
             thread::sleep(pause);

@@ -22,6 +22,8 @@ use crate::runner::{FinishError, Finished, Sample};
 /// Page faults outside of the run's cgroup that prove nothing. The child that becomes the task runs in its parent's memory
 /// until then, and may fault for a few pages of it; 1,000 plain runs had at most 1.
 const FAULTS_ALLOWED: u64 = 16;
+/// The kernel adds up what its CPUs have counted when it is read since this version; before, each of them kept some back.
+const ADDS_UP_SINCE: (u32, u32) = (5, 13);
 /// How often the kernel is made to add up what its CPUs have counted: it skips that while it does so for somebody else.
 const ATTEMPTS: usize = 3;
 /// Updates of a CPU that the kernel collects before it counts them (`MEMCG_CHARGE_BATCH`).
@@ -35,6 +37,7 @@ pub(super) struct InCgroup {
     keeps_peak: bool,
     noise: Bytes,
     above: Above,
+    faults_allowed: u64,
     /// The cgroup whose limits the run's own has.
     copied_from: Option<PathBuf>,
     copied_limit: Option<Bytes>,
@@ -43,10 +46,12 @@ pub(super) struct InCgroup {
 }
 
 impl InCgroup {
-    pub(super) fn new(entered: Entered, above: Above, noise: Bytes) -> Self {
+    pub(super) fn new(entered: Entered, above: Above, noise: Bytes, kernel: &str) -> Self {
         let Entered { own, reader, keeps_peak, copied_from, copied_limit } = entered;
         let own = Some(own);
-        Self { reader, above, own, keeps_peak, noise, copied_from, copied_limit, highest_counter: None }
+        let kept_back = if adds_up(kernel) { 0 } else { BATCH * online_cpus() };
+        let faults_allowed = FAULTS_ALLOWED + kept_back;
+        Self { faults_allowed, reader, above, own, keeps_peak, noise, copied_from, copied_limit, highest_counter: None }
     }
 
     /// The run's cgroup, while there is one.
@@ -131,7 +136,7 @@ impl InCgroup {
         for attempt in 0..=ATTEMPTS {
             let Reading::Value(counted) = self.reader.page_faults()? else { return Ok(Reading::Unsupported) };
             let outside = reaped.saturating_sub(counted);
-            if outside <= FAULTS_ALLOWED {
+            if outside <= self.faults_allowed {
                 return Ok(Reading::Unsupported);
             }
             if attempt == ATTEMPTS {
@@ -139,7 +144,7 @@ impl InCgroup {
             }
             // The number lags behind. Reading it makes the kernel add it up once there is enough to add up, which is for
             // us to cause: in the cgroup around, which is above highwater's own as well.
-            touch_pages(4 * BATCH * (online_cpus() + 1));
+            touch_pages(BATCH * (online_cpus() + 2));
             around.page_faults()?;
         }
         Ok(Reading::Unsupported)
@@ -215,18 +220,26 @@ impl Departure {
     }
 }
 
+/// Whether a kernel of this release counts page faults to the last one when it is asked to.
+fn adds_up(release: &str) -> bool {
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    numbers.next().zip(numbers.next()).is_some_and(|version| version >= ADDS_UP_SINCE)
+}
+
 fn online_cpus() -> u64 {
     thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64)
 }
 
-/// Uses so many pages of memory for a moment.
+/// Uses this many pages of memory, 1 MiB at a time, and gives them back.
 fn touch_pages(pages: u64) {
-    let Some(length) = usize::try_from(pages * 4096).ok().and_then(NonZeroUsize::new) else { return };
-    // SAFETY: a new mapping of our own, at no address in particular, which nobody else knows of and which is removed.
-    unsafe {
-        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_POPULATE;
-        if let Ok(pages) = mmap_anonymous(None, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, flags) {
-            let _ = munmap(pages, length.get());
+    const AT_A_TIME: NonZeroUsize = NonZeroUsize::MIN.saturating_add((1 << 20) - 1);
+    for _ in 0..(pages * 4096).div_ceil(1 << 20) {
+        // SAFETY: a new mapping of our own, at no address in particular, which nobody else knows of and which is removed.
+        unsafe {
+            let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_POPULATE;
+            if let Ok(pages) = mmap_anonymous(None, AT_A_TIME, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, flags) {
+                let _ = munmap(pages, AT_A_TIME.get());
+            }
         }
     }
 }
@@ -319,5 +332,15 @@ mod tests {
         assert_eq!(peak(50, None), (Bytes::mib(50), true));
         assert_eq!(peak(50, Some(Bytes::mib(51))), (Bytes::mib(50), true));
         assert_eq!(peak(50, Some(Bytes::mib(52))), (Bytes::mib(52), false));
+    }
+
+    #[test]
+    fn kernels_that_keep_counts_back_are_told_by_their_release() {
+        for release in ["6.18.44-fc", "5.13.0", "5.14.0-427.el9.x86_64", "6.1.0-13-amd64"] {
+            assert!(adds_up(release), "{release}");
+        }
+        for release in ["5.10.0-30-amd64", "4.18.0-553.el8", "unknown", ""] {
+            assert!(!adds_up(release), "{release}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use highwater::model::observation::{CgroupVersion, Outcome};
 use nix::sys::signal::Signal;
 
 use super::around::Around;
-use super::trial::{Host, MIB, OWN_NEEDS, Ran, assert_peak, skip, workload};
+use super::trial::{Host, MIB, OWN_NEEDS, Ran, assert_peak, command, skip, workload};
 
 /// Without a cgroup no limit can be kept, and none is pretended.
 #[track_caller]
@@ -41,6 +41,18 @@ fn a_task_beyond_its_limit_is_oom_killed_and_censored() {
     let peak = observation.peak.as_ref().value().unwrap().bytes.0;
     assert!(peak <= 20 * MIB, "{peak} is beyond the limit");
     ran.traces().assert_gone();
+}
+
+/// As a JVM does that sizes its heap: through `/proc/self/cgroup` to the file of its own cgroup.
+#[test]
+fn a_task_reads_the_limit_that_it_has() {
+    if !Host::here().has_cgroups() {
+        return skip("without a cgroup no limit can be kept");
+    }
+    let v2 = "f=$(sed -n 's/^0:://p' /proc/self/cgroup); cat /sys/fs/cgroup$f/memory.max 2> /dev/null";
+    let v1 = "f=$(sed -n 's/^[0-9]*:memory://p' /proc/self/cgroup); cat /sys/fs/cgroup/memory$f/memory.limit_in_bytes";
+    let ran = command(["sh", "-c", &format!("{{ {v2}; }} || {{ {v1}; }}")]).with(["--limit", "512MiB"]).run();
+    assert_eq!(ran.stdout.trim(), (512 * MIB).to_string(), "{ran:?}");
 }
 
 #[test]
