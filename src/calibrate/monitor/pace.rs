@@ -18,8 +18,10 @@ const DENSE_INTERVAL: Duration = Duration::from_millis(10);
 const USUAL_INTERVAL: Duration = Duration::from_millis(100);
 const SPARSE_FROM: Duration = Duration::from_secs(1);
 const SPARSE_INTERVAL: Duration = Duration::from_millis(200);
-/// Between two looks at the usage alone. They show what is held for 50 ms; waking up is what they cost, 0.06 % of a core.
-const USAGE_INTERVAL: Duration = Duration::from_millis(35);
+/// The same where new maxima show in the usage, so that samples only fill the time between them.
+const FILLING_INTERVAL: Duration = Duration::from_millis(400);
+/// Between two looks at the usage alone. They show what is held for 50 ms. What they cost is the waking up.
+const USAGE_INTERVAL: Duration = Duration::from_millis(40);
 /// Of processes that use no more memory than before, huge pages are looked for; not more often than this,
 const PROCESSES_INTERVAL: Duration = Duration::from_millis(100);
 /// and not for more than 1/10000 of a core.
@@ -65,6 +67,7 @@ impl Pace {
         let (dense, sample_interval) = match elapsed {
             _ if elapsed < DENSE_FOR => (true, DENSE_INTERVAL),
             _ if elapsed < SPARSE_FROM => (false, USUAL_INTERVAL),
+            _ if self.knows_usage => (false, FILLING_INTERVAL),
             _ => (false, SPARSE_INTERVAL),
         };
         self.usage_at = elapsed + if dense { DENSE_INTERVAL } else { USAGE_INTERVAL };
@@ -140,8 +143,14 @@ mod tests {
 
     #[test]
     fn sampling_is_dense_first_and_sparse_then() {
-        for (at, expected) in [(50, DENSE_INTERVAL), (500, USUAL_INTERVAL), (1000, SPARSE_INTERVAL)] {
-            let mut pace = Pace::new(None);
+        let cases = [
+            (50, true, DENSE_INTERVAL),
+            (500, true, USUAL_INTERVAL),
+            (1000, true, FILLING_INTERVAL),
+            (1000, false, SPARSE_INTERVAL),
+        ];
+        for (at, knows_usage, expected) in cases {
+            let mut pace = Pace { knows_usage, ..Pace::new(None) };
             let at = Duration::from_millis(at);
             (pace.usage_at, pace.sample_at) = (at, at);
             looked(&mut pace, &[1]);
