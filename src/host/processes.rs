@@ -101,6 +101,31 @@ pub fn command_line(roots: &HostRoots, pid: i32) -> Vec<String> {
     words
 }
 
+/// What `/proc/PID/stat` says of a process, if it is still there.
+fn process(roots: &HostRoots, pid: i32) -> Option<Process> {
+    let stat = Stat::from_file(roots.process_file(pid, "stat")).ok()?;
+    Some(Process {
+        identity: Identity { pid, started: stat.starttime },
+        parent: stat.ppid,
+        name: stat.comm,
+        state: stat.state,
+        is_zombie: matches!(stat.state, 'Z' | 'X'),
+        is_exiting: stat.flags & EXITING != 0,
+    })
+}
+
+/// The same processes as [`descendants`], found by the lists of children where the kernel keeps them ([`offspring`]): for
+/// samples, which may miss one that is just being started.
+///
+/// # Errors
+/// Where the folder of all processes cannot be read.
+pub fn quick_descendants(roots: &HostRoots, ancestor: i32) -> Result<Vec<Process>, HostError> {
+    match offspring(roots, ancestor) {
+        Some(pids) => Ok(pids.into_iter().filter_map(|pid| process(roots, pid)).collect()),
+        None => descendants(roots, ancestor),
+    }
+}
+
 /// The processes whose parent, grandparent, … is `ancestor`, without itself.
 ///
 /// # Errors
@@ -112,17 +137,8 @@ pub fn descendants(roots: &HostRoots, ancestor: i32) -> Result<Vec<Process>, Hos
         let name = entry.map_err(failed)?.file_name();
         let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
         // A process that ended since the folder was read is none of ours any more.
-        if let Ok(stat) = Stat::from_file(roots.process_file(pid, "stat")) {
-            let identity = Identity { pid, started: stat.starttime };
-            let process = Process {
-                identity,
-                parent: stat.ppid,
-                name: stat.comm,
-                state: stat.state,
-                is_zombie: matches!(stat.state, 'Z' | 'X'),
-                is_exiting: stat.flags & EXITING != 0,
-            };
-            children.entry(stat.ppid).or_default().push(process);
+        if let Some(process) = process(roots, pid) {
+            children.entry(process.parent).or_default().push(process);
         }
     }
     let mut unvisited = vec![ancestor];

@@ -196,6 +196,19 @@ pub(super) fn destroy(cgroup: &Cgroup) -> io::Result<()> {
     }
 }
 
+/// Tries once to remove a cgroup, with all that lies below it; what is still in it is sent SIGKILL. Says whether it is gone.
+pub(super) fn try_to_destroy(cgroup: &Cgroup) -> bool {
+    let is_gone = || remove_tree(&cgroup.path).map_or_else(|error| error.kind() == io::ErrorKind::NotFound, |()| true);
+    if is_gone() {
+        return true;
+    }
+    let mut left = Vec::new();
+    if processes(&cgroup.path, &mut left).is_ok() {
+        send_kill(cgroup, &left);
+    }
+    is_gone()
+}
+
 fn kill_all(cgroup: &Cgroup) -> io::Result<u64> {
     let mut seen = HashSet::new();
     let deadline = Instant::now() + PATIENCE;
@@ -214,20 +227,24 @@ fn kill_all(cgroup: &Cgroup) -> io::Result<u64> {
         }
         let known = seen.len();
         seen.extend(left.iter().copied());
-        // v2 kills all at once (Linux 5.14+), which even a fork bomb does not outrun.
-        let at_once = cgroup.version() == CgroupVersion::V2 && write_to(&cgroup.path.join("cgroup.kill"), "1").is_ok();
-        if !at_once {
-            // Stopped first, so that none makes another one while the rest is being killed. One that may not be killed
-            // (another user's) keeps its place in the list, which the deadline ends.
-            for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
-                for pid in &left {
-                    let _ = kill(Pid::from_raw(*pid), signal);
-                }
-            }
-        }
+        send_kill(cgroup, &left);
         if seen.len() == known {
             thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Sends SIGKILL to the processes of a cgroup.
+fn send_kill(cgroup: &Cgroup, processes: &[i32]) {
+    // v2 kills all at once (Linux 5.14+), which even a fork bomb does not outrun.
+    if cgroup.version() == CgroupVersion::V2 && write_to(&cgroup.path.join("cgroup.kill"), "1").is_ok() {
+        return;
+    }
+    // Stopped first, so that none makes another one while the rest is being killed.
+    for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
+        for pid in processes {
+            let _ = kill(Pid::from_raw(*pid), signal);
         }
     }
 }

@@ -317,6 +317,10 @@ impl ProcessRun {
             rest.survivors.clear();
         }
         rest.killed = rest.killed.map(|before| before + killed.len() as u64);
+        if !rest.survivors.is_empty() {
+            // They are named, which says more than that emptying the cgroup took too long.
+            rest.problems.clear();
+        }
         rest
     }
 }

@@ -23,7 +23,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
-use super::own_cgroup::destroy;
+use super::own_cgroup::try_to_destroy;
 use super::spawn::{Failure, Image, Join, SpawnError, Stdio, spawn};
 use super::{End, StartError};
 use crate::host::HostRoots;
@@ -350,7 +350,7 @@ impl Duty<'_> {
         let mut pause = FIRST_PAUSE;
         let begun = Instant::now();
         loop {
-            let is_removed = self.own.is_none_or(|own| destroy(own).is_ok());
+            let is_removed = self.own.is_none_or(try_to_destroy);
             let Family { mut task, .. } = Family::new(descendants(&roots, me).unwrap_or_default());
             // One of another user's, as of a set-user-ID program, goes on for as long as it likes.
             task.retain(|process| kill(Pid::from_raw(process.identity.pid), Signal::SIGKILL).is_ok());

@@ -10,7 +10,7 @@ use super::in_cgroup::Problems;
 use super::lookout::Lookout;
 use super::surrounding::Surrounding;
 use crate::host::memory::Split;
-use crate::host::processes::{Identity, Process, descendants, proportional_sizes, resident};
+use crate::host::processes::{Identity, Process, proportional_sizes, quick_descendants, resident};
 use crate::host::{HostError, HostRoots};
 use crate::model::observation::{Exactness, Limits, Peak, PeakSource};
 use crate::model::reading::Reading;
@@ -51,12 +51,12 @@ impl Sampled {
     }
 
     pub(super) fn sample(&mut self) -> Result<Reading<Sample>, HostError> {
-        let mut living = living(&descendants(&self.roots, self.reaper)?);
+        let mut living = living(&quick_descendants(&self.roots, self.reaper)?);
         self.look_at_each(&living);
         for _ in 0..ATTEMPTS {
             let pids: Vec<i32> = living.iter().map(|identity| identity.pid).collect();
             let sizes = proportional_sizes(&self.roots, &pids);
-            let now = self::living(&descendants(&self.roots, self.reaper)?);
+            let now = self::living(&quick_descendants(&self.roots, self.reaper)?);
             if now == living {
                 return Ok(charged(sizes));
             }
