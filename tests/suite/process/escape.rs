@@ -83,7 +83,7 @@ fn runs_at_the_same_time_are_told_apart() {
     assert_eq!(observations.len(), 8);
     for observation in observations {
         let n: u32 = observation.sweep.as_ref().unwrap().parameters["n"].parse().unwrap();
-        assert_eq!(lower_bound(&observation).is_some(), n % 2 == 0, "{observation:?}");
+        assert_eq!(lower_bound(&observation).is_some(), n.is_multiple_of(2), "{observation:?}");
     }
 }
 
