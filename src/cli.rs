@@ -41,6 +41,7 @@ mod table;
 mod task;
 mod validate;
 
+use highwater::runner::wait_for_retired;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -129,10 +130,12 @@ pub(crate) fn main() -> ExitCode {
         }
     };
     output::start_logging(cli.verbose);
-    match dispatch(cli.command) {
+    let exit = match dispatch(cli.command) {
         Ok(exit) => exit.into(),
         Err(failure) => failure.report().into(),
-    }
+    };
+    wait_for_retired();
+    exit
 }
 
 fn dispatch(command: Command) -> Result<Exit, Failure> {

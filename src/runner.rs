@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
+pub use self::reaper::wait_for_retired;
+
 use self::container::ContainerError;
 use crate::host::HostError;
 use crate::host::memory::Split;

@@ -162,6 +162,12 @@ impl Judge<'_> {
         if let (Some(allowed), Some(now)) = (&allowed, &now) {
             self.hold_to(name, now, allowed, runs);
         }
+        if let (Some(allowed), Some(least)) = (&allowed, runs.censored_at_least)
+            && least > allowed.bytes
+            && now.as_ref().is_none_or(|now| now.highest() <= allowed.bytes)
+        {
+            self.above_though_censored(name, least, allowed);
+        }
         match (&now, then) {
             (Some(now), Some(then)) => self.compare(name, runs, now, then),
             (Some(now), None) if self.then.is_some() => self.new_cell(name, runs, now),
@@ -196,13 +202,7 @@ impl Judge<'_> {
 
     /// Holds a cell to what it may use: a lower bound that is within it proves nothing, an upper bound does.
     fn hold_to(&mut self, name: &str, now: &Samples, allowed: &Allowed, runs: &CellRuns) {
-        let (reason, what) = match &allowed.by {
-            AllowedBy::Budget => (Reason::AboveBudget, format!("the budget of {}", allowed.bytes)),
-            AllowedBy::Limit => (Reason::AboveLimit, format!("the limit of {}", allowed.bytes)),
-            AllowedBy::Rule { rule } => {
-                (Reason::RuleUncovered, format!("the {} that the rule {rule} gives this input", allowed.bytes))
-            }
-        };
+        let (reason, what) = kind_of(allowed);
         let highest = now.highest();
         if highest > allowed.bytes {
             let over = highest.saturating_sub(allowed.bytes);
@@ -232,6 +232,15 @@ impl Judge<'_> {
                 format!("the peak may be above {what}: it could not be read in {}", runs_words(runs.unmeasured));
             self.not_verified(Reason::NotVerified, Some(name), message, "run it again");
         }
+    }
+
+    /// A run that a limit held back was seen to hold more than it may.
+    fn above_though_censored(&mut self, name: &str, least: Bytes, allowed: &Allowed) {
+        let (reason, what) = kind_of(allowed);
+        let over = least.saturating_sub(allowed.bytes);
+        let message =
+            format!("the peak of at least {least} of a run that reached a limit is at least {over} above {what}");
+        self.tell(Level::Failure, reason, Some(name), message, above_remedy(&allowed.by));
     }
 
     /// Something that lower bounds neither show nor exclude; `remedy` is what would show it.
@@ -441,6 +450,17 @@ impl Judge<'_> {
 
 fn runs_words(count: usize) -> String {
     if count == 1 { "1 run".to_owned() } else { format!("{count} runs") }
+}
+
+/// What a cell may not exceed, as a reason and in words.
+fn kind_of(allowed: &Allowed) -> (Reason, String) {
+    match &allowed.by {
+        AllowedBy::Budget => (Reason::AboveBudget, format!("the budget of {}", allowed.bytes)),
+        AllowedBy::Limit => (Reason::AboveLimit, format!("the limit of {}", allowed.bytes)),
+        AllowedBy::Rule { rule } => {
+            (Reason::RuleUncovered, format!("the {} that the rule {rule} gives this input", allowed.bytes))
+        }
+    }
 }
 
 fn above_remedy(by: &AllowedBy) -> &'static str {

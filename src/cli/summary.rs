@@ -124,7 +124,10 @@ pub(crate) fn outcome(outcome: Outcome) -> String {
         Outcome::Signalled { signal } => format!("ended by {}", signal_name(signal)),
         Outcome::OomKilled => "oom-killed: the kernel killed it for lack of memory".to_owned(),
         Outcome::TimedOut { after_us } => format!("timed out after {}", seconds(Duration::from_micros(after_us))),
-        Outcome::EngineLost => "interrupted: the container engine was lost while it ran".to_owned(),
+        Outcome::EngineLost => {
+            "interrupted: what watched over it, the container engine or a process of highwater, was lost while it ran"
+                .to_owned()
+        }
         Outcome::Interrupted { signal } => format!("interrupted by {}", signal_name(signal)),
     }
 }

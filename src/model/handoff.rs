@@ -95,15 +95,24 @@ const STARTING: [&str; 10] =
 fn in_words(words: &[&str]) -> Option<Handoff> {
     let (program, arguments) = words.split_first()?;
     let program = name(program);
-    let is_known = |word: &&&str| STARTING.contains(*word) || OTHER_SUBCOMMANDS.contains(*word);
+    let is_known = |word: &str| STARTING.contains(&word) || OTHER_SUBCOMMANDS.contains(&word);
     let subcommands: Vec<&str> = match program {
         "docker" | "podman" | "nerdctl" | "docker-compose" | "podman-compose" | "kubectl" => {
-            arguments.iter().filter(is_known).copied().collect()
+            // A word after an option may be its value, as in `--log-level info`, unless it is one that starts something.
+            let after_option = |index: usize| {
+                index
+                    .checked_sub(1)
+                    .is_some_and(|before| arguments[before].starts_with('-') && !arguments[before].contains('='))
+            };
+            let is_meant = |index: &usize| STARTING.contains(&arguments[*index]) || !after_option(*index);
+            let known = (0..arguments.len()).filter(|index| is_known(arguments[*index])).filter(is_meant);
+            known.map(|index| arguments[index]).collect()
         }
         _ => arguments.iter().filter(|word| !word.starts_with('-')).copied().collect(),
     };
     let found = |client: String, to| Some(Handoff { client, to });
-    let only_asks = arguments.iter().any(|word| ["--help", "--version", "-h", "-V"].contains(word));
+    let mut options = arguments.iter().take_while(|word| word.starts_with('-'));
+    let only_asks = options.any(|word| ["--help", "--version", "-h", "-V"].contains(word));
     match (program, subcommands.as_slice()) {
         ("docker" | "podman" | "nerdctl", [what @ ("run" | "start" | "exec" | "build"), ..]) => {
             found(format!("{program} {what}"), Recipient::Engine)
@@ -143,6 +152,9 @@ mod tests {
             ("docker~--context=far~container~exec~it~ls", "docker container exec"),
             ("docker~compose~-f~a.yml~up", "docker compose up"),
             ("docker~build~.", "docker build"),
+            ("docker~--log-level~info~run~x", "docker run"),
+            ("srun~sort~-h~x", "srun"),
+            ("systemd-run~--scope~du~-h", "systemd-run"),
             ("podman~start~it", "podman start"),
             ("systemd-run~--scope~-p~MemoryMax=1G~make", "systemd-run"),
             ("sbatch~job.sh", "sbatch"),

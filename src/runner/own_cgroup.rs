@@ -23,7 +23,7 @@ use crate::model::observation::CgroupVersion;
 use crate::model::units::Bytes;
 
 /// How long emptying and removing may take. A process in an uninterruptible wait dies only when that ends.
-const PATIENCE: Duration = Duration::from_secs(2);
+const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How much longer it may take while a killed process is ending: the kernel takes back some gigabytes a second.
 pub(super) const LONGEST_ENDING: Duration = Duration::from_secs(60);
@@ -181,7 +181,7 @@ pub(super) fn largest_in(roots: &HostRoots, cgroup: &Cgroup, most: usize) -> Lar
 
 /// Kills everything in a cgroup and removes it, with all that lies below it.
 pub(super) fn destroy(cgroup: &Cgroup) -> io::Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + KILL_TIMEOUT;
     loop {
         match remove_tree(&cgroup.path) {
             Ok(()) => return Ok(()),
@@ -211,7 +211,7 @@ pub(super) fn try_to_destroy(cgroup: &Cgroup) -> bool {
 
 fn kill_all(cgroup: &Cgroup) -> io::Result<u64> {
     let mut seen = HashSet::new();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + KILL_TIMEOUT;
     let mut pause = Duration::from_micros(50);
     loop {
         let mut left = Vec::new();

@@ -209,7 +209,8 @@ impl Placement {
                 "start highwater in a cgroup that is delegated to it, such as by `systemd-run --scope -p Delegate=yes`"
                     .to_owned()
             }
-            Some(_) => "mount the cgroup file system writable".to_owned(),
+            Some(_) if is(&Obstacle::ReadOnly) => "mount the cgroup file system writable".to_owned(),
+            Some(_) => "start highwater in a cgroup below which root may make others".to_owned(),
         }
     }
 }
@@ -241,11 +242,12 @@ fn within_the_job(own: &Cgroup) -> Vec<Cgroup> {
 }
 
 /// Whether a cgroup has the name of a job of Slurm (`job_7`) or of a pod of Kubernetes (`pod<uid>`, with the systemd driver
-/// `kubepods-…-pod<uid>.slice`).
+/// `kubepods-…-pod<uid>.slice`; the uid of a static pod has no dashes).
 fn is_job_or_pod(name: &str) -> bool {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let is_uid =
-        |text: &str| text.len() == 36 && text.bytes().all(|byte| byte.is_ascii_hexdigit() || b"-_".contains(&byte));
+    let is_uid = |text: &str| {
+        [32, 36].contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit() || b"-_".contains(&byte))
+    };
     let in_slice = || name.strip_prefix("kubepods")?.strip_suffix(".slice")?.rsplit_once("-pod");
     name.strip_prefix("job_").is_some_and(is_number)
         || name.strip_prefix("pod").is_some_and(is_uid)

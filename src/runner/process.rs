@@ -43,7 +43,7 @@ use crate::model::units::Bytes;
 
 /// How long ending what is left of a task may take. One of another user's, as of a set-user-ID program, cannot be killed
 /// at all, and one in an uninterruptible wait dies when that ends.
-const PATIENCE: Duration = Duration::from_secs(2);
+const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What to run, and with what around it.
 #[derive(Clone, Debug)]
@@ -114,6 +114,8 @@ pub struct ProcessRunner {
     noise: Bytes,
     /// The release of the kernel.
     kernel: String,
+    /// CPUs on line.
+    cpus: u32,
 }
 
 impl ProcessRunner {
@@ -127,6 +129,7 @@ impl ProcessRunner {
             image: None,
             noise: machine::noise(&machine.facts),
             kernel: machine.facts.kernel.clone(),
+            cpus: machine.facts.cpus,
         }
     }
 
@@ -180,7 +183,7 @@ impl ProcessRunner {
                 result => result?,
             },
         };
-        let way = Way::Cgroup(Box::new(InCgroup::new(entered, above, self.noise, &self.kernel)));
+        let way = Way::Cgroup(Box::new(InCgroup::new(entered, above, self.noise, &self.kernel, self.cpus)));
         Ok(self.run(task, started, way))
     }
 
@@ -265,7 +268,7 @@ impl ProcessRun {
     /// Ends what is left of the task inside of its cgroup and outside of it, and takes note of what was there.
     fn end_rest(&mut self) -> Rest {
         let mut rest = Rest::default();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + KILL_TIMEOUT;
         if let Way::Cgroup(run) = &self.way {
             match run.kill_all() {
                 Ok(killed) => rest.killed = Reading::Value(killed),
@@ -382,7 +385,10 @@ impl Running for ProcessRun {
 
     fn sample(&mut self) -> Result<Reading<Sample>, HostError> {
         let sample = match &mut self.way {
-            Way::Cgroup(run) => run.sample()?,
+            Way::Cgroup(run) => {
+                self.lookout.look_in_time(run.cgroup());
+                run.sample()?
+            }
             Way::Sampled(run) => {
                 self.lookout.look_in_time(None);
                 run.sample()?
@@ -401,6 +407,9 @@ impl Running for ProcessRun {
     fn finish(mut self: Box<Self>) -> Result<Finished, FinishError> {
         self.finished = true;
         let rest = self.end_rest();
+        if !rest.survivors.is_empty() {
+            self.task.reaper.stay();
+        }
         let (end, rusage) = match rest.reaped.as_ref().and_then(|reaped| reaped.first) {
             Some((end, rusage)) => (end, Reading::Value(rusage)),
             None if rest.survivors.is_empty() => (End::Lost, Reading::Unsupported),
@@ -414,9 +423,6 @@ impl Running for ProcessRun {
         }?;
         finished.leftover_processes = rest.killed;
         finished.survivors = rest.survivors.iter().map(survivor).collect();
-        if !rest.survivors.is_empty() {
-            self.task.reaper.stay();
-        }
         finished.problems.splice(0..0, rest.problems);
         finished.problems.extend(rest.monitors.iter().map(|monitor| left_running(&self.lookout.roots, monitor)));
         if self.lookout.daemon().is_some_and(|daemon| daemon.to == Recipient::Engine) {

@@ -33,7 +33,12 @@ use crate::model::observation::{CgroupVersion, Cpu, CpuSource};
 use crate::model::units::Bytes;
 
 /// How long the reaper may take to answer. It does nothing that waits, but may have to wait for a CPU.
-const PATIENCE: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Between two looks whether highwater is to end while a task is being started.
+const STARTING_PAUSE: Duration = Duration::from_millis(200);
+
+/// How long a program that ends waits for processes that are about to end.
+const LONGEST_RETIREMENT: Duration = Duration::from_millis(500);
 
 /// How long a cgroup may stay busy although nothing is left that may be killed.
 const LONGEST_CLEANUP: Duration = Duration::from_secs(60);
@@ -115,7 +120,10 @@ impl Reaper {
         let pid = match unsafe { libc::fork() } {
             0 => {
                 drop(line);
-                Duty { line: other_end, own }.serve(image, stdio, join)
+                let duty = Duty { line: other_end, own };
+                // A panic must not lead back into what the parent does.
+                let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| duty.serve(image, stdio, join)));
+                leave()
             }
             pid => pid,
         };
@@ -126,6 +134,7 @@ impl Reaper {
         }
         drop(other_end);
         let mut reaper = Self { pid, line, stays: false };
+        reaper.wait_for_start().map_err(failed("start the task"))?;
         let mut word = [0; 1 + Failure::LENGTH];
         reaper.line.read_exact(&mut word).map_err(failed("start the task: its parent process has ended"))?;
         let [answer, rest @ ..] = word;
@@ -137,8 +146,28 @@ impl Reaper {
         // The reaper waits for nobody before it is told to, so that the number is still that of the task.
         let pidfd = open_pidfd(pid).map_err(failed("open a descriptor of the new process"))?;
         reaper.line.write_all(&[order::BEGIN]).map_err(failed("start the task: its parent process has ended"))?;
-        let _ = reaper.line.set_read_timeout(Some(PATIENCE));
+        let _ = reaper.line.set_read_timeout(Some(ANSWER_TIMEOUT));
         Ok(Started { reaper, pidfd })
+    }
+
+    /// Waits until the task has been started, or could not be. Its program may lie on a file server that does not answer.
+    fn wait_for_start(&self) -> io::Result<()> {
+        loop {
+            let mut files = [PollFd::new(self.line.as_fd(), PollFlags::POLLIN)];
+            let pause = PollTimeout::try_from(STARTING_PAUSE).unwrap_or(PollTimeout::MAX);
+            match poll(&mut files, pause) {
+                Ok(0) if is_to_end() => {
+                    let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL);
+                    return Err(io::Error::new(
+                        io::ErrorKind::Interrupted,
+                        "interrupted before its program was loaded",
+                    ));
+                }
+                Ok(0) | Err(Errno::EINTR) => {}
+                Ok(_) => return Ok(()),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
     }
 
     /// What it has seen so far.
@@ -148,7 +177,15 @@ impl Reaper {
     pub(super) fn report(&mut self) -> io::Result<Reaped> {
         self.line.write_all(&[order::REPORT])?;
         let mut numbers = [0; Numbers::LENGTH];
-        self.line.read_exact(&mut numbers)?;
+        let is_late = |error: &io::Error| matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
+        match self.line.read_exact(&mut numbers) {
+            // A task can stop its parent; and this machine may be very busy.
+            Err(error) if is_late(&error) => {
+                let _ = kill(Pid::from_raw(self.pid), Signal::SIGCONT);
+                self.line.read_exact(&mut numbers)?;
+            }
+            result => result?,
+        }
         let numbers = Numbers::decode(&numbers);
         let mut ended_in = vec![0; numbers.ended_in_length];
         self.line.read_exact(&mut ended_in)?;
@@ -176,8 +213,33 @@ impl Drop for Reaper {
             let _ = self.line.shutdown(std::net::Shutdown::Both);
         } else {
             let _ = self.line.write_all(&[order::END]);
+            retire(self.pid);
         }
-        retire(self.pid);
+    }
+}
+
+/// Whether a signal to end is waiting to be taken.
+fn is_to_end() -> bool {
+    // SAFETY: a set of signals is bits, for which zero is valid; the calls only write to it and read it.
+    unsafe {
+        let mut pending: libc::sigset_t = std::mem::zeroed();
+        let ending = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
+        libc::sigpending(&raw mut pending) == 0
+            && ending.iter().any(|signal| libc::sigismember(&raw const pending, *signal) == 1)
+    }
+}
+
+/// Waits a moment for the processes that have watched over earlier runs and are about to end: for a program that is about
+/// to end itself, so that they do not outlive it.
+pub fn wait_for_retired() {
+    let deadline = Instant::now() + LONGEST_RETIREMENT;
+    loop {
+        collect_retired();
+        let is_empty = RETIRED.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_empty();
+        if is_empty || Instant::now() > deadline {
+            return;
+        }
+        thread::sleep(Duration::from_micros(100));
     }
 }
 
@@ -272,7 +334,7 @@ struct Duty<'a> {
 }
 
 impl Duty<'_> {
-    fn serve(mut self, image: &Image, stdio: &Stdio, join: Join<'_>) -> ! {
+    fn serve(mut self, image: &Image, stdio: &Stdio, join: Join<'_>) {
         // SAFETY: takes numbers and a text that is valid for ever.
         unsafe {
             libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
@@ -288,18 +350,17 @@ impl Duty<'_> {
             Err(failure) => {
                 word[1..].copy_from_slice(&failure.encode());
                 let _ = self.line.write_all(&word);
-                leave()
+                return;
             }
         };
         if self.line.write_all(&word).is_ok() {
             detach(&self.line);
             let mut seen = Seen::new(first, self.own);
             if self.listen(&mut seen).is_ok() {
-                leave();
+                return;
             }
         }
         self.end_everything();
-        leave()
     }
 
     /// Answers until it is dismissed; an error is the end of the line, and of highwater.
@@ -440,6 +501,12 @@ fn leave() -> ! {
     unsafe { libc::_exit(0) }
 }
 
+/// The descriptors of this process.
+fn open_files() -> Vec<i32> {
+    let names = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    names.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
 /// Leaves the terminal with its process group, and lets go of everybody's files: a reader at the other end of
 /// highwater's stdout must not wait for the reaper. The task has been started, and stays where highwater is.
 fn detach(line: &UnixStream) {
@@ -450,7 +517,12 @@ fn detach(line: &UnixStream) {
         for file in 0..line {
             libc::close(file);
         }
-        libc::syscall(libc::SYS_close_range, line + 1, u32::MAX, 0);
+        if libc::syscall(libc::SYS_close_range, line + 1, u32::MAX, 0) != 0 {
+            // Before Linux 5.9, or where a filter of system calls does not know it.
+            for file in open_files().into_iter().filter(|file| *file > line) {
+                libc::close(file);
+            }
+        }
         libc::chdir(c"/".as_ptr());
     }
 }

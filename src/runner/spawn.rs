@@ -159,9 +159,11 @@ pub(super) fn spawn(image: &Image, stdio: &Stdio, join: Join<'_>) -> Result<Spaw
         Join::CloneInto(folder) => Some(folder),
         Join::Stay | Join::Write(_) => None,
     };
-    let spawned = clone::start(into, &mut plan).map_err(|error| Failure {
-        step: if into.is_some() { Step::Join } else { Step::Clone },
-        errno: Errno::from_raw(error.raw_os_error().unwrap_or(Errno::EIO as i32)),
+    let spawned = clone::start(into, &mut plan).map_err(|error| {
+        let errno = Errno::from_raw(error.raw_os_error().unwrap_or(Errno::EIO as i32));
+        // A lack of memory or of process numbers says nothing about the cgroup.
+        let is_shortage = matches!(errno, Errno::EAGAIN | Errno::ENOMEM);
+        Failure { step: if into.is_some() && !is_shortage { Step::Join } else { Step::Clone }, errno }
     })?;
     match plan.failure() {
         None => Ok(spawned),

@@ -6,7 +6,7 @@ use super::Run;
 use crate::model::check::baseline::{BaselineHost, words};
 use crate::model::check::config::{Config, InputConfig, ONLY_CELL, TaskConfig, What};
 use crate::model::check::report::{Allowed, AllowedBy, Sample, Samples};
-use crate::model::observation::{Exactness, Observation, Outcome, Peak};
+use crate::model::observation::{Exactness, Observation, Outcome, Peak, PeakSource};
 use crate::model::prediction::{ChannelPrediction, Decider};
 use crate::model::reading::Reading;
 use crate::model::rule::Mode;
@@ -31,6 +31,8 @@ pub(super) struct CellRuns {
     pub(super) failed: Vec<Failed>,
     /// Runs that a limit held back.
     pub(super) censored: usize,
+    /// The most that the processes of a censored run were seen to hold.
+    pub(super) censored_at_least: Option<Bytes>,
     /// Runs that succeeded and whose peak could not be read.
     pub(super) unmeasured: usize,
     /// Why the first of the peaks that are lower bounds is one.
@@ -66,7 +68,7 @@ impl Failed {
             Outcome::OomKilled => format!("killed for lack of memory{peak}"),
             Outcome::TimedOut { after_us } => format!("ended after its {:.1} s were over", after_us as f64 / 1e6),
             Outcome::Interrupted { signal } => format!("interrupted by signal {signal}"),
-            Outcome::EngineLost => "lost with its container engine".to_owned(),
+            Outcome::EngineLost => "lost with what watched over it".to_owned(),
         }
     }
 
@@ -129,6 +131,10 @@ impl CellRuns {
         };
         if observation.censored {
             self.censored += 1;
+            // What its processes were seen to hold they did need, whatever a limit kept from them.
+            if peak.source == PeakSource::SampledProcesses {
+                self.censored_at_least = self.censored_at_least.max(Some(peak.bytes));
+            }
             return;
         }
         let sample = Sample::from(peak);

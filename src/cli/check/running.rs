@@ -314,7 +314,7 @@ struct Interrupted;
 
 /// Why a run has no result.
 #[derive(Debug, thiserror::Error)]
-#[error("the container engine was lost during a run of {cell}")]
+#[error("what watched over a run of {cell}, the container engine or a process of highwater, was lost")]
 struct Lost {
     cell: String,
 }

@@ -52,8 +52,9 @@ impl Limits {
                     let (quota, period) = text.split_once(' ')?;
                     Some((quota.parse().ok()?, period.parse().ok()?))
                 }),
-                cpus: text("cpuset.cpus"),
-                mems: text("cpuset.mems"),
+                // What is asked for may be more than what the cgroups above leave of it.
+                cpus: text("cpuset.cpus").and_then(|_| text("cpuset.cpus.effective")),
+                mems: text("cpuset.mems").and_then(|_| text("cpuset.mems.effective")),
                 pids_max: number("pids.max"),
             },
         }

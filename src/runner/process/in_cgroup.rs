@@ -2,7 +2,6 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::thread;
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
@@ -26,6 +25,9 @@ const FAULTS_ALLOWED: u64 = 16;
 const ADDS_UP_SINCE: (u32, u32) = (5, 13);
 /// How often the kernel is made to add up what its CPUs have counted: it skips that while it does so for somebody else.
 const ATTEMPTS: usize = 3;
+/// Using a page and giving it back makes about five updates, so that these are more than the kernel leaves lying for each
+/// CPU. Each further attempt uses four times as many.
+const PAGES_FOR_EACH_CPU: u64 = 32;
 /// Updates of a CPU that the kernel collects before it counts them (`MEMCG_CHARGE_BATCH`).
 const BATCH: u64 = 64;
 
@@ -38,6 +40,8 @@ pub(super) struct InCgroup {
     noise: Bytes,
     above: Above,
     faults_allowed: u64,
+    /// CPUs on line.
+    cpus: u64,
     /// The cgroup whose limits the run's own has.
     copied_from: Option<PathBuf>,
     copied_limit: Option<Bytes>,
@@ -46,12 +50,23 @@ pub(super) struct InCgroup {
 }
 
 impl InCgroup {
-    pub(super) fn new(entered: Entered, above: Above, noise: Bytes, kernel: &str) -> Self {
+    pub(super) fn new(entered: Entered, above: Above, noise: Bytes, kernel: &str, cpus: u32) -> Self {
         let Entered { own, reader, keeps_peak, copied_from, copied_limit } = entered;
         let own = Some(own);
-        let kept_back = if adds_up(kernel) { 0 } else { BATCH * online_cpus() };
-        let faults_allowed = FAULTS_ALLOWED + kept_back;
-        Self { faults_allowed, reader, above, own, keeps_peak, noise, copied_from, copied_limit, highest_counter: None }
+        let cpus = u64::from(cpus);
+        let faults_allowed = FAULTS_ALLOWED + if adds_up(kernel) { 0 } else { BATCH * cpus };
+        Self {
+            faults_allowed,
+            cpus,
+            reader,
+            above,
+            own,
+            keeps_peak,
+            noise,
+            copied_from,
+            copied_limit,
+            highest_counter: None,
+        }
     }
 
     /// The run's cgroup, while there is one.
@@ -133,6 +148,7 @@ impl InCgroup {
     fn faults_outside(&mut self, reaped: u64) -> Result<Reading<u64>, HostError> {
         let Some(parent) = self.cgroup().and_then(Cgroup::parent) else { return Ok(Reading::Unsupported) };
         let mut around = MemoryReader::new(&parent);
+        let mut pages = PAGES_FOR_EACH_CPU * (self.cpus + 2);
         for attempt in 0..=ATTEMPTS {
             let Reading::Value(counted) = self.reader.page_faults()? else { return Ok(Reading::Unsupported) };
             let outside = reaped.saturating_sub(counted);
@@ -144,7 +160,8 @@ impl InCgroup {
             }
             // The number lags behind. Reading it makes the kernel add it up once there is enough to add up, which is for
             // us to cause: in the cgroup around, which is above highwater's own as well.
-            touch_pages(BATCH * (online_cpus() + 2));
+            touch_pages(pages);
+            pages *= 4;
             around.page_faults()?;
         }
         Ok(Reading::Unsupported)
@@ -211,7 +228,7 @@ impl Departure {
                 .map(|faults| format!("processes of the task caused {faults} page faults outside of the run's cgroup"))
         };
         if rest.reaped.is_none() {
-            let reason = "the process that watches over those of the task was killed".to_owned();
+            let reason = "the process that watches over those of the task was killed or stopped".to_owned();
             return Some(Self { reason, remedy: "run it again, and leave highwater's processes alone".to_owned() });
         }
         let remedy = "run the task without what moves its processes to other cgroups, such as systemd-run, cgexec or a \
@@ -226,14 +243,10 @@ fn adds_up(release: &str) -> bool {
     numbers.next().zip(numbers.next()).is_some_and(|version| version >= ADDS_UP_SINCE)
 }
 
-fn online_cpus() -> u64 {
-    thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64)
-}
-
-/// Uses this many pages of memory, 1 MiB at a time, and gives them back.
+/// Uses this many pages of memory, 512 KiB at a time, and gives them back.
 fn touch_pages(pages: u64) {
-    const AT_A_TIME: NonZeroUsize = NonZeroUsize::MIN.saturating_add((1 << 20) - 1);
-    for _ in 0..(pages * 4096).div_ceil(1 << 20) {
+    const AT_A_TIME: NonZeroUsize = NonZeroUsize::MIN.saturating_add((512 << 10) - 1);
+    for _ in 0..(pages * 4096).div_ceil(512 << 10) {
         // SAFETY: a new mapping of our own, at no address in particular, which nobody else knows of and which is removed.
         unsafe {
             let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_POPULATE;
@@ -253,12 +266,13 @@ pub(in crate::runner) fn unless_reset(
     exactness: Exactness,
 ) -> (Bytes, Exactness) {
     match seen {
-        Some(seen) if seen > counter.saturating_add(noise) => {
+        // A counter never falls by itself; what a CPU has charged in advance may be in one reading and not in another.
+        Some(seen) if seen > counter.saturating_add(noise.min(Bytes::mib(1))) => {
             let reason = "the kernel's counter was reset during the run".to_owned();
             let remedy = "run it without what writes to the counters of its cgroup".to_owned();
             (seen, Exactness::LowerBound { reason, remedy })
         }
-        _ => (counter, exactness),
+        _ => (seen.map_or(counter, |seen| seen.max(counter)), exactness),
     }
 }
 
@@ -323,14 +337,14 @@ mod tests {
 
     #[test]
     fn a_counter_below_what_was_seen_was_reset() {
-        let noise = Bytes::mib(1);
+        let noise = Bytes::mib(16);
         let peak = |counter, seen| {
             let exact = Exactness::Exact { noise_bytes: noise };
             let (bytes, exactness) = unless_reset(Bytes::mib(counter), seen, noise, exact);
             (bytes, matches!(exactness, Exactness::Exact { .. }))
         };
         assert_eq!(peak(50, None), (Bytes::mib(50), true));
-        assert_eq!(peak(50, Some(Bytes::mib(51))), (Bytes::mib(50), true));
+        assert_eq!(peak(50, Some(Bytes::mib(51))), (Bytes::mib(51), true));
         assert_eq!(peak(50, Some(Bytes::mib(52))), (Bytes::mib(52), false));
     }
 

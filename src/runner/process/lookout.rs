@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use nix::time::{ClockId, clock_gettime};
+
 use crate::host::HostRoots;
 use crate::host::cgroup::{Cgroup, memory_cgroup_in};
 use crate::host::processes::{Process, command_line, offspring};
@@ -13,7 +15,12 @@ const FIRST_AFTER: Duration = Duration::from_millis(10);
 /// Looks become less frequent as a run lasts: half of the time it has lasted lies between two, up to this.
 const LONGEST_BETWEEN: Duration = Duration::from_millis(400);
 /// A look takes longer the more processes there are: at most this part of the time is spent on it.
-const SHARE: u32 = 2000;
+const SHARE: u32 = 4000;
+
+/// The time this thread has spent on a CPU: what looking costs, however busy the machine is.
+fn cpu_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
 
 /// A process of the task that was seen outside of the run's cgroup.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,11 +54,12 @@ impl Lookout {
         if elapsed < self.next || (self.outside.is_some() && self.daemon().is_some()) {
             return;
         }
+        let before = cpu_time();
         for pid in offspring(&self.roots, self.reaper).unwrap_or_default() {
             self.look_at(pid, own);
         }
         let between = (elapsed / 2).min(LONGEST_BETWEEN);
-        let cost = self.started.elapsed().saturating_sub(elapsed);
+        let cost = cpu_time().saturating_sub(before);
         self.next = elapsed + between.max(cost * SHARE);
     }
 

@@ -172,6 +172,18 @@ fn work_that_a_daemon_does_is_not_taken_for_the_task_s_own() {
         let reason = lower_bound(&ran.observation()).unwrap_or_default();
         assert!(reason.contains(&format!("`{client}`")), "{reason}: {ran:?}");
     }
+    // In a script file only a look at the processes shows it.
+    let folder = tempfile::tempdir().unwrap();
+    let docker = folder.path().join("docker");
+    std::os::unix::fs::symlink("/bin/sh", &docker).unwrap();
+    let script = folder.path().join("script");
+    std::fs::write(&script, format!("cd {}; ./docker run 0.08; true\n", folder.path().display())).unwrap();
+    std::fs::write(folder.path().join("run"), "sleep $1\n").unwrap();
+    for options in [&[][..], &["--sample-interval", "20ms"]] {
+        let ran = command(["sh", script.to_str().unwrap()]).with(options).run();
+        let reason = lower_bound(&ran.observation()).unwrap_or_default();
+        assert!(reason.contains("`docker run`"), "{options:?}: {reason}: {ran:?}");
+    }
     let ran = command(["sh", "-c", "docker ps > /dev/null 2>&1; true"]).run();
     assert_eq!(lower_bound(&ran.observation()), None, "{ran:?}");
 }

@@ -1,6 +1,7 @@
 //! A highwater inside of something that limits or measures it: another highwater, or a cgroup with limits.
 
 use highwater::model::observation::{CgroupVersion, Outcome};
+use highwater::model::reading::Reading;
 
 use super::around::Around;
 use super::trial::{Host, MIB, OWN_NEEDS, assert_peak, command, skip, workload};
@@ -20,6 +21,7 @@ fn a_run_inside_of_a_run_counts_for_both() {
     let ran = command(["sh", "-c", &format!("{}; {}", inner("", "touch 50 100"), inner("", "touch 60 100"))]).run();
     assert_eq!(ran.status(), 0, "{ran:?}");
     assert_peak(&ran.observation(), 60 * MIB, INSIDE);
+    assert_eq!(ran.observation().leftover_processes, Reading::Value(0), "{ran:?}");
     ran.traces().assert_gone();
 }
 

@@ -166,6 +166,18 @@ impl Underway {
         self
     }
 
+    /// Waits until highwater has taken the signals that it was sent.
+    pub(super) fn wait_until_taken(self) -> Self {
+        let status = format!("/proc/{}/status", self.child.id());
+        let is_taken = |line: &str| !line.starts_with("ShdPnd:") || line.ends_with("\t0000000000000000");
+        let started = Instant::now();
+        while !fs::read_to_string(&status).unwrap().lines().all(is_taken) {
+            assert!(started.elapsed() < A_MOMENT, "the signal was not taken");
+            thread::sleep(Duration::from_millis(1));
+        }
+        self
+    }
+
     /// Sends a signal to highwater and its task, which are one process group.
     pub(super) fn signal_group(self, signal: Signal) -> Self {
         kill(Pid::from_raw(-self.pid().as_raw()), signal).unwrap();
