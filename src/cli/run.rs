@@ -125,7 +125,8 @@ pub(crate) enum Format {
 /// `512Mi`, `2G`; no program starts with nothing.
 pub(crate) fn limit(text: &str) -> Result<Bytes, String> {
     match text.parse::<Bytes>() {
-        Ok(Bytes::ZERO) => Err("no program can be started without any memory".to_owned()),
+        // The kernel counts in pages; a limit of none leaves a program waiting for ever.
+        Ok(Bytes(..4096)) => Err("expected at least 4KiB: no program can be started with less than a page".to_owned()),
         result => result.map_err(|error| error.to_string()),
     }
 }

@@ -378,7 +378,11 @@ impl Running for ProcessRun {
         match &self.way {
             Way::Cgroup(run) => run.cgroup().map(|own| largest_in(roots, own, most)).unwrap_or_default(),
             Way::Sampled(_) => {
-                largest_processes(roots, &offspring(roots, self.task.reaper.pid).unwrap_or_default(), most)
+                let pids = offspring(roots, self.task.reaper.pid).unwrap_or_default();
+                let found = largest_processes(roots, &pids, most);
+                // What one process holds alone is a lower bound, too.
+                self.highest = self.highest.max(found.largest.first().map(|process| process.anon));
+                found
             }
         }
     }

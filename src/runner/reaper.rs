@@ -24,7 +24,7 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
 use super::own_cgroup::try_to_destroy;
-use super::spawn::{Failure, Image, Join, SpawnError, Stdio, spawn};
+use super::spawn::{Failure, Image, Join, SpawnError, Spawned, Stdio, spawn};
 use super::{End, StartError};
 use crate::host::HostRoots;
 use crate::host::cgroup::Cgroup;
@@ -338,14 +338,14 @@ impl Duty<'_> {
         // SAFETY: takes numbers and a text that is valid for ever.
         unsafe {
             libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-            libc::prctl(libc::PR_SET_NAME, c"highwater-reap".as_ptr(), 0, 0, 0);
+            libc::prctl(libc::PR_SET_NAME, c"hw-reaper".as_ptr(), 0, 0, 0);
         }
         let mut word = [answer::FAILED; 1 + Failure::LENGTH];
         let first = match spawn(image, stdio, join) {
             Ok(spawned) => {
                 word[0] = answer::STARTED;
                 word[1..5].copy_from_slice(&spawned.pid.to_ne_bytes());
-                spawned.pid
+                spawned
             }
             Err(failure) => {
                 word[1..].copy_from_slice(&failure.encode());
@@ -355,7 +355,7 @@ impl Duty<'_> {
         };
         if self.line.write_all(&word).is_ok() {
             detach(&self.line);
-            let mut seen = Seen::new(first, self.own);
+            let mut seen = Seen::new(&first, self.own);
             if self.listen(&mut seen).is_ok() {
                 return;
             }
@@ -430,6 +430,8 @@ impl Duty<'_> {
 /// What has been seen of the children.
 struct Seen {
     first: i32,
+    /// Page faults of the first process that were not those of its program.
+    faults_before: u64,
     /// What the line for the memory controller in `/proc/PID/cgroup` begins with inside of the run's cgroup (v2).
     own: Option<String>,
     numbers: Numbers,
@@ -437,9 +439,9 @@ struct Seen {
 }
 
 impl Seen {
-    fn new(first: i32, own: Option<&Cgroup>) -> Self {
+    fn new(first: &Spawned, own: Option<&Cgroup>) -> Self {
         let own = own.filter(|own| own.version() == CgroupVersion::V2).map(|own| own.name_in_proc());
-        Self { first, own, numbers: Numbers::default(), ended_in: None }
+        Self { first: first.pid, faults_before: first.faults, own, numbers: Numbers::default(), ended_in: None }
     }
 
     /// Waits for every child that has ended.
@@ -455,7 +457,8 @@ impl Seen {
             }
             let count = |number: i64| u64::try_from(number).unwrap_or(0);
             let time = |time: libc::timeval| count(time.tv_sec) * 1_000_000 + count(time.tv_usec);
-            self.numbers.faults += count(usage.ru_minflt) + count(usage.ru_majflt);
+            let before = if pid == self.first { self.faults_before } else { 0 };
+            self.numbers.faults += (count(usage.ru_minflt) + count(usage.ru_majflt)).saturating_sub(before);
             self.numbers.largest_rss = self.numbers.largest_rss.max(count(usage.ru_maxrss) * 1024);
             if pid == self.first {
                 self.numbers.first = Some((status, time(usage.ru_utime), time(usage.ru_stime)));

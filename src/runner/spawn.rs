@@ -38,6 +38,8 @@ pub(super) struct Spawned {
     /// Readable once it has ended (`pidfd_open(2)`).
     #[expect(dead_code, reason = "keeps the descriptor open until the process is known elsewhere")]
     pub(super) pidfd: OwnedFd,
+    /// Page faults that the process caused in its parent's memory before it became the program.
+    pub(super) faults: u64,
 }
 
 /// Why there is no new process.
@@ -153,6 +155,7 @@ pub(super) fn spawn(image: &Image, stdio: &Stdio, join: Join<'_>) -> Result<Spaw
         view: image.view.as_deref(),
         pipe: None,
         failure: None,
+        faults: None,
         parent: std::process::id(),
     };
     let into = match join {
@@ -166,7 +169,7 @@ pub(super) fn spawn(image: &Image, stdio: &Stdio, join: Join<'_>) -> Result<Spaw
         Failure { step: if into.is_some() && !is_shortage { Step::Join } else { Step::Clone }, errno }
     })?;
     match plan.failure() {
-        None => Ok(spawned),
+        None => Ok(Spawned { faults: plan.faults().unwrap_or(spawned.faults), ..spawned }),
         Some(failure) => {
             reap(spawned.pid);
             Err(failure)
@@ -187,6 +190,8 @@ pub(super) struct Plan<'a> {
     /// How the child tells of a failure where it has memory of its own.
     pipe: Option<RawFd>,
     failure: Option<Failure>,
+    /// How many page faults the child has caused, if it shares our memory.
+    faults: Option<i64>,
     parent: u32,
 }
 
@@ -195,6 +200,12 @@ impl Plan<'_> {
     fn failure(&self) -> Option<Failure> {
         // SAFETY: a valid, aligned place of our own; volatile, because the child writes to it behind the compiler's back.
         unsafe { std::ptr::read_volatile(&raw const self.failure) }
+    }
+
+    /// The page faults of the child before it became the program.
+    fn faults(&self) -> Option<u64> {
+        // SAFETY: as for `failure`.
+        u64::try_from(unsafe { std::ptr::read_volatile(&raw const self.faults) }?).ok()
     }
 
     /// Starts a child that has memory of its own, and hears from it until it has become the program.
@@ -267,6 +278,13 @@ impl Plan<'_> {
     /// Tries the candidates in their order. As with `execvp(3)`, a candidate that may not be executed is only the answer
     /// where no other one is there.
     fn exec(&mut self) -> Failure {
+        // SAFETY: the call only writes to a variable of the right type, and the place is ours to write.
+        unsafe {
+            let mut usage: libc::rusage = std::mem::zeroed();
+            if libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) == 0 {
+                std::ptr::write_volatile(&raw mut self.faults, Some(usage.ru_minflt + usage.ru_majflt));
+            }
+        }
         let mut refused = None;
         for candidate in &self.image.candidates {
             // SAFETY: all three are terminated as execve(2) wants them.

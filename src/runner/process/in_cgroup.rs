@@ -18,9 +18,9 @@ use crate::runner::own_cgroup::OwnCgroup;
 use crate::runner::placement::Entered;
 use crate::runner::{FinishError, Finished, Sample};
 
-/// Page faults outside of the run's cgroup that prove nothing. The child that becomes the task runs in its parent's memory
-/// until then, and may fault for a few pages of it; 1,000 plain runs had at most 1.
-const FAULTS_ALLOWED: u64 = 16;
+/// Page faults outside of the run's cgroup that prove nothing: the kernel causes a few while it loads the first program. At
+/// most 6 were seen.
+const FAULTS_ALLOWED: u64 = 10;
 /// The kernel adds up what its CPUs have counted when it is read since this version; before, each of them kept some back.
 const ADDS_UP_SINCE: (u32, u32) = (5, 13);
 /// How often the kernel is made to add up what its CPUs have counted: it skips that while it does so for somebody else.
@@ -152,6 +152,7 @@ impl InCgroup {
         for attempt in 0..=ATTEMPTS {
             let Reading::Value(counted) = self.reader.page_faults()? else { return Ok(Reading::Unsupported) };
             let outside = reaped.saturating_sub(counted);
+            tracing::debug!("{reaped} page faults, {outside} of them not counted by the cgroup");
             if outside <= self.faults_allowed {
                 return Ok(Reading::Unsupported);
             }

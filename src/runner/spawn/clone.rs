@@ -12,6 +12,9 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 
 use super::{Plan, Spawned};
 
+/// What is assumed of a child with memory of its own, which cannot report its page faults before it became the program.
+const FORKED: u64 = 64;
+
 /// `linux/sched.h`; the constants of the libc crate do not fit their type.
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
@@ -44,7 +47,7 @@ fn fork(plan: &mut Plan<'_>) -> io::Result<Spawned> {
         return Err(error);
     }
     // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
-    Ok(Spawned { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd as RawFd) } })
+    Ok(Spawned { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd as RawFd) }, faults: FORKED })
 }
 
 /// The child's stack: it makes a few system calls, and calls nothing deep.
@@ -137,5 +140,5 @@ fn finish(result: i64, pidfd: RawFd) -> io::Result<Spawned> {
         return Err(io::Error::from_raw_os_error(-number));
     }
     // SAFETY: the kernel has just made this descriptor, with O_CLOEXEC, and nobody else knows it.
-    Ok(Spawned { pid: number, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })
+    Ok(Spawned { pid: number, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) }, faults: FORKED })
 }
