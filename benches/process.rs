@@ -7,6 +7,7 @@
 #![expect(clippy::expect_used, reason = "a benchmark that cannot run says why and ends")]
 
 use std::hint::black_box;
+use std::os::unix::fs::FileExt;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -71,10 +72,17 @@ fn one_run(criterion: &mut Criterion) {
     group.bench_function("bare spawn", |bencher| {
         bencher.iter_custom(|count| apart(count, || quiet("true", &[])));
     });
-    let mut runner = runner(&["true"]);
+    let mut alone = runner(&["true"]);
     group.bench_function("own cgroup and exact peak", |bencher| {
-        bencher.iter_custom(|count| apart(count, || measured(&mut runner)));
+        bencher.iter_custom(|count| apart(count, || measured(&mut alone)));
     });
+    // As under `--jobs 2`: the other run does nothing, but is there.
+    let mut other = runner(&["sleep", "600"]);
+    let beside = other.start().expect("the task starts");
+    group.bench_function("the same beside another run", |bencher| {
+        bencher.iter_custom(|count| apart(count, || measured(&mut alone)));
+    });
+    drop(beside);
     group.finish();
 }
 
@@ -99,6 +107,18 @@ fn watching(criterion: &mut Criterion) {
         let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
         Duration::from_micros(u64::try_from(micros).unwrap_or(0))
     };
+    // The least that anything costs which wakes up 25 times a second and reads one number.
+    group.bench_function("bare polling at 25 Hz", |bencher| {
+        let file = std::fs::File::open("/proc/self/stat").expect("there is a file to read");
+        bencher.iter_custom(|count| {
+            let before = used();
+            for _ in 0..count * 25 {
+                sleep(Duration::from_millis(40));
+                black_box(file.read_at(&mut [0; 64], 0).expect("it can be read"));
+            }
+            used() - before
+        });
+    });
     let mut runner = runner(&["sleep", "3"]);
     group.bench_function("default interval", |bencher| {
         bencher.iter_custom(|count| {

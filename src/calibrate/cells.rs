@@ -53,7 +53,7 @@ pub struct Cell {
     /// The peaks, in bytes, of those that succeeded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_bytes: Option<Spread>,
-    /// How much too high these can be, if all of them are exact: one that is no more is next to nothing.
+    /// How much too high these can be, if all of them are exact. A peak within this is below the counter's resolution.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_noise_bytes: Option<Bytes>,
     /// Their times, in seconds.

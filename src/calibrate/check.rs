@@ -405,12 +405,12 @@ impl Judge<'_> {
         }
         let update = "make one and commit it: `highwater check --update-baseline`";
         if cells.iter().any(|cell| cell.allowed.is_none()) {
-            let message = "there is no baseline of it, and nothing that it may use at most".to_owned();
+            let message = "the task has neither a baseline nor a budget, limit or rule".to_owned();
             self.tell(Level::TooLittleData, Reason::NoBaseline, None, message, update);
             return;
         }
-        let message = "there is no baseline of it: growth was not checked, only what it may use".to_owned();
-        let ignore = "if that is all that is to be checked, say `thresholds.no-baseline = \"ignore\"`";
+        let message = "the task has no baseline: growth was not checked, only its budgets, limits and rules".to_owned();
+        let ignore = "to check only these, set `thresholds.no-baseline = \"ignore\"`";
         match self.terms.no_baseline {
             Reaction::Fail => {
                 self.tell(Level::TooLittleData, Reason::NoBaseline, None, message, format!("{update}; {ignore}"));
@@ -420,7 +420,7 @@ impl Judge<'_> {
         }
     }
 
-    /// A limit that no cell comes near to. Of a cell whose peaks are lower bounds that nobody knows.
+    /// Reports a limit far above every cell. Lower bounds cannot show that.
     fn wasteful(&mut self, cells: &[CellReport]) {
         let ratio = |cell: &CellReport| {
             let (allowed, now) = (cell.allowed.as_ref()?, cell.now.as_ref()?.highest_case()?);

@@ -586,7 +586,7 @@ mod tests {
                     assert!(with.request.limit(n) >= without.request.limit(n));
                 }
                 assert!(with.rule.limit(Bytes::mib(size)) >= Bytes::mib(peak));
-                // It is no input that is known to fit, and no success on held-out inputs.
+                // A lower bound neither shows that the input fits nor counts as a success on held-out inputs.
                 assert_eq!((&with.headroom.inputs, &with.held_out), (&without.headroom.inputs, &without.held_out));
             }
         }

@@ -154,7 +154,7 @@ fn outcome(watched: &Watched, finished: &Finished) -> Outcome {
     }
 }
 
-/// The peak of a task of which something goes on is a lower bound.
+/// The peak is a lower bound while a process of the task is still running.
 fn so_far(peak: Peak, survivors: &[Survivor]) -> Peak {
     match (&peak.exactness, survivors.first()) {
         (Exactness::Exact { .. }, Some(survivor)) => Peak {

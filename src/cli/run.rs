@@ -248,10 +248,11 @@ fn beside(record: &Path, number: u32) -> Logs {
     Logs { stdout: folder.join(format!("{stem}.stdout.log")), stderr: folder.join(format!("{stem}.stderr.log")) }
 }
 
-/// Says what a person whose engine is gone needs to know.
+/// Says what a person needs to know whose engine is gone, or whose task has killed the process that watches over it.
 pub(crate) fn say_lost() {
     output::say(
-        "highwater: the container engine was lost while the task ran; what was measured until then is kept. Once the \
-         engine is back, `highwater clean` removes the container",
+        "highwater: what watched over the task, the container engine or a process of highwater, was lost while it ran; \
+         what was measured until then is kept. `highwater clean` removes a container that is left, once its engine is \
+         back",
     );
 }

@@ -18,7 +18,8 @@ use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::{Pid, SysconfVar, sysconf};
 
 use self::in_cgroup::{Above, InCgroup};
 use self::lookout::Lookout;
@@ -27,7 +28,7 @@ use self::surrounding::Surrounding;
 use super::engine::started_since;
 use super::own_cgroup::{LONGEST_ENDING, largest_in};
 use super::placement::{Entered, Obstacle, Placement};
-use super::reaper::{Reaped, Reaper, Started};
+use super::reaper::{Reaped, Reaper, Started, kill_orphans};
 use super::spawn::{Image, Join, SpawnError, Stdio};
 use super::view::View;
 use super::{End, FinishError, Finished, Runner, Running, Sample, StartError};
@@ -44,6 +45,9 @@ use crate::model::units::Bytes;
 /// How long ending what is left of a task may take. One of another user's, as of a set-user-ID program, cannot be killed
 /// at all, and one in an uninterruptible wait dies when that ends.
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How often orphans of a task are looked for: those that are killed may leave others.
+const ORPHANS_ATTEMPTS: usize = 4;
 
 /// What to run, and with what around it.
 #[derive(Clone, Debug)]
@@ -265,6 +269,19 @@ struct ProcessRun {
 }
 
 impl ProcessRun {
+    /// Ends what is left of a task whose reaper was killed, each with the processes that it leaves behind in turn.
+    fn kill_orphans(&self) {
+        let since = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::MAX, Duration::from);
+        let ticks =
+            sysconf(SysconfVar::CLK_TCK).ok().flatten().and_then(|ticks| u32::try_from(ticks).ok()).unwrap_or(100);
+        // One tick less: what began in the same one counts.
+        let started = since.saturating_sub(self.started.elapsed()).as_secs_f64() * f64::from(ticks) - 1.0;
+        for _ in 0..ORPHANS_ATTEMPTS {
+            kill_orphans(&self.lookout.roots, started as u64);
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Ends what is left of the task inside of its cgroup and outside of it, and takes note of what was there.
     fn end_rest(&mut self) -> Rest {
         let mut rest = Rest::default();
@@ -290,6 +307,7 @@ impl ProcessRun {
                 Err(error) => {
                     rest.problems.push(format!("the parent process of the task does not answer: {error}"));
                     rest.reaped = None;
+                    self.kill_orphans();
                     break;
                 }
             }

@@ -6,6 +6,8 @@
 //! counted, which shows whether one of them was elsewhere. And should highwater be killed, the reaper ends the task and
 //! removes its cgroup.
 
+use std::collections::HashSet;
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -47,6 +49,10 @@ const LONGEST_CLEANUP: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 /// up to this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The name of the process. Not one that begins with that of highwater: whoever kills all highwaters by their name leaves
+/// the reapers to clean up.
+const NAME: &CStr = c"hw-reaper";
 
 /// What highwater asks of the reaper, a byte each. The end of the stream means that highwater is gone.
 mod order {
@@ -110,6 +116,9 @@ impl Reaper {
     ) -> Result<Started, SpawnError> {
         let failed = |action| move |source| StartError::System { action, source };
         collect_retired();
+        // Should the reaper be killed, the orphans of the task come to this process.
+        // SAFETY: takes numbers and no pointer.
+        unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
         let (line, other_end) = UnixStream::pair().map_err(failed("make a socket"))?;
         let mut before = SigSet::empty();
         // None of our handlers may run in the reaper, and nothing sent to our process group may end it.
@@ -203,6 +212,22 @@ impl Reaper {
     /// Has it stay until the processes that survived SIGKILL are gone; it removes the cgroup then.
     pub(super) fn stay(&mut self) {
         self.stays = true;
+    }
+}
+
+/// Kills the processes of a task whose reaper was killed: what has come to this process since the run was started (in ticks
+/// since the machine was) and is not below another reaper.
+pub(super) fn kill_orphans(roots: &HostRoots, started: u64) {
+    let own = i32::try_from(std::process::id()).unwrap_or(i32::MAX);
+    let mut orphans = HashSet::new();
+    for process in descendants(roots, own).unwrap_or_default() {
+        let is_orphan =
+            process.parent == own && process.identity.started >= started && process.name.as_bytes() != NAME.to_bytes();
+        if is_orphan || orphans.contains(&process.parent) {
+            orphans.insert(process.identity.pid);
+            let _ = kill(Pid::from_raw(process.identity.pid), Signal::SIGKILL);
+            let _ = waitpid(Pid::from_raw(process.identity.pid), Some(WaitPidFlag::WNOHANG));
+        }
     }
 }
 
@@ -338,7 +363,7 @@ impl Duty<'_> {
         // SAFETY: takes numbers and a text that is valid for ever.
         unsafe {
             libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-            libc::prctl(libc::PR_SET_NAME, c"hw-reaper".as_ptr(), 0, 0, 0);
+            libc::prctl(libc::PR_SET_NAME, NAME.as_ptr(), 0, 0, 0);
         }
         let mut word = [answer::FAILED; 1 + Failure::LENGTH];
         let first = match spawn(image, stdio, join) {

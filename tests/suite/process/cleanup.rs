@@ -1,10 +1,10 @@
 //! Whatever happens, no process and no cgroup is left behind, and the observation is kept.
 
-use highwater::model::observation::Outcome;
+use highwater::model::observation::{Exactness, Outcome};
 use highwater::model::reading::Reading;
 use nix::sys::signal::Signal;
 
-use super::trial::{Host, MIB, OWN_NEEDS, assert_peak, workload};
+use super::trial::{Host, MIB, OWN_NEEDS, assert_peak, command, workload};
 
 #[test]
 fn processes_that_the_task_leaves_behind_are_counted_and_killed() {
@@ -87,4 +87,17 @@ fn a_highwater_that_is_killed_leaves_nothing_after_a_moment() {
     let traces = run.traces();
     run.signal(Signal::SIGKILL);
     traces.assert_gone_after_a_moment();
+}
+
+#[test]
+fn a_task_that_kills_its_parent_is_ended_and_claims_nothing() {
+    // The one that is left has a session of its own, so that no signal to the group reaches it.
+    let script = "setsid sleep 60 & echo task $!; sleep 0.2; kill -KILL $PPID; sleep 60";
+    for cgroup in ["auto", "never"] {
+        let ran = command(["sh", "-c", script]).with(["--cgroup", cgroup]).run();
+        assert_ne!(ran.status(), 0, "{ran:?}");
+        let exactness = ran.observation().peak.value().map(|peak| peak.exactness);
+        assert!(!matches!(exactness, Some(Exactness::Exact { .. })), "{exactness:?}");
+        ran.traces().assert_gone();
+    }
 }
