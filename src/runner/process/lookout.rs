@@ -16,6 +16,9 @@ const FIRST_AFTER: Duration = Duration::from_millis(10);
 const LONGEST_BETWEEN: Duration = Duration::from_millis(400);
 /// A look takes longer the more processes there are: at most this part of the time is spent on it.
 const SHARE: u32 = 4000;
+/// In a run that may yet be a short one, clients come and go soon, and it is worth more.
+const SHARE_WHILE_SHORT: u32 = 50;
+const SHORT: Duration = Duration::from_secs(1);
 
 /// The time this thread has spent on a CPU: what looking costs, however busy the machine is.
 fn cpu_time() -> Duration {
@@ -60,7 +63,8 @@ impl Lookout {
         }
         let between = (elapsed / 2).min(LONGEST_BETWEEN);
         let cost = cpu_time().saturating_sub(before);
-        self.next = elapsed + between.max(cost * SHARE);
+        let share = if elapsed < SHORT { SHARE_WHILE_SHORT } else { SHARE };
+        self.next = elapsed + between.max(cost * share);
     }
 
     /// The client that hands work of the task to a daemon of this machine, or to a cluster.
