@@ -228,7 +228,7 @@ fn fullest(watched: &Watched, finished: &Finished) -> Option<Breakdown> {
     }
 }
 
-/// Says so where an interval that was asked for was missed by more than half of its samples.
+/// Warns if more than half of the samples of an explicit interval are missing.
 fn missed_samples(watched: &Watched, how: &Watch) -> Option<String> {
     let interval = how.interval?;
     let mean = watched.wall / watched.attempts.max(1);

@@ -209,7 +209,7 @@ impl Running for ScriptedRun {
 pub(super) struct Requests {
     waiting: VecDeque<Request>,
     readable: OwnedFd,
-    /// Kept open: a pipe nobody can write to is readable for ever.
+    /// Kept open: a pipe without a writer is always readable.
     _writable: OwnedFd,
 }
 

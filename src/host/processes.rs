@@ -221,7 +221,7 @@ pub fn resident(roots: &HostRoots, pid: i32) -> Reading<Resident> {
     Reading::Value(Resident { highest, mapped: size.saturating_sub(data).saturating_sub(stack).max(file) })
 }
 
-/// The largest of several processes, and what they hold that is no anonymous memory.
+/// The largest of several processes, and the huge pages that they have mapped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LargestProcesses {
     /// Largest first.

@@ -358,3 +358,42 @@ fn hand_down_memory(parent: &Cgroup) -> Result<(), Obstacle> {
         Err(error) => Err(Obstacle::from(&error)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::cgroup::Hierarchy;
+
+    fn highest(path: &str) -> String {
+        let hierarchy = Hierarchy {
+            version: CgroupVersion::V2,
+            mount_point: PathBuf::from("/sys/fs/cgroup"),
+            root: "/".to_owned(),
+            read_only: false,
+        };
+        let own = Cgroup { path: hierarchy.mount_point.join(path), hierarchy };
+        let highest = within_the_job(&own).pop().unwrap().path;
+        highest.strip_prefix("/sys/fs/cgroup").unwrap().display().to_string()
+    }
+
+    #[test]
+    fn no_cgroup_above_a_batch_job_or_a_pod_is_considered() {
+        let uid = "0f5e1c5a-7d2b-4c7e-9f2a-1b2c3d4e5f60";
+        assert_eq!(
+            highest("system.slice/slurmstepd.scope/job_7/step_0/user/task_0"),
+            "system.slice/slurmstepd.scope/job_7"
+        );
+        assert_eq!(highest(&format!("kubepods/burstable/pod{uid}/abc")), format!("kubepods/burstable/pod{uid}"));
+        let slice = format!("kubepods.slice/kubepods-burstable-pod{}.slice", uid.replace('-', "_"));
+        assert_eq!(highest(&format!("{slice}/cri-containerd-abc.scope")), slice);
+        let fixed = "kubepods/pod0f5e1c5a7d2b4c7e9f2a1b2c3d4e5f60";
+        assert_eq!(highest(&format!("{fixed}/abc")), fixed);
+    }
+
+    #[test]
+    fn elsewhere_every_cgroup_above_is() {
+        for path in ["user.slice/session-1.scope", "jobs/job_x/a", "podman/a", "system.slice/a.service"] {
+            assert_eq!(highest(path), "", "{path}");
+        }
+    }
+}

@@ -58,7 +58,7 @@ fn part(coefficient: f64, exponent: u32) -> FittedRule {
 /// Finds the rule that the runs of a group call for, over several channels where one does not do.
 ///
 /// # Errors
-/// There is no evidence, as for [`fit`].
+/// Too little evidence, as for [`fit`].
 pub fn fit_group(group: &Group, options: &FitOptions) -> Result<Fit, TooLittle> {
     let fit = |group: &Group| {
         let single = fit(&group.table, options)?;
@@ -73,7 +73,7 @@ pub fn fit_group(group: &Group, options: &FitOptions) -> Result<Fit, TooLittle> 
 /// Finds the rule over a single channel that the runs of a group call for.
 ///
 /// # Errors
-/// There is no evidence, as for [`fit`].
+/// Too little evidence, as for [`fit`].
 pub fn fit_single(group: &Group, options: &FitOptions) -> Result<Fit, TooLittle> {
     match group.lower_bounds_as_points() {
         Some(table) => fit(&table, options).map(|found| found.into_lower_bound(group)),

@@ -26,9 +26,9 @@ const USAGE_INTERVAL: Duration = Duration::from_millis(40);
 const PROCESSES_INTERVAL: Duration = Duration::from_millis(100);
 /// and not for more than 1/10000 of a core.
 const PROCESSES_COST: u32 = 10_000;
-/// What is done without having been asked for takes at most 1/20 of a core.
+/// Sampling at the default interval takes at most 1/20 of a core.
 const COST: u32 = 20;
-/// The shortest interval that may be asked for.
+/// The shortest interval of `--sample-interval`.
 const LEAST_INTERVAL: Duration = Duration::from_micros(100);
 
 /// The times of the next looks, from the start of the run.

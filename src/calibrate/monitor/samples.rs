@@ -29,7 +29,7 @@ pub(super) struct Samples {
 }
 
 impl Samples {
-    /// Whether a usage is so much more than that of the fullest sample that it wants one of its own.
+    /// Whether a usage exceeds that of the fullest sample by enough to justify a new sample.
     pub(super) fn is_more(&self, usage: Bytes) -> bool {
         self.highest.is_none_or(|highest| is_more(usage, highest.current))
     }

@@ -131,7 +131,7 @@ impl Start {
     /// Whether it finds its inputs.
     ///
     /// # Errors
-    /// Where a process would find none: what it needs without is no measurement.
+    /// Inputs that a process would not find: its peak without them would measure nothing.
     pub(crate) fn require_inputs(&self) -> Result<(), Failure> {
         match self {
             Self::Process(what) => what.require_inputs(),
