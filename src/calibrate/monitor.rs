@@ -28,7 +28,7 @@ pub struct Watch {
     /// How long it may take to end after a SIGTERM, before it is killed.
     pub kill_after: Duration,
     /// The time between two samples, kept whatever they cost. Without it, samples are taken when usage reaches a new
-    /// maximum, and at intervals that grow from 10 to 400 ms.
+    /// maximum, and at intervals that grow from 10 ms to 2 s.
     pub interval: Option<Duration>,
 }
 

@@ -83,10 +83,10 @@ pub(crate) struct RunArgs {
     /// Append one line of JSON for each run to this file.
     #[arg(long, value_name = "FILE.jsonl")]
     record: Option<PathBuf>,
-    /// Time between two samples [default: at each new maximum, and every 10 to 400 ms].
+    /// Time between two samples [default: at each new maximum, and every 10 ms to 2 s].
     ///
     /// The peak does not depend on samples, unless it is reported as a lower bound; the breakdown does. By default the
-    /// usage is read every 10 ms, after 100 ms every 40 ms, and a sample is taken when it shows a new maximum.
+    /// usage is read every 10 ms, after 100 ms every 45 ms, and a sample is taken when it shows a new maximum.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     sample_interval: Option<Duration>,
     /// Whether to measure in a cgroup: auto falls back to sampling, always fails instead, never only samples.

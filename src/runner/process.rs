@@ -28,7 +28,7 @@ use self::surrounding::Surrounding;
 use super::engine::started_since;
 use super::own_cgroup::{LONGEST_ENDING, largest_in};
 use super::placement::{Entered, Obstacle, Placement};
-use super::reaper::{Reaped, Reaper, Started, kill_orphans};
+use super::reaper::{Reaped, Reaper, Request, Started, kill_orphans};
 use super::spawn::{Image, Join, SpawnError, Stdio};
 use super::view::View;
 use super::{End, FinishError, Finished, Runner, Running, Sample, StartError};
@@ -172,7 +172,8 @@ impl ProcessRunner {
         }
         let stdio = Stdio::open(&self.launch)?;
         let started = Instant::now();
-        let start = |join| Reaper::start(image, &stdio, join, Some(own.cgroup()));
+        let (own_cgroup, oom_score) = (Some(own.cgroup()), above.oom_score());
+        let start = |join| Reaper::start(Request { image, stdio: &stdio, join, own: own_cgroup, oom_score });
         let task = match own.cgroup().version() {
             CgroupVersion::V1 => start(Join::Write(own.door()))?,
             CgroupVersion::V2 => match start(Join::CloneInto(own.door())) {
@@ -203,7 +204,8 @@ impl ProcessRunner {
         let surrounding = Surrounding::find(&self.roots, self.noise);
         let stdio = Stdio::open(&self.launch)?;
         let started = Instant::now();
-        match Reaper::start(image, &stdio, Join::Stay, None) {
+        let oom_score = surrounding.as_ref().map_or(0, Surrounding::oom_score);
+        match Reaper::start(Request { image, stdio: &stdio, join: Join::Stay, own: None, oom_score }) {
             Ok(task) => {
                 let sampled = Sampled::new(&self.roots, task.reaper.pid, surrounding, reason, remedy);
                 Ok(self.run(task, started, Way::Sampled(Box::new(sampled))))
@@ -296,7 +298,7 @@ impl ProcessRun {
         }
         let mut killed = HashSet::new();
         loop {
-            match self.task.reaper.report() {
+            match self.task.report() {
                 Ok(reaped) => {
                     let has_more = reaped.has_more;
                     rest.reaped = Some(reaped);

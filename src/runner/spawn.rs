@@ -1,12 +1,13 @@
 //! Makes the first process of a task, inside of its cgroup from the first instruction of its program on.
 
 mod clone;
+mod words;
 
 use std::convert::Infallible;
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,9 +17,10 @@ use nix::fcntl::OFlag;
 use nix::libc;
 use nix::unistd::pipe2;
 
+pub(super) use self::words::{Group, Words};
 use super::StartError;
 use super::process::{Launch, Output, Stdin};
-use super::view::View;
+use super::view::{View, enter_namespaces};
 
 /// How the new process gets into its cgroup.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +38,6 @@ pub(super) enum Join<'fd> {
 pub(super) struct Spawned {
     pub(super) pid: i32,
     /// Readable once it has ended (`pidfd_open(2)`).
-    #[expect(dead_code, reason = "keeps the descriptor open until the process is known elsewhere")]
     pub(super) pidfd: OwnedFd,
     /// Page faults that the process caused in its parent's memory before it became the program.
     pub(super) faults: u64,
@@ -61,10 +62,8 @@ impl From<StartError> for SpawnError {
 #[derive(Debug)]
 pub(super) struct Image {
     program: String,
-    candidates: Vec<CString>,
-    arguments: Vec<CString>,
-    environment: Vec<CString>,
-    working_directory: Option<(PathBuf, CString)>,
+    working_directory: Option<PathBuf>,
+    words: Words,
     view: Option<Arc<View>>,
 }
 
@@ -76,30 +75,29 @@ impl Image {
             return Err(StartError::NoCommand);
         }
         let program = first.to_string_lossy().into_owned();
-        let text = |what: &str, text: &OsStr| {
-            CString::new(text.as_bytes())
-                .map_err(|_| StartError::ZeroByte { program: program.clone(), what: what.to_owned() })
+        let mut words = Words::default();
+        let mut push = |group, what: &str, text: &OsStr| {
+            let zero_byte = || StartError::ZeroByte { program: program.clone(), what: what.to_owned() };
+            words.push(group, text).map_err(|_| zero_byte())
         };
-        let candidates = if first.as_bytes().contains(&b'/') {
-            vec![text("its name", first)?]
+        if first.as_bytes().contains(&b'/') {
+            push(Group::Candidates, "its name", first)?;
         } else {
             let path = launch.env.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.clone());
-            std::env::split_paths(&path.unwrap_or_else(|| OsString::from("/usr/local/bin:/usr/bin:/bin")))
-                .map(|folder| text("its path", folder.join(first).as_os_str()))
-                .collect::<Result<_, _>>()?
-        };
-        let arguments =
-            launch.command.iter().map(|argument| text("an argument", argument)).collect::<Result<_, _>>()?;
-        let environment = launch
-            .env
-            .iter()
-            .map(|(name, value)| {
-                let mut pair = name.clone();
-                pair.push("=");
-                pair.push(value);
-                text(&format!("the variable {}", name.to_string_lossy()), &pair)
-            })
-            .collect::<Result<_, _>>()?;
+            for folder in std::env::split_paths(&path.unwrap_or_else(|| OsString::from("/usr/local/bin:/usr/bin:/bin")))
+            {
+                push(Group::Candidates, "its path", folder.join(first).as_os_str())?;
+            }
+        }
+        for argument in &launch.command {
+            push(Group::Arguments, "an argument", argument)?;
+        }
+        for (name, value) in &launch.env {
+            let mut pair = name.clone();
+            pair.push("=");
+            pair.push(value);
+            push(Group::Environment, &format!("the variable {}", name.to_string_lossy()), &pair)?;
+        }
         let working_directory = match (&launch.working_directory, &launch.view) {
             (None, None) => None,
             (Some(path), None) => Some(path.clone()),
@@ -110,14 +108,19 @@ impl Image {
                 Some(path.as_ref().map_or_else(|| here.clone(), |path| here.join(path)))
             }
         };
-        let working_directory = match working_directory {
-            Some(path) => {
-                let laid_out = text("the working directory", path.as_os_str())?;
-                Some((path, laid_out))
-            }
-            None => None,
-        };
-        Ok(Self { program, candidates, arguments, environment, working_directory, view: launch.view.clone() })
+        if let Some(path) = &working_directory {
+            push(Group::WorkingDirectory, "the working directory", path.as_os_str())?;
+        }
+        Ok(Self { program, working_directory, words, view: launch.view.clone() })
+    }
+
+    pub(super) fn words(&self) -> &Words {
+        &self.words
+    }
+
+    /// The namespaces that the task enters: of mounts, then of users.
+    pub(super) fn namespaces(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        self.view.as_ref().map_or([None, None], |view| view.namespaces())
     }
 }
 
@@ -134,25 +137,48 @@ impl Stdio {
         };
         Ok(Self([stdin, open_output(&launch.stdout)?, open_output(&launch.stderr)?]))
     }
+
+    pub(super) fn files(&self) -> [Option<BorrowedFd<'_>>; 3] {
+        self.0.each_ref().map(|file| file.as_ref().map(AsFd::as_fd))
+    }
+}
+
+/// What a process is made from, as the process that makes it has it.
+#[derive(Debug)]
+pub(super) struct Setup<'a> {
+    pub(super) words: &'a Words,
+    pub(super) stdio: [Option<BorrowedFd<'a>>; 3],
+    pub(super) join: Join<'a>,
+    /// Of mounts, then of users.
+    pub(super) namespaces: [Option<BorrowedFd<'a>>; 2],
+    /// The process group that it moves to, if it is not to stay in that of its parent.
+    pub(super) process_group: Option<i32>,
+    /// What is added to its OOM score (`/proc/PID/oom_score_adj`).
+    pub(super) oom_score: u32,
 }
 
 /// Starts the program; returns once it has become the program, or has failed to.
-pub(super) fn spawn(image: &Image, stdio: &Stdio, join: Join<'_>) -> Result<Spawned, Failure> {
-    let argv = pointers(&image.arguments);
-    let envp = pointers(&image.environment);
+pub(super) fn spawn(setup: &Setup<'_>) -> Result<Spawned, Failure> {
+    let [candidates, arguments, environment, working_directory] = setup.words.groups();
+    let argv = pointers(&arguments);
+    let envp = pointers(&environment);
     let mut script = vec![c"/bin/sh".as_ptr(), std::ptr::null()];
     script.extend(argv.iter().skip(1));
+    let join = setup.join;
     let mut plan = Plan {
-        image,
+        candidates: &candidates,
+        working_directory: working_directory.first().copied(),
         argv: &argv,
         envp: &envp,
         script: &mut script,
-        stdio: stdio.0.each_ref().map(|file| file.as_ref().map(AsRawFd::as_raw_fd)),
+        stdio: setup.stdio.map(|file| file.map(|file| file.as_raw_fd())),
         join: match join {
             Join::Write(file) => Some(file.as_raw_fd()),
             Join::Stay | Join::CloneInto(_) => None,
         },
-        view: image.view.as_deref(),
+        namespaces: setup.namespaces,
+        process_group: setup.process_group,
+        oom_score: oom_score(setup.oom_score),
         pipe: None,
         failure: None,
         faults: None,
@@ -177,16 +203,30 @@ pub(super) fn spawn(image: &Image, stdio: &Stdio, join: Join<'_>) -> Result<Spaw
     }
 }
 
+/// The OOM score of a child that gets this much more than this process has; `None` if that changes nothing.
+fn oom_score(more: u32) -> Option<CString> {
+    const MAX: i64 = 1000;
+    if more == 0 {
+        return None;
+    }
+    let own: i64 = std::fs::read_to_string("/proc/self/oom_score_adj").ok()?.trim().parse().ok()?;
+    let score = own.saturating_add(more.into()).min(MAX);
+    if score > own { CString::new(score.to_string()).ok() } else { None }
+}
+
 /// What the child does. Only system calls, no allocation, no lock: it may share its memory with the parent, which waits.
 pub(super) struct Plan<'a> {
-    image: &'a Image,
+    candidates: &'a [&'a CStr],
+    working_directory: Option<&'a CStr>,
     argv: &'a [*const libc::c_char],
     envp: &'a [*const libc::c_char],
     /// `/bin/sh FILE ARGUMENTS…`, for a script without `#!`; the place of FILE is filled in when it is known.
     script: &'a mut Vec<*const libc::c_char>,
     stdio: [Option<RawFd>; 3],
     join: Option<RawFd>,
-    view: Option<&'a View>,
+    namespaces: [Option<BorrowedFd<'a>>; 2],
+    process_group: Option<i32>,
+    oom_score: Option<CString>,
     /// How the child tells of a failure where it has memory of its own.
     pipe: Option<RawFd>,
     failure: Option<Failure>,
@@ -250,13 +290,21 @@ impl Plan<'_> {
                 check(libc::write(file, c"0".as_ptr().cast(), 1) as i32, Step::Join)?;
             }
             // Before the signal of the parent's death is asked for, which a new user namespace may take back.
-            if let Some(view) = self.view {
-                view.enter().map_err(|errno| Failure { step: Step::View, errno })?;
-            }
+            enter_namespaces(self.namespaces).map_err(|errno| Failure { step: Step::View, errno })?;
             // Should the reaper be killed, the first process goes with it.
             check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL), Step::System)?;
             if libc::getppid() as u32 != self.parent {
                 libc::_exit(127);
+            }
+            // Signals of the terminal and of job control are meant for the task as well.
+            if let Some(group) = self.process_group {
+                check(libc::setpgid(0, group), Step::System)?;
+            }
+            if let Some(score) = &self.oom_score {
+                // A machine that does not let it runs the task all the same.
+                let file = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+                libc::write(file, score.as_ptr().cast(), score.count_bytes());
+                libc::close(file);
             }
             for (target, file) in (0..).zip(self.stdio) {
                 if let Some(file) = file {
@@ -268,7 +316,7 @@ impl Plan<'_> {
             let mut none = std::mem::zeroed();
             libc::sigemptyset(&raw mut none);
             check(libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()), Step::System)?;
-            if let Some((_, path)) = &self.image.working_directory {
+            if let Some(path) = self.working_directory {
                 check(libc::chdir(path.as_ptr()), Step::WorkingDirectory)?;
             }
         }
@@ -286,7 +334,7 @@ impl Plan<'_> {
             }
         }
         let mut refused = None;
-        for candidate in &self.image.candidates {
+        for candidate in self.candidates {
             // SAFETY: all three are terminated as execve(2) wants them.
             unsafe { libc::execve(candidate.as_ptr(), self.argv.as_ptr(), self.envp.as_ptr()) };
             match Errno::last() {
@@ -350,14 +398,15 @@ impl Failure {
             (Step::Join, _) => return SpawnError::Join(source),
             (Step::Clone, _) => StartError::System { action: "make a process", source },
             (Step::View, _) => StartError::System { action: "enter the task's mount namespace", source },
-            (Step::WorkingDirectory, Some((path, _))) => StartError::WorkingDirectory { path: path.clone(), source },
+            (Step::WorkingDirectory, Some(path)) => StartError::WorkingDirectory { path: path.clone(), source },
             (Step::System | Step::WorkingDirectory, _) => {
                 StartError::System { action: "prepare the new process", source }
             }
             (Step::Exec, _) if self.errno == Errno::ENOENT => {
-                let from = image.working_directory.as_ref().map_or(Path::new(""), |(path, _)| path);
-                let there = |path: &CString| from.join(OsStr::from_bytes(path.as_bytes())).exists();
-                StartError::NotFound { program, interpreter: image.candidates.iter().any(there) }
+                let from = image.working_directory.as_deref().unwrap_or(Path::new(""));
+                let there = |path: &CStr| from.join(OsStr::from_bytes(path.to_bytes())).exists();
+                let [candidates, ..] = image.words.groups();
+                StartError::NotFound { program, interpreter: candidates.into_iter().any(there) }
             }
             (Step::Exec, _) => StartError::NotExecutable { program, source },
         })
@@ -374,7 +423,7 @@ fn kill_and_reap(pid: i32) {
     reap(pid);
 }
 
-fn pointers(texts: &[CString]) -> Vec<*const libc::c_char> {
+fn pointers(texts: &[&CStr]) -> Vec<*const libc::c_char> {
     texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
 }
 

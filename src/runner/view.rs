@@ -129,18 +129,23 @@ impl View {
         &self.in_memory
     }
 
-    /// Moves the calling process, which must have a single thread, into the view; its working directory becomes `/`.
-    /// Only system calls.
-    pub(super) fn enter(&self) -> Result<(), Errno> {
-        let enter = |namespace: &OwnedFd, kind| {
-            // SAFETY: takes a descriptor, which is open as long as it is borrowed, and a number.
-            Errno::result(unsafe { libc::setns(namespace.as_raw_fd(), kind) }).map(drop)
-        };
-        if let Some(user) = &self.user {
-            enter(user, libc::CLONE_NEWUSER)?;
-        }
-        enter(&self.mounts, libc::CLONE_NEWNS)
+    /// Its namespaces: of mounts, then of users.
+    pub(super) fn namespaces(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        [Some(self.mounts.as_fd()), self.user.as_ref().map(AsFd::as_fd)]
     }
+}
+
+/// Moves the calling process, which must have a single thread, into a view; its working directory becomes `/`. Only system
+/// calls.
+pub(super) fn enter_namespaces([mounts, user]: [Option<BorrowedFd<'_>>; 2]) -> Result<(), Errno> {
+    // That of users first: it gives the privilege to enter the other one.
+    for (namespace, kind) in [(user, libc::CLONE_NEWUSER), (mounts, libc::CLONE_NEWNS)] {
+        if let Some(namespace) = namespace {
+            // SAFETY: takes a descriptor, which is open as long as it is borrowed, and a number.
+            Errno::result(unsafe { libc::setns(namespace.as_raw_fd(), kind) })?;
+        }
+    }
+    Ok(())
 }
 
 /// The process that builds; it is killed and reaped when this is dropped.
@@ -416,7 +421,7 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
         // SAFETY: between fork and exec there are only system calls.
-        unsafe { command.pre_exec(move || Ok(view.enter()?)) };
+        unsafe { command.pre_exec(move || Ok(enter_namespaces(view.namespaces())?)) };
         let output = command.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Some(String::from_utf8(output.stdout).unwrap())

@@ -13,6 +13,7 @@ mod limit;
 mod nested;
 mod outcome;
 mod peak;
+mod reaper;
 mod survivors;
 mod trial;
 

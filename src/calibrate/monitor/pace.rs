@@ -18,10 +18,13 @@ const DENSE_INTERVAL: Duration = Duration::from_millis(10);
 const USUAL_INTERVAL: Duration = Duration::from_millis(100);
 const SPARSE_FROM: Duration = Duration::from_secs(1);
 const SPARSE_INTERVAL: Duration = Duration::from_millis(200);
-/// The same where new maxima show in the usage, so that samples only fill the time between them.
+/// The same where new maxima show in the usage, so that samples only fill the time between them: less densely the longer
+/// a run lasts,
 const FILLING_INTERVAL: Duration = Duration::from_millis(400);
+/// up to this.
+const LONGEST_FILLING_INTERVAL: Duration = Duration::from_secs(2);
 /// Between two looks at the usage alone. They show what is held for 50 ms. What they cost is the waking up.
-const USAGE_INTERVAL: Duration = Duration::from_millis(40);
+const USAGE_INTERVAL: Duration = Duration::from_millis(45);
 /// Of processes that use no more memory than before, huge pages are looked for; not more often than this,
 const PROCESSES_INTERVAL: Duration = Duration::from_millis(100);
 /// and not for more than 1/10000 of a core.
@@ -67,7 +70,7 @@ impl Pace {
         let (dense, sample_interval) = match elapsed {
             _ if elapsed < DENSE_FOR => (true, DENSE_INTERVAL),
             _ if elapsed < SPARSE_FROM => (false, USUAL_INTERVAL),
-            _ if self.knows_usage => (false, FILLING_INTERVAL),
+            _ if self.knows_usage => (false, (elapsed / 8).clamp(FILLING_INTERVAL, LONGEST_FILLING_INTERVAL)),
             _ => (false, SPARSE_INTERVAL),
         };
         self.usage_at = elapsed + if dense { DENSE_INTERVAL } else { USAGE_INTERVAL };
@@ -147,6 +150,8 @@ mod tests {
             (50, true, DENSE_INTERVAL),
             (500, true, USUAL_INTERVAL),
             (1000, true, FILLING_INTERVAL),
+            (8000, true, Duration::from_secs(1)),
+            (60_000, true, LONGEST_FILLING_INTERVAL),
             (1000, false, SPARSE_INTERVAL),
         ];
         for (at, knows_usage, expected) in cases {

@@ -186,7 +186,7 @@ pub(crate) struct SweepArgs {
     /// Begin no run that would make the sweep cost more: a time such as 2h, or peak times time such as 10GiBh.
     #[arg(long, value_name = "COST", value_parser = budget, help_heading = "Limits")]
     pub(super) max_cost: Option<Budget>,
-    /// Time between two samples [default: at each new maximum, and every 10 to 400 ms].
+    /// Time between two samples [default: at each new maximum, and every 10 ms to 2 s].
     #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Limits")]
     pub(super) sample_interval: Option<Duration>,
     /// Whether to measure in a cgroup: auto falls back to sampling, always fails instead, never only samples.

@@ -27,9 +27,14 @@ const ADDS_UP_SINCE: (u32, u32) = (5, 13);
 const ATTEMPTS: usize = 3;
 /// Using a page and giving it back makes about five updates, so that these are more than the kernel leaves lying for each
 /// CPU. Each further attempt uses four times as many.
-const PAGES_FOR_EACH_CPU: u64 = 32;
+const PAGES_FOR_EACH_CPU: u64 = 16;
 /// Updates of a CPU that the kernel collects before it counts them (`MEMCG_CHARGE_BATCH`).
 const BATCH: u64 = 64;
+
+/// More than highwater and its reaper have in memory, mapped files included.
+const OWN_MEMORY: Bytes = Bytes::mib(64);
+/// As much as all memory that is allowed (`proc_pid_oom_score_adj(5)`).
+const OOM_SCORE_MAX: u64 = 1000;
 
 #[derive(Debug)]
 pub(super) struct InCgroup {
@@ -244,10 +249,10 @@ fn adds_up(release: &str) -> bool {
     numbers.next().zip(numbers.next()).is_some_and(|version| version >= ADDS_UP_SINCE)
 }
 
-/// Uses this many pages of memory, 512 KiB at a time, and gives them back.
+/// Uses this many pages of memory, 256 KiB at a time, and gives them back.
 fn touch_pages(pages: u64) {
-    const AT_A_TIME: NonZeroUsize = NonZeroUsize::MIN.saturating_add((512 << 10) - 1);
-    for _ in 0..(pages * 4096).div_ceil(512 << 10) {
+    const AT_A_TIME: NonZeroUsize = NonZeroUsize::MIN.saturating_add((256 << 10) - 1);
+    for _ in 0..(pages * 4096).div_ceil(256 << 10) {
         // SAFETY: a new mapping of our own, at no address in particular, which nobody else knows of and which is removed.
         unsafe {
             let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_POPULATE;
@@ -324,6 +329,13 @@ impl Above {
         own.map(|own| [own, self.lowest].into_iter().flatten().min())
     }
 
+    /// What is added to the OOM score of a task, so that the kernel kills it rather than highwater where the two share a
+    /// limit: enough to make up for what highwater itself has. Where there is no such limit, nothing is.
+    pub(super) fn oom_score(&self) -> u32 {
+        let score = |limit: Bytes| OOM_SCORE_MAX * OWN_MEMORY.0 / limit.0.max(OWN_MEMORY.0);
+        self.lowest.map_or(0, |limit| u32::try_from(score(limit)).unwrap_or(0))
+    }
+
     /// Whether a limit above was felt since.
     pub(in crate::runner) fn held_back(&mut self) -> bool {
         self.limited.iter_mut().any(|(reader, before)| {
@@ -335,6 +347,15 @@ impl Above {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_tighter_a_shared_limit_the_sooner_the_task_is_killed_in_place_of_highwater() {
+        let score = |lowest| Above { lowest, limited: Vec::new() }.oom_score();
+        assert_eq!(
+            [None, Some(40), Some(640), Some(1 << 20)].map(|limit| score(limit.map(Bytes::mib))),
+            [0, 1000, 100, 0]
+        );
+    }
 
     #[test]
     fn a_counter_below_what_was_seen_was_reset() {

@@ -15,7 +15,7 @@ const FIRST_AFTER: Duration = Duration::from_millis(10);
 /// Looks become less frequent as a run lasts: half of the time it has lasted lies between two, up to this.
 const LONGEST_BETWEEN: Duration = Duration::from_millis(400);
 /// A look takes longer the more processes there are: at most this part of the time is spent on it.
-const SHARE: u32 = 4000;
+const SHARE: u32 = 8000;
 /// In a run that may yet be a short one, clients come and go soon, and it is worth more.
 const SHARE_WHILE_SHORT: u32 = 50;
 const SHORT: Duration = Duration::from_secs(1);

@@ -46,6 +46,11 @@ impl Surrounding {
         Some(Self { cgroup, reader, limits, noise, peak_before, events_before, holds_everything })
     }
 
+    /// As of [`Above::oom_score`].
+    pub(super) fn oom_score(&self) -> u32 {
+        self.limits.oom_score()
+    }
+
     /// Checks that this process of the run is still here.
     pub(super) fn look_for(&mut self, roots: &HostRoots, pid: i32) {
         if !self.holds_everything {
