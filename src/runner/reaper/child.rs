@@ -14,7 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, waitpid};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getpgrp, setpgid};
 
 use super::NAME;
 use super::wire::{Order, Report, Task, send_started};
@@ -51,10 +51,10 @@ pub(super) fn run(line: UnixStream) {
 /// Moves to a process group of its own, where what is sent to that of highwater does not reach it. Returns the old one,
 /// which tasks are started in.
 fn leave_process_group() -> Option<i32> {
-    // SAFETY: take numbers.
-    let group = unsafe { libc::getpgrp() };
+    let group = getpgrp().as_raw();
+    let itself = Pid::from_raw(0);
     // A group whose leader is outside of the process number namespace has no number, so that nobody can return to it.
-    (group != 0 && unsafe { libc::setpgid(0, 0) } == 0).then_some(group)
+    (group != 0 && setpgid(itself, itself).is_ok()).then_some(group)
 }
 
 struct ReaperProcess {
