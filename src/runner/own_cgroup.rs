@@ -31,6 +31,9 @@ pub(super) const LONGEST_ENDING: Duration = Duration::from_secs(60);
 /// The largest amount that is charged at once (x86-64 and most others).
 const HUGE_PAGE: u64 = 2 << 20;
 
+/// Cgroups that this process has made.
+static COUNTER: AtomicU32 = AtomicU32::new(0);
+
 /// A cgroup of a run's own. Dropping it kills what is in it and removes it.
 #[derive(Debug)]
 pub(super) struct OwnCgroup {
@@ -48,7 +51,11 @@ impl OwnCgroup {
             move |source| StartError::Cgroup { action, path, source }
         };
         let cgroup = loop {
-            let cgroup = parent.child(&Self::new_name());
+            let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+            if number == 0 {
+                remove_abandoned(parent);
+            }
+            let cgroup = parent.child(&Maker::this().cgroup(number));
             match std::fs::create_dir(&cgroup.path) {
                 // Left by a highwater of the same number that was killed. What others made is not ours to empty; an empty
                 // one goes, and the next name is free.
@@ -75,12 +82,6 @@ impl OwnCgroup {
                 Err(failed("open the cgroup", &cgroup.path)(source))
             }
         }
-    }
-
-    fn new_name() -> String {
-        static COUNTER: AtomicU32 = AtomicU32::new(0);
-        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        Maker::this().cgroup(number)
     }
 
     pub(super) fn cgroup(&self) -> &Cgroup {
@@ -165,6 +166,15 @@ impl Drop for OwnCgroup {
             && let Err(error) = destroy(&self.cgroup)
         {
             tracing::warn!("failed to remove the cgroup {}: {error}", self.cgroup.path.display());
+        }
+    }
+}
+
+/// Removes the empty cgroups of highwaters that were killed between making them and starting the task.
+fn remove_abandoned(parent: &Cgroup) {
+    for entry in std::fs::read_dir(&parent.path).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().and_then(Maker::parse).and_then(Maker::is_gone) == Some(true) {
+            let _ = std::fs::remove_dir(entry.path());
         }
     }
 }

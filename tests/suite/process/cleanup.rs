@@ -4,7 +4,8 @@ use highwater::model::observation::{Exactness, Outcome};
 use highwater::model::reading::Reading;
 use nix::sys::signal::Signal;
 
-use super::trial::{Host, MIB, OWN_NEEDS, assert_peak, command, workload};
+use super::around::Around;
+use super::trial::{Host, MIB, OWN_NEEDS, assert_peak, command, skip, workload};
 
 #[test]
 fn processes_that_the_task_leaves_behind_are_counted_and_killed() {
@@ -100,4 +101,20 @@ fn a_task_that_kills_its_parent_is_ended_and_claims_nothing() {
         assert!(!matches!(exactness, Some(Exactness::Exact { .. })), "{exactness:?}");
         ran.traces().assert_gone();
     }
+}
+
+#[test]
+fn the_next_run_removes_an_empty_cgroup_that_a_killed_highwater_has_left() {
+    let Some(around) = Around::new("abandoned") else {
+        return skip("only root can make a cgroup around highwater here");
+    };
+    // No process has a number as high.
+    let names = [around.inner(), around.path.clone()].map(|folder| folder.join("highwater-4194304-0"));
+    for name in &names {
+        std::fs::create_dir(name).unwrap();
+    }
+    let ran = command(["true"]).start_in(&around.inner()).finish();
+    let left = names.iter().filter(|name| std::fs::remove_dir(name).is_ok()).count();
+    // The one that lies where the run had its own.
+    assert_eq!((ran.status(), left), (0, 1), "{ran:?}");
 }
