@@ -9,7 +9,7 @@ mod search;
 use std::time::Duration;
 
 pub use self::search::{Search, Step, Terms, Verdict};
-use crate::model::observation::{Exactness, Floor, Observation, Outcome, micros};
+use crate::model::observation::{Exactness, Floor, Observation, Outcome, Peak, PeakSource, micros};
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 
@@ -160,6 +160,16 @@ pub enum FloorError {
         /// What was in force.
         kept: Option<Bytes>,
     },
+    /// A part of the task was not under the limit.
+    #[error("failed to limit all of the task to {limit}: {reason}")]
+    Escaped {
+        /// What was asked for.
+        limit: Bytes,
+        /// Why its peak is a lower bound.
+        reason: String,
+        /// What would keep all of it under the limit.
+        remedy: String,
+    },
 }
 
 impl<E> From<FloorError> for SearchError<E> {
@@ -297,8 +307,13 @@ fn exact_peak(run: &Observation) -> Option<Bytes> {
     }
 }
 
-/// Holds the run to have been under the limit that it was asked to be under.
+/// Holds the whole run to have been under the limit that it was asked to be under.
 fn is_kept(run: &Observation, limit: Bytes) -> Result<(), FloorError> {
+    if let Reading::Value(Peak { source: PeakSource::OwnCgroup, exactness, .. }) = &run.peak
+        && let Exactness::LowerBound { reason, remedy } = exactness
+    {
+        return Err(FloorError::Escaped { limit, reason: reason.clone(), remedy: remedy.clone() });
+    }
     match run.limit.own {
         Reading::Value(None) => Err(FloorError::NotKept { limit, kept: None }),
         Reading::Value(Some(kept)) if kept > limit => Err(FloorError::NotKept { limit, kept: Some(kept) }),

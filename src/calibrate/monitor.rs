@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 use nix::sys::time::TimeSpec;
 
 use self::ending::Ending;
+pub use self::pace::LEAST_INTERVAL;
 use self::pace::Pace;
 use self::samples::Samples;
 pub(crate) use self::samples::breakdown;

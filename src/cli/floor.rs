@@ -28,7 +28,9 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::fit::share;
 use super::output;
-use super::run::{Conditions, Format, Start, SubjectArgs, UseCgroup, duration, explain, keep, say_lost};
+use super::run::{
+    Conditions, Format, Start, SubjectArgs, UseCgroup, duration, explain, keep, sample_interval, say_lost,
+};
 use super::scope;
 use super::signals::Signals;
 use super::summary;
@@ -101,7 +103,7 @@ pub(crate) struct FloorArgs {
     #[arg(long, value_name = "FILE.jsonl")]
     record: Option<PathBuf>,
     /// Time between two samples, on which only the breakdown of the peak depends.
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = sample_interval)]
     sample_interval: Option<Duration>,
     /// How the result is written to stdout.
     #[arg(long, value_enum, default_value_t = Format::Table)]
@@ -186,13 +188,17 @@ fn unfound(error: FloorError) -> Result<Exit, Failure> {
             output::say("highwater: interrupted in the run without a limit: nothing was found yet");
             Ok(Exit::Interrupted)
         }
-        FloorError::NoPeak | FloorError::NotKept { .. } => Err(no_limits(&error)),
+        FloorError::NoPeak | FloorError::NotKept { .. } | FloorError::Escaped { .. } => Err(no_limits(&error)),
     }
 }
 
-/// This machine cannot keep limits.
+/// Limits do not hold for this task, or on this machine.
 pub(crate) fn no_limits(error: &FloorError) -> Failure {
-    Failure::new(Exit::Host, error, Some("`highwater doctor` tells what this machine lacks".to_owned()))
+    let help = match error {
+        FloorError::Escaped { remedy, .. } => remedy.clone(),
+        _ => "`highwater doctor` tells what this machine lacks".to_owned(),
+    };
+    Failure::new(Exit::Host, error, Some(help))
 }
 
 /// What can be done about a task that fails without a limit.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use highwater::calibrate::measure::measure;
-use highwater::calibrate::monitor::{Cancel, Watch};
+use highwater::calibrate::monitor::{Cancel, LEAST_INTERVAL, Watch};
 use highwater::host::HostRoots;
 use highwater::host::machine::Machine;
 use highwater::model::comparison::Thresholds;
@@ -87,7 +87,7 @@ pub(crate) struct RunArgs {
     ///
     /// The peak does not depend on samples, unless it is reported as a lower bound; the breakdown does. By default the
     /// usage is read every 10 ms, after 100 ms every 45 ms, and a sample is taken when it shows a new maximum.
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = sample_interval)]
     sample_interval: Option<Duration>,
     /// Whether to measure in a cgroup: auto falls back to sampling, always fails instead, never only samples.
     #[arg(long, value_enum, default_value_t = UseCgroup::Auto, value_name = "WHEN")]
@@ -136,6 +136,14 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let expected = "expected a duration such as 90s, 250ms or 1h30m";
     let duration: jiff::SignedDuration = text.parse().map_err(|_| expected.to_owned())?;
     Duration::try_from(duration).map_err(|_| format!("{expected}, not a negative one"))
+}
+
+/// As [`duration`], and not shorter than what sampling can keep.
+pub(crate) fn sample_interval(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        interval if interval < LEAST_INTERVAL => Err("expected at least 100us".to_owned()),
+        interval => Ok(interval),
+    }
 }
 
 /// What `run` ends with where it is highwater that fails: the statuses of `env` and `docker run`.

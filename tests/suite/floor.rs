@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use highwater::calibrate::floor::{End, FloorError, Found, Ran, SearchError, Success, Terms, Trial, TryResult, find};
-use highwater::model::observation::{Observation, Outcome};
+use highwater::model::observation::{Exactness, Observation, Outcome};
+use highwater::model::reading::Reading;
 use highwater::model::units::Bytes;
 use serde_json::json;
 
@@ -22,6 +23,8 @@ struct MadeUp<'a> {
     timeouts: Vec<Option<Duration>>,
     not_started_below: Bytes,
     limits_ignored: bool,
+    /// Whether a part of the task is somewhere else.
+    escapes: bool,
 }
 
 impl<'a> MadeUp<'a> {
@@ -33,6 +36,7 @@ impl<'a> MadeUp<'a> {
             timeouts: Vec::new(),
             not_started_below: Bytes::ZERO,
             limits_ignored: false,
+            escapes: false,
         }
     }
 
@@ -53,7 +57,11 @@ impl Trial for MadeUp<'_> {
         let (outcome, wall_us, kills) = (self.behaviour)(limit);
         let in_force = if self.limits_ignored { None } else { limit };
         let peak = limit.map_or(self.peak, |limit| limit.0.min(self.peak));
-        Ok(Ran::Observed(Box::new(observation(outcome, wall_us, kills, peak, in_force))))
+        let mut run = observation(outcome, wall_us, kills, peak, in_force);
+        if let (Reading::Value(peak), true) = (&mut run.peak, self.escapes) {
+            peak.exactness = Exactness::LowerBound { reason: "it left".to_owned(), remedy: "keep it".to_owned() };
+        }
+        Ok(Ran::Observed(Box::new(run)))
     }
 
     fn keep(&mut self, observation: &Observation) -> Result<(), String> {
@@ -207,6 +215,14 @@ fn a_limit_that_is_not_kept_is_no_limit() {
     task.limits_ignored = true;
     let Err(SearchError::Floor(error @ FloorError::NotKept { .. })) = task.find(Success::default()) else { panic!() };
     assert_eq!(error.to_string(), "failed to limit the task to 250 MiB: its cgroup has no limit");
+}
+
+#[test]
+fn a_task_that_leaves_its_cgroup_has_no_floor() {
+    let mut task = MadeUp::new(500, &|_| (FINE, 1000, 0));
+    task.escapes = true;
+    let Err(SearchError::Floor(error @ FloorError::Escaped { .. })) = task.find(Success::default()) else { panic!() };
+    assert_eq!(error.to_string(), "failed to limit all of the task to 250 MiB: it left");
 }
 
 #[test]

@@ -31,8 +31,8 @@ const PROCESSES_INTERVAL: Duration = Duration::from_millis(100);
 const PROCESSES_COST: u32 = 10_000;
 /// Sampling at the default interval takes at most 1/20 of a core.
 const COST: u32 = 20;
-/// The shortest interval of `--sample-interval`.
-const LEAST_INTERVAL: Duration = Duration::from_micros(100);
+/// The shortest interval that can be asked for.
+pub const LEAST_INTERVAL: Duration = Duration::from_micros(100);
 
 /// The times of the next looks, from the start of the run.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use highwater::model::units::Bytes;
 
 use crate::cli::fit::share;
 use crate::cli::floor::times;
-use crate::cli::run::{SubjectArgs, UseCgroup, duration, limit};
+use crate::cli::run::{SubjectArgs, UseCgroup, duration, limit, sample_interval};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -187,7 +187,7 @@ pub(crate) struct SweepArgs {
     #[arg(long, value_name = "COST", value_parser = budget, help_heading = "Limits")]
     pub(super) max_cost: Option<Budget>,
     /// Time between two samples [default: at each new maximum, and every 10 ms to 2 s].
-    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Limits")]
+    #[arg(long, value_name = "DURATION", value_parser = sample_interval, help_heading = "Limits")]
     pub(super) sample_interval: Option<Duration>,
     /// Whether to measure in a cgroup: auto falls back to sampling, always fails instead, never only samples.
     #[arg(long, value_enum, default_value_t = UseCgroup::Auto, value_name = "WHEN", help_heading = "Limits")]

@@ -79,9 +79,9 @@ impl Runs<'_> {
                 End::EngineLost => Some("the engine was lost in the search for its floor".to_owned()),
             },
             Err(SearchError::Trial(failure)) => return Err(failure),
-            Err(SearchError::Floor(error @ (FloorError::NoPeak | FloorError::NotKept { .. }))) => {
-                return Err(no_limits(&error));
-            }
+            Err(SearchError::Floor(
+                error @ (FloorError::NoPeak | FloorError::NotKept { .. } | FloorError::Escaped { .. }),
+            )) => return Err(no_limits(&error)),
             Err(SearchError::Floor(FloorError::TaskFailed(_))) => {
                 Some("its floor was not looked for: without a limit it does not always succeed".to_owned())
             }
