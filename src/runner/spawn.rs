@@ -375,6 +375,12 @@ pub(super) struct Failure {
     errno: Errno,
 }
 
+impl From<Errno> for Failure {
+    fn from(errno: Errno) -> Self {
+        Self { step: Step::System, errno }
+    }
+}
+
 impl Failure {
     pub(super) const LENGTH: usize = 5;
 

@@ -23,7 +23,7 @@ use crate::host::cgroup::Cgroup;
 use crate::host::processes::{Family, descendants};
 use crate::model::observation::CgroupVersion;
 use crate::runner::own_cgroup::try_to_destroy;
-use crate::runner::spawn::{Spawned, spawn};
+use crate::runner::spawn::{Failure, Spawned, spawn};
 
 /// How long a cgroup may stay busy although nothing is left that may be killed.
 const LONGEST_CLEANUP: Duration = Duration::from_secs(60);
@@ -85,6 +85,7 @@ impl ReaperProcess {
             }
             match Order::receive(&self.line)? {
                 Order::Start(task) => self.start(task)?,
+                Order::StartWithoutFiles => send_started(&self.line, Err(Failure::from(Errno::EMFILE)))?,
                 Order::Report => {
                     self.take()?;
                     let report = self.task.as_ref().map(|(_, children)| children.report.clone()).unwrap_or_default();

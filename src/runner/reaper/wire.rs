@@ -168,6 +168,8 @@ pub(super) fn send_order(line: &UnixStream, order: u8) -> io::Result<()> {
 #[derive(Debug)]
 pub(super) enum Order {
     Start(Task),
+    /// To start a task whose files did not all arrive, because this process may open no more.
+    StartWithoutFiles,
     Report,
     End,
 }
@@ -189,7 +191,10 @@ impl Order {
         let mut order = [0];
         let files = receive(line, &mut order)?;
         match order[0] {
-            order::START => Ok(Self::Start(Task::receive(line, files)?)),
+            order::START => {
+                let task = Task::receive(line, files)?;
+                Ok(task.map_or(Self::StartWithoutFiles, Self::Start))
+            }
             order::REPORT => Ok(Self::Report),
             _ => Ok(Self::End),
         }
@@ -197,7 +202,8 @@ impl Order {
 }
 
 impl Task {
-    fn receive(mut line: &UnixStream, files: Vec<OwnedFd>) -> io::Result<Self> {
+    /// `None` where files are missing.
+    fn receive(mut line: &UnixStream, files: Vec<OwnedFd>) -> io::Result<Option<Self>> {
         let mut header = [0; Header::LENGTH];
         line.read_exact(&mut header)?;
         let header = Header::decode(&header);
@@ -214,6 +220,9 @@ impl Task {
             let (mount_point, root) = (PathBuf::from(next()), next().to_string_lossy().into_owned());
             Cgroup { hierarchy: Hierarchy { version, mount_point, root, read_only: false }, path: next().into() }
         });
+        if files.len() != header.files.count_ones() as usize {
+            return Ok(None);
+        }
         let mut files = files.into_iter();
         let mut bits = header.files;
         let files = [(); MOST_FILES].map(|()| {
@@ -222,7 +231,7 @@ impl Task {
             if is_there { files.next() } else { None }
         });
         let Header { joins_by_writing, oom_score, .. } = header;
-        Ok(Self { words, files, joins_by_writing, oom_score, own })
+        Ok(Some(Self { words, files, joins_by_writing, oom_score, own }))
     }
 
     pub(super) fn setup(&self, process_group: Option<i32>) -> Setup<'_> {
