@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use highwater::model::observation::Logs;
-use highwater::store::{self, ReadError, Records};
+use highwater::store::{ReadError, Source};
 
 use super::exit::Exit;
 use super::failure::Failure;
@@ -50,30 +50,34 @@ pub(crate) fn run(args: &LogsArgs) -> Result<Exit, Failure> {
 }
 
 fn find(args: &LogsArgs) -> Result<Logs, LogsError> {
-    // The line of a highwater that was killed while writing it is of no use.
-    let records = store::read(&args.record)?;
-    let count = records.observations.len();
+    let source = Source::open(&args.record)?;
+    let mut count = 0;
+    let mut wanted = None;
+    let mut last = None;
+    // A torn line is not reported: what it would say of its run's output is lost either way.
+    source.each(|observation| {
+        count += 1;
+        match args.run {
+            Some(run) if run == count => wanted = Some(observation.logs),
+            Some(_) => {}
+            None => last = observation.logs.or(last.take()),
+        }
+    })?;
     let found = match args.run {
         Some(run) => {
-            let place = usize::try_from(run).unwrap_or(usize::MAX) - 1;
-            let Some(observation) = records.observations.get(place) else {
-                return Err(LogsError::NoRun { path: args.record.clone(), run, count });
-            };
-            observation.logs.clone().ok_or(LogsError::NotKept { run })?
+            let logs = wanted.ok_or_else(|| LogsError::NoRun { path: args.record.clone(), run, count })?;
+            logs.ok_or(LogsError::NotKept { run })?
         }
-        None => {
-            let kept = records.observations.iter().rev().find_map(|observation| observation.logs.clone());
-            kept.ok_or_else(|| LogsError::NoneKept { path: args.record.clone() })?
-        }
+        None => last.ok_or_else(|| LogsError::NoneKept { path: args.record.clone() })?,
     };
-    Ok(below(&records, found))
+    Ok(below(&source, found))
 }
 
 /// A record that was moved together with its folder is found all the same.
-fn below(records: &Records, logs: Logs) -> Logs {
+fn below(source: &Source, logs: Logs) -> Logs {
     let place = |kept: PathBuf| {
-        let kept = Some(records.beside(&kept)).filter(|beside| beside.exists()).unwrap_or(kept);
-        match kept.file_name().map(|name| records.path.with_extension("logs").join(name)) {
+        let kept = Some(source.beside(&kept)).filter(|beside| beside.exists()).unwrap_or(kept);
+        match kept.file_name().map(|name| source.path().with_extension("logs").join(name)) {
             Some(beside) if !kept.exists() && beside.exists() => beside,
             Some(_) | None => kept,
         }
@@ -92,7 +96,7 @@ enum LogsError {
         source: io::Error,
     },
     #[error("failed to find run {run} in {path}: it has {count} runs")]
-    NoRun { path: PathBuf, run: u32, count: usize },
+    NoRun { path: PathBuf, run: u32, count: u32 },
     #[error("failed to find the output of run {run}: it was not kept")]
     NotKept { run: u32 },
     #[error("failed to find any output beside {path}: none of its runs kept it")]

@@ -11,7 +11,7 @@ mod lock;
 mod mend;
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -303,13 +303,33 @@ impl Folder {
         Ok(())
     }
 
-    /// Replaces all records: whatever happens, there are the old ones or the new ones.
-    pub(super) fn replace_records(&mut self, text: &str) -> Result<(), FolderError> {
+    /// Forgets the runs that are recorded, which a folder needs only to add others.
+    pub(super) fn forget_recorded(&mut self) {
+        self.index = Index::default();
+    }
+
+    /// Replaces all records by what `write` writes: whatever happens, there are the old ones or the new ones.
+    pub(super) fn replace_records<E: From<FolderError>>(
+        self,
+        write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+    ) -> Result<(), E> {
         let path = self.path.join(OBSERVATIONS);
-        replace(&path, text).map_err(|source| FolderError::Keep { path: path.clone(), source })?;
-        self.record = Record::open(&path)?;
-        self.index = index(&path)?;
-        Ok(())
+        let mut failed = None;
+        let replaced = replace_with(&path, |file| {
+            let mut out = BufWriter::new(file);
+            match write(&mut out) {
+                Ok(()) => out.flush(),
+                Err(error) => {
+                    failed = Some(error);
+                    Err(io::ErrorKind::Other.into())
+                }
+            }
+        });
+        match (failed, replaced) {
+            (Some(error), _) => Err(error),
+            (None, Err(source)) => Err(FolderError::Keep { path, source }.into()),
+            (None, Ok(())) => Ok(()),
+        }
     }
 }
 
@@ -407,11 +427,16 @@ fn check_empty(path: &Path) -> Result<(), FolderError> {
 
 /// Puts a text into a file as a whole: into a new one that is synced and takes the place of the old one.
 pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
+    replace_with(path, |file| file.write_all(text.as_bytes()))
+}
+
+/// The same with what `write` writes into the new one.
+fn replace_with(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let new = path.with_file_name(name);
     let written =
-        File::create(&new).and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()));
+        File::create(&new).and_then(|mut file| write(&mut file).and_then(|()| file.sync_all()));
     let replaced = written.and_then(|()| fs::rename(&new, path));
     if replaced.is_err() {
         let _ = fs::remove_file(&new);

@@ -189,7 +189,7 @@ impl Planned {
     pub(super) fn learn(&self, forecast: &mut Forecast, recorded: &[Recorded]) {
         let places: HashMap<&str, usize> = self.cells.iter().map(|cell| cell.planned.key.as_str()).zip(0..).collect();
         for one in recorded.iter().filter(|one| one.outcome.succeeded()) {
-            if let Some(place) = places.get(one.cell.as_str()) {
+            if let Some(place) = places.get(&*one.cell) {
                 forecast.learn(*place, one.peak.value(), Duration::from_micros(one.wall_us));
             }
         }
