@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::exit::Exit;
 use super::failure::Failure;
-use super::replace::replace;
+use super::replace::{replace, replace_with};
 
 /// Writes data to stdout. A broken pipe counts as success: whoever read has read enough.
 pub(crate) fn data(text: &str) -> Result<(), Failure> {
@@ -29,10 +29,65 @@ pub(crate) fn data_to(path: Option<&Path>, text: &str) -> Result<(), Failure> {
     })
 }
 
+/// Why data that is written piece by piece could not be finished.
+pub(crate) enum Unfinished {
+    /// It could not be written.
+    Unwritten(io::Error),
+    /// There is no more of it.
+    Other(Failure),
+}
+
+/// Writes what `write` writes, piece by piece, to a file, which is replaced as a whole, or to stdout where there is none.
+/// `None` comes back where whoever read stdout has read enough.
+pub(crate) fn data_with<T>(
+    path: Option<&Path>,
+    write: impl FnOnce(&mut dyn Write) -> Result<T, Unfinished>,
+) -> Result<Option<T>, Failure> {
+    let Some(path) = path else {
+        let mut stdout = io::BufWriter::new(io::stdout().lock());
+        let written = write(&mut stdout);
+        return match written.and_then(|result| stdout.flush().map(|()| result).map_err(Unfinished::Unwritten)) {
+            Ok(result) => Ok(Some(result)),
+            Err(Unfinished::Unwritten(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(None),
+            Err(Unfinished::Unwritten(error)) => {
+                Err(Failure::new(Exit::Host, &Unwritten(error), Some("is the disk behind stdout full?".to_owned())))
+            }
+            Err(Unfinished::Other(failure)) => Err(failure),
+        };
+    };
+    let mut result = None;
+    let mut other = None;
+    let replaced = replace_with(path, |file| match write(file) {
+        Ok(written) => {
+            result = Some(written);
+            Ok(())
+        }
+        Err(Unfinished::Unwritten(error)) => Err(error),
+        Err(Unfinished::Other(failure)) => {
+            other = Some(failure);
+            Err(io::ErrorKind::Other.into())
+        }
+    });
+    match (other, replaced) {
+        (Some(failure), _) => Err(failure),
+        (None, Ok(())) => Ok(result),
+        (None, Err(source)) => {
+            let error = UnwrittenFile { path: path.to_owned(), source };
+            Err(Failure::new(Exit::Host, &error, None))
+        }
+    }
+}
+
 /// Writes a value as JSON to stdout.
 pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| Failure::new(Exit::Host, &error, None))?;
-    data(&(text + "\n"))
+    data_with(None, |out| {
+        serde_json::to_writer_pretty(&mut *out, value).map_err(|error| match error.is_io() {
+            true => Unfinished::Unwritten(error.into()),
+            false => Unfinished::Other(Failure::new(Exit::Host, &error, None)),
+        })?;
+        out.write_all(b"\n").map_err(Unfinished::Unwritten)
+    })?;
+    Ok(())
 }
 
 /// Says something to a person on stderr. Nothing can be done where nobody listens.

@@ -177,12 +177,30 @@ impl Source {
     /// # Errors
     /// Where the file cannot be read, or a newer version wrote a record.
     pub fn each(&self, mut take: impl FnMut(Observation)) -> Result<Vec<Unusable>, ReadError> {
+        self.try_each(|observation| {
+            take(observation);
+            Ok(())
+        })
+    }
+
+    /// The same until `take` fails.
+    ///
+    /// # Errors
+    /// That of `take`; where the file cannot be read, or a newer version wrote a record.
+    pub fn try_each<E: From<ReadError>>(
+        &self,
+        mut take: impl FnMut(Observation) -> Result<(), E>,
+    ) -> Result<Vec<Unusable>, E> {
         let mut unusable = Vec::new();
-        self.each_line(|line, observation| match observation {
-            Ok(observation) => take(observation),
-            Err(error) => unusable.push(Unusable::new(line.number, line.text, &error)),
+        let mut failed = None;
+        self.records(|line, observation| {
+            match observation {
+                Ok(observation) => failed = take(observation).err(),
+                Err(error) => unusable.push(Unusable::new(line.number, line.text, &error)),
+            }
+            failed.is_none()
         })?;
-        Ok(unusable)
+        failed.map_or(Ok(unusable), Err)
     }
 
     /// Hands on every line that is not empty, and what it is read as: `T` has the fields that are needed.
@@ -190,14 +208,24 @@ impl Source {
         &self,
         mut take: impl FnMut(&Line<'_>, Result<T, serde_json::Error>),
     ) -> Result<(), ReadError> {
+        self.records(|line, record| {
+            take(line, record);
+            true
+        })
+    }
+
+    /// The same until `take` wants no more.
+    fn records<T: DeserializeOwned>(
+        &self,
+        mut take: impl FnMut(&Line<'_>, Result<T, serde_json::Error>) -> bool,
+    ) -> Result<(), ReadError> {
         self.lines(|line| {
             if let Some(found) = version(line.text)
                 && found > u64::from(SCHEMA_VERSION)
             {
                 return Err(ReadError::Newer { path: self.path.clone(), line: line.number, found });
             }
-            take(line, serde_json::from_slice(line.text));
-            Ok(true)
+            Ok(take(line, serde_json::from_slice(line.text)))
         })
     }
 
