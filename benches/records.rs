@@ -21,7 +21,8 @@ const COUNTS: [usize; 2] = [100_000, 1_000_000];
 
 /// The fields of a record that are the same in all of them.
 const HOST: &str = r#""host":{"kernel":"6.12.57","architecture":"x86_64","cpus":16,"page_bytes":4096,"memory_bytes":68719476736,"swap_bytes":0,"cgroup":"v2"}"#;
-const COUNTERS: &str = r#""io":{"read":2101248,"written":0},"pids_peak":1,"pressure":{"some_us":0,"full_us":0},"leftover_processes":0"#;
+const COUNTERS: &str =
+    r#""io":{"read":2101248,"written":0},"pids_peak":1,"pressure":{"some_us":0,"full_us":0},"leftover_processes":0"#;
 
 fn line(cell: usize, run: usize, input: u64, random: &mut fastrand::Rng) -> String {
     let seconds = cell * RUNS_OF_A_CELL + run;
@@ -95,7 +96,7 @@ fn measure(program: &str, folder: &Path, arguments: &[&str]) -> (u64, f64, f64, 
     let status = command.status().expect("time(1) is installed");
     let text = fs::read_to_string(&numbers).expect("time(1) writes its numbers");
     let numbers: Vec<f64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-    let [memory, user, system, wall] = numbers[..] else { panic!("time(1) wrote {text}") };
+    let [memory, user, system, wall] = *numbers.last_chunk().expect("time(1) writes four numbers");
     (memory as u64, user + system, wall, status.code())
 }
 

@@ -3,18 +3,11 @@
 use std::path::Path;
 
 use highwater::model::observation::Observation;
-use highwater::store::{self, FolderError, ReadError, Records, Source, Unusable};
+use highwater::store::{FolderError, ReadError, Source, Unusable};
 
 use super::exit::Exit;
 use super::failure::Failure;
 use super::output;
-
-/// A file of records or a folder of a sweep.
-pub(crate) fn read(path: &Path) -> Result<Records, Failure> {
-    let records = store::read(path).map_err(|error| unreadable(&error))?;
-    records.unusable.iter().for_each(|unusable| say_unusable(&records.path, unusable));
-    Ok(records)
-}
 
 /// Opens a file of records or a folder of a sweep, to be read record by record.
 pub(crate) fn open(path: &Path) -> Result<Source, Failure> {

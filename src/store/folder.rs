@@ -435,8 +435,7 @@ fn replace_with(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) ->
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let new = path.with_file_name(name);
-    let written =
-        File::create(&new).and_then(|mut file| write(&mut file).and_then(|()| file.sync_all()));
+    let written = File::create(&new).and_then(|mut file| write(&mut file).and_then(|()| file.sync_all()));
     let replaced = written.and_then(|()| fs::rename(&new, path));
     if replaced.is_err() {
         let _ = fs::remove_file(&new);

@@ -286,8 +286,9 @@ impl Sources {
         let mut text = vec![0; line.length];
         let read = match &source.spooled {
             Some(file) => file.read_exact_at(&mut text, line.offset),
-            None => open(&mut self.open, line.source, source)
-                .and_then(|file| file.read_exact_at(&mut text, line.offset)),
+            None => {
+                open(&mut self.open, line.source, source).and_then(|file| file.read_exact_at(&mut text, line.offset))
+            }
         };
         read.map_err(|error| unreadable(&source.path, error))?;
         Ok(text)

@@ -60,13 +60,13 @@ impl Records {
     ///
     /// # Errors
     /// Where the file beside the record cannot be read or is no series.
-    pub fn series(&self, observation: &Observation) -> Result<Series, ReadError> {
-        let Some(file) = &observation.series.file else { return Ok(observation.series.clone()) };
+    pub fn series(&self, series: &Series) -> Result<Series, ReadError> {
+        let Some(file) = &series.file else { return Ok(series.clone()) };
         let path = self.beside(file);
         match fs::read(&path).and_then(|text| serde_json::from_slice(&text).map_err(io::Error::from)) {
-            Ok(series) => Ok(series),
+            Ok(whole) => Ok(whole),
             // Cleaned up, or left where the record was copied from.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(observation.series.clone()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(series.clone()),
             Err(source) => Err(ReadError::Unreadable { path, source }),
         }
     }
@@ -294,6 +294,8 @@ pub(super) fn place(path: &Path) -> Result<PathBuf, ReadError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
+
     use super::*;
 
     #[test]
@@ -311,5 +313,30 @@ mod tests {
         fs::write(folder.path().join(OBSERVATIONS), "\n{\"schema_version\":2}\n").unwrap();
         assert!(matches!(read(folder.path()), Err(ReadError::Newer { line: 2, found: 2, .. })));
         assert!(matches!(read(&folder.path().join("..")), Err(ReadError::NoRecords(_))));
+    }
+
+    #[test]
+    fn every_pass_sees_the_same_records() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(OBSERVATIONS);
+        fs::write(&path, "\n\n{}\n").unwrap();
+        let source = Source::open(&path).unwrap();
+        let lines = |source: &Source| source.each(|_| {}).unwrap().iter().map(|line| line.line).collect::<Vec<_>>();
+        assert_eq!(lines(&source), [3]);
+        fs::write(&path, "\n\n{}\n{}\n").unwrap();
+        assert_eq!(lines(&source), [3]);
+    }
+
+    #[test]
+    fn lines_of_a_pipe_keep_their_numbers() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        writer.write_all(b"\n\n{}\n\n{}\n").unwrap();
+        drop(writer);
+        let pipe = PathBuf::from(format!("/proc/self/fd/{}", reader.as_raw_fd()));
+        let source = Source::open(&pipe).unwrap().rereadable().unwrap();
+        for _ in 0..2 {
+            let lines: Vec<_> = source.each(|_| {}).unwrap().iter().map(|line| line.line).collect();
+            assert_eq!(lines, [3, 5]);
+        }
     }
 }

@@ -24,9 +24,9 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use csv::WriterBuilder;
+use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde::ser::{SerializeSeq, Serializer};
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::read::{ReadError, Source, Unusable};

@@ -50,7 +50,10 @@ pub(super) type Sources = Vec<Option<Source>>;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Source {
-    Slot { place: usize, mode: usize },
+    Slot {
+        place: usize,
+        mode: usize,
+    },
     /// There is no file that the measure counts.
     Nothing,
 }
@@ -91,9 +94,8 @@ impl Inputs {
         for measure in self.candidates(inputs.clone()) {
             let sources: Sources = self.shapes.iter().map(|slots| source(slots, &measure)).collect();
             // What says the same as another one, as the largest of one file, is no candidate of its own.
-            let differs = |known: &Sources| {
-                inputs.clone().any(|input| self.value(input, known) != self.value(input, &sources))
-            };
+            let differs =
+                |known: &Sources| inputs.clone().any(|input| self.value(input, known) != self.value(input, &sources));
             if sources.iter().all(Option::is_some) && kept.iter().all(|(_, known)| differs(known)) {
                 kept.push((measure, sources));
             }
@@ -229,11 +231,12 @@ fn source(slots: &[Slot], measure: &Measure) -> Option<Source> {
     };
     find(&counts).or_else(|| {
         let wanted = extension(measure)?;
-        let with = find(&|slot| {
-            matches!(slot, Slot::Extension { channel, extension } if channel == name && extension == wanted)
-        });
+        let with = find(
+            &|slot| matches!(slot, Slot::Extension { channel, extension } if channel == name && extension == wanted),
+        );
         with.or_else(|| {
-            let is_told = |slot: &Slot| matches!(slot, Slot::Channel { channel, by_extension: true } if channel == name);
+            let is_told =
+                |slot: &Slot| matches!(slot, Slot::Channel { channel, by_extension: true } if channel == name);
             slots.iter().any(is_told).then_some(Source::Nothing)
         })
     })
