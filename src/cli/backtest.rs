@@ -9,6 +9,7 @@ use highwater::calibrate::fit::{
 };
 use highwater::model::fit::FittedRule;
 use highwater::model::units::Bytes;
+use highwater::store::bounded;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::{Deserialize, Serialize};
 
@@ -149,7 +150,7 @@ struct NoFit {
 
 /// The rules of a file.
 fn written(path: &Path) -> Result<Vec<Written>, Failure> {
-    let read = std::fs::read_to_string(path);
+    let read = bounded::read_text(path);
     let parsed = read.and_then(|text| serde_json::from_str(&text).map_err(std::io::Error::from));
     match parsed {
         Ok(OneOrMore::One(written)) => Ok(vec![*written]),

@@ -1,10 +1,11 @@
 //! `highwater import`: tables that others have written, as records.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use highwater::store::bounded;
 use highwater::store::import::{About, Imported, Origin, import};
 use jiff::Timestamp;
 
@@ -111,12 +112,12 @@ fn name(path: &Path) -> String {
 
 /// The text of a file, and when it was written.
 fn text(path: &Path) -> io::Result<(String, Timestamp)> {
-    let mut text = String::new();
+    let not_utf8 = |error: std::string::FromUtf8Error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error());
     if path == Path::new("-") {
-        io::stdin().read_to_string(&mut text)?;
+        let text = String::from_utf8(bounded::read_all(io::stdin())?).map_err(not_utf8)?;
         return Ok((text, Timestamp::now()));
     }
-    File::open(path)?.read_to_string(&mut text)?;
+    let text = bounded::read_text(path)?;
     let written = fs::metadata(path)?.modified()?;
     Ok((text, Timestamp::try_from(written).map_err(io::Error::other)?))
 }
