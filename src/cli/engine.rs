@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::ops::ControlFlow;
 
 use clap::{Args, ValueEnum};
-use highwater::calibrate::resolve::{LookupError, ProcessingContainers, ReadError, targets};
+use highwater::calibrate::resolve::{LookupError, ProcessingContainers, ReadError, render, targets};
 use highwater::model::document::{Document, Source, Variables};
 use highwater::model::task::ProcessingContainer;
 use highwater::runner::engine::{Engine, EngineError, Image, Progress, PullPolicy};
@@ -120,7 +120,7 @@ impl Images<'_> {
         let bytes = self.engine.file_of_image(image, PROCESSING_CONTAINER).map_err(failed)?;
         let name = format!("{image}:{PROCESSING_CONTAINER}");
         let text = String::from_utf8_lossy(&bytes);
-        Source::render(name, text.trim_start_matches('\u{feff}'), &self.variables)
+        render(name, text.trim_start_matches('\u{feff}'), &self.variables)
             .map_err(|flawed| LookupError::Read(ReadError::Flawed(flawed)))
     }
 }
