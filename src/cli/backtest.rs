@@ -217,14 +217,14 @@ fn try_rules(groups: &[Group], args: &BacktestArgs) -> Result<Exit, Failure> {
         )));
     }
     match args.format {
-        Format::Json => output::data(&json(&tried)?)?,
+        Format::Json => output::json_text(&json(&tried)?)?,
         Format::Table => {
             let rows = tried.iter().map(|Tried { task, rule, result }| {
                 let name = task.as_ref().map_or_else(|| words(rule), |task| format!("{task} {}", words(rule)));
                 backtest_row(&name, result)
             });
             let header = ["rule", ">waste", ">failures/1000", ">limit/peak mean", ">least", ">most"];
-            output::data(&table(&header, rows.collect()))?;
+            output::text(&table(&header, rows.collect()))?;
         }
     }
     Ok(Exit::Done)
@@ -282,8 +282,8 @@ fn try_fitting(groups: &[Group], args: &BacktestArgs) -> Result<Exit, Failure> {
     }
     let scores = together(protocol, &scored);
     match args.format {
-        Format::Json => output::data(&json(&scores)?)?,
-        Format::Table => output::data(&score_table(&scores))?,
+        Format::Json => output::json_text(&json(&scores)?)?,
+        Format::Table => output::text(&score_table(&scores))?,
     }
     Ok(Exit::Done)
 }

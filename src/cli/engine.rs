@@ -12,6 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::exit::Exit;
 use super::failure::Failure;
+use super::table::printable;
 
 /// The file that tells of an image's templates.
 pub(crate) const PROCESSING_CONTAINER: &str = "/processing-container.json";
@@ -71,7 +72,7 @@ fn new_bar(name: &str) -> ProgressBar {
     let bar = ProgressBar::new(0);
     let style = ProgressStyle::with_template("{spinner} pulling {msg}: {bytes} of {total_bytes} {wide_bar}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar.set_message(name.to_owned());
+    bar.set_message(printable(name));
     bar
 }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use highwater::model::escape;
 use highwater::store::bounded;
 use highwater::store::import::{About, Imported, Origin, import};
 use jiff::Timestamp;
@@ -75,7 +76,7 @@ pub(crate) fn run(args: &ImportArgs) -> Result<Exit, Failure> {
             text.push('\n');
         }
     }
-    output::data_to(args.output.as_deref(), &text)?;
+    output::data_to(args.output.as_deref(), &escape::json(&text))?;
     if text.is_empty() {
         output::say("highwater: no row is a measured run");
         return Ok(Exit::TooLittleData);

@@ -17,6 +17,7 @@ mod fit_records;
 mod fit_write;
 mod floor;
 mod help;
+mod hostile_names;
 mod hosts;
 mod inputs;
 mod layers;
