@@ -4,6 +4,7 @@ pub mod check;
 pub mod comparison;
 pub mod decimal;
 pub mod document;
+pub mod escape;
 pub mod fit;
 pub mod handoff;
 pub mod lint;

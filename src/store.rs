@@ -1,5 +1,6 @@
 //! Records of observations: JSON Lines, one observation a line, appended and synced.
 
+pub mod bounded;
 mod folder;
 pub mod import;
 mod index;

@@ -53,7 +53,7 @@ pub(crate) fn run(args: &CleanArgs) -> Result<Exit, Failure> {
     };
     let leftovers = remove_leftovers(engine.as_ref(), args.dry_run, args.foreign)
         .map_err(|error| Failure::new(Exit::Host, &error, None))?;
-    output::data(&table(&leftovers, args.dry_run, engine.is_some()))?;
+    output::text(&table(&leftovers, args.dry_run, engine.is_some()))?;
     for failed in &leftovers.failed {
         output::say(&format!("highwater: {failed}"));
     }

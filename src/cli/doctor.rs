@@ -88,7 +88,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
         host: machine.facts,
     };
     match args.format {
-        Format::Table => output::data(&table(&findings))?,
+        Format::Table => output::text(&table(&findings))?,
         Format::Json => output::json(&findings)?,
     }
     Ok(if findings.process_runner.exact { Exit::Done } else { Exit::Host })

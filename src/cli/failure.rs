@@ -61,14 +61,14 @@ impl Failure {
     pub(crate) fn warn(mut self) {
         for diagnostic in &mut self.diagnostics {
             diagnostic.severity = Severity::Warning;
-            output::say(&render(diagnostic));
+            output::say_styled(&render(diagnostic));
         }
     }
 
     /// Prints everything on stderr and says how to end.
     pub(crate) fn report(self) -> Exit {
         for diagnostic in &self.diagnostics {
-            output::say(&render(diagnostic));
+            output::say_styled(&render(diagnostic));
         }
         self.exit
     }
@@ -77,7 +77,7 @@ impl Failure {
 /// Prints the problems of a text on stderr: errors and warnings alike.
 pub(crate) fn report_problems(flawed: &Flawed) {
     for diagnostic in shown(flawed) {
-        output::say(&render(&diagnostic));
+        output::say_styled(&render(&diagnostic));
     }
 }
 

@@ -151,8 +151,8 @@ pub(crate) fn run(args: &FloorArgs) -> Result<Exit, Failure> {
     drop(bench);
     let report = report::Report::new(start.subject(), terms, success, &found);
     match args.format {
-        Format::Table => output::data(&report.table())?,
-        Format::Json => output::data(&report.json()?)?,
+        Format::Table => output::text(&report.table())?,
+        Format::Json => output::json_text(&report.json()?)?,
     }
     Ok(match found.end {
         End::Settled => Exit::Done,

@@ -1,10 +1,9 @@
 //! `highwater merge`: the records of one plan from several places in one folder.
 
-use std::fs;
 use std::path::PathBuf;
 
 use clap::Args;
-use highwater::store::{self, MergeError};
+use highwater::store::{self, MergeError, bounded};
 
 use super::exit::Exit;
 use super::failure::Failure;
@@ -48,7 +47,7 @@ struct Unread {
 pub(crate) fn run(args: &MergeArgs) -> Result<Exit, Failure> {
     let plan = args.plan.as_ref().map(|path| {
         let unread = |source| Failure::new(Exit::Usage, &Unread { path: path.clone(), source }, None);
-        fs::read_to_string(path).map_err(unread)
+        bounded::read_text(path).map_err(unread)
     });
     let plan = plan.transpose()?;
     if let (Some(path), Some(plan)) = (&args.plan, &plan) {

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
+use highwater::model::escape;
 use serde::Serialize;
 
 use super::exit::Exit;
@@ -20,6 +21,11 @@ pub(crate) fn data(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// Writes a text for people to stdout: nothing in it acts upon a terminal or a CI system.
+pub(crate) fn text(text: &str) -> Result<(), Failure> {
+    data(&escape::lines(text))
+}
+
 /// Writes data to a file, which is replaced as a whole, or to stdout where there is none.
 pub(crate) fn data_to(path: Option<&Path>, text: &str) -> Result<(), Failure> {
     let Some(path) = path else { return data(text) };
@@ -32,12 +38,23 @@ pub(crate) fn data_to(path: Option<&Path>, text: &str) -> Result<(), Failure> {
 /// Writes a value as JSON to stdout.
 pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).map_err(|error| Failure::new(Exit::Host, &error, None))?;
-    data(&(text + "\n"))
+    json_text(&(text + "\n"))
+}
+
+/// Writes a text that is JSON to stdout.
+pub(crate) fn json_text(json: &str) -> Result<(), Failure> {
+    data(&escape::json(json))
 }
 
 /// Says something to a person on stderr. Nothing can be done where nobody listens.
 pub(crate) fn say(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{}", text.trim_end_matches('\n'));
+    say_styled(&escape::lines(text));
+}
+
+/// The same for a text with colours, in which names are printable already.
+pub(crate) fn say_styled(text: &str) {
+    let text = escape::without_commands(text.trim_end_matches('\n'));
+    let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
 /// The columns of the terminal behind stderr; 100 where it is none, so that files look the same everywhere.

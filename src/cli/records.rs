@@ -25,7 +25,7 @@ pub(crate) fn say_unusable(path: &Path, unusable: &Unusable) {
 pub(crate) fn unreadable(error: &ReadError) -> Failure {
     let help = match error {
         ReadError::Newer { .. } => "update highwater",
-        ReadError::Unreadable { .. } | ReadError::NoRecords(_) => {
+        ReadError::Unreadable { .. } | ReadError::LongLine { .. } | ReadError::NoRecords(_) => {
             "name a file that `highwater run --record` or a folder that `highwater sweep` has written"
         }
     };

@@ -235,7 +235,7 @@ fn show(place: &Place) -> Result<(), Failure> {
     if observations.is_empty() {
         return Ok(());
     }
-    output::data(&shown::of(&cells::cells(&observations)))
+    output::text(&shown::of(&cells::cells(&observations)))
 }
 
 /// Numbers of runs that contradict each other.

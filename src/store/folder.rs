@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::bounded::read_text;
 use super::index::{Index, Recorded, index};
 use super::read::{OBSERVATIONS, ReadError, Unusable};
 use super::{Record, StoreError};
@@ -349,7 +350,7 @@ fn keep_series(path: &Path, series: &Series) -> Result<PathBuf, FolderError> {
 /// Where there is none, it cannot be read, it is none, or a newer highwater wrote it.
 pub fn read_plan(folder: &Path) -> Result<String, FolderError> {
     let path = folder.join(PLAN);
-    match fs::read_to_string(&path) {
+    match read_text(&path) {
         Ok(text) => {
             check_plan(&path, &text)?;
             Ok(text)

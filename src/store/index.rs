@@ -11,6 +11,7 @@ use std::thread;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::bounded::read_line;
 use super::read::{ReadError, Unusable, Version, place};
 use crate::model::observation::{Observation, Outcome, SCHEMA_VERSION};
 use crate::model::reading::Reading;
@@ -162,7 +163,7 @@ impl Part {
         }
         while at < end && part.newer.is_none() {
             text.clear();
-            let length = reader.read_until(b'\n', &mut text)?;
+            let length = read_line(&mut reader, &mut text)?;
             if length == 0 {
                 break;
             }

@@ -1,11 +1,12 @@
 //! Reading records: every line that can be used, and what is wrong with the others.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::bounded::{self, MAX_LINE_BYTES};
 use crate::model::observation::{Observation, SCHEMA_VERSION, Series};
 
 /// The file of a folder of records that has the observations.
@@ -26,6 +27,14 @@ pub enum ReadError {
     /// The folder is not one of records.
     #[error("the folder {0} has no {OBSERVATIONS}")]
     NoRecords(PathBuf),
+    /// A line is larger than any record.
+    #[error("{path}:{line}: the line is larger than {} MiB, which no record is", MAX_LINE_BYTES >> 20)]
+    LongLine {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+    },
     /// A newer highwater wrote them.
     #[error("{path}:{line}: the record has schema version {found}, this highwater knows up to {SCHEMA_VERSION}")]
     Newer {
@@ -62,7 +71,7 @@ impl Records {
     pub fn series(&self, observation: &Observation) -> Result<Series, ReadError> {
         let Some(file) = &observation.series.file else { return Ok(observation.series.clone()) };
         let path = self.beside(file);
-        match fs::read(&path).and_then(|text| serde_json::from_slice(&text).map_err(io::Error::from)) {
+        match bounded::read_file(&path).and_then(|text| serde_json::from_slice(&text).map_err(io::Error::from)) {
             Ok(series) => Ok(series),
             // Cleaned up, or left where the record was copied from.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(observation.series.clone()),
@@ -115,8 +124,13 @@ pub(super) fn read_with(
     let mut text = Vec::new();
     for line in 1.. {
         text.clear();
-        if lines.read_until(b'\n', &mut text).map_err(unreadable)? == 0 {
-            break;
+        match bounded::read_line(&mut lines, &mut text) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+                return Err(ReadError::LongLine { path, line });
+            }
+            Err(source) => return Err(unreadable(source)),
         }
         if text.trim_ascii().is_empty() {
             continue;

@@ -10,6 +10,9 @@
 //! | `none` | a limit that is not there |
 //! | a number | whole bytes and counts; seconds with up to six decimals, which is exact |
 //!
+//! A text that a spreadsheet would take for a formula (`=`, `+`, `-` or `@` at its beginning, but for numbers) has a `'`
+//! before it; one with control characters is a JSON string. Reading the table undoes both.
+//!
 //! A table holds all of an observation but the samples of its series; an empty text is nothing.
 
 mod cell;
@@ -22,8 +25,10 @@ mod pointer;
 use csv::WriterBuilder;
 use serde_json::Value;
 
+use crate::model::escape;
 use crate::model::observation::Observation;
 
+use columns::Kind;
 pub use columns::{Column, columns};
 pub use parse::parse;
 
@@ -48,9 +53,14 @@ pub enum TableError {
 pub fn csv(observations: &[Observation]) -> Result<String, TableError> {
     let mut writer = WriterBuilder::new().from_writer(Vec::new());
     let table = Table::of(observations);
-    writer.write_record(table.header())?;
+    writer.write_record(table.header().iter().map(|name| escape::csv_cell(name).into_owned()))?;
     for observation in observations {
-        writer.write_record(table.row(observation)?)?;
+        let cells = table.row(observation)?;
+        let kinds = columns().iter().map(|column| column.kind).chain(std::iter::repeat(Kind::Text));
+        writer.write_record(cells.iter().zip(kinds).map(|(cell, kind)| match kind {
+            Kind::Json => escape::json(cell),
+            _ => escape::csv_cell(cell).into_owned(),
+        }))?;
     }
     let bytes = writer.into_inner().map_err(|error| csv::Error::from(error.into_error()))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
@@ -68,7 +78,7 @@ pub fn json(observations: &[Observation]) -> Result<String, TableError> {
         let filled = cells.filter(|(_, cell)| !cell.is_empty());
         rows.push(Value::Object(filled.map(|(name, cell)| (name.clone(), cell::as_json(&name, cell))).collect()));
     }
-    Ok(serde_json::to_string_pretty(&rows)? + "\n")
+    Ok(escape::json(&serde_json::to_string_pretty(&rows)?) + "\n")
 }
 
 /// Whether a text is a table with all columns, as [`csv()`] writes it, and no other one that happens to share some.

@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod bounds;
 mod check;
 mod cli;
 mod container;
@@ -16,6 +17,7 @@ mod fit_records;
 mod fit_write;
 mod floor;
 mod help;
+mod hostile_names;
 mod hosts;
 mod inputs;
 mod layers;

@@ -10,8 +10,10 @@ use crate::model::spelling::{nearest, quote};
 use crate::model::task::{ProcessingContainer, TaskSpec};
 use crate::tree::Selection;
 
-/// A document may have so many bytes.
-const MOST_BYTES: u64 = 16 << 20;
+use super::render::render;
+
+/// A document has at most this many bytes. Read into values it takes up to 170 times as much memory.
+pub(super) const MOST_BYTES: u64 = 4 << 20;
 /// So many names of a folder are looked at for the one that was meant.
 const MOST_NAMES: usize = 1000;
 
@@ -35,7 +37,7 @@ pub enum ReadError {
         meant: Option<PathBuf>,
     },
     /// It is larger than any document.
-    #[error("{} has more than 16 MiB, which no document has", path.display())]
+    #[error("{} has more than {} MiB, which no document has", path.display(), MOST_BYTES >> 20)]
     TooLarge {
         /// The path.
         path: PathBuf,
@@ -108,7 +110,7 @@ fn expected(schema: Schema, source: Source) -> Result<Source, Flawed> {
 pub fn source(path: &Path, variables: &Variables) -> Result<Source, ReadError> {
     let name = if path == Path::new("-") { "stdin".to_owned() } else { path.display().to_string() };
     let text = text(&name, bytes(path)?)?;
-    Ok(Source::render(name, text, variables)?)
+    Ok(render(name, text, variables)?)
 }
 
 /// Judges the fields of a scale rule that say which files count.

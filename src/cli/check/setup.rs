@@ -11,6 +11,7 @@ use highwater::model::check::config::{BASELINE, Config, TaskConfig, What};
 use highwater::model::document::Variables;
 use highwater::model::observation::Observation;
 use highwater::model::spelling::nearest;
+use highwater::store::bounded;
 
 use super::CheckArgs;
 use super::outputs::{can_be_written, unwritten};
@@ -94,7 +95,7 @@ fn observations(paths: &[PathBuf]) -> Result<Option<Vec<Observation>>, Failure> 
 
 /// The text of a file; nothing where there is none.
 fn read(path: &Path) -> Result<Option<String>, Failure> {
-    match std::fs::read_to_string(path) {
+    match bounded::read_text(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => {

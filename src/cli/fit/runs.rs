@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use highwater::calibrate::fit::{Group, On, group_records, parse_csv};
 use highwater::model::problem::{Flawed, Problem};
+use highwater::store::bounded;
 use highwater::store::import::{About, Origin, import};
 use highwater::store::table;
 use jiff::Timestamp;
@@ -94,12 +95,7 @@ fn read(path: &Path, on: On, pooled: bool) -> Result<Vec<Group>, Failure> {
         return Ok(group_records(&records::read(path)?.observations, on, pooled));
     }
     let name = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
-    let bytes = if is_stdin {
-        let mut bytes = Vec::new();
-        std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
-    } else {
-        std::fs::read(path)
-    };
+    let bytes = if is_stdin { bounded::read_all(std::io::stdin()) } else { bounded::read_file(path) };
     let bytes = bytes.map_err(|source| Failure::new(Exit::Usage, &Unread { name: name.clone(), source }, None))?;
     let text = String::from_utf8(bytes).map_err(|error| no_text(&name, &error))?;
     if table::is_export(&text) {

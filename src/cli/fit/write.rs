@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use highwater::calibrate::resolve::{source, targets};
+use highwater::calibrate::resolve::{render, source, targets};
 use highwater::model::document::{Change, Document, PutError, Schema, Source, Variables};
 use highwater::model::fit::Documented;
 use similar::TextDiff;
@@ -74,7 +74,7 @@ impl File {
             }
         })?;
         // What was written has to be a document again.
-        let again = Source::render(self.source.name(), put.text.clone(), &self.variables);
+        let again = render(self.source.name(), put.text.clone(), &self.variables);
         check(&again.map_err(|flawed| Failure::flawed(&flawed))?)?;
         for note in &put.notes {
             output::say(&printable(&format!("note: {note}")));

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use highwater::model::comparison::{Comparison, ObservedPeak, Thresholds};
+use highwater::model::escape;
 use highwater::model::observation::{Observation, Outcome};
 use nix::sys::signal::Signal;
 use serde::Serialize;
@@ -84,7 +85,7 @@ impl<'a> Results<'a> {
     fn write_table(&mut self, text: &str) -> Result<(), Failure> {
         match &self.args.output {
             Some(path) => {
-                self.tables.push_str(text.trim_end());
+                self.tables.push_str(escape::lines(text).trim_end());
                 self.tables.push('\n');
                 replace(path, self.tables.as_bytes()).map_err(|error| unwritten(path, error))
             }
@@ -103,7 +104,7 @@ impl<'a> Results<'a> {
         let json = json.map_err(|error| Failure::new(OWN_FAILURE, &error, None))? + "\n";
         match &self.args.output {
             Some(path) => replace(path, json.as_bytes()).map_err(|error| unwritten(path, error)),
-            None => output::data(&json).map_err(|failure| failure.with_exit(OWN_FAILURE)),
+            None => output::json_text(&json).map_err(|failure| failure.with_exit(OWN_FAILURE)),
         }
     }
 }

@@ -3,14 +3,13 @@
 
 mod toml;
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches, parser::ValueSource};
 use highwater::model::plan::Plan;
-use highwater::store::{FolderError, PLAN, check_plan, read_plan};
+use highwater::store::{FolderError, PLAN, bounded, check_plan, read_plan};
 use serde_json::{Map, Value};
 
 use super::args::SweepArgs;
@@ -210,7 +209,7 @@ fn overlaid(mut said: Settings, typed: Settings) -> Settings {
 }
 
 fn read(command: &Command, path: &Path) -> Result<(Settings, Option<Plan>), Failure> {
-    let text = fs::read_to_string(path).map_err(|source| {
+    let text = bounded::read_text(path).map_err(|source| {
         let error = Unread { path: path.to_owned(), source };
         Failure::new(Exit::Usage, &error, None)
     })?;

@@ -182,7 +182,7 @@ impl Keeper for Clerk<'_> {
             let mut line =
                 serde_json::to_string(&observation).map_err(|error| Failure::new(Exit::Host, &error, None))?;
             line.push('\n');
-            output::data(&line)?;
+            output::json_text(&line)?;
         }
         if !observation.outcome.succeeded() {
             self.failed += 1;

@@ -278,7 +278,7 @@ pub(super) fn show(args: &SweepArgs, planned: &Planned) -> Result<Exit, Failure>
     if args.floor.is_some() && floors > 0 {
         text += &format!("and the search for {floors} floors: a dozen tries or so each\n");
     }
-    output::data(&text)?;
+    output::text(&text)?;
     Ok(Exit::Done)
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::report::{Sample, Samples};
+use crate::model::escape;
 use crate::model::fit::{FittedRule, Form};
 use crate::model::observation::{CgroupVersion, Observation, RunnerKind};
 use crate::model::units::Bytes;
@@ -252,7 +253,7 @@ impl Baseline {
     /// # Errors
     /// A rule has a coefficient that JSON cannot write.
     pub fn text(&self) -> Result<String, serde_json::Error> {
-        serde_json::to_string_pretty(self).map(|text| text + "\n")
+        serde_json::to_string_pretty(self).map(|text| escape::json(&text) + "\n")
     }
 }
 
