@@ -21,6 +21,7 @@ mod inputs;
 mod layers;
 mod lint;
 mod merge;
+mod output_files;
 mod predict;
 mod process;
 mod quantity;
