@@ -46,10 +46,12 @@ impl Setup {
         let listed: BTreeSet<String> = config.tasks.iter().map(|task| task.name.clone()).collect();
         let explicit = named.is_some() || config.baseline.is_some();
         let baseline_path = named.or_else(|| config.baseline.clone()).unwrap_or_else(|| BASELINE.into());
-        if args.update_baseline {
+        let baseline = if args.update_baseline {
             output_file::check_writable(&baseline_path)?;
-        }
-        let baseline = baseline(&baseline_path, explicit && !args.update_baseline)?;
+            replaced_baseline(&baseline_path)
+        } else {
+            baseline(&baseline_path, explicit)?
+        };
         only(&mut config, &args.task)?;
         if args.task.is_empty() && !args.update_baseline {
             add_vanished(&mut config, baseline.as_ref());
@@ -141,6 +143,15 @@ fn baseline(path: &Path, required: bool) -> Result<Option<Baseline>, Failure> {
         }
         None => Ok(None),
     }
+}
+
+/// The baseline that a new one takes the place of: none if it cannot be used.
+fn replaced_baseline(path: &Path) -> Option<Baseline> {
+    baseline(path, false).unwrap_or_else(|failure| {
+        failure.without_help().warn();
+        output::say("highwater: that baseline is replaced, and its tasks that are not run now are lost");
+        None
+    })
 }
 
 fn only(config: &mut Config, names: &[String]) -> Result<(), Failure> {
