@@ -7,8 +7,9 @@ mod merge;
 mod read;
 pub mod table;
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::model::observation::Observation;
@@ -41,6 +42,12 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
+    /// The path no longer leads to the file that was opened: what is appended would be found by nobody.
+    #[error("the record {path} was moved, replaced or removed while it was in use")]
+    Moved {
+        /// Where it was.
+        path: PathBuf,
+    },
     /// An observation that has no JSON form.
     #[error("failed to write an observation as JSON")]
     Encode(#[source] serde_json::Error),
@@ -51,7 +58,7 @@ impl StoreError {
     pub fn is_out_of_space(&self) -> bool {
         match self {
             Self::Open { source, .. } | Self::Append { source, .. } => is_out_of_space(source),
-            Self::Encode(_) => false,
+            Self::Moved { .. } | Self::Encode(_) => false,
         }
     }
 }
@@ -91,7 +98,8 @@ impl Record {
     /// Appends one line and waits until it is on the disk. Two processes that append to one file wait for each other.
     ///
     /// # Errors
-    /// Where it cannot be written, as on a full disk: nothing of the line is left in the file then.
+    /// Where it cannot be written, as on a full disk: nothing of the line is left in the file then. Where the file was moved
+    /// or removed: the line is in that file then.
     pub fn append(&mut self, observation: &Observation) -> Result<Appended, StoreError> {
         let line = serde_json::to_string(observation).map_err(StoreError::Encode)?;
         let failed = |source| StoreError::Append { path: self.path.clone(), source };
@@ -100,7 +108,21 @@ impl Record {
         let unlocked = self.file.unlock();
         let appended = appended.map_err(failed)?;
         unlocked.map_err(failed)?;
+        self.check_in_place()?;
         Ok(appended)
+    }
+
+    /// Checks that the path still leads to the file that was opened.
+    ///
+    /// # Errors
+    /// It was moved, replaced or removed since.
+    pub fn check_in_place(&self) -> Result<(), StoreError> {
+        let failed = |source| StoreError::Append { path: self.path.clone(), source };
+        let opened = self.file.metadata().map_err(failed)?;
+        // A pipe or a terminal may be known by several paths.
+        let in_place = !opened.is_file()
+            || fs::metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == (opened.dev(), opened.ino()));
+        if in_place { Ok(()) } else { Err(StoreError::Moved { path: self.path.clone() }) }
     }
 }
 

@@ -25,6 +25,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::live::Live;
 use super::output;
+use super::records;
 use super::scope;
 use super::signals::Signals;
 
@@ -233,10 +234,7 @@ pub(crate) fn keep(record: Option<&mut Record>, observation: &Observation) -> Re
             }
             Ok(())
         }
-        Err(error) => {
-            let help = "make room on the disk, or choose another file with --record".to_owned();
-            Err(Failure::new(OWN_FAILURE, &error, Some(help)))
-        }
+        Err(error) => Err(records::unstored(&error).with_exit(OWN_FAILURE)),
     }
 }
 

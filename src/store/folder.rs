@@ -303,6 +303,14 @@ impl Folder {
         Ok(())
     }
 
+    /// Checks that the record is still where it was opened.
+    ///
+    /// # Errors
+    /// It, or the folder, was moved, replaced or removed since.
+    pub fn check_in_place(&self) -> Result<(), FolderError> {
+        Ok(self.record.check_in_place()?)
+    }
+
     /// Replaces all records: whatever happens, there are the old ones or the new ones.
     pub(super) fn replace_records(&mut self, text: &str) -> Result<(), FolderError> {
         let path = self.path.join(OBSERVATIONS);

@@ -6,6 +6,7 @@ mod floors;
 mod inputs;
 mod killed;
 mod measured;
+mod record;
 mod space;
 
 use std::collections::BTreeSet;
