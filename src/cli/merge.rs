@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use clap::Args;
+use highwater::model::byte_order_mark;
 use highwater::store::{self, MergeError};
 
 use super::exit::Exit;
@@ -48,7 +49,7 @@ struct Unread {
 pub(crate) fn run(args: &MergeArgs) -> Result<Exit, Failure> {
     let plan = args.plan.as_ref().map(|path| {
         let unread = |source| Failure::new(Exit::Usage, &Unread { path: path.clone(), source }, None);
-        fs::read_to_string(path).map_err(unread)
+        fs::read_to_string(path).map(|text| byte_order_mark::strip(&text).to_owned()).map_err(unread)
     });
     let plan = plan.transpose()?;
     if let (Some(path), Some(plan)) = (&args.plan, &plan) {

@@ -19,6 +19,7 @@ use serde::Deserialize;
 use super::index::{Index, Recorded, index};
 use super::read::{OBSERVATIONS, ReadError, Unusable};
 use super::{Record, StoreError};
+use crate::model::byte_order_mark;
 use crate::model::observation::{Logs, Observation, Series};
 
 pub use lock::Holder;
@@ -360,7 +361,7 @@ pub fn read_plan(folder: &Path) -> Result<String, FolderError> {
     match fs::read_to_string(&path) {
         Ok(text) => {
             check_plan(&path, &text)?;
-            Ok(text)
+            Ok(byte_order_mark::strip(&text).to_owned())
         }
         Err(source) if source.kind() == io::ErrorKind::NotFound => Err(FolderError::NoPlan(folder.to_owned())),
         Err(source) => Err(FolderError::ReadPlan { path, source }),
@@ -376,7 +377,7 @@ pub fn check_plan(path: &Path, text: &str) -> Result<(), FolderError> {
     struct Version {
         schema_version: u64,
     }
-    match serde_json::from_str(text) {
+    match serde_json::from_str(byte_order_mark::strip(text)) {
         Ok(Version { schema_version: found }) if found > u64::from(PLAN_VERSION) => {
             Err(FolderError::NewerPlan { path: path.to_owned(), found })
         }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches, parser::ValueSource};
+use highwater::model::byte_order_mark;
 use highwater::model::plan::Plan;
 use highwater::store::{FolderError, PLAN, check_plan, read_plan};
 use serde_json::{Map, Value};
@@ -214,13 +215,14 @@ fn read(command: &Command, path: &Path) -> Result<(Settings, Option<Plan>), Fail
         let error = Unread { path: path.to_owned(), source };
         Failure::new(Exit::Usage, &error, None)
     })?;
+    let text = byte_order_mark::strip(&text);
     if text.trim_start().starts_with('{') {
-        if let Err(error @ FolderError::NewerPlan { .. }) = check_plan(path, &text) {
+        if let Err(error @ FolderError::NewerPlan { .. }) = check_plan(path, text) {
             return Err(records::unusable_folder(&error));
         }
-        return of_plan(&path.display().to_string(), &text);
+        return of_plan(&path.display().to_string(), text);
     }
-    toml::read(command, path, &text).map(|settings| (settings, None))
+    toml::read(command, path, text).map(|settings| (settings, None))
 }
 
 fn of_folder(folder: &Path) -> Result<(Settings, Option<Plan>), Failure> {
