@@ -1,6 +1,7 @@
 //! `highwater run`: runs a task, measures its peak and compares it with its rules.
 
 pub(crate) mod container;
+pub(crate) mod redact;
 mod result;
 mod start;
 pub(crate) mod subject;

@@ -7,6 +7,7 @@ mod inputs;
 mod killed;
 mod measured;
 mod record;
+mod secrets;
 mod space;
 
 use std::collections::BTreeSet;
