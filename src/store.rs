@@ -166,11 +166,11 @@ mod tests {
     fn a_line_goes_below_a_torn_one() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("runs.jsonl");
-        std::fs::write(&path, "{\"torn\":").unwrap();
+        fs::write(&path, "{\"torn\":").unwrap();
         let mut file = OpenOptions::new().read(true).append(true).open(&path).unwrap();
         assert!(append_line(&mut file, "{}").unwrap().after_torn_line);
         assert!(!append_line(&mut file, "{}").unwrap().after_torn_line);
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"torn\":\n{}\n{}\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"torn\":\n{}\n{}\n");
     }
 
     #[test]
