@@ -8,8 +8,9 @@ mod merge;
 mod read;
 pub mod table;
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::model::observation::Observation;
@@ -42,6 +43,12 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
+    /// The path no longer leads to the file that was opened: what is appended would be found by nobody.
+    #[error("the record {path} was moved, replaced or removed while it was in use")]
+    Moved {
+        /// Where it was.
+        path: PathBuf,
+    },
     /// An observation that has no JSON form.
     #[error("failed to write an observation as JSON")]
     Encode(#[source] serde_json::Error),
@@ -52,7 +59,7 @@ impl StoreError {
     pub fn is_out_of_space(&self) -> bool {
         match self {
             Self::Open { source, .. } | Self::Append { source, .. } => is_out_of_space(source),
-            Self::Encode(_) => false,
+            Self::Moved { .. } | Self::Encode(_) => false,
         }
     }
 }
@@ -92,7 +99,8 @@ impl Record {
     /// Appends one line and waits until it is on the disk. Two processes that append to one file wait for each other.
     ///
     /// # Errors
-    /// Where it cannot be written, as on a full disk: nothing of the line is left in the file then.
+    /// Where it cannot be written, as on a full disk: nothing of the line is left in the file then. Where the file was moved
+    /// or removed: the line is in that file then.
     pub fn append(&mut self, observation: &Observation) -> Result<Appended, StoreError> {
         let line = serde_json::to_string(observation).map_err(StoreError::Encode)?;
         let failed = |source| StoreError::Append { path: self.path.clone(), source };
@@ -101,7 +109,21 @@ impl Record {
         let unlocked = self.file.unlock();
         let appended = appended.map_err(failed)?;
         unlocked.map_err(failed)?;
+        self.check_in_place()?;
         Ok(appended)
+    }
+
+    /// Checks that the path still leads to the file that was opened.
+    ///
+    /// # Errors
+    /// It was moved, replaced or removed since.
+    pub fn check_in_place(&self) -> Result<(), StoreError> {
+        let failed = |source| StoreError::Append { path: self.path.clone(), source };
+        let opened = self.file.metadata().map_err(failed)?;
+        // A pipe or a terminal may be known by several paths.
+        let in_place = !opened.is_file()
+            || fs::metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == (opened.dev(), opened.ino()));
+        if in_place { Ok(()) } else { Err(StoreError::Moved { path: self.path.clone() }) }
     }
 }
 
@@ -145,11 +167,11 @@ mod tests {
     fn a_line_goes_below_a_torn_one() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("runs.jsonl");
-        std::fs::write(&path, "{\"torn\":").unwrap();
+        fs::write(&path, "{\"torn\":").unwrap();
         let mut file = OpenOptions::new().read(true).append(true).open(&path).unwrap();
         assert!(append_line(&mut file, "{}").unwrap().after_torn_line);
         assert!(!append_line(&mut file, "{}").unwrap().after_torn_line);
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"torn\":\n{}\n{}\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"torn\":\n{}\n{}\n");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use highwater::calibrate::fit::{
     Backtest, Evaluation, Group, Order, Protocol, TaskScore, backtest, backtest_by, evaluate,
 };
+use highwater::model::byte_order_mark;
 use highwater::model::fit::FittedRule;
 use highwater::model::units::Bytes;
 use highwater::store::bounded;
@@ -151,7 +152,8 @@ struct NoFit {
 /// The rules of a file.
 fn written(path: &Path) -> Result<Vec<Written>, Failure> {
     let read = bounded::read_text(path);
-    let parsed = read.and_then(|text| serde_json::from_str(&text).map_err(std::io::Error::from));
+    let parsed =
+        read.and_then(|text| serde_json::from_str(byte_order_mark::strip(&text)).map_err(std::io::Error::from));
     match parsed {
         Ok(OneOrMore::One(written)) => Ok(vec![*written]),
         Ok(OneOrMore::More(written)) => Ok(written),

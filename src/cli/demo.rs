@@ -26,12 +26,9 @@ use highwater::tree::Options;
 
 use super::exit::Exit;
 use super::failure::Failure;
-use super::output;
-use super::replace::replace;
-use super::report;
-use super::scope;
 use super::signals::Signals;
 use super::table::printable;
+use super::{output, output_file, report, scope};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -100,7 +97,7 @@ fn left_behind(kept: Option<&Path>, html: &str) -> Result<PathBuf, Failure> {
     let failed = |source: std::io::Error| Failure::new(Exit::Host, &NoReport(source), None);
     if let Some(folder) = kept {
         let path = folder.join("report.html");
-        replace(&path, html.as_bytes()).map_err(failed)?;
+        output_file::write(&path, html.as_bytes())?;
         return Ok(path);
     }
     let mut file = tempfile::Builder::new().prefix("highwater-demo-").suffix(".html").tempfile().map_err(failed)?;

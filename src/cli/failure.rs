@@ -28,6 +28,12 @@ impl Failure {
         Self { exit: Exit::Usage, diagnostics: shown(flawed) }
     }
 
+    /// The same failure, where its remedy is already under way.
+    pub(crate) fn without_help(mut self) -> Self {
+        self.diagnostics.iter_mut().for_each(|diagnostic| diagnostic.help = None);
+        self
+    }
+
     /// The same failure, ended with another status.
     pub(crate) fn with_exit(self, exit: Exit) -> Self {
         Self { exit, ..self }

@@ -135,7 +135,7 @@ pub(crate) fn run(args: &FloorArgs) -> Result<Exit, Failure> {
     let start = Start::of(&args.subject).map_err(Failure::elsewhere)?;
     start.require_inputs()?;
     let record = match &args.record {
-        Some(path) => Some(Record::open(path).map_err(|error| Failure::new(Exit::Usage, &error, None))?),
+        Some(path) => Some(Record::open(path).map_err(|error| Failure::new(Exit::Host, &error, None))?),
         None => None,
     };
     let signals = Signals::block().map_err(|errno| Failure::new(Exit::Host, &errno, None))?;

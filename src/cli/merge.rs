@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use highwater::model::byte_order_mark;
 use highwater::store::{self, MergeError, bounded};
 
 use super::exit::Exit;
@@ -47,7 +48,7 @@ struct Unread {
 pub(crate) fn run(args: &MergeArgs) -> Result<Exit, Failure> {
     let plan = args.plan.as_ref().map(|path| {
         let unread = |source| Failure::new(Exit::Usage, &Unread { path: path.clone(), source }, None);
-        bounded::read_text(path).map_err(unread)
+        bounded::read_text(path).map(|text| byte_order_mark::strip(&text).to_owned()).map_err(unread)
     });
     let plan = plan.transpose()?;
     if let (Some(path), Some(plan)) = (&args.plan, &plan) {

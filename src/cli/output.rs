@@ -1,19 +1,24 @@
 //! stdout is data, stderr is talk. A reader that went away is no error.
 
 use std::io::{self, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use highwater::model::escape;
 use serde::Serialize;
 
 use super::exit::Exit;
 use super::failure::Failure;
-use super::replace::replace;
+use super::output_file;
 
 /// Writes data to stdout. A broken pipe counts as success: whoever read has read enough.
 pub(crate) fn data(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    stdout_written(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
+}
+
+/// What writing to stdout came to: a broken pipe counts as success.
+pub(crate) fn stdout_written(result: io::Result<()>) -> Result<(), Failure> {
+    match result {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::new(Exit::Host, &Unwritten(error), Some("is the disk behind stdout full?".to_owned())))
         }
@@ -26,13 +31,9 @@ pub(crate) fn text(text: &str) -> Result<(), Failure> {
     data(&escape::lines(text))
 }
 
-/// Writes data to a file, which is replaced as a whole, or to stdout where there is none.
+/// Writes data to a file, or to stdout if there is none.
 pub(crate) fn data_to(path: Option<&Path>, text: &str) -> Result<(), Failure> {
-    let Some(path) = path else { return data(text) };
-    replace(path, text.as_bytes()).map_err(|source| {
-        let error = UnwrittenFile { path: path.to_owned(), source };
-        Failure::new(Exit::Host, &error, None)
-    })
+    path.map_or_else(|| data(text), |path| output_file::write(path, text.as_bytes()))
 }
 
 /// Writes a value as JSON to stdout.
@@ -101,12 +102,3 @@ pub(crate) fn start_logging(verbose: u8) {
 #[derive(Debug, thiserror::Error)]
 #[error("failed to write to stdout")]
 struct Unwritten(#[source] io::Error);
-
-/// Why a file could not be written.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to write the result to {path}")]
-struct UnwrittenFile {
-    path: PathBuf,
-    #[source]
-    source: io::Error,
-}

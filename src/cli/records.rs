@@ -2,11 +2,14 @@
 
 use std::path::Path;
 
-use highwater::store::{self, FolderError, ReadError, Records, Unusable};
+use highwater::store::{self, FolderError, ReadError, Records, StoreError, Unusable};
 
 use super::exit::Exit;
 use super::failure::Failure;
 use super::output;
+
+const NO_ROOM: &str =
+    "make room on the disk (or raise the limit of `ulimit -f`), then go on: what was recorded is whole";
 
 /// A file of records or a folder of a sweep.
 pub(crate) fn read(path: &Path) -> Result<Records, Failure> {
@@ -32,9 +35,18 @@ pub(crate) fn unreadable(error: &ReadError) -> Failure {
     Failure::new(Exit::Usage, error, Some(help.to_owned()))
 }
 
+/// A record that cannot be kept, with what to do about it.
+pub(crate) fn unstored(error: &StoreError) -> Failure {
+    let help = match error {
+        StoreError::Moved { .. } => Some("move it back, then go on; what is in a file that was removed is lost"),
+        StoreError::Open { .. } | StoreError::Append { .. } if error.is_out_of_space() => Some(NO_ROOM),
+        StoreError::Open { .. } | StoreError::Append { .. } | StoreError::Encode(_) => None,
+    };
+    Failure::new(Exit::Host, error, help.map(str::to_owned))
+}
+
 /// The folder of a sweep that cannot be used, with what to do about it.
 pub(crate) fn unusable_folder(error: &FolderError) -> Failure {
-    let no_room = "make room on the disk, then go on: what was recorded is whole";
     let (exit, help) = match error {
         FolderError::Read(error) => return unreadable(error),
         FolderError::Exists(_) => (Exit::Usage, Some("go on with it, or name another folder")),
@@ -45,13 +57,13 @@ pub(crate) fn unusable_folder(error: &FolderError) -> Failure {
         FolderError::Held { .. } => {
             (Exit::Host, Some("wait for it, or end it: one process at a time writes to a folder"))
         }
+        FolderError::Store(error) => return unstored(error),
         FolderError::Make { .. }
         | FolderError::Lock { .. }
         | FolderError::ReadPlan { .. }
         | FolderError::WritePlan { .. }
         | FolderError::Keep { .. }
-        | FolderError::Mend { .. }
-        | FolderError::Store(_) => (Exit::Host, error.is_out_of_space().then_some(no_room)),
+        | FolderError::Mend { .. } => (Exit::Host, error.is_out_of_space().then_some(NO_ROOM)),
     };
     Failure::new(exit, error, help.map(str::to_owned))
 }

@@ -16,9 +16,7 @@ use self::material::{How, materials};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::fit::OptionArgs;
-use super::output;
-use super::records;
-use super::replace::{place_for, replace};
+use super::{output, output_file, records};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -35,8 +33,8 @@ Examples:
 Records are what `highwater run --record` and `highwater sweep` write. The same records give the same bytes, always.
 The schema of the JSON: highwater schema report.
 
-Exit status: 0 the report is written, whatever it says; 2 records that are not as they should be or an output that cannot
-be written; 5 no runs in the records.";
+Exit status: 0 the report is written, whatever it says; 2 invalid records; 3 an output cannot be written; 5 no runs in the
+records.";
 
 /// Shows what recorded runs say: verdict, rules, plots, every run, and how it was measured.
 #[derive(Debug, Args)]
@@ -98,7 +96,7 @@ impl FormatArg {
 pub(crate) fn run(args: &ReportArgs) -> Result<Exit, Failure> {
     // What cannot be written should be known before anything is computed.
     if let Some(path) = &args.output {
-        place_for(path).map_err(|source| unwritten(path, source))?;
+        output_file::check_writable(path)?;
     }
     let report = made(args)?;
     let format = args.format.or_else(|| FormatArg::of(args.output.as_deref()?)).unwrap_or(FormatArg::Table);
@@ -106,10 +104,7 @@ pub(crate) fn run(args: &ReportArgs) -> Result<Exit, Failure> {
     if let Some(folder) = &args.plots {
         write_plots(&report, folder)?;
     }
-    match &args.output {
-        Some(path) => replace(path, text.as_bytes()).map_err(|source| unwritten(path, source))?,
-        None => output::data(&text)?,
-    }
+    output::data_to(args.output.as_deref(), &text)?;
     Ok(Exit::Done)
 }
 
@@ -214,33 +209,19 @@ fn written(report: &Report, format: FormatArg, to_stdout: bool) -> Result<String
 }
 
 fn write_plots(report: &Report, folder: &Path) -> Result<(), Failure> {
-    std::fs::create_dir_all(folder).map_err(|source| unwritten(folder, source))?;
+    std::fs::create_dir_all(folder).map_err(|source| output_file::unwritten(folder, source))?;
     let several = report.tasks.len() > 1;
     for (number, task) in report.tasks.iter().enumerate() {
         for plot in plots(task) {
             let stem = if several { format!("{}-{}", number + 1, plot.name) } else { plot.name.to_owned() };
             let path = folder.join(format!("{stem}.svg"));
-            replace(&path, svg_file(&plot, Size::FILE).as_bytes()).map_err(|source| unwritten(&path, source))?;
+            output_file::write(&path, svg_file(&plot, Size::FILE).as_bytes())?;
             let path = folder.join(format!("{stem}.png"));
             let bytes = png(&plot, Size::FILE).map_err(|error| Failure::new(Exit::Host, &error, None))?;
-            replace(&path, &bytes).map_err(|source| unwritten(&path, source))?;
+            output_file::write(&path, &bytes)?;
         }
     }
     Ok(())
-}
-
-fn unwritten(path: &Path, source: std::io::Error) -> Failure {
-    let help = "choose another place with --output or --plots; nothing was left half-written".to_owned();
-    Failure::new(Exit::Usage, &Unwritten { path: path.to_owned(), source }, Some(help))
-}
-
-/// Why a report could not be written.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to write {path}")]
-struct Unwritten {
-    path: PathBuf,
-    #[source]
-    source: std::io::Error,
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,7 @@
 //! `highwater run`: runs a task, measures its peak and compares it with its rules.
 
 pub(crate) mod container;
+pub(crate) mod redact;
 mod result;
 mod start;
 pub(crate) mod subject;
@@ -25,6 +26,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::live::Live;
 use super::output;
+use super::records;
 use super::scope;
 use super::signals::Signals;
 
@@ -241,10 +243,7 @@ pub(crate) fn keep(record: Option<&mut Record>, observation: &Observation) -> Re
             }
             Ok(())
         }
-        Err(error) => {
-            let help = "make room on the disk, or choose another file with --record".to_owned();
-            Err(Failure::new(OWN_FAILURE, &error, Some(help)))
-        }
+        Err(error) => Err(records::unstored(&error).with_exit(OWN_FAILURE)),
     }
 }
 

@@ -164,6 +164,10 @@ fn make_runs(
     bench::lock(&folders).values().for_each(|folder| keeper::forget(folder));
     drop(signals);
     let failed = clerk.failed;
+    // Whoever takes it away after the last run takes all of them.
+    if end.is_ok() {
+        clerk.place.check_in_place()?;
+    }
     let left = schedule.left();
     // After the last run there is no other that it could keep from beginning.
     if let (Ok(End::Done | End::Budget), Some(failure)) = (&end, bench.unconcluded()) {

@@ -20,6 +20,7 @@ use super::bounded::read_text;
 use super::index::{Index, Recorded, index};
 use super::read::{OBSERVATIONS, ReadError, Unusable};
 use super::{Record, StoreError};
+use crate::model::byte_order_mark;
 use crate::model::observation::{Logs, Observation, Series};
 
 pub use lock::Holder;
@@ -304,6 +305,14 @@ impl Folder {
         Ok(())
     }
 
+    /// Checks that the record is still where it was opened.
+    ///
+    /// # Errors
+    /// It, or the folder, was moved, replaced or removed since.
+    pub fn check_in_place(&self) -> Result<(), FolderError> {
+        Ok(self.record.check_in_place()?)
+    }
+
     /// Replaces all records: whatever happens, there are the old ones or the new ones.
     pub(super) fn replace_records(&mut self, text: &str) -> Result<(), FolderError> {
         let path = self.path.join(OBSERVATIONS);
@@ -353,7 +362,7 @@ pub fn read_plan(folder: &Path) -> Result<String, FolderError> {
     match read_text(&path) {
         Ok(text) => {
             check_plan(&path, &text)?;
-            Ok(text)
+            Ok(byte_order_mark::strip(&text).to_owned())
         }
         Err(source) if source.kind() == io::ErrorKind::NotFound => Err(FolderError::NoPlan(folder.to_owned())),
         Err(source) => Err(FolderError::ReadPlan { path, source }),
@@ -369,7 +378,7 @@ pub fn check_plan(path: &Path, text: &str) -> Result<(), FolderError> {
     struct Version {
         schema_version: u64,
     }
-    match serde_json::from_str(text) {
+    match serde_json::from_str(byte_order_mark::strip(text)) {
         Ok(Version { schema_version: found }) if found > u64::from(PLAN_VERSION) => {
             Err(FolderError::NewerPlan { path: path.to_owned(), found })
         }

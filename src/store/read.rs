@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::bounded::{self, MAX_LINE_BYTES};
+use crate::model::byte_order_mark;
 use crate::model::observation::{Observation, SCHEMA_VERSION, Series};
 
 /// The file of a folder of records that has the observations.
@@ -71,7 +72,9 @@ impl Records {
     pub fn series(&self, observation: &Observation) -> Result<Series, ReadError> {
         let Some(file) = &observation.series.file else { return Ok(observation.series.clone()) };
         let path = self.beside(file);
-        match bounded::read_file(&path).and_then(|text| serde_json::from_slice(&text).map_err(io::Error::from)) {
+        let parse =
+            |text: Vec<u8>| serde_json::from_slice(byte_order_mark::strip_bytes(&text)).map_err(io::Error::from);
+        match bounded::read_file(&path).and_then(parse) {
             Ok(series) => Ok(series),
             // Cleaned up, or left where the record was copied from.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(observation.series.clone()),
@@ -132,19 +135,21 @@ pub(super) fn read_with(
             }
             Err(source) => return Err(unreadable(source)),
         }
+        // A file that was put together from others may have several.
+        let text = byte_order_mark::strip_bytes(&text);
         if text.trim_ascii().is_empty() {
             continue;
         }
-        if let Ok(Version { schema_version: found }) = serde_json::from_slice(&text)
+        if let Ok(Version { schema_version: found }) = serde_json::from_slice(text)
             && found > u64::from(SCHEMA_VERSION)
         {
             return Err(ReadError::Newer { path, line, found });
         }
-        match serde_json::from_slice(&text) {
-            Ok(observation) => take(line, &text, Some(observation)),
+        match serde_json::from_slice(text) {
+            Ok(observation) => take(line, text, Some(observation)),
             Err(error) => {
-                records.unusable.push(Unusable::new(line, &text, &error));
-                take(line, &text, None);
+                records.unusable.push(Unusable::new(line, text, &error));
+                take(line, text, None);
             }
         }
     }

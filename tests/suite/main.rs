@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod bounds;
+mod byte_order_mark;
 mod check;
 mod cli;
 mod container;
@@ -23,6 +24,7 @@ mod inputs;
 mod layers;
 mod lint;
 mod merge;
+mod output_files;
 mod predict;
 mod process;
 mod quantity;

@@ -6,6 +6,8 @@ mod floors;
 mod inputs;
 mod killed;
 mod measured;
+mod record;
+mod secrets;
 mod space;
 
 use std::collections::BTreeSet;

@@ -16,6 +16,7 @@ use std::ops::Range;
 
 use csv::{ByteRecord, ReaderBuilder, Trim};
 
+use crate::model::byte_order_mark;
 use crate::model::escape::csv_text;
 use crate::model::fit::{Censoring, Measure, RunTable, SizedRun};
 use crate::model::problem::{Flawed, Problem};
@@ -36,7 +37,7 @@ const CENSORED: &str = "censored";
 /// # Errors
 /// Columns are missing, or values are not what they should be: the first ten of them, with their places.
 pub fn parse(name: &str, text: &str) -> Result<Vec<Group>, Flawed> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let text = byte_order_mark::strip(text);
     let mut problems = Vec::new();
     let groups = Reading { text, problems: &mut problems }.groups();
     if let Some(problem) = unclosed(text, b',') {

@@ -63,7 +63,7 @@ impl<'a> Bench<'a> {
     pub(super) fn new(args: &'a CheckArgs, setup: &'a Setup) -> Result<Self, Failure> {
         let machine = machine()?;
         let record = match &args.record {
-            Some(path) => Some(Record::open(path).map_err(|error| Failure::new(Exit::Usage, &error, None))?),
+            Some(path) => Some(Record::open(path).map_err(|error| Failure::new(Exit::Host, &error, None))?),
             None => None,
         };
         let mut cells = Vec::new();

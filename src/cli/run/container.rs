@@ -39,6 +39,9 @@ pub(crate) struct ContainerArgs {
     #[arg(long, value_name = "SOURCE:TARGET[:ro]", value_parser = bind)]
     mount: Vec<Bind>,
     /// Set a variable of the container's environment; NAME alone takes the value it has here. Can be repeated.
+    ///
+    /// The value is not written to records or plans. A sweep that goes on from its plan takes it from the environment, or
+    /// from --env.
     #[arg(short, long, value_name = "NAME[=VALUE]", value_parser = variable)]
     pub(crate) env: Vec<(String, String)>,
     /// Run as this user instead of the image's: a name or number, with :GROUP if need be.

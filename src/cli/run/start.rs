@@ -18,6 +18,7 @@ use highwater::runner::{MeasuringError, Runner, StartError};
 use nix::errno::Errno;
 
 use super::container::{ContainerArgs, InContainer};
+use super::redact::redact;
 use super::subject::{What, make_folder};
 use super::{OWN_FAILURE, UseCgroup};
 use crate::cli::engine::exit_of;
@@ -35,6 +36,12 @@ pub(crate) struct SubjectArgs {
     pub(crate) of: TaskArgs,
     #[command(flatten)]
     pub(crate) container: ContainerArgs,
+    /// Keep the value of this argument of the command out of records and plans. Can be repeated.
+    ///
+    /// The value in `--NAME VALUE`, `--NAME=VALUE` or `NAME=VALUE` is recorded as `***`. To go on with a sweep, give the
+    /// command again. Values of --env are never recorded.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) redact: Vec<String>,
     /// The command and its arguments.
     #[arg(last = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
@@ -49,6 +56,14 @@ impl SubjectArgs {
         self.of.channels = channels;
         self.is_sample = true;
         self
+    }
+
+    /// A command as it is recorded.
+    ///
+    /// # Errors
+    /// It has no argument of a name whose value is to be redacted.
+    pub(crate) fn recorded(&self, command: &[String]) -> Result<Vec<String>, Failure> {
+        redact(command, &self.redact)
     }
 
     /// Prints what is to be said of a task before it runs.
@@ -113,10 +128,16 @@ pub(crate) enum Start {
 impl Start {
     /// Reads the task, says what is to be said of it, and predicts; finds the engine and has the image.
     pub(crate) fn of(args: &SubjectArgs) -> Result<Self, Failure> {
-        Ok(match InContainer::of(args)? {
+        let mut start = match InContainer::of(args)? {
             Some(container) => Self::Container(Box::new(container)),
             None => Self::Process(Box::new(What::of(args)?)),
-        })
+        };
+        let subject = match &mut start {
+            Self::Process(what) => &mut what.subject,
+            Self::Container(container) => &mut container.subject,
+        };
+        subject.command = args.recorded(&subject.command)?;
+        Ok(start)
     }
 
     /// What a record says of it.

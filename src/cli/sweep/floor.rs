@@ -15,10 +15,10 @@ use highwater::store::{Record, Recorded};
 
 use super::args::SweepArgs;
 use super::bench::{Runs, Under, lock};
-use super::keeper::unstored;
 use super::subject::open_folder;
 use crate::cli::failure::Failure;
 use crate::cli::floor::{no_limits, not_ran, terms};
+use crate::cli::records;
 
 /// How often a run has to succeed under the limit that is found.
 const CONFIRM: u32 = 3;
@@ -133,7 +133,7 @@ impl Trial for Tries<'_, '_> {
             Some(record) => Ok(record),
             None => Record::open(path),
         };
-        let record = self.record.insert(record.map_err(|error| unstored(&error))?);
-        record.append(observation).map(drop).map_err(|error| unstored(&error))
+        let record = self.record.insert(record.map_err(|error| records::unstored(&error))?);
+        record.append(observation).map(drop).map_err(|error| records::unstored(&error))
     }
 }

@@ -11,7 +11,7 @@ use highwater::model::plan::PlanCell;
 use highwater::model::reading::Reading;
 use highwater::model::units::Bytes;
 use highwater::runner::staging::free;
-use highwater::store::{Folder, Index, RUNS, Record, Recorded, StoreError, index, line_beside};
+use highwater::store::{Folder, Index, RUNS, Record, Recorded, index, line_beside};
 
 use super::args::{Format, SweepArgs};
 use super::bench::{Ready, lock};
@@ -41,7 +41,7 @@ pub(super) struct CellFile {
 impl Place {
     /// A file for the records of single cells, with what is in it already.
     pub(super) fn file(path: &Path) -> Result<Self, Failure> {
-        let record = Record::open(path).map_err(|error| unstored(&error))?;
+        let record = Record::open(path).map_err(|error| records::unstored(&error))?;
         let index = index(path).map_err(|error| records::unreadable(&error))?;
         index.unusable.iter().for_each(|unusable| records::say_unusable(path, unusable));
         Ok(Self::File(Box::new(CellFile { path: path.to_owned(), record, index })))
@@ -70,6 +70,14 @@ impl Place {
                 Err(Failure::new(Exit::Host, &error, Some(super::NO_SPACE.to_owned())))
             }
             Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Whether the record is still where it was opened.
+    pub(super) fn check_in_place(&self) -> Result<(), Failure> {
+        match self {
+            Self::Folder(folder) => folder.check_in_place().map_err(|error| records::unusable_folder(&error)),
+            Self::File(file) => file.record.check_in_place().map_err(|error| records::unstored(&error)),
         }
     }
 
@@ -125,17 +133,13 @@ impl CellFile {
             if let Some(kept) = kept {
                 let _ = std::fs::remove_file(kept);
             }
-            unstored(&error)
+            records::unstored(&error)
         })
     }
 
     fn base(&self) -> &Path {
         self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
     }
-}
-
-pub(super) fn unstored(error: &StoreError) -> Failure {
-    Failure::new(Exit::Host, error, error.is_out_of_space().then(|| super::NO_SPACE.to_owned()))
 }
 
 /// Records runs and tells of them.
@@ -154,6 +158,7 @@ impl Keeper for Clerk<'_> {
     type Error = Failure;
 
     fn begins(&mut self, job: Job, _: &Admission<'_>) -> Result<Box<dyn Observer + Send>, Failure> {
+        self.place.check_in_place()?;
         self.place.check_room()?;
         let folder = self.place.run_folder(&self.cells[job.cell].planned.key, job.run)?;
         let folder = std::path::absolute(&folder).unwrap_or(folder);

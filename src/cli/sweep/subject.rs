@@ -35,6 +35,8 @@ pub(super) struct Subject<'a> {
     args: &'a SubjectArgs,
     kind: Kind,
     container: Option<(Engine, Image)>,
+    /// The command as it is recorded, with its places.
+    recorded: Vec<String>,
 }
 
 enum Kind {
@@ -66,7 +68,8 @@ impl<'a> Subject<'a> {
                 }
                 _ => None,
             };
-            return Ok(Self { args, kind: Kind::Command, container });
+            let words: Vec<String> = args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+            return Ok(Self { args, kind: Kind::Command, container, recorded: args.recorded(&words)? });
         };
         let images = engine.as_ref().map(|engine| (engine, &args.container.engine));
         let resolution = args.of.put_together(task, images).map_err(Failure::elsewhere)?;
@@ -79,7 +82,8 @@ impl<'a> Subject<'a> {
             }
             None => None,
         };
-        Ok(Self { args, kind: Kind::Task { task: Box::new(task), variables }, container })
+        let recorded = args.recorded(task.command.as_deref().unwrap_or_default())?;
+        Ok(Self { args, kind: Kind::Task { task: Box::new(task), variables }, container, recorded })
     }
 
     /// What the plan says of it.
@@ -95,9 +99,7 @@ impl<'a> Subject<'a> {
                 image_id: image,
             },
             Kind::Command => {
-                let words: Vec<String> =
-                    self.args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-                let mut task = Task::bare(words);
+                let mut task = Task::bare(self.recorded.clone());
                 task.image.clone_from(&self.args.container.image);
                 task.env.clone_from(&self.args.container.env);
                 let program = Path::new(&task.name).file_name().map(|name| name.to_string_lossy().into_owned());
@@ -246,11 +248,11 @@ impl<'a> Subject<'a> {
 
     /// What records say is run: with its places, so that all runs of a sweep say the same.
     pub(super) fn recorded(&self) -> highwater::model::observation::Subject {
-        let (name, command) = match &self.kind {
-            Kind::Task { task, .. } => (Some(task.name.clone()), task.command.clone().unwrap_or_default()),
-            Kind::Command => (None, self.args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect()),
+        let name = match &self.kind {
+            Kind::Task { task, .. } => Some(task.name.clone()),
+            Kind::Command => None,
         };
-        highwater::model::observation::Subject { name, command }
+        highwater::model::observation::Subject { name, command: self.recorded.clone() }
     }
 
     fn start_command(&self, inputs: &StagedInputs<'_>, parameters: &BTreeMap<String, String>, output: &Path) -> Start {
