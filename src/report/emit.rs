@@ -144,7 +144,6 @@ const fn words(mode: Mode) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::escape::is_unsafe;
     use crate::model::fit::{Fixed, Measure};
 
     pub(super) fn declaration() -> Declaration {
