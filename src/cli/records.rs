@@ -34,6 +34,9 @@ pub(crate) fn unreadable(error: &ReadError) -> Failure {
 
 /// The folder of a sweep that cannot be used, with what to do about it.
 pub(crate) fn unusable_folder(error: &FolderError) -> Failure {
+    if let Some(refusal) = error.refusal() {
+        return Failure::new(Exit::Usage, error, Some(refusal.remedy().to_owned()));
+    }
     let no_room = "make room on the disk, then go on: what was recorded is whole";
     let (exit, help) = match error {
         FolderError::Read(error) => return unreadable(error),

@@ -70,7 +70,11 @@ fn run_with(args: &SweepArgs, settings: &Settings, saved: Option<&Plan>) -> Resu
     }
     subject.require_inputs()?;
     let planned = planned.only(args, saved)?;
-    let mut place = if plan::is_of_cells(args) { Place::file(&planned.record(args))? } else { open(args, &planned)? };
+    let mut place = if plan::is_of_cells(args) {
+        Place::file(&planned.record(args), args.record.is_some())?
+    } else {
+        open(args, &planned)?
+    };
     let staging = stage_below(args, &place, &subject)?;
     let exit = make_runs(args, &machine, &subject, &planned, &mut place, &staging)?;
     if args.format == Format::Table && !args.quiet {
@@ -120,7 +124,10 @@ fn stage_below(args: &SweepArgs, place: &Place, subject: &Subject<'_>) -> Result
                 Exit::Host,
                 Some("name another folder with --staging, or wait until the other sweep has ended".to_owned()),
             ),
-            StagingError::Failed { .. } | StagingError::NoRoom { .. } => (Exit::Host, None),
+            StagingError::Failed { .. } | StagingError::NoRoom { .. } => match error.refusal() {
+                Some(refusal) => (Exit::Usage, Some(refusal.remedy().to_owned())),
+                None => (Exit::Host, None),
+            },
         };
         Failure::new(exit, &error, help)
     })?;

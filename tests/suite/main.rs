@@ -29,6 +29,7 @@ mod resolve;
 mod rule;
 mod run_task;
 mod schema;
+mod shared;
 mod show;
 mod store;
 mod sweep;

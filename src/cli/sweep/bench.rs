@@ -8,6 +8,7 @@ use std::time::Duration;
 use highwater::calibrate::measure::{About, MeasureError, measure};
 use highwater::calibrate::monitor::{Cancel, Observer, Watch};
 use highwater::calibrate::sweep::{Bench, Case, Job};
+use highwater::directory::Directory;
 use highwater::host::machine::Machine;
 use highwater::model::observation::{InputSizes, Logs, Observation, Outcome, SweepRun};
 use highwater::model::plan::{Material, PlanCell};
@@ -347,30 +348,16 @@ fn keep_outputs(from: &Path, to: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     let kept = match std::fs::rename(from, to) {
-        Err(error) if error.kind() == std::io::ErrorKind::CrossesDevices => copy(from, to),
+        Err(error) if error.kind() == std::io::ErrorKind::CrossesDevices => {
+            let copied = std::fs::create_dir(to).and_then(|()| Directory::open(to));
+            copied.and_then(|to| Directory::open(from)?.copy_all(&to))
+        }
         result => result,
     };
     kept.map_err(|source| {
         let help = (source.kind() == std::io::ErrorKind::StorageFull).then(|| super::NO_SPACE.to_owned());
         Failure::new(Exit::Host, &NotKept { path: to.to_owned(), source }, help)
     })
-}
-
-fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
-    std::fs::create_dir(to)?;
-    for entry in std::fs::read_dir(from)? {
-        let entry = entry?;
-        let (from, to) = (entry.path(), to.join(entry.file_name()));
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            copy(&from, &to)?;
-        } else if kind.is_symlink() {
-            std::os::unix::fs::symlink(std::fs::read_link(&from)?, &to)?;
-        } else if kind.is_file() {
-            std::fs::copy(&from, &to)?;
-        }
-    }
-    Ok(())
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -13,6 +13,7 @@ use tokio::sync::mpsc::{self, Receiver};
 use tokio::sync::oneshot;
 
 use super::ContainerLaunch;
+use crate::directory::create_file;
 use crate::runner::StartError;
 use crate::runner::engine::Engine;
 use crate::runner::process::Output;
@@ -122,5 +123,5 @@ fn create(path: &Path) -> Result<(String, File), StartError> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(failed)?;
     }
-    Ok((path.display().to_string(), File::create(path).map_err(failed)?))
+    Ok((path.display().to_string(), create_file(path).map_err(failed)?))
 }

@@ -4,6 +4,7 @@
 
 use std::env;
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use nix::sys::utsname;
 use serde::{Deserialize, Serialize};
 
 use super::Address;
+use crate::directory::create_file;
 use crate::model::observation::CgroupVersion;
 
 /// What an engine says of itself and of the machine it runs containers on.
@@ -133,7 +135,7 @@ pub(super) fn remember(address: &Address, facts: &Facts) {
     let written = path
         .parent()
         .map_or(Ok(()), fs::create_dir_all)
-        .and_then(|()| fs::write(&temporary, text))
+        .and_then(|()| create_file(&temporary)?.write_all(text.as_bytes()))
         .and_then(|()| fs::rename(&temporary, &path));
     if let Err(error) = written {
         tracing::debug!("{} could not be written: {error}", path.display());
