@@ -197,6 +197,17 @@ fn what_others_have_marked_as_staging_is_not_emptied() {
 }
 
 #[test]
+fn no_other_user_can_write_to_the_output_of_a_run() {
+    let bench = Bench::new();
+    let words = ["sweep", "-q", "--into", "into", "-P", "N=1", "--", "stat", "-c", "%a", "{output}", "{N}"];
+    fs::write(bench.path("1"), "").unwrap();
+    assert_eq!(bench.highwater(&words).0, 0);
+    let stdout = store::read(&bench.path("into")).unwrap().observations.remove(0).logs.unwrap().stdout;
+    let said = fs::read_to_string(bench.path("into").join(stdout)).unwrap();
+    assert_eq!(said.lines().next(), Some("755"), "{said}");
+}
+
+#[test]
 fn merge_stays_inside_runs() {
     for outside in ["runs/../x", "runs/..", "runs/x/../../y", "runs/x", "runs"] {
         let bench = Bench::new();

@@ -22,7 +22,7 @@ use highwater::runner::staging::{
 
 use super::args::{CacheArg, SweepArgs};
 use super::hook;
-use super::subject::{StagedInputs, Subject, open_folder};
+use super::subject::{StagedInputs, Subject};
 use super::words::Places;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
@@ -279,7 +279,7 @@ impl Bench for Runs<'_> {
         }
         let staged = self.stage(job.cell)?;
         let scratch = self.scratch()?;
-        let output = open_folder(scratch.path())?;
+        let output = self.subject.make_output(scratch.path())?;
         let input = staged.first().map(|(_, staged)| staged.input());
         let places = Places { input, output: &output, parameters: &cell.parameters };
         let mut open = lock(&self.open[job.cell]);
@@ -304,6 +304,7 @@ impl Bench for Runs<'_> {
         let mut observation = self.once(job, (&staged, &output), Some(sweep), cancel, observer)?;
         let folder = lock(self.folders).get(&job).cloned();
         if let (true, Some(folder)) = (self.args.keep_outputs, folder) {
+            self.subject.take_back(&output)?;
             keep_outputs(&output, &folder.join("outputs"))?;
         }
         if observation.outcome.succeeded() && lock(&self.state).unconcluded.is_none() {

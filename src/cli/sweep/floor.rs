@@ -17,7 +17,6 @@ use highwater::store::{Record, Recorded, StoreError};
 use super::args::SweepArgs;
 use super::bench::{Runs, Under, lock};
 use super::keeper::unstored;
-use super::subject::open_folder;
 use crate::cli::failure::Failure;
 use crate::cli::floor::{no_limits, not_ran, terms};
 
@@ -119,7 +118,7 @@ impl Trial for Tries<'_, '_> {
         let timeout = [self.runs.args.timeout, timeout].into_iter().flatten().min();
         let under = Under { limit, timeout, must_be_limited: true, ..Under::default() };
         let scratch = self.runs.scratch()?;
-        let output = open_folder(scratch.path())?;
+        let output = self.runs.subject.make_output(scratch.path())?;
         let ran = self.runs.under(&under, self.job, (self.staged, &output), self.cancel, self.observer)?;
         ran.map_or_else(|error| not_ran(limit, error), |observation| Ok(Ran::Observed(Box::new(observation))))
     }
