@@ -32,6 +32,8 @@ use crate::cli::run::{Conditions, UseCgroup, explain};
 /// A cell with all that its runs need.
 pub(super) struct Ready {
     pub(super) planned: PlanCell,
+    /// The key that an older highwater would have given to the cell.
+    pub(super) older_key: String,
     pub(super) case: Arc<Case>,
     pub(super) inputs: Vec<InputSizes>,
     pub(super) prediction: Option<Prediction>,
