@@ -13,10 +13,12 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::directory::Directory;
 use crate::model::observation::Observation;
 
 pub use folder::{
-    Folder, FolderError, Holder, PLAN, PLAN_VERSION, RUNS, SAMPLES_IN_LINE, Torn, check_plan, line_beside, read_plan,
+    Folder, FolderError, Holder, PLAN, PLAN_VERSION, RUNS, SAMPLES_IN_LINE, Torn, check_plan, line_beside,
+    read_own_plan, read_plan,
 };
 pub use index::{Index, Recorded, index};
 pub use merge::{MergeError, Merged, merge};
@@ -93,6 +95,18 @@ impl Record {
         match file {
             Ok(file) => Ok(Self { path: path.to_owned(), file }),
             Err(source) => Err(StoreError::Open { path: path.to_owned(), source }),
+        }
+    }
+
+    /// Opens a record of highwater's own, or makes a new one: a symbolic link in its place is refused.
+    ///
+    /// # Errors
+    /// See [`Directory::open_or_create`].
+    pub fn open_in(directory: &Directory, name: &str) -> Result<Self, StoreError> {
+        let path = directory.path().join(name);
+        match directory.open_or_create(name, true) {
+            Ok(file) => Ok(Self { path, file }),
+            Err(source) => Err(StoreError::Open { path, source }),
         }
     }
 

@@ -166,7 +166,7 @@ fn explain(error: &TreeError) -> Failure {
             output::say(&table::left_out(left_out));
             (Exit::CheckFailed, Some("make them readable, or do without --strict"))
         }
-        TreeError::Unreadable { .. } => (Exit::Host, None),
+        TreeError::Unreadable { .. } | TreeError::UnreadableFile { .. } => (Exit::Host, None),
         TreeError::Cancelled => (Exit::Interrupted, None),
     };
     Failure::new(exit, error, help.map(str::to_owned))

@@ -1,10 +1,10 @@
 //! `highwater logs`: what a task has written, read again from beside its record.
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
+use highwater::directory::Refusal;
 use highwater::model::observation::Logs;
 use highwater::store::{self, ReadError, Records};
 
@@ -34,14 +34,16 @@ pub(crate) struct LogsArgs {
 }
 
 pub(crate) fn run(args: &LogsArgs) -> Result<Exit, Failure> {
-    let logs = find(args).map_err(|error| Failure::new(Exit::Usage, &error, error.help()))?;
+    // The line of a highwater that was killed while writing it is of no use.
+    let records = store::read(&args.record).map_err(|error| failure(&error.into()))?;
+    let logs = find(args, &records).map_err(|error| failure(&error))?;
     for (path, mut to) in
-        [(logs.stdout, Box::new(io::stdout()) as Box<dyn Write>), (logs.stderr, Box::new(io::stderr()))]
+        [(&logs.stdout, Box::new(io::stdout()) as Box<dyn Write>), (&logs.stderr, Box::new(io::stderr()))]
     {
-        let copied = File::open(&path).and_then(|mut file| io::copy(&mut file, &mut to)).and_then(|_| to.flush());
+        let copied = records.open(path).and_then(|mut file| io::copy(&mut file, &mut to)).and_then(|_| to.flush());
         match copied {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                return Err(Failure::new(Exit::Host, &LogsError::Unread { path, source: error }, None));
+                return Err(failure(&LogsError::Unread { path: path.clone(), source: error }));
             }
             Ok(()) | Err(_) => {}
         }
@@ -49,36 +51,29 @@ pub(crate) fn run(args: &LogsArgs) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn find(args: &LogsArgs) -> Result<Logs, LogsError> {
-    // The line of a highwater that was killed while writing it is of no use.
-    let records = store::read(&args.record)?;
+fn find(args: &LogsArgs, records: &Records) -> Result<Logs, LogsError> {
     let count = records.observations.len();
-    let found = match args.run {
+    match args.run {
         Some(run) => {
             let place = usize::try_from(run).unwrap_or(usize::MAX) - 1;
             let Some(observation) = records.observations.get(place) else {
                 return Err(LogsError::NoRun { path: args.record.clone(), run, count });
             };
-            observation.logs.clone().ok_or(LogsError::NotKept { run })?
+            observation.logs.clone().ok_or(LogsError::NotKept { run })
         }
         None => {
             let kept = records.observations.iter().rev().find_map(|observation| observation.logs.clone());
-            kept.ok_or_else(|| LogsError::NoneKept { path: args.record.clone() })?
+            kept.ok_or_else(|| LogsError::NoneKept { path: args.record.clone() })
         }
-    };
-    Ok(below(&records, found))
+    }
 }
 
-/// A record that was moved together with its folder is found all the same.
-fn below(records: &Records, logs: Logs) -> Logs {
-    let place = |kept: PathBuf| {
-        let kept = Some(records.beside(&kept)).filter(|beside| beside.exists()).unwrap_or(kept);
-        match kept.file_name().map(|name| records.path.with_extension("logs").join(name)) {
-            Some(beside) if !kept.exists() && beside.exists() => beside,
-            Some(_) | None => kept,
-        }
+fn failure(error: &LogsError) -> Failure {
+    let exit = match error {
+        LogsError::Unread { source, .. } if Refusal::behind(source).is_none() => Exit::Host,
+        _ => Exit::Usage,
     };
-    Logs { stdout: place(logs.stdout), stderr: place(logs.stderr) }
+    Failure::new(exit, error, error.help())
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -102,7 +97,8 @@ enum LogsError {
 impl LogsError {
     fn help(&self) -> Option<String> {
         match self {
-            Self::Records(_) | Self::Unread { .. } | Self::NoRun { .. } => None,
+            Self::Unread { source, .. } => Refusal::behind(source).map(|refusal| refusal.remedy().to_owned()),
+            Self::Records(_) | Self::NoRun { .. } => None,
             Self::NotKept { .. } | Self::NoneKept { .. } => Some(
                 "kept is what runs of a sweep print, and containers that are run with --record and without --log-dir"
                     .to_owned(),

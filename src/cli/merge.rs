@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use highwater::directory::Refusal;
 use highwater::model::byte_order_mark;
 use highwater::store::{self, MergeError, bounded};
 
@@ -77,6 +78,12 @@ fn failure(error: &MergeError) -> Failure {
         ),
         MergeError::OtherTask { .. } => (Exit::Usage, "it is of another task, or of the same one with other inputs"),
         MergeError::NoSweep { .. } => (Exit::Usage, "records of `highwater run --record` can be joined with cat"),
+        MergeError::Outside { .. } => {
+            (Exit::Usage, "look at who has written that record: highwater writes no such path")
+        }
+        MergeError::Copy { source, .. } if let Some(refusal) = Refusal::behind(source) => {
+            (Exit::Usage, refusal.remedy())
+        }
         MergeError::Copy { .. } => (Exit::Host, "make sure that it can be read, and that there is room for it"),
         MergeError::Encode(_) => (Exit::Usage, "leave that file out"),
     };

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use highwater::directory::Refusal;
 use highwater::store::{self, FolderError, ReadError, Records, StoreError, Unusable};
 
 use super::exit::Exit;
@@ -37,7 +38,12 @@ pub(crate) fn unreadable(error: &ReadError) -> Failure {
 
 /// A record that cannot be kept, with what to do about it.
 pub(crate) fn unstored(error: &StoreError) -> Failure {
+    let refusal = match error {
+        StoreError::Open { source, .. } => Refusal::behind(source),
+        StoreError::Moved { .. } | StoreError::Append { .. } | StoreError::Encode(_) => None,
+    };
     let help = match error {
+        _ if refusal.is_some() => refusal.map(Refusal::remedy),
         StoreError::Moved { .. } => Some("move it back, then go on; what is in a file that was removed is lost"),
         StoreError::Open { .. } | StoreError::Append { .. } if error.is_out_of_space() => Some(NO_ROOM),
         StoreError::Open { .. } | StoreError::Append { .. } | StoreError::Encode(_) => None,
@@ -47,6 +53,9 @@ pub(crate) fn unstored(error: &StoreError) -> Failure {
 
 /// The folder of a sweep that cannot be used, with what to do about it.
 pub(crate) fn unusable_folder(error: &FolderError) -> Failure {
+    if let Some(refusal) = error.refusal() {
+        return Failure::new(Exit::Usage, error, Some(refusal.remedy().to_owned()));
+    }
     let (exit, help) = match error {
         FolderError::Read(error) => return unreadable(error),
         FolderError::Exists(_) => (Exit::Usage, Some("go on with it, or name another folder")),

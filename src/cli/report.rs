@@ -10,7 +10,7 @@ use highwater::model::observation::Observation;
 use highwater::report::model::Report;
 use highwater::report::plot::{Size, plots, png, svg_file};
 use highwater::report::{Material, csv, html, json, markdown, report, table};
-use highwater::store::Records;
+use highwater::store::{OBSERVATIONS, Records};
 
 use self::material::{How, materials};
 use super::exit::Exit;
@@ -177,7 +177,10 @@ fn find_series(records: &mut Records) {
 fn read_series(material: &mut Material<'_>) -> Result<(), String> {
     let shown = material.shown_over_time().and_then(|place| material.observations.get(place));
     let Some(observation) = shown.filter(|observation| observation.series.file.is_some()) else { return Ok(()) };
-    let series = Records::default().series(observation);
+    // The file is in the directory of its run, below `runs`, beside the record.
+    let base = observation.series.file.as_deref().and_then(|file| file.ancestors().nth(3)).unwrap_or(Path::new(""));
+    let records = Records { path: base.join(OBSERVATIONS), ..Records::default() };
+    let series = records.series(observation);
     material.series = Some(series.map_err(|error| format!("Memory over time has few samples: {error}."))?);
     Ok(())
 }

@@ -23,7 +23,7 @@ use highwater::model::plan::Plan;
 use highwater::model::units::Bytes;
 use highwater::runner::container::remove_leftovers;
 use highwater::runner::staging::{Staging, StagingError};
-use highwater::store::{self, Folder};
+use highwater::store::{self, Folder, FolderError};
 
 use self::args::Format;
 pub(crate) use self::args::SweepArgs;
@@ -59,18 +59,25 @@ fn run_with(args: &SweepArgs, settings: &Settings, saved: Option<&Plan>) -> Resu
         scope::enter_if_needed(&machine);
     }
     let subject = Subject::of(&args.subject)?;
-    let planned = plan::plan(args, &subject, file::of_the_plan(settings.clone()))?;
+    let mut planned = plan::plan(args, &subject, file::of_the_plan(settings.clone()))?;
+    planned.keep_older_keys(saved, &[]);
     if let Some(path) = &args.save_plan {
         let is_json = path.extension().is_some_and(|extension| extension == "json");
         let text = if is_json { planned.json()? } else { file::to_toml(settings)? };
         output::data_to(Some(path), &text)?;
     }
     if args.dry_run {
-        return plan::show(args, &planned);
+        return plan::show(args, planned);
     }
     subject.require_inputs()?;
-    let planned = planned.only(args, saved)?;
-    let mut place = if plan::is_of_cells(args) { Place::file(&planned.record(args))? } else { open(args, &planned)? };
+    let mut planned = planned.only(args, saved)?;
+    let mut place = if plan::is_of_cells(args) {
+        let place = Place::file(&planned.record(args), args.record.is_some())?;
+        planned.keep_older_keys(saved, place.recorded());
+        place
+    } else {
+        open(args, &mut planned)?
+    };
     let staging = stage_below(args, &place, &subject)?;
     let exit = make_runs(args, &machine, &subject, &planned, &mut place, &staging)?;
     if args.format == Format::Table && !args.quiet {
@@ -80,10 +87,18 @@ fn run_with(args: &SweepArgs, settings: &Settings, saved: Option<&Plan>) -> Resu
 }
 
 /// The folder of the sweep, or the file for single cells.
-fn open(args: &SweepArgs, planned: &Planned) -> Result<Place, Failure> {
-    let folder = folder_of(args, planned);
+fn open(args: &SweepArgs, planned: &mut Planned) -> Result<Place, Failure> {
+    let path = folder_of(args, planned);
+    let folder = match Folder::open(&path) {
+        Ok(folder) => {
+            planned.keep_older_keys(serde_json::from_str(folder.plan()).ok().as_ref(), folder.recorded());
+            Ok(folder)
+        }
+        Err(FolderError::NoPlan(_)) => Folder::create(&path, &planned.json()?),
+        Err(error) => Err(error),
+    };
+    let mut folder = folder.map_err(|error| records::unusable_folder(&error))?;
     let json = planned.json()?;
-    let mut folder = Folder::open_or_create(&folder, &json).map_err(|error| records::unusable_folder(&error))?;
     if let Some(torn) = folder.torn() {
         output::say(&format!(
             "highwater: the last record of {} was torn ({} bytes), its writer was killed: that run is made again",
@@ -120,7 +135,10 @@ fn stage_below(args: &SweepArgs, place: &Place, subject: &Subject<'_>) -> Result
                 Exit::Host,
                 Some("name another folder with --staging, or wait until the other sweep has ended".to_owned()),
             ),
-            StagingError::Failed { .. } | StagingError::NoRoom { .. } => (Exit::Host, None),
+            StagingError::Failed { .. } | StagingError::NoRoom { .. } => match error.refusal() {
+                Some(refusal) => (Exit::Usage, Some(refusal.remedy().to_owned())),
+                None => (Exit::Host, None),
+            },
         };
         Failure::new(exit, &error, help)
     })?;

@@ -16,6 +16,7 @@ mod owner;
 mod parent;
 mod request;
 mod run;
+mod user;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -32,6 +33,7 @@ use self::logs::Forwarding;
 pub(super) use self::owner::label as owner_label;
 use self::parent::Parent;
 use self::run::ContainerRun;
+pub use self::user::{runs_as, user_on_host};
 use super::engine::{Engine, EngineError, Image};
 use super::probe;
 use super::process::Output;

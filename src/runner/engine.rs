@@ -20,7 +20,7 @@ use serde::Serialize;
 use tokio::runtime::{Builder, Runtime};
 
 pub use contexts::ContextError;
-pub use facts::Facts;
+pub use facts::{Facts, UserMapping};
 pub use image::{Image, Progress, PullPolicy};
 pub(super) use running::started_since;
 

@@ -16,6 +16,7 @@ use nix::sys::statvfs::statvfs;
 
 use self::file::{Random, Way, place};
 use self::original::Original;
+use crate::directory::{Directory, Refusal};
 use crate::model::plan::{Material, Unit};
 use crate::model::units::Bytes;
 
@@ -79,6 +80,14 @@ impl StagingError {
                 matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
             }
             Self::Occupied { .. } | Self::InUse { .. } => false,
+        }
+    }
+
+    /// Why something is not used although the system would allow it.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Failed { source, .. } => Refusal::behind(source),
+            Self::NoRoom { .. } | Self::Occupied { .. } | Self::InUse { .. } => None,
         }
     }
 }
@@ -340,7 +349,7 @@ impl Staged {
             if from.is_dir() {
                 make_folder(&to)?;
             } else {
-                File::create(&to).map_err(failed("make", &to))?;
+                File::create_new(&to).map_err(failed("make", &to))?;
             }
             self.mounts.push((staged_as.clone(), from));
         }
@@ -379,7 +388,7 @@ const BLOCK: usize = 1 << 20;
 
 /// Writes a file of so many bytes, from the files or at random.
 fn write_bytes(path: &Path, size: Bytes, from: &[PathBuf]) -> Result<(), StagingError> {
-    let mut file = File::create(path).map_err(failed("make", path))?;
+    let mut file = File::create_new(path).map_err(failed("make", path))?;
     let mut block = vec![0; BLOCK];
     let mut left = size.0;
     let mut random = Random::new(size.0);
@@ -415,7 +424,7 @@ fn write_bytes(path: &Path, size: Bytes, from: &[PathBuf]) -> Result<(), Staging
 }
 
 fn make_folder(path: &Path) -> Result<(), StagingError> {
-    DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(failed("make", path))
+    DirBuilder::new().mode(0o755).create(path).map_err(failed("make", path))
 }
 
 /// Whether there is something in the folder, or something in its place.
@@ -428,12 +437,17 @@ fn holds_something(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Makes the folder and its mark where they are not there, and keeps others from staging there.
+/// Makes the folder and its mark where they are not there, and keeps others from staging there. A mark that another user
+/// has made does not give away what is in the folder.
 fn lock_mark(path: &Path) -> Result<File, StagingError> {
     let mark = path.join(MARK);
     loop {
-        make_folder(path)?;
-        let file = match File::create(&mark) {
+        let marked = Directory::create_own(path).and_then(|folder| {
+            let file = folder.open_or_create(MARK, false)?;
+            folder.check_made_by_us(MARK, &file)?;
+            Ok(file)
+        });
+        let file = match marked {
             // Whoever staged there is just removing it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             file => file.map_err(failed("make", &mark))?,

@@ -14,7 +14,15 @@ pub const MAX_FILE_BYTES: u64 = 1 << 30;
 /// # Errors
 /// It cannot be read, is no UTF-8, or has more than [`MAX_FILE_BYTES`].
 pub fn read_text(path: &Path) -> io::Result<String> {
-    String::from_utf8(read_file(path)?).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))
+    read_all_text(File::open(path)?)
+}
+
+/// The text of an open file.
+///
+/// # Errors
+/// As of [`read_text`].
+pub fn read_all_text(reader: impl Read) -> io::Result<String> {
+    String::from_utf8(read_all(reader)?).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))
 }
 
 /// The bytes of a file.

@@ -2,15 +2,15 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::folder::{Folder, FolderError, PLAN, RUNS, read_plan};
 use super::read::{ReadError, Records, Unusable, read_with};
+use crate::directory::Directory;
 use crate::model::observation::{Logs, Observation};
 
 /// Why records cannot be merged.
@@ -26,12 +26,24 @@ pub enum MergeError {
     #[error("none of the folders has a {PLAN}")]
     NoPlan,
     /// Two plans are not the same.
-    #[error("the plan of {other} is not that of {first}")]
+    #[error("the plan of {other} is not that of {first}: they differ in {difference}")]
     OtherPlan {
         /// Whose plan counts.
         first: PathBuf,
         /// Whose plan differs.
         other: PathBuf,
+        /// What differs first.
+        difference: String,
+    },
+    /// A record names a file that is not in a directory below `runs`.
+    #[error("{path}:{line}: the run names the file {file}, which is not in a directory of its own below `{RUNS}`")]
+    Outside {
+        /// The file of the record.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// The file that it names.
+        file: PathBuf,
     },
     /// A record is of a cell that the plan does not have.
     #[error("{path}:{line}: the run is of the cell `{cell}`, which the plan does not have")]
@@ -83,6 +95,8 @@ struct Line {
     observation: Observation,
     text: String,
     digest: String,
+    /// The directory below `runs` in which the run has left something.
+    left_in: Option<PathBuf>,
 }
 
 /// Joins the records of folders and of single files into a folder, which is made where it is not there.
@@ -105,12 +119,12 @@ pub fn merge(places: &[PathBuf], plan: Option<&str>, into: &Path) -> Result<Merg
     let mut folder = Folder::open_or_create(into, &plan)?;
     let mut kept = Source::read(into, &order, &mut Merged::default())?;
     let mut known: HashSet<(String, u32, String)> = kept.lines.iter().filter_map(Line::identity).collect();
-    let mut taken: HashSet<PathBuf> = kept.lines.iter().filter_map(|line| left_in(&line.observation)).collect();
+    let mut taken: HashSet<PathBuf> = kept.lines.iter().filter_map(|line| line.left_in.clone()).collect();
     for source in sources {
         for line in source.lines {
             if line.identity().is_none_or(|identity| known.insert(identity)) {
                 merged.added += 1;
-                kept.lines.push(moved(line, &source.folder, into, &mut taken)?);
+                kept.lines.push(moved(line, &source.folder, folder.directory(), &mut taken)?);
             } else {
                 merged.doubled += 1;
             }
@@ -153,7 +167,7 @@ impl Source {
                     if let (None, Some(problem)) = (&other, foreign(&observation, order)) {
                         other = Some((number, problem));
                     }
-                    lines.push((text, observation));
+                    lines.push((number, text, observation));
                 }
                 None => unusable.push(text),
             }
@@ -163,11 +177,13 @@ impl Source {
             Some((line, None)) => return Err(MergeError::NoSweep { path, line }),
             None => {}
         }
-        let lines = lines.into_iter().map(|(text, observation)| {
+        let lines = lines.into_iter().map(|(line, text, observation)| {
             let digest = digest(&observation)?;
-            Ok(Line { observation, text, digest })
+            let left_in =
+                left_in(&observation).map_err(|file| MergeError::Outside { path: path.clone(), line, file })?;
+            Ok(Line { observation, text, digest, left_in })
         });
-        let lines = lines.collect::<Result<Vec<_>, serde_json::Error>>()?;
+        let lines = lines.collect::<Result<Vec<_>, MergeError>>()?;
         merged.unusable.extend(told.into_iter().map(|unusable| (path.clone(), unusable)));
         let folder = path.parent().map(Path::to_owned).unwrap_or_default();
         Ok(Self { folder, lines, unusable })
@@ -217,23 +233,62 @@ fn common_plan(places: &[PathBuf], plan: Option<&str>, into: &Path) -> Result<St
         }
     }
     let (first, text) = plans.first().cloned().ok_or(MergeError::NoPlan)?;
-    match plans.into_iter().find(|(_, plan)| !same(plan, &text)) {
-        Some((other, _)) => Err(MergeError::OtherPlan { first, other }),
-        None => Ok(text),
-    }
-}
-
-/// Whether two plans have the same cells, whatever else was asked for: the keys say what is run, on what, and how. Plans
-/// that do not list them have to be the same as a whole.
-fn same(one: &str, other: &str) -> bool {
-    match (cell_order(one), cell_order(other)) {
-        (Some(one), Some(other)) => one.len() == other.len() && one.keys().all(|key| other.contains_key(key)),
-        (Some(_), None) | (None, Some(_)) => false,
-        (None, None) => {
-            let value = |text: &str| serde_json::from_str::<Value>(text).ok();
-            value(one) == value(other)
+    for (other, plan) in plans {
+        if let Some(difference) = difference(&text, &plan) {
+            return Err(MergeError::OtherPlan { first, other, difference });
         }
     }
+    Ok(text)
+}
+
+/// What may differ in what two plans say was asked for: it shows in their cells, or says how often and for how long each
+/// is run. What is run, and all that runs beside it, has to be the same: whoever resumes the sweep runs it.
+const MAY_DIFFER: [&str; 19] = [
+    "input",
+    "items",
+    "pick",
+    "grow",
+    "size",
+    "param",
+    "scan",
+    "pair",
+    "runs",
+    "min-runs",
+    "max-runs",
+    "precision",
+    "warmup",
+    "order",
+    "floor",
+    "slowdown",
+    "timeout",
+    "kill-after",
+    "sample-interval",
+];
+
+/// What two plans differ in. The order of their cells does not matter; a key alone says nothing, anybody can write it.
+fn difference(one: &str, other: &str) -> Option<String> {
+    let value = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
+    let (mut one, mut other) = (value(one), value(other));
+    for plan in [&mut one, &mut other] {
+        if let Some(cells) = plan.get_mut("cells").and_then(Value::as_array_mut) {
+            cells.sort_by_cached_key(|cell| cell.get("key").map(Value::to_string));
+        }
+        let Some(plan) = plan.as_object_mut() else { continue };
+        if let Some(settings) = plan.remove("sweep").as_ref().and_then(Value::as_object) {
+            let settings = settings.iter().filter(|(name, _)| !MAY_DIFFER.contains(&name.as_str()));
+            plan.extend(settings.map(|(name, value)| (format!("--{name}"), value.clone())));
+        }
+    }
+    let part = |plan: &Value, name: &str| plan.get(name).cloned();
+    let names = [&one, &other].into_iter().filter_map(Value::as_object).flat_map(|plan| plan.keys());
+    let name = names.into_iter().find(|name| part(&one, name) != part(&other, name))?;
+    let cells = |plan: &Value| plan.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
+    let (mine, theirs) = (cells(&one), cells(&other));
+    let cell = mine.iter().find(|cell| !theirs.contains(cell)).or(theirs.iter().find(|cell| !mine.contains(cell)));
+    Some(match cell.filter(|_| name == "cells").and_then(|cell| cell.get("key")?.as_str()) {
+        Some(key) => format!("the cell `{key}`"),
+        None => format!("`{name}`"),
+    })
 }
 
 /// The place of each cell in the plan; nothing where the plan does not list them.
@@ -244,16 +299,28 @@ fn cell_order(plan: &str) -> Option<HashMap<String, usize>> {
     Some(keys?.into_iter().zip(0..).collect())
 }
 
-/// The folder below `runs` in which a run has left something.
-fn left_in(observation: &Observation) -> Option<PathBuf> {
-    let logs = observation.logs.as_ref().map(|logs| &logs.stdout);
-    let file = observation.series.file.as_ref().or(logs)?;
-    file.parent().filter(|folder| folder.parent() == Some(Path::new(RUNS))).map(Path::to_owned)
+/// The directory below `runs` in which a run has left something; an error names the file that is not in one.
+fn left_in(observation: &Observation) -> Result<Option<PathBuf>, PathBuf> {
+    let logs = observation.logs.as_ref().map(|logs| [&logs.stdout, &logs.stderr]);
+    let mut found = None;
+    for file in observation.series.file.iter().chain(logs.into_iter().flatten()) {
+        let mut components = file.components();
+        if components.next() != Some(Component::Normal(RUNS.as_ref())) {
+            continue;
+        }
+        match (components.next(), components.next(), components.next()) {
+            (Some(Component::Normal(run)), Some(Component::Normal(_)), None) => {
+                found.get_or_insert_with(|| Path::new(RUNS).join(run));
+            }
+            _ => return Err(file.clone()),
+        }
+    }
+    Ok(found)
 }
 
 /// Copies what a run has left into the folder; where its place is taken, to another one.
-fn moved(mut line: Line, from: &Path, into: &Path, taken: &mut HashSet<PathBuf>) -> Result<Line, MergeError> {
-    let Some(old) = left_in(&line.observation) else { return Ok(line) };
+fn moved(mut line: Line, from: &Path, into: &Directory, taken: &mut HashSet<PathBuf>) -> Result<Line, MergeError> {
+    let Some(old) = line.left_in.clone() else { return Ok(line) };
     let mut new = old.clone();
     if !taken.insert(new.clone()) {
         let mut name = old.file_name().unwrap_or_default().to_owned();
@@ -267,25 +334,16 @@ fn moved(mut line: Line, from: &Path, into: &Path, taken: &mut HashSet<PathBuf>)
             observation.logs.take().map(|logs| Logs { stdout: place(logs.stdout), stderr: place(logs.stderr) });
         line.text = serde_json::to_string(&line.observation)?;
     }
-    copy(&from.join(&old), &into.join(&new))?;
+    copy(from, &old, into, &new).map_err(|source| MergeError::Copy { path: from.join(&old), source })?;
     Ok(line)
 }
 
-fn copy(from: &Path, to: &Path) -> Result<(), MergeError> {
-    let failed = |source| MergeError::Copy { path: from.to_owned(), source };
-    let entries = match fs::read_dir(from) {
-        Ok(entries) => entries,
+fn copy(from: &Path, old: &Path, into: &Directory, new: &Path) -> io::Result<()> {
+    let from = if from.as_os_str().is_empty() { Path::new(".") } else { from };
+    match Directory::open(from).and_then(|from| from.beneath(old)) {
+        Ok(run) => run.copy_files(&into.create_directories(new)?),
         // Somebody has cleaned up: the line is what counts.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed(error)),
-    };
-    fs::create_dir_all(to).map_err(failed)?;
-    for entry in entries {
-        let entry = entry.map_err(failed)?;
-        if entry.file_type().map_err(failed)?.is_file() {
-            let path = entry.path();
-            fs::copy(&path, to.join(entry.file_name())).map_err(|source| MergeError::Copy { path, source })?;
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
     }
-    Ok(())
 }

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::bounded::{self, MAX_LINE_BYTES};
+use super::folder::RUNS;
+use crate::directory::{Directory, Refusal};
 use crate::model::byte_order_mark;
 use crate::model::observation::{Observation, SCHEMA_VERSION, Series};
 
@@ -65,6 +67,31 @@ impl Records {
         self.path.parent().map_or_else(|| file.to_owned(), |folder| folder.join(file))
     }
 
+    /// Opens a file that a record names, such as its output. A record may be somebody else's: only what lies below `runs` or
+    /// in the directory of the record's logs, beside the record, is opened, and no symbolic link is followed.
+    ///
+    /// # Errors
+    /// If there is no such file; [`Refusal`] for one elsewhere.
+    ///
+    /// [`Refusal`]: crate::directory::Refusal
+    pub fn open(&self, file: &Path) -> io::Result<File> {
+        let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let base = std::path::absolute(parent)?;
+        let directory = Directory::open(&base)?;
+        let logs = PathBuf::from(self.path.with_extension("logs").file_name().unwrap_or_default());
+        let relative = file.strip_prefix(&base).unwrap_or(file);
+        let found = if relative.starts_with(RUNS) || relative.starts_with(&logs) {
+            directory.read(relative)
+        } else {
+            Err(Refusal::Outside { path: file.to_owned(), directory: base }.into())
+        };
+        match (found, file.file_name()) {
+            // A record that was moved together with its logs.
+            (Err(error), Some(name)) => directory.read(&logs.join(name)).map_err(|_| error),
+            (found, _) => found,
+        }
+    }
+
     /// All samples that were kept of a run: those beside the record, where there are more; else those in it.
     ///
     /// # Errors
@@ -74,7 +101,7 @@ impl Records {
         let path = self.beside(file);
         let parse =
             |text: Vec<u8>| serde_json::from_slice(byte_order_mark::strip_bytes(&text)).map_err(io::Error::from);
-        match bounded::read_file(&path).and_then(parse) {
+        match self.open(file).and_then(bounded::read_all).and_then(parse) {
             Ok(series) => Ok(series),
             // Cleaned up, or left where the record was copied from.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(observation.series.clone()),

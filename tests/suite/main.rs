@@ -33,6 +33,7 @@ mod resolve;
 mod rule;
 mod run_task;
 mod schema;
+mod shared;
 mod show;
 mod store;
 mod sweep;

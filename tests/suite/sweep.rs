@@ -1,6 +1,7 @@
 //! `highwater sweep` from end to end: what it measures, what it keeps, and what it does not do twice.
 
 mod bad_input;
+mod cases;
 mod cells;
 mod floors;
 mod inputs;

@@ -46,7 +46,7 @@ pub(crate) struct ContainerArgs {
     pub(crate) env: Vec<(String, String)>,
     /// Run as this user instead of the image's: a name or number, with :GROUP if need be.
     #[arg(long, value_name = "USER[:GROUP]")]
-    user: Option<String>,
+    pub(crate) user: Option<String>,
     /// The container's network, such as none, host or a name; the engine's default where there is none.
     #[arg(long, value_name = "NETWORK")]
     network: Option<String>,

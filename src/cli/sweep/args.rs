@@ -33,7 +33,8 @@ Examples:
 
 Each run is one line of FOLDER/observations.jsonl, on the disk before the next one begins. Whatever ends a sweep, the \
 same command (or --into FOLDER alone) goes on with what is missing, and a plan that was changed keeps what still fits: \
-runs are found by digests of the task, its image, the listing of their input and the parameters.
+runs are found by digests of the task, its image, the folder that was named, the files of their input (names, sizes, and \
+the first, middle and last block of each) and the parameters.
 
 A subset is staged by hard links, clones or mounts. What the task writes goes to a folder of its own for each run, \
 {output} in a command, which is removed after it (see --keep-outputs). Output and errors are kept below FOLDER/runs.

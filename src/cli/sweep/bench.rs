@@ -8,6 +8,7 @@ use std::time::Duration;
 use highwater::calibrate::measure::{About, MeasureError, measure};
 use highwater::calibrate::monitor::{Cancel, Observer, Watch};
 use highwater::calibrate::sweep::{Bench, Case, Job};
+use highwater::directory::Directory;
 use highwater::host::machine::Machine;
 use highwater::model::observation::{InputSizes, Logs, Observation, Outcome, SweepRun};
 use highwater::model::plan::{Material, PlanCell};
@@ -21,7 +22,7 @@ use highwater::runner::staging::{
 
 use super::args::{CacheArg, SweepArgs};
 use super::hook;
-use super::subject::{StagedInputs, Subject, open_folder};
+use super::subject::{StagedInputs, Subject};
 use super::words::Places;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
@@ -31,6 +32,8 @@ use crate::cli::run::{Conditions, UseCgroup, explain};
 /// A cell with all that its runs need.
 pub(super) struct Ready {
     pub(super) planned: PlanCell,
+    /// The key that an older highwater would have given to the cell.
+    pub(super) older_key: String,
     pub(super) case: Arc<Case>,
     pub(super) inputs: Vec<InputSizes>,
     pub(super) prediction: Option<Prediction>,
@@ -278,7 +281,7 @@ impl Bench for Runs<'_> {
         }
         let staged = self.stage(job.cell)?;
         let scratch = self.scratch()?;
-        let output = open_folder(scratch.path())?;
+        let output = self.subject.make_output(scratch.path())?;
         let input = staged.first().map(|(_, staged)| staged.input());
         let places = Places { input, output: &output, parameters: &cell.parameters };
         let mut open = lock(&self.open[job.cell]);
@@ -303,6 +306,7 @@ impl Bench for Runs<'_> {
         let mut observation = self.once(job, (&staged, &output), Some(sweep), cancel, observer)?;
         let folder = lock(self.folders).get(&job).cloned();
         if let (true, Some(folder)) = (self.args.keep_outputs, folder) {
+            self.subject.take_back(&output)?;
             keep_outputs(&output, &folder.join("outputs"))?;
         }
         if observation.outcome.succeeded() && lock(&self.state).unconcluded.is_none() {
@@ -347,30 +351,16 @@ fn keep_outputs(from: &Path, to: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     let kept = match std::fs::rename(from, to) {
-        Err(error) if error.kind() == std::io::ErrorKind::CrossesDevices => copy(from, to),
+        Err(error) if error.kind() == std::io::ErrorKind::CrossesDevices => {
+            let copied = std::fs::create_dir(to).and_then(|()| Directory::open(to));
+            copied.and_then(|to| Directory::open(from)?.copy_all(&to))
+        }
         result => result,
     };
     kept.map_err(|source| {
         let help = (source.kind() == std::io::ErrorKind::StorageFull).then(|| super::NO_SPACE.to_owned());
         Failure::new(Exit::Host, &NotKept { path: to.to_owned(), source }, help)
     })
-}
-
-fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
-    std::fs::create_dir(to)?;
-    for entry in std::fs::read_dir(from)? {
-        let entry = entry?;
-        let (from, to) = (entry.path(), to.join(entry.file_name()));
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            copy(&from, &to)?;
-        } else if kind.is_symlink() {
-            std::os::unix::fs::symlink(std::fs::read_link(&from)?, &to)?;
-        } else if kind.is_file() {
-            std::fs::copy(&from, &to)?;
-        }
-    }
-    Ok(())
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -10,7 +10,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches, parser::ValueSource};
 use highwater::model::byte_order_mark;
 use highwater::model::plan::Plan;
-use highwater::store::{FolderError, PLAN, bounded, check_plan, read_plan};
+use highwater::store::{FolderError, PLAN, bounded, check_plan, read_own_plan};
 use serde_json::{Map, Value};
 
 use super::args::SweepArgs;
@@ -270,7 +270,7 @@ fn read(command: &Command, path: &Path) -> Result<(Settings, Option<Plan>), Fail
 }
 
 fn of_folder(folder: &Path) -> Result<(Settings, Option<Plan>), Failure> {
-    match read_plan(folder) {
+    match read_own_plan(folder) {
         Ok(text) => of_plan(&folder.join(PLAN).display().to_string(), &text),
         Err(FolderError::NoPlan(_)) => {
             let error = NothingToDo(folder.to_owned());

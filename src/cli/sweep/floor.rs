@@ -8,14 +8,14 @@ use std::time::Duration;
 use highwater::calibrate::floor::{End, FloorError, Ran, SearchError, Success, Trial, find};
 use highwater::calibrate::monitor::{Cancel, Observer};
 use highwater::calibrate::sweep::Job;
+use highwater::directory::Directory;
 use highwater::model::observation::{Floor, Observation};
 use highwater::model::units::Bytes;
 use highwater::runner::staging::Staged;
-use highwater::store::{Record, Recorded};
+use highwater::store::{Record, Recorded, StoreError};
 
 use super::args::SweepArgs;
 use super::bench::{Runs, Under, lock};
-use super::subject::open_folder;
 use crate::cli::failure::Failure;
 use crate::cli::floor::{no_limits, not_ran, terms};
 use crate::cli::records;
@@ -66,7 +66,7 @@ impl Runs<'_> {
         }
         let terms = terms(precision, CONFIRM, self.machine, self.subject.engine().is_some());
         let success = Success { slowdown: self.args.slowdown, oom_of_children: false };
-        let beside = lock(self.folders).get(&job).map(|folder| folder.join(TRIES));
+        let beside = lock(self.folders).get(&job).cloned();
         let first = Some(run.clone());
         let mut tries = Tries { runs: self, job, staged, first, cancel, observer, beside, record: None, floor: None };
         let found = find(&mut tries, terms, success);
@@ -102,6 +102,7 @@ struct Tries<'a, 'b> {
     first: Option<Observation>,
     cancel: &'a mut dyn Cancel,
     observer: &'a mut dyn Observer,
+    /// The directory of the run.
     beside: Option<PathBuf>,
     record: Option<Record>,
     floor: Option<Floor>,
@@ -117,7 +118,7 @@ impl Trial for Tries<'_, '_> {
         let timeout = [self.runs.args.timeout, timeout].into_iter().flatten().min();
         let under = Under { limit, timeout, must_be_limited: true, ..Under::default() };
         let scratch = self.runs.scratch()?;
-        let output = open_folder(scratch.path())?;
+        let output = self.runs.subject.make_output(scratch.path())?;
         let ran = self.runs.under(&under, self.job, (self.staged, &output), self.cancel, self.observer)?;
         ran.map_or_else(|error| not_ran(limit, error), |observation| Ok(Ran::Observed(Box::new(observation))))
     }
@@ -131,7 +132,9 @@ impl Trial for Tries<'_, '_> {
         let Some(path) = &self.beside else { return Ok(()) };
         let record = match self.record.take() {
             Some(record) => Ok(record),
-            None => Record::open(path),
+            None => Directory::open(path)
+                .map_err(|source| StoreError::Open { path: path.join(TRIES), source })
+                .and_then(|folder| Record::open_in(&folder, TRIES)),
         };
         let record = self.record.insert(record.map_err(|error| records::unstored(&error))?);
         record.append(observation).map(drop).map_err(|error| records::unstored(&error))

@@ -6,12 +6,13 @@ use std::sync::Mutex;
 
 use highwater::calibrate::monitor::Observer;
 use highwater::calibrate::sweep::{Admission, Job, Keeper, Left};
+use highwater::directory::{Directory, Refusal};
 use highwater::model::observation::{Observation, Outcome};
 use highwater::model::plan::PlanCell;
 use highwater::model::reading::Reading;
 use highwater::model::units::Bytes;
 use highwater::runner::staging::free;
-use highwater::store::{Folder, Index, RUNS, Record, Recorded, index, line_beside};
+use highwater::store::{Folder, Index, RUNS, Record, Recorded, StoreError, index, line_beside};
 
 use super::args::{Format, SweepArgs};
 use super::bench::{Ready, lock};
@@ -34,17 +35,30 @@ pub(super) enum Place {
 /// A file of single cells: what its runs leave behind lies beside it, so that `merge` finds it.
 pub(super) struct CellFile {
     path: PathBuf,
+    /// The directory of the file, by its absolute path.
+    directory: Directory,
     record: Record,
     index: Index,
 }
 
 impl Place {
-    /// A file for the records of single cells, with what is in it already.
-    pub(super) fn file(path: &Path) -> Result<Self, Failure> {
-        let record = Record::open(path).map_err(|error| records::unstored(&error))?;
+    /// A file for the records of single cells, with what is in it already. A name that the user has not given is not
+    /// followed to where somebody else may have linked it.
+    pub(super) fn file(path: &Path, is_named: bool) -> Result<Self, Failure> {
+        let base = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let base = std::path::absolute(base).unwrap_or_else(|_| base.to_owned());
+        let unopened = |source| StoreError::Open { path: path.to_owned(), source };
+        let opened = Directory::open(&base).map_err(unopened).and_then(|directory| {
+            let record = match path.file_name().and_then(std::ffi::OsStr::to_str) {
+                Some(name) if !is_named => Record::open_in(&directory, name)?,
+                Some(_) | None => Record::open(path)?,
+            };
+            Ok((directory, record))
+        });
+        let (directory, record) = opened.map_err(|error| records::unstored(&error))?;
         let index = index(path).map_err(|error| records::unreadable(&error))?;
         index.unusable.iter().for_each(|unusable| records::say_unusable(path, unusable));
-        Ok(Self::File(Box::new(CellFile { path: path.to_owned(), record, index })))
+        Ok(Self::File(Box::new(CellFile { path: path.to_owned(), directory, record, index })))
     }
 
     /// What is recorded already.
@@ -58,7 +72,7 @@ impl Place {
     fn path(&self) -> &Path {
         match self {
             Self::Folder(folder) => folder.path(),
-            Self::File(file) => file.base(),
+            Self::File(file) => file.directory.path(),
         }
     }
 
@@ -85,9 +99,13 @@ impl Place {
         match self {
             Self::Folder(folder) => folder.run_folder(cell, run).map_err(|error| records::unusable_folder(&error)),
             Self::File(file) => {
-                let path = file.base().join(file.run_id(cell, run));
-                std::fs::create_dir_all(&path).map_err(|source| {
-                    let help = (source.kind() == std::io::ErrorKind::StorageFull).then(|| super::NO_SPACE.to_owned());
+                let run = file.run_id(cell, run);
+                let path = file.directory.path().join(&run);
+                let made = file.directory.create_directories(&run);
+                made.map_err(|source| {
+                    let remedy = Refusal::behind(&source).map(|refusal| refusal.remedy().to_owned());
+                    let is_full = source.kind() == std::io::ErrorKind::StorageFull;
+                    let help = remedy.or(is_full.then(|| super::NO_SPACE.to_owned()));
                     Failure::new(Exit::Host, &NoFolder { path: path.clone(), source }, help)
                 })?;
                 Ok(path)
@@ -112,7 +130,7 @@ impl CellFile {
     pub(super) fn staging(&self) -> PathBuf {
         let mut name = self.path.file_name().unwrap_or_default().to_owned();
         name.push(".staging");
-        self.base().join(name)
+        self.directory.path().join(name)
     }
 
     /// The folder of the next try of a run, below that of the file.
@@ -123,10 +141,8 @@ impl CellFile {
     }
 
     fn append(&mut self, observation: &Observation) -> Result<(), Failure> {
-        // Runs are told an absolute place for their output.
-        let base = std::path::absolute(self.base()).unwrap_or_else(|_| self.base().to_owned());
         let run = observation.sweep.as_ref().map(|sweep| self.run_id(&sweep.cell, sweep.run));
-        let line = line_beside(&base, run.as_deref(), observation);
+        let line = line_beside(&self.directory, run.as_deref(), observation);
         let (line, kept) = line.map_err(|error| records::unusable_folder(&error))?;
         self.record.append(&line).map(drop).map_err(|error| {
             // Without its line nobody would ever find it.
@@ -135,10 +151,6 @@ impl CellFile {
             }
             records::unstored(&error)
         })
-    }
-
-    fn base(&self) -> &Path {
-        self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use highwater::calibrate::predict::predict_listed;
 use highwater::calibrate::resolve::Resolution;
@@ -14,10 +15,11 @@ use highwater::model::prediction::Prediction;
 use highwater::model::spelling::{nearest, quote};
 use highwater::model::task::{ChannelKind, EnvType, Task, TemplateEnv};
 use highwater::runner::StartError;
-use highwater::runner::container::Bind;
+use highwater::runner::container::{Bind, runs_as, user_on_host};
 use highwater::runner::engine::{Engine, Image};
 use highwater::runner::staging::Staged;
 use highwater::tree::Listing;
+use nix::unistd::{Uid, geteuid};
 
 use super::words::{self, Places};
 use crate::cli::engine::failed_elsewhere;
@@ -37,6 +39,18 @@ pub(super) struct Subject<'a> {
     container: Option<(Engine, Image)>,
     /// The command as it is recorded, with its places.
     recorded: Vec<String>,
+    writer: OnceLock<Writer>,
+}
+
+/// Who writes to the output directories of a run.
+#[derive(Clone, Copy, Debug)]
+enum Writer {
+    /// We, or root, who needs no permission.
+    Us,
+    /// Another user, to whom we can give a directory.
+    User(Uid),
+    /// Users that are not known here, or that nothing can be given to.
+    Anyone,
 }
 
 enum Kind {
@@ -69,7 +83,8 @@ impl<'a> Subject<'a> {
                 _ => None,
             };
             let words: Vec<String> = args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-            return Ok(Self { args, kind: Kind::Command, container, recorded: args.recorded(&words)? });
+            let recorded = args.recorded(&words)?;
+            return Ok(Self { args, kind: Kind::Command, container, recorded, writer: OnceLock::new() });
         };
         let images = engine.as_ref().map(|engine| (engine, &args.container.engine));
         let resolution = args.of.put_together(task, images).map_err(Failure::elsewhere)?;
@@ -83,7 +98,8 @@ impl<'a> Subject<'a> {
             None => None,
         };
         let recorded = args.recorded(task.command.as_deref().unwrap_or_default())?;
-        Ok(Self { args, kind: Kind::Task { task: Box::new(task), variables }, container, recorded })
+        let kind = Kind::Task { task: Box::new(task), variables };
+        Ok(Self { args, kind, container, recorded, writer: OnceLock::new() })
     }
 
     /// What the plan says of it.
@@ -215,7 +231,11 @@ impl<'a> Subject<'a> {
                         channel.host_path = Some(staged.input().to_owned());
                     }
                 }
-                ChannelKind::Output => channel.host_path = Some(open_folder(&output.join(&channel.name))?),
+                ChannelKind::Output => {
+                    let directory = output.join(&channel.name);
+                    make_directory(&directory).and_then(|()| self.give(&directory)).map_err(unmade(&directory))?;
+                    channel.host_path = Some(directory);
+                }
             }
         }
         for (name, value) in parameters {
@@ -244,6 +264,71 @@ impl<'a> Subject<'a> {
             }));
         }
         Ok(Start::Container(Box::new(container)))
+    }
+
+    /// Makes the directory for what a run writes, in one of its own. No other user can write to it than the one that the
+    /// run has.
+    pub(super) fn make_output(&self, scratch: &Path) -> Result<PathBuf, Failure> {
+        let is_shared = matches!(self.writer(), Writer::Anyone);
+        let output = if is_shared { scratch.join("output") } else { scratch.to_owned() };
+        let closed = || {
+            // Everybody may write below, but only the engine gets there.
+            set_mode(scratch, 0o700)?;
+            if let Some((engine, _)) = self.container.as_ref().filter(|_| geteuid().is_root()) {
+                lchown(scratch, runs_as(engine).map(Uid::as_raw), None)?;
+            }
+            make_directory(&output)
+        };
+        let made = if is_shared { closed() } else { Ok(()) };
+        let given = made.and_then(|()| match self.kind {
+            Kind::Command => self.give(&output),
+            // What runs in a container is given its channels alone.
+            Kind::Task { .. } => Ok(()),
+        });
+        given.map_err(unmade(&output))?;
+        Ok(output)
+    }
+
+    /// Takes back what a run has written to, to be kept.
+    pub(super) fn take_back(&self, output: &Path) -> Result<(), Failure> {
+        let channels = match &self.kind {
+            Kind::Task { task, .. } => task.outputs().map(|channel| output.join(&channel.name)).collect(),
+            Kind::Command => vec![output.to_owned()],
+        };
+        for directory in channels.iter().filter(|directory| directory.exists()) {
+            let taken = match self.writer() {
+                Writer::Us => Ok(()),
+                Writer::User(_) => lchown(directory, Some(geteuid().as_raw()), None),
+                Writer::Anyone => set_mode(directory, 0o755),
+            };
+            taken.map_err(unmade(directory))?;
+        }
+        Ok(())
+    }
+
+    /// Lets whoever the run is write to a directory.
+    fn give(&self, directory: &Path) -> std::io::Result<()> {
+        match self.writer() {
+            Writer::Us => Ok(()),
+            Writer::User(user) => lchown(directory, Some(user.as_raw()), None),
+            Writer::Anyone => set_mode(directory, 0o777),
+        }
+    }
+
+    fn writer(&self) -> Writer {
+        *self.writer.get_or_init(|| {
+            let Some((engine, image)) = &self.container else { return Writer::Us };
+            let (name, asked) = match &self.kind {
+                Kind::Task { task, .. } => (&task.image, task.config.text("user")),
+                Kind::Command => (&self.args.container.image, None),
+            };
+            let user = self.args.container.user.as_deref().or(asked).or(image.user.as_deref());
+            match user_on_host(engine, name.as_deref().unwrap_or_default(), user) {
+                Some(user) if user.is_root() || user == geteuid() => Writer::Us,
+                Some(user) if geteuid().is_root() => Writer::User(user),
+                Some(_) | None => Writer::Anyone,
+            }
+        })
     }
 
     /// What records say is run: with its places, so that all runs of a sweep say the same.
@@ -297,12 +382,18 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// A folder that whoever runs in a container may write to.
-pub(super) fn open_folder(path: &Path) -> Result<PathBuf, Failure> {
-    let made =
-        std::fs::create_dir_all(path).and_then(|()| std::fs::set_permissions(path, Permissions::from_mode(0o777)));
-    made.map_err(|source| Failure::new(Exit::Host, &NoFolder { path: path.to_owned(), source }, None))?;
-    Ok(path.to_owned())
+/// Makes a directory in one of ours, whatever the umask.
+fn make_directory(path: &Path) -> std::io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path)
+}
+
+fn set_mode(path: &Path, mode: u32) -> std::io::Result<()> {
+    std::fs::set_permissions(path, Permissions::from_mode(mode))
+}
+
+fn unmade(path: &Path) -> impl FnOnce(std::io::Error) -> Failure {
+    let path = path.to_owned();
+    move |source| Failure::new(Exit::Host, &NoFolder { path, source }, None)
 }
 
 fn given_to_task(task: &Task, inputs: &[String]) -> Result<Vec<Given>, Failure> {

@@ -13,6 +13,7 @@ use tokio::sync::mpsc::{self, Receiver};
 use tokio::sync::oneshot;
 
 use super::ContainerLaunch;
+use crate::directory::{Directory, create_file};
 use crate::runner::StartError;
 use crate::runner::engine::Engine;
 use crate::runner::process::Output;
@@ -96,7 +97,7 @@ impl Sinks {
             Output::File(path) => sinks.push(create(path)?),
         }
         if let Some(path) = kept {
-            sinks.push(create(path)?);
+            sinks.push(create_kept(path)?);
         }
         Ok(Self(sinks))
     }
@@ -122,5 +123,17 @@ fn create(path: &Path) -> Result<(String, File), StartError> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(failed)?;
     }
-    Ok((path.display().to_string(), File::create(path).map_err(failed)?))
+    Ok((path.display().to_string(), create_file(path).map_err(failed)?))
+}
+
+/// The directory of logs beside a record is our own: a link that leads elsewhere in its place is not followed.
+fn create_kept(path: &Path) -> Result<(String, File), StartError> {
+    let created = || {
+        let none = || io::Error::from(io::ErrorKind::InvalidInput);
+        let (logs, name) = (path.parent().ok_or_else(none)?, path.file_name().ok_or_else(none)?);
+        let (base, logs) = (logs.parent().ok_or_else(none)?, logs.file_name().ok_or_else(none)?);
+        Directory::open(base)?.create_directory(logs)?.create(name)
+    };
+    let file = created().map_err(|source| StartError::Output { path: PathBuf::from(path), source })?;
+    Ok((path.display().to_string(), file))
 }

@@ -4,9 +4,11 @@
 
 use std::env;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::{ContainerLaunch, ContainerRunner, Way};
+use crate::directory::create_file;
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 use crate::runner::process::Output;
@@ -77,8 +79,10 @@ fn remembered(file: &Path) -> Option<Bytes> {
 
 /// Where it cannot be written down it is measured again next time.
 fn remember(file: &Path, bytes: Bytes) {
-    let written =
-        file.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(file, format!("{}\n", bytes.0)));
+    let written = file
+        .parent()
+        .map_or(Ok(()), fs::create_dir_all)
+        .and_then(|()| create_file(file)?.write_all(format!("{}\n", bytes.0).as_bytes()));
     if let Err(error) = written {
         tracing::debug!("{} could not be written: {error}", file.display());
     }

@@ -28,6 +28,8 @@ pub struct Image {
     pub entrypoint: Vec<String>,
     /// The rest of what it starts, unless other arguments are given.
     pub command: Vec<String>,
+    /// Who it runs as, by name or number, with `:` and a group if need be; root if absent.
+    pub user: Option<String>,
     /// The signal it wants to be asked to end with.
     pub stop_signal: Option<String>,
 }
@@ -40,6 +42,7 @@ impl From<ImageInspect> for Image {
             digests: image.repo_digests.unwrap_or_default(),
             entrypoint: config.entrypoint.unwrap_or_default(),
             command: config.cmd.unwrap_or_default(),
+            user: config.user.filter(|user| !user.is_empty()),
             stop_signal: config.stop_signal.filter(|signal| !signal.is_empty()),
         }
     }

@@ -59,11 +59,11 @@ pub(super) fn place(
             Err(errno) => return Err(failed("link", to)(errno.into())),
         }
     }
-    let source = File::open(from).map_err(failed("read", from))?;
+    let mut source = File::open(from).map_err(failed("read", from))?;
     let metadata = source.metadata().map_err(failed("read", from))?;
     let mut target = OpenOptions::new();
     target.write(true).create_new(true).mode(metadata.mode() & 0o777);
-    let target = target.open(to).map_err(failed("make", to))?;
+    let mut target = target.open(to).map_err(failed("make", to))?;
     if *way != Way::Copy {
         match clone(&source, &target) {
             Ok(()) => {
@@ -79,7 +79,8 @@ pub(super) fn place(
     if mounts {
         return Ok(None);
     }
-    fs::copy(from, to).map_err(failed("copy", to))?;
+    // Not `fs::copy`, which would give the copy of another user's set-user-ID program that right for us.
+    io::copy(&mut source, &mut target).map_err(failed("copy", to))?;
     keep_times(&target, &metadata);
     cost.copies += 1;
     cost.copied = cost.copied.saturating_add(Bytes(metadata.len()));

@@ -1,5 +1,6 @@
 //! Sweeps of processing containers.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Output;
 
@@ -72,4 +73,31 @@ fn items_that_cannot_be_linked_are_mounted_one_by_one() {
     let (said, records) = result.unwrap();
     assert!(!said.contains("copied"), "{said}");
     assert_eq!((records.len(), records[0].inputs[0].all.sum.0), (1, 8 * MIB));
+}
+
+#[test]
+fn what_a_container_writes_to_belongs_to_its_user_and_is_closed_to_others() {
+    engine_or_skip!();
+    let bench = crate::process::folder_on_a_disk();
+    let script = "stat -c %u:%a /out; echo written > /out/by-$(id -u); sleep {N}";
+    let sweep = |image: &str, more: &[&str]| {
+        let mut command = highwater();
+        command.current_dir(bench.path()).args(["sweep", "-q", "--into", image, "--keep-outputs", "--pull", "never"]);
+        command.args(["--network", "none", "--mount", "{output}:/out", "--image", image, "--entrypoint", "/bin/sh"]);
+        command.args(more).args(["-P", "N=0", "--", "-c", script]);
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{image} {more:?}: {}", text(&output.stderr));
+        let run = store::read(&bench.path().join(image)).unwrap().observations.remove(0);
+        let stdout = bench.path().join(image).join(run.logs.unwrap().stdout);
+        let kept = stdout.with_file_name("outputs");
+        (std::fs::read_to_string(&stdout).unwrap(), kept)
+    };
+    // The image says `user`, who is known only in there; the command line names a number.
+    for (image, more, user) in [("as-user", vec![], 1000), ("exec-form", vec!["--user", "1234:5"], 1234)] {
+        let (said, kept) = sweep(image, &more);
+        assert_eq!(said, format!("{user}:755\n"), "{image}");
+        assert_eq!(std::fs::read_to_string(kept.join(format!("by-{user}"))).unwrap(), "written\n");
+        let found = std::fs::metadata(kept).unwrap();
+        assert_eq!((found.uid(), found.mode() & 0o777), (nix::unistd::geteuid().as_raw(), 0o755), "{image}");
+    }
 }
