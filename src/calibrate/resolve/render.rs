@@ -23,7 +23,7 @@ use super::read::MOST_BYTES;
 /// The memory that rendering may take, beyond what the program has already.
 const MEMORY_BYTES: u64 = 128 << 20;
 /// The processor time that rendering may take, in seconds.
-const CPU_SECONDS: u64 = 2;
+const CPU_SECONDS: u64 = 1;
 /// A child that neither works nor ends is given up after this many seconds.
 const WALL_SECONDS: u32 = 120;
 /// What bounds the child where `/proc` does not tell how much memory it begins with.
@@ -82,7 +82,7 @@ fn attempt(work: impl FnOnce()) -> Result<(), Problem> {
     match ended {
         WaitStatus::Exited(_, 0) => Ok(()),
         WaitStatus::Signaled(_, Signal::SIGXCPU, _) => {
-            let message = format!("the Jinja of this file takes more than {CPU_SECONDS} s to render");
+            let message = format!("the Jinja of this file takes more than {CPU_SECONDS} s of CPU time to render");
             Err(Problem::error("template-endless", message).help(help))
         }
         WaitStatus::Signaled(_, Signal::SIGABRT | Signal::SIGKILL, _) => {
