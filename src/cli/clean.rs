@@ -64,18 +64,17 @@ fn table(leftovers: &Leftovers, dry_run: bool, has_engine: bool) -> String {
     let verb = if dry_run { "would remove" } else { "removed" };
     let mut text = String::new();
     for removed in &leftovers.removed {
-        text.push_str(&match removed {
-            Removed::Container(name) => format!("{verb} container {name}\n"),
-            Removed::Cgroup(path) => format!("{verb} cgroup /{}\n", path.display()),
-        });
+        text.push_str(&format!("{verb} {removed}\n"));
     }
     for left in &leftovers.foreign {
-        text.push_str(&match left {
-            Removed::Container(name) => format!(
-                "left container {name}: made on another machine, in a container, or before this one was started anew\n"
-            ),
-            Removed::Cgroup(path) => format!("left cgroup /{}: made in another pid namespace\n", path.display()),
-        });
+        let reason = match left {
+            Removed::Container(_) => "made on another machine, in a container, or before this one was started anew",
+            Removed::Cgroup(_) => "made in another pid namespace",
+        };
+        text.push_str(&format!("left {left}: {reason}\n"));
+    }
+    for left in &leftovers.of_others {
+        text.push_str(&format!("left {left}: it belongs to another user\n"));
     }
     if text.is_empty() {
         text.push_str(if has_engine { "nothing was left behind\n" } else { "no cgroup was left behind\n" });

@@ -26,7 +26,7 @@ use super::words::Places;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::output;
-use crate::cli::run::{Conditions, UseCgroup, explain};
+use crate::cli::run::{Conditions, UseCgroup, explain, say_lost};
 
 /// A cell with all that its runs need.
 pub(super) struct Ready {
@@ -198,7 +198,7 @@ impl<'a> Runs<'a> {
         }
         let interval = self.args.sample_interval;
         let how = Watch { timeout: under.timeout, kill_after: self.args.kill_after, interval };
-        let mut runner = start.runner(self.machine, &conditions).map_err(Failure::elsewhere)?;
+        let mut runner = start.runner(self.machine, &conditions);
         let about = About {
             subject: self.subject.recorded(),
             sweep: under.sweep.clone(),
@@ -286,7 +286,11 @@ impl Bench for Runs<'_> {
             self.hook("--setup", self.args.setup.as_ref(), &places)?;
             for _ in 0..self.args.warmup {
                 let run = self.once(job, (&staged, &output), None, cancel, &mut ())?;
-                if matches!(run.outcome, Outcome::Interrupted { .. } | Outcome::EngineLost) {
+                if run.has_lost_engine() {
+                    say_lost();
+                    return Err(Failure::new(Exit::Host, &LostInWarmup(cell.case.clone()), None));
+                }
+                if matches!(run.outcome, Outcome::Interrupted { .. }) {
                     return Ok(None);
                 }
             }
@@ -305,7 +309,8 @@ impl Bench for Runs<'_> {
         if let (true, Some(folder)) = (self.args.keep_outputs, folder) {
             keep_outputs(&output, &folder.join("outputs"))?;
         }
-        if observation.outcome.succeeded() && lock(&self.state).unconcluded.is_none() {
+        if observation.outcome.succeeded() && !observation.has_lost_engine() && lock(&self.state).unconcluded.is_none()
+        {
             self.look_for_floor(job, &staged, &mut observation, cancel, observer)?;
         }
         let changes = self.look_at(job.cell, &staged);
@@ -400,6 +405,11 @@ pub(super) fn listings(case: &Case) -> BTreeMap<&str, &highwater::tree::Listing>
 #[derive(Debug, thiserror::Error)]
 #[error("the task has written to its input, and the file {0} is not as it was: no other run begins")]
 struct Spoiled(PathBuf);
+
+/// A warm-up run that did not end, and is not recorded.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to warm up {0}: the container engine was lost or does not answer")]
+struct LostInWarmup(String);
 
 /// Why the page cache could not be seen to.
 #[derive(Debug, thiserror::Error)]
