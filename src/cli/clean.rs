@@ -18,7 +18,8 @@ Examples:
                                      this machine was started anew: only if none of them is at work
 
 A highwater that ends by itself, by Ctrl-C or by a signal leaves nothing behind; only one that was killed with
-SIGKILL, or that lost its engine, does.";
+SIGKILL, or that lost its engine, does. Containers are recognized by a label that names them: those of an image that was
+committed from a container of highwater are left alone, and so is what belongs to another user.";
 
 /// Removes the containers and cgroups that highwaters which were killed have left behind.
 #[derive(Debug, Args)]

@@ -101,6 +101,8 @@ fn an_engine_that_is_stopped_is_left_and_the_record_kept() {
     // A task that stays and one that ends by itself; by the time-out, SIGTERM, SIGINT twice, and nothing at all.
     let script = r#"
         cd "$1"
+        # A stopped engine cannot be ended.
+        trap 'kill -CONT $HIGHWATER_TEST_ENGINE_PID' EXIT
         # A shell lets what runs in the background ignore SIGINT.
         run() {
             env --default-signal=INT "$program" run --network host --quiet --kill-after 1s --image tiny "$@" > /dev/null &
