@@ -525,7 +525,8 @@ async fn version(url: &str) -> Result<Answer, String> {
     {
         return Err(error.to_string());
     }
-    let engine = client(url, PATIENCE, API_DEFAULT_VERSION).map_err(|error| error.to_string())?;
+    // The caller waits no longer than that, and says so.
+    let engine = client(url, PATIENCE * 2, API_DEFAULT_VERSION).map_err(|error| error.to_string())?;
     let version = engine.version().await.map_err(|error| one_line(&error))?;
     Ok(Answer::Reachable {
         engine: format!("{} {}", facts::name_of(&version), version.version.as_deref().unwrap_or("of unknown version")),

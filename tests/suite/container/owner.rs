@@ -29,7 +29,10 @@ fn committed_from_a_leftover(image: &str, options: &[&str]) {
         run(&words).args(["/bin/sh", "-c", "echo ready; exec /task stay"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-    let committed = docker(&["commit", containers_with(&label).trim(), image]);
+    // Podman does not take what docker's command line sends for this.
+    let command = std::env::var("HIGHWATER_TEST_PODMAN").unwrap_or_else(|_| "docker".to_owned());
+    let line = format!("{command} commit {} {image}", containers_with(&label).trim());
+    let committed = Command::new("sh").args(["-c", &line]).output().unwrap();
     assert!(committed.status.success(), "{}", text(&committed.stderr));
     child.kill().unwrap();
     child.wait().unwrap();
