@@ -96,8 +96,10 @@ pub(crate) fn exit_of(error: &EngineError) -> Exit {
         | EngineError::NotAllowed { .. }
         | EngineError::Scheme { .. }
         | EngineError::Context(_)
+        | EngineError::Unanswered { .. }
+        | EngineError::WrongId { .. }
         | EngineError::Runtime(_) => Exit::Host,
-        EngineError::NoFile { .. } => Exit::Usage,
+        EngineError::NoFile { .. } | EngineError::ImageName { .. } => Exit::Usage,
         EngineError::Request { .. }
         | EngineError::NoImage { .. }
         | EngineError::Pull { .. }

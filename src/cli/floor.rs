@@ -180,7 +180,7 @@ fn unfound(error: FloorError) -> Result<Exit, Failure> {
             let outcome = summary::outcome(run.outcome);
             Err(Failure::new(Exit::TaskFailed, &WithoutLimit { outcome }, Some(remedy(run))))
         }
-        FloorError::Interrupted(run) if run.outcome == Outcome::EngineLost => {
+        FloorError::Interrupted(run) if run.has_lost_engine() => {
             say_lost();
             Ok(Exit::Host)
         }
@@ -256,7 +256,7 @@ impl Trial for Bench<'_> {
         let conditions = self.conditions(limit)?;
         let timeout = [self.args.timeout, timeout].into_iter().flatten().min();
         let how = Watch { timeout, kill_after: self.args.kill_after, interval: self.args.sample_interval };
-        let mut runner = self.start.runner(self.machine, &conditions).map_err(Failure::elsewhere)?;
+        let mut runner = self.start.runner(self.machine, &conditions);
         let host = self.machine.facts.clone();
         self.progress.start(limit);
         let about = self.start.about();

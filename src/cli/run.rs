@@ -179,14 +179,10 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
                 break;
             }
         };
-        let interrupted = match observation.outcome {
-            Outcome::Interrupted { .. } => true,
-            Outcome::EngineLost => {
-                say_lost();
-                true
-            }
-            Outcome::Exited { .. } | Outcome::Signalled { .. } | Outcome::OomKilled | Outcome::TimedOut { .. } => false,
-        };
+        let interrupted = observation.has_lost_engine() || matches!(observation.outcome, Outcome::Interrupted { .. });
+        if observation.has_lost_engine() {
+            say_lost();
+        }
         // Shown even where it could not be kept.
         failure = keep(record.as_mut(), &observation).err();
         results.add(observation)?;
@@ -213,7 +209,7 @@ fn run_once(
 ) -> Result<Observation, Failure> {
     let how = Watch { timeout: args.timeout, kill_after: args.kill_after, interval: args.sample_interval };
     let mut live = Live::new(!args.quiet);
-    let mut runner = start.runner(machine, &conditions(args, start, number)?)?;
+    let mut runner = start.runner(machine, &conditions(args, start, number)?);
     let host = machine.facts.clone();
     measure(&mut *runner, start.about(), host, &how, Some(signals), &mut live).map_err(|error| explain(&error))
 }
@@ -258,8 +254,8 @@ fn beside(record: &Path, number: u32) -> Logs {
 /// Says what a person needs to know whose engine is gone, or whose task has killed the process that watches over it.
 pub(crate) fn say_lost() {
     output::say(
-        "highwater: what watched over the task, the container engine or a process of highwater, was lost while it ran; \
-         what was measured until then is kept. `highwater clean` removes a container that is left, once its engine is \
-         back",
+        "highwater: what watched over the task, the container engine or a process of highwater, was lost or does not \
+         answer; what was measured until then is kept. `highwater clean` removes a container that is left, once its \
+         engine answers",
     );
 }

@@ -206,7 +206,7 @@ fn make_runs(
         }
         Ok(End::EngineLost) => {
             say_lost();
-            Ok(Exit::Host)
+            Ok(if failed == 0 { Exit::Host } else { Exit::TaskFailed })
         }
         Err(SweepError::Run(failure) | SweepError::Keep(failure)) => Err(failure),
         Err(SweepError::Wait(error)) => Err(Failure::new(Exit::Host, &error, None)),
@@ -241,8 +241,16 @@ fn terms(args: &SweepArgs) -> Terms {
 
 /// Containers and cgroups of a sweep that was killed.
 fn clear_away(subject: &Subject<'_>) {
-    if let Err(error) = remove_leftovers(subject.engine(), false, false) {
-        tracing::warn!("failed to look for what killed highwaters have left: {error}");
+    match remove_leftovers(subject.engine(), false, false) {
+        Ok(leftovers) => {
+            for removed in &leftovers.removed {
+                output::say(&format!("highwater: removed {removed}, left behind by a highwater that was killed"));
+            }
+            for failed in &leftovers.failed {
+                output::say(&format!("highwater: {failed}"));
+            }
+        }
+        Err(error) => output::say(&format!("highwater: failed to look for what a killed highwater left: {error}")),
     }
 }
 

@@ -17,6 +17,7 @@ mod fit_properties;
 mod fit_records;
 mod fit_write;
 mod floor;
+mod hanging_engine;
 mod help;
 mod hostile_names;
 mod hosts;

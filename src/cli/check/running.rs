@@ -109,8 +109,7 @@ impl<'a> Bench<'a> {
         let number = self.runs.entry(key).or_default();
         *number += 1;
         let how = Watch { timeout: cell.task.timeout, ..Watch::default() };
-        let mut runner =
-            cell.start.runner(&self.machine, &conditions(self.args, cell, *number)?).map_err(Failure::elsewhere)?;
+        let mut runner = cell.start.runner(&self.machine, &conditions(self.args, cell, *number)?);
         let mut about = cell.about.clone();
         if let Some(sweep) = &mut about.sweep {
             sweep.run = *number;
@@ -121,13 +120,14 @@ impl<'a> Bench<'a> {
         drop(live);
         let observation = measured.map_err(|error| explain(&error).elsewhere())?;
         keep(self.record.as_mut(), &observation).map_err(Failure::elsewhere)?;
-        match observation.outcome {
-            Outcome::Interrupted { .. } => return Err(interrupted()),
-            Outcome::EngineLost => {
-                say_lost();
-                return Err(Failure::new(Exit::Host, &Lost { cell: cell.name.clone() }, None));
-            }
-            Outcome::Exited { .. } | Outcome::Signalled { .. } | Outcome::OomKilled | Outcome::TimedOut { .. } => {}
+        if observation.has_lost_engine() {
+            say_lost();
+            let failed = !observation.outcome.succeeded() && observation.outcome != Outcome::EngineLost;
+            let exit = if failed { Exit::TaskFailed } else { Exit::Host };
+            return Err(Failure::new(exit, &Lost { cell: cell.name.clone() }, None));
+        }
+        if matches!(observation.outcome, Outcome::Interrupted { .. }) {
+            return Err(interrupted());
         }
         if self.signals.is_waiting() {
             return Err(interrupted());

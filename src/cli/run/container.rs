@@ -11,7 +11,6 @@ use highwater::model::lint::Platform;
 use highwater::model::observation::Subject;
 use highwater::model::prediction::Prediction;
 use highwater::model::task::Task;
-use highwater::runner::MeasuringError;
 use highwater::runner::container::{Bind, ContainerLaunch, ContainerRunner, UseProbe};
 use highwater::runner::engine::{Engine, Image};
 
@@ -230,7 +229,7 @@ impl InContainer {
     }
 
     /// A runner of it under these conditions.
-    pub(super) fn runner(&self, machine: &Machine, conditions: &Conditions) -> Result<ContainerRunner, MeasuringError> {
+    pub(super) fn runner(&self, machine: &Machine, conditions: &Conditions) -> ContainerRunner {
         let mut launch = self.launch.clone();
         launch.limit = conditions.limit;
         for (name, value) in &conditions.env {
@@ -240,10 +239,9 @@ impl InContainer {
         launch.stdout.clone_from(&conditions.stdout);
         launch.stderr.clone_from(&conditions.stderr);
         launch.logs.clone_from(&conditions.logs);
-        let mut runner =
-            ContainerRunner::new(machine, self.engine.clone(), self.image.clone(), launch).probe(self.probe);
-        let floor = if self.noise_floor { runner.measure_noise_floor()?.value() } else { None };
-        Ok(runner.noise_floor(floor))
+        ContainerRunner::new(machine, self.engine.clone(), self.image.clone(), launch)
+            .probe(self.probe)
+            .noise_floor(self.noise_floor)
     }
 }
 

@@ -75,6 +75,10 @@ impl<'a> Results<'a> {
         }
         let ended = ended_by.map(|signal| Outcome::Interrupted { signal: signal as i32 });
         let failed = outcomes.into_iter().chain(ended).find(|outcome| !outcome.succeeded());
+        // The task did what it should, but its container may have been left behind.
+        if failed.is_none() && self.runs.iter().any(|run| run.observation.has_lost_engine()) {
+            return Ok(Exit::Host);
+        }
         Ok(Exit::Task(failed.map_or(0, Outcome::status)))
     }
 

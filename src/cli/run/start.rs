@@ -14,7 +14,7 @@ use highwater::model::prediction::Prediction;
 use highwater::model::units::Bytes;
 use highwater::runner::container::ContainerError;
 use highwater::runner::process::{Output, ProcessRunner, Stdin};
-use highwater::runner::{MeasuringError, Runner, StartError};
+use highwater::runner::{Runner, StartError};
 use nix::errno::Errno;
 
 use super::container::{ContainerArgs, InContainer};
@@ -180,21 +180,17 @@ impl Start {
     }
 
     /// A runner of it under these conditions.
-    pub(crate) fn runner(&self, machine: &Machine, conditions: &Conditions) -> Result<Box<dyn Runner>, Failure> {
+    pub(crate) fn runner(&self, machine: &Machine, conditions: &Conditions) -> Box<dyn Runner> {
         match self {
             Self::Process(what) => {
                 let runner = ProcessRunner::new(machine, what.launch(conditions));
-                Ok(Box::new(match conditions.cgroup {
+                Box::new(match conditions.cgroup {
                     UseCgroup::Auto => runner,
                     UseCgroup::Never => runner.without_cgroup(),
                     UseCgroup::Always => runner.only_in_cgroup(),
-                }))
+                })
             }
-            Self::Container(container) => match container.runner(machine, conditions) {
-                Ok(runner) => Ok(Box::new(runner)),
-                Err(MeasuringError::Start(error)) => Err(explain(&MeasureError::Start(error))),
-                Err(MeasuringError::Finish(error)) => Err(explain(&MeasureError::Finish(error))),
-            },
+            Self::Container(container) => Box::new(container.runner(machine, conditions)),
         }
     }
 }

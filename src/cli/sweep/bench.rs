@@ -27,7 +27,7 @@ use super::words::Places;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::output;
-use crate::cli::run::{Conditions, UseCgroup, explain};
+use crate::cli::run::{Conditions, UseCgroup, explain, say_lost};
 
 /// A cell with all that its runs need.
 pub(super) struct Ready {
@@ -201,7 +201,7 @@ impl<'a> Runs<'a> {
         }
         let interval = self.args.sample_interval;
         let how = Watch { timeout: under.timeout, kill_after: self.args.kill_after, interval };
-        let mut runner = start.runner(self.machine, &conditions).map_err(Failure::elsewhere)?;
+        let mut runner = start.runner(self.machine, &conditions);
         let about = About {
             subject: self.subject.recorded(),
             sweep: under.sweep.clone(),
@@ -289,7 +289,11 @@ impl Bench for Runs<'_> {
             self.hook("--setup", self.args.setup.as_ref(), &places)?;
             for _ in 0..self.args.warmup {
                 let run = self.once(job, (&staged, &output), None, cancel, &mut ())?;
-                if matches!(run.outcome, Outcome::Interrupted { .. } | Outcome::EngineLost) {
+                if run.has_lost_engine() {
+                    say_lost();
+                    return Err(Failure::new(Exit::Host, &LostInWarmup(cell.case.clone()), None));
+                }
+                if matches!(run.outcome, Outcome::Interrupted { .. }) {
                     return Ok(None);
                 }
             }
@@ -309,7 +313,8 @@ impl Bench for Runs<'_> {
             self.subject.take_back(&output)?;
             keep_outputs(&output, &folder.join("outputs"))?;
         }
-        if observation.outcome.succeeded() && lock(&self.state).unconcluded.is_none() {
+        if observation.outcome.succeeded() && !observation.has_lost_engine() && lock(&self.state).unconcluded.is_none()
+        {
             self.look_for_floor(job, &staged, &mut observation, cancel, observer)?;
         }
         let changes = self.look_at(job.cell, &staged);
@@ -390,6 +395,11 @@ pub(super) fn listings(case: &Case) -> BTreeMap<&str, &highwater::tree::Listing>
 #[derive(Debug, thiserror::Error)]
 #[error("the task has written to its input, and the file {0} is not as it was: no other run begins")]
 struct Spoiled(PathBuf);
+
+/// A warm-up run that did not end, and is not recorded.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to warm up {0}: the container engine was lost or does not answer")]
+struct LostInWarmup(String);
 
 /// Why the page cache could not be seen to.
 #[derive(Debug, thiserror::Error)]

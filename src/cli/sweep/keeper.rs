@@ -201,7 +201,7 @@ impl Keeper for Clerk<'_> {
             line.push('\n');
             output::json_text(&line)?;
         }
-        if !observation.outcome.succeeded() {
+        if !observation.outcome.succeeded() && observation.outcome != Outcome::EngineLost {
             self.failed += 1;
         }
         self.progress.ended(&line(&self.cells[job.cell].planned, job.run, &observation), left);
