@@ -139,7 +139,7 @@ pub(crate) fn run(args: &FloorArgs) -> Result<Exit, Failure> {
         None => None,
     };
     let signals = Signals::block().map_err(|errno| Failure::new(Exit::Host, &errno, None))?;
-    let terms = terms(args.precision, args.confirm, &machine, matches!(start, Start::Container(_)));
+    let terms = terms(args.precision, args.confirm, &machine, start.is_container());
     let success = Success { slowdown: args.slowdown, oom_of_children: args.allow_oom_of_children };
     let progress = Progress::new(!args.quiet);
     let mut bench = Bench { args, machine: &machine, start: &start, record, signals, progress, runs: 0 };
@@ -261,7 +261,13 @@ impl Trial for Bench<'_> {
         self.progress.start(limit);
         let about = self.start.about();
         match measure(&mut *runner, about, host, &how, Some(&mut self.signals), &mut self.progress) {
-            Ok(observation) => Ok(Ran::Observed(Box::new(observation))),
+            Ok(mut observation) => match self.start.check_inputs(&mut observation) {
+                None => Ok(Ran::Observed(Box::new(observation))),
+                Some(failure) => {
+                    self.keep(&observation)?;
+                    Err(failure)
+                }
+            },
             Err(error) => not_ran(limit, error),
         }
     }

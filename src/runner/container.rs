@@ -19,7 +19,7 @@ mod run;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bollard::query_parameters::{
@@ -33,10 +33,12 @@ pub(super) use self::owner::label as owner_label;
 use self::parent::Parent;
 use self::run::ContainerRun;
 use super::engine::{Engine, EngineError, Image};
+use super::originals::Originals;
 use super::probe;
 use super::process::Output;
 use super::{Runner, Running, StartError};
 use crate::host::machine::{self, Machine};
+use crate::host::mounts::Mounts;
 use crate::model::observation::{Container, Host, Logs};
 use crate::model::units::Bytes;
 
@@ -95,6 +97,36 @@ impl ContainerLaunch {
             stderr: Output::Inherit,
             logs: None,
         }
+    }
+
+    /// Lets the container only read these data, whichever of its mounts shows them, and what is mounted below them, which
+    /// not every engine makes read-only with them.
+    ///
+    /// # Errors
+    /// The mounts of this process cannot be read.
+    pub fn protect(&mut self, originals: &Originals) -> io::Result<()> {
+        let mounts = Mounts::read()?;
+        let names = originals.names()?;
+        let mut more = Vec::new();
+        for bind in &mut self.mounts {
+            let Ok(source) = bind.source.canonicalize() else { continue };
+            if originals.holds(&source) || names.contains(&source) {
+                bind.read_only = true;
+            }
+            let inside = |path: &Path| {
+                let below = path.strip_prefix(&source).ok().filter(|below| !below.as_os_str().is_empty())?;
+                let target = Path::new(&bind.target).join(below).to_str()?.to_owned();
+                Some(Bind { source: path.to_owned(), target, read_only: true })
+            };
+            if bind.read_only {
+                more.extend(mounts.below(&source).filter_map(|mount| inside(mount.target())));
+            } else {
+                more.extend(names.iter().filter_map(|name| inside(name)));
+            }
+        }
+        more.retain(|bind| !self.mounts.iter().any(|known| known.target == bind.target));
+        self.mounts.extend(more);
+        Ok(())
     }
 
     /// Everything that is started, the entrypoint and its arguments, as Docker puts them together.

@@ -112,6 +112,7 @@ impl<'a> Bench<'a> {
         let mut runner =
             cell.start.runner(&self.machine, &conditions(self.args, cell, *number)?).map_err(Failure::elsewhere)?;
         let mut about = cell.about.clone();
+        about.notes = cell.start.about().notes;
         if let Some(sweep) = &mut about.sweep {
             sweep.run = *number;
         }
@@ -119,8 +120,10 @@ impl<'a> Bench<'a> {
         let mut live = Live::new(!self.args.quiet);
         let measured = measure(&mut *runner, about, host, &how, Some(&mut self.signals), &mut live);
         drop(live);
-        let observation = measured.map_err(|error| explain(&error).elsewhere())?;
+        let mut observation = measured.map_err(|error| explain(&error).elsewhere())?;
+        let spoiled = cell.start.check_inputs(&mut observation);
         keep(self.record.as_mut(), &observation).map_err(Failure::elsewhere)?;
+        spoiled.map_or(Ok(()), Err)?;
         match observation.outcome {
             Outcome::Interrupted { .. } => return Err(interrupted()),
             Outcome::EngineLost => {

@@ -14,10 +14,9 @@ use highwater::model::plan::{Material, PlanCell};
 use highwater::model::prediction::Prediction;
 use highwater::model::units::Bytes;
 use highwater::runner::StartError;
+use highwater::runner::originals::{Guard, Originals};
 use highwater::runner::process::{Output, Stdin};
-use highwater::runner::staging::{
-    Change, Cost, Dropped, Scratch, Staged, Staging, StagingError, drop_caches, read_all,
-};
+use highwater::runner::staging::{Cost, Dropped, Scratch, Staged, Staging, StagingError, drop_caches, read_all};
 
 use super::args::{CacheArg, SweepArgs};
 use super::hook;
@@ -26,6 +25,7 @@ use super::words::Places;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::output;
+use crate::cli::run::inputs::{InputAccess, Mounting, note_changes};
 use crate::cli::run::{Conditions, UseCgroup, explain};
 
 /// A cell with all that its runs need.
@@ -43,6 +43,8 @@ pub(super) struct Runs<'a> {
     pub(super) subject: &'a Subject<'a>,
     pub(super) cells: &'a [Ready],
     pub(super) staging: &'a Staging,
+    /// Keeps the inputs as they are.
+    pub(super) guard: &'a Guard,
     /// The folder of each run under way, for its output.
     pub(super) folders: &'a Mutex<HashMap<Job, PathBuf>>,
     state: Mutex<State>,
@@ -55,14 +57,21 @@ pub(super) struct Runs<'a> {
 #[derive(Default)]
 struct State {
     /// Staged cases, by the place of the first cell that has them.
-    staged: HashMap<usize, Arc<Vec<(String, Staged)>>>,
+    staged: HashMap<usize, Arc<StagedCase>>,
     /// Whether copies were told of.
     told_of_copies: bool,
-    /// An original that a task has written to.
-    spoiled: Option<PathBuf>,
+    /// Why no other run may begin: the last one has changed the input.
+    spoiled: Option<Failure>,
     /// Why the command after a run failed: what was measured is kept first.
     unconcluded: Option<Failure>,
     counter: u64,
+}
+
+/// A case that was staged for its runs.
+pub(super) struct StagedCase {
+    inputs: Vec<(String, Staged)>,
+    /// What was staged as it was before the first run, where a task could change it.
+    before: Option<Originals>,
 }
 
 /// What a run is made under.
@@ -90,13 +99,13 @@ impl<'a> Runs<'a> {
         machine: &'a Machine,
         subject: &'a Subject<'a>,
         cells: &'a [Ready],
-        staging: &'a Staging,
+        (staging, guard): (&'a Staging, &'a Guard),
         folders: &'a Mutex<HashMap<Job, PathBuf>>,
         floors: Vec<bool>,
     ) -> Self {
         let open = cells.iter().map(|_| Mutex::default()).collect();
         let floors = Mutex::new(floors);
-        Self { args, machine, subject, cells, staging, folders, state: Mutex::default(), open, floors }
+        Self { args, machine, subject, cells, staging, guard, folders, state: Mutex::default(), open, floors }
     }
 
     /// The first cell with the same case, which stands for the case.
@@ -105,7 +114,7 @@ impl<'a> Runs<'a> {
         self.cells.iter().position(|other| Arc::ptr_eq(&other.case, case)).unwrap_or(cell)
     }
 
-    fn stage(&self, cell: usize) -> Result<Arc<Vec<(String, Staged)>>, Failure> {
+    fn stage(&self, cell: usize) -> Result<Arc<StagedCase>, Failure> {
         let place = self.case_of(cell);
         let mut state = lock(&self.state);
         if let Some(staged) = state.staged.get(&place) {
@@ -121,16 +130,27 @@ impl<'a> Runs<'a> {
             inputs.push((input.channel.clone(), staged));
         }
         if cost.copies > 0 && !self.args.quiet {
-            let more = if state.told_of_copies {
-                ""
-            } else {
-                ": no links are to be had from there; --staging names a folder on the file system of the inputs"
+            let more = match (state.told_of_copies, self.guard.could_be_written_to()) {
+                (true, _) => "",
+                (false, true) => ": through links the task could write to the data",
+                (false, false) => {
+                    ": no links are to be had from there; --staging names a folder on the file system of the inputs"
+                }
             };
             state.told_of_copies = true;
             let case = &self.cells[cell].planned.case;
-            output::say(&format!("highwater: {case}: {} files were copied, {}{more}", cost.copies, cost.copied));
+            let files = if cost.copies == 1 { "1 file was".to_owned() } else { format!("{} files were", cost.copies) };
+            output::say(&format!("highwater: {case}: {files} copied, {}{more}", cost.copied));
         }
-        let staged = Arc::new(inputs);
+        let is_open = self.subject.engine().is_none() && !self.guard.protects();
+        let made = inputs.iter().filter(|(_, staged)| is_open && staged.is_made()).map(|(_, staged)| staged.input());
+        let made: Vec<&Path> = made.collect();
+        let before = if made.is_empty() {
+            None
+        } else {
+            Some(Originals::read(made, []).map_err(|source| Failure::new(Exit::Host, &NoCache(source), None))?)
+        };
+        let staged = Arc::new(StagedCase { inputs, before });
         state.staged.insert(place, Arc::clone(&staged));
         Ok(staged)
     }
@@ -143,8 +163,37 @@ impl<'a> Runs<'a> {
         self.staging.scratch(&name).map_err(|error| unstaged(&error))
     }
 
-    fn hook(&self, name: &'static str, line: Option<&String>, places: &Places<'_>) -> Result<(), Failure> {
-        line.map_or(Ok(()), |line| hook::run(name, &places.fill_quoted(line)))
+    fn hook(
+        &self,
+        name: &'static str,
+        line: Option<&String>,
+        places: &Places<'_>,
+        staged: &[(String, Staged)],
+    ) -> Result<(), Failure> {
+        let Some(line) = line else { return Ok(()) };
+        let staged: Vec<&Staged> = staged.iter().map(|(_, staged)| staged).collect();
+        let mounting = Mounting { guard: self.guard, staged: &staged };
+        let view = mounting.view(Vec::new()).map_err(|error| Failure::new(Exit::Host, &error, None))?;
+        hook::run(name, &places.fill_quoted(line), view)
+    }
+
+    /// Copies of the inputs for one run, if it gets any.
+    fn copies(&self, cell: usize, staged: &[(String, Staged)]) -> Result<Option<Vec<(String, Staged)>>, Failure> {
+        if self.args.subject.input_access != InputAccess::Private {
+            return Ok(None);
+        }
+        let mut state = lock(&self.state);
+        state.counter += 1;
+        let run = state.counter;
+        drop(state);
+        let can_mount = self.guard.protects() && self.subject.can_be_overlaid();
+        let mut copies = Vec::new();
+        for (number, ((channel, staged), input)) in staged.iter().zip(&self.cells[cell].case.inputs).enumerate() {
+            let name = format!("private-{run}-{number}");
+            let copy = self.staging.private(&name, (staged, &input.material), input.listing.bytes(), can_mount);
+            copies.push((channel.clone(), copy.map_err(|error| unstaged(&error))?));
+        }
+        Ok(Some(copies))
     }
 
     /// One run, recorded or not.
@@ -178,12 +227,14 @@ impl<'a> Runs<'a> {
         self.unconcluded().map_or(Ok(()), Err)?;
         let ready = &self.cells[job.cell];
         let cell = &ready.planned;
+        let copies = self.copies(job.cell, staged)?;
+        let staged = copies.as_deref().unwrap_or(staged);
         let inputs: StagedInputs<'_> = staged.iter().map(|(channel, staged)| (channel.as_str(), staged)).collect();
         let places =
             Places { input: staged.first().map(|(_, staged)| staged.input()), output, parameters: &cell.parameters };
-        self.hook("--prepare", self.args.prepare.as_ref(), &places)?;
+        self.hook("--prepare", self.args.prepare.as_ref(), &places, staged)?;
         let note = self.cache(staged)?;
-        let start = self.subject.start(&inputs, &cell.parameters, output, ready.prediction.clone())?;
+        let start = self.subject.start(&inputs, &cell.parameters, output, (ready.prediction.clone(), self.guard))?;
         let mut conditions = Conditions {
             limit: under.limit,
             cgroup: if under.must_be_limited { UseCgroup::Always } else { self.args.cgroup },
@@ -213,8 +264,14 @@ impl<'a> Runs<'a> {
         };
         observation.logs = under.logs.clone();
         observation.warnings.extend(note);
-        if let Err(failure) = self.hook("--conclude", self.args.conclude.as_ref(), &places) {
+        if let Err(failure) = self.hook("--conclude", self.args.conclude.as_ref(), &places, staged) {
             lock(&self.state).unconcluded.get_or_insert(failure);
+        }
+        if let (true, Some(copies), Some(folder)) = (self.args.keep_outputs, &copies, &under.output) {
+            for (channel, copy) in copies {
+                let to = folder.join("inputs").join(channel);
+                copy.keep_changes(&to).map_err(|source| not_kept(&to, source))?;
+            }
         }
         Ok(Ok(observation))
     }
@@ -222,6 +279,11 @@ impl<'a> Runs<'a> {
     /// Why the command after a run failed, once: no other run is to begin then.
     pub(super) fn unconcluded(&self) -> Option<Failure> {
         lock(&self.state).unconcluded.take()
+    }
+
+    /// That a run has changed the input, once: no other run is to begin then.
+    pub(super) fn spoiled(&self) -> Option<Failure> {
+        lock(&self.state).spoiled.take()
     }
 
     /// Sees to the page cache; what comes back is for the record.
@@ -240,20 +302,31 @@ impl<'a> Runs<'a> {
         }
     }
 
-    /// What a task did to its input; where it wrote to the original, the sweep must not go on.
-    fn look_at(&self, cell: usize, staged: &Arc<Vec<(String, Staged)>>) -> Vec<Change> {
-        let changes: Vec<Change> = staged.iter().flat_map(|(_, staged)| staged.changes()).collect();
-        if !changes.is_empty() {
-            let mut state = lock(&self.state);
+    /// Notes in the record what a task did to its input; where it changed the originals, the sweep must not go on.
+    fn check_inputs(&self, cell: usize, staged: &StagedCase, observation: &mut Observation) {
+        let changed = staged.before.as_ref().map(|before| before.changes(&[])).unwrap_or_default();
+        if !changed.is_empty() {
             // The next run gets a fresh one.
-            state.staged.remove(&self.case_of(cell));
-            let spoiled = changes.iter().find_map(|change| match change {
-                Change::Original(path) => Some(path.clone()),
-                Change::Staged(_) => None,
-            });
-            state.spoiled = state.spoiled.take().or(spoiled);
+            lock(&self.state).staged.remove(&self.case_of(cell));
+            observation.warnings.push("the task has changed its input, which was a copy of the data".to_owned());
         }
-        changes
+        // What no mount keeps out is more likely to reach what it was given than anything else.
+        let own = if self.guard.protects() { self.originals_of(cell) } else { Vec::new() };
+        let changes = self.guard.originals().changes(&own);
+        if let Some(failure) = note_changes(observation, &changes) {
+            lock(&self.state).spoiled.get_or_insert(failure);
+        }
+    }
+
+    /// Where the data of a cell are.
+    fn originals_of(&self, cell: usize) -> Vec<PathBuf> {
+        let inputs = self.cells[cell].case.inputs.iter();
+        let paths = inputs.flat_map(|input| match &input.material {
+            Material::Folder(path) => vec![path.clone()],
+            Material::Units { root, units } => units.iter().map(|unit| root.join(&unit.name)).collect(),
+            Material::Bytes { from, .. } => from.clone(),
+        });
+        paths.filter_map(|path| path.canonicalize().ok()).collect()
     }
 }
 
@@ -272,20 +345,18 @@ impl Bench for Runs<'_> {
     ) -> Result<Option<Observation>, Failure> {
         let ready = &self.cells[job.cell];
         let cell = &ready.planned;
-        if let Some(path) = lock(&self.state).spoiled.clone() {
-            let help = "have it leave its input alone, or work on a copy of the data";
-            return Err(Failure::new(Exit::TaskFailed, &Spoiled(path), Some(help.to_owned())));
-        }
-        let staged = self.stage(job.cell)?;
+        self.spoiled().map_or(Ok(()), Err)?;
+        let case = self.stage(job.cell)?;
+        let staged = case.inputs.as_slice();
         let scratch = self.scratch()?;
         let output = open_folder(scratch.path())?;
         let input = staged.first().map(|(_, staged)| staged.input());
         let places = Places { input, output: &output, parameters: &cell.parameters };
         let mut open = lock(&self.open[job.cell]);
         if !open.begun {
-            self.hook("--setup", self.args.setup.as_ref(), &places)?;
+            self.hook("--setup", self.args.setup.as_ref(), &places, staged)?;
             for _ in 0..self.args.warmup {
-                let run = self.once(job, (&staged, &output), None, cancel, &mut ())?;
+                let run = self.once(job, (staged, &output), None, cancel, &mut ())?;
                 if matches!(run.outcome, Outcome::Interrupted { .. } | Outcome::EngineLost) {
                     return Ok(None);
                 }
@@ -300,28 +371,28 @@ impl Bench for Runs<'_> {
             parameters: cell.parameters.clone(),
             synthetic: cell.synthetic,
         };
-        let mut observation = self.once(job, (&staged, &output), Some(sweep), cancel, observer)?;
+        let mut observation = self.once(job, (staged, &output), Some(sweep), cancel, observer)?;
         let folder = lock(self.folders).get(&job).cloned();
         if let (true, Some(folder)) = (self.args.keep_outputs, folder) {
             keep_outputs(&output, &folder.join("outputs"))?;
         }
         if observation.outcome.succeeded() && lock(&self.state).unconcluded.is_none() {
-            self.look_for_floor(job, &staged, &mut observation, cancel, observer)?;
+            self.look_for_floor(job, staged, &mut observation, cancel, observer)?;
         }
-        let changes = self.look_at(job.cell, &staged);
-        observation.warnings.extend(changes.iter().map(ToString::to_string));
+        self.check_inputs(job.cell, &case, &mut observation);
         Ok(Some(observation))
     }
 
     fn leave(&self, cell: usize) -> Result<(), Failure> {
         let mut open = lock(&self.open[cell]);
         if open.begun && self.args.cleanup.is_some() {
-            let staged = self.stage(cell)?;
+            let case = self.stage(cell)?;
+            let staged = case.inputs.as_slice();
             let scratch = self.scratch()?;
             let input = staged.first().map(|(_, staged)| staged.input());
             let parameters = &self.cells[cell].planned.parameters;
             let places = Places { input, output: scratch.path(), parameters };
-            self.hook("--cleanup", self.args.cleanup.as_ref(), &places)?;
+            self.hook("--cleanup", self.args.cleanup.as_ref(), &places, staged)?;
         }
         open.begun = false;
         drop(open);
@@ -350,10 +421,12 @@ fn keep_outputs(from: &Path, to: &Path) -> Result<(), Failure> {
         Err(error) if error.kind() == std::io::ErrorKind::CrossesDevices => copy(from, to),
         result => result,
     };
-    kept.map_err(|source| {
-        let help = (source.kind() == std::io::ErrorKind::StorageFull).then(|| super::NO_SPACE.to_owned());
-        Failure::new(Exit::Host, &NotKept { path: to.to_owned(), source }, help)
-    })
+    kept.map_err(|source| not_kept(to, source))
+}
+
+fn not_kept(to: &Path, source: std::io::Error) -> Failure {
+    let help = (source.kind() == std::io::ErrorKind::StorageFull).then(|| super::NO_SPACE.to_owned());
+    Failure::new(Exit::Host, &NotKept { path: to.to_owned(), source }, help)
 }
 
 fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
@@ -395,11 +468,6 @@ fn unstaged(error: &StagingError) -> Failure {
 pub(super) fn listings(case: &Case) -> BTreeMap<&str, &highwater::tree::Listing> {
     case.inputs.iter().map(|input| (input.channel.as_str(), &*input.listing)).collect()
 }
-
-/// A task that writes to its input.
-#[derive(Debug, thiserror::Error)]
-#[error("the task has written to its input, and the file {0} is not as it was: no other run begins")]
-struct Spoiled(PathBuf);
 
 /// Why the page cache could not be seen to.
 #[derive(Debug, thiserror::Error)]

@@ -33,21 +33,19 @@ pub struct Conditions {
     pub limit: Option<Bytes>,
     /// What is done about the page cache before a run, where something is: its name on the command line.
     pub cache: Option<String>,
+    /// How the task may use its input, where that is another way than only to read it: its name on the command line.
+    pub input_access: Option<String>,
 }
 
 impl Identity {
     /// The key of the cell with these inputs, each a channel and the digest of its listing, and these parameters.
     pub fn key(&self, inputs: &[(&str, &str)], parameters: &BTreeMap<String, String>) -> String {
-        let Conditions { runner, limit, cache } = &self.conditions;
+        let Conditions { runner, limit, cache, input_access } = &self.conditions;
+        let mut conditions = vec![json!(runner), json!(limit), json!(cache)];
+        // Older keys know nothing of it.
+        conditions.extend(input_access.as_ref().map(|access| json!({"input_access": access})));
         let inputs: Vec<Value> = inputs.iter().map(|(channel, listing)| json!([channel, listing])).collect();
-        let what = json!([
-            "highwater cell 1",
-            self.task,
-            self.image_id,
-            inputs,
-            parameters,
-            [json!(runner), json!(limit), json!(cache)],
-        ]);
+        let what = json!(["highwater cell 1", self.task, self.image_id, inputs, parameters, conditions,]);
         digits(what.to_string().as_bytes(), DIGITS)
     }
 }
@@ -86,7 +84,7 @@ mod tests {
         Identity {
             task: Task::bare(vec!["sort".to_owned()]).digest(),
             image_id: None,
-            conditions: Conditions { runner: RunnerKind::Process, limit: None, cache: None },
+            conditions: Conditions { runner: RunnerKind::Process, limit: None, cache: None, input_access: None },
         }
     }
 
