@@ -7,6 +7,7 @@ mod inputs;
 mod killed;
 mod measured;
 mod space;
+mod unchanged;
 
 use std::collections::BTreeSet;
 use std::fs;
