@@ -38,7 +38,7 @@ use super::probe;
 use super::process::Output;
 use super::{Runner, Running, StartError};
 use crate::host::machine::{self, Machine};
-use crate::host::mounts::Mounts;
+use crate::host::mounts::{MountPoint, Mounts};
 use crate::model::observation::{Container, Host, Logs};
 use crate::model::units::Bytes;
 
@@ -107,25 +107,26 @@ impl ContainerLaunch {
     pub fn protect(&mut self, originals: &Originals) -> io::Result<()> {
         let mounts = Mounts::read()?;
         let names = originals.names()?;
-        let mut more = Vec::new();
-        for bind in &mut self.mounts {
-            let Ok(source) = bind.source.canonicalize() else { continue };
-            if originals.holds(&source) || names.contains(&source) {
-                bind.read_only = true;
+        let mut binds = std::mem::take(&mut self.mounts);
+        while let Some(mut bind) = binds.pop() {
+            if let Ok(source) = bind.source.canonicalize() {
+                bind.read_only |= originals.holds(&source) || names.contains(&source);
+                let below = mounts.below(&source).map(MountPoint::target).filter(|_| bind.read_only);
+                let shown = names.iter().filter(|name| !bind.read_only && name.as_path() != source);
+                for path in below.chain(shown.map(PathBuf::as_path)) {
+                    let Ok(inside) = path.strip_prefix(&source) else { continue };
+                    let Some(target) = Path::new(&bind.target).join(inside).to_str().map(str::to_owned) else {
+                        continue;
+                    };
+                    if !binds.iter().chain(&self.mounts).any(|known| known.target == target) {
+                        binds.push(Bind { source: path.to_owned(), target, read_only: true });
+                    }
+                }
             }
-            let inside = |path: &Path| {
-                let below = path.strip_prefix(&source).ok().filter(|below| !below.as_os_str().is_empty())?;
-                let target = Path::new(&bind.target).join(below).to_str()?.to_owned();
-                Some(Bind { source: path.to_owned(), target, read_only: true })
-            };
-            if bind.read_only {
-                more.extend(mounts.below(&source).filter_map(|mount| inside(mount.target())));
-            } else {
-                more.extend(names.iter().filter_map(|name| inside(name)));
-            }
+            self.mounts.push(bind);
         }
-        more.retain(|bind| !self.mounts.iter().any(|known| known.target == bind.target));
-        self.mounts.extend(more);
+        // As they were given.
+        self.mounts.reverse();
         Ok(())
     }
 

@@ -7,7 +7,7 @@ mod inputs;
 mod killed;
 mod measured;
 mod space;
-mod unchanged;
+pub(crate) mod unchanged;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -9,6 +9,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::json;
 
 use super::{MIB, containers_with, highwater, text};
+use crate::sweep::unchanged::{Row, attacked};
 
 /// A task that reads all of its input into memory, with items of 4 MiB.
 fn bench(items: usize) -> tempfile::TempDir {
@@ -72,4 +73,21 @@ fn items_that_cannot_be_linked_are_mounted_one_by_one() {
     let (said, records) = result.unwrap();
     assert!(!said.contains("copied"), "{said}");
     assert_eq!((records.len(), records[0].inputs[0].all.sum.0), (1, 8 * MIB));
+}
+
+/// Containers that see the data at `/in`, and beside other files of the host at `/host`.
+#[test]
+fn containers_leave_the_data_as_they_are() {
+    engine_or_skip!();
+    let options = "--pull never --network none --image path --workdir /tmp --entrypoint busybox --env GROUND=/host \
+                   --mount ../../attack.sh:/attack.sh:ro --mount ..:/host --mount '{input}:/in' -- sh /attack.sh /in";
+    for cells in ["", "--items 1", "--size 3", "--input-access private", "--items 1 --input-access private"] {
+        for is_on_tmpfs in [false, true] {
+            let words: &'static str = format!("sweep --into r --input ../scans {cells} {options}").leak();
+            let row = Row { is_root: true, is_on_tmpfs, has_other_owner: !is_on_tmpfs, is_in_container: true, words };
+            let Some((_, said)) = attacked(row, "", "") else { return };
+            assert!(said.contains("run 1: peak"), "nothing was run in {row:?}: {said}");
+            assert!(said.ends_with("unchanged\n"), "{row:?}: {said}");
+        }
+    }
 }

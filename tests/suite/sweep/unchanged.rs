@@ -34,6 +34,8 @@ state() {
 
 /// Does its worst to the data at `$1`.
 const ATTACK: &str = r#"
+# An image with nothing but busybox.
+command -v truncate > /dev/null || { busybox --install -s /tmp; PATH=/tmp; cd /tmp; }
 attack() {
     for file in "$1"/p01/ct.raw "$1"/p02/ct.raw "$1"/p01/sub/below.raw "$1"/p01/linked.raw "$1"/p01/folder/far.raw; do
         echo x > "$file"
@@ -59,20 +61,32 @@ attack() {
 
 /// What a row of the table is about.
 #[derive(Clone, Copy, Debug)]
-struct Row {
+pub(crate) struct Row {
     /// Who runs highwater.
-    is_root: bool,
-    is_on_tmpfs: bool,
-    has_other_owner: bool,
-    words: &'static str,
+    pub(crate) is_root: bool,
+    pub(crate) is_on_tmpfs: bool,
+    pub(crate) has_other_owner: bool,
+    /// Whether an engine has to see the data, which it does not in a mount namespace of the test.
+    pub(crate) is_in_container: bool,
+    pub(crate) words: &'static str,
 }
+
+impl Row {
+    /// A process of root, with the data on a disk.
+    const PROCESS: Self =
+        Self { is_root: true, is_on_tmpfs: false, has_other_owner: false, is_in_container: false, words: "" };
+}
+
+/// Where all is done on the host.
+const CLEAN_UP: &str = r#"trap 'cd /; umount -l "$GROUND/bound" "$GROUND/scans/p01/sub"
+if [ "$FILE_SYSTEM" = tmpfs ]; then umount -l "$GROUND"; fi' EXIT"#;
 
 const ROOT: &str = "0:0";
 const ORDINARY: &str = "65534:65534";
 
 /// Runs `highwater` with a task that attacks the data at every path; `before` and `after` are lines of the shell around it.
 /// `None` where no mount namespace can be had.
-fn attacked(row: Row, before: &str, after: &str) -> Option<(i32, String)> {
+pub(crate) fn attacked(row: Row, before: &str, after: &str) -> Option<(i32, String)> {
     if !may_mount() {
         return None;
     }
@@ -101,8 +115,15 @@ fn attacked(row: Row, before: &str, after: &str) -> Option<(i32, String)> {
          state > ../after; diff ../before ../after && echo unchanged; exit $status",
         row.words
     );
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "--propagation", "private", "sh", "-c", &script]);
+    let mut command = if row.is_in_container {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{CLEAN_UP}\n{script}")]);
+        command
+    } else {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c", &script]);
+        command
+    };
     command.env("GROUND", &ground).env("ID", id).env("OWNER", owner);
     command.env("FILE_SYSTEM", if row.is_on_tmpfs { "tmpfs" } else { "disk" });
     let output = command.output().unwrap();
@@ -125,7 +146,7 @@ fn may_mount() -> bool {
 fn all_unchanged(words: &[&'static str]) {
     for words in words {
         for (is_root, is_on_tmpfs) in [(false, false), (false, true), (true, false), (true, true)] {
-            let row = Row { is_root, is_on_tmpfs, has_other_owner: is_root == is_on_tmpfs, words };
+            let row = Row { is_root, is_on_tmpfs, has_other_owner: is_root == is_on_tmpfs, words, ..Row::PROCESS };
             let Some((_, said)) = attacked(row, "", "") else { return };
             assert!(said.contains("run 1: "), "nothing was run in {row:?}: {said}");
             assert!(said.ends_with("unchanged\n"), "{row:?}: {said}");
@@ -176,7 +197,6 @@ done
 
 #[test]
 fn tasks_leave_their_input_as_it_is() {
-    let base = Row { is_root: true, is_on_tmpfs: false, has_other_owner: false, words: "" };
     for words in [
         "run --runner process data.json",
         "run --runner process hidden.json",
@@ -185,7 +205,7 @@ fn tasks_leave_their_input_as_it_is() {
         "sweep --runner process data.json",
     ] {
         for is_root in [true, false] {
-            let row = Row { is_root, words, ..base };
+            let row = Row { is_root, words, ..Row::PROCESS };
             let Some((_, said)) = attacked(row, TASKS, "") else { return };
             assert!(said.ends_with("unchanged\n"), "{row:?}: {said}");
             assert!(said.contains("peak"), "nothing was run in {row:?}: {said}");
@@ -198,7 +218,7 @@ fn a_killed_sweep_leaves_the_data_as_they_are() {
     let words = "sweep --quiet --into r -r 200 --input ../scans --items 1,all -- sh ../../attack.sh {input} &\n\
                  sleep 0.$(od -An -N1 -tu1 /dev/urandom | tr -d ' '); kill -9 $!; wait";
     for number in 0..10 {
-        let row = Row { is_root: number % 2 == 0, is_on_tmpfs: number % 3 == 0, has_other_owner: false, words };
+        let row = Row { is_root: number % 2 == 0, is_on_tmpfs: number % 3 == 0, words, ..Row::PROCESS };
         // What is left of the task is ended by the reaper of the killed highwater.
         let Some((_, said)) = attacked(row, "", "sleep 1") else { return };
         assert!(said.ends_with("unchanged\n"), "{row:?}: {said}");
@@ -226,7 +246,7 @@ fn what_can_only_be_watched_ends_the_sweep_and_is_named() {
     ];
     for (is_root, options, task) in table {
         let words: &'static str = format!("sweep --into r -r 2 --input ../scans {options} {task}").leak();
-        let row = Row { is_root, is_on_tmpfs: false, has_other_owner: false, words };
+        let row = Row { is_root, words, ..Row::PROCESS };
         let Some((status, said)) = attacked(row, "ln scans/p01/ct.raw work/other-name", "wc -l r/observations.jsonl")
         else {
             return;
@@ -242,7 +262,7 @@ fn what_can_only_be_watched_ends_the_sweep_and_is_named() {
 fn without_a_mount_namespace_each_run_finds_its_staged_input_as_it_was() {
     let words = "sweep --into r -r 2 --input ../scans --items 1 --input-access watched -- sh -c 'ls $0/p01; rm -rf $0/p01' {input}";
     for is_root in [true, false] {
-        let row = Row { is_root, is_on_tmpfs: false, has_other_owner: false, words };
+        let row = Row { is_root, words, ..Row::PROCESS };
         let Some((status, said)) =
             attacked(row, "umount scans/p01/sub; rm scans/p01/folder", "cat r/runs/*/stdout.log")
         else {
