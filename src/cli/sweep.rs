@@ -198,7 +198,9 @@ fn make_runs(
     let failed = clerk.failed;
     let left = schedule.left();
     // After the last run there is no other that it could keep from beginning.
-    if let (Ok(End::Done | End::Budget), Some(failure)) = (&end, bench.unconcluded().or_else(|| bench.spoiled())) {
+    if let (Ok(End::Done | End::Budget), Some(failure)) =
+        (&end, bench.unconcluded().or_else(|| bench.spoiled_in_the_end()))
+    {
         return Err(failure);
     }
     match end {

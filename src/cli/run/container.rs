@@ -198,7 +198,7 @@ impl InContainer {
             false,
         )?;
         let mut container = Self::of_task(args, engine, image, &task, prediction);
-        container.protect(Mounting { guard: &guard, staged: &[] })?;
+        container.protect(Mounting { guard: &guard, staged: &[], known: None })?;
         container.task = Some(Box::new(task));
         container.guard = Some(guard);
         Ok(container)

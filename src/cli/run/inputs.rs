@@ -1,6 +1,9 @@
 //! How a task may use its input, and what keeps the user's data as they are.
 
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use clap::ValueEnum;
 use highwater::model::observation::Observation;
@@ -83,6 +86,8 @@ pub(crate) struct Mounting<'a> {
     pub(crate) guard: &'a Guard,
     /// What was staged for it, or belongs to the run.
     pub(crate) staged: &'a [&'a Staged],
+    /// The view of an earlier process with the same inputs, or where to keep it: it takes a few milliseconds to make.
+    pub(crate) known: Option<&'a OnceLock<Option<Arc<View>>>>,
 }
 
 impl Mounting<'_> {
@@ -95,7 +100,19 @@ impl Mounting<'_> {
     }
 
     /// A mount namespace with these mounts besides; `None` where it would show nothing else than the host.
-    pub(crate) fn view(&self, mut mounts: Vec<Mount>) -> Result<Option<View>, ViewError> {
+    pub(crate) fn view(&self, mounts: Vec<Mount>) -> Result<Option<Arc<View>>, ViewError> {
+        let known = self.known.filter(|_| mounts.is_empty());
+        if let Some(view) = known.and_then(OnceLock::get) {
+            return Ok(view.clone());
+        }
+        let view = self.open_view(mounts)?.map(Arc::new);
+        Ok(match known {
+            Some(known) => known.get_or_init(|| view).clone(),
+            None => view,
+        })
+    }
+
+    fn open_view(&self, mut mounts: Vec<Mount>) -> Result<Option<View>, ViewError> {
         if self.guard.protects() {
             let staged = self.staged.iter().filter(|staged| staged.is_made() && !staged.is_private());
             mounts.extend(
@@ -116,22 +133,45 @@ pub(crate) fn notes(guard: &Guard, staged: &[&Staged]) -> Vec<String> {
     private.into_iter().chain(watched).collect()
 }
 
+/// As much of the end of a task's errors is looked at.
+const LAST_ERRORS: i64 = 64 << 10;
+
+/// What a task that failed may need, if the errors that it has written to this file say that it could not write.
+pub(crate) fn hint(errors: &Path) -> Option<String> {
+    let mut file = File::open(errors).ok()?;
+    let length = file.metadata().ok()?.len();
+    // Of a shorter file it is all.
+    let _ = file.seek(SeekFrom::End(-LAST_ERRORS.min(length.try_into().ok()?)));
+    let mut text = Vec::new();
+    file.read_to_end(&mut text).ok()?;
+    let says_so = String::from_utf8_lossy(&text).contains("Read-only file system");
+    says_so.then(|| "the task could not write to a read-only file system: if it writes into its input, it needs --input-access private".to_owned())
+}
+
 /// As many changes are named.
 const MOST_CHANGES: usize = 5;
 
-/// Notes in the record that the input is not as it was, which is a reason not to make another run.
-pub(crate) fn note_changes(observation: &mut Observation, changes: &[Change]) -> Option<Failure> {
-    if changes.is_empty() {
-        return None;
-    }
-    let mut named: Vec<String> = changes.iter().take(MOST_CHANGES).map(ToString::to_string).collect();
-    if changes.len() > MOST_CHANGES {
-        named.push(format!("and {} more", changes.len() - MOST_CHANGES));
-    }
-    let changed = Changed(named.join("; "));
-    observation.warnings.push(changed.to_string());
+/// Why no other run may be made, if something has changed.
+pub(crate) fn changed(changes: &[Change]) -> Option<Failure> {
+    let changed = Changed::new(changes)?;
     let help = "restore the data; a task that writes to its input needs --input-access private";
     Some(Failure::new(Exit::TaskFailed, &changed, Some(help.to_owned())))
+}
+
+/// The same, noted in the record of the run.
+pub(crate) fn note_changes(observation: &mut Observation, changes: &[Change]) -> Option<Failure> {
+    observation.warnings.extend(Changed::new(changes).map(|changed| changed.to_string()));
+    changed(changes)
+}
+
+impl Changed {
+    fn new(changes: &[Change]) -> Option<Self> {
+        let mut named: Vec<String> = changes.iter().take(MOST_CHANGES).map(ToString::to_string).collect();
+        if changes.len() > MOST_CHANGES {
+            named.push(format!("and {} more", changes.len() - MOST_CHANGES));
+        }
+        (!named.is_empty()).then(|| Self(named.join("; ")))
+    }
 }
 
 /// Input that is not as it was.

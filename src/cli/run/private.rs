@@ -98,7 +98,7 @@ impl PrivateTask {
             copies.push(copy);
         }
         let staged: Vec<&Staged> = copies.iter().collect();
-        let mounting = Mounting { guard: &self.guard, staged: &staged };
+        let mounting = Mounting { guard: &self.guard, staged: &staged, known: None };
         let start = match &self.on_originals {
             Start::Container(container) => {
                 let mut container = container.on_copies(&self.task, &task);

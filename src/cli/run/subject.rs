@@ -65,7 +65,7 @@ impl What {
         let (inputs, outputs) = (inputs::of_task(&task), inputs::outputs_of(&task));
         let guard =
             args.input_access.guard(inputs.iter().map(PathBuf::as_path), outputs.iter().map(PathBuf::as_path), true)?;
-        let mounting = Mounting { guard: &guard, staged: &[] };
+        let mounting = Mounting { guard: &guard, staged: &[], known: None };
         let (mut what, replacements) = Self::of_task(&task, prediction, mounting)?;
         what.guard = Some(guard);
         what.task = Some(Box::new(task));
@@ -96,7 +96,6 @@ impl What {
             }
             Err(error) => return Err(no_view(&error)),
         };
-        let view = view.map(Arc::new);
         if has_channels_mounted {
             let Task { command, env, working_dir, .. } = task.clone();
             on_host = OnHost { command, env, working_dir, replacements: Vec::new(), unnamed: Vec::new() };
@@ -143,7 +142,7 @@ impl What {
 
     /// The same command, which sees its input as this says.
     pub(crate) fn with_input(mut self, mounting: Mounting<'_>) -> Result<Self, Failure> {
-        self.view = mounting.view(Vec::new()).map_err(|error| no_view(&error))?.map(Arc::new);
+        self.view = mounting.view(Vec::new()).map_err(|error| no_view(&error))?;
         self.notes = inputs::notes(mounting.guard, mounting.staged);
         Ok(self)
     }

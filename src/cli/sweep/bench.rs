@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use highwater::calibrate::measure::{About, MeasureError, measure};
 use highwater::calibrate::monitor::{Cancel, Observer, Watch};
@@ -17,6 +17,7 @@ use highwater::runner::StartError;
 use highwater::runner::originals::{Guard, Originals};
 use highwater::runner::process::{Output, Stdin};
 use highwater::runner::staging::{Cost, Dropped, Scratch, Staged, Staging, StagingError, drop_caches, read_all};
+use highwater::runner::view::View;
 
 use super::args::{CacheArg, SweepArgs};
 use super::hook;
@@ -25,7 +26,7 @@ use super::words::Places;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::output;
-use crate::cli::run::inputs::{InputAccess, Mounting, note_changes};
+use crate::cli::run::inputs::{self, InputAccess, Mounting, changed, note_changes};
 use crate::cli::run::{Conditions, UseCgroup, explain};
 
 /// A cell with all that its runs need.
@@ -62,16 +63,56 @@ struct State {
     told_of_copies: bool,
     /// Why no other run may begin: the last one has changed the input.
     spoiled: Option<Failure>,
+    watch: WatchTimes,
     /// Why the command after a run failed: what was measured is kept first.
     unconcluded: Option<Failure>,
     counter: u64,
 }
 
+/// When the originals were last compared with what they were. Where mounts protect them, a tenth of the time of a sweep is
+/// the most that this may take.
+#[derive(Default)]
+struct WatchTimes {
+    last: Option<Instant>,
+    took: Duration,
+    /// Whether a run has not been looked at since.
+    skipped: bool,
+}
+
+impl WatchTimes {
+    fn is_due(&mut self) -> bool {
+        self.skipped = self.last.is_some_and(|last| last.elapsed() < self.took * 10);
+        !self.skipped
+    }
+}
+
 /// A case that was staged for its runs.
 pub(super) struct StagedCase {
     inputs: Vec<(String, Staged)>,
+    /// What processes see of it.
+    view: OnceLock<Option<Arc<View>>>,
     /// What was staged as it was before the first run, where a task could change it.
     before: Option<Originals>,
+}
+
+impl StagedCase {
+    fn new(inputs: Vec<(String, Staged)>, before: Option<Originals>) -> Self {
+        Self { inputs, view: OnceLock::new(), before }
+    }
+
+    /// What a command finds at `{input}`.
+    fn input(&self) -> Option<&Path> {
+        self.inputs.first().map(|(_, staged)| staged.input())
+    }
+
+    fn staged(&self) -> Vec<&Staged> {
+        self.inputs.iter().map(|(_, staged)| staged).collect()
+    }
+
+    /// What a process sees of it.
+    fn mounting<'a>(&'a self, guard: &'a Guard, staged: &'a [&'a Staged]) -> Mounting<'a> {
+        Mounting { guard, staged, known: Some(&self.view) }
+    }
 }
 
 /// What a run is made under.
@@ -150,7 +191,7 @@ impl<'a> Runs<'a> {
         } else {
             Some(Originals::read(made, []).map_err(|source| Failure::new(Exit::Host, &NoCache(source), None))?)
         };
-        let staged = Arc::new(StagedCase { inputs, before });
+        let staged = Arc::new(StagedCase::new(inputs, before));
         state.staged.insert(place, Arc::clone(&staged));
         Ok(staged)
     }
@@ -168,17 +209,17 @@ impl<'a> Runs<'a> {
         name: &'static str,
         line: Option<&String>,
         places: &Places<'_>,
-        staged: &[(String, Staged)],
+        case: &StagedCase,
     ) -> Result<(), Failure> {
         let Some(line) = line else { return Ok(()) };
-        let staged: Vec<&Staged> = staged.iter().map(|(_, staged)| staged).collect();
-        let mounting = Mounting { guard: self.guard, staged: &staged };
-        let view = mounting.view(Vec::new()).map_err(|error| Failure::new(Exit::Host, &error, None))?;
-        hook::run(name, &places.fill_quoted(line), view)
+        let staged = case.staged();
+        let view = case.mounting(self.guard, &staged).view(Vec::new());
+        let view = view.map_err(|error| Failure::new(Exit::Host, &error, None))?;
+        hook::run(name, &places.fill_quoted(line), view.as_ref())
     }
 
     /// Copies of the inputs for one run, if it gets any.
-    fn copies(&self, cell: usize, staged: &[(String, Staged)]) -> Result<Option<Vec<(String, Staged)>>, Failure> {
+    fn copies(&self, cell: usize, case: &StagedCase) -> Result<Option<StagedCase>, Failure> {
         if self.args.subject.input_access != InputAccess::Private {
             return Ok(None);
         }
@@ -188,19 +229,19 @@ impl<'a> Runs<'a> {
         drop(state);
         let can_mount = self.guard.protects() && self.subject.can_be_overlaid();
         let mut copies = Vec::new();
-        for (number, ((channel, staged), input)) in staged.iter().zip(&self.cells[cell].case.inputs).enumerate() {
+        for (number, ((channel, staged), input)) in case.inputs.iter().zip(&self.cells[cell].case.inputs).enumerate() {
             let name = format!("private-{run}-{number}");
             let copy = self.staging.private(&name, (staged, &input.material), input.listing.bytes(), can_mount);
             copies.push((channel.clone(), copy.map_err(|error| unstaged(&error))?));
         }
-        Ok(Some(copies))
+        Ok(Some(StagedCase::new(copies, None)))
     }
 
     /// One run, recorded or not.
     fn once(
         &self,
         job: Job,
-        (staged, output): (&[(String, Staged)], &Path),
+        (case, output): (&StagedCase, &Path),
         sweep: Option<SweepRun>,
         cancel: &mut dyn Cancel,
         observer: &mut dyn Observer,
@@ -212,7 +253,14 @@ impl<'a> Runs<'a> {
             under.output = Some(folder);
         }
         under.sweep = sweep;
-        self.under(&under, job, (staged, output), cancel, observer)?.map_err(|error| not_run(&error))
+        let mut observation =
+            self.under(&under, job, (case, output), cancel, observer)?.map_err(|error| not_run(&error))?;
+        if let (false, Some(logs)) = (observation.outcome.succeeded(), &under.logs)
+            && !case.inputs.is_empty()
+        {
+            observation.warnings.extend(inputs::hint(&logs.stderr));
+        }
+        Ok(observation)
     }
 
     /// One run under these conditions, with all that is to be done around it.
@@ -220,21 +268,26 @@ impl<'a> Runs<'a> {
         &self,
         under: &Under,
         job: Job,
-        (staged, output): (&[(String, Staged)], &Path),
+        (case, output): (&StagedCase, &Path),
         cancel: &mut dyn Cancel,
         observer: &mut dyn Observer,
     ) -> Result<Result<Observation, MeasureError>, Failure> {
         self.unconcluded().map_or(Ok(()), Err)?;
         let ready = &self.cells[job.cell];
         let cell = &ready.planned;
-        let copies = self.copies(job.cell, staged)?;
-        let staged = copies.as_deref().unwrap_or(staged);
-        let inputs: StagedInputs<'_> = staged.iter().map(|(channel, staged)| (channel.as_str(), staged)).collect();
-        let places =
-            Places { input: staged.first().map(|(_, staged)| staged.input()), output, parameters: &cell.parameters };
-        self.hook("--prepare", self.args.prepare.as_ref(), &places, staged)?;
-        let note = self.cache(staged)?;
-        let start = self.subject.start(&inputs, &cell.parameters, output, (ready.prediction.clone(), self.guard))?;
+        let copies = self.copies(job.cell, case)?;
+        let case = copies.as_ref().unwrap_or(case);
+        let staged = case.staged();
+        let inputs: StagedInputs<'_> = case.inputs.iter().map(|(channel, staged)| (channel.as_str(), staged)).collect();
+        let places = Places { input: case.input(), output, parameters: &cell.parameters };
+        self.hook("--prepare", self.args.prepare.as_ref(), &places, case)?;
+        let note = self.cache(&staged)?;
+        let start = self.subject.start(
+            &inputs,
+            &cell.parameters,
+            output,
+            (ready.prediction.clone(), case.mounting(self.guard, &staged)),
+        )?;
         let mut conditions = Conditions {
             limit: under.limit,
             cgroup: if under.must_be_limited { UseCgroup::Always } else { self.args.cgroup },
@@ -264,11 +317,11 @@ impl<'a> Runs<'a> {
         };
         observation.logs = under.logs.clone();
         observation.warnings.extend(note);
-        if let Err(failure) = self.hook("--conclude", self.args.conclude.as_ref(), &places, staged) {
+        if let Err(failure) = self.hook("--conclude", self.args.conclude.as_ref(), &places, case) {
             lock(&self.state).unconcluded.get_or_insert(failure);
         }
         if let (true, Some(copies), Some(folder)) = (self.args.keep_outputs, &copies, &under.output) {
-            for (channel, copy) in copies {
+            for (channel, copy) in &copies.inputs {
                 let to = folder.join("inputs").join(channel);
                 copy.keep_changes(&to).map_err(|source| not_kept(&to, source))?;
             }
@@ -286,9 +339,15 @@ impl<'a> Runs<'a> {
         lock(&self.state).spoiled.take()
     }
 
+    /// The same at the end of the sweep, where not every run was looked at.
+    pub(super) fn spoiled_in_the_end(&self) -> Option<Failure> {
+        let is_open = lock(&self.state).watch.skipped;
+        self.spoiled().or_else(|| is_open.then(|| changed(&self.guard.originals().changes(&[])))?)
+    }
+
     /// Sees to the page cache; what comes back is for the record.
-    fn cache(&self, staged: &[(String, Staged)]) -> Result<Option<String>, Failure> {
-        let folders = staged.iter().flat_map(|(_, staged)| staged.folders());
+    fn cache(&self, staged: &[&Staged]) -> Result<Option<String>, Failure> {
+        let folders = staged.iter().flat_map(|staged| staged.folders());
         let failed = |source| Failure::new(Exit::Host, &NoCache(source), None);
         match self.args.cache {
             CacheArg::AsIs => Ok(None),
@@ -310,11 +369,17 @@ impl<'a> Runs<'a> {
             lock(&self.state).staged.remove(&self.case_of(cell));
             observation.warnings.push("the task has changed its input, which was a copy of the data".to_owned());
         }
+        if self.guard.protects() && !lock(&self.state).watch.is_due() {
+            return;
+        }
         // What no mount keeps out is more likely to reach what it was given than anything else.
         let own = if self.guard.protects() { self.originals_of(cell) } else { Vec::new() };
+        let started = Instant::now();
         let changes = self.guard.originals().changes(&own);
+        let mut state = lock(&self.state);
+        state.watch = WatchTimes { last: Some(Instant::now()), took: started.elapsed(), skipped: false };
         if let Some(failure) = note_changes(observation, &changes) {
-            lock(&self.state).spoiled.get_or_insert(failure);
+            state.spoiled.get_or_insert(failure);
         }
     }
 
@@ -347,16 +412,14 @@ impl Bench for Runs<'_> {
         let cell = &ready.planned;
         self.spoiled().map_or(Ok(()), Err)?;
         let case = self.stage(job.cell)?;
-        let staged = case.inputs.as_slice();
         let scratch = self.scratch()?;
         let output = open_folder(scratch.path())?;
-        let input = staged.first().map(|(_, staged)| staged.input());
-        let places = Places { input, output: &output, parameters: &cell.parameters };
+        let places = Places { input: case.input(), output: &output, parameters: &cell.parameters };
         let mut open = lock(&self.open[job.cell]);
         if !open.begun {
-            self.hook("--setup", self.args.setup.as_ref(), &places, staged)?;
+            self.hook("--setup", self.args.setup.as_ref(), &places, &case)?;
             for _ in 0..self.args.warmup {
-                let run = self.once(job, (staged, &output), None, cancel, &mut ())?;
+                let run = self.once(job, (&case, &output), None, cancel, &mut ())?;
                 if matches!(run.outcome, Outcome::Interrupted { .. } | Outcome::EngineLost) {
                     return Ok(None);
                 }
@@ -371,13 +434,13 @@ impl Bench for Runs<'_> {
             parameters: cell.parameters.clone(),
             synthetic: cell.synthetic,
         };
-        let mut observation = self.once(job, (staged, &output), Some(sweep), cancel, observer)?;
+        let mut observation = self.once(job, (&case, &output), Some(sweep), cancel, observer)?;
         let folder = lock(self.folders).get(&job).cloned();
         if let (true, Some(folder)) = (self.args.keep_outputs, folder) {
             keep_outputs(&output, &folder.join("outputs"))?;
         }
         if observation.outcome.succeeded() && lock(&self.state).unconcluded.is_none() {
-            self.look_for_floor(job, staged, &mut observation, cancel, observer)?;
+            self.look_for_floor(job, &case, &mut observation, cancel, observer)?;
         }
         self.check_inputs(job.cell, &case, &mut observation);
         Ok(Some(observation))
@@ -387,12 +450,10 @@ impl Bench for Runs<'_> {
         let mut open = lock(&self.open[cell]);
         if open.begun && self.args.cleanup.is_some() {
             let case = self.stage(cell)?;
-            let staged = case.inputs.as_slice();
             let scratch = self.scratch()?;
-            let input = staged.first().map(|(_, staged)| staged.input());
             let parameters = &self.cells[cell].planned.parameters;
-            let places = Places { input, output: scratch.path(), parameters };
-            self.hook("--cleanup", self.args.cleanup.as_ref(), &places, staged)?;
+            let places = Places { input: case.input(), output: scratch.path(), parameters };
+            self.hook("--cleanup", self.args.cleanup.as_ref(), &places, &case)?;
         }
         open.begun = false;
         drop(open);

@@ -10,11 +10,10 @@ use highwater::calibrate::monitor::{Cancel, Observer};
 use highwater::calibrate::sweep::Job;
 use highwater::model::observation::{Floor, Observation};
 use highwater::model::units::Bytes;
-use highwater::runner::staging::Staged;
 use highwater::store::{Record, Recorded};
 
 use super::args::SweepArgs;
-use super::bench::{Runs, Under, lock};
+use super::bench::{Runs, StagedCase, Under, lock};
 use super::keeper::unstored;
 use super::subject::open_folder;
 use crate::cli::failure::Failure;
@@ -55,7 +54,7 @@ impl Runs<'_> {
     pub(super) fn look_for_floor(
         &self,
         job: Job,
-        staged: &[(String, Staged)],
+        case: &StagedCase,
         run: &mut Observation,
         cancel: &mut dyn Cancel,
         observer: &mut dyn Observer,
@@ -68,7 +67,7 @@ impl Runs<'_> {
         let success = Success { slowdown: self.args.slowdown, oom_of_children: false };
         let beside = lock(self.folders).get(&job).map(|folder| folder.join(TRIES));
         let first = Some(run.clone());
-        let mut tries = Tries { runs: self, job, staged, first, cancel, observer, beside, record: None, floor: None };
+        let mut tries = Tries { runs: self, job, case, first, cancel, observer, beside, record: None, floor: None };
         let found = find(&mut tries, terms, success);
         run.floor = tries.floor;
         run.warnings.extend(match found {
@@ -97,7 +96,7 @@ impl Runs<'_> {
 struct Tries<'a, 'b> {
     runs: &'a Runs<'b>,
     job: Job,
-    staged: &'a [(String, Staged)],
+    case: &'a StagedCase,
     /// The run without a limit that was made already.
     first: Option<Observation>,
     cancel: &'a mut dyn Cancel,
@@ -118,7 +117,7 @@ impl Trial for Tries<'_, '_> {
         let under = Under { limit, timeout, must_be_limited: true, ..Under::default() };
         let scratch = self.runs.scratch()?;
         let output = open_folder(scratch.path())?;
-        let ran = self.runs.under(&under, self.job, (self.staged, &output), self.cancel, self.observer)?;
+        let ran = self.runs.under(&under, self.job, (self.case, &output), self.cancel, self.observer)?;
         ran.map_or_else(|error| not_ran(limit, error), |observation| Ok(Ran::Observed(Box::new(observation))))
     }
 

@@ -10,14 +10,14 @@ use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 
 /// Runs a line in the shell, which sees what the task sees; what it prints goes to stderr.
-pub(super) fn run(name: &'static str, line: &OsStr, view: Option<View>) -> Result<(), Failure> {
+pub(super) fn run(name: &'static str, line: &OsStr, view: Option<&Arc<View>>) -> Result<(), Failure> {
     let mut command = Command::new("sh");
     // Nothing but records goes to stdout.
     command.arg("-c").arg(line).stdin(Stdio::null()).stdout(std::io::stderr());
     crate::cli::signals::unblock_in(&mut command);
     let line = line.to_owned();
     if let Some(view) = view
-        && let Err(source) = Arc::new(view).start_in(&mut command)
+        && let Err(source) = view.start_in(&mut command)
     {
         return Err(Failure::new(Exit::Host, &NotStarted { name, line, source }, None));
     }

@@ -15,7 +15,6 @@ use highwater::model::spelling::{nearest, quote};
 use highwater::model::task::{ChannelKind, EnvType, Task, TemplateEnv};
 use highwater::runner::StartError;
 use highwater::runner::engine::{Engine, Image};
-use highwater::runner::originals::Guard;
 use highwater::runner::staging::Staged;
 use highwater::tree::Listing;
 
@@ -188,10 +187,8 @@ impl<'a> Subject<'a> {
         inputs: &StagedInputs<'_>,
         parameters: &BTreeMap<String, String>,
         output: &Path,
-        (prediction, guard): (Option<Prediction>, &Guard),
+        (prediction, mounting): (Option<Prediction>, Mounting<'_>),
     ) -> Result<Start, Failure> {
-        let staged: Vec<&Staged> = inputs.values().copied().collect();
-        let mounting = Mounting { guard, staged: &staged };
         match (&self.kind, prediction) {
             (Kind::Task { task, .. }, Some(prediction)) => {
                 self.start_task(task, inputs, parameters, output, (prediction, mounting))

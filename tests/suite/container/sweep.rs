@@ -9,7 +9,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::json;
 
 use super::{MIB, containers_with, highwater, text};
-use crate::sweep::unchanged::{Row, attacked};
+use crate::sweep::unchanged::{Row, SHOW_WRITTEN, WRITES_INTO_ITEMS, assert_written_into_items, attacked};
 
 /// A task that reads all of its input into memory, with items of 4 MiB.
 fn bench(items: usize) -> tempfile::TempDir {
@@ -90,4 +90,18 @@ fn containers_leave_the_data_as_they_are() {
             assert!(said.ends_with("unchanged\n"), "{row:?}: {said}");
         }
     }
+}
+
+#[test]
+fn a_container_that_writes_into_the_directories_of_its_items_is_swept_with_private_input() {
+    engine_or_skip!();
+    let words: &'static str = format!(
+        "sweep --into r --input ../scans --items 1,2 -r 2 --input-access private --keep-outputs --cache cold \
+         --pull never --network none --image path --entrypoint busybox --mount '{{input}}:/in' -- \
+         sh -c '{WRITES_INTO_ITEMS}' /in"
+    )
+    .leak();
+    let row = Row { is_root: true, is_on_tmpfs: false, has_other_owner: false, is_in_container: true, words };
+    let Some(swept) = attacked(row, "", SHOW_WRITTEN) else { return };
+    assert_written_into_items(row, &swept);
 }

@@ -273,3 +273,72 @@ fn without_a_mount_namespace_each_run_finds_its_staged_input_as_it_was() {
         assert!(said.ends_with("unchanged\n"), "{said}");
     }
 }
+
+/// As operators of Kaapana do, which write their results beside the input in the directory of each item.
+pub(crate) const WRITES_INTO_ITEMS: &str =
+    "for item in $0/*; do mkdir $item/result; cat $item/ct.raw > $item/result/mask; done";
+
+/// What a sweep of such a task has to say, after it has printed its kept outputs and its record.
+#[track_caller]
+pub(crate) fn assert_written_into_items(row: Row, (status, said): &(i32, String)) {
+    assert_eq!(*status, 0, "{row:?}: {said}");
+    assert!(said.contains("kept: scans/p01/ct.raw"), "{row:?}: {said}");
+    assert!(said.contains("had its input as a private copy: "), "{row:?}: {said}");
+    assert!(said.contains("cache: cold"), "{row:?}: {said}");
+    assert!(said.ends_with("unchanged\n"), "{row:?}: {said}");
+}
+
+pub(crate) const SHOW_WRITTEN: &str =
+    "echo kept: $(cat r/runs/*-2/inputs/input/p01/result/mask); cat r/observations.jsonl; ls r/staging 2>&1";
+
+#[test]
+fn a_task_that_writes_into_the_directories_of_its_items_is_swept_with_private_input() {
+    let words: &'static str = format!(
+        "sweep --into r --input ../scans --items 1,2 -r 2 --input-access private --keep-outputs --cache cold -- \
+         sh -c '{WRITES_INTO_ITEMS}' {{input}}"
+    )
+    .leak();
+    for (is_root, is_on_tmpfs) in [(true, true), (true, false), (false, false)] {
+        let row = Row { is_root, is_on_tmpfs, words, ..Row::PROCESS };
+        // Another file system in the input cannot be shown by an overlay.
+        let before = if is_on_tmpfs { "" } else { "umount scans/p01/sub" };
+        let Some(swept) = attacked(row, before, SHOW_WRITTEN) else { return };
+        assert_written_into_items(row, &swept);
+        if is_root && !is_on_tmpfs {
+            assert!(swept.1.contains("an overlay") || swept.1.contains("clones"), "{}", swept.1);
+        }
+    }
+}
+
+/// Puts a program in the place of highwater that starts it where nobody may make a mount namespace.
+const WITHOUT_NAMESPACES: &str = r#"
+mv ../highwater ../real
+cat > ../highwater <<'END'
+#!/bin/sh
+exec unshare --user --map-root-user sh -c 'echo 0 > /proc/sys/user/max_mnt_namespaces && exec "$0" "$@"' ../../real "$@"
+END
+chmod +x ../highwater
+"#;
+
+#[test]
+fn where_no_mount_namespace_can_be_had_the_data_are_watched() {
+    let table = [
+        (4, "-- sh -c 'echo more >> ../scans/p02/ct.raw; ls {input}'", "p02/ct.raw was changed"),
+        (4, "--items 1 -- sh -c 'rm ../scans/p01/ct.raw; ls {input}'", "p01/ct.raw was removed"),
+        (0, "--items 1 -- sh -c 'rm {input}/p01/ct.raw'", "copied"),
+        (0, "--items 1 --input-access private -- sh -c 'rm {input}/p01/ct.raw'", "copies"),
+    ];
+    for (expected, words, means) in table {
+        let words: &'static str = format!("sweep --into r -r 2 --input ../scans {words}").leak();
+        let row = Row { words, ..Row::PROCESS };
+        let before = format!("{WITHOUT_NAMESPACES}\numount scans/p01/sub; rm scans/p01/folder");
+        let Some((status, said)) = attacked(row, &before, "cat r/observations.jsonl") else { return };
+        if said.contains("max_mnt_namespaces") || said.contains("unshare: ") {
+            return skip("there are no user namespaces");
+        }
+        assert_eq!(status, expected, "{row:?}: {said}");
+        assert!(said.contains("are not protected from the task, only watched"), "{row:?}: {said}");
+        assert!(said.contains(means), "{row:?}: {said}");
+        assert_eq!(said.ends_with("unchanged\n"), expected == 0, "{row:?}: {said}");
+    }
+}
