@@ -18,7 +18,7 @@ use super::view::{Mount, Overlay, View, ViewError};
 use crate::host::mounts::Mounts;
 use crate::model::problem::one_line;
 
-/// More files outside of an input that links in it lead to are not mounted one by one.
+/// More files outside of an input that links in it lead to are not mounted one by one, but the directory above them all.
 const MOST_LINKED_FILES: usize = 1000;
 
 /// Data that must stay as they are.
@@ -179,12 +179,28 @@ impl Originals {
     pub fn names(&self) -> io::Result<Vec<PathBuf>> {
         let mounts = Mounts::read()?;
         let mut names = Vec::new();
-        let linked = if self.linked.len() > MOST_LINKED_FILES { &[][..] } else { &self.linked };
-        for path in self.roots.iter().chain(linked) {
+        for path in self.roots.iter().chain(&self.linked_places(MOST_LINKED_FILES)) {
             names.push(path.clone());
             names.extend(mounts.other_names(path)?);
         }
         Ok(names)
+    }
+
+    /// What links lead to, or the directory above it all if that is more than `most` files and nothing else is there that
+    /// the task may need to write to.
+    fn linked_places(&self, most: usize) -> Vec<PathBuf> {
+        let Some(mut above) = self.linked.first().cloned().filter(|_| self.linked.len() > most) else {
+            return self.linked.clone();
+        };
+        for path in &self.linked {
+            while !path.starts_with(&above) || *path == above {
+                above.pop();
+            }
+        }
+        let here = std::env::current_dir().ok();
+        let mut others = self.roots.iter().chain(&self.except).chain(here.as_ref());
+        let is_shared = others.any(|path| path.starts_with(&above)) || std::env::temp_dir().starts_with(&above);
+        if is_shared { Vec::new() } else { vec![above] }
     }
 
     /// Mounts that make them read-only at every path, with what is excepted writable.
@@ -351,6 +367,23 @@ mod tests {
         let originals = read(&path);
         assert!(originals.could_be_written());
         assert_eq!(originals.names().unwrap(), [path.join("data"), path.join("store/y")]);
+    }
+
+    #[test]
+    fn many_linked_files_are_guarded_by_the_directory_above_them() {
+        let (_folder, path) = data();
+        for name in ["1", "2"] {
+            fs::create_dir(path.join("store").join(name)).unwrap();
+            fs::write(path.join("store").join(name).join("z"), "data").unwrap();
+            std::os::unix::fs::symlink(format!("../store/{name}/z"), path.join("data").join(name)).unwrap();
+        }
+        let originals = read(&path);
+        assert_eq!(originals.linked_places(3).len(), 3);
+        assert_eq!(originals.linked_places(2), [path.join("store")]);
+        // The directory above is that of the input, too.
+        fs::write(path.join("w"), "data").unwrap();
+        std::os::unix::fs::symlink("../w", path.join("data/w")).unwrap();
+        assert_eq!(read(&path).linked_places(2), Vec::<PathBuf>::new());
     }
 
     #[test]

@@ -61,6 +61,7 @@ struct State {
     staged: HashMap<usize, Arc<StagedCase>>,
     /// Whether copies were told of.
     told_of_copies: bool,
+    told_of_private_copies: bool,
     /// Why no other run may begin: the last one has changed the input.
     spoiled: Option<Failure>,
     watch: WatchTimes,
@@ -233,6 +234,15 @@ impl<'a> Runs<'a> {
             let name = format!("private-{run}-{number}");
             let copy = self.staging.private(&name, (staged, &input.material), input.listing.bytes(), can_mount);
             copies.push((channel.clone(), copy.map_err(|error| unstaged(&error))?));
+        }
+        let cost = copies.iter().map(|(_, copy)| copy.cost());
+        let (files, bytes) =
+            cost.fold((0, Bytes::ZERO), |sum, cost| (sum.0 + cost.copies, sum.1.saturating_add(cost.copied)));
+        if files > 0 && !self.args.quiet && !std::mem::replace(&mut lock(&self.state).told_of_private_copies, true) {
+            output::say(&format!(
+                "highwater: each run gets a full copy of its input, {bytes} for the first: --staging names a folder on a \
+                 file system that can clone files"
+            ));
         }
         Ok(Some(StagedCase::new(copies, None)))
     }
