@@ -3,6 +3,7 @@
 pub mod container;
 pub mod engine;
 mod maker;
+pub mod originals;
 mod own_cgroup;
 pub mod patience;
 pub mod placement;

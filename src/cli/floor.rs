@@ -139,7 +139,7 @@ pub(crate) fn run(args: &FloorArgs) -> Result<Exit, Failure> {
         None => None,
     };
     let signals = Signals::block().map_err(|errno| Failure::new(Exit::Host, &errno, None))?;
-    let terms = terms(args.precision, args.confirm, &machine, matches!(start, Start::Container(_)));
+    let terms = terms(args.precision, args.confirm, &machine, start.is_container());
     let success = Success { slowdown: args.slowdown, oom_of_children: args.allow_oom_of_children };
     let progress = Progress::new(!args.quiet);
     let mut bench = Bench { args, machine: &machine, start: &start, record, signals, progress, runs: 0 };
@@ -256,12 +256,18 @@ impl Trial for Bench<'_> {
         let conditions = self.conditions(limit)?;
         let timeout = [self.args.timeout, timeout].into_iter().flatten().min();
         let how = Watch { timeout, kill_after: self.args.kill_after, interval: self.args.sample_interval };
-        let mut runner = self.start.runner(self.machine, &conditions);
+        let mut runner = self.start.runner(self.machine, &conditions).map_err(Failure::elsewhere)?;
         let host = self.machine.facts.clone();
         self.progress.start(limit);
         let about = self.start.about();
         match measure(&mut *runner, about, host, &how, Some(&mut self.signals), &mut self.progress) {
-            Ok(observation) => Ok(Ran::Observed(Box::new(observation))),
+            Ok(mut observation) => match self.start.check_inputs(&mut observation) {
+                None => Ok(Ran::Observed(Box::new(observation))),
+                Some(failure) => {
+                    self.keep(&observation)?;
+                    Err(failure)
+                }
+            },
             Err(error) => not_ran(limit, error),
         }
     }

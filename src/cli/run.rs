@@ -1,6 +1,8 @@
 //! `highwater run`: runs a task, measures its peak and compares it with its rules.
 
 pub(crate) mod container;
+pub(crate) mod inputs;
+mod private;
 pub(crate) mod redact;
 mod result;
 mod start;
@@ -44,7 +46,8 @@ Examples:
 
 With --runner process a task.json runs as a process of this machine. Where its command and environment name the \
 mounted path of every channel, these paths are replaced by the host's. Otherwise the channels are mounted at their \
-own paths, inputs read-only, in a mount namespace that only the task sees; this takes root or a user namespace.
+own paths in a mount namespace that only the task sees; this takes root or a user namespace. A task that writes into \
+its input needs --input-access private.
 
 A process that leaves the run's cgroup, and work that a daemon does for the command, as for `docker run`, is not in the
 peak: it is a lower bound then, and the table says why. Measure a container with --image.
@@ -172,7 +175,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     let mut failure = None;
     let mut ended_by = None;
     for number in 1..=args.runs {
-        let observation = match run_once(args, &machine, &start, number, &mut signals) {
+        let mut observation = match run_once(args, &machine, &start, number, &mut signals) {
             Ok(observation) => observation,
             Err(error) => {
                 failure = Some(error);
@@ -183,8 +186,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
         if observation.has_lost_engine() {
             say_lost();
         }
+        let spoiled = start.check_inputs(&mut observation).filter(|_| number < args.runs);
         // Shown even where it could not be kept.
-        failure = keep(record.as_mut(), &observation).err();
+        failure = keep(record.as_mut(), &observation).err().or(spoiled.map(Failure::own));
         results.add(observation)?;
         // It came when no task was there to be sent it.
         if let Some(request) = signals.take().filter(|_| number < args.runs) {
@@ -209,7 +213,7 @@ fn run_once(
 ) -> Result<Observation, Failure> {
     let how = Watch { timeout: args.timeout, kill_after: args.kill_after, interval: args.sample_interval };
     let mut live = Live::new(!args.quiet);
-    let mut runner = start.runner(machine, &conditions(args, start, number)?);
+    let mut runner = start.runner(machine, &conditions(args, start, number)?)?;
     let host = machine.facts.clone();
     measure(&mut *runner, start.about(), host, &how, Some(signals), &mut live).map_err(|error| explain(&error))
 }

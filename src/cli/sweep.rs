@@ -22,7 +22,8 @@ use highwater::host::machine::{Machine, available};
 use highwater::model::plan::Plan;
 use highwater::model::units::Bytes;
 use highwater::runner::container::remove_leftovers;
-use highwater::runner::staging::{Staging, StagingError};
+use highwater::runner::originals::Guard;
+use highwater::runner::staging::{MOST_MOUNTS, Staging, StagingError};
 use highwater::store::{self, Folder, FolderError};
 
 use self::args::Format;
@@ -35,6 +36,7 @@ use self::progress::Progress;
 use self::subject::Subject;
 use super::exit::Exit;
 use super::failure::Failure;
+use super::run::inputs::InputAccess;
 use super::run::{UseCgroup, say_lost};
 use super::signals::Signals;
 use super::{cells as shown, output, records, scope};
@@ -78,8 +80,14 @@ fn run_with(args: &SweepArgs, settings: &Settings, saved: Option<&Plan>) -> Resu
     } else {
         open(args, &mut planned)?
     };
-    let staging = stage_below(args, &place, &subject)?;
-    let exit = make_runs(args, &machine, &subject, &planned, &mut place, &staging)?;
+    let staging = open_staging(args, &place)?;
+    let guard = guard(args, &subject, &planned, &place, &staging)?;
+    let staging = match (subject.engine(), guard.protects()) {
+        (Some(_), _) => staging.with_mounts(usize::MAX),
+        (None, true) => staging.with_mounts(MOST_MOUNTS),
+        (None, false) => staging.without_writable_links(),
+    };
+    let exit = make_runs(args, &machine, &subject, &planned, &mut place, (&staging, &guard))?;
     if args.format == Format::Table && !args.quiet {
         show(&place)?;
     }
@@ -120,13 +128,13 @@ fn folder_of(args: &SweepArgs, planned: &Planned) -> PathBuf {
     args.into.clone().unwrap_or_else(|| PathBuf::from(format!("{}.sweep", plan::file_name(&planned.plan.task.name))))
 }
 
-fn stage_below(args: &SweepArgs, place: &Place, subject: &Subject<'_>) -> Result<Staging, Failure> {
+fn open_staging(args: &SweepArgs, place: &Place) -> Result<Staging, Failure> {
     let path = match (&args.staging, place) {
         (Some(path), _) => path.clone(),
         (None, Place::Folder(folder)) => folder.path().join(STAGING),
         (None, Place::File(file)) => file.staging(),
     };
-    let staging = Staging::open(&path).map_err(|error| {
+    Staging::open(&path).map_err(|error| {
         let (exit, help) = match error {
             StagingError::Occupied { .. } => {
                 (Exit::Usage, Some("name a folder with --staging that is empty or not there yet".to_owned()))
@@ -141,8 +149,32 @@ fn stage_below(args: &SweepArgs, place: &Place, subject: &Subject<'_>) -> Result
             },
         };
         Failure::new(exit, &error, help)
-    })?;
-    Ok(if subject.engine().is_some() { staging.with_mounts() } else { staging.read_only() })
+    })
+}
+
+/// Keeps the inputs as they are; the sweep's own files may lie among them.
+fn guard(
+    args: &SweepArgs,
+    subject: &Subject<'_>,
+    planned: &Planned,
+    place: &Place,
+    staging: &Staging,
+) -> Result<Guard, Failure> {
+    let own: Vec<PathBuf> = match place {
+        Place::Folder(folder) => vec![folder.path().to_owned()],
+        Place::File(file) => vec![file.path().to_owned(), file.runs()],
+    };
+    let own = own.iter().map(PathBuf::as_path).chain([staging.path()]);
+    let inputs = planned.folders.iter().map(PathBuf::as_path);
+    let is_process = subject.engine().is_none();
+    let guard = args.subject.input_access.guard(inputs, own, is_process)?;
+    if let Some(why) = guard.obstacle().filter(|_| args.subject.input_access != InputAccess::Watched) {
+        output::say(&format!(
+            "highwater: the inputs are not protected from the task, only watched: {why}. No run follows one that has \
+             changed them"
+        ));
+    }
+    Ok(guard)
 }
 
 fn make_runs(
@@ -151,7 +183,7 @@ fn make_runs(
     subject: &Subject<'_>,
     planned: &Planned,
     place: &mut Place,
-    staging: &Staging,
+    (staging, guard): (&Staging, &Guard),
 ) -> Result<Exit, Failure> {
     let keys: Vec<&str> = planned.cells.iter().map(|cell| cell.planned.key.as_str()).collect();
     let made = floor::made(args, place.recorded());
@@ -167,7 +199,7 @@ fn make_runs(
     let mut signals = Signals::block().map_err(|errno| Failure::new(Exit::Host, &errno, None))?;
     let folders = Mutex::new(HashMap::new());
     let floors = floor::known(&keys, place.recorded());
-    let bench = Runs::new(args, machine, subject, &planned.cells, staging, &folders, floors);
+    let bench = Runs::new(args, machine, subject, &planned.cells, (staging, guard), &folders, floors);
     let progress = Progress::new(args.quiet, schedule.recorded(), schedule.left(), args.jobs);
     if schedule.recorded() > 0 && !args.quiet {
         let (recorded, left) = (schedule.recorded(), schedule.left());
@@ -188,7 +220,9 @@ fn make_runs(
     }
     let left = schedule.left();
     // After the last run there is no other that it could keep from beginning.
-    if let (Ok(End::Done | End::Budget), Some(failure)) = (&end, bench.unconcluded()) {
+    if let (Ok(End::Done | End::Budget), Some(failure)) =
+        (&end, bench.unconcluded().or_else(|| bench.spoiled_in_the_end()))
+    {
         return Err(failure);
     }
     match end {

@@ -20,7 +20,7 @@ mod user;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bollard::Docker;
@@ -32,11 +32,13 @@ use self::parent::Parent;
 use self::run::ContainerRun;
 pub use self::user::{runs_as, user_on_host};
 use super::engine::{CallError, Engine, EngineError, Image};
+use super::originals::Originals;
 use super::patience::Patience;
 use super::probe;
 use super::process::Output;
 use super::{Runner, Running, StartError};
 use crate::host::machine::{self, Machine};
+use crate::host::mounts::{MountPoint, Mounts};
 use crate::model::observation::{Container, Host, Logs};
 use crate::model::units::Bytes;
 
@@ -95,6 +97,37 @@ impl ContainerLaunch {
             stderr: Output::Inherit,
             logs: None,
         }
+    }
+
+    /// Lets the container only read these data, whichever of its mounts shows them, and what is mounted below them, which
+    /// not every engine makes read-only with them.
+    ///
+    /// # Errors
+    /// The mounts of this process cannot be read.
+    pub fn protect(&mut self, originals: &Originals) -> io::Result<()> {
+        let mounts = Mounts::read()?;
+        let names = originals.names()?;
+        let mut binds = std::mem::take(&mut self.mounts);
+        while let Some(mut bind) = binds.pop() {
+            if let Ok(source) = bind.source.canonicalize() {
+                bind.read_only |= originals.holds(&source) || names.contains(&source);
+                let below = mounts.below(&source).map(MountPoint::target).filter(|_| bind.read_only);
+                let shown = names.iter().filter(|name| !bind.read_only && name.as_path() != source);
+                for path in below.chain(shown.map(PathBuf::as_path)) {
+                    let Ok(inside) = path.strip_prefix(&source) else { continue };
+                    let Some(target) = Path::new(&bind.target).join(inside).to_str().map(str::to_owned) else {
+                        continue;
+                    };
+                    if !binds.iter().chain(&self.mounts).any(|known| known.target == target) {
+                        binds.push(Bind { source: path.to_owned(), target, read_only: true });
+                    }
+                }
+            }
+            self.mounts.push(bind);
+        }
+        // As they were given.
+        self.mounts.reverse();
+        Ok(())
     }
 
     /// Everything that is started, the entrypoint and its arguments, as Docker puts them together.

@@ -10,6 +10,7 @@ mod measured;
 mod record;
 mod secrets;
 mod space;
+pub(crate) mod unchanged;
 
 use std::collections::BTreeSet;
 use std::fs;

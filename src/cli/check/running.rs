@@ -109,8 +109,10 @@ impl<'a> Bench<'a> {
         let number = self.runs.entry(key).or_default();
         *number += 1;
         let how = Watch { timeout: cell.task.timeout, ..Watch::default() };
-        let mut runner = cell.start.runner(&self.machine, &conditions(self.args, cell, *number)?);
+        let mut runner =
+            cell.start.runner(&self.machine, &conditions(self.args, cell, *number)?).map_err(Failure::elsewhere)?;
         let mut about = cell.about.clone();
+        about.notes = cell.start.about().notes;
         if let Some(sweep) = &mut about.sweep {
             sweep.run = *number;
         }
@@ -118,8 +120,10 @@ impl<'a> Bench<'a> {
         let mut live = Live::new(!self.args.quiet);
         let measured = measure(&mut *runner, about, host, &how, Some(&mut self.signals), &mut live);
         drop(live);
-        let observation = measured.map_err(|error| explain(&error).elsewhere())?;
+        let mut observation = measured.map_err(|error| explain(&error).elsewhere())?;
+        let spoiled = cell.start.check_inputs(&mut observation);
         keep(self.record.as_mut(), &observation).map_err(Failure::elsewhere)?;
+        spoiled.map_or(Ok(()), Err)?;
         if observation.has_lost_engine() {
             say_lost();
             let failed = !observation.outcome.succeeded() && observation.outcome != Outcome::EngineLost;

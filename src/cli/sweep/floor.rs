@@ -11,11 +11,10 @@ use highwater::calibrate::sweep::Job;
 use highwater::directory::Directory;
 use highwater::model::observation::{Floor, Observation};
 use highwater::model::units::Bytes;
-use highwater::runner::staging::Staged;
 use highwater::store::{Record, Recorded, StoreError};
 
 use super::args::SweepArgs;
-use super::bench::{Runs, Under, lock};
+use super::bench::{Runs, StagedCase, Under, lock};
 use crate::cli::failure::Failure;
 use crate::cli::floor::{no_limits, not_ran, terms};
 use crate::cli::records;
@@ -55,7 +54,7 @@ impl Runs<'_> {
     pub(super) fn look_for_floor(
         &self,
         job: Job,
-        staged: &[(String, Staged)],
+        case: &StagedCase,
         run: &mut Observation,
         cancel: &mut dyn Cancel,
         observer: &mut dyn Observer,
@@ -68,7 +67,7 @@ impl Runs<'_> {
         let success = Success { slowdown: self.args.slowdown, oom_of_children: false };
         let beside = lock(self.folders).get(&job).cloned();
         let first = Some(run.clone());
-        let mut tries = Tries { runs: self, job, staged, first, cancel, observer, beside, record: None, floor: None };
+        let mut tries = Tries { runs: self, job, case, first, cancel, observer, beside, record: None, floor: None };
         let found = find(&mut tries, terms, success);
         run.floor = tries.floor;
         run.warnings.extend(match found {
@@ -97,7 +96,7 @@ impl Runs<'_> {
 struct Tries<'a, 'b> {
     runs: &'a Runs<'b>,
     job: Job,
-    staged: &'a [(String, Staged)],
+    case: &'a StagedCase,
     /// The run without a limit that was made already.
     first: Option<Observation>,
     cancel: &'a mut dyn Cancel,
@@ -119,7 +118,7 @@ impl Trial for Tries<'_, '_> {
         let under = Under { limit, timeout, must_be_limited: true, ..Under::default() };
         let scratch = self.runs.scratch()?;
         let output = self.runs.subject.make_output(scratch.path())?;
-        let ran = self.runs.under(&under, self.job, (self.staged, &output), self.cancel, self.observer)?;
+        let ran = self.runs.under(&under, self.job, (self.case, &output), self.cancel, self.observer)?;
         ran.map_or_else(|error| not_ran(limit, error), |observation| Ok(Ran::Observed(Box::new(observation))))
     }
 

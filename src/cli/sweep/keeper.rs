@@ -126,6 +126,11 @@ impl CellFile {
         &self.path
     }
 
+    /// Where the output of runs is kept.
+    pub(super) fn runs(&self) -> PathBuf {
+        self.directory.path().join(RUNS)
+    }
+
     /// Where inputs are staged: beside the file, by its name.
     pub(super) fn staging(&self) -> PathBuf {
         let mut name = self.path.file_name().unwrap_or_default().to_owned();

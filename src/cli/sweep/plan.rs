@@ -30,6 +30,8 @@ use crate::cli::{output, records, summary};
 pub(super) struct Planned {
     pub(super) plan: Plan,
     pub(super) cells: Vec<Ready>,
+    /// All folders of inputs, whichever cells they are for.
+    pub(super) folders: Vec<PathBuf>,
 }
 
 /// Reads the inputs and makes the plan; runs nothing.
@@ -51,7 +53,8 @@ pub(super) fn plan(args: &SweepArgs, subject: &Subject<'_>, sweep: Map<String, V
     let cases = cases(&given, &variations(args), args.pick, &options).map_err(|error| no_cases(&error))?;
     drop(line);
     let task = subject.planned();
-    let conditions = Conditions { runner: task.runner, limit: args.limit, cache: args.cache.in_key() };
+    let input_access = args.subject.input_access.in_key();
+    let conditions = Conditions { runner: task.runner, limit: args.limit, cache: args.cache.in_key(), input_access };
     let identity = Identity { task: task.digest.clone(), image_id: task.image_id.clone(), conditions };
     let mut cells: Vec<Ready> = Vec::new();
     let mut same: Vec<(String, String)> = Vec::new();
@@ -70,7 +73,8 @@ pub(super) fn plan(args: &SweepArgs, subject: &Subject<'_>, sweep: Map<String, V
         output::say(&format!("highwater: {twin} is the same as {known}, and is run once"));
     }
     let planned = cells.iter().map(|cell| cell.planned.clone()).collect();
-    Ok(Planned { plan: Plan { schema_version: SCHEMA_VERSION, task, sweep, cells: planned }, cells })
+    let folders = given.into_iter().flat_map(|given| given.folders).collect();
+    Ok(Planned { folders, plan: Plan { schema_version: SCHEMA_VERSION, task, sweep, cells: planned }, cells })
 }
 
 fn parameters(args: &SweepArgs) -> Vec<Parameter> {

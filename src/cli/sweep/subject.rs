@@ -15,7 +15,7 @@ use highwater::model::prediction::Prediction;
 use highwater::model::spelling::{nearest, quote};
 use highwater::model::task::{ChannelKind, EnvType, Task, TemplateEnv};
 use highwater::runner::StartError;
-use highwater::runner::container::{Bind, runs_as, user_on_host};
+use highwater::runner::container::{runs_as, user_on_host};
 use highwater::runner::engine::{Engine, Image};
 use highwater::runner::staging::Staged;
 use highwater::tree::Listing;
@@ -26,6 +26,7 @@ use crate::cli::engine::failed_elsewhere;
 use crate::cli::exit::Exit;
 use crate::cli::failure::{self, Failure};
 use crate::cli::run::container::InContainer;
+use crate::cli::run::inputs::{self, Mounting};
 use crate::cli::run::subject::{self, What};
 use crate::cli::run::{Start, SubjectArgs};
 
@@ -205,13 +206,21 @@ impl<'a> Subject<'a> {
         inputs: &StagedInputs<'_>,
         parameters: &BTreeMap<String, String>,
         output: &Path,
-        prediction: Option<Prediction>,
+        (prediction, mounting): (Option<Prediction>, Mounting<'_>),
     ) -> Result<Start, Failure> {
         match (&self.kind, prediction) {
             (Kind::Task { task, .. }, Some(prediction)) => {
-                self.start_task(task, inputs, parameters, output, prediction)
+                self.start_task(task, inputs, parameters, output, (prediction, mounting))
             }
-            _ => Ok(self.start_command(inputs, parameters, output)),
+            _ => self.start_command(inputs, parameters, output, mounting),
+        }
+    }
+
+    /// Whether overlays can show its inputs.
+    pub(super) fn can_be_overlaid(&self) -> bool {
+        match &self.kind {
+            Kind::Task { task, .. } => inputs::can_be_overlaid(task),
+            Kind::Command => true,
         }
     }
 
@@ -221,7 +230,7 @@ impl<'a> Subject<'a> {
         inputs: &StagedInputs<'_>,
         parameters: &BTreeMap<String, String>,
         output: &Path,
-        mut prediction: Prediction,
+        (mut prediction, mounting): (Prediction, Mounting<'_>),
     ) -> Result<Start, Failure> {
         let mut task = task.clone();
         for channel in &mut task.channels {
@@ -249,20 +258,13 @@ impl<'a> Subject<'a> {
             }
         }
         let Some((engine, image)) = &self.container else {
-            let start = Start::Process(Box::new(What::of_task(&task, prediction)?.0));
+            let what = What::of_task(&task, prediction, mounting).map_err(Failure::elsewhere)?.0;
+            let start = Start::Process(Box::new(what));
             start.require_inputs()?;
             return Ok(start);
         };
         let mut container = InContainer::of_task(self.args, engine.clone(), image.clone(), &task, prediction);
-        let mounts = &mut container.launch_mut().mounts;
-        for channel in task.inputs() {
-            let staged = inputs.get(channel.name.as_str()).map(|staged| staged.mounts()).unwrap_or_default();
-            mounts.extend(staged.iter().map(|(name, source)| Bind {
-                source: source.clone(),
-                target: format!("{}/{}", channel.mounted_path.trim_end_matches('/'), name.to_string_lossy()),
-                read_only: true,
-            }));
-        }
+        container.protect(mounting)?;
         Ok(Start::Container(Box::new(container)))
     }
 
@@ -340,13 +342,19 @@ impl<'a> Subject<'a> {
         highwater::model::observation::Subject { name, command: self.recorded.clone() }
     }
 
-    fn start_command(&self, inputs: &StagedInputs<'_>, parameters: &BTreeMap<String, String>, output: &Path) -> Start {
-        let staged = inputs.values().next();
-        let input = staged.map(|staged| staged.input());
+    fn start_command(
+        &self,
+        inputs: &StagedInputs<'_>,
+        parameters: &BTreeMap<String, String>,
+        output: &Path,
+        mounting: Mounting<'_>,
+    ) -> Result<Start, Failure> {
+        let input = inputs.values().next().map(|staged| staged.input());
         let places = Places { input, output, parameters };
         let words = self.args.command.iter().map(|word| places.fill(word));
         let (Some((engine, image)), Some(name)) = (&self.container, &self.args.container.image) else {
-            return Start::Process(Box::new(What::of_command(words.collect())));
+            let what = What::of_command(words.collect()).with_input(mounting).map_err(Failure::elsewhere)?;
+            return Ok(Start::Process(Box::new(what)));
         };
         let words = words.map(|word| word.to_string_lossy().into_owned()).collect();
         let mut container = InContainer::of_image(self.args, engine.clone(), image.clone(), name, words);
@@ -359,26 +367,15 @@ impl<'a> Subject<'a> {
                 launch.env.push((name.clone(), value.clone()));
             }
         }
-        let mut more = Vec::new();
         for bind in &mut launch.mounts {
-            let place = bind.source.file_name().and_then(std::ffi::OsStr::to_str);
-            match (place, input) {
-                (Some("{input}"), Some(input)) => {
-                    bind.source = input.to_owned();
-                    bind.read_only = true;
-                    let units = staged.map(|staged| staged.mounts()).unwrap_or_default();
-                    more.extend(units.iter().map(|(name, source)| Bind {
-                        source: source.clone(),
-                        target: format!("{}/{}", bind.target.trim_end_matches('/'), name.to_string_lossy()),
-                        read_only: true,
-                    }));
-                }
-                (Some("{output}"), _) => bind.source = output.to_owned(),
+            match (bind.source.file_name().and_then(std::ffi::OsStr::to_str), input) {
+                (Some("{input}"), Some(input)) => input.clone_into(&mut bind.source),
+                (Some("{output}"), _) => output.clone_into(&mut bind.source),
                 _ => {}
             }
         }
-        launch.mounts.extend(more);
-        Start::Container(Box::new(container))
+        container.protect(mounting)?;
+        Ok(Start::Container(Box::new(container)))
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Conditions {
     pub limit: Option<Bytes>,
     /// What is done about the page cache before a run, where something is: its name on the command line.
     pub cache: Option<String>,
+    /// How the task may use its input, where that is another way than only to read it: its name on the command line.
+    pub input_access: Option<String>,
 }
 
 impl Identity {
@@ -55,7 +57,10 @@ impl Identity {
         inputs: &[(&str, &str)],
         parameters: &BTreeMap<String, String>,
     ) -> String {
-        let Conditions { runner, limit, cache } = &self.conditions;
+        let Conditions { runner, limit, cache, input_access } = &self.conditions;
+        let mut conditions = vec![json!(runner), json!(limit), json!(cache)];
+        // Older keys know nothing of it.
+        conditions.extend(input_access.as_ref().map(|access| json!({"input_access": access})));
         let inputs: Vec<Value> = inputs.iter().map(|(channel, digest)| json!([channel, digest])).collect();
         let mut what = vec![
             json!(version),
@@ -63,7 +68,7 @@ impl Identity {
             json!(self.image_id),
             json!(inputs),
             json!(parameters),
-            json!([json!(runner), json!(limit), json!(cache)]),
+            json!(conditions),
         ];
         what.extend_from_slice(more);
         digits(Value::from(what).to_string().as_bytes(), DIGITS)
@@ -118,7 +123,7 @@ mod tests {
         Identity {
             task: Task::bare(vec!["sort".to_owned()]).digest(),
             image_id: None,
-            conditions: Conditions { runner: RunnerKind::Process, limit: None, cache: None },
+            conditions: Conditions { runner: RunnerKind::Process, limit: None, cache: None, input_access: None },
         }
     }
 

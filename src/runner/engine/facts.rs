@@ -90,7 +90,7 @@ impl Facts {
 
     /// Whether it seems to run on this machine: the same kernel, the same name. A peak is believed only when the
     /// cgroup it was read from is seen to be the container's.
-    pub(in crate::runner) fn seems_local(&self) -> bool {
+    pub fn seems_local(&self) -> bool {
         let Ok(uname) = utsname::uname() else { return false };
         let same = |said: &Option<String>, is: &std::ffi::OsStr| said.as_deref() == is.to_str();
         same(&self.kernel, uname.release()) && same(&self.host, uname.nodename())

@@ -10,6 +10,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::json;
 
 use super::{MIB, containers_with, highwater, text};
+use crate::sweep::unchanged::{Row, SHOW_WRITTEN, WRITES_INTO_ITEMS, assert_written_into_items, attacked};
 
 /// A task that reads all of its input into memory, with items of 4 MiB.
 fn bench(items: usize) -> tempfile::TempDir {
@@ -100,4 +101,34 @@ fn what_a_container_writes_to_belongs_to_its_user_and_is_closed_to_others() {
         let found = std::fs::metadata(kept).unwrap();
         assert_eq!((found.uid(), found.mode() & 0o777), (nix::unistd::geteuid().as_raw(), 0o755), "{image}");
     }
+}
+/// Containers that see the data at `/in`, and beside other files of the host at `/host`.
+#[test]
+fn containers_leave_the_data_as_they_are() {
+    engine_or_skip!();
+    let options = "--pull never --network none --image path --workdir /tmp --entrypoint busybox --env GROUND=/host \
+                   --mount ../../attack.sh:/attack.sh:ro --mount ..:/host --mount '{input}:/in' -- sh /attack.sh /in";
+    for cells in ["", "--items 1", "--size 3", "--input-access private", "--items 1 --input-access private"] {
+        for is_on_tmpfs in [false, true] {
+            let words: &'static str = format!("sweep --into r --input ../scans {cells} {options}").leak();
+            let row = Row { is_root: true, is_on_tmpfs, has_other_owner: !is_on_tmpfs, is_in_container: true, words };
+            let Some((_, said)) = attacked(row, "", "") else { return };
+            assert!(said.contains("run 1: peak"), "nothing was run in {row:?}: {said}");
+            assert!(said.ends_with("unchanged\n"), "{row:?}: {said}");
+        }
+    }
+}
+
+#[test]
+fn a_container_that_writes_into_the_directories_of_its_items_is_swept_with_private_input() {
+    engine_or_skip!();
+    let words: &'static str = format!(
+        "sweep --into r --input ../scans --items 1,2 -r 2 --input-access private --keep-outputs --cache cold \
+         --pull never --network none --image path --entrypoint busybox --mount '{{input}}:/in' -- \
+         sh -c '{WRITES_INTO_ITEMS}' /in"
+    )
+    .leak();
+    let row = Row { is_root: true, is_on_tmpfs: false, has_other_owner: false, is_in_container: true, words };
+    let Some(swept) = attacked(row, "", SHOW_WRITTEN) else { return };
+    assert_written_into_items(row, &swept);
 }
