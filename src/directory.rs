@@ -440,7 +440,7 @@ pub fn create_file(path: &Path) -> io::Result<File> {
 
 fn other_owner(path: &Path, owner: u32) -> io::Error {
     let name = |uid: Uid| match User::from_uid(uid) {
-        Ok(Some(user)) => user.name,
+        Ok(Some(user)) => format!("the user {}", user.name),
         Ok(None) | Err(_) => format!("the user {uid}"),
     };
     let (owner, runs_as) = (name(Uid::from_raw(owner)), name(geteuid()));
