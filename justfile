@@ -81,16 +81,21 @@ suite := '''"$(sed -n 's/^ *Executable .*(\(.*\))$/\1/p' target/suite.log)"'''
 # The program in the images of the tests.
 export HIGHWATER_TEST_TASK := justfile_directory() / "target/task"
 
-# Fuzzes rules, quantities and patterns, so many seconds each; a stable toolchain does. 10 s for one input is a failure.
+# Fuzzes rules, quantities, patterns and documents with templates for SECONDS each, on a stable toolchain. An input that takes
+# 10 s or 1 GB is a failure.
 fuzz seconds="60":
     command -v cargo-fuzz > /dev/null || cargo install --locked --quiet cargo-fuzz
-    mkdir -p fuzz/corpus/{rule,quantity,pattern}
+    mkdir -p fuzz/corpus/{rule,quantity,pattern,document}
     cat fixtures/rules/{accepted,refused}.txt | split -l 1 -a 3 - fuzz/corpus/rule/seed-
     cat fixtures/rules/{quantities,no-quantities}.txt | split -l 1 -a 3 - fuzz/corpus/quantity/seed-
     split -l 1 -a 3 fixtures/rules/patterns.txt fuzz/corpus/pattern/seed-
+    split -l 1 -a 3 fixtures/templates/costly.txt fuzz/corpus/document/seed-
+    cp fixtures/tasks/{good,bad}/*.json fuzz/corpus/document
+    bounds=(-max_total_time={{ seconds }} -timeout=10 -rss_limit_mb=1024 -print_final_stats=1); \
     for target in rule quantity pattern; do \
-      cargo fuzz run -s none $target fuzz/corpus/$target -- -max_total_time={{ seconds }} -timeout=10 -max_len=96 -print_final_stats=1; \
-    done
+      cargo fuzz run -s none $target fuzz/corpus/$target -- "${bounds[@]}" -max_len=96; \
+    done; \
+    cargo fuzz run -s none document fuzz/corpus/document -- "${bounds[@]}" -max_len=2048 -dict=fuzz/document.dict
 
 # The program for distribution, target/dist/highwater: static and at fixed addresses, which halves the time it takes to start.
 release:

@@ -17,6 +17,7 @@ use highwater::calibrate::monitor::{Watch, watch};
 use highwater::host::HostRoots;
 use highwater::host::machine::Machine;
 use highwater::runner::Runner;
+use highwater::runner::patience::Patience;
 use highwater::runner::process::{Launch, Output, ProcessRunner, Stdin};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
@@ -45,9 +46,10 @@ fn runner(command: &[&str]) -> ProcessRunner {
 }
 
 fn measured(runner: &mut ProcessRunner) {
-    let mut run = runner.start().expect("the task starts");
-    watch(&mut *run, &Watch::default(), None, &mut ()).expect("the task is watched");
-    black_box(run.finish().expect("the task is finished"));
+    let mut patience = Patience::new(None);
+    let mut run = runner.start(&mut patience).expect("the task starts");
+    watch(&mut *run, &Watch::default(), &mut patience, &mut ()).expect("the task is watched");
+    black_box(run.finish(&mut patience).expect("the task is finished"));
 }
 
 /// The program: the one that `HIGHWATER` names, such as the static one that `just release` makes, or that of this build.
@@ -78,7 +80,7 @@ fn one_run(criterion: &mut Criterion) {
     });
     // As under `--jobs 2`: the other run does nothing, but is there.
     let mut other = runner(&["sleep", "600"]);
-    let beside = other.start().expect("the task starts");
+    let beside = other.start(&mut Patience::new(None)).expect("the task starts");
     group.bench_function("the same beside another run", |bencher| {
         bencher.iter_custom(|count| apart(count, || measured(&mut alone)));
     });

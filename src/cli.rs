@@ -23,11 +23,11 @@ mod logs;
 mod man;
 mod merge;
 mod output;
+mod output_file;
 mod predict;
 mod problems;
 mod processing_container;
 mod records;
-mod replace;
 mod report;
 mod run;
 mod schema;
@@ -42,6 +42,7 @@ mod task;
 mod validate;
 
 use highwater::runner::wait_for_retired;
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -108,7 +109,7 @@ enum OnlyRun {
 
 impl Cli {
     fn read() -> Result<Self, clap::Error> {
-        if std::env::args_os().nth(1).is_some_and(|word| word == "run")
+        if is_run()
             && let Ok(Run { verbose, command: OnlyRun::Run(args) }) = Run::try_parse()
         {
             return Ok(Self { verbose, command: Command::Run(args) });
@@ -121,13 +122,10 @@ impl Cli {
 /// Parses, starts logging, runs the command and turns its end into an exit status.
 pub(crate) fn main() -> ExitCode {
     signals::take_note_of_children();
+    signals::report_size_limit();
     let cli = match Cli::read() {
         Ok(cli) => cli,
-        Err(error) => {
-            // Nothing is left to do where even this cannot be written.
-            let _ = error.print();
-            return if error.use_stderr() { Exit::Usage } else { Exit::Done }.into();
-        }
+        Err(error) => return explain(&error).into(),
     };
     output::start_logging(cli.verbose);
     let exit = match dispatch(cli.command) {
@@ -136,6 +134,25 @@ pub(crate) fn main() -> ExitCode {
     };
     wait_for_retired();
     exit
+}
+
+/// Prints the help that was asked for, or what is wrong with the command line.
+fn explain(error: &clap::Error) -> Exit {
+    let printed = error.print().and_then(|()| std::io::stdout().flush());
+    if error.use_stderr() {
+        // Nothing is left to do if even this cannot be written.
+        return Exit::Usage;
+    }
+    match output::stdout_written(printed) {
+        Ok(()) => Exit::Done,
+        Err(failure) if is_run() => failure.own().report(),
+        Err(failure) => failure.report(),
+    }
+}
+
+/// Whether `run` is the first word, whose status 3 would be read as the task's own.
+fn is_run() -> bool {
+    std::env::args_os().nth(1).is_some_and(|word| word == "run")
 }
 
 fn dispatch(command: Command) -> Result<Exit, Failure> {

@@ -6,6 +6,7 @@ pub mod cgroup;
 mod files;
 pub mod machine;
 pub mod memory;
+pub mod mounts;
 pub mod processes;
 
 use std::io;

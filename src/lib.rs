@@ -9,6 +9,7 @@
 //! The library neither prints nor exits.
 
 pub mod calibrate;
+pub mod directory;
 pub mod host;
 pub mod model;
 pub mod report;

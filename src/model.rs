@@ -1,9 +1,11 @@
 //! The nouns: what a task, a rule, a quantity and an observation are. Nothing here touches the machine.
 
+pub mod byte_order_mark;
 pub mod check;
 pub mod comparison;
 pub mod decimal;
 pub mod document;
+pub mod escape;
 pub mod fit;
 pub mod handoff;
 pub mod lint;

@@ -3,7 +3,9 @@
 pub mod container;
 pub mod engine;
 mod maker;
+pub mod originals;
 mod own_cgroup;
+pub mod patience;
 pub mod placement;
 pub mod probe;
 pub mod process;
@@ -22,6 +24,7 @@ use nix::sys::signal::Signal;
 pub use self::reaper::wait_for_retired;
 
 use self::container::ContainerError;
+use self::patience::Patience;
 use crate::host::HostError;
 use crate::host::memory::Split;
 use crate::host::processes::LargestProcesses;
@@ -34,8 +37,9 @@ pub trait Runner {
     /// Starts the task.
     ///
     /// # Errors
-    /// Where it cannot be started; nothing is left behind then.
-    fn start(&mut self) -> Result<Box<dyn Running>, StartError>;
+    /// Where it cannot be started; nothing is left behind then. That nobody answers whether it was started is no error: the
+    /// run has ended then, and its end tells so.
+    fn start(&mut self, patience: &mut Patience<'_>) -> Result<Box<dyn Running>, StartError>;
 }
 
 /// A task under way. Dropping it ends the task and cleans up, too, but tells nothing.
@@ -86,7 +90,7 @@ pub trait Running {
     ///
     /// # Errors
     /// Where something could not be read or removed.
-    fn finish(self: Box<Self>) -> Result<Finished, FinishError>;
+    fn finish(self: Box<Self>, patience: &mut Patience<'_>) -> Result<Finished, FinishError>;
 }
 
 /// The memory in use at one moment.
@@ -157,17 +161,6 @@ pub enum End {
     Lost,
     /// Not at all: it has survived SIGKILL, and nobody waits for it any longer.
     StillRunning,
-}
-
-/// Why a task could not be run for the sake of a number.
-#[derive(Debug, thiserror::Error)]
-pub enum MeasuringError {
-    /// It could not be started.
-    #[error(transparent)]
-    Start(#[from] StartError),
-    /// It could not be finished.
-    #[error(transparent)]
-    Finish(#[from] FinishError),
 }
 
 /// Why a task could not be started.

@@ -1,5 +1,6 @@
 //! Records of observations: JSON Lines, one observation a line, appended and synced.
 
+pub mod bounded;
 mod folder;
 pub mod import;
 mod index;
@@ -7,14 +8,17 @@ mod merge;
 mod read;
 pub mod table;
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::directory::Directory;
 use crate::model::observation::Observation;
 
 pub use folder::{
-    Folder, FolderError, Holder, PLAN, PLAN_VERSION, RUNS, SAMPLES_IN_LINE, Torn, check_plan, line_beside, read_plan,
+    Folder, FolderError, Holder, PLAN, PLAN_VERSION, RUNS, SAMPLES_IN_LINE, Torn, check_plan, line_beside,
+    read_own_plan, read_plan,
 };
 pub use index::{Index, Recorded, index};
 pub use merge::{MergeError, Merged, merge};
@@ -41,6 +45,12 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
+    /// The path no longer leads to the file that was opened: what is appended would be found by nobody.
+    #[error("the record {path} was moved, replaced or removed while it was in use")]
+    Moved {
+        /// Where it was.
+        path: PathBuf,
+    },
     /// An observation that has no JSON form.
     #[error("failed to write an observation as JSON")]
     Encode(#[source] serde_json::Error),
@@ -51,7 +61,7 @@ impl StoreError {
     pub fn is_out_of_space(&self) -> bool {
         match self {
             Self::Open { source, .. } | Self::Append { source, .. } => is_out_of_space(source),
-            Self::Encode(_) => false,
+            Self::Moved { .. } | Self::Encode(_) => false,
         }
     }
 }
@@ -88,10 +98,23 @@ impl Record {
         }
     }
 
+    /// Opens a record of highwater's own, or makes a new one: a symbolic link in its place is refused.
+    ///
+    /// # Errors
+    /// See [`Directory::open_or_create`].
+    pub fn open_in(directory: &Directory, name: &str) -> Result<Self, StoreError> {
+        let path = directory.path().join(name);
+        match directory.open_or_create(name, true) {
+            Ok(file) => Ok(Self { path, file }),
+            Err(source) => Err(StoreError::Open { path, source }),
+        }
+    }
+
     /// Appends one line and waits until it is on the disk. Two processes that append to one file wait for each other.
     ///
     /// # Errors
-    /// Where it cannot be written, as on a full disk: nothing of the line is left in the file then.
+    /// Where it cannot be written, as on a full disk: nothing of the line is left in the file then. Where the file was moved
+    /// or removed: the line is in that file then.
     pub fn append(&mut self, observation: &Observation) -> Result<Appended, StoreError> {
         let line = serde_json::to_string(observation).map_err(StoreError::Encode)?;
         let failed = |source| StoreError::Append { path: self.path.clone(), source };
@@ -100,7 +123,21 @@ impl Record {
         let unlocked = self.file.unlock();
         let appended = appended.map_err(failed)?;
         unlocked.map_err(failed)?;
+        self.check_in_place()?;
         Ok(appended)
+    }
+
+    /// Checks that the path still leads to the file that was opened.
+    ///
+    /// # Errors
+    /// It was moved, replaced or removed since.
+    pub fn check_in_place(&self) -> Result<(), StoreError> {
+        let failed = |source| StoreError::Append { path: self.path.clone(), source };
+        let opened = self.file.metadata().map_err(failed)?;
+        // A pipe or a terminal may be known by several paths.
+        let in_place = !opened.is_file()
+            || fs::metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == (opened.dev(), opened.ino()));
+        if in_place { Ok(()) } else { Err(StoreError::Moved { path: self.path.clone() }) }
     }
 }
 
@@ -144,11 +181,11 @@ mod tests {
     fn a_line_goes_below_a_torn_one() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("runs.jsonl");
-        std::fs::write(&path, "{\"torn\":").unwrap();
+        fs::write(&path, "{\"torn\":").unwrap();
         let mut file = OpenOptions::new().read(true).append(true).open(&path).unwrap();
         assert!(append_line(&mut file, "{}").unwrap().after_torn_line);
         assert!(!append_line(&mut file, "{}").unwrap().after_torn_line);
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"torn\":\n{}\n{}\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"torn\":\n{}\n{}\n");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! One [`survey`] reads a channel once, for any number of [`Selection`]s at the same time.
 
 mod channel;
+mod contents;
 mod crew;
 mod error;
 mod folder;
@@ -21,6 +22,7 @@ mod walk;
 mod watch;
 mod worker;
 
+pub use contents::ContentDigest;
 pub use error::TreeError;
 pub use left_out::{LeftOut, Omission, Reason};
 pub use listing::{Listing, list};

@@ -273,6 +273,9 @@ fn judge(run: &Observation, success: Success, wall_us: Option<u64>) -> Judged {
     let kills = run.events.value().and_then(|events| events.oom_kills.value()).unwrap_or_default();
     let bound = success.slowdown.zip(wall_us).map(|(slowdown, wall)| slowdown * wall as f64 + micros(JITTER) as f64);
     let too_slow = bound.is_some_and(|bound| run.wall_us as f64 > bound);
+    if run.has_lost_engine() {
+        return Judged::Ended(End::EngineLost);
+    }
     Judged::Result(match run.outcome {
         Outcome::Interrupted { signal } => return Judged::Ended(End::Interrupted { signal }),
         Outcome::EngineLost => return Judged::Ended(End::EngineLost),

@@ -15,7 +15,11 @@ use crate::model::observation::{
 use crate::model::prediction::{ChannelSize, Prediction};
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
+use crate::runner::patience::Patience;
 use crate::runner::{End, FinishError, Finished, Runner, StartError};
+
+/// How much more than its time-out a run may take if it does not start.
+const START: Duration = Duration::from_secs(10);
 
 /// Why there is no observation.
 #[derive(Debug, thiserror::Error)]
@@ -73,10 +77,14 @@ pub fn measure(
     observer: &mut dyn Observer,
 ) -> Result<Observation, MeasureError> {
     let started_at = Timestamp::now();
-    let mut run = runner.start()?;
+    let mut patience = Patience::new(cancel);
+    // Time that the start takes is not the task's own.
+    patience.limit_start(how.timeout.map(|timeout| timeout.saturating_add(how.kill_after.max(START))));
+    let mut run = runner.start(&mut patience)?;
+    patience.limit_start(None);
     let kind = run.kind();
-    let watched = watch(&mut *run, how, cancel, observer).map_err(MeasureError::Watch)?;
-    let finished = run.finish()?;
+    let watched = watch(&mut *run, how, &mut patience, observer).map_err(MeasureError::Watch)?;
+    let finished = run.finish(&mut patience)?;
     let outcome = outcome(&watched, &finished);
     let breakdown = fullest(&watched, &finished);
     // Processes of another moment than the fullest one say nothing of it.
@@ -137,7 +145,14 @@ pub fn measure(
 }
 
 fn outcome(watched: &Watched, finished: &Finished) -> Outcome {
-    match watched.stop {
+    let contained = finished.contained.as_ref();
+    if finished.end == End::Lost && contained.is_some_and(|contained| !contained.container.unanswered.is_empty()) {
+        return Outcome::EngineLost;
+    }
+    // An engine that hangs does not report the end of a task, which is then asked to end although it has.
+    let wall = contained.and_then(|contained| contained.wall);
+    let ended_by_itself = wall.zip(watched.asked_at).is_some_and(|(wall, asked_at)| wall < asked_at);
+    match watched.stop.filter(|_| !ended_by_itself) {
         Some(Stop::Interrupted(signal)) => return Outcome::Interrupted { signal: signal as i32 },
         Some(Stop::TimedOut(after)) => return Outcome::TimedOut { after_us: micros(after) },
         None => {}

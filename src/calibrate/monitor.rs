@@ -20,6 +20,8 @@ pub(crate) use self::samples::breakdown;
 use crate::model::observation::{Breakdown, ProcessSize, Series};
 use crate::model::units::Bytes;
 use crate::runner::Running;
+use crate::runner::patience::Patience;
+pub use crate::runner::patience::{Cancel, Request};
 
 /// How to watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,24 +39,6 @@ impl Default for Watch {
     fn default() -> Self {
         Self { timeout: None, kill_after: Duration::from_secs(10), interval: None }
     }
-}
-
-/// Tells that the run is to be ended before its time.
-pub trait Cancel {
-    /// Readable when there is something to take.
-    fn requested(&self) -> BorrowedFd<'_>;
-
-    /// The request, if there is one.
-    fn take(&mut self) -> Option<Request>;
-}
-
-/// That highwater was told to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Request {
-    /// The signal it was told with.
-    pub signal: Signal,
-    /// Whether the task was sent the same, as by Ctrl-C on a terminal.
-    pub task_knows: bool,
 }
 
 /// Is shown how the run is getting on.
@@ -84,6 +68,8 @@ pub struct Watched {
     pub wall: Duration,
     /// Why it was ended, where it did not end by itself.
     pub stop: Option<Stop>,
+    /// When it was asked to end.
+    pub asked_at: Option<Duration>,
     /// The samples.
     pub series: Series,
     /// How many samples were tried.
@@ -110,7 +96,7 @@ pub struct Watched {
 pub fn watch(
     run: &mut dyn Running,
     how: &Watch,
-    mut cancel: Option<&mut dyn Cancel>,
+    patience: &mut Patience<'_>,
     observer: &mut dyn Observer,
 ) -> Result<Watched, std::io::Error> {
     let started = run.started();
@@ -121,15 +107,15 @@ pub fn watch(
         let elapsed = started.elapsed();
         let next = [Some(pace.next()), ending.next(how)].into_iter().flatten().min();
         let pause = next.map(|next| next.saturating_sub(elapsed));
-        let (ended, requested) = wait(run.ended(), cancel.as_deref().map(Cancel::requested), pause)?;
+        let (ended, requested) = wait(run.ended(), patience.requested(), pause)?;
         let elapsed = started.elapsed();
-        let request = if requested { cancel.as_deref_mut().and_then(Cancel::take) } else { None };
+        let request = if requested || patience.has_kept() { patience.take() } else { None };
         if ended || ending.is_given_up(elapsed) {
             // Ctrl-C reaches the task and us at the same time, and the task may be the first to act on it.
             if let Some(request) = request {
                 ending.stop.get_or_insert(Stop::Interrupted(request.signal));
             }
-            return Ok(samples.into_watched(elapsed, ending.stop));
+            return Ok(samples.into_watched(elapsed, ending));
         }
         if let Some(request) = request {
             ending.request(run, request, elapsed)?;

@@ -168,6 +168,7 @@ fn survey(channel: &Channel, options: &Options<'_>) -> Result<Surveyed, PredictE
             | TreeError::Link { .. }
             | TreeError::Outside { .. }
             | TreeError::Unreadable { .. }
+            | TreeError::UnreadableFile { .. }
             | TreeError::Regex { .. }
             | TreeError::Overflow { .. }),
         ) => Ok(unknown(one_line(&error))),

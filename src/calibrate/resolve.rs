@@ -12,6 +12,7 @@ mod lookup;
 mod merge;
 mod note;
 mod read;
+mod render;
 
 use std::path::Path;
 
@@ -26,6 +27,7 @@ pub use channels::followed;
 pub use lookup::{ContainerFile, LookupError, NoContainer, ProcessingContainers};
 pub use note::{Note, Origin, Seen};
 pub use read::{ReadError, processing_container, source, targets, task};
+pub use render::render;
 
 /// A task as it is run, and what is to be said about it.
 #[derive(Clone, Debug)]

@@ -17,6 +17,7 @@ use crate::host::processes::LargestProcesses;
 use crate::model::observation::{Events, Exactness, Limits, Peak, PeakSource, RunnerKind};
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
+use crate::runner::patience::Patience;
 use crate::runner::{End, FinishError, Finished, Runner, Running, Sample, StartError};
 
 /// What every scripted peak can be too high by.
@@ -125,7 +126,7 @@ impl Script {
 pub(super) struct Once(pub(super) Option<Script>);
 
 impl Runner for Once {
-    fn start(&mut self) -> Result<Box<dyn Running>, StartError> {
+    fn start(&mut self, _: &mut Patience<'_>) -> Result<Box<dyn Running>, StartError> {
         Ok(Box::new(self.0.take().unwrap().start()))
     }
 }
@@ -199,7 +200,7 @@ impl Running for ScriptedRun {
         Ok(())
     }
 
-    fn finish(self: Box<Self>) -> Result<Finished, FinishError> {
+    fn finish(self: Box<Self>, _: &mut Patience<'_>) -> Result<Finished, FinishError> {
         Ok(self.finished)
     }
 }
@@ -228,7 +229,8 @@ impl Cancel for Requests {
     }
 
     fn take(&mut self) -> Option<Request> {
+        let request = self.waiting.pop_front()?;
         nix::unistd::read(&self.readable, &mut [0]).unwrap();
-        self.waiting.pop_front()
+        Some(request)
     }
 }

@@ -16,7 +16,7 @@ use nix::sys::signal::Signal;
 
 use self::relay::{Bell, Line, LineEnd};
 use super::monitor::{Cancel, Observer, Request};
-use crate::model::observation::{Observation, Outcome};
+use crate::model::observation::Observation;
 use crate::model::units::Bytes;
 
 pub use self::admission::{Admission, Budget};
@@ -255,8 +255,9 @@ impl<B: Bench, K: Keeper> Desk<'_, '_, B, K> {
             Ok(Some(observation)) => {
                 let peak = observation.peak.as_ref().value().map(|peak| peak.bytes);
                 let wall = Duration::from_micros(observation.wall_us);
-                if observation.outcome == Outcome::EngineLost {
-                    self.stop.get_or_insert(Stop::EngineLost);
+                // Whatever else asked for the end: this is what there is to be seen to.
+                if observation.has_lost_engine() {
+                    self.stop = Some(Stop::EngineLost);
                 }
                 self.schedule.ended(job, observation.outcome, peak);
                 if observation.outcome.succeeded() {

@@ -7,8 +7,10 @@ use clap::{Args, ValueEnum};
 use highwater::calibrate::fit::{
     Backtest, Evaluation, Group, Order, Protocol, TaskScore, backtest, backtest_by, evaluate,
 };
+use highwater::model::byte_order_mark;
 use highwater::model::fit::FittedRule;
 use highwater::model::units::Bytes;
+use highwater::store::bounded;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::{Deserialize, Serialize};
 
@@ -149,8 +151,9 @@ struct NoFit {
 
 /// The rules of a file.
 fn written(path: &Path) -> Result<Vec<Written>, Failure> {
-    let read = std::fs::read_to_string(path);
-    let parsed = read.and_then(|text| serde_json::from_str(&text).map_err(std::io::Error::from));
+    let read = bounded::read_text(path);
+    let parsed =
+        read.and_then(|text| serde_json::from_str(byte_order_mark::strip(&text)).map_err(std::io::Error::from));
     match parsed {
         Ok(OneOrMore::One(written)) => Ok(vec![*written]),
         Ok(OneOrMore::More(written)) => Ok(written),
@@ -216,14 +219,14 @@ fn try_rules(groups: &[Group], args: &BacktestArgs) -> Result<Exit, Failure> {
         )));
     }
     match args.format {
-        Format::Json => output::data(&json(&tried)?)?,
+        Format::Json => output::json_text(&json(&tried)?)?,
         Format::Table => {
             let rows = tried.iter().map(|Tried { task, rule, result }| {
                 let name = task.as_ref().map_or_else(|| words(rule), |task| format!("{task} {}", words(rule)));
                 backtest_row(&name, result)
             });
             let header = ["rule", ">waste", ">failures/1000", ">limit/peak mean", ">least", ">most"];
-            output::data(&table(&header, rows.collect()))?;
+            output::text(&table(&header, rows.collect()))?;
         }
     }
     Ok(Exit::Done)
@@ -281,8 +284,8 @@ fn try_fitting(groups: &[Group], args: &BacktestArgs) -> Result<Exit, Failure> {
     }
     let scores = together(protocol, &scored);
     match args.format {
-        Format::Json => output::data(&json(&scores)?)?,
-        Format::Table => output::data(&score_table(&scores))?,
+        Format::Json => output::json_text(&json(&scores)?)?,
+        Format::Table => output::text(&score_table(&scores))?,
     }
     Ok(Exit::Done)
 }

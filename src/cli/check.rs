@@ -228,7 +228,7 @@ fn update(args: &CheckArgs, mut setup: Setup, outputs: &Outputs) -> Result<Exit,
 /// Writes everything that was asked for, and says how to end.
 fn tell(args: &CheckArgs, report: &Report, outputs: &Outputs) -> Result<Exit, Failure> {
     match args.format {
-        Format::Table => output::data(&table::of(report))?,
+        Format::Table => output::text(&table::of(report))?,
         Format::Json => output::json(report)?,
     }
     outputs.write(report)?;

@@ -18,7 +18,8 @@ Examples:
                                      this machine was started anew: only if none of them is at work
 
 A highwater that ends by itself, by Ctrl-C or by a signal leaves nothing behind; only one that was killed with
-SIGKILL, or that lost its engine, does.";
+SIGKILL, or that lost its engine, does. Containers are recognized by a label that names them: those of an image that was
+committed from a container of highwater are left alone, and so is what belongs to another user.";
 
 /// Removes the containers and cgroups that highwaters which were killed have left behind.
 #[derive(Debug, Args)]
@@ -53,7 +54,7 @@ pub(crate) fn run(args: &CleanArgs) -> Result<Exit, Failure> {
     };
     let leftovers = remove_leftovers(engine.as_ref(), args.dry_run, args.foreign)
         .map_err(|error| Failure::new(Exit::Host, &error, None))?;
-    output::data(&table(&leftovers, args.dry_run, engine.is_some()))?;
+    output::text(&table(&leftovers, args.dry_run, engine.is_some()))?;
     for failed in &leftovers.failed {
         output::say(&format!("highwater: {failed}"));
     }
@@ -64,18 +65,17 @@ fn table(leftovers: &Leftovers, dry_run: bool, has_engine: bool) -> String {
     let verb = if dry_run { "would remove" } else { "removed" };
     let mut text = String::new();
     for removed in &leftovers.removed {
-        text.push_str(&match removed {
-            Removed::Container(name) => format!("{verb} container {name}\n"),
-            Removed::Cgroup(path) => format!("{verb} cgroup /{}\n", path.display()),
-        });
+        text.push_str(&format!("{verb} {removed}\n"));
     }
     for left in &leftovers.foreign {
-        text.push_str(&match left {
-            Removed::Container(name) => format!(
-                "left container {name}: made on another machine, in a container, or before this one was started anew\n"
-            ),
-            Removed::Cgroup(path) => format!("left cgroup /{}: made in another pid namespace\n", path.display()),
-        });
+        let reason = match left {
+            Removed::Container(_) => "made on another machine, in a container, or before this one was started anew",
+            Removed::Cgroup(_) => "made in another pid namespace",
+        };
+        text.push_str(&format!("left {left}: {reason}\n"));
+    }
+    for left in &leftovers.of_others {
+        text.push_str(&format!("left {left}: it belongs to another user\n"));
     }
     if text.is_empty() {
         text.push_str(if has_engine { "nothing was left behind\n" } else { "no cgroup was left behind\n" });

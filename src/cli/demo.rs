@@ -26,12 +26,9 @@ use highwater::tree::Options;
 
 use super::exit::Exit;
 use super::failure::Failure;
-use super::output;
-use super::replace::replace;
-use super::report;
-use super::scope;
 use super::signals::Signals;
 use super::table::printable;
+use super::{output, output_file, report, scope};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -64,7 +61,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
         Failure::new(Exit::Host, &error, Some("name a folder that can be written in with TMPDIR".to_owned()))
     })?;
     let mut record = args.keep.as_deref().map(keep).transpose()?;
-    output::data(&format!(
+    output::text(&format!(
         "A task that keeps {} bytes for each byte of its input, and {} in any case.\n\
          Its author declares the rule `{}` and a floor of {}. What do the measurements say?\n\n",
         workload::BYTES_PER_BYTE,
@@ -72,7 +69,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
         task::COMPLEXITY,
         task::FLOOR,
     ))?;
-    output::data(&row(["input", "predicted limit", "measured peak", "limit/peak", "verdict"]))?;
+    output::text(&row(["input", "predicted limit", "measured peak", "limit/peak", "verdict"]))?;
     let mut runs = Vec::new();
     for size in SIZES {
         let input = folder.path().join(format!("{size}-MiB"));
@@ -81,16 +78,16 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
         if let Some(record) = &mut record {
             record.append(&run.observation).map_err(|error| Failure::new(Exit::Host, &error, None))?;
         }
-        output::data(&run.row(Bytes::mib(size)))?;
+        output::text(&run.row(Bytes::mib(size)))?;
         runs.push((Bytes::mib(size), run));
     }
-    output::data(&conclusion(&runs))?;
+    output::text(&conclusion(&runs))?;
     let observations: Vec<Observation> = runs.into_iter().map(|(_, run)| run.observation).collect();
-    output::data(&fitted::text(&observations))?;
-    output::data(&farewell(args.keep.as_deref()))?;
+    output::text(&fitted::text(&observations))?;
+    output::text(&farewell(args.keep.as_deref()))?;
     let page = report::page(&observations)?;
     let path = left_behind(args.keep.as_deref(), &page.html)?;
-    output::data(&format!("\n{}\nThe report: {}\n", page.verdict, printable(&path.display().to_string())))?;
+    output::text(&format!("\n{}\nThe report: {}\n", page.verdict, printable(&path.display().to_string())))?;
     let succeeded = observations.iter().all(|observation| observation.outcome.succeeded());
     Ok(if succeeded { Exit::Done } else { Exit::TaskFailed })
 }
@@ -100,7 +97,7 @@ fn left_behind(kept: Option<&Path>, html: &str) -> Result<PathBuf, Failure> {
     let failed = |source: std::io::Error| Failure::new(Exit::Host, &NoReport(source), None);
     if let Some(folder) = kept {
         let path = folder.join("report.html");
-        replace(&path, html.as_bytes()).map_err(failed)?;
+        output_file::write(&path, html.as_bytes())?;
         return Ok(path);
     }
     let mut file = tempfile::Builder::new().prefix("highwater-demo-").suffix(".html").tempfile().map_err(failed)?;

@@ -1,6 +1,7 @@
 //! `highwater doctor`: what this machine can measure, how exactly, and what would make it better.
 
 use clap::Args;
+use futures_util::future::join_all;
 use highwater::host::HostRoots;
 use highwater::host::machine::{self, Machine};
 use highwater::model::observation::{CgroupVersion, Host};
@@ -88,7 +89,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
         host: machine.facts,
     };
     match args.format {
-        Format::Table => output::data(&table(&findings))?,
+        Format::Table => output::text(&table(&findings))?,
         Format::Json => output::json(&findings)?,
     }
     Ok(if findings.process_runner.exact { Exit::Done } else { Exit::Host })
@@ -144,19 +145,23 @@ fn process_runner(machine: &Machine) -> Way {
 
 fn engines() -> Result<Vec<Engine>, std::io::Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(runtime.block_on(async {
+    let engines = runtime.block_on(async {
         let mut engines = Vec::new();
         let (addresses, broken) = engine::addresses();
         if let Some(error) = broken {
             let address = Address { url: "-".to_owned(), origin: "docker context".to_owned() };
             engines.push(Engine { address, answer: Answer::Unreachable { reason: one_line(&error) } });
         }
-        for address in addresses {
+        let asked = addresses.into_iter().map(|address| async {
             let answer = engine::ask(&address).await;
-            engines.push(Engine { address, answer });
-        }
+            Engine { address, answer }
+        });
+        engines.extend(join_all(asked).await);
         engines
-    }))
+    });
+    // Looking up a host takes as long as it likes.
+    runtime.shutdown_background();
+    Ok(engines)
 }
 
 fn table(findings: &Findings) -> String {

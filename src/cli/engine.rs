@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::ops::ControlFlow;
 
 use clap::{Args, ValueEnum};
-use highwater::calibrate::resolve::{LookupError, ProcessingContainers, ReadError, targets};
+use highwater::calibrate::resolve::{LookupError, ProcessingContainers, ReadError, render, targets};
 use highwater::model::document::{Document, Source, Variables};
 use highwater::model::task::ProcessingContainer;
 use highwater::runner::engine::{Engine, EngineError, Image, Progress, PullPolicy};
@@ -12,6 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::exit::Exit;
 use super::failure::Failure;
+use super::table::printable;
 
 /// The file that tells of an image's templates.
 pub(crate) const PROCESSING_CONTAINER: &str = "/processing-container.json";
@@ -71,7 +72,7 @@ fn new_bar(name: &str) -> ProgressBar {
     let bar = ProgressBar::new(0);
     let style = ProgressStyle::with_template("{spinner} pulling {msg}: {bytes} of {total_bytes} {wide_bar}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar.set_message(name.to_owned());
+    bar.set_message(printable(name));
     bar
 }
 
@@ -95,8 +96,10 @@ pub(crate) fn exit_of(error: &EngineError) -> Exit {
         | EngineError::NotAllowed { .. }
         | EngineError::Scheme { .. }
         | EngineError::Context(_)
+        | EngineError::Unanswered { .. }
+        | EngineError::WrongId { .. }
         | EngineError::Runtime(_) => Exit::Host,
-        EngineError::NoFile { .. } => Exit::Usage,
+        EngineError::NoFile { .. } | EngineError::ImageName { .. } => Exit::Usage,
         EngineError::Request { .. }
         | EngineError::NoImage { .. }
         | EngineError::Pull { .. }
@@ -120,7 +123,7 @@ impl Images<'_> {
         let bytes = self.engine.file_of_image(image, PROCESSING_CONTAINER).map_err(failed)?;
         let name = format!("{image}:{PROCESSING_CONTAINER}");
         let text = String::from_utf8_lossy(&bytes);
-        Source::render(name, text.trim_start_matches('\u{feff}'), &self.variables)
+        render(name, text.trim_start_matches('\u{feff}'), &self.variables)
             .map_err(|flawed| LookupError::Read(ReadError::Flawed(flawed)))
     }
 }

@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use highwater::model::escape::is_unsafe;
 use highwater::model::problem::Flawed;
 use miette::{MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanContents};
 
@@ -104,7 +105,7 @@ fn picture(char: char) -> char {
         '\t' => char,
         '\0'..='\x1f' => char::from_u32(0x2400 + u32::from(char)).unwrap_or('\u{fffd}'),
         '\x7f' => '\u{2421}',
-        '\u{80}'..='\u{9f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
+        _ if is_unsafe(char) => '\u{fffd}',
         _ => char,
     }
 }

@@ -11,7 +11,7 @@ pub(crate) enum Exit {
     CheckFailed,
     /// 2: wrong usage, or a file that is not as it should be.
     Usage,
-    /// 3: the host or the engine is not fit for it.
+    /// 3: the host or the engine is not fit for it, or a file could not be written.
     Host,
     /// 4: the task failed.
     TaskFailed,

@@ -28,6 +28,12 @@ impl Failure {
         Self { exit: Exit::Usage, diagnostics: shown(flawed) }
     }
 
+    /// The same failure, where its remedy is already under way.
+    pub(crate) fn without_help(mut self) -> Self {
+        self.diagnostics.iter_mut().for_each(|diagnostic| diagnostic.help = None);
+        self
+    }
+
     /// The same failure, ended with another status.
     pub(crate) fn with_exit(self, exit: Exit) -> Self {
         Self { exit, ..self }
@@ -61,14 +67,14 @@ impl Failure {
     pub(crate) fn warn(mut self) {
         for diagnostic in &mut self.diagnostics {
             diagnostic.severity = Severity::Warning;
-            output::say(&render(diagnostic));
+            output::say_styled(&render(diagnostic));
         }
     }
 
     /// Prints everything on stderr and says how to end.
     pub(crate) fn report(self) -> Exit {
         for diagnostic in &self.diagnostics {
-            output::say(&render(diagnostic));
+            output::say_styled(&render(diagnostic));
         }
         self.exit
     }
@@ -77,7 +83,7 @@ impl Failure {
 /// Prints the problems of a text on stderr: errors and warnings alike.
 pub(crate) fn report_problems(flawed: &Flawed) {
     for diagnostic in shown(flawed) {
-        output::say(&render(&diagnostic));
+        output::say_styled(&render(&diagnostic));
     }
 }
 

@@ -254,8 +254,8 @@ pub(crate) fn run(args: &FitArgs) -> Result<Exit, Failure> {
         return emitted(only_one(&results)?, consumer.consumer());
     }
     match args.format {
-        Format::Json => output::data(&json(&results)?)?,
-        Format::Table => output::data(&told::tables(&results, args.against.as_ref()))?,
+        Format::Json => output::json_text(&json(&results)?)?,
+        Format::Table => output::text(&told::tables(&results, args.against.as_ref()))?,
     }
     if let Some(file) = &file {
         let fitted = only_one(&results)?;
@@ -263,7 +263,7 @@ pub(crate) fn run(args: &FitArgs) -> Result<Exit, Failure> {
         let diff = file.write(documented, args, fitted)?;
         match args.format {
             Format::Json => output::say(&diff),
-            Format::Table => output::data(&format!("\n{diff}"))?,
+            Format::Table => output::text(&format!("\n{diff}"))?,
         }
     }
     Ok(Exit::Done)
@@ -283,7 +283,7 @@ fn emitted(fitted: &Fitted, consumer: Consumer) -> Result<Exit, Failure> {
             consumer.name()
         )));
     }
-    output::data(&emit(consumer, &fitted.declaration, documented))?;
+    output::text(&emit(consumer, &fitted.declaration, documented))?;
     Ok(Exit::Done)
 }
 

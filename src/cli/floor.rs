@@ -135,11 +135,11 @@ pub(crate) fn run(args: &FloorArgs) -> Result<Exit, Failure> {
     let start = Start::of(&args.subject).map_err(Failure::elsewhere)?;
     start.require_inputs()?;
     let record = match &args.record {
-        Some(path) => Some(Record::open(path).map_err(|error| Failure::new(Exit::Usage, &error, None))?),
+        Some(path) => Some(Record::open(path).map_err(|error| Failure::new(Exit::Host, &error, None))?),
         None => None,
     };
     let signals = Signals::block().map_err(|errno| Failure::new(Exit::Host, &errno, None))?;
-    let terms = terms(args.precision, args.confirm, &machine, matches!(start, Start::Container(_)));
+    let terms = terms(args.precision, args.confirm, &machine, start.is_container());
     let success = Success { slowdown: args.slowdown, oom_of_children: args.allow_oom_of_children };
     let progress = Progress::new(!args.quiet);
     let mut bench = Bench { args, machine: &machine, start: &start, record, signals, progress, runs: 0 };
@@ -151,8 +151,8 @@ pub(crate) fn run(args: &FloorArgs) -> Result<Exit, Failure> {
     drop(bench);
     let report = report::Report::new(start.subject(), terms, success, &found);
     match args.format {
-        Format::Table => output::data(&report.table())?,
-        Format::Json => output::data(&report.json()?)?,
+        Format::Table => output::text(&report.table())?,
+        Format::Json => output::json_text(&report.json()?)?,
     }
     Ok(match found.end {
         End::Settled => Exit::Done,
@@ -180,7 +180,7 @@ fn unfound(error: FloorError) -> Result<Exit, Failure> {
             let outcome = summary::outcome(run.outcome);
             Err(Failure::new(Exit::TaskFailed, &WithoutLimit { outcome }, Some(remedy(run))))
         }
-        FloorError::Interrupted(run) if run.outcome == Outcome::EngineLost => {
+        FloorError::Interrupted(run) if run.has_lost_engine() => {
             say_lost();
             Ok(Exit::Host)
         }
@@ -261,7 +261,13 @@ impl Trial for Bench<'_> {
         self.progress.start(limit);
         let about = self.start.about();
         match measure(&mut *runner, about, host, &how, Some(&mut self.signals), &mut self.progress) {
-            Ok(observation) => Ok(Ran::Observed(Box::new(observation))),
+            Ok(mut observation) => match self.start.check_inputs(&mut observation) {
+                None => Ok(Ran::Observed(Box::new(observation))),
+                Some(failure) => {
+                    self.keep(&observation)?;
+                    Err(failure)
+                }
+            },
             Err(error) => not_ran(limit, error),
         }
     }

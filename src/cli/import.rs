@@ -1,10 +1,12 @@
 //! `highwater import`: tables that others have written, as records.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use highwater::model::escape;
+use highwater::store::bounded;
 use highwater::store::import::{About, Imported, Origin, import};
 use jiff::Timestamp;
 
@@ -74,7 +76,7 @@ pub(crate) fn run(args: &ImportArgs) -> Result<Exit, Failure> {
             text.push('\n');
         }
     }
-    output::data_to(args.output.as_deref(), &text)?;
+    output::data_to(args.output.as_deref(), &escape::json(&text))?;
     if text.is_empty() {
         output::say("highwater: no row is a measured run");
         return Ok(Exit::TooLittleData);
@@ -111,12 +113,12 @@ fn name(path: &Path) -> String {
 
 /// The text of a file, and when it was written.
 fn text(path: &Path) -> io::Result<(String, Timestamp)> {
-    let mut text = String::new();
+    let not_utf8 = |error: std::string::FromUtf8Error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error());
     if path == Path::new("-") {
-        io::stdin().read_to_string(&mut text)?;
+        let text = String::from_utf8(bounded::read_all(io::stdin())?).map_err(not_utf8)?;
         return Ok((text, Timestamp::now()));
     }
-    File::open(path)?.read_to_string(&mut text)?;
+    let text = bounded::read_text(path)?;
     let written = fs::metadata(path)?.modified()?;
     Ok((text, Timestamp::try_from(written).map_err(io::Error::other)?))
 }

@@ -12,9 +12,8 @@ use highwater::model::task::TaskSpec;
 
 use super::exit::Exit;
 use super::failure::Failure;
-use super::output;
-use super::replace::{place_for, replace};
 use super::task::{TemplateArgs, unread};
+use super::{output, output_file};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -47,21 +46,21 @@ pub(crate) struct InitArgs {
 
 pub(crate) fn run(args: &InitArgs) -> Result<Exit, Failure> {
     let path = &args.output;
-    if path.exists() && !args.force {
+    if path.exists() && !output_file::is_stream(path) && !args.force {
         let help = "edit it, or overwrite it with --force".to_owned();
         return Err(Failure::new(Exit::Usage, &Exists { path: path.clone() }, Some(help)));
     }
-    let failed = |source| Failure::new(Exit::Usage, &Unwritten { path: path.clone(), source }, None);
-    let folder = place_for(path).map_err(failed)?.unwrap_or(Path::new("."));
+    output_file::check_writable(path)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let text = match &args.task {
         Some(file) => {
             let spec = task(file, &args.template.variables()?).map_err(|error| unread(&error))?.content;
-            let file = from_folder(folder, file).map_err(failed)?;
+            let file = from_folder(folder, file).map_err(|source| output_file::unwritten(path, source))?;
             text(&of_task(&file, &args.template.set(), &spec))
         }
         None => text(&of_command(&args.command)),
     };
-    replace(path, text.as_bytes()).map_err(failed)?;
+    output_file::write(path, text.as_bytes())?;
     let next = "look at its inputs, then make the baseline with `highwater check --update-baseline`";
     output::say(&format!("highwater: wrote {}: {next}", path.display()));
     Ok(Exit::Done)
@@ -209,15 +208,6 @@ fn quoted(text: &str) -> String {
 #[error("{path} is there already")]
 struct Exists {
     path: PathBuf,
-}
-
-/// Why the file could not be written.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to write {path}")]
-struct Unwritten {
-    path: PathBuf,
-    #[source]
-    source: io::Error,
 }
 
 #[cfg(test)]

@@ -108,11 +108,10 @@ pub(crate) fn run(args: &InputsArgs) -> Result<Exit, Failure> {
         texts(&warnings).iter().for_each(failure::report_problems);
     }
     let shown = Shown { survey: &survey, selection: &selection, mode: args.mode, listing: listing.as_deref() };
-    let text = match args.format {
-        Format::Table => table::of(&shown, output::width_of_stdout()),
-        Format::Json => json::of(&shown).map_err(|error| Failure::new(Exit::Host, &error, None))?,
-    };
-    output::data(&text)?;
+    match args.format {
+        Format::Table => output::text(&table::of(&shown, output::width_of_stdout()))?,
+        Format::Json => output::json_text(&json::of(&shown).map_err(|error| Failure::new(Exit::Host, &error, None))?)?,
+    }
     Ok(Exit::Done)
 }
 
@@ -167,7 +166,7 @@ fn explain(error: &TreeError) -> Failure {
             output::say(&table::left_out(left_out));
             (Exit::CheckFailed, Some("make them readable, or do without --strict"))
         }
-        TreeError::Unreadable { .. } => (Exit::Host, None),
+        TreeError::Unreadable { .. } | TreeError::UnreadableFile { .. } => (Exit::Host, None),
         TreeError::Cancelled => (Exit::Interrupted, None),
     };
     Failure::new(exit, error, help.map(str::to_owned))

@@ -1,10 +1,10 @@
 //! `highwater logs`: what a task has written, read again from beside its record.
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
+use highwater::directory::Refusal;
 use highwater::model::observation::Logs;
 use highwater::store::{ReadError, Source};
 
@@ -34,14 +34,16 @@ pub(crate) struct LogsArgs {
 }
 
 pub(crate) fn run(args: &LogsArgs) -> Result<Exit, Failure> {
-    let logs = find(args).map_err(|error| Failure::new(Exit::Usage, &error, error.help()))?;
+    let source = Source::open(&args.record).map_err(|error| failure(&error.into()))?;
+    let logs = find(args, &source).map_err(|error| failure(&error))?;
     for (path, mut to) in
-        [(logs.stdout, Box::new(io::stdout()) as Box<dyn Write>), (logs.stderr, Box::new(io::stderr()))]
+        [(&logs.stdout, Box::new(io::stdout()) as Box<dyn Write>), (&logs.stderr, Box::new(io::stderr()))]
     {
-        let copied = File::open(&path).and_then(|mut file| io::copy(&mut file, &mut to)).and_then(|_| to.flush());
+        let copied =
+            source.open_beside(path).and_then(|mut file| io::copy(&mut file, &mut to)).and_then(|_| to.flush());
         match copied {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                return Err(Failure::new(Exit::Host, &LogsError::Unread { path, source: error }, None));
+                return Err(failure(&LogsError::Unread { path: path.clone(), source: error }));
             }
             Ok(()) | Err(_) => {}
         }
@@ -49,8 +51,7 @@ pub(crate) fn run(args: &LogsArgs) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn find(args: &LogsArgs) -> Result<Logs, LogsError> {
-    let source = Source::open(&args.record)?;
+fn find(args: &LogsArgs, source: &Source) -> Result<Logs, LogsError> {
     let mut count = 0;
     let mut wanted = None;
     let mut last = None;
@@ -63,26 +64,21 @@ fn find(args: &LogsArgs) -> Result<Logs, LogsError> {
             None => last = observation.logs.or(last.take()),
         }
     })?;
-    let found = match args.run {
+    match args.run {
         Some(run) => {
             let logs = wanted.ok_or_else(|| LogsError::NoRun { path: args.record.clone(), run, count })?;
-            logs.ok_or(LogsError::NotKept { run })?
+            logs.ok_or(LogsError::NotKept { run })
         }
-        None => last.ok_or_else(|| LogsError::NoneKept { path: args.record.clone() })?,
-    };
-    Ok(below(&source, found))
+        None => last.ok_or_else(|| LogsError::NoneKept { path: args.record.clone() }),
+    }
 }
 
-/// A record that was moved together with its folder is found all the same.
-fn below(source: &Source, logs: Logs) -> Logs {
-    let place = |kept: PathBuf| {
-        let kept = Some(source.beside(&kept)).filter(|beside| beside.exists()).unwrap_or(kept);
-        match kept.file_name().map(|name| source.path().with_extension("logs").join(name)) {
-            Some(beside) if !kept.exists() && beside.exists() => beside,
-            Some(_) | None => kept,
-        }
+fn failure(error: &LogsError) -> Failure {
+    let exit = match error {
+        LogsError::Unread { source, .. } if Refusal::behind(source).is_none() => Exit::Host,
+        _ => Exit::Usage,
     };
-    Logs { stdout: place(logs.stdout), stderr: place(logs.stderr) }
+    Failure::new(exit, error, error.help())
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +102,8 @@ enum LogsError {
 impl LogsError {
     fn help(&self) -> Option<String> {
         match self {
-            Self::Records(_) | Self::Unread { .. } | Self::NoRun { .. } => None,
+            Self::Unread { source, .. } => Refusal::behind(source).map(|refusal| refusal.remedy().to_owned()),
+            Self::Records(_) | Self::NoRun { .. } => None,
             Self::NotKept { .. } | Self::NoneKept { .. } => Some(
                 "kept is what runs of a sweep print, and containers that are run with --record and without --log-dir"
                     .to_owned(),

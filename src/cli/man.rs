@@ -1,12 +1,13 @@
 //! `highwater man`: the manual pages.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::{Args, CommandFactory};
+use clap::{Args, Command, CommandFactory};
+use clap_mangen::Man;
 
 use super::exit::Exit;
 use super::failure::Failure;
-use super::{Cli, output};
+use super::{Cli, output, output_file};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,26 +26,27 @@ pub(crate) struct ManArgs {
 pub(crate) fn run(args: &ManArgs) -> Result<Exit, Failure> {
     match &args.dir {
         Some(folder) => {
-            std::fs::create_dir_all(folder)
-                .and_then(|()| clap_mangen::generate_to(Cli::command(), folder))
-                .map_err(|source| Failure::new(Exit::Host, &Unwritten { folder: folder.clone(), source }, None))?;
+            std::fs::create_dir_all(folder).map_err(|source| output_file::unwritten(folder, source))?;
+            let mut command = Cli::command().disable_help_subcommand(true);
+            command.build();
+            write_pages(command, folder)?;
         }
-        None => {
-            let mut page = Vec::new();
-            clap_mangen::Man::new(Cli::command())
-                .render(&mut page)
-                .map_err(|error| Failure::new(Exit::Host, &error, None))?;
-            output::data(&String::from_utf8_lossy(&page))?;
-        }
+        None => output::data(&String::from_utf8_lossy(&page(&Man::new(Cli::command()))?))?,
     }
     Ok(Exit::Done)
 }
 
-/// Why the pages could not be written.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to write the manual pages to {folder}")]
-struct Unwritten {
-    folder: PathBuf,
-    #[source]
-    source: std::io::Error,
+/// Writes the page of a command and those of its subcommands.
+fn write_pages(command: Command, folder: &Path) -> Result<(), Failure> {
+    for subcommand in command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set()) {
+        write_pages(subcommand.clone(), folder)?;
+    }
+    let man = Man::new(command);
+    output_file::write(&folder.join(man.get_filename()), &page(&man)?)
+}
+
+fn page(man: &Man) -> Result<Vec<u8>, Failure> {
+    let mut page = Vec::new();
+    man.render(&mut page).map_err(|error| Failure::new(Exit::Host, &error, None))?;
+    Ok(page)
 }

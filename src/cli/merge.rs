@@ -1,10 +1,11 @@
 //! `highwater merge`: the records of one plan from several places in one folder.
 
-use std::fs;
 use std::path::PathBuf;
 
 use clap::Args;
-use highwater::store::{self, MergeError};
+use highwater::directory::Refusal;
+use highwater::model::byte_order_mark;
+use highwater::store::{self, MergeError, bounded};
 
 use super::exit::Exit;
 use super::failure::Failure;
@@ -48,7 +49,7 @@ struct Unread {
 pub(crate) fn run(args: &MergeArgs) -> Result<Exit, Failure> {
     let plan = args.plan.as_ref().map(|path| {
         let unread = |source| Failure::new(Exit::Usage, &Unread { path: path.clone(), source }, None);
-        fs::read_to_string(path).map_err(unread)
+        bounded::read_text(path).map(|text| byte_order_mark::strip(&text).to_owned()).map_err(unread)
     });
     let plan = plan.transpose()?;
     if let (Some(path), Some(plan)) = (&args.plan, &plan) {
@@ -77,6 +78,12 @@ fn failure(error: &MergeError) -> Failure {
         ),
         MergeError::OtherTask { .. } => (Exit::Usage, "it is of another task, or of the same one with other inputs"),
         MergeError::NoSweep { .. } => (Exit::Usage, "records of `highwater run --record` can be joined with cat"),
+        MergeError::Outside { .. } => {
+            (Exit::Usage, "look at who has written that record: highwater writes no such path")
+        }
+        MergeError::Copy { source, .. } if let Some(refusal) = Refusal::behind(source) => {
+            (Exit::Usage, refusal.remedy())
+        }
         MergeError::Copy { .. } => (Exit::Host, "make sure that it can be read, and that there is room for it"),
         MergeError::Encode(_) => (Exit::Usage, "leave that file out"),
     };

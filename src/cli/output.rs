@@ -1,18 +1,24 @@
 //! stdout is data, stderr is talk. A reader that went away is no error.
 
 use std::io::{self, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use highwater::model::escape;
 use serde::Serialize;
 
 use super::exit::Exit;
 use super::failure::Failure;
-use super::replace::{replace, replace_with};
+use super::output_file;
 
 /// Writes data to stdout. A broken pipe counts as success: whoever read has read enough.
 pub(crate) fn data(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    stdout_written(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
+}
+
+/// What writing to stdout came to: a broken pipe counts as success.
+pub(crate) fn stdout_written(result: io::Result<()>) -> Result<(), Failure> {
+    match result {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::new(Exit::Host, &Unwritten(error), Some("is the disk behind stdout full?".to_owned())))
         }
@@ -20,13 +26,14 @@ pub(crate) fn data(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Writes data to a file, which is replaced as a whole, or to stdout where there is none.
+/// Writes a text for people to stdout: nothing in it acts upon a terminal or a CI system.
+pub(crate) fn text(text: &str) -> Result<(), Failure> {
+    data(&escape::lines(text))
+}
+
+/// Writes data to a file, or to stdout if there is none.
 pub(crate) fn data_to(path: Option<&Path>, text: &str) -> Result<(), Failure> {
-    let Some(path) = path else { return data(text) };
-    replace(path, text.as_bytes()).map_err(|source| {
-        let error = UnwrittenFile { path: path.to_owned(), source };
-        Failure::new(Exit::Host, &error, None)
-    })
+    path.map_or_else(|| data(text), |path| output_file::write(path, text.as_bytes()))
 }
 
 /// Why data that is written piece by piece could not be finished.
@@ -37,27 +44,24 @@ pub(crate) enum Unfinished {
     Other(Failure),
 }
 
-/// Writes what `write` writes, piece by piece, to a file, which is replaced as a whole, or to stdout where there is none.
-/// `None` comes back where whoever read stdout has read enough.
+/// Writes what `write` writes, piece by piece, to a file as [`output_file::write`] does, or to stdout if there is none.
+/// `None` comes back if whoever reads stdout has read enough.
 pub(crate) fn data_with<T>(
     path: Option<&Path>,
-    write: impl FnOnce(&mut dyn Write) -> Result<T, Unfinished>,
+    mut write: impl FnMut(&mut dyn Write) -> Result<T, Unfinished>,
 ) -> Result<Option<T>, Failure> {
     let Some(path) = path else {
         let mut stdout = io::BufWriter::new(io::stdout().lock());
         let written = write(&mut stdout);
         return match written.and_then(|result| stdout.flush().map(|()| result).map_err(Unfinished::Unwritten)) {
             Ok(result) => Ok(Some(result)),
-            Err(Unfinished::Unwritten(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(None),
-            Err(Unfinished::Unwritten(error)) => {
-                Err(Failure::new(Exit::Host, &Unwritten(error), Some("is the disk behind stdout full?".to_owned())))
-            }
+            Err(Unfinished::Unwritten(error)) => stdout_written(Err(error)).map(|()| None),
             Err(Unfinished::Other(failure)) => Err(failure),
         };
     };
     let mut result = None;
     let mut other = None;
-    let replaced = replace_with(path, |file| match write(file) {
+    let written = output_file::write_with(path, &mut |file| match write(file) {
         Ok(written) => {
             result = Some(written);
             Ok(())
@@ -68,31 +72,39 @@ pub(crate) fn data_with<T>(
             Err(io::ErrorKind::Other.into())
         }
     });
-    match (other, replaced) {
-        (Some(failure), _) => Err(failure),
-        (None, Ok(())) => Ok(result),
-        (None, Err(source)) => {
-            let error = UnwrittenFile { path: path.to_owned(), source };
-            Err(Failure::new(Exit::Host, &error, None))
-        }
+    match other {
+        Some(failure) => Err(failure),
+        None => written.map(|()| result),
     }
 }
 
 /// Writes a value as JSON to stdout.
 pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
     data_with(None, |out| {
-        serde_json::to_writer_pretty(&mut *out, value).map_err(|error| match error.is_io() {
+        let mut out = escape::JsonWriter::new(out);
+        serde_json::to_writer_pretty(&mut out, value).map_err(|error| match error.is_io() {
             true => Unfinished::Unwritten(error.into()),
             false => Unfinished::Other(Failure::new(Exit::Host, &error, None)),
         })?;
-        out.write_all(b"\n").map_err(Unfinished::Unwritten)
+        out.write_all(b"\n").and_then(|()| out.flush()).map_err(Unfinished::Unwritten)
     })?;
     Ok(())
 }
 
+/// Writes a text that is JSON to stdout.
+pub(crate) fn json_text(json: &str) -> Result<(), Failure> {
+    data(&escape::json(json))
+}
+
 /// Says something to a person on stderr. Nothing can be done where nobody listens.
 pub(crate) fn say(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{}", text.trim_end_matches('\n'));
+    say_styled(&escape::lines(text));
+}
+
+/// The same for a text with colours, in which names are printable already.
+pub(crate) fn say_styled(text: &str) {
+    let text = escape::without_commands(text.trim_end_matches('\n'));
+    let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
 /// The columns of the terminal behind stderr; 100 where it is none, so that files look the same everywhere.
@@ -139,12 +151,3 @@ pub(crate) fn start_logging(verbose: u8) {
 #[derive(Debug, thiserror::Error)]
 #[error("failed to write to stdout")]
 struct Unwritten(#[source] io::Error);
-
-/// Why a file could not be written.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to write the result to {path}")]
-struct UnwrittenFile {
-    path: PathBuf,
-    #[source]
-    source: io::Error,
-}

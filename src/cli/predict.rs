@@ -67,7 +67,7 @@ pub(crate) fn run(args: &PredictArgs) -> Result<Exit, Failure> {
     match args.format {
         Format::Table => {
             warnings.iter().for_each(failure::report_problems);
-            output::data(&render(&prediction, args.target))?;
+            output::text(&render(&prediction, args.target))?;
         }
         Format::Json => {
             let warnings = warnings.iter().flat_map(Located::all).collect();

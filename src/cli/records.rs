@@ -2,12 +2,16 @@
 
 use std::path::Path;
 
+use highwater::directory::Refusal;
 use highwater::model::observation::Observation;
-use highwater::store::{FolderError, ReadError, Source, Unusable};
+use highwater::store::{FolderError, ReadError, Source, StoreError, Unusable};
 
 use super::exit::Exit;
 use super::failure::Failure;
 use super::output;
+
+const NO_ROOM: &str =
+    "make room on the disk (or raise the limit of `ulimit -f`), then go on: what was recorded is whole";
 
 /// Opens a file of records or a folder of a sweep, to be read record by record.
 pub(crate) fn open(path: &Path) -> Result<Source, Failure> {
@@ -36,16 +40,33 @@ pub(crate) fn say_unusable(path: &Path, unusable: &Unusable) {
 pub(crate) fn unreadable(error: &ReadError) -> Failure {
     let help = match error {
         ReadError::Newer { .. } => "update highwater",
-        ReadError::Unreadable { .. } | ReadError::NoRecords(_) => {
+        ReadError::Unreadable { .. } | ReadError::LongLine { .. } | ReadError::NoRecords(_) => {
             "name a file that `highwater run --record` or a folder that `highwater sweep` has written"
         }
     };
     Failure::new(Exit::Usage, error, Some(help.to_owned()))
 }
 
+/// A record that cannot be kept, with what to do about it.
+pub(crate) fn unstored(error: &StoreError) -> Failure {
+    let refusal = match error {
+        StoreError::Open { source, .. } => Refusal::behind(source),
+        StoreError::Moved { .. } | StoreError::Append { .. } | StoreError::Encode(_) => None,
+    };
+    let help = match error {
+        _ if refusal.is_some() => refusal.map(Refusal::remedy),
+        StoreError::Moved { .. } => Some("move it back, then go on; what is in a file that was removed is lost"),
+        StoreError::Open { .. } | StoreError::Append { .. } if error.is_out_of_space() => Some(NO_ROOM),
+        StoreError::Open { .. } | StoreError::Append { .. } | StoreError::Encode(_) => None,
+    };
+    Failure::new(Exit::Host, error, help.map(str::to_owned))
+}
+
 /// The folder of a sweep that cannot be used, with what to do about it.
 pub(crate) fn unusable_folder(error: &FolderError) -> Failure {
-    let no_room = "make room on the disk, then go on: what was recorded is whole";
+    if let Some(refusal) = error.refusal() {
+        return Failure::new(Exit::Usage, error, Some(refusal.remedy().to_owned()));
+    }
     let (exit, help) = match error {
         FolderError::Read(error) => return unreadable(error),
         FolderError::Exists(_) => (Exit::Usage, Some("go on with it, or name another folder")),
@@ -56,13 +77,13 @@ pub(crate) fn unusable_folder(error: &FolderError) -> Failure {
         FolderError::Held { .. } => {
             (Exit::Host, Some("wait for it, or end it: one process at a time writes to a folder"))
         }
+        FolderError::Store(error) => return unstored(error),
         FolderError::Make { .. }
         | FolderError::Lock { .. }
         | FolderError::ReadPlan { .. }
         | FolderError::WritePlan { .. }
         | FolderError::Keep { .. }
-        | FolderError::Mend { .. }
-        | FolderError::Store(_) => (Exit::Host, error.is_out_of_space().then_some(no_room)),
+        | FolderError::Mend { .. } => (Exit::Host, error.is_out_of_space().then_some(NO_ROOM)),
     };
     Failure::new(exit, error, help.map(str::to_owned))
 }

@@ -7,19 +7,17 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use highwater::calibrate::fit::FitOptions;
-use highwater::model::observation::Observation;
+use highwater::model::observation::{Observation, Series};
 use highwater::report::model::Report;
 use highwater::report::plot::{Size, plots, png, svg_file};
 use highwater::report::{MOST_RUNS, Material, csv, html, json, markdown, report, table};
-use highwater::store::{ReadError, Records, Source};
+use highwater::store::{OBSERVATIONS, ReadError, Records, Source};
 
 use self::material::{How, materials};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::fit::OptionArgs;
-use super::output;
-use super::records;
-use super::replace::{place_for, replace};
+use super::{output, output_file, records};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -38,8 +36,8 @@ Of more than 10,000 runs the report shows the cells, and of each cell the run wi
 all runs, and `highwater export` writes every run.
 The schema of the JSON: highwater schema report.
 
-Exit status: 0 the report is written, whatever it says; 2 records that are not as they should be or an output that cannot
-be written; 5 no runs in the records.";
+Exit status: 0 the report is written, whatever it says; 2 invalid records; 3 an output cannot be written; 5 no runs in the
+records.";
 
 /// Shows what recorded runs say: verdict, rules, plots, every run, and how it was measured.
 #[derive(Debug, Args)]
@@ -101,7 +99,7 @@ impl FormatArg {
 pub(crate) fn run(args: &ReportArgs) -> Result<Exit, Failure> {
     // What cannot be written should be known before anything is computed.
     if let Some(path) = &args.output {
-        place_for(path).map_err(|source| unwritten(path, source))?;
+        output_file::check_writable(path)?;
     }
     let report = made(args)?;
     let format = args.format.or_else(|| FormatArg::of(args.output.as_deref()?)).unwrap_or(FormatArg::Table);
@@ -109,10 +107,7 @@ pub(crate) fn run(args: &ReportArgs) -> Result<Exit, Failure> {
     if let Some(folder) = &args.plots {
         write_plots(&report, folder)?;
     }
-    match &args.output {
-        Some(path) => replace(path, text.as_bytes()).map_err(|source| unwritten(path, source))?,
-        None => output::data(&text)?,
-    }
+    output::data_to(args.output.as_deref(), &text)?;
     Ok(Exit::Done)
 }
 
@@ -194,9 +189,16 @@ fn find_series(records: &mut Records) {
 fn read_series(material: &mut Material<'_>) -> Result<(), String> {
     let shown = material.shown_over_time().and_then(|place| material.observations.get(place));
     let Some(observation) = shown.filter(|observation| observation.series.file.is_some()) else { return Ok(()) };
-    let series = Records::default().series(&observation.series);
-    material.series = Some(series.map_err(|error| format!("Memory over time has few samples: {error}."))?);
+    material.series = Some(whole_series(&observation.series)?);
     Ok(())
+}
+
+/// All samples of a run whose file of samples is named by a path that leads there from everywhere.
+fn whole_series(series: &Series) -> Result<Series, String> {
+    // The file is in the directory of its run, below `runs`, beside the record.
+    let base = series.file.as_deref().and_then(|file| file.ancestors().nth(3)).unwrap_or(Path::new(""));
+    let records = Records { path: base.join(OBSERVATIONS), ..Records::default() };
+    records.series(series).map_err(|error| format!("Memory over time has few samples: {error}."))
 }
 
 /// All records, if each run can be shown.
@@ -264,33 +266,19 @@ fn written(report: &Report, format: FormatArg, to_stdout: bool) -> Result<String
 }
 
 fn write_plots(report: &Report, folder: &Path) -> Result<(), Failure> {
-    std::fs::create_dir_all(folder).map_err(|source| unwritten(folder, source))?;
+    std::fs::create_dir_all(folder).map_err(|source| output_file::unwritten(folder, source))?;
     let several = report.tasks.len() > 1;
     for (number, task) in report.tasks.iter().enumerate() {
         for plot in plots(task) {
             let stem = if several { format!("{}-{}", number + 1, plot.name) } else { plot.name.to_owned() };
             let path = folder.join(format!("{stem}.svg"));
-            replace(&path, svg_file(&plot, Size::FILE).as_bytes()).map_err(|source| unwritten(&path, source))?;
+            output_file::write(&path, svg_file(&plot, Size::FILE).as_bytes())?;
             let path = folder.join(format!("{stem}.png"));
             let bytes = png(&plot, Size::FILE).map_err(|error| Failure::new(Exit::Host, &error, None))?;
-            replace(&path, &bytes).map_err(|source| unwritten(&path, source))?;
+            output_file::write(&path, &bytes)?;
         }
     }
     Ok(())
-}
-
-fn unwritten(path: &Path, source: std::io::Error) -> Failure {
-    let help = "choose another place with --output or --plots; nothing was left half-written".to_owned();
-    Failure::new(Exit::Usage, &Unwritten { path: path.to_owned(), source }, Some(help))
-}
-
-/// Why a report could not be written.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to write {path}")]
-struct Unwritten {
-    path: PathBuf,
-    #[source]
-    source: std::io::Error,
 }
 
 #[derive(Debug, thiserror::Error)]

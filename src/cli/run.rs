@@ -1,6 +1,9 @@
 //! `highwater run`: runs a task, measures its peak and compares it with its rules.
 
 pub(crate) mod container;
+pub(crate) mod inputs;
+mod private;
+pub(crate) mod redact;
 mod result;
 mod start;
 pub(crate) mod subject;
@@ -25,6 +28,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::live::Live;
 use super::output;
+use super::records;
 use super::scope;
 use super::signals::Signals;
 
@@ -42,7 +46,8 @@ Examples:
 
 With --runner process a task.json runs as a process of this machine. Where its command and environment name the \
 mounted path of every channel, these paths are replaced by the host's. Otherwise the channels are mounted at their \
-own paths, inputs read-only, in a mount namespace that only the task sees; this takes root or a user namespace.
+own paths in a mount namespace that only the task sees; this takes root or a user namespace. A task that writes into \
+its input needs --input-access private.
 
 A process that leaves the run's cgroup, and work that a daemon does for the command, as for `docker run`, is not in the
 peak: it is a lower bound then, and the table says why. Measure a container with --image.
@@ -170,23 +175,20 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     let mut failure = None;
     let mut ended_by = None;
     for number in 1..=args.runs {
-        let observation = match run_once(args, &machine, &start, number, &mut signals) {
+        let mut observation = match run_once(args, &machine, &start, number, &mut signals) {
             Ok(observation) => observation,
             Err(error) => {
                 failure = Some(error);
                 break;
             }
         };
-        let interrupted = match observation.outcome {
-            Outcome::Interrupted { .. } => true,
-            Outcome::EngineLost => {
-                say_lost();
-                true
-            }
-            Outcome::Exited { .. } | Outcome::Signalled { .. } | Outcome::OomKilled | Outcome::TimedOut { .. } => false,
-        };
+        let interrupted = observation.has_lost_engine() || matches!(observation.outcome, Outcome::Interrupted { .. });
+        if observation.has_lost_engine() {
+            say_lost();
+        }
+        let spoiled = start.check_inputs(&mut observation).filter(|_| number < args.runs);
         // Shown even where it could not be kept.
-        failure = keep(record.as_mut(), &observation).err();
+        failure = keep(record.as_mut(), &observation).err().or(spoiled.map(Failure::own));
         results.add(observation)?;
         // It came when no task was there to be sent it.
         if let Some(request) = signals.take().filter(|_| number < args.runs) {
@@ -241,10 +243,7 @@ pub(crate) fn keep(record: Option<&mut Record>, observation: &Observation) -> Re
             }
             Ok(())
         }
-        Err(error) => {
-            let help = "make room on the disk, or choose another file with --record".to_owned();
-            Err(Failure::new(OWN_FAILURE, &error, Some(help)))
-        }
+        Err(error) => Err(records::unstored(&error).with_exit(OWN_FAILURE)),
     }
 }
 
@@ -259,8 +258,8 @@ fn beside(record: &Path, number: u32) -> Logs {
 /// Says what a person needs to know whose engine is gone, or whose task has killed the process that watches over it.
 pub(crate) fn say_lost() {
     output::say(
-        "highwater: what watched over the task, the container engine or a process of highwater, was lost while it ran; \
-         what was measured until then is kept. `highwater clean` removes a container that is left, once its engine is \
-         back",
+        "highwater: what watched over the task, the container engine or a process of highwater, was lost or does not \
+         answer; what was measured until then is kept. `highwater clean` removes a container that is left, once its \
+         engine answers",
     );
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use highwater::calibrate::monitor::{Cancel, Request};
 use nix::libc;
-use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 /// SIGINT, SIGTERM, SIGHUP and SIGQUIT, taken one by one instead of ending the program, until this is dropped.
@@ -67,6 +67,18 @@ pub(crate) fn unblock_in(command: &mut Command) {
     // SAFETY: between fork and exec only a system call is made.
     unsafe {
         command.pre_exec(|| SigSet::empty().thread_set_mask().map_err(std::io::Error::from));
+    }
+}
+
+/// Has a write beyond the limit on the size of files (`ulimit -f`) fail with EFBIG, instead of ending the program in the
+/// middle of a line. What was ignored before stays ignored.
+pub(crate) fn report_size_limit() {
+    extern "C" fn nothing(_: libc::c_int) {}
+    if !is_ignored(Signal::SIGXFSZ) {
+        let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::SA_RESTART, SigSet::empty());
+        // SAFETY: the handler does nothing. Unlike a signal that is ignored, one with a handler is reset by exec, so that
+        // tasks start with the disposition that highwater was started with.
+        let _ = unsafe { sigaction(Signal::SIGXFSZ, &action) };
     }
 }
 

@@ -125,7 +125,7 @@ pub(crate) fn outcome(outcome: Outcome) -> String {
         Outcome::OomKilled => "oom-killed: the kernel killed it for lack of memory".to_owned(),
         Outcome::TimedOut { after_us } => format!("timed out after {}", seconds(Duration::from_micros(after_us))),
         Outcome::EngineLost => {
-            "interrupted: what watched over it, the container engine or a process of highwater, was lost while it ran"
+            "interrupted: what watched over it, the container engine or a process of highwater, was lost or does not answer"
                 .to_owned()
         }
         Outcome::Interrupted { signal } => format!("interrupted by {}", signal_name(signal)),

@@ -22,8 +22,9 @@ use highwater::host::machine::{Machine, available};
 use highwater::model::plan::Plan;
 use highwater::model::units::Bytes;
 use highwater::runner::container::remove_leftovers;
-use highwater::runner::staging::{Staging, StagingError};
-use highwater::store::{self, Folder};
+use highwater::runner::originals::Guard;
+use highwater::runner::staging::{MOST_MOUNTS, Staging, StagingError};
+use highwater::store::{self, Folder, FolderError};
 
 use self::args::Format;
 pub(crate) use self::args::SweepArgs;
@@ -35,6 +36,7 @@ use self::progress::Progress;
 use self::subject::Subject;
 use super::exit::Exit;
 use super::failure::Failure;
+use super::run::inputs::InputAccess;
 use super::run::{UseCgroup, say_lost};
 use super::signals::Signals;
 use super::{cells as shown, output, records, scope};
@@ -59,20 +61,33 @@ fn run_with(args: &SweepArgs, settings: &Settings, saved: Option<&Plan>) -> Resu
         scope::enter_if_needed(&machine);
     }
     let subject = Subject::of(&args.subject)?;
-    let planned = plan::plan(args, &subject, file::of_the_plan(settings.clone()))?;
+    let mut planned = plan::plan(args, &subject, file::of_the_plan(settings.clone()))?;
+    planned.keep_older_keys(saved, &[]);
     if let Some(path) = &args.save_plan {
         let is_json = path.extension().is_some_and(|extension| extension == "json");
         let text = if is_json { planned.json()? } else { file::to_toml(settings)? };
         output::data_to(Some(path), &text)?;
     }
     if args.dry_run {
-        return plan::show(args, &planned);
+        return plan::show(args, planned);
     }
     subject.require_inputs()?;
-    let planned = planned.only(args, saved)?;
-    let mut place = if plan::is_of_cells(args) { Place::file(&planned.record(args))? } else { open(args, &planned)? };
-    let staging = stage_below(args, &place, &subject)?;
-    let exit = make_runs(args, &machine, &subject, &planned, &mut place, &staging)?;
+    let mut planned = planned.only(args, saved)?;
+    let mut place = if plan::is_of_cells(args) {
+        let place = Place::file(&planned.record(args), args.record.is_some())?;
+        planned.keep_older_keys(saved, place.recorded());
+        place
+    } else {
+        open(args, &mut planned)?
+    };
+    let staging = open_staging(args, &place)?;
+    let guard = guard(args, &subject, &planned, &place, &staging)?;
+    let staging = match (subject.engine(), guard.protects()) {
+        (Some(_), _) => staging.with_mounts(usize::MAX),
+        (None, true) => staging.with_mounts(MOST_MOUNTS),
+        (None, false) => staging.without_writable_links(),
+    };
+    let exit = make_runs(args, &machine, &subject, &planned, &mut place, (&staging, &guard))?;
     if args.format == Format::Table && !args.quiet {
         show(&place)?;
     }
@@ -80,10 +95,18 @@ fn run_with(args: &SweepArgs, settings: &Settings, saved: Option<&Plan>) -> Resu
 }
 
 /// The folder of the sweep, or the file for single cells.
-fn open(args: &SweepArgs, planned: &Planned) -> Result<Place, Failure> {
-    let folder = folder_of(args, planned);
+fn open(args: &SweepArgs, planned: &mut Planned) -> Result<Place, Failure> {
+    let path = folder_of(args, planned);
+    let folder = match Folder::open(&path) {
+        Ok(folder) => {
+            planned.keep_older_keys(serde_json::from_str(folder.plan()).ok().as_ref(), folder.recorded());
+            Ok(folder)
+        }
+        Err(FolderError::NoPlan(_)) => Folder::create(&path, &planned.json()?),
+        Err(error) => Err(error),
+    };
+    let mut folder = folder.map_err(|error| records::unusable_folder(&error))?;
     let json = planned.json()?;
-    let mut folder = Folder::open_or_create(&folder, &json).map_err(|error| records::unusable_folder(&error))?;
     if let Some(torn) = folder.torn() {
         output::say(&format!(
             "highwater: the last record of {} was torn ({} bytes), its writer was killed: that run is made again",
@@ -105,13 +128,13 @@ fn folder_of(args: &SweepArgs, planned: &Planned) -> PathBuf {
     args.into.clone().unwrap_or_else(|| PathBuf::from(format!("{}.sweep", plan::file_name(&planned.plan.task.name))))
 }
 
-fn stage_below(args: &SweepArgs, place: &Place, subject: &Subject<'_>) -> Result<Staging, Failure> {
+fn open_staging(args: &SweepArgs, place: &Place) -> Result<Staging, Failure> {
     let path = match (&args.staging, place) {
         (Some(path), _) => path.clone(),
         (None, Place::Folder(folder)) => folder.path().join(STAGING),
         (None, Place::File(file)) => file.staging(),
     };
-    let staging = Staging::open(&path).map_err(|error| {
+    Staging::open(&path).map_err(|error| {
         let (exit, help) = match error {
             StagingError::Occupied { .. } => {
                 (Exit::Usage, Some("name a folder with --staging that is empty or not there yet".to_owned()))
@@ -120,11 +143,38 @@ fn stage_below(args: &SweepArgs, place: &Place, subject: &Subject<'_>) -> Result
                 Exit::Host,
                 Some("name another folder with --staging, or wait until the other sweep has ended".to_owned()),
             ),
-            StagingError::Failed { .. } | StagingError::NoRoom { .. } => (Exit::Host, None),
+            StagingError::Failed { .. } | StagingError::NoRoom { .. } => match error.refusal() {
+                Some(refusal) => (Exit::Usage, Some(refusal.remedy().to_owned())),
+                None => (Exit::Host, None),
+            },
         };
         Failure::new(exit, &error, help)
-    })?;
-    Ok(if subject.engine().is_some() { staging.with_mounts() } else { staging.read_only() })
+    })
+}
+
+/// Keeps the inputs as they are; the sweep's own files may lie among them.
+fn guard(
+    args: &SweepArgs,
+    subject: &Subject<'_>,
+    planned: &Planned,
+    place: &Place,
+    staging: &Staging,
+) -> Result<Guard, Failure> {
+    let own: Vec<PathBuf> = match place {
+        Place::Folder(folder) => vec![folder.path().to_owned()],
+        Place::File(file) => vec![file.path().to_owned(), file.runs()],
+    };
+    let own = own.iter().map(PathBuf::as_path).chain([staging.path()]);
+    let inputs = planned.folders.iter().map(PathBuf::as_path);
+    let is_process = subject.engine().is_none();
+    let guard = args.subject.input_access.guard(inputs, own, is_process)?;
+    if let Some(why) = guard.obstacle().filter(|_| args.subject.input_access != InputAccess::Watched) {
+        output::say(&format!(
+            "highwater: the inputs are not protected from the task, only watched: {why}. No run follows one that has \
+             changed them"
+        ));
+    }
+    Ok(guard)
 }
 
 fn make_runs(
@@ -133,7 +183,7 @@ fn make_runs(
     subject: &Subject<'_>,
     planned: &Planned,
     place: &mut Place,
-    staging: &Staging,
+    (staging, guard): (&Staging, &Guard),
 ) -> Result<Exit, Failure> {
     let keys: Vec<&str> = planned.cells.iter().map(|cell| cell.planned.key.as_str()).collect();
     let made = floor::made(args, place.recorded());
@@ -149,7 +199,7 @@ fn make_runs(
     let mut signals = Signals::block().map_err(|errno| Failure::new(Exit::Host, &errno, None))?;
     let folders = Mutex::new(HashMap::new());
     let floors = floor::known(&keys, place.recorded());
-    let bench = Runs::new(args, machine, subject, &planned.cells, staging, &folders, floors);
+    let bench = Runs::new(args, machine, subject, &planned.cells, (staging, guard), &folders, floors);
     let progress = Progress::new(args.quiet, schedule.recorded(), schedule.left(), args.jobs);
     if schedule.recorded() > 0 && !args.quiet {
         let (recorded, left) = (schedule.recorded(), schedule.left());
@@ -164,9 +214,15 @@ fn make_runs(
     bench::lock(&folders).values().for_each(|folder| keeper::forget(folder));
     drop(signals);
     let failed = clerk.failed;
+    // Whoever takes it away after the last run takes all of them.
+    if end.is_ok() {
+        clerk.place.check_in_place()?;
+    }
     let left = schedule.left();
     // After the last run there is no other that it could keep from beginning.
-    if let (Ok(End::Done | End::Budget), Some(failure)) = (&end, bench.unconcluded()) {
+    if let (Ok(End::Done | End::Budget), Some(failure)) =
+        (&end, bench.unconcluded().or_else(|| bench.spoiled_in_the_end()))
+    {
         return Err(failure);
     }
     match end {
@@ -184,7 +240,7 @@ fn make_runs(
         }
         Ok(End::EngineLost) => {
             say_lost();
-            Ok(Exit::Host)
+            Ok(if failed == 0 { Exit::Host } else { Exit::TaskFailed })
         }
         Err(SweepError::Run(failure) | SweepError::Keep(failure)) => Err(failure),
         Err(SweepError::Wait(error)) => Err(Failure::new(Exit::Host, &error, None)),
@@ -219,8 +275,16 @@ fn terms(args: &SweepArgs) -> Terms {
 
 /// Containers and cgroups of a sweep that was killed.
 fn clear_away(subject: &Subject<'_>) {
-    if let Err(error) = remove_leftovers(subject.engine(), false, false) {
-        tracing::warn!("failed to look for what killed highwaters have left: {error}");
+    match remove_leftovers(subject.engine(), false, false) {
+        Ok(leftovers) => {
+            for removed in &leftovers.removed {
+                output::say(&format!("highwater: removed {removed}, left behind by a highwater that was killed"));
+            }
+            for failed in &leftovers.failed {
+                output::say(&format!("highwater: {failed}"));
+            }
+        }
+        Err(error) => output::say(&format!("highwater: failed to look for what a killed highwater left: {error}")),
     }
 }
 
@@ -238,7 +302,7 @@ fn show(place: &Place) -> Result<(), Failure> {
     if cells.is_empty() {
         return Ok(());
     }
-    output::data(&shown::of(&cells))
+    output::text(&shown::of(&cells))
 }
 
 /// Numbers of runs that contradict each other.

@@ -4,7 +4,7 @@ use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 
 use super::output;
 
-pub(crate) use highwater::model::spelling::printable;
+pub(crate) use highwater::model::escape::printable;
 
 /// The columns of a table where stdout is no terminal: files look the same everywhere.
 const WIDTH: u16 = 80;

@@ -202,5 +202,5 @@ fn report(checked: &[Checked]) -> Result<(), Failure> {
         let schema = file.schema.map(|schema| format!(" ({})", schema.name())).unwrap_or_default();
         lines.push_str(&format!("{}: {verdict}{schema}\n", printable(&file.name)));
     }
-    output::data(&lines)
+    output::text(&lines)
 }

@@ -95,6 +95,12 @@ impl Observation {
         let missing = peak.bytes.saturating_sub(self.breakdown.value()?.current);
         (missing > peak.exactness.noise()).then_some(missing)
     }
+
+    /// Whether the container engine was lost in the run or after it: no other run can be made.
+    pub fn has_lost_engine(&self) -> bool {
+        let unanswered = self.container.as_ref().is_some_and(|container| !container.unanswered.is_empty());
+        self.outcome == Outcome::EngineLost || unanswered
+    }
 }
 
 /// Which run of which cell of a sweep this was. A cell is one input case with one choice of parameters.
@@ -165,6 +171,10 @@ pub struct Container {
     /// What a container of the image that does nothing peaks at. It is in every peak, as a least value: no addend.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub noise_floor: Option<Bytes>,
+    /// What the engine was asked to do and did not answer in time, such as `remove the container`. If not empty, the
+    /// container may have been left behind.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unanswered: Vec<String>,
 }
 
 /// A container engine.
@@ -241,7 +251,8 @@ pub enum Outcome {
         /// The signal that highwater was sent.
         signal: i32,
     },
-    /// The container engine went away, or the container was taken from us: nobody knows how it would have ended.
+    /// The container engine went away or does not answer, or the container was taken from us: nobody knows how it would
+    /// have ended.
     EngineLost,
 }
 

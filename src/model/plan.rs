@@ -19,7 +19,7 @@ use super::task::TaskDigest;
 use super::units::Bytes;
 
 pub use grid::{GridError, Parameter, combinations, scan};
-pub use key::{Conditions, Identity, digest_of_listing};
+pub use key::{Conditions, Identity, digest_of_contents, digest_of_listing};
 pub use material::{Material, Unit};
 pub use order::{Order, OrderError, in_order};
 pub use pick::{Count, Pick, PickError, grown, picked};
@@ -69,7 +69,7 @@ pub struct PlanTask {
 /// One input case with one choice of parameters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanCell {
-    /// The digest of the task, its image, the listing of its inputs, the parameters and the conditions.
+    /// The digest of the task, its image, the case and what is in its inputs, the parameters and the conditions.
     pub key: String,
     /// The input case, in words.
     pub case: String,

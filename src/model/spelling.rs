@@ -36,15 +36,6 @@ pub fn quote(text: &str) -> String {
     quoted
 }
 
-/// The same text without what would do something to a terminal: names of files and channels may hold anything.
-pub fn printable(text: &str) -> String {
-    let mut printable = String::with_capacity(text.len());
-    for char in text.chars() {
-        if char.is_control() { printable.extend(char.escape_default()) } else { printable.push(char) }
-    }
-    printable
-}
-
 /// The zeros of the decimal digits that keyboards and documents offer beside the ASCII ones.
 const FOREIGN_ZEROS: [char; 12] = [
     '\u{660}', '\u{6f0}', '\u{966}', '\u{9e6}', '\u{a66}', '\u{ae6}', '\u{be6}', '\u{c66}', '\u{ce6}', '\u{e50}',

@@ -2,6 +2,7 @@
 
 use super::model::{Report, Run, TaskReport};
 use super::words;
+use crate::model::escape::csv_cell;
 use crate::model::fit::Censoring;
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
@@ -62,10 +63,10 @@ fn line(task: &TaskReport, run: &Run) -> [String; 24] {
         Censoring::LowerBound => "lower-bound",
     };
     [
-        task.name.clone(),
-        run.case.clone(),
+        csv_cell(&task.name).into_owned(),
+        csv_cell(&run.case).into_owned(),
         run.number.to_string(),
-        parameters.join(" "),
+        csv_cell(&parameters.join(" ")).into_owned(),
         run.synthetic.to_string(),
         run.started_at.to_string(),
         bytes(run.n),

@@ -13,6 +13,7 @@ mod slurm;
 mod snakemake;
 mod task_api;
 
+use crate::model::escape::is_unsafe;
 use crate::model::fit::{Declaration, Documented, Form, Growth, Scaled};
 use crate::model::rule::Mode;
 use crate::model::units::Bytes;
@@ -108,7 +109,7 @@ fn purpose(declaration: &Declaration) -> String {
 
 /// A text that cannot end the comment it stands in.
 fn plain(text: &str) -> String {
-    text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
+    text.chars().map(|char| if is_unsafe(char) { ' ' } else { char }).collect()
 }
 
 /// What every rule in a program starts from, in the words of its comment.

@@ -3,10 +3,11 @@
 mod page;
 
 use minijinja::value::Serde;
-use minijinja::{Environment, Value};
+use minijinja::{Environment, Value, escape_formatter};
 
 use super::model::Report;
 use super::plot::dark_style;
+use crate::model::escape::lines;
 use page::Page;
 pub(crate) use page::{case, evidence, measured, warnings};
 
@@ -34,6 +35,10 @@ pub fn html(report: &Report) -> Result<String, HtmlError> {
     let mut environment = Environment::new();
     // The name says that values are to be escaped for HTML.
     environment.add_template("report.html", TEMPLATE)?;
+    environment.set_formatter(|output, state, value| match value.as_str().filter(|_| !value.is_safe()) {
+        Some(text) => escape_formatter(output, state, &Value::from(lines(text))),
+        None => escape_formatter(output, state, value),
+    });
     let style = format!("{STYLE}@media screen and (prefers-color-scheme: dark) {{\n{DARK}{}\n}}\n", dark_style());
     let page = Page::of(report, style, SCRIPT)?;
     Ok(environment.get_template("report.html")?.render(Value::from(Serde(page)))?)

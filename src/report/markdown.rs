@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::html::{case, evidence, measured, warnings};
 use super::model::{Level, Report, Score, TaskReport};
 use super::words::{self, UNKNOWN, amount, count, times};
+use crate::model::escape::markdown as escaped;
 
 /// More cases than this are cut off.
 const MOST_CASES: usize = 50;
@@ -138,23 +139,4 @@ fn cut(text: &mut String, all: usize) {
         let _ = writeln!(text, "\nThinned: the first {MOST_CASES} of {all} cases.");
     }
     text.push('\n');
-}
-
-/// The same text without anything that Markdown or HTML would act upon.
-fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for char in text.chars() {
-        match char {
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '&' => escaped.push_str("&amp;"),
-            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '#' | '~' | '!' | '@' => {
-                escaped.push('\\');
-                escaped.push(char);
-            }
-            _ if char.is_control() => escaped.push(' '),
-            _ => escaped.push(char),
-        }
-    }
-    escaped
 }

@@ -2,7 +2,7 @@
 
 mod picture;
 
-use crate::model::spelling::printable;
+use crate::model::escape::{lines, printable};
 
 use super::html::{case, evidence, measured, warnings};
 use super::model::{Report, Score, TaskReport};
@@ -24,7 +24,7 @@ pub fn table(report: &Report, width: usize, with_plot: bool) -> String {
         }
         of_task(&mut text, task, width, with_plot);
     }
-    text
+    lines(&text)
 }
 
 fn of_task(text: &mut String, task: &TaskReport, width: usize, with_plot: bool) {

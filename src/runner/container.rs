@@ -16,27 +16,29 @@ mod owner;
 mod parent;
 mod request;
 mod run;
+mod user;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bollard::query_parameters::{
-    AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, InspectContainerOptions,
-    RemoveContainerOptionsBuilder, UploadToContainerOptionsBuilder,
-};
+use bollard::Docker;
+use bollard::query_parameters::{InspectContainerOptions, RemoveContainerOptionsBuilder};
 
 pub use self::leftovers::{Leftovers, Removed, remove_leftovers};
-use self::logs::Forwarding;
-pub(super) use self::owner::label as owner_label;
+pub(super) use self::owner::Claim;
 use self::parent::Parent;
 use self::run::ContainerRun;
-use super::engine::{Engine, EngineError, Image};
+pub use self::user::{runs_as, user_on_host};
+use super::engine::{CallError, Engine, EngineError, Image};
+use super::originals::Originals;
+use super::patience::Patience;
 use super::probe;
 use super::process::Output;
 use super::{Runner, Running, StartError};
 use crate::host::machine::{self, Machine};
+use crate::host::mounts::{MountPoint, Mounts};
 use crate::model::observation::{Container, Host, Logs};
 use crate::model::units::Bytes;
 
@@ -64,7 +66,7 @@ pub struct ContainerLaunch {
     pub user: Option<String>,
     /// The network; the engine's default where there is none.
     pub network: Option<String>,
-    /// The name of the container; made up by the engine where there is none.
+    /// The name of the container; a unique one if there is none.
     pub name: Option<String>,
     /// The memory it may have at most; no swap beyond it.
     pub limit: Option<Bytes>,
@@ -95,6 +97,37 @@ impl ContainerLaunch {
             stderr: Output::Inherit,
             logs: None,
         }
+    }
+
+    /// Lets the container only read these data, whichever of its mounts shows them, and what is mounted below them, which
+    /// not every engine makes read-only with them.
+    ///
+    /// # Errors
+    /// The mounts of this process cannot be read.
+    pub fn protect(&mut self, originals: &Originals) -> io::Result<()> {
+        let mounts = Mounts::read()?;
+        let names = originals.names()?;
+        let mut binds = std::mem::take(&mut self.mounts);
+        while let Some(mut bind) = binds.pop() {
+            if let Ok(source) = bind.source.canonicalize() {
+                bind.read_only |= originals.holds(&source) || names.contains(&source);
+                let below = mounts.below(&source).map(MountPoint::target).filter(|_| bind.read_only);
+                let shown = names.iter().filter(|name| !bind.read_only && name.as_path() != source);
+                for path in below.chain(shown.map(PathBuf::as_path)) {
+                    let Ok(inside) = path.strip_prefix(&source) else { continue };
+                    let Some(target) = Path::new(&bind.target).join(inside).to_str().map(str::to_owned) else {
+                        continue;
+                    };
+                    if !binds.iter().chain(&self.mounts).any(|known| known.target == target) {
+                        binds.push(Bind { source: path.to_owned(), target, read_only: true });
+                    }
+                }
+            }
+            self.mounts.push(bind);
+        }
+        // As they were given.
+        self.mounts.reverse();
+        Ok(())
     }
 
     /// Everything that is started, the entrypoint and its arguments, as Docker puts them together.
@@ -273,6 +306,8 @@ pub struct ContainerRunner {
     image: Image,
     launch: ContainerLaunch,
     probe: UseProbe,
+    /// Whether observations are to tell what a container that does nothing peaks at, and what that is once it is known.
+    wants_idle_peak: bool,
     noise_floor: Option<Bytes>,
     /// Whether the probe's program is to be there, whoever reads the peak.
     needs_program: bool,
@@ -291,6 +326,7 @@ impl ContainerRunner {
             image,
             launch,
             probe: UseProbe::Auto,
+            wants_idle_peak: false,
             noise_floor: None,
             needs_program: false,
             parent_refused,
@@ -303,10 +339,11 @@ impl ContainerRunner {
         Self { probe, ..self }
     }
 
-    /// The same runner, whose observations tell what a container that does nothing peaks at.
+    /// The same runner, whose observations tell what a container that does nothing peaks at if `wanted`. It is measured
+    /// before the first run, once for an engine, an image and a way, and remembered.
     #[must_use]
-    pub fn noise_floor(self, noise_floor: Option<Bytes>) -> Self {
-        Self { noise_floor, ..self }
+    pub fn noise_floor(self, wanted: bool) -> Self {
+        Self { wants_idle_peak: wanted, ..self }
     }
 
     fn way(&self) -> Result<Way, ContainerError> {
@@ -358,6 +395,7 @@ impl ContainerRunner {
                 kernel: facts.kernel.clone(),
             },
             noise_floor: self.noise_floor,
+            unanswered: Vec::new(),
         }
     }
 }
@@ -385,8 +423,11 @@ fn prepare(bind: &Bind) -> Result<(), ContainerError> {
 }
 
 impl Runner for ContainerRunner {
-    fn start(&mut self) -> Result<Box<dyn Running>, StartError> {
+    fn start(&mut self, patience: &mut Patience<'_>) -> Result<Box<dyn Running>, StartError> {
         self.check()?;
+        if self.wants_idle_peak && self.noise_floor.is_none() {
+            self.noise_floor = self.measure_idle_peak(patience)?;
+        }
         let mut way = self.way()?;
         let parent = match way {
             Way::Parent => match Parent::prepare(&self.machine, &self.engine) {
@@ -399,59 +440,64 @@ impl Runner for ContainerRunner {
             },
             Way::Probe | Way::Leaf { .. } => None,
         };
-        let id = self.create(parent.as_ref(), way == Way::Probe)?;
-        match self.start_created(&id, parent, way) {
-            Ok(run) => Ok(Box::new(run)),
-            Err(error) => {
-                self.engine.block_on(remove(&self.engine, &id)).unwrap_or_else(|error| tracing::warn!("{error}"));
-                Err(error)
+        let mut run = ContainerRun::new(self, parent, way)?;
+        match run.begin(self, patience) {
+            Ok(()) => {}
+            Err(Stopped::GivenUp) => run.give_up(),
+            Err(Stopped::Failed(error)) => {
+                run.discard(patience);
+                return Err(error);
             }
         }
+        Ok(Box::new(run))
+    }
+}
+
+/// Why a container does not run.
+enum Stopped {
+    /// Something failed.
+    Failed(StartError),
+    /// The engine does not answer, or highwater was told to end.
+    GivenUp,
+}
+
+impl<E: Into<StartError>> From<E> for Stopped {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// Has the engine do something on the way to a running container. What it refuses is for `explain` to tell.
+fn step<T>(
+    engine: &Engine,
+    patience: &mut Patience<'_>,
+    (action, most): (&str, Duration),
+    request: impl Future<Output = Result<T, bollard::errors::Error>>,
+    explain: impl FnOnce(&bollard::errors::Error) -> StartError,
+) -> Result<T, Stopped> {
+    match engine.call(patience, action, most, request) {
+        Ok(answer) => Ok(answer),
+        Err(CallError::Refused(error)) => Err(Stopped::Failed(explain(&error))),
+        Err(CallError::Unanswered) => Err(Stopped::GivenUp),
     }
 }
 
 impl ContainerRunner {
-    fn create(&self, parent: Option<&Parent>, with_probe: bool) -> Result<String, ContainerError> {
-        let body = request::body(&self.launch, &self.image, parent.map(Parent::for_engine), with_probe);
-        let options = self.launch.name.as_ref().map(|name| CreateContainerOptionsBuilder::default().name(name).build());
-        let created = self.engine.block_on(self.engine.docker.create_container(options, body));
-        created.map(|created| created.id).map_err(|error| {
-            let error = EngineError::request("create the container", &error);
-            match (&error, &self.launch.name) {
-                // Docker has a status for it, Podman words.
-                (EngineError::Request { status, reason, .. }, Some(name))
-                    if *status == Some(409) || reason.contains("is already in use") =>
-                {
-                    ContainerError::NameTaken { name: name.clone() }
-                }
-                (EngineError::Request { status: Some(404), reason, .. }, _) if reason.contains("image") => {
-                    EngineError::NoImage { image: self.launch.image.clone() }.into()
-                }
-                _ => error.into(),
+    /// Why the engine does not make a container.
+    fn explain_create(&self, error: &bollard::errors::Error) -> StartError {
+        let error = EngineError::request("create the container", error);
+        match (&error, &self.launch.name) {
+            // Docker has a status for it, Podman words.
+            (EngineError::Request { status, reason, .. }, Some(name))
+                if *status == Some(409) || reason.contains("is already in use") =>
+            {
+                ContainerError::NameTaken { name: name.clone() }.into()
             }
-        })
-    }
-
-    fn start_created(&self, id: &str, mut parent: Option<Parent>, way: Way) -> Result<ContainerRun, StartError> {
-        let docker = &self.engine.docker;
-        if way == Way::Probe || self.needs_program {
-            let archive = probe::archive().map_err(|reason| ContainerError::NoProbe { reason: reason.to_owned() })?;
-            let options = UploadToContainerOptionsBuilder::default().path("/").build();
-            let uploaded = docker.upload_to_container(id, Some(options), bollard::body_full(archive.into()));
-            self.engine.block_on(uploaded).map_err(|error| engine_error("put the probe into the container", &error))?;
+            (EngineError::Request { status: Some(404), reason, .. }, _) if reason.contains("image") => {
+                EngineError::NoImage { image: self.launch.image.clone() }.into()
+            }
+            _ => error.into(),
         }
-        let options = AttachContainerOptionsBuilder::default().stream(true).stdout(true).stderr(true).build();
-        let attached = self
-            .engine
-            .block_on(docker.attach_container(id, Some(options)))
-            .map_err(|error| self.explain_start("attach to the container", &error))?;
-        let forwarding = Forwarding::start(&self.engine, attached.output, &self.launch)?;
-        if let (Some(parent), Some(_)) = (&mut parent, self.launch.limit) {
-            parent.watch_limit(&self.engine, id);
-        }
-        let started = docker.start_container(id, None::<bollard::query_parameters::StartContainerOptions>);
-        self.engine.block_on(started).map_err(|error| self.explain_start("start the container", &error))?;
-        ContainerRun::new(self, id, parent, way, forwarding)
     }
 
     /// Engines tell only in words that a command is not there: Docker when it starts, Podman when it is attached to.
@@ -477,10 +523,10 @@ fn engine_error(action: &str, error: &bollard::errors::Error) -> StartError {
 }
 
 /// Removes a container, whatever it does at the moment, with the volumes that were made for it.
-async fn remove(engine: &Engine, id: &str) -> Result<(), EngineError> {
+pub(super) async fn remove(docker: &Docker, id: &str) -> Result<(), bollard::errors::Error> {
     let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
     use bollard::errors::Error::DockerResponseServerError as Answer;
-    let error = match engine.docker.remove_container(id, Some(options)).await {
+    let error = match docker.remove_container(id, Some(options)).await {
         Ok(()) | Err(Answer { status_code: 404, .. }) => return Ok(()),
         Err(error) => error,
     };
@@ -488,13 +534,13 @@ async fn remove(engine: &Engine, id: &str) -> Result<(), EngineError> {
         // Somebody else is removing it.
         for _ in 0..LOOKS {
             tokio::time::sleep(BETWEEN_LOOKS).await;
-            let inspected = engine.docker.inspect_container(id, None::<InspectContainerOptions>).await;
+            let inspected = docker.inspect_container(id, None::<InspectContainerOptions>).await;
             if matches!(inspected, Err(Answer { status_code: 404, .. })) {
                 return Ok(());
             }
         }
     }
-    Err(EngineError::request("remove the container", &error))
+    Err(error)
 }
 
 /// How often, and how far apart, it is looked whether a container that somebody else removes is gone.

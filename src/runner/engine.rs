@@ -5,31 +5,44 @@ mod credentials;
 mod facts;
 mod image;
 mod running;
+mod transport;
 
 use std::future::Future;
 use std::io;
-use std::os::unix::net::UnixStream;
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker};
+use bollard::{API_DEFAULT_VERSION, BollardRequest, ClientVersion, Docker};
+use futures_util::future::{Either, pending, select};
 use nix::sys::signal::SigSet;
 use nix::unistd::geteuid;
 use serde::Serialize;
-use tokio::runtime::{Builder, Runtime};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::net::UnixStream;
+use tokio::runtime::{Builder, Handle, Runtime};
 
 pub use contexts::ContextError;
-pub use facts::Facts;
+pub use facts::{Facts, UserMapping};
 pub use image::{Image, Progress, PullPolicy};
 pub(super) use running::started_since;
+pub(super) use transport::Allowance;
+use transport::Place;
 
+use super::patience::Patience;
 use crate::model::problem::one_line;
 
 /// An engine that does not answer a simple question within this time is not there for us.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Creating and starting a container of a large image on a slow disk takes its time.
-const REQUEST: Duration = Duration::from_secs(300);
+/// Creating or starting a container of a large image on a slow disk takes its time.
+pub(super) const SLOW: Duration = Duration::from_secs(300);
+/// What an engine does without starting anything, such as looking at an image.
+pub(super) const BRISK: Duration = Duration::from_secs(60);
+/// The longest id that is accepted; those of Docker and Podman have 64 characters.
+const LONGEST_ID: usize = 128;
 
 /// Where an engine may be listening.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -113,6 +126,26 @@ pub enum EngineError {
         /// The status of its answer, where there was one.
         status: Option<u16>,
     },
+    /// The engine did not answer in time, or not before highwater was told twice to end.
+    #[error("failed to {action}: the engine does not answer")]
+    Unanswered {
+        /// What was asked for.
+        action: String,
+    },
+    /// What the engine calls an id cannot be one.
+    #[error("failed to {action}: the engine calls it `{}`, expected an id of letters and digits", .id.escape_debug())]
+    WrongId {
+        /// What was asked for.
+        action: String,
+        /// What came.
+        id: String,
+    },
+    /// What is to be an image cannot be the name of one.
+    #[error("failed to use the image `{}`: expected a name such as registry.example/team/segment:1.2", .image.escape_debug())]
+    ImageName {
+        /// The name.
+        image: String,
+    },
     /// The image is not there, and was not to be pulled.
     #[error("failed to find the image `{image}` on the engine, and it was not to be pulled")]
     NoImage {
@@ -188,6 +221,13 @@ impl EngineError {
                  --host unix:///tmp/engine.sock"
                     .to_owned(),
             ),
+            Self::Unanswered { .. } => Some(
+                "restart the engine or look at its log, as with `journalctl -u docker`; `highwater doctor` shows which \
+                 engines answer"
+                    .to_owned(),
+            ),
+            Self::WrongId { .. } => Some("look at what listens there: it is not a container engine".to_owned()),
+            Self::ImageName { .. } => Some("check the spelling; `docker images` lists the images there".to_owned()),
             Self::NoImage { .. } => Some("let it be pulled with --pull missing, or build it first".to_owned()),
             Self::Pull { .. } => Some(
                 "look for a typing error in its name; a private registry wants `docker login` first; an image that is \
@@ -216,11 +256,45 @@ fn list(tried: &[Tried]) -> String {
     each.join("; ")
 }
 
+/// Why a call of the engine has no result.
+#[derive(Debug)]
+pub(super) enum CallError {
+    /// The engine refused it, or the connection broke.
+    Refused(bollard::errors::Error),
+    /// The engine did not answer in time.
+    Unanswered,
+}
+
+impl CallError {
+    /// The same as an error of the engine that was asked to do this.
+    pub(super) fn explain(self, action: impl Into<String>) -> EngineError {
+        match self {
+            Self::Refused(error) => EngineError::request(action, &error),
+            Self::Unanswered => EngineError::Unanswered { action: action.into() },
+        }
+    }
+}
+
+/// The threads that talk to an engine. Dropping them waits for nobody: looking up a host can take minutes.
+#[derive(Debug)]
+struct Threads {
+    handle: Handle,
+    runtime: Option<Runtime>,
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 /// A connection to an engine.
 #[derive(Clone, Debug)]
 pub struct Engine {
     pub(super) docker: Docker,
-    runtime: Arc<Runtime>,
+    threads: Arc<Threads>,
     /// Where it listens.
     pub address: Address,
     /// What it is.
@@ -255,15 +329,6 @@ impl Engine {
     /// Where it does not answer or is not of a kind that is spoken here.
     pub fn open(address: Address) -> Result<Self, EngineError> {
         let not_found = |reason| EngineError::NotFound { tried: vec![Tried { address: address.clone(), reason }] };
-        if let Some(socket) = address.socket()
-            && let Err(source) = UnixStream::connect(&socket)
-        {
-            // The client's own error does not say which socket it is, and why.
-            return Err(match source.kind() {
-                io::ErrorKind::PermissionDenied => EngineError::NotAllowed { socket, source },
-                _ => not_found(source.to_string()),
-            });
-        }
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("engine")
@@ -275,31 +340,98 @@ impl Engine {
             .enable_all()
             .build()
             .map_err(EngineError::Runtime)?;
+        let threads = Threads { handle: runtime.handle().clone(), runtime: Some(runtime) };
+        let in_time = |seconds: Duration| not_found(format!("no answer within {} s", seconds.as_secs()));
+        if let Some(socket) = address.socket() {
+            // The client's own error does not say which socket it is, and why.
+            let connecting = async { tokio::time::timeout(PATIENCE, UnixStream::connect(&socket)).await };
+            match threads.handle.block_on(connecting) {
+                Ok(Ok(_)) => {}
+                Ok(Err(source)) if source.kind() == io::ErrorKind::PermissionDenied => {
+                    return Err(EngineError::NotAllowed { socket, source });
+                }
+                Ok(Err(source)) => return Err(not_found(source.to_string())),
+                Err(_) => return Err(in_time(PATIENCE)),
+            }
+        }
         let remembered = facts::remembered(&address);
         let version = remembered.as_ref().and_then(Facts::client_version);
-        let docker = client(&address.url, REQUEST, version.as_ref().unwrap_or(API_DEFAULT_VERSION))?;
+        let docker = client(&address.url, SLOW, version.as_ref().unwrap_or(API_DEFAULT_VERSION))?;
         let facts = match (remembered, version) {
             (Some(facts), Some(_)) => facts,
             (Some(_) | None, _) => {
                 let asked = async { tokio::time::timeout(PATIENCE * 5, facts::ask(&docker)).await };
-                let facts = runtime
+                let facts = threads
+                    .handle
                     .block_on(asked)
-                    .map_err(|_| not_found(format!("no answer within {} s", (PATIENCE * 5).as_secs())))?
+                    .map_err(|_| in_time(PATIENCE * 5))?
                     .map_err(|error| not_found(one_line(&error)))?;
                 facts::remember(&address, &facts);
                 facts
             }
         };
         let docker = match facts.client_version() {
-            Some(version) => client(&address.url, REQUEST, &version)?,
+            Some(version) => client(&address.url, SLOW, &version)?,
             None => docker,
         };
-        Ok(Self { docker, runtime: Arc::new(runtime), address, facts })
+        Ok(Self { docker, threads: Arc::new(threads), address, facts })
     }
 
-    /// Waits for an answer.
-    pub(super) fn block_on<F: Future>(&self, future: F) -> F::Output {
-        self.runtime.block_on(future)
+    /// Waits for an answer for as long as `patience` allows, and `most` at most. What is not answered is noted there.
+    pub(super) fn call<T>(
+        &self,
+        patience: &mut Patience<'_>,
+        action: &str,
+        most: Duration,
+        request: impl Future<Output = Result<T, bollard::errors::Error>>,
+    ) -> Result<T, CallError> {
+        let answer = self.wait(patience, most, request).ok_or_else(|| {
+            patience.note_unanswered(action);
+            CallError::Unanswered
+        })?;
+        answer.map_err(CallError::Refused)
+    }
+
+    /// Waits for something as long as `patience` allows, and `most` at most.
+    pub(super) fn wait<T>(
+        &self,
+        patience: &mut Patience<'_>,
+        most: Duration,
+        wanted: impl Future<Output = T>,
+    ) -> Option<T> {
+        let started = Instant::now();
+        self.threads.handle.block_on(async {
+            let mut wanted = pin!(wanted);
+            loop {
+                let left = patience.left(most.saturating_sub(started.elapsed()));
+                let was_requested = {
+                    let requested = pin!(readable(patience.requested()));
+                    match tokio::time::timeout(left, select(wanted.as_mut(), requested)).await {
+                        Ok(Either::Left((answer, _))) => return Some(answer),
+                        Ok(Either::Right(_)) => true,
+                        Err(_) => return None,
+                    }
+                };
+                if was_requested {
+                    patience.note();
+                }
+            }
+        })
+    }
+
+    /// Waits until the file can be read, as long as `patience` allows, and `most` at most.
+    pub(super) fn wait_readable(&self, patience: &mut Patience<'_>, most: Duration, file: BorrowedFd<'_>) {
+        self.wait(patience, most, readable(Some(file)));
+    }
+
+    /// Waits for the answer to a single request, which nobody but a signal can interrupt.
+    pub(super) fn ask<T>(
+        &self,
+        action: &str,
+        most: Duration,
+        request: impl Future<Output = Result<T, bollard::errors::Error>>,
+    ) -> Result<T, CallError> {
+        self.call(&mut Patience::new(None), action, most, request)
     }
 
     /// Lets something go on beside the caller.
@@ -307,8 +439,26 @@ impl Engine {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        drop(self.runtime.spawn(future));
+        drop(self.threads.handle.spawn(future));
     }
+}
+
+/// Ends when the file can be read.
+async fn readable(file: Option<BorrowedFd<'_>>) {
+    let registered = file.and_then(|file| {
+        // SAFETY: the file is borrowed for longer than it is registered, which is until this function ends.
+        unsafe { AsyncFd::register_with_interest(file, Interest::READABLE) }.ok()
+    });
+    match registered {
+        Some(file) => drop(file.readable().await),
+        None => pending().await,
+    }
+}
+
+/// The id of something that the engine has made, which becomes a part of addresses.
+pub(super) fn checked_id(action: &str, id: String) -> Result<String, EngineError> {
+    let is_id = (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if is_id { Ok(id) } else { Err(EngineError::WrongId { action: action.to_owned(), id }) }
 }
 
 /// The addresses to be tried: only one where the user has named it.
@@ -371,11 +521,12 @@ pub async fn ask(address: &Address) -> Answer {
 async fn version(url: &str) -> Result<Answer, String> {
     // The client's own error for a socket that is not there does not say which one it is, and why.
     if let Some(path) = url.strip_prefix("unix://")
-        && let Err(error) = UnixStream::connect(path)
+        && let Err(error) = UnixStream::connect(path).await
     {
         return Err(error.to_string());
     }
-    let engine = client(url, PATIENCE, API_DEFAULT_VERSION).map_err(|error| error.to_string())?;
+    // The caller waits no longer than that, and says so.
+    let engine = client(url, PATIENCE * 2, API_DEFAULT_VERSION).map_err(|error| error.to_string())?;
     let version = engine.version().await.map_err(|error| one_line(&error))?;
     Ok(Answer::Reachable {
         engine: format!("{} {}", facts::name_of(&version), version.version.as_deref().unwrap_or("of unknown version")),
@@ -385,17 +536,19 @@ async fn version(url: &str) -> Result<Answer, String> {
 
 /// A client of the engine at this URL. Nothing is sent yet.
 fn client(url: &str, patience: Duration, version: &ClientVersion) -> Result<Docker, EngineError> {
-    let seconds = patience.as_secs();
     let refused = |reason: &str| EngineError::Scheme { url: url.to_owned(), reason: reason.to_owned() };
-    let client = match url.split_once("://") {
-        Some(("unix", _)) => Docker::connect_with_unix(url, seconds, version),
+    let place = match url.split_once("://") {
+        Some(("unix", path)) => Place::Socket(PathBuf::from(path)),
         Some(("tcp", _)) if tls_wanted() => return Err(refused("it wants TLS (DOCKER_TLS_VERIFY)")),
-        Some(("tcp" | "http", _)) => Docker::connect_with_http(url, seconds, version),
+        Some(("tcp" | "http", address)) => Place::port(address),
         Some(("https", _)) => return Err(refused("it wants TLS")),
         Some((scheme, _)) => return Err(refused(&format!("addresses of the kind `{scheme}://` are not supported"))),
         None => return Err(refused("expected an address such as unix:///var/run/docker.sock or tcp://host:2375")),
     };
-    client.map_err(|error| EngineError::request("connect to the engine", &error))
+    let transport = move |request: BollardRequest| transport::send(place.clone(), request);
+    // The transport knows where to connect: the name here is a form.
+    Docker::connect_with_custom_transport(transport, Some("http://localhost"), patience.as_secs(), version)
+        .map_err(|error| EngineError::request("connect to the engine", &error))
 }
 
 fn tls_wanted() -> bool {

@@ -219,7 +219,19 @@ pub(super) fn try_to_destroy(cgroup: &Cgroup) -> bool {
     is_gone()
 }
 
-fn kill_all(cgroup: &Cgroup) -> io::Result<u64> {
+/// Whether there is a process in the cgroup at `path` or in those below it, of whatever pid namespace.
+pub(super) fn has_processes(path: &Path) -> bool {
+    match std::fs::read(path.join("cgroup.procs")) {
+        Ok(list) if list.is_empty() => {}
+        Err(error) if is_gone(&error) => return false,
+        // What cannot be read, such as the list of a threaded cgroup, may have one.
+        Ok(_) | Err(_) => return true,
+    }
+    folders(path).is_ok_and(|folders| folders.iter().any(|folder| has_processes(folder)))
+}
+
+/// Kills everything in a cgroup and those below it, and waits until it is empty; returns how many processes there were.
+pub(super) fn kill_all(cgroup: &Cgroup) -> io::Result<u64> {
     let mut seen = HashSet::new();
     let deadline = Instant::now() + KILL_TIMEOUT;
     let mut pause = Duration::from_micros(50);

@@ -27,6 +27,7 @@ use self::sampled::Sampled;
 use self::surrounding::Surrounding;
 use super::engine::started_since;
 use super::own_cgroup::{LONGEST_ENDING, largest_in};
+use super::patience::Patience;
 use super::placement::{Entered, Obstacle, Placement};
 use super::reaper::{Reaped, Reaper, Request, Started, kill_orphans};
 use super::spawn::{Image, Join, SpawnError, Stdio};
@@ -223,7 +224,7 @@ impl ProcessRunner {
 }
 
 impl Runner for ProcessRunner {
-    fn start(&mut self) -> Result<Box<dyn Running>, StartError> {
+    fn start(&mut self, _: &mut Patience<'_>) -> Result<Box<dyn Running>, StartError> {
         let image = match self.image.take() {
             Some(image) => image,
             None => Image::lay_out(&self.launch)?,
@@ -428,7 +429,7 @@ impl Running for ProcessRun {
         send(self.task.pidfd.as_fd(), signal)
     }
 
-    fn finish(mut self: Box<Self>) -> Result<Finished, FinishError> {
+    fn finish(mut self: Box<Self>, _: &mut Patience<'_>) -> Result<Finished, FinishError> {
         self.finished = true;
         let rest = self.end_rest();
         if !rest.survivors.is_empty() {

@@ -21,6 +21,7 @@ pub(super) use self::words::{Group, Words};
 use super::StartError;
 use super::process::{Launch, Output, Stdin};
 use super::view::{View, enter_namespaces};
+use crate::directory::create_file;
 
 /// How the new process gets into its cgroup.
 #[derive(Clone, Copy, Debug)]
@@ -441,7 +442,7 @@ fn open_output(output: &Output) -> Result<Option<File>, StartError> {
     match output {
         Output::Inherit => Ok(None),
         Output::File(path) => {
-            File::create(path).map(Some).map_err(|source| StartError::Output { path: path.clone(), source })
+            create_file(path).map(Some).map_err(|source| StartError::Output { path: path.clone(), source })
         }
         Output::Null => File::options()
             .write(true)

@@ -2,9 +2,8 @@
 //! (`FICLONE`), and copies only where nothing else works. For containers there are mounts of single units besides.
 
 mod file;
-mod mounted;
-mod original;
 mod page_cache;
+mod private;
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, TryLockError};
@@ -14,13 +13,14 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::statvfs::statvfs;
 
-use self::file::{Random, Way, place};
-use self::original::Original;
+use self::file::{Copying, Random, Way, place};
+use super::originals::Originals;
+use super::view::{Mount, Overlay};
+use crate::directory::{Directory, Refusal};
 use crate::model::plan::{Material, Unit};
 use crate::model::units::Bytes;
 
 pub use self::file::Cost;
-pub use self::original::Change;
 pub use self::page_cache::{Dropped, drop_caches, read_all};
 
 /// Generated and cut inputs are files of this name.
@@ -29,8 +29,8 @@ const FILE: &str = "input.bin";
 /// Marks a folder as one that inputs are staged in, so that whatever is in it may go; locked by whoever does it now.
 const MARK: &str = ".highwater-staging";
 
-/// More units are not mounted each for itself.
-const MOST_MOUNTS: usize = 1000;
+/// More units are not mounted one by one for a process: each is a line in a table that is made anew for every run.
+pub const MOST_MOUNTS: usize = 1000;
 
 /// Why an input could not be staged.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +81,14 @@ impl StagingError {
             Self::Occupied { .. } | Self::InUse { .. } => false,
         }
     }
+
+    /// Why something is not used although the system would allow it.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Failed { source, .. } => Refusal::behind(source),
+            Self::NoRoom { .. } | Self::Occupied { .. } | Self::InUse { .. } => None,
+        }
+    }
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StagingError + use<> {
@@ -101,19 +109,10 @@ pub struct Staging {
     path: PathBuf,
     /// Locked as long as this is.
     mark: File,
-    /// Who mounts units that could only be copied, if anybody.
-    mounts: Mounts,
-}
-
-/// Who mounts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mounts {
-    /// Nobody.
-    Never,
-    /// We do, where only we and our children see it.
-    Ours,
-    /// The caller.
-    Callers,
+    /// Up to how many units are left to mounts instead of being copied.
+    most_mounts: usize,
+    /// Whether a file may be a hard link although a task could write to the original through it.
+    links: bool,
 }
 
 impl Staging {
@@ -128,27 +127,27 @@ impl Staging {
         let mark = lock_mark(path)?;
         remove_all_but_mark(path).map_err(failed("remove what is left of", path))?;
         let path = path.canonicalize().map_err(failed("find", path))?;
-        Ok(Self { path, mark, mounts: Mounts::Never })
+        Ok(Self { path, mark, most_mounts: 0, links: true })
     }
 
-    /// Leaves units that could only be copied to mounts, which the caller makes: see [`Staged::mounts`].
+    /// Leaves units that could only be copied to mounts, which the caller makes, where they are no more than this: see
+    /// [`Staged::mounts`].
     #[must_use]
-    pub fn with_mounts(mut self) -> Self {
-        self.mounts = Mounts::Callers;
+    pub fn with_mounts(mut self, most: usize) -> Self {
+        self.most_mounts = most;
         self
     }
 
-    /// Makes what is staged read-only for this process and its children, so that no task can write to an original through
-    /// a link, where we may: in a mount namespace of our own. What is mounted there goes with the last process in it.
-    ///
-    /// Affects the thread that calls it, and those that it starts.
+    /// Clones or copies files that this user could write to: through a hard link a task would write to the original.
     #[must_use]
-    pub fn read_only(mut self) -> Self {
-        match mounted::isolate() {
-            Ok(()) => self.mounts = Mounts::Ours,
-            Err(errno) => tracing::debug!("staged inputs are not read-only: {errno}"),
-        }
+    pub fn without_writable_links(mut self) -> Self {
+        self.links = false;
         self
+    }
+
+    /// Where it is, without symbolic links in its path.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The room that is left for files, in bytes; `None` where the file system does not tell.
@@ -164,7 +163,7 @@ impl Staging {
         let path = self.path.join(name);
         remove(&path).map_err(failed("remove what is left of", &path))?;
         make_folder(&path)?;
-        Ok(Scratch { path, is_mounted: false })
+        Ok(Scratch { path })
     }
 
     /// Stages an input under this name. What is used as it is takes no time and no room.
@@ -175,23 +174,15 @@ impl Staging {
         match material {
             Material::Folder(path) => {
                 let input = path.canonicalize().map_err(failed("find", path))?;
-                Ok(Staged { input, scratch: None, originals: Vec::new(), mounts: Vec::new(), cost: Cost::default() })
+                Ok(Staged { scratch: None, ..Staged::at(input) })
             }
             Material::Units { root, units } => {
                 let scratch = self.scratch(name)?;
                 let root = root.canonicalize().map_err(failed("find", root))?;
                 let mut staged = Staged::empty(scratch);
-                let mountable = match self.mounts {
-                    Mounts::Never => false,
-                    // Each is a line in a table that is read before every run.
-                    Mounts::Ours => units.len() <= MOST_MOUNTS,
-                    Mounts::Callers => true,
-                };
-                if staged.link(&root, units, mountable)?.is_none() {
+                let mountable = units.len() <= self.most_mounts;
+                if staged.link(&root, units, self.copying(mountable))?.is_none() {
                     staged.leave_to_mounts(&root, units)?;
-                }
-                if self.mounts == Mounts::Ours {
-                    staged.protect()?;
                 }
                 Ok(staged)
             }
@@ -205,6 +196,10 @@ impl Staging {
                 Ok(Staged { input: path, ..Staged::empty(scratch) })
             }
         }
+    }
+
+    fn copying(&self, mounts: bool) -> Copying {
+        Copying { way: Way::HardLink, links: self.links, mounts, keeps_owners: false }
     }
 }
 
@@ -222,8 +217,6 @@ impl Drop for Staging {
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
-    /// Whether something is mounted there.
-    is_mounted: bool,
 }
 
 impl Scratch {
@@ -235,12 +228,6 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if self.is_mounted
-            && let Err(error) = mounted::unmount(&self.path)
-        {
-            tracing::warn!("failed to unmount {}: {error}", self.path.display());
-            return;
-        }
         if let Err(error) = remove(&self.path) {
             tracing::warn!("failed to remove {}: {error}", self.path.display());
         }
@@ -252,15 +239,27 @@ impl Drop for Scratch {
 pub struct Staged {
     input: PathBuf,
     scratch: Option<Scratch>,
-    originals: Vec<Original>,
     mounts: Vec<(OsString, PathBuf)>,
     cost: Cost,
+    private: Option<Private>,
+}
+
+/// What is known of a copy that belongs to one run.
+#[derive(Debug)]
+struct Private {
+    overlay: Option<Overlay>,
+    /// The copy before the run; of an overlay what is in its upper directory says what was changed.
+    before: Option<Originals>,
 }
 
 impl Staged {
+    fn at(input: PathBuf) -> Self {
+        Self { input, scratch: None, mounts: Vec::new(), cost: Cost::default(), private: None }
+    }
+
     fn empty(scratch: Scratch) -> Self {
         let input = scratch.path.clone();
-        Self { input, scratch: Some(scratch), originals: Vec::new(), mounts: Vec::new(), cost: Cost::default() }
+        Self { scratch: Some(scratch), ..Self::at(input) }
     }
 
     /// What a task is given: a folder, or the file of bytes.
@@ -278,18 +277,30 @@ impl Staged {
         &self.mounts
     }
 
-    /// What is not as it was staged: a task has written to its input.
-    pub fn changes(&self) -> Vec<Change> {
-        self.originals.iter().filter_map(Original::change).collect()
+    /// Whether it belongs to one run, which may write to it.
+    pub fn is_private(&self) -> bool {
+        self.private.is_some()
+    }
+
+    /// What has to be mounted for a process that finds this input at `target`: it and its units read-only, unless it is
+    /// private.
+    pub fn mounts_at(&self, target: &Path) -> Vec<Mount> {
+        let read_only = !self.is_private();
+        let own = Mount { source: self.input.clone(), target: target.to_owned(), read_only };
+        let units = self.mounts.iter().map(|(name, source)| Mount {
+            source: source.clone(),
+            target: target.join(name),
+            read_only: true,
+        });
+        std::iter::once(own).chain(units).collect()
     }
 
     /// `None` where only copies would do, and mounts are to take their place.
-    fn link(&mut self, root: &Path, units: &[Unit], mounts: bool) -> Result<Option<()>, StagingError> {
-        let mut way = Way::HardLink;
+    fn link(&mut self, root: &Path, units: &[Unit], mut copying: Copying) -> Result<Option<()>, StagingError> {
         for Unit { name, staged_as } in units {
             let (from, to) = (root.join(name), self.input.join(staged_as));
             let metadata = fs::symlink_metadata(&from).map_err(failed("read", &from))?;
-            if self.tree(&from, &to, metadata.file_type(), &mut way, mounts)?.is_none() {
+            if self.tree(&from, &to, metadata.file_type(), &mut copying)?.is_none() {
                 return Ok(None);
             }
         }
@@ -301,8 +312,7 @@ impl Staged {
         from: &Path,
         to: &Path,
         kind: fs::FileType,
-        way: &mut Way,
-        mounts: bool,
+        copying: &mut Copying,
     ) -> Result<Option<()>, StagingError> {
         if kind.is_dir() {
             make_folder(to)?;
@@ -310,19 +320,27 @@ impl Staged {
                 let entry = entry.map_err(failed("read", from))?;
                 let kind = entry.file_type().map_err(failed("read", from))?;
                 let name = entry.file_name();
-                if self.tree(&from.join(&name), &to.join(&name), kind, way, mounts)?.is_none() {
+                if self.tree(&from.join(&name), &to.join(&name), kind, copying)?.is_none() {
                     return Ok(None);
                 }
+            }
+            if copying.keeps_owners {
+                private::keep_folder(from, to)?;
             }
             return Ok(Some(()));
         }
         let is_file = kind.is_file() || (kind.is_symlink() && from.is_file());
         if is_file {
-            let Some(original) = place(from, to, way, mounts, &mut self.cost)? else { return Ok(None) };
-            self.originals.extend(original);
+            if place(from, to, copying, &mut self.cost)?.is_none() {
+                return Ok(None);
+            }
         } else if kind.is_symlink() {
             // Not followed when sizes are taken, so not followed here; it leads to where it led.
-            let target = fs::canonicalize(from).or_else(|_| fs::read_link(from)).map_err(failed("read", from))?;
+            let target = match copying.keeps_owners {
+                true => fs::read_link(from),
+                false => fs::canonicalize(from).or_else(|_| fs::read_link(from)),
+            };
+            let target = target.map_err(failed("read", from))?;
             std::os::unix::fs::symlink(target, to).map_err(failed("link", to))?;
         }
         // A socket, a pipe or a device is no data.
@@ -333,14 +351,13 @@ impl Staged {
     fn leave_to_mounts(&mut self, root: &Path, units: &[Unit]) -> Result<(), StagingError> {
         remove(&self.input).map_err(failed("remove", &self.input))?;
         make_folder(&self.input)?;
-        self.originals.clear();
         self.cost = Cost::default();
         for Unit { name, staged_as } in units {
             let (from, to) = (root.join(name), self.input.join(staged_as));
             if from.is_dir() {
                 make_folder(&to)?;
             } else {
-                File::create(&to).map_err(failed("make", &to))?;
+                File::create_new(&to).map_err(failed("make", &to))?;
             }
             self.mounts.push((staged_as.clone(), from));
         }
@@ -348,24 +365,10 @@ impl Staged {
         Ok(())
     }
 
-    /// Makes the staged input read-only, and mounts what is to be mounted.
-    fn protect(&mut self) -> Result<(), StagingError> {
-        let bound = mounted::bind(&self.input, &self.input);
-        if let Some(scratch) = &mut self.scratch {
-            scratch.is_mounted = bound.is_ok();
-        }
-        bound.map_err(failed("mount", &self.input))?;
-        for (name, source) in std::mem::take(&mut self.mounts) {
-            let target = self.input.join(name);
-            mounted::bind(&source, &target).map_err(failed("mount", &source))?;
-            mounted::make_read_only(&target).map_err(failed("mount", &target))?;
-        }
-        mounted::make_read_only(&self.input).map_err(failed("mount", &self.input))
-    }
-
     /// The files of the input: those that are mounted among them.
     pub fn folders(&self) -> impl Iterator<Item = &Path> {
-        std::iter::once(self.input()).chain(self.mounts.iter().map(|(_, source)| source.as_path()))
+        let own = self.overlay().map_or(self.input(), |overlay| &overlay.lower);
+        std::iter::once(own).chain(self.mounts.iter().map(|(_, source)| source.as_path()))
     }
 
     /// Whether anything was staged at all.
@@ -379,7 +382,7 @@ const BLOCK: usize = 1 << 20;
 
 /// Writes a file of so many bytes, from the files or at random.
 fn write_bytes(path: &Path, size: Bytes, from: &[PathBuf]) -> Result<(), StagingError> {
-    let mut file = File::create(path).map_err(failed("make", path))?;
+    let mut file = File::create_new(path).map_err(failed("make", path))?;
     let mut block = vec![0; BLOCK];
     let mut left = size.0;
     let mut random = Random::new(size.0);
@@ -415,7 +418,7 @@ fn write_bytes(path: &Path, size: Bytes, from: &[PathBuf]) -> Result<(), Staging
 }
 
 fn make_folder(path: &Path) -> Result<(), StagingError> {
-    DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(failed("make", path))
+    DirBuilder::new().mode(0o755).create(path).map_err(failed("make", path))
 }
 
 /// Whether there is something in the folder, or something in its place.
@@ -428,12 +431,17 @@ fn holds_something(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Makes the folder and its mark where they are not there, and keeps others from staging there.
+/// Makes the folder and its mark where they are not there, and keeps others from staging there. A mark that another user
+/// has made does not give away what is in the folder.
 fn lock_mark(path: &Path) -> Result<File, StagingError> {
     let mark = path.join(MARK);
     loop {
-        make_folder(path)?;
-        let file = match File::create(&mark) {
+        let marked = Directory::create_own(path).and_then(|folder| {
+            let file = folder.open_or_create(MARK, false)?;
+            folder.check_made_by_us(MARK, &file)?;
+            Ok(file)
+        });
+        let file = match marked {
             // Whoever staged there is just removing it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             file => file.map_err(failed("make", &mark))?,
@@ -518,24 +526,11 @@ mod tests {
         let input = staged.input().to_owned();
         assert_eq!(fs::read_to_string(input.join("a~2/link")).unwrap(), "data");
         assert!(input.join("a/linked").is_symlink() && input.join("a/linked/x.dcm").exists());
-        assert_eq!(staged.changes(), []);
         drop(staged);
         assert!(!input.exists() && place.exists());
         drop(staging);
         assert!(!place.exists());
         assert_eq!(fs::read_to_string(channel.join("a/deep/x.dcm")).unwrap(), "data");
-    }
-
-    #[test]
-    fn what_a_task_does_to_its_input_is_seen() {
-        let (_folder, channel, place) = bench();
-        let staging = Staging::open(&place).unwrap();
-        let staged = staging.stage("case", &units(&channel, &[("a", "a"), ("b", "b")])).unwrap();
-        fs::remove_file(staged.input().join("b/deep/x.dcm")).unwrap();
-        assert_eq!(staged.changes(), [Change::Staged(channel.canonicalize().unwrap().join("b/deep/x.dcm"))]);
-        fs::write(staged.input().join("a/deep/x.dcm"), "other data").unwrap();
-        let changed = Change::Original(channel.canonicalize().unwrap().join("a/deep/x.dcm"));
-        assert!(staged.changes().contains(&changed), "{:?}", staged.changes());
     }
 
     #[test]

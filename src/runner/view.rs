@@ -11,7 +11,11 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -20,6 +24,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{Mode, SFlag, mknod, umask};
+use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Gid, Pid, Uid, chdir, fork, getppid, mkdir, pipe2, pivot_root, symlinkat};
 
@@ -34,6 +39,19 @@ pub struct Mount {
     pub target: PathBuf,
     /// Whether the task may only read, from Linux 5.12 on.
     pub read_only: bool,
+}
+
+/// A writable directory that shows another one, and keeps what is written to it apart (overlayfs).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overlay {
+    /// What is shown, and never written to. What is mounted below it is not shown.
+    pub lower: PathBuf,
+    /// Where changes are kept.
+    pub upper: PathBuf,
+    /// An empty directory beside `upper`, on the same file system.
+    pub work: PathBuf,
+    /// Where it is seen: a directory that is there.
+    pub target: PathBuf,
 }
 
 /// A mount namespace with more in it than the host shows. It lasts as long as this, or a process in it.
@@ -80,12 +98,12 @@ pub enum ViewError {
 }
 
 impl View {
-    /// Builds a view of what this thread sees, with these mounts added.
+    /// Builds a view of what this thread sees, with these overlays and then these mounts added.
     ///
     /// # Errors
     /// Where this process may not have a mount namespace of its own, or a source cannot be mounted.
-    pub fn open(mounts: &[Mount]) -> Result<Self, ViewError> {
-        let layout = lay_out(mounts)?;
+    pub fn open(mounts: &[Mount], overlays: &[Overlay]) -> Result<Self, ViewError> {
+        let layout = lay_out(mounts, overlays)?;
         let builder = Builder::new(&layout.operations);
         let failed = |action: &str| {
             let action = action.to_owned();
@@ -127,6 +145,23 @@ impl View {
     /// what it creates in their subdirectories, counts as its memory.
     pub fn in_memory(&self) -> &[PathBuf] {
         &self.in_memory
+    }
+
+    /// Has a command start in the view, in the current directory.
+    ///
+    /// # Errors
+    /// The current directory is not known.
+    pub fn start_in(self: &Arc<Self>, command: &mut Command) -> io::Result<()> {
+        let view = Arc::clone(self);
+        let here = CString::new(std::env::current_dir()?.into_os_string().into_vec())?;
+        // SAFETY: between fork and exec only system calls are made, on values that were laid out before.
+        unsafe {
+            command.pre_exec(move || {
+                enter_namespaces(view.namespaces())?;
+                Ok(chdir(here.as_c_str())?)
+            });
+        }
+        Ok(())
     }
 
     /// Its namespaces: of mounts, then of users.
@@ -289,6 +324,9 @@ impl Operation {
                 let flags = flags | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
                 mount(NOTHING, at.as_c_str(), NOTHING, flags, NOTHING)
             }
+            Self::Overlay { at, options } => {
+                mount(Some(c"overlay"), at.as_c_str(), Some(c"overlay"), MsFlags::empty(), Some(options.as_c_str()))
+            }
             Self::Bind { source, at, read_only, may_be_gone } => {
                 let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
                 match mount(Some(source.as_c_str()), at.as_c_str(), NOTHING, flags, NOTHING) {
@@ -309,13 +347,14 @@ impl Operation {
         match self {
             Self::Directory { at } | Self::File { at } | Self::Link { at, .. } => format!("make {}", name(at)),
             Self::Memory { at, .. } => format!("mount a directory over {}", name(at)),
+            Self::Overlay { at, .. } => format!("mount an overlay at {}", name(at)),
             Self::Close { at } => format!("make {} read-only", name(at)),
             Self::Bind { source, at, .. } => format!("mount {} at {}", name(source), name(at)),
         }
     }
 }
 
-/// Makes a mount and all below it read-only. Linux before 5.12 cannot.
+/// Makes a mount and all below it read-only; with Linux before 5.12 the mount alone.
 fn make_read_only(at: &std::ffi::CStr) -> Result<(), Errno> {
     let attributes = libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
     // SAFETY: the path is terminated and the structure has the size that is given; both outlive the call.
@@ -330,9 +369,26 @@ fn make_read_only(at: &std::ffi::CStr) -> Result<(), Errno> {
         )
     };
     match Errno::result(result) {
-        Ok(_) | Err(Errno::ENOSYS) => Ok(()),
+        Ok(_) => Ok(()),
+        Err(Errno::ENOSYS) => remount_read_only(at),
         Err(errno) => Err(errno),
     }
+}
+
+/// A mount whose file system allows no devices or no set-user-ID programs must be asked to stay so.
+fn remount_read_only(at: &std::ffi::CStr) -> Result<(), Errno> {
+    let now = statvfs(at)?.flags();
+    let mut flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+    for (set, flag) in [
+        (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
+        (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
+        (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
+    ] {
+        if now.contains(set) {
+            flags |= flag;
+        }
+    }
+    mount(NOTHING, at, NOTHING, flags, NOTHING)
 }
 
 /// What the child tells.
@@ -385,9 +441,6 @@ impl Message {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::process::CommandExt;
-    use std::process::Command;
-
     use super::*;
 
     #[test]
@@ -411,7 +464,7 @@ mod tests {
             let target = PathBuf::from(format!("/highwater-test/{name}"));
             Mount { source: folder.join(name), target, read_only }
         };
-        let view = match View::open(&[mount("in", true), mount("out", false)]) {
+        let view = match View::open(&[mount("in", true), mount("out", false)], &[]) {
             Err(ViewError::Namespace { action, source }) if action == "make a mount namespace" => {
                 eprintln!("skipped: {source}");
                 return None;
@@ -420,8 +473,7 @@ mod tests {
         };
         let mut command = Command::new("sh");
         command.args(["-c", script]);
-        // SAFETY: between fork and exec there are only system calls.
-        unsafe { command.pre_exec(move || Ok(enter_namespaces(view.namespaces())?)) };
+        Arc::new(view).start_in(&mut command).unwrap();
         let output = command.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Some(String::from_utf8(output.stdout).unwrap())
@@ -433,7 +485,8 @@ mod tests {
         let script = "cat /highwater-test/in/scan; touch /highwater-test/in/x 2>/dev/null && exit 3; echo; echo made > /highwater-test/out/mask; \
                       pwd; id -u; test -d /proc/self && test -e /dev/null && test -x /bin/sh && test -d /sys && echo all";
         let Some(seen) = seen(folder.path(), script) else { return };
-        assert_eq!(seen, format!("data\n/\n{}\nall\n", Uid::effective()));
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(seen, format!("data\n{}\n{}\nall\n", here.display(), Uid::effective()));
         assert_eq!(std::fs::read_to_string(folder.path().join("out/mask")).unwrap(), "made\n");
         assert!(!std::path::Path::new("/highwater-test").exists());
     }
@@ -464,6 +517,6 @@ mod tests {
         assert_eq!(builder.describe(Step::Operation(0)), "mount /in at /data");
         assert_eq!(builder.describe(Step::Operation(1)), "mount");
         let missing = Mount { source: folder.path().join("none"), target: "/x".into(), read_only: true };
-        assert!(matches!(View::open(&[missing]), Err(ViewError::Host { action: "find", .. })));
+        assert!(matches!(View::open(&[missing], &[]), Err(ViewError::Host { action: "find", .. })));
     }
 }

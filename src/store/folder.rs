@@ -10,15 +10,18 @@
 mod lock;
 mod mend;
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::bounded::read_all_text;
 use super::index::{Index, Recorded, index};
 use super::read::{OBSERVATIONS, ReadError, Unusable};
 use super::{Record, StoreError};
+use crate::directory::{Directory, Refusal};
+use crate::model::byte_order_mark;
 use crate::model::observation::{Logs, Observation, Series};
 
 pub use lock::Holder;
@@ -164,12 +167,33 @@ impl FolderError {
             | Self::Read(_) => false,
         }
     }
+
+    /// Why something in the folder is not used although the system would allow it.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Make { source, .. }
+            | Self::Lock { source, .. }
+            | Self::ReadPlan { source, .. }
+            | Self::WritePlan { source, .. }
+            | Self::Keep { source, .. }
+            | Self::Mend { source, .. }
+            | Self::Store(StoreError::Open { source, .. }) => Refusal::behind(source),
+            Self::Store(_)
+            | Self::Exists(_)
+            | Self::NotEmpty { .. }
+            | Self::NoPlan(_)
+            | Self::Held { .. }
+            | Self::NotAPlan { .. }
+            | Self::NewerPlan { .. }
+            | Self::Read(_) => None,
+        }
+    }
 }
 
 /// The folder of a sweep, open for writing. Nobody else writes to it while this lives.
 #[derive(Debug)]
 pub struct Folder {
-    path: PathBuf,
+    directory: Directory,
     plan: String,
     record: Record,
     index: Index,
@@ -183,30 +207,33 @@ impl Folder {
     /// # Errors
     /// Where there is a sweep or something else in it, somebody holds it, or it cannot be made.
     pub fn create(path: &Path, plan: &str) -> Result<Self, FolderError> {
-        make(path)?;
-        if !path.join(PLAN).exists() {
+        let directory = make(path)?;
+        if !directory.has(PLAN) {
             // Not even a lock is to be left in a folder of something else.
             check_empty(path)?;
         }
-        let lock = Lock::take(path)?;
-        if path.join(PLAN).exists() {
+        let lock = Lock::take(&directory)?;
+        if directory.has(PLAN) {
             return Err(FolderError::Exists(path.to_owned()));
         }
-        write_plan(path, plan)?;
-        Self::load(path, lock)
+        write_plan(&directory, plan)?;
+        Self::load(directory, lock)
     }
 
     /// Opens the folder of a sweep that was begun: a torn last line of its record is taken away.
     ///
     /// # Errors
-    /// Where it is none, somebody holds it, a newer highwater wrote it, or it cannot be read and written.
+    /// Where it is none, somebody holds it, a newer highwater wrote it, or it cannot be read and written. Root is refused
+    /// the folder of another user, and nobody is led elsewhere by a symbolic link in it.
     pub fn open(path: &Path) -> Result<Self, FolderError> {
         // Nothing is to be left in a folder that is none of ours.
-        if !path.join(PLAN).exists() {
+        if fs::symlink_metadata(path.join(PLAN)).is_err() {
             return Err(FolderError::NoPlan(path.to_owned()));
         }
-        let lock = Lock::take(path)?;
-        Self::load(path, lock)
+        let unusable = |source| FolderError::ReadPlan { path: path.join(PLAN), source };
+        let directory = Directory::open_own(path).map_err(unusable)?;
+        let lock = Lock::take(&directory)?;
+        Self::load(directory, lock)
     }
 
     /// Opens the folder with the plan that it has; where it has none, makes it with this one.
@@ -220,19 +247,23 @@ impl Folder {
         }
     }
 
-    fn load(path: &Path, lock: Lock) -> Result<Self, FolderError> {
-        let plan = read_plan(path)?;
-        let observations = path.join(OBSERVATIONS);
-        let torn = mend::mend(&observations)?;
-        let record = Record::open(&observations)?;
-        sync_folder(path).map_err(|source| FolderError::Make { path: observations.clone(), source })?;
+    fn load(directory: Directory, lock: Lock) -> Result<Self, FolderError> {
+        let plan = plan_in(&directory)?;
+        let observations = directory.path().join(OBSERVATIONS);
+        let torn = mend::mend(&directory)?;
+        let record = Record::open_in(&directory, OBSERVATIONS)?;
+        directory.sync().map_err(|source| FolderError::Make { path: observations.clone(), source })?;
         let index = index(&observations)?;
-        Ok(Self { path: path.to_owned(), plan, record, index, torn, _lock: lock })
+        Ok(Self { directory, plan, record, index, torn, _lock: lock })
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.directory.path()
+    }
+
+    pub(super) fn directory(&self) -> &Directory {
+        &self.directory
     }
 
     /// The plan, as JSON.
@@ -245,7 +276,7 @@ impl Folder {
     /// # Errors
     /// Where it is no plan or cannot be written.
     pub fn replace_plan(&mut self, plan: &str) -> Result<(), FolderError> {
-        write_plan(&self.path, plan)?;
+        write_plan(&self.directory, plan)?;
         plan.clone_into(&mut self.plan);
         Ok(())
     }
@@ -271,9 +302,10 @@ impl Folder {
     /// # Errors
     /// Where it cannot be made.
     pub fn run_folder(&self, cell: &str, run: u32) -> Result<PathBuf, FolderError> {
-        let path = self.path.join(self.run_id(cell, run));
-        fs::create_dir_all(&path).map_err(|source| FolderError::Make { path: path.clone(), source })?;
-        Ok(path)
+        let run = self.run_id(cell, run);
+        let made = self.directory.create_directories(&run);
+        made.map_err(|source| FolderError::Make { path: self.path().join(&run), source })?;
+        Ok(self.path().join(run))
     }
 
     /// The folder of the next try of a run, below that of the sweep.
@@ -291,7 +323,7 @@ impl Folder {
     /// Where it cannot be written, as on a full disk: nothing of it is left then.
     pub fn append(&mut self, observation: &Observation) -> Result<(), FolderError> {
         let run = observation.sweep.as_ref().map(|sweep| self.run_id(&sweep.cell, sweep.run));
-        let (line, kept) = line_beside(&self.path, run.as_deref(), observation)?;
+        let (line, kept) = line_beside(&self.directory, run.as_deref(), observation)?;
         if let Err(error) = self.record.append(&line) {
             // Without its line nobody would ever find it.
             if let Some(kept) = kept {
@@ -301,6 +333,14 @@ impl Folder {
         }
         self.index.push(&line);
         Ok(())
+    }
+
+    /// Checks that the record is still where it was opened.
+    ///
+    /// # Errors
+    /// It, or the folder, was moved, replaced or removed since.
+    pub fn check_in_place(&self) -> Result<(), FolderError> {
+        Ok(self.record.check_in_place()?)
     }
 
     /// Forgets the runs that are recorded, which a folder needs only to add others.
@@ -313,9 +353,9 @@ impl Folder {
         self,
         write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
     ) -> Result<(), E> {
-        let path = self.path.join(OBSERVATIONS);
+        let path = self.path().join(OBSERVATIONS);
         let mut failed = None;
-        let replaced = replace_with(&path, |file| {
+        let replaced = self.directory.replace_with(OBSERVATIONS, |file| {
             let mut out = BufWriter::new(file);
             match write(&mut out) {
                 Ok(()) => out.flush(),
@@ -340,27 +380,26 @@ impl Folder {
 /// # Errors
 /// Where the series cannot be kept.
 pub fn line_beside(
-    base: &Path,
+    base: &Directory,
     run: Option<&Path>,
     observation: &Observation,
 ) -> Result<(Observation, Option<PathBuf>), FolderError> {
-    let relative = |path: PathBuf| path.strip_prefix(base).map(Path::to_owned).unwrap_or(path);
+    let relative = |path: PathBuf| path.strip_prefix(base.path()).map(Path::to_owned).unwrap_or(path);
     let mut line = observation.clone();
     line.logs = line.logs.map(|logs| Logs { stdout: relative(logs.stdout), stderr: relative(logs.stderr) });
     let Some(run) = run.filter(|_| observation.series.samples.len() > SAMPLES_IN_LINE) else { return Ok((line, None)) };
-    let file = run.join(SERIES);
-    let kept = keep_series(&base.join(&file), &observation.series)?;
-    line.series.file = Some(file);
+    let kept = keep_series(base, run, &observation.series)?;
+    line.series.file = Some(run.join(SERIES));
     line.series.thin(SAMPLES_IN_LINE);
     Ok((line, Some(kept)))
 }
 
-fn keep_series(path: &Path, series: &Series) -> Result<PathBuf, FolderError> {
+fn keep_series(base: &Directory, run: &Path, series: &Series) -> Result<PathBuf, FolderError> {
     let text = serde_json::to_string(series).map_err(StoreError::Encode)?;
-    let made = path.parent().map_or(Ok(()), fs::create_dir_all);
-    let written = made.and_then(|()| replace(path, &text));
-    written.map_err(|source| FolderError::Keep { path: path.to_owned(), source })?;
-    Ok(path.to_owned())
+    let path = base.path().join(run).join(SERIES);
+    let written = base.create_directories(run).and_then(|folder| folder.replace(SERIES, text.as_bytes()));
+    written.map_err(|source| FolderError::Keep { path: path.clone(), source })?;
+    Ok(path)
 }
 
 /// Reads the plan of a sweep's folder, without a lock.
@@ -368,14 +407,35 @@ fn keep_series(path: &Path, series: &Series) -> Result<PathBuf, FolderError> {
 /// # Errors
 /// Where there is none, it cannot be read, it is none, or a newer highwater wrote it.
 pub fn read_plan(folder: &Path) -> Result<String, FolderError> {
-    let path = folder.join(PLAN);
-    match fs::read_to_string(&path) {
+    let directory = match Directory::open(folder) {
+        Ok(directory) => directory,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(FolderError::NoPlan(folder.to_owned())),
+        Err(source) => return Err(FolderError::ReadPlan { path: folder.join(PLAN), source }),
+    };
+    plan_in(&directory)
+}
+
+fn plan_in(directory: &Directory) -> Result<String, FolderError> {
+    let path = directory.path().join(PLAN);
+    match directory.read(Path::new(PLAN)).and_then(read_all_text) {
         Ok(text) => {
             check_plan(&path, &text)?;
-            Ok(text)
+            Ok(byte_order_mark::strip(&text).to_owned())
         }
-        Err(source) if source.kind() == io::ErrorKind::NotFound => Err(FolderError::NoPlan(folder.to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(FolderError::NoPlan(directory.path().to_owned())),
         Err(source) => Err(FolderError::ReadPlan { path, source }),
+    }
+}
+
+/// Reads the plan of a sweep that is to be resumed: root does not run what another user's plan says.
+///
+/// # Errors
+/// See [`read_plan`] and [`Directory::open_own`].
+pub fn read_own_plan(folder: &Path) -> Result<String, FolderError> {
+    let plan = read_plan(folder)?;
+    match Directory::open_own(folder) {
+        Ok(_) => Ok(plan),
+        Err(source) => Err(FolderError::ReadPlan { path: folder.join(PLAN), source }),
     }
 }
 
@@ -388,7 +448,7 @@ pub fn check_plan(path: &Path, text: &str) -> Result<(), FolderError> {
     struct Version {
         schema_version: u64,
     }
-    match serde_json::from_str(text) {
+    match serde_json::from_str(byte_order_mark::strip(text)) {
         Ok(Version { schema_version: found }) if found > u64::from(PLAN_VERSION) => {
             Err(FolderError::NewerPlan { path: path.to_owned(), found })
         }
@@ -397,16 +457,19 @@ pub fn check_plan(path: &Path, text: &str) -> Result<(), FolderError> {
     }
 }
 
-fn write_plan(folder: &Path, plan: &str) -> Result<(), FolderError> {
-    let path = folder.join(PLAN);
+fn write_plan(directory: &Directory, plan: &str) -> Result<(), FolderError> {
+    let path = directory.path().join(PLAN);
     check_plan(&path, plan)?;
-    replace(&path, plan).map_err(|source| FolderError::WritePlan { path, source })
+    directory.replace(PLAN, plan.as_bytes()).map_err(|source| FolderError::WritePlan { path, source })
 }
 
-fn make(path: &Path) -> Result<(), FolderError> {
-    let made = fs::create_dir_all(path).and_then(|()| match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => sync_folder(parent),
-        Some(_) | None => Ok(()),
+fn make(path: &Path) -> Result<Directory, FolderError> {
+    let made = Directory::create_own(path).and_then(|directory| {
+        match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => Directory::open(parent)?.sync()?,
+            Some(_) | None => {}
+        }
+        Ok(directory)
     });
     made.map_err(|source| FolderError::Make { path: path.to_owned(), source })
 }
@@ -423,29 +486,6 @@ fn check_empty(path: &Path) -> Result<(), FolderError> {
         Some(found) => Err(FolderError::NotEmpty { path: path.to_owned(), found }),
         None => Ok(()),
     }
-}
-
-/// Puts a text into a file as a whole: into a new one that is synced and takes the place of the old one.
-pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
-    replace_with(path, |file| file.write_all(text.as_bytes()))
-}
-
-/// The same with what `write` writes into the new one.
-fn replace_with(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let new = path.with_file_name(name);
-    let written = File::create(&new).and_then(|mut file| write(&mut file).and_then(|()| file.sync_all()));
-    let replaced = written.and_then(|()| fs::rename(&new, path));
-    if replaced.is_err() {
-        let _ = fs::remove_file(&new);
-    }
-    replaced?;
-    path.parent().map_or(Ok(()), sync_folder)
-}
-
-fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
 }
 
 /// The key of a cell as the name of a file: keys are digests, but nothing keeps others from being used.

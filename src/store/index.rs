@@ -12,7 +12,9 @@ use std::thread;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::bounded::read_line;
 use super::read::{ReadError, Unusable, Version, place};
+use crate::model::byte_order_mark;
 use crate::model::observation::{Observation, Outcome, SCHEMA_VERSION};
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
@@ -110,7 +112,7 @@ struct Peak {
 
 /// Whether a line is a record, as far as this looks: to its end, but not into everything.
 pub(super) fn is_whole(line: &[u8]) -> bool {
-    serde_json::from_slice::<Line>(line).is_ok()
+    serde_json::from_slice::<Line>(byte_order_mark::strip_bytes(line)).is_ok()
 }
 
 /// Reads the index of a record, or of the one in a folder, with as many threads as there are CPUs.
@@ -174,7 +176,7 @@ impl Part {
         }
         while at < end && part.newer.is_none() {
             text.clear();
-            let length = reader.read_until(b'\n', &mut text)?;
+            let length = read_line(&mut reader, &mut text)?;
             if length == 0 {
                 break;
             }
@@ -186,6 +188,7 @@ impl Part {
     }
 
     fn line(&mut self, text: &[u8]) {
+        let text = byte_order_mark::strip_bytes(text);
         if text.trim_ascii().is_empty() {
             return;
         }

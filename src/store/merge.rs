@@ -1,11 +1,11 @@
 //! Records of one plan from several places, joined without doubling anything.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -15,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::folder::{Folder, FolderError, PLAN, RUNS, read_plan};
 use super::read::{self, OBSERVATIONS, ReadError, Source, Unusable};
+use crate::directory::Directory;
 use crate::model::observation::{Logs, Observation};
 
 /// Why records cannot be merged.
@@ -30,12 +31,24 @@ pub enum MergeError {
     #[error("none of the folders has a {PLAN}")]
     NoPlan,
     /// Two plans are not the same.
-    #[error("the plan of {other} is not that of {first}")]
+    #[error("the plan of {other} is not that of {first}: they differ in {difference}")]
     OtherPlan {
         /// Whose plan counts.
         first: PathBuf,
         /// Whose plan differs.
         other: PathBuf,
+        /// What differs first.
+        difference: String,
+    },
+    /// A record names a file that is not in a directory below `runs`.
+    #[error("{path}:{line}: the run names the file {file}, which is not in a directory of its own below `{RUNS}`")]
+    Outside {
+        /// The file of the record.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// The file that it names.
+        file: PathBuf,
     },
     /// A record is of a cell that the plan does not have.
     #[error("{path}:{line}: the run is of the cell `{cell}`, which the plan does not have")]
@@ -131,12 +144,12 @@ pub fn merge(places: &[PathBuf], plan: Option<&str>, into: &Path) -> Result<Merg
     let mut known: HashSet<_> = lines.all.iter().map(Line::identity).collect();
     let mut taken = HashSet::new();
     for line in lines.all.iter().filter(|line| line.has_left) {
-        taken.extend(left_in(&lines.sources.read(line)?).map(|folder| fingerprint(folder.as_os_str().as_bytes())));
+        taken.extend(lines.sources.left_in(line)?.map(|folder| fingerprint(folder.as_os_str().as_bytes())));
     }
     for line in added {
         if known.insert(line.identity()) {
             merged.added += 1;
-            let renamed = line.has_left && lines.sources.copy_left(&line, into, &mut taken)?;
+            let renamed = line.has_left && lines.sources.copy_left(&line, folder.directory(), &mut taken)?;
             lines.all.push(Line { renamed, ..line });
         } else {
             merged.doubled += 1;
@@ -221,10 +234,12 @@ impl Lines {
                 cell
             }
         };
+        let left = left_in(&Left::from(&observation));
+        let left = left.map_err(|file| MergeError::Outside { path: path.to_owned(), line: line.number, file })?;
         let text = line.text.trim_ascii_start();
         self.all.push(Line {
             source,
-            has_left: left_in(&Left::from(&observation)).is_some(),
+            has_left: left.is_some(),
             renamed: false,
             offset: line.offset + (line.text.len() - text.len()) as u64,
             length: text.trim_ascii_end().len(),
@@ -299,23 +314,29 @@ impl Sources {
         Ok(serde_json::from_slice(&self.text(line)?)?)
     }
 
+    /// The directory in which a run has left something.
+    fn left_in(&mut self, line: &Line) -> Result<Option<PathBuf>, MergeError> {
+        // Files elsewhere were refused when the line was found.
+        Ok(left_in(&self.read(line)?).unwrap_or_default())
+    }
+
     /// Copies what a run has left into the folder, and says whether it gets another name there because its own is taken.
-    fn copy_left(&mut self, line: &Line, into: &Path, taken: &mut HashSet<Digest>) -> Result<bool, MergeError> {
-        let Some(old) = left_in(&self.read(line)?) else { return Ok(false) };
+    fn copy_left(&mut self, line: &Line, into: &Directory, taken: &mut HashSet<Digest>) -> Result<bool, MergeError> {
+        let Some(old) = self.left_in(line)? else { return Ok(false) };
         let renamed = !taken.insert(fingerprint(old.as_os_str().as_bytes()));
         let new = if renamed { other_name(&old, line) } else { old.clone() };
         if renamed {
             taken.insert(fingerprint(new.as_os_str().as_bytes()));
         }
         let from = self.all[line.source as usize].path.parent().unwrap_or(Path::new(""));
-        copy(&from.join(&old), &into.join(&new))?;
+        copy(from, &old, into, &new).map_err(|source| MergeError::Copy { path: from.join(&old), source })?;
         Ok(renamed)
     }
 
     /// The text of a line whose run has its files in a folder of another name.
     fn renamed(&mut self, line: &Line) -> Result<Vec<u8>, MergeError> {
         let mut observation: Observation = self.read(line)?;
-        if let Some(old) = left_in(&Left::from(&observation)) {
+        if let Ok(Some(old)) = left_in(&Left::from(&observation)) {
             let new = other_name(&old, line);
             let place = |file: PathBuf| file.strip_prefix(&old).map(|name| new.join(name)).unwrap_or(file);
             observation.series.file = observation.series.file.take().map(place);
@@ -379,23 +400,62 @@ fn common_plan(places: &[PathBuf], plan: Option<&str>, into: &Path) -> Result<St
         }
     }
     let (first, text) = plans.first().cloned().ok_or(MergeError::NoPlan)?;
-    match plans.into_iter().find(|(_, plan)| !same(plan, &text)) {
-        Some((other, _)) => Err(MergeError::OtherPlan { first, other }),
-        None => Ok(text),
-    }
-}
-
-/// Whether two plans have the same cells, whatever else was asked for: the keys say what is run, on what, and how. Plans
-/// that do not list them have to be the same as a whole.
-fn same(one: &str, other: &str) -> bool {
-    match (cell_order(one), cell_order(other)) {
-        (Some(one), Some(other)) => one.len() == other.len() && one.keys().all(|key| other.contains_key(key)),
-        (Some(_), None) | (None, Some(_)) => false,
-        (None, None) => {
-            let value = |text: &str| serde_json::from_str::<Value>(text).ok();
-            value(one) == value(other)
+    for (other, plan) in plans {
+        if let Some(difference) = difference(&text, &plan) {
+            return Err(MergeError::OtherPlan { first, other, difference });
         }
     }
+    Ok(text)
+}
+
+/// What may differ in what two plans say was asked for: it shows in their cells, or says how often and for how long each
+/// is run. What is run, and all that runs beside it, has to be the same: whoever resumes the sweep runs it.
+const MAY_DIFFER: [&str; 19] = [
+    "input",
+    "items",
+    "pick",
+    "grow",
+    "size",
+    "param",
+    "scan",
+    "pair",
+    "runs",
+    "min-runs",
+    "max-runs",
+    "precision",
+    "warmup",
+    "order",
+    "floor",
+    "slowdown",
+    "timeout",
+    "kill-after",
+    "sample-interval",
+];
+
+/// What two plans differ in. The order of their cells does not matter; a key alone says nothing, anybody can write it.
+fn difference(one: &str, other: &str) -> Option<String> {
+    let value = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
+    let (mut one, mut other) = (value(one), value(other));
+    for plan in [&mut one, &mut other] {
+        if let Some(cells) = plan.get_mut("cells").and_then(Value::as_array_mut) {
+            cells.sort_by_cached_key(|cell| cell.get("key").map(Value::to_string));
+        }
+        let Some(plan) = plan.as_object_mut() else { continue };
+        if let Some(settings) = plan.remove("sweep").as_ref().and_then(Value::as_object) {
+            let settings = settings.iter().filter(|(name, _)| !MAY_DIFFER.contains(&name.as_str()));
+            plan.extend(settings.map(|(name, value)| (format!("--{name}"), value.clone())));
+        }
+    }
+    let part = |plan: &Value, name: &str| plan.get(name).cloned();
+    let names = [&one, &other].into_iter().filter_map(Value::as_object).flat_map(|plan| plan.keys());
+    let name = names.into_iter().find(|name| part(&one, name) != part(&other, name))?;
+    let cells = |plan: &Value| plan.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
+    let (mine, theirs) = (cells(&one), cells(&other));
+    let cell = mine.iter().find(|cell| !theirs.contains(cell)).or(theirs.iter().find(|cell| !mine.contains(cell)));
+    Some(match cell.filter(|_| name == "cells").and_then(|cell| cell.get("key")?.as_str()) {
+        Some(key) => format!("the cell `{key}`"),
+        None => format!("`{name}`"),
+    })
 }
 
 /// The place of each cell in the plan; nothing where the plan does not list them.
@@ -430,11 +490,23 @@ impl From<&Observation> for Left {
     }
 }
 
-/// The folder below `runs` in which a run has left something.
-fn left_in(left: &Left) -> Option<PathBuf> {
-    let logs = left.logs.as_ref().map(|logs| &logs.stdout);
-    let file = left.series.file.as_ref().or(logs)?;
-    file.parent().filter(|folder| folder.parent() == Some(Path::new(RUNS))).map(Path::to_owned)
+/// The directory below `runs` in which a run has left something; an error names the file that is not in one.
+fn left_in(left: &Left) -> Result<Option<PathBuf>, PathBuf> {
+    let logs = left.logs.as_ref().map(|logs| [&logs.stdout, &logs.stderr]);
+    let mut found = None;
+    for file in left.series.file.iter().chain(logs.into_iter().flatten()) {
+        let mut components = file.components();
+        if components.next() != Some(Component::Normal(RUNS.as_ref())) {
+            continue;
+        }
+        match (components.next(), components.next(), components.next()) {
+            (Some(Component::Normal(run)), Some(Component::Normal(_)), None) => {
+                found.get_or_insert_with(|| Path::new(RUNS).join(run));
+            }
+            _ => return Err(file.clone()),
+        }
+    }
+    Ok(found)
 }
 
 /// The name of a run's folder where its own is taken.
@@ -445,21 +517,12 @@ fn other_name(old: &Path, line: &Line) -> PathBuf {
     old.with_file_name(name)
 }
 
-fn copy(from: &Path, to: &Path) -> Result<(), MergeError> {
-    let failed = |source| MergeError::Copy { path: from.to_owned(), source };
-    let entries = match fs::read_dir(from) {
-        Ok(entries) => entries,
+fn copy(from: &Path, old: &Path, into: &Directory, new: &Path) -> io::Result<()> {
+    let from = if from.as_os_str().is_empty() { Path::new(".") } else { from };
+    match Directory::open(from).and_then(|from| from.beneath(old)) {
+        Ok(run) => run.copy_files(&into.create_directories(new)?),
         // Somebody has cleaned up: the line is what counts.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed(error)),
-    };
-    fs::create_dir_all(to).map_err(failed)?;
-    for entry in entries {
-        let entry = entry.map_err(failed)?;
-        if entry.file_type().map_err(failed)?.is_file() {
-            let path = entry.path();
-            fs::copy(&path, to.join(entry.file_name())).map_err(|source| MergeError::Copy { path, source })?;
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
     }
-    Ok(())
 }

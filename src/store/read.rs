@@ -1,12 +1,16 @@
 //! Reading records: every line that can be used, and what is wrong with the others.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, Write};
+use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::bounded::{self, MAX_LINE_BYTES};
+use super::folder::RUNS;
+use crate::directory::{Directory, Refusal};
+use crate::model::byte_order_mark;
 use crate::model::observation::{Observation, SCHEMA_VERSION, Series};
 
 /// The file of a folder of records that has the observations.
@@ -27,6 +31,14 @@ pub enum ReadError {
     /// The folder is not one of records.
     #[error("the folder {0} has no {OBSERVATIONS}")]
     NoRecords(PathBuf),
+    /// A line is larger than any record.
+    #[error("{path}:{line}: the line is larger than {} MiB, which no record is", MAX_LINE_BYTES >> 20)]
+    LongLine {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+    },
     /// A newer highwater wrote them.
     #[error("{path}:{line}: the record has schema version {found}, this highwater knows up to {SCHEMA_VERSION}")]
     Newer {
@@ -56,6 +68,17 @@ impl Records {
         beside(&self.path, file)
     }
 
+    /// Opens a file that a record names, such as its output. A record may be somebody else's: only what lies below `runs` or
+    /// in the directory of the record's logs, beside the record, is opened, and no symbolic link is followed.
+    ///
+    /// # Errors
+    /// If there is no such file; [`Refusal`] for one elsewhere.
+    ///
+    /// [`Refusal`]: crate::directory::Refusal
+    pub fn open(&self, file: &Path) -> io::Result<File> {
+        open_beside(&self.path, file)
+    }
+
     /// All samples that were kept of a run: those beside the record, where there are more; else those in it.
     ///
     /// # Errors
@@ -63,7 +86,9 @@ impl Records {
     pub fn series(&self, series: &Series) -> Result<Series, ReadError> {
         let Some(file) = &series.file else { return Ok(series.clone()) };
         let path = self.beside(file);
-        match fs::read(&path).and_then(|text| serde_json::from_slice(&text).map_err(io::Error::from)) {
+        let parse =
+            |text: Vec<u8>| serde_json::from_slice(byte_order_mark::strip_bytes(&text)).map_err(io::Error::from);
+        match self.open(file).and_then(bounded::read_all).and_then(parse) {
             Ok(whole) => Ok(whole),
             // Cleaned up, or left where the record was copied from.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(series.clone()),
@@ -138,6 +163,14 @@ impl Source {
     /// A file that a record names by its path from the folder that the record is in, such as its output.
     pub fn beside(&self, file: &Path) -> PathBuf {
         beside(&self.path, file)
+    }
+
+    /// Opens a file that a record names, as [`Records::open`] does.
+    ///
+    /// # Errors
+    /// See there.
+    pub fn open_beside(&self, file: &Path) -> io::Result<File> {
+        open_beside(&self.path, file)
     }
 
     /// The same to be read more than once: a pipe is copied into a temporary file.
@@ -241,14 +274,21 @@ impl Source {
         let mut offset = 0;
         for number in 1.. {
             text.clear();
-            let length = reader.read_until(b'\n', &mut text).map_err(unreadable)?;
-            if length == 0 {
+            let length = match bounded::read_line(&mut reader, &mut text) {
+                Ok(0) => break,
+                Ok(length) => length as u64,
+                Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+                    return Err(ReadError::LongLine { path: self.path.clone(), line: number });
+                }
+                Err(source) => return Err(unreadable(source)),
+            };
+            offset += length;
+            // A file that was put together from others may have several.
+            let text = byte_order_mark::strip_bytes(&text);
+            let line = Line { number, offset: offset - text.len() as u64, text };
+            if !text.trim_ascii().is_empty() && !take(&line)? {
                 break;
             }
-            if !text.trim_ascii().is_empty() && !take(&Line { number, offset, text: &text })? {
-                break;
-            }
-            offset += length as u64;
         }
         Ok(())
     }
@@ -265,6 +305,24 @@ fn version(text: &[u8]) -> Option<u64> {
 }
 
 const FIRST_FIELD: &[u8] = br#"{"schema_version":"#;
+
+fn open_beside(record: &Path, file: &Path) -> io::Result<File> {
+    let parent = record.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let base = std::path::absolute(parent)?;
+    let directory = Directory::open(&base)?;
+    let logs = PathBuf::from(record.with_extension("logs").file_name().unwrap_or_default());
+    let relative = file.strip_prefix(&base).unwrap_or(file);
+    let found = if relative.starts_with(RUNS) || relative.starts_with(&logs) {
+        directory.read(relative)
+    } else {
+        Err(Refusal::Outside { path: file.to_owned(), directory: base }.into())
+    };
+    match (found, file.file_name()) {
+        // A record that was moved together with its logs.
+        (Err(error), Some(name)) => directory.read(&logs.join(name)).map_err(|_| error),
+        (found, _) => found,
+    }
+}
 
 fn beside(record: &Path, file: &Path) -> PathBuf {
     record.parent().map_or_else(|| file.to_owned(), |folder| folder.join(file))

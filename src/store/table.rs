@@ -10,6 +10,9 @@
 //! | `none` | a limit that is not there |
 //! | a number | whole bytes and counts; seconds with up to six decimals, which is exact |
 //!
+//! A text that a spreadsheet would take for a formula (`=`, `+`, `-` or `@` at its beginning, but for numbers) has a `'`
+//! before it; one with control characters is a JSON string. Reading the table undoes both.
+//!
 //! A table holds all of an observation but the samples of its series; an empty text is nothing.
 
 mod cell;
@@ -30,8 +33,10 @@ use serde::ser::{SerializeSeq, Serializer};
 use serde_json::Value;
 
 use super::read::{ReadError, Source, Unusable};
+use crate::model::escape;
 use crate::model::observation::Observation;
 
+use columns::Kind;
 pub use columns::{Column, columns};
 pub use parse::parse;
 
@@ -85,16 +90,25 @@ pub fn write(sources: &[Source], format: Format, out: &mut dyn Write) -> Result<
     match format {
         Format::Csv => {
             let mut writer = WriterBuilder::new().from_writer(out);
-            writer.write_record(&table.header)?;
-            each(&mut |observation| Ok(writer.write_record(table.row(observation)?)?))?;
+            writer.write_record(table.header.iter().map(|name| escape::csv_cell(name).into_owned()))?;
+            each(&mut |observation| {
+                let cells = table.row(observation)?;
+                let kinds = columns().iter().map(|column| column.kind).chain(std::iter::repeat(Kind::Text));
+                Ok(writer.write_record(cells.iter().zip(kinds).map(|(cell, kind)| match kind {
+                    Kind::Json => escape::json(cell),
+                    _ => escape::csv_cell(cell).into_owned(),
+                }))?)
+            })?;
             writer.flush()?;
         }
         Format::Json => {
-            let mut serializer = serde_json::Serializer::pretty(&mut *out);
+            let mut out = escape::JsonWriter::new(out);
+            let mut serializer = serde_json::Serializer::pretty(&mut out);
             let mut rows = serializer.serialize_seq(None).map_err(not_written)?;
             each(&mut |observation| rows.serialize_element(&table.object(observation)?).map_err(not_written))?;
             SerializeSeq::end(rows).map_err(not_written)?;
             out.write_all(b"\n")?;
+            out.flush()?;
         }
     }
     Ok(unusable)

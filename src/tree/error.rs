@@ -43,6 +43,15 @@ pub enum TreeError {
         #[source]
         source: io::Error,
     },
+    /// A file in the channel cannot be read.
+    #[error("failed to read {}", path.display())]
+    UnreadableFile {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
     /// A regex gave up on a path: it needs more back-tracking than is allowed.
     #[error("target_regex {regex:?} gave up on {}: it takes too many steps", path.display())]
     Regex {

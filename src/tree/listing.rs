@@ -6,11 +6,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use sha2::{Digest, Sha256};
+
+use super::contents::{self, ContentDigest};
 use super::error::TreeError;
 use super::options::{Counted, Options};
 use super::selection::Selection;
 use super::walk::survey;
-use crate::model::plan::{Unit, digest_of_listing};
+use crate::model::plan::{Unit, digest_of_contents, digest_of_listing};
 use crate::model::prediction::{Named, Sizes};
 use crate::model::units::Bytes;
 
@@ -28,6 +31,8 @@ pub struct Listing {
     pub items: BTreeSet<OsString>,
     /// Its files by their paths below it, with their sizes.
     pub files: BTreeMap<PathBuf, Bytes>,
+    /// What is in its files, as far as that was read; see [`Listing::read_contents`].
+    pub contents: BTreeMap<PathBuf, ContentDigest>,
 }
 
 /// Lists what [`survey`] counts in a channel without any patterns.
@@ -51,13 +56,31 @@ pub fn list(root: &Path, options: &Options<'_>) -> Result<Listing, TreeError> {
             items.insert(entry.file_name());
         }
     }
-    Ok(Listing { items, files: files.into_inner().unwrap_or_else(PoisonError::into_inner) })
+    let files = files.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(Listing { items, files, ..Listing::default() })
 }
 
 impl Listing {
     /// A single file.
     pub fn of_file(name: &str, size: Bytes) -> Self {
-        Self { items: BTreeSet::new(), files: BTreeMap::from([(PathBuf::from(name), size)]) }
+        Self { files: BTreeMap::from([(PathBuf::from(name), size)]), ..Self::default() }
+    }
+
+    /// Reads a few blocks of each file, so that [`Listing::digest_of_contents`] tells files of the same name and size apart.
+    ///
+    /// # Errors
+    /// If a file cannot be read; one that this user may not read is passed over.
+    pub fn read_contents(&mut self, root: &Path) -> Result<(), TreeError> {
+        self.contents = contents::read(root, &self.files)?;
+        Ok(())
+    }
+
+    /// Says that the bytes of its files are taken from those of another listing.
+    pub fn cut_from(&mut self, other: &Self) {
+        let digest = Sha256::digest(other.digest_of_contents());
+        let mut content = ContentDigest::default();
+        content.iter_mut().zip(digest).for_each(|(to, byte)| *to = byte);
+        self.contents = self.files.keys().map(|path| (path.clone(), content)).collect();
     }
 
     /// All sizes, added up.
@@ -90,20 +113,31 @@ impl Listing {
                 staged.items.insert(staged_as.clone());
             }
             let below = self.files.range(PathBuf::from(name)..).take_while(|(path, _)| path.starts_with(name));
-            for (path, size) in below {
-                let rest = path.strip_prefix(name).unwrap_or(path);
+            for (original, size) in below {
+                let rest = original.strip_prefix(name).unwrap_or(original);
                 let path = if rest.as_os_str().is_empty() {
                     PathBuf::from(staged_as)
                 } else {
                     Path::new(staged_as).join(rest)
                 };
+                if let Some(content) = self.contents.get(original) {
+                    staged.contents.insert(path.clone(), *content);
+                }
                 staged.files.insert(path, *size);
             }
         }
         staged
     }
 
-    /// The digest of the listing.
+    /// The digest of the names and sizes of its files, and of what was read of them.
+    pub fn digest_of_contents(&self) -> String {
+        digest_of_contents(self.files.iter().map(|(path, size)| {
+            let content = self.contents.get(path).map(<[u8; 16]>::as_slice).unwrap_or_default();
+            (path.as_os_str().as_bytes(), *size, content)
+        }))
+    }
+
+    /// The digest of the names and sizes of its files.
     pub fn digest(&self) -> String {
         digest_of_listing(self.files.iter().map(|(path, size)| (path.as_os_str().as_bytes(), *size)))
     }
@@ -170,7 +204,8 @@ impl Listing {
         let end = format!(".{extension}");
         let matches = |path: &Path| path.as_os_str().as_bytes().ends_with(end.as_bytes());
         let files = self.files.iter().filter(|(path, _)| matches(path));
-        Self { items: self.items.clone(), files: files.map(|(path, size)| (path.clone(), *size)).collect() }
+        let files = files.map(|(path, size)| (path.clone(), *size)).collect();
+        Self { items: self.items.clone(), files, ..Self::default() }
     }
 }
 

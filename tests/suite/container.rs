@@ -27,6 +27,7 @@ mod exact;
 mod floor;
 mod handed_over;
 mod inside;
+mod owner;
 mod remote;
 mod signals;
 mod sweep;

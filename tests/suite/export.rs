@@ -91,7 +91,7 @@ const READINGS: [&str; 25] = [
 ];
 
 /// What may be missing.
-const OPTIONAL: [&str; 12] = [
+const OPTIONAL: [&str; 13] = [
     "sweep",
     "inputs",
     "prediction",
@@ -102,6 +102,7 @@ const OPTIONAL: [&str; 12] = [
     "container/image_id",
     "container/engine/version",
     "container/noise_floor",
+    "container/unanswered",
     "series/file",
     "peak/file",
 ];

@@ -229,7 +229,7 @@ fn a_read_only_file_is_an_error_and_stays() {
     std::fs::write(records.path("file.json"), CONTAINER).unwrap();
     std::fs::set_permissions(records.path("file.json"), std::fs::Permissions::from_mode(0o444)).unwrap();
     let (status, _, stderr) = records.fit(&["--write", "file.json"]);
-    assert_eq!(status, 2);
+    assert_eq!(status, 3);
     assert!(stderr.contains("file.json is read-only") && stderr.contains("chmod u+w"), "{stderr}");
     assert_eq!(text(&records), CONTAINER);
     let (status, _, stderr) = records.fit(&["--write", "file.json", "--dry-run"]);

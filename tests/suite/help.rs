@@ -9,7 +9,7 @@ fn help(arguments: &[&str]) -> String {
 }
 
 /// The commands that the help of the whole program names.
-fn commands() -> Vec<String> {
+pub(crate) fn commands() -> Vec<String> {
     let text = help(&[]);
     let listed = text.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
     // A description that is broken goes on further to the right.

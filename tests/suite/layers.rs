@@ -7,19 +7,20 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 
 /// The rooms of the library, and the rooms each may look into.
-const MAY_KNOW: [(&str, &[&str]); 8] = [
+const MAY_KNOW: [(&str, &[&str]); 9] = [
     ("model", &[]),
+    ("directory", &[]),
     ("stats", &["model"]),
     ("host", &["model"]),
     ("tree", &["model"]),
-    ("store", &["model"]),
+    ("store", &["model", "directory"]),
     ("report", &["model"]),
-    ("runner", &["model", "host"]),
-    ("calibrate", &["model", "stats", "host", "tree", "runner", "store", "report"]),
+    ("runner", &["model", "directory", "host"]),
+    ("calibrate", &["model", "directory", "stats", "host", "tree", "runner", "store", "report"]),
 ];
 
 /// Where files, processes and sockets may be touched; elsewhere only in tests.
-const MAY_TOUCH: [&str; 6] = ["host", "tree", "runner", "store", "calibrate/resolve", "cli"];
+const MAY_TOUCH: [&str; 7] = ["directory", "host", "tree", "runner", "store", "calibrate/resolve", "cli"];
 
 /// What touching looks like.
 const TOUCHING: &str = r"(?x)

@@ -2,6 +2,8 @@
 
 #![expect(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod bounds;
+mod byte_order_mark;
 mod check;
 mod cli;
 mod container;
@@ -15,12 +17,15 @@ mod fit_properties;
 mod fit_records;
 mod fit_write;
 mod floor;
+mod hanging_engine;
 mod help;
+mod hostile_names;
 mod hosts;
 mod inputs;
 mod layers;
 mod lint;
 mod merge;
+mod output_files;
 mod predict;
 mod process;
 mod quantity;
@@ -29,6 +34,7 @@ mod resolve;
 mod rule;
 mod run_task;
 mod schema;
+mod shared;
 mod show;
 mod store;
 mod sweep;

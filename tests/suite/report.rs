@@ -253,7 +253,7 @@ fn what_cannot_be_written_is_said_and_leaves_nothing_behind() {
     let folder = Folder::new();
     let records = segment();
     let ended = folder.report(&[records.to_str().unwrap(), "-o", "no/such/folder/r.html"]);
-    assert_eq!(ended.status, 2);
+    assert_eq!(ended.status, 3);
     insta::assert_snapshot!(ended.stderr);
     folder.write("kept.html", "as it was");
     let ended = folder.report(&["missing.jsonl", "-o", "kept.html"]);

@@ -233,6 +233,16 @@ fn the_input_of_such_a_task_is_read_only() {
     assert!(bench.path("in/patient-1/ct.dcm").exists());
 }
 
+#[test]
+fn only_of_tasks_the_input_is_known() {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_highwater")).args(["run", "--input-access", "private", "--", "true"]).output();
+    let output = output.unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("help: write it as a task, or sweep it over its --input"), "{stderr}");
+}
+
 /// Where nobody may mount: in a user namespace that allows no mount namespaces.
 fn without_mounts(bench: &Bench, words: &[&str]) -> Option<(i32, String)> {
     let highwater = env!("CARGO_BIN_EXE_highwater");

@@ -1,12 +1,16 @@
 //! `highwater sweep` from end to end: what it measures, what it keeps, and what it does not do twice.
 
 mod bad_input;
+mod cases;
 mod cells;
 mod floors;
 mod inputs;
 mod killed;
 mod measured;
+mod record;
+mod secrets;
 mod space;
+pub(crate) mod unchanged;
 
 use std::collections::BTreeSet;
 use std::fs;

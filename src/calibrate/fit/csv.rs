@@ -16,6 +16,8 @@ use std::ops::Range;
 
 use csv::{ByteRecord, ReaderBuilder, Trim};
 
+use crate::model::byte_order_mark;
+use crate::model::escape::csv_text;
 use crate::model::fit::{Censoring, Measure, RunTable, SizedRun};
 use crate::model::problem::{Flawed, Problem};
 use crate::model::quotes::unclosed;
@@ -35,7 +37,7 @@ const CENSORED: &str = "censored";
 /// # Errors
 /// Columns are missing, or values are not what they should be: the first ten of them, with their places.
 pub fn parse(name: &str, text: &str) -> Result<Vec<Group>, Flawed> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let text = byte_order_mark::strip(text);
     let mut problems = Vec::new();
     let groups = Reading { text, problems: &mut problems }.groups();
     if let Some(problem) = unclosed(text, b',') {
@@ -73,7 +75,9 @@ impl Reading<'_> {
         let mut record = ByteRecord::new();
         while self.problems.len() < MOST_PROBLEMS && matches!(reader.read_byte_record(&mut record), Ok(true)) {
             let Some(run) = self.run(&record, &header, &columns) else { continue };
-            let word = |column: Option<usize>| column.and_then(|column| field(&record, column)).map(str::to_owned);
+            let word = |column: Option<usize>| {
+                column.and_then(|column| field(&record, column)).map(|cell| csv_text(cell).into_owned())
+            };
             let key = (word(columns.workflow), word(columns.task));
             let place = *places.entry(key.clone()).or_insert_with(|| {
                 let predictors = columns.inputs.iter().map(|(_, name)| name.clone()).collect();

@@ -11,7 +11,7 @@ use crate::model::fit::{Censoring, FittedRule, Form};
 use crate::model::units::Bytes;
 
 use super::holdout::{Foretold, Margin, margin, splits};
-use super::points::is_timed;
+use super::points::{is_timed, peak};
 use super::shape::{Shape, raise};
 use super::{Fit, FitOptions, GROWTH_MUST_GAIN, Group, TooLittle, Warning, fit, headroom, held_out_of, round_up};
 
@@ -268,7 +268,7 @@ fn distinct(group: &Group, by: usize) -> Vec<Run> {
         let key: Vec<u64> = run.sizes.iter().map(|size| size.0).collect();
         let wall = run.wall_seconds.filter(|_| timed).unwrap_or(1.0).clamp(0.0, 1e12);
         let sizes = key.iter().map(|size| *size as f64).collect();
-        let one = Run { sizes, peak: run.peak.0 as f64, wall };
+        let one = Run { sizes, peak: peak(run.peak), wall };
         distinct
             .entry(key)
             .and_modify(|pooled| {

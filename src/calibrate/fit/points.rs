@@ -8,6 +8,11 @@ use crate::model::units::Bytes;
 /// No run takes longer, in seconds; so that no sum of wastes leaves the range of numbers.
 const LONGEST: f64 = 1e12;
 
+/// A peak of 0 counts as 1 byte: everything is relative to the peaks, and no process needs nothing.
+pub(super) fn peak(bytes: Bytes) -> f64 {
+    bytes.0.max(1) as f64
+}
+
 /// All runs of one input.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Point {
@@ -45,7 +50,7 @@ impl Points {
         for run in &table.runs {
             let Some(n) = run.sizes.get(predictor).copied() else { continue };
             let wall = run.wall_seconds.filter(|_| timed).unwrap_or(1.0).clamp(0.0, LONGEST);
-            let point = Point { input: 0, n: n.0 as f64, peak: run.peak.0 as f64, wall };
+            let point = Point { input: 0, n: n.0 as f64, peak: peak(run.peak), wall };
             match run.censoring {
                 Censoring::None => {
                     plain
@@ -114,6 +119,12 @@ mod tests {
         let points = Points::by(&RunTable { predictors: vec!["n".into()], runs }, 0);
         assert!(points.plain.is_empty());
         assert_eq!(points.killed.len(), 1);
+    }
+
+    #[test]
+    fn a_peak_of_zero_counts_as_a_byte() {
+        let points = Points::by(&RunTable { predictors: vec!["n".into()], runs: vec![run(7, 0, Censoring::None)] }, 0);
+        assert_eq!(points.plain[0].peak, 1.0);
     }
 
     #[test]

@@ -54,8 +54,14 @@ fn lower_bound(bytes: Bytes) -> Reading<Peak> {
 fn container(oom_killed: bool) -> Contained {
     let engine =
         Engine { name: "An Engine".to_owned(), version: None, cgroup_driver: None, cgroup: None, kernel: None };
-    let container =
-        Container { image: "image".to_owned(), image_id: None, image_digests: Vec::new(), engine, noise_floor: None };
+    let container = Container {
+        image: "image".to_owned(),
+        image_id: None,
+        image_digests: Vec::new(),
+        engine,
+        noise_floor: None,
+        unanswered: Vec::new(),
+    };
     Contained { container, logs: None, wall: None, oom_killed }
 }
 
@@ -97,6 +103,27 @@ fn a_kill_that_only_the_engine_reports_counts_as_one() {
 
     let unscathed = record(Finished { contained: Some(container(false)), ..finished() });
     assert!(!unscathed.censored && unscathed.warnings.is_empty(), "{unscathed:?}");
+}
+
+#[test]
+fn a_task_that_had_ended_before_it_was_asked_to_has_not_timed_out() {
+    let timeout = Duration::from_millis(50);
+    let how = Watch { timeout: Some(timeout), ..BRISK };
+    let measured = |finished| {
+        let script = Script { ends: Ends::On(Signal::SIGKILL), ..Script::new(&[], finished) };
+        measure(&mut Once(Some(script)), About::default(), host(), &how, None, &mut ()).unwrap().outcome
+    };
+    let ended_after = |wall, end| {
+        let contained = Contained { wall: Some(wall), ..container(false) };
+        measured(Finished { end, contained: Some(contained), ..finished() })
+    };
+    // An engine that hangs has not reported the end.
+    assert_eq!(ended_after(timeout / 2, End::Exited(3)), Outcome::Exited { status: 3 });
+    assert_eq!(ended_after(timeout * 2, End::Exited(137)), Outcome::TimedOut { after_us: micros(timeout) });
+    let mut unanswered = container(false);
+    unanswered.container.unanswered.push("report the end of the container".to_owned());
+    let lost = measured(Finished { end: End::Lost, contained: Some(unanswered), ..finished() });
+    assert_eq!(lost, Outcome::EngineLost);
 }
 
 #[test]
@@ -290,6 +317,7 @@ fn an_interval_that_was_asked_for_and_could_not_be_kept_is_a_warning() {
     let busy = |attempts| Watched {
         wall: Duration::from_millis(100),
         stop: None,
+        asked_at: None,
         series: Series::default(),
         attempts,
         highest: None,

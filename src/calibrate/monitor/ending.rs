@@ -14,7 +14,7 @@ const GIVEN_UP_AFTER: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Ending {
     pub(super) stop: Option<Stop>,
-    asked_at: Option<Duration>,
+    pub(super) asked_at: Option<Duration>,
     killed_at: Option<Duration>,
 }
 

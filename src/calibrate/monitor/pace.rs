@@ -115,6 +115,7 @@ fn cpu_time() -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ending::Ending;
     use super::*;
     use crate::calibrate::scripted::{Script, finished, mib};
 
@@ -129,7 +130,7 @@ mod tests {
             now
         });
         let times = times.collect();
-        let watched = samples.into_watched(Duration::ZERO, None);
+        let watched = samples.into_watched(Duration::ZERO, Ending::default());
         (times, watched.series.samples.iter().map(|sample| sample.current.0 >> 20).collect())
     }
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Observer, Stop, Watched};
+use super::ending::Ending;
+use super::{Observer, Watched};
 use crate::host::HostError;
 use crate::model::observation::{Breakdown, ProcessSize, Series, micros};
 use crate::model::problem::one_line;
@@ -90,9 +91,22 @@ impl Samples {
     }
 
     /// All that was sampled, with the rest of what was seen.
-    pub(super) fn into_watched(self, wall: Duration, stop: Option<Stop>) -> Watched {
+    pub(super) fn into_watched(self, wall: Duration, ending: Ending) -> Watched {
         let Self { series, attempts, highest, largest_processes, processes_at, hugetlb, swap, unread } = self;
-        Watched { wall, stop, series, attempts, highest, largest_processes, processes_at, hugetlb, swap, unread }
+        let Ending { stop, asked_at, .. } = ending;
+        Watched {
+            wall,
+            stop,
+            asked_at,
+            series,
+            attempts,
+            highest,
+            largest_processes,
+            processes_at,
+            hugetlb,
+            swap,
+            unread,
+        }
     }
 }
 

@@ -13,7 +13,7 @@ fn watched(ends: Ends, how: &Watch, requests: &[Request]) -> (Watched, Vec<Signa
     let signals = script.signals.clone();
     let mut cancel = Requests::new(requests.iter().copied());
     let started = Instant::now();
-    let watched = watch(&mut script.start(), how, Some(&mut cancel), &mut ()).unwrap();
+    let watched = watch(&mut script.start(), how, &mut Patience::new(Some(&mut cancel)), &mut ()).unwrap();
     (watched, signals.take(), started.elapsed())
 }
 
@@ -60,7 +60,7 @@ fn the_fullest_moment_is_sampled_though_no_sample_is_due() {
     let mut usages = vec![mib(10); 20];
     usages.extend([mib(100), mib(10), mib(10)]);
     let mut run = Script::new(&usages, finished()).start();
-    let seen = watch(&mut run, &Watch { timeout: None, ..BRISK }, None, &mut ()).unwrap();
+    let seen = watch(&mut run, &Watch { timeout: None, ..BRISK }, &mut Patience::new(None), &mut ()).unwrap();
     assert_eq!(seen.highest.unwrap().current, mib(100));
     assert!(seen.series.taken < 20, "{}", seen.series.taken);
 }

@@ -4,14 +4,17 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use crate::model::byte_order_mark;
 use crate::model::document::{Document, Schema, Source, Variables};
 use crate::model::problem::{Flawed, Problem};
 use crate::model::spelling::{nearest, quote};
 use crate::model::task::{ProcessingContainer, TaskSpec};
 use crate::tree::Selection;
 
-/// A document may have so many bytes.
-const MOST_BYTES: u64 = 16 << 20;
+use super::render::render;
+
+/// A document has at most this many bytes. Read into values it takes up to 170 times as much memory.
+pub(super) const MOST_BYTES: u64 = 4 << 20;
 /// So many names of a folder are looked at for the one that was meant.
 const MOST_NAMES: usize = 1000;
 
@@ -35,7 +38,7 @@ pub enum ReadError {
         meant: Option<PathBuf>,
     },
     /// It is larger than any document.
-    #[error("{} has more than 16 MiB, which no document has", path.display())]
+    #[error("{} has more than {} MiB, which no document has", path.display(), MOST_BYTES >> 20)]
     TooLarge {
         /// The path.
         path: PathBuf,
@@ -107,8 +110,8 @@ fn expected(schema: Schema, source: Source) -> Result<Source, Flawed> {
 /// It cannot be read, is no UTF-8, or its Jinja is wrong.
 pub fn source(path: &Path, variables: &Variables) -> Result<Source, ReadError> {
     let name = if path == Path::new("-") { "stdin".to_owned() } else { path.display().to_string() };
-    let text = text(&name, bytes(path)?)?;
-    Ok(Source::render(name, text, variables)?)
+    let text = text(&name, &bytes(path)?)?;
+    Ok(render(name, text, variables)?)
 }
 
 /// Judges the fields of a scale rule that say which files count.
@@ -158,13 +161,8 @@ fn sibling(path: &Path) -> Option<PathBuf> {
     Some(path.with_file_name(meant))
 }
 
-fn text(name: &str, bytes: Vec<u8>) -> Result<String, Flawed> {
-    let bytes = match bytes.strip_prefix(b"\xef\xbb\xbf") {
-        // The mark that some editors put before UTF-8.
-        Some(rest) => rest.to_vec(),
-        None => bytes,
-    };
-    String::from_utf8(bytes).map_err(|error| {
+fn text(name: &str, bytes: &[u8]) -> Result<String, Flawed> {
+    String::from_utf8(byte_order_mark::strip_bytes(bytes).to_vec()).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let byte = error.as_bytes().get(at).copied().unwrap_or_default();
         let utf16 = matches!(error.as_bytes(), [0xff, 0xfe, ..] | [0xfe, 0xff, ..]);
@@ -183,15 +181,15 @@ mod tests {
 
     #[test]
     fn a_byte_order_mark_is_no_text() {
-        assert_eq!(text("x", b"\xef\xbb\xbf{}".to_vec()).unwrap(), "{}");
+        assert_eq!(text("x", b"\xef\xbb\xbf{}").unwrap(), "{}");
     }
 
     #[test]
     fn what_is_not_utf8_has_a_place() {
-        let flawed = text("x", b"{\n\"a\xe4\"}".to_vec()).unwrap_err();
+        let flawed = text("x", b"{\n\"a\xe4\"}").unwrap_err();
         assert_eq!(flawed.line_column(&flawed.problems[0]), Some((2, 3)));
         assert_eq!(flawed.problems[0].message, "the byte `0xE4` is not UTF-8");
-        let utf16 = text("x", b"\xff\xfe{\0}\0".to_vec()).unwrap_err();
+        let utf16 = text("x", b"\xff\xfe{\0}\0").unwrap_err();
         assert_eq!(utf16.problems[0].help.as_deref(), Some("this looks like UTF-16: save it as UTF-8"));
     }
 

@@ -37,6 +37,9 @@ pub enum Variation {
 pub struct Case {
     /// In words.
     pub name: String,
+    /// What tells its folders from those of the other cases, where the user has named several: cases of different names
+    /// are different ones, whatever is in them.
+    pub named: String,
     /// Whether it is made up from the data at hand.
     pub synthetic: bool,
     /// What its channels hold.
@@ -150,8 +153,12 @@ pub fn cases(
                 Some(listing) => Arc::clone(listing),
                 None => {
                     let followed = Options { outside: true, ..*options };
-                    let listing = list(path, &followed)
-                        .map_err(|source| CaseError::Unreadable { channel: channel.clone(), source })?;
+                    let listing = list(path, &followed).and_then(|mut listing| {
+                        listing.read_contents(path)?;
+                        Ok(listing)
+                    });
+                    let listing =
+                        listing.map_err(|source| CaseError::Unreadable { channel: channel.clone(), source })?;
                     let listing = Arc::new(listing);
                     known.insert(path.clone(), Arc::clone(&listing));
                     listing
@@ -241,7 +248,11 @@ impl Row<'_> {
     fn whole(&self) -> Case {
         let inputs: Vec<CaseInput> = self.channels.iter().map(Whole::whole).collect();
         let name = if inputs.is_empty() { String::new() } else { self.named(None) };
-        Case { name, synthetic: false, inputs }
+        self.case(name, false, inputs)
+    }
+
+    fn case(&self, name: String, synthetic: bool, inputs: Vec<CaseInput>) -> Case {
+        Case { name, named: self.name.clone().unwrap_or_default(), synthetic, inputs }
     }
 
     fn varied(&self, variation: Variation) -> Result<Case, CaseError> {
@@ -292,11 +303,12 @@ impl Row<'_> {
                 channel.whole()
             }
         };
-        Case { name: self.named(Some(variation)), synthetic, inputs: self.channels.iter().map(input).collect() }
+        self.case(self.named(Some(variation)), synthetic, self.channels.iter().map(input).collect())
     }
 
     /// A file of bytes, taken from the first channel where there is one.
     fn sized(&self, size: Bytes) -> Result<Case, CaseError> {
+        let mut listing = Listing::of_file(FILE, size);
         let (channel, from) = match self.channels.first() {
             Some(first) => {
                 let files = first.listing.files.iter().filter(|(_, size)| **size > Bytes::ZERO);
@@ -304,12 +316,13 @@ impl Row<'_> {
                 if from.is_empty() {
                     return Err(CaseError::NoBytes { path: first.path.to_owned() });
                 }
+                listing.cut_from(&first.listing);
                 (first.channel, from)
             }
             None => ("input", Vec::new()),
         };
-        let listing = Arc::new(Listing::of_file(FILE, size));
-        let input = CaseInput { channel: channel.to_owned(), material: Material::Bytes { size, from }, listing };
-        Ok(Case { name: self.named(Some(size.to_string())), synthetic: true, inputs: vec![input] })
+        let material = Material::Bytes { size, from };
+        let input = CaseInput { channel: channel.to_owned(), material, listing: Arc::new(listing) };
+        Ok(self.case(self.named(Some(size.to_string())), true, vec![input]))
     }
 }

@@ -12,7 +12,7 @@ use super::CheckArgs;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::output;
-use crate::cli::replace::{place_for, replace};
+use crate::cli::output_file::{self, unwritten};
 use crate::cli::run::Format;
 
 /// Where GitHub Actions wants the summary of a job.
@@ -78,13 +78,13 @@ impl Outputs {
         let mut files = Vec::new();
         for (kind, path) in wanted {
             let Some(path) = path else { continue };
-            can_be_written(path).map_err(|source| unwritable(path, source))?;
+            output_file::check_writable(path)?;
             // The folder is left for that of highwater.toml.
             files.push((kind, std::path::absolute(path).unwrap_or_else(|_| path.clone())));
         }
         let summary = std::env::var_os(SUMMARY).map(PathBuf::from).filter(|_| *github);
         match &summary {
-            Some(path) => drop(open(path).map_err(|source| unwritable(path, source))?),
+            Some(path) => drop(open(path).map_err(|source| unwritten(path, source))?),
             None if *github => output::say(&format!("highwater: {SUMMARY} is not set: no summary is written")),
             None => {}
         }
@@ -102,7 +102,7 @@ impl Outputs {
                 Kind::Bmf => check::bmf(report),
                 Kind::SmallerIsBetter => check::smaller_is_better(report),
             };
-            replace(path, text.as_bytes()).map_err(|source| unwritten(path, source))?;
+            output_file::write(path, text.as_bytes())?;
         }
         if self.github {
             output::data(&check::annotations(report, &self.config))?;
@@ -118,34 +118,8 @@ impl Outputs {
     }
 }
 
-/// Root may write everywhere, and still can make no file in /proc or on a disk that is read-only: it has to be tried.
-pub(super) fn can_be_written(path: &Path) -> io::Result<()> {
-    match place_for(path)? {
-        Some(folder) => tempfile::tempfile_in(folder).map(drop),
-        None => Ok(()),
-    }
-}
-
 fn open(path: &Path) -> io::Result<std::fs::File> {
     OpenOptions::new().append(true).create(true).open(path)
-}
-
-fn unwritable(path: &Path, source: io::Error) -> Failure {
-    let help = "choose a file in a folder that exists and can be written to; nothing has been run".to_owned();
-    Failure::new(Exit::Usage, &Unwritten { path: path.to_owned(), source }, Some(help))
-}
-
-pub(super) fn unwritten(path: &Path, source: io::Error) -> Failure {
-    Failure::new(Exit::Host, &Unwritten { path: path.to_owned(), source }, None)
-}
-
-/// Why a file could not be written.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to write {path}")]
-struct Unwritten {
-    path: PathBuf,
-    #[source]
-    source: io::Error,
 }
 
 /// Why two results cannot be told at the same time.

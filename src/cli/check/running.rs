@@ -63,7 +63,7 @@ impl<'a> Bench<'a> {
     pub(super) fn new(args: &'a CheckArgs, setup: &'a Setup) -> Result<Self, Failure> {
         let machine = machine()?;
         let record = match &args.record {
-            Some(path) => Some(Record::open(path).map_err(|error| Failure::new(Exit::Usage, &error, None))?),
+            Some(path) => Some(Record::open(path).map_err(|error| Failure::new(Exit::Host, &error, None))?),
             None => None,
         };
         let mut cells = Vec::new();
@@ -112,6 +112,7 @@ impl<'a> Bench<'a> {
         let mut runner =
             cell.start.runner(&self.machine, &conditions(self.args, cell, *number)?).map_err(Failure::elsewhere)?;
         let mut about = cell.about.clone();
+        about.notes = cell.start.about().notes;
         if let Some(sweep) = &mut about.sweep {
             sweep.run = *number;
         }
@@ -119,15 +120,18 @@ impl<'a> Bench<'a> {
         let mut live = Live::new(!self.args.quiet);
         let measured = measure(&mut *runner, about, host, &how, Some(&mut self.signals), &mut live);
         drop(live);
-        let observation = measured.map_err(|error| explain(&error).elsewhere())?;
+        let mut observation = measured.map_err(|error| explain(&error).elsewhere())?;
+        let spoiled = cell.start.check_inputs(&mut observation);
         keep(self.record.as_mut(), &observation).map_err(Failure::elsewhere)?;
-        match observation.outcome {
-            Outcome::Interrupted { .. } => return Err(interrupted()),
-            Outcome::EngineLost => {
-                say_lost();
-                return Err(Failure::new(Exit::Host, &Lost { cell: cell.name.clone() }, None));
-            }
-            Outcome::Exited { .. } | Outcome::Signalled { .. } | Outcome::OomKilled | Outcome::TimedOut { .. } => {}
+        spoiled.map_or(Ok(()), Err)?;
+        if observation.has_lost_engine() {
+            say_lost();
+            let failed = !observation.outcome.succeeded() && observation.outcome != Outcome::EngineLost;
+            let exit = if failed { Exit::TaskFailed } else { Exit::Host };
+            return Err(Failure::new(exit, &Lost { cell: cell.name.clone() }, None));
+        }
+        if matches!(observation.outcome, Outcome::Interrupted { .. }) {
+            return Err(interrupted());
         }
         if self.signals.is_waiting() {
             return Err(interrupted());

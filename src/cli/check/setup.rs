@@ -10,14 +10,12 @@ use highwater::model::check::baseline::Baseline;
 use highwater::model::check::config::{BASELINE, Config, TaskConfig, What};
 use highwater::model::document::Variables;
 use highwater::model::spelling::nearest;
-use highwater::store::Source;
+use highwater::store::{Source, bounded};
 
 use super::CheckArgs;
-use super::outputs::{can_be_written, unwritten};
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
-use crate::cli::replace::replace;
-use crate::cli::{output, records};
+use crate::cli::{output, output_file, records};
 
 /// Everything that is known before the first run.
 pub(super) struct Setup {
@@ -53,13 +51,12 @@ impl Setup {
         let listed: BTreeSet<String> = config.tasks.iter().map(|task| task.name.clone()).collect();
         let explicit = named.is_some() || config.baseline.is_some();
         let baseline_path = named.or_else(|| config.baseline.clone()).unwrap_or_else(|| BASELINE.into());
-        let baseline = baseline(&baseline_path, explicit && !args.update_baseline)?;
-        if args.update_baseline {
-            can_be_written(&baseline_path).map_err(|error| {
-                let help = "choose a file that can be written to; nothing has been run".to_owned();
-                Failure::new(Exit::Usage, &Unreadable::new("write the baseline", &baseline_path, error), Some(help))
-            })?;
-        }
+        let baseline = if args.update_baseline {
+            output_file::check_writable(&baseline_path)?;
+            replaced_baseline(&baseline_path)
+        } else {
+            baseline(&baseline_path, explicit)?
+        };
         only(&mut config, &args.task)?;
         if args.task.is_empty() && !args.update_baseline {
             add_vanished(&mut config, baseline.as_ref());
@@ -81,7 +78,7 @@ impl Setup {
         if std::fs::read_to_string(&self.baseline_path).is_ok_and(|old| old == text) {
             return Ok(false);
         }
-        replace(&self.baseline_path, text.as_bytes()).map_err(|source| unwritten(&self.baseline_path, source))?;
+        output_file::write(&self.baseline_path, text.as_bytes())?;
         Ok(true)
     }
 }
@@ -121,7 +118,7 @@ fn no_runs() -> Failure {
 
 /// The text of a file; nothing where there is none.
 fn read(path: &Path) -> Result<Option<String>, Failure> {
-    match std::fs::read_to_string(path) {
+    match bounded::read_text(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => {
@@ -173,6 +170,15 @@ fn baseline(path: &Path, required: bool) -> Result<Option<Baseline>, Failure> {
         }
         None => Ok(None),
     }
+}
+
+/// The baseline that a new one takes the place of: none if it cannot be used.
+fn replaced_baseline(path: &Path) -> Option<Baseline> {
+    baseline(path, false).unwrap_or_else(|failure| {
+        failure.without_help().warn();
+        output::say("highwater: that baseline is replaced, and its tasks that are not run now are lost");
+        None
+    })
 }
 
 fn only(config: &mut Config, names: &[String]) -> Result<(), Failure> {

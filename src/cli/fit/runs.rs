@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use highwater::calibrate::fit::{Group, Groups, On, group_records, parse_csv};
+use highwater::model::byte_order_mark;
 use highwater::model::problem::{Flawed, Problem};
+use highwater::store::bounded;
 use highwater::store::import::{About, Origin, import};
 use highwater::store::table;
 use jiff::Timestamp;
@@ -98,28 +100,24 @@ fn read(path: &Path, on: On, pooled: bool) -> Result<Vec<Group>, Failure> {
         return Ok(groups.finish());
     }
     let name = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
-    let bytes = if is_stdin {
-        let mut bytes = Vec::new();
-        std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
-    } else {
-        std::fs::read(path)
-    };
+    let bytes = if is_stdin { bounded::read_all(std::io::stdin()) } else { bounded::read_file(path) };
     let bytes = bytes.map_err(|source| Failure::new(Exit::Usage, &Unread { name: name.clone(), source }, None))?;
     let text = String::from_utf8(bytes).map_err(|error| no_text(&name, &error))?;
-    if table::is_export(&text) {
+    let text = byte_order_mark::strip(&text);
+    if table::is_export(text) {
         let about = About { name: &name, task: None, written_at: Timestamp::now() };
-        let exported = import(&text, Some(Origin::Highwater), &about).map_err(|flawed| Failure::flawed(&flawed))?;
+        let exported = import(text, Some(Origin::Highwater), &about).map_err(|flawed| Failure::flawed(&flawed))?;
         return Ok(group_records(&exported.observations, on, pooled));
     }
-    parse_csv(&name, &text).map_err(|flawed| Failure::flawed(&flawed))
+    parse_csv(&name, text).map_err(|flawed| Failure::flawed(&flawed))
 }
 
 /// Records are lines of JSON, each of them an object.
 fn begins_as_json(path: &Path) -> bool {
     let Ok(file) = std::fs::File::open(path) else { return false };
-    let first =
-        std::io::BufReader::new(file).bytes().map_while(Result::ok).take(4096).find(|byte| !byte.is_ascii_whitespace());
-    first == Some(b'{')
+    let mut start = Vec::new();
+    let read = file.take(4096).read_to_end(&mut start).is_ok();
+    read && byte_order_mark::strip_bytes(&start).trim_ascii_start().starts_with(b"{")
 }
 
 fn no_text(name: &str, error: &std::string::FromUtf8Error) -> Failure {

@@ -1,10 +1,9 @@
 //! `fit --write`: the rule in its document, at once or not at all.
 
-use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use highwater::calibrate::resolve::{source, targets};
+use highwater::calibrate::resolve::{render, source, targets};
 use highwater::model::document::{Change, Document, PutError, Schema, Source, Variables};
 use highwater::model::fit::Documented;
 use similar::TextDiff;
@@ -13,9 +12,9 @@ use super::FitArgs;
 use super::result::Fitted;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
-use crate::cli::output;
 use crate::cli::table::printable;
 use crate::cli::task::{TemplateArgs, unread};
+use crate::cli::{output, output_file};
 
 /// A document that the rule is put into.
 pub(super) struct File {
@@ -43,7 +42,7 @@ enum Unwritten {
 
 impl Unwritten {
     fn failure(self, help: &str) -> Failure {
-        Failure::new(Exit::Usage, &self, Some(help.to_owned()))
+        Failure::new(Exit::Host, &self, Some(help.to_owned()))
     }
 }
 
@@ -74,7 +73,7 @@ impl File {
             }
         })?;
         // What was written has to be a document again.
-        let again = Source::render(self.source.name(), put.text.clone(), &self.variables);
+        let again = render(self.source.name(), put.text.clone(), &self.variables);
         check(&again.map_err(|flawed| Failure::flawed(&flawed))?)?;
         for note in &put.notes {
             output::say(&printable(&format!("note: {note}")));
@@ -97,7 +96,7 @@ impl File {
         Ok(diff)
     }
 
-    /// Writes a file beside it and puts that in its place, so that there is never half of one.
+    /// Writes the document, unless it was changed since it was read.
     fn replace(&self, bytes: &[u8]) -> Result<(), Failure> {
         // The file behind a link is meant, not the link.
         let path = std::fs::canonicalize(&self.path).map_err(|source| failed(&self.path, source))?;
@@ -108,21 +107,7 @@ impl File {
         if std::fs::read(&path).map_err(|source| failed(&path, source))? != self.bytes {
             return Err(Unwritten::Changed(path).failure("run it again"));
         }
-        let folder = path.parent().unwrap_or(Path::new("/"));
-        let written = || -> io::Result<()> {
-            let mut file = tempfile::NamedTempFile::new_in(folder)?;
-            file.write_all(bytes)?;
-            // Its owner comes first: giving a file away takes bits from its permissions.
-            let ours = file.as_file().metadata()?;
-            if (ours.uid(), ours.gid()) != (metadata.uid(), metadata.gid()) {
-                std::os::unix::fs::chown(file.path(), Some(metadata.uid()), Some(metadata.gid()))?;
-            }
-            file.as_file().set_permissions(std::fs::Permissions::from_mode(metadata.mode() & 0o7777))?;
-            file.as_file().sync_all()?;
-            file.persist(&path)?;
-            std::fs::File::open(folder)?.sync_all()
-        };
-        written().map_err(|source| failed(&path, source))
+        output_file::write(&path, bytes)
     }
 }
 

@@ -9,6 +9,7 @@ use highwater::model::units::Bytes;
 use highwater::tree::{Bucket, File, Histogram, Item, LeftOut, Reason, Totals};
 
 use super::Shown;
+use crate::cli::table::printable;
 
 /// How many characters the longest bar of the histogram has.
 const BAR: u64 = 24;
@@ -189,16 +190,4 @@ fn counted(count: u64, noun: &str) -> String {
 
 fn name(path: &Path) -> String {
     printable(&path.to_string_lossy())
-}
-
-/// A text without characters that would do something to a terminal.
-fn printable(text: &str) -> String {
-    text.chars().fold(String::new(), |mut shown, character| {
-        if character.is_control() {
-            shown.extend(character.escape_default());
-        } else {
-            shown.push(character);
-        }
-        shown
-    })
 }

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use highwater::calibrate::fit::{Group, Groups, On};
 use highwater::report::model::TaskReport;
 use highwater::report::{Builder, Shown};
-use highwater::store::{Records, Source};
+use highwater::store::Source;
 
 use super::material::{Counted, How, Judged, judged};
-use super::{no_runs, unknown_run};
+use super::{no_runs, unknown_run, whole_series};
 use crate::cli::failure::Failure;
 use crate::cli::records;
 
@@ -43,9 +43,9 @@ pub(super) fn tasks(
     }
     for (_, builder) in &mut builders {
         if let Some(series) = builder.series_mut() {
-            match Records::default().series(series) {
+            match whole_series(series) {
                 Ok(whole) => *series = whole,
-                Err(error) => notes.push(format!("Memory over time has few samples: {error}.")),
+                Err(note) => notes.push(note),
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use highwater::calibrate::resolve::Resolution;
@@ -11,10 +11,11 @@ use highwater::model::lint::Platform;
 use highwater::model::observation::Subject;
 use highwater::model::prediction::Prediction;
 use highwater::model::task::Task;
-use highwater::runner::MeasuringError;
 use highwater::runner::container::{Bind, ContainerLaunch, ContainerRunner, UseProbe};
 use highwater::runner::engine::{Engine, Image};
+use highwater::runner::originals::Guard;
 
+use super::inputs::{self, Mounting};
 use super::start::{Conditions, SubjectArgs};
 use crate::cli::engine::{EngineArgs, failed};
 use crate::cli::exit::Exit;
@@ -39,11 +40,14 @@ pub(crate) struct ContainerArgs {
     #[arg(long, value_name = "SOURCE:TARGET[:ro]", value_parser = bind)]
     mount: Vec<Bind>,
     /// Set a variable of the container's environment; NAME alone takes the value it has here. Can be repeated.
+    ///
+    /// The value is not written to records or plans. A sweep that goes on from its plan takes it from the environment, or
+    /// from --env.
     #[arg(short, long, value_name = "NAME[=VALUE]", value_parser = variable)]
     pub(crate) env: Vec<(String, String)>,
     /// Run as this user instead of the image's: a name or number, with :GROUP if need be.
     #[arg(long, value_name = "USER[:GROUP]")]
-    user: Option<String>,
+    pub(crate) user: Option<String>,
     /// The container's network, such as none, host or a name; the engine's default where there is none.
     #[arg(long, value_name = "NETWORK")]
     network: Option<String>,
@@ -142,6 +146,11 @@ pub(crate) struct InContainer {
     noise_floor: bool,
     pub(super) subject: Subject,
     pub(super) prediction: Option<Prediction>,
+    /// The task and its inputs, if they are its own business and not that of a sweep.
+    pub(super) task: Option<Box<Task>>,
+    pub(super) guard: Option<Guard>,
+    /// What a record says of its input.
+    pub(super) notes: Vec<String>,
 }
 
 impl InContainer {
@@ -184,7 +193,17 @@ impl InContainer {
         args.warn(&resolution);
         let Resolution { task, .. } = resolution;
         let image = Self::image_of(args, &engine, &task)?;
-        Ok(Self::of_task(args, engine, image, &task, prediction))
+        let (inputs, outputs) = (inputs::of_task(&task), inputs::outputs_of(&task));
+        let guard = args.input_access.guard(
+            inputs.iter().map(PathBuf::as_path),
+            outputs.iter().map(PathBuf::as_path),
+            false,
+        )?;
+        let mut container = Self::of_task(args, engine, image, &task, prediction);
+        container.protect(Mounting { guard: &guard, staged: &[], known: None })?;
+        container.task = Some(Box::new(task));
+        container.guard = Some(guard);
+        Ok(container)
     }
 
     /// Has the image of a task.
@@ -218,7 +237,55 @@ impl InContainer {
         prediction: Option<Prediction>,
     ) -> Self {
         let (probe, noise_floor) = (args.container.probe.into(), args.container.noise_floor);
-        Self { engine, image, launch, probe, noise_floor, subject, prediction }
+        let (task, guard, notes) = (None, None, Vec::new());
+        Self { engine, image, launch, probe, noise_floor, subject, prediction, task, guard, notes }
+    }
+
+    /// The same, on other inputs that belong to the run.
+    pub(super) fn on_copies(&self, of: &Task, copies: &Task) -> Self {
+        let mut launch = self.launch.clone();
+        for (original, copy) in of.inputs().zip(copies.inputs()) {
+            let binds = launch.mounts.iter_mut().filter(|bind| bind.target == original.mounted_path);
+            for bind in binds.filter(|bind| Some(&bind.source) == original.host_path.as_ref()) {
+                bind.source = copy.host_path.clone().unwrap_or_default();
+            }
+        }
+        Self {
+            engine: self.engine.clone(),
+            image: self.image.clone(),
+            launch,
+            probe: self.probe,
+            noise_floor: self.noise_floor,
+            subject: self.subject.clone(),
+            prediction: self.prediction.clone(),
+            task: None,
+            guard: None,
+            notes: Vec::new(),
+        }
+    }
+
+    /// Lets the container only read its input at every path, unless it is a private copy.
+    pub(crate) fn protect(&mut self, mounting: Mounting<'_>) -> Result<(), Failure> {
+        self.notes = inputs::notes(mounting.guard, mounting.staged);
+        let mut units = Vec::new();
+        for bind in &mut self.launch.mounts {
+            if let Some(staged) = mounting.staged.iter().find(|staged| staged.input() == bind.source) {
+                bind.read_only = !staged.is_private();
+                let target = bind.target.trim_end_matches('/');
+                units.extend(staged.mounts().iter().map(|(name, source)| Bind {
+                    source: source.clone(),
+                    target: format!("{target}/{}", name.to_string_lossy()),
+                    read_only: true,
+                }));
+            }
+        }
+        self.launch.mounts.extend(units);
+        if !self.engine.facts.seems_local() {
+            return Ok(());
+        }
+        self.launch
+            .protect(mounting.guard.originals())
+            .map_err(|source| Failure::new(Exit::Host, &NotProtected(source), None))
     }
 
     /// What the container is made from, to be changed.
@@ -227,7 +294,7 @@ impl InContainer {
     }
 
     /// A runner of it under these conditions.
-    pub(super) fn runner(&self, machine: &Machine, conditions: &Conditions) -> Result<ContainerRunner, MeasuringError> {
+    pub(super) fn runner(&self, machine: &Machine, conditions: &Conditions) -> ContainerRunner {
         let mut launch = self.launch.clone();
         launch.limit = conditions.limit;
         for (name, value) in &conditions.env {
@@ -237,10 +304,9 @@ impl InContainer {
         launch.stdout.clone_from(&conditions.stdout);
         launch.stderr.clone_from(&conditions.stderr);
         launch.logs.clone_from(&conditions.logs);
-        let mut runner =
-            ContainerRunner::new(machine, self.engine.clone(), self.image.clone(), launch).probe(self.probe);
-        let floor = if self.noise_floor { runner.measure_noise_floor()?.value() } else { None };
-        Ok(runner.noise_floor(floor))
+        ContainerRunner::new(machine, self.engine.clone(), self.image.clone(), launch)
+            .probe(self.probe)
+            .noise_floor(self.noise_floor)
     }
 }
 
@@ -288,6 +354,11 @@ fn launch(task: &Task, image: String) -> ContainerLaunch {
     launch.network = task.config.text("network").map(str::to_owned);
     launch
 }
+
+/// Why the input cannot be mounted read-only.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to find the paths of the input")]
+struct NotProtected(#[source] std::io::Error);
 
 /// Why a task cannot be run as a container.
 #[derive(Debug, thiserror::Error)]

@@ -1,9 +1,7 @@
 //! What comes out of `run`: tables for people as the runs end, JSON for scripts at the end.
 
-use std::io;
-use std::path::{Path, PathBuf};
-
 use highwater::model::comparison::{Comparison, ObservedPeak, Thresholds};
+use highwater::model::escape;
 use highwater::model::observation::{Observation, Outcome};
 use nix::sys::signal::Signal;
 use serde::Serialize;
@@ -11,8 +9,7 @@ use serde::Serialize;
 use super::{Format, OWN_FAILURE, RunArgs};
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
-use crate::cli::replace::{place_for, replace};
-use crate::cli::{compare, output, summary};
+use crate::cli::{compare, output, output_file, summary};
 
 /// The results so far.
 pub(super) struct Results<'a> {
@@ -38,7 +35,7 @@ impl<'a> Results<'a> {
             .map_err(|error| Failure::new(Exit::Usage, &error, Some("see --tight and --wasteful".to_owned())))?;
         // A path that cannot be written is to cost no run.
         if let Some(path) = &args.output {
-            place_for(path).map_err(|error| unwritten(path, error))?;
+            output_file::check_writable(path).map_err(Failure::own)?;
         }
         Ok(Self { args, thresholds, tables: String::new(), runs: Vec::new() })
     }
@@ -78,15 +75,22 @@ impl<'a> Results<'a> {
         }
         let ended = ended_by.map(|signal| Outcome::Interrupted { signal: signal as i32 });
         let failed = outcomes.into_iter().chain(ended).find(|outcome| !outcome.succeeded());
+        // The task did what it should, but its container may have been left behind.
+        if failed.is_none() && self.runs.iter().any(|run| run.observation.has_lost_engine()) {
+            return Ok(Exit::Host);
+        }
         Ok(Exit::Task(failed.map_or(0, Outcome::status)))
     }
 
     fn write_table(&mut self, text: &str) -> Result<(), Failure> {
         match &self.args.output {
             Some(path) => {
-                self.tables.push_str(text.trim_end());
+                if output_file::is_stream(path) {
+                    self.tables.clear();
+                }
+                self.tables.push_str(escape::lines(text).trim_end());
                 self.tables.push('\n');
-                replace(path, self.tables.as_bytes()).map_err(|error| unwritten(path, error))
+                output_file::write(path, self.tables.as_bytes()).map_err(Failure::own)
             }
             None => {
                 output::say(text);
@@ -102,8 +106,8 @@ impl<'a> Results<'a> {
         };
         let json = json.map_err(|error| Failure::new(OWN_FAILURE, &error, None))? + "\n";
         match &self.args.output {
-            Some(path) => replace(path, json.as_bytes()).map_err(|error| unwritten(path, error)),
-            None => output::data(&json).map_err(|failure| failure.with_exit(OWN_FAILURE)),
+            Some(path) => output_file::write(path, json.as_bytes()).map_err(Failure::own),
+            None => output::json_text(&json).map_err(Failure::own),
         }
     }
 }
@@ -116,17 +120,4 @@ fn compare(observation: &Observation, thresholds: Thresholds) -> Option<Comparis
     }
     let prediction = observation.prediction.as_ref()?;
     Some(Comparison::new(prediction, ObservedPeak::of(observation)?, thresholds))
-}
-
-fn unwritten(path: &Path, source: io::Error) -> Failure {
-    Failure::new(OWN_FAILURE, &Unwritten { path: path.to_owned(), source }, None)
-}
-
-/// Why a result could not be written.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to write the result to {path}")]
-struct Unwritten {
-    path: PathBuf,
-    #[source]
-    source: io::Error,
 }

@@ -9,15 +9,19 @@ use clap::Args;
 use highwater::calibrate::measure::{About, MeasureError};
 use highwater::calibrate::resolve::Resolution;
 use highwater::host::machine::Machine;
-use highwater::model::observation::{Logs, Subject};
+use highwater::model::observation::{Logs, Observation, Subject};
 use highwater::model::prediction::Prediction;
 use highwater::model::units::Bytes;
 use highwater::runner::container::ContainerError;
+use highwater::runner::originals::Guard;
 use highwater::runner::process::{Output, ProcessRunner, Stdin};
-use highwater::runner::{MeasuringError, Runner, StartError};
+use highwater::runner::{Runner, StartError};
 use nix::errno::Errno;
 
 use super::container::{ContainerArgs, InContainer};
+use super::inputs::{self, InputAccess};
+use super::private::PrivateTask;
+use super::redact::redact;
 use super::subject::{What, make_folder};
 use super::{OWN_FAILURE, UseCgroup};
 use crate::cli::engine::exit_of;
@@ -35,6 +39,17 @@ pub(crate) struct SubjectArgs {
     pub(crate) of: TaskArgs,
     #[command(flatten)]
     pub(crate) container: ContainerArgs,
+    /// Keep the value of this argument of the command out of records and plans. Can be repeated.
+    ///
+    /// The value in `--NAME VALUE`, `--NAME=VALUE` or `NAME=VALUE` is recorded as `***`. To go on with a sweep, give the
+    /// command again. Values of --env are never recorded.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) redact: Vec<String>,
+    /// Whether the task may write to its input.
+    ///
+    /// No run follows one that has changed the data in spite of this.
+    #[arg(long, value_enum, value_name = "ACCESS", default_value_t = InputAccess::ReadOnly, help_heading = "Inputs")]
+    pub(crate) input_access: InputAccess,
     /// The command and its arguments.
     #[arg(last = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
@@ -49,6 +64,14 @@ impl SubjectArgs {
         self.of.channels = channels;
         self.is_sample = true;
         self
+    }
+
+    /// A command as it is recorded.
+    ///
+    /// # Errors
+    /// It has no argument of a name whose value is to be redacted.
+    pub(crate) fn recorded(&self, command: &[String]) -> Result<Vec<String>, Failure> {
+        redact(command, &self.redact)
     }
 
     /// Prints what is to be said of a task before it runs.
@@ -108,22 +131,38 @@ impl Conditions {
 pub(crate) enum Start {
     Process(Box<What>),
     Container(Box<InContainer>),
+    /// A task that gets a copy of its input for each run.
+    Private(Box<PrivateTask>),
 }
 
 impl Start {
     /// Reads the task, says what is to be said of it, and predicts; finds the engine and has the image.
     pub(crate) fn of(args: &SubjectArgs) -> Result<Self, Failure> {
-        Ok(match InContainer::of(args)? {
+        if args.input_access != InputAccess::ReadOnly && args.task.is_none() {
+            let help = "write it as a task, or sweep it over its --input";
+            return Err(Failure::new(Exit::Usage, &NoKnownInput, Some(help.to_owned())));
+        }
+        let mut start = match InContainer::of(args)? {
             Some(container) => Self::Container(Box::new(container)),
             None => Self::Process(Box::new(What::of(args)?)),
-        })
+        };
+        match &mut start {
+            Self::Process(what) => what.subject.command = args.recorded(&what.subject.command)?,
+            Self::Container(container) => container.subject.command = args.recorded(&container.subject.command)?,
+            Self::Private(_) => {}
+        }
+        if args.input_access != InputAccess::Private {
+            return Ok(start);
+        }
+        PrivateTask::new(start).map(|task| Self::Private(Box::new(task)))
     }
 
     /// What a record says of it.
     pub(crate) fn about(&self) -> About {
         let notes = match self {
             Self::Process(what) => what.notes(),
-            Self::Container(_) => Vec::new(),
+            Self::Container(container) => container.notes.clone(),
+            Self::Private(task) => task.notes(),
         };
         About { notes, ..About::one_run(self.subject().clone(), self.prediction().cloned()) }
     }
@@ -136,6 +175,7 @@ impl Start {
         match self {
             Self::Process(what) => what.require_inputs(),
             Self::Container(_) => Ok(()),
+            Self::Private(task) => task.on_originals().require_inputs(),
         }
     }
 
@@ -143,6 +183,7 @@ impl Start {
         match self {
             Self::Process(what) => &what.subject,
             Self::Container(container) => &container.subject,
+            Self::Private(task) => task.on_originals().subject(),
         }
     }
 
@@ -150,7 +191,30 @@ impl Start {
         match self {
             Self::Process(what) => what.prediction.as_ref(),
             Self::Container(container) => container.prediction.as_ref(),
+            Self::Private(task) => task.on_originals().prediction(),
         }
+    }
+
+    /// Whether it runs in a container.
+    pub(crate) fn is_container(&self) -> bool {
+        match self {
+            Self::Process(_) => false,
+            Self::Container(_) => true,
+            Self::Private(task) => task.on_originals().is_container(),
+        }
+    }
+
+    fn guard(&self) -> Option<&Guard> {
+        match self {
+            Self::Process(what) => what.guard.as_ref(),
+            Self::Container(container) => container.guard.as_ref(),
+            Self::Private(task) => Some(task.guard()),
+        }
+    }
+
+    /// Notes in the record whether the run has changed the input: a reason not to make another one.
+    pub(crate) fn check_inputs(&self, observation: &mut Observation) -> Option<Failure> {
+        inputs::note_changes(observation, &self.guard()?.originals().changes(&[]))
     }
 
     /// The limit that its rules ask of Docker.
@@ -159,24 +223,29 @@ impl Start {
     }
 
     /// A runner of it under these conditions.
+    ///
+    /// # Errors
+    /// The input cannot be copied for it.
     pub(crate) fn runner(&self, machine: &Machine, conditions: &Conditions) -> Result<Box<dyn Runner>, Failure> {
-        match self {
+        Ok(match self {
             Self::Process(what) => {
                 let runner = ProcessRunner::new(machine, what.launch(conditions));
-                Ok(Box::new(match conditions.cgroup {
+                Box::new(match conditions.cgroup {
                     UseCgroup::Auto => runner,
                     UseCgroup::Never => runner.without_cgroup(),
                     UseCgroup::Always => runner.only_in_cgroup(),
-                }))
+                })
             }
-            Self::Container(container) => match container.runner(machine, conditions) {
-                Ok(runner) => Ok(Box::new(runner)),
-                Err(MeasuringError::Start(error)) => Err(explain(&MeasureError::Start(error))),
-                Err(MeasuringError::Finish(error)) => Err(explain(&MeasureError::Finish(error))),
-            },
-        }
+            Self::Container(container) => Box::new(container.runner(machine, conditions)),
+            Self::Private(task) => task.runner(machine, conditions)?,
+        })
     }
 }
+
+/// A bare command whose input is not known.
+#[derive(Debug, thiserror::Error)]
+#[error("--input-access is for tasks, whose inputs are known: which files a command reads is not")]
+struct NoKnownInput;
 
 /// Tells why there is no observation, as `run` does: with the statuses of `env` and `docker run`.
 pub(crate) fn explain(error: &MeasureError) -> Failure {

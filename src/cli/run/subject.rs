@@ -11,10 +11,12 @@ use highwater::model::prediction::Prediction;
 use highwater::model::problem::one_line;
 use highwater::model::task::{ChannelKind, OnHost, Replacement, Task};
 use highwater::runner::StartError;
+use highwater::runner::originals::Guard;
 use highwater::runner::process::Launch;
 use highwater::runner::view::{Mount, View, ViewError};
 
 use super::OWN_FAILURE;
+use super::inputs::{self, Mounting};
 use super::start::{Conditions, SubjectArgs};
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
@@ -28,8 +30,15 @@ pub(crate) struct What {
     /// Set beside our own environment.
     env: Vec<(String, String)>,
     working_dir: Option<PathBuf>,
-    /// Shows it its channels at their own paths, where it does not name them all.
+    /// Shows it its input read-only, and its channels at their own paths where it does not name them all.
     view: Option<Arc<View>>,
+    /// Whether the view shows channels at their own paths.
+    has_channels_mounted: bool,
+    /// What a record says of its input.
+    notes: Vec<String>,
+    /// What keeps its input as it is, and the task, if that is its own business and not that of a sweep.
+    pub(super) guard: Option<Guard>,
+    pub(super) task: Option<Box<Task>>,
     /// Why it may find no input.
     hidden_input: Option<HiddenInput>,
     pub(super) subject: Subject,
@@ -53,7 +62,13 @@ impl What {
         args.warn(&resolution);
         let Resolution { task, .. } = resolution;
         make_outputs(&task)?;
-        let (what, replacements) = Self::of_task(&task, prediction)?;
+        let (inputs, outputs) = (inputs::of_task(&task), inputs::outputs_of(&task));
+        let guard =
+            args.input_access.guard(inputs.iter().map(PathBuf::as_path), outputs.iter().map(PathBuf::as_path), true)?;
+        let mounting = Mounting { guard: &guard, staged: &[], known: None };
+        let (mut what, replacements) = Self::of_task(&task, prediction, mounting)?;
+        what.guard = Some(guard);
+        what.task = Some(Box::new(task));
         for replacement in &replacements {
             output::say(&format!("highwater: {replacement}"));
         }
@@ -64,13 +79,24 @@ impl What {
     ///
     /// Where command, environment and working directory name every channel, they get the paths of the host. Otherwise
     /// the task gets a view of the host with its channels at their own paths, where that can be had.
-    pub(crate) fn of_task(task: &Task, prediction: Prediction) -> Result<(Self, Vec<Replacement>), Failure> {
+    pub(crate) fn of_task(
+        task: &Task,
+        prediction: Prediction,
+        mounting: Mounting<'_>,
+    ) -> Result<(Self, Vec<Replacement>), Failure> {
         let mut on_host = task.on_host();
-        let (view, hidden_input) = match open_view(task, &on_host) {
-            Ok(view) => (view.map(Arc::new), None),
-            Err(error) => (None, HiddenInput::new(task, &on_host, error)),
+        let mut has_channels_mounted = !on_host.unnamed.is_empty() && on_host.command.is_some();
+        let channels = if has_channels_mounted { channels(task, &mounting) } else { Vec::new() };
+        let (view, hidden_input) = match mounting.view(channels) {
+            Ok(view) => (view, None),
+            Err(error) if has_channels_mounted => {
+                has_channels_mounted = false;
+                let without = mounting.view(Vec::new()).map_err(|error| no_view(&error))?;
+                (without, HiddenInput::new(task, &on_host, error))
+            }
+            Err(error) => return Err(no_view(&error)),
         };
-        if view.is_some() {
+        if has_channels_mounted {
             let Task { command, env, working_dir, .. } = task.clone();
             on_host = OnHost { command, env, working_dir, replacements: Vec::new(), unnamed: Vec::new() };
         }
@@ -83,6 +109,10 @@ impl What {
             env: on_host.env,
             working_dir: on_host.working_dir,
             view,
+            has_channels_mounted,
+            notes: inputs::notes(mounting.guard, mounting.staged),
+            guard: None,
+            task: None,
             hidden_input,
             subject: Subject { name: Some(task.name.clone()), command: command.clone() },
             command: command.into_iter().map(OsString::from).collect(),
@@ -95,7 +125,26 @@ impl What {
     pub(crate) fn of_command(command: Vec<OsString>) -> Self {
         let words = command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
         let subject = Subject { name: None, command: words };
-        Self { command, env: Vec::new(), working_dir: None, view: None, hidden_input: None, subject, prediction: None }
+        Self {
+            command,
+            env: Vec::new(),
+            working_dir: None,
+            view: None,
+            has_channels_mounted: false,
+            notes: Vec::new(),
+            guard: None,
+            task: None,
+            hidden_input: None,
+            subject,
+            prediction: None,
+        }
+    }
+
+    /// The same command, which sees its input as this says.
+    pub(crate) fn with_input(mut self, mounting: Mounting<'_>) -> Result<Self, Failure> {
+        self.view = mounting.view(Vec::new()).map_err(|error| no_view(&error))?;
+        self.notes = inputs::notes(mounting.guard, mounting.staged);
+        Ok(self)
     }
 
     /// Whether it finds its inputs.
@@ -113,7 +162,8 @@ impl What {
     pub(super) fn notes(&self) -> Vec<String> {
         let hidden = self.hidden_input.as_ref();
         let hidden = hidden.map(|hidden| format!("the task may have found no input: {}", one_line(hidden)));
-        hidden.into_iter().chain(self.view.as_deref().map(note)).collect()
+        let view = self.view.as_deref().and_then(|view| note(view, self.has_channels_mounted));
+        hidden.into_iter().chain(view).chain(self.notes.iter().cloned()).collect()
     }
 
     /// How it is started under these conditions.
@@ -135,17 +185,15 @@ impl What {
     }
 }
 
-/// A view with the channels of a task at their own paths; `None` where it needs none.
-fn open_view(task: &Task, on_host: &OnHost) -> Result<Option<View>, ViewError> {
-    if on_host.unnamed.is_empty() || on_host.command.is_none() {
-        return Ok(None);
-    }
-    let mounts = task.binds().into_iter().map(|bind| Mount {
-        source: bind.host_path,
-        target: PathBuf::from(bind.mounted_path),
-        read_only: bind.read_only,
-    });
-    View::open(&mounts.collect::<Vec<_>>()).map(Some)
+/// The channels of a task at their own paths.
+fn channels(task: &Task, mounting: &Mounting<'_>) -> Vec<Mount> {
+    let binds = task.binds().into_iter();
+    binds.flat_map(|bind| mounting.channel(bind.host_path, PathBuf::from(bind.mounted_path), bind.read_only)).collect()
+}
+
+fn no_view(error: &ViewError) -> Failure {
+    let help = "where mount namespaces do not work, ask for --input-access watched";
+    Failure::new(OWN_FAILURE, error, Some(help.to_owned()))
 }
 
 /// Whether a task can be given its inputs here, whichever they are.
@@ -158,17 +206,33 @@ pub(crate) fn require_inputs(task: &Task) -> Result<(), Failure> {
     // The inputs that the task has now are not always those of its runs.
     task.channels.iter_mut().for_each(|input| input.host_path = Some(PathBuf::from("/")));
     let on_host = task.on_host();
-    match open_view(&task, &on_host) {
+    if on_host.unnamed.is_empty() || on_host.command.is_none() {
+        return Ok(());
+    }
+    let mounts = task.binds().into_iter().map(|bind| Mount {
+        source: bind.host_path,
+        target: PathBuf::from(bind.mounted_path),
+        read_only: bind.read_only,
+    });
+    match View::open(&mounts.collect::<Vec<_>>(), &[]) {
         Ok(_) => Ok(()),
         Err(error) => HiddenInput::new(&task, &on_host, error).map_or(Ok(()), |hidden| Err(hidden.to_failure())),
     }
 }
 
 /// What a reader of the record should know of a view.
-fn note(view: &View) -> String {
-    let mut note = "the channels were mounted at their own paths, in a mount namespace of the task".to_owned();
-    if view.has_user_namespace() {
-        note.push_str(" and a user namespace, where set-user-ID programs such as su do not work");
+fn note(view: &View, has_channels_mounted: bool) -> Option<String> {
+    let user = view.has_user_namespace();
+    let mut note = match (has_channels_mounted, user) {
+        (true, _) => "the channels were mounted at their own paths, in a mount namespace of the task".to_owned(),
+        (false, true) => "the original input was read-only, in a mount namespace of the task".to_owned(),
+        (false, false) => return None,
+    };
+    if user {
+        note.push_str(
+            " and a user namespace, where set-user-ID programs such as su do not work and files of other users \
+             seem to belong to nobody",
+        );
     }
     for directory in view.in_memory() {
         note.push_str(&format!(
@@ -176,7 +240,7 @@ fn note(view: &View) -> String {
             directory.display()
         ));
     }
-    note
+    Some(note)
 }
 
 /// Why a task may find no input: a path that it does not name cannot be mounted for it.

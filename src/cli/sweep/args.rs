@@ -33,9 +33,11 @@ Examples:
 
 Each run is one line of FOLDER/observations.jsonl, on the disk before the next one begins. Whatever ends a sweep, the \
 same command (or --into FOLDER alone) goes on with what is missing, and a plan that was changed keeps what still fits: \
-runs are found by digests of the task, its image, the listing of their input and the parameters.
+runs are found by digests of the task, its image, the folder that was named, the files of their input (names, sizes, and \
+the first, middle and last block of each) and the parameters.
 
-A subset is staged by hard links, clones or mounts. What the task writes goes to a folder of its own for each run, \
+A subset is staged by hard links, clones or mounts. The task can only read its input; one that writes into it needs \
+--input-access private. What it writes to its outputs goes to a folder of its own for each run, \
 {output} in a command, which is removed after it (see --keep-outputs). Output and errors are kept below FOLDER/runs.
 
 Exit status: 0 all runs are recorded or --max-cost is reached, 3 this machine is not fit or its disk is full, 4 the \
@@ -76,7 +78,8 @@ pub(crate) struct SweepArgs {
     /// The file for the records of single cells [default: cell-KEY.jsonl].
     #[arg(long, value_name = "FILE.jsonl", help_heading = "Records and plans")]
     pub(super) record: Option<PathBuf>,
-    /// Keep what each run wrote to its output channels, or {output}, below FOLDER/runs.
+    /// Keep what each run wrote to its output channels, or {output}, below FOLDER/runs, and what it changed in a private copy
+    /// of its input.
     #[arg(long, help_heading = "Records and plans")]
     pub(super) keep_outputs: bool,
 

@@ -2,35 +2,39 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use highwater::calibrate::measure::{About, MeasureError, measure};
 use highwater::calibrate::monitor::{Cancel, Observer, Watch};
 use highwater::calibrate::sweep::{Bench, Case, Job};
+use highwater::directory::Directory;
 use highwater::host::machine::Machine;
 use highwater::model::observation::{InputSizes, Logs, Observation, Outcome, SweepRun};
 use highwater::model::plan::{Material, PlanCell};
 use highwater::model::prediction::Prediction;
 use highwater::model::units::Bytes;
 use highwater::runner::StartError;
+use highwater::runner::originals::{Guard, Originals};
 use highwater::runner::process::{Output, Stdin};
-use highwater::runner::staging::{
-    Change, Cost, Dropped, Scratch, Staged, Staging, StagingError, drop_caches, read_all,
-};
+use highwater::runner::staging::{Cost, Dropped, Scratch, Staged, Staging, StagingError, drop_caches, read_all};
+use highwater::runner::view::View;
 
 use super::args::{CacheArg, SweepArgs};
 use super::hook;
-use super::subject::{StagedInputs, Subject, open_folder};
+use super::subject::{StagedInputs, Subject};
 use super::words::Places;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::output;
-use crate::cli::run::{Conditions, UseCgroup, explain};
+use crate::cli::run::inputs::{self, InputAccess, Mounting, changed, note_changes};
+use crate::cli::run::{Conditions, UseCgroup, explain, say_lost};
 
 /// A cell with all that its runs need.
 pub(super) struct Ready {
     pub(super) planned: PlanCell,
+    /// The key that an older highwater would have given to the cell.
+    pub(super) older_key: String,
     pub(super) case: Arc<Case>,
     pub(super) inputs: Vec<InputSizes>,
     pub(super) prediction: Option<Prediction>,
@@ -43,6 +47,8 @@ pub(super) struct Runs<'a> {
     pub(super) subject: &'a Subject<'a>,
     pub(super) cells: &'a [Ready],
     pub(super) staging: &'a Staging,
+    /// Keeps the inputs as they are.
+    pub(super) guard: &'a Guard,
     /// The folder of each run under way, for its output.
     pub(super) folders: &'a Mutex<HashMap<Job, PathBuf>>,
     state: Mutex<State>,
@@ -55,14 +61,62 @@ pub(super) struct Runs<'a> {
 #[derive(Default)]
 struct State {
     /// Staged cases, by the place of the first cell that has them.
-    staged: HashMap<usize, Arc<Vec<(String, Staged)>>>,
+    staged: HashMap<usize, Arc<StagedCase>>,
     /// Whether copies were told of.
     told_of_copies: bool,
-    /// An original that a task has written to.
-    spoiled: Option<PathBuf>,
+    told_of_private_copies: bool,
+    /// Why no other run may begin: the last one has changed the input.
+    spoiled: Option<Failure>,
+    watch: WatchTimes,
     /// Why the command after a run failed: what was measured is kept first.
     unconcluded: Option<Failure>,
     counter: u64,
+}
+
+/// When the originals were last compared with what they were. Where mounts protect them, a tenth of the time of a sweep is
+/// the most that this may take.
+#[derive(Default)]
+struct WatchTimes {
+    last: Option<Instant>,
+    took: Duration,
+    /// Whether a run has not been looked at since.
+    skipped: bool,
+}
+
+impl WatchTimes {
+    fn is_due(&mut self) -> bool {
+        self.skipped = self.last.is_some_and(|last| last.elapsed() < self.took * 10);
+        !self.skipped
+    }
+}
+
+/// A case that was staged for its runs.
+pub(super) struct StagedCase {
+    inputs: Vec<(String, Staged)>,
+    /// What processes see of it.
+    view: OnceLock<Option<Arc<View>>>,
+    /// What was staged as it was before the first run, where a task could change it.
+    before: Option<Originals>,
+}
+
+impl StagedCase {
+    fn new(inputs: Vec<(String, Staged)>, before: Option<Originals>) -> Self {
+        Self { inputs, view: OnceLock::new(), before }
+    }
+
+    /// What a command finds at `{input}`.
+    fn input(&self) -> Option<&Path> {
+        self.inputs.first().map(|(_, staged)| staged.input())
+    }
+
+    fn staged(&self) -> Vec<&Staged> {
+        self.inputs.iter().map(|(_, staged)| staged).collect()
+    }
+
+    /// What a process sees of it.
+    fn mounting<'a>(&'a self, guard: &'a Guard, staged: &'a [&'a Staged]) -> Mounting<'a> {
+        Mounting { guard, staged, known: Some(&self.view) }
+    }
 }
 
 /// What a run is made under.
@@ -90,13 +144,13 @@ impl<'a> Runs<'a> {
         machine: &'a Machine,
         subject: &'a Subject<'a>,
         cells: &'a [Ready],
-        staging: &'a Staging,
+        (staging, guard): (&'a Staging, &'a Guard),
         folders: &'a Mutex<HashMap<Job, PathBuf>>,
         floors: Vec<bool>,
     ) -> Self {
         let open = cells.iter().map(|_| Mutex::default()).collect();
         let floors = Mutex::new(floors);
-        Self { args, machine, subject, cells, staging, folders, state: Mutex::default(), open, floors }
+        Self { args, machine, subject, cells, staging, guard, folders, state: Mutex::default(), open, floors }
     }
 
     /// The first cell with the same case, which stands for the case.
@@ -105,7 +159,7 @@ impl<'a> Runs<'a> {
         self.cells.iter().position(|other| Arc::ptr_eq(&other.case, case)).unwrap_or(cell)
     }
 
-    fn stage(&self, cell: usize) -> Result<Arc<Vec<(String, Staged)>>, Failure> {
+    fn stage(&self, cell: usize) -> Result<Arc<StagedCase>, Failure> {
         let place = self.case_of(cell);
         let mut state = lock(&self.state);
         if let Some(staged) = state.staged.get(&place) {
@@ -121,16 +175,27 @@ impl<'a> Runs<'a> {
             inputs.push((input.channel.clone(), staged));
         }
         if cost.copies > 0 && !self.args.quiet {
-            let more = if state.told_of_copies {
-                ""
-            } else {
-                ": no links are to be had from there; --staging names a folder on the file system of the inputs"
+            let more = match (state.told_of_copies, self.guard.could_be_written_to()) {
+                (true, _) => "",
+                (false, true) => ": through links the task could write to the data",
+                (false, false) => {
+                    ": no links are to be had from there; --staging names a folder on the file system of the inputs"
+                }
             };
             state.told_of_copies = true;
             let case = &self.cells[cell].planned.case;
-            output::say(&format!("highwater: {case}: {} files were copied, {}{more}", cost.copies, cost.copied));
+            let files = if cost.copies == 1 { "1 file was".to_owned() } else { format!("{} files were", cost.copies) };
+            output::say(&format!("highwater: {case}: {files} copied, {}{more}", cost.copied));
         }
-        let staged = Arc::new(inputs);
+        let is_open = self.subject.engine().is_none() && !self.guard.protects();
+        let made = inputs.iter().filter(|(_, staged)| is_open && staged.is_made()).map(|(_, staged)| staged.input());
+        let made: Vec<&Path> = made.collect();
+        let before = if made.is_empty() {
+            None
+        } else {
+            Some(Originals::read(made, []).map_err(|source| Failure::new(Exit::Host, &NoCache(source), None))?)
+        };
+        let staged = Arc::new(StagedCase::new(inputs, before));
         state.staged.insert(place, Arc::clone(&staged));
         Ok(staged)
     }
@@ -143,15 +208,53 @@ impl<'a> Runs<'a> {
         self.staging.scratch(&name).map_err(|error| unstaged(&error))
     }
 
-    fn hook(&self, name: &'static str, line: Option<&String>, places: &Places<'_>) -> Result<(), Failure> {
-        line.map_or(Ok(()), |line| hook::run(name, &places.fill_quoted(line)))
+    fn hook(
+        &self,
+        name: &'static str,
+        line: Option<&String>,
+        places: &Places<'_>,
+        case: &StagedCase,
+    ) -> Result<(), Failure> {
+        let Some(line) = line else { return Ok(()) };
+        let staged = case.staged();
+        let view = case.mounting(self.guard, &staged).view(Vec::new());
+        let view = view.map_err(|error| Failure::new(Exit::Host, &error, None))?;
+        hook::run(name, &places.fill_quoted(line), view.as_ref())
+    }
+
+    /// Copies of the inputs for one run, if it gets any.
+    fn copies(&self, cell: usize, case: &StagedCase) -> Result<Option<StagedCase>, Failure> {
+        if self.args.subject.input_access != InputAccess::Private {
+            return Ok(None);
+        }
+        let mut state = lock(&self.state);
+        state.counter += 1;
+        let run = state.counter;
+        drop(state);
+        let can_mount = self.guard.protects() && self.subject.can_be_overlaid();
+        let mut copies = Vec::new();
+        for (number, ((channel, staged), input)) in case.inputs.iter().zip(&self.cells[cell].case.inputs).enumerate() {
+            let name = format!("private-{run}-{number}");
+            let copy = self.staging.private(&name, (staged, &input.material), input.listing.bytes(), can_mount);
+            copies.push((channel.clone(), copy.map_err(|error| unstaged(&error))?));
+        }
+        let cost = copies.iter().map(|(_, copy)| copy.cost());
+        let (files, bytes) =
+            cost.fold((0, Bytes::ZERO), |sum, cost| (sum.0 + cost.copies, sum.1.saturating_add(cost.copied)));
+        if files > 0 && !self.args.quiet && !std::mem::replace(&mut lock(&self.state).told_of_private_copies, true) {
+            output::say(&format!(
+                "highwater: each run gets a full copy of its input, {bytes} for the first: --staging names a folder on a \
+                 file system that can clone files"
+            ));
+        }
+        Ok(Some(StagedCase::new(copies, None)))
     }
 
     /// One run, recorded or not.
     fn once(
         &self,
         job: Job,
-        (staged, output): (&[(String, Staged)], &Path),
+        (case, output): (&StagedCase, &Path),
         sweep: Option<SweepRun>,
         cancel: &mut dyn Cancel,
         observer: &mut dyn Observer,
@@ -163,7 +266,14 @@ impl<'a> Runs<'a> {
             under.output = Some(folder);
         }
         under.sweep = sweep;
-        self.under(&under, job, (staged, output), cancel, observer)?.map_err(|error| not_run(&error))
+        let mut observation =
+            self.under(&under, job, (case, output), cancel, observer)?.map_err(|error| not_run(&error))?;
+        if let (false, Some(logs)) = (observation.outcome.succeeded(), &under.logs)
+            && !case.inputs.is_empty()
+        {
+            observation.warnings.extend(inputs::hint(&logs.stderr));
+        }
+        Ok(observation)
     }
 
     /// One run under these conditions, with all that is to be done around it.
@@ -171,19 +281,26 @@ impl<'a> Runs<'a> {
         &self,
         under: &Under,
         job: Job,
-        (staged, output): (&[(String, Staged)], &Path),
+        (case, output): (&StagedCase, &Path),
         cancel: &mut dyn Cancel,
         observer: &mut dyn Observer,
     ) -> Result<Result<Observation, MeasureError>, Failure> {
         self.unconcluded().map_or(Ok(()), Err)?;
         let ready = &self.cells[job.cell];
         let cell = &ready.planned;
-        let inputs: StagedInputs<'_> = staged.iter().map(|(channel, staged)| (channel.as_str(), staged)).collect();
-        let places =
-            Places { input: staged.first().map(|(_, staged)| staged.input()), output, parameters: &cell.parameters };
-        self.hook("--prepare", self.args.prepare.as_ref(), &places)?;
-        let note = self.cache(staged)?;
-        let start = self.subject.start(&inputs, &cell.parameters, output, ready.prediction.clone())?;
+        let copies = self.copies(job.cell, case)?;
+        let case = copies.as_ref().unwrap_or(case);
+        let staged = case.staged();
+        let inputs: StagedInputs<'_> = case.inputs.iter().map(|(channel, staged)| (channel.as_str(), staged)).collect();
+        let places = Places { input: case.input(), output, parameters: &cell.parameters };
+        self.hook("--prepare", self.args.prepare.as_ref(), &places, case)?;
+        let note = self.cache(&staged)?;
+        let start = self.subject.start(
+            &inputs,
+            &cell.parameters,
+            output,
+            (ready.prediction.clone(), case.mounting(self.guard, &staged)),
+        )?;
         let mut conditions = Conditions {
             limit: under.limit,
             cgroup: if under.must_be_limited { UseCgroup::Always } else { self.args.cgroup },
@@ -213,8 +330,14 @@ impl<'a> Runs<'a> {
         };
         observation.logs = under.logs.clone();
         observation.warnings.extend(note);
-        if let Err(failure) = self.hook("--conclude", self.args.conclude.as_ref(), &places) {
+        if let Err(failure) = self.hook("--conclude", self.args.conclude.as_ref(), &places, case) {
             lock(&self.state).unconcluded.get_or_insert(failure);
+        }
+        if let (true, Some(copies), Some(folder)) = (self.args.keep_outputs, &copies, &under.output) {
+            for (channel, copy) in &copies.inputs {
+                let to = folder.join("inputs").join(channel);
+                copy.keep_changes(&to).map_err(|source| not_kept(&to, source))?;
+            }
         }
         Ok(Ok(observation))
     }
@@ -224,9 +347,20 @@ impl<'a> Runs<'a> {
         lock(&self.state).unconcluded.take()
     }
 
+    /// That a run has changed the input, once: no other run is to begin then.
+    pub(super) fn spoiled(&self) -> Option<Failure> {
+        lock(&self.state).spoiled.take()
+    }
+
+    /// The same at the end of the sweep, where not every run was looked at.
+    pub(super) fn spoiled_in_the_end(&self) -> Option<Failure> {
+        let is_open = lock(&self.state).watch.skipped;
+        self.spoiled().or_else(|| is_open.then(|| changed(&self.guard.originals().changes(&[])))?)
+    }
+
     /// Sees to the page cache; what comes back is for the record.
-    fn cache(&self, staged: &[(String, Staged)]) -> Result<Option<String>, Failure> {
-        let folders = staged.iter().flat_map(|(_, staged)| staged.folders());
+    fn cache(&self, staged: &[&Staged]) -> Result<Option<String>, Failure> {
+        let folders = staged.iter().flat_map(|staged| staged.folders());
         let failed = |source| Failure::new(Exit::Host, &NoCache(source), None);
         match self.args.cache {
             CacheArg::AsIs => Ok(None),
@@ -240,20 +374,37 @@ impl<'a> Runs<'a> {
         }
     }
 
-    /// What a task did to its input; where it wrote to the original, the sweep must not go on.
-    fn look_at(&self, cell: usize, staged: &Arc<Vec<(String, Staged)>>) -> Vec<Change> {
-        let changes: Vec<Change> = staged.iter().flat_map(|(_, staged)| staged.changes()).collect();
-        if !changes.is_empty() {
-            let mut state = lock(&self.state);
+    /// Notes in the record what a task did to its input; where it changed the originals, the sweep must not go on.
+    fn check_inputs(&self, cell: usize, staged: &StagedCase, observation: &mut Observation) {
+        let changed = staged.before.as_ref().map(|before| before.changes(&[])).unwrap_or_default();
+        if !changed.is_empty() {
             // The next run gets a fresh one.
-            state.staged.remove(&self.case_of(cell));
-            let spoiled = changes.iter().find_map(|change| match change {
-                Change::Original(path) => Some(path.clone()),
-                Change::Staged(_) => None,
-            });
-            state.spoiled = state.spoiled.take().or(spoiled);
+            lock(&self.state).staged.remove(&self.case_of(cell));
+            observation.warnings.push("the task has changed its input, which was a copy of the data".to_owned());
         }
-        changes
+        if self.guard.protects() && !lock(&self.state).watch.is_due() {
+            return;
+        }
+        // What no mount keeps out is more likely to reach what it was given than anything else.
+        let own = if self.guard.protects() { self.originals_of(cell) } else { Vec::new() };
+        let started = Instant::now();
+        let changes = self.guard.originals().changes(&own);
+        let mut state = lock(&self.state);
+        state.watch = WatchTimes { last: Some(Instant::now()), took: started.elapsed(), skipped: false };
+        if let Some(failure) = note_changes(observation, &changes) {
+            state.spoiled.get_or_insert(failure);
+        }
+    }
+
+    /// Where the data of a cell are.
+    fn originals_of(&self, cell: usize) -> Vec<PathBuf> {
+        let inputs = self.cells[cell].case.inputs.iter();
+        let paths = inputs.flat_map(|input| match &input.material {
+            Material::Folder(path) => vec![path.clone()],
+            Material::Units { root, units } => units.iter().map(|unit| root.join(&unit.name)).collect(),
+            Material::Bytes { from, .. } => from.clone(),
+        });
+        paths.filter_map(|path| path.canonicalize().ok()).collect()
     }
 }
 
@@ -272,21 +423,21 @@ impl Bench for Runs<'_> {
     ) -> Result<Option<Observation>, Failure> {
         let ready = &self.cells[job.cell];
         let cell = &ready.planned;
-        if let Some(path) = lock(&self.state).spoiled.clone() {
-            let help = "have it leave its input alone, or work on a copy of the data";
-            return Err(Failure::new(Exit::TaskFailed, &Spoiled(path), Some(help.to_owned())));
-        }
-        let staged = self.stage(job.cell)?;
+        self.spoiled().map_or(Ok(()), Err)?;
+        let case = self.stage(job.cell)?;
         let scratch = self.scratch()?;
-        let output = open_folder(scratch.path())?;
-        let input = staged.first().map(|(_, staged)| staged.input());
-        let places = Places { input, output: &output, parameters: &cell.parameters };
+        let output = self.subject.make_output(scratch.path())?;
+        let places = Places { input: case.input(), output: &output, parameters: &cell.parameters };
         let mut open = lock(&self.open[job.cell]);
         if !open.begun {
-            self.hook("--setup", self.args.setup.as_ref(), &places)?;
+            self.hook("--setup", self.args.setup.as_ref(), &places, &case)?;
             for _ in 0..self.args.warmup {
-                let run = self.once(job, (&staged, &output), None, cancel, &mut ())?;
-                if matches!(run.outcome, Outcome::Interrupted { .. } | Outcome::EngineLost) {
+                let run = self.once(job, (&case, &output), None, cancel, &mut ())?;
+                if run.has_lost_engine() {
+                    say_lost();
+                    return Err(Failure::new(Exit::Host, &LostInWarmup(cell.case.clone()), None));
+                }
+                if matches!(run.outcome, Outcome::Interrupted { .. }) {
                     return Ok(None);
                 }
             }
@@ -300,28 +451,28 @@ impl Bench for Runs<'_> {
             parameters: cell.parameters.clone(),
             synthetic: cell.synthetic,
         };
-        let mut observation = self.once(job, (&staged, &output), Some(sweep), cancel, observer)?;
+        let mut observation = self.once(job, (&case, &output), Some(sweep), cancel, observer)?;
         let folder = lock(self.folders).get(&job).cloned();
         if let (true, Some(folder)) = (self.args.keep_outputs, folder) {
+            self.subject.take_back(&output)?;
             keep_outputs(&output, &folder.join("outputs"))?;
         }
-        if observation.outcome.succeeded() && lock(&self.state).unconcluded.is_none() {
-            self.look_for_floor(job, &staged, &mut observation, cancel, observer)?;
+        if observation.outcome.succeeded() && !observation.has_lost_engine() && lock(&self.state).unconcluded.is_none()
+        {
+            self.look_for_floor(job, &case, &mut observation, cancel, observer)?;
         }
-        let changes = self.look_at(job.cell, &staged);
-        observation.warnings.extend(changes.iter().map(ToString::to_string));
+        self.check_inputs(job.cell, &case, &mut observation);
         Ok(Some(observation))
     }
 
     fn leave(&self, cell: usize) -> Result<(), Failure> {
         let mut open = lock(&self.open[cell]);
         if open.begun && self.args.cleanup.is_some() {
-            let staged = self.stage(cell)?;
+            let case = self.stage(cell)?;
             let scratch = self.scratch()?;
-            let input = staged.first().map(|(_, staged)| staged.input());
             let parameters = &self.cells[cell].planned.parameters;
-            let places = Places { input, output: scratch.path(), parameters };
-            self.hook("--cleanup", self.args.cleanup.as_ref(), &places)?;
+            let places = Places { input: case.input(), output: scratch.path(), parameters };
+            self.hook("--cleanup", self.args.cleanup.as_ref(), &places, &case)?;
         }
         open.begun = false;
         drop(open);
@@ -347,30 +498,18 @@ fn keep_outputs(from: &Path, to: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     let kept = match std::fs::rename(from, to) {
-        Err(error) if error.kind() == std::io::ErrorKind::CrossesDevices => copy(from, to),
+        Err(error) if error.kind() == std::io::ErrorKind::CrossesDevices => {
+            let copied = std::fs::create_dir(to).and_then(|()| Directory::open(to));
+            copied.and_then(|to| Directory::open(from)?.copy_all(&to))
+        }
         result => result,
     };
-    kept.map_err(|source| {
-        let help = (source.kind() == std::io::ErrorKind::StorageFull).then(|| super::NO_SPACE.to_owned());
-        Failure::new(Exit::Host, &NotKept { path: to.to_owned(), source }, help)
-    })
+    kept.map_err(|source| not_kept(to, source))
 }
 
-fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
-    std::fs::create_dir(to)?;
-    for entry in std::fs::read_dir(from)? {
-        let entry = entry?;
-        let (from, to) = (entry.path(), to.join(entry.file_name()));
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            copy(&from, &to)?;
-        } else if kind.is_symlink() {
-            std::os::unix::fs::symlink(std::fs::read_link(&from)?, &to)?;
-        } else if kind.is_file() {
-            std::fs::copy(&from, &to)?;
-        }
-    }
-    Ok(())
+fn not_kept(to: &Path, source: std::io::Error) -> Failure {
+    let help = (source.kind() == std::io::ErrorKind::StorageFull).then(|| super::NO_SPACE.to_owned());
+    Failure::new(Exit::Host, &NotKept { path: to.to_owned(), source }, help)
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -396,10 +535,10 @@ pub(super) fn listings(case: &Case) -> BTreeMap<&str, &highwater::tree::Listing>
     case.inputs.iter().map(|input| (input.channel.as_str(), &*input.listing)).collect()
 }
 
-/// A task that writes to its input.
+/// A warm-up run that did not end, and is not recorded.
 #[derive(Debug, thiserror::Error)]
-#[error("the task has written to its input, and the file {0} is not as it was: no other run begins")]
-struct Spoiled(PathBuf);
+#[error("failed to warm up {0}: the container engine was lost or does not answer")]
+struct LostInWarmup(String);
 
 /// Why the page cache could not be seen to.
 #[derive(Debug, thiserror::Error)]

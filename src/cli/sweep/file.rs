@@ -3,20 +3,21 @@
 
 mod toml;
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches, parser::ValueSource};
+use highwater::model::byte_order_mark;
 use highwater::model::plan::Plan;
-use highwater::store::{FolderError, PLAN, check_plan, read_plan};
+use highwater::store::{FolderError, PLAN, bounded, check_plan, read_own_plan};
 use serde_json::{Map, Value};
 
 use super::args::SweepArgs;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::records;
+use crate::cli::run::redact::{missing, redact};
 
 /// What was asked for, by the names of flags.
 pub(super) type Settings = Map<String, Value>;
@@ -65,15 +66,54 @@ pub(super) fn asked() -> Result<Option<Asked>, Failure> {
         (None, Some(folder)) if !has_subject => of_folder(&folder)?,
         _ => return Ok(None),
     };
-    let settings = overlaid(said, typed);
-    let args = parsed(&command, &settings)?;
-    Ok(Some(Asked { args, settings, saved }))
+    let all = overlaid(said.clone(), typed.clone());
+    require_values(&all)?;
+    let args = parsed(&command, &all)?;
+    Ok(Some(Asked { args, settings: redacted(overlaid(said, without_values(typed)))?, saved }))
 }
 
 /// What was typed, without any file.
 pub(super) fn typed_settings() -> Result<Settings, Failure> {
     let matches = crate::cli::Cli::command().get_matches();
-    matches.subcommand_matches("sweep").map_or(Ok(Map::new()), |given| typed(&command(), given))
+    let Some(given) = matches.subcommand_matches("sweep") else { return Ok(Map::new()) };
+    redacted(without_values(typed(&command(), given)?))
+}
+
+/// What was typed, without the values of variables, which may be secret. Those that a sweep file has are written down anyway.
+fn without_values(mut typed: Settings) -> Settings {
+    if let Some(Value::Array(variables)) = typed.get_mut("env") {
+        variables.iter_mut().for_each(|variable| *variable = variable_name(&text(variable)).into());
+    }
+    typed
+}
+
+/// The same settings without the values of arguments that are to be redacted.
+fn redacted(mut settings: Settings) -> Result<Settings, Failure> {
+    let names = settings.get("redact").map(list).unwrap_or_default();
+    if let Some(command) = settings.get_mut("command").filter(|_| !names.is_empty()) {
+        *command = redact(&list(command), &names)?.into();
+    }
+    Ok(settings)
+}
+
+/// The name in `NAME=VALUE`.
+fn variable_name(variable: &str) -> String {
+    variable.split_once('=').map_or(variable, |(name, _)| name).to_owned()
+}
+
+/// Whether everything is known that the plan does not keep.
+fn require_values(settings: &Settings) -> Result<(), Failure> {
+    let of = |key: &str| settings.get(key).map(list).unwrap_or_default();
+    if let Some(name) = missing(&of("command"), &of("redact")) {
+        let help = "give the command again, with all of its arguments";
+        return Err(Failure::new(Exit::Usage, &Redacted(name.to_owned()), Some(help.to_owned())));
+    }
+    let unset = |variable: &String| !variable.contains('=') && std::env::var_os(variable).is_none();
+    if let Some(name) = of("env").into_iter().find(unset) {
+        let help = format!("set it in the environment, or give it again with --env {name}=VALUE");
+        return Err(Failure::new(Exit::Usage, &NoValue(name), Some(help)));
+    }
+    Ok(())
 }
 
 /// What the plan keeps of it.
@@ -201,6 +241,11 @@ fn overlaid(mut said: Settings, typed: Settings) -> Settings {
         match (said.get_mut(&key), value) {
             // A parameter of the same name gives way, the others stay.
             (Some(Value::Object(table)), Value::Object(own)) => table.extend(own),
+            (Some(known), Value::Array(own)) if key == "env" => {
+                let names: Vec<String> = own.iter().map(|variable| variable_name(&text(variable))).collect();
+                let others = list(known).into_iter().filter(|variable| !names.contains(&variable_name(variable)));
+                *known = others.map(Value::from).chain(own).collect();
+            }
             (_, value) => {
                 said.insert(key, value);
             }
@@ -210,21 +255,22 @@ fn overlaid(mut said: Settings, typed: Settings) -> Settings {
 }
 
 fn read(command: &Command, path: &Path) -> Result<(Settings, Option<Plan>), Failure> {
-    let text = fs::read_to_string(path).map_err(|source| {
+    let text = bounded::read_text(path).map_err(|source| {
         let error = Unread { path: path.to_owned(), source };
         Failure::new(Exit::Usage, &error, None)
     })?;
+    let text = byte_order_mark::strip(&text);
     if text.trim_start().starts_with('{') {
-        if let Err(error @ FolderError::NewerPlan { .. }) = check_plan(path, &text) {
+        if let Err(error @ FolderError::NewerPlan { .. }) = check_plan(path, text) {
             return Err(records::unusable_folder(&error));
         }
-        return of_plan(&path.display().to_string(), &text);
+        return of_plan(&path.display().to_string(), text);
     }
-    toml::read(command, path, &text).map(|settings| (settings, None))
+    toml::read(command, path, text).map(|settings| (settings, None))
 }
 
 fn of_folder(folder: &Path) -> Result<(Settings, Option<Plan>), Failure> {
-    match read_plan(folder) {
+    match read_own_plan(folder) {
         Ok(text) => of_plan(&folder.join(PLAN).display().to_string(), &text),
         Err(FolderError::NoPlan(_)) => {
             let error = NothingToDo(folder.to_owned());
@@ -306,8 +352,12 @@ fn told(error: &clap::Error) -> String {
 
 /// What is wrong with one setting by itself.
 fn wrong(command: &Command, name: &str, value: &Value) -> Option<String> {
-    let alone: Settings =
-        [("into".to_owned(), Value::from("folder")), (name.to_owned(), value.clone())].into_iter().collect();
+    let value = match name {
+        // Its value may still be given on the command line.
+        "env" => list(value).into_iter().map(|variable| variable_name(&variable) + "=").collect(),
+        _ => value.clone(),
+    };
+    let alone: Settings = [("into".to_owned(), Value::from("folder")), (name.to_owned(), value)].into_iter().collect();
     let error = command.clone().try_get_matches_from(words(command, &alone)).err()?;
     match error.kind() {
         // They need others beside them.
@@ -320,6 +370,16 @@ fn wrong(command: &Command, name: &str, value: &Value) -> Option<String> {
 #[derive(Debug, thiserror::Error)]
 #[error("the sweep cannot be run: {0}")]
 struct Refused(String);
+
+/// An argument whose value is not in the plan.
+#[derive(Debug, thiserror::Error)]
+#[error("the plan does not have the value of the argument `{0}`, which --redact kept out of it")]
+struct Redacted(String);
+
+/// A variable whose value is not in the plan.
+#[derive(Debug, thiserror::Error)]
+#[error("the variable {0} has no value: values of --env are not kept in plans")]
+struct NoValue(String);
 
 /// Why a setting cannot be kept.
 #[derive(Debug, thiserror::Error)]

@@ -8,17 +8,16 @@ use std::time::Duration;
 use highwater::calibrate::floor::{End, FloorError, Ran, SearchError, Success, Trial, find};
 use highwater::calibrate::monitor::{Cancel, Observer};
 use highwater::calibrate::sweep::Job;
+use highwater::directory::Directory;
 use highwater::model::observation::{Floor, Observation};
 use highwater::model::units::Bytes;
-use highwater::runner::staging::Staged;
-use highwater::store::{Record, Recorded};
+use highwater::store::{Record, Recorded, StoreError};
 
 use super::args::SweepArgs;
-use super::bench::{Runs, Under, lock};
-use super::keeper::unstored;
-use super::subject::open_folder;
+use super::bench::{Runs, StagedCase, Under, lock};
 use crate::cli::failure::Failure;
 use crate::cli::floor::{no_limits, not_ran, terms};
+use crate::cli::records;
 
 /// How often a run has to succeed under the limit that is found.
 const CONFIRM: u32 = 3;
@@ -55,7 +54,7 @@ impl Runs<'_> {
     pub(super) fn look_for_floor(
         &self,
         job: Job,
-        staged: &[(String, Staged)],
+        case: &StagedCase,
         run: &mut Observation,
         cancel: &mut dyn Cancel,
         observer: &mut dyn Observer,
@@ -66,9 +65,9 @@ impl Runs<'_> {
         }
         let terms = terms(precision, CONFIRM, self.machine, self.subject.engine().is_some());
         let success = Success { slowdown: self.args.slowdown, oom_of_children: false };
-        let beside = lock(self.folders).get(&job).map(|folder| folder.join(TRIES));
+        let beside = lock(self.folders).get(&job).cloned();
         let first = Some(run.clone());
-        let mut tries = Tries { runs: self, job, staged, first, cancel, observer, beside, record: None, floor: None };
+        let mut tries = Tries { runs: self, job, case, first, cancel, observer, beside, record: None, floor: None };
         let found = find(&mut tries, terms, success);
         run.floor = tries.floor;
         run.warnings.extend(match found {
@@ -97,11 +96,12 @@ impl Runs<'_> {
 struct Tries<'a, 'b> {
     runs: &'a Runs<'b>,
     job: Job,
-    staged: &'a [(String, Staged)],
+    case: &'a StagedCase,
     /// The run without a limit that was made already.
     first: Option<Observation>,
     cancel: &'a mut dyn Cancel,
     observer: &'a mut dyn Observer,
+    /// The directory of the run.
     beside: Option<PathBuf>,
     record: Option<Record>,
     floor: Option<Floor>,
@@ -117,8 +117,8 @@ impl Trial for Tries<'_, '_> {
         let timeout = [self.runs.args.timeout, timeout].into_iter().flatten().min();
         let under = Under { limit, timeout, must_be_limited: true, ..Under::default() };
         let scratch = self.runs.scratch()?;
-        let output = open_folder(scratch.path())?;
-        let ran = self.runs.under(&under, self.job, (self.staged, &output), self.cancel, self.observer)?;
+        let output = self.runs.subject.make_output(scratch.path())?;
+        let ran = self.runs.under(&under, self.job, (self.case, &output), self.cancel, self.observer)?;
         ran.map_or_else(|error| not_ran(limit, error), |observation| Ok(Ran::Observed(Box::new(observation))))
     }
 
@@ -131,9 +131,11 @@ impl Trial for Tries<'_, '_> {
         let Some(path) = &self.beside else { return Ok(()) };
         let record = match self.record.take() {
             Some(record) => Ok(record),
-            None => Record::open(path),
+            None => Directory::open(path)
+                .map_err(|source| StoreError::Open { path: path.join(TRIES), source })
+                .and_then(|folder| Record::open_in(&folder, TRIES)),
         };
-        let record = self.record.insert(record.map_err(|error| unstored(&error))?);
-        record.append(observation).map(drop).map_err(|error| unstored(&error))
+        let record = self.record.insert(record.map_err(|error| records::unstored(&error))?);
+        record.append(observation).map(drop).map_err(|error| records::unstored(&error))
     }
 }

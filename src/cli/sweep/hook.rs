@@ -2,17 +2,25 @@
 
 use std::ffi::{OsStr, OsString};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
+
+use highwater::runner::view::View;
 
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 
-/// Runs a line in the shell; what it prints goes to stderr.
-pub(super) fn run(name: &'static str, line: &OsStr) -> Result<(), Failure> {
+/// Runs a line in the shell, which sees what the task sees; what it prints goes to stderr.
+pub(super) fn run(name: &'static str, line: &OsStr, view: Option<&Arc<View>>) -> Result<(), Failure> {
     let mut command = Command::new("sh");
     // Nothing but records goes to stdout.
     command.arg("-c").arg(line).stdin(Stdio::null()).stdout(std::io::stderr());
     crate::cli::signals::unblock_in(&mut command);
     let line = line.to_owned();
+    if let Some(view) = view
+        && let Err(source) = view.start_in(&mut command)
+    {
+        return Err(Failure::new(Exit::Host, &NotStarted { name, line, source }, None));
+    }
     match command.status() {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(Failure::new(Exit::TaskFailed, &Failed { name, line, status }, None)),

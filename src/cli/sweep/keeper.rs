@@ -6,6 +6,7 @@ use std::sync::Mutex;
 
 use highwater::calibrate::monitor::Observer;
 use highwater::calibrate::sweep::{Admission, Job, Keeper, Left};
+use highwater::directory::{Directory, Refusal};
 use highwater::model::observation::{Observation, Outcome};
 use highwater::model::plan::PlanCell;
 use highwater::model::reading::Reading;
@@ -34,17 +35,30 @@ pub(super) enum Place {
 /// A file of single cells: what its runs leave behind lies beside it, so that `merge` finds it.
 pub(super) struct CellFile {
     path: PathBuf,
+    /// The directory of the file, by its absolute path.
+    directory: Directory,
     record: Record,
     index: Index,
 }
 
 impl Place {
-    /// A file for the records of single cells, with what is in it already.
-    pub(super) fn file(path: &Path) -> Result<Self, Failure> {
-        let record = Record::open(path).map_err(|error| unstored(&error))?;
+    /// A file for the records of single cells, with what is in it already. A name that the user has not given is not
+    /// followed to where somebody else may have linked it.
+    pub(super) fn file(path: &Path, is_named: bool) -> Result<Self, Failure> {
+        let base = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let base = std::path::absolute(base).unwrap_or_else(|_| base.to_owned());
+        let unopened = |source| StoreError::Open { path: path.to_owned(), source };
+        let opened = Directory::open(&base).map_err(unopened).and_then(|directory| {
+            let record = match path.file_name().and_then(std::ffi::OsStr::to_str) {
+                Some(name) if !is_named => Record::open_in(&directory, name)?,
+                Some(_) | None => Record::open(path)?,
+            };
+            Ok((directory, record))
+        });
+        let (directory, record) = opened.map_err(|error| records::unstored(&error))?;
         let index = index(path).map_err(|error| records::unreadable(&error))?;
         index.unusable.iter().for_each(|unusable| records::say_unusable(path, unusable));
-        Ok(Self::File(Box::new(CellFile { path: path.to_owned(), record, index })))
+        Ok(Self::File(Box::new(CellFile { path: path.to_owned(), directory, record, index })))
     }
 
     /// What is recorded already.
@@ -58,7 +72,7 @@ impl Place {
     fn path(&self) -> &Path {
         match self {
             Self::Folder(folder) => folder.path(),
-            Self::File(file) => file.base(),
+            Self::File(file) => file.directory.path(),
         }
     }
 
@@ -73,13 +87,25 @@ impl Place {
         }
     }
 
+    /// Whether the record is still where it was opened.
+    pub(super) fn check_in_place(&self) -> Result<(), Failure> {
+        match self {
+            Self::Folder(folder) => folder.check_in_place().map_err(|error| records::unusable_folder(&error)),
+            Self::File(file) => file.record.check_in_place().map_err(|error| records::unstored(&error)),
+        }
+    }
+
     fn run_folder(&self, cell: &str, run: u32) -> Result<PathBuf, Failure> {
         match self {
             Self::Folder(folder) => folder.run_folder(cell, run).map_err(|error| records::unusable_folder(&error)),
             Self::File(file) => {
-                let path = file.base().join(file.run_id(cell, run));
-                std::fs::create_dir_all(&path).map_err(|source| {
-                    let help = (source.kind() == std::io::ErrorKind::StorageFull).then(|| super::NO_SPACE.to_owned());
+                let run = file.run_id(cell, run);
+                let path = file.directory.path().join(&run);
+                let made = file.directory.create_directories(&run);
+                made.map_err(|source| {
+                    let remedy = Refusal::behind(&source).map(|refusal| refusal.remedy().to_owned());
+                    let is_full = source.kind() == std::io::ErrorKind::StorageFull;
+                    let help = remedy.or(is_full.then(|| super::NO_SPACE.to_owned()));
                     Failure::new(Exit::Host, &NoFolder { path: path.clone(), source }, help)
                 })?;
                 Ok(path)
@@ -100,11 +126,16 @@ impl CellFile {
         &self.path
     }
 
+    /// Where the output of runs is kept.
+    pub(super) fn runs(&self) -> PathBuf {
+        self.directory.path().join(RUNS)
+    }
+
     /// Where inputs are staged: beside the file, by its name.
     pub(super) fn staging(&self) -> PathBuf {
         let mut name = self.path.file_name().unwrap_or_default().to_owned();
         name.push(".staging");
-        self.base().join(name)
+        self.directory.path().join(name)
     }
 
     /// The folder of the next try of a run, below that of the file.
@@ -115,27 +146,17 @@ impl CellFile {
     }
 
     fn append(&mut self, observation: &Observation) -> Result<(), Failure> {
-        // Runs are told an absolute place for their output.
-        let base = std::path::absolute(self.base()).unwrap_or_else(|_| self.base().to_owned());
         let run = observation.sweep.as_ref().map(|sweep| self.run_id(&sweep.cell, sweep.run));
-        let line = line_beside(&base, run.as_deref(), observation);
+        let line = line_beside(&self.directory, run.as_deref(), observation);
         let (line, kept) = line.map_err(|error| records::unusable_folder(&error))?;
         self.record.append(&line).map(drop).map_err(|error| {
             // Without its line nobody would ever find it.
             if let Some(kept) = kept {
                 let _ = std::fs::remove_file(kept);
             }
-            unstored(&error)
+            records::unstored(&error)
         })
     }
-
-    fn base(&self) -> &Path {
-        self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-    }
-}
-
-pub(super) fn unstored(error: &StoreError) -> Failure {
-    Failure::new(Exit::Host, error, error.is_out_of_space().then(|| super::NO_SPACE.to_owned()))
 }
 
 /// Records runs and tells of them.
@@ -154,6 +175,7 @@ impl Keeper for Clerk<'_> {
     type Error = Failure;
 
     fn begins(&mut self, job: Job, _: &Admission<'_>) -> Result<Box<dyn Observer + Send>, Failure> {
+        self.place.check_in_place()?;
         self.place.check_room()?;
         let folder = self.place.run_folder(&self.cells[job.cell].planned.key, job.run)?;
         let folder = std::path::absolute(&folder).unwrap_or(folder);
@@ -182,9 +204,9 @@ impl Keeper for Clerk<'_> {
             let mut line =
                 serde_json::to_string(&observation).map_err(|error| Failure::new(Exit::Host, &error, None))?;
             line.push('\n');
-            output::data(&line)?;
+            output::json_text(&line)?;
         }
-        if !observation.outcome.succeeded() {
+        if !observation.outcome.succeeded() && observation.outcome != Outcome::EngineLost {
             self.failed += 1;
         }
         self.progress.ended(&line(&self.cells[job.cell].planned, job.run, &observation), left);

@@ -1,11 +1,11 @@
 //! From what was asked for to cells.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater::calibrate::sweep::{Case, CaseError, Forecast, Schedule, Variation, cases};
+use highwater::calibrate::sweep::{Case, CaseError, CaseInput, Forecast, Schedule, Variation, cases};
 use highwater::model::plan::{
     Conditions, GridError, Identity, Material, Order, Parameter, Plan, PlanCell, SCHEMA_VERSION, combinations,
 };
@@ -30,6 +30,8 @@ use crate::cli::{output, records, summary};
 pub(super) struct Planned {
     pub(super) plan: Plan,
     pub(super) cells: Vec<Ready>,
+    /// All folders of inputs, whichever cells they are for.
+    pub(super) folders: Vec<PathBuf>,
 }
 
 /// Reads the inputs and makes the plan; runs nothing.
@@ -51,7 +53,8 @@ pub(super) fn plan(args: &SweepArgs, subject: &Subject<'_>, sweep: Map<String, V
     let cases = cases(&given, &variations(args), args.pick, &options).map_err(|error| no_cases(&error))?;
     drop(line);
     let task = subject.planned();
-    let conditions = Conditions { runner: task.runner, limit: args.limit, cache: args.cache.in_key() };
+    let input_access = args.subject.input_access.in_key();
+    let conditions = Conditions { runner: task.runner, limit: args.limit, cache: args.cache.in_key(), input_access };
     let identity = Identity { task: task.digest.clone(), image_id: task.image_id.clone(), conditions };
     let mut cells: Vec<Ready> = Vec::new();
     let mut same: Vec<(String, String)> = Vec::new();
@@ -70,7 +73,8 @@ pub(super) fn plan(args: &SweepArgs, subject: &Subject<'_>, sweep: Map<String, V
         output::say(&format!("highwater: {twin} is the same as {known}, and is run once"));
     }
     let planned = cells.iter().map(|cell| cell.planned.clone()).collect();
-    Ok(Planned { plan: Plan { schema_version: SCHEMA_VERSION, task, sweep, cells: planned }, cells })
+    let folders = given.into_iter().flat_map(|given| given.folders).collect();
+    Ok(Planned { folders, plan: Plan { schema_version: SCHEMA_VERSION, task, sweep, cells: planned }, cells })
 }
 
 fn parameters(args: &SweepArgs) -> Vec<Parameter> {
@@ -94,32 +98,46 @@ fn variations(args: &SweepArgs) -> Vec<Variation> {
 /// What the cells of a case have in common.
 struct OfCase {
     inputs: Vec<highwater::model::observation::InputSizes>,
-    digests: Vec<(String, String)>,
+    /// Of what is in each channel, and of its listing alone.
+    contents: Vec<(String, String)>,
+    listings: Vec<(String, String)>,
     prediction: Option<highwater::model::prediction::Prediction>,
 }
 
 impl OfCase {
     fn new(case: &Case, subject: &Subject<'_>) -> Result<Self, Failure> {
         let sizes = case.inputs.iter().map(|input| input.sizes()).collect::<Result<_, _>>();
+        let digests = |digest: fn(&CaseInput) -> String| {
+            case.inputs.iter().map(|input| (input.channel.clone(), digest(input))).collect()
+        };
         Ok(Self {
             inputs: sizes.map_err(|error| Failure::new(Exit::Host, &error, None))?,
-            digests: case.inputs.iter().map(|input| (input.channel.clone(), input.listing.digest())).collect(),
+            contents: digests(|input| input.listing.digest_of_contents()),
+            listings: digests(|input| input.listing.digest()),
             prediction: subject.predict(&listings(case))?,
         })
     }
 
     fn cell(&self, case: &Arc<Case>, identity: &Identity, parameters: &BTreeMap<String, String>) -> Ready {
-        let digests: Vec<(&str, &str)> =
-            self.digests.iter().map(|(channel, digest)| (channel.as_str(), digest.as_str())).collect();
         let planned = PlanCell {
-            key: identity.key(&digests, parameters),
+            key: identity.key(&case.named, &pairs(&self.contents), parameters),
             case: case.name.clone(),
             synthetic: case.synthetic,
             parameters: parameters.clone(),
             inputs: case.inputs.iter().map(|input| input.planned()).collect(),
         };
-        Ready { planned, case: Arc::clone(case), inputs: self.inputs.clone(), prediction: self.prediction.clone() }
+        Ready {
+            planned,
+            older_key: identity.older_key(&pairs(&self.listings), parameters),
+            case: Arc::clone(case),
+            inputs: self.inputs.clone(),
+            prediction: self.prediction.clone(),
+        }
     }
+}
+
+fn pairs(digests: &[(String, String)]) -> Vec<(&str, &str)> {
+    digests.iter().map(|(channel, digest)| (channel.as_str(), digest.as_str())).collect()
 }
 
 /// Whether only some cells are to be run.
@@ -128,6 +146,32 @@ pub(super) fn is_of_cells(args: &SweepArgs) -> bool {
 }
 
 impl Planned {
+    /// Leaves their keys to the cells that an older highwater has planned or recorded, by the names and sizes of their
+    /// files alone: what it has recorded of them counts.
+    pub(super) fn keep_older_keys(&mut self, before: Option<&Plan>, recorded: &[Recorded]) {
+        let recorded: HashSet<&str> = recorded.iter().map(|run| &*run.cell).collect();
+        let before = before.map(|plan| plan.cells.as_slice()).unwrap_or_default();
+        let planned: HashMap<&str, &str> = before.iter().map(|cell| (cell.key.as_str(), cell.case.as_str())).collect();
+        let mut taken: HashSet<String> = self.plan.cells.iter().map(|cell| cell.key.clone()).collect();
+        let mut kept = HashMap::new();
+        for Ready { planned: cell, older_key, .. } in &mut self.cells {
+            // Two cases could have the same older key, of which one was run.
+            let is_this = match planned.get(older_key.as_str()) {
+                Some(case) => *case == cell.case,
+                None => recorded.contains(older_key.as_str()),
+            };
+            let is_known = planned.contains_key(cell.key.as_str()) || recorded.contains(cell.key.as_str());
+            if is_this && !is_known && taken.insert(older_key.clone()) {
+                kept.insert(std::mem::replace(&mut cell.key, older_key.clone()), older_key.clone());
+            }
+        }
+        for cell in &mut self.plan.cells {
+            if let Some(key) = kept.remove(&cell.key) {
+                cell.key = key;
+            }
+        }
+    }
+
     /// The plan with the cells that were asked for alone. Where a plan was saved, they must be the same as there.
     pub(super) fn only(mut self, args: &SweepArgs, saved: Option<&Plan>) -> Result<Self, Failure> {
         if !is_of_cells(args) {
@@ -155,7 +199,7 @@ impl Planned {
             let other = (0..count).find(|place| wanted[*place] && saved.get(*place) != now.get(*place));
             if let Some(place) = other {
                 let error = Changed { place, saved: saved.get(place).cloned(), now: now[place].clone() };
-                let help = "the task, its image or the listing of its input differ here; save the plan anew".to_owned();
+                let help = "the task, its image or the files of its input differ here; save the plan anew".to_owned();
                 return Err(Failure::new(Exit::Usage, &error, Some(help)));
             }
         }
@@ -237,10 +281,14 @@ pub(super) fn check_same_task(folder: &Folder, planned: &Planned) -> Result<(), 
 }
 
 /// Shows the plan with what is expected of it.
-pub(super) fn show(args: &SweepArgs, planned: &Planned) -> Result<Exit, Failure> {
-    let folder = folder_of(args, planned);
+pub(super) fn show(args: &SweepArgs, mut planned: Planned) -> Result<Exit, Failure> {
+    let folder = folder_of(args, &planned);
     let recorded = match read_plan(&folder) {
-        Ok(_) => index(&folder).map_err(|error| records::unreadable(&error))?.recorded,
+        Ok(plan) => {
+            let recorded = index(&folder).map_err(|error| records::unreadable(&error))?.recorded;
+            planned.keep_older_keys(serde_json::from_str(&plan).ok().as_ref(), &recorded);
+            recorded
+        }
         Err(FolderError::NoPlan(_)) => Vec::new(),
         Err(error) => return Err(records::unusable_folder(&error)),
     };
@@ -278,7 +326,7 @@ pub(super) fn show(args: &SweepArgs, planned: &Planned) -> Result<Exit, Failure>
     if args.floor.is_some() && floors > 0 {
         text += &format!("and the search for {floors} floors: a dozen tries or so each\n");
     }
-    output::data(&text)?;
+    output::text(&text)?;
     Ok(Exit::Done)
 }
 

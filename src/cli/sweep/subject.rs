@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use highwater::calibrate::predict::predict_listed;
 use highwater::calibrate::resolve::Resolution;
@@ -14,16 +15,18 @@ use highwater::model::prediction::Prediction;
 use highwater::model::spelling::{nearest, quote};
 use highwater::model::task::{ChannelKind, EnvType, Task, TemplateEnv};
 use highwater::runner::StartError;
-use highwater::runner::container::Bind;
+use highwater::runner::container::{runs_as, user_on_host};
 use highwater::runner::engine::{Engine, Image};
 use highwater::runner::staging::Staged;
 use highwater::tree::Listing;
+use nix::unistd::{Uid, geteuid};
 
 use super::words::{self, Places};
 use crate::cli::engine::failed_elsewhere;
 use crate::cli::exit::Exit;
 use crate::cli::failure::{self, Failure};
 use crate::cli::run::container::InContainer;
+use crate::cli::run::inputs::{self, Mounting};
 use crate::cli::run::subject::{self, What};
 use crate::cli::run::{Start, SubjectArgs};
 
@@ -35,6 +38,20 @@ pub(super) struct Subject<'a> {
     args: &'a SubjectArgs,
     kind: Kind,
     container: Option<(Engine, Image)>,
+    /// The command as it is recorded, with its places.
+    recorded: Vec<String>,
+    writer: OnceLock<Writer>,
+}
+
+/// Who writes to the output directories of a run.
+#[derive(Clone, Copy, Debug)]
+enum Writer {
+    /// We, or root, who needs no permission.
+    Us,
+    /// Another user, to whom we can give a directory.
+    User(Uid),
+    /// Users that are not known here, or that nothing can be given to.
+    Anyone,
 }
 
 enum Kind {
@@ -66,7 +83,9 @@ impl<'a> Subject<'a> {
                 }
                 _ => None,
             };
-            return Ok(Self { args, kind: Kind::Command, container });
+            let words: Vec<String> = args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+            let recorded = args.recorded(&words)?;
+            return Ok(Self { args, kind: Kind::Command, container, recorded, writer: OnceLock::new() });
         };
         let images = engine.as_ref().map(|engine| (engine, &args.container.engine));
         let resolution = args.of.put_together(task, images).map_err(Failure::elsewhere)?;
@@ -79,7 +98,9 @@ impl<'a> Subject<'a> {
             }
             None => None,
         };
-        Ok(Self { args, kind: Kind::Task { task: Box::new(task), variables }, container })
+        let recorded = args.recorded(task.command.as_deref().unwrap_or_default())?;
+        let kind = Kind::Task { task: Box::new(task), variables };
+        Ok(Self { args, kind, container, recorded, writer: OnceLock::new() })
     }
 
     /// What the plan says of it.
@@ -95,9 +116,7 @@ impl<'a> Subject<'a> {
                 image_id: image,
             },
             Kind::Command => {
-                let words: Vec<String> =
-                    self.args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-                let mut task = Task::bare(words);
+                let mut task = Task::bare(self.recorded.clone());
                 task.image.clone_from(&self.args.container.image);
                 task.env.clone_from(&self.args.container.env);
                 let program = Path::new(&task.name).file_name().map(|name| name.to_string_lossy().into_owned());
@@ -187,13 +206,21 @@ impl<'a> Subject<'a> {
         inputs: &StagedInputs<'_>,
         parameters: &BTreeMap<String, String>,
         output: &Path,
-        prediction: Option<Prediction>,
+        (prediction, mounting): (Option<Prediction>, Mounting<'_>),
     ) -> Result<Start, Failure> {
         match (&self.kind, prediction) {
             (Kind::Task { task, .. }, Some(prediction)) => {
-                self.start_task(task, inputs, parameters, output, prediction)
+                self.start_task(task, inputs, parameters, output, (prediction, mounting))
             }
-            _ => Ok(self.start_command(inputs, parameters, output)),
+            _ => self.start_command(inputs, parameters, output, mounting),
+        }
+    }
+
+    /// Whether overlays can show its inputs.
+    pub(super) fn can_be_overlaid(&self) -> bool {
+        match &self.kind {
+            Kind::Task { task, .. } => inputs::can_be_overlaid(task),
+            Kind::Command => true,
         }
     }
 
@@ -203,7 +230,7 @@ impl<'a> Subject<'a> {
         inputs: &StagedInputs<'_>,
         parameters: &BTreeMap<String, String>,
         output: &Path,
-        mut prediction: Prediction,
+        (mut prediction, mounting): (Prediction, Mounting<'_>),
     ) -> Result<Start, Failure> {
         let mut task = task.clone();
         for channel in &mut task.channels {
@@ -213,7 +240,11 @@ impl<'a> Subject<'a> {
                         channel.host_path = Some(staged.input().to_owned());
                     }
                 }
-                ChannelKind::Output => channel.host_path = Some(open_folder(&output.join(&channel.name))?),
+                ChannelKind::Output => {
+                    let directory = output.join(&channel.name);
+                    make_directory(&directory).and_then(|()| self.give(&directory)).map_err(unmade(&directory))?;
+                    channel.host_path = Some(directory);
+                }
             }
         }
         for (name, value) in parameters {
@@ -227,39 +258,103 @@ impl<'a> Subject<'a> {
             }
         }
         let Some((engine, image)) = &self.container else {
-            let start = Start::Process(Box::new(What::of_task(&task, prediction)?.0));
+            let what = What::of_task(&task, prediction, mounting).map_err(Failure::elsewhere)?.0;
+            let start = Start::Process(Box::new(what));
             start.require_inputs()?;
             return Ok(start);
         };
         let mut container = InContainer::of_task(self.args, engine.clone(), image.clone(), &task, prediction);
-        let mounts = &mut container.launch_mut().mounts;
-        for channel in task.inputs() {
-            let staged = inputs.get(channel.name.as_str()).map(|staged| staged.mounts()).unwrap_or_default();
-            mounts.extend(staged.iter().map(|(name, source)| Bind {
-                source: source.clone(),
-                target: format!("{}/{}", channel.mounted_path.trim_end_matches('/'), name.to_string_lossy()),
-                read_only: true,
-            }));
-        }
+        container.protect(mounting)?;
         Ok(Start::Container(Box::new(container)))
+    }
+
+    /// Makes the directory for what a run writes, in one of its own. No other user can write to it than the one that the
+    /// run has.
+    pub(super) fn make_output(&self, scratch: &Path) -> Result<PathBuf, Failure> {
+        let is_shared = matches!(self.writer(), Writer::Anyone);
+        let output = if is_shared { scratch.join("output") } else { scratch.to_owned() };
+        let closed = || {
+            // Everybody may write below, but only the engine gets there.
+            set_mode(scratch, 0o700)?;
+            if let Some((engine, _)) = self.container.as_ref().filter(|_| geteuid().is_root()) {
+                lchown(scratch, runs_as(engine).map(Uid::as_raw), None)?;
+            }
+            make_directory(&output)
+        };
+        let made = if is_shared { closed() } else { Ok(()) };
+        let given = made.and_then(|()| match self.kind {
+            Kind::Command => self.give(&output),
+            // What runs in a container is given its channels alone.
+            Kind::Task { .. } => Ok(()),
+        });
+        given.map_err(unmade(&output))?;
+        Ok(output)
+    }
+
+    /// Takes back what a run has written to, to be kept.
+    pub(super) fn take_back(&self, output: &Path) -> Result<(), Failure> {
+        let channels = match &self.kind {
+            Kind::Task { task, .. } => task.outputs().map(|channel| output.join(&channel.name)).collect(),
+            Kind::Command => vec![output.to_owned()],
+        };
+        for directory in channels.iter().filter(|directory| directory.exists()) {
+            let taken = match self.writer() {
+                Writer::Us => Ok(()),
+                Writer::User(_) => lchown(directory, Some(geteuid().as_raw()), None),
+                Writer::Anyone => set_mode(directory, 0o755),
+            };
+            taken.map_err(unmade(directory))?;
+        }
+        Ok(())
+    }
+
+    /// Lets whoever the run is write to a directory.
+    fn give(&self, directory: &Path) -> std::io::Result<()> {
+        match self.writer() {
+            Writer::Us => Ok(()),
+            Writer::User(user) => lchown(directory, Some(user.as_raw()), None),
+            Writer::Anyone => set_mode(directory, 0o777),
+        }
+    }
+
+    fn writer(&self) -> Writer {
+        *self.writer.get_or_init(|| {
+            let Some((engine, image)) = &self.container else { return Writer::Us };
+            let (name, asked) = match &self.kind {
+                Kind::Task { task, .. } => (&task.image, task.config.text("user")),
+                Kind::Command => (&self.args.container.image, None),
+            };
+            let user = self.args.container.user.as_deref().or(asked).or(image.user.as_deref());
+            match user_on_host(engine, name.as_deref().unwrap_or_default(), user) {
+                Some(user) if user.is_root() || user == geteuid() => Writer::Us,
+                Some(user) if geteuid().is_root() => Writer::User(user),
+                Some(_) | None => Writer::Anyone,
+            }
+        })
     }
 
     /// What records say is run: with its places, so that all runs of a sweep say the same.
     pub(super) fn recorded(&self) -> highwater::model::observation::Subject {
-        let (name, command) = match &self.kind {
-            Kind::Task { task, .. } => (Some(task.name.clone()), task.command.clone().unwrap_or_default()),
-            Kind::Command => (None, self.args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect()),
+        let name = match &self.kind {
+            Kind::Task { task, .. } => Some(task.name.clone()),
+            Kind::Command => None,
         };
-        highwater::model::observation::Subject { name, command }
+        highwater::model::observation::Subject { name, command: self.recorded.clone() }
     }
 
-    fn start_command(&self, inputs: &StagedInputs<'_>, parameters: &BTreeMap<String, String>, output: &Path) -> Start {
-        let staged = inputs.values().next();
-        let input = staged.map(|staged| staged.input());
+    fn start_command(
+        &self,
+        inputs: &StagedInputs<'_>,
+        parameters: &BTreeMap<String, String>,
+        output: &Path,
+        mounting: Mounting<'_>,
+    ) -> Result<Start, Failure> {
+        let input = inputs.values().next().map(|staged| staged.input());
         let places = Places { input, output, parameters };
         let words = self.args.command.iter().map(|word| places.fill(word));
         let (Some((engine, image)), Some(name)) = (&self.container, &self.args.container.image) else {
-            return Start::Process(Box::new(What::of_command(words.collect())));
+            let what = What::of_command(words.collect()).with_input(mounting).map_err(Failure::elsewhere)?;
+            return Ok(Start::Process(Box::new(what)));
         };
         let words = words.map(|word| word.to_string_lossy().into_owned()).collect();
         let mut container = InContainer::of_image(self.args, engine.clone(), image.clone(), name, words);
@@ -272,35 +367,30 @@ impl<'a> Subject<'a> {
                 launch.env.push((name.clone(), value.clone()));
             }
         }
-        let mut more = Vec::new();
         for bind in &mut launch.mounts {
-            let place = bind.source.file_name().and_then(std::ffi::OsStr::to_str);
-            match (place, input) {
-                (Some("{input}"), Some(input)) => {
-                    bind.source = input.to_owned();
-                    bind.read_only = true;
-                    let units = staged.map(|staged| staged.mounts()).unwrap_or_default();
-                    more.extend(units.iter().map(|(name, source)| Bind {
-                        source: source.clone(),
-                        target: format!("{}/{}", bind.target.trim_end_matches('/'), name.to_string_lossy()),
-                        read_only: true,
-                    }));
-                }
-                (Some("{output}"), _) => bind.source = output.to_owned(),
+            match (bind.source.file_name().and_then(std::ffi::OsStr::to_str), input) {
+                (Some("{input}"), Some(input)) => input.clone_into(&mut bind.source),
+                (Some("{output}"), _) => output.clone_into(&mut bind.source),
                 _ => {}
             }
         }
-        launch.mounts.extend(more);
-        Start::Container(Box::new(container))
+        container.protect(mounting)?;
+        Ok(Start::Container(Box::new(container)))
     }
 }
 
-/// A folder that whoever runs in a container may write to.
-pub(super) fn open_folder(path: &Path) -> Result<PathBuf, Failure> {
-    let made =
-        std::fs::create_dir_all(path).and_then(|()| std::fs::set_permissions(path, Permissions::from_mode(0o777)));
-    made.map_err(|source| Failure::new(Exit::Host, &NoFolder { path: path.to_owned(), source }, None))?;
-    Ok(path.to_owned())
+/// Makes a directory in one of ours, whatever the umask.
+fn make_directory(path: &Path) -> std::io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path)
+}
+
+fn set_mode(path: &Path, mode: u32) -> std::io::Result<()> {
+    std::fs::set_permissions(path, Permissions::from_mode(mode))
+}
+
+fn unmade(path: &Path) -> impl FnOnce(std::io::Error) -> Failure {
+    let path = path.to_owned();
+    move |source| Failure::new(Exit::Host, &NoFolder { path, source }, None)
 }
 
 fn given_to_task(task: &Task, inputs: &[String]) -> Result<Vec<Given>, Failure> {

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::report::{Sample, Samples};
+use crate::model::byte_order_mark;
+use crate::model::escape;
 use crate::model::fit::{FittedRule, Form};
 use crate::model::observation::{CgroupVersion, Observation, RunnerKind};
 use crate::model::units::Bytes;
@@ -224,6 +226,7 @@ impl Baseline {
         struct Version {
             schema_version: u64,
         }
+        let text = byte_order_mark::strip(text);
         if let Ok(Version { schema_version: found }) = serde_json::from_str(text)
             && found > u64::from(SCHEMA_VERSION)
         {
@@ -252,7 +255,7 @@ impl Baseline {
     /// # Errors
     /// A rule has a coefficient that JSON cannot write.
     pub fn text(&self) -> Result<String, serde_json::Error> {
-        serde_json::to_string_pretty(self).map(|text| text + "\n")
+        serde_json::to_string_pretty(self).map(|text| escape::json(&text) + "\n")
     }
 }
 

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::terms::{Repeats, TermError, Terms};
+use crate::model::byte_order_mark;
 use crate::model::fit::FittedRule;
 use crate::model::problem::{Flawed, Problem, line_column};
 use crate::model::units::Bytes;
@@ -161,6 +162,7 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn parse(name: &str, text: &str) -> Result<Self, Flawed> {
+        let text = byte_order_mark::strip(text);
         let mut reader = Reader::new(text);
         let config = reader.root().map(|table| config(&mut reader, table));
         match (config, reader.finish()) {

@@ -27,13 +27,21 @@ impl Source {
         Self { name: name.into(), text: text.into(), rendered: None }
     }
 
+    /// Whether a text is rendered: it holds Jinja.
+    pub fn is_template(text: &str) -> bool {
+        template::is_template(text)
+    }
+
     /// A text that is rendered where it holds Jinja; else it is taken byte by byte.
+    ///
+    /// Rendering may take any amount of memory: [`resolve::render`](crate::calibrate::resolve::render) bounds it, for
+    /// texts that somebody else wrote.
     ///
     /// # Errors
     /// The Jinja is wrong, or uses variables that are not defined.
     pub fn render(name: impl Into<String>, text: impl Into<String>, variables: &Variables) -> Result<Self, Flawed> {
         let plain = Self::plain(name, text);
-        if !template::is_template(&plain.text) {
+        if !Self::is_template(&plain.text) {
             return Ok(plain);
         }
         match template::render(&plain.text, variables) {

@@ -13,10 +13,10 @@ use crate::model::spelling::{nearest, quote};
 use super::place::{Map, Marked};
 use super::variables::Variables;
 
-/// A rendered text may have so many bytes: a loop that multiplies must not fill the memory.
-const MOST_BYTES: usize = 64 << 20;
-/// And a template may take so many steps.
-const MOST_STEPS: u64 = 10_000_000;
+/// A rendered text has at most this many bytes, as any document.
+const MOST_BYTES: usize = 4 << 20;
+/// A template takes at most this many steps of the engine.
+const MOST_STEPS: u64 = 2_000_000;
 /// So many undefined variables are named at once.
 const MOST_UNDEFINED: usize = 20;
 /// What an undefined variable is given so that the next one is found: no text that anybody sets.
@@ -102,7 +102,9 @@ fn all_undefined(template: &str, variables: &Variables, first: Error) -> Vec<Pro
     let mut found: Vec<(Vec<String>, Problem)> = Vec::new();
     let mut context = serde_json::to_value(variables).unwrap_or_default();
     let mut error = first;
-    while let Some(path) = undefined_path(&error) {
+    // What is missing in a value that the template itself made is missing again, so the attempts are counted.
+    for _ in 0..MOST_UNDEFINED {
+        let Some(path) = undefined_path(&error) else { break };
         let parts = parts(&path);
         let problem = undefined(template, variables, &path, &parts, &error);
         match found.iter_mut().find(|(known, _)| parts.starts_with(known)) {
@@ -111,7 +113,7 @@ fn all_undefined(template: &str, variables: &Variables, first: Error) -> Vec<Pro
             Some(_) => {}
             None => found.push((parts.clone(), problem)),
         }
-        if !put(&mut context, &parts) || found.len() >= MOST_UNDEFINED {
+        if !put(&mut context, &parts) {
             break;
         }
         match attempt(template, &Value::from(Serde(&context))) {
@@ -137,29 +139,36 @@ fn parts(path: &str) -> Vec<String> {
         .collect()
 }
 
-/// Gives a variable a value, unless it has one.
+/// Gives a variable a value; `false` if it has one, so that it would be missing again.
 fn put(context: &mut serde_json::Value, parts: &[String]) -> bool {
     let mut place = context;
+    let mut is_new = false;
     for part in parts {
         // What was given a value before turns out to be a group.
         if place.as_str() == Some(GIVEN) {
             *place = serde_json::Value::Object(serde_json::Map::new());
+            is_new = true;
         }
         let Some(group) = place.as_object_mut() else { return false };
         place = group.entry(part.clone()).or_insert(serde_json::Value::Null);
         if place.is_null() {
             *place = GIVEN.into();
+            is_new = true;
         } else if !place.is_object() && place.as_str() != Some(GIVEN) {
             return false;
         }
     }
-    true
+    is_new
 }
 
 fn undefined(template: &str, variables: &Variables, path: &str, parts: &[String], error: &Error) -> Problem {
-    let problem = Problem::error("template-undefined", format!("the variable {} is not defined", quote(path)))
-        .at(place_of(template, path, error))
-        .label("not defined");
+    let message = match path.strip_prefix("(...)") {
+        // The engine names what variables hold, and no other values.
+        Some(missing) => format!("the value has no {}", quote(missing)),
+        None => format!("the variable {} is not defined", quote(path)),
+    };
+    let problem =
+        Problem::error("template-undefined", message).at(place_of(template, path, error)).label("not defined");
     let [root, name, ..] = parts else {
         return problem
             .help("a template knows the variables below `env`, the environment, and `custom`, set with --set");
@@ -189,6 +198,9 @@ fn problem(template: &str, error: &Error) -> Problem {
         ErrorKind::WriteFailure => {
             let message = format!("the Jinja of this file makes a text of more than {} MiB", MOST_BYTES >> 20);
             Problem::error("template-too-long", message).at(place)
+        }
+        ErrorKind::UndefinedError => {
+            Problem::error("template-undefined", "a value is not defined").at(place).label("not defined")
         }
         kind => Problem::error("template-failed", format!("the Jinja of this file failed: {kind}: {detail}")).at(place),
     }
@@ -291,10 +303,37 @@ mod tests {
     }
 
     #[test]
+    fn what_is_missing_in_a_value_of_the_template_is_named_once() {
+        for template in [
+            "{{ none.x }}",
+            "{{ true.x }}",
+            "{{ [1][7] }}",
+            "{{ env.HOME.x }}",
+            "{{ ''.x.y }}",
+            "{% set img = 'a' %}{{ img.tag }}",
+            "{% set d = {} %}{{ d.x.y }}",
+            "{% set d = {} %}{{ d['x'] ~ d['x'] }}",
+            "{% for i in [1] %}{{ i.x }}{% endfor %}",
+            "{% for i in custom.model.size.x %}{% endfor %}",
+            "{% macro m(a) %}{{ a.x }}{% endmacro %}{{ m(1) }}",
+            "{% macro m(a) %}{{ a }}{% endmacro %}{{ m() }}",
+            "{% with a = 1 %}{{ a.x }}{% endwith %}",
+        ] {
+            let found = refused(template);
+            assert_eq!(found.len(), 1, "{template}: {found:?}");
+            let message = &found[0].0;
+            let is_clear = ["the variable ", "the value has no ", "a value is not defined"]
+                .iter()
+                .any(|start| message.starts_with(start));
+            assert!(is_clear, "{template}: {message}");
+        }
+    }
+
+    #[test]
     fn endless_templates_end() {
         let loops = "{% for i in range(9999) %}{% for j in range(9999) %}x{% endfor %}{% endfor %}";
         assert_eq!(refused(loops)[0].0, "the Jinja of this file takes too many steps");
         let text = "{% set a = 'x' * 900000 %}{% for i in range(9999) %}{{ a }}{% endfor %}";
-        assert_eq!(refused(text)[0].0, "the Jinja of this file makes a text of more than 64 MiB");
+        assert_eq!(refused(text)[0].0, "the Jinja of this file makes a text of more than 4 MiB");
     }
 }

@@ -33,22 +33,45 @@ pub struct Conditions {
     pub limit: Option<Bytes>,
     /// What is done about the page cache before a run, where something is: its name on the command line.
     pub cache: Option<String>,
+    /// How the task may use its input, where that is another way than only to read it: its name on the command line.
+    pub input_access: Option<String>,
 }
 
 impl Identity {
-    /// The key of the cell with these inputs, each a channel and the digest of its listing, and these parameters.
-    pub fn key(&self, inputs: &[(&str, &str)], parameters: &BTreeMap<String, String>) -> String {
-        let Conditions { runner, limit, cache } = &self.conditions;
-        let inputs: Vec<Value> = inputs.iter().map(|(channel, listing)| json!([channel, listing])).collect();
-        let what = json!([
-            "highwater cell 1",
-            self.task,
-            self.image_id,
-            inputs,
-            parameters,
-            [json!(runner), json!(limit), json!(cache)],
-        ]);
-        digits(what.to_string().as_bytes(), DIGITS)
+    /// The key of the cell with the case of this name, these inputs, each a channel and the digest of its contents, and
+    /// these parameters.
+    pub fn key(&self, case: &str, inputs: &[(&str, &str)], parameters: &BTreeMap<String, String>) -> String {
+        self.digest("highwater cell 2", &[json!(case)], inputs, parameters)
+    }
+
+    /// The key that highwater gave to a cell when the names and sizes of its files were all that counted: each input is a
+    /// channel and the digest of its listing. Plans and records have it for ever.
+    pub fn older_key(&self, inputs: &[(&str, &str)], parameters: &BTreeMap<String, String>) -> String {
+        self.digest("highwater cell 1", &[], inputs, parameters)
+    }
+
+    fn digest(
+        &self,
+        version: &str,
+        more: &[Value],
+        inputs: &[(&str, &str)],
+        parameters: &BTreeMap<String, String>,
+    ) -> String {
+        let Conditions { runner, limit, cache, input_access } = &self.conditions;
+        let mut conditions = vec![json!(runner), json!(limit), json!(cache)];
+        // Older keys know nothing of it.
+        conditions.extend(input_access.as_ref().map(|access| json!({"input_access": access})));
+        let inputs: Vec<Value> = inputs.iter().map(|(channel, digest)| json!([channel, digest])).collect();
+        let mut what = vec![
+            json!(version),
+            json!(self.task),
+            json!(self.image_id),
+            json!(inputs),
+            json!(parameters),
+            json!(conditions),
+        ];
+        what.extend_from_slice(more);
+        digits(Value::from(what).to_string().as_bytes(), DIGITS)
     }
 }
 
@@ -61,6 +84,20 @@ pub fn digest_of_listing<'a>(files: impl IntoIterator<Item = (&'a [u8], Bytes)>)
         hash.update((path.len() as u64).to_le_bytes());
         hash.update(path);
         hash.update(size.0.to_le_bytes());
+    }
+    hexadecimal(&hash.finalize(), 32)
+}
+
+/// The digest of the files of an input: their paths below it, their sizes and the digest of what is in each, in any order.
+pub fn digest_of_contents<'a>(files: impl IntoIterator<Item = (&'a [u8], Bytes, &'a [u8])>) -> String {
+    let mut files: Vec<_> = files.into_iter().collect();
+    files.sort_unstable();
+    let mut hash = Sha256::new();
+    for (path, size, content) in files {
+        for part in [path, &size.0.to_le_bytes(), content] {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
     }
     hexadecimal(&hash.finalize(), 32)
 }
@@ -86,26 +123,28 @@ mod tests {
         Identity {
             task: Task::bare(vec!["sort".to_owned()]).digest(),
             image_id: None,
-            conditions: Conditions { runner: RunnerKind::Process, limit: None, cache: None },
+            conditions: Conditions { runner: RunnerKind::Process, limit: None, cache: None, input_access: None },
         }
     }
 
     #[test]
     fn the_key_is_the_same_for_ever() {
         let parameters = BTreeMap::from([("THREADS".to_owned(), "2".to_owned())]);
-        assert_eq!(identity().key(&[("input", "abc")], &parameters), "0d026d2efd21fa48");
+        assert_eq!(identity().older_key(&[("input", "abc")], &parameters), "0d026d2efd21fa48");
+        assert_eq!(identity().key("a", &[("input", "abc")], &parameters), "a9eadc0203abd15f");
     }
 
     #[test]
     fn everything_that_a_peak_depends_on_is_in_the_key() {
-        let plain = identity().key(&[], &BTreeMap::new());
+        let plain = identity().key("", &[], &BTreeMap::new());
         let mut other = identity();
         other.conditions.limit = Some(Bytes::mib(64));
-        assert_ne!(other.key(&[], &BTreeMap::new()), plain);
+        assert_ne!(other.key("", &[], &BTreeMap::new()), plain);
         let mut other = identity();
         other.image_id = Some("sha256:1".to_owned());
-        assert_ne!(other.key(&[], &BTreeMap::new()), plain);
-        assert_ne!(identity().key(&[("a", "")], &BTreeMap::new()), plain);
+        assert_ne!(other.key("", &[], &BTreeMap::new()), plain);
+        assert_ne!(identity().key("", &[("a", "")], &BTreeMap::new()), plain);
+        assert_ne!(identity().key("a", &[], &BTreeMap::new()), plain);
     }
 
     #[test]

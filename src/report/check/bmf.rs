@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::model::check::report::Report;
+use crate::model::escape;
 
 /// The medians of all cells as the measure `memory`, in bytes, with the lowest and the highest peak around them. Where
 /// peaks are lower bounds the measure is `memory-lower-bound`: its medians are not to be compared with exact ones.
@@ -20,5 +21,5 @@ pub fn bmf(report: &Report) -> String {
             benchmarks.insert(format!("{}/{}", task.name, cell.name), json!({ measure: memory }));
         }
     }
-    format!("{:#}\n", Value::Object(benchmarks))
+    escape::json(&format!("{:#}\n", Value::Object(benchmarks)))
 }

@@ -4,6 +4,7 @@
 use std::fmt::Write;
 
 use crate::model::check::report::{Level, Report};
+use crate::model::escape::{workflow_message, workflow_property};
 
 /// One annotation for each finding, at the task's table in `file`, the worst first.
 pub fn annotations(report: &Report, file: &str) -> String {
@@ -21,18 +22,10 @@ pub fn annotations(report: &Report, file: &str) -> String {
             Some(cell) => format!("{}/{cell}", task.name),
             None => task.name.clone(),
         };
-        let place = task.line.map_or_else(String::new, |line| format!("file={},line={line},", property(file)));
-        let title = property(&format!("{of}: {}", finding.reason.name()));
-        let message = data(&format!("{of}: {}\n{}", finding.message, finding.remedy));
+        let place = task.line.map_or_else(String::new, |line| format!("file={},line={line},", workflow_property(file)));
+        let title = workflow_property(&format!("{of}: {}", finding.reason.name()));
+        let message = workflow_message(&format!("{of}: {}\n{}", finding.message, finding.remedy));
         let _ = writeln!(text, "::{command} {place}title={title}::{message}");
     }
     text
-}
-
-fn data(text: &str) -> String {
-    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
-}
-
-fn property(text: &str) -> String {
-    data(text).replace(':', "%3A").replace(',', "%2C")
 }

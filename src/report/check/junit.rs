@@ -6,6 +6,7 @@
 use std::fmt::Write;
 
 use crate::model::check::report::{CellReport, Finding, Level, Report, Samples, TaskReport};
+use crate::model::escape::{html, lines};
 
 /// The case of what is about no cell.
 const WHOLE: &str = "as a whole";
@@ -129,23 +130,10 @@ fn told(finding: &Finding) -> String {
 
 /// Text between tags, where lines may end.
 fn content(text: &str) -> String {
-    escaped(text).replace("&#10;", "\n")
+    html(&lines(text))
 }
 
-/// Text as XML has it; what it cannot hold at all is replaced.
+/// Text of an attribute, where lines and tabs have to be spelled out to stay.
 fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for char in text.chars() {
-        match char {
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '&' => safe.push_str("&amp;"),
-            '"' => safe.push_str("&quot;"),
-            '\n' => safe.push_str("&#10;"),
-            '\t' => safe.push_str("&#9;"),
-            '\u{0}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}' => safe.push(char::REPLACEMENT_CHARACTER),
-            other => safe.push(other),
-        }
-    }
-    safe
+    html(text).replace('\n', "&#10;").replace('\t', "&#9;")
 }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::{allowed, change, peak};
 use crate::model::check::report::{CellReport, Level, Report, TaskReport, Verdict};
+use crate::model::escape::markdown as escaped;
 
 /// The verdict, a table for each task, and what there is to say.
 pub fn markdown(report: &Report) -> String {
@@ -12,13 +13,13 @@ pub fn markdown(report: &Report) -> String {
         Verdict::NotVerified | Verdict::TooLittleData => "❔",
         Verdict::Failed | Verdict::TaskFailed => "❌",
     };
-    let mut text = format!("### {mark} Memory check {}\n", cell(&report.sentence()));
+    let mut text = format!("### {mark} Memory check {}\n", escaped(&report.sentence()));
     for task in &report.tasks {
         let _ = write!(
             text,
             "\n#### {}\n\n| cell | peak | spread | runs | baseline | change | allowed | verdict |\n\
              | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |\n",
-            cell(&task.name)
+            escaped(&task.name)
         );
         task.cells.iter().for_each(|cell| row(&mut text, cell));
         findings(&mut text, task);
@@ -30,7 +31,7 @@ fn row(text: &mut String, of: &CellReport) {
     let dash = || "-".to_owned();
     let now = |what: fn(&crate::model::check::report::Samples) -> String| of.now.as_ref().map_or_else(dash, what);
     let cells = [
-        cell(&of.name),
+        escaped(&of.name),
         now(peak),
         now(|now| now.spread.to_string()),
         now(|now| now.peaks.len().to_string()),
@@ -47,25 +48,14 @@ fn findings(text: &mut String, task: &TaskReport) {
         text.push('\n');
     }
     for finding in &task.findings {
-        let of = finding.cell.as_ref().map_or_else(String::new, |name| format!(" {}:", cell(name)));
+        let of = finding.cell.as_ref().map_or_else(String::new, |name| format!(" {}:", escaped(name)));
         let (level, reason) = (finding.level.word(), finding.reason.name());
-        let _ = writeln!(text, "- **{level}** (`{reason}`){of} {}  ", cell(&finding.message));
-        let _ = writeln!(text, "  → {}", cell(&finding.remedy));
+        let _ = writeln!(text, "- **{level}** (`{reason}`){of} {}  ", with_code(&finding.message));
+        let _ = writeln!(text, "  → {}", with_code(&finding.remedy));
     }
 }
 
-/// Text that stays text in a cell of a table.
-fn cell(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for char in text.chars() {
-        match char {
-            '\n' | '\r' | '\t' => safe.push(' '),
-            '|' | '*' | '_' | '[' | ']' | '\\' | '#' => safe.extend(['\\', char]),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '&' => safe.push_str("&amp;"),
-            other => safe.push(other),
-        }
-    }
-    safe
+/// Text in which commands stay code; a name with back-ticks can do no more than look like code.
+fn with_code(text: &str) -> String {
+    escaped(text).replace("\\`", "`")
 }

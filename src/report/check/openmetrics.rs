@@ -4,6 +4,7 @@
 use std::fmt::Write;
 
 use crate::model::check::report::{CellReport, Report, Verdict};
+use crate::model::escape::label;
 use crate::model::units::Bytes;
 
 type Amount = fn(&CellReport) -> Option<Bytes>;
@@ -57,11 +58,7 @@ pub fn openmetrics(report: &Report) -> String {
 fn each(report: &Report, mut tell: impl FnMut(&str, &CellReport)) {
     for task in &report.tasks {
         for cell in &task.cells {
-            tell(&format!("task=\"{}\",cell=\"{}\"", escaped(&task.name), escaped(&cell.name)), cell);
+            tell(&format!("task=\"{}\",cell=\"{}\"", label(&task.name), label(&cell.name)), cell);
         }
     }
-}
-
-fn escaped(label: &str) -> String {
-    label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

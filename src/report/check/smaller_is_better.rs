@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::{allowed, change, peak};
 use crate::model::check::report::Report;
+use crate::model::escape;
 
 /// The medians of all cells in bytes, with their spreads.
 pub fn smaller_is_better(report: &Report) -> String {
@@ -23,5 +24,5 @@ pub fn smaller_is_better(report: &Report) -> String {
             }));
         }
     }
-    format!("{:#}\n", Value::Array(benchmarks))
+    escape::json(&format!("{:#}\n", Value::Array(benchmarks)))
 }

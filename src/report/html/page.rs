@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use crate::model::escape;
 use crate::model::fit::Censoring;
 use crate::model::observation::{CgroupVersion, Host};
 use crate::model::reading::Reading;
@@ -117,9 +118,9 @@ impl Page {
                     before.changes.truncate(MOST_ROWS);
                 }
             }
-            serde_json::to_string_pretty(&short)?
+            escape::json(&serde_json::to_string_pretty(&short)?)
         } else {
-            serde_json::to_string_pretty(report)?
+            escape::json(&serde_json::to_string_pretty(report)?)
         };
         Ok(Self {
             title: names.join(", "),

@@ -4,6 +4,8 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{Color, IntoFont, RGBAColor, RGBColor, ShapeStyle, TextStyle};
 use plotters_backend::{BackendCoord, DrawingBackend, DrawingErrorKind};
 
+use crate::model::escape::{printable, without_commands};
+
 use super::{Axis, Ink, Layer, Mark, Place, Plot, Shape, Size, font};
 
 /// What a drawing ends with.
@@ -80,13 +82,17 @@ impl Frame {
     }
 }
 
+/// A text in a plot has at most this many letters.
+const MOST_LETTERS: usize = 400;
+
 /// As much of a text as there is room for.
 fn fitted<DB: DrawingBackend>(
     canvas: &mut Canvas<'_, DB>,
     text: &str,
     width: f64,
 ) -> Result<String, DrawingErrorKind<DB::ErrorType>> {
-    let mut text = text.to_owned();
+    // No plot has room for more, and each step measures all of it.
+    let mut text: String = text.chars().take(MOST_LETTERS).collect();
     while canvas.width(&text)? > width && text.chars().count() > 2 {
         text.pop();
         text.pop();
@@ -186,6 +192,7 @@ impl<DB: DrawingBackend> Canvas<'_, DB> {
     }
 
     fn width(&mut self, text: &str) -> Result<f64, DrawingErrorKind<DB::ErrorType>> {
+        let text = &printable(text);
         let style = self.text_style(Ink::Text, HPos::Left);
         let (width, _) = self.on.estimate_text_size(text, &style)?;
         Ok(f64::from(width) / self.scale)
@@ -193,7 +200,7 @@ impl<DB: DrawingBackend> Canvas<'_, DB> {
 
     fn text(&mut self, text: &str, at: Place, ink: Ink, side: HPos) -> Drawn<DB> {
         let (style, at) = (self.text_style(ink, side), self.to_unit((at.0, at.1 + self.lower)));
-        self.on.draw_text(text, &style, at)
+        self.on.draw_text(&without_commands(&printable(text)), &style, at)
     }
 
     fn line(&mut self, points: &[Place], ink: Ink, thick: f64) -> Drawn<DB> {

@@ -4,6 +4,7 @@ use plotters::backend::SVGBackend;
 
 use super::draw::{Surface, draw};
 use super::{Plot, Size, dark_style};
+use crate::model::escape::{html, printable};
 
 /// Coordinates are whole numbers: of a quarter of a pixel.
 const SCALE: u32 = 4;
@@ -11,8 +12,8 @@ const SCALE: u32 = 4;
 /// A plot to stand in a page of HTML, with a title and a description for those who cannot see it. The page has to bring
 /// [`dark_style`]. `id` is what its parts are called in the page.
 pub fn svg(plot: &Plot, size: Size, id: &str) -> String {
-    let name = format!("<title id=\"{id}-t\">{}</title>\n", escaped(&plot.title));
-    let description = format!("<desc id=\"{id}-d\">{}</desc>\n", escaped(&description(plot)));
+    let name = format!("<title id=\"{id}-t\">{}</title>\n", html(&printable(&plot.title)));
+    let description = format!("<desc id=\"{id}-d\">{}</desc>\n", html(&printable(&description(plot))));
     let attributes = format!("role=\"img\" aria-labelledby=\"{id}-t {id}-d\"");
     drawn(plot, size, false, &attributes, &(name + &description))
 }
@@ -22,8 +23,8 @@ pub fn svg_file(plot: &Plot, size: Size) -> String {
     let inner = format!(
         "<title>{}</title>\n<desc>{}</desc>\n<style>text{{font-family:Roboto,Arial,sans-serif}}\
          @media (prefers-color-scheme:dark){{{}}}</style>\n",
-        escaped(&plot.title),
-        escaped(&description(plot)),
+        html(&printable(&plot.title)),
+        html(&printable(&description(plot))),
         dark_style()
     );
     drawn(plot, size, true, "role=\"img\"", &inner)
@@ -65,8 +66,4 @@ fn compact(body: &str) -> String {
         .replace(" stroke=\"none\"", "")
         .replace(" \"/>", "\"/>")
         .replace(" font-family=\"sans-serif\"", "")
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

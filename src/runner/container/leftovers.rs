@@ -1,10 +1,13 @@
 //! What a highwater that was killed has left behind: containers and cgroups.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use bollard::models::ContainerSummary;
 use bollard::query_parameters::ListContainersOptionsBuilder;
+use nix::unistd::geteuid;
 use serde::Deserialize;
 
 use super::ContainerError;
@@ -14,8 +17,9 @@ use super::remove;
 use crate::host::HostRoots;
 use crate::host::cgroup::{Hierarchy, all_hierarchies};
 use crate::runner::StartError;
-use crate::runner::engine::{Engine, EngineError};
+use crate::runner::engine::{BRISK, CallError, Engine, EngineError, checked_id};
 use crate::runner::maker::{Maker, is_slice};
+use crate::runner::patience::Patience;
 
 /// One thing that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +30,15 @@ pub enum Removed {
     Cgroup(PathBuf),
 }
 
+impl fmt::Display for Removed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Container(name) => write!(formatter, "container {name}"),
+            Self::Cgroup(path) => write!(formatter, "cgroup /{}", path.display()),
+        }
+    }
+}
+
 /// What was found, and what became of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Leftovers {
@@ -34,6 +47,8 @@ pub struct Leftovers {
     /// What a highwater has made that nobody can ask for from here: one on another machine, in another container, or of
     /// this machine before it was started anew.
     pub foreign: Vec<Removed>,
+    /// What a highwater of another user has left, which only that user or root may remove.
+    pub of_others: Vec<Removed>,
     /// What could not be removed, and why.
     pub failed: Vec<String>,
 }
@@ -64,34 +79,55 @@ pub enum LeftoverError {
 }
 
 fn containers(engine: &Engine, look_only: bool, foreign: bool, leftovers: &mut Leftovers) -> Result<(), EngineError> {
+    let action = "list the containers";
     let filters = HashMap::from([("label", vec![LABEL])]);
     let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-    let listed = match engine.block_on(engine.docker.list_containers(Some(options))) {
+    let listed = match engine.ask(action, BRISK, engine.docker.list_containers(Some(options))) {
         Ok(listed) => listed.into_iter().filter_map(Listed::of).collect(),
         // Podman has states of its own, such as `stopped`, which the client refuses together with the whole list.
-        Err(bollard::errors::Error::JsonDataError { ref contents, .. }) => parse(contents).map_err(|error| {
-            EngineError::Request { action: "list the containers".to_owned(), reason: error.to_string(), status: None }
-        })?,
-        Err(error) => return Err(EngineError::request("list the containers", &error)),
+        Err(CallError::Refused(bollard::errors::Error::JsonDataError { ref contents, .. })) => parse(contents)
+            .map_err(|error| EngineError::Request {
+                action: action.to_owned(),
+                reason: error.to_string(),
+                status: None,
+            })?,
+        Err(error) => return Err(error.explain(action)),
     };
-    for Listed { id, names, labels } in listed {
+    let mut patience = Patience::new(None);
+    for Listed { id, names, labels, image_id } in listed {
+        let id = checked_id(action, id)?;
         let name = names.first().map_or_else(|| id.clone(), |name| name.trim_start_matches('/').to_owned());
-        let label = labels.get(LABEL).cloned().unwrap_or_default();
-        match Owner::parse(&label).and_then(|owner| owner.is_gone()) {
-            Some(false) => continue,
-            None if !foreign => {
-                leftovers.foreign.push(Removed::Container(name));
-                continue;
-            }
-            Some(true) | None => {}
-        }
-        if !look_only && let Err(error) = engine.block_on(remove(engine, &id)) {
-            leftovers.failed.push(format!("the container {name}: {error}"));
+        let label = labels.get(LABEL).map_or("", String::as_str);
+        let Some(owner) = Owner::of_container(label, &names, &image_id) else {
+            tracing::debug!("the container {name} is not highwater's: its label is inherited from its image");
+            continue;
+        };
+        let found = Removed::Container(name);
+        if !leftovers.is_to_be_removed(&found, owner.is_gone(), owner.is_of_another_user(), foreign) {
             continue;
         }
-        leftovers.removed.push(Removed::Container(name));
+        let removing = format!("remove the {found}");
+        if !look_only && let Err(error) = engine.call(&mut patience, &removing, BRISK, remove(&engine.docker, &id)) {
+            leftovers.failed.push(error.explain(removing).to_string());
+            continue;
+        }
+        leftovers.removed.push(found);
     }
     Ok(())
+}
+
+impl Leftovers {
+    /// Whether something whose maker is gone, as far as is known, is to be removed; takes note if it is left.
+    fn is_to_be_removed(&mut self, found: &Removed, gone: Option<bool>, of_another_user: bool, foreign: bool) -> bool {
+        match gone {
+            Some(false) => return false,
+            None if !foreign => self.foreign.push(found.clone()),
+            // Trying would take seconds for each and fail.
+            Some(true) | None if of_another_user => self.of_others.push(found.clone()),
+            Some(true) | None => return true,
+        }
+        false
+    }
 }
 
 /// What matters here of a container in an engine's list.
@@ -103,12 +139,14 @@ struct Listed {
     names: Vec<String>,
     #[serde(default)]
     labels: HashMap<String, String>,
+    #[serde(default, rename = "ImageID")]
+    image_id: String,
 }
 
 impl Listed {
     fn of(summary: ContainerSummary) -> Option<Self> {
         let (names, labels) = (summary.names.unwrap_or_default(), summary.labels.unwrap_or_default());
-        Some(Self { id: summary.id?, names, labels })
+        Some(Self { id: summary.id?, names, labels, image_id: summary.image_id.unwrap_or_default() })
     }
 }
 
@@ -122,14 +160,12 @@ fn cgroups(look_only: bool, foreign: bool, leftovers: &mut Leftovers) -> Result<
     for hierarchy in hierarchies.iter().filter(|hierarchy| !hierarchy.read_only) {
         search(hierarchy, &hierarchy.mount_point, &mut found);
     }
-    for (path, maker) in found {
-        match maker.is_gone() {
-            Some(false) => continue,
-            None if !foreign => {
-                leftovers.foreign.push(Removed::Cgroup(path));
-                continue;
-            }
-            Some(true) | None => {}
+    let user = geteuid();
+    for (path, (maker, owner)) in found {
+        let of_another_user = !user.is_root() && user.as_raw() != owner;
+        let cgroup = Removed::Cgroup(path.clone());
+        if !leftovers.is_to_be_removed(&cgroup, maker.is_gone(), of_another_user, foreign) {
+            continue;
         }
         if !look_only {
             if let Some(slice) = path.file_name().and_then(|name| name.to_str()).filter(|name| is_slice(name)) {
@@ -140,13 +176,13 @@ fn cgroups(look_only: bool, foreign: bool, leftovers: &mut Leftovers) -> Result<
                 continue;
             }
         }
-        leftovers.removed.push(Removed::Cgroup(path));
+        leftovers.removed.push(cgroup);
     }
     Ok(())
 }
 
-/// Looks for cgroups of ours below a folder, and does not look into them.
-fn search(hierarchy: &Hierarchy, folder: &Path, found: &mut BTreeMap<PathBuf, Maker>) {
+/// Looks for cgroups of ours below a folder, and does not look into them. With each goes the user it belongs to.
+fn search(hierarchy: &Hierarchy, folder: &Path, found: &mut BTreeMap<PathBuf, (Maker, u32)>) {
     // A cgroup that goes while we look is not a left-over.
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
@@ -156,8 +192,8 @@ fn search(hierarchy: &Hierarchy, folder: &Path, found: &mut BTreeMap<PathBuf, Ma
         let path = entry.path();
         match entry.file_name().to_str().and_then(Maker::parse) {
             Some(maker) => {
-                if let Ok(below) = path.strip_prefix(&hierarchy.mount_point) {
-                    found.insert(below.to_owned(), maker);
+                if let (Ok(below), Ok(metadata)) = (path.strip_prefix(&hierarchy.mount_point), entry.metadata()) {
+                    found.insert(below.to_owned(), (maker, metadata.uid()));
                 }
             }
             None => search(hierarchy, &path, found),
@@ -177,9 +213,10 @@ mod tests {
 
     #[test]
     fn containers_are_listed_whatever_their_state_is_called() {
-        let list = r#"[{"Id": "ab", "Names": ["/x"], "State": "stopped", "Labels": {"highwater.owner": "b:1:2"}}]"#;
+        let list = r#"[{"Id": "ab", "Names": ["/x"], "State": "stopped", "ImageID": "sha256:aa",
+            "Labels": {"highwater.owner": "b:1:2"}}]"#;
         let listed = parse(list).unwrap();
         assert_eq!((listed[0].id.as_str(), listed[0].names[0].as_str()), ("ab", "/x"));
-        assert_eq!(listed[0].labels["highwater.owner"], "b:1:2");
+        assert_eq!((listed[0].labels["highwater.owner"].as_str(), listed[0].image_id.as_str()), ("b:1:2", "sha256:aa"));
     }
 }

@@ -5,20 +5,34 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::thread::{self, JoinHandle};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use bollard::container::LogOutput;
 use futures_util::{Stream, StreamExt};
 use tokio::sync::mpsc::{self, Receiver};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::ContainerLaunch;
+use crate::directory::{Directory, create_file};
 use crate::runner::StartError;
-use crate::runner::engine::Engine;
+use crate::runner::engine::{Allowance, Engine};
+use crate::runner::patience::Patience;
 use crate::runner::process::Output;
 
 /// Pieces that may be under way; beyond them the task waits, as with a pipe.
 const UNDER_WAY: usize = 16;
+/// The most that an engine may send as one piece; Docker and Podman send 32 KiB.
+const MOST_UNDECODED: u64 = 4 << 20;
+/// What an engine writes before each piece.
+const FRAME_HEADER: usize = 8;
+/// How long the rest of the output may take once the container has ended.
+pub(super) const LAST_OUTPUT: Duration = Duration::from_secs(5);
+/// How often it is looked whether the container has ended while it writes nothing.
+const LOOK: Duration = Duration::from_secs(1);
 
 type Chunks = Pin<Box<dyn Stream<Item = Result<LogOutput, bollard::errors::Error>> + Send>>;
 
@@ -27,7 +41,9 @@ type Chunks = Pin<Box<dyn Stream<Item = Result<LogOutput, bollard::errors::Error
 pub(super) struct Forwarding {
     /// Told when the container has closed its output.
     pub(super) closed: Option<oneshot::Receiver<()>>,
-    writer: Option<JoinHandle<Result<(), Unwritten>>>,
+    /// Whether the container has ended: what does not come soon after that does not come.
+    pub(super) is_last: Arc<AtomicBool>,
+    written: Option<oneshot::Receiver<Result<(), Unwritten>>>,
 }
 
 /// Output that got lost.
@@ -40,13 +56,19 @@ pub(super) struct Unwritten {
 
 impl Forwarding {
     /// Forwards what comes until the container closes its output.
-    pub(super) fn start(engine: &Engine, mut chunks: Chunks, launch: &ContainerLaunch) -> Result<Self, StartError> {
+    pub(super) fn start(
+        engine: &Engine,
+        mut chunks: Chunks,
+        allowance: Allowance,
+        launch: &ContainerLaunch,
+    ) -> Result<Self, StartError> {
         let logs = launch.logs.as_ref();
         let mut stdout = Sinks::open(&launch.stdout, io::stdout().as_fd(), logs.map(|logs| logs.stdout.as_path()))?;
         let mut stderr = Sinks::open(&launch.stderr, io::stderr().as_fd(), logs.map(|logs| logs.stderr.as_path()))?;
         let (sender, mut receiver): (_, Receiver<LogOutput>) = mpsc::channel(UNDER_WAY);
         let (close, closed) = oneshot::channel();
-        let writer = thread::Builder::new()
+        let (finish, written) = oneshot::channel();
+        thread::Builder::new()
             .name("output".to_owned())
             .spawn(move || {
                 let mut result = Ok(());
@@ -57,25 +79,45 @@ impl Forwarding {
                     };
                     result = result.and(sinks.write(chunk.as_ref()));
                 }
-                result
+                // Nobody waits any more where the run was given up.
+                let _ = finish.send(result);
             })
             .map_err(|source| StartError::System { action: "start a thread for the output", source })?;
+        let is_last = Arc::new(AtomicBool::new(false));
+        let ended = Arc::clone(&is_last);
         engine.spawn(async move {
-            while let Some(Ok(chunk)) = chunks.next().await {
-                if sender.send(chunk).await.is_err() {
-                    break;
+            let mut silent = Duration::ZERO;
+            while silent < LAST_OUTPUT {
+                match timeout(LOOK, chunks.next()).await {
+                    Ok(Some(Ok(chunk))) => {
+                        silent = Duration::ZERO;
+                        allowance.add((chunk.as_ref().len() + FRAME_HEADER) as u64);
+                        if sender.send(chunk).await.is_err() {
+                            break;
+                        }
+                    }
+                    Ok(Some(Err(_)) | None) => break,
+                    Err(_) if ended.load(Ordering::Relaxed) => silent += LOOK,
+                    Err(_) => {}
                 }
             }
             // Nobody waits any more where the run was given up.
             let _ = close.send(());
         });
-        Ok(Self { closed: Some(closed), writer: Some(writer) })
+        Ok(Self { closed: Some(closed), is_last, written: Some(written) })
     }
 
-    /// Waits until everything is written; says what could not be.
-    pub(super) fn finish(&mut self) -> Option<Unwritten> {
-        self.writer.take().and_then(|writer| writer.join().ok()).and_then(Result::err)
+    /// Waits until everything is written, or highwater is told twice to end; says what could not be.
+    pub(super) fn finish(&mut self, engine: &Engine, patience: &mut Patience<'_>) -> Option<Unwritten> {
+        let written = self.written.take()?;
+        // Somebody may be reading page by page.
+        engine.wait(patience, Duration::MAX, written).and_then(Result::ok).and_then(Result::err)
     }
+}
+
+/// What may be received of a container's output before it is decoded.
+pub(super) fn allowance() -> Allowance {
+    Allowance::new(MOST_UNDECODED)
 }
 
 /// Where one of the two streams goes: live, and into a file that is kept.
@@ -96,7 +138,7 @@ impl Sinks {
             Output::File(path) => sinks.push(create(path)?),
         }
         if let Some(path) = kept {
-            sinks.push(create(path)?);
+            sinks.push(create_kept(path)?);
         }
         Ok(Self(sinks))
     }
@@ -122,5 +164,17 @@ fn create(path: &Path) -> Result<(String, File), StartError> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(failed)?;
     }
-    Ok((path.display().to_string(), File::create(path).map_err(failed)?))
+    Ok((path.display().to_string(), create_file(path).map_err(failed)?))
+}
+
+/// The directory of logs beside a record is our own: a link that leads elsewhere in its place is not followed.
+fn create_kept(path: &Path) -> Result<(String, File), StartError> {
+    let created = || {
+        let none = || io::Error::from(io::ErrorKind::InvalidInput);
+        let (logs, name) = (path.parent().ok_or_else(none)?, path.file_name().ok_or_else(none)?);
+        let (base, logs) = (logs.parent().ok_or_else(none)?, logs.file_name().ok_or_else(none)?);
+        Directory::open(base)?.create_directory(logs)?.create(name)
+    };
+    let file = created().map_err(|source| StartError::Output { path: PathBuf::from(path), source })?;
+    Ok((path.display().to_string(), file))
 }

@@ -4,28 +4,30 @@
 
 use std::env;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::{ContainerLaunch, ContainerRunner, Way};
-use crate::model::reading::Reading;
+use crate::directory::create_file;
+use crate::model::observation::Exactness;
+use crate::model::problem::one_line;
 use crate::model::units::Bytes;
+use crate::runner::engine::BRISK;
+use crate::runner::patience::Patience;
 use crate::runner::process::Output;
-use crate::runner::{MeasuringError, Runner, probe};
+use crate::runner::{Runner, StartError, probe};
 
 impl ContainerRunner {
     /// Finds out what a container of the image peaks at that does nothing; remembered for this engine, image and way.
-    ///
-    /// # Errors
-    /// Where that container cannot be run.
-    pub fn measure_noise_floor(&mut self) -> Result<Reading<Bytes>, MeasuringError> {
-        let way = match self.way().map_err(crate::runner::StartError::from)? {
+    pub(super) fn measure_idle_peak(&mut self, patience: &mut Patience<'_>) -> Result<Option<Bytes>, StartError> {
+        let way = match self.way()? {
             Way::Parent => "parent",
             Way::Probe => "probe",
-            Way::Leaf { .. } => return Ok(Reading::Unsupported),
+            Way::Leaf { .. } => return Ok(None),
         };
         let file = self.noise_file(way);
         if let Some(bytes) = file.as_deref().and_then(remembered) {
-            return Ok(Reading::Value(bytes));
+            return Ok(Some(bytes));
         }
         let mut launch = ContainerLaunch::new(self.launch.image.clone());
         launch.entrypoint = Some(probe::nothing());
@@ -37,15 +39,26 @@ impl ContainerRunner {
             image: self.image.clone(),
             launch,
             probe: self.probe,
+            wants_idle_peak: false,
             noise_floor: None,
             needs_program: true,
             parent_refused: self.parent_refused.clone(),
         };
-        let peak = idle.start()?.finish()?.peak.map(|peak| peak.bytes);
-        if let (Some(file), Reading::Value(bytes)) = (file, peak) {
+        let run = idle.start(patience)?;
+        self.engine.wait_readable(patience, BRISK, run.ended());
+        let finished = match run.finish(patience) {
+            Ok(finished) => finished,
+            Err(error) => {
+                tracing::warn!("what an idle container peaks at is not known: {}", one_line(&error));
+                return Ok(None);
+            }
+        };
+        let peak = finished.peak.value().filter(|peak| matches!(peak.exactness, Exactness::Exact { .. }));
+        let bytes = peak.map(|peak| peak.bytes);
+        if let (Some(file), Some(bytes)) = (file, bytes) {
             remember(&file, bytes);
         }
-        Ok(peak)
+        Ok(bytes)
     }
 
     /// Where it is remembered: by image, engine, kernel and way.
@@ -77,8 +90,10 @@ fn remembered(file: &Path) -> Option<Bytes> {
 
 /// Where it cannot be written down it is measured again next time.
 fn remember(file: &Path, bytes: Bytes) {
-    let written =
-        file.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(file, format!("{}\n", bytes.0)));
+    let written = file
+        .parent()
+        .map_or(Ok(()), fs::create_dir_all)
+        .and_then(|()| create_file(file)?.write_all(format!("{}\n", bytes.0).as_bytes()));
     if let Err(error) = written {
         tracing::debug!("{} could not be written: {error}", file.display());
     }

@@ -7,6 +7,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use nix::unistd::geteuid;
 
@@ -21,6 +22,10 @@ use crate::runner::FinishError;
 use crate::runner::engine::Engine;
 use crate::runner::maker::Maker;
 use crate::runner::own_cgroup::{OwnCgroup, destroy, write_to};
+use crate::runner::patience::wait_for_child;
+
+/// How long systemd may take to stop a slice.
+const STOP: Duration = Duration::from_secs(10);
 
 /// Why containers of this engine cannot be put into a cgroup of ours, where that can be told beforehand.
 pub(super) fn obstacle(machine: &Machine, engine: &Engine) -> Option<String> {
@@ -176,13 +181,14 @@ pub(super) fn remove_from(hierarchies: &[Hierarchy], below: &Path) -> Result<(),
 
 /// Has systemd forget the slice. Where that fails its cgroup is removed all the same.
 pub(super) fn stop_slice(name: &str) {
-    let stopped = Command::new("systemctl")
+    let started = Command::new("systemctl")
         .args(["stop", "--quiet", name])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        .status();
-    if !stopped.as_ref().is_ok_and(std::process::ExitStatus::success) {
+        .spawn();
+    let stopped = started.and_then(|mut child| wait_for_child(&mut child, STOP));
+    if !stopped.as_ref().is_ok_and(|status| status.is_some_and(|status| status.success())) {
         tracing::debug!("systemctl could not stop {name}: {stopped:?}");
     }
 }

@@ -2,13 +2,14 @@
 
 use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType};
 
-use super::{Bind, ContainerLaunch, owner};
+use super::{Bind, Claim, ContainerLaunch};
 use crate::runner::engine::Image;
 use crate::runner::probe;
 
 /// What the engine is asked for. With a probe, the probe takes the place of the entrypoint and starts it.
 pub(super) fn body(
     launch: &ContainerLaunch,
+    claim: &Claim,
     image: &Image,
     parent: Option<&str>,
     with_probe: bool,
@@ -27,7 +28,7 @@ pub(super) fn body(
         env: Some(launch.env.iter().map(|(name, value)| format!("{name}={value}")).collect()),
         working_dir: launch.working_directory.clone(),
         user: launch.user.clone(),
-        labels: Some(labels.chain([owner::label()]).collect()),
+        labels: Some(labels.chain([claim.label()]).collect()),
         attach_stdout: Some(true),
         attach_stderr: Some(true),
         host_config: Some(HostConfig {

@@ -2,22 +2,32 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bollard::Docker;
-use bollard::models::ContainerState;
-use bollard::query_parameters::{InspectContainerOptions, KillContainerOptionsBuilder, WaitContainerOptionsBuilder};
+use bollard::models::{ContainerState, ContainerStateStatusEnum};
+use bollard::query_parameters::{
+    AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, InspectContainerOptions, KillContainerOptionsBuilder,
+    StartContainerOptions, UploadToContainerOptionsBuilder, WaitContainerOptionsBuilder,
+};
 use futures_util::StreamExt;
+use futures_util::future::{Either, select};
 use jiff::Timestamp;
 use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
 use nix::unistd::pipe2;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::leaf::Leaf;
-use super::logs::Forwarding;
+use super::logs::{self, Forwarding, LAST_OUTPUT};
+use super::owner::Claim;
 use super::parent::Parent;
-use super::{ContainerRunner, Way, noise, remove};
+use super::{ContainerError, ContainerRunner, Stopped, Way, engine_error, noise, remove, request, step};
+use crate::host::cgroup::Cgroup;
 use crate::host::memory::MemoryReader;
 use crate::host::processes::LargestProcesses;
 use crate::host::{HostError, HostRoots};
@@ -25,16 +35,31 @@ use crate::model::observation::{Container, Events, Exactness, Limits, Logs, Peak
 use crate::model::problem::one_line;
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
-use crate::runner::engine::Engine;
-use crate::runner::own_cgroup::largest_in;
+use crate::runner::engine::{BRISK, CallError, Engine, SLOW, checked_id};
+use crate::runner::own_cgroup::{has_processes, kill_all, largest_in};
+use crate::runner::patience::Patience;
 use crate::runner::probe::{self, Report};
 use crate::runner::process::in_cgroup::{Above, Problems, unless_reset};
 use crate::runner::{Contained, End, FinishError, Finished, Running, Sample, StartError};
 
-/// How long the rest of the output may take once the container has ended.
-const LAST_OUTPUT: Duration = Duration::from_secs(5);
-/// How long the engine may take for a signal or for tidying up, before it counts as lost.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the engine may take to report the end of a container that was killed.
+const REPORT_END: Duration = Duration::from_secs(10);
+/// How long it may take to say how a container ended.
+const INSPECT: Duration = Duration::from_secs(10);
+/// How often it is looked whether the processes of the container are still there.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long the engine may take to report the end once they are gone.
+const GONE_FOR: Duration = Duration::from_secs(10);
+/// How often an engine on another machine is asked whether it is there, and how long it may be silent.
+const PING: Duration = Duration::from_secs(30);
+const SILENT_FOR: Duration = Duration::from_secs(120);
+
+/// What the engine is asked for when a container ends.
+const WAITING: &str = "report the end of the container";
+const LOOKING: &str = "look at the container";
+
+/// The status of a container, and when the engine reported it.
+type Reported = Arc<OnceLock<(i64, Instant)>>;
 
 /// How a container ended.
 #[derive(Debug)]
@@ -42,12 +67,16 @@ struct Ended {
     /// Its status, or why nobody knows it.
     status: Result<i64, String>,
     state: Option<ContainerState>,
+    /// What the engine was asked for and did not answer.
+    unanswered: Option<&'static str>,
 }
 
 pub(super) struct ContainerRun {
     engine: Engine,
     roots: HostRoots,
-    id: String,
+    claim: Claim,
+    /// Known once the engine has made the container.
+    id: Option<String>,
     facts: Container,
     logs: Option<Logs>,
     stop_signal: Option<String>,
@@ -55,6 +84,9 @@ pub(super) struct ContainerRun {
     noise: Bytes,
     way: Way,
     started: Instant,
+    /// Whether the engine was asked to create the container, and to start it.
+    was_created: bool,
+    was_started: bool,
     /// The cgroups above the container's, where they are known.
     above: Option<Above>,
     parent: Option<Parent>,
@@ -63,38 +95,25 @@ pub(super) struct ContainerRun {
     /// The most seen in use, and the highest value that the counter of the peak was seen at.
     highest: Option<Bytes>,
     highest_counter: Option<Bytes>,
-    forwarding: Forwarding,
+    forwarding: Option<Forwarding>,
     ended: OwnedFd,
+    /// Closed when the end is known.
+    told: Option<OwnedFd>,
     outcome: Option<oneshot::Receiver<Ended>>,
+    reported: Reported,
     removed: bool,
 }
 
 impl ContainerRun {
-    pub(super) fn new(
-        runner: &ContainerRunner,
-        id: &str,
-        parent: Option<Parent>,
-        way: Way,
-        mut forwarding: Forwarding,
-    ) -> Result<Self, StartError> {
-        let engine = runner.engine.clone();
+    /// A run that has not begun.
+    pub(super) fn new(runner: &ContainerRunner, parent: Option<Parent>, way: Way) -> Result<Self, StartError> {
         let (ended, told) = pipe2(OFlag::O_CLOEXEC)
             .map_err(|errno| StartError::System { action: "make a pipe", source: errno.into() })?;
-        let (sender, outcome) = oneshot::channel();
-        engine.spawn(follow(engine.docker.clone(), id.to_owned(), forwarding.closed.take(), told, sender));
-        let leaf = if parent.is_none() { find_leaf(runner, id) } else { None };
-        let mut reader = match (&parent, &leaf) {
-            (Some(parent), _) => Some(parent.reader()),
-            (None, Some(leaf)) => Some(MemoryReader::new(&leaf.cgroup)),
-            (None, None) => None,
-        };
-        // The cgroup around it has no limit; the container's own is known.
-        let cgroup = parent.as_ref().map(Parent::cgroup).or(leaf.as_ref().map(|leaf| &leaf.cgroup));
-        let above = reader.as_mut().zip(cgroup).map(|(reader, cgroup)| Above::of(cgroup, reader));
         Ok(Self {
-            engine,
+            engine: runner.engine.clone(),
             roots: runner.machine.roots.clone(),
-            id: id.to_owned(),
+            claim: Claim::new(runner.launch.name.as_deref(), runner.image.id.as_deref()),
+            id: None,
             facts: runner.container(),
             logs: runner.launch.logs.clone(),
             stop_signal: runner.image.stop_signal.clone(),
@@ -102,58 +121,206 @@ impl ContainerRun {
             noise: noise(&runner.machine, &runner.engine),
             way,
             started: Instant::now(),
-            above,
+            was_created: false,
+            was_started: false,
+            above: None,
             parent,
-            leaf,
-            reader,
+            leaf: None,
+            reader: None,
             highest: None,
             highest_counter: None,
-            forwarding,
+            forwarding: None,
             ended,
-            outcome: Some(outcome),
+            told: Some(told),
+            outcome: None,
+            reported: Reported::default(),
             removed: false,
         })
     }
+
+    /// Creates and starts the container.
+    pub(super) fn begin(&mut self, runner: &ContainerRunner, patience: &mut Patience<'_>) -> Result<(), Stopped> {
+        let engine = self.engine.clone();
+        let docker = &engine.docker;
+        let with_probe = self.way == Way::Probe;
+        let for_engine = self.parent.as_ref().map(Parent::for_engine);
+        let body = request::body(&runner.launch, &self.claim, &runner.image, for_engine, with_probe);
+        let options = CreateContainerOptionsBuilder::default().name(self.claim.name()).build();
+        let action = "create the container";
+        let creating = docker.create_container(Some(options), body);
+        self.was_created = true;
+        let created = step(&engine, patience, (action, SLOW), creating, |error| runner.explain_create(error));
+        // What was refused is not there.
+        self.was_created = !matches!(created, Err(Stopped::Failed(_)));
+        let id = checked_id(action, created?.id)?;
+        self.id = Some(id.clone());
+        still_wanted(patience)?;
+
+        if with_probe || runner.needs_program {
+            let archive = probe::archive().map_err(|reason| ContainerError::NoProbe { reason: reason.to_owned() })?;
+            let options = UploadToContainerOptionsBuilder::default().path("/").build();
+            let action = "put the probe into the container";
+            let uploading = docker.upload_to_container(&id, Some(options), bollard::body_full(archive.into()));
+            step(&engine, patience, (action, BRISK), uploading, |error| engine_error(action, error))?;
+            still_wanted(patience)?;
+        }
+
+        let options = AttachContainerOptionsBuilder::default().stream(true).stdout(true).stderr(true).build();
+        let action = "attach to the container";
+        let allowance = logs::allowance();
+        let attaching = allowance.apply(docker);
+        let attaching = attaching.attach_container(&id, Some(options));
+        let attached =
+            step(&engine, patience, (action, BRISK), attaching, |error| runner.explain_start(action, error))?;
+        let mut forwarding = Forwarding::start(&engine, attached.output, allowance, &runner.launch)?;
+        let closed = forwarding.closed.take();
+        let is_last = Arc::clone(&forwarding.is_last);
+        self.forwarding = Some(forwarding);
+        still_wanted(patience)?;
+
+        if let (Some(parent), Some(_)) = (&mut self.parent, runner.launch.limit) {
+            parent.watch_limit(&engine, &id);
+        }
+        let action = "start the container";
+        let starting = docker.start_container(&id, None::<StartContainerOptions>);
+        self.was_started = true;
+        self.started = Instant::now();
+        step(&engine, patience, (action, SLOW), starting, |error| runner.explain_start(action, error))?;
+        self.started = Instant::now();
+        self.follow(runner, patience, (closed, is_last));
+        Ok(())
+    }
+
+    /// Follows the container that was started.
+    fn follow(
+        &mut self,
+        runner: &ContainerRunner,
+        patience: &mut Patience<'_>,
+        output: (Option<oneshot::Receiver<()>>, Arc<AtomicBool>),
+    ) {
+        let Some(id) = self.id.clone() else { return };
+        if self.parent.is_none() && self.engine.facts.seems_local() {
+            let inspecting = self.engine.docker.inspect_container(&id, None::<InspectContainerOptions>);
+            let inspected = self.engine.call(patience, LOOKING, INSPECT, inspecting);
+            let pid = inspected.ok().and_then(|found| found.state).and_then(|state| state.pid);
+            self.leaf = pid.and_then(|pid| Leaf::find(&runner.machine, &id, pid));
+        }
+        self.open_reader();
+        // The cgroup around it has no limit; the container's own is known.
+        let cgroup = self.cgroup().cloned();
+        self.above = self.reader.as_mut().zip(cgroup.as_ref()).map(|(reader, cgroup)| Above::of(cgroup, reader));
+        let (sender, outcome) = oneshot::channel();
+        self.outcome = Some(outcome);
+        let reported = Arc::clone(&self.reported);
+        self.engine.spawn(follow(self.engine.docker.clone(), id, cgroup, output, reported, (self.told.take(), sender)));
+    }
+
+    fn cgroup(&self) -> Option<&Cgroup> {
+        self.parent.as_ref().map(Parent::cgroup).or(self.leaf.as_ref().map(|leaf| &leaf.cgroup))
+    }
+
+    fn open_reader(&mut self) {
+        self.reader = match (&self.parent, &self.leaf) {
+            (Some(parent), _) => Some(parent.reader()),
+            (None, Some(leaf)) => Some(MemoryReader::new(&leaf.cgroup)),
+            (None, None) => None,
+        };
+    }
+
+    /// Ends a run that has not begun, or of which nobody knows whether it has.
+    pub(super) fn give_up(&mut self) {
+        self.told = None;
+        if self.was_started {
+            self.open_reader();
+        }
+    }
+
+    /// Removes what there is of a container that cannot be started.
+    pub(super) fn discard(mut self, patience: &mut Patience<'_>) {
+        if let Some(reason) = self.remove(patience) {
+            tracing::warn!("{reason}");
+        }
+    }
 }
 
-/// The container's cgroup, where its first process is one of this machine's and still there.
-fn find_leaf(runner: &ContainerRunner, id: &str) -> Option<Leaf> {
-    if !runner.engine.facts.seems_local() {
-        return None;
-    }
-    let inspected = runner.engine.docker.inspect_container(id, None::<InspectContainerOptions>);
-    let state = runner.engine.block_on(inspected).ok()?.state?;
-    Leaf::find(&runner.machine, id, state.pid?)
+/// Nothing more is to be done for a container that is not wanted any more.
+fn still_wanted(patience: &Patience<'_>) -> Result<(), Stopped> {
+    if patience.was_requested() { Err(Stopped::GivenUp) } else { Ok(()) }
 }
 
 /// Waits for the end, then for the last output, then asks how it was. `told` is closed when all is known.
 async fn follow(
     docker: Docker,
     id: String,
-    closed: Option<oneshot::Receiver<()>>,
-    told: OwnedFd,
-    sender: oneshot::Sender<Ended>,
+    cgroup: Option<Cgroup>,
+    (closed, is_last): (Option<oneshot::Receiver<()>>, Arc<AtomicBool>),
+    reported: Reported,
+    (told, sender): (Option<OwnedFd>, oneshot::Sender<Ended>),
 ) {
-    let status = wait(&docker, &id).await;
-    if let (Ok(_), Some(closed)) = (&status, closed) {
-        // Closed or not: what has not come by then does not come.
-        let _ = tokio::time::timeout(LAST_OUTPUT, closed).await;
+    let status = match select(pin!(wait(&docker, &id)), pin!(silence(&docker, cgroup))).await {
+        Either::Left((status, _)) => Some(status),
+        Either::Right(_) => None,
+    };
+    if let Some(Ok(status)) = status {
+        let _ = reported.set((status, Instant::now()));
     }
-    let state = match &status {
-        Ok(_) => {
-            docker.inspect_container(&id, None::<InspectContainerOptions>).await.ok().and_then(|found| found.state)
+    is_last.store(true, Ordering::Relaxed);
+    if let (Some(Ok(_)), Some(closed)) = (&status, closed) {
+        // Closed or not: what has not come by then does not come.
+        let _ = timeout(LAST_OUTPUT, closed).await;
+    }
+    let ended = match status {
+        None => Ended::unreported(),
+        Some(Err(reason)) => Ended { status: Err(reason), state: None, unanswered: None },
+        Some(Ok(status)) => {
+            let inspected = timeout(INSPECT, docker.inspect_container(&id, None::<InspectContainerOptions>)).await;
+            let unanswered = inspected.is_err().then_some(LOOKING);
+            let state = inspected.ok().and_then(Result::ok).and_then(|found| found.state);
+            Ended { status: Ok(status), state, unanswered }
         }
-        Err(_) => None,
     };
     // Nobody listens where the run was given up.
-    let _ = sender.send(Ended { status, state });
+    let _ = sender.send(ended);
     drop(told);
+}
+
+impl Ended {
+    /// An end that the engine has not reported.
+    fn unreported() -> Self {
+        let reason = "the engine has not reported the end of the container".to_owned();
+        Self { status: Err(reason), state: None, unanswered: Some(WAITING) }
+    }
+}
+
+/// Ends when the engine should have reported the end of the container long ago, or is not there any more.
+async fn silence(docker: &Docker, cgroup: Option<Cgroup>) {
+    let mut was_used = false;
+    let (mut gone_for, mut last_ping, mut last_answer) = (Duration::ZERO, Instant::now(), Instant::now());
+    while gone_for < GONE_FOR && last_answer.elapsed() < SILENT_FOR {
+        tokio::time::sleep(LOOK).await;
+        let is_used = cgroup.as_ref().is_some_and(|cgroup| has_processes(&cgroup.path));
+        // A short task may have ended before it was looked for; what was charged to its cgroup shows that it was there.
+        was_used = was_used || is_used || cgroup.as_ref().is_some_and(has_peak);
+        if was_used {
+            gone_for = if is_used { Duration::ZERO } else { gone_for + LOOK };
+            last_answer = Instant::now();
+        } else if last_ping.elapsed() >= PING {
+            if matches!(timeout(PING, docker.ping()).await, Ok(Ok(_))) {
+                last_answer = Instant::now();
+            }
+            last_ping = Instant::now();
+        }
+    }
+}
+
+fn has_peak(cgroup: &Cgroup) -> bool {
+    MemoryReader::new(cgroup).peak().is_ok_and(|peak| peak.value().is_some_and(|peak| peak.0 > 0))
 }
 
 async fn wait(docker: &Docker, id: &str) -> Result<i64, String> {
     let options = WaitContainerOptionsBuilder::default().condition("not-running").build();
     let patient = docker.clone().with_timeout(Duration::from_secs(u64::from(u32::MAX)));
-    let mut answers = std::pin::pin!(patient.wait_container(id, Some(options)));
+    let mut answers = pin!(patient.wait_container(id, Some(options)));
     match answers.next().await {
         Some(Ok(answer)) => Ok(answer.status_code),
         // Any status but 0 is an error to the client.
@@ -201,8 +368,7 @@ impl Running for ContainerRun {
     }
 
     fn largest_processes(&mut self, most: usize) -> LargestProcesses {
-        let cgroup = self.parent.as_ref().map(Parent::cgroup).or(self.leaf.as_ref().map(|leaf| &leaf.cgroup));
-        cgroup.map(|cgroup| largest_in(&self.roots, cgroup, most)).unwrap_or_default()
+        self.cgroup().map(|cgroup| largest_in(&self.roots, cgroup, most)).unwrap_or_default()
     }
 
     fn signal(&mut self, signal: Signal) -> io::Result<()> {
@@ -211,36 +377,41 @@ impl Running for ContainerRun {
             (Some(own), Signal::SIGTERM) => own.as_str(),
             _ => signal.as_str(),
         };
+        let Some(id) = self.id.clone() else { return Ok(()) };
         let options = KillContainerOptionsBuilder::default().signal(name).build();
-        let sent =
-            async { tokio::time::timeout(PATIENCE, self.engine.docker.kill_container(&self.id, Some(options))).await };
-        match self.engine.block_on(sent) {
-            Ok(Ok(())) => Ok(()),
-            // It has ended meanwhile; or the engine is gone, which the wait for the end tells.
-            Ok(Err(error)) => {
-                tracing::debug!("{name} was not sent: {}", one_line(&error));
-                Ok(())
+        let docker = self.engine.docker.clone();
+        // Nobody waits for the answer: whether the task ends is what counts, and an engine may hang.
+        self.engine.spawn(async move {
+            match timeout(BRISK, docker.kill_container(&id, Some(options))).await {
+                Ok(Ok(())) => {}
+                // It has ended meanwhile; or the engine is gone, which the wait for the end tells.
+                Ok(Err(error)) => tracing::debug!("{signal} was not sent: {}", one_line(&error)),
+                Err(_) => tracing::debug!("{signal} was not sent: the engine does not answer"),
             }
-            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the engine does not answer")),
-        }
+        });
+        Ok(())
     }
 
-    fn finish(mut self: Box<Self>) -> Result<Finished, FinishError> {
-        let ended = match self.outcome.take().map(|outcome| self.engine.block_on(outcome)) {
-            Some(Ok(ended)) => ended,
-            Some(Err(_)) | None => Ended { status: Err("nobody waited for it".to_owned()), state: None },
-        };
+    fn finish(mut self: Box<Self>, patience: &mut Patience<'_>) -> Result<Finished, FinishError> {
         let mut notes = Vec::new();
-        let report = self.report(&ended, &mut notes);
+        let ended = self.end(patience);
+        let report = self.report(&ended, patience, &mut notes);
         let finished = self.read(&ended, report, &mut notes)?;
         let oom_killed = self.was_oom_killed(&ended, &finished);
-        self.tidy_up(&ended, &mut notes)?;
+        self.tidy_up(&ended, patience, &mut notes)?;
+        let unanswered = patience.unanswered().to_vec();
+        if !unanswered.is_empty() {
+            notes.push(format!("the engine did not answer in time when it was to {}", unanswered.join(", ")));
+        }
         let state = ended.state;
         Ok(Finished {
             contained: Some(Contained {
-                container: self.facts.clone(),
+                container: Container { unanswered, ..self.facts.clone() },
                 logs: self.logs.clone(),
-                wall: state.as_ref().and_then(wall),
+                wall: state
+                    .as_ref()
+                    .and_then(wall)
+                    .or_else(|| self.reported.get().map(|(_, at)| at.saturating_duration_since(self.started))),
                 oom_killed,
             }),
             problems: notes,
@@ -250,12 +421,62 @@ impl Running for ContainerRun {
 }
 
 impl ContainerRun {
+    /// How it ended, as far as the engine reports it in time.
+    fn end(&mut self, patience: &mut Patience<'_>) -> Ended {
+        let Some(mut outcome) = self.outcome.take() else {
+            let reason = if self.was_started {
+                "nobody knows whether the container ran"
+            } else {
+                "the container was not started"
+            };
+            return Ended { status: Err(reason.to_owned()), state: None, unanswered: None };
+        };
+        let ended = match outcome.try_recv() {
+            Ok(ended) => ended,
+            Err(_) => {
+                // It has not ended although it was to be killed. The engine is not the only one that can do that.
+                if let Some(cgroup) = self.cgroup() {
+                    let _ = kill_all(cgroup);
+                }
+                // Half of the time is for what else the engine is to be asked.
+                let most = patience.left(REPORT_END * 2) / 2;
+                match self.engine.wait(patience, most, outcome) {
+                    Some(Ok(ended)) => ended,
+                    Some(Err(_)) | None => match self.reported.get() {
+                        Some((status, _)) => Ended { status: Ok(*status), state: None, unanswered: Some(LOOKING) },
+                        None => Ended::unreported(),
+                    },
+                }
+            }
+        };
+        if let Some(unanswered) = ended.unanswered {
+            patience.note_unanswered(unanswered);
+        }
+        if ended.status.is_err() && ended.unanswered.is_some() {
+            self.end_by_state(patience).unwrap_or(ended)
+        } else {
+            ended
+        }
+    }
+
+    /// The end, if the engine says so when it is asked for the state of the container.
+    fn end_by_state(&self, patience: &mut Patience<'_>) -> Option<Ended> {
+        let id = self.id.as_deref()?;
+        let inspecting = self.engine.docker.inspect_container(id, None::<InspectContainerOptions>);
+        let state = self.engine.call(patience, LOOKING, INSPECT, inspecting).ok()?.state?;
+        let has_exited =
+            matches!(state.status, Some(ContainerStateStatusEnum::EXITED | ContainerStateStatusEnum::DEAD));
+        let status = state.exit_code.filter(|_| has_exited)?;
+        Some(Ended { status: Ok(status), state: Some(state), unanswered: None })
+    }
+
     /// What the probe has written down.
-    fn report(&self, ended: &Ended, notes: &mut Vec<String>) -> Option<Report> {
+    fn report(&self, ended: &Ended, patience: &mut Patience<'_>, notes: &mut Vec<String>) -> Option<Report> {
+        let id = self.id.as_deref()?;
         if self.way != Way::Probe || ended.status.is_err() {
             return None;
         }
-        let read = self.engine.block_on(self.engine.file_of_container(&self.id, probe::RESULT));
+        let read = self.engine.file_of_container(patience, id, probe::RESULT);
         let report = read
             .map_err(|error| one_line(&error))
             .and_then(|text| Report::parse(&text).map_err(|error| one_line(&error)));
@@ -333,6 +554,9 @@ impl ContainerRun {
     }
 
     fn peak(&mut self, end: End, report: Option<&Report>, notes: &mut Vec<String>) -> Result<Reading<Peak>, HostError> {
+        if !self.was_started {
+            return Ok(Reading::Gone);
+        }
         let lower =
             |reason: &str, remedy: &str| Exactness::LowerBound { reason: reason.to_owned(), remedy: remedy.to_owned() };
         let lost = "the run was not seen to its end";
@@ -354,6 +578,8 @@ impl ContainerRun {
                         upper_bound: None,
                     }));
                 }
+            } else if end == End::Lost {
+                return Ok(Reading::Gone);
             } else {
                 notes.push(
                     "the engine made the container in a cgroup that is not to be seen from here: it runs elsewhere \
@@ -406,40 +632,48 @@ impl ContainerRun {
     }
 
     /// Leaves nothing behind. An engine that is lost cannot remove its container; what runs in it is killed.
-    fn tidy_up(&mut self, ended: &Ended, notes: &mut Vec<String>) -> Result<(), FinishError> {
-        self.removed = true;
-        let removing = async { tokio::time::timeout(PATIENCE, remove(&self.engine, &self.id)).await };
-        let removed = match self.engine.block_on(removing) {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(one_line(&error)),
-            Err(_) => Err("the engine does not answer".to_owned()),
-        };
-        if let Err(reason) = removed {
-            notes.push(format!(
-                "the container {} could not be removed: {reason}; `highwater clean` removes it later",
-                &self.id[..self.id.len().min(12)]
-            ));
-        }
+    fn tidy_up(
+        &mut self,
+        ended: &Ended,
+        patience: &mut Patience<'_>,
+        notes: &mut Vec<String>,
+    ) -> Result<(), FinishError> {
+        notes.extend(self.remove(patience));
         if let Some(parent) = self.parent.take() {
             parent.remove()?;
         }
         if ended.status.is_ok()
-            && let Some(unwritten) = self.forwarding.finish()
+            && let Some(forwarding) = &mut self.forwarding
+            && let Some(unwritten) = forwarding.finish(&self.engine, patience)
         {
             notes.push(unwritten.to_string());
         }
         Ok(())
     }
+
+    /// Removes the container if there may be one; says why it could not be.
+    fn remove(&mut self, patience: &mut Patience<'_>) -> Option<String> {
+        self.removed = true;
+        // An engine that has not said which container it made may have made it; only a unique name is surely that one's.
+        let by_name = self.claim.unique_name().filter(|_| self.was_created);
+        let id = self.id.as_deref().or(by_name)?.to_owned();
+        let removing = remove(&self.engine.docker, &id);
+        let reason = match self.engine.call(patience, "remove the container", BRISK, removing) {
+            Ok(()) => return None,
+            Err(CallError::Refused(error)) => one_line(&error),
+            Err(CallError::Unanswered) => "the engine does not answer".to_owned(),
+        };
+        let name = self.claim.name();
+        Some(format!("the container {name} could not be removed: {reason}; `highwater clean` removes it later"))
+    }
 }
 
 impl Drop for ContainerRun {
     fn drop(&mut self) {
-        if self.removed {
-            return;
-        }
-        let removing = async { tokio::time::timeout(PATIENCE, remove(&self.engine, &self.id)).await };
-        if !matches!(self.engine.block_on(removing), Ok(Ok(()))) {
-            tracing::warn!("the container {} could not be removed", self.id);
+        if !self.removed
+            && let Some(reason) = self.remove(&mut Patience::new(None))
+        {
+            tracing::warn!("{reason}");
         }
     }
 }

@@ -2,9 +2,12 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::Write;
+use std::io::{self, Read, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,6 +15,12 @@ use bollard::auth::DockerCredentials;
 use serde::Deserialize;
 
 use super::contexts::config_folder;
+use crate::runner::patience::wait_for_child;
+
+/// How long a helper may take: it may ask a person to unlock a keyring.
+const HELPER: Duration = Duration::from_secs(60);
+/// The largest answer of a helper that is read.
+const LARGEST_ANSWER: u64 = 1 << 20;
 
 /// The name under which `docker login` keeps the credentials of Docker Hub.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
@@ -72,8 +81,9 @@ fn registry(image: &str) -> &str {
 fn of_config(config: &ConfigFile, registry: &str) -> Option<DockerCredentials> {
     let stored = || config.auths.iter().find(|(name, _)| same(name, registry)).and_then(|(_, auth)| plain(auth));
     let helper = config.helpers.get(registry).or(config.store.as_ref());
-    let credentials =
-        helper.and_then(|helper| ask(Path::new(&format!("docker-credential-{helper}")), registry)).or_else(stored)?;
+    let credentials = helper
+        .and_then(|helper| ask(Path::new(&format!("docker-credential-{helper}")), registry, HELPER))
+        .or_else(stored)?;
     Some(DockerCredentials { serveraddress: Some(registry.to_owned()), ..credentials })
 }
 
@@ -99,32 +109,54 @@ fn plain(auth: &Auth) -> Option<DockerCredentials> {
 }
 
 /// Asks a credential helper, as docker does: the registry on stdin, an answer in JSON on stdout.
-fn ask(helper: &Path, registry: &str) -> Option<DockerCredentials> {
-    let told = || {
-        let mut child = Command::new(helper)
-            .arg("get")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()?;
-        if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(registry.as_bytes())?;
+fn ask(helper: &Path, registry: &str, most: Duration) -> Option<DockerCredentials> {
+    let (status, answer) = match output(helper, registry, most) {
+        Ok(Some(output)) => output,
+        Ok(None) => {
+            tracing::warn!(
+                "{} has not answered for {} s: the image is pulled without credentials",
+                helper.display(),
+                most.as_secs()
+            );
+            return None;
         }
-        child.wait_with_output()
-    };
-    let output = match told() {
-        Ok(output) => output,
         Err(error) => {
             tracing::warn!("{} could not be asked for credentials: {error}", helper.display());
             return None;
         }
     };
     // It fails where it knows no credentials for the registry, which need none then.
-    let answer: Answer = output.status.success().then(|| serde_json::from_slice(&output.stdout).ok())??;
+    let answer: Answer = status.success().then(|| serde_json::from_slice(&answer).ok())??;
     Some(if answer.user == "<token>" {
         DockerCredentials { identitytoken: Some(answer.secret), ..DockerCredentials::default() }
     } else {
         DockerCredentials { username: Some(answer.user), password: Some(answer.secret), ..DockerCredentials::default() }
+    })
+}
+
+/// The status and the output of a helper; `None` if it takes too long.
+fn output(helper: &Path, registry: &str, most: Duration) -> io::Result<Option<(ExitStatus, Vec<u8>)>> {
+    let end = Instant::now() + most;
+    let mut child =
+        Command::new(helper).arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(registry.as_bytes())?;
+    }
+    let (sender, receiver) = mpsc::channel();
+    if let Some(stdout) = child.stdout.take() {
+        // A program that the helper leaves behind may keep the pipe open: only this thread waits for that.
+        thread::Builder::new().name("credentials".to_owned()).spawn(move || {
+            let mut answer = Vec::new();
+            let read = stdout.take(LARGEST_ANSWER).read_to_end(&mut answer);
+            let _ = sender.send(read.map(|_| answer));
+        })?;
+    }
+    let answer = receiver.recv_timeout(most);
+    let left = end.saturating_duration_since(Instant::now());
+    let status = wait_for_child(&mut child, left)?;
+    Ok(match (status, answer) {
+        (Some(status), Ok(answer)) => Some((status, answer?)),
+        _ => None,
     })
 }
 
@@ -166,8 +198,23 @@ mod tests {
                       echo '{\"Username\": \"<token>\", \"Secret\": \"s3cret\"}'\n";
         fs::write(&helper, script).unwrap();
         fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
-        let found = ask(&helper, "registry.example").unwrap();
+        let found = ask(&helper, "registry.example", HELPER).unwrap();
         assert_eq!(found.identitytoken.as_deref(), Some("s3cret"));
-        assert_eq!(ask(&helper, "other.example"), None);
+        assert_eq!(ask(&helper, "other.example", HELPER), None);
+    }
+
+    #[test]
+    fn a_helper_that_hangs_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let helper = folder.path().join("docker-credential-test");
+        for script in ["exec sleep 600", "sleep 600 & echo $! > $0.child; exit 0"] {
+            fs::write(&helper, format!("#!/bin/sh\n{script}\n")).unwrap();
+            fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
+            let started = Instant::now();
+            assert_eq!(ask(&helper, "registry.example", Duration::from_millis(300)), None);
+            assert!(started.elapsed() < Duration::from_secs(30), "{script}: {:?}", started.elapsed());
+        }
+        let child = fs::read_to_string(helper.with_extension("child")).unwrap();
+        assert!(Command::new("kill").arg(child.trim()).status().unwrap().success());
     }
 }

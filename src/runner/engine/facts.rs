@@ -4,6 +4,7 @@
 
 use std::env;
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use nix::sys::utsname;
 use serde::{Deserialize, Serialize};
 
 use super::Address;
+use crate::directory::create_file;
 use crate::model::observation::CgroupVersion;
 
 /// What an engine says of itself and of the machine it runs containers on.
@@ -38,6 +40,34 @@ pub struct Facts {
     pub cpus: Option<u32>,
     /// Whether it can keep a container to a limit of memory; without the controller it drops limits silently.
     pub limits_memory: bool,
+    /// Which users of the machine those of its containers are.
+    #[serde(default)]
+    pub users: UserMapping,
+}
+
+/// Which users of the engine's machine those of its containers are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UserMapping {
+    /// Those with the same numbers.
+    #[default]
+    Identity,
+    /// Those with numbers that are higher by this one (dockerd's `userns-remap`).
+    Offset(u32),
+    /// Root is the user who runs the engine (rootless); the others are subordinate users of theirs.
+    Rootless,
+}
+
+impl UserMapping {
+    /// dockerd names its data directory after the user that root in its containers is: `/var/lib/docker/100000.100000`.
+    fn new(options: &[String], data: Option<&str>) -> Self {
+        let has = |name: &str| options.iter().any(|option| option.split(',').any(|part| part == name));
+        if has("name=rootless") {
+            return Self::Rootless;
+        }
+        let root = data.and_then(|path| path.trim_end_matches('/').rsplit('/').next()?.split_once('.')?.0.parse().ok());
+        root.filter(|_| has("name=userns")).map_or(Self::Identity, Self::Offset)
+    }
 }
 
 impl Facts {
@@ -60,7 +90,7 @@ impl Facts {
 
     /// Whether it seems to run on this machine: the same kernel, the same name. A peak is believed only when the
     /// cgroup it was read from is seen to be the container's.
-    pub(in crate::runner) fn seems_local(&self) -> bool {
+    pub fn seems_local(&self) -> bool {
         let Ok(uname) = utsname::uname() else { return false };
         let same = |said: &Option<String>, is: &std::ffi::OsStr| said.as_deref() == is.to_str();
         same(&self.kernel, uname.release()) && same(&self.host, uname.nodename())
@@ -98,6 +128,7 @@ pub(super) async fn ask(docker: &Docker) -> Result<Facts, bollard::errors::Error
         host: info.name,
         cpus: info.ncpu.and_then(|cpus| u32::try_from(cpus).ok()).filter(|cpus| *cpus > 0),
         limits_memory: info.memory_limit.unwrap_or(true),
+        users: UserMapping::new(&info.security_options.unwrap_or_default(), info.docker_root_dir.as_deref()),
     })
 }
 
@@ -133,7 +164,7 @@ pub(super) fn remember(address: &Address, facts: &Facts) {
     let written = path
         .parent()
         .map_or(Ok(()), fs::create_dir_all)
-        .and_then(|()| fs::write(&temporary, text))
+        .and_then(|()| create_file(&temporary)?.write_all(text.as_bytes()))
         .and_then(|()| fs::rename(&temporary, &path));
     if let Err(error) = written {
         tracing::debug!("{} could not be written: {error}", path.display());
@@ -153,4 +184,20 @@ fn file(address: &Address) -> Option<PathBuf> {
         .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cache")))?;
     let name: String = address.url.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     Some(cache.join("highwater/engines").join(format!("{name}.json")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_of_containers_are_mapped_as_the_engine_says() {
+        let mapping = |options: &[&str], data: &str| {
+            UserMapping::new(&options.iter().map(|option| (*option).to_owned()).collect::<Vec<_>>(), Some(data))
+        };
+        assert_eq!(mapping(&["name=seccomp,profile=builtin"], "/var/lib/docker"), UserMapping::Identity);
+        assert_eq!(mapping(&["name=seccomp", "name=userns"], "/var/lib/docker/1000.1001"), UserMapping::Offset(1000));
+        assert_eq!(mapping(&["name=rootless"], "/home/a/.local/share/docker"), UserMapping::Rootless);
+        assert_eq!(mapping(&[], "/data/1000.1000"), UserMapping::Identity);
+    }
 }

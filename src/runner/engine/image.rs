@@ -3,19 +3,28 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::ops::ControlFlow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bollard::models::{ContainerCreateBody, CreateImageInfo, ImageInspect};
 use bollard::query_parameters::{
-    CreateImageOptionsBuilder, DownloadFromContainerOptionsBuilder, RemoveContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, CreateImageOptionsBuilder, DownloadFromContainerOptionsBuilder,
 };
 use futures_util::{Stream, StreamExt};
 
 use super::credentials;
-use super::{Engine, EngineError};
+use super::{Allowance, BRISK, Engine, EngineError, SLOW, checked_id};
+use crate::model::problem::one_line;
+use crate::runner::container::{Claim, remove};
+use crate::runner::patience::Patience;
 
 /// The largest file that is read out of an image or a container.
 const LARGEST: usize = 64 << 20;
+/// What an archive of one file has beside the file.
+const LARGEST_HEADER: u64 = 1 << 20;
+/// The largest single message on how far a pull has got.
+const LARGEST_MESSAGE: u64 = 1 << 20;
+/// The most layers of an image whose progress is added up; engines allow 127.
+const MOST_LAYERS: usize = 1000;
 
 /// What an image is and what it starts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,6 +37,8 @@ pub struct Image {
     pub entrypoint: Vec<String>,
     /// The rest of what it starts, unless other arguments are given.
     pub command: Vec<String>,
+    /// Who it runs as, by name or number, with `:` and a group if need be; root if absent.
+    pub user: Option<String>,
     /// The signal it wants to be asked to end with.
     pub stop_signal: Option<String>,
 }
@@ -40,6 +51,7 @@ impl From<ImageInspect> for Image {
             digests: image.repo_digests.unwrap_or_default(),
             entrypoint: config.entrypoint.unwrap_or_default(),
             command: config.cmd.unwrap_or_default(),
+            user: config.user.filter(|user| !user.is_empty()),
             stop_signal: config.stop_signal.filter(|signal| !signal.is_empty()),
         }
     }
@@ -78,6 +90,7 @@ impl Engine {
         pull: PullPolicy,
         tell: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Image, EngineError> {
+        check_name(name)?;
         if pull != PullPolicy::Always {
             match self.inspect_image(name) {
                 Err(EngineError::Request { status: Some(404), .. }) if pull == PullPolicy::Never => {
@@ -92,37 +105,45 @@ impl Engine {
     }
 
     fn inspect_image(&self, name: &str) -> Result<Image, EngineError> {
-        let inspected = self.block_on(self.docker.inspect_image(name));
-        inspected.map(Image::from).map_err(|error| EngineError::request(format!("look at the image `{name}`"), &error))
+        let action = format!("look at the image `{name}`");
+        let inspected = self.ask(&action, BRISK, self.docker.inspect_image(name));
+        inspected.map(Image::from).map_err(|error| error.explain(action))
     }
 
     fn pull(&self, name: &str, tell: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<(), EngineError> {
         let options = CreateImageOptionsBuilder::default().from_image(&with_tag(name)).build();
         let pulled = |reason: String| EngineError::Pull { image: name.to_owned(), reason };
         let mut layers = BTreeMap::new();
-        self.block_on(async {
-            let mut events =
-                std::pin::pin!(self.docker.create_image(Some(options), None, credentials::for_image(name)));
-            loop {
-                match tokio::time::timeout(Duration::from_millis(100), events.next()).await {
-                    Ok(None) => return Ok(()),
-                    Ok(Some(Ok(event))) => note(&mut layers, event),
-                    Ok(Some(Err(bollard::errors::Error::DockerResponseServerError { message, .. }))) => {
-                        return Err(pulled(message.trim().to_owned()));
-                    }
-                    Ok(Some(Err(bollard::errors::Error::DockerStreamError { error }))) => return Err(pulled(error)),
-                    Ok(Some(Err(error))) => return Err(pulled(error.to_string())),
-                    Err(_) => {}
+        let allowance = Allowance::new(LARGEST_MESSAGE);
+        let docker = allowance.apply(&self.docker);
+        let mut events = std::pin::pin!(docker.create_image(Some(options), None, credentials::for_image(name)));
+        let mut last_event = Instant::now();
+        loop {
+            match self.wait(&mut Patience::new(None), Duration::from_millis(100), events.next()) {
+                Some(None) => return Ok(()),
+                Some(Some(Ok(event))) => {
+                    note(&mut layers, event);
+                    allowance.add(LARGEST_MESSAGE);
+                    last_event = Instant::now();
                 }
-                let progress = layers.values().fold(Progress::default(), |sum, (loaded, total)| Progress {
-                    loaded: sum.loaded + loaded,
-                    total: sum.total + total,
-                });
-                if tell(progress).is_break() {
-                    return Err(EngineError::PullInterrupted { image: name.to_owned() });
+                Some(Some(Err(bollard::errors::Error::DockerResponseServerError { message, .. }))) => {
+                    return Err(pulled(message.trim().to_owned()));
                 }
+                Some(Some(Err(bollard::errors::Error::DockerStreamError { error }))) => return Err(pulled(error)),
+                Some(Some(Err(error))) => return Err(pulled(one_line(&error))),
+                None if last_event.elapsed() > SLOW => {
+                    return Err(pulled(format!("the engine has not reported progress for {} s", SLOW.as_secs())));
+                }
+                None => {}
             }
-        })
+            let progress = layers.values().fold(Progress::default(), |sum, (loaded, total)| Progress {
+                loaded: sum.loaded.saturating_add(*loaded),
+                total: sum.total.saturating_add(*total),
+            });
+            if tell(progress).is_break() {
+                return Err(EngineError::PullInterrupted { image: name.to_owned() });
+            }
+        }
     }
 
     /// Reads one file of an image, through a container that is made and never started.
@@ -130,42 +151,50 @@ impl Engine {
     /// # Errors
     /// Where the file is not there, is no file, is larger than 64 MiB, or the engine does not hand it out.
     pub fn file_of_image(&self, image: &str, path: &str) -> Result<Vec<u8>, EngineError> {
+        check_name(image)?;
+        let claim = Claim::new(None, None);
         // Nothing runs: the word is there because an image without a command cannot be made a container of.
         let body = ContainerCreateBody {
             image: Some(image.to_owned()),
             entrypoint: Some(vec!["-".to_owned()]),
-            labels: Some(std::iter::once(crate::runner::container::owner_label()).collect()),
+            labels: Some(std::iter::once(claim.label()).collect()),
             ..ContainerCreateBody::default()
         };
-        self.block_on(async {
-            let created = self
-                .docker
-                .create_container(None::<bollard::query_parameters::CreateContainerOptions>, body)
-                .await
-                .map_err(|error| EngineError::request(format!("look into the image `{image}`"), &error))?;
-            let file = self.file_of_container(&created.id, path).await;
-            let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-            let removed = self.docker.remove_container(&created.id, Some(options)).await;
-            let file = match file {
-                Err(EngineError::Request { status: Some(404), .. }) => {
-                    Err(EngineError::NoFile { image: image.to_owned(), path: path.to_owned() })
-                }
-                file => file,
-            }?;
-            removed.map_err(|error| EngineError::request("remove the container that was looked into", &error))?;
-            Ok(file)
-        })
+        let action = format!("look into the image `{image}`");
+        let options = CreateContainerOptionsBuilder::default().name(claim.name()).build();
+        let created = self
+            .ask(&action, SLOW, self.docker.create_container(Some(options), body))
+            .map_err(|error| error.explain(&action))?;
+        let id = checked_id(&action, created.id)?;
+        let mut patience = Patience::new(None);
+        let file = self.file_of_container(&mut patience, &id, path);
+        let action = "remove the container that was looked into";
+        let removed = self.call(&mut patience, action, BRISK, remove(&self.docker, &id));
+        let file = match file {
+            Err(EngineError::Request { status: Some(404), .. }) => {
+                Err(EngineError::NoFile { image: image.to_owned(), path: path.to_owned() })
+            }
+            file => file,
+        }?;
+        removed.map_err(|error| error.explain(action))?;
+        Ok(file)
     }
 
     /// Reads one file of a container, running or not.
-    pub(in crate::runner) async fn file_of_container(&self, id: &str, path: &str) -> Result<Vec<u8>, EngineError> {
-        let action = || format!("read {path} of the container");
+    pub(in crate::runner) fn file_of_container(
+        &self,
+        patience: &mut Patience<'_>,
+        id: &str,
+        path: &str,
+    ) -> Result<Vec<u8>, EngineError> {
+        let action = format!("read {path} of the container");
         let options = DownloadFromContainerOptionsBuilder::default().path(path).build();
-        let archive = collect(self.docker.download_from_container(id, Some(options)))
-            .await
-            .map_err(|error| EngineError::request(action(), &error))?;
+        let docker = Allowance::new(LARGEST as u64 + LARGEST_HEADER).apply(&self.docker);
+        let archive = self
+            .call(patience, &action, BRISK, collect(docker.download_from_container(id, Some(options))))
+            .map_err(|error| error.explain(&action))?;
         let unreadable =
-            |reason: &str| EngineError::Request { action: action(), reason: reason.to_owned(), status: None };
+            |reason: &str| EngineError::Request { action: action.clone(), reason: reason.to_owned(), status: None };
         let mut archive = tar::Archive::new(archive.as_slice());
         let mut entries = archive.entries().map_err(|error| unreadable(&error.to_string()))?;
         let entry = entries.next().ok_or_else(|| unreadable("the engine sent nothing"))?;
@@ -176,6 +205,17 @@ impl Engine {
         let mut content = Vec::new();
         entry.read_to_end(&mut content).map_err(|error| unreadable(&error.to_string()))?;
         Ok(content)
+    }
+}
+
+/// Names become a part of addresses.
+fn check_name(image: &str) -> Result<(), EngineError> {
+    let is_part = |part: &str| !part.is_empty() && !part.bytes().all(|byte| byte == b'.');
+    let is_of_names = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/:@+".contains(&byte);
+    if image.bytes().all(is_of_names) && image.split('/').all(is_part) {
+        Ok(())
+    } else {
+        Err(EngineError::ImageName { image: image.to_owned() })
     }
 }
 
@@ -205,6 +245,7 @@ fn note(layers: &mut BTreeMap<String, (u64, u64)>, event: CreateImageInfo) {
     let amount = |number: Option<i64>| number.and_then(|number| u64::try_from(number).ok());
     if event.status.as_deref() == Some("Downloading")
         && let (Some(loaded), Some(total)) = (amount(detail.current), amount(detail.total))
+        && (layers.len() < MOST_LAYERS || layers.contains_key(&layer))
     {
         layers.insert(layer, (loaded, total));
     }
@@ -213,6 +254,16 @@ fn note(layers: &mut BTreeMap<String, (u64, u64)>, event: CreateImageInfo) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_would_lead_elsewhere_is_refused() {
+        for image in ["a/../../containers/b", "a?force=1", "a#b", "a b", "", "/a", "a//b", "a\n"] {
+            assert!(matches!(check_name(image), Err(EngineError::ImageName { .. })), "{image:?}");
+        }
+        for image in ["alpine", "localhost:5000/a/b_c:1.2-x", "a@sha256:00ff", "0123abcd"] {
+            assert!(check_name(image).is_ok(), "{image:?}");
+        }
+    }
 
     #[test]
     fn only_a_name_without_a_tag_gets_one() {

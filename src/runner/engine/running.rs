@@ -27,7 +27,8 @@ pub(in crate::runner) fn started_since(seconds: i64) -> Vec<String> {
 
 fn list(seconds: i64) -> Vec<String> {
     let Ok(engine) = Engine::find(None) else { return Vec::new() };
-    let listed = engine.block_on(engine.docker.list_containers(None::<ListContainersOptions>)).unwrap_or_default();
+    let listing = engine.docker.list_containers(None::<ListContainersOptions>);
+    let listed = engine.ask("list the containers", PATIENCE, listing).unwrap_or_default();
     let new = listed.into_iter().filter(|container| container.created.is_some_and(|created| created >= seconds));
     new.map(|container| {
         let name = container.names.unwrap_or_default().into_iter().next().or(container.id).unwrap_or_default();

@@ -11,9 +11,9 @@ use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::libc;
 use nix::unistd::linkat;
 
-use super::original::Original;
-use super::{StagingError, failed};
+use super::{StagingError, failed, private};
 use crate::model::units::Bytes;
+use crate::runner::originals::could_be_written;
 
 /// What staging took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,20 +38,32 @@ pub(super) enum Way {
     Copy,
 }
 
-/// Places a file; `None` where only a copy would do and mounts are to take its place. What comes back is to be watched:
-/// through a hard link a task could write to the original.
+/// How files are placed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Copying {
+    pub(super) way: Way,
+    /// Whether a file may be a hard link although a task could write to the original through it.
+    pub(super) links: bool,
+    /// Whether mounts are to take the place of copies.
+    pub(super) mounts: bool,
+    /// Whether owners and modes are those of the originals, and links lead to where they say.
+    pub(super) keeps_owners: bool,
+}
+
+/// Places a file; `None` where only a copy would do and mounts are to take its place.
 pub(super) fn place(
     from: &Path,
     to: &Path,
-    way: &mut Way,
-    mounts: bool,
+    copying: &mut Copying,
     cost: &mut Cost,
-) -> Result<Option<Option<Original>>, StagingError> {
-    if *way == Way::HardLink {
+) -> Result<Option<()>, StagingError> {
+    let Copying { way, links, mounts, keeps_owners } = copying;
+    let may_link = *links || !fs::metadata(from).is_ok_and(|metadata| could_be_written(from, &metadata));
+    if *way == Way::HardLink && may_link {
         match linkat(AT_FDCWD, from, AT_FDCWD, to, AtFlags::AT_SYMLINK_FOLLOW) {
             Ok(()) => {
                 cost.links += 1;
-                return Original::of(from, to).map(|original| Some(Some(original))).map_err(failed("read", to));
+                return Ok(Some(()));
             }
             // Too many links to this one file: the others may do.
             Err(Errno::EMLINK) => {}
@@ -68,25 +80,32 @@ pub(super) fn place(
         match clone(&source, &target) {
             Ok(()) => {
                 cost.clones += 1;
+                if *keeps_owners {
+                    private::keep_owner(to, &metadata)?;
+                }
                 keep_times(&target, &metadata);
-                return Ok(Some(None));
+                return Ok(Some(()));
             }
             Err(error) if error.kind() == io::ErrorKind::StorageFull => return Err(failed("clone", to)(error)),
             Err(_) if *way == Way::Clone => *way = Way::Copy,
             Err(_) => {}
         }
     }
-    if mounts {
+    if *mounts {
         return Ok(None);
     }
-    fs::copy(from, to).map_err(failed("copy", to))?;
+    // Not by name: a file that nobody may write to can be written to only as long as it is open.
+    io::copy(&mut &source, &mut &target).map_err(failed("copy", to))?;
+    if *keeps_owners {
+        private::keep_owner(to, &metadata)?;
+    }
     keep_times(&target, &metadata);
     cost.copies += 1;
     cost.copied = cost.copied.saturating_add(Bytes(metadata.len()));
-    Ok(Some(None))
+    Ok(Some(()))
 }
 
-fn clone(source: &File, target: &File) -> io::Result<()> {
+pub(super) fn clone(source: &File, target: &File) -> io::Result<()> {
     // SAFETY: both descriptors are open while the call lasts; it reads nothing else of ours.
     match unsafe { libc::ioctl(target.as_raw_fd(), libc::FICLONE, source.as_raw_fd()) } {
         0 => Ok(()),

@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::unistd::{AccessFlags, access};
 
-use super::{Mount, ViewError};
+use super::{Mount, Overlay, ViewError};
 
 /// Where the host is found while the new root is put together.
 pub(super) const OLD: &str = "/old";
@@ -41,6 +41,10 @@ pub(super) enum Operation {
     /// Lets nobody write to a tmpfs any more: what a task wrote there would be its memory.
     Close {
         at: CString,
+    },
+    Overlay {
+        at: CString,
+        options: CString,
     },
     Bind {
         source: CString,
@@ -72,8 +76,9 @@ struct Source {
     read_only: bool,
 }
 
-/// Lays out the mounts over the host as it is now. A directory that is missing in a writable source is made there.
-pub(super) fn lay_out(mounts: &[Mount]) -> Result<Layout, ViewError> {
+/// Lays out the overlays and the mounts over the host as it is now. A directory that is missing in a writable source is made
+/// there.
+pub(super) fn lay_out(mounts: &[Mount], overlays: &[Overlay]) -> Result<Layout, ViewError> {
     let host = Source { path: PathBuf::from("/"), is_directory: true, read_only: false };
     let mut root = Node { mount: Some(host), children: BTreeMap::new() };
     let mut writable: Vec<(PathBuf, PathBuf)> = Vec::new();
@@ -99,7 +104,9 @@ pub(super) fn lay_out(mounts: &[Mount]) -> Result<Layout, ViewError> {
             fs::create_dir_all(&path).map_err(failed("make", &path))?;
         }
     }
-    let mut layout = Layout::default();
+    // What is mounted over the old root first is seen in the new one, too.
+    let operations = overlays.iter().map(Overlay::operation).collect::<Result<_, _>>()?;
+    let mut layout = Layout { operations, ..Layout::default() };
     layout.show(&root, None, Path::new(NEW), false)?;
     Ok(layout)
 }
@@ -121,6 +128,31 @@ fn resolve(target: &Path) -> Result<PathBuf, ViewError> {
         return Err(refuse("it would hide everything else"));
     }
     Ok(resolved)
+}
+
+impl Overlay {
+    fn operation(&self) -> Result<Operation, ViewError> {
+        let mut options = OsString::new();
+        for (name, path) in [("lowerdir", &self.lower), (",upperdir", &self.upper), (",workdir", &self.work)] {
+            if path.as_os_str().as_bytes().iter().any(|byte| b",:\\".contains(byte)) {
+                return Err(ViewError::Target {
+                    target: path.clone(),
+                    reason: "it contains a comma, colon or backslash",
+                });
+            }
+            options.push(name);
+            options.push("=");
+            options.push(on_host(path));
+        }
+        Ok(Operation::Overlay { at: text(on_host(&self.target))?, options: text(options)? })
+    }
+}
+
+/// Where a path of the host is found while the new root is put together.
+fn on_host(path: &Path) -> OsString {
+    let mut at = OsString::from(OLD);
+    at.push(if path == Path::new("/") { OsStr::new("") } else { path.as_os_str() });
+    at
 }
 
 impl Node {
@@ -199,9 +231,7 @@ impl Layout {
     }
 
     fn bind(&mut self, path: &Path, at: &Path, read_only: bool, may_be_gone: bool) -> Result<(), ViewError> {
-        let mut source = OsString::from(OLD);
-        source.push(if path == Path::new("/") { OsStr::new("") } else { path.as_os_str() });
-        self.operations.push(Operation::Bind { source: text(&source)?, at: text(at)?, read_only, may_be_gone });
+        self.operations.push(Operation::Bind { source: text(on_host(path))?, at: text(at)?, read_only, may_be_gone });
         Ok(())
     }
 }
@@ -260,7 +290,7 @@ mod tests {
 
         /// The operations, one a line, with the directories of the test left out.
         fn laid_out(&self, mounts: &[Mount]) -> String {
-            let layout = lay_out(mounts).unwrap();
+            let layout = lay_out(mounts, &[]).unwrap();
             let mut lines = String::new();
             for operation in layout.operations {
                 let path = |text: &CString| text.to_str().unwrap().to_owned();
@@ -270,6 +300,7 @@ mod tests {
                     Operation::Link { at, to } => format!("link {} to {}\n", path(&at), path(&to)),
                     Operation::Memory { at, .. } => format!("memory {}\n", path(&at)),
                     Operation::Close { at } => format!("close {}\n", path(&at)),
+                    Operation::Overlay { at, options } => format!("overlay {} {}\n", path(&at), path(&options)),
                     Operation::Bind { source, at, read_only, .. } => {
                         let how = if read_only { " read-only" } else { "" };
                         format!("bind {} at {}{how}\n", path(&source), path(&at))
@@ -358,7 +389,7 @@ mod tests {
     fn a_directory_that_anybody_writes_to_stays_writable_and_is_named() {
         let host = Host::new();
         fs::set_permissions(&host.path, fs::Permissions::from_mode(0o1777)).unwrap();
-        let layout = lay_out(&[host.mount("source", "data")]).unwrap();
+        let layout = lay_out(&[host.mount("source", "data")], &[]).unwrap();
         assert_eq!(layout.in_memory, [host.path.as_path()]);
         assert!(!layout.operations.iter().any(|operation| matches!(operation, Operation::Close { .. })));
     }
@@ -368,9 +399,9 @@ mod tests {
         let host = Host::new();
         for (target, words) in [("data", "no absolute path"), ("/a/../b", "`..`"), ("/", "hide everything")] {
             let mount = Mount { target: PathBuf::from(target), ..host.mount("source", "") };
-            assert!(lay_out(&[mount]).unwrap_err().to_string().contains(words), "{target}");
+            assert!(lay_out(&[mount], &[]).unwrap_err().to_string().contains(words), "{target}");
         }
-        let error = lay_out(&[host.mount("missing", "data")]).unwrap_err();
+        let error = lay_out(&[host.mount("missing", "data")], &[]).unwrap_err();
         assert!(error.to_string().starts_with("failed to find /"), "{error}");
     }
 }

@@ -1,9 +1,8 @@
 //! Who writes to the folder of a sweep.
 
 use std::fmt;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,6 +13,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::{FolderError, LOCK};
+use crate::directory::Directory;
 
 /// How long a child of a process that was killed may have its lock, on a machine that has much else to do.
 const FROM_FORK_TO_EXEC: Duration = Duration::from_secs(2);
@@ -68,11 +68,10 @@ struct Said {
 }
 
 impl Lock {
-    pub(super) fn take(folder: &Path) -> Result<Self, FolderError> {
-        let path = folder.join(LOCK);
+    pub(super) fn take(folder: &Directory) -> Result<Self, FolderError> {
+        let path = folder.path().join(LOCK);
         let failed = |source| FolderError::Lock { path: path.clone(), source };
-        let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-        let mut file = options.map_err(failed)?;
+        let mut file = folder.open_or_create(LOCK, false).map_err(failed)?;
         let asked = Instant::now();
         loop {
             match file.try_lock() {
@@ -80,7 +79,7 @@ impl Lock {
                 Err(TryLockError::WouldBlock) => {
                     let holder = holder(&mut file);
                     if !holder.is_gone() || asked.elapsed() > FROM_FORK_TO_EXEC {
-                        return Err(FolderError::Held { path: folder.to_owned(), holder });
+                        return Err(FolderError::Held { path: folder.path().to_owned(), holder });
                     }
                     thread::sleep(Duration::from_millis(5));
                 }
@@ -129,16 +128,20 @@ fn holder(file: &mut File) -> Holder {
 mod tests {
     use super::*;
 
+    fn take(folder: &tempfile::TempDir) -> Result<Lock, FolderError> {
+        Lock::take(&Directory::open(folder.path()).unwrap())
+    }
+
     #[test]
     fn the_second_is_told_who_holds_it() {
         let folder = tempfile::tempdir().unwrap();
-        let first = Lock::take(folder.path()).unwrap();
-        let Err(FolderError::Held { holder: Holder::Process { pid, .. }, .. }) = Lock::take(folder.path()) else {
+        let first = take(&folder).unwrap();
+        let Err(FolderError::Held { holder: Holder::Process { pid, .. }, .. }) = take(&folder) else {
             panic!("the second got the lock, or was not told");
         };
         assert_eq!(pid, std::process::id());
         drop(first);
-        Lock::take(folder.path()).unwrap();
+        take(&folder).unwrap();
     }
 
     #[test]
@@ -151,7 +154,7 @@ mod tests {
         let forked = File::open(folder.path().join(LOCK)).unwrap();
         forked.lock().unwrap();
         thread::scope(|scope| {
-            let next = scope.spawn(|| Lock::take(folder.path()));
+            let next = scope.spawn(|| take(&folder));
             let asked = Instant::now();
             while !next.is_finished() && asked.elapsed() < Duration::from_millis(100) {
                 thread::yield_now();
@@ -166,6 +169,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(LOCK), "{\"pid\":1,\"host\":\"a\",\"since\":\"2026-01-01T00:00:00Z\"}")
             .unwrap();
-        Lock::take(folder.path()).unwrap();
+        take(&folder).unwrap();
     }
 }

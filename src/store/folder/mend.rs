@@ -1,11 +1,12 @@
 //! What is done about a last line that has no end.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::Path;
 
 use super::super::index;
+use super::super::read::OBSERVATIONS;
 use super::FolderError;
+use crate::directory::Directory;
 
 /// A torn last line that was taken away: somebody was killed while writing it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,13 +19,9 @@ pub struct Torn {
 const STEP: u64 = 64 * 1024;
 
 /// Takes a torn last line away. One that only lacks its end gets it: nothing that was measured is lost.
-pub(super) fn mend(path: &Path) -> Result<Option<Torn>, FolderError> {
-    let mut file = match OpenOptions::new().read(true).write(true).open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(FolderError::Mend { path: path.to_owned(), source }),
-    };
-    mend_file(&mut file).map_err(|source| FolderError::Mend { path: path.to_owned(), source })
+pub(super) fn mend(folder: &Directory) -> Result<Option<Torn>, FolderError> {
+    let mended = folder.open_or_create(OBSERVATIONS, false).and_then(|mut file| mend_file(&mut file));
+    mended.map_err(|source| FolderError::Mend { path: folder.path().join(OBSERVATIONS), source })
 }
 
 fn mend_file(file: &mut File) -> io::Result<Option<Torn>> {
@@ -71,7 +68,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("observations.jsonl");
         std::fs::write(&path, text).unwrap();
-        let torn = mend(&path).unwrap();
+        let torn = mend(&Directory::open(folder.path()).unwrap()).unwrap();
         (std::fs::read(&path).unwrap(), torn)
     }
 

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::columns::{Column, Kind};
 use super::pointer;
+use crate::model::escape::csv_text;
 
 /// What is said in place of a number that could not be read.
 const WORDS: [&str; 2] = ["unsupported", "gone"];
@@ -38,7 +39,8 @@ impl Column {
     /// # Errors
     /// What was expected, where it is something else.
     pub(super) fn put(&self, cell: &str, observation: &mut Map<String, Value>) -> Result<(), String> {
-        let cell = if self.kind == Kind::Text { cell } else { cell.trim() };
+        let text = csv_text(cell);
+        let cell = if self.kind == Kind::Text { &text } else { cell.trim() };
         if cell.is_empty() && self.kind != Kind::Censored {
             return Ok(());
         }

@@ -50,7 +50,7 @@ pub const fn columns() -> &'static [Column] {
     &COLUMNS
 }
 
-const COLUMNS: [Column; 80] = [
+const COLUMNS: [Column; 81] = [
     column("task", "/subject/name", Kind::Text, "the name of the task, where it has one"),
     column("case", "/sweep/case", Kind::Text, "the input case of the sweep"),
     column("run", "/sweep/run", Kind::Count, "which run of the cell, counted from 1"),
@@ -145,6 +145,12 @@ const COLUMNS: [Column; 80] = [
         "/container/noise_floor",
         Kind::Count,
         "what a container of the image peaks at that does nothing",
+    ),
+    column(
+        "engine_unanswered",
+        "/container/unanswered",
+        Kind::Json,
+        "what the engine was asked to do and did not answer, a JSON array",
     ),
     column("host_kernel", "/host/kernel", Kind::Text, "the release of the kernel"),
     column("host_architecture", "/host/architecture", Kind::Text, "as uname -m has it"),

@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::parse::UNNAMED;
+use crate::model::escape::csv_text;
 use crate::model::observation::InputSizes;
 use crate::model::prediction::{Named, Sizes};
 use crate::model::units::Bytes;
@@ -151,10 +152,10 @@ impl Row {
             Part::Items => self.of(column).items = number()?,
             Part::LargestFileBytes | Part::LargestItemBytes => self.sizes.push((column.clone(), Bytes(number()?))),
             Part::LargestFile => {
-                self.of(column).largest_file = Some(Named { path: cell.to_owned(), bytes: Bytes::ZERO });
+                self.of(column).largest_file = Some(Named { path: csv_text(cell).into_owned(), bytes: Bytes::ZERO });
             }
             Part::LargestItem => {
-                self.of(column).largest_item = Some(Named { path: cell.to_owned(), bytes: Bytes::ZERO });
+                self.of(column).largest_item = Some(Named { path: csv_text(cell).into_owned(), bytes: Bytes::ZERO });
             }
         }
         Ok(())

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::pointer;
+use crate::model::escape::csv_text;
 
 const PREFIX: &str = "parameter.";
 
@@ -23,7 +24,7 @@ pub(super) fn put(name: &str, cell: &str, observation: &mut Map<String, Value>) 
         // A name may have a slash in it.
         let parameters = observation.get("sweep").and_then(|sweep| sweep.get("parameters")).and_then(Value::as_object);
         let mut parameters = parameters.cloned().unwrap_or_default();
-        parameters.insert(name.to_owned(), cell.into());
+        parameters.insert(name.to_owned(), csv_text(cell).into());
         pointer::set(observation, "/sweep/parameters", Value::Object(parameters));
     }
 }

@@ -8,6 +8,8 @@ use serde_json::{Map, Value, json};
 
 use super::columns::Column;
 use super::{columns, inputs, parameters};
+use crate::model::byte_order_mark;
+use crate::model::escape::csv_text;
 use crate::model::observation::{Exactness, Observation, PeakSource, SCHEMA_VERSION};
 use crate::model::problem::{Flawed, Problem};
 use crate::model::quotes::unclosed;
@@ -32,7 +34,7 @@ pub fn parse(name: &str, text: &str, blank: &Observation) -> Result<(Vec<Observa
 
 fn read(rows: &mut Rows<'_>, blank: &Value) -> (Vec<Observation>, Vec<LeftOut>) {
     rows.require(&["peak_bytes", "wall_seconds"]);
-    let known: Vec<Known> = rows.header.iter().map(|name| Known::named(name)).collect();
+    let known: Vec<Known> = rows.header.iter().map(|name| Known::named(&csv_text(name))).collect();
     let (mut observations, mut left_out) = (Vec::new(), Vec::new());
     let mut runs = HashMap::new();
     while let Some(row) = rows.next() {
@@ -175,7 +177,7 @@ pub(in crate::store) struct Rows<'a> {
 
 impl<'a> Rows<'a> {
     pub(in crate::store) fn new(text: &'a str) -> Self {
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let text = byte_order_mark::strip(text);
         let first = text.trim_start_matches(['\r', '\n']).lines().next().unwrap_or("");
         let delimiter = if first.contains('\t') { b'\t' } else { b',' };
         let mut reader = ReaderBuilder::new()

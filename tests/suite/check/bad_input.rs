@@ -87,16 +87,38 @@ fn an_output_that_cannot_be_written_is_found_before_the_runs_and_nothing_is_left
         for path in ["none/out", ".", "/proc/out"] {
             let checked = project.check(&["--markdown", "good.md", option, path]);
             let checked = if option == "--markdown" { project.check(&[option, path]) } else { checked };
-            assert_eq!(checked.status(), 2, "{option} {path}: {checked:?}");
-            assert!(checked.stderr().contains("nothing has been run"), "{option} {path}: {checked:?}");
+            assert_eq!(checked.status(), 3, "{option} {path}: {checked:?}");
             assert_eq!(project.files(), before, "{option} {path}");
         }
     }
-    assert_eq!(project.check(&["--update-baseline", "--baseline", "none/b.json"]).status(), 2);
+    assert_eq!(project.check(&["--update-baseline", "--baseline", "none/b.json"]).status(), 3);
     let summary =
         project.command(&["check", "--github"]).env("GITHUB_STEP_SUMMARY", "none/summary.md").output().unwrap();
-    assert_eq!(summary.status.code(), Some(2), "{summary:?}");
+    assert_eq!(summary.status.code(), Some(3), "{summary:?}");
     assert_eq!(project.files(), before);
+}
+
+#[test]
+fn a_baseline_that_cannot_be_used_is_replaced_when_it_is_updated() {
+    for broken in ["{\n<<<<<<< HEAD\n", "", "\u{0}", "{\"schema_version\": 2}", "{\"schema_version\": 1, \"tasks\": 3}"]
+    {
+        let project = Project::with_baseline(SEGMENT, &three("default", 0, 200));
+        let whole = project.read("highwater-baseline.json");
+        project.write("highwater-baseline.json", broken);
+        let updated = project.check(&["--records", "then.jsonl", "--update-baseline"]);
+        assert_eq!((updated.status(), project.read("highwater-baseline.json")), (0, whole), "{broken}: {updated:?}");
+        assert!(updated.stderr().contains("that baseline is replaced"), "{updated:?}");
+        assert!(!updated.stderr().contains("help:"), "{updated:?}");
+    }
+    // What is no text is replaced as well; a folder is not.
+    let project = Project::with_baseline(SEGMENT, &three("default", 0, 200));
+    fs::write(project.path("highwater-baseline.json"), b"\xff\xfe").unwrap();
+    let updated = project.check(&["--records", "then.jsonl", "--update-baseline"]);
+    assert_eq!(updated.status(), 0, "{updated:?}");
+    fs::remove_file(project.path("highwater-baseline.json")).unwrap();
+    fs::create_dir(project.path("highwater-baseline.json")).unwrap();
+    let updated = project.check(&["--records", "then.jsonl", "--update-baseline"]);
+    assert_eq!(updated.status(), 3, "{updated:?}");
 }
 
 #[test]

@@ -126,3 +126,17 @@ fn an_image_that_cannot_be_pulled_is_told() {
     assert!(told.contains("failed to pull the image `127.0.0.1:1/no/such:image`: "), "{told}");
     assert!(told.contains("connection refused") && told.contains("docker login"), "{told}");
 }
+
+#[test]
+fn logs_are_kept_through_no_link() {
+    engine_or_skip!();
+    let bench = tempfile::tempdir().unwrap();
+    let (victims, record) = (bench.path().join("victims"), bench.path().join("runs.jsonl"));
+    std::fs::create_dir(&victims).unwrap();
+    std::os::unix::fs::symlink(&victims, bench.path().join("runs.logs")).unwrap();
+    let output = run(&["--image", "tiny", "--record", record.to_str().unwrap()]).output().unwrap();
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(125), "{told}");
+    assert!(told.contains("symbolic"), "{told}");
+    assert_eq!(std::fs::read_dir(victims).unwrap().count(), 0);
+}

@@ -90,3 +90,54 @@ fn an_engine_that_is_killed_is_told_and_the_record_kept() {
     assert!(kept["peak"]["bytes"].as_u64().unwrap() >= 50 * MIB, "{kept:#}");
     assert_eq!(kept["peak"]["exactness"]["kind"], "lower-bound");
 }
+
+/// A dockerd under SIGSTOP accepts connections and answers nothing.
+#[test]
+fn an_engine_that_is_stopped_is_left_and_the_record_kept() {
+    engine_or_skip!();
+    let folder = tempfile::tempdir().unwrap();
+    let program = highwater().get_program().to_owned();
+    let engine = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/engine/run");
+    // A task that stays and one that ends by itself; by the time-out, SIGTERM, SIGINT twice, and nothing at all.
+    let script = r#"
+        cd "$1"
+        # A stopped engine cannot be ended.
+        trap 'kill -CONT $HIGHWATER_TEST_ENGINE_PID' EXIT
+        # A shell lets what runs in the background ignore SIGINT.
+        run() {
+            env --default-signal=INT "$program" run --network host --quiet --kill-after 1s --image tiny "$@" > /dev/null &
+            run=$!
+        }
+        stopped() {
+            until [ -n "$(docker ps -q)" ]; do sleep 0.1; done
+            sleep 0.5
+            kill -STOP $HIGHWATER_TEST_ENGINE_PID
+        }
+        ended() {
+            wait $run; echo "$1: status $?"
+            kill -CONT $HIGHWATER_TEST_ENGINE_PID
+            until "$program" clean > /dev/null && [ -z "$(docker ps -aq)" ]; do sleep 0.1; done
+        }
+        program=$0
+        run --record timeout --timeout 2s -- /task stay; stopped; ended timeout
+        run --record term -- /task stay; stopped; kill -TERM $run; ended term
+        run --record int -- /task stay; stopped; kill -INT $run; sleep 0.5; kill -INT $run; ended int
+        run --record itself -- /task touch 50 2000; stopped; ended itself
+        find /sys/fs/cgroup -maxdepth 3 -name "highwater?*" | grep "highwater[-_]$run[-_]""#;
+    let output = Command::new(engine)
+        .args(["--only", "tiny", "--", "timeout", "400", "bash", "-c", script])
+        .arg(program)
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    let expected = "timeout: status 3\nterm: status 3\nint: status 3\nitself: status 3\n";
+    assert_eq!(text(&output.stdout), expected, "{}", text(&output.stderr));
+    for (name, peak) in [("timeout", 0), ("term", 0), ("int", 0), ("itself", 50)] {
+        let kept: Value = serde_json::from_str(&std::fs::read_to_string(folder.path().join(name)).unwrap()).unwrap();
+        assert_eq!(kept["outcome"]["kind"], "engine-lost", "{name}: {kept:#}");
+        assert_eq!(kept["container"]["unanswered"][0], "report the end of the container", "{name}: {kept:#}");
+        if is_docker() {
+            assert!(kept["peak"]["bytes"].as_u64().unwrap() >= peak * MIB, "{name}: {kept:#}");
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! Sweeps of processing containers.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Output;
 
@@ -9,6 +10,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::json;
 
 use super::{MIB, containers_with, highwater, text};
+use crate::sweep::unchanged::{Row, SHOW_WRITTEN, WRITES_INTO_ITEMS, assert_written_into_items, attacked};
 
 /// A task that reads all of its input into memory, with items of 4 MiB.
 fn bench(items: usize) -> tempfile::TempDir {
@@ -72,4 +74,61 @@ fn items_that_cannot_be_linked_are_mounted_one_by_one() {
     let (said, records) = result.unwrap();
     assert!(!said.contains("copied"), "{said}");
     assert_eq!((records.len(), records[0].inputs[0].all.sum.0), (1, 8 * MIB));
+}
+
+#[test]
+fn what_a_container_writes_to_belongs_to_its_user_and_is_closed_to_others() {
+    engine_or_skip!();
+    let bench = crate::process::folder_on_a_disk();
+    let script = "stat -c %u:%a /out; echo written > /out/by-$(id -u); sleep {N}";
+    let sweep = |image: &str, more: &[&str]| {
+        let mut command = highwater();
+        command.current_dir(bench.path()).args(["sweep", "-q", "--into", image, "--keep-outputs", "--pull", "never"]);
+        command.args(["--network", "none", "--mount", "{output}:/out", "--image", image, "--entrypoint", "/bin/sh"]);
+        command.args(more).args(["-P", "N=0", "--", "-c", script]);
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{image} {more:?}: {}", text(&output.stderr));
+        let run = store::read(&bench.path().join(image)).unwrap().observations.remove(0);
+        let stdout = bench.path().join(image).join(run.logs.unwrap().stdout);
+        let kept = stdout.with_file_name("outputs");
+        (std::fs::read_to_string(&stdout).unwrap(), kept)
+    };
+    // The image says `user`, who is known only in there; the command line names a number.
+    for (image, more, user) in [("as-user", vec![], 1000), ("exec-form", vec!["--user", "1234:5"], 1234)] {
+        let (said, kept) = sweep(image, &more);
+        assert_eq!(said, format!("{user}:755\n"), "{image}");
+        assert_eq!(std::fs::read_to_string(kept.join(format!("by-{user}"))).unwrap(), "written\n");
+        let found = std::fs::metadata(kept).unwrap();
+        assert_eq!((found.uid(), found.mode() & 0o777), (nix::unistd::geteuid().as_raw(), 0o755), "{image}");
+    }
+}
+/// Containers that see the data at `/in`, and beside other files of the host at `/host`.
+#[test]
+fn containers_leave_the_data_as_they_are() {
+    engine_or_skip!();
+    let options = "--pull never --network none --image path --workdir /tmp --entrypoint busybox --env GROUND=/host \
+                   --mount ../../attack.sh:/attack.sh:ro --mount ..:/host --mount '{input}:/in' -- sh /attack.sh /in";
+    for cells in ["", "--items 1", "--size 3", "--input-access private", "--items 1 --input-access private"] {
+        for is_on_tmpfs in [false, true] {
+            let words: &'static str = format!("sweep --into r --input ../scans {cells} {options}").leak();
+            let row = Row { is_root: true, is_on_tmpfs, has_other_owner: !is_on_tmpfs, is_in_container: true, words };
+            let Some((_, said)) = attacked(row, "", "") else { return };
+            assert!(said.contains("run 1: peak"), "nothing was run in {row:?}: {said}");
+            assert!(said.ends_with("unchanged\n"), "{row:?}: {said}");
+        }
+    }
+}
+
+#[test]
+fn a_container_that_writes_into_the_directories_of_its_items_is_swept_with_private_input() {
+    engine_or_skip!();
+    let words: &'static str = format!(
+        "sweep --into r --input ../scans --items 1,2 -r 2 --input-access private --keep-outputs --cache cold \
+         --pull never --network none --image path --entrypoint busybox --mount '{{input}}:/in' -- \
+         sh -c '{WRITES_INTO_ITEMS}' /in"
+    )
+    .leak();
+    let row = Row { is_root: true, is_on_tmpfs: false, has_other_owner: false, is_in_container: true, words };
+    let Some(swept) = attacked(row, "", SHOW_WRITTEN) else { return };
+    assert_written_into_items(row, &swept);
 }

@@ -32,13 +32,18 @@ fn killed_at_any_moment_every_run_is_recorded_once_in_the_end() {
     ];
     let mut random = fastrand::Rng::with_seed(7);
     let mut made = Vec::new();
+    let mut longest = 160;
     for _ in 0..20 {
         let mut sweep = bench.command(&words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         // The moment is what this is about.
-        std::thread::sleep(Duration::from_millis(random.u64(10..160)));
+        std::thread::sleep(Duration::from_millis(random.u64(10..longest)));
         sweep.kill().unwrap();
         sweep.wait().unwrap();
         made.push(fs::read_to_string(bench.path().join("r/observations.jsonl")).map_or(0, |text| text.lines().count()));
+        // A busy machine needs longer to begin with the first run.
+        if made.last() == Some(&0) {
+            longest += 40;
+        }
     }
     assert!(made.last() > Some(&0), "nothing was ever recorded: {made:?}");
     assert!(made.windows(2).all(|pair| pair[0] <= pair[1] + 1), "records were lost: {made:?}");

@@ -1,0 +1,234 @@
+//! Files that the user names for output: one way to write them, for every command.
+
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
+use std::io::{self, BufWriter, ErrorKind, Seek, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::posix_fallocate;
+use nix::sys::stat::fstat;
+use nix::unistd::{AccessFlags, access};
+use tempfile::TempPath;
+
+use super::exit::Exit;
+use super::failure::Failure;
+
+/// As many symbolic links as the kernel follows.
+const MOST_LINKS: usize = 40;
+/// Temporary files that killed processes left behind.
+const MOST_LEFT: u32 = 1000;
+
+/// Writes a file: whoever reads it sees the old content or the new one, never a part.
+///
+/// A symbolic link is followed and stays a link, and an existing file keeps its mode and owner. Where the file cannot be
+/// replaced, its content is overwritten: devices and pipes, a directory that cannot be written to, a file that is mounted
+/// by itself, an owner that only root could give it.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    try_write(path, &mut Content::Bytes(bytes)).map_err(|source| unwritten(path, source))
+}
+
+/// The same with what `write` writes, piece by piece. It is called again if the file turns out not to be replaceable.
+pub(crate) fn write_with(path: &Path, write: &mut Writing<'_>) -> Result<(), Failure> {
+    try_write(path, &mut Content::Pieces(write)).map_err(|source| unwritten(path, source))
+}
+
+/// Writes the content of a file, each time it is called.
+pub(crate) type Writing<'a> = dyn FnMut(&mut dyn Write) -> io::Result<()> + 'a;
+
+/// What is written.
+enum Content<'a, 'b> {
+    Bytes(&'a [u8]),
+    Pieces(&'a mut Writing<'b>),
+}
+
+impl Content<'_, '_> {
+    fn write_to(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        match self {
+            Self::Bytes(bytes) => out.write_all(bytes),
+            Self::Pieces(write) => {
+                let mut out = BufWriter::new(out);
+                write(&mut out)?;
+                out.flush()
+            }
+        }
+    }
+}
+
+/// Checks that a file can be written, so that nothing is computed or run in vain.
+pub(crate) fn check_writable(path: &Path) -> Result<(), Failure> {
+    try_check(path).map_err(|source| unwritten(path, source))
+}
+
+/// Whether what is written is appended to what was written before, as to a pipe.
+pub(crate) fn is_stream(path: &Path) -> bool {
+    matches!(Target::find(path), Ok(Target::Stream(_)))
+}
+
+/// The failure of writing a file that the user named.
+pub(crate) fn unwritten(path: &Path, source: io::Error) -> Failure {
+    let help = match source.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::ELOOP) => "remove the symbolic link, or name another file",
+        Some(Errno::ENOSPC | Errno::EDQUOT) => "make room on the disk, or name a file on another one",
+        Some(Errno::EFBIG) => "raise the limit on the size of files (`ulimit -f`)",
+        Some(_) | None => "name a file that you may write to, in a directory that exists",
+    };
+    Failure::new(Exit::Host, &Unwritten { path: path.to_owned(), source }, Some(help.to_owned()))
+}
+
+/// Where the bytes go.
+enum Target {
+    /// A pipe, a device, or a file that is open already, such as `/dev/stdout`.
+    Stream(Metadata),
+    /// A regular file behind all links, which may exist.
+    File { path: PathBuf, old: Option<Metadata> },
+}
+
+impl Target {
+    fn find(path: &Path) -> io::Result<Self> {
+        // The kernel follows the links first: it refuses loops, and links that others have put into /tmp.
+        match fs::metadata(path) {
+            Ok(found) if found.is_dir() => Err(ErrorKind::IsADirectory.into()),
+            Ok(found) if !found.is_file() => Ok(Self::Stream(found)),
+            Ok(found) => Ok(match behind_links(path)? {
+                Some(path) => Self::File { path, old: Some(found) },
+                None => Self::Stream(found),
+            }),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                if path.as_os_str().as_bytes().ends_with(b"/") {
+                    return Err(ErrorKind::IsADirectory.into());
+                }
+                behind_links(path)?.map(|path| Self::File { path, old: None }).ok_or(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The file that the last component of a path leads to; `None` for a file that a process has open (`/proc/self/fd/1`).
+fn behind_links(path: &Path) -> io::Result<Option<PathBuf>> {
+    let mut path = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        match fs::read_link(&path) {
+            Ok(_) if is_descriptor(&path) => return Ok(None),
+            Ok(next) => path = folder_of(&path).join(next),
+            Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::NotFound) => {
+                return Ok(Some(path));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(Errno::ELOOP.into())
+}
+
+fn is_descriptor(path: &Path) -> bool {
+    fs::canonicalize(folder_of(path)).is_ok_and(|folder| folder.starts_with("/proc") && folder.ends_with("fd"))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn try_check(path: &Path) -> io::Result<()> {
+    match Target::find(path)? {
+        Target::Stream(_) => access(path, AccessFlags::W_OK)?,
+        Target::File { path, old: Some(_) } => access(&path, AccessFlags::W_OK)?,
+        // Root may write everywhere, and still can make no file in /proc: it has to be tried.
+        Target::File { path, old: None } => drop(create_beside(&path, 0o600)?),
+    }
+    Ok(())
+}
+
+fn try_write(path: &Path, content: &mut Content<'_, '_>) -> io::Result<()> {
+    match Target::find(path)? {
+        Target::Stream(found) => match append(path, &found, content) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            result => result,
+        },
+        Target::File { path, old: None } => replace(&path, None, content),
+        Target::File { path, old: Some(old) } => {
+            access(&path, AccessFlags::W_OK)?;
+            match replace(&path, Some(&old), content) {
+                Err(error) if is_refused(&error) => overwrite(&path, content),
+                result => result,
+            }
+        }
+    }
+}
+
+/// Whether a file cannot be replaced, for a reason that does not keep its content from being overwritten.
+fn is_refused(error: &io::Error) -> bool {
+    let refused = [Errno::EACCES, Errno::EPERM, Errno::EBUSY, Errno::EROFS].map(|errno| errno as i32);
+    error.raw_os_error().is_some_and(|errno| refused.contains(&errno))
+}
+
+fn append(path: &Path, found: &Metadata, content: &mut Content<'_, '_>) -> io::Result<()> {
+    // The shell goes on writing to the same stdout, behind what was written through it.
+    if fstat(io::stdout()).is_ok_and(|own| (own.st_dev, own.st_ino) == (found.dev(), found.ino())) {
+        let mut stdout = io::stdout().lock();
+        return content.write_to(&mut stdout).and_then(|()| stdout.flush());
+    }
+    content.write_to(&mut OpenOptions::new().append(true).open(path)?)
+}
+
+/// Writes a temporary file beside the old one, and renames it.
+fn replace(path: &Path, old: Option<&Metadata>, content: &mut Content<'_, '_>) -> io::Result<()> {
+    // What replaces a private file is never open to others, not even for a moment. The umask applies to a new one.
+    let mode = if old.is_some() { 0o600 } else { 0o666 };
+    let (mut file, temporary) = create_beside(path, mode)?;
+    content.write_to(&mut file)?;
+    if let Some(old) = old {
+        let new = file.metadata()?;
+        if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
+            // In a user namespace the owner may have no number: EINVAL.
+            fchown(&file, Some(old.uid()), Some(old.gid())).map_err(|_| io::Error::from(Errno::EPERM))?;
+        }
+        // The mode comes last: a change of owner clears bits of it.
+        file.set_permissions(Permissions::from_mode(old.mode() & 0o7777))?;
+    }
+    file.sync_all()?;
+    temporary.persist(path)?;
+    // A directory that cannot be read, or whose file system cannot sync it, is no reason to fail: the file is there.
+    let _ = File::open(folder_of(path)).and_then(|folder| folder.sync_all());
+    Ok(())
+}
+
+/// Creates a temporary file in the directory of another, removed unless it takes that one's place.
+fn create_beside(path: &Path, mode: u32) -> io::Result<(File, TempPath)> {
+    for number in 0..MOST_LEFT {
+        let temporary = folder_of(path).join(format!(".highwater-{}-{number}", std::process::id()));
+        match OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary) {
+            // Left by a process with the same number that was killed.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            created => return Ok((created?, TempPath::try_from_path(temporary)?)),
+        }
+    }
+    Err(ErrorKind::AlreadyExists.into())
+}
+
+/// Overwrites a file in place. Where there is no room for the new content, the old one stays, if its length is known.
+fn overwrite(path: &Path, content: &mut Content<'_, '_>) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).open(path)?;
+    let old = file.metadata()?.len();
+    if let Content::Bytes(bytes) = content {
+        let length = i64::try_from(bytes.len()).map_err(io::Error::other)?;
+        if let Err(errno @ (Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG)) = posix_fallocate(&file, 0, length) {
+            file.set_len(old)?;
+            return Err(errno.into());
+        }
+    }
+    content.write_to(&mut file)?;
+    let length = file.stream_position()?;
+    file.set_len(length)?;
+    file.sync_all()
+}
+
+/// Why a file could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to write {path}")]
+struct Unwritten {
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}

@@ -1,0 +1,185 @@
+//! How a task may use its input, and what keeps the user's data as they are.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use clap::ValueEnum;
+use highwater::model::observation::Observation;
+use highwater::model::task::Task;
+use highwater::runner::originals::{Change, Guard, Originals};
+use highwater::runner::staging::{Staged, StagingError};
+use highwater::runner::view::{Mount, Overlay, View, ViewError};
+
+use crate::cli::exit::Exit;
+use crate::cli::failure::Failure;
+
+/// How a task may use its input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum InputAccess {
+    /// The data are read-only for the task, whatever path it takes. For a process of an ordinary user who could write to
+    /// them this needs a user namespace, where su and sudo do not work.
+    ReadOnly,
+    /// Each run may write to a copy of its own: a clone, an overlay (processes, as root) or a full copy. It is removed
+    /// after the run.
+    Private,
+    /// No mount namespace: changes are not prevented, only detected after the run.
+    Watched,
+}
+
+impl InputAccess {
+    /// What it is called in the key of a cell; nothing where it does not change what is measured.
+    pub(crate) fn in_key(self) -> Option<String> {
+        match self {
+            Self::Private => Some("private".to_owned()),
+            Self::ReadOnly | Self::Watched => None,
+        }
+    }
+
+    /// Guards these inputs, of a process or of a container, while tasks may write to what is excepted.
+    pub(crate) fn guard<'a>(
+        self,
+        inputs: impl IntoIterator<Item = &'a Path>,
+        except: impl IntoIterator<Item = &'a Path>,
+        is_process: bool,
+    ) -> Result<Guard, Failure> {
+        let inputs = inputs.into_iter().filter(|input| input.exists());
+        let originals =
+            Originals::read(inputs, except).map_err(|source| Failure::new(Exit::Host, &Unreadable(source), None))?;
+        Ok(match self {
+            Self::Watched => Guard::watch(originals, Some("--input-access watched".to_owned())),
+            Self::ReadOnly | Self::Private if is_process => Guard::new(originals),
+            // Containers have mounts of their own.
+            Self::ReadOnly | Self::Private => Guard::watch(originals, None),
+        })
+    }
+}
+
+/// The host's directories of a task's inputs.
+pub(crate) fn of_task(task: &Task) -> Vec<PathBuf> {
+    task.inputs().filter_map(|input| input.host_path.clone()).collect()
+}
+
+/// The host's directories of a task's outputs.
+pub(crate) fn outputs_of(task: &Task) -> Vec<PathBuf> {
+    task.outputs().filter_map(|output| output.host_path.clone()).collect()
+}
+
+/// Whether overlays can show its inputs: a channel that is mounted in an input needs a directory there.
+pub(crate) fn can_be_overlaid(task: &Task) -> bool {
+    task.inputs().all(|input| {
+        let is_inside = |path: &str| path != input.mounted_path && Path::new(path).starts_with(&input.mounted_path);
+        !task.channels.iter().any(|channel| is_inside(&channel.mounted_path))
+    })
+}
+
+/// Why an input could not be staged or copied.
+pub(crate) fn unstaged(error: &StagingError) -> Failure {
+    let help = error.is_out_of_space().then(|| "make room on the disk, or use another one".to_owned());
+    Failure::new(Exit::Host, error, help)
+}
+
+/// What a process sees of its inputs.
+#[derive(Clone, Copy)]
+pub(crate) struct Mounting<'a> {
+    pub(crate) guard: &'a Guard,
+    /// What was staged for it, or belongs to the run.
+    pub(crate) staged: &'a [&'a Staged],
+    /// The view of an earlier process with the same inputs, or where to keep it: it takes a few milliseconds to make.
+    pub(crate) known: Option<&'a OnceLock<Option<Arc<View>>>>,
+}
+
+impl Mounting<'_> {
+    /// Mounts at the target of a channel with this directory of the host.
+    pub(super) fn channel(&self, source: PathBuf, target: PathBuf, read_only: bool) -> Vec<Mount> {
+        match self.staged.iter().find(|staged| staged.input() == source) {
+            Some(staged) => staged.mounts_at(&target),
+            None => vec![Mount { source, target, read_only }],
+        }
+    }
+
+    /// A mount namespace with these mounts besides; `None` where it would show nothing else than the host.
+    pub(crate) fn view(&self, mounts: Vec<Mount>) -> Result<Option<Arc<View>>, ViewError> {
+        let known = self.known.filter(|_| mounts.is_empty());
+        if let Some(view) = known.and_then(OnceLock::get) {
+            return Ok(view.clone());
+        }
+        let view = self.open_view(mounts)?.map(Arc::new);
+        Ok(match known {
+            Some(known) => known.get_or_init(|| view).clone(),
+            None => view,
+        })
+    }
+
+    fn open_view(&self, mut mounts: Vec<Mount>) -> Result<Option<View>, ViewError> {
+        if self.guard.protects() {
+            let staged = self.staged.iter().filter(|staged| staged.is_made() && !staged.is_private());
+            mounts.extend(
+                staged.filter(|staged| staged.input().is_dir()).flat_map(|staged| staged.mounts_at(staged.input())),
+            );
+        }
+        let overlays: Vec<Overlay> = self.staged.iter().filter_map(|staged| staged.overlay().cloned()).collect();
+        self.guard.view(&mounts, &overlays)
+    }
+}
+
+/// What the record of a run says about its input.
+pub(crate) fn notes(guard: &Guard, staged: &[&Staged]) -> Vec<String> {
+    let private = staged.iter().find_map(|staged| staged.describe_private());
+    let private = private.map(|how| format!("the task had its input as a private copy: {how}"));
+    let watched = guard.obstacle();
+    let watched = watched.map(|why| format!("the input was not protected from the task, only watched: {why}"));
+    private.into_iter().chain(watched).collect()
+}
+
+/// As much of the end of a task's errors is looked at.
+const LAST_ERRORS: i64 = 64 << 10;
+
+/// What a task that failed may need, if the errors that it has written to this file say that it could not write.
+pub(crate) fn hint(errors: &Path) -> Option<String> {
+    let mut file = File::open(errors).ok()?;
+    let length = file.metadata().ok()?.len();
+    // Of a shorter file it is all.
+    let _ = file.seek(SeekFrom::End(-LAST_ERRORS.min(length.try_into().ok()?)));
+    let mut text = Vec::new();
+    file.read_to_end(&mut text).ok()?;
+    let says_so = String::from_utf8_lossy(&text).contains("Read-only file system");
+    says_so.then(|| "the task could not write to a read-only file system: if it writes into its input, it needs --input-access private".to_owned())
+}
+
+/// As many changes are named.
+const MOST_CHANGES: usize = 5;
+
+/// Why no other run may be made, if something has changed.
+pub(crate) fn changed(changes: &[Change]) -> Option<Failure> {
+    let changed = Changed::new(changes)?;
+    let help = "restore the data; a task that writes to its input needs --input-access private";
+    Some(Failure::new(Exit::TaskFailed, &changed, Some(help.to_owned())))
+}
+
+/// The same, noted in the record of the run.
+pub(crate) fn note_changes(observation: &mut Observation, changes: &[Change]) -> Option<Failure> {
+    observation.warnings.extend(Changed::new(changes).map(|changed| changed.to_string()));
+    changed(changes)
+}
+
+impl Changed {
+    fn new(changes: &[Change]) -> Option<Self> {
+        let mut named: Vec<String> = changes.iter().take(MOST_CHANGES).map(ToString::to_string).collect();
+        if changes.len() > MOST_CHANGES {
+            named.push(format!("and {} more", changes.len() - MOST_CHANGES));
+        }
+        (!named.is_empty()).then(|| Self(named.join("; ")))
+    }
+}
+
+/// Input that is not as it was.
+#[derive(Debug, thiserror::Error)]
+#[error("the input changed during the run: {0}")]
+struct Changed(String);
+
+/// Input whose state cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to read the input")]
+struct Unreadable(#[source] std::io::Error);

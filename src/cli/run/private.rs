@@ -1,0 +1,159 @@
+//! A task that gets a copy of its input for each run.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use highwater::host::machine::Machine;
+use highwater::model::plan::Material;
+use highwater::model::prediction::{ChannelSize, Prediction};
+use highwater::model::task::{ChannelKind, Task};
+use highwater::model::units::Bytes;
+use highwater::runner::originals::Guard;
+use highwater::runner::patience::Patience;
+use highwater::runner::staging::{Staged, Staging};
+use highwater::runner::{Runner, Running, StartError};
+use nix::unistd::geteuid;
+
+use super::OWN_FAILURE;
+use super::inputs::{self, Mounting};
+use super::start::{Conditions, Start};
+use super::subject::What;
+use crate::cli::failure::Failure;
+
+/// A task that gets a copy of its input for each run.
+pub(crate) struct PrivateTask {
+    /// The task on its own input, which is never started.
+    on_originals: Start,
+    task: Task,
+    prediction: Prediction,
+    guard: Guard,
+    staging: Staging,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    runs: u32,
+    /// What the record of the last run says of its input.
+    notes: Vec<String>,
+}
+
+impl PrivateTask {
+    /// Takes a task that was read.
+    pub(super) fn new(mut start: Start) -> Result<Self, Failure> {
+        let (task, guard, prediction) = match &mut start {
+            Start::Process(what) => (what.task.take(), what.guard.take(), what.prediction.clone()),
+            Start::Container(container) => {
+                (container.task.take(), container.guard.take(), container.prediction.clone())
+            }
+            Start::Private(_) => (None, None, None),
+        };
+        let (Some(task), Some(guard), Some(prediction)) = (task, guard, prediction) else {
+            return Err(Failure::new(OWN_FAILURE, &NoTask, None));
+        };
+        let staging = open_staging().map_err(|error| inputs::unstaged(&error))?;
+        let state = Mutex::default();
+        Ok(Self { on_originals: start, task: *task, prediction, guard, staging, state })
+    }
+
+    pub(super) fn on_originals(&self) -> &Start {
+        &self.on_originals
+    }
+
+    pub(super) fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
+    /// What the record of the last run says.
+    pub(super) fn notes(&self) -> Vec<String> {
+        self.lock().notes.clone()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A runner of the task on a copy of its input, which lasts as long as the runner.
+    pub(super) fn runner(&self, machine: &Machine, conditions: &Conditions) -> Result<Box<dyn Runner>, Failure> {
+        let mut state = self.lock();
+        state.runs += 1;
+        let mut task = self.task.clone();
+        let mut copies = Vec::new();
+        let can_mount = self.guard.protects() && inputs::can_be_overlaid(&task);
+        for channel in task.channels.iter_mut().filter(|channel| channel.kind == ChannelKind::Input) {
+            let Some(path) = &channel.host_path else { continue };
+            let material = Material::Folder(path.clone());
+            let name = format!("{}-{}", state.runs, copies.len());
+            let size = self.prediction.channels.iter().find(|known| known.name == channel.name);
+            let size = match size.map(|known| &known.size) {
+                Some(ChannelSize::Known { all, .. }) => all.sum,
+                Some(ChannelSize::Unknown { .. } | ChannelSize::NotSurveyed) | None => Bytes::ZERO,
+            };
+            let copy = self
+                .staging
+                .stage(&name, &material)
+                .and_then(|staged| self.staging.private(&name, (&staged, &material), size, can_mount))
+                .map_err(|error| inputs::unstaged(&error))?;
+            channel.host_path = Some(copy.input().to_owned());
+            copies.push(copy);
+        }
+        let staged: Vec<&Staged> = copies.iter().collect();
+        let mounting = Mounting { guard: &self.guard, staged: &staged, known: None };
+        let start = match &self.on_originals {
+            Start::Container(container) => {
+                let mut container = container.on_copies(&self.task, &task);
+                container.protect(mounting)?;
+                Start::Container(Box::new(container))
+            }
+            Start::Process(_) | Start::Private(_) => {
+                Start::Process(Box::new(What::of_task(&task, self.prediction.clone(), mounting)?.0))
+            }
+        };
+        state.notes = start.about().notes;
+        let runner = start.runner(machine, conditions)?;
+        Ok(Box::new(WithCopies { runner, _copies: copies }))
+    }
+}
+
+/// A runner and the copies that its task uses.
+struct WithCopies {
+    runner: Box<dyn Runner>,
+    _copies: Vec<Staged>,
+}
+
+impl Runner for WithCopies {
+    fn start(&mut self, patience: &mut Patience<'_>) -> Result<Box<dyn Running>, StartError> {
+        self.runner.start(patience)
+    }
+}
+
+/// The names of directories for copies begin like this, then comes the number of the user.
+const PREFIX: &str = "highwater-inputs";
+
+/// A directory for copies, on a disk. What killed highwaters of this user have left beside it goes.
+fn open_staging() -> Result<Staging, highwater::runner::staging::StagingError> {
+    let parent = std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
+    let prefix = format!("{PREFIX}-{}-", geteuid());
+    for entry in std::fs::read_dir(&parent).into_iter().flatten().filter_map(Result::ok) {
+        let is_ours = entry.metadata().is_ok_and(|there| there.is_dir() && there.uid() == geteuid().as_raw());
+        if is_ours && entry.file_name().to_string_lossy().starts_with(&prefix) {
+            // It is removed with what is in it when it is closed; one that is in use is refused.
+            drop(Staging::open(&entry.path()));
+        }
+    }
+    let path = match tempfile::Builder::new().prefix(&prefix).tempdir_in(&parent) {
+        Ok(folder) => folder.keep(),
+        Err(source) => return Err(failed(&parent, source)),
+    };
+    Staging::open(&path)
+}
+
+fn failed(path: &Path, source: std::io::Error) -> highwater::runner::staging::StagingError {
+    highwater::runner::staging::StagingError::Failed { action: "make a directory in", path: path.to_owned(), source }
+}
+
+/// A bare command.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to copy the input of the task: it is not known")]
+struct NoTask;

@@ -1,0 +1,538 @@
+//! Directories that highwater writes to by itself, such as that of a sweep, on machines that are shared.
+//!
+//! Another user may have put a symbolic link, a pipe or a file of theirs at a name that highwater is going to use, or made
+//! the whole directory. So names are looked up from the open directory and never followed, files are created exclusively,
+//! and root only works in directories of its own. Links in the path that a user gives are the user's, and followed.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Component, Path, PathBuf};
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat, readlinkat, renameat};
+use nix::sys::stat::{Mode, SFlag, fstatat, mkdirat};
+use nix::unistd::{Uid, UnlinkatFlags, User, geteuid, symlinkat, unlinkat};
+
+/// Why something in a directory is not used although the system would allow it. The source of an [`io::Error`].
+#[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// A symbolic link, which may lead anywhere.
+    #[error("{0} is a symbolic link, which is not followed here")]
+    Link(PathBuf),
+    /// A pipe, a device, a socket or a directory where a file is expected.
+    #[error("{0} is not a regular file")]
+    NotAFile(PathBuf),
+    /// A file with a second name, in a directory that others may write to.
+    #[error("{0} is a hard link that another user may have made")]
+    HardLink(PathBuf),
+    /// Another user could read and replace what root writes there, or have it do what they like.
+    #[error("{path} belongs to {owner}, and highwater runs as {runs_as}")]
+    OtherOwner {
+        /// The directory or file.
+        path: PathBuf,
+        /// Its owner.
+        owner: String,
+        /// The user that highwater runs as.
+        runs_as: String,
+    },
+    /// A path that leads out of the directory.
+    #[error("{path} is not a path below {directory}")]
+    Outside {
+        /// The path.
+        path: PathBuf,
+        /// The directory.
+        directory: PathBuf,
+    },
+}
+
+impl Refusal {
+    /// The refusal behind an error of this module; `None` if it is the system that failed.
+    pub fn behind(error: &io::Error) -> Option<&Self> {
+        error.get_ref().and_then(|inner| inner.downcast_ref())
+    }
+
+    /// What a user can do about it.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Link(_) | Self::NotAFile(_) | Self::HardLink(_) => {
+                "remove it if it is not yours, or name another directory"
+            }
+            Self::OtherOwner { .. } => "name a directory of your own, or run highwater as its owner",
+            Self::Outside { .. } => "look at who has written the path: highwater names none outside",
+        }
+    }
+}
+
+impl From<Refusal> for io::Error {
+    fn from(refusal: Refusal) -> Self {
+        Self::other(refusal)
+    }
+}
+
+/// An open directory. Names in it are single components, and are not followed.
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+    file: File,
+}
+
+impl Directory {
+    /// Opens a directory by a path of the user's.
+    ///
+    /// # Errors
+    /// If it cannot be opened or is not a directory.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        if !file.metadata()?.is_dir() {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        Ok(Self { path: path.to_owned(), file })
+    }
+
+    /// Opens a directory of our own: root is refused one that belongs to another user, or is reached by their link.
+    ///
+    /// # Errors
+    /// See [`Directory::open`] and [`Refusal::OtherOwner`].
+    pub fn open_own(path: &Path) -> io::Result<Self> {
+        let directory = Self::open(path)?;
+        directory.check_owner()?;
+        let named = fs::symlink_metadata(path)?;
+        if named.is_symlink() {
+            directory.check_trusted(path, named.uid())?;
+        }
+        Ok(directory)
+    }
+
+    /// Opens a directory of our own, created with those above it if need be.
+    ///
+    /// # Errors
+    /// See [`Directory::open_own`].
+    pub fn create_own(path: &Path) -> io::Result<Self> {
+        // Whatever the umask, nobody else is to put names where root works.
+        let mode = if geteuid().is_root() { 0o755 } else { 0o777 };
+        DirBuilder::new().recursive(true).mode(mode).create(path)?;
+        Self::open_own(path)
+    }
+
+    /// The path it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens a directory in it.
+    ///
+    /// # Errors
+    /// If it is not there, is a symbolic link, or belongs to another user than root where that is who we are.
+    pub fn directory(&self, name: impl AsRef<OsStr>) -> io::Result<Self> {
+        let directory = self.enter(name.as_ref())?;
+        directory.check_owner()?;
+        Ok(directory)
+    }
+
+    /// Opens a directory in it, created if need be.
+    ///
+    /// # Errors
+    /// See [`Directory::directory`].
+    pub fn create_directory(&self, name: impl AsRef<OsStr>) -> io::Result<Self> {
+        let mode = if geteuid().is_root() { 0o755 } else { 0o777 };
+        match mkdirat(&self.file, name.as_ref(), Mode::from_bits_truncate(mode)) {
+            Ok(()) | Err(Errno::EEXIST) => self.directory(name),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Opens the directory at a relative path in it, each of its components created if need be.
+    ///
+    /// # Errors
+    /// See [`Directory::directory`]; [`Refusal::Outside`] for a path with `..`.
+    pub fn create_directories(&self, relative: &Path) -> io::Result<Self> {
+        let mut directory = Self { path: self.path.clone(), file: self.file.try_clone()? };
+        for name in self.names(relative)? {
+            directory = directory.create_directory(name)?;
+        }
+        Ok(directory)
+    }
+
+    /// Opens the directory at a relative path in it, for reading, whoever owns it.
+    ///
+    /// # Errors
+    /// If it is not there; [`Refusal::Link`] for a symbolic link on the way, [`Refusal::Outside`] for a path with `..`.
+    pub fn beneath(&self, relative: &Path) -> io::Result<Self> {
+        let mut directory = Self { path: self.path.clone(), file: self.file.try_clone()? };
+        for name in self.names(relative)? {
+            directory = directory.enter(name)?;
+        }
+        Ok(directory)
+    }
+
+    /// Opens the regular file at a relative path in it, for reading, whoever owns it.
+    ///
+    /// # Errors
+    /// See [`Directory::beneath`]; [`Refusal::NotAFile`].
+    pub fn read(&self, relative: &Path) -> io::Result<File> {
+        let name = relative.file_name().ok_or_else(|| self.outside(relative))?;
+        let directory = self.beneath(relative.parent().unwrap_or(Path::new("")))?;
+        directory.open_file(name, OFlag::O_RDONLY)
+    }
+
+    /// The text of a file in it.
+    ///
+    /// # Errors
+    /// See [`Directory::read`]; if it is not UTF-8.
+    pub fn read_to_string(&self, name: &str) -> io::Result<String> {
+        let mut text = String::new();
+        self.read(Path::new(name))?.read_to_string(&mut text)?;
+        Ok(text)
+    }
+
+    /// Creates a file that was not there.
+    ///
+    /// # Errors
+    /// If there is something of this name, or it cannot be created.
+    pub fn create_new(&self, name: impl AsRef<OsStr>) -> io::Result<File> {
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let mode = Mode::from_bits_truncate(0o666);
+        Ok(File::from(openat(&self.file, name.as_ref(), flags, mode)?))
+    }
+
+    /// Creates a file in place of what has its name. That is not opened: it may be anything but a directory.
+    ///
+    /// # Errors
+    /// If the name cannot be freed, or the file cannot be created.
+    pub fn create(&self, name: impl AsRef<OsStr>) -> io::Result<File> {
+        self.remove(name.as_ref())?;
+        self.create_new(name)
+    }
+
+    /// Opens a file of our own for reading and writing, created if need be.
+    ///
+    /// # Errors
+    /// If it cannot be opened, is not a regular file, or belongs to another user than root where that is who we are.
+    pub fn open_or_create(&self, name: impl AsRef<OsStr>, append: bool) -> io::Result<File> {
+        let append = if append { OFlag::O_APPEND } else { OFlag::empty() };
+        loop {
+            match self.open_file(name.as_ref(), OFlag::O_RDWR | append) {
+                Ok(file) => {
+                    self.check_own(name.as_ref(), &file)?;
+                    return Ok(file);
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+            match self.create_new(name.as_ref()) {
+                // Reopened, because files are created without O_APPEND; somebody else was faster otherwise.
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Copies a regular file into another directory, in place of what has its name there. The copy belongs to us, and has no
+    /// set-user-ID bit that another user has set.
+    ///
+    /// # Errors
+    /// See [`Directory::read`]; if it cannot be written.
+    pub fn copy_file(&self, name: impl AsRef<OsStr>, to: &Self) -> io::Result<()> {
+        let mut from = self.open_file(name.as_ref(), OFlag::O_RDONLY)?;
+        let mut copy = to.create(name)?;
+        io::copy(&mut from, &mut copy)?;
+        copy.set_permissions(Permissions::from_mode(from.metadata()?.mode() & 0o777))
+    }
+
+    /// Copies all that is in it into another directory: files, directories and links, which stay links.
+    ///
+    /// # Errors
+    /// If something cannot be read or written.
+    pub fn copy_all(&self, to: &Self) -> io::Result<()> {
+        for name in self.entries()? {
+            match self.kind(&name)? {
+                SFlag::S_IFDIR => self.enter(&name)?.copy_all(&to.create_directory(&name)?)?,
+                SFlag::S_IFLNK => symlinkat(&*readlinkat(&self.file, &*name)?, &to.file, &*name)?,
+                SFlag::S_IFREG => self.copy_file(&name, to)?,
+                // A socket, a pipe or a device is not data.
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies the files directly in it into another directory.
+    ///
+    /// # Errors
+    /// If something cannot be read or written; [`Refusal::Link`] for a symbolic link.
+    pub fn copy_files(&self, to: &Self) -> io::Result<()> {
+        for name in self.entries()? {
+            match self.kind(&name)? {
+                SFlag::S_IFREG => self.copy_file(&name, to)?,
+                SFlag::S_IFLNK => return Err(Refusal::Link(self.path.join(name)).into()),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn entries(&self) -> io::Result<Vec<OsString>> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let mut names = Vec::new();
+        for entry in Dir::openat(&self.file, ".", flags, Mode::empty())?.iter() {
+            let name = OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned();
+            if name != "." && name != ".." {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn kind(&self, name: &OsStr) -> nix::Result<SFlag> {
+        let found = fstatat(&self.file, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        Ok(SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT)
+    }
+
+    /// Replaces a file as a whole: by a new one that is synced and then takes its name.
+    ///
+    /// # Errors
+    /// If it cannot be written: the old one is still there then.
+    pub fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.replace_with(name, |file| file.write_all(bytes))
+    }
+
+    /// The same with what `write` writes into the new one.
+    ///
+    /// # Errors
+    /// If it cannot be written: the old one is still there then.
+    pub fn replace_with(&self, name: &str, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+        let new = format!("{name}.new");
+        let written = self.create(&new).and_then(|mut file| write(&mut file).and_then(|()| file.sync_all()));
+        let replaced =
+            written.and_then(|()| renameat(&self.file, new.as_str(), &self.file, name).map_err(io::Error::from));
+        if replaced.is_err() {
+            let _ = self.remove(&new);
+        }
+        replaced?;
+        self.sync()
+    }
+
+    /// Removes a file, or a symbolic link itself; that it is not there is not an error.
+    ///
+    /// # Errors
+    /// If it is a directory or cannot be removed.
+    pub fn remove(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
+        match unlinkat(&self.file, name.as_ref(), UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Whether there is something of this name, be it a link that leads nowhere.
+    pub fn has(&self, name: &str) -> bool {
+        fstatat(&self.file, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
+    }
+
+    /// Waits until the names in it are on the disk.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+
+    /// Root works in directories of its own only: the owner of another one could replace what is in it at any time.
+    fn check_owner(&self) -> io::Result<()> {
+        self.check_trusted(&self.path, self.file.metadata()?.uid())
+    }
+
+    /// Refuses a file that is to be written to and may be another user's.
+    fn check_own(&self, name: &OsStr, file: &File) -> io::Result<()> {
+        let found = file.metadata()?;
+        let path = self.path.join(name);
+        self.check_trusted(&path, found.uid())?;
+        let is_open_to_others = self.file.metadata()?.mode() & 0o022 != 0;
+        if geteuid().is_root() && is_open_to_others && found.nlink() > 1 {
+            return Err(Refusal::HardLink(path).into());
+        }
+        Ok(())
+    }
+
+    /// For root, whether a file or directory of this owner is as good as its own; for others the system decides.
+    fn check_trusted(&self, path: &Path, owner: u32) -> io::Result<()> {
+        if !geteuid().is_root() || self.is_ours(owner) {
+            return Ok(());
+        }
+        Err(other_owner(path, owner))
+    }
+
+    /// Refuses a file that we have not made, whoever we are.
+    ///
+    /// # Errors
+    /// [`Refusal::OtherOwner`].
+    pub fn check_made_by_us(&self, name: &str, file: &File) -> io::Result<()> {
+        let owner = file.metadata()?.uid();
+        if self.is_ours(owner) { Ok(()) } else { Err(other_owner(&self.path.join(name), owner)) }
+    }
+
+    /// Whether this is us, or whoever has become root by sudo to run us.
+    fn is_ours(&self, owner: u32) -> bool {
+        let euid = geteuid();
+        let by_sudo = || std::env::var("SUDO_UID").is_ok_and(|uid| uid.parse() == Ok(owner));
+        euid.as_raw() == owner || euid.is_root() && by_sudo() || self.owner_of_new_files() == Some(owner)
+    }
+
+    /// Some file systems give all files one owner (FAT, 9p, NFS with squashed root): so one is made to see.
+    fn owner_of_new_files(&self) -> Option<u32> {
+        let name = format!(".highwater-{}", std::process::id());
+        let created = self.create_new(&name).ok()?;
+        let _ = self.remove(&name);
+        Some(created.metadata().ok()?.uid())
+    }
+
+    fn enter(&self, name: &OsStr) -> io::Result<Self> {
+        let path = self.path.join(name);
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let opened = openat(&self.file, name, flags, Mode::empty()).map_err(|errno| self.explain(name, errno))?;
+        Ok(Self { path, file: File::from(opened) })
+    }
+
+    /// Opens a regular file. A pipe that nobody writes to must not hold us up.
+    fn open_file(&self, name: &OsStr, flags: OFlag) -> io::Result<File> {
+        let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        let opened: Result<OwnedFd, Errno> = openat(&self.file, name, flags, Mode::empty());
+        let file = File::from(opened.map_err(|errno| self.explain(name, errno))?);
+        if !file.metadata()?.is_file() {
+            return Err(Refusal::NotAFile(self.path.join(name)).into());
+        }
+        Ok(file)
+    }
+
+    /// The components of a relative path that stays below.
+    fn names<'a>(&self, relative: &'a Path) -> Result<Vec<&'a OsStr>, Refusal> {
+        let components = relative.components().filter(|component| *component != Component::CurDir);
+        let name = |component| match component {
+            Component::Normal(name) => Ok(name),
+            Component::CurDir | Component::ParentDir | Component::RootDir | Component::Prefix(_) => {
+                Err(self.outside(relative))
+            }
+        };
+        components.map(name).collect()
+    }
+
+    fn outside(&self, path: &Path) -> Refusal {
+        Refusal::Outside { path: path.to_owned(), directory: self.path.clone() }
+    }
+
+    /// What the kernel calls too many links, or no directory, is a link where none is followed.
+    fn explain(&self, name: &OsStr, errno: Errno) -> io::Error {
+        match self.kind(name) {
+            Ok(SFlag::S_IFLNK) => Refusal::Link(self.path.join(name)).into(),
+            Ok(SFlag::S_IFDIR) if errno == Errno::EISDIR => Refusal::NotAFile(self.path.join(name)).into(),
+            _ => errno.into(),
+        }
+    }
+}
+
+/// Creates a file in place of what has its name, without following or opening that: the way to write a file of a fixed
+/// name into a directory that a user has named.
+///
+/// # Errors
+/// See [`Directory::create`].
+pub fn create_file(path: &Path) -> io::Result<File> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Directory::open(parent)?.create(name)
+}
+
+fn other_owner(path: &Path, owner: u32) -> io::Error {
+    let name = |uid: Uid| match User::from_uid(uid) {
+        Ok(Some(user)) => format!("the user {}", user.name),
+        Ok(None) | Err(_) => format!("the user {uid}"),
+    };
+    let (owner, runs_as) = (name(Uid::from_raw(owner)), name(geteuid()));
+    Refusal::OtherOwner { path: path.to_owned(), owner, runs_as }.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{chown, symlink};
+
+    use super::*;
+
+    fn refusal<T>(result: io::Result<T>) -> Option<Refusal> {
+        result.err().as_ref().and_then(Refusal::behind).cloned()
+    }
+
+    /// A directory, and beside it a file that must not be reached from there.
+    fn planted() -> (tempfile::TempDir, Directory, PathBuf) {
+        let above = tempfile::tempdir().unwrap();
+        let victim = above.path().join("victim");
+        fs::write(&victim, "untouched").unwrap();
+        let directory = Directory::create_own(&above.path().join("a/b")).unwrap();
+        (above, directory, victim)
+    }
+
+    #[test]
+    fn a_link_is_neither_opened_nor_written_through() {
+        let (_above, directory, victim) = planted();
+        symlink(&victim, directory.path().join("lock")).unwrap();
+        symlink("nowhere", directory.path().join("dangling")).unwrap();
+        symlink(&victim, directory.path().join("plan.json.new")).unwrap();
+        let link = Some(Refusal::Link(directory.path().join("lock")));
+        assert_eq!(refusal(directory.open_or_create("lock", false)), link);
+        assert_eq!(refusal(directory.read_to_string("lock")), link);
+        assert!(matches!(refusal(directory.open_or_create("dangling", true)), Some(Refusal::Link(_))));
+        assert_eq!(directory.create_new("lock").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        directory.replace("plan.json", b"new").unwrap();
+        directory.create("lock").unwrap().write_all(b"ours").unwrap();
+        assert_eq!(fs::read_to_string(victim).unwrap(), "untouched");
+        assert_eq!(directory.read_to_string("plan.json").unwrap(), "new");
+        assert!(!directory.has("plan.json.new"));
+    }
+
+    #[test]
+    fn nothing_outside_is_reached_by_a_path() {
+        let (above, directory, victim) = planted();
+        symlink(above.path(), directory.path().join("runs")).unwrap();
+        assert!(matches!(refusal(directory.read(Path::new("runs/victim"))), Some(Refusal::Link(_))));
+        assert!(matches!(refusal(directory.create_directories(Path::new("runs/x"))), Some(Refusal::Link(_))));
+        for outside in [Path::new("../../victim"), Path::new("x/../../victim"), &victim, Path::new("..")] {
+            assert!(matches!(refusal(directory.read(outside)), Some(Refusal::Outside { .. })), "{}", outside.display());
+        }
+    }
+
+    #[test]
+    fn a_pipe_holds_nobody_up() {
+        let (_above, directory, _) = planted();
+        nix::unistd::mkfifo(&directory.path().join("lock"), Mode::S_IRWXU).unwrap();
+        assert!(matches!(refusal(directory.open_or_create("lock", false)), Some(Refusal::NotAFile(_))));
+        assert!(matches!(refusal(directory.read(Path::new("lock"))), Some(Refusal::NotAFile(_))));
+    }
+
+    #[test]
+    fn root_is_refused_what_belongs_to_others() {
+        if !geteuid().is_root() {
+            println!("skipped: only root is refused anything by this");
+            return;
+        }
+        let (above, directory, _) = planted();
+        let path = directory.path().to_owned();
+        fs::write(path.join("lock"), "").unwrap();
+        chown(path.join("lock"), Some(65534), None).unwrap();
+        assert!(matches!(refusal(directory.open_or_create("lock", false)), Some(Refusal::OtherOwner { .. })));
+        fs::set_permissions(&path, Permissions::from_mode(0o777)).unwrap();
+        fs::write(path.join("linked"), "").unwrap();
+        fs::hard_link(path.join("linked"), above.path().join("second")).unwrap();
+        assert!(matches!(refusal(directory.open_or_create("linked", false)), Some(Refusal::HardLink(_))));
+        symlink(&path, above.path().join("link")).unwrap();
+        Directory::open_own(&above.path().join("link")).unwrap();
+        std::os::unix::fs::lchown(above.path().join("link"), Some(65534), None).unwrap();
+        assert!(matches!(refusal(Directory::open_own(&above.path().join("link"))), Some(Refusal::OtherOwner { .. })));
+        chown(&path, Some(65534), None).unwrap();
+        assert!(matches!(refusal(Directory::open_own(&path)), Some(Refusal::OtherOwner { .. })));
+        assert!(matches!(refusal(Directory::create_own(&path)), Some(Refusal::OtherOwner { .. })));
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 2, "nothing is left in it");
+    }
+}

@@ -1,0 +1,401 @@
+//! The data that a user names as input: what keeps them as they are while tasks run.
+//!
+//! A process gets them read-only, at every path that leads to them, in a mount namespace of its own. What that does not
+//! keep out, such as a daemon or a second hard link, and everything where no mount namespace can be had, is watched: the
+//! state of every file is compared with what it was before the first run.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{AccessFlags, access, geteuid};
+
+use super::view::{Mount, Overlay, View, ViewError};
+use crate::host::mounts::Mounts;
+use crate::model::problem::one_line;
+
+/// More files outside of an input that links in it lead to are not mounted one by one, but the directory above them all.
+const MOST_LINKED_FILES: usize = 1000;
+
+/// Data that must stay as they are.
+#[derive(Debug)]
+pub struct Originals {
+    /// Without symbolic links in their paths.
+    roots: Vec<PathBuf>,
+    /// What may be written to although it lies in one of the roots.
+    except: Vec<PathBuf>,
+    states: BTreeMap<PathBuf, State>,
+    /// What links in the roots lead to, where that is outside of them.
+    linked: Vec<PathBuf>,
+    could_be_written: bool,
+}
+
+/// What changes when a file is written to, or its mode or owner is set, as a number. The time of the inode is not in it: it
+/// changes with every hard link to the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct State(u64);
+
+impl State {
+    fn new(metadata: &fs::Metadata) -> Self {
+        let mut hash = DefaultHasher::new();
+        (metadata.mode(), metadata.uid(), metadata.gid()).hash(&mut hash);
+        if !metadata.is_dir() {
+            (metadata.ino(), metadata.size(), metadata.mtime(), metadata.mtime_nsec()).hash(&mut hash);
+        }
+        Self(hash.finish())
+    }
+}
+
+/// What happened to a file or directory.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Change {
+    /// Its content, mode or owner is another.
+    Changed(PathBuf),
+    /// It was not there before.
+    Created(PathBuf),
+    /// It is not there any more.
+    Removed(PathBuf),
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Changed(path) => write!(f, "{} was changed", path.display()),
+            Self::Created(path) => write!(f, "{} was created", path.display()),
+            Self::Removed(path) => write!(f, "{} was removed", path.display()),
+        }
+    }
+}
+
+impl Originals {
+    /// Reads the state of everything at and below these paths, except for what lies below `except`.
+    ///
+    /// # Errors
+    /// A path cannot be found. What cannot be read below it is skipped: neither can the task read it.
+    pub fn read<'a>(
+        roots: impl IntoIterator<Item = &'a Path>,
+        except: impl IntoIterator<Item = &'a Path>,
+    ) -> io::Result<Self> {
+        let mut roots = roots.into_iter().map(Path::canonicalize).collect::<io::Result<Vec<_>>>()?;
+        roots.sort();
+        // One that lies in another comes behind it.
+        roots.dedup_by(|later, earlier| later.starts_with(earlier));
+        // An output that is an input is an input.
+        let except = except.into_iter().filter_map(|path| path.canonicalize().ok());
+        let except = except.filter(|path| !roots.contains(path)).collect();
+        let mut originals =
+            Self { roots, except, states: BTreeMap::new(), linked: Vec::new(), could_be_written: geteuid().is_root() };
+        for root in originals.roots.clone() {
+            originals.read_tree(&root);
+        }
+        originals.linked.sort();
+        originals.linked.dedup_by(|later, earlier| later.starts_with(earlier));
+        Ok(originals)
+    }
+
+    fn read_tree(&mut self, root: &Path) {
+        let mut states = Vec::new();
+        let except = std::mem::take(&mut self.except);
+        walk(root, &except, &mut |path, metadata| {
+            states.push((path.to_owned(), State::new(metadata)));
+            if metadata.is_symlink() {
+                self.follow(path);
+            } else {
+                self.could_be_written = self.could_be_written || could_be_written(path, metadata);
+            }
+        });
+        self.except = except;
+        self.states.extend(states);
+    }
+
+    fn follow(&mut self, link: &Path) {
+        let Ok(target) = link.canonicalize() else { return };
+        let is_inside = self.roots.iter().any(|root| target.starts_with(root));
+        // A link to a directory above the input is no part of the data.
+        let is_above = self.roots.iter().any(|root| root.starts_with(&target));
+        if !is_inside && !is_above && (target.is_file() || target.is_dir()) {
+            if let Ok(metadata) = target.metadata() {
+                self.could_be_written = self.could_be_written || could_be_written(&target, &metadata);
+                self.states.insert(target.clone(), State::new(&metadata));
+            }
+            self.linked.push(target);
+        }
+    }
+
+    /// The paths, without symbolic links in them.
+    pub fn roots(&self) -> &[PathBuf] {
+        &self.roots
+    }
+
+    /// Whether a path without symbolic links lies in them and may not be written to.
+    pub fn holds(&self, path: &Path) -> bool {
+        let is_in = |paths: &[PathBuf]| paths.iter().any(|root| path.starts_with(root));
+        is_in(&self.roots) && !is_in(&self.except)
+    }
+
+    /// Whether this user could write to any of it, or set its mode.
+    pub fn could_be_written(&self) -> bool {
+        self.could_be_written
+    }
+
+    /// What is not as it was, below these paths, or below all of them if there are none.
+    pub fn changes(&self, below: &[PathBuf]) -> Vec<Change> {
+        let below = if below.is_empty() { self.roots.as_slice() } else { below };
+        let mut changes = Vec::new();
+        for root in below {
+            let mut before: BTreeMap<&Path, State> = self
+                .states
+                .range::<PathBuf, _>(root..)
+                .take_while(|(path, _)| path.starts_with(root))
+                .map(|(path, state)| (path.as_path(), *state))
+                .collect();
+            walk(root, &self.except, &mut |path, metadata| match before.remove(path) {
+                None => changes.push(Change::Created(path.to_owned())),
+                Some(state) if state != State::new(metadata) => changes.push(Change::Changed(path.to_owned())),
+                Some(_) => {}
+            });
+            changes.extend(before.into_keys().map(|path| Change::Removed(path.to_owned())));
+        }
+        for linked in &self.linked {
+            let now = linked.metadata().ok().map(|metadata| State::new(&metadata));
+            match (self.states.get(linked), now) {
+                (Some(before), Some(now)) if *before != now => changes.push(Change::Changed(linked.clone())),
+                (Some(_), None) => changes.push(Change::Removed(linked.clone())),
+                _ => {}
+            }
+        }
+        changes.sort();
+        changes
+    }
+
+    /// Every path at which they can be seen.
+    ///
+    /// # Errors
+    /// The mounts of this process cannot be read.
+    pub fn names(&self) -> io::Result<Vec<PathBuf>> {
+        let mounts = Mounts::read()?;
+        let mut names = Vec::new();
+        for path in self.roots.iter().chain(&self.linked_places(MOST_LINKED_FILES)) {
+            names.push(path.clone());
+            names.extend(mounts.other_names(path)?);
+        }
+        Ok(names)
+    }
+
+    /// What links lead to, or the directory above it all if that is more than `most` files and nothing else is there that
+    /// the task may need to write to.
+    fn linked_places(&self, most: usize) -> Vec<PathBuf> {
+        let Some(mut above) = self.linked.first().cloned().filter(|_| self.linked.len() > most) else {
+            return self.linked.clone();
+        };
+        for path in &self.linked {
+            while !path.starts_with(&above) || *path == above {
+                above.pop();
+            }
+        }
+        let here = std::env::current_dir().ok();
+        let mut others = self.roots.iter().chain(&self.except).chain(here.as_ref());
+        let is_shared = others.any(|path| path.starts_with(&above)) || std::env::temp_dir().starts_with(&above);
+        if is_shared { Vec::new() } else { vec![above] }
+    }
+
+    /// Mounts that make them read-only at every path, with what is excepted writable.
+    ///
+    /// # Errors
+    /// As for [`Originals::names`].
+    pub fn read_only(&self) -> io::Result<Vec<Mount>> {
+        let in_place = |path: PathBuf, read_only| Mount { source: path.clone(), target: path, read_only };
+        let mut mounts: Vec<Mount> = self.names()?.into_iter().map(|path| in_place(path, true)).collect();
+        for path in &self.except {
+            if mounts.iter().any(|mount| path.starts_with(&mount.target)) {
+                mounts.push(in_place(path.clone(), false));
+            }
+        }
+        Ok(mounts)
+    }
+}
+
+/// Calls `with` for a path and everything below it, links not followed.
+pub(super) fn walk(path: &Path, except: &[PathBuf], with: &mut dyn FnMut(&Path, &fs::Metadata)) {
+    if except.iter().any(|except| path == except) {
+        return;
+    }
+    let Ok(metadata) = fs::symlink_metadata(path) else { return };
+    with(path, &metadata);
+    if metadata.is_dir() {
+        let Ok(entries) = fs::read_dir(path) else { return };
+        for entry in entries.filter_map(Result::ok) {
+            walk(&entry.path(), except, with);
+        }
+    }
+}
+
+pub(super) fn could_be_written(path: &Path, metadata: &fs::Metadata) -> bool {
+    metadata.uid() == geteuid().as_raw() || access(path, AccessFlags::W_OK).is_ok()
+}
+
+/// How the originals are kept as they are.
+#[derive(Debug)]
+pub struct Guard {
+    originals: Originals,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// Tasks see them read-only, through these mounts.
+    Mounts { mounts: Vec<Mount>, has_user_namespace: bool },
+    /// Nobody but the watch sees to it.
+    Watch { reason: Option<String> },
+}
+
+impl Guard {
+    /// Guards the originals of a process with read-only mounts, as far as that is needed and possible.
+    pub fn new(originals: Originals) -> Self {
+        if !originals.could_be_written() {
+            return Self { originals, kind: Kind::Watch { reason: None } };
+        }
+        let kind = match originals.read_only() {
+            Ok(mounts) => match View::open(&mounts, &[]) {
+                Ok(view) => Kind::Mounts { mounts, has_user_namespace: view.has_user_namespace() },
+                Err(error) => Kind::Watch { reason: Some(one_line(&error)) },
+            },
+            Err(error) => Kind::Watch { reason: Some(format!("failed to read the mounts: {error}")) },
+        };
+        Self { originals, kind }
+    }
+
+    /// Only watches them: for containers, which have mounts of their own, and for tasks that cannot run in a mount
+    /// namespace, with the reason.
+    pub fn watch(originals: Originals, reason: Option<String>) -> Self {
+        Self { originals, kind: Kind::Watch { reason } }
+    }
+
+    /// What is guarded.
+    pub fn originals(&self) -> &Originals {
+        &self.originals
+    }
+
+    /// Whether a task that is started in [`Guard::view`] cannot write to the originals.
+    pub fn protects(&self) -> bool {
+        matches!(self.kind, Kind::Mounts { .. })
+    }
+
+    /// Whether a task could write to the originals, if it finds them.
+    pub fn could_be_written_to(&self) -> bool {
+        !self.protects() && self.originals.could_be_written()
+    }
+
+    /// Why they are only watched although a task could write to them.
+    pub fn obstacle(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Watch { reason } => reason.as_deref(),
+            Kind::Mounts { .. } => None,
+        }
+    }
+
+    /// Whether the task is in a user namespace because of it.
+    pub fn has_user_namespace(&self) -> bool {
+        matches!(self.kind, Kind::Mounts { has_user_namespace: true, .. })
+    }
+
+    /// The mounts that protect the originals; none where they are only watched.
+    pub fn mounts(&self) -> &[Mount] {
+        match &self.kind {
+            Kind::Mounts { mounts, .. } => mounts,
+            Kind::Watch { .. } => &[],
+        }
+    }
+
+    /// A mount namespace in which the originals are read-only, with further mounts; `None` where it would be as this one.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn view(&self, more: &[Mount], overlays: &[Overlay]) -> Result<Option<View>, ViewError> {
+        let mounts = [more, self.mounts()].concat();
+        if mounts.is_empty() && overlays.is_empty() { Ok(None) } else { View::open(&mounts, overlays).map(Some) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Data with an item `a`, a link to a file and one to a directory outside.
+    fn data() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().canonicalize().unwrap();
+        fs::create_dir_all(path.join("data/a")).unwrap();
+        fs::write(path.join("data/a/x"), "data").unwrap();
+        fs::create_dir(path.join("store")).unwrap();
+        fs::write(path.join("store/y"), "data").unwrap();
+        std::os::unix::fs::symlink("../../store/y", path.join("data/a/y")).unwrap();
+        std::os::unix::fs::symlink("..", path.join("data/up")).unwrap();
+        (folder, path)
+    }
+
+    fn read(path: &Path) -> Originals {
+        Originals::read([path.join("data").as_path()], []).unwrap()
+    }
+
+    #[test]
+    fn every_kind_of_change_is_named() {
+        let (_folder, path) = data();
+        let originals = read(&path);
+        assert_eq!(originals.changes(&[]), []);
+        fs::write(path.join("data/a/x"), "more data").unwrap();
+        fs::write(path.join("data/a/z"), "").unwrap();
+        fs::write(path.join("store/y"), "more data").unwrap();
+        fs::remove_file(path.join("data/up")).unwrap();
+        let expected = [
+            Change::Changed(path.join("data/a/x")),
+            Change::Changed(path.join("store/y")),
+            Change::Created(path.join("data/a/z")),
+            Change::Removed(path.join("data/up")),
+        ];
+        assert_eq!(originals.changes(&[]), expected);
+        assert_eq!(originals.changes(&[path.join("data/a")]).len(), 3);
+    }
+
+    #[test]
+    fn what_links_lead_to_is_guarded_but_not_what_lies_above_the_input() {
+        let (_folder, path) = data();
+        let originals = read(&path);
+        assert!(originals.could_be_written());
+        assert_eq!(originals.names().unwrap(), [path.join("data"), path.join("store/y")]);
+    }
+
+    #[test]
+    fn many_linked_files_are_guarded_by_the_directory_above_them() {
+        let (_folder, path) = data();
+        for name in ["1", "2"] {
+            fs::create_dir(path.join("store").join(name)).unwrap();
+            fs::write(path.join("store").join(name).join("z"), "data").unwrap();
+            std::os::unix::fs::symlink(format!("../store/{name}/z"), path.join("data").join(name)).unwrap();
+        }
+        let originals = read(&path);
+        assert_eq!(originals.linked_places(3).len(), 3);
+        assert_eq!(originals.linked_places(2), [path.join("store")]);
+        // The directory above is that of the input, too.
+        fs::write(path.join("w"), "data").unwrap();
+        std::os::unix::fs::symlink("../w", path.join("data/w")).unwrap();
+        assert_eq!(read(&path).linked_places(2), Vec::<PathBuf>::new());
+    }
+
+    #[test]
+    fn what_is_excepted_is_neither_watched_nor_read_only() {
+        let (_folder, path) = data();
+        let out = path.join("data/out");
+        fs::create_dir(&out).unwrap();
+        let originals = Originals::read([path.join("data").as_path()], [out.as_path()]).unwrap();
+        fs::write(out.join("mask"), "").unwrap();
+        assert_eq!(originals.changes(&[]), []);
+        let mounts = originals.read_only().unwrap();
+        let read_only = |path: &Path| mounts.iter().find(|mount| mount.target == path).map(|mount| mount.read_only);
+        assert_eq!((read_only(&path.join("data")), read_only(&out)), (Some(true), Some(false)));
+    }
+}
