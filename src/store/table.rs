@@ -59,7 +59,11 @@ pub enum TableError {
 
 impl From<csv::Error> for TableError {
     fn from(error: csv::Error) -> Self {
-        Self::Write(io::Error::from(error))
+        // Which error of the system it is has to be known: a pipe that nobody reads is none.
+        Self::Write(match error.into_kind() {
+            csv::ErrorKind::Io(error) => error,
+            other => io::Error::other(format!("{other:?}")),
+        })
     }
 }
 
