@@ -139,6 +139,10 @@ bench-staging:
 bench-rules:
     cargo bench --locked --bench rules
 
+# What 100,000 and a million records cost: peak memory (300 MB at most) and time of each command that reads them.
+bench-records:
+    cargo bench --locked --bench records
+
 # What a report on 10,000 runs costs (criterion): 2 seconds and 5 MB of HTML at most.
 bench-report:
     cargo bench --locked --bench report

@@ -299,8 +299,16 @@ impl Directory {
     /// # Errors
     /// If it cannot be written: the old one is still there then.
     pub fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.replace_with(name, |file| file.write_all(bytes))
+    }
+
+    /// The same with what `write` writes into the new one.
+    ///
+    /// # Errors
+    /// If it cannot be written: the old one is still there then.
+    pub fn replace_with(&self, name: &str, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
         let new = format!("{name}.new");
-        let written = self.create(&new).and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
+        let written = self.create(&new).and_then(|mut file| write(&mut file).and_then(|()| file.sync_all()));
         let replaced =
             written.and_then(|()| renameat(&self.file, new.as_str(), &self.file, name).map_err(io::Error::from));
         if replaced.is_err() {

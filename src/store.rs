@@ -22,7 +22,7 @@ pub use folder::{
 };
 pub use index::{Index, Recorded, index};
 pub use merge::{MergeError, Merged, merge};
-pub use read::{OBSERVATIONS, ReadError, Records, Unusable, read};
+pub use read::{OBSERVATIONS, ReadError, Records, Source, Unusable, read};
 
 /// Why a record could not be kept.
 #[derive(Debug, thiserror::Error)]

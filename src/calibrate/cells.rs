@@ -8,6 +8,7 @@ mod warning;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::model::observation::{Exactness, Observation, Peak};
@@ -157,23 +158,47 @@ impl Reason {
     }
 }
 
-/// Sorts observations into cells: by task, parameters and the size of the input.
-pub fn cells(observations: &[Observation]) -> Vec<Cell> {
-    let mut places: HashMap<String, usize> = HashMap::new();
-    let mut groups: Vec<Vec<&Observation>> = Vec::new();
-    for observation in observations {
-        let place = *places.entry(group_key(observation)).or_insert_with(|| {
-            groups.push(Vec::new());
-            groups.len() - 1
+/// Sorts observations into cells, by task, parameters and the size of the input, and keeps no more of each than the cells
+/// need: those of a million runs find room.
+#[derive(Clone, Debug, Default)]
+pub struct Cells {
+    places: HashMap<String, u32>,
+    gathered: Vec<Gathered>,
+    runs: Vec<Run>,
+}
+
+impl Cells {
+    /// Takes the next run.
+    pub fn add(&mut self, observation: &Observation) {
+        let cell = *self.places.entry(group_key(observation)).or_insert_with(|| {
+            self.gathered.push(Gathered::new(observation));
+            self.gathered.len() as u32 - 1
         });
-        groups[place].push(observation);
+        let gathered = &mut self.gathered[cell as usize];
+        gathered.add(observation);
+        let number = observation.sweep.as_ref().map_or(gathered.cell.runs as u32, |sweep| sweep.run);
+        self.runs.push(Run::new(cell, self.runs.len() as u32, number, observation));
     }
-    let mut cells: Vec<Cell> = groups.iter().filter_map(|runs| cell(runs)).collect();
-    cells.sort_by(|a, b| {
-        let parameters = || by_numbers(&a.parameters, &b.parameters);
-        a.task.cmp(&b.task).then_with(parameters).then_with(|| by_input(a).cmp(&by_input(b)))
-    });
-    cells
+
+    /// The cells, in the order of their task, parameters and input.
+    pub fn finish(self) -> Vec<Cell> {
+        let Self { gathered, mut runs, .. } = self;
+        // Of runs that started at the same time the first in the records comes first.
+        runs.sort_unstable_by_key(|run| (run.cell, run.started_at, run.place));
+        let of_cells = runs.chunk_by(|a, b| a.cell == b.cell);
+        let mut cells: Vec<Cell> = gathered.into_iter().zip(of_cells).map(|(cell, runs)| cell.finish(runs)).collect();
+        cells.sort_by(|a, b| {
+            let parameters = || by_numbers(&a.parameters, &b.parameters);
+            a.task.cmp(&b.task).then_with(parameters).then_with(|| by_input(a).cmp(&by_input(b)))
+        });
+        cells
+    }
+}
+
+impl<'a> Extend<&'a Observation> for Cells {
+    fn extend<I: IntoIterator<Item = &'a Observation>>(&mut self, observations: I) {
+        observations.into_iter().for_each(|observation| self.add(observation));
+    }
 }
 
 fn by_input(cell: &Cell) -> impl Ord + use<'_> {
@@ -203,71 +228,184 @@ fn group_key(observation: &Observation) -> String {
     }
 }
 
-/// A run of a cell and its number.
-struct Run<'a> {
+/// What is kept of a run.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    cell: u32,
+    /// Its place in the records.
+    place: u32,
+    started_at: Timestamp,
     number: u32,
-    observation: &'a Observation,
-    peak: Option<&'a Peak>,
+    succeeded: bool,
+    censored: bool,
+    swapped: bool,
+    /// Whether the page cache was seen to before this run, so that being the first makes no difference.
+    had_a_cache_of_its_own: bool,
+    peak: Option<Bytes>,
+    wall_us: u64,
+    /// The share of the time in which something waited for memory.
+    waited_for_memory: f64,
+    cpu_us: Option<u64>,
 }
 
-fn cell(observations: &[&Observation]) -> Option<Cell> {
-    let first = observations.first()?;
-    let mut runs: Vec<Run<'_>> =
-        observations.iter().zip(1..).map(|(observation, place)| run(observation, place)).collect();
-    runs.sort_by_key(|run| run.observation.started_at);
-    let good: Vec<&Run<'_>> = runs.iter().filter(|run| run.observation.outcome.succeeded()).collect();
-    let measured: Vec<&Run<'_>> = good.iter().copied().filter(|run| run.peak.is_some()).collect();
-    let peaks: Vec<f64> = measured.iter().filter_map(|run| run.peak).map(|peak| peak.bytes.0 as f64).collect();
-    let is_exact = |run: &&Run<'_>| run.peak.is_some_and(|peak| matches!(peak.exactness, Exactness::Exact { .. }));
-    let all_exact = !measured.is_empty() && measured.iter().all(is_exact);
-    let times: Vec<f64> = good.iter().map(|run| run.observation.wall_us as f64 / 1e6).collect();
-    let sweep = first.sweep.as_ref();
-    let subject = &first.subject;
-    let sizes = first.inputs.iter().map(|input| input.all.sum);
-    let mut cell = Cell {
-        key: sweep.map(|sweep| sweep.cell.clone()),
-        task: subject.name.clone().or_else(|| subject.command.first().cloned()),
-        command: subject.command.clone(),
-        case: sweep.map(|sweep| sweep.case.clone()).filter(|case| !case.is_empty()),
-        parameters: sweep.map(|sweep| sweep.parameters.clone()).unwrap_or_default(),
-        limit_bytes: own_limit(first).filter(|_| runs.iter().all(|run| own_limit(run.observation) == own_limit(first))),
-        synthetic: sweep.is_some_and(|sweep| sweep.synthetic),
-        input_bytes: (!first.inputs.is_empty()).then(|| sizes.sum()),
-        runs: runs.len(),
-        failed: runs.len() - good.len(),
-        peak_bytes: Spread::of(&peaks),
-        peak_noise_bytes: all_exact.then(|| Bytes(noise(&measured) as u64)),
-        wall_seconds: Spread::of(&times),
-        floor_bytes: runs.iter().rev().find_map(|run| run.observation.floor.as_ref()).map(|floor| floor.bytes),
-        outliers: Vec::new(),
-        warnings: Vec::new(),
-    };
-    cell.outliers.extend(outliers(&measured, &peaks, noise(&measured), Odd::Peak));
-    cell.outliers.extend(outliers(&good, &times, 0.0, Odd::Time));
-    cell.warnings = warning::warnings(&cell, &runs);
-    Some(cell)
+impl Run {
+    fn new(cell: u32, place: u32, number: u32, observation: &Observation) -> Self {
+        let swapped = observation.swap.peak.or(observation.swap.highest_sampled).value();
+        let waited_for_memory = match observation.pressure {
+            Reading::Value(pressure) if observation.wall_us > 0 => pressure.some_us as f64 / observation.wall_us as f64,
+            Reading::Value(_) | Reading::Unsupported | Reading::Gone => 0.0,
+        };
+        Self {
+            cell,
+            place,
+            started_at: observation.started_at,
+            number,
+            succeeded: observation.outcome.succeeded(),
+            censored: observation.censored,
+            swapped: swapped.is_some_and(|bytes| bytes > Bytes::ZERO),
+            had_a_cache_of_its_own: observation.warnings.iter().any(|warning| warning.starts_with("cache: ")),
+            peak: observation.peak.as_ref().value().map(|peak| peak.bytes),
+            wall_us: observation.wall_us,
+            waited_for_memory,
+            cpu_us: observation.cpu.value().map(|cpu| cpu.user_us + cpu.system_us),
+        }
+    }
+
+    fn wall_seconds(&self) -> f64 {
+        self.wall_us as f64 / 1e6
+    }
+}
+
+/// What is known of a cell while its runs are read.
+#[derive(Clone, Debug)]
+struct Gathered {
+    cell: Cell,
+    /// The smallest limit that the last search found, and when that search was.
+    floor: Option<(Timestamp, Bytes)>,
+    /// How many runs reached a limit.
+    censored: usize,
+    /// The lowest limit that one of these was under.
+    limit: Option<Bytes>,
+    /// How many runs failed by themselves: what was interrupted says nothing of the task.
+    failed: usize,
+    /// What peaks of runs that succeeded can be too high by, if they are exact.
+    noise: Bytes,
+    lower_bounds: Option<Box<LowerBounds>>,
+}
+
+/// The runs that succeeded and whose peaks are lower bounds.
+#[derive(Clone, Debug)]
+struct LowerBounds {
+    runs: usize,
+    /// What none of them exceeds, if something bounds each of them.
+    at_most: Option<Bytes>,
+    /// When the first of them started, and why its peak is a lower bound.
+    started_at: Timestamp,
+    reason: String,
+    remedy: String,
+}
+
+impl Gathered {
+    /// A cell whose first run this is, before it is added.
+    fn new(first: &Observation) -> Self {
+        let (sweep, subject) = (first.sweep.as_ref(), &first.subject);
+        let sizes = first.inputs.iter().map(|input| input.all.sum);
+        let cell = Cell {
+            key: sweep.map(|sweep| sweep.cell.clone()),
+            task: subject.name.clone().or_else(|| subject.command.first().cloned()),
+            command: subject.command.clone(),
+            case: sweep.map(|sweep| sweep.case.clone()).filter(|case| !case.is_empty()),
+            parameters: sweep.map(|sweep| sweep.parameters.clone()).unwrap_or_default(),
+            limit_bytes: own_limit(first),
+            synthetic: sweep.is_some_and(|sweep| sweep.synthetic),
+            input_bytes: (!first.inputs.is_empty()).then(|| sizes.sum()),
+            runs: 0,
+            failed: 0,
+            peak_bytes: None,
+            peak_noise_bytes: None,
+            wall_seconds: None,
+            floor_bytes: None,
+            outliers: Vec::new(),
+            warnings: Vec::new(),
+        };
+        Self { cell, floor: None, censored: 0, limit: None, failed: 0, noise: Bytes::ZERO, lower_bounds: None }
+    }
+
+    fn add(&mut self, observation: &Observation) {
+        self.cell.runs += 1;
+        if own_limit(observation) != self.cell.limit_bytes {
+            self.cell.limit_bytes = None;
+        }
+        let started_at = observation.started_at;
+        if let Some(floor) = &observation.floor
+            && self.floor.is_none_or(|(known, _)| started_at >= known)
+        {
+            self.floor = Some((started_at, floor.bytes));
+        }
+        if observation.censored {
+            self.censored += 1;
+            let limit = observation.limit.effective.value().flatten();
+            self.limit = self.limit.into_iter().chain(limit).min();
+        }
+        if !observation.outcome.succeeded() {
+            self.cell.failed += 1;
+            self.failed += usize::from(warning::failed(observation.outcome));
+            return;
+        }
+        match &observation.peak {
+            Reading::Value(Peak { exactness: Exactness::Exact { noise_bytes }, .. }) => {
+                self.noise = self.noise.max(*noise_bytes);
+            }
+            Reading::Value(Peak { exactness: Exactness::LowerBound { reason, remedy }, upper_bound, .. }) => {
+                let at_most = upper_bound.as_ref().map(|most| most.bytes);
+                self.add_lower_bound(started_at, reason, remedy, at_most);
+            }
+            Reading::Unsupported | Reading::Gone => {}
+        }
+    }
+
+    fn add_lower_bound(&mut self, started_at: Timestamp, reason: &str, remedy: &str, at_most: Option<Bytes>) {
+        let Some(bounds) = &mut self.lower_bounds else {
+            let (reason, remedy) = (reason.to_owned(), remedy.to_owned());
+            self.lower_bounds = Some(Box::new(LowerBounds { runs: 1, at_most, started_at, reason, remedy }));
+            return;
+        };
+        bounds.runs += 1;
+        bounds.at_most = bounds.at_most.zip(at_most).map(|(most, other)| most.max(other));
+        if started_at < bounds.started_at {
+            bounds.started_at = started_at;
+            reason.clone_into(&mut bounds.reason);
+            remedy.clone_into(&mut bounds.remedy);
+        }
+    }
+
+    /// The cell with its runs, in the order of their starts.
+    fn finish(mut self, runs: &[Run]) -> Cell {
+        let good: Vec<&Run> = runs.iter().filter(|run| run.succeeded).collect();
+        let measured: Vec<&Run> = good.iter().copied().filter(|run| run.peak.is_some()).collect();
+        let peaks: Vec<f64> = measured.iter().filter_map(|run| run.peak).map(|peak| peak.0 as f64).collect();
+        let times: Vec<f64> = good.iter().map(|run| run.wall_seconds()).collect();
+        let all_exact = !measured.is_empty() && self.lower_bounds.is_none();
+        self.cell.peak_bytes = Spread::of(&peaks);
+        self.cell.peak_noise_bytes = all_exact.then_some(self.noise);
+        self.cell.wall_seconds = Spread::of(&times);
+        self.cell.floor_bytes = self.floor.map(|(_, bytes)| bytes);
+        self.cell.outliers.extend(outliers(&measured, &peaks, self.noise.0 as f64, Odd::Peak));
+        self.cell.outliers.extend(outliers(&good, &times, 0.0, Odd::Time));
+        self.cell.warnings = warning::warnings(&mut self, runs);
+        self.cell
+    }
 }
 
 fn own_limit(observation: &Observation) -> Option<Bytes> {
     observation.limit.own.value().flatten()
 }
 
-fn run(observation: &Observation, place: u32) -> Run<'_> {
-    let peak = observation.peak.as_ref().value();
-    Run { number: observation.sweep.as_ref().map_or(place, |sweep| sweep.run), observation, peak }
-}
-
-/// What exact peaks can be too high by.
-fn noise(runs: &[&Run<'_>]) -> f64 {
-    let noise = runs.iter().filter_map(|run| run.peak).map(|peak| peak.exactness.noise().0);
-    noise.max().unwrap_or_default() as f64
-}
-
-fn outliers(runs: &[&Run<'_>], values: &[f64], noise: f64, what: Odd) -> Vec<Outlier> {
+fn outliers(runs: &[&Run], values: &[f64], noise: f64, what: Odd) -> Vec<Outlier> {
     let Some(median) = summary::median(values).filter(|median| *median > 0.0) else { return Vec::new() };
     let scores = outlier::modified_z_scores(values, noise.max(median * USUAL_SPREAD));
     let odd = runs.iter().zip(values).zip(scores).filter(|(_, score)| score.abs() > outlier::LIMIT);
-    let outlier = |((run, value), score): ((&&Run<'_>, &f64), f64)| Outlier {
+    let outlier = |((run, value), score): ((&&Run, &f64), f64)| Outlier {
         run: run.number,
         what,
         ratio: value / median,
@@ -276,15 +414,12 @@ fn outliers(runs: &[&Run<'_>], values: &[f64], noise: f64, what: Odd) -> Vec<Out
     odd.map(outlier).collect()
 }
 
-fn reason(run: &Run<'_>, runs: &[&Run<'_>], what: Odd, above: bool) -> Reason {
-    if swapped(run.observation) {
+fn reason(run: &Run, runs: &[&Run], what: Odd, above: bool) -> Reason {
+    if run.swapped {
         Reason::Swapped
-    } else if run.observation.censored || waited_for_memory(run.observation) > 0.01 {
+    } else if run.censored || run.waited_for_memory > 0.01 {
         Reason::ShortOfMemory
-    } else if above
-        && runs.first().is_some_and(|first| std::ptr::eq(*first, run))
-        && !had_a_cache_of_its_own(run.observation)
-    {
+    } else if above && runs.first().is_some_and(|first| std::ptr::eq(*first, run)) && !run.had_a_cache_of_its_own {
         Reason::First
     } else if what == Odd::Time && above && worked_as_usual(run, runs) {
         Reason::Waited
@@ -293,34 +428,15 @@ fn reason(run: &Run<'_>, runs: &[&Run<'_>], what: Odd, above: bool) -> Reason {
     }
 }
 
-/// Whether the page cache was seen to before this run, so that being the first makes no difference.
-fn had_a_cache_of_its_own(observation: &Observation) -> bool {
-    observation.warnings.iter().any(|warning| warning.starts_with("cache: "))
-}
-
-fn swapped(observation: &Observation) -> bool {
-    observation.swap.peak.or(observation.swap.highest_sampled).value().is_some_and(|bytes| bytes > Bytes::ZERO)
-}
-
-/// The share of the time in which something waited for memory.
-fn waited_for_memory(observation: &Observation) -> f64 {
-    match observation.pressure {
-        Reading::Value(pressure) if observation.wall_us > 0 => pressure.some_us as f64 / observation.wall_us as f64,
-        Reading::Value(_) | Reading::Unsupported | Reading::Gone => 0.0,
-    }
-}
-
 /// Whether a run took as much of the CPU as the others.
-fn worked_as_usual(run: &Run<'_>, runs: &[&Run<'_>]) -> bool {
-    let work = |run: &Run<'_>| run.observation.cpu.value().map(|cpu| (cpu.user_us + cpu.system_us) as f64);
+fn worked_as_usual(run: &Run, runs: &[&Run]) -> bool {
+    let work = |run: &Run| run.cpu_us.map(|cpu| cpu as f64);
     let usual = summary::median(&runs.iter().filter_map(|run| work(run)).collect::<Vec<_>>());
     work(run).zip(usual).is_some_and(|(work, usual)| work <= usual * 1.1)
 }
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
     use crate::model::observation::{Cpu, CpuSource, Outcome, PeakSource, Swap, SweepRun};
     use crate::store::import::blank;
@@ -346,6 +462,12 @@ mod tests {
             cpu: Reading::Value(Cpu { user_us: 900_000, system_us: 0, source: CpuSource::Cgroup }),
             ..blank(Timestamp::from_second(i64::from(number)).unwrap())
         }
+    }
+
+    fn cells(observations: &[Observation]) -> Vec<Cell> {
+        let mut cells = Cells::default();
+        cells.extend(observations);
+        cells.finish()
     }
 
     fn only(observations: &[Observation]) -> Cell {

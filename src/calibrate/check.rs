@@ -15,9 +15,9 @@ mod describe;
 mod growth;
 mod rule;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use crate::model::check::baseline::{Baseline, BaselineCell, BaselineTask};
+use crate::model::check::baseline::{Baseline, BaselineCell, BaselineHost, BaselineTask};
 use crate::model::check::config::{Config, TaskConfig};
 use crate::model::check::report::{
     Allowed, AllowedBy, CellReport, Finding, Level, Reason, Report, Samples, TaskReport,
@@ -29,7 +29,7 @@ use crate::model::units::Bytes;
 use cells::{CellRuns, Inexact, TaskRuns};
 use growth::Change;
 
-pub use cells::{Assigned, assign, cell_name};
+pub use cells::{called, cell_name};
 
 /// A run and the task that it is of, by the name in highwater.toml.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,29 +49,90 @@ pub struct Judgement {
     pub suspects: Vec<(String, String)>,
 }
 
-/// Judges runs. The first batch has all cells, each further one the suspects of the one before.
-pub fn judge(config: &Config, baseline: Option<&Baseline>, batches: &[Vec<Run>]) -> Judgement {
-    judged(config, baseline, batches, false)
+/// Runs sorted by the tasks that are checked and by their cells, with no more of each than judging looks at: a million of
+/// them find room.
+#[derive(Clone, Debug, Default)]
+pub struct SortedRuns {
+    tasks: BTreeMap<String, TaskRuns>,
+    /// How many runs there are of tasks that are not checked, by what they call themselves.
+    others: BTreeMap<String, usize>,
+}
+
+impl SortedRuns {
+    /// Sorts batches of runs. The first batch has all cells, each further one the suspects of the one before.
+    pub fn of_batches(config: &Config, batches: &[Vec<Run>]) -> Self {
+        let mut runs = Self::default();
+        for (round, batch) in batches.iter().enumerate() {
+            for run in batch {
+                if let Some(task) = config.tasks.iter().find(|task| task.name == run.task) {
+                    runs.add(task, round, &run.observation);
+                }
+            }
+        }
+        runs
+    }
+
+    /// Adds a record to its task, where that is checked. `names` are the names that task.json files have, by the name of
+    /// the task that is checked.
+    pub fn add_record(&mut self, config: &Config, names: &BTreeMap<String, String>, observation: &Observation) {
+        match cells::task_of(config, names, observation) {
+            Some(task) => self.add(task, 0, observation),
+            None => *self.others.entry(called(observation)).or_default() += 1,
+        }
+    }
+
+    fn add(&mut self, task: &TaskConfig, round: usize, observation: &Observation) {
+        match self.tasks.get_mut(&task.name) {
+            Some(runs) => runs.add(task, round, observation),
+            None => self.tasks.entry(task.name.clone()).or_default().add(task, round, observation),
+        }
+    }
+
+    /// The names of the tasks that there are runs of.
+    pub fn tasks(&self) -> impl Iterator<Item = &str> {
+        self.tasks.keys().map(String::as_str)
+    }
+
+    /// The hosts that the runs of a task ran on, each once, that of the first run first.
+    pub fn hosts(&self, task: &str) -> &[BaselineHost] {
+        self.tasks.get(task).map_or(&[], |runs| &runs.hosts)
+    }
+
+    /// How many runs there are of tasks that are not checked, by what they call themselves.
+    pub fn others(&self) -> &BTreeMap<String, usize> {
+        &self.others
+    }
+
+    /// Takes tasks that are not checked for others.
+    pub fn retain(&mut self, config: &Config) {
+        let is_checked = |name: &String| config.tasks.iter().any(|task| task.name == *name);
+        let (kept, others) = std::mem::take(&mut self.tasks).into_iter().partition(|(name, _)| is_checked(name));
+        self.tasks = kept;
+        self.others.extend(others.into_iter().map(|(name, runs): (String, TaskRuns)| (name, runs.count)));
+    }
+}
+
+/// Judges runs.
+pub fn judge(config: &Config, baseline: Option<&Baseline>, runs: &SortedRuns) -> Judgement {
+    judged(config, baseline, runs, false)
 }
 
 /// Judges runs that a baseline was just made of: everything but whether they need more than it.
-pub fn judge_baseline(config: &Config, baseline: &Baseline, runs: &[Vec<Run>]) -> Report {
+pub fn judge_baseline(config: &Config, baseline: &Baseline, runs: &SortedRuns) -> Report {
     judged(config, Some(baseline), runs, true).report
 }
 
-fn judged(config: &Config, baseline: Option<&Baseline>, batches: &[Vec<Run>], made_of_these: bool) -> Judgement {
+fn judged(config: &Config, baseline: Option<&Baseline>, sorted: &SortedRuns, made_of_these: bool) -> Judgement {
     let mut tasks = Vec::new();
     let mut suspects = Vec::new();
+    let none = TaskRuns::default();
     for task in &config.tasks {
-        let of_task = |batch: &Vec<Run>| -> Vec<Observation> {
-            batch.iter().filter(|run| run.task == task.name).map(|run| run.observation.clone()).collect()
-        };
-        let batches: Vec<Vec<Observation>> = batches.iter().map(of_task).collect();
-        let runs = TaskRuns::of(task, &batches);
+        let runs = sorted.tasks.get(&task.name).unwrap_or(&none);
         let mut judge = Judge {
             task,
             terms: &task.terms,
-            runs: &runs,
+            runs,
+            host: runs.host(),
             then: baseline.and_then(|baseline| baseline.tasks.get(&task.name)),
             made_of_these,
             findings: Vec::new(),
@@ -91,6 +152,7 @@ struct Judge<'a> {
     task: &'a TaskConfig,
     terms: &'a Terms,
     runs: &'a TaskRuns,
+    host: Option<BaselineHost>,
     then: Option<&'a BaselineTask>,
     /// The baseline was made of these runs.
     made_of_these: bool,
@@ -129,16 +191,20 @@ impl Judge<'_> {
         self.lower_bounds();
         let size = |cell: &CellReport| cell.sizes.iter().find(|(name, _)| name.ends_with(".sum")).map(|(_, n)| *n);
         cells.sort_by(|a, b| size(a).cmp(&size(b)).then_with(|| a.name.cmp(&b.name)));
-        for cell in &mut cells {
-            cell.level =
-                self.findings.iter().filter(|it| it.cell.as_ref() == Some(&cell.name)).map(|it| it.level).max();
-        }
-        let place = |finding: &Finding| cells.iter().position(|cell| Some(&cell.name) == finding.cell.as_ref());
+        let places: HashMap<&str, usize> =
+            cells.iter().enumerate().map(|(place, cell)| (cell.name.as_str(), place)).collect();
+        let place = |finding: &Finding| finding.cell.as_ref().and_then(|cell| places.get(cell.as_str()).copied());
         self.findings.sort_by_key(|finding| (std::cmp::Reverse(finding.level), place(finding), finding.reason));
+        let levels: Vec<_> = self.findings.iter().map(|it| (place(it), it.level)).collect();
+        for (place, level) in levels {
+            if let Some(cell) = place.and_then(|place| cells.get_mut(place)) {
+                cell.level = cell.level.max(Some(level));
+            }
+        }
         TaskReport {
             name: self.task.name.clone(),
             cells,
-            host: self.runs.host.clone(),
+            host: self.host.clone(),
             rule,
             baseline_rule: old,
             findings: std::mem::take(&mut self.findings),
@@ -368,7 +434,7 @@ impl Judge<'_> {
     }
 
     fn host(&mut self) {
-        let Some(now) = &self.runs.host else { return };
+        let Some(now) = &self.host else { return };
         if let Some(then) = self.then {
             let differences = then.host.differences(now);
             if !differences.is_empty() {

@@ -43,7 +43,7 @@ pub use self::group::{Declared, Group, LeftOut};
 pub use self::headroom::{Conformal, Headroom};
 pub use self::joint::{Also, fit_group, fit_single};
 pub use self::oracle::oracle;
-pub use self::records::{On, groups as group_records};
+pub use self::records::{Groups, On, groups as group_records};
 pub use self::shape::Shape;
 pub use self::waste::waste;
 pub use self::written::{KUBERNETES_MARGIN, Target, whole_factor};

@@ -9,7 +9,7 @@ mod table;
 use std::path::PathBuf;
 
 use clap::Args;
-use highwater::calibrate::check::{Judgement, Run, judge, judge_baseline};
+use highwater::calibrate::check::{Judgement, Run, SortedRuns, judge, judge_baseline};
 use highwater::model::check::baseline::{Baseline, BaselineHost};
 use highwater::model::check::report::{Level, Report, Verdict};
 use highwater::model::units::Bytes;
@@ -137,10 +137,12 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     if args.update_baseline {
         return update(args, setup, &outputs);
     }
-    let judgement = match setup.recorded.clone() {
+    let judgement = match &setup.recorded {
         Some(recorded) => {
-            refuse_other_host(args, setup.baseline.as_ref(), &recorded)?;
-            judge(&setup.config, setup.baseline.as_ref(), &[recorded])
+            for task in recorded.tasks() {
+                refuse_other_host(args, setup.baseline.as_ref(), task, recorded.hosts(task))?;
+            }
+            judge(&setup.config, setup.baseline.as_ref(), recorded)
         }
         None => check(args, &setup)?,
     };
@@ -155,11 +157,15 @@ fn check(args: &CheckArgs, setup: &Setup) -> Result<Judgement, Failure> {
         let task = config.tasks.iter().find(|it| it.name == task);
         task.map(|task| task.repeats).unwrap_or_default()
     };
-    let first = bench.batch(|task, _| Some(task.repeats.runs), |run| refuse_other_host(args, baseline, run))?;
+    let refuse = |run: &Run| {
+        let host = BaselineHost::of(&run.observation, false);
+        refuse_other_host(args, baseline, &run.task, std::slice::from_ref(&host))
+    };
+    let first = bench.batch(|task, _| Some(task.repeats.runs), refuse)?;
     let mut batches = vec![first];
     let mut round = 0;
     loop {
-        let judgement = judge(config, baseline, &batches);
+        let judgement = judge(config, baseline, &SortedRuns::of_batches(config, &batches));
         let suspects: Vec<_> =
             judgement.suspects.iter().filter(|(task, _)| runs_of(task).confirm > round).cloned().collect();
         if suspects.is_empty() {
@@ -177,21 +183,23 @@ fn check(args: &CheckArgs, setup: &Setup) -> Result<Judgement, Failure> {
 }
 
 /// Makes the baseline anew.
-fn update(args: &CheckArgs, setup: Setup, outputs: &Outputs) -> Result<Exit, Failure> {
-    let runs = match setup.recorded.clone() {
+fn update(args: &CheckArgs, mut setup: Setup, outputs: &Outputs) -> Result<Exit, Failure> {
+    let runs = match setup.recorded.take() {
         Some(recorded) => recorded,
-        None => Bench::new(args, &setup)?.batch(|task, _| Some(task.repeats.baseline_runs), |_| Ok(()))?,
+        None => {
+            let runs = Bench::new(args, &setup)?.batch(|task, _| Some(task.repeats.baseline_runs), |_| Ok(()))?;
+            SortedRuns::of_batches(&setup.config, &[runs])
+        }
     };
-    let batches = [runs];
-    let before = judge(&setup.config, setup.baseline.as_ref(), &batches).report;
+    let before = judge(&setup.config, setup.baseline.as_ref(), &runs).report;
     let mut old = setup.baseline.clone();
     if let Some(old) = &mut old {
         // What is not checked any more is not compared with any more.
         old.tasks.retain(|name, _| setup.listed.contains(name));
     }
-    let new = judge(&setup.config, None, &batches).report.baseline(old);
+    let new = judge(&setup.config, None, &runs).report.baseline(old);
     // What is left to be said once the runs are the baseline: failed and missing runs, and limits.
-    let mut after = judge_baseline(&setup.config, &new, &batches);
+    let mut after = judge_baseline(&setup.config, &new, &runs);
     for (task, before) in after.tasks.iter_mut().zip(&before.tasks) {
         for cell in &mut task.cells {
             let same = before.cells.iter().find(|it| it.name == cell.name);
@@ -238,19 +246,21 @@ fn tell(args: &CheckArgs, report: &Report, outputs: &Outputs) -> Result<Exit, Fa
 }
 
 /// With `--strict-host`: a baseline of another host is no baseline.
-fn refuse_other_host(args: &CheckArgs, baseline: Option<&Baseline>, runs: &[Run]) -> Result<(), Failure> {
-    let Some(baseline) = baseline.filter(|_| args.strict_host) else { return Ok(()) };
-    for run in runs {
-        let Some(then) = baseline.tasks.get(&run.task) else { continue };
-        let differences = then.host.differences(&BaselineHost::of(&run.observation, then.host.exact));
-        if !differences.is_empty() {
-            let error = OtherHost { task: run.task.clone(), differences: differences.join("; ") };
-            let help = "check on the host of the baseline, or make one for this host with --update-baseline; without \
-                        --strict-host it is a warning";
-            return Err(Failure::new(Exit::Host, &error, Some(help.to_owned())));
-        }
-    }
-    Ok(())
+fn refuse_other_host(
+    args: &CheckArgs,
+    baseline: Option<&Baseline>,
+    task: &str,
+    hosts: &[BaselineHost],
+) -> Result<(), Failure> {
+    let Some(then) = baseline.filter(|_| args.strict_host).and_then(|baseline| baseline.tasks.get(task)) else {
+        return Ok(());
+    };
+    let mut differences = hosts.iter().map(|host| then.host.differences(host));
+    let Some(differences) = differences.find(|differences| !differences.is_empty()) else { return Ok(()) };
+    let error = OtherHost { task: task.to_owned(), differences: differences.join("; ") };
+    let help = "check on the host of the baseline, or make one for this host with --update-baseline; without \
+                --strict-host it is a warning";
+    Err(Failure::new(Exit::Host, &error, Some(help.to_owned())))
 }
 
 /// Why a baseline is not compared with.

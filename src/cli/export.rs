@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use highwater::store::table;
+use highwater::store::table::{self, TableError};
 
 use super::exit::Exit;
 use super::failure::Failure;
-use super::{output, records};
+use super::output::{self, Unfinished};
+use super::records;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -60,15 +61,19 @@ pub(crate) fn run(args: &ExportArgs) -> Result<Exit, Failure> {
         output::data(&super::table::table(&["column", "holds"], rows.collect()))?;
         return Ok(Exit::Done);
     }
-    let mut observations = Vec::new();
-    for path in &args.records {
-        observations.extend(records::read(path)?.observations);
-    }
-    let text = match args.format {
-        TableFormat::Csv => table::csv(&observations),
-        TableFormat::Json => table::json(&observations),
+    let sources =
+        args.records.iter().map(|path| records::open_rereadable(path)).collect::<Result<Vec<_>, Failure>>()?;
+    let format = match args.format {
+        TableFormat::Csv => table::Format::Csv,
+        TableFormat::Json => table::Format::Json,
     };
-    let text = text.map_err(|error| Failure::new(Exit::Usage, &error, None))?;
-    output::data_to(args.output.as_deref(), &text)?;
+    let unusable = output::data_with(args.output.as_deref(), |out| {
+        table::write(&sources, format, out).map_err(|error| match error {
+            TableError::Write(error) => Unfinished::Unwritten(error),
+            TableError::Read(error) => Unfinished::Other(records::unreadable(&error)),
+            TableError::Encode(_) => Unfinished::Other(Failure::new(Exit::Usage, &error, None)),
+        })
+    })?;
+    unusable.into_iter().flatten().for_each(|(path, unusable)| records::say_unusable(&path, &unusable));
     Ok(Exit::Done)
 }

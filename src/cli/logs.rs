@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use highwater::directory::Refusal;
 use highwater::model::observation::Logs;
-use highwater::store::{self, ReadError, Records};
+use highwater::store::{ReadError, Source};
 
 use super::exit::Exit;
 use super::failure::Failure;
@@ -34,13 +34,13 @@ pub(crate) struct LogsArgs {
 }
 
 pub(crate) fn run(args: &LogsArgs) -> Result<Exit, Failure> {
-    // The line of a highwater that was killed while writing it is of no use.
-    let records = store::read(&args.record).map_err(|error| failure(&error.into()))?;
-    let logs = find(args, &records).map_err(|error| failure(&error))?;
+    let source = Source::open(&args.record).map_err(|error| failure(&error.into()))?;
+    let logs = find(args, &source).map_err(|error| failure(&error))?;
     for (path, mut to) in
         [(&logs.stdout, Box::new(io::stdout()) as Box<dyn Write>), (&logs.stderr, Box::new(io::stderr()))]
     {
-        let copied = records.open(path).and_then(|mut file| io::copy(&mut file, &mut to)).and_then(|_| to.flush());
+        let copied =
+            source.open_beside(path).and_then(|mut file| io::copy(&mut file, &mut to)).and_then(|_| to.flush());
         match copied {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                 return Err(failure(&LogsError::Unread { path: path.clone(), source: error }));
@@ -51,20 +51,25 @@ pub(crate) fn run(args: &LogsArgs) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn find(args: &LogsArgs, records: &Records) -> Result<Logs, LogsError> {
-    let count = records.observations.len();
+fn find(args: &LogsArgs, source: &Source) -> Result<Logs, LogsError> {
+    let mut count = 0;
+    let mut wanted = None;
+    let mut last = None;
+    // A torn line is not reported: what it would say of its run's output is lost either way.
+    source.each(|observation| {
+        count += 1;
+        match args.run {
+            Some(run) if run == count => wanted = Some(observation.logs),
+            Some(_) => {}
+            None => last = observation.logs.or(last.take()),
+        }
+    })?;
     match args.run {
         Some(run) => {
-            let place = usize::try_from(run).unwrap_or(usize::MAX) - 1;
-            let Some(observation) = records.observations.get(place) else {
-                return Err(LogsError::NoRun { path: args.record.clone(), run, count });
-            };
-            observation.logs.clone().ok_or(LogsError::NotKept { run })
+            let logs = wanted.ok_or_else(|| LogsError::NoRun { path: args.record.clone(), run, count })?;
+            logs.ok_or(LogsError::NotKept { run })
         }
-        None => {
-            let kept = records.observations.iter().rev().find_map(|observation| observation.logs.clone());
-            kept.ok_or_else(|| LogsError::NoneKept { path: args.record.clone() })
-        }
+        None => last.ok_or_else(|| LogsError::NoneKept { path: args.record.clone() }),
     }
 }
 
@@ -87,7 +92,7 @@ enum LogsError {
         source: io::Error,
     },
     #[error("failed to find run {run} in {path}: it has {count} runs")]
-    NoRun { path: PathBuf, run: u32, count: usize },
+    NoRun { path: PathBuf, run: u32, count: u32 },
     #[error("failed to find the output of run {run}: it was not kept")]
     NotKept { run: u32 },
     #[error("failed to find any output beside {path}: none of its runs kept it")]

@@ -36,10 +36,59 @@ pub(crate) fn data_to(path: Option<&Path>, text: &str) -> Result<(), Failure> {
     path.map_or_else(|| data(text), |path| output_file::write(path, text.as_bytes()))
 }
 
+/// Why data that is written piece by piece could not be finished.
+pub(crate) enum Unfinished {
+    /// It could not be written.
+    Unwritten(io::Error),
+    /// There is no more of it.
+    Other(Failure),
+}
+
+/// Writes what `write` writes, piece by piece, to a file as [`output_file::write`] does, or to stdout if there is none.
+/// `None` comes back if whoever reads stdout has read enough.
+pub(crate) fn data_with<T>(
+    path: Option<&Path>,
+    mut write: impl FnMut(&mut dyn Write) -> Result<T, Unfinished>,
+) -> Result<Option<T>, Failure> {
+    let Some(path) = path else {
+        let mut stdout = io::BufWriter::new(io::stdout().lock());
+        let written = write(&mut stdout);
+        return match written.and_then(|result| stdout.flush().map(|()| result).map_err(Unfinished::Unwritten)) {
+            Ok(result) => Ok(Some(result)),
+            Err(Unfinished::Unwritten(error)) => stdout_written(Err(error)).map(|()| None),
+            Err(Unfinished::Other(failure)) => Err(failure),
+        };
+    };
+    let mut result = None;
+    let mut other = None;
+    let written = output_file::write_with(path, &mut |file| match write(file) {
+        Ok(written) => {
+            result = Some(written);
+            Ok(())
+        }
+        Err(Unfinished::Unwritten(error)) => Err(error),
+        Err(Unfinished::Other(failure)) => {
+            other = Some(failure);
+            Err(io::ErrorKind::Other.into())
+        }
+    });
+    match other {
+        Some(failure) => Err(failure),
+        None => written.map(|()| result),
+    }
+}
+
 /// Writes a value as JSON to stdout.
 pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| Failure::new(Exit::Host, &error, None))?;
-    json_text(&(text + "\n"))
+    data_with(None, |out| {
+        let mut out = escape::JsonWriter::new(out);
+        serde_json::to_writer_pretty(&mut out, value).map_err(|error| match error.is_io() {
+            true => Unfinished::Unwritten(error.into()),
+            false => Unfinished::Other(Failure::new(Exit::Host, &error, None)),
+        })?;
+        out.write_all(b"\n").and_then(|()| out.flush()).map_err(Unfinished::Unwritten)
+    })?;
+    Ok(())
 }
 
 /// Writes a text that is JSON to stdout.

@@ -1,7 +1,7 @@
 //! Files that the user names for output: one way to write them, for every command.
 
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, BufWriter, ErrorKind, Seek, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
@@ -26,7 +26,34 @@ const MOST_LEFT: u32 = 1000;
 /// replaced, its content is overwritten: devices and pipes, a directory that cannot be written to, a file that is mounted
 /// by itself, an owner that only root could give it.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    try_write(path, bytes).map_err(|source| unwritten(path, source))
+    try_write(path, &mut Content::Bytes(bytes)).map_err(|source| unwritten(path, source))
+}
+
+/// The same with what `write` writes, piece by piece. It is called again if the file turns out not to be replaceable.
+pub(crate) fn write_with(path: &Path, write: &mut Writing<'_>) -> Result<(), Failure> {
+    try_write(path, &mut Content::Pieces(write)).map_err(|source| unwritten(path, source))
+}
+
+/// Writes the content of a file, each time it is called.
+pub(crate) type Writing<'a> = dyn FnMut(&mut dyn Write) -> io::Result<()> + 'a;
+
+/// What is written.
+enum Content<'a, 'b> {
+    Bytes(&'a [u8]),
+    Pieces(&'a mut Writing<'b>),
+}
+
+impl Content<'_, '_> {
+    fn write_to(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        match self {
+            Self::Bytes(bytes) => out.write_all(bytes),
+            Self::Pieces(write) => {
+                let mut out = BufWriter::new(out);
+                write(&mut out)?;
+                out.flush()
+            }
+        }
+    }
 }
 
 /// Checks that a file can be written, so that nothing is computed or run in vain.
@@ -113,17 +140,17 @@ fn try_check(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn try_write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn try_write(path: &Path, content: &mut Content<'_, '_>) -> io::Result<()> {
     match Target::find(path)? {
-        Target::Stream(found) => match append(path, &found, bytes) {
+        Target::Stream(found) => match append(path, &found, content) {
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
             result => result,
         },
-        Target::File { path, old: None } => replace(&path, None, bytes),
+        Target::File { path, old: None } => replace(&path, None, content),
         Target::File { path, old: Some(old) } => {
             access(&path, AccessFlags::W_OK)?;
-            match replace(&path, Some(&old), bytes) {
-                Err(error) if is_refused(&error) => overwrite(&path, bytes),
+            match replace(&path, Some(&old), content) {
+                Err(error) if is_refused(&error) => overwrite(&path, content),
                 result => result,
             }
         }
@@ -136,21 +163,21 @@ fn is_refused(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|errno| refused.contains(&errno))
 }
 
-fn append(path: &Path, found: &Metadata, bytes: &[u8]) -> io::Result<()> {
+fn append(path: &Path, found: &Metadata, content: &mut Content<'_, '_>) -> io::Result<()> {
     // The shell goes on writing to the same stdout, behind what was written through it.
     if fstat(io::stdout()).is_ok_and(|own| (own.st_dev, own.st_ino) == (found.dev(), found.ino())) {
         let mut stdout = io::stdout().lock();
-        return stdout.write_all(bytes).and_then(|()| stdout.flush());
+        return content.write_to(&mut stdout).and_then(|()| stdout.flush());
     }
-    OpenOptions::new().append(true).open(path)?.write_all(bytes)
+    content.write_to(&mut OpenOptions::new().append(true).open(path)?)
 }
 
 /// Writes a temporary file beside the old one, and renames it.
-fn replace(path: &Path, old: Option<&Metadata>, bytes: &[u8]) -> io::Result<()> {
+fn replace(path: &Path, old: Option<&Metadata>, content: &mut Content<'_, '_>) -> io::Result<()> {
     // What replaces a private file is never open to others, not even for a moment. The umask applies to a new one.
     let mode = if old.is_some() { 0o600 } else { 0o666 };
     let (mut file, temporary) = create_beside(path, mode)?;
-    file.write_all(bytes)?;
+    content.write_to(&mut file)?;
     if let Some(old) = old {
         let new = file.metadata()?;
         if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
@@ -180,17 +207,20 @@ fn create_beside(path: &Path, mode: u32) -> io::Result<(File, TempPath)> {
     Err(ErrorKind::AlreadyExists.into())
 }
 
-/// Overwrites a file in place. Where there is no room for the new content, the old one stays.
-fn overwrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Overwrites a file in place. Where there is no room for the new content, the old one stays, if its length is known.
+fn overwrite(path: &Path, content: &mut Content<'_, '_>) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).open(path)?;
     let old = file.metadata()?.len();
-    let length = i64::try_from(bytes.len()).map_err(io::Error::other)?;
-    if let Err(errno @ (Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG)) = posix_fallocate(&file, 0, length) {
-        file.set_len(old)?;
-        return Err(errno.into());
+    if let Content::Bytes(bytes) = content {
+        let length = i64::try_from(bytes.len()).map_err(io::Error::other)?;
+        if let Err(errno @ (Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG)) = posix_fallocate(&file, 0, length) {
+            file.set_len(old)?;
+            return Err(errno.into());
+        }
     }
-    file.write_all(bytes)?;
-    file.set_len(bytes.len() as u64)?;
+    content.write_to(&mut file)?;
+    let length = file.stream_position()?;
+    file.set_len(length)?;
     file.sync_all()
 }
 

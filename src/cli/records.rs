@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use highwater::directory::Refusal;
-use highwater::store::{self, FolderError, ReadError, Records, StoreError, Unusable};
+use highwater::model::observation::Observation;
+use highwater::store::{FolderError, ReadError, Source, StoreError, Unusable};
 
 use super::exit::Exit;
 use super::failure::Failure;
@@ -12,11 +13,21 @@ use super::output;
 const NO_ROOM: &str =
     "make room on the disk (or raise the limit of `ulimit -f`), then go on: what was recorded is whole";
 
-/// A file of records or a folder of a sweep.
-pub(crate) fn read(path: &Path) -> Result<Records, Failure> {
-    let records = store::read(path).map_err(|error| unreadable(&error))?;
-    records.unusable.iter().for_each(|unusable| say_unusable(&records.path, unusable));
-    Ok(records)
+/// Opens a file of records or a folder of a sweep, to be read record by record.
+pub(crate) fn open(path: &Path) -> Result<Source, Failure> {
+    Source::open(path).map_err(|error| unreadable(&error))
+}
+
+/// The same for records that are read more than once: a pipe is copied into a temporary file.
+pub(crate) fn open_rereadable(path: &Path) -> Result<Source, Failure> {
+    Source::open(path).and_then(Source::rereadable).map_err(|error| unreadable(&error))
+}
+
+/// Hands each record to `take`, in their order, says which lines could not be used, and returns how many these are.
+pub(crate) fn each(source: &Source, take: impl FnMut(Observation)) -> Result<usize, Failure> {
+    let unusable = source.each(take).map_err(|error| unreadable(&error))?;
+    unusable.iter().for_each(|unusable| say_unusable(source.path(), unusable));
+    Ok(unusable.len())
 }
 
 /// Says that a line was passed over, and why.

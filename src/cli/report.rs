@@ -1,16 +1,17 @@
 //! `highwater report`: what recorded runs show, for people and for programs.
 
+mod many;
 mod material;
 
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use highwater::calibrate::fit::FitOptions;
-use highwater::model::observation::Observation;
+use highwater::model::observation::{Observation, Series};
 use highwater::report::model::Report;
 use highwater::report::plot::{Size, plots, png, svg_file};
-use highwater::report::{Material, csv, html, json, markdown, report, table};
-use highwater::store::{OBSERVATIONS, Records};
+use highwater::report::{MOST_RUNS, Material, csv, html, json, markdown, report, table};
+use highwater::store::{OBSERVATIONS, ReadError, Records, Source};
 
 use self::material::{How, materials};
 use super::exit::Exit;
@@ -31,6 +32,8 @@ Examples:
                                                 memory over time of this run, not of the one with the highest peak
 
 Records are what `highwater run --record` and `highwater sweep` write. The same records give the same bytes, always.
+Of more than 10,000 runs the report shows the cells, and of each cell the run with the highest peak; its numbers are those of
+all runs, and `highwater export` writes every run.
 The schema of the JSON: highwater schema report.
 
 Exit status: 0 the report is written, whatever it says; 2 invalid records; 3 an output cannot be written; 5 no runs in the
@@ -125,24 +128,33 @@ pub(crate) fn page(observations: &[Observation]) -> Result<Page, Failure> {
 }
 
 fn made(args: &ReportArgs) -> Result<Report, Failure> {
-    let mut read = args.records.iter().map(|path| records::read(path)).collect::<Result<Vec<Records>, Failure>>()?;
-    let mut notes: Vec<String> = read.iter().flat_map(notes).collect();
-    read.iter_mut().for_each(find_series);
-    let earlier = match read.len() {
-        2 if !args.together => Some(read.remove(0)),
-        1 => None,
-        _ if args.together => None,
-        _ => {
-            let help = "name one, two to compare, or add --together for several files of one sweep";
-            return Err(Failure::new(Exit::Usage, &TooMany(read.len()), Some(help.to_owned())));
-        }
+    let sources =
+        args.records.iter().map(|path| records::open_rereadable(path)).collect::<Result<Vec<_>, Failure>>()?;
+    let few = few(&sources)?;
+    if sources.len() > 2 && !args.together {
+        let help = "name one, two to compare, or add --together for several files of one sweep";
+        return Err(Failure::new(Exit::Usage, &TooMany(sources.len()), Some(help.to_owned())));
+    }
+    let is_comparison = sources.len() == 2 && !args.together;
+    let how = How { options: args.options.fit_options(), pooled: args.pool_parameters };
+    let Some(mut read) = few else {
+        let (earlier, now) = sources.split_at(usize::from(is_comparison));
+        let (tasks, mut notes) = many::tasks(now, earlier, how, args.run.as_deref())?;
+        let note = format!(
+            "There are more than {MOST_RUNS} runs: of each case only the one with the highest peak is shown. All other \
+             numbers are those of all runs. `highwater export` writes every run."
+        );
+        output::say(&format!("highwater: {note}"));
+        notes.push(note);
+        return Ok(Report::new(tasks, notes));
     };
+    let mut notes: Vec<String> = read.iter().filter_map(|records| left_out(records.unusable.len())).collect();
+    read.iter_mut().for_each(find_series);
+    let earlier = is_comparison.then(|| read.remove(0));
     let observations: Vec<_> = read.into_iter().flat_map(|records| records.observations).collect();
     if observations.is_empty() {
-        let help = "record some: highwater run -r 3 --record runs.jsonl -- COMMAND".to_owned();
-        return Err(Failure::new(Exit::TooLittleData, &NoRuns, Some(help)));
+        return Err(no_runs());
     }
-    let how = How { options: args.options.fit_options(), pooled: args.pool_parameters };
     let earlier = earlier.map(|records| records.observations).unwrap_or_default();
     let mut materials = materials(&observations, &earlier, how);
     if let Some(name) = &args.run {
@@ -177,18 +189,60 @@ fn find_series(records: &mut Records) {
 fn read_series(material: &mut Material<'_>) -> Result<(), String> {
     let shown = material.shown_over_time().and_then(|place| material.observations.get(place));
     let Some(observation) = shown.filter(|observation| observation.series.file.is_some()) else { return Ok(()) };
-    // The file is in the directory of its run, below `runs`, beside the record.
-    let base = observation.series.file.as_deref().and_then(|file| file.ancestors().nth(3)).unwrap_or(Path::new(""));
-    let records = Records { path: base.join(OBSERVATIONS), ..Records::default() };
-    let series = records.series(observation);
-    material.series = Some(series.map_err(|error| format!("Memory over time has few samples: {error}."))?);
+    material.series = Some(whole_series(&observation.series)?);
     Ok(())
 }
 
-fn notes(records: &Records) -> Vec<String> {
-    let unusable = records.unusable.len();
+/// All samples of a run whose file of samples is named by a path that leads there from everywhere.
+fn whole_series(series: &Series) -> Result<Series, String> {
+    // The file is in the directory of its run, below `runs`, beside the record.
+    let base = series.file.as_deref().and_then(|file| file.ancestors().nth(3)).unwrap_or(Path::new(""));
+    let records = Records { path: base.join(OBSERVATIONS), ..Records::default() };
+    records.series(series).map_err(|error| format!("Memory over time has few samples: {error}."))
+}
+
+/// All records, if each run can be shown.
+fn few(sources: &[Source]) -> Result<Option<Vec<Records>>, Failure> {
+    /// Why no more records are read.
+    enum Stop {
+        Failed(ReadError),
+        Many,
+    }
+    impl From<ReadError> for Stop {
+        fn from(error: ReadError) -> Self {
+            Self::Failed(error)
+        }
+    }
+    let mut count = 0;
+    let mut read = Vec::new();
+    for source in sources {
+        let mut observations = Vec::new();
+        let unusable = source.try_each(|observation| {
+            count += 1;
+            observations.push(observation);
+            if count > MOST_RUNS { Err(Stop::Many) } else { Ok(()) }
+        });
+        match unusable {
+            Ok(unusable) => read.push(Records { path: source.path().to_owned(), observations, unusable }),
+            Err(Stop::Many) => return Ok(None),
+            Err(Stop::Failed(error)) => return Err(records::unreadable(&error)),
+        }
+    }
+    for records in &read {
+        records.unusable.iter().for_each(|unusable| records::say_unusable(&records.path, unusable));
+    }
+    Ok(Some(read))
+}
+
+fn no_runs() -> Failure {
+    let help = "record some: highwater run -r 3 --record runs.jsonl -- COMMAND".to_owned();
+    Failure::new(Exit::TooLittleData, &NoRuns, Some(help))
+}
+
+/// A note on lines that are no records.
+fn left_out(unusable: usize) -> Option<String> {
     let lines = if unusable == 1 { "line was" } else { "lines were" };
-    (unusable > 0).then(|| format!("{unusable} {lines} left out: not a record, or torn.")).into_iter().collect()
+    (unusable > 0).then(|| format!("{unusable} {lines} left out: not a record, or torn."))
 }
 
 fn unknown_run(name: &str, names: &[String]) -> Failure {

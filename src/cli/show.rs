@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use highwater::calibrate::cells::{self, Cell};
-use highwater::model::observation::Observation;
+use highwater::calibrate::cells::{Cell, Cells};
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::exit::Exit;
@@ -48,36 +48,38 @@ struct Json<'a> {
 }
 
 pub(crate) fn run(args: &ShowArgs) -> Result<Exit, Failure> {
-    let mut observations: Vec<Observation> = Vec::new();
+    let mut cells = Cells::default();
+    let mut count = 0;
     let mut unusable_lines = 0;
+    let mut started: Option<(Timestamp, Timestamp)> = None;
     for path in &args.records {
-        let read = records::read(path)?;
-        unusable_lines += read.unusable.len();
-        observations.extend(read.observations);
+        unusable_lines += records::each(&records::open(path)?, |observation| {
+            count += 1;
+            let at = observation.started_at;
+            let (first, last) = started.unwrap_or((at, at));
+            started = Some((first.min(at), last.max(at)));
+            cells.add(&observation);
+        })?;
     }
-    let cells = cells::cells(&observations);
+    let cells = cells.finish();
     match args.format {
-        Format::Json => {
-            let json = Json { schema_version: 1, records: observations.len(), unusable_lines, cells: &cells };
-            output::json(&json)?;
-        }
+        Format::Json => output::json(&Json { schema_version: 1, records: count, unusable_lines, cells: &cells })?,
         Format::Table if cells.is_empty() => output::say("no run is recorded"),
         Format::Table => {
-            let heading = heading(&observations, cells.len());
+            let heading = heading(count, started, cells.len());
             output::text(&format!("{heading}\n\n{}", shown::of(&cells)))?;
         }
     }
-    Ok(if observations.is_empty() { Exit::TooLittleData } else { Exit::Done })
+    Ok(if count == 0 { Exit::TooLittleData } else { Exit::Done })
 }
 
-fn heading(observations: &[Observation], cells: usize) -> String {
-    let times = || observations.iter().map(|observation| observation.started_at);
-    let day = |time: jiff::Timestamp| time.strftime("%F").to_string();
-    let (first, last) = (times().min().map(day), times().max().map(day));
-    let counted = shown::counted(observations.len(), cells);
-    match (first, last) {
-        (Some(first), Some(last)) if first != last => format!("{counted}, {first} to {last}"),
-        (Some(first), _) => format!("{counted}, {first}"),
-        (None, _) => counted,
+/// How much there is, and when the first and the last run started.
+fn heading(runs: usize, started: Option<(Timestamp, Timestamp)>, cells: usize) -> String {
+    let day = |time: Timestamp| time.strftime("%F").to_string();
+    let counted = shown::counted(runs, cells);
+    match started.map(|(first, last)| (day(first), day(last))) {
+        Some((first, last)) if first != last => format!("{counted}, {first} to {last}"),
+        Some((first, _)) => format!("{counted}, {first}"),
+        None => counted,
     }
 }

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
-use highwater::calibrate::cells;
+use highwater::calibrate::cells::Cells;
 use highwater::calibrate::sweep::{Admission, End, Runs as Terms, Schedule, SweepError, sweep};
 use highwater::host::HostRoots;
 use highwater::host::machine::{Machine, available};
@@ -295,11 +295,14 @@ fn show(place: &Place) -> Result<(), Failure> {
         Place::File(file) => file.path(),
     };
     // Which lines cannot be used was said when the records were opened.
-    let observations = store::read(path).map_err(|error| records::unreadable(&error))?.observations;
-    if observations.is_empty() {
+    let source = records::open(path)?;
+    let mut cells = Cells::default();
+    source.each(|observation| cells.add(&observation)).map_err(|error| records::unreadable(&error))?;
+    let cells = cells.finish();
+    if cells.is_empty() {
         return Ok(());
     }
-    output::text(&shown::of(&cells::cells(&observations)))
+    output::text(&shown::of(&cells))
 }
 
 /// Numbers of runs that contradict each other.

@@ -13,6 +13,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write;
+use std::io;
 
 /// Whether a character does something instead of being seen: control characters, those that turn the direction of text,
 /// and those that no text holds.
@@ -70,6 +71,51 @@ pub fn json(json: &str) -> String {
         }
     }
     safe
+}
+
+/// Writes JSON, as a writer of JSON makes it piece by piece, with what is unsafe as escapes, as [`json()`] does. The last line
+/// is written by `flush`.
+#[derive(Debug)]
+pub struct JsonWriter<W> {
+    out: W,
+    line: Vec<u8>,
+}
+
+impl<W: io::Write> JsonWriter<W> {
+    /// Writes to `out`.
+    pub const fn new(out: W) -> Self {
+        Self { out, line: Vec::new() }
+    }
+
+    fn write_line(&mut self) -> io::Result<()> {
+        // No writer of JSON has a line end within a string.
+        let line =
+            std::str::from_utf8(&self.line).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        self.out.write_all(json(line).as_bytes())?;
+        self.line.clear();
+        Ok(())
+    }
+}
+
+impl<W: io::Write> io::Write for JsonWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match bytes.iter().position(|byte| *byte == b'\n') {
+            Some(end) => {
+                self.line.extend_from_slice(&bytes[..=end]);
+                self.write_line()?;
+                Ok(end + 1)
+            }
+            None => {
+                self.line.extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.write_line()?;
+        self.out.flush()
+    }
 }
 
 /// A text on one line that stays text in Markdown, also in a cell of a table.

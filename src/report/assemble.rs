@@ -1,16 +1,16 @@
 //! From records, and the rule that was fitted to them, to a report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::model::{
     Before, Cell, Change, Environment, Fitted, Found, Measured, Point, Report, RuleInUse, Run, SCHEMA_VERSION, Score,
-    TaskReport, Timeline, Warning,
+    Seen, TaskReport, Timeline, Warning,
 };
 use super::{verdict, words};
 use crate::model::comparison::Thresholds;
 use crate::model::fit::Censoring;
 use crate::model::observation::{Breakdown, Container, Exactness, Observation, Outcome, RunnerKind, Series};
-use crate::model::prediction::{Decider, RulePrediction};
+use crate::model::prediction::{ChannelPrediction, Decider, RulePrediction};
 use crate::model::reading::Reading;
 use crate::model::rule::RuleType;
 use crate::model::units::Bytes;
@@ -46,7 +46,7 @@ pub struct Material<'a> {
 impl Material<'_> {
     /// What the runs are called in the report, in the order of the records.
     pub fn labels(&self) -> Vec<String> {
-        runs(self, None).into_iter().map(|run| run.label).collect()
+        Builder::of(self, Shown::All).kept.into_iter().map(|(_, run)| run.label).collect()
     }
 
     /// The place of the run with this name.
@@ -61,80 +61,315 @@ impl Material<'_> {
         let highest = with_series.max_by_key(|(place, one)| (peak(one), std::cmp::Reverse(*place)));
         self.timeline.or(highest.map(|(place, _)| place))
     }
-
-    fn size(&self, place: usize) -> Option<Bytes> {
-        self.sizes.get(place).copied().flatten()
-    }
 }
 
 /// Puts a report together, a part for each task.
 pub fn report(materials: &[Material<'_>], notes: Vec<String>) -> Report {
-    Report {
-        schema_version: SCHEMA_VERSION,
-        made_by: format!("highwater {}", env!("CARGO_PKG_VERSION")),
-        tasks: materials.iter().map(task).collect(),
-        notes,
+    Report::new(materials.iter().map(task).collect(), notes)
+}
+
+impl Report {
+    /// A report of some tasks.
+    pub fn new(tasks: Vec<TaskReport>, notes: Vec<String>) -> Self {
+        let made_by = format!("highwater {}", env!("CARGO_PKG_VERSION"));
+        Self { schema_version: SCHEMA_VERSION, made_by, tasks, notes }
     }
 }
 
 fn task(material: &Material<'_>) -> TaskReport {
-    let (found, not_fitted) = match &material.found {
-        Some(Ok(found)) => (Some(found), None),
-        Some(Err(reason)) => (None, Some(reason.clone())),
-        None => (None, None),
-    };
-    let runs = runs(material, found);
-    let cells = cells(&runs);
-    let fitted = found.map(|found| Fitted {
-        words: format!("{}{}", if found.lower_bound { "at least " } else { "" }, words::rule(&found.rule)),
-        score: score(&runs, |run| run.fitted),
-        found: found.clone(),
-    });
-    let rule_in_use = rule_in_use(material, &runs);
-    let image = material.observations.iter().find_map(|observation| image(observation));
-    let mut report = TaskReport {
-        name: material.name.clone(),
-        image,
-        verdict: verdict::none(),
-        predictor: material.predictor.clone(),
-        rule_in_use,
-        fitted,
-        not_fitted,
-        timeline: timeline(material),
-        measured: measured(&material.observations),
-        environments: environments(&material.observations),
-        warnings: warnings(&runs, found),
-        before: material.before.as_deref().map(|before| compared(before, &cells)),
-        cells,
-        runs,
-    };
-    report.verdict = verdict::of(&report);
-    report
+    let before = material.before.as_deref().map(|before| Builder::of(before, Shown::All));
+    let report = Builder::of(material, Shown::All).finish(before);
+    TaskReport { timeline: timeline(material), ..report }
 }
 
-fn image(observation: &Observation) -> Option<String> {
-    let container = observation.container.as_ref().map(|container| container.image.clone());
-    container.or_else(|| observation.prediction.as_ref()?.task.image.clone())
+/// More runs than this are not shown one by one: a report shows their cells.
+pub const MOST_RUNS: usize = 10_000;
+
+/// Which runs a report shows. Its numbers are those of all runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// Every one.
+    All,
+    /// Of each cell the one with the highest peak.
+    HighestOfCells,
 }
 
-fn runs(material: &Material<'_>, found: Option<&Found>) -> Vec<Run> {
-    let mut counted: BTreeMap<(String, Vec<(String, String)>), u32> = BTreeMap::new();
-    let each = material.observations.iter().enumerate().map(|(place, observation)| {
-        let n = material.size(place);
-        let mut run = run(observation, n);
-        let key = (run.case.clone(), run.parameters.clone().into_iter().collect());
-        let count = counted.entry(key).or_default();
+/// What is known of a task before its runs are read.
+#[derive(Clone, Debug, Default)]
+pub struct Head {
+    /// The name of the task, or of the program.
+    pub name: String,
+    /// What the sizes are: the name of what the rule counts.
+    pub predictor: Option<String>,
+    /// What fitting found, or why it found nothing.
+    pub found: Option<Result<Found, String>>,
+    /// What n of that rule is, where it is not what the sizes are.
+    pub other_measure: Option<String>,
+}
+
+/// Puts the part of a task together, run by run.
+#[derive(Debug)]
+pub struct Builder {
+    head: Head,
+    shown: Shown,
+    /// The runs that are shown, each with its place among all.
+    kept: Vec<(usize, Run)>,
+    seen: Seen,
+    /// How many runs each case with its parameters has, to number those that are of no sweep.
+    counted: BTreeMap<CaseKey, u32>,
+    cells: BTreeMap<CellKey, Peaks>,
+    image: Option<String>,
+    by_fitted: Scores,
+    in_use: InUse,
+    measured: Vec<Measured>,
+    environments: Vec<Environment>,
+    counts: [usize; 6],
+    warnings: Vec<(String, Warning)>,
+    outliers: Vec<usize>,
+    over_time: Option<OverTime>,
+}
+
+type CaseKey = (String, BTreeMap<String, String>);
+type CellKey = (Option<Bytes>, String, BTreeMap<String, String>);
+
+/// The peaks of a cell.
+#[derive(Debug, Default)]
+struct Peaks {
+    runs: usize,
+    plain: Vec<Bytes>,
+    lower_bounds: Vec<Bytes>,
+    predicted: Option<Bytes>,
+    fitted: Option<Bytes>,
+    floor: Option<Bytes>,
+    /// The place in `kept` of the run that stands for all.
+    highest: Option<usize>,
+}
+
+/// The run whose memory over time is shown.
+#[derive(Debug)]
+struct OverTime {
+    place: usize,
+    run: Run,
+    series: Series,
+    /// Whether somebody asked for it by its name.
+    is_wanted: bool,
+}
+
+impl Builder {
+    /// Starts with no run.
+    pub fn new(head: Head, shown: Shown) -> Self {
+        Self {
+            head,
+            shown,
+            kept: Vec::new(),
+            seen: Seen::default(),
+            counted: BTreeMap::new(),
+            cells: BTreeMap::new(),
+            image: None,
+            by_fitted: Scores::default(),
+            in_use: InUse::default(),
+            measured: Vec::new(),
+            environments: Vec::new(),
+            counts: [0; 6],
+            warnings: Vec::new(),
+            outliers: Vec::new(),
+            over_time: None,
+        }
+    }
+
+    fn of(material: &Material<'_>, shown: Shown) -> Self {
+        let head = Head {
+            name: material.name.clone(),
+            predictor: material.predictor.clone(),
+            found: material.found.clone(),
+            other_measure: material.other_measure.clone(),
+        };
+        let mut builder = Self::new(head, shown);
+        for (place, observation) in material.observations.iter().enumerate() {
+            let n = material.sizes.get(place).copied().flatten();
+            let censoring = material.censoring.get(place).copied().flatten();
+            builder.add(observation, n, censoring);
+        }
+        builder
+    }
+
+    /// Takes the next run: the size of its input, and what its peak says about its need if the record does not tell.
+    pub fn add(&mut self, observation: &Observation, n: Option<Bytes>, censoring: Option<Censoring>) {
+        let run = self.run(observation, n, censoring);
+        let place = self.seen.runs;
+        self.seen.add(&run);
+        self.by_fitted.add(&run, run.fitted);
+        self.in_use.add(observation, &run);
+        if self.image.is_none() {
+            self.image = image(observation);
+        }
+        measured(&mut self.measured, observation);
+        environment(&mut self.environments, observation);
+        warn(&mut self.warnings, &run);
+        for (count, (is, _)) in self.counts.iter_mut().zip(WARNINGS) {
+            *count += usize::from(is(&run));
+        }
+        let cell = self.cells.entry((n, run.case.clone(), run.parameters.clone())).or_default();
+        cell.add(&run);
+        match (self.shown, cell.highest) {
+            (Shown::HighestOfCells, Some(highest)) => {
+                if standing(&run) > standing(&self.kept[highest].1) {
+                    self.kept[highest] = (place, run);
+                }
+            }
+            (Shown::HighestOfCells, None) | (Shown::All, _) => {
+                cell.highest = Some(self.kept.len());
+                self.kept.push((place, run));
+            }
+        }
+    }
+
+    /// Takes the next run as [`Builder::add`] does. If its memory is the one to show over time, its samples are kept: the
+    /// run that is called `wanted`, else the one with the highest peak. `is_outlier` says whether it lies far from where
+    /// the others are.
+    pub fn add_with_series(
+        &mut self,
+        observation: &Observation,
+        n: Option<Bytes>,
+        censoring: Option<Censoring>,
+        is_outlier: bool,
+        wanted: Option<&str>,
+    ) {
+        let place = self.seen.runs;
+        if is_outlier {
+            self.outliers.push(place);
+        }
+        self.add(observation, n, censoring);
+        let peak = observation.peak.as_ref().value().map(|peak| peak.bytes);
+        let is_higher = self.over_time.as_ref().is_none_or(|known| !known.is_wanted && peak > known.run.peak);
+        let has_samples = observation.series.samples.len() > 1;
+        if wanted.is_none() && !(is_higher && has_samples) {
+            return;
+        }
+        // The number of a run that is of no sweep was counted when it was added.
+        let mut run = self.run_uncounted(observation, n, censoring);
+        if observation.sweep.is_none() {
+            run.number = self.counted.get(&(run.case.clone(), run.parameters.clone())).copied().unwrap_or(1);
+        }
+        run.label = label(&run);
+        let is_wanted = wanted == Some(run.label.as_str());
+        let known_is_wanted = self.over_time.as_ref().is_some_and(|known| known.is_wanted);
+        if !known_is_wanted && (is_wanted || (is_higher && has_samples)) {
+            self.over_time = Some(OverTime { place, run, series: observation.series.clone(), is_wanted });
+        }
+    }
+
+    /// Whether the run that was asked for by its name is among those that were added.
+    pub fn has_wanted(&self) -> bool {
+        self.over_time.as_ref().is_some_and(|known| known.is_wanted)
+    }
+
+    /// What the runs that are shown are called.
+    pub fn labels(&self) -> impl Iterator<Item = &str> {
+        self.kept.iter().map(|(_, run)| run.label.as_str())
+    }
+
+    /// The samples of the run whose memory over time is shown, to be replaced by all of them if there are more.
+    pub fn series_mut(&mut self) -> Option<&mut Series> {
+        self.over_time.as_mut().map(|shown| &mut shown.series)
+    }
+
+    fn found(&self) -> Option<&Found> {
+        self.head.found.as_ref().and_then(|found| found.as_ref().ok())
+    }
+
+    fn run(&mut self, observation: &Observation, n: Option<Bytes>, censoring: Option<Censoring>) -> Run {
+        let mut run = self.run_uncounted(observation, n, censoring);
+        let count = self.counted.entry((run.case.clone(), run.parameters.clone())).or_default();
         *count += 1;
         if observation.sweep.is_none() {
             run.number = *count;
         }
         run.label = label(&run);
-        run.censoring = material.censoring.get(place).copied().flatten().unwrap_or(run.censoring);
-        run.fitted = n.zip(found).map(|(n, found)| found.rule.limit(n));
-        run.typical = n.zip(found).map(|(n, found)| found.typical.limit(n));
         run
-    });
-    each.collect()
+    }
+
+    fn run_uncounted(&self, observation: &Observation, n: Option<Bytes>, censoring: Option<Censoring>) -> Run {
+        let mut run = run(observation, n);
+        run.censoring = censoring.unwrap_or(run.censoring);
+        run.fitted = n.zip(self.found()).map(|(n, found)| found.rule.limit(n));
+        run.typical = n.zip(self.found()).map(|(n, found)| found.typical.limit(n));
+        run
+    }
+
+    /// The part of the task, with an earlier sweep of it.
+    pub fn finish(mut self, before: Option<Self>) -> TaskReport {
+        let counts = std::mem::take(&mut self.counts);
+        let warnings = warnings(counts, std::mem::take(&mut self.warnings), self.found());
+        let cells = finish_cells(std::mem::take(&mut self.cells));
+        let timeline = self.over_time.take().map(|over_time| self.timeline(over_time));
+        let all_runs = (self.shown == Shown::HighestOfCells).then_some(self.seen.runs);
+        self.kept.sort_by_key(|(place, _)| *place);
+        if let Some(Ok(found)) = &mut self.head.found
+            && all_runs.is_some()
+        {
+            let of_run = |place: &usize| self.kept.binary_search_by_key(place, |(place, _)| *place).ok();
+            found.outliers = self.outliers.iter().filter_map(of_run).collect();
+        }
+        let Head { name, predictor, found, .. } = self.head;
+        let (found, not_fitted) = match found {
+            Some(Ok(found)) => (Some(found), None),
+            Some(Err(reason)) => (None, Some(reason)),
+            None => (None, None),
+        };
+        let fitted = found.map(|found| Fitted {
+            words: format!("{}{}", if found.lower_bound { "at least " } else { "" }, words::rule(&found.rule)),
+            score: self.by_fitted.finish(),
+            found,
+        });
+        let timeline = timeline.flatten().map(|(place, timeline)| {
+            let run = self.kept.binary_search_by_key(&place, |(place, _)| *place).unwrap_or_default();
+            Timeline { run, ..timeline }
+        });
+        let mut report = TaskReport {
+            name,
+            image: self.image,
+            verdict: verdict::none(),
+            predictor,
+            rule_in_use: self.in_use.finish(),
+            fitted,
+            not_fitted,
+            timeline,
+            measured: self.measured,
+            environments: self.environments,
+            warnings,
+            before: before.map(|before| compared(before, &cells)),
+            cells,
+            all_runs,
+            runs: self.kept.into_iter().map(|(_, run)| run).collect(),
+            seen: self.seen,
+        };
+        report.verdict = verdict::of(&report);
+        report
+    }
+
+    /// Takes the run whose memory over time is shown among those that are, with its place among all.
+    fn timeline(&mut self, over_time: OverTime) -> Option<(usize, Timeline)> {
+        let OverTime { place, run, series, .. } = over_time;
+        if series.samples.len() < 2 {
+            return None;
+        }
+        if !self.kept.iter().any(|(known, _)| *known == place) {
+            self.kept.push((place, run));
+        }
+        let samples = thinned(&series.samples, TIMELINE_SAMPLES);
+        Some((place, Timeline { run: 0, taken: series.taken, samples }))
+    }
+}
+
+/// How well a run stands for its cell: what shows its need before the others, then the highest peak.
+fn standing(run: &Run) -> (bool, bool, Option<Bytes>) {
+    (run.is_plain(), run.is_lower_bound(), run.peak)
+}
+
+fn image(observation: &Observation) -> Option<String> {
+    let container = observation.container.as_ref().map(|container| container.image.clone());
+    container.or_else(|| observation.prediction.as_ref()?.task.image.clone())
 }
 
 fn label(run: &Run) -> String {
@@ -193,39 +428,42 @@ fn censoring(observation: &Observation) -> Censoring {
     }
 }
 
-fn cells(runs: &[Run]) -> Vec<Cell> {
-    let mut groups: BTreeMap<CellKey<'_>, Vec<&Run>> = BTreeMap::new();
-    for run in runs {
-        groups.entry((run.n, &run.case, &run.parameters)).or_default().push(run);
+impl Peaks {
+    fn add(&mut self, run: &Run) {
+        self.runs += 1;
+        if run.is_plain() {
+            self.plain.extend(run.peak);
+        } else if run.is_lower_bound() {
+            self.lower_bounds.extend(run.peak);
+        }
+        self.predicted = self.predicted.max(run.predicted);
+        self.fitted = self.fitted.or(run.fitted);
+        self.floor = run.floor.or(self.floor);
     }
-    let cells = groups.into_iter().map(|((n, case, parameters), runs)| {
-        let peaks = |is: fn(&Run) -> bool| -> Vec<Bytes> {
-            runs.iter().filter(|run| is(run)).filter_map(|run| run.peak).collect()
-        };
-        let plain = peaks(Run::is_plain);
-        let lower_bounds = if plain.is_empty() { peaks(Run::is_lower_bound) } else { Vec::new() };
-        let (count, lower_bound) = (plain.len(), !lower_bounds.is_empty());
-        let mut peaks = if lower_bound { lower_bounds } else { plain };
+}
+
+fn finish_cells(cells: BTreeMap<CellKey, Peaks>) -> Vec<Cell> {
+    let cells = cells.into_iter().map(|((n, case, parameters), of)| {
+        let (count, lower_bound) = (of.plain.len(), of.plain.is_empty() && !of.lower_bounds.is_empty());
+        let mut peaks = if lower_bound { of.lower_bounds } else { of.plain };
         peaks.sort_unstable();
         Cell {
-            case: case.clone(),
-            parameters: parameters.clone(),
+            case,
+            parameters,
             n,
-            runs: runs.len(),
+            runs: of.runs,
             plain: count,
             lower_bound,
             least: peaks.first().copied(),
             median: median(&peaks),
             most: peaks.last().copied(),
-            predicted: runs.iter().filter_map(|run| run.predicted).max(),
-            fitted: runs.iter().find_map(|run| run.fitted),
-            floor: runs.iter().rev().find_map(|run| run.floor),
+            predicted: of.predicted,
+            fitted: of.fitted,
+            floor: of.floor,
         }
     });
     cells.collect()
 }
-
-type CellKey<'a> = (Option<Bytes>, &'a String, &'a BTreeMap<String, String>);
 
 /// The middle one; between the two middle ones where their number is even.
 fn median(sorted: &[Bytes]) -> Option<Bytes> {
@@ -235,68 +473,111 @@ fn median(sorted: &[Bytes]) -> Option<Bytes> {
 }
 
 /// How a rule does on the runs that can tell.
-fn score(runs: &[Run], given: impl Fn(&Run) -> Option<Bytes>) -> Score {
-    let mut score = Score { smallest_ratio: f64::INFINITY, ..Score::default() };
-    let mut sum = 0.0;
-    for run in runs {
-        let (Some(given), Some(peak)) = (given(run), run.peak) else { continue };
+#[derive(Debug, Default)]
+struct Scores {
+    score: Score,
+    sum: f64,
+}
+
+impl Scores {
+    fn add(&mut self, run: &Run, given: Option<Bytes>) {
+        let (Some(given), Some(peak)) = (given, run.peak) else { return };
         let too_low = match run.censoring {
             Censoring::None if run.is_plain() => given < peak,
             Censoring::OomKilled if given <= peak => true,
             Censoring::LowerBound if given < peak => true,
-            Censoring::None | Censoring::OomKilled | Censoring::LimitReached | Censoring::LowerBound => continue,
+            Censoring::None | Censoring::OomKilled | Censoring::LimitReached | Censoring::LowerBound => return,
         };
         let ratio = given.ratio(peak).unwrap_or(1.0);
+        let score = &mut self.score;
+        let smallest = if score.runs == 0 { f64::INFINITY } else { score.smallest_ratio };
         score.runs += 1;
         score.too_low += usize::from(too_low);
-        score.smallest_ratio = score.smallest_ratio.min(ratio);
+        score.smallest_ratio = smallest.min(ratio);
         score.largest_ratio = score.largest_ratio.max(ratio);
-        sum += ratio;
+        self.sum += ratio;
     }
-    if score.runs == 0 {
-        return Score::default();
+
+    fn finish(self) -> Score {
+        if self.score.runs == 0 {
+            return Score::default();
+        }
+        Score { mean_ratio: self.sum / self.score.runs as f64, ..self.score }
     }
-    Score { mean_ratio: sum / score.runs as f64, ..score }
 }
 
-fn rule_in_use(material: &Material<'_>, runs: &[Run]) -> Option<RuleInUse> {
-    let score = score(runs, |run| run.predicted);
-    let mut rules: Vec<(String, &RulePrediction)> = Vec::new();
-    let mut floor = None;
-    let predictions = material.observations.iter().filter_map(|observation| observation.prediction.as_ref());
-    for prediction in predictions {
-        let limit = prediction.docker.limit.as_ref()?;
+/// The rules that the task had when it ran.
+#[derive(Debug, Default)]
+struct InUse {
+    scores: Scores,
+    /// Whether a run has predictions that ask for nothing.
+    is_unlimited: bool,
+    floor: Option<Bytes>,
+    rules: Vec<(String, RulePrediction)>,
+    /// The channels whose rule counts, for every run, what n is; `None` before the first prediction.
+    counted: Option<BTreeSet<String>>,
+    /// What inputs were given, by their size.
+    given: BTreeMap<Bytes, Bytes>,
+    /// Whether inputs of one size were given different amounts.
+    differs: bool,
+}
+
+impl InUse {
+    fn add(&mut self, observation: &Observation, run: &Run) {
+        self.scores.add(run, run.predicted);
+        let Some(prediction) = &observation.prediction else { return };
+        if let Some((n, bytes)) = run.n.zip(run.predicted) {
+            self.differs |= self.given.insert(n, bytes).is_some_and(|before| before != bytes);
+        }
+        let counts_n = |channel: &&ChannelPrediction| {
+            channel.rule.as_ref().is_some_and(|rule| rule.n.is_some() && rule.n == run.n)
+        };
+        let counting = || prediction.channels.iter().filter(counts_n).map(|channel| &channel.name);
+        match &mut self.counted {
+            Some(counted) => counted.retain(|name| counting().any(|other| other == name)),
+            None => self.counted = Some(counting().cloned().collect()),
+        }
+        let Some(limit) = &prediction.docker.limit else {
+            self.is_unlimited = true;
+            return;
+        };
         if limit.decided_by == Decider::Resources {
-            floor = floor.max(Some(limit.bytes));
+            self.floor = self.floor.max(Some(limit.bytes));
         }
         for channel in &prediction.channels {
             let Some(rule) = &channel.rule else { continue };
-            let known = rules.iter().any(|(name, old)| *name == channel.name && old.scale_rule == rule.scale_rule);
-            if rule.scale_rule.applies_to == RuleType::Limit && !known {
-                rules.push((channel.name.clone(), rule));
+            let is_known =
+                |(name, old): &(String, RulePrediction)| *name == channel.name && old.scale_rule == rule.scale_rule;
+            if rule.scale_rule.applies_to == RuleType::Limit && !self.rules.iter().any(is_known) {
+                self.rules.push((channel.name.clone(), rule.clone()));
             }
         }
     }
-    if floor.is_none() && rules.is_empty() {
-        return None;
+
+    fn finish(self) -> Option<RuleInUse> {
+        let Self { floor, rules, given, .. } = self;
+        if self.is_unlimited || (floor.is_none() && rules.is_empty()) {
+            return None;
+        }
+        let formula = match rules.as_slice() {
+            [(channel, rule)] if self.counted.is_none_or(|counted| counted.contains(channel)) => {
+                Some(&rule.scale_rule.formula)
+            }
+            _ => None,
+        };
+        let value = |n: Bytes| Some(formula?.evaluate(n).ok()?.max(floor.unwrap_or_default()));
+        let is_one = !self.differs && given.iter().all(|(n, bytes)| value(*n) == Some(*bytes));
+        let changed = if formula.is_some() && !is_one { ", changed between runs" } else { "" };
+        Some(RuleInUse {
+            words: in_words(floor, &rules) + changed,
+            curve: curve(given, |n| value(n).filter(|_| is_one)),
+            thresholds: Thresholds::default(),
+            score: self.scores.finish(),
+        })
     }
-    let formula = match rules.as_slice() {
-        [(channel, rule)] if counts_the_same(material, channel) => Some(&rule.scale_rule.formula),
-        _ => None,
-    };
-    let value = |n: Bytes| Some(formula?.evaluate(n).ok()?.max(floor.unwrap_or_default()));
-    let given = || runs.iter().filter_map(|run| Some((run.n?, run.predicted?)));
-    let is_one = given().all(|(n, bytes)| value(n) == Some(bytes));
-    let changed = if formula.is_some() && !is_one { ", changed between runs" } else { "" };
-    Some(RuleInUse {
-        words: in_words(floor, &rules) + changed,
-        curve: curve(given().collect(), |n| value(n).filter(|_| is_one)),
-        thresholds: Thresholds::default(),
-        score,
-    })
 }
 
-fn in_words(floor: Option<Bytes>, rules: &[(String, &RulePrediction)]) -> String {
+fn in_words(floor: Option<Bytes>, rules: &[(String, RulePrediction)]) -> String {
     let one = rules.len() == 1;
     let of = |name: &String| if one { String::new() } else { format!(" of {name}") };
     let mut parts: Vec<String> = floor.iter().map(Bytes::to_string).collect();
@@ -319,15 +600,6 @@ fn curve(given: BTreeMap<Bytes, Bytes>, value: impl Fn(Bytes) -> Option<Bytes>) 
     });
     let computed: Vec<Point> = between.filter_map(|n| Some(Point { n, bytes: value(n)? })).collect();
     if computed.len() > 1 { computed } else { given.into_iter().map(|(n, bytes)| Point { n, bytes }).collect() }
-}
-
-/// Whether the rule of this channel counts, for every run, what n is.
-fn counts_the_same(material: &Material<'_>, channel: &str) -> bool {
-    material.observations.iter().enumerate().all(|(place, observation)| {
-        let Some(prediction) = &observation.prediction else { return true };
-        let mut channels = prediction.channels.iter().filter(|one| one.name == channel);
-        channels.any(|one| one.rule.as_ref().is_some_and(|rule| rule.n.is_some() && rule.n == material.size(place)))
-    })
 }
 
 fn timeline(material: &Material<'_>) -> Option<Timeline> {
@@ -357,47 +629,43 @@ fn thinned(samples: &[Breakdown], most: usize) -> Vec<Breakdown> {
     std::iter::once(*first).chain(inner).chain([*last]).collect()
 }
 
-fn measured(observations: &[&Observation]) -> Vec<Measured> {
-    let mut ways: Vec<Measured> = Vec::new();
-    for observation in observations {
-        let (way, exactness, remedy) = match &observation.peak {
-            Reading::Value(peak) => {
-                let (exactness, remedy) = match &peak.exactness {
-                    Exactness::Exact { noise_bytes } => (format!("exact: at most {noise_bytes} too high"), None),
-                    Exactness::LowerBound { reason, remedy } => {
-                        (format!("a lower bound: {reason}"), Some(remedy.clone()))
-                    }
-                };
-                (peak.source.words().to_owned(), exactness, remedy)
-            }
-            Reading::Unsupported => ("not at all".to_owned(), "this machine cannot measure it".to_owned(), None),
-            Reading::Gone => ("not at all".to_owned(), "the cgroup was gone before it could be read".to_owned(), None),
-        };
-        match ways.iter_mut().find(|known| known.way == way && known.exactness == exactness) {
-            Some(known) => known.runs += 1,
-            None => ways.push(Measured { runs: 1, way, exactness, remedy }),
+fn measured(ways: &mut Vec<Measured>, observation: &Observation) {
+    let (way, exactness, remedy) = match &observation.peak {
+        Reading::Value(peak) => {
+            let (exactness, remedy) = match &peak.exactness {
+                Exactness::Exact { noise_bytes } => (format!("exact: at most {noise_bytes} too high"), None),
+                Exactness::LowerBound { reason, remedy } => (format!("a lower bound: {reason}"), Some(remedy.clone())),
+            };
+            (peak.source.words().to_owned(), exactness, remedy)
         }
+        Reading::Unsupported => ("not at all".to_owned(), "this machine cannot measure it".to_owned(), None),
+        Reading::Gone => ("not at all".to_owned(), "the cgroup was gone before it could be read".to_owned(), None),
+    };
+    match ways.iter_mut().find(|known| known.way == way && known.exactness == exactness) {
+        Some(known) => known.runs += 1,
+        None => ways.push(Measured { runs: 1, way, exactness, remedy }),
     }
-    ways
 }
 
-fn environments(observations: &[&Observation]) -> Vec<Environment> {
-    let mut environments: Vec<Environment> = Vec::new();
-    for observation in observations {
-        let container = observation.container.as_ref();
-        let environment = Environment {
-            runs: 1,
-            host: observation.host.as_ref().value().cloned(),
-            runner: runner(observation.runner, container),
-            image_id: container.and_then(|container| container.image_id.clone()),
-            tool_version: observation.tool_version.clone(),
-        };
-        match environments.iter_mut().find(|known| Environment { runs: 1, ..(*known).clone() } == environment) {
-            Some(known) => known.runs += 1,
-            None => environments.push(environment),
-        }
+fn environment(environments: &mut Vec<Environment>, observation: &Observation) {
+    let container = observation.container.as_ref();
+    let environment = Environment {
+        runs: 1,
+        host: observation.host.as_ref().value().cloned(),
+        runner: runner(observation.runner, container),
+        image_id: container.and_then(|container| container.image_id.clone()),
+        tool_version: observation.tool_version.clone(),
+    };
+    let is_same = |known: &&mut Environment| {
+        known.host == environment.host
+            && known.runner == environment.runner
+            && known.image_id == environment.image_id
+            && known.tool_version == environment.tool_version
+    };
+    match environments.iter_mut().find(is_same) {
+        Some(known) => known.runs += 1,
+        None => environments.push(environment),
     }
-    environments
 }
 
 fn runner(kind: RunnerKind, container: Option<&Container>) -> String {
@@ -413,43 +681,49 @@ fn runner(kind: RunnerKind, container: Option<&Container>) -> String {
     }
 }
 
-fn warnings(runs: &[Run], found: Option<&Found>) -> Vec<Warning> {
-    let mut warnings: Vec<(String, Warning)> = Vec::new();
-    for text in runs.iter().flat_map(|run| &run.warnings) {
-        // Those that differ in their numbers alone are told once.
+/// Adds the warnings of a run: those that differ in their numbers alone are one.
+fn warn(warnings: &mut Vec<(String, Warning)>, run: &Run) {
+    for text in &run.warnings {
         let kind: String = text.chars().filter(|char| !char.is_ascii_digit() && *char != '.').collect();
         match warnings.iter_mut().find(|(known, _)| *known == kind) {
             Some((_, warning)) => warning.runs += 1,
             None => warnings.push((kind, Warning { text: text.clone(), runs: 1 })),
         }
     }
+}
+
+/// Which runs to warn of, and what to say.
+type Caution = (fn(&Run) -> bool, &'static str);
+
+const WARNINGS: [Caution; 6] = [
+    (|run| run.censoring == Censoring::OomKilled, "killed for memory: the need is more than the peak"),
+    (
+        |run| run.censoring == Censoring::LimitReached,
+        "reached a limit: the peak is not the need, and no rule was fitted to it",
+    ),
+    (
+        |run| !run.outcome.succeeded() && run.censoring == Censoring::None,
+        "failed for another reason than memory: the peak is not the need",
+    ),
+    (|run| run.lower_bound, "measured as a lower bound: the task may use more than was seen"),
+    (|run| run.peak.is_none(), "without a peak"),
+    (|run| run.synthetic, "on inputs made up from the data at hand"),
+];
+
+fn warnings(counts: [usize; 6], of_runs: Vec<(String, Warning)>, found: Option<&Found>) -> Vec<Warning> {
     let of_all = |text: String| Warning { text, runs: 0 };
     let mut all: Vec<Warning> = found.iter().flat_map(|found| &found.warnings).cloned().map(of_all).collect();
-    let some = |count: usize, text: &str| (count > 0).then(|| Warning { text: text.to_owned(), runs: count });
-    let with = |is: fn(&Run) -> bool| runs.iter().filter(|run| is(run)).count();
-    all.extend(some(
-        with(|run| run.censoring == Censoring::OomKilled),
-        "killed for memory: the need is more than the peak",
-    ));
-    all.extend(some(
-        with(|run| run.censoring == Censoring::LimitReached),
-        "reached a limit: the peak is not the need, and no rule was fitted to it",
-    ));
-    all.extend(some(
-        with(|run| !run.outcome.succeeded() && run.censoring == Censoring::None),
-        "failed for another reason than memory: the peak is not the need",
-    ));
-    all.extend(some(with(|run| run.lower_bound), "measured as a lower bound: the task may use more than was seen"));
-    all.extend(some(with(|run| run.peak.is_none()), "without a peak"));
-    all.extend(some(with(|run| run.synthetic), "on inputs made up from the data at hand"));
-    all.extend(warnings.into_iter().map(|(_, warning)| warning));
+    let counted = counts.into_iter().zip(WARNINGS).filter(|(runs, _)| *runs > 0);
+    all.extend(counted.map(|(runs, (_, text))| Warning { text: text.to_owned(), runs }));
+    all.extend(of_runs.into_iter().map(|(_, warning)| warning));
     all
 }
 
-fn compared(before: &Material<'_>, cells: &[Cell]) -> Before {
-    let found = before.found.as_ref().and_then(|found| found.as_ref().ok());
-    let old_runs = runs(before, found);
-    let old_cells = self::cells(&old_runs);
+fn compared(before: Builder, cells: &[Cell]) -> Before {
+    let Builder { head, mut kept, cells: old, seen, .. } = before;
+    kept.sort_by_key(|(place, _)| *place);
+    let found = head.found.as_ref().and_then(|found| found.as_ref().ok());
+    let old_cells = finish_cells(old);
     let key = |cell: &Cell| (cell.case.clone(), cell.parameters.clone());
     let mut by_key: BTreeMap<_, (Option<&Cell>, Option<&Cell>)> = BTreeMap::new();
     for cell in &old_cells {
@@ -472,16 +746,48 @@ fn compared(before: &Material<'_>, cells: &[Cell]) -> Before {
         })
         .collect();
     changes.sort_by_key(|change| change.n);
-    let plain = old_runs.iter().filter(|run| run.is_plain());
+    let plain = kept.iter().map(|(_, run)| run).filter(|run| run.is_plain());
     Before {
-        runs: old_runs.len(),
+        runs: seen.runs,
         // A rule that counts something else is no curve over these sizes.
-        fitted: found.filter(|_| before.other_measure.is_none()).map(|found| found.rule),
+        fitted: found.filter(|_| head.other_measure.is_none()).map(|found| found.rule),
         words: found.map(|found| {
-            let measure = before.other_measure.as_ref().map(|measure| format!(" where n is {measure}"));
+            let measure = head.other_measure.as_ref().map(|measure| format!(" where n is {measure}"));
             words::rule(&found.rule) + &measure.unwrap_or_default()
         }),
         peaks: plain.filter_map(|run| Some(Point { n: run.n?, bytes: run.peak? })).collect(),
         changes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn built(shown: Shown) -> TaskReport {
+        let records = include_str!("../../fixtures/records/segment/observations.jsonl");
+        let mut builder = Builder::new(Head::default(), shown);
+        for line in records.lines() {
+            let observation: Observation = serde_json::from_str(line).unwrap();
+            let n = observation.inputs.first().map(|input| input.all.sum);
+            builder.add_with_series(&observation, n, None, false, None);
+        }
+        builder.finish(None)
+    }
+
+    #[test]
+    fn a_report_on_cells_differs_only_in_the_runs_it_shows() {
+        let (all, of_cells) = (built(Shown::All), built(Shown::HighestOfCells));
+        assert_eq!((all.runs.len(), all.all_runs, of_cells.all_runs), (30, None, Some(30)));
+        let (Some(over_time), Some(same)) = (&all.timeline, &of_cells.timeline) else { panic!("no timeline") };
+        assert_eq!(of_cells.runs[same.run], all.runs[over_time.run]);
+        let most = |cell: &Cell| {
+            all.runs.iter().filter(|run| run.case == cell.case && run.is_plain()).map(|run| run.peak).max()
+        };
+        for (cell, run) in of_cells.cells.iter().zip(&of_cells.runs) {
+            assert_eq!((cell.n, most(cell).unwrap()), (run.n, run.peak));
+        }
+        let (runs, timeline) = (of_cells.runs.clone(), of_cells.timeline.clone());
+        assert_eq!(TaskReport { runs, timeline, all_runs: Some(30), ..all }, of_cells);
     }
 }

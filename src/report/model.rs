@@ -50,8 +50,11 @@ pub struct TaskReport {
     pub not_fitted: Option<String>,
     /// The input cases with their statistics, by size.
     pub cells: Vec<Cell>,
-    /// Every run, in the order of the records.
+    /// Every run, in the order of the records. If `all_runs` is there, only the run with the highest peak of each cell.
     pub runs: Vec<Run>,
+    /// The number of runs, if there are too many to show each of them. All other numbers are those of all runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub all_runs: Option<usize>,
     /// Memory over time of one run.
     pub timeline: Option<Timeline>,
     /// How the peaks were measured.
@@ -62,6 +65,49 @@ pub struct TaskReport {
     pub warnings: Vec<Warning>,
     /// What the same task showed in an earlier sweep.
     pub before: Option<Before>,
+    /// What all runs come to.
+    #[serde(skip)]
+    pub(crate) seen: Seen,
+}
+
+/// What all runs of a task come to, whether or not they are shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) runs: usize,
+    /// The peaks of runs whose need they are.
+    pub(crate) plain: Extent,
+    /// The peaks that are lower bounds.
+    pub(crate) lower_bounds: Extent,
+    /// The sizes of inputs.
+    pub(crate) sizes: Extent,
+}
+
+/// The smallest and the largest of some amounts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Extent {
+    pub(crate) count: usize,
+    pub(crate) ends: Option<(Bytes, Bytes)>,
+}
+
+impl Extent {
+    fn add(&mut self, bytes: Option<Bytes>) {
+        let Some(bytes) = bytes else { return };
+        self.count += 1;
+        let (least, most) = self.ends.unwrap_or((bytes, bytes));
+        self.ends = Some((least.min(bytes), most.max(bytes)));
+    }
+}
+
+impl Seen {
+    pub(crate) fn add(&mut self, run: &Run) {
+        self.runs += 1;
+        self.sizes.add(run.n);
+        if run.is_plain() {
+            self.plain.add(run.peak);
+        } else if run.is_lower_bound() {
+            self.lower_bounds.add(run.peak);
+        }
+    }
 }
 
 impl TaskReport {

@@ -218,6 +218,12 @@ impl Size {
 
 /// The plots that the runs of a task have something to show in.
 pub fn plots(report: &TaskReport) -> Vec<Plot> {
-    let plots = [peaks::plot(report), predicted::plot(report), residuals::plot(report), timeline::plot(report)];
-    plots.into_iter().flatten().collect()
+    let mut plots = [peaks::plot(report), predicted::plot(report), residuals::plot(report)];
+    if let Some(all) = report.all_runs {
+        for plot in plots.iter_mut().flatten() {
+            let thinned = plot.thinned.take().map(|thinned| format!(" {thinned}")).unwrap_or_default();
+            plot.thinned = Some(format!("Of {all} runs the one with the highest peak of each case.{thinned}"));
+        }
+    }
+    plots.into_iter().chain([timeline::plot(report)]).flatten().collect()
 }

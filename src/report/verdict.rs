@@ -1,8 +1,7 @@
 //! What a person should take away, in one sentence.
 
-use super::model::{Before, Level, RuleInUse, Run, Score, TaskReport, Verdict};
+use super::model::{Before, Extent, Level, RuleInUse, Score, TaskReport, Verdict};
 use super::words::{self, UNKNOWN, count, times};
-use crate::model::units::Bytes;
 
 pub(super) fn none() -> Verdict {
     Verdict { level: Level::TooLittle, sentence: String::new() }
@@ -24,7 +23,7 @@ pub(super) fn of(report: &TaskReport) -> Verdict {
 
 fn level(report: &TaskReport) -> Level {
     let Some(rule) = report.rule_in_use.as_ref().filter(|rule| rule.score.runs > 0) else {
-        let measured = report.runs.iter().any(|run| run.is_plain() || run.is_lower_bound());
+        let measured = report.seen.plain.count + report.seen.lower_bounds.count > 0;
         return if measured { Level::Measured } else { Level::TooLittle };
     };
     match rule.score {
@@ -68,19 +67,15 @@ fn on_rule(rule: &RuleInUse, level: Level, report: &TaskReport) -> String {
 }
 
 fn on_peaks(report: &TaskReport) -> String {
-    let peaks = |is: fn(&Run) -> bool| -> Vec<Bytes> {
-        report.runs.iter().filter(|run| is(run)).filter_map(|run| run.peak).collect()
+    let (peaks, more) = match (report.seen.plain, report.seen.lower_bounds) {
+        (Extent { count: 0, .. }, bounds @ Extent { count: 1.., .. }) => (bounds, " or more"),
+        (plain, _) => (plain, ""),
     };
-    let (plain, lower_bounds) = (peaks(Run::is_plain), peaks(Run::is_lower_bound));
-    let (peaks, more) = match (plain.is_empty(), lower_bounds.is_empty()) {
-        (true, false) => (lower_bounds, " or more"),
-        (_, _) => (plain, ""),
-    };
-    let (Some(least), Some(most)) = (peaks.iter().min(), peaks.iter().max()) else {
-        let runs = count(report.runs.len(), "run", "runs");
+    let Some((least, most)) = peaks.ends else {
+        let runs = count(report.seen.runs, "run", "runs");
         return format!("None of {runs} shows what {} needs: all of them failed or reached a limit", report.name);
     };
-    let seen = format!("{} peaked at {least} to {most}{more} in {}", report.name, count(peaks.len(), "run", "runs"));
+    let seen = format!("{} peaked at {least} to {most}{more} in {}", report.name, count(peaks.count, "run", "runs"));
     match &report.fitted {
         Some(fitted) if fitted.score.runs == 0 => format!("{seen}; the rule that calls for is {}", fitted.words),
         Some(fitted) => format!(

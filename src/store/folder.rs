@@ -11,7 +11,7 @@ mod lock;
 mod mend;
 
 use std::fs;
-use std::io;
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -343,14 +343,33 @@ impl Folder {
         Ok(self.record.check_in_place()?)
     }
 
-    /// Replaces all records: whatever happens, there are the old ones or the new ones.
-    pub(super) fn replace_records(&mut self, text: &str) -> Result<(), FolderError> {
+    /// Forgets the runs that are recorded, which a folder needs only to add others.
+    pub(super) fn forget_recorded(&mut self) {
+        self.index = Index::default();
+    }
+
+    /// Replaces all records by what `write` writes: whatever happens, there are the old ones or the new ones.
+    pub(super) fn replace_records<E: From<FolderError>>(
+        self,
+        write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+    ) -> Result<(), E> {
         let path = self.path().join(OBSERVATIONS);
-        let replaced = self.directory.replace(OBSERVATIONS, text.as_bytes());
-        replaced.map_err(|source| FolderError::Keep { path: path.clone(), source })?;
-        self.record = Record::open_in(&self.directory, OBSERVATIONS)?;
-        self.index = index(&path)?;
-        Ok(())
+        let mut failed = None;
+        let replaced = self.directory.replace_with(OBSERVATIONS, |file| {
+            let mut out = BufWriter::new(file);
+            match write(&mut out) {
+                Ok(()) => out.flush(),
+                Err(error) => {
+                    failed = Some(error);
+                    Err(io::ErrorKind::Other.into())
+                }
+            }
+        });
+        match (failed, replaced) {
+            (Some(error), _) => Err(error),
+            (None, Err(source)) => Err(FolderError::Keep { path, source }.into()),
+            (None, Ok(())) => Ok(()),
+        }
     }
 }
 

@@ -1,11 +1,12 @@
 //! What resuming needs to know of many records, quickly: no more of a line is decoded than that.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::num::NonZero;
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 
 use serde::Deserialize;
@@ -22,7 +23,7 @@ use crate::model::units::Bytes;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recorded {
     /// The key of its cell.
-    pub cell: String,
+    pub cell: Arc<str>,
     /// Which run of the cell, counted from 1.
     pub run: u32,
     /// How it ended.
@@ -44,20 +45,23 @@ pub struct Index {
     pub recorded: Vec<Recorded>,
     /// The lines that cannot be used.
     pub unusable: Vec<Unusable>,
-    /// How often each run is recorded.
-    tries: HashMap<(String, u32), u32>,
+    /// The cells by their keys, numbered as they were met.
+    cells: HashMap<Arc<str>, u32>,
+    /// How often each run of each cell is recorded.
+    tries: HashMap<(u32, u32), u32>,
 }
 
 impl Index {
     /// How often a run of a cell is recorded.
     pub fn tries(&self, cell: &str, run: u32) -> u32 {
-        self.tries.get(&(cell.to_owned(), run)).copied().unwrap_or_default()
+        let tries = self.cells.get(cell).and_then(|cell| self.tries.get(&(*cell, run)));
+        tries.copied().unwrap_or_default()
     }
 
     pub(super) fn push(&mut self, observation: &Observation) {
         if let Some(sweep) = &observation.sweep {
             self.add(Recorded {
-                cell: sweep.cell.clone(),
+                cell: sweep.cell.as_str().into(),
                 run: sweep.run,
                 outcome: observation.outcome,
                 peak: observation.peak.as_ref().map(|peak| peak.bytes),
@@ -69,8 +73,15 @@ impl Index {
     }
 
     fn add(&mut self, recorded: Recorded) {
-        *self.tries.entry((recorded.cell.clone(), recorded.run)).or_default() += 1;
-        self.recorded.push(recorded);
+        // All runs of a cell share its key.
+        let known = self.cells.get_key_value(&recorded.cell).map(|(key, cell)| (key.clone(), *cell));
+        let (key, cell) = known.unwrap_or_else(|| {
+            let cell = self.cells.len() as u32;
+            self.cells.insert(recorded.cell.clone(), cell);
+            (recorded.cell.clone(), cell)
+        });
+        *self.tries.entry((cell, recorded.run)).or_default() += 1;
+        self.recorded.push(Recorded { cell: key, ..recorded });
     }
 }
 
@@ -145,6 +156,7 @@ pub fn index(path: &Path) -> Result<Index, ReadError> {
 #[derive(Default)]
 struct Part {
     lines: usize,
+    cells: HashSet<Arc<str>>,
     recorded: Vec<Recorded>,
     unusable: Vec<Unusable>,
     newer: Option<(usize, u64)>,
@@ -184,15 +196,21 @@ impl Part {
         match serde_json::from_slice::<Line>(text) {
             Ok(line) if line.schema_version > newest => self.newer = Some((self.lines, line.schema_version)),
             Ok(Line { sweep: Some(sweep), outcome, peak, censored, wall_us, floor, .. }) => {
+                let known = self.cells.get(sweep.cell.as_ref()).cloned();
+                let cell = known.unwrap_or_else(|| {
+                    let cell: Arc<str> = sweep.cell.into();
+                    self.cells.insert(cell.clone());
+                    cell
+                });
                 self.recorded.push(Recorded {
-                    cell: sweep.cell.into_owned(),
+                    cell,
                     run: sweep.run,
                     outcome,
                     peak: peak.map(|peak| peak.bytes),
                     censored,
                     wall_us,
                     has_floor: floor.is_some(),
-                })
+                });
             }
             Ok(Line { sweep: None, .. }) => {}
             Err(error) => match serde_json::from_slice(text) {

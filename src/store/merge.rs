@@ -1,15 +1,20 @@
 //! Records of one plan from several places, joined without doubling anything.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt::Write;
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 
 use super::folder::{Folder, FolderError, PLAN, RUNS, read_plan};
-use super::read::{ReadError, Records, Unusable, read_with};
+use super::read::{self, OBSERVATIONS, ReadError, Source, Unusable};
 use crate::directory::Directory;
 use crate::model::observation::{Logs, Observation};
 
@@ -90,14 +95,30 @@ pub struct Merged {
     pub unusable: Vec<(PathBuf, Unusable)>,
 }
 
-/// A line on its way into the folder.
+/// So many files that lines are copied from are open at a time.
+const MOST_OPEN: usize = 64;
+
+/// A line on its way into the folder: where it is, and what it is recognised and sorted by. A million of them find room.
+#[derive(Clone, Copy)]
 struct Line {
-    observation: Observation,
-    text: String,
-    digest: String,
-    /// The directory below `runs` in which the run has left something.
-    left_in: Option<PathBuf>,
+    /// The file it is in, by its place among all.
+    source: u32,
+    /// Whether its run has left files in a folder of its own.
+    has_left: bool,
+    /// Whether that folder gets another name.
+    renamed: bool,
+    /// In bytes, from the start of its file.
+    offset: u64,
+    length: usize,
+    /// By its place in [`Lines::cells`].
+    cell: u32,
+    run: u32,
+    started_at: Timestamp,
+    digest: Digest,
 }
+
+/// What makes an observation the same wherever it is kept.
+type Digest = [u8; 16];
 
 /// Joins the records of folders and of single files into a folder, which is made where it is not there.
 ///
@@ -111,111 +132,257 @@ struct Line {
 pub fn merge(places: &[PathBuf], plan: Option<&str>, into: &Path) -> Result<Merged, MergeError> {
     let plan = common_plan(places, plan, into)?;
     let order = cell_order(&plan);
+    let mut lines = Lines::default();
     let mut merged = Merged::default();
-    let mut sources = Vec::new();
     for place in places {
-        sources.push(Source::read(place, &order, &mut merged)?);
+        merged.unusable.extend(lines.read(place, order.as_ref())?.1);
     }
+    let added = std::mem::take(&mut lines.all);
     let mut folder = Folder::open_or_create(into, &plan)?;
-    let mut kept = Source::read(into, &order, &mut Merged::default())?;
-    let mut known: HashSet<(String, u32, String)> = kept.lines.iter().filter_map(Line::identity).collect();
-    let mut taken: HashSet<PathBuf> = kept.lines.iter().filter_map(|line| line.left_in.clone()).collect();
-    for source in sources {
-        for line in source.lines {
-            if line.identity().is_none_or(|identity| known.insert(identity)) {
-                merged.added += 1;
-                kept.lines.push(moved(line, &source.folder, folder.directory(), &mut taken)?);
-            } else {
-                merged.doubled += 1;
-            }
+    folder.forget_recorded();
+    let (unusable, _) = lines.read(into, order.as_ref())?;
+    let mut known: HashSet<_> = lines.all.iter().map(Line::identity).collect();
+    let mut taken = HashSet::new();
+    for line in lines.all.iter().filter(|line| line.has_left) {
+        taken.extend(lines.sources.left_in(line)?.map(|folder| fingerprint(folder.as_os_str().as_bytes())));
+    }
+    for line in added {
+        if known.insert(line.identity()) {
+            merged.added += 1;
+            let renamed = line.has_left && lines.sources.copy_left(&line, folder.directory(), &mut taken)?;
+            lines.all.push(Line { renamed, ..line });
+        } else {
+            merged.doubled += 1;
         }
     }
-    merged.total = kept.lines.len();
-    let place = |line: &Line| {
-        let sweep = line.observation.sweep.as_ref();
-        let cell = sweep.map(|sweep| sweep.cell.clone()).unwrap_or_default();
-        let place = order.as_ref().and_then(|order| order.get(&cell).copied());
-        (place, cell, sweep.map(|sweep| sweep.run), line.observation.started_at, line.digest.clone())
-    };
-    kept.lines.sort_by_cached_key(place);
-    let mut text: String = kept.lines.iter().flat_map(|line| [line.text.as_str(), "\n"]).collect();
-    // What cannot be used is not ours to throw away.
-    kept.unusable.iter().for_each(|line| text.extend([line.as_str(), "\n"]));
-    folder.replace_records(&text)?;
+    drop((known, taken));
+    merged.total = lines.all.len();
+    let ranks = lines.ranks(order.as_ref());
+    // Lines of `into` come first of those that are the same.
+    lines.all.sort_by_key(|line| (ranks[line.cell as usize], line.run, line.started_at, line.digest));
+    let Lines { all, mut sources, .. } = lines;
+    folder.replace_records(|out| {
+        for line in &all {
+            let text = if line.renamed { sources.renamed(line)? } else { sources.text(line)? };
+            sources.write(out, &text, into)?;
+        }
+        // What cannot be used is not ours to throw away.
+        unusable.iter().try_for_each(|text| sources.write(out, text, into))
+    })?;
     Ok(merged)
 }
 
-/// Lines and where they are from.
-struct Source {
-    folder: PathBuf,
-    lines: Vec<Line>,
-    /// The texts of the lines that cannot be used.
-    unusable: Vec<String>,
+/// The lines of all places.
+#[derive(Default)]
+struct Lines {
+    all: Vec<Line>,
+    sources: Sources,
+    /// The keys of the cells, in the order in which they were met.
+    cells: Vec<String>,
+    places: HashMap<String, u32>,
 }
 
-impl Source {
-    fn read(place: &Path, order: &Option<HashMap<String, usize>>, merged: &mut Merged) -> Result<Self, MergeError> {
+/// The texts of the lines that cannot be used, and what is wrong with them.
+type UnusableLines = (Vec<Vec<u8>>, Vec<(PathBuf, Unusable)>);
+
+impl Lines {
+    /// Adds the lines of a place.
+    fn read(&mut self, place: &Path, order: Option<&HashMap<String, usize>>) -> Result<UnusableLines, MergeError> {
         // A folder may have records from before its plan was changed; a file by itself is of this plan or of another.
-        let order = order.as_ref().filter(|_| !place.join(PLAN).exists());
-        let mut lines = Vec::new();
-        let mut unusable = Vec::new();
-        let mut other = None;
-        let Records { path, unusable: told, .. } = read_with(place, |number, text, observation| {
-            let text = String::from_utf8_lossy(text.trim_ascii()).into_owned();
-            match observation {
-                Some(observation) => {
-                    if let (None, Some(problem)) = (&other, foreign(&observation, order)) {
-                        other = Some((number, problem));
-                    }
-                    lines.push((number, text, observation));
+        let order = order.filter(|_| !place.join(PLAN).exists());
+        let source = Source::open(place)?.rereadable()?;
+        let number = self.sources.all.len() as u32;
+        let (mut texts, mut unusable) = (Vec::new(), Vec::new());
+        let mut failed = None;
+        let path = source.path().to_owned();
+        source.each_line::<Observation>(|line, observation| {
+            let added = match observation {
+                Ok(observation) => self.add(number, line, observation, order, &path),
+                Err(error) => {
+                    texts.push(line.text.trim_ascii().to_owned());
+                    unusable.push((path.clone(), Unusable::new(line.number, line.text, &error)));
+                    Ok(())
                 }
-                None => unusable.push(text),
-            }
+            };
+            failed = failed.take().or(added.err());
         })?;
-        match other {
-            Some((line, Some(cell))) => return Err(MergeError::OtherTask { path, line, cell }),
-            Some((line, None)) => return Err(MergeError::NoSweep { path, line }),
-            None => {}
-        }
-        let lines = lines.into_iter().map(|(line, text, observation)| {
-            let digest = digest(&observation)?;
-            let left_in =
-                left_in(&observation).map_err(|file| MergeError::Outside { path: path.clone(), line, file })?;
-            Ok(Line { observation, text, digest, left_in })
-        });
-        let lines = lines.collect::<Result<Vec<_>, MergeError>>()?;
-        merged.unusable.extend(told.into_iter().map(|unusable| (path.clone(), unusable)));
-        let folder = path.parent().map(Path::to_owned).unwrap_or_default();
-        Ok(Self { folder, lines, unusable })
+        self.sources.add(source)?;
+        failed.map_or(Ok((texts, unusable)), Err)
     }
-}
 
-/// The cell that the plan does not have, or that there is none.
-fn foreign(observation: &Observation, order: Option<&HashMap<String, usize>>) -> Option<Option<String>> {
-    let Some(sweep) = &observation.sweep else { return Some(None) };
-    let known = order.is_none_or(|order| order.contains_key(&sweep.cell));
-    (!known).then(|| Some(sweep.cell.clone()))
+    fn add(
+        &mut self,
+        source: u32,
+        line: &read::Line<'_>,
+        observation: Observation,
+        order: Option<&HashMap<String, usize>>,
+        path: &Path,
+    ) -> Result<(), MergeError> {
+        let Some(sweep) = &observation.sweep else {
+            return Err(MergeError::NoSweep { path: path.to_owned(), line: line.number });
+        };
+        if order.is_some_and(|order| !order.contains_key(&sweep.cell)) {
+            let (path, cell) = (path.to_owned(), sweep.cell.clone());
+            return Err(MergeError::OtherTask { path, line: line.number, cell });
+        }
+        let cell = match self.places.get(&sweep.cell) {
+            Some(cell) => *cell,
+            None => {
+                let cell = self.cells.len() as u32;
+                self.cells.push(sweep.cell.clone());
+                self.places.insert(sweep.cell.clone(), cell);
+                cell
+            }
+        };
+        let left = left_in(&Left::from(&observation));
+        let left = left.map_err(|file| MergeError::Outside { path: path.to_owned(), line: line.number, file })?;
+        let text = line.text.trim_ascii_start();
+        self.all.push(Line {
+            source,
+            has_left: left.is_some(),
+            renamed: false,
+            offset: line.offset + (line.text.len() - text.len()) as u64,
+            length: text.trim_ascii_end().len(),
+            cell,
+            run: sweep.run,
+            started_at: observation.started_at,
+            digest: digest(observation)?,
+        });
+        Ok(())
+    }
+
+    /// What each cell is sorted by: those that the plan does not have come first, by their keys.
+    fn ranks(&self, order: Option<&HashMap<String, usize>>) -> Vec<u32> {
+        let key = |cell: &u32| {
+            let name = &self.cells[*cell as usize];
+            (order.and_then(|order| order.get(name).copied()), name)
+        };
+        let mut sorted: Vec<u32> = (0..self.cells.len() as u32).collect();
+        sorted.sort_by(|a, b| key(a).cmp(&key(b)));
+        let mut ranks = vec![0; sorted.len()];
+        sorted.into_iter().zip(0..).for_each(|(cell, rank)| ranks[cell as usize] = rank);
+        ranks
+    }
 }
 
 impl Line {
-    fn identity(&self) -> Option<(String, u32, String)> {
-        let sweep = self.observation.sweep.as_ref()?;
-        Some((sweep.cell.clone(), sweep.run, self.digest.clone()))
+    fn identity(&self) -> (u32, u32, Digest) {
+        (self.cell, self.run, self.digest)
     }
 }
 
-/// What makes an observation the same wherever it is kept: all of it but its samples and the places of its files.
-fn digest(observation: &Observation) -> Result<String, serde_json::Error> {
-    let mut plain = observation.clone();
-    plain.series.samples.clear();
-    plain.series.file = None;
-    plain.logs = None;
-    let digest = Sha256::digest(serde_json::to_vec(&plain)?);
-    Ok(digest.iter().take(16).fold(String::new(), |mut text, byte| {
-        // Writing to a text does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    }))
+/// The files that lines are in, to read these again.
+#[derive(Default)]
+struct Sources {
+    all: Vec<SourceFile>,
+    open: HashMap<u32, File>,
+}
+
+struct SourceFile {
+    path: PathBuf,
+    /// Which file it was when its lines were found.
+    inode: u64,
+    /// The copy of a pipe.
+    spooled: Option<File>,
+}
+
+impl Sources {
+    fn add(&mut self, source: Source) -> Result<(), MergeError> {
+        let path = source.path().to_owned();
+        let (file, spooled) = source.into_file();
+        let inode = file.metadata().map_err(|source| unreadable(&path, source))?.ino();
+        self.all.push(SourceFile { path, inode, spooled: spooled.then_some(file) });
+        Ok(())
+    }
+
+    /// The text of a line, without the end of the line.
+    fn text(&mut self, line: &Line) -> Result<Vec<u8>, MergeError> {
+        let source = &self.all[line.source as usize];
+        let mut text = vec![0; line.length];
+        let read = match &source.spooled {
+            Some(file) => file.read_exact_at(&mut text, line.offset),
+            None => {
+                open(&mut self.open, line.source, source).and_then(|file| file.read_exact_at(&mut text, line.offset))
+            }
+        };
+        read.map_err(|error| unreadable(&source.path, error))?;
+        Ok(text)
+    }
+
+    /// A line again, as far as `T` looks at it.
+    fn read<T: DeserializeOwned>(&mut self, line: &Line) -> Result<T, MergeError> {
+        Ok(serde_json::from_slice(&self.text(line)?)?)
+    }
+
+    /// The directory in which a run has left something.
+    fn left_in(&mut self, line: &Line) -> Result<Option<PathBuf>, MergeError> {
+        // Files elsewhere were refused when the line was found.
+        Ok(left_in(&self.read(line)?).unwrap_or_default())
+    }
+
+    /// Copies what a run has left into the folder, and says whether it gets another name there because its own is taken.
+    fn copy_left(&mut self, line: &Line, into: &Directory, taken: &mut HashSet<Digest>) -> Result<bool, MergeError> {
+        let Some(old) = self.left_in(line)? else { return Ok(false) };
+        let renamed = !taken.insert(fingerprint(old.as_os_str().as_bytes()));
+        let new = if renamed { other_name(&old, line) } else { old.clone() };
+        if renamed {
+            taken.insert(fingerprint(new.as_os_str().as_bytes()));
+        }
+        let from = self.all[line.source as usize].path.parent().unwrap_or(Path::new(""));
+        copy(from, &old, into, &new).map_err(|source| MergeError::Copy { path: from.join(&old), source })?;
+        Ok(renamed)
+    }
+
+    /// The text of a line whose run has its files in a folder of another name.
+    fn renamed(&mut self, line: &Line) -> Result<Vec<u8>, MergeError> {
+        let mut observation: Observation = self.read(line)?;
+        if let Ok(Some(old)) = left_in(&Left::from(&observation)) {
+            let new = other_name(&old, line);
+            let place = |file: PathBuf| file.strip_prefix(&old).map(|name| new.join(name)).unwrap_or(file);
+            observation.series.file = observation.series.file.take().map(place);
+            observation.logs =
+                observation.logs.take().map(|logs| Logs { stdout: place(logs.stdout), stderr: place(logs.stderr) });
+        }
+        Ok(serde_json::to_vec(&observation)?)
+    }
+
+    fn write(&self, out: &mut dyn Write, text: &[u8], into: &Path) -> Result<(), MergeError> {
+        let written = out.write_all(text).and_then(|()| out.write_all(b"\n"));
+        written.map_err(|source| FolderError::Keep { path: into.join(OBSERVATIONS), source }.into())
+    }
+}
+
+/// The file, which is opened again where it is not open.
+fn open<'a>(open: &'a mut HashMap<u32, File>, number: u32, source: &SourceFile) -> io::Result<&'a File> {
+    if !open.contains_key(&number) {
+        if open.len() >= MOST_OPEN {
+            open.clear();
+        }
+        let file = File::open(&source.path)?;
+        if file.metadata()?.ino() != source.inode {
+            return Err(io::Error::other("it was replaced by another file while it was merged"));
+        }
+        open.insert(number, file);
+    }
+    open.get(&number).ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+fn unreadable(path: &Path, source: io::Error) -> MergeError {
+    ReadError::Unreadable { path: path.to_owned(), source }.into()
+}
+
+/// The digest of all of an observation but its samples and the places of its files.
+fn digest(mut observation: Observation) -> Result<Digest, serde_json::Error> {
+    observation.series.samples.clear();
+    observation.series.file = None;
+    observation.logs = None;
+    Ok(fingerprint(&serde_json::to_vec(&observation)?))
+}
+
+fn fingerprint(bytes: &[u8]) -> Digest {
+    let mut first = Digest::default();
+    first.iter_mut().zip(Sha256::digest(bytes)).for_each(|(byte, of)| *byte = of);
+    first
 }
 
 fn common_plan(places: &[PathBuf], plan: Option<&str>, into: &Path) -> Result<String, MergeError> {
@@ -293,17 +460,41 @@ fn difference(one: &str, other: &str) -> Option<String> {
 
 /// The place of each cell in the plan; nothing where the plan does not list them.
 fn cell_order(plan: &str) -> Option<HashMap<String, usize>> {
-    let plan: Value = serde_json::from_str(plan).ok()?;
-    let keys = plan.get("cells")?.as_array()?.iter().map(|cell| cell.get("key")?.as_str().map(str::to_owned));
-    let keys: Option<Vec<String>> = keys.collect();
-    Some(keys?.into_iter().zip(0..).collect())
+    #[derive(Deserialize)]
+    struct Plan {
+        cells: Vec<Cell>,
+    }
+    #[derive(Deserialize)]
+    struct Cell {
+        key: String,
+    }
+    let Plan { cells } = serde_json::from_str(plan).ok()?;
+    Some(cells.into_iter().map(|cell| cell.key).zip(0..).collect())
+}
+
+/// Where a record says that its run has left files.
+#[derive(Deserialize)]
+struct Left {
+    series: LeftSeries,
+    logs: Option<Logs>,
+}
+
+#[derive(Deserialize)]
+struct LeftSeries {
+    file: Option<PathBuf>,
+}
+
+impl From<&Observation> for Left {
+    fn from(observation: &Observation) -> Self {
+        Self { series: LeftSeries { file: observation.series.file.clone() }, logs: observation.logs.clone() }
+    }
 }
 
 /// The directory below `runs` in which a run has left something; an error names the file that is not in one.
-fn left_in(observation: &Observation) -> Result<Option<PathBuf>, PathBuf> {
-    let logs = observation.logs.as_ref().map(|logs| [&logs.stdout, &logs.stderr]);
+fn left_in(left: &Left) -> Result<Option<PathBuf>, PathBuf> {
+    let logs = left.logs.as_ref().map(|logs| [&logs.stdout, &logs.stderr]);
     let mut found = None;
-    for file in observation.series.file.iter().chain(logs.into_iter().flatten()) {
+    for file in left.series.file.iter().chain(logs.into_iter().flatten()) {
         let mut components = file.components();
         if components.next() != Some(Component::Normal(RUNS.as_ref())) {
             continue;
@@ -318,24 +509,12 @@ fn left_in(observation: &Observation) -> Result<Option<PathBuf>, PathBuf> {
     Ok(found)
 }
 
-/// Copies what a run has left into the folder; where its place is taken, to another one.
-fn moved(mut line: Line, from: &Path, into: &Directory, taken: &mut HashSet<PathBuf>) -> Result<Line, MergeError> {
-    let Some(old) = line.left_in.clone() else { return Ok(line) };
-    let mut new = old.clone();
-    if !taken.insert(new.clone()) {
-        let mut name = old.file_name().unwrap_or_default().to_owned();
-        name.push(format!("-{}", line.digest.get(..8).unwrap_or_default()));
-        new.set_file_name(name);
-        taken.insert(new.clone());
-        let place = |file: PathBuf| file.strip_prefix(&old).map(|name| new.join(name)).unwrap_or(file);
-        let observation = &mut line.observation;
-        observation.series.file = observation.series.file.take().map(place);
-        observation.logs =
-            observation.logs.take().map(|logs| Logs { stdout: place(logs.stdout), stderr: place(logs.stderr) });
-        line.text = serde_json::to_string(&line.observation)?;
-    }
-    copy(from, &old, into, &new).map_err(|source| MergeError::Copy { path: from.join(&old), source })?;
-    Ok(line)
+/// The name of a run's folder where its own is taken.
+fn other_name(old: &Path, line: &Line) -> PathBuf {
+    let mut name = old.file_name().unwrap_or_default().to_owned();
+    let [a, b, c, d, ..] = line.digest;
+    name.push(format!("-{a:02x}{b:02x}{c:02x}{d:02x}"));
+    old.with_file_name(name)
 }
 
 fn copy(from: &Path, old: &Path, into: &Directory, new: &Path) -> io::Result<()> {

@@ -1,10 +1,11 @@
 //! Reading records: every line that can be used, and what is wrong with the others.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::bounded::{self, MAX_LINE_BYTES};
 use super::folder::RUNS;
@@ -64,7 +65,7 @@ pub struct Records {
 impl Records {
     /// A file that a record names by its path from the folder that the record is in, such as its output.
     pub fn beside(&self, file: &Path) -> PathBuf {
-        self.path.parent().map_or_else(|| file.to_owned(), |folder| folder.join(file))
+        beside(&self.path, file)
     }
 
     /// Opens a file that a record names, such as its output. A record may be somebody else's: only what lies below `runs` or
@@ -75,36 +76,22 @@ impl Records {
     ///
     /// [`Refusal`]: crate::directory::Refusal
     pub fn open(&self, file: &Path) -> io::Result<File> {
-        let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let base = std::path::absolute(parent)?;
-        let directory = Directory::open(&base)?;
-        let logs = PathBuf::from(self.path.with_extension("logs").file_name().unwrap_or_default());
-        let relative = file.strip_prefix(&base).unwrap_or(file);
-        let found = if relative.starts_with(RUNS) || relative.starts_with(&logs) {
-            directory.read(relative)
-        } else {
-            Err(Refusal::Outside { path: file.to_owned(), directory: base }.into())
-        };
-        match (found, file.file_name()) {
-            // A record that was moved together with its logs.
-            (Err(error), Some(name)) => directory.read(&logs.join(name)).map_err(|_| error),
-            (found, _) => found,
-        }
+        open_beside(&self.path, file)
     }
 
     /// All samples that were kept of a run: those beside the record, where there are more; else those in it.
     ///
     /// # Errors
     /// Where the file beside the record cannot be read or is no series.
-    pub fn series(&self, observation: &Observation) -> Result<Series, ReadError> {
-        let Some(file) = &observation.series.file else { return Ok(observation.series.clone()) };
+    pub fn series(&self, series: &Series) -> Result<Series, ReadError> {
+        let Some(file) = &series.file else { return Ok(series.clone()) };
         let path = self.beside(file);
         let parse =
             |text: Vec<u8>| serde_json::from_slice(byte_order_mark::strip_bytes(&text)).map_err(io::Error::from);
         match self.open(file).and_then(bounded::read_all).and_then(parse) {
-            Ok(series) => Ok(series),
+            Ok(whole) => Ok(whole),
             // Cleaned up, or left where the record was copied from.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(observation.series.clone()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(series.clone()),
             Err(source) => Err(ReadError::Unreadable { path, source }),
         }
     }
@@ -132,55 +119,225 @@ pub(super) struct Version {
     pub(super) schema_version: u64,
 }
 
-/// Reads a file of records, or the one in a folder of records. A line that cannot be used is told and passed over.
+/// A file of records, open for reading. It is read up to where it ended when it was opened, so that every pass over it
+/// sees the same records, even while a sweep appends to them.
+#[derive(Debug)]
+pub struct Source {
+    path: PathBuf,
+    file: File,
+    /// In bytes; a pipe has no end.
+    end: u64,
+    /// Whether it is the copy of a pipe.
+    spooled: bool,
+}
+
+/// A line of a file of records that is not empty.
+pub(super) struct Line<'a> {
+    /// Counted from 1.
+    pub(super) number: usize,
+    /// Where it begins, in bytes.
+    pub(super) offset: u64,
+    pub(super) text: &'a [u8],
+}
+
+impl Source {
+    /// Opens a file of records, or the one in a folder of records.
+    ///
+    /// # Errors
+    /// Where there is no such file or it cannot be opened.
+    pub fn open(path: &Path) -> Result<Self, ReadError> {
+        let path = place(path)?;
+        let opened = File::open(&path).and_then(|file| Ok((file.metadata()?, file)));
+        match opened {
+            Ok((metadata, file)) if metadata.is_file() => Ok(Self { path, file, end: metadata.len(), spooled: false }),
+            Ok((_, file)) => Ok(Self { path, file, end: u64::MAX, spooled: false }),
+            Err(source) => Err(ReadError::Unreadable { path, source }),
+        }
+    }
+
+    /// The file that is read.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A file that a record names by its path from the folder that the record is in, such as its output.
+    pub fn beside(&self, file: &Path) -> PathBuf {
+        beside(&self.path, file)
+    }
+
+    /// Opens a file that a record names, as [`Records::open`] does.
+    ///
+    /// # Errors
+    /// See there.
+    pub fn open_beside(&self, file: &Path) -> io::Result<File> {
+        open_beside(&self.path, file)
+    }
+
+    /// The same to be read more than once: a pipe is copied into a temporary file.
+    ///
+    /// # Errors
+    /// Where the pipe cannot be read or the file cannot be written.
+    pub fn rereadable(self) -> Result<Self, ReadError> {
+        if !self.is_pipe() {
+            return Ok(self);
+        }
+        let unreadable = |source| ReadError::Unreadable { path: self.path.clone(), source };
+        let mut copy = BufWriter::new(tempfile::tempfile().map_err(unreadable)?);
+        let mut lines = 0;
+        self.lines(|line| {
+            // Empty lines stay, so that the others keep their numbers.
+            let blank = line.number - lines - 1;
+            lines = line.number;
+            let written = (0..blank).try_for_each(|_| copy.write_all(b"\n")).and_then(|()| copy.write_all(line.text));
+            written.map(|()| true).map_err(unreadable)
+        })?;
+        let file = copy.into_inner().map_err(|error| unreadable(error.into_error()))?;
+        let end = file.metadata().map_err(unreadable)?.len();
+        Ok(Self { file, end, spooled: true, ..self })
+    }
+
+    /// The file to read from, and whether it is the copy of a pipe.
+    pub(super) fn into_file(self) -> (File, bool) {
+        (self.file, self.spooled)
+    }
+
+    fn is_pipe(&self) -> bool {
+        self.end == u64::MAX
+    }
+
+    /// Hands each record to `take`, in their order, and keeps none of them. Lines that cannot be used are returned.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, or a newer version wrote a record.
+    pub fn each(&self, mut take: impl FnMut(Observation)) -> Result<Vec<Unusable>, ReadError> {
+        self.try_each(|observation| {
+            take(observation);
+            Ok(())
+        })
+    }
+
+    /// The same until `take` fails.
+    ///
+    /// # Errors
+    /// That of `take`; where the file cannot be read, or a newer version wrote a record.
+    pub fn try_each<E: From<ReadError>>(
+        &self,
+        mut take: impl FnMut(Observation) -> Result<(), E>,
+    ) -> Result<Vec<Unusable>, E> {
+        let mut unusable = Vec::new();
+        let mut failed = None;
+        self.records(|line, observation| {
+            match observation {
+                Ok(observation) => failed = take(observation).err(),
+                Err(error) => unusable.push(Unusable::new(line.number, line.text, &error)),
+            }
+            failed.is_none()
+        })?;
+        failed.map_or(Ok(unusable), Err)
+    }
+
+    /// Hands on every line that is not empty, and what it is read as: `T` has the fields that are needed.
+    pub(super) fn each_line<T: DeserializeOwned>(
+        &self,
+        mut take: impl FnMut(&Line<'_>, Result<T, serde_json::Error>),
+    ) -> Result<(), ReadError> {
+        self.records(|line, record| {
+            take(line, record);
+            true
+        })
+    }
+
+    /// The same until `take` wants no more.
+    fn records<T: DeserializeOwned>(
+        &self,
+        mut take: impl FnMut(&Line<'_>, Result<T, serde_json::Error>) -> bool,
+    ) -> Result<(), ReadError> {
+        self.lines(|line| {
+            if let Some(found) = version(line.text)
+                && found > u64::from(SCHEMA_VERSION)
+            {
+                return Err(ReadError::Newer { path: self.path.clone(), line: line.number, found });
+            }
+            Ok(take(line, serde_json::from_slice(line.text)))
+        })
+    }
+
+    /// Hands on every line that is not empty, until `take` wants no more.
+    fn lines(&self, mut take: impl FnMut(&Line<'_>) -> Result<bool, ReadError>) -> Result<(), ReadError> {
+        let unreadable = |source| ReadError::Unreadable { path: self.path.clone(), source };
+        let mut file = &self.file;
+        if !self.is_pipe() {
+            file.rewind().map_err(unreadable)?;
+        }
+        let mut reader = BufReader::with_capacity(1 << 16, file.take(self.end));
+        let mut text = Vec::new();
+        let mut offset = 0;
+        for number in 1.. {
+            text.clear();
+            let length = match bounded::read_line(&mut reader, &mut text) {
+                Ok(0) => break,
+                Ok(length) => length as u64,
+                Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+                    return Err(ReadError::LongLine { path: self.path.clone(), line: number });
+                }
+                Err(source) => return Err(unreadable(source)),
+            };
+            offset += length;
+            // A file that was put together from others may have several.
+            let text = byte_order_mark::strip_bytes(&text);
+            let line = Line { number, offset: offset - text.len() as u64, text };
+            if !text.trim_ascii().is_empty() && !take(&line)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The version of a record; `None` if the line is none.
+fn version(text: &[u8]) -> Option<u64> {
+    // Every line that highwater writes begins with its version: nothing else of it has to be looked at.
+    if text.starts_with(FIRST_FIELD) && text.get(FIRST_FIELD.len() + 1) == Some(&b',') {
+        let digit = text.get(FIRST_FIELD.len()).filter(|digit| digit.is_ascii_digit());
+        return digit.map(|digit| u64::from(digit - b'0'));
+    }
+    serde_json::from_slice(text).ok().map(|Version { schema_version }| schema_version)
+}
+
+const FIRST_FIELD: &[u8] = br#"{"schema_version":"#;
+
+fn open_beside(record: &Path, file: &Path) -> io::Result<File> {
+    let parent = record.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let base = std::path::absolute(parent)?;
+    let directory = Directory::open(&base)?;
+    let logs = PathBuf::from(record.with_extension("logs").file_name().unwrap_or_default());
+    let relative = file.strip_prefix(&base).unwrap_or(file);
+    let found = if relative.starts_with(RUNS) || relative.starts_with(&logs) {
+        directory.read(relative)
+    } else {
+        Err(Refusal::Outside { path: file.to_owned(), directory: base }.into())
+    };
+    match (found, file.file_name()) {
+        // A record that was moved together with its logs.
+        (Err(error), Some(name)) => directory.read(&logs.join(name)).map_err(|_| error),
+        (found, _) => found,
+    }
+}
+
+fn beside(record: &Path, file: &Path) -> PathBuf {
+    record.parent().map_or_else(|| file.to_owned(), |folder| folder.join(file))
+}
+
+/// Reads a file of records, or the one in a folder of records, into memory: [`Source::each`] is for many of them. A line
+/// that cannot be used is passed over.
 ///
 /// # Errors
 /// Where there is no such file, it cannot be read, or a newer version wrote it.
 pub fn read(path: &Path) -> Result<Records, ReadError> {
+    let source = Source::open(path)?;
     let mut observations = Vec::new();
-    let records = read_with(path, |_, _, observation| observations.extend(observation))?;
-    Ok(Records { observations, ..records })
-}
-
-/// Hands on every line that is not empty: its number, its text, and the observation where it is one.
-pub(super) fn read_with(
-    path: &Path,
-    mut take: impl FnMut(usize, &[u8], Option<Observation>),
-) -> Result<Records, ReadError> {
-    let path = place(path)?;
-    let unreadable = |source| ReadError::Unreadable { path: path.clone(), source };
-    let mut lines = BufReader::new(File::open(&path).map_err(unreadable)?);
-    let mut records = Records { path: path.clone(), ..Records::default() };
-    let mut text = Vec::new();
-    for line in 1.. {
-        text.clear();
-        match bounded::read_line(&mut lines, &mut text) {
-            Ok(0) => break,
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
-                return Err(ReadError::LongLine { path, line });
-            }
-            Err(source) => return Err(unreadable(source)),
-        }
-        // A file that was put together from others may have several.
-        let text = byte_order_mark::strip_bytes(&text);
-        if text.trim_ascii().is_empty() {
-            continue;
-        }
-        if let Ok(Version { schema_version: found }) = serde_json::from_slice(text)
-            && found > u64::from(SCHEMA_VERSION)
-        {
-            return Err(ReadError::Newer { path, line, found });
-        }
-        match serde_json::from_slice(text) {
-            Ok(observation) => take(line, text, Some(observation)),
-            Err(error) => {
-                records.unusable.push(Unusable::new(line, text, &error));
-                take(line, text, None);
-            }
-        }
-    }
-    Ok(records)
+    let unusable = source.each(|observation| observations.push(observation))?;
+    Ok(Records { path: source.path, observations, unusable })
 }
 
 /// The file of records that a path means: itself, or the one in the folder.
@@ -195,6 +352,8 @@ pub(super) fn place(path: &Path) -> Result<PathBuf, ReadError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
+
     use super::*;
 
     #[test]
@@ -212,5 +371,30 @@ mod tests {
         fs::write(folder.path().join(OBSERVATIONS), "\n{\"schema_version\":2}\n").unwrap();
         assert!(matches!(read(folder.path()), Err(ReadError::Newer { line: 2, found: 2, .. })));
         assert!(matches!(read(&folder.path().join("..")), Err(ReadError::NoRecords(_))));
+    }
+
+    #[test]
+    fn every_pass_sees_the_same_records() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(OBSERVATIONS);
+        fs::write(&path, "\n\n{}\n").unwrap();
+        let source = Source::open(&path).unwrap();
+        let lines = |source: &Source| source.each(|_| {}).unwrap().iter().map(|line| line.line).collect::<Vec<_>>();
+        assert_eq!(lines(&source), [3]);
+        fs::write(&path, "\n\n{}\n{}\n").unwrap();
+        assert_eq!(lines(&source), [3]);
+    }
+
+    #[test]
+    fn lines_of_a_pipe_keep_their_numbers() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        writer.write_all(b"\n\n{}\n\n{}\n").unwrap();
+        drop(writer);
+        let pipe = PathBuf::from(format!("/proc/self/fd/{}", reader.as_raw_fd()));
+        let source = Source::open(&pipe).unwrap().rereadable().unwrap();
+        for _ in 0..2 {
+            let lines: Vec<_> = source.each(|_| {}).unwrap().iter().map(|line| line.line).collect();
+            assert_eq!(lines, [3, 5]);
+        }
     }
 }

@@ -22,9 +22,17 @@ mod parameters;
 mod parse;
 mod pointer;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
+use std::path::PathBuf;
+
 use csv::WriterBuilder;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde::ser::{SerializeSeq, Serializer};
 use serde_json::Value;
 
+use super::read::{ReadError, Source, Unusable};
 use crate::model::escape;
 use crate::model::observation::Observation;
 
@@ -43,65 +51,130 @@ pub enum TableError {
     Encode(#[from] serde_json::Error),
     /// A row could not be written.
     #[error("failed to write the table")]
-    Write(#[from] csv::Error),
+    Write(#[from] io::Error),
+    /// The records could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
 }
 
-/// Writes the table of comma-separated values, a header first.
+impl From<csv::Error> for TableError {
+    fn from(error: csv::Error) -> Self {
+        Self::Write(io::Error::from(error))
+    }
+}
+
+/// How a table is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Comma-separated values, a header first.
+    Csv,
+    /// A JSON array of flat objects; what is empty as CSV is left out.
+    Json,
+}
+
+/// Writes the records of files that can be read again as one table, row by row. Lines that cannot be used are returned,
+/// with their file.
 ///
 /// # Errors
-/// Where an observation has no JSON form.
-pub fn csv(observations: &[Observation]) -> Result<String, TableError> {
-    let mut writer = WriterBuilder::new().from_writer(Vec::new());
-    let table = Table::of(observations);
-    writer.write_record(table.header().iter().map(|name| escape::csv_cell(name).into_owned()))?;
-    for observation in observations {
-        let cells = table.row(observation)?;
-        let kinds = columns().iter().map(|column| column.kind).chain(std::iter::repeat(Kind::Text));
-        writer.write_record(cells.iter().zip(kinds).map(|(cell, kind)| match kind {
-            Kind::Json => escape::json(cell),
-            _ => escape::csv_cell(cell).into_owned(),
-        }))?;
+/// Where records cannot be read, an observation has no JSON form, or a row cannot be written.
+pub fn write(sources: &[Source], format: Format, out: &mut dyn Write) -> Result<Vec<(PathBuf, Unusable)>, TableError> {
+    let table = Table::of(sources)?;
+    let mut unusable = Vec::new();
+    let mut each = |take: &mut dyn FnMut(&Observation) -> Result<(), TableError>| {
+        for source in sources {
+            let lines = source.try_each(|observation| take(&observation))?;
+            unusable.extend(lines.into_iter().map(|line| (source.path().to_owned(), line)));
+        }
+        Ok::<(), TableError>(())
+    };
+    match format {
+        Format::Csv => {
+            let mut writer = WriterBuilder::new().from_writer(out);
+            writer.write_record(table.header.iter().map(|name| escape::csv_cell(name).into_owned()))?;
+            each(&mut |observation| {
+                let cells = table.row(observation)?;
+                let kinds = columns().iter().map(|column| column.kind).chain(std::iter::repeat(Kind::Text));
+                Ok(writer.write_record(cells.iter().zip(kinds).map(|(cell, kind)| match kind {
+                    Kind::Json => escape::json(cell),
+                    _ => escape::csv_cell(cell).into_owned(),
+                }))?)
+            })?;
+            writer.flush()?;
+        }
+        Format::Json => {
+            let mut out = escape::JsonWriter::new(out);
+            let mut serializer = serde_json::Serializer::pretty(&mut out);
+            let mut rows = serializer.serialize_seq(None).map_err(not_written)?;
+            each(&mut |observation| rows.serialize_element(&table.object(observation)?).map_err(not_written))?;
+            SerializeSeq::end(rows).map_err(not_written)?;
+            out.write_all(b"\n")?;
+            out.flush()?;
+        }
     }
-    let bytes = writer.into_inner().map_err(|error| csv::Error::from(error.into_error()))?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    Ok(unusable)
 }
 
-/// The same table as a JSON array of flat objects; what is empty there is left out here.
-///
-/// # Errors
-/// Where an observation has no JSON form.
-pub fn json(observations: &[Observation]) -> Result<String, TableError> {
-    let table = Table::of(observations);
-    let mut rows = Vec::new();
-    for observation in observations {
-        let cells = table.header().into_iter().zip(table.row(observation)?);
-        let filled = cells.filter(|(_, cell)| !cell.is_empty());
-        rows.push(Value::Object(filled.map(|(name, cell)| (name.clone(), cell::as_json(&name, cell))).collect()));
+fn not_written(error: serde_json::Error) -> TableError {
+    match error.is_io() {
+        true => TableError::Write(io::Error::from(error)),
+        false => TableError::Encode(error),
     }
-    Ok(escape::json(&serde_json::to_string_pretty(&rows)?) + "\n")
 }
 
-/// Whether a text is a table with all columns, as [`csv()`] writes it, and no other one that happens to share some.
+/// Whether a text is a table with all columns, as [`write()`] writes it, and no other one that happens to share some.
 pub fn is_export(text: &str) -> bool {
     let rows = Rows::new(text);
     ["peak_bytes", "outcome", "peak_exactness", "schema_version"].iter().all(|name| rows.column(name).is_some())
 }
 
-/// Which columns there are beside those that every table has.
+/// Which columns there are: those that every table has, and those of the parameters and channels in these records.
 struct Table {
+    header: Vec<String>,
     parameters: Vec<String>,
     inputs: Vec<inputs::Column>,
 }
 
-impl Table {
-    fn of(observations: &[Observation]) -> Self {
-        Self { parameters: parameters::of(observations), inputs: inputs::of(observations) }
-    }
+/// What columns come from: no more of a record has to be read for them.
+#[derive(Deserialize)]
+struct Named {
+    sweep: Option<Parameters>,
+    #[serde(default)]
+    inputs: Vec<Extensions>,
+}
 
-    fn header(&self) -> Vec<String> {
+#[derive(Deserialize)]
+struct Parameters {
+    #[serde(default)]
+    parameters: BTreeMap<String, IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct Extensions {
+    channel: String,
+    #[serde(default)]
+    by_extension: BTreeMap<String, IgnoredAny>,
+}
+
+impl Table {
+    fn of(sources: &[Source]) -> Result<Self, ReadError> {
+        let mut parameters: BTreeSet<String> = BTreeSet::new();
+        let mut channels = inputs::Channels::default();
+        for source in sources {
+            source.each_line::<Named>(|_, named| {
+                // A line that cannot be used is reported when its row would be written.
+                let Ok(Named { sweep, inputs }) = named else { return };
+                parameters.extend(sweep.into_iter().flat_map(|sweep| sweep.parameters.into_keys()));
+                for Extensions { channel, by_extension } in &inputs {
+                    channels.add(channel, by_extension.keys().map(String::as_str));
+                }
+            })?;
+        }
+        let parameters: Vec<String> = parameters.into_iter().collect();
+        let inputs = channels.columns();
         let fixed = columns().iter().map(|column| column.name.to_owned());
-        let parameters = self.parameters.iter().map(|name| parameters::column(name));
-        fixed.chain(parameters).chain(self.inputs.iter().map(inputs::Column::name)).collect()
+        let chosen = parameters.iter().map(|name| parameters::column(name));
+        let header = fixed.chain(chosen).chain(inputs.iter().map(inputs::Column::name)).collect();
+        Ok(Self { header, parameters, inputs })
     }
 
     fn row(&self, observation: &Observation) -> Result<Vec<String>, TableError> {
@@ -112,5 +185,11 @@ impl Table {
         row.extend(self.parameters.iter().map(parameter));
         row.extend(self.inputs.iter().map(|column| column.cell(&observation.inputs)));
         Ok(row)
+    }
+
+    /// A row as JSON; what is empty is left out.
+    fn object(&self, observation: &Observation) -> Result<Value, TableError> {
+        let cells = self.header.iter().zip(self.row(observation)?).filter(|(_, cell)| !cell.is_empty());
+        Ok(Value::Object(cells.map(|(name, cell)| (name.clone(), cell::as_json(name, cell))).collect()))
     }
 }

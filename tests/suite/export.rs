@@ -1,10 +1,12 @@
 //! `highwater export` and `highwater import`: records as a table, and tables as records.
 
+use std::fs;
+
 use assert_cmd::Command;
 use highwater::model::observation::{Exactness, Observation, RunnerKind};
 use highwater::model::reading::Reading;
 use highwater::store::import::blank;
-use highwater::store::{self, table};
+use highwater::store::{self, Source, table};
 use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::Value;
@@ -105,6 +107,15 @@ const OPTIONAL: [&str; 13] = [
     "peak/file",
 ];
 
+fn exported(observation: &Observation) -> String {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    serde_json::to_writer(&mut file, observation).unwrap();
+    let mut csv = Vec::new();
+    let unusable = table::write(&[Source::open(file.path()).unwrap()], table::Format::Csv, &mut csv).unwrap();
+    assert_eq!(unusable, []);
+    String::from_utf8(csv).unwrap()
+}
+
 proptest! {
     #[test]
     fn whatever_could_not_be_read_survives_the_table(
@@ -132,7 +143,7 @@ proptest! {
         if let Some(sweep) = &mut observation.sweep {
             sweep.case = case;
         }
-        let csv = table::csv(std::slice::from_ref(&observation)).unwrap();
+        let csv = exported(&observation);
         let read = table::parse("table", &csv, &blank(Timestamp::UNIX_EPOCH)).unwrap();
         prop_assert_eq!(read, (vec![observation], vec![]));
     }
@@ -267,7 +278,7 @@ fn a_benchmark_of_snakemake_becomes_lower_bounds() {
                 0.1000\t0:00:00\t-\t-\t-\t-\t-\t-\t0.00\t0.00\n";
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("map_reads.tsv");
-    std::fs::write(&file, text).unwrap();
+    fs::write(&file, text).unwrap();
     let (status, stdout, stderr) = highwater(&["import", file.to_str().unwrap()], "");
     assert_eq!(status, 0);
     assert!(stderr.ends_with("map_reads.tsv:3: left out: it had ended before its memory was looked at\n"), "{stderr}");
@@ -322,4 +333,14 @@ fn a_quote_that_is_never_closed_is_told_where_it_opens() {
     let (status, runs, stderr) = import("peak_bytes,wall_seconds,case\n5,1,a\n5,1,\"b\n5,1,c\n", &[]);
     assert_eq!((status, runs.len()), (2, 0));
     assert!(stderr.contains("standard input:3:5: a quote is never closed"), "{stderr}");
+}
+
+#[test]
+fn records_from_a_pipe_make_the_same_table() {
+    let records = fs::read(fixtures().join(store::OBSERVATIONS)).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
+    let from_pipe = command.args(["export", "/dev/stdin"]).write_stdin(records).output().unwrap();
+    let (status, from_file, _) = highwater(&["export", &fixtures().display().to_string()], "");
+    assert_eq!((from_pipe.status.code(), status), (Some(0), 0));
+    assert_eq!(String::from_utf8(from_pipe.stdout).unwrap(), from_file);
 }

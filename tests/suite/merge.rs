@@ -64,7 +64,7 @@ fn merged_twice_equals_once_equals_one_sweep() {
     let (all, one) = (store::read(&into).unwrap(), store::read(&one).unwrap());
     for (merged, observation) in all.observations.iter().zip(&one.observations) {
         let series = |records: &store::Records, observation| records.series(observation).unwrap();
-        assert_eq!(series(&all, merged), series(&one, observation), "{:?}", merged.sweep);
+        assert_eq!(series(&all, &merged.series), series(&one, &observation.series), "{:?}", merged.sweep);
         assert_eq!((merged.peak.as_ref(), merged.started_at), (observation.peak.as_ref(), observation.started_at));
     }
 }
@@ -125,7 +125,8 @@ fn one_run_that_was_measured_twice_is_kept_twice_with_all_it_left() {
         "1 record was added; 1 were there already; x has 2 now\n"
     );
     let records = store::read(&above.path().join("x")).unwrap();
-    let series: Vec<_> = records.observations.iter().map(|run| records.series(run).unwrap().samples.len()).collect();
+    let series: Vec<_> =
+        records.observations.iter().map(|run| records.series(&run.series).unwrap().samples.len()).collect();
     assert_eq!(series, [100, 100]);
     assert_ne!(records.observations[0].series.file, records.observations[1].series.file);
 }

@@ -334,3 +334,29 @@ fn a_long_sweep_makes_a_small_page_that_says_what_it_leaves_out() {
     let csv = ok(folder.report(&[path.to_str().unwrap(), "--format", "csv"]));
     assert_eq!(csv.lines().count(), 3001);
 }
+
+#[test]
+fn of_very_many_runs_the_cells_are_shown() {
+    let folder = Folder::new();
+    let short = folder.changed("short.jsonl", |_, record| {
+        record["series"]["samples"].as_array_mut().unwrap().truncate(2);
+    });
+    let records = folder.write("many.jsonl", &fs::read_to_string(short).unwrap().repeat(334));
+    let ended = folder.report(&[records.to_str().unwrap(), "--format", "json"]);
+    assert_eq!(ended.status, 0, "{}", ended.stderr);
+    assert!(ended.stderr.contains("There are more than 10000 runs"), "{}", ended.stderr);
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let task = &report["tasks"][0];
+    let cells = task["cells"].as_array().unwrap();
+    assert_eq!((task["all_runs"].as_u64(), cells[0]["runs"].as_u64()), (Some(334 * 30), Some(334 * 3)));
+    // The run whose memory is shown over time is there, too.
+    let runs = task["runs"].as_array().unwrap().len();
+    assert!((cells.len()..=cells.len() + 1).contains(&runs), "{runs} of {}", cells.len());
+    // The rule is the one that the runs call for, whatever their number.
+    let few = folder.report(&[segment().to_str().unwrap(), "--format", "json"]);
+    let few: Value = serde_json::from_str(&few.stdout).unwrap();
+    assert_eq!(task["fitted"]["words"], few["tasks"][0]["fitted"]["words"]);
+    let ended = folder.report(&[records.to_str().unwrap(), "--run", "2 MiB #9"]);
+    assert_eq!(ended.status, 2, "{}", ended.stderr);
+    assert!(ended.stderr.contains("there is no run"), "{}", ended.stderr);
+}

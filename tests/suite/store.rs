@@ -185,7 +185,7 @@ fn a_full_disk_tears_nothing_and_the_sweep_goes_on_once_there_is_room() {
     assert_eq!((folder.recorded().len() as u32, folder.torn(), folder.plan()), (run, None, PLAN));
     for observation in store::read(&path).unwrap().observations {
         let taken = observation.series.taken;
-        assert_eq!(records.series(&observation).unwrap().samples.len() as u64, taken, "{:?}", observation.sweep);
+        assert_eq!(records.series(&observation.series).unwrap().samples.len() as u64, taken, "{:?}", observation.sweep);
     }
 }
 
@@ -208,7 +208,7 @@ fn a_series_is_thinned_in_the_line_and_whole_beside_it() {
     let line = &records.observations[0];
     assert!(line.series.samples.len() <= SAMPLES_IN_LINE && line.series.samples.len() * 2 > SAMPLES_IN_LINE);
     assert!(line.series.samples.contains(observation.series.samples.last().unwrap()), "the highest one is kept");
-    assert_eq!(records.series(line).unwrap(), observation.series);
+    assert_eq!(records.series(&line.series).unwrap(), observation.series);
     let stdout = records.beside(&line.logs.as_ref().unwrap().stdout);
     assert_eq!(fs::read_to_string(stdout).unwrap(), "hello\n");
 }

@@ -4,9 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Cell, Run, Spread, noise, swapped, waited_for_memory};
-use crate::model::observation::{Exactness, Outcome};
-use crate::model::reading::Reading;
+use super::{Cell, Gathered, Run, Spread};
+use crate::model::observation::Outcome;
 use crate::model::units::Bytes;
 
 /// A robust standard deviation beyond this share of the median is told.
@@ -155,24 +154,30 @@ impl fmt::Display for Warning {
 }
 
 /// The warnings of a cell, whose runs are in the order of their starts.
-pub(super) fn warnings(cell: &Cell, runs: &[Run<'_>]) -> Vec<Warning> {
-    let good: Vec<&Run<'_>> = runs.iter().filter(|run| run.observation.outcome.succeeded()).collect();
+pub(super) fn warnings(gathered: &mut Gathered, runs: &[Run]) -> Vec<Warning> {
+    let good: Vec<&Run> = runs.iter().filter(|run| run.succeeded).collect();
+    let noise = gathered.noise.0 as f64;
     let mut warnings = Vec::new();
     // Where the floor was looked for, runs were to fail at a limit.
-    if cell.floor_bytes.is_none() {
-        // What was interrupted says nothing of the task, and is made again without being asked for.
-        let failed = runs.iter().filter(|run| failed(run.observation.outcome)).count();
-        warnings.extend((failed > 0).then_some(Warning::Failed { runs: failed }));
-        warnings.extend(at_the_limit(runs));
+    if gathered.floor.is_none() {
+        warnings.extend((gathered.failed > 0).then_some(Warning::Failed { runs: gathered.failed }));
+        let at_the_limit = Warning::AtTheLimit { runs: gathered.censored, limit_bytes: gathered.limit };
+        warnings.extend((gathered.censored > 0).then_some(at_the_limit));
     }
-    warnings.extend(spread(cell, &good));
-    warnings.extend(first_run(runs, &good));
-    warnings.extend(host(cell, &good));
-    warnings.extend(lower_bound(&good));
+    warnings.extend(spread(&gathered.cell, noise));
+    warnings.extend(first_run(runs, &good, noise));
+    warnings.extend(host(&gathered.cell, &good));
+    warnings.extend(gathered.lower_bounds.take().map(|bounds| Warning::LowerBound {
+        runs: bounds.runs,
+        at_most_bytes: bounds.at_most,
+        reason: bounds.reason,
+        remedy: bounds.remedy,
+    }));
     warnings
 }
 
-fn failed(outcome: Outcome) -> bool {
+/// Whether a task failed by itself: what was interrupted says nothing of it, and is made again without being asked for.
+pub(super) fn failed(outcome: Outcome) -> bool {
     match outcome {
         Outcome::Interrupted { .. } | Outcome::EngineLost => false,
         Outcome::Exited { .. } | Outcome::Signalled { .. } | Outcome::OomKilled | Outcome::TimedOut { .. } => {
@@ -181,38 +186,32 @@ fn failed(outcome: Outcome) -> bool {
     }
 }
 
-fn at_the_limit(runs: &[Run<'_>]) -> Option<Warning> {
-    let reached: Vec<&Run<'_>> = runs.iter().filter(|run| run.observation.censored).collect();
-    let limits = reached.iter().filter_map(|run| run.observation.limit.effective.value().flatten());
-    (!reached.is_empty()).then(|| Warning::AtTheLimit { runs: reached.len(), limit_bytes: limits.min() })
-}
-
-fn spread(cell: &Cell, good: &[&Run<'_>]) -> Option<Warning> {
-    let peaks = cell.peak_bytes.filter(|peaks| peaks.median_absolute_deviation > noise(good))?;
+fn spread(cell: &Cell, noise: f64) -> Option<Warning> {
+    let peaks = cell.peak_bytes.filter(|peaks| peaks.median_absolute_deviation > noise)?;
     let relative = peaks.relative().filter(|relative| *relative > LARGE_SPREAD)?;
     Some(Warning::SpreadTooLarge { relative })
 }
 
 /// Compares the first run with all others: whether it alone had cold caches.
-fn first_run(runs: &[Run<'_>], good: &[&Run<'_>]) -> Vec<Warning> {
+fn first_run(runs: &[Run], good: &[&Run], noise: f64) -> Vec<Warning> {
     let mut warnings = Vec::new();
     let (Some((first, others @ [_, _, ..])), Some(started)) = (good.split_first(), runs.first()) else {
         return warnings;
     };
-    if !std::ptr::eq(*first, started) || super::had_a_cache_of_its_own(first.observation) {
+    if !std::ptr::eq(*first, started) || first.had_a_cache_of_its_own {
         return warnings;
     }
-    let seconds = |run: &Run<'_>| run.observation.wall_us as f64 / 1e6;
-    let slowest = others.iter().map(|run| seconds(run)).fold(0.0, f64::max);
-    if slowest > 0.0 && seconds(first) > slowest * MUCH_SLOWER && seconds(first) - slowest > LONGER_SECONDS {
-        warnings.push(Warning::FirstRunSlower { times: seconds(first) / slowest });
+    let seconds = first.wall_seconds();
+    let slowest = others.iter().map(|run| run.wall_seconds()).fold(0.0, f64::max);
+    if slowest > 0.0 && seconds > slowest * MUCH_SLOWER && seconds - slowest > LONGER_SECONDS {
+        warnings.push(Warning::FirstRunSlower { times: seconds / slowest });
     }
-    let bytes = |run: &Run<'_>| run.peak.map(|peak| peak.bytes.0 as f64);
+    let bytes = |run: &Run| run.peak.map(|peak| peak.0 as f64);
     let largest = others.iter().filter_map(|run| bytes(run)).fold(0.0, f64::max);
     if let Some(peak) = bytes(first)
         && largest > 0.0
         && peak > largest * MUCH_LARGER
-        && peak - largest > noise(good)
+        && peak - largest > noise
     {
         warnings.push(Warning::FirstRunLarger { times: peak / largest });
     }
@@ -220,13 +219,13 @@ fn first_run(runs: &[Run<'_>], good: &[&Run<'_>]) -> Vec<Warning> {
 }
 
 /// What the rest of the machine did to the runs.
-fn host(cell: &Cell, good: &[&Run<'_>]) -> Vec<Warning> {
+fn host(cell: &Cell, good: &[&Run]) -> Vec<Warning> {
     let mut warnings = Vec::new();
-    let swapping = good.iter().filter(|run| swapped(run.observation)).count();
+    let swapping = good.iter().filter(|run| run.swapped).count();
     if swapping > 0 {
         warnings.push(Warning::Swapping { runs: swapping });
     }
-    let waits = good.iter().map(|run| waited_for_memory(run.observation)).filter(|share| *share > LONG_WAIT);
+    let waits = good.iter().map(|run| run.waited_for_memory).filter(|share| *share > LONG_WAIT);
     if let Some(spread) = Spread::of(&waits.collect::<Vec<_>>()) {
         warnings.push(Warning::ShortOfMemory { runs: spread.count, share: spread.most });
     }
@@ -235,23 +234,4 @@ fn host(cell: &Cell, good: &[&Run<'_>]) -> Vec<Warning> {
         warnings.push(Warning::OtherLoad { runs: waited });
     }
     warnings
-}
-
-fn lower_bound(good: &[&Run<'_>]) -> Option<Warning> {
-    let bounds = good.iter().filter_map(|run| match run.observation.peak.as_ref() {
-        Reading::Value(peak) => match &peak.exactness {
-            Exactness::LowerBound { reason, remedy } => Some((reason, remedy, peak.upper_bound.as_ref())),
-            Exactness::Exact { .. } => None,
-        },
-        Reading::Unsupported | Reading::Gone => None,
-    });
-    let bounds: Vec<_> = bounds.collect();
-    let (reason, remedy, _) = *bounds.first()?;
-    let most: Option<Vec<Bytes>> = bounds.iter().map(|(_, _, most)| most.map(|most| most.bytes)).collect();
-    Some(Warning::LowerBound {
-        runs: bounds.len(),
-        at_most_bytes: most.and_then(|most| most.into_iter().max()),
-        reason: reason.clone(),
-        remedy: remedy.clone(),
-    })
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::Run;
 use crate::model::check::baseline::{BaselineHost, words};
 use crate::model::check::config::{Config, InputConfig, ONLY_CELL, TaskConfig, What};
 use crate::model::check::report::{Allowed, AllowedBy, Sample, Samples};
@@ -16,8 +15,11 @@ use crate::model::units::Bytes;
 /// The runs of a task by cell.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TaskRuns {
-    pub(super) host: Option<BaselineHost>,
+    /// The hosts they ran on, each once, that of the first run first. Whether peaks are exact there is left open.
+    pub(super) hosts: Vec<BaselineHost>,
     pub(super) cells: BTreeMap<String, CellRuns>,
+    /// How many there are.
+    pub(super) count: usize,
 }
 
 /// The runs of a cell.
@@ -85,17 +87,23 @@ impl Failed {
 }
 
 impl TaskRuns {
-    pub(super) fn of(task: &TaskConfig, batches: &[Vec<Observation>]) -> Self {
-        let mut runs = Self::default();
-        for (round, batch) in batches.iter().enumerate() {
-            for observation in batch {
-                runs.cells.entry(cell_name(task, observation)).or_default().add(round, observation);
-            }
+    pub(super) fn add(&mut self, task: &TaskConfig, round: usize, observation: &Observation) {
+        self.count += 1;
+        let host = BaselineHost::of(observation, false);
+        if !self.hosts.contains(&host) {
+            self.hosts.push(host);
         }
-        let all = || batches.iter().flatten();
-        let exact = runs.cells.values().filter_map(CellRuns::samples).all(|samples| samples.is_exact());
-        runs.host = all().next().map(|first| BaselineHost::of(first, exact));
-        runs
+        let cell = cell_name(task, observation);
+        match self.cells.get_mut(&cell) {
+            Some(runs) => runs.add(round, observation),
+            None => self.cells.entry(cell).or_default().add(round, observation),
+        }
+    }
+
+    /// The host of the first run.
+    pub(super) fn host(&self) -> Option<BaselineHost> {
+        let exact = self.cells.values().filter_map(CellRuns::samples).all(|samples| samples.is_exact());
+        self.hosts.first().map(|host| BaselineHost { exact, ..host.clone() })
     }
 }
 
@@ -260,29 +268,17 @@ impl InputConfig {
     }
 }
 
-/// Records, each with its task, and how many there are of tasks that are not checked.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Assigned {
-    /// The runs of tasks that are checked.
-    pub runs: Vec<Run>,
-    /// How many runs there are of others, by what they call themselves.
-    pub others: BTreeMap<String, usize>,
-}
-
-/// Finds the task of each record. `names` are the names that task.json files have by the name of the task that is checked.
-pub fn assign(config: &Config, names: &BTreeMap<String, String>, observations: Vec<Observation>) -> Assigned {
-    let mut assigned = Assigned::default();
-    for observation in observations {
-        match config.tasks.iter().find(|task| is_of(task, names.get(&task.name), &observation)) {
-            Some(task) => assigned.runs.push(Run { task: task.name.clone(), observation }),
-            None => *assigned.others.entry(called(&observation)).or_default() += 1,
-        }
-    }
-    assigned
+/// Finds the task of a record. `names` are the names that task.json files have by the name of the task that is checked.
+pub(super) fn task_of<'a>(
+    config: &'a Config,
+    names: &BTreeMap<String, String>,
+    observation: &Observation,
+) -> Option<&'a TaskConfig> {
+    config.tasks.iter().find(|task| is_of(task, names.get(&task.name), observation))
 }
 
 /// What a record calls its task: its name, or the program.
-pub(super) fn called(observation: &Observation) -> String {
+pub fn called(observation: &Observation) -> String {
     let subject = &observation.subject;
     let program = || subject.command.first().map(|word| word.rsplit('/').next().unwrap_or(word).to_owned());
     let image = || observation.container.as_ref().map(|container| container.image.clone());
@@ -316,15 +312,4 @@ fn fits(words: &[String], command: &[String]) -> bool {
         (_, _) => word == found,
     };
     words.len() == command.len() && words.iter().zip(command).all(fits)
-}
-
-impl Config {
-    /// The tasks that records are of, on default terms: for records without a highwater.toml.
-    pub fn of_records(&self, observations: &[Observation]) -> Self {
-        let mut names: Vec<String> = observations.iter().map(called).collect();
-        names.sort();
-        names.dedup();
-        let tasks = names.into_iter().map(|name| TaskConfig::of_records(name, self.terms, self.repeats));
-        Self { tasks: tasks.collect(), ..self.clone() }
-    }
 }

@@ -48,6 +48,10 @@ fn sweep(sizes: &[u64], need: impl Fn(u64) -> u64) -> Vec<Run> {
     sizes.iter().flat_map(|&n| runs(&format!("{:05} MiB", n / MIB), n, &[need(n); 3])).collect()
 }
 
+fn judge(config: &Config, baseline: Option<&Baseline>, batches: &[Vec<Run>]) -> Judgement {
+    super::judge(config, baseline, &SortedRuns::of_batches(config, batches))
+}
+
 fn config() -> Config {
     let terms = Terms::default();
     let mut task = TaskConfig::of_records("segment".to_owned(), terms, crate::model::check::Repeats::default());
@@ -239,12 +243,13 @@ fn records_find_their_task_and_cell() {
         run.observation.subject.command = words.iter().map(|&word| word.to_owned()).collect();
         run.observation
     };
-    let all =
-        vec![observed(&["./segment", "--in", "data/x"]), observed(&["ls"]), observed(&["./segment", "--in", "y"])];
-    let assigned = assign(&config, &BTreeMap::new(), all);
-    assert_eq!(assigned.runs.len(), 1);
-    assert_eq!(cell_name(&config.tasks[0], &assigned.runs[0].observation), "small");
-    assert_eq!(assigned.others, BTreeMap::from([("ls".to_owned(), 1), ("segment".to_owned(), 1)]));
+    let mut sorted = SortedRuns::default();
+    for words in [&["./segment", "--in", "data/x"][..], &["ls"], &["./segment", "--in", "y"]] {
+        sorted.add_record(&config, &BTreeMap::new(), &observed(words));
+    }
+    let cells: Vec<_> = sorted.tasks["segment"].cells.keys().map(String::as_str).collect();
+    assert_eq!((sorted.tasks["segment"].count, cells), (1, vec!["small"]));
+    assert_eq!(*sorted.others(), BTreeMap::from([("ls".to_owned(), 1), ("segment".to_owned(), 1)]));
 }
 
 #[test]

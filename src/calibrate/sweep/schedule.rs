@@ -72,7 +72,7 @@ impl Schedule {
         let places: HashMap<&str, usize> = keys.iter().copied().zip(0..).collect();
         let mut cells = vec![CellRuns::default(); keys.len()];
         for one in recorded {
-            let Some(cell) = places.get(one.cell.as_str()).and_then(|place| cells.get_mut(*place)) else { continue };
+            let Some(cell) = places.get(&*one.cell).and_then(|place| cells.get_mut(*place)) else { continue };
             if retry.wants(one.outcome) {
                 cell.made.remove(&one.run);
             } else {
@@ -185,7 +185,7 @@ mod tests {
 
     fn recorded(cell: &str, run: u32, outcome: Outcome) -> Recorded {
         let peak = Reading::Value(Bytes(100));
-        Recorded { cell: cell.to_owned(), run, outcome, peak, censored: false, wall_us: 1, has_floor: false }
+        Recorded { cell: cell.into(), run, outcome, peak, censored: false, wall_us: 1, has_floor: false }
     }
 
     fn jobs(schedule: &Schedule) -> Vec<(usize, u32)> {

@@ -81,7 +81,7 @@ impl<'a> Bench<'a> {
     pub(super) fn batch(
         &mut self,
         times: impl Fn(&TaskConfig, &str) -> Option<u32>,
-        first: impl Fn(&[Run]) -> Result<(), Failure>,
+        first: impl Fn(&Run) -> Result<(), Failure>,
     ) -> Result<Vec<Run>, Failure> {
         let mut runs: Vec<Run> = Vec::new();
         let wanted: Vec<u32> = self.cells.iter().map(|cell| times(cell.task, &cell.name).unwrap_or(0)).collect();
@@ -95,7 +95,7 @@ impl<'a> Bench<'a> {
                 let run = self.run(place)?;
                 failed[place] = !run.observation.outcome.succeeded();
                 if number == 1 {
-                    first(std::slice::from_ref(&run))?;
+                    first(&run)?;
                 }
                 runs.push(run);
             }

@@ -4,14 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use highwater::calibrate::check::{Assigned, Run, assign};
+use highwater::calibrate::check::{SortedRuns, called};
 use highwater::calibrate::resolve::task;
 use highwater::model::check::baseline::Baseline;
 use highwater::model::check::config::{BASELINE, Config, TaskConfig, What};
 use highwater::model::document::Variables;
-use highwater::model::observation::Observation;
 use highwater::model::spelling::nearest;
-use highwater::store::bounded;
+use highwater::store::{Source, bounded};
 
 use super::CheckArgs;
 use crate::cli::exit::Exit;
@@ -26,21 +25,26 @@ pub(super) struct Setup {
     pub(super) listed: BTreeSet<String>,
     pub(super) baseline_path: PathBuf,
     pub(super) baseline: Option<Baseline>,
-    pub(super) recorded: Option<Vec<Run>>,
+    pub(super) recorded: Option<SortedRuns>,
 }
 
 impl Setup {
     /// Reads everything, and moves to the folder of the file that says what is checked.
     pub(super) fn read(args: &CheckArgs) -> Result<Self, Failure> {
-        let observations = observations(&args.records)?;
+        let sources = args.records.iter().map(|path| records::open(path)).collect::<Result<Vec<Source>, Failure>>()?;
         // Both are named from here, the rest from the folder of the file.
         let named = args.baseline.as_ref().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone()));
-        let mut config = match (read(&args.config)?, &observations) {
-            (Some(text), _) => {
+        let mut recorded = None;
+        let mut config = match read(&args.config)? {
+            Some(text) => {
                 Config::parse(&args.config.display().to_string(), &text).map_err(|flawed| Failure::flawed(&flawed))?
             }
-            (None, Some(observations)) => Config::default().of_records(observations),
-            (None, None) => return Err(no_config(&args.config)),
+            None if sources.is_empty() => return Err(no_config(&args.config)),
+            None => {
+                let (config, runs) = whatever_is_recorded(&sources)?;
+                recorded = Some(runs);
+                config
+            }
         };
         move_to(&args.config)?;
         options(&mut config, args)?;
@@ -57,9 +61,13 @@ impl Setup {
         if args.task.is_empty() && !args.update_baseline {
             add_vanished(&mut config, baseline.as_ref());
         }
-        let recorded = match observations {
-            Some(observations) => Some(recorded(&config, observations)?),
-            None => None,
+        let recorded = match recorded {
+            None if sources.is_empty() => None,
+            None => Some(checked(&config, sort(&config, &sources)?)?),
+            Some(mut runs) => {
+                runs.retain(&config);
+                Some(checked(&config, runs)?)
+            }
         };
         Ok(Self { config, listed, baseline_path, baseline, recorded })
     }
@@ -75,19 +83,37 @@ impl Setup {
     }
 }
 
-fn observations(paths: &[PathBuf]) -> Result<Option<Vec<Observation>>, Failure> {
-    if paths.is_empty() {
-        return Ok(None);
+/// All tasks of the records, on default terms.
+fn whatever_is_recorded(sources: &[Source]) -> Result<(Config, SortedRuns), Failure> {
+    let mut config = Config::default();
+    let mut runs = SortedRuns::default();
+    for source in sources {
+        records::each(source, |observation| {
+            let name = called(&observation);
+            if !config.tasks.iter().any(|task| task.name == name) {
+                config.tasks.push(TaskConfig::of_records(name, config.terms, config.repeats));
+            }
+            runs.add_record(&config, &BTreeMap::new(), &observation);
+        })?;
     }
-    let mut all = Vec::new();
-    for path in paths {
-        all.extend(records::read(path)?.observations);
+    config.tasks.sort_by(|a, b| a.name.cmp(&b.name));
+    if config.tasks.is_empty() { Err(no_runs()) } else { Ok((config, runs)) }
+}
+
+/// The records, by the tasks that are checked.
+fn sort(config: &Config, sources: &[Source]) -> Result<SortedRuns, Failure> {
+    let names = names(config);
+    let mut runs = SortedRuns::default();
+    for source in sources {
+        records::each(source, |observation| runs.add_record(config, &names, &observation))?;
     }
-    if all.is_empty() {
-        let help = "name a file that `highwater run --record` or `highwater check --record` has written".to_owned();
-        return Err(Failure::new(Exit::TooLittleData, &NoRuns, Some(help)));
-    }
-    Ok(Some(all))
+    let is_empty = runs.tasks().next().is_none() && runs.others().is_empty();
+    if is_empty { Err(no_runs()) } else { Ok(runs) }
+}
+
+fn no_runs() -> Failure {
+    let help = "name a file that `highwater run --record` or `highwater check --record` has written".to_owned();
+    Failure::new(Exit::TooLittleData, &NoRuns, Some(help))
 }
 
 /// The text of a file; nothing where there is none.
@@ -180,9 +206,9 @@ fn add_vanished(config: &mut Config, baseline: Option<&Baseline>) {
     config.tasks.extend(vanished.collect::<Vec<_>>());
 }
 
-/// The records of tasks that are checked.
-fn recorded(config: &Config, observations: Vec<Observation>) -> Result<Vec<Run>, Failure> {
-    let Assigned { runs, others } = assign(config, &names(config), observations);
+/// Says which runs are of tasks that are not checked; these may not be all.
+fn checked(config: &Config, runs: SortedRuns) -> Result<SortedRuns, Failure> {
+    let others = runs.others();
     let told = || {
         let told = others.iter().map(|(name, count)| {
             let name = highwater::model::spelling::quote(name);
@@ -190,7 +216,7 @@ fn recorded(config: &Config, observations: Vec<Observation>) -> Result<Vec<Run>,
         });
         told.collect::<Vec<_>>().join(", ")
     };
-    if runs.is_empty() {
+    if runs.tasks().next().is_none() {
         let checked = config.tasks.iter().map(|task| task.name.as_str()).collect::<Vec<_>>().join(", ");
         let help =
             "name the records of the task that is checked; a task is known by its name, a bare command by its words";

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use highwater::calibrate::fit::{Group, On, group_records, parse_csv};
+use highwater::calibrate::fit::{Group, Groups, On, group_records, parse_csv};
 use highwater::model::byte_order_mark;
 use highwater::model::problem::{Flawed, Problem};
 use highwater::store::bounded;
@@ -93,7 +93,11 @@ struct NoTask {
 fn read(path: &Path, on: On, pooled: bool) -> Result<Vec<Group>, Failure> {
     let is_stdin = path.as_os_str() == "-";
     if !is_stdin && (path.is_dir() || begins_as_json(path)) {
-        return Ok(group_records(&records::read(path)?.observations, on, pooled));
+        let mut groups = Groups::new(on, pooled);
+        records::each(&records::open(path)?, |observation| {
+            groups.add(&observation);
+        })?;
+        return Ok(groups.finish());
     }
     let name = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
     let bytes = if is_stdin { bounded::read_all(std::io::stdin()) } else { bounded::read_file(path) };

@@ -6,8 +6,8 @@ use highwater::calibrate::fit::{Fit, FitOptions, Group, On, fit_group, fit_singl
 use highwater::model::fit::{Growth, Measure};
 use highwater::model::observation::Observation;
 use highwater::model::units::Bytes;
-use highwater::report::Material;
 use highwater::report::model::{Factor, Found, HeldOut};
+use highwater::report::{Head, Material};
 
 use crate::cli::fit::{told, words};
 
@@ -44,7 +44,7 @@ pub(super) fn materials<'a>(
 }
 
 /// What the sizes of the runs of each task are to be: the name of a predictor and what it measures.
-type Counted = BTreeMap<String, (String, Measure)>;
+pub(super) type Counted = BTreeMap<String, (String, Measure)>;
 
 fn by_task<'a>(observations: &'a [Observation], how: How, counted: &Counted) -> Vec<(Material<'a>, Option<Measure>)> {
     let groups = group_records(observations, On::Peak, how.pooled);
@@ -72,13 +72,17 @@ fn places(observations: &[Observation], pooled: bool) -> Vec<Vec<usize>> {
     groups.into_iter().map(|(_, places)| places).collect()
 }
 
-fn material<'a>(
-    observations: &'a [Observation],
-    group: &Group,
-    places: &[usize],
-    how: How,
-    counted: &Counted,
-) -> (Material<'a>, Option<Measure>) {
+/// What fitting makes of the runs of a task.
+pub(super) struct Judged {
+    pub(super) head: Head,
+    /// What the sizes of the runs are: a column of the table of the group, and what that measures.
+    pub(super) column: Option<usize>,
+    pub(super) measure: Option<Measure>,
+    /// The rows of the table with runs that lie far from where the others are.
+    pub(super) outliers: Vec<usize>,
+}
+
+pub(super) fn judged(group: &Group, how: How, counted: &Counted) -> Judged {
     let fitted = fit_single(group, &how.options);
     let predictors = &group.table.predictors;
     let place_of = |name: &str| predictors.iter().position(|predictor| predictor == name);
@@ -90,38 +94,60 @@ fn material<'a>(
     };
     let other_measure =
         fitted.as_ref().ok().map(|fit| fit.predictor.clone()).filter(|own| predictor.as_ref() != Some(own));
-    // The row of each run in the table, where it is there.
-    let rows: BTreeMap<usize, usize> =
-        group.lines.iter().enumerate().map(|(row, line)| (*line as usize - 1, row)).collect();
-    let in_table = |place: &usize| group.table.runs.get(*rows.get(place)?);
-    let size = |place: &usize| match in_table(place).zip(column) {
-        Some((run, column)) => run.sizes.get(column).copied(),
-        None => whole(observations.get(*place)?, measure.as_ref()?),
-    };
+    let mut outliers = Vec::new();
     let found = match fitted {
         Ok(fit) => {
-            let of_row = |row: usize| {
-                let place = rows.iter().find(|(_, other)| **other == row).map(|(place, _)| place)?;
-                places.iter().position(|other| other == place)
-            };
-            let mut found = found(&fit, of_row);
+            outliers.extend(fit.outliers.iter().map(|outlier| outlier.run));
+            let mut found = found(&fit);
             found.warnings.extend(group.warnings.iter().map(told));
             found.warnings.extend(over_several_channels(group, how.options));
             Ok(found)
         }
         Err(reason) => Err(reason.to_string()),
     };
+    let head = Head { name, predictor, found: Some(found), other_measure };
+    Judged { head, column, measure, outliers }
+}
+
+impl Judged {
+    /// The size of the input of a run: `row` is that of the table, where the run is in it.
+    pub(super) fn size(&self, group: &Group, row: Option<usize>, observation: &Observation) -> Option<Bytes> {
+        let run = row.and_then(|row| group.table.runs.get(row));
+        match run.zip(self.column) {
+            Some((run, column)) => run.sizes.get(column).copied(),
+            None => whole(observation, self.measure.as_ref()?),
+        }
+    }
+}
+
+fn material<'a>(
+    observations: &'a [Observation],
+    group: &Group,
+    places: &[usize],
+    how: How,
+    counted: &Counted,
+) -> (Material<'a>, Option<Measure>) {
+    let judged = judged(group, how, counted);
+    // The row of each run in the table, where it is there.
+    let row = |place: &usize| group.lines.binary_search(&(*place as u64 + 1)).ok();
+    let censoring = |place: &usize| Some(group.table.runs.get(row(place)?)?.censoring);
+    let sizes = places.iter().map(|place| judged.size(group, row(place), observations.get(*place)?)).collect();
+    let of_row = |row: &usize| places.binary_search(&(*group.lines.get(*row)? as usize - 1)).ok();
+    let Head { name, predictor, mut found, other_measure } = judged.head;
+    if let Some(Ok(found)) = &mut found {
+        found.outliers = judged.outliers.iter().filter_map(of_row).collect();
+    }
     let material = Material {
         name,
         observations: places.iter().filter_map(|place| observations.get(*place)).collect(),
-        sizes: places.iter().map(size).collect(),
-        censoring: places.iter().map(|place| in_table(place).map(|run| run.censoring)).collect(),
+        sizes,
+        censoring: places.iter().map(censoring).collect(),
         predictor,
-        found: Some(found),
+        found,
         other_measure,
         ..Material::default()
     };
-    (material, measure)
+    (material, judged.measure)
 }
 
 /// What `highwater fit` says where several channels decide: the report judges a rule of one of them.
@@ -145,7 +171,7 @@ fn whole(observation: &Observation, measure: &Measure) -> Option<Bytes> {
     observation.inputs.iter().find(|input| input.channel == *channel).map(|input| input.all.n(measure.mode))
 }
 
-fn found(fit: &Fit, place_of_row: impl Fn(usize) -> Option<usize>) -> Found {
+fn found(fit: &Fit) -> Found {
     let factor = |one: &highwater::calibrate::fit::Conformal| Factor { content: one.content, factor: one.factor };
     Found {
         rule: fit.rule,
@@ -162,7 +188,7 @@ fn found(fit: &Fit, place_of_row: impl Fn(usize) -> Option<usize>) -> Found {
         surely_fit: fit.headroom.content,
         more_needed: fit.headroom.more_needed,
         factors: fit.headroom.conformal.iter().map(factor).collect(),
-        outliers: fit.outliers.iter().filter_map(|outlier| place_of_row(outlier.run)).collect(),
+        outliers: Vec::new(),
         warnings: fit.warnings.iter().map(told).collect(),
     }
 }

@@ -35,12 +35,12 @@ pub(super) fn made<'a>(args: &SweepArgs, recorded: &'a [Recorded]) -> Cow<'a, [R
     for run in recorded {
         last.entry(&run.cell).and_modify(|last| *last = run.run.max(*last)).or_insert(run.run);
     }
-    let counts = |run: &&Recorded| found.contains(run.cell.as_str()) || last.get(run.cell.as_str()) != Some(&run.run);
+    let counts = |run: &&Recorded| found.contains(&*run.cell) || last.get(&*run.cell) != Some(&run.run);
     Cow::Owned(recorded.iter().filter(counts).cloned().collect())
 }
 
 fn with_floor(recorded: &[Recorded]) -> HashSet<&str> {
-    recorded.iter().filter(|run| run.has_floor).map(|run| run.cell.as_str()).collect()
+    recorded.iter().filter(|run| run.has_floor).map(|run| &*run.cell).collect()
 }
 
 /// Which of the cells with these keys have a floor.

@@ -149,7 +149,7 @@ impl Planned {
     /// Leaves their keys to the cells that an older highwater has planned or recorded, by the names and sizes of their
     /// files alone: what it has recorded of them counts.
     pub(super) fn keep_older_keys(&mut self, before: Option<&Plan>, recorded: &[Recorded]) {
-        let recorded: HashSet<&str> = recorded.iter().map(|run| run.cell.as_str()).collect();
+        let recorded: HashSet<&str> = recorded.iter().map(|run| &*run.cell).collect();
         let before = before.map(|plan| plan.cells.as_slice()).unwrap_or_default();
         let planned: HashMap<&str, &str> = before.iter().map(|cell| (cell.key.as_str(), cell.case.as_str())).collect();
         let mut taken: HashSet<String> = self.plan.cells.iter().map(|cell| cell.key.clone()).collect();
@@ -233,7 +233,7 @@ impl Planned {
     pub(super) fn learn(&self, forecast: &mut Forecast, recorded: &[Recorded]) {
         let places: HashMap<&str, usize> = self.cells.iter().map(|cell| cell.planned.key.as_str()).zip(0..).collect();
         for one in recorded.iter().filter(|one| one.outcome.succeeded()) {
-            if let Some(place) = places.get(one.cell.as_str()) {
+            if let Some(place) = places.get(&*one.cell) {
                 forecast.learn(*place, one.peak.value(), Duration::from_micros(one.wall_us));
             }
         }

@@ -1,5 +1,7 @@
 //! What the template is given: everything in words, nothing left to compute.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::Serialize;
 
 use crate::model::escape;
@@ -7,7 +9,7 @@ use crate::model::fit::Censoring;
 use crate::model::observation::{CgroupVersion, Host};
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
-use crate::report::model::{Cell, Change, Environment, Level, Report, Run, Score, TaskReport};
+use crate::report::model::{Cell, Change, Environment, Extent, Level, Report, Run, Score, Seen, TaskReport};
 use crate::report::plot::{Size, plots, svg};
 use crate::report::words::{self, UNKNOWN, aligned, amount, count, duration, percent, times, unbroken};
 
@@ -140,13 +142,18 @@ impl Page {
 
 /// Whether there are more runs than a page can hold; it never has more cases than runs, but for those of an earlier sweep.
 fn is_long(task: &TaskReport) -> bool {
-    task.runs.len().max(task.before.as_ref().map_or(0, |before| before.runs)) > MOST_ROWS
+    task.seen.runs.max(task.before.as_ref().map_or(0, |before| before.runs)) > MOST_ROWS
 }
 
 impl TaskPage {
     fn of(task: &TaskReport, number: usize) -> Self {
         let id = format!("task{number}");
         let shown = rows(task);
+        let of_cells = task.all_runs.map(|all| {
+            format!(
+                "Of {all} runs only the one with the highest peak of each case is shown; `highwater export` writes all."
+            )
+        });
         let runs_thinned = (shown.len() < task.runs.len()).then(|| {
             format!(
                 "Thinned: {} of {} runs are listed, first those that failed, reached a limit, were given too little or lie \
@@ -179,7 +186,7 @@ impl TaskPage {
             }),
             run_columns: &RUN_COLUMNS,
             runs: shown.into_iter().filter_map(|place| Some(run_row(task.runs.get(place)?))).collect(),
-            runs_thinned,
+            runs_thinned: of_cells.or(runs_thinned),
             warnings: warnings(task).iter().map(|text| unbroken(text)).collect(),
             measured: measured(task).iter().map(|text| unbroken(text)).collect(),
             environment_columns: &ENVIRONMENT_COLUMNS,
@@ -210,28 +217,24 @@ fn largest(task: &TaskReport) -> Vec<&Change> {
 }
 
 fn facts(task: &TaskReport) -> Vec<(&'static str, String)> {
-    let plain: Vec<&Run> = task.runs.iter().filter(|run| run.is_plain()).collect();
-    let lower_bounds: Vec<&Run> = task.runs.iter().filter(|run| run.is_lower_bound()).collect();
-    let mut facts = vec![("runs", task.runs.len().to_string())];
-    let others = task.runs.len() - plain.len() - lower_bounds.len();
+    let Seen { runs, plain, lower_bounds, sizes } = task.seen;
+    let mut facts = vec![("runs", runs.to_string())];
+    let others = runs - plain.count - lower_bounds.count;
     if others > 0 {
         facts.push(("of which censored or failed", others.to_string()));
     }
-    if !lower_bounds.is_empty() {
-        facts.push(("of which lower bounds", lower_bounds.len().to_string()));
+    if lower_bounds.count > 0 {
+        facts.push(("of which lower bounds", lower_bounds.count.to_string()));
     }
     facts.push(("cases", task.cells.len().to_string()));
-    let range = |values: Vec<Bytes>| match (values.iter().min(), values.iter().max()) {
-        (Some(least), Some(most)) if least == most => least.to_string(),
-        (Some(least), Some(most)) => format!("{least} to {most}"),
-        _ => UNKNOWN.to_owned(),
+    let range = |of: Extent| match of.ends {
+        Some((least, most)) if least == most => least.to_string(),
+        Some((least, most)) => format!("{least} to {most}"),
+        None => UNKNOWN.to_owned(),
     };
-    facts.push(("inputs", range(task.runs.iter().filter_map(|run| run.n).collect())));
-    let of = |runs: &[&Run]| range(runs.iter().filter_map(|run| run.peak).collect());
-    facts.push((
-        "peaks",
-        if plain.is_empty() { words::at_least(of(&lower_bounds), !lower_bounds.is_empty()) } else { of(&plain) },
-    ));
+    facts.push(("inputs", range(sizes)));
+    let is_bound = plain.count == 0 && lower_bounds.count > 0;
+    facts.push(("peaks", if is_bound { words::at_least(range(lower_bounds), true) } else { range(plain) }));
     facts
 }
 
@@ -350,7 +353,7 @@ fn cell_row(cell: &Cell, has_floors: bool) -> Vec<Field> {
 }
 
 /// A case with its parameters.
-pub(crate) fn case(case: &str, parameters: &std::collections::BTreeMap<String, String>) -> String {
+pub(crate) fn case(case: &str, parameters: &BTreeMap<String, String>) -> String {
     parameters.iter().fold(case.to_owned(), |text, (name, value)| format!("{text}, {name}={value}"))
 }
 
@@ -433,15 +436,17 @@ fn rows(task: &TaskReport) -> Vec<usize> {
     if all <= MOST_ROWS {
         return (0..all).collect();
     }
+    let outliers: BTreeSet<usize> = task.fitted.iter().flat_map(|fitted| &fitted.found.outliers).copied().collect();
+    let mut ends: BTreeSet<(&String, &BTreeMap<String, String>, Option<Bytes>)> = BTreeSet::new();
+    for cell in &task.cells {
+        ends.extend([cell.least, cell.most].map(|peak| (&cell.case, &cell.parameters, peak)));
+    }
     let remarkable = |place: usize, run: &Run| {
         let low = run.predicted.zip(run.peak).is_some_and(|(given, peak)| given < peak);
-        low || task.fitted.as_ref().is_some_and(|fitted| fitted.found.outliers.contains(&place))
+        low || outliers.contains(&place)
     };
     let is_timeline = |place: usize| task.timeline.as_ref().is_some_and(|timeline| timeline.run == place);
-    let extreme = |run: &Run| {
-        let cells = task.cells.iter().filter(|cell| cell.case == run.case && cell.parameters == run.parameters);
-        run.is_plain() && cells.into_iter().any(|cell| run.peak == cell.least || run.peak == cell.most)
-    };
+    let extreme = |run: &Run| run.is_plain() && ends.contains(&(&run.case, &run.parameters, run.peak));
     let stride = all.div_ceil(MOST_ROWS / 2);
     let urgency = |(place, run): (usize, &Run)| match () {
         () if !run.is_plain() || is_timeline(place) => 0,

@@ -1,5 +1,7 @@
 //! How far runs lie from what the fitted rule calls typical.
 
+use std::collections::BTreeSet;
+
 use super::peaks::amount;
 use super::thin::{said, thin};
 use super::{Axis, Ink, Layer, Mark, Place, Plot, Shape};
@@ -10,7 +12,8 @@ use crate::report::words::count;
 pub(super) fn plot(report: &TaskReport) -> Option<Plot> {
     let fitted = report.fitted.as_ref()?;
     let residual = |run: &Run| Some((amount(run.n?), run.peak?.ratio(run.typical?)? - 1.0));
-    let is_outlier = |place: &usize| fitted.found.outliers.contains(place);
+    let outliers: BTreeSet<usize> = fitted.found.outliers.iter().copied().collect();
+    let is_outlier = |place: &usize| outliers.contains(place);
     let points = |wanted: bool| -> Vec<Place> {
         let runs = report.runs.iter().enumerate().filter(|(place, run)| run.is_plain() && is_outlier(place) == wanted);
         runs.filter_map(|(_, run)| residual(run)).collect()

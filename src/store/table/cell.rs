@@ -15,13 +15,13 @@ impl Column {
     /// The cell of an observation, which is given as JSON.
     pub(super) fn cell(&self, observation: &Value) -> String {
         let (above, _) = pointer::split(self.pointer);
-        let found = observation.pointer(self.pointer);
+        let found = pointer::get(observation, self.pointer);
         match (self.kind, found) {
             (Kind::Censored, _) => censored(observation).to_owned(),
             (Kind::Inputs, _) => inputs(observation),
             (Kind::Text, None) => String::new(),
             // What could not be read as a whole has no parts.
-            (_, None) => observation.pointer(above).and_then(Value::as_str).unwrap_or_default().to_owned(),
+            (_, None) => pointer::get(observation, above).and_then(Value::as_str).unwrap_or_default().to_owned(),
             (Kind::Whole, Some(Value::Object(_))) => "read".to_owned(),
             (Kind::Limit, Some(Value::Null)) => NONE.to_owned(),
             (Kind::Json, Some(Value::Array(list))) if list.is_empty() => String::new(),
@@ -114,8 +114,8 @@ pub(super) fn as_json(column: &str, cell: String) -> Value {
 
 /// Whether the peak is what the task wanted, in the words of `highwater fit`.
 fn censored(observation: &Value) -> &'static str {
-    let said = |pointer, word: &str| observation.pointer(pointer).and_then(Value::as_str) == Some(word);
-    if observation.pointer("/censored") == Some(&Value::Bool(true)) {
+    let said = |pointer, word: &str| pointer::get(observation, pointer).and_then(Value::as_str) == Some(word);
+    if pointer::get(observation, "/censored") == Some(&Value::Bool(true)) {
         return if said("/outcome/kind", "oom-killed") { "oom" } else { "limit" };
     }
     if said("/peak/exactness/kind", "lower-bound") { "lower-bound" } else { "" }
@@ -123,8 +123,9 @@ fn censored(observation: &Value) -> &'static str {
 
 /// The sizes of all channels together; nothing where none is known.
 fn inputs(observation: &Value) -> String {
-    let channels = observation.pointer("/inputs").and_then(Value::as_array).filter(|channels| !channels.is_empty());
-    let size = |channel: &Value| channel.pointer("/all/sum").and_then(Value::as_u64).unwrap_or_default();
+    let channels =
+        pointer::get(observation, "/inputs").and_then(Value::as_array).filter(|channels| !channels.is_empty());
+    let size = |channel: &Value| pointer::get(channel, "/all/sum").and_then(Value::as_u64).unwrap_or_default();
     channels.map(|channels| channels.iter().map(size).fold(0, u64::saturating_add).to_string()).unwrap_or_default()
 }
 

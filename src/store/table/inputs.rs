@@ -9,11 +9,11 @@
 //!
 //! In names of channels `%` is written as `%25` and `[` as `%5B`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::parse::UNNAMED;
 use crate::model::escape::csv_text;
-use crate::model::observation::{InputSizes, Observation};
+use crate::model::observation::InputSizes;
 use crate::model::prediction::{Named, Sizes};
 use crate::model::units::Bytes;
 
@@ -46,25 +46,35 @@ const PARTS: [(Part, &str, &str); 7] = [
     (Part::LargestItem, "largest_item.", ""),
 ];
 
-/// The columns of some observations: channels in the order they are first seen in, each followed by its extensions.
-pub(super) fn of(observations: &[Observation]) -> Vec<Column> {
-    let mut channels: Vec<(&str, BTreeMap<&str, ()>)> = Vec::new();
-    for input in observations.iter().flat_map(|observation| &observation.inputs) {
-        let known = channels.iter().position(|(name, _)| *name == input.channel);
+/// The channels and extensions of records: channels in the order they are first seen in.
+#[derive(Default)]
+pub(super) struct Channels(Vec<(String, BTreeSet<String>)>);
+
+impl Channels {
+    pub(super) fn add<'a>(&mut self, channel: &str, extensions: impl Iterator<Item = &'a str>) {
+        let known = self.0.iter().position(|(name, _)| *name == channel);
         let place = known.unwrap_or_else(|| {
-            channels.push((&input.channel, BTreeMap::new()));
-            channels.len() - 1
+            self.0.push((channel.to_owned(), BTreeSet::new()));
+            self.0.len() - 1
         });
-        channels[place].1.extend(input.by_extension.keys().map(|extension| (extension.as_str(), ())));
+        for extension in extensions {
+            if !self.0[place].1.contains(extension) {
+                self.0[place].1.insert(extension.to_owned());
+            }
+        }
     }
-    let groups = channels.into_iter().flat_map(|(channel, extensions)| {
-        let each = extensions.into_keys().map(|extension| Some(extension.to_owned()));
-        std::iter::once(None).chain(each).map(move |extension| (channel.to_owned(), extension)).collect::<Vec<_>>()
-    });
-    let column = |(channel, extension): (String, Option<String>)| {
-        PARTS.map(|(part, _, _)| Column { channel: channel.clone(), extension: extension.clone(), part })
-    };
-    groups.flat_map(column).collect()
+
+    /// The columns of each channel, followed by those of its extensions in alphabetical order.
+    pub(super) fn columns(self) -> Vec<Column> {
+        let groups = self.0.into_iter().flat_map(|(channel, extensions)| {
+            let each = std::iter::once(None).chain(extensions.into_iter().map(Some));
+            each.map(|extension| (channel.clone(), extension)).collect::<Vec<_>>()
+        });
+        let column = |(channel, extension): (String, Option<String>)| {
+            PARTS.map(|(part, _, _)| Column { channel: channel.clone(), extension: extension.clone(), part })
+        };
+        groups.flat_map(column).collect()
+    }
 }
 
 impl Column {

@@ -1,21 +1,13 @@
 //! The columns of parameters: `parameter.NAME`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
 use super::pointer;
 use crate::model::escape::csv_text;
-use crate::model::observation::Observation;
 
 const PREFIX: &str = "parameter.";
-
-/// All parameters of some observations, in alphabetical order.
-pub(super) fn of(observations: &[Observation]) -> Vec<String> {
-    let chosen = observations.iter().filter_map(|observation| observation.sweep.as_ref());
-    let names: BTreeSet<String> = chosen.flat_map(|sweep| sweep.parameters.keys().cloned()).collect();
-    names.into_iter().collect()
-}
 
 pub(super) fn column(name: &str) -> String {
     format!("{PREFIX}{name}")

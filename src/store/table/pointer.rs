@@ -7,6 +7,11 @@ pub(super) fn split(pointer: &str) -> (&str, &str) {
     pointer.rsplit_once('/').unwrap_or(("", pointer))
 }
 
+/// What is at a place. Names have no `/` and no `~` in them, which `Value::pointer` would look for.
+pub(super) fn get<'a>(object: &'a Value, pointer: &str) -> Option<&'a Value> {
+    pointer.trim_start_matches('/').split('/').try_fold(object, |value, name| value.get(name))
+}
+
 /// Sets a place, and makes the objects above it. A place below a word stays as it is: what could not be read has no parts.
 pub(super) fn set(object: &mut Map<String, Value>, pointer: &str, value: Value) {
     let (first, rest) = match pointer.trim_start_matches('/').split_once('/') {

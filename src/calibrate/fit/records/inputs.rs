@@ -1,0 +1,254 @@
+//! The inputs of the runs of a task: everything that a measure can count, each distinct input once.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use crate::model::fit::Measure;
+use crate::model::observation::Observation;
+use crate::model::prediction::{ChannelPrediction, RulePrediction, Sizes};
+use crate::model::rule::{Mode, ScaleRule};
+use crate::model::task::ChannelKind;
+use crate::model::units::Bytes;
+
+/// Files of more extensions than this are not looked at each for itself.
+const MOST_EXTENSIONS: usize = 6;
+const MODES: [Mode; 3] = [Mode::Sum, Mode::MaxFileSize, Mode::MaxItemSum];
+
+/// The inputs of a task's runs.
+#[derive(Debug, Default)]
+pub(super) struct Inputs {
+    /// What sizes are known of an input; most runs of a task have one and the same shape.
+    shapes: Vec<Vec<Slot>>,
+    by_name: HashMap<String, u32>,
+    /// The sizes of the inputs, one behind the other: for each slot of its shape a size by each mode.
+    sizes: Vec<[Bytes; 3]>,
+    /// Where the sizes of an input are, by their hash: repeated runs share them.
+    known: HashMap<u64, u32>,
+}
+
+/// The input of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Input {
+    shape: u32,
+    /// The place of its first sizes.
+    first: u32,
+}
+
+/// Something whose sizes are known.
+#[derive(Clone, Debug, PartialEq)]
+enum Slot {
+    /// All files of a channel. `by_extension` says whether the extensions of its files are known.
+    Channel { channel: String, by_extension: bool },
+    /// The files of a channel with one extension.
+    Extension { channel: String, extension: String },
+    /// The files that the rule of a channel counts; `None` of them are known where the channel could not be read.
+    Rule { channel: String, rule: ScaleRule, is_known: bool },
+}
+
+/// Where the size by some measure is in an input, by the shape of it.
+pub(super) type Sources = Vec<Option<Source>>;
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Source {
+    Slot {
+        place: usize,
+        mode: usize,
+    },
+    /// There is no file that the measure counts.
+    Nothing,
+}
+
+impl Inputs {
+    /// The input of a run.
+    pub(super) fn add(&mut self, observation: &Observation) -> Input {
+        let (slots, sizes) = slots(observation);
+        let shape = self.shape(slots);
+        let mut hasher = DefaultHasher::new();
+        (shape, &sizes).hash(&mut hasher);
+        let hash = hasher.finish();
+        if let Some(first) = self.known.get(&hash).copied()
+            && self.sizes.get(first as usize..first as usize + sizes.len()) == Some(&sizes)
+        {
+            return Input { shape, first };
+        }
+        let first = self.sizes.len() as u32;
+        self.sizes.extend(sizes);
+        self.known.insert(hash, first);
+        Input { shape, first }
+    }
+
+    fn shape(&mut self, slots: Vec<Slot>) -> u32 {
+        // Usually there are few.
+        if let Some(shape) = self.shapes.iter().take(8).position(|known| *known == slots) {
+            return shape as u32;
+        }
+        *self.by_name.entry(format!("{slots:?}")).or_insert_with(|| {
+            self.shapes.push(slots);
+            self.shapes.len() as u32 - 1
+        })
+    }
+
+    /// The measures that every run can be given a size by, the preferred first, and where these sizes are.
+    pub(super) fn measures(&self, inputs: impl Iterator<Item = Input> + Clone) -> Vec<(Measure, Sources)> {
+        let mut kept: Vec<(Measure, Sources)> = Vec::new();
+        for measure in self.candidates(inputs.clone()) {
+            let sources: Sources = self.shapes.iter().map(|slots| source(slots, &measure)).collect();
+            // What says the same as another one, as the largest of one file, is no candidate of its own.
+            let differs =
+                |known: &Sources| inputs.clone().any(|input| self.value(input, known) != self.value(input, &sources));
+            if sources.iter().all(Option::is_some) && kept.iter().all(|(_, known)| differs(known)) {
+                kept.push((measure, sources));
+            }
+        }
+        kept
+    }
+
+    /// The size of an input by a measure.
+    pub(super) fn value(&self, input: Input, sources: &Sources) -> Bytes {
+        match sources.get(input.shape as usize) {
+            Some(Some(Source::Slot { place, mode })) => self.sizes[input.first as usize + place][*mode],
+            Some(Some(Source::Nothing) | None) | None => Bytes::ZERO,
+        }
+    }
+
+    fn candidates(&self, inputs: impl Iterator<Item = Input> + Clone) -> Vec<Measure> {
+        let slots = || self.shapes.iter().flatten();
+        let mut names: Vec<&str> = Vec::new();
+        for slot in slots() {
+            if let Slot::Channel { channel, .. } = slot
+                && !names.contains(&channel.as_str())
+            {
+                names.push(channel);
+            }
+        }
+        let rules = |name: &str| {
+            let of_channel = slots().filter_map(move |slot| match slot {
+                Slot::Rule { channel, rule, .. } if channel == name => Some(rule),
+                Slot::Rule { .. } | Slot::Channel { .. } | Slot::Extension { .. } => None,
+            });
+            of_channel.collect::<Vec<&ScaleRule>>()
+        };
+        let mut candidates: Vec<Measure> = Vec::new();
+        let mut consider = |measure: Measure| {
+            if !candidates.contains(&measure) {
+                candidates.push(measure);
+            }
+        };
+        // What the rule of today counts comes first: where nothing is better, it stays.
+        for name in &names {
+            rules(name).into_iter().for_each(|rule| consider(Measure::counted_by(rule, *name, rule.mode)));
+        }
+        for name in &names {
+            MODES.into_iter().for_each(|mode| consider(Measure::all(*name, mode)));
+        }
+        for name in &names {
+            for rule in rules(name) {
+                MODES.into_iter().for_each(|mode| consider(Measure::counted_by(rule, *name, mode)));
+            }
+            for extension in self.extensions(inputs.clone(), name) {
+                let glob = Some(format!("*.{extension}"));
+                let of = |mode| Measure { target_glob: glob.clone(), ..Measure::all(*name, mode) };
+                MODES.into_iter().for_each(|mode| consider(of(mode)));
+            }
+        }
+        candidates
+    }
+
+    /// The extensions that most bytes have.
+    fn extensions(&self, inputs: impl Iterator<Item = Input>, name: &str) -> Vec<String> {
+        let of_shape = |slots: &Vec<Slot>| -> Vec<(usize, String)> {
+            let named = slots.iter().enumerate().filter_map(|(place, slot)| match slot {
+                Slot::Extension { channel, extension } if channel == name => Some((place, extension.clone())),
+                Slot::Extension { .. } | Slot::Channel { .. } | Slot::Rule { .. } => None,
+            });
+            named.collect()
+        };
+        let of_shapes: Vec<Vec<(usize, String)>> = self.shapes.iter().map(of_shape).collect();
+        let mut bytes: BTreeMap<&str, Bytes> = BTreeMap::new();
+        for input in inputs {
+            for (place, extension) in &of_shapes[input.shape as usize] {
+                let sum = bytes.entry(extension).or_default();
+                *sum = sum.saturating_add(self.sizes[input.first as usize + place][0]);
+            }
+        }
+        let mut most: Vec<(&str, Bytes)> = bytes.into_iter().filter(|(name, _)| is_plain(name)).collect();
+        most.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
+        most.into_iter().take(MOST_EXTENSIONS).map(|(extension, _)| extension.to_owned()).collect()
+    }
+}
+
+/// What sizes are known of the input of a run, and these sizes.
+fn slots(observation: &Observation) -> (Vec<Slot>, Vec<[Bytes; 3]>) {
+    let mut slots = Vec::new();
+    let by_mode = |sizes: &Sizes| MODES.map(|mode| sizes.n(mode));
+    for input in &observation.inputs {
+        let channel = &input.channel;
+        let by_extension = !input.by_extension.is_empty() || input.all.files == 0;
+        slots.push((Slot::Channel { channel: channel.clone(), by_extension }, by_mode(&input.all)));
+        for (extension, sizes) in &input.by_extension {
+            let (channel, extension) = (channel.clone(), extension.clone());
+            slots.push((Slot::Extension { channel, extension }, by_mode(sizes)));
+        }
+    }
+    if observation.inputs.is_empty() {
+        for (channel, sizes) in super::channels(observation) {
+            slots.push((Slot::Channel { channel: channel.to_owned(), by_extension: false }, by_mode(sizes)));
+        }
+    }
+    let mut ruled: Vec<&str> = Vec::new();
+    for (channel, rule) in rules(observation) {
+        // Of channels with one name the first counts.
+        if !ruled.contains(&channel.name.as_str()) {
+            ruled.push(&channel.name);
+            if let Some(rule) = rule {
+                let (channel, is_known) = (channel.name.clone(), rule.selected.is_some());
+                let sizes = rule.selected.as_ref().map(by_mode).unwrap_or_default();
+                slots.push((Slot::Rule { channel, rule: rule.scale_rule.clone(), is_known }, sizes));
+            }
+        }
+    }
+    slots.into_iter().unzip()
+}
+
+fn rules(observation: &Observation) -> impl Iterator<Item = (&ChannelPrediction, Option<&RulePrediction>)> {
+    let channels = super::predicted(observation).filter(|channel| channel.kind == ChannelKind::Input);
+    channels.map(|channel| (channel, channel.rule.as_ref()))
+}
+
+/// Where the size by a measure is in inputs of a shape; `None` if it is not known.
+fn source(slots: &[Slot], measure: &Measure) -> Option<Source> {
+    let name = measure.channel.as_deref()?;
+    let mode = MODES.iter().position(|mode| *mode == measure.mode)?;
+    let find = |is: &dyn Fn(&Slot) -> bool| slots.iter().position(is).map(|place| Source::Slot { place, mode });
+    if !measure.is_narrowed() {
+        return find(&|slot| matches!(slot, Slot::Channel { channel, .. } if channel == name));
+    }
+    let counts = |slot: &Slot| match slot {
+        Slot::Rule { channel, rule, is_known: true } => {
+            channel == name && Measure::counted_by(rule, name, measure.mode) == *measure
+        }
+        Slot::Rule { .. } | Slot::Channel { .. } | Slot::Extension { .. } => false,
+    };
+    find(&counts).or_else(|| {
+        let wanted = extension(measure)?;
+        let with = find(
+            &|slot| matches!(slot, Slot::Extension { channel, extension } if channel == name && extension == wanted),
+        );
+        with.or_else(|| {
+            let is_told =
+                |slot: &Slot| matches!(slot, Slot::Channel { channel, by_extension: true } if channel == name);
+            slots.iter().any(is_told).then_some(Source::Nothing)
+        })
+    })
+}
+
+/// Whether a pattern with these characters means these characters.
+fn is_plain(extension: &str) -> bool {
+    !extension.is_empty() && !extension.contains(['*', '?', '[', ']', '/', '\\'])
+}
+
+/// The extension that a measure looks at, where it looks at one and at nothing else.
+fn extension(measure: &Measure) -> Option<&str> {
+    let alone = measure.target_dir.is_none() && measure.target_regex.is_none();
+    measure.target_glob.as_deref().filter(|_| alone)?.strip_prefix("*.").filter(|extension| is_plain(extension))
+}
