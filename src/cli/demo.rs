@@ -13,6 +13,7 @@ use clap::Args;
 use highwater::calibrate::measure::{About, measure};
 use highwater::calibrate::monitor::Watch;
 use highwater::calibrate::predict::predict;
+use highwater::directory::Directory;
 use highwater::host::HostRoots;
 use highwater::host::machine::Machine;
 use highwater::model::comparison::{Comparison, ObservedPeak, Target, Thresholds};
@@ -21,7 +22,7 @@ use highwater::model::prediction::Prediction;
 use highwater::model::reading::Reading;
 use highwater::model::units::Bytes;
 use highwater::runner::process::{Launch, Output, ProcessRunner, Stdin};
-use highwater::store::{OBSERVATIONS, Record};
+use highwater::store::{OBSERVATIONS, Record, StoreError};
 use highwater::tree::Options;
 
 use super::exit::Exit;
@@ -92,13 +93,15 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
     Ok(if succeeded { Exit::Done } else { Exit::TaskFailed })
 }
 
+/// The name of the report.
+const REPORT: &str = "report.html";
+
 /// Writes the report where it can be looked at when all else is gone, and says where.
 fn left_behind(kept: Option<&Path>, html: &str) -> Result<PathBuf, Failure> {
     let failed = |source: std::io::Error| Failure::new(Exit::Host, &NoReport(source), None);
     if let Some(folder) = kept {
-        let path = folder.join("report.html");
-        output_file::write(&path, html.as_bytes())?;
-        return Ok(path);
+        output_file::write_into(folder, REPORT, html.as_bytes())?;
+        return Ok(folder.join(REPORT));
     }
     let mut file = tempfile::Builder::new().prefix("highwater-demo-").suffix(".html").tempfile().map_err(failed)?;
     file.write_all(html.as_bytes()).map_err(failed)?;
@@ -115,7 +118,9 @@ struct NoReport(#[source] std::io::Error);
 fn keep(folder: &Path) -> Result<Record, Failure> {
     std::fs::create_dir_all(folder)
         .map_err(|source| Failure::new(Exit::Host, &NoFolder { folder: folder.to_owned(), source }, None))?;
-    Record::open(&folder.join(OBSERVATIONS)).map_err(|error| Failure::new(Exit::Host, &error, None))
+    let opened = Directory::open(folder).map_err(|source| StoreError::Open { path: folder.to_owned(), source });
+    let record = opened.and_then(|directory| Record::open_in(&directory, OBSERVATIONS));
+    record.map_err(|error| Failure::new(Exit::Host, &error, None))
 }
 
 /// Why there is no place for the inputs.

@@ -42,7 +42,7 @@ fn write_pages(command: Command, folder: &Path) -> Result<(), Failure> {
         write_pages(subcommand.clone(), folder)?;
     }
     let man = Man::new(command);
-    output_file::write(&folder.join(man.get_filename()), &page(&man)?)
+    output_file::write_into(folder, &man.get_filename(), &page(&man)?)
 }
 
 fn page(man: &Man) -> Result<Vec<u8>, Failure> {

@@ -6,10 +6,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+use highwater::directory::Directory;
 use nix::errno::Errno;
 use nix::fcntl::posix_fallocate;
 use nix::sys::stat::fstat;
-use nix::unistd::{AccessFlags, access};
+use nix::unistd::{AccessFlags, access, geteuid};
 use tempfile::TempPath;
 
 use super::exit::Exit;
@@ -29,7 +30,19 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     try_write(path, &mut Content::Bytes(bytes)).map_err(|source| unwritten(path, source))
 }
 
-/// The same with what `write` writes, piece by piece. It is called again if the file turns out not to be replaceable.
+/// Writes a file of a fixed name into a directory that the user named. A symbolic link of the user's own is followed as by
+/// [`write`]; one that somebody else has put there is replaced.
+pub(crate) fn write_into(directory: &Path, name: &str, bytes: &[u8]) -> Result<(), Failure> {
+    let path = directory.join(name);
+    let is_own_link = |there: &Metadata| there.is_symlink() && there.uid() == geteuid().as_raw();
+    if fs::symlink_metadata(&path).is_ok_and(|there| is_own_link(&there)) {
+        return write(&path, bytes);
+    }
+    let written = Directory::open(directory).and_then(|directory| directory.replace(name, bytes));
+    written.map_err(|source| unwritten(&path, source))
+}
+
+/// The same as [`write`] with what `write` writes, piece by piece. It is called again if the file turns out not to be replaceable.
 pub(crate) fn write_with(path: &Path, write: &mut Writing<'_>) -> Result<(), Failure> {
     try_write(path, &mut Content::Pieces(write)).map_err(|source| unwritten(path, source))
 }

@@ -42,9 +42,9 @@ pub(crate) fn run(args: &ProcessingContainerArgs) -> Result<Exit, Failure> {
         },
         LookupError::Read(_) | LookupError::NotGiven => not_had(&error),
     })?;
-    let text = source.json();
-    output::data(&if text.ends_with('\n') { text.to_owned() } else { format!("{text}\n") })?;
+    let text = source.json().trim_end_matches('\n').to_owned();
     let document = Document::processing_container(source, &targets).map_err(|flawed| Failure::flawed(&flawed))?;
+    output::json_text(&format!("{text}\n"))?;
     if let Some(flawed) = document.flawed() {
         failure::report_problems(&flawed);
     }

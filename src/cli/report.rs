@@ -271,11 +271,9 @@ fn write_plots(report: &Report, folder: &Path) -> Result<(), Failure> {
     for (number, task) in report.tasks.iter().enumerate() {
         for plot in plots(task) {
             let stem = if several { format!("{}-{}", number + 1, plot.name) } else { plot.name.to_owned() };
-            let path = folder.join(format!("{stem}.svg"));
-            output_file::write(&path, svg_file(&plot, Size::FILE).as_bytes())?;
-            let path = folder.join(format!("{stem}.png"));
+            output_file::write_into(folder, &format!("{stem}.svg"), svg_file(&plot, Size::FILE).as_bytes())?;
             let bytes = png(&plot, Size::FILE).map_err(|error| Failure::new(Exit::Host, &error, None))?;
-            output_file::write(&path, &bytes)?;
+            output_file::write_into(folder, &format!("{stem}.png"), &bytes)?;
         }
     }
     Ok(())

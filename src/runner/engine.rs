@@ -265,6 +265,11 @@ pub(super) enum CallError {
     Unanswered,
 }
 
+/// Whether the engine has refused to do something, so that it is not done; a connection that broke leaves that open.
+pub(super) const fn is_refusal(error: &bollard::errors::Error) -> bool {
+    matches!(error, bollard::errors::Error::DockerResponseServerError { .. })
+}
+
 impl CallError {
     /// The same as an error of the engine that was asked to do this.
     pub(super) fn explain(self, action: impl Into<String>) -> EngineError {

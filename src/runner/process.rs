@@ -151,9 +151,9 @@ impl ProcessRunner {
         self
     }
 
-    fn start_image(&mut self, image: &Image) -> Result<ProcessRun, StartError> {
+    fn start_image(&mut self, image: &Image, patience: &mut Patience<'_>) -> Result<ProcessRun, StartError> {
         while let Some(entered) = self.placement.enter() {
-            match self.start_in(entered, image) {
+            match self.start_in(entered, image, patience) {
                 Ok(run) => return Ok(run),
                 Err(SpawnError::Start(error)) => return Err(error),
                 // Made, but not to be entered: a cgroup that is delegated to us while we are not below it.
@@ -162,10 +162,15 @@ impl ProcessRunner {
                 }
             }
         }
-        self.start_sampled(image)
+        self.start_sampled(image, patience)
     }
 
-    fn start_in(&self, mut entered: Entered, image: &Image) -> Result<ProcessRun, SpawnError> {
+    fn start_in(
+        &self,
+        mut entered: Entered,
+        image: &Image,
+        patience: &mut Patience<'_>,
+    ) -> Result<ProcessRun, SpawnError> {
         let own = &entered.own;
         let above = Above::of(own.cgroup(), &mut entered.reader);
         if let Some(limit) = self.launch.limit {
@@ -174,7 +179,8 @@ impl ProcessRunner {
         let stdio = Stdio::open(&self.launch)?;
         let started = Instant::now();
         let (own_cgroup, oom_score) = (Some(own.cgroup()), above.oom_score());
-        let start = |join| Reaper::start(Request { image, stdio: &stdio, join, own: own_cgroup, oom_score });
+        let mut start =
+            |join| Reaper::start(Request { image, stdio: &stdio, join, own: own_cgroup, oom_score }, patience);
         let task = match own.cgroup().version() {
             CgroupVersion::V1 => start(Join::Write(own.door()))?,
             CgroupVersion::V2 => match start(Join::CloneInto(own.door())) {
@@ -193,7 +199,7 @@ impl ProcessRunner {
         Ok(self.run(task, started, way))
     }
 
-    fn start_sampled(&self, image: &Image) -> Result<ProcessRun, StartError> {
+    fn start_sampled(&self, image: &Image, patience: &mut Patience<'_>) -> Result<ProcessRun, StartError> {
         let reason = self.placement.reason();
         let remedy = self.placement.remedy();
         if self.only_in_cgroup {
@@ -206,7 +212,7 @@ impl ProcessRunner {
         let stdio = Stdio::open(&self.launch)?;
         let started = Instant::now();
         let oom_score = surrounding.as_ref().map_or(0, Surrounding::oom_score);
-        match Reaper::start(Request { image, stdio: &stdio, join: Join::Stay, own: None, oom_score }) {
+        match Reaper::start(Request { image, stdio: &stdio, join: Join::Stay, own: None, oom_score }, patience) {
             Ok(task) => {
                 let sampled = Sampled::new(&self.roots, task.reaper.pid, surrounding, reason, remedy);
                 Ok(self.run(task, started, Way::Sampled(Box::new(sampled))))
@@ -224,12 +230,12 @@ impl ProcessRunner {
 }
 
 impl Runner for ProcessRunner {
-    fn start(&mut self, _: &mut Patience<'_>) -> Result<Box<dyn Running>, StartError> {
+    fn start(&mut self, patience: &mut Patience<'_>) -> Result<Box<dyn Running>, StartError> {
         let image = match self.image.take() {
             Some(image) => image,
             None => Image::lay_out(&self.launch)?,
         };
-        let run = self.start_image(&image);
+        let run = self.start_image(&image, patience);
         self.image = Some(image);
         Ok(Box::new(run?))
     }

@@ -29,6 +29,7 @@ use nix::unistd::Pid;
 
 pub(super) use self::wire::Request;
 use self::wire::{Report, order, receive_started, send_order, send_start};
+use super::patience::Patience;
 use super::spawn::SpawnError;
 use super::{End, StartError};
 use crate::host::HostRoots;
@@ -140,7 +141,7 @@ impl Started {
 
 impl Reaper {
     /// Has a reaper start the task.
-    pub(super) fn start(request: Request<'_>) -> Result<Started, SpawnError> {
+    pub(super) fn start(request: Request<'_>, patience: &mut Patience<'_>) -> Result<Started, SpawnError> {
         let failed = |action| move |source| StartError::System { action, source };
         let mut reaper = loop {
             let (reaper, is_new) = match lock(&IDLE).pop() {
@@ -154,8 +155,13 @@ impl Reaper {
                 Err(error) => return Err(failed("start the task: its parent process does not listen")(error).into()),
             }
         };
-        reaper.wait_for_start().map_err(failed("start the task"))?;
-        match receive_started(&reaper.line).map_err(failed("start the task: its parent process has ended"))? {
+        reaper.wait_for_start(patience).map_err(failed("start the task"))?;
+        let started = receive_started(&reaper.line).map_err(|error| {
+            // Should there be a task all the same, its parent ends it.
+            reaper.state = State::Stays;
+            failed("hear from the parent process of the task")(error)
+        })?;
+        match started {
             Ok(pidfd) => Ok(Started { reaper, pidfd, is_end_reported: false }),
             Err(failure) => {
                 reaper.state = State::Idle;
@@ -197,23 +203,32 @@ impl Reaper {
     }
 
     /// Waits until the task has been started, or could not be. Its program may lie on a file server that does not answer.
-    fn wait_for_start(&self) -> io::Result<()> {
+    fn wait_for_start(&self, patience: &mut Patience<'_>) -> io::Result<()> {
         loop {
-            let mut files = [PollFd::new(self.line.as_fd(), PollFlags::POLLIN)];
+            let mut files = vec![PollFd::new(self.line.as_fd(), PollFlags::POLLIN)];
+            files.extend(patience.requested().map(|requested| PollFd::new(requested, PollFlags::POLLIN)));
             let pause = PollTimeout::try_from(STARTING_PAUSE).unwrap_or(PollTimeout::MAX);
-            match poll(&mut files, pause) {
-                Ok(0) if is_to_end() => {
-                    let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL);
-                    return Err(io::Error::new(
-                        io::ErrorKind::Interrupted,
-                        "interrupted before its program was loaded",
-                    ));
-                }
-                // An earlier task may have stopped it.
-                Ok(0) => drop(kill(Pid::from_raw(self.pid), Signal::SIGCONT)),
-                Err(Errno::EINTR) => {}
-                Ok(_) => return Ok(()),
+            let ready = match poll(&mut files, pause) {
+                Ok(ready) => ready,
+                Err(Errno::EINTR) => continue,
                 Err(errno) => return Err(errno.into()),
+            };
+            let mut is_ready = files.iter().map(|file| file.any().unwrap_or(false));
+            let (has_answered, is_requested) = (is_ready.next() == Some(true), is_ready.next() == Some(true));
+            drop(is_ready);
+            if has_answered {
+                return Ok(());
+            }
+            if ready == 0 {
+                // An earlier task may have stopped it.
+                let _ = kill(Pid::from_raw(self.pid), Signal::SIGCONT);
+            }
+            if is_requested {
+                patience.note();
+            }
+            if patience.was_requested() || patience.left(STARTING_PAUSE).is_zero() {
+                let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL);
+                return Err(io::Error::new(io::ErrorKind::Interrupted, "interrupted before its program was loaded"));
             }
         }
     }
@@ -266,17 +281,6 @@ pub(super) fn kill_orphans(roots: &HostRoots, started: u64) {
             let _ = kill(Pid::from_raw(process.identity.pid), Signal::SIGKILL);
             let _ = waitpid(Pid::from_raw(process.identity.pid), Some(WaitPidFlag::WNOHANG));
         }
-    }
-}
-
-/// Whether a signal to end is waiting to be taken.
-fn is_to_end() -> bool {
-    // SAFETY: a set of signals is bits, for which zero is valid; the calls only write to it and read it.
-    unsafe {
-        let mut pending: libc::sigset_t = std::mem::zeroed();
-        let ending = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
-        libc::sigpending(&raw mut pending) == 0
-            && ending.iter().any(|signal| libc::sigismember(&raw const pending, *signal) == 1)
     }
 }
 

@@ -325,8 +325,8 @@ impl Folder {
         let run = observation.sweep.as_ref().map(|sweep| self.run_id(&sweep.cell, sweep.run));
         let (line, kept) = line_beside(&self.directory, run.as_deref(), observation)?;
         if let Err(error) = self.record.append(&line) {
-            // Without its line nobody would ever find it.
-            if let Some(kept) = kept {
+            // Without its line nobody would ever find it. Where the record was moved, the line is in it.
+            if let Some(kept) = kept.filter(|_| !matches!(error, StoreError::Moved { .. })) {
                 let _ = fs::remove_file(kept);
             }
             return Err(error.into());

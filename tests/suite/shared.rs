@@ -337,3 +337,21 @@ fn the_series_of_a_run_is_read_through_no_link() {
     symlink(bench.path("elsewhere"), path.join(&series)).unwrap();
     assert!(records.series(&records.observations[0].series).is_err());
 }
+
+#[test]
+fn plots_and_pages_are_written_through_no_link() {
+    let bench = Bench::new();
+    for (planted, words) in [
+        (
+            "plots/peaks.svg",
+            &["report", crate::report::segment().to_str().unwrap(), "-o", "r.html", "--plots", "plots"][..],
+        ),
+        ("pages/highwater-run.1", &["man", "--dir", "pages"]),
+    ] {
+        bench.plant(planted, "victim");
+        let (status, _, stderr) = bench.highwater(words);
+        assert_eq!(status, 0, "{words:?}: {stderr}");
+        bench.check_victims(planted);
+        assert!(fs::symlink_metadata(bench.path(planted)).unwrap().is_file(), "{words:?}");
+    }
+}

@@ -54,8 +54,10 @@ fn values(command: &[String], name: &str) -> Vec<(usize, usize)> {
             _ => None,
         }
     };
-    // The program is no argument.
-    command.iter().enumerate().skip(1).filter_map(|(place, word)| Some((place, start(place, word)?))).collect()
+    // A program is no argument, but with an image the first word can be one.
+    let is_argument = |place: usize, word: &str| place > 0 || word.starts_with('-') || word.contains('=');
+    let words = command.iter().enumerate().filter(|(place, word)| is_argument(*place, word));
+    words.filter_map(|(place, word)| Some((place, start(place, word)?))).collect()
 }
 
 fn bare(name: &str) -> &str {
@@ -91,6 +93,8 @@ mod tests {
             ("seg --token-file f --token a", &["token"], "seg --token-file f --token ***"),
             ("seg --a 1 --b 2", &["a", "b"], "seg --a *** --b ***"),
             ("seg --a 1", &[], "seg --a 1"),
+            // The arguments alone, for an image that has a program.
+            ("--token=a b", &["token"], "--token=*** b"),
         ] {
             assert_eq!(redacted(command, names), expected, "{command}");
         }
@@ -98,7 +102,7 @@ mod tests {
 
     #[test]
     fn a_name_that_redacts_nothing_is_an_error() {
-        for command in ["seg --tokens a", "token=a", "seg --token", "sh -c seg"] {
+        for command in ["seg --tokens a", "token a", "seg --token", "sh -c seg"] {
             assert!(redact(&words(command), &["token".to_owned()]).is_err(), "{command}");
         }
     }

@@ -150,8 +150,8 @@ impl CellFile {
         let line = line_beside(&self.directory, run.as_deref(), observation);
         let (line, kept) = line.map_err(|error| records::unusable_folder(&error))?;
         self.record.append(&line).map(drop).map_err(|error| {
-            // Without its line nobody would ever find it.
-            if let Some(kept) = kept {
+            // Without its line nobody would ever find it. Where the record was moved, the line is in it.
+            if let Some(kept) = kept.filter(|_| !matches!(error, StoreError::Moved { .. })) {
                 let _ = std::fs::remove_file(kept);
             }
             records::unstored(&error)

@@ -35,7 +35,7 @@ use crate::model::observation::{Container, Events, Exactness, Limits, Logs, Peak
 use crate::model::problem::one_line;
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
-use crate::runner::engine::{BRISK, CallError, Engine, SLOW, checked_id};
+use crate::runner::engine::{BRISK, CallError, Engine, SLOW, checked_id, is_refusal};
 use crate::runner::own_cgroup::{has_processes, kill_all, largest_in};
 use crate::runner::patience::Patience;
 use crate::runner::probe::{self, Report};
@@ -149,9 +149,12 @@ impl ContainerRun {
         let action = "create the container";
         let creating = docker.create_container(Some(options), body);
         self.was_created = true;
-        let created = step(&engine, patience, (action, SLOW), creating, |error| runner.explain_create(error));
-        // What was refused is not there.
-        self.was_created = !matches!(created, Err(Stopped::Failed(_)));
+        let mut was_refused = false;
+        let created = step(&engine, patience, (action, SLOW), creating, |error| {
+            was_refused = is_refusal(error);
+            runner.explain_create(error)
+        });
+        self.was_created = !was_refused;
         let id = checked_id(action, created?.id)?;
         self.id = Some(id.clone());
         still_wanted(patience)?;

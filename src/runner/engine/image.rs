@@ -12,7 +12,7 @@ use bollard::query_parameters::{
 use futures_util::{Stream, StreamExt};
 
 use super::credentials;
-use super::{Allowance, BRISK, Engine, EngineError, SLOW, checked_id};
+use super::{Allowance, BRISK, CallError, Engine, EngineError, SLOW, checked_id, is_refusal};
 use crate::model::problem::one_line;
 use crate::runner::container::{Claim, remove};
 use crate::runner::patience::Patience;
@@ -162,9 +162,15 @@ impl Engine {
         };
         let action = format!("look into the image `{image}`");
         let options = CreateContainerOptionsBuilder::default().name(claim.name()).build();
-        let created = self
-            .ask(&action, SLOW, self.docker.create_container(Some(options), body))
-            .map_err(|error| error.explain(&action))?;
+        let created = self.ask(&action, SLOW, self.docker.create_container(Some(options), body));
+        let created = created.map_err(|error| {
+            if !matches!(&error, CallError::Refused(error) if is_refusal(error)) {
+                // It may have been created all the same.
+                let removing = remove(&self.docker, claim.name());
+                let _ = self.call(&mut Patience::new(None), "remove a container", BRISK, removing);
+            }
+            error.explain(&action)
+        })?;
         let id = checked_id(&action, created.id)?;
         let mut patience = Patience::new(None);
         let file = self.file_of_container(&mut patience, &id, path);

@@ -83,9 +83,15 @@ impl ReaperProcess {
             if !is_asked {
                 continue;
             }
-            match Order::receive(&self.line)? {
+            let order = match Order::receive(&self.line) {
+                // What has come of the files of a task is closed with this process.
+                Err(error) if error.raw_os_error() == Some(libc::EMFILE) => {
+                    return send_started(&self.line, Err(Failure::from(Errno::EMFILE)));
+                }
+                order => order?,
+            };
+            match order {
                 Order::Start(task) => self.start(task)?,
-                Order::StartWithoutFiles => send_started(&self.line, Err(Failure::from(Errno::EMFILE)))?,
                 Order::Report => {
                     self.take()?;
                     let report = self.task.as_ref().map(|(_, children)| children.report.clone()).unwrap_or_default();

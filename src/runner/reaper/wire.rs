@@ -52,7 +52,9 @@ fn receive(line: &UnixStream, bytes: &mut [u8]) -> io::Result<Vec<OwnedFd>> {
         let mut slices = [IoSliceMut::new(bytes)];
         match recvmsg::<()>(line.as_raw_fd(), &mut slices, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC) {
             Ok(message) => {
-                for control in message.cmsgs()? {
+                // This process may open no more files, and some have not come.
+                let controls = message.cmsgs().map_err(|_| Errno::EMFILE)?;
+                for control in controls {
                     if let ControlMessageOwned::ScmRights(descriptors) = control {
                         // SAFETY: the kernel has just made these descriptors, and nobody else knows them.
                         files.extend(descriptors.into_iter().map(|file| unsafe { OwnedFd::from_raw_fd(file) }));
@@ -168,8 +170,6 @@ pub(super) fn send_order(line: &UnixStream, order: u8) -> io::Result<()> {
 #[derive(Debug)]
 pub(super) enum Order {
     Start(Task),
-    /// To start a task whose files did not all arrive, because this process may open no more.
-    StartWithoutFiles,
     Report,
     End,
 }
@@ -191,10 +191,7 @@ impl Order {
         let mut order = [0];
         let files = receive(line, &mut order)?;
         match order[0] {
-            order::START => {
-                let task = Task::receive(line, files)?;
-                Ok(task.map_or(Self::StartWithoutFiles, Self::Start))
-            }
+            order::START => Ok(Self::Start(Task::receive(line, files)?)),
             order::REPORT => Ok(Self::Report),
             _ => Ok(Self::End),
         }
@@ -202,8 +199,7 @@ impl Order {
 }
 
 impl Task {
-    /// `None` where files are missing.
-    fn receive(mut line: &UnixStream, files: Vec<OwnedFd>) -> io::Result<Option<Self>> {
+    fn receive(mut line: &UnixStream, files: Vec<OwnedFd>) -> io::Result<Self> {
         let mut header = [0; Header::LENGTH];
         line.read_exact(&mut header)?;
         let header = Header::decode(&header);
@@ -220,9 +216,6 @@ impl Task {
             let (mount_point, root) = (PathBuf::from(next()), next().to_string_lossy().into_owned());
             Cgroup { hierarchy: Hierarchy { version, mount_point, root, read_only: false }, path: next().into() }
         });
-        if files.len() != header.files.count_ones() as usize {
-            return Ok(None);
-        }
         let mut files = files.into_iter();
         let mut bits = header.files;
         let files = [(); MOST_FILES].map(|()| {
@@ -231,7 +224,7 @@ impl Task {
             if is_there { files.next() } else { None }
         });
         let Header { joins_by_writing, oom_score, .. } = header;
-        Ok(Some(Self { words, files, joins_by_writing, oom_score, own }))
+        Ok(Self { words, files, joins_by_writing, oom_score, own })
     }
 
     pub(super) fn setup(&self, process_group: Option<i32>) -> Setup<'_> {
@@ -267,8 +260,6 @@ pub(super) fn receive_started(line: &UnixStream) -> io::Result<Result<OwnedFd, F
     let [answer, failure @ ..] = word;
     match files.into_iter().next() {
         Some(pidfd) if answer == STARTED => Ok(Ok(pidfd)),
-        // As where no more files may be open.
-        None if answer == STARTED => Err(Errno::EMFILE.into()),
         _ => Ok(Err(Failure::decode(failure))),
     }
 }
