@@ -45,7 +45,7 @@ const fn column(name: &'static str, pointer: &'static str, kind: Kind, holds: &'
     Column { name, holds, pointer, kind }
 }
 
-/// The columns that every table has, in their order. [`super::csv`] adds those of parameters and channels.
+/// The columns that every table has, in their order. [`super::write`] adds those of parameters and channels.
 pub const fn columns() -> &'static [Column] {
     &COLUMNS
 }

@@ -18,7 +18,7 @@ use crate::store::import::LeftOut;
 /// More problems than this are not told one by one.
 const MOST_PROBLEMS: usize = 10;
 
-/// Reads a table that [`super::csv`] has written, or one with some of its columns: `peak_bytes` and `wall_seconds` at
+/// Reads a table that [`super::write`] has written, or one with some of its columns: `peak_bytes` and `wall_seconds` at
 /// least. What it has no column for comes from `blank`, an observation of which nothing is known; `name` is what errors
 /// call it. A row without a peak or a time is no measured run, and is left out: nothing is 0 that nobody has read. One with
 /// parameters and without its cell is of a cell that is named by what was run, on what and how.
