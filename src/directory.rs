@@ -5,11 +5,11 @@
 //! and root only works in directories of its own. Links in the path that a user gives are the user's, and followed.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use nix::dir::Dir;
@@ -87,10 +87,8 @@ impl Directory {
     /// # Errors
     /// If it cannot be opened or is not a directory.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
-        if !file.metadata()?.is_dir() {
-            return Err(io::ErrorKind::NotADirectory.into());
-        }
+        // The flag also keeps the open of a pipe from waiting for a writer.
+        let file = OpenOptions::new().read(true).custom_flags(OFlag::O_DIRECTORY.bits()).open(path)?;
         Ok(Self { path: path.to_owned(), file })
     }
 
@@ -509,6 +507,8 @@ mod tests {
         nix::unistd::mkfifo(&directory.path().join("lock"), Mode::S_IRWXU).unwrap();
         assert!(matches!(refusal(directory.open_or_create("lock", false)), Some(Refusal::NotAFile(_))));
         assert!(matches!(refusal(directory.read(Path::new("lock"))), Some(Refusal::NotAFile(_))));
+        let opened = Directory::open(&directory.path().join("lock"));
+        assert_eq!(opened.unwrap_err().kind(), io::ErrorKind::NotADirectory);
     }
 
     #[test]
