@@ -5,11 +5,11 @@
 //! and root only works in directories of its own. Links in the path that a user gives are the user's, and followed.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use nix::dir::Dir;
@@ -48,6 +48,9 @@ pub enum Refusal {
         /// The directory.
         directory: PathBuf,
     },
+    /// Something else has the name of a directory that is still in use.
+    #[error("{0} was moved, replaced or removed while it was in use")]
+    Moved(PathBuf),
 }
 
 impl Refusal {
@@ -63,6 +66,7 @@ impl Refusal {
                 "remove it if it is not yours, or name another directory"
             }
             Self::OtherOwner { .. } => "name a directory of your own, or run highwater as its owner",
+            Self::Moved(_) => "leave it in place until highwater has ended: a task may have moved it",
             Self::Outside { .. } => "look at who has written the path: highwater names none outside",
         }
     }
@@ -87,11 +91,20 @@ impl Directory {
     /// # Errors
     /// If it cannot be opened or is not a directory.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
-        if !file.metadata()?.is_dir() {
-            return Err(io::ErrorKind::NotADirectory.into());
-        }
+        // The flag also keeps the open of a pipe from waiting for a writer.
+        let file = OpenOptions::new().read(true).custom_flags(OFlag::O_DIRECTORY.bits()).open(path)?;
         Ok(Self { path: path.to_owned(), file })
+    }
+
+    /// Opens a directory by a path of the user's, created with those above it if need be.
+    ///
+    /// # Errors
+    /// See [`Directory::open`].
+    pub fn create_all(path: &Path) -> io::Result<Self> {
+        // Whatever the umask, nobody else is to put names where root works.
+        let mode = if geteuid().is_root() { 0o755 } else { 0o777 };
+        DirBuilder::new().recursive(true).mode(mode).create(path)?;
+        Self::open(path)
     }
 
     /// Opens a directory of our own: root is refused one that belongs to another user, or is reached by their link.
@@ -99,13 +112,16 @@ impl Directory {
     /// # Errors
     /// See [`Directory::open`] and [`Refusal::OtherOwner`].
     pub fn open_own(path: &Path) -> io::Result<Self> {
-        let directory = Self::open(path)?;
-        directory.check_owner()?;
-        let named = fs::symlink_metadata(path)?;
+        Self::open(path)?.into_own()
+    }
+
+    fn into_own(self) -> io::Result<Self> {
+        self.check_owner()?;
+        let named = fs::symlink_metadata(&self.path)?;
         if named.is_symlink() {
-            directory.check_trusted(path, named.uid())?;
+            self.check_trusted(&self.path, named.uid())?;
         }
-        Ok(directory)
+        Ok(self)
     }
 
     /// Opens a directory of our own, created with those above it if need be.
@@ -113,10 +129,7 @@ impl Directory {
     /// # Errors
     /// See [`Directory::open_own`].
     pub fn create_own(path: &Path) -> io::Result<Self> {
-        // Whatever the umask, nobody else is to put names where root works.
-        let mode = if geteuid().is_root() { 0o755 } else { 0o777 };
-        DirBuilder::new().recursive(true).mode(mode).create(path)?;
-        Self::open_own(path)
+        Self::create_all(path)?.into_own()
     }
 
     /// The path it was opened by.
@@ -277,7 +290,11 @@ impl Directory {
         Ok(())
     }
 
-    fn entries(&self) -> io::Result<Vec<OsString>> {
+    /// The names in it.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn entries(&self) -> io::Result<Vec<OsString>> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let mut names = Vec::new();
         for entry in Dir::openat(&self.file, ".", flags, Mode::empty())?.iter() {
@@ -327,6 +344,101 @@ impl Directory {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
+    }
+
+    /// Removes what has this name, and all that is in it if it is a directory; that it is not there is not an error. Symbolic
+    /// links are removed themselves, and directories of ours whatever their mode.
+    ///
+    /// # Errors
+    /// If something cannot be removed.
+    pub fn remove_all(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
+        self.make_writable()?;
+        self.remove_tree(name.as_ref())
+    }
+
+    /// Removes all that is in it, except for the name `kept`.
+    ///
+    /// # Errors
+    /// See [`Directory::remove_all`].
+    pub fn clear(&self, kept: Option<&str>) -> io::Result<()> {
+        self.make_writable()?;
+        for name in self.entries()? {
+            if kept.is_none_or(|kept| name != kept) {
+                self.remove_tree(&name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_tree(&self, name: &OsStr) -> io::Result<()> {
+        match self.kind(name) {
+            Ok(SFlag::S_IFDIR) => self.enter_any_mode(name)?.clear(None)?,
+            Ok(_) => return self.remove(name),
+            Err(Errno::ENOENT) => return Ok(()),
+            Err(errno) => return Err(errno.into()),
+        }
+        match unlinkat(&self.file, name, UnlinkatFlags::RemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Removes an empty directory in it.
+    ///
+    /// # Errors
+    /// [`Refusal::Moved`] if its name does not lead to it any more; if it cannot be removed.
+    pub fn remove_empty(&self, name: impl AsRef<OsStr>, directory: &Self) -> io::Result<()> {
+        if !self.is_at(name.as_ref(), &directory.file) {
+            return Err(Refusal::Moved(self.path.join(name.as_ref())).into());
+        }
+        Ok(unlinkat(&self.file, name.as_ref(), UnlinkatFlags::RemoveDir)?)
+    }
+
+    /// Whether this name in it leads to this open file.
+    pub fn is_at(&self, name: impl AsRef<OsStr>, file: &File) -> bool {
+        let there = fstatat(&self.file, name.as_ref(), AtFlags::AT_SYMLINK_NOFOLLOW);
+        matches!((there, file.metadata()), (Ok(there), Ok(file)) if (there.st_dev, there.st_ino) == (file.dev(), file.ino()))
+    }
+
+    /// Checks that a path, which is not followed if it is a symbolic link, leads to it.
+    ///
+    /// # Errors
+    /// [`Refusal::Moved`].
+    pub fn check_at(&self, path: &Path) -> io::Result<()> {
+        let id = |found: &fs::Metadata| (found.dev(), found.ino());
+        match fs::symlink_metadata(path) {
+            Ok(there) if id(&there) == id(&self.file.metadata()?) => Ok(()),
+            Ok(_) | Err(_) => Err(Refusal::Moved(path.to_owned()).into()),
+        }
+    }
+
+    /// The open directory itself.
+    pub fn as_file(&self) -> &File {
+        &self.file
+    }
+
+    /// Lets us remove what is in it, if it is ours. If it is not, the removal says so.
+    fn make_writable(&self) -> io::Result<()> {
+        let mode = self.file.metadata()?.mode();
+        if mode & 0o700 != 0o700 {
+            let _ = self.file.set_permissions(Permissions::from_mode(mode & 0o7777 | 0o700));
+        }
+        Ok(())
+    }
+
+    /// Opens a directory in it, made readable first if it is ours.
+    fn enter_any_mode(&self, name: &OsStr) -> io::Result<Self> {
+        match self.enter(name) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            entered => return entered,
+        }
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let found = File::from(openat(&self.file, name, flags, Mode::empty())?);
+        let mode = found.metadata()?.mode();
+        // There is no fchmod of such a descriptor, but this path leads to what is open and to nothing else.
+        let path = format!("/proc/self/fd/{}", found.as_raw_fd());
+        fs::set_permissions(path, Permissions::from_mode(mode & 0o7777 | 0o700))?;
+        self.enter(name)
     }
 
     /// Whether there is something of this name, be it a link that leads nowhere.
@@ -509,6 +621,45 @@ mod tests {
         nix::unistd::mkfifo(&directory.path().join("lock"), Mode::S_IRWXU).unwrap();
         assert!(matches!(refusal(directory.open_or_create("lock", false)), Some(Refusal::NotAFile(_))));
         assert!(matches!(refusal(directory.read(Path::new("lock"))), Some(Refusal::NotAFile(_))));
+        let opened = Directory::open(&directory.path().join("lock"));
+        assert_eq!(opened.unwrap_err().kind(), io::ErrorKind::NotADirectory);
+    }
+
+    #[test]
+    fn a_tree_is_removed_without_what_its_links_lead_to() {
+        let (above, directory, victim) = planted();
+        let path = directory.path();
+        fs::create_dir_all(path.join("tree/deep/closed")).unwrap();
+        fs::write(path.join("tree/deep/closed/file"), "").unwrap();
+        symlink(above.path(), path.join("tree/deep/link")).unwrap();
+        symlink(above.path(), path.join("link")).unwrap();
+        for (name, mode) in [("tree/deep/closed", 0o000), ("tree/deep", 0o500), ("tree", 0o400)] {
+            fs::set_permissions(path.join(name), Permissions::from_mode(mode)).unwrap();
+        }
+        for name in ["tree", "link", "missing"] {
+            directory.remove_all(name).unwrap();
+        }
+        assert_eq!(fs::read_dir(path).unwrap().count(), 0);
+        assert_eq!(fs::read_to_string(victim).unwrap(), "untouched");
+    }
+
+    #[test]
+    fn an_open_directory_is_emptied_where_it_is_and_only_removed_by_its_name() {
+        let (above, directory, victim) = planted();
+        let own = directory.create_directory("own").unwrap();
+        fs::write(own.path().join("file"), "").unwrap();
+        fs::rename(own.path(), above.path().join("moved")).unwrap();
+        symlink(above.path(), own.path()).unwrap();
+        own.clear(None).unwrap();
+        assert_eq!(fs::read_dir(above.path().join("moved")).unwrap().count(), 0);
+        let moved = Some(Refusal::Moved(own.path().to_owned()));
+        assert_eq!(refusal(own.check_at(own.path())), moved);
+        assert_eq!(refusal(directory.remove_empty("own", &own)), moved);
+        assert_eq!(fs::read_to_string(victim).unwrap(), "untouched");
+        fs::remove_file(own.path()).unwrap();
+        fs::rename(above.path().join("moved"), own.path()).unwrap();
+        directory.remove_empty("own", &own).unwrap();
+        assert!(!directory.has("own"));
     }
 
     #[test]

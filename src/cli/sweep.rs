@@ -220,11 +220,11 @@ fn make_runs(
     }
     let left = schedule.left();
     // After the last run there is no other that it could keep from beginning.
-    if let (Ok(End::Done | End::Budget), Some(failure)) =
-        (&end, bench.unconcluded().or_else(|| bench.spoiled_in_the_end()))
-    {
-        return Err(failure);
-    }
+    let mut failures = [bench.unconcluded(), bench.spoiled_in_the_end()].into_iter().flatten();
+    let failure = if matches!(end, Ok(End::Done | End::Budget)) { failures.next() } else { None };
+    // Other ends keep their status.
+    failures.for_each(Failure::warn);
+    failure.map_or(Ok(()), Err)?;
     match end {
         Ok(End::Done) => Ok(if failed == 0 { Exit::Done } else { Exit::TaskFailed }),
         Ok(End::Interrupted(_)) => {

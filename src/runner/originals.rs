@@ -90,37 +90,38 @@ impl Originals {
         let mut originals =
             Self { roots, except, states: BTreeMap::new(), linked: Vec::new(), could_be_written: geteuid().is_root() };
         for root in originals.roots.clone() {
-            originals.read_tree(&root);
+            let links = originals.read_tree(&root);
+            links.iter().for_each(|link| originals.follow(link));
         }
         originals.linked.sort();
         originals.linked.dedup_by(|later, earlier| later.starts_with(earlier));
         Ok(originals)
     }
 
-    fn read_tree(&mut self, root: &Path) {
-        let mut states = Vec::new();
-        let except = std::mem::take(&mut self.except);
-        walk(root, &except, &mut |path, metadata| {
-            states.push((path.to_owned(), State::new(metadata)));
+    /// Reads the state of everything at and below a path, and returns the symbolic links there.
+    fn read_tree(&mut self, root: &Path) -> Vec<PathBuf> {
+        let mut links = Vec::new();
+        walk(root, &self.except, &mut |path, metadata| {
+            self.states.insert(path.to_owned(), State::new(metadata));
             if metadata.is_symlink() {
-                self.follow(path);
+                links.push(path.to_owned());
             } else {
                 self.could_be_written = self.could_be_written || could_be_written(path, metadata);
             }
         });
-        self.except = except;
-        self.states.extend(states);
+        links
     }
 
+    /// Reads what a link in the roots leads to, but does not follow the links in there.
     fn follow(&mut self, link: &Path) {
         let Ok(target) = link.canonicalize() else { return };
         let is_inside = self.roots.iter().any(|root| target.starts_with(root));
         // A link to a directory above the input is no part of the data.
         let is_above = self.roots.iter().any(|root| root.starts_with(&target));
         if !is_inside && !is_above && (target.is_file() || target.is_dir()) {
-            if let Ok(metadata) = target.metadata() {
-                self.could_be_written = self.could_be_written || could_be_written(&target, &metadata);
-                self.states.insert(target.clone(), State::new(&metadata));
+            // Another link may lead to it, or to a directory above it.
+            if !self.states.contains_key(&target) {
+                self.read_tree(&target);
             }
             self.linked.push(target);
         }
@@ -146,7 +147,7 @@ impl Originals {
     pub fn changes(&self, below: &[PathBuf]) -> Vec<Change> {
         let below = if below.is_empty() { self.roots.as_slice() } else { below };
         let mut changes = Vec::new();
-        for root in below {
+        for root in below.iter().chain(&self.linked) {
             let mut before: BTreeMap<&Path, State> = self
                 .states
                 .range::<PathBuf, _>(root..)
@@ -160,15 +161,9 @@ impl Originals {
             });
             changes.extend(before.into_keys().map(|path| Change::Removed(path.to_owned())));
         }
-        for linked in &self.linked {
-            let now = linked.metadata().ok().map(|metadata| State::new(&metadata));
-            match (self.states.get(linked), now) {
-                (Some(before), Some(now)) if *before != now => changes.push(Change::Changed(linked.clone())),
-                (Some(_), None) => changes.push(Change::Removed(linked.clone())),
-                _ => {}
-            }
-        }
         changes.sort();
+        // What is asked for may be what a link leads to.
+        changes.dedup();
         changes
     }
 
@@ -367,6 +362,44 @@ mod tests {
         let originals = read(&path);
         assert!(originals.could_be_written());
         assert_eq!(originals.names().unwrap(), [path.join("data"), path.join("store/y")]);
+    }
+
+    #[test]
+    fn changes_behind_a_link_to_a_directory_are_named() {
+        let (_folder, path) = data();
+        fs::create_dir(path.join("far")).unwrap();
+        fs::write(path.join("far/x"), "data").unwrap();
+        fs::write(path.join("far/y"), "data").unwrap();
+        std::os::unix::fs::symlink("../far", path.join("data/far")).unwrap();
+        // A second link into the same directory is no second change.
+        std::os::unix::fs::symlink("../far/x", path.join("data/x")).unwrap();
+        let originals = read(&path);
+        assert_eq!(originals.changes(&[]), []);
+        fs::write(path.join("far/x"), "more data").unwrap();
+        fs::remove_file(path.join("far/y")).unwrap();
+        fs::write(path.join("far/z"), "").unwrap();
+        let expected = [
+            Change::Changed(path.join("far/x")),
+            Change::Created(path.join("far/z")),
+            Change::Removed(path.join("far/y")),
+        ];
+        assert_eq!(originals.changes(&[]), expected);
+        assert_eq!(originals.changes(&[path.join("data")]), expected);
+        assert_eq!(originals.changes(&[path.join("far")]), expected);
+    }
+
+    #[test]
+    fn writable_data_behind_a_link_to_a_read_only_directory_could_be_written() {
+        let (_folder, path) = data();
+        let mut originals = read(&path);
+        originals.could_be_written = false;
+        originals.follow(&path.join("data/a/y"));
+        assert!(!originals.could_be_written(), "it was read before");
+        fs::create_dir(path.join("far")).unwrap();
+        fs::write(path.join("far/x"), "data").unwrap();
+        std::os::unix::fs::symlink("../far", path.join("data/far")).unwrap();
+        originals.follow(&path.join("data/far"));
+        assert!(originals.could_be_written() && originals.states.contains_key(&path.join("far/x")));
     }
 
     #[test]

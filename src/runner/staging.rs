@@ -5,11 +5,12 @@ mod file;
 mod page_cache;
 mod private;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::sys::statvfs::statvfs;
 
@@ -104,9 +105,15 @@ pub fn free(path: &Path) -> Option<Bytes> {
 
 /// A folder in which inputs are staged. It goes with all that is in it when this is dropped; what a process that was
 /// killed has left in it goes when it is opened again.
+///
+/// It is held open: whatever a task puts in its place, only what is in this very directory is removed.
 #[derive(Debug)]
 pub struct Staging {
     path: PathBuf,
+    directory: Arc<Directory>,
+    /// Its name, and the directory that it was made in.
+    name: OsString,
+    parent: Directory,
     /// Locked as long as this is.
     mark: File,
     /// Up to how many units are left to mounts instead of being copied.
@@ -119,15 +126,15 @@ impl Staging {
     /// Opens the folder: nobody else may use it. What was staged in it before goes.
     ///
     /// # Errors
-    /// Where it cannot be emptied or made, holds something else than what was staged, or is in use.
+    /// Where it cannot be emptied or made, is a symbolic link, holds something else than what was staged, or is in use.
     pub fn open(path: &Path) -> Result<Self, StagingError> {
-        if !path.join(MARK).exists() && holds_something(path).map_err(failed("read", path))? {
-            return Err(StagingError::Occupied { path: path.to_owned() });
-        }
-        let mark = lock_mark(path)?;
-        remove_all_but_mark(path).map_err(failed("remove what is left of", path))?;
-        let path = path.canonicalize().map_err(failed("find", path))?;
-        Ok(Self { path, mark, most_mounts: 0, links: true })
+        let (above, name) = split(path)?;
+        // Only the name itself is not followed: links above it are the user's.
+        let parent = Directory::create_all(&above).map_err(failed("make", &above))?;
+        let (directory, mark) = lock(&parent, &name, path)?;
+        directory.clear(Some(MARK)).map_err(failed("remove what is left of", path))?;
+        let path = above.canonicalize().map_err(failed("find", &above))?.join(&name);
+        Ok(Self { path, directory: Arc::new(directory), name, parent, mark, most_mounts: 0, links: true })
     }
 
     /// Leaves units that could only be copied to mounts, which the caller makes, where they are no more than this: see
@@ -158,12 +165,14 @@ impl Staging {
     /// An empty folder with this name.
     ///
     /// # Errors
-    /// Where it cannot be made.
+    /// Where it cannot be made, or a task has moved or replaced the folder that it is made in.
     pub fn scratch(&self, name: &str) -> Result<Scratch, StagingError> {
-        let path = self.path.join(name);
-        remove(&path).map_err(failed("remove what is left of", &path))?;
-        make_folder(&path)?;
-        Ok(Scratch { path })
+        self.directory.check_at(&self.path).map_err(failed("stage inputs in", &self.path))?;
+        let scratch =
+            Scratch { path: self.path.join(name), staging: Arc::clone(&self.directory), name: name.to_owned() };
+        scratch.remove().map_err(failed("remove what is left of", &scratch.path))?;
+        make_folder(&scratch.path)?;
+        Ok(scratch)
     }
 
     /// Stages an input under this name. What is used as it is takes no time and no room.
@@ -198,6 +207,17 @@ impl Staging {
         }
     }
 
+    /// Removes the folder. Its mark is the last to go, should this be the moment we are killed.
+    fn remove(&self) -> io::Result<()> {
+        self.directory.clear(Some(MARK))?;
+        self.directory.remove(MARK)?;
+        match self.parent.remove_empty(&self.name, &self.directory) {
+            // The next one is there already.
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+            result => result,
+        }
+    }
+
     fn copying(&self, mounts: bool) -> Copying {
         Copying { way: Way::HardLink, links: self.links, mounts, keeps_owners: false }
     }
@@ -205,7 +225,7 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        if let Err(error) = remove_with_mark(&self.path) {
+        if let Err(error) = self.remove() {
             tracing::warn!("failed to remove {}: {error}", self.path.display());
         }
         // Closing the file is not enough: a child of another thread has it, too, from its fork to its exec.
@@ -217,6 +237,8 @@ impl Drop for Staging {
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
+    staging: Arc<Directory>,
+    name: String,
 }
 
 impl Scratch {
@@ -224,11 +246,15 @@ impl Scratch {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    fn remove(&self) -> io::Result<()> {
+        self.staging.remove_all(&self.name)
+    }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if let Err(error) = remove(&self.path) {
+        if let Err(error) = self.remove() {
             tracing::warn!("failed to remove {}: {error}", self.path.display());
         }
     }
@@ -349,7 +375,9 @@ impl Staged {
 
     /// Leaves an empty place for each unit, to be mounted over.
     fn leave_to_mounts(&mut self, root: &Path, units: &[Unit]) -> Result<(), StagingError> {
-        remove(&self.input).map_err(failed("remove", &self.input))?;
+        if let Some(scratch) = &self.scratch {
+            scratch.remove().map_err(failed("remove", &self.input))?;
+        }
         make_folder(&self.input)?;
         self.cost = Cost::default();
         for Unit { name, staged_as } in units {
@@ -421,75 +449,59 @@ fn make_folder(path: &Path) -> Result<(), StagingError> {
     DirBuilder::new().mode(0o755).create(path).map_err(failed("make", path))
 }
 
-/// Whether there is something in the folder, or something in its place.
-fn holds_something(path: &Path) -> io::Result<bool> {
-    match fs::read_dir(path) {
-        Ok(mut entries) => Ok(entries.next().is_some()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(true),
-        Err(error) => Err(error),
+/// The directory that a path is in, and its name there.
+fn split(path: &Path) -> Result<(PathBuf, OsString), StagingError> {
+    let named = match path.file_name() {
+        Some(_) => path.to_owned(),
+        None => path.canonicalize().map_err(failed("find", path))?,
+    };
+    match (named.parent(), named.file_name()) {
+        (Some(above), Some(name)) => {
+            let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+            Ok((above.to_owned(), name.to_owned()))
+        }
+        // The root directory.
+        _ => Err(StagingError::Occupied { path: path.to_owned() }),
     }
 }
 
 /// Makes the folder and its mark where they are not there, and keeps others from staging there. A mark that another user
 /// has made does not give away what is in the folder.
-fn lock_mark(path: &Path) -> Result<File, StagingError> {
+fn lock(parent: &Directory, name: &OsStr, path: &Path) -> Result<(Directory, File), StagingError> {
     let mark = path.join(MARK);
     loop {
-        let marked = Directory::create_own(path).and_then(|folder| {
-            let file = folder.open_or_create(MARK, false)?;
-            folder.check_made_by_us(MARK, &file)?;
-            Ok(file)
-        });
-        let file = match marked {
-            // Whoever staged there is just removing it.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+        let made = match parent.create_directory(name) {
+            // Whoever staged there may just have removed it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => parent.create_directory(name),
+            made => made,
+        };
+        let directory = match made {
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+                return Err(StagingError::Occupied { path: path.to_owned() });
+            }
+            directory => directory.map_err(failed("make", path))?,
+        };
+        let entries = directory.entries().map_err(failed("read", path))?;
+        if !entries.is_empty() && !entries.iter().any(|entry| entry == MARK) {
+            return Err(StagingError::Occupied { path: path.to_owned() });
+        }
+        let file = match directory.open_or_create(MARK, false) {
+            // The same.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !parent.is_at(name, directory.as_file()) => {
+                continue;
+            }
             file => file.map_err(failed("make", &mark))?,
         };
+        directory.check_made_by_us(MARK, &file).map_err(failed("make", &mark))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(StagingError::InUse { path: path.to_owned() }),
             Err(TryLockError::Error(error)) => tracing::debug!("{} cannot be locked: {error}", mark.display()),
         }
-        let ours = file.metadata().map_err(failed("read", &mark))?;
         // A lock on a file that was removed before it was ours keeps nobody away.
-        if fs::metadata(&mark).is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
-            return Ok(file);
+        if directory.is_at(MARK, &file) {
+            return Ok((directory, file));
         }
-    }
-}
-
-fn remove_all_but_mark(path: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        if entry.file_name() == MARK {
-            continue;
-        }
-        if entry.file_type()?.is_dir() {
-            remove(&entry.path())?;
-        } else {
-            fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
-}
-
-/// Removes a folder that inputs were staged in. Its mark is the last to go, should this be the moment we are killed.
-fn remove_with_mark(path: &Path) -> io::Result<()> {
-    remove_all_but_mark(path)?;
-    fs::remove_file(path.join(MARK))?;
-    match fs::remove_dir(path) {
-        // The next one is there already.
-        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
-        result => result,
-    }
-}
-
-/// Removes a folder with all that is in it; that it is not there is no error.
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result,
     }
 }
 
@@ -551,6 +563,33 @@ mod tests {
             assert!(matches!(Staging::open(&path), Err(StagingError::Occupied { .. })), "{}", path.display());
         }
         assert_eq!(fs::read_to_string(channel.join("a/deep/x.dcm")).unwrap(), "data");
+    }
+
+    #[test]
+    fn nothing_is_removed_or_staged_through_a_link() {
+        let (folder, channel, place) = bench();
+        let staging = Staging::open(&place).unwrap();
+        let scratch = staging.scratch("run").unwrap();
+        let moved = folder.path().join("moved");
+        fs::rename(&place, &moved).unwrap();
+        std::os::unix::fs::symlink(&channel, &place).unwrap();
+        let refusal = staging.stage("a", &units(&channel, &[("b", "b")])).unwrap_err().refusal().cloned();
+        assert_eq!(refusal, Some(Refusal::Moved(staging.path().to_owned())));
+        drop((scratch, staging));
+        assert_eq!(fs::read_dir(moved).unwrap().count(), 0, "what was staged is removed where it is now");
+        // The mark does not make a directory ours that a link leads to.
+        fs::write(channel.join(MARK), "").unwrap();
+        assert!(matches!(Staging::open(&place).unwrap_err().refusal(), Some(Refusal::Link(_))));
+        assert_eq!(fs::read_to_string(channel.join("a/deep/x.dcm")).unwrap(), "data");
+        assert!(channel.join("b/deep/x.dcm").exists());
+    }
+
+    #[test]
+    fn a_path_where_nothing_can_be_made_is_an_error() {
+        for path in ["/proc/highwater-staging", "/proc/highwater/staging"] {
+            let error = Staging::open(Path::new(path)).unwrap_err();
+            assert!(matches!(error, StagingError::Failed { .. }), "{error}");
+        }
     }
 
     #[test]

@@ -189,7 +189,8 @@ fn cell<'a>(args: &CheckArgs, task: &'a TaskConfig, input: &InputConfig) -> Resu
         let help = Some(error.to_string().trim().to_owned());
         Failure::new(Exit::Usage, &NotRunnable { task: task.name.clone(), cell: input.name.clone() }, help)
     })?;
-    let start = Start::of(&parsed.subject.with_sample(input.channels.clone())).map_err(Failure::elsewhere)?;
+    let subject = parsed.subject.with_sample(input.channels.clone(), input.path.clone());
+    let start = Start::of(&subject).map_err(Failure::elsewhere)?;
     start.require_inputs()?;
     let mut about = start.about();
     match &task.what {

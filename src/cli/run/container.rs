@@ -172,7 +172,12 @@ impl InContainer {
         let words = words(&args.command)?;
         let engine = args.container.engine.engine()?;
         let image = args.container.engine.image(&engine, name).map_err(|error| failed(&error))?;
-        Ok(Self::of_image(args, engine, image, name, words))
+        let mut container = Self::of_image(args, engine, image, name, words);
+        if let Some(guard) = args.guard_of_command(false)? {
+            container.protect(Mounting { guard: &guard, staged: &[], known: None })?;
+            container.guard = Some(guard);
+        }
+        Ok(container)
     }
 
     /// An image that the engine has, with this command.

@@ -24,7 +24,8 @@ pub(crate) enum InputAccess {
     /// Each run may write to a copy of its own: a clone, an overlay (processes, as root) or a full copy. It is removed
     /// after the run.
     Private,
-    /// No mount namespace: changes are not prevented, only detected after the run.
+    /// No mount namespace for a process: changes are not prevented, only detected after the run. The mounts of a container
+    /// stay read-only.
     Watched,
 }
 
@@ -48,10 +49,10 @@ impl InputAccess {
         let originals =
             Originals::read(inputs, except).map_err(|source| Failure::new(Exit::Host, &Unreadable(source), None))?;
         Ok(match self {
+            // Containers have mounts of their own, which are read-only for every input that is not a private copy.
+            Self::ReadOnly | Self::Private | Self::Watched if !is_process => Guard::watch(originals, None),
             Self::Watched => Guard::watch(originals, Some("--input-access watched".to_owned())),
-            Self::ReadOnly | Self::Private if is_process => Guard::new(originals),
-            // Containers have mounts of their own.
-            Self::ReadOnly | Self::Private => Guard::watch(originals, None),
+            Self::ReadOnly | Self::Private => Guard::new(originals),
         })
     }
 }
@@ -183,3 +184,16 @@ struct Changed(String);
 #[derive(Debug, thiserror::Error)]
 #[error("failed to read the input")]
 struct Unreadable(#[source] std::io::Error);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_record_of_a_process_says_that_its_input_was_not_protected() {
+        let input = tempfile::tempdir().unwrap();
+        let notes = |is_process| notes(&InputAccess::Watched.guard([input.path()], [], is_process).unwrap(), &[]);
+        assert_eq!(notes(false), Vec::<String>::new(), "the mounts of a container are read-only");
+        assert_eq!(notes(true).len(), 1);
+    }
+}

@@ -56,14 +56,23 @@ pub(crate) struct SubjectArgs {
     /// Whether the input was chosen to be small, as for a check.
     #[arg(skip)]
     is_sample: bool,
+    /// The input of a bare command or image, where that is known.
+    #[arg(skip)]
+    input: Option<PathBuf>,
 }
 
 impl SubjectArgs {
-    /// The same task with a sample of its usual inputs in these channels.
-    pub(crate) fn with_sample(mut self, channels: BTreeMap<String, PathBuf>) -> Self {
+    /// The same with a sample of its usual inputs: in these channels of a task, or at this path for a command.
+    pub(crate) fn with_sample(mut self, channels: BTreeMap<String, PathBuf>, input: Option<PathBuf>) -> Self {
         self.of.channels = channels;
         self.is_sample = true;
+        self.input = input;
         self
+    }
+
+    /// Guards the input of a bare command or image; `None` if that is not known.
+    pub(super) fn guard_of_command(&self, is_process: bool) -> Result<Option<Guard>, Failure> {
+        self.input.as_deref().map(|input| self.input_access.guard([input], [], is_process)).transpose()
     }
 
     /// A command as it is recorded.
@@ -138,7 +147,8 @@ pub(crate) enum Start {
 impl Start {
     /// Reads the task, says what is to be said of it, and predicts; finds the engine and has the image.
     pub(crate) fn of(args: &SubjectArgs) -> Result<Self, Failure> {
-        if args.input_access != InputAccess::ReadOnly && args.task.is_none() {
+        let is_known = args.task.is_some() || (args.input.is_some() && args.input_access == InputAccess::Watched);
+        if args.input_access != InputAccess::ReadOnly && !is_known {
             let help = "write it as a task, or sweep it over its --input";
             return Err(Failure::new(Exit::Usage, &NoKnownInput, Some(help.to_owned())));
         }

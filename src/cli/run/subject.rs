@@ -51,7 +51,13 @@ impl What {
     pub(super) fn of(args: &SubjectArgs) -> Result<Self, Failure> {
         match &args.task {
             Some(path) => Self::task(args, path),
-            None => Ok(Self::of_command(args.command.clone())),
+            None => {
+                let command = Self::of_command(args.command.clone());
+                let Some(guard) = args.guard_of_command(true)? else { return Ok(command) };
+                let mut command = command.with_input(Mounting { guard: &guard, staged: &[], known: None })?;
+                command.guard = Some(guard);
+                Ok(command)
+            }
         }
     }
 

@@ -68,7 +68,7 @@ struct State {
     /// Why no other run may begin: the last one has changed the input.
     spoiled: Option<Failure>,
     watch: WatchTimes,
-    /// Why the command after a run failed: what was measured is kept first.
+    /// Why the command after a run failed, or its outputs could not be kept: the run is recorded first.
     unconcluded: Option<Failure>,
     counter: u64,
 }
@@ -285,7 +285,8 @@ impl<'a> Runs<'a> {
         cancel: &mut dyn Cancel,
         observer: &mut dyn Observer,
     ) -> Result<Result<Observation, MeasureError>, Failure> {
-        self.unconcluded().map_or(Ok(()), Err)?;
+        self.unconcluded().or_else(|| self.spoiled()).map_or(Ok(()), Err)?;
+        let original = case;
         let ready = &self.cells[job.cell];
         let cell = &ready.planned;
         let copies = self.copies(job.cell, case)?;
@@ -330,19 +331,30 @@ impl<'a> Runs<'a> {
         };
         observation.logs = under.logs.clone();
         observation.warnings.extend(note);
-        if let Err(failure) = self.hook("--conclude", self.args.conclude.as_ref(), &places, case) {
-            lock(&self.state).unconcluded.get_or_insert(failure);
-        }
+        self.hook("--conclude", self.args.conclude.as_ref(), &places, case)
+            .unwrap_or_else(|failure| self.hold(failure));
+        self.check_inputs(job.cell, original, &mut observation);
         if let (true, Some(copies), Some(folder)) = (self.args.keep_outputs, &copies, &under.output) {
             for (channel, copy) in &copies.inputs {
                 let to = folder.join("inputs").join(channel);
-                copy.keep_changes(&to).map_err(|source| not_kept(&to, source))?;
+                copy.keep_changes(&to).unwrap_or_else(|source| self.hold(not_kept(&to, source)));
             }
         }
         Ok(Ok(observation))
     }
 
-    /// Why the command after a run failed, once: no other run is to begin then.
+    /// Whether another run may begin.
+    fn may_go_on(&self) -> bool {
+        let state = lock(&self.state);
+        state.unconcluded.is_none() && state.spoiled.is_none()
+    }
+
+    /// Keeps a failure until the run before it is recorded; no further run may begin.
+    pub(super) fn hold(&self, failure: Failure) {
+        lock(&self.state).unconcluded.get_or_insert(failure);
+    }
+
+    /// Takes the failure of what follows a run: no further run may begin.
     pub(super) fn unconcluded(&self) -> Option<Failure> {
         lock(&self.state).unconcluded.take()
     }
@@ -378,8 +390,12 @@ impl<'a> Runs<'a> {
     fn check_inputs(&self, cell: usize, staged: &StagedCase, observation: &mut Observation) {
         let changed = staged.before.as_ref().map(|before| before.changes(&[])).unwrap_or_default();
         if !changed.is_empty() {
-            // The next run gets a fresh one.
-            lock(&self.state).staged.remove(&self.case_of(cell));
+            // The next run gets a fresh one, unless another run has staged that already.
+            let (place, mut state) = (self.case_of(cell), lock(&self.state));
+            if state.staged.get(&place).is_some_and(|known| std::ptr::eq(&raw const **known, staged)) {
+                state.staged.remove(&place);
+            }
+            drop(state);
             observation.warnings.push("the task has changed its input, which was a copy of the data".to_owned());
         }
         if self.guard.protects() && !lock(&self.state).watch.is_due() {
@@ -454,14 +470,13 @@ impl Bench for Runs<'_> {
         let mut observation = self.once(job, (&case, &output), Some(sweep), cancel, observer)?;
         let folder = lock(self.folders).get(&job).cloned();
         if let (true, Some(folder)) = (self.args.keep_outputs, folder) {
-            self.subject.take_back(&output)?;
-            keep_outputs(&output, &folder.join("outputs"))?;
+            let kept = self.subject.take_back(&output);
+            let kept = kept.and_then(|()| keep_outputs(&output, &folder.join("outputs")));
+            kept.unwrap_or_else(|failure| self.hold(failure));
         }
-        if observation.outcome.succeeded() && !observation.has_lost_engine() && lock(&self.state).unconcluded.is_none()
-        {
+        if observation.outcome.succeeded() && !observation.has_lost_engine() && self.may_go_on() {
             self.look_for_floor(job, &case, &mut observation, cancel, observer)?;
         }
-        self.check_inputs(job.cell, &case, &mut observation);
         Ok(Some(observation))
     }
 

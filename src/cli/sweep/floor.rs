@@ -77,7 +77,10 @@ impl Runs<'_> {
                 End::Interrupted { .. } => Some("the search for its floor was interrupted".to_owned()),
                 End::EngineLost => Some("the engine was lost in the search for its floor".to_owned()),
             },
-            Err(SearchError::Trial(failure)) => return Err(failure),
+            Err(SearchError::Trial(failure)) => {
+                self.hold(failure);
+                Some("the search for its floor failed".to_owned())
+            }
             Err(SearchError::Floor(
                 error @ (FloorError::NoPeak | FloorError::NotKept { .. } | FloorError::Escaped { .. }),
             )) => return Err(no_limits(&error)),

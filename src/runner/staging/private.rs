@@ -77,9 +77,8 @@ impl Staging {
             Material::Bytes { .. } => vec![staged.input.clone()],
         };
         let Some(from) = roots.iter().find_map(|root| first_file(root)) else { return false };
-        let to = self.path.join("clone");
-        let cloned = File::open(from).and_then(|from| clone(&from, &File::create(&to)?));
-        let _ = fs::remove_file(to);
+        let cloned = File::open(from).and_then(|from| clone(&from, &self.directory.create("clone")?));
+        let _ = self.directory.remove("clone");
         cloned.is_ok()
     }
 }
@@ -111,7 +110,7 @@ fn overlay(staged: &Staged, target: &Path) -> Result<Option<Overlay>, StagingErr
         Ok(_) => Ok(Some(overlay)),
         Err(error) => {
             tracing::debug!("no overlay for {}: {error}", target.display());
-            super::remove(target).map_err(failed("remove", target))?;
+            fs::remove_dir(target).map_err(failed("remove", target))?;
             Ok(None)
         }
     }

@@ -84,6 +84,34 @@ fn variables_and_folders_are_those_of_the_cell() {
     assert!(project.read("runs.jsonl").contains("\"sum\":5"), "{}", project.read("runs.jsonl"));
 }
 
+/// A check of a command that appends to its input, run twice, with these lines besides.
+fn checked_writer(more: &str) -> (Project, Checked) {
+    let project = Project::new(&format!(
+        "[tasks.write]\ncommand = [\"sh\", \"-c\", \"echo x >> {{input}}/x\"]\nbudget = \"1GiB\"\n{more}\n\
+         [[tasks.write.inputs]]\nname = \"a\"\npath = \"scans\"\n",
+    ));
+    project.write("scans/x", "12345");
+    let checked = project.check(&["--runs", "2"]);
+    (project, checked)
+}
+
+#[test]
+fn a_command_cannot_write_to_its_input() {
+    let (project, checked) = checked_writer("");
+    assert_eq!(checked.status(), 4, "{checked:?}");
+    // Without a mount namespace it is watched.
+    let is_watched = checked.stderr().contains("the input changed during the run");
+    assert_eq!(project.read("scans/x"), if is_watched { "12345x\n" } else { "12345" }, "{checked:?}");
+}
+
+#[test]
+fn no_run_follows_one_that_has_changed_the_input_of_a_command() {
+    let (project, checked) = checked_writer("options = [\"--input-access\", \"watched\"]");
+    assert_eq!(checked.status(), 4, "{checked:?}");
+    assert!(checked.stderr().contains("scans/x was changed"), "{checked:?}");
+    assert_eq!(project.read("scans/x"), "12345x\n", "another run was made");
+}
+
 #[test]
 fn a_task_gets_the_folders_of_the_cell_and_is_held_to_its_rule() {
     if !is_root() {

@@ -86,6 +86,24 @@ fn a_sweep_without_floors_gets_them_later() {
 }
 
 #[test]
+fn no_try_follows_one_that_has_changed_the_input() {
+    let bench = Bench::with_items(1, 1000);
+    let script = "if [ -e measured ]; then echo >> $0/p01/ct.raw; fi; touch measured";
+    let words = ["--input", "scans", "--input-access", "watched", "--floor", "--into", "r", "--", "sh", "-c", script];
+    let ran = bench.sweep(&[&words[..], &["{input}"]].concat());
+    if !limits_or_skip(&ran) {
+        return;
+    }
+    assert_eq!(ran.status, Some(4), "{}", ran.stderr);
+    assert!(ran.stderr.contains("p01/ct.raw was changed"), "{}", ran.stderr);
+    let length = std::fs::metadata(bench.path().join("scans/p01/ct.raw")).unwrap().len();
+    assert_eq!(length, 1001, "another try was made");
+    let records = bench.records("r");
+    assert_eq!(records.len(), 1, "the measured run is kept");
+    assert_eq!(records[0].floor, None);
+}
+
+#[test]
 fn floors_need_runs_without_a_limit() {
     let refused = swept(&Bench::with_items(4, 1), &["--floor", "--limit", "1Gi"]);
     assert_eq!(refused.status, Some(2), "{}", refused.stderr);

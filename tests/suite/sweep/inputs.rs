@@ -146,6 +146,28 @@ fn a_task_that_writes_to_its_input_is_found_out() {
 }
 
 #[test]
+fn no_run_follows_a_warm_up_run_that_has_changed_the_input() {
+    let bench = Bench::with_items(2, 1000);
+    let words = ["--input", "scans", "--input-access", "watched", "--warmup", "2", "-r", "1", "--into", "r", "--"];
+    let ran = bench.sweep(&[&words[..], &["sh", "-c", "echo >> $0/p01/ct.raw", "{input}"]].concat());
+    assert_eq!(ran.status, Some(4), "{}", ran.stderr);
+    assert!(ran.stderr.contains("p01/ct.raw was changed"), "{}", ran.stderr);
+    assert_eq!(fs::read(bench.path().join("scans/p01/ct.raw")).unwrap().len(), 1001, "another run was made");
+    assert_eq!(bench.records("r").len(), 0);
+}
+
+#[test]
+fn a_measured_run_is_recorded_though_its_outputs_cannot_be_kept() {
+    let bench = Bench::new();
+    let script = "touch $0/made; for run in r/runs/*; do mkdir -p $run/outputs/in-the-way; done";
+    let words = ["--into", "r", "-r", "3", "--keep-outputs", "--", "sh", "-c", script, "{output}"];
+    let ran = bench.sweep(&words);
+    assert_eq!(ran.status, Some(3), "{}", ran.stderr);
+    assert!(ran.stderr.contains("failed to keep the outputs"), "{}", ran.stderr);
+    assert_eq!(bench.records("r").len(), 1, "no other run begins");
+}
+
+#[test]
 fn each_run_finds_its_input_as_it_was() {
     let bench = Bench::with_items(2, 1000);
     let script = "ls $0 && rm -r $0/p01 2>/dev/null; true";

@@ -87,6 +87,24 @@ fn an_interrupted_run_is_recorded_and_made_again() {
 }
 
 #[test]
+fn an_interrupted_sweep_still_says_that_the_input_changed() {
+    let bench = Bench::with_items(1, 1000);
+    let script = "echo >> $0/p01/ct.raw; touch ready; sleep 60";
+    let words = ["--input", "scans", "--input-access", "watched", "--into", "r", "--", "sh", "-c", script, "{input}"];
+    let sweep = bench.command(&words).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let started = Instant::now();
+    while !bench.path().join("ready").exists() {
+        assert!(started.elapsed() < A_MOMENT, "the task did not start");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    kill(Pid::from_raw(i32::try_from(sweep.id()).unwrap()), Signal::SIGINT).unwrap();
+    let output = sweep.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(said.contains("the input changed during the run"), "{said}");
+}
+
+#[test]
 fn a_folder_is_written_by_one_process_at_a_time() {
     let bench = Bench::new();
     let words = ["--into", "r", "--", "sh", "-c", "touch ready; while [ ! -e go ]; do sleep 0.01; done"];
