@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn writable_data_behind_a_link_to_a_read_only_directory_could_be_written() {
+    fn what_lies_behind_a_link_to_a_directory_could_be_written() {
         let (_folder, path) = data();
         let mut originals = read(&path);
         originals.could_be_written = false;

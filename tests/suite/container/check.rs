@@ -39,3 +39,24 @@ fn a_container_that_needs_more_than_its_baseline_fails_the_check() {
     assert_eq!(grown.status.code(), Some(1), "{grown:?}");
     assert!(text(&grown.stdout).contains("[growth]"), "{grown:?}");
 }
+
+#[test]
+fn a_container_cannot_write_to_its_input_at_any_path() {
+    engine_or_skip!();
+    for target in ["/in", "/all/data"] {
+        let folder = TempDir::new().unwrap();
+        fs::create_dir(folder.path().join("data")).unwrap();
+        fs::write(folder.path().join("data/x"), "12345").unwrap();
+        let toml = format!(
+            "[tasks.write]\nimage = \"path\"\ncommand = [\"sh\", \"-c\", \"echo x >> {target}/x\"]\nbudget = \"1GiB\"\n\
+             mount = [\"{{input}}:/in\", \".:/all\"]\n\
+             options = [\"--network=none\", \"--pull=never\", \"--entrypoint=busybox\"]\n\
+             [[tasks.write.inputs]]\nname = \"small\"\npath = \"data\"\n"
+        );
+        fs::write(folder.path().join("highwater.toml"), toml).unwrap();
+        let checked = check(&folder, &["--runs", "1"]);
+        assert!(text(&checked.stderr).contains("write/small run 1: "), "{checked:?}");
+        assert_eq!(checked.status.code(), Some(4), "{target}: {checked:?}");
+        assert_eq!(fs::read_to_string(folder.path().join("data/x")).unwrap(), "12345", "{target}");
+    }
+}

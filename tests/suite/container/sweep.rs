@@ -108,7 +108,8 @@ fn containers_leave_the_data_as_they_are() {
     engine_or_skip!();
     let options = "--pull never --network none --image path --workdir /tmp --entrypoint busybox --env GROUND=/host \
                    --mount ../../attack.sh:/attack.sh:ro --mount ..:/host --mount '{input}:/in' -- sh /attack.sh /in";
-    for cells in ["", "--items 1", "--size 3", "--input-access private", "--items 1 --input-access private"] {
+    let private = ["--input-access private", "--items 1 --input-access private"];
+    for cells in [&["", "--items 1", "--size 3", "--input-access watched"][..], &private].concat() {
         for is_on_tmpfs in [false, true] {
             let words: &'static str = format!("sweep --into r --input ../scans {cells} {options}").leak();
             let row = Row { is_root: true, is_on_tmpfs, has_other_owner: !is_on_tmpfs, is_in_container: true, words };
