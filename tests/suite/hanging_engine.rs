@@ -26,7 +26,7 @@ const TRIGGERS: [Trigger; 3] = [Trigger::Timeout, Trigger::Terminate, Trigger::I
 
 /// The longest that a run may take, on a machine that is busy with other tests. Removing a container may take a minute,
 /// everything else a fraction of it.
-const BOUND: Duration = Duration::from_secs(270);
+const BOUND: Duration = Duration::from_secs(100);
 
 /// A run that is under way.
 struct Run {

@@ -43,13 +43,13 @@ use crate::runner::process::in_cgroup::{Above, Problems, unless_reset};
 use crate::runner::{Contained, End, FinishError, Finished, Running, Sample, StartError};
 
 /// How long the engine may take to report the end of a container that was killed.
-const REPORT_END: Duration = Duration::from_secs(20);
+const REPORT_END: Duration = Duration::from_secs(10);
 /// How long it may take to say how a container ended.
-const INSPECT: Duration = Duration::from_secs(120);
+const INSPECT: Duration = Duration::from_secs(10);
 /// How often it is looked whether the processes of the container are still there.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long the engine may take to report the end once they are gone.
-const GONE_FOR: Duration = Duration::from_secs(120);
+const GONE_FOR: Duration = Duration::from_secs(10);
 /// How often an engine on another machine is asked whether it is there, and how long it may be silent.
 const PING: Duration = Duration::from_secs(30);
 const SILENT_FOR: Duration = Duration::from_secs(120);
