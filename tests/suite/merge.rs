@@ -173,6 +173,15 @@ fn a_folder_that_is_in_use_is_not_merged_into() {
 }
 
 #[test]
+fn a_pipe_holds_no_merge_up() {
+    let above = four_and_one();
+    nix::unistd::mkfifo(&above.path().join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let (status, said) = merge(above.path(), &["pipe", "--into", "all"]);
+    assert_eq!(status, 2, "{said}");
+    assert!(!above.path().join("all").exists());
+}
+
+#[test]
 fn broken_lines_are_told_and_those_of_the_folder_are_kept() {
     let above = four_and_one();
     let folder = above.path().join("node0");

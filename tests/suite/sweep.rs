@@ -10,6 +10,7 @@ mod measured;
 mod record;
 mod secrets;
 mod space;
+mod swapped;
 pub(crate) mod unchanged;
 
 use std::collections::BTreeSet;

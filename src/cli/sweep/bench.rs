@@ -541,7 +541,8 @@ fn not_run(error: &MeasureError) -> Failure {
 }
 
 fn unstaged(error: &StagingError) -> Failure {
-    let help = error.is_out_of_space().then(|| super::NO_SPACE.to_owned());
+    let remedy = error.refusal().map(|refusal| refusal.remedy().to_owned());
+    let help = remedy.or(error.is_out_of_space().then(|| super::NO_SPACE.to_owned()));
     Failure::new(Exit::Host, error, help)
 }
 

@@ -220,6 +220,7 @@ impl Keeper for Clerk<'_> {
 fn tidy(observation: &mut Observation, folder: &Path) {
     let is_empty = |path: &Path| std::fs::metadata(path).is_ok_and(|metadata| metadata.len() == 0);
     if let Some(logs) = &observation.logs
+        && opened(folder).is_ok()
         && is_empty(&logs.stdout)
         && is_empty(&logs.stderr)
     {
@@ -232,11 +233,19 @@ fn tidy(observation: &mut Observation, folder: &Path) {
     let _ = std::fs::remove_dir(folder);
 }
 
+/// Opens the folder of a run, unless a task has put a symbolic link in its place.
+fn opened(folder: &Path) -> std::io::Result<Directory> {
+    let sweep = folder.ancestors().nth(2).unwrap_or(folder);
+    Directory::open(sweep)?.beneath(folder.strip_prefix(sweep).unwrap_or(folder))
+}
+
 /// Removes the folder of a run that was not kept, unless there is something in it.
 pub(super) fn forget(folder: &Path) {
-    for entry in std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok) {
-        if entry.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0) {
-            let _ = std::fs::remove_file(entry.path());
+    let Ok(directory) = opened(folder) else { return };
+    for name in directory.entries().unwrap_or_default() {
+        let file = directory.read(Path::new(&name)).and_then(|file| file.metadata());
+        if file.is_ok_and(|metadata| metadata.len() == 0) {
+            let _ = directory.remove(&name);
         }
     }
     // Only where nothing is in it.
