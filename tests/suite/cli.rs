@@ -6,3 +6,39 @@ use assert_cmd::Command;
 fn an_unknown_command_is_a_usage_error() {
     Command::new(env!("CARGO_BIN_EXE_highwater")).arg("no-such-command").assert().code(2);
 }
+
+#[test]
+fn a_variable_is_set_for_a_process() {
+    let ran = |words: &[&str]| Command::new(env!("CARGO_BIN_EXE_highwater")).args(words).output().unwrap();
+    let output = ran(&["run", "-q", "-e", "GREETING=a b", "--", "sh", "-c", "echo \"$GREETING\""]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "a b\n");
+    let folder = tempfile::tempdir().unwrap();
+    let into = folder.path().join("s");
+    let task = ["-P", "N=7", "-e", "LEVEL={N}", "--", "sh", "-c", "test \"$LEVEL\" = {N}"];
+    let output = ran(&[&["sweep", "-q", "--into", into.to_str().unwrap()][..], &task].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn an_option_for_containers_is_refused_for_a_process() {
+    for option in [
+        &["--mount", "/tmp:/in"][..],
+        &["--user", "1"],
+        &["--network", "none"],
+        &["--name", "x"],
+        &["--label", "a=b"],
+        &["--entrypoint", "/bin/sh"],
+        &["--workdir", "/"],
+        &["--probe", "always"],
+        &["--noise-floor"],
+    ] {
+        for command in [&["run"][..], &["floor"], &["sweep", "--dry-run"]] {
+            let words = [command, option, &["--", "true"]].concat();
+            let output = Command::new(env!("CARGO_BIN_EXE_highwater")).args(&words).output().unwrap();
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{words:?}: {stderr}");
+            let told = format!("{} has no effect on a process", option[0]);
+            assert!(stderr.contains(&told) && stderr.contains("help:"), "{words:?}: {stderr}");
+        }
+    }
+}

@@ -39,7 +39,7 @@ pub(crate) struct ContainerArgs {
     /// A folder that it may write to is made if it is missing. Relative sources start in the current directory.
     #[arg(long, value_name = "SOURCE:TARGET[:ro]", value_parser = bind)]
     mount: Vec<Bind>,
-    /// Set a variable of the container's environment; NAME alone takes the value it has here. Can be repeated.
+    /// Set a variable in the environment of the task; NAME alone takes the value it has here. Can be repeated.
     ///
     /// The value is not written to records or plans. A sweep that goes on from its plan takes it from the environment, or
     /// from --env.
@@ -153,18 +153,37 @@ pub(crate) struct InContainer {
     pub(super) notes: Vec<String>,
 }
 
+/// An option for containers, given for a process.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} has no effect on a process of this machine")]
+struct OnlyForContainers(&'static str);
+
 impl InContainer {
-    /// Whether it is a container that is to be run.
-    pub(crate) fn is_wanted(args: &SubjectArgs) -> bool {
-        args.container.image.is_some() || (args.task.is_some() && args.container.runner == RunnerArg::Container)
+    /// Whether a container is to be run.
+    ///
+    /// # Errors
+    /// A process is to be run, with an option that only a container has.
+    pub(crate) fn is_wanted(args: &SubjectArgs) -> Result<bool, Failure> {
+        let is_wanted =
+            args.container.image.is_some() || (args.task.is_some() && args.container.runner == RunnerArg::Container);
+        match args.container.only_for_containers() {
+            Some(option) if !is_wanted => {
+                let help = "leave it out, or run a container: --image IMAGE, or a TASK without --runner process";
+                Err(Failure::new(Exit::Usage, &OnlyForContainers(option), Some(help.to_owned())))
+            }
+            _ => Ok(is_wanted),
+        }
     }
 
-    /// `None` where it is a process that is to be run.
+    /// `None` if a process is to be run.
     pub(super) fn of(args: &SubjectArgs) -> Result<Option<Self>, Failure> {
+        if !Self::is_wanted(args)? {
+            return Ok(None);
+        }
         match (&args.container.image, &args.task) {
             (Some(image), _) => Self::image(args, image).map(Some),
-            (None, Some(path)) if args.container.runner == RunnerArg::Container => Self::task(args, path).map(Some),
-            (None, _) => Ok(None),
+            (None, Some(path)) => Self::task(args, path).map(Some),
+            (None, None) => Ok(None),
         }
     }
 
@@ -321,13 +340,34 @@ impl ContainerArgs {
         self.mount.iter().any(|bind| bind.source.ends_with("{input}"))
     }
 
+    /// Sets the variables of `--env`.
+    pub(crate) fn set_env(&self, env: &mut Vec<(String, String)>) {
+        for (name, value) in &self.env {
+            env.retain(|(known, _)| known != name);
+            env.push((name.clone(), value.clone()));
+        }
+    }
+
+    /// The first option given that only a container has.
+    fn only_for_containers(&self) -> Option<&'static str> {
+        let given = [
+            ("--mount", !self.mount.is_empty()),
+            ("--user", self.user.is_some()),
+            ("--network", self.network.is_some()),
+            ("--name", self.name.is_some()),
+            ("--label", !self.label.is_empty()),
+            ("--entrypoint", self.entrypoint.is_some()),
+            ("--workdir", self.workdir.is_some()),
+            ("--probe", self.probe != ProbeArg::Auto),
+            ("--noise-floor", self.noise_floor),
+        ];
+        given.into_iter().find_map(|(option, is_given)| is_given.then_some(option))
+    }
+
     /// What was asked for on the command line takes the place of what the task says, or comes beside it.
     fn apply(&self, launch: &mut ContainerLaunch) {
         launch.mounts.extend(self.mount.iter().cloned());
-        for (name, value) in &self.env {
-            launch.env.retain(|(known, _)| known != name);
-            launch.env.push((name.clone(), value.clone()));
-        }
+        self.set_env(&mut launch.env);
         launch.labels.extend(self.label.iter().cloned());
         let set = |place: &mut Option<String>, given: &Option<String>| {
             if given.is_some() {

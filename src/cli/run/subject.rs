@@ -52,7 +52,7 @@ impl What {
         match &args.task {
             Some(path) => Self::task(args, path),
             None => {
-                let command = Self::of_command(args.command.clone());
+                let command = Self::of_command(args.command.clone(), args.container.env.clone());
                 let Some(guard) = args.guard_of_command(true)? else { return Ok(command) };
                 let mut command = command.with_input(Mounting { guard: &guard, staged: &[], known: None })?;
                 command.guard = Some(guard);
@@ -66,7 +66,8 @@ impl What {
         let prediction = predict::survey(&resolution, false).map_err(Failure::own)?;
         resolution.lint(Some(&prediction), Platform::Any);
         args.warn(&resolution);
-        let Resolution { task, .. } = resolution;
+        let Resolution { mut task, .. } = resolution;
+        args.container.set_env(&mut task.env);
         make_outputs(&task)?;
         let (inputs, outputs) = (inputs::of_task(&task), inputs::outputs_of(&task));
         let guard =
@@ -127,13 +128,13 @@ impl What {
         Ok((what, on_host.replacements))
     }
 
-    /// A bare command.
-    pub(crate) fn of_command(command: Vec<OsString>) -> Self {
+    /// A bare command, with these variables beside those of our environment.
+    pub(crate) fn of_command(command: Vec<OsString>, env: Vec<(String, String)>) -> Self {
         let words = command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
         let subject = Subject { name: None, command: words };
         Self {
             command,
-            env: Vec::new(),
+            env,
             working_dir: None,
             view: None,
             has_channels_mounted: false,

@@ -66,7 +66,7 @@ impl<'a> Subject<'a> {
     /// Reads the task, says what is to be said of it, finds the engine and has the image.
     pub(super) fn of(args: &'a SubjectArgs) -> Result<Self, Failure> {
         let task = args.task.as_deref().map(|path| args.of.read(path)).transpose().map_err(Failure::elsewhere)?;
-        let engine = if InContainer::is_wanted(args) {
+        let engine = if InContainer::is_wanted(args)? {
             Some(args.container.engine.engine().map_err(Failure::elsewhere)?)
         } else {
             None
@@ -258,6 +258,7 @@ impl<'a> Subject<'a> {
             }
         }
         let Some((engine, image)) = &self.container else {
+            self.args.container.set_env(&mut task.env);
             let what = What::of_task(&task, prediction, mounting).map_err(Failure::elsewhere)?.0;
             let start = Start::Process(Box::new(what));
             start.require_inputs()?;
@@ -353,7 +354,10 @@ impl<'a> Subject<'a> {
         let places = Places { input, output, parameters };
         let words = self.args.command.iter().map(|word| places.fill(word));
         let (Some((engine, image)), Some(name)) = (&self.container, &self.args.container.image) else {
-            let what = What::of_command(words.collect()).with_input(mounting).map_err(Failure::elsewhere)?;
+            let fill = |value: &String| places.fill(std::ffi::OsStr::new(value)).to_string_lossy().into_owned();
+            let env = self.args.container.env.iter().map(|(name, value)| (name.clone(), fill(value)));
+            let what =
+                What::of_command(words.collect(), env.collect()).with_input(mounting).map_err(Failure::elsewhere)?;
             return Ok(Start::Process(Box::new(what)));
         };
         let words = words.map(|word| word.to_string_lossy().into_owned()).collect();
