@@ -41,6 +41,7 @@ mod table;
 mod task;
 mod validate;
 
+use highwater::model::escape;
 use highwater::runner::wait_for_retired;
 use std::io::Write;
 use std::process::ExitCode;
@@ -136,13 +137,19 @@ pub(crate) fn main() -> ExitCode {
     exit
 }
 
-/// Prints the help that was asked for, or what is wrong with the command line.
+/// Prints help, the version, or what is wrong with the command line.
 fn explain(error: &clap::Error) -> Exit {
-    let printed = error.print().and_then(|()| std::io::stdout().flush());
     if error.use_stderr() {
-        // Nothing is left to do if even this cannot be written.
+        let text = error.render().to_string();
+        if escape::lines(&text) == text {
+            // In colour. Nothing is left to do if even this cannot be written.
+            let _ = error.print();
+        } else {
+            output::say(text.trim_end());
+        }
         return Exit::Usage;
     }
+    let printed = error.print().and_then(|()| std::io::stdout().flush());
     match output::stdout_written(printed) {
         Ok(()) => Exit::Done,
         Err(failure) if is_run() => failure.own().report(),

@@ -8,6 +8,16 @@ fn an_unknown_command_is_a_usage_error() {
 }
 
 #[test]
+fn a_wrong_argument_is_shown_with_its_control_characters_spelled_out() {
+    let words = ["run", "--limit", "x\n::error::q\r\u{9b}\u{202e}", "--", "true"];
+    let output = Command::new(env!("CARGO_BIN_EXE_highwater")).args(words).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("\\u{202e}") && !stderr.contains(['\r', '\u{9b}', '\u{202e}']), "{stderr:?}");
+    assert!(!stderr.lines().any(|line| line.starts_with("::")), "{stderr}");
+}
+
+#[test]
 fn a_variable_is_set_for_a_process() {
     let ran = |words: &[&str]| Command::new(env!("CARGO_BIN_EXE_highwater")).args(words).output().unwrap();
     let output = ran(&["run", "-q", "-e", "GREETING=a b", "--", "sh", "-c", "echo \"$GREETING\""]);
