@@ -47,7 +47,7 @@ pub(crate) struct SubjectArgs {
     pub(crate) redact: Vec<String>,
     /// Whether the task may write to its input.
     ///
-    /// No run follows one that has changed the data in spite of this.
+    /// The data are checked all the same: once a change is found, no further run begins.
     #[arg(long, value_enum, value_name = "ACCESS", default_value_t = InputAccess::ReadOnly, help_heading = "Inputs")]
     pub(crate) input_access: InputAccess,
     /// The command and its arguments.
