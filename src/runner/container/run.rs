@@ -1,20 +1,18 @@
 //! One container under way, from its start to its removal.
 
+mod follow;
+
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use bollard::Docker;
 use bollard::models::{ContainerState, ContainerStateStatusEnum};
 use bollard::query_parameters::{
     AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, InspectContainerOptions, KillContainerOptionsBuilder,
-    StartContainerOptions, UploadToContainerOptionsBuilder, WaitContainerOptionsBuilder,
+    StartContainerOptions, UploadToContainerOptionsBuilder,
 };
-use futures_util::StreamExt;
-use futures_util::future::{Either, select};
 use jiff::Timestamp;
 use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
@@ -22,8 +20,9 @@ use nix::unistd::pipe2;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use self::follow::{Ended, INSPECT, LOOKING, Reported, follow};
 use super::leaf::Leaf;
-use super::logs::{self, Forwarding, LAST_OUTPUT};
+use super::logs::{self, Forwarding};
 use super::owner::Claim;
 use super::parent::Parent;
 use super::{ContainerError, ContainerRunner, Stopped, Way, engine_error, noise, remove, request, step};
@@ -36,7 +35,7 @@ use crate::model::problem::one_line;
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 use crate::runner::engine::{BRISK, CallError, Engine, SLOW, checked_id, is_refusal};
-use crate::runner::own_cgroup::{has_processes, kill_all, largest_in};
+use crate::runner::own_cgroup::{kill_all, largest_in};
 use crate::runner::patience::Patience;
 use crate::runner::probe::{self, Report};
 use crate::runner::process::in_cgroup::{Above, Problems, unless_reset};
@@ -44,33 +43,6 @@ use crate::runner::{Contained, End, FinishError, Finished, Running, Sample, Star
 
 /// How long the engine may take to report the end of a container that was killed.
 const REPORT_END: Duration = Duration::from_secs(10);
-/// How long it may take to say how a container ended.
-const INSPECT: Duration = Duration::from_secs(10);
-/// How often it is looked whether the processes of the container are still there.
-const LOOK: Duration = Duration::from_secs(1);
-/// How long the engine may take to report the end once they are gone.
-const GONE_FOR: Duration = Duration::from_secs(10);
-/// How often an engine on another machine is asked whether it is there, and how long it may be silent.
-const PING: Duration = Duration::from_secs(30);
-const SILENT_FOR: Duration = Duration::from_secs(120);
-
-/// What the engine is asked for when a container ends.
-const WAITING: &str = "report the end of the container";
-const LOOKING: &str = "look at the container";
-
-/// The status of a container, and when the engine reported it.
-type Reported = Arc<OnceLock<(i64, Instant)>>;
-
-/// How a container ended.
-#[derive(Debug)]
-struct Ended {
-    /// Its status, or why nobody knows it.
-    status: Result<i64, String>,
-    state: Option<ContainerState>,
-    /// What the engine was asked for and did not answer.
-    unanswered: Option<&'static str>,
-}
-
 pub(super) struct ContainerRun {
     engine: Engine,
     roots: HostRoots,
@@ -249,92 +221,6 @@ impl ContainerRun {
 /// Nothing more is to be done for a container that is not wanted any more.
 fn still_wanted(patience: &Patience<'_>) -> Result<(), Stopped> {
     if patience.was_requested() { Err(Stopped::GivenUp) } else { Ok(()) }
-}
-
-/// Waits for the end, then for the last output, then asks how it was. `told` is closed when all is known.
-async fn follow(
-    docker: Docker,
-    id: String,
-    cgroup: Option<Cgroup>,
-    (closed, is_last): (Option<oneshot::Receiver<()>>, Arc<AtomicBool>),
-    reported: Reported,
-    (told, sender): (Option<OwnedFd>, oneshot::Sender<Ended>),
-) {
-    let status = match select(pin!(wait(&docker, &id)), pin!(silence(&docker, cgroup))).await {
-        Either::Left((status, _)) => Some(status),
-        Either::Right(_) => None,
-    };
-    if let Some(Ok(status)) = status {
-        let _ = reported.set((status, Instant::now()));
-    }
-    is_last.store(true, Ordering::Relaxed);
-    if let (Some(Ok(_)), Some(closed)) = (&status, closed) {
-        // Closed or not: what has not come by then does not come.
-        let _ = timeout(LAST_OUTPUT, closed).await;
-    }
-    let ended = match status {
-        None => Ended::unreported(),
-        Some(Err(reason)) => Ended { status: Err(reason), state: None, unanswered: None },
-        Some(Ok(status)) => {
-            let inspected = timeout(INSPECT, docker.inspect_container(&id, None::<InspectContainerOptions>)).await;
-            let unanswered = inspected.is_err().then_some(LOOKING);
-            let state = inspected.ok().and_then(Result::ok).and_then(|found| found.state);
-            Ended { status: Ok(status), state, unanswered }
-        }
-    };
-    // Nobody listens where the run was given up.
-    let _ = sender.send(ended);
-    drop(told);
-}
-
-impl Ended {
-    /// An end that the engine has not reported.
-    fn unreported() -> Self {
-        let reason = "the engine has not reported the end of the container".to_owned();
-        Self { status: Err(reason), state: None, unanswered: Some(WAITING) }
-    }
-}
-
-/// Ends when the engine should have reported the end of the container long ago, or is not there any more.
-async fn silence(docker: &Docker, cgroup: Option<Cgroup>) {
-    let mut was_used = false;
-    let (mut gone_for, mut last_ping, mut last_answer) = (Duration::ZERO, Instant::now(), Instant::now());
-    while gone_for < GONE_FOR && last_answer.elapsed() < SILENT_FOR {
-        tokio::time::sleep(LOOK).await;
-        let is_used = cgroup.as_ref().is_some_and(|cgroup| has_processes(&cgroup.path));
-        // A short task may have ended before it was looked for; what was charged to its cgroup shows that it was there.
-        was_used = was_used || is_used || cgroup.as_ref().is_some_and(has_peak);
-        if was_used {
-            gone_for = if is_used { Duration::ZERO } else { gone_for + LOOK };
-            last_answer = Instant::now();
-        } else if last_ping.elapsed() >= PING {
-            if matches!(timeout(PING, docker.ping()).await, Ok(Ok(_))) {
-                last_answer = Instant::now();
-            }
-            last_ping = Instant::now();
-        }
-    }
-}
-
-fn has_peak(cgroup: &Cgroup) -> bool {
-    MemoryReader::new(cgroup).peak().is_ok_and(|peak| peak.value().is_some_and(|peak| peak.0 > 0))
-}
-
-async fn wait(docker: &Docker, id: &str) -> Result<i64, String> {
-    let options = WaitContainerOptionsBuilder::default().condition("not-running").build();
-    let patient = docker.clone().with_timeout(Duration::from_secs(u64::from(u32::MAX)));
-    let mut answers = pin!(patient.wait_container(id, Some(options)));
-    match answers.next().await {
-        Some(Ok(answer)) => Ok(answer.status_code),
-        // Any status but 0 is an error to the client.
-        Some(Err(bollard::errors::Error::DockerContainerWaitError { code, error })) if error.is_empty() => Ok(code),
-        Some(Err(bollard::errors::Error::DockerContainerWaitError { error, .. })) => Err(error),
-        Some(Err(bollard::errors::Error::DockerResponseServerError { status_code: 404, .. })) => {
-            Err("somebody else removed the container".to_owned())
-        }
-        Some(Err(error)) => Err(format!("the connection to the engine broke ({})", one_line(&error))),
-        None => Err("the connection to the engine was closed".to_owned()),
-    }
 }
 
 impl Running for ContainerRun {
