@@ -7,14 +7,14 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat, readlinkat, renameat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat, renameat};
 use nix::sys::stat::{Mode, SFlag, fstatat, mkdirat};
 use nix::unistd::{Uid, UnlinkatFlags, User, geteuid, symlinkat, unlinkat};
 
@@ -101,9 +101,7 @@ impl Directory {
     /// # Errors
     /// See [`Directory::open`].
     pub fn create_all(path: &Path) -> io::Result<Self> {
-        // Whatever the umask, nobody else is to put names where root works.
-        let mode = if geteuid().is_root() { 0o755 } else { 0o777 };
-        DirBuilder::new().recursive(true).mode(mode).create(path)?;
+        DirBuilder::new().recursive(true).mode(mode_of_new_directories()).create(path)?;
         Self::open(path)
     }
 
@@ -152,8 +150,7 @@ impl Directory {
     /// # Errors
     /// See [`Directory::directory`].
     pub fn create_directory(&self, name: impl AsRef<OsStr>) -> io::Result<Self> {
-        let mode = if geteuid().is_root() { 0o755 } else { 0o777 };
-        match mkdirat(&self.file, name.as_ref(), Mode::from_bits_truncate(mode)) {
+        match mkdirat(&self.file, name.as_ref(), Mode::from_bits_truncate(mode_of_new_directories())) {
             Ok(()) | Err(Errno::EEXIST) => self.directory(name),
             Err(errno) => Err(errno.into()),
         }
@@ -164,11 +161,8 @@ impl Directory {
     /// # Errors
     /// See [`Directory::directory`]; [`Refusal::Outside`] for a path with `..`.
     pub fn create_directories(&self, relative: &Path) -> io::Result<Self> {
-        let mut directory = Self { path: self.path.clone(), file: self.file.try_clone()? };
-        for name in self.names(relative)? {
-            directory = directory.create_directory(name)?;
-        }
-        Ok(directory)
+        let names = self.names(relative)?;
+        names.into_iter().try_fold(self.try_clone()?, |directory, name| directory.create_directory(name))
     }
 
     /// Opens the directory at a relative path in it, for reading, whoever owns it.
@@ -176,11 +170,8 @@ impl Directory {
     /// # Errors
     /// If it is not there; [`Refusal::Link`] for a symbolic link on the way, [`Refusal::Outside`] for a path with `..`.
     pub fn beneath(&self, relative: &Path) -> io::Result<Self> {
-        let mut directory = Self { path: self.path.clone(), file: self.file.try_clone()? };
-        for name in self.names(relative)? {
-            directory = directory.enter(name)?;
-        }
-        Ok(directory)
+        let names = self.names(relative)?;
+        names.into_iter().try_fold(self.try_clone()?, |directory, name| directory.enter(name))
     }
 
     /// Opens the regular file at a relative path in it, for reading, whoever owns it.
@@ -251,7 +242,7 @@ impl Directory {
     ///
     /// # Errors
     /// See [`Directory::read`]; if it cannot be written.
-    pub fn copy_file(&self, name: impl AsRef<OsStr>, to: &Self) -> io::Result<()> {
+    fn copy_file(&self, name: impl AsRef<OsStr>, to: &Self) -> io::Result<()> {
         let mut from = self.open_file(name.as_ref(), OFlag::O_RDONLY)?;
         let mut copy = to.create(name)?;
         io::copy(&mut from, &mut copy)?;
@@ -325,9 +316,11 @@ impl Directory {
     /// If it cannot be written: the old one is still there then.
     pub fn replace_with(&self, name: &str, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
         let new = format!("{name}.new");
-        let written = self.create(&new).and_then(|mut file| write(&mut file).and_then(|()| file.sync_all()));
-        let replaced =
-            written.and_then(|()| renameat(&self.file, new.as_str(), &self.file, name).map_err(io::Error::from));
+        let replaced = self.create(&new).and_then(|mut file| {
+            write(&mut file)?;
+            file.sync_all()?;
+            Ok(renameat(&self.file, new.as_str(), &self.file, name)?)
+        });
         if replaced.is_err() {
             let _ = self.remove(&new);
         }
@@ -340,7 +333,11 @@ impl Directory {
     /// # Errors
     /// If it is a directory or cannot be removed.
     pub fn remove(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
-        match unlinkat(&self.file, name.as_ref(), UnlinkatFlags::NoRemoveDir) {
+        self.unlink(name.as_ref(), UnlinkatFlags::NoRemoveDir)
+    }
+
+    fn unlink(&self, name: &OsStr, flags: UnlinkatFlags) -> io::Result<()> {
+        match unlinkat(&self.file, name, flags) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
@@ -372,13 +369,12 @@ impl Directory {
 
     fn remove_tree(&self, name: &OsStr) -> io::Result<()> {
         match self.kind(name) {
-            Ok(SFlag::S_IFDIR) => self.enter_any_mode(name)?.clear(None)?,
-            Ok(_) => return self.remove(name),
-            Err(Errno::ENOENT) => return Ok(()),
-            Err(errno) => return Err(errno.into()),
-        }
-        match unlinkat(&self.file, name, UnlinkatFlags::RemoveDir) {
-            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Ok(SFlag::S_IFDIR) => {
+                self.enter_any_mode(name)?.clear(None)?;
+                self.unlink(name, UnlinkatFlags::RemoveDir)
+            }
+            Ok(_) => self.remove(name),
+            Err(Errno::ENOENT) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
     }
@@ -396,8 +392,7 @@ impl Directory {
 
     /// Whether this name in it leads to this open file.
     pub fn is_at(&self, name: impl AsRef<OsStr>, file: &File) -> bool {
-        let there = fstatat(&self.file, name.as_ref(), AtFlags::AT_SYMLINK_NOFOLLOW);
-        matches!((there, file.metadata()), (Ok(there), Ok(file)) if (there.st_dev, there.st_ino) == (file.dev(), file.ino()))
+        is_at(self.file.as_fd(), Path::new(name.as_ref()), file)
     }
 
     /// Checks that a path, which is not followed if it is a symbolic link, leads to it.
@@ -405,11 +400,7 @@ impl Directory {
     /// # Errors
     /// [`Refusal::Moved`].
     pub fn check_at(&self, path: &Path) -> io::Result<()> {
-        let id = |found: &fs::Metadata| (found.dev(), found.ino());
-        match fs::symlink_metadata(path) {
-            Ok(there) if id(&there) == id(&self.file.metadata()?) => Ok(()),
-            Ok(_) | Err(_) => Err(Refusal::Moved(path.to_owned()).into()),
-        }
+        if is_at(AT_FDCWD, path, &self.file) { Ok(()) } else { Err(Refusal::Moved(path.to_owned()).into()) }
     }
 
     /// The open directory itself.
@@ -421,7 +412,7 @@ impl Directory {
     fn make_writable(&self) -> io::Result<()> {
         let mode = self.file.metadata()?.mode();
         if mode & 0o700 != 0o700 {
-            let _ = self.file.set_permissions(Permissions::from_mode(mode & 0o7777 | 0o700));
+            let _ = self.file.set_permissions(open_to_owner(mode));
         }
         Ok(())
     }
@@ -437,7 +428,7 @@ impl Directory {
         let mode = found.metadata()?.mode();
         // There is no fchmod of such a descriptor, but this path leads to what is open and to nothing else.
         let path = format!("/proc/self/fd/{}", found.as_raw_fd());
-        fs::set_permissions(path, Permissions::from_mode(mode & 0o7777 | 0o700))?;
+        fs::set_permissions(path, open_to_owner(mode))?;
         self.enter(name)
     }
 
@@ -503,6 +494,10 @@ impl Directory {
         Some(created.metadata().ok()?.uid())
     }
 
+    fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { path: self.path.clone(), file: self.file.try_clone()? })
+    }
+
     fn enter(&self, name: &OsStr) -> io::Result<Self> {
         let path = self.path.join(name);
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -547,6 +542,11 @@ impl Directory {
     }
 }
 
+fn is_at(directory: BorrowedFd<'_>, path: &Path, file: &File) -> bool {
+    let there = fstatat(directory, path, AtFlags::AT_SYMLINK_NOFOLLOW);
+    matches!((there, file.metadata()), (Ok(there), Ok(file)) if (there.st_dev, there.st_ino) == (file.dev(), file.ino()))
+}
+
 /// Creates a file in place of what has its name, without following or opening that: the way to write a file of a fixed
 /// name into a directory that a user has named.
 ///
@@ -556,6 +556,15 @@ pub fn create_file(path: &Path) -> io::Result<File> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     Directory::open(parent)?.create(name)
+}
+
+/// Whatever the umask, only root may create names in a directory that root works in.
+fn mode_of_new_directories() -> u32 {
+    if geteuid().is_root() { 0o755 } else { 0o777 }
+}
+
+fn open_to_owner(mode: u32) -> Permissions {
+    Permissions::from_mode(mode & 0o7777 | 0o700)
 }
 
 fn other_owner(path: &Path, owner: u32) -> io::Error {
