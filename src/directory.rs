@@ -1,8 +1,8 @@
-//! Directories that highwater writes to by itself, such as that of a sweep, on machines that are shared.
+//! Directories that highwater writes to on shared machines, such as that of a sweep.
 //!
-//! Another user may have put a symbolic link, a pipe or a file of theirs at a name that highwater is going to use, or made
-//! the whole directory. So names are looked up from the open directory and never followed, files are created exclusively,
-//! and root only works in directories of its own. Links in the path that a user gives are the user's, and followed.
+//! Another user may have created the whole directory, or a symbolic link, a pipe or a file under a name that highwater is
+//! going to use. So names are looked up relative to the open directory and never followed, files are created exclusively,
+//! and root works only in its own directories. Symbolic links in a path given by the user are followed.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -18,7 +18,7 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat, renameat};
 use nix::sys::stat::{Mode, SFlag, fstatat, mkdirat};
 use nix::unistd::{Uid, UnlinkatFlags, User, geteuid, symlinkat, unlinkat};
 
-/// Why something in a directory is not used although the system would allow it. The source of an [`io::Error`].
+/// Why highwater does not use something in a directory although the system would allow it. The source of an [`io::Error`].
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
 pub enum Refusal {
     /// A symbolic link, which may lead anywhere.
@@ -27,10 +27,10 @@ pub enum Refusal {
     /// A pipe, a device, a socket or a directory where a file is expected.
     #[error("{0} is not a regular file")]
     NotAFile(PathBuf),
-    /// A file with a second name, in a directory that others may write to.
+    /// A file with a second name, in a directory that other users may write to.
     #[error("{0} is a hard link that another user may have made")]
     HardLink(PathBuf),
-    /// Another user could read and replace what root writes there, or have it do what they like.
+    /// A directory or file of another user, who could read, replace or redirect what root writes there.
     #[error("{path} belongs to {owner}, and highwater runs as {runs_as}")]
     OtherOwner {
         /// The directory or file.
@@ -48,13 +48,13 @@ pub enum Refusal {
         /// The directory.
         directory: PathBuf,
     },
-    /// Something else has the name of a directory that is still in use.
+    /// The name of a directory in use no longer refers to it.
     #[error("{0} was moved, replaced or removed while it was in use")]
     Moved(PathBuf),
 }
 
 impl Refusal {
-    /// The refusal behind an error of this module; `None` if it is the system that failed.
+    /// The refusal behind an error of this module; `None` for an error of the system.
     pub fn behind(error: &io::Error) -> Option<&Self> {
         error.get_ref().and_then(|inner| inner.downcast_ref())
     }
@@ -63,11 +63,11 @@ impl Refusal {
     pub fn remedy(&self) -> &'static str {
         match self {
             Self::Link(_) | Self::NotAFile(_) | Self::HardLink(_) => {
-                "remove it if it is not yours, or name another directory"
+                "remove it if it is not yours, or use another directory"
             }
-            Self::OtherOwner { .. } => "name a directory of your own, or run highwater as its owner",
-            Self::Moved(_) => "leave it in place until highwater has ended: a task may have moved it",
-            Self::Outside { .. } => "look at who has written the path: highwater names none outside",
+            Self::OtherOwner { .. } => "use a directory of your own, or run highwater as its owner",
+            Self::Moved(_) => "do not move it while highwater runs; a task may have done so",
+            Self::Outside { .. } => "check who has written the path: those of highwater do not lead outside",
         }
     }
 }
@@ -78,7 +78,7 @@ impl From<Refusal> for io::Error {
     }
 }
 
-/// An open directory. Names in it are single components, and are not followed.
+/// An open directory. A name in it is a single component, and not followed if it is a symbolic link.
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
@@ -86,17 +86,17 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Opens a directory by a path of the user's.
+    /// Opens a directory at a path given by the user.
     ///
     /// # Errors
     /// If it cannot be opened or is not a directory.
     pub fn open(path: &Path) -> io::Result<Self> {
-        // The flag also keeps the open of a pipe from waiting for a writer.
+        // The flag also keeps open(2) from waiting for the writer of a pipe.
         let file = OpenOptions::new().read(true).custom_flags(OFlag::O_DIRECTORY.bits()).open(path)?;
         Ok(Self { path: path.to_owned(), file })
     }
 
-    /// Opens a directory by a path of the user's, created with those above it if need be.
+    /// Opens a directory at a path given by the user, creating it and its parents if needed.
     ///
     /// # Errors
     /// See [`Directory::open`].
@@ -105,7 +105,7 @@ impl Directory {
         Self::open(path)
     }
 
-    /// Opens a directory of our own: root is refused one that belongs to another user, or is reached by their link.
+    /// Opens a directory of our own: for root, neither it nor a symbolic link at its path may belong to another user.
     ///
     /// # Errors
     /// See [`Directory::open`] and [`Refusal::OtherOwner`].
@@ -122,7 +122,7 @@ impl Directory {
         Ok(self)
     }
 
-    /// Opens a directory of our own, created with those above it if need be.
+    /// Opens a directory of our own, creating it and its parents if needed.
     ///
     /// # Errors
     /// See [`Directory::open_own`].
@@ -130,7 +130,7 @@ impl Directory {
         Self::create_all(path)?.into_own()
     }
 
-    /// The path it was opened by.
+    /// The path it was opened with.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -138,14 +138,14 @@ impl Directory {
     /// Opens a directory in it.
     ///
     /// # Errors
-    /// If it is not there, is a symbolic link, or belongs to another user than root where that is who we are.
+    /// If it does not exist or is a symbolic link; for root, if it belongs to another user.
     pub fn directory(&self, name: impl AsRef<OsStr>) -> io::Result<Self> {
         let directory = self.enter(name.as_ref())?;
         directory.check_owner()?;
         Ok(directory)
     }
 
-    /// Opens a directory in it, created if need be.
+    /// Opens a directory in it, creating it if needed.
     ///
     /// # Errors
     /// See [`Directory::directory`].
@@ -156,7 +156,7 @@ impl Directory {
         }
     }
 
-    /// Opens the directory at a relative path in it, each of its components created if need be.
+    /// Opens the directory at a relative path in it, creating every missing component.
     ///
     /// # Errors
     /// See [`Directory::directory`]; [`Refusal::Outside`] for a path with `..`.
@@ -168,7 +168,7 @@ impl Directory {
     /// Opens the directory at a relative path in it, for reading, whoever owns it.
     ///
     /// # Errors
-    /// If it is not there; [`Refusal::Link`] for a symbolic link on the way, [`Refusal::Outside`] for a path with `..`.
+    /// If it does not exist; [`Refusal::Link`] for a symbolic link in the path, [`Refusal::Outside`] for a path with `..`.
     pub fn beneath(&self, relative: &Path) -> io::Result<Self> {
         let names = self.names(relative)?;
         names.into_iter().try_fold(self.try_clone()?, |directory, name| directory.enter(name))
@@ -194,29 +194,29 @@ impl Directory {
         Ok(text)
     }
 
-    /// Creates a file that was not there.
+    /// Creates a new file.
     ///
     /// # Errors
-    /// If there is something of this name, or it cannot be created.
+    /// If the name is taken, or the file cannot be created.
     pub fn create_new(&self, name: impl AsRef<OsStr>) -> io::Result<File> {
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let mode = Mode::from_bits_truncate(0o666);
         Ok(File::from(openat(&self.file, name.as_ref(), flags, mode)?))
     }
 
-    /// Creates a file in place of what has its name. That is not opened: it may be anything but a directory.
+    /// Creates a file, replacing what has its name, which is not opened: it may be anything but a directory.
     ///
     /// # Errors
-    /// If the name cannot be freed, or the file cannot be created.
+    /// If the old file cannot be removed, or the new one cannot be created.
     pub fn create(&self, name: impl AsRef<OsStr>) -> io::Result<File> {
         self.remove(name.as_ref())?;
         self.create_new(name)
     }
 
-    /// Opens a file of our own for reading and writing, created if need be.
+    /// Opens a file of our own for reading and writing, creating it if needed.
     ///
     /// # Errors
-    /// If it cannot be opened, is not a regular file, or belongs to another user than root where that is who we are.
+    /// If it cannot be opened or is not a regular file; for root, if it belongs to another user.
     pub fn open_or_create(&self, name: impl AsRef<OsStr>, append: bool) -> io::Result<File> {
         let append = if append { OFlag::O_APPEND } else { OFlag::empty() };
         loop {
@@ -229,19 +229,15 @@ impl Directory {
                 Err(error) => return Err(error),
             }
             match self.create_new(name.as_ref()) {
-                // Reopened, because files are created without O_APPEND; somebody else was faster otherwise.
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error),
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                // It is opened again because files are created without O_APPEND; another process may have been faster.
+                Ok(_) | Err(_) => {}
             }
         }
     }
 
-    /// Copies a regular file into another directory, in place of what has its name there. The copy belongs to us, and has no
-    /// set-user-ID bit that another user has set.
-    ///
-    /// # Errors
-    /// See [`Directory::read`]; if it cannot be written.
+    /// Copies a regular file into another directory, replacing what has its name there. The copy belongs to us and drops the
+    /// set-user-ID bit, which another user may have set.
     fn copy_file(&self, name: impl AsRef<OsStr>, to: &Self) -> io::Result<()> {
         let mut from = self.open_file(name.as_ref(), OFlag::O_RDONLY)?;
         let mut copy = to.create(name)?;
@@ -249,7 +245,7 @@ impl Directory {
         copy.set_permissions(Permissions::from_mode(from.metadata()?.mode() & 0o777))
     }
 
-    /// Copies all that is in it into another directory: files, directories and links, which stay links.
+    /// Copies everything in it into another directory. Symbolic links stay links.
     ///
     /// # Errors
     /// If something cannot be read or written.
@@ -302,18 +298,18 @@ impl Directory {
         Ok(SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT)
     }
 
-    /// Replaces a file as a whole: by a new one that is synced and then takes its name.
+    /// Replaces a file atomically: the new one is written under another name, synced and renamed.
     ///
     /// # Errors
-    /// If it cannot be written: the old one is still there then.
+    /// If it cannot be written; the old one is kept then.
     pub fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         self.replace_with(name, |file| file.write_all(bytes))
     }
 
-    /// The same with what `write` writes into the new one.
+    /// Like [`Directory::replace`], with `write` writing the new file.
     ///
     /// # Errors
-    /// If it cannot be written: the old one is still there then.
+    /// See [`Directory::replace`].
     pub fn replace_with(&self, name: &str, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
         let new = format!("{name}.new");
         let replaced = self.create(&new).and_then(|mut file| {
@@ -328,7 +324,7 @@ impl Directory {
         self.sync()
     }
 
-    /// Removes a file, or a symbolic link itself; that it is not there is not an error.
+    /// Removes a file or a symbolic link, if it exists.
     ///
     /// # Errors
     /// If it is a directory or cannot be removed.
@@ -343,8 +339,8 @@ impl Directory {
         }
     }
 
-    /// Removes what has this name, and all that is in it if it is a directory; that it is not there is not an error. Symbolic
-    /// links are removed themselves, and directories of ours whatever their mode.
+    /// Removes a file, or a directory with everything in it, if it exists. Symbolic links are not followed, and our own
+    /// directories are removed regardless of their mode.
     ///
     /// # Errors
     /// If something cannot be removed.
@@ -353,7 +349,7 @@ impl Directory {
         self.remove_tree(name.as_ref())
     }
 
-    /// Removes all that is in it, except for the name `kept`.
+    /// Removes everything in it, except for the name `kept`.
     ///
     /// # Errors
     /// See [`Directory::remove_all`].
@@ -382,7 +378,7 @@ impl Directory {
     /// Removes an empty directory in it.
     ///
     /// # Errors
-    /// [`Refusal::Moved`] if its name does not lead to it any more; if it cannot be removed.
+    /// [`Refusal::Moved`] if the name no longer refers to `directory`; if it cannot be removed.
     pub fn remove_empty(&self, name: impl AsRef<OsStr>, directory: &Self) -> io::Result<()> {
         if !self.is_at(name.as_ref(), &directory.file) {
             return Err(Refusal::Moved(self.path.join(name.as_ref())).into());
@@ -390,12 +386,12 @@ impl Directory {
         Ok(unlinkat(&self.file, name.as_ref(), UnlinkatFlags::RemoveDir)?)
     }
 
-    /// Whether this name in it leads to this open file.
+    /// Whether this name in it refers to this open file.
     pub fn is_at(&self, name: impl AsRef<OsStr>, file: &File) -> bool {
         is_at(self.file.as_fd(), Path::new(name.as_ref()), file)
     }
 
-    /// Checks that a path, which is not followed if it is a symbolic link, leads to it.
+    /// Checks that a path, which is not followed if it is a symbolic link, refers to it.
     ///
     /// # Errors
     /// [`Refusal::Moved`].
@@ -408,7 +404,7 @@ impl Directory {
         &self.file
     }
 
-    /// Lets us remove what is in it, if it is ours. If it is not, the removal says so.
+    /// Makes it writable for its owner. If that is not us, removing what is in it will fail.
     fn make_writable(&self) -> io::Result<()> {
         let mode = self.file.metadata()?.mode();
         if mode & 0o700 != 0o700 {
@@ -417,7 +413,7 @@ impl Directory {
         Ok(())
     }
 
-    /// Opens a directory in it, made readable first if it is ours.
+    /// Opens a directory in it, changing its mode first if that is needed and it is ours.
     fn enter_any_mode(&self, name: &OsStr) -> io::Result<Self> {
         match self.enter(name) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
@@ -426,18 +422,18 @@ impl Directory {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let found = File::from(openat(&self.file, name, flags, Mode::empty())?);
         let mode = found.metadata()?.mode();
-        // There is no fchmod of such a descriptor, but this path leads to what is open and to nothing else.
+        // fchmod(2) refuses such a descriptor, but this path refers to the open directory and to nothing else.
         let path = format!("/proc/self/fd/{}", found.as_raw_fd());
         fs::set_permissions(path, open_to_owner(mode))?;
         self.enter(name)
     }
 
-    /// Whether there is something of this name, be it a link that leads nowhere.
+    /// Whether this name exists, even as a dangling symbolic link.
     pub fn has(&self, name: &str) -> bool {
         fstatat(&self.file, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
     }
 
-    /// Waits until the names in it are on the disk.
+    /// Syncs the names in it to disk.
     ///
     /// # Errors
     /// If they cannot be written.
@@ -445,12 +441,12 @@ impl Directory {
         self.file.sync_all()
     }
 
-    /// Root works in directories of its own only: the owner of another one could replace what is in it at any time.
+    /// Root works only in its own directories: another owner could replace what is in them at any time.
     fn check_owner(&self) -> io::Result<()> {
         self.check_trusted(&self.path, self.file.metadata()?.uid())
     }
 
-    /// Refuses a file that is to be written to and may be another user's.
+    /// Refuses to write to a file that may be another user's.
     fn check_own(&self, name: &OsStr, file: &File) -> io::Result<()> {
         let found = file.metadata()?;
         let path = self.path.join(name);
@@ -462,7 +458,7 @@ impl Directory {
         Ok(())
     }
 
-    /// For root, whether a file or directory of this owner is as good as its own; for others the system decides.
+    /// Refuses root a file or directory of another user; for other users the system decides.
     fn check_trusted(&self, path: &Path, owner: u32) -> io::Result<()> {
         if !geteuid().is_root() || self.is_ours(owner) {
             return Ok(());
@@ -470,7 +466,7 @@ impl Directory {
         Err(other_owner(path, owner))
     }
 
-    /// Refuses a file that we have not made, whoever we are.
+    /// Refuses a file that another user has created, even if we are not root.
     ///
     /// # Errors
     /// [`Refusal::OtherOwner`].
@@ -479,14 +475,14 @@ impl Directory {
         if self.is_ours(owner) { Ok(()) } else { Err(other_owner(&self.path.join(name), owner)) }
     }
 
-    /// Whether this is us, or whoever has become root by sudo to run us.
+    /// Whether this user runs highwater, directly or through sudo.
     fn is_ours(&self, owner: u32) -> bool {
         let euid = geteuid();
         let by_sudo = || std::env::var("SUDO_UID").is_ok_and(|uid| uid.parse() == Ok(owner));
         euid.as_raw() == owner || euid.is_root() && by_sudo() || self.owner_of_new_files() == Some(owner)
     }
 
-    /// Some file systems give all files one owner (FAT, 9p, NFS with squashed root): so one is made to see.
+    /// Some file systems give all files one owner (FAT, 9p, NFS with squashed root): creates a file to find out.
     fn owner_of_new_files(&self) -> Option<u32> {
         let name = format!(".highwater-{}", std::process::id());
         let created = self.create_new(&name).ok()?;
@@ -505,7 +501,7 @@ impl Directory {
         Ok(Self { path, file: File::from(opened) })
     }
 
-    /// Opens a regular file. A pipe that nobody writes to must not hold us up.
+    /// Opens a regular file, without waiting for the writer of a pipe.
     fn open_file(&self, name: &OsStr, flags: OFlag) -> io::Result<File> {
         let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
         let opened: Result<OwnedFd, Errno> = openat(&self.file, name, flags, Mode::empty());
@@ -516,7 +512,7 @@ impl Directory {
         Ok(file)
     }
 
-    /// The components of a relative path that stays below.
+    /// The components of a relative path without `..`.
     fn names<'a>(&self, relative: &'a Path) -> Result<Vec<&'a OsStr>, Refusal> {
         let components = relative.components().filter(|component| *component != Component::CurDir);
         let name = |component| match component {
@@ -532,7 +528,7 @@ impl Directory {
         Refusal::Outside { path: path.to_owned(), directory: self.path.clone() }
     }
 
-    /// What the kernel calls too many links, or no directory, is a link where none is followed.
+    /// The kernel reports a symbolic link that it does not follow as ELOOP or ENOTDIR.
     fn explain(&self, name: &OsStr, errno: Errno) -> io::Error {
         match self.kind(name) {
             Ok(SFlag::S_IFLNK) => Refusal::Link(self.path.join(name)).into(),
@@ -547,8 +543,8 @@ fn is_at(directory: BorrowedFd<'_>, path: &Path, file: &File) -> bool {
     matches!((there, file.metadata()), (Ok(there), Ok(file)) if (there.st_dev, there.st_ino) == (file.dev(), file.ino()))
 }
 
-/// Creates a file in place of what has its name, without following or opening that: the way to write a file of a fixed
-/// name into a directory that a user has named.
+/// Creates a file, replacing what has its name without following or opening it: for files with a fixed name in a directory
+/// that the user has named.
 ///
 /// # Errors
 /// See [`Directory::create`].

@@ -6,7 +6,7 @@ fn refusal<T>(result: io::Result<T>) -> Option<Refusal> {
     result.err().as_ref().and_then(Refusal::behind).cloned()
 }
 
-/// A directory, and beside it a file that must not be reached from there.
+/// A directory, and outside of it a file that must not be changed.
 fn planted() -> (tempfile::TempDir, Directory, PathBuf) {
     let above = tempfile::tempdir().unwrap();
     let victim = above.path().join("victim");
@@ -45,7 +45,7 @@ fn nothing_outside_is_reached_by_a_path() {
 }
 
 #[test]
-fn a_pipe_holds_nobody_up() {
+fn a_pipe_does_not_block() {
     let (_above, directory, _) = planted();
     nix::unistd::mkfifo(&directory.path().join("lock"), Mode::S_IRWXU).unwrap();
     assert!(matches!(refusal(directory.open_or_create("lock", false)), Some(Refusal::NotAFile(_))));
@@ -55,7 +55,7 @@ fn a_pipe_holds_nobody_up() {
 }
 
 #[test]
-fn a_tree_is_removed_without_what_its_links_lead_to() {
+fn a_tree_is_removed_without_following_its_links() {
     let (above, directory, victim) = planted();
     let path = directory.path();
     fs::create_dir_all(path.join("tree/deep/closed")).unwrap();
@@ -94,7 +94,7 @@ fn an_open_directory_is_emptied_where_it_is_and_only_removed_by_its_name() {
 #[test]
 fn root_is_refused_what_belongs_to_others() {
     if !geteuid().is_root() {
-        println!("skipped: only root is refused anything by this");
+        println!("skipped: only root is refused files of others");
         return;
     }
     let (above, directory, _) = planted();
