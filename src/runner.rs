@@ -1,5 +1,6 @@
 //! Starts tasks, each where its memory can be told from everybody else's, and leaves the host as it was.
 
+mod cache;
 pub mod container;
 pub mod engine;
 mod maker;

@@ -2,16 +2,14 @@
 //!
 //! runc's own start is charged to the container, 2 to 20 MiB. It is a least value of every peak, not an addend.
 
-use std::env;
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::{ContainerLaunch, ContainerRunner, Way};
-use crate::directory::create_file;
 use crate::model::observation::Exactness;
 use crate::model::problem::one_line;
 use crate::model::units::Bytes;
+use crate::runner::cache;
 use crate::runner::engine::BRISK;
 use crate::runner::patience::Patience;
 use crate::runner::process::Output;
@@ -56,7 +54,7 @@ impl ContainerRunner {
         let peak = finished.peak.value().filter(|peak| matches!(peak.exactness, Exactness::Exact { .. }));
         let bytes = peak.map(|peak| peak.bytes);
         if let (Some(file), Some(bytes)) = (file, bytes) {
-            remember(&file, bytes);
+            cache::write(&file, &format!("{}\n", bytes.0));
         }
         Ok(bytes)
     }
@@ -71,30 +69,10 @@ impl ContainerRunner {
             facts.kernel.as_deref()?,
             way,
         ];
-        let name: String = parts
-            .join("_")
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() || "._".contains(c) { c } else { '-' })
-            .collect();
-        let cache = env::var_os("XDG_CACHE_HOME")
-            .filter(|folder| !folder.is_empty())
-            .map(PathBuf::from)
-            .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cache")))?;
-        Some(cache.join("highwater/noise").join(name))
+        cache::file("noise", &parts.join("_"))
     }
 }
 
 fn remembered(file: &Path) -> Option<Bytes> {
     fs::read_to_string(file).ok()?.trim().parse().ok().map(Bytes)
-}
-
-/// Where it cannot be written down it is measured again next time.
-fn remember(file: &Path, bytes: Bytes) {
-    let written = file
-        .parent()
-        .map_or(Ok(()), fs::create_dir_all)
-        .and_then(|()| create_file(file)?.write_all(format!("{}\n", bytes.0).as_bytes()));
-    if let Err(error) = written {
-        tracing::debug!("{} could not be written: {error}", file.display());
-    }
 }
