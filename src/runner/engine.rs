@@ -30,7 +30,7 @@ pub use facts::{Facts, UserMapping};
 pub use image::{Image, Progress, PullPolicy};
 pub(super) use running::started_since;
 pub(super) use transport::Allowance;
-use transport::Place;
+use transport::Endpoint;
 
 use super::patience::Patience;
 use crate::model::problem::one_line;
@@ -542,15 +542,15 @@ async fn version(url: &str) -> Result<Answer, String> {
 /// A client of the engine at this URL. Nothing is sent yet.
 fn client(url: &str, patience: Duration, version: &ClientVersion) -> Result<Docker, EngineError> {
     let refused = |reason: &str| EngineError::Scheme { url: url.to_owned(), reason: reason.to_owned() };
-    let place = match url.split_once("://") {
-        Some(("unix", path)) => Place::Socket(PathBuf::from(path)),
+    let endpoint = match url.split_once("://") {
+        Some(("unix", path)) => Endpoint::Socket(PathBuf::from(path)),
         Some(("tcp", _)) if tls_wanted() => return Err(refused("it wants TLS (DOCKER_TLS_VERIFY)")),
-        Some(("tcp" | "http", address)) => Place::port(address),
+        Some(("tcp" | "http", address)) => Endpoint::port(address),
         Some(("https", _)) => return Err(refused("it wants TLS")),
         Some((scheme, _)) => return Err(refused(&format!("addresses of the kind `{scheme}://` are not supported"))),
         None => return Err(refused("expected an address such as unix:///var/run/docker.sock or tcp://host:2375")),
     };
-    let transport = move |request: BollardRequest| transport::send(place.clone(), request);
+    let transport = move |request: BollardRequest| transport::send(endpoint.clone(), request);
     // The transport knows where to connect: the name here is a form.
     Docker::connect_with_custom_transport(transport, Some("http://localhost"), patience.as_secs(), version)
         .map_err(|error| EngineError::request("connect to the engine", &error))

@@ -24,13 +24,13 @@ const DEFAULT_PORT: u16 = 2375;
 
 /// Where an engine listens.
 #[derive(Clone, Debug)]
-pub(super) enum Place {
+pub(super) enum Endpoint {
     Socket(PathBuf),
     Port(String),
 }
 
-impl Place {
-    /// The place of `HOST`, `HOST:PORT` or `HOST:PORT/PATH`.
+impl Endpoint {
+    /// The endpoint of `HOST`, `HOST:PORT` or `HOST:PORT/PATH`.
     pub(super) fn port(address: &str) -> Self {
         let host = address.split('/').next().unwrap_or(address);
         let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
@@ -63,10 +63,10 @@ impl Allowance {
 }
 
 /// Sends a request over a connection of its own.
-pub(super) async fn send(place: Place, request: BollardRequest) -> Result<Response<Incoming>, Error> {
-    match place {
-        Place::Socket(path) => exchange(UnixStream::connect(path).await?, "localhost", request).await,
-        Place::Port(host) => exchange(TcpStream::connect(&host).await?, &host, request).await,
+pub(super) async fn send(endpoint: Endpoint, request: BollardRequest) -> Result<Response<Incoming>, Error> {
+    match endpoint {
+        Endpoint::Socket(path) => exchange(UnixStream::connect(path).await?, "localhost", request).await,
+        Endpoint::Port(host) => exchange(TcpStream::connect(&host).await?, &host, request).await,
     }
 }
 
@@ -139,7 +139,7 @@ mod tests {
             ("[::1]:99", "[::1]:99"),
             ("[::1]", "[::1]:2375"),
         ] {
-            assert!(matches!(Place::port(address), Place::Port(place) if place == expected), "{address}");
+            assert!(matches!(Endpoint::port(address), Endpoint::Port(port) if port == expected), "{address}");
         }
     }
 }
