@@ -140,7 +140,8 @@ fn output(helper: &Path, registry: &str, most: Duration) -> io::Result<Option<(E
     let mut child =
         Command::new(helper).arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(registry.as_bytes())?;
+        // A helper that does not read the name may have closed the pipe; its status says whether it succeeded.
+        let _ = stdin.write_all(registry.as_bytes());
     }
     let (sender, receiver) = mpsc::channel();
     if let Some(stdout) = child.stdout.take() {
