@@ -169,10 +169,9 @@ fn create(path: &Path) -> Result<(String, File), StartError> {
 
 /// The directory of logs beside a record is our own: a link that leads elsewhere in its place is not followed.
 fn create_kept(path: &Path) -> Result<(String, File), StartError> {
+    let parts = || path.parent().and_then(|logs| Some((logs.parent()?, logs.file_name()?, path.file_name()?)));
     let created = || {
-        let none = || io::Error::from(io::ErrorKind::InvalidInput);
-        let (logs, name) = (path.parent().ok_or_else(none)?, path.file_name().ok_or_else(none)?);
-        let (base, logs) = (logs.parent().ok_or_else(none)?, logs.file_name().ok_or_else(none)?);
+        let (base, logs, name) = parts().ok_or(io::ErrorKind::InvalidInput)?;
         Directory::open(base)?.create_directory(logs)?.create(name)
     };
     let file = created().map_err(|source| StartError::Output { path: PathBuf::from(path), source })?;

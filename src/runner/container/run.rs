@@ -143,8 +143,8 @@ impl ContainerRun {
         let options = AttachContainerOptionsBuilder::default().stream(true).stdout(true).stderr(true).build();
         let action = "attach to the container";
         let allowance = logs::allowance();
-        let attaching = allowance.apply(docker);
-        let attaching = attaching.attach_container(&id, Some(options));
+        let bounded = allowance.apply(docker);
+        let attaching = bounded.attach_container(&id, Some(options));
         let attached =
             step(&engine, patience, (action, BRISK), attaching, |error| runner.explain_start(action, error))?;
         let mut forwarding = Forwarding::start(&engine, attached.output, allowance, &runner.launch)?;
@@ -545,8 +545,8 @@ impl ContainerRun {
         self.removed = true;
         // An engine that has not said which container it made may have made it; only a unique name is surely that one's.
         let by_name = self.claim.unique_name().filter(|_| self.was_created);
-        let id = self.id.as_deref().or(by_name)?.to_owned();
-        let removing = remove(&self.engine.docker, &id);
+        let id = self.id.as_deref().or(by_name)?;
+        let removing = remove(&self.engine.docker, id);
         let reason = match self.engine.call(patience, "remove the container", BRISK, removing) {
             Ok(()) => return None,
             Err(CallError::Refused(error)) => one_line(&error),

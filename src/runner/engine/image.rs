@@ -166,8 +166,7 @@ impl Engine {
         let created = created.map_err(|error| {
             if !matches!(&error, CallError::Refused(error) if is_refusal(error)) {
                 // It may have been created all the same.
-                let removing = remove(&self.docker, claim.name());
-                let _ = self.call(&mut Patience::new(None), "remove a container", BRISK, removing);
+                let _ = self.ask("remove a container", BRISK, remove(&self.docker, claim.name()));
             }
             error.explain(&action)
         })?;
