@@ -5,7 +5,6 @@ mod follow;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use bollard::models::{ContainerState, ContainerStateStatusEnum};
@@ -147,10 +146,7 @@ impl ContainerRun {
         let attaching = bounded.attach_container(&id, Some(options));
         let attached =
             step(&engine, patience, (action, BRISK), attaching, |error| runner.explain_start(action, error))?;
-        let mut forwarding = Forwarding::start(&engine, attached.output, allowance, &runner.launch)?;
-        let closed = forwarding.closed.take();
-        let is_last = Arc::clone(&forwarding.is_last);
-        self.forwarding = Some(forwarding);
+        self.forwarding = Some(Forwarding::start(&engine, attached.output, allowance, &runner.launch)?);
         still_wanted(patience)?;
 
         if let (Some(parent), Some(_)) = (&mut self.parent, runner.launch.limit) {
@@ -162,18 +158,14 @@ impl ContainerRun {
         self.started = Instant::now();
         step(&engine, patience, (action, SLOW), starting, |error| runner.explain_start(action, error))?;
         self.started = Instant::now();
-        self.follow(runner, patience, (closed, is_last));
+        self.follow(runner, patience);
         Ok(())
     }
 
     /// Follows the container that was started.
-    fn follow(
-        &mut self,
-        runner: &ContainerRunner,
-        patience: &mut Patience<'_>,
-        output: (Option<oneshot::Receiver<()>>, Arc<AtomicBool>),
-    ) {
-        let Some(id) = self.id.clone() else { return };
+    fn follow(&mut self, runner: &ContainerRunner, patience: &mut Patience<'_>) {
+        let (Some(id), Some(forwarding)) = (self.id.clone(), &mut self.forwarding) else { return };
+        let output = (forwarding.closed.take(), Arc::clone(&forwarding.is_last));
         if self.parent.is_none() && self.engine.facts.seems_local() {
             let inspecting = self.engine.docker.inspect_container(&id, None::<InspectContainerOptions>);
             let inspected = self.engine.call(patience, LOOKING, INSPECT, inspecting);
