@@ -16,7 +16,7 @@ use crate::runner::process::Output;
 use crate::runner::{Runner, StartError, probe};
 
 impl ContainerRunner {
-    /// Finds out what a container of the image peaks at that does nothing; remembered for this engine, image and way.
+    /// Measures the peak of an idle container of the image, cached for this engine, image and way to the peak.
     pub(super) fn measure_idle_peak(&mut self, patience: &mut Patience<'_>) -> Result<Option<Bytes>, StartError> {
         let way = match self.way()? {
             Way::Parent => "parent",
@@ -47,7 +47,7 @@ impl ContainerRunner {
         let finished = match run.finish(patience) {
             Ok(finished) => finished,
             Err(error) => {
-                tracing::warn!("what an idle container peaks at is not known: {}", one_line(&error));
+                tracing::warn!("failed to measure an idle container: {}", one_line(&error));
                 return Ok(None);
             }
         };
@@ -59,7 +59,7 @@ impl ContainerRunner {
         Ok(bytes)
     }
 
-    /// Where it is remembered: by image, engine, kernel and way.
+    /// Where it is cached: by image, engine, kernel and way.
     fn noise_file(&self, way: &str) -> Option<PathBuf> {
         let facts = &self.engine.facts;
         let parts = [

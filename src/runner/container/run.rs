@@ -46,7 +46,7 @@ pub(super) struct ContainerRun {
     engine: Engine,
     roots: HostRoots,
     claim: Claim,
-    /// Known once the engine has made the container.
+    /// Known once the engine has created the container.
     id: Option<String>,
     facts: Container,
     logs: Option<Logs>,
@@ -68,7 +68,7 @@ pub(super) struct ContainerRun {
     highest_counter: Option<Bytes>,
     forwarding: Option<Forwarding>,
     ended: OwnedFd,
-    /// Closed when the end is known.
+    /// Closed once the end is known, which makes `ended` readable.
     told: Option<OwnedFd>,
     outcome: Option<oneshot::Receiver<Ended>>,
     reported: Reported,
@@ -76,7 +76,7 @@ pub(super) struct ContainerRun {
 }
 
 impl ContainerRun {
-    /// A run that has not begun.
+    /// A run whose container has not been created.
     pub(super) fn new(runner: &ContainerRunner, parent: Option<Parent>, way: Way) -> Result<Self, StartError> {
         let (ended, told) = pipe2(OFlag::O_CLOEXEC)
             .map_err(|errno| StartError::System { action: "make a pipe", source: errno.into() })?;
@@ -162,7 +162,7 @@ impl ContainerRun {
         Ok(())
     }
 
-    /// Follows the container that was started.
+    /// Follows the started container to its end.
     fn follow(&mut self, runner: &ContainerRunner, patience: &mut Patience<'_>) {
         let (Some(id), Some(forwarding)) = (self.id.clone(), &mut self.forwarding) else { return };
         let output = (forwarding.closed.take(), Arc::clone(&forwarding.is_last));
@@ -173,7 +173,7 @@ impl ContainerRun {
             self.leaf = pid.and_then(|pid| Leaf::find(&runner.machine, &id, pid));
         }
         self.open_reader();
-        // The cgroup around it has no limit; the container's own is known.
+        // Our cgroup around it has no limit; the container's own limit is known.
         let cgroup = self.cgroup().cloned();
         self.above = self.reader.as_mut().zip(cgroup.as_ref()).map(|(reader, cgroup)| Above::of(cgroup, reader));
         let (sender, outcome) = oneshot::channel();
@@ -194,7 +194,7 @@ impl ContainerRun {
         };
     }
 
-    /// Ends a run that has not begun, or of which nobody knows whether it has.
+    /// Ends a run that was not started, or of which the engine did not report whether it was.
     pub(super) fn give_up(&mut self) {
         self.told = None;
         if self.was_started {
@@ -202,7 +202,7 @@ impl ContainerRun {
         }
     }
 
-    /// Removes what there is of a container that cannot be started.
+    /// Removes the container of a run that cannot be started.
     pub(super) fn discard(mut self, patience: &mut Patience<'_>) {
         if let Some(reason) = self.remove(patience) {
             tracing::warn!("{reason}");
@@ -210,7 +210,7 @@ impl ContainerRun {
     }
 }
 
-/// Nothing more is to be done for a container that is not wanted any more.
+/// Stops before the next step if highwater was asked to end.
 fn still_wanted(patience: &Patience<'_>) -> Result<(), Stopped> {
     if patience.was_requested() { Err(Stopped::GivenUp) } else { Ok(()) }
 }
@@ -224,7 +224,6 @@ impl Running for ContainerRun {
         self.started
     }
 
-    /// There is nothing to be made ready: what outlives a killed highwater is found by its label.
     fn shares_terminal(&self) -> bool {
         false
     }
@@ -261,13 +260,13 @@ impl Running for ContainerRun {
         let Some(id) = self.id.clone() else { return Ok(()) };
         let options = KillContainerOptionsBuilder::default().signal(name).build();
         let docker = self.engine.docker.clone();
-        // Nobody waits for the answer: whether the task ends is what counts, and an engine may hang.
+        // Do not wait for the answer: what counts is whether the task ends, and the engine may hang.
         self.engine.spawn(async move {
             match timeout(BRISK, docker.kill_container(&id, Some(options))).await {
                 Ok(Ok(())) => {}
-                // It has ended meanwhile; or the engine is gone, which the wait for the end tells.
-                Ok(Err(error)) => tracing::debug!("{signal} was not sent: {}", one_line(&error)),
-                Err(_) => tracing::debug!("{signal} was not sent: the engine does not answer"),
+                // The task has ended meanwhile, or the engine is gone, which the wait for the end reports.
+                Ok(Err(error)) => tracing::debug!("failed to send {signal}: {}", one_line(&error)),
+                Err(_) => tracing::debug!("failed to send {signal}: the engine does not answer"),
             }
         });
         Ok(())
@@ -282,7 +281,7 @@ impl Running for ContainerRun {
         self.tidy_up(&ended, patience, &mut notes)?;
         let unanswered = patience.unanswered().to_vec();
         if !unanswered.is_empty() {
-            notes.push(format!("the engine did not answer in time when it was to {}", unanswered.join(", ")));
+            notes.push(format!("the engine did not answer in time when asked to {}", unanswered.join(", ")));
         }
         let state = ended.state;
         Ok(Finished {
@@ -302,11 +301,11 @@ impl Running for ContainerRun {
 }
 
 impl ContainerRun {
-    /// How it ended, as far as the engine reports it in time.
+    /// How the container ended, as far as the engine reports it in time.
     fn end(&mut self, patience: &mut Patience<'_>) -> Ended {
         let Some(mut outcome) = self.outcome.take() else {
             let reason = if self.was_started {
-                "nobody knows whether the container ran"
+                "the engine did not report whether the container ran"
             } else {
                 "the container was not started"
             };
@@ -315,11 +314,11 @@ impl ContainerRun {
         let ended = match outcome.try_recv() {
             Ok(ended) => ended,
             Err(_) => {
-                // It has not ended although it was to be killed. The engine is not the only one that can do that.
+                // The engine was asked to kill it and has not reported its end: kill what runs in its cgroup.
                 if let Some(cgroup) = self.cgroup() {
                     let _ = kill_all(cgroup);
                 }
-                // Half of the time is for what else the engine is to be asked.
+                // Half of the time is left for the other requests to the engine.
                 let most = patience.left(REPORT_END * 2) / 2;
                 match self.engine.wait(patience, most, outcome) {
                     Some(Ok(ended)) => ended,
@@ -340,7 +339,7 @@ impl ContainerRun {
         }
     }
 
-    /// The end, if the engine says so when it is asked for the state of the container.
+    /// The end according to the state of the container, for an engine that has not reported it by itself.
     fn end_by_state(&self, patience: &mut Patience<'_>) -> Option<Ended> {
         let id = self.id.as_deref()?;
         let inspecting = self.engine.docker.inspect_container(id, None::<InspectContainerOptions>);
@@ -351,7 +350,7 @@ impl ContainerRun {
         Some(Ended { status: Ok(status), state: Some(state), unanswered: None })
     }
 
-    /// What the probe has written down.
+    /// The result that the probe has written.
     fn report(&self, ended: &Ended, patience: &mut Patience<'_>, notes: &mut Vec<String>) -> Option<Report> {
         let id = self.id.as_deref()?;
         if self.way != Way::Probe || ended.status.is_err() {
@@ -502,7 +501,7 @@ impl ContainerRun {
         Ok(Reading::Value(Peak { bytes, source, file: None, exactness: lower(reason, remedy), upper_bound: None }))
     }
 
-    /// Whether the engine, or else the kernel, has told us that memory ran out.
+    /// Whether the engine, or else the kernel, reports that memory ran out.
     fn was_oom_killed(&self, ended: &Ended, finished: &Finished) -> bool {
         let told = ended.state.as_ref().and_then(|state| state.oom_killed).unwrap_or(false);
         let at_limit = || match (self.own_limit, finished.peak.as_ref().value()) {
@@ -532,10 +531,10 @@ impl ContainerRun {
         Ok(())
     }
 
-    /// Removes the container if there may be one; says why it could not be.
+    /// Removes the container if there may be one; returns why it could not.
     fn remove(&mut self, patience: &mut Patience<'_>) -> Option<String> {
         self.removed = true;
-        // An engine that has not said which container it made may have made it; only a unique name is surely that one's.
+        // An engine that has not returned an id may have created the container; only a unique name surely belongs to it.
         let by_name = self.claim.unique_name().filter(|_| self.was_created);
         let id = self.id.as_deref().or(by_name)?;
         let removing = remove(&self.engine.docker, id);

@@ -19,7 +19,7 @@ use crate::runner::patience::wait_for_child;
 
 /// How long a helper may take: it may ask a person to unlock a keyring.
 const HELPER: Duration = Duration::from_secs(60);
-/// The largest answer of a helper that is read.
+/// The largest answer of a helper.
 const LARGEST_ANSWER: u64 = 1 << 20;
 
 /// The name under which `docker login` keeps the credentials of Docker Hub.
@@ -114,7 +114,7 @@ fn ask(helper: &Path, registry: &str, most: Duration) -> Option<DockerCredential
         Ok(Some(output)) => output,
         Ok(None) => {
             tracing::warn!(
-                "{} has not answered for {} s: the image is pulled without credentials",
+                "{} did not answer within {} s; the image is pulled without credentials",
                 helper.display(),
                 most.as_secs()
             );
@@ -145,7 +145,7 @@ fn output(helper: &Path, registry: &str, most: Duration) -> io::Result<Option<(E
     }
     let (sender, receiver) = mpsc::channel();
     if let Some(stdout) = child.stdout.take() {
-        // A program that the helper leaves behind may keep the pipe open: only this thread waits for that.
+        // A program that the helper leaves behind may keep the pipe open: only this thread waits for it.
         thread::Builder::new().name("credentials".to_owned()).spawn(move || {
             let mut answer = Vec::new();
             let read = stdout.take(LARGEST_ANSWER).read_to_end(&mut answer);
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_helper_that_hangs_is_left() {
+    fn a_helper_that_hangs_is_abandoned() {
         let folder = tempfile::tempdir().unwrap();
         let helper = folder.path().join("docker-credential-test");
         for script in ["exec sleep 600", "sleep 600 & echo $! > $0.child; exit 0"] {

@@ -38,26 +38,26 @@ pub struct Facts {
     pub cpus: Option<u32>,
     /// Whether it can keep a container to a limit of memory; without the controller it drops limits silently.
     pub limits_memory: bool,
-    /// Which users of the machine those of its containers are.
+    /// How the users of its containers map to those of the machine.
     #[serde(default)]
     pub users: UserMapping,
 }
 
-/// Which users of the engine's machine those of its containers are.
+/// How the users of an engine's containers map to those of its machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum UserMapping {
-    /// Those with the same numbers.
+    /// To those with the same ids.
     #[default]
     Identity,
-    /// Those with numbers that are higher by this one (dockerd's `userns-remap`).
+    /// To those whose ids are higher by this number (dockerd's `userns-remap`).
     Offset(u32),
-    /// Root is the user who runs the engine (rootless); the others are subordinate users of theirs.
+    /// Root to the user who runs the engine (rootless), the others to subordinate ids of that user.
     Rootless,
 }
 
 impl UserMapping {
-    /// dockerd names its data directory after the user that root in its containers is: `/var/lib/docker/100000.100000`.
+    /// dockerd names its data directory after the user that root maps to: `/var/lib/docker/100000.100000`.
     fn new(options: &[String], data: Option<&str>) -> Self {
         let has = |name: &str| options.iter().any(|option| option.split(',').any(|part| part == name));
         if has("name=rootless") {

@@ -20,30 +20,30 @@ use crate::model::problem::one_line;
 use crate::runner::container::logs::LAST_OUTPUT;
 use crate::runner::own_cgroup::has_processes;
 
-/// How long it may take to say how a container ended.
+/// How long the engine may take to report the state of a container.
 pub(super) const INSPECT: Duration = Duration::from_secs(10);
-/// How often it is looked whether the processes of the container are still there.
+/// The interval at which the container's cgroup is checked for processes.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long the engine may take to report the end once they are gone.
+/// How long the engine may take to report the end once the processes are gone.
 const GONE_FOR: Duration = Duration::from_secs(10);
-/// How often an engine on another machine is asked whether it is there, and how long it may be silent.
+/// The interval between pings of an engine on another machine, and how long it may stay silent.
 const PING: Duration = Duration::from_secs(30);
 const SILENT_FOR: Duration = Duration::from_secs(120);
 
-/// What the engine is asked for when a container ends.
+/// The requests when a container ends, as they are named in errors.
 const WAITING: &str = "report the end of the container";
 pub(super) const LOOKING: &str = "look at the container";
 
-/// The status of a container, and when the engine reported it.
+/// The exit status of the container, and when the engine reported it.
 pub(super) type Reported = Arc<OnceLock<(i64, Instant)>>;
 
 /// How a container ended.
 #[derive(Debug)]
 pub(super) struct Ended {
-    /// Its status, or why nobody knows it.
+    /// Its exit status, or why it is not known.
     pub(super) status: Result<i64, String>,
     pub(super) state: Option<ContainerState>,
-    /// What the engine was asked for and did not answer.
+    /// The request that the engine did not answer.
     pub(super) unanswered: Option<&'static str>,
 }
 
@@ -55,7 +55,7 @@ impl Ended {
     }
 }
 
-/// Waits for the end, then for the last output, then asks how it was. `told` is closed when all is known.
+/// Waits for the end, then for the last output, then for the state of the container. Closes `told` when all is known.
 pub(super) async fn follow(
     docker: Docker,
     id: String,
@@ -73,7 +73,7 @@ pub(super) async fn follow(
     }
     is_last.store(true, Ordering::Relaxed);
     if let (Some(Ok(_)), Some(closed)) = (&status, closed) {
-        // Closed or not: what has not come by then does not come.
+        // Output that has not come by then is lost.
         let _ = timeout(LAST_OUTPUT, closed).await;
     }
     let ended = match status {
@@ -86,19 +86,19 @@ pub(super) async fn follow(
             Ended { status: Ok(status), state, unanswered }
         }
     };
-    // Nobody listens where the run was given up.
+    // The receiver is gone if the run was given up.
     let _ = sender.send(ended);
     drop(told);
 }
 
-/// Ends when the engine should have reported the end of the container long ago, or is not there any more.
+/// Returns when the engine should have reported the end of the container long ago, or does not answer any more.
 async fn silence(docker: &Docker, cgroup: Option<Cgroup>) {
     let mut was_used = false;
     let (mut gone_for, mut last_ping, mut last_answer) = (Duration::ZERO, Instant::now(), Instant::now());
     while gone_for < GONE_FOR && last_answer.elapsed() < SILENT_FOR {
         tokio::time::sleep(LOOK).await;
         let is_used = cgroup.as_ref().is_some_and(|cgroup| has_processes(&cgroup.path));
-        // A short task may have ended before it was looked for; what was charged to its cgroup shows that it was there.
+        // A short task may have ended before the first look; the memory charged to its cgroup shows that it ran.
         was_used = was_used || is_used || cgroup.as_ref().is_some_and(has_peak);
         if was_used {
             gone_for = if is_used { Duration::ZERO } else { gone_for + LOOK };
@@ -126,7 +126,7 @@ async fn wait(docker: &Docker, id: &str) -> Result<i64, String> {
         Some(Err(bollard::errors::Error::DockerContainerWaitError { code, error })) if error.is_empty() => Ok(code),
         Some(Err(bollard::errors::Error::DockerContainerWaitError { error, .. })) => Err(error),
         Some(Err(bollard::errors::Error::DockerResponseServerError { status_code: 404, .. })) => {
-            Err("somebody else removed the container".to_owned())
+            Err("the container was removed by another program".to_owned())
         }
         Some(Err(error)) => Err(format!("the connection to the engine broke ({})", one_line(&error))),
         None => Err("the connection to the engine was closed".to_owned()),
