@@ -1,24 +1,24 @@
-//! Directories that highwater writes to by itself, such as that of a sweep, on machines that are shared.
+//! Directories that highwater writes to on shared machines, such as that of a sweep.
 //!
-//! Another user may have put a symbolic link, a pipe or a file of theirs at a name that highwater is going to use, or made
-//! the whole directory. So names are looked up from the open directory and never followed, files are created exclusively,
-//! and root only works in directories of its own. Links in the path that a user gives are the user's, and followed.
+//! Another user may have created the whole directory, or a symbolic link, a pipe or a file under a name that highwater is
+//! going to use. So names are looked up relative to the open directory and never followed, files are created exclusively,
+//! and root works only in its own directories. Symbolic links in a path given by the user are followed.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat, readlinkat, renameat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat, renameat};
 use nix::sys::stat::{Mode, SFlag, fstatat, mkdirat};
 use nix::unistd::{Uid, UnlinkatFlags, User, geteuid, symlinkat, unlinkat};
 
-/// Why something in a directory is not used although the system would allow it. The source of an [`io::Error`].
+/// Why highwater does not use something in a directory although the system would allow it. The source of an [`io::Error`].
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
 pub enum Refusal {
     /// A symbolic link, which may lead anywhere.
@@ -27,10 +27,10 @@ pub enum Refusal {
     /// A pipe, a device, a socket or a directory where a file is expected.
     #[error("{0} is not a regular file")]
     NotAFile(PathBuf),
-    /// A file with a second name, in a directory that others may write to.
+    /// A file with a second name, in a directory that other users may write to.
     #[error("{0} is a hard link that another user may have made")]
     HardLink(PathBuf),
-    /// Another user could read and replace what root writes there, or have it do what they like.
+    /// A directory or file of another user, who could read, replace or redirect what root writes there.
     #[error("{path} belongs to {owner}, and highwater runs as {runs_as}")]
     OtherOwner {
         /// The directory or file.
@@ -48,13 +48,13 @@ pub enum Refusal {
         /// The directory.
         directory: PathBuf,
     },
-    /// Something else has the name of a directory that is still in use.
+    /// The name of a directory in use no longer refers to it.
     #[error("{0} was moved, replaced or removed while it was in use")]
     Moved(PathBuf),
 }
 
 impl Refusal {
-    /// The refusal behind an error of this module; `None` if it is the system that failed.
+    /// The refusal behind an error of this module; `None` for an error of the system.
     pub fn behind(error: &io::Error) -> Option<&Self> {
         error.get_ref().and_then(|inner| inner.downcast_ref())
     }
@@ -63,11 +63,11 @@ impl Refusal {
     pub fn remedy(&self) -> &'static str {
         match self {
             Self::Link(_) | Self::NotAFile(_) | Self::HardLink(_) => {
-                "remove it if it is not yours, or name another directory"
+                "remove it if it is not yours, or use another directory"
             }
-            Self::OtherOwner { .. } => "name a directory of your own, or run highwater as its owner",
-            Self::Moved(_) => "leave it in place until highwater has ended: a task may have moved it",
-            Self::Outside { .. } => "look at who has written the path: highwater names none outside",
+            Self::OtherOwner { .. } => "use a directory of your own, or run highwater as its owner",
+            Self::Moved(_) => "do not move it while highwater runs; a task may have done so",
+            Self::Outside { .. } => "check who has written the path: those of highwater do not lead outside",
         }
     }
 }
@@ -78,7 +78,7 @@ impl From<Refusal> for io::Error {
     }
 }
 
-/// An open directory. Names in it are single components, and are not followed.
+/// An open directory. A name in it is a single component, and not followed if it is a symbolic link.
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
@@ -86,28 +86,26 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Opens a directory by a path of the user's.
+    /// Opens a directory at a path given by the user.
     ///
     /// # Errors
     /// If it cannot be opened or is not a directory.
     pub fn open(path: &Path) -> io::Result<Self> {
-        // The flag also keeps the open of a pipe from waiting for a writer.
+        // The flag also keeps open(2) from waiting for the writer of a pipe.
         let file = OpenOptions::new().read(true).custom_flags(OFlag::O_DIRECTORY.bits()).open(path)?;
         Ok(Self { path: path.to_owned(), file })
     }
 
-    /// Opens a directory by a path of the user's, created with those above it if need be.
+    /// Opens a directory at a path given by the user, creating it and its parents if needed.
     ///
     /// # Errors
     /// See [`Directory::open`].
     pub fn create_all(path: &Path) -> io::Result<Self> {
-        // Whatever the umask, nobody else is to put names where root works.
-        let mode = if geteuid().is_root() { 0o755 } else { 0o777 };
-        DirBuilder::new().recursive(true).mode(mode).create(path)?;
+        DirBuilder::new().recursive(true).mode(mode_of_new_directories()).create(path)?;
         Self::open(path)
     }
 
-    /// Opens a directory of our own: root is refused one that belongs to another user, or is reached by their link.
+    /// Opens a directory of our own: for root, neither it nor a symbolic link at its path may belong to another user.
     ///
     /// # Errors
     /// See [`Directory::open`] and [`Refusal::OtherOwner`].
@@ -124,7 +122,7 @@ impl Directory {
         Ok(self)
     }
 
-    /// Opens a directory of our own, created with those above it if need be.
+    /// Opens a directory of our own, creating it and its parents if needed.
     ///
     /// # Errors
     /// See [`Directory::open_own`].
@@ -132,7 +130,7 @@ impl Directory {
         Self::create_all(path)?.into_own()
     }
 
-    /// The path it was opened by.
+    /// The path it was opened with.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -140,47 +138,40 @@ impl Directory {
     /// Opens a directory in it.
     ///
     /// # Errors
-    /// If it is not there, is a symbolic link, or belongs to another user than root where that is who we are.
+    /// If it does not exist or is a symbolic link; for root, if it belongs to another user.
     pub fn directory(&self, name: impl AsRef<OsStr>) -> io::Result<Self> {
         let directory = self.enter(name.as_ref())?;
         directory.check_owner()?;
         Ok(directory)
     }
 
-    /// Opens a directory in it, created if need be.
+    /// Opens a directory in it, creating it if needed.
     ///
     /// # Errors
     /// See [`Directory::directory`].
     pub fn create_directory(&self, name: impl AsRef<OsStr>) -> io::Result<Self> {
-        let mode = if geteuid().is_root() { 0o755 } else { 0o777 };
-        match mkdirat(&self.file, name.as_ref(), Mode::from_bits_truncate(mode)) {
+        match mkdirat(&self.file, name.as_ref(), Mode::from_bits_truncate(mode_of_new_directories())) {
             Ok(()) | Err(Errno::EEXIST) => self.directory(name),
             Err(errno) => Err(errno.into()),
         }
     }
 
-    /// Opens the directory at a relative path in it, each of its components created if need be.
+    /// Opens the directory at a relative path in it, creating every missing component.
     ///
     /// # Errors
     /// See [`Directory::directory`]; [`Refusal::Outside`] for a path with `..`.
     pub fn create_directories(&self, relative: &Path) -> io::Result<Self> {
-        let mut directory = Self { path: self.path.clone(), file: self.file.try_clone()? };
-        for name in self.names(relative)? {
-            directory = directory.create_directory(name)?;
-        }
-        Ok(directory)
+        let names = self.names(relative)?;
+        names.into_iter().try_fold(self.try_clone()?, |directory, name| directory.create_directory(name))
     }
 
     /// Opens the directory at a relative path in it, for reading, whoever owns it.
     ///
     /// # Errors
-    /// If it is not there; [`Refusal::Link`] for a symbolic link on the way, [`Refusal::Outside`] for a path with `..`.
+    /// If it does not exist; [`Refusal::Link`] for a symbolic link in the path, [`Refusal::Outside`] for a path with `..`.
     pub fn beneath(&self, relative: &Path) -> io::Result<Self> {
-        let mut directory = Self { path: self.path.clone(), file: self.file.try_clone()? };
-        for name in self.names(relative)? {
-            directory = directory.enter(name)?;
-        }
-        Ok(directory)
+        let names = self.names(relative)?;
+        names.into_iter().try_fold(self.try_clone()?, |directory, name| directory.enter(name))
     }
 
     /// Opens the regular file at a relative path in it, for reading, whoever owns it.
@@ -203,29 +194,29 @@ impl Directory {
         Ok(text)
     }
 
-    /// Creates a file that was not there.
+    /// Creates a new file.
     ///
     /// # Errors
-    /// If there is something of this name, or it cannot be created.
+    /// If the name is taken, or the file cannot be created.
     pub fn create_new(&self, name: impl AsRef<OsStr>) -> io::Result<File> {
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let mode = Mode::from_bits_truncate(0o666);
         Ok(File::from(openat(&self.file, name.as_ref(), flags, mode)?))
     }
 
-    /// Creates a file in place of what has its name. That is not opened: it may be anything but a directory.
+    /// Creates a file, replacing what has its name, which is not opened: it may be anything but a directory.
     ///
     /// # Errors
-    /// If the name cannot be freed, or the file cannot be created.
+    /// If the old file cannot be removed, or the new one cannot be created.
     pub fn create(&self, name: impl AsRef<OsStr>) -> io::Result<File> {
         self.remove(name.as_ref())?;
         self.create_new(name)
     }
 
-    /// Opens a file of our own for reading and writing, created if need be.
+    /// Opens a file of our own for reading and writing, creating it if needed.
     ///
     /// # Errors
-    /// If it cannot be opened, is not a regular file, or belongs to another user than root where that is who we are.
+    /// If it cannot be opened or is not a regular file; for root, if it belongs to another user.
     pub fn open_or_create(&self, name: impl AsRef<OsStr>, append: bool) -> io::Result<File> {
         let append = if append { OFlag::O_APPEND } else { OFlag::empty() };
         loop {
@@ -238,27 +229,23 @@ impl Directory {
                 Err(error) => return Err(error),
             }
             match self.create_new(name.as_ref()) {
-                // Reopened, because files are created without O_APPEND; somebody else was faster otherwise.
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error),
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                // It is opened again because files are created without O_APPEND; another process may have been faster.
+                Ok(_) | Err(_) => {}
             }
         }
     }
 
-    /// Copies a regular file into another directory, in place of what has its name there. The copy belongs to us, and has no
-    /// set-user-ID bit that another user has set.
-    ///
-    /// # Errors
-    /// See [`Directory::read`]; if it cannot be written.
-    pub fn copy_file(&self, name: impl AsRef<OsStr>, to: &Self) -> io::Result<()> {
+    /// Copies a regular file into another directory, replacing what has its name there. The copy belongs to us and drops the
+    /// set-user-ID bit, which another user may have set.
+    fn copy_file(&self, name: impl AsRef<OsStr>, to: &Self) -> io::Result<()> {
         let mut from = self.open_file(name.as_ref(), OFlag::O_RDONLY)?;
         let mut copy = to.create(name)?;
         io::copy(&mut from, &mut copy)?;
         copy.set_permissions(Permissions::from_mode(from.metadata()?.mode() & 0o777))
     }
 
-    /// Copies all that is in it into another directory: files, directories and links, which stay links.
+    /// Copies everything in it into another directory. Symbolic links stay links.
     ///
     /// # Errors
     /// If something cannot be read or written.
@@ -311,23 +298,25 @@ impl Directory {
         Ok(SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT)
     }
 
-    /// Replaces a file as a whole: by a new one that is synced and then takes its name.
+    /// Replaces a file atomically: the new one is written under another name, synced and renamed.
     ///
     /// # Errors
-    /// If it cannot be written: the old one is still there then.
+    /// If it cannot be written; the old one is kept then.
     pub fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         self.replace_with(name, |file| file.write_all(bytes))
     }
 
-    /// The same with what `write` writes into the new one.
+    /// Like [`Directory::replace`], with `write` writing the new file.
     ///
     /// # Errors
-    /// If it cannot be written: the old one is still there then.
+    /// See [`Directory::replace`].
     pub fn replace_with(&self, name: &str, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
         let new = format!("{name}.new");
-        let written = self.create(&new).and_then(|mut file| write(&mut file).and_then(|()| file.sync_all()));
-        let replaced =
-            written.and_then(|()| renameat(&self.file, new.as_str(), &self.file, name).map_err(io::Error::from));
+        let replaced = self.create(&new).and_then(|mut file| {
+            write(&mut file)?;
+            file.sync_all()?;
+            Ok(renameat(&self.file, new.as_str(), &self.file, name)?)
+        });
         if replaced.is_err() {
             let _ = self.remove(&new);
         }
@@ -335,19 +324,23 @@ impl Directory {
         self.sync()
     }
 
-    /// Removes a file, or a symbolic link itself; that it is not there is not an error.
+    /// Removes a file or a symbolic link, if it exists.
     ///
     /// # Errors
     /// If it is a directory or cannot be removed.
     pub fn remove(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
-        match unlinkat(&self.file, name.as_ref(), UnlinkatFlags::NoRemoveDir) {
+        self.unlink(name.as_ref(), UnlinkatFlags::NoRemoveDir)
+    }
+
+    fn unlink(&self, name: &OsStr, flags: UnlinkatFlags) -> io::Result<()> {
+        match unlinkat(&self.file, name, flags) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
     }
 
-    /// Removes what has this name, and all that is in it if it is a directory; that it is not there is not an error. Symbolic
-    /// links are removed themselves, and directories of ours whatever their mode.
+    /// Removes a file, or a directory with everything in it, if it exists. Symbolic links are not followed, and our own
+    /// directories are removed regardless of their mode.
     ///
     /// # Errors
     /// If something cannot be removed.
@@ -356,7 +349,7 @@ impl Directory {
         self.remove_tree(name.as_ref())
     }
 
-    /// Removes all that is in it, except for the name `kept`.
+    /// Removes everything in it, except for the name `kept`.
     ///
     /// # Errors
     /// See [`Directory::remove_all`].
@@ -372,13 +365,12 @@ impl Directory {
 
     fn remove_tree(&self, name: &OsStr) -> io::Result<()> {
         match self.kind(name) {
-            Ok(SFlag::S_IFDIR) => self.enter_any_mode(name)?.clear(None)?,
-            Ok(_) => return self.remove(name),
-            Err(Errno::ENOENT) => return Ok(()),
-            Err(errno) => return Err(errno.into()),
-        }
-        match unlinkat(&self.file, name, UnlinkatFlags::RemoveDir) {
-            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Ok(SFlag::S_IFDIR) => {
+                self.enter_any_mode(name)?.clear(None)?;
+                self.unlink(name, UnlinkatFlags::RemoveDir)
+            }
+            Ok(_) => self.remove(name),
+            Err(Errno::ENOENT) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
     }
@@ -386,7 +378,7 @@ impl Directory {
     /// Removes an empty directory in it.
     ///
     /// # Errors
-    /// [`Refusal::Moved`] if its name does not lead to it any more; if it cannot be removed.
+    /// [`Refusal::Moved`] if the name no longer refers to `directory`; if it cannot be removed.
     pub fn remove_empty(&self, name: impl AsRef<OsStr>, directory: &Self) -> io::Result<()> {
         if !self.is_at(name.as_ref(), &directory.file) {
             return Err(Refusal::Moved(self.path.join(name.as_ref())).into());
@@ -394,22 +386,17 @@ impl Directory {
         Ok(unlinkat(&self.file, name.as_ref(), UnlinkatFlags::RemoveDir)?)
     }
 
-    /// Whether this name in it leads to this open file.
+    /// Whether this name in it refers to this open file.
     pub fn is_at(&self, name: impl AsRef<OsStr>, file: &File) -> bool {
-        let there = fstatat(&self.file, name.as_ref(), AtFlags::AT_SYMLINK_NOFOLLOW);
-        matches!((there, file.metadata()), (Ok(there), Ok(file)) if (there.st_dev, there.st_ino) == (file.dev(), file.ino()))
+        is_at(self.file.as_fd(), Path::new(name.as_ref()), file)
     }
 
-    /// Checks that a path, which is not followed if it is a symbolic link, leads to it.
+    /// Checks that a path, which is not followed if it is a symbolic link, refers to it.
     ///
     /// # Errors
     /// [`Refusal::Moved`].
     pub fn check_at(&self, path: &Path) -> io::Result<()> {
-        let id = |found: &fs::Metadata| (found.dev(), found.ino());
-        match fs::symlink_metadata(path) {
-            Ok(there) if id(&there) == id(&self.file.metadata()?) => Ok(()),
-            Ok(_) | Err(_) => Err(Refusal::Moved(path.to_owned()).into()),
-        }
+        if is_at(AT_FDCWD, path, &self.file) { Ok(()) } else { Err(Refusal::Moved(path.to_owned()).into()) }
     }
 
     /// The open directory itself.
@@ -417,16 +404,16 @@ impl Directory {
         &self.file
     }
 
-    /// Lets us remove what is in it, if it is ours. If it is not, the removal says so.
+    /// Makes it writable for its owner. If that is not us, removing what is in it will fail.
     fn make_writable(&self) -> io::Result<()> {
         let mode = self.file.metadata()?.mode();
         if mode & 0o700 != 0o700 {
-            let _ = self.file.set_permissions(Permissions::from_mode(mode & 0o7777 | 0o700));
+            let _ = self.file.set_permissions(open_to_owner(mode));
         }
         Ok(())
     }
 
-    /// Opens a directory in it, made readable first if it is ours.
+    /// Opens a directory in it, changing its mode first if that is needed and it is ours.
     fn enter_any_mode(&self, name: &OsStr) -> io::Result<Self> {
         match self.enter(name) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
@@ -435,18 +422,18 @@ impl Directory {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let found = File::from(openat(&self.file, name, flags, Mode::empty())?);
         let mode = found.metadata()?.mode();
-        // There is no fchmod of such a descriptor, but this path leads to what is open and to nothing else.
+        // fchmod(2) refuses such a descriptor, but this path refers to the open directory and to nothing else.
         let path = format!("/proc/self/fd/{}", found.as_raw_fd());
-        fs::set_permissions(path, Permissions::from_mode(mode & 0o7777 | 0o700))?;
+        fs::set_permissions(path, open_to_owner(mode))?;
         self.enter(name)
     }
 
-    /// Whether there is something of this name, be it a link that leads nowhere.
+    /// Whether this name exists, even as a dangling symbolic link.
     pub fn has(&self, name: &str) -> bool {
         fstatat(&self.file, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
     }
 
-    /// Waits until the names in it are on the disk.
+    /// Syncs the names in it to disk.
     ///
     /// # Errors
     /// If they cannot be written.
@@ -454,12 +441,12 @@ impl Directory {
         self.file.sync_all()
     }
 
-    /// Root works in directories of its own only: the owner of another one could replace what is in it at any time.
+    /// Root works only in its own directories: another owner could replace what is in them at any time.
     fn check_owner(&self) -> io::Result<()> {
         self.check_trusted(&self.path, self.file.metadata()?.uid())
     }
 
-    /// Refuses a file that is to be written to and may be another user's.
+    /// Refuses to write to a file that may be another user's.
     fn check_own(&self, name: &OsStr, file: &File) -> io::Result<()> {
         let found = file.metadata()?;
         let path = self.path.join(name);
@@ -471,7 +458,7 @@ impl Directory {
         Ok(())
     }
 
-    /// For root, whether a file or directory of this owner is as good as its own; for others the system decides.
+    /// Refuses root a file or directory of another user; for other users the system decides.
     fn check_trusted(&self, path: &Path, owner: u32) -> io::Result<()> {
         if !geteuid().is_root() || self.is_ours(owner) {
             return Ok(());
@@ -479,7 +466,7 @@ impl Directory {
         Err(other_owner(path, owner))
     }
 
-    /// Refuses a file that we have not made, whoever we are.
+    /// Refuses a file that another user has created, even if we are not root.
     ///
     /// # Errors
     /// [`Refusal::OtherOwner`].
@@ -488,19 +475,23 @@ impl Directory {
         if self.is_ours(owner) { Ok(()) } else { Err(other_owner(&self.path.join(name), owner)) }
     }
 
-    /// Whether this is us, or whoever has become root by sudo to run us.
+    /// Whether this user runs highwater, directly or through sudo.
     fn is_ours(&self, owner: u32) -> bool {
         let euid = geteuid();
         let by_sudo = || std::env::var("SUDO_UID").is_ok_and(|uid| uid.parse() == Ok(owner));
         euid.as_raw() == owner || euid.is_root() && by_sudo() || self.owner_of_new_files() == Some(owner)
     }
 
-    /// Some file systems give all files one owner (FAT, 9p, NFS with squashed root): so one is made to see.
+    /// Some file systems give all files one owner (FAT, 9p, NFS with squashed root): creates a file to find out.
     fn owner_of_new_files(&self) -> Option<u32> {
         let name = format!(".highwater-{}", std::process::id());
         let created = self.create_new(&name).ok()?;
         let _ = self.remove(&name);
         Some(created.metadata().ok()?.uid())
+    }
+
+    fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { path: self.path.clone(), file: self.file.try_clone()? })
     }
 
     fn enter(&self, name: &OsStr) -> io::Result<Self> {
@@ -510,7 +501,7 @@ impl Directory {
         Ok(Self { path, file: File::from(opened) })
     }
 
-    /// Opens a regular file. A pipe that nobody writes to must not hold us up.
+    /// Opens a regular file, without waiting for the writer of a pipe.
     fn open_file(&self, name: &OsStr, flags: OFlag) -> io::Result<File> {
         let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
         let opened: Result<OwnedFd, Errno> = openat(&self.file, name, flags, Mode::empty());
@@ -521,7 +512,7 @@ impl Directory {
         Ok(file)
     }
 
-    /// The components of a relative path that stays below.
+    /// The components of a relative path without `..`.
     fn names<'a>(&self, relative: &'a Path) -> Result<Vec<&'a OsStr>, Refusal> {
         let components = relative.components().filter(|component| *component != Component::CurDir);
         let name = |component| match component {
@@ -537,7 +528,7 @@ impl Directory {
         Refusal::Outside { path: path.to_owned(), directory: self.path.clone() }
     }
 
-    /// What the kernel calls too many links, or no directory, is a link where none is followed.
+    /// The kernel reports a symbolic link that it does not follow as ELOOP or ENOTDIR.
     fn explain(&self, name: &OsStr, errno: Errno) -> io::Error {
         match self.kind(name) {
             Ok(SFlag::S_IFLNK) => Refusal::Link(self.path.join(name)).into(),
@@ -547,8 +538,13 @@ impl Directory {
     }
 }
 
-/// Creates a file in place of what has its name, without following or opening that: the way to write a file of a fixed
-/// name into a directory that a user has named.
+fn is_at(directory: BorrowedFd<'_>, path: &Path, file: &File) -> bool {
+    let there = fstatat(directory, path, AtFlags::AT_SYMLINK_NOFOLLOW);
+    matches!((there, file.metadata()), (Ok(there), Ok(file)) if (there.st_dev, there.st_ino) == (file.dev(), file.ino()))
+}
+
+/// Creates a file, replacing what has its name without following or opening it: for files with a fixed name in a directory
+/// that the user has named.
 ///
 /// # Errors
 /// See [`Directory::create`].
@@ -556,6 +552,15 @@ pub fn create_file(path: &Path) -> io::Result<File> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     Directory::open(parent)?.create(name)
+}
+
+/// Whatever the umask, only root may create names in a directory that root works in.
+fn mode_of_new_directories() -> u32 {
+    if geteuid().is_root() { 0o755 } else { 0o777 }
+}
+
+fn open_to_owner(mode: u32) -> Permissions {
+    Permissions::from_mode(mode & 0o7777 | 0o700)
 }
 
 fn other_owner(path: &Path, owner: u32) -> io::Error {
@@ -568,122 +573,4 @@ fn other_owner(path: &Path, owner: u32) -> io::Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::{chown, symlink};
-
-    use super::*;
-
-    fn refusal<T>(result: io::Result<T>) -> Option<Refusal> {
-        result.err().as_ref().and_then(Refusal::behind).cloned()
-    }
-
-    /// A directory, and beside it a file that must not be reached from there.
-    fn planted() -> (tempfile::TempDir, Directory, PathBuf) {
-        let above = tempfile::tempdir().unwrap();
-        let victim = above.path().join("victim");
-        fs::write(&victim, "untouched").unwrap();
-        let directory = Directory::create_own(&above.path().join("a/b")).unwrap();
-        (above, directory, victim)
-    }
-
-    #[test]
-    fn a_link_is_neither_opened_nor_written_through() {
-        let (_above, directory, victim) = planted();
-        symlink(&victim, directory.path().join("lock")).unwrap();
-        symlink("nowhere", directory.path().join("dangling")).unwrap();
-        symlink(&victim, directory.path().join("plan.json.new")).unwrap();
-        let link = Some(Refusal::Link(directory.path().join("lock")));
-        assert_eq!(refusal(directory.open_or_create("lock", false)), link);
-        assert_eq!(refusal(directory.read_to_string("lock")), link);
-        assert!(matches!(refusal(directory.open_or_create("dangling", true)), Some(Refusal::Link(_))));
-        assert_eq!(directory.create_new("lock").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
-        directory.replace("plan.json", b"new").unwrap();
-        directory.create("lock").unwrap().write_all(b"ours").unwrap();
-        assert_eq!(fs::read_to_string(victim).unwrap(), "untouched");
-        assert_eq!(directory.read_to_string("plan.json").unwrap(), "new");
-        assert!(!directory.has("plan.json.new"));
-    }
-
-    #[test]
-    fn nothing_outside_is_reached_by_a_path() {
-        let (above, directory, victim) = planted();
-        symlink(above.path(), directory.path().join("runs")).unwrap();
-        assert!(matches!(refusal(directory.read(Path::new("runs/victim"))), Some(Refusal::Link(_))));
-        assert!(matches!(refusal(directory.create_directories(Path::new("runs/x"))), Some(Refusal::Link(_))));
-        for outside in [Path::new("../../victim"), Path::new("x/../../victim"), &victim, Path::new("..")] {
-            assert!(matches!(refusal(directory.read(outside)), Some(Refusal::Outside { .. })), "{}", outside.display());
-        }
-    }
-
-    #[test]
-    fn a_pipe_holds_nobody_up() {
-        let (_above, directory, _) = planted();
-        nix::unistd::mkfifo(&directory.path().join("lock"), Mode::S_IRWXU).unwrap();
-        assert!(matches!(refusal(directory.open_or_create("lock", false)), Some(Refusal::NotAFile(_))));
-        assert!(matches!(refusal(directory.read(Path::new("lock"))), Some(Refusal::NotAFile(_))));
-        let opened = Directory::open(&directory.path().join("lock"));
-        assert_eq!(opened.unwrap_err().kind(), io::ErrorKind::NotADirectory);
-    }
-
-    #[test]
-    fn a_tree_is_removed_without_what_its_links_lead_to() {
-        let (above, directory, victim) = planted();
-        let path = directory.path();
-        fs::create_dir_all(path.join("tree/deep/closed")).unwrap();
-        fs::write(path.join("tree/deep/closed/file"), "").unwrap();
-        symlink(above.path(), path.join("tree/deep/link")).unwrap();
-        symlink(above.path(), path.join("link")).unwrap();
-        for (name, mode) in [("tree/deep/closed", 0o000), ("tree/deep", 0o500), ("tree", 0o400)] {
-            fs::set_permissions(path.join(name), Permissions::from_mode(mode)).unwrap();
-        }
-        for name in ["tree", "link", "missing"] {
-            directory.remove_all(name).unwrap();
-        }
-        assert_eq!(fs::read_dir(path).unwrap().count(), 0);
-        assert_eq!(fs::read_to_string(victim).unwrap(), "untouched");
-    }
-
-    #[test]
-    fn an_open_directory_is_emptied_where_it_is_and_only_removed_by_its_name() {
-        let (above, directory, victim) = planted();
-        let own = directory.create_directory("own").unwrap();
-        fs::write(own.path().join("file"), "").unwrap();
-        fs::rename(own.path(), above.path().join("moved")).unwrap();
-        symlink(above.path(), own.path()).unwrap();
-        own.clear(None).unwrap();
-        assert_eq!(fs::read_dir(above.path().join("moved")).unwrap().count(), 0);
-        let moved = Some(Refusal::Moved(own.path().to_owned()));
-        assert_eq!(refusal(own.check_at(own.path())), moved);
-        assert_eq!(refusal(directory.remove_empty("own", &own)), moved);
-        assert_eq!(fs::read_to_string(victim).unwrap(), "untouched");
-        fs::remove_file(own.path()).unwrap();
-        fs::rename(above.path().join("moved"), own.path()).unwrap();
-        directory.remove_empty("own", &own).unwrap();
-        assert!(!directory.has("own"));
-    }
-
-    #[test]
-    fn root_is_refused_what_belongs_to_others() {
-        if !geteuid().is_root() {
-            println!("skipped: only root is refused anything by this");
-            return;
-        }
-        let (above, directory, _) = planted();
-        let path = directory.path().to_owned();
-        fs::write(path.join("lock"), "").unwrap();
-        chown(path.join("lock"), Some(65534), None).unwrap();
-        assert!(matches!(refusal(directory.open_or_create("lock", false)), Some(Refusal::OtherOwner { .. })));
-        fs::set_permissions(&path, Permissions::from_mode(0o777)).unwrap();
-        fs::write(path.join("linked"), "").unwrap();
-        fs::hard_link(path.join("linked"), above.path().join("second")).unwrap();
-        assert!(matches!(refusal(directory.open_or_create("linked", false)), Some(Refusal::HardLink(_))));
-        symlink(&path, above.path().join("link")).unwrap();
-        Directory::open_own(&above.path().join("link")).unwrap();
-        std::os::unix::fs::lchown(above.path().join("link"), Some(65534), None).unwrap();
-        assert!(matches!(refusal(Directory::open_own(&above.path().join("link"))), Some(Refusal::OtherOwner { .. })));
-        chown(&path, Some(65534), None).unwrap();
-        assert!(matches!(refusal(Directory::open_own(&path)), Some(Refusal::OtherOwner { .. })));
-        assert!(matches!(refusal(Directory::create_own(&path)), Some(Refusal::OtherOwner { .. })));
-        assert_eq!(fs::read_dir(&path).unwrap().count(), 2, "nothing is left in it");
-    }
-}
+mod tests;

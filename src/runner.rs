@@ -1,5 +1,6 @@
 //! Starts tasks, each where its memory can be told from everybody else's, and leaves the host as it was.
 
+mod cache;
 pub mod container;
 pub mod engine;
 mod maker;
@@ -37,8 +38,8 @@ pub trait Runner {
     /// Starts the task.
     ///
     /// # Errors
-    /// Where it cannot be started; nothing is left behind then. That nobody answers whether it was started is no error: the
-    /// run has ended then, and its end tells so.
+    /// If it cannot be started; nothing is left behind then. An engine that does not answer whether it was started is not an
+    /// error: the run is over then, and its end reports it.
     fn start(&mut self, patience: &mut Patience<'_>) -> Result<Box<dyn Running>, StartError>;
 }
 

@@ -1,6 +1,6 @@
-//! The mounts that this process sees, and every path at which they show the same files.
+//! The mounts of this process, and every path at which they show the same files.
 //!
-//! See `proc_pid_mountinfo(5)`.
+//! See `proc_pid_mountinfo(5)`. The procfs crate neither unescapes paths nor accepts those that are not UTF-8.
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
@@ -16,18 +16,18 @@ use nix::libc;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountPoint {
     id: u64,
-    /// Major and minor number of the file system, as the kernel prints them.
+    /// Major and minor number of the file system's device, as the kernel prints them.
     device: String,
     /// The directory of the file system that is mounted.
     root: PathBuf,
-    /// Where it is mounted.
+    /// The mount point.
     target: PathBuf,
     /// The options of this mount, such as `rw,nosuid,relatime`.
     options: String,
 }
 
 impl MountPoint {
-    /// Where it is mounted.
+    /// The mount point.
     pub fn target(&self) -> &Path {
         &self.target
     }
@@ -56,7 +56,7 @@ impl MountPoint {
     }
 }
 
-/// The kernel writes white space and backslashes as octal numbers.
+/// The kernel escapes white space and backslashes as octal numbers.
 fn unescape(field: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
@@ -76,7 +76,7 @@ fn unescape(field: &[u8]) -> PathBuf {
     PathBuf::from(OsString::from_vec(bytes))
 }
 
-/// All mounts of this process, in the order in which they were made.
+/// All mounts of this process, oldest first.
 #[derive(Clone, Debug, Default)]
 pub struct Mounts(Vec<MountPoint>);
 
@@ -93,7 +93,7 @@ impl Mounts {
         Self(text.split(|byte| *byte == b'\n').filter_map(MountPoint::parse).collect())
     }
 
-    /// The mounts whose mount points lie below this path, which has no symbolic links in it.
+    /// The mounts below this path, which must not contain symbolic links.
     pub fn below<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = &'a MountPoint> {
         self.0.iter().filter(move |mount| mount.target != path && mount.target.starts_with(path))
     }
@@ -101,9 +101,9 @@ impl Mounts {
     /// The mount that this path is on.
     ///
     /// # Errors
-    /// The path cannot be found, or the kernel does not say which mount it is on.
+    /// The path does not exist, or its mount is not listed.
     pub fn of(&self, path: &Path) -> io::Result<&MountPoint> {
-        // The longest mount point above a path is not always the answer: another mount may hide it.
+        // The longest mount point above a path is not always its mount: another mount may hide it.
         let file = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path)?;
         let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd()))?;
         let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse::<u64>().ok());
@@ -111,8 +111,8 @@ impl Mounts {
         mount.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "its mount is not in /proc/self/mountinfo"))
     }
 
-    /// The other paths at which this file or directory, what is mounted below it, or a part of it can be seen: bind
-    /// mounts, and further mounts of the same file system. The path has no symbolic links in it.
+    /// The other paths at which this file or directory, a part of it, or something mounted below it appears through bind
+    /// mounts and other mounts of the same file system. The path must not contain symbolic links.
     ///
     /// # Errors
     /// As for [`Mounts::of`].
@@ -125,7 +125,7 @@ impl Mounts {
             for mount in self.0.iter().filter(|mount| mount.device == *device) {
                 let (name, original) = match mount.shows(&inside) {
                     Some(name) => (name, shown.clone()),
-                    // A part of it is mounted by itself.
+                    // Only a part of it is mounted there.
                     None => match mount.root.strip_prefix(&inside) {
                         Ok(part) => (mount.target.clone(), shown.join(part)),
                         Err(_) => continue,
@@ -140,7 +140,7 @@ impl Mounts {
     }
 }
 
-/// Whether both paths lead to the same file: another mount may hide one of them.
+/// Whether both paths refer to the same file: another mount may hide one of them.
 fn is_same(one: &Path, other: &Path) -> bool {
     let id = |path: &Path| fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()));
     matches!((id(one), id(other)), (Ok(one), Ok(other)) if one == other)
@@ -154,7 +154,7 @@ mod tests {
     fn names_with_white_space_and_backslashes_are_read() {
         let text = b"36 35 98:0 /mnt1 /mnt/with\\040space rw,noatime master:1 - ext3 /dev/root rw,errors=continue\n\
                      37 35 98:0 / /mnt/back\\134slash ro,nosuid - ext3 /dev/root rw\n\
-                     what is no mount\n";
+                     not a mount\n";
         let mounts = Mounts::parse(text);
         let targets: Vec<_> = mounts.0.iter().map(MountPoint::target).collect();
         assert_eq!(targets, [Path::new("/mnt/with space"), Path::new("/mnt/back\\slash")]);

@@ -66,7 +66,7 @@ pub struct ContainerLaunch {
     pub user: Option<String>,
     /// The network; the engine's default where there is none.
     pub network: Option<String>,
-    /// The name of the container; a unique one if there is none.
+    /// The name of the container; a unique one if absent.
     pub name: Option<String>,
     /// The memory it may have at most; no swap beyond it.
     pub limit: Option<Bytes>,
@@ -99,8 +99,8 @@ impl ContainerLaunch {
         }
     }
 
-    /// Lets the container only read these data, whichever of its mounts shows them, and what is mounted below them, which
-    /// not every engine makes read-only with them.
+    /// Makes these data read-only in the container, through whichever of its mounts it sees them. What is mounted below them
+    /// gets read-only mounts as well, because not every engine makes it read-only with them.
     ///
     /// # Errors
     /// The mounts of this process cannot be read.
@@ -125,7 +125,7 @@ impl ContainerLaunch {
             }
             self.mounts.push(bind);
         }
-        // As they were given.
+        // In the order in which they were given.
         self.mounts.reverse();
         Ok(())
     }
@@ -306,7 +306,7 @@ pub struct ContainerRunner {
     image: Image,
     launch: ContainerLaunch,
     probe: UseProbe,
-    /// Whether observations are to tell what a container that does nothing peaks at, and what that is once it is known.
+    /// Whether to report the peak of an idle container, and that peak once it is known.
     wants_idle_peak: bool,
     noise_floor: Option<Bytes>,
     /// Whether the probe's program is to be there, whoever reads the peak.
@@ -339,8 +339,8 @@ impl ContainerRunner {
         Self { probe, ..self }
     }
 
-    /// The same runner, whose observations tell what a container that does nothing peaks at if `wanted`. It is measured
-    /// before the first run, once for an engine, an image and a way, and remembered.
+    /// The same runner, whose observations also report the peak of an idle container if `wanted`. It is measured before the
+    /// first run, and cached for each engine, image and way to the peak.
     #[must_use]
     pub fn noise_floor(self, wanted: bool) -> Self {
         Self { wants_idle_peak: wanted, ..self }
@@ -453,11 +453,11 @@ impl Runner for ContainerRunner {
     }
 }
 
-/// Why a container does not run.
+/// Why a container was not started.
 enum Stopped {
     /// Something failed.
     Failed(StartError),
-    /// The engine does not answer, or highwater was told to end.
+    /// The engine does not answer, or highwater was asked to end.
     GivenUp,
 }
 
@@ -467,7 +467,7 @@ impl<E: Into<StartError>> From<E> for Stopped {
     }
 }
 
-/// Has the engine do something on the way to a running container. What it refuses is for `explain` to tell.
+/// Sends a request on the way to a running container; `explain` turns a refusal into an error.
 fn step<T>(
     engine: &Engine,
     patience: &mut Patience<'_>,
@@ -483,11 +483,11 @@ fn step<T>(
 }
 
 impl ContainerRunner {
-    /// Why the engine does not make a container.
+    /// The error for a container that the engine refuses to create.
     fn explain_create(&self, error: &bollard::errors::Error) -> StartError {
         let error = EngineError::request("create the container", error);
         match (&error, &self.launch.name) {
-            // Docker has a status for it, Podman words.
+            // Docker reports it by the status, Podman in words.
             (EngineError::Request { status, reason, .. }, Some(name))
                 if *status == Some(409) || reason.contains("is already in use") =>
             {

@@ -30,18 +30,18 @@ pub use facts::{Facts, UserMapping};
 pub use image::{Image, Progress, PullPolicy};
 pub(super) use running::started_since;
 pub(super) use transport::Allowance;
-use transport::Place;
+use transport::Endpoint;
 
 use super::patience::Patience;
 use crate::model::problem::one_line;
 
 /// An engine that does not answer a simple question within this time is not there for us.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Creating or starting a container of a large image on a slow disk takes its time.
+/// How long creating or starting a container may take, as with a large image on a slow disk.
 pub(super) const SLOW: Duration = Duration::from_secs(300);
-/// What an engine does without starting anything, such as looking at an image.
+/// How long other requests may take, such as inspecting an image.
 pub(super) const BRISK: Duration = Duration::from_secs(60);
-/// The longest id that is accepted; those of Docker and Podman have 64 characters.
+/// The longest accepted id; those of Docker and Podman have 64 characters.
 const LONGEST_ID: usize = 128;
 
 /// Where an engine may be listening.
@@ -126,21 +126,21 @@ pub enum EngineError {
         /// The status of its answer, where there was one.
         status: Option<u16>,
     },
-    /// The engine did not answer in time, or not before highwater was told twice to end.
+    /// The engine did not answer in time, or not before highwater was asked to end twice.
     #[error("failed to {action}: the engine does not answer")]
     Unanswered {
-        /// What was asked for.
+        /// The request.
         action: String,
     },
-    /// What the engine calls an id cannot be one.
-    #[error("failed to {action}: the engine calls it `{}`, expected an id of letters and digits", .id.escape_debug())]
+    /// The engine returned an invalid id.
+    #[error("failed to {action}: the engine returned `{}`, expected an id of letters and digits", .id.escape_debug())]
     WrongId {
-        /// What was asked for.
+        /// The request.
         action: String,
-        /// What came.
+        /// The id.
         id: String,
     },
-    /// What is to be an image cannot be the name of one.
+    /// The name of the image is invalid.
     #[error("failed to use the image `{}`: expected a name such as registry.example/team/segment:1.2", .image.escape_debug())]
     ImageName {
         /// The name.
@@ -226,8 +226,8 @@ impl EngineError {
                  engines answer"
                     .to_owned(),
             ),
-            Self::WrongId { .. } => Some("look at what listens there: it is not a container engine".to_owned()),
-            Self::ImageName { .. } => Some("check the spelling; `docker images` lists the images there".to_owned()),
+            Self::WrongId { .. } => Some("check what listens at this address: it does not answer like a container engine".to_owned()),
+            Self::ImageName { .. } => Some("check the spelling; `docker images` lists the engine's images".to_owned()),
             Self::NoImage { .. } => Some("let it be pulled with --pull missing, or build it first".to_owned()),
             Self::Pull { .. } => Some(
                 "look for a typing error in its name; a private registry wants `docker login` first; an image that is \
@@ -256,22 +256,22 @@ fn list(tried: &[Tried]) -> String {
     each.join("; ")
 }
 
-/// Why a call of the engine has no result.
+/// Why a request to the engine has no result.
 #[derive(Debug)]
 pub(super) enum CallError {
-    /// The engine refused it, or the connection broke.
+    /// The engine refused it, or the connection failed.
     Refused(bollard::errors::Error),
     /// The engine did not answer in time.
     Unanswered,
 }
 
-/// Whether the engine has refused to do something, so that it is not done; a connection that broke leaves that open.
+/// Whether the engine refused the request, so that nothing was done; after a connection failure that is not known.
 pub(super) const fn is_refusal(error: &bollard::errors::Error) -> bool {
     matches!(error, bollard::errors::Error::DockerResponseServerError { .. })
 }
 
 impl CallError {
-    /// The same as an error of the engine that was asked to do this.
+    /// The error for the request to do this.
     pub(super) fn explain(self, action: impl Into<String>) -> EngineError {
         match self {
             Self::Refused(error) => EngineError::request(action, &error),
@@ -280,7 +280,7 @@ impl CallError {
     }
 }
 
-/// The threads that talk to an engine. Dropping them waits for nobody: looking up a host can take minutes.
+/// The threads that talk to an engine. Dropping does not wait for them: looking up a host can take minutes.
 #[derive(Debug)]
 struct Threads {
     handle: Handle,
@@ -348,7 +348,7 @@ impl Engine {
         let threads = Threads { handle: runtime.handle().clone(), runtime: Some(runtime) };
         let in_time = |seconds: Duration| not_found(format!("no answer within {} s", seconds.as_secs()));
         if let Some(socket) = address.socket() {
-            // The client's own error does not say which socket it is, and why.
+            // The client's own error names neither the socket nor the reason.
             let connecting = async { tokio::time::timeout(PATIENCE, UnixStream::connect(&socket)).await };
             match threads.handle.block_on(connecting) {
                 Ok(Ok(_)) => {}
@@ -382,7 +382,7 @@ impl Engine {
         Ok(Self { docker, threads: Arc::new(threads), address, facts })
     }
 
-    /// Waits for an answer for as long as `patience` allows, and `most` at most. What is not answered is noted there.
+    /// Waits for an answer as long as `patience` allows, and `most` at most. Notes an unanswered request in `patience`.
     pub(super) fn call<T>(
         &self,
         patience: &mut Patience<'_>,
@@ -397,7 +397,7 @@ impl Engine {
         answer.map_err(CallError::Refused)
     }
 
-    /// Waits for something as long as `patience` allows, and `most` at most.
+    /// Waits for a future as long as `patience` allows, and `most` at most.
     pub(super) fn wait<T>(
         &self,
         patience: &mut Patience<'_>,
@@ -429,7 +429,7 @@ impl Engine {
         self.wait(patience, most, readable(Some(file)));
     }
 
-    /// Waits for the answer to a single request, which nobody but a signal can interrupt.
+    /// Waits for the answer to a single request, which cannot be cancelled.
     pub(super) fn ask<T>(
         &self,
         action: &str,
@@ -448,7 +448,7 @@ impl Engine {
     }
 }
 
-/// Ends when the file can be read.
+/// Waits until the file can be read; forever without one.
 async fn readable(file: Option<BorrowedFd<'_>>) {
     let registered = file.and_then(|file| {
         // SAFETY: the file is borrowed for longer than it is registered, which is until this function ends.
@@ -460,7 +460,7 @@ async fn readable(file: Option<BorrowedFd<'_>>) {
     }
 }
 
-/// The id of something that the engine has made, which becomes a part of addresses.
+/// Checks an id returned by the engine, which becomes a part of URLs.
 pub(super) fn checked_id(action: &str, id: String) -> Result<String, EngineError> {
     let is_id = (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
     if is_id { Ok(id) } else { Err(EngineError::WrongId { action: action.to_owned(), id }) }
@@ -542,16 +542,16 @@ async fn version(url: &str) -> Result<Answer, String> {
 /// A client of the engine at this URL. Nothing is sent yet.
 fn client(url: &str, patience: Duration, version: &ClientVersion) -> Result<Docker, EngineError> {
     let refused = |reason: &str| EngineError::Scheme { url: url.to_owned(), reason: reason.to_owned() };
-    let place = match url.split_once("://") {
-        Some(("unix", path)) => Place::Socket(PathBuf::from(path)),
+    let endpoint = match url.split_once("://") {
+        Some(("unix", path)) => Endpoint::Socket(PathBuf::from(path)),
         Some(("tcp", _)) if tls_wanted() => return Err(refused("it wants TLS (DOCKER_TLS_VERIFY)")),
-        Some(("tcp" | "http", address)) => Place::port(address),
+        Some(("tcp" | "http", address)) => Endpoint::port(address),
         Some(("https", _)) => return Err(refused("it wants TLS")),
         Some((scheme, _)) => return Err(refused(&format!("addresses of the kind `{scheme}://` are not supported"))),
         None => return Err(refused("expected an address such as unix:///var/run/docker.sock or tcp://host:2375")),
     };
-    let transport = move |request: BollardRequest| transport::send(place.clone(), request);
-    // The transport knows where to connect: the name here is a form.
+    let transport = move |request: BollardRequest| transport::send(endpoint.clone(), request);
+    // The client requires a URL, but the transport knows where to connect.
     Docker::connect_with_custom_transport(transport, Some("http://localhost"), patience.as_secs(), version)
         .map_err(|error| EngineError::request("connect to the engine", &error))
 }

@@ -31,7 +31,7 @@ pub(super) const LONGEST_ENDING: Duration = Duration::from_secs(60);
 /// The largest amount that is charged at once (x86-64 and most others).
 const HUGE_PAGE: u64 = 2 << 20;
 
-/// Cgroups that this process has made.
+/// The number of cgroups made by this process.
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
 /// A cgroup of a run's own. Dropping it kills what is in it and removes it.
@@ -170,7 +170,7 @@ impl Drop for OwnCgroup {
     }
 }
 
-/// Removes the empty cgroups of highwaters that were killed between making them and starting the task.
+/// Removes the empty cgroups of highwaters that were killed before they started the task.
 fn remove_abandoned(parent: &Cgroup) {
     for entry in std::fs::read_dir(&parent.path).into_iter().flatten().flatten() {
         if entry.file_name().to_str().and_then(Maker::parse).and_then(Maker::is_gone) == Some(true) {
@@ -219,12 +219,12 @@ pub(super) fn try_to_destroy(cgroup: &Cgroup) -> bool {
     is_gone()
 }
 
-/// Whether there is a process in the cgroup at `path` or in those below it, of whatever pid namespace.
+/// Whether there is a process in the cgroup at `path` or in those below it, in any pid namespace.
 pub(super) fn has_processes(path: &Path) -> bool {
     match std::fs::read(path.join("cgroup.procs")) {
         Ok(list) if list.is_empty() => {}
         Err(error) if is_gone(&error) => return false,
-        // What cannot be read, such as the list of a threaded cgroup, may have one.
+        // A list that cannot be read, such as that of a threaded cgroup, may have one.
         Ok(_) | Err(_) => return true,
     }
     folders(path).is_ok_and(|folders| folders.iter().any(|folder| has_processes(folder)))

@@ -8,53 +8,53 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-/// How long others may take after the first request to end.
+/// How long the engine may take after the first request to end.
 const AFTER_REQUEST: Duration = Duration::from_secs(10);
-/// How long they may take after the second one, which asks for the end at any price.
+/// How long it may take after the second one, which ends the run in any case.
 const AFTER_SECOND_REQUEST: Duration = Duration::from_secs(5);
-/// How long each further answer may take once one has not come in time.
+/// How long each further answer may take after one that did not come in time.
 const AFTER_SILENCE: Duration = Duration::from_secs(3);
 
-/// Tells that the run is to be ended before its time.
+/// A source of requests to end the run early.
 pub trait Cancel {
-    /// Readable when there is something to take.
+    /// Readable when there may be a request.
     fn requested(&self) -> BorrowedFd<'_>;
 
-    /// The request, if there is one.
+    /// Takes the next request, if any.
     fn take(&mut self) -> Option<Request>;
 }
 
-/// That highwater was told to end.
+/// A request to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// The signal it was told with.
+    /// The signal that made it.
     pub signal: Signal,
-    /// Whether the task was sent the same, as by Ctrl-C on a terminal.
+    /// Whether the task received the signal as well, as with Ctrl-C on a terminal.
     pub task_knows: bool,
 }
 
-/// Requests to end, counted over the whole run, and the time that they leave.
+/// Requests to end, counted over the whole run, and the time left to wait.
 pub struct Patience<'a> {
     cancel: Option<&'a mut dyn Cancel>,
     /// How many requests have come.
     requests: u32,
-    /// The first one, if it came while a runner waited: for whoever watches the run.
+    /// The first one, if it came while a runner waited; kept for the monitor.
     kept: Option<Request>,
     /// When waiting for a start ends.
     start_until: Option<Instant>,
-    /// When all waiting ends, because highwater was told to end.
+    /// When all waiting ends, because highwater was asked to end.
     until: Option<Instant>,
-    /// What was asked for and not answered in time.
+    /// The requests to the engine that were not answered in time.
     unanswered: Vec<String>,
 }
 
 impl<'a> Patience<'a> {
-    /// Waits until `cancel` asks for the end.
+    /// Unlimited until a request comes from `cancel`.
     pub fn new(cancel: Option<&'a mut dyn Cancel>) -> Self {
         Self { cancel, requests: 0, kept: None, start_until: None, until: None, unanswered: Vec::new() }
     }
 
-    /// Waits no longer than this for the start of the task; what comes after the start has other limits.
+    /// Limits the wait for the start of the task, or lifts that limit.
     pub(crate) fn limit_start(&mut self, most: Option<Duration>) {
         self.start_until = most.and_then(|most| Instant::now().checked_add(most));
     }
@@ -71,22 +71,22 @@ impl<'a> Patience<'a> {
         ends.fold(most, |most, until| until.saturating_duration_since(Instant::now()).min(most))
     }
 
-    /// Notes that this was not answered in time.
+    /// Notes a request to the engine that was not answered in time.
     pub(super) fn note_unanswered(&mut self, action: &str) {
         self.unanswered.push(action.to_owned());
     }
 
-    /// What was not answered in time so far.
+    /// The requests to the engine that were not answered in time.
     pub(super) fn unanswered(&self) -> &[String] {
         &self.unanswered
     }
 
-    /// Whether highwater was told to end.
+    /// Whether highwater was asked to end.
     pub(super) fn was_requested(&self) -> bool {
         self.requests > 0
     }
 
-    /// Readable when there may be a request, if anybody can make one.
+    /// Readable when there may be a request; `None` without a source of requests.
     pub(crate) fn requested(&self) -> Option<BorrowedFd<'_>> {
         self.cancel.as_deref().map(Cancel::requested)
     }
@@ -96,7 +96,7 @@ impl<'a> Patience<'a> {
         self.kept.is_some()
     }
 
-    /// The next request, for whoever watches the run.
+    /// Takes the next request, for the monitor.
     pub(crate) fn take(&mut self) -> Option<Request> {
         self.kept.take().or_else(|| {
             let request = self.cancel.as_deref_mut()?.take()?;
@@ -108,7 +108,7 @@ impl<'a> Patience<'a> {
         })
     }
 
-    /// Takes a request while a runner waits. The first one leaves some time; the second one leaves none.
+    /// Takes a request while a runner waits. The first one leaves some time, the second one none.
     pub(super) fn note(&mut self) {
         let Some(request) = self.cancel.as_deref_mut().and_then(Cancel::take) else { return };
         self.requests += 1;
@@ -121,7 +121,7 @@ impl<'a> Patience<'a> {
     }
 }
 
-/// Waits for a program of somebody else's; one that takes longer is killed, and has no status.
+/// Waits for an external program; kills one that takes longer and returns `None`.
 pub(super) fn wait_for_child(child: &mut Child, most: Duration) -> io::Result<Option<ExitStatus>> {
     let started = Instant::now();
     loop {

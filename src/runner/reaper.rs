@@ -213,9 +213,8 @@ impl Reaper {
                 Err(Errno::EINTR) => continue,
                 Err(errno) => return Err(errno.into()),
             };
-            let mut is_ready = files.iter().map(|file| file.any().unwrap_or(false));
-            let (has_answered, is_requested) = (is_ready.next() == Some(true), is_ready.next() == Some(true));
-            drop(is_ready);
+            let is_ready = |index: usize| files.get(index).is_some_and(|file| file.any().unwrap_or(false));
+            let (has_answered, is_requested) = (is_ready(0), is_ready(1));
             if has_answered {
                 return Ok(());
             }

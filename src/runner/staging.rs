@@ -1,20 +1,24 @@
 //! Inputs made of parts of others, without copying: hard links, where those cannot be had clones of the file system's
 //! (`FICLONE`), and copies only where nothing else works. For containers there are mounts of single units besides.
 
+mod bytes;
 mod file;
+mod lock;
 mod page_cache;
 mod private;
 
-use std::ffi::{OsStr, OsString};
-use std::fs::{self, DirBuilder, File, TryLockError};
-use std::io::{self, Read, Write};
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, File};
+use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::sys::statvfs::statvfs;
 
-use self::file::{Copying, Random, Way, place};
+use self::bytes::{FILE, write_bytes};
+use self::file::{Copying, Way, place};
+use self::lock::{MARK, lock, split};
 use super::originals::Originals;
 use super::view::{Mount, Overlay};
 use crate::directory::{Directory, Refusal};
@@ -23,12 +27,6 @@ use crate::model::units::Bytes;
 
 pub use self::file::Cost;
 pub use self::page_cache::{Dropped, drop_caches, read_all};
-
-/// Generated and cut inputs are files of this name.
-const FILE: &str = "input.bin";
-
-/// Marks a folder as one that inputs are staged in, so that whatever is in it may go; locked by whoever does it now.
-const MARK: &str = ".highwater-staging";
 
 /// More units are not mounted one by one for a process: each is a line in a table that is made anew for every run.
 pub const MOST_MOUNTS: usize = 1000;
@@ -405,104 +403,8 @@ impl Staged {
     }
 }
 
-/// What is written in parts of this size.
-const BLOCK: usize = 1 << 20;
-
-/// Writes a file of so many bytes, from the files or at random.
-fn write_bytes(path: &Path, size: Bytes, from: &[PathBuf]) -> Result<(), StagingError> {
-    let mut file = File::create_new(path).map_err(failed("make", path))?;
-    let mut block = vec![0; BLOCK];
-    let mut left = size.0;
-    let mut random = Random::new(size.0);
-    let mut sources = from.iter().cycle();
-    let mut source: Option<File> = None;
-    let mut barren = 0;
-    while left > 0 {
-        let most = usize::try_from(left).unwrap_or(usize::MAX).min(BLOCK);
-        let part = &mut block[..most];
-        let length = if from.is_empty() || barren > from.len() {
-            random.fill(part);
-            most
-        } else {
-            let read = match &mut source {
-                Some(file) => file.read(part).map_err(failed("read the input for", path))?,
-                None => 0,
-            };
-            if read == 0 {
-                source = match sources.next() {
-                    Some(next) => Some(File::open(next).map_err(failed("read", next))?),
-                    None => None,
-                };
-                barren += 1;
-                continue;
-            }
-            barren = 0;
-            read
-        };
-        file.write_all(&block[..length]).map_err(failed("write", path))?;
-        left -= length as u64;
-    }
-    file.sync_data().map_err(failed("write", path))
-}
-
 fn make_folder(path: &Path) -> Result<(), StagingError> {
     DirBuilder::new().mode(0o755).create(path).map_err(failed("make", path))
-}
-
-/// The directory that a path is in, and its name there.
-fn split(path: &Path) -> Result<(PathBuf, OsString), StagingError> {
-    let named = match path.file_name() {
-        Some(_) => path.to_owned(),
-        None => path.canonicalize().map_err(failed("find", path))?,
-    };
-    match (named.parent(), named.file_name()) {
-        (Some(above), Some(name)) => {
-            let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
-            Ok((above.to_owned(), name.to_owned()))
-        }
-        // The root directory.
-        _ => Err(StagingError::Occupied { path: path.to_owned() }),
-    }
-}
-
-/// Makes the folder and its mark where they are not there, and keeps others from staging there. A mark that another user
-/// has made does not give away what is in the folder.
-fn lock(parent: &Directory, name: &OsStr, path: &Path) -> Result<(Directory, File), StagingError> {
-    let mark = path.join(MARK);
-    loop {
-        let made = match parent.create_directory(name) {
-            // Whoever staged there may just have removed it.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => parent.create_directory(name),
-            made => made,
-        };
-        let directory = match made {
-            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
-                return Err(StagingError::Occupied { path: path.to_owned() });
-            }
-            directory => directory.map_err(failed("make", path))?,
-        };
-        let entries = directory.entries().map_err(failed("read", path))?;
-        if !entries.is_empty() && !entries.iter().any(|entry| entry == MARK) {
-            return Err(StagingError::Occupied { path: path.to_owned() });
-        }
-        let file = match directory.open_or_create(MARK, false) {
-            // The same.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !parent.is_at(name, directory.as_file()) => {
-                continue;
-            }
-            file => file.map_err(failed("make", &mark))?,
-        };
-        directory.check_made_by_us(MARK, &file).map_err(failed("make", &mark))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(StagingError::InUse { path: path.to_owned() }),
-            Err(TryLockError::Error(error)) => tracing::debug!("{} cannot be locked: {error}", mark.display()),
-        }
-        // A lock on a file that was removed before it was ours keeps nobody away.
-        if directory.is_at(MARK, &file) {
-            return Ok((directory, file));
-        }
-    }
 }
 
 #[cfg(test)]

@@ -44,17 +44,17 @@ impl fmt::Display for Removed {
 pub struct Leftovers {
     /// Removed, or to be removed where it was only looked for.
     pub removed: Vec<Removed>,
-    /// What a highwater has made that nobody can ask for from here: one on another machine, in another container, or of
-    /// this machine before it was started anew.
+    /// Made by a highwater that cannot be checked from here: on another machine, in another container, or before this
+    /// machine was rebooted.
     pub foreign: Vec<Removed>,
-    /// What a highwater of another user has left, which only that user or root may remove.
+    /// Left by a highwater of another user; only that user or root may remove it.
     pub of_others: Vec<Removed>,
     /// What could not be removed, and why.
     pub failed: Vec<String>,
 }
 
 /// Removes what highwaters that are no more have left: on the engine, if there is one, and in all cgroup hierarchies.
-/// With `look_only` nothing is removed; with `foreign` what has a maker that nobody can ask for from here is, too.
+/// With `look_only` nothing is removed; `foreign` includes those whose maker cannot be checked from here.
 ///
 /// # Errors
 /// Where the engine does not list its containers, or the machine its hierarchies.
@@ -117,12 +117,12 @@ fn containers(engine: &Engine, look_only: bool, foreign: bool, leftovers: &mut L
 }
 
 impl Leftovers {
-    /// Whether something whose maker is gone, as far as is known, is to be removed; takes note if it is left.
+    /// Whether to remove something, given whether its maker is gone (`None` if unknown); notes what is kept.
     fn is_to_be_removed(&mut self, found: &Removed, gone: Option<bool>, of_another_user: bool, foreign: bool) -> bool {
         match gone {
             Some(false) => return false,
             None if !foreign => self.foreign.push(found.clone()),
-            // Trying would take seconds for each and fail.
+            // Each attempt would take seconds and fail.
             Some(true) | None if of_another_user => self.of_others.push(found.clone()),
             Some(true) | None => return true,
         }
@@ -181,7 +181,7 @@ fn cgroups(look_only: bool, foreign: bool, leftovers: &mut Leftovers) -> Result<
     Ok(())
 }
 
-/// Looks for cgroups of ours below a folder, and does not look into them. With each goes the user it belongs to.
+/// Finds cgroups of ours below a folder, with the user that each belongs to; does not search them.
 fn search(hierarchy: &Hierarchy, folder: &Path, found: &mut BTreeMap<PathBuf, (Maker, u32)>) {
     // A cgroup that goes while we look is not a left-over.
     let Ok(entries) = std::fs::read_dir(folder) else { return };

@@ -1,4 +1,4 @@
-//! The output of a container, on its way to where it is to go.
+//! Forwards the output of a container.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -25,13 +25,13 @@ use crate::runner::process::Output;
 
 /// Pieces that may be under way; beyond them the task waits, as with a pipe.
 const UNDER_WAY: usize = 16;
-/// The most that an engine may send as one piece; Docker and Podman send 32 KiB.
+/// The largest piece that an engine may send; Docker and Podman send 32 KiB.
 const MOST_UNDECODED: u64 = 4 << 20;
-/// What an engine writes before each piece.
+/// The length of the header before each piece.
 const FRAME_HEADER: usize = 8;
 /// How long the rest of the output may take once the container has ended.
 pub(super) const LAST_OUTPUT: Duration = Duration::from_secs(5);
-/// How often it is looked whether the container has ended while it writes nothing.
+/// How often to check whether a silent container has ended.
 const LOOK: Duration = Duration::from_secs(1);
 
 type Chunks = Pin<Box<dyn Stream<Item = Result<LogOutput, bollard::errors::Error>> + Send>>;
@@ -41,7 +41,7 @@ type Chunks = Pin<Box<dyn Stream<Item = Result<LogOutput, bollard::errors::Error
 pub(super) struct Forwarding {
     /// Told when the container has closed its output.
     pub(super) closed: Option<oneshot::Receiver<()>>,
-    /// Whether the container has ended: what does not come soon after that does not come.
+    /// Whether the container has ended: output that does not come soon after that is lost.
     pub(super) is_last: Arc<AtomicBool>,
     written: Option<oneshot::Receiver<Result<(), Unwritten>>>,
 }
@@ -79,7 +79,7 @@ impl Forwarding {
                     };
                     result = result.and(sinks.write(chunk.as_ref()));
                 }
-                // Nobody waits any more where the run was given up.
+                // The receiver is gone if the run was given up.
                 let _ = finish.send(result);
             })
             .map_err(|source| StartError::System { action: "start a thread for the output", source })?;
@@ -101,21 +101,21 @@ impl Forwarding {
                     Err(_) => {}
                 }
             }
-            // Nobody waits any more where the run was given up.
+            // The receiver is gone if the run was given up.
             let _ = close.send(());
         });
         Ok(Self { closed: Some(closed), is_last, written: Some(written) })
     }
 
-    /// Waits until everything is written, or highwater is told twice to end; says what could not be.
+    /// Waits until everything is written or highwater has been asked to end twice; returns what could not be written.
     pub(super) fn finish(&mut self, engine: &Engine, patience: &mut Patience<'_>) -> Option<Unwritten> {
         let written = self.written.take()?;
-        // Somebody may be reading page by page.
+        // The reader may be a pager.
         engine.wait(patience, Duration::MAX, written).and_then(Result::ok).and_then(Result::err)
     }
 }
 
-/// What may be received of a container's output before it is decoded.
+/// How much of a container's output may be received before it is decoded.
 pub(super) fn allowance() -> Allowance {
     Allowance::new(MOST_UNDECODED)
 }
@@ -167,12 +167,11 @@ fn create(path: &Path) -> Result<(String, File), StartError> {
     Ok((path.display().to_string(), create_file(path).map_err(failed)?))
 }
 
-/// The directory of logs beside a record is our own: a link that leads elsewhere in its place is not followed.
+/// The directory of logs beside a record is our own: a symbolic link in its place is not followed.
 fn create_kept(path: &Path) -> Result<(String, File), StartError> {
+    let parts = || path.parent().and_then(|logs| Some((logs.parent()?, logs.file_name()?, path.file_name()?)));
     let created = || {
-        let none = || io::Error::from(io::ErrorKind::InvalidInput);
-        let (logs, name) = (path.parent().ok_or_else(none)?, path.file_name().ok_or_else(none)?);
-        let (base, logs) = (logs.parent().ok_or_else(none)?, logs.file_name().ok_or_else(none)?);
+        let (base, logs, name) = parts().ok_or(io::ErrorKind::InvalidInput)?;
         Directory::open(base)?.create_directory(logs)?.create(name)
     };
     let file = created().map_err(|source| StartError::Output { path: PathBuf::from(path), source })?;

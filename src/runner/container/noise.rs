@@ -2,23 +2,21 @@
 //!
 //! runc's own start is charged to the container, 2 to 20 MiB. It is a least value of every peak, not an addend.
 
-use std::env;
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::{ContainerLaunch, ContainerRunner, Way};
-use crate::directory::create_file;
 use crate::model::observation::Exactness;
 use crate::model::problem::one_line;
 use crate::model::units::Bytes;
+use crate::runner::cache;
 use crate::runner::engine::BRISK;
 use crate::runner::patience::Patience;
 use crate::runner::process::Output;
 use crate::runner::{Runner, StartError, probe};
 
 impl ContainerRunner {
-    /// Finds out what a container of the image peaks at that does nothing; remembered for this engine, image and way.
+    /// Measures the peak of an idle container of the image, cached for this engine, image and way to the peak.
     pub(super) fn measure_idle_peak(&mut self, patience: &mut Patience<'_>) -> Result<Option<Bytes>, StartError> {
         let way = match self.way()? {
             Way::Parent => "parent",
@@ -49,19 +47,19 @@ impl ContainerRunner {
         let finished = match run.finish(patience) {
             Ok(finished) => finished,
             Err(error) => {
-                tracing::warn!("what an idle container peaks at is not known: {}", one_line(&error));
+                tracing::warn!("failed to measure an idle container: {}", one_line(&error));
                 return Ok(None);
             }
         };
         let peak = finished.peak.value().filter(|peak| matches!(peak.exactness, Exactness::Exact { .. }));
         let bytes = peak.map(|peak| peak.bytes);
         if let (Some(file), Some(bytes)) = (file, bytes) {
-            remember(&file, bytes);
+            cache::write(&file, &format!("{}\n", bytes.0));
         }
         Ok(bytes)
     }
 
-    /// Where it is remembered: by image, engine, kernel and way.
+    /// Where it is cached: by image, engine, kernel and way.
     fn noise_file(&self, way: &str) -> Option<PathBuf> {
         let facts = &self.engine.facts;
         let parts = [
@@ -71,30 +69,10 @@ impl ContainerRunner {
             facts.kernel.as_deref()?,
             way,
         ];
-        let name: String = parts
-            .join("_")
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() || "._".contains(c) { c } else { '-' })
-            .collect();
-        let cache = env::var_os("XDG_CACHE_HOME")
-            .filter(|folder| !folder.is_empty())
-            .map(PathBuf::from)
-            .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cache")))?;
-        Some(cache.join("highwater/noise").join(name))
+        cache::file("noise", &parts.join("_"))
     }
 }
 
 fn remembered(file: &Path) -> Option<Bytes> {
     fs::read_to_string(file).ok()?.trim().parse().ok().map(Bytes)
-}
-
-/// Where it cannot be written down it is measured again next time.
-fn remember(file: &Path, bytes: Bytes) {
-    let written = file
-        .parent()
-        .map_or(Ok(()), fs::create_dir_all)
-        .and_then(|()| create_file(file)?.write_all(format!("{}\n", bytes.0).as_bytes()));
-    if let Err(error) = written {
-        tracing::debug!("{} could not be written: {error}", file.display());
-    }
 }

@@ -1,8 +1,8 @@
-//! Whose a container is: said by a label, so that what a killed highwater left behind is found.
+//! Encodes the owning process in a label of the container so that leftovers can be cleaned up.
 //!
 //! An image that is committed from a container inherits the labels of the container, and every container of that image
 //! inherits them in turn. So the label repeats what a container cannot inherit: its own name and, if the name is not
-//! unique, the digest of its image, which no image can contain itself.
+//! unique, the digest of its image, which an image cannot contain.
 
 use std::fs;
 
@@ -20,8 +20,8 @@ pub(super) const LABEL: &str = "highwater.owner";
 /// The beginning of the names that highwater gives to containers.
 const PREFIX: &str = "highwater-";
 
-/// A process, told apart from all others of all machines: the boot, its number, when it was started (in ticks), and the
-/// pid namespace in which that is its number.
+/// A process, identified across machines and reboots by the boot id, its pid, when it was started (in ticks) and its pid
+/// namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Owner {
     boot: String,
@@ -56,10 +56,8 @@ impl Owner {
         (has_name && has_image).then_some(owner)
     }
 
-    /// Whether it is known to be no more: a process of this machine's that has ended.
-    ///
-    /// `None` where it belongs to another machine or container, or to this one before it was started anew; nobody can
-    /// tell which.
+    /// Whether the process has ended; `None` if that cannot be told from here: it belongs to another machine, another
+    /// container or an earlier boot of this machine.
     pub(super) fn is_gone(&self) -> Option<bool> {
         let own = Self::this()?;
         let is_known = own.boot == self.boot && own.namespace == self.namespace;
@@ -70,7 +68,7 @@ impl Owner {
         })
     }
 
-    /// Whether it belongs to a user whose containers are not ours to remove.
+    /// Whether it belongs to another user, whose containers we must not remove.
     pub(super) fn is_of_another_user(&self) -> bool {
         let own = geteuid();
         !own.is_root() && own.as_raw() != self.user
@@ -86,7 +84,7 @@ fn digest(image_id: &str) -> &str {
     image_id.strip_prefix("sha256:").unwrap_or(image_id)
 }
 
-/// The name and the label of a container that is to be made, which show that it is ours.
+/// The name and the label of a container to be created, which prove that it is ours.
 #[derive(Clone, Debug)]
 pub(in crate::runner) struct Claim {
     name: String,
@@ -102,7 +100,7 @@ impl Claim {
             None => format!("unknown:{}:0:0:0", std::process::id()),
         };
         match name {
-            // Anybody may use the name again.
+            // Another container may take the name later.
             Some(name) => {
                 let label = format!("{owner}:{name}:{}", image_id.unwrap_or("unknown"));
                 Self { name: name.to_owned(), label, is_unique: false }
@@ -164,8 +162,8 @@ mod tests {
     }
 
     #[test]
-    fn a_label_of_somebody_else_is_no_owner() {
-        for label in ["somebody", "boot:1:2:3", "boot:1:2:3:0", "boot:1:2:3:0:name"] {
+    fn a_malformed_label_names_no_owner() {
+        for label in ["someone", "boot:1:2:3", "boot:1:2:3:0", "boot:1:2:3:0:name"] {
             assert_eq!(Owner::of_container(label, &names("name"), "sha256:aa"), None, "{label}");
         }
     }

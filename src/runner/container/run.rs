@@ -1,20 +1,17 @@
 //! One container under way, from its start to its removal.
 
+mod follow;
+
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bollard::Docker;
 use bollard::models::{ContainerState, ContainerStateStatusEnum};
 use bollard::query_parameters::{
     AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, InspectContainerOptions, KillContainerOptionsBuilder,
-    StartContainerOptions, UploadToContainerOptionsBuilder, WaitContainerOptionsBuilder,
+    StartContainerOptions, UploadToContainerOptionsBuilder,
 };
-use futures_util::StreamExt;
-use futures_util::future::{Either, select};
 use jiff::Timestamp;
 use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
@@ -22,8 +19,9 @@ use nix::unistd::pipe2;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use self::follow::{Ended, INSPECT, LOOKING, Reported, follow};
 use super::leaf::Leaf;
-use super::logs::{self, Forwarding, LAST_OUTPUT};
+use super::logs::{self, Forwarding};
 use super::owner::Claim;
 use super::parent::Parent;
 use super::{ContainerError, ContainerRunner, Stopped, Way, engine_error, noise, remove, request, step};
@@ -36,7 +34,7 @@ use crate::model::problem::one_line;
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 use crate::runner::engine::{BRISK, CallError, Engine, SLOW, checked_id, is_refusal};
-use crate::runner::own_cgroup::{has_processes, kill_all, largest_in};
+use crate::runner::own_cgroup::{kill_all, largest_in};
 use crate::runner::patience::Patience;
 use crate::runner::probe::{self, Report};
 use crate::runner::process::in_cgroup::{Above, Problems, unless_reset};
@@ -44,38 +42,11 @@ use crate::runner::{Contained, End, FinishError, Finished, Running, Sample, Star
 
 /// How long the engine may take to report the end of a container that was killed.
 const REPORT_END: Duration = Duration::from_secs(10);
-/// How long it may take to say how a container ended.
-const INSPECT: Duration = Duration::from_secs(10);
-/// How often it is looked whether the processes of the container are still there.
-const LOOK: Duration = Duration::from_secs(1);
-/// How long the engine may take to report the end once they are gone.
-const GONE_FOR: Duration = Duration::from_secs(10);
-/// How often an engine on another machine is asked whether it is there, and how long it may be silent.
-const PING: Duration = Duration::from_secs(30);
-const SILENT_FOR: Duration = Duration::from_secs(120);
-
-/// What the engine is asked for when a container ends.
-const WAITING: &str = "report the end of the container";
-const LOOKING: &str = "look at the container";
-
-/// The status of a container, and when the engine reported it.
-type Reported = Arc<OnceLock<(i64, Instant)>>;
-
-/// How a container ended.
-#[derive(Debug)]
-struct Ended {
-    /// Its status, or why nobody knows it.
-    status: Result<i64, String>,
-    state: Option<ContainerState>,
-    /// What the engine was asked for and did not answer.
-    unanswered: Option<&'static str>,
-}
-
 pub(super) struct ContainerRun {
     engine: Engine,
     roots: HostRoots,
     claim: Claim,
-    /// Known once the engine has made the container.
+    /// Known once the engine has created the container.
     id: Option<String>,
     facts: Container,
     logs: Option<Logs>,
@@ -97,7 +68,7 @@ pub(super) struct ContainerRun {
     highest_counter: Option<Bytes>,
     forwarding: Option<Forwarding>,
     ended: OwnedFd,
-    /// Closed when the end is known.
+    /// Closed once the end is known, which makes `ended` readable.
     told: Option<OwnedFd>,
     outcome: Option<oneshot::Receiver<Ended>>,
     reported: Reported,
@@ -105,7 +76,7 @@ pub(super) struct ContainerRun {
 }
 
 impl ContainerRun {
-    /// A run that has not begun.
+    /// A run whose container has not been created.
     pub(super) fn new(runner: &ContainerRunner, parent: Option<Parent>, way: Way) -> Result<Self, StartError> {
         let (ended, told) = pipe2(OFlag::O_CLOEXEC)
             .map_err(|errno| StartError::System { action: "make a pipe", source: errno.into() })?;
@@ -171,14 +142,11 @@ impl ContainerRun {
         let options = AttachContainerOptionsBuilder::default().stream(true).stdout(true).stderr(true).build();
         let action = "attach to the container";
         let allowance = logs::allowance();
-        let attaching = allowance.apply(docker);
-        let attaching = attaching.attach_container(&id, Some(options));
+        let bounded = allowance.apply(docker);
+        let attaching = bounded.attach_container(&id, Some(options));
         let attached =
             step(&engine, patience, (action, BRISK), attaching, |error| runner.explain_start(action, error))?;
-        let mut forwarding = Forwarding::start(&engine, attached.output, allowance, &runner.launch)?;
-        let closed = forwarding.closed.take();
-        let is_last = Arc::clone(&forwarding.is_last);
-        self.forwarding = Some(forwarding);
+        self.forwarding = Some(Forwarding::start(&engine, attached.output, allowance, &runner.launch)?);
         still_wanted(patience)?;
 
         if let (Some(parent), Some(_)) = (&mut self.parent, runner.launch.limit) {
@@ -190,18 +158,14 @@ impl ContainerRun {
         self.started = Instant::now();
         step(&engine, patience, (action, SLOW), starting, |error| runner.explain_start(action, error))?;
         self.started = Instant::now();
-        self.follow(runner, patience, (closed, is_last));
+        self.follow(runner, patience);
         Ok(())
     }
 
-    /// Follows the container that was started.
-    fn follow(
-        &mut self,
-        runner: &ContainerRunner,
-        patience: &mut Patience<'_>,
-        output: (Option<oneshot::Receiver<()>>, Arc<AtomicBool>),
-    ) {
-        let Some(id) = self.id.clone() else { return };
+    /// Follows the started container to its end.
+    fn follow(&mut self, runner: &ContainerRunner, patience: &mut Patience<'_>) {
+        let (Some(id), Some(forwarding)) = (self.id.clone(), &mut self.forwarding) else { return };
+        let output = (forwarding.closed.take(), Arc::clone(&forwarding.is_last));
         if self.parent.is_none() && self.engine.facts.seems_local() {
             let inspecting = self.engine.docker.inspect_container(&id, None::<InspectContainerOptions>);
             let inspected = self.engine.call(patience, LOOKING, INSPECT, inspecting);
@@ -209,7 +173,7 @@ impl ContainerRun {
             self.leaf = pid.and_then(|pid| Leaf::find(&runner.machine, &id, pid));
         }
         self.open_reader();
-        // The cgroup around it has no limit; the container's own is known.
+        // Our cgroup around it has no limit; the container's own limit is known.
         let cgroup = self.cgroup().cloned();
         self.above = self.reader.as_mut().zip(cgroup.as_ref()).map(|(reader, cgroup)| Above::of(cgroup, reader));
         let (sender, outcome) = oneshot::channel();
@@ -230,7 +194,7 @@ impl ContainerRun {
         };
     }
 
-    /// Ends a run that has not begun, or of which nobody knows whether it has.
+    /// Ends a run that was not started, or of which the engine did not report whether it was.
     pub(super) fn give_up(&mut self) {
         self.told = None;
         if self.was_started {
@@ -238,7 +202,7 @@ impl ContainerRun {
         }
     }
 
-    /// Removes what there is of a container that cannot be started.
+    /// Removes the container of a run that cannot be started.
     pub(super) fn discard(mut self, patience: &mut Patience<'_>) {
         if let Some(reason) = self.remove(patience) {
             tracing::warn!("{reason}");
@@ -246,95 +210,9 @@ impl ContainerRun {
     }
 }
 
-/// Nothing more is to be done for a container that is not wanted any more.
+/// Stops before the next step if highwater was asked to end.
 fn still_wanted(patience: &Patience<'_>) -> Result<(), Stopped> {
     if patience.was_requested() { Err(Stopped::GivenUp) } else { Ok(()) }
-}
-
-/// Waits for the end, then for the last output, then asks how it was. `told` is closed when all is known.
-async fn follow(
-    docker: Docker,
-    id: String,
-    cgroup: Option<Cgroup>,
-    (closed, is_last): (Option<oneshot::Receiver<()>>, Arc<AtomicBool>),
-    reported: Reported,
-    (told, sender): (Option<OwnedFd>, oneshot::Sender<Ended>),
-) {
-    let status = match select(pin!(wait(&docker, &id)), pin!(silence(&docker, cgroup))).await {
-        Either::Left((status, _)) => Some(status),
-        Either::Right(_) => None,
-    };
-    if let Some(Ok(status)) = status {
-        let _ = reported.set((status, Instant::now()));
-    }
-    is_last.store(true, Ordering::Relaxed);
-    if let (Some(Ok(_)), Some(closed)) = (&status, closed) {
-        // Closed or not: what has not come by then does not come.
-        let _ = timeout(LAST_OUTPUT, closed).await;
-    }
-    let ended = match status {
-        None => Ended::unreported(),
-        Some(Err(reason)) => Ended { status: Err(reason), state: None, unanswered: None },
-        Some(Ok(status)) => {
-            let inspected = timeout(INSPECT, docker.inspect_container(&id, None::<InspectContainerOptions>)).await;
-            let unanswered = inspected.is_err().then_some(LOOKING);
-            let state = inspected.ok().and_then(Result::ok).and_then(|found| found.state);
-            Ended { status: Ok(status), state, unanswered }
-        }
-    };
-    // Nobody listens where the run was given up.
-    let _ = sender.send(ended);
-    drop(told);
-}
-
-impl Ended {
-    /// An end that the engine has not reported.
-    fn unreported() -> Self {
-        let reason = "the engine has not reported the end of the container".to_owned();
-        Self { status: Err(reason), state: None, unanswered: Some(WAITING) }
-    }
-}
-
-/// Ends when the engine should have reported the end of the container long ago, or is not there any more.
-async fn silence(docker: &Docker, cgroup: Option<Cgroup>) {
-    let mut was_used = false;
-    let (mut gone_for, mut last_ping, mut last_answer) = (Duration::ZERO, Instant::now(), Instant::now());
-    while gone_for < GONE_FOR && last_answer.elapsed() < SILENT_FOR {
-        tokio::time::sleep(LOOK).await;
-        let is_used = cgroup.as_ref().is_some_and(|cgroup| has_processes(&cgroup.path));
-        // A short task may have ended before it was looked for; what was charged to its cgroup shows that it was there.
-        was_used = was_used || is_used || cgroup.as_ref().is_some_and(has_peak);
-        if was_used {
-            gone_for = if is_used { Duration::ZERO } else { gone_for + LOOK };
-            last_answer = Instant::now();
-        } else if last_ping.elapsed() >= PING {
-            if matches!(timeout(PING, docker.ping()).await, Ok(Ok(_))) {
-                last_answer = Instant::now();
-            }
-            last_ping = Instant::now();
-        }
-    }
-}
-
-fn has_peak(cgroup: &Cgroup) -> bool {
-    MemoryReader::new(cgroup).peak().is_ok_and(|peak| peak.value().is_some_and(|peak| peak.0 > 0))
-}
-
-async fn wait(docker: &Docker, id: &str) -> Result<i64, String> {
-    let options = WaitContainerOptionsBuilder::default().condition("not-running").build();
-    let patient = docker.clone().with_timeout(Duration::from_secs(u64::from(u32::MAX)));
-    let mut answers = pin!(patient.wait_container(id, Some(options)));
-    match answers.next().await {
-        Some(Ok(answer)) => Ok(answer.status_code),
-        // Any status but 0 is an error to the client.
-        Some(Err(bollard::errors::Error::DockerContainerWaitError { code, error })) if error.is_empty() => Ok(code),
-        Some(Err(bollard::errors::Error::DockerContainerWaitError { error, .. })) => Err(error),
-        Some(Err(bollard::errors::Error::DockerResponseServerError { status_code: 404, .. })) => {
-            Err("somebody else removed the container".to_owned())
-        }
-        Some(Err(error)) => Err(format!("the connection to the engine broke ({})", one_line(&error))),
-        None => Err("the connection to the engine was closed".to_owned()),
-    }
 }
 
 impl Running for ContainerRun {
@@ -346,7 +224,6 @@ impl Running for ContainerRun {
         self.started
     }
 
-    /// There is nothing to be made ready: what outlives a killed highwater is found by its label.
     fn shares_terminal(&self) -> bool {
         false
     }
@@ -383,13 +260,13 @@ impl Running for ContainerRun {
         let Some(id) = self.id.clone() else { return Ok(()) };
         let options = KillContainerOptionsBuilder::default().signal(name).build();
         let docker = self.engine.docker.clone();
-        // Nobody waits for the answer: whether the task ends is what counts, and an engine may hang.
+        // Do not wait for the answer: what counts is whether the task ends, and the engine may hang.
         self.engine.spawn(async move {
             match timeout(BRISK, docker.kill_container(&id, Some(options))).await {
                 Ok(Ok(())) => {}
-                // It has ended meanwhile; or the engine is gone, which the wait for the end tells.
-                Ok(Err(error)) => tracing::debug!("{signal} was not sent: {}", one_line(&error)),
-                Err(_) => tracing::debug!("{signal} was not sent: the engine does not answer"),
+                // The task has ended meanwhile, or the engine is gone, which the wait for the end reports.
+                Ok(Err(error)) => tracing::debug!("failed to send {signal}: {}", one_line(&error)),
+                Err(_) => tracing::debug!("failed to send {signal}: the engine does not answer"),
             }
         });
         Ok(())
@@ -404,7 +281,7 @@ impl Running for ContainerRun {
         self.tidy_up(&ended, patience, &mut notes)?;
         let unanswered = patience.unanswered().to_vec();
         if !unanswered.is_empty() {
-            notes.push(format!("the engine did not answer in time when it was to {}", unanswered.join(", ")));
+            notes.push(format!("the engine did not answer in time when asked to {}", unanswered.join(", ")));
         }
         let state = ended.state;
         Ok(Finished {
@@ -424,11 +301,11 @@ impl Running for ContainerRun {
 }
 
 impl ContainerRun {
-    /// How it ended, as far as the engine reports it in time.
+    /// How the container ended, as far as the engine reports it in time.
     fn end(&mut self, patience: &mut Patience<'_>) -> Ended {
         let Some(mut outcome) = self.outcome.take() else {
             let reason = if self.was_started {
-                "nobody knows whether the container ran"
+                "the engine did not report whether the container ran"
             } else {
                 "the container was not started"
             };
@@ -437,11 +314,11 @@ impl ContainerRun {
         let ended = match outcome.try_recv() {
             Ok(ended) => ended,
             Err(_) => {
-                // It has not ended although it was to be killed. The engine is not the only one that can do that.
+                // The engine was asked to kill it and has not reported its end: kill what runs in its cgroup.
                 if let Some(cgroup) = self.cgroup() {
                     let _ = kill_all(cgroup);
                 }
-                // Half of the time is for what else the engine is to be asked.
+                // Half of the time is left for the other requests to the engine.
                 let most = patience.left(REPORT_END * 2) / 2;
                 match self.engine.wait(patience, most, outcome) {
                     Some(Ok(ended)) => ended,
@@ -462,7 +339,7 @@ impl ContainerRun {
         }
     }
 
-    /// The end, if the engine says so when it is asked for the state of the container.
+    /// The end according to the state of the container, for an engine that has not reported it by itself.
     fn end_by_state(&self, patience: &mut Patience<'_>) -> Option<Ended> {
         let id = self.id.as_deref()?;
         let inspecting = self.engine.docker.inspect_container(id, None::<InspectContainerOptions>);
@@ -473,7 +350,7 @@ impl ContainerRun {
         Some(Ended { status: Ok(status), state: Some(state), unanswered: None })
     }
 
-    /// What the probe has written down.
+    /// The result that the probe has written.
     fn report(&self, ended: &Ended, patience: &mut Patience<'_>, notes: &mut Vec<String>) -> Option<Report> {
         let id = self.id.as_deref()?;
         if self.way != Way::Probe || ended.status.is_err() {
@@ -624,7 +501,7 @@ impl ContainerRun {
         Ok(Reading::Value(Peak { bytes, source, file: None, exactness: lower(reason, remedy), upper_bound: None }))
     }
 
-    /// Whether the engine, or else the kernel, has told us that memory ran out.
+    /// Whether the engine, or else the kernel, reports that memory ran out.
     fn was_oom_killed(&self, ended: &Ended, finished: &Finished) -> bool {
         let told = ended.state.as_ref().and_then(|state| state.oom_killed).unwrap_or(false);
         let at_limit = || match (self.own_limit, finished.peak.as_ref().value()) {
@@ -654,13 +531,13 @@ impl ContainerRun {
         Ok(())
     }
 
-    /// Removes the container if there may be one; says why it could not be.
+    /// Removes the container if there may be one; returns why it could not.
     fn remove(&mut self, patience: &mut Patience<'_>) -> Option<String> {
         self.removed = true;
-        // An engine that has not said which container it made may have made it; only a unique name is surely that one's.
+        // An engine that has not returned an id may have created the container; only a unique name surely belongs to it.
         let by_name = self.claim.unique_name().filter(|_| self.was_created);
-        let id = self.id.as_deref().or(by_name)?.to_owned();
-        let removing = remove(&self.engine.docker, &id);
+        let id = self.id.as_deref().or(by_name)?;
+        let removing = remove(&self.engine.docker, id);
         let reason = match self.engine.call(patience, "remove the container", BRISK, removing) {
             Ok(()) => return None,
             Err(CallError::Refused(error)) => one_line(&error),

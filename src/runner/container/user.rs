@@ -6,8 +6,8 @@ use nix::unistd::Uid;
 
 use crate::runner::engine::{Engine, UserMapping};
 
-/// The user of this machine whose files a container of the image writes as `user`, which is a name or a number with an
-/// optional `:` and group, and root if absent. `None` if that cannot be told.
+/// The user of this machine who owns the files that a container of the image writes as `user`: a name or number, with an
+/// optional `:` and group; root if absent. `None` if that cannot be determined.
 pub fn user_on_host(engine: &Engine, image: &str, user: Option<&str>) -> Option<Uid> {
     if !engine.facts.seems_local() {
         return None;

@@ -19,7 +19,7 @@ use crate::runner::patience::wait_for_child;
 
 /// How long a helper may take: it may ask a person to unlock a keyring.
 const HELPER: Duration = Duration::from_secs(60);
-/// The largest answer of a helper that is read.
+/// The largest answer of a helper.
 const LARGEST_ANSWER: u64 = 1 << 20;
 
 /// The name under which `docker login` keeps the credentials of Docker Hub.
@@ -114,7 +114,7 @@ fn ask(helper: &Path, registry: &str, most: Duration) -> Option<DockerCredential
         Ok(Some(output)) => output,
         Ok(None) => {
             tracing::warn!(
-                "{} has not answered for {} s: the image is pulled without credentials",
+                "{} did not answer within {} s; the image is pulled without credentials",
                 helper.display(),
                 most.as_secs()
             );
@@ -140,11 +140,12 @@ fn output(helper: &Path, registry: &str, most: Duration) -> io::Result<Option<(E
     let mut child =
         Command::new(helper).arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(registry.as_bytes())?;
+        // A helper that does not read the name may have closed the pipe; its status says whether it succeeded.
+        let _ = stdin.write_all(registry.as_bytes());
     }
     let (sender, receiver) = mpsc::channel();
     if let Some(stdout) = child.stdout.take() {
-        // A program that the helper leaves behind may keep the pipe open: only this thread waits for that.
+        // A program that the helper leaves behind may keep the pipe open: only this thread waits for it.
         thread::Builder::new().name("credentials".to_owned()).spawn(move || {
             let mut answer = Vec::new();
             let read = stdout.take(LARGEST_ANSWER).read_to_end(&mut answer);
@@ -204,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_helper_that_hangs_is_left() {
+    fn a_helper_that_hangs_is_abandoned() {
         let folder = tempfile::tempdir().unwrap();
         let helper = folder.path().join("docker-credential-test");
         for script in ["exec sleep 600", "sleep 600 & echo $! > $0.child; exit 0"] {

@@ -2,11 +2,9 @@
 //!
 //! Asking costs 20 to 60 ms, because the engine runs its helpers to know their versions; a container takes 170 ms.
 
-use std::env;
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bollard::{ClientVersion, Docker};
@@ -15,8 +13,8 @@ use nix::sys::utsname;
 use serde::{Deserialize, Serialize};
 
 use super::Address;
-use crate::directory::create_file;
 use crate::model::observation::CgroupVersion;
+use crate::runner::cache;
 
 /// What an engine says of itself and of the machine it runs containers on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,26 +38,26 @@ pub struct Facts {
     pub cpus: Option<u32>,
     /// Whether it can keep a container to a limit of memory; without the controller it drops limits silently.
     pub limits_memory: bool,
-    /// Which users of the machine those of its containers are.
+    /// How the users of its containers map to those of the machine.
     #[serde(default)]
     pub users: UserMapping,
 }
 
-/// Which users of the engine's machine those of its containers are.
+/// How the users of an engine's containers map to those of its machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum UserMapping {
-    /// Those with the same numbers.
+    /// To those with the same ids.
     #[default]
     Identity,
-    /// Those with numbers that are higher by this one (dockerd's `userns-remap`).
+    /// To those whose ids are higher by this number (dockerd's `userns-remap`).
     Offset(u32),
-    /// Root is the user who runs the engine (rootless); the others are subordinate users of theirs.
+    /// Root to the user who runs the engine (rootless), the others to subordinate ids of that user.
     Rootless,
 }
 
 impl UserMapping {
-    /// dockerd names its data directory after the user that root in its containers is: `/var/lib/docker/100000.100000`.
+    /// dockerd names its data directory after the user that root maps to: `/var/lib/docker/100000.100000`.
     fn new(options: &[String], data: Option<&str>) -> Self {
         let has = |name: &str| options.iter().any(|option| option.split(',').any(|part| part == name));
         if has("name=rootless") {
@@ -155,20 +153,11 @@ pub(super) fn remembered(address: &Address) -> Option<Facts> {
     (met.url == address.url && met.socket == socket(address)?).then_some(met.facts)
 }
 
-/// Remembers what was asked. Where it cannot be written down it is asked again next time.
 pub(super) fn remember(address: &Address, facts: &Facts) {
     let (Some(path), Some(socket)) = (file(address), socket(address)) else { return };
     let met = Met { url: address.url.clone(), socket, facts: facts.clone() };
     let Ok(text) = serde_json::to_string(&met) else { return };
-    let temporary = path.with_extension(std::process::id().to_string());
-    let written = path
-        .parent()
-        .map_or(Ok(()), fs::create_dir_all)
-        .and_then(|()| create_file(&temporary)?.write_all(text.as_bytes()))
-        .and_then(|()| fs::rename(&temporary, &path));
-    if let Err(error) = written {
-        tracing::debug!("{} could not be written: {error}", path.display());
-    }
+    cache::write(&path, &text);
 }
 
 fn socket(address: &Address) -> Option<(u64, u64, i64, i64)> {
@@ -176,14 +165,8 @@ fn socket(address: &Address) -> Option<(u64, u64, i64, i64)> {
     Some((metadata.dev(), metadata.ino(), metadata.ctime(), metadata.ctime_nsec()))
 }
 
-/// Where it is remembered: below `XDG_CACHE_HOME`, or `~/.cache`.
 fn file(address: &Address) -> Option<PathBuf> {
-    let cache = env::var_os("XDG_CACHE_HOME")
-        .filter(|folder| !folder.is_empty())
-        .map(PathBuf::from)
-        .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cache")))?;
-    let name: String = address.url.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-    Some(cache.join("highwater/engines").join(format!("{name}.json")))
+    cache::file("engines", &format!("{}.json", address.url))
 }
 
 #[cfg(test)]

@@ -19,11 +19,11 @@ use crate::runner::patience::Patience;
 
 /// The largest file that is read out of an image or a container.
 const LARGEST: usize = 64 << 20;
-/// What an archive of one file has beside the file.
+/// What an archive of one file contains beside the file.
 const LARGEST_HEADER: u64 = 1 << 20;
-/// The largest single message on how far a pull has got.
+/// The largest single progress message of a pull.
 const LARGEST_MESSAGE: u64 = 1 << 20;
-/// The most layers of an image whose progress is added up; engines allow 127.
+/// The largest number of layers whose progress is added up; engines allow 127.
 const MOST_LAYERS: usize = 1000;
 
 /// What an image is and what it starts.
@@ -149,7 +149,7 @@ impl Engine {
     /// Reads one file of an image, through a container that is made and never started.
     ///
     /// # Errors
-    /// Where the file is not there, is no file, is larger than 64 MiB, or the engine does not hand it out.
+    /// If the file does not exist, is not a regular file, is larger than 64 MiB, or the engine does not return it.
     pub fn file_of_image(&self, image: &str, path: &str) -> Result<Vec<u8>, EngineError> {
         check_name(image)?;
         let claim = Claim::new(None, None);
@@ -165,16 +165,15 @@ impl Engine {
         let created = self.ask(&action, SLOW, self.docker.create_container(Some(options), body));
         let created = created.map_err(|error| {
             if !matches!(&error, CallError::Refused(error) if is_refusal(error)) {
-                // It may have been created all the same.
-                let removing = remove(&self.docker, claim.name());
-                let _ = self.call(&mut Patience::new(None), "remove a container", BRISK, removing);
+                // It may have been created nevertheless.
+                let _ = self.ask("remove a container", BRISK, remove(&self.docker, claim.name()));
             }
             error.explain(&action)
         })?;
         let id = checked_id(&action, created.id)?;
         let mut patience = Patience::new(None);
         let file = self.file_of_container(&mut patience, &id, path);
-        let action = "remove the container that was looked into";
+        let action = "remove the temporary container";
         let removed = self.call(&mut patience, action, BRISK, remove(&self.docker, &id));
         let file = match file {
             Err(EngineError::Request { status: Some(404), .. }) => {
@@ -214,7 +213,7 @@ impl Engine {
     }
 }
 
-/// Names become a part of addresses.
+/// Names become a part of URLs.
 fn check_name(image: &str) -> Result<(), EngineError> {
     let is_part = |part: &str| !part.is_empty() && !part.bytes().all(|byte| byte == b'.');
     let is_of_names = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/:@+".contains(&byte);

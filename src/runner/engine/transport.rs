@@ -1,4 +1,4 @@
-//! Connections to an engine, one for each request. No answer may be larger than its allowance.
+//! Connections to an engine, one per request. No answer may be larger than its allowance.
 
 use std::io;
 use std::path::PathBuf;
@@ -19,18 +19,18 @@ use tokio::net::{TcpStream, UnixStream};
 /// The largest answer to a request that has no allowance of its own.
 const LARGEST_ANSWER: u64 = 8 << 20;
 
-/// The port of an engine whose address names none, as the docker command has it.
+/// The port of an engine whose address has none, as for the docker command.
 const DEFAULT_PORT: u16 = 2375;
 
 /// Where an engine listens.
 #[derive(Clone, Debug)]
-pub(super) enum Place {
+pub(super) enum Endpoint {
     Socket(PathBuf),
     Port(String),
 }
 
-impl Place {
-    /// The place of `HOST`, `HOST:PORT` or `HOST:PORT/PATH`.
+impl Endpoint {
+    /// The endpoint of `HOST`, `HOST:PORT` or `HOST:PORT/PATH`.
     pub(super) fn port(address: &str) -> Self {
         let host = address.split('/').next().unwrap_or(address);
         let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
@@ -47,12 +47,12 @@ impl Allowance {
         Self(Arc::new(AtomicU64::new(bytes)))
     }
 
-    /// Allows more, for example because what came was consumed.
+    /// Allows more, for example because received bytes were consumed.
     pub(in crate::runner) fn add(&self, bytes: u64) {
         self.0.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// The same client, whose answers may have this size.
+    /// A client whose answers may have this size.
     pub(in crate::runner) fn apply(&self, docker: &Docker) -> Docker {
         let allowance = self.clone();
         docker.clone().with_request_modifier(move |mut request| {
@@ -63,10 +63,10 @@ impl Allowance {
 }
 
 /// Sends a request over a connection of its own.
-pub(super) async fn send(place: Place, request: BollardRequest) -> Result<Response<Incoming>, Error> {
-    match place {
-        Place::Socket(path) => exchange(UnixStream::connect(path).await?, "localhost", request).await,
-        Place::Port(host) => exchange(TcpStream::connect(&host).await?, &host, request).await,
+pub(super) async fn send(endpoint: Endpoint, request: BollardRequest) -> Result<Response<Incoming>, Error> {
+    match endpoint {
+        Endpoint::Socket(path) => exchange(UnixStream::connect(path).await?, "localhost", request).await,
+        Endpoint::Port(host) => exchange(TcpStream::connect(&host).await?, &host, request).await,
     }
 }
 
@@ -81,7 +81,7 @@ where
     request.headers_mut().insert(HOST, host);
     let bounded = Bounded { stream, allowance, received: 0 };
     let (mut sender, connection) = client::conn::http1::handshake(TokioIo::new(bounded)).await?;
-    // It ends with the answer, or when nobody waits for the answer any more.
+    // The task ends with the answer, or when the caller stops waiting for it.
     drop(tokio::spawn(connection.with_upgrades()));
     Ok(sender.send_request(request).await?)
 }
@@ -104,7 +104,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
         self.received += (buffer.filled().len() - before) as u64;
         let allowed = self.allowance.0.load(Ordering::Relaxed);
         Poll::Ready(if self.received > allowed {
-            let text = format!("the answer is larger than {allowed} bytes, the most that is accepted");
+            let text = format!("the answer is larger than {allowed} bytes, the largest accepted");
             Err(io::Error::new(io::ErrorKind::FileTooLarge, text))
         } else {
             Ok(())
@@ -139,7 +139,7 @@ mod tests {
             ("[::1]:99", "[::1]:99"),
             ("[::1]", "[::1]:2375"),
         ] {
-            assert!(matches!(Place::port(address), Place::Port(place) if place == expected), "{address}");
+            assert!(matches!(Endpoint::port(address), Endpoint::Port(port) if port == expected), "{address}");
         }
     }
 }

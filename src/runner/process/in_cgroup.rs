@@ -31,9 +31,9 @@ const PAGES_FOR_EACH_CPU: u64 = 16;
 /// Updates of a CPU that the kernel collects before it counts them (`MEMCG_CHARGE_BATCH`).
 const BATCH: u64 = 64;
 
-/// More than highwater and its reaper have in memory, mapped files included.
+/// An upper bound for the memory of highwater and its reaper, including mapped files.
 const OWN_MEMORY: Bytes = Bytes::mib(64);
-/// As much as all memory that is allowed (`proc_pid_oom_score_adj(5)`).
+/// The OOM score of a process that uses all allowed memory (`proc_pid_oom_score_adj(5)`).
 const OOM_SCORE_MAX: u64 = 1000;
 
 #[derive(Debug)]
@@ -329,8 +329,8 @@ impl Above {
         own.map(|own| [own, self.lowest].into_iter().flatten().min())
     }
 
-    /// What is added to the OOM score of a task, so that the kernel kills it rather than highwater where the two share a
-    /// limit: enough to make up for what highwater itself has. Where there is no such limit, nothing is.
+    /// What to add to the OOM score of a task that shares a limit with highwater, so that the kernel kills the task first:
+    /// enough to outweigh highwater's own memory. 0 without such a limit.
     pub(super) fn oom_score(&self) -> u32 {
         let score = |limit: Bytes| OOM_SCORE_MAX * OWN_MEMORY.0 / limit.0.max(OWN_MEMORY.0);
         self.lowest.map_or(0, |limit| u32::try_from(score(limit)).unwrap_or(0))

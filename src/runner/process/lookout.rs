@@ -16,7 +16,7 @@ const FIRST_AFTER: Duration = Duration::from_millis(10);
 const LONGEST_BETWEEN: Duration = Duration::from_millis(400);
 /// A look takes longer the more processes there are: at most this part of the time is spent on it.
 const SHARE: u32 = 8000;
-/// In a run that may yet be a short one, clients come and go soon, and it is worth more.
+/// The same for runs that may still be short, whose clients come and go quickly.
 const SHARE_WHILE_SHORT: u32 = 50;
 const SHORT: Duration = Duration::from_secs(1);
 

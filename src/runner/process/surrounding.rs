@@ -46,7 +46,7 @@ impl Surrounding {
         Some(Self { cgroup, reader, limits, noise, peak_before, events_before, holds_everything })
     }
 
-    /// As of [`Above::oom_score`].
+    /// See [`Above::oom_score`].
     pub(super) fn oom_score(&self) -> u32 {
         self.limits.oom_score()
     }

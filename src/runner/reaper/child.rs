@@ -203,11 +203,11 @@ impl Children {
         let path = PathBuf::from(format!("/proc/{pid}/cgroup"));
         let Ok(length) = File::open(path).and_then(|mut file| file.read(&mut text)) else { return };
         let text = String::from_utf8_lossy(&text[..length]);
-        let Some(place) = text.lines().find_map(|line| line.strip_prefix("0::")) else { return };
+        let Some(cgroup) = text.lines().find_map(|line| line.strip_prefix("0::")) else { return };
         let is_within =
-            place.strip_prefix(own.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ' ']));
+            cgroup.strip_prefix(own.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ' ']));
         if !is_within {
-            self.report.ended_in = Some(place.to_owned());
+            self.report.ended_in = Some(cgroup.to_owned());
         }
     }
 }

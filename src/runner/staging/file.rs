@@ -119,23 +119,3 @@ fn keep_times(target: &File, of: &fs::Metadata) {
         let _ = target.set_modified(modified);
     }
 }
-
-/// Bytes that no compression makes smaller, the same for the same seed.
-pub(super) struct Random(u64);
-
-impl Random {
-    pub(super) const fn new(seed: u64) -> Self {
-        // The generator stands still at zero.
-        Self(seed ^ 0x9e37_79b9_7f4a_7c15)
-    }
-
-    /// Marsaglia's xorshift (2003): random enough for data, and as fast as a disk.
-    pub(super) fn fill(&mut self, bytes: &mut [u8]) {
-        for part in bytes.chunks_mut(8) {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            part.copy_from_slice(&self.0.to_le_bytes()[..part.len()]);
-        }
-    }
-}

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
 
+use super::bytes::FILE;
 use super::file::{Copying, Way, clone};
-use super::{FILE, Material, Private, Staged, Staging, StagingError, failed, make_folder};
+use super::{Material, Private, Staged, Staging, StagingError, failed, make_folder};
 use crate::host::mounts::Mounts;
 use crate::model::units::Bytes;
 use crate::runner::originals::{Change, Originals, walk};

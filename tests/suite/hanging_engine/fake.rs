@@ -73,10 +73,12 @@ struct State {
     closed: bool,
 }
 
+type Shared = Arc<(Mutex<State>, Condvar)>;
+
 /// The engine; it ends when this is dropped.
 pub(super) struct FakeEngine {
     folder: TempDir,
-    shared: Arc<(Mutex<State>, Condvar)>,
+    shared: Shared,
 }
 
 impl FakeEngine {
@@ -132,8 +134,6 @@ impl Drop for FakeEngine {
         let _ = UnixStream::connect(self.socket());
     }
 }
-
-type Shared = Arc<(Mutex<State>, Condvar)>;
 
 fn lock(shared: &Shared) -> MutexGuard<'_, State> {
     shared.0.lock().unwrap_or_else(PoisonError::into_inner)
