@@ -285,7 +285,7 @@ impl<'a> Runs<'a> {
         cancel: &mut dyn Cancel,
         observer: &mut dyn Observer,
     ) -> Result<Result<Observation, MeasureError>, Failure> {
-        self.unconcluded().or_else(|| self.spoiled()).map_or(Ok(()), Err)?;
+        self.check_may_go_on()?;
         let original = case;
         let ready = &self.cells[job.cell];
         let cell = &ready.planned;
@@ -340,6 +340,11 @@ impl<'a> Runs<'a> {
                 copy.keep_changes(&to).unwrap_or_else(|source| self.hold(not_kept(&to, source)));
             }
         }
+    /// Checks that another run may begin; the error is why not, and returned once.
+    fn check_may_go_on(&self) -> Result<(), Failure> {
+        self.unconcluded().or_else(|| self.spoiled()).map_or(Ok(()), Err)
+    }
+
         Ok(Ok(observation))
     }
 
@@ -439,7 +444,7 @@ impl Bench for Runs<'_> {
     ) -> Result<Option<Observation>, Failure> {
         let ready = &self.cells[job.cell];
         let cell = &ready.planned;
-        self.spoiled().map_or(Ok(()), Err)?;
+        self.check_may_go_on()?;
         let case = self.stage(job.cell)?;
         let scratch = self.scratch()?;
         let output = self.subject.make_output(scratch.path())?;
