@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 
 use clap::{Args, ValueEnum};
 use highwater::calibrate::resolve::{LookupError, ProcessingContainers, ReadError, render, targets};
+use highwater::model::byte_order_mark;
 use highwater::model::document::{Document, Source, Variables};
 use highwater::model::task::ProcessingContainer;
 use highwater::runner::engine::{Engine, EngineError, Image, Progress, PullPolicy};
@@ -123,7 +124,7 @@ impl Images<'_> {
         let bytes = self.engine.file_of_image(image, PROCESSING_CONTAINER).map_err(failed)?;
         let name = format!("{image}:{PROCESSING_CONTAINER}");
         let text = String::from_utf8_lossy(&bytes);
-        render(name, text.trim_start_matches('\u{feff}'), &self.variables)
+        render(name, byte_order_mark::strip(&text), &self.variables)
             .map_err(|flawed| LookupError::Read(ReadError::Flawed(flawed)))
     }
 }

@@ -27,13 +27,11 @@ use self::progress::Progress;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::fit::share;
-use super::output;
 use super::run::{
     Conditions, Format, Start, SubjectArgs, UseCgroup, duration, explain, keep, sample_interval, say_lost,
 };
-use super::scope;
 use super::signals::Signals;
-use super::summary;
+use super::{output, records, scope, summary};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -134,10 +132,7 @@ pub(crate) fn run(args: &FloorArgs) -> Result<Exit, Failure> {
     scope::enter_if_needed(&machine);
     let start = Start::of(&args.subject).map_err(Failure::elsewhere)?;
     start.require_inputs()?;
-    let record = match &args.record {
-        Some(path) => Some(Record::open(path).map_err(|error| Failure::new(Exit::Host, &error, None))?),
-        None => None,
-    };
+    let record = records::open_record(args.record.as_deref())?;
     let signals = Signals::block().map_err(|errno| Failure::new(Exit::Host, &errno, None))?;
     let terms = terms(args.precision, args.confirm, &machine, start.is_container());
     let success = Success { slowdown: args.slowdown, oom_of_children: args.allow_oom_of_children };

@@ -51,11 +51,11 @@ pub(crate) fn run(args: &InitArgs) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Usage, &Exists { path: path.clone() }, Some(help)));
     }
     output_file::check_writable(path)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let text = match &args.task {
         Some(file) => {
             let spec = task(file, &args.template.variables()?).map_err(|error| unread(&error))?.content;
-            let file = from_folder(folder, file).map_err(|source| output_file::unwritten(path, source))?;
+            let file = from_folder(output_file::folder_of(path), file)
+                .map_err(|source| output_file::unwritten(path, source))?;
             text(&of_task(&file, &args.template.set(), &spec))
         }
         None => text(&of_command(&args.command)),

@@ -139,7 +139,8 @@ fn is_descriptor(path: &Path) -> bool {
     fs::canonicalize(folder_of(path)).is_ok_and(|folder| folder.starts_with("/proc") && folder.ends_with("fd"))
 }
 
-fn folder_of(path: &Path) -> &Path {
+/// The directory that a file is in, or will be.
+pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 

@@ -4,13 +4,14 @@ use std::path::Path;
 
 use highwater::directory::Refusal;
 use highwater::model::observation::Observation;
-use highwater::store::{FolderError, ReadError, Source, StoreError, Unusable};
+use highwater::store::{FolderError, ReadError, Record, Source, StoreError, Unusable};
 
 use super::exit::Exit;
 use super::failure::Failure;
 use super::output;
 
-const NO_ROOM: &str =
+/// What to do about a full disk while something is recorded.
+pub(crate) const NO_ROOM: &str =
     "make room on the disk (or raise the limit of `ulimit -f`), then go on: what was recorded is whole";
 
 /// Opens a file of records or a folder of a sweep, to be read record by record.
@@ -47,17 +48,18 @@ pub(crate) fn unreadable(error: &ReadError) -> Failure {
     Failure::new(Exit::Usage, error, Some(help.to_owned()))
 }
 
+/// Opens the file that `--record` names, if it does, to append to it.
+pub(crate) fn open_record(path: Option<&Path>) -> Result<Option<Record>, Failure> {
+    path.map(Record::open).transpose().map_err(|error| unstored(&error))
+}
+
 /// A record that cannot be kept, with what to do about it.
 pub(crate) fn unstored(error: &StoreError) -> Failure {
-    let refusal = match error {
-        StoreError::Open { source, .. } => Refusal::behind(source),
-        StoreError::Moved { .. } | StoreError::Append { .. } | StoreError::Encode(_) => None,
-    };
     let help = match error {
-        _ if refusal.is_some() => refusal.map(Refusal::remedy),
         StoreError::Moved { .. } => Some("move it back, then go on; what is in a file that was removed is lost"),
-        StoreError::Open { .. } | StoreError::Append { .. } if error.is_out_of_space() => Some(NO_ROOM),
-        StoreError::Open { .. } | StoreError::Append { .. } | StoreError::Encode(_) => None,
+        _ if error.is_out_of_space() => Some(NO_ROOM),
+        StoreError::Open { source, .. } => Refusal::behind(source).map(Refusal::remedy),
+        StoreError::Append { .. } | StoreError::Encode(_) => None,
     };
     Failure::new(Exit::Host, error, help.map(str::to_owned))
 }

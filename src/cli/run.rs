@@ -168,10 +168,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     }
     let mut results = Results::new(args)?;
     let mut signals = Signals::block().map_err(|errno| Failure::new(OWN_FAILURE, &errno, None))?;
-    let mut record = match &args.record {
-        Some(path) => Some(Record::open(path).map_err(|error| Failure::new(OWN_FAILURE, &error, None))?),
-        None => None,
-    };
+    let mut record = records::open_record(args.record.as_deref()).map_err(Failure::own)?;
     let mut failure = None;
     let mut ended_by = None;
     for number in 1..=args.runs {
@@ -243,7 +240,7 @@ pub(crate) fn keep(record: Option<&mut Record>, observation: &Observation) -> Re
             }
             Ok(())
         }
-        Err(error) => Err(records::unstored(&error).with_exit(OWN_FAILURE)),
+        Err(error) => Err(records::unstored(&error).own()),
     }
 }
 

@@ -41,9 +41,6 @@ use super::run::{UseCgroup, say_lost};
 use super::signals::Signals;
 use super::{cells as shown, output, records, scope};
 
-/// What to do about a full disk.
-const NO_SPACE: &str = "make room on the disk, then go on with the same command: what was recorded is whole";
-
 /// The folder below that of a sweep in which inputs are staged.
 const STAGING: &str = "staging";
 

@@ -45,6 +45,15 @@ fn peaks_of_zero_are_judged() {
 }
 
 #[test]
+fn a_baseline_without_an_end_is_replaced() {
+    let records = fixture("records/peaks-of-zero.jsonl");
+    let output = bounded(&format!("check --records {records} --baseline /dev/zero --update-baseline"));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert!(stderr.contains("that baseline is replaced"), "{stderr}");
+}
+
+#[test]
 fn a_line_without_an_end_is_no_record() {
     for command in ["show", "report", "export", "logs", "check --records"] {
         let output = bounded(&format!("{command} /dev/zero"));

@@ -13,8 +13,6 @@ use crate::tree::Selection;
 
 use super::render::render;
 
-/// A document has at most this many bytes. Read into values it takes up to 170 times as much memory.
-pub(super) const MOST_BYTES: u64 = 4 << 20;
 /// So many names of a folder are looked at for the one that was meant.
 const MOST_NAMES: usize = 1000;
 
@@ -38,7 +36,7 @@ pub enum ReadError {
         meant: Option<PathBuf>,
     },
     /// It is larger than any document.
-    #[error("{} has more than {} MiB, which no document has", path.display(), MOST_BYTES >> 20)]
+    #[error("{} has more than {} MiB, which no document has", path.display(), Source::MOST_BYTES >> 20)]
     TooLarge {
         /// The path.
         path: PathBuf,
@@ -127,7 +125,7 @@ fn bytes(path: &Path) -> Result<Vec<u8>, ReadError> {
     let unreadable = |source| ReadError::Unreadable { path: path.to_owned(), source };
     let mut bytes = Vec::new();
     if path == Path::new("-") {
-        io::stdin().lock().take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        io::stdin().lock().take(Source::MOST_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     } else {
         let file = match File::open(path) {
             Ok(file) => file,
@@ -141,9 +139,9 @@ fn bytes(path: &Path) -> Result<Vec<u8>, ReadError> {
             let meant = inside.into_iter().find(|path| path.is_file());
             return Err(ReadError::Folder { path: path.to_owned(), meant });
         }
-        file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        file.take(Source::MOST_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     }
-    if bytes.len() as u64 > MOST_BYTES {
+    if bytes.len() as u64 > Source::MOST_BYTES {
         return Err(ReadError::TooLarge { path: path.to_owned() });
     }
     Ok(bytes)

@@ -18,8 +18,6 @@ use nix::unistd::{ForkResult, alarm, close, fork};
 use crate::model::document::{Source, Variables};
 use crate::model::problem::{Flawed, Problem};
 
-use super::read::MOST_BYTES;
-
 /// The memory that rendering may take, beyond what the program has already.
 const MEMORY_BYTES: u64 = 128 << 20;
 /// The processor time that rendering may take, in seconds.
@@ -35,8 +33,8 @@ const FALLBACK_BYTES: u64 = 1 << 30;
 /// The Jinja is wrong, uses variables that are not defined, or takes more time or memory than any document needs.
 pub fn render(name: impl Into<String>, text: impl Into<String>, variables: &Variables) -> Result<Source, Flawed> {
     let (name, text) = (name.into(), text.into());
-    if text.len() as u64 > MOST_BYTES {
-        let message = format!("it has more than {} MiB, which no document has", MOST_BYTES >> 20);
+    if text.len() as u64 > Source::MOST_BYTES {
+        let message = format!("it has more than {} MiB, which no document has", Source::MOST_BYTES >> 20);
         return Err(Flawed { name, text: String::new(), problems: vec![Problem::error("too-large", message)] });
     }
     if Source::is_template(&text)

@@ -29,7 +29,7 @@ use crate::cli::failure::Failure;
 use crate::cli::live::Live;
 use crate::cli::run::{Conditions, Start, SubjectArgs, explain, keep, say_lost};
 use crate::cli::signals::Signals;
-use crate::cli::{output, scope, summary};
+use crate::cli::{output, records, scope, summary};
 
 /// Tasks and cells, ready to be run.
 pub(super) struct Bench<'a> {
@@ -62,10 +62,7 @@ impl<'a> Bench<'a> {
     /// Reads all tasks and finds what runs them.
     pub(super) fn new(args: &'a CheckArgs, setup: &'a Setup) -> Result<Self, Failure> {
         let machine = machine()?;
-        let record = match &args.record {
-            Some(path) => Some(Record::open(path).map_err(|error| Failure::new(Exit::Host, &error, None))?),
-            None => None,
-        };
+        let record = records::open_record(args.record.as_deref())?;
         let mut cells = Vec::new();
         for task in setup.config.tasks.iter().filter(|task| setup.listed.contains(&task.name)) {
             for input in task.cells() {

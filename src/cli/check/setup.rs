@@ -75,7 +75,7 @@ impl Setup {
     /// Writes the baseline, and says whether that changed anything.
     pub(super) fn write_baseline(&self, baseline: &Baseline) -> Result<bool, Failure> {
         let text = baseline.text().map_err(|error| Failure::new(Exit::Host, &error, None))?;
-        if std::fs::read_to_string(&self.baseline_path).is_ok_and(|old| old == text) {
+        if bounded::read_text(&self.baseline_path).is_ok_and(|old| old == text) {
             return Ok(false);
         }
         output_file::write(&self.baseline_path, text.as_bytes())?;

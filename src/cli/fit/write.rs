@@ -1,9 +1,9 @@
 //! `fit --write`: the rule in its document, at once or not at all.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 use highwater::calibrate::resolve::{render, source, targets};
+use highwater::model::byte_order_mark;
 use highwater::model::document::{Change, Document, PutError, Schema, Source, Variables};
 use highwater::model::fit::Documented;
 use similar::TextDiff;
@@ -30,13 +30,7 @@ pub(super) struct File {
 enum Unwritten {
     #[error("{} is read-only", .0.display())]
     ReadOnly(PathBuf),
-    #[error("failed to write {}", path.display())]
-    Failed {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    #[error("{} was changed by somebody else while its rule was fitted", .0.display())]
+    #[error("{} was changed while its rule was fitted", .0.display())]
     Changed(PathBuf),
 }
 
@@ -52,7 +46,7 @@ impl File {
         let variables = variables.variables()?;
         let source = source(path, &variables).map_err(|error| unread(&error))?;
         check(&source)?;
-        let bytes = std::fs::read(path).map_err(|source| failed(path, source))?;
+        let bytes = std::fs::read(path).map_err(|source| output_file::unwritten(path, source))?;
         Ok(Self { path: path.to_owned(), bytes, source, variables })
     }
 
@@ -78,11 +72,8 @@ impl File {
         for note in &put.notes {
             output::say(&printable(&format!("note: {note}")));
         }
-        let mark = b"\xef\xbb\xbf";
-        let (old, mark) = match self.bytes.strip_prefix(mark) {
-            Some(rest) => (rest, mark.as_slice()),
-            None => (self.bytes.as_slice(), [].as_slice()),
-        };
+        let old = byte_order_mark::strip_bytes(&self.bytes);
+        let mark = &self.bytes[..self.bytes.len() - old.len()];
         let old = String::from_utf8_lossy(old);
         let name = self.path.display().to_string();
         if old == put.text {
@@ -98,21 +89,17 @@ impl File {
 
     /// Writes the document, unless it was changed since it was read.
     fn replace(&self, bytes: &[u8]) -> Result<(), Failure> {
-        // The file behind a link is meant, not the link.
-        let path = std::fs::canonicalize(&self.path).map_err(|source| failed(&self.path, source))?;
-        let metadata = std::fs::metadata(&path).map_err(|source| failed(&path, source))?;
-        if metadata.permissions().readonly() {
-            return Err(Unwritten::ReadOnly(path).failure("make it writable with `chmod u+w`, or look with --dry-run"));
+        let unwritten = |source| output_file::unwritten(&self.path, source);
+        // Root could write to it.
+        if std::fs::metadata(&self.path).map_err(unwritten)?.permissions().readonly() {
+            let help = "make it writable with `chmod u+w`, or look with --dry-run";
+            return Err(Unwritten::ReadOnly(self.path.clone()).failure(help));
         }
-        if std::fs::read(&path).map_err(|source| failed(&path, source))? != self.bytes {
-            return Err(Unwritten::Changed(path).failure("run it again"));
+        if std::fs::read(&self.path).map_err(unwritten)? != self.bytes {
+            return Err(Unwritten::Changed(self.path.clone()).failure("run it again"));
         }
-        output_file::write(&path, bytes)
+        output_file::write(&self.path, bytes)
     }
-}
-
-fn failed(path: &Path, source: io::Error) -> Failure {
-    Unwritten::Failed { path: path.to_owned(), source }.failure("--dry-run shows what would be written")
 }
 
 /// Reads the document as `validate` does, and says what is suspicious about it no more than that.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::{Args, ValueEnum};
 use highwater::calibrate::resolve::Resolution;
@@ -217,12 +217,7 @@ impl InContainer {
         args.warn(&resolution);
         let Resolution { task, .. } = resolution;
         let image = Self::image_of(args, &engine, &task)?;
-        let (inputs, outputs) = (inputs::of_task(&task), inputs::outputs_of(&task));
-        let guard = args.input_access.guard(
-            inputs.iter().map(PathBuf::as_path),
-            outputs.iter().map(PathBuf::as_path),
-            false,
-        )?;
+        let guard = args.input_access.guard_of_task(&task, false)?;
         let mut container = Self::of_task(args, engine, image, &task, prediction);
         container.protect(Mounting { guard: &guard, staged: &[], known: None })?;
         container.task = Some(Box::new(task));

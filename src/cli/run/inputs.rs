@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use clap::ValueEnum;
+use highwater::directory::Refusal;
 use highwater::model::observation::Observation;
 use highwater::model::task::Task;
 use highwater::runner::originals::{Change, Guard, Originals};
@@ -46,25 +47,23 @@ impl InputAccess {
         is_process: bool,
     ) -> Result<Guard, Failure> {
         let inputs = inputs.into_iter().filter(|input| input.exists());
-        let originals =
-            Originals::read(inputs, except).map_err(|source| Failure::new(Exit::Host, &Unreadable(source), None))?;
+        let originals = Originals::read(inputs, except).map_err(unreadable)?;
+        if !is_process {
+            // The engine mounts every input read-only that is not a private copy.
+            return Ok(Guard::watch(originals, None));
+        }
         Ok(match self {
-            // Containers have mounts of their own, which are read-only for every input that is not a private copy.
-            Self::ReadOnly | Self::Private | Self::Watched if !is_process => Guard::watch(originals, None),
             Self::Watched => Guard::watch(originals, Some("--input-access watched".to_owned())),
             Self::ReadOnly | Self::Private => Guard::new(originals),
         })
     }
-}
 
-/// The host's directories of a task's inputs.
-pub(crate) fn of_task(task: &Task) -> Vec<PathBuf> {
-    task.inputs().filter_map(|input| input.host_path.clone()).collect()
-}
-
-/// The host's directories of a task's outputs.
-pub(crate) fn outputs_of(task: &Task) -> Vec<PathBuf> {
-    task.outputs().filter_map(|output| output.host_path.clone()).collect()
+    /// Guards the inputs of a task, which may write to its outputs.
+    pub(super) fn guard_of_task(self, task: &Task, is_process: bool) -> Result<Guard, Failure> {
+        let inputs = task.inputs().filter_map(|input| input.host_path.as_deref());
+        let outputs = task.outputs().filter_map(|output| output.host_path.as_deref());
+        self.guard(inputs, outputs, is_process)
+    }
 }
 
 /// Whether overlays can show its inputs: a channel that is mounted in an input needs a directory there.
@@ -75,10 +74,10 @@ pub(crate) fn can_be_overlaid(task: &Task) -> bool {
     })
 }
 
-/// Why an input could not be staged or copied.
-pub(crate) fn unstaged(error: &StagingError) -> Failure {
-    let help = error.is_out_of_space().then(|| "make room on the disk, or use another one".to_owned());
-    Failure::new(Exit::Host, error, help)
+/// Why an input could not be staged or copied; `room` says what to do about a full disk.
+pub(crate) fn unstaged(error: &StagingError, room: &str) -> Failure {
+    let help = if error.is_out_of_space() { Some(room) } else { error.refusal().map(Refusal::remedy) };
+    Failure::new(Exit::Host, error, help.map(str::to_owned))
 }
 
 /// What a process sees of its inputs.
@@ -179,6 +178,11 @@ impl Changed {
 #[derive(Debug, thiserror::Error)]
 #[error("the input changed during the run: {0}")]
 struct Changed(String);
+
+/// Why the state of an input could not be read.
+pub(crate) fn unreadable(source: std::io::Error) -> Failure {
+    Failure::new(Exit::Host, &Unreadable(source), None)
+}
 
 /// Input whose state cannot be read.
 #[derive(Debug, thiserror::Error)]

@@ -1,8 +1,8 @@
 //! A task that gets a copy of its input for each run.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use highwater::host::machine::Machine;
 use highwater::model::plan::Material;
@@ -11,7 +11,7 @@ use highwater::model::task::{ChannelKind, Task};
 use highwater::model::units::Bytes;
 use highwater::runner::originals::Guard;
 use highwater::runner::patience::Patience;
-use highwater::runner::staging::{Staged, Staging};
+use highwater::runner::staging::{Staged, Staging, StagingError};
 use highwater::runner::{Runner, Running, StartError};
 use nix::unistd::geteuid;
 
@@ -52,7 +52,7 @@ impl PrivateTask {
         let (Some(task), Some(guard), Some(prediction)) = (task, guard, prediction) else {
             return Err(Failure::new(OWN_FAILURE, &NoTask, None));
         };
-        let staging = open_staging().map_err(|error| inputs::unstaged(&error))?;
+        let staging = open_staging().map_err(|error| unstaged(&error))?;
         let state = Mutex::default();
         Ok(Self { on_originals: start, task: *task, prediction, guard, staging, state })
     }
@@ -70,7 +70,7 @@ impl PrivateTask {
         self.lock().notes.clone()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -94,7 +94,7 @@ impl PrivateTask {
                 .staging
                 .stage(&name, &material)
                 .and_then(|staged| self.staging.private(&name, (&staged, &material), size, can_mount))
-                .map_err(|error| inputs::unstaged(&error))?;
+                .map_err(|error| unstaged(&error))?;
             channel.host_path = Some(copy.input().to_owned());
             copies.push(copy);
         }
@@ -128,13 +128,10 @@ impl Runner for WithCopies {
     }
 }
 
-/// The names of directories for copies begin like this, then comes the number of the user.
-const PREFIX: &str = "highwater-inputs";
-
-/// A directory for copies, on a disk. What killed highwaters of this user have left beside it goes.
-fn open_staging() -> Result<Staging, highwater::runner::staging::StagingError> {
+/// Makes a directory for copies, on a disk, and removes those that a killed highwater of this user has left beside it.
+fn open_staging() -> Result<Staging, StagingError> {
     let parent = std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
-    let prefix = format!("{PREFIX}-{}-", geteuid());
+    let prefix = format!("highwater-inputs-{}-", geteuid());
     for entry in std::fs::read_dir(&parent).into_iter().flatten().filter_map(Result::ok) {
         let is_ours = entry.metadata().is_ok_and(|there| there.is_dir() && there.uid() == geteuid().as_raw());
         if is_ours && entry.file_name().to_string_lossy().starts_with(&prefix) {
@@ -142,15 +139,14 @@ fn open_staging() -> Result<Staging, highwater::runner::staging::StagingError> {
             drop(Staging::open(&entry.path()));
         }
     }
-    let path = match tempfile::Builder::new().prefix(&prefix).tempdir_in(&parent) {
-        Ok(folder) => folder.keep(),
-        Err(source) => return Err(failed(&parent, source)),
-    };
-    Staging::open(&path)
+    match tempfile::Builder::new().prefix(&prefix).tempdir_in(&parent) {
+        Ok(folder) => Staging::open(&folder.keep()),
+        Err(source) => Err(StagingError::Failed { action: "make a directory in", path: parent, source }),
+    }
 }
 
-fn failed(path: &Path, source: std::io::Error) -> highwater::runner::staging::StagingError {
-    highwater::runner::staging::StagingError::Failed { action: "make a directory in", path: path.to_owned(), source }
+fn unstaged(error: &StagingError) -> Failure {
+    inputs::unstaged(error, "make room on the disk, or name a directory on another one with TMPDIR")
 }
 
 /// A bare command.

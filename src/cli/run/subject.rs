@@ -69,9 +69,7 @@ impl What {
         let Resolution { mut task, .. } = resolution;
         args.container.set_env(&mut task.env);
         make_outputs(&task)?;
-        let (inputs, outputs) = (inputs::of_task(&task), inputs::outputs_of(&task));
-        let guard =
-            args.input_access.guard(inputs.iter().map(PathBuf::as_path), outputs.iter().map(PathBuf::as_path), true)?;
+        let guard = args.input_access.guard_of_task(&task, true)?;
         let mounting = Mounting { guard: &guard, staged: &[], known: None };
         let (mut what, replacements) = Self::of_task(&task, prediction, mounting)?;
         what.guard = Some(guard);

@@ -27,6 +27,7 @@ use super::words::Places;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::output;
+use crate::cli::records::NO_ROOM;
 use crate::cli::run::inputs::{self, InputAccess, Mounting, changed, note_changes};
 use crate::cli::run::{Conditions, UseCgroup, explain, say_lost};
 
@@ -190,11 +191,7 @@ impl<'a> Runs<'a> {
         let is_open = self.subject.engine().is_none() && !self.guard.protects();
         let made = inputs.iter().filter(|(_, staged)| is_open && staged.is_made()).map(|(_, staged)| staged.input());
         let made: Vec<&Path> = made.collect();
-        let before = if made.is_empty() {
-            None
-        } else {
-            Some(Originals::read(made, []).map_err(|source| Failure::new(Exit::Host, &NoCache(source), None))?)
-        };
+        let before = if made.is_empty() { None } else { Some(Originals::read(made, []).map_err(inputs::unreadable)?) };
         let staged = Arc::new(StagedCase::new(inputs, before));
         state.staged.insert(place, Arc::clone(&staged));
         Ok(staged)
@@ -285,7 +282,7 @@ impl<'a> Runs<'a> {
         cancel: &mut dyn Cancel,
         observer: &mut dyn Observer,
     ) -> Result<Result<Observation, MeasureError>, Failure> {
-        self.unconcluded().or_else(|| self.spoiled()).map_or(Ok(()), Err)?;
+        self.check_may_go_on()?;
         let original = case;
         let ready = &self.cells[job.cell];
         let cell = &ready.planned;
@@ -341,6 +338,11 @@ impl<'a> Runs<'a> {
             }
         }
         Ok(Ok(observation))
+    }
+
+    /// Checks that another run may begin; the error is why not, and returned once.
+    fn check_may_go_on(&self) -> Result<(), Failure> {
+        self.unconcluded().or_else(|| self.spoiled()).map_or(Ok(()), Err)
     }
 
     /// Whether another run may begin.
@@ -439,7 +441,7 @@ impl Bench for Runs<'_> {
     ) -> Result<Option<Observation>, Failure> {
         let ready = &self.cells[job.cell];
         let cell = &ready.planned;
-        self.spoiled().map_or(Ok(()), Err)?;
+        self.check_may_go_on()?;
         let case = self.stage(job.cell)?;
         let scratch = self.scratch()?;
         let output = self.subject.make_output(scratch.path())?;
@@ -523,7 +525,7 @@ fn keep_outputs(from: &Path, to: &Path) -> Result<(), Failure> {
 }
 
 fn not_kept(to: &Path, source: std::io::Error) -> Failure {
-    let help = (source.kind() == std::io::ErrorKind::StorageFull).then(|| super::NO_SPACE.to_owned());
+    let help = (source.kind() == std::io::ErrorKind::StorageFull).then(|| NO_ROOM.to_owned());
     Failure::new(Exit::Host, &NotKept { path: to.to_owned(), source }, help)
 }
 
@@ -534,16 +536,14 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn not_run(error: &MeasureError) -> Failure {
     match error {
         MeasureError::Start(StartError::Output { source, .. }) if source.kind() == std::io::ErrorKind::StorageFull => {
-            Failure::new(Exit::Host, error, Some(super::NO_SPACE.to_owned()))
+            Failure::new(Exit::Host, error, Some(NO_ROOM.to_owned()))
         }
         _ => explain(error).elsewhere(),
     }
 }
 
 fn unstaged(error: &StagingError) -> Failure {
-    let remedy = error.refusal().map(|refusal| refusal.remedy().to_owned());
-    let help = remedy.or(error.is_out_of_space().then(|| super::NO_SPACE.to_owned()));
-    Failure::new(Exit::Host, error, help)
+    inputs::unstaged(error, NO_ROOM)
 }
 
 /// Names and sizes of inputs by their channels.

@@ -6,20 +6,22 @@ use std::sync::Mutex;
 
 use highwater::calibrate::monitor::Observer;
 use highwater::calibrate::sweep::{Admission, Job, Keeper, Left};
-use highwater::directory::{Directory, Refusal};
+use highwater::directory::Directory;
 use highwater::model::observation::{Observation, Outcome};
 use highwater::model::plan::PlanCell;
 use highwater::model::reading::Reading;
 use highwater::model::units::Bytes;
 use highwater::runner::staging::free;
-use highwater::store::{Folder, Index, RUNS, Record, Recorded, StoreError, index, line_beside};
+use highwater::store::{Folder, FolderError, Index, RUNS, Record, Recorded, StoreError, index, line_beside};
 
 use super::args::{Format, SweepArgs};
 use super::bench::{Ready, lock};
 use super::progress::Progress;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
-use crate::cli::{output, records, summary};
+use crate::cli::output_file::folder_of;
+use crate::cli::records::{self, NO_ROOM};
+use crate::cli::{output, summary};
 
 /// A record and a little output need so much.
 const LEAST_ROOM: Bytes = Bytes(128 << 10);
@@ -45,7 +47,7 @@ impl Place {
     /// A file for the records of single cells, with what is in it already. A name that the user has not given is not
     /// followed to where somebody else may have linked it.
     pub(super) fn file(path: &Path, is_named: bool) -> Result<Self, Failure> {
-        let base = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let base = folder_of(path);
         let base = std::path::absolute(base).unwrap_or_else(|_| base.to_owned());
         let unopened = |source| StoreError::Open { path: path.to_owned(), source };
         let opened = Directory::open(&base).map_err(unopened).and_then(|directory| {
@@ -81,7 +83,7 @@ impl Place {
         match free(self.path()) {
             Some(free) if free < LEAST_ROOM => {
                 let error = NoRoom { path: self.path().to_owned(), free };
-                Err(Failure::new(Exit::Host, &error, Some(super::NO_SPACE.to_owned())))
+                Err(Failure::new(Exit::Host, &error, Some(NO_ROOM.to_owned())))
             }
             Some(_) | None => Ok(()),
         }
@@ -101,14 +103,10 @@ impl Place {
             Self::File(file) => {
                 let run = file.run_id(cell, run);
                 let path = file.directory.path().join(&run);
-                let made = file.directory.create_directories(&run);
-                made.map_err(|source| {
-                    let remedy = Refusal::behind(&source).map(|refusal| refusal.remedy().to_owned());
-                    let is_full = source.kind() == std::io::ErrorKind::StorageFull;
-                    let help = remedy.or(is_full.then(|| super::NO_SPACE.to_owned()));
-                    Failure::new(Exit::Host, &NoFolder { path: path.clone(), source }, help)
-                })?;
-                Ok(path)
+                match file.directory.create_directories(&run) {
+                    Ok(_) => Ok(path),
+                    Err(source) => Err(records::unusable_folder(&FolderError::Make { path, source })),
+                }
             }
         }
     }
@@ -287,13 +285,4 @@ pub(super) fn name(cell: &PlanCell) -> String {
 struct NoRoom {
     path: PathBuf,
     free: Bytes,
-}
-
-/// Why there is no place for the output of a run.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to make {path}")]
-struct NoFolder {
-    path: PathBuf,
-    #[source]
-    source: std::io::Error,
 }

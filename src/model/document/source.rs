@@ -22,6 +22,9 @@ pub struct Source {
 }
 
 impl Source {
+    /// A document has at most this many bytes, rendered or not. Read into values it takes up to 170 times as much memory.
+    pub const MOST_BYTES: u64 = 4 << 20;
+
     /// A text that is JSON as it stands.
     pub fn plain(name: impl Into<String>, text: impl Into<String>) -> Self {
         Self { name: name.into(), text: text.into(), rendered: None }

@@ -11,10 +11,9 @@ use crate::model::problem::Problem;
 use crate::model::spelling::{nearest, quote};
 
 use super::place::{Map, Marked};
+use super::source::Source;
 use super::variables::Variables;
 
-/// A rendered text has at most this many bytes, as any document.
-const MOST_BYTES: usize = 4 << 20;
 /// A template takes at most this many steps of the engine.
 const MOST_STEPS: u64 = 2_000_000;
 /// So many undefined variables are named at once.
@@ -80,12 +79,12 @@ fn engine() -> Environment<'static> {
     engine
 }
 
-/// Takes up to [`MOST_BYTES`].
+/// Takes up to [`Source::MOST_BYTES`].
 struct Bounded(Vec<u8>);
 
 impl Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.0.len() + bytes.len() > MOST_BYTES {
+        if (self.0.len() + bytes.len()) as u64 > Source::MOST_BYTES {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
         self.0.extend_from_slice(bytes);
@@ -196,7 +195,7 @@ fn problem(template: &str, error: &Error) -> Problem {
         }
         // Nothing else can go wrong with what is written to.
         ErrorKind::WriteFailure => {
-            let message = format!("the Jinja of this file makes a text of more than {} MiB", MOST_BYTES >> 20);
+            let message = format!("the Jinja of this file makes a text of more than {} MiB", Source::MOST_BYTES >> 20);
             Problem::error("template-too-long", message).at(place)
         }
         ErrorKind::UndefinedError => {

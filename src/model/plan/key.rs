@@ -41,19 +41,19 @@ impl Identity {
     /// The key of the cell with the case of this name, these inputs, each a channel and the digest of its contents, and
     /// these parameters.
     pub fn key(&self, case: &str, inputs: &[(&str, &str)], parameters: &BTreeMap<String, String>) -> String {
-        self.digest("highwater cell 2", &[json!(case)], inputs, parameters)
+        self.digest("highwater cell 2", Some(case), inputs, parameters)
     }
 
     /// The key that highwater gave to a cell when the names and sizes of its files were all that counted: each input is a
     /// channel and the digest of its listing. Plans and records have it for ever.
     pub fn older_key(&self, inputs: &[(&str, &str)], parameters: &BTreeMap<String, String>) -> String {
-        self.digest("highwater cell 1", &[], inputs, parameters)
+        self.digest("highwater cell 1", None, inputs, parameters)
     }
 
     fn digest(
         &self,
         version: &str,
-        more: &[Value],
+        case: Option<&str>,
         inputs: &[(&str, &str)],
         parameters: &BTreeMap<String, String>,
     ) -> String {
@@ -70,7 +70,7 @@ impl Identity {
             json!(parameters),
             json!(conditions),
         ];
-        what.extend_from_slice(more);
+        what.extend(case.map(|case| json!(case)));
         digits(Value::from(what).to_string().as_bytes(), DIGITS)
     }
 }

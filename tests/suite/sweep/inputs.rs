@@ -215,6 +215,17 @@ fn what_was_measured_is_kept_though_the_command_after_it_fails() {
 }
 
 #[test]
+fn no_cell_is_set_up_after_the_command_after_a_run_has_failed() {
+    let bench = Bench::new();
+    let log = bench.path().join("log");
+    let setup = format!("echo {{N}} >> {}", log.display());
+    let words = ["--into", "r", "-P", "N=1,2", "--setup", &setup, "--conclude", "exit 3", "--", "echo", "{N}"];
+    let ran = bench.sweep(&words);
+    assert_eq!(ran.status, Some(4), "{}", ran.stderr);
+    assert_eq!(fs::read_to_string(log).unwrap(), "1\n");
+}
+
+#[test]
 fn inputs_are_not_staged_where_something_else_is_kept() {
     let bench = Bench::new();
     bench.write("scans/a/x.dcm", 30);
