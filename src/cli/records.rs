@@ -49,10 +49,7 @@ pub(crate) fn unreadable(error: &ReadError) -> Failure {
 
 /// A record that cannot be kept, with what to do about it.
 pub(crate) fn unstored(error: &StoreError) -> Failure {
-    let refusal = match error {
-        StoreError::Open { source, .. } => Refusal::behind(source),
-        StoreError::Moved { .. } | StoreError::Append { .. } | StoreError::Encode(_) => None,
-    };
+    let refusal = error.refusal();
     let help = match error {
         _ if refusal.is_some() => refusal.map(Refusal::remedy),
         StoreError::Moved { .. } => Some("move it back, then go on; what is in a file that was removed is lost"),

@@ -150,36 +150,25 @@ pub enum FolderError {
 impl FolderError {
     /// Whether it is for lack of space: what was recorded is whole, and the sweep goes on once there is room.
     pub fn is_out_of_space(&self) -> bool {
-        match self {
-            Self::Make { source, .. }
-            | Self::Lock { source, .. }
-            | Self::ReadPlan { source, .. }
-            | Self::WritePlan { source, .. }
-            | Self::Keep { source, .. }
-            | Self::Mend { source, .. } => super::is_out_of_space(source),
-            Self::Store(error) => error.is_out_of_space(),
-            Self::Exists(_)
-            | Self::NotEmpty { .. }
-            | Self::NoPlan(_)
-            | Self::Held { .. }
-            | Self::NotAPlan { .. }
-            | Self::NewerPlan { .. }
-            | Self::Read(_) => false,
-        }
+        self.cause().is_some_and(super::is_out_of_space)
     }
 
     /// Why something in the folder is not used although the system would allow it.
     pub fn refusal(&self) -> Option<&Refusal> {
+        self.cause().and_then(Refusal::behind)
+    }
+
+    /// The error of the system or of [`Directory`] while the folder was used.
+    fn cause(&self) -> Option<&io::Error> {
         match self {
             Self::Make { source, .. }
             | Self::Lock { source, .. }
             | Self::ReadPlan { source, .. }
             | Self::WritePlan { source, .. }
             | Self::Keep { source, .. }
-            | Self::Mend { source, .. }
-            | Self::Store(StoreError::Open { source, .. }) => Refusal::behind(source),
-            Self::Store(_)
-            | Self::Exists(_)
+            | Self::Mend { source, .. } => Some(source),
+            Self::Store(error) => error.cause(),
+            Self::Exists(_)
             | Self::NotEmpty { .. }
             | Self::NoPlan(_)
             | Self::Held { .. }
