@@ -421,11 +421,14 @@ fn plan_in(directory: &Directory) -> Result<String, FolderError> {
 /// # Errors
 /// See [`read_plan`] and [`Directory::open_own`].
 pub fn read_own_plan(folder: &Path) -> Result<String, FolderError> {
-    let plan = read_plan(folder)?;
-    match Directory::open_own(folder) {
-        Ok(_) => Ok(plan),
-        Err(source) => Err(FolderError::ReadPlan { path: folder.join(PLAN), source }),
-    }
+    // The plan is read from the directory whose owner was checked: a path may lead elsewhere the next time.
+    let source = match Directory::open_own(folder) {
+        Ok(directory) => return plan_in(&directory),
+        Err(source) => source,
+    };
+    // If there is no plan, say so, whoever owns the directory.
+    read_plan(folder)?;
+    Err(FolderError::ReadPlan { path: folder.join(PLAN), source })
 }
 
 /// Checks that a text is a plan, of whatever kind of sweep, which this highwater knows the version of.
