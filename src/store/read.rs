@@ -68,17 +68,6 @@ impl Records {
         beside(&self.path, file)
     }
 
-    /// Opens a file that a record names, such as its output. A record may be somebody else's: only what lies below `runs` or
-    /// in the directory of the record's logs, beside the record, is opened, and no symbolic link is followed.
-    ///
-    /// # Errors
-    /// If there is no such file; [`Refusal`] for one elsewhere.
-    ///
-    /// [`Refusal`]: crate::directory::Refusal
-    pub fn open(&self, file: &Path) -> io::Result<File> {
-        open_beside(&self.path, file)
-    }
-
     /// All samples that were kept of a run: those beside the record, where there are more; else those in it.
     ///
     /// # Errors
@@ -88,7 +77,7 @@ impl Records {
         let path = self.beside(file);
         let parse =
             |text: Vec<u8>| serde_json::from_slice(byte_order_mark::strip_bytes(&text)).map_err(io::Error::from);
-        match self.open(file).and_then(bounded::read_all).and_then(parse) {
+        match open_beside(&self.path, file).and_then(bounded::read_all).and_then(parse) {
             Ok(whole) => Ok(whole),
             // Cleaned up, or left where the record was copied from.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(series.clone()),
@@ -160,15 +149,16 @@ impl Source {
         &self.path
     }
 
-    /// A file that a record names by its path from the folder that the record is in, such as its output.
+    /// The path of a file that a record names, as [`Records::beside`] has it.
     pub fn beside(&self, file: &Path) -> PathBuf {
         beside(&self.path, file)
     }
 
-    /// Opens a file that a record names, as [`Records::open`] does.
+    /// Opens a file that a record names, such as its output. Another user may have written the record: only a file below
+    /// `runs` or in the directory of the record's logs, beside the record, is opened, and no symbolic link is followed.
     ///
     /// # Errors
-    /// See there.
+    /// If the file does not exist; [`Refusal`] if it is elsewhere.
     pub fn open_beside(&self, file: &Path) -> io::Result<File> {
         open_beside(&self.path, file)
     }
