@@ -77,9 +77,8 @@ impl Listing {
 
     /// Says that the bytes of its files are taken from those of another listing.
     pub fn cut_from(&mut self, other: &Self) {
-        let digest = Sha256::digest(other.digest_of_contents());
-        let mut content = ContentDigest::default();
-        content.iter_mut().zip(digest).for_each(|(to, byte)| *to = byte);
+        let content: ContentDigest =
+            Sha256::digest(other.digest_of_contents()).first_chunk().copied().unwrap_or_default();
         self.contents = self.files.keys().map(|path| (path.clone(), content)).collect();
     }
 
@@ -132,7 +131,7 @@ impl Listing {
     /// The digest of the names and sizes of its files, and of what was read of them.
     pub fn digest_of_contents(&self) -> String {
         digest_of_contents(self.files.iter().map(|(path, size)| {
-            let content = self.contents.get(path).map(<[u8; 16]>::as_slice).unwrap_or_default();
+            let content = self.contents.get(path).map(ContentDigest::as_slice).unwrap_or_default();
             (path.as_os_str().as_bytes(), *size, content)
         }))
     }
