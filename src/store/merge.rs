@@ -1,5 +1,6 @@
 //! Records of one plan from several places, joined without doubling anything.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Write};
@@ -164,10 +165,10 @@ pub fn merge(places: &[PathBuf], plan: Option<&str>, into: &Path) -> Result<Merg
     folder.replace_records(|out| {
         for line in &all {
             let text = if line.renamed { sources.renamed(line)? } else { sources.text(line)? };
-            sources.write(out, &text, into)?;
+            write_line(out, &text, into)?;
         }
         // What cannot be used is not ours to throw away.
-        unusable.iter().try_for_each(|text| sources.write(out, text, into))
+        unusable.iter().try_for_each(|text| write_line(out, text, into))
     })?;
     Ok(merged)
 }
@@ -299,12 +300,8 @@ impl Sources {
     fn text(&mut self, line: &Line) -> Result<Vec<u8>, MergeError> {
         let source = &self.all[line.source as usize];
         let mut text = vec![0; line.length];
-        let read = match &source.spooled {
-            Some(file) => file.read_exact_at(&mut text, line.offset),
-            None => {
-                open(&mut self.open, line.source, source).and_then(|file| file.read_exact_at(&mut text, line.offset))
-            }
-        };
+        let file = source.spooled.as_ref().map_or_else(|| open(&mut self.open, line.source, source), Ok);
+        let read = file.and_then(|file| file.read_exact_at(&mut text, line.offset));
         read.map_err(|error| unreadable(&source.path, error))?;
         Ok(text)
     }
@@ -345,26 +342,28 @@ impl Sources {
         }
         Ok(serde_json::to_vec(&observation)?)
     }
+}
 
-    fn write(&self, out: &mut dyn Write, text: &[u8], into: &Path) -> Result<(), MergeError> {
-        let written = out.write_all(text).and_then(|()| out.write_all(b"\n"));
-        written.map_err(|source| FolderError::Keep { path: into.join(OBSERVATIONS), source }.into())
+/// Opens a file unless it is open already.
+fn open<'a>(open: &'a mut HashMap<u32, File>, number: u32, source: &SourceFile) -> io::Result<&'a File> {
+    if open.len() >= MOST_OPEN && !open.contains_key(&number) {
+        open.clear();
+    }
+    match open.entry(number) {
+        Entry::Occupied(known) => Ok(known.into_mut()),
+        Entry::Vacant(new) => {
+            let file = File::open(&source.path)?;
+            if file.metadata()?.ino() != source.inode {
+                return Err(io::Error::other("it was replaced by another file while it was merged"));
+            }
+            Ok(new.insert(file))
+        }
     }
 }
 
-/// The file, which is opened again where it is not open.
-fn open<'a>(open: &'a mut HashMap<u32, File>, number: u32, source: &SourceFile) -> io::Result<&'a File> {
-    if !open.contains_key(&number) {
-        if open.len() >= MOST_OPEN {
-            open.clear();
-        }
-        let file = File::open(&source.path)?;
-        if file.metadata()?.ino() != source.inode {
-            return Err(io::Error::other("it was replaced by another file while it was merged"));
-        }
-        open.insert(number, file);
-    }
-    open.get(&number).ok_or_else(|| io::ErrorKind::NotFound.into())
+fn write_line(out: &mut dyn Write, text: &[u8], into: &Path) -> Result<(), MergeError> {
+    let written = out.write_all(text).and_then(|()| out.write_all(b"\n"));
+    written.map_err(|source| FolderError::Keep { path: into.join(OBSERVATIONS), source }.into())
 }
 
 fn unreadable(path: &Path, source: io::Error) -> MergeError {
