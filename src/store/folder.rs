@@ -212,8 +212,8 @@ impl Folder {
     /// Opens the folder of a sweep that was begun: a torn last line of its record is taken away.
     ///
     /// # Errors
-    /// Where it is none, somebody holds it, a newer highwater wrote it, or it cannot be read and written. Root is refused
-    /// the folder of another user, and nobody is led elsewhere by a symbolic link in it.
+    /// If it has no plan, another process holds it, a newer highwater wrote it, or it cannot be read and written. Root is
+    /// refused the folder of another user, and symbolic links in it are not followed.
     pub fn open(path: &Path) -> Result<Self, FolderError> {
         // Nothing is to be left in a folder that is none of ours.
         if fs::symlink_metadata(path.join(PLAN)).is_err() {
@@ -314,7 +314,7 @@ impl Folder {
         let run = observation.sweep.as_ref().map(|sweep| self.run_id(&sweep.cell, sweep.run));
         let (line, kept) = line_beside(&self.directory, run.as_deref(), observation)?;
         if let Err(error) = self.record.append(&line) {
-            // Without its line nobody would ever find it. Where the record was moved, the line is in it.
+            // Only its line refers to it. If the record was moved, it has the line.
             if let Some(kept) = kept.filter(|_| !matches!(error, StoreError::Moved { .. })) {
                 let _ = fs::remove_file(kept);
             }
@@ -332,12 +332,12 @@ impl Folder {
         Ok(self.record.check_in_place()?)
     }
 
-    /// Forgets the runs that are recorded, which a folder needs only to add others.
+    /// Frees the index of recorded runs, which only adding runs needs.
     pub(super) fn forget_recorded(&mut self) {
         self.index = Index::default();
     }
 
-    /// Replaces all records by what `write` writes: whatever happens, there are the old ones or the new ones.
+    /// Replaces all records by what `write` writes. If it fails, the old ones stay.
     pub(super) fn replace_records<E: From<FolderError>>(
         self,
         write: impl FnOnce(&mut dyn Write) -> Result<(), E>,

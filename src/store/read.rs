@@ -31,8 +31,8 @@ pub enum ReadError {
     /// The folder is not one of records.
     #[error("the folder {0} has no {OBSERVATIONS}")]
     NoRecords(PathBuf),
-    /// A line is larger than any record.
-    #[error("{path}:{line}: the line is larger than {} MiB, which no record is", MAX_LINE_BYTES >> 20)]
+    /// A line is larger than a record may be.
+    #[error("{path}:{line}: the line is larger than {} MiB, the limit for a record", MAX_LINE_BYTES >> 20)]
     LongLine {
         /// The file.
         path: PathBuf,
@@ -133,7 +133,7 @@ impl Source {
     /// Opens a file of records, or the one in a folder of records.
     ///
     /// # Errors
-    /// Where there is no such file or it cannot be opened.
+    /// If it does not exist or cannot be opened.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
         let path = place(path)?;
         let opened = File::open(&path).and_then(|file| Ok((file.metadata()?, file)));
@@ -237,7 +237,7 @@ impl Source {
         })
     }
 
-    /// The same until `take` wants no more.
+    /// The same until `take` returns `false`.
     fn records<T: DeserializeOwned>(
         &self,
         mut take: impl FnMut(&Line<'_>, Result<T, serde_json::Error>) -> bool,
@@ -252,7 +252,7 @@ impl Source {
         })
     }
 
-    /// Hands on every line that is not empty, until `take` wants no more.
+    /// Hands on every line that is not empty, until `take` returns `false`.
     fn lines(&self, mut take: impl FnMut(&Line<'_>) -> Result<bool, ReadError>) -> Result<(), ReadError> {
         let unreadable = |source| ReadError::Unreadable { path: self.path.clone(), source };
         let mut file = &self.file;
@@ -273,7 +273,7 @@ impl Source {
                 Err(source) => return Err(unreadable(source)),
             };
             offset += length;
-            // A file that was put together from others may have several.
+            // A file that was concatenated from others may have several byte order marks.
             let text = byte_order_mark::strip_bytes(&text);
             let line = Line { number, offset: offset - text.len() as u64, text };
             if !text.trim_ascii().is_empty() && !take(&line)? {
@@ -284,9 +284,9 @@ impl Source {
     }
 }
 
-/// The version of a record; `None` if the line is none.
+/// The version of a record; `None` if the line is not a record.
 fn version(text: &[u8]) -> Option<u64> {
-    // Every line that highwater writes begins with its version: nothing else of it has to be looked at.
+    // Lines that highwater wrote begin with the version: the rest need not be parsed.
     if text.starts_with(FIRST_FIELD) && text.get(FIRST_FIELD.len() + 1) == Some(&b',') {
         let digit = text.get(FIRST_FIELD.len()).filter(|digit| digit.is_ascii_digit());
         return digit.map(|digit| u64::from(digit - b'0'));

@@ -1,4 +1,4 @@
-//! Reports on more runs than can be shown one by one: records are read twice, and no more of them is kept than the cells.
+//! Reports on more runs than can be shown one by one. Records are read twice, so that only their cells are kept in memory.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use super::{no_runs, unknown_run, whole_series};
 use crate::cli::failure::Failure;
 use crate::cli::records;
 
-/// The parts of all tasks, with the earlier runs of the same tasks, and what is to be said of the records.
+/// The report on each task, compared with its earlier runs, and notes on the records.
 pub(super) fn tasks(
     sources: &[Source],
     earlier: &[Source],
@@ -74,7 +74,7 @@ impl Sorted {
         Ok(Self { groups: groups.finish(), of_records })
     }
 
-    /// Reads the records again, now that the rules are known; the part of each task comes with its name.
+    /// Reads the records again, now that the rules are known. Each builder comes with the name of its task.
     fn build(
         self,
         sources: &[Source],
