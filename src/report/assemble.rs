@@ -123,7 +123,7 @@ pub struct Head {
 pub struct Builder {
     head: Head,
     shown: Shown,
-    /// The runs that are shown, each with its place among all.
+    /// The runs that are shown, each with its index among all.
     kept: Vec<(usize, Run)>,
     seen: Seen,
     /// How many runs each case with its parameters has, to number those that are of no sweep.
@@ -144,10 +144,11 @@ type CaseKey = (String, BTreeMap<String, String>);
 /// The run whose memory over time is shown.
 #[derive(Debug)]
 struct OverTime {
-    place: usize,
+    /// Its index among all.
+    index: usize,
     run: Run,
     series: Series,
-    /// Whether somebody asked for it by its name.
+    /// Whether it was chosen by its label.
     is_wanted: bool,
 }
 
@@ -191,8 +192,38 @@ impl Builder {
 
     /// Takes the next run: the size of its input, and what its peak says about its need if the record does not tell.
     pub fn add(&mut self, observation: &Observation, n: Option<Bytes>, censoring: Option<Censoring>) {
+        let run = self.count(observation, n, censoring);
+        self.keep(run);
+    }
+
+    /// Takes the next run as [`Builder::add`] does. If its memory is the one to show over time, its samples are kept: the
+    /// run with the label `wanted`, else the one with the highest peak. `is_outlier` says whether it lies far from the
+    /// others.
+    pub fn add_with_series(
+        &mut self,
+        observation: &Observation,
+        n: Option<Bytes>,
+        censoring: Option<Censoring>,
+        is_outlier: bool,
+        wanted: Option<&str>,
+    ) {
+        let run = self.count(observation, n, censoring);
+        let index = self.seen.runs - 1;
+        if is_outlier {
+            self.outliers.push(index);
+        }
+        let is_wanted = wanted == Some(run.label.as_str());
+        let is_higher = observation.series.samples.len() > 1
+            && self.over_time.as_ref().is_none_or(|known| run.peak > known.run.peak);
+        if !self.has_wanted() && (is_wanted || is_higher) {
+            self.over_time = Some(OverTime { index, run: run.clone(), series: observation.series.clone(), is_wanted });
+        }
+        self.keep(run);
+    }
+
+    /// Counts the next run in all numbers.
+    fn count(&mut self, observation: &Observation, n: Option<Bytes>, censoring: Option<Censoring>) -> Run {
         let run = self.run(observation, n, censoring);
-        let place = self.seen.runs;
         self.seen.add(&run);
         self.by_fitted.add(&run, run.fitted);
         self.in_use.add(observation, &run);
@@ -205,57 +236,28 @@ impl Builder {
         for (count, (is, _)) in self.counts.iter_mut().zip(WARNINGS) {
             *count += usize::from(is(&run));
         }
-        let cell = self.cells.entry((n, run.case.clone(), run.parameters.clone())).or_default();
+        run
+    }
+
+    /// Keeps the run that was just counted, if it is to be shown.
+    fn keep(&mut self, run: Run) {
+        let index = self.seen.runs - 1;
+        let cell = self.cells.entry((run.n, run.case.clone(), run.parameters.clone())).or_default();
         cell.add(&run);
         match (self.shown, cell.highest) {
             (Shown::HighestOfCells, Some(highest)) => {
                 if standing(&run) > standing(&self.kept[highest].1) {
-                    self.kept[highest] = (place, run);
+                    self.kept[highest] = (index, run);
                 }
             }
             (Shown::HighestOfCells, None) | (Shown::All, _) => {
                 cell.highest = Some(self.kept.len());
-                self.kept.push((place, run));
+                self.kept.push((index, run));
             }
         }
     }
 
-    /// Takes the next run as [`Builder::add`] does. If its memory is the one to show over time, its samples are kept: the
-    /// run that is called `wanted`, else the one with the highest peak. `is_outlier` says whether it lies far from where
-    /// the others are.
-    pub fn add_with_series(
-        &mut self,
-        observation: &Observation,
-        n: Option<Bytes>,
-        censoring: Option<Censoring>,
-        is_outlier: bool,
-        wanted: Option<&str>,
-    ) {
-        let place = self.seen.runs;
-        if is_outlier {
-            self.outliers.push(place);
-        }
-        self.add(observation, n, censoring);
-        let peak = observation.peak.as_ref().value().map(|peak| peak.bytes);
-        let is_higher = self.over_time.as_ref().is_none_or(|known| !known.is_wanted && peak > known.run.peak);
-        let has_samples = observation.series.samples.len() > 1;
-        if wanted.is_none() && !(is_higher && has_samples) {
-            return;
-        }
-        // The number of a run that is of no sweep was counted when it was added.
-        let mut run = self.run_uncounted(observation, n, censoring);
-        if observation.sweep.is_none() {
-            run.number = self.counted.get(&(run.case.clone(), run.parameters.clone())).copied().unwrap_or(1);
-        }
-        run.label = label(&run);
-        let is_wanted = wanted == Some(run.label.as_str());
-        let known_is_wanted = self.over_time.as_ref().is_some_and(|known| known.is_wanted);
-        if !known_is_wanted && (is_wanted || (is_higher && has_samples)) {
-            self.over_time = Some(OverTime { place, run, series: observation.series.clone(), is_wanted });
-        }
-    }
-
-    /// Whether the run that was asked for by its name is among those that were added.
+    /// Whether the run that was chosen by its label was added.
     pub fn has_wanted(&self) -> bool {
         self.over_time.as_ref().is_some_and(|known| known.is_wanted)
     }
@@ -275,21 +277,16 @@ impl Builder {
     }
 
     fn run(&mut self, observation: &Observation, n: Option<Bytes>, censoring: Option<Censoring>) -> Run {
-        let mut run = self.run_uncounted(observation, n, censoring);
+        let mut run = run(observation, n);
+        run.censoring = censoring.unwrap_or(run.censoring);
+        run.fitted = n.zip(self.found()).map(|(n, found)| found.rule.limit(n));
+        run.typical = n.zip(self.found()).map(|(n, found)| found.typical.limit(n));
         let count = self.counted.entry((run.case.clone(), run.parameters.clone())).or_default();
         *count += 1;
         if observation.sweep.is_none() {
             run.number = *count;
         }
         run.label = label(&run);
-        run
-    }
-
-    fn run_uncounted(&self, observation: &Observation, n: Option<Bytes>, censoring: Option<Censoring>) -> Run {
-        let mut run = run(observation, n);
-        run.censoring = censoring.unwrap_or(run.censoring);
-        run.fitted = n.zip(self.found()).map(|(n, found)| found.rule.limit(n));
-        run.typical = n.zip(self.found()).map(|(n, found)| found.typical.limit(n));
         run
     }
 
@@ -300,11 +297,11 @@ impl Builder {
         let cells = finish_cells(std::mem::take(&mut self.cells));
         let timeline = self.over_time.take().map(|over_time| self.timeline(over_time));
         let all_runs = (self.shown == Shown::HighestOfCells).then_some(self.seen.runs);
-        self.kept.sort_by_key(|(place, _)| *place);
+        self.kept.sort_by_key(|(index, _)| *index);
         if let Some(Ok(found)) = &mut self.head.found
             && all_runs.is_some()
         {
-            let of_run = |place: &usize| self.kept.binary_search_by_key(place, |(place, _)| *place).ok();
+            let of_run = |index: &usize| self.kept.binary_search_by_key(index, |(index, _)| *index).ok();
             found.outliers = self.outliers.iter().filter_map(of_run).collect();
         }
         let Head { name, predictor, found, .. } = self.head;
@@ -318,8 +315,8 @@ impl Builder {
             score: self.by_fitted.finish(),
             found,
         });
-        let timeline = timeline.flatten().map(|(place, timeline)| {
-            let run = self.kept.binary_search_by_key(&place, |(place, _)| *place).unwrap_or_default();
+        let timeline = timeline.flatten().map(|(index, timeline)| {
+            let run = self.kept.binary_search_by_key(&index, |(index, _)| *index).unwrap_or_default();
             Timeline { run, ..timeline }
         });
         let mut report = TaskReport {
@@ -344,17 +341,17 @@ impl Builder {
         report
     }
 
-    /// Takes the run whose memory over time is shown among those that are, with its place among all.
+    /// Memory over time with the index of its run among all, which is shown, too.
     fn timeline(&mut self, over_time: OverTime) -> Option<(usize, Timeline)> {
-        let OverTime { place, run, series, .. } = over_time;
+        let OverTime { index, run, series, .. } = over_time;
         if series.samples.len() < 2 {
             return None;
         }
-        if !self.kept.iter().any(|(known, _)| *known == place) {
-            self.kept.push((place, run));
+        if !self.kept.iter().any(|(known, _)| *known == index) {
+            self.kept.push((index, run));
         }
         let samples = thinned(&series.samples, TIMELINE_SAMPLES);
-        Some((place, Timeline { run: 0, taken: series.taken, samples }))
+        Some((index, Timeline { run: 0, taken: series.taken, samples }))
     }
 }
 

@@ -16,7 +16,7 @@ pub(super) struct Peaks {
     predicted: Option<Bytes>,
     fitted: Option<Bytes>,
     floor: Option<Bytes>,
-    /// The place in `kept` of the run that stands for all.
+    /// The index in `Builder::kept` of the run that represents the cell.
     pub(super) highest: Option<usize>,
 }
 

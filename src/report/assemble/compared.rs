@@ -9,7 +9,7 @@ use crate::report::words;
 
 pub(super) fn compared(before: Builder, cells: &[Cell]) -> Before {
     let Builder { head, mut kept, cells: old, seen, .. } = before;
-    kept.sort_by_key(|(place, _)| *place);
+    kept.sort_by_key(|(index, _)| *index);
     let found = head.found.as_ref().and_then(|found| found.as_ref().ok());
     let old_cells = finish_cells(old);
     let key = |cell: &Cell| (cell.case.clone(), cell.parameters.clone());
