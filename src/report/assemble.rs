@@ -11,7 +11,7 @@ mod warnings;
 use std::collections::BTreeMap;
 
 use super::model::{
-    Environment, Fitted, Found, Measured, Report, Run, SCHEMA_VERSION, Seen, TaskReport, Timeline, Warning,
+    Environment, Fitted, Found, Measured, Report, Run, SCHEMA_VERSION, TaskReport, Timeline, Totals, Warning,
 };
 use super::{verdict, words};
 use crate::model::fit::Censoring;
@@ -125,7 +125,7 @@ pub struct Builder {
     shown: Shown,
     /// The runs that are shown, each with its index among all.
     kept: Vec<(usize, Run)>,
-    seen: Seen,
+    totals: Totals,
     /// How many runs each case with its parameters has, to number those that are of no sweep.
     counted: BTreeMap<CaseKey, u32>,
     cells: BTreeMap<CellKey, Peaks>,
@@ -159,7 +159,7 @@ impl Builder {
             head,
             shown,
             kept: Vec::new(),
-            seen: Seen::default(),
+            totals: Totals::default(),
             counted: BTreeMap::new(),
             cells: BTreeMap::new(),
             image: None,
@@ -208,7 +208,7 @@ impl Builder {
         wanted: Option<&str>,
     ) {
         let run = self.count(observation, n, censoring);
-        let index = self.seen.runs - 1;
+        let index = self.totals.runs - 1;
         if is_outlier {
             self.outliers.push(index);
         }
@@ -224,7 +224,7 @@ impl Builder {
     /// Counts the next run in all numbers.
     fn count(&mut self, observation: &Observation, n: Option<Bytes>, censoring: Option<Censoring>) -> Run {
         let run = self.run(observation, n, censoring);
-        self.seen.add(&run);
+        self.totals.add(&run);
         self.by_fitted.add(&run, run.fitted);
         self.in_use.add(observation, &run);
         if self.image.is_none() {
@@ -241,7 +241,7 @@ impl Builder {
 
     /// Keeps the run that was just counted, if it is to be shown.
     fn keep(&mut self, run: Run) {
-        let index = self.seen.runs - 1;
+        let index = self.totals.runs - 1;
         let cell = self.cells.entry((run.n, run.case.clone(), run.parameters.clone())).or_default();
         cell.add(&run);
         match (self.shown, cell.highest) {
@@ -296,7 +296,7 @@ impl Builder {
         let warnings = warnings(counts, std::mem::take(&mut self.warnings), self.found());
         let cells = finish_cells(std::mem::take(&mut self.cells));
         let timeline = self.over_time.take().map(|over_time| self.timeline(over_time));
-        let all_runs = (self.shown == Shown::HighestOfCells).then_some(self.seen.runs);
+        let all_runs = (self.shown == Shown::HighestOfCells).then_some(self.totals.runs);
         self.kept.sort_by_key(|(index, _)| *index);
         if let Some(Ok(found)) = &mut self.head.found
             && all_runs.is_some()
@@ -335,7 +335,7 @@ impl Builder {
             cells,
             all_runs,
             runs: self.kept.into_iter().map(|(_, run)| run).collect(),
-            seen: self.seen,
+            totals: self.totals,
         };
         report.verdict = verdict::of(&report);
         report

@@ -8,7 +8,7 @@ use crate::report::model::{Before, Cell, Change, Point};
 use crate::report::words;
 
 pub(super) fn compared(before: Builder, cells: &[Cell]) -> Before {
-    let Builder { head, mut kept, cells: old, seen, .. } = before;
+    let Builder { head, mut kept, cells: old, totals, .. } = before;
     kept.sort_by_key(|(index, _)| *index);
     let found = head.found.as_ref().and_then(|found| found.as_ref().ok());
     let old_cells = finish_cells(old);
@@ -36,7 +36,7 @@ pub(super) fn compared(before: Builder, cells: &[Cell]) -> Before {
     changes.sort_by_key(|change| change.n);
     let plain = kept.iter().map(|(_, run)| run).filter(|run| run.is_plain());
     Before {
-        runs: seen.runs,
+        runs: totals.runs,
         // A rule that counts something else is no curve over these sizes.
         fitted: found.filter(|_| head.other_measure.is_none()).map(|found| found.rule),
         words: found.map(|found| {
