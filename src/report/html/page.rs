@@ -118,9 +118,9 @@ impl Page {
                     before.changes.truncate(MOST_ROWS);
                 }
             }
-            escape::json(&serde_json::to_string_pretty(&short)?)
+            serde_json::to_string_pretty(&short)?
         } else {
-            escape::json(&serde_json::to_string_pretty(report)?)
+            serde_json::to_string_pretty(report)?
         };
         Ok(Self {
             title: names.join(", "),
@@ -129,7 +129,7 @@ impl Page {
             script,
             notes: report.notes.clone(),
             tasks: report.tasks.iter().enumerate().map(|(place, task)| TaskPage::of(task, place + 1)).collect(),
-            json,
+            json: escape::json(&json),
             json_thinned: thinned.then(|| {
                 format!(
                     "thinned: of tasks with more than {MOST_ROWS} runs only the first {MOST_ROWS} cases and no single runs; \
