@@ -13,7 +13,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::directory::Directory;
+use crate::directory::{Directory, Refusal};
 use crate::model::observation::Observation;
 
 pub use folder::{
@@ -59,9 +59,18 @@ pub enum StoreError {
 impl StoreError {
     /// Whether it is for lack of space: what was recorded before is whole.
     pub fn is_out_of_space(&self) -> bool {
+        self.cause().is_some_and(is_out_of_space)
+    }
+
+    /// Why the record is not used although the system would allow it.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        self.cause().and_then(Refusal::behind)
+    }
+
+    fn cause(&self) -> Option<&io::Error> {
         match self {
-            Self::Open { source, .. } | Self::Append { source, .. } => is_out_of_space(source),
-            Self::Moved { .. } | Self::Encode(_) => false,
+            Self::Open { source, .. } | Self::Append { source, .. } => Some(source),
+            Self::Moved { .. } | Self::Encode(_) => None,
         }
     }
 }

@@ -158,11 +158,11 @@ impl Reason {
     }
 }
 
-/// Sorts observations into cells, by task, parameters and the size of the input, and keeps no more of each than the cells
-/// need: those of a million runs find room.
+/// Sorts observations into cells by task, parameters and the size of the input. It keeps only what the cells need, so that
+/// those of a million runs fit in memory.
 #[derive(Clone, Debug, Default)]
 pub struct Cells {
-    places: HashMap<String, u32>,
+    by_key: HashMap<String, u32>,
     gathered: Vec<Gathered>,
     runs: Vec<Run>,
 }
@@ -170,7 +170,7 @@ pub struct Cells {
 impl Cells {
     /// Takes the next run.
     pub fn add(&mut self, observation: &Observation) {
-        let cell = *self.places.entry(group_key(observation)).or_insert_with(|| {
+        let cell = *self.by_key.entry(group_key(observation)).or_insert_with(|| {
             self.gathered.push(Gathered::new(observation));
             self.gathered.len() as u32 - 1
         });
@@ -184,7 +184,7 @@ impl Cells {
     pub fn finish(self) -> Vec<Cell> {
         let Self { gathered, mut runs, .. } = self;
         // Of runs that started at the same time the first in the records comes first.
-        runs.sort_unstable_by_key(|run| (run.cell, run.started_at, run.place));
+        runs.sort_unstable_by_key(|run| (run.cell, run.started_at, run.index));
         let of_cells = runs.chunk_by(|a, b| a.cell == b.cell);
         let mut cells: Vec<Cell> = gathered.into_iter().zip(of_cells).map(|(cell, runs)| cell.finish(runs)).collect();
         cells.sort_by(|a, b| {
@@ -192,12 +192,6 @@ impl Cells {
             a.task.cmp(&b.task).then_with(parameters).then_with(|| by_input(a).cmp(&by_input(b)))
         });
         cells
-    }
-}
-
-impl<'a> Extend<&'a Observation> for Cells {
-    fn extend<I: IntoIterator<Item = &'a Observation>>(&mut self, observations: I) {
-        observations.into_iter().for_each(|observation| self.add(observation));
     }
 }
 
@@ -232,8 +226,8 @@ fn group_key(observation: &Observation) -> String {
 #[derive(Clone, Copy, Debug)]
 struct Run {
     cell: u32,
-    /// Its place in the records.
-    place: u32,
+    /// Its index in the records.
+    index: u32,
     started_at: Timestamp,
     number: u32,
     succeeded: bool,
@@ -249,7 +243,7 @@ struct Run {
 }
 
 impl Run {
-    fn new(cell: u32, place: u32, number: u32, observation: &Observation) -> Self {
+    fn new(cell: u32, index: u32, number: u32, observation: &Observation) -> Self {
         let swapped = observation.swap.peak.or(observation.swap.highest_sampled).value();
         let waited_for_memory = match observation.pressure {
             Reading::Value(pressure) if observation.wall_us > 0 => pressure.some_us as f64 / observation.wall_us as f64,
@@ -257,7 +251,7 @@ impl Run {
         };
         Self {
             cell,
-            place,
+            index,
             started_at: observation.started_at,
             number,
             succeeded: observation.outcome.succeeded(),
@@ -286,7 +280,7 @@ struct Gathered {
     censored: usize,
     /// The lowest limit that one of these was under.
     limit: Option<Bytes>,
-    /// How many runs failed by themselves: what was interrupted says nothing of the task.
+    /// How many runs failed by themselves: an interrupted one says nothing about the task.
     failed: usize,
     /// What peaks of runs that succeeded can be too high by, if they are exact.
     noise: Bytes,
@@ -466,7 +460,7 @@ mod tests {
 
     fn cells(observations: &[Observation]) -> Vec<Cell> {
         let mut cells = Cells::default();
-        cells.extend(observations);
+        observations.iter().for_each(|observation| cells.add(observation));
         cells.finish()
     }
 

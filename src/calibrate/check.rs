@@ -49,12 +49,12 @@ pub struct Judgement {
     pub suspects: Vec<(String, String)>,
 }
 
-/// Runs sorted by the tasks that are checked and by their cells, with no more of each than judging looks at: a million of
-/// them find room.
+/// Runs sorted by the tasks that are checked and by their cells. It keeps only what judging needs, so that a million runs
+/// fit in memory.
 #[derive(Clone, Debug, Default)]
 pub struct SortedRuns {
     tasks: BTreeMap<String, TaskRuns>,
-    /// How many runs there are of tasks that are not checked, by what they call themselves.
+    /// The number of runs of tasks that are not checked, by what they call themselves.
     others: BTreeMap<String, usize>,
 }
 
@@ -72,7 +72,7 @@ impl SortedRuns {
         runs
     }
 
-    /// Adds a record to its task, where that is checked. `names` are the names that task.json files have, by the name of
+    /// Adds a record to its task, if that is checked. `names` are the names that task.json files have, by the name of
     /// the task that is checked.
     pub fn add_record(&mut self, config: &Config, names: &BTreeMap<String, String>, observation: &Observation) {
         match cells::task_of(config, names, observation) {
@@ -98,12 +98,12 @@ impl SortedRuns {
         self.tasks.get(task).map_or(&[], |runs| &runs.hosts)
     }
 
-    /// How many runs there are of tasks that are not checked, by what they call themselves.
+    /// The number of runs of tasks that are not checked, by what they call themselves.
     pub fn others(&self) -> &BTreeMap<String, usize> {
         &self.others
     }
 
-    /// Takes tasks that are not checked for others.
+    /// Counts the runs of tasks that are not checked among the others.
     pub fn retain(&mut self, config: &Config) {
         let is_checked = |name: &String| config.tasks.iter().any(|task| task.name == *name);
         let (kept, others) = std::mem::take(&mut self.tasks).into_iter().partition(|(name, _)| is_checked(name));

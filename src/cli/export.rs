@@ -24,8 +24,8 @@ Beside the columns of --columns there are, for each channel, input_bytes.CHANNEL
 input_files.CHANNEL, input_items.CHANNEL and the names of the largest; the same for the files with one extension, as \
 extension_bytes.CHANNEL[*.EXT].sum and so on; and for each parameter parameter.NAME.
 
-A text that a spreadsheet would take for a formula, because it begins with = + - or @ and is no number, has a ' before \
-it, and one with control characters is written as a JSON string: `highwater import` and `highwater fit` undo both.
+A string that a spreadsheet would take for a formula, because it begins with = + - or @ and is not a number, is preceded \
+by a '. One with control characters is written as a JSON string. `highwater import` and `highwater fit` undo both.
 
 `highwater import` reads the table back: the same observations, but for the samples of memory over time.";
 

@@ -55,7 +55,7 @@ fn find(args: &LogsArgs, source: &Source) -> Result<Logs, LogsError> {
     let mut count = 0;
     let mut wanted = None;
     let mut last = None;
-    // A torn line is not reported: what it would say of its run's output is lost either way.
+    // Torn lines are not reported: the output of their runs cannot be found either way.
     source.each(|observation| {
         count += 1;
         match args.run {

@@ -79,7 +79,7 @@ fn failure(error: &MergeError) -> Failure {
         MergeError::OtherTask { .. } => (Exit::Usage, "it is of another task, or of the same one with other inputs"),
         MergeError::NoSweep { .. } => (Exit::Usage, "records of `highwater run --record` can be joined with cat"),
         MergeError::Outside { .. } => {
-            (Exit::Usage, "look at who has written that record: highwater writes no such path")
+            (Exit::Usage, "check who wrote that record: highwater does not write such a path")
         }
         MergeError::Copy { source, .. } if let Some(refusal) = Refusal::behind(source) => {
             (Exit::Usage, refusal.remedy())

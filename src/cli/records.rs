@@ -58,8 +58,9 @@ pub(crate) fn unstored(error: &StoreError) -> Failure {
     let help = match error {
         StoreError::Moved { .. } => Some("move it back, then go on; what is in a file that was removed is lost"),
         _ if error.is_out_of_space() => Some(NO_ROOM),
-        StoreError::Open { source, .. } => Refusal::behind(source).map(Refusal::remedy),
-        StoreError::Append { .. } | StoreError::Encode(_) => None,
+        StoreError::Open { .. } | StoreError::Append { .. } | StoreError::Encode(_) => {
+            error.refusal().map(Refusal::remedy)
+        }
     };
     Failure::new(Exit::Host, error, help.map(str::to_owned))
 }

@@ -11,7 +11,7 @@ use highwater::model::observation::{Observation, Series};
 use highwater::report::model::Report;
 use highwater::report::plot::{Size, plots, png, svg_file};
 use highwater::report::{MOST_RUNS, Material, csv, html, json, markdown, report, table};
-use highwater::store::{OBSERVATIONS, ReadError, Records, Source};
+use highwater::store::{OBSERVATIONS, Records, Source};
 
 use self::material::{How, materials};
 use super::exit::Exit;
@@ -32,8 +32,8 @@ Examples:
                                                 memory over time of this run, not of the one with the highest peak
 
 Records are what `highwater run --record` and `highwater sweep` write. The same records give the same bytes, always.
-Of more than 10,000 runs the report shows the cells, and of each cell the run with the highest peak; its numbers are those of
-all runs, and `highwater export` writes every run.
+If there are more than 10,000 runs, the report lists only the run with the highest peak of each cell. All other numbers
+cover all runs. `highwater export` writes every run.
 The schema of the JSON: highwater schema report.
 
 Exit status: 0 the report is written, whatever it says; 2 invalid records; 3 an output cannot be written; 5 no runs in the
@@ -193,7 +193,7 @@ fn read_series(material: &mut Material<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// All samples of a run whose file of samples is named by a path that leads there from everywhere.
+/// Reads all samples of a run; the path of their file was joined with that of the record.
 fn whole_series(series: &Series) -> Result<Series, String> {
     // The file is in the directory of its run, below `runs`, beside the record.
     let base = series.file.as_deref().and_then(|file| file.ancestors().nth(3)).unwrap_or(Path::new(""));
@@ -201,18 +201,8 @@ fn whole_series(series: &Series) -> Result<Series, String> {
     records.series(series).map_err(|error| format!("Memory over time has few samples: {error}."))
 }
 
-/// All records, if each run can be shown.
+/// Reads all records, if there are few enough to show each run.
 fn few(sources: &[Source]) -> Result<Option<Vec<Records>>, Failure> {
-    /// Why no more records are read.
-    enum Stop {
-        Failed(ReadError),
-        Many,
-    }
-    impl From<ReadError> for Stop {
-        fn from(error: ReadError) -> Self {
-            Self::Failed(error)
-        }
-    }
     let mut count = 0;
     let mut read = Vec::new();
     for source in sources {
@@ -220,12 +210,13 @@ fn few(sources: &[Source]) -> Result<Option<Vec<Records>>, Failure> {
         let unusable = source.try_each(|observation| {
             count += 1;
             observations.push(observation);
-            if count > MOST_RUNS { Err(Stop::Many) } else { Ok(()) }
+            // The error `None` stops reading.
+            if count > MOST_RUNS { Err(None) } else { Ok(()) }
         });
         match unusable {
             Ok(unusable) => read.push(Records { path: source.path().to_owned(), observations, unusable }),
-            Err(Stop::Many) => return Ok(None),
-            Err(Stop::Failed(error)) => return Err(records::unreadable(&error)),
+            Err(None) => return Ok(None),
+            Err(Some(error)) => return Err(records::unreadable(&error)),
         }
     }
     for records in &read {
@@ -239,7 +230,7 @@ fn no_runs() -> Failure {
     Failure::new(Exit::TooLittleData, &NoRuns, Some(help))
 }
 
-/// A note on lines that are no records.
+/// A note on lines that were left out.
 fn left_out(unusable: usize) -> Option<String> {
     let lines = if unusable == 1 { "line was" } else { "lines were" };
     (unusable > 0).then(|| format!("{unusable} {lines} left out: not a record, or torn."))

@@ -67,12 +67,12 @@ pub struct TaskReport {
     pub before: Option<Before>,
     /// What all runs come to.
     #[serde(skip)]
-    pub(crate) seen: Seen,
+    pub(crate) totals: Totals,
 }
 
 /// What all runs of a task come to, whether or not they are shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Seen {
+pub(crate) struct Totals {
     pub(crate) runs: usize,
     /// The peaks of runs whose need they are.
     pub(crate) plain: Extent,
@@ -98,7 +98,7 @@ impl Extent {
     }
 }
 
-impl Seen {
+impl Totals {
     pub(crate) fn add(&mut self, run: &Run) {
         self.runs += 1;
         self.sizes.add(run.n);

@@ -23,7 +23,7 @@ pub(super) fn of(report: &TaskReport) -> Verdict {
 
 fn level(report: &TaskReport) -> Level {
     let Some(rule) = report.rule_in_use.as_ref().filter(|rule| rule.score.runs > 0) else {
-        let measured = report.seen.plain.count + report.seen.lower_bounds.count > 0;
+        let measured = report.totals.plain.count + report.totals.lower_bounds.count > 0;
         return if measured { Level::Measured } else { Level::TooLittle };
     };
     match rule.score {
@@ -67,12 +67,12 @@ fn on_rule(rule: &RuleInUse, level: Level, report: &TaskReport) -> String {
 }
 
 fn on_peaks(report: &TaskReport) -> String {
-    let (peaks, more) = match (report.seen.plain, report.seen.lower_bounds) {
+    let (peaks, more) = match (report.totals.plain, report.totals.lower_bounds) {
         (Extent { count: 0, .. }, bounds @ Extent { count: 1.., .. }) => (bounds, " or more"),
         (plain, _) => (plain, ""),
     };
     let Some((least, most)) = peaks.ends else {
-        let runs = count(report.seen.runs, "run", "runs");
+        let runs = count(report.totals.runs, "run", "runs");
         return format!("None of {runs} shows what {} needs: all of them failed or reached a limit", report.name);
     };
     let seen = format!("{} peaked at {least} to {most}{more} in {}", report.name, count(peaks.count, "run", "runs"));

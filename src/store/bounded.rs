@@ -1,31 +1,31 @@
-//! Reading files that others wrote: no more than such a file can have, so that a device or a wrong file fills no memory.
+//! Bounded reading of files that others wrote, so that a device or a wrong file does not fill the memory.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
-/// A line, such as a record, has at most this many bytes.
+/// The longest line, such as a record, in bytes.
 pub const MAX_LINE_BYTES: u64 = 64 << 20;
-/// A table, a plan and every other file that is read as a whole has at most this many bytes.
+/// The largest file that is read as a whole, such as a table or a plan, in bytes.
 pub const MAX_FILE_BYTES: u64 = 1 << 30;
 
-/// The text of a file.
+/// Reads a text file.
 ///
 /// # Errors
-/// It cannot be read, is no UTF-8, or has more than [`MAX_FILE_BYTES`].
+/// It cannot be read, is not UTF-8, or has more than [`MAX_FILE_BYTES`].
 pub fn read_text(path: &Path) -> io::Result<String> {
     read_all_text(File::open(path)?)
 }
 
-/// The text of an open file.
+/// Reads an open text file.
 ///
 /// # Errors
-/// As of [`read_text`].
+/// See [`read_text`].
 pub fn read_all_text(reader: impl Read) -> io::Result<String> {
     String::from_utf8(read_all(reader)?).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))
 }
 
-/// The bytes of a file.
+/// Reads a file.
 ///
 /// # Errors
 /// It cannot be read, or has more than [`MAX_FILE_BYTES`], or more than [`MAX_LINE_BYTES`] in a line.
@@ -33,7 +33,7 @@ pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     read_all(File::open(path)?)
 }
 
-/// All that there is to read.
+/// Reads to the end.
 ///
 /// # Errors
 /// It cannot be read, or has more than [`MAX_FILE_BYTES`], or more than [`MAX_LINE_BYTES`] in a line.

@@ -150,36 +150,25 @@ pub enum FolderError {
 impl FolderError {
     /// Whether it is for lack of space: what was recorded is whole, and the sweep goes on once there is room.
     pub fn is_out_of_space(&self) -> bool {
-        match self {
-            Self::Make { source, .. }
-            | Self::Lock { source, .. }
-            | Self::ReadPlan { source, .. }
-            | Self::WritePlan { source, .. }
-            | Self::Keep { source, .. }
-            | Self::Mend { source, .. } => super::is_out_of_space(source),
-            Self::Store(error) => error.is_out_of_space(),
-            Self::Exists(_)
-            | Self::NotEmpty { .. }
-            | Self::NoPlan(_)
-            | Self::Held { .. }
-            | Self::NotAPlan { .. }
-            | Self::NewerPlan { .. }
-            | Self::Read(_) => false,
-        }
+        self.cause().is_some_and(super::is_out_of_space)
     }
 
     /// Why something in the folder is not used although the system would allow it.
     pub fn refusal(&self) -> Option<&Refusal> {
+        self.cause().and_then(Refusal::behind)
+    }
+
+    /// The error of the system or of [`Directory`] while the folder was used.
+    fn cause(&self) -> Option<&io::Error> {
         match self {
             Self::Make { source, .. }
             | Self::Lock { source, .. }
             | Self::ReadPlan { source, .. }
             | Self::WritePlan { source, .. }
             | Self::Keep { source, .. }
-            | Self::Mend { source, .. }
-            | Self::Store(StoreError::Open { source, .. }) => Refusal::behind(source),
-            Self::Store(_)
-            | Self::Exists(_)
+            | Self::Mend { source, .. } => Some(source),
+            Self::Store(error) => error.cause(),
+            Self::Exists(_)
             | Self::NotEmpty { .. }
             | Self::NoPlan(_)
             | Self::Held { .. }
@@ -223,8 +212,8 @@ impl Folder {
     /// Opens the folder of a sweep that was begun: a torn last line of its record is taken away.
     ///
     /// # Errors
-    /// Where it is none, somebody holds it, a newer highwater wrote it, or it cannot be read and written. Root is refused
-    /// the folder of another user, and nobody is led elsewhere by a symbolic link in it.
+    /// If it has no plan, another process holds it, a newer highwater wrote it, or it cannot be read and written. Root is
+    /// refused the folder of another user, and symbolic links in it are not followed.
     pub fn open(path: &Path) -> Result<Self, FolderError> {
         // Nothing is to be left in a folder that is none of ours.
         if fs::symlink_metadata(path.join(PLAN)).is_err() {
@@ -325,7 +314,7 @@ impl Folder {
         let run = observation.sweep.as_ref().map(|sweep| self.run_id(&sweep.cell, sweep.run));
         let (line, kept) = line_beside(&self.directory, run.as_deref(), observation)?;
         if let Err(error) = self.record.append(&line) {
-            // Without its line nobody would ever find it. Where the record was moved, the line is in it.
+            // Only its line refers to it. If the record was moved, it has the line.
             if let Some(kept) = kept.filter(|_| !matches!(error, StoreError::Moved { .. })) {
                 let _ = fs::remove_file(kept);
             }
@@ -343,12 +332,12 @@ impl Folder {
         Ok(self.record.check_in_place()?)
     }
 
-    /// Forgets the runs that are recorded, which a folder needs only to add others.
+    /// Frees the index of recorded runs, which only adding runs needs.
     pub(super) fn forget_recorded(&mut self) {
         self.index = Index::default();
     }
 
-    /// Replaces all records by what `write` writes: whatever happens, there are the old ones or the new ones.
+    /// Replaces all records by what `write` writes. If it fails, the old ones stay.
     pub(super) fn replace_records<E: From<FolderError>>(
         self,
         write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
@@ -432,11 +421,14 @@ fn plan_in(directory: &Directory) -> Result<String, FolderError> {
 /// # Errors
 /// See [`read_plan`] and [`Directory::open_own`].
 pub fn read_own_plan(folder: &Path) -> Result<String, FolderError> {
-    let plan = read_plan(folder)?;
-    match Directory::open_own(folder) {
-        Ok(_) => Ok(plan),
-        Err(source) => Err(FolderError::ReadPlan { path: folder.join(PLAN), source }),
-    }
+    // The plan is read from the directory whose owner was checked: a path may lead elsewhere the next time.
+    let source = match Directory::open_own(folder) {
+        Ok(directory) => return plan_in(&directory),
+        Err(source) => source,
+    };
+    // If there is no plan, say so, whoever owns the directory.
+    read_plan(folder)?;
+    Err(FolderError::ReadPlan { path: folder.join(PLAN), source })
 }
 
 /// Checks that a text is a plan, of whatever kind of sweep, which this highwater knows the version of.

@@ -1,5 +1,6 @@
 //! Records of one plan from several places, joined without doubling anything.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Write};
@@ -41,7 +42,7 @@ pub enum MergeError {
         difference: String,
     },
     /// A record names a file that is not in a directory below `runs`.
-    #[error("{path}:{line}: the run names the file {file}, which is not in a directory of its own below `{RUNS}`")]
+    #[error("{path}:{line}: the run names the file {file}, which is not in the directory of a run below `{RUNS}`")]
     Outside {
         /// The file of the record.
         path: PathBuf,
@@ -95,22 +96,22 @@ pub struct Merged {
     pub unusable: Vec<(PathBuf, Unusable)>,
 }
 
-/// So many files that lines are copied from are open at a time.
+/// The number of files to copy lines from that are open at a time.
 const MOST_OPEN: usize = 64;
 
-/// A line on its way into the folder: where it is, and what it is recognised and sorted by. A million of them find room.
+/// A line to be merged: where it is, and what identifies and sorts it. It is small, because there may be millions.
 #[derive(Clone, Copy)]
 struct Line {
-    /// The file it is in, by its place among all.
+    /// The index of its file in [`Sources::all`].
     source: u32,
-    /// Whether its run has left files in a folder of its own.
+    /// Whether its run has left files in a directory below `runs`.
     has_left: bool,
-    /// Whether that folder gets another name.
+    /// Whether that directory gets another name.
     renamed: bool,
     /// In bytes, from the start of its file.
     offset: u64,
     length: usize,
-    /// By its place in [`Lines::cells`].
+    /// The index of its cell in [`Lines::cells`].
     cell: u32,
     run: u32,
     started_at: Timestamp,
@@ -164,10 +165,10 @@ pub fn merge(places: &[PathBuf], plan: Option<&str>, into: &Path) -> Result<Merg
     folder.replace_records(|out| {
         for line in &all {
             let text = if line.renamed { sources.renamed(line)? } else { sources.text(line)? };
-            sources.write(out, &text, into)?;
+            write_line(out, &text, into)?;
         }
         // What cannot be used is not ours to throw away.
-        unusable.iter().try_for_each(|text| sources.write(out, text, into))
+        unusable.iter().try_for_each(|text| write_line(out, text, into))
     })?;
     Ok(merged)
 }
@@ -179,14 +180,14 @@ struct Lines {
     sources: Sources,
     /// The keys of the cells, in the order in which they were met.
     cells: Vec<String>,
-    places: HashMap<String, u32>,
+    by_key: HashMap<String, u32>,
 }
 
 /// The texts of the lines that cannot be used, and what is wrong with them.
 type UnusableLines = (Vec<Vec<u8>>, Vec<(PathBuf, Unusable)>);
 
 impl Lines {
-    /// Adds the lines of a place.
+    /// Adds the lines of a folder or a file.
     fn read(&mut self, place: &Path, order: Option<&HashMap<String, usize>>) -> Result<UnusableLines, MergeError> {
         // A folder may have records from before its plan was changed; a file by itself is of this plan or of another.
         let order = order.filter(|_| !place.join(PLAN).exists());
@@ -225,12 +226,12 @@ impl Lines {
             let (path, cell) = (path.to_owned(), sweep.cell.clone());
             return Err(MergeError::OtherTask { path, line: line.number, cell });
         }
-        let cell = match self.places.get(&sweep.cell) {
+        let cell = match self.by_key.get(&sweep.cell) {
             Some(cell) => *cell,
             None => {
                 let cell = self.cells.len() as u32;
                 self.cells.push(sweep.cell.clone());
-                self.places.insert(sweep.cell.clone(), cell);
+                self.by_key.insert(sweep.cell.clone(), cell);
                 cell
             }
         };
@@ -299,12 +300,8 @@ impl Sources {
     fn text(&mut self, line: &Line) -> Result<Vec<u8>, MergeError> {
         let source = &self.all[line.source as usize];
         let mut text = vec![0; line.length];
-        let read = match &source.spooled {
-            Some(file) => file.read_exact_at(&mut text, line.offset),
-            None => {
-                open(&mut self.open, line.source, source).and_then(|file| file.read_exact_at(&mut text, line.offset))
-            }
-        };
+        let file = source.spooled.as_ref().map_or_else(|| open(&mut self.open, line.source, source), Ok);
+        let read = file.and_then(|file| file.read_exact_at(&mut text, line.offset));
         read.map_err(|error| unreadable(&source.path, error))?;
         Ok(text)
     }
@@ -316,7 +313,7 @@ impl Sources {
 
     /// The directory in which a run has left something.
     fn left_in(&mut self, line: &Line) -> Result<Option<PathBuf>, MergeError> {
-        // Files elsewhere were refused when the line was found.
+        // A file elsewhere was refused when the line was read first.
         Ok(left_in(&self.read(line)?).unwrap_or_default())
     }
 
@@ -345,26 +342,28 @@ impl Sources {
         }
         Ok(serde_json::to_vec(&observation)?)
     }
+}
 
-    fn write(&self, out: &mut dyn Write, text: &[u8], into: &Path) -> Result<(), MergeError> {
-        let written = out.write_all(text).and_then(|()| out.write_all(b"\n"));
-        written.map_err(|source| FolderError::Keep { path: into.join(OBSERVATIONS), source }.into())
+/// Opens a file unless it is open already.
+fn open<'a>(open: &'a mut HashMap<u32, File>, number: u32, source: &SourceFile) -> io::Result<&'a File> {
+    if open.len() >= MOST_OPEN && !open.contains_key(&number) {
+        open.clear();
+    }
+    match open.entry(number) {
+        Entry::Occupied(known) => Ok(known.into_mut()),
+        Entry::Vacant(new) => {
+            let file = File::open(&source.path)?;
+            if file.metadata()?.ino() != source.inode {
+                return Err(io::Error::other("it was replaced by another file while it was merged"));
+            }
+            Ok(new.insert(file))
+        }
     }
 }
 
-/// The file, which is opened again where it is not open.
-fn open<'a>(open: &'a mut HashMap<u32, File>, number: u32, source: &SourceFile) -> io::Result<&'a File> {
-    if !open.contains_key(&number) {
-        if open.len() >= MOST_OPEN {
-            open.clear();
-        }
-        let file = File::open(&source.path)?;
-        if file.metadata()?.ino() != source.inode {
-            return Err(io::Error::other("it was replaced by another file while it was merged"));
-        }
-        open.insert(number, file);
-    }
-    open.get(&number).ok_or_else(|| io::ErrorKind::NotFound.into())
+fn write_line(out: &mut dyn Write, text: &[u8], into: &Path) -> Result<(), MergeError> {
+    let written = out.write_all(text).and_then(|()| out.write_all(b"\n"));
+    written.map_err(|source| FolderError::Keep { path: into.join(OBSERVATIONS), source }.into())
 }
 
 fn unreadable(path: &Path, source: io::Error) -> MergeError {
@@ -380,9 +379,7 @@ fn digest(mut observation: Observation) -> Result<Digest, serde_json::Error> {
 }
 
 fn fingerprint(bytes: &[u8]) -> Digest {
-    let mut first = Digest::default();
-    first.iter_mut().zip(Sha256::digest(bytes)).for_each(|(byte, of)| *byte = of);
-    first
+    Sha256::digest(bytes).first_chunk().copied().unwrap_or_default()
 }
 
 fn common_plan(places: &[PathBuf], plan: Option<&str>, into: &Path) -> Result<String, MergeError> {
@@ -408,8 +405,8 @@ fn common_plan(places: &[PathBuf], plan: Option<&str>, into: &Path) -> Result<St
     Ok(text)
 }
 
-/// What may differ in what two plans say was asked for: it shows in their cells, or says how often and for how long each
-/// is run. What is run, and all that runs beside it, has to be the same: whoever resumes the sweep runs it.
+/// The settings in which two plans may differ: they show in the cells, or say how often and how long each cell is run. The
+/// command and its hooks must be the same, because whoever resumes the sweep runs them.
 const MAY_DIFFER: [&str; 19] = [
     "input",
     "items",
@@ -432,7 +429,7 @@ const MAY_DIFFER: [&str; 19] = [
     "sample-interval",
 ];
 
-/// What two plans differ in. The order of their cells does not matter; a key alone says nothing, anybody can write it.
+/// What two plans differ in. The order of their cells does not matter. Equal keys prove nothing: a key can be forged.
 fn difference(one: &str, other: &str) -> Option<String> {
     let value = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
     let (mut one, mut other) = (value(one), value(other));
@@ -521,7 +518,7 @@ fn copy(from: &Path, old: &Path, into: &Directory, new: &Path) -> io::Result<()>
     let from = if from.as_os_str().is_empty() { Path::new(".") } else { from };
     match Directory::open(from).and_then(|from| from.beneath(old)) {
         Ok(run) => run.copy_files(&into.create_directories(new)?),
-        // Somebody has cleaned up: the line is what counts.
+        // The files were cleaned up: the line is what counts.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
     }

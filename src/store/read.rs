@@ -31,8 +31,8 @@ pub enum ReadError {
     /// The folder is not one of records.
     #[error("the folder {0} has no {OBSERVATIONS}")]
     NoRecords(PathBuf),
-    /// A line is larger than any record.
-    #[error("{path}:{line}: the line is larger than {} MiB, which no record is", MAX_LINE_BYTES >> 20)]
+    /// A line is larger than a record may be.
+    #[error("{path}:{line}: the line is larger than {} MiB, the limit for a record", MAX_LINE_BYTES >> 20)]
     LongLine {
         /// The file.
         path: PathBuf,
@@ -68,17 +68,6 @@ impl Records {
         beside(&self.path, file)
     }
 
-    /// Opens a file that a record names, such as its output. A record may be somebody else's: only what lies below `runs` or
-    /// in the directory of the record's logs, beside the record, is opened, and no symbolic link is followed.
-    ///
-    /// # Errors
-    /// If there is no such file; [`Refusal`] for one elsewhere.
-    ///
-    /// [`Refusal`]: crate::directory::Refusal
-    pub fn open(&self, file: &Path) -> io::Result<File> {
-        open_beside(&self.path, file)
-    }
-
     /// All samples that were kept of a run: those beside the record, where there are more; else those in it.
     ///
     /// # Errors
@@ -88,7 +77,7 @@ impl Records {
         let path = self.beside(file);
         let parse =
             |text: Vec<u8>| serde_json::from_slice(byte_order_mark::strip_bytes(&text)).map_err(io::Error::from);
-        match self.open(file).and_then(bounded::read_all).and_then(parse) {
+        match open_beside(&self.path, file).and_then(bounded::read_all).and_then(parse) {
             Ok(whole) => Ok(whole),
             // Cleaned up, or left where the record was copied from.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(series.clone()),
@@ -144,7 +133,7 @@ impl Source {
     /// Opens a file of records, or the one in a folder of records.
     ///
     /// # Errors
-    /// Where there is no such file or it cannot be opened.
+    /// If it does not exist or cannot be opened.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
         let path = place(path)?;
         let opened = File::open(&path).and_then(|file| Ok((file.metadata()?, file)));
@@ -160,15 +149,16 @@ impl Source {
         &self.path
     }
 
-    /// A file that a record names by its path from the folder that the record is in, such as its output.
+    /// The path of a file that a record names, as [`Records::beside`] has it.
     pub fn beside(&self, file: &Path) -> PathBuf {
         beside(&self.path, file)
     }
 
-    /// Opens a file that a record names, as [`Records::open`] does.
+    /// Opens a file that a record names, such as its output. Another user may have written the record: only a file below
+    /// `runs` or in the directory of the record's logs, beside the record, is opened, and no symbolic link is followed.
     ///
     /// # Errors
-    /// See there.
+    /// If the file does not exist; [`Refusal`] if it is elsewhere.
     pub fn open_beside(&self, file: &Path) -> io::Result<File> {
         open_beside(&self.path, file)
     }
@@ -247,7 +237,7 @@ impl Source {
         })
     }
 
-    /// The same until `take` wants no more.
+    /// The same until `take` returns `false`.
     fn records<T: DeserializeOwned>(
         &self,
         mut take: impl FnMut(&Line<'_>, Result<T, serde_json::Error>) -> bool,
@@ -262,7 +252,7 @@ impl Source {
         })
     }
 
-    /// Hands on every line that is not empty, until `take` wants no more.
+    /// Hands on every line that is not empty, until `take` returns `false`.
     fn lines(&self, mut take: impl FnMut(&Line<'_>) -> Result<bool, ReadError>) -> Result<(), ReadError> {
         let unreadable = |source| ReadError::Unreadable { path: self.path.clone(), source };
         let mut file = &self.file;
@@ -283,7 +273,7 @@ impl Source {
                 Err(source) => return Err(unreadable(source)),
             };
             offset += length;
-            // A file that was put together from others may have several.
+            // A file that was concatenated from others may have several byte order marks.
             let text = byte_order_mark::strip_bytes(&text);
             let line = Line { number, offset: offset - text.len() as u64, text };
             if !text.trim_ascii().is_empty() && !take(&line)? {
@@ -294,9 +284,9 @@ impl Source {
     }
 }
 
-/// The version of a record; `None` if the line is none.
+/// The version of a record; `None` if the line is not a record.
 fn version(text: &[u8]) -> Option<u64> {
-    // Every line that highwater writes begins with its version: nothing else of it has to be looked at.
+    // Lines that highwater wrote begin with the version: the rest need not be parsed.
     if text.starts_with(FIRST_FIELD) && text.get(FIRST_FIELD.len() + 1) == Some(&b',') {
         let digit = text.get(FIRST_FIELD.len()).filter(|digit| digit.is_ascii_digit());
         return digit.map(|digit| u64::from(digit - b'0'));

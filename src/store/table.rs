@@ -10,8 +10,8 @@
 //! | `none` | a limit that is not there |
 //! | a number | whole bytes and counts; seconds with up to six decimals, which is exact |
 //!
-//! A text that a spreadsheet would take for a formula (`=`, `+`, `-` or `@` at its beginning, but for numbers) has a `'`
-//! before it; one with control characters is a JSON string. Reading the table undoes both.
+//! A string that a spreadsheet would take for a formula (it begins with `=`, `+`, `-` or `@` and is not a number) is preceded
+//! by a `'`; one with control characters is written as a JSON string. Reading the table undoes both.
 //!
 //! A table holds all of an observation but the samples of its series; an empty text is nothing.
 
@@ -59,7 +59,7 @@ pub enum TableError {
 
 impl From<csv::Error> for TableError {
     fn from(error: csv::Error) -> Self {
-        // Which error of the system it is has to be known: a pipe that nobody reads is none.
+        // Keep the error of the system: a closed pipe is not a failure.
         Self::Write(match error.into_kind() {
             csv::ErrorKind::Io(error) => error,
             other => io::Error::other(format!("{other:?}")),
@@ -76,8 +76,8 @@ pub enum Format {
     Json,
 }
 
-/// Writes the records of files that can be read again as one table, row by row. Lines that cannot be used are returned,
-/// with their file.
+/// Writes records as one table, row by row. The sources are read twice. Lines that cannot be used are returned with their
+/// files.
 ///
 /// # Errors
 /// Where records cannot be read, an observation has no JSON form, or a row cannot be written.
@@ -138,7 +138,7 @@ struct Table {
     inputs: Vec<inputs::Column>,
 }
 
-/// What columns come from: no more of a record has to be read for them.
+/// The part of a record that columns come from.
 #[derive(Deserialize)]
 struct Named {
     sweep: Option<Parameters>,

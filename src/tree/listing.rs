@@ -31,7 +31,7 @@ pub struct Listing {
     pub items: BTreeSet<OsString>,
     /// Its files by their paths below it, with their sizes.
     pub files: BTreeMap<PathBuf, Bytes>,
-    /// What is in its files, as far as that was read; see [`Listing::read_contents`].
+    /// The digests of its files that were read; see [`Listing::read_contents`].
     pub contents: BTreeMap<PathBuf, ContentDigest>,
 }
 
@@ -69,17 +69,16 @@ impl Listing {
     /// Reads a few blocks of each file, so that [`Listing::digest_of_contents`] tells files of the same name and size apart.
     ///
     /// # Errors
-    /// If a file cannot be read; one that this user may not read is passed over.
+    /// If a file cannot be read. One that this user may not read is skipped.
     pub fn read_contents(&mut self, root: &Path) -> Result<(), TreeError> {
         self.contents = contents::read(root, &self.files)?;
         Ok(())
     }
 
-    /// Says that the bytes of its files are taken from those of another listing.
+    /// Marks its files as cut from those of another listing.
     pub fn cut_from(&mut self, other: &Self) {
-        let digest = Sha256::digest(other.digest_of_contents());
-        let mut content = ContentDigest::default();
-        content.iter_mut().zip(digest).for_each(|(to, byte)| *to = byte);
+        let content: ContentDigest =
+            Sha256::digest(other.digest_of_contents()).first_chunk().copied().unwrap_or_default();
         self.contents = self.files.keys().map(|path| (path.clone(), content)).collect();
     }
 
@@ -132,7 +131,7 @@ impl Listing {
     /// The digest of the names and sizes of its files, and of what was read of them.
     pub fn digest_of_contents(&self) -> String {
         digest_of_contents(self.files.iter().map(|(path, size)| {
-            let content = self.contents.get(path).map(<[u8; 16]>::as_slice).unwrap_or_default();
+            let content = self.contents.get(path).map(ContentDigest::as_slice).unwrap_or_default();
             (path.as_os_str().as_bytes(), *size, content)
         }))
     }

@@ -173,7 +173,7 @@ fn a_folder_that_is_in_use_is_not_merged_into() {
 }
 
 #[test]
-fn a_pipe_holds_no_merge_up() {
+fn a_pipe_does_not_block_a_merge() {
     let above = four_and_one();
     nix::unistd::mkfifo(&above.path().join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     let (status, said) = merge(above.path(), &["pipe", "--into", "all"]);

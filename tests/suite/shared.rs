@@ -61,6 +61,18 @@ impl Bench {
         self.highwater(&[&["sweep", "-q", "--into", "into"], more, &["-P", "N=1", "--", "echo", "{N}"]].concat())
     }
 
+    /// Runs a sweep into a directory in which a link was planted: it must be refused or succeed, without reaching the victim.
+    #[track_caller]
+    fn check_planted(&self, (name, victim, refused): (&str, &str, bool), more: &[&str]) {
+        self.plant(name, victim);
+        let (status, _, stderr) = self.sweep(more);
+        let when = format!("{name} -> {victim}: {stderr}");
+        assert_eq!(status != 0, refused, "{when}");
+        assert!(!refused || stderr.contains("help:"), "{when}");
+        self.check_victims(&when);
+        assert!(!self.path("nowhere").exists(), "{when}");
+    }
+
     /// The directory of a sweep whose only run names this file as its output.
     fn sweep_that_names(&self, name: &str, stdout: &Path) -> PathBuf {
         let path = self.path(name);
@@ -75,7 +87,7 @@ impl Bench {
 #[test]
 fn a_sweep_writes_through_no_link_in_its_directory() {
     // What it replaces as a whole takes the place of a link; where it would have to go on with one, it refuses.
-    for (name, victim, refused) in [
+    for planted in [
         ("into/plan.json.new", "victim", false),
         ("into/plan.json.new", "nowhere", false),
         ("into/lock", "victim", true),
@@ -86,20 +98,13 @@ fn a_sweep_writes_through_no_link_in_its_directory() {
         ("into/staging", "victims", true),
         ("into/staging/.highwater-staging", "victim", true),
     ] {
-        let bench = Bench::new();
-        bench.plant(name, victim);
-        let (status, _, stderr) = bench.sweep(&[]);
-        let when = format!("{name} -> {victim}: {stderr}");
-        assert_eq!(status != 0, refused, "{when}");
-        assert!(!refused || stderr.contains("help:"), "{when}");
-        bench.check_victims(&when);
-        assert!(!bench.path("nowhere").exists(), "{when}");
+        Bench::new().check_planted(planted, &[]);
     }
 }
 
 #[test]
 fn a_sweep_that_goes_on_writes_through_no_link() {
-    for (name, victim, refused) in [
+    for planted in [
         ("into/observations.jsonl", "victim", true),
         ("into/lock", "victim", true),
         ("into/runs", "victims", true),
@@ -108,13 +113,9 @@ fn a_sweep_that_goes_on_writes_through_no_link() {
     ] {
         let bench = Bench::new();
         assert_eq!(bench.sweep(&[]).0, 0);
-        let _ = fs::remove_file(bench.path(name));
-        let _ = fs::remove_dir_all(bench.path(name));
-        bench.plant(name, victim);
-        let (status, _, stderr) = bench.sweep(&["-r", "2"]);
-        let when = format!("{name} -> {victim}: {stderr}");
-        assert_eq!(status != 0, refused, "{when}");
-        bench.check_victims(&when);
+        let _ = fs::remove_file(bench.path(planted.0));
+        let _ = fs::remove_dir_all(bench.path(planted.0));
+        bench.check_planted(planted, &["-r", "2"]);
     }
 }
 

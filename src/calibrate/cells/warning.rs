@@ -176,7 +176,7 @@ pub(super) fn warnings(gathered: &mut Gathered, runs: &[Run]) -> Vec<Warning> {
     warnings
 }
 
-/// Whether a task failed by itself: what was interrupted says nothing of it, and is made again without being asked for.
+/// Whether the task itself failed. An interrupted run says nothing about it, and a sweep repeats it anyway.
 pub(super) fn failed(outcome: Outcome) -> bool {
     match outcome {
         Outcome::Interrupted { .. } | Outcome::EngineLost => false,

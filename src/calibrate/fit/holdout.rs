@@ -210,7 +210,7 @@ impl Needs {
         let at_once = fitting(factor);
         let (mut wasted, mut from, mut given) = (0.0, 0, factor);
         let mut doubled = factor;
-        // No doubling reaches what is no number.
+        // Doubling zero, infinity or NaN would never end.
         while from < self.ratios.len() && given.is_finite() && given > 0.0 {
             let to = fitting(doubled);
             wasted += given * (self.weight[to] - self.weight[from]) - (self.needed[to] - self.needed[from]);

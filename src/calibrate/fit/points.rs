@@ -8,7 +8,7 @@ use crate::model::units::Bytes;
 /// No run takes longer, in seconds; so that no sum of wastes leaves the range of numbers.
 const LONGEST: f64 = 1e12;
 
-/// A peak of 0 counts as 1 byte: everything is relative to the peaks, and no process needs nothing.
+/// A peak of 0 counts as 1 byte: everything is relative to the peaks, and every process needs memory.
 pub(super) fn peak(bytes: Bytes) -> f64 {
     bytes.0.max(1) as f64
 }

@@ -38,43 +38,42 @@ pub fn groups<'a>(observations: impl IntoIterator<Item = &'a Observation>, on: O
     groups.finish()
 }
 
-/// Sorts records one by one, as [`groups`] does, and keeps no more of each than fitting looks at: those of a million runs
-/// find room.
+/// Sorts records one by one, as [`groups`] does. It keeps only what fitting needs, so that a million runs fit in memory.
 #[derive(Debug)]
 pub struct Groups {
     on: On,
     pooled: bool,
     records: u64,
     tasks: Vec<Gathered>,
-    /// The place of each task by its name and parameters.
-    places: HashMap<(Option<String>, BTreeMap<String, String>), usize>,
+    /// The index of each task in `tasks` by its name and parameters.
+    by_key: HashMap<(Option<String>, BTreeMap<String, String>), usize>,
 }
 
 impl Groups {
-    /// Nothing yet.
+    /// Starts without records.
     pub fn new(on: On, pooled: bool) -> Self {
-        Self { on, pooled, records: 0, tasks: Vec::new(), places: HashMap::new() }
+        Self { on, pooled, records: 0, tasks: Vec::new(), by_key: HashMap::new() }
     }
 
-    /// Takes the next record, and says which group it is of: by its place in the result.
+    /// Adds the next record, and returns the index of its group in the result.
     pub fn add(&mut self, observation: &Observation) -> usize {
         self.records += 1;
         let subject = &observation.subject;
-        // The task's name; the program where it has none.
+        // The name of the task, or the program if it has none.
         let name = subject.name.clone().or_else(|| subject.command.first().cloned());
         let parameters = observation.sweep.as_ref().map(|sweep| sweep.parameters.clone()).filter(|_| !self.pooled);
         let key = (name, parameters.unwrap_or_default());
-        let place = match self.places.get(&key) {
-            Some(place) => *place,
+        let index = match self.by_key.get(&key) {
+            Some(index) => *index,
             None => {
                 let (name, parameters) = key.clone();
                 self.tasks.push(Gathered { name, parameters, ..Gathered::default() });
-                self.places.insert(key, self.tasks.len() - 1);
+                self.by_key.insert(key, self.tasks.len() - 1);
                 self.tasks.len() - 1
             }
         };
-        self.tasks[place].add(self.records, observation, self.on);
-        place
+        self.tasks[index].add(self.records, observation, self.on);
+        index
     }
 
     /// The runs of each task.

@@ -37,8 +37,8 @@ pub enum Variation {
 pub struct Case {
     /// In words.
     pub name: String,
-    /// What tells its folders from those of the other cases, where the user has named several: cases of different names
-    /// are different ones, whatever is in them.
+    /// The name of its folders, if the user named several. Cases with different names are different, even if their folders
+    /// have the same contents.
     pub named: String,
     /// Whether it is made up from the data at hand.
     pub synthetic: bool,

@@ -1,4 +1,4 @@
-//! Reports on more runs than can be shown one by one: records are read twice, and no more of them is kept than the cells.
+//! Reports on more runs than can be shown one by one. Records are read twice, so that only their cells are kept in memory.
 
 use std::collections::BTreeSet;
 
@@ -7,12 +7,12 @@ use highwater::report::model::TaskReport;
 use highwater::report::{Builder, Shown};
 use highwater::store::Source;
 
-use super::material::{Counted, How, Judged, judged};
+use super::material::{Counted, How, Judgement, judge};
 use super::{no_runs, unknown_run, whole_series};
 use crate::cli::failure::Failure;
 use crate::cli::records;
 
-/// The parts of all tasks, with the earlier runs of the same tasks, and what is to be said of the records.
+/// The report on each task, compared with its earlier runs, and notes on the records.
 pub(super) fn tasks(
     sources: &[Source],
     earlier: &[Source],
@@ -24,15 +24,15 @@ pub(super) fn tasks(
     if now.of_records.is_empty() {
         return Err(no_runs());
     }
-    let judgements: Vec<Judged> = now.groups.iter().map(|group| judged(group, how, &Counted::new())).collect();
+    let judgements: Vec<Judgement> = now.groups.iter().map(|group| judge(group, how, &Counted::new())).collect();
     // The same sizes for both, whatever the rule of the earlier runs counts.
-    let counted = judgements.iter().filter_map(|judged| {
-        let predictor = judged.head.predictor.clone()?;
-        Some((judged.head.name.clone(), (predictor, judged.measure.clone()?)))
+    let counted = judgements.iter().filter_map(|judgement| {
+        let predictor = judgement.head.predictor.clone()?;
+        Some((judgement.head.name.clone(), (predictor, judgement.measure.clone()?)))
     });
     let counted: Counted = counted.collect();
     let then = Sorted::read(earlier, how, &mut notes)?;
-    let before = then.groups.iter().map(|group| judged(group, how, &counted)).collect();
+    let before = then.groups.iter().map(|group| judge(group, how, &counted)).collect();
     let mut before = then.build(earlier, before, None)?;
     let mut builders = now.build(sources, judgements, wanted)?;
     if let Some(wanted) = wanted
@@ -74,17 +74,17 @@ impl Sorted {
         Ok(Self { groups: groups.finish(), of_records })
     }
 
-    /// Reads the records again, now that the rules are known; the part of each task comes with its name.
+    /// Reads the records again, now that the rules are known. Each builder comes with the name of its task.
     fn build(
         self,
         sources: &[Source],
-        judgements: Vec<Judged>,
+        judgements: Vec<Judgement>,
         wanted: Option<&str>,
     ) -> Result<Vec<(String, Builder)>, Failure> {
         let outliers: Vec<BTreeSet<usize>> =
-            judgements.iter().map(|judged| judged.outliers.iter().copied().collect()).collect();
+            judgements.iter().map(|judgement| judgement.outliers.iter().copied().collect()).collect();
         let mut builders: Vec<Builder> =
-            judgements.iter().map(|judged| Builder::new(judged.head.clone(), Shown::HighestOfCells)).collect();
+            judgements.iter().map(|judgement| Builder::new(judgement.head.clone(), Shown::HighestOfCells)).collect();
         let mut rows = vec![0; self.groups.len()];
         let mut of_records = self.of_records.iter();
         let mut line = 0;
@@ -104,6 +104,6 @@ impl Sorted {
             });
             read.map_err(|error| records::unreadable(&error))?;
         }
-        Ok(judgements.into_iter().map(|judged| judged.head.name).zip(builders).collect())
+        Ok(judgements.into_iter().map(|judgement| judgement.head.name).zip(builders).collect())
     }
 }

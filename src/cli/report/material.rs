@@ -73,7 +73,7 @@ fn places(observations: &[Observation], pooled: bool) -> Vec<Vec<usize>> {
 }
 
 /// What fitting makes of the runs of a task.
-pub(super) struct Judged {
+pub(super) struct Judgement {
     pub(super) head: Head,
     /// What the sizes of the runs are: a column of the table of the group, and what that measures.
     pub(super) column: Option<usize>,
@@ -82,7 +82,7 @@ pub(super) struct Judged {
     pub(super) outliers: Vec<usize>,
 }
 
-pub(super) fn judged(group: &Group, how: How, counted: &Counted) -> Judged {
+pub(super) fn judge(group: &Group, how: How, counted: &Counted) -> Judgement {
     let fitted = fit_single(group, &how.options);
     let predictors = &group.table.predictors;
     let place_of = |name: &str| predictors.iter().position(|predictor| predictor == name);
@@ -106,10 +106,10 @@ pub(super) fn judged(group: &Group, how: How, counted: &Counted) -> Judged {
         Err(reason) => Err(reason.to_string()),
     };
     let head = Head { name, predictor, found: Some(found), other_measure };
-    Judged { head, column, measure, outliers }
+    Judgement { head, column, measure, outliers }
 }
 
-impl Judged {
+impl Judgement {
     /// The size of the input of a run: `row` is that of the table, where the run is in it.
     pub(super) fn size(&self, group: &Group, row: Option<usize>, observation: &Observation) -> Option<Bytes> {
         let run = row.and_then(|row| group.table.runs.get(row));
@@ -127,15 +127,15 @@ fn material<'a>(
     how: How,
     counted: &Counted,
 ) -> (Material<'a>, Option<Measure>) {
-    let judged = judged(group, how, counted);
+    let judgement = judge(group, how, counted);
     // The row of each run in the table, where it is there.
     let row = |place: &usize| group.lines.binary_search(&(*place as u64 + 1)).ok();
     let censoring = |place: &usize| Some(group.table.runs.get(row(place)?)?.censoring);
-    let sizes = places.iter().map(|place| judged.size(group, row(place), observations.get(*place)?)).collect();
+    let sizes = places.iter().map(|place| judgement.size(group, row(place), observations.get(*place)?)).collect();
     let of_row = |row: &usize| places.binary_search(&(*group.lines.get(*row)? as usize - 1)).ok();
-    let Head { name, predictor, mut found, other_measure } = judged.head;
+    let Head { name, predictor, mut found, other_measure } = judgement.head;
     if let Some(Ok(found)) = &mut found {
-        found.outliers = judged.outliers.iter().filter_map(of_row).collect();
+        found.outliers = judgement.outliers.iter().filter_map(of_row).collect();
     }
     let material = Material {
         name,
@@ -147,7 +147,7 @@ fn material<'a>(
         other_measure,
         ..Material::default()
     };
-    (material, judged.measure)
+    (material, judgement.measure)
 }
 
 /// What `highwater fit` says where several channels decide: the report judges a rule of one of them.

@@ -9,7 +9,7 @@ use crate::model::fit::Censoring;
 use crate::model::observation::{CgroupVersion, Host};
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
-use crate::report::model::{Cell, Change, Environment, Extent, Level, Report, Run, Score, Seen, TaskReport};
+use crate::report::model::{Cell, Change, Environment, Extent, Level, Report, Run, Score, TaskReport, Totals};
 use crate::report::plot::{Size, plots, svg};
 use crate::report::words::{self, UNKNOWN, aligned, amount, count, duration, percent, times, unbroken};
 
@@ -118,9 +118,9 @@ impl Page {
                     before.changes.truncate(MOST_ROWS);
                 }
             }
-            escape::json(&serde_json::to_string_pretty(&short)?)
+            serde_json::to_string_pretty(&short)?
         } else {
-            escape::json(&serde_json::to_string_pretty(report)?)
+            serde_json::to_string_pretty(report)?
         };
         Ok(Self {
             title: names.join(", "),
@@ -129,7 +129,7 @@ impl Page {
             script,
             notes: report.notes.clone(),
             tasks: report.tasks.iter().enumerate().map(|(place, task)| TaskPage::of(task, place + 1)).collect(),
-            json,
+            json: escape::json(&json),
             json_thinned: thinned.then(|| {
                 format!(
                     "thinned: of tasks with more than {MOST_ROWS} runs only the first {MOST_ROWS} cases and no single runs; \
@@ -142,7 +142,7 @@ impl Page {
 
 /// Whether there are more runs than a page can hold; it never has more cases than runs, but for those of an earlier sweep.
 fn is_long(task: &TaskReport) -> bool {
-    task.seen.runs.max(task.before.as_ref().map_or(0, |before| before.runs)) > MOST_ROWS
+    task.totals.runs.max(task.before.as_ref().map_or(0, |before| before.runs)) > MOST_ROWS
 }
 
 impl TaskPage {
@@ -217,7 +217,7 @@ fn largest(task: &TaskReport) -> Vec<&Change> {
 }
 
 fn facts(task: &TaskReport) -> Vec<(&'static str, String)> {
-    let Seen { runs, plain, lower_bounds, sizes } = task.seen;
+    let Totals { runs, plain, lower_bounds, sizes } = task.totals;
     let mut facts = vec![("runs", runs.to_string())];
     let others = runs - plain.count - lower_bounds.count;
     if others > 0 {

@@ -7,7 +7,7 @@ pub(super) fn split(pointer: &str) -> (&str, &str) {
     pointer.rsplit_once('/').unwrap_or(("", pointer))
 }
 
-/// What is at a place. Names have no `/` and no `~` in them, which `Value::pointer` would look for.
+/// The value at a pointer. `Value::pointer` would also look for escapes, which the names here do not have.
 pub(super) fn get<'a>(object: &'a Value, pointer: &str) -> Option<&'a Value> {
     pointer.trim_start_matches('/').split('/').try_fold(object, |value, name| value.get(name))
 }

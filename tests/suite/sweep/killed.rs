@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use highwater::model::observation::Outcome;
@@ -61,21 +61,33 @@ fn killed_at_any_moment_every_run_is_recorded_once_in_the_end() {
     assert_eq!(fs::read_to_string(bench.path().join("scans/p01/ct.raw")).unwrap().len(), 1000);
 }
 
-#[test]
-fn an_interrupted_run_is_recorded_and_made_again() {
-    let bench = Bench::new();
-    let script = "if [ -e go ]; then exit 0; fi; touch ready; sleep 60";
-    let words = ["-r", "3", "--into", "r", "--", "sh", "-c", script];
-    let sweep = bench.command(&words).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+/// A sweep whose task has created the file `ready`.
+fn started(bench: &Bench, words: &[&str]) -> Child {
+    let sweep = bench.command(words).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let started = Instant::now();
     while !bench.path().join("ready").exists() {
         assert!(started.elapsed() < A_MOMENT, "the task did not start");
         std::thread::sleep(Duration::from_millis(5));
     }
+    sweep
+}
+
+/// What a sweep says that is interrupted by Ctrl-C while its task runs.
+fn interrupted(bench: &Bench, words: &[&str]) -> String {
+    let sweep = started(bench, words);
     kill(Pid::from_raw(i32::try_from(sweep.id()).unwrap()), Signal::SIGINT).unwrap();
     let output = sweep.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(130));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    said
+}
+
+#[test]
+fn an_interrupted_run_is_recorded_and_made_again() {
+    let bench = Bench::new();
+    let script = "if [ -e go ]; then exit 0; fi; touch ready; sleep 60";
+    let words = ["-r", "3", "--into", "r", "--", "sh", "-c", script];
+    let said = interrupted(&bench, &words);
     assert!(said.contains("3 runs are left"), "{said}");
     let records = bench.records("r");
     assert_eq!(records.len(), 1);
@@ -91,16 +103,7 @@ fn an_interrupted_sweep_still_says_that_the_input_changed() {
     let bench = Bench::with_items(1, 1000);
     let script = "echo >> $0/p01/ct.raw; touch ready; sleep 60";
     let words = ["--input", "scans", "--input-access", "watched", "--into", "r", "--", "sh", "-c", script, "{input}"];
-    let sweep = bench.command(&words).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let started = Instant::now();
-    while !bench.path().join("ready").exists() {
-        assert!(started.elapsed() < A_MOMENT, "the task did not start");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    kill(Pid::from_raw(i32::try_from(sweep.id()).unwrap()), Signal::SIGINT).unwrap();
-    let output = sweep.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(130), "{said}");
+    let said = interrupted(&bench, &words);
     assert!(said.contains("the input changed during the run"), "{said}");
 }
 
@@ -108,12 +111,7 @@ fn an_interrupted_sweep_still_says_that_the_input_changed() {
 fn a_folder_is_written_by_one_process_at_a_time() {
     let bench = Bench::new();
     let words = ["--into", "r", "--", "sh", "-c", "touch ready; while [ ! -e go ]; do sleep 0.01; done"];
-    let first = bench.command(&words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let started = Instant::now();
-    while !bench.path().join("ready").exists() {
-        assert!(started.elapsed() < A_MOMENT, "the task did not start");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let first = started(&bench, &words);
     let second = bench.sweep(&words);
     fs::write(bench.path().join("go"), "").unwrap();
     assert_eq!(second.status, Some(3));

@@ -1,4 +1,4 @@
-//! The inputs of the runs of a task: everything that a measure can count, each distinct input once.
+//! The inputs of the runs of a task: all sizes that a measure can count, stored once for each distinct input.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -10,7 +10,7 @@ use crate::model::rule::{Mode, ScaleRule};
 use crate::model::task::ChannelKind;
 use crate::model::units::Bytes;
 
-/// Files of more extensions than this are not looked at each for itself.
+/// The number of extensions whose files are measured by themselves.
 const MOST_EXTENSIONS: usize = 6;
 const MODES: [Mode; 3] = [Mode::Sum, Mode::MaxFileSize, Mode::MaxItemSum];
 
@@ -30,7 +30,7 @@ pub(super) struct Inputs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Input {
     shape: u32,
-    /// The place of its first sizes.
+    /// The index of its first sizes in [`Inputs::sizes`].
     first: u32,
 }
 
@@ -41,20 +41,20 @@ enum Slot {
     Channel { channel: String, by_extension: bool },
     /// The files of a channel with one extension.
     Extension { channel: String, extension: String },
-    /// The files that the rule of a channel counts; `None` of them are known where the channel could not be read.
+    /// The files that the rule of a channel counts. `is_known` says whether the channel could be read.
     Rule { channel: String, rule: ScaleRule, is_known: bool },
 }
 
-/// Where the size by some measure is in an input, by the shape of it.
+/// Where to find the size by a measure, for each shape of an input.
 pub(super) type Sources = Vec<Option<Source>>;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Source {
     Slot {
-        place: usize,
+        index: usize,
         mode: usize,
     },
-    /// There is no file that the measure counts.
+    /// No file matches the measure.
     Nothing,
 }
 
@@ -93,7 +93,7 @@ impl Inputs {
         let mut kept: Vec<(Measure, Sources)> = Vec::new();
         for measure in self.candidates(inputs.clone()) {
             let sources: Sources = self.shapes.iter().map(|slots| source(slots, &measure)).collect();
-            // What says the same as another one, as the largest of one file, is no candidate of its own.
+            // Skip a measure that gives each input the same size as an earlier one: the largest file where there is one.
             let differs =
                 |known: &Sources| inputs.clone().any(|input| self.value(input, known) != self.value(input, &sources));
             if sources.iter().all(Option::is_some) && kept.iter().all(|(_, known)| differs(known)) {
@@ -106,7 +106,7 @@ impl Inputs {
     /// The size of an input by a measure.
     pub(super) fn value(&self, input: Input, sources: &Sources) -> Bytes {
         match sources.get(input.shape as usize) {
-            Some(Some(Source::Slot { place, mode })) => self.sizes[input.first as usize + place][*mode],
+            Some(Some(Source::Slot { index, mode })) => self.sizes[input.first as usize + index][*mode],
             Some(Some(Source::Nothing) | None) | None => Bytes::ZERO,
         }
     }
@@ -157,8 +157,8 @@ impl Inputs {
     /// The extensions that most bytes have.
     fn extensions(&self, inputs: impl Iterator<Item = Input>, name: &str) -> Vec<String> {
         let of_shape = |slots: &Vec<Slot>| -> Vec<(usize, String)> {
-            let named = slots.iter().enumerate().filter_map(|(place, slot)| match slot {
-                Slot::Extension { channel, extension } if channel == name => Some((place, extension.clone())),
+            let named = slots.iter().enumerate().filter_map(|(index, slot)| match slot {
+                Slot::Extension { channel, extension } if channel == name => Some((index, extension.clone())),
                 Slot::Extension { .. } | Slot::Channel { .. } | Slot::Rule { .. } => None,
             });
             named.collect()
@@ -166,9 +166,9 @@ impl Inputs {
         let of_shapes: Vec<Vec<(usize, String)>> = self.shapes.iter().map(of_shape).collect();
         let mut bytes: BTreeMap<&str, Bytes> = BTreeMap::new();
         for input in inputs {
-            for (place, extension) in &of_shapes[input.shape as usize] {
+            for (index, extension) in &of_shapes[input.shape as usize] {
                 let sum = bytes.entry(extension).or_default();
-                *sum = sum.saturating_add(self.sizes[input.first as usize + place][0]);
+                *sum = sum.saturating_add(self.sizes[input.first as usize + index][0]);
             }
         }
         let mut most: Vec<(&str, Bytes)> = bytes.into_iter().filter(|(name, _)| is_plain(name)).collect();
@@ -219,7 +219,7 @@ fn rules(observation: &Observation) -> impl Iterator<Item = (&ChannelPrediction,
 fn source(slots: &[Slot], measure: &Measure) -> Option<Source> {
     let name = measure.channel.as_deref()?;
     let mode = MODES.iter().position(|mode| *mode == measure.mode)?;
-    let find = |is: &dyn Fn(&Slot) -> bool| slots.iter().position(is).map(|place| Source::Slot { place, mode });
+    let find = |is: &dyn Fn(&Slot) -> bool| slots.iter().position(is).map(|index| Source::Slot { index, mode });
     if !measure.is_narrowed() {
         return find(&|slot| matches!(slot, Slot::Channel { channel, .. } if channel == name));
     }
