@@ -115,7 +115,8 @@ impl<'a> Patience<'a> {
         if self.requests > 1 {
             self.shorten(Duration::ZERO);
         } else {
-            self.kept = Some(request);
+            // A task that is only being started may not have received it.
+            self.kept = Some(Request { task_knows: false, ..request });
             self.shorten(AFTER_REQUEST);
         }
     }

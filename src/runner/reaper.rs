@@ -225,7 +225,8 @@ impl Reaper {
             if is_requested {
                 patience.note();
             }
-            if patience.was_requested() || patience.left(STARTING_PAUSE).is_zero() {
+            // After one request the program is still loaded, which takes a moment, and is ended as a task that runs.
+            if patience.left(STARTING_PAUSE).is_zero() {
                 let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL);
                 return Err(io::Error::new(io::ErrorKind::Interrupted, "interrupted before its program was loaded"));
             }

@@ -1,5 +1,8 @@
 //! Whatever happens, no process and no cgroup is left behind, and the observation is kept.
 
+use std::thread;
+use std::time::Duration;
+
 use highwater::model::observation::{Exactness, Outcome};
 use highwater::model::reading::Reading;
 use nix::sys::signal::Signal;
@@ -52,6 +55,17 @@ fn a_signal_that_reaches_the_task_first_is_an_interruption_all_the_same() {
     assert_eq!(ran.status(), 130, "{ran:?}");
     assert_eq!(ran.observation().outcome, Outcome::Interrupted { signal: 2 });
     ran.traces().assert_gone();
+}
+
+#[test]
+fn a_request_while_the_task_starts_is_an_interruption() {
+    for delay in (0..60).map(|step| Duration::from_micros(step * 250)) {
+        // One short run after the other.
+        let runs = command(["echo", "ready"]).with(["-r", "1000", "--quiet"]).start().wait_until_ready();
+        thread::sleep(delay);
+        let ran = runs.signal(Signal::SIGTERM).finish();
+        assert_eq!(ran.status(), 128 + 15, "{delay:?}: {}", ran.stderr);
+    }
 }
 
 #[test]
