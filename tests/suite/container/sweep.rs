@@ -110,9 +110,9 @@ fn containers_leave_the_data_as_they_are() {
                    --mount ../../attack.sh:/attack.sh:ro --mount ..:/host --mount '{input}:/in' -- sh /attack.sh /in";
     let private = ["--input-access private", "--items 1 --input-access private"];
     for cells in [&["", "--items 1", "--size 3", "--input-access watched"][..], &private].concat() {
-        for is_on_tmpfs in [false, true] {
+        for (is_root, is_on_tmpfs) in [(true, false), (true, true), (false, true)] {
             let words: &'static str = format!("sweep --into r --input ../scans {cells} {options}").leak();
-            let row = Row { is_root: true, is_on_tmpfs, has_other_owner: !is_on_tmpfs, is_in_container: true, words };
+            let row = Row { is_root, is_on_tmpfs, has_other_owner: !is_on_tmpfs, is_in_container: true, words };
             let Some((_, said)) = attacked(row, "", "") else { return };
             assert!(said.contains("run 1: peak"), "nothing was run in {row:?}: {said}");
             assert!(said.ends_with("unchanged\n"), "{row:?}: {said}");

@@ -106,9 +106,10 @@ pub(crate) fn attacked(row: Row, before: &str, after: &str) -> Option<(i32, Stri
          echo x > \"$GROUND/store/linked.raw\"; rm -rf \"$GROUND/store/linked.raw\" \"$GROUND/store/folder\"; true\n"
     );
     std::fs::write(folder.path().join("attack.sh"), attack).unwrap();
-    let become_user = match id {
-        ROOT => "",
-        _ => "setpriv --reuid 65534 --regid 65534 --clear-groups",
+    let become_user = match (row.is_root, row.is_in_container) {
+        (true, _) => "",
+        (false, true) => "setpriv --reuid 65534 --regid 65534 --groups $(stat -c %g ${DOCKER_HOST#unix://})",
+        (false, false) => "setpriv --reuid 65534 --regid 65534 --clear-groups",
     };
     let script = format!(
         "{DATA}\n{before}\nstate > ../before\ncd work\nset +e\n{become_user} ../../highwater {} 2>&1\nstatus=$?\n{after}\ncd ..\n\
