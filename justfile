@@ -7,7 +7,10 @@ default:
     @just --list --unsorted
 
 # Everything that has to hold before a change is taken in.
-ci: forget-ran fmt clippy doc test check-reports test-engine test-podman test-elsewhere fuzz test-v2 test-v2-systemd ran
+ci: forget-ran fmt clippy doc deny test check-reports test-engine test-podman test-elsewhere fuzz test-v2 test-v2-systemd ran
+
+# What to run while working on a change: no engine, no virtual machine.
+quick: fmt clippy test
 
 # Formatting.
 fmt:
@@ -21,6 +24,11 @@ clippy:
 # The documentation of the library builds without a warning.
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib
+
+# Licenses, sources and versions of the dependencies; needs no network.
+deny:
+    command -v cargo-deny > /dev/null || cargo install --locked --quiet cargo-deny
+    cargo deny --locked --offline check bans licenses sources
 
 # All tests on this host.
 test:
