@@ -152,8 +152,6 @@ pub(super) struct Setup<'a> {
     pub(super) join: Join<'a>,
     /// Of mounts, then of users.
     pub(super) namespaces: [Option<BorrowedFd<'a>>; 2],
-    /// The process group that it moves to, if it is not to stay in that of its parent.
-    pub(super) process_group: Option<i32>,
     /// What is added to its OOM score (`/proc/PID/oom_score_adj`).
     pub(super) oom_score: u32,
 }
@@ -178,7 +176,6 @@ pub(super) fn spawn(setup: &Setup<'_>) -> Result<Spawned, Failure> {
             Join::Stay | Join::CloneInto(_) => None,
         },
         namespaces: setup.namespaces,
-        process_group: setup.process_group,
         oom_score: oom_score(setup.oom_score),
         pipe: None,
         failure: None,
@@ -226,7 +223,6 @@ pub(super) struct Plan<'a> {
     stdio: [Option<RawFd>; 3],
     join: Option<RawFd>,
     namespaces: [Option<BorrowedFd<'a>>; 2],
-    process_group: Option<i32>,
     oom_score: Option<CString>,
     /// How the child tells of a failure where it has memory of its own.
     pipe: Option<RawFd>,
@@ -296,10 +292,6 @@ impl Plan<'_> {
             check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL), Step::System)?;
             if libc::getppid() as u32 != self.parent {
                 libc::_exit(127);
-            }
-            // Signals of the terminal and of job control are meant for the task as well.
-            if let Some(group) = self.process_group {
-                check(libc::setpgid(0, group), Step::System)?;
             }
             if let Some(score) = &self.oom_score {
                 // A machine that does not let it runs the task all the same.

@@ -14,7 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, waitpid};
-use nix::unistd::{Pid, getpgrp, setpgid};
+use nix::unistd::Pid;
 
 use super::NAME;
 use super::wire::{Order, Report, Task, send_started};
@@ -42,24 +42,14 @@ pub(super) fn run(line: UnixStream) {
     }
     // It holds no file that highwater keeps to itself, such as the lock of a sweep or the line to another reaper.
     close_files(|file| file != line.as_raw_fd() && is_own(file));
-    let mut reaper = ReaperProcess { line, process_group: leave_process_group(), task: None };
+    let mut reaper = ReaperProcess { line, task: None };
     if reaper.listen().is_err() {
         reaper.end_everything();
     }
 }
 
-/// Moves to a process group of its own, where what is sent to that of highwater does not reach it. Returns the old one,
-/// which tasks are started in.
-fn leave_process_group() -> Option<i32> {
-    let group = getpgrp().as_raw();
-    let itself = Pid::from_raw(0);
-    // A group whose leader is outside of the process number namespace has no number, so that nobody can return to it.
-    (group != 0 && setpgid(itself, itself).is_ok()).then_some(group)
-}
-
 struct ReaperProcess {
     line: UnixStream,
-    process_group: Option<i32>,
     task: Option<(Option<Cgroup>, Children)>,
 }
 
@@ -104,7 +94,7 @@ impl ReaperProcess {
 
     fn start(&mut self, mut task: Task) -> io::Result<()> {
         self.task = None;
-        match spawn(&task.setup(self.process_group)) {
+        match spawn(&task.setup()) {
             Ok(spawned) => {
                 let own = task.own.take();
                 let children = Children::new(&spawned, own.as_ref());

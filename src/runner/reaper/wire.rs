@@ -227,7 +227,7 @@ impl Task {
         Ok(Self { words, files, joins_by_writing, oom_score, own })
     }
 
-    pub(super) fn setup(&self, process_group: Option<i32>) -> Setup<'_> {
+    pub(super) fn setup(&self) -> Setup<'_> {
         let [stdin, stdout, stderr, cgroup, mounts, users] =
             self.files.each_ref().map(|file| file.as_ref().map(AsFd::as_fd));
         let join = match cgroup {
@@ -236,7 +236,7 @@ impl Task {
             Some(file) => Join::CloneInto(file),
         };
         let (stdio, namespaces) = ([stdin, stdout, stderr], [mounts, users]);
-        Setup { words: &self.words, stdio, join, namespaces, process_group, oom_score: self.oom_score }
+        Setup { words: &self.words, stdio, join, namespaces, oom_score: self.oom_score }
     }
 }
 

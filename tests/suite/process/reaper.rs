@@ -1,7 +1,10 @@
 //! The process between highwater and its tasks.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::around::Around;
 use super::trial::{MIB, command, skip};
@@ -15,14 +18,27 @@ fn shell(script: &str, arguments: &[&str]) -> String {
 }
 
 #[test]
-fn a_task_is_in_the_process_group_of_highwater_and_its_parent_in_another() {
-    let ran = command(["sh", "-c", "cut -d ' ' -f 5 /proc/$$/stat /proc/$PPID/stat"]).run();
-    let groups: Vec<&str> = ran.stdout.lines().collect();
-    let ran = command(["sh", "-c", "kill -s USR1 0; sleep 9"]).run();
-    // USR1 ends highwater too: the group is that of both.
+fn a_signal_to_the_process_group_ends_highwater_and_then_all_of_the_task() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pid");
+    let ran =
+        command(["sh", "-c", "setsid sleep 9 & echo $! > \"$0\"; kill -s USR1 0; sleep 9", file.to_str().unwrap()])
+            .run();
     assert!(!ran.has_observation(), "{ran:?}");
-    assert_eq!(groups.len(), 2, "{groups:?}");
-    assert_ne!(groups[0], groups[1]);
+    let apart = format!("/proc/{}", fs::read_to_string(file).unwrap().trim());
+    let started = Instant::now();
+    while Path::new(&apart).exists() {
+        assert!(started.elapsed() < Duration::from_secs(5), "a process of the task goes on without highwater");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_task_that_ends_beside_a_stopped_process_hangs_nobody_up() {
+    let script = "sleep 9 & kill -s STOP $!; \"$0\" run --quiet -- true; kill -s KILL $!; echo survived";
+    let program = env!("CARGO_BIN_EXE_highwater");
+    let output = Command::new("setsid").args(["--wait", "sh", "-c", script, program]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "survived\n", "{output:?}");
 }
 
 #[test]
