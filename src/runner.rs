@@ -16,7 +16,7 @@ pub mod staging;
 pub mod view;
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -66,6 +66,11 @@ pub trait Running {
     /// If the kernel does not answer as it documents.
     fn usage(&mut self) -> Result<Reading<Bytes>, HostError> {
         Ok(Reading::Unsupported)
+    }
+
+    /// A file that becomes readable when usage exceeds `usage`, which saves polling. `None` if the kernel does not notify.
+    fn notify_above(&mut self, _usage: Bytes) -> Option<OwnedFd> {
+        None
     }
 
     /// Reads the largest processes of the run, at most `most`. Costs a file for each process of the run.

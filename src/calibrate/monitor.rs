@@ -107,7 +107,7 @@ pub fn watch(
         let elapsed = started.elapsed();
         let next = [Some(pace.next()), ending.next(how)].into_iter().flatten().min();
         let pause = next.map(|next| next.saturating_sub(elapsed));
-        let (ended, requested) = wait(run.ended(), patience.requested(), pause)?;
+        let [ended, requested, grown] = wait([Some(run.ended()), patience.requested(), pace.notice()], pause)?;
         let elapsed = started.elapsed();
         let request = if requested || patience.has_kept() { patience.take() } else { None };
         if ended || ending.is_given_up(elapsed) {
@@ -121,26 +121,28 @@ pub fn watch(
             ending.request(run, request, elapsed)?;
         }
         ending.keep_time(run, how, elapsed)?;
+        if grown {
+            pace.poll_from(elapsed);
+        }
         if elapsed >= pace.next() {
             pace.look(run, elapsed, &mut samples, observer);
         }
     }
 }
 
-/// Waits for the end, a request or the time of the next deed.
-fn wait(
-    ended: BorrowedFd<'_>,
-    requested: Option<BorrowedFd<'_>>,
+/// Waits until one of the files is readable or the pause is over; says which are.
+fn wait<const N: usize>(
+    files: [Option<BorrowedFd<'_>>; N],
     pause: Option<Duration>,
-) -> Result<(bool, bool), std::io::Error> {
-    let mut files: Vec<PollFd<'_>> =
-        [Some(ended), requested].into_iter().flatten().map(|file| PollFd::new(file, PollFlags::POLLIN)).collect();
-    match ppoll(&mut files, pause.map(TimeSpec::from_duration), None) {
+) -> Result<[bool; N], std::io::Error> {
+    let mut waiting: Vec<PollFd<'_>> =
+        files.into_iter().flatten().map(|file| PollFd::new(file, PollFlags::POLLIN)).collect();
+    match ppoll(&mut waiting, pause.map(TimeSpec::from_duration), None) {
         Ok(_) | Err(Errno::EINTR) => {}
         Err(errno) => return Err(errno.into()),
     }
-    let mut ready = files.iter().map(|file| file.any().unwrap_or(false));
-    Ok((ready.next().unwrap_or(false), ready.next().unwrap_or(false)))
+    let mut ready = waiting.iter().map(|file| file.any().unwrap_or(false));
+    Ok(files.map(|file| file.is_some() && ready.next().unwrap_or(false)))
 }
 
 #[cfg(test)]

@@ -82,6 +82,8 @@ pub(super) struct Script {
     pub(super) samples: Vec<Result<Reading<Sample>, HostError>>,
     /// The largest processes at any time.
     pub(super) largest: LargestProcesses,
+    /// Whether it can notify us of its usage.
+    pub(super) notifies: bool,
     pub(super) ends: Ends,
     pub(super) finished: Finished,
     /// The signals the run was sent.
@@ -95,6 +97,7 @@ impl Script {
         Self {
             samples,
             largest: LargestProcesses::default(),
+            notifies: false,
             ends: Ends::AfterSamples,
             finished,
             signals: Rc::default(),
@@ -104,12 +107,13 @@ impl Script {
     /// The run, under way.
     pub(super) fn start(self) -> ScriptedRun {
         let (ended, end) = pipe().unwrap();
-        let Self { samples, largest, ends, finished, signals } = self;
+        let Self { samples, largest, notifies, ends, finished, signals } = self;
         let run = ScriptedRun {
             started: Instant::now(),
             samples: samples.into(),
             looked_at: None,
             largest,
+            notifies,
             ends,
             finished,
             signals,
@@ -138,6 +142,7 @@ pub(super) struct ScriptedRun {
     /// The sample that the usage was read of, until the next one.
     looked_at: Option<Sample>,
     largest: LargestProcesses,
+    notifies: bool,
     ends: Ends,
     finished: Finished,
     signals: Rc<RefCell<Vec<Signal>>>,
@@ -175,6 +180,10 @@ impl Running for ScriptedRun {
         let sample = self.sample()?;
         self.looked_at = sample.value();
         Ok(sample.map(|sample| sample.current))
+    }
+
+    fn notify_above(&mut self, _: Bytes) -> Option<OwnedFd> {
+        self.notifies.then(|| pipe().unwrap().0)
     }
 
     fn sample(&mut self) -> Result<Reading<Sample>, HostError> {

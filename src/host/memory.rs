@@ -2,7 +2,12 @@
 //!
 //! The files are those of the kernel's `admin-guide/cgroup-v2.rst` and `admin-guide/cgroup-v1/memory.rst`.
 
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::HostError;
 use super::cgroup::{Cgroup, V1Companions};
@@ -135,6 +140,22 @@ impl MemoryReader {
     /// The memory charged now, in bytes: `memory.current`, on v1 `memory.usage_in_bytes`.
     pub fn current(&mut self) -> Read<Bytes> {
         Ok(self.current.read(number)?.map(Bytes))
+    }
+
+    /// A file that becomes readable when the memory charged exceeds `usage`, which saves polling: a threshold of v1, written to
+    /// `cgroup.event_control`. `None` where the kernel has none, as on v2, or does not let this process set one.
+    pub fn notify_above(&self, usage: Bytes) -> Option<OwnedFd> {
+        if self.version == CgroupVersion::V2 {
+            return None;
+        }
+        let counter = File::open(self.current.path()).ok()?;
+        let control = self.current.path().with_file_name("cgroup.event_control");
+        let mut control = File::options().write(true).open(control).ok()?;
+        let notice = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).ok()?;
+        let threshold = format!("{} {} {}", notice.as_raw_fd(), counter.as_raw_fd(), usage.0);
+        // In one call: the kernel takes each for a line.
+        control.write(threshold.as_bytes()).ok()?;
+        Some(notice.into())
     }
 
     /// The file [`Self::current`] reads.

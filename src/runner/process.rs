@@ -8,7 +8,7 @@ mod surrounding;
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
@@ -398,6 +398,13 @@ impl Running for ProcessRun {
         };
         self.highest = self.highest.max(usage.value());
         Ok(usage)
+    }
+
+    fn notify_above(&mut self, usage: Bytes) -> Option<OwnedFd> {
+        match &self.way {
+            Way::Cgroup(run) => run.notify_above(usage),
+            Way::Sampled(_) => None,
+        }
     }
 
     fn largest_processes(&mut self, most: usize) -> LargestProcesses {

@@ -1,5 +1,6 @@
 //! When to look at a run, and how closely: usage often, its parts when it has grown or from time to time.
 
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
@@ -25,6 +26,8 @@ const FILLING_INTERVAL: Duration = Duration::from_millis(400);
 const LONGEST_FILLING_INTERVAL: Duration = Duration::from_secs(2);
 /// Between two looks at the usage alone. They show what is held for 50 ms. What they cost is the waking up.
 const USAGE_INTERVAL: Duration = Duration::from_millis(45);
+/// After this time without a new maximum the kernel is asked to notify us of the next one, if it can, and usage is not polled.
+const STEADY_AFTER: Duration = Duration::from_secs(1);
 /// Of processes that use no more memory than before, huge pages are looked for; not more often than this,
 const PROCESSES_INTERVAL: Duration = Duration::from_millis(100);
 /// and not for more than 1/10000 of a core.
@@ -44,6 +47,12 @@ pub(super) struct Pace {
     processes_at: (Duration, Duration),
     /// Whether the runner can tell the usage alone.
     knows_usage: bool,
+    /// When usage last reached a new maximum.
+    grown_at: Duration,
+    /// Readable when usage reaches the next one, while it is not polled.
+    notice: Option<OwnedFd>,
+    /// Whether the runner can notify us.
+    notifies: bool,
 }
 
 impl Pace {
@@ -51,12 +60,34 @@ impl Pace {
         let interval = interval.map(|interval| interval.max(LEAST_INTERVAL));
         let first = interval.unwrap_or(FIRST_AFTER).min(FIRST_AFTER);
         let processes_at = (Duration::ZERO, Duration::ZERO);
-        Self { interval, usage_at: first, sample_at: first, processes_at, knows_usage: interval.is_none() }
+        Self {
+            interval,
+            usage_at: first,
+            sample_at: first,
+            processes_at,
+            knows_usage: interval.is_none(),
+            grown_at: Duration::ZERO,
+            notice: None,
+            notifies: true,
+        }
+    }
+
+    /// Readable when usage has reached a new maximum, while it is not polled.
+    pub(super) fn notice(&self) -> Option<BorrowedFd<'_>> {
+        self.notice.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Polls usage again, from now on.
+    pub(super) fn poll_from(&mut self, elapsed: Duration) {
+        self.notice = None;
+        self.grown_at = elapsed;
+        self.usage_at = elapsed;
     }
 
     /// The time of the next look.
     pub(super) fn next(&self) -> Duration {
-        if self.knows_usage { self.usage_at.min(self.sample_at) } else { self.sample_at }
+        let polls = self.knows_usage && self.notice.is_none();
+        if polls { self.usage_at.min(self.sample_at) } else { self.sample_at }
     }
 
     /// Looks at the usage; at its parts, too, where it has grown or their time has come.
@@ -76,8 +107,9 @@ impl Pace {
         self.usage_at = elapsed + if dense { DENSE_INTERVAL } else { USAGE_INTERVAL };
         if elapsed < self.sample_at {
             match run.usage() {
-                Ok(Reading::Value(usage)) if samples.is_more(usage) => {}
-                Ok(Reading::Value(_) | Reading::Gone) => return,
+                Ok(Reading::Value(usage)) if samples.is_more(usage) => self.grown_at = elapsed,
+                Ok(Reading::Value(_)) => return self.pause_polling(run, elapsed, samples),
+                Ok(Reading::Gone) => return,
                 Ok(Reading::Unsupported) => return self.knows_usage = false,
                 Err(error) => return samples.note(&error),
             }
@@ -93,6 +125,19 @@ impl Pace {
         };
         if let Some(current) = current {
             self.look_at_processes(run, elapsed, current, samples);
+        }
+    }
+
+    /// Has the kernel notify us of the next maximum, once usage has been steady for a while.
+    fn pause_polling(&mut self, run: &mut dyn Running, elapsed: Duration, samples: &Samples) {
+        let Some(enough) = samples.enough().filter(|_| self.notifies && elapsed >= self.grown_at + STEADY_AFTER) else {
+            return;
+        };
+        self.notice = run.notify_above(enough);
+        self.notifies = self.notice.is_some();
+        // It may have been exceeded just before.
+        if matches!(run.usage(), Ok(Reading::Value(usage)) if usage > enough) {
+            self.notice = None;
         }
     }
 
@@ -143,6 +188,32 @@ mod tests {
         let step = |pair: &[Duration]| pair[1] - pair[0];
         assert!(times.windows(2).map(step).all(|step| step == USAGE_INTERVAL), "{times:?}");
         assert_eq!(sampled, [100, 110]);
+    }
+
+    #[test]
+    fn steady_usage_is_not_polled_where_the_kernel_notifies_of_more() {
+        let steady = [100; 30].map(mib);
+        for notifies in [true, false] {
+            let mut run = Script { notifies, ..Script::new(&steady, finished()) }.start();
+            let (mut samples, mut pace) = (Samples::default(), Pace::new(None));
+            pace.look(&mut run, Duration::from_secs(8), &mut samples, &mut ());
+            pace.look(&mut run, Duration::from_secs(8) + USAGE_INTERVAL, &mut samples, &mut ());
+            assert_eq!(pace.notice().is_some(), notifies);
+            assert_eq!(pace.next() == pace.sample_at, notifies);
+            pace.poll_from(Duration::from_millis(8500));
+            pace.look(&mut run, Duration::from_millis(8500), &mut samples, &mut ());
+            assert_eq!((pace.notice().is_some(), pace.next()), (false, Duration::from_millis(8500) + USAGE_INTERVAL));
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_could_not_notify_of_is_polled() {
+        let mut run = Script { notifies: true, ..Script::new(&[100, 100, 150].map(mib), finished()) }.start();
+        let (mut samples, mut pace) = (Samples::default(), Pace::new(None));
+        for at in [8000, 8045] {
+            pace.look(&mut run, Duration::from_millis(at), &mut samples, &mut ());
+        }
+        assert!(pace.notice().is_none(), "150 MiB were in use before the kernel was asked");
     }
 
     #[test]

@@ -35,6 +35,11 @@ impl Samples {
         self.highest.is_none_or(|highest| is_more(usage, highest.current))
     }
 
+    /// The usage above which [`Self::is_more`] is true.
+    pub(super) fn enough(&self) -> Option<Bytes> {
+        self.highest.map(|highest| one_percent_more(highest.current))
+    }
+
     /// The same for the reading of the largest processes.
     pub(super) fn is_more_than_processes(&self, usage: Bytes) -> bool {
         is_more(usage, self.processes_at)
@@ -112,7 +117,11 @@ impl Samples {
 
 /// Whether one is more than the other by more than 1 %.
 fn is_more(one: Bytes, other: Bytes) -> bool {
-    one.0 > other.0.saturating_add(other.0 / 100)
+    one > one_percent_more(other)
+}
+
+fn one_percent_more(usage: Bytes) -> Bytes {
+    usage.saturating_add(Bytes(usage.0 / 100))
 }
 
 /// A sample with its time.

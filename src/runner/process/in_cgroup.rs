@@ -1,6 +1,7 @@
 //! A run in a cgroup of its own: the kernel keeps its peak.
 
 use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
@@ -81,6 +82,10 @@ impl InCgroup {
 
     pub(super) fn usage(&mut self) -> Result<Reading<Bytes>, HostError> {
         self.reader.current()
+    }
+
+    pub(super) fn notify_above(&self, usage: Bytes) -> Option<OwnedFd> {
+        self.reader.notify_above(usage)
     }
 
     pub(super) fn sample(&mut self) -> Result<Reading<Sample>, HostError> {
