@@ -25,7 +25,7 @@ const FAULTS_ALLOWED: u64 = 10;
 /// The kernel adds up what its CPUs have counted when it is read since this version; before, each of them kept some back.
 const ADDS_UP_SINCE: (u32, u32) = (5, 13);
 /// How often the kernel is made to add up what its CPUs have counted: it skips that while it does so for somebody else.
-const ATTEMPTS: usize = 3;
+const ATTEMPTS: usize = 4;
 /// Using a page and giving it back makes about five updates, so that these are more than the kernel leaves lying for each
 /// CPU. Each further attempt uses four times as many.
 const PAGES_FOR_EACH_CPU: u64 = 16;
@@ -158,7 +158,8 @@ impl InCgroup {
     fn faults_outside(&mut self, reaped: u64) -> Result<Reading<u64>, HostError> {
         let Some(parent) = self.cgroup().and_then(Cgroup::parent) else { return Ok(Reading::Unsupported) };
         let mut around = MemoryReader::new(&parent);
-        let mut pages = PAGES_FOR_EACH_CPU * (self.cpus + 2);
+        // The first time, what runs around the cgroup has often caused enough.
+        let mut pages = 0;
         for attempt in 0..=ATTEMPTS {
             let Reading::Value(counted) = self.reader.page_faults()? else { return Ok(Reading::Unsupported) };
             let outside = reaped.saturating_sub(counted);
@@ -172,7 +173,7 @@ impl InCgroup {
             // The number lags behind. Reading it makes the kernel add it up once there is enough to add up, which is for
             // us to cause: in the cgroup around, which is above highwater's own as well.
             touch_pages(pages);
-            pages *= 4;
+            pages = (pages * 4).max(PAGES_FOR_EACH_CPU * (self.cpus + 2));
             around.page_faults()?;
         }
         Ok(Reading::Unsupported)
