@@ -153,8 +153,7 @@ impl MemoryReader {
         let mut control = File::options().write(true).open(control).ok()?;
         let notice = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).ok()?;
         let threshold = format!("{} {} {}", notice.as_raw_fd(), counter.as_raw_fd(), usage.0);
-        // In one call: the kernel takes each for a line.
-        control.write(threshold.as_bytes()).ok()?;
+        control.write_all(threshold.as_bytes()).ok()?;
         Some(notice.into())
     }
 
