@@ -2,7 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
+use std::time::Duration;
 
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::{SysconfVar, sysconf};
 use procfs::FromRead;
 use procfs::process::{SmapsRollup, Stat, Status};
 
@@ -36,6 +39,41 @@ pub struct Process {
     pub is_zombie: bool,
     /// Whether it is about to end; it may have left its cgroup already.
     pub is_exiting: bool,
+    /// Where its memory lies.
+    pub addresses: Addresses,
+}
+
+/// Where the memory of a process lies: other addresses, as a rule, for each program that it executes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// The beginning of its code; 0 if this user may not know.
+    pub code: u64,
+    /// The beginning of its stack.
+    pub stack: u64,
+    /// The size of all mappings in bytes.
+    pub size: u64,
+}
+
+/// How long a new process that seems to have the memory of its parent may not have executed its program yet.
+const FROM_VFORK_TO_EXEC: Duration = Duration::from_millis(100);
+
+/// Whether a process uses the memory of its parent. That of `vfork(2)` and `posix_spawn(3)` does until it executes its program,
+/// while its parent waits. A child of `fork(2)` has a copy at the same addresses, and is taken for one that uses its parent's
+/// for 100 ms.
+pub fn uses_memory_of(roots: &HostRoots, parent: &Process, child: &Process) -> bool {
+    if parent.addresses != child.addresses {
+        return false;
+    }
+    let ticks = sysconf(SysconfVar::CLK_TCK).ok().flatten().and_then(|ticks| u64::try_from(ticks).ok()).unwrap_or(100);
+    let started = Duration::from_millis(child.identity.started.saturating_mul(1000) / ticks.max(1));
+    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::MAX, Duration::from);
+    now.saturating_sub(started) < FROM_VFORK_TO_EXEC || waits_uninterruptibly(roots, parent.identity.pid)
+}
+
+/// Whether a thread of the process is in state D, as one that waits for its child of `vfork(2)` is.
+fn waits_uninterruptibly(roots: &HostRoots, pid: i32) -> bool {
+    let threads = std::fs::read_dir(roots.process_file(pid, "task")).into_iter().flatten().flatten();
+    threads.filter_map(|thread| Stat::from_file(thread.path().join("stat")).ok()).any(|stat| stat.state == 'D')
 }
 
 /// `PF_EXITING` of the kernel's `linux/sched.h`, in the flags of `/proc/PID/stat`.
@@ -111,6 +149,7 @@ fn process(roots: &HostRoots, pid: i32) -> Option<Process> {
         state: stat.state,
         is_zombie: matches!(stat.state, 'Z' | 'X'),
         is_exiting: stat.flags & EXITING != 0,
+        addresses: Addresses { code: stat.startcode, stack: stat.startstack, size: stat.vsize },
     })
 }
 

@@ -10,7 +10,7 @@ use super::in_cgroup::Problems;
 use super::lookout::Lookout;
 use super::surrounding::Surrounding;
 use crate::host::memory::Split;
-use crate::host::processes::{Identity, Process, proportional_sizes, quick_descendants, resident};
+use crate::host::processes::{Identity, Process, proportional_sizes, quick_descendants, resident, uses_memory_of};
 use crate::host::{HostError, HostRoots};
 use crate::model::observation::{Exactness, Limits, Peak, PeakSource};
 use crate::model::reading::Reading;
@@ -21,8 +21,13 @@ use crate::runner::{FinishError, Finished, Sample};
 /// the shares add up to too much. How often to try for a sum during which nobody did.
 const ATTEMPTS: usize = 3;
 
-fn living(members: &[Process]) -> Vec<Identity> {
-    members.iter().filter(|process| !process.is_zombie).map(|process| process.identity).collect()
+/// The processes that hold memory of their own, and where: executing a program changes the shares of others, too.
+fn holders(roots: &HostRoots, members: &[Process]) -> Vec<(Identity, u64)> {
+    let by_pid: HashMap<i32, &Process> = members.iter().map(|process| (process.identity.pid, process)).collect();
+    let borrows =
+        |process: &Process| by_pid.get(&process.parent).is_some_and(|parent| uses_memory_of(roots, parent, process));
+    let holds = |process: &&Process| !process.is_zombie && !process.is_exiting && !borrows(process);
+    members.iter().filter(holds).map(|process| (process.identity, process.addresses.stack)).collect()
 }
 
 #[derive(Debug)]
@@ -51,19 +56,22 @@ impl Sampled {
     }
 
     pub(super) fn sample(&mut self) -> Result<Reading<Sample>, HostError> {
-        let mut living = living(&quick_descendants(&self.roots, self.reaper)?);
-        self.look_at_each(&living);
+        let holders = |sampled: &Self| {
+            quick_descendants(&sampled.roots, sampled.reaper).map(|members| holders(&sampled.roots, &members))
+        };
+        let mut known = holders(self)?;
+        self.look_at_each(&known);
         for _ in 0..ATTEMPTS {
-            let pids: Vec<i32> = living.iter().map(|identity| identity.pid).collect();
+            let pids: Vec<i32> = known.iter().map(|(identity, _)| identity.pid).collect();
             let sizes = proportional_sizes(&self.roots, &pids);
-            let now = self::living(&quick_descendants(&self.roots, self.reaper)?);
-            if now == living {
+            let now = holders(self)?;
+            if now == known {
                 return Ok(charged(sizes));
             }
-            living = now;
+            known = now;
         }
         // Where processes come and go all the time there is no such sum, but any one of them is at least in use.
-        let sizes = living.iter().map(|identity| proportional_sizes(&self.roots, &[identity.pid]));
+        let sizes = known.iter().map(|(identity, _)| proportional_sizes(&self.roots, &[identity.pid]));
         let samples = sizes.filter_map(|sizes| charged(sizes).value());
         Ok(samples.max_by_key(|sample| sample.current).map_or(Reading::Gone, Reading::Value))
     }
@@ -72,8 +80,8 @@ impl Sampled {
     ///
     /// A high-water mark has mapped files in it. How many were resident at that time is not known, but not more than were
     /// mapped: what was mapped for a moment only, between two samples, is the one thing that this does not see.
-    fn look_at_each(&mut self, living: &[Identity]) {
-        for identity in living {
+    fn look_at_each(&mut self, known: &[(Identity, u64)]) {
+        for (identity, _) in known {
             if let Reading::Value(resident) = resident(&self.roots, identity.pid) {
                 let mapped = self.mapped.entry(*identity).or_default();
                 *mapped = resident.mapped.max(*mapped);
@@ -83,7 +91,7 @@ impl Sampled {
                 surrounding.look_for(&self.roots, identity.pid);
             }
         }
-        self.mapped.retain(|identity, _| living.contains(identity));
+        self.mapped.retain(|identity, _| known.iter().any(|(known, _)| known == identity));
     }
 
     pub(super) fn finish(&mut self, ended: Ended, lookout: &Lookout) -> Result<Finished, FinishError> {

@@ -49,6 +49,15 @@ fn samples_taken_while_processes_come_and_go_add_up_to_no_more_than_there_is() {
 }
 
 #[test]
+fn memory_that_a_process_lends_to_those_it_starts_counts_once() {
+    let program = "import os\nb = bytearray(100 << 20)\n\
+                   for _ in range(200): os.waitpid(os.posix_spawn('/bin/true', ['true'], {}), 0)";
+    let ran = command(["python3", "-c", program]).with(["--cgroup", "never", "--sample-interval", "1ms"]).run();
+    let peak = ran.observation().peak.value().unwrap().bytes.0;
+    assert!((100 * MIB..=100 * MIB + 2 * OWN_NEEDS).contains(&peak), "{peak}");
+}
+
+#[test]
 fn what_a_process_had_between_two_samples_counts() {
     let program = "import time; b = bytearray(100 << 20); del b; time.sleep(2)";
     let ran = command(["python3", "-c", program]).with(["--cgroup", "never", "--sample-interval", "300ms"]).run();

@@ -60,7 +60,7 @@ fn runs_at_the_same_time_never_need_more_than_there_is_and_peak_as_alone() {
         let program = env!("CARGO_BIN_EXE_highwater");
         // Two of about 24 MiB and a head-room of a tenth fit, three do not.
         let options = ["--input", "data", "-r", "8", "--jobs", jobs, "--memory", "72MiB", "--into", into];
-        let script = format!("{program} workload {{input}} && sleep 0.1");
+        let script = format!("{program} workload {{input}} && sleep 0.3");
         let command: Vec<String> = options.iter().map(|word| (*word).to_owned()).collect();
         [command, ["--", "sh", "-c", &script].map(str::to_owned).to_vec()].concat()
     };
