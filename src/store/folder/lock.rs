@@ -10,6 +10,8 @@ use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
+use procfs::FromRead;
+use procfs::process::Stat;
 use serde::{Deserialize, Serialize};
 
 use super::{FolderError, LOCK};
@@ -55,9 +57,14 @@ impl Holder {
     /// Whether it is no more: whoever holds its lock has got it by being forked, and lets go when it executes something.
     fn is_gone(&self) -> bool {
         let Self::Process { pid, host, .. } = self else { return false };
-        let pid = i32::try_from(*pid).map(Pid::from_raw);
-        *host == this_host() && pid.is_ok_and(|pid| kill(pid, None) == Err(Errno::ESRCH))
+        *host == this_host() && i32::try_from(*pid).is_ok_and(has_ended)
     }
+}
+
+/// Whether a process is not there any more, or was killed and its parent has not taken note yet.
+fn has_ended(pid: i32) -> bool {
+    let is_zombie = || Stat::from_file(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.state == 'Z');
+    kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH) || is_zombie()
 }
 
 #[derive(Deserialize, Serialize)]
@@ -147,8 +154,11 @@ mod tests {
     #[test]
     fn what_a_killed_process_has_forked_is_waited_for() {
         let folder = tempfile::tempdir().unwrap();
+        // Not waited for until the end: its parent may not have noticed yet.
         let mut ended = std::process::Command::new("true").spawn().unwrap();
-        ended.wait().unwrap();
+        let id = nix::sys::wait::Id::Pid(Pid::from_raw(i32::try_from(ended.id()).unwrap()));
+        nix::sys::wait::waitid(id, nix::sys::wait::WaitPidFlag::WEXITED | nix::sys::wait::WaitPidFlag::WNOWAIT)
+            .unwrap();
         let said = Said { pid: ended.id(), host: this_host(), since: Timestamp::now() };
         std::fs::write(folder.path().join(LOCK), serde_json::to_string(&said).unwrap()).unwrap();
         let forked = File::open(folder.path().join(LOCK)).unwrap();
@@ -162,6 +172,7 @@ mod tests {
             forked.unlock().unwrap();
             next.join().unwrap().unwrap();
         });
+        ended.wait().unwrap();
     }
 
     #[test]
