@@ -71,12 +71,12 @@ pub(crate) struct ContainerArgs {
     /// `docker run --init`, where process 1 would ignore it.
     #[arg(long, value_enum, default_value_t = ProbeArg::Auto, value_name = "WHEN")]
     probe: ProbeArg,
-    /// Tell beside the peak what a container of the image peaks at that does nothing.
+    /// Also report the peak of an idle container of this image.
     ///
-    /// What the engine needs to start a container is charged to it, a few MiB: no peak is lower. It is no addend, and is
-    /// not subtracted. Measured once for an engine and an image, and remembered.
-    #[arg(long)]
-    noise_floor: bool,
+    /// The engine needs a few MiB to start a container, and the kernel charges them to the container: no peak is lower. The
+    /// value is informational; it is not subtracted from the peak. It is measured once per engine and image, and remembered.
+    #[arg(long, alias = "noise-floor")]
+    idle_peak: bool,
 }
 
 /// What runs a task.
@@ -255,7 +255,7 @@ impl InContainer {
         subject: Subject,
         prediction: Option<Prediction>,
     ) -> Self {
-        let (probe, noise_floor) = (args.container.probe.into(), args.container.noise_floor);
+        let (probe, noise_floor) = (args.container.probe.into(), args.container.idle_peak);
         let (task, guard, notes) = (None, None, Vec::new());
         Self { engine, image, launch, probe, noise_floor, subject, prediction, task, guard, notes }
     }
@@ -354,7 +354,7 @@ impl ContainerArgs {
             ("--entrypoint", self.entrypoint.is_some()),
             ("--workdir", self.workdir.is_some()),
             ("--probe", self.probe != ProbeArg::Auto),
-            ("--noise-floor", self.noise_floor),
+            ("--idle-peak", self.idle_peak),
         ];
         given.into_iter().find_map(|(option, is_given)| is_given.then_some(option))
     }
