@@ -19,10 +19,10 @@ Examples:
   highwater show a.jsonl b.jsonl               several files together
   highwater show sweeps/lungs/ --format json | jq '.cells[] | {case, peak: .peak_bytes.median}'
 
-A cell is one input case with one choice of parameters. Peak and time are medians of the runs that succeeded; +- is \
-the robust standard deviation of the peaks (the median absolute deviation / 0.6745) as a share of the median; largest \
-is the largest peak; runs is the number of runs that succeeded, and the total if some did not. A run whose modified \
-z-score is beyond 3.5 is an outlier.
+A cell is one input case with one choice of parameters. Peak and time are medians of the runs that succeeded. MAD is \
+the spread of the peaks: their median absolute deviation, divided by 0.6745 to compare with a standard deviation, as \
+a share of the median. max is the highest peak. runs is the number of runs that succeeded, and the total if some did \
+not. A run whose modified z-score is beyond 3.5 is an outlier.
 
 The sweep may still be running. Exit status: 5 if there are no records.";
 
