@@ -51,12 +51,12 @@ use clap::{Parser, Subcommand};
 use exit::Exit;
 use failure::Failure;
 
-/// Measures, predicts and guards the memory high-water mark of containers and commands.
+/// Measure, predict and guard the memory high-water mark of containers and commands.
 #[derive(Debug, Parser)]
-#[command(version, about, max_term_width = 100, propagate_version = true)]
+#[command(version, max_term_width = 100, propagate_version = true)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub(crate) struct Cli {
-    /// Say more on stderr; twice for everything.
+    /// Increase log verbosity (-vv for trace).
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
     #[command(subcommand)]

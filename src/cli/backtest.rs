@@ -24,58 +24,60 @@ use super::table::{printable, table};
 const EXAMPLES: &str = "\
 Examples:
   highwater backtest runs.csv --rule 'max(4Gi, 2*n)'
-                                              what the rule would have wasted, and how often it fails
+                                              what the rule wastes, and how often it fails
   highwater backtest runs.csv --rule 8Gi --rule '512Mi + 1.5*n'
-                                              rules side by side
+                                              two rules side by side
   highwater fit old.csv --format json > fit.json
-  highwater backtest new.csv --fit fit.json   does the rule still hold, and are the inputs still those it was fitted to?
-  highwater backtest runs.csv --protocol      how good fitting itself is on runs like these: calibrate on 20,
-                                              test on the others, compare with the best rule in hindsight
+  highwater backtest new.csv --fit fit.json   does the rule still hold, and are the inputs still
+                                              those it was fitted to?
+  highwater backtest runs.csv --protocol      how good is fitting on such runs? calibrate on 20,
+                                              test on the others, compare with the best rule in
+                                              hindsight
   highwater backtest runs.csv --protocol --order small-first
                                               calibrate on the smallest inputs: does it warn?
 
-Records and tables are read as by `highwater fit`. Waste is memory reserved for nothing, times time; a failed try reserves its
-whole limit for nothing and is tried again with twice as much.";
+Records and tables are read as by `highwater fit`. Waste is memory reserved in vain, multiplied by time. A failed \
+attempt wastes its whole limit and is retried with twice as much.";
 
-/// Tries rules on recorded runs: what they waste, and how often they fail.
+/// Test rules on recorded runs: what they waste, and how often they fail.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct BacktestArgs {
     #[command(flatten)]
     runs: RunsArgs,
-    /// A rule such as 'max(4Gi, 2*n)', '512Mi + 1.5*n**2', '2*n' or 8Gi. May be repeated.
+    /// Rule such as 'max(4Gi, 2*n)', '512Mi + 1.5*n**2', '2*n' or 8Gi. Can be repeated.
     #[arg(long, value_name = "RULE", required_unless_present_any = ["protocol", "fit"], conflicts_with = "protocol")]
     rule: Vec<FittedRule>,
-    /// A rule as `fit --format json` wrote it; also tells which runs lie outside of what it was fitted to.
+    /// Rule written by `fit --format json`; also reports which runs lie outside the range it was fitted to.
     #[arg(long, value_name = "FILE.json", conflicts_with = "protocol")]
     fit: Option<PathBuf>,
-    /// What n is, where the file has several columns of sizes [default: the first].
+    /// Column to use as n, if the file has several columns of sizes [default: the first].
     #[arg(long, value_name = "COLUMN")]
     predictor: Option<String>,
-    /// Instead of a rule, try fitting: calibrate on some runs of each task and test on the others.
+    /// Test fitting itself instead of a rule: calibrate on some runs of each task, test on the others.
     #[arg(long)]
     protocol: bool,
-    /// Which runs of a task are calibrated on.
+    /// Which runs of a task to calibrate on.
     #[arg(long, value_enum, default_value_t = OrderArg::Shuffled, requires = "protocol")]
     order: OrderArg,
-    /// How many runs of a task are calibrated on; tasks with fewer runs are left out.
+    /// Number of runs per task to calibrate on; tasks with fewer runs are skipped.
     #[arg(long, value_name = "N", default_value_t = 20, requires = "protocol")]
     calibrate_on: usize,
-    /// How often everything is shuffled anew.
+    /// Number of random shuffles.
     #[arg(long, value_name = "N", default_value_t = 10, requires = "protocol", value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
     #[command(flatten)]
     options: OptionArgs,
-    /// How the result is written.
+    /// Output format.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum OrderArg {
-    /// Any.
+    /// Randomly chosen runs.
     Shuffled,
-    /// The smallest inputs: everything tested is extrapolated.
+    /// The smallest inputs: every test is an extrapolation.
     SmallFirst,
 }
 

@@ -26,84 +26,84 @@ use super::task::Deny;
 
 const EXAMPLES: &str = "\
 Examples:
-  highwater init task.json                    writes highwater.toml, which says what is checked
-  highwater check --update-baseline           runs it and writes the baseline: commit both files
-  highwater check                             runs it again and compares
-  highwater check --records sweep/            judges stored runs, and runs nothing
-  highwater check --junit junit.xml --github  in a workflow of GitHub Actions
+  highwater init task.json                    write highwater.toml, which defines the check
+  highwater check --update-baseline           run it and write the baseline: commit both files
+  highwater check                             run it again and compare
+  highwater check --records sweep/            judge recorded runs, run nothing
+  highwater check --junit junit.xml --github  in a GitHub Actions workflow
   highwater check --junit junit.xml --gitlab metrics.txt
-                                              in a job of GitLab CI
+                                              in a GitLab CI job
 
 It fails for
   a run of the task that fails                                      (status 4)
-  a peak above a budget, the limit of the task, or its scale rule   (status 1)
+  a peak above a budget, the task's limit or its scale rule         (status 1)
   growth over the baseline by more than 3 % and more than 4 MiB     (status 1)
-  a rule that asks for more, though no input measured does so yet   (status 1)
-  a cell of the baseline that nobody ran                            (status 1)
+  a rule that predicts more, though no measured input needs it yet  (status 1)
+  a cell of the baseline that was not run                           (status 1)
   a task without a baseline, or with too few runs                   (status 5)
   a peak that is a lower bound within a budget or the baseline: it
   does not show that the task stays within it                       (status 5)
-It warns of a cell that the baseline does not have, an input that has changed, and a baseline of
-another host. A lower bound above a budget fails as an exact peak does, and an upper bound within
-it passes. What seems to have grown is run again, twice by default, before it is called. Every
-threshold can be set in highwater.toml.
+It warns about a cell that is not in the baseline, an input that has changed, and a baseline from another host. A \
+lower bound above a budget fails like an exact peak, and an upper bound within it passes. A suspected regression is \
+re-run, twice by default, before the check fails. Every threshold can be set in highwater.toml.
 
-Exit status: 0 passed, 1 a check failed, 2 wrong usage or a bad file, 3 the host or engine is not
-fit for it, 4 the task failed, 5 too little data, 130 interrupted.";
+Exit status: 0 passed, 1 a check failed, 2 wrong usage or an invalid file, 3 unsupported host or container engine, 4 \
+the task failed, 5 too little data, 130 interrupted.";
 
-/// Fails, for a stated reason, when a task needs more memory than it may: the gate for CI.
+/// Fail, with a stated reason, when a task needs more memory than allowed: the gate for CI.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct CheckArgs {
-    /// What is checked. Paths in the file start in its folder.
+    /// Config file; relative paths are resolved against its directory.
     #[arg(short, long, value_name = "FILE.toml", default_value = highwater::model::check::config::FILE)]
     config: PathBuf,
-    /// The baseline, instead of the one that the file names.
+    /// Baseline to use instead of the one named in the config file.
     #[arg(long, value_name = "FILE.json")]
     baseline: Option<PathBuf>,
-    /// Write the baseline anew from these runs, twice as many as for a check, instead of comparing with it.
+    /// Write a new baseline from these runs instead of comparing; by default with twice as many runs as a check.
     #[arg(long)]
     update_baseline: bool,
-    /// Judge these records and run nothing: a file of `run --record`, or a folder of a sweep. Can be repeated.
+    /// Judge these records and run nothing: a file of `run --record`, or the directory of a sweep. Can be repeated.
     ///
-    /// Without a highwater.toml all tasks of the records are judged on default terms.
+    /// Without a highwater.toml, all tasks in the records are judged with the default settings.
     #[arg(long, value_name = "RECORDS")]
     records: Vec<PathBuf>,
-    /// Check this task alone. Can be repeated.
+    /// Check only this task. Can be repeated.
     #[arg(long, value_name = "NAME")]
     task: Vec<String>,
-    /// Run each cell so often.
+    /// Runs per cell.
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: Option<u32>,
-    /// Run what seems to have grown so many times again before it is called.
+    /// Re-run a suspected regression up to N times before failing.
     ///
-    /// Each time it is run as often as the first time, and every time it has to have grown.
+    /// Each re-run makes as many runs as the first time, and each has to show the growth.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=20))]
     confirm: Option<u32>,
-    /// Growth by less than this share is none, such as 3%.
+    /// Ignore growth by less than SHARE, such as 3%.
     #[arg(long, value_name = "SHARE", value_parser = share)]
     relative: Option<f64>,
-    /// Growth by less than this is none, such as 4MiB.
+    /// Ignore growth by less than QUANTITY, such as 4MiB.
     #[arg(long, value_name = "QUANTITY", value_parser = quantity)]
     absolute: Option<Bytes>,
-    /// Refuse to compare with a baseline of another kernel, cgroup version, engine or architecture, instead of warning.
+    /// Refuse to compare with a baseline from another kernel, cgroup version, engine or architecture, instead of
+    /// warning.
     #[arg(long)]
     strict_host: bool,
-    /// Fail for warnings too.
+    /// Fail on warnings, too.
     #[arg(long, value_enum, value_name = "WHAT")]
     deny: Option<Deny>,
-    /// Keep a record of each run in this file.
+    /// Record each run in this file.
     #[arg(long, value_name = "FILE.jsonl", conflicts_with = "records")]
     record: Option<PathBuf>,
-    /// Write the output and errors of every run to files in this folder.
+    /// Write stdout and stderr of every run to files in this directory.
     #[arg(long, value_name = "DIR", conflicts_with = "records")]
     log_dir: Option<PathBuf>,
     #[command(flatten)]
     engine: EngineArgs,
-    /// How the result is written to stdout: a table, or JSON.
+    /// Output format on stdout: a table, or JSON.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
-    /// Tell nothing of single runs.
+    /// Do not print individual runs.
     #[arg(short, long)]
     quiet: bool,
     #[command(flatten)]

@@ -12,26 +12,26 @@ use super::output;
 
 const EXAMPLES: &str = "\
 Examples:
-  highwater clean                    containers and cgroups whose highwater is no more
+  highwater clean                    remove containers and cgroups of a killed highwater
   highwater clean --dry-run          only show them
-  highwater clean --foreign          also what a highwater of another machine or container has made, or one of before
-                                     this machine was started anew: only if none of them is at work
+  highwater clean --foreign          also remove those of other machines or containers, or from
+                                     before a reboot: only if none of them is in use
 
-A highwater that ends by itself, by Ctrl-C or by a signal leaves nothing behind; only one that was killed with
-SIGKILL, or that lost its engine, does. Containers are recognized by a label that names them: those of an image that was
-committed from a container of highwater are left alone, and so is what belongs to another user.";
+A highwater that ends by itself, by Ctrl-C or by a signal leaves nothing behind; one that was killed with SIGKILL, or \
+that lost its engine, does. Containers are recognized by a label that contains their name: containers of an image \
+that was committed from a container of highwater are left alone, and so is everything that belongs to another user.";
 
-/// Removes the containers and cgroups that highwaters which were killed have left behind.
+/// Remove containers and cgroups left behind by a killed highwater.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct CleanArgs {
-    /// Where the container engine listens; found as by `highwater run`.
+    /// Address of the container engine [default: as for `highwater run`].
     #[arg(long, value_name = "URL")]
     host: Option<String>,
     /// Remove nothing, only show what would be removed.
     #[arg(short = 'n', long)]
     dry_run: bool,
-    /// Remove, too, what a highwater has left on another machine, in a container, or before this one was started anew.
+    /// Also remove what a highwater left behind on another machine, in a container, or before a reboot.
     #[arg(long)]
     foreign: bool,
 }

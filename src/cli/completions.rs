@@ -13,11 +13,11 @@ Examples:
   highwater completions zsh > ~/.zfunc/_highwater
   highwater completions fish > ~/.config/fish/completions/highwater.fish";
 
-/// Writes the completions of a shell to stdout.
+/// Write shell completions to stdout.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct CompletionsArgs {
-    /// The shell.
+    /// Shell to complete in.
     shell: Shell,
 }
 

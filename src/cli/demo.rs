@@ -33,19 +33,19 @@ use super::{output, output_file, records, report, scope};
 
 const EXAMPLES: &str = "\
 Examples:
-  highwater demo                    a sweep over inputs of 2 to 64 MiB and the rule that it calls for, a few seconds
+  highwater demo                    sweep inputs of 2 to 64 MiB and fit a rule, in a few seconds
   highwater demo --keep demo/       keep the records, to fit them again: highwater fit demo/
 
-Nothing is needed: the task is highwater itself, its inputs are in a temporary folder. What is left behind is the report, as
-one HTML file beside the records, or without --keep in the folder for temporary files.";
+The demo needs nothing else: the task is highwater itself, and its inputs are in a temporary directory. It leaves \
+behind the report, one HTML file, beside the records or (without --keep) in the directory for temporary files.";
 
-/// Sweeps a small task of highwater's own over inputs of several sizes, fits its scale rule, and checks the rule.
+/// Sweep a small built-in task over inputs of several sizes, fit its scale rule, and check the rule.
 ///
-/// How much memory the task needs is known, so that the result can be compared with the truth.
+/// The memory that the task needs is known, so the result can be compared with the truth.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct DemoArgs {
-    /// Keep the records of the runs in this folder; it is made where it is not there.
+    /// Keep the records of the runs in this directory; created if absent.
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
 }

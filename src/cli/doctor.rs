@@ -22,15 +22,15 @@ use super::table::{printable, wrapped};
 const EXAMPLES: &str = "\
 Examples:
   highwater doctor                   what can be measured here, and how exactly
-  highwater doctor --format json     the same for a script
+  highwater doctor --format json     the same as JSON
 
-Ends with status 0 where peaks are exact, with 3 where they are lower bounds only.";
+Exit status: 0 peaks are exact, 3 peaks are only lower bounds.";
 
-/// Says what this machine can measure, how exactly, and what would make it better.
+/// Report what this machine can measure, how exactly, and what would improve it.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct DoctorArgs {
-    /// How the findings are written.
+    /// Output format.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
 }

@@ -21,13 +21,13 @@ pub(crate) const PROCESSING_CONTAINER: &str = "/processing-container.json";
 /// Which engine, and what it may do.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct EngineArgs {
-    /// Where the container engine listens, such as unix:///run/podman/podman.sock or tcp://host:2375.
+    /// Address of the container engine, such as unix:///run/podman/podman.sock or tcp://host:2375.
     ///
-    /// Without it: DOCKER_HOST, then the docker context in use, then the sockets of Docker, rootless Docker, Podman and
-    /// rootless Podman.
+    /// By default, highwater tries DOCKER_HOST, then the current docker context, then the sockets of Docker, rootless
+    /// Docker, Podman and rootless Podman.
     #[arg(long, value_name = "URL")]
     pub(crate) host: Option<String>,
-    /// When to pull the image: missing pulls what the engine does not have.
+    /// When to pull the image; missing: if the engine does not have it.
     #[arg(long, value_enum, default_value_t = Pull::Missing, value_name = "WHEN")]
     pub(crate) pull: Pull,
 }

@@ -12,46 +12,47 @@ use super::records;
 
 const EXAMPLES: &str = "\
 Examples:
-  highwater export sweeps/lungs/ > lungs.csv   a row for each run
+  highwater export sweeps/lungs/ > lungs.csv   one row per run
   highwater export runs.jsonl --format json    the same as an array of objects
-  highwater export sweeps/lungs/ -o lungs.csv  into a file, which is replaced
-  highwater export --columns                   what the columns hold
+  highwater export sweeps/lungs/ -o lungs.csv  to a file, which is replaced
+  highwater export --columns                   what the columns contain
   highwater export sweeps/lungs/ | highwater fit -
 
-A cell is empty where there is no such thing for that run, `unsupported` or `gone` where it could not be read, `none` \
-where there is no limit. The units are in the names of the columns; seconds have up to six decimals and are exact. \
-Beside the columns of --columns there are, for each channel, input_bytes.CHANNEL.sum, .max_file_size and .max_item_sum, \
+A cell is empty if the run has no such value, `unsupported` or `gone` if it could not be read, `none` if there is no \
+limit. The names of the columns contain the units; seconds have up to six decimals and are exact. In addition to the \
+columns of --columns, there are for each channel input_bytes.CHANNEL.sum, .max_file_size and .max_item_sum, \
 input_files.CHANNEL, input_items.CHANNEL and the names of the largest; the same for the files with one extension, as \
 extension_bytes.CHANNEL[*.EXT].sum and so on; and for each parameter parameter.NAME.
 
-A string that a spreadsheet would take for a formula, because it begins with = + - or @ and is not a number, is preceded \
-by a '. One with control characters is written as a JSON string. `highwater import` and `highwater fit` undo both.
+A string that a spreadsheet would take for a formula, because it begins with = + - or @ and is not a number, is \
+preceded by a '. One with control characters is written as a JSON string. `highwater import` and `highwater fit` undo \
+both.
 
-`highwater import` reads the table back: the same observations, but for the samples of memory over time.";
+`highwater import` reads the table back as the same observations, except for the samples of memory over time.";
 
-/// Writes records as one flat table: CSV, or a JSON array.
+/// Write records as one flat table: CSV, or a JSON array.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct ExportArgs {
-    /// A folder that `highwater sweep` has written, or a file of records.
+    /// Directory of a sweep, or file of records.
     #[arg(value_name = "RECORDS", required_unless_present = "columns")]
     records: Vec<PathBuf>,
-    /// How the table is written.
+    /// Format of the table.
     #[arg(long, value_enum, default_value_t = TableFormat::Csv)]
     format: TableFormat,
-    /// Write it to this file instead of stdout. A file that is there is replaced as a whole.
+    /// Write the table to this file instead of stdout. An existing file is replaced as a whole.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// List the columns that every table has, with what they hold, instead of any records.
+    /// List the columns of every table and what they contain, instead of exporting records.
     #[arg(long, conflicts_with_all = ["records", "output"])]
     columns: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum TableFormat {
-    /// Comma-separated values, a header first.
+    /// Comma-separated values with a header.
     Csv,
-    /// An array of objects with the same names; what is empty is left out.
+    /// Array of objects with the same names; empty values are omitted.
     Json,
 }
 

@@ -28,37 +28,38 @@ pub(crate) use self::told::{backtest_row, told, words};
 
 const EXAMPLES: &str = "\
 Examples:
-  highwater fit records/                      the rule that the runs of a sweep call for, beside the rule of today
-  highwater fit runs.csv                      the same from a table
+  highwater fit records/                      fit a rule to a sweep, compare with today's rule
+  highwater fit runs.csv                      fit a rule to a table
   highwater fit records/ --write processing-container.json --dry-run
-                                              show what --write would change in the file: the rule and nothing else
+                                              show what --write would change: only the rule
   highwater fit --objective safe records/     at most 1 % failures instead of the least waste
-  highwater fit --failures 0.5% records/      a budget of one's own
+  highwater fit --failures 0.5% records/      a failure rate of your choice
   highwater fit --against 'max(4Gi, 2*n)' runs.csv
-                                              the rule of today beside the new one
+                                              compare with this rule
   highwater fit --dialect scale-factor --target kubernetes records/
-                                              a whole factor, and no margin on top of the platform's own
-  highwater fit --for-size 20Gi records/      what an input of 20 GiB would be given
-  highwater fit --emit snakemake records/     the rule as another program wants it
+                                              an integer factor, without the margin that the
+                                              platform adds
+  highwater fit --for-size 20Gi records/      the amount for an input of 20 GiB
+  highwater fit --emit snakemake records/     the rule in the syntax of Snakemake
   highwater fit --emit slurm --for-size 20Gi records/
-                                              one amount for those who cannot scale with the input
-  highwater fit --format json records/        form, base_bytes, coefficient, exponent and what speaks for them
+                                              one amount, for systems that cannot scale
+  highwater fit --format json records/        form, base_bytes, coefficient, exponent and evidence
 
-Records tell sizes by channel, mode and extension: the way of counting that foretells best is used. Runs that failed,
-timed out or were interrupted say nothing and are left out; runs that were killed for memory push the rule up.
+Records contain input sizes by channel, mode and extension; the best predictor is used. Runs that failed, timed out or \
+were interrupted carry no information and are skipped; runs that were killed for memory push the rule up.
 
-A table has a line for each run, the first one names the columns:
-  input_bytes                 the size of the input
-  input_bytes.NAME            the same by another measure; the one that foretells best is used
-  peak_bytes                  the most memory the run used
-  wall_seconds                how long it took (optional: weighs the waste)
+A table has one line per run after a header with these columns:
+  input_bytes                 size of the input
+  input_bytes.NAME            the same by another measure; the one that predicts best is used
+  peak_bytes                  peak memory of the run
+  wall_seconds                duration of the run (optional: weights the waste)
   censored                    limit: the peak reached a limit; oom: the run was killed for memory;
                               lower-bound: the peak was sampled (optional)
-  workflow, task              each task is fitted for itself (optional)
+  workflow, task              each task is fitted separately (optional)
 
-Exit status: 0 a rule was found, 2 the file is not as it should be, 5 too little data for an answer.";
+Exit status: 0 a rule was found, 2 invalid file, 5 too little data.";
 
-/// Finds the rule that recorded runs call for: max(floor, a·n^k), with the head-room they support.
+/// Find the rule that fits recorded runs: max(base, a·n^k), with the headroom they support.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct FitArgs {
@@ -66,47 +67,47 @@ pub(crate) struct FitArgs {
     runs: RunsArgs,
     #[command(flatten)]
     options: OptionArgs,
-    /// The rule in use today, such as 'max(4Gi, 2*n)' or 4Gi [default: the rules that are recorded with the runs].
+    /// Rule in use today, such as 'max(4Gi, 2*n)' or 4Gi [default: the rules recorded with the runs].
     ///
-    /// It is shown beside the new one, on the same runs.
+    /// It is shown beside the new rule, on the same runs.
     #[arg(long, value_name = "RULE")]
     against: Option<FittedRule>,
-    /// How the rule can be written: any text such as 1.5*n**2, or a whole number that n is multiplied with.
+    /// Dialect of the rule.
     ///
-    /// Without it the way of the file of --write is taken, else that of the recorded rules, else complexity.
+    /// By default, the dialect of the --write file, else that of the recorded rules, else complexity.
     #[arg(long, value_enum)]
     dialect: Option<DialectArg>,
-    /// What will run the task. Kubernetes gives 1.1 times the rule: that margin is not added twice.
+    /// Platform that will run the task. Kubernetes gives 1.1 times the rule; that margin is not added twice.
     #[arg(long, value_enum, default_value_t = TargetArg::Docker)]
     target: TargetArg,
-    /// Also say what an input of this size is given, and warn where it was never measured. May be repeated.
+    /// Also show the amount for an input of this size, and warn if it lies outside the measured range. Can be repeated.
     #[arg(long, value_name = "QUANTITY")]
     for_size: Vec<Bytes>,
-    /// Put the rule and the resources into this processing-container.json or task.json, and show the difference.
+    /// Write the rule and the resources to this processing-container.json or task.json, and show the difference.
     ///
-    /// Nothing else in the file changes: neither order nor indentation nor Jinja nor fields that highwater does not know.
+    /// Nothing else in the file changes: order, indentation, Jinja and unknown fields stay.
     #[arg(long, value_name = "FILE")]
     write: Option<PathBuf>,
     /// Only show what --write would change.
     #[arg(long, requires = "write")]
     dry_run: bool,
-    /// The template of a processing-container.json that has several.
+    /// Template to change in a processing-container.json that has several.
     #[arg(long, value_name = "IDENTIFIER", requires = "write")]
     template: Option<String>,
-    /// The input channel, where the runs do not tell and there are several.
+    /// Input channel of the rule (required if the records are ambiguous).
     #[arg(long, value_name = "NAME", requires = "write")]
     channel: Option<String>,
-    /// Take the rules of other input channels out: the platform takes the largest of all.
+    /// Remove the rules of other input channels: the platform takes the largest of all.
     #[arg(long, requires = "write")]
     drop_other_rules: bool,
     #[command(flatten)]
     variables: TemplateArgs,
-    /// Print the rule as another program wants it, instead of the table.
+    /// Print the rule in the syntax of another program, instead of the table.
     ///
     /// Programs that cannot scale with the input get the amount for the largest input measured, or for --for-size.
     #[arg(long, value_enum, value_name = "NAME", conflicts_with_all = ["write", "format"])]
     emit: Option<EmitArg>,
-    /// How the result is written.
+    /// Output format.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
 }
@@ -114,15 +115,15 @@ pub(crate) struct FitArgs {
 /// What a rule is to be good at: shared by everything that fits.
 #[derive(Debug, Args)]
 pub(crate) struct OptionArgs {
-    /// waste: the least memory reserved for nothing, failed tries included. safe: hardly any failures.
+    /// Objective of the fit.
     #[arg(long, value_enum, default_value_t = ObjectiveArg::Waste)]
     objective: ObjectiveArg,
-    /// The share of runs that may fail and be tried again with twice as much, such as 1% [default: 5%, or 1% if safe].
+    /// Share of runs that may fail and be retried with twice as much, such as 1% [default: 5%, or 1% if safe].
     ///
-    /// It sets the price of a failure. Few runs cannot vouch for few failures: see head-room in the result.
+    /// It sets the price of a failure. Few runs cannot guarantee a low failure rate: see headroom in the result.
     #[arg(long, value_name = "SHARE", value_parser = share)]
     failures: Option<f64>,
-    /// max: floor or growth, whichever is more, as the Task API has it. sum: floor plus growth.
+    /// Form of the rule.
     #[arg(long, value_enum, default_value_t = FormArg::Max)]
     form: FormArg,
 }
@@ -144,19 +145,25 @@ impl OptionArgs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum ObjectiveArg {
+    /// Least memory reserved in vain, failed attempts included.
     Waste,
+    /// Hardly any failures.
     Safe,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum FormArg {
+    /// The larger of base and growth, as in the Task API.
     Max,
+    /// Base plus growth.
     Sum,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum DialectArg {
+    /// Any expression, such as 1.5*n**2.
     Complexity,
+    /// An integer that n is multiplied by.
     ScaleFactor,
 }
 
@@ -168,21 +175,21 @@ enum TargetArg {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum EmitArg {
-    /// scale_rule and resources as JSON.
+    /// scale_rule and resources, as JSON.
     TaskApi,
-    /// The arguments ram_mem_mb and ram_mem_mb_lmt of a KaapanaBaseOperator.
+    /// Arguments ram_mem_mb and ram_mem_mb_lmt of a KaapanaBaseOperator.
     KaapanaOperator,
-    /// The element resourceRequirements of PLATO's registry of task types.
+    /// Element resourceRequirements in PLATO's registry of task types.
     Plato,
-    /// The resources of a container, in YAML.
+    /// Resources of a container, as YAML.
     Kubernetes,
-    /// A memory directive with a closure.
+    /// Memory directive with a closure.
     Nextflow,
-    /// A function for mem_mb.
+    /// Function for mem_mb.
     Snakemake,
-    /// The option --mem in a batch script.
+    /// Option --mem in a batch script.
     Slurm,
-    /// The option --memory of docker run.
+    /// Option --memory of docker run.
     Docker,
 }
 

@@ -35,78 +35,80 @@ use super::{output, records, scope, summary};
 
 const EXAMPLES: &str = "\
 Examples:
-  highwater floor -- ./segment scans/         the smallest limit that ./segment succeeds under
-  highwater floor task.json                   the same for a task's container
+  highwater floor -- ./segment scans/         the minimum limit of a command
+  highwater floor task.json                   the minimum limit of a task's container
   highwater floor --image segment --mount scans:/in:ro
+                                              the minimum limit of an image
   highwater floor --slowdown 1.2 -- ./segment scans/
-                                              and that makes it at most 20 % slower
+                                              the minimum limit that slows it down by at most 20 %
   highwater floor --precision 5% --confirm 2 --record runs.jsonl task.json
-                                              fewer tries; each one is kept in a record
+                                              fewer tries, all of them recorded
 
-The task is run a dozen times or so: once without a limit, then under half of its peak, a quarter and so on \
-until it does not succeed, then between the lowest limit that was enough and the highest that was not, until \
-they are within the precision, and last again under the limit that was found. So it must be a task that can be \
-run again: it gets no input from stdin, and its outputs are written anew. What it prints is not shown, except \
-for the errors of the runs without a limit.
+highwater runs the task about a dozen times: once without a limit; then under half of its peak, a quarter and so on \
+until it fails; then between the lowest limit that was enough and the highest that was not, until they are within the \
+precision; and finally again under the limit found. The task must therefore be repeatable: it gets no stdin, and its \
+outputs are overwritten. Its output is not shown, except for stderr of the runs without a limit.
 
-A try succeeds if the task ends with status 0 and the kernel killed no process of it for lack of memory. Swap is \
-not used under a limit. Without --slowdown a try that takes more than 10 times as long as without a limit (and 10 \
-s) is ended and counts as not enough.
+A try succeeds if the task exits with status 0 and the kernel killed none of its processes for lack of memory. No \
+swap is used under a limit. Without --slowdown, a try that takes more than 10 times as long as without a limit (and \
+10 s) is ended and counts as failed.
 
-A file that the first run has read may be in memory for the later ones, which then neither wait for it nor have \
-it counted as theirs. The floor does not depend on that, but times do.
+A file that the first run has read may be in memory for later runs, which then neither wait for it nor are charged \
+for it. This changes their times, but not the minimum limit.
 
-How far to trust the number: the kernel charges memory in batches of up to 64 pages for each CPU, which is why a \
-peak reads some 100 KiB too high. A limit is felt more exactly than that, because the kernel takes the batches \
-back before it kills. But no two runs are quite alike, so that a limit just above the floor may fail one day: \
-leave some head-room. A task that adapts to its limit, as Java does with the size of its heap, has the floor of \
-what it makes do with, which may be slow.
+How far to trust the result: the kernel charges memory in batches of up to 64 pages per CPU, which is why a peak \
+reads some 100 KiB too high. A limit is enforced more exactly than that, because the kernel takes the batches back \
+before it kills. But no two runs are quite alike, so a limit just above the minimum may fail one day: leave some \
+headroom. A task that adapts to its limit, as Java does with its heap, has the minimum limit that it can make do \
+with, which may be slow.
 
-Exit status: 0 the floor was found, 3 limits cannot be kept here, 4 the task fails without a limit too, 5 no \
-limit turned out to be the floor, 130 interrupted (what was found until then is shown).";
+Exit status: 0 the minimum limit was found, 3 limits cannot be enforced here, 4 the task fails even without a limit, \
+5 no limit proved to be the minimum, 130 interrupted (the bounds found so far are shown).";
 
-/// Finds the smallest memory limit under which a task still succeeds: what it needs, without page cache it can do without.
+/// Find the minimum memory limit under which a task still succeeds: its need, without page cache it can do without.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct FloorArgs {
-    /// How close the limit that is enough and the one that is not are to come.
+    /// Stop when the passing and failing limits are within SHARE of each other.
     ///
-    /// They never come closer than 256 KiB: the kernel charges that much at once to the account of a CPU.
+    /// They never get closer than 256 KiB, which the kernel charges to the account of a CPU at once.
     #[arg(long, value_name = "SHARE", value_parser = share, default_value = "2%")]
     precision: f64,
-    /// How often the task has to succeed under the limit that is found. If it fails once, a higher one is looked for.
+    /// Number of times the task must succeed under the limit found. If it fails once, the search goes on above that
+    /// limit.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=20))]
     confirm: u32,
-    /// Let a limit be enough only if the task takes at most this many times as long as without one, such as 1.2.
+    /// Accept a limit only if the task takes at most TIMES as long as without one, such as 1.2.
     ///
-    /// Page cache that is squeezed out makes a task slow before it makes it fail. Three runs without a limit come first;
-    /// their median is the time that tries are held against, with 50 ms to spare. A try that is too slow is repeated once.
+    /// Losing page cache makes a task slow before it makes it fail. Three runs without a limit come first. Tries are
+    /// compared with their median time, with a tolerance of 50 ms. A try that is too slow is repeated once.
     #[arg(long, value_name = "TIMES", value_parser = times)]
     slowdown: Option<f64>,
-    /// Let a run succeed although the kernel killed a process of it for lack of memory, if its status is 0.
+    /// Accept a run with status 0 even if the kernel killed one of its processes for lack of memory.
     ///
-    /// For tasks that try something large in a child and do without it. Elsewhere such a run has lost something.
+    /// For tasks that try something large in a child process and can do without it. Other tasks have lost something in
+    /// such a run.
     #[arg(long)]
     allow_oom_of_children: bool,
-    /// End a run after this time, such as 90s or 1h30m; under a limit that counts as not enough.
+    /// End a run after DURATION, such as 90s or 1h30m; under a limit, it counts as failed.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
-    /// How long the task may take to end after SIGTERM or Ctrl-C, before it is killed.
+    /// Time to wait after SIGTERM or Ctrl-C before killing the task.
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "2s")]
     kill_after: Duration,
-    /// Write the output and errors of every run to files in this folder.
+    /// Write stdout and stderr of every run to files in this directory.
     #[arg(long, value_name = "DIR")]
     log_dir: Option<PathBuf>,
-    /// Append one line of JSON for each run to this file; the last one has the floor in it.
+    /// Append one line of JSON per run to this file; the last one contains the minimum limit.
     #[arg(long, value_name = "FILE.jsonl")]
     record: Option<PathBuf>,
-    /// Time between two samples, on which only the breakdown of the peak depends.
+    /// Time between samples; only the breakdown of the peak depends on it.
     #[arg(long, value_name = "DURATION", value_parser = sample_interval)]
     sample_interval: Option<Duration>,
-    /// How the result is written to stdout.
+    /// Output format on stdout.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
-    /// No live line on a terminal.
+    /// Do not show the live line.
     #[arg(short, long)]
     quiet: bool,
     #[command(flatten)]

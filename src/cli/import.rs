@@ -16,33 +16,34 @@ use super::output;
 
 const EXAMPLES: &str = "\
 Examples:
-  highwater import lungs.csv > lungs.jsonl     a table of `highwater export`, or one with some of its columns
-  highwater import trace.txt -o trace.jsonl    Nextflow's trace
+  highwater import lungs.csv > lungs.jsonl     a table of `highwater export`, or some of its columns
+  highwater import trace.txt -o trace.jsonl    a trace of Nextflow
   highwater import benchmarks/*.tsv --task map -o map.jsonl
                                                Snakemake's benchmarks of one rule
   highwater import trace.txt | highwater show /dev/stdin
 
-Which table it is its columns tell: `peak_bytes` and `wall_seconds` (highwater), `peak_rss` and `realtime` (Nextflow), \
-`s` and `max_rss` (Snakemake). The result is JSON Lines, as `highwater run --record` and `highwater sweep` write them.
+A table is recognized by its columns: `peak_bytes` and `wall_seconds` (highwater), `peak_rss` and `realtime` \
+(Nextflow), `s` and `max_rss` (Snakemake). The result is JSON Lines, as written by `highwater run --record` and \
+`highwater sweep`.
 
-What another program has sampled is a lower bound, and the record says why. Neither Nextflow nor Snakemake tells how \
-large the inputs were: a rule that grows with them needs runs of `highwater sweep`. Rows without a peak or a time are \
-left out, and told. Columns such as `parameter.LEVEL` are parameters; each choice of them is a cell of its own.";
+A peak that another program sampled is a lower bound, and the record says why. Neither Nextflow nor Snakemake reports \
+the sizes of inputs: a rule that grows with them needs runs of `highwater sweep`. Rows without a peak or a time are \
+skipped and reported. Columns such as `parameter.LEVEL` are parameters; each choice of them is a separate cell.";
 
-/// Turns tables of measured runs into records: of `highwater export`, Nextflow or Snakemake.
+/// Convert tables of measured runs to records: from `highwater export`, Nextflow or Snakemake.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct ImportArgs {
-    /// The tables, with commas or tabs between the columns; - for standard input.
+    /// Tables with commas or tabs between the columns; - for stdin.
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
-    /// Who has written them; without it, their columns tell.
+    /// Program that wrote the tables [default: recognized by the columns].
     #[arg(long, value_enum, value_name = "WHO")]
     from: Option<From>,
-    /// The task that was run, where a table does not name it. Snakemake's are named after their files without it.
+    /// Task that was run, if a table does not name it [default for Snakemake: the name of the file].
     #[arg(long, value_name = "NAME")]
     task: Option<String>,
-    /// Write the records to this file instead of stdout. A file that is there is replaced as a whole.
+    /// Write the records to this file instead of stdout. An existing file is replaced as a whole.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }

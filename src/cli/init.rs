@@ -18,28 +18,28 @@ use super::{output, output_file};
 const EXAMPLES: &str = "\
 Examples:
   highwater init task.json               a highwater.toml that checks this task
-  highwater init -- ./segment {input}    one that checks a command on files or folders
+  highwater init -- ./segment {input}    one that checks a command on files or directories
   highwater init                         one to fill in
 
-The file is commented: it has every key, those that are not needed behind a `#`. Look at its inputs,
-then make the baseline with `highwater check --update-baseline`, and commit both.";
+The file contains every key; optional ones are commented out. Adapt its inputs, then create the baseline with \
+`highwater check --update-baseline`, and commit both.";
 
-/// Writes a commented highwater.toml, which says what `highwater check` checks.
+/// Write a commented highwater.toml for `highwater check`.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct InitArgs {
-    /// The task.json of the task to check.
+    /// The task.json to check.
     #[arg(value_name = "TASK", conflicts_with = "command")]
     task: Option<PathBuf>,
     #[command(flatten)]
     template: TemplateArgs,
-    /// The command to check, with {input} where its input belongs.
+    /// Command to check, with {input} in place of its input.
     #[arg(last = true, value_name = "CMD")]
     command: Vec<OsString>,
-    /// Write this file.
+    /// File to write.
     #[arg(short, long, value_name = "FILE.toml", default_value = FILE)]
     output: PathBuf,
-    /// Overwrite the file if there is one.
+    /// Overwrite an existing file.
     #[arg(long)]
     force: bool,
 }

@@ -21,67 +21,67 @@ use super::survey::Line;
 const EXAMPLES: &str = "\
 Examples:
   highwater inputs scans/                      all files of a channel, and its items
-  highwater inputs scans/ --glob '*.dcm'       those with this ending, at every depth
-  highwater inputs scans/ --glob 'ct/*.dcm'    those directly in a folder called ct
+  highwater inputs scans/ --glob '*.dcm'       files with this extension, at any depth
+  highwater inputs scans/ --glob 'ct/*.dcm'    files directly in a directory named ct
   highwater inputs scans/ --dir ct --mode max_item_sum
-                                               the largest item by its folder ct alone
+                                               the item with the largest directory ct
   highwater inputs scans/ --regex '(?!.*/derived/).*\\.nii(\\.gz)?'
-                                               none below a folder called derived
+                                               no files below a directory named derived
   highwater inputs scans/ --glob '*.dcm' --list
-                                               which files these are
+                                               list the files
   highwater inputs scans/ --format json | jq .n_bytes.sum
 
-What counts: regular files at any depth, hidden ones too; a symbolic link to a file with the size of its target, but \
-none to a folder; a file with several hard links once for each. The glob is Python's Path.rglob, the regex Python's \
-re.fullmatch on the path below DIR (or below --dir).
+What counts: regular files at any depth, including hidden ones; a symbolic link to a file, with the size of its \
+target, but not one to a directory; a file with several hard links, once per link. The glob is Python's Path.rglob, \
+the regex Python's re.fullmatch on the path below DIR (or below --dir).
 
-The JSON has: schema_version (1), channel, target_dir, target_glob, target_regex, mode (or null), files, n_bytes with \
-one number for each mode, largest_file (path, bytes; or null), items (count, empty, files, largest: name, files, \
+The JSON contains: schema_version (1), channel, target_dir, target_glob, target_regex, mode (or null), files, n_bytes \
+with one number per mode, largest_file (path, bytes; or null), items (count, empty, files, largest: name, files, \
 bytes; or null), histogram (from_bytes, below_bytes, files, bytes), left_out (complete, counts by reason, named: \
-path, reason), folders_read, and with --list listing (path, bytes). A name that is not UTF-8 has U+FFFD for what \
-cannot be shown, and its bytes in hexadecimal as path_hex, name_hex or channel_hex.
+path, reason), folders_read, and with --list listing (path, bytes). In a name that is not UTF-8, U+FFFD replaces what \
+cannot be shown; path_hex, name_hex or channel_hex contains its bytes in hexadecimal.
 
-Ends with status 0; with 1 where --strict was asked for and something was left out; with 2 where DIR or a pattern \
-cannot be used; with 3 where DIR cannot be read.";
+Exit status: 0 done, 1 --strict was given and something was skipped, 2 DIR or a pattern cannot be used, 3 DIR cannot \
+be read.";
 
-/// Shows which files of a channel a scale rule counts, how large they are, and what n comes to.
+/// Show which files of a channel a scale rule counts, how large they are, and the resulting n.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct InputsArgs {
-    /// The folder that is the channel: the `host_path` of a task's input.
+    /// Directory of the channel: the `host_path` of a task's input.
     #[arg(value_name = "DIR")]
     channel: PathBuf,
-    /// Count only what is below this folder, as `target_dir` does; for items, below this folder of each item.
+    /// Count only files below this directory, like `target_dir`; for items, below this directory of each item.
     #[arg(long = "dir", value_name = "DIR")]
     target_dir: Option<String>,
-    /// Count only files whose path matches, as `target_glob` does, such as '*.dcm' or 'ct/*.dcm'.
+    /// Count only files whose path matches, like `target_glob`: '*.dcm' or 'ct/*.dcm', for example.
     #[arg(long = "glob", value_name = "GLOB")]
     target_glob: Option<String>,
-    /// Count only files whose whole path below the folder matches, as `target_regex` does.
+    /// Count only files whose whole path below the directory matches, like `target_regex`.
     #[arg(long = "regex", value_name = "REGEX")]
     target_regex: Option<String>,
-    /// Show the n of this mode only: sum, max_file_size or max_item_sum.
+    /// Show only the n of this mode: sum, max_file_size or max_item_sum.
     #[arg(long, value_name = "MODE")]
     mode: Option<Mode>,
-    /// List every file that counts, in the order of their paths.
+    /// List every file that counts, sorted by path.
     #[arg(long)]
     list: bool,
-    /// Fail when anything was left out that should have been counted, such as an unreadable folder.
+    /// Fail if anything was skipped that should have been counted, such as an unreadable directory.
     #[arg(long)]
     strict: bool,
     /// Count each file once, however many links lead to it. A scale rule counts every link.
     #[arg(long)]
     once: bool,
-    /// Do not enter folders on another file system than DIR. A scale rule crosses mount points.
+    /// Do not enter directories on other file systems than DIR's. A scale rule crosses mount points.
     #[arg(short = 'x', long)]
     one_file_system: bool,
-    /// Follow DIR where it is a symbolic link itself, and --dir where it leads through one out of DIR.
+    /// Follow DIR if it is a symbolic link, and --dir if it leads through one out of DIR.
     #[arg(long)]
     outside: bool,
-    /// How many threads may read at a time; without it as many as there are CPUs, at most 8.
+    /// Maximum number of reading threads [default: the number of CPUs, at most 8].
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
-    /// How the result is written.
+    /// Output format.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
 }

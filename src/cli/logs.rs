@@ -13,22 +13,23 @@ use super::failure::Failure;
 
 const EXAMPLES: &str = "\
 Examples:
-  highwater logs runs.jsonl                what the last run of the record has written
-  highwater logs --run 3 runs.jsonl        the third run
+  highwater logs runs.jsonl                the output of the last run
+  highwater logs --run 3 runs.jsonl        the output of the third run
   highwater logs runs.jsonl 2> errors      its stdout on stdout, its stderr on stderr
-  highwater logs sweeps/lungs --run 12     the run of the twelfth line of a sweep's record
+  highwater logs sweeps/lungs --run 12     the run in line 12 of a sweep's record
 
-Kept is the output of every run of a sweep, and that of containers, in a folder beside the record that `highwater run \
---record` writes. What `run` passes through of a command, or puts into files with --log-dir, is not in the record.";
+highwater keeps the output of every run of a sweep, and that of containers in a directory beside the record that \
+`highwater run --record` writes. Output of a command that `run` passes through, or writes to files with --log-dir, is \
+not in the record.";
 
-/// Prints again what a recorded run has written.
+/// Print the output of a recorded run again.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct LogsArgs {
-    /// The record, or the folder of a sweep.
+    /// File of records, or directory of a sweep.
     #[arg(value_name = "RECORD")]
     record: PathBuf,
-    /// Which run of the record, counted from 1; the last one that kept its output where there is none.
+    /// Number of the run in the record, counted from 1 [default: the last run that kept its output].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     run: Option<u32>,
 }

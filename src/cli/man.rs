@@ -11,14 +11,14 @@ use super::{Cli, output, output_file};
 
 const EXAMPLES: &str = "\
 Examples:
-  highwater man | man -l -                                 read the page
-  highwater man --dir ~/.local/share/man/man1              install a page for each command";
+  highwater man | man -l -                      read the page
+  highwater man --dir ~/.local/share/man/man1   install a page for each command";
 
-/// Writes the manual page to stdout, or a page for each command to a folder.
+/// Write the manual page to stdout, or a page for each command to a directory.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct ManArgs {
-    /// Write all pages to this folder.
+    /// Write all pages to this directory.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 }

@@ -13,26 +13,26 @@ use super::{output, records};
 
 const EXAMPLES: &str = "\
 Examples:
-  highwater merge node1/ node2/ --into lungs/  two folders of the same sweep
-  highwater merge cells/*.jsonl --into lungs/  what `highwater sweep --cell-index` has written, into the sweep's folder
+  highwater merge node1/ node2/ --into lungs/  two directories of the same sweep
+  highwater merge cells/*.jsonl --into lungs/  what `highwater sweep --cell-index` has recorded
   highwater merge cells/*.jsonl --plan plan.json --into new/
-                                               where no folder has the plan
+                                               if no directory has the plan
 
-Nothing is doubled: a record is there already where one of the same cell and run has the same content, so merging twice \
-equals merging once. The result does not depend on the order of the places. Output and series of the runs are copied \
-along. The places stay as they are, and may be in use; the folder that is merged into must not be.";
+Nothing is duplicated: a record is skipped if one of the same cell and run with the same content is already there, so \
+merging twice equals merging once. The result does not depend on the order of the sources. Output and series of the \
+runs are copied along. The sources are not changed and may be in use; the target must not be.";
 
-/// Joins the records of one sweep from several folders and files, without doubling anything.
+/// Merge the records of one sweep from several directories and files, without duplicates.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct MergeArgs {
-    /// Folders of the sweep, and files of its records.
+    /// Directories of the sweep, and files of its records.
     #[arg(value_name = "RECORDS", required = true)]
     places: Vec<PathBuf>,
-    /// The folder that they are joined in; it is made where it is not there.
+    /// Directory to merge into; created if absent.
     #[arg(long, value_name = "DIR")]
     into: PathBuf,
-    /// The plan of the sweep, where none of the folders has it: a plan.json.
+    /// The sweep's plan.json, if none of the directories has it.
     #[arg(long, value_name = "FILE")]
     plan: Option<PathBuf>,
 }

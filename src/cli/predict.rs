@@ -30,31 +30,32 @@ Examples:
   highwater predict task.json --set patient=0042 --target kubernetes
   highwater predict task.json --format json | jq .kubernetes.limit.written
 
-Docker gets the largest of resources.limits.memory and the rules of type `limit`. Kubernetes gets
-1.1 times as much, written with one decimal of a binary unit, and a request made the same way from
-resources.requests.memory and the rules of type `request`.
-The status is 0; 2 when a file is wrong, or an input is not there and a rule has no value; 3 when
---strict was asked for and something of an input cannot be read.";
+Docker gets the largest of resources.limits.memory and the rules of type `limit`. Kubernetes gets 1.1 times as much, \
+written with one decimal of a binary unit, and a request computed the same way from resources.requests.memory and the \
+rules of type `request`.
 
-/// Evaluates the scale rules of a task on its inputs and shows the limits and requests that follow. Runs nothing.
+Exit status: 0 done, 2 invalid file, or missing input without which a rule has no value, 3 --strict was given and \
+part of an input cannot be read.";
+
+/// Evaluate the scale rules of a task on its inputs, and show the resulting limits and requests; run nothing.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct PredictArgs {
-    /// The task.json; `-` is stdin. Relative paths in it start in the current directory.
+    /// The task.json; `-` for stdin. Relative paths in it are resolved against the current directory.
     #[arg(value_name = "TASK")]
     task: PathBuf,
     #[command(flatten)]
     of: TaskArgs,
-    /// Whose limits and requests are shown, and whose peculiarities are warned of. JSON always has both.
+    /// Platform whose limits, requests and warnings to show. JSON always contains both.
     #[arg(long, value_enum, default_value_t = TargetArg::Both)]
     target: TargetArg,
-    /// Fail for warnings too.
+    /// Fail on warnings, too.
     #[arg(long, value_enum, value_name = "WHAT")]
     deny: Option<Deny>,
-    /// Fail when a file or a folder of an input cannot be read, instead of counting the others.
+    /// Fail if a file or directory of an input cannot be read, instead of counting the others.
     #[arg(long)]
     strict: bool,
-    /// How the result is written: tables, or JSON.
+    /// Output format: tables, or JSON.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
 }

@@ -12,18 +12,18 @@ use super::task::{TemplateArgs, unread};
 
 const EXAMPLES: &str = "\
 Examples:
-  highwater processing-container registry/segment:1.2           what the image says of itself
+  highwater processing-container registry/segment:1.2      what the image says about itself
   highwater processing-container segment > processing-container.json
-  highwater processing-container --pull never segment           only if the engine has it
+  highwater processing-container --pull never segment      only if the engine has the image
 
-The file is /processing-container.json at the root of the image. It is checked as by `highwater validate`; the status
-is 2 where it cannot be used.";
+The file is /processing-container.json at the root of the image. It is checked as by `highwater validate`. The exit \
+status is 2 if it cannot be used.";
 
-/// Prints the processing-container.json of an image, which is not run for it, and checks it.
+/// Print and check the processing-container.json of an image, without running the image.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct ProcessingContainerArgs {
-    /// The image.
+    /// Name of the image.
     #[arg(value_name = "IMAGE")]
     image: String,
     #[command(flatten)]

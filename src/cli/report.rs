@@ -21,47 +21,47 @@ use super::{output, output_file, records};
 
 const EXAMPLES: &str = "\
 Examples:
-  highwater report records/                     the verdict, the rules and the cases, here
-  highwater report records/ -o report.html      one file with everything, to look at or to send
+  highwater report records/                     verdict, rules and cases on the terminal
+  highwater report records/ -o report.html      one file with everything, to view or to send
   highwater report records/ --format markdown   for a pull request
-  highwater report records/ -o runs.csv         a line for each run
-  highwater report records/ --plots plots/      every plot as SVG and as PNG
+  highwater report records/ -o runs.csv         one line per run
+  highwater report records/ --plots plots/      every plot as SVG and PNG
   highwater report old/ new/ -o report.html     what changed since an earlier sweep
-  highwater report --together a.jsonl b.jsonl   records of one sweep that are in several files
+  highwater report --together a.jsonl b.jsonl   one sweep, recorded in several files
   highwater report records/ --run '64 MiB #2' -o report.html
-                                                memory over time of this run, not of the one with the highest peak
+                                                memory over time of this run instead of the one
+                                                with the highest peak
 
-Records are what `highwater run --record` and `highwater sweep` write. The same records give the same bytes, always.
-If there are more than 10,000 runs, the report lists only the run with the highest peak of each cell. All other numbers
-cover all runs. `highwater export` writes every run.
-The schema of the JSON: highwater schema report.
+Records are written by `highwater run --record` and `highwater sweep`. The same records always give the same bytes. \
+If there are more than 10,000 runs, the report lists only the run with the highest peak of each cell. All other \
+numbers cover all runs. `highwater export` writes every run. `highwater schema report` prints the schema of the JSON.
 
-Exit status: 0 the report is written, whatever it says; 2 invalid records; 3 an output cannot be written; 5 no runs in the
-records.";
+Exit status: 0 the report is written, whatever it says; 2 invalid records; 3 an output cannot be written; 5 no runs \
+in the records.";
 
-/// Shows what recorded runs say: verdict, rules, plots, every run, and how it was measured.
+/// Report on recorded runs: verdict, rules, plots, every run, and how it was measured.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct ReportArgs {
-    /// Records: a file or the folder of a sweep. Of two, the first is an earlier sweep that the second is compared with.
+    /// Records: a file, or the directory of a sweep. Of two, the first is an earlier sweep to compare the second with.
     #[arg(value_name = "RECORDS", required = true, num_args = 1..)]
     records: Vec<PathBuf>,
-    /// Take all records as those of one sweep, instead of comparing the second with the first.
+    /// Treat all records as one sweep, instead of comparing the second with the first.
     #[arg(long)]
     together: bool,
-    /// How the report is written [default: by the ending of --output, else table].
+    /// Format of the report [default: by the extension of --output, else table].
     #[arg(long, value_enum, value_name = "FORMAT")]
     format: Option<FormatArg>,
-    /// Write the report to this file: as a whole or not at all.
+    /// Write the report to this file, as a whole or not at all.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Also write every plot into this folder, as SVG and as PNG.
+    /// Also write every plot to this directory, as SVG and PNG.
     #[arg(long, value_name = "DIR")]
     plots: Option<PathBuf>,
-    /// The run whose memory is shown over time, by its name in the report [default: the one with the highest peak].
+    /// Run whose memory to show over time, by its name in the report [default: the one with the highest peak].
     #[arg(long, value_name = "NAME")]
     run: Option<String>,
-    /// Fit one rule to the runs of all parameters of a sweep; without it each choice of parameters gets a part of its own.
+    /// Fit one rule to the runs of all parameters of a sweep, instead of one section per choice of parameters.
     #[arg(long)]
     pool_parameters: bool,
     #[command(flatten)]
@@ -72,11 +72,11 @@ pub(crate) struct ReportArgs {
 enum FormatArg {
     /// For a terminal.
     Table,
-    /// One file to look at, which fetches nothing.
+    /// One file to view, which fetches nothing.
     Html,
     /// For a pull request.
     Markdown,
-    /// A line for each run.
+    /// One line per run.
     Csv,
     /// All numbers.
     Json,

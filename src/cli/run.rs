@@ -35,75 +35,76 @@ use super::signals::Signals;
 const EXAMPLES: &str = "\
 Examples:
   highwater run -- ./segment --in scans/      the peak of a command
-  highwater run task.json                     the peak of a task's container, beside what its rules predict
+  highwater run task.json                     the peak of a task's container, and its rules
   highwater run --image segment --mount scans:/in:ro -- --fast
-                                              the peak of an image, with arguments for its entrypoint
-  highwater run -r 5 -- ./segment scans/      five runs, and how far they differ
-  highwater run --limit 2Gi -- ./segment      would it do with 2 GiB?
+                                              the peak of an image, with entrypoint arguments
+  highwater run -r 5 -- ./segment scans/      five runs, and how much they vary
+  highwater run --limit 2Gi -- ./segment      are 2 GiB enough?
   highwater run --timeout 10m --record runs.jsonl -- ./segment
-                                              keep a record of the run, however it ends
+                                              record the run, however it ends
   highwater run --format json --output run.json -- ./segment
 
-With --runner process a task.json runs as a process of this machine. Where its command and environment name the \
-mounted path of every channel, these paths are replaced by the host's. Otherwise the channels are mounted at their \
-own paths in a mount namespace that only the task sees; this takes root or a user namespace. A task that writes into \
-its input needs --input-access private.
+With --runner process, a task.json runs as a process on this machine. If its command and environment name the mounted \
+path of every channel, highwater replaces these paths with those of the host. Otherwise it mounts the channels at \
+their own paths, in a mount namespace that only the task sees; this requires root or a user namespace. A task that \
+writes to its input needs --input-access private.
 
-A process that leaves the run's cgroup, and work that a daemon does for the command, as for `docker run`, is not in the
-peak: it is a lower bound then, and the table says why. Measure a container with --image.
+The peak does not include a process that leaves the run's cgroup, nor work that a daemon does for the command, as for \
+`docker run`. It is then a lower bound, and the table says why. Use --image to measure a container.
 
-The task's own exit status is passed on, 128 + n after signal n, 124 after a time-out; 125 is highwater's own
-failure, 126 a command that cannot be executed, 127 one that does not exist, 2 a file that is not as it should be.";
+Exit status: that of the task; 128 + n if signal n ended it, 124 after a timeout, 125 if highwater itself failed, 126 \
+if the command cannot be executed, 127 if it does not exist, 2 for wrong usage or an invalid file.";
 
-/// Runs a task or a command, reports the true peak of its memory, and compares it with the task's rules.
+/// Run a task or a command, report the true peak of its memory, and compare it with the task's rules.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct RunArgs {
-    /// How many runs.
+    /// Number of runs.
     #[arg(short, long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
-    /// Let the task have this much memory and no more, such as 512Mi; swap is not used beyond it.
+    /// Limit memory to QUANTITY, such as 512Mi; no swap is used beyond it.
     ///
-    /// A run that reaches its limit is marked as censored: its peak says what it got, not what it wanted.
+    /// A run that reaches its limit is marked as censored: its peak shows what it got, not what it needed.
     #[arg(long, value_name = "QUANTITY", value_parser = limit)]
     limit: Option<Bytes>,
-    /// Limit the task to what its rules predict, as Docker would be told to.
+    /// Limit memory to what the task's rules predict for Docker.
     #[arg(long, requires = "task", conflicts_with = "limit")]
     enforce: bool,
-    /// Call a limit tight below so many times the peak.
+    /// Report a limit below TIMES × peak as "tight".
     #[arg(long, value_name = "TIMES", default_value_t = Thresholds::default().tight)]
     tight: f64,
-    /// Call a limit wasteful above so many times the peak.
+    /// Report a limit above TIMES × peak as "wasteful".
     #[arg(long, value_name = "TIMES", default_value_t = Thresholds::default().wasteful)]
     wasteful: f64,
-    /// End the task after this time, such as 90s or 1h30m: first SIGTERM, then SIGKILL.
+    /// End the task after DURATION, such as 90s or 1h30m: first with SIGTERM, then with SIGKILL.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
-    /// How long the task may take to end after SIGTERM or Ctrl-C, before it is killed.
+    /// Time to wait after SIGTERM or Ctrl-C before killing the task.
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
     kill_after: Duration,
-    /// Write the task's output and errors to files in this folder instead of passing them through.
+    /// Write the task's stdout and stderr to files in this directory instead of passing them through.
     #[arg(long, value_name = "DIR")]
     log_dir: Option<PathBuf>,
-    /// Append one line of JSON for each run to this file.
+    /// Append one line of JSON per run to this file.
     #[arg(long, value_name = "FILE.jsonl")]
     record: Option<PathBuf>,
-    /// Time between two samples [default: at each new maximum, and every 10 ms to 2 s].
+    /// Time between samples [default: at each new maximum, and every 10 ms to 2 s].
     ///
-    /// The peak does not depend on samples, unless it is reported as a lower bound; the breakdown does. By default the
-    /// usage is read every 10 ms, after 100 ms every 45 ms, and a sample is taken when it shows a new maximum.
+    /// The breakdown of the peak depends on samples; the peak itself only if it is reported as a lower bound. By
+    /// default, highwater reads the usage every 10 ms, after 100 ms every 45 ms, and takes a sample when it shows a new
+    /// maximum.
     #[arg(long, value_name = "DURATION", value_parser = sample_interval)]
     sample_interval: Option<Duration>,
-    /// Whether to measure in a cgroup: auto falls back to sampling, always fails instead, never only samples.
+    /// Whether to measure in a cgroup.
     #[arg(long, value_enum, default_value_t = UseCgroup::Auto, value_name = "WHEN")]
     cgroup: UseCgroup,
-    /// How the result is written: a table on stderr, or JSON on stdout.
+    /// Output format: a table on stderr, or JSON on stdout.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
     /// Write the result to this file instead.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// No live line on a terminal, and no table.
+    /// Do not show the live line or the table.
     #[arg(short, long)]
     quiet: bool,
     #[command(flatten)]
@@ -113,8 +114,11 @@ pub(crate) struct RunArgs {
 /// Whether to measure in a cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum UseCgroup {
+    /// Fall back to sampling.
     Auto,
+    /// Fail without a cgroup.
     Always,
+    /// Sample only.
     Never,
 }
 

@@ -16,14 +16,14 @@ Examples:
   highwater schema prediction          `predict --format json`
   highwater schema report              `report --format json`
 
-The schemas are of JSON Schema 2020-12. New fields may come at any time; the schema_version of a
-document grows when a field changes its meaning or goes away.";
+The schemas follow JSON Schema 2020-12. Fields may be added at any time; the schema_version of a document increases \
+when a field changes its meaning or is removed.";
 
-/// Prints the JSON Schema of something that highwater writes.
+/// Print the JSON Schema of something that highwater writes.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct SchemaArgs {
-    /// Of what.
+    /// Document to describe.
     #[arg(value_enum, value_name = "NAME")]
     name: Name,
 }
@@ -32,7 +32,7 @@ pub(crate) struct SchemaArgs {
 enum Name {
     /// The record of one run.
     Observation,
-    /// What the scale rules of a task ask for.
+    /// What the scale rules of a task predict.
     Prediction,
     /// What recorded runs show.
     Report,

@@ -14,26 +14,26 @@ use super::{cells as shown, output, records};
 
 const EXAMPLES: &str = "\
 Examples:
-  highwater show sweeps/lungs/                 each cell of a sweep: its median peak, spread, time
-  highwater show runs.jsonl                    runs that `highwater run --record` has kept
+  highwater show sweeps/lungs/                 each cell of a sweep: median peak, spread, time
+  highwater show runs.jsonl                    runs that `highwater run --record` has recorded
   highwater show a.jsonl b.jsonl               several files together
   highwater show sweeps/lungs/ --format json | jq '.cells[] | {case, peak: .peak_bytes.median}'
 
-A cell is one input case with one choice of parameters. Peak and time are medians over the runs that succeeded; +- is \
-the robust standard deviation of the peaks (the median absolute deviation / 0.6745) as a share of the median; largest \
-is the largest peak; runs are those that succeeded, of how many where some did not. A run whose modified z-score is \
-beyond 3.5 is an outlier.
+A cell is one input case with one choice of parameters. Peak and time are medians of the runs that succeeded. MAD is \
+the spread of the peaks: their median absolute deviation, divided by 0.6745 to compare with a standard deviation, as \
+a share of the median. max is the highest peak. runs is the number of runs that succeeded, and the total if some did \
+not. A run whose modified z-score is beyond 3.5 is an outlier.
 
-A sweep may be under way meanwhile. Ends with status 5 where there is no record.";
+The sweep may still be running. Exit status: 5 if there are no records.";
 
-/// Shows what is in records: the median peak, spread and time of each cell, and what to mistrust.
+/// Show the median peak, spread and time of each recorded cell, and what to mistrust.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct ShowArgs {
-    /// A folder that `highwater sweep` has written, or a file of records.
+    /// Directory of a sweep, or file of records.
     #[arg(value_name = "RECORDS", required = true)]
     records: Vec<PathBuf>,
-    /// How the result is written.
+    /// Output format.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
 }

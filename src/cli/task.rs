@@ -22,11 +22,12 @@ use super::processing_container::not_had;
 /// How templates are rendered.
 #[derive(Debug, Args)]
 pub(crate) struct TemplateArgs {
-    /// Set a variable that Jinja in the file finds as custom.KEY; dots reach into groups. Can be repeated.
+    /// Set a variable for Jinja, which reads it as custom.KEY; dots in KEY nest. Can be repeated.
     ///
-    /// A file that holds {{ … }} or {% … %} is rendered before it is read. It knows `env`, the environment variables of
-    /// this process, and `custom`, what is set here: --set registry.host=localhost is {{ custom.registry.host }}.
-    /// A variable that is not defined is an error; {{ env.HOST | default("localhost") }} gives it a default.
+    /// A file that contains {{ … }} or {% … %} is rendered before it is parsed. It can use `env`, the environment
+    /// variables of highwater, and `custom`, the variables set here: --set registry.host=localhost is
+    /// {{ custom.registry.host }}. An undefined variable is an error; {{ env.HOST | default("localhost") }} provides a
+    /// default.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
 }
@@ -52,7 +53,7 @@ impl TemplateArgs {
 /// What is not to be put up with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Deny {
-    /// Warnings count as errors.
+    /// Treat warnings as errors.
     Warnings,
 }
 
@@ -79,7 +80,7 @@ impl TargetArg {
 pub(crate) struct TaskArgs {
     /// The image's processing-container.json, for a task that calls its template by name.
     ///
-    /// The file stands for the one at the root of the image, whatever image the task names.
+    /// This file replaces the one at the root of the image, whichever image the task names.
     #[arg(long, value_name = "FILE")]
     processing_container: Option<PathBuf>,
     #[command(flatten)]

@@ -24,30 +24,30 @@ Examples:
   highwater validate --set registry=localhost:5000 task.json
   highwater validate --deny warnings --format json *.json > problems.json
 
-The status is 0 when all files can be used, and 2 when one cannot.";
+Exit status: 0 all files can be used, 2 one cannot.";
 
-/// Checks task.json and processing-container.json files and names everything that is wrong with them.
+/// Check task.json and processing-container.json files and report everything that is wrong with them.
 ///
 /// Each problem comes with file, line and column, what was found, what was expected, and what to do about it. Both
-/// dialects are read, and files that mix them: `complexity` and `scale_factor`, `input` and `volume_source`.
+/// dialects are accepted, and files that mix them: `complexity` and `scale_factor`, `input` and `volume_source`.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct ValidateArgs {
-    /// The files; `-` is stdin.
+    /// Files to check; `-` for stdin.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// What the files are; `auto` tells by their fields, then by their names.
+    /// Schema of the files; `auto` recognizes it by their fields, then by their names.
     #[arg(long, value_enum, default_value_t = SchemaArg::Auto)]
     schema: SchemaArg,
-    /// Where the tasks are to run: some warnings concern only one of the platforms.
+    /// Platform that will run the tasks; some warnings concern only one.
     #[arg(long, value_enum, default_value_t = TargetArg::Both)]
     target: TargetArg,
-    /// Fail for warnings too.
+    /// Fail on warnings, too.
     #[arg(long, value_enum, value_name = "WHAT")]
     deny: Option<Deny>,
     #[command(flatten)]
     template: TemplateArgs,
-    /// How the result is written: lines and explained problems, or JSON on stdout.
+    /// Output format: lines and explained problems, or JSON on stdout.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
 }

@@ -103,3 +103,11 @@ pub struct PlanInput {
     /// How many items.
     pub items: u64,
 }
+
+/// The current name of a setting, which older plans and sweep files may have under an earlier one.
+pub fn current_name(setting: &str) -> &str {
+    match setting {
+        "noise-floor" => "idle-peak",
+        name => name,
+    }
+}

@@ -18,6 +18,7 @@ use super::folder::{Folder, FolderError, PLAN, RUNS, read_plan};
 use super::read::{self, OBSERVATIONS, ReadError, Source, Unusable};
 use crate::directory::Directory;
 use crate::model::observation::{Logs, Observation};
+use crate::model::plan::current_name;
 
 /// Why records cannot be merged.
 #[derive(Debug, thiserror::Error)]
@@ -440,7 +441,7 @@ fn difference(one: &str, other: &str) -> Option<String> {
         let Some(plan) = plan.as_object_mut() else { continue };
         if let Some(settings) = plan.remove("sweep").as_ref().and_then(Value::as_object) {
             let settings = settings.iter().filter(|(name, _)| !MAY_DIFFER.contains(&name.as_str()));
-            plan.extend(settings.map(|(name, value)| (format!("--{name}"), value.clone())));
+            plan.extend(settings.map(|(name, value)| (format!("--{}", current_name(name)), value.clone())));
         }
     }
     let part = |plan: &Value, name: &str| plan.get(name).cloned();

@@ -40,7 +40,7 @@ fn an_option_for_containers_is_refused_for_a_process() {
         &["--entrypoint", "/bin/sh"],
         &["--workdir", "/"],
         &["--probe", "always"],
-        &["--noise-floor"],
+        &["--idle-peak"],
     ] {
         for command in [&["run"][..], &["floor"], &["sweep", "--dry-run"]] {
             let words = [command, option, &["--", "true"]].concat();
@@ -51,4 +51,11 @@ fn an_option_for_containers_is_refused_for_a_process() {
             assert!(stderr.contains(&told) && stderr.contains("help:"), "{words:?}: {stderr}");
         }
     }
+}
+
+#[test]
+fn the_earlier_name_of_idle_peak_is_still_accepted() {
+    let output = Command::new(env!("CARGO_BIN_EXE_highwater")).args(["run", "--noise-floor", "--", "true"]).output();
+    let stderr = String::from_utf8(output.unwrap().stderr).unwrap();
+    assert!(stderr.contains("--idle-peak has no effect on a process"), "{stderr}");
 }

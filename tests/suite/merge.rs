@@ -97,6 +97,17 @@ fn plans_with_the_same_cells_are_the_same() {
 }
 
 #[test]
+fn plans_with_an_earlier_and_the_current_name_of_a_setting_are_the_same() {
+    let above = four_and_one();
+    for (node, name) in [("node0", "noise-floor"), ("node1", "idle-peak")] {
+        let plan = PLAN.replacen('{', &format!("{{\"sweep\":{{\"{name}\":true}},"), 1);
+        fs::write(above.path().join(node).join("plan.json"), plan).unwrap();
+    }
+    let (status, said) = merge(above.path(), &["node1", "--into", "node0"]);
+    assert_eq!(status, 0, "{said}");
+}
+
+#[test]
 fn what_was_measured_before_the_plan_of_a_folder_was_changed_is_merged_too() {
     let above = four_and_one();
     let mut changed =

@@ -20,24 +20,24 @@ const SUMMARY: &str = "GITHUB_STEP_SUMMARY";
 
 /// Formats of CI systems.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Formats of CI systems")]
+#[command(next_help_heading = "CI formats")]
 pub(crate) struct OutputArgs {
-    /// Write JUnit XML, which most CI systems show.
+    /// Write JUnit XML, which most CI systems display.
     #[arg(long, value_name = "FILE.xml")]
     junit: Option<PathBuf>,
     /// Write Markdown, for a comment.
     #[arg(long, value_name = "FILE.md")]
     markdown: Option<PathBuf>,
-    /// Tell GitHub Actions: annotations on stdout, and the Markdown in the summary of the job.
+    /// Report to GitHub Actions: annotations on stdout, and Markdown in the job summary.
     #[arg(long)]
     github: bool,
-    /// Write OpenMetrics, for `artifacts:reports:metrics` of GitLab CI.
+    /// Write OpenMetrics, for `artifacts:reports:metrics` in GitLab CI.
     #[arg(long, value_name = "FILE.txt")]
     gitlab: Option<PathBuf>,
-    /// Write the Bencher Metric Format.
+    /// Write Bencher Metric Format.
     #[arg(long, value_name = "FILE.json")]
     bmf: Option<PathBuf>,
-    /// Write what the tool of that name of github-action-benchmark reads.
+    /// Write JSON for the customSmallerIsBetter tool of github-action-benchmark.
     #[arg(long, value_name = "FILE.json")]
     customsmallerisbetter: Option<PathBuf>,
 }

@@ -21,10 +21,10 @@ pub(crate) fn need(input: Bytes) -> Bytes {
     FLOOR.max(Bytes(input.0.saturating_mul(BYTES_PER_BYTE)))
 }
 
-/// Reads a file, or all files below a folder, and keeps memory in proportion to their size.
+/// Read a file, or all files below a directory, and keep memory in proportion to their size.
 #[derive(Debug, Args)]
 pub(crate) struct WorkloadArgs {
-    /// The file or folder.
+    /// File or directory to read.
     input: PathBuf,
 }
 

@@ -19,17 +19,16 @@ use crate::cli::{output, records};
 /// Which runs are looked at.
 #[derive(Debug, Args)]
 pub(crate) struct RunsArgs {
-    /// Records of `run --record` or `sweep`, a file or a folder; or a table of comma-separated values, - for stdin.
+    /// Records of `run --record` or `sweep` (a file or a directory), or a CSV table (- for stdin).
     #[arg(value_name = "RECORDS|FILE.csv")]
     pub(crate) file: PathBuf,
-    /// Only the runs of this task.
+    /// Use only the runs of this task.
     #[arg(long, value_name = "NAME")]
     task: Option<String>,
-    /// Fit one rule to the runs of all parameters of a sweep; without it each choice of parameters gets a rule of its own.
+    /// Fit one rule to the runs of all parameters of a sweep, instead of one rule per choice of parameters.
     #[arg(long)]
     pool_parameters: bool,
-    /// What of a record is fitted: the peak, with all that the kernel could have taken back, or the floor that
-    /// `highwater floor` has found.
+    /// Quantity to fit: the peak (including reclaimable memory) or the minimum limit found by `highwater floor`.
     #[arg(long, value_enum, default_value_t = OnArg::Peak)]
     on: OnArg,
 }

@@ -26,57 +26,58 @@ use crate::cli::predict;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Container options")]
 pub(crate) struct ContainerArgs {
-    /// Run this image as a container; a command takes the place of the image's own, behind its entrypoint.
+    /// Run this image as a container; CMD replaces the image's command and is passed to its entrypoint.
     #[arg(long, value_name = "IMAGE", conflicts_with = "task")]
     pub(crate) image: Option<String>,
-    /// What runs a TASK: its image as a container, or its command as a process of this machine.
+    /// Whether to run TASK as a container of its image, or as a process on this machine.
     #[arg(long, value_enum, default_value_t = RunnerArg::Container, value_name = "HOW")]
     runner: RunnerArg,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
-    /// Let the container see a folder or file: SOURCE:TARGET, or SOURCE:TARGET:ro. Can be repeated.
+    /// Mount a directory or file in the container, as SOURCE:TARGET or SOURCE:TARGET:ro. Can be repeated.
     ///
-    /// A folder that it may write to is made if it is missing. Relative sources start in the current directory.
+    /// Without :ro, a missing source directory is created. Relative sources are resolved against the current directory.
     #[arg(long, value_name = "SOURCE:TARGET[:ro]", value_parser = bind)]
     mount: Vec<Bind>,
-    /// Set a variable in the environment of the task; NAME alone takes the value it has here. Can be repeated.
+    /// Set an environment variable of the task; NAME alone passes on its current value. Can be repeated.
     ///
-    /// The value is not written to records or plans. A sweep that goes on from its plan takes it from the environment, or
-    /// from --env.
+    /// The value is not written to records or plans. A sweep that resumes from its plan takes it from the environment,
+    /// or from --env.
     #[arg(short, long, value_name = "NAME[=VALUE]", value_parser = variable)]
     pub(crate) env: Vec<(String, String)>,
-    /// Run as this user instead of the image's: a name or number, with :GROUP if need be.
+    /// Run as this user instead of the image's: a name or number, optionally with :GROUP.
     #[arg(long, value_name = "USER[:GROUP]")]
     pub(crate) user: Option<String>,
-    /// The container's network, such as none, host or a name; the engine's default where there is none.
+    /// Network of the container, such as none, host or a name [default: the engine's].
     #[arg(long, value_name = "NETWORK")]
     network: Option<String>,
-    /// Name the container.
+    /// Name of the container.
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Label the container. Can be repeated.
+    /// Add a label to the container. Can be repeated.
     #[arg(long, value_name = "NAME=VALUE", value_parser = label)]
     label: Vec<(String, String)>,
-    /// Start this program instead of the image's entrypoint; the image's command is not passed to it.
+    /// Start this program instead of the image's entrypoint, without the image's command.
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
-    /// Start in this folder of the container instead of the image's.
+    /// Working directory in the container [default: the image's].
     #[arg(long, value_name = "DIR")]
     workdir: Option<String>,
-    /// Whether a probe in the container reads the peak: auto where it cannot be read exactly from outside.
+    /// Whether to read the peak with a probe in the container; auto: if it cannot be read exactly from outside.
     ///
-    /// The probe is a small static program. It takes the place of the entrypoint and starts it, with its user, folder,
-    /// signals and status kept. Its own memory, some 100 KiB, is in the peak, and in what the peak is said to be too high
-    /// at most. The task is not process 1 of the container then: a signal that it does not handle ends it, as with
-    /// `docker run --init`, where process 1 would ignore it.
+    /// The probe is a small static program. It replaces the entrypoint and starts it, with the same user, directory,
+    /// signals and status. The probe's own memory, some 100 KiB, is included in the peak and in its error bound. The
+    /// task is then not process 1 of the container: a signal that it does not handle ends it, as with `docker run
+    /// --init`, whereas process 1 would ignore the signal.
     #[arg(long, value_enum, default_value_t = ProbeArg::Auto, value_name = "WHEN")]
     probe: ProbeArg,
-    /// Tell beside the peak what a container of the image peaks at that does nothing.
+    /// Also report the peak of an idle container of this image.
     ///
-    /// What the engine needs to start a container is charged to it, a few MiB: no peak is lower. It is no addend, and is
-    /// not subtracted. Measured once for an engine and an image, and remembered.
-    #[arg(long)]
-    noise_floor: bool,
+    /// The engine needs a few MiB to start a container, and the kernel charges them to the container: no peak is lower.
+    /// The value is informational; it is not subtracted from the peak. It is measured once per engine and image, and
+    /// remembered.
+    #[arg(long, alias = "noise-floor")]
+    idle_peak: bool,
 }
 
 /// What runs a task.
@@ -255,7 +256,7 @@ impl InContainer {
         subject: Subject,
         prediction: Option<Prediction>,
     ) -> Self {
-        let (probe, noise_floor) = (args.container.probe.into(), args.container.noise_floor);
+        let (probe, noise_floor) = (args.container.probe.into(), args.container.idle_peak);
         let (task, guard, notes) = (None, None, Vec::new());
         Self { engine, image, launch, probe, noise_floor, subject, prediction, task, guard, notes }
     }
@@ -354,7 +355,7 @@ impl ContainerArgs {
             ("--entrypoint", self.entrypoint.is_some()),
             ("--workdir", self.workdir.is_some()),
             ("--probe", self.probe != ProbeArg::Auto),
-            ("--noise-floor", self.noise_floor),
+            ("--idle-peak", self.idle_peak),
         ];
         given.into_iter().find_map(|(option, is_given)| is_given.then_some(option))
     }

@@ -19,14 +19,14 @@ use crate::cli::failure::Failure;
 /// How a task may use its input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum InputAccess {
-    /// The data are read-only for the task, whatever path it takes. For a process of an ordinary user who could write to
-    /// them this needs a user namespace, where su and sudo do not work.
+    /// The input is read-only for the task, whichever path it takes. For a process of an ordinary user who could write
+    /// to the data, this requires a user namespace, in which su and sudo do not work.
     ReadOnly,
-    /// Each run may write to a copy of its own: a clone, an overlay (processes, as root) or a full copy. It is removed
-    /// after the run.
+    /// Each run gets a copy that it may write to: a clone, an overlay (processes, as root) or a full copy. The copy is
+    /// removed after the run.
     Private,
-    /// No mount namespace for a process: changes are not prevented, only detected after the run. The mounts of a container
-    /// stay read-only.
+    /// No mount namespace for a process: changes are not prevented, only detected after the run. Container mounts stay
+    /// read-only.
     Watched,
 }
 

@@ -32,7 +32,7 @@ use crate::cli::task::TaskArgs;
 /// What is to be run.
 #[derive(Debug, Args)]
 pub(crate) struct SubjectArgs {
-    /// The task.json; `-` is stdin. Relative paths in it start in the current directory.
+    /// The task.json; `-` for stdin. Relative paths in it are resolved against the current directory.
     #[arg(value_name = "TASK", required_unless_present_any = ["command", "image"], conflicts_with = "command")]
     pub(crate) task: Option<PathBuf>,
     #[command(flatten)]
@@ -41,13 +41,13 @@ pub(crate) struct SubjectArgs {
     pub(crate) container: ContainerArgs,
     /// Keep the value of this argument of the command out of records and plans. Can be repeated.
     ///
-    /// The value in `--NAME VALUE`, `--NAME=VALUE` or `NAME=VALUE` is recorded as `***`. To go on with a sweep, give the
+    /// The value in `--NAME VALUE`, `--NAME=VALUE` or `NAME=VALUE` is recorded as `***`. To resume a sweep, give the
     /// command again. Values of --env are never recorded.
     #[arg(long, value_name = "NAME")]
     pub(crate) redact: Vec<String>,
     /// Whether the task may write to its input.
     ///
-    /// The data are checked all the same: once a change is found, no further run begins.
+    /// With any choice, highwater checks the data: once it finds a change, it starts no further run.
     #[arg(long, value_enum, value_name = "ACCESS", default_value_t = InputAccess::ReadOnly, help_heading = "Inputs")]
     pub(crate) input_access: InputAccess,
     /// The command and its arguments.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches, parser::ValueSource};
 use highwater::model::byte_order_mark;
-use highwater::model::plan::Plan;
+use highwater::model::plan::{Plan, current_name};
 use highwater::store::{FolderError, PLAN, bounded, check_plan, read_own_plan};
 use serde_json::{Map, Value};
 
@@ -284,7 +284,8 @@ fn of_folder(folder: &Path) -> Result<(Settings, Option<Plan>), Failure> {
 fn of_plan(name: &str, text: &str) -> Result<(Settings, Option<Plan>), Failure> {
     let unusable = |source| Failure::new(Exit::Usage, &NotAPlan { name: name.to_owned(), source }, None);
     let plan: Plan = serde_json::from_str(text).map_err(unusable)?;
-    Ok((plan.sweep.clone(), Some(plan)))
+    let settings = plan.sweep.iter().map(|(name, value)| (current_name(name).to_owned(), value.clone()));
+    Ok((settings.collect(), Some(plan)))
 }
 
 /// The words that say the same.

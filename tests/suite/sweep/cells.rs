@@ -132,6 +132,24 @@ fn a_sweep_file_says_the_same_as_the_command_line() {
 }
 
 #[test]
+fn a_setting_is_found_under_its_earlier_name() {
+    let bench = Bench::with_items(3, 1000);
+    bench.done(&words(&["--save-plan", "plan.json", "-n"]));
+    let mut plan: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(bench.path().join("plan.json")).unwrap()).unwrap();
+    plan["sweep"]["noise-floor"] = true.into();
+    fs::write(bench.path().join("plan.json"), plan.to_string()).unwrap();
+    fs::write(bench.path().join("sweep.toml"), "command = [\"true\"]\nnoise-floor = true\n").unwrap();
+    for file in ["plan.json", "sweep.toml"] {
+        for typed in [&[][..], &["--idle-peak"], &["--noise-floor"]] {
+            let ran = bench.sweep(&[&["--file", file, "-n"], typed].concat());
+            // A process cannot have it: it is known, and given once.
+            assert!(ran.stderr.contains("--idle-peak has no effect on a process"), "{file} {typed:?}: {}", ran.stderr);
+        }
+    }
+}
+
+#[test]
 fn a_changed_plan_keeps_what_still_fits() {
     let bench = Bench::with_items(4, 1000);
     let sweep = |items| ["--input", "scans", "--items", items, "--into", "r", "--", "true", "{input}"];

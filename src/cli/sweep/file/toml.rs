@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use clap::Command;
+use highwater::model::plan::current_name;
 use highwater::model::problem::{Flawed, Problem};
 use highwater::model::spelling::{nearest, quote};
 use serde_json::{Map, Value};
@@ -28,7 +29,7 @@ pub(super) fn read(command: &Command, path: &Path, text: &str) -> Result<Setting
     let mut settings = Map::new();
     let mut problems = Vec::new();
     for (name, value) in table.get_ref() {
-        let (place, name) = (name.span(), name.get_ref().as_ref());
+        let (place, name) = (name.span(), current_name(name.get_ref()));
         match setting(command, name, place, value.get_ref(), value.span()) {
             Ok(value) => {
                 settings.insert(name.to_owned(), value);
