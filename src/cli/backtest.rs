@@ -89,20 +89,20 @@ pub(crate) fn run(args: &BacktestArgs) -> Result<Exit, Failure> {
     if args.protocol { try_fitting(&groups, args) } else { try_rules(&groups, args) }
 }
 
-/// The file holds a header and nothing else.
+/// The file has a header and no rows.
 #[derive(Debug, thiserror::Error)]
 #[error("not enough data: {0} holds no runs")]
 struct NoRuns(String);
 
-/// There is no such column.
+/// The table has no such size column.
 #[derive(Debug, thiserror::Error)]
-#[error("no column `{wanted}` of sizes, expected one of `{}`", known.join("`, `"))]
+#[error("no size column `{wanted}`, expected one of `{}`", known.join("`, `"))]
 struct NoPredictor {
     wanted: String,
     known: Vec<String>,
 }
 
-/// What `fit --format json` wrote, as far as it is looked at.
+/// The part of the output of `fit --format json` that a backtest needs.
 #[derive(Deserialize)]
 struct Written {
     #[serde(flatten)]
@@ -119,7 +119,7 @@ struct Written {
     also: Vec<Part>,
 }
 
-/// What another channel calls for.
+/// The rule of a further channel.
 #[derive(Deserialize)]
 struct Part {
     predictor: String,
@@ -127,7 +127,7 @@ struct Part {
     exponent: u32,
 }
 
-/// The sizes that a rule was fitted to.
+/// The range of sizes that a rule was fitted to.
 #[derive(Clone, Copy, Deserialize)]
 struct Covered {
     smallest: Bytes,
@@ -142,16 +142,16 @@ enum OneOrMore {
     More(Vec<Written>),
 }
 
-/// Why a fit could not be read.
+/// The file is not the output of `fit --format json`.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to read {} as the result of `fit --format json`", path.display())]
+#[error("failed to read {} as output of `fit --format json`", path.display())]
 struct NoFit {
     path: PathBuf,
     #[source]
     source: std::io::Error,
 }
 
-/// The rules of a file.
+/// Reads the rules in a file.
 fn written(path: &Path) -> Result<Vec<Written>, Failure> {
     let read = bounded::read_text(path);
     let parsed =
@@ -164,13 +164,13 @@ fn written(path: &Path) -> Result<Vec<Written>, Failure> {
 }
 
 impl Written {
-    /// Whether it was fitted to this task; a rule that names none is for any.
+    /// Whether the rule was fitted to this task. A rule without a task applies to every task.
     fn is_for(&self, group: &Group) -> bool {
         (self.task.is_none() || self.task == group.task) && (self.workflow.is_none() || self.workflow == group.workflow)
     }
 }
 
-/// One rule on one task.
+/// The result of one rule on one task.
 #[derive(Serialize)]
 struct Tried {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -216,7 +216,7 @@ fn try_rules(groups: &[Group], args: &BacktestArgs) -> Result<Exit, Failure> {
     for Tried { task, rule, result: Backtest { outside, .. } } in tried.iter().filter(|one| one.result.outside > 0) {
         let task = task.as_ref().map_or_else(String::new, |task| format!("{task}: "));
         output::say(&printable(&format!(
-            "warning: {task}{outside} runs lie outside of the sizes that {} was fitted to: extrapolated",
+            "warning: {task}{outside} runs lie outside the sizes that {} was fitted to; the result is extrapolated",
             words(rule)
         )));
     }
@@ -227,7 +227,7 @@ fn try_rules(groups: &[Group], args: &BacktestArgs) -> Result<Exit, Failure> {
                 let name = task.as_ref().map_or_else(|| words(rule), |task| format!("{task} {}", words(rule)));
                 backtest_row(&name, result)
             });
-            let header = ["rule", ">waste", ">failures/1000", ">limit/peak mean", ">least", ">most"];
+            let header = ["rule", ">waste", ">failures/1000", ">limit/peak mean", ">min", ">max"];
             output::text(&table(&header, rows.collect()))?;
         }
     }
@@ -243,7 +243,7 @@ fn predictor(group: &Group, wanted: Option<&str>) -> Result<usize, Failure> {
     })
 }
 
-/// The outcome of the protocol.
+/// The result of the protocol.
 #[derive(Serialize)]
 struct Scores {
     protocol: Protocol,
@@ -292,7 +292,7 @@ fn try_fitting(groups: &[Group], args: &BacktestArgs) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Every task has too few runs.
+/// No task has enough runs.
 #[derive(Debug, thiserror::Error)]
 #[error("not enough data: no task has more than {calibrate_on} runs")]
 struct TooFew {

@@ -1,4 +1,4 @@
-//! The cells of records, as a table with what to mistrust below it.
+//! The cells of records as a table, followed by outliers and warnings.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use super::output;
 use super::summary::seconds;
 use super::table::{printable, table};
 
-/// Outliers that are told one by one.
+/// Outliers that are listed one by one.
 const MOST_OUTLIERS: usize = 8;
-/// The letters of a command that stands for a case.
+/// Characters of a command that is shown as the name of a case.
 const LONGEST_COMMAND: usize = 30;
 
-/// A row for each cell; then its warnings, each kind once, with what to try.
+/// Renders one row per cell, then each kind of warning once, with its remedy.
 pub(crate) fn of(cells: &[Cell]) -> String {
     let names = names(cells);
     let kinds = kinds(cells, &names);
@@ -44,7 +44,7 @@ fn tasks(cells: &[Cell]) -> impl Iterator<Item = &[Cell]> {
     cells.chunk_by(|a, b| a.task == b.task)
 }
 
-/// What notes call each cell: its case and the choices that others have otherwise.
+/// The name of each cell in notes: its case, and the choices in which cells differ.
 fn names(cells: &[Cell]) -> Vec<String> {
     let of_task = |task: &[Cell]| {
         let shared = shared(task);
@@ -57,17 +57,17 @@ fn name(cell: &Cell, own: &str) -> String {
     if own.is_empty() {
         return case(cell);
     }
-    // A command that stands for a case has only the places of what makes its cells differ.
+    // The command of a cell without a case has placeholders only for what differs between cells.
     if cell.case.is_some() { format!("{}, {own}", case(cell)) } else { own.to_owned() }
 }
 
-/// What makes a cell differ from others of its task: the parameters, and the limit.
+/// What distinguishes a cell from others of its task: its parameters and its limit.
 fn choices(cell: &Cell) -> BTreeMap<String, String> {
     let limit = cell.limit_bytes.map(|limit| ("--limit".to_owned(), limit.to_string()));
     cell.parameters.clone().into_iter().chain(limit).collect()
 }
 
-/// The choices that are the same in all of several cells.
+/// The choices that all of these cells share.
 fn shared(cells: &[Cell]) -> BTreeMap<String, String> {
     if cells.len() < 2 {
         return BTreeMap::new();
@@ -78,7 +78,7 @@ fn shared(cells: &[Cell]) -> BTreeMap<String, String> {
     shared
 }
 
-/// The choices of a cell that others have otherwise.
+/// The choices of a cell that not all cells share.
 fn own(cell: &Cell, shared: &BTreeMap<String, String>) -> String {
     chosen(&choices(cell).into_iter().filter(|(name, _)| !shared.contains_key(name)).collect())
 }
@@ -95,7 +95,7 @@ fn rows(cells: &[Cell], kinds: &[Kind<'_>], shared: &BTreeMap<String, String>) -
         header.push("parameters");
     }
     let floors = cells.iter().any(|cell| cell.floor_bytes.is_some());
-    header.extend([">input", ">runs", ">peak", ">+-", ">largest"]);
+    header.extend([">input", ">runs", ">peak", ">MAD", ">max"]);
     if floors {
         header.push(">floor");
     }
@@ -134,14 +134,14 @@ fn rows(cells: &[Cell], kinds: &[Kind<'_>], shared: &BTreeMap<String, String>) -
     table(&header, cells.iter().map(row).collect())
 }
 
-/// What a cell is called: its case; where it has none, what was run.
+/// The name of a cell: its case or, without one, its command.
 fn case(cell: &Cell) -> String {
     let name = cell.case.clone().unwrap_or_else(|| match &cell.task {
         Some(task) if cell.command.first() != Some(task) => task.clone(),
         Some(_) | None if cell.command.is_empty() => "-".to_owned(),
         Some(_) | None => shortened(&cell.command.join(" ")),
     });
-    if cell.synthetic { format!("{name} (made up)") } else { name }
+    if cell.synthetic { format!("{name} (synthetic)") } else { name }
 }
 
 fn shortened(text: &str) -> String {
@@ -151,7 +151,7 @@ fn shortened(text: &str) -> String {
     text.chars().take(LONGEST_COMMAND - 1).chain(['…']).collect()
 }
 
-/// A kind of warning: the first of its kind, the cell it is of, and in how many cells there is one.
+/// A kind of warning: the first of its kind, the cell it concerns, and the number of cells that have one.
 struct Kind<'a> {
     warning: &'a Warning,
     cell: &'a str,
@@ -170,7 +170,7 @@ fn kinds<'a>(cells: &'a [Cell], names: &'a [String]) -> Vec<Kind<'a>> {
     kinds
 }
 
-/// The numbers of the warnings below the table, and a star for an outlier.
+/// The numbers of the cell's warnings below the table; a star marks an outlier.
 fn notes(cell: &Cell, kinds: &[Kind<'_>]) -> String {
     let number = |warning: &Warning| kinds.iter().position(|known| known.warning.word() == warning.word());
     let mut numbers: Vec<usize> = cell.warnings.iter().filter_map(number).collect();
@@ -188,7 +188,7 @@ fn outliers(cells: &[Cell], names: &[String]) -> String {
         .collect();
     for (cell, outlier) in all.iter().take(MOST_OUTLIERS) {
         let what = match outlier.what {
-            Odd::Peak => "has a peak of",
+            Odd::Peak => "peaked at",
             Odd::Time => "took",
         };
         let (run, ratio) = (outlier.run, outlier.ratio);
@@ -199,7 +199,7 @@ fn outliers(cells: &[Cell], names: &[String]) -> String {
         );
     }
     if all.len() > MOST_OUTLIERS {
-        paragraph(&mut told, "*", &format!("{} more: see --format json", all.len() - MOST_OUTLIERS));
+        paragraph(&mut told, "*", &format!("{} more (see --format json)", all.len() - MOST_OUTLIERS));
     }
     told
 }
@@ -218,7 +218,7 @@ fn warnings(kinds: &[Kind<'_>]) -> String {
     told
 }
 
-/// The name in front, long text below itself.
+/// Appends a name and a value, which wraps below itself.
 fn paragraph(text: &mut String, name: &str, value: &str) {
     let width = output::width_of_stdout().map_or(80, usize::from);
     let mut lines = vec![String::new()];

@@ -1,5 +1,5 @@
-//! `highwater check`: the gate. Runs what `highwater.toml` names, or reads records, and compares with limits, budgets and
-//! the committed baseline.
+//! `highwater check`: the CI gate. It runs what `highwater.toml` lists, or reads records, and compares the peaks with
+//! limits, budgets and the committed baseline.
 
 mod outputs;
 mod running;
@@ -122,7 +122,7 @@ fn share(text: &str) -> Result<f64, String> {
 
 fn quantity(text: &str) -> Result<Bytes, String> {
     match text.parse::<Bytes>() {
-        Ok(Bytes::ZERO) => Err("expected more than nothing, such as 4MiB".to_owned()),
+        Ok(Bytes::ZERO) => Err("expected a positive size, such as 4MiB".to_owned()),
         result => result.map_err(|error| error.to_string()),
     }
 }
@@ -131,7 +131,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     if args.records.is_empty() {
         running::enter_scope()?;
     }
-    // A path that cannot be written is to cost no run.
+    // Check the outputs first, so that no run is wasted.
     let outputs = Outputs::of(args)?;
     let setup = Setup::read(args)?;
     if args.update_baseline {
@@ -149,7 +149,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     tell(args, &judgement.report, &outputs)
 }
 
-/// Runs the cells, and those that seem to have grown again and again.
+/// Runs all cells, then re-runs those that seem to have grown.
 fn check(args: &CheckArgs, setup: &Setup) -> Result<Judgement, Failure> {
     let mut bench = Bench::new(args, setup)?;
     let (config, baseline) = (&setup.config, setup.baseline.as_ref());
@@ -174,7 +174,7 @@ fn check(args: &CheckArgs, setup: &Setup) -> Result<Judgement, Failure> {
         round += 1;
         if !args.quiet {
             let names: Vec<String> = suspects.iter().map(|(task, cell)| format!("{task}/{cell}")).collect();
-            output::say(&format!("highwater: {} may need more than before: run again", names.join(", ")));
+            output::say(&format!("highwater: possible regression, running again: {}", names.join(", ")));
         }
         let is_suspect = |task: &str, cell: &str| suspects.iter().any(|(of, name)| of == task && name == cell);
         let again = bench.batch(|task, cell| is_suspect(&task.name, cell).then_some(task.repeats.runs), |_| Ok(()))?;
@@ -182,7 +182,7 @@ fn check(args: &CheckArgs, setup: &Setup) -> Result<Judgement, Failure> {
     }
 }
 
-/// Makes the baseline anew.
+/// Rewrites the baseline.
 fn update(args: &CheckArgs, mut setup: Setup, outputs: &Outputs) -> Result<Exit, Failure> {
     let runs = match setup.recorded.take() {
         Some(recorded) => recorded,
@@ -194,11 +194,11 @@ fn update(args: &CheckArgs, mut setup: Setup, outputs: &Outputs) -> Result<Exit,
     let before = judge(&setup.config, setup.baseline.as_ref(), &runs).report;
     let mut old = setup.baseline.clone();
     if let Some(old) = &mut old {
-        // What is not checked any more is not compared with any more.
+        // Tasks that are no longer configured leave the baseline.
         old.tasks.retain(|name, _| setup.listed.contains(name));
     }
     let new = judge(&setup.config, None, &runs).report.baseline(old);
-    // What is left to be said once the runs are the baseline: failed and missing runs, and limits.
+    // The report still covers what a baseline does not excuse: failed and missing runs, and limits.
     let mut after = judge_baseline(&setup.config, &new, &runs);
     for (task, before) in after.tasks.iter_mut().zip(&before.tasks) {
         for cell in &mut task.cells {
@@ -214,18 +214,18 @@ fn update(args: &CheckArgs, mut setup: Setup, outputs: &Outputs) -> Result<Exit,
     let exit = tell(args, &after, outputs)?;
     match written {
         Some(true) => output::say(&format!(
-            "highwater: wrote the baseline {}: commit it together with what changed it",
+            "highwater: wrote the baseline {}; commit it together with the change that caused it",
             setup.baseline_path.display()
         )),
         Some(false) => {
-            output::say(&format!("highwater: the baseline {} is as it was", setup.baseline_path.display()));
+            output::say(&format!("highwater: the baseline {} is unchanged", setup.baseline_path.display()));
         }
         None => output::say("highwater: the baseline was not written"),
     }
     Ok(exit)
 }
 
-/// Writes everything that was asked for, and says how to end.
+/// Writes all requested outputs and returns the exit status.
 fn tell(args: &CheckArgs, report: &Report, outputs: &Outputs) -> Result<Exit, Failure> {
     match args.format {
         Format::Table => output::text(&table::of(report))?,
@@ -234,7 +234,7 @@ fn tell(args: &CheckArgs, report: &Report, outputs: &Outputs) -> Result<Exit, Fa
     outputs.write(report)?;
     let denied = args.deny == Some(Deny::Warnings) && report.count(Level::Warning) > 0;
     if denied {
-        output::say("highwater: warnings are denied");
+        output::say("highwater: warnings count as failures (--deny warnings)");
     }
     Ok(match report.verdict {
         Verdict::Passed if denied => Exit::CheckFailed,
@@ -245,7 +245,7 @@ fn tell(args: &CheckArgs, report: &Report, outputs: &Outputs) -> Result<Exit, Fa
     })
 }
 
-/// With `--strict-host`: a baseline of another host is no baseline.
+/// With `--strict-host`, refuses a baseline from another host.
 fn refuse_other_host(
     args: &CheckArgs,
     baseline: Option<&Baseline>,
@@ -258,14 +258,14 @@ fn refuse_other_host(
     let mut differences = hosts.iter().map(|host| then.host.differences(host));
     let Some(differences) = differences.find(|differences| !differences.is_empty()) else { return Ok(()) };
     let error = OtherHost { task: task.to_owned(), differences: differences.join("; ") };
-    let help = "check on the host of the baseline, or make one for this host with --update-baseline; without \
-                --strict-host it is a warning";
+    let help = "run the check on the baseline's host, or make a baseline for this host with --update-baseline; \
+                without --strict-host this is a warning";
     Err(Failure::new(Exit::Host, &error, Some(help.to_owned())))
 }
 
-/// Why a baseline is not compared with.
+/// The baseline does not fit this host.
 #[derive(Debug, thiserror::Error)]
-#[error("the baseline of {task} is of another host: {differences}")]
+#[error("the baseline of {task} was made on a different host: {differences}")]
 struct OtherHost {
     task: String,
     differences: String,

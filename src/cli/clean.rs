@@ -1,4 +1,4 @@
-//! `highwater clean`: removes what a highwater that was killed has left behind.
+//! `highwater clean`: removes containers and cgroups left behind by a killed highwater.
 
 use clap::Args;
 use highwater::model::problem::one_line;
@@ -40,13 +40,13 @@ pub(crate) fn run(args: &CleanArgs) -> Result<Exit, Failure> {
     let mut unasked = false;
     let engine = match Engine::find(args.host.as_deref()) {
         Ok(engine) => Some(engine),
-        // Nobody has said that there is an engine: cgroups are left to look for.
+        // Without an engine that was named explicitly, clean cgroups only.
         Err(error) if error.is_nobody_named() => {
-            output::say(&format!("highwater: no containers were looked for: {error}"));
+            output::say(&format!("highwater: skipped containers: {error}"));
             None
         }
         Err(error @ EngineError::NotAllowed { .. }) => {
-            output::say(&format!("highwater: no containers were looked for: {}", one_line(&error)));
+            output::say(&format!("highwater: skipped containers: {}", one_line(&error)));
             unasked = true;
             None
         }
@@ -69,13 +69,13 @@ fn table(leftovers: &Leftovers, dry_run: bool, has_engine: bool) -> String {
     }
     for left in &leftovers.foreign {
         let reason = match left {
-            Removed::Container(_) => "made on another machine, in a container, or before this one was started anew",
-            Removed::Cgroup(_) => "made in another pid namespace",
+            Removed::Container(_) => "created on another machine, in a container, or before the last reboot",
+            Removed::Cgroup(_) => "created in another PID namespace",
         };
-        text.push_str(&format!("left {left}: {reason}\n"));
+        text.push_str(&format!("skipped {left}: {reason}\n"));
     }
     for left in &leftovers.of_others {
-        text.push_str(&format!("left {left}: it belongs to another user\n"));
+        text.push_str(&format!("skipped {left}: owned by another user\n"));
     }
     if text.is_empty() {
         text.push_str(if has_engine { "nothing was left behind\n" } else { "no cgroup was left behind\n" });

@@ -1,25 +1,25 @@
-//! A peak beside what was predicted, as a table for people.
+//! A peak compared with its prediction, as a table.
 
 use highwater::model::comparison::{Compared, Comparison, Verdict};
 
 use super::table::table;
 
-/// The table, and below it what the verdicts go by.
+/// Renders the table and the thresholds of the verdicts.
 pub(crate) fn of(comparison: &Comparison) -> String {
     let rows = comparison.amounts.iter().map(|compared| row(compared, comparison)).collect();
-    let mut text = table(&["Set for", ">Amount", ">Peak", ">Amount/peak", "Verdict"], rows);
+    let mut text = table(&["Setting", ">Amount", ">Peak", ">Amount/peak", "Verdict"], rows);
     if comparison.amounts.iter().any(|compared| compared.amount.is_some()) {
         let thresholds = comparison.thresholds;
         text.push_str(&format!(
-            "tight below {} × the peak, wasteful above {} ×\n",
+            "tight: below {} × the peak; wasteful: above {} × the peak\n",
             thresholds.tight, thresholds.wasteful
         ));
     }
     if comparison.amounts.iter().any(|compared| compared.verdict == Some(Verdict::Censored)) {
-        text.push_str("censored: the run reached its limit, so nobody knows how much it needs; run it without one\n");
+        text.push_str("censored: the run reached its limit, so its need is unknown; run it without a limit\n");
     }
     if comparison.amounts.iter().any(|compared| compared.verdict == Some(Verdict::NotVerified)) {
-        text.push_str("not verified: the peak is a lower bound, the run may have used more than the amount\n");
+        text.push_str("not verified: the peak is a lower bound; the run may have used more than the amount\n");
     }
     text
 }

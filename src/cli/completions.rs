@@ -1,4 +1,4 @@
-//! `highwater completions`: what a shell needs to complete commands and options.
+//! `highwater completions`: shell completions.
 
 use clap::{Args, Command, CommandFactory};
 use clap_complete::Shell;
@@ -28,7 +28,7 @@ pub(crate) fn run(args: &CompletionsArgs) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// The command line without its hidden commands, which would be completed too.
+/// The command line without hidden commands, which would otherwise be completed.
 fn shown() -> Command {
     let all = Cli::command();
     Command::new("highwater")

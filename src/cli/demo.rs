@@ -1,4 +1,4 @@
-//! `highwater demo`: what highwater does, shown on a task of its own in a few seconds.
+//! `highwater demo`: measures, fits and checks a built-in task in a few seconds.
 
 mod fitted;
 mod task;
@@ -59,12 +59,12 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
     let mut signals = Signals::block().map_err(|errno| Failure::new(Exit::Host, &errno, None))?;
     let folder = tempfile::tempdir().map_err(|source| {
         let error = NoTemporary { place: std::env::temp_dir(), source };
-        Failure::new(Exit::Host, &error, Some("name a folder that can be written in with TMPDIR".to_owned()))
+        Failure::new(Exit::Host, &error, Some("set TMPDIR to a writable directory".to_owned()))
     })?;
     let mut record = args.keep.as_deref().map(keep).transpose()?;
     output::text(&format!(
-        "A task that keeps {} bytes for each byte of its input, and {} in any case.\n\
-         Its author declares the rule `{}` and a floor of {}. What do the measurements say?\n\n",
+        "The task keeps {} bytes in memory per byte of input, and at least {}.\n\
+         Its author declared the rule `{}` and a base of {}. What do the measurements say?\n\n",
         workload::BYTES_PER_BYTE,
         workload::FLOOR,
         task::COMPLEXITY,
@@ -88,15 +88,15 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
     output::text(&farewell(args.keep.as_deref()))?;
     let page = report::page(&observations)?;
     let path = left_behind(args.keep.as_deref(), &page.html)?;
-    output::text(&format!("\n{}\nThe report: {}\n", page.verdict, printable(&path.display().to_string())))?;
+    output::text(&format!("\n{}\nReport: {}\n", page.verdict, printable(&path.display().to_string())))?;
     let succeeded = observations.iter().all(|observation| observation.outcome.succeeded());
     Ok(if succeeded { Exit::Done } else { Exit::TaskFailed })
 }
 
-/// The name of the report.
+/// The file name of the report.
 const REPORT: &str = "report.html";
 
-/// Writes the report where it can be looked at when all else is gone, and says where.
+/// Writes the report where it survives the temporary directory, and returns its path.
 fn left_behind(kept: Option<&Path>, html: &str) -> Result<PathBuf, Failure> {
     let failed = |source: std::io::Error| Failure::new(Exit::Host, &NoReport(source), None);
     if let Some(folder) = kept {
@@ -109,12 +109,12 @@ fn left_behind(kept: Option<&Path>, html: &str) -> Result<PathBuf, Failure> {
     Ok(path)
 }
 
-/// Why the report cannot be kept.
+/// The report cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to write the report of the demonstration")]
 struct NoReport(#[source] std::io::Error);
 
-/// A folder of records.
+/// Opens a record in a directory.
 fn keep(folder: &Path) -> Result<Record, Failure> {
     std::fs::create_dir_all(folder)
         .map_err(|source| Failure::new(Exit::Host, &NoFolder { folder: folder.to_owned(), source }, None))?;
@@ -122,31 +122,31 @@ fn keep(folder: &Path) -> Result<Record, Failure> {
     opened.and_then(|directory| Record::open_in(&directory, OBSERVATIONS)).map_err(|error| records::unstored(&error))
 }
 
-/// Why there is no place for the inputs.
+/// There is no directory for the inputs.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to make a folder for the inputs in {}", place.display())]
+#[error("failed to create a directory for the inputs in {}", place.display())]
 struct NoTemporary {
     place: PathBuf,
     #[source]
     source: std::io::Error,
 }
 
-/// Why the records cannot be kept.
+/// There is no directory for the records.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to make the folder {}", folder.display())]
+#[error("failed to create the directory {}", folder.display())]
 struct NoFolder {
     folder: PathBuf,
     #[source]
     source: std::io::Error,
 }
 
-/// A run with what was predicted for it.
+/// A run and its prediction.
 struct Run {
     prediction: Prediction,
     observation: Observation,
 }
 
-/// One run; `None` where it was interrupted.
+/// Runs the task once; `None` if interrupted.
 fn one(machine: &Machine, input: &Path, size: Bytes, signals: &mut Signals) -> Result<Option<Run>, Failure> {
     let task = task::on(input)?;
     let prediction = predict(&task, &Options::default()).map_err(|error| Failure::new(Exit::Host, &error, None))?;
@@ -202,14 +202,14 @@ fn row(cells: [&str; 5]) -> String {
     format!("{input:<10}{predicted:>16}{peak:>21}{ratio:>13}   {verdict}").trim_end().to_owned() + "\n"
 }
 
-/// What a newcomer should take away.
+/// What the reader should take away.
 fn conclusion(runs: &[(Bytes, Run)]) -> String {
     let mut text = String::from("\n");
     let Some((_, last)) = runs.last() else { return text };
     match &last.observation.peak {
         Reading::Value(peak) => match &peak.exactness {
             Exactness::Exact { noise_bytes } => {
-                text += &format!("The peaks are exact: {}, at most {noise_bytes} too high.\n", peak.source.words());
+                text += &format!("The peaks are exact ({}), at most {noise_bytes} too high.\n", peak.source.words());
             }
             Exactness::LowerBound { reason, remedy } => {
                 text += &format!("The peaks are lower bounds ({reason}). To make them exact: {remedy}.\n");
@@ -222,7 +222,7 @@ fn conclusion(runs: &[(Bytes, Run)]) -> String {
         .filter_map(|(size, run)| ObservedPeak::of(&run.observation)?.bytes.0.checked_sub(workload::need(*size).0));
     if let Some(beyond) = beyond.max() {
         text += &format!(
-            "They follow the task's own formula, max({}, {}·n), within {}: the program itself and the kernel's share.\n",
+            "They match the task's formula max({}, {}·n) within {}, the memory of the program itself and of the kernel.\n",
             workload::FLOOR,
             workload::BYTES_PER_BYTE,
             Bytes(beyond)
@@ -231,15 +231,15 @@ fn conclusion(runs: &[(Bytes, Run)]) -> String {
     text
 }
 
-/// Where to go from here.
+/// Suggests what to do next.
 fn farewell(kept: Option<&Path>) -> String {
     let again = kept.map_or_else(String::new, |folder| {
         format!(
-            "The records are in {0}: `highwater fit {0}` tells more about the rule.\n",
+            "The records are in {0}: run `highwater fit {0}` for details of the rule.\n",
             printable(&folder.display().to_string())
         )
     });
     format!(
-        "\n{again}Next: `highwater run -- COMMAND` measures a command of yours, `highwater doctor` tells how well.\n"
+        "\n{again}Next: measure a command with `highwater run -- COMMAND`; see how exact peaks are here with `highwater doctor`.\n"
     )
 }

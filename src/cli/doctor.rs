@@ -1,4 +1,4 @@
-//! `highwater doctor`: what this machine can measure, how exactly, and what would make it better.
+//! `highwater doctor`: what this machine can measure, how exactly, and how to improve that.
 
 use clap::Args;
 use futures_util::future::join_all;
@@ -35,7 +35,7 @@ pub(crate) struct DoctorArgs {
     format: Format,
 }
 
-/// What was found; the stable form of `--format json`.
+/// The findings; the stable form of `--format json`.
 #[derive(Debug, Serialize)]
 struct Findings {
     schema_version: u32,
@@ -53,7 +53,7 @@ struct MemoryController {
     problem: Option<String>,
 }
 
-/// Which way of measuring a runner would take.
+/// The method a runner would use to measure.
 #[derive(Debug, Serialize)]
 struct Way {
     way: &'static str,
@@ -117,7 +117,7 @@ fn process_runner(machine: &Machine) -> Way {
     let below = placement.nearest().map(|place| place.path.display().to_string());
     match tried {
         Some(true) => Way {
-            way: "a cgroup of its own",
+            way: "a cgroup per run",
             exact: true,
             noise_bytes: Some(machine::noise(&machine.facts)),
             below,
@@ -125,7 +125,7 @@ fn process_runner(machine: &Machine) -> Way {
             remedy: None,
         },
         Some(false) => Way {
-            way: "polling the usage of a cgroup of its own",
+            way: "polling the usage of a cgroup per run",
             exact: false,
             noise_bytes: None,
             below,
@@ -159,7 +159,7 @@ fn engines() -> Result<Vec<Engine>, std::io::Error> {
         engines.extend(join_all(asked).await);
         engines
     });
-    // Looking up a host takes as long as it likes.
+    // Resolving a host name can take arbitrarily long.
     runtime.shutdown_background();
     Ok(engines)
 }
@@ -170,10 +170,7 @@ fn table(findings: &Findings) -> String {
     let mut row = |name: &str, value: &str| wrapped(&mut text, &format!("{name:<18}"), &printable(value), width);
     let host = &findings.host;
     row("kernel", &format!("Linux {} on {}, {} CPUs", host.kernel, host.architecture, host.cpus));
-    row(
-        "memory",
-        &format!("{}, {} available, {} of swap", host.memory_bytes, findings.available_bytes, host.swap_bytes),
-    );
+    row("memory", &format!("{}, {} available, {} swap", host.memory_bytes, findings.available_bytes, host.swap_bytes));
     let version = match host.cgroup {
         Some(CgroupVersion::V1) => "cgroup v1 (memory.max_usage_in_bytes)",
         Some(CgroupVersion::V2) => "cgroup v2 (memory.peak)",
@@ -190,24 +187,24 @@ fn table(findings: &Findings) -> String {
     let process = &findings.process_runner;
     row("commands", process.way);
     match process.noise_bytes {
-        Some(noise) => row("", &format!("exact: never too low, at most {noise} too high")),
-        None => row("", "a lower bound: a peak between two looks is missed"),
+        Some(noise) => row("", &format!("exact (never too low, at most {noise} too high)")),
+        None => row("", "lower bound (peaks between two samples are missed)"),
     }
     if let Some(below) = &process.below {
-        row("", &format!("made below {below}"));
+        row("", &format!("created below {below}"));
     }
     for Refused { cgroup, reason } in &process.refused {
-        row("", &format!("not below {cgroup}: {reason}"));
+        row("", &format!("cannot use {cgroup}: {reason}"));
     }
     if let Some(remedy) = &process.remedy {
-        row("", &format!("to make it exact: {remedy}"));
+        row("", &format!("to get exact peaks: {remedy}"));
     }
     for (number, engine) in findings.engines.iter().enumerate() {
         let name = if number == 0 { "engines" } else { "" };
         let answer = match &engine.answer {
             Answer::Reachable { engine, api: Some(api) } => format!("{engine}, API {api}"),
             Answer::Reachable { engine, api: None } => engine.clone(),
-            Answer::Unreachable { reason } => format!("not reachable: {reason}"),
+            Answer::Unreachable { reason } => format!("unreachable: {reason}"),
         };
         row(name, &format!("{} ({}): {answer}", engine.address.url, engine.address.origin));
     }

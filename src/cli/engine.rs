@@ -1,4 +1,4 @@
-//! What commands that talk to a container engine have in common.
+//! What commands that use a container engine share.
 
 use std::cell::OnceCell;
 use std::ops::ControlFlow;
@@ -15,7 +15,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::table::printable;
 
-/// The file that tells of an image's templates.
+/// The file in an image that describes its templates.
 pub(crate) const PROCESSING_CONTAINER: &str = "/processing-container.json";
 
 /// Which engine, and what it may do.
@@ -46,7 +46,7 @@ impl EngineArgs {
         Engine::find(self.host.as_deref()).map_err(|error| failed(&error))
     }
 
-    /// Has the image on the engine; a bar shows on a terminal how far a pull has got.
+    /// Finds or pulls the image; a bar on a terminal shows the progress of a pull.
     pub(crate) fn image(&self, engine: &Engine, name: &str) -> Result<Image, EngineError> {
         let policy = match self.pull {
             Pull::Always => PullPolicy::Always,
@@ -77,12 +77,12 @@ fn new_bar(name: &str) -> ProgressBar {
     bar
 }
 
-/// What an engine did not do, for `run`: 3 where there is no engine to do it, 125 for what it was asked for.
+/// An error of an engine in `run`: status 3 if there is no usable engine, 125 if a request failed.
 pub(crate) fn failed(error: &EngineError) -> Failure {
     Failure::new(exit_of(error), error, error.remedy())
 }
 
-/// The same for all other commands: 3 for what an engine did not do.
+/// An error of an engine in all other commands: status 3 if a request failed.
 pub(crate) fn failed_elsewhere(error: &EngineError) -> Failure {
     match exit_of(error) {
         Exit::Usage => failed(error),
@@ -90,7 +90,7 @@ pub(crate) fn failed_elsewhere(error: &EngineError) -> Failure {
     }
 }
 
-/// The status for an error of an engine.
+/// The exit status for an error of an engine.
 pub(crate) fn exit_of(error: &EngineError) -> Exit {
     match error {
         EngineError::NotFound { .. }
@@ -108,7 +108,7 @@ pub(crate) fn exit_of(error: &EngineError) -> Exit {
     }
 }
 
-/// Takes the documents out of images.
+/// Reads documents from images.
 #[derive(Debug)]
 pub(crate) struct Images<'a> {
     pub(crate) engine: &'a Engine,
@@ -117,7 +117,7 @@ pub(crate) struct Images<'a> {
 }
 
 impl Images<'_> {
-    /// The text of the document at the root of an image.
+    /// The source of the document at the root of an image.
     pub(crate) fn source(&self, image: &str) -> Result<Source, LookupError> {
         let failed = |error: EngineError| LookupError::Engine(Box::new(error));
         self.args.image(self.engine, image).map_err(failed)?;

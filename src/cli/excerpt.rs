@@ -1,7 +1,7 @@
-//! The lines of a text that a problem is about, fit to be shown.
+//! Excerpts of a source around a problem, safe to print.
 //!
-//! A file can be one line of a million characters, and hold what would do something to a terminal. Of the lines around a
-//! problem a piece is shown, with control characters as pictures.
+//! A file can be a single line of a million characters and contain terminal escapes, so only part of the lines around a
+//! problem is shown, with control characters replaced by pictures.
 
 use std::ops::Range;
 
@@ -11,28 +11,28 @@ use miette::{MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanConten
 
 use super::table::printable;
 
-/// A line shows so many characters where no terminal says how wide it is.
+/// Characters per line if the width of the terminal is unknown.
 pub(crate) const WIDTH: usize = 160;
-/// A problem shows so many lines.
+/// Lines per problem.
 const HEIGHT: usize = 8;
 
-/// A part of a text that pretends to be the whole.
+/// Part of a source that stands in for all of it.
 #[derive(Debug)]
 pub(crate) struct Excerpt {
     name: String,
     text: String,
-    /// The problem's bytes, in [`Self::text`].
+    /// The span of the problem in [`Self::text`].
     pub(crate) span: Range<usize>,
-    /// The line the problem begins in, from 0.
+    /// The line in which the problem begins, from 0.
     line: usize,
-    /// How many characters of the whole text are in front of the problem in its line.
+    /// The column of the problem in the source, in characters.
     column: usize,
-    /// A line shows so many characters.
+    /// Characters per line.
     width: usize,
 }
 
 impl Excerpt {
-    /// Takes the lines around the bytes of a problem, so many characters of each.
+    /// Takes the lines around a span, `width` characters of each.
     pub(crate) fn of(flawed: &Flawed, span: &Range<usize>, width: usize) -> Self {
         let before = flawed.text.get(..span.start).unwrap_or_default();
         let line = before.matches('\n').count();
@@ -41,7 +41,7 @@ impl Excerpt {
         let height = marked.matches('\n').count();
         let end = if height < HEIGHT { span.end } else { span.start + marked.find('\n').unwrap_or(marked.len()) };
         let column = before[line_start..].chars().count();
-        // Behind the problem is room for its label.
+        // Leave room for the label after the problem.
         let before = width * 3 / 8;
         let cut = if is_long(&flawed.text[line_start..], width) { column.saturating_sub(before) } else { 0 };
         let name = printable(&flawed.name);
@@ -56,13 +56,13 @@ impl Excerpt {
             }
             at += text.len();
         }
-        // A problem at the very end.
+        // The problem may be at the very end.
         excerpt.span.start = if span.start >= at { excerpt.text.len() } else { excerpt.span.start };
         excerpt.span.end = if end >= at { excerpt.text.len() } else { excerpt.span.end }.max(excerpt.span.start);
         excerpt
     }
 
-    /// Adds a line that begins at a byte of the text, without its first characters and without those that are too many.
+    /// Appends a line that starts at a byte of the source, without its first `cut` characters and cut off at the width.
     fn push(&mut self, line: &str, start: usize, cut: usize, span: &Range<usize>) {
         if cut > 0 {
             self.text.push('…');
@@ -83,7 +83,7 @@ impl Excerpt {
         }
     }
 
-    /// What is added next stands at this byte of the text.
+    /// Moves an end of the span that is at this byte of the source to the end of the excerpt so far.
     fn note(&mut self, at: usize, span: &Range<usize>) {
         if at == span.start {
             self.span.start = self.text.len();
@@ -94,12 +94,12 @@ impl Excerpt {
     }
 }
 
-/// Whether the first line of a text has more than so many characters.
+/// Whether the first line has more than `width` characters.
 fn is_long(text: &str, width: usize) -> bool {
     text.lines().next().is_some_and(|line| line.chars().nth(width).is_some())
 }
 
-/// A character that can be seen and does nothing.
+/// Replaces a control character by a printable one.
 fn picture(char: char) -> char {
     match char {
         '\t' => char,
@@ -118,7 +118,7 @@ impl SourceCode for Excerpt {
         lines_after: usize,
     ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
         let read = self.text.read_span(span, lines_before, lines_after)?;
-        // Asked for the place alone, without lines around it.
+        // The caller wants the position alone, without context lines.
         let is_place = lines_before == 0 && lines_after == 0 && read.line() == self.line;
         let column = if is_place { self.column } else { read.column() };
         Ok(Box::new(MietteSpanContents::new_named(

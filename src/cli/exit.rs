@@ -9,9 +9,9 @@ pub(crate) enum Exit {
     Done,
     /// 1: a check failed.
     CheckFailed,
-    /// 2: wrong usage, or a file that is not as it should be.
+    /// 2: wrong usage, or an invalid file.
     Usage,
-    /// 3: the host or the engine is not fit for it, or a file could not be written.
+    /// 3: an unsupported host or engine, or a file that could not be written.
     Host,
     /// 4: the task failed.
     TaskFailed,

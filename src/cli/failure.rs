@@ -1,4 +1,4 @@
-//! Errors on their way to a person: rendered by miette, ended with the right status.
+//! Errors as users see them: rendered by miette, with an exit status.
 
 use std::error::Error;
 
@@ -10,7 +10,7 @@ use super::exit::Exit;
 use super::output;
 use super::table::printable;
 
-/// Why a command could not do what it was asked for.
+/// Why a command failed.
 #[derive(Debug)]
 pub(crate) struct Failure {
     exit: Exit,
@@ -18,28 +18,28 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// An error with its chain of causes and, where it is known, the remedy.
+    /// An error with its chain of causes and, if known, its remedy.
     pub(crate) fn new(exit: Exit, error: &dyn Error, help: Option<String>) -> Self {
         Self { exit, diagnostics: vec![Shown::chain(error, help)] }
     }
 
-    /// A text of the user's with everything that is wrong with it.
+    /// A source and all of its problems.
     pub(crate) fn flawed(flawed: &Flawed) -> Self {
         Self { exit: Exit::Usage, diagnostics: shown(flawed) }
     }
 
-    /// The same failure, where its remedy is already under way.
+    /// Drops the help, because the remedy is already being applied.
     pub(crate) fn without_help(mut self) -> Self {
         self.diagnostics.iter_mut().for_each(|diagnostic| diagnostic.help = None);
         self
     }
 
-    /// The same failure, ended with another status.
+    /// Changes the exit status.
     pub(crate) fn with_exit(self, exit: Exit) -> Self {
         Self { exit, ..self }
     }
 
-    /// The same failure out of `run`, where 3 would be read as the task's own status.
+    /// The same failure from `run`, where 3 would be taken for the task's own status.
     pub(crate) fn own(self) -> Self {
         match self.exit {
             Exit::Host => self.with_exit(Exit::Task(125)),
@@ -47,8 +47,7 @@ impl Failure {
         }
     }
 
-    /// The same failure, of what `run` can do, out of another command: 4 where the task cannot be started, 3 where it is
-    /// highwater that fails.
+    /// The same failure of `run` from another command: 4 if the task cannot be started, 3 if highwater itself failed.
     pub(crate) fn elsewhere(self) -> Self {
         match self.exit {
             Exit::Task(126 | 127) => self.with_exit(Exit::TaskFailed),
@@ -63,7 +62,7 @@ impl Failure {
         }
     }
 
-    /// Prints everything on stderr as a warning.
+    /// Prints the failure on stderr as a warning.
     pub(crate) fn warn(mut self) {
         for diagnostic in &mut self.diagnostics {
             diagnostic.severity = Severity::Warning;
@@ -71,7 +70,7 @@ impl Failure {
         }
     }
 
-    /// Prints everything on stderr and says how to end.
+    /// Prints the failure on stderr and returns the exit status.
     pub(crate) fn report(self) -> Exit {
         for diagnostic in &self.diagnostics {
             output::say_styled(&render(diagnostic));
@@ -80,7 +79,7 @@ impl Failure {
     }
 }
 
-/// Prints the problems of a text on stderr: errors and warnings alike.
+/// Prints the problems of a source on stderr, errors and warnings alike.
 pub(crate) fn report_problems(flawed: &Flawed) {
     for diagnostic in shown(flawed) {
         output::say_styled(&render(&diagnostic));
@@ -101,17 +100,17 @@ fn render(diagnostic: &Shown) -> String {
     }
 }
 
-/// The lines of a text without what would do something to a terminal.
+/// Escapes the lines of a text so that they cannot affect a terminal.
 fn harmless(text: &str) -> String {
     text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
 }
 
-/// The characters of a line beside its number, the frame and the marks of what is cut.
+/// The characters beside an excerpt: line number, frame, and marks of cut lines.
 fn width_of_excerpts() -> usize {
     output::terminal_behind_stderr().map_or(excerpt::WIDTH, |columns| columns - 10)
 }
 
-/// What miette is handed: one problem or one chain of errors.
+/// A diagnostic for miette: one problem, or one chain of errors.
 #[derive(Debug)]
 struct Shown {
     message: String,

@@ -1,4 +1,4 @@
-//! `highwater fit`: from recorded runs to the rule they call for.
+//! `highwater fit`: finds the rule for recorded runs.
 
 mod result;
 mod runs;
@@ -112,7 +112,7 @@ pub(crate) struct FitArgs {
     format: Format,
 }
 
-/// What a rule is to be good at: shared by everything that fits.
+/// The objective of a fit, shared by all commands that fit.
 #[derive(Debug, Args)]
 pub(crate) struct OptionArgs {
     /// Objective of the fit.
@@ -294,17 +294,17 @@ fn emitted(fitted: &Fitted, consumer: Consumer) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// The rules as documents of the Task API have them.
+/// The rules as a Task API document states them.
 fn documented(fitted: &Fitted) -> Result<&Documented, Failure> {
     fitted.documented.as_ref().ok_or_else(|| {
-        let help = "fit --form max, the default".to_owned();
+        let help = "use --form max, the default".to_owned();
         Failure::new(Exit::Usage, &NotDocumented(fitted.fit.rule.to_string()), Some(help))
     })
 }
 
-/// The rule is not one that a document can hold.
+/// A document cannot express the rule.
 #[derive(Debug, thiserror::Error)]
-#[error("the Task API has no way to write {0}: it takes the larger of floor and growth, never their sum")]
+#[error("the Task API cannot express {0}: it takes the maximum of base and growth, not their sum")]
 struct NotDocumented(String);
 
 fn only_one<'a>(results: &'a [(&Group, Fitted)]) -> Result<&'a Fitted, Failure> {
@@ -312,19 +312,18 @@ fn only_one<'a>(results: &'a [(&Group, Fitted)]) -> Result<&'a Fitted, Failure> 
         [(_, only)] => Ok(only),
         several => {
             let tasks = several.iter().map(|(group, _)| group.name().unwrap_or_default()).collect();
-            let help =
-                "name one of them with --task, or fit one rule to all parameters with --pool-parameters".to_owned();
+            let help = "select one with --task, or fit one rule to all parameters with --pool-parameters".to_owned();
             Err(Failure::new(Exit::Usage, &Several(tasks), Some(help)))
         }
     }
 }
 
-/// A file and an emitter take one rule.
+/// A file and an emitter take a single rule.
 #[derive(Debug, thiserror::Error)]
-#[error("there are runs of {} tasks: `{}`, expected those of one", .0.len(), .0.join("`, `"))]
+#[error("found runs of {} tasks (`{}`), expected one", .0.len(), .0.join("`, `"))]
 struct Several(Vec<String>);
 
-const MORE_DATA: &str = "run the task on at least three inputs of different sizes, without a limit that it reaches";
+const MORE_DATA: &str = "run the task on at least three inputs of different sizes, without reaching a limit";
 
 fn nothing_fitted(lacking: &[(&Group, TooLittle)]) -> Failure {
     let reason = lacking.first().map_or(TooLittle::NoRuns, |(_, reason)| *reason);
@@ -335,7 +334,7 @@ fn json(results: &[(&Group, Fitted)]) -> Result<String, Failure> {
     let named = results.iter().any(|(group, _)| group.name().is_some() && !group.recorded);
     let all: Vec<&Fitted> = results.iter().map(|(_, result)| result).collect();
     let text = match all.as_slice() {
-        // A table that names its tasks gives a list of them; so do records of several.
+        // A table with task names, or records of several tasks, gives an array.
         [only] if !named => serde_json::to_string_pretty(only),
         several => serde_json::to_string_pretty(several),
     };

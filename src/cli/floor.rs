@@ -115,10 +115,10 @@ pub(crate) struct FloorArgs {
     subject: SubjectArgs,
 }
 
-/// The lowest limit that is tried for a process: no program has been seen to start with less.
+/// The lowest limit to try for a process: no known program starts with less.
 const LEAST_OF_A_PROCESS: Bytes = Bytes(256 << 10);
 
-/// A search that takes more has something against it.
+/// A search with more tries is not converging.
 const MOST_TRIES: u32 = 64;
 
 /// `1.2`.
@@ -162,15 +162,15 @@ pub(crate) fn run(args: &FloorArgs) -> Result<Exit, Failure> {
     })
 }
 
-/// How a floor is looked for on this machine.
+/// The search limits for this machine.
 pub(crate) fn terms(precision: f64, confirm: u32, machine: &Machine, is_container: bool) -> Terms {
     let least = if is_container { LEAST_LIMIT } else { LEAST_OF_A_PROCESS };
-    // Of our machine; an engine elsewhere says of its own what it can do.
+    // These are facts of this machine; a remote engine reports its own.
     let most = machine.facts.memory_bytes.value().unwrap_or(Bytes(1 << 40));
     Terms { precision, confirm, least, most, tries: MOST_TRIES }
 }
 
-/// Why there is nothing to show.
+/// Reports why there is no result.
 fn unfound(error: FloorError) -> Result<Exit, Failure> {
     match &error {
         FloorError::TaskFailed(run) => {
@@ -182,59 +182,59 @@ fn unfound(error: FloorError) -> Result<Exit, Failure> {
             Ok(Exit::Host)
         }
         FloorError::Interrupted(_) => {
-            output::say("highwater: interrupted in the run without a limit: nothing was found yet");
+            output::say("highwater: interrupted during the run without a limit; there is no result yet");
             Ok(Exit::Interrupted)
         }
         FloorError::NoPeak | FloorError::NotKept { .. } | FloorError::Escaped { .. } => Err(no_limits(&error)),
     }
 }
 
-/// Limits do not hold for this task, or on this machine.
+/// Limits cannot be enforced for this task or on this machine.
 pub(crate) fn no_limits(error: &FloorError) -> Failure {
     let help = match error {
         FloorError::Escaped { remedy, .. } => remedy.clone(),
-        _ => "`highwater doctor` tells what this machine lacks".to_owned(),
+        _ => "see `highwater doctor` for what this machine lacks".to_owned(),
     };
     Failure::new(Exit::Host, error, Some(help))
 }
 
-/// What can be done about a task that fails without a limit.
+/// The remedy for a task that fails without a limit.
 fn remedy(run: &Observation) -> String {
     match (run.outcome, run.limit.effective) {
         (Outcome::OomKilled, Reading::Value(Some(limit))) => {
-            format!("a limit of {limit} above it was reached: raise that, or give the task less to do")
+            format!("it reached an enclosing limit of {limit}; raise that limit, or use a smaller input")
         }
-        (Outcome::OomKilled, _) => "this machine has too little memory for it".to_owned(),
+        (Outcome::OomKilled, _) => "run it on a machine with more memory, or use a smaller input".to_owned(),
         (Outcome::Exited { status: 0 }, _) => {
-            "the kernel killed a process of it for lack of memory; if that is as it should be, use \
+            "the kernel killed one of its processes for lack of memory; if the task expects that, use \
              --allow-oom-of-children"
                 .to_owned()
         }
-        (Outcome::TimedOut { .. }, _) => "give it more time with --timeout".to_owned(),
+        (Outcome::TimedOut { .. }, _) => "raise --timeout".to_owned(),
         (Outcome::Exited { .. } | Outcome::Signalled { .. }, _) => {
-            "have it succeed first: `highwater run` shows what it prints. Success is status 0; a command that means well \
-             by another one needs a wrapper, such as `sh -c 'CMD; [ $? = 1 ]'`"
+            "make it exit with 0 first (`highwater run` shows what it prints); wrap commands that use other success \
+             codes, as in `sh -c 'CMD; [ $? = 1 ]'`"
                 .to_owned()
         }
-        (Outcome::Interrupted { .. } | Outcome::EngineLost, _) => "run it again".to_owned(),
+        (Outcome::Interrupted { .. } | Outcome::EngineLost, _) => "run the command again".to_owned(),
     }
 }
 
-/// Why there is no floor to be found.
+/// The task fails without a limit.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to find a floor: without a limit the task does not succeed either: {outcome}")]
+#[error("failed to find the minimum limit: the task fails even without one: {outcome}")]
 struct WithoutLimit {
     outcome: String,
 }
 
-/// Why no floor can be looked for on this machine.
+/// This machine cannot enforce limits.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to find a floor: without a cgroup no limit can be kept, and {reason}")]
+#[error("failed to find the minimum limit: limits need a cgroup, and {reason}")]
 struct NoLimits {
     reason: String,
 }
 
-/// Runs the task, keeps the record and shows how far it is.
+/// Runs the task, records each run and shows progress.
 struct Bench<'a> {
     args: &'a FloorArgs,
     machine: &'a Machine,
@@ -284,7 +284,7 @@ impl Bench<'_> {
             limit,
             cgroup: UseCgroup::Always,
             env: Vec::new(),
-            // Whatever the first run read, the next would not find.
+            // Standard input can be read only once.
             stdin: Stdin::Null,
             stdout: Output::Null,
             stderr: if limit.is_none() { Output::Inherit } else { Output::Null },
@@ -297,7 +297,7 @@ impl Bench<'_> {
     }
 }
 
-/// What it means that the task did not run under this limit.
+/// Classifies a failure to run the task under this limit.
 pub(crate) fn not_ran(limit: Option<Bytes>, error: MeasureError) -> Result<Ran, Failure> {
     match error {
         MeasureError::Start(error) if limit.is_some() && is_for_lack_of_memory(&error) => {
@@ -310,14 +310,14 @@ pub(crate) fn not_ran(limit: Option<Bytes>, error: MeasureError) -> Result<Ran, 
     }
 }
 
-/// Whether a task that starts without a limit may be kept from it by the limit.
+/// Whether a limit may keep a task from starting that starts without one.
 fn is_for_lack_of_memory(error: &StartError) -> bool {
     match error {
         StartError::NotExecutable { source, .. } | StartError::System { source, .. } => {
             let errno = source.raw_os_error().map(Errno::from_raw);
             matches!(errno, Some(Errno::ENOMEM | Errno::E2BIG | Errno::EAGAIN))
         }
-        // The engine says only in words that what it starts a container with did not get enough.
+        // The engine only reports in words that its runtime got too little memory.
         StartError::Container(ContainerError::Engine(EngineError::Request { status, .. })) => status.is_some(),
         StartError::Container(_)
         | StartError::NoCommand

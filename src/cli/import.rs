@@ -1,4 +1,4 @@
-//! `highwater import`: tables that others have written, as records.
+//! `highwater import`: converts tables written by other programs into records.
 
 use std::fs;
 use std::io;
@@ -55,7 +55,7 @@ enum From {
     Snakemake,
 }
 
-/// Why a table could not be read.
+/// A table could not be read.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to read {path}")]
 struct Unread {
@@ -69,7 +69,7 @@ pub(crate) fn run(args: &ImportArgs) -> Result<Exit, Failure> {
     for path in &args.files {
         let imported = read(args, path)?;
         for left_out in &imported.left_out {
-            output::say(&format!("highwater: {}:{}: left out: {}", name(path), left_out.line, left_out.reason));
+            output::say(&format!("highwater: {}:{}: skipped: {}", name(path), left_out.line, left_out.reason));
         }
         for observation in &imported.observations {
             let line = serde_json::to_string(observation).map_err(|error| Failure::new(Exit::Usage, &error, None))?;
@@ -79,7 +79,7 @@ pub(crate) fn run(args: &ImportArgs) -> Result<Exit, Failure> {
     }
     output::data_to(args.output.as_deref(), &escape::json(&text))?;
     if text.is_empty() {
-        output::say("highwater: no row is a measured run");
+        output::say("highwater: no row contains a measured run");
         return Ok(Exit::TooLittleData);
     }
     Ok(Exit::Done)
@@ -107,12 +107,12 @@ fn read(args: &ImportArgs, path: &Path) -> Result<Imported, Failure> {
     Ok(imported)
 }
 
-/// What messages call a file.
+/// The name of a file in messages.
 fn name(path: &Path) -> String {
     if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() }
 }
 
-/// The text of a file, and when it was written.
+/// The content of a file and its modification time.
 fn text(path: &Path) -> io::Result<(String, Timestamp)> {
     let not_utf8 = |error: std::string::FromUtf8Error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error());
     if path == Path::new("-") {

@@ -1,4 +1,4 @@
-//! `highwater init`: writes a highwater.toml to begin with.
+//! `highwater init`: writes a starter highwater.toml.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -47,7 +47,7 @@ pub(crate) struct InitArgs {
 pub(crate) fn run(args: &InitArgs) -> Result<Exit, Failure> {
     let path = &args.output;
     if path.exists() && !output_file::is_stream(path) && !args.force {
-        let help = "edit it, or overwrite it with --force".to_owned();
+        let help = "edit the file, or overwrite it with --force".to_owned();
         return Err(Failure::new(Exit::Usage, &Exists { path: path.clone() }, Some(help)));
     }
     output_file::check_writable(path)?;
@@ -61,12 +61,12 @@ pub(crate) fn run(args: &InitArgs) -> Result<Exit, Failure> {
         None => text(&of_command(&args.command)),
     };
     output_file::write(path, text.as_bytes())?;
-    let next = "look at its inputs, then make the baseline with `highwater check --update-baseline`";
+    let next = "review its inputs, then create the baseline with `highwater check --update-baseline`";
     output::say(&format!("highwater: wrote {}: {next}", path.display()));
     Ok(Exit::Done)
 }
 
-/// The path of a file for use in another, whose paths start in its own folder.
+/// The path of a file relative to the directory of the file that mentions it.
 fn from_folder(folder: &Path, file: &Path) -> io::Result<PathBuf> {
     let (start, end) = (folder.canonicalize()?, file.parent().unwrap_or(file).join(".").canonicalize()?);
     let shared = start.components().zip(end.components()).take_while(|(one, other)| one == other).count();
@@ -83,15 +83,15 @@ fn of_task(file: &Path, set: &BTreeMap<&str, &str>, spec: &TaskSpec) -> String {
     format!(
         "[tasks.{name}]
 task = {file}
-# What runs it: its image as a \"container\", or its command as a \"process\" of this machine.
+# Runner: its image as a \"container\", or its command as a \"process\" on this machine.
 runner = \"container\"
-# The image's document, if the task calls its template by name and no engine is to be asked:
+# The image's processing-container.json, if the task names its template and no engine should be asked:
 # processing-container = \"processing-container.json\"
-# Variables that Jinja in the task finds as custom.KEY:
+# Variables that Jinja in the task reads as custom.KEY:
 {set}
 {common}
-# The cells. Without any there is one, `default`: the task as it stands. With three sizes or more a rule is fitted, and a
-# change of it is caught. Folders take the place of those of the task, by channel:
+# Cells. Without any, there is one, `default`: the task unchanged. With three sizes or more, `check` fits a rule and
+# reports when it changes. The directories replace those of the task, by channel:
 # [[tasks.{name}.inputs]]
 # name = \"small\"
 # channels = {{ {small} }}
@@ -124,16 +124,16 @@ fn of_command(command: &[OsString]) -> String {
     let words = if words.is_empty() { vec!["./program".to_owned(), "{input}".to_owned()] } else { words };
     let name = key(&name.unwrap_or_else(|| "program".to_owned()));
     let list = words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(", ");
-    // A command without a place for an input is complete as it stands.
+    // A command without {input} needs no input.
     let hash = if words.iter().any(|word| word.contains("{input}")) { "" } else { "# " };
     format!(
         "[tasks.{name}]
 # {{input}} is the path of the input, {{NAME}} one of its parameters.
 command = [{list}]
-# What an input of n bytes may use:
+# Memory rule for an input of n bytes:
 # rule = \"max(512MiB, 1.5*n)\"
 {COMMON}
-# The cells. Without any there is one, `default`. With three sizes or more a rule is fitted, and a change of it is caught.
+# Cells. Without any, there is one, `default`. With three sizes or more, `check` fits a rule and reports when it changes.
 {hash}[[tasks.{name}.inputs]]
 {hash}name = \"small\"
 {hash}path = \"data/small\"
@@ -142,70 +142,70 @@ command = [{list}]
 {hash}name = \"large\"
 {hash}path = \"data/large\"
 # parameters = {{ NAME = \"value\" }}
-# size = \"64MiB\"          # of an input that is no file
+# size = \"64MiB\"          # for an input that is not a file
 # budget = \"4GiB\"
 "
     )
 }
 
 const COMMON: &str = "\
-# What any of its cells may use:
+# Memory budget of every cell:
 # budget = \"2GiB\"
 # env = { OMP_NUM_THREADS = \"2\" }
 # timeout = \"10m\"
-# Further options, as `highwater run` takes them:
+# Further options of `highwater run`:
 # options = [\"--network=none\"]";
 
 fn text(task: &str) -> String {
     format!(
-        "# What `highwater check` checks. Paths start in the folder of this file.
+        "# What `highwater check` checks. Paths are relative to the directory of this file.
 
-# What it compares with: commit it. `highwater check --update-baseline` makes it.
+# The baseline to compare with; create it with `highwater check --update-baseline`, and commit it.
 # baseline = \"highwater-baseline.json\"
 
-# Runs of each cell, and for a baseline; how often what seems to have grown is run again before it is called.
+# Runs per cell, runs per cell for a baseline, and how often to re-run a suspected regression before failing.
 # runs = 3
 # baseline-runs = 6
 # confirm = 2
 
 [thresholds]
-# Growth has to be beyond both.
+# Growth must exceed both.
 # relative = \"3%\"
 # absolute = \"4MiB\"
-# With at least so many runs, now and in the baseline:
+# Runs needed, now and in the baseline, to compare:
 # min-samples = 3
-# Fitted rules are compared up to so many times the largest input:
+# Compare fitted rules up to this many times the largest input:
 # horizon = 4
-# A limit of more than so many times the highest peak is said to be wasteful:
+# Report a limit above this many times the highest peak as wasteful:
 # wasteful = 2
-# A cell that the baseline has and nobody ran; one that it does not have: \"fail\", \"warn\" or \"ignore\".
+# A cell that only the baseline has, and one that it does not have: \"fail\", \"warn\" or \"ignore\".
 # vanished = \"fail\"
 # new = \"warn\"
-# A task without a baseline, of which only budgets and limits can be checked; \"fail\" ends with status 5. If budgets are
-# all that is to be checked, say \"ignore\".
+# A task without a baseline, for which only budgets and limits can be checked; \"fail\" exits with status 5. Use
+# \"ignore\" if you only check budgets.
 # no-baseline = \"fail\"
-# A peak that is a lower bound, where only an exact one or an upper bound would show that the task stays within its budget,
-# limit or baseline; \"fail\" ends with status 5.
+# A lower bound as peak, where only an exact peak or an upper bound would show that the task stays within its budget,
+# limit or baseline; \"fail\" exits with status 5.
 # not-verified = \"fail\"
 
 {task}"
     )
 }
 
-/// A name as a key of TOML.
+/// A name as a TOML key.
 fn key(name: &str) -> String {
     let bare = !name.is_empty() && name.chars().all(|char| char.is_ascii_alphanumeric() || "-_".contains(char));
     if bare { name.to_owned() } else { quoted(name) }
 }
 
-/// Text as TOML has it: JSON's escapes are TOML's, too, but for DEL.
+/// A TOML string. JSON's escapes are also TOML's, except that TOML escapes DEL.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
 }
 
-/// Why nothing was written.
+/// The file exists.
 #[derive(Debug, thiserror::Error)]
-#[error("{path} is there already")]
+#[error("{path} already exists")]
 struct Exists {
     path: PathBuf,
 }

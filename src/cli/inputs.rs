@@ -1,4 +1,4 @@
-//! `highwater inputs`: which files of a channel a scale rule counts.
+//! `highwater inputs`: shows which files of a channel a scale rule counts.
 
 mod json;
 mod table;
@@ -86,7 +86,7 @@ pub(crate) struct InputsArgs {
     format: Format,
 }
 
-/// What is shown.
+/// What to show.
 struct Shown<'a> {
     survey: &'a Survey,
     selection: &'a Selection,
@@ -103,7 +103,7 @@ pub(crate) fn run(args: &InputsArgs) -> Result<Exit, Failure> {
     };
     let (survey, listing) = read(args, &selection)?;
     if survey.totals.iter().all(|totals| totals.files == 0 && totals.item_files == 0) {
-        // Where files count, no pattern is hopeless.
+        // If any files match, the patterns are not hopeless.
         let warnings: Vec<Flaw> = selection.warnings().into_iter().chain(selection.hopeless_regex()).collect();
         texts(&warnings).iter().for_each(failure::report_problems);
     }
@@ -143,28 +143,28 @@ fn read(args: &InputsArgs, selection: &Selection) -> Result<(Survey, Option<Vec<
     drop(progress);
     let mut listing = listing.into_inner().unwrap_or_default();
     listing.sort_unstable_by(|one: &File, other| one.path.cmp(&other.path));
-    // A file may count for the channel and for its item.
+    // A file may count for both the channel and its item.
     listing.dedup();
     Ok((survey, args.list.then_some(listing)))
 }
 
 fn explain(error: &TreeError) -> Failure {
     let (exit, help) = match error {
-        TreeError::Missing { .. } => (Exit::Usage, Some("look for a typing error")),
+        TreeError::Missing { .. } => (Exit::Usage, Some("check the spelling")),
         TreeError::NotAFolder { .. } => {
-            (Exit::Usage, Some("name the folder that the file is in, and the file with --glob"))
+            (Exit::Usage, Some("give the directory of the file, and select the file with --glob"))
         }
-        TreeError::Link { .. } => (Exit::Usage, Some("name the folder it leads to, or follow it with --outside")),
+        TreeError::Link { .. } => (Exit::Usage, Some("give the directory it leads to, or follow it with --outside")),
         TreeError::Outside { .. } => {
-            (Exit::Usage, Some("name a folder inside the channel, or follow the link with --outside"))
+            (Exit::Usage, Some("give a directory inside the channel, or follow the link with --outside"))
         }
         TreeError::Regex { .. } => {
-            (Exit::Usage, Some("avoid repetitions within repetitions, such as `(a+)+`, beside look-around"))
+            (Exit::Usage, Some("avoid nested repetitions such as `(a+)+` together with look-around"))
         }
         TreeError::Overflow { .. } => (Exit::Usage, None),
         TreeError::Incomplete(left_out) => {
             output::say(&table::left_out(left_out));
-            (Exit::CheckFailed, Some("make them readable, or do without --strict"))
+            (Exit::CheckFailed, Some("make them readable, or remove --strict"))
         }
         TreeError::Unreadable { .. } | TreeError::UnreadableFile { .. } => (Exit::Host, None),
         TreeError::Cancelled => (Exit::Interrupted, None),
@@ -172,7 +172,7 @@ fn explain(error: &TreeError) -> Failure {
     Failure::new(exit, error, help.map(str::to_owned))
 }
 
-/// Shows what is wrong with the options, each with its place.
+/// Reports the flaws of the options, each with its position.
 fn unusable(error: &SelectionError) -> Failure {
     let mut texts = texts(&error.flaws);
     match texts.pop() {
@@ -184,7 +184,7 @@ fn unusable(error: &SelectionError) -> Failure {
     }
 }
 
-/// One text for each option that has flaws.
+/// One source for each flawed option.
 fn texts(flaws: &[Flaw]) -> Vec<Flawed> {
     let mut texts = SelectionError { flaws: flaws.to_vec() }.flawed();
     for text in &mut texts {

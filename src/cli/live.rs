@@ -1,4 +1,4 @@
-//! The line on a terminal that tells how a run is getting on.
+//! A line on the terminal with the progress of a run.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use highwater::calibrate::monitor::Observer;
 use highwater::model::units::Bytes;
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Nobody needs a live line for less.
+/// Shorter runs need no progress line.
 const AFTER: Duration = Duration::from_secs(1);
 
-/// Shows elapsed time, current and highest memory; nothing where stderr is no terminal.
+/// Shows elapsed time, current and highest memory, unless stderr is not a terminal.
 #[derive(Debug)]
 pub(crate) struct Live {
     bar: Option<ProgressBar>,
@@ -18,7 +18,7 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    /// A line that is shown once a run lasts, unless it is not wanted.
+    /// A line that appears once a run takes a while, if wanted.
     pub(crate) fn new(wanted: bool) -> Self {
         Self { bar: None, wanted: wanted && std::io::stderr().is_terminal() }
     }
@@ -37,7 +37,7 @@ impl Observer for Live {
             bar
         });
         bar.set_message(format!(
-            "{} elapsed, {current} in use, {highest} the most seen",
+            "{} elapsed, {current} in use, {highest} highest",
             HumanDuration(Duration::from_secs(elapsed.as_secs()))
         ));
         bar.tick();

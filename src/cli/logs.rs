@@ -1,4 +1,4 @@
-//! `highwater logs`: what a task has written, read again from beside its record.
+//! `highwater logs`: prints the output of a recorded run again.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -56,7 +56,7 @@ fn find(args: &LogsArgs, source: &Source) -> Result<Logs, LogsError> {
     let mut count = 0;
     let mut wanted = None;
     let mut last = None;
-    // Torn lines are not reported: the output of their runs cannot be found either way.
+    // Torn lines are not reported: the output of their runs cannot be found anyway.
     source.each(|observation| {
         count += 1;
         match args.run {
@@ -106,7 +106,7 @@ impl LogsError {
             Self::Unread { source, .. } => Refusal::behind(source).map(|refusal| refusal.remedy().to_owned()),
             Self::Records(_) | Self::NoRun { .. } => None,
             Self::NotKept { .. } | Self::NoneKept { .. } => Some(
-                "kept is what runs of a sweep print, and containers that are run with --record and without --log-dir"
+                "highwater keeps the output of sweep runs, and of containers run with --record but without --log-dir"
                     .to_owned(),
             ),
         }

@@ -1,4 +1,4 @@
-//! `highwater merge`: the records of one plan from several places in one folder.
+//! `highwater merge`: joins the records of one sweep in one directory.
 
 use std::path::PathBuf;
 
@@ -37,7 +37,7 @@ pub(crate) struct MergeArgs {
     plan: Option<PathBuf>,
 }
 
-/// Why the plan could not be read.
+/// The plan could not be read.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to read the plan {path}")]
 struct Unread {
@@ -60,10 +60,10 @@ pub(crate) fn run(args: &MergeArgs) -> Result<Exit, Failure> {
     let store::Merged { added, doubled, total, .. } = merged;
     let doubled = match doubled {
         0 => String::new(),
-        several => format!(" {several} were there already;"),
+        several => format!(" {several} already existed;"),
     };
     let verb = if added == 1 { "record was" } else { "records were" };
-    output::say(&format!("{added} {verb} added;{doubled} {} has {total} now", args.into.display()));
+    output::say(&format!("{added} {verb} added;{doubled} {} now has {total}", args.into.display()));
     Ok(Exit::Done)
 }
 
@@ -71,21 +71,20 @@ fn failure(error: &MergeError) -> Failure {
     let (exit, help) = match error {
         MergeError::Read(error) => return records::unreadable(error),
         MergeError::Folder(error) => return records::unusable_folder(error),
-        MergeError::NoPlan => (Exit::Usage, "name the folder of the sweep among them, or its plan with --plan"),
-        MergeError::OtherPlan { .. } => (
-            Exit::Usage,
-            "merge records of one and the same plan; `highwater show` and `highwater fit` take several places",
-        ),
-        MergeError::OtherTask { .. } => (Exit::Usage, "it is of another task, or of the same one with other inputs"),
-        MergeError::NoSweep { .. } => (Exit::Usage, "records of `highwater run --record` can be joined with cat"),
+        MergeError::NoPlan => (Exit::Usage, "include the directory of the sweep, or give its plan with --plan"),
+        MergeError::OtherPlan { .. } => {
+            (Exit::Usage, "merge only records of the same plan; `highwater show` can show several sweeps")
+        }
+        MergeError::OtherTask { .. } => (Exit::Usage, "merge records of the same task on the same inputs only"),
+        MergeError::NoSweep { .. } => (Exit::Usage, "concatenate records of `highwater run --record` with `cat`"),
         MergeError::Outside { .. } => {
-            (Exit::Usage, "check who wrote that record: highwater does not write such a path")
+            (Exit::Usage, "check what wrote that record; highwater does not write such paths")
         }
         MergeError::Copy { source, .. } if let Some(refusal) = Refusal::behind(source) => {
             (Exit::Usage, refusal.remedy())
         }
-        MergeError::Copy { .. } => (Exit::Host, "make sure that it can be read, and that there is room for it"),
-        MergeError::Encode(_) => (Exit::Usage, "leave that file out"),
+        MergeError::Copy { .. } => (Exit::Host, "make sure that the file is readable and the disk has room for it"),
+        MergeError::Encode(_) => (Exit::Usage, "remove that file"),
     };
     Failure::new(exit, error, Some(help.to_owned()))
 }

@@ -1,4 +1,4 @@
-//! stdout is data, stderr is talk. A reader that went away is no error.
+//! Output: data goes to stdout, messages to stderr. A closed pipe is not an error.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -10,42 +10,44 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::output_file;
 
-/// Writes data to stdout. A broken pipe counts as success: whoever read has read enough.
+/// Writes data to stdout. A broken pipe counts as success: the reader has read enough.
 pub(crate) fn data(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     stdout_written(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
 }
 
-/// What writing to stdout came to: a broken pipe counts as success.
+/// The result of writing to stdout; a broken pipe counts as success.
 pub(crate) fn stdout_written(result: io::Result<()>) -> Result<(), Failure> {
     match result {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(Exit::Host, &Unwritten(error), Some("is the disk behind stdout full?".to_owned())))
-        }
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::new(
+            Exit::Host,
+            &Unwritten(error),
+            Some("check that the disk behind stdout is not full".to_owned()),
+        )),
         _ => Ok(()),
     }
 }
 
-/// Writes a text for people to stdout: nothing in it acts upon a terminal or a CI system.
+/// Writes text to stdout, escaped so that it cannot affect a terminal or a CI system.
 pub(crate) fn text(text: &str) -> Result<(), Failure> {
     data(&escape::lines(text))
 }
 
-/// Writes data to a file, or to stdout if there is none.
+/// Writes data to a file or, without one, to stdout.
 pub(crate) fn data_to(path: Option<&Path>, text: &str) -> Result<(), Failure> {
     path.map_or_else(|| data(text), |path| output_file::write(path, text.as_bytes()))
 }
 
-/// Why data that is written piece by piece could not be finished.
+/// Why data that is written piece by piece is incomplete.
 pub(crate) enum Unfinished {
-    /// It could not be written.
+    /// Writing failed.
     Unwritten(io::Error),
-    /// There is no more of it.
+    /// Producing the data failed.
     Other(Failure),
 }
 
-/// Writes what `write` writes, piece by piece, to a file as [`output_file::write`] does, or to stdout if there is none.
-/// `None` comes back if whoever reads stdout has read enough.
+/// Writes data piece by piece to a file as [`output_file::write`] does or, without a path, to stdout. Returns `None` if
+/// the reader of stdout closed the pipe.
 pub(crate) fn data_with<T>(
     path: Option<&Path>,
     mut write: impl FnMut(&mut dyn Write) -> Result<T, Unfinished>,
@@ -91,43 +93,43 @@ pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Writes a text that is JSON to stdout.
+/// Writes JSON text to stdout.
 pub(crate) fn json_text(json: &str) -> Result<(), Failure> {
     data(&escape::json(json))
 }
 
-/// Says something to a person on stderr. Nothing can be done where nobody listens.
+/// Prints a message on stderr. Errors are ignored: there is nowhere to report them.
 pub(crate) fn say(text: &str) {
     say_styled(&escape::lines(text));
 }
 
-/// The same for a text with colours, in which names are printable already.
+/// Prints a styled message, in which names have already been escaped.
 pub(crate) fn say_styled(text: &str) {
     let text = escape::without_commands(text.trim_end_matches('\n'));
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// The columns of the terminal behind stderr; 100 where it is none, so that files look the same everywhere.
+/// The width of the terminal on stderr; 100 if it is not a terminal, so that files look the same everywhere.
 pub(crate) fn width_of_stderr() -> usize {
     terminal_behind_stderr().unwrap_or(100)
 }
 
-/// The columns of the terminal behind stderr, or `None` where it is none.
+/// The width of the terminal on stderr, or `None` if it is not a terminal.
 pub(crate) fn terminal_behind_stderr() -> Option<usize> {
     terminal_size::terminal_size_of(io::stderr()).map(|(width, _)| usize::from(width.0).max(40))
 }
 
-/// The columns of the terminal behind stdout, or `None` where it is none.
+/// The width of the terminal on stdout, or `None` if it is not a terminal.
 pub(crate) fn width_of_stdout() -> Option<u16> {
     terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| width.0.max(40))
 }
 
-/// Whether stderr shows colours: a terminal, unless `NO_COLOR` asks for none. Empty it asks for nothing.
+/// Whether stderr shows colours: it is a terminal, and `NO_COLOR` is unset or empty.
 pub(crate) fn has_colours() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|asked| asked.is_empty())
 }
 
-/// Starts logging on stderr: warnings, more with `-v`, or what `HIGHWATER_LOG` asks for.
+/// Starts logging on stderr: warnings, more with `-v`, or as `HIGHWATER_LOG` says.
 pub(crate) fn start_logging(verbose: u8) {
     use tracing_subscriber::EnvFilter;
     let default = match verbose {
@@ -143,11 +145,11 @@ pub(crate) fn start_logging(verbose: u8) {
         .without_time()
         .try_init();
     if let Err(error) = started {
-        say(&format!("highwater: logging could not be started: {error}"));
+        say(&format!("highwater: failed to start logging: {error}"));
     }
 }
 
-/// Why stdout could not be written.
+/// Writing to stdout failed.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to write to stdout")]
 struct Unwritten(#[source] io::Error);

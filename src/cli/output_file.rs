@@ -1,4 +1,4 @@
-//! Files that the user names for output: one way to write them, for every command.
+//! Output files named by the user: every command writes them the same way.
 
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, BufWriter, ErrorKind, Seek, Write};
@@ -16,22 +16,22 @@ use tempfile::TempPath;
 use super::exit::Exit;
 use super::failure::Failure;
 
-/// As many symbolic links as the kernel follows.
+/// The kernel's limit on symbolic links in a path.
 const MOST_LINKS: usize = 40;
-/// Temporary files that killed processes left behind.
+/// The number of temporary files left behind by killed processes that are tolerated.
 const MOST_LEFT: u32 = 1000;
 
-/// Writes a file: whoever reads it sees the old content or the new one, never a part.
+/// Writes a file atomically: readers see the old content or the new one, never a part.
 ///
-/// A symbolic link is followed and stays a link, and an existing file keeps its mode and owner. Where the file cannot be
-/// replaced, its content is overwritten: devices and pipes, a directory that cannot be written to, a file that is mounted
-/// by itself, an owner that only root could give it.
+/// A symbolic link is followed and stays a link, and an existing file keeps its mode and owner. A file that cannot be
+/// replaced is overwritten in place: a device or pipe, a file in a read-only directory, a mounted file, or one whose
+/// owner only root could restore.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     try_write(path, &mut Content::Bytes(bytes)).map_err(|source| unwritten(path, source))
 }
 
-/// Writes a file of a fixed name into a directory that the user named. A symbolic link of the user's own is followed as by
-/// [`write`]; one that somebody else has put there is replaced.
+/// Writes a file of a fixed name into a directory named by the user. Follows the user's own symbolic link as [`write`]
+/// does, but replaces one that another user put there.
 pub(crate) fn write_into(directory: &Path, name: &str, bytes: &[u8]) -> Result<(), Failure> {
     let path = directory.join(name);
     let is_own_link = |there: &Metadata| there.is_symlink() && there.uid() == geteuid().as_raw();
@@ -42,15 +42,15 @@ pub(crate) fn write_into(directory: &Path, name: &str, bytes: &[u8]) -> Result<(
     written.map_err(|source| unwritten(&path, source))
 }
 
-/// The same as [`write`] with what `write` writes, piece by piece. It is called again if the file turns out not to be replaceable.
+/// Writes a file as [`write`] does, piece by piece. `write` is called again if the file turns out not to be replaceable.
 pub(crate) fn write_with(path: &Path, write: &mut Writing<'_>) -> Result<(), Failure> {
     try_write(path, &mut Content::Pieces(write)).map_err(|source| unwritten(path, source))
 }
 
-/// Writes the content of a file, each time it is called.
+/// Writes the content of a file each time it is called.
 pub(crate) type Writing<'a> = dyn FnMut(&mut dyn Write) -> io::Result<()> + 'a;
 
-/// What is written.
+/// The content to write.
 enum Content<'a, 'b> {
     Bytes(&'a [u8]),
     Pieces(&'a mut Writing<'b>),
@@ -69,17 +69,17 @@ impl Content<'_, '_> {
     }
 }
 
-/// Checks that a file can be written, so that nothing is computed or run in vain.
+/// Checks that a file can be written, so that no computation or run is wasted.
 pub(crate) fn check_writable(path: &Path) -> Result<(), Failure> {
     try_check(path).map_err(|source| unwritten(path, source))
 }
 
-/// Whether what is written is appended to what was written before, as to a pipe.
+/// Whether writing appends to earlier output, as with a pipe.
 pub(crate) fn is_stream(path: &Path) -> bool {
     matches!(Target::find(path), Ok(Target::Stream(_)))
 }
 
-/// The failure of writing a file that the user named.
+/// The failure of writing a file named by the user.
 pub(crate) fn unwritten(path: &Path, source: io::Error) -> Failure {
     let help = match source.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ELOOP) => "remove the symbolic link, or name another file",
@@ -90,17 +90,17 @@ pub(crate) fn unwritten(path: &Path, source: io::Error) -> Failure {
     Failure::new(Exit::Host, &Unwritten { path: path.to_owned(), source }, Some(help.to_owned()))
 }
 
-/// Where the bytes go.
+/// The destination of the bytes.
 enum Target {
-    /// A pipe, a device, or a file that is open already, such as `/dev/stdout`.
+    /// A pipe, a device, or an open file such as `/dev/stdout`.
     Stream(Metadata),
-    /// A regular file behind all links, which may exist.
+    /// A regular file, after following all links; it need not exist.
     File { path: PathBuf, old: Option<Metadata> },
 }
 
 impl Target {
     fn find(path: &Path) -> io::Result<Self> {
-        // The kernel follows the links first: it refuses loops, and links that others have put into /tmp.
+        // Let the kernel follow the links first: it refuses loops, and other users' links in /tmp.
         match fs::metadata(path) {
             Ok(found) if found.is_dir() => Err(ErrorKind::IsADirectory.into()),
             Ok(found) if !found.is_file() => Ok(Self::Stream(found)),
@@ -119,7 +119,7 @@ impl Target {
     }
 }
 
-/// The file that the last component of a path leads to; `None` for a file that a process has open (`/proc/self/fd/1`).
+/// The file that a path leads to; `None` for a file that a process has open (`/proc/self/fd/1`).
 fn behind_links(path: &Path) -> io::Result<Option<PathBuf>> {
     let mut path = path.to_owned();
     for _ in 0..MOST_LINKS {
@@ -139,7 +139,7 @@ fn is_descriptor(path: &Path) -> bool {
     fs::canonicalize(folder_of(path)).is_ok_and(|folder| folder.starts_with("/proc") && folder.ends_with("fd"))
 }
 
-/// The directory that a file is in, or will be.
+/// The directory of a file, which need not exist.
 pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
@@ -148,7 +148,7 @@ fn try_check(path: &Path) -> io::Result<()> {
     match Target::find(path)? {
         Target::Stream(_) => access(path, AccessFlags::W_OK)?,
         Target::File { path, old: Some(_) } => access(&path, AccessFlags::W_OK)?,
-        // Root may write everywhere, and still can make no file in /proc: it has to be tried.
+        // Only an attempt shows it: root may write everywhere, yet cannot create files in /proc.
         Target::File { path, old: None } => drop(create_beside(&path, 0o600)?),
     }
     Ok(())
@@ -171,14 +171,14 @@ fn try_write(path: &Path, content: &mut Content<'_, '_>) -> io::Result<()> {
     }
 }
 
-/// Whether a file cannot be replaced, for a reason that does not keep its content from being overwritten.
+/// Whether a file cannot be replaced for a reason that still allows overwriting its content.
 fn is_refused(error: &io::Error) -> bool {
     let refused = [Errno::EACCES, Errno::EPERM, Errno::EBUSY, Errno::EROFS].map(|errno| errno as i32);
     error.raw_os_error().is_some_and(|errno| refused.contains(&errno))
 }
 
 fn append(path: &Path, found: &Metadata, content: &mut Content<'_, '_>) -> io::Result<()> {
-    // The shell goes on writing to the same stdout, behind what was written through it.
+    // Append, because the shell keeps writing to the same stdout.
     if fstat(io::stdout()).is_ok_and(|own| (own.st_dev, own.st_ino) == (found.dev(), found.ino())) {
         let mut stdout = io::stdout().lock();
         return content.write_to(&mut stdout).and_then(|()| stdout.flush());
@@ -186,34 +186,34 @@ fn append(path: &Path, found: &Metadata, content: &mut Content<'_, '_>) -> io::R
     content.write_to(&mut OpenOptions::new().append(true).open(path)?)
 }
 
-/// Writes a temporary file beside the old one, and renames it.
+/// Writes a temporary file in the same directory and renames it.
 fn replace(path: &Path, old: Option<&Metadata>, content: &mut Content<'_, '_>) -> io::Result<()> {
-    // What replaces a private file is never open to others, not even for a moment. The umask applies to a new one.
+    // A private file's replacement is never readable by others, not even briefly. The umask applies to a new file.
     let mode = if old.is_some() { 0o600 } else { 0o666 };
     let (mut file, temporary) = create_beside(path, mode)?;
     content.write_to(&mut file)?;
     if let Some(old) = old {
         let new = file.metadata()?;
         if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
-            // In a user namespace the owner may have no number: EINVAL.
+            // In a user namespace the owner may have no ID: EINVAL.
             fchown(&file, Some(old.uid()), Some(old.gid())).map_err(|_| io::Error::from(Errno::EPERM))?;
         }
-        // The mode comes last: a change of owner clears bits of it.
+        // Set the mode last: changing the owner clears some of its bits.
         file.set_permissions(Permissions::from_mode(old.mode() & 0o7777))?;
     }
     file.sync_all()?;
     temporary.persist(path)?;
-    // A directory that cannot be read, or whose file system cannot sync it, is no reason to fail: the file is there.
+    // Ignore a directory that is unreadable or on a file system without sync: the file is written.
     let _ = File::open(folder_of(path)).and_then(|folder| folder.sync_all());
     Ok(())
 }
 
-/// Creates a temporary file in the directory of another, removed unless it takes that one's place.
+/// Creates a temporary file in the directory of another; it is removed unless it replaces that one.
 fn create_beside(path: &Path, mode: u32) -> io::Result<(File, TempPath)> {
     for number in 0..MOST_LEFT {
         let temporary = folder_of(path).join(format!(".highwater-{}-{number}", std::process::id()));
         match OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary) {
-            // Left by a process with the same number that was killed.
+            // Left behind by a killed process with the same PID.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             created => return Ok((created?, TempPath::try_from_path(temporary)?)),
         }
@@ -221,7 +221,7 @@ fn create_beside(path: &Path, mode: u32) -> io::Result<(File, TempPath)> {
     Err(ErrorKind::AlreadyExists.into())
 }
 
-/// Overwrites a file in place. Where there is no room for the new content, the old one stays, if its length is known.
+/// Overwrites a file in place. If the new content does not fit, keeps the old one, provided its length is known.
 fn overwrite(path: &Path, content: &mut Content<'_, '_>) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).open(path)?;
     let old = file.metadata()?.len();
@@ -238,7 +238,7 @@ fn overwrite(path: &Path, content: &mut Content<'_, '_>) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Why a file could not be written.
+/// A file could not be written.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to write {path}")]
 struct Unwritten {

@@ -1,4 +1,4 @@
-//! `highwater predict`: evaluates a task's rules on its inputs, and runs nothing.
+//! `highwater predict`: evaluates a task's rules on its inputs without running it.
 
 use std::path::PathBuf;
 
@@ -79,7 +79,7 @@ pub(crate) fn run(args: &PredictArgs) -> Result<Exit, Failure> {
     Ok(if denied || !prediction.complete { Exit::Usage } else { Exit::Done })
 }
 
-/// Takes the sizes of all inputs; a spinner shows on a terminal how far it is.
+/// Surveys the sizes of all inputs, with a spinner on a terminal.
 pub(crate) fn survey(resolution: &Resolution, strict: bool) -> Result<Prediction, Failure> {
     let line = Line::new();
     let tell = |progress| line.tell(progress);
@@ -93,13 +93,13 @@ pub(crate) fn survey(resolution: &Resolution, strict: bool) -> Result<Prediction
     })
 }
 
-/// What the scale rules of a task ask for.
+/// The amounts that the scale rules of a task predict.
 #[derive(Serialize, JsonSchema)]
 #[schemars(title = "Prediction")]
 pub(crate) struct Predicted<'a> {
     #[serde(flatten)]
     prediction: &'a Prediction,
-    /// What is suspicious about the task, its template and its inputs.
+    /// Warnings about the task, its template and its inputs.
     warnings: Vec<Located>,
 }
 
@@ -125,11 +125,11 @@ fn render(prediction: &Prediction, target: TargetArg) -> String {
         text.push('\n');
     }
     text.push_str(&table(
-        &["Set for", ">Asked for", ">Margin", ">Written", ">In effect", "Decided by"],
+        &["Setting", ">Amount", ">Margin", ">Written", ">In effect", "Decided by"],
         amounts(prediction, target),
     ));
     if !prediction.complete {
-        text.push_str("A rule has no value: these amounts are the least that can be.\n");
+        text.push_str("A rule has no value, so these amounts are lower bounds.\n");
     }
     text
 }
@@ -164,15 +164,15 @@ fn sizes(sizes: &Sizes) -> Vec<String> {
     ]
 }
 
-/// One line for each reason, and for a size that is not known.
+/// Notes on skipped files, one line per reason, or on an unknown size.
 fn left_out(channel: &ChannelPrediction) -> Vec<String> {
     match &channel.size {
         ChannelSize::Known { left_out, .. } => left_out
             .iter()
             .map(|left_out| {
                 let first = left_out.first.as_ref().map(|path| format!(", first {path}")).unwrap_or_default();
-                let why = if left_out.trouble { "the sizes may be too small" } else { "as the contract has it" };
-                format!("{}: {} {} not counted{first}: {why}", channel.name, left_out.count, left_out.reason)
+                let why = if left_out.trouble { "the sizes may be too small" } else { "as the Task API specifies" };
+                format!("{}: skipped {} {}{first}: {why}", channel.name, left_out.count, left_out.reason)
             })
             .collect(),
         ChannelSize::Unknown { reason } => vec![format!("{}: {reason}", channel.name)],
@@ -193,14 +193,13 @@ fn rule_row(channel: &ChannelPrediction, rule: &RulePrediction) -> Vec<String> {
     ]
 }
 
-/// Why a rule has no value, or a value that surprises.
+/// Why a rule has no value, or an unexpected one.
 fn rule_note(rule: &RulePrediction) -> Option<String> {
     let no_items = |selected: &Sizes| selected.files > 0 && selected.largest_item.is_none();
     match &rule.problem {
         Some(problem) => Some(problem.clone()),
         None if rule.scale_rule.mode == Mode::MaxItemSum && rule.selected.as_ref().is_some_and(no_items) => Some(
-            "n is 0: the files that count are in no folder, and only folders directly in the channel are items"
-                .to_owned(),
+            "n is 0: the counted files are in no item; only directories directly in the channel are items".to_owned(),
         ),
         None => None,
     }
@@ -226,7 +225,7 @@ fn amounts(prediction: &Prediction, target: TargetArg) -> Vec<Vec<String>> {
         None => vec![dash(), dash(), dash(), "not set".to_owned(), unset.to_owned()],
     };
     let limit = kubernetes(&prediction.kubernetes.limit, "-");
-    let unset = if prediction.kubernetes.limit.is_some() { "as the limit" } else { "-" };
+    let unset = if prediction.kubernetes.limit.is_some() { "same as the limit" } else { "-" };
     let request = kubernetes(&prediction.kubernetes.request, unset);
     let named = |name: &str, cells: Vec<String>| std::iter::once(name.to_owned()).chain(cells).collect();
     let docker = named("Docker limit", docker);

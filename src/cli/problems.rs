@@ -1,16 +1,16 @@
-//! Problems as scripts read them.
+//! Problems as JSON.
 
 use highwater::model::problem::{Flawed, Problem, Severity, line_column};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-/// A problem with its place.
+/// A problem and its position.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Problem")]
 pub(crate) struct Located {
-    /// Where the text came from.
+    /// The name of the source.
     file: String,
-    /// Counted from 1; `null` where the problem is with the file as a whole.
+    /// Counted from 1; `null` if the problem concerns the whole file.
     line: Option<usize>,
     /// Counted from 1, in characters.
     column: Option<usize>,
@@ -19,18 +19,18 @@ pub(crate) struct Located {
     severity: Severity,
     code: &'static str,
     message: String,
-    /// What stands beside the place: usually what was expected.
+    /// The label of the position: usually what was expected.
     label: Option<String>,
     help: Option<String>,
 }
 
 impl Located {
-    /// A problem that is not with the text of a file.
+    /// A problem that concerns a whole file.
     pub(crate) fn of_file(file: &str, problem: Problem) -> Self {
         Self::new(file, None, None, problem)
     }
 
-    /// All problems of a text.
+    /// All problems of a source.
     pub(crate) fn all(flawed: &Flawed) -> Vec<Self> {
         let place = |offset: Option<usize>| line_column(&flawed.text, offset?);
         let located = |problem: &Problem| {
@@ -57,7 +57,7 @@ impl Located {
     }
 }
 
-/// `2 errors, 1 warning`, or `None` where there is nothing.
+/// For example `2 errors, 1 warning`, or `None` if there are none.
 pub(crate) fn count<'a>(problems: impl Iterator<Item = &'a Problem>) -> Option<String> {
     let (mut errors, mut warnings) = (0, 0);
     for problem in problems {

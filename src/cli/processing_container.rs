@@ -1,4 +1,4 @@
-//! `highwater processing-container`: the document in an image, without running the image.
+//! `highwater processing-container`: prints the document in an image without running the image.
 
 use clap::Args;
 use highwater::calibrate::resolve::{LookupError, ReadError, targets};
@@ -51,7 +51,7 @@ pub(crate) fn run(args: &ProcessingContainerArgs) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// The document could not be had.
+/// The document could not be read.
 pub(crate) fn not_had(error: &LookupError) -> Failure {
     match error {
         LookupError::Engine(source) => match source.downcast_ref() {

@@ -1,4 +1,4 @@
-//! Reads the records that a command is given, and says which lines it could not use.
+//! Reads the records given to a command, and reports unusable lines.
 
 use std::path::Path;
 
@@ -10,53 +10,53 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::output;
 
-/// What to do about a full disk while something is recorded.
+/// The remedy for a full disk while recording.
 pub(crate) const NO_ROOM: &str =
-    "make room on the disk (or raise the limit of `ulimit -f`), then go on: what was recorded is whole";
+    "make room on the disk (or raise `ulimit -f`), then continue; the existing records are intact";
 
-/// Opens a file of records or a folder of a sweep, to be read record by record.
+/// Opens a file of records or the directory of a sweep, to be read record by record.
 pub(crate) fn open(path: &Path) -> Result<Source, Failure> {
     Source::open(path).map_err(|error| unreadable(&error))
 }
 
-/// The same for records that are read more than once: a pipe is copied into a temporary file.
+/// Opens records to be read more than once: a pipe is copied into a temporary file.
 pub(crate) fn open_rereadable(path: &Path) -> Result<Source, Failure> {
     Source::open(path).and_then(Source::rereadable).map_err(|error| unreadable(&error))
 }
 
-/// Hands each record to `take`, in their order, says which lines could not be used, and returns how many these are.
+/// Passes each record to `take` in order, reports unusable lines, and returns their number.
 pub(crate) fn each(source: &Source, take: impl FnMut(Observation)) -> Result<usize, Failure> {
     let unusable = source.each(take).map_err(|error| unreadable(&error))?;
     unusable.iter().for_each(|unusable| say_unusable(source.path(), unusable));
     Ok(unusable.len())
 }
 
-/// Says that a line was passed over, and why.
+/// Reports a skipped line.
 pub(crate) fn say_unusable(path: &Path, unusable: &Unusable) {
-    let what = if unusable.torn { "torn, its writer was killed" } else { unusable.reason.as_str() };
-    output::say(&format!("highwater: {}:{}: left out: {what}", path.display(), unusable.line));
+    let what = if unusable.torn { "incomplete, because its writer was killed" } else { unusable.reason.as_str() };
+    output::say(&format!("highwater: {}:{}: skipped: {what}", path.display(), unusable.line));
 }
 
-/// Records that cannot be read, with what to do about it.
+/// Records that cannot be read, with the remedy.
 pub(crate) fn unreadable(error: &ReadError) -> Failure {
     let help = match error {
         ReadError::Newer { .. } => "update highwater",
         ReadError::Unreadable { .. } | ReadError::LongLine { .. } | ReadError::NoRecords(_) => {
-            "name a file that `highwater run --record` or a folder that `highwater sweep` has written"
+            "give a file written by `highwater run --record` or a directory written by `highwater sweep`"
         }
     };
     Failure::new(Exit::Usage, error, Some(help.to_owned()))
 }
 
-/// Opens the file that `--record` names, if it does, to append to it.
+/// Opens the file given with `--record`, if any, to append to it.
 pub(crate) fn open_record(path: Option<&Path>) -> Result<Option<Record>, Failure> {
     path.map(Record::open).transpose().map_err(|error| unstored(&error))
 }
 
-/// A record that cannot be kept, with what to do about it.
+/// A record that cannot be stored, with the remedy.
 pub(crate) fn unstored(error: &StoreError) -> Failure {
     let help = match error {
-        StoreError::Moved { .. } => Some("move it back, then go on; what is in a file that was removed is lost"),
+        StoreError::Moved { .. } => Some("move it back, then continue; a removed file cannot be recovered"),
         _ if error.is_out_of_space() => Some(NO_ROOM),
         StoreError::Open { .. } | StoreError::Append { .. } | StoreError::Encode(_) => {
             error.refusal().map(Refusal::remedy)
@@ -65,20 +65,20 @@ pub(crate) fn unstored(error: &StoreError) -> Failure {
     Failure::new(Exit::Host, error, help.map(str::to_owned))
 }
 
-/// The folder of a sweep that cannot be used, with what to do about it.
+/// A sweep directory that cannot be used, with the remedy.
 pub(crate) fn unusable_folder(error: &FolderError) -> Failure {
     if let Some(refusal) = error.refusal() {
         return Failure::new(Exit::Usage, error, Some(refusal.remedy().to_owned()));
     }
     let (exit, help) = match error {
         FolderError::Read(error) => return unreadable(error),
-        FolderError::Exists(_) => (Exit::Usage, Some("go on with it, or name another folder")),
-        FolderError::NotEmpty { .. } => (Exit::Usage, Some("name a folder that is empty or not there yet")),
-        FolderError::NoPlan(_) => (Exit::Usage, Some("name a folder that `highwater sweep` has made")),
+        FolderError::Exists(_) => (Exit::Usage, Some("continue that sweep, or choose another directory")),
+        FolderError::NotEmpty { .. } => (Exit::Usage, Some("choose an empty or new directory")),
+        FolderError::NoPlan(_) => (Exit::Usage, Some("give a directory created by `highwater sweep`")),
         FolderError::NotAPlan { .. } => (Exit::Usage, None),
         FolderError::NewerPlan { .. } => (Exit::Usage, Some("update highwater")),
         FolderError::Held { .. } => {
-            (Exit::Host, Some("wait for it, or end it: one process at a time writes to a folder"))
+            (Exit::Host, Some("wait for that process or stop it; only one process at a time can write to a directory"))
         }
         FolderError::Store(error) => return unstored(error),
         FolderError::Make { .. }

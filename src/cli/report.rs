@@ -1,4 +1,4 @@
-//! `highwater report`: what recorded runs show, for people and for programs.
+//! `highwater report`: reports on recorded runs, for people and for programs.
 
 mod many;
 mod material;
@@ -83,7 +83,7 @@ enum FormatArg {
 }
 
 impl FormatArg {
-    /// What the ending of a file asks for.
+    /// The format for a file extension.
     fn of(path: &Path) -> Option<Self> {
         match path.extension()?.to_str()? {
             "html" | "htm" => Some(Self::Html),
@@ -97,7 +97,7 @@ impl FormatArg {
 }
 
 pub(crate) fn run(args: &ReportArgs) -> Result<Exit, Failure> {
-    // What cannot be written should be known before anything is computed.
+    // Check the outputs before computing anything.
     if let Some(path) = &args.output {
         output_file::check_writable(path)?;
     }
@@ -111,15 +111,15 @@ pub(crate) fn run(args: &ReportArgs) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// A report of runs that are at hand.
+/// A rendered report.
 pub(crate) struct Page {
     /// The whole report.
     pub(crate) html: String,
-    /// What it says, in a sentence.
+    /// The verdict in one sentence.
     pub(crate) verdict: String,
 }
 
-/// Lays the runs out as a page, without writing it.
+/// Renders a report on the runs without writing it.
 pub(crate) fn page(observations: &[Observation]) -> Result<Page, Failure> {
     let how = How { options: FitOptions::default(), pooled: false };
     let report = report(&materials(observations, &[], how), Vec::new());
@@ -132,7 +132,7 @@ fn made(args: &ReportArgs) -> Result<Report, Failure> {
         args.records.iter().map(|path| records::open_rereadable(path)).collect::<Result<Vec<_>, Failure>>()?;
     let few = few(&sources)?;
     if sources.len() > 2 && !args.together {
-        let help = "name one, two to compare, or add --together for several files of one sweep";
+        let help = "give one, two to compare, or add --together for several files of one sweep";
         return Err(Failure::new(Exit::Usage, &TooMany(sources.len()), Some(help.to_owned())));
     }
     let is_comparison = sources.len() == 2 && !args.together;
@@ -141,8 +141,8 @@ fn made(args: &ReportArgs) -> Result<Report, Failure> {
         let (earlier, now) = sources.split_at(usize::from(is_comparison));
         let (tasks, mut notes) = many::tasks(now, earlier, how, args.run.as_deref())?;
         let note = format!(
-            "There are more than {MOST_RUNS} runs: of each case only the one with the highest peak is shown. All other \
-             numbers are those of all runs. `highwater export` writes every run."
+            "There are more than {MOST_RUNS} runs: only the run with the highest peak of each case is shown. All other \
+             numbers cover all runs. `highwater export` writes every run."
         );
         output::say(&format!("highwater: {note}"));
         notes.push(note);
@@ -176,7 +176,7 @@ fn made(args: &ReportArgs) -> Result<Report, Failure> {
     Ok(report(&materials, notes))
 }
 
-/// Names the files beside a record by paths that lead there from everywhere.
+/// Resolves the paths of the files beside a record.
 fn find_series(records: &mut Records) {
     let mut observations = std::mem::take(&mut records.observations);
     for observation in &mut observations {
@@ -185,7 +185,7 @@ fn find_series(records: &mut Records) {
     records.observations = observations;
 }
 
-/// Reads all samples of the run whose memory over time is shown; where that fails, those in the record have to do.
+/// Reads all samples of the run shown over time; if that fails, the samples in the record are used.
 fn read_series(material: &mut Material<'_>) -> Result<(), String> {
     let shown = material.shown_over_time().and_then(|place| material.observations.get(place));
     let Some(observation) = shown.filter(|observation| observation.series.file.is_some()) else { return Ok(()) };
@@ -193,7 +193,7 @@ fn read_series(material: &mut Material<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// Reads all samples of a run; the path of their file was joined with that of the record.
+/// Reads all samples of a run; the path of their file is already resolved.
 fn whole_series(series: &Series) -> Result<Series, String> {
     // The file is in the directory of its run, below `runs`, beside the record.
     let base = series.file.as_deref().and_then(|file| file.ancestors().nth(3)).unwrap_or(Path::new(""));
@@ -230,10 +230,10 @@ fn no_runs() -> Failure {
     Failure::new(Exit::TooLittleData, &NoRuns, Some(help))
 }
 
-/// A note on lines that were left out.
+/// A note on skipped lines.
 fn left_out(unusable: usize) -> Option<String> {
     let lines = if unusable == 1 { "line was" } else { "lines were" };
-    (unusable > 0).then(|| format!("{unusable} {lines} left out: not a record, or torn."))
+    (unusable > 0).then(|| format!("{unusable} {lines} skipped: not a record, or incomplete."))
 }
 
 fn unknown_run(name: &str, names: &[String]) -> Failure {
@@ -275,7 +275,7 @@ fn write_plots(report: &Report, folder: &Path) -> Result<(), Failure> {
 struct TooMany(usize);
 
 #[derive(Debug, thiserror::Error)]
-#[error("there are no runs in the records")]
+#[error("the records contain no runs")]
 struct NoRuns;
 
 #[derive(Debug, thiserror::Error)]

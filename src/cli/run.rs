@@ -131,23 +131,23 @@ pub(crate) enum Format {
     Json,
 }
 
-/// `512Mi`, `2G`; no program starts with nothing.
+/// Parses `512Mi` or `2G`, at least one page.
 pub(crate) fn limit(text: &str) -> Result<Bytes, String> {
     match text.parse::<Bytes>() {
-        // The kernel counts in pages; a limit of none leaves a program waiting for ever.
-        Ok(Bytes(..4096)) => Err("expected at least 4KiB: no program can be started with less than a page".to_owned()),
+        // The kernel counts pages; with a limit of zero a program would wait forever.
+        Ok(Bytes(..4096)) => Err("expected at least 4KiB, one page".to_owned()),
         result => result.map_err(|error| error.to_string()),
     }
 }
 
-/// `1h30m`, `250ms`, `5 seconds`.
+/// Parses `1h30m`, `250ms` or `5 seconds`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let expected = "expected a duration such as 90s, 250ms or 1h30m";
     let duration: jiff::SignedDuration = text.parse().map_err(|_| expected.to_owned())?;
-    Duration::try_from(duration).map_err(|_| format!("{expected}, not a negative one"))
+    Duration::try_from(duration).map_err(|_| format!("{expected}, but not a negative one"))
 }
 
-/// As [`duration`], and not shorter than what sampling can keep.
+/// Parses a duration that is not shorter than the shortest sampling interval.
 pub(crate) fn sample_interval(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         interval if interval < LEAST_INTERVAL => Err("expected at least 100us".to_owned()),
@@ -155,7 +155,7 @@ pub(crate) fn sample_interval(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// What `run` ends with where it is highwater that fails: the statuses of `env` and `docker run`.
+/// The exit status if highwater itself fails in `run`, as with `env` and `docker run`.
 const OWN_FAILURE: Exit = Exit::Task(125);
 
 pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
@@ -168,7 +168,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
         failure.warn();
     }
     if args.enforce && start.predicted_limit().is_none() {
-        output::say("highwater: the task's rules ask for no limit, so --enforce sets none");
+        output::say("highwater: the task's rules set no limit, so --enforce has no effect");
     }
     let mut results = Results::new(args)?;
     let mut signals = Signals::block().map_err(|errno| Failure::new(OWN_FAILURE, &errno, None))?;
@@ -188,12 +188,12 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
             say_lost();
         }
         let spoiled = start.check_inputs(&mut observation).filter(|_| number < args.runs);
-        // Shown even where it could not be kept.
+        // Show the result even if it could not be recorded.
         failure = keep(record.as_mut(), &observation).err().or(spoiled.map(Failure::own));
         results.add(observation)?;
-        // It came when no task was there to be sent it.
+        // The signal arrived between two runs.
         if let Some(request) = signals.take().filter(|_| number < args.runs) {
-            output::say(&format!("highwater: ended by {} after {number} of {} runs", request.signal, args.runs));
+            output::say(&format!("highwater: stopped by {} after {number} of {} runs", request.signal, args.runs));
             ended_by = Some(request.signal);
         }
         if interrupted || failure.is_some() || ended_by.is_some() {
@@ -219,7 +219,7 @@ fn run_once(
     measure(&mut *runner, start.about(), host, &how, Some(signals), &mut live).map_err(|error| explain(&error))
 }
 
-/// What the run with this number is started with.
+/// The options of the run with this number.
 fn conditions(args: &RunArgs, start: &Start, number: u32) -> Result<Conditions, Failure> {
     let limit = if args.enforce { start.predicted_limit() } else { args.limit };
     let mut conditions = Conditions { limit, cgroup: args.cgroup, ..Conditions::default() };
@@ -234,13 +234,15 @@ fn conditions(args: &RunArgs, start: &Start, number: u32) -> Result<Conditions, 
     Ok(conditions)
 }
 
-/// Keeps the observation, or says that it could not.
+/// Records the observation, or reports why it could not.
 pub(crate) fn keep(record: Option<&mut Record>, observation: &Observation) -> Result<(), Failure> {
     let Some(record) = record else { return Ok(()) };
     match record.append(observation) {
         Ok(appended) => {
             if appended.after_torn_line {
-                output::say("highwater: the last line of the record was torn; the new one stands below it");
+                output::say(
+                    "highwater: the last line of the record was incomplete; the new record starts on a new line",
+                );
             }
             Ok(())
         }
@@ -248,7 +250,7 @@ pub(crate) fn keep(record: Option<&mut Record>, observation: &Observation) -> Re
     }
 }
 
-/// Where the output is kept beside a record: in a folder that is named after it.
+/// The log files beside a record, in a directory named after it.
 fn beside(record: &Path, number: u32) -> Logs {
     let folder = record.with_extension("logs");
     let folder = std::path::absolute(&folder).unwrap_or(folder);
@@ -256,11 +258,11 @@ fn beside(record: &Path, number: u32) -> Logs {
     Logs { stdout: folder.join(format!("{stem}.stdout.log")), stderr: folder.join(format!("{stem}.stderr.log")) }
 }
 
-/// Says what a person needs to know whose engine is gone, or whose task has killed the process that watches over it.
+/// Reports that the engine was lost, or that the task killed the process that supervises it.
 pub(crate) fn say_lost() {
     output::say(
-        "highwater: what watched over the task, the container engine or a process of highwater, was lost or does not \
-         answer; what was measured until then is kept. `highwater clean` removes a container that is left, once its \
-         engine answers",
+        "highwater: lost the container engine or the highwater process that supervised the task, or it does not respond; \
+         measurements up to then are kept. `highwater clean` removes a container left behind once its engine \
+         responds",
     );
 }

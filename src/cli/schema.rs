@@ -1,4 +1,4 @@
-//! `highwater schema`: what the JSON that highwater writes looks like, for programs that read it.
+//! `highwater schema`: the JSON Schemas of what highwater writes.
 
 use clap::{Args, ValueEnum};
 use highwater::model::observation::Observation;

@@ -1,7 +1,7 @@
-//! An ordinary user's way to a cgroup: a scope of the own systemd user manager.
+//! Gives an ordinary user a cgroup: a scope of the user's own systemd manager.
 //!
-//! Only from a login session. A batch job of a user with a running user manager must not be left: its limits would no
-//! longer hold, and cancelling it would not end the task.
+//! Only from a login session. A batch job must stay in its cgroup even if its user has a running manager: otherwise its
+//! limits would not apply, and cancelling it would not stop the task.
 
 use std::env;
 use std::os::unix::process::CommandExt;
@@ -14,12 +14,12 @@ use highwater::model::observation::CgroupVersion;
 use highwater::runner::placement::{Limits, Placement};
 use nix::unistd::geteuid;
 
-/// Set for the highwater inside of the scope, so that it does not ask again.
+/// Set for the highwater inside the scope, so that it does not create another.
 pub(crate) const INSIDE: &str = "HIGHWATER_SCOPE";
 
-/// Starts this program again inside of a scope of its own, where that gives it cgroups that it would not have otherwise.
+/// Restarts this program inside a scope, if that gives it cgroups that it would not have otherwise.
 ///
-/// Returns where there is no need, or no way. The process number stays the same, and with it signals and terminal.
+/// Returns if there is no need or no way. The restart keeps the PID, and with it signals and terminal.
 pub(crate) fn enter_if_needed(machine: &Machine) {
     if geteuid().is_root() || env::var_os(INSIDE).is_some() || !has_user_manager() {
         return;
@@ -37,12 +37,12 @@ pub(crate) fn enter_if_needed(machine: &Machine) {
         .args(env::args_os().skip(1))
         .env(INSIDE, "1")
         .exec();
-    tracing::debug!("systemd-run could not be started: {error}");
+    tracing::debug!("failed to start systemd-run: {error}");
 }
 
-/// The limits of the login session that we are in, which the scope has to have, too; `None` if we are in none.
+/// The limits of the current login session, which must apply to the scope, too; `None` outside of a session.
 ///
-/// A session lies in `user.slice/user-UID.slice`, as does the scope, which has the limits from there on upwards anyway.
+/// Session and scope are both below `user.slice/user-UID.slice`, so limits from there on upwards apply anyway.
 fn limits_of_session(machine: &Machine) -> Option<Limits> {
     let own = memory_cgroup(&machine.roots, "self").ok()?;
     let slice = format!("user-{}.slice", geteuid());
@@ -52,7 +52,7 @@ fn limits_of_session(machine: &Machine) -> Option<Limits> {
     Some(below.fold(Limits::default(), |limits, cgroup| limits.and(Limits::read(&cgroup))))
 }
 
-/// Whether a cgroup can be made without a scope, and be entered: only below a cgroup that is ours can we move.
+/// Whether a cgroup can be created and entered without a scope: processes can only move below a cgroup they own.
 fn usable(placement: &mut Placement) -> bool {
     placement.try_out().is_some()
         && placement.nearest().is_some_and(|place| {
@@ -68,7 +68,7 @@ fn runtime_dir() -> Option<PathBuf> {
     env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).or_else(|| Some(format!("/run/user/{}", geteuid()).into()))
 }
 
-/// Whether the manager grants scopes at all: once the program has been replaced by `systemd-run` there is no way back.
+/// Whether the manager grants scopes at all: once `systemd-run` has replaced the program there is no way back.
 fn scope_works(limits: &Limits) -> bool {
     systemd_run(limits)
         .args(["--", "true"])

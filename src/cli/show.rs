@@ -1,4 +1,4 @@
-//! `highwater show`: what is in records, cell by cell.
+//! `highwater show`: the content of records, cell by cell.
 
 use std::path::PathBuf;
 
@@ -38,7 +38,7 @@ pub(crate) struct ShowArgs {
     format: Format,
 }
 
-/// What scripts read.
+/// The output as JSON.
 #[derive(Serialize)]
 struct Json<'a> {
     schema_version: u32,
@@ -64,7 +64,7 @@ pub(crate) fn run(args: &ShowArgs) -> Result<Exit, Failure> {
     let cells = cells.finish();
     match args.format {
         Format::Json => output::json(&Json { schema_version: 1, records: count, unusable_lines, cells: &cells })?,
-        Format::Table if cells.is_empty() => output::say("no run is recorded"),
+        Format::Table if cells.is_empty() => output::say("the records contain no runs"),
         Format::Table => {
             let heading = heading(count, started, cells.len());
             output::text(&format!("{heading}\n\n{}", shown::of(&cells)))?;
@@ -73,7 +73,7 @@ pub(crate) fn run(args: &ShowArgs) -> Result<Exit, Failure> {
     Ok(if count == 0 { Exit::TooLittleData } else { Exit::Done })
 }
 
-/// How much there is, and when the first and the last run started.
+/// The number of runs and cells, and when the first and the last run started.
 fn heading(runs: usize, started: Option<(Timestamp, Timestamp)>, cells: usize) -> String {
     let day = |time: Timestamp| time.strftime("%F").to_string();
     let counted = shown::counted(runs, cells);

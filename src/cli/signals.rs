@@ -1,4 +1,4 @@
-//! Being told to end: signals as something that can be waited for.
+//! Requests to end, as signals that can be waited for.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
@@ -9,9 +9,9 @@ use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// SIGINT, SIGTERM, SIGHUP and SIGQUIT, taken one by one instead of ending the program, until this is dropped.
+/// Catches SIGINT, SIGTERM, SIGHUP and SIGQUIT one by one instead of letting them end the program, until dropped.
 ///
-/// Those that we were told to ignore, as `nohup` does, are left ignored.
+/// Signals that were ignored at the start, as under `nohup`, stay ignored.
 #[derive(Debug)]
 pub(crate) struct Signals {
     file: SignalFd,
@@ -19,7 +19,7 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// From now on these signals wait to be taken.
+    /// Blocks these signals so that they can be taken.
     pub(crate) fn block() -> nix::Result<Self> {
         let signals = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
         let signals: SigSet = signals.into_iter().filter(|signal| !is_ignored(*signal)).collect();
@@ -28,7 +28,7 @@ impl Signals {
         Ok(Self { file, before })
     }
 
-    /// Whether we were told to end since the last request was taken.
+    /// Whether a signal has arrived since the last request was taken.
     pub(crate) fn is_waiting(&mut self) -> bool {
         self.take().is_some()
     }
@@ -36,7 +36,7 @@ impl Signals {
 
 impl Drop for Signals {
     fn drop(&mut self) {
-        // Nothing depends on it any more but how soon a signal ends us.
+        // An error only delays when a signal ends the program.
         let _ = self.before.thread_set_mask();
     }
 }
@@ -57,32 +57,32 @@ impl Cancel for Signals {
     fn take(&mut self) -> Option<Request> {
         let info = self.file.read_signal().ok().flatten()?;
         let signal = Signal::try_from(i32::try_from(info.ssi_signo).ok()?).ok()?;
-        // The terminal sends to all processes in front of it; kill(1) to one.
+        // The terminal signals the whole foreground process group; kill(1) signals one process.
         Some(Request { signal, task_knows: info.ssi_code == libc::SI_KERNEL })
     }
 }
 
-/// Has a program start with no signal blocked, whatever we wait for.
+/// Makes a program start with no signal blocked.
 pub(crate) fn unblock_in(command: &mut Command) {
-    // SAFETY: between fork and exec only a system call is made.
+    // SAFETY: between fork and exec there is only one system call.
     unsafe {
         command.pre_exec(|| SigSet::empty().thread_set_mask().map_err(std::io::Error::from));
     }
 }
 
-/// Has a write beyond the limit on the size of files (`ulimit -f`) fail with EFBIG, instead of ending the program in the
-/// middle of a line. What was ignored before stays ignored.
+/// Makes a write beyond the limit on file sizes (`ulimit -f`) fail with EFBIG instead of killing the program in the middle
+/// of a line. If the signal was ignored before, it stays ignored.
 pub(crate) fn report_size_limit() {
     extern "C" fn nothing(_: libc::c_int) {}
     if !is_ignored(Signal::SIGXFSZ) {
         let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::SA_RESTART, SigSet::empty());
-        // SAFETY: the handler does nothing. Unlike a signal that is ignored, one with a handler is reset by exec, so that
-        // tasks start with the disposition that highwater was started with.
+        // SAFETY: the handler does nothing. Unlike an ignored signal, exec resets one with a handler, so that tasks start
+        // with the disposition that highwater was started with.
         let _ = unsafe { sigaction(Signal::SIGXFSZ, &action) };
     }
 }
 
-/// Some programs start others with SIGCHLD ignored, which would take the ends of our children from us.
+/// Resets SIGCHLD: some parents ignore it, and the kernel would then discard the exit statuses of child processes.
 pub(crate) fn take_note_of_children() {
     // SAFETY: no handler is set, and no thread has been started yet.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };

@@ -1,4 +1,4 @@
-//! What a run showed, as a table for people.
+//! The result of a run as a table.
 
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ use indicatif::HumanDuration;
 
 use super::table::wrapped;
 
-/// One run: a line a fact.
+/// Renders one run, a line per fact.
 pub(crate) fn of(observation: &Observation, heading: Option<&str>, width: usize) -> String {
     let mut rows: Vec<(&str, String)> = Vec::new();
     rows.push(("peak", peak(&observation.peak)));
     match &observation.peak {
         Reading::Value(Peak { exactness: Exactness::LowerBound { reason, remedy }, upper_bound, .. }) => {
             rows.push(("", reason.clone()));
-            rows.extend(upper_bound.as_ref().map(|most| ("", format!("at most: by {}", most.file.display()))));
-            rows.push(("", format!("exact with: {remedy}")));
+            rows.extend(upper_bound.as_ref().map(|most| ("", format!("upper bound from {}", most.file.display()))));
+            rows.push(("", format!("to get exact peaks: {remedy}")));
         }
         Reading::Value(Peak { file: Some(file), .. }) => rows.push(("", format!("read from {}", file.display()))),
         Reading::Value(_) | Reading::Unsupported | Reading::Gone => {}
@@ -28,7 +28,7 @@ pub(crate) fn of(observation: &Observation, heading: Option<&str>, width: usize)
     if let Reading::Value(breakdown) = observation.breakdown {
         rows.push(("of which", parts(&breakdown)));
         if let Some(missing) = observation.between_samples() {
-            rows.push(("", format!("{missing} of the peak between samples, and in none of these")));
+            rows.push(("", format!("{missing} of the peak occurred between samples and is not included")));
         }
     }
     if !observation.largest_processes.is_empty() {
@@ -36,10 +36,10 @@ pub(crate) fn of(observation: &Observation, heading: Option<&str>, width: usize)
     }
     if let Reading::Value(Some(limit)) = observation.limit.effective {
         let censored =
-            if observation.censored { ": reached, the peak is censored (the task may want more)" } else { "" };
+            if observation.censored { ", reached: the peak is censored (the task may need more)" } else { "" };
         rows.push(("limit", format!("{limit}{censored}")));
     } else if observation.censored {
-        rows.push(("censored", "memory ran out: the task may want more than this peak".to_owned()));
+        rows.push(("censored", "out of memory: the task may need more than this peak".to_owned()));
     }
     rows.push(("outcome", outcome(observation.outcome)));
     rows.push(("time", times(observation)));
@@ -53,7 +53,7 @@ pub(crate) fn of(observation: &Observation, heading: Option<&str>, width: usize)
     text
 }
 
-/// Several runs of one task: how far those that succeeded differ.
+/// Summarises several runs of one task: the spread of those that succeeded.
 pub(crate) fn of_several<'a>(observations: impl ExactSizeIterator<Item = &'a Observation>) -> String {
     let runs = observations.len();
     let good: Vec<_> = observations.filter(|run| run.outcome.succeeded()).collect();
@@ -62,7 +62,7 @@ pub(crate) fn of_several<'a>(observations: impl ExactSizeIterator<Item = &'a Obs
     let mut peaks: Vec<Bytes> = peaks.iter().map(|peak| peak.bytes).collect();
     peaks.sort_unstable();
     let (Some(least), Some(most), Some(median)) = (peaks.first(), peaks.last(), peaks.get(peaks.len() / 2)) else {
-        return format!("{runs} runs, none of them succeeded with a peak");
+        return format!("{runs} runs, none of which succeeded with a peak");
     };
     let failed = match runs - good.len() {
         0 => String::new(),
@@ -81,10 +81,10 @@ fn peak(peak: &Reading<Peak>) -> String {
             Exactness::Exact { noise_bytes } => {
                 format!("{}   exact, at most {noise_bytes} too high: {}", peak.words(), peak.source.words())
             }
-            Exactness::LowerBound { .. } => format!("{}   a lower bound: {}", peak.words(), peak.source.words()),
+            Exactness::LowerBound { .. } => format!("{}   lower bound: {}", peak.words(), peak.source.words()),
         },
-        Reading::Unsupported => "unknown: this machine has no way to tell".to_owned(),
-        Reading::Gone => "unknown: the task had ended before it could be looked at".to_owned(),
+        Reading::Unsupported => "unknown: this machine cannot measure it".to_owned(),
+        Reading::Gone => "unknown: the task ended before it could be measured".to_owned(),
     }
 }
 
@@ -97,7 +97,7 @@ pub(crate) fn parts(breakdown: &Breakdown) -> String {
     format!("{}   at {}, with {} in use", known.join(", "), seconds(time), breakdown.current)
 }
 
-/// The largest processes by their anonymous memory; what the last decimal of the largest does not show is left out.
+/// The largest processes by anonymous memory; those that round to zero in the unit of the largest are omitted.
 fn processes(largest: &[ProcessSize]) -> String {
     let most = largest.first().map_or(Bytes::ZERO, |process| process.anon);
     let shown = largest.iter().filter(|process| process.anon.0 >= most.0 / 1000);
@@ -111,21 +111,21 @@ fn container_rows(container: &Container) -> Vec<(&'static str, String)> {
     let version = engine.version.as_deref().unwrap_or("of unknown version");
     let mut rows = vec![("image", format!("{}   run by {} {version}", container.image, engine.name))];
     if let Some(floor) = container.noise_floor {
-        rows.insert(0, ("floor", format!("{floor}   what a container of this image peaks at that does nothing")));
+        rows.insert(0, ("idle peak", format!("{floor}   peak of an idle container of this image")));
     }
     rows
 }
 
-/// How a run ended, in words.
+/// Describes how a run ended.
 pub(crate) fn outcome(outcome: Outcome) -> String {
     match outcome {
         Outcome::Exited { status: 0 } => "exited with status 0".to_owned(),
         Outcome::Exited { status } => format!("failed with status {status}"),
-        Outcome::Signalled { signal } => format!("ended by {}", signal_name(signal)),
-        Outcome::OomKilled => "oom-killed: the kernel killed it for lack of memory".to_owned(),
+        Outcome::Signalled { signal } => format!("killed by {}", signal_name(signal)),
+        Outcome::OomKilled => "oom-killed: the kernel killed it because memory ran out".to_owned(),
         Outcome::TimedOut { after_us } => format!("timed out after {}", seconds(Duration::from_micros(after_us))),
         Outcome::EngineLost => {
-            "interrupted: what watched over it, the container engine or a process of highwater, was lost or does not answer"
+            "interrupted: the container engine or the supervising highwater process was lost or does not respond"
                 .to_owned()
         }
         Outcome::Interrupted { signal } => format!("interrupted by {}", signal_name(signal)),
@@ -149,7 +149,7 @@ fn times(observation: &Observation) -> String {
     }
 }
 
-/// A time for people.
+/// A duration in a readable unit.
 pub(crate) fn seconds(time: Duration) -> String {
     match time.as_secs() {
         0 => format!("{:.1} ms", time.as_secs_f64() * 1e3),
@@ -161,7 +161,7 @@ pub(crate) fn seconds(time: Duration) -> String {
 /// The width of the column of names.
 const NAMES: usize = 10;
 
-/// Breaks a long value at its words, below each other.
+/// Appends a row whose long value wraps below itself.
 pub(crate) fn push_row(text: &mut String, name: &str, value: &str, width: usize) {
     wrapped(text, &format!("{name:<NAMES$}"), value, width.max(NAMES + 20));
 }
@@ -179,8 +179,8 @@ mod tests {
         let sampled =
             Peak { bytes: Bytes::mib(12), source: PeakSource::SampledProcesses, file: None, exactness, upper_bound };
         let bounded = peak(&Reading::Value(sampled.clone()));
-        assert_eq!(bounded, "12 MiB or more, at most 40 MiB   a lower bound: sampled sum of the process tree");
+        assert_eq!(bounded, "12 MiB or more, at most 40 MiB   lower bound: sampled sum of the process tree");
         let alone = peak(&Reading::Value(Peak { upper_bound: None, ..sampled }));
-        assert_eq!(alone, "12 MiB or more   a lower bound: sampled sum of the process tree");
+        assert_eq!(alone, "12 MiB or more   lower bound: sampled sum of the process tree");
     }
 }

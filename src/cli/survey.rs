@@ -1,4 +1,4 @@
-//! The line on a terminal while inputs are read.
+//! A line on the terminal while inputs are read.
 
 use std::cell::OnceCell;
 use std::io::IsTerminal;
@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use highwater::tree::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Nobody needs a line for less.
+/// Shorter reads need no progress line.
 const AFTER: Duration = Duration::from_secs(1);
 
-/// Shown once reading lasts; nothing where stderr is no terminal.
+/// Shown once reading takes a while, unless stderr is not a terminal.
 #[derive(Debug)]
 pub(crate) struct Line {
     started: Instant,
@@ -39,7 +39,7 @@ impl Line {
             bar
         });
         let Progress { folders, files, bytes } = progress;
-        bar.set_message(format!("reading the inputs: {files} files with {bytes} in {folders} folders so far"));
+        bar.set_message(format!("reading the inputs: {files} files with {bytes} in {folders} directories so far"));
         bar.tick();
     }
 }

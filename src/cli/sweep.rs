@@ -1,4 +1,4 @@
-//! `highwater sweep`: runs a task across inputs, sizes and parameters, and loses nothing.
+//! `highwater sweep`: runs a task across inputs, sizes and parameters, records every run, and resumes.
 
 mod args;
 mod bench;
@@ -41,7 +41,7 @@ use super::run::{UseCgroup, say_lost};
 use super::signals::Signals;
 use super::{cells as shown, output, records, scope};
 
-/// The folder below that of a sweep in which inputs are staged.
+/// The subdirectory of the sweep in which inputs are staged.
 const STAGING: &str = "staging";
 
 pub(crate) fn run(args: &SweepArgs) -> Result<Exit, Failure> {
@@ -91,7 +91,7 @@ fn run_with(args: &SweepArgs, settings: &Settings, saved: Option<&Plan>) -> Resu
     Ok(exit)
 }
 
-/// The folder of the sweep, or the file for single cells.
+/// Opens the directory of the sweep, or the file for single cells.
 fn open(args: &SweepArgs, planned: &mut Planned) -> Result<Place, Failure> {
     let path = folder_of(args, planned);
     let folder = match Folder::open(&path) {
@@ -106,7 +106,7 @@ fn open(args: &SweepArgs, planned: &mut Planned) -> Result<Place, Failure> {
     let json = planned.json()?;
     if let Some(torn) = folder.torn() {
         output::say(&format!(
-            "highwater: the last record of {} was torn ({} bytes), its writer was killed: that run is made again",
+            "highwater: the last record of {} is incomplete ({} bytes) because its writer was killed; repeating that run",
             folder.path().display(),
             torn.bytes
         ));
@@ -120,7 +120,7 @@ fn open(args: &SweepArgs, planned: &mut Planned) -> Result<Place, Failure> {
     Ok(Place::Folder(Box::new(folder)))
 }
 
-/// The folder that records go to.
+/// The directory for the records.
 fn folder_of(args: &SweepArgs, planned: &Planned) -> PathBuf {
     args.into.clone().unwrap_or_else(|| PathBuf::from(format!("{}.sweep", plan::file_name(&planned.plan.task.name))))
 }
@@ -134,11 +134,11 @@ fn open_staging(args: &SweepArgs, place: &Place) -> Result<Staging, Failure> {
     Staging::open(&path).map_err(|error| {
         let (exit, help) = match error {
             StagingError::Occupied { .. } => {
-                (Exit::Usage, Some("name a folder with --staging that is empty or not there yet".to_owned()))
+                (Exit::Usage, Some("choose an empty or new directory with --staging".to_owned()))
             }
             StagingError::InUse { .. } => (
                 Exit::Host,
-                Some("name another folder with --staging, or wait until the other sweep has ended".to_owned()),
+                Some("choose another directory with --staging, or wait until the other sweep ends".to_owned()),
             ),
             StagingError::Failed { .. } | StagingError::NoRoom { .. } => match error.refusal() {
                 Some(refusal) => (Exit::Usage, Some(refusal.remedy().to_owned())),
@@ -149,7 +149,7 @@ fn open_staging(args: &SweepArgs, place: &Place) -> Result<Staging, Failure> {
     })
 }
 
-/// Keeps the inputs as they are; the sweep's own files may lie among them.
+/// Protects the inputs; the sweep's own files may be among them.
 fn guard(
     args: &SweepArgs,
     subject: &Subject<'_>,
@@ -167,8 +167,8 @@ fn guard(
     let guard = args.subject.input_access.guard(inputs, own, is_process)?;
     if let Some(why) = guard.obstacle().filter(|_| args.subject.input_access != InputAccess::Watched) {
         output::say(&format!(
-            "highwater: the inputs are not protected from the task, only watched: {why}. No run follows one that has \
-             changed them"
+            "highwater: the inputs are not protected from the task, only checked after each run: {why}. The sweep stops \
+             when a run has changed them"
         ));
     }
     Ok(guard)
@@ -201,7 +201,7 @@ fn make_runs(
     if schedule.recorded() > 0 && !args.quiet {
         let (recorded, left) = (schedule.recorded(), schedule.left());
         let are = if left == 1 { "is" } else { "are" };
-        output::say(&format!("highwater: {} recorded already, {left} {are} left", runs_are(recorded)));
+        output::say(&format!("highwater: {} already recorded, {left} {are} left", runs_are(recorded)));
     }
     let mut clerk =
         Clerk { args, place, cells: &planned.cells, folders: &folders, progress, failed: 0, observed: Vec::new() };
@@ -211,28 +211,25 @@ fn make_runs(
     bench::lock(&folders).values().for_each(|folder| keeper::forget(folder));
     drop(signals);
     let failed = clerk.failed;
-    // Whoever takes it away after the last run takes all of them.
+    // If the record was moved after the last run, all runs are lost with it.
     if end.is_ok() {
         clerk.place.check_in_place()?;
     }
     let left = schedule.left();
-    // After the last run there is no other that it could keep from beginning.
+    // After the last run, report the failures that would have stopped the next one.
     let mut failures = [bench.unconcluded(), bench.spoiled_in_the_end()].into_iter().flatten();
     let failure = if matches!(end, Ok(End::Done | End::Budget)) { failures.next() } else { None };
-    // Other ends keep their status.
+    // Otherwise the exit status stays, and the failures become warnings.
     failures.for_each(Failure::warn);
     failure.map_or(Ok(()), Err)?;
     match end {
         Ok(End::Done) => Ok(if failed == 0 { Exit::Done } else { Exit::TaskFailed }),
         Ok(End::Interrupted(_)) => {
-            output::say(&format!(
-                "highwater: interrupted, {} left: the same command goes on from there",
-                runs_are(left)
-            ));
+            output::say(&format!("highwater: interrupted, {} left; run the same command to resume", runs_are(left)));
             Ok(Exit::Interrupted)
         }
         Ok(End::Budget) => {
-            output::say(&format!("highwater: --max-cost is reached, {} left", runs_are(left)));
+            output::say(&format!("highwater: reached --max-cost, {} left", runs_are(left)));
             Ok(if failed == 0 { Exit::Done } else { Exit::TaskFailed })
         }
         Ok(End::EngineLost) => {
@@ -248,11 +245,11 @@ fn runs_are(count: usize) -> String {
     if count == 1 { "1 run is".to_owned() } else { format!("{count} runs are") }
 }
 
-/// Whether the numbers of runs go together.
+/// Checks that the numbers of runs agree.
 fn check_terms(args: &SweepArgs) -> Result<(), Failure> {
     match (args.min_runs, args.max_runs) {
         (Some(least), Some(most)) if least > most => {
-            let help = "ask for at least as many with --max-runs, or leave it out";
+            let help = "raise --max-runs, or remove it";
             Err(Failure::new(Exit::Usage, &FewerAtMost { least, most }, Some(help.to_owned())))
         }
         _ => Ok(()),
@@ -270,28 +267,28 @@ fn terms(args: &SweepArgs) -> Terms {
     }
 }
 
-/// Containers and cgroups of a sweep that was killed.
+/// Removes containers and cgroups of a killed sweep.
 fn clear_away(subject: &Subject<'_>) {
     match remove_leftovers(subject.engine(), false, false) {
         Ok(leftovers) => {
             for removed in &leftovers.removed {
-                output::say(&format!("highwater: removed {removed}, left behind by a highwater that was killed"));
+                output::say(&format!("highwater: removed {removed}, left behind by a killed highwater"));
             }
             for failed in &leftovers.failed {
                 output::say(&format!("highwater: {failed}"));
             }
         }
-        Err(error) => output::say(&format!("highwater: failed to look for what a killed highwater left: {error}")),
+        Err(error) => output::say(&format!("highwater: failed to look for leftovers of a killed highwater: {error}")),
     }
 }
 
-/// What all runs of the sweep say, by cells.
+/// Shows all runs of the sweep, by cell.
 fn show(place: &Place) -> Result<(), Failure> {
     let path = match place {
         Place::Folder(folder) => folder.path(),
         Place::File(file) => file.path(),
     };
-    // Which lines cannot be used was said when the records were opened.
+    // Unusable lines were reported when the records were opened.
     let source = records::open(path)?;
     let mut cells = Cells::default();
     source.each(|observation| cells.add(&observation)).map_err(|error| records::unreadable(&error))?;
@@ -302,9 +299,9 @@ fn show(place: &Place) -> Result<(), Failure> {
     output::text(&shown::of(&cells))
 }
 
-/// Numbers of runs that contradict each other.
+/// Contradictory numbers of runs.
 #[derive(Debug, thiserror::Error)]
-#[error("--min-runs {least} is more than --max-runs {most}")]
+#[error("--min-runs {least} is greater than --max-runs {most}")]
 struct FewerAtMost {
     least: u32,
     most: u32,

@@ -1,4 +1,4 @@
-//! Tables for people.
+//! Text tables.
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 
@@ -6,14 +6,14 @@ use super::output;
 
 pub(crate) use highwater::model::escape::printable;
 
-/// The columns of a table where stdout is no terminal: files look the same everywhere.
+/// The width of a table if stdout is not a terminal, so that files look the same everywhere.
 const WIDTH: u16 = 80;
-/// A cell shows so many characters, which are more than a path can have: a rule of a million digits takes more
-/// than 10 s to lay out.
+/// The most characters shown of a cell, more than a path can have: laying out a rule of a million digits takes over
+/// 10 s.
 const LONGEST: usize = 8192;
 
 /// Lays out rows below a header, without lines, no wider than the terminal. Columns whose header starts with `>` are
-/// aligned to the right, as numbers are.
+/// right-aligned, as for numbers.
 pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
     table
@@ -37,7 +37,7 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     text
 }
 
-/// A text as a cell shows it.
+/// The content of a cell, cut if too long.
 fn cell_of(text: &str) -> String {
     let text = printable(text);
     match text.char_indices().nth(LONGEST) {
@@ -46,7 +46,7 @@ fn cell_of(text: &str) -> String {
     }
 }
 
-/// Adds words in lines, the first behind `indent`, the others behind as many spaces.
+/// Appends words, wrapped at `width`: the first line after `indent`, the others after as many spaces.
 pub(crate) fn wrapped(text: &mut String, indent: &str, words: &str, width: usize) {
     let mut line = indent.to_owned();
     let blank = " ".repeat(indent.chars().count());

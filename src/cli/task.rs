@@ -1,4 +1,4 @@
-//! What commands that read documents have in common: options, reading, and what is said about it.
+//! What commands that read documents share: options, reading, and reporting problems.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ pub(crate) struct TemplateArgs {
 }
 
 impl TemplateArgs {
-    /// The environment of this process, as far as it is text, and what was set.
+    /// The UTF-8 part of this process's environment, and the variables that were set.
     pub(crate) fn variables(&self) -> Result<Variables, Failure> {
         let env =
             std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
@@ -44,7 +44,7 @@ impl TemplateArgs {
         Ok(variables)
     }
 
-    /// What was set, by its keys as they were written.
+    /// The variables that were set, by key as given.
     pub(crate) fn set(&self) -> BTreeMap<&str, &str> {
         self.set.iter().filter_map(|assignment| assignment.split_once('=')).collect()
     }
@@ -85,26 +85,25 @@ pub(crate) struct TaskArgs {
     processing_container: Option<PathBuf>,
     #[command(flatten)]
     template: TemplateArgs,
-    /// Folders that take the place of those of the task, by channel.
+    /// Directories that replace those of the task, by channel.
     #[arg(skip)]
     pub(crate) channels: BTreeMap<String, PathBuf>,
 }
 
 impl TaskArgs {
-    /// Reads a task and puts it together. Relative paths in it start in the current directory.
+    /// Reads and resolves a task. Relative paths in it start in the current directory.
     pub(crate) fn resolve(&self, path: &Path) -> Result<Resolution, Failure> {
         self.put_together(self.read(path)?, None)
     }
 
-    /// Reads a task alone.
+    /// Reads a task without resolving it.
     pub(crate) fn read(&self, path: &Path) -> Result<ReadTask, Failure> {
         let variables = self.template.variables()?;
         let mut spec = task(path, &variables).map_err(|error| unread(&error))?;
         self.replace_channels(&mut spec)?;
         Ok(ReadTask { spec, variables })
     }
-
-    /// Puts a task together, with an engine that is asked for the document of the image where no file stands for it.
+    /// Resolves a task; without --processing-container, the engine provides the document of the image.
     pub(crate) fn put_together(
         &self,
         ReadTask { spec, variables }: ReadTask,
@@ -127,7 +126,7 @@ impl TaskArgs {
             let Some(input) = spec.content.inputs.iter_mut().find(|input| input.name.value == *name) else {
                 let help = match nearest(name, known.iter().map(String::as_str)) {
                     Some(nearest) => format!("write `{nearest}`"),
-                    None => format!("its inputs are: {}", known.join(", ")),
+                    None => format!("expected one of: {}", known.join(", ")),
                 };
                 return Err(Failure::new(Exit::Usage, &NoChannel { name: name.clone() }, Some(help)));
             };
@@ -137,20 +136,20 @@ impl TaskArgs {
     }
 }
 
-/// A task that was read, and with what.
+/// A task and the variables it was read with.
 pub(crate) struct ReadTask {
     spec: Document<TaskSpec>,
     variables: Variables,
 }
 
-/// Why a folder cannot be put into a task.
+/// A directory cannot be used as an input of the task.
 #[derive(Debug, thiserror::Error)]
 #[error("the task has no input `{name}`")]
 struct NoChannel {
     name: String,
 }
 
-/// A document that could not be read.
+/// A document could not be read.
 pub(crate) fn unread(error: &ReadError) -> Failure {
     match error {
         ReadError::Flawed(flawed) => Failure::flawed(flawed),
@@ -166,7 +165,7 @@ fn unresolved(error: &ResolveError) -> Failure {
         ResolveError::UnknownTemplate(flawed) => Failure::flawed(flawed),
         ResolveError::Lookup { source: LookupError::Read(error), .. } => unread(error),
         ResolveError::Lookup { source: LookupError::NotGiven, .. } => {
-            let help = "give the image's file with --processing-container FILE".to_owned();
+            let help = "give the file of the image with --processing-container FILE".to_owned();
             Failure::new(Exit::Usage, error, Some(help))
         }
         ResolveError::Lookup { source: source @ LookupError::Engine(_), .. } => not_had(source),

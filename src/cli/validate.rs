@@ -1,4 +1,4 @@
-//! `highwater validate`: everything that is wrong with documents, at once.
+//! `highwater validate`: reports every problem of the given documents.
 
 use std::path::{Path, PathBuf};
 
@@ -61,7 +61,7 @@ enum SchemaArg {
     ProcessingContainer,
 }
 
-/// What came of a file.
+/// The result for one file.
 struct Checked {
     name: String,
     schema: Option<Schema>,
@@ -123,14 +123,14 @@ fn by_name(path: &Path) -> Option<Schema> {
     }
 }
 
-/// JSON that is neither document, or no JSON at all: the reader of tasks says which.
+/// The problems of a file that is neither document, or not JSON at all.
 fn unknown(source: &Source) -> Flawed {
     match Document::task(source.clone(), &targets) {
         Err(flawed) if flawed.problems.iter().any(|problem| matches!(problem.code, "not-json" | "empty")) => flawed,
         Ok(_) | Err(_) => {
-            let problem = Problem::error("unknown-schema", "neither a task nor a processing container");
+            let problem = Problem::error("unknown-schema", "found neither a task nor a processing container");
             let label = "expected \"taskTemplate\" for a task, \"templates\" for a processing container";
-            let help = "say with --schema task or --schema processing-container what it is meant to be";
+            let help = "select the schema with --schema task or --schema processing-container";
             source.flawed([problem.at(0..source.json().trim_end().len().min(1)).label(label).help(help)])
         }
     }
@@ -176,11 +176,11 @@ impl Checked {
     }
 }
 
-/// A file as scripts read it.
+/// A file in the JSON output.
 #[derive(Serialize)]
 struct CheckedFile<'a> {
     file: &'a str,
-    /// `null` where it could not be told.
+    /// `null` if unknown.
     schema: Option<Schema>,
     valid: bool,
     problems: Vec<Located>,

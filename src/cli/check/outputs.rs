@@ -1,4 +1,4 @@
-//! The files that a check writes beside what it tells.
+//! The files that a check writes in addition to its table.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -15,7 +15,7 @@ use crate::cli::output;
 use crate::cli::output_file::{self, unwritten};
 use crate::cli::run::Format;
 
-/// Where GitHub Actions wants the summary of a job.
+/// The variable in which GitHub Actions names the file for the job summary.
 const SUMMARY: &str = "GITHUB_STEP_SUMMARY";
 
 /// Formats of CI systems.
@@ -42,10 +42,10 @@ pub(crate) struct OutputArgs {
     customsmallerisbetter: Option<PathBuf>,
 }
 
-/// Where to write what.
+/// The outputs of a check and their destinations.
 pub(super) struct Outputs {
     files: Vec<(Kind, PathBuf)>,
-    /// The file that says what is checked, as it was named.
+    /// The configuration file, as given.
     config: String,
     github: bool,
     summary: Option<PathBuf>,
@@ -61,11 +61,11 @@ enum Kind {
 }
 
 impl Outputs {
-    /// Finds out whether everything can be written.
+    /// Checks that every output can be written.
     pub(super) fn of(args: &CheckArgs) -> Result<Self, Failure> {
         let OutputArgs { junit, markdown, github, gitlab, bmf, customsmallerisbetter } = &args.outputs;
         if *github && args.format == Format::Json {
-            let help = "leave one of --github and --format json: both write to stdout".to_owned();
+            let help = "remove either --github or --format json".to_owned();
             return Err(Failure::new(Exit::Usage, &BothOnStdout, Some(help)));
         }
         let wanted = [
@@ -79,20 +79,22 @@ impl Outputs {
         for (kind, path) in wanted {
             let Some(path) = path else { continue };
             output_file::check_writable(path)?;
-            // The folder is left for that of highwater.toml.
+            // Relative paths must be resolved before the working directory changes to that of highwater.toml.
             files.push((kind, std::path::absolute(path).unwrap_or_else(|_| path.clone())));
         }
         let summary = std::env::var_os(SUMMARY).map(PathBuf::from).filter(|_| *github);
         match &summary {
             Some(path) => drop(open(path).map_err(|source| unwritten(path, source))?),
-            None if *github => output::say(&format!("highwater: {SUMMARY} is not set: no summary is written")),
+            None if *github => {
+                output::say(&format!("highwater: no job summary was written because {SUMMARY} is not set"))
+            }
             None => {}
         }
         let config = args.config.display().to_string();
         Ok(Self { files, config, github: *github, summary })
     }
 
-    /// Writes everything: each file as a whole, or not at all.
+    /// Writes every output; a file is written completely or not at all.
     pub(super) fn write(&self, report: &Report) -> Result<(), Failure> {
         for (kind, path) in &self.files {
             let text = match kind {
@@ -108,7 +110,7 @@ impl Outputs {
             output::data(&check::annotations(report, &self.config))?;
         }
         if let Some(path) = &self.summary {
-            // Other steps write there too.
+            // Other steps append to this file as well.
             let text = check::markdown(report) + "\n";
             open(path)
                 .and_then(|mut file| file.write_all(text.as_bytes()))
@@ -122,7 +124,7 @@ fn open(path: &Path) -> io::Result<std::fs::File> {
     OpenOptions::new().append(true).create(true).open(path)
 }
 
-/// Why two results cannot be told at the same time.
+/// Two outputs want stdout.
 #[derive(Debug, thiserror::Error)]
 #[error("annotations and JSON cannot both be written to stdout")]
 struct BothOnStdout;

@@ -31,14 +31,14 @@ use crate::cli::run::{Conditions, Start, SubjectArgs, explain, keep, say_lost};
 use crate::cli::signals::Signals;
 use crate::cli::{output, records, scope, summary};
 
-/// Tasks and cells, ready to be run.
+/// Tasks and cells, ready to run.
 pub(super) struct Bench<'a> {
     args: &'a CheckArgs,
     machine: Machine,
     cells: Vec<Cell<'a>>,
     signals: Signals,
     record: Option<Record>,
-    /// How often each cell has been run.
+    /// The number of runs of each cell so far.
     runs: BTreeMap<(String, String), u32>,
 }
 
@@ -50,7 +50,7 @@ struct Cell<'a> {
     env: Vec<(String, String)>,
 }
 
-/// What is run, as `highwater run` takes it.
+/// The subject of a run, with the arguments of `highwater run`.
 #[derive(Debug, Parser)]
 #[command(no_binary_name = true)]
 struct Words {
@@ -59,7 +59,7 @@ struct Words {
 }
 
 impl<'a> Bench<'a> {
-    /// Reads all tasks and finds what runs them.
+    /// Reads all tasks and prepares their runners.
     pub(super) fn new(args: &'a CheckArgs, setup: &'a Setup) -> Result<Self, Failure> {
         let machine = machine()?;
         let record = records::open_record(args.record.as_deref())?;
@@ -73,8 +73,8 @@ impl<'a> Bench<'a> {
         Ok(Self { args, machine, cells, signals, record, runs: BTreeMap::new() })
     }
 
-    /// Runs cells, each as often as `times` says, in turns: what drifts on the machine drifts for all of them. `first` is
-    /// shown the first run of each.
+    /// Runs cells in turns, each as often as `times` says, so that drift of the machine affects all of them alike. `first`
+    /// gets the first run of each cell.
     pub(super) fn batch(
         &mut self,
         times: impl Fn(&TaskConfig, &str) -> Option<u32>,
@@ -85,7 +85,7 @@ impl<'a> Bench<'a> {
         let mut failed = vec![false; wanted.len()];
         for number in 1..=wanted.iter().copied().max().unwrap_or(0) {
             for place in 0..wanted.len() {
-                // What has failed will fail again.
+                // What failed once will fail again.
                 if number > wanted[place] || failed[place] {
                     continue;
                 }
@@ -149,7 +149,7 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// A cgroup to run in, for those who have none: this program is started again in it, so nothing may have happened yet.
+/// Enters a scope with a cgroup if there is none to run in. This restarts the program, so call it first.
 pub(super) fn enter_scope() -> Result<(), Failure> {
     scope::enter_if_needed(&machine()?);
     Ok(())
@@ -160,14 +160,14 @@ fn machine() -> Result<Machine, Failure> {
 }
 
 fn interrupted() -> Failure {
-    let help = "nothing was judged, and no file was written".to_owned();
+    let help = "no result was computed and no file was written".to_owned();
     Failure::new(Exit::Interrupted, &Interrupted, Some(help))
 }
 
 fn conditions(args: &CheckArgs, cell: &Cell<'_>, number: u32) -> Result<Conditions, Failure> {
     let mut conditions = Conditions {
         env: cell.env.clone(),
-        // Whatever the first run read, the next would not find. What they write to stdout is no result of ours.
+        // Standard input can be read only once, and the task's stdout must not mix with the report.
         stdin: Stdin::Null,
         stdout: Output::Null,
         ..Conditions::default()
@@ -209,14 +209,14 @@ fn cell<'a>(args: &CheckArgs, task: &'a TaskConfig, input: &InputConfig) -> Resu
     Ok(Cell { task, name: input.name.clone(), start, about, env })
 }
 
-/// What the task would be run with on the command line.
+/// The command-line arguments that would run this cell.
 fn words(args: &CheckArgs, task: &TaskConfig, input: &InputConfig) -> Vec<OsString> {
     let mut words: Vec<OsString> = Vec::new();
     let mut option = |name: &str, value: OsString| words.push(with_value(name, value));
     if let Some(host) = &args.engine.host {
         option("--host", host.into());
     }
-    // The default is left out: `options` of the task may say something else.
+    // Omit the default: `options` of the task may set another value.
     if let Some(pull) = args.engine.pull.to_possible_value().filter(|_| args.engine.pull != Pull::Missing) {
         option("--pull", pull.get_name().into());
     }
@@ -235,7 +235,7 @@ fn words(args: &CheckArgs, task: &TaskConfig, input: &InputConfig) -> Vec<OsStri
             for (key, value) in set {
                 option("--set", format!("{key}={value}").into());
             }
-            // A name that begins with a hyphen is no option.
+            // `./` keeps a name that begins with a hyphen from being read as an option.
             words.push(Path::new(".").join(path).into());
         }
         What::Command(command) => {
@@ -251,7 +251,7 @@ fn words(args: &CheckArgs, task: &TaskConfig, input: &InputConfig) -> Vec<OsStri
     words
 }
 
-/// An option with its value in one word, which may begin with a hyphen.
+/// An option and its value as one argument; the value may begin with a hyphen.
 fn with_value(name: &str, value: OsString) -> OsString {
     let mut word = OsString::from(name);
     word.push("=");
@@ -259,7 +259,7 @@ fn with_value(name: &str, value: OsString) -> OsString {
     word
 }
 
-/// The size of what is put into a command: the one that is written down, or that of the file or folder.
+/// The size of a command's input: the configured one, or that of the file or directory.
 fn sizes(task: &TaskConfig, input: &InputConfig) -> Result<Option<InputSizes>, Failure> {
     let of = |all| Ok(Some(InputSizes { channel: "input".to_owned(), all, by_extension: BTreeMap::new() }));
     if let Some(size) = input.size {
@@ -268,7 +268,7 @@ fn sizes(task: &TaskConfig, input: &InputConfig) -> Result<Option<InputSizes>, F
     let Some(path) = &input.path else { return Ok(None) };
     let unreadable = |source| {
         let (task, cell) = (task.name.clone(), input.name.clone());
-        let help = "correct `path` in highwater.toml: it starts in the folder of that file".to_owned();
+        let help = "correct `path` in highwater.toml; it is relative to the directory of that file".to_owned();
         Failure::new(Exit::Usage, &NoInput { task, cell, path: path.clone(), source }, Some(help))
     };
     let metadata = std::fs::metadata(path).map_err(unreadable)?;
@@ -290,15 +290,15 @@ fn sizes(task: &TaskConfig, input: &InputConfig) -> Result<Option<InputSizes>, F
     Ok(About::one_run(Subject::default(), Some(prediction)).inputs.pop())
 }
 
-/// Why a cell cannot be run.
+/// A cell of the configuration cannot be run.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to run {task}/{cell} as highwater.toml has it")]
+#[error("failed to run {task}/{cell} as configured in highwater.toml")]
 struct NotRunnable {
     task: String,
     cell: String,
 }
 
-/// Why an input has no size.
+/// The size of an input cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to read the input {path} of {task}/{cell}")]
 struct NoInput {
@@ -309,14 +309,14 @@ struct NoInput {
     source: std::io::Error,
 }
 
-/// Why nothing was judged.
+/// The check was interrupted.
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted")]
 struct Interrupted;
 
-/// Why a run has no result.
+/// A run has no result.
 #[derive(Debug, thiserror::Error)]
-#[error("what watched over a run of {cell}, the container engine or a process of highwater, was lost")]
+#[error("lost the container engine or the highwater process that supervised a run of {cell}")]
 struct Lost {
     cell: String,
 }

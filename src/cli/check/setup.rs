@@ -1,4 +1,4 @@
-//! What a check starts with: the file that says what is checked, the baseline, and records where there are some.
+//! What a check needs before its first run: configuration, baseline, and records if given.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -17,11 +17,11 @@ use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::{output, output_file, records};
 
-/// Everything that is known before the first run.
+/// Everything known before the first run.
 pub(super) struct Setup {
-    /// What is checked, and what was and is not any more.
+    /// The configuration, with tasks that only the baseline still has.
     pub(super) config: Config,
-    /// The tasks that are checked, whether or not now.
+    /// All configured tasks, including those not selected for this check.
     pub(super) listed: BTreeSet<String>,
     pub(super) baseline_path: PathBuf,
     pub(super) baseline: Option<Baseline>,
@@ -29,10 +29,10 @@ pub(super) struct Setup {
 }
 
 impl Setup {
-    /// Reads everything, and moves to the folder of the file that says what is checked.
+    /// Reads everything, and changes to the directory of the configuration file.
     pub(super) fn read(args: &CheckArgs) -> Result<Self, Failure> {
         let sources = args.records.iter().map(|path| records::open(path)).collect::<Result<Vec<Source>, Failure>>()?;
-        // Both are named from here, the rest from the folder of the file.
+        // These paths are relative to the current directory, all others to that of the configuration.
         let named = args.baseline.as_ref().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone()));
         let mut recorded = None;
         let mut config = match read(&args.config)? {
@@ -72,7 +72,7 @@ impl Setup {
         Ok(Self { config, listed, baseline_path, baseline, recorded })
     }
 
-    /// Writes the baseline, and says whether that changed anything.
+    /// Writes the baseline and returns whether it changed.
     pub(super) fn write_baseline(&self, baseline: &Baseline) -> Result<bool, Failure> {
         let text = baseline.text().map_err(|error| Failure::new(Exit::Host, &error, None))?;
         if bounded::read_text(&self.baseline_path).is_ok_and(|old| old == text) {
@@ -83,7 +83,7 @@ impl Setup {
     }
 }
 
-/// All tasks of the records, on default terms.
+/// All tasks of the records, with default thresholds.
 fn whatever_is_recorded(sources: &[Source]) -> Result<(Config, SortedRuns), Failure> {
     let mut config = Config::default();
     let mut runs = SortedRuns::default();
@@ -100,7 +100,7 @@ fn whatever_is_recorded(sources: &[Source]) -> Result<(Config, SortedRuns), Fail
     if config.tasks.is_empty() { Err(no_runs()) } else { Ok((config, runs)) }
 }
 
-/// The records, by the tasks that are checked.
+/// Sorts the records by configured task.
 fn sort(config: &Config, sources: &[Source]) -> Result<SortedRuns, Failure> {
     let names = names(config);
     let mut runs = SortedRuns::default();
@@ -112,17 +112,17 @@ fn sort(config: &Config, sources: &[Source]) -> Result<SortedRuns, Failure> {
 }
 
 fn no_runs() -> Failure {
-    let help = "name a file that `highwater run --record` or `highwater check --record` has written".to_owned();
+    let help = "name a file written by `highwater run --record` or `highwater check --record`".to_owned();
     Failure::new(Exit::TooLittleData, &NoRuns, Some(help))
 }
 
-/// The text of a file; nothing where there is none.
+/// The content of a file, or `None` if it does not exist.
 fn read(path: &Path) -> Result<Option<String>, Failure> {
     match bounded::read_text(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => {
-            let help = "name a text file that can be read".to_owned();
+            let help = "name a readable UTF-8 file".to_owned();
             Err(Failure::new(Exit::Usage, &Unreadable::new("read", path, error), Some(help)))
         }
     }
@@ -130,7 +130,7 @@ fn read(path: &Path) -> Result<Option<String>, Failure> {
 
 fn no_config(path: &Path) -> Failure {
     let error = Unreadable::new("read", path, io::Error::from_raw_os_error(nix::libc::ENOENT));
-    let help = "`highwater init task.json` writes one; --records FILE judges stored runs without it".to_owned();
+    let help = "create one with `highwater init task.json`, or check stored runs with --records FILE".to_owned();
     Failure::new(Exit::Usage, &error, Some(help))
 }
 
@@ -142,7 +142,7 @@ fn move_to(config: &Path) -> Result<(), Failure> {
     }
 }
 
-/// What was said on the command line takes the place of what the file says.
+/// Command-line options override the file.
 fn options(config: &mut Config, args: &CheckArgs) -> Result<(), Failure> {
     for task in &mut config.tasks {
         if let Some(runs) = args.runs {
@@ -165,18 +165,18 @@ fn baseline(path: &Path, required: bool) -> Result<Option<Baseline>, Failure> {
             .map_err(|error| Failure::new(Exit::Usage, &error, Some(error.remedy().to_owned()))),
         None if required => {
             let error = Unreadable::new("read the baseline", path, io::Error::from_raw_os_error(nix::libc::ENOENT));
-            let help = "make it with `highwater check --update-baseline`, and commit it".to_owned();
+            let help = "create it with `highwater check --update-baseline`, and commit it".to_owned();
             Err(Failure::new(Exit::Usage, &error, Some(help)))
         }
         None => Ok(None),
     }
 }
 
-/// The baseline that a new one takes the place of: none if it cannot be used.
+/// The baseline that is about to be replaced; `None` if it is unusable.
 fn replaced_baseline(path: &Path) -> Option<Baseline> {
     baseline(path, false).unwrap_or_else(|failure| {
         failure.without_help().warn();
-        output::say("highwater: that baseline is replaced, and its tasks that are not run now are lost");
+        output::say("highwater: replacing this unusable baseline; tasks that do not run now are lost");
         None
     })
 }
@@ -187,7 +187,7 @@ fn only(config: &mut Config, names: &[String]) -> Result<(), Failure> {
         if !known().any(|known| known == name) {
             let help = match nearest(name, known()) {
                 Some(nearest) => format!("write `{nearest}`"),
-                None => format!("there are: {}", known().collect::<Vec<_>>().join(", ")),
+                None => format!("expected one of: {}", known().collect::<Vec<_>>().join(", ")),
             };
             return Err(Failure::new(Exit::Usage, &NoTask { name: name.clone() }, Some(help)));
         }
@@ -198,7 +198,7 @@ fn only(config: &mut Config, names: &[String]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Tasks that the baseline has and nobody checks any more: all of their cells have vanished.
+/// Adds the tasks that only the baseline has: all of their cells have vanished.
 fn add_vanished(config: &mut Config, baseline: Option<&Baseline>) {
     let known: BTreeSet<String> = config.tasks.iter().map(|task| task.name.clone()).collect();
     let names = baseline.iter().flat_map(|baseline| baseline.tasks.keys()).filter(|name| !known.contains(*name));
@@ -206,7 +206,7 @@ fn add_vanished(config: &mut Config, baseline: Option<&Baseline>) {
     config.tasks.extend(vanished.collect::<Vec<_>>());
 }
 
-/// Says which runs are of tasks that are not checked; these may not be all.
+/// Reports runs of tasks that are not checked, and fails if there are no others.
 fn checked(config: &Config, runs: SortedRuns) -> Result<SortedRuns, Failure> {
     let others = runs.others();
     let told = || {
@@ -218,17 +218,16 @@ fn checked(config: &Config, runs: SortedRuns) -> Result<SortedRuns, Failure> {
     };
     if runs.tasks().next().is_none() {
         let checked = config.tasks.iter().map(|task| task.name.as_str()).collect::<Vec<_>>().join(", ");
-        let help =
-            "name the records of the task that is checked; a task is known by its name, a bare command by its words";
+        let help = "name records of a configured task; tasks match by name, bare commands by their arguments";
         return Err(Failure::new(Exit::Usage, &OtherTask { found: told(), checked }, Some(help.to_owned())));
     }
     if !others.is_empty() {
-        output::say(&format!("highwater: left out, because no such task is checked: {}", told()));
+        output::say(&format!("highwater: skipped, because the task is not configured: {}", told()));
     }
     Ok(runs)
 }
 
-/// The names that task.json files have: records carry them.
+/// The names in task.json files, by which records are matched.
 fn names(config: &Config) -> BTreeMap<String, String> {
     let name = |config: &TaskConfig| {
         let What::Task(path) = &config.what else { return None };
@@ -238,13 +237,13 @@ fn names(config: &Config) -> BTreeMap<String, String> {
         for (key, value) in &config.set {
             variables.set(&format!("{key}={value}")).ok()?;
         }
-        // Where it cannot be read, records still may carry the name that the task has here.
+        // Without a readable task.json, records may still carry the configured name.
         Some((config.name.clone(), task(path, &variables).ok()?.content.name))
     };
     config.tasks.iter().filter_map(name).collect()
 }
 
-/// Why a file could not be used.
+/// A file cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to {what} {path}")]
 struct Unreadable {
@@ -260,22 +259,22 @@ impl Unreadable {
     }
 }
 
-/// Why a task cannot be checked.
+/// The configuration has no such task.
 #[derive(Debug, thiserror::Error)]
 #[error("no task is called `{name}`")]
 struct NoTask {
     name: String,
 }
 
-/// Why records cannot be judged.
+/// The records belong to other tasks.
 #[derive(Debug, thiserror::Error)]
-#[error("the records are of another task: found {found}, expected runs of {checked}")]
+#[error("the records belong to another task: found {found}, expected runs of {checked}")]
 struct OtherTask {
     found: String,
     checked: String,
 }
 
-/// Why nothing can be judged.
+/// The records are empty.
 #[derive(Debug, thiserror::Error)]
-#[error("there is no run in the records")]
+#[error("the records contain no runs")]
 struct NoRuns;

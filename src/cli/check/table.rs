@@ -1,4 +1,4 @@
-//! What a check found, for people.
+//! The result of a check as text.
 
 use std::fmt::Write;
 
@@ -9,7 +9,7 @@ use highwater::report::check::{allowed, change, peak};
 use crate::cli::output;
 use crate::cli::table::{printable, table, wrapped};
 
-/// A table for each task, what there is to say, and the verdict.
+/// Renders a table for each task, the findings, and the verdict.
 pub(super) fn of(report: &Report) -> String {
     let mut text = String::new();
     for task in &report.tasks {
@@ -26,10 +26,10 @@ fn one(text: &mut String, task: &TaskReport) {
     }
     match (&task.rule, &task.baseline_rule) {
         (Some(now), Some(then)) if told(now) != told(then) => {
-            let _ = writeln!(text, "needs {}, in the baseline {}", told(now), told(then));
+            let _ = writeln!(text, "fitted rule {}, baseline {}", told(now), told(then));
         }
         (Some(now), _) => {
-            let _ = writeln!(text, "needs {}", told(now));
+            let _ = writeln!(text, "fitted rule {}", told(now));
         }
         (None, _) => {}
     }
@@ -38,7 +38,7 @@ fn one(text: &mut String, task: &TaskReport) {
         let of = finding.cell.as_ref().map_or_else(String::new, |cell| format!("{cell}: "));
         let first = format!("{}: {of}{} [{}]", finding.level.word(), finding.message, finding.reason.name());
         wrapped(text, "  ", &printable(&first), width);
-        // One remedy for several findings is told once, below them.
+        // A remedy that several findings share is printed once, after them.
         if task.findings.get(place + 1).is_none_or(|next| next.remedy != finding.remedy) {
             wrapped(text, "    → ", &printable(&finding.remedy), width);
         }

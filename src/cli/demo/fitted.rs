@@ -1,4 +1,4 @@
-//! The rule that the runs of the demonstration call for, beside the truth.
+//! The rule fitted to the runs of the demonstration, compared with the truth.
 
 use std::fmt::Write;
 
@@ -10,26 +10,26 @@ use super::workload::{BYTES_PER_BYTE, FLOOR, need};
 use crate::cli::fit::{backtest_row, words};
 use crate::cli::table::table;
 
-/// A fitted coefficient may be this much above the true one: the margin, and the program's own memory.
+/// How far a fitted coefficient may exceed the true one: the fit's margin and the program's own memory.
 const COEFFICIENT_WITHIN: f64 = 0.15;
-/// A limit may be so far above what the task keeps, beside [`OWN_MEMORY`].
+/// How far a limit may exceed what the task keeps, in addition to [`OWN_MEMORY`].
 const LIMIT_WITHIN: f64 = 0.10;
-/// What the program takes for itself at most.
+/// An upper bound on the program's own memory.
 const OWN_MEMORY: Bytes = Bytes::mib(16);
 
-/// Fits the runs and tells what came of it. A report of the same runs would come next.
+/// Fits the runs and describes the result.
 pub(super) fn text(observations: &[Observation]) -> String {
     let groups = group_records(observations, On::Peak, false);
-    let [group] = groups.as_slice() else { return "\nThere is nothing to fit.\n".to_owned() };
+    let [group] = groups.as_slice() else { return "\nNo runs to fit.\n".to_owned() };
     match fit_single(group, &FitOptions::default()) {
         Ok(fit) => told(group, &fit),
-        Err(reason) => format!("\nNo rule can be fitted: {reason}.\n"),
+        Err(reason) => format!("\nNo rule could be fitted: {reason}.\n"),
     }
 }
 
 fn told(group: &Group, fit: &Fit) -> String {
     let mut text = format!(
-        "\nThe rule that these runs call for: {}{}, where n is {}. The truth: max({FLOOR}, {BYTES_PER_BYTE}*n).\n",
+        "\nFitted rule: {}{}, where n is {}. True rule: max({FLOOR}, {BYTES_PER_BYTE}*n).\n",
         if fit.lower_bound { "at least " } else { "" },
         words(&fit.rule),
         fit.predictor
@@ -37,7 +37,8 @@ fn told(group: &Group, fit: &Fit) -> String {
     let sizes = group.table.runs.iter().filter_map(|run| run.sizes.first().copied());
     let verdict = match disagreement(fit, sizes) {
         None => {
-            "They agree: the difference is the program itself, the kernel's share and a margin of the fit.".to_owned()
+            "They agree: the difference is the memory of the program itself and of the kernel, and the fit's margin."
+                .to_owned()
         }
         Some(difference) => format!("They do not agree: {difference}."),
     };
@@ -47,16 +48,16 @@ fn told(group: &Group, fit: &Fit) -> String {
         backtest_row(&format!("declared {}", declared.words), &tried)
     });
     let new = backtest_row(&format!("fitted {}", words(&fit.rule)), &backtest(&group.table, 0, &fit.rule, None));
-    let header = ["on these runs", ">waste", ">failures/1000", ">limit/peak mean", ">least", ">most"];
+    let header = ["on these runs", ">waste", ">failures/1000", ">limit/peak mean", ">min", ">max"];
     text + &table(&header, declared.into_iter().chain([new]).collect())
 }
 
-/// Where the rule is not what the task does.
+/// Describes how the rule differs from what the task does.
 fn disagreement(fit: &Fit, sizes: impl Iterator<Item = Bytes>) -> Option<String> {
     let truth = BYTES_PER_BYTE as f64;
     let coefficient = fit.rule.coefficient;
     if fit.rule.exponent != 1 || !(truth..=truth * (1.0 + COEFFICIENT_WITHIN)).contains(&coefficient) {
-        return Some(format!("{} grows otherwise", words(&fit.rule)));
+        return Some(format!("{} grows differently", words(&fit.rule)));
     }
     let off = |n: &Bytes| {
         let (limit, need) = (fit.rule.limit(*n), need(*n));
@@ -64,5 +65,5 @@ fn disagreement(fit: &Fit, sizes: impl Iterator<Item = Bytes>) -> Option<String>
         limit < need || limit > most
     };
     let mut sizes = sizes;
-    sizes.find(off).map(|n| format!("an input of {n} keeps {} and is given {}", need(n), fit.rule.limit(n)))
+    sizes.find(off).map(|n| format!("an input of {n} needs {}, but its limit is {}", need(n), fit.rule.limit(n)))
 }

@@ -1,4 +1,4 @@
-//! The task of the demonstration as its author would declare it, and inputs for it.
+//! The task of the demonstration as its author would declare it, and its inputs.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -13,12 +13,12 @@ use serde_json::json;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 
-/// The rule its author declares: a little more than it needs.
+/// The declared rule: slightly more than the task needs.
 pub(crate) const COMPLEXITY: &str = "3.5*n";
-/// The floor its author declares.
+/// The declared minimum.
 pub(crate) const FLOOR: &str = "32Mi";
 
-/// The task on this input, read from a document as any other.
+/// Builds the task on this input, parsed from a document like any other.
 pub(super) fn on(input: &Path) -> Result<Task, Failure> {
     let rule = json!({"complexity": COMPLEXITY, "type": "limit", "mode": "sum"});
     let document = json!({
@@ -43,7 +43,7 @@ pub(super) fn on(input: &Path) -> Result<Task, Failure> {
     Ok(resolution.task)
 }
 
-/// A folder with one file of this size.
+/// Creates a directory with one file of this size.
 pub(super) fn generate(folder: &Path, size: Bytes) -> io::Result<()> {
     std::fs::create_dir(folder)?;
     let mut file = File::create(folder.join("scan.raw"))?;

@@ -1,4 +1,4 @@
-//! `highwater workload`: the task of the demonstration. Its need of memory is known, so that it can be checked.
+//! `highwater workload`: the task of the demonstration, whose memory need is known so that results can be verified.
 
 use std::fs::File;
 use std::hint::black_box;
@@ -11,12 +11,12 @@ use highwater::model::units::Bytes;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 
-/// What it keeps for each byte of its input.
+/// Bytes kept in memory per byte of input.
 pub(crate) const BYTES_PER_BYTE: u64 = 3;
-/// What it keeps at least.
+/// The minimum kept in memory.
 pub(crate) const FLOOR: Bytes = Bytes::mib(24);
 
-/// What it keeps for an input of this size: the formula that the demonstration is checked against.
+/// The memory kept for an input of this size: the formula that the demonstration is verified against.
 pub(crate) fn need(input: Bytes) -> Bytes {
     FLOOR.max(Bytes(input.0.saturating_mul(BYTES_PER_BYTE)))
 }
@@ -31,7 +31,7 @@ pub(crate) struct WorkloadArgs {
 pub(crate) fn run(args: &WorkloadArgs) -> Result<Exit, Failure> {
     let size = read(&args.input).map_err(|error| Failure::new(Exit::Usage, &error, None))?;
     let Ok(length) = usize::try_from(need(size).0) else { return Ok(Exit::Host) };
-    // Zeroed memory would only be promised; these bytes are there.
+    // Non-zero bytes, because the kernel would not allocate zeroed pages.
     black_box(vec![1_u8; length]);
     Ok(Exit::Done)
 }

@@ -1,4 +1,4 @@
-//! The result for one task: the rule, what it comes to where it is written down, and how it does on the recorded runs.
+//! The result for one task: the rule, what it amounts to once written down, and its score on the recorded runs.
 
 use std::collections::BTreeMap;
 
@@ -19,35 +19,35 @@ pub(super) struct Fitted {
     task: Option<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     parameters: BTreeMap<String, String>,
-    /// The rule to write down, and what speaks for it.
+    /// The rule to write down, and the evidence for it.
     #[serde(flatten)]
     pub(super) fit: Fit,
-    /// What n is, in the fields of a scale rule.
+    /// The definition of n, in the fields of a scale rule.
     measure: Measure,
     #[serde(skip_serializing_if = "nothing_left_out")]
     left_out: LeftOut,
     pub(super) target: Target,
-    /// What the platform gives where the rule is written down like this.
+    /// The limit that the platform applies if the rule is written down like this.
     pub(super) effective: FittedRule,
-    /// The growing part as a document has it.
+    /// The growth term as a document states it.
     #[serde(skip_serializing_if = "Option::is_none")]
     complexity: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     scale_factor: Option<i64>,
-    /// What goes into a document of the Task API; nothing where its rules cannot say it.
+    /// The rule as a Task API document; absent if its rules cannot express it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) documented: Option<Documented>,
-    /// How the rule does on the runs it was fitted to.
+    /// The score of the rule on the runs it was fitted to.
     pub(super) recorded: Backtest,
-    /// How the rule of --against does on them.
+    /// The score of the rule given with --against.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) against: Option<Backtest>,
-    /// How the rules that the task had when it ran do on them.
+    /// The score of the rules that the task had when it ran.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) declared: Option<Backtest>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) for_sizes: Vec<ForSize>,
-    /// What others than the platform of the Task API are told.
+    /// What other consumers than the platform of the Task API get.
     #[serde(skip)]
     pub(super) declaration: Declaration,
     /// The template that the recorded rules come from.
@@ -66,7 +66,7 @@ fn nothing_left_out(left_out: &LeftOut) -> bool {
     left_out.total() == 0
 }
 
-/// What an input of some size is given.
+/// The limit and request for an input size.
 #[derive(Serialize)]
 pub(super) struct ForSize {
     pub(super) n: Bytes,
@@ -74,7 +74,7 @@ pub(super) struct ForSize {
     pub(super) request: Bytes,
 }
 
-/// How the result is wanted.
+/// What the caller asked for.
 pub(super) struct Wanted<'a> {
     pub(super) options: FitOptions,
     pub(super) dialect: Dialect,
@@ -145,7 +145,7 @@ pub(super) fn fitted(group: &Group, wanted: &Wanted<'_>) -> Result<Fitted, TooLi
     })
 }
 
-/// The rule to write down so that the platform gives what was fitted.
+/// The rule to write down so that the platform applies what was fitted.
 fn written(intended: FittedRule, group: &Group, predictor: usize, wanted: &Wanted<'_>) -> FittedRule {
     let target = wanted.target;
     let rule = target.rounded(target.written(intended), &intended, &group.table, predictor);
@@ -155,13 +155,13 @@ fn written(intended: FittedRule, group: &Group, predictor: usize, wanted: &Wante
     }
 }
 
-/// What is set aside for every run: what the middle one of the inputs needs, and no more than the smallest one is
-/// allowed, since a request above its limit is refused.
+/// The base for every run: what the median input needs, but no more than the limit of the smallest, since a platform
+/// rejects a request above its limit.
 fn set_aside(fit: &Fit) -> Bytes {
     fit.request.limit(fit.inputs.median).min(fit.rule.base_bytes)
 }
 
-/// The part of another channel as it is written down.
+/// The rule of a further channel as it is written down.
 fn written_also(also: &Also, target: Target, whole: bool) -> Also {
     let written = |coefficient: f64| {
         let rule = FittedRule { coefficient, exponent: also.exponent, ..FittedRule::floor(Bytes::ZERO) };
@@ -189,12 +189,12 @@ fn scaled(
     Scaled { form: rule.form, base: rule.base_bytes, growth: growth.collect() }
 }
 
-/// This size of the first channel, and the largest that was measured of the others.
+/// This size of the first channel, and the largest measured size of the others.
 fn for_n(n: Bytes, measure: &Measure) -> impl Fn(&Growth) -> Bytes {
     move |growth| if growth.measure == *measure { n } else { growth.largest }
 }
 
-/// What others than the platform of the Task API are told: they have no margin of their own.
+/// The declaration for consumers other than the platform of the Task API, which add no margin of their own.
 fn declaration(group: &Group, fitted: &Fit, measure: &Measure, for_sizes: &[Bytes]) -> Declaration {
     let largest = for_sizes.iter().copied().max().unwrap_or(fitted.inputs.largest);
     let limit = scaled(&fitted.rule, measure, fitted, group, |also| also.coefficient);

@@ -1,4 +1,4 @@
-//! The runs that a command is given: records of highwater, or a table of comma-separated values.
+//! The runs given to a command: highwater records, or a CSV table.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::{output, records};
 
-/// Which runs are looked at.
+/// Which runs to read.
 #[derive(Debug, Args)]
 pub(crate) struct RunsArgs {
     /// Records of `run --record` or `sweep` (a file or a directory), or a CSV table (- for stdin).
@@ -40,7 +40,7 @@ enum OnArg {
 }
 
 impl RunsArgs {
-    /// The runs, sorted by task. What is left out is said.
+    /// Reads the runs, grouped by task, and reports skipped ones.
     pub(crate) fn read(&self) -> Result<Vec<Group>, Failure> {
         let on = match self.on {
             OnArg::Peak => On::Peak,
@@ -58,13 +58,13 @@ impl RunsArgs {
                 let name = group.name().map_or_else(String::new, |name| format!("{name}: "));
                 let runs =
                     if group.left_out.total() == 1 { "1 run" } else { &format!("{} runs", group.left_out.total()) };
-                output::say(&crate::cli::table::printable(&format!("{name}{runs} left out: {}", reasons.join(", "))));
+                output::say(&crate::cli::table::printable(&format!("{name}skipped {runs}: {}", reasons.join(", "))));
             }
         }
         if !self.pool_parameters && groups.iter().any(|group| !group.parameters.is_empty()) && groups.len() > 1 {
             let count = groups.len();
             output::say(&format!(
-                "{count} choices of parameters, each with a rule of its own; --pool-parameters fits one to all of them"
+                "fitting one rule to each of {count} parameter combinations; use --pool-parameters to fit one rule to all"
             ));
         }
         Ok(groups)
@@ -81,9 +81,9 @@ fn named(groups: Vec<Group>, wanted: &str) -> Result<Vec<Group>, Failure> {
     Ok(found)
 }
 
-/// There are no runs of such a task.
+/// No runs belong to the task.
 #[derive(Debug, thiserror::Error)]
-#[error("no runs of a task `{wanted}`, there are those of `{}`", known.join("`, `"))]
+#[error("no runs of task `{wanted}`, expected one of `{}`", known.join("`, `"))]
 struct NoTask {
     wanted: String,
     known: Vec<String>,
@@ -111,7 +111,7 @@ fn read(path: &Path, on: On, pooled: bool) -> Result<Vec<Group>, Failure> {
     parse_csv(&name, text).map_err(|flawed| Failure::flawed(&flawed))
 }
 
-/// Records are lines of JSON, each of them an object.
+/// Records are JSON Lines: each line is an object.
 fn begins_as_json(path: &Path) -> bool {
     let Ok(file) = std::fs::File::open(path) else { return false };
     let mut start = Vec::new();
@@ -123,11 +123,11 @@ fn no_text(name: &str, error: &std::string::FromUtf8Error) -> Failure {
     let start = error.utf8_error().valid_up_to();
     let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
     let marked = start..start + char::REPLACEMENT_CHARACTER.len_utf8();
-    let problem = Problem::error("not-utf-8", "bytes that are no text").at(marked).label("expected UTF-8");
+    let problem = Problem::error("not-utf-8", "invalid UTF-8").at(marked).label("expected UTF-8");
     Failure::flawed(&Flawed { name: name.to_owned(), text, problems: vec![problem] })
 }
 
-/// Why there are no runs to fit.
+/// The runs cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to read {name}")]
 struct Unread {

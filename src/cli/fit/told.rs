@@ -1,4 +1,4 @@
-//! The result in words and tables.
+//! The result of a fit as text and tables.
 
 use std::fmt::Write;
 
@@ -12,7 +12,7 @@ use crate::cli::output;
 use crate::cli::summary::push_row;
 use crate::cli::table::{printable, table};
 
-/// One task in full, several side by side.
+/// Renders one task in full, several as a table.
 pub(super) fn tables(fitted: &[(&Group, Fitted)], against: Option<&FittedRule>) -> String {
     match fitted {
         [(group, only)] => one(group, only, against),
@@ -20,7 +20,7 @@ pub(super) fn tables(fitted: &[(&Group, Fitted)], against: Option<&FittedRule>) 
     }
 }
 
-/// A rule as people read it: amounts in binary units.
+/// A rule with amounts in binary units.
 pub(crate) fn words(rule: &FittedRule) -> String {
     let base = rule.base_bytes;
     match (rule.complexity(), rule.form) {
@@ -42,10 +42,10 @@ fn overview(fitted: &[(&Group, Fitted)], against: Option<&FittedRule>) -> String
             format!("{:.0} %", (100.0 * fit.headroom.content).floor()),
         ]
     });
-    let header = ["task", "rule", ">inputs", ">limit/peak", ">failures/1000", ">surely fit"];
+    let header = ["task", "rule", ">inputs", ">limit/peak", ">failures/1000", ">coverage"];
     let mut text = table(&header, rows.collect());
-    text.push_str("\nlimit/peak and failures: on inputs that the rule had not seen\n");
-    text.push_str("surely fit: at least this share of further inputs, with 95 % confidence\n");
+    text.push_str("\nlimit/peak and failures/1000: on held-out inputs, which the rule was not fitted to\n");
+    text.push_str("coverage: at least this share of further inputs fits, with 95 % confidence\n");
     let notes = fitted.iter().flat_map(|(group, result)| {
         let name = group.name().unwrap_or_default();
         let warnings = result.fit.warnings.iter().filter(|one| !matches!(one, Warning::FewInputs { .. }));
@@ -70,27 +70,27 @@ fn one(group: &Group, fitted: &Fitted, against: Option<&FittedRule>) -> String {
     rows.push(("limit", format!("{}{}   where n is {}", at_least(fit), words(&fit.rule), fit.predictor)));
     for also in &fit.also {
         let growth = Growth::complexity_of(also.coefficient, also.exponent);
-        rows.push(("", format!("or {growth}, whichever is more   where n is {}", also.predictor)));
+        rows.push(("", format!("or {growth}, whichever is larger   where n is {}", also.predictor)));
     }
     rows.push(("request", format!("{}{}", at_least(fit), words(&fit.request))));
     if *target == Target::Kubernetes {
-        rows.push(("effective", format!("{}   with the platform's margin of 1.1", words(effective))));
+        rows.push(("effective", format!("{}   including the platform's margin of 1.1", words(effective))));
     }
     rows.push(("fitted to", inputs(fit)));
     rows.push(("evidence", evidence(fit)));
     rows.push(("held out", held_out(fit)));
-    rows.push(("head-room", headroom(fit)));
+    rows.push(("headroom", headroom(fit)));
     for ForSize { n, limit, request } in &fitted.for_sizes {
-        rows.push(("", format!("an input of {n} is given {limit}, of which {request} are requested")));
+        rows.push(("", format!("input of {n}: limit {limit}, request {request}")));
     }
     let what = if group.recorded { "record" } else { "line" };
     for outlier in fit.outliers.iter().take(5) {
         let place = group.lines.get(outlier.run).map_or_else(String::new, |line| format!("{what} {line}: "));
-        let text = format!("{place}{} for {}, where {} is typical", outlier.peak, outlier.n, outlier.typical);
+        let text = format!("{place}{} for an input of {}, typical: {}", outlier.peak, outlier.n, outlier.typical);
         rows.push(("outlier", text));
     }
     if let more @ 1.. = fit.outliers.len().saturating_sub(5) {
-        rows.push(("", format!("and {more} more; all of them were fitted like the others")));
+        rows.push(("", format!("and {more} more; outliers are fitted like other runs")));
     }
     rows.extend(fit.warnings.iter().map(|warning| ("warning", told(warning))));
     let width = output::width_of_stdout().map_or(100, usize::from);
@@ -101,13 +101,13 @@ fn one(group: &Group, fitted: &Fitted, against: Option<&FittedRule>) -> String {
     text.push('\n');
     text.push_str(&table(&COMPARED, compared(group, fitted, against)));
     if let Some(documented) = &fitted.documented {
-        text.push_str("\nfor a task.json or processing-container.json; --write puts it there:\n");
+        text.push_str("\nfor task.json or processing-container.json (--write inserts it):\n");
         text.push_str(&snippet(documented));
     }
     text
 }
 
-/// What stands before a rule that was fitted to lower bounds.
+/// Marks a rule that was fitted to lower bounds.
 fn at_least(fit: &Fit) -> &'static str {
     if fit.lower_bound { "at least " } else { "" }
 }
@@ -117,13 +117,13 @@ fn inputs(fit: &Fit) -> String {
     let mut text =
         format!("{} runs, {} distinct inputs, {} to {}", inputs.runs, inputs.distinct, inputs.smallest, inputs.largest);
     if inputs.limit_reached > 0 {
-        let _ = write!(text, "; {} reached their limit: not used", inputs.limit_reached);
+        let _ = write!(text, "; {} censored (reached their limit), not used", inputs.limit_reached);
     }
     if inputs.oom_killed > 0 {
-        let _ = write!(text, "; {} killed for memory: lower bounds", inputs.oom_killed);
+        let _ = write!(text, "; {} out of memory, used as lower bounds", inputs.oom_killed);
     }
     if inputs.sampled > 0 {
-        let _ = write!(text, "; {} with a lower bound of the peak", inputs.sampled);
+        let _ = write!(text, "; {} with a lower bound as peak", inputs.sampled);
     }
     text
 }
@@ -136,15 +136,17 @@ fn evidence(fit: &Fit) -> String {
             short(slope.low),
             short(slope.high)
         ),
-        None => "all inputs have one size".to_owned(),
+        None => "all inputs have the same size".to_owned(),
     };
     let gain = match fit.evidence.growth_gain {
-        Some(gain) if gain >= 0.0 => format!("growth costs {:.0} % less than a floor on held-out inputs", 100.0 * gain),
-        Some(gain) => format!("growth costs {:.0} % more than a floor on held-out inputs", -100.0 * gain),
-        None => "growth could not be looked at".to_owned(),
+        Some(gain) if gain >= 0.0 => {
+            format!("growth costs {:.0} % less than a constant on held-out inputs", 100.0 * gain)
+        }
+        Some(gain) => format!("growth costs {:.0} % more than a constant on held-out inputs", -100.0 * gain),
+        None => "growth could not be evaluated".to_owned(),
     };
-    let verdict = if fit.rule.exponent == 0 { "no usable relation, a floor alone: " } else { "" };
-    let seen = if fit.lower_bound { "of what was seen of their peaks: " } else { "" };
+    let verdict = if fit.rule.exponent == 0 { "no usable relation, constant only: " } else { "" };
+    let seen = if fit.lower_bound { "from lower bounds of the peaks: " } else { "" };
     format!("{seen}{verdict}{slope}; {gain}")
 }
 
@@ -164,9 +166,9 @@ fn short(number: f64) -> String {
 
 fn held_out(fit: &Fit) -> String {
     let held_out = &fit.held_out;
-    let seen = if fit.lower_bound { "of what was seen of their peaks: " } else { "" };
+    let seen = if fit.lower_bound { "from lower bounds of the peaks: " } else { "" };
     format!(
-        "{seen}limit/peak {:.2} on average, {:.2} to {:.2}; {:.0} failures per 1000; {:.1} % of the memory needed is wasted",
+        "{seen}limit/peak {:.2} on average ({:.2} to {:.2}); {:.0} failures per 1000; waste {:.1} % of the memory needed",
         held_out.mean_ratio,
         held_out.smallest_ratio,
         held_out.largest_ratio,
@@ -182,18 +184,15 @@ fn headroom(fit: &Fit) -> String {
         above => format!("{above} above the rule"),
     };
     if fit.lower_bound {
-        return format!(
-            "not known from lower bounds: {} inputs with exact peaks are needed for 95 %",
-            headroom.more_needed
-        );
+        return format!("unknown from lower bounds: 95 % needs {} inputs with exact peaks", headroom.more_needed);
     }
     let mut text = format!(
-        "{} inputs, {above}: at least {:.0} % of further ones fit, with 95 % confidence",
+        "{} inputs, {above}: at least {:.0} % of further inputs fit, with 95 % confidence",
         headroom.inputs,
         (100.0 * headroom.content).floor()
     );
     if headroom.more_needed > 0 {
-        let _ = write!(text, "; {} more are needed for 95 %", headroom.more_needed);
+        let _ = write!(text, "; 95 % needs {} more", headroom.more_needed);
     }
     let factors: Vec<String> = headroom
         .conformal
@@ -201,42 +200,42 @@ fn headroom(fit: &Fit) -> String {
         .filter_map(|one| one.factor.map(|factor| format!("{:.2} ({:.0} %)", factor, 100.0 * one.content)))
         .collect();
     if !factors.is_empty() {
-        let _ = write!(text, "; the next input fits under the rule times {}", factors.join(", "));
+        let _ = write!(text, "; the next input fits within the rule times {}", factors.join(", "));
     }
     text
 }
 
-/// A warning in words.
+/// Describes a warning.
 pub(crate) fn told(warning: &Warning) -> String {
     match warning {
-        Warning::NarrowRange { factor } => format!(
-            "the largest input is only {factor:.2} times the smallest: what the rule says about others is extrapolated"
-        ),
+        Warning::NarrowRange { factor } => {
+            format!("the largest input is only {factor:.2} times the smallest; other sizes are extrapolated")
+        }
         Warning::RiseTogether { chosen, usual } => format!(
-            "{usual} rises with {chosen} from input to input, and may be what the memory follows: measure inputs where \
+            "{usual} grows along with {chosen} from input to input and may be the actual cause: measure inputs in which \
              they differ before relying on the rule"
         ),
         Warning::Extrapolated { n, factor } if *factor > 1.0 => {
-            format!("{n} is {factor:.1} times the largest input measured: extrapolated")
+            format!("{n} is {factor:.1} times the largest measured input; the result is extrapolated")
         }
         Warning::Extrapolated { n, factor } => {
-            format!("{n} is only {:.0} % of the smallest input measured: extrapolated", 100.0 * factor)
+            format!("{n} is only {:.0} % of the smallest measured input; the result is extrapolated", 100.0 * factor)
         }
-        Warning::Untimed => "not every run tells its time: all of them count the same".to_owned(),
+        Warning::Untimed => "some runs have no wall time; all runs are weighted equally".to_owned(),
         Warning::RaisedByKills { bound } => {
-            format!("a run with {bound} was killed for memory: the rule was raised above that")
+            format!("a run with {bound} ran out of memory; the rule was raised above that")
         }
         Warning::Sampled { runs, as_points: true } => {
-            format!("the peaks of {runs} runs are lower bounds, and too few are exact: the rule is a lower bound, too")
+            format!("the peaks of {runs} runs are lower bounds and too few are exact; the rule is a lower bound, too")
         }
         Warning::Sampled { runs, as_points: false } => {
-            format!("the peaks of {runs} runs are lower bounds: they only push the rule up")
+            format!("the peaks of {runs} runs are lower bounds; they can only raise the rule")
         }
         Warning::Synthetic { runs } => {
-            format!("the inputs of {runs} runs were made up from others: real ones of that size may need more or less")
+            format!("the inputs of {runs} runs are synthetic; real inputs of that size may need more or less")
         }
         Warning::SeveralImages { images } => {
-            format!("the runs are of {images} different images: those of older ones may need something else")
+            format!("the runs used {images} different images, whose needs may differ")
         }
         Warning::FewInputs { more_needed } => {
             format!("measure {more_needed} more inputs before relying on the rule for 95 % of all runs")
@@ -244,9 +243,9 @@ pub(crate) fn told(warning: &Warning) -> String {
     }
 }
 
-const COMPARED: [&str; 6] = ["on the recorded runs", ">waste", ">failures/1000", ">limit/peak mean", ">least", ">most"];
+const COMPARED: [&str; 6] = ["on the recorded runs", ">waste", ">failures/1000", ">limit/peak mean", ">min", ">max"];
 
-/// The old rules, where there are some, above the new one, and that on inputs it had not seen.
+/// Compares the old rules, if any, with the new one, and with the new one on held-out inputs.
 fn compared(group: &Group, fitted: &Fitted, against: Option<&FittedRule>) -> Vec<Vec<String>> {
     let declared = group.declared.as_ref().zip(fitted.declared.as_ref());
     let old = declared.map(|(rules, result)| ("declared", rules.words.clone(), *result));
@@ -260,7 +259,7 @@ fn compared(group: &Group, fitted: &Fitted, against: Option<&FittedRule>) -> Vec
     rows.map(|(age, rule, result)| backtest_row(format!("{task} {age} {rule}").trim(), &result)).collect()
 }
 
-/// What was found on held-out inputs, for as many runs as are recorded.
+/// The held-out result, scaled to the number of recorded runs.
 fn held_out_backtest(fit: &Fit, recorded: &Backtest) -> Backtest {
     Backtest {
         waste_gbh: recorded.waste_gbh.and(fit.held_out.waste_gbh),
@@ -272,7 +271,7 @@ fn held_out_backtest(fit: &Fit, recorded: &Backtest) -> Backtest {
     }
 }
 
-/// Name, waste, failures and ratios of a rule on recorded runs.
+/// A row with name, waste, failures and ratios of a rule on recorded runs.
 pub(crate) fn backtest_row(name: &str, result: &Backtest) -> Vec<String> {
     if result.runs == 0 {
         return [name, "-", "-", "-", "-", "-"].map(str::to_owned).to_vec();

@@ -1,4 +1,4 @@
-//! `fit --write`: the rule in its document, at once or not at all.
+//! `fit --write`: puts the rule into its document, atomically.
 
 use std::path::{Path, PathBuf};
 
@@ -16,21 +16,21 @@ use crate::cli::table::printable;
 use crate::cli::task::{TemplateArgs, unread};
 use crate::cli::{output, output_file};
 
-/// A document that the rule is put into.
+/// The document to edit.
 pub(super) struct File {
     path: PathBuf,
-    /// As it was read: not written over where it is another by then.
+    /// The content as read; the file is not overwritten if it has changed since.
     bytes: Vec<u8>,
     pub(super) source: Source,
     variables: Variables,
 }
 
-/// Why the document could not be written.
+/// The document could not be written.
 #[derive(Debug, thiserror::Error)]
 enum Unwritten {
     #[error("{} is read-only", .0.display())]
     ReadOnly(PathBuf),
-    #[error("{} was changed while its rule was fitted", .0.display())]
+    #[error("{} changed while its rule was being fitted", .0.display())]
     Changed(PathBuf),
 }
 
@@ -50,7 +50,7 @@ impl File {
         Ok(Self { path: path.to_owned(), bytes, source, variables })
     }
 
-    /// Puts the rule in, and says what that changed.
+    /// Inserts the rule and returns a diff.
     pub(super) fn write(&self, documented: &Documented, args: &FitArgs, fitted: &Fitted) -> Result<String, Failure> {
         let change = Change {
             documented,
@@ -62,11 +62,11 @@ impl File {
         let put = self.source.put(&self.variables, &change).map_err(|error| match &error {
             PutError::Flawed(flawed) => Failure::flawed(flawed),
             PutError::Templated { .. } => {
-                let help = "put it in by hand: `highwater fit --emit task-api` prints it".to_owned();
+                let help = "insert it by hand; `highwater fit --emit task-api` prints it".to_owned();
                 Failure::new(Exit::Usage, &error, Some(help))
             }
         })?;
-        // What was written has to be a document again.
+        // The edited text must parse again.
         let again = render(self.source.name(), put.text.clone(), &self.variables);
         check(&again.map_err(|flawed| Failure::flawed(&flawed))?)?;
         for note in &put.notes {
@@ -77,7 +77,7 @@ impl File {
         let old = String::from_utf8_lossy(old);
         let name = self.path.display().to_string();
         if old == put.text {
-            return Ok(format!("{name} says so already\n"));
+            return Ok(format!("{name} is already up to date\n"));
         }
         let diff = TextDiff::from_lines(old.as_ref(), &put.text);
         let diff = diff.unified_diff().context_radius(3).header(&name, &name).to_string();
@@ -87,22 +87,22 @@ impl File {
         Ok(diff)
     }
 
-    /// Writes the document, unless it was changed since it was read.
+    /// Writes the document unless it has changed since it was read.
     fn replace(&self, bytes: &[u8]) -> Result<(), Failure> {
         let unwritten = |source| output_file::unwritten(&self.path, source);
-        // Root could write to it.
+        // Root could write to a read-only file.
         if std::fs::metadata(&self.path).map_err(unwritten)?.permissions().readonly() {
-            let help = "make it writable with `chmod u+w`, or look with --dry-run";
+            let help = "make it writable with `chmod u+w`, or preview with --dry-run";
             return Err(Unwritten::ReadOnly(self.path.clone()).failure(help));
         }
         if std::fs::read(&self.path).map_err(unwritten)? != self.bytes {
-            return Err(Unwritten::Changed(self.path.clone()).failure("run it again"));
+            return Err(Unwritten::Changed(self.path.clone()).failure("run the command again"));
         }
         output_file::write(&self.path, bytes)
     }
 }
 
-/// Reads the document as `validate` does, and says what is suspicious about it no more than that.
+/// Validates the document like `validate`; its warnings stay warnings.
 fn check(source: &Source) -> Result<(), Failure> {
     let flawed = match Schema::of(source) {
         Some(Schema::ProcessingContainer) => Document::processing_container(source.clone(), &targets).err(),

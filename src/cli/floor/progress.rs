@@ -1,4 +1,4 @@
-//! The line on a terminal that tells how far a search is, and how long it may still take.
+//! A line on the terminal with the progress of a search and its estimated remaining time.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -8,10 +8,10 @@ use highwater::calibrate::monitor::Observer;
 use highwater::model::units::Bytes;
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Nobody needs a line for less.
+/// Shorter searches need no progress line.
 const AFTER: Duration = Duration::from_secs(1);
 
-/// Nothing where stderr is no terminal.
+/// Shows nothing if stderr is not a terminal.
 #[derive(Debug)]
 pub(super) struct Progress {
     bar: Option<ProgressBar>,
@@ -20,12 +20,12 @@ pub(super) struct Progress {
     /// When the first try began.
     tries_since: Option<Instant>,
     limit: Option<Bytes>,
-    /// Where the search is.
+    /// The state of the search.
     stage: String,
 }
 
 impl Progress {
-    /// A line that is shown once the search lasts, unless it is not wanted.
+    /// A line that appears once the search takes a while, if wanted.
     pub(super) fn new(wanted: bool) -> Self {
         Self {
             bar: None,

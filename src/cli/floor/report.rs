@@ -1,4 +1,4 @@
-//! What a search has found: a table for people, JSON for scripts.
+//! The result of a search as a table or JSON.
 
 use std::time::Duration;
 
@@ -17,11 +17,11 @@ use crate::cli::table::table;
 /// The version of the JSON.
 const SCHEMA_VERSION: u32 = 1;
 
-/// So many times as long as without a limit, and so many microseconds, are worth a note.
+/// Slowdown under the floor that is worth a note: a factor, and microseconds.
 const SLOW: f64 = 1.5;
 const SLOW_US: f64 = 5e5;
 
-/// All of it, as scripts read it. Amounts are bytes, times microseconds.
+/// The result as JSON. Amounts are bytes, times are microseconds.
 #[derive(Debug, Serialize)]
 pub(super) struct Report<'a> {
     schema_version: u32,
@@ -29,28 +29,28 @@ pub(super) struct Report<'a> {
     subject: &'a Subject,
     /// `settled`, `gave-up`, `interrupted` or `engine-lost`.
     end: &'static str,
-    /// The smallest limit under which the task succeeds; null where the search did not settle.
+    /// The smallest limit under which the task succeeds; null if the search did not settle.
     floor_bytes: Option<Bytes>,
-    /// The lowest limit known to be enough; the same as the floor where the search settled.
+    /// The lowest limit known to be enough; equals the floor if the search settled.
     enough_bytes: Option<Bytes>,
-    /// The highest limit below it that was not enough; null where the least possible limit is enough.
+    /// The highest limit below it that was not enough; null if the least possible limit is enough.
     not_enough_bytes: Option<Bytes>,
-    /// How often it succeeded under `enough_bytes`.
+    /// The number of successful runs under `enough_bytes`.
     confirmed: u32,
     precision: f64,
     slowdown: Option<f64>,
     /// The highest peak without a limit.
     peak_bytes: Option<Bytes>,
-    /// The same with where it was read and how exact it is.
+    /// The same peak with its source and exactness.
     peak: Option<&'a Peak>,
-    /// What the memory consisted of when the most was in use.
+    /// The breakdown of memory at the largest sample.
     breakdown: Option<Breakdown>,
-    /// How much of the peak the task can do without: page cache for the most part, which the kernel takes back.
+    /// The part of the peak that the task can do without: mostly page cache, which the kernel reclaims.
     reclaimable_bytes: Option<Bytes>,
-    /// How long it takes without a limit: the median of the runs.
+    /// The median wall time of the runs without a limit.
     wall_us: Option<u64>,
     tries: Vec<TryReport>,
-    /// What a person should know about these numbers.
+    /// Notes on these numbers for the reader.
     notes: Vec<String>,
     #[serde(skip)]
     found: &'a Found,
@@ -58,14 +58,14 @@ pub(super) struct Report<'a> {
     terms: Terms,
 }
 
-/// One try as scripts read it.
+/// One try in JSON.
 #[derive(Debug, Serialize)]
 struct TryReport {
     limit_bytes: Bytes,
     enough: bool,
     /// `enough`, `oom-killed`, `child-oom-killed`, `failed`, `signalled`, `too-slow`, `timed-out` or `not-started`.
     result: &'static str,
-    /// The status, the number of the signal, or why it was not started.
+    /// The exit status, the number of the signal, or why the task did not start.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
     peak_bytes: Option<Bytes>,
@@ -108,13 +108,13 @@ impl<'a> Report<'a> {
         .with_slowness()
     }
 
-    /// Without a bound on time a floor may be one that nobody wants to live on.
+    /// Adds a note if the task is slow under a floor that was found without a bound on time.
     fn with_slowness(mut self) -> Self {
         if let (None, Some(without), Some(under)) = (self.slowdown, self.wall_us, self.slowest_under_floor())
             && under as f64 > SLOW * without as f64 + SLOW_US
         {
-            let note = "under the floor the task gets slow, because page cache is squeezed out: --slowdown 1.2 finds the \
-                        smallest limit under which it does not";
+            let note = "the task is slow under the floor because page cache is evicted; --slowdown 1.2 finds the smallest \
+                        limit under which it is not";
             self.notes.push(note.to_owned());
         }
         self
@@ -149,39 +149,39 @@ impl<'a> Report<'a> {
         text
     }
 
-    /// The floor, or what is known of it.
+    /// The floor, or its bounds.
     fn floor(&self) -> String {
         let precision = format!("{} %", (self.terms.precision * 1e4).round() / 1e2);
         match (self.found.end, self.enough_bytes, self.not_enough_bytes) {
             (End::Settled, Some(enough), Some(not_enough)) => format!(
-                "{enough}   succeeded {} times of {}; {not_enough} is not enough (precision {precision})",
+                "{enough}   succeeded in {} of {} runs; {not_enough} is not enough (precision {precision})",
                 self.confirmed, self.confirmed
             ),
             (End::Settled, Some(enough), None) => {
-                format!("{enough} or less   succeeded {0} times of {0}; no lower limit is tried", self.confirmed)
+                format!("{enough} or less   succeeded in {0} of {0} runs; lower limits are not tried", self.confirmed)
             }
             (_, Some(enough), Some(not_enough)) => {
-                format!("not settled   it is between {not_enough}, which is not enough, and {enough}")
+                format!("not settled   between {not_enough} (not enough) and {enough}")
             }
-            (_, Some(enough), None) => format!("not settled   it is {enough} or less"),
-            (_, None, Some(not_enough)) => format!("not settled   it is more than {not_enough}"),
+            (_, Some(enough), None) => format!("not settled   at most {enough}"),
+            (_, None, Some(not_enough)) => format!("not settled   more than {not_enough}"),
             (_, None, None) => "not settled".to_owned(),
         }
     }
 
-    /// What the peak has that the task can do without.
+    /// The share of the peak that the task can do without.
     fn beyond_floor(&self, peak: Bytes) -> String {
         match (self.floor_bytes.and_then(|floor| peak.ratio(floor)), self.reclaimable_bytes) {
             (Some(times), Some(reclaimable)) if times >= 1.0 + self.terms.precision => format!(
-                ", {times:.2} × the floor: {reclaimable} of it ({:.0} %) the kernel can take back",
+                ", {times:.2} × the floor; the kernel can reclaim {reclaimable} of it ({:.0} %)",
                 (1.0 - 1.0 / times) * 100.0
             ),
-            (Some(_), _) => ": next to nothing of it can the kernel take back".to_owned(),
+            (Some(_), _) => "; almost none of it is reclaimable".to_owned(),
             (None, _) => String::new(),
         }
     }
 
-    /// The longest time of the runs that succeeded under the floor.
+    /// The longest wall time of the successful runs under the floor.
     fn slowest_under_floor(&self) -> Option<u64> {
         let tries = self.found.tries.iter();
         let under = tries.filter(|one| Some(one.limit) == self.floor_bytes && one.result == TryResult::Enough);
@@ -203,12 +203,12 @@ impl<'a> Report<'a> {
     }
 }
 
-/// Some kernels count the parts late, by seconds.
+/// Some kernels update the breakdown seconds late.
 fn lag(breakdown: &Breakdown) -> Option<String> {
     let parts = [breakdown.anon, breakdown.file, breakdown.shmem, breakdown.kernel];
     let sum: Bytes = parts.into_iter().filter_map(Reading::value).sum();
     let known = sum.ratio(breakdown.current)?;
-    (known < 0.9).then(|| "the parts are too low: this kernel counts them later than their sum".to_owned())
+    (known < 0.9).then(|| "the parts are too low: this kernel updates them later than the total".to_owned())
 }
 
 fn notes(found: &Found, highest: Option<&Observation>, terms: Terms) -> Vec<String> {
@@ -216,21 +216,21 @@ fn notes(found: &Found, highest: Option<&Observation>, terms: Terms) -> Vec<Stri
     if let (1.., Some(not_enough)) = (found.contradictions, found.not_enough) {
         let (tries, verb) = if found.contradictions == 1 { ("try", "was") } else { ("tries", "were") };
         notes.push(format!(
-            "{} {tries} with {not_enough} or less {verb} enough, others were not: what the task needs differs from run to run, \
-             or it adapts to its limit. The floor is on the safe side of all that failed",
+            "{} {tries} with {not_enough} or less {verb} enough, others were not: the need of the task varies between \
+             runs, or it adapts to its limit. The floor is above every limit that failed",
             found.contradictions
         ));
     }
     if found.end == End::GaveUp {
         notes.push(if found.enough.is_none() {
-            format!("the task succeeds without a limit, but under none up to {}", terms.most)
+            format!("the task succeeds without a limit, but under no limit up to {}", terms.most)
         } else {
-            format!("the tries contradict each other: given up after {}", found.tries.len())
+            format!("the tries contradict each other; gave up after {}", found.tries.len())
         });
     }
     if let Some(run) = highest {
         if let (Reading::Value(Some(limit)), true) = (run.limit.effective, run.censored) {
-            notes.push(format!("without a limit of its own the task reached one of {limit} above it"));
+            notes.push(format!("without a limit of its own, the task reached an enclosing limit of {limit}"));
         }
         notes.extend(run.warnings.iter().cloned());
     }
@@ -264,12 +264,12 @@ fn row(one: &Try, report: &TryReport) -> Vec<String> {
     let result = match &one.result {
         TryResult::Enough => "enough".to_owned(),
         TryResult::OomKilled => "oom-killed".to_owned(),
-        TryResult::ChildOomKilled => "a process of it was oom-killed".to_owned(),
+        TryResult::ChildOomKilled => "one of its processes was oom-killed".to_owned(),
         TryResult::Failed(status) => format!("failed with status {status}"),
-        TryResult::Signalled(signal) => format!("ended by signal {signal}"),
+        TryResult::Signalled(signal) => format!("killed by signal {signal}"),
         TryResult::TooSlow => "too slow".to_owned(),
-        TryResult::TimedOut => "ended: it took far too long".to_owned(),
-        TryResult::NotStarted(_) => "could not be started".to_owned(),
+        TryResult::TimedOut => "stopped: it took far too long".to_owned(),
+        TryResult::NotStarted(_) => "failed to start".to_owned(),
     };
     let time = report.wall_us.map(|us| seconds(Duration::from_micros(us)));
     let peak = report.peak_bytes.map(|peak| peak.to_string());

@@ -1,4 +1,4 @@
-//! The result for scripts.
+//! The result as JSON.
 
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::Shown;
 
-/// The stable form; a change that is not an addition raises `schema_version`.
+/// The stable form; any change but an addition raises `schema_version`.
 #[derive(Serialize)]
 struct Inputs<'a> {
     schema_version: u32,
@@ -32,7 +32,7 @@ struct Inputs<'a> {
     listing: Option<Vec<Sized>>,
 }
 
-/// A name under a key that says what it names, and its bytes where it is not UTF-8.
+/// A name under a given key, and its bytes in hexadecimal if it is not UTF-8.
 struct Name {
     key: &'static str,
     text: String,

@@ -1,4 +1,4 @@
-//! The result for people.
+//! The result as text.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -11,10 +11,10 @@ use highwater::tree::{Bucket, File, Histogram, Item, LeftOut, Reason, Totals};
 use super::Shown;
 use crate::cli::table::printable;
 
-/// How many characters the longest bar of the histogram has.
+/// The longest bar of the histogram, in characters.
 const BAR: u64 = 24;
 
-/// How many paths of each reason are named.
+/// Paths listed for each reason.
 const NAMED: usize = 10;
 
 pub(super) fn of(shown: &Shown<'_>, width: Option<u16>) -> String {
@@ -58,7 +58,7 @@ fn heading(shown: &Shown<'_>, totals: &Totals) -> String {
     text
 }
 
-/// What n comes to in each mode, and which file or item decides.
+/// The value of n in each mode, and the file or item that determines it.
 fn ns(asked: Option<Mode>, totals: &Totals, width: Option<u16>) -> String {
     let mut table = table(&["mode", "n in bytes", "", "of"], &[1, 2], width);
     for mode in [Mode::Sum, Mode::MaxFileSize, Mode::MaxItemSum] {
@@ -122,9 +122,9 @@ fn files(listing: &[File], width: Option<u16>) -> String {
     table.trim_fmt()
 }
 
-/// What was not counted, the reasons that matter first.
+/// What was skipped, problems first.
 pub(super) fn left_out(left_out: &LeftOut) -> String {
-    let mut text = String::from("left out:");
+    let mut text = String::from("skipped:");
     let is_harmless = |(reason, _): &(&Reason, &u64)| !reason.is_trouble();
     let mut counts: Vec<_> = left_out.counts.iter().collect();
     counts.sort_by_key(is_harmless);
@@ -145,11 +145,11 @@ pub(super) fn left_out(left_out: &LeftOut) -> String {
 
 fn meaning(reason: Reason) -> &'static str {
     match reason {
-        Reason::Unreadable => "unreadable, without permission",
-        Reason::Vanished => "vanished while reading",
-        Reason::Outside => "leading out of the channel through a symbolic link",
-        Reason::TooManyOpenFiles => "not opened, as too many files are open",
-        Reason::Failed => "that the kernel failed to read",
+        Reason::Unreadable => "permission denied",
+        Reason::Vanished => "vanished while being read",
+        Reason::Outside => "symbolic links leading out of the channel",
+        Reason::TooManyOpenFiles => "not opened: too many open files",
+        Reason::Failed => "failed to read",
         Reason::LinkedFolder => "symbolic links to folders, which are not entered",
         Reason::DanglingLink => "symbolic links to nothing",
         Reason::Special => "FIFOs, sockets or devices",
@@ -160,7 +160,7 @@ fn meaning(reason: Reason) -> &'static str {
 fn table(header: &[&str], right: &[usize], width: Option<u16>) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    // Where nobody looks at a width a row is a line.
+    // Without a known width, a row is one line.
     match width {
         Some(width) => table.set_width(width),
         None => table.set_content_arrangement(ContentArrangement::Disabled),
@@ -178,7 +178,7 @@ fn cells(row: impl Iterator<Item = String>, right: &[usize]) -> Vec<Cell> {
     row.enumerate().map(|(column, text)| Cell::new(text).set_alignment(align(column))).collect()
 }
 
-/// The amount in a unit for people, unless it says no more than the number.
+/// The amount in a readable unit, unless that equals the number.
 fn rounded(amount: Bytes) -> String {
     if amount.0 < 1024 { String::new() } else { amount.to_string() }
 }

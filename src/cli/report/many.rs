@@ -1,4 +1,4 @@
-//! Reports on more runs than can be shown one by one. Records are read twice, so that only their cells are kept in memory.
+//! Reports on more runs than fit in memory: records are read twice, and only their cells are kept.
 
 use std::collections::BTreeSet;
 
@@ -25,7 +25,7 @@ pub(super) fn tasks(
         return Err(no_runs());
     }
     let judgements: Vec<Judgement> = now.groups.iter().map(|group| judge(group, how, &Counted::new())).collect();
-    // The same sizes for both, whatever the rule of the earlier runs counts.
+    // Use the same size definition for both, whatever the rule of the earlier runs counts.
     let counted = judgements.iter().filter_map(|judgement| {
         let predictor = judgement.head.predictor.clone()?;
         Some((judgement.head.name.clone(), (predictor, judgement.measure.clone()?)))
@@ -56,7 +56,7 @@ pub(super) fn tasks(
     Ok((tasks.collect(), notes))
 }
 
-/// Records by task, as far as fitting looks at them.
+/// Records by task, reduced to what fitting needs.
 struct Sorted {
     groups: Vec<Group>,
     /// The group of each record.
@@ -74,7 +74,7 @@ impl Sorted {
         Ok(Self { groups: groups.finish(), of_records })
     }
 
-    /// Reads the records again, now that the rules are known. Each builder comes with the name of its task.
+    /// Reads the records again, now that the rules are known. Returns a builder and the name of each task.
     fn build(
         self,
         sources: &[Source],
@@ -89,7 +89,7 @@ impl Sorted {
         let mut of_records = self.of_records.iter();
         let mut line = 0;
         for source in sources {
-            // Lines that cannot be used were reported the first time.
+            // Unusable lines were reported in the first pass.
             let read = source.each(|mut observation| {
                 line += 1;
                 let Some(place) = of_records.next().map(|place| *place as usize) else { return };

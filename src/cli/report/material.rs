@@ -1,4 +1,4 @@
-//! From records to what a report is made of: runs by task, the sizes of their inputs, the rule that is fitted to them.
+//! Turns records into the input of a report: runs by task, their input sizes, and the fitted rule.
 
 use std::collections::BTreeMap;
 
@@ -14,13 +14,13 @@ use crate::cli::fit::{told, words};
 /// How rules are fitted.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct How {
-    /// What a rule is to be good at.
+    /// The objective of a rule.
     pub(super) options: FitOptions,
-    /// Whether runs with other parameters are runs of the same task.
+    /// Whether runs with other parameters count as the same task.
     pub(super) pooled: bool,
 }
 
-/// One material for each task of the records, with the earlier runs of the same task.
+/// One material per task of the records, with the earlier runs of the same task.
 pub(super) fn materials<'a>(
     observations: &'a [Observation],
     earlier: &'a [Observation],
@@ -28,7 +28,7 @@ pub(super) fn materials<'a>(
 ) -> Vec<Material<'a>> {
     let (mut materials, measures): (Vec<Material<'_>>, Vec<Option<Measure>>) =
         by_task(observations, how, &BTreeMap::new()).into_iter().unzip();
-    // The same sizes for both, whatever the rule of the earlier runs counts.
+    // Use the same size definition for both, whatever the rule of the earlier runs counts.
     let counted: Counted = materials
         .iter()
         .zip(measures)
@@ -43,7 +43,7 @@ pub(super) fn materials<'a>(
     materials
 }
 
-/// What the sizes of the runs of each task are to be: the name of a predictor and what it measures.
+/// The size definition for each task: the name of a predictor, and what it measures.
 pub(super) type Counted = BTreeMap<String, (String, Measure)>;
 
 fn by_task<'a>(observations: &'a [Observation], how: How, counted: &Counted) -> Vec<(Material<'a>, Option<Measure>)> {
@@ -52,11 +52,10 @@ fn by_task<'a>(observations: &'a [Observation], how: How, counted: &Counted) -> 
     groups.iter().zip(places).map(|(group, places)| material(observations, group, &places, how, counted)).collect()
 }
 
-/// What runs are sorted by.
+/// The grouping key of runs.
 type Key<'a> = (Option<&'a String>, Option<&'a BTreeMap<String, String>>);
 
-/// Which runs are of which group, those that say nothing among them; the groups in the order of their first run, as
-/// [`group_records`] has them.
+/// The indices of the runs of each group, unusable ones included, in the group order of [`group_records`]: by first run.
 fn places(observations: &[Observation], pooled: bool) -> Vec<Vec<usize>> {
     let nothing = BTreeMap::new();
     let mut groups: Vec<(Key<'_>, Vec<usize>)> = Vec::new();
@@ -72,13 +71,13 @@ fn places(observations: &[Observation], pooled: bool) -> Vec<Vec<usize>> {
     groups.into_iter().map(|(_, places)| places).collect()
 }
 
-/// What fitting makes of the runs of a task.
+/// The fit of a task's runs.
 pub(super) struct Judgement {
     pub(super) head: Head,
-    /// What the sizes of the runs are: a column of the table of the group, and what that measures.
+    /// The size of a run: a column of the group's table, and what it measures.
     pub(super) column: Option<usize>,
     pub(super) measure: Option<Measure>,
-    /// The rows of the table with runs that lie far from where the others are.
+    /// The table rows of outliers.
     pub(super) outliers: Vec<usize>,
 }
 
@@ -110,7 +109,7 @@ pub(super) fn judge(group: &Group, how: How, counted: &Counted) -> Judgement {
 }
 
 impl Judgement {
-    /// The size of the input of a run: `row` is that of the table, where the run is in it.
+    /// The input size of a run; `row` is its row in the table, if any.
     pub(super) fn size(&self, group: &Group, row: Option<usize>, observation: &Observation) -> Option<Bytes> {
         let run = row.and_then(|row| group.table.runs.get(row));
         match run.zip(self.column) {
@@ -128,7 +127,7 @@ fn material<'a>(
     counted: &Counted,
 ) -> (Material<'a>, Option<Measure>) {
     let judgement = judge(group, how, counted);
-    // The row of each run in the table, where it is there.
+    // The table row of each run, if any.
     let row = |place: &usize| group.lines.binary_search(&(*place as u64 + 1)).ok();
     let censoring = |place: &usize| Some(group.table.runs.get(row(place)?)?.censoring);
     let sizes = places.iter().map(|place| judgement.size(group, row(place), observations.get(*place)?)).collect();
@@ -150,7 +149,7 @@ fn material<'a>(
     (material, judgement.measure)
 }
 
-/// What `highwater fit` says where several channels decide: the report judges a rule of one of them.
+/// The rule of `highwater fit` if several channels decide: the report uses a rule of only one of them.
 fn over_several_channels(group: &Group, options: FitOptions) -> Option<String> {
     let fit = fit_group(group, &options).ok().filter(|fit| !fit.also.is_empty())?;
     let others = fit.also.iter().map(|also| {
@@ -160,12 +159,12 @@ fn over_several_channels(group: &Group, options: FitOptions) -> Option<String> {
     let (rule, others) = (words(&fit.rule), others.collect::<String>());
     let predictor = &fit.predictor;
     Some(format!(
-        "several channels decide, and the fitted rule here counts one of them: `highwater fit` finds {rule} where n is \
-         {predictor}{others}, whichever is more"
+        "several channels decide, but the rule fitted here counts only one of them: `highwater fit` finds {rule} where n is \
+         {predictor}{others}, whichever is larger"
     ))
 }
 
-/// The size of the input of a run that the rule is not fitted to, where it counts all files of a channel.
+/// The input size of a run that the rule was not fitted to, if the rule counts all files of a channel.
 fn whole(observation: &Observation, measure: &Measure) -> Option<Bytes> {
     let channel = measure.channel.as_ref().filter(|_| !measure.is_narrowed())?;
     observation.inputs.iter().find(|input| input.channel == *channel).map(|input| input.all.n(measure.mode))

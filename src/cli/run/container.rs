@@ -1,4 +1,4 @@
-//! `run` in a container: what is asked for, and how it becomes a container.
+//! `run` in a container: the options, and how they become a container.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -105,9 +105,9 @@ impl From<ProbeArg> for UseProbe {
     }
 }
 
-/// `SOURCE:TARGET[:ro|:rw]`.
+/// Parses `SOURCE:TARGET[:ro|:rw]`.
 fn bind(text: &str) -> Result<Bind, String> {
-    let expected = "expected SOURCE:TARGET or SOURCE:TARGET:ro, with a TARGET that begins with `/`";
+    let expected = "expected SOURCE:TARGET or SOURCE:TARGET:ro, with an absolute TARGET";
     let mut parts = text.split(':');
     let (Some(source), Some(target)) = (parts.next(), parts.next()) else { return Err(expected.to_owned()) };
     let read_only = match parts.next() {
@@ -133,12 +133,12 @@ fn variable(text: &str) -> Result<(String, String), String> {
         Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
         None => match std::env::var(text) {
             Ok(value) => Ok((text.to_owned(), value)),
-            Err(_) => Err("it has no value here; expected NAME=VALUE".to_owned()),
+            Err(_) => Err("the variable is not set; expected NAME=VALUE".to_owned()),
         },
     }
 }
 
-/// What is to be run in a container, and what is known of it before.
+/// What to run in a container, and what is known before the run.
 pub(crate) struct InContainer {
     engine: Engine,
     image: Image,
@@ -147,36 +147,36 @@ pub(crate) struct InContainer {
     noise_floor: bool,
     pub(super) subject: Subject,
     pub(super) prediction: Option<Prediction>,
-    /// The task and its inputs, if they are its own business and not that of a sweep.
+    /// The task and its inputs, unless a sweep manages them.
     pub(super) task: Option<Box<Task>>,
     pub(super) guard: Option<Guard>,
-    /// What a record says of its input.
+    /// Notes on its input for the record.
     pub(super) notes: Vec<String>,
 }
 
-/// An option for containers, given for a process.
+/// A container option given for a process.
 #[derive(Debug, thiserror::Error)]
-#[error("{0} has no effect on a process of this machine")]
+#[error("{0} has no effect on a process on this machine")]
 struct OnlyForContainers(&'static str);
 
 impl InContainer {
-    /// Whether a container is to be run.
+    /// Whether to run a container.
     ///
     /// # Errors
-    /// A process is to be run, with an option that only a container has.
+    /// A container option was given for a process.
     pub(crate) fn is_wanted(args: &SubjectArgs) -> Result<bool, Failure> {
         let is_wanted =
             args.container.image.is_some() || (args.task.is_some() && args.container.runner == RunnerArg::Container);
         match args.container.only_for_containers() {
             Some(option) if !is_wanted => {
-                let help = "leave it out, or run a container: --image IMAGE, or a TASK without --runner process";
+                let help = "remove it, or run a container: --image IMAGE, or a TASK without --runner process";
                 Err(Failure::new(Exit::Usage, &OnlyForContainers(option), Some(help.to_owned())))
             }
             _ => Ok(is_wanted),
         }
     }
 
-    /// `None` if a process is to be run.
+    /// `None` if the subject is a process.
     pub(super) fn of(args: &SubjectArgs) -> Result<Option<Self>, Failure> {
         if !Self::is_wanted(args)? {
             return Ok(None);
@@ -200,7 +200,7 @@ impl InContainer {
         Ok(container)
     }
 
-    /// An image that the engine has, with this command.
+    /// A container of an image that the engine has, with this command.
     pub(crate) fn of_image(args: &SubjectArgs, engine: Engine, image: Image, name: &str, words: Vec<String>) -> Self {
         let mut launch = ContainerLaunch::new(name);
         launch.command = Some(words.clone()).filter(|words| !words.is_empty());
@@ -226,7 +226,7 @@ impl InContainer {
         Ok(container)
     }
 
-    /// Has the image of a task.
+    /// Finds or pulls the image of a task.
     pub(crate) fn image_of(args: &SubjectArgs, engine: &Engine, task: &Task) -> Result<Image, Failure> {
         let Some(name) = &task.image else {
             let help = "run it as a process with --runner process".to_owned();
@@ -235,7 +235,7 @@ impl InContainer {
         args.container.engine.image(engine, name).map_err(|error| failed(&error))
     }
 
-    /// A task whose image the engine has.
+    /// A container of a task whose image the engine has.
     pub(crate) fn of_task(
         args: &SubjectArgs,
         engine: Engine,
@@ -261,7 +261,7 @@ impl InContainer {
         Self { engine, image, launch, probe, noise_floor, subject, prediction, task, guard, notes }
     }
 
-    /// The same, on other inputs that belong to the run.
+    /// The same container with other inputs, which belong to the run.
     pub(super) fn on_copies(&self, of: &Task, copies: &Task) -> Self {
         let mut launch = self.launch.clone();
         for (original, copy) in of.inputs().zip(copies.inputs()) {
@@ -284,7 +284,7 @@ impl InContainer {
         }
     }
 
-    /// Lets the container only read its input at every path, unless it is a private copy.
+    /// Mounts the input read-only at every path, unless it is a private copy.
     pub(crate) fn protect(&mut self, mounting: Mounting<'_>) -> Result<(), Failure> {
         self.notes = inputs::notes(mounting.guard, mounting.staged);
         let mut units = Vec::new();
@@ -308,12 +308,12 @@ impl InContainer {
             .map_err(|source| Failure::new(Exit::Host, &NotProtected(source), None))
     }
 
-    /// What the container is made from, to be changed.
+    /// The container configuration, to be changed.
     pub(crate) fn launch_mut(&mut self) -> &mut ContainerLaunch {
         &mut self.launch
     }
 
-    /// A runner of it under these conditions.
+    /// A runner for the container with these options.
     pub(super) fn runner(&self, machine: &Machine, conditions: &Conditions) -> ContainerRunner {
         let mut launch = self.launch.clone();
         launch.limit = conditions.limit;
@@ -331,7 +331,7 @@ impl InContainer {
 }
 
 impl ContainerArgs {
-    /// Whether a mount has the place `{input}` for its source.
+    /// Whether a mount has the placeholder `{input}` as its source.
     pub(crate) fn mounts_place(&self) -> bool {
         self.mount.iter().any(|bind| bind.source.ends_with("{input}"))
     }
@@ -344,7 +344,7 @@ impl ContainerArgs {
         }
     }
 
-    /// The first option given that only a container has.
+    /// The first container option that was given.
     fn only_for_containers(&self) -> Option<&'static str> {
         let given = [
             ("--mount", !self.mount.is_empty()),
@@ -360,7 +360,7 @@ impl ContainerArgs {
         given.into_iter().find_map(|(option, is_given)| is_given.then_some(option))
     }
 
-    /// What was asked for on the command line takes the place of what the task says, or comes beside it.
+    /// Applies command-line options, which override or extend those of the task.
     fn apply(&self, launch: &mut ContainerLaunch) {
         launch.mounts.extend(self.mount.iter().cloned());
         self.set_env(&mut launch.env);
@@ -380,7 +380,7 @@ impl ContainerArgs {
     }
 }
 
-/// A task as a container.
+/// The container configuration of a task.
 fn launch(task: &Task, image: String) -> ContainerLaunch {
     let mut launch = ContainerLaunch::new(image);
     launch.command.clone_from(&task.command);
@@ -396,30 +396,30 @@ fn launch(task: &Task, image: String) -> ContainerLaunch {
     launch
 }
 
-/// Why the input cannot be mounted read-only.
+/// The paths of the input cannot be found.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to find the paths of the input")]
 struct NotProtected(#[source] std::io::Error);
 
-/// Why a task cannot be run as a container.
+/// A task cannot run as a container.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to run {task} as a container: it names no image")]
 struct NoImage {
     task: String,
 }
 
-/// The words of a command for an engine, which takes text only.
+/// The command as strings, because an engine accepts only UTF-8.
 fn words(command: &[OsString]) -> Result<Vec<String>, Failure> {
     let text = |word: &OsString| {
         word.to_str().map(str::to_owned).ok_or_else(|| {
-            let help = "rename what it names, or let a script in the image name it".to_owned();
+            let help = "rename the file, or refer to it in a script inside the image".to_owned();
             Failure::new(Exit::Usage, &NoText(word.to_string_lossy().into_owned()), Some(help))
         })
     };
     command.iter().map(text).collect()
 }
 
-/// A word that is no text.
+/// An argument that is not UTF-8.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to pass `{0}` on to a container: it is no UTF-8, and engines take no other words")]
+#[error("failed to pass the argument `{0}` to a container: it is not valid UTF-8, which container engines require")]
 struct NoText(String);

@@ -1,4 +1,4 @@
-//! How a task may use its input, and what keeps the user's data as they are.
+//! How a task may access its input, and how highwater protects the user's data.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -31,7 +31,7 @@ pub(crate) enum InputAccess {
 }
 
 impl InputAccess {
-    /// What it is called in the key of a cell; nothing where it does not change what is measured.
+    /// The name of this access in the key of a cell; `None` if it does not affect measurements.
     pub(crate) fn in_key(self) -> Option<String> {
         match self {
             Self::Private => Some("private".to_owned()),
@@ -39,7 +39,7 @@ impl InputAccess {
         }
     }
 
-    /// Guards these inputs, of a process or of a container, while tasks may write to what is excepted.
+    /// Guards these inputs of a process or a container, except for paths that tasks may write to.
     pub(crate) fn guard<'a>(
         self,
         inputs: impl IntoIterator<Item = &'a Path>,
@@ -49,7 +49,7 @@ impl InputAccess {
         let inputs = inputs.into_iter().filter(|input| input.exists());
         let originals = Originals::read(inputs, except).map_err(unreadable)?;
         if !is_process {
-            // The engine mounts every input read-only that is not a private copy.
+            // The engine mounts every input read-only unless it is a private copy.
             return Ok(Guard::watch(originals, None));
         }
         Ok(match self {
@@ -66,7 +66,7 @@ impl InputAccess {
     }
 }
 
-/// Whether overlays can show its inputs: a channel that is mounted in an input needs a directory there.
+/// Whether overlays can show its inputs: a channel mounted inside an input needs a directory there.
 pub(crate) fn can_be_overlaid(task: &Task) -> bool {
     task.inputs().all(|input| {
         let is_inside = |path: &str| path != input.mounted_path && Path::new(path).starts_with(&input.mounted_path);
@@ -74,7 +74,7 @@ pub(crate) fn can_be_overlaid(task: &Task) -> bool {
     })
 }
 
-/// Why an input could not be staged or copied; `room` says what to do about a full disk.
+/// An input could not be staged or copied; `room` is the remedy for a full disk.
 pub(crate) fn unstaged(error: &StagingError, room: &str) -> Failure {
     let help = if error.is_out_of_space() { Some(room) } else { error.refusal().map(Refusal::remedy) };
     Failure::new(Exit::Host, error, help.map(str::to_owned))
@@ -84,14 +84,14 @@ pub(crate) fn unstaged(error: &StagingError, room: &str) -> Failure {
 #[derive(Clone, Copy)]
 pub(crate) struct Mounting<'a> {
     pub(crate) guard: &'a Guard,
-    /// What was staged for it, or belongs to the run.
+    /// Inputs that were staged, or belong to the run.
     pub(crate) staged: &'a [&'a Staged],
-    /// The view of an earlier process with the same inputs, or where to keep it: it takes a few milliseconds to make.
+    /// The cached view of an earlier process with the same inputs: creating one takes a few milliseconds.
     pub(crate) known: Option<&'a OnceLock<Option<Arc<View>>>>,
 }
 
 impl Mounting<'_> {
-    /// Mounts at the target of a channel with this directory of the host.
+    /// Mounts this directory of the host at the target of a channel.
     pub(super) fn channel(&self, source: PathBuf, target: PathBuf, read_only: bool) -> Vec<Mount> {
         match self.staged.iter().find(|staged| staged.input() == source) {
             Some(staged) => staged.mounts_at(&target),
@@ -99,7 +99,7 @@ impl Mounting<'_> {
         }
     }
 
-    /// A mount namespace with these mounts besides; `None` where it would show nothing else than the host.
+    /// A mount namespace with these additional mounts; `None` if it would not differ from the host's.
     pub(crate) fn view(&self, mounts: Vec<Mount>) -> Result<Option<Arc<View>>, ViewError> {
         let known = self.known.filter(|_| mounts.is_empty());
         if let Some(view) = known.and_then(OnceLock::get) {
@@ -124,23 +124,23 @@ impl Mounting<'_> {
     }
 }
 
-/// What the record of a run says about its input.
+/// Notes on the input for the record of a run.
 pub(crate) fn notes(guard: &Guard, staged: &[&Staged]) -> Vec<String> {
     let private = staged.iter().find_map(|staged| staged.describe_private());
-    let private = private.map(|how| format!("the task had its input as a private copy: {how}"));
+    let private = private.map(|how| format!("the task had a private copy of its input: {how}"));
     let watched = guard.obstacle();
     let watched = watched.map(|why| format!("the input was not protected from the task, only watched: {why}"));
     private.into_iter().chain(watched).collect()
 }
 
-/// As much of the end of a task's errors is looked at.
+/// How much of the end of a task's stderr to search.
 const LAST_ERRORS: i64 = 64 << 10;
 
-/// What a task that failed may need, if the errors that it has written to this file say that it could not write.
+/// A hint for a failed task whose stderr, in this file, says that it could not write.
 pub(crate) fn hint(errors: &Path) -> Option<String> {
     let mut file = File::open(errors).ok()?;
     let length = file.metadata().ok()?.len();
-    // Of a shorter file it is all.
+    // A shorter file is read from its start.
     let _ = file.seek(SeekFrom::End(-LAST_ERRORS.min(length.try_into().ok()?)));
     let mut text = Vec::new();
     file.read_to_end(&mut text).ok()?;
@@ -148,17 +148,17 @@ pub(crate) fn hint(errors: &Path) -> Option<String> {
     says_so.then(|| "the task could not write to a read-only file system: if it writes into its input, it needs --input-access private".to_owned())
 }
 
-/// As many changes are named.
+/// The number of changes to list.
 const MOST_CHANGES: usize = 5;
 
-/// Why no other run may be made, if something has changed.
+/// The failure that stops further runs if the input has changed.
 pub(crate) fn changed(changes: &[Change]) -> Option<Failure> {
     let changed = Changed::new(changes)?;
-    let help = "restore the data; a task that writes to its input needs --input-access private";
+    let help = "restore the data, and use --input-access private for a task that writes to its input";
     Some(Failure::new(Exit::TaskFailed, &changed, Some(help.to_owned())))
 }
 
-/// The same, noted in the record of the run.
+/// The same failure, also noted in the record of the run.
 pub(crate) fn note_changes(observation: &mut Observation, changes: &[Change]) -> Option<Failure> {
     observation.warnings.extend(Changed::new(changes).map(|changed| changed.to_string()));
     changed(changes)
@@ -174,12 +174,12 @@ impl Changed {
     }
 }
 
-/// Input that is not as it was.
+/// The input has changed.
 #[derive(Debug, thiserror::Error)]
 #[error("the input changed during the run: {0}")]
 struct Changed(String);
 
-/// Why the state of an input could not be read.
+/// The state of an input could not be read.
 pub(crate) fn unreadable(source: std::io::Error) -> Failure {
     Failure::new(Exit::Host, &Unreadable(source), None)
 }

@@ -23,7 +23,7 @@ use crate::cli::failure::Failure;
 
 /// A task that gets a copy of its input for each run.
 pub(crate) struct PrivateTask {
-    /// The task on its own input, which is never started.
+    /// The task with its original input, which is never started.
     on_originals: Start,
     task: Task,
     prediction: Prediction,
@@ -35,12 +35,12 @@ pub(crate) struct PrivateTask {
 #[derive(Default)]
 struct State {
     runs: u32,
-    /// What the record of the last run says of its input.
+    /// Notes on the input for the record of the last run.
     notes: Vec<String>,
 }
 
 impl PrivateTask {
-    /// Takes a task that was read.
+    /// Wraps a task that was read.
     pub(super) fn new(mut start: Start) -> Result<Self, Failure> {
         let (task, guard, prediction) = match &mut start {
             Start::Process(what) => (what.task.take(), what.guard.take(), what.prediction.clone()),
@@ -65,7 +65,7 @@ impl PrivateTask {
         &self.guard
     }
 
-    /// What the record of the last run says.
+    /// Notes for the record of the last run.
     pub(super) fn notes(&self) -> Vec<String> {
         self.lock().notes.clone()
     }
@@ -74,7 +74,7 @@ impl PrivateTask {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A runner of the task on a copy of its input, which lasts as long as the runner.
+    /// A runner of the task with a copy of its input, which lives as long as the runner.
     pub(super) fn runner(&self, machine: &Machine, conditions: &Conditions) -> Result<Box<dyn Runner>, Failure> {
         let mut state = self.lock();
         state.runs += 1;
@@ -128,14 +128,14 @@ impl Runner for WithCopies {
     }
 }
 
-/// Makes a directory for copies, on a disk, and removes those that a killed highwater of this user has left beside it.
+/// Creates a directory on disk for copies, and removes those that a killed highwater of this user left behind.
 fn open_staging() -> Result<Staging, StagingError> {
     let parent = std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
     let prefix = format!("highwater-inputs-{}-", geteuid());
     for entry in std::fs::read_dir(&parent).into_iter().flatten().filter_map(Result::ok) {
         let is_ours = entry.metadata().is_ok_and(|there| there.is_dir() && there.uid() == geteuid().as_raw());
         if is_ours && entry.file_name().to_string_lossy().starts_with(&prefix) {
-            // It is removed with what is in it when it is closed; one that is in use is refused.
+            // Dropping it removes its content; opening fails if it is in use.
             drop(Staging::open(&entry.path()));
         }
     }
@@ -149,7 +149,7 @@ fn unstaged(error: &StagingError) -> Failure {
     inputs::unstaged(error, "make room on the disk, or name a directory on another one with TMPDIR")
 }
 
-/// A bare command.
+/// A bare command has no known input.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to copy the input of the task: it is not known")]
+#[error("failed to copy the input of the command: its input is unknown")]
 struct NoTask;

@@ -1,15 +1,15 @@
-//! Arguments of a command whose values are kept out of records and plans.
+//! Redacts values of command arguments in records and plans.
 
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 
-/// What a record has in place of a value.
+/// The placeholder for a redacted value.
 const REDACTED: &str = "***";
 
-/// The command as records and plans have it, with the values of the arguments of these names redacted.
+/// The command with the values of the named arguments redacted.
 ///
 /// # Errors
-/// No argument has one of the names: its value would be recorded under another one.
+/// The command has no argument of such a name, so its value would be recorded under another one.
 pub(crate) fn redact(command: &[String], names: &[String]) -> Result<Vec<String>, Failure> {
     let mut redacted = command.to_vec();
     for name in names {
@@ -29,7 +29,7 @@ pub(crate) fn redact(command: &[String], names: &[String]) -> Result<Vec<String>
     Ok(redacted)
 }
 
-/// The first of these names whose value is missing from a command that was read from a plan.
+/// The first of these arguments whose value is missing from a command that was read from a plan.
 pub(crate) fn missing<'a>(command: &[String], names: &'a [String]) -> Option<&'a str> {
     let is_missing = |name: &&String| {
         values(command, name).into_iter().any(|(place, start)| command[place].get(start..) == Some(REDACTED))
@@ -37,7 +37,7 @@ pub(crate) fn missing<'a>(command: &[String], names: &'a [String]) -> Option<&'a
     names.iter().find(is_missing).map(String::as_str)
 }
 
-/// Where the values of an argument are: the place of the word, and where in the word the value starts.
+/// The values of an argument: the index of the word, and the offset in it at which the value starts.
 fn values(command: &[String], name: &str) -> Vec<(usize, usize)> {
     let name = bare(name);
     let start = |place: usize, word: &String| {
@@ -54,7 +54,7 @@ fn values(command: &[String], name: &str) -> Vec<(usize, usize)> {
             _ => None,
         }
     };
-    // A program is no argument, but with an image the first word can be one.
+    // The first word is the program, but with an image it can be an argument.
     let is_argument = |place: usize, word: &str| place > 0 || word.starts_with('-') || word.contains('=');
     let words = command.iter().enumerate().filter(|(place, word)| is_argument(*place, word));
     words.filter_map(|(place, word)| Some((place, start(place, word)?))).collect()
@@ -64,7 +64,7 @@ fn bare(name: &str) -> &str {
     name.trim_start_matches('-')
 }
 
-/// A name that would redact nothing.
+/// A name that redacts nothing.
 #[derive(Debug, thiserror::Error)]
 #[error("the command has no argument `{0}` to redact")]
 struct NoArgument(String);

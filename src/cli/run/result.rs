@@ -1,4 +1,4 @@
-//! What comes out of `run`: tables for people as the runs end, JSON for scripts at the end.
+//! The output of `run`: a table after each run, or JSON at the end.
 
 use highwater::model::comparison::{Comparison, ObservedPeak, Thresholds};
 use highwater::model::escape;
@@ -15,12 +15,12 @@ use crate::cli::{compare, output, output_file, summary};
 pub(super) struct Results<'a> {
     args: &'a RunArgs,
     thresholds: Thresholds,
-    /// The tables so far, where they go to a file.
+    /// The tables so far, if they go to a file.
     tables: String,
     runs: Vec<Run>,
 }
 
-/// One run as scripts read it: the observation, and the comparison where there was a prediction.
+/// One run as JSON: the observation and, if there was a prediction, the comparison.
 #[derive(Serialize)]
 struct Run {
     #[serde(flatten)]
@@ -32,15 +32,15 @@ struct Run {
 impl<'a> Results<'a> {
     pub(super) fn new(args: &'a RunArgs) -> Result<Self, Failure> {
         let thresholds = Thresholds::new(args.tight, args.wasteful)
-            .map_err(|error| Failure::new(Exit::Usage, &error, Some("see --tight and --wasteful".to_owned())))?;
-        // A path that cannot be written is to cost no run.
+            .map_err(|error| Failure::new(Exit::Usage, &error, Some("correct --tight or --wasteful".to_owned())))?;
+        // Check the output first, so that no run is wasted.
         if let Some(path) = &args.output {
             output_file::check_writable(path).map_err(Failure::own)?;
         }
         Ok(Self { args, thresholds, tables: String::new(), runs: Vec::new() })
     }
 
-    /// Takes the next run, and shows it.
+    /// Adds the next run and shows it.
     pub(super) fn add(&mut self, observation: Observation) -> Result<(), Failure> {
         let run = Run { comparison: compare(&observation, self.thresholds), observation };
         if self.args.format == Format::Table && !self.args.quiet {
@@ -50,7 +50,7 @@ impl<'a> Results<'a> {
             if let Some(comparison) = &run.comparison {
                 text = format!("{text}\n{}", compare::of(comparison));
             } else if run.observation.prediction.is_some() && !run.observation.outcome.succeeded() {
-                text.push_str("\nno verdict on limits and requests: the run did not succeed\n");
+                text.push_str("\nno verdict on limits and requests, because the run failed\n");
             }
             self.write_table(&text)?;
         }
@@ -58,8 +58,8 @@ impl<'a> Results<'a> {
         Ok(())
     }
 
-    /// Writes what is left to write, and says how to end: with the status of the first run that failed, else with that of
-    /// the signal that ended us between two runs.
+    /// Writes the remaining output and returns the exit status: that of the first failed run, else that of the signal that
+    /// stopped highwater between two runs.
     pub(super) fn finish(mut self, ended_by: Option<Signal>) -> Result<Exit, Failure> {
         if self.runs.is_empty() {
             return Ok(OWN_FAILURE);
@@ -75,7 +75,7 @@ impl<'a> Results<'a> {
         }
         let ended = ended_by.map(|signal| Outcome::Interrupted { signal: signal as i32 });
         let failed = outcomes.into_iter().chain(ended).find(|outcome| !outcome.succeeded());
-        // The task did what it should, but its container may have been left behind.
+        // The task succeeded, but its container may have been left behind.
         if failed.is_none() && self.runs.iter().any(|run| run.observation.has_lost_engine()) {
             return Ok(Exit::Host);
         }
@@ -112,8 +112,8 @@ impl<'a> Results<'a> {
     }
 }
 
-/// The peak beside what was predicted; nothing where one of them is missing, or where the run failed: what it did until
-/// then says nothing about what it needs. Of a run that was killed for lack of memory an amount can still be too low.
+/// Compares the peak with the prediction; `None` if either is missing, or the run failed before showing what it needs.
+/// A run that ran out of memory can still prove an amount too low.
 fn compare(observation: &Observation, thresholds: Thresholds) -> Option<Comparison> {
     if !(observation.outcome.succeeded() || observation.outcome == Outcome::OomKilled) {
         return None;

@@ -1,4 +1,4 @@
-//! One run of a task, a command or an image: what is to be run, under which conditions, by which runner.
+//! One run of a task, a command or an image: the subject, the options and the runner.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -29,7 +29,7 @@ use crate::cli::exit::Exit;
 use crate::cli::failure::{self, Failure};
 use crate::cli::task::TaskArgs;
 
-/// What is to be run.
+/// The subject of a run.
 #[derive(Debug, Args)]
 pub(crate) struct SubjectArgs {
     /// The task.json; `-` for stdin. Relative paths in it are resolved against the current directory.
@@ -62,7 +62,7 @@ pub(crate) struct SubjectArgs {
 }
 
 impl SubjectArgs {
-    /// The same with a sample of its usual inputs: in these channels of a task, or at this path for a command.
+    /// The same subject with a sample of its usual inputs: in these channels of a task, or at this path for a command.
     pub(crate) fn with_sample(mut self, channels: BTreeMap<String, PathBuf>, input: Option<PathBuf>) -> Self {
         self.of.channels = channels;
         self.is_sample = true;
@@ -70,45 +70,45 @@ impl SubjectArgs {
         self
     }
 
-    /// Guards the input of a bare command or image; `None` if that is not known.
+    /// Guards the input of a bare command or image; `None` if it is unknown.
     pub(super) fn guard_of_command(&self, is_process: bool) -> Result<Option<Guard>, Failure> {
         self.input.as_deref().map(|input| self.input_access.guard([input], [], is_process)).transpose()
     }
 
-    /// A command as it is recorded.
+    /// The command to record.
     ///
     /// # Errors
-    /// It has no argument of a name whose value is to be redacted.
+    /// The command has no argument of a name to redact.
     pub(crate) fn recorded(&self, command: &[String]) -> Result<Vec<String>, Failure> {
         redact(command, &self.redact)
     }
 
-    /// Prints what is to be said of a task before it runs.
+    /// Prints warnings about a task before it runs.
     pub(super) fn warn(&self, resolution: &Resolution) {
         for mut flawed in resolution.warnings() {
-            // Of a small input that says nothing about the rule.
+            // A small input says nothing about the rule.
             flawed.problems.retain(|problem| !(self.is_sample && problem.code == "floor-always-wins"));
             failure::report_problems(&flawed);
         }
     }
 }
 
-/// What may differ between two runs of the same.
+/// Options that may differ between runs of the same subject.
 #[derive(Clone, Debug)]
 pub(crate) struct Conditions {
-    /// The memory it may have at most.
+    /// The memory limit.
     pub(crate) limit: Option<Bytes>,
     /// Whether a process gets a cgroup.
     pub(crate) cgroup: UseCgroup,
-    /// Variables beside those of the task, or in their place.
+    /// Variables that extend or override those of the task.
     pub(crate) env: Vec<(String, String)>,
-    /// What a process reads.
+    /// The standard input of a process.
     pub(crate) stdin: Stdin,
-    /// Where its output goes.
+    /// The destination of stdout.
     pub(crate) stdout: Output,
-    /// Where its errors go.
+    /// The destination of stderr.
     pub(crate) stderr: Output,
-    /// Where a container's output is kept, besides.
+    /// Where a container's output is kept as well.
     pub(crate) logs: Option<Logs>,
 }
 
@@ -127,7 +127,7 @@ impl Default for Conditions {
 }
 
 impl Conditions {
-    /// Has output and errors written to files in this folder, whose names begin with `stem`.
+    /// Redirects stdout and stderr to files in this directory whose names begin with `stem`.
     pub(crate) fn output_to(&mut self, folder: &Path, stem: &str) -> Result<(), Failure> {
         make_folder(folder)?;
         self.stdout = Output::File(folder.join(format!("{stem}stdout.log")));
@@ -136,7 +136,7 @@ impl Conditions {
     }
 }
 
-/// What is to be run, and by what: read once, started as often as need be.
+/// The subject and its runner: prepared once, started as often as needed.
 pub(crate) enum Start {
     Process(Box<What>),
     Container(Box<InContainer>),
@@ -145,11 +145,11 @@ pub(crate) enum Start {
 }
 
 impl Start {
-    /// Reads the task, says what is to be said of it, and predicts; finds the engine and has the image.
+    /// Reads the task, prints warnings, and predicts; finds the engine and the image.
     pub(crate) fn of(args: &SubjectArgs) -> Result<Self, Failure> {
         let is_known = args.task.is_some() || (args.input.is_some() && args.input_access == InputAccess::Watched);
         if args.input_access != InputAccess::ReadOnly && !is_known {
-            let help = "write it as a task, or sweep it over its --input";
+            let help = "describe the command in a task.json, or use `highwater sweep` with --input";
             return Err(Failure::new(Exit::Usage, &NoKnownInput, Some(help.to_owned())));
         }
         let mut start = match InContainer::of(args)? {
@@ -167,7 +167,7 @@ impl Start {
         PrivateTask::new(start).map(|task| Self::Private(Box::new(task)))
     }
 
-    /// What a record says of it.
+    /// The facts about the subject for a record.
     pub(crate) fn about(&self) -> About {
         let notes = match self {
             Self::Process(what) => what.notes(),
@@ -177,10 +177,10 @@ impl Start {
         About { notes, ..About::one_run(self.subject().clone(), self.prediction().cloned()) }
     }
 
-    /// Whether it finds its inputs.
+    /// Checks that the subject can access its inputs.
     ///
     /// # Errors
-    /// Inputs that a process would not find: its peak without them would measure nothing.
+    /// A process would not find its inputs, so its peak would be meaningless.
     pub(crate) fn require_inputs(&self) -> Result<(), Failure> {
         match self {
             Self::Process(what) => what.require_inputs(),
@@ -222,20 +222,20 @@ impl Start {
         }
     }
 
-    /// Notes in the record whether the run has changed the input: a reason not to make another one.
+    /// Notes in the record whether the run has changed the input, which is a reason to stop.
     pub(crate) fn check_inputs(&self, observation: &mut Observation) -> Option<Failure> {
         inputs::note_changes(observation, &self.guard()?.originals().changes(&[]))
     }
 
-    /// The limit that its rules ask of Docker.
+    /// The Docker limit that its rules predict.
     pub(crate) fn predicted_limit(&self) -> Option<Bytes> {
         self.prediction()?.docker.limit.as_ref().map(|limit| limit.bytes)
     }
 
-    /// A runner of it under these conditions.
+    /// A runner for the subject with these options.
     ///
     /// # Errors
-    /// The input cannot be copied for it.
+    /// The input cannot be copied.
     pub(crate) fn runner(&self, machine: &Machine, conditions: &Conditions) -> Result<Box<dyn Runner>, Failure> {
         Ok(match self {
             Self::Process(what) => {
@@ -252,19 +252,19 @@ impl Start {
     }
 }
 
-/// A bare command whose input is not known.
+/// A bare command, whose input is unknown.
 #[derive(Debug, thiserror::Error)]
-#[error("--input-access is for tasks, whose inputs are known: which files a command reads is not")]
+#[error("--input-access needs a task: highwater does not know which files a bare command reads")]
 struct NoKnownInput;
 
-/// Tells why there is no observation, as `run` does: with the statuses of `env` and `docker run`.
+/// Explains why there is no observation, with the exit statuses of `env` and `docker run`.
 pub(crate) fn explain(error: &MeasureError) -> Failure {
     let (exit, help) = match error {
         MeasureError::Start(StartError::NotFound { interpreter, .. }) => {
             let help = if *interpreter {
-                "look at the first line of the script, or run `file` on the program"
+                "check the first line of the script, or run `file` on the program"
             } else {
-                "look for a typing error; a program of the current folder needs `./` before its name"
+                "check the spelling; a program in the current directory needs `./` before its name"
             };
             (Exit::Task(127), Some(help.to_owned()))
         }
@@ -298,13 +298,13 @@ pub(crate) fn explain(error: &MeasureError) -> Failure {
 
 fn not_executable_help(program: &Path, source: &io::Error) -> Option<&'static str> {
     match source.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::EACCES) if program.is_dir() => Some("that is a folder: name a program in it"),
+        Some(Errno::EACCES) if program.is_dir() => Some("that is a directory; name a program in it"),
         Some(Errno::EACCES) => Some("make it executable with `chmod +x`, or name its interpreter"),
         Some(Errno::ENOEXEC) => {
-            Some("it is no program of this machine: name its interpreter, or build it for this one")
+            Some("it is not a program for this machine; name its interpreter, or build it for this machine")
         }
         Some(Errno::ENOMEM | Errno::E2BIG | Errno::EAGAIN) => {
-            Some("where a --limit is given, it may be too small to start a program at all")
+            Some("if you gave a --limit, it may be too low to start a program at all")
         }
         _ => None,
     }

@@ -1,4 +1,4 @@
-//! What is to be run: a bare command, or a task with what its rules predict.
+//! The subject as a process: a bare command, or a task with its prediction.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -24,30 +24,29 @@ use crate::cli::output;
 use crate::cli::predict;
 use crate::cli::scope;
 
-/// What is to be run, and what is known of it before.
+/// A process to run, and what is known before the run.
 pub(crate) struct What {
     command: Vec<OsString>,
-    /// Set beside our own environment.
+    /// Variables set in addition to the current environment.
     env: Vec<(String, String)>,
     working_dir: Option<PathBuf>,
-    /// Shows it its input read-only, and its channels at their own paths where it does not name them all.
+    /// The view that makes the input read-only and, if the task does not name all channels, mounts them at their own paths.
     view: Option<Arc<View>>,
-    /// Whether the view shows channels at their own paths.
+    /// Whether the view mounts channels at their own paths.
     has_channels_mounted: bool,
-    /// What a record says of its input.
+    /// Notes on its input for the record.
     notes: Vec<String>,
-    /// What keeps its input as it is, and the task, if that is its own business and not that of a sweep.
+    /// The guard of its input, and the task, unless a sweep manages them.
     pub(super) guard: Option<Guard>,
     pub(super) task: Option<Box<Task>>,
-    /// Why it may find no input.
+    /// Why the task may not find an input.
     hidden_input: Option<HiddenInput>,
     pub(super) subject: Subject,
     pub(super) prediction: Option<Prediction>,
 }
 
 impl What {
-    /// Reads the task, says what is to be said of it, and predicts: sizes are taken before the run, which may change
-    /// them.
+    /// Reads the task, prints warnings, and predicts. Sizes are taken before the run, which may change them.
     pub(super) fn of(args: &SubjectArgs) -> Result<Self, Failure> {
         match &args.task {
             Some(path) => Self::task(args, path),
@@ -80,10 +79,10 @@ impl What {
         Ok(what)
     }
 
-    /// A task as a process of this machine, and which paths were replaced for that.
+    /// A task as a process on this machine, and the paths that were replaced for that.
     ///
-    /// Where command, environment and working directory name every channel, they get the paths of the host. Otherwise
-    /// the task gets a view of the host with its channels at their own paths, where that can be had.
+    /// If command, environment and working directory name every channel, they get the paths on the host. Otherwise the
+    /// task gets a view of the host with its channels at their own paths, if possible.
     pub(crate) fn of_task(
         task: &Task,
         prediction: Prediction,
@@ -126,7 +125,7 @@ impl What {
         Ok((what, on_host.replacements))
     }
 
-    /// A bare command, with these variables beside those of our environment.
+    /// A bare command with these variables in addition to the current environment.
     pub(crate) fn of_command(command: Vec<OsString>, env: Vec<(String, String)>) -> Self {
         let words = command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
         let subject = Subject { name: None, command: words };
@@ -145,17 +144,17 @@ impl What {
         }
     }
 
-    /// The same command, which sees its input as this says.
+    /// The same command with this view of its input.
     pub(crate) fn with_input(mut self, mounting: Mounting<'_>) -> Result<Self, Failure> {
         self.view = mounting.view(Vec::new()).map_err(|error| no_view(&error))?;
         self.notes = inputs::notes(mounting.guard, mounting.staged);
         Ok(self)
     }
 
-    /// Whether it finds its inputs.
+    /// Checks that the process can access its inputs.
     ///
     /// # Errors
-    /// Where an input would have to be mounted for it, and cannot be.
+    /// An input would have to be mounted, and cannot be.
     pub(super) fn require_inputs(&self) -> Result<(), Failure> {
         match &self.hidden_input {
             None => Ok(()),
@@ -163,7 +162,7 @@ impl What {
         }
     }
 
-    /// What the record of a run says about its mounts.
+    /// Notes on the mounts for the record of a run.
     pub(super) fn notes(&self) -> Vec<String> {
         let hidden = self.hidden_input.as_ref();
         let hidden = hidden.map(|hidden| format!("the task may have found no input: {}", one_line(hidden)));
@@ -171,10 +170,10 @@ impl What {
         hidden.into_iter().chain(view).chain(self.notes.iter().cloned()).collect()
     }
 
-    /// How it is started under these conditions.
+    /// The launch with these options.
     pub(super) fn launch(&self, conditions: &Conditions) -> Launch {
         let mut launch = Launch::new(self.command.iter().cloned());
-        // How we came by our cgroup is none of the task's business.
+        // Hide from the task how highwater got its cgroup.
         launch.env.retain(|(name, _)| name != scope::INSIDE);
         for (name, value) in self.env.iter().chain(&conditions.env) {
             launch.env.retain(|(known, _)| known != name.as_str());
@@ -190,25 +189,25 @@ impl What {
     }
 }
 
-/// The channels of a task at their own paths.
+/// Mounts the channels of a task at their own paths.
 fn channels(task: &Task, mounting: &Mounting<'_>) -> Vec<Mount> {
     let binds = task.binds().into_iter();
     binds.flat_map(|bind| mounting.channel(bind.host_path, PathBuf::from(bind.mounted_path), bind.read_only)).collect()
 }
 
 fn no_view(error: &ViewError) -> Failure {
-    let help = "where mount namespaces do not work, ask for --input-access watched";
+    let help = "use --input-access watched if mount namespaces do not work here";
     Failure::new(OWN_FAILURE, error, Some(help.to_owned()))
 }
 
-/// Whether a task can be given its inputs here, whichever they are.
+/// Checks that any inputs can be given to a task here.
 ///
 /// # Errors
-/// Where an input would have to be mounted for it, and cannot be.
+/// An input would have to be mounted, and cannot be.
 pub(crate) fn require_inputs(task: &Task) -> Result<(), Failure> {
     let mut task = task.clone();
     task.channels.retain(|channel| channel.kind == ChannelKind::Input);
-    // The inputs that the task has now are not always those of its runs.
+    // The runs may use other inputs than those in the task.
     task.channels.iter_mut().for_each(|input| input.host_path = Some(PathBuf::from("/")));
     let on_host = task.on_host();
     if on_host.unnamed.is_empty() || on_host.command.is_none() {
@@ -225,7 +224,7 @@ pub(crate) fn require_inputs(task: &Task) -> Result<(), Failure> {
     }
 }
 
-/// What a reader of the record should know of a view.
+/// A note on a view for readers of the record.
 fn note(view: &View, has_channels_mounted: bool) -> Option<String> {
     let user = view.has_user_namespace();
     let mut note = match (has_channels_mounted, user) {
@@ -235,8 +234,8 @@ fn note(view: &View, has_channels_mounted: bool) -> Option<String> {
     };
     if user {
         note.push_str(
-            " and a user namespace, where set-user-ID programs such as su do not work and files of other users \
-             seem to belong to nobody",
+            " and a user namespace, in which set-user-ID programs such as su do not work and files of other users \
+             appear to be owned by nobody",
         );
     }
     for directory in view.in_memory() {
@@ -248,7 +247,7 @@ fn note(view: &View, has_channels_mounted: bool) -> Option<String> {
     Some(note)
 }
 
-/// Why a task may find no input: a path that it does not name cannot be mounted for it.
+/// The task may not find an input: a path that it does not name cannot be mounted.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to mount the input of the task at {path}, which neither its command nor its environment names")]
 struct HiddenInput {
@@ -258,7 +257,7 @@ struct HiddenInput {
 }
 
 impl HiddenInput {
-    /// `None` where every input is named, or is on this machine what it would be in the container.
+    /// `None` if every input is named, or has the same path on this machine as in the container.
     fn new(task: &Task, on_host: &OnHost, source: ViewError) -> Option<Self> {
         let is_there = |path: &String| {
             let mut there = task.inputs().filter(|input| input.mounted_path == *path);
@@ -280,7 +279,7 @@ impl HiddenInput {
     }
 }
 
-/// A task expects the folders of its outputs to be there.
+/// Creates the directories of the task's outputs, which a task expects to exist.
 pub(crate) fn make_outputs(task: &Task) -> Result<(), Failure> {
     task.outputs().filter_map(|output| output.host_path.as_deref()).try_for_each(make_folder)
 }
@@ -290,9 +289,11 @@ pub(crate) fn make_folder(folder: &Path) -> Result<(), Failure> {
         .map_err(|source| Failure::new(OWN_FAILURE, &StartError::Output { path: folder.to_owned(), source }, None))
 }
 
-/// Why a task cannot be run as a process.
+/// A task cannot run as a process.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to run {task} as a process of this machine: it has no command, and only its image knows one")]
+#[error(
+    "failed to run {task} as a process on this machine: the task has no command of its own, only its image has one"
+)]
 struct ImageOnly {
     task: String,
 }

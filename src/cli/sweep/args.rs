@@ -1,4 +1,4 @@
-//! What can be asked of `highwater sweep`.
+//! The arguments of `highwater sweep`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -51,7 +51,7 @@ Exit status: 0 all runs are recorded or --max-cost is reached, 3 unsupported hos
 #[derive(Debug, Args)]
 #[command(
     after_long_help = EXAMPLES,
-    // An argument that is changed moves to the end: the places of both are said again.
+    // Clap moves a changed argument to the end, so the positions of both are set again.
     mut_arg("task", |arg| arg.index(1).required_unless_present_any(["file", "into"])),
     mut_arg("command", |arg| arg.index(2)),
 )]
@@ -248,7 +248,7 @@ pub(super) enum CacheArg {
 }
 
 impl CacheArg {
-    /// What it is called in the key of a cell; nothing where nothing is done.
+    /// The name of this state in the key of a cell; `None` if nothing is done.
     pub(super) fn in_key(self) -> Option<String> {
         match self {
             Self::Cold => Some("cold".to_owned()),
@@ -258,9 +258,9 @@ impl CacheArg {
     }
 }
 
-/// `3`, or `0-3`.
+/// Parses `3` or `0-3`.
 fn places(text: &str) -> Result<(usize, usize), String> {
-    let expected = || "expected a place counted from 0 such as 3, or several such as 0-3".to_owned();
+    let expected = || "expected an index from 0 such as 3, or a range such as 0-3".to_owned();
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let place = |text: &str| text.parse::<usize>().map_err(|_| expected());
     let (first, last) = (place(first)?, place(last)?);
@@ -278,7 +278,7 @@ fn size(text: &str) -> Result<Bytes, String> {
     text.parse::<Bytes>().map_err(|error| error.to_string())
 }
 
-/// `NAME=a,b,c`, with `\,` for a comma in a value.
+/// Parses `NAME=a,b,c`, with `\,` for a comma in a value.
 fn parameter(text: &str) -> Result<(String, Vec<String>), String> {
     let (name, values) = named(text, "NAME=VALUE,VALUE,…")?;
     Ok((name.to_owned(), super::file::split(values)))
@@ -296,9 +296,9 @@ fn named<'a>(text: &'a str, expected: &str) -> Result<(&'a str, &'a str), String
     }
 }
 
-/// `2h`, or `10GiBh`: memory for an hour.
+/// Parses `2h`, or `10GiBh` (memory for an hour).
 fn budget(text: &str) -> Result<Budget, String> {
-    let expected = "expected a time such as 2h, or memory by time such as 10GiBh";
+    let expected = "expected a time such as 2h, or memory times time such as 10GiBh";
     if let Some(memory) = text.strip_suffix('h')
         && let Ok(bytes) = memory.parse::<Bytes>()
         && memory.contains(|char: char| char.is_ascii_alphabetic())

@@ -1,4 +1,4 @@
-//! Makes the runs of a sweep: stages inputs, fills in the task, and does around each run what was asked for.
+//! Executes the runs of a sweep: stages inputs, fills in placeholders, and runs hooks.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -31,56 +31,56 @@ use crate::cli::records::NO_ROOM;
 use crate::cli::run::inputs::{self, InputAccess, Mounting, changed, note_changes};
 use crate::cli::run::{Conditions, UseCgroup, explain, say_lost};
 
-/// A cell with all that its runs need.
+/// A cell with everything that its runs need.
 pub(super) struct Ready {
     pub(super) planned: PlanCell,
-    /// The key that an older highwater would have given to the cell.
+    /// The key that an older highwater would have given the cell.
     pub(super) older_key: String,
     pub(super) case: Arc<Case>,
     pub(super) inputs: Vec<InputSizes>,
     pub(super) prediction: Option<Prediction>,
 }
 
-/// Makes the runs.
+/// Executes the runs.
 pub(super) struct Runs<'a> {
     pub(super) args: &'a SweepArgs,
     pub(super) machine: &'a Machine,
     pub(super) subject: &'a Subject<'a>,
     pub(super) cells: &'a [Ready],
     pub(super) staging: &'a Staging,
-    /// Keeps the inputs as they are.
+    /// Protects the inputs.
     pub(super) guard: &'a Guard,
-    /// The folder of each run under way, for its output.
+    /// The output directory of each current run.
     pub(super) folders: &'a Mutex<HashMap<Job, PathBuf>>,
     state: Mutex<State>,
     open: Vec<Mutex<Open>>,
-    /// Which cells have a floor, or have it looked for.
+    /// Whether each cell has a floor, or is having it searched for.
     pub(super) floors: Mutex<Vec<bool>>,
 }
 
-/// What cells have in common.
+/// State shared by all cells.
 #[derive(Default)]
 struct State {
-    /// Staged cases, by the place of the first cell that has them.
+    /// Staged cases, by the index of the first cell that uses them.
     staged: HashMap<usize, Arc<StagedCase>>,
-    /// Whether copies were told of.
+    /// Whether copies were reported.
     told_of_copies: bool,
     told_of_private_copies: bool,
-    /// Why no other run may begin: the last one has changed the input.
+    /// The failure that stops further runs because the last one changed the input.
     spoiled: Option<Failure>,
     watch: WatchTimes,
-    /// Why the command after a run failed, or its outputs could not be kept: the run is recorded first.
+    /// The failure of a --conclude hook or of keeping outputs, which is reported once the run is recorded.
     unconcluded: Option<Failure>,
     counter: u64,
 }
 
-/// When the originals were last compared with what they were. Where mounts protect them, a tenth of the time of a sweep is
-/// the most that this may take.
+/// When the originals were last compared with their initial state. If mounts protect them, this may take at most a tenth
+/// of the time of a sweep.
 #[derive(Default)]
 struct WatchTimes {
     last: Option<Instant>,
     took: Duration,
-    /// Whether a run has not been looked at since.
+    /// Whether a run has not been checked yet.
     skipped: bool,
 }
 
@@ -91,12 +91,12 @@ impl WatchTimes {
     }
 }
 
-/// A case that was staged for its runs.
+/// A case that is staged for its runs.
 pub(super) struct StagedCase {
     inputs: Vec<(String, Staged)>,
-    /// What processes see of it.
+    /// The view that processes have of it.
     view: OnceLock<Option<Arc<View>>>,
-    /// What was staged as it was before the first run, where a task could change it.
+    /// The state of staged inputs before the first run, if a task could change them.
     before: Option<Originals>,
 }
 
@@ -105,7 +105,7 @@ impl StagedCase {
         Self { inputs, view: OnceLock::new(), before }
     }
 
-    /// What a command finds at `{input}`.
+    /// The path that replaces `{input}` in a command.
     fn input(&self) -> Option<&Path> {
         self.inputs.first().map(|(_, staged)| staged.input())
     }
@@ -114,26 +114,26 @@ impl StagedCase {
         self.inputs.iter().map(|(_, staged)| staged).collect()
     }
 
-    /// What a process sees of it.
+    /// The mounts that a process sees.
     fn mounting<'a>(&'a self, guard: &'a Guard, staged: &'a [&'a Staged]) -> Mounting<'a> {
         Mounting { guard, staged, known: Some(&self.view) }
     }
 }
 
-/// What a run is made under.
+/// The options of a run.
 #[derive(Default)]
 pub(super) struct Under {
     pub(super) limit: Option<Bytes>,
     pub(super) timeout: Option<Duration>,
-    /// Whether a cgroup has to be had for it.
+    /// Whether the run must have a cgroup.
     pub(super) must_be_limited: bool,
     pub(super) sweep: Option<SweepRun>,
-    /// The folder for its output, and what is recorded of that.
+    /// The output directory, and the log files to record.
     pub(super) output: Option<PathBuf>,
     pub(super) logs: Option<Logs>,
 }
 
-/// What was done for a cell so far.
+/// The progress of a cell.
 #[derive(Default)]
 struct Open {
     begun: bool,
@@ -154,7 +154,7 @@ impl<'a> Runs<'a> {
         Self { args, machine, subject, cells, staging, guard, folders, state: Mutex::default(), open, floors }
     }
 
-    /// The first cell with the same case, which stands for the case.
+    /// The first cell with the same case, whose index identifies the case.
     fn case_of(&self, cell: usize) -> usize {
         let case = &self.cells[cell].case;
         self.cells.iter().position(|other| Arc::ptr_eq(&other.case, case)).unwrap_or(cell)
@@ -178,9 +178,9 @@ impl<'a> Runs<'a> {
         if cost.copies > 0 && !self.args.quiet {
             let more = match (state.told_of_copies, self.guard.could_be_written_to()) {
                 (true, _) => "",
-                (false, true) => ": through links the task could write to the data",
+                (false, true) => ", because the task could write to the data through links",
                 (false, false) => {
-                    ": no links are to be had from there; --staging names a folder on the file system of the inputs"
+                    ", because they cannot be linked; use --staging with a directory on the file system of the inputs"
                 }
             };
             state.told_of_copies = true;
@@ -219,7 +219,7 @@ impl<'a> Runs<'a> {
         hook::run(name, &places.fill_quoted(line), view.as_ref())
     }
 
-    /// Copies of the inputs for one run, if it gets any.
+    /// Copies of the inputs for one run, if it needs any.
     fn copies(&self, cell: usize, case: &StagedCase) -> Result<Option<StagedCase>, Failure> {
         if self.args.subject.input_access != InputAccess::Private {
             return Ok(None);
@@ -240,14 +240,14 @@ impl<'a> Runs<'a> {
             cost.fold((0, Bytes::ZERO), |sum, cost| (sum.0 + cost.copies, sum.1.saturating_add(cost.copied)));
         if files > 0 && !self.args.quiet && !std::mem::replace(&mut lock(&self.state).told_of_private_copies, true) {
             output::say(&format!(
-                "highwater: each run gets a full copy of its input, {bytes} for the first: --staging names a folder on a \
+                "highwater: each run gets a full copy of its input, {bytes} for the first; use --staging with a directory on a \
                  file system that can clone files"
             ));
         }
         Ok(Some(StagedCase::new(copies, None)))
     }
 
-    /// One run, recorded or not.
+    /// Executes one run, recorded or not.
     fn once(
         &self,
         job: Job,
@@ -273,7 +273,7 @@ impl<'a> Runs<'a> {
         Ok(observation)
     }
 
-    /// One run under these conditions, with all that is to be done around it.
+    /// Executes one run with these options, including its hooks.
     pub(super) fn under(
         &self,
         under: &Under,
@@ -340,7 +340,7 @@ impl<'a> Runs<'a> {
         Ok(Ok(observation))
     }
 
-    /// Checks that another run may begin; the error is why not, and returned once.
+    /// Checks that another run may begin. Returns the failure that forbids it, once.
     fn check_may_go_on(&self) -> Result<(), Failure> {
         self.unconcluded().or_else(|| self.spoiled()).map_or(Ok(()), Err)
     }
@@ -351,28 +351,28 @@ impl<'a> Runs<'a> {
         state.unconcluded.is_none() && state.spoiled.is_none()
     }
 
-    /// Keeps a failure until the run before it is recorded; no further run may begin.
+    /// Holds a failure until the current run is recorded; no further run may begin.
     pub(super) fn hold(&self, failure: Failure) {
         lock(&self.state).unconcluded.get_or_insert(failure);
     }
 
-    /// Takes the failure of what follows a run: no further run may begin.
+    /// Takes the error of a failed --conclude hook; no further run may start.
     pub(super) fn unconcluded(&self) -> Option<Failure> {
         lock(&self.state).unconcluded.take()
     }
 
-    /// That a run has changed the input, once: no other run is to begin then.
+    /// Takes the failure of a run that changed the input; no further run may start.
     pub(super) fn spoiled(&self) -> Option<Failure> {
         lock(&self.state).spoiled.take()
     }
 
-    /// The same at the end of the sweep, where not every run was looked at.
+    /// The same check at the end of the sweep, for runs that were not checked.
     pub(super) fn spoiled_in_the_end(&self) -> Option<Failure> {
         let is_open = lock(&self.state).watch.skipped;
         self.spoiled().or_else(|| is_open.then(|| changed(&self.guard.originals().changes(&[])))?)
     }
 
-    /// Sees to the page cache; what comes back is for the record.
+    /// Prepares the page cache; returns a note for the record.
     fn cache(&self, staged: &[&Staged]) -> Result<Option<String>, Failure> {
         let folders = staged.iter().flat_map(|staged| staged.folders());
         let failed = |source| Failure::new(Exit::Host, &NoCache(source), None);
@@ -388,22 +388,22 @@ impl<'a> Runs<'a> {
         }
     }
 
-    /// Notes in the record what a task did to its input; where it changed the originals, the sweep must not go on.
+    /// Notes in the record what a task did to its input; if it changed the originals, the sweep stops.
     fn check_inputs(&self, cell: usize, staged: &StagedCase, observation: &mut Observation) {
         let changed = staged.before.as_ref().map(|before| before.changes(&[])).unwrap_or_default();
         if !changed.is_empty() {
-            // The next run gets a fresh one, unless another run has staged that already.
+            // Stage again for the next run, unless another run has done so already.
             let (place, mut state) = (self.case_of(cell), lock(&self.state));
             if state.staged.get(&place).is_some_and(|known| std::ptr::eq(&raw const **known, staged)) {
                 state.staged.remove(&place);
             }
             drop(state);
-            observation.warnings.push("the task has changed its input, which was a copy of the data".to_owned());
+            observation.warnings.push("the task changed its input, which was a copy of the data".to_owned());
         }
         if self.guard.protects() && !lock(&self.state).watch.is_due() {
             return;
         }
-        // What no mount keeps out is more likely to reach what it was given than anything else.
+        // A task that gets past the mounts is most likely to change its own inputs.
         let own = if self.guard.protects() { self.originals_of(cell) } else { Vec::new() };
         let started = Instant::now();
         let changes = self.guard.originals().changes(&own);
@@ -414,7 +414,7 @@ impl<'a> Runs<'a> {
         }
     }
 
-    /// Where the data of a cell are.
+    /// The paths of a cell's original data.
     fn originals_of(&self, cell: usize) -> Vec<PathBuf> {
         let inputs = self.cells[cell].case.inputs.iter();
         let paths = inputs.flat_map(|input| match &input.material {
@@ -493,7 +493,7 @@ impl Bench for Runs<'_> {
         }
         open.begun = false;
         drop(open);
-        // Another cell with the same case stages it again where it still needs it; what takes no time may as well go.
+        // Another cell with the same case stages it again if needed. Inputs that take disk space are removed early.
         let place = self.case_of(cell);
         let last = self.cells.iter().rposition(|other| Arc::ptr_eq(&other.case, &self.cells[cell].case));
         if last == Some(cell) || self.takes_room(cell) {
@@ -509,7 +509,7 @@ impl Runs<'_> {
     }
 }
 
-/// Moves what a run wrote to where it is kept; copies it where that is on another disk.
+/// Moves the outputs of a run to where they are kept, or copies them to another file system.
 fn keep_outputs(from: &Path, to: &Path) -> Result<(), Failure> {
     if std::fs::read_dir(from).is_ok_and(|mut entries| entries.next().is_none()) {
         return Ok(());
@@ -551,17 +551,17 @@ pub(super) fn listings(case: &Case) -> BTreeMap<&str, &highwater::tree::Listing>
     case.inputs.iter().map(|input| (input.channel.as_str(), &*input.listing)).collect()
 }
 
-/// A warm-up run that did not end, and is not recorded.
+/// A warm-up run was lost; it is not recorded.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to warm up {0}: the container engine was lost or does not answer")]
+#[error("failed to warm up {0}: the container engine was lost or does not respond")]
 struct LostInWarmup(String);
 
-/// Why the page cache could not be seen to.
+/// The page cache could not be prepared.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to read the inputs for the sake of the page cache")]
+#[error("failed to read the inputs to prepare the page cache")]
 struct NoCache(#[source] std::io::Error);
 
-/// Why outputs could not be kept.
+/// Outputs could not be kept.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to keep the outputs of a run in {path}")]
 struct NotKept {

@@ -1,5 +1,5 @@
-//! Sweep files: TOML that says the same as the command line. A key is a flag without its dashes, so that every flag has
-//! one, and what is said in a file is judged as if it had been typed.
+//! Sweep files: a TOML form of the command line. Every flag is a key without its dashes, and a value in a file is checked
+//! as if it had been typed.
 
 mod toml;
 
@@ -19,10 +19,10 @@ use crate::cli::failure::Failure;
 use crate::cli::records;
 use crate::cli::run::redact::{missing, redact};
 
-/// What was asked for, by the names of flags.
+/// Settings by flag name.
 pub(super) type Settings = Map<String, Value>;
 
-/// What says how a sweep is run on one machine, and not what it is.
+/// Settings that say how a sweep runs on one machine, not what it measures.
 const OF_ONE_MACHINE: [&str; 16] = [
     "file",
     "into",
@@ -42,18 +42,18 @@ const OF_ONE_MACHINE: [&str; 16] = [
     "host",
 ];
 
-/// What is run: one of these replaces the others.
+/// The subject: setting one of these replaces the others.
 const SUBJECTS: [&str; 3] = ["task", "command", "image"];
 
-/// All that was asked for.
+/// The merged settings.
 pub(super) struct Asked {
     pub(super) args: SweepArgs,
     pub(super) settings: Settings,
-    /// The plan that was made before, where one was named.
+    /// The saved plan, if one was given.
     pub(super) saved: Option<Plan>,
 }
 
-/// What was typed, together with what a file or the plan of a folder says, where one was named; `None` where none was.
+/// Merges the command line with a sweep file or the plan of a directory; `None` if neither was given.
 pub(super) fn asked() -> Result<Option<Asked>, Failure> {
     let matches = crate::cli::Cli::command().get_matches();
     let Some(given) = matches.subcommand_matches("sweep") else { return Ok(None) };
@@ -72,14 +72,14 @@ pub(super) fn asked() -> Result<Option<Asked>, Failure> {
     Ok(Some(Asked { args, settings: redacted(overlaid(said, without_values(typed)))?, saved }))
 }
 
-/// What was typed, without any file.
+/// The settings of the command line alone.
 pub(super) fn typed_settings() -> Result<Settings, Failure> {
     let matches = crate::cli::Cli::command().get_matches();
     let Some(given) = matches.subcommand_matches("sweep") else { return Ok(Map::new()) };
     redacted(without_values(typed(&command(), given)?))
 }
 
-/// What was typed, without the values of variables, which may be secret. Those that a sweep file has are written down anyway.
+/// Removes the values of variables, which may be secret, from the command line. A sweep file contains them anyway.
 fn without_values(mut typed: Settings) -> Settings {
     if let Some(Value::Array(variables)) = typed.get_mut("env") {
         variables.iter_mut().for_each(|variable| *variable = variable_name(&text(variable)).into());
@@ -87,7 +87,7 @@ fn without_values(mut typed: Settings) -> Settings {
     typed
 }
 
-/// The same settings without the values of arguments that are to be redacted.
+/// Redacts the values of the arguments named by `redact`.
 fn redacted(mut settings: Settings) -> Result<Settings, Failure> {
     let names = settings.get("redact").map(list).unwrap_or_default();
     if let Some(command) = settings.get_mut("command").filter(|_| !names.is_empty()) {
@@ -101,11 +101,11 @@ fn variable_name(variable: &str) -> String {
     variable.split_once('=').map_or(variable, |(name, _)| name).to_owned()
 }
 
-/// Whether everything is known that the plan does not keep.
+/// Checks that every value that the plan omits is known.
 fn require_values(settings: &Settings) -> Result<(), Failure> {
     let of = |key: &str| settings.get(key).map(list).unwrap_or_default();
     if let Some(name) = missing(&of("command"), &of("redact")) {
-        let help = "give the command again, with all of its arguments";
+        let help = "give the command again with all of its arguments";
         return Err(Failure::new(Exit::Usage, &Redacted(name.to_owned()), Some(help.to_owned())));
     }
     let unset = |variable: &String| !variable.contains('=') && std::env::var_os(variable).is_none();
@@ -116,7 +116,7 @@ fn require_values(settings: &Settings) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What the plan keeps of it.
+/// The settings that the plan keeps.
 pub(super) fn of_the_plan(mut settings: Settings) -> Settings {
     settings.retain(|key, _| !OF_ONE_MACHINE.contains(&key.as_str()));
     settings.sort_keys();
@@ -126,12 +126,12 @@ pub(super) fn of_the_plan(mut settings: Settings) -> Settings {
 /// The settings as a sweep file.
 pub(super) fn to_toml(settings: &Settings) -> Result<String, Failure> {
     let settings = of_the_plan(settings.clone());
-    // A table takes all that follows for its own.
+    // In TOML, everything after a table header belongs to the table.
     let (tables, plain): (Settings, Settings) = settings.into_iter().partition(|(_, value)| value.is_object());
     let all: Settings = plain.into_iter().chain(tables).collect();
     let text = ::toml::to_string(&all).map_err(|error| Failure::new(Exit::Host, &error, None))?;
     Ok(format!(
-        "# A sweep: `highwater sweep --file` runs it. Each key is a flag; paths start in the current directory.\n{text}"
+        "# A sweep: `highwater sweep --file` runs it. Each key is a flag; paths are relative to the current directory.\n{text}"
     ))
 }
 
@@ -164,7 +164,7 @@ fn typed(command: &Command, given: &ArgMatches) -> Result<Settings, Failure> {
         for raw in given.get_raw(id).into_iter().flatten() {
             let text = raw.to_str().ok_or_else(|| {
                 let error = NotText { flag: key(arg).to_owned(), value: raw.to_string_lossy().into_owned() };
-                Failure::new(Exit::Usage, &error, Some("rename it: a plan is written as text".to_owned()))
+                Failure::new(Exit::Usage, &error, Some("rename it; a plan can contain only UTF-8".to_owned()))
             })?;
             texts.push(text.to_owned());
         }
@@ -173,7 +173,7 @@ fn typed(command: &Command, given: &ArgMatches) -> Result<Settings, Failure> {
     Ok(settings)
 }
 
-/// Texts as a file has them: parameters by their names, numbers as numbers.
+/// Values as in a sweep file: parameters by name, numbers as numbers.
 fn value_of(arg: &Arg, texts: Vec<String>) -> Value {
     match key(arg) {
         "param" => {
@@ -198,7 +198,7 @@ fn value_of(arg: &Arg, texts: Vec<String>) -> Value {
     }
 }
 
-/// The values of `a,b\,c`.
+/// Splits `a,b\,c` into its values.
 pub(super) fn split(values: &str) -> Vec<String> {
     if values.is_empty() {
         return Vec::new();
@@ -226,12 +226,12 @@ fn plain(text: &str) -> Value {
     }
 }
 
-/// What a file says, with what was typed in its place.
+/// Overrides the settings of a file with the command line.
 fn overlaid(mut said: Settings, typed: Settings) -> Settings {
     let replaces = |keys: &[&str]| keys.iter().any(|key| typed.contains_key(*key));
     let exclusive: [&[&str]; 2] = [&SUBJECTS, &["runs", "min-runs", "max-runs"]];
     for keys in exclusive {
-        // A command goes with an image, and takes nothing else's place then.
+        // With an image, a command gives only its arguments and replaces nothing else.
         let only_arguments = keys == SUBJECTS && !replaces(&["task", "image"]) && said.contains_key("image");
         if replaces(keys) && !only_arguments {
             said.retain(|key, _| !keys.contains(&key.as_str()));
@@ -239,7 +239,7 @@ fn overlaid(mut said: Settings, typed: Settings) -> Settings {
     }
     for (key, value) in typed {
         match (said.get_mut(&key), value) {
-            // A parameter of the same name gives way, the others stay.
+            // Replace variables of the same name, and keep the others.
             (Some(Value::Object(table)), Value::Object(own)) => table.extend(own),
             (Some(known), Value::Array(own)) if key == "env" => {
                 let names: Vec<String> = own.iter().map(|variable| variable_name(&text(variable))).collect();
@@ -274,7 +274,7 @@ fn of_folder(folder: &Path) -> Result<(Settings, Option<Plan>), Failure> {
         Ok(text) => of_plan(&folder.join(PLAN).display().to_string(), &text),
         Err(FolderError::NoPlan(_)) => {
             let error = NothingToDo(folder.to_owned());
-            let help = "name a task, a command or a sweep file (--file) besides: there is no sweep in the folder yet";
+            let help = "give a task, a command or a sweep file (--file) as well: the directory has no sweep yet";
             Err(Failure::new(Exit::Usage, &error, Some(help.to_owned())))
         }
         Err(error) => Err(records::unusable_folder(&error)),
@@ -288,7 +288,7 @@ fn of_plan(name: &str, text: &str) -> Result<(Settings, Option<Plan>), Failure> 
     Ok((settings.collect(), Some(plan)))
 }
 
-/// The words that say the same.
+/// The settings as command-line arguments.
 fn words(command: &Command, settings: &Settings) -> Vec<String> {
     let mut words = vec!["sweep".to_owned()];
     let mut last = Vec::new();
@@ -335,8 +335,8 @@ fn list(value: &Value) -> Vec<String> {
 
 fn parsed(command: &Command, settings: &Settings) -> Result<SweepArgs, Failure> {
     if !SUBJECTS.iter().any(|key| settings.contains_key(*key)) {
-        let error = Refused("nothing says what to run".to_owned());
-        let help = "name it in the file with the key `task`, `command` or `image`, or on the command line";
+        let error = Refused("no task, command or image given".to_owned());
+        let help = "set `task`, `command` or `image` in the file, or give one on the command line";
         return Err(Failure::new(Exit::Usage, &error, Some(help.to_owned())));
     }
     let matches = command.clone().try_get_matches_from(words(command, settings));
@@ -344,53 +344,53 @@ fn parsed(command: &Command, settings: &Settings) -> Result<SweepArgs, Failure> 
     args.map_err(|error| Failure::new(Exit::Usage, &Refused(told(&error)), None))
 }
 
-/// What clap says in its first line.
+/// The first line of a clap error.
 fn told(error: &clap::Error) -> String {
     let text = error.to_string();
     let first = text.lines().next().unwrap_or_default();
     first.strip_prefix("error: ").unwrap_or(first).to_owned()
 }
 
-/// What is wrong with one setting by itself.
+/// Checks one setting by itself.
 fn wrong(command: &Command, name: &str, value: &Value) -> Option<String> {
     let value = match name {
-        // Its value may still be given on the command line.
+        // The value may still be given on the command line.
         "env" => list(value).into_iter().map(|variable| variable_name(&variable) + "=").collect(),
         _ => value.clone(),
     };
     let alone: Settings = [("into".to_owned(), Value::from("folder")), (name.to_owned(), value)].into_iter().collect();
     let error = command.clone().try_get_matches_from(words(command, &alone)).err()?;
     match error.kind() {
-        // They need others beside them.
+        // These errors say that other arguments are missing.
         ErrorKind::MissingRequiredArgument | ErrorKind::ArgumentConflict => None,
         _ => Some(told(&error)),
     }
 }
 
-/// Why what a file and the command line say together cannot be done.
+/// File and command line do not make a valid sweep.
 #[derive(Debug, thiserror::Error)]
-#[error("the sweep cannot be run: {0}")]
+#[error("invalid sweep: {0}")]
 struct Refused(String);
 
-/// An argument whose value is not in the plan.
+/// The plan lacks the value of an argument.
 #[derive(Debug, thiserror::Error)]
-#[error("the plan does not have the value of the argument `{0}`, which --redact kept out of it")]
+#[error("the plan does not contain the value of the argument `{0}`, because --redact removed it")]
 struct Redacted(String);
 
-/// A variable whose value is not in the plan.
+/// The plan lacks the value of a variable.
 #[derive(Debug, thiserror::Error)]
-#[error("the variable {0} has no value: values of --env are not kept in plans")]
+#[error("the variable {0} has no value: plans do not contain values of --env")]
 struct NoValue(String);
 
-/// Why a setting cannot be kept.
+/// A setting cannot be saved.
 #[derive(Debug, thiserror::Error)]
-#[error("the value of --{flag} is no text: {value}")]
+#[error("the value of --{flag} is not valid UTF-8: {value}")]
 struct NotText {
     flag: String,
     value: String,
 }
 
-/// Why a sweep file cannot be read.
+/// A sweep file cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to read the sweep file {path}")]
 struct Unread {
@@ -399,14 +399,14 @@ struct Unread {
     source: io::Error,
 }
 
-/// A folder without a sweep, and nobody says what to run.
+/// The directory has no sweep, and no subject was given.
 #[derive(Debug, thiserror::Error)]
-#[error("nothing says what to run: the folder {0} has no {PLAN}")]
+#[error("no task, command or image given, and the directory {0} has no {PLAN}")]
 struct NothingToDo(PathBuf);
 
-/// Why a plan cannot be used.
+// A task that gets past the mounts is most likely to change its own inputs.
 #[derive(Debug, thiserror::Error)]
-#[error("{name} is no plan of a sweep")]
+#[error("{name} is not a sweep plan")]
 struct NotAPlan {
     name: String,
     #[source]

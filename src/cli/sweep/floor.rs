@@ -1,4 +1,4 @@
-//! `--floor`: the smallest limit under which each cell succeeds, looked for after one of its runs.
+//! `--floor`: searches for the smallest limit under which each cell succeeds, after one of its runs.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -19,13 +19,13 @@ use crate::cli::failure::Failure;
 use crate::cli::floor::{no_limits, not_ran, terms};
 use crate::cli::records;
 
-/// How often a run has to succeed under the limit that is found.
+/// The number of runs that must succeed under the limit that is found.
 const CONFIRM: u32 = 3;
 
-/// The tries, beside the output of the run.
+/// The file with the tries, beside the output of the run.
 const TRIES: &str = "floor.jsonl";
 
-/// The recorded runs that count as made: of a cell whose floor is still to be found one is made again.
+/// The recorded runs that count as done: a cell without a floor repeats one of its runs to find it.
 pub(super) fn made<'a>(args: &SweepArgs, recorded: &'a [Recorded]) -> Cow<'a, [Recorded]> {
     if args.floor.is_none() {
         return Cow::Borrowed(recorded);
@@ -43,14 +43,14 @@ fn with_floor(recorded: &[Recorded]) -> HashSet<&str> {
     recorded.iter().filter(|run| run.has_floor).map(|run| &*run.cell).collect()
 }
 
-/// Which of the cells with these keys have a floor.
+/// Whether each of the cells with these keys has a floor.
 pub(super) fn known(keys: &[&str], recorded: &[Recorded]) -> Vec<bool> {
     let found = with_floor(recorded);
     keys.iter().map(|key| found.contains(key)).collect()
 }
 
 impl Runs<'_> {
-    /// Looks for the floor of the cell if that is asked for and nobody has done it yet; this run is the one without limit.
+    /// Searches for the floor of the cell if requested and not yet done; this run is the one without a limit.
     pub(super) fn look_for_floor(
         &self,
         job: Job,
@@ -73,9 +73,9 @@ impl Runs<'_> {
         run.warnings.extend(match found {
             Ok(found) => match found.end {
                 End::Settled => None,
-                End::GaveUp => Some("its floor was not found: tries under one limit ended differently".to_owned()),
+                End::GaveUp => Some("its floor was not found: tries under the same limit ended differently".to_owned()),
                 End::Interrupted { .. } => Some("the search for its floor was interrupted".to_owned()),
-                End::EngineLost => Some("the engine was lost in the search for its floor".to_owned()),
+                End::EngineLost => Some("the engine was lost during the search for its floor".to_owned()),
             },
             Err(SearchError::Trial(failure)) => {
                 self.hold(failure);
@@ -85,7 +85,7 @@ impl Runs<'_> {
                 error @ (FloorError::NoPeak | FloorError::NotKept { .. } | FloorError::Escaped { .. }),
             )) => return Err(no_limits(&error)),
             Err(SearchError::Floor(FloorError::TaskFailed(_))) => {
-                Some("its floor was not looked for: without a limit it does not always succeed".to_owned())
+                Some("its floor was not searched for: without a limit it does not always succeed".to_owned())
             }
             Err(SearchError::Floor(FloorError::Interrupted(_))) => {
                 Some("the search for its floor was interrupted".to_owned())
@@ -95,12 +95,12 @@ impl Runs<'_> {
     }
 }
 
-/// The runs of a search.
+/// Executes the runs of a search.
 struct Tries<'a, 'b> {
     runs: &'a Runs<'b>,
     job: Job,
     case: &'a StagedCase,
-    /// The run without a limit that was made already.
+    /// The existing run without a limit.
     first: Option<Observation>,
     cancel: &'a mut dyn Cancel,
     observer: &'a mut dyn Observer,
@@ -127,7 +127,7 @@ impl Trial for Tries<'_, '_> {
 
     fn keep(&mut self, observation: &Observation) -> Result<(), Failure> {
         if observation.sweep.is_some() {
-            // The sweep records this one itself.
+            // The sweep itself records this one.
             return Ok(());
         }
         self.floor = observation.floor.clone();

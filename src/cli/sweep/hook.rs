@@ -1,4 +1,4 @@
-//! Commands of the user's around runs.
+//! User commands before and after runs.
 
 use std::ffi::{OsStr, OsString};
 use std::process::{Command, ExitStatus, Stdio};
@@ -9,10 +9,10 @@ use highwater::runner::view::View;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 
-/// Runs a line in the shell, which sees what the task sees; what it prints goes to stderr.
+/// Runs a line in the shell with the task's view of the file system; its stdout goes to stderr.
 pub(super) fn run(name: &'static str, line: &OsStr, view: Option<&Arc<View>>) -> Result<(), Failure> {
     let mut command = Command::new("sh");
-    // Nothing but records goes to stdout.
+    // Only records go to stdout.
     command.arg("-c").arg(line).stdin(Stdio::null()).stdout(std::io::stderr());
     crate::cli::signals::unblock_in(&mut command);
     let line = line.to_owned();
@@ -28,18 +28,18 @@ pub(super) fn run(name: &'static str, line: &OsStr, view: Option<&Arc<View>>) ->
     }
 }
 
-/// A hook that failed.
+/// A hook failed.
 #[derive(Debug, thiserror::Error)]
-#[error("the command of {name} failed with {status}: {}", line.display())]
+#[error("the {name} command failed with {status}: {}", line.display())]
 struct Failed {
     name: &'static str,
     line: OsString,
     status: ExitStatus,
 }
 
-/// A hook that could not be started.
+/// A hook could not be started.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to start the command of {name}: {}", line.display())]
+#[error("failed to start the {name} command: {}", line.display())]
 struct NotStarted {
     name: &'static str,
     line: OsString,

@@ -1,4 +1,4 @@
-//! Records runs as they end, and says so.
+//! Records runs as they end, and reports them.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -23,29 +23,29 @@ use crate::cli::output_file::folder_of;
 use crate::cli::records::{self, NO_ROOM};
 use crate::cli::{output, summary};
 
-/// A record and a little output need so much.
+/// The space needed for a record and a little output.
 const LEAST_ROOM: Bytes = Bytes(128 << 10);
 
-/// Where records go.
+/// The destination of records.
 pub(super) enum Place {
-    /// The folder of the sweep.
+    /// The directory of the sweep.
     Folder(Box<Folder>),
     /// A file of single cells.
     File(Box<CellFile>),
 }
 
-/// A file of single cells: what its runs leave behind lies beside it, so that `merge` finds it.
+/// A file of single cells. The output of its runs is beside it, where `merge` finds it.
 pub(super) struct CellFile {
     path: PathBuf,
-    /// The directory of the file, by its absolute path.
+    /// The absolute path of the file's directory.
     directory: Directory,
     record: Record,
     index: Index,
 }
 
 impl Place {
-    /// A file for the records of single cells, with what is in it already. A name that the user has not given is not
-    /// followed to where somebody else may have linked it.
+    /// Opens a file for the records of single cells, with its existing records. Unless the user gave its name, a symbolic
+    /// link, which another user may have put there, is not followed.
     pub(super) fn file(path: &Path, is_named: bool) -> Result<Self, Failure> {
         let base = folder_of(path);
         let base = std::path::absolute(base).unwrap_or_else(|_| base.to_owned());
@@ -63,7 +63,7 @@ impl Place {
         Ok(Self::File(Box::new(CellFile { path: path.to_owned(), directory, record, index })))
     }
 
-    /// What is recorded already.
+    /// The existing records.
     pub(super) fn recorded(&self) -> &[Recorded] {
         match self {
             Self::Folder(folder) => folder.recorded(),
@@ -78,7 +78,7 @@ impl Place {
         }
     }
 
-    /// A disk that is about to be full fails the task, which cannot write, before it fails us.
+    /// Checks for free space: a full disk would make the task's writes fail before highwater's own.
     fn check_room(&self) -> Result<(), Failure> {
         match free(self.path()) {
             Some(free) if free < LEAST_ROOM => {
@@ -89,7 +89,7 @@ impl Place {
         }
     }
 
-    /// Whether the record is still where it was opened.
+    /// Checks that the record has not been moved.
     pub(super) fn check_in_place(&self) -> Result<(), Failure> {
         match self {
             Self::Folder(folder) => folder.check_in_place().map_err(|error| records::unusable_folder(&error)),
@@ -129,14 +129,14 @@ impl CellFile {
         self.directory.path().join(RUNS)
     }
 
-    /// Where inputs are staged: beside the file, by its name.
+    /// Where inputs are staged: beside the file, under a name derived from it.
     pub(super) fn staging(&self) -> PathBuf {
         let mut name = self.path.file_name().unwrap_or_default().to_owned();
         name.push(".staging");
         self.directory.path().join(name)
     }
 
-    /// The folder of the next try of a run, below that of the file.
+    /// The directory of the next attempt at a run, relative to that of the file.
     fn run_id(&self, cell: &str, run: u32) -> PathBuf {
         let tries = self.index.tries(cell, run);
         let again = if tries == 0 { String::new() } else { format!(".{}", tries + 1) };
@@ -148,7 +148,7 @@ impl CellFile {
         let line = line_beside(&self.directory, run.as_deref(), observation);
         let (line, kept) = line.map_err(|error| records::unusable_folder(&error))?;
         self.record.append(&line).map(drop).map_err(|error| {
-            // Without its line nobody would ever find it. Where the record was moved, the line is in it.
+            // Without its line the output is unreachable. If the record was moved, the line is in it.
             if let Some(kept) = kept.filter(|_| !matches!(error, StoreError::Moved { .. })) {
                 let _ = std::fs::remove_file(kept);
             }
@@ -157,13 +157,13 @@ impl CellFile {
     }
 }
 
-/// Records runs and tells of them.
+/// Records and reports runs.
 pub(super) struct Clerk<'a> {
     pub(super) args: &'a SweepArgs,
     pub(super) place: &'a mut Place,
     pub(super) cells: &'a [Ready],
     pub(super) folders: &'a Mutex<HashMap<Job, PathBuf>>,
-    pub(super) progress: Progress,
+    /// Failed runs and observations of this sweep.
     /// What was recorded by this sweep.
     pub(super) failed: usize,
     pub(super) observed: Vec<Observation>,
@@ -186,11 +186,11 @@ impl Keeper for Clerk<'_> {
             tidy(&mut observation, &folder);
         }
         if !observation.outcome.succeeded() {
-            // Not the task's fault, and nothing to be recorded.
+            // A full disk is not the task's fault, so the failure is not recorded.
             self.place.check_room()?;
         }
         if let (Place::Folder(folder), Some(logs)) = (&*self.place, &mut observation.logs) {
-            // The folder knows its own files by the path that it was opened with.
+            // Recorded paths must begin with the path that the directory was opened with.
             if let Ok(base) = std::path::absolute(folder.path()) {
                 for path in [&mut logs.stdout, &mut logs.stderr] {
                     *path = path.strip_prefix(&base).map(|rest| folder.path().join(rest)).unwrap_or(path.clone());
@@ -214,7 +214,7 @@ impl Keeper for Clerk<'_> {
     }
 }
 
-/// Output that there is none of needs no files.
+/// Removes the log files of a run without output.
 fn tidy(observation: &mut Observation, folder: &Path) {
     let is_empty = |path: &Path| std::fs::metadata(path).is_ok_and(|metadata| metadata.len() == 0);
     if let Some(logs) = &observation.logs
@@ -227,17 +227,17 @@ fn tidy(observation: &mut Observation, folder: &Path) {
             observation.logs = None;
         }
     }
-    // Only where nothing is in it.
+    // This fails unless the directory is empty.
     let _ = std::fs::remove_dir(folder);
 }
 
-/// Opens the folder of a run, unless a task has put a symbolic link in its place.
+/// Opens the directory of a run, unless a task has replaced it by a symbolic link.
 fn opened(folder: &Path) -> std::io::Result<Directory> {
     let sweep = folder.ancestors().nth(2).unwrap_or(folder);
     Directory::open(sweep)?.beneath(folder.strip_prefix(sweep).unwrap_or(folder))
 }
 
-/// Removes the folder of a run that was not kept, unless there is something in it.
+/// Removes the directory of a run that was not kept, unless it contains something.
 pub(super) fn forget(folder: &Path) {
     let Ok(directory) = opened(folder) else { return };
     for name in directory.entries().unwrap_or_default() {
@@ -246,11 +246,11 @@ pub(super) fn forget(folder: &Path) {
             let _ = directory.remove(&name);
         }
     }
-    // Only where nothing is in it.
+    // This fails unless the directory is empty.
     let _ = std::fs::remove_dir(folder);
 }
 
-/// A run in a line: what it was, and what came of it.
+/// Describes a run in one line.
 fn line(cell: &PlanCell, run: u32, observation: &Observation) -> String {
     let mut text = name(cell);
     text.push_str(&format!("{}run {run}: ", if text.is_empty() { "" } else { ", " }));
@@ -272,16 +272,16 @@ fn line(cell: &PlanCell, run: u32, observation: &Observation) -> String {
     text
 }
 
-/// A cell in words.
+/// Describes a cell.
 pub(super) fn name(cell: &PlanCell) -> String {
     let case = Some(cell.case.clone()).filter(|case| !case.is_empty());
     let parameters = cell.parameters.iter().map(|(name, value)| format!("{name}={value}"));
     case.into_iter().chain(parameters).collect::<Vec<_>>().join(", ")
 }
 
-/// A disk that is about to be full.
+/// The disk is about to be full.
 #[derive(Debug, thiserror::Error)]
-#[error("no space is left for records in {path}: {free}")]
+#[error("too little space for records in {path}: {free} free")]
 struct NoRoom {
     path: PathBuf,
     free: Bytes,

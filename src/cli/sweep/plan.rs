@@ -1,4 +1,4 @@
-//! From what was asked for to cells.
+//! Plans the cells of a sweep.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
@@ -26,15 +26,15 @@ use crate::cli::survey::Line;
 use crate::cli::table::table;
 use crate::cli::{output, records, summary};
 
-/// The plan, and its cells with all that their runs need.
+/// The plan, and its cells with everything that their runs need.
 pub(super) struct Planned {
     pub(super) plan: Plan,
     pub(super) cells: Vec<Ready>,
-    /// All folders of inputs, whichever cells they are for.
+    /// All input directories of all cells.
     pub(super) folders: Vec<PathBuf>,
 }
 
-/// Reads the inputs and makes the plan; runs nothing.
+/// Reads the inputs and makes the plan, without running anything.
 pub(super) fn plan(args: &SweepArgs, subject: &Subject<'_>, sweep: Map<String, Value>) -> Result<Planned, Failure> {
     let parameters = parameters(args);
     subject.check(&parameters)?;
@@ -42,7 +42,9 @@ pub(super) fn plan(args: &SweepArgs, subject: &Subject<'_>, sweep: Map<String, V
         let help = match &error {
             GridError::NoValues(name) => format!("give it values, as in -P {name}=1,2"),
             GridError::Twice(_) => "name each parameter once".to_owned(),
-            GridError::Uneven { .. } => "give both as many values, or leave --pair out for all combinations".to_owned(),
+            GridError::Uneven { .. } => {
+                "give both the same number of values, or remove --pair to combine them all".to_owned()
+            }
         };
         Failure::new(Exit::Usage, &error, Some(help))
     })?;
@@ -70,7 +72,7 @@ pub(super) fn plan(args: &SweepArgs, subject: &Subject<'_>, sweep: Map<String, V
         }
     }
     for (twin, known) in same.iter().filter(|(twin, known)| twin != known) {
-        output::say(&format!("highwater: {twin} is the same as {known}, and is run once"));
+        output::say(&format!("highwater: {twin} is identical to {known} and runs only once"));
     }
     let planned = cells.iter().map(|cell| cell.planned.clone()).collect();
     let folders = given.into_iter().flat_map(|given| given.folders).collect();
@@ -95,10 +97,10 @@ fn variations(args: &SweepArgs) -> Vec<Variation> {
     items.chain(grow).chain(size).collect()
 }
 
-/// What the cells of a case have in common.
+/// What the cells of a case share.
 struct OfCase {
     inputs: Vec<highwater::model::observation::InputSizes>,
-    /// Of what is in each channel, and of its listing alone.
+    /// Digests of each channel's content, and of its listing alone.
     contents: Vec<(String, String)>,
     listings: Vec<(String, String)>,
     prediction: Option<highwater::model::prediction::Prediction>,
@@ -140,14 +142,14 @@ fn pairs(digests: &[(String, String)]) -> Vec<(&str, &str)> {
     digests.iter().map(|(channel, digest)| (channel.as_str(), digest.as_str())).collect()
 }
 
-/// Whether only some cells are to be run.
+/// Whether only some cells are requested.
 pub(super) fn is_of_cells(args: &SweepArgs) -> bool {
     !args.cell.is_empty() || !args.cell_index.is_empty()
 }
 
 impl Planned {
-    /// Leaves their keys to the cells that an older highwater has planned or recorded, by the names and sizes of their
-    /// files alone: what it has recorded of them counts.
+    /// Keeps the keys of cells that an older highwater planned or recorded, which were made from names and sizes of files
+    /// alone, so that its records count.
     pub(super) fn keep_older_keys(&mut self, before: Option<&Plan>, recorded: &[Recorded]) {
         let recorded: HashSet<&str> = recorded.iter().map(|run| &*run.cell).collect();
         let before = before.map(|plan| plan.cells.as_slice()).unwrap_or_default();
@@ -155,7 +157,7 @@ impl Planned {
         let mut taken: HashSet<String> = self.plan.cells.iter().map(|cell| cell.key.clone()).collect();
         let mut kept = HashMap::new();
         for Ready { planned: cell, older_key, .. } in &mut self.cells {
-            // Two cases could have the same older key, of which one was run.
+            // Two cases may share an older key, and only one of them was run.
             let is_this = match planned.get(older_key.as_str()) {
                 Some(case) => *case == cell.case,
                 None => recorded.contains(older_key.as_str()),
@@ -172,7 +174,7 @@ impl Planned {
         }
     }
 
-    /// The plan with the cells that were asked for alone. Where a plan was saved, they must be the same as there.
+    /// The plan with the requested cells only. If a plan was saved, they must be the same as there.
     pub(super) fn only(mut self, args: &SweepArgs, saved: Option<&Plan>) -> Result<Self, Failure> {
         if !is_of_cells(args) {
             return Ok(self);
@@ -181,14 +183,14 @@ impl Planned {
         let mut wanted = vec![false; count];
         for (first, last) in &args.cell_index {
             if *last >= count {
-                let help = "--dry-run shows all cells; their places are counted from 0".to_owned();
+                let help = "list all cells with --dry-run; indices count from 0".to_owned();
                 return Err(Failure::new(Exit::Usage, &NoCell::Place { place: *last, count }, Some(help)));
             }
             wanted[*first..=*last].iter_mut().for_each(|wanted| *wanted = true);
         }
         for key in &args.cell {
             let Some((place, _)) = self.plan.cell(key) else {
-                let help = "--dry-run shows the keys of all cells; the inputs may have changed since".to_owned();
+                let help = "list the keys of all cells with --dry-run; the inputs may have changed since".to_owned();
                 return Err(Failure::new(Exit::Usage, &NoCell::Key(key.clone()), Some(help)));
             };
             wanted[place] = true;
@@ -199,7 +201,7 @@ impl Planned {
             let other = (0..count).find(|place| wanted[*place] && saved.get(*place) != now.get(*place));
             if let Some(place) = other {
                 let error = Changed { place, saved: saved.get(place).cloned(), now: now[place].clone() };
-                let help = "the task, its image or the files of its input differ here; save the plan anew".to_owned();
+                let help = "save the plan again: the task, its image or its input files differ here".to_owned();
                 return Err(Failure::new(Exit::Usage, &error, Some(help)));
             }
         }
@@ -214,13 +216,13 @@ impl Planned {
         args.record.clone().unwrap_or_else(|| PathBuf::from(format!("cell-{first}.jsonl")))
     }
 
-    /// The plan as it is kept.
+    /// The plan in its file format.
     pub(super) fn json(&self) -> Result<String, Failure> {
         let json = serde_json::to_string_pretty(&self.plan);
         json.map(|json| json + "\n").map_err(|error| Failure::new(Exit::Host, &error, None))
     }
 
-    /// What is known before the first run.
+    /// The forecast before the first run.
     pub(super) fn forecast(&self, args: &SweepArgs) -> Forecast {
         let predicted = |cell: &Ready| {
             let limit = cell.prediction.as_ref()?.docker.limit.as_ref()?;
@@ -229,7 +231,7 @@ impl Planned {
         Forecast::new(self.cells.iter().map(|cell| (cell.planned.input_bytes(), predicted(cell))), args.limit)
     }
 
-    /// Learns from what is recorded.
+    /// Adds recorded runs to the forecast.
     pub(super) fn learn(&self, forecast: &mut Forecast, recorded: &[Recorded]) {
         let places: HashMap<&str, usize> = self.cells.iter().map(|cell| cell.planned.key.as_str()).zip(0..).collect();
         for one in recorded.iter().filter(|one| one.outcome.succeeded()) {
@@ -239,7 +241,7 @@ impl Planned {
         }
     }
 
-    /// Whether the disk can hold the files that are to be made.
+    /// Checks that the disk has room for the files to be created.
     pub(super) fn check_room(&self, args: &SweepArgs, staging: &Staging, schedule: &Schedule) -> Result<(), Failure> {
         let mut needs: BTreeMap<*const Case, Bytes> = BTreeMap::new();
         for job in schedule.pending() {
@@ -252,14 +254,14 @@ impl Planned {
         }
         let mut needs: Vec<Bytes> = needs.into_values().collect();
         needs.sort_unstable_by_key(|bytes| std::cmp::Reverse(*bytes));
-        // Cell by cell, a file goes when its cell is done.
+        // In cell order, a file is removed once its cell is done.
         let together = if args.order == Order::AsGiven { args.jobs as usize } else { needs.len() };
         let needed: Bytes = needs.iter().take(together).copied().sum();
         match staging.free() {
             Some(free) if needed > free => {
                 let largest = needs.first().copied().unwrap_or_default();
                 let error = NoRoom { largest, needed, free };
-                let help = "ask for smaller sizes, make room, or name another disk with --staging";
+                let help = "use smaller sizes, make room, or choose another disk with --staging";
                 Err(Failure::new(Exit::Host, &error, Some(help.to_owned())))
             }
             Some(_) | None => Ok(()),
@@ -267,20 +269,20 @@ impl Planned {
     }
 }
 
-/// Whether a folder is of the same task as the plan.
+/// Checks that a directory belongs to the same task as the plan.
 pub(super) fn check_same_task(folder: &Folder, planned: &Planned) -> Result<(), Failure> {
     let Ok(before) = serde_json::from_str::<Plan>(folder.plan()) else { return Ok(()) };
     let (before, now) = (&before.task, &planned.plan.task);
-    // Where the first one could not even be started, it was most likely misspelt.
+    // If the first task could never be started, its name was most likely misspelt.
     if before.name == now.name || folder.recorded().is_empty() && folder.unusable().is_empty() {
         return Ok(());
     }
     let error =
         OtherTask { folder: folder.path().display().to_string(), there: before.name.clone(), asked: now.name.clone() };
-    Err(Failure::new(Exit::Usage, &error, Some("name another folder with --into".to_owned())))
+    Err(Failure::new(Exit::Usage, &error, Some("choose another directory with --into".to_owned())))
 }
 
-/// Shows the plan with what is expected of it.
+/// Shows the plan with a forecast.
 pub(super) fn show(args: &SweepArgs, mut planned: Planned) -> Result<Exit, Failure> {
     let folder = folder_of(args, &planned);
     let recorded = match read_plan(&folder) {
@@ -301,7 +303,7 @@ pub(super) fn show(args: &SweepArgs, mut planned: Planned) -> Result<Exit, Failu
     let rows = planned.cells.iter().enumerate().map(|(place, cell)| {
         let expected = forecast.of(place);
         let left = schedule.pending().filter(|job| job.cell == place).count();
-        let made = if cell.planned.synthetic { " (made up)" } else { "" };
+        let made = if cell.planned.synthetic { " (synthetic)" } else { "" };
         vec![
             place.to_string(),
             cell.planned.key.chars().take(8).collect(),
@@ -319,12 +321,12 @@ pub(super) fn show(args: &SweepArgs, mut planned: Planned) -> Result<Exit, Failu
     let runs = schedule.left();
     let word = if runs == 1 { "run" } else { "runs" };
     text += &match time {
-        Some(time) if runs > 0 => format!("\n{runs} {word} to make, about {}\n", summary::seconds(time)),
-        _ => format!("\n{runs} {word} to make\n"),
+        Some(time) if runs > 0 => format!("\n{runs} {word} to do, about {}\n", summary::seconds(time)),
+        _ => format!("\n{runs} {word} to do\n"),
     };
     let floors = super::floor::known(&keys, &recorded).iter().filter(|known| !**known).count();
     if args.floor.is_some() && floors > 0 {
-        text += &format!("and the search for {floors} floors: a dozen tries or so each\n");
+        text += &format!("plus the search for {floors} floors, about a dozen tries each\n");
     }
     output::text(&text)?;
     Ok(Exit::Done)
@@ -332,58 +334,58 @@ pub(super) fn show(args: &SweepArgs, mut planned: Planned) -> Result<Exit, Failu
 
 fn no_cases(error: &CaseError) -> Failure {
     let help = match error {
-        CaseError::Uneven { .. } => "give each channel one folder, or as many as the others".to_owned(),
+        CaseError::Uneven { .. } => "give each channel one directory, or as many as the others".to_owned(),
         CaseError::Unreadable { channel, .. } => {
-            format!("name its folder with --input {channel}=DIR; for a command --input DIR")
+            format!("set its directory with --input {channel}=DIR, or --input DIR for a command")
         }
         CaseError::NoItems { .. } => {
-            "put each item in a folder of its own: items are the folders directly in a channel".to_owned()
+            "put each item in its own directory; items are the directories directly in a channel".to_owned()
         }
-        CaseError::TooFew { .. } => "ask for fewer or for `all`, or repeat them with --grow".to_owned(),
+        CaseError::TooFew { .. } => "use fewer or `all`, or repeat items with --grow".to_owned(),
         CaseError::NoBytes { .. } => {
-            "name a folder with files, or leave --input out: random bytes are generated then".to_owned()
+            "give a directory with files, or remove --input to generate random bytes".to_owned()
         }
     };
     Failure::new(Exit::Usage, error, Some(help))
 }
 
-/// A name that is one component of a path.
+/// A name as a single path component.
 pub(super) fn file_name(name: &str) -> String {
     let keep = |char: char| char.is_alphanumeric() || "-_.".contains(char);
     let name: String = name.chars().map(|char| if keep(char) { char } else { '_' }).collect();
     name.trim_start_matches('.').to_owned()
 }
 
-/// A disk that cannot hold what is asked for.
+/// The disk is too small.
 #[derive(Debug, thiserror::Error)]
-#[error("the disk cannot hold the inputs: {needed} are needed at a time (the largest is {largest}), {free} are free")]
+#[error("too little disk space for the inputs: {needed} needed at a time (the largest is {largest}), {free} free")]
 struct NoRoom {
     largest: Bytes,
     needed: Bytes,
     free: Bytes,
 }
 
-/// A cell that is not what it was.
+/// A cell that has changed since the plan was saved.
 #[derive(Debug, thiserror::Error)]
-#[error("the cell {place} is not that of the saved plan: its key is {now}, and was {}", saved.as_deref().unwrap_or("none"))]
+#[error("cell {place} differs from the saved plan: its key is {now}, but was {}", saved.as_deref().unwrap_or("none"))]
 struct Changed {
     place: usize,
     saved: Option<String>,
     now: String,
 }
 
-/// A cell that the plan does not have.
+/// A cell that is not in the plan.
 #[derive(Debug, thiserror::Error)]
 enum NoCell {
-    #[error("the plan has no cell {place}: it has {count}")]
+    #[error("the plan has no cell {place}: it has {count} cells")]
     Place { place: usize, count: usize },
-    #[error("the plan has no cell whose key begins with `{0}`, or more than one")]
+    #[error("the plan does not have exactly one cell whose key begins with `{0}`")]
     Key(String),
 }
 
-/// A folder of another task.
+/// A directory of another task.
 #[derive(Debug, thiserror::Error)]
-#[error("the folder {folder} has records of the task {there}, not of {asked}")]
+#[error("the directory {folder} has records of task {there}, not of {asked}")]
 struct OtherTask {
     folder: String,
     there: String,

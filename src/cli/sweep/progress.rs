@@ -1,4 +1,4 @@
-//! One line for each run as it ends; on a terminal a bar below them.
+//! One line for each run as it ends, and a progress bar below them on a terminal.
 
 use std::io::IsTerminal;
 use std::sync::{Arc, Mutex};
@@ -12,28 +12,28 @@ use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::bench::lock;
 use crate::cli::output;
 
-/// A bar that is one line on any terminal: what has no room is cut off.
+/// A progress bar of one line on any terminal; what does not fit is cut off.
 const BAR: &str = "{pos}/{len} {bar:12} {elapsed} {wide_msg}";
 
-/// How far a sweep is.
+/// The progress of a sweep.
 pub(super) struct Progress {
     quiet: bool,
     ended: usize,
-    /// How many runs were recorded before.
+    /// The number of runs recorded before.
     before: usize,
     bar: Option<ProgressBar>,
     seen: Arc<Mutex<Seen>>,
     jobs: u32,
 }
 
-/// What is seen of the runs under way.
+/// The state of the current runs.
 #[derive(Debug, Default)]
 struct Seen {
     next: u64,
-    /// The memory in use of each run under way.
+    /// The memory in use of each current run.
     current: Vec<(u64, Bytes)>,
     highest: Bytes,
-    /// The expected time of all runs that are left.
+    /// The estimated time of all remaining runs.
     left: Option<Duration>,
 }
 
@@ -58,14 +58,14 @@ impl Progress {
         Self { quiet, ended: 0, before: recorded, bar, seen: Arc::default(), jobs }
     }
 
-    /// Is shown how a run gets on.
+    /// An observer for one run.
     pub(super) fn watcher(&self) -> Watcher {
         let mut seen = lock(&self.seen);
         seen.next += 1;
         Watcher { number: seen.next, bar: self.bar.clone(), seen: Arc::clone(&self.seen) }
     }
 
-    /// A run has ended.
+    /// Shows a finished run.
     pub(super) fn ended(&mut self, line: &str, left: &Left<'_>) {
         self.ended += 1;
         let done = self.before + self.ended;
@@ -87,7 +87,7 @@ impl Progress {
         }
     }
 
-    /// Leaves the terminal to others.
+    /// Clears the bar from the terminal.
     pub(super) fn close(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
@@ -95,7 +95,7 @@ impl Progress {
     }
 }
 
-/// Is shown how one run gets on.
+/// Observes the progress of one run.
 pub(super) struct Watcher {
     number: u64,
     bar: Option<ProgressBar>,

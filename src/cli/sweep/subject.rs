@@ -1,4 +1,4 @@
-//! What is swept: a task, a bare command or an image, of which every run is another variant.
+//! The subject of a sweep: a task, a bare command or an image, of which every run is a variant.
 
 use std::collections::BTreeMap;
 use std::fs::Permissions;
@@ -30,27 +30,27 @@ use crate::cli::run::inputs::{self, Mounting};
 use crate::cli::run::subject::{self, What};
 use crate::cli::run::{Start, SubjectArgs};
 
-/// The input of a bare command.
+/// The name of a bare command's input channel.
 pub(super) const INPUT: &str = "input";
 
-/// What is swept.
+/// The subject of a sweep.
 pub(super) struct Subject<'a> {
     args: &'a SubjectArgs,
     kind: Kind,
     container: Option<(Engine, Image)>,
-    /// The command as it is recorded, with its places.
+    /// The command to record, with its placeholders.
     recorded: Vec<String>,
     writer: OnceLock<Writer>,
 }
 
-/// Who writes to the output directories of a run.
+/// The user who writes to the output directories of a run.
 #[derive(Clone, Copy, Debug)]
 enum Writer {
-    /// We, or root, who needs no permission.
+    /// The current user, or root, who needs no permission.
     Us,
-    /// Another user, to whom we can give a directory.
+    /// Another user, to whom a directory can be given.
     User(Uid),
-    /// Users that are not known here, or that nothing can be given to.
+    /// Unknown users, or users to whom nothing can be given.
     Anyone,
 }
 
@@ -59,11 +59,11 @@ enum Kind {
     Command,
 }
 
-/// A channel of a run with what was staged for it.
+/// A channel of a run and its staged input.
 pub(super) type StagedInputs<'a> = BTreeMap<&'a str, &'a Staged>;
 
 impl<'a> Subject<'a> {
-    /// Reads the task, says what is to be said of it, finds the engine and has the image.
+    /// Reads the task, prints warnings, and finds the engine and the image.
     pub(super) fn of(args: &'a SubjectArgs) -> Result<Self, Failure> {
         let task = args.task.as_deref().map(|path| args.of.read(path)).transpose().map_err(Failure::elsewhere)?;
         let engine = if InContainer::is_wanted(args)? {
@@ -103,7 +103,7 @@ impl<'a> Subject<'a> {
         Ok(Self { args, kind, container, recorded, writer: OnceLock::new() })
     }
 
-    /// What the plan says of it.
+    /// The task in the plan.
     pub(super) fn planned(&self) -> PlanTask {
         let image = self.container.as_ref().and_then(|(_, image)| image.id.clone());
         let runner = if self.container.is_some() { RunnerKind::Container } else { RunnerKind::Process };
@@ -126,12 +126,12 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// The engine, where it runs in containers.
+    /// The engine, if the subject runs in containers.
     pub(super) fn engine(&self) -> Option<&Engine> {
         self.container.as_ref().map(|(engine, _)| engine)
     }
 
-    /// The folders of each input channel: those that were given, else those that the task has.
+    /// The directories of each input channel: the given ones, else those of the task.
     pub(super) fn given(&self, inputs: &[String], sized: bool) -> Result<Vec<Given>, Failure> {
         match &self.kind {
             Kind::Task { task, .. } if sized => {
@@ -145,10 +145,10 @@ impl<'a> Subject<'a> {
                 match (asked, used) {
                     (true, false) => Err(usage(
                         &WrongInput::NoPlace { place: INPUT.to_owned() },
-                        "write {input} where the command takes its input, as in -- ./segment {input}",
+                        "write {input} in place of the input, as in -- ./segment {input}",
                     )),
                     (false, true) => {
-                        Err(usage(&WrongInput::NoInput, "name folders with --input, or sizes with --size"))
+                        Err(usage(&WrongInput::NoInput, "give directories with --input, or sizes with --size"))
                     }
                     (true, true) if !inputs.is_empty() => {
                         let folders = inputs.iter().map(PathBuf::from).collect();
@@ -160,7 +160,7 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// Whether every parameter has its place, and every value is one that it takes.
+    /// Checks that every parameter has its placeholder, and accepts every value.
     pub(super) fn check(&self, parameters: &[Parameter]) -> Result<(), Failure> {
         for parameter in parameters {
             match &self.kind {
@@ -168,13 +168,13 @@ impl<'a> Subject<'a> {
                 Kind::Command => {
                     let name = &parameter.name;
                     if ["input", "output"].contains(&name.as_str()) {
-                        let help = "call the parameter by another name";
+                        let help = "rename the parameter";
                         return Err(usage(&WrongParameter::Reserved { name: name.clone() }, help));
                     }
-                    // An image is given what is no word of its command as a variable.
+                    // For an image, a parameter without a placeholder becomes a variable.
                     if self.args.container.image.is_none() && !words::has(&self.args.command, name) {
                         let help = format!(
-                            "write {{{name}}} where its value belongs; a variable of the environment is set by \
+                            "write {{{name}}} in place of its value; to set an environment variable, use \
                              -- env {name}={{{name}}} COMMAND"
                         );
                         return Err(usage(&WrongInput::NoPlace { place: name.clone() }, &help));
@@ -185,7 +185,7 @@ impl<'a> Subject<'a> {
         Ok(())
     }
 
-    /// Whether a task that runs as a process finds its inputs.
+    /// Checks that a task that runs as a process can access its inputs.
     pub(super) fn require_inputs(&self) -> Result<(), Failure> {
         match &self.kind {
             Kind::Task { task, .. } if self.container.is_none() => subject::require_inputs(task),
@@ -193,14 +193,14 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// What the rules ask for with these inputs; nothing for a bare command.
+    /// The prediction for these inputs; `None` for a bare command.
     pub(super) fn predict(&self, listings: &BTreeMap<&str, &Listing>) -> Result<Option<Prediction>, Failure> {
         let Kind::Task { task, .. } = &self.kind else { return Ok(None) };
         let listing = |channel: &highwater::model::task::Channel| listings.get(channel.name.as_str()).copied();
         predict_listed(task, &listing).map(Some).map_err(|error| Failure::new(Exit::Host, &error, None))
     }
 
-    /// The variant for one run, whose outputs go below a folder.
+    /// The variant for one run, whose outputs go below a directory.
     pub(super) fn start(
         &self,
         inputs: &StagedInputs<'_>,
@@ -252,7 +252,7 @@ impl<'a> Subject<'a> {
             task.env.push((name.clone(), value.clone()));
         }
         for channel in &mut prediction.channels {
-            // Where it was staged is nobody's business later; where its data are from, the plan knows.
+            // Forget where the input was staged; the plan knows where its data come from.
             if inputs.get(channel.name.as_str()).is_some_and(|staged| staged.is_made()) {
                 channel.host_path = None;
             }
@@ -269,13 +269,12 @@ impl<'a> Subject<'a> {
         Ok(Start::Container(Box::new(container)))
     }
 
-    /// Makes the directory for what a run writes, in one of its own. No other user can write to it than the one that the
-    /// run has.
+    /// Creates the output directory of a run, below a directory of its own. Only the user of the run can write to it.
     pub(super) fn make_output(&self, scratch: &Path) -> Result<PathBuf, Failure> {
         let is_shared = matches!(self.writer(), Writer::Anyone);
         let output = if is_shared { scratch.join("output") } else { scratch.to_owned() };
         let closed = || {
-            // Everybody may write below, but only the engine gets there.
+            // Everyone may write below it, but only the engine can reach it.
             set_mode(scratch, 0o700)?;
             if let Some((engine, _)) = self.container.as_ref().filter(|_| geteuid().is_root()) {
                 lchown(scratch, runs_as(engine).map(Uid::as_raw), None)?;
@@ -285,14 +284,14 @@ impl<'a> Subject<'a> {
         let made = if is_shared { closed() } else { Ok(()) };
         let given = made.and_then(|()| match self.kind {
             Kind::Command => self.give(&output),
-            // What runs in a container is given its channels alone.
+            // A container sees only its channels.
             Kind::Task { .. } => Ok(()),
         });
         given.map_err(unmade(&output))?;
         Ok(output)
     }
 
-    /// Takes back what a run has written to, to be kept.
+    /// Takes ownership of the outputs of a run, to keep them.
     pub(super) fn take_back(&self, output: &Path) -> Result<(), Failure> {
         let channels = match &self.kind {
             Kind::Task { task, .. } => task.outputs().map(|channel| output.join(&channel.name)).collect(),
@@ -309,7 +308,7 @@ impl<'a> Subject<'a> {
         Ok(())
     }
 
-    /// Lets whoever the run is write to a directory.
+    /// Lets the user of the run write to a directory.
     fn give(&self, directory: &Path) -> std::io::Result<()> {
         match self.writer() {
             Writer::Us => Ok(()),
@@ -334,7 +333,7 @@ impl<'a> Subject<'a> {
         })
     }
 
-    /// What records say is run: with its places, so that all runs of a sweep say the same.
+    /// The subject to record, with placeholders, so that it is the same for all runs of a sweep.
     pub(super) fn recorded(&self) -> highwater::model::observation::Subject {
         let name = match &self.kind {
             Kind::Task { task, .. } => Some(task.name.clone()),
@@ -383,7 +382,7 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// Makes a directory in one of ours, whatever the umask.
+/// Creates a directory below one of highwater's own, regardless of the umask.
 fn make_directory(path: &Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path)
 }
@@ -408,12 +407,12 @@ fn given_to_task(task: &Task, inputs: &[String]) -> Result<Vec<Given>, Failure> 
                 let error = WrongInput::NoChannel { channel: name.to_owned(), task: task.name.clone() };
                 return Err(usage(&error, &expected(name, &names)));
             }
-            // Further folders of the channel before.
+            // A directory without a channel name continues the previous channel.
             (None, Some(last)) => (last.channel.clone(), text.as_str()),
             (None, None) => {
                 let error = WrongInput::NoName { folder: text.clone() };
                 let first = names.first().copied().unwrap_or("CHANNEL");
-                return Err(usage(&error, &format!("write it as --input {first}={text}")));
+                return Err(usage(&error, &format!("write --input {first}={text}")));
             }
         };
         match given.iter_mut().find(|given| given.channel == channel) {
@@ -429,7 +428,7 @@ fn given_to_task(task: &Task, inputs: &[String]) -> Result<Vec<Given>, Failure> 
             Some(path) => given.push(Given { channel: channel.name.clone(), folders: vec![path.clone()] }),
             None => {
                 let error = WrongInput::NoFolder { channel: channel.name.clone() };
-                return Err(usage(&error, &format!("name one with --input {}=DIR", channel.name)));
+                return Err(usage(&error, &format!("set it with --input {}=DIR", channel.name)));
             }
         }
     }
@@ -440,7 +439,7 @@ fn given_to_task(task: &Task, inputs: &[String]) -> Result<Vec<Given>, Failure> 
 fn check_variable(parameter: &Parameter, task: &Task, variables: &[TemplateEnv]) -> Result<(), Failure> {
     let Parameter { name, values } = parameter;
     let Some(variable) = variables.iter().find(|variable| variable.name.value == *name) else {
-        // What the task sets besides is a variable of its container all the same.
+        // Other variables of the task's container can be set, too.
         if task.env.iter().any(|(known, _)| known == name) {
             return Ok(());
         }
@@ -478,39 +477,39 @@ fn usage(error: &dyn std::error::Error, help: &str) -> Failure {
     Failure::new(Exit::Usage, error, Some(help.to_owned()))
 }
 
-/// Why inputs cannot be swept.
+/// Inputs cannot be swept.
 #[derive(Debug, thiserror::Error)]
 enum WrongInput {
     #[error("the task {task} has no input channel {}", quote(channel))]
     NoChannel { channel: String, task: String },
-    #[error("the input {folder} names no channel")]
+    #[error("the input {folder} does not name a channel")]
     NoName { folder: String },
-    #[error("the channel {channel} has no folder on this machine")]
+    #[error("the channel {channel} has no directory on this machine")]
     NoFolder { channel: String },
-    #[error("the command has no place {{{place}}}")]
+    #[error("the command has no placeholder {{{place}}}")]
     NoPlace { place: String },
-    #[error("the command has a place {{input}}, and there is no input")]
+    #[error("the command has the placeholder {{input}}, but there is no input")]
     NoInput,
-    #[error("the task {task} has channels, which are folders: files of a size are for commands that take any bytes")]
+    #[error("--size needs a bare command: the inputs of the task {task} are directories")]
     SizeOfTask { task: String },
 }
 
-/// Why a parameter cannot be swept.
+/// A parameter cannot be swept.
 #[derive(Debug, thiserror::Error)]
 enum WrongParameter {
     #[error("the template {} has no variable {}", quote(template), quote(name))]
     Unknown { name: String, template: String },
-    #[error("{} is none of the choices of the variable {name}", quote(value))]
+    #[error("{} is not one of the choices of the variable {name}", quote(value))]
     NoChoice { name: String, value: String },
-    #[error("{} is no value for the variable {name}", quote(value))]
+    #[error("{} is not a valid value for the variable {name}", quote(value))]
     WrongType { name: String, value: String },
-    #[error("a parameter cannot be called {name}")]
+    #[error("a parameter cannot be named {name}")]
     Reserved { name: String },
 }
 
-/// Why there is no place for outputs.
+/// The directory for outputs cannot be created.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to make {path} for the outputs of the task")]
+#[error("failed to create {path} for the outputs of the task")]
 struct NoFolder {
     path: PathBuf,
     #[source]

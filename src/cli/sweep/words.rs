@@ -1,11 +1,11 @@
-//! Places in a command that each run fills in: `{input}`, `{output}` and the names of parameters.
+//! Placeholders in a command that each run fills in: `{input}`, `{output}` and the names of parameters.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-/// What the places stand for.
+/// The values of the placeholders.
 #[derive(Debug)]
 pub(super) struct Places<'a> {
     pub(super) input: Option<&'a Path>,
@@ -14,12 +14,12 @@ pub(super) struct Places<'a> {
 }
 
 impl Places<'_> {
-    /// The word with all places filled in. Braces around anything else stay: they mean something to a shell.
+    /// Fills in all placeholders of a word. Other braces stay, because they mean something to a shell.
     pub(super) fn fill(&self, word: &OsStr) -> OsString {
         self.fill_with(word, |value, filled| filled.extend_from_slice(value))
     }
 
-    /// A line for a shell, every value quoted for it.
+    /// Fills in a line for the shell, quoting every value.
     pub(super) fn fill_quoted(&self, line: &str) -> OsString {
         self.fill_with(OsStr::new(line), |value, filled| {
             filled.push(b'\'');
@@ -64,7 +64,7 @@ impl Places<'_> {
     }
 }
 
-/// Whether a command has this place.
+/// Whether a command has this placeholder.
 pub(super) fn has(words: &[OsString], name: &str) -> bool {
     let place = format!("{{{name}}}");
     words.iter().any(|word| word.as_bytes().windows(place.len()).any(|part| part == place.as_bytes()))

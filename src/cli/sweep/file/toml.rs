@@ -1,4 +1,4 @@
-//! Reading a sweep file, with the place of everything that is wrong with it.
+//! Reads a sweep file, with the position of every error.
 
 use std::ops::Range;
 use std::path::Path;
@@ -13,7 +13,7 @@ use toml::de::{DeTable, DeValue};
 use super::{Settings, key, wrong};
 use crate::cli::failure::Failure;
 
-/// What a file cannot say: they are about the file itself.
+/// Flags about the file itself, which cannot be keys.
 const NOT_IN_A_FILE: [&str; 2] = ["file", "save-plan"];
 
 pub(super) fn read(command: &Command, path: &Path, text: &str) -> Result<Settings, Failure> {
@@ -49,16 +49,16 @@ fn setting(
 ) -> Result<Value, Problem> {
     let known = || command.get_arguments().map(key).filter(|name| !NOT_IN_A_FILE.contains(name));
     if !known().any(|known| known == name) {
-        let problem = Problem::error("unknown-key", format!("a sweep has no {}", quote(name))).at(place);
+        let problem = Problem::error("unknown-key", format!("unknown key {}", quote(name))).at(place);
         return Err(match nearest(name, known()) {
-            Some(meant) => problem.label("no such key").help(format!("did you mean `{meant}`?")),
-            None => problem.label("no such key").help("a key is a flag of `highwater sweep` without its dashes"),
+            Some(meant) => problem.label("unknown key").help(format!("did you mean `{meant}`?")),
+            None => problem.label("unknown key").help("use a flag of `highwater sweep` without its dashes"),
         });
     }
     let value = plain(value).ok_or_else(|| {
-        Problem::error("wrong-value", format!("{} has a value of a wrong kind", quote(name)))
+        Problem::error("wrong-value", format!("{} has a value of the wrong type", quote(name)))
             .at(at.clone())
-            .label("expected a text, a number, true or false, or a list or table of them")
+            .label("expected a string, a number, a boolean, or an array or table of these")
     })?;
     match wrong(command, name, &value) {
         Some(reason) => Err(Problem::error("wrong-value", reason).at(at).label("this value")),
@@ -66,7 +66,7 @@ fn setting(
     }
 }
 
-/// The value as it would be typed; `None` of times and of nested lists.
+/// The value as it would be typed; `None` for times and nested arrays.
 fn plain(value: &DeValue<'_>) -> Option<Value> {
     Some(match value {
         DeValue::String(text) => Value::from(text.as_ref()),
@@ -89,7 +89,7 @@ fn plain(value: &DeValue<'_>) -> Option<Value> {
     })
 }
 
-/// A place that has something to be marked: an error at the end of a line is about its last letter.
+/// A visible span: an error at the end of a line marks its last character.
 fn visible(text: &str, span: Range<usize>) -> Range<usize> {
     if span.is_empty() && span.start > 0 && span.start >= text.len() {
         let start = text.char_indices().next_back().map_or(0, |(start, _)| start);
