@@ -1,4 +1,4 @@
-//! The command line of `highwater`: what can be typed, and where it goes.
+//! The command line of `highwater`: parses arguments and dispatches to the commands.
 
 mod backtest;
 mod cells;
@@ -93,8 +93,8 @@ enum Command {
     Workload(demo::workload::WorkloadArgs),
 }
 
-/// What is typed where `run` is the first word. Its start is a part of what measuring costs, and most of that would go into
-/// building the other commands.
+/// The command line if its first word is `run`. Start-up time counts as overhead of a measurement, and most of it would
+/// be spent building the other commands.
 #[derive(Debug, Parser)]
 struct Run {
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
@@ -115,12 +115,12 @@ impl Cli {
         {
             return Ok(Self { verbose, command: Command::Run(args) });
         }
-        // Errors and help are those of the whole.
+        // Take errors and help from the full command line.
         Self::try_parse()
     }
 }
 
-/// Parses, starts logging, runs the command and turns its end into an exit status.
+/// Parses arguments, starts logging, runs the command and returns its exit status.
 pub(crate) fn main() -> ExitCode {
     signals::take_note_of_children();
     signals::report_size_limit();
@@ -137,12 +137,12 @@ pub(crate) fn main() -> ExitCode {
     exit
 }
 
-/// Prints help, the version, or what is wrong with the command line.
+/// Prints help, the version, or a usage error.
 fn explain(error: &clap::Error) -> Exit {
     if error.use_stderr() {
         let text = error.render().to_string();
         if escape::lines(&text) == text {
-            // In colour. Nothing is left to do if even this cannot be written.
+            // With colours. If this cannot be written, there is nothing left to do.
             let _ = error.print();
         } else {
             output::say(text.trim_end());
@@ -157,7 +157,7 @@ fn explain(error: &clap::Error) -> Exit {
     }
 }
 
-/// Whether `run` is the first word, whose status 3 would be read as the task's own.
+/// Whether the first word is `run`, whose status 3 would be taken for the task's own.
 fn is_run() -> bool {
     std::env::args_os().nth(1).is_some_and(|word| word == "run")
 }

@@ -1,8 +1,8 @@
-//! Reports: what recorded runs show, as HTML, Markdown, CSV, JSON, plots and text, and what a calibrated task declares,
-//! in the formats of others.
+//! Reports on recorded runs as HTML, Markdown, CSV, JSON, plots and text, and declarations of a calibrated task in the
+//! formats of other programs.
 //!
-//! Everything here is a pure function of records and of the rule that was fitted to them: the same records give the
-//! same bytes on every machine and at any time.
+//! Everything here is a pure function of records and of the rule fitted to them: the same records give the same bytes
+//! on every machine and at any time.
 
 mod assemble;
 pub mod check;

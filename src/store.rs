@@ -1,4 +1,4 @@
-//! Records of observations: JSON Lines, one observation a line, appended and synced.
+//! Records of observations: JSON Lines, one observation per line, appended and synced.
 
 pub mod bounded;
 mod folder;
@@ -24,31 +24,31 @@ pub use index::{Index, Recorded, index};
 pub use merge::{MergeError, Merged, merge};
 pub use read::{OBSERVATIONS, ReadError, Records, Source, Unusable, read};
 
-/// Why a record could not be kept.
+/// A record could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The file could not be opened or made.
+    /// The file could not be opened or created.
     #[error("failed to open the record {path}")]
     Open {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
-    /// The line could not be written; what was in the file before is as it was, with at most a torn line below it.
+    /// The line could not be written. The file is unchanged, except for at most an incomplete line at its end.
     #[error("failed to append to the record {path}")]
     Append {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
-    /// The path no longer leads to the file that was opened: what is appended would be found by nobody.
+    /// The path no longer leads to the opened file, so appended lines would be lost.
     #[error("the record {path} was moved, replaced or removed while it was in use")]
     Moved {
-        /// Where it was.
+        /// The original path.
         path: PathBuf,
     },
     /// An observation that has no JSON form.
@@ -57,12 +57,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether it is for lack of space: what was recorded before is whole.
+    /// Whether the disk is full; earlier records are intact.
     pub fn is_out_of_space(&self) -> bool {
         self.cause().is_some_and(is_out_of_space)
     }
 
-    /// Why the record is not used although the system would allow it.
+    /// Why highwater refuses to use the record although the system would allow it.
     pub fn refusal(&self) -> Option<&Refusal> {
         self.cause().and_then(Refusal::behind)
     }
@@ -79,11 +79,11 @@ fn is_out_of_space(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
 }
 
-/// What happened to the record besides being appended to.
+/// The result of appending to a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Appended {
-    /// Whether the file ended in the middle of a line, left by somebody who was killed while writing. The torn
-    /// line is kept; the new one stands below it.
+    /// Whether the file ended in an incomplete line, left by a killed writer. That line is kept, and the new one is on
+    /// the next line.
     pub after_torn_line: bool,
 }
 
@@ -95,10 +95,10 @@ pub struct Record {
 }
 
 impl Record {
-    /// Opens a record, or makes a new one.
+    /// Opens a record, or creates one.
     ///
     /// # Errors
-    /// Where it cannot be opened for reading and writing.
+    /// It cannot be opened for reading and writing.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let file = OpenOptions::new().read(true).append(true).create(true).open(path);
         match file {
@@ -107,7 +107,7 @@ impl Record {
         }
     }
 
-    /// Opens a record of highwater's own, or makes a new one: a symbolic link in its place is refused.
+    /// Opens a record below a directory of highwater's own, or creates one. A symbolic link is refused.
     ///
     /// # Errors
     /// See [`Directory::open_or_create`].
@@ -119,11 +119,11 @@ impl Record {
         }
     }
 
-    /// Appends one line and waits until it is on the disk. Two processes that append to one file wait for each other.
+    /// Appends one line and syncs it to disk. Processes that append to the same file wait for each other.
     ///
     /// # Errors
-    /// Where it cannot be written, as on a full disk: nothing of the line is left in the file then. Where the file was moved
-    /// or removed: the line is in that file then.
+    /// It cannot be written, as on a full disk: nothing of the line is left in the file. Or the file was moved or
+    /// removed: the line is in that file.
     pub fn append(&mut self, observation: &Observation) -> Result<Appended, StoreError> {
         let line = serde_json::to_string(observation).map_err(StoreError::Encode)?;
         let failed = |source| StoreError::Append { path: self.path.clone(), source };
@@ -136,14 +136,14 @@ impl Record {
         Ok(appended)
     }
 
-    /// Checks that the path still leads to the file that was opened.
+    /// Checks that the path still leads to the opened file.
     ///
     /// # Errors
-    /// It was moved, replaced or removed since.
+    /// The file was moved, replaced or removed.
     pub fn check_in_place(&self) -> Result<(), StoreError> {
         let failed = |source| StoreError::Append { path: self.path.clone(), source };
         let opened = self.file.metadata().map_err(failed)?;
-        // A pipe or a terminal may be known by several paths.
+        // A pipe or a terminal may have several paths.
         let in_place = !opened.is_file()
             || fs::metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == (opened.dev(), opened.ino()));
         if in_place { Ok(()) } else { Err(StoreError::Moved { path: self.path.clone() }) }
@@ -151,7 +151,7 @@ impl Record {
 }
 
 fn append_line(file: &mut File, line: &str) -> io::Result<Appended> {
-    // A pipe or a terminal has no end to look at.
+    // A pipe or a terminal has no end to check.
     let Ok(length) = file.seek(SeekFrom::End(0)) else {
         file.write_all(format!("{line}\n").as_bytes())?;
         return Ok(Appended { after_torn_line: false });
@@ -166,15 +166,14 @@ fn append_line(file: &mut File, line: &str) -> io::Result<Appended> {
     match file.write_all(text.as_bytes()).and_then(|()| sync(file)) {
         Ok(()) => Ok(Appended { after_torn_line }),
         Err(error) => {
-            // Whatever of the line got there is of no use to anybody. Where even that cannot be taken back, the next
-            // one to append finds it torn.
+            // Remove a partly written line. If that fails, too, the next writer finds it incomplete.
             let _ = file.set_len(length);
             Err(error)
         }
     }
 }
 
-/// A pipe or a terminal cannot be synced, and need not be.
+/// Syncs the file. A pipe or a terminal cannot be synced, and need not be.
 fn sync(file: &File) -> io::Result<()> {
     match file.sync_data() {
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),

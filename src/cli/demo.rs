@@ -222,7 +222,8 @@ fn conclusion(runs: &[(Bytes, Run)]) -> String {
         .filter_map(|(size, run)| ObservedPeak::of(&run.observation)?.bytes.0.checked_sub(workload::need(*size).0));
     if let Some(beyond) = beyond.max() {
         text += &format!(
-            "They match the task's formula max({}, {}·n) within {}, the memory of the program itself and of the kernel.\n",
+            "They match the task's formula max({}, {}·n) within {}, the memory of the program itself and of the \
+             kernel.\n",
             workload::FLOOR,
             workload::BYTES_PER_BYTE,
             Bytes(beyond)
@@ -240,6 +241,7 @@ fn farewell(kept: Option<&Path>) -> String {
         )
     });
     format!(
-        "\n{again}Next: measure a command with `highwater run -- COMMAND`; see how exact peaks are here with `highwater doctor`.\n"
+        "\n{again}Next: measure a command with `highwater run -- COMMAND`; see how exact peaks are here with \
+         `highwater doctor`.\n"
     )
 }

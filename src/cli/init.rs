@@ -133,7 +133,7 @@ command = [{list}]
 # Memory rule for an input of n bytes:
 # rule = \"max(512MiB, 1.5*n)\"
 {COMMON}
-# Cells. Without any, there is one, `default`. With three sizes or more, `check` fits a rule and reports when it changes.
+# Cells. Without any, there is one, `default`. With three sizes or more, `check` fits a rule and reports its changes.
 {hash}[[tasks.{name}.inputs]]
 {hash}name = \"small\"
 {hash}path = \"data/small\"

@@ -42,7 +42,8 @@ pub(crate) fn write_into(directory: &Path, name: &str, bytes: &[u8]) -> Result<(
     written.map_err(|source| unwritten(&path, source))
 }
 
-/// Writes a file as [`write`] does, piece by piece. `write` is called again if the file turns out not to be replaceable.
+/// Writes a file as [`write`] does, piece by piece. `write` is called again if the file turns out not to be
+/// replaceable.
 pub(crate) fn write_with(path: &Path, write: &mut Writing<'_>) -> Result<(), Failure> {
     try_write(path, &mut Content::Pieces(write)).map_err(|source| unwritten(path, source))
 }

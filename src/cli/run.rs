@@ -261,8 +261,8 @@ fn beside(record: &Path, number: u32) -> Logs {
 /// Reports that the engine was lost, or that the task killed the process that supervises it.
 pub(crate) fn say_lost() {
     output::say(
-        "highwater: lost the container engine or the highwater process that supervised the task, or it does not respond; \
-         measurements up to then are kept. `highwater clean` removes a container left behind once its engine \
+        "highwater: lost the container engine or the highwater process that supervised the task, or it does not \
+         respond; measurements up to then are kept. `highwater clean` removes a container left behind once its engine \
          responds",
     );
 }

@@ -70,14 +70,14 @@ pub(crate) fn unblock_in(command: &mut Command) {
     }
 }
 
-/// Makes a write beyond the limit on file sizes (`ulimit -f`) fail with EFBIG instead of killing the program in the middle
-/// of a line. If the signal was ignored before, it stays ignored.
+/// Makes a write beyond the limit on file sizes (`ulimit -f`) fail with EFBIG instead of killing the program in the
+/// middle of a line. If the signal was ignored before, it stays ignored.
 pub(crate) fn report_size_limit() {
     extern "C" fn nothing(_: libc::c_int) {}
     if !is_ignored(Signal::SIGXFSZ) {
         let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::SA_RESTART, SigSet::empty());
-        // SAFETY: the handler does nothing. Unlike an ignored signal, exec resets one with a handler, so that tasks start
-        // with the disposition that highwater was started with.
+        // SAFETY: the handler does nothing. Unlike an ignored signal, exec resets one with a handler, so that tasks
+        // start with the disposition that highwater was started with.
         let _ = unsafe { sigaction(Signal::SIGXFSZ, &action) };
     }
 }

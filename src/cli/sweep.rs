@@ -106,7 +106,7 @@ fn open(args: &SweepArgs, planned: &mut Planned) -> Result<Place, Failure> {
     let json = planned.json()?;
     if let Some(torn) = folder.torn() {
         output::say(&format!(
-            "highwater: the last record of {} is incomplete ({} bytes) because its writer was killed; repeating that run",
+            "highwater: the last record of {} is incomplete ({} bytes), its writer was killed; repeating that run",
             folder.path().display(),
             torn.bytes
         ));
@@ -167,8 +167,8 @@ fn guard(
     let guard = args.subject.input_access.guard(inputs, own, is_process)?;
     if let Some(why) = guard.obstacle().filter(|_| args.subject.input_access != InputAccess::Watched) {
         output::say(&format!(
-            "highwater: the inputs are not protected from the task, only checked after each run: {why}. The sweep stops \
-             when a run has changed them"
+            "highwater: the inputs are not protected from the task, only checked after each run: {why}. The sweep \
+             stops when a run has changed them"
         ));
     }
     Ok(guard)

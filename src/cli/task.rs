@@ -103,6 +103,7 @@ impl TaskArgs {
         self.replace_channels(&mut spec)?;
         Ok(ReadTask { spec, variables })
     }
+
     /// Resolves a task; without --processing-container, the engine provides the document of the image.
     pub(crate) fn put_together(
         &self,

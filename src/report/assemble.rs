@@ -1,4 +1,4 @@
-//! From records, and the rule that was fitted to them, to a report.
+//! Assembles a report from records and the rule fitted to them.
 
 mod cells;
 mod compared;
@@ -26,46 +26,46 @@ use run::{label, run};
 use timeline::{thinned, timeline};
 use warnings::{WARNINGS, warn, warnings};
 
-/// More samples than this are thinned before they are shown.
+/// Series with more samples are thinned.
 pub const TIMELINE_SAMPLES: usize = 400;
 
-/// The runs of one task, and what was made of them.
+/// The runs of one task and their fit.
 #[derive(Clone, Debug, Default)]
 pub struct Material<'a> {
-    /// The name of the task, or of the program.
+    /// The name of the task or program.
     pub name: String,
     /// The runs, in the order of the records.
     pub observations: Vec<&'a Observation>,
-    /// The size of the input of each.
+    /// The input size of each run.
     pub sizes: Vec<Option<Bytes>>,
-    /// What the peak of each says about its need; what the record itself tells where there is none.
+    /// What the peak of each run says about its need; if `None`, the record decides.
     pub censoring: Vec<Option<Censoring>>,
-    /// What the sizes are: the name of what the rule counts.
+    /// What the sizes measure: the name of the predictor.
     pub predictor: Option<String>,
-    /// What fitting found, or why it found nothing.
+    /// The fit, or why it failed.
     pub found: Option<Result<Found, String>>,
-    /// What n of that rule is, where it is not what the sizes are.
+    /// What the rule's n measures, if not the same as the sizes.
     pub other_measure: Option<String>,
-    /// The run whose memory over time is shown; the one with the highest peak where nothing is said.
+    /// The run to show over time; by default, the one with the highest peak.
     pub timeline: Option<usize>,
-    /// All samples of that run, where the record has not all of them.
+    /// All samples of that run, if the record has only some.
     pub series: Option<Series>,
     /// An earlier sweep of the same task.
     pub before: Option<Box<Self>>,
 }
 
 impl Material<'_> {
-    /// What the runs are called in the report, in the order of the records.
+    /// The labels of the runs in the report, in the order of the records.
     pub fn labels(&self) -> Vec<String> {
         Builder::of(self, Shown::All).kept.into_iter().map(|(_, run)| run.label).collect()
     }
 
-    /// The place of the run with this name.
+    /// The index of the run with this label.
     pub fn find(&self, label: &str) -> Option<usize> {
         self.labels().iter().position(|known| known == label)
     }
 
-    /// The place of the run whose memory over time is shown.
+    /// The index of the run that is shown over time.
     pub fn shown_over_time(&self) -> Option<usize> {
         let with_series = self.observations.iter().enumerate().filter(|(_, one)| one.series.samples.len() > 1);
         let peak = |observation: &Observation| observation.peak.as_ref().value().map(|peak| peak.bytes);
@@ -74,13 +74,13 @@ impl Material<'_> {
     }
 }
 
-/// Puts a report together, a part for each task.
+/// Assembles a report with a part for each task.
 pub fn report(materials: &[Material<'_>], notes: Vec<String>) -> Report {
     Report::new(materials.iter().map(task).collect(), notes)
 }
 
 impl Report {
-    /// A report of some tasks.
+    /// A report on these tasks.
     pub fn new(tasks: Vec<TaskReport>, notes: Vec<String>) -> Self {
         let made_by = format!("highwater {}", env!("CARGO_PKG_VERSION"));
         Self { schema_version: SCHEMA_VERSION, made_by, tasks, notes }
@@ -93,40 +93,40 @@ fn task(material: &Material<'_>) -> TaskReport {
     TaskReport { timeline: timeline(material), ..report }
 }
 
-/// More runs than this are not shown one by one: a report shows their cells.
+/// Reports with more runs show only cells.
 pub const MOST_RUNS: usize = 10_000;
 
-/// Which runs a report shows. Its numbers are those of all runs.
+/// Which runs a report shows. Its numbers cover all runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shown {
-    /// Every one.
+    /// All runs.
     All,
-    /// Of each cell the one with the highest peak.
+    /// The run with the highest peak of each cell.
     HighestOfCells,
 }
 
-/// What is known of a task before its runs are read.
+/// What is known about a task before its runs are read.
 #[derive(Clone, Debug, Default)]
 pub struct Head {
-    /// The name of the task, or of the program.
+    /// The name of the task or program.
     pub name: String,
-    /// What the sizes are: the name of what the rule counts.
+    /// What the sizes measure: the name of the predictor.
     pub predictor: Option<String>,
-    /// What fitting found, or why it found nothing.
+    /// The fit, or why it failed.
     pub found: Option<Result<Found, String>>,
-    /// What n of that rule is, where it is not what the sizes are.
+    /// What the rule's n measures, if not the same as the sizes.
     pub other_measure: Option<String>,
 }
 
-/// Puts the part of a task together, run by run.
+/// Builds the part of one task, run by run.
 #[derive(Debug)]
 pub struct Builder {
     head: Head,
     shown: Shown,
-    /// The runs that are shown, each with its index among all.
+    /// The shown runs, each with its index among all runs.
     kept: Vec<(usize, Run)>,
     totals: Totals,
-    /// How many runs each case with its parameters has, to number those that are of no sweep.
+    /// The number of runs of each case and parameters, to number runs that do not belong to a sweep.
     counted: BTreeMap<CaseKey, u32>,
     cells: BTreeMap<CellKey, Peaks>,
     image: Option<String>,
@@ -141,19 +141,19 @@ pub struct Builder {
 }
 
 type CaseKey = (String, BTreeMap<String, String>);
-/// The run whose memory over time is shown.
+/// The run that is shown over time.
 #[derive(Debug)]
 struct OverTime {
-    /// Its index among all.
+    /// Its index among all runs.
     index: usize,
     run: Run,
     series: Series,
-    /// Whether it was chosen by its label.
+    /// Whether its label was requested.
     is_wanted: bool,
 }
 
 impl Builder {
-    /// Starts with no run.
+    /// A builder without runs.
     pub fn new(head: Head, shown: Shown) -> Self {
         Self {
             head,
@@ -190,15 +190,14 @@ impl Builder {
         builder
     }
 
-    /// Takes the next run: the size of its input, and what its peak says about its need if the record does not tell.
+    /// Adds a run: its input size, and what its peak says about its need if the record does not tell.
     pub fn add(&mut self, observation: &Observation, n: Option<Bytes>, censoring: Option<Censoring>) {
         let run = self.count(observation, n, censoring);
         self.keep(run);
     }
 
-    /// Takes the next run as [`Builder::add`] does. If its memory is the one to show over time, its samples are kept: the
-    /// run with the label `wanted`, else the one with the highest peak. `is_outlier` says whether it lies far from the
-    /// others.
+    /// Adds a run as [`Builder::add`] does, and keeps its samples if it may be the one to show over time: the run with
+    /// the label `wanted`, else the one with the highest peak.
     pub fn add_with_series(
         &mut self,
         observation: &Observation,
@@ -221,7 +220,7 @@ impl Builder {
         self.keep(run);
     }
 
-    /// Counts the next run in all numbers.
+    /// Adds the run to all numbers.
     fn count(&mut self, observation: &Observation, n: Option<Bytes>, censoring: Option<Censoring>) -> Run {
         let run = self.run(observation, n, censoring);
         self.totals.add(&run);
@@ -239,7 +238,7 @@ impl Builder {
         run
     }
 
-    /// Keeps the run that was just counted, if it is to be shown.
+    /// Keeps the run that was just added, if it is to be shown.
     fn keep(&mut self, run: Run) {
         let index = self.totals.runs - 1;
         let cell = self.cells.entry((run.n, run.case.clone(), run.parameters.clone())).or_default();
@@ -257,17 +256,17 @@ impl Builder {
         }
     }
 
-    /// Whether the run that was chosen by its label was added.
+    /// Whether the requested run was added.
     pub fn has_wanted(&self) -> bool {
         self.over_time.as_ref().is_some_and(|known| known.is_wanted)
     }
 
-    /// What the runs that are shown are called.
+    /// The labels of the shown runs.
     pub fn labels(&self) -> impl Iterator<Item = &str> {
         self.kept.iter().map(|(_, run)| run.label.as_str())
     }
 
-    /// The samples of the run whose memory over time is shown, to be replaced by all of them if there are more.
+    /// The samples of the run that is shown over time, to be replaced by its full series.
     pub fn series_mut(&mut self) -> Option<&mut Series> {
         self.over_time.as_mut().map(|shown| &mut shown.series)
     }
@@ -290,7 +289,7 @@ impl Builder {
         run
     }
 
-    /// The part of the task, with an earlier sweep of it.
+    /// The finished part of the task, compared with an earlier sweep.
     pub fn finish(mut self, before: Option<Self>) -> TaskReport {
         let counts = std::mem::take(&mut self.counts);
         let warnings = warnings(counts, std::mem::take(&mut self.warnings), self.found());
@@ -341,7 +340,7 @@ impl Builder {
         report
     }
 
-    /// Memory over time with the index of its run among all, which is shown, too.
+    /// The run over time, and its index among all runs. The run itself is shown, too.
     fn timeline(&mut self, over_time: OverTime) -> Option<(usize, Timeline)> {
         let OverTime { index, run, series, .. } = over_time;
         if series.samples.len() < 2 {

@@ -1,5 +1,5 @@
-//! What a check found, in the formats that CI systems read: one small file for each of them. All are pure functions: the
-//! same report has the same bytes.
+//! The result of a check in the formats that CI systems read, one small file each. All are pure functions: the same
+//! report gives the same bytes.
 
 mod bmf;
 mod github;
@@ -17,7 +17,7 @@ pub use smaller_is_better::smaller_is_better;
 
 use crate::model::check::report::{AllowedBy, CellReport, Samples};
 
-/// `+5.0 %`, `−3.1 %`; a change too small to be seen has no sign.
+/// `+5.0 %` or `−3.1 %`; a change that rounds to zero has no sign.
 pub fn percent(share: f64) -> String {
     let rounded = (share * 1000.0).round() / 10.0;
     match rounded {
@@ -42,7 +42,7 @@ pub fn peak(samples: &Samples) -> String {
     }
 }
 
-/// The change of a cell in words.
+/// Describes the change of a cell.
 pub fn change(cell: &CellReport) -> String {
     match (&cell.now, &cell.baseline) {
         (None, Some(_)) => "gone".to_owned(),
@@ -56,7 +56,7 @@ pub fn change(cell: &CellReport) -> String {
     }
 }
 
-/// What a cell may use, in words.
+/// Describes what a cell may use.
 pub fn allowed(cell: &CellReport) -> String {
     match &cell.allowed {
         None => "-".to_owned(),

@@ -1,4 +1,4 @@
-//! The runs of a report as comma-separated values, which `highwater fit` can read again.
+//! The runs of a report as CSV, which `highwater fit` can read.
 
 use super::model::{Report, Run, TaskReport};
 use super::words;
@@ -7,7 +7,7 @@ use crate::model::fit::Censoring;
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 
-/// The first line. Amounts are bytes.
+/// The header. Amounts are bytes.
 const COLUMNS: [&str; 24] = [
     "task",
     "case",
@@ -35,10 +35,10 @@ const COLUMNS: [&str; 24] = [
     "peak_at_most_bytes",
 ];
 
-/// A line for each run, below one with the names of the columns. What is not known is empty.
+/// A row for each run, after a header. Unknown values are empty.
 ///
 /// # Errors
-/// None that a report is known to cause.
+/// A report never causes one.
 pub fn csv(report: &Report) -> Result<String, csv::Error> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record(COLUMNS)?;

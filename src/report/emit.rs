@@ -1,8 +1,7 @@
-//! What a calibrated task declares, as whoever runs it wants to read it: one small file for each of them.
+//! Declarations of a calibrated task for the programs that run it, one small file each.
 //!
-//! Every emitter is a pure function. Amounts are rounded up to the unit of their reader, which is not the same
-//! everywhere: what is called a megabyte has 1,000,000 bytes for Snakemake and 1,048,576 for Kaapana, Nextflow, Slurm
-//! and Docker.
+//! Every emitter is a pure function. Amounts are rounded up to the consumer's unit, which differs: a megabyte has
+//! 1,000,000 bytes for Snakemake, but 1,048,576 for Kaapana, Nextflow, Slurm and Docker.
 
 mod docker;
 mod kaapana_operator;
@@ -20,7 +19,7 @@ use crate::model::units::Bytes;
 
 pub use task_api::snippet;
 
-/// Whoever runs the task.
+/// The program that runs the task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Consumer {
     /// A platform that reads task.json and processing-container.json.
@@ -42,7 +41,7 @@ pub enum Consumer {
 }
 
 impl Consumer {
-    /// All of them.
+    /// All consumers.
     pub const ALL: [Self; 8] = [
         Self::TaskApi,
         Self::KaapanaOperator,
@@ -54,7 +53,7 @@ impl Consumer {
         Self::Docker,
     ];
 
-    /// Its name.
+    /// The name of the consumer.
     pub const fn name(self) -> &'static str {
         match self {
             Self::TaskApi => "task-api",
@@ -68,7 +67,7 @@ impl Consumer {
         }
     }
 
-    /// Whether it can give each input its own amount; else it gets one for all of them.
+    /// Whether it can give each input its own amount; otherwise one amount covers all.
     pub const fn scales(self) -> bool {
         match self {
             Self::TaskApi | Self::Nextflow | Self::Snakemake => true,
@@ -77,8 +76,7 @@ impl Consumer {
     }
 }
 
-/// The text for a consumer. `documented` is the same declaration for the Task API, whose platforms have a margin of their
-/// own.
+/// The declaration for a consumer. `documented` is the same for the Task API, whose platforms add their own margin.
 pub fn emit(consumer: Consumer, declaration: &Declaration, documented: &Documented) -> String {
     match consumer {
         Consumer::TaskApi => snippet(documented),
@@ -92,12 +90,12 @@ pub fn emit(consumer: Consumer, declaration: &Declaration, documented: &Document
     }
 }
 
-/// So many units, the last one begun.
+/// The number of units, rounded up.
 const fn units(amount: Bytes, unit: u64) -> u64 {
     amount.0.div_ceil(unit)
 }
 
-/// A comment on whom the amounts are for, on one line.
+/// A one-line comment on which inputs the amounts cover.
 fn purpose(declaration: &Declaration) -> String {
     let inputs = &declaration.fixed.inputs;
     let text = match &declaration.task {
@@ -107,12 +105,12 @@ fn purpose(declaration: &Declaration) -> String {
     plain(&text)
 }
 
-/// A text that cannot end the comment it stands in.
+/// Text that cannot end the comment that contains it.
 fn plain(text: &str) -> String {
     text.chars().map(|char| if is_unsafe(char) { ' ' } else { char }).collect()
 }
 
-/// What every rule in a program starts from, in the words of its comment.
+/// The rule as text for a comment.
 fn amounts(scaled: &Scaled) -> String {
     let growth = scaled.growth.iter().map(Growth::complexity);
     let parts: Vec<String> = std::iter::once(scaled.base.to_string()).chain(growth).collect();
@@ -122,7 +120,7 @@ fn amounts(scaled: &Scaled) -> String {
     }
 }
 
-/// A name for the input of a channel in a program: letters, digits and underscores.
+/// A variable name for the input of a channel: letters, digits and underscores.
 fn identifier(growth: &Growth, place: usize) -> String {
     let name = growth.measure.channel.as_deref().unwrap_or("input_data");
     let name: String = name.chars().map(|char| if char.is_ascii_alphanumeric() { char } else { '_' }).collect();
@@ -132,12 +130,12 @@ fn identifier(growth: &Growth, place: usize) -> String {
     }
 }
 
-/// What a mode does, in words.
+/// Describes a mode.
 const fn words(mode: Mode) -> &'static str {
     match mode {
         Mode::Sum => "all files together",
         Mode::MaxFileSize => "the largest file",
-        Mode::MaxItemSum => "the folder with the largest sum",
+        Mode::MaxItemSum => "the directory with the largest sum",
     }
 }
 

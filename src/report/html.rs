@@ -1,4 +1,4 @@
-//! A report as one HTML file that fetches nothing and can be read without scripts.
+//! A report as one HTML file that fetches nothing and is readable without scripts.
 
 mod page;
 
@@ -16,24 +16,24 @@ const STYLE: &str = include_str!("html/style.css");
 const DARK: &str = include_str!("html/dark.css");
 const SCRIPT: &str = include_str!("html/script.js");
 
-/// Why a report could not be laid out.
+/// A report could not be rendered.
 #[derive(Debug, thiserror::Error)]
 pub enum HtmlError {
-    /// The template and what it is given do not fit together.
-    #[error("failed to lay out the report")]
+    /// The template does not match its values.
+    #[error("failed to render the report")]
     Template(#[from] minijinja::Error),
-    /// Its numbers have no JSON form.
+    /// The report has no JSON form.
     #[error("failed to write the report as JSON")]
     Json(#[from] serde_json::Error),
 }
 
-/// Lays a report out as HTML. Everything that comes from records is escaped.
+/// Renders a report as HTML. Everything that comes from records is escaped.
 ///
 /// # Errors
-/// None that a report is known to cause.
+/// A report never causes one.
 pub fn html(report: &Report) -> Result<String, HtmlError> {
     let mut environment = Environment::new();
-    // The name says that values are to be escaped for HTML.
+    // The extension makes minijinja escape values for HTML.
     environment.add_template("report.html", TEMPLATE)?;
     environment.set_formatter(|output, state, value| match value.as_str().filter(|_| !value.is_safe()) {
         Some(text) => escape_formatter(output, state, &Value::from(lines(text))),

@@ -6,7 +6,7 @@ use crate::model::escape;
 /// The report as it is, in the order of its fields, with a newline at the end.
 ///
 /// # Errors
-/// None that a report is known to cause.
+/// A report never causes one.
 pub fn json(report: &Report) -> Result<String, serde_json::Error> {
     serde_json::to_string_pretty(report).map(|text| escape::json(&text) + "\n")
 }

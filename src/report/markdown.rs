@@ -7,10 +7,10 @@ use super::model::{Level, Report, Score, TaskReport};
 use super::words::{self, UNKNOWN, amount, count, times};
 use crate::model::escape::markdown as escaped;
 
-/// More cases than this are cut off.
+/// Further cases are cut off.
 const MOST_CASES: usize = 50;
 
-/// Lays a report out as Markdown of GitHub's kind.
+/// Renders a report as GitHub Markdown.
 pub fn markdown(report: &Report) -> String {
     let mut text = String::new();
     for note in &report.notes {
@@ -48,7 +48,7 @@ fn of_task(text: &mut String, task: &TaskReport) {
         }
         let _ = writeln!(text, "\n</details>\n");
     }
-    let _ = writeln!(text, "<details><summary>How it was measured, and what speaks for the rule</summary>\n");
+    let _ = writeln!(text, "<details><summary>Measurement, and evidence for the rule</summary>\n");
     for (name, what) in evidence(task) {
         let _ = writeln!(text, "- {name}: {}", escaped(&what));
     }
@@ -75,7 +75,7 @@ fn of_task(text: &mut String, task: &TaskReport) {
 }
 
 fn rules(text: &mut String, task: &TaskReport) {
-    text.push_str("| rule | limit | too low for | limit/peak mean | least | most |\n");
+    text.push_str("| rule | limit | too low for | limit/peak mean | min | max |\n");
     text.push_str("| --- | --- | ---: | ---: | ---: | ---: |\n");
     let mut row = |name: &str, rule: &str, score: &Score| {
         let ratios = [score.mean_ratio, score.smallest_ratio, score.largest_ratio];
@@ -94,7 +94,7 @@ fn rules(text: &mut String, task: &TaskReport) {
 fn cases(text: &mut String, task: &TaskReport) {
     let has_floors = task.has_floors();
     let (name, line) = if has_floors { (" floor |", " ---: |") } else { ("", "") };
-    let _ = writeln!(text, "| case | input n | runs | median peak | most | rule in use | fitted rule |{name}");
+    let _ = writeln!(text, "| case | input n | runs | median peak | max | rule in use | fitted rule |{name}");
     let _ = writeln!(text, "| --- | ---: | ---: | ---: | ---: | ---: | ---: |{line}");
     for cell in task.cells.iter().take(MOST_CASES) {
         let _ = writeln!(
@@ -136,7 +136,7 @@ fn changes(text: &mut String, task: &TaskReport) {
 
 fn cut(text: &mut String, all: usize) {
     if all > MOST_CASES {
-        let _ = writeln!(text, "\nThinned: the first {MOST_CASES} of {all} cases.");
+        let _ = writeln!(text, "\nOnly the first {MOST_CASES} of {all} cases.");
     }
     text.push('\n');
 }

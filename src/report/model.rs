@@ -1,8 +1,8 @@
-//! What a report says, before it is laid out.
+//! The content of a report, before it is rendered.
 //!
-//! As JSON a [`Report`] has the fields of the types here, in their order; amounts are whole numbers of bytes, times whole
-//! numbers of microseconds, what is not known is `null`. [`SCHEMA_VERSION`] grows when a field changes its meaning or
-//! goes away; new fields may come at any time.
+//! In JSON, a [`Report`] has the fields of these types in their order. Amounts are integers in bytes, times are
+//! integers in microseconds, and unknown values are `null`. [`SCHEMA_VERSION`] grows when a field changes its meaning
+//! or is removed; new fields may be added at any time.
 
 use std::collections::BTreeMap;
 
@@ -18,71 +18,71 @@ use crate::model::units::Bytes;
 /// The version of the JSON form of a [`Report`].
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// What recorded runs show.
+/// A report on recorded runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
-    /// The version of this form of JSON.
+    /// The version of this JSON format.
     pub schema_version: u32,
-    /// The program that made it, with its version.
+    /// The program that made the report, with its version.
     pub made_by: String,
-    /// One part for each task, in the order in which they were recorded.
+    /// One part per task, in the order of their first records.
     pub tasks: Vec<TaskReport>,
-    /// What was wrong with the records.
+    /// Problems with the records.
     pub notes: Vec<String>,
 }
 
-/// What the runs of one task show.
+/// A report on the runs of one task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TaskReport {
-    /// The name of the task, or of the program.
+    /// The name of the task or program.
     pub name: String,
-    /// Its image, where it has one.
+    /// Its image, if any.
     pub image: Option<String>,
-    /// What a person should take away.
+    /// The verdict.
     pub verdict: Verdict,
-    /// What n is: the name of what the rule counts; `null` where inputs have no known size.
+    /// The predictor n, which is what the rule counts; `null` if inputs have no known size.
     pub predictor: Option<String>,
-    /// The rule that the task declares; `null` where it declares none.
+    /// The rule that the task declares; `null` if none.
     pub rule_in_use: Option<RuleInUse>,
-    /// The rule that the runs call for.
+    /// The rule fitted to the runs.
     pub fitted: Option<Fitted>,
-    /// Why none was fitted.
+    /// Why no rule was fitted.
     pub not_fitted: Option<String>,
     /// The input cases with their statistics, by size.
     pub cells: Vec<Cell>,
-    /// Every run, in the order of the records. If `all_runs` is there, only the run with the highest peak of each cell.
+    /// All runs in the order of the records or, if `all_runs` is present, the run with the highest peak of each cell.
     pub runs: Vec<Run>,
-    /// The number of runs, if there are too many to show each of them. All other numbers are those of all runs.
+    /// The number of runs, if there are too many to show each of them. All other numbers cover all runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub all_runs: Option<usize>,
     /// Memory over time of one run.
     pub timeline: Option<Timeline>,
     /// How the peaks were measured.
     pub measured: Vec<Measured>,
-    /// Where they were measured.
+    /// Where the peaks were measured.
     pub environments: Vec<Environment>,
-    /// What a person should know about these numbers.
+    /// Warnings about these numbers.
     pub warnings: Vec<Warning>,
-    /// What the same task showed in an earlier sweep.
+    /// The result of an earlier sweep of the same task.
     pub before: Option<Before>,
-    /// What all runs come to.
+    /// Totals over all runs.
     #[serde(skip)]
     pub(crate) totals: Totals,
 }
 
-/// What all runs of a task come to, whether or not they are shown.
+/// Totals over all runs of a task, shown or not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
     pub(crate) runs: usize,
-    /// The peaks of runs whose need they are.
+    /// The peaks of uncensored runs.
     pub(crate) plain: Extent,
     /// The peaks that are lower bounds.
     pub(crate) lower_bounds: Extent,
-    /// The sizes of inputs.
+    /// The input sizes.
     pub(crate) sizes: Extent,
 }
 
-/// The smallest and the largest of some amounts.
+/// The smallest and the largest amount.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Extent {
     pub(crate) count: usize,
@@ -111,41 +111,41 @@ impl Totals {
 }
 
 impl TaskReport {
-    /// Whether floors were looked for.
+    /// Whether floors were searched for.
     pub(crate) fn has_floors(&self) -> bool {
         self.cells.iter().any(|cell| cell.floor.is_some())
     }
 }
 
-/// The one sentence.
+/// The verdict on a task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Verdict {
-    /// How good the declared rule is.
+    /// The rating of the declared rule.
     pub level: Level,
-    /// The same, in words and with numbers.
+    /// The verdict in one sentence, with numbers.
     pub sentence: String,
 }
 
-/// How good the declared rule is for the runs.
+/// How well the declared rule fits the runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
-    /// A run needs more than it is given.
+    /// A run needs more than its limit.
     TooLow,
-    /// All runs fit, some of them hardly.
+    /// All runs fit, but some only barely.
     Tight,
-    /// All runs fit, and not much is left over.
+    /// All runs fit without much waste.
     Ok,
-    /// All runs fit, and much is left over.
+    /// All runs fit, with much waste.
     Wasteful,
-    /// Nothing is declared to judge.
+    /// No rule is declared.
     Measured,
-    /// There is not enough to say anything.
+    /// There is too little data.
     TooLittle,
 }
 
 impl Level {
-    /// In a word or two.
+    /// The level in a word or two.
     pub const fn words(self) -> &'static str {
         match self {
             Self::TooLow => "too low",
@@ -158,25 +158,25 @@ impl Level {
     }
 }
 
-/// The rule that a task declares, and how it does.
+/// The rule that a task declares, and its score.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RuleInUse {
-    /// In words, such as `max(16 MiB, 4*n)`.
+    /// The rule as text, such as `max(16 MiB, 4*n)`.
     pub words: String,
-    /// What Docker is told for inputs of some sizes, by size: the rule as a curve.
+    /// The Docker limit at some input sizes: the rule as a curve.
     pub curve: Vec<Point>,
-    /// What the ratios are judged by.
+    /// The thresholds for the ratios.
     pub thresholds: Thresholds,
-    /// How it does on the runs.
+    /// Its score on the runs.
     pub score: Score,
 }
 
-/// How a rule does on runs whose need is known, or known to be above what the rule gives.
+/// The score of a rule on runs whose need is known, or known to exceed the rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Score {
-    /// How many of these there are.
+    /// The number of these runs.
     pub runs: usize,
-    /// How many of them need more than they are given.
+    /// The number of runs that need more than the rule gives.
     pub too_low: usize,
     /// The mean of limit / peak.
     pub mean_ratio: f64,
@@ -186,65 +186,65 @@ pub struct Score {
     pub largest_ratio: f64,
 }
 
-/// A place on a curve over the size of the input.
+/// A point on a curve over the input size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Point {
-    /// The size of the input.
+    /// The input size.
     pub n: Bytes,
     /// The memory.
     pub bytes: Bytes,
 }
 
-/// The rule that the runs call for, and how it does.
+/// The rule fitted to the runs, and its score.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Fitted {
-    /// In words, such as `max(16 MiB, 3.1*n)`.
+    /// The rule as text, such as `max(16 MiB, 3.1*n)`.
     pub words: String,
-    /// How it does on the runs.
+    /// Its score on the runs.
     pub score: Score,
-    /// The rule and what speaks for it.
+    /// The rule and the evidence for it.
     #[serde(flatten)]
     pub found: Found,
 }
 
-/// What fitting found.
+/// The result of a fit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Found {
-    /// What to give.
+    /// The fitted rule.
     pub rule: FittedRule,
     /// Whether it was fitted to lower bounds, because too few peaks are exact: it may be too low.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lower_bound: bool,
-    /// What a typical run needs; the difference to `rule` is head-room.
+    /// What a typical run needs; the difference to `rule` is headroom.
     pub typical: FittedRule,
-    /// How it does on inputs that it had not seen.
+    /// Its score on held-out inputs, to which it was not fitted.
     pub held_out: HeldOut,
-    /// Distinct sizes of inputs that it was fitted to.
+    /// The number of distinct input sizes that it was fitted to.
     pub inputs: usize,
     /// The smallest of them.
     pub smallest: Bytes,
     /// The largest of them.
     pub largest: Bytes,
-    /// At least this share of further inputs fits, with 95 % confidence.
+    /// The share of further inputs that fits at least, with 95 % confidence.
     pub surely_fit: f64,
-    /// So many more distinct inputs are needed for 95 % with 95 % confidence.
+    /// The number of additional distinct inputs needed for 95 % with 95 % confidence.
     pub more_needed: usize,
-    /// What to multiply the rule with, to cover the next input with a probability.
+    /// Factors on the rule that cover the next input with a given probability.
     pub factors: Vec<Factor>,
-    /// The places in `runs` of those that lie far from where the others are.
+    /// The indices in `runs` of outliers.
     pub outliers: Vec<usize>,
-    /// What a person should know about it.
+    /// Warnings about the rule.
     pub warnings: Vec<String>,
 }
 
-/// How a rule does on inputs that it was not fitted to.
+/// The score of a rule on inputs that it was not fitted to.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HeldOut {
     /// The mean of limit / peak.
     pub mean_ratio: f64,
-    /// Of 1000 runs, so many failed at first.
+    /// Failures per 1000 runs.
     pub failures_per_1000: f64,
-    /// Memory reserved for nothing, as a share of the memory needed.
+    /// Unused reserved memory, as a share of the memory needed.
     pub waste_share: f64,
 }
 
@@ -253,37 +253,37 @@ pub struct HeldOut {
 pub struct Factor {
     /// The probability that the next input fits.
     pub content: f64,
-    /// What to multiply the rule with; `null` where there are too few inputs.
+    /// The factor; `null` if there are too few inputs.
     pub factor: Option<f64>,
 }
 
-/// An input case with one choice of parameters.
+/// An input case with one combination of parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Cell {
-    /// The input case, in words.
+    /// The name of the input case.
     pub case: String,
     /// The parameters.
     pub parameters: BTreeMap<String, String>,
-    /// The size of the input.
+    /// The input size.
     pub n: Option<Bytes>,
-    /// All of its runs.
+    /// The number of its runs.
     pub runs: usize,
-    /// Those that say what the case needs.
+    /// The number of runs that show what the case needs.
     pub plain: usize,
-    /// Whether there are none of these, and the peaks below are lower bounds.
+    /// Whether there are no such runs, and the peaks below are lower bounds.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lower_bound: bool,
-    /// The smallest peak of these.
+    /// The smallest of these peaks.
     pub least: Option<Bytes>,
-    /// The middle one.
+    /// The median.
     pub median: Option<Bytes>,
     /// The largest.
     pub most: Option<Bytes>,
-    /// What the declared rule gives.
+    /// The limit of the declared rule.
     pub predicted: Option<Bytes>,
-    /// What the fitted rule gives.
+    /// The limit of the fitted rule.
     pub fitted: Option<Bytes>,
-    /// The smallest limit under which it still succeeds, where that was looked for.
+    /// The smallest limit under which the task still succeeds, if it was searched for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub floor: Option<Bytes>,
 }
@@ -291,71 +291,71 @@ pub struct Cell {
 /// One run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Run {
-    /// What it is called in the report: the case and its number in it.
+    /// The label of the run in the report: its case and number.
     pub label: String,
     /// The key of its cell in the sweep.
     pub cell: Option<String>,
-    /// The input case, in words.
+    /// The name of the input case.
     pub case: String,
-    /// Which run of the case it is, from 1.
+    /// The number of the run within its case, from 1.
     pub number: u32,
     /// The parameters of the cell.
     pub parameters: BTreeMap<String, String>,
-    /// Whether its input was made up from the data at hand.
+    /// Whether its input is synthetic, derived from the given data.
     pub synthetic: bool,
-    /// When it was started.
+    /// When it started.
     pub started_at: Timestamp,
-    /// The size of its input.
+    /// The input size.
     pub n: Option<Bytes>,
-    /// The most memory it used.
+    /// The peak memory usage.
     pub peak: Option<Bytes>,
-    /// What the peak is below, where it is no more than an exact one can be too high.
+    /// An upper bound of the peak, if the peak is within the error bound of the measurement.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub below: Option<Bytes>,
-    /// Whether it may have used more than was seen.
+    /// Whether it may have used more than was measured.
     pub lower_bound: bool,
-    /// What a lower bound cannot exceed, if a counter that covers the task and more shows it.
+    /// The upper bound of a lower bound, from a counter that covers more than the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_most: Option<Bytes>,
-    /// Whether a limit kept it from what it wanted.
+    /// Whether a limit kept it from reaching its need.
     pub censoring: Censoring,
     /// How it ended.
     pub outcome: Outcome,
-    /// The limit that was in force.
+    /// The effective limit.
     pub limit: Option<Bytes>,
-    /// What the declared rule gives (Docker's limit).
+    /// The limit of the declared rule (for Docker).
     pub predicted: Option<Bytes>,
-    /// What the fitted rule gives.
+    /// The limit of the fitted rule.
     pub fitted: Option<Bytes>,
-    /// What a typical run of this size needs, by the fitted rule.
+    /// The need of a typical run of this size, by the fitted rule.
     pub typical: Option<Bytes>,
-    /// What the memory consisted of when the most was seen in use.
+    /// The breakdown of memory at the sample with the most in use.
     pub breakdown: Option<Breakdown>,
-    /// How much of the peak is not in the breakdown, because it was in use between two samples only.
+    /// The part of the peak that is missing from the breakdown, because it occurred between two samples.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub between_samples: Option<Bytes>,
-    /// The most that was swapped out.
+    /// The highest swap usage.
     pub swap: Option<Bytes>,
-    /// How long it took.
+    /// The wall time.
     pub wall_us: u64,
-    /// Time on CPUs.
+    /// The CPU time.
     pub cpu_us: Option<u64>,
-    /// How the peak was read.
+    /// The source of the peak.
     pub source: Option<PeakSource>,
-    /// The smallest limit under which the task still succeeds, where that was looked for after this run.
+    /// The smallest limit under which the task still succeeds, if it was searched for after this run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub floor: Option<Bytes>,
-    /// Notes of its record.
+    /// The notes in its record.
     pub warnings: Vec<String>,
 }
 
 impl Run {
-    /// Whether the peak is what the run needs.
+    /// Whether the peak shows what the run needs.
     pub fn is_plain(&self) -> bool {
         self.peak.is_some() && self.censoring == Censoring::None && self.outcome.succeeded()
     }
 
-    /// Whether the peak is a lower bound of what the run needs, and nothing but the way of measuring made it one.
+    /// Whether the peak is a lower bound of the need, only because of how it was measured.
     pub fn is_lower_bound(&self) -> bool {
         self.peak.is_some() && self.censoring == Censoring::LowerBound && self.outcome.succeeded()
     }
@@ -364,33 +364,33 @@ impl Run {
 /// Memory over time of one run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Timeline {
-    /// The place of the run in `runs`.
+    /// The index of the run in `runs`.
     pub run: usize,
-    /// How many samples were taken.
+    /// The number of samples taken.
     pub taken: u64,
-    /// Those that are shown, in order; thinning keeps the higher one of neighbours.
+    /// The shown samples in order; thinning keeps the higher of two neighbours.
     pub samples: Vec<Breakdown>,
 }
 
-/// A way of measuring, and how exact it is.
+/// A method of measurement and its exactness.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Measured {
-    /// How many runs were measured so.
+    /// The number of runs measured this way.
     pub runs: usize,
-    /// The way, in words.
+    /// The method.
     pub way: String,
-    /// How far the peaks may be from the truth, in words.
+    /// How far the peaks may be off.
     pub exactness: String,
-    /// What would make them exact, where they are not.
+    /// How to get exact peaks, unless they are.
     pub remedy: Option<String>,
 }
 
 /// Where runs were measured, and by what.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Environment {
-    /// How many runs were measured there.
+    /// The number of runs measured there.
     pub runs: usize,
-    /// The machine; `null` where nobody knows.
+    /// The machine; `null` if unknown.
     pub host: Option<Host>,
     /// What ran the task: a process, or a container of an engine with its version.
     pub runner: String,
@@ -400,49 +400,49 @@ pub struct Environment {
     pub tool_version: String,
 }
 
-/// What a person should know about the numbers.
+/// A warning about the numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Warning {
-    /// What.
+    /// The text of the warning.
     pub text: String,
-    /// How many runs say so; 0 where it is about all of them together.
+    /// The number of runs that have it; 0 if it is about all of them together.
     pub runs: usize,
 }
 
 /// An earlier sweep of the same task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Before {
-    /// How many runs it has.
+    /// The number of its runs.
     pub runs: usize,
-    /// The rule that its runs call for.
+    /// The rule fitted to its runs.
     pub fitted: Option<FittedRule>,
-    /// The same in words.
+    /// The rule as text.
     pub words: Option<String>,
-    /// Its plain peaks by size.
+    /// Its uncensored peaks by size.
     pub peaks: Vec<Point>,
     /// Every case of either sweep, by size.
     pub changes: Vec<Change>,
 }
 
-/// How a case changed.
+/// The change of a case.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Change {
-    /// The input case, in words.
+    /// The name of the input case.
     pub case: String,
     /// The parameters.
     pub parameters: BTreeMap<String, String>,
-    /// The size of the input.
+    /// The input size.
     pub n: Option<Bytes>,
-    /// The median peak of the earlier sweep; `null` where the case is new.
+    /// The median peak of the earlier sweep; `null` if the case is new.
     pub old_median: Option<Bytes>,
     /// Whether that is a lower bound.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub old_lower_bound: bool,
-    /// The median peak of the later one; `null` where the case is gone.
+    /// The median peak of the later sweep; `null` if the case is gone.
     pub new_median: Option<Bytes>,
     /// Whether that is a lower bound.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub new_lower_bound: bool,
-    /// new / old; `null` where one of them is a lower bound.
+    /// new / old; `null` if one of them is a lower bound.
     pub ratio: Option<f64>,
 }

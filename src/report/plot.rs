@@ -1,4 +1,4 @@
-//! Plots, described apart from how they are drawn: as SVG, as PNG, or in a terminal.
+//! Plots, described independently of their rendering as SVG, PNG or text.
 
 mod axis;
 mod draw;
@@ -17,29 +17,29 @@ pub use axis::Axis;
 pub use png::png;
 pub use svg::{svg, svg_file};
 
-/// A picture of some of the numbers of a report.
+/// A plot of some numbers of a report.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plot {
-    /// A word for it, for the name of a file and as an anchor.
+    /// A short name, for file names and anchors.
     pub name: &'static str,
-    /// What stands above it.
+    /// The title.
     pub title: String,
-    /// What it shows, for somebody who cannot see it.
+    /// A description for readers who cannot see it.
     pub description: String,
-    /// What was left out of it, where something was.
+    /// A note on thinned data, if any.
     pub thinned: Option<String>,
-    /// From left to right.
+    /// The horizontal axis.
     pub x: Axis,
-    /// From bottom to top.
+    /// The vertical axis.
     pub y: Axis,
-    /// What is drawn, from back to front.
+    /// The layers, from back to front.
     pub layers: Vec<Layer>,
 }
 
-/// Something drawn, in the units of the axes.
+/// A layer of a plot, in the units of the axes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Layer {
-    /// What it is, for the legend; nothing for what belongs to another layer.
+    /// The name in the legend; `None` if the layer belongs to another.
     pub name: Option<String>,
     /// Its colour.
     pub ink: Ink,
@@ -47,38 +47,38 @@ pub struct Layer {
     pub shape: Shape,
 }
 
-/// A place in a plot.
+/// A point in a plot.
 pub type Place = (f64, f64);
 
-/// What a layer looks like.
+/// The shape of a layer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Shape {
-    /// Between two lines, each from left to right.
+    /// The area between two lines, each from left to right.
     Area {
         /// The upper line.
         upper: Vec<Place>,
         /// The lower line.
         lower: Vec<Place>,
-        /// From 0, nothing to see, to 1.
+        /// The opacity, from 0 to 1.
         opacity: f64,
     },
-    /// From point to point.
+    /// A line through points.
     Line {
         /// The points.
         points: Vec<Place>,
-        /// Whether it is broken.
+        /// Whether the line is dashed.
         dashed: bool,
     },
     /// A mark for each point.
     Marks {
         /// The points.
         points: Vec<Place>,
-        /// What each looks like.
+        /// The shape of each mark.
         mark: Mark,
     },
 }
 
-/// What a point looks like: told apart without colour.
+/// The shape of a mark, distinguishable without colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
     /// A filled circle.
@@ -93,14 +93,14 @@ pub enum Mark {
     Cross,
 }
 
-/// A colour, by what it stands for; each has one for light and one for dark.
+/// A colour by meaning, with a light and a dark variant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ink {
     /// The background.
     Paper,
     /// Titles.
     Text,
-    /// What should not be looked at first.
+    /// Secondary text and marks.
     Muted,
     /// Lines of the grid.
     Grid,
@@ -108,9 +108,9 @@ pub enum Ink {
     Observed,
     /// The rule that the task declares.
     InUse,
-    /// The rule that the runs call for.
+    /// The rule fitted to the runs.
     Fitted,
-    /// Peaks that are not the need.
+    /// Peaks that do not show the need.
     Censored,
     /// Limits.
     Limit,
@@ -125,7 +125,7 @@ pub enum Ink {
 }
 
 impl Ink {
-    /// Every one of them.
+    /// All inks.
     pub const ALL: [Self; 13] = [
         Self::Paper,
         Self::Text,
@@ -187,7 +187,7 @@ fn hex(colour: [u8; 3]) -> String {
     format!("#{red:02X}{green:02X}{blue:02X}")
 }
 
-/// Style rules that exchange the colours of plots for their dark ones; to stand in a query for dark schemes.
+/// Style rules that replace the light colours of plots by dark ones, for a media query.
 pub fn dark_style() -> String {
     let rules = Ink::ALL.map(|ink| {
         let (light, dark) = (hex(ink.light()), hex(ink.dark()));
@@ -196,33 +196,33 @@ pub fn dark_style() -> String {
     rules.concat()
 }
 
-/// How large a plot is drawn, in pixels of a usual screen.
+/// The size of a plot, in CSS pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
-    /// From left to right.
+    /// The width.
     pub width: u32,
-    /// From top to bottom.
+    /// The height.
     pub height: u32,
-    /// The height of letters.
+    /// The font size.
     pub letters: u32,
 }
 
 impl Size {
-    /// For a file of its own.
+    /// For a file.
     pub const FILE: Self = Self { width: 760, height: 420, letters: 13 };
-    /// For a column of a page on a desk.
+    /// For a page on a desktop.
     pub const COLUMN: Self = Self { width: 590, height: 360, letters: 13 };
-    /// For a telephone.
+    /// For a phone.
     pub const NARROW: Self = Self { width: 340, height: 380, letters: 12 };
 }
 
-/// The plots that the runs of a task have something to show in.
+/// The plots for which a task has data.
 pub fn plots(report: &TaskReport) -> Vec<Plot> {
     let mut plots = [peaks::plot(report), predicted::plot(report), residuals::plot(report)];
     if let Some(all) = report.all_runs {
         for plot in plots.iter_mut().flatten() {
             let thinned = plot.thinned.take().map(|thinned| format!(" {thinned}")).unwrap_or_default();
-            plot.thinned = Some(format!("Of {all} runs the one with the highest peak of each case.{thinned}"));
+            plot.thinned = Some(format!("Of {all} runs, only the one with the highest peak of each case.{thinned}"));
         }
     }
     plots.into_iter().chain([timeline::plot(report)]).flatten().collect()

@@ -1,4 +1,4 @@
-//! A report for a terminal.
+//! A report as text for a terminal.
 
 mod picture;
 
@@ -9,10 +9,10 @@ use super::model::{Report, Score, TaskReport};
 use super::plot::plots;
 use super::words::{self, UNKNOWN, aligned, at_least, count, percent, times};
 
-/// More cases than this are cut off.
+/// Further cases are cut off.
 const MOST_CASES: usize = 40;
 
-/// Lays a report out as text of this many columns, with a small plot where one is wanted.
+/// Renders a report as text of this width, with a small plot if wanted.
 pub fn table(report: &Report, width: usize, with_plot: bool) -> String {
     let mut text = String::new();
     for note in &report.notes {
@@ -45,7 +45,10 @@ fn of_task(text: &mut String, task: &TaskReport, width: usize, with_plot: bool) 
         text.push_str(&grid(&cases(task)));
     }
     if task.cells.len() > MOST_CASES {
-        text.push_str(&format!("the first {MOST_CASES} of {} cases; HTML, CSV and JSON have all\n", task.cells.len()));
+        text.push_str(&format!(
+            "only the first {MOST_CASES} of {} cases; HTML, CSV and JSON have all\n",
+            task.cells.len()
+        ));
     }
     text.push('\n');
     for (name, what) in evidence(task) {
@@ -60,7 +63,7 @@ fn of_task(text: &mut String, task: &TaskReport, width: usize, with_plot: bool) 
 }
 
 fn rules(task: &TaskReport) -> Vec<Vec<String>> {
-    let header = ["rule", "limit", "too low for", "limit/peak mean", "least", "most"];
+    let header = ["rule", "limit", "too low for", "limit/peak mean", "min", "max"];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     let row = |name: &str, rule: &str, score: &Score| {
         let ratios = [score.mean_ratio, score.smallest_ratio, score.largest_ratio];
@@ -74,7 +77,7 @@ fn rules(task: &TaskReport) -> Vec<Vec<String>> {
 }
 
 fn cases(task: &TaskReport) -> Vec<Vec<String>> {
-    let header = ["case", "input n", "runs", "median peak", "most", "spread", "rule in use", "fitted rule"];
+    let header = ["case", "input n", "runs", "median peak", "max", "spread", "rule in use", "fitted rule"];
     let has_floors = task.has_floors();
     let mut rows = vec![header.into_iter().chain(has_floors.then_some("floor")).map(str::to_owned).collect()];
     rows.extend(task.cells.iter().take(MOST_CASES).map(|cell| {
@@ -110,7 +113,7 @@ fn changes(task: &TaskReport) -> Vec<Vec<String>> {
     rows
 }
 
-/// Rows with columns below each other: the first one, or two where the second is no number, to the left.
+/// Aligns rows in columns: the first column to the left, and the second if it is not a number.
 fn grid(rows: &[Vec<String>]) -> String {
     let columns = rows.first().map_or(0, Vec::len);
     let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|field| printable(field)).collect()).collect();
@@ -133,7 +136,7 @@ fn grid(rows: &[Vec<String>]) -> String {
     text
 }
 
-/// Breaks a text into lines of so many columns, all but the first one indented.
+/// Wraps a text to this width and indents all lines but the first.
 fn paragraph(text: &mut String, what: &str, indent: &str, width: usize) {
     let mut used = 0;
     for word in printable(what).split(' ') {

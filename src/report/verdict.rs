@@ -1,4 +1,4 @@
-//! What a person should take away, in one sentence.
+//! The verdict on a task, in one sentence.
 
 use super::model::{Before, Extent, Level, RuleInUse, Score, TaskReport, Verdict};
 use super::words::{self, UNKNOWN, count, times};
@@ -40,21 +40,21 @@ fn on_rule(rule: &RuleInUse, level: Level, report: &TaskReport) -> String {
     let mean = times(mean_ratio);
     let start = match level {
         Level::TooLow => format!(
-            "The rule in use, {rule}, is too low for {too_low} of {}: at worst it gives {} of the peak",
+            "The rule in use, {rule}, is too low for {too_low} of {}: at worst its limit is {} of the peak",
             count(runs, "run", "runs"),
             words::percent(smallest_ratio)
         ),
         Level::Tight => format!(
-            "The rule in use, {rule}, covers all {}, but hardly: the tightest is given {} its peak",
+            "The rule in use, {rule}, covers all {}, but barely: the tightest limit is {} the peak",
             count(runs, "run", "runs"),
             times(smallest_ratio)
         ),
         Level::Wasteful => format!(
-            "The rule in use, {rule}, covers all {} and wastes memory: on average it gives {mean} the peak",
+            "The rule in use, {rule}, covers all {} but wastes memory: on average its limit is {mean} the peak",
             count(runs, "run", "runs"),
         ),
         Level::Ok | Level::Measured | Level::TooLittle => format!(
-            "The rule in use, {rule}, covers all {} and gives {mean} the peak on average",
+            "The rule in use, {rule}, covers all {}; on average its limit is {mean} the peak",
             count(runs, "run", "runs")
         ),
     };
@@ -73,13 +73,13 @@ fn on_peaks(report: &TaskReport) -> String {
     };
     let Some((least, most)) = peaks.ends else {
         let runs = count(report.totals.runs, "run", "runs");
-        return format!("None of {runs} shows what {} needs: all of them failed or reached a limit", report.name);
+        return format!("None of {runs} shows what {} needs: all failed or reached a limit", report.name);
     };
     let seen = format!("{} peaked at {least} to {most}{more} in {}", report.name, count(peaks.count, "run", "runs"));
     match &report.fitted {
-        Some(fitted) if fitted.score.runs == 0 => format!("{seen}; the rule that calls for is {}", fitted.words),
+        Some(fitted) if fitted.score.runs == 0 => format!("{seen}; the fitted rule is {}", fitted.words),
         Some(fitted) => format!(
-            "{seen}; the rule that calls for is {}, {} the peak on average",
+            "{seen}; the fitted rule is {}, on average {} the peak",
             fitted.words,
             times(fitted.score.mean_ratio)
         ),

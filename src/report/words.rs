@@ -1,10 +1,10 @@
-//! Numbers and facts in words. Every number carries its unit.
+//! Numbers and facts as text. Every number has its unit.
 
 use crate::model::fit::{FittedRule, Form};
 use crate::model::observation::Outcome;
 use crate::model::units::Bytes;
 
-/// What stands where nothing is known.
+/// Stands for an unknown value.
 pub(super) const UNKNOWN: &str = "–";
 
 /// An amount, or a dash.
@@ -12,7 +12,7 @@ pub(super) fn amount(bytes: Option<Bytes>) -> String {
     bytes.map_or_else(|| UNKNOWN.to_owned(), |bytes| bytes.to_string())
 }
 
-/// An amount in a column of them, always with one decimal, so that points stand below each other.
+/// An amount in a column, always with one decimal, so that decimal points align.
 pub(super) fn aligned(bytes: Option<Bytes>) -> String {
     let text = amount(bytes);
     match text.split_once(' ') {
@@ -26,7 +26,7 @@ pub(super) fn at_least(amount: String, lower_bound: bool) -> String {
     if lower_bound { format!("≥ {amount}") } else { amount }
 }
 
-/// The same text with units that stay on the line of their number.
+/// The text with non-breaking spaces before units.
 pub(super) fn unbroken(text: &str) -> String {
     const UNITS: [&str; 14] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "×", "%", "µs", "ms", "s", "min", "h"];
     let mut whole = String::with_capacity(text.len());
@@ -41,7 +41,7 @@ pub(super) fn unbroken(text: &str) -> String {
     whole
 }
 
-/// A rule as people read it: amounts in binary units.
+/// A rule with amounts in binary units.
 pub(super) fn rule(rule: &FittedRule) -> String {
     let base = rule.base_bytes;
     match (rule.complexity(), rule.form) {
@@ -52,7 +52,7 @@ pub(super) fn rule(rule: &FittedRule) -> String {
     }
 }
 
-/// `523 ms`, `1.25 s`, `3 min 5 s`, `2 h 10 min`.
+/// For example `523 ms`, `1.25 s`, `3 min 5 s` or `2 h 10 min`.
 pub(super) fn duration(us: u64) -> String {
     let seconds = us / 1_000_000;
     match us {
@@ -64,7 +64,7 @@ pub(super) fn duration(us: u64) -> String {
     }
 }
 
-/// A multiple of something: `1.28 ×`.
+/// A ratio: `1.28 ×`.
 pub(super) fn times(ratio: f64) -> String {
     format!("{ratio:.2} ×")
 }
@@ -74,7 +74,7 @@ pub(super) fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }
 
-/// A change against something: `+3.1 %`, `−0.4 %`.
+/// A relative change: `+3.1 %`, `−0.4 %`.
 pub(super) fn change(ratio: f64) -> String {
     let percent = 100.0 * (ratio - 1.0);
     let sign = if percent < -0.05 { "−" } else { "+" };
@@ -86,13 +86,13 @@ pub(super) fn count(number: usize, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 
-/// How a run ended.
+/// Describes how a run ended.
 pub(super) fn outcome(outcome: Outcome) -> String {
     match outcome {
         Outcome::Exited { status: 0 } => "succeeded".to_owned(),
         Outcome::Exited { status } => format!("exit status {status}"),
         Outcome::Signalled { signal } => format!("signal {signal}"),
-        Outcome::OomKilled => "killed for memory".to_owned(),
+        Outcome::OomKilled => "out of memory".to_owned(),
         Outcome::TimedOut { after_us } => format!("timed out after {}", duration(after_us)),
         Outcome::Interrupted { .. } => "interrupted".to_owned(),
         Outcome::EngineLost => "engine lost".to_owned(),

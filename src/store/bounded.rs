@@ -1,4 +1,4 @@
-//! Bounded reading of files that others wrote, so that a device or a wrong file does not fill the memory.
+//! Bounded reading of files written by others, so that a device or a wrong file cannot exhaust memory.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};

@@ -1,11 +1,11 @@
-//! The folder of a sweep: its plan, its records, and what its runs left behind.
+//! The directory of a sweep: its plan, its records, and the output of its runs.
 //!
 //! | name | holds |
 //! | --- | --- |
-//! | `plan.json` | what is to be run; replaced as a whole |
-//! | `observations.jsonl` | a line for each run, appended and synced |
-//! | `runs/<cell>-<run>/` | the output of a run, and its whole series in `series.json` where the line has not all of it |
-//! | `lock` | locked by the one process that writes, and says which one that is |
+//! | `plan.json` | what to run; replaced atomically |
+//! | `observations.jsonl` | one line per run, appended and synced |
+//! | `runs/<cell>-<run>/` | the output of a run, with the full series in `series.json` if the line has part of it |
+//! | `lock` | locked by the one process that writes, and identifies it |
 
 mod lock;
 mod mend;
@@ -29,60 +29,60 @@ pub use mend::Torn;
 
 use lock::Lock;
 
-/// The version of the plan; a higher one is refused, every lower one is read.
+/// The version of the plan; newer ones are refused, older ones are read.
 pub const PLAN_VERSION: u32 = 1;
 
-/// The file of the plan.
+/// The file name of the plan.
 pub const PLAN: &str = "plan.json";
-/// The folder of what the runs left behind.
+/// The subdirectory for the output of runs.
 pub const RUNS: &str = "runs";
-/// The file of a run's series.
+/// The file name of a run's series.
 const SERIES: &str = "series.json";
 const LOCK: &str = "lock";
 
-/// How many samples of a series a line of the record has at most: reading 100,000 lines is to take no second.
+/// The most samples of a series in one line, so that 100,000 lines can be read in less than a second.
 pub const SAMPLES_IN_LINE: usize = 16;
 
-/// Why the folder of a sweep cannot be used.
+/// The directory of a sweep cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
-    /// The folder or something in it could not be made.
-    #[error("failed to make {path}")]
+    /// The directory or something in it could not be created.
+    #[error("failed to create {path}")]
     Make {
-        /// What was to be made.
+        /// The path to be created.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
-    /// There is a sweep in it already.
-    #[error("the folder {0} has a sweep in it already")]
+    /// It already contains a sweep.
+    #[error("the directory {0} already contains a sweep")]
     Exists(PathBuf),
-    /// There are files in it that are none of ours.
-    #[error("the folder {path} is not empty: it has `{found}`")]
+    /// It contains files that are not highwater's.
+    #[error("the directory {path} is not empty: it contains `{found}`")]
     NotEmpty {
-        /// The folder.
+        /// The directory.
         path: PathBuf,
-        /// The first name that is not ours.
+        /// The first name that is not highwater's.
         found: String,
     },
-    /// It is not the folder of a sweep.
-    #[error("the folder {0} has no {PLAN}")]
+    /// It is not the directory of a sweep.
+    #[error("the directory {0} has no {PLAN}")]
     NoPlan(PathBuf),
     /// Another process writes to it.
-    #[error("the folder {path} is in use by {holder}")]
+    #[error("the directory {path} is in use by {holder}")]
     Held {
-        /// The folder.
+        /// The directory.
         path: PathBuf,
-        /// Who holds it.
+        /// The process that holds it.
         holder: Holder,
     },
     /// It could not be locked.
     #[error("failed to lock {path}")]
     Lock {
-        /// The file of the lock.
+        /// The lock file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
@@ -91,20 +91,20 @@ pub enum FolderError {
     ReadPlan {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
-    /// The plan could not be written: the one from before is still there.
+    /// The plan could not be written; the old one is intact.
     #[error("failed to write the plan {path}")]
     WritePlan {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
-    /// The plan is no JSON object with a version.
+    /// The plan is not a JSON object with a version.
     #[error("{path} is not a plan")]
     NotAPlan {
         /// The file.
@@ -114,28 +114,28 @@ pub enum FolderError {
         source: serde_json::Error,
     },
     /// A newer highwater wrote the plan.
-    #[error("the plan {path} has schema version {found}, this highwater knows up to {PLAN_VERSION}")]
+    #[error("the plan {path} has schema version {found}, this highwater supports up to {PLAN_VERSION}")]
     NewerPlan {
         /// The file.
         path: PathBuf,
-        /// The version that was found.
+        /// The version found.
         found: u64,
     },
-    /// What a run left behind could not be kept.
+    /// The output of a run could not be kept.
     #[error("failed to write {path}")]
     Keep {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
-    /// A torn last line could not be taken away.
-    #[error("failed to take the torn last line from {path}")]
+    /// An incomplete last line could not be removed.
+    #[error("failed to remove the incomplete last line of {path}")]
     Mend {
         /// The record.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
@@ -148,17 +148,17 @@ pub enum FolderError {
 }
 
 impl FolderError {
-    /// Whether it is for lack of space: what was recorded is whole, and the sweep goes on once there is room.
+    /// Whether the disk is full: existing records are intact, and the sweep can continue once there is space.
     pub fn is_out_of_space(&self) -> bool {
         self.cause().is_some_and(super::is_out_of_space)
     }
 
-    /// Why something in the folder is not used although the system would allow it.
+    /// Why highwater refuses to use something in the directory although the system would allow it.
     pub fn refusal(&self) -> Option<&Refusal> {
         self.cause().and_then(Refusal::behind)
     }
 
-    /// The error of the system or of [`Directory`] while the folder was used.
+    /// The error of the system or of [`Directory`].
     fn cause(&self) -> Option<&io::Error> {
         match self {
             Self::Make { source, .. }
@@ -179,7 +179,7 @@ impl FolderError {
     }
 }
 
-/// The folder of a sweep, open for writing. Nobody else writes to it while this lives.
+/// The directory of a sweep, open for writing. No other process writes to it while this exists.
 #[derive(Debug)]
 pub struct Folder {
     directory: Directory,
@@ -191,14 +191,14 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Makes the folder, those above it where they are missing, and puts the plan into it.
+    /// Creates the directory, including missing parents, and writes the plan into it.
     ///
     /// # Errors
-    /// Where there is a sweep or something else in it, somebody holds it, or it cannot be made.
+    /// It contains a sweep or something else, another process holds it, or it cannot be created.
     pub fn create(path: &Path, plan: &str) -> Result<Self, FolderError> {
         let directory = make(path)?;
         if !directory.has(PLAN) {
-            // Not even a lock is to be left in a folder of something else.
+            // Leave no lock in a directory of something else.
             check_empty(path)?;
         }
         let lock = Lock::take(&directory)?;
@@ -209,13 +209,13 @@ impl Folder {
         Self::load(directory, lock)
     }
 
-    /// Opens the folder of a sweep that was begun: a torn last line of its record is taken away.
+    /// Opens the directory of an existing sweep, and removes an incomplete last line of its record.
     ///
     /// # Errors
-    /// If it has no plan, another process holds it, a newer highwater wrote it, or it cannot be read and written. Root is
-    /// refused the folder of another user, and symbolic links in it are not followed.
+    /// It has no plan, another process holds it, a newer highwater wrote it, or it cannot be read and written. As root,
+    /// another user's directory is refused. Symbolic links in it are not followed.
     pub fn open(path: &Path) -> Result<Self, FolderError> {
-        // Nothing is to be left in a folder that is none of ours.
+        // Leave nothing in a directory that is not highwater's.
         if fs::symlink_metadata(path.join(PLAN)).is_err() {
             return Err(FolderError::NoPlan(path.to_owned()));
         }
@@ -225,7 +225,7 @@ impl Folder {
         Self::load(directory, lock)
     }
 
-    /// Opens the folder with the plan that it has; where it has none, makes it with this one.
+    /// Opens the directory with its own plan, or creates it with this one.
     ///
     /// # Errors
     /// See [`Folder::open`] and [`Folder::create`].
@@ -246,7 +246,7 @@ impl Folder {
         Ok(Self { directory, plan, record, index, torn, _lock: lock })
     }
 
-    /// Where it is.
+    /// The path of the directory.
     pub fn path(&self) -> &Path {
         self.directory.path()
     }
@@ -260,36 +260,35 @@ impl Folder {
         &self.plan
     }
 
-    /// Replaces the plan: whatever happens, there is the old one or the new one.
+    /// Replaces the plan atomically.
     ///
     /// # Errors
-    /// Where it is no plan or cannot be written.
+    /// It is not a plan, or it cannot be written.
     pub fn replace_plan(&mut self, plan: &str) -> Result<(), FolderError> {
         write_plan(&self.directory, plan)?;
         plan.clone_into(&mut self.plan);
         Ok(())
     }
 
-    /// The runs that are recorded, in the order of their lines. One run is there several times where it was tried again.
+    /// The recorded runs, in the order of their lines. A repeated run appears several times.
     pub fn recorded(&self) -> &[Recorded] {
         &self.index.recorded
     }
 
-    /// The lines of the record that cannot be used. The last one is not among them where it was torn.
+    /// The unusable lines of the record, except an incomplete last one.
     pub fn unusable(&self) -> &[Unusable] {
         &self.index.unusable
     }
 
-    /// The torn last line that was found and taken away when the folder was opened.
+    /// The incomplete last line that was removed when the directory was opened.
     pub fn torn(&self) -> Option<&Torn> {
         self.torn.as_ref()
     }
 
-    /// Makes the folder for what a run leaves behind, such as its output. A run that is recorded already and tried again
-    /// gets another one.
+    /// Creates the directory for a run's output. A recorded run that is repeated gets another directory.
     ///
     /// # Errors
-    /// Where it cannot be made.
+    /// It cannot be created.
     pub fn run_folder(&self, cell: &str, run: u32) -> Result<PathBuf, FolderError> {
         let run = self.run_id(cell, run);
         let made = self.directory.create_directories(&run);
@@ -297,7 +296,7 @@ impl Folder {
         Ok(self.path().join(run))
     }
 
-    /// The folder of the next try of a run, below that of the sweep.
+    /// The directory of the next attempt at a run, relative to that of the sweep.
     fn run_id(&self, cell: &str, run: u32) -> PathBuf {
         let tries = self.index.tries(cell, run);
         let cell = file_name(cell);
@@ -305,16 +304,16 @@ impl Folder {
         Path::new(RUNS).join(name)
     }
 
-    /// Records a run: one more line, on the disk when this returns. A series that is too long for a line is thinned there
-    /// and kept whole beside it; paths of logs in this folder become relative to it, so that it can be moved.
+    /// Appends a run and syncs it to disk. A series that is too long for a line is thinned there and kept in full
+    /// beside it; paths of logs in this directory become relative to it, so that it can be moved.
     ///
     /// # Errors
-    /// Where it cannot be written, as on a full disk: nothing of it is left then.
+    /// It cannot be written, as on a full disk; nothing of it is left.
     pub fn append(&mut self, observation: &Observation) -> Result<(), FolderError> {
         let run = observation.sweep.as_ref().map(|sweep| self.run_id(&sweep.cell, sweep.run));
         let (line, kept) = line_beside(&self.directory, run.as_deref(), observation)?;
         if let Err(error) = self.record.append(&line) {
-            // Only its line refers to it. If the record was moved, it has the line.
+            // Only its line refers to the series. If the record was moved, it has the line.
             if let Some(kept) = kept.filter(|_| !matches!(error, StoreError::Moved { .. })) {
                 let _ = fs::remove_file(kept);
             }
@@ -324,15 +323,15 @@ impl Folder {
         Ok(())
     }
 
-    /// Checks that the record is still where it was opened.
+    /// Checks that the record has not been moved.
     ///
     /// # Errors
-    /// It, or the folder, was moved, replaced or removed since.
+    /// The record or its directory was moved, replaced or removed.
     pub fn check_in_place(&self) -> Result<(), FolderError> {
         Ok(self.record.check_in_place()?)
     }
 
-    /// Frees the index of recorded runs, which only adding runs needs.
+    /// Frees the index of recorded runs, which is only needed to add runs.
     pub(super) fn forget_recorded(&mut self) {
         self.index = Index::default();
     }
@@ -362,12 +361,12 @@ impl Folder {
     }
 }
 
-/// What the line of an observation says in a record that lies in `base`: paths of logs below that become relative to it,
-/// and a series that is too long for a line is thinned. The whole one is kept below `base` in the folder `run` of the run;
-/// its file comes back, for the case that the line cannot be written.
+/// Prepares an observation for a record in `base`: paths of logs below it become relative, and a series that is too
+/// long for a line is thinned. The full series is kept below `base` in the directory `run`; its file is returned, to be
+/// removed if the line cannot be written.
 ///
 /// # Errors
-/// Where the series cannot be kept.
+/// The series cannot be kept.
 pub fn line_beside(
     base: &Directory,
     run: Option<&Path>,
@@ -391,10 +390,10 @@ fn keep_series(base: &Directory, run: &Path, series: &Series) -> Result<PathBuf,
     Ok(path)
 }
 
-/// Reads the plan of a sweep's folder, without a lock.
+/// Reads the plan in the directory of a sweep, without a lock.
 ///
 /// # Errors
-/// Where there is none, it cannot be read, it is none, or a newer highwater wrote it.
+/// There is no plan, it cannot be read, it is invalid, or a newer highwater wrote it.
 pub fn read_plan(folder: &Path) -> Result<String, FolderError> {
     let directory = match Directory::open(folder) {
         Ok(directory) => directory,
@@ -416,25 +415,25 @@ fn plan_in(directory: &Directory) -> Result<String, FolderError> {
     }
 }
 
-/// Reads the plan of a sweep that is to be resumed: root does not run what another user's plan says.
+/// Reads the plan of a sweep to resume. As root, another user's plan is refused, because it would be executed.
 ///
 /// # Errors
 /// See [`read_plan`] and [`Directory::open_own`].
 pub fn read_own_plan(folder: &Path) -> Result<String, FolderError> {
-    // The plan is read from the directory whose owner was checked: a path may lead elsewhere the next time.
+    // Read the plan from the directory whose owner was checked: the path may lead elsewhere the next time.
     let source = match Directory::open_own(folder) {
         Ok(directory) => return plan_in(&directory),
         Err(source) => source,
     };
-    // If there is no plan, say so, whoever owns the directory.
+    // If there is no plan, report that, whoever owns the directory.
     read_plan(folder)?;
     Err(FolderError::ReadPlan { path: folder.join(PLAN), source })
 }
 
-/// Checks that a text is a plan, of whatever kind of sweep, which this highwater knows the version of.
+/// Checks that a text is a plan of any kind of sweep, with a supported version.
 ///
 /// # Errors
-/// Where it has no version, or that of a newer highwater; `path` is what errors call it.
+/// It has no version, or that of a newer highwater; errors name `path`.
 pub fn check_plan(path: &Path, text: &str) -> Result<(), FolderError> {
     #[derive(Deserialize)]
     struct Version {
@@ -466,7 +465,7 @@ fn make(path: &Path) -> Result<Directory, FolderError> {
     made.map_err(|source| FolderError::Make { path: path.to_owned(), source })
 }
 
-/// A folder that already has something else in it was named by mistake.
+/// Refuses a directory with other files, which was probably given by mistake.
 fn check_empty(path: &Path) -> Result<(), FolderError> {
     let unreadable = |source| FolderError::Make { path: path.to_owned(), source };
     let names = fs::read_dir(path).and_then(|entries| {
@@ -480,7 +479,7 @@ fn check_empty(path: &Path) -> Result<(), FolderError> {
     }
 }
 
-/// The key of a cell as the name of a file: keys are digests, but nothing keeps others from being used.
+/// The key of a cell as a file name: keys are normally digests, but a plan may contain others.
 fn file_name(cell: &str) -> String {
     let plain = |char: char| char.is_ascii_alphanumeric() || "-_".contains(char);
     cell.chars().take(128).map(|char| if plain(char) { char } else { '_' }).collect()

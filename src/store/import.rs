@@ -1,12 +1,13 @@
-//! Tables that others have written, as observations.
+//! Imports tables of other programs as observations.
 //!
-//! | table | known by its columns | a peak is |
+//! | table | identified by its columns | a peak is |
 //! | --- | --- | --- |
 //! | of `highwater export` | `peak_bytes`, `wall_seconds` | what the table says, with its exactness |
 //! | Nextflow's trace | `peak_rss` (`rss` in old ones), `realtime` | a lower bound |
 //! | Snakemake's benchmark | `s`, `max_rss` | a lower bound |
 //!
-//! Commas or tabs are between the columns. What another program has sampled is a lower bound, and the record says why.
+//! Columns are separated by commas or tabs. Values that another program sampled are lower bounds, and the record says
+//! why.
 
 mod nextflow;
 mod snakemake;
@@ -21,10 +22,10 @@ use crate::model::problem::Flawed;
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 
-/// Who has written a table.
+/// The program that wrote a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// `highwater export`, or somebody who uses its columns.
+    /// `highwater export`, or a program that uses its columns.
     Highwater,
     /// Nextflow: the trace of a pipeline.
     Nextflow,
@@ -32,29 +33,29 @@ pub enum Origin {
     Snakemake,
 }
 
-/// What is known of a table besides its text.
+/// Facts about a table besides its content.
 #[derive(Clone, Debug)]
 pub struct About<'a> {
-    /// What errors call it: its path.
+    /// The name of the table in errors: its path.
     pub name: &'a str,
-    /// The task where the table does not name it.
+    /// The task, if the table does not name it.
     pub task: Option<&'a str>,
-    /// When the runs were started where the table does not say it: the time of its file is the best there is.
+    /// When the runs started, if the table does not say: the time of its file is the best estimate.
     pub written_at: Timestamp,
 }
 
 /// The runs of a table.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Imported {
-    /// Who wrote it.
+    /// The program that wrote it.
     pub origin: Origin,
     /// The runs, in the order of the table.
     pub observations: Vec<Observation>,
-    /// The rows that are no measured runs.
+    /// The rows that are not measured runs.
     pub left_out: Vec<LeftOut>,
 }
 
-/// A row that is no measured run.
+/// A row that is not a measured run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftOut {
     /// Its line, counted from 1.
@@ -63,10 +64,10 @@ pub struct LeftOut {
     pub reason: String,
 }
 
-/// Reads a table. Without an origin its columns tell who wrote it.
+/// Reads a table. Without an origin, its columns identify the program.
 ///
 /// # Errors
-/// Where the columns are those of nobody, some are missing, or values are not what they should be.
+/// The columns are unknown, some are missing, or values are invalid.
 pub fn import(text: &str, origin: Option<Origin>, about: &About<'_>) -> Result<Imported, Flawed> {
     let mut rows = Rows::new(text);
     let has = |names: &[&str]| names.iter().all(|name| rows.column(name).is_some());
@@ -78,9 +79,9 @@ pub fn import(text: &str, origin: Option<Origin>, about: &About<'_>) -> Result<I
     };
     let Some(origin) = origin.or(found) else {
         rows.reject_header(
-            "the columns are those of no table that is known",
-            "known are `peak_bytes` and `wall_seconds` of highwater, `peak_rss` and `realtime` of Nextflow, `s` and \
-             `max_rss` of Snakemake",
+            "the columns do not belong to a supported table",
+            "supported are `peak_bytes` and `wall_seconds` of highwater, `peak_rss` and `realtime` of Nextflow, `s` \
+             and `max_rss` of Snakemake",
         );
         return rows.finish(about.name, Imported { origin: Origin::Highwater, observations: vec![], left_out: vec![] });
     };
@@ -103,7 +104,7 @@ fn named(blank: Observation, about: &About<'_>) -> Observation {
     Observation { subject, ..blank }
 }
 
-/// An imported run of which nothing is known but that it succeeded.
+/// An imported run that is only known to have succeeded.
 pub fn blank(started_at: Timestamp) -> Observation {
     Observation {
         schema_version: SCHEMA_VERSION,
@@ -138,14 +139,14 @@ pub fn blank(started_at: Timestamp) -> Observation {
     }
 }
 
-/// What another program has sampled.
+/// A peak that another program sampled.
 fn sampled(bytes: Bytes, reason: &str) -> Reading<Peak> {
     let exactness =
         Exactness::LowerBound { reason: reason.to_owned(), remedy: "measure the task with highwater".to_owned() };
     Reading::Value(Peak { bytes, source: PeakSource::Imported, file: None, exactness, upper_bound: None })
 }
 
-/// Whether a cell says that there is nothing.
+/// Whether a cell stands for a missing value.
 fn is_nothing(cell: &str) -> bool {
     ["", "-", "NA", "None", "null"].contains(&cell)
 }

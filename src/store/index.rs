@@ -1,4 +1,4 @@
-//! What resuming needs to know of many records, quickly: no more of a line is decoded than that.
+//! A fast index of many records for resuming: it decodes only what that needs.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -24,28 +24,28 @@ use crate::model::units::Bytes;
 pub struct Recorded {
     /// The key of its cell.
     pub cell: Arc<str>,
-    /// Which run of the cell, counted from 1.
+    /// The number of the run in its cell, counted from 1.
     pub run: u32,
     /// How it ended.
     pub outcome: Outcome,
-    /// The high-water mark of its memory.
+    /// Its peak memory usage.
     pub peak: Reading<Bytes>,
-    /// Whether a limit kept the peak from being what the task wanted.
+    /// Whether a limit kept the peak from reaching the need.
     pub censored: bool,
-    /// How long it took.
+    /// Its wall time.
     pub wall_us: u64,
-    /// Whether the smallest limit under which the cell succeeds was looked for and found after it.
+    /// Whether a search after it found the smallest limit under which the cell succeeds.
     pub has_floor: bool,
 }
 
 /// The runs of a record.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Index {
-    /// Those that belong to a sweep, in the order of their lines.
+    /// The runs of a sweep, in the order of their lines.
     pub recorded: Vec<Recorded>,
-    /// The lines that cannot be used.
+    /// The unusable lines.
     pub unusable: Vec<Unusable>,
-    /// The cells by their keys, numbered as they were met.
+    /// The cells by key, numbered in order of appearance.
     cells: HashMap<Arc<str>, u32>,
     /// How often each run of each cell is recorded.
     tries: HashMap<(u32, u32), u32>,
@@ -110,20 +110,20 @@ struct Peak {
     bytes: Bytes,
 }
 
-/// Whether a line is a record, as far as this looks: to its end, but not into everything.
+/// Whether a line is a record: it is parsed to its end, but not decoded completely.
 pub(super) fn is_whole(line: &[u8]) -> bool {
     serde_json::from_slice::<Line>(byte_order_mark::strip_bytes(line)).is_ok()
 }
 
-/// Reads the index of a record, or of the one in a folder, with as many threads as there are CPUs.
+/// Reads the index of a record, or of the one in a directory, with one thread per CPU.
 ///
 /// # Errors
-/// Where there is no such file, it cannot be read, or a newer version wrote it.
+/// The file does not exist, cannot be read, or was written by a newer version.
 pub fn index(path: &Path) -> Result<Index, ReadError> {
     let path = place(path)?;
     let unreadable = |source| ReadError::Unreadable { path: path.clone(), source };
     let length = std::fs::metadata(&path).map_err(unreadable)?.len();
-    // A thread costs more than it saves on a few lines.
+    // For a few lines, a thread costs more than it saves.
     let threads =
         thread::available_parallelism().map_or(1, NonZero::get).min(8).min(1 + (length >> 20) as usize) as u64;
     let border = |part: u64| length / threads * part;
@@ -152,7 +152,7 @@ pub fn index(path: &Path) -> Result<Index, ReadError> {
     Ok(index)
 }
 
-/// What the lines show that begin in one part of the file.
+/// The index of the lines that begin in one part of the file.
 #[derive(Default)]
 struct Part {
     lines: usize,
@@ -169,7 +169,7 @@ impl Part {
         let mut at = start;
         let mut text = Vec::new();
         if start > 0 {
-            // The line that reaches into this part belongs to the part before it.
+            // A line that continues from the previous part belongs to that part.
             at = start - 1;
             reader.seek(SeekFrom::Start(at))?;
             at += reader.skip_until(b'\n')? as u64;

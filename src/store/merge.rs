@@ -1,4 +1,4 @@
-//! Records of one plan from several places, joined without doubling anything.
+//! Merges records of one plan from several sources without duplicates.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -20,40 +20,40 @@ use crate::directory::Directory;
 use crate::model::observation::{Logs, Observation};
 use crate::model::plan::current_name;
 
-/// Why records cannot be merged.
+/// Records cannot be merged.
 #[derive(Debug, thiserror::Error)]
 pub enum MergeError {
     /// Records could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// A folder cannot be used.
+    /// A directory cannot be used.
     #[error(transparent)]
     Folder(#[from] FolderError),
-    /// Nobody said what was to be run.
-    #[error("none of the folders has a {PLAN}")]
+    /// There is no plan.
+    #[error("none of the directories has a {PLAN}")]
     NoPlan,
-    /// Two plans are not the same.
-    #[error("the plan of {other} is not that of {first}: they differ in {difference}")]
+    /// Two plans differ.
+    #[error("the plans of {first} and {other} differ in {difference}")]
     OtherPlan {
-        /// Whose plan counts.
+        /// The source of the reference plan.
         first: PathBuf,
-        /// Whose plan differs.
+        /// The source of the plan that differs.
         other: PathBuf,
-        /// What differs first.
+        /// The first difference.
         difference: String,
     },
     /// A record names a file that is not in a directory below `runs`.
-    #[error("{path}:{line}: the run names the file {file}, which is not in the directory of a run below `{RUNS}`")]
+    #[error("{path}:{line}: the record names the file {file}, which is not in a directory of a run below `{RUNS}`")]
     Outside {
         /// The file of the record.
         path: PathBuf,
         /// The line, counted from 1.
         line: usize,
-        /// The file that it names.
+        /// The file that the record names.
         file: PathBuf,
     },
-    /// A record is of a cell that the plan does not have.
-    #[error("{path}:{line}: the run is of the cell `{cell}`, which the plan does not have")]
+    /// A record belongs to a cell that the plan does not have.
+    #[error("{path}:{line}: the run belongs to the cell `{cell}`, which is not in the plan")]
     OtherTask {
         /// The file.
         path: PathBuf,
@@ -62,20 +62,20 @@ pub enum MergeError {
         /// The key of the cell.
         cell: String,
     },
-    /// A record that belongs to no sweep.
-    #[error("{path}:{line}: the run belongs to no sweep")]
+    /// A record does not belong to a sweep.
+    #[error("{path}:{line}: the run does not belong to a sweep")]
     NoSweep {
         /// The file.
         path: PathBuf,
         /// The line, counted from 1.
         line: usize,
     },
-    /// What a run left behind could not be copied.
+    /// The output of a run could not be copied.
     #[error("failed to copy {path}")]
     Copy {
-        /// What was to be copied.
+        /// The path to be copied.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
@@ -84,32 +84,32 @@ pub enum MergeError {
     Encode(#[from] serde_json::Error),
 }
 
-/// What came of merging.
+/// The result of merging.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Merged {
-    /// How many records were added.
+    /// The number of records added.
     pub added: usize,
-    /// How many were there already, or in another of the places.
+    /// The number of duplicates.
     pub doubled: usize,
-    /// How many there are now.
+    /// The number of records now.
     pub total: usize,
-    /// The lines that could not be used, with their files.
+    /// The unusable lines, with their files.
     pub unusable: Vec<(PathBuf, Unusable)>,
 }
 
-/// The number of files to copy lines from that are open at a time.
+/// The most files to copy lines from that are open at a time.
 const MOST_OPEN: usize = 64;
 
-/// A line to be merged: where it is, and what identifies and sorts it. It is small, because there may be millions.
+/// A line to merge: its location, and what identifies and sorts it. It is small, because there may be millions.
 #[derive(Clone, Copy)]
 struct Line {
     /// The index of its file in [`Sources::all`].
     source: u32,
-    /// Whether its run has left files in a directory below `runs`.
+    /// Whether its run has files in a directory below `runs`.
     has_left: bool,
-    /// Whether that directory gets another name.
+    /// Whether that directory is renamed.
     renamed: bool,
-    /// In bytes, from the start of its file.
+    /// The offset in its file, in bytes.
     offset: u64,
     length: usize,
     /// The index of its cell in [`Lines::cells`].
@@ -119,18 +119,18 @@ struct Line {
     digest: Digest,
 }
 
-/// What makes an observation the same wherever it is kept.
+/// What identifies an observation wherever it is stored.
 type Digest = [u8; 16];
 
-/// Joins the records of folders and of single files into a folder, which is made where it is not there.
+/// Merges the records of directories and single files into a directory, which is created if missing.
 ///
-/// A record is there already where its cell, its run and the digest of what was observed are. The result does not depend
-/// on the order of the places: lines are sorted by the cells of the plan, then the runs, then the time. The plan is that
-/// of `into`, else `plan`, else that of the first place that has one; all must have the same cells.
+/// A record is a duplicate if its cell, its run and the digest of its observation are present. The result does not
+/// depend on the order of the sources: lines are sorted by the cells of the plan, then by run, then by time. The plan
+/// is that of `into`, else `plan`, else that of the first source that has one; all must have the same cells.
 ///
 /// # Errors
-/// Where something cannot be read or written, plans differ, or records are of something else. The records in `into` are
-/// as before then.
+/// Something cannot be read or written, plans differ, or records belong to something else. The records in `into` are
+/// then unchanged.
 pub fn merge(places: &[PathBuf], plan: Option<&str>, into: &Path) -> Result<Merged, MergeError> {
     let plan = common_plan(places, plan, into)?;
     let order = cell_order(&plan);
@@ -160,7 +160,7 @@ pub fn merge(places: &[PathBuf], plan: Option<&str>, into: &Path) -> Result<Merg
     drop((known, taken));
     merged.total = lines.all.len();
     let ranks = lines.ranks(order.as_ref());
-    // Lines of `into` come first of those that are the same.
+    // Of duplicates, lines of `into` come first.
     lines.all.sort_by_key(|line| (ranks[line.cell as usize], line.run, line.started_at, line.digest));
     let Lines { all, mut sources, .. } = lines;
     folder.replace_records(|out| {
@@ -168,29 +168,30 @@ pub fn merge(places: &[PathBuf], plan: Option<&str>, into: &Path) -> Result<Merg
             let text = if line.renamed { sources.renamed(line)? } else { sources.text(line)? };
             write_line(out, &text, into)?;
         }
-        // What cannot be used is not ours to throw away.
+        // Keep unusable lines: they are not highwater's to delete.
         unusable.iter().try_for_each(|text| write_line(out, text, into))
     })?;
     Ok(merged)
 }
 
-/// The lines of all places.
+/// The lines of all sources.
 #[derive(Default)]
 struct Lines {
     all: Vec<Line>,
     sources: Sources,
-    /// The keys of the cells, in the order in which they were met.
+    /// The keys of the cells, in order of appearance.
     cells: Vec<String>,
     by_key: HashMap<String, u32>,
 }
 
-/// The texts of the lines that cannot be used, and what is wrong with them.
+/// The unusable lines and what is wrong with them.
 type UnusableLines = (Vec<Vec<u8>>, Vec<(PathBuf, Unusable)>);
 
 impl Lines {
-    /// Adds the lines of a folder or a file.
+    /// Adds the lines of a directory or a file.
     fn read(&mut self, place: &Path, order: Option<&HashMap<String, usize>>) -> Result<UnusableLines, MergeError> {
-        // A folder may have records from before its plan was changed; a file by itself is of this plan or of another.
+        // A directory may have records from before its plan changed; every line of a single file must belong to this
+        // plan.
         let order = order.filter(|_| !place.join(PLAN).exists());
         let source = Source::open(place)?.rereadable()?;
         let number = self.sources.all.len() as u32;
@@ -253,7 +254,7 @@ impl Lines {
         Ok(())
     }
 
-    /// What each cell is sorted by: those that the plan does not have come first, by their keys.
+    /// The sort rank of each cell. Cells that the plan does not have come first, by key.
     fn ranks(&self, order: Option<&HashMap<String, usize>>) -> Vec<u32> {
         let key = |cell: &u32| {
             let name = &self.cells[*cell as usize];
@@ -273,7 +274,7 @@ impl Line {
     }
 }
 
-/// The files that lines are in, to read these again.
+/// The files with the lines, for reading these again.
 #[derive(Default)]
 struct Sources {
     all: Vec<SourceFile>,
@@ -282,7 +283,7 @@ struct Sources {
 
 struct SourceFile {
     path: PathBuf,
-    /// Which file it was when its lines were found.
+    /// The identity of the file when its lines were found.
     inode: u64,
     /// The copy of a pipe.
     spooled: Option<File>,
@@ -297,7 +298,7 @@ impl Sources {
         Ok(())
     }
 
-    /// The text of a line, without the end of the line.
+    /// The content of a line, without its end.
     fn text(&mut self, line: &Line) -> Result<Vec<u8>, MergeError> {
         let source = &self.all[line.source as usize];
         let mut text = vec![0; line.length];
@@ -307,18 +308,18 @@ impl Sources {
         Ok(text)
     }
 
-    /// A line again, as far as `T` looks at it.
+    /// Reads a line again, decoding the fields of `T`.
     fn read<T: DeserializeOwned>(&mut self, line: &Line) -> Result<T, MergeError> {
         Ok(serde_json::from_slice(&self.text(line)?)?)
     }
 
-    /// The directory in which a run has left something.
+    /// The directory with the output of a run.
     fn left_in(&mut self, line: &Line) -> Result<Option<PathBuf>, MergeError> {
-        // A file elsewhere was refused when the line was read first.
+        // A file elsewhere was refused when the line was first read.
         Ok(left_in(&self.read(line)?).unwrap_or_default())
     }
 
-    /// Copies what a run has left into the folder, and says whether it gets another name there because its own is taken.
+    /// Copies the output of a run, and returns whether its directory must be renamed because its name is taken.
     fn copy_left(&mut self, line: &Line, into: &Directory, taken: &mut HashSet<Digest>) -> Result<bool, MergeError> {
         let Some(old) = self.left_in(line)? else { return Ok(false) };
         let renamed = !taken.insert(fingerprint(old.as_os_str().as_bytes()));
@@ -331,7 +332,7 @@ impl Sources {
         Ok(renamed)
     }
 
-    /// The text of a line whose run has its files in a folder of another name.
+    /// The content of a line whose run's directory is renamed.
     fn renamed(&mut self, line: &Line) -> Result<Vec<u8>, MergeError> {
         let mut observation: Observation = self.read(line)?;
         if let Ok(Some(old)) = left_in(&Left::from(&observation)) {
@@ -345,7 +346,7 @@ impl Sources {
     }
 }
 
-/// Opens a file unless it is open already.
+/// Opens a file unless it is already open.
 fn open<'a>(open: &'a mut HashMap<u32, File>, number: u32, source: &SourceFile) -> io::Result<&'a File> {
     if open.len() >= MOST_OPEN && !open.contains_key(&number) {
         open.clear();
@@ -355,7 +356,7 @@ fn open<'a>(open: &'a mut HashMap<u32, File>, number: u32, source: &SourceFile) 
         Entry::Vacant(new) => {
             let file = File::open(&source.path)?;
             if file.metadata()?.ino() != source.inode {
-                return Err(io::Error::other("it was replaced by another file while it was merged"));
+                return Err(io::Error::other("it was replaced by another file during the merge"));
             }
             Ok(new.insert(file))
         }
@@ -371,7 +372,7 @@ fn unreadable(path: &Path, source: io::Error) -> MergeError {
     ReadError::Unreadable { path: path.to_owned(), source }.into()
 }
 
-/// The digest of all of an observation but its samples and the places of its files.
+/// The digest of an observation without its samples and the paths of its files.
 fn digest(mut observation: Observation) -> Result<Digest, serde_json::Error> {
     observation.series.samples.clear();
     observation.series.file = None;
@@ -406,8 +407,8 @@ fn common_plan(places: &[PathBuf], plan: Option<&str>, into: &Path) -> Result<St
     Ok(text)
 }
 
-/// The settings in which two plans may differ: they show in the cells, or say how often and how long each cell is run. The
-/// command and its hooks must be the same, because whoever resumes the sweep runs them.
+/// The settings in which two plans may differ: they show in the cells, or determine how often and how long each cell
+/// runs. The command and its hooks must be the same, because resuming the sweep executes them.
 const MAY_DIFFER: [&str; 19] = [
     "input",
     "items",
@@ -430,7 +431,8 @@ const MAY_DIFFER: [&str; 19] = [
     "sample-interval",
 ];
 
-/// What two plans differ in. The order of their cells does not matter. Equal keys prove nothing: a key can be forged.
+/// The first difference between two plans. The order of cells does not matter. Equal keys prove nothing, because they
+/// can be forged.
 fn difference(one: &str, other: &str) -> Option<String> {
     let value = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
     let (mut one, mut other) = (value(one), value(other));
@@ -456,7 +458,7 @@ fn difference(one: &str, other: &str) -> Option<String> {
     })
 }
 
-/// The place of each cell in the plan; nothing where the plan does not list them.
+/// The index of each cell in the plan; `None` if the plan does not list them.
 fn cell_order(plan: &str) -> Option<HashMap<String, usize>> {
     #[derive(Deserialize)]
     struct Plan {
@@ -470,7 +472,7 @@ fn cell_order(plan: &str) -> Option<HashMap<String, usize>> {
     Some(cells.into_iter().map(|cell| cell.key).zip(0..).collect())
 }
 
-/// Where a record says that its run has left files.
+/// The files of a run as named in its record.
 #[derive(Deserialize)]
 struct Left {
     series: LeftSeries,
@@ -488,7 +490,7 @@ impl From<&Observation> for Left {
     }
 }
 
-/// The directory below `runs` in which a run has left something; an error names the file that is not in one.
+/// The directory below `runs` with a run's files; the error is a file outside of it.
 fn left_in(left: &Left) -> Result<Option<PathBuf>, PathBuf> {
     let logs = left.logs.as_ref().map(|logs| [&logs.stdout, &logs.stderr]);
     let mut found = None;
@@ -507,7 +509,7 @@ fn left_in(left: &Left) -> Result<Option<PathBuf>, PathBuf> {
     Ok(found)
 }
 
-/// The name of a run's folder where its own is taken.
+/// A new name for a run's directory if its own is taken.
 fn other_name(old: &Path, line: &Line) -> PathBuf {
     let mut name = old.file_name().unwrap_or_default().to_owned();
     let [a, b, c, d, ..] = line.digest;
@@ -519,7 +521,7 @@ fn copy(from: &Path, old: &Path, into: &Directory, new: &Path) -> io::Result<()>
     let from = if from.as_os_str().is_empty() { Path::new(".") } else { from };
     match Directory::open(from).and_then(|from| from.beneath(old)) {
         Ok(run) => run.copy_files(&into.create_directories(new)?),
-        // The files were cleaned up: the line is what counts.
+        // The files were removed by the user; the line is what counts.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
     }

@@ -1,4 +1,4 @@
-//! Reading records: every line that can be used, and what is wrong with the others.
+//! Reads records: returns every usable line, and what is wrong with the others.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
@@ -13,25 +13,25 @@ use crate::directory::{Directory, Refusal};
 use crate::model::byte_order_mark;
 use crate::model::observation::{Observation, SCHEMA_VERSION, Series};
 
-/// The file of a folder of records that has the observations.
+/// The file with the observations in a directory of records.
 pub const OBSERVATIONS: &str = "observations.jsonl";
 
-/// Why records could not be read.
+/// Records could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The file is not there or cannot be read.
+    /// The file does not exist or cannot be read.
     #[error("failed to read the records {path}")]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
-    /// The folder is not one of records.
-    #[error("the folder {0} has no {OBSERVATIONS}")]
+    /// The directory does not contain records.
+    #[error("the directory {0} has no {OBSERVATIONS}")]
     NoRecords(PathBuf),
-    /// A line is larger than a record may be.
+    /// A line exceeds the size limit for a record.
     #[error("{path}:{line}: the line is larger than {} MiB, the limit for a record", MAX_LINE_BYTES >> 20)]
     LongLine {
         /// The file.
@@ -40,38 +40,38 @@ pub enum ReadError {
         line: usize,
     },
     /// A newer highwater wrote them.
-    #[error("{path}:{line}: the record has schema version {found}, this highwater knows up to {SCHEMA_VERSION}")]
+    #[error("{path}:{line}: the record has schema version {found}, this highwater supports up to {SCHEMA_VERSION}")]
     Newer {
         /// The file.
         path: PathBuf,
         /// The line, counted from 1.
         line: usize,
-        /// The version that was found.
+        /// The version found.
         found: u64,
     },
 }
 
-/// What a file of records holds.
+/// The content of a file of records.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Records {
     /// The file that was read.
     pub path: PathBuf,
-    /// The observations in their order.
+    /// The observations in order.
     pub observations: Vec<Observation>,
-    /// The lines that could not be used.
+    /// The unusable lines.
     pub unusable: Vec<Unusable>,
 }
 
 impl Records {
-    /// A file that a record names by its path from the folder that the record is in, such as its output.
+    /// Resolves the path of a file that a record names, such as its output, against the directory of the record.
     pub fn beside(&self, file: &Path) -> PathBuf {
         beside(&self.path, file)
     }
 
-    /// All samples that were kept of a run: those beside the record, where there are more; else those in it.
+    /// All samples kept of a run: those beside the record if there are more, else those in it.
     ///
     /// # Errors
-    /// Where the file beside the record cannot be read or is no series.
+    /// The file beside the record cannot be read or is not a series.
     pub fn series(&self, series: &Series) -> Result<Series, ReadError> {
         let Some(file) = &series.file else { return Ok(series.clone()) };
         let path = self.beside(file);
@@ -79,21 +79,21 @@ impl Records {
             |text: Vec<u8>| serde_json::from_slice(byte_order_mark::strip_bytes(&text)).map_err(io::Error::from);
         match open_beside(&self.path, file).and_then(bounded::read_all).and_then(parse) {
             Ok(whole) => Ok(whole),
-            // Cleaned up, or left where the record was copied from.
+            // Removed by the user, or not copied along with the record.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(series.clone()),
             Err(source) => Err(ReadError::Unreadable { path, source }),
         }
     }
 }
 
-/// A line that is no observation.
+/// A line that is not an observation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unusable {
     /// The line, counted from 1.
     pub line: usize,
     /// What is wrong with it.
     pub reason: String,
-    /// Whether it is the last one and has no end: somebody was killed while writing it.
+    /// Whether it is the last one and has no end, because its writer was killed.
     pub torn: bool,
 }
 
@@ -108,32 +108,32 @@ pub(super) struct Version {
     pub(super) schema_version: u64,
 }
 
-/// A file of records, open for reading. It is read up to where it ended when it was opened, so that every pass over it
+/// A file of records, open for reading. It is read up to the end it had when it was opened, so that every pass over it
 /// sees the same records, even while a sweep appends to them.
 #[derive(Debug)]
 pub struct Source {
     path: PathBuf,
     file: File,
-    /// In bytes; a pipe has no end.
+    /// The length in bytes; `None` for a pipe.
     end: u64,
     /// Whether it is the copy of a pipe.
     spooled: bool,
 }
 
-/// A line of a file of records that is not empty.
+/// A non-empty line of a file of records.
 pub(super) struct Line<'a> {
     /// Counted from 1.
     pub(super) number: usize,
-    /// Where it begins, in bytes.
+    /// Its offset in bytes.
     pub(super) offset: u64,
     pub(super) text: &'a [u8],
 }
 
 impl Source {
-    /// Opens a file of records, or the one in a folder of records.
+    /// Opens a file of records, or the one in a directory of records.
     ///
     /// # Errors
-    /// If it does not exist or cannot be opened.
+    /// It does not exist or cannot be opened.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
         let path = place(path)?;
         let opened = File::open(&path).and_then(|file| Ok((file.metadata()?, file)));
@@ -144,29 +144,30 @@ impl Source {
         }
     }
 
-    /// The file that is read.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The path of a file that a record names, as [`Records::beside`] has it.
+    /// Resolves the path of a file that a record names, as [`Records::beside`] does.
     pub fn beside(&self, file: &Path) -> PathBuf {
         beside(&self.path, file)
     }
 
-    /// Opens a file that a record names, such as its output. Another user may have written the record: only a file below
-    /// `runs` or in the directory of the record's logs, beside the record, is opened, and no symbolic link is followed.
+    /// Opens a file that a record names, such as its output. Because another user may have written the record, only a
+    /// file below `runs` or in the directory of the record's logs, beside the record, is opened, and no symbolic link
+    /// is followed.
     ///
     /// # Errors
-    /// If the file does not exist; [`Refusal`] if it is elsewhere.
+    /// The file does not exist; [`Refusal`] if it is elsewhere.
     pub fn open_beside(&self, file: &Path) -> io::Result<File> {
         open_beside(&self.path, file)
     }
 
-    /// The same to be read more than once: a pipe is copied into a temporary file.
+    /// Makes the source readable more than once: a pipe is copied into a temporary file.
     ///
     /// # Errors
-    /// Where the pipe cannot be read or the file cannot be written.
+    /// The pipe cannot be read or the file cannot be written.
     pub fn rereadable(self) -> Result<Self, ReadError> {
         if !self.is_pipe() {
             return Ok(self);
@@ -175,7 +176,7 @@ impl Source {
         let mut copy = BufWriter::new(tempfile::tempfile().map_err(unreadable)?);
         let mut lines = 0;
         self.lines(|line| {
-            // Empty lines stay, so that the others keep their numbers.
+            // Keep empty lines, so that line numbers stay the same.
             let blank = line.number - lines - 1;
             lines = line.number;
             let written = (0..blank).try_for_each(|_| copy.write_all(b"\n")).and_then(|()| copy.write_all(line.text));
@@ -195,10 +196,10 @@ impl Source {
         self.end == u64::MAX
     }
 
-    /// Hands each record to `take`, in their order, and keeps none of them. Lines that cannot be used are returned.
+    /// Passes each record to `take` in order, without keeping any. Returns the unusable lines.
     ///
     /// # Errors
-    /// Where the file cannot be read, or a newer version wrote a record.
+    /// The file cannot be read, or a newer version wrote a record.
     pub fn each(&self, mut take: impl FnMut(Observation)) -> Result<Vec<Unusable>, ReadError> {
         self.try_each(|observation| {
             take(observation);
@@ -206,10 +207,10 @@ impl Source {
         })
     }
 
-    /// The same until `take` fails.
+    /// Like [`Source::each`], until `take` fails.
     ///
     /// # Errors
-    /// That of `take`; where the file cannot be read, or a newer version wrote a record.
+    /// The error of `take`; or the file cannot be read, or a newer version wrote a record.
     pub fn try_each<E: From<ReadError>>(
         &self,
         mut take: impl FnMut(Observation) -> Result<(), E>,
@@ -226,7 +227,7 @@ impl Source {
         failed.map_or(Ok(unusable), Err)
     }
 
-    /// Hands on every line that is not empty, and what it is read as: `T` has the fields that are needed.
+    /// Passes on every non-empty line with its value: `T` has the fields that are needed.
     pub(super) fn each_line<T: DeserializeOwned>(
         &self,
         mut take: impl FnMut(&Line<'_>, Result<T, serde_json::Error>),
@@ -237,7 +238,7 @@ impl Source {
         })
     }
 
-    /// The same until `take` returns `false`.
+    /// Like [`Source::each_line`], until `take` returns `false`.
     fn records<T: DeserializeOwned>(
         &self,
         mut take: impl FnMut(&Line<'_>, Result<T, serde_json::Error>) -> bool,
@@ -252,7 +253,7 @@ impl Source {
         })
     }
 
-    /// Hands on every line that is not empty, until `take` returns `false`.
+    /// Passes on every non-empty line, until `take` returns `false`.
     fn lines(&self, mut take: impl FnMut(&Line<'_>) -> Result<bool, ReadError>) -> Result<(), ReadError> {
         let unreadable = |source| ReadError::Unreadable { path: self.path.clone(), source };
         let mut file = &self.file;
@@ -286,7 +287,7 @@ impl Source {
 
 /// The version of a record; `None` if the line is not a record.
 fn version(text: &[u8]) -> Option<u64> {
-    // Lines that highwater wrote begin with the version: the rest need not be parsed.
+    // Lines that highwater wrote begin with the version, so the rest need not be parsed.
     if text.starts_with(FIRST_FIELD) && text.get(FIRST_FIELD.len() + 1) == Some(&b',') {
         let digit = text.get(FIRST_FIELD.len()).filter(|digit| digit.is_ascii_digit());
         return digit.map(|digit| u64::from(digit - b'0'));
@@ -308,7 +309,7 @@ fn open_beside(record: &Path, file: &Path) -> io::Result<File> {
         Err(Refusal::Outside { path: file.to_owned(), directory: base }.into())
     };
     match (found, file.file_name()) {
-        // A record that was moved together with its logs.
+        // The record was moved together with its logs.
         (Err(error), Some(name)) => directory.read(&logs.join(name)).map_err(|_| error),
         (found, _) => found,
     }
@@ -318,11 +319,11 @@ fn beside(record: &Path, file: &Path) -> PathBuf {
     record.parent().map_or_else(|| file.to_owned(), |folder| folder.join(file))
 }
 
-/// Reads a file of records, or the one in a folder of records, into memory: [`Source::each`] is for many of them. A line
-/// that cannot be used is passed over.
+/// Reads a file of records, or the one in a directory of records, into memory; use [`Source::each`] for large files.
+/// Unusable lines are skipped.
 ///
 /// # Errors
-/// Where there is no such file, it cannot be read, or a newer version wrote it.
+/// The file does not exist, cannot be read, or was written by a newer version.
 pub fn read(path: &Path) -> Result<Records, ReadError> {
     let source = Source::open(path)?;
     let mut observations = Vec::new();
@@ -330,7 +331,7 @@ pub fn read(path: &Path) -> Result<Records, ReadError> {
     Ok(Records { path: source.path, observations, unusable })
 }
 
-/// The file of records that a path means: itself, or the one in the folder.
+/// The file of records at a path: the path itself, or the file in the directory.
 pub(super) fn place(path: &Path) -> Result<PathBuf, ReadError> {
     let found = fs::metadata(path).map_err(|source| ReadError::Unreadable { path: path.to_owned(), source })?;
     if !found.is_dir() {

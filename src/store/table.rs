@@ -1,19 +1,19 @@
-//! Records as one flat table: what `highwater export` writes and `highwater import` reads.
+//! Records as one flat table: written by `highwater export`, read by `highwater import`.
 //!
-//! A row is a run. [`columns`] says what the columns hold; beside them there are some for each channel
+//! Each row is a run. [`columns`] describes the fixed columns; there are further ones for each channel
 //! (`input_bytes.CHANNEL.sum`, …) and each parameter (`parameter.NAME`). Units are in the names.
 //!
-//! | a cell | is |
+//! | cell | meaning |
 //! | --- | --- |
-//! | empty | nothing: there is no such thing for this run |
-//! | `unsupported`, `gone` | a number that could not be read; the columns beside it that were read together with it say the same |
-//! | `none` | a limit that is not there |
-//! | a number | whole bytes and counts; seconds with up to six decimals, which is exact |
+//! | empty | not applicable to this run |
+//! | `unsupported`, `gone` | a number that could not be read; columns that are read together with it say the same |
+//! | `none` | no limit |
+//! | a number | integer bytes and counts; seconds with up to six decimals, which is exact |
 //!
-//! A string that a spreadsheet would take for a formula (it begins with `=`, `+`, `-` or `@` and is not a number) is preceded
-//! by a `'`; one with control characters is written as a JSON string. Reading the table undoes both.
+//! A string that a spreadsheet would take for a formula (it begins with `=`, `+`, `-` or `@` and is not a number) is
+//! prefixed with `'`; one with control characters is written as a JSON string. Reading the table undoes both.
 //!
-//! A table holds all of an observation but the samples of its series; an empty text is nothing.
+//! A table contains everything in an observation but the samples of its series. An empty string means no value.
 
 mod cell;
 mod columns;
@@ -43,7 +43,7 @@ pub use parse::parse;
 pub(super) use cell::micros;
 pub(super) use parse::Rows;
 
-/// Why a table could not be written.
+/// A table could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
     /// An observation that has no JSON form, such as one with a path that is not UTF-8.
@@ -67,20 +67,19 @@ impl From<csv::Error> for TableError {
     }
 }
 
-/// How a table is written.
+/// The format of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// Comma-separated values, a header first.
     Csv,
-    /// A JSON array of flat objects; what is empty as CSV is left out.
+    /// A JSON array of flat objects without the values that are empty in CSV.
     Json,
 }
 
-/// Writes records as one table, row by row. The sources are read twice. Lines that cannot be used are returned with their
-/// files.
+/// Writes records as one table, row by row. The sources are read twice. Unusable lines are returned with their files.
 ///
 /// # Errors
-/// Where records cannot be read, an observation has no JSON form, or a row cannot be written.
+/// Records cannot be read, an observation has no JSON form, or a row cannot be written.
 pub fn write(sources: &[Source], format: Format, out: &mut dyn Write) -> Result<Vec<(PathBuf, Unusable)>, TableError> {
     let table = Table::of(sources)?;
     let mut unusable = Vec::new();
@@ -125,20 +124,20 @@ fn not_written(error: serde_json::Error) -> TableError {
     }
 }
 
-/// Whether a text is a table with all columns, as [`write()`] writes it, and no other one that happens to share some.
+/// Whether a text is a complete table as written by [`write()`], not another that happens to share some columns.
 pub fn is_export(text: &str) -> bool {
     let rows = Rows::new(text);
     ["peak_bytes", "outcome", "peak_exactness", "schema_version"].iter().all(|name| rows.column(name).is_some())
 }
 
-/// Which columns there are: those that every table has, and those of the parameters and channels in these records.
+/// The columns of a table: the fixed ones, and those of the parameters and channels in these records.
 struct Table {
     header: Vec<String>,
     parameters: Vec<String>,
     inputs: Vec<inputs::Column>,
 }
 
-/// The part of a record that columns come from.
+/// The part of a record that determines columns.
 #[derive(Deserialize)]
 struct Named {
     sweep: Option<Parameters>,
@@ -165,7 +164,7 @@ impl Table {
         let mut channels = inputs::Channels::default();
         for source in sources {
             source.each_line::<Named>(|_, named| {
-                // A line that cannot be used is reported when its row would be written.
+                // An unusable line is reported when its row would be written.
                 let Ok(Named { sweep, inputs }) = named else { return };
                 parameters.extend(sweep.into_iter().flat_map(|sweep| sweep.parameters.into_keys()));
                 for Extensions { channel, by_extension } in &inputs {
@@ -191,7 +190,7 @@ impl Table {
         Ok(row)
     }
 
-    /// A row as JSON; what is empty is left out.
+    /// A row as JSON, without empty values.
     fn object(&self, observation: &Observation) -> Result<Value, TableError> {
         let cells = self.header.iter().zip(self.row(observation)?).filter(|(_, cell)| !cell.is_empty());
         Ok(Value::Object(cells.map(|(name, cell)| (name.clone(), cell::as_json(name, cell))).collect()))

@@ -73,8 +73,8 @@ impl<'a> Bench<'a> {
         Ok(Self { args, machine, cells, signals, record, runs: BTreeMap::new() })
     }
 
-    /// Runs cells in turns, each as often as `times` says, so that drift of the machine affects all of them alike. `first`
-    /// gets the first run of each cell.
+    /// Runs cells in turns, each as often as `times` says, so that drift of the machine affects all of them alike.
+    /// `first` gets the first run of each cell.
     pub(super) fn batch(
         &mut self,
         times: impl Fn(&TaskConfig, &str) -> Option<u32>,

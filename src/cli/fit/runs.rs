@@ -64,7 +64,7 @@ impl RunsArgs {
         if !self.pool_parameters && groups.iter().any(|group| !group.parameters.is_empty()) && groups.len() > 1 {
             let count = groups.len();
             output::say(&format!(
-                "fitting one rule to each of {count} parameter combinations; use --pool-parameters to fit one rule to all"
+                "fitting a rule to each of {count} parameter combinations; --pool-parameters fits one to all"
             ));
         }
         Ok(groups)

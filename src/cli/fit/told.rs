@@ -168,7 +168,8 @@ fn held_out(fit: &Fit) -> String {
     let held_out = &fit.held_out;
     let seen = if fit.lower_bound { "from lower bounds of the peaks: " } else { "" };
     format!(
-        "{seen}limit/peak {:.2} on average ({:.2} to {:.2}); {:.0} failures per 1000; waste {:.1} % of the memory needed",
+        "{seen}limit/peak {:.2} on average ({:.2} to {:.2}); {:.0} failures per 1000; waste {:.1} % of the memory \
+         needed",
         held_out.mean_ratio,
         held_out.smallest_ratio,
         held_out.largest_ratio,
@@ -212,8 +213,8 @@ pub(crate) fn told(warning: &Warning) -> String {
             format!("the largest input is only {factor:.2} times the smallest; other sizes are extrapolated")
         }
         Warning::RiseTogether { chosen, usual } => format!(
-            "{usual} grows along with {chosen} from input to input and may be the actual cause: measure inputs in which \
-             they differ before relying on the rule"
+            "{usual} grows along with {chosen} from input to input and may be the actual cause: measure inputs in \
+             which they differ before relying on the rule"
         ),
         Warning::Extrapolated { n, factor } if *factor > 1.0 => {
             format!("{n} is {factor:.1} times the largest measured input; the result is extrapolated")

@@ -113,8 +113,8 @@ impl<'a> Report<'a> {
         if let (None, Some(without), Some(under)) = (self.slowdown, self.wall_us, self.slowest_under_floor())
             && under as f64 > SLOW * without as f64 + SLOW_US
         {
-            let note = "the task is slow under the floor because page cache is evicted; --slowdown 1.2 finds the smallest \
-                        limit under which it is not";
+            let note = "the task is slow under the floor because page cache is evicted; --slowdown 1.2 finds the \
+                        smallest limit under which it is not";
             self.notes.push(note.to_owned());
         }
         self

@@ -55,7 +55,8 @@ fn by_task<'a>(observations: &'a [Observation], how: How, counted: &Counted) -> 
 /// The grouping key of runs.
 type Key<'a> = (Option<&'a String>, Option<&'a BTreeMap<String, String>>);
 
-/// The indices of the runs of each group, unusable ones included, in the group order of [`group_records`]: by first run.
+/// The indices of the runs of each group, unusable ones included, in the group order of [`group_records`]: by first
+/// run.
 fn places(observations: &[Observation], pooled: bool) -> Vec<Vec<usize>> {
     let nothing = BTreeMap::new();
     let mut groups: Vec<(Key<'_>, Vec<usize>)> = Vec::new();
@@ -159,8 +160,8 @@ fn over_several_channels(group: &Group, options: FitOptions) -> Option<String> {
     let (rule, others) = (words(&fit.rule), others.collect::<String>());
     let predictor = &fit.predictor;
     Some(format!(
-        "several channels decide, but the rule fitted here counts only one of them: `highwater fit` finds {rule} where n is \
-         {predictor}{others}, whichever is larger"
+        "several channels decide, but the rule fitted here counts only one of them: `highwater fit` finds {rule} \
+         where n is {predictor}{others}, whichever is larger"
     ))
 }
 

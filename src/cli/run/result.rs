@@ -58,8 +58,8 @@ impl<'a> Results<'a> {
         Ok(())
     }
 
-    /// Writes the remaining output and returns the exit status: that of the first failed run, else that of the signal that
-    /// stopped highwater between two runs.
+    /// Writes the remaining output and returns the exit status: that of the first failed run, else that of the signal
+    /// that stopped highwater between two runs.
     pub(super) fn finish(mut self, ended_by: Option<Signal>) -> Result<Exit, Failure> {
         if self.runs.is_empty() {
             return Ok(OWN_FAILURE);

@@ -30,7 +30,8 @@ pub(crate) struct What {
     /// Variables set in addition to the current environment.
     env: Vec<(String, String)>,
     working_dir: Option<PathBuf>,
-    /// The view that makes the input read-only and, if the task does not name all channels, mounts them at their own paths.
+    /// The view that makes the input read-only and, if the task does not name all channels, mounts them at their own
+    /// paths.
     view: Option<Arc<View>>,
     /// Whether the view mounts channels at their own paths.
     has_channels_mounted: bool,

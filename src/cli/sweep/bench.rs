@@ -74,8 +74,8 @@ struct State {
     counter: u64,
 }
 
-/// When the originals were last compared with their initial state. If mounts protect them, this may take at most a tenth
-/// of the time of a sweep.
+/// When the originals were last compared with their initial state. If mounts protect them, this may take at most a
+/// tenth of the time of a sweep.
 #[derive(Default)]
 struct WatchTimes {
     last: Option<Instant>,
@@ -240,8 +240,8 @@ impl<'a> Runs<'a> {
             cost.fold((0, Bytes::ZERO), |sum, cost| (sum.0 + cost.copies, sum.1.saturating_add(cost.copied)));
         if files > 0 && !self.args.quiet && !std::mem::replace(&mut lock(&self.state).told_of_private_copies, true) {
             output::say(&format!(
-                "highwater: each run gets a full copy of its input, {bytes} for the first; use --staging with a directory on a \
-                 file system that can clone files"
+                "highwater: each run gets a full copy of its input, {bytes} for the first; use --staging with a \
+                 directory on a file system that can clone files"
             ));
         }
         Ok(Some(StagedCase::new(copies, None)))

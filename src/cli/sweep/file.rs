@@ -1,5 +1,5 @@
-//! Sweep files: a TOML form of the command line. Every flag is a key without its dashes, and a value in a file is checked
-//! as if it had been typed.
+//! Sweep files: a TOML form of the command line. Every flag is a key without its dashes, and a value in a file is
+//! checked as if it had been typed.
 
 mod toml;
 
@@ -131,7 +131,8 @@ pub(super) fn to_toml(settings: &Settings) -> Result<String, Failure> {
     let all: Settings = plain.into_iter().chain(tables).collect();
     let text = ::toml::to_string(&all).map_err(|error| Failure::new(Exit::Host, &error, None))?;
     Ok(format!(
-        "# A sweep: `highwater sweep --file` runs it. Each key is a flag; paths are relative to the current directory.\n{text}"
+        "# A sweep, for `highwater sweep --file`. Each key is a flag; paths are relative to the current \
+         directory.\n{text}"
     ))
 }
 
@@ -404,7 +405,7 @@ struct Unread {
 #[error("no task, command or image given, and the directory {0} has no {PLAN}")]
 struct NothingToDo(PathBuf);
 
-// A task that gets past the mounts is most likely to change its own inputs.
+/// A plan cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{name} is not a sweep plan")]
 struct NotAPlan {

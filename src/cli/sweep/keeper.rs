@@ -44,8 +44,8 @@ pub(super) struct CellFile {
 }
 
 impl Place {
-    /// Opens a file for the records of single cells, with its existing records. Unless the user gave its name, a symbolic
-    /// link, which another user may have put there, is not followed.
+    /// Opens a file for the records of single cells, with its existing records. Unless the user gave its name, a
+    /// symbolic link, which another user may have put there, is not followed.
     pub(super) fn file(path: &Path, is_named: bool) -> Result<Self, Failure> {
         let base = folder_of(path);
         let base = std::path::absolute(base).unwrap_or_else(|_| base.to_owned());
@@ -163,8 +163,8 @@ pub(super) struct Clerk<'a> {
     pub(super) place: &'a mut Place,
     pub(super) cells: &'a [Ready],
     pub(super) folders: &'a Mutex<HashMap<Job, PathBuf>>,
+    pub(super) progress: Progress,
     /// Failed runs and observations of this sweep.
-    /// What was recorded by this sweep.
     pub(super) failed: usize,
     pub(super) observed: Vec<Observation>,
 }

@@ -148,8 +148,8 @@ pub(super) fn is_of_cells(args: &SweepArgs) -> bool {
 }
 
 impl Planned {
-    /// Keeps the keys of cells that an older highwater planned or recorded, which were made from names and sizes of files
-    /// alone, so that its records count.
+    /// Keeps the keys of cells that an older highwater planned or recorded, which were made from names and sizes of
+    /// files alone, so that its records count.
     pub(super) fn keep_older_keys(&mut self, before: Option<&Plan>, recorded: &[Recorded]) {
         let recorded: HashSet<&str> = recorded.iter().map(|run| &*run.cell).collect();
         let before = before.map(|plan| plan.cells.as_slice()).unwrap_or_default();

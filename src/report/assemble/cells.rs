@@ -1,4 +1,4 @@
-//! The runs of a cell, and which of them stands for it.
+//! The runs of a cell, and the run that represents it.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,7 @@ impl Peaks {
     }
 }
 
-/// How well a run stands for its cell: what shows its need before the others, then the highest peak.
+/// How well a run represents its cell: uncensored runs first, then by peak.
 pub(super) fn standing(run: &Run) -> (bool, bool, Option<Bytes>) {
     (run.is_plain(), run.is_lower_bound(), run.peak)
 }
@@ -62,7 +62,7 @@ pub(super) fn finish_cells(cells: BTreeMap<CellKey, Peaks>) -> Vec<Cell> {
     cells.collect()
 }
 
-/// The middle one; between the two middle ones where their number is even.
+/// The median; of an even number of values, the midpoint of the two middle ones.
 fn median(sorted: &[Bytes]) -> Option<Bytes> {
     let upper = *sorted.get(sorted.len() / 2)?;
     let lower = if sorted.len().is_multiple_of(2) { *sorted.get(sorted.len() / 2 - 1)? } else { upper };

@@ -1,4 +1,4 @@
-//! What changed since an earlier sweep.
+//! Changes since an earlier sweep.
 
 use std::collections::BTreeMap;
 
@@ -37,7 +37,7 @@ pub(super) fn compared(before: Builder, cells: &[Cell]) -> Before {
     let plain = kept.iter().map(|(_, run)| run).filter(|run| run.is_plain());
     Before {
         runs: totals.runs,
-        // A rule that counts something else is no curve over these sizes.
+        // The rule may measure something else than these sizes, so it has no curve over them.
         fitted: found.filter(|_| head.other_measure.is_none()).map(|found| found.rule),
         words: found.map(|found| {
             let measure = head.other_measure.as_ref().map(|measure| format!(" where n is {measure}"));

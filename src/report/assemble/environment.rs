@@ -1,4 +1,4 @@
-//! How and where runs were measured.
+//! How and where the runs were measured.
 
 use crate::model::observation::{Container, Exactness, Observation, RunnerKind};
 use crate::model::reading::Reading;
@@ -13,13 +13,13 @@ pub(super) fn measured(ways: &mut Vec<Measured>, observation: &Observation) {
     let (way, exactness, remedy) = match &observation.peak {
         Reading::Value(peak) => {
             let (exactness, remedy) = match &peak.exactness {
-                Exactness::Exact { noise_bytes } => (format!("exact: at most {noise_bytes} too high"), None),
-                Exactness::LowerBound { reason, remedy } => (format!("a lower bound: {reason}"), Some(remedy.clone())),
+                Exactness::Exact { noise_bytes } => (format!("exact, at most {noise_bytes} too high"), None),
+                Exactness::LowerBound { reason, remedy } => (format!("lower bound: {reason}"), Some(remedy.clone())),
             };
             (peak.source.words().to_owned(), exactness, remedy)
         }
-        Reading::Unsupported => ("not at all".to_owned(), "this machine cannot measure it".to_owned(), None),
-        Reading::Gone => ("not at all".to_owned(), "the cgroup was gone before it could be read".to_owned(), None),
+        Reading::Unsupported => ("not measured".to_owned(), "this machine cannot measure it".to_owned(), None),
+        Reading::Gone => ("not measured".to_owned(), "the cgroup was gone before it could be read".to_owned(), None),
     };
     match ways.iter_mut().find(|known| known.way == way && known.exactness == exactness) {
         Some(known) => known.runs += 1,

@@ -1,4 +1,4 @@
-//! The rule that a task had when it ran, and how rules do on its runs.
+//! The rule that a task had when it ran, and the scores of rules on its runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use crate::model::rule::RuleType;
 use crate::model::units::Bytes;
 use crate::report::model::{Point, RuleInUse, Run, Score};
 
-/// How a rule does on the runs that can tell.
+/// The score of a rule on the runs that can show it.
 #[derive(Debug, Default)]
 pub(super) struct Scores {
     score: Score,
@@ -48,15 +48,15 @@ impl Scores {
 #[derive(Debug, Default)]
 pub(super) struct InUse {
     scores: Scores,
-    /// Whether a run has predictions that ask for nothing.
+    /// Whether a run's prediction sets no limit.
     is_unlimited: bool,
     floor: Option<Bytes>,
     rules: Vec<(String, RulePrediction)>,
-    /// The channels whose rule counts, for every run, what n is; `None` before the first prediction.
+    /// The channels that n covered in every run; `None` before the first prediction.
     counted: Option<BTreeSet<String>>,
-    /// What inputs were given, by their size.
+    /// The limits that inputs got, by size.
     given: BTreeMap<Bytes, Bytes>,
-    /// Whether inputs of one size were given different amounts.
+    /// Whether inputs of the same size got different limits.
     differs: bool,
 }
 
@@ -126,7 +126,7 @@ fn in_words(floor: Option<Bytes>, rules: &[(String, RulePrediction)]) -> String 
     }
 }
 
-/// The rule itself where it can be computed for other sizes; else what the runs were given, by size.
+/// The rule itself if it can be evaluated for other sizes, else the limits of the runs, by size.
 fn curve(given: BTreeMap<Bytes, Bytes>, value: impl Fn(Bytes) -> Option<Bytes>) -> Vec<Point> {
     let (Some((&smallest, _)), Some((&largest, _))) = (given.first_key_value(), given.last_key_value()) else {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! What a report says of a run.
+//! A run in a report.
 
 use crate::model::fit::Censoring;
 use crate::model::observation::{Exactness, Observation, Outcome};
@@ -56,7 +56,7 @@ fn censoring(observation: &Observation) -> Censoring {
         (Outcome::OomKilled, _) => Censoring::OomKilled,
         (_, false) => Censoring::None,
         (Outcome::Exited { status: 0 }, true) => Censoring::LimitReached,
-        // It reached its limit and failed: that it needs more is the likely reason, but nobody says so.
+        // It reached its limit and failed. It likely needs more, but nothing proves that.
         (_, true) => Censoring::LimitReached,
     }
 }

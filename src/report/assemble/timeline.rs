@@ -14,7 +14,7 @@ pub(super) fn timeline(material: &Material<'_>) -> Option<Timeline> {
     })
 }
 
-/// At most so many samples: of neighbours the one with the most memory in use. The first and the last stay.
+/// Thins to at most `most` samples: of neighbours, keeps the one with the most memory in use. Keeps the first and last.
 pub(super) fn thinned(samples: &[Breakdown], most: usize) -> Vec<Breakdown> {
     if samples.len() <= most {
         return samples.to_vec();

@@ -1,9 +1,9 @@
-//! What to warn of.
+//! The warnings of a report.
 
 use crate::model::fit::Censoring;
 use crate::report::model::{Found, Run, Warning};
 
-/// Adds the warnings of a run: those that differ in their numbers alone are one.
+/// Adds the warnings of a run; warnings that differ only in numbers are merged.
 pub(super) fn warn(warnings: &mut Vec<(String, Warning)>, run: &Run) {
     for text in &run.warnings {
         let kind: String = text.chars().filter(|char| !char.is_ascii_digit() && *char != '.').collect();
@@ -14,22 +14,22 @@ pub(super) fn warn(warnings: &mut Vec<(String, Warning)>, run: &Run) {
     }
 }
 
-/// Which runs to warn of, and what to say.
+/// Which runs to warn about, and how.
 pub(super) type Caution = (fn(&Run) -> bool, &'static str);
 
 pub(super) const WARNINGS: [Caution; 6] = [
-    (|run| run.censoring == Censoring::OomKilled, "killed for memory: the need is more than the peak"),
+    (|run| run.censoring == Censoring::OomKilled, "out of memory: the task needs more than the peak"),
     (
         |run| run.censoring == Censoring::LimitReached,
-        "reached a limit: the peak is not the need, and no rule was fitted to it",
+        "censored: the run reached its limit and was not used for the fit",
     ),
     (
         |run| !run.outcome.succeeded() && run.censoring == Censoring::None,
-        "failed for another reason than memory: the peak is not the need",
+        "failed for a reason other than memory: the peak does not show the need",
     ),
-    (|run| run.lower_bound, "measured as a lower bound: the task may use more than was seen"),
-    (|run| run.peak.is_none(), "without a peak"),
-    (|run| run.synthetic, "on inputs made up from the data at hand"),
+    (|run| run.lower_bound, "lower bound: the task may use more memory than was measured"),
+    (|run| run.peak.is_none(), "no peak"),
+    (|run| run.synthetic, "synthetic input, derived from the given data"),
 ];
 
 pub(super) fn warnings(counts: [usize; 6], of_runs: Vec<(String, Warning)>, found: Option<&Found>) -> Vec<Warning> {

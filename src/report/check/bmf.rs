@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 use crate::model::check::report::Report;
 use crate::model::escape;
 
-/// The medians of all cells as the measure `memory`, in bytes, with the lowest and the highest peak around them. Where
-/// peaks are lower bounds the measure is `memory-lower-bound`: its medians are not to be compared with exact ones.
+/// The medians of all cells as the measure `memory`, in bytes, with their lowest and highest peaks. Lower bounds get
+/// the measure `memory-lower-bound`, because they cannot be compared with exact peaks.
 pub fn bmf(report: &Report) -> String {
     let mut benchmarks = Map::new();
     for task in &report.tasks {

@@ -6,10 +6,10 @@ use std::fmt::Write;
 use crate::model::check::report::{Level, Report};
 use crate::model::escape::{workflow_message, workflow_property};
 
-/// One annotation for each finding, at the task's table in `file`, the worst first.
+/// One annotation per finding, on the task's table in `file`, the worst first.
 pub fn annotations(report: &Report, file: &str) -> String {
     let mut findings: Vec<_> = report.findings().collect();
-    // GitHub shows ten of a kind for a step.
+    // GitHub shows only ten annotations of each kind per step.
     findings.sort_by_key(|(_, finding)| std::cmp::Reverse(finding.level));
     let mut text = String::new();
     for (task, finding) in findings {

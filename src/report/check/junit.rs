@@ -1,17 +1,17 @@
-//! JUnit XML, as Jenkins, GitLab and the actions for GitHub read it: a suite for each task, a case for each cell, and one
-//! for the task as a whole.
+//! JUnit XML for Jenkins, GitLab and GitHub actions: a suite for each task, a case for each cell, and one for the task
+//! as a whole.
 //!
-//! Written by hand: there is no standard beyond a few elements, and the crate that writes them brings clocks and UUIDs.
+//! Written by hand: only a few elements are standardised, and crates for it add timestamps and UUIDs.
 
 use std::fmt::Write;
 
 use crate::model::check::report::{CellReport, Finding, Level, Report, Samples, TaskReport};
 use crate::model::escape::{html, lines};
 
-/// The case of what is about no cell.
+/// The case for findings about no particular cell.
 const WHOLE: &str = "as a whole";
 
-/// The report as JUnit XML; `file` is the one that says what is checked.
+/// The report as JUnit XML; `file` is the configuration file.
 pub fn junit(report: &Report, file: &str) -> String {
     let suites: Vec<Suite> = report.tasks.iter().map(suite).collect();
     let sum =
@@ -128,12 +128,12 @@ fn told(finding: &Finding) -> String {
     format!("{}\n{}", finding.message, finding.remedy)
 }
 
-/// Text between tags, where lines may end.
+/// The content of an element, which may contain line breaks.
 fn content(text: &str) -> String {
     html(&lines(text))
 }
 
-/// Text of an attribute, where lines and tabs have to be spelled out to stay.
+/// The value of an attribute, in which line breaks and tabs must be escaped.
 fn escaped(text: &str) -> String {
     html(text).replace('\n', "&#10;").replace('\t', "&#9;")
 }

@@ -6,7 +6,7 @@ use super::{allowed, change, peak};
 use crate::model::check::report::{CellReport, Level, Report, TaskReport, Verdict};
 use crate::model::escape::markdown as escaped;
 
-/// The verdict, a table for each task, and what there is to say.
+/// The verdict, a table for each task, and the findings.
 pub fn markdown(report: &Report) -> String {
     let mark = match report.verdict {
         Verdict::Passed => "✅",
@@ -55,7 +55,7 @@ fn findings(text: &mut String, task: &TaskReport) {
     }
 }
 
-/// Text in which commands stay code; a name with back-ticks can do no more than look like code.
+/// Escapes text but keeps code spans; a name with backticks can at most look like code.
 fn with_code(text: &str) -> String {
     escaped(text).replace("\\`", "`")
 }

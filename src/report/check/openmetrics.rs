@@ -9,26 +9,24 @@ use crate::model::units::Bytes;
 
 type Amount = fn(&CellReport) -> Option<Bytes>;
 
-/// A family of amounts: name, help, and what it has of a cell.
+/// A metric family: name, help text, and its value for a cell.
 const FAMILIES: [(&str, &str, Amount); 6] = [
-    ("highwater_peak_bytes", "The median of the peaks of a cell.", |cell| Some(cell.now.as_ref()?.median)),
-    ("highwater_highest_peak_bytes", "The highest peak of a cell.", |cell| Some(cell.now.as_ref()?.highest())),
+    ("highwater_peak_bytes", "Median peak of the cell.", |cell| Some(cell.now.as_ref()?.median)),
+    ("highwater_highest_peak_bytes", "Highest peak of the cell.", |cell| Some(cell.now.as_ref()?.highest())),
     (
         "highwater_highest_peak_at_most_bytes",
-        "What the highest peak of a cell cannot exceed: more than the peak if that is \
-                                              a lower bound, absent if nothing bounds it.",
+        "Upper bound of the highest peak of the cell: above the peak if that is \
+         a lower bound, absent if nothing bounds it.",
         |cell| Some(cell.now.as_ref()?.highest_case()?.highest()),
     ),
-    ("highwater_peak_spread_bytes", "The median distance of the peaks from their median.", |cell| {
-        Some(cell.now.as_ref()?.spread)
-    }),
-    ("highwater_baseline_peak_bytes", "The median of the peaks of a cell in the baseline.", |cell| {
+    ("highwater_peak_spread_bytes", "Median absolute deviation of the peaks.", |cell| Some(cell.now.as_ref()?.spread)),
+    ("highwater_baseline_peak_bytes", "Median peak of the cell in the baseline.", |cell| {
         Some(cell.baseline.as_ref()?.median)
     }),
-    ("highwater_allowed_bytes", "What a cell may use at most.", |cell| Some(cell.allowed.as_ref()?.bytes)),
+    ("highwater_allowed_bytes", "Memory that the cell may use.", |cell| Some(cell.allowed.as_ref()?.bytes)),
 ];
 
-/// A gauge for each amount of each cell, how often runs failed, and whether the check passed.
+/// A gauge for each amount of each cell, the numbers of failed runs, and whether the check passed.
 pub fn openmetrics(report: &Report) -> String {
     let mut text = String::new();
     for (name, help, amount) in FAMILIES {
@@ -39,7 +37,7 @@ pub fn openmetrics(report: &Report) -> String {
             }
         });
     }
-    text.push_str("# TYPE highwater_failed_runs gauge\n# HELP highwater_failed_runs Runs of a cell that failed.\n");
+    text.push_str("# TYPE highwater_failed_runs gauge\n# HELP highwater_failed_runs Failed runs of the cell.\n");
     each(report, |labels, cell| {
         let _ = writeln!(text, "highwater_failed_runs{{{labels}}} {}", cell.failed_runs);
     });
@@ -49,7 +47,7 @@ pub fn openmetrics(report: &Report) -> String {
     };
     let _ = write!(
         text,
-        "# TYPE highwater_check_passed gauge\n# HELP highwater_check_passed 1 where the check passed.\n\
+        "# TYPE highwater_check_passed gauge\n# HELP highwater_check_passed 1 if the check passed, else 0.\n\
          highwater_check_passed {passed}\n# EOF\n"
     );
     text

@@ -1,10 +1,10 @@
-//! Docker's command line: `m` has 1,048,576 bytes.
+//! Docker's command line, whose `m` is 1,048,576 bytes.
 
 use crate::model::fit::Declaration;
 
 use super::{purpose, units};
 
-/// The option of `docker run`, with no swap beside the memory: a task that swaps is not one that was measured.
+/// Options of `docker run`, without swap: a task that swaps does not behave as measured.
 pub(super) fn emit(declaration: &Declaration) -> String {
     let memory = units(declaration.fixed.limit, 1 << 20);
     let reservation = units(declaration.fixed.request, 1 << 20);

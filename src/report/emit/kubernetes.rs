@@ -4,7 +4,7 @@ use crate::model::fit::Declaration;
 
 use super::{purpose, units};
 
-/// YAML, ready to be put below a container.
+/// YAML to insert below a container.
 pub(super) fn emit(declaration: &Declaration) -> String {
     let [request, limit] = [declaration.fixed.request, declaration.fixed.limit].map(|amount| units(amount, 1 << 20));
     format!(

@@ -1,4 +1,4 @@
-//! Nextflow: a `memory` directive; its `B` is a byte and its `MB` has 1,048,576 of them.
+//! Nextflow's `memory` directive, whose `B` is a byte and whose `MB` is 1,048,576 bytes.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use crate::model::rule::Mode;
 
 use super::{amounts, identifier, plain, units, words};
 
-/// A directive with a closure that is computed for each task: one that is tried again gets twice as much.
+/// A directive with a closure that is evaluated for each task; a retried task gets twice as much.
 pub(super) fn emit(declaration: &Declaration) -> String {
     let base = declaration.limit.base;
     let task = declaration.task.as_deref().map_or_else(String::new, |task| format!("{task}: "));
@@ -44,7 +44,7 @@ pub(super) fn emit(declaration: &Declaration) -> String {
     text
 }
 
-/// Nextflow's own `size` counts a folder as a few kilobytes, and a list by its length.
+/// Nextflow's own `size` counts a directory as a few kilobytes, and a list by its length.
 fn size(growth: &Growth, path: &str) -> String {
     let filter = growth.measure.target_glob.as_deref().map_or_else(String::new, |glob| {
         format!(
@@ -68,7 +68,7 @@ fn size(growth: &Growth, path: &str) -> String {
     }
 }
 
-/// A pattern as a text of Groovy, of which nothing is computed.
+/// A glob as a Groovy string without interpolation.
 fn quoted(glob: &str) -> String {
     format!("'glob:{}'", glob.replace('\\', "\\\\").replace('\'', "\\'"))
 }

@@ -4,8 +4,8 @@ use crate::model::fit::Declaration;
 
 use super::{purpose, units};
 
-/// The element of a task type. Gigabytes are read as 10⁹ bytes: were they meant as 2³⁰, it would be too much, never too
-/// little. Processors were not measured: what stands there is the least.
+/// The element of a task type. Gigabytes are taken as 10⁹ bytes, so that a platform that means 2³⁰ gives too much,
+/// never too little. CPUs were not measured, so the element has the minimum.
 pub(super) fn emit(declaration: &Declaration) -> String {
     // Two hyphens would end the comment.
     let purpose = purpose(declaration).replace("--", "- -").replace('<', "‹").replace('&', "+");

@@ -1,4 +1,4 @@
-//! Snakemake: a function for `resources: mem_mb=mem_mb`; its megabyte has 1,000,000 bytes.
+//! A function for Snakemake's `resources: mem_mb=mem_mb`, whose megabyte is 1,000,000 bytes.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use crate::model::rule::Mode;
 
 use super::{amounts, identifier, plain, units, words};
 
-/// A function of the wildcards, the input and the attempt: a rule that is tried again gets twice as much.
+/// A function of the wildcards, the input and the attempt; a retried rule gets twice as much.
 pub(super) fn emit(declaration: &Declaration) -> String {
     let base = declaration.limit.base.0;
     let mut text = String::new();
@@ -43,7 +43,7 @@ pub(super) fn emit(declaration: &Declaration) -> String {
     text
 }
 
-/// Snakemake's own `input.size` counts a folder as a few kilobytes.
+/// Snakemake's own `input.size` counts a directory as a few kilobytes.
 const FILES: &str = "\
 def _files(paths, pattern=\"*\"):
     for path in map(Path, [paths] if isinstance(paths, (str, os.PathLike)) else paths):
@@ -70,7 +70,7 @@ fn size(growth: &Growth, paths: &str) -> String {
     }
 }
 
-/// A text of Python.
+/// A Python string.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }

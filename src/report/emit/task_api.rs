@@ -1,10 +1,10 @@
-//! The Task API: what to put into a task.json or a processing-container.json.
+//! The Task API: the fields for a task.json or a processing-container.json.
 
 use serde_json::{Map, Value, json};
 
 use crate::model::fit::Documented;
 
-/// The fields to put in, as JSON. A rule whose channel has no name stands alone.
+/// The fields as JSON. A rule whose channel has no name stands alone.
 pub fn snippet(documented: &Documented) -> String {
     let mut fields = Map::new();
     let mut channels = Vec::new();

@@ -1,4 +1,4 @@
-//! What the template is given: everything in words, nothing left to compute.
+//! The values for the template, as text, so that it has nothing to compute.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use crate::report::model::{Cell, Change, Environment, Extent, Level, Report, Run
 use crate::report::plot::{Size, plots, svg};
 use crate::report::words::{self, UNKNOWN, aligned, amount, count, duration, percent, times, unbroken};
 
-/// More rows than this are thinned, and runs are left out of the JSON.
+/// Longer tables are thinned, and runs are omitted from the JSON.
 pub(crate) const MOST_ROWS: usize = 1000;
 
 #[derive(Serialize)]
@@ -71,7 +71,7 @@ struct Row {
     cells: Vec<Field>,
 }
 
-/// A field of a table: what is shown, and what is sorted by.
+/// A field of a table: its text and its sort key.
 #[derive(Serialize)]
 struct Field {
     text: String,
@@ -132,15 +132,15 @@ impl Page {
             json: escape::json(&json),
             json_thinned: thinned.then(|| {
                 format!(
-                    "thinned: of tasks with more than {MOST_ROWS} runs only the first {MOST_ROWS} cases and no single runs; \
-                     --format json has all of them"
+                    "thinned: tasks with more than {MOST_ROWS} runs have only their first {MOST_ROWS} cases and no \
+                     runs; --format json has everything"
                 )
             }),
         })
     }
 }
 
-/// Whether there are more runs than a page can hold; it never has more cases than runs, but for those of an earlier sweep.
+/// Whether there are too many runs for a page. Cases are never more than runs, except those of an earlier sweep.
 fn is_long(task: &TaskReport) -> bool {
     task.totals.runs.max(task.before.as_ref().map_or(0, |before| before.runs)) > MOST_ROWS
 }
@@ -151,13 +151,14 @@ impl TaskPage {
         let shown = rows(task);
         let of_cells = task.all_runs.map(|all| {
             format!(
-                "Of {all} runs only the one with the highest peak of each case is shown; `highwater export` writes all."
+                "Of {all} runs, the one with the highest peak of each case is shown; `highwater export` writes all."
             )
         });
         let runs_thinned = (shown.len() < task.runs.len()).then(|| {
             format!(
-                "Thinned: {} of {} runs are listed, first those that failed, reached a limit, were given too little or lie \
-                 far off, then the least and the most of each case, then every so many. CSV and JSON have all of them.",
+                "Thinned to {} of {} runs: first those that failed, reached a limit, had too low a limit or are \
+                 outliers, then the lowest and highest of each case, then an even selection. CSV and JSON have all \
+                 of them.",
                 shown.len(),
                 task.runs.len()
             )
@@ -165,7 +166,7 @@ impl TaskPage {
         Self {
             name: task.name.clone(),
             image: task.image.clone(),
-            predictor: task.predictor.clone().unwrap_or_else(|| "not known".to_owned()),
+            predictor: task.predictor.clone().unwrap_or_else(|| "unknown".to_owned()),
             level: task.verdict.level,
             level_words: task.verdict.level.words(),
             sentence: unbroken(&task.verdict.sentence),
@@ -177,12 +178,12 @@ impl TaskPage {
             changes_thinned: task.before.as_ref().and_then(|before| {
                 let all = before.changes.len();
                 (all > MOST_ROWS)
-                    .then(|| format!("Thinned: the {MOST_ROWS} largest changes of {all} cases. JSON has all of them."))
+                    .then(|| format!("Thinned to the {MOST_ROWS} largest of {all} changes. JSON has all of them."))
             }),
             cell_columns: if task.has_floors() { &CELL_COLUMNS } else { &CELL_COLUMNS[..CELL_COLUMNS.len() - 1] },
             cells: spread(&task.cells).into_iter().map(|cell| cell_row(cell, task.has_floors())).collect(),
             cells_thinned: (task.cells.len() > MOST_ROWS).then(|| {
-                format!("Thinned: every so many by size, of {} cases. JSON has all of them.", task.cells.len())
+                format!("Thinned to an even selection by size from {} cases. JSON has all of them.", task.cells.len())
             }),
             run_columns: &RUN_COLUMNS,
             runs: shown.into_iter().filter_map(|place| Some(run_row(task.runs.get(place)?))).collect(),
@@ -196,7 +197,7 @@ impl TaskPage {
     }
 }
 
-/// As many cases as a page can hold, evenly by size, the first and the last among them.
+/// As many cases as fit on a page, evenly by size, including the first and the last.
 fn spread(cells: &[Cell]) -> Vec<&Cell> {
     if cells.len() <= MOST_ROWS {
         return cells.iter().collect();
@@ -205,7 +206,7 @@ fn spread(cells: &[Cell]) -> Vec<&Cell> {
     (0..MOST_ROWS).filter_map(|place| cells.get(place * last / (MOST_ROWS - 1))).collect()
 }
 
-/// As many changes as a page can hold, the largest, in their order.
+/// The largest changes that fit on a page, in their order.
 fn largest(task: &TaskReport) -> Vec<&Change> {
     let mut changes: Vec<(usize, &Change)> =
         task.before.iter().flat_map(|before| &before.changes).enumerate().collect();
@@ -221,10 +222,10 @@ fn facts(task: &TaskReport) -> Vec<(&'static str, String)> {
     let mut facts = vec![("runs", runs.to_string())];
     let others = runs - plain.count - lower_bounds.count;
     if others > 0 {
-        facts.push(("of which censored or failed", others.to_string()));
+        facts.push(("censored or failed", others.to_string()));
     }
     if lower_bounds.count > 0 {
-        facts.push(("of which lower bounds", lower_bounds.count.to_string()));
+        facts.push(("lower bounds", lower_bounds.count.to_string()));
     }
     facts.push(("cases", task.cells.len().to_string()));
     let range = |of: Extent| match of.ends {
@@ -268,7 +269,7 @@ fn rules(task: &TaskReport) -> Vec<Vec<String>> {
     in_use.chain(task.fitted.iter().map(|fitted| row("fitted", &fitted.words, &fitted.score))).collect()
 }
 
-/// What speaks for the fitted rule, in words.
+/// The evidence for the fitted rule.
 pub(crate) fn evidence(task: &TaskReport) -> Vec<(&'static str, String)> {
     let Some(fitted) = &task.fitted else {
         let reason = task.not_fitted.iter().map(|reason| ("no rule", reason.clone()));
@@ -278,13 +279,13 @@ pub(crate) fn evidence(task: &TaskReport) -> Vec<(&'static str, String)> {
     let predictor = task.predictor.as_deref().unwrap_or("the size of the input");
     let mut evidence = vec![
         ("n", predictor.to_owned()),
-        ("request", format!("{}, what a typical run needs", words::rule(&found.typical))),
+        ("request", format!("{} (the need of a typical run)", words::rule(&found.typical))),
         ("fitted to", format!("{} distinct sizes, {} to {}", found.inputs, found.smallest, found.largest)),
         (
-            "on inputs it had not seen",
+            "held out",
             format!(
-                "{}limit/peak {} on average, {:.0} of 1000 runs fail at first, {} of the memory needed is wasted",
-                if found.lower_bound { "of what was seen of their peaks: " } else { "" },
+                "{}limit/peak {} on average, {:.0} failures per 1000 runs, waste {} of the memory needed",
+                if found.lower_bound { "from lower bounds of the peaks: " } else { "" },
                 times(found.held_out.mean_ratio),
                 found.held_out.failures_per_1000,
                 percent(found.held_out.waste_share)
@@ -292,13 +293,13 @@ pub(crate) fn evidence(task: &TaskReport) -> Vec<(&'static str, String)> {
         ),
     ];
     let mut headroom = match found.lower_bound {
-        true => "not known: the rule was fitted to lower bounds, because too few peaks are exact".to_owned(),
+        true => "unknown: the rule was fitted to lower bounds, because too few peaks are exact".to_owned(),
         false => {
             format!("at least {:.0} % of further inputs fit, with 95 % confidence", (100.0 * found.surely_fit).floor())
         }
     };
     if found.more_needed > 0 {
-        headroom.push_str(&format!("; {} more distinct inputs are needed for 95 %", found.more_needed));
+        headroom.push_str(&format!("; 95 % needs {} more distinct inputs", found.more_needed));
     }
     let factors: Vec<String> = found
         .factors
@@ -306,13 +307,13 @@ pub(crate) fn evidence(task: &TaskReport) -> Vec<(&'static str, String)> {
         .filter_map(|one| Some(format!("{:.2} ({:.0} %)", one.factor?, 100.0 * one.content)))
         .collect();
     if !factors.is_empty() {
-        headroom.push_str(&format!("; the next input fits under the rule times {}", factors.join(", ")));
+        headroom.push_str(&format!("; the next input fits within the rule times {}", factors.join(", ")));
     }
-    evidence.push(("head-room", headroom));
+    evidence.push(("headroom", headroom));
     evidence
 }
 
-/// The warnings of a task in words.
+/// The warnings of a task as text.
 pub(crate) fn warnings(task: &TaskReport) -> Vec<String> {
     let told = task.warnings.iter().map(|warning| match warning.runs {
         0 => warning.text.clone(),
@@ -321,18 +322,18 @@ pub(crate) fn warnings(task: &TaskReport) -> Vec<String> {
     told.collect()
 }
 
-/// How the peaks were measured, in words.
+/// How the peaks were measured.
 pub(crate) fn measured(task: &TaskReport) -> Vec<String> {
     let told = task.measured.iter().map(|way| {
-        let remedy = way.remedy.as_ref().map(|remedy| format!(". Exact with: {remedy}")).unwrap_or_default();
+        let remedy = way.remedy.as_ref().map(|remedy| format!(". To get exact peaks: {remedy}")).unwrap_or_default();
         format!("{}: {}; {}{remedy}", count(way.runs, "run", "runs"), way.way, way.exactness)
     });
     told.collect()
 }
 
-/// The last one is there only where floors were looked for.
+/// The last column is shown only if floors were searched for.
 const CELL_COLUMNS: [&str; 10] =
-    ["Case", "Input n", "Runs", "Least peak", "Median peak", "Most", "Spread", "Rule in use", "Fitted rule", "Floor"];
+    ["Case", "Input n", "Runs", "Min peak", "Median peak", "Max peak", "Spread", "Rule in use", "Fitted rule", "Floor"];
 
 fn cell_row(cell: &Cell, has_floors: bool) -> Vec<Field> {
     let spread = cell.most.zip(cell.least).and_then(|(most, least)| most.ratio(least)).map(|ratio| ratio - 1.0);
@@ -352,7 +353,7 @@ fn cell_row(cell: &Cell, has_floors: bool) -> Vec<Field> {
     row.into_iter().chain(has_floors.then(|| Field::bytes(cell.floor))).collect()
 }
 
-/// A case with its parameters.
+/// A case and its parameters.
 pub(crate) fn case(case: &str, parameters: &BTreeMap<String, String>) -> String {
     parameters.iter().fold(case.to_owned(), |text, (name, value)| format!("{text}, {name}={value}"))
 }
@@ -372,7 +373,7 @@ fn change_row(change: &Change) -> Vec<Field> {
     ]
 }
 
-/// The name of a column, and whether it has numbers.
+/// The name of a column, and whether it contains numbers.
 const RUN_COLUMNS: [(&str, bool); 14] = [
     ("Run", false),
     ("Input n", true),
@@ -430,7 +431,7 @@ fn run_row(run: &Run) -> Row {
     Row { mark, cells }
 }
 
-/// The places of the runs that are listed.
+/// The indices of the runs to list.
 fn rows(task: &TaskReport) -> Vec<usize> {
     let all = task.runs.len();
     if all <= MOST_ROWS {

@@ -1,27 +1,27 @@
-//! Axes: what they measure, from where to where, and which values are written beside them.
+//! Axes: quantity, range and ticks.
 
 use crate::model::units::Bytes;
 
-/// Ranges of amounts over more than this factor are drawn logarithmically.
+/// Amounts that span more than this factor get a logarithmic axis.
 const WIDE_RANGE: f64 = 100.0;
 
 /// One axis of a plot.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Axis {
-    /// What it measures, with the unit.
+    /// The quantity and its unit.
     pub title: String,
-    /// The value at its beginning.
+    /// The value at the start.
     pub from: f64,
-    /// The value at its end.
+    /// The value at the end.
     pub to: f64,
-    /// Whether equal factors have equal lengths, instead of equal differences.
+    /// Whether the axis is logarithmic.
     pub logarithmic: bool,
-    /// The values that are written beside it.
+    /// The labelled values.
     pub ticks: Vec<(f64, String)>,
 }
 
 impl Axis {
-    /// An axis for amounts of memory, from 0 or, over a wide range, from the smallest. Values are bytes.
+    /// An axis for amounts of memory in bytes, from 0 or, over a wide range, from the smallest.
     pub(super) fn bytes(what: &str, values: impl IntoIterator<Item = f64>) -> Self {
         let (least, most) = range(values);
         if least > 0.0 && most / least > WIDE_RANGE {
@@ -55,7 +55,7 @@ impl Axis {
         Self { title: format!("{what}, {name}"), from: 0.0, to: most * factor, logarithmic: false, ticks }
     }
 
-    /// An axis for shares, written in per cent, with 0 on it.
+    /// An axis for shares in per cent, including 0.
     pub(super) fn percent(what: &str, values: impl IntoIterator<Item = f64>) -> Self {
         let (least, most) = range(values.into_iter().chain([0.0]));
         let step = nice(100.0 * (most - least).max(0.02) / 6.0);
@@ -65,7 +65,7 @@ impl Axis {
         Self { title: format!("{what}, %"), from: from / 100.0, to: to / 100.0, logarithmic: false, ticks }
     }
 
-    /// Where a value is: 0 at the beginning, 1 at the end.
+    /// The position of a value: 0 at the start, 1 at the end.
     pub fn along(&self, value: f64) -> f64 {
         if self.logarithmic {
             let least = self.from.max(f64::MIN_POSITIVE);
@@ -75,7 +75,7 @@ impl Axis {
         }
     }
 
-    /// So many values from the beginning to the end, evenly along the axis.
+    /// Values at equal distances along the axis.
     pub(super) fn evenly(&self, count: u32) -> impl Iterator<Item = f64> {
         (0..=count).map(move |step| {
             let along = f64::from(step) / f64::from(count);
@@ -109,7 +109,7 @@ fn unit_below(most: f64) -> (f64, &'static str) {
     unit
 }
 
-/// 1, 2 or 5 times a power of ten, at least as large as asked for.
+/// The smallest number of the form 1, 2 or 5 times a power of ten that is at least `least`.
 fn nice(least: f64) -> f64 {
     let power = 10_f64.powf(least.log10().floor());
     let times = [1.0, 2.0, 5.0].into_iter().find(|times| times * power >= least * 0.999);
@@ -121,7 +121,7 @@ fn steps(from: f64, to: f64, step: f64) -> impl Iterator<Item = f64> {
     (0..=count).map(move |place| from + f64::from(place) * step)
 }
 
-/// With as many digits behind the point as the step has.
+/// Formats a value with as many decimals as the step has.
 fn decimal(value: f64, step: f64) -> String {
     let digits = (-step.log10().floor()).clamp(0.0, 9.0) as usize;
     format!("{value:.digits$}")

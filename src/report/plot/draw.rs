@@ -1,4 +1,4 @@
-//! Drawing a plot with plotters, whatever it is drawn on.
+//! Draws plots with plotters, on any backend.
 
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{Color, IntoFont, RGBAColor, RGBColor, ShapeStyle, TextStyle};
@@ -8,30 +8,30 @@ use crate::model::escape::{printable, without_commands};
 
 use super::{Axis, Ink, Layer, Mark, Place, Plot, Shape, Size, font};
 
-/// What a drawing ends with.
+/// The result of drawing.
 pub(super) type Drawn<DB> = Result<(), DrawingErrorKind<<DB as DrawingBackend>::ErrorType>>;
 
-/// The space around everything.
+/// The outer margin.
 const MARGIN: f64 = 6.0;
 /// The radius of a mark.
 const RADIUS: f64 = 3.6;
-/// How thick lines are.
+/// The thickness of lines.
 const THICK: f64 = 2.0;
-/// The length of a dash, and of the gap behind it.
+/// The length of a dash and of the gap after it.
 const DASH: f64 = 6.0;
-/// Between the entries of a legend.
+/// The space between entries of the legend.
 const GAP: f64 = 16.0;
-/// The width of what stands before a name in the legend.
+/// The width of the swatch before a name in the legend.
 const SWATCH: f64 = 22.0;
 
-/// What there is to know about what is drawn on.
+/// The properties of a backend.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Surface {
-    /// Its units for each unit of a usual screen.
+    /// Its units per CSS pixel.
     pub(super) scale: f64,
-    /// How much too high it puts text that should be in the middle of a line, in heights of letters.
+    /// By how much it draws vertically centred text too high, in font sizes.
     pub(super) too_high: f64,
-    /// Whether the title is written above the plot.
+    /// Whether the title is drawn above the plot.
     pub(super) titled: bool,
 }
 
@@ -65,7 +65,7 @@ pub(super) fn draw<DB: DrawingBackend>(plot: &Plot, size: Size, surface: Surface
     canvas.on.present()
 }
 
-/// Where the data goes.
+/// The area for the data.
 struct Frame {
     left: f64,
     right: f64,
@@ -82,16 +82,16 @@ impl Frame {
     }
 }
 
-/// A text in a plot has at most this many letters.
+/// The maximum length of a text, in characters.
 const MOST_LETTERS: usize = 400;
 
-/// As much of a text as there is room for.
+/// The part of a text that fits.
 fn fitted<DB: DrawingBackend>(
     canvas: &mut Canvas<'_, DB>,
     text: &str,
     width: f64,
 ) -> Result<String, DrawingErrorKind<DB::ErrorType>> {
-    // No plot has room for more, and each step measures all of it.
+    // No plot has room for more, and each step measures the whole text.
     let mut text: String = text.chars().take(MOST_LETTERS).collect();
     while canvas.width(&text)? > width && text.chars().count() > 2 {
         text.pop();
@@ -112,7 +112,7 @@ fn widest<DB: DrawingBackend>(
     Ok(widest)
 }
 
-/// The names of the layers beside their marks, in as many lines as it takes. Returns where it ends.
+/// Draws the legend, on as many lines as it needs. Returns where it ends.
 fn legend<DB: DrawingBackend>(
     canvas: &mut Canvas<'_, DB>,
     plot: &Plot,
@@ -147,7 +147,7 @@ fn axes<DB: DrawingBackend>(canvas: &mut Canvas<'_, DB>, plot: &Plot, frame: &Fr
     for (value, label) in &plot.x.ticks {
         let (x, _) = frame.place(plot, *value, plot.y.from);
         canvas.line(&[(x, frame.bottom), (x, frame.bottom + 4.0)], Ink::Muted, 1.0)?;
-        // Where two would touch, the second goes without.
+        // Skip a label that would touch the previous one.
         let half = canvas.width(label)? / 2.0;
         if x - half >= free_from {
             canvas.text(label, (x, frame.bottom + 0.9 * line), Ink::Muted, HPos::Center)?;
@@ -158,12 +158,12 @@ fn axes<DB: DrawingBackend>(canvas: &mut Canvas<'_, DB>, plot: &Plot, frame: &Fr
     canvas.text(&title, (frame.right, frame.bottom + 2.1 * line), Ink::Muted, HPos::Right)
 }
 
-/// A surface measured in units of a usual screen.
+/// A surface measured in CSS pixels.
 struct Canvas<'a, DB: DrawingBackend> {
     on: &'a mut DB,
     scale: f64,
     letters: f64,
-    /// By how much text has to be put lower.
+    /// By how much to lower text.
     lower: f64,
 }
 
@@ -185,7 +185,7 @@ impl<DB: DrawingBackend> Canvas<'_, DB> {
     }
 
     fn text_style(&self, ink: Ink, side: HPos) -> TextStyle<'static> {
-        // plotters takes the height of a line for the size of a font.
+        // plotters takes the line height as the font size.
         let font = (font::family(), 1.24 * self.letters * self.scale).into_font();
         let colour = colour(ink, 1.0).to_backend_color();
         TextStyle { font, color: colour, pos: Pos::new(side, VPos::Center) }
@@ -258,7 +258,7 @@ impl<DB: DrawingBackend> Canvas<'_, DB> {
         }
     }
 
-    /// What stands before the name of a layer.
+    /// Draws the swatch of a layer in the legend.
     fn swatch(&mut self, layer: &Layer, (x, y): Place) -> Drawn<DB> {
         let right = x + SWATCH - 6.0;
         match &layer.shape {
@@ -279,7 +279,7 @@ fn colour(ink: Ink, opacity: f64) -> RGBAColor {
     RGBColor(red, green, blue).mix(opacity)
 }
 
-/// The pieces of a broken line.
+/// Splits a line into dashes.
 fn dashes(points: &[Place]) -> Vec<Vec<Place>> {
     let mut pieces = Vec::new();
     let mut piece: Vec<Place> = points.first().copied().into_iter().collect();

@@ -1,4 +1,4 @@
-//! The font that text is measured with, and that bitmaps are written with: ours, so that it is the same everywhere.
+//! The bundled font that text is measured and drawn with, so that plots look the same everywhere.
 
 use std::sync::OnceLock;
 
@@ -6,10 +6,10 @@ use plotters::style::{FontFamily, FontStyle, register_font};
 
 static ROBOTO: &[u8] = include_bytes!("roboto/Roboto-Regular-subset.ttf");
 
-/// What the font is called. In SVG it is the reader's own.
+/// The font family. In SVG the reader's own font is used.
 pub(super) fn family() -> FontFamily<'static> {
     static REGISTERED: OnceLock<bool> = OnceLock::new();
-    // Where it were no font, text would be left out; a test sees that it is one.
+    // With an invalid font, text would be missing; a test checks that it is valid.
     REGISTERED.get_or_init(|| register_font("sans-serif", FontStyle::Normal, ROBOTO).is_ok());
     FontFamily::SansSerif
 }

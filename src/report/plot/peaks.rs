@@ -1,4 +1,4 @@
-//! Peak against the size of the input, with the rules.
+//! Peak against input size, with the rules.
 
 use super::thin::{said, thin};
 use super::{Axis, Ink, Layer, Mark, Place, Plot, Shape};
@@ -7,7 +7,7 @@ use crate::model::units::Bytes;
 use crate::report::model::{Run, TaskReport};
 use crate::report::words::count;
 
-/// Into how many pieces a curve is cut.
+/// The number of segments of a curve.
 const PIECES: u32 = 60;
 
 pub(super) fn plot(report: &TaskReport) -> Option<Plot> {
@@ -20,7 +20,7 @@ pub(super) fn plot(report: &TaskReport) -> Option<Plot> {
     let old: Vec<Place> =
         before.iter().flat_map(|before| &before.peaks).map(|peak| (amount(peak.n), amount(peak.bytes))).collect();
     let sizes = || measured.iter().map(|(_, place)| *place).chain(old.iter().copied());
-    let x = Axis::bytes(&format!("size of the input (n: {predictor})"), sizes().map(|place| place.0));
+    let x = Axis::bytes(&format!("input size (n: {predictor})"), sizes().map(|place| place.0));
     let in_use: Vec<Place> = report
         .rule_in_use
         .iter()
@@ -38,7 +38,7 @@ pub(super) fn plot(report: &TaskReport) -> Option<Plot> {
     let mut add = |name: &str, ink, shape| layers.push(Layer { name: Some(name.to_owned()), ink, shape });
     if let (Some(upper), Some(lower)) = (&limit, &typical) {
         let area = Shape::Area { upper: upper.clone(), lower: lower.clone(), opacity: 0.16 };
-        add("head-room over a typical run", Ink::Fitted, area);
+        add("headroom above a typical run", Ink::Fitted, area);
     }
     if in_use.len() > 1 {
         add("rule in use", Ink::InUse, Shape::Line { points: in_use, dashed: true });
@@ -47,7 +47,7 @@ pub(super) fn plot(report: &TaskReport) -> Option<Plot> {
         add("fitted rule", Ink::Fitted, Shape::Line { points, dashed: false });
     }
     if let Some(rule) = before.and_then(|before| before.fitted.as_ref()) {
-        add("fitted before", Ink::Muted, Shape::Line { points: curve(rule), dashed: true });
+        add("earlier fitted rule", Ink::Muted, Shape::Line { points: curve(rule), dashed: true });
     }
     let mut all = 0;
     let mut drawn = 0;
@@ -59,13 +59,13 @@ pub(super) fn plot(report: &TaskReport) -> Option<Plot> {
             add(name, ink, Shape::Marks { points, mark });
         }
     };
-    marks("run before", Ink::Muted, Mark::Ring, old);
+    marks("earlier run", Ink::Muted, Mark::Ring, old);
     for (name, ink, mark, is) in KINDS {
         marks(name, ink, mark, measured.iter().filter(|(run, _)| is(run)).map(|(_, place)| *place).collect());
     }
     Some(Plot {
         name: "peaks",
-        title: format!("Peak of {} against the size of its input", report.name),
+        title: format!("Peak of {} by input size", report.name),
         description: description(report, &measured),
         thinned: said(all, drawn),
         x,
@@ -74,16 +74,18 @@ pub(super) fn plot(report: &TaskReport) -> Option<Plot> {
     })
 }
 
-/// How a kind of run is shown.
+/// The appearance of a kind of run.
 type Kind = (&'static str, Ink, Mark, fn(&Run) -> bool);
 
 /// The kinds of runs, from back to front.
 const KINDS: [Kind; 5] = [
     ("run", Ink::Observed, Mark::Circle, Run::is_plain),
-    ("failed otherwise", Ink::Muted, Mark::Cross, |run| run.censoring == Censoring::None && !run.outcome.succeeded()),
+    ("failed (not memory)", Ink::Muted, Mark::Cross, |run| {
+        run.censoring == Censoring::None && !run.outcome.succeeded()
+    }),
     ("limit reached", Ink::Censored, Mark::Diamond, |run| run.censoring == Censoring::LimitReached),
-    ("sampled, needs as much or more", Ink::Censored, Mark::Ring, |run| run.censoring == Censoring::LowerBound),
-    ("killed for memory, needs more", Ink::Censored, Mark::Triangle, |run| run.censoring == Censoring::OomKilled),
+    ("sampled (lower bound)", Ink::Censored, Mark::Ring, |run| run.censoring == Censoring::LowerBound),
+    ("out of memory (needs more)", Ink::Censored, Mark::Triangle, |run| run.censoring == Censoring::OomKilled),
 ];
 
 fn place(run: &Run) -> Option<Place> {

@@ -5,37 +5,37 @@ use plotters::backend::BitMapBackend;
 use super::draw::{Surface, draw};
 use super::{Plot, Size};
 
-/// Pixels of the file for each pixel of a usual screen.
+/// Pixels per CSS pixel.
 const DENSITY: u32 = 2;
-/// Each of them is the mean of so many times so many.
+/// Each pixel is the mean of a square with this side.
 const FINER: u32 = 2;
 
-/// Why there is no picture.
+/// A plot could not be rendered as PNG.
 #[derive(Debug, thiserror::Error)]
 pub enum PngError {
-    /// It could not be drawn.
+    /// Drawing failed.
     #[error("failed to draw the plot {name}: {reason}")]
     Draw {
         /// The name of the plot.
         name: &'static str,
-        /// What plotters said.
+        /// The error of plotters.
         reason: String,
     },
-    /// It could not be encoded.
+    /// Encoding failed.
     #[error("failed to encode the plot {name} as PNG")]
     Encode {
         /// The name of the plot.
         name: &'static str,
-        /// What the encoder said.
+        /// The error of the encoder.
         #[source]
         source: png::EncodingError,
     },
 }
 
-/// A plot as a PNG file, light, with its title. It has the same bytes on every machine.
+/// Renders a plot as a light PNG file with its title. The bytes are the same on every machine.
 ///
 /// # Errors
-/// Where it cannot be drawn or encoded.
+/// Drawing or encoding failed.
 pub fn png(plot: &Plot, size: Size) -> Result<Vec<u8>, PngError> {
     let (width, height) = (size.width * DENSITY, size.height * DENSITY);
     let surface = Surface { scale: f64::from(DENSITY * FINER), too_high: 0.23, titled: true };
@@ -56,7 +56,7 @@ pub fn png(plot: &Plot, size: Size) -> Result<Vec<u8>, PngError> {
     Ok(file)
 }
 
-/// The means of squares of pixels: smooth edges.
+/// Averages squares of pixels, for smooth edges.
 fn coarser(fine: &[u8], width: usize) -> Vec<u8> {
     let finer = FINER as usize;
     let mut pixels = Vec::with_capacity(fine.len() / (finer * finer));

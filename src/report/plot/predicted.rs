@@ -1,4 +1,4 @@
-//! Predicted against observed, with the line where both are the same.
+//! Predicted limit against observed peak, with the diagonal.
 
 use super::peaks::amount;
 use super::thin::{said, thin};
@@ -21,18 +21,18 @@ pub(super) fn plot(report: &TaskReport) -> Option<Plot> {
     if all.is_empty() {
         return None;
     }
-    // One scale for both, so that the line has the same slope everywhere.
+    // Use the same scale for both axes, so that the diagonal always has the same slope.
     let both = || all.iter().flat_map(|place| [place.0, place.1]);
     let (x, y) = (Axis::bytes("predicted limit", both()), Axis::bytes("observed peak", both()));
     let diagonal = vec![(x.from, y.from), (x.to, y.to)];
     let too_low = in_use.iter().filter(|(given, peak)| given < peak).count();
     let description = match (in_use.len(), fitted.len()) {
         (0, fitted) => {
-            format!("{fitted} runs as the fitted rule predicts them. Above the line a rule gives too little.")
+            format!("{fitted} runs with the limits of the fitted rule. Above the line, the limit is too low.")
         }
         (given, _) => format!(
-            "{given} runs as the rule in use and the fitted rule predict them. Above the line a rule gives too little: \
-             the rule in use does so {too_low} times."
+            "{given} runs with the limits of the rule in use and the fitted rule. Above the line, the limit is too \
+             low: {too_low} for the rule in use."
         ),
     };
     let (mut total, mut drawn) = (0, 0);

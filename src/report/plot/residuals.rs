@@ -1,4 +1,4 @@
-//! How far runs lie from what the fitted rule calls typical.
+//! How far runs deviate from the typical need by the fitted rule.
 
 use std::collections::BTreeSet;
 
@@ -26,7 +26,7 @@ pub(super) fn plot(report: &TaskReport) -> Option<Plot> {
         return None;
     }
     let predictor = report.predictor.as_deref().unwrap_or("its size");
-    let x = Axis::bytes(&format!("size of the input (n: {predictor})"), all.iter().map(|place| place.0));
+    let x = Axis::bytes(&format!("input size (n: {predictor})"), all.iter().map(|place| place.0));
     let found = &fitted.found;
     let limit: Vec<Place> = x
         .evenly(60)
@@ -38,17 +38,17 @@ pub(super) fn plot(report: &TaskReport) -> Option<Plot> {
         })
         .collect();
     let worst = all.iter().map(|place| place.1.abs()).fold(0.0, f64::max);
-    // Where the rule is far above what a run needs, it would press everything else flat.
+    // A rule far above the need would flatten everything else.
     let mut limit: Vec<Place> = limit.into_iter().filter(|(_, off)| *off <= 3.0 * worst.max(0.1)).collect();
     limit.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let y = Axis::percent("peak above or below a typical run", all.iter().chain(&limit).map(|place| place.1));
+    let y = Axis::percent("deviation from a typical run", all.iter().chain(&limit).map(|place| place.1));
     let typical = vec![(least, 0.0), (most, 0.0)];
     let total = all.len();
     let (usual, outliers) = (thin(usual, &x, &y), thin(outliers, &x, &y));
     let drawn = usual.len() + outliers.len();
     let description = format!(
-        "{total} runs against the typical need that the fitted rule has for their size: they differ from it by at most \
-         {:.1} %. {}. What lies above the line of the fitted rule is given too little.",
+        "{total} runs compared with the typical need by the fitted rule for their size: they deviate by at most \
+         {:.1} %. {}. Above the line of the fitted rule, the limit is too low.",
         100.0 * worst,
         count(found.outliers.len(), "outlier", "outliers")
     );

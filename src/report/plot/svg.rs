@@ -6,11 +6,11 @@ use super::draw::{Surface, draw};
 use super::{Plot, Size, dark_style};
 use crate::model::escape::{html, printable};
 
-/// Coordinates are whole numbers: of a quarter of a pixel.
+/// Coordinates are integers, in quarters of a pixel.
 const SCALE: u32 = 4;
 
-/// A plot to stand in a page of HTML, with a title and a description for those who cannot see it. The page has to bring
-/// [`dark_style`]. `id` is what its parts are called in the page.
+/// A plot to embed in an HTML page, with a title and a description for readers who cannot see it. The page must include
+/// [`dark_style`]. `id` is the prefix of its element IDs.
 pub fn svg(plot: &Plot, size: Size, id: &str) -> String {
     let name = format!("<title id=\"{id}-t\">{}</title>\n", html(&printable(&plot.title)));
     let description = format!("<desc id=\"{id}-d\">{}</desc>\n", html(&printable(&description(plot))));
@@ -18,7 +18,7 @@ pub fn svg(plot: &Plot, size: Size, id: &str) -> String {
     drawn(plot, size, false, &attributes, &(name + &description))
 }
 
-/// A plot as a file of its own, with its title to be seen.
+/// A plot as a file of its own, with a visible title.
 pub fn svg_file(plot: &Plot, size: Size) -> String {
     let inner = format!(
         "<title>{}</title>\n<desc>{}</desc>\n<style>text{{font-family:Roboto,Arial,sans-serif}}\
@@ -43,12 +43,12 @@ fn drawn(plot: &Plot, size: Size, titled: bool, attributes: &str, inner: &str) -
     let whole = (size.width * SCALE, size.height * SCALE);
     {
         let mut backend = SVGBackend::with_string(&mut text, whole);
-        // A string cannot fail to be written to; text that cannot be measured would be left out.
+        // Writing to a string cannot fail; text that cannot be measured would be missing.
         if let Err(error) = draw(plot, size, surface, &mut backend) {
             tracing::warn!("a plot is incomplete: {error}");
         }
     }
-    // plotters puts the drawing's own units into width and height, and closes the tag.
+    // plotters puts its own units into width and height, and closes the tag.
     let body = text.split_once(">\n").map_or("", |(_, body)| body);
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{}\" height=\"{}\" viewBox=\"0 0 {} {}\" {attributes}>\n{inner}{}",
@@ -60,7 +60,7 @@ fn drawn(plot: &Plot, size: Size, titled: bool, attributes: &str, inner: &str) -
     )
 }
 
-/// The same drawing in fewer bytes.
+/// Removes redundant attributes.
 fn compact(body: &str) -> String {
     body.replace(" opacity=\"1\"", "")
         .replace(" stroke=\"none\"", "")

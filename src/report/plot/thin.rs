@@ -1,4 +1,4 @@
-//! Fewer marks where there are many, and a word about it.
+//! Thins marks, and notes it.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use super::{Axis, Place};
 /// More marks than this are thinned.
 const MOST_MARKS: usize = 1200;
 
-/// Fewer places, where there are too many: of those that are close together the highest one.
+/// Thins points: of those that are close together, keeps the highest.
 pub(super) fn thin(points: Vec<Place>, x: &Axis, y: &Axis) -> Vec<Place> {
     if points.len() <= MOST_MARKS {
         return points;
@@ -29,11 +29,9 @@ pub(super) fn thin(points: Vec<Place>, x: &Axis, y: &Axis) -> Vec<Place> {
     }
 }
 
-/// What is to be said where marks were left out.
+/// A note on removed marks.
 pub(super) fn said(all: usize, drawn: usize) -> Option<String> {
-    (drawn < all).then(|| {
-        format!("Thinned: {drawn} of {all} runs have a mark; those left out lie close to a higher one that has one.")
-    })
+    (drawn < all).then(|| format!("Thinned to {drawn} of {all} runs; each removed mark is close to a higher one."))
 }
 
 #[cfg(test)]

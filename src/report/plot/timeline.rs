@@ -1,4 +1,4 @@
-//! Memory over time of one run, by what it is used for.
+//! Memory over time of one run, by kind.
 
 use super::peaks::amount;
 use super::{Axis, Ink, Layer, Place, Plot, Shape};
@@ -8,7 +8,7 @@ use crate::model::units::Bytes;
 use crate::report::model::TaskReport;
 use crate::report::words::duration;
 
-/// The parts from bottom to top: what cannot be taken back first.
+/// The parts from bottom to top, the least reclaimable first.
 type Part = (&'static str, Ink, fn(&Breakdown) -> Reading<Bytes>);
 
 const PARTS: [Part; 4] = [
@@ -27,7 +27,7 @@ pub(super) fn plot(report: &TaskReport) -> Option<Plot> {
     let mut stacks: Vec<Vec<Place>> = vec![samples.iter().map(|sample| (sample.at_us as f64, 0.0)).collect()];
     for (_, _, part) in PARTS {
         let below = stacks.last()?;
-        // What is not known is not drawn: the line of what was in use shows that something is missing.
+        // Unknown parts are not drawn; the line of the usage shows that something is missing.
         let known = |sample: &Breakdown| part(sample).value().map_or(0.0, amount);
         let stack = samples.iter().zip(below).map(|(sample, (at, sum))| (*at, sum + known(sample)));
         stacks.push(stack.collect());
@@ -69,9 +69,8 @@ pub(super) fn plot(report: &TaskReport) -> Option<Plot> {
         name: "timeline",
         title: format!("Memory over time of {}, {}", report.name, run.label),
         description: format!("A run of {}.{peak}{parts}", duration(run.wall_us)),
-        thinned: (left_out > 0).then(|| {
-            format!("Thinned: {} of {} samples are shown; of neighbours the highest.", samples.len(), timeline.taken)
-        }),
+        thinned: (left_out > 0)
+            .then(|| format!("Thinned to {} of {} samples, the highest of neighbours.", samples.len(), timeline.taken)),
         x,
         y,
         layers,
@@ -82,7 +81,7 @@ fn parts(breakdown: &Breakdown, between_samples: Option<Bytes>) -> String {
     let parts: Vec<String> =
         PARTS.iter().filter_map(|(name, _, part)| Some(format!("{name} {}", part(breakdown).value()?))).collect();
     let between = between_samples
-        .map(|missing| format!(" Another {missing} of the peak were in use between two samples only."))
+        .map(|missing| format!(" Another {missing} of the peak occurred between two samples."))
         .unwrap_or_default();
-    format!(" When the most was seen in use, after {}: {}.{between}", duration(breakdown.at_us), parts.join(", "))
+    format!(" At the highest sample, after {}: {}.{between}", duration(breakdown.at_us), parts.join(", "))
 }

@@ -1,11 +1,11 @@
-//! A plot in letters.
+//! A plot as text.
 
 use crate::report::plot::{Ink, Mark, Plot, Shape};
 
-/// Lines of the picture.
+/// The number of lines of the plot.
 const HEIGHT: usize = 14;
 
-/// Draws the lines and the marks of a plot with letters, and says below what they are.
+/// Draws lines and marks with letters, with a legend below.
 pub(super) fn picture(plot: &Plot, width: usize) -> String {
     let labels: Vec<String> = (0..HEIGHT).map(|line| label(plot, line)).collect();
     let margin = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0);
@@ -47,13 +47,13 @@ fn ends(plot: &Plot) -> (String, String) {
     (tick(plot.x.ticks.first()), tick(plot.x.ticks.last()))
 }
 
-/// The value beside a line, where there is one.
+/// The label of a line, if it has one.
 fn label(plot: &Plot, line: usize) -> String {
     let at = |value: f64| ((1.0 - plot.y.along(value)) * (HEIGHT - 1) as f64).round() as usize;
     plot.y.ticks.iter().find(|(value, _)| at(*value) == line).map(|(_, label)| label.clone()).unwrap_or_default()
 }
 
-/// A line as a point for each column.
+/// A line as one point per column.
 fn sampled(points: &[(f64, f64)], plot: &Plot, columns: usize) -> Vec<(f64, f64)> {
     let mut sampled = Vec::new();
     for pair in points.windows(2) {

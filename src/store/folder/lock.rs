@@ -1,4 +1,4 @@
-//! Who writes to the folder of a sweep.
+//! The lock on the directory of a sweep.
 
 use std::fmt;
 use std::fs::{File, TryLockError};
@@ -17,28 +17,28 @@ use serde::{Deserialize, Serialize};
 use super::{FolderError, LOCK};
 use crate::directory::Directory;
 
-/// How long a child of a process that was killed may have its lock, on a machine that has much else to do.
+/// How long the child of a killed process may hold the lock, on a busy machine.
 const FROM_FORK_TO_EXEC: Duration = Duration::from_secs(2);
 
-/// A lock that goes with the process: `flock(2)` on the file `lock`, whose text tells others who holds it.
+/// A lock that ends with the process: `flock(2)` on the file `lock`, whose content identifies the holder.
 #[derive(Debug)]
 pub(super) struct Lock {
     file: File,
 }
 
-/// Who holds a folder.
+/// The process that holds a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Holder {
-    /// A process that has said who it is.
+    /// A process that has identified itself.
     Process {
-        /// Its number.
+        /// Its PID.
         pid: u32,
-        /// The machine it is on: folders are shared between machines.
+        /// Its machine: directories may be shared between machines.
         host: String,
-        /// When it began to hold the folder.
+        /// When it took the lock.
         since: Timestamp,
     },
-    /// One that has not said it yet.
+    /// A process that has not identified itself yet.
     Unknown,
 }
 
@@ -54,7 +54,7 @@ impl fmt::Display for Holder {
 }
 
 impl Holder {
-    /// Whether it is no more: whoever holds its lock has got it by being forked, and lets go when it executes something.
+    /// Whether it has ended. A child that it forked may still hold the lock until it executes another program.
     fn is_gone(&self) -> bool {
         let Self::Process { pid, host, .. } = self else { return false };
         *host == this_host() && i32::try_from(*pid).is_ok_and(has_ended)
@@ -100,9 +100,9 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // The text would only puzzle a reader.
+        // Outdated content would confuse a reader.
         let _ = self.file.set_len(0);
-        // Closing the file is not enough: a child of another thread has it, too, from its fork to its exec.
+        // Closing the file is not enough: a child of another thread holds it, too, between fork and exec.
         let _ = self.file.unlock();
     }
 }
@@ -111,7 +111,7 @@ fn say(file: &mut File) -> io::Result<()> {
     let said = Said { pid: std::process::id(), host: this_host(), since: Timestamp::now() };
     file.set_len(0)?;
     match file.write_all(serde_json::to_string(&said)?.as_bytes()) {
-        // A full disk does not keep the lock from holding.
+        // The lock holds even if the disk is full.
         Err(error) if super::super::is_out_of_space(&error) => Ok(()),
         result => result,
     }

@@ -1,4 +1,4 @@
-//! What is done about a last line that has no end.
+//! Repairs a record whose last line has no end.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -8,17 +8,17 @@ use super::super::read::OBSERVATIONS;
 use super::FolderError;
 use crate::directory::Directory;
 
-/// A torn last line that was taken away: somebody was killed while writing it.
+/// An incomplete last line that was removed, left by a killed writer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Torn {
-    /// The bytes of it that were there.
+    /// Its size in bytes.
     pub bytes: u64,
 }
 
-/// How far apart the looks back for the end of a line are.
+/// The block size when searching backwards for the end of a line.
 const STEP: u64 = 64 * 1024;
 
-/// Takes a torn last line away. One that only lacks its end gets it: nothing that was measured is lost.
+/// Removes an incomplete last line. If it is a complete record without a line end, adds that, so that no data is lost.
 pub(super) fn mend(folder: &Directory) -> Result<Option<Torn>, FolderError> {
     let mended = folder.open_or_create(OBSERVATIONS, false).and_then(|mut file| mend_file(&mut file));
     mended.map_err(|source| FolderError::Mend { path: folder.path().join(OBSERVATIONS), source })
@@ -44,7 +44,7 @@ fn mend_file(file: &mut File) -> io::Result<Option<Torn>> {
     Ok(torn)
 }
 
-/// Where the line begins that has no end; the end of the file where every line has one.
+/// The start of the line that has no end; the end of the file if every line has one.
 fn last_line(file: &mut File, length: u64) -> io::Result<u64> {
     let mut end = length;
     while end > 0 {

@@ -1,4 +1,4 @@
-//! Nextflow's trace: a row for each task of a pipeline, numbers for people or raw.
+//! Nextflow's trace: a row for each task of a pipeline, with formatted or raw numbers.
 //!
 //! See "Trace file" in Nextflow's documentation of reports. Its units are binary (`1 KB` is 1024 bytes); raw numbers are
 //! bytes and milliseconds.
@@ -14,10 +14,11 @@ use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 use crate::store::table::Rows;
 
-const REASON: &str = "Nextflow adds up the resident memory of processes, read now and then: what was between two readings, \
-                      the page cache and kernel memory are missing, shared pages count more than once";
-const ROUNDED: &str = ", and the trace has it rounded";
-/// What Nextflow gives as the status of a task that left none.
+const REASON: &str = "Nextflow samples the resident memory of processes from time to time and adds it up: peaks \
+                      between samples, the page cache and kernel memory are missing, and shared pages count \
+                      more than once";
+const ROUNDED: &str = ", and the trace is rounded";
+/// The status that Nextflow writes for a task without one.
 const NO_STATUS: i64 = i32::MAX as i64;
 
 pub(super) fn read(rows: &mut Rows<'_>, about: &About<'_>) -> (Vec<Observation>, Vec<LeftOut>) {
@@ -36,19 +37,19 @@ pub(super) fn read(rows: &mut Rows<'_>, about: &About<'_>) -> (Vec<Observation>,
     (observations, left_out)
 }
 
-/// The run of a row; why it is none, or nothing where a cell was rejected.
+/// The run of a row; otherwise why there is none, or `None` if a cell was rejected.
 fn run(rows: &mut Rows<'_>, row: &ByteRecord, about: &About<'_>) -> Result<Observation, Option<String>> {
     let status = rows.value(row, "status").unwrap_or("COMPLETED");
     if !["COMPLETED", "FAILED", "CACHED"].contains(&status) {
-        return Err(Some(format!("its status is {status}")));
+        return Err(Some(format!("status {status}")));
     }
     let rss = rows.column("peak_rss").or_else(|| rows.column("rss"));
     let memory = number(rows, row, rss, bytes, "an amount such as `1.2 GB`, or bytes")?;
-    let memory = memory.filter(|bytes| *bytes > Bytes::ZERO).ok_or_else(|| Some("it has no peak".to_owned()))?;
+    let memory = memory.filter(|bytes| *bytes > Bytes::ZERO).ok_or_else(|| Some("no peak".to_owned()))?;
     let time = number(rows, row, rows.column("realtime"), micros, "a time such as `1m 30s`, or milliseconds")?;
-    let time = time.ok_or_else(|| Some("it has no time".to_owned()))?;
+    let time = time.ok_or_else(|| Some("no time".to_owned()))?;
     let started_at = ["start", "submit"].iter().find_map(|name| timestamp(rows.value(row, name)?));
-    let outcome = outcome(status, rows.value(row, "exit")).ok_or_else(|| Some("it has no exit status".to_owned()))?;
+    let outcome = outcome(status, rows.value(row, "exit")).ok_or_else(|| Some("no exit status".to_owned()))?;
     let raw = rss.is_some_and(|column| rows.cell(row, column).trim().parse::<u64>().is_ok());
     let io = |name| rows.value(row, name).and_then(bytes);
     let mut observation = blank(started_at.unwrap_or(about.written_at));
@@ -62,18 +63,18 @@ fn run(rows: &mut Rows<'_>, row: &ByteRecord, about: &About<'_>) -> Result<Obser
     };
     if outcome == (Outcome::Exited { status: 137 }) {
         observation.censored = true;
-        observation.warnings.push("it was killed, as for lack of memory: the task may want more than this".to_owned());
+        observation.warnings.push("probably killed because memory ran out: the task may need more".to_owned());
     }
     if status == "CACHED" {
-        observation.warnings.push("its numbers are those of an earlier run of the pipeline".to_owned());
+        observation.warnings.push("its numbers come from an earlier run of the pipeline".to_owned());
     }
     if started_at.is_none() {
-        observation.warnings.push("when it ran is not in the table: the time is that of the file".to_owned());
+        observation.warnings.push("the table has no start time: the time of the file is used".to_owned());
     }
     Ok(observation)
 }
 
-/// A number that may be missing; a cell that is none is told.
+/// A number that may be missing; an invalid cell is rejected.
 fn number<T>(
     rows: &mut Rows<'_>,
     row: &ByteRecord,
@@ -93,7 +94,7 @@ fn number<T>(
     Ok(Some(number))
 }
 
-/// The process; where there is no column of it, the name without the tag in brackets.
+/// The process or, without such a column, the name without the tag in brackets.
 fn name(rows: &Rows<'_>, row: &ByteRecord, about: &About<'_>) -> Option<String> {
     let process = rows.value(row, "process").or_else(|| {
         let name = rows.value(row, "name")?;
@@ -110,7 +111,7 @@ fn outcome(status: &str, exit: Option<&str>) -> Option<Outcome> {
     }
 }
 
-/// `1.2 GB`, `512 KB`, `0`, or raw bytes.
+/// Parses `1.2 GB`, `512 KB`, `0`, or raw bytes.
 fn bytes(text: &str) -> Option<Bytes> {
     let (number, unit) = text.split_once(' ').unwrap_or((text, "B"));
     let power = ["B", "KB", "MB", "GB", "TB", "PB"].iter().position(|known| *known == unit.trim())?;
@@ -122,7 +123,7 @@ fn bytes(text: &str) -> Option<Bytes> {
     (0.0..1e19).contains(&bytes).then(|| Bytes(bytes.ceil() as u64))
 }
 
-/// `1d 2h 3m 4.5s`, `850ms`, or raw milliseconds.
+/// Parses `1d 2h 3m 4.5s`, `850ms`, or raw milliseconds.
 fn micros(text: &str) -> Option<u64> {
     if let Ok(millis) = text.parse::<u64>() {
         return millis.checked_mul(1000);
@@ -144,7 +145,7 @@ fn micros(text: &str) -> Option<u64> {
     (0.0..1e13).contains(&sum).then(|| (sum * 1e6).round() as u64)
 }
 
-/// `2025-05-25 12:13:14.094`, taken as UTC since no zone is given, or raw milliseconds since 1970.
+/// Parses `2025-05-25 12:13:14.094`, taken as UTC because it has no zone, or raw milliseconds since 1970.
 fn timestamp(text: &str) -> Option<Timestamp> {
     if let Ok(millis) = text.parse::<i64>() {
         return Timestamp::from_millisecond(millis).ok();

@@ -1,6 +1,6 @@
 //! Snakemake's benchmark: a row for each repetition of a job, memory in MiB, times in seconds.
 //!
-//! See `benchmark` in Snakemake's documentation of rules. It does not say how large the input was.
+//! See `benchmark` in Snakemake's documentation of rules. It has no input sizes.
 
 use csv::ByteRecord;
 
@@ -11,9 +11,9 @@ use crate::model::units::Bytes;
 use crate::store::table::Rows;
 use crate::store::table::micros;
 
-const REASON: &str = "Snakemake adds up the resident memory of processes, read twice a second at first and every 30 seconds \
-                      later: what was between two readings, the page cache and kernel memory are missing, shared pages \
-                      count more than once";
+const REASON: &str = "Snakemake samples the resident memory of processes, at first twice a second and later every 30 \
+                      seconds, and adds it up: peaks between samples, the page cache and kernel memory are missing, \
+                      and shared pages count more than once";
 
 pub(super) fn read(rows: &mut Rows<'_>, about: &About<'_>) -> (Vec<Observation>, Vec<LeftOut>) {
     rows.require(&["s", "max_rss"]);
@@ -21,12 +21,10 @@ pub(super) fn read(rows: &mut Rows<'_>, about: &About<'_>) -> (Vec<Observation>,
     while let Some(row) = rows.next() {
         let (Ok(seconds), Ok(memory)) = (number(rows, &row, "s"), number(rows, &row, "max_rss")) else { continue };
         match (seconds, memory) {
-            (_, None | Some(0.0)) => left_out.push(LeftOut {
-                line: rows.line_of(&row),
-                reason: "it had ended before its memory was looked at".to_owned(),
-            }),
+            (_, None | Some(0.0)) => left_out
+                .push(LeftOut { line: rows.line_of(&row), reason: "ended before its memory was sampled".to_owned() }),
             (None, Some(_)) => {
-                left_out.push(LeftOut { line: rows.line_of(&row), reason: "it has no time".to_owned() });
+                left_out.push(LeftOut { line: rows.line_of(&row), reason: "no time".to_owned() });
             }
             (Some(seconds), Some(memory)) => observations.push(run(rows, &row, about, seconds, memory)),
         }
@@ -44,11 +42,11 @@ fn run(rows: &mut Rows<'_>, row: &ByteRecord, about: &About<'_>, seconds: f64, m
     if let (Some(read), Some(written)) = (io("io_in"), io("io_out")) {
         observation.io = Reading::Value(Io { read, written });
     }
-    observation.warnings.push("when it ran is not in the table: the time is that of the file".to_owned());
+    observation.warnings.push("the table has no start time: the time of the file is used".to_owned());
     observation
 }
 
-/// A number that may be missing; one that is none is told.
+/// A number that may be missing; an invalid one is rejected.
 fn number(rows: &mut Rows<'_>, row: &ByteRecord, name: &str) -> Result<Option<f64>, ()> {
     let Some(column) = rows.column(name) else { return Ok(None) };
     let cell = rows.cell(row, column).trim();

@@ -1,4 +1,4 @@
-//! What a cell says, and the JSON of an observation that it stands for.
+//! Converts between a cell and the JSON of an observation.
 
 use serde_json::{Map, Value};
 
@@ -6,13 +6,13 @@ use super::columns::{Column, Kind};
 use super::pointer;
 use crate::model::escape::csv_text;
 
-/// What is said in place of a number that could not be read.
+/// Values that stand for a number that could not be read.
 const WORDS: [&str; 2] = ["unsupported", "gone"];
-/// What is said of a limit that is not there.
+/// The value for a missing limit.
 const NONE: &str = "none";
 
 impl Column {
-    /// The cell of an observation, which is given as JSON.
+    /// The cell of an observation in JSON form.
     pub(super) fn cell(&self, observation: &Value) -> String {
         let (above, _) = pointer::split(self.pointer);
         let found = pointer::get(observation, self.pointer);
@@ -20,7 +20,7 @@ impl Column {
             (Kind::Censored, _) => censored(observation).to_owned(),
             (Kind::Inputs, _) => inputs(observation),
             (Kind::Text, None) => String::new(),
-            // What could not be read as a whole has no parts.
+            // If a group of values could not be read, neither could its parts.
             (_, None) => pointer::get(observation, above).and_then(Value::as_str).unwrap_or_default().to_owned(),
             (Kind::Whole, Some(Value::Object(_))) => "read".to_owned(),
             (Kind::Limit, Some(Value::Null)) => NONE.to_owned(),
@@ -34,10 +34,10 @@ impl Column {
         }
     }
 
-    /// Puts into an observation, which is built as JSON, what a cell says.
+    /// Puts the value of a cell into an observation in JSON form.
     ///
     /// # Errors
-    /// What was expected, where it is something else.
+    /// The value is invalid; the error says what was expected.
     pub(super) fn put(&self, cell: &str, observation: &mut Map<String, Value>) -> Result<(), String> {
         let text = csv_text(cell);
         let cell = if self.kind == Kind::Text { &text } else { cell.trim() };
@@ -50,12 +50,12 @@ impl Column {
             Kind::Censored => match cell {
                 "" | "no" | "none" | "false" | "lower-bound" => false.into(),
                 "yes" | "true" | "limit" | "limit-reached" | "oom" | "oom-killed" => true.into(),
-                _ => return Err("`limit`, `oom`, `lower-bound` or nothing".to_owned()),
+                _ => return Err("`limit`, `oom`, `lower-bound` or an empty cell".to_owned()),
             },
             Kind::Flag => match cell {
                 "yes" | "true" => true.into(),
                 "no" | "false" => return Ok(()),
-                _ => return Err("`yes` or nothing".to_owned()),
+                _ => return Err("`yes` or an empty cell".to_owned()),
             },
             Kind::Json => serde_json::from_str(cell).map_err(|error| format!("JSON ({error})"))?,
             Kind::Whole if cell == "read" => return Ok(()),
@@ -73,15 +73,15 @@ impl Column {
             Kind::Seconds => micros(cell).ok_or("a number of seconds such as 12.5")?.into(),
             Kind::Status => match cell.parse::<i64>() {
                 Ok(status) => status.into(),
-                Err(_) => number(cell).ok_or("a whole number")?.into(),
+                Err(_) => number(cell).ok_or("an integer")?.into(),
             },
-            Kind::Count | Kind::Limit | Kind::Part => number(cell).ok_or("a whole number, not below 0")?.into(),
+            Kind::Count | Kind::Limit | Kind::Part => number(cell).ok_or("an integer of at least 0")?.into(),
         };
         pointer::set(observation, self.pointer, value);
         Ok(())
     }
 
-    /// Whether the number itself may be missing, not only what it was read together with.
+    /// Whether the number itself may be missing, not only the group of values it was read with.
     fn own_word(&self) -> bool {
         match self.kind {
             Kind::Part | Kind::Limit => true,
@@ -99,7 +99,7 @@ impl Column {
     }
 }
 
-/// Numbers as numbers, the rest as text.
+/// Numbers as JSON numbers, everything else as strings.
 pub(super) fn as_json(column: &str, cell: String) -> Value {
     let known = super::columns().iter().find(|known| known.name == column);
     let free = ["parameter.", "input_largest_", "extension_largest_"];
@@ -112,7 +112,7 @@ pub(super) fn as_json(column: &str, cell: String) -> Value {
     }
 }
 
-/// Whether the peak is what the task wanted, in the words of `highwater fit`.
+/// Why the peak does not show the need, in the terms of `highwater fit`.
 fn censored(observation: &Value) -> &'static str {
     let said = |pointer, word: &str| pointer::get(observation, pointer).and_then(Value::as_str) == Some(word);
     if pointer::get(observation, "/censored") == Some(&Value::Bool(true)) {
@@ -121,7 +121,7 @@ fn censored(observation: &Value) -> &'static str {
     if said("/peak/exactness/kind", "lower-bound") { "lower-bound" } else { "" }
 }
 
-/// The sizes of all channels together; nothing where none is known.
+/// The total size of all channels; empty if unknown.
 fn inputs(observation: &Value) -> String {
     let channels =
         pointer::get(observation, "/inputs").and_then(Value::as_array).filter(|channels| !channels.is_empty());
@@ -135,7 +135,7 @@ pub(super) fn seconds(micros: u64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// Seconds as microseconds: exactly where they have up to six decimals.
+/// Seconds as microseconds, exact for up to six decimals.
 pub(in crate::store) fn micros(text: &str) -> Option<u64> {
     let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
@@ -147,7 +147,7 @@ pub(in crate::store) fn micros(text: &str) -> Option<u64> {
     (0.0..1e13).contains(&seconds).then(|| (seconds * 1e6).round() as u64)
 }
 
-/// A whole number; a decimal one as tables of other programs have it is rounded up.
+/// An integer; decimal numbers in tables of other programs are rounded up.
 fn number(text: &str) -> Option<u64> {
     text.parse().ok().or_else(|| {
         let plain = text.bytes().all(|byte| byte.is_ascii_digit() || b".eE+".contains(&byte));

@@ -1,13 +1,13 @@
-//! The columns of channels: what a scale rule can count.
+//! The columns of channels: the sizes that a scale rule can count.
 //!
-//! | column | holds |
+//! | column | contains |
 //! | --- | --- |
 //! | `input_bytes.CHANNEL.sum`, `.max_file_size`, `.max_item_sum` | the sizes by the modes of a scale rule |
-//! | `input_files.CHANNEL`, `input_items.CHANNEL` | how many files and items there are |
-//! | `input_largest_file.CHANNEL`, `input_largest_item.CHANNEL` | which ones they are |
+//! | `input_files.CHANNEL`, `input_items.CHANNEL` | the number of files and items |
+//! | `input_largest_file.CHANNEL`, `input_largest_item.CHANNEL` | the largest file and the largest item |
 //! | `extension_bytes.CHANNEL[*.EXT].sum`, `extension_files.CHANNEL[*.EXT]`, … | the same for the files with one extension |
 //!
-//! In names of channels `%` is written as `%25` and `[` as `%5B`.
+//! In channel names, `%` is written as `%25` and `[` as `%5B`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,7 +46,7 @@ const PARTS: [(Part, &str, &str); 7] = [
     (Part::LargestItem, "largest_item.", ""),
 ];
 
-/// The channels and extensions of records: channels in the order they are first seen in.
+/// The channels and extensions of records; channels in order of appearance.
 #[derive(Default)]
 pub(super) struct Channels(Vec<(String, BTreeSet<String>)>);
 
@@ -88,7 +88,7 @@ impl Column {
         }
     }
 
-    /// The column of a name, where it is one of a channel.
+    /// Parses the name of a column; `None` if it is not the column of a channel.
     pub(super) fn named(name: &str) -> Option<Self> {
         let (rest, extended) = match (name.strip_prefix("input_"), name.strip_prefix("extension_")) {
             (Some(rest), _) => (rest, false),
@@ -128,7 +128,7 @@ impl Column {
     }
 }
 
-/// The inputs of a row that is being read, in the order of the columns.
+/// The inputs of a row being read, in the order of the columns.
 #[derive(Default)]
 pub(super) struct Row {
     inputs: Vec<InputSizes>,
@@ -137,15 +137,15 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// Takes what a cell says.
+    /// Adds the value of a cell.
     ///
     /// # Errors
-    /// What was expected, where it is something else.
+    /// The value is invalid; the error says what was expected.
     pub(super) fn put(&mut self, column: &Column, cell: &str) -> Result<(), String> {
         if cell.is_empty() {
             return Ok(());
         }
-        let number = || cell.trim().parse::<u64>().map_err(|_| "a whole number".to_owned());
+        let number = || cell.trim().parse::<u64>().map_err(|_| "an integer".to_owned());
         match column.part {
             Part::Sum => self.of(column).sum = Bytes(number()?),
             Part::Files => self.of(column).files = number()?,
@@ -175,7 +175,7 @@ impl Row {
         }
     }
 
-    /// All inputs. A size without a name is one of a table that has no names.
+    /// All inputs. Sizes without names come from a table that has no names.
     pub(super) fn finish(mut self) -> Vec<InputSizes> {
         for (column, bytes) in std::mem::take(&mut self.sizes) {
             let sizes = self.of(&column);

@@ -13,15 +13,15 @@ pub(super) fn column(name: &str) -> String {
     format!("{PREFIX}{name}")
 }
 
-/// The parameter of a column, where it is one of a parameter.
+/// The parameter of a column; `None` if it is not the column of a parameter.
 pub(super) fn named(column: &str) -> Option<&str> {
     column.strip_prefix(PREFIX)
 }
 
-/// Puts a value into an observation that is built as JSON.
+/// Puts a value into an observation in JSON form.
 pub(super) fn put(name: &str, cell: &str, observation: &mut Map<String, Value>) {
     if !cell.is_empty() {
-        // A name may have a slash in it.
+        // A parameter name may contain a slash, so no pointer is used.
         let parameters = observation.get("sweep").and_then(|sweep| sweep.get("parameters")).and_then(Value::as_object);
         let mut parameters = parameters.cloned().unwrap_or_default();
         parameters.insert(name.to_owned(), csv_text(cell).into());
@@ -29,7 +29,7 @@ pub(super) fn put(name: &str, cell: &str, observation: &mut Map<String, Value>) 
     }
 }
 
-/// The name of the cell of an observation with parameters, given as JSON: what was run, on what and how.
+/// A cell name for an observation with parameters, in JSON form: the task, its inputs and parameters.
 pub(super) fn cell(observation: &Value) -> Option<String> {
     let parameters = observation.pointer("/sweep/parameters")?.as_object()?;
     let text = |pointer| observation.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());

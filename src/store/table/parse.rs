@@ -1,4 +1,4 @@
-//! A table read back into observations.
+//! Reads a table back into observations.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -15,16 +15,16 @@ use crate::model::problem::{Flawed, Problem};
 use crate::model::quotes::unclosed;
 use crate::store::import::LeftOut;
 
-/// More problems than this are not told one by one.
+/// The most problems reported one by one.
 const MOST_PROBLEMS: usize = 10;
 
-/// Reads a table that [`super::write`] has written, or one with some of its columns: `peak_bytes` and `wall_seconds` at
-/// least. What it has no column for comes from `blank`, an observation of which nothing is known; `name` is what errors
-/// call it. A row without a peak or a time is no measured run, and is left out: nothing is 0 that nobody has read. One with
-/// parameters and without its cell is of a cell that is named by what was run, on what and how.
+/// Reads a table written by [`super::write`], or one with some of its columns: at least `peak_bytes` and
+/// `wall_seconds`. Missing columns are filled in from `blank`, an observation with nothing measured; errors call the
+/// table `name`. A row without a peak or a time is not a measured run and is skipped: an unread number is never 0. A
+/// row with parameters but no cell gets a cell named by its task, inputs and parameters.
 ///
 /// # Errors
-/// Columns are missing, or values are not what they should be: the first ten of them, with their places.
+/// Columns are missing, or values are invalid: the first ten problems, with their positions.
 pub fn parse(name: &str, text: &str, blank: &Observation) -> Result<(Vec<Observation>, Vec<LeftOut>), Flawed> {
     let mut rows = Rows::new(text);
     let blank = serde_json::to_value(blank).unwrap_or_default();
@@ -38,7 +38,7 @@ fn read(rows: &mut Rows<'_>, blank: &Value) -> (Vec<Observation>, Vec<LeftOut>) 
     let (mut observations, mut left_out) = (Vec::new(), Vec::new());
     let mut runs = HashMap::new();
     while let Some(row) = rows.next() {
-        let needed = [("peak_bytes", "it has no peak"), ("wall_seconds", "it has no time")];
+        let needed = [("peak_bytes", "no peak"), ("wall_seconds", "no time")];
         if let Some((_, reason)) = needed.iter().find(|(name, _)| rows.value(&row, name).is_none()) {
             left_out.push(LeftOut { line: rows.line_of(&row), reason: (*reason).to_owned() });
         } else if let Some(object) = built(rows, &row, &known) {
@@ -51,15 +51,15 @@ fn read(rows: &mut Rows<'_>, blank: &Value) -> (Vec<Observation>, Vec<LeftOut>) 
     (observations, left_out)
 }
 
-/// What a file is called that has a size and no name.
+/// The name of a file that has a size but no name.
 pub(super) const UNNAMED: &str = "?";
 
-/// What a column is.
+/// The meaning of a column.
 enum Known {
     Fixed(&'static Column),
     Input(inputs::Column),
     Parameter(String),
-    /// One that is none of ours.
+    /// An unknown column.
     Other,
 }
 
@@ -75,7 +75,7 @@ impl Known {
     }
 }
 
-/// The observation of a row as far as the row goes; `None` where a cell was rejected.
+/// The observation of a row, as far as its columns go; `None` if a cell was rejected.
 fn built(rows: &mut Rows<'_>, row: &ByteRecord, known: &[Known]) -> Option<Map<String, Value>> {
     let mut object = Map::new();
     let mut sizes = inputs::Row::default();
@@ -100,14 +100,14 @@ fn built(rows: &mut Rows<'_>, row: &ByteRecord, known: &[Known]) -> Option<Map<S
     if let Some(place) = rows.column("schema_version")
         && object.get("schema_version").and_then(Value::as_u64).is_some_and(|version| version > newest)
     {
-        rows.reject(row, place, &format!("at most {newest}: a newer highwater has written it"));
+        rows.reject(row, place, &format!("at most {newest}; a newer highwater wrote this record"));
         good = false;
     }
     let sizes = sizes.finish();
     if !sizes.is_empty() {
         object.insert("inputs".to_owned(), serde_json::to_value(sizes).unwrap_or_default());
     } else if let Some(sum) = rows.value(row, "input_bytes").and_then(|cell| cell.parse::<u64>().ok()) {
-        // A table of an input without channels: taken for one file, whose name nobody knows.
+        // A size without channels is taken for one file of unknown name.
         let file = json!({"path": UNNAMED, "bytes": sum});
         let all = json!({"files": 1, "sum": sum, "largest_file": file, "items": 0, "largest_item": null});
         object.insert("inputs".to_owned(), json!([{"channel": "input", "all": all}]));
@@ -115,7 +115,7 @@ fn built(rows: &mut Rows<'_>, row: &ByteRecord, known: &[Known]) -> Option<Map<S
     good.then_some(object)
 }
 
-/// Fills in what the table has no column for.
+/// Fills in the values of missing columns.
 fn filled(mut object: Map<String, Value>, blank: &Value) -> Value {
     let unread = json!({
         "breakdown": {"at_us": 0, "anon": "unsupported", "file": "unsupported", "shmem": "unsupported",
@@ -146,8 +146,8 @@ fn filled(mut object: Map<String, Value>, blank: &Value) -> Value {
     Value::Object(object)
 }
 
-/// Gives a row with parameters the cell and the run that the table does not name: they are counted from 1 in each cell. Of
-/// one without parameters nobody knows which run of what it was.
+/// Gives a row with parameters a missing cell and run number, counted from 1 in each cell. A row without parameters
+/// does not become part of a sweep.
 fn placed(mut observation: Value, runs: &mut HashMap<String, u32>) -> Value {
     let named = parameters::cell(&observation);
     let Some(Value::Object(sweep)) = observation.get_mut("sweep") else { return observation };
@@ -165,8 +165,7 @@ fn placed(mut observation: Value, runs: &mut HashMap<String, u32>) -> Value {
     observation
 }
 
-/// The rows of a table below its header, and what is wrong with them. Commas or tabs are between the cells: whichever the
-/// header has.
+/// The rows of a table after its header, and its problems. Cells are separated by commas or tabs, as in the header.
 pub(in crate::store) struct Rows<'a> {
     text: &'a str,
     delimiter: u8,
@@ -193,32 +192,32 @@ impl<'a> Rows<'a> {
         rows
     }
 
-    /// Complains where a column is named twice: nobody knows which one is meant.
+    /// Rejects a repeated column name, because it is ambiguous.
     fn reject_repeated(&mut self, names: &ByteRecord) {
         for (place, name) in self.header.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
             if self.header[..place].contains(name) {
                 let problem = Problem::error("repeated-column", format!("two columns are called `{name}`"));
-                let problem = problem.at(self.place(names, place)).label("the second one");
-                self.problems.push(problem.help("leave one of them out, or call it otherwise"));
+                let problem = problem.at(self.place(names, place)).label("repeated here");
+                self.problems.push(problem.help("remove or rename one of them"));
             }
         }
     }
 
-    /// Complains where a column is missing.
+    /// Rejects the table if a column is missing.
     pub(in crate::store) fn require(&mut self, names: &[&str]) {
         let missing: Vec<String> =
             names.iter().filter(|name| self.column(name).is_none()).map(|name| format!("no column `{name}`")).collect();
         if !missing.is_empty() {
-            self.reject_header(&missing.join(" and "), "the first line names the columns; is one called otherwise?");
+            self.reject_header(&missing.join(" and "), "the first line must name the columns; check their spelling");
         }
     }
 
-    /// Complains about the header.
+    /// Rejects the header.
     pub(in crate::store) fn reject_header(&mut self, message: &str, help: &str) {
         let line = self.text.lines().next().unwrap_or("");
         let found = self.header.iter().filter(|name| !name.is_empty()).map(|name| format!("`{name}`"));
         let found = found.collect::<Vec<_>>().join(", ");
-        let found = if found.is_empty() { "nothing".to_owned() } else { found };
+        let found = if found.is_empty() { "an empty line".to_owned() } else { found };
         self.problems.push(
             Problem::error("missing-column", message.to_owned())
                 .at(0..line.len())
@@ -231,21 +230,21 @@ impl<'a> Rows<'a> {
         self.header.iter().position(|known| known == name)
     }
 
-    /// The next row that has as many cells as the header.
+    /// The next row with as many cells as the header.
     pub(in crate::store) fn next(&mut self) -> Option<ByteRecord> {
         let mut row = ByteRecord::new();
         while self.problems.len() < MOST_PROBLEMS && matches!(self.reader.read_byte_record(&mut row), Ok(true)) {
             if row.len() == self.header.len() {
                 return Some(row);
             }
-            let message = format!("{} values in a table of {} columns", row.len(), self.header.len());
+            let message = format!("found {} values, expected {}, one per column", row.len(), self.header.len());
             let span = self.line(&row);
             self.problems.push(Problem::error("wrong-length", message).at(span));
         }
         None
     }
 
-    /// What a cell says.
+    /// The content of a cell.
     pub(in crate::store) fn cell<'row>(&self, row: &'row ByteRecord, column: usize) -> &'row str {
         row.get(column).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default()
     }
@@ -259,10 +258,10 @@ impl<'a> Rows<'a> {
         self.text[..self.line(row).start].matches('\n').count() + 1
     }
 
-    /// Complains about a cell.
+    /// Rejects a cell.
     pub(in crate::store) fn reject(&mut self, row: &ByteRecord, column: usize, expected: &str) {
         let cell = self.cell(row, column);
-        let found = if cell.is_empty() { "nothing".to_owned() } else { format!("`{cell}`") };
+        let found = if cell.is_empty() { "an empty cell".to_owned() } else { format!("`{cell}`") };
         let name = self.header.get(column).cloned().unwrap_or_default();
         let span = self.place(row, column);
         self.problems.push(
@@ -272,13 +271,13 @@ impl<'a> Rows<'a> {
 
     fn reject_row(&mut self, row: &ByteRecord, message: &str) {
         let span = self.line(row);
-        self.problems.push(Problem::error("bad-row", format!("the row is no observation: {message}")).at(span));
+        self.problems.push(Problem::error("bad-row", format!("the row is not an observation: {message}")).at(span));
     }
 
-    /// What was read, unless there were problems.
+    /// The result, unless there were problems.
     pub(in crate::store) fn finish<T>(mut self, name: &str, read: T) -> Result<T, Flawed> {
         if let Some(problem) = unclosed(self.text, self.delimiter) {
-            // What else was found may come of it.
+            // The other problems may be caused by this one.
             self.problems = vec![problem];
         }
         if self.problems.is_empty() {
@@ -290,7 +289,7 @@ impl<'a> Rows<'a> {
     /// The bytes of the first line of a row.
     fn line(&self, row: &ByteRecord) -> Range<usize> {
         let start = row.position().map_or(0, |position| position.byte() as usize).min(self.text.len());
-        // The position may be that of the line breaks before the row.
+        // The position may be that of line breaks before the row.
         let start = start + self.text[start..].len() - self.text[start..].trim_start_matches(['\r', '\n']).len();
         let length = self.text[start..].find(['\r', '\n']).unwrap_or(self.text.len() - start);
         start..start + length

@@ -1,18 +1,18 @@
-//! Places in a JSON object, such as `/cpu/user_us`.
+//! Pointers into a JSON object, such as `/cpu/user_us`.
 
 use serde_json::{Map, Value};
 
-/// The place above and the name in it.
+/// Splits a pointer into that of the parent and the name in it.
 pub(super) fn split(pointer: &str) -> (&str, &str) {
     pointer.rsplit_once('/').unwrap_or(("", pointer))
 }
 
-/// The value at a pointer. `Value::pointer` would also look for escapes, which the names here do not have.
+/// The value at a pointer. `Value::pointer` would also unescape, but the names here have no escapes.
 pub(super) fn get<'a>(object: &'a Value, pointer: &str) -> Option<&'a Value> {
     pointer.trim_start_matches('/').split('/').try_fold(object, |value, name| value.get(name))
 }
 
-/// Sets a place, and makes the objects above it. A place below a word stays as it is: what could not be read has no parts.
+/// Sets a value and creates its parents. If a parent is a string, nothing is set: an unread group has no parts.
 pub(super) fn set(object: &mut Map<String, Value>, pointer: &str, value: Value) {
     let (first, rest) = match pointer.trim_start_matches('/').split_once('/') {
         Some((first, rest)) => (first, Some(rest)),
