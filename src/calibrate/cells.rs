@@ -149,11 +149,11 @@ impl Reason {
     /// In words, after "run 3 took twice as long:".
     pub const fn words(self) -> &'static str {
         match self {
-            Self::First => "it was the first one, with cold caches",
+            Self::First => "first run, with cold caches",
             Self::Swapped => "memory was swapped out",
-            Self::ShortOfMemory => "it was short of memory",
-            Self::Waited => "it waited, as for other load or a slow disk",
-            Self::Unknown => "nothing recorded tells why",
+            Self::ShortOfMemory => "it ran short of memory",
+            Self::Waited => "it waited, for example because of other load or a slow disk",
+            Self::Unknown => "the record shows no cause",
         }
     }
 }

@@ -220,8 +220,8 @@ impl Judge<'_> {
         self.failed_runs(name, runs);
         let now = runs.samples();
         if runs.censored > 0 {
-            let message = format!("{} reached a limit: what it got is not what it needs", runs_words(runs.censored));
-            let remedy = "raise the limit that the runs are under; a check sets none of its own";
+            let message = format!("{} reached a limit, so the peak does not show the need", runs_words(runs.censored));
+            let remedy = "raise the limit of the runs; a check itself sets none";
             self.tell(Level::Warning, Reason::Censored, Some(name), message, remedy);
         }
         let allowed = runs.allowed(self.task, name);
@@ -239,8 +239,8 @@ impl Judge<'_> {
             (Some(now), None) if self.then.is_some() => self.new_cell(name, runs, now),
             (Some(_), None) => {}
             (None, _) if runs.failed.is_empty() => {
-                let message = "no run has a peak that can be used".to_owned();
-                self.tell(Level::TooLittleData, Reason::TooFewSamples, Some(name), message, "run it again");
+                let message = "no run has a usable peak".to_owned();
+                self.tell(Level::TooLittleData, Reason::TooFewSamples, Some(name), message, "run the check again");
             }
             (None, _) => {}
         }
@@ -261,7 +261,7 @@ impl Judge<'_> {
         let how = first.words();
         let message = match count {
             1 => format!("a run failed: {how}"),
-            _ => format!("{count} runs failed, the first one {how}"),
+            _ => format!("{count} runs failed, the first: {how}"),
         };
         self.tell(Level::TaskFailure, Reason::RunFailed, Some(name), message, first.remedy());
     }
@@ -273,14 +273,14 @@ impl Judge<'_> {
         if highest > allowed.bytes {
             let over = highest.saturating_sub(allowed.bytes);
             let noise = match runs.noise {
-                noise if now.is_exact() && over <= noise => format!("; the kernel counts up to {noise} too much"),
+                noise if now.is_exact() && over <= noise => format!("; the kernel may count up to {noise} too much"),
                 _ => String::new(),
             };
             let message = match now.samples().last() {
                 Some(last) if !last.is_exact() => {
-                    format!("the peak of at least {highest} is at least {over} above {what}")
+                    format!("the peak of at least {highest} exceeds {what} by at least {over}")
                 }
-                Some(_) | None => format!("the peak of {highest} is {over} above {what}{noise}"),
+                Some(_) | None => format!("the peak of {highest} exceeds {what} by {over}{noise}"),
             };
             self.tell(Level::Failure, reason, Some(name), message, above_remedy(&allowed.by));
             return;
@@ -290,13 +290,13 @@ impl Judge<'_> {
             && most.is_none_or(|most| most > allowed.bytes)
         {
             let most = most.map_or_else(String::new, |most| format!(" and at most {most}"));
-            let message = format!("the peak may be above {what}: it is at least {highest}{most} ({reason})");
+            let message = format!("the peak may exceed {what}: it is at least {highest}{most} ({reason})");
             self.not_verified(Reason::NotVerified, Some(name), message, remedy);
         }
         if runs.unmeasured > 0 {
             let message =
-                format!("the peak may be above {what}: it could not be read in {}", runs_words(runs.unmeasured));
-            self.not_verified(Reason::NotVerified, Some(name), message, "run it again");
+                format!("the peak may exceed {what}: it could not be read in {}", runs_words(runs.unmeasured));
+            self.not_verified(Reason::NotVerified, Some(name), message, "run the check again");
         }
     }
 
@@ -305,7 +305,7 @@ impl Judge<'_> {
         let (reason, what) = kind_of(allowed);
         let over = least.saturating_sub(allowed.bytes);
         let message =
-            format!("the peak of at least {least} of a run that reached a limit is at least {over} above {what}");
+            format!("the peak of at least {least} in a run that reached a limit exceeds {what} by at least {over}");
         self.tell(Level::Failure, reason, Some(name), message, above_remedy(&allowed.by));
     }
 
@@ -316,7 +316,7 @@ impl Judge<'_> {
             Reaction::Warn => Level::Warning,
             Reaction::Ignore => return,
         };
-        let only_warn = "; `thresholds.not-verified = \"warn\"` makes this a warning";
+        let only_warn = "; set `thresholds.not-verified = \"warn\"` to make this a warning";
         let remedy = if level == Level::NotVerified { format!("{remedy}{only_warn}") } else { remedy.to_owned() };
         self.tell(level, reason, cell, message, remedy);
     }
@@ -325,9 +325,9 @@ impl Judge<'_> {
     fn is_enough(&mut self, name: &str, now: &Samples, then: Option<&Samples>) -> bool {
         let least = self.terms.min_samples;
         let (whose, have, remedy) = match then {
-            _ if now.peaks.len() < least => ("now", now.peaks.len(), "run it more often, or lower `min-samples`"),
+            _ if now.peaks.len() < least => ("now", now.peaks.len(), "raise `runs`, or lower `min-samples`"),
             Some(then) if then.peaks.len() < least => {
-                let remedy = "make the baseline anew from more runs: `highwater check --update-baseline`";
+                let remedy = "recreate the baseline from more runs: `highwater check --update-baseline`";
                 ("in the baseline", then.peaks.len(), remedy)
             }
             _ => return true,
@@ -339,9 +339,9 @@ impl Judge<'_> {
 
     fn compare(&mut self, name: &str, runs: &CellRuns, now: &Samples, then: &BaselineCell) {
         if !then.sizes.is_empty() && runs.sizes != then.sizes {
-            let message = format!("its input has changed: {}", differences(&then.sizes, &runs.sizes));
-            let remedy = "restore the input, or make the baseline anew; until then only the rule of the baseline is held \
-                          against it";
+            let message = format!("the input has changed: {}", differences(&then.sizes, &runs.sizes));
+            let remedy = "restore the input, or recreate the baseline; until then, only the rule of the baseline is \
+                          compared";
             self.tell(Level::Warning, Reason::InputChanged, Some(name), message, remedy);
             self.against_rule(name, runs, now);
             return;
@@ -357,14 +357,14 @@ impl Judge<'_> {
             Change::Grown => {
                 self.suspects.push(name.to_owned());
                 let message = format!("the peak has grown{}", from_to(then, now));
-                let remedy = "look at what the change keeps in memory; if it is meant, commit a new baseline: `highwater \
-                              check --update-baseline`";
+                let remedy = "check what the change keeps in memory; if it is intended, commit a new baseline: \
+                              `highwater check --update-baseline`";
                 self.tell(Level::Failure, Reason::Growth, Some(name), message, remedy);
             }
             Change::Shrunk => {
                 let message = format!("the peak has shrunk{}", from_to(then, now));
-                let remedy = "commit a new baseline, so that the gain is kept: `highwater check --update-baseline`; limits \
-                              that are made of it can be lowered, too";
+                let remedy = "commit a new baseline to keep the gain: `highwater check --update-baseline`; limits \
+                              derived from it can be lowered, too";
                 self.tell(Level::Notice, Reason::NeedsLess, Some(name), message, remedy);
             }
             Change::NotVerified => {
@@ -381,7 +381,7 @@ impl Judge<'_> {
             Some(Inexact { reason, remedy }) => (reason.as_str(), remedy.as_str()),
             None => (
                 "the baseline has lower bounds",
-                "make the baseline anew where peaks are exact: `highwater check --update-baseline`",
+                "recreate the baseline where peaks are exact: `highwater check --update-baseline`",
             ),
         };
         let message = format!("{message} ({reason})");
@@ -389,8 +389,8 @@ impl Judge<'_> {
     }
 
     fn new_cell(&mut self, name: &str, runs: &CellRuns, now: &Samples) {
-        let remedy = "take it into the baseline: `highwater check --update-baseline`".to_owned();
-        let message = "it is new: the baseline does not have it, so growth cannot be seen".to_owned();
+        let remedy = "add it to the baseline: `highwater check --update-baseline`".to_owned();
+        let message = "new cell: it is not in the baseline, so growth cannot be detected".to_owned();
         match self.terms.new {
             Reaction::Fail => self.tell(Level::Failure, Reason::NewCell, Some(name), message, remedy),
             Reaction::Warn => self.tell(Level::Warning, Reason::NewCell, Some(name), message, remedy),
@@ -409,7 +409,8 @@ impl Judge<'_> {
         if now.highest_case().is_some_and(|most| most.median <= covered) || !self.is_enough(name, now, None) {
             return;
         }
-        let by_rule = format!("by {} an input of {n} needs {foretold}, the peak is {}", rule.words(), now.words());
+        let by_rule =
+            format!("{} predicts {foretold} for an input of {n}, but the peak is {}", rule.words(), now.words());
         if now.median <= covered {
             let message = format!("the rule of the baseline may no longer cover its runs: {by_rule}");
             self.growth_not_verified(name, &message, runs);
@@ -417,15 +418,15 @@ impl Judge<'_> {
         }
         self.suspects.push(name.to_owned());
         let message = format!("the rule of the baseline no longer covers its runs: {by_rule}");
-        let remedy = "look at what the change keeps in memory; if it is meant, fit the rule anew with `highwater fit` and \
-                      commit a new baseline: `highwater check --update-baseline`";
+        let remedy = "check what the change keeps in memory; if it is intended, refit the rule with `highwater fit` \
+                      and commit a new baseline: `highwater check --update-baseline`";
         self.tell(Level::Failure, Reason::RuleUncovered, Some(name), message, remedy);
     }
 
     fn vanished(&mut self, name: &str, then: &BaselineCell) {
-        let message = format!("the baseline has it, with {}, and nobody ran it", then.samples.median);
-        let remedy = "restore the input; if it is gone for good, commit a new baseline: `highwater check --update-baseline`, \
-                      or say `thresholds.vanished = \"warn\"`";
+        let message = format!("the cell is in the baseline, with {}, but did not run", then.samples.median);
+        let remedy = "restore the input; if it was removed on purpose, commit a new baseline: `highwater check \
+                      --update-baseline`, or set `thresholds.vanished = \"warn\"`";
         match self.terms.vanished {
             Reaction::Fail => self.tell(Level::Failure, Reason::VanishedCell, Some(name), message, remedy),
             Reaction::Warn => self.tell(Level::Warning, Reason::VanishedCell, Some(name), message, remedy),
@@ -438,9 +439,9 @@ impl Judge<'_> {
         if let Some(then) = self.then {
             let differences = then.host.differences(now);
             if !differences.is_empty() {
-                let message = format!("the baseline is of another host: {}", differences.join("; "));
-                let remedy =
-                    "check on the host of the baseline, or make one for this host; --strict-host refuses to compare";
+                let message = format!("the baseline was made on a different host: {}", differences.join("; "));
+                let remedy = "run the check on the baseline's host, or make a baseline for this host; --strict-host \
+                              turns this into an error";
                 self.tell(Level::Warning, Reason::OtherHost, None, message, remedy);
             }
         }
@@ -455,21 +456,21 @@ impl Judge<'_> {
             && self.terms.not_verified != Reaction::Ignore
             && !self.findings.iter().any(told)
         {
-            let message = format!("the peaks are lower bounds, the task may need more ({reason})");
+            let message = format!("the peaks are lower bounds; the task may need more ({reason})");
             self.tell(Level::Warning, Reason::LowerBound, None, message, remedy.clone());
         }
     }
 
     fn baseline_missing(&mut self, cells: &[CellReport]) {
         if cells.is_empty() {
-            let message = "there is no run of it".to_owned();
-            self.tell(Level::TooLittleData, Reason::TooFewSamples, None, message, "run it, or name its records");
+            let message = "the task has no runs".to_owned();
+            self.tell(Level::TooLittleData, Reason::TooFewSamples, None, message, "run the task, or give its records");
             return;
         }
         if self.then.is_some() || cells.iter().all(|cell| cell.now.is_none()) {
             return;
         }
-        let update = "make one and commit it: `highwater check --update-baseline`";
+        let update = "create one with `highwater check --update-baseline` and commit it";
         if cells.iter().any(|cell| cell.allowed.is_none()) {
             let message = "the task has neither a baseline nor a budget, limit or rule".to_owned();
             self.tell(Level::TooLittleData, Reason::NoBaseline, None, message, update);
@@ -503,13 +504,13 @@ impl Judge<'_> {
         let what = match &allowed.by {
             AllowedBy::Budget => "the budget",
             AllowedBy::Limit => "the limit",
-            AllowedBy::Rule { .. } => "what the rule gives",
+            AllowedBy::Rule { .. } => "the limit of the rule",
         };
         let message = format!(
-            "{what} could be lowered: even {cell}, which comes nearest, needs at most {highest} of {} ({ratio:.1} times)",
+            "{what} could be lowered: even the largest, {cell}, needs at most {highest} of {} ({ratio:.1} times)",
             allowed.bytes
         );
-        let remedy = "`highwater fit` tells what the runs call for";
+        let remedy = "fit a rule to the runs with `highwater fit`";
         self.tell(Level::Notice, Reason::LimitWasteful, None, message, remedy);
     }
 }
@@ -524,19 +525,19 @@ fn kind_of(allowed: &Allowed) -> (Reason, String) {
         AllowedBy::Budget => (Reason::AboveBudget, format!("the budget of {}", allowed.bytes)),
         AllowedBy::Limit => (Reason::AboveLimit, format!("the limit of {}", allowed.bytes)),
         AllowedBy::Rule { rule } => {
-            (Reason::RuleUncovered, format!("the {} that the rule {rule} gives this input", allowed.bytes))
+            (Reason::RuleUncovered, format!("the limit of {} from the rule {rule}", allowed.bytes))
         }
     }
 }
 
 fn above_remedy(by: &AllowedBy) -> &'static str {
     match by {
-        AllowedBy::Budget => "make the task need less, or raise `budget` in highwater.toml",
+        AllowedBy::Budget => "reduce the memory of the task, or raise `budget` in highwater.toml",
         AllowedBy::Limit => {
-            "make the task need less, or raise `resources.limits.memory`: the platform kills it as it is"
+            "reduce the memory of the task, or raise `resources.limits.memory`; otherwise the platform kills it"
         }
         AllowedBy::Rule { .. } => {
-            "make the task need less, or fit the rule anew with `highwater fit`: the platform kills it as it is"
+            "reduce the memory of the task, or refit the rule with `highwater fit`; otherwise the platform kills it"
         }
     }
 }
@@ -559,7 +560,7 @@ fn differences(then: &BTreeMap<String, Bytes>, now: &BTreeMap<String, Bytes>) ->
         |bytes: Option<&Bytes>| bytes.map_or_else(|| "unknown".to_owned(), |bytes| format!("{} bytes", bytes.0));
     let names: std::collections::BTreeSet<&String> = then.keys().chain(now.keys()).collect();
     let other = names.into_iter().filter(|name| then.get(*name) != now.get(*name));
-    let told = other.map(|name| format!("{name} {} then, {} now", amount(then.get(name)), amount(now.get(name))));
+    let told = other.map(|name| format!("{name} was {}, is {}", amount(then.get(name)), amount(now.get(name))));
     told.collect::<Vec<_>>().join("; ")
 }
 

@@ -127,7 +127,7 @@ pub enum TooLittle {
     #[error("not enough data: there are no runs")]
     NoRuns,
     /// No peak is known to be the need.
-    #[error("not enough data: all {runs} runs are censored, their peaks are not what they need")]
+    #[error("not enough data: all {runs} runs are censored, so their peaks do not show the need")]
     OnlyCensored {
         /// How many there are.
         runs: usize,

@@ -144,13 +144,13 @@ pub enum SearchError<E> {
 #[derive(Debug, thiserror::Error)]
 pub enum FloorError {
     /// The task does not succeed without a limit either.
-    #[error("failed to find a floor: the task does not succeed without a limit either")]
+    #[error("failed to find the minimum limit: the task fails even without one")]
     TaskFailed(Box<Observation>),
     /// The run without a limit was not seen to its end.
-    #[error("interrupted in the run without a limit")]
+    #[error("interrupted during the run without a limit")]
     Interrupted(Box<Observation>),
     /// There is no peak to begin with.
-    #[error("failed to find a floor: the run without a limit has no peak to begin with")]
+    #[error("failed to find the minimum limit: the run without a limit has no peak to start from")]
     NoPeak,
     /// The limit was not in force.
     #[error("failed to limit the task to {limit}: its cgroup has {}", .kept.map_or("no limit".to_owned(), |kept| format!("a limit of {kept}")))]

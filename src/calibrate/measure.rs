@@ -129,13 +129,13 @@ pub fn measure(
     observation.warnings = warnings(&observation, watched.unread);
     observation.warnings.extend(missed);
     observation.warnings.extend(watched.hugetlb.map(|(pages, name)| {
-        format!("{pages} in huge pages of hugetlbfs (`{name}`) are not counted as memory, and are not in the peak")
+        format!("{pages} of hugetlbfs huge pages (`{name}`) are not counted as memory and not included in the peak")
     }));
     if contained.is_some_and(|contained| contained.oom_killed)
         && kills(observation.events) == 0
         && observation.outcome != Outcome::OomKilled
     {
-        let note = "the kernel killed a process of the task for lack of memory";
+        let note = "the kernel killed a process of the task because memory ran out";
         observation.warnings.push(note.to_owned());
         observation.events = with_a_kill(observation.events);
     }
@@ -174,8 +174,8 @@ fn so_far(peak: Peak, survivors: &[Survivor]) -> Peak {
     match (&peak.exactness, survivors.first()) {
         (Exactness::Exact { .. }, Some(survivor)) => Peak {
             exactness: Exactness::LowerBound {
-                reason: format!("{} survived SIGKILL, and may need more yet", name(survivor)),
-                remedy: "a task that can be ended: see the notes".to_owned(),
+                reason: format!("{} survived SIGKILL and may still allocate memory", name(survivor)),
+                remedy: "a task whose processes can be killed; see the notes".to_owned(),
             },
             ..peak
         },
@@ -193,11 +193,11 @@ fn name(survivor: &Survivor) -> String {
 /// What keeps a process from ending though it was killed.
 fn survival(survivor: &Survivor) -> String {
     let why = match survivor.state {
-        Some('D') => ": it is in an uninterruptible wait or frozen (state D), and ends when that does",
+        Some('D') => ": it is in an uninterruptible wait or frozen (state D), and ends once that is over",
         Some(_) => ": it may belong to another user, as a set-user-ID program does",
         None => "",
     };
-    format!("{} has survived SIGKILL and is still there{why}", name(survivor))
+    format!("{} survived SIGKILL and still exists{why}", name(survivor))
 }
 
 /// Whether the kernel killed a process of the task for lack of memory: by its own count, or by what the engine heard.
@@ -250,8 +250,8 @@ fn missed_samples(watched: &Watched, how: &Watch) -> Option<String> {
     // A run of a few intervals proves nothing.
     (mean > interval * 2 && watched.wall > interval * 10).then(|| {
         format!(
-            "one sample every {} instead of every {}, as --sample-interval asks: a sample takes longer than that, or the \
-             machine is busy",
+            "one sample every {} instead of every {} as requested with --sample-interval: sampling takes longer than \
+             that, or the machine is busy",
             milliseconds(mean),
             milliseconds(interval)
         )
@@ -269,13 +269,13 @@ fn warnings(observation: &Observation, unread: Option<String>) -> Vec<String> {
     {
         let share = missing.ratio(peak.bytes).unwrap_or_default() * 100.0;
         warnings.push(format!(
-            "{missing} of the peak ({share:.0} %) were in use between two samples only, and are not in the breakdown (a \
-             shorter --sample-interval may catch them)"
+            "{missing} of the peak ({share:.0} %) occurred between two samples and is not in the breakdown (a shorter \
+             --sample-interval may catch it)"
         ));
     }
     if let Reading::Value(leftover @ 1..) = observation.leftover_processes {
         let processes = if leftover == 1 { "process was" } else { "processes were" };
-        warnings.push(format!("{leftover} {processes} still running when the first one had ended, and killed"));
+        warnings.push(format!("{leftover} {processes} still running when the main process ended, and killed"));
     }
     warnings.extend(observation.survivors.iter().map(survival));
     let kills = kills(observation.events);
@@ -286,10 +286,10 @@ fn warnings(observation: &Observation, unread: Option<String>) -> Vec<String> {
         } else {
             "of the task's processes"
         };
-        warnings.push(format!("the kernel killed {kills} {whose} for lack of memory"));
+        warnings.push(format!("the kernel killed {kills} {whose} because memory ran out"));
     }
     if let Reading::Value(swapped @ Bytes(1..)) = observation.swap.peak.or(observation.swap.highest_sampled) {
-        warnings.push(format!("{swapped} were swapped out at one time, and are not in the peak"));
+        warnings.push(format!("up to {swapped} were swapped out and are not included in the peak"));
     }
     if let Some(unread) = unread {
         warnings.push(format!("some samples could not be read: {unread}"));

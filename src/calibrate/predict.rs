@@ -17,7 +17,7 @@ use crate::tree::{self, Listing, Options, Reason, Selection, SelectionError, Sur
 #[derive(Debug, thiserror::Error)]
 pub enum PredictError {
     /// The survey of a channel was cancelled, or was to be complete and is not.
-    #[error("failed to take the size of the channel {channel}")]
+    #[error("failed to determine the size of the channel {channel}")]
     Survey {
         /// The channel.
         channel: String,
@@ -116,7 +116,7 @@ fn channel(
             predicted
         }
         ChannelKind::Output => RulePrediction {
-            problem: Some("never applied: only inputs are scaled with".to_owned()),
+            problem: Some("ignored: only inputs have scale rules".to_owned()),
             ..RulePrediction::without_value(rule.clone())
         },
     });
@@ -134,7 +134,7 @@ fn evaluate(scale_rule: &ScaleRule, selected: Option<Sizes>) -> (RulePrediction,
         Some(Ok(value)) => (Some(value), None, true),
         Some(Err(error @ EvalError::Negative { .. })) => (None, Some(error.to_string()), true),
         Some(Err(error @ EvalError::Overflow { .. })) => (None, Some(error.to_string()), false),
-        None => (None, Some("the size of the channel is not known".to_owned()), false),
+        None => (None, Some("the size of the channel is unknown".to_owned()), false),
     };
     (RulePrediction { scale_rule, selected, n, value, problem }, known)
 }

@@ -134,7 +134,7 @@ fn find<'a>(
         known.sort_by_key(|identifier| Some(*identifier) != meant);
         let quoted: Vec<String> = known.iter().map(|identifier| quote(identifier)).collect();
         let label = match quoted.as_slice() {
-            [] => format!("{} has no templates at all", container.source.name()),
+            [] => format!("{} has no templates", container.source.name()),
             quoted => format!("expected one of {}", quoted.join(", ")),
         };
         let message = format!("{} has no template {}", container.source.name(), quote(name));

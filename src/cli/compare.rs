@@ -74,7 +74,7 @@ mod tests {
         Docker limit          1 GiB  1000 MiB         1.02  tight
         Kubernetes limit    1.1 GiB  1000 MiB         1.13  ok
         Kubernetes request  not set  1000 MiB            -  -
-        tight below 1.05 × the peak, wasteful above 2 ×
+        tight: below 1.05 × the peak; wasteful: above 2 × the peak
         ");
     }
 
@@ -86,8 +86,8 @@ mod tests {
         Docker limit          1 GiB  ≥ 1000 MiB       ≤ 1.02  not verified
         Kubernetes limit    1.1 GiB  ≥ 1000 MiB       ≤ 1.13  not verified
         Kubernetes request  not set  ≥ 1000 MiB            -  -
-        tight below 1.05 × the peak, wasteful above 2 ×
-        not verified: the peak is a lower bound, the run may have used more than the amount
+        tight: below 1.05 × the peak; wasteful: above 2 × the peak
+        not verified: the peak is a lower bound; the run may have used more than the amount
         ");
         let bounded = ObservedPeak { bytes: Bytes::mib(12), at_most: Some(Bytes::mib(1100)), ..lower };
         insta::assert_snapshot!(compared(bounded), @"
@@ -95,16 +95,16 @@ mod tests {
         Docker limit          1 GiB  ≥ 12 MiB, ≤ 1.1 GiB      ≤ 85.33  not verified
         Kubernetes limit    1.1 GiB  ≥ 12 MiB, ≤ 1.1 GiB      ≤ 93.87  tight
         Kubernetes request  not set  ≥ 12 MiB, ≤ 1.1 GiB            -  -
-        tight below 1.05 × the peak, wasteful above 2 ×
-        not verified: the peak is a lower bound, the run may have used more than the amount
+        tight: below 1.05 × the peak; wasteful: above 2 × the peak
+        not verified: the peak is a lower bound; the run may have used more than the amount
         ");
         insta::assert_snapshot!(compared(ObservedPeak { censored: true, ..lower }), @"
         Set for              Amount        Peak  Amount/peak  Verdict
         Docker limit          1 GiB  ≥ 1000 MiB       ≤ 1.02  censored
         Kubernetes limit    1.1 GiB  ≥ 1000 MiB       ≤ 1.13  censored
         Kubernetes request  not set  ≥ 1000 MiB            -  -
-        tight below 1.05 × the peak, wasteful above 2 ×
-        censored: the run reached its limit, so nobody knows how much it needs; run it without one
+        tight: below 1.05 × the peak; wasteful: above 2 × the peak
+        censored: the run reached its limit, so its need is unknown; run it without a limit
         ");
     }
 }

@@ -70,10 +70,10 @@ impl Thresholds {
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 pub enum ThresholdError {
     /// The first is below 1.
-    #[error("the threshold for tight is {0}, expected a number from 1 on")]
+    #[error("the threshold for tight is {0}, expected a number of at least 1")]
     Tight(f64),
     /// The second is below the first.
-    #[error("the threshold for wasteful is {wasteful}, expected a number from {tight} on, the threshold for tight")]
+    #[error("the threshold for wasteful is {wasteful}, expected at least {tight}, the threshold for tight")]
     Wasteful {
         /// The second.
         wasteful: f64,

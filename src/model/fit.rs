@@ -115,10 +115,10 @@ pub enum FittedRuleError {
     #[error("the exponent of `{0}` is too large, expected at most 3")]
     Exponent(String),
     /// The growing part is below zero.
-    #[error("`{0}` is negative, expected a rule that grows")]
+    #[error("`{0}` is negative, expected a rule that grows with n")]
     Negative(String),
     /// An opened parenthesis or the comma is missing.
-    #[error("expected `max(FLOOR, RULE)` such as `max(512Mi, 1.5*n)`, found `{0}`")]
+    #[error("expected `max(BASE, RULE)` such as `max(512Mi, 1.5*n)`, found `{0}`")]
     Parentheses(String),
 }
 
@@ -224,10 +224,10 @@ mod tests {
         assert_eq!(error("max(12, 2*m)"), "`2*m` is not a rule such as `1.5*n` or `2*n**2`");
         assert_eq!(
             error("max(12; 2*n)"),
-            "expected `max(FLOOR, RULE)` such as `max(512Mi, 1.5*n)`, found `max(12; 2*n)`"
+            "expected `max(BASE, RULE)` such as `max(512Mi, 1.5*n)`, found `max(12; 2*n)`"
         );
         assert_eq!(error("many"), "`many` is not a rule such as `1.5*n` or `2*n**2`");
-        assert_eq!(error("12 + -2*n"), "`-2*n` is negative, expected a rule that grows");
+        assert_eq!(error("12 + -2*n"), "`-2*n` is negative, expected a rule that grows with n");
         assert_eq!(error("2*n**9"), "the exponent of `2*n**9` is too large, expected at most 3");
         assert_eq!(error("x"), "`x` is not an amount of memory");
     }

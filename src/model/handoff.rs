@@ -35,7 +35,7 @@ impl Handoff {
             Recipient::Cluster => "Kubernetes, whose pods are",
             Recipient::OtherMachine => "another machine, whose processes are",
         };
-        format!("`{}` hands its work to {to} not in the run's cgroup", self.client)
+        format!("`{}` delegates its work to {to} outside the run's cgroup", self.client)
     }
 
     /// What to measure instead.

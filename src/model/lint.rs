@@ -19,15 +19,15 @@ use super::units::Bytes;
 /// Every lint: its code and what it is about.
 pub const LINTS: [(&str, &str); 10] = [
     ("rule-never-positive", "a rule that is zero or negative for every input"),
-    ("rule-constant", "a rule with n**0, which does not depend on the input"),
-    ("rule-bare-star", "a rule with a `*` that has nothing in front of it"),
-    ("floor-always-wins", "a rule that asks for less than the declared amount on all given inputs"),
+    ("rule-constant", "a rule with n**0, which is independent of the input"),
+    ("rule-bare-star", "a rule with a `*` without a coefficient before it"),
+    ("floor-always-wins", "a rule below the declared amount for all given inputs"),
     ("request-above-limit", "a request that is larger than the limit"),
-    ("request-rule-in-docker", "a rule of type `request`, which Docker has no use for"),
-    ("rounding-loss", "an amount that loses more than 1 % when Kubernetes gets it with one decimal"),
+    ("request-rule-in-docker", "a rule of type `request`, which Docker ignores"),
+    ("rounding-loss", "an amount that loses more than 1 % when rounded to one decimal for Kubernetes"),
     ("quantity-tiny", "an amount too small for any process, such as `512m`"),
-    ("no-file-matches", "a rule that counts none of the files there are"),
-    ("regex-never-matches", "a target_regex that no path can match as a whole"),
+    ("no-file-matches", "a rule that matches no existing file"),
+    ("regex-never-matches", "a target_regex that cannot match any whole path"),
 ];
 
 /// Where the task is to run.

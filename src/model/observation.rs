@@ -344,11 +344,11 @@ impl PeakSource {
     /// In words, for a table.
     pub const fn words(self) -> &'static str {
         match self {
-            Self::OwnCgroup => "the kernel's counter of a cgroup of its own",
+            Self::OwnCgroup => "the kernel's counter of the run's own cgroup",
             Self::ParentCgroup => "the kernel's counter of a cgroup around the container",
             Self::Probe => "the kernel's counter, read by a probe in the container",
             Self::ContainerCgroup => "the kernel's counter of the container's cgroup",
-            Self::PolledCgroup => "polled usage of a cgroup of its own",
+            Self::PolledCgroup => "polled usage of the run's own cgroup",
             Self::SampledProcesses => "sampled sum of the process tree",
             Self::Imported => "an imported table",
         }

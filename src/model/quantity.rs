@@ -111,7 +111,7 @@ impl<'de> Deserialize<'de> for Quantity {
             type Value = Quantity;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a quantity such as \"512Mi\" or a whole number of bytes")
+                f.write_str("a quantity such as \"512Mi\" or an integer number of bytes")
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Quantity, E> {

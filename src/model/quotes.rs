@@ -26,9 +26,8 @@ pub fn unclosed(text: &str, delimiter: u8) -> Option<Problem> {
         };
     }
     let State::Quoted(opened) = state else { return None };
-    let problem =
-        Problem::error("unclosed-quote", "a quote is never closed").at(opened..opened + 1).label("it opens here");
-    Some(problem.help("close it; a quote within quotes is written twice"))
+    let problem = Problem::error("unclosed-quote", "unclosed quote").at(opened..opened + 1).label("opened here");
+    Some(problem.help("close the quote; write a quote inside quotes twice"))
 }
 
 #[cfg(test)]

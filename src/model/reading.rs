@@ -79,7 +79,7 @@ impl<T: Serialize> Serialize for Reading<T> {
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Reading<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
-        #[serde(untagged, expecting = "a reading has not all of its parts, or is no word such as `unsupported`")]
+        #[serde(untagged, expecting = "a value lacks fields, or is a string other than `unsupported` or `gone`")]
         enum Either<T> {
             Value(T),
             Word(String),
@@ -103,7 +103,7 @@ impl<T: JsonSchema> JsonSchema for Reading<T> {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let value = generator.subschema_for::<T>();
         json_schema!({
-            "description": "A value, or why there is none: unsupported here, or gone before it could be read.",
+            "description": "A value, or why it is missing: unsupported here, or gone before it could be read.",
             "anyOf": [value, {"enum": ["unsupported", "gone"]}]
         })
     }

@@ -39,6 +39,6 @@ fn where_there_is_no_place_for_the_inputs_that_is_told() {
     let output = demo.arg("demo").env("TMPDIR", "/nonexistent").output().unwrap();
     assert_eq!(output.status.code(), Some(3));
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("failed to make a folder for the inputs in /nonexistent"), "{said}");
+    assert!(said.contains("failed to create a directory for the inputs in /nonexistent"), "{said}");
     assert!(said.contains("TMPDIR"), "{said}");
 }

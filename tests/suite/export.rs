@@ -281,7 +281,7 @@ fn a_benchmark_of_snakemake_becomes_lower_bounds() {
     fs::write(&file, text).unwrap();
     let (status, stdout, stderr) = highwater(&["import", file.to_str().unwrap()], "");
     assert_eq!(status, 0);
-    assert!(stderr.ends_with("map_reads.tsv:3: left out: it had ended before its memory was looked at\n"), "{stderr}");
+    assert!(stderr.ends_with("map_reads.tsv:3: left out: ended before its memory was sampled\n"), "{stderr}");
     let run: Observation = serde_json::from_str(stdout.trim()).unwrap();
     assert_eq!(run.subject.name.as_deref(), Some("map_reads"));
     let Reading::Value(peak) = &run.peak else { panic!("{:?}", run.peak) };
@@ -332,7 +332,7 @@ fn a_column_that_is_named_twice_is_told_with_its_place() {
 fn a_quote_that_is_never_closed_is_told_where_it_opens() {
     let (status, runs, stderr) = import("peak_bytes,wall_seconds,case\n5,1,a\n5,1,\"b\n5,1,c\n", &[]);
     assert_eq!((status, runs.len()), (2, 0));
-    assert!(stderr.contains("standard input:3:5: a quote is never closed"), "{stderr}");
+    assert!(stderr.contains("standard input:3:5: unclosed quote"), "{stderr}");
 }
 
 #[test]

@@ -113,7 +113,7 @@ fn bytes_that_are_no_text_are_told_with_their_place() {
         command.args(["fit", "-"]).write_stdin(b"input_bytes,peak_bytes\n1,\xff\n".as_slice()).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr.contains("standard input:2:3: bytes that are no text"), "{stderr}");
+    assert!(stderr.contains("standard input:2:3: invalid UTF-8"), "{stderr}");
 }
 
 #[test]

@@ -77,7 +77,7 @@ fn the_difference_is_just_the_rule() {
     assert_eq!(status, 0, "{stderr}");
     // A second time there is nothing to do.
     let (_, stdout, _) = records.fit(&["--write", "file.json"]);
-    assert!(stdout.ends_with("file.json says so already\n"), "{stdout}");
+    assert!(stdout.ends_with("file.json is already up to date\n"), "{stdout}");
     assert_eq!(text(&records), new);
 }
 
@@ -169,7 +169,7 @@ fn jinja_stays_and_is_not_written_over() {
     let made = CONTAINER.replace("\"9*n\"", "\"{{ custom.factor }}*n\"");
     let (records, status, _, stderr) = written(&made, &["--set", "factor=9"]);
     assert_eq!(status, 2);
-    assert!(stderr.contains("Jinja makes what would be changed"), "{stderr}");
+    assert!(stderr.contains("the value to be changed is computed by Jinja"), "{stderr}");
     assert_eq!(text(&records), made);
     // Neither is one that it repeats.
     let repeated = CONTAINER.replace("\"outputs\": []", "\"outputs\": [{% for i in [1, 2] %}{\"name\": \"o{{ i }}\", \"mounted_path\": \"/o{{ i }}\"}{% if not loop.last %},{% endif %}{% endfor %}]");
@@ -206,7 +206,7 @@ fn places_that_are_not_clear_are_asked_for() {
     assert_eq!(status, 0, "{stderr}");
     let (_, status, _, stderr) = written(&CONTAINER.replace("\"scans\"", "\"images\""), &[]);
     assert_eq!(status, 2);
-    assert!(stderr.contains("no input channel is called `scans`"), "{stderr}");
+    assert!(stderr.contains("no input channel named `scans`"), "{stderr}");
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn merged_twice_equals_once_equals_one_sweep() {
     assert_eq!((status, said.as_str()), (0, "12 records were added; all has 12 now\n"));
     let once = record(&into);
     let (status, said) = merge(above.path(), &[&PLACES[..], &["--into", "all"]].concat());
-    assert_eq!((status, said.as_str()), (0, "0 records were added; 12 were there already; all has 12 now\n"));
+    assert_eq!((status, said.as_str()), (0, "0 records were added; 12 already existed; all now has 12\n"));
     assert_eq!(record(&into), once);
     // In the order of the plan, which is that in which the one sweep ran.
     let one = above.path().join("one");
@@ -133,7 +133,7 @@ fn one_run_that_was_measured_twice_is_kept_twice_with_all_it_left() {
     }
     assert_eq!(
         merge(above.path(), &["x", "y", "--into", "x"]).1,
-        "1 record was added; 1 were there already; x has 2 now\n"
+        "1 record was added; 1 already existed; x now has 2\n"
     );
     let records = store::read(&above.path().join("x")).unwrap();
     let series: Vec<_> =

@@ -329,7 +329,7 @@ fn a_long_sweep_makes_a_small_page_that_says_what_it_leaves_out() {
     {
         assert!(html.contains(thinned), "{thinned}");
     }
-    let killed = html.matches("killed for memory at").count();
+    let killed = html.matches("out of memory at").count();
     assert_eq!(killed, 200, "what is remarkable is not thinned");
     let csv = ok(folder.report(&[path.to_str().unwrap(), "--format", "csv"]));
     assert_eq!(csv.lines().count(), 3001);

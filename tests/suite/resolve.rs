@@ -188,7 +188,7 @@ fn a_path_beside_the_task_is_pointed_out() {
     let resolution = resolve(&spec, &NoContainer, Path::new("/no/such/place")).unwrap();
     let said = said(&resolution);
     assert!(
-        said.contains("paths are taken from the current directory; ") && said.contains("/./data is there"),
+        said.contains("paths are relative to the current directory; did you mean ") && said.contains("/./data?"),
         "{said}"
     );
 }

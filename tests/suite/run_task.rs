@@ -240,7 +240,10 @@ fn only_of_tasks_the_input_is_known() {
     let output = output.unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{stderr}");
-    assert!(stderr.contains("help: write it as a task, or sweep it over its --input"), "{stderr}");
+    assert!(
+        stderr.contains("help: describe the command in a task.json, or use `highwater sweep` with --input"),
+        "{stderr}"
+    );
 }
 
 /// Where nobody may mount: in a user namespace that allows no mount namespaces.

@@ -101,21 +101,20 @@ impl Warning {
     pub fn remedy(&self) -> &str {
         match self {
             Self::FirstRunSlower { .. } | Self::FirstRunLarger { .. } => {
-                "run once before what counts (--warmup 1), or give every run the same start (--cache cold)"
+                "add a warm-up run (--warmup 1), or start every run with a cold cache (--cache cold)"
             }
             Self::SpreadTooLarge { .. } => {
-                "run more often (--min-runs 5 --precision 0.02); look for threads, random seeds and caches in the task"
+                "increase the number of runs (--min-runs 5 --precision 0.02); check the task for threads, random \
+                 seeds and caches"
             }
-            Self::AtTheLimit { .. } => {
-                "give it more memory (--limit), or none to reach: such a peak is not what it wants"
-            }
+            Self::AtTheLimit { .. } => "raise or remove the limit (--limit): such a peak does not show the need",
             Self::Swapping { .. } => {
-                "leave more memory free (--jobs 1), or turn swap off: what is swapped is not in the peak"
+                "leave more memory free (--jobs 1), or turn swap off: the peak does not include swap"
             }
-            Self::ShortOfMemory { .. } => "run fewer at a time (--jobs 1), or give it more memory (--limit)",
-            Self::OtherLoad { .. } => "leave the machine alone meanwhile; its times, not its peaks, are in doubt",
+            Self::ShortOfMemory { .. } => "run fewer jobs at a time (--jobs 1), or raise the limit (--limit)",
+            Self::OtherLoad { .. } => "use an idle machine; times are affected, peaks are not",
             Self::LowerBound { remedy, .. } => remedy,
-            Self::Failed { .. } => "read what they wrote (highwater logs), then run them again (--retry failed)",
+            Self::Failed { .. } => "read their output (highwater logs), then run them again (--retry failed)",
         }
     }
 }
@@ -131,7 +130,7 @@ impl fmt::Display for Warning {
                 write!(f, "the peak of the first run is {times:.2} times that of any other: the caches were cold")
             }
             Self::SpreadTooLarge { relative } => {
-                write!(f, "the peaks differ by {:.0} % of their median", relative * 100.0)
+                write!(f, "the peaks vary by {:.0} % of their median", relative * 100.0)
             }
             Self::AtTheLimit { runs, limit_bytes: Some(limit) } => {
                 write!(f, "memory ran out in {}, with a limit of {limit}", count(*runs))
@@ -145,10 +144,10 @@ impl fmt::Display for Warning {
                 write!(f, "{} took longer for the same work: other load, or a slow disk", count(*runs))
             }
             Self::LowerBound { runs, at_most_bytes, reason, .. } => {
-                let most = at_most_bytes.map_or_else(String::new, |most| format!(", and at most {most}"));
+                let most = at_most_bytes.map_or_else(String::new, |most| format!(", at most {most}"));
                 write!(f, "the peak is a lower bound in {}{most}: {reason}", count(*runs))
             }
-            Self::Failed { runs } => write!(f, "{} did not succeed", count(*runs)),
+            Self::Failed { runs } => write!(f, "{} failed", count(*runs)),
         }
     }
 }

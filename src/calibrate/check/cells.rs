@@ -66,22 +66,22 @@ impl Failed {
         let peak = self.peak.map_or_else(String::new, |peak| format!(" with {peak} in use"));
         match self.outcome {
             Outcome::Exited { status } => format!("exited with status {status}"),
-            Outcome::Signalled { signal } => format!("ended by signal {signal}"),
-            Outcome::OomKilled => format!("killed for lack of memory{peak}"),
-            Outcome::TimedOut { after_us } => format!("ended after its {:.1} s were over", after_us as f64 / 1e6),
+            Outcome::Signalled { signal } => format!("killed by signal {signal}"),
+            Outcome::OomKilled => format!("out of memory{peak}"),
+            Outcome::TimedOut { after_us } => format!("timed out after {:.1} s", after_us as f64 / 1e6),
             Outcome::Interrupted { signal } => format!("interrupted by signal {signal}"),
-            Outcome::EngineLost => "lost with what watched over it".to_owned(),
+            Outcome::EngineLost => "lost with the engine or its supervisor".to_owned(),
         }
     }
 
     pub(super) fn remedy(self) -> &'static str {
         match self.outcome {
             Outcome::Exited { .. } | Outcome::Signalled { .. } => {
-                "have it succeed first: `highwater run` shows what it prints; what it needs is not known before"
+                "make the task succeed first (`highwater run` shows its output); a failed run does not show the need"
             }
-            Outcome::OomKilled => "give it a higher limit, or a smaller input, until it succeeds",
-            Outcome::TimedOut { .. } => "give it more time with `timeout` in highwater.toml",
-            Outcome::Interrupted { .. } | Outcome::EngineLost => "run it again",
+            Outcome::OomKilled => "raise its limit, or use a smaller input",
+            Outcome::TimedOut { .. } => "raise `timeout` in highwater.toml",
+            Outcome::Interrupted { .. } | Outcome::EngineLost => "run the check again",
         }
     }
 }
@@ -151,7 +151,7 @@ impl CellRuns {
             Exactness::LowerBound { reason, remedy } if !sample.is_exact() => {
                 self.inexact.get_or_insert_with(|| Inexact {
                     reason: reason.clone(),
-                    remedy: format!("for exact peaks: {remedy}"),
+                    remedy: format!("to get exact peaks: {remedy}"),
                 });
             }
             Exactness::LowerBound { .. } => {}

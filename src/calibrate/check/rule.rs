@@ -115,15 +115,15 @@ impl Judge<'_> {
             let inexact = self.runs.cells.values().find_map(|cell| cell.inexact.as_ref());
             if let Some(Inexact { reason, remedy }) = inexact {
                 let message = format!(
-                    "its rule may have changed from {}: there are too few exact peaks to fit it anew ({reason})",
+                    "the rule may have changed from {}: too few exact peaks to refit it ({reason})",
                     words(&old.typical)
                 );
                 self.not_verified(Reason::GrowthNotVerified, None, message, remedy);
                 return;
             }
             let message =
-                format!("no rule can be fitted to its runs, as one could for the baseline ({})", words(&old.typical));
-            let remedy = "run it on at least three inputs of different sizes";
+                format!("no rule can be fitted to the runs, unlike for the baseline ({})", words(&old.typical));
+            let remedy = "run the task on at least three inputs of different sizes";
             self.tell(Level::Warning, Reason::NoRule, None, message, remedy);
             return;
         };
@@ -137,11 +137,11 @@ impl Judge<'_> {
             Some(_) | None => String::new(),
         };
         let message = format!(
-            "its rule has changed: {}; an input of {n}{extrapolated} needs {now} instead of {then}",
+            "the rule has changed: {}; an input of {n}{extrapolated} needs {now} instead of {then}",
             part(&old.typical, &new, n)
         );
-        let remedy = "look at how what the change keeps in memory depends on the input; if it is meant, fit the rule anew \
-                      with `highwater fit` and commit a new baseline: `highwater check --update-baseline`";
+        let remedy = "check how what the change keeps in memory depends on the input; if it is intended, refit the \
+                      rule with `highwater fit` and commit a new baseline: `highwater check --update-baseline`";
         self.tell(Level::Failure, Reason::RuleChanged, None, message, remedy);
         self.suspects.extend(changed);
     }
@@ -214,9 +214,9 @@ fn part(old: &FittedRule, new: &FittedRule, n: Bytes) -> String {
             power(old.exponent)
         )
     } else if grows {
-        format!("its coefficient is another, {now} instead of {then}")
+        format!("its coefficient differs, {now} instead of {then}")
     } else {
-        format!("its floor is another, {now} instead of {then}")
+        format!("its base differs, {now} instead of {then}")
     }
 }
 

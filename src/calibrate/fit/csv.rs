@@ -97,9 +97,9 @@ impl Reading<'_> {
         let names: Vec<&str> = (0..header.len()).map(|column| field(header, column).unwrap_or("")).collect();
         for (place, name) in names.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
             if names[..place].contains(name) {
-                let problem = Problem::error("repeated-column", format!("two columns are called `{name}`"));
-                let problem = problem.at(self.place(header, place)).label("the second one");
-                self.problems.push(problem.help("leave one of them out, or call it otherwise"));
+                let problem = Problem::error("repeated-column", format!("duplicate column `{name}`"));
+                let problem = problem.at(self.place(header, place)).label("repeated here");
+                self.problems.push(problem.help("remove or rename one of them"));
             }
         }
         let find = |wanted: &str| names.iter().position(|name| *name == wanted);
@@ -116,13 +116,13 @@ impl Reading<'_> {
             .collect();
         if let [first, ..] = missing.as_slice() {
             let line = 0..self.text.find('\n').unwrap_or(self.text.len()).min(200);
-            let found = if names.is_empty() { "nothing".to_owned() } else { format!("`{}`", names.join("`, `")) };
+            let found = if names.is_empty() { "an empty line".to_owned() } else { format!("`{}`", names.join("`, `")) };
             self.problems.push(
                 Problem::error("missing-column", format!("no column `{}`", missing.join("` and no column `")))
                     .at(line)
                     .label(format!("found {found}"))
                     .help(format!(
-                        "the first line names the columns: `{INPUT},{PEAK}[,{WALL}]`; is `{first}` called otherwise?"
+                        "name the columns in the first line: `{INPUT},{PEAK}[,{WALL}]`; check the spelling of `{first}`"
                     )),
             );
             return None;
@@ -145,7 +145,7 @@ impl Reading<'_> {
                 several => format!("{several} values"),
             };
             self.problems.push(
-                Problem::error("wrong-length", format!("{found} in a table of {expected} columns"))
+                Problem::error("wrong-length", format!("found {found} in a table with {expected} columns"))
                     .at(self.place(record, record.len().min(expected)))
                     .label(format!("expected {expected} values")),
             );
@@ -164,7 +164,7 @@ impl Reading<'_> {
         let amount = text.parse::<u64>().map(Bytes).ok().or_else(|| decimal(text)).or_else(|| text.parse().ok());
         match amount {
             Some(amount) if !above_zero || amount > Bytes::ZERO => return Some(amount),
-            Some(_) => self.reject(record, column, name, "a peak above 0: a run that was not measured is no run"),
+            Some(_) => self.reject(record, column, name, "a peak above 0"),
             None => self.reject(record, column, name, "a number of bytes such as 1048576, or a quantity such as 512Mi"),
         }
         None
@@ -181,7 +181,7 @@ impl Reading<'_> {
                 Ok(Some(seconds))
             }
             Some(_) | None => {
-                self.reject(record, column, WALL, "a number of seconds such as 12.5, or nothing");
+                self.reject(record, column, WALL, "a number of seconds such as 12.5, or an empty cell");
                 Err(())
             }
         }
@@ -194,7 +194,7 @@ impl Reading<'_> {
             Some("oom" | "oom-killed") => Some(Censoring::OomKilled),
             Some("lower-bound") => Some(Censoring::LowerBound),
             Some(_) | None => {
-                self.reject(record, column, CENSORED, "`limit`, `oom`, `lower-bound` or nothing");
+                self.reject(record, column, CENSORED, "`limit`, `oom`, `lower-bound` or an empty cell");
                 None
             }
         }
@@ -202,9 +202,9 @@ impl Reading<'_> {
 
     fn reject(&mut self, record: &ByteRecord, column: usize, name: &str, expected: &str) {
         let found = String::from_utf8_lossy(record.get(column).unwrap_or_default());
-        let found = if found.is_empty() { "nothing".to_owned() } else { format!("`{found}`") };
+        let found = if found.is_empty() { "an empty cell".to_owned() } else { format!("`{found}`") };
         self.problems.push(
-            Problem::error("bad-value", format!("{found} as `{name}`"))
+            Problem::error("bad-value", format!("invalid value for `{name}`: {found}"))
                 .at(self.place(record, column))
                 .label(format!("expected {expected}")),
         );
@@ -283,12 +283,12 @@ mod tests {
         assert_eq!(
             problems(text),
             [
-                "2:4 `many` as `peak_bytes` [many] expected a number of bytes such as 1048576, or a quantity such as 512Mi",
-                "4:4 `0` as `peak_bytes` [0] expected a peak above 0: a run that was not measured is no run",
-                "4:6 `-3` as `wall_seconds` [-3] expected a number of seconds such as 12.5, or nothing",
-                "5:1 `-1` as `input_bytes` [-1] expected a number of bytes such as 1048576, or a quantity such as 512Mi",
-                "5:6 `x` as `wall_seconds` [x] expected a number of seconds such as 12.5, or nothing",
-                "6:4 2 values in a table of 3 columns [] expected 3 values",
+                "2:4 invalid value for `peak_bytes`: `many` [many] expected a number of bytes such as 1048576, or a quantity such as 512Mi",
+                "4:4 invalid value for `peak_bytes`: `0` [0] expected a peak above 0",
+                "4:6 invalid value for `wall_seconds`: `-3` [-3] expected a number of seconds such as 12.5, or an empty cell",
+                "5:1 invalid value for `input_bytes`: `-1` [-1] expected a number of bytes such as 1048576, or a quantity such as 512Mi",
+                "5:6 invalid value for `wall_seconds`: `x` [x] expected a number of seconds such as 12.5, or an empty cell",
+                "6:4 found 2 values in a table with 3 columns [] expected 3 values",
             ]
         );
     }
@@ -299,14 +299,14 @@ mod tests {
             problems("size,peak_bytes\n1,2\n"),
             ["1:1 no column `input_bytes` [size,peak_bytes] found `size`, `peak_bytes`"]
         );
-        assert_eq!(problems(""), ["1:1 no column `input_bytes` and no column `peak_bytes` [] found nothing"]);
+        assert_eq!(problems(""), ["1:1 no column `input_bytes` and no column `peak_bytes` [] found an empty line"]);
     }
 
     #[test]
     fn a_column_that_is_named_twice_is_told_at_the_second_one() {
         assert_eq!(
             problems("input_bytes,peak_bytes,peak_bytes\n1,2,3\n"),
-            ["1:24 two columns are called `peak_bytes` [peak_bytes] the second one"]
+            ["1:24 duplicate column `peak_bytes` [peak_bytes] repeated here"]
         );
         assert!(parse("runs.csv", "input_bytes,peak_bytes,,\n1,2,,\n").is_ok(), "columns without a name are none");
     }
@@ -315,7 +315,7 @@ mod tests {
     fn a_quote_that_is_never_closed_is_told_where_it_opens() {
         assert_eq!(
             problems("input_bytes,peak_bytes,note\n1,2,a\n1,2,\"b\n1,2,c\n"),
-            ["3:5 a quote is never closed [\"] it opens here"]
+            ["3:5 unclosed quote [\"] opened here"]
         );
     }
 

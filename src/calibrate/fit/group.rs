@@ -119,7 +119,7 @@ impl LeftOut {
             (self.timed_out, "timed out"),
             (self.interrupted, "interrupted"),
             (self.unmeasured, "without a peak"),
-            (self.unsized_inputs, "without the sizes of their inputs"),
+            (self.unsized_inputs, "without input sizes"),
             (self.without_floor, "without a floor"),
         ]
         .into_iter()

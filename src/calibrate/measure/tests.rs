@@ -99,7 +99,7 @@ fn a_kill_that_only_the_engine_reports_counts_as_one() {
     let survived = record(Finished { contained: Some(container(true)), ..finished() });
     assert_eq!((survived.outcome, survived.censored), (Outcome::Exited { status: 0 }, true));
     assert_eq!(survived.events.value().unwrap().oom_kills, Reading::Value(1));
-    assert_eq!(survived.warnings, ["the kernel killed a process of the task for lack of memory"]);
+    assert_eq!(survived.warnings, ["the kernel killed a process of the task because memory ran out"]);
 
     let unscathed = record(Finished { contained: Some(container(false)), ..finished() });
     assert!(!unscathed.censored && unscathed.warnings.is_empty(), "{unscathed:?}");
@@ -210,9 +210,9 @@ fn what_survives_sigkill_is_named_and_makes_the_peak_a_lower_bound() {
     let run = measure(&mut Once(Some(script)), About::default(), host(), &how, None, &mut ()).unwrap();
     assert_eq!(run.outcome, Outcome::TimedOut { after_us: 3000 });
     assert_eq!(run.survivors, survivors);
-    assert!(run.warnings[0].starts_with("process 7 (cat) has survived SIGKILL and is still there: it is in an"));
+    assert!(run.warnings[0].starts_with("process 7 (cat) survived SIGKILL and still exists: it is in an"));
     assert!(run.warnings[1].contains("process 8 (sudo)") && run.warnings[1].contains("another user"), "{run:?}");
-    assert_eq!(run.warnings[2..], ["process 9 has survived SIGKILL and is still there"]);
+    assert_eq!(run.warnings[2..], ["process 9 survived SIGKILL and still exists"]);
     let peak = run.peak.value().unwrap();
     assert_eq!(peak.bytes, mib(100));
     assert!(matches!(peak.exactness, Exactness::LowerBound { reason, .. } if reason.starts_with("process 7 (cat)")));
@@ -227,7 +227,7 @@ fn a_kill_for_memory_censors_a_run_that_timed_out_too() {
     let how = Watch { timeout: Some(Duration::from_millis(3)), ..BRISK };
     let run = measure(&mut Once(Some(script)), About::default(), host(), &how, None, &mut ()).unwrap();
     assert_eq!((run.outcome, run.censored), (Outcome::TimedOut { after_us: 3000 }, true));
-    assert_eq!(run.warnings, ["the kernel killed 2 of the task's processes for lack of memory"]);
+    assert_eq!(run.warnings, ["the kernel killed 2 of the task's processes because memory ran out"]);
 }
 
 #[test]
@@ -284,7 +284,7 @@ fn what_lies_between_samples_is_no_part_of_the_breakdown_and_said_where_it_matte
         assert_eq!(!run.warnings.is_empty(), warned, "{sampled} MiB sampled: {:?}", run.warnings);
     }
     let run = observed(Script::new(&[mib(70)], finished()));
-    assert!(run.warnings[0].starts_with("30 MiB of the peak (30 %) were in use between two samples only"), "{run:?}");
+    assert!(run.warnings[0].starts_with("30 MiB of the peak (30 %) occurred between two samples"), "{run:?}");
     let lower = observed(Script::new(&[mib(70)], Finished { peak: lower_bound(mib(70)), ..finished() }));
     assert_eq!((lower.between_samples(), lower.warnings.len()), (None, 0));
     assert_eq!(record(finished()).between_samples(), None);
@@ -308,7 +308,7 @@ fn the_largest_processes_belong_to_the_fullest_moment_or_are_left_out() {
 fn huge_pages_that_no_cgroup_counts_are_a_warning() {
     let largest = LargestProcesses { largest: Vec::new(), hugetlb: Some((mib(4), "database".to_owned())) };
     let run = observed(Script { largest, ..Script::new(&[mib(99)], finished()) });
-    let expected = "4 MiB in huge pages of hugetlbfs (`database`) are not counted as memory, and are not in the peak";
+    let expected = "4 MiB of hugetlbfs huge pages (`database`) are not counted as memory and not included in the peak";
     assert_eq!(run.warnings, [expected]);
 }
 

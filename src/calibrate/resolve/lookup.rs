@@ -20,13 +20,13 @@ pub trait ProcessingContainers {
 #[derive(Debug, thiserror::Error)]
 pub enum LookupError {
     /// Nobody said where it is.
-    #[error("its processing-container.json is not known")]
+    #[error("its processing-container.json is unknown")]
     NotGiven,
     /// It was found, and is not as it should be.
-    #[error("its processing-container.json cannot be used")]
+    #[error("its processing-container.json is invalid")]
     Read(#[source] ReadError),
     /// A container engine could not give it.
-    #[error("failed to take its processing-container.json from the image")]
+    #[error("failed to read its processing-container.json from the image")]
     Engine(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 

@@ -190,14 +190,14 @@ impl Seen {
             Self::NotAdjustable { default, .. } => Some(format!("the template has {}", quote(default))),
             Self::NearVariable { .. } => Some("added to the environment".to_owned()),
             Self::InputMissing { .. } | Self::InputNotAFolder { .. } | Self::InputUnreadable { .. } => {
-                Some("its size is not known".to_owned())
+                Some("its size is unknown".to_owned())
             }
             Self::OutputIsInput { .. } => Some("mounted once, read-only".to_owned()),
-            Self::SharedFolder { .. } => Some("the same folder again".to_owned()),
-            Self::OnVolume { kind: ChannelKind::Input, .. } => Some("its size is not known here".to_owned()),
+            Self::SharedFolder { .. } => Some("the same directory again".to_owned()),
+            Self::OnVolume { kind: ChannelKind::Input, .. } => Some("its size is unknown here".to_owned()),
             Self::OnVolume { kind: ChannelKind::Output, .. } => None,
             Self::EmptyCommand => Some("no words".to_owned()),
-            Self::ResourcesDropped { .. } => Some("replaces all of the template's".to_owned()),
+            Self::ResourcesDropped { .. } => Some("replaces all resources of the template".to_owned()),
         }
     }
 
@@ -205,30 +205,30 @@ impl Seen {
         match self {
             Self::ChannelOnlyInTask { meant: Some(meant), .. } => Some(format!("did you mean `{meant}`?")),
             Self::ChannelOnlyInTask { meant: None, .. } => {
-                Some("only the template knows where a channel belongs in the container".to_owned())
+                Some("only the template can define where a channel is mounted".to_owned())
             }
             Self::ChannelOnlyInTemplate { kind: ChannelKind::Input, .. } => {
-                Some("say in the task's \"inputs\" where its data is".to_owned())
+                Some("give the path of its data in the task's \"inputs\"".to_owned())
             }
             Self::ChannelOnlyInTemplate { kind: ChannelKind::Output, .. } => {
-                Some("say in the task's \"outputs\" where its data goes; else it is lost with the container".to_owned())
+                Some("give a path in the task's \"outputs\", otherwise its data is lost with the container".to_owned())
             }
-            Self::NotAdjustable { .. } => Some("leave it out of the task, or ask the author of the image".to_owned()),
+            Self::NotAdjustable { .. } => Some("remove it from the task, or ask the author of the image".to_owned()),
             Self::NearVariable { meant, .. } => Some(format!("did you mean `{meant}`?")),
-            Self::EmptyCommand => Some("leave \"command\" out to run the template's".to_owned()),
-            Self::ResourcesDropped { .. } => Some("repeat in the task what still holds".to_owned()),
+            Self::EmptyCommand => Some("remove \"command\" to run the command of the template".to_owned()),
+            Self::ResourcesDropped { .. } => Some("repeat in the task what should be kept".to_owned()),
             Self::InputMissing { beside: Some(beside), .. } => {
-                Some(format!("paths are taken from the current directory; {} is there", beside.display()))
+                Some(format!("paths are relative to the current directory; did you mean {}?", beside.display()))
             }
             Self::InputMissing { beside: None, .. } => Some(
-                "create the folder, or correct \"host_path\"; relative paths start in the current directory".to_owned(),
+                "create the directory, or correct \"host_path\"; relative paths start in the current \
+                 directory"
+                    .to_owned(),
             ),
-            Self::InputNotAFolder { .. } => Some("give the folder that the file is in".to_owned()),
-            Self::InputUnreadable { .. } => Some("give this user the right to read it".to_owned()),
-            Self::OutputIsInput { .. } => {
-                Some("give the output a folder of its own to be able to write to it".to_owned())
-            }
-            Self::SharedFolder { .. } => Some("the platform mounts such a folder only once".to_owned()),
+            Self::InputNotAFolder { .. } => Some("give the directory of the file".to_owned()),
+            Self::InputUnreadable { .. } => Some("give this user read permission".to_owned()),
+            Self::OutputIsInput { .. } => Some("give the output its own directory to make it writable".to_owned()),
+            Self::SharedFolder { .. } => Some("the platform mounts such a directory only once".to_owned()),
             Self::OutsideChoices { .. } | Self::WrongType { .. } | Self::OnVolume { .. } => None,
         }
     }
@@ -244,41 +244,41 @@ impl fmt::Display for Seen {
                 write!(f, "the task has no {kind} {}: the channel is dropped", quote(channel))
             }
             Self::OutsideChoices { variable, value, .. } => {
-                write!(f, "{} of {} is none of its choices", quote(value), quote(variable))
+                write!(f, "{} is not one of the choices of {}", quote(value), quote(variable))
             }
             Self::WrongType { variable, value, kind } => {
-                write!(f, "{} of {} does not look like its type {kind}", quote(value), quote(variable))
+                write!(f, "{} does not match the type {kind} of {}", quote(value), quote(variable))
             }
             Self::NotAdjustable { variable, .. } => {
-                write!(f, "{} is changed, although the template says that it is not adjustable", quote(variable))
+                write!(f, "{} is changed, but the template declares it as not adjustable", quote(variable))
             }
             Self::NearVariable { variable, meant } => {
                 write!(f, "the template has no variable {}, but {}", quote(variable), quote(meant))
             }
-            Self::EmptyCommand => f.write_str("the task's command is empty: the image's own runs"),
+            Self::EmptyCommand => f.write_str("the task's command is empty, so the image's own command runs"),
             Self::ResourcesDropped { dropped } => {
                 write!(f, "the task's resources replace the template's, which lose {}", dropped.join(", "))
             }
             Self::InputMissing { channel, path, .. } => {
-                write!(f, "the folder of the input {} is not there: {}", quote(channel), path.display())
+                write!(f, "the directory of the input {} does not exist: {}", quote(channel), path.display())
             }
             Self::InputNotAFolder { channel, path } => {
-                write!(f, "the path of the input {} is no folder: {}", quote(channel), path.display())
+                write!(f, "the path of the input {} is not a directory: {}", quote(channel), path.display())
             }
             Self::InputUnreadable { channel, path, error } => {
-                write!(f, "the folder of the input {} cannot be read: {}: {error}", quote(channel), path.display())
+                write!(f, "the directory of the input {} is not readable: {}: {error}", quote(channel), path.display())
             }
             Self::OutputIsInput { output, input, path } => {
                 write!(
                     f,
-                    "the output {} has the folder of the input {}: {}",
+                    "the output {} and the input {} share the directory {}",
                     quote(output),
                     quote(input),
                     path.display()
                 )
             }
             Self::SharedFolder { first, second, path } => {
-                write!(f, "the channels {} and {} have one folder: {}", quote(first), quote(second), path.display())
+                write!(f, "the channels {} and {} share the directory {}", quote(first), quote(second), path.display())
             }
             Self::OnVolume { channel, kind } => {
                 write!(f, "the {kind} {} is on a volume of a cluster", quote(channel))

@@ -20,7 +20,7 @@ const MOST_NAMES: usize = 1000;
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// There is no such file.
-    #[error("there is no file {}", path.display())]
+    #[error("file not found: {}", path.display())]
     Missing {
         /// The path.
         path: PathBuf,
@@ -28,7 +28,7 @@ pub enum ReadError {
         meant: Option<PathBuf>,
     },
     /// It is a folder.
-    #[error("{} is a folder, expected a file", path.display())]
+    #[error("{} is a directory, expected a file", path.display())]
     Folder {
         /// The path.
         path: PathBuf,
@@ -36,7 +36,7 @@ pub enum ReadError {
         meant: Option<PathBuf>,
     },
     /// It is larger than any document.
-    #[error("{} has more than {} MiB, which no document has", path.display(), Source::MOST_BYTES >> 20)]
+    #[error("{} is larger than {} MiB, the limit for a document", path.display(), Source::MOST_BYTES >> 20)]
     TooLarge {
         /// The path.
         path: PathBuf,
@@ -92,10 +92,10 @@ fn expected(schema: Schema, source: Source) -> Result<Source, Flawed> {
     let Some(found) = Schema::of(&source).filter(|found| *found != schema) else { return Ok(source) };
     let (label, help) = match schema {
         Schema::Task => {
-            ("expected \"taskTemplate\" in it", "give a task.json here, and this file with --processing-container")
+            ("expected \"taskTemplate\"", "give a task.json here, and this file with --processing-container")
         }
         Schema::ProcessingContainer => {
-            ("expected \"templates\" in it", "give the processing-container.json of the task's image here")
+            ("expected \"templates\"", "give the processing-container.json of the task's image here")
         }
     };
     let message = format!("this is a {}, not a {}", found.name(), schema.name());

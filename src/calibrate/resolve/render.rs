@@ -34,7 +34,7 @@ const FALLBACK_BYTES: u64 = 1 << 30;
 pub fn render(name: impl Into<String>, text: impl Into<String>, variables: &Variables) -> Result<Source, Flawed> {
     let (name, text) = (name.into(), text.into());
     if text.len() as u64 > Source::MOST_BYTES {
-        let message = format!("it has more than {} MiB, which no document has", Source::MOST_BYTES >> 20);
+        let message = format!("larger than {} MiB, the limit for a document", Source::MOST_BYTES >> 20);
         return Err(Flawed { name, text: String::new(), problems: vec![Problem::error("too-large", message)] });
     }
     if Source::is_template(&text)
@@ -50,7 +50,7 @@ fn attempt(work: impl FnOnce()) -> Result<(), Problem> {
     let failed = |error: io::Error| {
         Problem::error(
             "template-failed",
-            format!("failed to make a process that renders the Jinja of this file: {error}"),
+            format!("failed to start a process to render the Jinja of this file: {error}"),
         )
     };
     let mut before = SigSet::empty();
@@ -76,24 +76,22 @@ fn attempt(work: impl FnOnce()) -> Result<(), Problem> {
             ended => break ended.map_err(|errno| failed(errno.into()))?,
         }
     };
-    let help = "look for a value that is made longer from itself again and again, as by {% set a = a ~ a %}";
+    let help = "look for a value that repeatedly grows from itself, as in {% set a = a ~ a %}";
     match ended {
         WaitStatus::Exited(_, 0) => Ok(()),
         WaitStatus::Signaled(_, Signal::SIGXCPU, _) => {
-            let message = format!("the Jinja of this file takes more than {CPU_SECONDS} s of CPU time to render");
+            let message = format!("the Jinja of this file needs more than {CPU_SECONDS} s of CPU time");
             Err(Problem::error("template-endless", message).help(help))
         }
         WaitStatus::Signaled(_, Signal::SIGABRT | Signal::SIGKILL, _) => {
-            let message =
-                format!("the Jinja of this file takes more than {} MiB of memory to render", MEMORY_BYTES >> 20);
+            let message = format!("the Jinja of this file needs more than {} MiB of memory", MEMORY_BYTES >> 20);
             Err(Problem::error("template-too-long", message).help(help))
         }
         WaitStatus::Signaled(_, Signal::SIGSEGV | Signal::SIGBUS, _) => {
             let message = "the Jinja of this file nests values too deeply";
-            Err(Problem::error("template-too-deep", message)
-                .help("look for a value that is put into itself again and again"))
+            Err(Problem::error("template-too-deep", message).help("look for a value that repeatedly contains itself"))
         }
-        _ => Err(Problem::error("template-failed", "the Jinja of this file cannot be rendered")),
+        _ => Err(Problem::error("template-failed", "failed to render the Jinja of this file")),
     }
 }
 

@@ -83,7 +83,7 @@ impl CaseInput {
 #[derive(Debug, thiserror::Error)]
 pub enum CaseError {
     /// Channels have different numbers of folders.
-    #[error("the channel {first} has {first_count} folders and the channel {other} {other_count}")]
+    #[error("the channel {first} has {first_count} directories, but the channel {other} has {other_count}")]
     Uneven {
         /// One channel.
         first: String,
@@ -104,7 +104,7 @@ pub enum CaseError {
         source: TreeError,
     },
     /// No channel has items.
-    #[error("the channel {channel} has no items: {path} has no folders directly in it (files below it: {files})")]
+    #[error("the channel {channel} has no items: {path} has no subdirectories (files below it: {files})")]
     NoItems {
         /// The channel.
         channel: String,
@@ -125,7 +125,7 @@ pub enum CaseError {
         source: PickError,
     },
     /// Sizes of files are asked for, and a folder to take the bytes from has none.
-    #[error("there are no bytes to take from {path}: it has no files, or only empty ones")]
+    #[error("no data in {path}: it has no files, or only empty ones")]
     NoBytes {
         /// The folder.
         path: PathBuf,

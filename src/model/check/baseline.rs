@@ -156,7 +156,7 @@ impl BaselineHost {
             ("CPUs", cpus(self.cpus), cpus(now.cpus)),
         ];
         let other = facts.into_iter().filter(|(_, then, now)| then != now);
-        other.map(|(what, then, now)| format!("{what} {then} then, {now} now")).collect()
+        other.map(|(what, then, now)| format!("{what} was {then}, is {now}")).collect()
     }
 }
 
@@ -164,7 +164,7 @@ impl BaselineHost {
 #[derive(Debug, thiserror::Error)]
 pub enum BaselineError {
     /// A newer highwater wrote it.
-    #[error("the baseline {name} has schema version {found}, this highwater knows up to {SCHEMA_VERSION}")]
+    #[error("the baseline {name} has schema version {found}, this highwater supports up to {SCHEMA_VERSION}")]
     Newer {
         /// The file.
         name: String,
@@ -172,7 +172,7 @@ pub enum BaselineError {
         found: u64,
     },
     /// It is not a baseline.
-    #[error("{name}:{}:{}: no baseline", source.line(), source.column())]
+    #[error("{name}:{}:{}: invalid baseline", source.line(), source.column())]
     Malformed {
         /// The file.
         name: String,
@@ -181,7 +181,7 @@ pub enum BaselineError {
         source: serde_json::Error,
     },
     /// It is one, but its numbers make no sense.
-    #[error("{name}: the cell {cell} of {task} has no samples, or not as many upper bounds as samples")]
+    #[error("{name}: the cell {cell} of {task} has no samples, or a different number of upper bounds")]
     BadSamples {
         /// The file.
         name: String,
@@ -196,12 +196,9 @@ impl BaselineError {
     /// What to do about it.
     pub fn remedy(&self) -> &'static str {
         match self {
-            Self::Newer { .. } => {
-                "update highwater, or make the baseline anew with `highwater check --update-baseline`"
-            }
+            Self::Newer { .. } => "update highwater, or recreate the baseline with `highwater check --update-baseline`",
             Self::Malformed { .. } | Self::BadSamples { .. } => {
-                "take back what was changed by hand or by a merge, or make it anew with `highwater check \
-                 --update-baseline`"
+                "undo edits or merges of the file, or recreate it with `highwater check --update-baseline`"
             }
         }
     }
@@ -301,7 +298,7 @@ mod tests {
         let unbounded = baseline(false, r#", "at_most_bytes": [null, 5]"#).unwrap();
         assert_eq!(words(&unbounded), "at least 6 B");
         let error = baseline(false, r#", "at_most_bytes": [9]"#).unwrap_err();
-        assert!(error.to_string().contains("not as many upper bounds as samples"), "{error}");
+        assert!(error.to_string().contains("a different number of upper bounds"), "{error}");
     }
 
     #[test]
@@ -313,13 +310,13 @@ mod tests {
     #[test]
     fn a_newer_baseline_is_refused() {
         let error = Baseline::parse("b.json", "{\"schema_version\": 2, \"wonderful\": {}}").unwrap_err();
-        assert_eq!(error.to_string(), "the baseline b.json has schema version 2, this highwater knows up to 1");
+        assert_eq!(error.to_string(), "the baseline b.json has schema version 2, this highwater supports up to 1");
     }
 
     #[test]
     fn a_broken_baseline_is_refused_with_its_place() {
         let error = Baseline::parse("b.json", "{\"schema_version\": 1,\n<<<<<<< HEAD\n").unwrap_err();
-        assert_eq!(error.to_string(), "b.json:2:1: no baseline");
+        assert_eq!(error.to_string(), "b.json:2:1: invalid baseline");
     }
 
     #[test]

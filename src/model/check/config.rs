@@ -190,7 +190,7 @@ fn config(reader: &mut Reader<'_>, table: Table) -> Config {
         }
         None if !root.has_problem_with("tasks") => {
             let help = "add `[tasks.NAME]` with `task = \"task.json\"` or `command = [\"./program\", \"{input}\"]`";
-            reader.tell(Problem::error("missing-field", "no task is named").at(place).help(help));
+            reader.tell(Problem::error("missing-field", "no task defined").at(place).help(help));
         }
         None => {}
     }
@@ -265,7 +265,7 @@ fn senseless(reader: &mut Reader<'_>, error: TermError, place: Place) {
         TermError::Runs { .. } => "raise `runs`, or lower `thresholds.min-samples`",
         TermError::Relative(_) => "write a share such as \"3%\" or 0.03",
         TermError::Absolute | TermError::Samples(_) | TermError::Horizon(_) | TermError::Wasteful(_) => {
-            "leave it out for the default"
+            "remove it to use the default"
         }
     };
     reader.tell(Problem::error("bad-threshold", error.to_string()).at(place).help(help));
@@ -325,7 +325,7 @@ fn what(reader: &mut Reader<'_>, table: &mut Table, name: &str) -> Option<What> 
         && words.is_empty()
     {
         let problem = Problem::error("empty", "the command has no program").at(place.clone());
-        reader.tell(problem.help("write it as a list of words, such as [\"./segment\", \"{input}\"]"));
+        reader.tell(problem.help("write an array of arguments, such as [\"./segment\", \"{input}\"]"));
         return None;
     }
     match (task, command, image) {
@@ -334,13 +334,15 @@ fn what(reader: &mut Reader<'_>, table: &mut Table, name: &str) -> Option<What> 
         (None, command, Some((image, _))) => Some(What::Image(image, command.map(|it| it.0).unwrap_or_default())),
         (Some(_), command, image) => {
             let other = command.map(|it| it.1).or(image.map(|it| it.1)).unwrap_or(place);
-            let problem = Problem::error("conflict", format!("the task {name} says more than once what is run"));
-            reader.tell(problem.at(other).help("leave one of `task`, `command` and `image`"));
+            let problem =
+                Problem::error("conflict", format!("the task {name} has several of `task`, `command` and `image`"));
+            reader.tell(problem.at(other).help("keep one of `task`, `command` and `image`"));
             None
         }
         (None, None, None) => {
             if !["task", "command", "image"].iter().any(|key| table.has_problem_with(key)) {
-                let problem = Problem::error("missing-field", format!("the task {name} does not say what is run"));
+                let problem =
+                    Problem::error("missing-field", format!("the task {name} has no `task`, `command` or `image`"));
                 let help = "add `task = \"task.json\"`, `command = [\"./program\", \"{input}\"]` or `image = \"NAME\"`";
                 reader.tell(problem.at(place).help(help));
             }
@@ -353,8 +355,8 @@ fn runner(reader: &mut Reader<'_>, table: &mut Table, what: Option<&What>) -> Ru
     let Some((text, place)) = reader.text(table, "runner") else { return RunnerChoice::default() };
     if !matches!(what, Some(What::Task(_)) | None) {
         let problem =
-            Problem::error("conflict", "`runner` is for a task.json: a command is a process, an image a container");
-        reader.tell(problem.at(place).help("leave it out"));
+            Problem::error("conflict", "`runner` is for `task`: a command runs as a process, an image as a container");
+        reader.tell(problem.at(place).help("remove it"));
         return RunnerChoice::default();
     }
     match text.as_str() {
@@ -374,7 +376,7 @@ fn rule(reader: &mut Reader<'_>, table: &mut Table) -> Option<FittedRule> {
         Err(error) => {
             let problem = Problem::error("bad-rule", crate::model::problem::one_line(&error)).at(place);
             reader.tell(
-                problem.help("write it as `max(512MiB, 1.5*n)`, `2*n**2` or `1GiB`; n are the bytes of the input"),
+                problem.help("write `max(512MiB, 1.5*n)`, `2*n**2` or `1GiB`, where n is the input size in bytes"),
             );
             None
         }
@@ -394,23 +396,23 @@ fn inputs(reader: &mut Reader<'_>, table: &mut Table, what: Option<&What>) -> Ve
         let name_place = name.map_or_else(|| place.clone(), |(_, place)| place);
         let Some(name) = given else {
             let problem = Problem::error("missing-field", "an input has neither `name` nor `path`").at(place);
-            reader.tell(problem.help("add `name = \"small\"`: it stands in the baseline and the report"));
+            reader.tell(problem.help("add `name = \"small\"`, the name in the baseline and the report"));
             reader.unknown(table, &INPUT, &[]);
             continue;
         };
         if inputs.iter().any(|input| input.name == name) {
-            let problem = Problem::error("duplicate", format!("two inputs are called {name}")).at(name_place);
-            reader.tell(problem.help("give each a name of its own"));
+            let problem = Problem::error("duplicate", format!("two inputs are named {name}")).at(name_place);
+            reader.tell(problem.help("give each its own name"));
         }
-        let of_channels = |key: &str| format!("`{key}` is for a command with {{input}} in it");
+        let of_channels = |key: &str| format!("`{key}` requires a command with {{input}}");
         match (what, &path) {
             (Some(What::Task(_)), Some((_, place))) => {
                 let problem = Problem::error("conflict", of_channels("path")).at(place.clone());
-                reader.tell(problem.help("write `channels = { CHANNEL = \"FOLDER\" }`"));
+                reader.tell(problem.help("write `channels = { CHANNEL = \"DIR\" }`"));
             }
             (Some(What::Command(_) | What::Image(..)), _) if !channels.is_empty() => {
-                let problem = Problem::error("conflict", "`channels` are of a task.json").at(place);
-                reader.tell(problem.help("write `path = \"FOLDER\"`, and `{input}` in the command"));
+                let problem = Problem::error("conflict", "`channels` requires a task.json").at(place);
+                reader.tell(problem.help("write `path = \"DIR\"`, and `{input}` in the command"));
             }
             (_, _) => {}
         }

@@ -414,10 +414,10 @@ impl Report {
                 0 => format!("passed: {scope}"),
                 warnings => format!("passed with {}: {scope}", plural(warnings, "warning")),
             },
-            Verdict::NotVerified => format!("not verified, peaks are lower bounds: {scope}"),
-            Verdict::TooLittleData => format!("too little data to tell: {scope}"),
+            Verdict::NotVerified => format!("not verified because peaks are lower bounds: {scope}"),
+            Verdict::TooLittleData => format!("too little data: {scope}"),
             Verdict::Failed => format!("failed for {}: {scope}", plural(failures, "reason")),
-            Verdict::TaskFailed => format!("failed, the task itself fails: {scope}"),
+            Verdict::TaskFailed => format!("failed because the task failed: {scope}"),
         }
     }
 }

@@ -100,13 +100,13 @@ pub enum TermError {
     #[error("the relative threshold is {0}, expected a share from 0.1% to 1000%")]
     Relative(f64),
     /// The absolute threshold is nothing.
-    #[error("the absolute threshold is nothing, expected an amount of memory such as 4MiB")]
+    #[error("the absolute threshold is 0, expected a positive size such as 4MiB")]
     Absolute,
     /// Fewer samples than have a middle that one odd run does not move.
-    #[error("{0} samples are too few to tell growth from an odd run, expected at least 2")]
+    #[error("{0} samples cannot distinguish growth from an outlier, expected at least 2")]
     Samples(usize),
     /// More samples are asked for than there are runs.
-    #[error("{min_samples} samples are asked for, but a cell is run only {runs} times")]
+    #[error("{min_samples} samples are required, but each cell runs only {runs} times")]
     Runs {
         /// What is asked for.
         min_samples: usize,
@@ -117,7 +117,7 @@ pub enum TermError {
     #[error("the horizon is {0} times the largest input, expected a number from 1 to 1000")]
     Horizon(f64),
     /// A limit at the peak would be called wasteful.
-    #[error("the threshold for wasteful is {0}, expected a number of more than 1")]
+    #[error("the threshold for wasteful is {0}, expected a number greater than 1")]
     Wasteful(f64),
 }
 
@@ -171,6 +171,6 @@ mod tests {
         assert!(refused(Terms { absolute: Bytes::ZERO, ..terms }).contains("4MiB"));
         assert!(refused(Terms { min_samples: 1, ..terms }).contains("at least 2"));
         assert!(refused(Terms { horizon: 0.5, ..terms }).contains("from 1 to 1000"));
-        assert!(refused(Terms { wasteful: 1.0, ..terms }).contains("more than 1"));
+        assert!(refused(Terms { wasteful: 1.0, ..terms }).contains("greater than 1"));
     }
 }

@@ -21,15 +21,15 @@ pub(super) fn container(reader: &mut Reader<'_>, value: &Value<'_>) -> Read<Proc
     let description = fields.required(reader, "description", Reader::text);
     let version = api_version(reader, &fields);
     let templates = fields.required(reader, "templates", |reader, name, value| {
-        reader.each(name, value, "a list of templates", |reader, value| template(reader, "", value))
+        reader.each(name, value, "an array of templates", |reader, value| template(reader, "", value))
     });
     if let Ok(templates) = &templates {
         let identifiers = templates.iter().map(|template| &template.identifier);
         reader.no_duplicates("duplicate-template", "the identifier", identifiers);
         if templates.is_empty() {
-            let problem = Problem::warning("no-templates", "a processing container has no templates");
+            let problem = Problem::warning("no-templates", "the processing container has no templates");
             let problem = problem.at(fields.key("templates")).label("expected at least one");
-            reader.warn(problem.help("a task needs a template to make use of"));
+            reader.warn(problem.help("add a template for tasks to use"));
         }
     }
     version?;
@@ -43,8 +43,8 @@ pub(super) fn api_version(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Read<
         1 => Ok(()),
         other => {
             let problem = Problem::error("api-version", format!("api_version is {other}"));
-            let problem = problem.at(super::reader::span(value)).label("expected 1, the only version there is");
-            reader.tell(problem.help("write 1, or leave the field out"))
+            let problem = problem.at(super::reader::span(value)).label("expected 1, the only version");
+            reader.tell(problem.help("write 1, or remove the field"))
         }
     }
 }
@@ -61,7 +61,7 @@ pub(super) fn template(reader: &mut Reader<'_>, _: &str, value: &Value<'_>) -> R
         mounts
     });
     let env = fields.required(reader, "env", |reader, name, value| {
-        reader.each(name, value, "a list of environment variables", template_env)
+        reader.each(name, value, "an array of environment variables", template_env)
     });
     let command = fields.optional(reader, "command", Reader::texts);
     let resources = fields.optional(reader, "resources", resources);
@@ -83,7 +83,7 @@ pub(super) fn template(reader: &mut Reader<'_>, _: &str, value: &Value<'_>) -> R
 }
 
 fn mounts<'a>(reader: &mut Reader<'_>, name: &str, value: &'a Value<'a>) -> Read<Vec<Mount>> {
-    let mounts = reader.each(name, value, "a list of channels", mount)?;
+    let mounts = reader.each(name, value, "an array of channels", mount)?;
     reader.no_duplicates("duplicate-channel", "the channel", mounts.iter().map(|mount| &mount.name));
     Ok(mounts)
 }
@@ -107,7 +107,7 @@ fn mounted_path(reader: &mut Reader<'_>, name: &str, value: &Value<'_>) -> Read<
     if path.value.starts_with('/') {
         return Ok(path.value);
     }
-    let problem = Problem::error("not-absolute", format!("{} is no path from the root", quote(&path.value)));
+    let problem = Problem::error("not-absolute", format!("{} is not an absolute path", quote(&path.value)));
     let problem = problem.at(path.span).label("expected a path that begins with `/`");
     reader.tell(problem.help(format!("write \"/{}\"", path.value.trim_start_matches("./"))))
 }
@@ -136,20 +136,20 @@ fn template_env(reader: &mut Reader<'_>, value: &Value<'_>) -> Read<TemplateEnv>
 pub(super) fn env_name(reader: &mut Reader<'_>, what: &str, value: &Value<'_>) -> Read<Placed<String>> {
     let name = reader.filled(what, value)?;
     let Some(at) = name.value.find('=') else { return Ok(name) };
-    let problem = Problem::error("env-name", format!("{} cannot name a variable", quote(&name.value)));
-    let help = "the name of a variable has no `=`; its value goes into \"value\"";
+    let problem = Problem::error("env-name", format!("{} is not a valid variable name", quote(&name.value)));
+    let help = "remove the `=`; the value belongs in \"value\"";
     reader.tell_within(&name, [problem.at(at..at + 1).label("not allowed in a name").help(help)])
 }
 
 fn warn_of_default(reader: &mut Reader<'_>, env: &TemplateEnv) {
     let name = quote(&env.name.value);
     if let Some(kind) = env.kind.filter(|kind| !kind.accepts(&env.value.value)) {
-        let problem = Problem::warning("env-type", format!("the default of {name} does not look like its type {kind}"));
+        let problem = Problem::warning("env-type", format!("the default of {name} does not match its type {kind}"));
         reader.warn(problem.at(env.value.span.clone()).label(format!("expected {}", kind.expectation())));
     }
     if let Some(choices) = env.choices.as_ref().filter(|choices| !choices.contains(&env.value.value)) {
         let known: Vec<&str> = choices.iter().map(String::as_str).collect();
-        let problem = Problem::warning("env-choices", format!("the default of {name} is none of its choices"));
+        let problem = Problem::warning("env-choices", format!("the default of {name} is not one of its choices"));
         reader.warn(problem.at(env.value.span.clone()).label(format!("expected one of {}", listed(&known))));
     }
 }
@@ -160,10 +160,13 @@ fn warn_of_shared_mounts<'a>(reader: &mut Reader<'_>, mounts: impl Iterator<Item
         let path = mount.mounted_path.trim_end_matches('/');
         match seen.iter().find(|(known, _)| *known == path) {
             Some((_, first)) => {
-                let message =
-                    format!("the channels {} and {} are mounted at one path", quote(first), quote(&mount.name.value));
+                let message = format!(
+                    "the channels {} and {} are mounted at the same path",
+                    quote(first),
+                    quote(&mount.name.value)
+                );
                 let problem = Problem::warning("duplicate-mount", message).at(mount.name.span.clone());
-                reader.warn(problem.label("container engines refuse this").help("give each channel a path of its own"));
+                reader.warn(problem.label("container engines reject this").help("give each channel its own path"));
             }
             None => seen.push((path, &mount.name.value)),
         }
@@ -175,9 +178,9 @@ pub(super) fn warn_of_output_rules(reader: &mut Reader<'_>, outputs: &Value<'_>)
     let Value::Array(outputs) = outputs else { return };
     for output in outputs.elements.iter().filter_map(Value::as_object) {
         if let Some(rule) = output.properties.iter().find(|property| property.name.as_str() == "scale_rule") {
-            let problem = Problem::warning("rule-of-an-output", "the scale_rule of an output is never applied");
-            let problem = problem.at(rule.range.start..rule.range.end).label("only inputs are scaled with");
-            reader.warn(problem.help("move it to the input that the memory grows with"));
+            let problem = Problem::warning("rule-of-an-output", "the scale_rule of an output is ignored");
+            let problem = problem.at(rule.range.start..rule.range.end).label("only inputs have scale rules");
+            reader.warn(problem.help("move it to the input that determines the memory"));
         }
     }
 }

@@ -40,7 +40,7 @@ pub enum PutError {
     #[error(transparent)]
     Flawed(#[from] Flawed),
     /// The document would say something else than it should: its Jinja repeats or computes what would be changed.
-    #[error("failed to change {name}: its Jinja repeats or computes what would be changed")]
+    #[error("failed to change {name}: the value to be changed is repeated or computed by Jinja")]
     Templated {
         /// The document.
         name: String,
@@ -82,7 +82,7 @@ impl Source {
         let mut notes = target.notes.clone();
         for (channel, rule) in &target.rules {
             if let Some(old) = channel.rule_type().filter(|old| *old != rule.applies_to) {
-                notes.push(format!("the rule of {} was one for {old}s and is one for limits now", channel.name));
+                notes.push(format!("changed the rule of {} from type `{old}` to `limit`", channel.name));
             }
             put_rule(&mut editor, channel, rule);
         }
@@ -91,7 +91,7 @@ impl Source {
                 editor.remove(&other.object, &other.path, "scale_rule");
             } else {
                 notes.push(format!(
-                    "the rule of {} stays, and counts where it is larger; --drop-other-rules takes it out",
+                    "kept the rule of {}, which applies when it is larger; remove it with --drop-other-rules",
                     other.name
                 ));
             }
@@ -132,10 +132,10 @@ impl Source {
     }
 
     fn made_by_jinja(&self, span: Range<usize>) -> PutError {
-        let problem = Problem::error("made-by-jinja", "Jinja makes what would be changed")
+        let problem = Problem::error("made-by-jinja", "the value to be changed is computed by Jinja")
             .at(span)
-            .label("expected plain text")
-            .help("write the new value there by hand, or where the variable gets its value");
+            .label("expected a literal value")
+            .help("edit it by hand, here or where the variable is set");
         self.flawed([problem]).into()
     }
 }
@@ -245,7 +245,8 @@ fn put_resources(editor: &mut Editor<'_>, target: &Target<'_>, amounts: [(&'stat
 
 fn unknown(source: &Source, code: &'static str, message: String, place: Range<usize>, known: &[&str]) -> PutError {
     let known: Vec<String> = known.iter().map(|name| quote(name)).collect();
-    let label = if known.is_empty() { "there is none".to_owned() } else { format!("there are {}", known.join(", ")) };
+    let label =
+        if known.is_empty() { "none defined".to_owned() } else { format!("expected one of {}", known.join(", ")) };
     source.flawed([Problem::error(code, message).at(place).label(label)]).into()
 }
 

@@ -48,8 +48,8 @@ impl<'t> Reader<'t> {
         let usable = self.errors == 0;
         let untold = self.errors.saturating_sub(MOST_OF_A_KIND) + self.warnings.saturating_sub(MOST_OF_A_KIND);
         if untold > 0 {
-            let problem = Problem::warning("too-many-problems", format!("{untold} more problems are not named"));
-            self.problems.push(problem.help("correct those above first, or look whether this is the right file"));
+            let problem = Problem::warning("too-many-problems", format!("{untold} more problems are not shown"));
+            self.problems.push(problem.help("correct those above first, or check that this is the right file"));
         }
         (self.problems, usable)
     }
@@ -110,9 +110,9 @@ impl<'t> Reader<'t> {
             let name = property.name.as_str();
             let place = bytes(&property.name.range());
             if seen.insert(name, ()).is_some() {
-                let problem = Problem::error("duplicate-key", format!("{} is given a second time", quote(name)));
-                let problem = problem.at(place).label("given before in this object");
-                self.add(problem.help("keep one of them; most readers of JSON silently take the last"));
+                let problem = Problem::error("duplicate-key", format!("duplicate key {}", quote(name)));
+                let problem = problem.at(place).label("already present in this object");
+                self.add(problem.help("keep one of them; most JSON parsers silently use the last"));
             } else if let Some(known) = known.filter(|known| !known.contains(&name) && name != "$schema") {
                 let problem = Problem::warning("unknown-field", format!("{what} has no field {}", quote(name)));
                 let problem = problem.at(place).label("ignored");
@@ -141,10 +141,10 @@ impl<'t> Reader<'t> {
 
     /// A text without NUL, which no name, path, word or variable can hold.
     pub(super) fn text(&mut self, what: &str, value: &Value<'_>) -> Read<Placed<String>> {
-        let Value::StringLit(literal) = value else { return self.wrong_type(what, value, "a text") };
+        let Value::StringLit(literal) = value else { return self.wrong_type(what, value, "a string") };
         let text = Placed { value: literal.value.clone().into_owned(), span: span(value) };
         if let Some(at) = text.value.find('\0') {
-            let problem = Problem::error("nul", format!("{} holds the character NUL", quote(what)));
+            let problem = Problem::error("nul", format!("{} contains the character NUL", quote(what)));
             return self.tell_within(&text, [problem.at(at..at + 1).label("not allowed here")]);
         }
         Ok(text)
@@ -162,24 +162,26 @@ impl<'t> Reader<'t> {
 
     /// A list of texts.
     pub(super) fn texts(&mut self, what: &str, value: &Value<'_>) -> Read<Vec<String>> {
-        self.each(what, value, "a list of texts", |reader, element| reader.text(what, element).map(|text| text.value))
+        self.each(what, value, "an array of strings", |reader, element| {
+            reader.text(what, element).map(|text| text.value)
+        })
     }
 
     /// `true` or `false`.
     pub(super) fn flag(&mut self, what: &str, value: &Value<'_>) -> Read<bool> {
         match value {
             Value::BooleanLit(literal) => Ok(literal.value),
-            _ => self.wrong_type(what, value, "true or false"),
+            _ => self.wrong_type(what, value, "a boolean"),
         }
     }
 
     /// A whole number; `3.0` is one.
     pub(super) fn integer(&mut self, what: &str, value: &Value<'_>) -> Read<i64> {
-        let Value::NumberLit(literal) = value else { return self.wrong_type(what, value, "a whole number") };
+        let Value::NumberLit(literal) = value else { return self.wrong_type(what, value, "an integer") };
         whole(literal.value).map_or_else(
             || {
                 let problem = Problem::error("not-whole", format!("{} is {}", quote(what), quote(literal.value)));
-                self.tell(problem.at(span(value)).label("expected a whole number"))
+                self.tell(problem.at(span(value)).label("expected an integer"))
             },
             Ok,
         )
@@ -210,9 +212,9 @@ impl<'t> Reader<'t> {
         let mut seen = HashMap::new();
         for name in names {
             if seen.insert(name.value.as_str(), ()).is_some() {
-                let problem = Problem::error(code, format!("{what} {} is there a second time", quote(&name.value)));
-                let problem = problem.at(name.span.clone()).label("this name is taken");
-                self.add(problem.help("give it another name, or remove one of them"));
+                let problem = Problem::error(code, format!("duplicate name of {what}: {}", quote(&name.value)));
+                let problem = problem.at(name.span.clone()).label("name already used");
+                self.add(problem.help("rename one of them, or remove it"));
             }
         }
     }
@@ -316,11 +318,11 @@ fn bytes(range: &jsonc_parser::common::Range) -> Range<usize> {
 /// A value as what people call it.
 fn kind(value: &Value<'_>) -> &'static str {
     match value {
-        Value::StringLit(_) => "a text",
+        Value::StringLit(_) => "a string",
         Value::NumberLit(_) => "a number",
-        Value::BooleanLit(_) => "true or false",
+        Value::BooleanLit(_) => "a boolean",
         Value::Object(_) => "an object",
-        Value::Array(_) => "a list",
+        Value::Array(_) => "an array",
         Value::NullKeyword(_) => "null",
     }
 }
@@ -336,19 +338,19 @@ pub(super) fn whole(literal: &str) -> Option<i64> {
 /// What to write where a value of another type makes its meaning clear.
 fn remedy(value: &Value<'_>, expected: &str, raw: &str) -> Option<String> {
     match (value, expected) {
-        (Value::NumberLit(_) | Value::BooleanLit(_), "a text") => Some(format!("write \"{raw}\"")),
-        (Value::StringLit(text), "a whole number") if text.value.parse::<i64>().is_ok() => {
+        (Value::NumberLit(_) | Value::BooleanLit(_), "a string") => Some(format!("write \"{raw}\"")),
+        (Value::StringLit(text), "an integer") if text.value.parse::<i64>().is_ok() => {
             Some(format!("write {} without quotes", text.value))
         }
-        (Value::StringLit(text), "true or false") if matches!(&*text.value, "true" | "false") => {
+        (Value::StringLit(text), "a boolean") if matches!(&*text.value, "true" | "false") => {
             Some(format!("write {} without quotes", text.value))
         }
-        (Value::StringLit(text), "a list of texts")
+        (Value::StringLit(text), "an array of strings")
             if text.value.contains(['"', '\'', '\\', '$', '`', '|', '>', '<']) =>
         {
             Some(format!("write the words one by one, or [\"sh\", \"-c\", {raw}]"))
         }
-        (Value::StringLit(text), "a list of texts") => {
+        (Value::StringLit(text), "an array of strings") => {
             let words: Vec<String> = text.value.split_whitespace().map(|word| format!("\"{word}\"")).collect();
             Some(format!("write [{}]", words.join(", ")))
         }

@@ -51,12 +51,12 @@ pub(super) fn scale_rule(reader: &mut Reader<'_>, _: &str, value: &Value<'_>) ->
 fn formula(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Read<Formula> {
     match (fields.find("complexity"), fields.find("scale_factor")) {
         (Some(_), Some(_)) => {
-            let problem = Problem::error("rule-ambiguous", "a scale_rule has both `complexity` and `scale_factor`");
-            let problem = problem.at(fields.key("scale_factor")).label("there is a `complexity` already");
-            reader.tell(problem.help("keep one: `complexity` is the documented way, `scale_factor` the released one"))
+            let problem = Problem::error("rule-ambiguous", "the scale_rule has both `complexity` and `scale_factor`");
+            let problem = problem.at(fields.key("scale_factor")).label("conflicts with `complexity`");
+            reader.tell(problem.help("keep one: `complexity` is documented, `scale_factor` is released"))
         }
         (None, None) => {
-            let problem = Problem::error("missing-field", "a scale_rule has no `complexity` and no `scale_factor`");
+            let problem = Problem::error("missing-field", "the scale_rule has neither `complexity` nor `scale_factor`");
             let problem = problem.at(fields.opening()).label("expected one of them in this object");
             reader.tell(problem.help("write \"complexity\": \"2*n\", or \"scale_factor\": 2"))
         }
@@ -66,12 +66,12 @@ fn formula(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Read<Formula> {
 }
 
 fn scale_factor(reader: &mut Reader<'_>, value: &Value<'_>) -> Read<Formula> {
-    let Value::NumberLit(literal) = value else { return reader.wrong_type("scale_factor", value, "a whole number") };
+    let Value::NumberLit(literal) = value else { return reader.wrong_type("scale_factor", value, "an integer") };
     if let Some(factor) = whole(literal.value) {
         return Ok(Formula::scale_factor(factor));
     }
     let problem = Problem::error("not-whole", format!("`scale_factor` is {}", quote(literal.value)));
-    let problem = problem.at(span(value)).label("expected a whole number");
+    let problem = problem.at(span(value)).label("expected an integer");
     reader.tell(match Formula::complexity(&format!("{}*n", literal.value)) {
         Ok(formula) => problem.help(format!("write \"complexity\": \"{formula}\" instead")),
         Err(_) => problem,
@@ -81,7 +81,7 @@ fn scale_factor(reader: &mut Reader<'_>, value: &Value<'_>) -> Read<Formula> {
 fn complexity(reader: &mut Reader<'_>, value: &Value<'_>) -> Read<Formula> {
     if let Value::NumberLit(literal) = value {
         let problem = Problem::error("wrong-type", "`complexity` is a number").at(span(value));
-        let problem = problem.label("expected a text with n in it");
+        let problem = problem.label("expected a string that contains n");
         return reader.tell(problem.help(format!("write \"{}*n\"", literal.value)));
     }
     let text = reader.text("complexity", value)?;
@@ -142,10 +142,10 @@ fn warn_of_name(reader: &mut Reader<'_>, fields: &Fields<'_>, name: &str) {
     if KNOWN.contains(&name) || name.contains('/') || name.starts_with("hugepages-") {
         return;
     }
-    let problem = Problem::warning("unknown-resource", format!("{} is no resource that Kubernetes knows", quote(name)));
+    let problem = Problem::warning("unknown-resource", format!("{} is not a Kubernetes resource", quote(name)));
     let problem = problem.at(fields.key(name)).label("ignored");
     reader.warn(match nearest(name, KNOWN) {
         Some(meant) => problem.help(format!("did you mean `{meant}`?")),
-        None => problem.help("there are `memory`, `cpu`, and what a cluster adds, such as `nvidia.com/gpu`"),
+        None => problem.help("use `memory`, `cpu`, or an extended resource such as `nvidia.com/gpu`"),
     });
 }

@@ -133,9 +133,7 @@ fn made_by(tag: &str, output: &str, problem: Problem) -> Problem {
     };
     let is_a_tag = tag.starts_with("{{") && tag.ends_with("}}");
     let problem = match problem.code {
-        "not-json" => {
-            problem.help("a text may hold quotes: {{ … | tojson }}, without quotes around it, makes JSON of it")
-        }
+        "not-json" => problem.help("the value may contain quotes: write {{ … | tojson }} without quotes around it"),
         "wrong-type" if is_a_tag && problem.help.is_some() => problem.help(format!("write \"{tag}\"")),
         _ => problem,
     };

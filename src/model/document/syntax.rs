@@ -29,7 +29,7 @@ const STRICT: ParseOptions = ParseOptions {
 /// The first place that is not JSON.
 pub(super) fn parse(text: &str) -> Result<Value<'_>, Problem> {
     if text.trim().is_empty() {
-        let help = "a task.json or processing-container.json is a JSON object: { … }";
+        let help = "expected a JSON object: { … }";
         return Err(Problem::error("empty", "the file is empty").help(help));
     }
     let value = match parse_to_ast(text, &CollectOptions::default(), &STRICT) {
@@ -40,7 +40,7 @@ pub(super) fn parse(text: &str) -> Result<Value<'_>, Problem> {
     if let Some(problem) = foreign(text) {
         return Err(problem);
     }
-    value.ok_or_else(|| not_json("the file has no value").at(0..0))
+    value.ok_or_else(|| not_json("the file contains no JSON value").at(0..0))
 }
 
 fn not_json(message: impl Into<String>) -> Problem {
@@ -55,28 +55,28 @@ fn refused(text: &str, error: &ParseError) -> Problem {
     let at = |problem: Problem, label: &str| problem.at(span.clone()).label(label);
     match error.kind() {
         Kind::ExpectedComma => at(
-            not_json(format!("not JSON: a comma is missing before {}", next_found(text, span.end))),
+            not_json(format!("invalid JSON: missing comma before {}", next_found(text, span.end))),
             "expected `,` here",
         ),
         Kind::TrailingCommasNotAllowed => {
-            at(not_json("not JSON: a comma after the last element"), "expected no comma").help("remove the comma")
+            at(not_json("invalid JSON: comma after the last element"), "expected no comma").help("remove the comma")
         }
         Kind::CommentsNotAllowed => {
-            at(not_json("not JSON: a comment"), "expected no comment").help("JSON has no comments; Jinja has: {# … #}")
+            at(not_json("invalid JSON: comment"), "expected no comment").help("remove it, or use Jinja: {# … #}")
         }
-        Kind::ExpectedColonAfterObjectKey => at(not_json(format!("not JSON: {found} after a key")), "expected `:`"),
-        Kind::ExpectedObjectValue => at(not_json(format!("not JSON: {found} after `:`")), "expected a value"),
+        Kind::ExpectedColonAfterObjectKey => at(not_json(format!("invalid JSON: {found} after a key")), "expected `:`"),
+        Kind::ExpectedObjectValue => at(not_json(format!("invalid JSON: {found} after `:`")), "expected a value"),
         Kind::ExpectedStringObjectProperty | Kind::UnexpectedTokenInObject => {
-            at(not_json(format!("not JSON: {found} in an object")), "expected a key in double quotes, or `}`")
+            at(not_json(format!("invalid JSON: {found} in an object")), "expected a key in double quotes, or `}`")
         }
         Kind::SingleQuotedStringsNotAllowed => {
-            at(not_json("not JSON: a text in single quotes"), "expected double quotes")
+            at(not_json("invalid JSON: string in single quotes"), "expected double quotes")
                 .help("write \"…\" instead of '…'")
         }
-        Kind::UnterminatedObject => at(not_json("not JSON: an object is not closed"), "expected `}` before the end"),
-        Kind::UnterminatedArray => at(not_json("not JSON: an array is not closed"), "expected `]` before the end"),
+        Kind::UnterminatedObject => at(not_json("invalid JSON: unclosed object"), "expected `}` before the end"),
+        Kind::UnterminatedArray => at(not_json("invalid JSON: unclosed array"), "expected `]` before the end"),
         Kind::MultipleRootJsonValues => {
-            at(not_json(format!("not JSON: {found} after the end of the value")), "expected the end of the file")
+            at(not_json(format!("invalid JSON: {found} after the end of the value")), "expected the end of the file")
         }
         Kind::NestingDepthExceeded => at(not_json("nested more than 500 levels deep"), "too deep"),
         Kind::String(kind) => string(kind, text, span.start),
@@ -87,15 +87,15 @@ fn refused(text: &str, error: &ParseError) -> Problem {
         | Kind::ExpectedDigit
         | Kind::ExpectedDigitFollowingNegativeSign
         | Kind::ExpectedPlusMinusOrDigitInNumberLiteral => {
-            at(not_json(format!("not JSON: {found} is not a number")), "expected digits, such as 5, -1 or 0.5")
+            at(not_json(format!("invalid JSON: {found} is not a number")), "expected digits, such as 5, -1 or 0.5")
         }
         Kind::UnexpectedWord | Kind::UnexpectedToken => {
-            let problem = at(not_json(format!("not JSON: found {found}")), "expected a value");
+            let problem = at(not_json(format!("invalid JSON: found {found}")), "expected a value");
             match word(text, span.start) {
                 "True" => problem.help("write `true`"),
                 "False" => problem.help("write `false`"),
                 "None" | "nil" | "undefined" => problem.help("write `null`"),
-                _ => problem.help("texts go between double quotes"),
+                _ => problem.help("strings must be double-quoted"),
             }
         }
         Kind::UnexpectedCloseBrace
@@ -103,7 +103,7 @@ fn refused(text: &str, error: &ParseError) -> Problem {
         | Kind::UnexpectedColon
         | Kind::UnexpectedComma
         | Kind::UnterminatedCommentBlock
-        | Kind::Custom(_) => at(not_json(format!("not JSON: found {found}")), "expected a value"),
+        | Kind::Custom(_) => at(not_json(format!("invalid JSON: found {found}")), "expected a value"),
     }
 }
 
@@ -114,10 +114,10 @@ fn string(kind: &ParseStringErrorKind, text: &str, at: usize) -> Problem {
     match kind {
         Kind::UnterminatedStringLiteral => {
             let end = text[at..].find('\n').map_or(text.len(), |length| at + length);
-            not_json("not JSON: a text is not closed").at(at..end).label("expected `\"` at its end")
+            not_json("invalid JSON: unclosed string").at(at..end).label("expected `\"` at its end")
         }
         Kind::InvalidUnicodeEscapeSequence(_) | Kind::ExpectedFourHexDigits => {
-            not_json("not JSON: this escape stands for no character")
+            not_json("invalid JSON: escape of an invalid character")
                 .at(escape)
                 .label("expected \\u and four hex digits")
         }
@@ -126,10 +126,10 @@ fn string(kind: &ParseStringErrorKind, text: &str, at: usize) -> Problem {
         | Kind::InvalidEscapeInDoubleQuoteString
         | Kind::ExpectedTwoHexDigits => {
             let shown = quote(&text[escape.clone()]);
-            not_json(format!("not JSON: {shown} is not an escape"))
+            not_json(format!("invalid JSON: unknown escape {shown}"))
                 .at(escape)
                 .label("expected one of \\\" \\\\ \\/ \\b \\f \\n \\r \\t \\u")
-                .help("a backslash itself, as in a regex, is written `\\\\`")
+                .help("write a literal backslash, as in a regex, as `\\\\`")
         }
     }
 }
@@ -145,11 +145,11 @@ fn foreign(text: &str) -> Option<Problem> {
             '\n' | '\r' | '\t' | ' '..='\x7f' if !in_text => {}
             '\x20'.. if in_text => {}
             _ => {
-                let message = format!("not JSON: the character U+{:04X} as it is", u32::from(char));
+                let message = format!("invalid JSON: unescaped character U+{:04X}", u32::from(char));
                 let problem = not_json(message).at(at..at + char.len_utf8());
                 return Some(match in_text {
                     true => problem.label("expected an escape, such as \\n or \\t"),
-                    false => problem.label("expected a plain blank, or none"),
+                    false => problem.label("expected a space, or nothing"),
                 });
             }
         }
@@ -236,24 +236,24 @@ mod tests {
         for (text, expected) in [
             ("", "the file is empty · \"\" · "),
             (" \n", "the file is empty · \"\" · "),
-            ("{\"a\" 1}", "not JSON: `1` after a key · \"1\" · expected `:`"),
-            ("{\"a\":1 \"b\":2}", "not JSON: a comma is missing before `\"b\"` · \"\" · expected `,` here"),
-            ("[1 2]", "not JSON: a comma is missing before `2` · \"\" · expected `,` here"),
-            ("[1,]", "not JSON: a comma after the last element · \",\" · expected no comma"),
-            ("{\"a\":}", "not JSON: found `}` · \"}\" · expected a value"),
-            ("{a:1}", "not JSON: `a` in an object · \"a\" · expected a key in double quotes, or `}`"),
-            ("{'a':1}", "not JSON: a text in single quotes · \"'\" · expected double quotes"),
-            ("[True]", "not JSON: found `True` · \"True\" · expected a value"),
-            ("[NaN]", "not JSON: found `NaN` · \"NaN\" · expected a value"),
-            ("[.5]", "not JSON: `.5` is not a number · \".\" · expected digits, such as 5, -1 or 0.5"),
-            ("{} x", "not JSON: `x` after the end of the value · \"x\" · expected the end of the file"),
-            ("{\"a\": [1", "not JSON: an array is not closed · \"[1\" · expected `]` before the end"),
-            ("[\"ab\n", "not JSON: a text is not closed · \"\\\"ab\" · expected `\"` at its end"),
+            ("{\"a\" 1}", "invalid JSON: `1` after a key · \"1\" · expected `:`"),
+            ("{\"a\":1 \"b\":2}", "invalid JSON: missing comma before `\"b\"` · \"\" · expected `,` here"),
+            ("[1 2]", "invalid JSON: missing comma before `2` · \"\" · expected `,` here"),
+            ("[1,]", "invalid JSON: comma after the last element · \",\" · expected no comma"),
+            ("{\"a\":}", "invalid JSON: found `}` · \"}\" · expected a value"),
+            ("{a:1}", "invalid JSON: `a` in an object · \"a\" · expected a key in double quotes, or `}`"),
+            ("{'a':1}", "invalid JSON: string in single quotes · \"'\" · expected double quotes"),
+            ("[True]", "invalid JSON: found `True` · \"True\" · expected a value"),
+            ("[NaN]", "invalid JSON: found `NaN` · \"NaN\" · expected a value"),
+            ("[.5]", "invalid JSON: `.5` is not a number · \".\" · expected digits, such as 5, -1 or 0.5"),
+            ("{} x", "invalid JSON: `x` after the end of the value · \"x\" · expected the end of the file"),
+            ("{\"a\": [1", "invalid JSON: unclosed array · \"[1\" · expected `]` before the end"),
+            ("[\"ab\n", "invalid JSON: unclosed string · \"\\\"ab\" · expected `\"` at its end"),
             (
                 "[\"\\d\"]",
-                "not JSON: `\\d` is not an escape · \"\\\\d\" · expected one of \\\" \\\\ \\/ \\b \\f \\n \\r \\t \\u",
+                "invalid JSON: unknown escape `\\d` · \"\\\\d\" · expected one of \\\" \\\\ \\/ \\b \\f \\n \\r \\t \\u",
             ),
-            ("[1] // why", "not JSON: a comment · \"// why\" · expected no comment"),
+            ("[1] // why", "invalid JSON: comment · \"// why\" · expected no comment"),
         ] {
             assert_eq!(refusal(text), expected, "{text}");
         }
@@ -263,9 +263,9 @@ mod tests {
     fn control_characters_in_a_text_are_not_json() {
         assert_eq!(
             refusal("[\"a\\\"\tb\"]"),
-            "not JSON: the character U+0009 as it is · \"\\t\" · expected an escape, such as \\n or \\t"
+            "invalid JSON: unescaped character U+0009 · \"\\t\" · expected an escape, such as \\n or \\t"
         );
-        assert!(refusal("[1,\u{a0}2]").ends_with("expected a plain blank, or none"));
+        assert!(refusal("[1,\u{a0}2]").ends_with("expected a space, or nothing"));
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub(super) fn task(reader: &mut Reader<'_>, value: &Value<'_>) -> Read<TaskSpec>
         volumes
     });
     let env = fields.optional(reader, "env", |reader, name, value| {
-        reader.each(name, value, "a list of environment variables", env_setting)
+        reader.each(name, value, "an array of environment variables", env_setting)
     });
     let command = fields.optional(reader, "command", |reader, name, value| {
         reader.texts(name, value).map(|words| Placed { value: words, span: span(value) })
@@ -64,7 +64,7 @@ fn template_ref(reader: &mut Reader<'_>, name: &str, value: &Value<'_>) -> Read<
 }
 
 fn volumes<'a>(reader: &mut Reader<'_>, name: &str, value: &'a Value<'a>) -> Read<Vec<Volume>> {
-    let volumes = reader.each(name, value, "a list of channels", volume)?;
+    let volumes = reader.each(name, value, "an array of channels", volume)?;
     reader.no_duplicates("duplicate-channel", "the channel", volumes.iter().map(|volume| &volume.name));
     Ok(volumes)
 }
@@ -80,12 +80,12 @@ fn volume(reader: &mut Reader<'_>, value: &Value<'_>) -> Read<Volume> {
 fn volume_source(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Read<VolumeSource> {
     let (name, value) = match (fields.find("input"), fields.find("volume_source")) {
         (Some(_), Some(_)) => {
-            let problem = Problem::error("volume-ambiguous", "a channel has both `input` and `volume_source`");
-            let problem = problem.at(fields.key("volume_source")).label("there is an `input` already");
-            return reader.tell(problem.help("keep one: both say where the data is"));
+            let problem = Problem::error("volume-ambiguous", "the channel has both `input` and `volume_source`");
+            let problem = problem.at(fields.key("volume_source")).label("conflicts with `input`");
+            return reader.tell(problem.help("keep one: both give the location of the data"));
         }
         (None, None) => {
-            let problem = Problem::error("missing-field", "a channel of a task has no `input` and no `volume_source`");
+            let problem = Problem::error("missing-field", "the channel has neither `input` nor `volume_source`");
             let problem = problem.at(fields.opening()).label("expected one of them in this object");
             return reader.tell(problem.help("write \"input\": {\"host_path\": \"./data\"}"));
         }
@@ -160,7 +160,7 @@ fn labels(reader: &mut Reader<'_>, _: &str, value: &Value<'_>) -> Read<Vec<(Stri
 /// A value that is kept as it is.
 fn any(reader: &mut Reader<'_>, name: &str, value: &Value<'_>) -> Read<serde_json::Value> {
     serde_json::from_str(reader.raw(value)).or_else(|error| {
-        let problem = Problem::error("not-json", format!("{} cannot be kept: {error}", quote(name)));
+        let problem = Problem::error("not-json", format!("cannot store {}: {error}", quote(name)));
         reader.tell(problem.at(span(value)))
     })
 }

@@ -169,33 +169,30 @@ fn undefined(template: &str, variables: &Variables, path: &str, parts: &[String]
     let problem =
         Problem::error("template-undefined", message).at(place_of(template, path, error)).label("not defined");
     let [root, name, ..] = parts else {
-        return problem
-            .help("a template knows the variables below `env`, the environment, and `custom`, set with --set");
+        return problem.help("use a variable of `env`, the environment, or `custom`, set with --set");
     };
     let meant = nearest(name, variables.names(root));
     match (root.as_str(), meant) {
         ("env" | "custom", Some(meant)) => problem.help(format!("did you mean `{root}.{meant}`?")),
         ("env", None) => problem.help(format!("set it in the environment: {name}=… highwater …")),
         ("custom", None) => problem.help(format!("set it with --set {}=…", parts[1..].join("."))),
-        (_, _) => problem.help("a template knows the variables below `env` and `custom`"),
+        (_, _) => problem.help("use a variable of `env` or `custom`"),
     }
 }
 
 fn problem(template: &str, error: &Error) -> Problem {
-    let detail = error.detail().unwrap_or("it cannot be rendered");
+    let detail = error.detail().unwrap_or("rendering failed");
     let place = place_of(template, "", error);
     match error.kind() {
-        ErrorKind::SyntaxError => {
-            Problem::error("template-syntax", format!("the Jinja of this file is wrong: {detail}"))
-                .at(place)
-                .help("text that is not meant as Jinja goes between {% raw %} and {% endraw %}")
-        }
+        ErrorKind::SyntaxError => Problem::error("template-syntax", format!("invalid Jinja: {detail}"))
+            .at(place)
+            .help("put text that is not Jinja between {% raw %} and {% endraw %}"),
         ErrorKind::OutOfFuel => {
-            Problem::error("template-endless", "the Jinja of this file takes too many steps").at(place)
+            Problem::error("template-endless", "the Jinja of this file needs too many steps").at(place)
         }
         // Nothing else can go wrong with what is written to.
         ErrorKind::WriteFailure => {
-            let message = format!("the Jinja of this file makes a text of more than {} MiB", Source::MOST_BYTES >> 20);
+            let message = format!("the Jinja of this file renders to more than {} MiB", Source::MOST_BYTES >> 20);
             Problem::error("template-too-long", message).at(place)
         }
         ErrorKind::UndefinedError => {
@@ -291,10 +288,7 @@ mod tests {
 
     #[test]
     fn wrong_jinja_has_a_place() {
-        assert_eq!(
-            refused("{\n{{ 1 + }}"),
-            [("the Jinja of this file is wrong: unexpected end of variable block".to_owned(), "}}")]
-        );
+        assert_eq!(refused("{\n{{ 1 + }}"), [("invalid Jinja: unexpected end of variable block".to_owned(), "}}")]);
         assert_eq!(
             refused("{{ env.HOME | uper }}"),
             [("the Jinja of this file failed: unknown filter: filter uper is unknown".to_owned(), "uper")]
@@ -331,8 +325,8 @@ mod tests {
     #[test]
     fn endless_templates_end() {
         let loops = "{% for i in range(9999) %}{% for j in range(9999) %}x{% endfor %}{% endfor %}";
-        assert_eq!(refused(loops)[0].0, "the Jinja of this file takes too many steps");
+        assert_eq!(refused(loops)[0].0, "the Jinja of this file needs too many steps");
         let text = "{% set a = 'x' * 900000 %}{% for i in range(9999) %}{{ a }}{% endfor %}";
-        assert_eq!(refused(text)[0].0, "the Jinja of this file makes a text of more than 4 MiB");
+        assert_eq!(refused(text)[0].0, "the Jinja of this file renders to more than 4 MiB");
     }
 }

@@ -48,7 +48,7 @@ impl Variables {
             problems: vec![problem],
         };
         let Some((key, value)) = assignment.split_once('=') else {
-            let problem = Problem::error("set-without-value", format!("`{assignment}` sets nothing"));
+            let problem = Problem::error("set-without-value", format!("`{assignment}` has no value"));
             return Err(flawed(
                 problem
                     .at(0..assignment.len())
@@ -72,7 +72,7 @@ impl Variables {
             let last = parts.peek().is_none();
             if last {
                 if let Some(Custom::Group(_)) = group.get(part) {
-                    return Err(Self::conflict(key, &key[..place.end], "a group already").at(place));
+                    return Err(Self::conflict(key, &key[..place.end], "already a group").at(place));
                 }
                 group.insert(part.to_owned(), Custom::Text(value.to_owned()));
                 return Ok(());
@@ -80,15 +80,15 @@ impl Variables {
             start = place.end + 1;
             group = match group.entry(part.to_owned()).or_insert_with(|| Custom::Group(BTreeMap::new())) {
                 Custom::Group(inner) => inner,
-                Custom::Text(_) => return Err(Self::conflict(key, &key[..place.end], "a text already").at(place)),
+                Custom::Text(_) => return Err(Self::conflict(key, &key[..place.end], "already a string").at(place)),
             };
         }
         Ok(())
     }
 
     fn conflict(key: &str, part: &str, what: &str) -> Problem {
-        Problem::error("set-key-conflict", format!("`{key}` cannot be set: `{part}` is {what}"))
-            .help("a key is either a text or a group of keys, not both")
+        Problem::error("set-key-conflict", format!("cannot set `{key}`: `{part}` is {what}"))
+            .help("a key is either a string or a group of keys, not both")
     }
 
     /// The names of the variables below `env` or `custom`, for finding the one that was meant.
@@ -124,13 +124,13 @@ mod tests {
 
     #[test]
     fn a_key_is_a_text_or_a_group() {
-        assert_eq!(refused(&["a.b=1", "a=2"]), "`a` cannot be set: `a` is a group already at Some(0..1)");
-        assert_eq!(refused(&["a=1", "a.b=2"]), "`a.b` cannot be set: `a` is a text already at Some(0..1)");
+        assert_eq!(refused(&["a.b=1", "a=2"]), "cannot set `a`: `a` is already a group at Some(0..1)");
+        assert_eq!(refused(&["a=1", "a.b=2"]), "cannot set `a.b`: `a` is already a string at Some(0..1)");
     }
 
     #[test]
     fn an_assignment_has_a_key_and_an_equal_sign() {
-        assert_eq!(refused(&["gpu"]), "`gpu` sets nothing at Some(0..3)");
+        assert_eq!(refused(&["gpu"]), "`gpu` has no value at Some(0..3)");
         assert_eq!(refused(&["a..b=1"]), "`a..b` has an empty part at Some(2..2)");
         assert_eq!(refused(&["=1"]), "`` has an empty part at Some(0..0)");
     }

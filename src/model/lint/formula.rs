@@ -14,7 +14,7 @@ pub(super) fn lint(index: usize, rule: &ScaleRule) -> impl Iterator<Item = Findi
 fn never_positive(place: Place, formula: &Formula) -> Option<Finding> {
     let coefficient = formula.coefficient();
     let what = match (coefficient.is_negative(), coefficient.is_zero()) {
-        (true, _) => "negative for every input that is not empty",
+        (true, _) => "negative for every non-empty input",
         (false, true) => "0 for every input",
         (false, false) => return None,
     };
@@ -23,7 +23,7 @@ fn never_positive(place: Place, formula: &Formula) -> Option<Finding> {
     Some(
         found
             .at(0..formula.source().len(), "expected a coefficient above 0")
-            .help("write how many bytes of memory a byte of input needs, or leave the rule out"),
+            .help("write the bytes of memory per byte of input, or remove the rule"),
     )
 }
 
@@ -35,12 +35,12 @@ fn constant(place: Place, formula: &Formula) -> Option<Finding> {
     let power = formula.source().find("**")?;
     let bytes = if coefficient.to_string() == "1" { "byte" } else { "bytes" };
     let multiple = Formula::of(coefficient.clone(), 1);
-    let found = format!("the rule {} is {coefficient} {bytes} whatever the input", quote(formula.source()));
+    let found = format!("the rule {} is {coefficient} {bytes} for every input", quote(formula.source()));
     Some(
         Finding::new(place, "rule-constant", found)
             .at(power..formula.source().len(), "expected an exponent of 1 or more")
             .help(format!(
-                "write `{multiple}` for a multiple of the input; a fixed amount belongs in resources.limits.memory"
+                "write `{multiple}` for a multiple of the input, or put a fixed amount into resources.limits.memory"
             )),
     )
 }
@@ -50,10 +50,10 @@ fn bare_star(place: Place, formula: &Formula) -> Option<Finding> {
         return None;
     }
     let star = formula.source().find('*')?;
-    let found = format!("nothing stands in front of the `*` of the rule {}; it counts as 1", quote(formula.source()));
+    let found = format!("no coefficient before the `*` of the rule {}; it counts as 1", quote(formula.source()));
     Some(
         Finding::new(place, "rule-bare-star", found)
-            .at(star..star + 1, "expected a coefficient in front")
-            .help(format!("write `{}`, or the coefficient that is missing", formula.canonical())),
+            .at(star..star + 1, "expected a coefficient before it")
+            .help(format!("write `{}`, or add the missing coefficient", formula.canonical())),
     )
 }

@@ -11,14 +11,11 @@ pub(super) fn lint(index: usize, facts: &RuleFacts<'_>) -> Option<Finding> {
 
 fn never_matches(index: usize, facts: &RuleFacts<'_>) -> Option<Finding> {
     let regex = facts.rule.target_regex.as_deref()?;
-    let absolute =
-        "a path is matched relative to the folder that is looked at, and as a whole: leave out the leading `/`";
+    let absolute = "remove the leading `/`: paths are matched as a whole, relative to the searched directory";
     let help = match language::matches_some_path(regex)? {
         true => return None,
         false if regex.trim_start_matches('^').starts_with('/') => absolute,
-        false => {
-            "the path of a file, relative to the folder that is looked at, has to match as a whole, as in `.*\\.dcm`"
-        }
+        false => "match whole paths relative to the searched directory, as in `.*\\.dcm`",
     };
     let message = format!("no path can match the regex {}", quote(regex));
     Some(
@@ -35,7 +32,7 @@ fn no_file_matches(index: usize, facts: &RuleFacts<'_>) -> Option<Finding> {
     let (rule, channel) = (facts.rule, quote(facts.channel));
     let present: Option<u64> = facts.inputs.iter().map(|input| input.present).sum();
     let there = match present {
-        Some(0) => format!("there is no file in channel {channel}"),
+        Some(0) => format!("channel {channel} has no files"),
         Some(1) => format!("not even the only file of channel {channel}"),
         Some(files) => format!("none of the {files} files of channel {channel}"),
         None => format!("no file of channel {channel}"),
@@ -49,10 +46,10 @@ fn no_file_matches(index: usize, facts: &RuleFacts<'_>) -> Option<Finding> {
     let conditions: Vec<String> = given.iter().map(|(_, name, text)| format!("{name} {}", quote(text))).collect();
     let message = match conditions.as_slice() {
         _ if present == Some(0) => {
-            format!("{there}: n is 0, and the rule {} asks for nothing", quote(&rule.formula.expression()))
+            format!("{there}: n is 0, and so is the rule {}", quote(&rule.formula.expression()))
         }
         [] => {
-            format!("{there} lies{below}: n is 0, and the rule {} asks for nothing", quote(&rule.formula.expression()))
+            format!("{there} is{below}: n is 0, and so is the rule {}", quote(&rule.formula.expression()))
         }
         conditions => format!("{there}{below} matches {}: n is 0", conditions.join(" and ")),
     };
@@ -60,11 +57,11 @@ fn no_file_matches(index: usize, facts: &RuleFacts<'_>) -> Option<Finding> {
     let narrowest = narrowest.or(rule.target_dir.as_deref().map(|dir| (RuleField::TargetDir, dir)));
     Some(match narrowest {
         _ if present == Some(0) => Finding::new(Place::Rule(index, RuleField::Whole), "no-file-matches", message)
-            .help("give the channel a folder with files in it"),
+            .help("give the channel a directory with files"),
         Some((field, text)) => Finding::new(Place::Rule(index, field), "no-file-matches", message)
             .at(0..text.len(), "selects no file")
-            .help("look at what is counted with `highwater inputs`; upper and lower case differ"),
+            .help("see which files count with `highwater inputs`; patterns are case-sensitive"),
         None => Finding::new(Place::Rule(index, RuleField::Whole), "no-file-matches", message)
-            .help("look at what is counted with `highwater inputs`"),
+            .help("see which files count with `highwater inputs`"),
     })
 }

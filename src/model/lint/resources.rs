@@ -14,11 +14,11 @@ pub(super) fn request_rule_in_docker(index: usize, facts: &RuleFacts<'_>, platfo
         return None;
     }
     let message =
-        format!("the rule of channel {} has no effect in Docker, which knows limits alone", quote(facts.channel));
+        format!("the rule of channel {} has no effect in Docker, which only has limits", quote(facts.channel));
     Some(
         Finding::new(Place::Rule(index, RuleField::Type), "request-rule-in-docker", message)
             .at(0..RuleType::Request.name().len(), "expected `limit` for Docker")
-            .help("write `limit`, unless the task runs in Kubernetes only"),
+            .help("write `limit`, unless the task only runs in Kubernetes"),
     )
 }
 
@@ -45,18 +45,18 @@ pub(super) fn floor_always_wins(index: usize, facts: &RuleFacts<'_>, task: &Task
     }
     let (inputs, most) = if facts.inputs.len() == 1 { ("this input", "") } else { ("all of these inputs", " at most") };
     let message = format!(
-        "on {inputs} the rule {} has no effect: it asks for {largest}{most}, and {name} is {floor}",
+        "for {inputs} the rule {} has no effect: it gives {largest}{most}, but {name} is {floor}",
         quote(&formula.expression())
     );
     let help = match first_above(formula, floor) {
         Some(n) => {
-            format!("the rule takes over from n = {n} on; leave it out if no input is that large, or lower {name}")
+            format!("the rule takes effect from n = {n}; remove it if no input is that large, or lower {name}")
         }
-        None => format!("leave the rule out, or lower {name}"),
+        None => format!("remove the rule, or lower {name}"),
     };
     Some(
         Finding::new(Place::Rule(index, RuleField::Formula), "floor-always-wins", message)
-            .at(0..formula.source().len(), format!("asks for {largest}{most}"))
+            .at(0..formula.source().len(), format!("gives {largest}{most}"))
             .help(help),
     )
 }
@@ -126,11 +126,11 @@ pub(super) fn request_above_limit(task: &TaskFacts<'_>) -> Option<Finding> {
     let of_rule = matches!(limit.place, Place::Rule(..));
     let unknown = task.rules.iter().any(|facts| facts.rule.applies_to == RuleType::Limit && facts.inputs.is_empty());
     let (limit, when) = (limit.bytes, if unknown { " as long as the input is small" } else { "" });
-    let message = format!("the request of {} is above the limit of {limit}{when}", request.bytes);
+    let message = format!("the request of {} exceeds the limit of {limit}{when}", request.bytes);
     let remedy = if of_rule { "raise the rule of the limit" } else { "raise resources.limits.memory" };
     Some(
         Finding::new(request.place, "request-above-limit", message)
-            .help(format!("Kubernetes refuses such a task: {remedy}, or lower the request")),
+            .help(format!("Kubernetes rejects such a task: {remedy}, or lower the request")),
     )
 }
 
@@ -146,9 +146,9 @@ pub(super) fn tiny(place: Place, quantity: Option<&Quantity>) -> Option<Finding>
     let with = |unit| format!("{number}{unit}").parse::<Quantity>().ok();
     let help = match (source.strip_prefix(number), with("Mi"), with("M")) {
         (Some("m"), Some(binary), Some(decimal)) => {
-            format!("`m` stands for thousandths; write `{binary}` for mebibytes or `{decimal}` for megabytes")
+            format!("`m` means thousandths; write `{binary}` for mebibytes or `{decimal}` for megabytes")
         }
-        (Some(""), Some(binary), _) => format!("without a unit it counts bytes; write `{binary}` for mebibytes"),
+        (Some(""), Some(binary), _) => format!("a number without a unit is in bytes; write `{binary}` for mebibytes"),
         _ => "write what the task needs for its smallest input, such as `64Mi`".to_owned(),
     };
     let unit = number.len().min(source.len().saturating_sub(1))..source.len();

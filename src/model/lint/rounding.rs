@@ -29,7 +29,8 @@ fn loss(applies_to: RuleType, amount: Amount) -> Option<Finding> {
     let percent = lost as f64 * 100.0 / meant as f64;
     let (scale, unit) = (written.unit_bytes().0 as f64, written.unit());
     let message = format!(
-        "Kubernetes gets {written} for a {applies_to} of {:.3}{unit}: {percent:.1} % less than 1.1 times as much, {:.3}{unit}",
+        "Kubernetes gets {written} for a {applies_to} of {:.3}{unit}, {percent:.1} % less than 1.1 times that \
+         ({:.3}{unit})",
         amount.bytes.0 as f64 / scale,
         meant as f64 / scale,
     );
@@ -38,7 +39,7 @@ fn loss(applies_to: RuleType, amount: Amount) -> Option<Finding> {
     let help = match amount.place {
         Place::Limit | Place::Request => format!("write `{enough}`, for which Kubernetes gets {more}"),
         Place::Rule(..) => {
-            format!("raise the coefficient so that the rule comes to `{enough}`, for which Kubernetes gets {more}")
+            format!("raise the coefficient so that the rule gives `{enough}`, for which Kubernetes gets {more}")
         }
     };
     Some(Finding::new(amount.place, "rounding-loss", message).help(help))

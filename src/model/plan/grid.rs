@@ -24,7 +24,7 @@ pub enum GridError {
     #[error("the grid is empty: the parameter {0} has no values")]
     NoValues(String),
     /// Two parameters have one name.
-    #[error("the parameter {0} is there twice")]
+    #[error("the parameter {0} is given twice")]
     Twice(String),
     /// Parameters that are to be paired have different numbers of values.
     #[error("the parameters cannot be paired: {first} has {first_count} values, {other} has {other_count}")]
@@ -89,21 +89,21 @@ fn grid(parameters: &[Parameter]) -> Vec<BTreeMap<String, String>> {
 /// # Errors
 /// What is wrong with the text.
 pub fn scan(text: &str) -> Result<Vec<String>, String> {
-    let expected = "expected MIN:MAX:STEP, three numbers such as 1:8:1 or 0:0.5:0.1";
+    let expected = "expected MIN:MAX:STEP, for example 1:8:1 or 0:0.5:0.1";
     let parts: Vec<&str> = text.split(':').collect();
     let &[least, most, step] = parts.as_slice() else { return Err(expected.to_owned()) };
     let decimals = [least, most, step].iter().map(|number| decimals(number)).max().unwrap_or_default();
     let scaled = |text: &str| scaled(text, decimals).ok_or_else(|| expected.to_owned());
     let (least, most, step) = (scaled(least)?, scaled(most)?, scaled(step)?);
     if step <= 0 {
-        return Err("the step has to be more than 0".to_owned());
+        return Err("the step must be greater than 0".to_owned());
     }
     if most < least {
         return Err("the grid is empty: MAX is less than MIN".to_owned());
     }
     let last = (most - least) / step;
     if last >= MOST_VALUES {
-        return Err(format!("these are {} values, more than {MOST_VALUES}", last + 1));
+        return Err(format!("the range has {} values, more than {MOST_VALUES}", last + 1));
     }
     Ok((0..=last).map(|place| written(least + place * step, decimals)).collect())
 }
@@ -164,7 +164,7 @@ mod tests {
         let error = |parameters: &[Parameter], pair| combinations(parameters, pair).unwrap_err().to_string();
         let (a, none) = (parameter("a", &["1", "2"]), parameter("b", &[]));
         assert_eq!(error(&[a.clone(), none], false), "the grid is empty: the parameter b has no values");
-        assert_eq!(error(&[a.clone(), a.clone()], false), "the parameter a is there twice");
+        assert_eq!(error(&[a.clone(), a.clone()], false), "the parameter a is given twice");
         assert_eq!(
             error(&[a, parameter("b", &["1"])], true),
             "the parameters cannot be paired: a has 2 values, b has 1"

@@ -17,7 +17,7 @@ pub enum Order {
 
 /// A text that is no order.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected as-given, interleaved, shuffled or shuffled:SEED with a whole number")]
+#[error("expected as-given, interleaved, shuffled or shuffled:SEED with an integer")]
 pub struct OrderError;
 
 impl FromStr for Order {

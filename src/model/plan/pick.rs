@@ -24,7 +24,7 @@ impl FromStr for Count {
         match text.parse() {
             _ if text == "all" => Ok(Self::All),
             Ok(count @ 1..) => Ok(Self::Of(count)),
-            Ok(0) | Err(_) => Err("expected a number of items from 1 on, or `all`".to_owned()),
+            Ok(0) | Err(_) => Err("expected a number of items of at least 1, or `all`".to_owned()),
         }
     }
 }
@@ -49,8 +49,7 @@ impl FromStr for Pick {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let expected =
-            || "expected first, smallest, largest, spread, random or random:SEED with a whole number".to_owned();
+        let expected = || "expected first, smallest, largest, spread, random or random:SEED with an integer".to_owned();
         match text {
             "first" => Ok(Self::First),
             "smallest" => Ok(Self::Smallest),
@@ -81,7 +80,7 @@ impl fmt::Display for Pick {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PickError {
     /// There are not so many.
-    #[error("{asked} items were asked for, and there are {there}")]
+    #[error("{asked} items requested, but there are only {there}")]
     TooFew {
         /// How many were asked for.
         asked: usize,
@@ -177,7 +176,7 @@ mod tests {
         let (few, many) = (names(&items, "2", "random:3"), names(&items, "4", "random:3"));
         assert!(few.split(' ').all(|name| many.contains(name)), "{few} in {many}");
         let error = picked(&items, Count::Of(6), Pick::First).unwrap_err();
-        assert_eq!(error.to_string(), "6 items were asked for, and there are 5");
+        assert_eq!(error.to_string(), "6 items requested, but there are only 5");
     }
 
     #[test]

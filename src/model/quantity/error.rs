@@ -37,13 +37,13 @@ impl QuantityError {
 
     pub(super) fn negative(source: &str) -> Self {
         let problem = Problem::error("quantity-negative", format!("{} is a negative amount of memory", quote(source)));
-        Self(problem.at(0..source.len()).label("expected zero or more").help("leave the `-` out"))
+        Self(problem.at(0..source.len()).label("expected zero or more").help("remove the `-`"))
     }
 
     pub(super) fn too_large(source: &str) -> Self {
         let problem =
-            Problem::error("quantity-too-large", format!("{} is more memory than there can be", quote(source)));
-        let help = format!("the largest amount Kubernetes knows is {} bytes, one less than `8Ei`", Quantity::MAX.0);
+            Problem::error("quantity-too-large", format!("{} exceeds the largest amount of memory", quote(source)));
+        let help = format!("the largest amount in Kubernetes is {} bytes, one less than `8Ei`", Quantity::MAX.0);
         Self(problem.at(0..source.len()).label("too large").help(help))
     }
 
@@ -74,7 +74,7 @@ struct Finding {
 
 /// Characters that look like a minus and are none.
 const MINUS_SIGNS: [char; 3] = ['−', '–', '—'];
-const NO_SPACES: &str = "a quantity has no white space";
+const NO_SPACES: &str = "white space in a quantity";
 const UNITS: &str = "expected Ki, Mi, Gi, Ti, Pi, Ei, k, M, G, T, P, E, m, u, n or nothing";
 
 fn find(text: &str, number_len: usize) -> Finding {
@@ -87,7 +87,7 @@ fn find(text: &str, number_len: usize) -> Finding {
         return whole("quantity-empty", "the quantity is empty".to_owned(), "expected a number and a unit");
     }
     if let Some(dash) = text.chars().next().filter(|char| MINUS_SIGNS.contains(char)) {
-        return found("quantity-number", dash.len_utf8(), format!("`{dash}` is not `-`"), "expected `-`");
+        return found("quantity-number", dash.len_utf8(), format!("`{dash}` is a dash, not `-`"), "expected `-`");
     }
     if !number.bytes().any(|byte| byte.is_ascii_digit()) && !rest.starts_with(|char| ascii_digit(char).is_some()) {
         let blank = rest.len() - rest.trim_start().len();
@@ -114,7 +114,7 @@ fn find(text: &str, number_len: usize) -> Finding {
             found("quantity-number", first.len_utf8(), message, "expected an ASCII digit")
         }
         Some('e' | 'E') if is_exponent(rest) => {
-            let message = format!("{} is not a whole exponent", quote(rest));
+            let message = format!("the exponent {} is not an integer", quote(rest));
             found("quantity-exponent", rest.len(), message, "expected digits after the `e`")
         }
         Some(_) | None => {

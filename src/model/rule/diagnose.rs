@@ -14,10 +14,10 @@ const LONGEST: usize = 500;
 pub(super) fn diagnose(text: &str) -> Vec<Problem> {
     if text.trim().is_empty() {
         let problem = Problem::error("rule-empty", "the rule is empty").at(0..text.len());
-        return vec![problem.label("expected a power of n").help(format!("{SHAPE}; leave it out to have none"))];
+        return vec![problem.label("expected a power of n").help(format!("{SHAPE}; remove it for no rule"))];
     }
     if text.len() > LONGEST {
-        let message = format!("{} is no rule, and {} bytes long", quote(text), text.len());
+        let message = format!("{} is not a rule, and is {} bytes long", quote(text), text.len());
         return vec![Problem::error("rule-too-long", message).at(0..text.len()).help(SHAPE)];
     }
     let tokens = tokens(text);
@@ -28,13 +28,13 @@ pub(super) fn diagnose(text: &str) -> Vec<Problem> {
     problems.extend(tokens.iter().filter(apart).filter_map(spelling));
     let is_bracket = |token: &&Token<'_>| matches!(token.piece, Piece::Open | Piece::Close);
     problems.extend(extent(tokens.iter().filter(apart).filter(is_bracket)).map(|span| {
-        problem("rule-parenthesis", span, "a rule has no parentheses", "expected a coefficient and a power of n alone")
+        problem("rule-parenthesis", span, "parentheses in a rule", "expected only a coefficient and a power of n")
     }));
     let is_space = |token: &&Token<'_>| token.piece == Piece::Space;
-    problems
-        .extend(extent(tokens.iter().filter(apart).filter(is_space)).map(|span| {
-            problem("rule-space", span, "a rule has no white space", "expected nothing between its parts")
-        }));
+    problems.extend(
+        extent(tokens.iter().filter(apart).filter(is_space))
+            .map(|span| problem("rule-space", span, "white space in a rule", "expected nothing between its parts")),
+    );
     if problems.is_empty() {
         problems.push(Problem::error("rule-invalid", format!("{} is not a scale rule", quote(text))).at(0..text.len()));
     }
@@ -68,22 +68,22 @@ fn spelling(token: &Token<'_>) -> Option<Problem> {
     let at = |code, message: String, label: &str| Some(problem(code, token.span.clone(), message, label));
     match &token.piece {
         Piece::Number(_) => number(token),
-        Piece::N if token.text != "n" => at("rule-name", format!("{found} is not `n`"), "expected a small `n`"),
+        Piece::N if token.text != "n" => at("rule-name", format!("{found} is not `n`"), "expected a lowercase `n`"),
         Piece::Times if token.text != "*" => at("rule-operator", format!("{found} is not `*`"), "expected `*`"),
-        Piece::Power if token.text != "**" => at("rule-operator", format!("{found} is no power"), "expected `**`"),
+        Piece::Power if token.text != "**" => at("rule-operator", format!("{found} is not a power"), "expected `**`"),
         Piece::Plus if token.text != "+" => at("rule-operator", format!("{found} is not `+`"), "expected `+`"),
         Piece::Minus if token.text != "-" => at("rule-operator", format!("{found} is not `-`"), "expected `-`"),
         Piece::Superscript(digits) => {
-            at("rule-operator", format!("{found} is no power"), &format!("expected `**{digits}`"))
+            at("rule-operator", format!("{found} is not a power"), &format!("expected `**{digits}`"))
         }
         Piece::Divide => {
-            at("rule-division", "a rule cannot divide".to_owned(), "expected a coefficient in front, such as `.5*`")
+            at("rule-division", "division in a rule".to_owned(), "expected a coefficient before n, such as `.5*`")
         }
         Piece::Name(_) => {
-            at("rule-name", format!("{found} means nothing in a rule"), "expected `n`, the size of the channel")
+            at("rule-name", format!("unknown name {found} in a rule"), "expected `n`, the size of the channel")
         }
         Piece::Comma | Piece::Other => {
-            at("rule-character", format!("{found} has no place in a rule"), "expected nothing here")
+            at("rule-character", format!("unexpected {found} in a rule"), "expected nothing here")
         }
         Piece::N
         | Piece::Times
@@ -101,23 +101,23 @@ fn number(token: &Token<'_>) -> Option<Problem> {
     let at = |message: String, label| Some(problem("rule-number", token.span.clone(), message, label));
     let found = quote(token.text);
     if !token.text.is_ascii() {
-        return at(format!("{found} has digits that are not 0 to 9"), "expected ASCII digits");
+        return at(format!("{found} has digits other than 0 to 9"), "expected ASCII digits");
     }
     if token.text.contains(['e', 'E']) {
-        return at(format!("{found} is written with an exponent"), "expected all digits");
+        return at(format!("{found} is in exponent notation"), "expected all digits");
     }
     if token.text.contains([',', '_', '\'']) {
         let problem = at(format!("{found} is not a plain number"), "expected digits and at most one `.`")?;
         return Some(match token.text.split_once(',') {
             Some((thousands, rest)) if token.piece == Piece::Number(None) && !rest.contains([',', '.']) => {
-                problem.help(format!("write `{thousands}{rest}` or `{thousands}.{rest}`, whichever is meant"))
+                problem.help(format!("write `{thousands}{rest}` or `{thousands}.{rest}`"))
             }
             _ => problem,
         });
     }
     match token.text.matches('.').count() {
         0 => None,
-        1 if token.text.ends_with('.') => at(format!("{found} has no digit behind its point"), "expected a digit"),
+        1 if token.text.ends_with('.') => at(format!("{found} has no digit after its point"), "expected a digit"),
         1 => None,
         _ => at(format!("{found} has more than one point"), "expected digits and at most one `.`"),
     }
@@ -155,7 +155,7 @@ fn before_n(pieces: &[&Token<'_>], at: usize, end: usize) -> Option<Problem> {
     let has_n = pieces.iter().any(|token| token.piece == Piece::N);
     let is_sign = |token: &&&Token<'_>| matches!(token.piece, Piece::Plus | Piece::Minus);
     let without_n = || Some(problem("rule-without-n", 0..end, "the rule has no n", "expected `n` in it"));
-    let sum = || Some(problem("rule-sum", 0..end, "a rule cannot add or subtract", "expected a single power of n"));
+    let sum = || Some(problem("rule-sum", 0..end, "addition or subtraction in a rule", "expected a single power of n"));
     let Some(token) = pieces.get(at) else { return without_n() };
     let before = at.checked_sub(1).and_then(|at| pieces.get(at));
     let span = token.span.clone();
@@ -164,23 +164,23 @@ fn before_n(pieces: &[&Token<'_>], at: usize, end: usize) -> Option<Problem> {
         Piece::Amount(_) if pieces[at..].iter().any(|token| is_sign(&token)) => sum(),
         Piece::Amount(quantity) => {
             let help = format!(
-                "n is in bytes and so is the result, the coefficient is a plain number; a fixed amount such as \
-                 `{quantity}` belongs in resources.limits.memory"
+                "n and the result are in bytes, and the coefficient is a plain number; put a fixed amount such as \
+                 `{quantity}` into resources.limits.memory"
             );
-            Some(problem("rule-unit", span, "a coefficient has no unit", "expected a plain number").help(help))
+            Some(problem("rule-unit", span, "unit in a coefficient", "expected a plain number").help(help))
         }
         Piece::Number(_) => {
             let start = if before.is_some_and(|before| before.piece == Piece::Times) { 0 } else { span.start };
             let label = "expected a single number";
-            Some(problem("rule-product", start..span.end, "a rule has one coefficient", label))
+            Some(problem("rule-product", start..span.end, "more than one coefficient", label))
         }
         Piece::Plus | Piece::Minus if has_n && before.is_some_and(|before| !is_sign(&before)) => sum(),
         Piece::Plus | Piece::Minus => {
-            Some(problem("rule-sign", span, "a rule has one sign at most", "expected a number or `n`"))
+            Some(problem("rule-sign", span, "more than one sign", "expected a number or `n`"))
         }
-        Piece::Times => Some(problem("rule-operator", span, "there is a `*` too many", "expected `n`")),
+        Piece::Times => Some(problem("rule-operator", span, "one `*` too many", "expected `n`")),
         Piece::Power | Piece::Superscript(_) => {
-            Some(problem("rule-power", span, "only n can have a power", "expected `n` in front of it"))
+            Some(problem("rule-power", span, "power of something other than n", "expected `n` before it"))
         }
         Piece::N
         | Piece::Divide
@@ -202,9 +202,9 @@ fn exponent(pieces: &[&Token<'_>], at: usize, end: usize) -> Option<Problem> {
     };
     let span = token.span.clone();
     match &token.piece {
-        Piece::Number(_) if token.text.contains(['.', ',']) => exponent(span, "the exponent is not a whole number"),
+        Piece::Number(_) if token.text.contains(['.', ',']) => exponent(span, "the exponent is not an integer"),
         Piece::Number(_) => None,
-        Piece::Minus | Piece::Plus => exponent(span, "an exponent has no sign"),
+        Piece::Minus | Piece::Plus => exponent(span, "sign in an exponent"),
         Piece::N
         | Piece::Times
         | Piece::Power
@@ -229,27 +229,27 @@ fn after_n(pieces: &[&Token<'_>], at: usize, with_power: bool, end: usize) -> Op
     match (&token.piece, factor) {
         (Piece::Plus | Piece::Minus, _) => {
             let label = "expected the end of the rule";
-            Some(problem("rule-sum", behind, "a rule cannot add or subtract", label))
+            Some(problem("rule-sum", behind, "addition or subtraction in a rule", label))
         }
         (Piece::Times, Some(Piece::N)) | (Piece::N, _) => {
-            product("a rule has one n", "expected `**` and an exponent for a power of n")
+            product("more than one n", "expected `**` and an exponent for a power of n")
         }
         (Piece::Times, Some(Piece::Number(_) | Piece::Amount(_))) => {
-            product("the coefficient stands behind n", "expected it in front of the `n`")
+            product("the coefficient is after n", "expected it before the `n`")
         }
         (Piece::Times, Some(Piece::Open | Piece::Name(_))) => {
-            product("a rule has one power of n", "expected the end of the rule")
+            product("more than one power of n", "expected the end of the rule")
         }
         (Piece::Times, _) => {
             let label = "expected the end of the rule";
-            Some(problem("rule-operator", token.span.clone(), "there is a `*` too many", label))
+            Some(problem("rule-operator", token.span.clone(), "one `*` too many", label))
         }
         (Piece::Number(_), _) if !with_power => {
-            let label = "expected `**` before an exponent, or the coefficient in front of the `n`";
-            Some(problem("rule-number-behind-n", token.span.clone(), "a number stands right behind n", label))
+            let label = "expected `**` before an exponent, or the coefficient before the `n`";
+            Some(problem("rule-number-behind-n", token.span.clone(), "number directly after n", label))
         }
         (Piece::Number(_) | Piece::Amount(_) | Piece::Power | Piece::Superscript(_), _) => {
-            product("something follows the rule", "expected the end of the rule")
+            product("unexpected text after the rule", "expected the end of the rule")
         }
         (
             Piece::Divide | Piece::Open | Piece::Close | Piece::Comma | Piece::Name(_) | Piece::Space | Piece::Other,

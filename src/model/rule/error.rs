@@ -55,9 +55,9 @@ impl EvalError {
     /// What to do about it.
     pub fn help(&self) -> &'static str {
         match self {
-            Self::Negative { .. } => "leave the `-` out: a rule says how much memory is needed",
+            Self::Negative { .. } => "remove the `-`: a rule gives an amount of memory",
             Self::Overflow { .. } => {
-                "n is a number of bytes: with `**2` the coefficient is far below 1, as in `.00000002*n**2`"
+                "n is in bytes, so with `**2` the coefficient is far below 1, as in `.00000002*n**2`"
             }
         }
     }
@@ -75,7 +75,7 @@ impl From<&EvalError> for Problem {
 
 /// A name in a document that is none of those there are.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{} is not a {field} of a scale rule; there are {}", quote(name), known.join(", "))]
+#[error("{} is not a {field} of a scale rule, expected one of {}", quote(name), known.join(", "))]
 pub struct UnknownName {
     /// A stable name a script can look for, such as `unknown-mode`.
     pub code: &'static str,

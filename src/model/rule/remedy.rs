@@ -20,16 +20,14 @@ pub(super) fn remedy(code: &str, tokens: &[Token<'_>]) -> String {
         && let Some(rule) = respelled(tokens, "*n").or_else(|| respelled(tokens, "n"))
     {
         return format!(
-            "write `{rule}` for a multiple of the input; a fixed amount belongs in resources.limits.memory"
+            "write `{rule}` for a multiple of the input, or put a fixed amount into resources.limits.memory"
         );
     }
     if let Some(remedy) = intent(tokens).and_then(rewritten) {
         return remedy;
     }
     if tokens.iter().any(|token| matches!(token.piece, Piece::Name("log" | "ln" | "sqrt" | "exp" | "pow"))) {
-        return "a rule knows whole powers of n alone: the next larger one covers it, with a coefficient that is \
-                measured"
-            .to_owned();
+        return "exponents must be integers: use the next larger one, with a measured coefficient".to_owned();
     }
     SHAPE.to_owned()
 }
@@ -78,7 +76,7 @@ fn is_stray(char: char) -> bool {
 
 /// The rule that computes the same, as far as there is one, and where the rest of it belongs.
 fn rewritten(intent: Intent) -> Option<String> {
-    const TAKEN: &str = "the task gets whichever is larger, not the sum";
+    const TAKEN: &str = "the task gets the larger of the two, not the sum";
     let valid = |rule: Option<String>| rule.filter(|rule| parse::power(rule).is_some());
     let (rule, largest) = (valid(intent.rule), valid(intent.largest));
     match (rule, largest, intent.floor) {
@@ -91,11 +89,11 @@ fn rewritten(intent: Intent) -> Option<String> {
         (Some(rule), _, None) if intent.rounded => Some(format!("write `{rule}` instead, which is rounded up")),
         (Some(rule), _, None) => Some(format!("write `{rule}` instead")),
         (None, Some(largest), _) => {
-            Some(format!("keep the power that grows fastest, `{largest}`, with a coefficient that covers the others"))
+            Some(format!("keep the fastest-growing power, `{largest}`, with a coefficient that covers the others"))
         }
         (None, None, Some(floor)) => Some(format!(
-            "put a fixed amount such as `{floor}` into resources.limits.memory and leave the rule out; a multiple of \
-             the input is written `2*n`"
+            "put a fixed amount such as `{floor}` into resources.limits.memory and remove the rule; write a multiple \
+             of the input as `2*n`"
         )),
         (None, None, None) => None,
     }

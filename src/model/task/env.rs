@@ -45,8 +45,8 @@ impl EnvType {
     pub fn expectation(self) -> &'static str {
         match self {
             Self::Boolean => "`true` or `false`",
-            Self::String => "any text",
-            Self::Int => "a whole number",
+            Self::String => "any string",
+            Self::Int => "an integer",
         }
     }
 }

@@ -265,7 +265,9 @@ impl<'a> Rows<'a> {
         let name = self.header.get(column).cloned().unwrap_or_default();
         let span = self.place(row, column);
         self.problems.push(
-            Problem::error("bad-value", format!("{found} as `{name}`")).at(span).label(format!("expected {expected}")),
+            Problem::error("bad-value", format!("invalid value for `{name}`: {found}"))
+                .at(span)
+                .label(format!("expected {expected}")),
         );
     }
 

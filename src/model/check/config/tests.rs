@@ -70,11 +70,11 @@ fn an_unknown_key_is_told_with_its_place_and_the_nearest_known_one() {
     assert_eq!(
         problems(text),
         [
-            "1:1 unknown-field `runns` is no key here | did you mean `runs`? | write `runs`",
-            "4:1 unknown-field `tasks.a.buget` is no key here | did you mean `budget`? | write `budget`",
-            "5:1 unknown-field `tasks.a.colour` is no key here | - | known here: task, command, image, runner, \
+            "1:1 unknown-field unknown key `runns` | did you mean `runs`? | write `runs`",
+            "4:1 unknown-field unknown key `tasks.a.buget` | did you mean `budget`? | write `budget`",
+            "5:1 unknown-field unknown key `tasks.a.colour` | - | expected one of: task, command, image, runner, \
              processing-container, set, env, mount, options, budget, rule, timeout, thresholds, inputs, runs, baseline-runs, confirm",
-            "7:1 unknown-field `thresholds.min_samples` is no key here | did you mean `min-samples`? | write `min-samples`",
+            "7:1 unknown-field unknown key `thresholds.min_samples` | did you mean `min-samples`? | write `min-samples`",
         ]
     );
 }
@@ -89,10 +89,8 @@ fn thresholds_that_make_no_sense_are_told_with_their_place() {
     );
     assert_eq!(
         with("absolute = 0"),
-        [
-            "4:12 bad-threshold the absolute threshold is nothing, expected an amount of memory such as 4MiB | - | leave \
-          it out for the default"
-        ]
+        ["4:12 bad-threshold the absolute threshold is 0, expected a positive size such as 4MiB | - | leave \
+          it out for the default"]
     );
     assert_eq!(
         with("relative = \"some\""),
@@ -103,7 +101,7 @@ fn thresholds_that_make_no_sense_are_told_with_their_place() {
         ["4:12 bad-value `thresholds.relative` is `3` | expected a share such as \"3%\" or 0.03 | -"]
     );
     assert!(problems("runs = 0\n[tasks.a]\ncommand = [\"true\"]\n")[0].starts_with("1:8 bad-value `runs` is `0`"));
-    assert!(with("min-samples = 9")[0].contains("9 samples are asked for, but a cell is run only 3 times"));
+    assert!(with("min-samples = 9")[0].contains("9 samples are required, but each cell runs only 3 times"));
     assert!(with("min-samples = 1")[0].contains("1 samples are too few"));
     assert!(with("horizon = nan")[0].starts_with("4:11 bad-threshold the horizon is NaN"));
     assert!(with("vanished = \"fali\"")[0].ends_with("write \"fail\""));
@@ -111,8 +109,8 @@ fn thresholds_that_make_no_sense_are_told_with_their_place() {
 
 #[test]
 fn what_is_run_is_said_once() {
-    assert!(problems("")[0].contains("no task is named"));
-    assert!(problems("[tasks.a]\n")[0].starts_with("1:1 missing-field the task a does not say what is run"));
+    assert!(problems("")[0].contains("no task defined"));
+    assert!(problems("[tasks.a]\n")[0].starts_with("1:1 missing-field the task a has no `task`, `command` or `image`"));
     assert!(problems("[tasks.a]\ntask = \"t\"\nimage = \"i\"\n")[0].starts_with("3:9 conflict"));
     assert!(problems("[tasks.a]\ncommand = []\n")[0].contains("the command has no program"));
     assert!(problems("[tasks.a]\ncommand = \"ls\"\n")[0].starts_with("2:11 bad-value `tasks.a.command` is `ls`"));
@@ -125,7 +123,7 @@ fn inputs_have_names_of_their_own() {
     assert!(with("inputs = 3")[0].contains("expected tables: [[tasks.a.inputs]]"));
     assert!(with("[[tasks.a.inputs]]\nsize = \"1Mi\"\n")[0].contains("neither `name` nor `path`"));
     let twice = "[[tasks.a.inputs]]\nname = \"x\"\n[[tasks.a.inputs]]\nname = \"x\"\n";
-    assert_eq!(with(twice), ["6:8 duplicate two inputs are called x | - | give each a name of its own"]);
+    assert_eq!(with(twice), ["6:8 duplicate two inputs are named x | - | give each its own name"]);
 }
 
 #[test]

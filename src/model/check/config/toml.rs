@@ -190,7 +190,7 @@ impl<'t> Reader<'t> {
     }
 
     pub(super) fn count(&mut self, table: &mut Table, key: &str, range: RangeInclusive<u32>) -> Option<u32> {
-        let expected = format!("a whole number from {} to {}", range.start(), range.end());
+        let expected = format!("an integer from {} to {}", range.start(), range.end());
         let count = self.take(table, key, &expected, |value| {
             let Value::Integer(digits, 10) = value else { return None };
             digits.parse().ok().filter(|count| range.contains(count))
@@ -216,7 +216,7 @@ impl<'t> Reader<'t> {
     }
 
     pub(super) fn list(&mut self, table: &mut Table, key: &str) -> Option<(Vec<String>, Place)> {
-        self.take(table, key, "a list of strings, such as [\"./segment\", \"{input}\"]", |value| {
+        self.take(table, key, "an array of strings, such as [\"./segment\", \"{input}\"]", |value| {
             let Value::Array(values) = value else { return None };
             values.iter().map(|(value, _)| value.written()).collect()
         })
@@ -269,11 +269,11 @@ impl<'t> Reader<'t> {
     pub(super) fn unknown(&mut self, table: Table, known: &[&str], more: &[&str]) {
         for (key, entry) in &table.entries {
             let names = known.iter().chain(more).copied();
-            let problem = Problem::error("unknown-field", format!("{} is no key here", quote(&table.path(key))));
+            let problem = Problem::error("unknown-field", format!("unknown key {}", quote(&table.path(key))));
             let problem = problem.at(entry.key.clone());
             self.tell(match nearest(key, names.clone()) {
                 Some(nearest) => problem.label(format!("did you mean `{nearest}`?")).help(format!("write `{nearest}`")),
-                None => problem.help(format!("known here: {}", names.collect::<Vec<_>>().join(", "))),
+                None => problem.help(format!("expected one of: {}", names.collect::<Vec<_>>().join(", "))),
             });
         }
     }

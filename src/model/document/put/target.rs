@@ -70,14 +70,14 @@ fn inputs<'a>(owner: &Object<'a>, path: &[Segment]) -> Vec<Channel<'a>> {
 impl<'a> Target<'a> {
     pub(super) fn find(source: &Source, root: &Value<'a>, change: &Change<'_>) -> Result<Self, PutError> {
         let Some(document) = root.as_object() else {
-            let problem = Problem::error("wrong-type", "the document is no object").at(span(root));
+            let problem = Problem::error("wrong-type", "the document is not an object").at(span(root));
             return Err(source.flawed([problem.label("expected a task or a processing container")]).into());
         };
         match Schema::of(source) {
             Some(Schema::ProcessingContainer) => Self::in_container(source, document, change),
             Some(Schema::Task) => Self::in_task(source, document, change),
             None => {
-                let problem = Problem::error("unknown-document", "this is no task and no processing container");
+                let problem = Problem::error("unknown-document", "neither a task nor a processing container");
                 let help = "a task has `taskTemplate` and `image`, a processing container has `templates`";
                 Err(source.flawed([problem.at(0..1).label("expected one of them").help(help)]).into())
             }
@@ -100,7 +100,7 @@ impl<'a> Target<'a> {
         let at = at.start..at.start + 1;
         let found = match (change.template, named.as_slice()) {
             (Some(wanted), named) => named.iter().find(|(_, name, _)| name == wanted).ok_or_else(|| {
-                unknown(source, "unknown-template", format!("no template is called {}", quote(wanted)), at, &known)
+                unknown(source, "unknown-template", format!("no template named {}", quote(wanted)), at, &known)
             })?,
             (None, [only]) => only,
             (None, named)
@@ -109,7 +109,7 @@ impl<'a> Target<'a> {
                 usual
             }
             (None, _) => {
-                let message = "which template is meant? name one with --template".to_owned();
+                let message = "several templates; select one with --template".to_owned();
                 return Err(unknown(source, "several-templates", message, at, &known));
             }
         };
@@ -146,8 +146,8 @@ impl<'a> Target<'a> {
             None => {
                 if !has_own {
                     notes.push(
-                        "resources of a task replace those of its template as a whole: repeat there what else the \
-                         template asks for, such as cpu"
+                        "resources of a task replace all of its template's: repeat what else the template sets, such \
+                         as cpu"
                             .to_owned(),
                     );
                 }
@@ -177,12 +177,12 @@ fn divide<'a>(
         let wanted = name.as_deref().or(change.channel);
         let channel = match (wanted, channels.as_slice()) {
             (Some(wanted), channels) => channels.iter().find(|channel| channel.name == wanted).ok_or_else(|| {
-                let message = format!("no input channel is called {}", quote(wanted));
+                let message = format!("no input channel named {}", quote(wanted));
                 unknown(source, "unknown-channel", message, at.clone(), &known)
             })?,
             (None, [only]) => only,
             (None, _) => {
-                let message = "which input channel is meant? name one with --channel".to_owned();
+                let message = "several input channels; select one with --channel".to_owned();
                 return Err(unknown(source, "several-channels", message, at, &known));
             }
         };
