@@ -31,7 +31,7 @@ pub enum Refusal {
     #[error("{0} is a hard link that another user may have made")]
     HardLink(PathBuf),
     /// A directory or file of another user, who could read, replace or redirect what root writes there.
-    #[error("{path} belongs to {owner}, and highwater runs as {runs_as}")]
+    #[error("{path} belongs to {owner}, but highwater runs as {runs_as}")]
     OtherOwner {
         /// The directory or file.
         path: PathBuf,
@@ -66,8 +66,8 @@ impl Refusal {
                 "remove it if it is not yours, or use another directory"
             }
             Self::OtherOwner { .. } => "use a directory of your own, or run highwater as its owner",
-            Self::Moved(_) => "do not move it while highwater runs; a task may have done so",
-            Self::Outside { .. } => "check who has written the path: those of highwater do not lead outside",
+            Self::Moved(_) => "do not move it while highwater runs; check whether the task did",
+            Self::Outside { .. } => "check what wrote the path: highwater writes no path that leads outside",
         }
     }
 }

@@ -63,7 +63,7 @@ pub enum HostError {
         source: io::Error,
     },
     /// A file does not hold what the kernel documents.
-    #[error("failed to understand {path}:{line}: found `{found}`, expected {expected}")]
+    #[error("failed to parse {path}:{line}: found `{found}`, expected {expected}")]
     Parse {
         /// The file.
         path: PathBuf,
@@ -89,7 +89,7 @@ pub enum HostError {
         path: PathBuf,
     },
     /// The cgroup lies outside of what this mount namespace shows.
-    #[error("failed to reach cgroup `{cgroup}`: the mount at {mount_point} shows only what lies below `{root}`")]
+    #[error("failed to reach cgroup `{cgroup}`: the mount at {mount_point} shows only what is below `{root}`")]
     OutOfReach {
         /// The cgroup as the kernel names it.
         cgroup: String,

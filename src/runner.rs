@@ -176,7 +176,7 @@ pub enum StartError {
     #[error("failed to start a task: the command is empty")]
     NoCommand,
     /// The program does not exist.
-    #[error("failed to start `{program}`: {}", if *.interpreter { "the program is there, but the interpreter or loader it names is not" } else { "there is no such program" })]
+    #[error("failed to start `{program}`: {}", if *.interpreter { "the program exists, but its interpreter or loader does not" } else { "no such program" })]
     NotFound {
         /// As it was given.
         program: String,
@@ -184,7 +184,7 @@ pub enum StartError {
         interpreter: bool,
     },
     /// The program exists, but cannot be run.
-    #[error("failed to start `{program}`: it cannot be executed")]
+    #[error("failed to start `{program}`: it is not executable")]
     NotExecutable {
         /// As it was given.
         program: String,
@@ -193,7 +193,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// An argument, a variable or a path has a zero byte in it.
-    #[error("failed to start `{program}`: {what} contains a zero byte")]
+    #[error("failed to start `{program}`: {what} contains a NUL byte")]
     ZeroByte {
         /// As it was given.
         program: String,
@@ -229,7 +229,7 @@ pub enum StartError {
         remedy: String,
     },
     /// Only an exact peak would do, and there is no cgroup to read it from.
-    #[error("failed to give the task a cgroup of its own: {reason}")]
+    #[error("failed to create a cgroup for the task: {reason}")]
     NoCgroup {
         /// Why no cgroup can be had.
         reason: String,

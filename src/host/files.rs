@@ -78,7 +78,7 @@ impl KernelFile {
         }
         if text.len() == LONGEST {
             // Cut off in the middle of a number it would be read as another one.
-            let source = io::Error::new(io::ErrorKind::InvalidData, "the file is longer than any that is known");
+            let source = io::Error::new(io::ErrorKind::InvalidData, "the file is unexpectedly large");
             return Err(HostError::Read { path: self.path.clone(), source });
         }
         let text = str::from_utf8(text).map_err(|_| HostError::Parse {
@@ -126,7 +126,7 @@ pub(super) fn number(path: &Path, text: &str) -> Result<u64, HostError> {
         path: path.to_owned(),
         line: 1,
         found: text.trim_end().to_owned(),
-        expected: "a whole number",
+        expected: "an integer",
     })
 }
 
@@ -145,7 +145,7 @@ pub(super) fn keyed<const N: usize>(path: &Path, text: &str, keys: [&str; N]) ->
                 path: path.to_owned(),
                 line: index + 1,
                 found: line.to_owned(),
-                expected: "a key and a whole number",
+                expected: "a key and an integer",
             })?);
         }
     }
@@ -161,7 +161,7 @@ mod tests {
         let error = keyed(Path::new("/x/memory.stat"), "anon 1\nfile many\n", ["file"]).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "failed to understand /x/memory.stat:2: found `file many`, expected a key and a whole number"
+            "failed to parse /x/memory.stat:2: found `file many`, expected a key and an integer"
         );
     }
 

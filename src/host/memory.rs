@@ -392,7 +392,7 @@ fn io_stat(path: &Path, text: &str) -> Result<Io, HostError> {
                 path: path.to_owned(),
                 line: index + 1,
                 found: line.to_owned(),
-                expected: "`rbytes=` and `wbytes=` with whole numbers",
+                expected: "`rbytes=` and `wbytes=` with integers",
             })?;
             *into = into.saturating_add(Bytes(count));
         }
@@ -414,7 +414,7 @@ fn blkio_bytes(path: &Path, text: &str) -> Result<Io, HostError> {
             path: path.to_owned(),
             line: index + 1,
             found: line.to_owned(),
-            expected: "a device, `Read` or `Write`, and a whole number",
+            expected: "a device, `Read` or `Write`, and an integer",
         })?;
         *into = into.saturating_add(Bytes(count));
     }
@@ -430,7 +430,7 @@ fn pressure_lines(path: &Path, text: &str) -> Result<(Option<u64>, Option<u64>),
             path: path.to_owned(),
             line: index + 1,
             found: line.to_owned(),
-            expected: "`total=` and a whole number",
+            expected: "`total=` and an integer",
         })?;
         match line.split(' ').next() {
             Some("some") => totals.0 = Some(total),

@@ -26,6 +26,6 @@ pub(super) fn write(path: &Path, text: &str) {
         .and_then(|()| create_file(&temporary)?.write_all(text.as_bytes()))
         .and_then(|()| fs::rename(&temporary, path));
     if let Err(error) = written {
-        tracing::debug!("{} could not be written: {error}", path.display());
+        tracing::debug!("failed to write {}: {error}", path.display());
     }
 }

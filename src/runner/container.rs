@@ -170,7 +170,7 @@ pub enum ContainerError {
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// What is to be mounted is not there.
-    #[error("failed to mount {source_path} at `{target}`: there is no such file or folder")]
+    #[error("failed to mount {source_path} at `{target}`: no such file or directory")]
     NoSource {
         /// What is to be mounted.
         source_path: PathBuf,
@@ -178,7 +178,7 @@ pub enum ContainerError {
         target: String,
     },
     /// The engine takes paths as text only.
-    #[error("failed to mount {} at `{target}`: its path is no UTF-8, and the engine takes no other", .source_path.display())]
+    #[error("failed to mount {} at `{target}`: its path is not valid UTF-8, which container engines require", .source_path.display())]
     SourceNoText {
         /// What is to be mounted.
         source_path: PathBuf,
@@ -186,7 +186,7 @@ pub enum ContainerError {
         target: String,
     },
     /// A folder for output cannot be made or written to.
-    #[error("failed to have a folder for output at {path}, to be mounted at `{target}`")]
+    #[error("failed to create the output directory {path}, to be mounted at `{target}`")]
     OutputFolder {
         /// The folder.
         path: PathBuf,
@@ -197,25 +197,25 @@ pub enum ContainerError {
         source: io::Error,
     },
     /// The limit is lower than engines accept.
-    #[error("failed to limit the container to {limit}: engines accept no less than {LEAST_LIMIT}")]
+    #[error("failed to limit the container to {limit}: engines require at least {LEAST_LIMIT}")]
     LimitTooLow {
         /// The limit.
         limit: Bytes,
     },
     /// The engine would drop the limit without a word.
-    #[error("failed to limit the container to {limit}: the engine has no memory controller to keep a limit with")]
+    #[error("failed to limit the container to {limit}: the engine has no memory controller to enforce a limit")]
     LimitNotKept {
         /// The limit.
         limit: Bytes,
     },
     /// Another container has this name.
-    #[error("failed to create a container with the name `{name}`: another container has it")]
+    #[error("failed to create a container with the name `{name}`: the name is in use")]
     NameTaken {
         /// The name.
         name: String,
     },
     /// A label whose name is ours.
-    #[error("failed to label the container with `{label}`: labels that begin with `highwater.` are highwater's own")]
+    #[error("failed to label the container with `{label}`: labels that begin with `highwater.` are reserved")]
     LabelTaken {
         /// The label.
         label: String,
@@ -227,7 +227,7 @@ pub enum ContainerError {
         image: String,
     },
     /// The image has no such program.
-    #[error("failed to start `{program}`: there is no such program in the image `{image}`")]
+    #[error("failed to start `{program}`: the image `{image}` has no such program")]
     NoProgram {
         /// As it was given.
         program: String,
@@ -235,7 +235,7 @@ pub enum ContainerError {
         image: String,
     },
     /// The image has it, but it cannot be run.
-    #[error("failed to start `{program}`: it cannot be executed in the image `{image}`")]
+    #[error("failed to start `{program}`: it is not executable in the image `{image}`")]
     NotExecutable {
         /// As it was given.
         program: String,
@@ -255,31 +255,31 @@ impl ContainerError {
     pub fn remedy(&self) -> Option<String> {
         Some(match self {
             Self::Engine(error) => return error.remedy(),
-            Self::NoSource { .. } => {
-                "look for a typing error; paths are those of the machine the engine runs on".to_owned()
-            }
-            Self::SourceNoText { .. } => "rename it, or mount the folder above it".to_owned(),
+            Self::NoSource { .. } => "check the spelling; the path must exist on the engine's machine".to_owned(),
+            Self::SourceNoText { .. } => "rename it, or mount its parent directory".to_owned(),
             Self::OutputFolder { .. } => {
-                "choose another folder, make this one writable, or let it only be read (`:ro`)".to_owned()
+                "choose another directory, make this one writable, or mount it read-only (`:ro`)".to_owned()
             }
             Self::LimitTooLow { .. } => {
-                format!("choose {LEAST_LIMIT} or more; what runc itself needs to start a container is not much less")
+                format!("choose {LEAST_LIMIT} or more; runc itself needs almost as much to start a container")
             }
-            Self::LimitNotKept { .. } => "use an engine that root runs, or delegate the memory controller to its user \
+            Self::LimitNotKept { .. } => {
+                "use an engine that runs as root, or delegate the memory controller to its user \
                                           (systemd: Delegate=yes on cgroup v2)"
-                .to_owned(),
+                    .to_owned()
+            }
             Self::NameTaken { name } => {
-                format!("choose another name, or remove that container with `docker rm {name}` if nobody needs it")
+                format!("choose another name, or remove that container with `docker rm {name}`")
             }
             Self::LabelTaken { .. } => "choose another name for the label".to_owned(),
             Self::NothingToRun { .. } => "give the command after `--`".to_owned(),
             Self::NoProgram { .. } => {
-                "look for a typing error; a command takes the place of the image's own, behind its \
-                                       entrypoint (--entrypoint replaces that, too)"
+                "check the spelling; a command replaces the image's own command, but not its entrypoint (use \
+                 --entrypoint for that)"
                     .to_owned()
             }
             Self::NotExecutable { .. } => {
-                "build the image with the program executable (`RUN chmod +x`), or name its interpreter".to_owned()
+                "make the program executable in the image (`RUN chmod +x`), or name its interpreter".to_owned()
             }
             Self::NoProbe { .. } => "measure from outside with --probe auto".to_owned(),
         })
@@ -360,7 +360,7 @@ impl ContainerRunner {
                 }
             }),
             (UseProbe::Never, Some(refused)) => {
-                Ok(Way::Leaf { reason: refused.clone(), remedy: "let a probe be used (--probe auto)".to_owned() })
+                Ok(Way::Leaf { reason: refused.clone(), remedy: "allow a probe with --probe auto".to_owned() })
             }
         }
     }

@@ -127,13 +127,13 @@ pub enum EngineError {
         status: Option<u16>,
     },
     /// The engine did not answer in time, or not before highwater was asked to end twice.
-    #[error("failed to {action}: the engine does not answer")]
+    #[error("failed to {action}: the engine does not respond")]
     Unanswered {
         /// The request.
         action: String,
     },
     /// The engine returned an invalid id.
-    #[error("failed to {action}: the engine returned `{}`, expected an id of letters and digits", .id.escape_debug())]
+    #[error("failed to {action}: the engine returned `{}`, expected an ID of letters and digits", .id.escape_debug())]
     WrongId {
         /// The request.
         action: String,
@@ -147,7 +147,7 @@ pub enum EngineError {
         image: String,
     },
     /// The image is not there, and was not to be pulled.
-    #[error("failed to find the image `{image}` on the engine, and it was not to be pulled")]
+    #[error("failed to find the image `{image}` on the engine, and pulling is disabled")]
     NoImage {
         /// The image.
         image: String,
@@ -175,7 +175,7 @@ pub enum EngineError {
         path: String,
     },
     /// The threads that talk to the engine could not be started.
-    #[error("failed to start talking to the engine")]
+    #[error("failed to connect to the engine")]
     Runtime(#[source] io::Error),
 }
 
@@ -184,7 +184,7 @@ impl EngineError {
     pub(super) fn request(action: impl Into<String>, error: &bollard::errors::Error) -> Self {
         let (reason, status) = match error {
             bollard::errors::Error::DockerResponseServerError { status_code, message } => {
-                (format!("the engine says: {}", message.trim()), Some(*status_code))
+                (format!("the engine reports: {}", message.trim()), Some(*status_code))
             }
             other => (one_line(other), None),
         };
@@ -206,9 +206,9 @@ impl EngineError {
     pub fn remedy(&self) -> Option<String> {
         match self {
             Self::NotFound { .. } => Some(
-                "start Docker or Podman, or say with --host or DOCKER_HOST where it listens; a command of this machine \
-                 is measured without any engine: `highwater run -- CMD`, and a task whose program is here with \
-                 --runner process"
+                "start Docker or Podman, or set --host or DOCKER_HOST to its address; to measure without an engine, \
+                 run a command of this machine with `highwater run -- CMD`, or a task whose program is on this machine \
+                 with --runner process"
                     .to_owned(),
             ),
             Self::NotAllowed { .. } => Some(
@@ -222,21 +222,21 @@ impl EngineError {
                     .to_owned(),
             ),
             Self::Unanswered { .. } => Some(
-                "restart the engine or look at its log, as with `journalctl -u docker`; `highwater doctor` shows which \
-                 engines answer"
+                "restart the engine, or check its log, for example with `journalctl -u docker`; `highwater doctor` \
+                 shows which engines respond"
                     .to_owned(),
             ),
-            Self::WrongId { .. } => Some("check what listens at this address: it does not answer like a container engine".to_owned()),
+            Self::WrongId { .. } => Some("check the address: what listens there is not a container engine".to_owned()),
             Self::ImageName { .. } => Some("check the spelling; `docker images` lists the engine's images".to_owned()),
-            Self::NoImage { .. } => Some("let it be pulled with --pull missing, or build it first".to_owned()),
+            Self::NoImage { .. } => Some("pull it with --pull missing, or build it first".to_owned()),
             Self::Pull { .. } => Some(
-                "look for a typing error in its name; a private registry wants `docker login` first; an image that is \
-                 built here needs no pull: `docker images` lists them"
+                "check the spelling of its name; log in to a private registry with `docker login`; an image built \
+                 here needs no pull: list local images with `docker images`"
                     .to_owned(),
             ),
             Self::NoFile { path, .. } if path == "/processing-container.json" => Some(
-                "copy it into the image (`COPY processing-container.json /`), or put the whole template in place of \
-                 its name into the task.json"
+                "copy it into the image (`COPY processing-container.json /`), or put the whole template into the \
+                 task.json instead of its name"
                     .to_owned(),
             ),
             Self::Context(_)
@@ -346,7 +346,7 @@ impl Engine {
             .build()
             .map_err(EngineError::Runtime)?;
         let threads = Threads { handle: runtime.handle().clone(), runtime: Some(runtime) };
-        let in_time = |seconds: Duration| not_found(format!("no answer within {} s", seconds.as_secs()));
+        let in_time = |seconds: Duration| not_found(format!("no response within {} s", seconds.as_secs()));
         if let Some(socket) = address.socket() {
             // The client's own error names neither the socket nor the reason.
             let connecting = async { tokio::time::timeout(PATIENCE, UnixStream::connect(&socket)).await };
@@ -519,7 +519,7 @@ pub async fn ask(address: &Address) -> Answer {
     match asked {
         Ok(Ok(answer)) => answer,
         Ok(Err(reason)) => Answer::Unreachable { reason },
-        Err(_) => Answer::Unreachable { reason: format!("no answer within {} s", PATIENCE.as_secs()) },
+        Err(_) => Answer::Unreachable { reason: format!("no response within {} s", PATIENCE.as_secs()) },
     }
 }
 
@@ -544,10 +544,10 @@ fn client(url: &str, patience: Duration, version: &ClientVersion) -> Result<Dock
     let refused = |reason: &str| EngineError::Scheme { url: url.to_owned(), reason: reason.to_owned() };
     let endpoint = match url.split_once("://") {
         Some(("unix", path)) => Endpoint::Socket(PathBuf::from(path)),
-        Some(("tcp", _)) if tls_wanted() => return Err(refused("it wants TLS (DOCKER_TLS_VERIFY)")),
+        Some(("tcp", _)) if tls_wanted() => return Err(refused("TLS is not supported (DOCKER_TLS_VERIFY)")),
         Some(("tcp" | "http", address)) => Endpoint::port(address),
-        Some(("https", _)) => return Err(refused("it wants TLS")),
-        Some((scheme, _)) => return Err(refused(&format!("addresses of the kind `{scheme}://` are not supported"))),
+        Some(("https", _)) => return Err(refused("TLS is not supported")),
+        Some((scheme, _)) => return Err(refused(&format!("`{scheme}://` addresses are not supported"))),
         None => return Err(refused("expected an address such as unix:///var/run/docker.sock or tcp://host:2375")),
     };
     let transport = move |request: BollardRequest| transport::send(endpoint.clone(), request);

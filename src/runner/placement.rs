@@ -45,13 +45,13 @@ pub enum Obstacle {
     #[error("permission denied")]
     Denied,
     /// It has processes of its own, which keeps its controllers from those below (`no internal processes`).
-    #[error("it has processes of its own, so that its controllers cannot be handed down")]
+    #[error("it contains processes, so its controllers cannot be delegated")]
     HasProcesses,
     /// It has no memory controller to hand down.
     #[error("it has no memory controller")]
     NoController,
     /// Below it the limits that highwater lives under would not hold, and cannot be copied.
-    #[error("the limits of {} would not hold there, and cannot be copied: {reason}", .from.display())]
+    #[error("the limits of {} would not apply there, and cannot be copied: {reason}", .from.display())]
     Limits {
         /// The cgroup that has them.
         from: PathBuf,
@@ -166,13 +166,13 @@ impl Placement {
     /// In one sentence, why no run can have a cgroup of its own.
     pub fn reason(&self) -> String {
         if self.unwanted {
-            return "no cgroup was to be used".to_owned();
+            return "cgroups are disabled".to_owned();
         }
         match (&self.unreadable, self.refusals.as_slice()) {
             (Some(unreadable), _) => unreadable.clone(),
             (None, []) => "no cgroup was found".to_owned(),
             (None, [nearest, ..]) => {
-                format!("no cgroup can be made in {}: {}", nearest.path.display(), nearest.obstacle)
+                format!("no cgroup can be created in {}: {}", nearest.path.display(), nearest.obstacle)
             }
         }
     }
@@ -180,7 +180,7 @@ impl Placement {
     /// In one sentence, what would make runs measurable exactly.
     pub fn remedy(&self) -> String {
         if self.unwanted {
-            return "let a cgroup be used".to_owned();
+            return "enable cgroups".to_owned();
         }
         let inside_container = ["/.dockerenv", "/run/.containerenv", "/var/run/secrets/kubernetes.io"]
             .iter()
@@ -190,27 +190,26 @@ impl Placement {
         match self.version {
             None => "mount the cgroup file system with its memory controller at /sys/fs/cgroup".to_owned(),
             Some(_) if is(&Obstacle::NoController) => {
-                "boot with the memory controller switched on (`cgroup_enable=memory`, without `cgroup_disable=memory`)"
+                "boot with the memory controller enabled (`cgroup_enable=memory`, without `cgroup_disable=memory`)"
                     .to_owned()
             }
             Some(_) if inside_container && is(&Obstacle::ReadOnly) => {
                 let user = if root { "" } else { " and highwater in it as root" };
-                format!("start the container with --privileged{user}, or measure from outside of it")
+                format!("start the container with --privileged{user}, or measure from outside it")
             }
             Some(CgroupVersion::V2) if !root => {
-                "run as root, or from a login session with a systemd user manager, where highwater asks for a scope by \
-                 itself, or in a cgroup that is delegated to you"
+                "run as root, from a login session with a systemd user manager (highwater then requests a scope), or \
+                 in a cgroup that is delegated to you"
                     .to_owned()
             }
             Some(CgroupVersion::V1) if !root => {
-                "run as root: cgroup v1 cannot be handed to ordinary users safely".to_owned()
+                "run as root: cgroup v1 cannot be delegated to ordinary users safely".to_owned()
             }
             Some(_) if is(&Obstacle::HasProcesses) => {
-                "start highwater in a cgroup that is delegated to it, such as by `systemd-run --scope -p Delegate=yes`"
-                    .to_owned()
+                "start highwater in a delegated cgroup, such as with `systemd-run --scope -p Delegate=yes`".to_owned()
             }
             Some(_) if is(&Obstacle::ReadOnly) => "mount the cgroup file system writable".to_owned(),
-            Some(_) => "start highwater in a cgroup below which root may make others".to_owned(),
+            Some(_) => "start highwater in a cgroup in which root may create others".to_owned(),
         }
     }
 }

@@ -24,7 +24,7 @@ static PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/probe"));
 /// Where this highwater was built without it.
 pub fn program() -> Result<&'static [u8], &'static str> {
     if PROGRAM.is_empty() {
-        Err("this highwater was built without a probe, because no static C library was there to link it with")
+        Err("this highwater was built without a probe, because no static C library was available")
     } else {
         Ok(PROGRAM)
     }
@@ -85,10 +85,10 @@ pub struct Report {
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
     /// It does not begin as a result does.
-    #[error("it is not the result of a probe")]
+    #[error("not the result of a probe")]
     Foreign,
     /// A line of it is not what the probe writes.
-    #[error("line {line} of it is `{found}`")]
+    #[error("invalid line {line}: `{found}`")]
     Line {
         /// Counted from 1.
         line: usize,

@@ -158,7 +158,7 @@ impl ProcessRunner {
                 Err(SpawnError::Start(error)) => return Err(error),
                 // Made, but not to be entered: a cgroup that is delegated to us while we are not below it.
                 Err(SpawnError::Join(error)) => {
-                    self.placement.refuse(Obstacle::Other(format!("a process may not enter it: {error}")));
+                    self.placement.refuse(Obstacle::Other(format!("a process cannot enter it: {error}")));
                 }
             }
         }
@@ -218,7 +218,7 @@ impl ProcessRunner {
                 Ok(self.run(task, started, Way::Sampled(Box::new(sampled))))
             }
             Err(SpawnError::Start(error)) => Err(error),
-            Err(SpawnError::Join(source)) => Err(StartError::System { action: "make a process", source }),
+            Err(SpawnError::Join(source)) => Err(StartError::System { action: "create a process", source }),
         }
     }
 
@@ -314,7 +314,7 @@ impl ProcessRun {
                     }
                 }
                 Err(error) => {
-                    rest.problems.push(format!("the parent process of the task does not answer: {error}"));
+                    rest.problems.push(format!("the parent process of the task does not respond: {error}"));
                     rest.reaped = None;
                     self.kill_orphans();
                     break;
@@ -466,11 +466,13 @@ impl Running for ProcessRun {
         if self.lookout.daemon().is_some_and(|daemon| daemon.to == Recipient::Engine) {
             let started = self.started_at.as_second();
             finished.problems.extend(started_since(started).into_iter().map(|container| {
-                format!("the container {container} was started meanwhile and goes on, which highwater leaves alone")
+                format!(
+                    "the container {container} was started during the run and still runs; highwater does not touch it"
+                )
             }));
         }
         if let Some(note) = self.lookout.other_machine() {
-            finished.problems.push(format!("{}: what it needs is not in the peak", note.reason()));
+            finished.problems.push(format!("{}: its memory is not in the peak", note.reason()));
         }
         Ok(finished)
     }
@@ -516,5 +518,5 @@ fn left_running(roots: &HostRoots, monitor: &Process) -> String {
     let words = command_line(roots, monitor.identity.pid);
     let value = |option: &str| words.iter().skip_while(|word| *word != option).nth(1).cloned();
     let name = value("-n").or_else(|| value("-c")).unwrap_or_else(|| format!("of process {}", monitor.identity.pid));
-    format!("the task has left the container {name} running, which highwater leaves alone")
+    format!("the task left the container {name} running; highwater does not touch it")
 }

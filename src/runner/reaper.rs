@@ -159,7 +159,7 @@ impl Reaper {
         let started = receive_started(&reaper.line).map_err(|error| {
             // Should there be a task all the same, its parent ends it.
             reaper.state = State::Stays;
-            failed("hear from the parent process of the task")(error)
+            failed("communicate with the parent process of the task")(error)
         })?;
         match started {
             Ok(pidfd) => Ok(Started { reaper, pidfd, is_end_reported: false }),
@@ -176,7 +176,7 @@ impl Reaper {
         // Should the reaper be killed, the orphans of the task come to this process.
         // SAFETY: takes numbers and no pointer.
         unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
-        let (line, other_end) = UnixStream::pair().map_err(failed("make a socket"))?;
+        let (line, other_end) = UnixStream::pair().map_err(failed("create a socket"))?;
         let mut before = SigSet::empty();
         // None of our handlers may run in the reaper. It stays in our process group, the parent of whose processes in another
         // group would have the kernel send SIGHUP to all of it when a task ends while some other process is stopped; what is
@@ -197,7 +197,7 @@ impl Reaper {
         let error = io::Error::last_os_error();
         let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
         if pid < 0 {
-            return Err(failed("make a process")(error));
+            return Err(failed("create a process")(error));
         }
         drop(other_end);
         let _ = line.set_read_timeout(Some(ANSWER_TIMEOUT));

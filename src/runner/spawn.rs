@@ -395,7 +395,7 @@ impl Failure {
         let source = io::Error::from(self.errno);
         SpawnError::Start(match (self.step, &image.working_directory) {
             (Step::Join, _) => return SpawnError::Join(source),
-            (Step::Clone, _) => StartError::System { action: "make a process", source },
+            (Step::Clone, _) => StartError::System { action: "create a process", source },
             (Step::View, _) => StartError::System { action: "enter the task's mount namespace", source },
             (Step::WorkingDirectory, Some(path)) => StartError::WorkingDirectory { path: path.clone(), source },
             (Step::System | Step::WorkingDirectory, _) => {

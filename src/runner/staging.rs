@@ -46,7 +46,7 @@ pub enum StagingError {
         source: io::Error,
     },
     /// The disk cannot hold it.
-    #[error("failed to stage {needed} of input: {path} has room for {free}")]
+    #[error("failed to stage {needed} of input: {path} has only {free} free")]
     NoRoom {
         /// Where it was to be.
         path: PathBuf,
@@ -56,13 +56,13 @@ pub enum StagingError {
         free: Bytes,
     },
     /// There is something in it that is not ours to remove.
-    #[error("failed to stage inputs in {path}: there is something else in it, which would be removed")]
+    #[error("failed to stage inputs in {path}: it contains other files, which would be removed")]
     Occupied {
         /// The folder.
         path: PathBuf,
     },
     /// What is in it is being used.
-    #[error("failed to stage inputs in {path}: another process stages its own there")]
+    #[error("failed to stage inputs in {path}: another process uses it for staging")]
     InUse {
         /// The folder.
         path: PathBuf,
@@ -130,7 +130,7 @@ impl Staging {
         // Only the name itself is not followed: links above it are the user's.
         let parent = Directory::create_all(&above).map_err(failed("make", &above))?;
         let (directory, mark) = lock(&parent, &name, path)?;
-        directory.clear(Some(MARK)).map_err(failed("remove what is left of", path))?;
+        directory.clear(Some(MARK)).map_err(failed("remove the remains of", path))?;
         let path = above.canonicalize().map_err(failed("find", &above))?.join(&name);
         Ok(Self { path, directory: Arc::new(directory), name, parent, mark, most_mounts: 0, links: true })
     }
@@ -168,7 +168,7 @@ impl Staging {
         self.directory.check_at(&self.path).map_err(failed("stage inputs in", &self.path))?;
         let scratch =
             Scratch { path: self.path.join(name), staging: Arc::clone(&self.directory), name: name.to_owned() };
-        scratch.remove().map_err(failed("remove what is left of", &scratch.path))?;
+        scratch.remove().map_err(failed("remove the remains of", &scratch.path))?;
         make_folder(&scratch.path)?;
         Ok(scratch)
     }

@@ -109,17 +109,17 @@ impl View {
             let action = action.to_owned();
             move |source: io::Error| ViewError::Namespace { action, source }
         };
-        let (told, tell) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| failed("make a pipe")(errno.into()))?;
+        let (told, tell) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| failed("create a pipe")(errno.into()))?;
         let parent = Pid::this();
         // SAFETY: the child makes system calls on values that were laid out before, allocates nothing, takes no lock, and
         // does not return.
-        let child = match unsafe { fork() }.map_err(|errno| failed("make a process")(errno.into()))? {
+        let child = match unsafe { fork() }.map_err(|errno| failed("create a process")(errno.into()))? {
             ForkResult::Parent { child } => Child(child),
             ForkResult::Child => builder.run(parent, tell.as_fd()),
         };
         drop(tell);
         let mut message = [0; Message::LENGTH];
-        File::from(told).read_exact(&mut message).map_err(failed("hear from the process that mounts"))?;
+        File::from(told).read_exact(&mut message).map_err(failed("communicate with the mounting process"))?;
         let has_user_namespace = match Message::decode(message) {
             Message::Built { has_user_namespace } => has_user_namespace,
             Message::Failed { step, errno } => return Err(failed(&builder.describe(step))(errno.into())),
@@ -277,9 +277,9 @@ impl<'a> Builder<'a> {
 
     fn describe(&self, step: Step) -> String {
         match step {
-            Step::Unshare => "make a mount namespace".to_owned(),
+            Step::Unshare => "create a mount namespace".to_owned(),
             Step::MapUser => "map the user into a user namespace".to_owned(),
-            Step::Isolate => "keep mounts to a mount namespace".to_owned(),
+            Step::Isolate => "make mounts private to a mount namespace".to_owned(),
             Step::Base => "mount a new root".to_owned(),
             Step::Operation(number) => {
                 let operation = usize::try_from(number).ok().and_then(|number| self.operations.get(number));
@@ -465,7 +465,7 @@ mod tests {
             Mount { source: folder.join(name), target, read_only }
         };
         let view = match View::open(&[mount("in", true), mount("out", false)], &[]) {
-            Err(ViewError::Namespace { action, source }) if action == "make a mount namespace" => {
+            Err(ViewError::Namespace { action, source }) if action == "create a mount namespace" => {
                 eprintln!("skipped: {source}");
                 return None;
             }

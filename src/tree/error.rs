@@ -15,7 +15,7 @@ pub enum TreeError {
         path: PathBuf,
     },
     /// The channel is no folder.
-    #[error("{} is not a folder", path.display())]
+    #[error("{} is not a directory", path.display())]
     NotAFolder {
         /// The channel.
         path: PathBuf,
@@ -35,7 +35,7 @@ pub enum TreeError {
         path: PathBuf,
     },
     /// The channel, or the `target_dir` in it, cannot be read.
-    #[error("failed to read the folder {}", path.display())]
+    #[error("failed to read the directory {}", path.display())]
     Unreadable {
         /// The folder.
         path: PathBuf,
@@ -64,7 +64,7 @@ pub enum TreeError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The sizes add up to 16 EiB or more.
-    #[error("the files below {} have more bytes than 64 bits can count", path.display())]
+    #[error("the total size of the files below {} exceeds 64 bits", path.display())]
     Overflow {
         /// The channel.
         path: PathBuf,

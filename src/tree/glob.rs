@@ -42,8 +42,8 @@ impl Glob {
             problems.push(
                 Problem::error("glob-absolute", "the glob is an absolute path")
                     .at(0..1)
-                    .label("starts at the root of the machine")
-                    .help("globs are relative to the channel and match at every depth: leave out the first `/`"),
+                    .label("starts at the root directory")
+                    .help("remove the first `/`: globs are relative to the channel and match at every depth"),
             );
         }
         let mut segments = vec![Segment::Folders];
@@ -76,18 +76,20 @@ impl Glob {
         let mut warnings = Vec::new();
         if matches_folders_only(text) {
             warnings.push(
-                Problem::warning("glob-without-files", "the glob matches folders only, so no file counts")
+                Problem::warning("glob-without-files", "the glob matches only directories, so no file counts")
                     .at(0..text.len())
-                    .label("no file is ever matched by this")
-                    .help("write `*` for every file at every depth, `ct/*` for those directly in a folder `ct`"),
+                    .label("cannot match any file")
+                    .help(
+                        "write `*` for every file at every depth, or `ct/*` for the files directly in a directory `ct`",
+                    ),
             );
         }
         if let Some((open, close)) = text.find('{').and_then(|open| Some((open, open + text[open..].find('}')?))) {
             warnings.push(
-                Problem::warning("glob-braces", "braces mean themselves in a glob")
+                Problem::warning("glob-braces", "braces are literal characters in a glob")
                     .at(open..close + 1)
-                    .label("matches names with these very characters")
-                    .help(r"for alternatives use target_regex, such as `.*\.(dcm|nii)`"),
+                    .label("matches only names with braces")
+                    .help(r"use target_regex for alternatives, such as `.*\.(dcm|nii)`"),
             );
         }
         warnings
@@ -183,17 +185,17 @@ fn matches_folders_only(text: &str) -> bool {
 }
 
 fn leads_upwards(span: Range<usize>) -> Problem {
-    Problem::error("glob-upwards", "the glob leads out of its folder")
+    Problem::error("glob-upwards", "the glob leads out of its directory")
         .at(span)
         .label("`..` is not allowed here")
         .help("choose another target_dir instead")
 }
 
 fn half_recursive(span: Range<usize>) -> Problem {
-    Problem::error("glob-recursive", "`**` stands beside other characters")
+    Problem::error("glob-recursive", "`**` is next to other characters")
         .at(span)
-        .label("must be a segment of its own")
-        .help("a glob matches at every depth already: `*.dcm` finds every `.dcm`, `ct/**/*.dcm` those below a folder `ct`")
+        .label("must be its own segment")
+        .help("globs match at every depth: `*.dcm` finds every `.dcm`, `ct/**/*.dcm` those below a directory `ct`")
 }
 
 #[cfg(test)]

@@ -82,9 +82,9 @@ impl LeftOut {
     pub(super) fn summary(&self) -> String {
         let troubles = self.troubles();
         match self.named.iter().find(|omission| omission.reason.is_trouble()) {
-            Some(first) if troubles == 1 => format!("{} was left out", first.path.display()),
-            Some(first) => format!("{} and {} more were left out", first.path.display(), troubles - 1),
-            None => format!("{troubles} files or folders were left out"),
+            Some(first) if troubles == 1 => format!("{} was skipped", first.path.display()),
+            Some(first) => format!("{} and {} more were skipped", first.path.display(), troubles - 1),
+            None => format!("{troubles} files or directories were skipped"),
         }
     }
 }

@@ -133,21 +133,21 @@ impl Selection {
 
 fn never_matches(regex: &str) -> Problem {
     let help = if regex.trim_start_matches(['^', '(']).starts_with('/') {
-        "the path is relative to the channel (or to target_dir): leave out the first `/`"
+        "remove the first `/`: paths are relative to the channel or target_dir"
     } else {
-        "the regex has to match a path such as `p1/ct/a.dcm` from its first to its last character"
+        "the regex must match whole paths such as `p1/ct/a.dcm`"
     };
     Problem::warning("regex-never-matches", "no path can match the regex, so no file counts")
         .at(0..regex.len())
-        .label("no file is ever matched by this")
+        .label("cannot match any file")
         .help(help)
 }
 
 fn excludes(regex: &str, glob: &str) -> Problem {
     Problem::warning("patterns-exclude-each-other", "no file can match both the regex and the glob, so no file counts")
         .at(0..regex.len())
-        .label(format!("never matches what the glob {} does", quote(glob)))
-        .help("both have to match: the glob anywhere below the folder, the regex the whole path from there")
+        .label(format!("never matches what the glob {} matches", quote(glob)))
+        .help("both must match: the glob at any depth below the directory, the regex the whole path relative to it")
 }
 
 /// The components of a `target_dir` that stays in the channel.
@@ -157,8 +157,8 @@ fn components(text: &str) -> Result<Vec<&str>, Vec<Problem>> {
         problems.push(
             Problem::error("dir-absolute", "target_dir leads out of the channel")
                 .at(0..1)
-                .label("starts at the root of the machine")
-                .help("target_dir is relative to the channel: leave out the first `/`"),
+                .label("starts at the root directory")
+                .help("remove the first `/`: target_dir is relative to the channel"),
         );
     }
     let mut start = 0;
@@ -172,10 +172,12 @@ fn components(text: &str) -> Result<Vec<&str>, Vec<Problem>> {
                 Problem::error("dir-upwards", "target_dir leads out of the channel")
                     .at(span)
                     .label("`..` is not allowed here")
-                    .help("name a folder inside the channel, or choose another host_path"),
+                    .help("give a directory inside the channel, or choose another host_path"),
             ),
             name if name.contains('\0') => problems.push(
-                Problem::error("dir-nul", "target_dir has a NUL character").at(span).label("no folder has such a name"),
+                Problem::error("dir-nul", "target_dir contains a NUL character")
+                    .at(span)
+                    .label("not allowed in a name"),
             ),
             name => components.push(name),
         }

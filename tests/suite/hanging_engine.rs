@@ -127,7 +127,7 @@ fn assert_unanswered(ran: &Ran, outcome: &Value, action: &str, status: i32) {
 fn an_engine_that_hangs_on_the_way_to_a_running_task_is_left() {
     let cases = [
         (Call::Create, "create the container"),
-        (Call::Upload, "put the probe into the container"),
+        (Call::Upload, "copy the probe into the container"),
         (Call::Attach, "attach to the container"),
         (Call::Start, "start the container"),
     ];
@@ -152,7 +152,7 @@ fn an_engine_that_does_not_kill_is_left() {
 
 #[test]
 fn a_task_that_had_ended_by_itself_keeps_its_outcome_whatever_the_engine_hangs_in() {
-    let cases = [(Call::Wait, "report the end of the container"), (Call::Inspect, "look at the container")];
+    let cases = [(Call::Wait, "report the end of the container"), (Call::Inspect, "inspect the container")];
     thread::scope(|scope| {
         for (call, action) in cases {
             for (status, expected) in [(0, 3), (7, 7)] {
@@ -223,7 +223,7 @@ fn a_sweep_stops_at_an_engine_that_hangs() {
 fn doctor_and_clean_leave_an_engine_that_hangs() {
     let hanging = || Behaviour { hangs: Some(Call::Version), ..Behaviour::default() };
     let (doctor, _engine, took) = output(hanging(), &["doctor"]);
-    assert!(text(&doctor.stdout).contains("no answer within 3 s"), "{}", text(&doctor.stdout));
+    assert!(text(&doctor.stdout).contains("no response within 3 s"), "{}", text(&doctor.stdout));
     assert!(took < Duration::from_secs(30), "{took:?}");
     let (clean, _engine, took) = output(hanging(), &["clean", "--dry-run"]);
     assert_eq!(clean.status.code(), Some(3), "{}", text(&clean.stderr));
@@ -255,7 +255,7 @@ fn an_id_that_leads_elsewhere_is_refused() {
         let behaviour = Behaviour { id: id.to_owned(), ..Behaviour::default() };
         let (run, engine, _) = output(behaviour, &["run", "--quiet", "--image", "tiny", "--probe", "never"]);
         assert_eq!(run.status.code(), Some(3), "{}", text(&run.stderr));
-        assert!(text(&run.stderr).contains("expected an id of letters and digits"), "{}", text(&run.stderr));
+        assert!(text(&run.stderr).contains("expected an ID of letters and digits"), "{}", text(&run.stderr));
         let removed = engine.paths(Call::Delete);
         assert!(removed.iter().all(|path| path.contains("/containers/highwater-")), "{removed:?}");
     }

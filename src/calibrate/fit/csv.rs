@@ -283,11 +283,15 @@ mod tests {
         assert_eq!(
             problems(text),
             [
-                "2:4 invalid value for `peak_bytes`: `many` [many] expected a number of bytes such as 1048576, or a quantity such as 512Mi",
+                "2:4 invalid value for `peak_bytes`: `many` [many] expected a number of bytes such as 1048576, or a \
+                 quantity such as 512Mi",
                 "4:4 invalid value for `peak_bytes`: `0` [0] expected a peak above 0",
-                "4:6 invalid value for `wall_seconds`: `-3` [-3] expected a number of seconds such as 12.5, or an empty cell",
-                "5:1 invalid value for `input_bytes`: `-1` [-1] expected a number of bytes such as 1048576, or a quantity such as 512Mi",
-                "5:6 invalid value for `wall_seconds`: `x` [x] expected a number of seconds such as 12.5, or an empty cell",
+                "4:6 invalid value for `wall_seconds`: `-3` [-3] expected a number of seconds such as 12.5, or an \
+                 empty cell",
+                "5:1 invalid value for `input_bytes`: `-1` [-1] expected a number of bytes such as 1048576, or a \
+                 quantity such as 512Mi",
+                "5:6 invalid value for `wall_seconds`: `x` [x] expected a number of seconds such as 12.5, or an empty \
+                 cell",
                 "6:4 found 2 values in a table with 3 columns [] expected 3 values",
             ]
         );

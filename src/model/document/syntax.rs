@@ -251,7 +251,8 @@ mod tests {
             ("[\"ab\n", "invalid JSON: unclosed string · \"\\\"ab\" · expected `\"` at its end"),
             (
                 "[\"\\d\"]",
-                "invalid JSON: unknown escape `\\d` · \"\\\\d\" · expected one of \\\" \\\\ \\/ \\b \\f \\n \\r \\t \\u",
+                "invalid JSON: unknown escape `\\d` · \"\\\\d\" · expected one of \\\" \\\\ \\/ \\b \\f \\n \\r \\t \
+                 \\u",
             ),
             ("[1] // why", "invalid JSON: comment · \"// why\" · expected no comment"),
         ] {

@@ -48,7 +48,7 @@ pub(super) struct Forwarding {
 
 /// Output that got lost.
 #[derive(Debug, thiserror::Error)]
-#[error("some output of the task could not be written to {place}: {source}")]
+#[error("failed to write some output of the task to {place}: {source}")]
 pub(super) struct Unwritten {
     place: String,
     source: io::Error,

@@ -46,7 +46,7 @@ impl OomWatch {
                 if let Some(leaf) = leaves.iter().find(|leaf| leaf.exists()) {
                     match listen(leaf) {
                         Ok(events) => drop(notified.set(events)),
-                        Err(error) => tracing::debug!("no notice of a lack of memory in {}: {error}", leaf.display()),
+                        Err(error) => tracing::debug!("cannot watch for OOM events in {}: {error}", leaf.display()),
                     }
                     return;
                 }

@@ -34,17 +34,17 @@ pub(super) fn obstacle(machine: &Machine, engine: &Engine) -> Option<String> {
         return Some("the engine runs on another machine".to_owned());
     }
     if facts.is_podman() {
-        return Some("Podman puts a monitor of its own beside the container".to_owned());
+        return Some("Podman puts its own monitor process next to the container".to_owned());
     }
     let hierarchy = match &machine.memory {
         Ok(hierarchy) => hierarchy,
         Err(problem) => return Some(problem.clone()),
     };
     if facts.cgroup != Some(hierarchy.version) || hierarchy.root != "/" {
-        return Some("the engine's cgroups are not those that are mounted here".to_owned());
+        return Some("the engine uses other cgroups than those mounted here".to_owned());
     }
     if !geteuid().is_root() {
-        return Some("only root may look after a cgroup around the container".to_owned());
+        return Some("only root can manage a cgroup around the container".to_owned());
     }
     None
 }

@@ -79,7 +79,7 @@ impl ContainerRun {
     /// A run whose container has not been created.
     pub(super) fn new(runner: &ContainerRunner, parent: Option<Parent>, way: Way) -> Result<Self, StartError> {
         let (ended, told) = pipe2(OFlag::O_CLOEXEC)
-            .map_err(|errno| StartError::System { action: "make a pipe", source: errno.into() })?;
+            .map_err(|errno| StartError::System { action: "create a pipe", source: errno.into() })?;
         Ok(Self {
             engine: runner.engine.clone(),
             roots: runner.machine.roots.clone(),
@@ -133,7 +133,7 @@ impl ContainerRun {
         if with_probe || runner.needs_program {
             let archive = probe::archive().map_err(|reason| ContainerError::NoProbe { reason: reason.to_owned() })?;
             let options = UploadToContainerOptionsBuilder::default().path("/").build();
-            let action = "put the probe into the container";
+            let action = "copy the probe into the container";
             let uploading = docker.upload_to_container(&id, Some(options), bollard::body_full(archive.into()));
             step(&engine, patience, (action, BRISK), uploading, |error| engine_error(action, error))?;
             still_wanted(patience)?;
@@ -266,7 +266,7 @@ impl Running for ContainerRun {
                 Ok(Ok(())) => {}
                 // The task has ended meanwhile, or the engine is gone, which the wait for the end reports.
                 Ok(Err(error)) => tracing::debug!("failed to send {signal}: {}", one_line(&error)),
-                Err(_) => tracing::debug!("failed to send {signal}: the engine does not answer"),
+                Err(_) => tracing::debug!("failed to send {signal}: the engine does not respond"),
             }
         });
         Ok(())
@@ -281,7 +281,7 @@ impl Running for ContainerRun {
         self.tidy_up(&ended, patience, &mut notes)?;
         let unanswered = patience.unanswered().to_vec();
         if !unanswered.is_empty() {
-            notes.push(format!("the engine did not answer in time when asked to {}", unanswered.join(", ")));
+            notes.push(format!("the engine did not respond in time to the request to {}", unanswered.join(", ")));
         }
         let state = ended.state;
         Ok(Finished {
@@ -362,7 +362,7 @@ impl ContainerRun {
             .and_then(|text| Report::parse(&text).map_err(|error| one_line(&error)));
         match report {
             Ok(report) if report.end.is_none() => {
-                notes.push("the probe was killed together with the task, before it could read the peak".to_owned());
+                notes.push("the probe was killed together with the task before it could read the peak".to_owned());
                 Some(report)
             }
             Ok(report) => Some(report),
@@ -439,13 +439,13 @@ impl ContainerRun {
         }
         let lower =
             |reason: &str, remedy: &str| Exactness::LowerBound { reason: reason.to_owned(), remedy: remedy.to_owned() };
-        let lost = "the run was not seen to its end";
+        let lost = "the end of the run was not observed";
         if let (Some(parent), Some(reader)) = (&self.parent, &mut self.reader) {
             if parent.was_used()? {
                 let file = Some(reader.peak_file().to_owned());
                 if let Reading::Value(counter) = reader.peak()? {
                     let exactness = match end {
-                        End::Lost | End::StillRunning => lower(lost, "run it again"),
+                        End::Lost | End::StillRunning => lower(lost, "run the task again"),
                         End::Exited(_) | End::Signalled(_) => Exactness::Exact { noise_bytes: self.noise },
                     };
                     let seen = self.highest_counter.max(self.highest);
@@ -462,7 +462,7 @@ impl ContainerRun {
                 return Ok(Reading::Gone);
             } else {
                 notes.push(
-                    "the engine made the container in a cgroup that is not to be seen from here: it runs elsewhere \
+                    "the engine created the container in a cgroup that is not visible here, because it runs elsewhere \
                      (use --probe always)"
                         .to_owned(),
                 );
@@ -484,7 +484,7 @@ impl ContainerRun {
             Way::Leaf { reason, remedy } => (reason.as_str(), remedy.as_str()),
             Way::Probe => ("the probe could not read the peak", "measure from outside with --probe never"),
             Way::Parent => (
-                "this kernel keeps no peak for cgroup v2 (memory.peak came with Linux 5.19)",
+                "this kernel does not record peaks for cgroup v2 (memory.peak needs Linux 5.19)",
                 "use Linux 5.19 or newer",
             ),
         };
@@ -541,10 +541,10 @@ impl ContainerRun {
         let reason = match self.engine.call(patience, "remove the container", BRISK, removing) {
             Ok(()) => return None,
             Err(CallError::Refused(error)) => one_line(&error),
-            Err(CallError::Unanswered) => "the engine does not answer".to_owned(),
+            Err(CallError::Unanswered) => "the engine does not respond".to_owned(),
         };
         let name = self.claim.name();
-        Some(format!("the container {name} could not be removed: {reason}; `highwater clean` removes it later"))
+        Some(format!("failed to remove the container {name}: {reason}; remove it later with `highwater clean`"))
     }
 }
 

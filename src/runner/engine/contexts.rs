@@ -26,7 +26,7 @@ pub enum ContextError {
         source: io::Error,
     },
     /// Its file is not what docker writes.
-    #[error("failed to understand {path}")]
+    #[error("failed to parse {path}")]
     Parse {
         /// The file.
         path: PathBuf,

@@ -58,10 +58,7 @@ pub(super) fn for_image(image: &str) -> Option<DockerCredentials> {
     match serde_json::from_str::<ConfigFile>(&text) {
         Ok(config) => of_config(&config, registry(image)),
         Err(error) => {
-            tracing::warn!(
-                "{} is not understood, no credentials are used: {error}",
-                folder.join("config.json").display()
-            );
+            tracing::warn!("failed to parse {}, using no credentials: {error}", folder.join("config.json").display());
             None
         }
     }
@@ -114,14 +111,14 @@ fn ask(helper: &Path, registry: &str, most: Duration) -> Option<DockerCredential
         Ok(Some(output)) => output,
         Ok(None) => {
             tracing::warn!(
-                "{} did not answer within {} s; the image is pulled without credentials",
+                "{} did not respond within {} s; pulling the image without credentials",
                 helper.display(),
                 most.as_secs()
             );
             return None;
         }
         Err(error) => {
-            tracing::warn!("{} could not be asked for credentials: {error}", helper.display());
+            tracing::warn!("failed to get credentials from {}: {error}", helper.display());
             return None;
         }
     };

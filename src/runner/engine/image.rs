@@ -105,7 +105,7 @@ impl Engine {
     }
 
     fn inspect_image(&self, name: &str) -> Result<Image, EngineError> {
-        let action = format!("look at the image `{name}`");
+        let action = format!("inspect the image `{name}`");
         let inspected = self.ask(&action, BRISK, self.docker.inspect_image(name));
         inspected.map(Image::from).map_err(|error| error.explain(action))
     }
@@ -160,7 +160,7 @@ impl Engine {
             labels: Some(std::iter::once(claim.label()).collect()),
             ..ContainerCreateBody::default()
         };
-        let action = format!("look into the image `{image}`");
+        let action = format!("read the image `{image}`");
         let options = CreateContainerOptionsBuilder::default().name(claim.name()).build();
         let created = self.ask(&action, SLOW, self.docker.create_container(Some(options), body));
         let created = created.map_err(|error| {
@@ -202,10 +202,10 @@ impl Engine {
             |reason: &str| EngineError::Request { action: action.clone(), reason: reason.to_owned(), status: None };
         let mut archive = tar::Archive::new(archive.as_slice());
         let mut entries = archive.entries().map_err(|error| unreadable(&error.to_string()))?;
-        let entry = entries.next().ok_or_else(|| unreadable("the engine sent nothing"))?;
+        let entry = entries.next().ok_or_else(|| unreadable("the engine sent no data"))?;
         let mut entry = entry.map_err(|error| unreadable(&error.to_string()))?;
         if !entry.header().entry_type().is_file() {
-            return Err(unreadable("it is not a regular file"));
+            return Err(unreadable("not a regular file"));
         }
         let mut content = Vec::new();
         entry.read_to_end(&mut content).map_err(|error| unreadable(&error.to_string()))?;
@@ -232,7 +232,7 @@ async fn collect<B: AsRef<[u8]>>(
     while let Some(chunk) = chunks.next().await {
         all.extend_from_slice(chunk?.as_ref());
         if all.len() > LARGEST {
-            return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, "it is larger than 64 MiB").into());
+            return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, "larger than 64 MiB").into());
         }
     }
     Ok(all)

@@ -104,7 +104,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
         self.received += (buffer.filled().len() - before) as u64;
         let allowed = self.allowance.0.load(Ordering::Relaxed);
         Poll::Ready(if self.received > allowed {
-            let text = format!("the answer is larger than {allowed} bytes, the largest accepted");
+            let text = format!("the response is larger than the limit of {allowed} bytes");
             Err(io::Error::new(io::ErrorKind::FileTooLarge, text))
         } else {
             Ok(())

@@ -51,7 +51,7 @@ fn main() {
     let (Some(result), Some(_separator)) = (words.next(), words.next()) else { fail(125, "usage: probe RESULT -- COMMAND") };
     let command: Vec<CString> = words.filter_map(|word| CString::new(OsString::into_vec(word)).ok()).collect();
     if command.is_empty() {
-        fail(125, "there is no command");
+        fail(125, "no command given");
     }
     let mut file = match OpenOptions::new().write(true).create(true).truncate(true).open(&result) {
         Ok(file) => file,

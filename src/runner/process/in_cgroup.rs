@@ -141,7 +141,7 @@ impl InCgroup {
         // The usual limit of processes in a session is worth no words.
         if let (Some(from), Some(_)) = (&self.copied_from, self.copied_limit) {
             problems.0.push(format!(
-                "the run's cgroup lies beside {} and has a copy of its limits: what else runs there is not counted \
+                "the run's cgroup is next to {} and has a copy of its limits: other processes there do not count \
                  against it",
                 from.display()
             ));
@@ -204,8 +204,8 @@ impl InCgroup {
                 source: PeakSource::PolledCgroup,
                 file: Some(self.reader.current_file().to_owned()),
                 exactness: Exactness::LowerBound {
-                    reason: "this kernel keeps no peak for cgroup v2 (memory.peak came with Linux 5.19)".to_owned(),
-                    remedy: "use Linux 5.19 or newer, or a distribution's kernel that has it back-ported".to_owned(),
+                    reason: "this kernel does not record peaks for cgroup v2 (memory.peak needs Linux 5.19)".to_owned(),
+                    remedy: "use Linux 5.19 or newer, or a distribution kernel with a backport".to_owned(),
                 },
                 upper_bound: None,
             })
@@ -240,11 +240,14 @@ impl Departure {
                 .map(|faults| format!("processes of the task caused {faults} page faults outside of the run's cgroup"))
         };
         if rest.reaped.is_none() {
-            let reason = "the process that watches over those of the task was killed or stopped".to_owned();
-            return Some(Self { reason, remedy: "run it again, and leave highwater's processes alone".to_owned() });
+            let reason = "the process that supervises the task was killed or stopped".to_owned();
+            return Some(Self {
+                reason,
+                remedy: "run the task again, and do not kill or stop highwater's processes".to_owned(),
+            });
         }
-        let remedy = "run the task without what moves its processes to other cgroups, such as systemd-run, cgexec or a \
-                      container engine; measure a container with `highwater run --image`";
+        let remedy = "run the task without programs that move its processes to other cgroups, such as systemd-run, \
+                      cgexec or a container engine; measure a container with `highwater run --image`";
         seen.or_else(ended_in).or_else(faulted).map(|reason| Self { reason, remedy: remedy.to_owned() })
     }
 }
@@ -281,7 +284,7 @@ pub(in crate::runner) fn unless_reset(
         // A counter never falls by itself; what a CPU has charged in advance may be in one reading and not in another.
         Some(seen) if seen > counter.saturating_add(noise.min(Bytes::mib(1))) => {
             let reason = "the kernel's counter was reset during the run".to_owned();
-            let remedy = "run it without what writes to the counters of its cgroup".to_owned();
+            let remedy = "run the task without programs that write to the counters of its cgroup".to_owned();
             (seen, Exactness::LowerBound { reason, remedy })
         }
         _ => (seen.map_or(counter, |seen| seen.max(counter)), exactness),

@@ -148,7 +148,7 @@ impl Sampled {
         (largest_rss > inherited && largest_rss > known).then(|| {
             format!(
                 "the largest process of the task had up to {largest_rss} resident, between two samples or in mapped files, \
-                 which may be charged to others"
+                 which may be charged to other processes"
             )
         })
     }

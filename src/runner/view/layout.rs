@@ -115,7 +115,7 @@ pub(super) fn lay_out(mounts: &[Mount], overlays: &[Overlay]) -> Result<Layout, 
 fn resolve(target: &Path) -> Result<PathBuf, ViewError> {
     let refuse = |reason| ViewError::Target { target: target.to_owned(), reason };
     if !target.is_absolute() {
-        return Err(refuse("it is no absolute path"));
+        return Err(refuse("it is not an absolute path"));
     }
     if target.components().any(|component| component == Component::ParentDir) {
         return Err(refuse("it contains `..`"));
@@ -125,7 +125,7 @@ fn resolve(target: &Path) -> Result<PathBuf, ViewError> {
         .find_map(|there| Some(there.canonicalize().ok()?.join(target.strip_prefix(there).ok()?)))
         .unwrap_or_else(|| target.to_owned());
     if resolved.parent().is_none() {
-        return Err(refuse("it would hide everything else"));
+        return Err(refuse("it would hide all other files"));
     }
     Ok(resolved)
 }
@@ -253,7 +253,7 @@ fn list(directory: &Path) -> Result<BTreeMap<OsString, FileType>, ViewError> {
 fn text(path: impl AsRef<OsStr>) -> Result<CString, ViewError> {
     let path = path.as_ref();
     CString::new(path.as_bytes())
-        .map_err(|_| ViewError::Target { target: PathBuf::from(path), reason: "it contains a zero byte" })
+        .map_err(|_| ViewError::Target { target: PathBuf::from(path), reason: "it contains a NUL byte" })
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ViewError + use<> {

@@ -75,7 +75,7 @@ pub(super) fn translate(text: &str, purpose: Purpose) -> Result<Translation, Pro
     let mut flags = Flags::default();
     let body = reader.alternatives(&mut flags)?;
     if reader.at < text.len() {
-        return Err(wrong("unbalanced parenthesis", reader.at..reader.at + 1, "nothing is open here"));
+        return Err(wrong("unbalanced parenthesis", reader.at..reader.at + 1, "no group is open here"));
     }
     reader.check_conditions()?;
     let cased = |text: String| if flags.ignore_case { format!("(?i:{text})") } else { text };

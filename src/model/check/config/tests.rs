@@ -74,7 +74,8 @@ fn an_unknown_key_is_told_with_its_place_and_the_nearest_known_one() {
             "4:1 unknown-field unknown key `tasks.a.buget` | did you mean `budget`? | write `budget`",
             "5:1 unknown-field unknown key `tasks.a.colour` | - | expected one of: task, command, image, runner, \
              processing-container, set, env, mount, options, budget, rule, timeout, thresholds, inputs, runs, baseline-runs, confirm",
-            "7:1 unknown-field unknown key `thresholds.min_samples` | did you mean `min-samples`? | write `min-samples`",
+            "7:1 unknown-field unknown key `thresholds.min_samples` | did you mean `min-samples`? | write \
+             `min-samples`",
         ]
     );
 }
@@ -89,8 +90,8 @@ fn thresholds_that_make_no_sense_are_told_with_their_place() {
     );
     assert_eq!(
         with("absolute = 0"),
-        ["4:12 bad-threshold the absolute threshold is 0, expected a positive size such as 4MiB | - | leave \
-          it out for the default"]
+        ["4:12 bad-threshold the absolute threshold is 0, expected a positive size such as 4MiB | - | remove \
+          it to use the default"]
     );
     assert_eq!(
         with("relative = \"some\""),

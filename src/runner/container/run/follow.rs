@@ -32,7 +32,7 @@ const SILENT_FOR: Duration = Duration::from_secs(120);
 
 /// The requests when a container ends, as they are named in errors.
 const WAITING: &str = "report the end of the container";
-pub(super) const LOOKING: &str = "look at the container";
+pub(super) const LOOKING: &str = "inspect the container";
 
 /// The exit status of the container, and when the engine reported it.
 pub(super) type Reported = Arc<OnceLock<(i64, Instant)>>;
@@ -128,7 +128,7 @@ async fn wait(docker: &Docker, id: &str) -> Result<i64, String> {
         Some(Err(bollard::errors::Error::DockerResponseServerError { status_code: 404, .. })) => {
             Err("the container was removed by another program".to_owned())
         }
-        Some(Err(error)) => Err(format!("the connection to the engine broke ({})", one_line(&error))),
-        None => Err("the connection to the engine was closed".to_owned()),
+        Some(Err(error)) => Err(format!("lost the connection to the engine ({})", one_line(&error))),
+        None => Err("the engine closed the connection".to_owned()),
     }
 }

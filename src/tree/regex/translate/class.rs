@@ -33,11 +33,11 @@ impl Reader<'_> {
                     members.push_str(&format!("{}-{}", literal(first), literal(last)));
                 }
                 (Escaped::Character(_), Escaped::Character(_)) => {
-                    return Err(wrong("bad character range", span, "runs backwards"));
+                    return Err(wrong("bad character range", span, "the first character is after the last"));
                 }
                 (Escaped::Set(_), _) | (_, Escaped::Set(_)) => {
                     return Err(wrong("bad character range", span, "a range needs single characters at both ends")
-                        .help("write the `-` last to mean itself"));
+                        .help("write a literal `-` last"));
                 }
             }
         }
@@ -46,8 +46,8 @@ impl Reader<'_> {
 
     fn member(&mut self, class: usize, flags: Flags) -> Result<Escaped, Problem> {
         match self.peek() {
-            None => Err(wrong("unterminated character set", class..class + 1, "nothing closes this")
-                .help(r"write `\[` to mean the character itself")),
+            None => Err(wrong("unterminated character set", class..class + 1, "never closed")
+                .help(r"write a literal bracket as `\[`")),
             Some('\\') => self.escape_in_class(flags),
             Some(other) => {
                 self.next();

@@ -109,8 +109,8 @@ impl Reader<'_> {
         let start = self.at;
         self.next();
         let Some(letter) = self.next() else {
-            return Err(wrong("bad escape (end of pattern)", start..self.at, "nothing follows")
-                .help(r"write `\\` to mean a backslash"));
+            return Err(wrong("bad escape (end of pattern)", start..self.at, "nothing follows it")
+                .help(r"write a literal backslash as `\\`"));
         };
         if let Some(set) = set(letter, flags) {
             return Ok(Escaped::Set(set));
@@ -136,12 +136,12 @@ impl Reader<'_> {
     }
 
     fn bad_escape(&self, start: usize, letter: char) -> Problem {
-        let problem = wrong("bad escape", start..self.at, "means nothing to Python");
+        let problem = wrong("bad escape", start..self.at, "unknown in Python");
         match letter {
             'N' => problem.label("named characters are not supported").help(r"write the number, such as `\u00e9`"),
             'z' => problem.help(r"write `\Z` for the end"),
             'p' | 'P' => problem.help(r"Python's `re` has no Unicode properties: use `\w`, `\d` or `[…]`"),
-            _ => problem.help(format!("write `{letter}` to mean the letter itself")),
+            _ => problem.help(format!("write the letter as `{letter}`")),
         }
     }
 
@@ -166,7 +166,7 @@ impl Reader<'_> {
         }
         match char::from_u32(number) {
             Some(character) => Ok(Escaped::Character(character)),
-            None => Err(wrong("no such character", span, "no file name can hold this")),
+            None => Err(wrong("no such character", span, "no file name can contain this")),
         }
     }
 }

@@ -41,7 +41,7 @@ impl Reader<'_> {
                 return self.flags(start, flags, may_set_flags);
             }
             Some(_) | None => {
-                return Err(wrong("unknown extension", start..self.at, "Python does not know this kind of group"));
+                return Err(wrong("unknown extension", start..self.at, "unknown in Python"));
             }
         };
         Ok(Some(piece))
@@ -92,7 +92,7 @@ impl Reader<'_> {
     fn look_behind(&mut self, open: &str, start: usize, flags: Flags) -> Result<Piece, Problem> {
         let piece = self.enclosed(start, open, flags)?;
         if piece.width.least != piece.width.most {
-            let label = "matches texts of several lengths";
+            let label = "matches strings of different lengths";
             return Err(wrong("look-behind requires fixed-width pattern", start..self.at, label)
                 .help("split it into alternatives of one length each: `(?:(?<=a)|(?<=bc))`"));
         }
@@ -150,7 +150,7 @@ impl Reader<'_> {
     pub(super) fn refer(&mut self, number: usize, span: Range<usize>) -> Result<Piece, Problem> {
         let text = if self.backtracks() { format!(r"(?:\{number})") } else { "(?s:.*)".to_owned() };
         match number.checked_sub(1).and_then(|index| self.groups.get(index)) {
-            None => Err(wrong("invalid group reference", span, "there is no such group before this")),
+            None => Err(wrong("invalid group reference", span, "no such group before this")),
             Some(Group { width: None, .. }) => {
                 Err(wrong("cannot refer to an open group", span, "this group is not closed yet"))
             }
@@ -190,7 +190,7 @@ impl Reader<'_> {
     /// Checks, at the end, that every condition is about a group there is: Python allows later ones.
     pub(super) fn check_conditions(&self) -> Result<(), Problem> {
         match self.conditions.iter().find(|(number, _)| !(1..=self.groups.len()).contains(number)) {
-            Some((_, span)) => Err(wrong("invalid group reference", span.clone(), "there is no such group")),
+            Some((_, span)) => Err(wrong("invalid group reference", span.clone(), "no such group")),
             None => Ok(()),
         }
     }
@@ -244,9 +244,9 @@ impl Reader<'_> {
 }
 
 fn unknown_name(name: &str, span: Range<usize>) -> Problem {
-    wrong(format!("unknown group name `{name}`"), span, "no group before has this name")
+    wrong(format!("unknown group name `{name}`"), span, "no earlier group has this name")
 }
 
 fn unclosed(message: &str, start: usize) -> Problem {
-    wrong(message, start..start + 1, "nothing closes this").help(r"write `\(` to mean the character itself")
+    wrong(message, start..start + 1, "never closed").help(r"write a literal parenthesis as `\(`")
 }

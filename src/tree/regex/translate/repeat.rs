@@ -62,11 +62,11 @@ impl Reader<'_> {
     pub(super) fn repeat(&mut self, piece: Option<Piece>, quantifier: Quantifier) -> Result<Piece, Problem> {
         let piece = match piece {
             None | Some(Piece { kind: PieceKind::Place, .. }) => {
-                return Err(wrong("nothing to repeat", quantifier.span, "what should be repeated?")
-                    .help("a regex is no glob: for any characters write `.*`, for a `*` itself `\\*`"));
+                return Err(wrong("nothing to repeat", quantifier.span, "nothing before it")
+                    .help("a regex is not a glob: write `.*` for any characters, `\\*` for a literal `*`"));
             }
             Some(Piece { kind: PieceKind::Repeated, .. }) => {
-                return Err(wrong("multiple repeat", quantifier.span, "what comes before is repeated already"));
+                return Err(wrong("multiple repeat", quantifier.span, "already repeated"));
             }
             Some(piece) => piece,
         };
