@@ -172,7 +172,7 @@ impl Written {
 
 /// The result of one rule on one task.
 #[derive(Serialize)]
-struct Tried {
+struct RuleResult {
     #[serde(skip_serializing_if = "Option::is_none")]
     task: Option<String>,
     rule: FittedRule,
@@ -186,7 +186,7 @@ fn try_rules(groups: &[Group], args: &BacktestArgs) -> Result<Exit, Failure> {
     for group in groups {
         let predictor = predictor(group, args.predictor.as_deref())?;
         for &rule in &args.rule {
-            tried.push(Tried { task: group.name(), rule, result: backtest(&group.table, predictor, &rule, None) });
+            tried.push(RuleResult { task: group.name(), rule, result: backtest(&group.table, predictor, &rule, None) });
         }
         for fit in fits.iter().filter(|fit| fit.is_for(group)) {
             let wanted = args.predictor.as_deref().or(fit.predictor.as_deref());
@@ -206,14 +206,15 @@ fn try_rules(groups: &[Group], args: &BacktestArgs) -> Result<Exit, Failure> {
                 let others = parts.iter().filter_map(|(place, part)| run.sizes.get(*place).map(|n| part.limit(*n)));
                 run.sizes.get(place).map(|n| others.fold(fit.rule.limit(*n), Bytes::max))
             });
-            tried.push(Tried {
+            tried.push(RuleResult {
                 task: group.name(),
                 rule: fit.rule,
                 result: Backtest { outside: alone.outside, ..together },
             });
         }
     }
-    for Tried { task, rule, result: Backtest { outside, .. } } in tried.iter().filter(|one| one.result.outside > 0) {
+    for RuleResult { task, rule, result: Backtest { outside, .. } } in tried.iter().filter(|one| one.result.outside > 0)
+    {
         let task = task.as_ref().map_or_else(String::new, |task| format!("{task}: "));
         output::say(&printable(&format!(
             "warning: {task}{outside} runs lie outside the sizes that {} was fitted to; the result is extrapolated",
@@ -223,7 +224,7 @@ fn try_rules(groups: &[Group], args: &BacktestArgs) -> Result<Exit, Failure> {
     match args.format {
         Format::Json => output::json_text(&json(&tried)?)?,
         Format::Table => {
-            let rows = tried.iter().map(|Tried { task, rule, result }| {
+            let rows = tried.iter().map(|RuleResult { task, rule, result }| {
                 let name = task.as_ref().map_or_else(|| words(rule), |task| format!("{task} {}", words(rule)));
                 backtest_row(&name, result)
             });

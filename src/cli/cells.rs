@@ -16,7 +16,7 @@ const MOST_OUTLIERS: usize = 8;
 const LONGEST_COMMAND: usize = 30;
 
 /// Renders one row per cell, then each kind of warning once, with its remedy.
-pub(crate) fn of(cells: &[Cell]) -> String {
+pub(crate) fn render(cells: &[Cell]) -> String {
     let names = names(cells);
     let kinds = kinds(cells, &names);
     let tasks: Vec<&[Cell]> = tasks(cells).collect();
@@ -180,7 +180,7 @@ fn notes(cell: &Cell, kinds: &[Kind<'_>]) -> String {
 }
 
 fn outliers(cells: &[Cell], names: &[String]) -> String {
-    let mut told = String::new();
+    let mut notes = String::new();
     let all: Vec<_> = cells
         .iter()
         .zip(names)
@@ -193,19 +193,19 @@ fn outliers(cells: &[Cell], names: &[String]) -> String {
         };
         let (run, ratio) = (outlier.run, outlier.ratio);
         paragraph(
-            &mut told,
+            &mut notes,
             "*",
             &format!("{cell}: run {run} {what} {ratio:.2} times the median: {}", outlier.reason.words()),
         );
     }
     if all.len() > MOST_OUTLIERS {
-        paragraph(&mut told, "*", &format!("{} more (see --format json)", all.len() - MOST_OUTLIERS));
+        paragraph(&mut notes, "*", &format!("{} more (see --format json)", all.len() - MOST_OUTLIERS));
     }
-    told
+    notes
 }
 
 fn warnings(kinds: &[Kind<'_>]) -> String {
-    let mut told = String::new();
+    let mut notes = String::new();
     for (number, Kind { warning, cell, cells }) in kinds.iter().enumerate() {
         let more = match cells - 1 {
             0 => String::new(),
@@ -213,9 +213,9 @@ fn warnings(kinds: &[Kind<'_>]) -> String {
             several => format!(" (and {several} more cells)"),
         };
         let text = format!("{cell}: {warning}{more}; try: {}", warning.remedy());
-        paragraph(&mut told, &(number + 1).to_string(), &text);
+        paragraph(&mut notes, &(number + 1).to_string(), &text);
     }
-    told
+    notes
 }
 
 /// Appends a name and a value, which wraps below itself.

@@ -132,7 +132,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
         running::enter_scope()?;
     }
     // Check the outputs first, so that no run is wasted.
-    let outputs = Outputs::of(args)?;
+    let outputs = Outputs::new(args)?;
     let setup = Setup::read(args)?;
     if args.update_baseline {
         return update(args, setup, &outputs);
@@ -146,7 +146,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
         }
         None => check(args, &setup)?,
     };
-    tell(args, &judgement.report, &outputs)
+    write_report(args, &judgement.report, &outputs)
 }
 
 /// Runs all cells, then re-runs those that seem to have grown.
@@ -211,7 +211,7 @@ fn update(args: &CheckArgs, mut setup: Setup, outputs: &Outputs) -> Result<Exit,
         Verdict::Passed | Verdict::NotVerified | Verdict::Failed => Some(setup.write_baseline(&new)?),
         Verdict::TooLittleData | Verdict::TaskFailed => None,
     };
-    let exit = tell(args, &after, outputs)?;
+    let exit = write_report(args, &after, outputs)?;
     match written {
         Some(true) => output::say(&format!(
             "highwater: wrote the baseline {}; commit it together with the change that caused it",
@@ -226,9 +226,9 @@ fn update(args: &CheckArgs, mut setup: Setup, outputs: &Outputs) -> Result<Exit,
 }
 
 /// Writes all requested outputs and returns the exit status.
-fn tell(args: &CheckArgs, report: &Report, outputs: &Outputs) -> Result<Exit, Failure> {
+fn write_report(args: &CheckArgs, report: &Report, outputs: &Outputs) -> Result<Exit, Failure> {
     match args.format {
-        Format::Table => output::text(&table::of(report))?,
+        Format::Table => output::text(&table::render(report))?,
         Format::Json => output::json(report)?,
     }
     outputs.write(report)?;

@@ -5,7 +5,7 @@ use highwater::model::comparison::{Compared, Comparison, Verdict};
 use super::table::table;
 
 /// Renders the table and the thresholds of the verdicts.
-pub(crate) fn of(comparison: &Comparison) -> String {
+pub(crate) fn render(comparison: &Comparison) -> String {
     let rows = comparison.amounts.iter().map(|compared| row(compared, comparison)).collect();
     let mut text = table(&["Setting", ">Amount", ">Peak", ">Amount/peak", "Verdict"], rows);
     if comparison.amounts.iter().any(|compared| compared.amount.is_some()) {
@@ -63,7 +63,7 @@ mod tests {
             bytes: Bytes(1_181_116_007),
             decided_by: Decider::Resources,
         });
-        of(&Comparison::new(&prediction, peak, Thresholds::default()))
+        render(&Comparison::new(&prediction, peak, Thresholds::default()))
     }
 
     #[test]

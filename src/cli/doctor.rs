@@ -42,7 +42,7 @@ struct Findings {
     host: Host,
     available_bytes: Reading<Bytes>,
     memory_controller: MemoryController,
-    process_runner: Way,
+    process_runner: Method,
     engines: Vec<Engine>,
 }
 
@@ -55,7 +55,7 @@ struct MemoryController {
 
 /// The method a runner would use to measure.
 #[derive(Debug, Serialize)]
-struct Way {
+struct Method {
     way: &'static str,
     exact: bool,
     noise_bytes: Option<Bytes>,
@@ -106,7 +106,7 @@ fn memory_controller(machine: &Machine) -> MemoryController {
     }
 }
 
-fn process_runner(machine: &Machine) -> Way {
+fn process_runner(machine: &Machine) -> Method {
     let mut placement = Placement::new(machine);
     let tried = placement.try_out();
     let refused = placement
@@ -116,7 +116,7 @@ fn process_runner(machine: &Machine) -> Way {
         .collect();
     let below = placement.nearest().map(|place| place.path.display().to_string());
     match tried {
-        Some(true) => Way {
+        Some(true) => Method {
             way: "a cgroup per run",
             exact: true,
             noise_bytes: Some(machine::noise(&machine.facts)),
@@ -124,7 +124,7 @@ fn process_runner(machine: &Machine) -> Way {
             refused,
             remedy: None,
         },
-        Some(false) => Way {
+        Some(false) => Method {
             way: "polling the usage of a cgroup per run",
             exact: false,
             noise_bytes: None,
@@ -132,7 +132,7 @@ fn process_runner(machine: &Machine) -> Way {
             refused,
             remedy: Some("use Linux 5.19 or newer, where cgroup v2 keeps a peak".to_owned()),
         },
-        None => Way {
+        None => Method {
             way: "sampling the process tree",
             exact: false,
             noise_bytes: None,

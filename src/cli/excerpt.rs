@@ -33,7 +33,7 @@ pub(crate) struct Excerpt {
 
 impl Excerpt {
     /// Takes the lines around a span, `width` characters of each.
-    pub(crate) fn of(flawed: &Flawed, span: &Range<usize>, width: usize) -> Self {
+    pub(crate) fn new(flawed: &Flawed, span: &Range<usize>, width: usize) -> Self {
         let before = flawed.text.get(..span.start).unwrap_or_default();
         let line = before.matches('\n').count();
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
@@ -141,7 +141,7 @@ mod tests {
     }
 
     fn wide(text: &str, span: Range<usize>, width: usize) -> Excerpt {
-        Excerpt::of(&Flawed { name: "x".to_owned(), text: text.to_owned(), problems: Vec::new() }, &span, width)
+        Excerpt::new(&Flawed { name: "x".to_owned(), text: text.to_owned(), problems: Vec::new() }, &span, width)
     }
 
     #[test]

@@ -14,13 +14,13 @@ use super::table::printable;
 #[derive(Debug)]
 pub(crate) struct Failure {
     exit: Exit,
-    diagnostics: Vec<Shown>,
+    diagnostics: Vec<Rendered>,
 }
 
 impl Failure {
     /// An error with its chain of causes and, if known, its remedy.
     pub(crate) fn new(exit: Exit, error: &dyn Error, help: Option<String>) -> Self {
-        Self { exit, diagnostics: vec![Shown::chain(error, help)] }
+        Self { exit, diagnostics: vec![Rendered::chain(error, help)] }
     }
 
     /// A source and all of its problems.
@@ -86,11 +86,11 @@ pub(crate) fn report_problems(flawed: &Flawed) {
     }
 }
 
-fn shown(flawed: &Flawed) -> Vec<Shown> {
-    flawed.problems.iter().map(|problem| Shown::problem(flawed, problem)).collect()
+fn shown(flawed: &Flawed) -> Vec<Rendered> {
+    flawed.problems.iter().map(|problem| Rendered::problem(flawed, problem)).collect()
 }
 
-fn render(diagnostic: &Shown) -> String {
+fn render(diagnostic: &Rendered) -> String {
     let theme = if output::has_colours() { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
     let mut text = String::new();
     let handler = GraphicalReportHandler::new_themed(theme).with_width(output::width_of_stderr());
@@ -112,7 +112,7 @@ fn width_of_excerpts() -> usize {
 
 /// A diagnostic for miette: one problem, or one chain of errors.
 #[derive(Debug)]
-struct Shown {
+struct Rendered {
     message: String,
     causes: Vec<String>,
     code: Option<&'static str>,
@@ -122,7 +122,7 @@ struct Shown {
     label: Option<String>,
 }
 
-impl Shown {
+impl Rendered {
     fn chain(error: &dyn Error, help: Option<String>) -> Self {
         let causes = std::iter::successors(error.source(), |&cause| cause.source());
         Self {
@@ -147,22 +147,22 @@ impl Shown {
             code: Some(problem.code),
             severity: problem.severity,
             help: problem.help.as_deref().map(harmless),
-            source: problem.span.as_ref().map(|span| Excerpt::of(flawed, span, width_of_excerpts())),
+            source: problem.span.as_ref().map(|span| Excerpt::new(flawed, span, width_of_excerpts())),
             label: problem.label.as_deref().map(harmless),
         }
     }
 }
 
-impl std::fmt::Display for Shown {
+impl std::fmt::Display for Rendered {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.message)?;
         self.causes.iter().try_for_each(|cause| write!(f, ": {cause}"))
     }
 }
 
-impl Error for Shown {}
+impl Error for Rendered {}
 
-impl Diagnostic for Shown {
+impl Diagnostic for Rendered {
     fn code<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
         self.code.map(|code| Box::new(code) as Box<dyn std::fmt::Display>)
     }

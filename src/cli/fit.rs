@@ -2,7 +2,7 @@
 
 mod result;
 mod runs;
-mod told;
+mod table;
 mod write;
 
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ use super::table::printable;
 use super::task::TemplateArgs;
 
 pub(crate) use self::runs::RunsArgs;
-pub(crate) use self::told::{backtest_row, told, words};
+pub(crate) use self::table::{backtest_row, describe, words};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -262,7 +262,7 @@ pub(crate) fn run(args: &FitArgs) -> Result<Exit, Failure> {
     }
     match args.format {
         Format::Json => output::json_text(&json(&results)?)?,
-        Format::Table => output::text(&told::tables(&results, args.against.as_ref()))?,
+        Format::Table => output::text(&table::render(&results, args.against.as_ref()))?,
     }
     if let Some(file) = &file {
         let fitted = only_one(&results)?;
@@ -281,7 +281,7 @@ fn emitted(fitted: &Fitted, consumer: Consumer) -> Result<Exit, Failure> {
         Consumer::TaskApi => documented(fitted)?,
         _ => &Documented::default(),
     };
-    let warnings = fitted.fit.warnings.iter().map(|warning| format!("warning: {}", told(warning)));
+    let warnings = fitted.fit.warnings.iter().map(|warning| format!("warning: {}", describe(warning)));
     warnings.for_each(|warning| output::say(&printable(&warning)));
     if !consumer.scales() && !fitted.declaration.limit.growth.is_empty() {
         let inputs = &fitted.declaration.fixed.inputs;

@@ -132,7 +132,7 @@ pub(crate) fn times(text: &str) -> Result<f64, String> {
 pub(crate) fn run(args: &FloorArgs) -> Result<Exit, Failure> {
     let machine = Machine::read(HostRoots::default()).map_err(|error| Failure::new(Exit::Host, &error, None))?;
     scope::enter_if_needed(&machine);
-    let start = Start::of(&args.subject).map_err(Failure::elsewhere)?;
+    let start = Start::from_args(&args.subject).map_err(Failure::elsewhere)?;
     start.require_inputs()?;
     let record = records::open_record(args.record.as_deref())?;
     let signals = Signals::block().map_err(|errno| Failure::new(Exit::Host, &errno, None))?;

@@ -87,7 +87,7 @@ pub(crate) struct InputsArgs {
 }
 
 /// What to show.
-struct Shown<'a> {
+struct Report<'a> {
     survey: &'a Survey,
     selection: &'a Selection,
     mode: Option<Mode>,
@@ -107,10 +107,12 @@ pub(crate) fn run(args: &InputsArgs) -> Result<Exit, Failure> {
         let warnings: Vec<Flaw> = selection.warnings().into_iter().chain(selection.hopeless_regex()).collect();
         texts(&warnings).iter().for_each(failure::report_problems);
     }
-    let shown = Shown { survey: &survey, selection: &selection, mode: args.mode, listing: listing.as_deref() };
+    let shown = Report { survey: &survey, selection: &selection, mode: args.mode, listing: listing.as_deref() };
     match args.format {
-        Format::Table => output::text(&table::of(&shown, output::width_of_stdout()))?,
-        Format::Json => output::json_text(&json::of(&shown).map_err(|error| Failure::new(Exit::Host, &error, None))?)?,
+        Format::Table => output::text(&table::render(&shown, output::width_of_stdout()))?,
+        Format::Json => {
+            output::json_text(&json::render(&shown).map_err(|error| Failure::new(Exit::Host, &error, None))?)?
+        }
     }
     Ok(Exit::Done)
 }
@@ -128,7 +130,7 @@ fn read(args: &InputsArgs, selection: &Selection) -> Result<(Survey, Option<Vec<
         }
     };
     let progress = Line::new();
-    let tell = |progress_so_far| progress.tell(progress_so_far);
+    let tell = |progress_so_far| progress.update(progress_so_far);
     let options = Options {
         threads: args.threads,
         strict: args.strict,

@@ -82,7 +82,7 @@ pub(crate) fn run(args: &PredictArgs) -> Result<Exit, Failure> {
 /// Surveys the sizes of all inputs, with a spinner on a terminal.
 pub(crate) fn survey(resolution: &Resolution, strict: bool) -> Result<Prediction, Failure> {
     let line = Line::new();
-    let tell = |progress| line.tell(progress);
+    let tell = |progress| line.update(progress);
     let options = Options { strict, progress: line.is_wanted().then_some(&tell), ..Options::default() };
     predict(&resolution.task, &options).map_err(|error| {
         let exit = match error {

@@ -8,7 +8,7 @@ use super::engine::{self, EngineArgs, Images};
 use super::exit::Exit;
 use super::failure::{self, Failure};
 use super::output;
-use super::task::{TemplateArgs, unread};
+use super::task::{TemplateArgs, read_failure};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -38,9 +38,9 @@ pub(crate) fn run(args: &ProcessingContainerArgs) -> Result<Exit, Failure> {
     let source = images.source(&args.image).map_err(|error| match &error {
         LookupError::Engine(source) => match source.downcast_ref() {
             Some(error) => engine::failed_elsewhere(error),
-            None => not_had(&error),
+            None => lookup_failure(&error),
         },
-        LookupError::Read(_) | LookupError::NotGiven => not_had(&error),
+        LookupError::Read(_) | LookupError::NotGiven => lookup_failure(&error),
     })?;
     let text = source.json().trim_end_matches('\n').to_owned();
     let document = Document::processing_container(source, &targets).map_err(|flawed| Failure::flawed(&flawed))?;
@@ -52,13 +52,13 @@ pub(crate) fn run(args: &ProcessingContainerArgs) -> Result<Exit, Failure> {
 }
 
 /// The document could not be read.
-pub(crate) fn not_had(error: &LookupError) -> Failure {
+pub(crate) fn lookup_failure(error: &LookupError) -> Failure {
     match error {
         LookupError::Engine(source) => match source.downcast_ref() {
             Some(error) => engine::failed(error),
             None => Failure::new(Exit::Host, error, None),
         },
-        LookupError::Read(error @ ReadError::Flawed(_)) => unread(error),
+        LookupError::Read(error @ ReadError::Flawed(_)) => read_failure(error),
         LookupError::Read(_) | LookupError::NotGiven => Failure::new(Exit::Usage, error, None),
     }
 }

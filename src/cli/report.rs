@@ -84,7 +84,7 @@ enum FormatArg {
 
 impl FormatArg {
     /// The format for a file extension.
-    fn of(path: &Path) -> Option<Self> {
+    fn from_path(path: &Path) -> Option<Self> {
         match path.extension()?.to_str()? {
             "html" | "htm" => Some(Self::Html),
             "md" | "markdown" => Some(Self::Markdown),
@@ -102,7 +102,7 @@ pub(crate) fn run(args: &ReportArgs) -> Result<Exit, Failure> {
         output_file::check_writable(path)?;
     }
     let report = made(args)?;
-    let format = args.format.or_else(|| FormatArg::of(args.output.as_deref()?)).unwrap_or(FormatArg::Table);
+    let format = args.format.or_else(|| FormatArg::from_path(args.output.as_deref()?)).unwrap_or(FormatArg::Table);
     let text = written(&report, format, args.output.is_none())?;
     if let Some(folder) = &args.plots {
         write_plots(&report, folder)?;

@@ -163,7 +163,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     if args.cgroup != UseCgroup::Never {
         scope::enter_if_needed(&machine);
     }
-    let start = Start::of(&args.subject)?;
+    let start = Start::from_args(&args.subject)?;
     if let Err(failure) = start.require_inputs() {
         failure.warn();
     }

@@ -67,7 +67,7 @@ pub(crate) fn run(args: &ShowArgs) -> Result<Exit, Failure> {
         Format::Table if cells.is_empty() => output::say("the records contain no runs"),
         Format::Table => {
             let heading = heading(count, started, cells.len());
-            output::text(&format!("{heading}\n\n{}", shown::of(&cells)))?;
+            output::text(&format!("{heading}\n\n{}", shown::render(&cells)))?;
         }
     }
     Ok(if count == 0 { Exit::TooLittleData } else { Exit::Done })

@@ -10,7 +10,7 @@ use indicatif::HumanDuration;
 use super::table::wrapped;
 
 /// Renders one run, a line per fact.
-pub(crate) fn of(observation: &Observation, heading: Option<&str>, width: usize) -> String {
+pub(crate) fn render(observation: &Observation, heading: Option<&str>, width: usize) -> String {
     let mut rows: Vec<(&str, String)> = Vec::new();
     rows.push(("peak", peak(&observation.peak)));
     match &observation.peak {
@@ -54,7 +54,7 @@ pub(crate) fn of(observation: &Observation, heading: Option<&str>, width: usize)
 }
 
 /// Summarises several runs of one task: the spread of those that succeeded.
-pub(crate) fn of_several<'a>(observations: impl ExactSizeIterator<Item = &'a Observation>) -> String {
+pub(crate) fn render_several<'a>(observations: impl ExactSizeIterator<Item = &'a Observation>) -> String {
     let runs = observations.len();
     let good: Vec<_> = observations.filter(|run| run.outcome.succeeded()).collect();
     let peaks: Vec<&Peak> = good.iter().filter_map(|run| run.peak.as_ref().value()).collect();

@@ -27,7 +27,7 @@ impl Line {
         self.is_wanted
     }
 
-    pub(crate) fn tell(&self, progress: Progress) {
+    pub(crate) fn update(&self, progress: Progress) {
         if self.started.elapsed() < AFTER {
             return;
         }

@@ -29,8 +29,8 @@ use highwater::store::{self, Folder, FolderError};
 use self::args::Format;
 pub(crate) use self::args::SweepArgs;
 use self::bench::Runs;
-use self::file::{Asked, Settings};
-use self::keeper::{Clerk, Place};
+use self::file::{MergedSettings, Settings};
+use self::keeper::{Place, SweepRecorder};
 use self::plan::Planned;
 use self::progress::Progress;
 use self::subject::Subject;
@@ -46,7 +46,7 @@ const STAGING: &str = "staging";
 
 pub(crate) fn run(args: &SweepArgs) -> Result<Exit, Failure> {
     match file::asked()? {
-        Some(Asked { args, settings, saved }) => run_with(&args, &settings, saved.as_ref()),
+        Some(MergedSettings { args, settings, saved }) => run_with(&args, &settings, saved.as_ref()),
         None => run_with(args, &file::typed_settings()?, None),
     }
 }
@@ -57,7 +57,7 @@ fn run_with(args: &SweepArgs, settings: &Settings, saved: Option<&Plan>) -> Resu
     if args.cgroup != UseCgroup::Never && !args.dry_run {
         scope::enter_if_needed(&machine);
     }
-    let subject = Subject::of(&args.subject)?;
+    let subject = Subject::from_args(&args.subject)?;
     let mut planned = plan::plan(args, &subject, file::of_the_plan(settings.clone()))?;
     planned.keep_older_keys(saved, &[]);
     if let Some(path) = &args.save_plan {
@@ -203,8 +203,15 @@ fn make_runs(
         let are = if left == 1 { "is" } else { "are" };
         output::say(&format!("highwater: {} already recorded, {left} {are} left", runs_are(recorded)));
     }
-    let mut clerk =
-        Clerk { args, place, cells: &planned.cells, folders: &folders, progress, failed: 0, observed: Vec::new() };
+    let mut clerk = SweepRecorder {
+        args,
+        place,
+        cells: &planned.cells,
+        folders: &folders,
+        progress,
+        failed: 0,
+        observed: Vec::new(),
+    };
     let jobs = usize::try_from(args.jobs).unwrap_or(1);
     let end = sweep(&bench, &mut clerk, &mut schedule, &mut admission, jobs, &mut signals);
     clerk.progress.close();
@@ -296,7 +303,7 @@ fn show(place: &Place) -> Result<(), Failure> {
     if cells.is_empty() {
         return Ok(());
     }
-    output::text(&shown::of(&cells))
+    output::text(&shown::render(&cells))
 }
 
 /// Contradictory numbers of runs.

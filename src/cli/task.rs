@@ -17,7 +17,7 @@ use highwater::runner::engine::Engine;
 use super::engine::{EngineArgs, Images};
 use super::exit::Exit;
 use super::failure::Failure;
-use super::processing_container::not_had;
+use super::processing_container::lookup_failure;
 
 /// How templates are rendered.
 #[derive(Debug, Args)]
@@ -99,7 +99,7 @@ impl TaskArgs {
     /// Reads a task without resolving it.
     pub(crate) fn read(&self, path: &Path) -> Result<ReadTask, Failure> {
         let variables = self.template.variables()?;
-        let mut spec = task(path, &variables).map_err(|error| unread(&error))?;
+        let mut spec = task(path, &variables).map_err(|error| read_failure(&error))?;
         self.replace_channels(&mut spec)?;
         Ok(ReadTask { spec, variables })
     }
@@ -151,7 +151,7 @@ struct NoChannel {
 }
 
 /// A document could not be read.
-pub(crate) fn unread(error: &ReadError) -> Failure {
+pub(crate) fn read_failure(error: &ReadError) -> Failure {
     match error {
         ReadError::Flawed(flawed) => Failure::flawed(flawed),
         ReadError::Missing { .. }
@@ -164,11 +164,11 @@ pub(crate) fn unread(error: &ReadError) -> Failure {
 fn unresolved(error: &ResolveError) -> Failure {
     match error {
         ResolveError::UnknownTemplate(flawed) => Failure::flawed(flawed),
-        ResolveError::Lookup { source: LookupError::Read(error), .. } => unread(error),
+        ResolveError::Lookup { source: LookupError::Read(error), .. } => read_failure(error),
         ResolveError::Lookup { source: LookupError::NotGiven, .. } => {
             let help = "give the file of the image with --processing-container FILE".to_owned();
             Failure::new(Exit::Usage, error, Some(help))
         }
-        ResolveError::Lookup { source: source @ LookupError::Engine(_), .. } => not_had(source),
+        ResolveError::Lookup { source: source @ LookupError::Engine(_), .. } => lookup_failure(source),
     }
 }

@@ -192,7 +192,7 @@ fn report(checked: &[Checked]) -> Result<(), Failure> {
         match &file.result {
             Ok(None) => {}
             Ok(Some(flawed)) => failure::report_problems(flawed),
-            Err(error) => drop(super::task::unread(error).report()),
+            Err(error) => drop(super::task::read_failure(error).report()),
         }
         let verdict = match (&file.result, count(file.problems().iter())) {
             (Err(_), None) => "cannot be read".to_owned(),

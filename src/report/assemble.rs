@@ -57,7 +57,7 @@ pub struct Material<'a> {
 impl Material<'_> {
     /// The labels of the runs in the report, in the order of the records.
     pub fn labels(&self) -> Vec<String> {
-        Builder::of(self, Shown::All).kept.into_iter().map(|(_, run)| run.label).collect()
+        Builder::from_material(self, Shown::All).kept.into_iter().map(|(_, run)| run.label).collect()
     }
 
     /// The index of the run with this label.
@@ -88,8 +88,8 @@ impl Report {
 }
 
 fn task(material: &Material<'_>) -> TaskReport {
-    let before = material.before.as_deref().map(|before| Builder::of(before, Shown::All));
-    let report = Builder::of(material, Shown::All).finish(before);
+    let before = material.before.as_deref().map(|before| Builder::from_material(before, Shown::All));
+    let report = Builder::from_material(material, Shown::All).finish(before);
     TaskReport { timeline: timeline(material), ..report }
 }
 
@@ -174,7 +174,7 @@ impl Builder {
         }
     }
 
-    fn of(material: &Material<'_>, shown: Shown) -> Self {
+    fn from_material(material: &Material<'_>, shown: Shown) -> Self {
         let head = Head {
             name: material.name.clone(),
             predictor: material.predictor.clone(),
@@ -336,7 +336,7 @@ impl Builder {
             runs: self.kept.into_iter().map(|(_, run)| run).collect(),
             totals: self.totals,
         };
-        report.verdict = verdict::of(&report);
+        report.verdict = verdict::judge(&report);
         report
     }
 

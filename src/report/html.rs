@@ -40,6 +40,6 @@ pub fn html(report: &Report) -> Result<String, HtmlError> {
         None => escape_formatter(output, state, value),
     });
     let style = format!("{STYLE}@media screen and (prefers-color-scheme: dark) {{\n{DARK}{}\n}}\n", dark_style());
-    let page = Page::of(report, style, SCRIPT)?;
+    let page = Page::new(report, style, SCRIPT)?;
     Ok(environment.get_template("report.html")?.render(Value::from(Serde(page)))?)
 }

@@ -7,7 +7,7 @@ pub(super) fn none() -> Verdict {
     Verdict { level: Level::TooLittle, sentence: String::new() }
 }
 
-pub(super) fn of(report: &TaskReport) -> Verdict {
+pub(super) fn judge(report: &TaskReport) -> Verdict {
     let level = level(report);
     let judged = report.rule_in_use.as_ref().filter(|rule| rule.score.runs > 0);
     let mut sentence = match judged {

@@ -81,7 +81,7 @@ pub enum Format {
 /// # Errors
 /// Records cannot be read, an observation has no JSON form, or a row cannot be written.
 pub fn write(sources: &[Source], format: Format, out: &mut dyn Write) -> Result<Vec<(PathBuf, Unusable)>, TableError> {
-    let table = Table::of(sources)?;
+    let table = Table::from_sources(sources)?;
     let mut unusable = Vec::new();
     let mut each = |take: &mut dyn FnMut(&Observation) -> Result<(), TableError>| {
         for source in sources {
@@ -159,7 +159,7 @@ struct Extensions {
 }
 
 impl Table {
-    fn of(sources: &[Source]) -> Result<Self, ReadError> {
+    fn from_sources(sources: &[Source]) -> Result<Self, ReadError> {
         let mut parameters: BTreeSet<String> = BTreeSet::new();
         let mut channels = inputs::Channels::default();
         for source in sources {

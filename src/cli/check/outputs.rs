@@ -62,7 +62,7 @@ enum Kind {
 
 impl Outputs {
     /// Checks that every output can be written.
-    pub(super) fn of(args: &CheckArgs) -> Result<Self, Failure> {
+    pub(super) fn new(args: &CheckArgs) -> Result<Self, Failure> {
         let OutputArgs { junit, markdown, github, gitlab, bmf, customsmallerisbetter } = &args.outputs;
         if *github && args.format == Format::Json {
             let help = "remove either --github or --format json".to_owned();

@@ -187,7 +187,7 @@ fn cell<'a>(args: &CheckArgs, task: &'a TaskConfig, input: &InputConfig) -> Resu
         Failure::new(Exit::Usage, &NotRunnable { task: task.name.clone(), cell: input.name.clone() }, help)
     })?;
     let subject = parsed.subject.with_sample(input.channels.clone(), input.path.clone());
-    let start = Start::of(&subject).map_err(Failure::elsewhere)?;
+    let start = Start::from_args(&subject).map_err(Failure::elsewhere)?;
     start.require_inputs()?;
     let mut about = start.about();
     match &task.what {

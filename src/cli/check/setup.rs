@@ -209,20 +209,20 @@ fn add_vanished(config: &mut Config, baseline: Option<&Baseline>) {
 /// Reports runs of tasks that are not checked, and fails if there are no others.
 fn checked(config: &Config, runs: SortedRuns) -> Result<SortedRuns, Failure> {
     let others = runs.others();
-    let told = || {
-        let told = others.iter().map(|(name, count)| {
+    let skipped = || {
+        let runs = others.iter().map(|(name, count)| {
             let name = highwater::model::spelling::quote(name);
             if *count == 1 { format!("1 run of {name}") } else { format!("{count} runs of {name}") }
         });
-        told.collect::<Vec<_>>().join(", ")
+        runs.collect::<Vec<_>>().join(", ")
     };
     if runs.tasks().next().is_none() {
         let checked = config.tasks.iter().map(|task| task.name.as_str()).collect::<Vec<_>>().join(", ");
         let help = "name records of a configured task; tasks match by name, bare commands by their arguments";
-        return Err(Failure::new(Exit::Usage, &OtherTask { found: told(), checked }, Some(help.to_owned())));
+        return Err(Failure::new(Exit::Usage, &OtherTask { found: skipped(), checked }, Some(help.to_owned())));
     }
     if !others.is_empty() {
-        output::say(&format!("highwater: skipped, because the task is not configured: {}", told()));
+        output::say(&format!("highwater: skipped, because the task is not configured: {}", skipped()));
     }
     Ok(runs)
 }

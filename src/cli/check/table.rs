@@ -10,7 +10,7 @@ use crate::cli::output;
 use crate::cli::table::{printable, table, wrapped};
 
 /// Renders a table for each task, the findings, and the verdict.
-pub(super) fn of(report: &Report) -> String {
+pub(super) fn render(report: &Report) -> String {
     let mut text = String::new();
     for task in &report.tasks {
         one(&mut text, task);
@@ -25,11 +25,11 @@ fn one(text: &mut String, task: &TaskReport) {
         text.push_str(&table(&header, task.cells.iter().map(row).collect()));
     }
     match (&task.rule, &task.baseline_rule) {
-        (Some(now), Some(then)) if told(now) != told(then) => {
-            let _ = writeln!(text, "fitted rule {}, baseline {}", told(now), told(then));
+        (Some(now), Some(then)) if describe(now) != describe(then) => {
+            let _ = writeln!(text, "fitted rule {}, baseline {}", describe(now), describe(then));
         }
         (Some(now), _) => {
-            let _ = writeln!(text, "fitted rule {}", told(now));
+            let _ = writeln!(text, "fitted rule {}", describe(now));
         }
         (None, _) => {}
     }
@@ -46,7 +46,7 @@ fn one(text: &mut String, task: &TaskReport) {
     text.push('\n');
 }
 
-fn told(rule: &BaselineRule) -> String {
+fn describe(rule: &BaselineRule) -> String {
     format!("{} where n is {}", rule.words(), rule.predictor)
 }
 

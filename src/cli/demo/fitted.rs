@@ -22,12 +22,12 @@ pub(super) fn text(observations: &[Observation]) -> String {
     let groups = group_records(observations, On::Peak, false);
     let [group] = groups.as_slice() else { return "\nNo runs to fit.\n".to_owned() };
     match fit_single(group, &FitOptions::default()) {
-        Ok(fit) => told(group, &fit),
+        Ok(fit) => describe(group, &fit),
         Err(reason) => format!("\nNo rule could be fitted: {reason}.\n"),
     }
 }
 
-fn told(group: &Group, fit: &Fit) -> String {
+fn describe(group: &Group, fit: &Fit) -> String {
     let mut text = format!(
         "\nFitted rule: {}{}, where n is {}. True rule: max({FLOOR}, {BYTES_PER_BYTE}*n).\n",
         if fit.lower_bound { "at least " } else { "" },

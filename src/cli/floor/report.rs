@@ -100,7 +100,7 @@ impl<'a> Report<'a> {
             breakdown,
             reclaimable_bytes: peak.zip(found.floor()).map(|(peak, floor)| peak.bytes.saturating_sub(floor)),
             wall_us: walls.get(walls.len() / 2).copied(),
-            tries: found.tries.iter().map(TryReport::of).collect(),
+            tries: found.tries.iter().map(TryReport::new).collect(),
             notes: notes(found, highest, terms),
             found,
             terms,
@@ -238,7 +238,7 @@ fn notes(found: &Found, highest: Option<&Observation>, terms: Terms) -> Vec<Stri
 }
 
 impl TryReport {
-    fn of(one: &Try) -> Self {
+    fn new(one: &Try) -> Self {
         let (result, detail) = match &one.result {
             TryResult::Enough => ("enough", None),
             TryResult::OomKilled => ("oom-killed", None),

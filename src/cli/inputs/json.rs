@@ -9,7 +9,7 @@ use highwater::model::units::Bytes;
 use highwater::tree::{Bucket, File, Item, LeftOut, Omission, Reason};
 use serde::Serialize;
 
-use super::Shown;
+use super::Report;
 
 /// The stable form; any change but an addition raises `schema_version`.
 #[derive(Serialize)]
@@ -84,7 +84,7 @@ struct Missed {
     reason: Reason,
 }
 
-pub(super) fn of(shown: &Shown<'_>) -> Result<String, serde_json::Error> {
+pub(super) fn render(shown: &Report<'_>) -> Result<String, serde_json::Error> {
     let Some(totals) = shown.survey.totals.first() else { return Ok(String::new()) };
     let modes = [Mode::Sum, Mode::MaxFileSize, Mode::MaxItemSum].into_iter();
     let has_items = shown.mode.is_none_or(|mode| mode == Mode::MaxItemSum);

@@ -8,7 +8,7 @@ use highwater::model::rule::Mode;
 use highwater::model::units::Bytes;
 use highwater::tree::{Bucket, File, Histogram, Item, LeftOut, Reason, Totals};
 
-use super::Shown;
+use super::Report;
 use crate::cli::table::printable;
 
 /// The longest bar of the histogram, in characters.
@@ -17,7 +17,7 @@ const BAR: u64 = 24;
 /// Paths listed for each reason.
 const NAMED: usize = 10;
 
-pub(super) fn of(shown: &Shown<'_>, width: Option<u16>) -> String {
+pub(super) fn render(shown: &Report<'_>, width: Option<u16>) -> String {
     let Some(totals) = shown.survey.totals.first() else { return String::new() };
     let has_items = shown.mode.is_none_or(|mode| mode == Mode::MaxItemSum);
     let mut sections = vec![heading(shown, totals), ns(shown.mode, totals, width)];
@@ -36,7 +36,7 @@ pub(super) fn of(shown: &Shown<'_>, width: Option<u16>) -> String {
     sections.iter().map(|section| section.trim_end()).collect::<Vec<_>>().join("\n\n") + "\n"
 }
 
-fn heading(shown: &Shown<'_>, totals: &Totals) -> String {
+fn heading(shown: &Report<'_>, totals: &Totals) -> String {
     let selection = shown.selection;
     let files = if shown.mode == Some(Mode::MaxItemSum) { totals.item_files } else { totals.files };
     let mut text = format!("{}: {}", name(&shown.survey.root), counted(files, "file"));

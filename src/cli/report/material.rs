@@ -9,7 +9,7 @@ use highwater::model::units::Bytes;
 use highwater::report::model::{Factor, Found, HeldOut};
 use highwater::report::{Head, Material};
 
-use crate::cli::fit::{told, words};
+use crate::cli::fit::{describe, words};
 
 /// How rules are fitted.
 #[derive(Clone, Copy, Debug)]
@@ -99,7 +99,7 @@ pub(super) fn judge(group: &Group, how: How, counted: &Counted) -> Judgement {
         Ok(fit) => {
             outliers.extend(fit.outliers.iter().map(|outlier| outlier.run));
             let mut found = found(&fit);
-            found.warnings.extend(group.warnings.iter().map(told));
+            found.warnings.extend(group.warnings.iter().map(describe));
             found.warnings.extend(over_several_channels(group, how.options));
             Ok(found)
         }
@@ -189,6 +189,6 @@ fn found(fit: &Fit) -> Found {
         more_needed: fit.headroom.more_needed,
         factors: fit.headroom.conformal.iter().map(factor).collect(),
         outliers: Vec::new(),
-        warnings: fit.warnings.iter().map(told).collect(),
+        warnings: fit.warnings.iter().map(describe).collect(),
     }
 }

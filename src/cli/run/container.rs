@@ -177,7 +177,7 @@ impl InContainer {
     }
 
     /// `None` if the subject is a process.
-    pub(super) fn of(args: &SubjectArgs) -> Result<Option<Self>, Failure> {
+    pub(super) fn from_args(args: &SubjectArgs) -> Result<Option<Self>, Failure> {
         if !Self::is_wanted(args)? {
             return Ok(None);
         }

@@ -46,9 +46,9 @@ impl<'a> Results<'a> {
         if self.args.format == Format::Table && !self.args.quiet {
             let number = self.runs.len() + 1;
             let heading = (self.args.runs > 1).then(|| format!("run {number} of {}", self.args.runs));
-            let mut text = summary::of(&run.observation, heading.as_deref(), output::width_of_stderr());
+            let mut text = summary::render(&run.observation, heading.as_deref(), output::width_of_stderr());
             if let Some(comparison) = &run.comparison {
-                text = format!("{text}\n{}", compare::of(comparison));
+                text = format!("{text}\n{}", compare::render(comparison));
             } else if run.observation.prediction.is_some() && !run.observation.outcome.succeeded() {
                 text.push_str("\nno verdict on limits and requests, because the run failed\n");
             }
@@ -68,7 +68,7 @@ impl<'a> Results<'a> {
         match self.args.format {
             Format::Json => self.write_json()?,
             Format::Table if self.runs.len() > 1 && !self.args.quiet => {
-                let spread = summary::of_several(self.runs.iter().map(|run| &run.observation));
+                let spread = summary::render_several(self.runs.iter().map(|run| &run.observation));
                 self.write_table(&spread)?;
             }
             Format::Table => {}

@@ -146,15 +146,15 @@ pub(crate) enum Start {
 
 impl Start {
     /// Reads the task, prints warnings, and predicts; finds the engine and the image.
-    pub(crate) fn of(args: &SubjectArgs) -> Result<Self, Failure> {
+    pub(crate) fn from_args(args: &SubjectArgs) -> Result<Self, Failure> {
         let is_known = args.task.is_some() || (args.input.is_some() && args.input_access == InputAccess::Watched);
         if args.input_access != InputAccess::ReadOnly && !is_known {
             let help = "describe the command in a task.json, or use `highwater sweep` with --input";
             return Err(Failure::new(Exit::Usage, &NoKnownInput, Some(help.to_owned())));
         }
-        let mut start = match InContainer::of(args)? {
+        let mut start = match InContainer::from_args(args)? {
             Some(container) => Self::Container(Box::new(container)),
-            None => Self::Process(Box::new(What::of(args)?)),
+            None => Self::Process(Box::new(What::from_args(args)?)),
         };
         match &mut start {
             Self::Process(what) => what.subject.command = args.recorded(&what.subject.command)?,

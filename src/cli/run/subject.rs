@@ -48,7 +48,7 @@ pub(crate) struct What {
 
 impl What {
     /// Reads the task, prints warnings, and predicts. Sizes are taken before the run, which may change them.
-    pub(super) fn of(args: &SubjectArgs) -> Result<Self, Failure> {
+    pub(super) fn from_args(args: &SubjectArgs) -> Result<Self, Failure> {
         match &args.task {
             Some(path) => Self::task(args, path),
             None => {

@@ -53,7 +53,7 @@ pub(super) struct Runs<'a> {
     /// The output directory of each current run.
     pub(super) folders: &'a Mutex<HashMap<Job, PathBuf>>,
     state: Mutex<State>,
-    open: Vec<Mutex<Open>>,
+    open: Vec<Mutex<CellProgress>>,
     /// Whether each cell has a floor, or is having it searched for.
     pub(super) floors: Mutex<Vec<bool>>,
 }
@@ -122,7 +122,7 @@ impl StagedCase {
 
 /// The options of a run.
 #[derive(Default)]
-pub(super) struct Under {
+pub(super) struct RunOptions {
     pub(super) limit: Option<Bytes>,
     pub(super) timeout: Option<Duration>,
     /// Whether the run must have a cgroup.
@@ -135,7 +135,7 @@ pub(super) struct Under {
 
 /// The progress of a cell.
 #[derive(Default)]
-struct Open {
+struct CellProgress {
     begun: bool,
 }
 
@@ -256,7 +256,7 @@ impl<'a> Runs<'a> {
         cancel: &mut dyn Cancel,
         observer: &mut dyn Observer,
     ) -> Result<Observation, Failure> {
-        let mut under = Under { limit: self.args.limit, timeout: self.args.timeout, ..Under::default() };
+        let mut under = RunOptions { limit: self.args.limit, timeout: self.args.timeout, ..RunOptions::default() };
         let folder = lock(self.folders).get(&job).cloned();
         if let (Some(folder), Some(_)) = (folder, &sweep) {
             under.logs = Some(Logs { stdout: folder.join("stdout.log"), stderr: folder.join("stderr.log") });
@@ -276,7 +276,7 @@ impl<'a> Runs<'a> {
     /// Executes one run with these options, including its hooks.
     pub(super) fn under(
         &self,
-        under: &Under,
+        under: &RunOptions,
         job: Job,
         (case, output): (&StagedCase, &Path),
         cancel: &mut dyn Cancel,

@@ -46,7 +46,7 @@ const OF_ONE_MACHINE: [&str; 16] = [
 const SUBJECTS: [&str; 3] = ["task", "command", "image"];
 
 /// The merged settings.
-pub(super) struct Asked {
+pub(super) struct MergedSettings {
     pub(super) args: SweepArgs,
     pub(super) settings: Settings,
     /// The saved plan, if one was given.
@@ -54,22 +54,22 @@ pub(super) struct Asked {
 }
 
 /// Merges the command line with a sweep file or the plan of a directory; `None` if neither was given.
-pub(super) fn asked() -> Result<Option<Asked>, Failure> {
+pub(super) fn asked() -> Result<Option<MergedSettings>, Failure> {
     let matches = crate::cli::Cli::command().get_matches();
     let Some(given) = matches.subcommand_matches("sweep") else { return Ok(None) };
     let command = command();
     let typed = typed(&command, given)?;
     let path = |key: &str| typed.get(key).and_then(Value::as_str).map(PathBuf::from);
     let has_subject = SUBJECTS.iter().any(|key| typed.contains_key(*key));
-    let (said, saved) = match (path("file"), path("into")) {
+    let (file, saved) = match (path("file"), path("into")) {
         (Some(file), _) => read(&command, &file)?,
         (None, Some(folder)) if !has_subject => of_folder(&folder)?,
         _ => return Ok(None),
     };
-    let all = overlaid(said.clone(), typed.clone());
+    let all = overlaid(file.clone(), typed.clone());
     require_values(&all)?;
     let args = parsed(&command, &all)?;
-    Ok(Some(Asked { args, settings: redacted(overlaid(said, without_values(typed)))?, saved }))
+    Ok(Some(MergedSettings { args, settings: redacted(overlaid(file, without_values(typed)))?, saved }))
 }
 
 /// The settings of the command line alone.
@@ -228,18 +228,18 @@ fn plain(text: &str) -> Value {
 }
 
 /// Overrides the settings of a file with the command line.
-fn overlaid(mut said: Settings, typed: Settings) -> Settings {
+fn overlaid(mut file: Settings, typed: Settings) -> Settings {
     let replaces = |keys: &[&str]| keys.iter().any(|key| typed.contains_key(*key));
     let exclusive: [&[&str]; 2] = [&SUBJECTS, &["runs", "min-runs", "max-runs"]];
     for keys in exclusive {
         // With an image, a command gives only its arguments and replaces nothing else.
-        let only_arguments = keys == SUBJECTS && !replaces(&["task", "image"]) && said.contains_key("image");
+        let only_arguments = keys == SUBJECTS && !replaces(&["task", "image"]) && file.contains_key("image");
         if replaces(keys) && !only_arguments {
-            said.retain(|key, _| !keys.contains(&key.as_str()));
+            file.retain(|key, _| !keys.contains(&key.as_str()));
         }
     }
     for (key, value) in typed {
-        match (said.get_mut(&key), value) {
+        match (file.get_mut(&key), value) {
             // Replace variables of the same name, and keep the others.
             (Some(Value::Object(table)), Value::Object(own)) => table.extend(own),
             (Some(known), Value::Array(own)) if key == "env" => {
@@ -248,11 +248,11 @@ fn overlaid(mut said: Settings, typed: Settings) -> Settings {
                 *known = others.map(Value::from).chain(own).collect();
             }
             (_, value) => {
-                said.insert(key, value);
+                file.insert(key, value);
             }
         }
     }
-    said
+    file
 }
 
 fn read(command: &Command, path: &Path) -> Result<(Settings, Option<Plan>), Failure> {
@@ -342,11 +342,11 @@ fn parsed(command: &Command, settings: &Settings) -> Result<SweepArgs, Failure> 
     }
     let matches = command.clone().try_get_matches_from(words(command, settings));
     let args = matches.and_then(|matches| SweepArgs::from_arg_matches(&matches));
-    args.map_err(|error| Failure::new(Exit::Usage, &Refused(told(&error)), None))
+    args.map_err(|error| Failure::new(Exit::Usage, &Refused(first_line(&error)), None))
 }
 
 /// The first line of a clap error.
-fn told(error: &clap::Error) -> String {
+fn first_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let first = text.lines().next().unwrap_or_default();
     first.strip_prefix("error: ").unwrap_or(first).to_owned()
@@ -364,7 +364,7 @@ fn wrong(command: &Command, name: &str, value: &Value) -> Option<String> {
     match error.kind() {
         // These errors say that other arguments are missing.
         ErrorKind::MissingRequiredArgument | ErrorKind::ArgumentConflict => None,
-        _ => Some(told(&error)),
+        _ => Some(first_line(&error)),
     }
 }
 

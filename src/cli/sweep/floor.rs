@@ -14,7 +14,7 @@ use highwater::model::units::Bytes;
 use highwater::store::{Record, Recorded, StoreError};
 
 use super::args::SweepArgs;
-use super::bench::{Runs, StagedCase, Under, lock};
+use super::bench::{RunOptions, Runs, StagedCase, lock};
 use crate::cli::failure::Failure;
 use crate::cli::floor::{no_limits, not_ran, terms};
 use crate::cli::records;
@@ -118,7 +118,7 @@ impl Trial for Tries<'_, '_> {
             return Ok(Ran::Observed(Box::new(first)));
         }
         let timeout = [self.runs.args.timeout, timeout].into_iter().flatten().min();
-        let under = Under { limit, timeout, must_be_limited: true, ..Under::default() };
+        let under = RunOptions { limit, timeout, must_be_limited: true, ..RunOptions::default() };
         let scratch = self.runs.scratch()?;
         let output = self.runs.subject.make_output(scratch.path())?;
         let ran = self.runs.under(&under, self.job, (self.case, &output), self.cancel, self.observer)?;

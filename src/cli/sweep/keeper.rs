@@ -158,7 +158,7 @@ impl CellFile {
 }
 
 /// Records and reports runs.
-pub(super) struct Clerk<'a> {
+pub(super) struct SweepRecorder<'a> {
     pub(super) args: &'a SweepArgs,
     pub(super) place: &'a mut Place,
     pub(super) cells: &'a [Ready],
@@ -169,7 +169,7 @@ pub(super) struct Clerk<'a> {
     pub(super) observed: Vec<Observation>,
 }
 
-impl Keeper for Clerk<'_> {
+impl Keeper for SweepRecorder<'_> {
     type Error = Failure;
 
     fn begins(&mut self, job: Job, _: &Admission<'_>) -> Result<Box<dyn Observer + Send>, Failure> {

@@ -50,7 +50,7 @@ pub(super) fn plan(args: &SweepArgs, subject: &Subject<'_>, sweep: Map<String, V
     })?;
     let given = subject.given(&args.input, !args.size.is_empty())?;
     let line = Line::new();
-    let progress = |progress| line.tell(progress);
+    let progress = |progress| line.update(progress);
     let options = Options { progress: Some(&progress), ..Options::default() };
     let cases = cases(&given, &variations(args), args.pick, &options).map_err(|error| no_cases(&error))?;
     drop(line);

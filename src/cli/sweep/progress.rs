@@ -22,13 +22,13 @@ pub(super) struct Progress {
     /// The number of runs recorded before.
     before: usize,
     bar: Option<ProgressBar>,
-    seen: Arc<Mutex<Seen>>,
+    seen: Arc<Mutex<RunsInProgress>>,
     jobs: u32,
 }
 
 /// The state of the current runs.
 #[derive(Debug, Default)]
-struct Seen {
+struct RunsInProgress {
     next: u64,
     /// The memory in use of each current run.
     current: Vec<(u64, Bytes)>,
@@ -37,7 +37,7 @@ struct Seen {
     left: Option<Duration>,
 }
 
-impl Seen {
+impl RunsInProgress {
     fn message(&self) -> String {
         let left = self.left.map(|left| format!("about {} left, ", HumanDuration(Duration::from_secs(left.as_secs()))));
         let current: Bytes = self.current.iter().map(|(_, bytes)| *bytes).sum();
@@ -99,7 +99,7 @@ impl Progress {
 pub(super) struct Watcher {
     number: u64,
     bar: Option<ProgressBar>,
-    seen: Arc<Mutex<Seen>>,
+    seen: Arc<Mutex<RunsInProgress>>,
 }
 
 impl Observer for Watcher {
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn all_that_the_bar_says_has_room_in_80_columns() {
         let left = Some(Duration::from_secs(59 * 60));
-        let seen = Seen { next: 1, current: vec![(1, Bytes(1023 << 20))], highest: Bytes(3 << 29), left };
+        let seen = RunsInProgress { next: 1, current: vec![(1, Bytes(1023 << 20))], highest: Bytes(3 << 29), left };
         let line = format!("100/200 {} 59m {}", "█".repeat(12), seen.message());
         assert_eq!(line, "100/200 ████████████ 59m about 59 minutes left, 1023 MiB in use, 1.5 GiB at most");
         assert!(line.chars().count() <= 80);

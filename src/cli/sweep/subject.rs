@@ -64,7 +64,7 @@ pub(super) type StagedInputs<'a> = BTreeMap<&'a str, &'a Staged>;
 
 impl<'a> Subject<'a> {
     /// Reads the task, prints warnings, and finds the engine and the image.
-    pub(super) fn of(args: &'a SubjectArgs) -> Result<Self, Failure> {
+    pub(super) fn from_args(args: &'a SubjectArgs) -> Result<Self, Failure> {
         let task = args.task.as_deref().map(|path| args.of.read(path)).transpose().map_err(Failure::elsewhere)?;
         let engine = if InContainer::is_wanted(args)? {
             Some(args.container.engine.engine().map_err(Failure::elsewhere)?)

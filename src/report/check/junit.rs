@@ -108,23 +108,23 @@ fn write_case(text: &mut String, suite: &str, case: &Case, file: &str) {
             Level::TaskFailure => "error",
             Level::NotVerified | Level::TooLittleData => {
                 // There can be only one, and it has no content.
-                let _ = writeln!(text, "      <skipped message=\"{}\"/>", escaped(&told(finding)));
+                let _ = writeln!(text, "      <skipped message=\"{}\"/>", escaped(&describe(finding)));
                 break;
             }
         };
         let (kind, message) = (finding.reason.name(), escaped(&finding.message));
-        let told = content(&told(finding));
-        let _ = writeln!(text, "      <{element} type=\"{kind}\" message=\"{message}\">{told}</{element}>");
+        let description = content(&describe(finding));
+        let _ = writeln!(text, "      <{element} type=\"{kind}\" message=\"{message}\">{description}</{element}>");
     }
     let beside = case.findings.iter().filter(|finding| Some(finding.level) != worst || finding.level <= Level::Warning);
-    let beside: String = beside.map(|finding| format!("{}: {}\n", finding.level.word(), told(finding))).collect();
+    let beside: String = beside.map(|finding| format!("{}: {}\n", finding.level.word(), describe(finding))).collect();
     if !case.facts.is_empty() || !beside.is_empty() {
         let _ = writeln!(text, "      <system-out>{}{}</system-out>", content(&case.facts), content(&beside));
     }
     text.push_str("    </testcase>\n");
 }
 
-fn told(finding: &Finding) -> String {
+fn describe(finding: &Finding) -> String {
     format!("{}\n{}", finding.message, finding.remedy)
 }
 

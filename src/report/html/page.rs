@@ -105,7 +105,7 @@ impl Field {
 }
 
 impl Page {
-    pub(super) fn of(report: &Report, style: String, script: &'static str) -> Result<Self, serde_json::Error> {
+    pub(super) fn new(report: &Report, style: String, script: &'static str) -> Result<Self, serde_json::Error> {
         let names: Vec<&str> = report.tasks.iter().map(|task| task.name.as_str()).collect();
         let thinned = report.tasks.iter().any(is_long);
         let json = if thinned {
@@ -128,7 +128,7 @@ impl Page {
             style,
             script,
             notes: report.notes.clone(),
-            tasks: report.tasks.iter().enumerate().map(|(place, task)| TaskPage::of(task, place + 1)).collect(),
+            tasks: report.tasks.iter().enumerate().map(|(place, task)| TaskPage::new(task, place + 1)).collect(),
             json: escape::json(&json),
             json_thinned: thinned.then(|| {
                 format!(
@@ -146,7 +146,7 @@ fn is_long(task: &TaskReport) -> bool {
 }
 
 impl TaskPage {
-    fn of(task: &TaskReport, number: usize) -> Self {
+    fn new(task: &TaskReport, number: usize) -> Self {
         let id = format!("task{number}");
         let shown = rows(task);
         let of_cells = task.all_runs.map(|all| {

@@ -1,6 +1,6 @@
 //! Peak against input size, with the rules.
 
-use super::thin::{said, thin};
+use super::thin::{note, thin};
 use super::{Axis, Ink, Layer, Mark, Place, Plot, Shape};
 use crate::model::fit::{Censoring, FittedRule};
 use crate::model::units::Bytes;
@@ -67,7 +67,7 @@ pub(super) fn plot(report: &TaskReport) -> Option<Plot> {
         name: "peaks",
         title: format!("Peak of {} by input size", report.name),
         description: description(report, &measured),
-        thinned: said(all, drawn),
+        thinned: note(all, drawn),
         x,
         y,
         layers,

@@ -1,7 +1,7 @@
 //! Predicted limit against observed peak, with the diagonal.
 
 use super::peaks::amount;
-use super::thin::{said, thin};
+use super::thin::{note, thin};
 use super::{Axis, Ink, Layer, Mark, Place, Plot, Shape};
 use crate::model::fit::Censoring;
 use crate::model::units::Bytes;
@@ -58,7 +58,7 @@ pub(super) fn plot(report: &TaskReport) -> Option<Plot> {
         name: "predicted",
         title: format!("Predicted limit and observed peak of {}", report.name),
         description,
-        thinned: said(total, drawn),
+        thinned: note(total, drawn),
         x,
         y,
         layers,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::peaks::amount;
-use super::thin::{said, thin};
+use super::thin::{note, thin};
 use super::{Axis, Ink, Layer, Mark, Place, Plot, Shape};
 use crate::model::units::Bytes;
 use crate::report::model::{Run, TaskReport};
@@ -68,7 +68,7 @@ pub(super) fn plot(report: &TaskReport) -> Option<Plot> {
         name: "residuals",
         title: format!("Residuals of {}", report.name),
         description,
-        thinned: said(total, drawn),
+        thinned: note(total, drawn),
         x,
         y,
         layers: lines.chain(marks).collect(),

@@ -30,7 +30,7 @@ pub(super) fn thin(points: Vec<Place>, x: &Axis, y: &Axis) -> Vec<Place> {
 }
 
 /// A note on removed marks.
-pub(super) fn said(all: usize, drawn: usize) -> Option<String> {
+pub(super) fn note(all: usize, drawn: usize) -> Option<String> {
     (drawn < all).then(|| format!("Thinned to {drawn} of {all} runs; each removed mark is close to a higher one."))
 }
 
@@ -47,7 +47,7 @@ mod tests {
         assert!(thinned.len() <= MOST_MARKS && thinned.len() > 300, "{}", thinned.len());
         let highest = |points: &[Place]| points.iter().map(|point| point.1).fold(0.0, f64::max);
         assert_eq!(highest(&thinned), highest(&points));
-        assert!(said(10_000, thinned.len()).is_some());
-        assert_eq!(said(7, 7), None);
+        assert!(note(10_000, thinned.len()).is_some());
+        assert_eq!(note(7, 7), None);
     }
 }

@@ -68,7 +68,7 @@ fn has_ended(pid: i32) -> bool {
 }
 
 #[derive(Deserialize, Serialize)]
-struct Said {
+struct HolderRecord {
     pid: u32,
     host: String,
     since: Timestamp,
@@ -93,7 +93,7 @@ impl Lock {
                 Err(TryLockError::Error(source)) => return Err(failed(source)),
             }
         }
-        say(&mut file).map_err(failed)?;
+        write_holder(&mut file).map_err(failed)?;
         Ok(Self { file })
     }
 }
@@ -107,8 +107,8 @@ impl Drop for Lock {
     }
 }
 
-fn say(file: &mut File) -> io::Result<()> {
-    let said = Said { pid: std::process::id(), host: this_host(), since: Timestamp::now() };
+fn write_holder(file: &mut File) -> io::Result<()> {
+    let said = HolderRecord { pid: std::process::id(), host: this_host(), since: Timestamp::now() };
     file.set_len(0)?;
     match file.write_all(serde_json::to_string(&said)?.as_bytes()) {
         // The lock holds even if the disk is full.
@@ -126,7 +126,7 @@ fn holder(file: &mut File) -> Holder {
     let mut text = String::new();
     let read = file.rewind().and_then(|()| file.read_to_string(&mut text));
     match read.ok().and_then(|_| serde_json::from_str(&text).ok()) {
-        Some(Said { pid, host, since }) => Holder::Process { pid, host, since },
+        Some(HolderRecord { pid, host, since }) => Holder::Process { pid, host, since },
         None => Holder::Unknown,
     }
 }
@@ -159,7 +159,7 @@ mod tests {
         let id = nix::sys::wait::Id::Pid(Pid::from_raw(i32::try_from(ended.id()).unwrap()));
         nix::sys::wait::waitid(id, nix::sys::wait::WaitPidFlag::WEXITED | nix::sys::wait::WaitPidFlag::WNOWAIT)
             .unwrap();
-        let said = Said { pid: ended.id(), host: this_host(), since: Timestamp::now() };
+        let said = HolderRecord { pid: ended.id(), host: this_host(), since: Timestamp::now() };
         std::fs::write(folder.path().join(LOCK), serde_json::to_string(&said).unwrap()).unwrap();
         let forked = File::open(folder.path().join(LOCK)).unwrap();
         forked.lock().unwrap();

@@ -147,21 +147,23 @@ impl Row {
         }
         let number = || cell.trim().parse::<u64>().map_err(|_| "an integer".to_owned());
         match column.part {
-            Part::Sum => self.of(column).sum = Bytes(number()?),
-            Part::Files => self.of(column).files = number()?,
-            Part::Items => self.of(column).items = number()?,
+            Part::Sum => self.sizes_mut(column).sum = Bytes(number()?),
+            Part::Files => self.sizes_mut(column).files = number()?,
+            Part::Items => self.sizes_mut(column).items = number()?,
             Part::LargestFileBytes | Part::LargestItemBytes => self.sizes.push((column.clone(), Bytes(number()?))),
             Part::LargestFile => {
-                self.of(column).largest_file = Some(Named { path: csv_text(cell).into_owned(), bytes: Bytes::ZERO });
+                self.sizes_mut(column).largest_file =
+                    Some(Named { path: csv_text(cell).into_owned(), bytes: Bytes::ZERO });
             }
             Part::LargestItem => {
-                self.of(column).largest_item = Some(Named { path: csv_text(cell).into_owned(), bytes: Bytes::ZERO });
+                self.sizes_mut(column).largest_item =
+                    Some(Named { path: csv_text(cell).into_owned(), bytes: Bytes::ZERO });
             }
         }
         Ok(())
     }
 
-    fn of(&mut self, column: &Column) -> &mut Sizes {
+    fn sizes_mut(&mut self, column: &Column) -> &mut Sizes {
         let known = self.inputs.iter().position(|input| input.channel == column.channel);
         let place = known.unwrap_or_else(|| {
             let channel = column.channel.clone();
@@ -178,7 +180,7 @@ impl Row {
     /// All inputs. Sizes without names come from a table that has no names.
     pub(super) fn finish(mut self) -> Vec<InputSizes> {
         for (column, bytes) in std::mem::take(&mut self.sizes) {
-            let sizes = self.of(&column);
+            let sizes = self.sizes_mut(&column);
             let items = column.part == Part::LargestItemBytes;
             let largest = if items { &mut sizes.largest_item } else { &mut sizes.largest_file };
             match largest {

@@ -34,7 +34,7 @@ pub fn parse(name: &str, text: &str, blank: &Observation) -> Result<(Vec<Observa
 
 fn read(rows: &mut Rows<'_>, blank: &Value) -> (Vec<Observation>, Vec<LeftOut>) {
     rows.require(&["peak_bytes", "wall_seconds"]);
-    let known: Vec<Known> = rows.header.iter().map(|name| Known::named(&csv_text(name))).collect();
+    let known: Vec<KnownColumn> = rows.header.iter().map(|name| KnownColumn::named(&csv_text(name))).collect();
     let (mut observations, mut left_out) = (Vec::new(), Vec::new());
     let mut runs = HashMap::new();
     while let Some(row) = rows.next() {
@@ -55,7 +55,7 @@ fn read(rows: &mut Rows<'_>, blank: &Value) -> (Vec<Observation>, Vec<LeftOut>) 
 pub(super) const UNNAMED: &str = "?";
 
 /// The meaning of a column.
-enum Known {
+enum KnownColumn {
     Fixed(&'static Column),
     Input(inputs::Column),
     Parameter(String),
@@ -63,7 +63,7 @@ enum Known {
     Other,
 }
 
-impl Known {
+impl KnownColumn {
     fn named(name: &str) -> Self {
         if let Some(column) = columns().iter().find(|column| column.name == name) {
             return Self::Fixed(column);
@@ -76,20 +76,20 @@ impl Known {
 }
 
 /// The observation of a row, as far as its columns go; `None` if a cell was rejected.
-fn built(rows: &mut Rows<'_>, row: &ByteRecord, known: &[Known]) -> Option<Map<String, Value>> {
+fn built(rows: &mut Rows<'_>, row: &ByteRecord, known: &[KnownColumn]) -> Option<Map<String, Value>> {
     let mut object = Map::new();
     let mut sizes = inputs::Row::default();
     let mut good = true;
     for (place, column) in known.iter().enumerate() {
         let cell = rows.cell(row, place);
         let put = match column {
-            Known::Fixed(column) => column.put(cell, &mut object),
-            Known::Input(column) => sizes.put(column, cell),
-            Known::Parameter(name) => {
+            KnownColumn::Fixed(column) => column.put(cell, &mut object),
+            KnownColumn::Input(column) => sizes.put(column, cell),
+            KnownColumn::Parameter(name) => {
                 parameters::put(name, cell, &mut object);
                 Ok(())
             }
-            Known::Other => Ok(()),
+            KnownColumn::Other => Ok(()),
         };
         if let Err(expected) = put {
             rows.reject(row, place, &expected);

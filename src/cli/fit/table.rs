@@ -13,7 +13,7 @@ use crate::cli::summary::push_row;
 use crate::cli::table::{printable, table};
 
 /// Renders one task in full, several as a table.
-pub(super) fn tables(fitted: &[(&Group, Fitted)], against: Option<&FittedRule>) -> String {
+pub(super) fn render(fitted: &[(&Group, Fitted)], against: Option<&FittedRule>) -> String {
     match fitted {
         [(group, only)] => one(group, only, against),
         several => overview(several, against),
@@ -49,7 +49,7 @@ fn overview(fitted: &[(&Group, Fitted)], against: Option<&FittedRule>) -> String
     let notes = fitted.iter().flat_map(|(group, result)| {
         let name = group.name().unwrap_or_default();
         let warnings = result.fit.warnings.iter().filter(|one| !matches!(one, Warning::FewInputs { .. }));
-        warnings.map(move |warning| format!("{name}: {}\n", told(warning)))
+        warnings.map(move |warning| format!("{name}: {}\n", describe(warning)))
     });
     let notes: String = notes.map(|note| printable(note.trim_end()) + "\n").collect();
     if !notes.is_empty() {
@@ -92,7 +92,7 @@ fn one(group: &Group, fitted: &Fitted, against: Option<&FittedRule>) -> String {
     if let more @ 1.. = fit.outliers.len().saturating_sub(5) {
         rows.push(("", format!("and {more} more; outliers are fitted like other runs")));
     }
-    rows.extend(fit.warnings.iter().map(|warning| ("warning", told(warning))));
+    rows.extend(fit.warnings.iter().map(|warning| ("warning", describe(warning))));
     let width = output::width_of_stdout().map_or(100, usize::from);
     let mut text = String::new();
     for (name, value) in rows {
@@ -207,7 +207,7 @@ fn headroom(fit: &Fit) -> String {
 }
 
 /// Describes a warning.
-pub(crate) fn told(warning: &Warning) -> String {
+pub(crate) fn describe(warning: &Warning) -> String {
     match warning {
         Warning::NarrowRange { factor } => {
             format!("the largest input is only {factor:.2} times the smallest; other sizes are extrapolated")
