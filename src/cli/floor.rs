@@ -28,7 +28,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::fit::share;
 use super::run::{
-    Conditions, Format, Start, SubjectArgs, UseCgroup, duration, explain, keep, sample_interval, say_lost,
+    Format, RunOptions, SubjectArgs, UseCgroup, Workload, duration, explain, keep, sample_interval, say_lost,
 };
 use super::signals::Signals;
 use super::{output, records, scope, summary};
@@ -132,7 +132,7 @@ pub(crate) fn times(text: &str) -> Result<f64, String> {
 pub(crate) fn run(args: &FloorArgs) -> Result<Exit, Failure> {
     let machine = Machine::read(HostRoots::default()).map_err(|error| Failure::new(Exit::Host, &error, None))?;
     scope::enter_if_needed(&machine);
-    let start = Start::from_args(&args.subject).map_err(Failure::elsewhere)?;
+    let start = Workload::from_args(&args.subject).map_err(Failure::elsewhere)?;
     start.require_inputs()?;
     let record = records::open_record(args.record.as_deref())?;
     let signals = Signals::block().map_err(|errno| Failure::new(Exit::Host, &errno, None))?;
@@ -238,7 +238,7 @@ struct NoLimits {
 struct Bench<'a> {
     args: &'a FloorArgs,
     machine: &'a Machine,
-    start: &'a Start,
+    start: &'a Workload,
     record: Option<Record>,
     signals: Signals,
     progress: Progress,
@@ -279,8 +279,8 @@ impl Trial for Bench<'_> {
 }
 
 impl Bench<'_> {
-    fn conditions(&self, limit: Option<Bytes>) -> Result<Conditions, Failure> {
-        let mut conditions = Conditions {
+    fn conditions(&self, limit: Option<Bytes>) -> Result<RunOptions, Failure> {
+        let mut conditions = RunOptions {
             limit,
             cgroup: UseCgroup::Always,
             env: Vec::new(),

@@ -23,7 +23,7 @@ use highwater::store::Record;
 use jiff::Timestamp;
 
 use self::result::Results;
-pub(crate) use self::start::{Conditions, Start, SubjectArgs, explain};
+pub(crate) use self::start::{RunOptions, SubjectArgs, Workload, explain};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::live::Live;
@@ -163,7 +163,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     if args.cgroup != UseCgroup::Never {
         scope::enter_if_needed(&machine);
     }
-    let start = Start::from_args(&args.subject)?;
+    let start = Workload::from_args(&args.subject)?;
     if let Err(failure) = start.require_inputs() {
         failure.warn();
     }
@@ -208,7 +208,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
 fn run_once(
     args: &RunArgs,
     machine: &Machine,
-    start: &Start,
+    start: &Workload,
     number: u32,
     signals: &mut Signals,
 ) -> Result<Observation, Failure> {
@@ -220,9 +220,9 @@ fn run_once(
 }
 
 /// The options of the run with this number.
-fn conditions(args: &RunArgs, start: &Start, number: u32) -> Result<Conditions, Failure> {
+fn conditions(args: &RunArgs, start: &Workload, number: u32) -> Result<RunOptions, Failure> {
     let limit = if args.enforce { start.predicted_limit() } else { args.limit };
-    let mut conditions = Conditions { limit, cgroup: args.cgroup, ..Conditions::default() };
+    let mut conditions = RunOptions { limit, cgroup: args.cgroup, ..RunOptions::default() };
     match (&args.log_dir, &args.record) {
         (Some(folder), _) => {
             let stem = if args.runs == 1 { String::new() } else { format!("{number}.") };

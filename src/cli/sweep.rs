@@ -5,11 +5,11 @@ mod bench;
 mod file;
 mod floor;
 mod hook;
-mod keeper;
+mod placeholders;
 mod plan;
 mod progress;
+mod recorder;
 mod subject;
-mod words;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -28,11 +28,11 @@ use highwater::store::{self, Folder, FolderError};
 
 use self::args::Format;
 pub(crate) use self::args::SweepArgs;
-use self::bench::Runs;
+use self::bench::SweepExecutor;
 use self::file::{MergedSettings, Settings};
-use self::keeper::{Place, SweepRecorder};
 use self::plan::Planned;
 use self::progress::Progress;
+use self::recorder::{Destination, SweepRecorder};
 use self::subject::Subject;
 use super::exit::Exit;
 use super::failure::Failure;
@@ -45,7 +45,7 @@ use super::{cells as shown, output, records, scope};
 const STAGING: &str = "staging";
 
 pub(crate) fn run(args: &SweepArgs) -> Result<Exit, Failure> {
-    match file::asked()? {
+    match file::merged_settings()? {
         Some(MergedSettings { args, settings, saved }) => run_with(&args, &settings, saved.as_ref()),
         None => run_with(args, &file::typed_settings()?, None),
     }
@@ -71,7 +71,7 @@ fn run_with(args: &SweepArgs, settings: &Settings, saved: Option<&Plan>) -> Resu
     subject.require_inputs()?;
     let mut planned = planned.only(args, saved)?;
     let mut place = if plan::is_of_cells(args) {
-        let place = Place::file(&planned.record(args), args.record.is_some())?;
+        let place = Destination::file(&planned.record(args), args.record.is_some())?;
         planned.keep_older_keys(saved, place.recorded());
         place
     } else {
@@ -92,7 +92,7 @@ fn run_with(args: &SweepArgs, settings: &Settings, saved: Option<&Plan>) -> Resu
 }
 
 /// Opens the directory of the sweep, or the file for single cells.
-fn open(args: &SweepArgs, planned: &mut Planned) -> Result<Place, Failure> {
+fn open(args: &SweepArgs, planned: &mut Planned) -> Result<Destination, Failure> {
     let path = folder_of(args, planned);
     let folder = match Folder::open(&path) {
         Ok(folder) => {
@@ -117,7 +117,7 @@ fn open(args: &SweepArgs, planned: &mut Planned) -> Result<Place, Failure> {
     if folder.plan() != json {
         folder.replace_plan(&json).map_err(|error| records::unusable_folder(&error))?;
     }
-    Ok(Place::Folder(Box::new(folder)))
+    Ok(Destination::Folder(Box::new(folder)))
 }
 
 /// The directory for the records.
@@ -125,11 +125,11 @@ fn folder_of(args: &SweepArgs, planned: &Planned) -> PathBuf {
     args.into.clone().unwrap_or_else(|| PathBuf::from(format!("{}.sweep", plan::file_name(&planned.plan.task.name))))
 }
 
-fn open_staging(args: &SweepArgs, place: &Place) -> Result<Staging, Failure> {
+fn open_staging(args: &SweepArgs, place: &Destination) -> Result<Staging, Failure> {
     let path = match (&args.staging, place) {
         (Some(path), _) => path.clone(),
-        (None, Place::Folder(folder)) => folder.path().join(STAGING),
-        (None, Place::File(file)) => file.staging(),
+        (None, Destination::Folder(folder)) => folder.path().join(STAGING),
+        (None, Destination::File(file)) => file.staging(),
     };
     Staging::open(&path).map_err(|error| {
         let (exit, help) = match error {
@@ -154,12 +154,12 @@ fn guard(
     args: &SweepArgs,
     subject: &Subject<'_>,
     planned: &Planned,
-    place: &Place,
+    place: &Destination,
     staging: &Staging,
 ) -> Result<Guard, Failure> {
     let own: Vec<PathBuf> = match place {
-        Place::Folder(folder) => vec![folder.path().to_owned()],
-        Place::File(file) => vec![file.path().to_owned(), file.runs()],
+        Destination::Folder(folder) => vec![folder.path().to_owned()],
+        Destination::File(file) => vec![file.path().to_owned(), file.runs()],
     };
     let own = own.iter().map(PathBuf::as_path).chain([staging.path()]);
     let inputs = planned.folders.iter().map(PathBuf::as_path);
@@ -179,7 +179,7 @@ fn make_runs(
     machine: &Machine,
     subject: &Subject<'_>,
     planned: &Planned,
-    place: &mut Place,
+    place: &mut Destination,
     (staging, guard): (&Staging, &Guard),
 ) -> Result<Exit, Failure> {
     let keys: Vec<&str> = planned.cells.iter().map(|cell| cell.planned.key.as_str()).collect();
@@ -196,14 +196,14 @@ fn make_runs(
     let mut signals = Signals::block().map_err(|errno| Failure::new(Exit::Host, &errno, None))?;
     let folders = Mutex::new(HashMap::new());
     let floors = floor::known(&keys, place.recorded());
-    let bench = Runs::new(args, machine, subject, &planned.cells, (staging, guard), &folders, floors);
+    let bench = SweepExecutor::new(args, machine, subject, &planned.cells, (staging, guard), &folders, floors);
     let progress = Progress::new(args.quiet, schedule.recorded(), schedule.left(), args.jobs);
     if schedule.recorded() > 0 && !args.quiet {
         let (recorded, left) = (schedule.recorded(), schedule.left());
         let are = if left == 1 { "is" } else { "are" };
         output::say(&format!("highwater: {} already recorded, {left} {are} left", runs_are(recorded)));
     }
-    let mut clerk = SweepRecorder {
+    let mut recorder = SweepRecorder {
         args,
         place,
         cells: &planned.cells,
@@ -213,14 +213,14 @@ fn make_runs(
         observed: Vec::new(),
     };
     let jobs = usize::try_from(args.jobs).unwrap_or(1);
-    let end = sweep(&bench, &mut clerk, &mut schedule, &mut admission, jobs, &mut signals);
-    clerk.progress.close();
-    bench::lock(&folders).values().for_each(|folder| keeper::forget(folder));
+    let end = sweep(&bench, &mut recorder, &mut schedule, &mut admission, jobs, &mut signals);
+    recorder.progress.close();
+    bench::lock(&folders).values().for_each(|folder| recorder::forget(folder));
     drop(signals);
-    let failed = clerk.failed;
+    let failed = recorder.failed;
     // If the record was moved after the last run, all runs are lost with it.
     if end.is_ok() {
-        clerk.place.check_in_place()?;
+        recorder.place.check_in_place()?;
     }
     let left = schedule.left();
     // After the last run, report the failures that would have stopped the next one.
@@ -290,10 +290,10 @@ fn clear_away(subject: &Subject<'_>) {
 }
 
 /// Shows all runs of the sweep, by cell.
-fn show(place: &Place) -> Result<(), Failure> {
+fn show(place: &Destination) -> Result<(), Failure> {
     let path = match place {
-        Place::Folder(folder) => folder.path(),
-        Place::File(file) => file.path(),
+        Destination::Folder(folder) => folder.path(),
+        Destination::File(file) => file.path(),
     };
     // Unusable lines were reported when the records were opened.
     let source = records::open(path)?;

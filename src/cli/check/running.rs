@@ -27,7 +27,7 @@ use crate::cli::engine::Pull;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::live::Live;
-use crate::cli::run::{Conditions, Start, SubjectArgs, explain, keep, say_lost};
+use crate::cli::run::{RunOptions, SubjectArgs, Workload, explain, keep, say_lost};
 use crate::cli::signals::Signals;
 use crate::cli::{output, records, scope, summary};
 
@@ -45,7 +45,7 @@ pub(super) struct Bench<'a> {
 struct Cell<'a> {
     task: &'a TaskConfig,
     name: String,
-    start: Start,
+    start: Workload,
     about: About,
     env: Vec<(String, String)>,
 }
@@ -164,13 +164,13 @@ fn interrupted() -> Failure {
     Failure::new(Exit::Interrupted, &Interrupted, Some(help))
 }
 
-fn conditions(args: &CheckArgs, cell: &Cell<'_>, number: u32) -> Result<Conditions, Failure> {
-    let mut conditions = Conditions {
+fn conditions(args: &CheckArgs, cell: &Cell<'_>, number: u32) -> Result<RunOptions, Failure> {
+    let mut conditions = RunOptions {
         env: cell.env.clone(),
         // Standard input can be read only once, and the task's stdout must not mix with the report.
         stdin: Stdin::Null,
         stdout: Output::Null,
-        ..Conditions::default()
+        ..RunOptions::default()
     };
     if let Some(folder) = &args.log_dir {
         let name = |text: &str| text.replace(|char: char| !(char.is_alphanumeric() || "-_.".contains(char)), "_");
@@ -187,7 +187,7 @@ fn cell<'a>(args: &CheckArgs, task: &'a TaskConfig, input: &InputConfig) -> Resu
         Failure::new(Exit::Usage, &NotRunnable { task: task.name.clone(), cell: input.name.clone() }, help)
     })?;
     let subject = parsed.subject.with_sample(input.channels.clone(), input.path.clone());
-    let start = Start::from_args(&subject).map_err(Failure::elsewhere)?;
+    let start = Workload::from_args(&subject).map_err(Failure::elsewhere)?;
     start.require_inputs()?;
     let mut about = start.about();
     match &task.what {

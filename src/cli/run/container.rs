@@ -16,7 +16,7 @@ use highwater::runner::engine::{Engine, Image};
 use highwater::runner::originals::Guard;
 
 use super::inputs::{self, Mounting};
-use super::start::{Conditions, SubjectArgs};
+use super::start::{RunOptions, SubjectArgs};
 use crate::cli::engine::{EngineArgs, failed};
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
@@ -139,7 +139,7 @@ fn variable(text: &str) -> Result<(String, String), String> {
 }
 
 /// What to run in a container, and what is known before the run.
-pub(crate) struct InContainer {
+pub(crate) struct ContainerWorkload {
     engine: Engine,
     image: Image,
     launch: ContainerLaunch,
@@ -159,7 +159,7 @@ pub(crate) struct InContainer {
 #[error("{0} has no effect on a process on this machine")]
 struct OnlyForContainers(&'static str);
 
-impl InContainer {
+impl ContainerWorkload {
     /// Whether to run a container.
     ///
     /// # Errors
@@ -314,7 +314,7 @@ impl InContainer {
     }
 
     /// A runner for the container with these options.
-    pub(super) fn runner(&self, machine: &Machine, conditions: &Conditions) -> ContainerRunner {
+    pub(super) fn runner(&self, machine: &Machine, conditions: &RunOptions) -> ContainerRunner {
         let mut launch = self.launch.clone();
         launch.limit = conditions.limit;
         for (name, value) in &conditions.env {

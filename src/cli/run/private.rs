@@ -17,14 +17,14 @@ use nix::unistd::geteuid;
 
 use super::OWN_FAILURE;
 use super::inputs::{self, Mounting};
-use super::start::{Conditions, Start};
-use super::subject::What;
+use super::start::{RunOptions, Workload};
+use super::subject::ProcessWorkload;
 use crate::cli::failure::Failure;
 
 /// A task that gets a copy of its input for each run.
 pub(crate) struct PrivateTask {
     /// The task with its original input, which is never started.
-    on_originals: Start,
+    on_originals: Workload,
     task: Task,
     prediction: Prediction,
     guard: Guard,
@@ -41,13 +41,13 @@ struct State {
 
 impl PrivateTask {
     /// Wraps a task that was read.
-    pub(super) fn new(mut start: Start) -> Result<Self, Failure> {
+    pub(super) fn new(mut start: Workload) -> Result<Self, Failure> {
         let (task, guard, prediction) = match &mut start {
-            Start::Process(what) => (what.task.take(), what.guard.take(), what.prediction.clone()),
-            Start::Container(container) => {
+            Workload::Process(what) => (what.task.take(), what.guard.take(), what.prediction.clone()),
+            Workload::Container(container) => {
                 (container.task.take(), container.guard.take(), container.prediction.clone())
             }
-            Start::Private(_) => (None, None, None),
+            Workload::Private(_) => (None, None, None),
         };
         let (Some(task), Some(guard), Some(prediction)) = (task, guard, prediction) else {
             return Err(Failure::new(OWN_FAILURE, &NoTask, None));
@@ -57,7 +57,7 @@ impl PrivateTask {
         Ok(Self { on_originals: start, task: *task, prediction, guard, staging, state })
     }
 
-    pub(super) fn on_originals(&self) -> &Start {
+    pub(super) fn on_originals(&self) -> &Workload {
         &self.on_originals
     }
 
@@ -75,7 +75,7 @@ impl PrivateTask {
     }
 
     /// A runner of the task with a copy of its input, which lives as long as the runner.
-    pub(super) fn runner(&self, machine: &Machine, conditions: &Conditions) -> Result<Box<dyn Runner>, Failure> {
+    pub(super) fn runner(&self, machine: &Machine, conditions: &RunOptions) -> Result<Box<dyn Runner>, Failure> {
         let mut state = self.lock();
         state.runs += 1;
         let mut task = self.task.clone();
@@ -101,13 +101,13 @@ impl PrivateTask {
         let staged: Vec<&Staged> = copies.iter().collect();
         let mounting = Mounting { guard: &self.guard, staged: &staged, known: None };
         let start = match &self.on_originals {
-            Start::Container(container) => {
+            Workload::Container(container) => {
                 let mut container = container.on_copies(&self.task, &task);
                 container.protect(mounting)?;
-                Start::Container(Box::new(container))
+                Workload::Container(Box::new(container))
             }
-            Start::Process(_) | Start::Private(_) => {
-                Start::Process(Box::new(What::of_task(&task, self.prediction.clone(), mounting)?.0))
+            Workload::Process(_) | Workload::Private(_) => {
+                Workload::Process(Box::new(ProcessWorkload::of_task(&task, self.prediction.clone(), mounting)?.0))
             }
         };
         state.notes = start.about().notes;

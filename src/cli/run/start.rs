@@ -18,11 +18,11 @@ use highwater::runner::process::{Output, ProcessRunner, Stdin};
 use highwater::runner::{Runner, StartError};
 use nix::errno::Errno;
 
-use super::container::{ContainerArgs, InContainer};
+use super::container::{ContainerArgs, ContainerWorkload};
 use super::inputs::{self, InputAccess};
 use super::private::PrivateTask;
 use super::redact::redact;
-use super::subject::{What, make_folder};
+use super::subject::{ProcessWorkload, make_folder};
 use super::{OWN_FAILURE, UseCgroup};
 use crate::cli::engine::exit_of;
 use crate::cli::exit::Exit;
@@ -95,7 +95,7 @@ impl SubjectArgs {
 
 /// Options that may differ between runs of the same subject.
 #[derive(Clone, Debug)]
-pub(crate) struct Conditions {
+pub(crate) struct RunOptions {
     /// The memory limit.
     pub(crate) limit: Option<Bytes>,
     /// Whether a process gets a cgroup.
@@ -112,7 +112,7 @@ pub(crate) struct Conditions {
     pub(crate) logs: Option<Logs>,
 }
 
-impl Default for Conditions {
+impl Default for RunOptions {
     fn default() -> Self {
         Self {
             limit: None,
@@ -126,7 +126,7 @@ impl Default for Conditions {
     }
 }
 
-impl Conditions {
+impl RunOptions {
     /// Redirects stdout and stderr to files in this directory whose names begin with `stem`.
     pub(crate) fn output_to(&mut self, folder: &Path, stem: &str) -> Result<(), Failure> {
         make_folder(folder)?;
@@ -137,14 +137,14 @@ impl Conditions {
 }
 
 /// The subject and its runner: prepared once, started as often as needed.
-pub(crate) enum Start {
-    Process(Box<What>),
-    Container(Box<InContainer>),
+pub(crate) enum Workload {
+    Process(Box<ProcessWorkload>),
+    Container(Box<ContainerWorkload>),
     /// A task that gets a copy of its input for each run.
     Private(Box<PrivateTask>),
 }
 
-impl Start {
+impl Workload {
     /// Reads the task, prints warnings, and predicts; finds the engine and the image.
     pub(crate) fn from_args(args: &SubjectArgs) -> Result<Self, Failure> {
         let is_known = args.task.is_some() || (args.input.is_some() && args.input_access == InputAccess::Watched);
@@ -152,9 +152,9 @@ impl Start {
             let help = "describe the command in a task.json, or use `highwater sweep` with --input";
             return Err(Failure::new(Exit::Usage, &NoKnownInput, Some(help.to_owned())));
         }
-        let mut start = match InContainer::from_args(args)? {
+        let mut start = match ContainerWorkload::from_args(args)? {
             Some(container) => Self::Container(Box::new(container)),
-            None => Self::Process(Box::new(What::from_args(args)?)),
+            None => Self::Process(Box::new(ProcessWorkload::from_args(args)?)),
         };
         match &mut start {
             Self::Process(what) => what.subject.command = args.recorded(&what.subject.command)?,
@@ -236,7 +236,7 @@ impl Start {
     ///
     /// # Errors
     /// The input cannot be copied.
-    pub(crate) fn runner(&self, machine: &Machine, conditions: &Conditions) -> Result<Box<dyn Runner>, Failure> {
+    pub(crate) fn runner(&self, machine: &Machine, conditions: &RunOptions) -> Result<Box<dyn Runner>, Failure> {
         Ok(match self {
             Self::Process(what) => {
                 let runner = ProcessRunner::new(machine, what.launch(conditions));

@@ -17,7 +17,7 @@ use highwater::runner::view::{Mount, View, ViewError};
 
 use super::OWN_FAILURE;
 use super::inputs::{self, Mounting};
-use super::start::{Conditions, SubjectArgs};
+use super::start::{RunOptions, SubjectArgs};
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::output;
@@ -25,7 +25,7 @@ use crate::cli::predict;
 use crate::cli::scope;
 
 /// A process to run, and what is known before the run.
-pub(crate) struct What {
+pub(crate) struct ProcessWorkload {
     command: Vec<OsString>,
     /// Variables set in addition to the current environment.
     env: Vec<(String, String)>,
@@ -46,7 +46,7 @@ pub(crate) struct What {
     pub(super) prediction: Option<Prediction>,
 }
 
-impl What {
+impl ProcessWorkload {
     /// Reads the task, prints warnings, and predicts. Sizes are taken before the run, which may change them.
     pub(super) fn from_args(args: &SubjectArgs) -> Result<Self, Failure> {
         match &args.task {
@@ -172,7 +172,7 @@ impl What {
     }
 
     /// The launch with these options.
-    pub(super) fn launch(&self, conditions: &Conditions) -> Launch {
+    pub(super) fn launch(&self, conditions: &RunOptions) -> Launch {
         let mut launch = Launch::new(self.command.iter().cloned());
         // Hide from the task how highwater got its cgroup.
         launch.env.retain(|(name, _)| name != scope::INSIDE);

@@ -22,17 +22,17 @@ use highwater::runner::view::View;
 
 use super::args::{CacheArg, SweepArgs};
 use super::hook;
+use super::placeholders::Placeholders;
 use super::subject::{StagedInputs, Subject};
-use super::words::Places;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::records::NO_ROOM;
 use crate::cli::run::inputs::{self, InputAccess, Mounting, changed, note_changes};
-use crate::cli::run::{Conditions, UseCgroup, explain, say_lost};
+use crate::cli::run::{RunOptions, UseCgroup, explain, say_lost};
 
 /// A cell with everything that its runs need.
-pub(super) struct Ready {
+pub(super) struct PlannedCell {
     pub(super) planned: PlanCell,
     /// The key that an older highwater would have given the cell.
     pub(super) older_key: String,
@@ -42,11 +42,11 @@ pub(super) struct Ready {
 }
 
 /// Executes the runs.
-pub(super) struct Runs<'a> {
+pub(super) struct SweepExecutor<'a> {
     pub(super) args: &'a SweepArgs,
     pub(super) machine: &'a Machine,
     pub(super) subject: &'a Subject<'a>,
-    pub(super) cells: &'a [Ready],
+    pub(super) cells: &'a [PlannedCell],
     pub(super) staging: &'a Staging,
     /// Protects the inputs.
     pub(super) guard: &'a Guard,
@@ -122,7 +122,7 @@ impl StagedCase {
 
 /// The options of a run.
 #[derive(Default)]
-pub(super) struct RunOptions {
+pub(super) struct CellRunOptions {
     pub(super) limit: Option<Bytes>,
     pub(super) timeout: Option<Duration>,
     /// Whether the run must have a cgroup.
@@ -139,12 +139,12 @@ struct CellProgress {
     begun: bool,
 }
 
-impl<'a> Runs<'a> {
+impl<'a> SweepExecutor<'a> {
     pub(super) fn new(
         args: &'a SweepArgs,
         machine: &'a Machine,
         subject: &'a Subject<'a>,
-        cells: &'a [Ready],
+        cells: &'a [PlannedCell],
         (staging, guard): (&'a Staging, &'a Guard),
         folders: &'a Mutex<HashMap<Job, PathBuf>>,
         floors: Vec<bool>,
@@ -209,7 +209,7 @@ impl<'a> Runs<'a> {
         &self,
         name: &'static str,
         line: Option<&String>,
-        places: &Places<'_>,
+        places: &Placeholders<'_>,
         case: &StagedCase,
     ) -> Result<(), Failure> {
         let Some(line) = line else { return Ok(()) };
@@ -256,7 +256,8 @@ impl<'a> Runs<'a> {
         cancel: &mut dyn Cancel,
         observer: &mut dyn Observer,
     ) -> Result<Observation, Failure> {
-        let mut under = RunOptions { limit: self.args.limit, timeout: self.args.timeout, ..RunOptions::default() };
+        let mut under =
+            CellRunOptions { limit: self.args.limit, timeout: self.args.timeout, ..CellRunOptions::default() };
         let folder = lock(self.folders).get(&job).cloned();
         if let (Some(folder), Some(_)) = (folder, &sweep) {
             under.logs = Some(Logs { stdout: folder.join("stdout.log"), stderr: folder.join("stderr.log") });
@@ -276,7 +277,7 @@ impl<'a> Runs<'a> {
     /// Executes one run with these options, including its hooks.
     pub(super) fn under(
         &self,
-        under: &RunOptions,
+        under: &CellRunOptions,
         job: Job,
         (case, output): (&StagedCase, &Path),
         cancel: &mut dyn Cancel,
@@ -290,7 +291,7 @@ impl<'a> Runs<'a> {
         let case = copies.as_ref().unwrap_or(case);
         let staged = case.staged();
         let inputs: StagedInputs<'_> = case.inputs.iter().map(|(channel, staged)| (channel.as_str(), staged)).collect();
-        let places = Places { input: case.input(), output, parameters: &cell.parameters };
+        let places = Placeholders { input: case.input(), output, parameters: &cell.parameters };
         self.hook("--prepare", self.args.prepare.as_ref(), &places, case)?;
         let note = self.cache(&staged)?;
         let start = self.subject.start(
@@ -299,7 +300,7 @@ impl<'a> Runs<'a> {
             output,
             (ready.prediction.clone(), case.mounting(self.guard, &staged)),
         )?;
-        let mut conditions = Conditions {
+        let mut conditions = RunOptions {
             limit: under.limit,
             cgroup: if under.must_be_limited { UseCgroup::Always } else { self.args.cgroup },
             stdin: Stdin::Null,
@@ -430,7 +431,7 @@ const WARM: &str = "cache: warm, the inputs were read before the run";
 const COLD: &str = "cache: cold, the page cache of the whole machine was dropped before the run";
 const COLD_INPUTS: &str = "cache: cold, that of the input files was dropped before the run; programs and libraries stayed (dropping all needs root)";
 
-impl Bench for Runs<'_> {
+impl Bench for SweepExecutor<'_> {
     type Error = Failure;
 
     fn run(
@@ -445,7 +446,7 @@ impl Bench for Runs<'_> {
         let case = self.stage(job.cell)?;
         let scratch = self.scratch()?;
         let output = self.subject.make_output(scratch.path())?;
-        let places = Places { input: case.input(), output: &output, parameters: &cell.parameters };
+        let places = Placeholders { input: case.input(), output: &output, parameters: &cell.parameters };
         let mut open = lock(&self.open[job.cell]);
         if !open.begun {
             self.hook("--setup", self.args.setup.as_ref(), &places, &case)?;
@@ -488,7 +489,7 @@ impl Bench for Runs<'_> {
             let case = self.stage(cell)?;
             let scratch = self.scratch()?;
             let parameters = &self.cells[cell].planned.parameters;
-            let places = Places { input: case.input(), output: scratch.path(), parameters };
+            let places = Placeholders { input: case.input(), output: scratch.path(), parameters };
             self.hook("--cleanup", self.args.cleanup.as_ref(), &places, &case)?;
         }
         open.begun = false;
@@ -503,7 +504,7 @@ impl Bench for Runs<'_> {
     }
 }
 
-impl Runs<'_> {
+impl SweepExecutor<'_> {
     fn takes_room(&self, cell: usize) -> bool {
         self.cells[cell].case.inputs.iter().any(|input| matches!(input.material, Material::Bytes { .. }))
     }

@@ -54,7 +54,7 @@ pub(super) struct MergedSettings {
 }
 
 /// Merges the command line with a sweep file or the plan of a directory; `None` if neither was given.
-pub(super) fn asked() -> Result<Option<MergedSettings>, Failure> {
+pub(super) fn merged_settings() -> Result<Option<MergedSettings>, Failure> {
     let matches = crate::cli::Cli::command().get_matches();
     let Some(given) = matches.subcommand_matches("sweep") else { return Ok(None) };
     let command = command();

@@ -14,7 +14,7 @@ use highwater::model::units::Bytes;
 use highwater::store::{Record, Recorded, StoreError};
 
 use super::args::SweepArgs;
-use super::bench::{RunOptions, Runs, StagedCase, lock};
+use super::bench::{CellRunOptions, StagedCase, SweepExecutor, lock};
 use crate::cli::failure::Failure;
 use crate::cli::floor::{no_limits, not_ran, terms};
 use crate::cli::records;
@@ -49,7 +49,7 @@ pub(super) fn known(keys: &[&str], recorded: &[Recorded]) -> Vec<bool> {
     keys.iter().map(|key| found.contains(key)).collect()
 }
 
-impl Runs<'_> {
+impl SweepExecutor<'_> {
     /// Searches for the floor of the cell if requested and not yet done; this run is the one without a limit.
     pub(super) fn look_for_floor(
         &self,
@@ -97,7 +97,7 @@ impl Runs<'_> {
 
 /// Executes the runs of a search.
 struct Tries<'a, 'b> {
-    runs: &'a Runs<'b>,
+    runs: &'a SweepExecutor<'b>,
     job: Job,
     case: &'a StagedCase,
     /// The existing run without a limit.
@@ -118,7 +118,7 @@ impl Trial for Tries<'_, '_> {
             return Ok(Ran::Observed(Box::new(first)));
         }
         let timeout = [self.runs.args.timeout, timeout].into_iter().flatten().min();
-        let under = RunOptions { limit, timeout, must_be_limited: true, ..RunOptions::default() };
+        let under = CellRunOptions { limit, timeout, must_be_limited: true, ..CellRunOptions::default() };
         let scratch = self.runs.scratch()?;
         let output = self.runs.subject.make_output(scratch.path())?;
         let ran = self.runs.under(&under, self.job, (self.case, &output), self.cancel, self.observer)?;

@@ -16,8 +16,8 @@ use highwater::tree::Options;
 use serde_json::{Map, Value};
 
 use super::args::SweepArgs;
-use super::bench::{Ready, listings};
-use super::keeper::name;
+use super::bench::{PlannedCell, listings};
+use super::recorder::name;
 use super::subject::Subject;
 use super::{folder_of, terms};
 use crate::cli::exit::Exit;
@@ -29,7 +29,7 @@ use crate::cli::{output, records, summary};
 /// The plan, and its cells with everything that their runs need.
 pub(super) struct Planned {
     pub(super) plan: Plan,
-    pub(super) cells: Vec<Ready>,
+    pub(super) cells: Vec<PlannedCell>,
     /// All input directories of all cells.
     pub(super) folders: Vec<PathBuf>,
 }
@@ -58,7 +58,7 @@ pub(super) fn plan(args: &SweepArgs, subject: &Subject<'_>, sweep: Map<String, V
     let input_access = args.subject.input_access.in_key();
     let conditions = Conditions { runner: task.runner, limit: args.limit, cache: args.cache.in_key(), input_access };
     let identity = Identity { task: task.digest.clone(), image_id: task.image_id.clone(), conditions };
-    let mut cells: Vec<Ready> = Vec::new();
+    let mut cells: Vec<PlannedCell> = Vec::new();
     let mut same: Vec<(String, String)> = Vec::new();
     for case in cases {
         let case = Arc::new(case);
@@ -120,7 +120,7 @@ impl OfCase {
         })
     }
 
-    fn cell(&self, case: &Arc<Case>, identity: &Identity, parameters: &BTreeMap<String, String>) -> Ready {
+    fn cell(&self, case: &Arc<Case>, identity: &Identity, parameters: &BTreeMap<String, String>) -> PlannedCell {
         let planned = PlanCell {
             key: identity.key(&case.named, &pairs(&self.contents), parameters),
             case: case.name.clone(),
@@ -128,7 +128,7 @@ impl OfCase {
             parameters: parameters.clone(),
             inputs: case.inputs.iter().map(|input| input.planned()).collect(),
         };
-        Ready {
+        PlannedCell {
             planned,
             older_key: identity.older_key(&pairs(&self.listings), parameters),
             case: Arc::clone(case),
@@ -156,7 +156,7 @@ impl Planned {
         let planned: HashMap<&str, &str> = before.iter().map(|cell| (cell.key.as_str(), cell.case.as_str())).collect();
         let mut taken: HashSet<String> = self.plan.cells.iter().map(|cell| cell.key.clone()).collect();
         let mut kept = HashMap::new();
-        for Ready { planned: cell, older_key, .. } in &mut self.cells {
+        for PlannedCell { planned: cell, older_key, .. } in &mut self.cells {
             // Two cases may share an older key, and only one of them was run.
             let is_this = match planned.get(older_key.as_str()) {
                 Some(case) => *case == cell.case,
@@ -224,7 +224,7 @@ impl Planned {
 
     /// The forecast before the first run.
     pub(super) fn forecast(&self, args: &SweepArgs) -> Forecast {
-        let predicted = |cell: &Ready| {
+        let predicted = |cell: &PlannedCell| {
             let limit = cell.prediction.as_ref()?.docker.limit.as_ref()?;
             Some(limit.bytes)
         };

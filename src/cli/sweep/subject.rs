@@ -21,14 +21,14 @@ use highwater::runner::staging::Staged;
 use highwater::tree::Listing;
 use nix::unistd::{Uid, geteuid};
 
-use super::words::{self, Places};
+use super::placeholders::{self, Placeholders};
 use crate::cli::engine::failed_elsewhere;
 use crate::cli::exit::Exit;
 use crate::cli::failure::{self, Failure};
-use crate::cli::run::container::InContainer;
+use crate::cli::run::container::ContainerWorkload;
 use crate::cli::run::inputs::{self, Mounting};
-use crate::cli::run::subject::{self, What};
-use crate::cli::run::{Start, SubjectArgs};
+use crate::cli::run::subject::{self, ProcessWorkload};
+use crate::cli::run::{SubjectArgs, Workload};
 
 /// The name of a bare command's input channel.
 pub(super) const INPUT: &str = "input";
@@ -66,7 +66,7 @@ impl<'a> Subject<'a> {
     /// Reads the task, prints warnings, and finds the engine and the image.
     pub(super) fn from_args(args: &'a SubjectArgs) -> Result<Self, Failure> {
         let task = args.task.as_deref().map(|path| args.of.read(path)).transpose().map_err(Failure::elsewhere)?;
-        let engine = if InContainer::is_wanted(args)? {
+        let engine = if ContainerWorkload::is_wanted(args)? {
             Some(args.container.engine.engine().map_err(Failure::elsewhere)?)
         } else {
             None
@@ -93,7 +93,7 @@ impl<'a> Subject<'a> {
         let Resolution { task, variables, .. } = resolution;
         let container = match engine {
             Some(engine) => {
-                let image = InContainer::image_of(args, &engine, &task).map_err(Failure::elsewhere)?;
+                let image = ContainerWorkload::image_of(args, &engine, &task).map_err(Failure::elsewhere)?;
                 Some((engine, image))
             }
             None => None,
@@ -141,7 +141,7 @@ impl<'a> Subject<'a> {
             Kind::Command => {
                 let asked = !inputs.is_empty() || sized;
                 let mounted = self.args.container.mounts_place();
-                let used = words::has(&self.args.command, INPUT) || mounted;
+                let used = placeholders::has(&self.args.command, INPUT) || mounted;
                 match (asked, used) {
                     (true, false) => Err(usage(
                         &WrongInput::NoPlace { place: INPUT.to_owned() },
@@ -172,7 +172,7 @@ impl<'a> Subject<'a> {
                         return Err(usage(&WrongParameter::Reserved { name: name.clone() }, help));
                     }
                     // For an image, a parameter without a placeholder becomes a variable.
-                    if self.args.container.image.is_none() && !words::has(&self.args.command, name) {
+                    if self.args.container.image.is_none() && !placeholders::has(&self.args.command, name) {
                         let help = format!(
                             "write {{{name}}} in place of its value; to set an environment variable, use \
                              -- env {name}={{{name}}} COMMAND"
@@ -207,7 +207,7 @@ impl<'a> Subject<'a> {
         parameters: &BTreeMap<String, String>,
         output: &Path,
         (prediction, mounting): (Option<Prediction>, Mounting<'_>),
-    ) -> Result<Start, Failure> {
+    ) -> Result<Workload, Failure> {
         match (&self.kind, prediction) {
             (Kind::Task { task, .. }, Some(prediction)) => {
                 self.start_task(task, inputs, parameters, output, (prediction, mounting))
@@ -231,7 +231,7 @@ impl<'a> Subject<'a> {
         parameters: &BTreeMap<String, String>,
         output: &Path,
         (mut prediction, mounting): (Prediction, Mounting<'_>),
-    ) -> Result<Start, Failure> {
+    ) -> Result<Workload, Failure> {
         let mut task = task.clone();
         for channel in &mut task.channels {
             match channel.kind {
@@ -259,14 +259,14 @@ impl<'a> Subject<'a> {
         }
         let Some((engine, image)) = &self.container else {
             self.args.container.set_env(&mut task.env);
-            let what = What::of_task(&task, prediction, mounting).map_err(Failure::elsewhere)?.0;
-            let start = Start::Process(Box::new(what));
+            let what = ProcessWorkload::of_task(&task, prediction, mounting).map_err(Failure::elsewhere)?.0;
+            let start = Workload::Process(Box::new(what));
             start.require_inputs()?;
             return Ok(start);
         };
-        let mut container = InContainer::of_task(self.args, engine.clone(), image.clone(), &task, prediction);
+        let mut container = ContainerWorkload::of_task(self.args, engine.clone(), image.clone(), &task, prediction);
         container.protect(mounting)?;
-        Ok(Start::Container(Box::new(container)))
+        Ok(Workload::Container(Box::new(container)))
     }
 
     /// Creates the output directory of a run, below a directory of its own. Only the user of the run can write to it.
@@ -348,24 +348,25 @@ impl<'a> Subject<'a> {
         parameters: &BTreeMap<String, String>,
         output: &Path,
         mounting: Mounting<'_>,
-    ) -> Result<Start, Failure> {
+    ) -> Result<Workload, Failure> {
         let input = inputs.values().next().map(|staged| staged.input());
-        let places = Places { input, output, parameters };
+        let places = Placeholders { input, output, parameters };
         let words = self.args.command.iter().map(|word| places.fill(word));
         let (Some((engine, image)), Some(name)) = (&self.container, &self.args.container.image) else {
             let fill = |value: &String| places.fill(std::ffi::OsStr::new(value)).to_string_lossy().into_owned();
             let env = self.args.container.env.iter().map(|(name, value)| (name.clone(), fill(value)));
-            let what =
-                What::of_command(words.collect(), env.collect()).with_input(mounting).map_err(Failure::elsewhere)?;
-            return Ok(Start::Process(Box::new(what)));
+            let what = ProcessWorkload::of_command(words.collect(), env.collect())
+                .with_input(mounting)
+                .map_err(Failure::elsewhere)?;
+            return Ok(Workload::Process(Box::new(what)));
         };
         let words = words.map(|word| word.to_string_lossy().into_owned()).collect();
-        let mut container = InContainer::of_image(self.args, engine.clone(), image.clone(), name, words);
+        let mut container = ContainerWorkload::of_image(self.args, engine.clone(), image.clone(), name, words);
         let launch = container.launch_mut();
         for (_, value) in &mut launch.env {
             *value = places.fill(std::ffi::OsStr::new(value)).to_string_lossy().into_owned();
         }
-        for (name, value) in parameters.iter().filter(|(name, _)| !words::has(&self.args.command, name)) {
+        for (name, value) in parameters.iter().filter(|(name, _)| !placeholders::has(&self.args.command, name)) {
             if !launch.env.iter().any(|(known, _)| known == name) {
                 launch.env.push((name.clone(), value.clone()));
             }
@@ -378,7 +379,7 @@ impl<'a> Subject<'a> {
             }
         }
         container.protect(mounting)?;
-        Ok(Start::Container(Box::new(container)))
+        Ok(Workload::Container(Box::new(container)))
     }
 }
 

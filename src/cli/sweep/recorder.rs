@@ -15,7 +15,7 @@ use highwater::runner::staging::free;
 use highwater::store::{Folder, FolderError, Index, RUNS, Record, Recorded, StoreError, index, line_beside};
 
 use super::args::{Format, SweepArgs};
-use super::bench::{Ready, lock};
+use super::bench::{PlannedCell, lock};
 use super::progress::Progress;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
@@ -27,7 +27,7 @@ use crate::cli::{output, summary};
 const LEAST_ROOM: Bytes = Bytes(128 << 10);
 
 /// The destination of records.
-pub(super) enum Place {
+pub(super) enum Destination {
     /// The directory of the sweep.
     Folder(Box<Folder>),
     /// A file of single cells.
@@ -43,7 +43,7 @@ pub(super) struct CellFile {
     index: Index,
 }
 
-impl Place {
+impl Destination {
     /// Opens a file for the records of single cells, with its existing records. Unless the user gave its name, a
     /// symbolic link, which another user may have put there, is not followed.
     pub(super) fn file(path: &Path, is_named: bool) -> Result<Self, Failure> {
@@ -160,8 +160,8 @@ impl CellFile {
 /// Records and reports runs.
 pub(super) struct SweepRecorder<'a> {
     pub(super) args: &'a SweepArgs,
-    pub(super) place: &'a mut Place,
-    pub(super) cells: &'a [Ready],
+    pub(super) place: &'a mut Destination,
+    pub(super) cells: &'a [PlannedCell],
     pub(super) folders: &'a Mutex<HashMap<Job, PathBuf>>,
     pub(super) progress: Progress,
     /// Failed runs and observations of this sweep.
@@ -189,7 +189,7 @@ impl Keeper for SweepRecorder<'_> {
             // A full disk is not the task's fault, so the failure is not recorded.
             self.place.check_room()?;
         }
-        if let (Place::Folder(folder), Some(logs)) = (&*self.place, &mut observation.logs) {
+        if let (Destination::Folder(folder), Some(logs)) = (&*self.place, &mut observation.logs) {
             // Recorded paths must begin with the path that the directory was opened with.
             if let Ok(base) = std::path::absolute(folder.path()) {
                 for path in [&mut logs.stdout, &mut logs.stderr] {

@@ -7,13 +7,13 @@ use std::path::Path;
 
 /// The values of the placeholders.
 #[derive(Debug)]
-pub(super) struct Places<'a> {
+pub(super) struct Placeholders<'a> {
     pub(super) input: Option<&'a Path>,
     pub(super) output: &'a Path,
     pub(super) parameters: &'a BTreeMap<String, String>,
 }
 
-impl Places<'_> {
+impl Placeholders<'_> {
     /// Fills in all placeholders of a word. Other braces stay, because they mean something to a shell.
     pub(super) fn fill(&self, word: &OsStr) -> OsString {
         self.fill_with(word, |value, filled| filled.extend_from_slice(value))
@@ -77,7 +77,8 @@ mod tests {
     #[test]
     fn known_places_are_filled_and_others_left_alone() {
         let parameters = BTreeMap::from([("N".to_owned(), "it's 4".to_owned())]);
-        let places = Places { input: Some(Path::new("/in put")), output: Path::new("/out"), parameters: &parameters };
+        let places =
+            Placeholders { input: Some(Path::new("/in put")), output: Path::new("/out"), parameters: &parameters };
         let fill = |word: &str| places.fill(OsStr::new(word)).into_string().unwrap();
         assert_eq!(fill("--in={input}/a:{output}"), "--in=/in put/a:/out");
         assert_eq!(fill("{N}{N}{M}{}{input"), "it's 4it's 4{M}{}{input");
