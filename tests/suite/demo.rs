@@ -20,9 +20,9 @@ fn the_fitted_rule_agrees_with_the_formula_of_the_workload() {
         eprintln!("skipped: peaks are not exact here");
         return;
     }
-    assert!(stdout.contains("The truth: max(24 MiB, 3*n).\nThey agree"), "{stdout}");
+    assert!(stdout.contains("True rule: max(24 MiB, 3*n).\nThey agree"), "{stdout}");
     let last: Vec<&str> = stdout.lines().rev().take(2).collect();
-    assert_eq!(last[0], format!("The report: {}", kept.join("report.html").display()));
+    assert_eq!(last[0], format!("Report: {}", kept.join("report.html").display()));
     assert!(last[1].starts_with("The rule in use, max(32 MiB, 3.5*n)"), "{}", last[1]);
     assert!(std::fs::read_to_string(kept.join("report.html")).unwrap().contains("<h1"));
     let (status, stdout, stderr) = highwater(&["fit", kept.to_str().unwrap(), "--format", "json"]);

@@ -34,7 +34,7 @@ fn words_that_an_engine_cannot_take_are_refused() {
     let output =
         highwater(&["run", "--image", "tiny", "--", "/task"]).arg(OsStr::from_bytes(b"\xff")).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("it is no UTF-8"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("it is not valid UTF-8"), "{}", text(&output.stderr));
 }
 
 #[test]
@@ -43,6 +43,6 @@ fn a_task_that_is_not_there_is_told_before_an_engine_is_looked_for() {
         let output =
             highwater(&[command, "no-such-task.json"]).env("DOCKER_HOST", "unix:///nowhere.sock").output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
-        assert!(text(&output.stderr).contains("no file no-such-task.json"), "{}", text(&output.stderr));
+        assert!(text(&output.stderr).contains("file not found: no-such-task.json"), "{}", text(&output.stderr));
     }
 }

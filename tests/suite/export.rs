@@ -216,7 +216,7 @@ map,,,1000,7,1,2026-01-02T03:04:05Z
     let (_, shown, _) = highwater(&["show", &file], "");
     insta::assert_snapshot!(shown);
     let (_, _, stderr) = highwater(&["fit", &file], "");
-    assert!(stderr.starts_with("3 choices of parameters, each with a rule of its own"), "{stderr}");
+    assert!(stderr.starts_with("fitting a rule to each of 3 parameter combinations"), "{stderr}");
     // And what is exported again is the same, with its cells.
     let (_, csv, _) = highwater(&["export", &file], "");
     let (_, again, _) = import(&csv, &[]);
@@ -281,7 +281,7 @@ fn a_benchmark_of_snakemake_becomes_lower_bounds() {
     fs::write(&file, text).unwrap();
     let (status, stdout, stderr) = highwater(&["import", file.to_str().unwrap()], "");
     assert_eq!(status, 0);
-    assert!(stderr.ends_with("map_reads.tsv:3: left out: ended before its memory was sampled\n"), "{stderr}");
+    assert!(stderr.ends_with("map_reads.tsv:3: skipped: ended before its memory was sampled\n"), "{stderr}");
     let run: Observation = serde_json::from_str(stdout.trim()).unwrap();
     assert_eq!(run.subject.name.as_deref(), Some("map_reads"));
     let Reading::Value(peak) = &run.peak else { panic!("{:?}", run.peak) };

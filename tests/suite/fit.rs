@@ -148,7 +148,7 @@ fn a_fitted_rule_warns_of_inputs_it_was_not_fitted_to() {
     std::fs::write(&path, highwater(&["fit", "-", "--format", "json"], &known).1).unwrap();
     let (status, _, stderr) = highwater(&["backtest", "-", "--fit", path.to_str().unwrap()], &rows);
     assert_eq!(status, 0);
-    assert!(stderr.starts_with("warning: 10 runs lie outside of the sizes that "), "{stderr}");
+    assert!(stderr.starts_with("warning: 10 runs lie outside the sizes that "), "{stderr}");
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn those_who_cannot_scale_say_what_the_amount_is_for() {
     let (status, _, stderr) = Records::growing(1.8).fit(&["--emit", "slurm", "--for-size", "20Gi"]);
     assert_eq!(status, 0);
     assert!(stderr.contains("slurm cannot scale with the input: the amount is for inputs of up to 20 GiB"), "{stderr}");
-    assert!(stderr.contains("times the largest input measured: extrapolated"), "{stderr}");
+    assert!(stderr.contains("times the largest measured input; the result is extrapolated"), "{stderr}");
     let (_, _, stderr) = Records::growing(1.8).fit(&["--emit", "nextflow"]);
     assert!(!stderr.contains("cannot scale"), "{stderr}");
 }

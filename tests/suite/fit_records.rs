@@ -134,7 +134,7 @@ fn runs_that_say_nothing_are_left_out_and_counted() {
     let (_, _, stderr) = records.fit(&[]);
     assert_eq!(
         stderr,
-        "segment: 6 runs left out: 1 failed, 1 timed out, 2 interrupted, 1 without a peak, 1 without input sizes\n"
+        "segment: skipped 6 runs: 1 failed, 1 timed out, 2 interrupted, 1 without a peak, 1 without input sizes\n"
     );
     let fit = records.json(&[]);
     assert_eq!(fit["left_out"]["interrupted"], 2);
@@ -177,7 +177,7 @@ fn sampled_peaks_are_said_and_only_push_up() {
     );
     let (_, told, _) = Records::new(growing(1.8).map(sampled)).fit(&[]);
     assert!(told.contains("limit     at least max("), "{told}");
-    assert!(told.contains("head-room not known from lower bounds: 93 inputs"), "{told}");
+    assert!(told.contains("headroom  unknown from lower bounds: 95 % needs 93 inputs"), "{told}");
     let plain = Records::growing(1.8).json(&[]);
     assert_eq!(plain["lower_bound"], json!(null));
     let below = Records::growing(1.8).and([sampled((400_000_000, 1_000_000))]).json(&[]);
@@ -335,14 +335,14 @@ fn each_choice_of_parameters_gets_a_rule_of_its_own() {
     assert!((1.95..2.1).contains(&coefficients[0]) && (3.9..4.2).contains(&coefficients[1]), "{coefficients:?}");
     let (_, stdout, stderr) = records.fit(&[]);
     assert!(stdout.contains("[LEVEL=2]"), "{stdout}");
-    assert!(stderr.contains("2 choices of parameters, each with a rule of its own"), "{stderr}");
+    assert!(stderr.contains("fitting a rule to each of 2 parameter combinations"), "{stderr}");
     let pooled = records.json(&["--pool-parameters"]);
     assert!(pooled["coefficient"].as_f64().unwrap() > 3.9, "{pooled}");
     let one = records.json(&["--task", "segment [LEVEL=1]"]);
     assert_eq!(one["parameters"]["LEVEL"], "1");
     let (status, _, stderr) = records.fit(&["--emit", "slurm"]);
     assert_eq!(status, 2);
-    assert!(stderr.contains("name one of them with --task"), "{stderr}");
+    assert!(stderr.contains("select one with --task"), "{stderr}");
     let (status, _, stderr) = records.fit(&["--task", "other"]);
     assert_eq!(status, 2);
     assert!(stderr.contains("no runs of a task `other`"), "{stderr}");

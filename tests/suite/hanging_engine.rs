@@ -120,7 +120,7 @@ fn assert_unanswered(ran: &Ran, outcome: &Value, action: &str, status: i32) {
     assert_eq!((&record["outcome"], ran.status), (outcome, Some(status)), "{record:#} {stderr}");
     let unanswered = record["container"]["unanswered"].as_array().unwrap_or_else(|| panic!("{record:#} {stderr}"));
     assert!(unanswered.contains(&action.into()), "{record:#}");
-    assert!(stderr.contains("does not answer"), "{stderr}");
+    assert!(stderr.contains("does not respond"), "{stderr}");
 }
 
 #[test]

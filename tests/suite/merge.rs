@@ -53,7 +53,7 @@ fn merged_twice_equals_once_equals_one_sweep() {
     let above = four_and_one();
     let into = above.path().join("all");
     let (status, said) = merge(above.path(), &[&PLACES[..], &["--into", "all"]].concat());
-    assert_eq!((status, said.as_str()), (0, "12 records were added; all has 12 now\n"));
+    assert_eq!((status, said.as_str()), (0, "12 records were added; all now has 12\n"));
     let once = record(&into);
     let (status, said) = merge(above.path(), &[&PLACES[..], &["--into", "all"]].concat());
     assert_eq!((status, said.as_str()), (0, "0 records were added; 12 already existed; all now has 12\n"));
@@ -200,8 +200,8 @@ fn broken_lines_are_told_and_those_of_the_folder_are_kept() {
     fs::write(folder.join(OBSERVATIONS), text.replacen("\"runner\"", "\"r", 1)).unwrap();
     let (status, said) = merge(above.path(), &["node0", "node1", "--into", "all"]);
     assert_eq!(status, 0);
-    assert!(said.starts_with("highwater: node0/observations.jsonl:1: left out: "), "{said}");
-    assert!(said.ends_with("5 records were added; all has 5 now\n"), "{said}");
+    assert!(said.starts_with("highwater: node0/observations.jsonl:1: skipped: "), "{said}");
+    assert!(said.ends_with("5 records were added; all now has 5\n"), "{said}");
     assert_eq!(merge(above.path(), &["node1", "--into", "node0"]).0, 0);
     assert!(record(&folder).lines().last().unwrap().contains("\"r:"), "what is broken is not thrown away");
 }

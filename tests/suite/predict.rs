@@ -87,7 +87,7 @@ fn without_its_inputs_a_rule_has_no_value() {
     assert_eq!(json["warnings"][0]["code"], "input-missing");
     let shown = folder.run("predict complexity.json");
     assert_eq!(shown.status, 2);
-    assert!(shown.stdout.contains("these amounts are the least that can be"), "{shown}");
+    assert!(shown.stdout.contains("these amounts are lower bounds"), "{shown}");
 }
 
 #[test]

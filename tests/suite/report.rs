@@ -283,7 +283,7 @@ fn torn_lines_are_told_in_the_report() {
     folder.write("torn.jsonl", &text[..text.len() - 300]);
     let ended = folder.report(&["torn.jsonl", "--format", "html"]);
     assert_eq!(ended.status, 0);
-    assert!(ended.stdout.contains("1 line was left out"));
+    assert!(ended.stdout.contains("1 line was skipped"));
 }
 
 #[test]
@@ -325,7 +325,7 @@ fn a_long_sweep_makes_a_small_page_that_says_what_it_leaves_out() {
     let html = ok(folder.report(&[path.to_str().unwrap(), "--format", "html"]));
     assert!(html.len() < 4_000_000, "{}", html.len());
     for thinned in
-        ["1000 of 3000 runs are listed", "of 3000 cases", "runs have a mark", "thinned: of tasks with more than"]
+        ["Thinned to 1000 of 3000 runs", "from 3000 cases", "runs; each removed mark", "thinned: tasks with more than"]
     {
         assert!(html.contains(thinned), "{thinned}");
     }

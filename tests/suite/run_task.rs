@@ -123,7 +123,7 @@ fn a_task_whose_command_only_the_image_knows_is_refused() {
     let text = read(&bench.path("task.json")).replace("\"command\":null,", "").replace(",\"command\":null", "");
     std::fs::write(bench.path("task.json"), text).unwrap();
     let stderr = String::from_utf8(bench.run(&[]).code(2).get_output().stderr.clone()).unwrap();
-    assert!(stderr.contains("it has no command"), "{stderr}");
+    assert!(stderr.contains("no command of its own"), "{stderr}");
 }
 
 #[test]

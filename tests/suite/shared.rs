@@ -283,7 +283,7 @@ fn plans_that_run_something_else_are_not_the_same() {
     for (other, difference) in [("hooked", "`--prepare`"), ("other", "`--command`")] {
         let (status, _, stderr) = merged(other);
         assert_eq!(status, 2, "{other}: {stderr}");
-        assert!(stderr.contains(&format!("they differ in {difference}")), "{other}: {stderr}");
+        assert!(stderr.contains(&format!("differ in {difference}")), "{other}: {stderr}");
         assert!(!bench.path(&format!("into-{other}")).exists());
     }
 }

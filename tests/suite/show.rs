@@ -64,8 +64,8 @@ fn broken_and_missing_records_are_told() {
     let (status, stdout, stderr) = show(&[file.to_str().unwrap()]);
     assert_eq!(status, 0);
     assert!(stdout.starts_with("1 run in 1 cell, 2023-11-14\n"), "{stdout}");
-    assert!(stderr.contains("runs.jsonl:1: left out: expected ident at line 1"), "{stderr}");
-    assert!(stderr.contains("runs.jsonl:3: left out: incomplete, because its writer was killed"), "{stderr}");
+    assert!(stderr.contains("runs.jsonl:1: skipped: expected ident at line 1"), "{stderr}");
+    assert!(stderr.contains("runs.jsonl:3: skipped: incomplete, because its writer was killed"), "{stderr}");
     std::fs::write(&file, "").unwrap();
     assert_eq!(show(&[file.to_str().unwrap()]), (5, String::new(), "the records contain no runs\n".to_owned()));
     let (status, _, stderr) = show(&["/nonexistent"]);

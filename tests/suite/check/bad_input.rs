@@ -107,7 +107,7 @@ fn a_baseline_that_cannot_be_used_is_replaced_when_it_is_updated() {
         project.write("highwater-baseline.json", broken);
         let updated = project.check(&["--records", "then.jsonl", "--update-baseline"]);
         assert_eq!((updated.status(), project.read("highwater-baseline.json")), (0, whole), "{broken}: {updated:?}");
-        assert!(updated.stderr().contains("that baseline is replaced"), "{updated:?}");
+        assert!(updated.stderr().contains("replacing this unusable baseline"), "{updated:?}");
         assert!(!updated.stderr().contains("help:"), "{updated:?}");
     }
     // What is no text is replaced as well; a folder is not.

@@ -162,7 +162,7 @@ fn a_baseline_is_the_same_bytes_for_the_same_runs() {
     let first = project.read("highwater-baseline.json");
     let backwards: Vec<Observation> = runs.into_iter().rev().collect();
     let checked = project.check_runs(&backwards, &["--update-baseline"]);
-    assert!(checked.stderr().contains("is as it was"), "{checked:?}");
+    assert!(checked.stderr().contains("is unchanged"), "{checked:?}");
     assert_eq!(project.read("highwater-baseline.json"), first);
     insta::assert_snapshot!(first.lines().take(40).collect::<Vec<_>>().join("\n"));
 }

@@ -136,7 +136,7 @@ fn a_task_gets_the_folders_of_the_cell_and_is_held_to_its_rule() {
     let checked = project.check(&["--record", "runs.jsonl"]);
     let out = checked.stdout();
     assert!(out.contains("b: a run failed: exited with status 1 [run-failed]"), "its own variables: {checked:?}");
-    assert!(out.contains("above the 5 B that the rule") || !out.contains("a: the peak"), "{checked:?}");
+    assert!(out.contains("exceeds the limit of 5 B from the rule") || !out.contains("a: the peak"), "{checked:?}");
     assert!(!out.contains("a: a run failed"), "{checked:?}");
     assert!(out.contains("64 MiB (rule)"), "{checked:?}");
     // Records have the name of the task.json.
@@ -193,6 +193,6 @@ fn an_interrupted_check_judges_nothing_and_writes_nothing() {
     kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGINT).unwrap();
     let checked = Checked(child.wait_with_output().unwrap());
     assert_eq!(checked.status(), 130, "{checked:?}");
-    assert!(checked.stderr().contains("nothing was judged"), "{checked:?}");
+    assert!(checked.stderr().contains("no result was computed"), "{checked:?}");
     assert_eq!(project.files(), ["highwater.toml", "logs"]);
 }

@@ -41,7 +41,7 @@ fn found(options: &[&str], task: &[&str]) -> Option<Value> {
 fn assert_refused(output: &Output) {
     assert_eq!(output.status.code(), Some(3), "{output:?}");
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(stderr.contains("without a cgroup no limit can be kept") && stderr.contains("help:"), "{stderr}");
+    assert!(stderr.contains("limits need a cgroup") && stderr.contains("help:"), "{stderr}");
     assert!(output.stdout.is_empty(), "{output:?}");
 }
 

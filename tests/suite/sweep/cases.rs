@@ -44,7 +44,7 @@ fn variations_that_come_to_the_same_input_are_run_once() {
     let bench = Bench::with_items(2, 1000);
     let ran =
         bench.done(&["--input", "scans", "--items", "all", "--grow", "1", "--into", "r", "--", "true", "{input}"]);
-    assert!(ran.stderr.contains("1 times is the same as 2 items, and is run once"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("1 times is identical to 2 items and runs only once"), "{}", ran.stderr);
     assert_eq!(cases(&bench, "r"), ["2 items"]);
 }
 
@@ -97,7 +97,7 @@ const OLDER: [&str; 10] = ["--cgroup", "never", "--input", "scans", "--items", "
 fn what_has_an_older_key_counts_as_recorded() {
     let bench = older();
     let shown = bench.done(&["-n", "--into", "r"]).stdout;
-    assert!(shown.ends_with("\n0 runs to make\n"), "{shown}");
+    assert!(shown.ends_with("\n0 runs to do\n"), "{shown}");
     let text = fs::read_to_string(bench.path().join("r/plan.json")).unwrap();
     for words in [vec!["--into", "r"], [&OLDER[..], &["--", "true", "{input}"]].concat()] {
         bench.done(&words);

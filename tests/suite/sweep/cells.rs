@@ -111,7 +111,7 @@ fn a_cell_whose_input_has_changed_is_refused() {
     bench.write("scans/p01/ct.raw", 2000);
     let ran = bench.sweep(&["--file", "plan.json", "--cell-index", "0"]);
     assert_eq!(ran.status, Some(2));
-    assert!(ran.stderr.contains("the cell 0 is not that of the saved plan"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("cell 0 differs from the saved plan"), "{}", ran.stderr);
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn floors(bench: &Bench) -> Vec<Option<u64>> {
 
 /// Whether limits can be kept here; says why not.
 fn limits_or_skip(ran: &super::Ran) -> bool {
-    let kept = !ran.stderr.contains("without a cgroup no limit can be kept");
+    let kept = !ran.stderr.contains("limits need a cgroup");
     if !kept {
         assert_eq!(ran.status, Some(3), "{}", ran.stderr);
         skip("no cgroup is to be had, so no limit");
@@ -67,7 +67,7 @@ fn a_sweep_without_floors_gets_them_later() {
     assert_eq!(swept(&bench, &["-r", "2"]).status, Some(0));
     assert_eq!(floors(&bench), [None, None]);
     let planned = swept(&bench, &["-r", "2", "--floor", "--dry-run"]);
-    assert!(planned.stdout.contains("2 runs to make") && planned.stdout.contains("2 floors"), "{}", planned.stdout);
+    assert!(planned.stdout.contains("2 runs to do") && planned.stdout.contains("2 floors"), "{}", planned.stdout);
     let ran = swept(&bench, &["-r", "2", "--floor=10%"]);
     if !limits_or_skip(&ran) {
         return;

@@ -60,7 +60,7 @@ fn inputs_that_no_disk_holds_are_refused_before_the_first_run() {
     let Some(_disk) = Disk::new(bench.path().join("disk"), "2m") else { return skip("no right to mount") };
     let ran = bench.sweep(&["--size", "64KiB,1GiB", "--into", "disk/r", "--", "wc", "-c", "{input}"]);
     assert_eq!(ran.status, Some(3));
-    assert!(ran.stderr.contains("the disk cannot hold the inputs: 1 GiB"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("too little disk space for the inputs: 1 GiB"), "{}", ran.stderr);
     assert_eq!(bench.records("disk/r").len(), 0);
 }
 

@@ -284,7 +284,7 @@ pub(crate) const WRITES_INTO_ITEMS: &str =
 pub(crate) fn assert_written_into_items(row: Row, (status, said): &(i32, String)) {
     assert_eq!(*status, 0, "{row:?}: {said}");
     assert!(said.contains("kept: scans/p01/ct.raw"), "{row:?}: {said}");
-    assert!(said.contains("had its input as a private copy: "), "{row:?}: {said}");
+    assert!(said.contains("had a private copy of its input: "), "{row:?}: {said}");
     assert!(said.contains("cache: cold"), "{row:?}: {said}");
     assert!(said.ends_with("unchanged\n"), "{row:?}: {said}");
 }
@@ -338,7 +338,7 @@ fn where_no_mount_namespace_can_be_had_the_data_are_watched() {
             return skip("there are no user namespaces");
         }
         assert_eq!(status, expected, "{row:?}: {said}");
-        assert!(said.contains("are not protected from the task, only watched"), "{row:?}: {said}");
+        assert!(said.contains("are not protected from the task, only checked"), "{row:?}: {said}");
         assert!(said.contains(means), "{row:?}: {said}");
         assert_eq!(said.ends_with("unchanged\n"), expected == 0, "{row:?}: {said}");
     }

@@ -51,7 +51,7 @@ fn a_strict_survey_fails_and_names_what_it_would_leave_out() {
     let answer = as_nobody(|| strict(&|options| survey_of(channel.path(), &everything(), options)));
     mode(channel.path(), "secret", 0o755);
     let Err(error @ TreeError::Incomplete(_)) = answer else { panic!("{answer:?}") };
-    assert_eq!(error.to_string(), "secret was left out");
+    assert_eq!(error.to_string(), "secret was skipped");
 }
 
 #[test]
