@@ -96,7 +96,7 @@ enum LogsError {
     NoRun { path: PathBuf, run: u32, count: u32 },
     #[error("failed to find the output of run {run}: it was not kept")]
     NotKept { run: u32 },
-    #[error("failed to find any output beside {path}: none of its runs kept it")]
+    #[error("failed to find any output of {path}: none of its runs kept it")]
     NoneKept { path: PathBuf },
 }
 

@@ -279,5 +279,5 @@ struct TooMany(usize);
 struct NoRuns;
 
 #[derive(Debug, thiserror::Error)]
-#[error("there is no run `{0}` in the records")]
+#[error("the records contain no run `{0}`")]
 struct UnknownRun(String);

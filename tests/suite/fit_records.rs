@@ -345,7 +345,7 @@ fn each_choice_of_parameters_gets_a_rule_of_its_own() {
     assert!(stderr.contains("select one with --task"), "{stderr}");
     let (status, _, stderr) = records.fit(&["--task", "other"]);
     assert_eq!(status, 2);
-    assert!(stderr.contains("no runs of a task `other`"), "{stderr}");
+    assert!(stderr.contains("no runs of task `other`"), "{stderr}");
 }
 
 #[test]

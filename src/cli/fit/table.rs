@@ -168,7 +168,7 @@ fn held_out(fit: &Fit) -> String {
     let held_out = &fit.held_out;
     let seen = if fit.lower_bound { "from lower bounds of the peaks: " } else { "" };
     format!(
-        "{seen}limit/peak {:.2} on average ({:.2} to {:.2}); {:.0} failures per 1000; waste {:.1} % of the memory \
+        "{seen}limit/peak {:.2} on average ({:.2} to {:.2}); {:.0} failures per 1000 runs; waste {:.1} % of the memory \
          needed",
         held_out.mean_ratio,
         held_out.smallest_ratio,
@@ -201,7 +201,7 @@ fn headroom(fit: &Fit) -> String {
         .filter_map(|one| one.factor.map(|factor| format!("{:.2} ({:.0} %)", factor, 100.0 * one.content)))
         .collect();
     if !factors.is_empty() {
-        let _ = write!(text, "; the next input fits within the rule times {}", factors.join(", "));
+        let _ = write!(text, "; to cover the next input, multiply the rule by {}", factors.join(", "));
     }
     text
 }

@@ -284,7 +284,8 @@ pub(crate) fn evidence(task: &TaskReport) -> Vec<(&'static str, String)> {
         (
             "held out",
             format!(
-                "{}limit/peak {} on average, {:.0} failures per 1000 runs, waste {} of the memory needed",
+                "{}limit/peak {} on average, {:.0} of 1000 runs fail on the first attempt, waste {} of the memory \
+                 needed",
                 if found.lower_bound { "from lower bounds of the peaks: " } else { "" },
                 times(found.held_out.mean_ratio),
                 found.held_out.failures_per_1000,
@@ -307,7 +308,7 @@ pub(crate) fn evidence(task: &TaskReport) -> Vec<(&'static str, String)> {
         .filter_map(|one| Some(format!("{:.2} ({:.0} %)", one.factor?, 100.0 * one.content)))
         .collect();
     if !factors.is_empty() {
-        headroom.push_str(&format!("; the next input fits within the rule times {}", factors.join(", ")));
+        headroom.push_str(&format!("; to cover the next input, multiply the rule by {}", factors.join(", ")));
     }
     evidence.push(("headroom", headroom));
     evidence
