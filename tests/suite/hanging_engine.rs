@@ -245,7 +245,7 @@ fn an_answer_without_end_is_not_read_to_its_end() {
         let words = ["run", "--quiet", "--image", "tiny", "--probe", "never"];
         let (run, _engine, _) = output(behaviour, &words);
         let told = text(&run.stderr);
-        assert!(told.contains("larger than 8388608 bytes"), "{call:?}: {told}");
+        assert!(told.contains("larger than the limit of 8388608 bytes"), "{call:?}: {told}");
     }
 }
 

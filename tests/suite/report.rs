@@ -358,5 +358,5 @@ fn of_very_many_runs_the_cells_are_shown() {
     assert_eq!(task["fitted"]["words"], few["tasks"][0]["fitted"]["words"]);
     let ended = folder.report(&[records.to_str().unwrap(), "--run", "2 MiB #9"]);
     assert_eq!(ended.status, 2, "{}", ended.stderr);
-    assert!(ended.stderr.contains("there is no run"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("the records contain no run"), "{}", ended.stderr);
 }

@@ -377,7 +377,7 @@ struct Changed {
 /// A cell that is not in the plan.
 #[derive(Debug, thiserror::Error)]
 enum NoCell {
-    #[error("the plan has no cell {place}: it has {count} cells")]
+    #[error("the plan has no cell {place}: it has {count}")]
     Place { place: usize, count: usize },
     #[error("the plan does not have exactly one cell whose key begins with `{0}`")]
     Key(String),
