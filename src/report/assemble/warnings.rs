@@ -19,10 +19,7 @@ pub(super) type Caution = (fn(&Run) -> bool, &'static str);
 
 pub(super) const WARNINGS: [Caution; 6] = [
     (|run| run.censoring == Censoring::OomKilled, "out of memory: the task needs more than the peak"),
-    (
-        |run| run.censoring == Censoring::LimitReached,
-        "censored: the run reached its limit and was not used for the fit",
-    ),
+    (|run| run.censoring == Censoring::LimitReached, "censored: reached a limit, not used for the fit"),
     (
         |run| !run.outcome.succeeded() && run.censoring == Censoring::None,
         "failed for a reason other than memory: the peak does not show the need",
