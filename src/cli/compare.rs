@@ -70,7 +70,7 @@ mod tests {
     fn a_comparison_is_a_small_table() {
         let exact = ObservedPeak { bytes: Bytes::mib(1000), lower_bound: false, at_most: None, censored: false };
         insta::assert_snapshot!(compared(exact), @"
-        Set for              Amount      Peak  Amount/peak  Verdict
+        Setting              Amount      Peak  Amount/peak  Verdict
         Docker limit          1 GiB  1000 MiB         1.02  tight
         Kubernetes limit    1.1 GiB  1000 MiB         1.13  ok
         Kubernetes request  not set  1000 MiB            -  -
@@ -82,7 +82,7 @@ mod tests {
     fn a_lower_bound_and_a_censored_peak_say_so() {
         let lower = ObservedPeak { bytes: Bytes::mib(1000), lower_bound: true, at_most: None, censored: false };
         insta::assert_snapshot!(compared(lower), @"
-        Set for              Amount        Peak  Amount/peak  Verdict
+        Setting              Amount        Peak  Amount/peak  Verdict
         Docker limit          1 GiB  ≥ 1000 MiB       ≤ 1.02  not verified
         Kubernetes limit    1.1 GiB  ≥ 1000 MiB       ≤ 1.13  not verified
         Kubernetes request  not set  ≥ 1000 MiB            -  -
@@ -91,7 +91,7 @@ mod tests {
         ");
         let bounded = ObservedPeak { bytes: Bytes::mib(12), at_most: Some(Bytes::mib(1100)), ..lower };
         insta::assert_snapshot!(compared(bounded), @"
-        Set for              Amount                 Peak  Amount/peak  Verdict
+        Setting              Amount                 Peak  Amount/peak  Verdict
         Docker limit          1 GiB  ≥ 12 MiB, ≤ 1.1 GiB      ≤ 85.33  not verified
         Kubernetes limit    1.1 GiB  ≥ 12 MiB, ≤ 1.1 GiB      ≤ 93.87  tight
         Kubernetes request  not set  ≥ 12 MiB, ≤ 1.1 GiB            -  -
@@ -99,7 +99,7 @@ mod tests {
         not verified: the peak is a lower bound; the run may have used more than the amount
         ");
         insta::assert_snapshot!(compared(ObservedPeak { censored: true, ..lower }), @"
-        Set for              Amount        Peak  Amount/peak  Verdict
+        Setting              Amount        Peak  Amount/peak  Verdict
         Docker limit          1 GiB  ≥ 1000 MiB       ≤ 1.02  censored
         Kubernetes limit    1.1 GiB  ≥ 1000 MiB       ≤ 1.13  censored
         Kubernetes request  not set  ≥ 1000 MiB            -  -

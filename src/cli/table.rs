@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn words_are_broken_at_the_width_below_each_other() {
         let mut text = String::new();
-        wrapped(&mut text, "engines  ", "unreachable: a-name-that-is-too-long no such file", 24);
+        wrapped(&mut text, "engines  ", "not reachable: a-name-that-is-too-long no such file", 24);
         assert_eq!(text, "engines  not reachable:\n         a-name-that-is-too-long\n         no such file\n");
     }
 }

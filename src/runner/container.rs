@@ -269,7 +269,7 @@ impl ContainerError {
                     .to_owned()
             }
             Self::NameTaken { name } => {
-                format!("choose another name, or remove that container with `docker rm {name}`")
+                format!("choose another name, or remove that container with `docker rm {name}` if it is not needed")
             }
             Self::LabelTaken { .. } => "choose another name for the label".to_owned(),
             Self::NothingToRun { .. } => "give the command after `--`".to_owned(),

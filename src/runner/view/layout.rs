@@ -397,7 +397,7 @@ mod tests {
     #[test]
     fn targets_that_make_no_sense_are_refused() {
         let host = Host::new();
-        for (target, words) in [("data", "no absolute path"), ("/a/../b", "`..`"), ("/", "hide everything")] {
+        for (target, words) in [("data", "not an absolute path"), ("/a/../b", "`..`"), ("/", "hide all other")] {
             let mount = Mount { target: PathBuf::from(target), ..host.mount("source", "") };
             assert!(lay_out(&[mount], &[]).unwrap_err().to_string().contains(words), "{target}");
         }

@@ -103,7 +103,7 @@ fn thresholds_that_make_no_sense_are_told_with_their_place() {
     );
     assert!(problems("runs = 0\n[tasks.a]\ncommand = [\"true\"]\n")[0].starts_with("1:8 bad-value `runs` is `0`"));
     assert!(with("min-samples = 9")[0].contains("9 samples are required, but each cell runs only 3 times"));
-    assert!(with("min-samples = 1")[0].contains("1 samples are too few"));
+    assert!(with("min-samples = 1")[0].contains("1 samples cannot distinguish"));
     assert!(with("horizon = nan")[0].starts_with("4:11 bad-threshold the horizon is NaN"));
     assert!(with("vanished = \"fali\"")[0].ends_with("write \"fail\""));
 }
