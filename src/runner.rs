@@ -68,8 +68,7 @@ pub trait Running {
         Ok(Reading::Unsupported)
     }
 
-    /// A file that becomes readable when usage exceeds `usage`, which saves polling. `None` if the kernel does not
-    /// notify.
+    /// A file that becomes readable when usage exceeds `usage`, which saves polling. `None` if the kernel does not notify.
     fn notify_above(&mut self, _usage: Bytes) -> Option<OwnedFd> {
         None
     }

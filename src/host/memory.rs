@@ -142,9 +142,8 @@ impl MemoryReader {
         Ok(self.current.read(number)?.map(Bytes))
     }
 
-    /// A file that becomes readable when the memory charged exceeds `usage`, which saves polling: a threshold of v1,
-    /// written to `cgroup.event_control`. `None` where the kernel has none, as on v2, or does not let this process set
-    /// one.
+    /// A file that becomes readable when the memory charged exceeds `usage`, which saves polling: a threshold of v1, written to
+    /// `cgroup.event_control`. `None` where the kernel has none, as on v2, or does not let this process set one.
     pub fn notify_above(&self, usage: Bytes) -> Option<OwnedFd> {
         if self.version == CgroupVersion::V2 {
             return None;

@@ -178,9 +178,9 @@ impl Reaper {
         unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
         let (line, other_end) = UnixStream::pair().map_err(failed("create a socket"))?;
         let mut before = SigSet::empty();
-        // None of our handlers may run in the reaper. It stays in our process group, the parent of whose processes in
-        // another group would have the kernel send SIGHUP to all of it when a task ends while some other process is
-        // stopped; what is sent to the group may not end it.
+        // None of our handlers may run in the reaper. It stays in our process group, the parent of whose processes in another
+        // group would have the kernel send SIGHUP to all of it when a task ends while some other process is stopped; what is
+        // sent to the group may not end it.
         pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&SigSet::all()), Some(&mut before))
             .map_err(|errno| failed("block signals")(errno.into()))?;
         // SAFETY: the C library makes its allocator usable in the child of a fork; the child takes no other lock, and

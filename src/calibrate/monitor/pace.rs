@@ -26,8 +26,7 @@ const FILLING_INTERVAL: Duration = Duration::from_millis(400);
 const LONGEST_FILLING_INTERVAL: Duration = Duration::from_secs(2);
 /// Between two looks at the usage alone. They show what is held for 50 ms. What they cost is the waking up.
 const USAGE_INTERVAL: Duration = Duration::from_millis(45);
-/// After this time without a new maximum the kernel is asked to notify us of the next one, if it can, and usage is not
-/// polled.
+/// After this time without a new maximum the kernel is asked to notify us of the next one, if it can, and usage is not polled.
 const STEADY_AFTER: Duration = Duration::from_secs(1);
 /// Of processes that use no more memory than before, huge pages are looked for; not more often than this,
 const PROCESSES_INTERVAL: Duration = Duration::from_millis(100);
