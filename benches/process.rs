@@ -13,7 +13,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use highwater::calibrate::monitor::{Watch, watch};
+use highwater::calibrate::monitor::{WatchOptions, watch};
 use highwater::host::HostRoots;
 use highwater::host::machine::Machine;
 use highwater::runner::Runner;
@@ -48,7 +48,7 @@ fn runner(command: &[&str]) -> ProcessRunner {
 fn measured(runner: &mut ProcessRunner) {
     let mut patience = Patience::new(None);
     let mut run = runner.start(&mut patience).expect("the task starts");
-    watch(&mut *run, &Watch::default(), &mut patience, &mut ()).expect("the task is watched");
+    watch(&mut *run, &WatchOptions::default(), &mut patience, &mut ()).expect("the task is watched");
     black_box(run.finish(&mut patience).expect("the task is finished"));
 }
 

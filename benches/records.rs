@@ -46,7 +46,7 @@ fn line(cell: usize, run: usize, input: u64, random: &mut fastrand::Rng) -> Stri
     )
 }
 
-/// A sweep's folder with all records, and two files with a half of them each.
+/// A sweep's directory with all records, and two files with a half of them each.
 fn records(folder: &Path, count: usize) {
     let file = |name: &str| BufWriter::new(File::create(folder.join(name)).expect("a file of records"));
     let mut all = file("observations.jsonl");

@@ -34,7 +34,7 @@ fn records(path: &Path) {
         record["prediction"]["channels"][0]["rule"]["selected"]["sum"] = json!(n);
         record["prediction"]["docker"]["limit"]["bytes"] = json!((n * 4).max(64 << 20));
         record["peak"]["bytes"] = json!((n as f64 * 3.6 * (1.0 + 0.1 * random.f64())) as u64 + (8 << 20));
-        // As much as a line of a sweep's folder has.
+        // As much as a line of a sweep's directory has.
         if let Some(samples) = record["series"]["samples"].as_array_mut() {
             samples.truncate(16);
         }

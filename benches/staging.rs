@@ -1,8 +1,8 @@
 //! What it takes to stage subsets of a channel, beside `cp -al`.
 //!
-//! `just bench-staging`. The data are made in the temporary folder, or where `HIGHWATER_BENCH_DIR` says, and removed at
-//! the end. Scaled by `HIGHWATER_BENCH_ITEMS` (10000) and `HIGHWATER_BENCH_ROUNDS` (3). Every round stages all subsets in
-//! both ways; the table has the shortest times, and the median of the ratios within a round.
+//! `just bench-staging`. The data are made in the temporary directory, or where `HIGHWATER_BENCH_DIR` says, and removed
+//! at the end. Scaled by `HIGHWATER_BENCH_ITEMS` (10000) and `HIGHWATER_BENCH_ROUNDS` (3). Every round stages all
+//! subsets in both ways; the table has the shortest times, and the median of the ratios within a round.
 
 #![expect(clippy::expect_used, clippy::print_stdout, reason = "a benchmark that cannot run says why and ends")]
 
@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use highwater::model::plan::{Count, Material, Pick, Unit, picked};
+use highwater::model::plan::{Count, InputSource, Pick, Unit, picked};
 use highwater::runner::staging::Staging;
 use highwater::tree::{Options, list};
 
@@ -70,7 +70,7 @@ fn stage(channel: &Path, place: &Path, subsets: &[usize]) -> Duration {
     for count in subsets {
         let names = picked(&items, Count::Of(*count), Pick::Spread).expect("so many items");
         let units = names.into_iter().map(Unit::same).collect();
-        let material = Material::Units { root: channel.to_owned(), units };
+        let material = InputSource::Units { root: channel.to_owned(), units };
         staged.push(staging.stage(&count.to_string(), &material).expect("a staged subset"));
     }
     let time = start.elapsed();

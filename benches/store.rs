@@ -26,7 +26,7 @@ const PLAN: &str = "{\"schema_version\":1}";
 
 /// A run as sweeps record them, from the records that are kept for tests.
 fn observed(like: &Observation, number: u32) -> Observation {
-    let exactness = Exactness::Exact { noise_bytes: Bytes(4096) };
+    let exactness = Exactness::Exact { error_bound_bytes: Bytes(4096) };
     let bytes = Bytes(100_000_000 + u64::from(number));
     let (cell, run) = (format!("{:08x}", number / 10), number % 10 + 1);
     let sweep = SweepRun { cell, case: "4 items".to_owned(), run, parameters: BTreeMap::new(), synthetic: false };

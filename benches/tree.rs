@@ -1,6 +1,6 @@
 //! How fast a channel is surveyed, beside a floor and beside what others offer, all in one run.
 //!
-//! `just bench-tree`. The trees are made in the temporary folder and removed at the end. Scaled by
+//! `just bench-tree`. The trees are made in the temporary directory and removed at the end. Scaled by
 //! `HIGHWATER_BENCH_FILES` (500000) and `HIGHWATER_BENCH_ROUNDS` (5); `HIGHWATER_BENCH_DIR` says where, and with
 //! `HIGHWATER_BENCH_KEEP` they stay there for the next run.
 //!

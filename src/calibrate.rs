@@ -1,4 +1,4 @@
-//! The verbs: what is done with tasks, runs and records.
+//! The verbs: measuring, fitting, checking and sweeping.
 
 pub mod cells;
 pub mod check;

@@ -1,6 +1,6 @@
 //! Reads the machine: cgroups, processes and the facts a measurement depends on.
 //!
-//! Everything is read below a [`HostRoots`], so that a recorded tree serves as well as the running machine.
+//! Everything is read below a [`HostRoots`], so that a recorded tree works as well as the running machine.
 
 pub mod cgroup;
 mod files;
@@ -12,7 +12,7 @@ pub mod processes;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The two file systems the kernel tells about itself through.
+/// The two file systems through which the kernel reports its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostRoots {
     /// Usually `/proc`.
@@ -39,10 +39,10 @@ impl HostRoots {
         self.proc.join(pid.to_string()).join(name)
     }
 
-    /// Where a path of the described machine is to be found.
+    /// The path at which to open a path of the described machine.
     fn locate(&self, path: &Path) -> PathBuf {
         match path.strip_prefix("/sys/fs/cgroup") {
-            // Joining nothing would add a slash.
+            // Joining an empty path would add a slash.
             Ok(below) if below.as_os_str().is_empty() => self.sys_fs_cgroup.clone(),
             Ok(below) => self.sys_fs_cgroup.join(below),
             Err(_) => path.to_owned(),
@@ -50,7 +50,7 @@ impl HostRoots {
     }
 }
 
-/// Why the machine could not be read.
+/// Why the state of the machine could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
     /// A file could not be read.
@@ -58,20 +58,20 @@ pub enum HostError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system error.
         #[source]
         source: io::Error,
     },
-    /// A file does not hold what the kernel documents.
+    /// The content of a file differs from the kernel's documentation.
     #[error("failed to parse {path}:{line}: found `{found}`, expected {expected}")]
     Parse {
         /// The file.
         path: PathBuf,
         /// The line, counted from 1.
         line: usize,
-        /// What stands there.
+        /// The text found.
         found: String,
-        /// What the kernel's documentation promises.
+        /// What the kernel's documentation says.
         expected: &'static str,
     },
     /// No hierarchy carries the memory controller.
@@ -88,10 +88,10 @@ pub enum HostError {
         /// The list of the process's cgroups.
         path: PathBuf,
     },
-    /// The cgroup lies outside of what this mount namespace shows.
+    /// The cgroup is outside of what this mount namespace shows.
     #[error("failed to reach cgroup `{cgroup}`: the mount at {mount_point} shows only what is below `{root}`")]
     OutOfReach {
-        /// The cgroup as the kernel names it.
+        /// The name of the cgroup in the kernel.
         cgroup: String,
         /// Where the hierarchy is mounted.
         mount_point: PathBuf,
@@ -101,7 +101,7 @@ pub enum HostError {
     /// The cgroup has been removed.
     #[error("failed to reach cgroup `{cgroup}`: it has been removed")]
     Removed {
-        /// The cgroup as the kernel names it.
+        /// The name of the cgroup in the kernel.
         cgroup: String,
     },
 }

@@ -1,4 +1,4 @@
-//! The nouns: what a task, a rule, a quantity and an observation are. Nothing here touches the machine.
+//! The nouns: task, rule, quantity, observation and more. Nothing here touches the machine.
 
 pub mod byte_order_mark;
 pub mod check;

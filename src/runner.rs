@@ -1,16 +1,16 @@
-//! Starts tasks, each where its memory can be told from everybody else's, and leaves the host as it was.
+//! Starts tasks so that the memory of each can be measured separately, and leaves the host as it was.
 
 mod cache;
+mod cgroup_owner;
 pub mod container;
 pub mod engine;
-mod maker;
 pub mod originals;
-mod own_cgroup;
 pub mod patience;
 pub mod placement;
 pub mod probe;
 pub mod process;
 mod reaper;
+mod run_cgroup;
 mod spawn;
 pub mod staging;
 pub mod view;
@@ -33,25 +33,25 @@ use crate::model::observation::{Container, Cpu, Events, Io, Limits, Logs, Peak, 
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 
-/// Knows how to start one task, as often as it is asked.
+/// Starts a task, any number of times.
 pub trait Runner {
     /// Starts the task.
     ///
     /// # Errors
-    /// If it cannot be started; nothing is left behind then. An engine that does not answer whether it was started is not an
-    /// error: the run is over then, and its end reports it.
+    /// If the task cannot be started; nothing is left behind then. It is not an error if an engine does not answer
+    /// whether the task was started: the run is over, and its end reports it.
     fn start(&mut self, patience: &mut Patience<'_>) -> Result<Box<dyn Running>, StartError>;
 }
 
-/// A task under way. Dropping it ends the task and cleans up, too, but tells nothing.
+/// A running task. Dropping it ends the task and cleans up without reporting anything.
 pub trait Running {
-    /// What runs it.
+    /// The kind of runner.
     fn kind(&self) -> RunnerKind;
 
-    /// When the first process was made.
+    /// When the first process was created.
     fn started(&self) -> Instant;
 
-    /// Whether a signal of the terminal, such as that of Ctrl-C, reaches the task by itself.
+    /// Whether signals from the terminal, such as Ctrl-C, reach the task directly.
     fn shares_terminal(&self) -> bool {
         true
     }
@@ -59,11 +59,11 @@ pub trait Running {
     /// Readable once the task's first process has ended.
     fn ended(&self) -> BorrowedFd<'_>;
 
-    /// Reads how much memory is in use now where that costs next to nothing, so that it can be asked for often.
-    /// `Unsupported` where only [`Self::sample`] can tell.
+    /// Reads the memory in use, if that is cheap enough to do often. `Unsupported` if only [`Self::sample`] can read
+    /// it.
     ///
     /// # Errors
-    /// If the kernel does not answer as it documents.
+    /// If a kernel file has an unexpected format.
     fn usage(&mut self) -> Result<Reading<Bytes>, HostError> {
         Ok(Reading::Unsupported)
     }
@@ -73,63 +73,63 @@ pub trait Running {
         None
     }
 
-    /// Reads the largest processes of the run, at most `most`. Costs a file for each process of the run.
+    /// Reads the largest processes of the run, at most `most`. Costs one file per process of the run.
     fn largest_processes(&mut self, _most: usize) -> LargestProcesses {
         LargestProcesses::default()
     }
 
-    /// Reads the memory in use now, and what it consists of.
+    /// Reads the memory in use and its composition.
     ///
     /// # Errors
-    /// If the kernel does not answer as it documents.
+    /// If a kernel file has an unexpected format.
     fn sample(&mut self) -> Result<Reading<Sample>, HostError>;
 
-    /// Sends a signal to the first process. That it has ended meanwhile, or may not be signalled, is no error: whether
-    /// it ends is what counts.
+    /// Sends a signal to the first process. A process that has ended or may not be signalled is not an error: only
+    /// whether the task ends matters.
     ///
     /// # Errors
-    /// Where the signal cannot be sent.
+    /// If the signal cannot be sent.
     fn signal(&mut self, signal: Signal) -> io::Result<()>;
 
-    /// Kills what is left of the task, reads the peak and cleans up. Called when the first process has ended, or has
-    /// survived SIGKILL for a second; takes 2 s at most for what does not end, and names that as survivors.
+    /// Kills the remaining processes, reads the peak and cleans up. Called when the first process has ended, or has
+    /// survived SIGKILL for a second. Waits at most 2 s for processes that do not end, and reports them as survivors.
     ///
     /// # Errors
-    /// Where something could not be read or removed.
+    /// If something cannot be read or removed.
     fn finish(self: Box<Self>, patience: &mut Patience<'_>) -> Result<Finished, FinishError>;
 }
 
 /// The memory in use at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// All of it, in bytes.
+    /// Total, in bytes.
     pub current: Bytes,
-    /// What it consists of.
+    /// Its composition.
     pub split: Reading<Split>,
 }
 
-/// What is known once a task has ended.
+/// The measurements of a task that has ended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finished {
     /// How its first process ended.
     pub end: End,
     /// The high-water mark.
     pub peak: Reading<Peak>,
-    /// What was still charged when all processes had ended: page cache and kernel memory.
+    /// What was still charged after all processes had ended: page cache and kernel memory.
     pub last: Reading<Sample>,
-    /// The most that was swapped out (`memory.swap.peak`).
+    /// Peak swap usage (`memory.swap.peak`).
     pub swap_peak: Reading<Bytes>,
-    /// The limits that were in force.
+    /// The limits in force.
     pub limit: Limits,
-    /// Whether a limit above the task's own was felt while it ran.
+    /// Whether a limit of a cgroup above the task's own was reached while it ran.
     pub held_back_from_above: bool,
-    /// How often the limit was felt.
+    /// How often the limit was reached.
     pub events: Reading<Events>,
-    /// Time on CPUs.
+    /// CPU time.
     pub cpu: Reading<Cpu>,
-    /// Bytes from and to block devices.
+    /// Bytes read from and written to block devices.
     pub io: Reading<Io>,
-    /// The most processes and threads at one time.
+    /// The largest number of processes and threads at one time.
     pub pids_peak: Reading<u64>,
     /// Time spent waiting for memory.
     pub pressure: Reading<Pressure>,
@@ -137,67 +137,67 @@ pub struct Finished {
     pub leftover_processes: Reading<u64>,
     /// Processes that SIGKILL did not end in time.
     pub survivors: Vec<Survivor>,
-    /// What went wrong beside the peak: numbers that could not be read, a cgroup that could not be removed.
+    /// Problems other than with the peak: values that could not be read, a cgroup that could not be removed.
     pub problems: Vec<String>,
-    /// What only a container's engine knows.
+    /// What only a container engine reports.
     pub contained: Option<Contained>,
 }
 
-/// What a container's engine tells of a run.
+/// What a container engine reports about a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Contained {
     /// The container.
     pub container: Container,
-    /// Where its output was kept.
+    /// Where its output was stored.
     pub logs: Option<Logs>,
     /// From the start to the end of its first process by the engine's clock.
     pub wall: Option<Duration>,
-    /// Whether the engine was told that the kernel killed a process of it for lack of memory.
+    /// Whether the kernel notified the engine of an OOM kill in the container.
     pub oom_killed: bool,
 }
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// By itself, with this status.
+    /// It exited with this status.
     Exited(i32),
-    /// By this signal.
+    /// It was killed by this signal.
     Signalled(i32),
-    /// Nobody knows: whoever ran it went away.
+    /// Unknown: its parent or engine went away.
     Lost,
-    /// Not at all: it has survived SIGKILL, and nobody waits for it any longer.
+    /// It has not ended: it survived SIGKILL and is no longer waited for.
     StillRunning,
 }
 
 /// Why a task could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// There is nothing to run.
+    /// The command is empty.
     #[error("failed to start a task: the command is empty")]
     NoCommand,
     /// The program does not exist.
     #[error("failed to start `{program}`: {}", if *.interpreter { "the program exists, but its interpreter or loader does not" } else { "no such program" })]
     NotFound {
-        /// As it was given.
+        /// As given.
         program: String,
-        /// Whether the file exists and it is its interpreter that does not.
+        /// Whether the file exists but its interpreter does not.
         interpreter: bool,
     },
-    /// The program exists, but cannot be run.
+    /// The program exists but cannot be executed.
     #[error("failed to start `{program}`: it is not executable")]
     NotExecutable {
-        /// As it was given.
+        /// As given.
         program: String,
-        /// What the system said.
+        /// The system error.
         #[source]
         source: io::Error,
     },
-    /// An argument, a variable or a path has a zero byte in it.
+    /// An argument, a variable or a path contains a zero byte.
     #[error("failed to start `{program}`: {what} contains a NUL byte")]
     ZeroByte {
-        /// As it was given.
+        /// As given.
         program: String,
-        /// Which text it is.
+        /// The string that contains it.
         what: String,
     },
     /// The working directory cannot be entered.
@@ -205,89 +205,89 @@ pub enum StartError {
     WorkingDirectory {
         /// The directory.
         path: PathBuf,
-        /// What the system said.
+        /// The system error.
         #[source]
         source: io::Error,
     },
-    /// A file for the output cannot be made.
+    /// An output file cannot be created.
     #[error("failed to create {path} for the output of the task")]
     Output {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system error.
         #[source]
         source: io::Error,
     },
-    /// A limit was asked for, and there is no cgroup to set it on.
+    /// A limit was requested, but there is no cgroup to set it on.
     #[error("failed to limit the task to {limit}: {reason}")]
     NoLimit {
         /// The limit.
         limit: Bytes,
-        /// Why no cgroup can be had.
+        /// Why no cgroup is available.
         reason: String,
-        /// What would help.
+        /// How to fix it.
         remedy: String,
     },
-    /// Only an exact peak would do, and there is no cgroup to read it from.
+    /// An exact peak is required, but there is no cgroup to read it from.
     #[error("failed to create a cgroup for the task: {reason}")]
     NoCgroup {
-        /// Why no cgroup can be had.
+        /// Why no cgroup is available.
         reason: String,
-        /// What would help.
+        /// How to fix it.
         remedy: String,
     },
     /// The cgroup could not be set up.
     #[error("failed to {action} {path}")]
     Cgroup {
-        /// What was tried.
+        /// The operation that failed.
         action: &'static str,
-        /// The file or folder.
+        /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The system error.
         #[source]
         source: io::Error,
     },
-    /// The system would not make a process.
+    /// A process could not be created.
     #[error("failed to {action}")]
     System {
-        /// What was tried.
+        /// The operation that failed.
         action: &'static str,
-        /// What the system said.
+        /// The system error.
         #[source]
         source: io::Error,
     },
-    /// The container could not be made or started.
+    /// The container could not be created or started.
     #[error(transparent)]
     Container(#[from] ContainerError),
-    /// The machine could not be read.
+    /// The state of the host could not be read.
     #[error(transparent)]
     Host(#[from] HostError),
 }
 
-/// Why a task could not be finished as it should.
+/// Why a task could not be finished.
 #[derive(Debug, thiserror::Error)]
 pub enum FinishError {
     /// The first process could not be waited for.
     #[error("failed to wait for process {pid}")]
     Wait {
-        /// Its number.
+        /// Its pid.
         pid: i32,
-        /// What the system said.
+        /// The system error.
         #[source]
         source: io::Error,
     },
     /// The cgroup could not be emptied or removed.
     #[error("failed to {action} {path}")]
     Cgroup {
-        /// What was tried.
+        /// The operation that failed.
         action: &'static str,
-        /// The file or folder.
+        /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The system error.
         #[source]
         source: io::Error,
     },
-    /// The machine could not be read.
+    /// The state of the host could not be read.
     #[error(transparent)]
     Host(#[from] HostError),
 }

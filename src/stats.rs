@@ -1,4 +1,4 @@
-//! Statistics of few numbers: what a handful of runs does say, and what it does not.
+//! Statistics of few numbers: what a handful of runs shows, and what it does not.
 
 pub mod interval;
 pub mod outlier;

@@ -1,30 +1,30 @@
-//! The size of a channel: which files a scale rule counts, and how many bytes they have.
+//! Measures channels: which files a scale rule counts, and their sizes.
 //!
-//! One [`survey`] reads a channel once, for any number of [`Selection`]s at the same time.
+//! A [`survey`] reads a channel once, for any number of [`Selection`]s.
 
 mod channel;
 mod contents;
-mod crew;
+mod directory;
 mod error;
-mod folder;
+mod excluded;
 mod glob;
 mod items;
 mod kernel;
-mod left_out;
 mod listing;
 mod options;
+mod queue;
 mod regex;
 mod selection;
+mod selection_state;
 mod tally;
 mod text;
 mod totals;
 mod walk;
-mod watch;
 mod worker;
 
 pub use contents::ContentDigest;
 pub use error::TreeError;
-pub use left_out::{LeftOut, Omission, Reason};
+pub use excluded::{Excluded, Exclusion, Reason};
 pub use listing::{Listing, list};
 pub use options::{Counted, Listener, Options, Progress};
 pub use selection::{Field, Flaw, Selection, SelectionError};

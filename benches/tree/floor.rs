@@ -26,7 +26,7 @@ impl Found {
     }
 }
 
-/// Lists with getdents64 and asks for the size of every `*.dcm` with one fstatat relative to the open folder.
+/// Lists with getdents64 and asks for the size of every `*.dcm` with one fstatat relative to the open directory.
 pub(crate) fn walk(root: &Path) -> Found {
     let mut found = Found::default();
     let root = std::ffi::CString::new(root.as_os_str().as_bytes()).expect("no NUL in the path");

@@ -28,7 +28,7 @@ struct Row {
 }
 
 impl Table {
-    /// Runs all peers in turn, so many rounds after one that warms up. The first is what the others are compared with.
+    /// Runs all peers in turn for several rounds after a warm-up round. The others are compared with the first.
     pub(crate) fn measure(rounds: usize, peers: &[Peer]) -> Self {
         let row = |peer: &Peer| Row {
             name: peer.name.to_owned(),

@@ -40,7 +40,7 @@ impl Peer {
     }
 }
 
-/// The floor first, then ours, then the others; those that this machine lacks are named and left out.
+/// The floor first, then ours, then the others; those that this machine lacks are named and skipped.
 pub(crate) fn all(root: &Path) -> Vec<Peer> {
     let root = root.to_owned();
     let mut peers = vec![
@@ -222,7 +222,7 @@ fn jwalk_two_threads(root: &Path) -> Found {
     found
 }
 
-/// A program that is found on the `PATH`, or in the folder that `HIGHWATER_BENCH_PEERS` names.
+/// A program that is found on the `PATH`, or in the directory that `HIGHWATER_BENCH_PEERS` names.
 fn program(root: &Path, name: &'static str, program: &'static str, arguments: &'static [&str]) -> Option<Peer> {
     let beside = std::env::var_os("HIGHWATER_BENCH_PEERS").map(|folder| PathBuf::from(folder).join(program));
     let program = beside.filter(|path| path.exists()).unwrap_or_else(|| program.into());

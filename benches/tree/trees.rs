@@ -1,10 +1,10 @@
-//! The trees: many folders with few files, and one folder with many.
+//! The trees: many directories with few files, and one directory with many.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-/// The files in each folder of the deep tree.
+/// The files in each directory of the deep tree.
 const FILES_PER_FOLDER: usize = 100;
 
 pub(crate) struct Trees {
@@ -14,7 +14,7 @@ pub(crate) struct Trees {
 }
 
 impl Trees {
-    /// Makes a tree of `files` in folders three deep, and another of two fifths of them in one folder.
+    /// Makes a tree of `files` in directories three deep, and another of two fifths of them in one directory.
     pub(crate) fn make(files: usize) -> Self {
         let parent = std::env::var_os("HIGHWATER_BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
         let base = parent.join(format!("highwater-bench-{files}"));

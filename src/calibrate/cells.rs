@@ -1,7 +1,7 @@
-//! What the runs of each cell of a sweep say together: middles that one odd run does not move, and what to mistrust.
+//! Summarises the runs of each cell of a sweep by robust statistics, with warnings.
 //!
-//! A cell is one input case with one choice of parameters. Runs that belong to no sweep are of one cell where the same
-//! was run on inputs of the same sizes.
+//! A cell is one input case with one choice of parameters. Runs outside of a sweep share a cell if they ran the same
+//! command on inputs of the same sizes.
 
 mod warning;
 
@@ -24,7 +24,7 @@ const USUAL_SPREAD: f64 = 0.01;
 /// The runs of a cell.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Cell {
-    /// The key of the cell; nothing for runs of no sweep.
+    /// The key of the cell; absent for runs outside of a sweep.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     /// The task, or the program.
@@ -33,62 +33,63 @@ pub struct Cell {
     /// The program and its arguments.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
-    /// The input case, in words.
+    /// The description of the input case.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub case: Option<String>,
     /// The parameters.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, String>,
-    /// The limit that all runs were given; nothing where they had none, or several.
+    /// The limit of all runs; absent if they had none or several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit_bytes: Option<Bytes>,
-    /// Whether its input was made up.
+    /// Whether its input is synthetic.
     pub synthetic: bool,
-    /// The sizes of all inputs together; nothing where none is known.
+    /// The total size of all inputs; absent if none is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input_bytes: Option<Bytes>,
-    /// How many runs are recorded, whatever became of them.
+    /// Number of recorded runs, whatever their outcome.
     pub runs: usize,
-    /// How many of them failed, were killed, timed out or interrupted.
+    /// Number of runs that failed, were killed, timed out or were interrupted.
     pub failed: usize,
-    /// The peaks, in bytes, of those that succeeded.
+    /// The peaks, in bytes, of the runs that succeeded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_bytes: Option<Spread>,
-    /// How much too high these can be, if all of them are exact. A peak within this is below the counter's resolution.
+    /// The error bound of these peaks, if all of them are exact. A peak below it is below the counter's resolution.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub peak_noise_bytes: Option<Bytes>,
-    /// Their times, in seconds.
+    #[serde(rename = "peak_noise_bytes")]
+    pub peak_error_bound_bytes: Option<Bytes>,
+    /// The wall times of the runs that succeeded, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wall_seconds: Option<Spread>,
-    /// The smallest limit that was found to be enough, where it was looked for; the last one where several times.
+    /// The minimum limit found by a search, if there was one; that of the last search if there were several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub floor_bytes: Option<Bytes>,
-    /// The runs that do not belong to the others.
+    /// Runs that deviate from the others.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub outliers: Vec<Outlier>,
-    /// What to mistrust.
+    /// Reasons to distrust the runs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning>,
 }
 
-/// Where values lie, and how far they are apart.
+/// Location and spread of values.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Spread {
-    /// How many there are.
+    /// Number of values.
     pub count: usize,
-    /// The middle.
+    /// Median.
     pub median: f64,
-    /// The median distance from the middle.
+    /// Median absolute deviation from the median.
     pub median_absolute_deviation: f64,
-    /// The smallest.
+    /// Minimum.
     pub least: f64,
-    /// The largest.
+    /// Maximum.
     pub most: f64,
 }
 
 impl Spread {
-    /// Of some values; `None` of nothing.
-    pub fn of(values: &[f64]) -> Option<Self> {
+    /// The spread of the values; `None` if there are none.
+    pub fn new(values: &[f64]) -> Option<Self> {
         Some(Self {
             count: values.len(),
             median: summary::median(values)?,
@@ -98,28 +99,28 @@ impl Spread {
         })
     }
 
-    /// The robust standard deviation as a share of the median: what `--precision` of a sweep asks for. `None` of less than
-    /// two values, which have no spread, and around zero.
+    /// The robust standard deviation as a share of the median, which `--precision` of a sweep limits. `None` for fewer
+    /// than two values, which have no spread, and for a median of zero.
     pub fn relative(&self) -> Option<f64> {
         // 0.6745 is the upper quartile of the standard normal distribution.
         (self.count > 1 && self.median > 0.0).then(|| self.median_absolute_deviation / 0.6745 / self.median)
     }
 }
 
-/// A run that does not belong to the others of its cell.
+/// A run that deviates from the others of its cell.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Outlier {
-    /// Which run of the cell, counted from 1.
+    /// The run of the cell, counted from 1.
     pub run: u32,
-    /// What is odd about it.
+    /// The quantity that deviates.
     pub what: Odd,
-    /// The value over the median of the cell.
+    /// The value divided by the median of the cell.
     pub ratio: f64,
-    /// What may have made it so.
+    /// The probable reason.
     pub reason: Reason,
 }
 
-/// What is odd about a run.
+/// A quantity of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Odd {
@@ -129,24 +130,24 @@ pub enum Odd {
     Time,
 }
 
-/// What may have made a run odd.
+/// The probable reason for an outlier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
-    /// It was the first one: the files it read were in no cache yet.
+    /// It was the first run, so the files it read were not cached yet.
     First,
     /// Memory was swapped out.
     Swapped,
-    /// Memory ran short: a limit was reached, or it waited for memory.
+    /// Memory ran short: a limit was reached, or the run waited for memory.
     ShortOfMemory,
-    /// It took longer for the same work of the CPU: it waited for something else.
+    /// It took longer for the same CPU time: it waited for something else.
     Waited,
-    /// Nothing that is recorded tells.
+    /// Unknown from the record.
     Unknown,
 }
 
 impl Reason {
-    /// In words, after "run 3 took twice as long:".
+    /// The reason in words, to follow "run 3 took twice as long:".
     pub const fn words(self) -> &'static str {
         match self {
             Self::First => "first run, with cold caches",
@@ -158,20 +159,20 @@ impl Reason {
     }
 }
 
-/// Sorts observations into cells by task, parameters and the size of the input. It keeps only what the cells need, so that
-/// those of a million runs fit in memory.
+/// Groups observations into cells by task, parameters and input size. Stores only what the cells need, so that a
+/// million runs fit in memory.
 #[derive(Clone, Debug, Default)]
 pub struct Cells {
     by_key: HashMap<String, u32>,
-    gathered: Vec<Gathered>,
+    gathered: Vec<CellBuilder>,
     runs: Vec<Run>,
 }
 
 impl Cells {
-    /// Takes the next run.
+    /// Adds the next run.
     pub fn add(&mut self, observation: &Observation) {
         let cell = *self.by_key.entry(group_key(observation)).or_insert_with(|| {
-            self.gathered.push(Gathered::new(observation));
+            self.gathered.push(CellBuilder::new(observation));
             self.gathered.len() as u32 - 1
         });
         let gathered = &mut self.gathered[cell as usize];
@@ -180,10 +181,10 @@ impl Cells {
         self.runs.push(Run::new(cell, self.runs.len() as u32, number, observation));
     }
 
-    /// The cells, in the order of their task, parameters and input.
+    /// The cells, sorted by task, parameters and input.
     pub fn finish(self) -> Vec<Cell> {
         let Self { gathered, mut runs, .. } = self;
-        // Of runs that started at the same time the first in the records comes first.
+        // Runs that started at the same time keep the order of the records.
         runs.sort_unstable_by_key(|run| (run.cell, run.started_at, run.index));
         let of_cells = runs.chunk_by(|a, b| a.cell == b.cell);
         let mut cells: Vec<Cell> = gathered.into_iter().zip(of_cells).map(|(cell, runs)| cell.finish(runs)).collect();
@@ -199,7 +200,7 @@ fn by_input(cell: &Cell) -> impl Ord + use<'_> {
     (cell.limit_bytes, cell.input_bytes, &cell.case, &cell.key)
 }
 
-/// The order of choices of parameters: numbers by their size and before words, so that 10 comes after 9.
+/// Compares choices of parameters: numbers by value and before words, so that 10 comes after 9.
 fn by_numbers(a: &BTreeMap<String, String>, b: &BTreeMap<String, String>) -> Ordering {
     let number = |text: &String| text.parse::<f64>().ok().filter(|number| number.is_finite());
     let value = |a: &String, b: &String| match (number(a), number(b)) {
@@ -222,7 +223,7 @@ fn group_key(observation: &Observation) -> String {
     }
 }
 
-/// What is kept of a run.
+/// The data stored of a run.
 #[derive(Clone, Copy, Debug)]
 struct Run {
     cell: u32,
@@ -233,11 +234,11 @@ struct Run {
     succeeded: bool,
     censored: bool,
     swapped: bool,
-    /// Whether the page cache was seen to before this run, so that being the first makes no difference.
+    /// Whether the page cache was set up for this run, so that being the first makes no difference.
     had_a_cache_of_its_own: bool,
     peak: Option<Bytes>,
     wall_us: u64,
-    /// The share of the time in which something waited for memory.
+    /// The share of the time that something waited for memory.
     waited_for_memory: f64,
     cpu_us: Option<u64>,
 }
@@ -270,28 +271,28 @@ impl Run {
     }
 }
 
-/// What is known of a cell while its runs are read.
+/// The data of a cell while its runs are read.
 #[derive(Clone, Debug)]
-struct Gathered {
+struct CellBuilder {
     cell: Cell,
-    /// The smallest limit that the last search found, and when that search was.
+    /// The minimum limit found by the last search, and when that search was.
     floor: Option<(Timestamp, Bytes)>,
-    /// How many runs reached a limit.
+    /// Number of runs that reached a limit.
     censored: usize,
-    /// The lowest limit that one of these was under.
+    /// The lowest limit of these runs.
     limit: Option<Bytes>,
-    /// How many runs failed by themselves: an interrupted one says nothing about the task.
+    /// Number of runs that failed by themselves: an interrupted one says nothing about the task.
     failed: usize,
-    /// What peaks of runs that succeeded can be too high by, if they are exact.
-    noise: Bytes,
+    /// The error bound of the peaks of successful runs, if they are exact.
+    error_bound: Bytes,
     lower_bounds: Option<Box<LowerBounds>>,
 }
 
-/// The runs that succeeded and whose peaks are lower bounds.
+/// The successful runs whose peaks are lower bounds.
 #[derive(Clone, Debug)]
 struct LowerBounds {
     runs: usize,
-    /// What none of them exceeds, if something bounds each of them.
+    /// An upper bound of all of them, if each has one.
     at_most: Option<Bytes>,
     /// When the first of them started, and why its peak is a lower bound.
     started_at: Timestamp,
@@ -299,8 +300,8 @@ struct LowerBounds {
     remedy: String,
 }
 
-impl Gathered {
-    /// A cell whose first run this is, before it is added.
+impl CellBuilder {
+    /// Creates a cell for its first run, which is yet to be added.
     fn new(first: &Observation) -> Self {
         let (sweep, subject) = (first.sweep.as_ref(), &first.subject);
         let sizes = first.inputs.iter().map(|input| input.all.sum);
@@ -316,13 +317,13 @@ impl Gathered {
             runs: 0,
             failed: 0,
             peak_bytes: None,
-            peak_noise_bytes: None,
+            peak_error_bound_bytes: None,
             wall_seconds: None,
             floor_bytes: None,
             outliers: Vec::new(),
             warnings: Vec::new(),
         };
-        Self { cell, floor: None, censored: 0, limit: None, failed: 0, noise: Bytes::ZERO, lower_bounds: None }
+        Self { cell, floor: None, censored: 0, limit: None, failed: 0, error_bound: Bytes::ZERO, lower_bounds: None }
     }
 
     fn add(&mut self, observation: &Observation) {
@@ -347,8 +348,8 @@ impl Gathered {
             return;
         }
         match &observation.peak {
-            Reading::Value(Peak { exactness: Exactness::Exact { noise_bytes }, .. }) => {
-                self.noise = self.noise.max(*noise_bytes);
+            Reading::Value(Peak { exactness: Exactness::Exact { error_bound_bytes }, .. }) => {
+                self.error_bound = self.error_bound.max(*error_bound_bytes);
             }
             Reading::Value(Peak { exactness: Exactness::LowerBound { reason, remedy }, upper_bound, .. }) => {
                 let at_most = upper_bound.as_ref().map(|most| most.bytes);
@@ -380,11 +381,11 @@ impl Gathered {
         let peaks: Vec<f64> = measured.iter().filter_map(|run| run.peak).map(|peak| peak.0 as f64).collect();
         let times: Vec<f64> = good.iter().map(|run| run.wall_seconds()).collect();
         let all_exact = !measured.is_empty() && self.lower_bounds.is_none();
-        self.cell.peak_bytes = Spread::of(&peaks);
-        self.cell.peak_noise_bytes = all_exact.then_some(self.noise);
-        self.cell.wall_seconds = Spread::of(&times);
+        self.cell.peak_bytes = Spread::new(&peaks);
+        self.cell.peak_error_bound_bytes = all_exact.then_some(self.error_bound);
+        self.cell.wall_seconds = Spread::new(&times);
         self.cell.floor_bytes = self.floor.map(|(_, bytes)| bytes);
-        self.cell.outliers.extend(outliers(&measured, &peaks, self.noise.0 as f64, Odd::Peak));
+        self.cell.outliers.extend(outliers(&measured, &peaks, self.error_bound.0 as f64, Odd::Peak));
         self.cell.outliers.extend(outliers(&good, &times, 0.0, Odd::Time));
         self.cell.warnings = warning::warnings(&mut self, runs);
         self.cell
@@ -395,9 +396,9 @@ fn own_limit(observation: &Observation) -> Option<Bytes> {
     observation.limit.own.value().flatten()
 }
 
-fn outliers(runs: &[&Run], values: &[f64], noise: f64, what: Odd) -> Vec<Outlier> {
+fn outliers(runs: &[&Run], values: &[f64], error_bound: f64, what: Odd) -> Vec<Outlier> {
     let Some(median) = summary::median(values).filter(|median| *median > 0.0) else { return Vec::new() };
-    let scores = outlier::modified_z_scores(values, noise.max(median * USUAL_SPREAD));
+    let scores = outlier::modified_z_scores(values, error_bound.max(median * USUAL_SPREAD));
     let odd = runs.iter().zip(values).zip(scores).filter(|(_, score)| score.abs() > outlier::LIMIT);
     let outlier = |((run, value), score): ((&&Run, &f64), f64)| Outlier {
         run: run.number,
@@ -422,7 +423,7 @@ fn reason(run: &Run, runs: &[&Run], what: Odd, above: bool) -> Reason {
     }
 }
 
-/// Whether a run took as much of the CPU as the others.
+/// Whether a run took as much CPU time as the others.
 fn worked_as_usual(run: &Run, runs: &[&Run]) -> bool {
     let work = |run: &Run| run.cpu_us.map(|cpu| cpu as f64);
     let usual = summary::median(&runs.iter().filter_map(|run| work(run)).collect::<Vec<_>>());
@@ -436,7 +437,7 @@ mod tests {
     use crate::store::import::blank;
 
     fn observed(number: u32, peak: u64, wall_us: u64) -> Observation {
-        let exactness = Exactness::Exact { noise_bytes: Bytes(1000) };
+        let exactness = Exactness::Exact { error_bound_bytes: Bytes(1000) };
         Observation {
             sweep: Some(SweepRun {
                 cell: "c".to_owned(),

@@ -1,14 +1,14 @@
-//! The gate: recorded runs against what they may use and against a baseline. Touches nothing: the same records, terms and
-//! baseline have the same verdict.
+//! The gate: compares recorded runs with their allowances and with a baseline. Pure: the same records, thresholds and
+//! baseline give the same verdict.
 //!
-//! Memory is nearly deterministic, and that is where gates go wrong: one that asks for so many standard deviations passes
-//! everything where no run differs from another, one that asks for a distance between quartiles fails for a page. So growth
-//! has to be beyond a relative *and* an absolute threshold, whatever the spread, and beyond three standard errors of the
-//! difference of the medians where there is a spread. And since a change from n to n² can leave every small input as it
-//! was, the fitted rules are compared too.
+//! Memory is nearly deterministic, and that is where gates go wrong: one that uses multiples of the standard deviation
+//! passes everything if no run differs from another, and one that uses distances between quartiles fails for a single
+//! page. So growth has to exceed a relative *and* an absolute threshold, whatever the spread, and three standard errors
+//! of the difference of the medians if there is a spread. And because a change from n to n² can leave every small input
+//! unchanged, the fitted rules are compared too.
 //!
-//! A peak that is a lower bound shows that a task needs too much, never that it does not: that takes an exact peak, or an
-//! upper bound. What neither shows is not verified.
+//! A peak that is a lower bound can show that a task needs too much, but never that it does not: that takes an exact
+//! peak or an upper bound. What neither shows is reported as not verified.
 
 mod cells;
 mod describe;
@@ -22,7 +22,7 @@ use crate::model::check::config::{Config, TaskConfig};
 use crate::model::check::report::{
     Allowed, AllowedBy, CellReport, Finding, Level, Reason, Report, Samples, TaskReport,
 };
-use crate::model::check::terms::{Reaction, Terms};
+use crate::model::check::thresholds::{Reaction, Thresholds};
 use crate::model::observation::Observation;
 use crate::model::units::Bytes;
 
@@ -31,35 +31,34 @@ use growth::Change;
 
 pub use cells::{called, cell_name};
 
-/// A run and the task that it is of, by the name in highwater.toml.
+/// A run, with the name of its task in highwater.toml.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Run {
     /// The task.
     pub task: String,
-    /// What the run showed.
+    /// The observation of the run.
     pub observation: Observation,
 }
 
-/// What a check has found so far, and what it would like to see again before it says so.
+/// The findings of a check so far, and what to run again before it reports them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judgement {
-    /// What was found.
+    /// The findings.
     pub report: Report,
-    /// Tasks and cells whose failure may be noise: to be run again.
+    /// Tasks and cells whose failure may be noise, to be run again.
     pub suspects: Vec<(String, String)>,
 }
 
-/// Runs sorted by the tasks that are checked and by their cells. It keeps only what judging needs, so that a million runs
-/// fit in memory.
+/// Runs grouped by checked task and by cell. Stores only what the verdict needs, so that a million runs fit in memory.
 #[derive(Clone, Debug, Default)]
 pub struct SortedRuns {
     tasks: BTreeMap<String, TaskRuns>,
-    /// The number of runs of tasks that are not checked, by what they call themselves.
+    /// The number of runs of tasks that are not checked, by the task names in their records.
     others: BTreeMap<String, usize>,
 }
 
 impl SortedRuns {
-    /// Sorts batches of runs. The first batch has all cells, each further one the suspects of the one before.
+    /// Groups batches of runs. The first batch covers all cells, each further one the suspects of the previous one.
     pub fn of_batches(config: &Config, batches: &[Vec<Run>]) -> Self {
         let mut runs = Self::default();
         for (round, batch) in batches.iter().enumerate() {
@@ -72,8 +71,8 @@ impl SortedRuns {
         runs
     }
 
-    /// Adds a record to its task, if that is checked. `names` are the names that task.json files have, by the name of
-    /// the task that is checked.
+    /// Adds a record to its task, if that is checked. `names` maps the name of a checked task to the name in its
+    /// task.json.
     pub fn add_record(&mut self, config: &Config, names: &BTreeMap<String, String>, observation: &Observation) {
         match cells::task_of(config, names, observation) {
             Some(task) => self.add(task, 0, observation),
@@ -88,22 +87,22 @@ impl SortedRuns {
         }
     }
 
-    /// The names of the tasks that there are runs of.
+    /// The names of the tasks that have runs.
     pub fn tasks(&self) -> impl Iterator<Item = &str> {
         self.tasks.keys().map(String::as_str)
     }
 
-    /// The hosts that the runs of a task ran on, each once, that of the first run first.
+    /// The hosts of the runs of a task, each once, that of the first run first.
     pub fn hosts(&self, task: &str) -> &[BaselineHost] {
         self.tasks.get(task).map_or(&[], |runs| &runs.hosts)
     }
 
-    /// The number of runs of tasks that are not checked, by what they call themselves.
+    /// The number of runs of tasks that are not checked, by the task names in their records.
     pub fn others(&self) -> &BTreeMap<String, usize> {
         &self.others
     }
 
-    /// Counts the runs of tasks that are not checked among the others.
+    /// Moves the runs of tasks that are not checked to the others.
     pub fn retain(&mut self, config: &Config) {
         let is_checked = |name: &String| config.tasks.iter().any(|task| task.name == *name);
         let (kept, others) = std::mem::take(&mut self.tasks).into_iter().partition(|(name, _)| is_checked(name));
@@ -112,12 +111,12 @@ impl SortedRuns {
     }
 }
 
-/// Judges runs.
+/// Judges the runs.
 pub fn judge(config: &Config, baseline: Option<&Baseline>, runs: &SortedRuns) -> Judgement {
     judged(config, baseline, runs, false)
 }
 
-/// Judges runs that a baseline was just made of: everything but whether they need more than it.
+/// Judges runs that a baseline was just made from: everything except whether they exceed it.
 pub fn judge_baseline(config: &Config, baseline: &Baseline, runs: &SortedRuns) -> Report {
     judged(config, Some(baseline), runs, true).report
 }
@@ -130,7 +129,7 @@ fn judged(config: &Config, baseline: Option<&Baseline>, sorted: &SortedRuns, mad
         let runs = sorted.tasks.get(&task.name).unwrap_or(&none);
         let mut judge = Judge {
             task,
-            terms: &task.terms,
+            thresholds: &task.thresholds,
             runs,
             host: runs.host(),
             then: baseline.and_then(|baseline| baseline.tasks.get(&task.name)),
@@ -150,11 +149,11 @@ fn judged(config: &Config, baseline: Option<&Baseline>, sorted: &SortedRuns, mad
 /// Judges one task.
 struct Judge<'a> {
     task: &'a TaskConfig,
-    terms: &'a Terms,
+    thresholds: &'a Thresholds,
     runs: &'a TaskRuns,
     host: Option<BaselineHost>,
     then: Option<&'a BaselineTask>,
-    /// The baseline was made of these runs.
+    /// Whether the baseline was made from these runs.
     made_of_these: bool,
     findings: Vec<Finding>,
     suspects: Vec<String>,
@@ -183,7 +182,7 @@ impl Judge<'_> {
         self.host();
         self.baseline_missing(&cells);
         self.wasteful(&cells);
-        let rule = rule::fitted(self.runs, self.terms);
+        let rule = rule::fitted(self.runs, self.thresholds);
         let old = self.then.and_then(|then| then.rule.clone());
         if let Some(old) = old.as_ref().filter(|_| !self.made_of_these) {
             self.rule(old);
@@ -212,7 +211,7 @@ impl Judge<'_> {
         }
     }
 
-    fn tell(&mut self, level: Level, reason: Reason, cell: Option<&str>, message: String, remedy: impl Into<String>) {
+    fn report(&mut self, level: Level, reason: Reason, cell: Option<&str>, message: String, remedy: impl Into<String>) {
         self.findings.push(Finding { level, reason, cell: cell.map(str::to_owned), message, remedy: remedy.into() });
     }
 
@@ -222,7 +221,7 @@ impl Judge<'_> {
         if runs.censored > 0 {
             let message = format!("{} reached a limit, so the peak does not show the need", runs_words(runs.censored));
             let remedy = "raise the limit of the runs; a check itself sets none";
-            self.tell(Level::Warning, Reason::Censored, Some(name), message, remedy);
+            self.report(Level::Warning, Reason::Censored, Some(name), message, remedy);
         }
         let allowed = runs.allowed(self.task, name);
         if let (Some(allowed), Some(now)) = (&allowed, &now) {
@@ -240,7 +239,7 @@ impl Judge<'_> {
             (Some(_), None) => {}
             (None, _) if runs.failed.is_empty() => {
                 let message = "no run has a usable peak".to_owned();
-                self.tell(Level::TooLittleData, Reason::TooFewSamples, Some(name), message, "run the check again");
+                self.report(Level::TooLittleData, Reason::TooFewSamples, Some(name), message, "run the check again");
             }
             (None, _) => {}
         }
@@ -263,16 +262,16 @@ impl Judge<'_> {
             1 => format!("a run failed: {how}"),
             _ => format!("{count} runs failed, the first: {how}"),
         };
-        self.tell(Level::TaskFailure, Reason::RunFailed, Some(name), message, first.remedy());
+        self.report(Level::TaskFailure, Reason::RunFailed, Some(name), message, first.remedy());
     }
 
-    /// Holds a cell to what it may use: a lower bound that is within it proves nothing, an upper bound does.
+    /// Checks a cell against its allowance: a lower bound within it proves nothing, an upper bound does.
     fn hold_to(&mut self, name: &str, now: &Samples, allowed: &Allowed, runs: &CellRuns) {
         let (reason, what) = kind_of(allowed);
         let highest = now.highest();
         if highest > allowed.bytes {
             let over = highest.saturating_sub(allowed.bytes);
-            let noise = match runs.noise {
+            let noise = match runs.error_bound {
                 noise if now.is_exact() && over <= noise => format!("; the kernel may count up to {noise} too much"),
                 _ => String::new(),
             };
@@ -282,7 +281,7 @@ impl Judge<'_> {
                 }
                 Some(_) | None => format!("the peak of {highest} exceeds {what} by {over}{noise}"),
             };
-            self.tell(Level::Failure, reason, Some(name), message, above_remedy(&allowed.by));
+            self.report(Level::Failure, reason, Some(name), message, above_remedy(&allowed.by));
             return;
         }
         let most = now.highest_case().map(|most| most.highest());
@@ -300,30 +299,30 @@ impl Judge<'_> {
         }
     }
 
-    /// A run that a limit held back was seen to hold more than it may.
+    /// Fails a censored run that nevertheless held more memory than allowed.
     fn above_though_censored(&mut self, name: &str, least: Bytes, allowed: &Allowed) {
         let (reason, what) = kind_of(allowed);
         let over = least.saturating_sub(allowed.bytes);
         let message =
             format!("the peak of at least {least} in a run that reached a limit exceeds {what} by at least {over}");
-        self.tell(Level::Failure, reason, Some(name), message, above_remedy(&allowed.by));
+        self.report(Level::Failure, reason, Some(name), message, above_remedy(&allowed.by));
     }
 
-    /// Something that lower bounds neither show nor exclude; `remedy` is what would show it.
+    /// Reports something that lower bounds neither show nor exclude; `remedy` is what would show it.
     fn not_verified(&mut self, reason: Reason, cell: Option<&str>, message: String, remedy: &str) {
-        let level = match self.terms.not_verified {
+        let level = match self.thresholds.not_verified {
             Reaction::Fail => Level::NotVerified,
             Reaction::Warn => Level::Warning,
             Reaction::Ignore => return,
         };
         let only_warn = "; set `thresholds.not-verified = \"warn\"` to make this a warning";
         let remedy = if level == Level::NotVerified { format!("{remedy}{only_warn}") } else { remedy.to_owned() };
-        self.tell(level, reason, cell, message, remedy);
+        self.report(level, reason, cell, message, remedy);
     }
 
-    /// Enough runs on both sides to compare them.
+    /// Whether there are enough runs on both sides to compare them.
     fn is_enough(&mut self, name: &str, now: &Samples, then: Option<&Samples>) -> bool {
-        let least = self.terms.min_samples;
+        let least = self.thresholds.min_samples;
         let (whose, have, remedy) = match then {
             _ if now.peaks.len() < least => ("now", now.peaks.len(), "raise `runs`, or lower `min-samples`"),
             Some(then) if then.peaks.len() < least => {
@@ -333,7 +332,7 @@ impl Judge<'_> {
             _ => return true,
         };
         let message = format!("{} {whose}, expected at least {least}", runs_words(have));
-        self.tell(Level::TooLittleData, Reason::TooFewSamples, Some(name), message, remedy);
+        self.report(Level::TooLittleData, Reason::TooFewSamples, Some(name), message, remedy);
         false
     }
 
@@ -342,7 +341,7 @@ impl Judge<'_> {
             let message = format!("the input has changed: {}", differences(&then.sizes, &runs.sizes));
             let remedy = "restore the input, or recreate the baseline; until then, only the rule of the baseline is \
                           compared";
-            self.tell(Level::Warning, Reason::InputChanged, Some(name), message, remedy);
+            self.report(Level::Warning, Reason::InputChanged, Some(name), message, remedy);
             self.against_rule(name, runs, now);
             return;
         }
@@ -353,19 +352,19 @@ impl Judge<'_> {
             return;
         }
         let then = &then.samples;
-        match growth::change(then, &runs.rounds, self.terms) {
+        match growth::change(then, &runs.rounds, self.thresholds) {
             Change::Grown => {
                 self.suspects.push(name.to_owned());
                 let message = format!("the peak has grown{}", from_to(then, now));
                 let remedy = "check what the change keeps in memory; if it is intended, commit a new baseline: \
                               `highwater check --update-baseline`";
-                self.tell(Level::Failure, Reason::Growth, Some(name), message, remedy);
+                self.report(Level::Failure, Reason::Growth, Some(name), message, remedy);
             }
             Change::Shrunk => {
                 let message = format!("the peak has shrunk{}", from_to(then, now));
                 let remedy = "commit a new baseline to keep the gain: `highwater check --update-baseline`; limits \
                               derived from it can be lowered, too";
-                self.tell(Level::Notice, Reason::NeedsLess, Some(name), message, remedy);
+                self.report(Level::Notice, Reason::NeedsLess, Some(name), message, remedy);
             }
             Change::NotVerified => {
                 let (now, then) = (now.words(), then.words());
@@ -391,20 +390,20 @@ impl Judge<'_> {
     fn new_cell(&mut self, name: &str, runs: &CellRuns, now: &Samples) {
         let remedy = "add it to the baseline: `highwater check --update-baseline`".to_owned();
         let message = "new cell: it is not in the baseline, so growth cannot be detected".to_owned();
-        match self.terms.new {
-            Reaction::Fail => self.tell(Level::Failure, Reason::NewCell, Some(name), message, remedy),
-            Reaction::Warn => self.tell(Level::Warning, Reason::NewCell, Some(name), message, remedy),
+        match self.thresholds.new {
+            Reaction::Fail => self.report(Level::Failure, Reason::NewCell, Some(name), message, remedy),
+            Reaction::Warn => self.report(Level::Warning, Reason::NewCell, Some(name), message, remedy),
             Reaction::Ignore => {}
         }
         self.against_rule(name, runs, now);
     }
 
-    /// Holds the rule of the baseline against a cell that has nothing else to be compared with.
+    /// Compares a cell that has no other reference with the rule of the baseline.
     fn against_rule(&mut self, name: &str, runs: &CellRuns, now: &Samples) {
         let Some(rule) = self.then.and_then(|then| then.rule.as_ref()) else { return };
         let Some(n) = runs.sizes.get(&rule.predictor) else { return };
         let foretold = rule.typical.limit(*n);
-        let slack = Bytes((foretold.0 as f64 * rule.deviation) as u64).max(self.terms.tolerance(foretold));
+        let slack = Bytes((foretold.0 as f64 * rule.deviation) as u64).max(self.thresholds.tolerance(foretold));
         let covered = foretold.saturating_add(slack);
         if now.highest_case().is_some_and(|most| most.median <= covered) || !self.is_enough(name, now, None) {
             return;
@@ -420,16 +419,16 @@ impl Judge<'_> {
         let message = format!("the rule of the baseline no longer covers its runs: {by_rule}");
         let remedy = "check what the change keeps in memory; if it is intended, refit the rule with `highwater fit` \
                       and commit a new baseline: `highwater check --update-baseline`";
-        self.tell(Level::Failure, Reason::RuleUncovered, Some(name), message, remedy);
+        self.report(Level::Failure, Reason::RuleUncovered, Some(name), message, remedy);
     }
 
     fn vanished(&mut self, name: &str, then: &BaselineCell) {
         let message = format!("the cell is in the baseline, with {}, but did not run", then.samples.median);
         let remedy = "restore the input; if it was removed on purpose, commit a new baseline: `highwater check \
                       --update-baseline`, or set `thresholds.vanished = \"warn\"`";
-        match self.terms.vanished {
-            Reaction::Fail => self.tell(Level::Failure, Reason::VanishedCell, Some(name), message, remedy),
-            Reaction::Warn => self.tell(Level::Warning, Reason::VanishedCell, Some(name), message, remedy),
+        match self.thresholds.vanished {
+            Reaction::Fail => self.report(Level::Failure, Reason::VanishedCell, Some(name), message, remedy),
+            Reaction::Warn => self.report(Level::Warning, Reason::VanishedCell, Some(name), message, remedy),
             Reaction::Ignore => {}
         }
     }
@@ -442,29 +441,35 @@ impl Judge<'_> {
                 let message = format!("the baseline was made on a different host: {}", differences.join("; "));
                 let remedy = "run the check on the baseline's host, or make a baseline for this host; --strict-host \
                               turns this into an error";
-                self.tell(Level::Warning, Reason::OtherHost, None, message, remedy);
+                self.report(Level::Warning, Reason::OtherHost, None, message, remedy);
             }
         }
     }
 
-    /// Lower bounds, where nothing was held against them that would tell so.
+    /// Reports lower bounds, unless another finding already does.
     fn lower_bounds(&mut self) {
         let told = |it: &Finding| matches!(it.reason, Reason::NotVerified | Reason::GrowthNotVerified);
         let verified = |cell: &CellRuns| cell.samples().is_none_or(|samples| samples.highest_case().is_some());
         let inexact = self.runs.cells.values().filter(|cell| !verified(cell)).find_map(|cell| cell.inexact.as_ref());
         if let Some(Inexact { reason, remedy }) = inexact
-            && self.terms.not_verified != Reaction::Ignore
+            && self.thresholds.not_verified != Reaction::Ignore
             && !self.findings.iter().any(told)
         {
             let message = format!("the peaks are lower bounds; the task may need more ({reason})");
-            self.tell(Level::Warning, Reason::LowerBound, None, message, remedy.clone());
+            self.report(Level::Warning, Reason::LowerBound, None, message, remedy.clone());
         }
     }
 
     fn baseline_missing(&mut self, cells: &[CellReport]) {
         if cells.is_empty() {
             let message = "the task has no runs".to_owned();
-            self.tell(Level::TooLittleData, Reason::TooFewSamples, None, message, "run the task, or give its records");
+            self.report(
+                Level::TooLittleData,
+                Reason::TooFewSamples,
+                None,
+                message,
+                "run the task, or give its records",
+            );
             return;
         }
         if self.then.is_some() || cells.iter().all(|cell| cell.now.is_none()) {
@@ -473,16 +478,16 @@ impl Judge<'_> {
         let update = "create one with `highwater check --update-baseline` and commit it";
         if cells.iter().any(|cell| cell.allowed.is_none()) {
             let message = "the task has neither a baseline nor a budget, limit or rule".to_owned();
-            self.tell(Level::TooLittleData, Reason::NoBaseline, None, message, update);
+            self.report(Level::TooLittleData, Reason::NoBaseline, None, message, update);
             return;
         }
         let message = "the task has no baseline: growth was not checked, only its budgets, limits and rules".to_owned();
         let ignore = "to check only these, set `thresholds.no-baseline = \"ignore\"`";
-        match self.terms.no_baseline {
+        match self.thresholds.no_baseline {
             Reaction::Fail => {
-                self.tell(Level::TooLittleData, Reason::NoBaseline, None, message, format!("{update}; {ignore}"));
+                self.report(Level::TooLittleData, Reason::NoBaseline, None, message, format!("{update}; {ignore}"));
             }
-            Reaction::Warn => self.tell(Level::Warning, Reason::NoBaseline, None, message, update),
+            Reaction::Warn => self.report(Level::Warning, Reason::NoBaseline, None, message, update),
             Reaction::Ignore => {}
         }
     }
@@ -498,7 +503,7 @@ impl Judge<'_> {
         else {
             return;
         };
-        if ratio <= self.terms.wasteful {
+        if ratio <= self.thresholds.wasteful {
             return;
         }
         let what = match &allowed.by {
@@ -511,7 +516,7 @@ impl Judge<'_> {
             allowed.bytes
         );
         let remedy = "fit a rule to the runs with `highwater fit`";
-        self.tell(Level::Notice, Reason::LimitWasteful, None, message, remedy);
+        self.report(Level::Notice, Reason::LimitWasteful, None, message, remedy);
     }
 }
 
@@ -519,7 +524,7 @@ fn runs_words(count: usize) -> String {
     if count == 1 { "1 run".to_owned() } else { format!("{count} runs") }
 }
 
-/// What a cell may not exceed, as a reason and in words.
+/// The reason for exceeding an allowance, and its description.
 fn kind_of(allowed: &Allowed) -> (Reason, String) {
     match &allowed.by {
         AllowedBy::Budget => (Reason::AboveBudget, format!("the budget of {}", allowed.bytes)),
@@ -542,7 +547,7 @@ fn above_remedy(by: &AllowedBy) -> &'static str {
     }
 }
 
-/// ` from 100 MiB to 108 MiB (+8 MiB, +8.0 %)`; of lower bounds without a difference.
+/// Formats ` from 100 MiB to 108 MiB (+8 MiB, +8.0 %)`; lower bounds without the difference.
 fn from_to(then: &Samples, now: &Samples) -> String {
     if !then.is_exact() || !now.is_exact() {
         return format!(": {} now, {} in the baseline", now.words(), then.words());

@@ -1,13 +1,13 @@
-//! From recorded runs to the rule they call for.
+//! Fits a rule to recorded runs.
 //!
-//! The platform gives a task max(floor, a · n^k), so that is what is fitted, not a regression line. Every predictor,
-//! every exponent from 0 to 3 and three kinds of curve ([`Shape`]) are candidates. Each is fitted without a fifth of
-//! the sizes, again and again, and without the largest ones, and asked for what it had not seen; the candidate and the
-//! margin that would have cost least there win. Cost is waste (memory reserved for nothing, times time; a failed try
-//! reserves its whole limit in vain and is tried again with twice as much) and a price for every failure.
+//! The platform gives a task max(base, a · n^k), so that is what is fitted, not a regression line. Candidates combine
+//! every predictor, every exponent from 0 to 3 and three kinds of curve ([`Shape`]). Each is fitted repeatedly without
+//! a fifth of the sizes, and without the largest ones, and then predicts what was held out; the candidate and margin
+//! with the lowest cost there win. The cost is waste (unused reserved memory times time; a failed try wastes its whole
+//! limit and is retried with twice as much) plus a price for every failure.
 //!
-//! Runs whose peak is not their need are no points: one that reached its limit and went on says nothing about more or
-//! less; one that was killed for memory only pushes the rule up.
+//! Censored runs are not points: one that reached its limit and went on shows neither more nor less need, and one that
+//! was killed for memory only pushes the rule up.
 
 mod backtest;
 mod choose;
@@ -18,12 +18,12 @@ mod headroom;
 mod holdout;
 mod joint;
 mod oracle;
+mod platform;
 mod points;
 mod records;
 mod result;
 mod shape;
 mod waste;
-mod written;
 
 use serde::Serialize;
 
@@ -33,39 +33,40 @@ use crate::stats::outlier::{self, modified_z_scores};
 use crate::stats::trend::{kendall_score, slope};
 
 use choose::{Candidate, Choice, choose, representatives};
-use holdout::{Care, Foretold};
+use holdout::{Care, HeldOutPrediction};
 use points::{Point, Points};
 use shape::Curve;
 
 pub use self::backtest::{Backtest, backtest, backtest_by};
 pub use self::csv::parse as parse_csv;
 pub use self::evaluate::{Evaluation, Order, Protocol, TaskScore, evaluate};
-pub use self::group::{Declared, Group, LeftOut};
+pub use self::group::{Declared, Group, SkippedRuns};
 pub use self::headroom::{Conformal, Headroom};
-pub use self::joint::{Also, fit_group, fit_single};
+pub use self::joint::{OtherChannel, fit_group, fit_single};
 pub use self::oracle::oracle;
-pub use self::records::{Groups, On, groups as group_records};
+pub use self::platform::{KUBERNETES_MARGIN, Target, whole_factor};
+pub use self::records::{Groups, Metric, groups as group_records};
 pub use self::result::{Evidence, Fit, HeldOut, Inputs, Outlier, Warning};
 pub use self::shape::Shape;
 pub use self::waste::waste;
-pub use self::written::{KUBERNETES_MARGIN, Target, whole_factor};
 
-/// Fewer distinct inputs than this are no evidence.
+/// Fewer distinct inputs than this are not enough evidence.
 pub const FEWEST_INPUTS: usize = 3;
-/// A rule that grows has to cost so much less on held-out inputs than a floor; otherwise the simpler one is better.
+/// A rule that grows has to cost this share less on held-out inputs than a constant; otherwise the simpler one is
+/// better.
 const GROWTH_MUST_GAIN: f64 = 0.05;
-/// A range of sizes below this factor is called narrow.
+/// A range of sizes below this factor is narrow.
 const NARROW: f64 = 2.0;
-/// Coefficients are rounded up to so many significant digits.
+/// Coefficients are rounded up to this many significant digits.
 const DIGITS: i32 = 6;
-/// Runs of a task differ by this much anyway; smaller residuals make no outlier.
+/// Runs of a task differ by this much anyway; smaller residuals are not outliers.
 const SMALLEST_SPREAD: f64 = 0.02;
 
-/// What a rule is to be good at.
+/// The objective of a rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Objective {
-    /// As little waste as possible; a run may fail now and then and be tried again.
+    /// As little waste as possible; a run may occasionally fail and be retried.
     #[default]
     Waste,
     /// Hardly any failures, and then as little waste as possible.
@@ -73,7 +74,7 @@ pub enum Objective {
 }
 
 impl Objective {
-    /// The share of runs that may fail, where nothing else is said.
+    /// The default share of runs that may fail.
     pub const fn default_failures(self) -> f64 {
         match self {
             Self::Waste => 0.05,
@@ -83,23 +84,23 @@ impl Objective {
 
     fn care(self, failures: f64) -> Care {
         // A price instead of a bound: a bound would be the same for tasks where a failure saves much and where it saves
-        // nothing. A budget of 5 % prices a failure like three runs, 1 % like fifteen. On traces of three real workflows
-        // (48 tasks, 20 runs known of each) that makes 3.4 % and 1.0 % of the further runs fail.
+        // nothing. A budget of 5 % prices a failure like three runs, 1 % like fifteen. On traces of three real
+        // workflows (48 tasks, 20 runs known of each) that makes 3.4 % and 1.0 % of the further runs fail.
         let failure_price = 0.15 / failures.max(1e-4);
         match self {
-            // Twenty runs seldom show how far the next may go: to be safe is mainly to expect more than was seen.
+            // Twenty runs seldom show how much the next may need: safety mainly means to expect more than was seen.
             Self::Waste => Care { failure_price, widening: 0.05, jitter: 0.003 },
             Self::Safe => Care { failure_price, widening: 0.7, jitter: 0.004 },
         }
     }
 }
 
-/// What is asked for.
+/// Options of a fit.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct FitOptions {
-    /// How the consumer puts floor and growth together.
+    /// How the consumer combines base and growth.
     pub form: Form,
-    /// What the rule is to be good at.
+    /// The objective of the rule.
     pub objective: Objective,
     /// The share of runs that may fail.
     pub failures: f64,
@@ -108,7 +109,7 @@ pub struct FitOptions {
 }
 
 impl FitOptions {
-    /// The usual: a maximum, exponents up to 3, the objective's own budget of failures.
+    /// The defaults: a maximum, exponents up to 3, the objective's own failure budget.
     pub const fn new(objective: Objective) -> Self {
         Self { form: Form::Max, objective, failures: objective.default_failures(), max_exponent: 3 }
     }
@@ -120,32 +121,33 @@ impl Default for FitOptions {
     }
 }
 
-/// Why there is no rule.
+/// Why the runs are not enough for a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TooLittle {
-    /// There is no run at all.
+    /// There are no runs.
     #[error("not enough data: there are no runs")]
     NoRuns,
-    /// No peak is known to be the need.
+    /// No peak is uncensored.
     #[error("not enough data: all {runs} runs are censored, so their peaks do not show the need")]
     OnlyCensored {
-        /// How many there are.
+        /// Number of runs.
         runs: usize,
     },
-    /// Repeats of one or two inputs do not show how the need depends on the input.
+    /// One or two distinct inputs do not show how the need depends on the input.
     #[error("not enough data: {found} distinct input sizes, expected at least {FEWEST_INPUTS}")]
     FewInputs {
-        /// How many distinct sizes there are.
+        /// Number of distinct sizes.
         found: usize,
     },
 }
 
-/// Finds the rule that the runs call for.
+/// Fits a rule to the runs.
 ///
 /// # Errors
-/// There is no evidence: no runs, only censored ones, or fewer than [`FEWEST_INPUTS`] distinct sizes.
+/// If the evidence is insufficient: no runs, only censored ones, or fewer than [`FEWEST_INPUTS`] distinct sizes.
 pub fn fit(table: &RunTable, options: &FitOptions) -> Result<Fit, TooLittle> {
-    let by_predictor: Vec<Points> = (0..table.predictors.len()).map(|place| Points::by(table, place)).collect();
+    let by_predictor: Vec<Points> =
+        (0..table.predictors.len()).map(|place| Points::by_predictor(table, place)).collect();
     let most = by_predictor.iter().map(Points::distinct_sizes).max().unwrap_or(0);
     if table.runs.is_empty() {
         return Err(TooLittle::NoRuns);
@@ -166,28 +168,28 @@ fn coordinates(points: &[Point]) -> Vec<(f64, f64)> {
 
 fn assemble(table: &RunTable, options: &FitOptions, by_predictor: &[Points], choice: &Choice) -> Fit {
     let points = &by_predictor[choice.best.predictor];
-    let Candidate { predictor, exponent, shape, margin, ref foretold } = choice.best;
+    let Candidate { predictor, exponent, shape, margin, ref predictions } = choice.best;
     let fitted = |shape: Shape, points: &[Point]| {
         let floor = (Curve { form: options.form, base: highest(points), slope: 0.0 }, 0.0);
         holdout::whole(shape, options.form, exponent, points).unwrap_or(floor)
     };
     let (curve, largest) = match shape {
-        Shape::Envelope => fitted(shape, &points.plain),
-        Shape::LeastWaste | Shape::Centre => fitted(shape, &representatives(&points.plain)),
+        Shape::Envelope => fitted(shape, &points.uncensored),
+        Shape::LeastWaste | Shape::Centre => fitted(shape, &representatives(&points.uncensored)),
     };
     let rule = rounded(curve.times(margin.factor), exponent, largest);
     let (rule, raised_by) = above(rule, &points.killed, points);
-    // At least as much is enough where a peak was sampled.
+    // A sampled peak is satisfied by at least as much.
     let sampled: Vec<Point> =
         points.sampled.iter().map(|point| Point { peak: (point.peak - 1.0).max(0.0), ..*point }).collect();
     let (rule, _) = above(rule, &sampled, points);
-    let (centre, largest) = fitted(Shape::Centre, &representatives(&points.plain));
+    let (centre, largest) = fitted(Shape::Centre, &representatives(&points.uncensored));
     let typical = rounded(centre, exponent, largest);
     let inputs = inputs(table, points);
-    let headroom = headroom::headroom(&rule, exponent, points, foretold, margin.factor);
+    let headroom = headroom::headroom(&rule, exponent, points, predictions, margin.factor);
     let evidence = Evidence {
-        slope: slope(&coordinates(&points.plain)),
-        rank_score: kendall_score(&coordinates(&points.plain)),
+        slope: slope(&coordinates(&points.uncensored)),
+        rank_score: kendall_score(&coordinates(&points.uncensored)),
         growth_gain: choice.growth_gain,
     };
     let together = (rule.exponent > 0).then(|| rises_with(by_predictor, predictor)).flatten();
@@ -201,11 +203,11 @@ fn assemble(table: &RunTable, options: &FitOptions, by_predictor: &[Points], cho
         request: typical.at_most(rule),
         lower_bound: false,
         predictor: table.predictors[predictor].clone(),
-        also: Vec::new(),
+        other_channels: Vec::new(),
         shape,
         margin: margin.factor,
         inputs,
-        held_out: held_out(foretold, margin.factor, points, points::is_timed(table)),
+        held_out: held_out(predictions, margin.factor, points, points::is_timed(table)),
         evidence,
         outliers: outliers(table, predictor, &typical),
         warnings,
@@ -213,12 +215,12 @@ fn assemble(table: &RunTable, options: &FitOptions, by_predictor: &[Points], cho
     }
 }
 
-/// The first of the more usual measures that puts the inputs into the same order.
+/// The first of the more usual predictors that orders the inputs in the same way.
 ///
-/// Where the sum of the files is larger wherever their largest is, no run tells which of them the memory follows.
+/// If the sum of the files is larger wherever the largest file is, no run shows which of them the memory follows.
 fn rises_with(by_predictor: &[Points], chosen: usize) -> Option<usize> {
     let sizes = |place: usize| -> Vec<f64> {
-        let mut points: Vec<&Point> = by_predictor[place].plain.iter().collect();
+        let mut points: Vec<&Point> = by_predictor[place].uncensored.iter().collect();
         points.sort_by_key(|point| point.input);
         points.iter().map(|point| point.n).collect()
     };
@@ -234,7 +236,7 @@ fn highest(points: &[Point]) -> f64 {
     points.iter().map(|point| point.peak).fold(0.0, f64::max)
 }
 
-/// The curve over n itself, in whole bytes and with a coefficient that people can read, never less than before.
+/// The curve over n itself, in whole bytes and with a readable coefficient, never lower than before.
 fn rounded(curve: Curve, exponent: u32, largest: f64) -> FittedRule {
     let coefficient = if exponent == 0 || largest <= 0.0 {
         0.0
@@ -249,14 +251,14 @@ fn round_up(number: f64) -> f64 {
     if !number.is_normal() {
         return 0.0;
     }
-    // Through text, so that what is printed is what is computed with.
+    // Through a string, so that the printed value is the one used.
     let digits = usize::try_from(DIGITS - 1).unwrap_or(0);
     let nearest = |number: f64| format!("{number:.digits$e}").parse().unwrap_or(number);
     let rounded: f64 = nearest(number);
     if rounded >= number { rounded } else { nearest(number * (1.0 + 10_f64.powi(1 - DIGITS))) }
 }
 
-/// Raises the rule above every bound, in the cheaper of the two ways.
+/// Raises the rule above every bound, in the cheaper of two ways.
 fn above(rule: FittedRule, bounds: &[Point], points: &Points) -> (FittedRule, Option<Bytes>) {
     let mut raised = (rule, None);
     for kill in bounds {
@@ -278,7 +280,7 @@ fn above(rule: FittedRule, bounds: &[Point], points: &Points) -> (FittedRule, Op
         };
         let with_slope = FittedRule { coefficient: steeper, ..raised.0 };
         let total = |rule: &FittedRule| -> f64 {
-            points.plain.iter().map(|p| waste(rule.limit(Bytes(p.n as u64)).0 as f64, p.peak, p.wall)).sum()
+            points.uncensored.iter().map(|p| waste(rule.limit(Bytes(p.n as u64)).0 as f64, p.peak, p.wall)).sum()
         };
         let can_steepen = rule.exponent > 0 && with_slope.limit(n) > bound;
         let steepen = can_steepen && total(&with_slope) < total(&with_base);
@@ -292,25 +294,30 @@ fn inputs(table: &RunTable, points: &Points) -> Inputs {
     let size = |point: Option<&Point>| Bytes(point.map_or(0, |point| point.n as u64));
     Inputs {
         runs: table.runs.len(),
-        distinct: points.plain.len(),
-        smallest: size(points.plain.first()),
-        largest: size(points.plain.last()),
-        median: size(points.plain.get(points.plain.len() / 2)),
+        distinct: points.uncensored.len(),
+        smallest: size(points.uncensored.first()),
+        largest: size(points.uncensored.last()),
+        median: size(points.uncensored.get(points.uncensored.len() / 2)),
         limit_reached: with(Censoring::LimitReached),
         oom_killed: with(Censoring::OomKilled),
         sampled: with(Censoring::LowerBound),
     }
 }
 
-fn held_out(foretold: &[Foretold], margin: f64, points: &Points, timed: bool) -> HeldOut {
-    held_out_of(foretold, margin, points.plain.iter().map(|point| (point.peak, point.wall)), timed)
+fn held_out(predictions: &[HeldOutPrediction], margin: f64, points: &Points, timed: bool) -> HeldOut {
+    held_out_of(predictions, margin, points.uncensored.iter().map(|point| (point.peak, point.wall)), timed)
 }
 
-/// How rules did that were asked for what they had not seen; `recorded` are peaks and times of all runs.
-fn held_out_of(foretold: &[Foretold], margin: f64, recorded: impl Iterator<Item = (f64, f64)>, timed: bool) -> HeldOut {
-    let ratios: Vec<f64> = foretold.iter().map(|one| one.limit * margin / one.peak).collect();
-    let wasted: f64 = foretold.iter().map(|one| waste(one.limit * margin, one.peak, one.wall)).sum();
-    let needed: f64 = foretold.iter().map(|one| one.peak * one.wall).sum();
+/// Scores predictions for held-out points; `recorded` are peaks and times of all runs.
+fn held_out_of(
+    predictions: &[HeldOutPrediction],
+    margin: f64,
+    recorded: impl Iterator<Item = (f64, f64)>,
+    timed: bool,
+) -> HeldOut {
+    let ratios: Vec<f64> = predictions.iter().map(|one| one.limit * margin / one.peak).collect();
+    let wasted: f64 = predictions.iter().map(|one| waste(one.limit * margin, one.peak, one.wall)).sum();
+    let needed: f64 = predictions.iter().map(|one| one.peak * one.wall).sum();
     let count = ratios.len().max(1) as f64;
     let waste_share = wasted / needed.max(f64::MIN_POSITIVE);
     let recorded: f64 = recorded.map(|(peak, wall)| peak * wall).sum();
@@ -325,9 +332,9 @@ fn held_out_of(foretold: &[Foretold], margin: f64, recorded: impl Iterator<Item 
 }
 
 fn outliers(table: &RunTable, predictor: usize, typical: &FittedRule) -> Vec<Outlier> {
-    let plain = table.runs.iter().enumerate().filter(|(_, run)| run.censoring == Censoring::None);
+    let uncensored = table.runs.iter().enumerate().filter(|(_, run)| run.censoring == Censoring::None);
     let runs: Vec<(usize, Bytes, Bytes)> =
-        plain.filter_map(|(place, run)| Some((place, *run.sizes.get(predictor)?, run.peak))).collect();
+        uncensored.filter_map(|(place, run)| Some((place, *run.sizes.get(predictor)?, run.peak))).collect();
     let residual = |n: Bytes, peak: Bytes| (peak.0.max(1) as f64 / typical.limit(n).0.max(1) as f64).ln();
     let residuals: Vec<f64> = runs.iter().map(|&(_, n, peak)| residual(n, peak)).collect();
     let scores = modified_z_scores(&residuals, SMALLEST_SPREAD);
@@ -424,7 +431,7 @@ mod tests {
             sizes.push([before + largest, largest]);
         }
         assert!(together(&table(&sizes, |[sum, _]| (8 << 20) + sum * (36 << 20) / 10)));
-        // What has many small files tells that only the largest counts.
+        // An input with many small files shows that only the largest counts.
         sizes.push([90, 3]);
         assert!(!together(&table(&sizes, |[_, largest]| (largest * largest) << 21)));
     }

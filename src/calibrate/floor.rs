@@ -1,64 +1,64 @@
-//! Finds the smallest limit under which a task still succeeds.
+//! Searches for the minimum limit under which a task still succeeds.
 //!
-//! A peak is not a need: page cache fills whatever memory there is, and the kernel takes it back when memory gets scarce.
-//! What a task needs shows only under a limit. So it is run under ever other limits, each kept by the kernel, until one that
-//! is enough and one that is not are close together.
+//! A peak is not a need: page cache fills whatever memory there is, and the kernel reclaims it when memory gets scarce.
+//! What a task needs shows only under a limit. So it is run under varying limits, enforced by the kernel, until a
+//! passing and a failing one are close together.
 
 mod search;
 
 use std::time::Duration;
 
-pub use self::search::{Search, Step, Terms, Verdict};
+pub use self::search::{Search, SearchLimits, Step, Verdict};
 use crate::model::observation::{Exactness, Floor, Observation, Outcome, Peak, PeakSource, micros};
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 
-/// Without a bound of its own a try may take so many times as long as a run without a limit, and [`GRACE`] more. A task
-/// whose last pages are taken from it again and again hardly gets on, and nothing else would ever end it.
+/// Without an explicit time-out a try may take this many times as long as a run without a limit, plus [`GRACE`]. A task
+/// that thrashes hardly makes progress, and nothing else would ever end it.
 const PATIENCE: f64 = 10.0;
-/// What starting a task may cost beside its own time.
+/// How long starting a task may take beside its own time.
 const GRACE: Duration = Duration::from_secs(10);
-/// Where time counts, this much is nobody's fault.
+/// A delay of this much never counts as too slow.
 const JITTER: Duration = Duration::from_millis(50);
-/// Runs without a limit where time counts: their median is what tries are held against.
+/// The number of runs without a limit if time counts: tries are compared with their median.
 const TIMED_RUNS: usize = 3;
 
-/// What counts as success.
+/// The criteria for success.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Success {
-    /// So many times as long as without a limit a try may take, and 50 ms.
+    /// How many times as long as without a limit a try may take, plus 50 ms.
     pub slowdown: Option<f64>,
-    /// Whether a run may succeed although the kernel killed a process of it for lack of memory.
+    /// Whether a run may succeed although the kernel OOM-killed one of its processes.
     pub oom_of_children: bool,
 }
 
-/// Runs the task whose floor is looked for.
+/// Runs the task of a search.
 pub trait Trial {
-    /// Why a run could not be had at all.
+    /// Why a run was not possible.
     type Error;
 
-    /// Runs it once, under this limit and for this long at most.
+    /// Runs the task once, under this limit and for at most this time.
     ///
     /// # Errors
-    /// Where there is no use in trying further. That the task does not start under a limit is no error.
+    /// If further tries are pointless. A task that does not start under a limit is not an error.
     fn run(&mut self, limit: Option<Bytes>, timeout: Option<Duration>) -> Result<Ran, Self::Error>;
 
-    /// Keeps a run in a record.
+    /// Records a run.
     ///
     /// # Errors
-    /// Where it cannot be kept, which ends the search.
+    /// If it cannot be recorded, which ends the search.
     fn keep(&mut self, observation: &Observation) -> Result<(), Self::Error>;
 
-    /// Is told how far the search is before every try.
+    /// Receives the progress of the search before every try.
     fn next(&mut self, _search: &Search, _limit: Bytes, _runs: &[Try]) {}
 }
 
-/// What came of starting it.
+/// The outcome of starting the task.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ran {
     /// It ran.
     Observed(Box<Observation>),
-    /// It could not even be started under the limit, and why.
+    /// It could not be started under the limit, for this reason.
     NotStarted(String),
 }
 
@@ -67,107 +67,107 @@ pub enum Ran {
 pub struct Try {
     /// The limit.
     pub limit: Bytes,
-    /// What came of it.
+    /// The result.
     pub result: TryResult,
-    /// The most memory it had in use; nothing where it was not started.
+    /// Its peak; absent if it was not started.
     pub peak: Option<Bytes>,
     /// How long it took, in microseconds.
     pub wall_us: Option<u64>,
 }
 
-/// What came of a try.
+/// The result of a try.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TryResult {
     /// It succeeded.
     Enough,
     /// The kernel killed it for lack of memory.
     OomKilled,
-    /// It ended with success, but the kernel had killed a process of it for lack of memory.
+    /// It exited with success, but the kernel OOM-killed one of its processes.
     ChildOomKilled,
     /// It failed with this status.
     Failed(i32),
     /// A signal ended it.
     Signalled(i32),
-    /// It took longer than it may.
+    /// It exceeded the allowed slowdown.
     TooSlow,
-    /// It was ended because it took far longer than without a limit.
+    /// It was stopped because it took far longer than without a limit.
     TimedOut,
-    /// It could not be started, and why.
+    /// It could not be started, for this reason.
     NotStarted(String),
 }
 
 /// How a search ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// With a floor.
+    /// A minimum limit was found.
     Settled,
     /// The tries contradict each other too often, or no limit was enough.
     GaveUp,
-    /// It was told to end.
+    /// It was interrupted.
     Interrupted {
         /// The signal.
         signal: i32,
     },
-    /// The container engine went away.
+    /// The container engine disappeared.
     EngineLost,
 }
 
-/// What a search has found.
+/// The result of a search.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
     /// How it ended.
     pub end: End,
-    /// The runs without a limit; one, or more where time counts.
+    /// The runs without a limit: one, or more if time counts.
     pub unlimited: Vec<Observation>,
     /// The runs under limits, in order.
     pub tries: Vec<Try>,
-    /// The lowest limit known to be enough: the floor, once the search has settled.
+    /// The lowest limit known to be enough: the result, once the search has settled.
     pub enough: Option<Bytes>,
     /// The highest limit below it that was not enough.
     pub not_enough: Option<Bytes>,
-    /// How many runs succeeded under `enough`.
+    /// Number of runs that succeeded under `enough`.
     pub confirmed: u32,
-    /// How many tries succeeded under a limit no higher than `not_enough`: memory is not all that decides.
+    /// Number of tries that succeeded under a limit no higher than `not_enough`: memory is not the only factor.
     pub contradictions: u32,
 }
 
-/// What ended a search without a result.
+/// Why a search ended without a result.
 #[derive(Debug)]
 pub enum SearchError<E> {
-    /// A run could not be had.
+    /// A run was not possible.
     Trial(E),
-    /// A run showed that there is no floor to be found.
+    /// A run showed that there is no minimum limit to find.
     Floor(FloorError),
 }
 
-/// Why there is no floor to be found.
+/// Why there is no minimum limit.
 #[derive(Debug, thiserror::Error)]
 pub enum FloorError {
     /// The task does not succeed without a limit either.
     #[error("failed to find the minimum limit: the task fails even without one")]
     TaskFailed(Box<Observation>),
-    /// The run without a limit was not seen to its end.
+    /// The run without a limit was interrupted.
     #[error("interrupted during the run without a limit")]
     Interrupted(Box<Observation>),
-    /// There is no peak to begin with.
+    /// The run without a limit has no peak.
     #[error("failed to find the minimum limit: the run without a limit has no peak to start from")]
     NoPeak,
     /// The limit was not in force.
     #[error("failed to limit the task to {limit}: its cgroup has {}", .kept.map_or("no limit".to_owned(), |kept| format!("a limit of {kept}")))]
     NotKept {
-        /// What was asked for.
+        /// The requested limit.
         limit: Bytes,
-        /// What was in force.
+        /// The limit in force.
         kept: Option<Bytes>,
     },
     /// A part of the task was not under the limit.
     #[error("failed to limit all of the task to {limit}: {reason}")]
     Escaped {
-        /// What was asked for.
+        /// The requested limit.
         limit: Bytes,
         /// Why its peak is a lower bound.
         reason: String,
-        /// What would keep all of it under the limit.
+        /// How to keep all of it under the limit.
         remedy: String,
     },
 }
@@ -178,17 +178,17 @@ impl<E> From<FloorError> for SearchError<E> {
     }
 }
 
-/// Looks for the smallest limit under which the task succeeds: first without a limit, then below its peak.
+/// Searches for the minimum limit under which the task succeeds: first without a limit, then below its peak.
 ///
 /// # Errors
-/// Where the task cannot be run or fails without a limit, or where a limit is not kept.
-pub fn find<T: Trial>(trial: &mut T, terms: Terms, success: Success) -> Result<Found, SearchError<T::Error>> {
+/// If the task cannot be run or fails without a limit, or if a limit is not in force.
+pub fn find<T: Trial>(trial: &mut T, limits: SearchLimits, success: Success) -> Result<Found, SearchError<T::Error>> {
     let unlimited = without_limit(trial, success)?;
     let peak = unlimited.iter().filter_map(peak_of).max().ok_or(FloorError::NoPeak)?;
     let mut walls: Vec<u64> = unlimited.iter().map(|run| run.wall_us).collect();
     walls.sort_unstable();
     let wall_us = walls[walls.len() / 2];
-    let mut search = Search::new(terms, peak);
+    let mut search = Search::new(limits, peak);
     let mut tries: Vec<Try> = Vec::new();
     let end = loop {
         let limit = match search.next() {
@@ -200,15 +200,15 @@ pub fn find<T: Trial>(trial: &mut T, terms: Terms, success: Success) -> Result<F
         let mut observation =
             match trial.run(Some(limit), Some(patience(success, wall_us))).map_err(SearchError::Trial)? {
                 Ran::NotStarted(reason) => {
-                    search.tell(limit, Verdict::NotEnough);
+                    search.record(limit, Verdict::NotEnough);
                     tries.push(Try { limit, result: TryResult::NotStarted(reason), peak: None, wall_us: None });
                     continue;
                 }
                 Ran::Observed(observation) => observation,
             };
         let result = match judge(&observation, success, Some(wall_us)) {
-            Judged::Result(result) => result,
-            Judged::Ended(end) => {
+            Judgement::Result(result) => result,
+            Judgement::Ended(end) => {
                 trial.keep(&observation).map_err(SearchError::Trial)?;
                 break end;
             }
@@ -217,9 +217,9 @@ pub fn find<T: Trial>(trial: &mut T, terms: Terms, success: Success) -> Result<F
             trial.keep(&observation).map_err(SearchError::Trial)?;
             return Err(error.into());
         }
-        search.tell(limit, verdict(&result, &observation));
+        search.record(limit, verdict(&result, &observation));
         if search.next() == Step::Settled {
-            observation.floor = floor(&search, terms, success, peak);
+            observation.floor = floor(&search, limits, success, peak);
         }
         trial.keep(&observation).map_err(SearchError::Trial)?;
         let (peak, wall_us) = (peak_of(&observation), Some(observation.wall_us));
@@ -244,9 +244,9 @@ fn without_limit<T: Trial>(trial: &mut T, success: Success) -> Result<Vec<Observ
         };
         trial.keep(&run).map_err(SearchError::Trial)?;
         match judge(&run, success, None) {
-            Judged::Result(TryResult::Enough) => runs.push(*run),
-            Judged::Result(_) => return Err(FloorError::TaskFailed(run).into()),
-            Judged::Ended(_) => return Err(FloorError::Interrupted(run).into()),
+            Judgement::Result(TryResult::Enough) => runs.push(*run),
+            Judgement::Result(_) => return Err(FloorError::TaskFailed(run).into()),
+            Judgement::Ended(_) => return Err(FloorError::Interrupted(run).into()),
         }
     }
     Ok(runs)
@@ -256,29 +256,29 @@ fn peak_of(observation: &Observation) -> Option<Bytes> {
     observation.peak.as_ref().value().map(|peak| peak.bytes)
 }
 
-/// After how long a try is ended. Where its time counts, not at once: whatever an engine needs is not the task's.
+/// The time-out of a try. If its time counts it includes a reserve, because an engine's overhead is not the task's.
 fn patience(success: Success, wall_us: u64) -> Duration {
     let wall = Duration::from_micros(wall_us);
     wall.mul_f64(success.slowdown.map_or(PATIENCE, |slowdown| slowdown.max(1.0) * 1.25)) + GRACE
 }
 
-enum Judged {
+enum Judgement {
     Result(TryResult),
-    /// Nobody knows how it would have ended.
+    /// How it would have ended is unknown.
     Ended(End),
 }
 
-/// What came of a run, which may take so many microseconds, times the slowdown.
-fn judge(run: &Observation, success: Success, wall_us: Option<u64>) -> Judged {
+/// The result of a run, given the time in microseconds that the slowdown refers to.
+fn judge(run: &Observation, success: Success, wall_us: Option<u64>) -> Judgement {
     let kills = run.events.value().and_then(|events| events.oom_kills.value()).unwrap_or_default();
     let bound = success.slowdown.zip(wall_us).map(|(slowdown, wall)| slowdown * wall as f64 + micros(JITTER) as f64);
     let too_slow = bound.is_some_and(|bound| run.wall_us as f64 > bound);
     if run.has_lost_engine() {
-        return Judged::Ended(End::EngineLost);
+        return Judgement::Ended(End::EngineLost);
     }
-    Judged::Result(match run.outcome {
-        Outcome::Interrupted { signal } => return Judged::Ended(End::Interrupted { signal }),
-        Outcome::EngineLost => return Judged::Ended(End::EngineLost),
+    Judgement::Result(match run.outcome {
+        Outcome::Interrupted { signal } => return Judgement::Ended(End::Interrupted { signal }),
+        Outcome::EngineLost => return Judgement::Ended(End::EngineLost),
         Outcome::Exited { status: 0 } if kills > 0 && !success.oom_of_children => TryResult::ChildOomKilled,
         Outcome::Exited { status: 0 } if too_slow => TryResult::TooSlow,
         Outcome::Exited { status: 0 } => TryResult::Enough,
@@ -310,7 +310,7 @@ fn exact_peak(run: &Observation) -> Option<Bytes> {
     }
 }
 
-/// Holds the whole run to have been under the limit that it was asked to be under.
+/// Checks that the whole run was under the requested limit.
 fn is_kept(run: &Observation, limit: Bytes) -> Result<(), FloorError> {
     if let Reading::Value(Peak { source: PeakSource::OwnCgroup, exactness, .. }) = &run.peak
         && let Exactness::LowerBound { reason, remedy } = exactness
@@ -324,12 +324,12 @@ fn is_kept(run: &Observation, limit: Bytes) -> Result<(), FloorError> {
     }
 }
 
-fn floor(search: &Search, terms: Terms, success: Success, peak: Bytes) -> Option<Floor> {
+fn floor(search: &Search, limits: SearchLimits, success: Success, peak: Bytes) -> Option<Floor> {
     let bytes = search.enough()?;
     Some(Floor {
         bytes,
         not_enough: search.not_enough(),
-        precision: terms.precision,
+        precision: limits.precision,
         confirmed: search.times_enough(bytes),
         peak: Some(peak),
         slowdown: success.slowdown,
@@ -337,7 +337,7 @@ fn floor(search: &Search, terms: Terms, success: Success, peak: Bytes) -> Option
 }
 
 impl Found {
-    /// The floor; nothing where the search did not settle.
+    /// The minimum limit; `None` if the search did not settle.
     pub fn floor(&self) -> Option<Bytes> {
         match self.end {
             End::Settled => self.enough,
@@ -345,7 +345,7 @@ impl Found {
         }
     }
 
-    /// The run without a limit that peaked highest.
+    /// The run without a limit that had the highest peak.
     pub fn highest(&self) -> Option<&Observation> {
         self.unlimited.iter().max_by_key(|run| peak_of(run))
     }

@@ -1,4 +1,4 @@
-//! Runs a task once and puts everything that is known of the run into one record.
+//! Runs a task once and assembles the record of the run.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use nix::libc;
 
-use super::monitor::{Cancel, Observer, Stop, Watch, Watched, breakdown, watch};
+use super::monitor::{Cancel, Observer, Stop, WatchOptions, Watched, breakdown, watch};
 use crate::model::observation::{
     Breakdown, Events, Exactness, Host, InputSizes, Observation, Outcome, Peak, SCHEMA_VERSION, Subject, Survivor,
     Swap, SweepRun, micros,
@@ -18,10 +18,10 @@ use crate::model::units::Bytes;
 use crate::runner::patience::Patience;
 use crate::runner::{End, FinishError, Finished, Runner, StartError};
 
-/// How much more than its time-out a run may take if it does not start.
+/// How much longer than its time-out a run may take to start.
 const START: Duration = Duration::from_secs(10);
 
-/// Why there is no observation.
+/// Why a run has no observation.
 #[derive(Debug, thiserror::Error)]
 pub enum MeasureError {
     /// The task could not be started.
@@ -30,28 +30,28 @@ pub enum MeasureError {
     /// The task could not be watched.
     #[error("failed to watch the task")]
     Watch(#[source] io::Error),
-    /// The task could not be finished as it should.
+    /// The task could not be finished.
     #[error(transparent)]
     Finish(#[from] FinishError),
 }
 
-/// What a run is of: known before it starts, and part of its record.
+/// The context of a run: known before it starts, and part of its record.
 #[derive(Clone, Debug, Default)]
-pub struct About {
-    /// What is run.
+pub struct RunContext {
+    /// What to run.
     pub subject: Subject,
-    /// Where in a sweep it belongs.
+    /// Its place in a sweep.
     pub sweep: Option<SweepRun>,
     /// The sizes of its inputs.
     pub inputs: Vec<InputSizes>,
-    /// What its rules ask for.
+    /// The prediction of its rules.
     pub prediction: Option<Prediction>,
-    /// What else a reader of the record needs to know.
+    /// Further notes for readers of the record.
     pub notes: Vec<String>,
 }
 
-impl About {
-    /// A run of its own, with the inputs that its prediction took the sizes of.
+impl RunContext {
+    /// A single run, with the inputs whose sizes its prediction used.
     pub fn one_run(subject: Subject, prediction: Option<Prediction>) -> Self {
         let channels = prediction.iter().flat_map(|prediction| &prediction.channels);
         let inputs = channels.filter_map(|channel| match &channel.size {
@@ -64,42 +64,42 @@ impl About {
     }
 }
 
-/// Starts the task, watches it to its end and cleans up.
+/// Starts the task, watches it until it ends and cleans up.
 ///
 /// # Errors
-/// Where it cannot be started, watched or cleaned up after. That the task fails is an observation.
+/// If it cannot be started, watched or cleaned up after. A task that fails is an observation.
 pub fn measure(
     runner: &mut dyn Runner,
-    about: About,
+    context: RunContext,
     host: Host,
-    how: &Watch,
+    options: &WatchOptions,
     cancel: Option<&mut dyn Cancel>,
     observer: &mut dyn Observer,
 ) -> Result<Observation, MeasureError> {
     let started_at = Timestamp::now();
     let mut patience = Patience::new(cancel);
-    // Time that the start takes is not the task's own.
-    patience.limit_start(how.timeout.map(|timeout| timeout.saturating_add(how.kill_after.max(START))));
+    // The time that the start takes is not the task's own.
+    patience.limit_start(options.timeout.map(|timeout| timeout.saturating_add(options.kill_after.max(START))));
     let mut run = runner.start(&mut patience)?;
     patience.limit_start(None);
     let kind = run.kind();
-    let watched = watch(&mut *run, how, &mut patience, observer).map_err(MeasureError::Watch)?;
+    let watched = watch(&mut *run, options, &mut patience, observer).map_err(MeasureError::Watch)?;
     let finished = run.finish(&mut patience)?;
     let outcome = outcome(&watched, &finished);
     let breakdown = fullest(&watched, &finished);
-    // Processes of another moment than the fullest one say nothing of it.
+    // The list of processes is only meaningful if it was read near the highest usage.
     let belong = breakdown.is_some_and(|fullest| watched.processes_at.0 >= fullest.current.0 / 20 * 19);
     let largest_processes = if belong { watched.largest_processes.clone() } else { Vec::new() };
-    let missed = missed_samples(&watched, how);
+    let missed = missed_samples(&watched, options);
     let contained = finished.contained.clone();
     let mut observation = Observation {
         schema_version: SCHEMA_VERSION,
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         started_at,
-        subject: about.subject,
-        sweep: about.sweep,
-        inputs: about.inputs,
-        prediction: about.prediction,
+        subject: context.subject,
+        sweep: context.sweep,
+        inputs: context.inputs,
+        prediction: context.prediction,
         runner: kind,
         outcome,
         wall_us: micros(contained.as_ref().and_then(|contained| contained.wall).unwrap_or(watched.wall)),
@@ -140,7 +140,7 @@ pub fn measure(
         observation.events = with_a_kill(observation.events);
     }
     observation.warnings.extend(finished.problems);
-    observation.warnings.extend(about.notes);
+    observation.warnings.extend(context.notes);
     Ok(observation)
 }
 
@@ -149,7 +149,7 @@ fn outcome(watched: &Watched, finished: &Finished) -> Outcome {
     if finished.end == End::Lost && contained.is_some_and(|contained| !contained.container.unanswered.is_empty()) {
         return Outcome::EngineLost;
     }
-    // An engine that hangs does not report the end of a task, which is then asked to end although it has.
+    // An engine that hangs does not report the end of a task, which may then be stopped although it has ended.
     let wall = contained.and_then(|contained| contained.wall);
     let ended_by_itself = wall.zip(watched.asked_at).is_some_and(|(wall, asked_at)| wall < asked_at);
     match watched.stop.filter(|_| !ended_by_itself) {
@@ -159,12 +159,12 @@ fn outcome(watched: &Watched, finished: &Finished) -> Outcome {
     }
     let oom_killed = was_oom_killed(finished);
     match finished.end {
-        // A shell passes on that its child was killed as status 128 + 9.
+        // A shell reports an OOM-killed child as status 128 + 9.
         End::Signalled(libc::SIGKILL) | End::Exited(137) if oom_killed => Outcome::OomKilled,
         End::Exited(status) => Outcome::Exited { status },
         End::Signalled(signal) => Outcome::Signalled { signal },
         End::Lost => Outcome::EngineLost,
-        // Only a run that was stopped is finished before its end, and has its outcome above.
+        // Only a run that was stopped is finished before its end, and its outcome is handled above.
         End::StillRunning => Outcome::Signalled { signal: libc::SIGKILL },
     }
 }
@@ -190,7 +190,7 @@ fn name(survivor: &Survivor) -> String {
     }
 }
 
-/// What keeps a process from ending though it was killed.
+/// Why a process that was killed has not ended.
 fn survival(survivor: &Survivor) -> String {
     let why = match survivor.state {
         Some('D') => ": it is in an uninterruptible wait or frozen (state D), and ends once that is over",
@@ -200,7 +200,7 @@ fn survival(survivor: &Survivor) -> String {
     format!("{} survived SIGKILL and still exists{why}", name(survivor))
 }
 
-/// Whether the kernel killed a process of the task for lack of memory: by its own count, or by what the engine heard.
+/// Whether the kernel OOM-killed a process of the task, according to its counter or to the engine.
 fn was_oom_killed(finished: &Finished) -> bool {
     kills(finished.events) > 0 || finished.contained.as_ref().is_some_and(|contained| contained.oom_killed)
 }
@@ -209,14 +209,14 @@ fn kills(events: Reading<Events>) -> u64 {
     events.value().and_then(|events| events.oom_kills.value()).unwrap_or_default()
 }
 
-/// It was only told of, by the engine or by a notice of the kernel, and not counted: one at least.
+/// The kill was only reported by the engine or by a notification of the kernel, not counted: there was at least one.
 fn with_a_kill(events: Reading<Events>) -> Reading<Events> {
     let unknown = Reading::Unsupported;
     let events = events.value().unwrap_or(Events { limit_hits: unknown, ooms: unknown, oom_kills: unknown });
     Reading::Value(Events { oom_kills: Reading::Value(1), ..events })
 }
 
-/// Whether a limit kept the peak from being what the task wanted.
+/// Whether a limit kept the peak from being the need.
 fn is_censored(outcome: Outcome, finished: &Finished) -> bool {
     let held_back = match (finished.limit.own, finished.events) {
         (Reading::Value(Some(limit)), events) => {
@@ -224,8 +224,8 @@ fn is_censored(outcome: Outcome, finished: &Finished) -> bool {
             {
                 (Some(1..), _) => true,
                 (Some(0), Some(peak)) => peak.bytes >= limit,
-                // Nobody counted: a charge that does not fit leaves the peak short of the limit by what is charged at once.
-                (None, Some(peak)) => peak.bytes.saturating_add(peak.exactness.noise()) >= limit,
+                // No counter: a charge that does not fit leaves the peak short of the limit by up to one charge.
+                (None, Some(peak)) => peak.bytes.saturating_add(peak.exactness.error_bound()) >= limit,
                 (_, None) => false,
             }
         }
@@ -234,7 +234,7 @@ fn is_censored(outcome: Outcome, finished: &Finished) -> bool {
     outcome == Outcome::OomKilled || was_oom_killed(finished) || held_back || finished.held_back_from_above
 }
 
-/// The fullest moment that was seen: a sample, or what was still charged at the end.
+/// The highest usage seen: a sample, or what was still charged at the end.
 fn fullest(watched: &Watched, finished: &Finished) -> Option<Breakdown> {
     let last = finished.last.value().map(|last| breakdown(&last, watched.wall));
     match (watched.highest, last) {
@@ -244,10 +244,10 @@ fn fullest(watched: &Watched, finished: &Finished) -> Option<Breakdown> {
 }
 
 /// Warns if more than half of the samples of an explicit interval are missing.
-fn missed_samples(watched: &Watched, how: &Watch) -> Option<String> {
-    let interval = how.interval?;
+fn missed_samples(watched: &Watched, options: &WatchOptions) -> Option<String> {
+    let interval = options.interval?;
     let mean = watched.wall / watched.attempts.max(1);
-    // A run of a few intervals proves nothing.
+    // A run of a few intervals is no evidence.
     (mean > interval * 2 && watched.wall > interval * 10).then(|| {
         format!(
             "one sample every {} instead of every {} as requested with --sample-interval: sampling takes longer than \
@@ -265,7 +265,7 @@ fn milliseconds(time: Duration) -> String {
 fn warnings(observation: &Observation, unread: Option<String>) -> Vec<String> {
     let mut warnings = Vec::new();
     if let (Some(missing), Reading::Value(peak)) = (observation.between_samples(), &observation.peak)
-        && missing.saturating_sub(peak.exactness.noise()).0 > peak.bytes.0 / 20
+        && missing.saturating_sub(peak.exactness.error_bound()).0 > peak.bytes.0 / 20
     {
         let share = missing.ratio(peak.bytes).unwrap_or_default() * 100.0;
         warnings.push(format!(

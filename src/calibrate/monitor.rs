@@ -1,4 +1,4 @@
-//! Watches a run until it ends, and ends it when it must.
+//! Watches a run until it ends, and stops it if necessary.
 
 mod ending;
 mod pace;
@@ -23,95 +23,95 @@ use crate::runner::Running;
 use crate::runner::patience::Patience;
 pub use crate::runner::patience::{Cancel, Request};
 
-/// How to watch.
+/// Options for watching a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Watch {
-    /// How long the run may last.
+pub struct WatchOptions {
+    /// How long the run may take.
     pub timeout: Option<Duration>,
-    /// How long it may take to end after a SIGTERM, before it is killed.
+    /// How long it may take to end after SIGTERM before it is killed.
     pub kill_after: Duration,
-    /// The time between two samples, kept whatever they cost. Without it, samples are taken when usage reaches a new
-    /// maximum, and at intervals that grow from 10 ms to 2 s.
+    /// The sampling interval, kept whatever it costs. Without it, samples are taken when usage reaches a new maximum,
+    /// and at intervals that grow from 10 ms to 2 s.
     pub interval: Option<Duration>,
 }
 
-impl Default for Watch {
+impl Default for WatchOptions {
     fn default() -> Self {
         Self { timeout: None, kill_after: Duration::from_secs(10), interval: None }
     }
 }
 
-/// Is shown how the run is getting on.
+/// Receives the progress of a run.
 pub trait Observer {
-    /// One sample was taken.
+    /// A sample was taken.
     fn sampled(&mut self, elapsed: Duration, current: Bytes, highest: Bytes);
 }
 
-/// Looks away.
+/// Ignores the progress.
 impl Observer for () {
     fn sampled(&mut self, _: Duration, _: Bytes, _: Bytes) {}
 }
 
-/// Why a run was ended.
+/// Why a run was stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// Its time was over.
+    /// It timed out.
     TimedOut(Duration),
-    /// Highwater was told to end.
+    /// Highwater was asked to stop.
     Interrupted(Signal),
 }
 
-/// What was seen of a run.
+/// The observations of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Watched {
-    /// From the start to the end of the first process, or until it was given up.
+    /// From the start to the end of the first process, or until it was abandoned.
     pub wall: Duration,
-    /// Why it was ended, where it did not end by itself.
+    /// Why it was stopped, if it did not end by itself.
     pub stop: Option<Stop>,
-    /// When it was asked to end.
+    /// When it was asked to stop.
     pub asked_at: Option<Duration>,
     /// The samples.
     pub series: Series,
-    /// How many samples were tried.
+    /// Number of attempted samples.
     pub attempts: u32,
-    /// The one with the most memory in use.
+    /// The sample with the highest usage.
     pub highest: Option<Breakdown>,
-    /// The largest processes when they were read with the most in use, largest first,
+    /// The largest processes, largest first, as read at the highest usage at which they were read,
     pub largest_processes: Vec<ProcessSize>,
-    /// and how much was in use then.
+    /// and that usage.
     pub processes_at: Bytes,
-    /// The most memory in huge pages of hugetlbfs that was seen, and the name of a process that had some.
+    /// The largest use of hugetlbfs huge pages seen, and the name of a process that used some.
     pub hugetlb: Option<(Bytes, String)>,
-    /// The most swap that a sample showed.
+    /// The largest use of swap in a sample.
     pub swap: Option<Bytes>,
-    /// Why samples are missing, where some could not be read.
+    /// Why samples are missing, if some could not be read.
     pub unread: Option<String>,
 }
 
-/// Watches until the first process has ended, or has survived SIGKILL for too long. Sampling that fails does not end
-/// the run.
+/// Watches until the first process has ended, or has survived SIGKILL for too long. Failing to sample does not end the
+/// run.
 ///
 /// # Errors
-/// Where the machine cannot wait or send signals; the run is still under way then.
+/// If waiting or sending a signal fails; the run is still going then.
 pub fn watch(
     run: &mut dyn Running,
-    how: &Watch,
+    options: &WatchOptions,
     patience: &mut Patience<'_>,
     observer: &mut dyn Observer,
 ) -> Result<Watched, std::io::Error> {
     let started = run.started();
     let mut samples = Samples::default();
     let mut ending = Ending::default();
-    let mut pace = Pace::new(how.interval);
+    let mut pace = Pace::new(options.interval);
     loop {
         let elapsed = started.elapsed();
-        let next = [Some(pace.next()), ending.next(how)].into_iter().flatten().min();
+        let next = [Some(pace.next()), ending.next(options)].into_iter().flatten().min();
         let pause = next.map(|next| next.saturating_sub(elapsed));
         let [ended, requested, grown] = wait([Some(run.ended()), patience.requested(), pace.notice()], pause)?;
         let elapsed = started.elapsed();
         let request = if requested || patience.has_kept() { patience.take() } else { None };
         if ended || ending.is_given_up(elapsed) {
-            // Ctrl-C reaches the task and us at the same time, and the task may be the first to act on it.
+            // Ctrl-C reaches the task and us at the same time, and the task may react first.
             if let Some(request) = request {
                 ending.stop.get_or_insert(Stop::Interrupted(request.signal));
             }
@@ -120,7 +120,7 @@ pub fn watch(
         if let Some(request) = request {
             ending.request(run, request, elapsed)?;
         }
-        ending.keep_time(run, how, elapsed)?;
+        ending.keep_time(run, options, elapsed)?;
         if grown {
             pace.poll_from(elapsed);
         }
@@ -130,7 +130,7 @@ pub fn watch(
     }
 }
 
-/// Waits until one of the files is readable or the pause is over; says which are.
+/// Waits until one of the files is readable or the pause is over; returns which are readable.
 fn wait<const N: usize>(
     files: [Option<BorrowedFd<'_>>; N],
     pause: Option<Duration>,

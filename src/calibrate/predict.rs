@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::calibrate::resolve::followed;
 use crate::model::prediction::{
-    ChannelPrediction, ChannelSize, Demand, DockerPrediction, KubernetesPrediction, LeftOut, Named, Prediction,
+    ChannelPrediction, ChannelSize, Demand, DockerPrediction, Excluded, KubernetesPrediction, Named, Prediction,
     RulePrediction, SCHEMA_VERSION, Sizes, TaskName, docker, kubernetes,
 };
 use crate::model::problem::one_line;
@@ -13,39 +13,39 @@ use crate::model::task::{Channel, ChannelKind, Task};
 use crate::model::units::Bytes;
 use crate::tree::{self, Listing, Options, Reason, Selection, SelectionError, Survey, Totals, TreeError};
 
-/// Why nothing could be predicted.
+/// Why a prediction failed.
 #[derive(Debug, thiserror::Error)]
 pub enum PredictError {
-    /// The survey of a channel was cancelled, or was to be complete and is not.
+    /// The survey of a channel was cancelled, or is incomplete but must not be.
     #[error("failed to determine the size of the channel {channel}")]
     Survey {
         /// The channel.
         channel: String,
-        /// Why.
+        /// The reason.
         #[source]
         source: TreeError,
     },
-    /// A rule that was not read from a document has patterns that cannot be used.
+    /// A rule that was not read from a document has invalid patterns.
     #[error("failed to read the scale rule of the channel {channel}")]
     Selection {
         /// The channel.
         channel: String,
-        /// Why.
+        /// The reason.
         #[source]
         source: SelectionError,
     },
 }
 
-/// Takes the sizes of all inputs and evaluates their rules. A channel that cannot be read has no size, its rule no
-/// value, and the prediction is not complete.
+/// Measures the sizes of all inputs and evaluates their rules. A channel that cannot be read has no size, its rule no
+/// value, and the prediction is incomplete.
 ///
 /// # Errors
-/// A survey was cancelled, or was to be strict and left something out.
+/// If a survey was cancelled, or is strict and skipped something.
 pub fn predict(task: &Task, options: &Options<'_>) -> Result<Prediction, PredictError> {
     predict_with(task, &|channel| survey(channel, options))
 }
 
-/// The same of inputs that are listed and need not be there; other channels are surveyed.
+/// Like [`predict`], with given listings for inputs that need not exist; other channels are surveyed.
 ///
 /// # Errors
 /// As for [`predict`].
@@ -67,8 +67,8 @@ fn predict_with(
         task.channels.iter().map(|channel| self::channel(channel, survey)).collect::<Result<_, _>>()?;
     let complete = channels.iter().all(|predicted| predicted.complete);
     let channels: Vec<ChannelPrediction> = channels.into_iter().map(|predicted| predicted.channel).collect();
-    let demand = |floor: Option<Bytes>, of: RuleType| Demand {
-        floor,
+    let demand = |base: Option<Bytes>, of: RuleType| Demand {
+        base,
         rules: channels.iter().filter_map(|channel| asked(channel, of)).collect(),
     };
     let limit = demand(task.resources.limits.memory(), RuleType::Limit);
@@ -88,7 +88,7 @@ fn predict_with(
     })
 }
 
-/// What the rule of a channel asks for. The rules of outputs are never applied.
+/// What the rule of a channel requests. The rules of outputs are never applied.
 fn asked(channel: &ChannelPrediction, of: RuleType) -> Option<(&str, Bytes)> {
     let rule = channel.rule.as_ref().filter(|rule| rule.scale_rule.applies_to == of)?;
     (channel.kind == ChannelKind::Input).then_some((channel.name.as_str(), rule.value?))
@@ -96,7 +96,7 @@ fn asked(channel: &ChannelPrediction, of: RuleType) -> Option<(&str, Bytes)> {
 
 struct Predicted {
     channel: ChannelPrediction,
-    /// Whether the rule asks for an amount that is known.
+    /// Whether the amount that the rule requests is known.
     complete: bool,
 }
 
@@ -125,7 +125,7 @@ fn channel(
     Ok(Predicted { channel: ChannelPrediction { name, kind, host_path, size: surveyed.size, rule }, complete })
 }
 
-/// The value of a rule, and whether what it asks for is known: a negative value asks for nothing.
+/// The value of a rule, and whether what it requests is known: a negative value requests nothing.
 fn evaluate(scale_rule: &ScaleRule, selected: Option<Sizes>) -> (RulePrediction, bool) {
     let n = selected.as_ref().map(|sizes| sizes.n(scale_rule.mode));
     let scale_rule = scale_rule.clone();
@@ -141,7 +141,7 @@ fn evaluate(scale_rule: &ScaleRule, selected: Option<Sizes>) -> (RulePrediction,
 
 struct Surveyed {
     size: ChannelSize,
-    /// What the rule counts.
+    /// The size that the rule counts.
     selected: Option<Sizes>,
 }
 
@@ -164,7 +164,7 @@ fn survey(channel: &Channel, options: &Options<'_>) -> Result<Surveyed, PredictE
         }
         Err(
             error @ (TreeError::Missing { .. }
-            | TreeError::NotAFolder { .. }
+            | TreeError::NotADirectory { .. }
             | TreeError::Link { .. }
             | TreeError::Outside { .. }
             | TreeError::Unreadable { .. }
@@ -182,7 +182,7 @@ fn listed(channel: &Channel, listing: &Listing) -> Result<Surveyed, PredictError
         Some(rule) => Some(listing.sizes(Some(&selection(channel, Some(rule))?)).map_err(failed)?),
         None => None,
     };
-    Ok(Surveyed { size: ChannelSize::Known { all, left_out: Vec::new() }, selected })
+    Ok(Surveyed { size: ChannelSize::Known { all, excluded: Vec::new() }, selected })
 }
 
 fn selection(channel: &Channel, rule: Option<&ScaleRule>) -> Result<Selection, PredictError> {
@@ -201,23 +201,23 @@ fn selection(channel: &Channel, rule: Option<&ScaleRule>) -> Result<Selection, P
 }
 
 fn known(survey: &Survey) -> ChannelSize {
-    let left_out = survey.left_out.counts.iter().map(|(reason, count)| LeftOut {
+    let excluded = survey.excluded.counts.iter().map(|(reason, count)| Excluded {
         reason: name(*reason),
         count: *count,
         trouble: reason.is_trouble(),
         first: survey
-            .left_out
+            .excluded
             .named
             .iter()
             .find(|omission| omission.reason == *reason)
             .map(|omission| omission.path.to_string_lossy().into_owned()),
     });
-    let mut left_out: Vec<LeftOut> = left_out.collect();
-    left_out.sort_by(|a, b| a.reason.cmp(&b.reason));
-    ChannelSize::Known { all: survey.totals.first().map(sizes).unwrap_or_default(), left_out }
+    let mut excluded: Vec<Excluded> = excluded.collect();
+    excluded.sort_by(|a, b| a.reason.cmp(&b.reason));
+    ChannelSize::Known { all: survey.totals.first().map(sizes).unwrap_or_default(), excluded }
 }
 
-/// The name that reasons have in records.
+/// The name of a reason in records.
 fn name(reason: Reason) -> String {
     serde_json::to_value(reason).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
 }

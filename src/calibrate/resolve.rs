@@ -1,10 +1,10 @@
-//! Puts a task.json and a template together: the task as it is run.
+//! Merges a task.json and a template into the task that runs.
 //!
-//! The task's fields win over the template's, the template's over the image's. What the platform drops on the way
-//! without a word is said in [`Note`]s: a channel that only one side has, a value outside of its choices, a folder that
-//! is not there.
+//! The task's fields override the template's, which override the image's. What the platform silently drops becomes a
+//! [`Note`]: a channel that only one side has, a value outside of its choices, a directory that does not exist.
 //!
-//! A relative `host_path` is taken from the current directory, as it always was, not from the folder of the file.
+//! A relative `host_path` is resolved against the current directory, as it always was, not against the directory of the
+//! file.
 
 mod channels;
 mod lint;
@@ -29,22 +29,22 @@ pub use note::{Note, Origin, Seen};
 pub use read::{ReadError, processing_container, source, targets, task};
 pub use render::render;
 
-/// A task as it is run, and what is to be said about it.
+/// A resolved task, and the notes about it.
 #[derive(Clone, Debug)]
 pub struct Resolution {
     /// The task.
     pub task: Task,
     /// The parameters of the template.
     pub variables: Vec<TemplateEnv>,
-    /// What happened on the way that nobody asked for, in the order it was met.
+    /// Events that the user did not ask for, in order.
     pub notes: Vec<Note>,
-    /// Each document with what was found suspicious about it.
+    /// Each document with its suspicious parts.
     documents: Vec<(Origin, Source, Vec<Problem>)>,
     places: Places,
 }
 
 impl Resolution {
-    /// All that is to be said, document by document: what its reader and [`Self::lint`] found suspicious, and the notes.
+    /// All warnings, by document: what its reader and [`Self::lint`] found suspicious, and the notes.
     pub fn warnings(&self) -> Vec<Flawed> {
         let of_document = |(origin, source, warnings): &(Origin, Source, Vec<Problem>)| {
             let notes = self.notes.iter().filter(|note| note.origin == *origin).map(Note::problem);
@@ -55,32 +55,32 @@ impl Resolution {
     }
 }
 
-/// Why a task could not be put together.
+/// Why a task could not be resolved.
 #[derive(Debug, thiserror::Error)]
 pub enum ResolveError {
     /// The image has no such template.
     #[error(transparent)]
     UnknownTemplate(Flawed),
-    /// The document of the image could not be had.
+    /// The document of the image is not available.
     #[error("failed to look up the template {} of the image {image}", quote(template))]
     Lookup {
         /// The identifier.
         template: String,
         /// The image.
         image: String,
-        /// Why not.
+        /// The reason.
         #[source]
         source: LookupError,
     },
 }
 
-/// Puts a task and its template together.
+/// Merges a task and its template.
 ///
-/// `containers` knows the document of an image; it is only asked when the task calls its template by name. `base` is the
-/// folder that relative paths start from, itself absolute.
+/// `containers` returns the document of an image; it is only used if the task refers to its template by name. `base` is
+/// the absolute directory that relative paths start from.
 ///
 /// # Errors
-/// The template is not there, or the document that should have it cannot be had.
+/// If the template does not exist, or the document that should contain it is not available.
 pub fn resolve(
     spec: &Document<TaskSpec>,
     containers: &dyn ProcessingContainers,
@@ -91,13 +91,13 @@ pub fn resolve(
     let (task, variables, places) = match &spec.content.template {
         TemplateRef::Inline(template) => {
             let task = merge::merge(&spec.content, template, Origin::Task, base, &mut notes);
-            (task, template.env.clone(), Places::of(&spec.content, template, Origin::Task))
+            (task, template.env.clone(), Places::new(&spec.content, template, Origin::Task))
         }
         TemplateRef::Named(identifier) => {
             let container = look_up(spec, identifier, containers)?;
             let template = find(spec, identifier, &container)?;
             let task = merge::merge(&spec.content, template, Origin::ProcessingContainer, base, &mut notes);
-            let places = Places::of(&spec.content, template, Origin::ProcessingContainer);
+            let places = Places::new(&spec.content, template, Origin::ProcessingContainer);
             let variables = template.env.clone();
             documents.push((Origin::ProcessingContainer, container.source, container.warnings));
             (task, variables, places)
@@ -130,7 +130,7 @@ fn find<'a>(
         let mut known: Vec<&str> =
             container.content.templates.iter().map(|template| template.identifier.value.as_str()).collect();
         let meant = nearest(name, known.iter().copied());
-        // The one that was probably meant comes first, the others stay in their order.
+        // The one that was probably meant first, the others in their order.
         known.sort_by_key(|identifier| Some(*identifier) != meant);
         let quoted: Vec<String> = known.iter().map(|identifier| quote(identifier)).collect();
         let label = match quoted.as_slice() {

@@ -1,4 +1,4 @@
-//! A run that follows a script, for tests of what is made of a run: no process, no cgroup, a few milliseconds.
+//! A scripted run for tests of what becomes of a run: no process, no cgroup, a few milliseconds.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -20,14 +20,14 @@ use crate::model::units::Bytes;
 use crate::runner::patience::Patience;
 use crate::runner::{End, FinishError, Finished, Runner, Running, Sample, StartError};
 
-/// What every scripted peak can be too high by.
-pub(super) const NOISE: Bytes = Bytes(512 << 10);
+/// The error bound of every scripted peak.
+pub(super) const ERROR_BOUND: Bytes = Bytes(512 << 10);
 
 pub(super) fn mib(mib: u64) -> Bytes {
     Bytes(mib << 20)
 }
 
-/// A sample with that much in use, all of it anonymous.
+/// A sample with this usage, all of it anonymous memory.
 pub(super) fn sample(current: Bytes) -> Sample {
     let zero = Reading::Value(Bytes::ZERO);
     let split = Split { anon: Reading::Value(current), file: zero, shmem: zero, kernel: zero, swap: zero };
@@ -42,7 +42,7 @@ pub(super) fn finished() -> Finished {
             bytes: mib(100),
             source: PeakSource::OwnCgroup,
             file: None,
-            exactness: Exactness::Exact { noise_bytes: NOISE },
+            exactness: Exactness::Exact { error_bound_bytes: ERROR_BOUND },
             upper_bound: None,
         }),
         last: Reading::Gone,
@@ -72,7 +72,7 @@ pub(super) enum Ends {
     AfterSamples,
     /// When it is sent this signal.
     On(Signal),
-    /// Not even when it is killed.
+    /// Never, not even when killed.
     Never,
 }
 
@@ -86,12 +86,12 @@ pub(super) struct Script {
     pub(super) notifies: bool,
     pub(super) ends: Ends,
     pub(super) finished: Finished,
-    /// The signals the run was sent.
+    /// The signals sent to the run.
     pub(super) signals: Rc<RefCell<Vec<Signal>>>,
 }
 
 impl Script {
-    /// Samples with that much in use, and the end after the last of them.
+    /// Samples with these usages, and the end after the last of them.
     pub(super) fn new(usages: &[Bytes], finished: Finished) -> Self {
         let samples = usages.iter().map(|usage| Ok(Reading::Value(sample(*usage)))).collect();
         Self {
@@ -104,7 +104,7 @@ impl Script {
         }
     }
 
-    /// The run, under way.
+    /// The running run.
     pub(super) fn start(self) -> ScriptedRun {
         let (ended, end) = pipe().unwrap();
         let Self { samples, largest, notifies, ends, finished, signals } = self;
@@ -125,7 +125,7 @@ impl Script {
     }
 }
 
-/// A [`Script`] gives its only run away.
+/// A [`Script`] can start only one run.
 #[derive(Debug)]
 pub(super) struct Once(pub(super) Option<Script>);
 
@@ -139,7 +139,7 @@ impl Runner for Once {
 pub(super) struct ScriptedRun {
     started: Instant,
     samples: VecDeque<Result<Reading<Sample>, HostError>>,
-    /// The sample that the usage was read of, until the next one.
+    /// The sample whose usage was read, until the next one.
     looked_at: Option<Sample>,
     largest: LargestProcesses,
     notifies: bool,
@@ -214,7 +214,7 @@ impl Running for ScriptedRun {
     }
 }
 
-/// Asks highwater to end, with one request after the other.
+/// Asks highwater to stop, with one request after the other.
 #[derive(Debug)]
 pub(super) struct Requests {
     waiting: VecDeque<Request>,

@@ -1,4 +1,4 @@
-//! Runs the cells of a plan: which run comes next, whether the host has the memory for it, and what became of it.
+//! Runs the cells of a plan: which run is next, whether the host has enough memory for it, and how it ended.
 
 mod admission;
 mod case;
@@ -14,34 +14,34 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
-use self::relay::{Bell, Line, LineEnd};
+use self::relay::{CancelReceiver, CancelSender, Waker};
 use super::monitor::{Cancel, Observer, Request};
 use crate::model::observation::Observation;
 use crate::model::units::Bytes;
 
 pub use self::admission::{Admission, Budget};
-pub use self::case::{Case, CaseError, CaseInput, Given, Variation, cases};
+pub use self::case::{CaseError, CaseInput, InputCase, InputDirectories, Variation, cases};
 pub use self::forecast::{Expected, Forecast};
-pub use self::schedule::{Retry, Runs, Schedule};
+pub use self::schedule::{Repetitions, Retry, Schedule};
 
-/// A run of a sweep: which cell of the plan, and which run of it, counted from 1.
+/// A run of a sweep: the cell of the plan, and the run of the cell, counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Job {
-    /// The place of the cell in the plan.
+    /// The index of the cell in the plan.
     pub cell: usize,
     /// Which run of the cell.
     pub run: u32,
 }
 
-/// Makes runs; called from several threads at a time.
-pub trait Bench: Sync {
-    /// Why a run could not be had.
+/// Executes runs; called from several threads.
+pub trait Executor: Sync {
+    /// Why a run was not possible.
     type Error: Send;
 
-    /// Makes a run; `None` where it was cancelled before it began.
+    /// Executes a run; `None` if it was cancelled before it started.
     ///
     /// # Errors
-    /// Where it cannot be had. That the task fails is an observation.
+    /// If it is not possible. A task that fails is an observation.
     fn run(
         &self,
         job: Job,
@@ -49,32 +49,32 @@ pub trait Bench: Sync {
         observer: &mut dyn Observer,
     ) -> Result<Option<Observation>, Self::Error>;
 
-    /// Called when no run of a cell is under way or to come.
+    /// Called when no run of a cell is going or to come.
     ///
     /// # Errors
-    /// Where something that is to be done then cannot be.
+    /// If the cleanup of the cell fails.
     fn leave(&self, cell: usize) -> Result<(), Self::Error>;
 }
 
-/// Keeps what was observed; called from one thread.
-pub trait Keeper {
-    /// Why something could not be kept.
+/// Records observations; called from one thread.
+pub trait Recorder {
+    /// Why an observation could not be recorded.
     type Error;
 
-    /// A run begins; what comes back is shown how it gets on.
+    /// A run starts; returns the observer of its progress.
     ///
     /// # Errors
-    /// Where nothing could be kept of it: it does not begin then.
+    /// If it could not be recorded: then it does not start.
     fn begins(&mut self, job: Job, admission: &Admission<'_>) -> Result<Box<dyn Observer + Send>, Self::Error>;
 
     /// A run has ended.
     ///
     /// # Errors
-    /// Where it cannot be kept: no other run begins then.
+    /// If it cannot be recorded: then no other run starts.
     fn keep(&mut self, job: Job, observation: Observation, left: &Left<'_>) -> Result<(), Self::Error>;
 }
 
-/// What is still to come.
+/// The remaining work.
 pub struct Left<'a> {
     schedule: &'a Schedule,
     forecast: &'a Forecast,
@@ -82,114 +82,116 @@ pub struct Left<'a> {
 }
 
 impl Left<'_> {
-    /// How many runs, with those under way.
+    /// Number of runs, including those in progress.
     pub fn runs(&self) -> usize {
         self.schedule.left() + self.under_way
     }
 
-    /// How long those that have not begun will take one after the other, where something is known of every one.
+    /// The total time of the runs that have not started, one after the other, if known for each.
     pub fn time(&self) -> Option<Duration> {
-        self.schedule.pending().map(|job| self.forecast.of(job.cell).time).sum()
+        self.schedule.pending().map(|job| self.forecast.expected(job.cell).time).sum()
     }
 }
 
-/// How a sweep came to its end.
+/// How a sweep ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// Every run of the plan is recorded.
     Done,
-    /// It was told to end.
+    /// It was interrupted.
     Interrupted(Signal),
-    /// The next run would cost more than is left.
+    /// The next run would exceed the budget.
     Budget,
-    /// The container engine went away.
+    /// The container engine disappeared.
     EngineLost,
 }
 
-/// Why a sweep came to no good end.
+/// Why a sweep failed.
 #[derive(Debug)]
-pub enum SweepError<B, K> {
-    /// A run could not be had.
-    Run(B),
-    /// A run could not be kept.
-    Keep(K),
-    /// The machine cannot wait.
+pub enum SweepError<E, R> {
+    /// A run was not possible.
+    Run(E),
+    /// A run could not be recorded.
+    Keep(R),
+    /// Waiting failed.
     Wait(std::io::Error),
 }
 
-type Failure<B, K> = SweepError<<B as Bench>::Error, <K as Keeper>::Error>;
+type Failure<E, R> = SweepError<<E as Executor>::Error, <R as Recorder>::Error>;
 
-/// A line to a run, its other end, and who is shown how it gets on.
-type Begun = (Line, LineEnd, Box<dyn Observer + Send>);
+/// The channel to cancel a run, its other end, and the observer of its progress.
+type StartedRun = (CancelSender, CancelReceiver, Box<dyn Observer + Send>);
 
-/// What a worker has to say.
-enum Word<E> {
+/// A message of a worker.
+enum Completion<E> {
     Ended(Job, Result<Option<Observation>, E>),
 }
 
-/// Makes all runs of the schedule, at most `jobs` at a time and no more than there is memory for.
+/// Executes all runs of the schedule, at most `jobs` at a time and within the available memory.
 ///
 /// # Errors
-/// The first thing that went wrong; no run is under way then.
-pub fn sweep<B: Bench, K: Keeper>(
-    bench: &B,
-    keeper: &mut K,
+/// The first failure; no run is in progress then.
+pub fn sweep<E: Executor, R: Recorder>(
+    executor: &E,
+    recorder: &mut R,
     schedule: &mut Schedule,
     admission: &mut Admission<'_>,
     jobs: usize,
     cancel: &mut dyn Cancel,
-) -> Result<End, SweepError<B::Error, K::Error>> {
-    let bell = Bell::new().map_err(SweepError::Wait)?;
-    let (said, heard) = mpsc::channel();
+) -> Result<End, SweepError<E::Error, R::Error>> {
+    let waker = Waker::new().map_err(SweepError::Wait)?;
+    let (completions, completed) = mpsc::channel();
     thread::scope(|scope| {
-        let mut desk = Desk { bench, keeper, schedule, admission, running: Vec::new(), stop: None, failure: None };
+        let mut scheduler =
+            Scheduler { executor, recorder, schedule, admission, running: Vec::new(), stop: None, failure: None };
         loop {
-            while desk.stop.is_none() && desk.running.len() < jobs {
-                let Some(job) = desk.next() else { break };
-                let (line, mut end, mut watcher) = match desk.begin(job) {
-                    Ok(begun) => begun,
+            while scheduler.stop.is_none() && scheduler.running.len() < jobs {
+                let Some(job) = scheduler.next() else { break };
+                let (sender, mut receiver, mut observer) = match scheduler.begin(job) {
+                    Ok(started) => started,
                     Err(failure) => {
-                        desk.fail(failure);
+                        scheduler.fail(failure);
                         break;
                     }
                 };
-                let (said, rung) = (said.clone(), bell.handle());
-                desk.running.push((job, line));
+                let (completions, handle) = (completions.clone(), waker.handle());
+                scheduler.running.push((job, sender));
                 scope.spawn(move || {
-                    let result = bench.run(job, &mut end, &mut *watcher);
-                    drop(watcher);
-                    // Nobody hears where the sweep has failed meanwhile.
-                    let _ = said.send(Word::Ended(job, result));
-                    rung.ring();
+                    let result = executor.run(job, &mut receiver, &mut *observer);
+                    drop(observer);
+                    // There is no receiver if the sweep has failed meanwhile.
+                    let _ = completions.send(Completion::Ended(job, result));
+                    handle.wake();
                 });
             }
-            if desk.running.is_empty() {
-                return desk.close();
+            if scheduler.running.is_empty() {
+                return scheduler.close();
             }
-            if let Err(error) = wait(&bell, cancel) {
-                desk.fail(SweepError::Wait(error));
+            if let Err(error) = wait(&waker, cancel) {
+                scheduler.fail(SweepError::Wait(error));
             }
-            bell.hush();
+            waker.drain();
             if let Some(request) = cancel.take() {
-                desk.interrupt(request);
+                scheduler.interrupt(request);
             }
-            while let Ok(Word::Ended(job, result)) = heard.try_recv() {
-                desk.ended(job, result);
+            while let Ok(Completion::Ended(job, result)) = completed.try_recv() {
+                scheduler.ended(job, result);
             }
         }
     })
 }
 
 /// Waits for the end of a run or a request.
-fn wait(bell: &Bell, cancel: &dyn Cancel) -> std::io::Result<()> {
-    let mut files = [PollFd::new(bell.heard(), PollFlags::POLLIN), PollFd::new(cancel.requested(), PollFlags::POLLIN)];
+fn wait(waker: &Waker, cancel: &dyn Cancel) -> std::io::Result<()> {
+    let mut files =
+        [PollFd::new(waker.readable(), PollFlags::POLLIN), PollFd::new(cancel.requested(), PollFlags::POLLIN)];
     match poll(&mut files, PollTimeout::NONE) {
         Ok(_) | Err(Errno::EINTR) => Ok(()),
         Err(errno) => Err(errno.into()),
     }
 }
 
-/// Why no other run begins.
+/// Why no further run starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stop {
     Interrupted(Signal),
@@ -198,19 +200,19 @@ enum Stop {
     Failure,
 }
 
-/// What the thread in charge knows.
-struct Desk<'a, 'b, B: Bench, K: Keeper> {
-    bench: &'a B,
-    keeper: &'a mut K,
+/// The state of the scheduling thread.
+struct Scheduler<'a, 'b, E: Executor, R: Recorder> {
+    executor: &'a E,
+    recorder: &'a mut R,
     schedule: &'a mut Schedule,
     admission: &'a mut Admission<'b>,
-    running: Vec<(Job, Line)>,
+    running: Vec<(Job, CancelSender)>,
     stop: Option<Stop>,
-    failure: Option<SweepError<B::Error, K::Error>>,
+    failure: Option<SweepError<E::Error, R::Error>>,
 }
 
-impl<B: Bench, K: Keeper> Desk<'_, '_, B, K> {
-    /// The next run that there is room for.
+impl<E: Executor, R: Recorder> Scheduler<'_, '_, E, R> {
+    /// The next run, if there is memory for it.
     fn next(&mut self) -> Option<Job> {
         let Self { schedule, admission, running, .. } = self;
         if admission.is_spent(schedule) {
@@ -224,38 +226,38 @@ impl<B: Bench, K: Keeper> Desk<'_, '_, B, K> {
 
     fn interrupt(&mut self, request: Request) {
         self.stop.get_or_insert(Stop::Interrupted(request.signal));
-        self.running.iter().for_each(|(_, line)| line.send(request));
+        self.running.iter().for_each(|(_, sender)| sender.send(request));
     }
 
-    /// A line to the run, and who is shown how it gets on.
-    fn begin(&mut self, job: Job) -> Result<Begun, Failure<B, K>> {
-        let begun = Line::new().map_err(SweepError::Wait).and_then(|(line, end)| {
-            let observer = self.keeper.begins(job, self.admission).map_err(SweepError::Keep)?;
-            Ok((line, end, observer))
+    /// The channel to the run, and the observer of its progress.
+    fn begin(&mut self, job: Job) -> Result<StartedRun, Failure<E, R>> {
+        let started = CancelSender::new().map_err(SweepError::Wait).and_then(|(sender, receiver)| {
+            let observer = self.recorder.begins(job, self.admission).map_err(SweepError::Keep)?;
+            Ok((sender, receiver, observer))
         });
-        if begun.is_err() {
+        if started.is_err() {
             self.admission.leave(job.cell);
             self.schedule.put_back(job);
         }
-        begun
+        started
     }
 
-    /// Nothing more can be kept: what is under way is ended.
-    fn fail(&mut self, failure: Failure<B, K>) {
+    /// Nothing can be recorded any more: cancels the runs in progress.
+    fn fail(&mut self, failure: Failure<E, R>) {
         self.stop.get_or_insert(Stop::Failure);
         self.failure.get_or_insert(failure);
         let request = Request { signal: Signal::SIGTERM, task_knows: false };
-        self.running.iter().for_each(|(_, line)| line.send(request));
+        self.running.iter().for_each(|(_, sender)| sender.send(request));
     }
 
-    fn ended(&mut self, job: Job, result: Result<Option<Observation>, B::Error>) {
+    fn ended(&mut self, job: Job, result: Result<Option<Observation>, E::Error>) {
         self.running.retain(|(running, _)| *running != job);
         self.admission.leave(job.cell);
         match result {
             Ok(Some(observation)) => {
                 let peak = observation.peak.as_ref().value().map(|peak| peak.bytes);
                 let wall = Duration::from_micros(observation.wall_us);
-                // Whatever else asked for the end: this is what there is to be seen to.
+                // Takes precedence over other reasons to stop: the user has to act on it.
                 if observation.has_lost_engine() {
                     self.stop = Some(Stop::EngineLost);
                 }
@@ -266,12 +268,12 @@ impl<B: Bench, K: Keeper> Desk<'_, '_, B, K> {
                 self.admission.pay(peak.unwrap_or(Bytes::ZERO), wall);
                 let under_way = self.running.len();
                 let left = Left { schedule: self.schedule, forecast: self.admission.forecast(), under_way };
-                if let Err(error) = self.keeper.keep(job, observation, &left) {
+                if let Err(error) = self.recorder.keep(job, observation, &left) {
                     self.fail(SweepError::Keep(error));
                 }
             }
             Ok(None) => self.schedule.put_back(job),
-            // Ctrl-C reaches whatever else was running for it, too.
+            // Ctrl-C reaches any other program of the run, too.
             Err(_) if matches!(self.stop, Some(Stop::Interrupted(_))) => self.schedule.put_back(job),
             Err(error) => {
                 self.stop.get_or_insert(Stop::Failure);
@@ -280,13 +282,13 @@ impl<B: Bench, K: Keeper> Desk<'_, '_, B, K> {
         }
         let under_way = self.running.iter().any(|(other, _)| other.cell == job.cell);
         let is_over = !under_way && (self.stop.is_some() || !self.schedule.has_more_of(job.cell));
-        if is_over && let Err(error) = self.bench.leave(job.cell) {
+        if is_over && let Err(error) = self.executor.leave(job.cell) {
             self.stop.get_or_insert(Stop::Failure);
             self.failure.get_or_insert(SweepError::Run(error));
         }
     }
 
-    fn close(self) -> Result<End, SweepError<B::Error, K::Error>> {
+    fn close(self) -> Result<End, SweepError<E::Error, R::Error>> {
         match (self.failure, self.stop) {
             (Some(failure), _) => Err(failure),
             (None, Some(Stop::Interrupted(signal))) => Ok(End::Interrupted(signal)),

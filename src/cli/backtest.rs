@@ -197,7 +197,7 @@ fn try_rules(groups: &[Group], args: &BacktestArgs) -> Result<Exit, Failure> {
                 let growth = FittedRule {
                     coefficient: part.coefficient,
                     exponent: part.exponent,
-                    ..FittedRule::floor(Bytes::ZERO)
+                    ..FittedRule::constant(Bytes::ZERO)
                 };
                 parts.push((self::predictor(group, Some(&part.predictor))?, growth));
             }
@@ -316,7 +316,7 @@ fn together(protocol: Protocol, scored: &[(&Group, TaskScore)]) -> Scores {
     workflows.dedup();
     let of = |workflow: &str| {
         let tasks = scored.iter().filter(|(group, _)| group.workflow.as_deref() == Some(workflow));
-        Together { workflow: workflow.to_owned(), evaluation: Evaluation::of(tasks.map(|(_, score)| score)) }
+        Together { workflow: workflow.to_owned(), evaluation: Evaluation::from_scores(tasks.map(|(_, score)| score)) }
     };
     Scores {
         protocol,
@@ -325,7 +325,7 @@ fn together(protocol: Protocol, scored: &[(&Group, TaskScore)]) -> Scores {
             .map(|(group, score)| Scored { task: group.name().unwrap_or_default(), score: *score })
             .collect(),
         workflows: workflows.into_iter().map(of).collect(),
-        total: Evaluation::of(scored.iter().map(|(_, score)| score)),
+        total: Evaluation::from_scores(scored.iter().map(|(_, score)| score)),
     }
 }
 

@@ -108,7 +108,8 @@ fn rows(cells: &[Cell], kinds: &[Kind<'_>], shared: &BTreeMap<String, String>) -
         let peak = cell.peak_bytes;
         let lower_bound = cell.warnings.iter().any(|warning| matches!(warning, Warning::LowerBound { .. }));
         let at_least = if lower_bound { "≥ " } else { "" };
-        let bytes = |number: Option<f64>| match (number.map(|number| Bytes(number as u64)), cell.peak_noise_bytes) {
+        let bytes = |number: Option<f64>| match (number.map(|number| Bytes(number as u64)), cell.peak_error_bound_bytes)
+        {
             (None, _) => "-".to_owned(),
             (Some(bytes), Some(noise)) if bytes <= noise && !lower_bound => format!("<{noise}"),
             (Some(bytes), _) => format!("{at_least}{bytes}"),

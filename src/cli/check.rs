@@ -158,7 +158,7 @@ fn check(args: &CheckArgs, setup: &Setup) -> Result<Judgement, Failure> {
         task.map(|task| task.repeats).unwrap_or_default()
     };
     let refuse = |run: &Run| {
-        let host = BaselineHost::of(&run.observation, false);
+        let host = BaselineHost::from_observation(&run.observation, false);
         refuse_other_host(args, baseline, &run.task, std::slice::from_ref(&host))
     };
     let first = bench.batch(|task, _| Some(task.repeats.runs), refuse)?;

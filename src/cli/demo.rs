@@ -10,8 +10,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use highwater::calibrate::measure::{About, measure};
-use highwater::calibrate::monitor::Watch;
+use highwater::calibrate::measure::{RunContext, measure};
+use highwater::calibrate::monitor::WatchOptions;
 use highwater::calibrate::predict::predict;
 use highwater::directory::Directory;
 use highwater::host::HostRoots;
@@ -165,9 +165,9 @@ fn one(machine: &Machine, input: &Path, size: Bytes, signals: &mut Signals) -> R
     };
     let observation = measure(
         &mut runner,
-        About { sweep: Some(sweep), ..About::one_run(subject, Some(prediction.clone())) },
+        RunContext { sweep: Some(sweep), ..RunContext::one_run(subject, Some(prediction.clone())) },
         machine.facts.clone(),
-        &Watch::default(),
+        &WatchOptions::default(),
         Some(signals),
         &mut (),
     )
@@ -178,7 +178,7 @@ fn one(machine: &Machine, input: &Path, size: Bytes, signals: &mut Signals) -> R
 
 impl Run {
     fn row(&self, size: Bytes) -> String {
-        let Some(peak) = ObservedPeak::of(&self.observation) else {
+        let Some(peak) = ObservedPeak::from_observation(&self.observation) else {
             return row([&size.to_string(), "", "not measured", "", ""]);
         };
         let comparison = Comparison::new(&self.prediction, peak, Thresholds::default());
@@ -208,8 +208,9 @@ fn conclusion(runs: &[(Bytes, Run)]) -> String {
     let Some((_, last)) = runs.last() else { return text };
     match &last.observation.peak {
         Reading::Value(peak) => match &peak.exactness {
-            Exactness::Exact { noise_bytes } => {
-                text += &format!("The peaks are exact ({}), at most {noise_bytes} too high.\n", peak.source.words());
+            Exactness::Exact { error_bound_bytes } => {
+                text +=
+                    &format!("The peaks are exact ({}), at most {error_bound_bytes} too high.\n", peak.source.words());
             }
             Exactness::LowerBound { reason, remedy } => {
                 text += &format!("The peaks are lower bounds ({reason}). To make them exact: {remedy}.\n");
@@ -217,9 +218,9 @@ fn conclusion(runs: &[(Bytes, Run)]) -> String {
         },
         Reading::Unsupported | Reading::Gone => text += "The last peak could not be measured.\n",
     }
-    let beyond = runs
-        .iter()
-        .filter_map(|(size, run)| ObservedPeak::of(&run.observation)?.bytes.0.checked_sub(workload::need(*size).0));
+    let beyond = runs.iter().filter_map(|(size, run)| {
+        ObservedPeak::from_observation(&run.observation)?.bytes.0.checked_sub(workload::need(*size).0)
+    });
     if let Some(beyond) = beyond.max() {
         text += &format!(
             "They match the task's formula max({}, {}·n) within {}, the memory of the program itself and of the \

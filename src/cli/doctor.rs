@@ -119,7 +119,7 @@ fn process_runner(machine: &Machine) -> Method {
         Some(true) => Method {
             way: "a cgroup per run",
             exact: true,
-            noise_bytes: Some(machine::noise(&machine.facts)),
+            noise_bytes: Some(machine::error_bound(&machine.facts)),
             below,
             refused,
             remedy: None,

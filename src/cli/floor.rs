@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use highwater::calibrate::floor::{End, FloorError, Ran, Search, SearchError, Success, Terms, Trial, Try, find};
+use highwater::calibrate::floor::{End, FloorError, Ran, Search, SearchError, SearchLimits, Success, Trial, Try, find};
 use highwater::calibrate::measure::{MeasureError, measure};
-use highwater::calibrate::monitor::Watch;
+use highwater::calibrate::monitor::WatchOptions;
 use highwater::host::HostRoots;
 use highwater::host::machine::Machine;
 use highwater::model::observation::{Observation, Outcome};
@@ -163,11 +163,11 @@ pub(crate) fn run(args: &FloorArgs) -> Result<Exit, Failure> {
 }
 
 /// The search limits for this machine.
-pub(crate) fn terms(precision: f64, confirm: u32, machine: &Machine, is_container: bool) -> Terms {
+pub(crate) fn terms(precision: f64, confirm: u32, machine: &Machine, is_container: bool) -> SearchLimits {
     let least = if is_container { LEAST_LIMIT } else { LEAST_OF_A_PROCESS };
     // These are facts of this machine; a remote engine reports its own.
     let most = machine.facts.memory_bytes.value().unwrap_or(Bytes(1 << 40));
-    Terms { precision, confirm, least, most, tries: MOST_TRIES }
+    SearchLimits { precision, confirm, least, most, tries: MOST_TRIES }
 }
 
 /// Reports why there is no result.
@@ -252,7 +252,7 @@ impl Trial for Bench<'_> {
         self.runs += 1;
         let conditions = self.conditions(limit)?;
         let timeout = [self.args.timeout, timeout].into_iter().flatten().min();
-        let how = Watch { timeout, kill_after: self.args.kill_after, interval: self.args.sample_interval };
+        let how = WatchOptions { timeout, kill_after: self.args.kill_after, interval: self.args.sample_interval };
         let mut runner = self.start.runner(self.machine, &conditions).map_err(Failure::elsewhere)?;
         let host = self.machine.facts.clone();
         self.progress.start(limit);

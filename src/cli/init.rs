@@ -212,7 +212,7 @@ struct Exists {
 
 #[cfg(test)]
 mod tests {
-    use highwater::model::check::config::{Config, What};
+    use highwater::model::check::config::{Config, WorkloadSpec};
 
     use super::*;
 
@@ -233,7 +233,7 @@ mod tests {
         }
         let config = read(&text(&of_command(&words(&["a b", "{input}"]))));
         assert_eq!(config.tasks[0].name, "a b");
-        assert_eq!(config.tasks[0].what, What::Command(vec!["a b".to_owned(), "{input}".to_owned()]));
+        assert_eq!(config.tasks[0].workload, WorkloadSpec::Command(vec!["a b".to_owned(), "{input}".to_owned()]));
         assert_eq!(config.tasks[0].inputs.len(), 2);
     }
 

@@ -153,7 +153,7 @@ fn read(args: &InputsArgs, selection: &Selection) -> Result<(Survey, Option<Vec<
 fn explain(error: &TreeError) -> Failure {
     let (exit, help) = match error {
         TreeError::Missing { .. } => (Exit::Usage, Some("check the spelling")),
-        TreeError::NotAFolder { .. } => {
+        TreeError::NotADirectory { .. } => {
             (Exit::Usage, Some("give the directory of the file, and select the file with --glob"))
         }
         TreeError::Link { .. } => (Exit::Usage, Some("give the directory it leads to, or follow it with --outside")),

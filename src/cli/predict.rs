@@ -167,7 +167,7 @@ fn sizes(sizes: &Sizes) -> Vec<String> {
 /// Notes on skipped files, one line per reason, or on an unknown size.
 fn left_out(channel: &ChannelPrediction) -> Vec<String> {
     match &channel.size {
-        ChannelSize::Known { left_out, .. } => left_out
+        ChannelSize::Known { excluded: left_out, .. } => left_out
             .iter()
             .map(|left_out| {
                 let first = left_out.first.as_ref().map(|path| format!(", first {path}")).unwrap_or_default();

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use highwater::calibrate::measure::measure;
-use highwater::calibrate::monitor::{Cancel, LEAST_INTERVAL, Watch};
+use highwater::calibrate::monitor::{Cancel, LEAST_INTERVAL, WatchOptions};
 use highwater::host::HostRoots;
 use highwater::host::machine::Machine;
 use highwater::model::comparison::Thresholds;
@@ -212,7 +212,7 @@ fn run_once(
     number: u32,
     signals: &mut Signals,
 ) -> Result<Observation, Failure> {
-    let how = Watch { timeout: args.timeout, kill_after: args.kill_after, interval: args.sample_interval };
+    let how = WatchOptions { timeout: args.timeout, kill_after: args.kill_after, interval: args.sample_interval };
     let mut live = Live::new(!args.quiet);
     let mut runner = start.runner(machine, &conditions(args, start, number)?)?;
     let host = machine.facts.clone();

@@ -75,11 +75,11 @@ pub(crate) fn render_several<'a>(observations: impl ExactSizeIterator<Item = &'a
 fn peak(peak: &Reading<Peak>) -> String {
     match peak {
         Reading::Value(peak) => match peak.exactness {
-            Exactness::Exact { noise_bytes } if peak.bytes <= noise_bytes => {
+            Exactness::Exact { error_bound_bytes } if peak.bytes <= error_bound_bytes => {
                 format!("{}   the resolution of {}", peak.words(), peak.source.words())
             }
-            Exactness::Exact { noise_bytes } => {
-                format!("{}   exact, at most {noise_bytes} too high: {}", peak.words(), peak.source.words())
+            Exactness::Exact { error_bound_bytes } => {
+                format!("{}   exact, at most {error_bound_bytes} too high: {}", peak.words(), peak.source.words())
             }
             Exactness::LowerBound { .. } => format!("{}   lower bound: {}", peak.words(), peak.source.words()),
         },
@@ -110,7 +110,7 @@ fn container_rows(container: &Container) -> Vec<(&'static str, String)> {
     let engine = &container.engine;
     let version = engine.version.as_deref().unwrap_or("of unknown version");
     let mut rows = vec![("image", format!("{}   run by {} {version}", container.image, engine.name))];
-    if let Some(floor) = container.noise_floor {
+    if let Some(floor) = container.idle_peak {
         rows.insert(0, ("idle peak", format!("{floor}   peak of an idle container of this image")));
     }
     rows

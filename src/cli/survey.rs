@@ -38,7 +38,7 @@ impl Line {
             );
             bar
         });
-        let Progress { folders, files, bytes } = progress;
+        let Progress { directories: folders, files, bytes } = progress;
         bar.set_message(format!("reading the inputs: {files} files with {bytes} in {folders} directories so far"));
         bar.tick();
     }

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use highwater::calibrate::cells::Cells;
-use highwater::calibrate::sweep::{Admission, End, Runs as Terms, Schedule, SweepError, sweep};
+use highwater::calibrate::sweep::{Admission, End, Repetitions, Schedule, SweepError, sweep};
 use highwater::host::HostRoots;
 use highwater::host::machine::{Machine, available};
 use highwater::model::plan::Plan;
@@ -263,13 +263,13 @@ fn check_terms(args: &SweepArgs) -> Result<(), Failure> {
     }
 }
 
-fn terms(args: &SweepArgs) -> Terms {
+fn terms(args: &SweepArgs) -> Repetitions {
     let precision = args.precision;
     match (args.min_runs, args.max_runs) {
-        (None, None) => Terms { least: args.runs, most: args.runs, precision },
+        (None, None) => Repetitions { least: args.runs, most: args.runs, precision },
         (least, most) => {
             let least = least.unwrap_or(3).min(most.unwrap_or(u32::MAX));
-            Terms { least, most: most.unwrap_or(least + 10).max(least), precision }
+            Repetitions { least, most: most.unwrap_or(least + 10).max(least), precision }
         }
     }
 }

@@ -91,7 +91,7 @@ fn check(path: &Path, schema: SchemaArg, platform: Platform, variables: &Variabl
     let schema = match schema {
         SchemaArg::Task => Some(Schema::Task),
         SchemaArg::ProcessingContainer => Some(Schema::ProcessingContainer),
-        SchemaArg::Auto => Schema::of(&source).or_else(|| by_name(path)),
+        SchemaArg::Auto => Schema::detect(&source).or_else(|| by_name(path)),
     };
     let result = match schema {
         Some(Schema::Task) => Document::task(source, &targets).map(|document| {

@@ -1,4 +1,4 @@
-//! Where the memory controller lives, and which cgroup of it a process is in.
+//! Finds the memory controller, and the cgroup of a process.
 //!
 //! See `cgroups(7)`, `proc_pid_cgroup(5)` and `proc_pid_mountinfo(5)`.
 
@@ -13,14 +13,14 @@ use procfs::{FromRead, ProcError, ProcessCGroups};
 use super::{HostError, HostRoots};
 use crate::model::observation::CgroupVersion;
 
-/// A mounted hierarchy that carries the memory controller.
+/// A mounted hierarchy with the memory controller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hierarchy {
-    /// The version of its interface.
+    /// Its cgroup version.
     pub version: CgroupVersion,
-    /// Where it is mounted, as it is to be opened (below the roots).
+    /// Its mount point, as a path to open (below the roots).
     pub mount_point: PathBuf,
-    /// The cgroup that the mount point shows: `/` unless a part of the hierarchy was mounted.
+    /// The cgroup that the mount point shows: `/` unless only a part of the hierarchy was mounted.
     pub root: String,
     /// Whether the mount or the file system is read-only.
     pub read_only: bool,
@@ -31,12 +31,12 @@ pub struct Hierarchy {
 pub struct Cgroup {
     /// The hierarchy it belongs to.
     pub hierarchy: Hierarchy,
-    /// Its folder.
+    /// Its directory.
     pub path: PathBuf,
 }
 
 impl Cgroup {
-    /// The version of its interface.
+    /// Its cgroup version.
     pub const fn version(&self) -> CgroupVersion {
         self.hierarchy.version
     }
@@ -47,7 +47,7 @@ impl Cgroup {
         Self { hierarchy: self.hierarchy.clone(), path: self.path.join(name) }
     }
 
-    /// The cgroup above, `None` at the mount point.
+    /// The parent cgroup; `None` at the mount point.
     pub fn parent(&self) -> Option<Self> {
         if self.is_top() {
             return None;
@@ -55,29 +55,29 @@ impl Cgroup {
         Some(Self { hierarchy: self.hierarchy.clone(), path: self.path.parent()?.to_owned() })
     }
 
-    /// Whether nothing lies above it that could be reached.
+    /// Whether no cgroup above it is reachable.
     pub fn is_top(&self) -> bool {
         self.path == self.hierarchy.mount_point
     }
 
-    /// Its name as `/proc/PID/cgroup` has it.
+    /// Its name in `/proc/PID/cgroup`.
     pub fn name_in_proc(&self) -> String {
         let below = self.path.strip_prefix(&self.hierarchy.mount_point).unwrap_or(Path::new(""));
         Path::new(&self.hierarchy.root).join(below).to_string_lossy().into_owned()
     }
 
-    /// Itself, then all that lie above it.
+    /// Itself, then all its ancestors.
     pub fn ancestry(&self) -> impl Iterator<Item = Self> {
         std::iter::successors(Some(self.clone()), Self::parent)
     }
 }
 
-/// The hierarchy of the memory controller as `pid` sees it mounted.
+/// The hierarchy of the memory controller among the mounts of `pid`.
 ///
-/// On a hybrid host the controller lives on exactly one hierarchy: a v1 mount that carries it comes first.
+/// On a hybrid host the controller is in exactly one hierarchy: a v1 mount with it comes first.
 ///
 /// # Errors
-/// Where the list of mounts cannot be read, or holds no such hierarchy.
+/// If the list of mounts cannot be read or contains no such hierarchy.
 pub fn memory_hierarchy(roots: &HostRoots, pid: &str) -> Result<Hierarchy, HostError> {
     let mountinfo = roots.proc.join(pid).join("mountinfo");
     let mounts = cgroup_mounts(&mountinfo)?;
@@ -89,42 +89,42 @@ pub fn memory_hierarchy(roots: &HostRoots, pid: &str) -> Result<Hierarchy, HostE
 /// The cgroups of a process in the v1 hierarchies that count what the memory controller does not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct V1Companions {
-    /// The folder that has `cpuacct.usage_user`.
+    /// The directory with `cpuacct.usage_user`.
     pub cpuacct: Option<PathBuf>,
-    /// The folder that has `blkio.throttle.io_service_bytes_recursive`.
+    /// The directory with `blkio.throttle.io_service_bytes_recursive`.
     pub blkio: Option<PathBuf>,
-    /// The folder that has `pids.peak`.
+    /// The directory with `pids.peak`.
     pub pids: Option<PathBuf>,
 }
 
-/// Finds the companions of a process. They count for this process alone only where each of them holds nothing else,
-/// as those of a container do.
+/// Finds the companions of a process. They count for this process alone only if each of them contains nothing else,
+/// like those of a container.
 ///
 /// # Errors
-/// Where the lists of mounts or of the process's cgroups cannot be read.
+/// If the lists of mounts or of the process's cgroups cannot be read.
 pub fn v1_companions(roots: &HostRoots, pid: &str) -> Result<V1Companions, HostError> {
     let mounts = cgroup_mounts(&roots.proc.join("self/mountinfo"))?;
     let ProcessCGroups(lines) = read(&roots.proc.join(pid).join("cgroup"))?;
-    let folder = |controller: &str| {
+    let directory = |controller: &str| {
         let line = lines.iter().find(|line| line.controllers.iter().any(|known| known == controller))?;
         let mut found = hierarchies(roots, &mounts, controller);
         found.retain(|hierarchy| hierarchy.version == CgroupVersion::V1);
         found.sort_by_key(|hierarchy| hierarchy.root.len());
         found.iter().find_map(|hierarchy| below(hierarchy, &line.pathname))
     };
-    Ok(V1Companions { cpuacct: folder("cpuacct"), blkio: folder("blkio"), pids: folder("pids") })
+    Ok(V1Companions { cpuacct: directory("cpuacct"), blkio: directory("blkio"), pids: directory("pids") })
 }
 
 /// The mounts of cgroup file systems, of either version.
 fn cgroup_mounts(mountinfo: &Path) -> Result<Vec<MountInfo>, HostError> {
-    // Such a file says no size; without room to begin with it would be read in many small pieces.
+    // Such a file reports no size; without a preallocated buffer it would be read in many small pieces.
     let mut text = Vec::with_capacity(8 * 1024);
     File::open(mountinfo)
         .and_then(|mut file| file.read_to_end(&mut text))
         .map_err(|source| HostError::Read { path: mountinfo.to_owned(), source })?;
     // Mount points of other file systems may have names in any encoding.
     let text = String::from_utf8_lossy(&text);
-    // A host with many containers has thousands of mounts; only these few are worth parsing.
+    // A host with many containers has thousands of mounts; only these need to be parsed.
     let lines = (1..).zip(text.lines()).filter(|(_, line)| line.contains(" - cgroup"));
     lines
         .map(|(number, line)| {
@@ -138,16 +138,16 @@ fn cgroup_mounts(mountinfo: &Path) -> Result<Vec<MountInfo>, HostError> {
         .collect()
 }
 
-/// All mounted hierarchies, whatever controllers they carry, as this process sees them.
+/// All mounted hierarchies of this process, with any controllers.
 ///
 /// # Errors
-/// Where the list of mounts cannot be read.
+/// If the list of mounts cannot be read.
 pub fn all_hierarchies(roots: &HostRoots) -> Result<Vec<Hierarchy>, HostError> {
     let mounts = cgroup_mounts(&roots.proc.join("self/mountinfo"))?;
     Ok(mounts.iter().filter_map(|mount| hierarchy(roots, mount)).collect())
 }
 
-/// Whether cgroups count huge pages of hugetlbfs as memory: v2 does where it is mounted with `memory_hugetlb_accounting`
+/// Whether cgroups count hugetlbfs huge pages as memory: v2 does if it is mounted with `memory_hugetlb_accounting`
 /// (Linux 6.6+).
 pub fn counts_huge_pages(roots: &HostRoots) -> bool {
     let mounts = cgroup_mounts(&roots.proc.join("self/mountinfo")).unwrap_or_default();
@@ -155,8 +155,8 @@ pub fn counts_huge_pages(roots: &HostRoots) -> bool {
     !has_v1_memory && mounts.iter().any(|mount| mount.super_options.contains_key("memory_hugetlb_accounting"))
 }
 
-/// The mounted hierarchies that carry a controller, or can: whether v2 does is for its files to say. The mount that
-/// lies on top comes first.
+/// The mounted hierarchies that have a controller, or may have: for v2 that depends on its files. The topmost mount
+/// comes first.
 fn hierarchies(roots: &HostRoots, mounts: &[MountInfo], controller: &str) -> Vec<Hierarchy> {
     let carries = |mount: &MountInfo| mount.fs_type == "cgroup2" || mount.super_options.contains_key(controller);
     mounts.iter().rev().filter(|mount| carries(mount)).filter_map(|mount| hierarchy(roots, mount)).collect()
@@ -176,18 +176,18 @@ fn hierarchy(roots: &HostRoots, mount: &MountInfo) -> Option<Hierarchy> {
     })
 }
 
-/// The cgroup of the memory controller that `pid` is in; `self` is this process.
+/// The memory cgroup of `pid`; `self` is this process.
 ///
 /// # Errors
-/// Where the process is gone, no hierarchy carries the controller, or the cgroup has been removed or lies
-/// outside of what is mounted here (another cgroup namespace).
+/// If the process is gone, no hierarchy has the controller, or the cgroup has been removed or is outside of what is
+/// mounted here (another cgroup namespace).
 pub fn memory_cgroup(roots: &HostRoots, pid: &str) -> Result<Cgroup, HostError> {
-    // The mounts are our own: the paths of another process's namespace would mean nothing to us.
+    // Our own mounts: the paths of another process's namespace are not valid here.
     let hierarchy = memory_hierarchy(roots, "self")?;
     memory_cgroup_in(roots, hierarchy, pid)
 }
 
-/// The same in a hierarchy that is known already.
+/// The same in a known hierarchy.
 ///
 /// # Errors
 /// See [`memory_cgroup`].
@@ -208,9 +208,9 @@ pub fn memory_cgroup_in(roots: &HostRoots, hierarchy: Hierarchy, pid: &str) -> R
     }
 }
 
-/// Where a cgroup is to be found below the mount point, unless it lies outside of what is mounted there.
+/// The path of a cgroup below the mount point, unless it is outside of what is mounted there.
 fn below(hierarchy: &Hierarchy, cgroup: &str) -> Option<PathBuf> {
-    // Both paths count from the root of our cgroup namespace; what lies outside of it starts with `/..`.
+    // Both paths are relative to the root of our cgroup namespace; those outside of it start with `/..`.
     let below = Path::new(cgroup).strip_prefix(&hierarchy.root).ok()?;
     let mount_point = &hierarchy.mount_point;
     match below.components().any(|part| part == Component::ParentDir) {
@@ -262,17 +262,17 @@ mod tests {
 
     /// A machine whose `self` has these two files.
     fn machine(mountinfo: &str, cgroup: &str) -> (tempfile::TempDir, HostRoots) {
-        let folder = tempfile::tempdir().unwrap();
-        let own = folder.path().join("proc/self");
+        let directory = tempfile::tempdir().unwrap();
+        let own = directory.path().join("proc/self");
         std::fs::create_dir_all(&own).unwrap();
         std::fs::write(own.join("mountinfo"), mountinfo).unwrap();
         std::fs::write(own.join("cgroup"), cgroup).unwrap();
-        let roots = HostRoots::recorded(folder.path());
-        (folder, roots)
+        let roots = HostRoots::recorded(directory.path());
+        (directory, roots)
     }
 
     fn path_below_roots(mountinfo: &str, cgroup: &str) -> Result<String, HostError> {
-        let (_folder, roots) = machine(mountinfo, cgroup);
+        let (_directory, roots) = machine(mountinfo, cgroup);
         let found = memory_cgroup(&roots, "self")?;
         Ok(found.path.strip_prefix(&roots.sys_fs_cgroup).unwrap().display().to_string())
     }

@@ -1,4 +1,4 @@
-//! Small kernel files: read whole, kept open, parsed with their place in the error.
+//! Small kernel files: read whole, kept open, parsed with locations in errors.
 
 use std::fs::File;
 use std::io;
@@ -10,14 +10,14 @@ use nix::errno::Errno;
 use super::HostError;
 use crate::model::reading::Reading;
 
-/// `memory.stat` is the largest file of ours: about 1.5 KiB on Linux 6.12. A larger buffer costs more to fill with
-/// zeros than the kernel takes to answer.
+/// `memory.stat` is the largest of these files: about 1.5 KiB on Linux 6.12. Clearing a larger buffer would take longer
+/// than the kernel takes to answer.
 const USUAL: usize = 4 * 1024;
 
-/// What is longer is no file that we know.
+/// No known file is longer.
 const LONGEST: usize = 64 * 1024;
 
-/// A kernel file that is opened at most once and read again and again.
+/// A kernel file that is opened at most once and read repeatedly.
 #[derive(Debug)]
 pub(super) struct KernelFile {
     path: PathBuf,
@@ -37,7 +37,7 @@ impl KernelFile {
         Self { path, state: State::Unopened }
     }
 
-    /// A file that this version of the interface does not have.
+    /// A file that does not exist in this cgroup version.
     pub(super) fn none() -> Self {
         Self { path: PathBuf::new(), state: State::None }
     }
@@ -46,7 +46,8 @@ impl KernelFile {
         &self.path
     }
 
-    /// Hands the text to `parse`. An absent file is `Unsupported`, a file whose cgroup or process is no more `Gone`.
+    /// Passes the text to `parse`. An absent file is `Unsupported`, a file whose cgroup or process has disappeared
+    /// `Gone`.
     pub(super) fn read<T>(
         &mut self,
         parse: impl FnOnce(&Path, &str) -> Result<T, HostError>,
@@ -77,7 +78,7 @@ impl KernelFile {
             };
         }
         if text.len() == LONGEST {
-            // Cut off in the middle of a number it would be read as another one.
+            // A truncated number would be parsed as a different one.
             let source = io::Error::new(io::ErrorKind::InvalidData, "the file is unexpectedly large");
             return Err(HostError::Read { path: self.path.clone(), source });
         }
@@ -91,7 +92,7 @@ impl KernelFile {
     }
 }
 
-/// The kernel makes such a file in one piece, so that one call gets all of it that the buffer can hold.
+/// The kernel generates such a file at once, so that one call gets all of it that fits into the buffer.
 fn read_whole(file: &File, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
         match file.read_at(buffer, 0) {
@@ -101,16 +102,16 @@ fn read_whole(file: &File, buffer: &mut [u8]) -> io::Result<usize> {
     }
 }
 
-/// A missing file in a folder that is there is not supported; without the folder its cgroup is gone.
+/// A missing file in an existing directory is unsupported; without the directory its cgroup is gone.
 fn absent<T>(path: &Path) -> Reading<T> {
     match path.parent() {
-        Some(folder) if !folder.exists() => Reading::Gone,
+        Some(directory) if !directory.exists() => Reading::Gone,
         _ => Reading::Unsupported,
     }
 }
 
-/// The one place that turns odd errors into readings: after `rmdir` an open file of a cgroup gives `ENODEV`, a
-/// file of a dead process `ESRCH`, and a controller that is not wanted here `EOPNOTSUPP`.
+/// The one place that maps errors to readings: after `rmdir` an open file of a cgroup gives `ENODEV`, a file of a dead
+/// process `ESRCH`, and a controller that is not enabled here `EOPNOTSUPP`.
 fn classify<T>(path: &Path, source: io::Error) -> Result<Reading<T>, HostError> {
     match source.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ENODEV | Errno::ESRCH) => Ok(Reading::Gone),
@@ -120,7 +121,7 @@ fn classify<T>(path: &Path, source: io::Error) -> Result<Reading<T>, HostError> 
     }
 }
 
-/// A file that holds one number.
+/// Parses a file with one number.
 pub(super) fn number(path: &Path, text: &str) -> Result<u64, HostError> {
     text.trim_end().parse().map_err(|_| HostError::Parse {
         path: path.to_owned(),
@@ -130,12 +131,12 @@ pub(super) fn number(path: &Path, text: &str) -> Result<u64, HostError> {
     })
 }
 
-/// A file that holds one number or the word `max`.
+/// Parses a file with one number or the word `max`.
 pub(super) fn number_or_max(path: &Path, text: &str) -> Result<Option<u64>, HostError> {
     if text.trim_end() == "max" { Ok(None) } else { number(path, text).map(Some) }
 }
 
-/// The numbers of the named keys in a file of `key number` lines, `None` for a key that is not there.
+/// The values of the given keys in a file of `key number` lines; `None` for an absent key.
 pub(super) fn keyed<const N: usize>(path: &Path, text: &str, keys: [&str; N]) -> Result<[Option<u64>; N], HostError> {
     let mut values = [None; N];
     for (index, line) in text.lines().enumerate() {
@@ -167,17 +168,17 @@ mod tests {
 
     #[test]
     fn an_absent_file_is_unsupported_and_an_absent_folder_gone() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut absent = KernelFile::new(folder.path().join("memory.peak"));
+        let directory = tempfile::tempdir().unwrap();
+        let mut absent = KernelFile::new(directory.path().join("memory.peak"));
         assert_eq!(absent.read(number).unwrap(), Reading::Unsupported);
-        let mut gone = KernelFile::new(folder.path().join("removed/memory.peak"));
+        let mut gone = KernelFile::new(directory.path().join("removed/memory.peak"));
         assert_eq!(gone.read(number).unwrap(), Reading::Gone);
     }
 
     #[test]
     fn an_empty_file_is_an_error_and_never_zero() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("memory.peak");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("memory.peak");
         std::fs::write(&path, "").unwrap();
         assert!(KernelFile::new(path).read(number).is_err());
     }

@@ -1,4 +1,4 @@
-//! The facts about a machine that a measurement depends on.
+//! Facts about a machine that affect measurements.
 
 use nix::sys::sysinfo::{SysInfo, sysinfo};
 use nix::sys::utsname;
@@ -19,11 +19,11 @@ const PAGES_PER_BATCH: u64 = 64;
 /// A machine, read once.
 #[derive(Clone, Debug)]
 pub struct Machine {
-    /// Where it is read.
+    /// The roots it is read from.
     pub roots: HostRoots,
-    /// What a record says of it.
+    /// Its description in a record.
     pub facts: Host,
-    /// The hierarchy that carries the memory controller, or why none was found.
+    /// The hierarchy with the memory controller, or why there is none.
     pub memory: Result<Hierarchy, String>,
 }
 
@@ -31,7 +31,7 @@ impl Machine {
     /// Reads the machine.
     ///
     /// # Errors
-    /// Where the kernel does not tell its name, its page size or its number of CPUs.
+    /// If the kernel does not report its name, its page size or its number of CPUs.
     pub fn read(roots: HostRoots) -> Result<Self, HostError> {
         let uname = utsname::uname().map_err(|errno| unread("uname(2)", errno))?;
         let amounts = sysinfo();
@@ -53,13 +53,13 @@ impl Machine {
     }
 }
 
-/// How much too high a peak of the kernel's can be on this machine.
-pub fn noise(host: &Host) -> Bytes {
+/// The error bound of a kernel peak on this machine.
+pub fn error_bound(host: &Host) -> Bytes {
     Bytes(host.page_bytes.0.saturating_mul(PAGES_PER_BATCH).saturating_mul(u64::from(host.cpus)))
 }
 
-/// The memory that could be given to new work now, in bytes: `MemAvailable`, or less where the limits of the cgroups that
-/// this process is in leave less.
+/// The memory available for new work now, in bytes: `MemAvailable`, or less if the limits of this process's cgroups
+/// leave less.
 pub fn available(roots: &HostRoots) -> Reading<Bytes> {
     match cgroup::read::<Meminfo>(&roots.proc.join("meminfo")) {
         Ok(Meminfo { mem_available: Some(available), .. }) => {
@@ -99,7 +99,7 @@ mod tests {
         let host = Machine::read(HostRoots::default()).unwrap().facts;
         assert!(host.cpus >= 1);
         assert!(host.page_bytes >= Bytes(4096));
-        assert!(noise(&host) >= Bytes(256 << 10));
+        assert!(error_bound(&host) >= Bytes(256 << 10));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The memory of a cgroup, read again and again from files that stay open.
+//! The memory of a cgroup, read repeatedly from files that stay open.
 //!
 //! The files are those of the kernel's `admin-guide/cgroup-v2.rst` and `admin-guide/cgroup-v1/memory.rst`.
 
@@ -21,7 +21,7 @@ type Read<T> = Result<Reading<T>, HostError>;
 /// v1 writes "no limit" as the largest multiple of the page size below 2⁶³.
 const V1_UNLIMITED: u64 = (i64::MAX as u64) - 65_536;
 
-/// What the memory of a cgroup is used for, in parts that do not overlap. Bytes.
+/// The composition of a cgroup's memory, in parts that do not overlap, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Split {
     /// Anonymous memory.
@@ -32,12 +32,12 @@ pub struct Split {
     pub shmem: Reading<Bytes>,
     /// Kernel memory.
     pub kernel: Reading<Bytes>,
-    /// Swapped out, and in none of the others.
+    /// Swapped out; not included in the others.
     pub swap: Reading<Bytes>,
 }
 
-/// Reads one cgroup. One method per kernel file; a file this kernel does not have is `Unsupported`, a removed
-/// cgroup `Gone`, and nothing unread is ever 0.
+/// Reads a cgroup. One method per kernel file; a file this kernel does not have is `Unsupported`, a removed cgroup
+/// `Gone`, and a value that could not be read is never 0.
 #[derive(Debug)]
 pub struct MemoryReader {
     version: CgroupVersion,
@@ -64,7 +64,7 @@ pub struct MemoryReader {
 }
 
 impl MemoryReader {
-    /// A reader of this cgroup. Nothing is opened yet.
+    /// Creates a reader of this cgroup. Nothing is opened yet.
     pub fn new(cgroup: &Cgroup) -> Self {
         let version = cgroup.version();
         let file = |v1: &str, v2: &str| {
@@ -106,11 +106,11 @@ impl MemoryReader {
         }
     }
 
-    /// Reads CPU time, input and output and processes, too, where v1 has them: in other hierarchies.
+    /// Also reads CPU time, I/O and processes, which v1 has in other hierarchies.
     #[must_use]
     pub fn with_companions(self, companions: &V1Companions) -> Self {
-        let file = |folder: &Option<PathBuf>, name: &str| {
-            folder.as_ref().map_or_else(KernelFile::none, |folder| KernelFile::new(folder.join(name)))
+        let file = |directory: &Option<PathBuf>, name: &str| {
+            directory.as_ref().map_or_else(KernelFile::none, |directory| KernelFile::new(directory.join(name)))
         };
         match self.version {
             CgroupVersion::V1 => Self {
@@ -126,13 +126,12 @@ impl MemoryReader {
         }
     }
 
-    /// The most memory charged at one time, in bytes: `memory.peak` (Linux 5.19+), on v1
-    /// `memory.max_usage_in_bytes`. Swap is not in it.
+    /// The peak, in bytes: `memory.peak` (Linux 5.19+), on v1 `memory.max_usage_in_bytes`. It does not include swap.
     pub fn peak(&mut self) -> Read<Bytes> {
         Ok(self.peak.read(number)?.map(Bytes))
     }
 
-    /// The file [`Self::peak`] reads.
+    /// The file that [`Self::peak`] reads.
     pub fn peak_file(&self) -> &Path {
         self.peak.path()
     }
@@ -142,8 +141,8 @@ impl MemoryReader {
         Ok(self.current.read(number)?.map(Bytes))
     }
 
-    /// A file that becomes readable when the memory charged exceeds `usage`, which saves polling: a threshold of v1, written to
-    /// `cgroup.event_control`. `None` where the kernel has none, as on v2, or does not let this process set one.
+    /// A file that becomes readable when the memory charged exceeds `usage`, which saves polling: a threshold of v1,
+    /// written to `cgroup.event_control`. `None` on v2, which has none, or if this process may not set one.
     pub fn notify_above(&self, usage: Bytes) -> Option<OwnedFd> {
         if self.version == CgroupVersion::V2 {
             return None;
@@ -157,14 +156,14 @@ impl MemoryReader {
         Some(notice.into())
     }
 
-    /// The file [`Self::current`] reads.
+    /// The file that [`Self::current`] reads.
     pub fn current_file(&self) -> &Path {
         self.current.path()
     }
 
-    /// What the memory is used for now: `memory.stat`, with all cgroups below.
+    /// The current composition of the memory: `memory.stat`, including all cgroups below.
     ///
-    /// Both versions count shared memory and tmpfs as page cache, too; here they are apart.
+    /// In both versions the page cache includes shared memory and tmpfs; here they are separate.
     pub fn split(&mut self) -> Read<Split> {
         match self.version {
             CgroupVersion::V1 => self.split_v1(),
@@ -186,12 +185,12 @@ impl MemoryReader {
     }
 
     fn split_v2(&mut self) -> Read<Split> {
-        // `kernel` came with Linux 5.18; before that its parts are all there is.
+        // `kernel` is available since Linux 5.18; before that the sum of its parts is used.
         let keys = ["anon", "file", "shmem", "kernel", "kernel_stack", "pagetables", "percpu", "sock", "slab"];
         let stat = self.stat.read(|path, text| keyed(path, text, keys))?;
         let swap = self.swap()?;
         Ok(stat.map(|[anon, file, shmem, kernel, parts @ ..]| {
-            // Socket buffers are kernel memory to everybody but that sum.
+            // `kernel` does not include socket buffers.
             let [.., sock, _] = parts;
             let kernel = kernel.map(|kernel| kernel.saturating_add(sock.unwrap_or_default()));
             let parts = parts.iter().flatten().copied().reduce(u64::saturating_add);
@@ -213,8 +212,8 @@ impl MemoryReader {
         })
     }
 
-    /// Whether neither it nor a cgroup above has a limit, where a single file says so: `hierarchical_memory_limit` of the
-    /// `memory.stat` of v1.
+    /// Whether neither it nor a cgroup above has a limit, if a single file shows that: `hierarchical_memory_limit` in
+    /// the `memory.stat` of v1.
     pub fn is_unlimited(&mut self) -> bool {
         let stat = match self.version {
             CgroupVersion::V1 => self.stat.read(|path, text| keyed(path, text, ["hierarchical_memory_limit"])),
@@ -223,12 +222,12 @@ impl MemoryReader {
         matches!(stat, Ok(Reading::Value([Some(limit)])) if limit >= V1_UNLIMITED)
     }
 
-    /// Above how much memory its processes are slowed down, in bytes, `None` for never: `memory.high` (v2).
+    /// The usage above which its processes are throttled, in bytes, `None` for never: `memory.high` (v2).
     pub fn throttled_above(&mut self) -> Read<Option<Bytes>> {
         Ok(self.high.read(number_or_max)?.map(|limit| limit.map(Bytes)))
     }
 
-    /// How often the limit was felt: `memory.events`, on v1 `memory.failcnt` and `memory.oom_control`.
+    /// How often the limit was reached: `memory.events`, on v1 `memory.failcnt` and `memory.oom_control`.
     pub fn events(&mut self) -> Read<Events> {
         let counted = |count: Option<u64>| count.map_or(Reading::Unsupported, Reading::Value);
         Ok(match self.version {
@@ -254,21 +253,21 @@ impl MemoryReader {
         })
     }
 
-    /// Whether a v1 cgroup can reach its limit without anybody counting that. Where memory and swap together have the
-    /// same limit as memory, theirs is felt first, and since Linux 6.15 that counter counts no failures.
+    /// Whether a v1 cgroup can reach its limit without any counter showing it. If the combined limit of memory and swap
+    /// equals that of memory, it is reached first, and since Linux 6.15 its counter does not count failures.
     fn counts_no_hits(&mut self) -> Result<bool, HostError> {
         let Some(memory) = self.limit()?.value().flatten() else { return Ok(false) };
         let together = self.swap_limit.read(number)?.value();
         Ok(together.is_some_and(|together| together <= memory.0))
     }
 
-    /// How often the cgroup was kept from growing by its own limit, or its own throttling (`max` and `high` of
-    /// `memory.events.local`, before Linux 5.2 of `memory.events`, where those below count, too; `memory.failcnt` on v1),
-    /// counted since it was made.
+    /// How often the cgroup was held back by its own limit, or its own throttling, since its creation (`max` and `high`
+    /// of `memory.events.local`, before Linux 5.2 of `memory.events`, which includes those below; `memory.failcnt` on
+    /// v1).
     pub fn times_held_back(&mut self) -> Read<u64> {
         match self.version {
             CgroupVersion::V1 => {
-                // With equal limits it is that of memory and swap together which is felt first.
+                // With equal limits, the combined one of memory and swap is reached first.
                 let together = self.swap_events.read(number)?.value().unwrap_or_default();
                 Ok(self.events.read(number)?.map(|hits| hits.saturating_add(together)))
             }
@@ -281,13 +280,13 @@ impl MemoryReader {
         }
     }
 
-    /// The most swap used at one time, in bytes: `memory.swap.peak` (Linux 6.5+). v1 only counts memory and swap
-    /// together, which says nothing of swap alone.
+    /// The peak of swap, in bytes: `memory.swap.peak` (Linux 6.5+). v1 only counts memory and swap together, which does
+    /// not show the peak of swap alone.
     pub fn swap_peak(&mut self) -> Read<Bytes> {
         Ok(self.swap_peak.read(number)?.map(Bytes))
     }
 
-    /// The swap used now, in bytes: `memory.swap.current`, on v1 `total_swap` of `memory.stat`.
+    /// The current swap usage, in bytes: `memory.swap.current`, on v1 `total_swap` of `memory.stat`.
     pub fn swap(&mut self) -> Read<Bytes> {
         Ok(match self.version {
             CgroupVersion::V1 => {
@@ -308,9 +307,9 @@ impl MemoryReader {
         })
     }
 
-    /// The page faults of all processes of the cgroup and of those below it, counted since it was made: `pgfault` of
-    /// `memory.stat`, on v1 `total_pgfault`. The kernel adds up what its CPUs counted from time to time only: the number
-    /// may lag behind by up to 128 for each CPU.
+    /// The page faults of all processes of the cgroup and of those below it, since its creation: `pgfault` of
+    /// `memory.stat`, on v1 `total_pgfault`. The kernel flushes the counters of its CPUs only from time to time: the
+    /// number may lag behind by up to 128 for each CPU.
     pub fn page_faults(&mut self) -> Read<u64> {
         let key = match self.version {
             CgroupVersion::V1 => "total_pgfault",
@@ -324,8 +323,8 @@ impl MemoryReader {
         })
     }
 
-    /// The time all processes of the cgroup spent on CPUs: `cpu.stat`; on v1 that of a companion, `cpuacct.usage_user`
-    /// and `cpuacct.usage_sys` in nanoseconds, or `cpuacct.stat` in hundredths of a second.
+    /// The CPU time of all processes of the cgroup: `cpu.stat`; on v1 that of a companion, `cpuacct.usage_user` and
+    /// `cpuacct.usage_sys` in nanoseconds, or `cpuacct.stat` in hundredths of a second.
     pub fn cpu(&mut self) -> Read<Cpu> {
         let times = match self.version {
             CgroupVersion::V1 => self.cpu_v1()?,
@@ -350,7 +349,7 @@ impl MemoryReader {
     }
 
     /// The bytes read from and written to all block devices: `io.stat`; on v1 that of a companion,
-    /// `blkio.throttle.io_service_bytes_recursive`, or without what lies below `blkio.throttle.io_service_bytes`.
+    /// `blkio.throttle.io_service_bytes_recursive`, or without the cgroups below `blkio.throttle.io_service_bytes`.
     pub fn io(&mut self) -> Read<Io> {
         match self.version {
             CgroupVersion::V1 => Ok(self.io.read(blkio_bytes)?.or(self.io_of_itself.read(blkio_bytes)?)),
@@ -378,7 +377,7 @@ fn bytes(amount: Option<u64>) -> Reading<Bytes> {
     amount.map_or(Reading::Unsupported, |amount| Reading::Value(Bytes(amount)))
 }
 
-/// Lines such as `8:0 rbytes=4096 wbytes=0 rios=1 …`; a device without a count stands there alone.
+/// Lines such as `8:0 rbytes=4096 wbytes=0 rios=1 …`; a device without counts is listed by its number only.
 fn io_stat(path: &Path, text: &str) -> Result<Io, HostError> {
     let mut total = Io { read: Bytes::ZERO, written: Bytes::ZERO };
     for (index, line) in text.lines().enumerate() {
@@ -400,7 +399,7 @@ fn io_stat(path: &Path, text: &str) -> Result<Io, HostError> {
     Ok(total)
 }
 
-/// Lines such as `8:0 Read 4096`, one for each device and kind, and a line for their total.
+/// Lines such as `8:0 Read 4096`, one for each device and operation, and a line for their total.
 fn blkio_bytes(path: &Path, text: &str) -> Result<Io, HostError> {
     let mut total = Io { read: Bytes::ZERO, written: Bytes::ZERO };
     for (index, line) in text.lines().enumerate() {

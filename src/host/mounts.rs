@@ -48,7 +48,7 @@ impl MountPoint {
         Some(Self { id, device, root, target, options })
     }
 
-    /// Where this mount shows a path below the root of its file system.
+    /// The path at which this mount shows a path relative to the root of its file system.
     fn shows(&self, inside: &Path) -> Option<PathBuf> {
         let below = inside.strip_prefix(&self.root).ok()?;
         // Joining an empty path would add a slash.
@@ -84,7 +84,7 @@ impl Mounts {
     /// Reads the mounts of this process.
     ///
     /// # Errors
-    /// `/proc` is not mounted, or the file cannot be read.
+    /// If `/proc` is not mounted, or the file cannot be read.
     pub fn read() -> io::Result<Self> {
         Ok(Self::parse(&fs::read("/proc/self/mountinfo")?))
     }
@@ -101,8 +101,8 @@ impl Mounts {
     /// The mount that this path is on.
     ///
     /// # Errors
-    /// The path does not exist, or its mount is not listed.
-    pub fn of(&self, path: &Path) -> io::Result<&MountPoint> {
+    /// If the path does not exist, or its mount is not listed.
+    pub fn containing(&self, path: &Path) -> io::Result<&MountPoint> {
         // The longest mount point above a path is not always its mount: another mount may hide it.
         let file = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path)?;
         let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd()))?;
@@ -115,9 +115,9 @@ impl Mounts {
     /// mounts and other mounts of the same file system. The path must not contain symbolic links.
     ///
     /// # Errors
-    /// As for [`Mounts::of`].
+    /// As for [`Mounts::containing`].
     pub fn other_names(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
-        let own = self.of(path)?;
+        let own = self.containing(path)?;
         let inside = own.root.join(path.strip_prefix(&own.target).unwrap_or(Path::new("")));
         let regions = self.below(path).map(|mount| (&mount.device, mount.root.clone(), mount.target.clone()));
         let mut names = Vec::new();
@@ -167,8 +167,8 @@ mod tests {
     #[test]
     fn the_mount_of_a_path_is_found() {
         let mounts = Mounts::read().unwrap();
-        assert_eq!(mounts.of(Path::new("/proc/self")).unwrap().target(), Path::new("/proc"));
+        assert_eq!(mounts.containing(Path::new("/proc/self")).unwrap().target(), Path::new("/proc"));
         assert!(mounts.below(Path::new("/")).any(|mount| mount.target() == Path::new("/proc")));
-        assert!(mounts.of(Path::new("/highwater-test/none")).is_err());
+        assert!(mounts.containing(Path::new("/highwater-test/none")).is_err());
     }
 }

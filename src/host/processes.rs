@@ -1,4 +1,4 @@
-//! The processes below a process, and the memory they hold together.
+//! The descendants of a process, and the memory they use together.
 
 use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
@@ -15,29 +15,29 @@ use crate::model::observation::ProcessSize;
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 
-/// A process, told apart from a later one with the same number.
+/// A process, distinguished from a later one with the same pid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {
-    /// Its number.
+    /// Its pid.
     pub pid: i32,
-    /// When it was started, in clock ticks since the machine was.
+    /// When it was started, in clock ticks since boot.
     pub started: u64,
 }
 
-/// A process somewhere below another one.
+/// A descendant of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
-    /// Which one it is.
+    /// Its identity.
     pub identity: Identity,
-    /// The number of its parent.
+    /// The pid of its parent.
     pub parent: i32,
     /// Its name (`comm`, at most 15 bytes).
     pub name: String,
     /// `R`, `S`, `D`, … (`proc_pid_stat(5)`).
     pub state: char,
-    /// Whether it has ended and waits for its parent to take note: it holds nothing any more.
+    /// Whether it is a zombie, which uses no memory any more.
     pub is_zombie: bool,
-    /// Whether it is about to end; it may have left its cgroup already.
+    /// Whether it is exiting; it may have left its cgroup already.
     pub is_exiting: bool,
     /// Where its memory lies.
     pub addresses: Addresses,
@@ -79,18 +79,18 @@ fn waits_uninterruptibly(roots: &HostRoots, pid: i32) -> bool {
 /// `PF_EXITING` of the kernel's `linux/sched.h`, in the flags of `/proc/PID/stat`.
 const EXITING: u32 = 0x4;
 
-/// The living processes below one, told apart by whose they are.
+/// The living descendants of a process, by owner.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Family {
-    /// Those of the task.
+    /// The processes of the task.
     pub task: Vec<Process>,
-    /// Monitors of containers that the task has started without a daemon (`conmon` of Podman). They and the processes
-    /// below them belong to the container engine.
+    /// Container monitors that the task has started without a daemon (`conmon` of Podman). They and their descendants
+    /// belong to the container engine.
     pub monitors: Vec<Process>,
 }
 
 impl Family {
-    /// Sorts the descendants of a process; parents come before their children.
+    /// Sorts the descendants of a process; parents precede their children.
     pub fn new(descendants: Vec<Process>) -> Self {
         let mut family = Self::default();
         let mut of_engines = HashSet::new();
@@ -108,9 +108,9 @@ impl Family {
     }
 }
 
-/// The numbers of the processes below `ancestor`, by the kernel's lists of children (`/proc/PID/task/TID/children`, with
-/// CONFIG_PROC_CHILDREN): far less work than [`descendants`] where many other processes are about, but a process that
-/// starts or ends meanwhile can hide another one. `None` if this kernel keeps no such lists.
+/// The pids of the descendants of `ancestor`, from the kernel's lists of children (`/proc/PID/task/TID/children`, with
+/// CONFIG_PROC_CHILDREN): far less work than [`descendants`] if there are many other processes, but a process that
+/// starts or ends meanwhile can hide another one. `None` if this kernel has no such lists.
 pub fn offspring(roots: &HostRoots, ancestor: i32) -> Option<Vec<i32>> {
     let mut found = Vec::new();
     let mut unvisited = vec![ancestor];
@@ -139,7 +139,7 @@ pub fn command_line(roots: &HostRoots, pid: i32) -> Vec<String> {
     words
 }
 
-/// What `/proc/PID/stat` says of a process, if it is still there.
+/// Parses `/proc/PID/stat`; `None` if the process is gone.
 fn process(roots: &HostRoots, pid: i32) -> Option<Process> {
     let stat = Stat::from_file(roots.process_file(pid, "stat")).ok()?;
     Some(Process {
@@ -153,11 +153,11 @@ fn process(roots: &HostRoots, pid: i32) -> Option<Process> {
     })
 }
 
-/// The same processes as [`descendants`], found by the lists of children where the kernel keeps them ([`offspring`]): for
-/// samples, which may miss one that is just being started.
+/// The same processes as [`descendants`], from the lists of children if the kernel has them ([`offspring`]): for
+/// samples, which may miss a process that is just being started.
 ///
 /// # Errors
-/// Where the folder of all processes cannot be read.
+/// If `/proc` cannot be read.
 pub fn quick_descendants(roots: &HostRoots, ancestor: i32) -> Result<Vec<Process>, HostError> {
     match offspring(roots, ancestor) {
         Some(pids) => Ok(pids.into_iter().filter_map(|pid| process(roots, pid)).collect()),
@@ -168,14 +168,14 @@ pub fn quick_descendants(roots: &HostRoots, ancestor: i32) -> Result<Vec<Process
 /// The processes whose parent, grandparent, … is `ancestor`, without itself.
 ///
 /// # Errors
-/// Where the folder of all processes cannot be read.
+/// If `/proc` cannot be read.
 pub fn descendants(roots: &HostRoots, ancestor: i32) -> Result<Vec<Process>, HostError> {
     let failed = |source| HostError::Read { path: roots.proc.clone(), source };
     let mut children: HashMap<i32, Vec<Process>> = HashMap::new();
     for entry in std::fs::read_dir(&roots.proc).map_err(failed)? {
         let name = entry.map_err(failed)?.file_name();
         let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
-        // A process that ended since the folder was read is none of ours any more.
+        // A process that has ended since the directory was read does not count any more.
         if let Some(process) = process(roots, pid) {
             children.entry(process.parent).or_default().push(process);
         }
@@ -183,7 +183,7 @@ pub fn descendants(roots: &HostRoots, ancestor: i32) -> Result<Vec<Process>, Hos
     let mut unvisited = vec![ancestor];
     let mut found = Vec::new();
     while let Some(parent) = unvisited.pop() {
-        // Taken out, so that numbers reused while the folder was read cannot lead in a circle.
+        // Removed, so that pids reused while the directory was read cannot lead to a cycle.
         for process in children.remove(&parent).unwrap_or_default() {
             unvisited.push(process.identity.pid);
             found.push(process);
@@ -192,8 +192,8 @@ pub fn descendants(roots: &HostRoots, ancestor: i32) -> Result<Vec<Process>, Hos
     Ok(found)
 }
 
-/// Whether a process that was sent SIGKILL is on its way out: a thread of it runs or waits for a CPU. In an
-/// uninterruptible wait or frozen (`D`) it is not, nor if it may not be killed.
+/// Whether a process that was sent SIGKILL is ending: one of its threads runs or waits for a CPU. It is not if it is in
+/// an uninterruptible wait or frozen (`D`), or if it may not be killed.
 pub fn is_ending(roots: &HostRoots, pid: i32) -> bool {
     let is_running =
         |thread: std::fs::DirEntry| Stat::from_file(thread.path().join("stat")).is_ok_and(|stat| stat.state == 'R');
@@ -202,10 +202,10 @@ pub fn is_ending(roots: &HostRoots, pid: i32) -> bool {
     threads.is_ok_and(|threads| threads.flatten().any(is_running)) && may_be_killed()
 }
 
-/// What these processes hold together: the sum of their proportional set sizes, in which a page shared by n
-/// processes counts 1/n for each (`smaps_rollup`, Linux 4.14+; `proc_pid_smaps(5)`).
+/// The total memory of these processes: the sum of their proportional set sizes, in which a page shared by n processes
+/// counts 1/n for each (`smaps_rollup`, Linux 4.14+; `proc_pid_smaps(5)`).
 ///
-/// Kernel memory and page cache that nobody maps are not in it. `Gone` where none of them could be read.
+/// It excludes kernel memory and unmapped page cache. `Gone` if none of the processes could be read.
 pub fn proportional_sizes(roots: &HostRoots, pids: &[i32]) -> Reading<(Bytes, Split)> {
     let mut total: Option<[Option<Bytes>; 4]> = None;
     for &pid in pids {
@@ -235,18 +235,18 @@ pub fn proportional_sizes(roots: &HostRoots, pids: &[i32]) -> Reading<(Bytes, Sp
     }
 }
 
-/// How much memory a process has had resident (`proc_pid_status(5)`).
+/// The resident memory of a process (`proc_pid_status(5)`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resident {
-    /// The most at one time since the process was forked, or has executed its program (`VmHWM`). That of its parent is not
-    /// in it, unlike in `ru_maxrss`, which lasts from one program to the next.
+    /// The peak since the process was forked, or has executed its program (`VmHWM`). It does not include that of its
+    /// parent, unlike `ru_maxrss`, which is kept across exec.
     pub highest: Bytes,
-    /// The most of it that can be mapped files and shared memory now, by the extents of the mappings: all of `VmSize` but
-    /// `VmData` and `VmStk`.
+    /// An upper bound of the mapped files and shared memory in it now, from the extents of the mappings: `VmSize`
+    /// without `VmData` and `VmStk`.
     pub mapped: Bytes,
 }
 
-/// How much memory a process has had resident. `Gone` where it has ended.
+/// The resident memory of a process. `Gone` if it has ended.
 pub fn resident(roots: &HostRoots, pid: i32) -> Reading<Resident> {
     let Ok(status) = Status::from_file(roots.process_file(pid, "status")) else { return Reading::Gone };
     let kib = |size: Option<u64>| size.map(|size| Bytes(size.saturating_mul(1024)));
@@ -255,7 +255,7 @@ pub fn resident(roots: &HostRoots, pid: i32) -> Reading<Resident> {
     else {
         return Reading::Gone;
     };
-    // Pages of a private mapping that the process could write to, but did not, are of the file, too.
+    // Unmodified pages of a private writable mapping belong to the file, too.
     let file = kib(status.rssfile).unwrap_or(Bytes::ZERO);
     Reading::Value(Resident { highest, mapped: size.saturating_sub(data).saturating_sub(stack).max(file) })
 }
@@ -265,12 +265,12 @@ pub fn resident(roots: &HostRoots, pid: i32) -> Reading<Resident> {
 pub struct LargestProcesses {
     /// Largest first.
     pub largest: Vec<ProcessSize>,
-    /// The huge pages of hugetlbfs that all of them have mapped (`HugetlbPages`), and the name of one that has.
+    /// The hugetlbfs huge pages that all of them have mapped (`HugetlbPages`), and the name of one that has some.
     pub hugetlb: Option<(Bytes, String)>,
 }
 
-/// Reads `/proc/PID/status` of each process and keeps the `most` largest by `RssAnon` (Linux 4.5+). Those that have
-/// ended, and kernels that do not report it, leave none.
+/// Reads `/proc/PID/status` of each process and returns the `most` largest by `RssAnon` (Linux 4.5+). Ended processes
+/// are skipped, as are all if the kernel does not report it.
 pub fn largest_processes(roots: &HostRoots, pids: &[i32], most: usize) -> LargestProcesses {
     let mut found = LargestProcesses::default();
     for &pid in pids {
@@ -299,8 +299,8 @@ mod tests {
 
     #[test]
     fn the_largest_processes_come_first_and_huge_pages_are_added_up() {
-        let folder = tempfile::tempdir().unwrap();
-        let roots = HostRoots::recorded(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let roots = HostRoots::recorded(directory.path());
         let status = |pid: i32, text: &str| {
             std::fs::create_dir_all(roots.process_file(pid, "")).unwrap();
             std::fs::write(roots.process_file(pid, "status"), text).unwrap();

@@ -1,11 +1,11 @@
-//! The gate: what it checks, what it compares with, and what it found.
+//! The gate: its configuration, its baseline and its report.
 
 pub mod baseline;
 pub mod config;
 pub mod report;
-pub mod terms;
+pub mod thresholds;
 
 pub use baseline::{Baseline, BaselineError};
 pub use config::Config;
 pub use report::{Finding, Level, Reason, Report, Verdict};
-pub use terms::{Reaction, Repeats, TermError, Terms};
+pub use thresholds::{Reaction, Repeats, ThresholdError, Thresholds};

@@ -1,4 +1,4 @@
-//! How predicted limits and requests stand to an observed peak.
+//! Compares predicted limits and requests with an observed peak.
 
 use std::fmt;
 
@@ -10,22 +10,22 @@ use super::prediction::Prediction;
 use super::reading::Reading;
 use super::units::Bytes;
 
-/// What is compared with: the peak of a run.
+/// The observed peak of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ObservedPeak {
-    /// The most memory the run was seen to use.
+    /// The peak seen.
     pub bytes: Bytes,
-    /// The run may have used more than was seen.
+    /// Whether the run may have used more than was seen.
     pub lower_bound: bool,
-    /// What it cannot have exceeded, if a lower bound has an upper one.
+    /// An upper bound of a lower bound, if there is one.
     pub at_most: Option<Bytes>,
-    /// The run reached its limit: without the limit it might have used more.
+    /// Whether the run reached its limit: without the limit it might have used more.
     pub censored: bool,
 }
 
 impl ObservedPeak {
-    /// The peak of a recorded run; `None` where it has none.
-    pub fn of(observation: &Observation) -> Option<Self> {
+    /// The peak of a recorded run; `None` if it has none.
+    pub fn from_observation(observation: &Observation) -> Option<Self> {
         let Reading::Value(peak) = &observation.peak else { return None };
         let lower_bound = match peak.exactness {
             Exactness::Exact { .. } => false,
@@ -36,13 +36,13 @@ impl ObservedPeak {
     }
 }
 
-/// From which multiples of the peak on an amount is good.
+/// The multiples of the peak at which an amount is tight or wasteful.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Thresholds {
-    /// Below so many times the peak an amount is tight. 1.05 by default: peaks of the same task on the same input differ
-    /// by some per cent, and one decimal of a unit rounds away up to a twentieth.
+    /// Below this many times the peak an amount is tight. Default 1.05: peaks of the same task on the same input vary
+    /// by some per cent, and rounding to one decimal of a unit removes up to a twentieth.
     pub tight: f64,
-    /// Above so many times the peak an amount is wasteful. 2 by default: there would be room for the same task once more.
+    /// Above this many times the peak an amount is wasteful. Default 2: the same task would fit twice.
     pub wasteful: f64,
 }
 
@@ -53,10 +53,10 @@ impl Default for Thresholds {
 }
 
 impl Thresholds {
-    /// Thresholds that make sense together.
+    /// Creates consistent thresholds.
     ///
     /// # Errors
-    /// They are no numbers from 1 on, or an amount could be tight and wasteful at the same time.
+    /// If they are not numbers from 1 on, or an amount could be tight and wasteful at the same time.
     pub fn new(tight: f64, wasteful: f64) -> Result<Self, ThresholdError> {
         match () {
             () if !(tight.is_finite() && tight >= 1.0) => Err(ThresholdError::Tight(tight)),
@@ -66,7 +66,7 @@ impl Thresholds {
     }
 }
 
-/// Why two thresholds make no sense.
+/// Why two thresholds are invalid.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 pub enum ThresholdError {
     /// The first is below 1.
@@ -82,11 +82,11 @@ pub enum ThresholdError {
     },
 }
 
-/// How good an amount is.
+/// The verdict about an amount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
-    /// Less than the peak: as a limit it kills the task, as a request it lets the node run out of memory.
+    /// Below the peak: as a limit it kills the task, as a request it lets the node run out of memory.
     TooLow,
     /// Hardly more than the peak.
     Tight,
@@ -94,7 +94,7 @@ pub enum Verdict {
     Ok,
     /// Much more than the peak.
     Wasteful,
-    /// The run reached its limit, so nobody knows how much it needs; the amount is not known to be too low.
+    /// The run reached its limit, so its need is unknown; the amount is not known to be too low.
     Censored,
     /// The peak is a lower bound, and nothing shows that the run stayed below the amount.
     NotVerified,
@@ -113,7 +113,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Who gets an amount, and as what.
+/// The recipient and kind of an amount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Target {
@@ -135,34 +135,35 @@ impl fmt::Display for Target {
     }
 }
 
-/// An amount beside the peak.
+/// An amount compared with the peak.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Compared {
-    /// Who gets the amount.
+    /// The recipient and kind.
     pub target: Target,
-    /// The amount, on Kubernetes with margin and rounding; `null` where none is set.
+    /// The amount, on Kubernetes with margin and rounding; `null` if none is set.
     pub amount: Option<Bytes>,
     /// The amount divided by the peak; `null` without an amount or without a peak.
     pub ratio: Option<f64>,
-    /// How good it is; `null` where none is set.
+    /// The verdict; `null` if no amount is set.
     pub verdict: Option<Verdict>,
-    /// Whether the verdict would stand if the run had used more than was seen, or if rules without a value had one.
+    /// Whether the verdict would be the same if the run had used more than was seen, or if rules without a value had
+    /// one.
     pub certain: bool,
 }
 
-/// All amounts of a prediction beside the peak.
+/// All amounts of a prediction compared with the peak.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
     /// The peak.
     pub peak: Bytes,
     /// Whether the peak may have been higher.
     pub lower_bound: bool,
-    /// What it cannot have exceeded; `null` if it is exact or nothing bounds it.
+    /// An upper bound of the peak; `null` if the peak is exact or there is no bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_most: Option<Bytes>,
     /// Whether the run reached its limit.
     pub censored: bool,
-    /// What the verdicts go by.
+    /// The thresholds of the verdicts.
     pub thresholds: Thresholds,
     /// Docker's limit, then Kubernetes' limit and request.
     pub amounts: Vec<Compared>,
@@ -178,8 +179,8 @@ impl Comparison {
         ];
         let compared = amounts.map(|(target, amount)| {
             let verdict = amount.map(|amount| thresholds.judge(amount, peak));
-            // A higher peak makes an amount that is too low no better, and a rule without a value makes an amount that
-            // is wasteful no smaller.
+            // A higher peak does not improve an amount that is too low, and a rule without a value does not lower an
+            // amount that is wasteful.
             let certain = match verdict {
                 Some(Verdict::TooLow) => prediction.complete,
                 Some(Verdict::Wasteful) => true,
@@ -201,8 +202,8 @@ impl Comparison {
 }
 
 impl Thresholds {
-    /// How good an amount is for a run with this peak. An amount that is just the peak is enough: the kernel allows it. A
-    /// lower bound shows that an amount is too low, only an upper one that it is not: it is what the others are judged by.
+    /// The verdict about an amount for a run with this peak. An amount equal to the peak is enough: the kernel allows
+    /// it. A lower bound can show that an amount is too low; for the other verdicts its upper bound is used.
     pub fn judge(&self, amount: Bytes, peak: ObservedPeak) -> Verdict {
         let most = if peak.lower_bound { peak.at_most } else { Some(peak.bytes) };
         let (amount, seen, used) =

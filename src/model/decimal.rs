@@ -1,4 +1,4 @@
-//! Decimal numbers that are never rounded on the way in.
+//! Decimal numbers that are parsed without rounding.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,9 +7,9 @@ use std::str::FromStr;
 const LIMB_DIGITS: usize = 18;
 /// 10¹⁸: a limb times any `u64` leaves room for a carry in a `u128`.
 const LIMB: u128 = 1_000_000_000_000_000_000;
-/// So many digits fit into a `u128` whatever they are.
+/// The number of digits that always fit into a `u128`.
 const SMALL_DIGITS: usize = 38;
-/// A `u64` has at most so many digits.
+/// The most digits of a `u64`.
 const U64_DIGITS: i64 = 20;
 
 /// An exact decimal number of any length and sign.
@@ -35,7 +35,7 @@ impl Decimal {
     /// One.
     pub const ONE: Self = Self { negative: false, mantissa: Mantissa::Small(1), scale: 0 };
 
-    /// The number that is written `integer.fraction` × 10^exponent; both are ASCII digits, either may be empty.
+    /// The number `integer.fraction` × 10^exponent; both are ASCII digits, either may be empty.
     pub(super) fn from_digits(negative: bool, integer: &str, fraction: &str, exponent: i64) -> Self {
         let (mut integer, mut fraction) = (integer.trim_start_matches('0'), fraction.trim_end_matches('0'));
         let mut scale = fraction.len() as i64;
@@ -70,7 +70,7 @@ impl Decimal {
         Self { negative, mantissa: Mantissa::Small(mantissa), scale }
     }
 
-    /// Sign, mantissa and scale, where the mantissa fits.
+    /// Sign, mantissa and scale, if the mantissa fits.
     pub(super) fn parts(&self) -> Option<(bool, u128, i64)> {
         match self.mantissa {
             Mantissa::Small(mantissa) => Some((self.negative, mantissa, self.scale)),
@@ -88,9 +88,9 @@ impl Decimal {
         self.mantissa == Mantissa::Small(0)
     }
 
-    /// The magnitude times base^power; `None` where that does not fit.
+    /// The magnitude times base^power; `None` on overflow.
     ///
-    /// Exact for every number of digits: it is never computed with a rounded value.
+    /// Exact for any number of digits: no intermediate result is rounded.
     pub(super) fn product(&self, base: u64, power: u64) -> Option<Product> {
         if self.is_zero() || (base == 0 && power > 0) {
             return Some(Product { whole: 0, rest: false });
@@ -105,7 +105,7 @@ impl Decimal {
                 None => {}
             }
         }
-        // A logarithm is off by far less than 1: whole numbers are multiplied only where the result may be an amount.
+        // The logarithm's error is far below 1: whole numbers are multiplied only if the result may be an amount.
         match self.log10() + power as f64 * (base as f64).log10() {
             21.0.. => None,
             ..-1.0 => Some(Product { whole: 0, rest: true }),
@@ -119,14 +119,14 @@ impl Decimal {
             Mantissa::Small(mantissa) => limbs_of(*mantissa),
             Mantissa::Large(limbs) => limbs.to_vec(),
         };
-        // As many factors at once as surely fit into a u64.
+        // As many factors at once as certainly fit into a u64.
         let bits = base.max(2).ilog2() + 1;
         let at_once = (63 / bits).max(1);
         while power > 0 {
             let step = at_once.min(u32::try_from(power).unwrap_or(at_once));
             multiply(&mut product, base.pow(step));
             power -= u64::from(step);
-            // The factors are at least 2: what is too long now stays too long.
+            // The factors are at least 2: a product that is too long stays too long.
             if digits(&product).saturating_sub(self.scale) > U64_DIGITS {
                 return None;
             }
@@ -134,21 +134,21 @@ impl Decimal {
         Product::of_limbs(&product, self.scale)
     }
 
-    /// The nearest binary floating-point number: for showing and plotting, never for computing an amount.
+    /// The nearest binary floating-point number: for display and plots, never for computing an amount.
     pub fn to_f64(&self) -> f64 {
-        // Both forms that `Display` writes are floating-point literals.
+        // Both forms of `Display` are floating-point literals.
         self.to_string().parse().unwrap_or(f64::NAN)
     }
 
-    /// The decimal logarithm of the magnitude, to as many digits as a float has.
+    /// The decimal logarithm of the magnitude, with the precision of a float.
     pub(super) fn log10(&self) -> f64 {
         let digits = self.digits();
-        // The first digits stand for the rest; parsing them as a fraction keeps the number near 1.
+        // The first digits suffice; parsing them as a fraction keeps the number near 1.
         let leading: f64 = format!("0.{}", &digits[..digits.len().min(20)]).parse().unwrap_or(f64::NAN);
         leading.log10() + digits.len() as f64 - self.scale as f64
     }
 
-    /// All digits without an exponent, as rules are written: `1000`, `-0.25`.
+    /// All digits without an exponent, as in rules: `1000`, `-0.25`.
     pub(super) fn plain(&self) -> String {
         let sign = if self.negative { "-" } else { "" };
         let digits = self.digits();
@@ -178,7 +178,7 @@ impl Decimal {
 }
 
 impl fmt::Display for Decimal {
-    /// All digits, with an exponent only where dozens of zeros would be needed.
+    /// All digits, with an exponent only if dozens of zeros would be needed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.scale.unsigned_abs() <= 40 || matches!(self.mantissa, Mantissa::Large(_)) && self.scale >= 0 {
             return f.pad(&self.plain());
@@ -194,7 +194,7 @@ impl From<i64> for Decimal {
     }
 }
 
-/// A text is not a decimal number.
+/// A string is not a decimal number.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a decimal number")]
 pub struct NotADecimal(pub String);
@@ -202,7 +202,7 @@ pub struct NotADecimal(pub String);
 impl FromStr for Decimal {
     type Err = NotADecimal;
 
-    /// Reads an optional sign, digits and an optional fraction, as in `-12.5`.
+    /// Parses an optional sign, digits and an optional fraction, as in `-12.5`.
     fn from_str(text: &str) -> Result<Self, NotADecimal> {
         let all_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
         let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
@@ -227,7 +227,7 @@ fn limbs(digits: &str) -> Box<[u64]> {
 }
 
 fn limbs_of(mut value: u128) -> Vec<u64> {
-    // Room for the product with another such number.
+    // Room for the product with another number of this size.
     let mut limbs = Vec::with_capacity(8);
     while value > 0 {
         limbs.push((value % LIMB) as u64);
@@ -249,7 +249,7 @@ fn multiply(product: &mut Vec<u64>, factor: u64) {
     }
 }
 
-/// The number of digits.
+/// Number of digits.
 fn digits(limbs: &[u64]) -> i64 {
     match limbs {
         [] => 0,
@@ -259,7 +259,7 @@ fn digits(limbs: &[u64]) -> i64 {
     }
 }
 
-/// The result of a multiplication: a whole number, and whether a fraction is left over.
+/// The result of a multiplication: a whole number, and whether there is a fraction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Product {
     pub(super) whole: u64,
@@ -267,12 +267,12 @@ pub(super) struct Product {
 }
 
 impl Product {
-    /// The next whole number; `None` where it does not fit.
+    /// The next whole number; `None` on overflow.
     pub(super) fn ceil(self) -> Option<u64> {
         self.whole.checked_add(u64::from(self.rest))
     }
 
-    /// product / 10^scale, of a product that is not zero.
+    /// product / 10^scale, for a non-zero product.
     fn of_quotient(product: u128, scale: i64) -> Option<Self> {
         let power_of_ten = u32::try_from(scale.unsigned_abs()).ok().and_then(|scale| 10u128.checked_pow(scale));
         let (whole, rest) = match (scale > 0, power_of_ten) {
@@ -290,7 +290,7 @@ impl Product {
         if digits(product).saturating_sub(scale) > U64_DIGITS {
             return None;
         }
-        // A number as short as this is in limbs only for its places behind the point.
+        // A number as short as this is in limbs only because of its decimal places.
         let scale = usize::try_from(scale).ok()?;
         let (skipped, divisor) = (scale / LIMB_DIGITS, 10u64.pow((scale % LIMB_DIGITS) as u32));
         let Some((lowest, above)) = product.get(skipped..).and_then(<[u64]>::split_first) else {

@@ -1,12 +1,12 @@
-//! The two documents of the Task API: read once, with everything that is wrong told at once and with its place.
+//! The two documents of the Task API: parsed once, with all problems and their locations reported together.
 //!
-//! Both dialects are read, and files that mix them: `complexity` and `scale_factor`, `input` and `volume_source`, with
-//! and without `api_version`. A file that holds Jinja is rendered first, see [`Variables`].
+//! Accepts both dialects, and files that mix them: `complexity` and `scale_factor`, `input` and `volume_source`, with
+//! and without `api_version`. A file that contains Jinja is rendered first, see [`Variables`].
 
 mod container;
+mod edit;
 mod lint;
 mod place;
-mod put;
 mod reader;
 mod rule;
 mod source;
@@ -22,14 +22,15 @@ use super::task::{ProcessingContainer, TaskSpec};
 
 use reader::{Read, Reader};
 
-pub use put::{Change, Put, PutError};
+pub use edit::{Change, EditError, Edited};
 pub use source::Source;
 pub use variables::Variables;
 
-/// Judges `target_dir`, `target_glob` and `target_regex` of a scale rule: the field, and what is wrong with its text.
+/// Checks `target_dir`, `target_glob` and `target_regex` of a scale rule; returns the field and problem of each invalid
+/// one.
 pub type TargetCheck<'a> = &'a dyn Fn(Option<&str>, Option<&str>, Option<&str>) -> Vec<(&'static str, Problem)>;
 
-/// Which of the two documents a file is.
+/// A kind of document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Schema {
@@ -40,8 +41,8 @@ pub enum Schema {
 }
 
 impl Schema {
-    /// Tells by the fields which document a text is; `None` where they do not say.
-    pub fn of(source: &Source) -> Option<Self> {
+    /// Detects the kind of a document from its fields; `None` if they are ambiguous.
+    pub fn detect(source: &Source) -> Option<Self> {
         let value = syntax::parse(source.json()).ok()?;
         let object = value.as_object()?;
         let has = |name: &str| object.properties.iter().any(|property| property.name.as_str() == name);
@@ -52,7 +53,7 @@ impl Schema {
         }
     }
 
-    /// What people call it.
+    /// Its file name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Task => "task",
@@ -61,14 +62,14 @@ impl Schema {
     }
 }
 
-/// What a document says, with the text it was read from.
+/// The content of a document, with the text it was read from.
 #[derive(Clone, Debug)]
 pub struct Document<T> {
-    /// What it says.
+    /// The content.
     pub content: T,
     /// The text that the spans in [`Self::content`] point into.
     pub source: Source,
-    /// What is suspicious about it; the spans point into the source too.
+    /// Suspicious parts; the spans point into the source too.
     pub warnings: Vec<Problem>,
 }
 
@@ -91,7 +92,7 @@ impl<T> Document<T> {
         }
     }
 
-    /// The warnings as problems of the file; `None` where there are none.
+    /// The warnings as problems of the file; `None` if there are none.
     pub fn flawed(&self) -> Option<Flawed> {
         (!self.warnings.is_empty()).then(|| self.source.flawed(self.warnings.iter().cloned()))
     }
@@ -101,7 +102,7 @@ impl Document<TaskSpec> {
     /// Reads a task.json.
     ///
     /// # Errors
-    /// Everything that is wrong with it, and the warnings too.
+    /// All problems, including warnings.
     pub fn task(source: Source, targets: TargetCheck<'_>) -> Result<Self, Flawed> {
         Self::read(source, targets, task::task)
     }
@@ -111,7 +112,7 @@ impl Document<ProcessingContainer> {
     /// Reads a processing-container.json.
     ///
     /// # Errors
-    /// Everything that is wrong with it, and the warnings too.
+    /// All problems, including warnings.
     pub fn processing_container(source: Source, targets: TargetCheck<'_>) -> Result<Self, Flawed> {
         Self::read(source, targets, container::container)
     }

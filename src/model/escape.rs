@@ -1,39 +1,38 @@
-//! Makes text that somebody else chose safe where it is shown: names of tasks, cases, files, channels and parameters may
-//! hold anything.
+//! Escapes untrusted text for display: names of tasks, cases, files, channels and parameters may contain anything.
 //!
-//! | where | what could be done there | function |
+//! | context | risk | function |
 //! | --- | --- | --- |
 //! | terminals, logs | control characters move the cursor, hide text, change titles | [`printable`], [`lines`] |
-//! | logs of GitHub Actions | a line that begins with `::`, or holds `##[`, is a command | [`lines`], [`json`], [`csv_cell`] |
+//! | logs of GitHub Actions | a line that begins with `::` or contains `##[` is a command | [`lines`], [`json`], [`csv_cell`] |
 //! | commands of GitHub Actions | line ends, `:` and `,` end a message or a property | [`workflow_message`], [`workflow_property`] |
 //! | Markdown | tables, links, HTML | [`markdown`] |
 //! | HTML, SVG, XML | tags and attributes | [`html`] |
 //! | OpenMetrics | quotes end a label | [`label`] |
-//! | CSV | spreadsheets compute what begins with `=`, `+`, `-` or `@` | [`csv_cell`], undone by [`csv_text`] |
+//! | CSV | spreadsheets evaluate cells that begin with `=`, `+`, `-` or `@` | [`csv_cell`], undone by [`csv_text`] |
 
 use std::borrow::Cow;
 use std::fmt::Write;
 use std::io;
 
-/// Whether a character does something instead of being seen: control characters, those that turn the direction of text,
-/// and those that no text holds.
+/// Whether a character has an effect instead of being visible: control characters, those that change the direction of
+/// text, and noncharacters.
 pub fn is_unsafe(char: char) -> bool {
     char.is_control()
         || matches!(char, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
         || matches!(char, '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{fffe}' | '\u{ffff}')
 }
 
-/// A text on one line, with what is unsafe spelled out, such as `\u{1b}`.
+/// A string on one line, with unsafe characters escaped, such as `\u{1b}`.
 pub fn printable(text: &str) -> String {
     spelled(text, is_unsafe).replace("##[", "#\\u{23}[")
 }
 
-/// A text of several lines, with what is unsafe spelled out; no line of it is a command of a CI system.
+/// A string of several lines, with unsafe characters escaped; none of its lines is a command of a CI system.
 pub fn lines(text: &str) -> String {
     without_commands(&spelled(text, |char| is_unsafe(char) && !matches!(char, '\n' | '\t')))
 }
 
-/// The same text with `:` and `#` spelled out where GitHub Actions would take a line for a command.
+/// The same string with `:` and `#` escaped if GitHub Actions would interpret a line as a command.
 pub fn without_commands(text: &str) -> String {
     let text = text.replace("##[", "#\\u{23}[");
     if !text.contains("::") {
@@ -57,7 +56,7 @@ fn spelled(text: &str, is_unsafe: impl Fn(char) -> bool) -> String {
     spelled
 }
 
-/// JSON, as a writer of JSON has made it, with what is unsafe as escapes: the same value.
+/// JSON text with unsafe characters escaped: the same value.
 pub fn json(json: &str) -> String {
     let mut safe = String::with_capacity(json.len());
     for char in json.replace("##[", "#\\u0023[").chars() {
@@ -73,8 +72,8 @@ pub fn json(json: &str) -> String {
     safe
 }
 
-/// Writes JSON, as a writer of JSON makes it piece by piece, with what is unsafe as escapes, as [`json()`] does. The last line
-/// is written by `flush`.
+/// Writes JSON that a serializer produces piece by piece, with unsafe characters escaped like [`json()`]. `flush`
+/// writes the last line.
 #[derive(Debug)]
 pub struct JsonWriter<W> {
     out: W,
@@ -88,7 +87,7 @@ impl<W: io::Write> JsonWriter<W> {
     }
 
     fn write_line(&mut self) -> io::Result<()> {
-        // No writer of JSON has a line end within a string.
+        // Serializers never break a line within a string.
         let line =
             std::str::from_utf8(&self.line).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         self.out.write_all(json(line).as_bytes())?;
@@ -118,7 +117,7 @@ impl<W: io::Write> io::Write for JsonWriter<W> {
     }
 }
 
-/// A text on one line that stays text in Markdown, also in a cell of a table.
+/// A string on one line that stays plain text in Markdown, also in a table cell.
 pub fn markdown(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for char in text.chars() {
@@ -138,7 +137,7 @@ pub fn markdown(text: &str) -> String {
     safe
 }
 
-/// A text that stays text between tags and in attributes of HTML and XML, where line ends and tabs stay.
+/// A string that stays plain text in content and attributes of HTML and XML; line breaks and tabs are kept.
 pub fn html(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for char in text.chars() {
@@ -156,7 +155,7 @@ pub fn html(text: &str) -> String {
     safe.replace("##[", "#&#35;[")
 }
 
-/// The message of a command of GitHub Actions; its lines stay lines there.
+/// The message of a command of GitHub Actions; its line breaks are preserved.
 pub fn workflow_message(text: &str) -> String {
     text.replace('%', "%25").split('\n').map(printable).collect::<Vec<_>>().join("%0A")
 }
@@ -172,11 +171,12 @@ pub fn label(text: &str) -> String {
     text.split('\n').map(escaped).collect::<Vec<_>>().join("\\n")
 }
 
-/// What a spreadsheet takes for the begin of a formula.
+/// Characters that make spreadsheets evaluate a cell.
 const FORMULA: [char; 8] = ['=', '+', '-', '@', '＝', '＋', '－', '＠'];
 
-/// A text as a cell of CSV that no spreadsheet computes and no terminal obeys: `'` before what looks like a formula, unless
-/// it is a number; a JSON string if it holds control characters or a command of a CI system. [`csv_text`] undoes it.
+/// A CSV cell that spreadsheets do not evaluate and terminals do not interpret: prefixed by `'` if it looks like a
+/// formula, unless it is a number; a JSON string if it contains control characters or a command of a CI system.
+/// [`csv_text`] undoes it.
 pub fn csv_cell(text: &str) -> Cow<'_, str> {
     let is_command = text.trim_start().starts_with("::") || text.contains("##[");
     if is_command || text.contains(is_unsafe) || as_json_string(text).is_some() {
@@ -189,7 +189,7 @@ pub fn csv_cell(text: &str) -> Cow<'_, str> {
     Cow::Borrowed(text)
 }
 
-/// The text that [`csv_cell`] made a cell of.
+/// Undoes [`csv_cell`].
 pub fn csv_text(cell: &str) -> Cow<'_, str> {
     match (as_json_string(cell), cell.strip_prefix('\'')) {
         (Some(text), _) => Cow::Owned(text),
@@ -198,7 +198,7 @@ pub fn csv_text(cell: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether a text looks like a formula, perhaps behind quotes, one of which [`csv_text`] would take away.
+/// Whether a string looks like a formula, perhaps after quotes, one of which [`csv_text`] would remove.
 fn is_guarded(text: &str) -> bool {
     text.trim_start_matches('\'').starts_with(FORMULA)
 }
@@ -246,7 +246,7 @@ mod tests {
         }
     }
 
-    /// Texts in which everything that means something somewhere is frequent.
+    /// Strings in which characters with a special meaning are frequent.
     fn hostile() -> impl Strategy<Value = String> {
         let char = prop_oneof![
             prop::sample::select(

@@ -1,4 +1,4 @@
-//! What is fitted: runs with their sizes and peaks, and the rule that comes of them.
+//! The input of a fit: runs with their sizes and peaks; and its output: a rule.
 
 mod declaration;
 mod measure;
@@ -16,7 +16,7 @@ use super::units::Bytes;
 pub use declaration::{Declaration, Documented, Fixed, Growth, Scaled, tidy};
 pub use measure::Measure;
 
-/// How floor and growth are put together.
+/// How base and growth are combined.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Form {
@@ -27,28 +27,28 @@ pub enum Form {
     Sum,
 }
 
-/// A rule with numbers in it: how much memory an input of n bytes is given.
+/// A rule with concrete numbers: the memory for an input of n bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FittedRule {
-    /// How the two parts are put together.
+    /// How the two parts are combined.
     pub form: Form,
-    /// What every run gets.
+    /// The constant part.
     pub base_bytes: Bytes,
-    /// What n^exponent is multiplied with; the result is in bytes.
+    /// The factor of n^exponent, which is in bytes.
     pub coefficient: f64,
-    /// The power of n; 0 only where the coefficient is 0.
+    /// The exponent of n; 0 only if the coefficient is 0.
     pub exponent: u32,
 }
 
 impl FittedRule {
-    /// The same memory for every input.
-    pub const fn floor(base_bytes: Bytes) -> Self {
+    /// A rule with the same memory for every input.
+    pub const fn constant(base_bytes: Bytes) -> Self {
         Self { form: Form::Max, base_bytes, coefficient: 0.0, exponent: 0 }
     }
 
-    /// What an input of `n` bytes is given, a fraction of a byte rounded up; the largest amount where it does not fit.
+    /// The memory for an input of `n` bytes, rounded up to whole bytes; saturates.
     pub fn limit(&self, n: Bytes) -> Bytes {
-        // A float beyond the largest integer becomes the largest integer.
+        // A float beyond the largest integer saturates to it.
         let growth = Bytes(self.growth(n.0 as f64).ceil() as u64);
         match self.form {
             Form::Max => self.base_bytes.max(growth),
@@ -64,7 +64,7 @@ impl FittedRule {
         }
     }
 
-    /// The smaller of the two in every number: what is requested may not exceed what is the limit.
+    /// The minimum of each number: a request may not exceed the limit.
     #[must_use]
     pub fn at_most(self, limit: Self) -> Self {
         let coefficient = self.coefficient.min(limit.coefficient);
@@ -72,14 +72,14 @@ impl FittedRule {
         Self { base_bytes: self.base_bytes.min(limit.base_bytes), coefficient, exponent, ..self }
     }
 
-    /// The growing part as the `complexity` dialect writes it; `None` for a floor alone.
+    /// The growing part in the `complexity` dialect; `None` for a constant.
     pub fn complexity(&self) -> Option<String> {
         (self.coefficient > 0.0).then(|| Growth::complexity_of(self.coefficient, self.exponent))
     }
 }
 
 impl fmt::Display for FittedRule {
-    /// Reads back as the same rule: `max(536870912, 1.5*n)`, `536870912 + 1.5*n**2`, `536870912`.
+    /// A form that parses as the same rule: `max(536870912, 1.5*n)`, `536870912 + 1.5*n**2`, `536870912`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let base = self.base_bytes.0;
         match (self.complexity(), self.form) {
@@ -90,34 +90,34 @@ impl fmt::Display for FittedRule {
     }
 }
 
-/// Why a text is no rule with floor and growth.
+/// Why a string is not a rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FittedRuleError {
-    /// The floor is not an amount of memory.
+    /// The base is not an amount of memory.
     #[error("`{text}` is not an amount of memory")]
     Base {
-        /// What stands there.
+        /// The text found.
         text: String,
         /// What is wrong with it.
         #[source]
         source: Box<QuantityError>,
     },
-    /// The growing part is no rule.
+    /// The growing part is not a rule.
     #[error("`{text}` is not a rule such as `1.5*n` or `2*n**2`")]
     Growth {
-        /// What stands there.
+        /// The text found.
         text: String,
         /// What is wrong with it.
         #[source]
         source: RuleErrors,
     },
-    /// The power of n is larger than any that can be computed with.
+    /// The exponent of n is too large.
     #[error("the exponent of `{0}` is too large, expected at most 3")]
     Exponent(String),
-    /// The growing part is below zero.
+    /// The growing part is negative.
     #[error("`{0}` is negative, expected a rule that grows with n")]
     Negative(String),
-    /// An opened parenthesis or the comma is missing.
+    /// A parenthesis or the comma is missing.
     #[error("expected `max(BASE, RULE)` such as `max(512Mi, 1.5*n)`, found `{0}`")]
     Parentheses(String),
 }
@@ -125,7 +125,7 @@ pub enum FittedRuleError {
 impl FromStr for FittedRule {
     type Err = FittedRuleError;
 
-    /// Reads `max(512Mi, 1.5*n)`, `512Mi + 1.5*n**2`, `1.5*n` and `512Mi`.
+    /// Parses `max(512Mi, 1.5*n)`, `512Mi + 1.5*n**2`, `1.5*n` and `512Mi`.
     fn from_str(text: &str) -> Result<Self, FittedRuleError> {
         let text = text.trim();
         if let Some(rest) = text.strip_prefix("max") {
@@ -137,7 +137,7 @@ impl FromStr for FittedRule {
         match text.split_once(" + ") {
             Some((base, growth)) => with_growth(Form::Sum, amount(base)?, growth),
             None if text.contains('n') => with_growth(Form::Max, Bytes::ZERO, text),
-            None => Ok(Self::floor(amount(text)?)),
+            None => Ok(Self::constant(amount(text)?)),
         }
     }
 }
@@ -161,41 +161,41 @@ fn with_growth(form: Form, base_bytes: Bytes, text: &str) -> Result<FittedRule, 
     Ok(FittedRule { form, base_bytes, coefficient: formula.coefficient().to_f64(), exponent })
 }
 
-/// What a measured peak says about the need of the run.
+/// What a measured peak shows about the need of the run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Censoring {
-    /// The run had what it wanted: the peak is the need.
+    /// The run was not restricted: the peak is the need.
     #[default]
     None,
-    /// The peak reached the limit and the run went on: with caches given back it may need less, without a limit it may
-    /// have taken more.
+    /// The peak reached the limit and the run went on: with reclaimed caches it may need less, without a limit it may
+    /// have used more.
     LimitReached,
     /// The run was killed for memory: it needs more than its peak.
     OomKilled,
-    /// The peak is a lower bound, such as one that was sampled: the need is this or more.
+    /// The peak is a lower bound, for example a sampled one: the need is at least this.
     LowerBound,
 }
 
-/// One run, as far as fitting looks at it.
+/// A run as used for fitting.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SizedRun {
     /// The size of the input by each predictor, in the order of [`RunTable::predictors`].
     pub sizes: Vec<Bytes>,
-    /// The most memory it used.
+    /// The peak.
     pub peak: Bytes,
-    /// What the peak says.
+    /// What the peak shows about the need.
     pub censoring: Censoring,
     /// How long it took, in seconds.
     pub wall_seconds: Option<f64>,
 }
 
-/// The runs of one task, and what their inputs can be measured by.
+/// The runs of one task, with the predictors of their inputs.
 ///
-/// A predictor is one way to make a number n of an input: a channel, a mode and a glob.
+/// A predictor maps an input to a number n: a channel, a mode and a glob.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RunTable {
-    /// The names of the predictors, at least one, the preferred first.
+    /// The names of the predictors, at least one, preferred ones first.
     pub predictors: Vec<String>,
     /// In the order they were recorded.
     pub runs: Vec<SizedRun>,
@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(rule.limit(Bytes::GIB), Bytes::mib(1536));
         let rule: FittedRule = "1Ki + 2n**2".parse().unwrap();
         assert_eq!(rule.limit(Bytes(10)), Bytes(1224));
-        assert_eq!("2Gi".parse(), Ok(FittedRule::floor(Bytes(2 << 30))));
+        assert_eq!("2Gi".parse(), Ok(FittedRule::constant(Bytes(2 << 30))));
         assert_eq!("3*n".parse::<FittedRule>().unwrap().limit(Bytes(7)), Bytes(21));
     }
 

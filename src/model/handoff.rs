@@ -1,16 +1,16 @@
-//! Commands that hand their work to somebody else, whose processes are not below theirs: a container engine, a service
-//! manager, a batch system.
+//! Detects commands that delegate their work to processes that are not their descendants: of a container engine, a
+//! service manager or a batch system.
 
-/// A client that hands work to a daemon or to another machine.
+/// A client that delegates work to a daemon or another machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Handoff {
-    /// The client and what it is to do, such as `docker run`.
+    /// The client and its subcommand, such as `docker run`.
     pub client: String,
-    /// Who does the work.
+    /// The recipient of the work.
     pub to: Recipient,
 }
 
-/// Who does the work that a client hands over.
+/// A recipient of delegated work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recipient {
     /// A container engine.
@@ -21,7 +21,7 @@ pub enum Recipient {
     BatchSystem,
     /// Kubernetes.
     Cluster,
-    /// Another machine. Only worth a note: `ssh` is part of much else.
+    /// Another machine. Only worth a note, because `ssh` is part of many commands.
     OtherMachine,
 }
 
@@ -49,7 +49,7 @@ impl Handoff {
         }
     }
 
-    /// Finds the client among the words of a command; also in the text that a shell is given with `-c`.
+    /// Finds the client in a command, or in the script of a shell with `-c`.
     pub fn find(command: &[String]) -> Option<Self> {
         let name = name(command.first()?);
         if ["sh", "bash", "dash", "ash", "zsh", "ksh"].contains(&name) {
@@ -60,7 +60,7 @@ impl Handoff {
     }
 }
 
-/// `-c` of a shell, also together with other letters, as in `-ec`.
+/// Whether a word is `-c` of a shell, also combined with other letters, as in `-ec`.
 fn is_c(word: &str) -> bool {
     word.strip_prefix('-').is_some_and(|letters| letters.ends_with('c') && !letters.starts_with('-'))
 }
@@ -69,26 +69,26 @@ fn name(program: &str) -> &str {
     program.rsplit('/').next().unwrap_or(program)
 }
 
-/// The simple commands of a shell's text, as far as they are plain words.
+/// Searches the simple commands of a shell script, as far as they are plain words.
 fn in_text(text: &str) -> Option<Handoff> {
     text.split([';', '&', '|', '\n', '(', ')', '{', '}', '`']).find_map(|simple| {
         let words = simple.split_whitespace().map(|word| word.trim_matches(['"', '\'']));
-        // Variables and words such as `exec` come before the program.
+        // Variables and words such as `exec` may precede the program.
         let prefixes = ["exec", "then", "do", "else", "if", "while", "until", "!", "time", "nohup", "setsid", "env"];
         let words: Vec<&str> = words.skip_while(|word| prefixes.contains(word) || word.contains('=')).collect();
         in_words(&words)
     })
 }
 
-/// Subcommands of container engines and of kubectl that end the search for one that starts something: what comes before a
-/// subcommand may be an option's value, and there is no end of options.
+/// Subcommands of container engines and of kubectl that end the search for one that starts something: a word before the
+/// subcommand may be an option's value, and there are too many options to list.
 const OTHER_SUBCOMMANDS: [&str; 36] = [
     "attach", "commit", "cp", "create", "delete", "describe", "diff", "events", "export", "get", "history", "images",
     "import", "info", "inspect", "kill", "load", "login", "logs", "network", "pause", "port", "ps", "pull", "push",
     "rm", "rmi", "save", "search", "stats", "stop", "system", "tag", "top", "version", "volume",
 ];
 
-/// Subcommands that start something, or lead to one that does.
+/// Subcommands that start something, or contain subcommands that do.
 const STARTING: [&str; 10] =
     ["run", "start", "exec", "build", "up", "apply", "container", "compose", "buildx", "image"];
 
@@ -98,7 +98,8 @@ fn in_words(words: &[&str]) -> Option<Handoff> {
     let is_known = |word: &str| STARTING.contains(&word) || OTHER_SUBCOMMANDS.contains(&word);
     let subcommands: Vec<&str> = match program {
         "docker" | "podman" | "nerdctl" | "docker-compose" | "podman-compose" | "kubectl" => {
-            // A word after an option may be its value, as in `--log-level info`, unless it is one that starts something.
+            // A word after an option may be its value, as in `--log-level info`, unless it is one of the starting
+            // subcommands.
             let after_option = |index: usize| {
                 index
                     .checked_sub(1)

@@ -1,10 +1,9 @@
-//! What is legal in a task and still probably not meant.
+//! Lints: what is legal in a task but probably not intended.
 //!
-//! A pure function of facts that others have established: [`lint`] takes the rules of a task, what is known about
-//! their inputs, and the declared amounts, and gives back [`Finding`]s: warnings with a stable code, a reason, a remedy
-//! and the part of the document they are about. The codes are listed in [`LINTS`]. A name that is unknown, such as
-//! that of a mode, cannot be in a [`ScaleRule`]: it is an error of reading, which
-//! [`UnknownName`](super::rule::UnknownName) turns into a [`Problem`].
+//! A pure function of facts: [`lint`] takes the rules of a task, what is known about their inputs, and the declared
+//! amounts, and returns [`Finding`]s: warnings with a stable code, a reason, a remedy and the part of the document they
+//! are about. The codes are listed in [`LINTS`]. An unknown name, such as that of a mode, cannot be in a [`ScaleRule`]:
+//! it is a parse error, which [`UnknownName`](super::rule::UnknownName) turns into a [`Problem`].
 
 mod formula;
 mod pattern;
@@ -30,14 +29,14 @@ pub const LINTS: [(&str, &str); 10] = [
     ("regex-never-matches", "a target_regex that cannot match any whole path"),
 ];
 
-/// Where the task is to run.
+/// The platform that will run the task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Platform {
-    /// In Docker alone.
+    /// Docker only.
     Docker,
-    /// In Kubernetes alone.
+    /// Kubernetes only.
     Kubernetes,
-    /// Not known: whatever goes wrong in one of them counts.
+    /// Unknown: problems of either count.
     #[default]
     Any,
 }
@@ -58,29 +57,29 @@ impl Platform {
     }
 }
 
-/// What was found in a channel when a rule was applied to one input.
+/// The files of a channel that a rule counted for one input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counted {
-    /// The size that the rule multiplies.
+    /// The size that the rule uses.
     pub n: Bytes,
     /// The files that matched the rule's patterns.
     pub matched: u64,
-    /// All regular files of the channel, where they were counted.
+    /// All regular files of the channel, if counted.
     pub present: Option<u64>,
 }
 
-/// A rule and what is known about it.
+/// A rule and its facts.
 #[derive(Clone, Copy, Debug)]
 pub struct RuleFacts<'a> {
     /// The name of the channel, for messages.
     pub channel: &'a str,
     /// The rule.
     pub rule: &'a ScaleRule,
-    /// One entry per given input, in the same order for all rules; none where no input was looked at.
+    /// One entry per given input, in the same order for all rules; empty without inputs.
     pub inputs: &'a [Counted],
 }
 
-/// What is known about a task.
+/// The facts about a task.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TaskFacts<'a> {
     /// The rules of all input channels.
@@ -89,7 +88,7 @@ pub struct TaskFacts<'a> {
     pub limit: Option<&'a Quantity>,
     /// `resources.requests.memory`
     pub request: Option<&'a Quantity>,
-    /// Where the task is to run.
+    /// The platform that will run the task.
     pub platform: Platform,
 }
 
@@ -124,9 +123,9 @@ pub enum RuleField {
 /// A warning and the part of the document it is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Which value is meant.
+    /// The value.
     pub place: Place,
-    /// What is wrong with it. The span, where there is one, counts in the text of that value.
+    /// The problem. Its span, if any, is relative to the text of that value.
     pub problem: Problem,
 }
 
@@ -143,14 +142,14 @@ impl Finding {
         Self { problem: self.problem.help(help), ..self }
     }
 
-    /// The same finding as an error, for those who deny warnings.
+    /// The same finding as an error, for `--deny warnings`.
     #[must_use]
     pub fn denied(self) -> Self {
         Self { problem: Problem { severity: Severity::Error, ..self.problem }, ..self }
     }
 }
 
-/// Everything that is suspicious about a task, in the order of its rules, then its limit and its request.
+/// All suspicious parts of a task, in the order of its rules, then its limit and its request.
 pub fn lint(task: &TaskFacts<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (index, facts) in task.rules.iter().enumerate() {

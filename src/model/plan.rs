@@ -1,13 +1,13 @@
-//! What a sweep is to run: cells, each one input case with one choice of parameters.
+//! The plan of a sweep: cells, each one input case with one choice of parameters.
 //!
-//! A plan is a pure function of what was asked for and of what lies in the folders, so that two machines with the same
-//! data make the same one. As JSON it is the `plan.json` of a sweep's folder.
+//! A plan is a pure function of the options and of the contents of the directories, so that two machines with the same
+//! data create the same plan. As JSON it is the `plan.json` in a sweep's directory.
 
 mod grid;
 mod key;
-mod material;
 mod order;
 mod pick;
+mod source;
 
 use std::collections::BTreeMap;
 
@@ -20,28 +20,28 @@ use super::units::Bytes;
 
 pub use grid::{GridError, Parameter, combinations, scan};
 pub use key::{Conditions, Identity, digest_of_contents, digest_of_listing};
-pub use material::{Material, Unit};
 pub use order::{Order, OrderError, in_order};
 pub use pick::{Count, Pick, PickError, grown, picked};
+pub use source::{InputSource, Unit};
 
-/// The version of the plan; a reader refuses a higher one and reads every lower one.
+/// The version of the plan; a reader rejects a higher one and accepts every lower one.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// What a sweep is to run.
+/// The plan of a sweep.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// See [`SCHEMA_VERSION`].
     pub schema_version: u32,
-    /// What is run.
+    /// The task to run.
     pub task: PlanTask,
-    /// What was asked for, as a sweep file has it.
+    /// The options, as in a sweep file.
     pub sweep: Map<String, Value>,
-    /// The cells, in the order that they were asked for; no key twice.
+    /// The cells in their given order, with unique keys.
     pub cells: Vec<PlanCell>,
 }
 
 impl Plan {
-    /// The cell with this key, or the only one whose key begins like this.
+    /// The cell with this key, or the only one whose key has this prefix.
     pub fn cell(&self, key: &str) -> Option<(usize, &PlanCell)> {
         let mut found = self.cells.iter().enumerate().filter(|(_, cell)| cell.key.starts_with(key));
         let first = found.next()?;
@@ -49,16 +49,16 @@ impl Plan {
     }
 }
 
-/// What a plan is about.
+/// The task of a plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanTask {
-    /// The task's name; of a bare command the program's.
+    /// The task's name; that of the program for a bare command.
     pub name: String,
-    /// What it does.
+    /// The digest of its behaviour.
     pub digest: TaskDigest,
-    /// What runs it.
+    /// How it is run.
     pub runner: RunnerKind,
-    /// Its image, where it runs in a container.
+    /// Its image, if it runs in a container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// The digest of the image's configuration.
@@ -69,38 +69,38 @@ pub struct PlanTask {
 /// One input case with one choice of parameters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanCell {
-    /// The digest of the task, its image, the case and what is in its inputs, the parameters and the conditions.
+    /// A digest of the task, its image, the case and the contents of its inputs, the parameters and the conditions.
     pub key: String,
-    /// The input case, in words.
+    /// The description of the input case.
     pub case: String,
-    /// Whether its input is made up from the data at hand.
+    /// Whether its input is synthetic: derived from the given data.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub synthetic: bool,
     /// The parameters.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, String>,
-    /// What its channels hold.
+    /// The contents of its channels.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inputs: Vec<PlanInput>,
 }
 
 impl PlanCell {
-    /// All its input, in bytes.
+    /// Total input, in bytes.
     pub fn input_bytes(&self) -> Bytes {
         self.inputs.iter().map(|input| input.bytes).sum()
     }
 }
 
-/// What a channel of a cell holds.
+/// The content of a channel of a cell.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanInput {
     /// The channel; `input` for a bare command.
     pub channel: String,
-    /// How many files.
+    /// Number of files.
     pub files: u64,
-    /// Their sizes, added up.
+    /// Their total size.
     pub bytes: Bytes,
-    /// How many items.
+    /// Number of items.
     pub items: u64,
 }
 

@@ -1,11 +1,11 @@
-//! What the scale rules of a task ask for, given the sizes of its channels.
+//! Predicts what the scale rules of a task request, given the sizes of its channels.
 //!
-//! As JSON a [`Prediction`] has the fields of the types here, in their order; amounts are whole numbers of bytes, what
-//! is not known is `null`. [`SCHEMA_VERSION`] grows when a field changes its meaning or goes away; new fields may come
-//! at any time.
+//! As JSON a [`Prediction`] has the fields of the types here, in their order; amounts are whole numbers of bytes,
+//! unknown values are `null`. [`SCHEMA_VERSION`] increases when a field changes its meaning or is removed; new fields
+//! may be added at any time.
 
 mod consumer;
-mod written;
+mod kubernetes_rounding;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,12 +15,12 @@ use super::task::ChannelKind;
 use super::units::Bytes;
 
 pub use consumer::{Demand, docker, kubernetes};
-pub(in crate::model) use written::OneDecimal;
+pub(in crate::model) use kubernetes_rounding::OneDecimal;
 
 /// The version of the JSON form of a [`Prediction`].
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// What the scale rules of a task ask for.
+/// What the scale rules of a task request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Prediction {
     /// The version of this form of JSON.
@@ -29,15 +29,15 @@ pub struct Prediction {
     pub task: TaskName,
     /// Inputs first, each kind in the order of the template.
     pub channels: Vec<ChannelPrediction>,
-    /// What a Docker container gets.
+    /// The amount for a Docker container.
     pub docker: DockerPrediction,
-    /// What a Kubernetes pod gets.
+    /// The amounts for a Kubernetes pod.
     pub kubernetes: KubernetesPrediction,
-    /// Whether every rule has a value. Where one has none, the amounts above are the least that can be.
+    /// Whether every rule has a value. If not, the amounts above are minimums.
     pub complete: bool,
 }
 
-/// Which task a prediction is about.
+/// The task of a prediction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TaskName {
     /// Its name.
@@ -46,62 +46,63 @@ pub struct TaskName {
     pub image: Option<String>,
     /// The identifier of its template.
     pub template: Option<String>,
-    /// The digest of what it does.
+    /// The digest of its behaviour.
     pub digest: super::task::TaskDigest,
 }
 
-/// A channel, what it holds, and what its rule makes of that.
+/// A channel, its size, and the value of its rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ChannelPrediction {
     /// Its name.
     pub name: String,
-    /// Which way the data goes.
+    /// The direction of the data.
     pub kind: ChannelKind,
-    /// Its folder on this machine, for showing: bytes that are not UTF-8 are replaced.
+    /// Its directory on this machine, for display: bytes that are not UTF-8 are replaced.
     pub host_path: Option<String>,
-    /// What it holds.
+    /// Its size.
     pub size: ChannelSize,
     /// Its rule.
     pub rule: Option<RulePrediction>,
 }
 
-/// What a channel holds.
+/// The size of a channel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "state", rename_all = "kebab-case")]
 pub enum ChannelSize {
-    /// It was read.
+    /// It was measured.
     Known {
-        /// All of its files, whatever its rule counts.
+        /// All of its files, whether its rule counts them or not.
         all: Sizes,
-        /// What was not counted; by count, the reasons in alphabetical order.
-        left_out: Vec<LeftOut>,
+        /// What was excluded: counts by reason, in alphabetical order.
+        #[serde(rename = "left_out")]
+        excluded: Vec<Excluded>,
     },
-    /// It could not be read.
+    /// It could not be measured.
     Unknown {
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// Nobody looked: it is an output.
+    /// It was not measured because it is an output.
     NotSurveyed,
 }
 
-/// How many files there are, and their sizes.
+/// The number and sizes of files.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Sizes {
-    /// How many files.
+    /// Number of files.
     pub files: u64,
-    /// Their sizes, added up.
+    /// Their total size.
     pub sum: Bytes,
-    /// The largest file, by its path below the channel.
+    /// The largest file, by its path relative to the channel.
     pub largest_file: Option<Named>,
-    /// How many items there are: folders directly in the channel.
+    /// Number of items: directories directly in the channel.
     pub items: u64,
-    /// The item whose files have the largest sum, by its name.
+    /// The item with the largest total size, by its name.
     pub largest_item: Option<Named>,
 }
 
 impl Sizes {
-    /// The n of a rule: nothing counts as 0, as the contract has it.
+    /// The n of a rule: 0 without files, as the contract says.
     pub fn n(&self, mode: Mode) -> Bytes {
         let of = |named: &Option<Named>| named.as_ref().map_or(Bytes::ZERO, |named| named.bytes);
         match mode {
@@ -115,22 +116,22 @@ impl Sizes {
 /// A file or an item with its size.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Named {
-    /// Its path, for showing: bytes that are not UTF-8 are replaced.
+    /// Its path, for display: bytes that are not UTF-8 are replaced.
     pub path: String,
     /// Its size.
     pub bytes: Bytes,
 }
 
-/// Files and folders that were not counted for one reason.
+/// Files and directories that were excluded for one reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct LeftOut {
+pub struct Excluded {
     /// The reason, such as `unreadable` or `linked-folder`.
     pub reason: String,
-    /// How many.
+    /// Their number.
     pub count: u64,
-    /// Whether the sizes may be too small because of it; else it is left out by contract.
+    /// Whether the sizes may be too small because of it; otherwise it is excluded by contract.
     pub trouble: bool,
-    /// The first of them, by its path below the channel.
+    /// The first of them, by its path relative to the channel.
     pub first: Option<String>,
 }
 
@@ -139,64 +140,64 @@ pub struct LeftOut {
 pub struct RulePrediction {
     /// The rule, in its dialect.
     pub scale_rule: ScaleRule,
-    /// The files that it counts; `null` where the channel could not be read.
+    /// The files that it counts; `null` if the channel could not be measured.
     pub selected: Option<Sizes>,
-    /// The size that goes into the rule.
+    /// The size that the rule is applied to.
     pub n: Option<Bytes>,
-    /// What the rule asks for; `null` where n is not known or the rule has no usable result for it.
+    /// What the rule requests; `null` if n is unknown or the rule has no usable result for it.
     pub value: Option<Bytes>,
     /// Why there is no value.
     pub problem: Option<String>,
 }
 
 impl RulePrediction {
-    /// A rule whose channel has no size.
+    /// A rule for a channel of unknown size.
     pub fn without_value(scale_rule: ScaleRule) -> Self {
         Self { scale_rule, selected: None, n: None, value: None, problem: None }
     }
 }
 
-/// What a Docker container gets.
+/// The amount for a Docker container.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DockerPrediction {
-    /// Its limit; `null` where nothing asks for one, or for less than 10 bytes.
+    /// Its limit; `null` if none is requested, or less than 10 bytes.
     pub limit: Option<DockerAmount>,
 }
 
-/// An amount as Docker gets it: without a margin.
+/// An amount as passed to Docker: without a margin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DockerAmount {
     /// The amount.
     pub bytes: Bytes,
-    /// Who asked for so much.
+    /// What requested it.
     pub decided_by: Decider,
 }
 
-/// What a Kubernetes pod gets.
+/// The amounts for a Kubernetes pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KubernetesPrediction {
-    /// Its limit; `null` where nothing asks for one, or for less than 10 bytes.
+    /// Its limit; `null` if none is requested, or less than 10 bytes.
     pub limit: Option<KubernetesAmount>,
-    /// Its request; `null` where nothing asks for one, or for less than 10 bytes. Kubernetes then takes the limit.
+    /// Its request; `null` if none is requested, or less than 10 bytes. Kubernetes then uses the limit.
     pub request: Option<KubernetesAmount>,
 }
 
-/// An amount as Kubernetes gets it: with a margin, and rounded to one decimal of a binary unit.
+/// An amount as passed to Kubernetes: with a margin, and rounded to one decimal of a binary unit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KubernetesAmount {
-    /// What was asked for, without the margin.
+    /// The requested amount, without the margin.
     pub asked: Bytes,
     /// The margin: a tenth.
     pub margin: Bytes,
-    /// Both together as they are written, such as `70.4Gi`.
+    /// Their sum as written, such as `70.4Gi`.
     pub written: String,
-    /// What is written, in bytes: what the pod really gets.
+    /// The written amount in bytes: what the pod really gets.
     pub bytes: Bytes,
-    /// Who asked for so much.
+    /// What requested it.
     pub decided_by: Decider,
 }
 
-/// Who asked for the largest amount.
+/// What requested the largest amount.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "from", rename_all = "kebab-case")]
 pub enum Decider {

@@ -1,62 +1,62 @@
-//! What is wrong with a piece of text a user wrote, and where.
+//! Problems in a text that a user wrote, with their locations.
 
 use std::ops::Range;
 
-/// How bad a problem is.
+/// The severity of a problem.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Worth a look; the text is usable.
+    /// Worth attention; the text is usable.
     Warning,
     /// The text cannot be used.
     Error,
 }
 
-/// One thing that is wrong with a text, with its place, the reason and, where it is known, the remedy.
+/// A problem of a text, with its location, its reason and, if known, its remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// A stable name a script can look for, such as `unknown-field`.
+    /// A stable name for scripts, such as `unknown-field`.
     pub code: &'static str,
     /// Whether the text is unusable or merely suspicious.
     pub severity: Severity,
     /// What was found: a lower-case sentence without a full stop.
     pub message: String,
-    /// The bytes of the text that are meant.
+    /// The bytes of the text that it is about.
     pub span: Option<Range<usize>>,
-    /// What stands beside the marked bytes: usually what was expected there.
+    /// A label for the marked bytes: usually what was expected there.
     pub label: Option<String>,
     /// What to do about it.
     pub help: Option<String>,
 }
 
 impl Problem {
-    /// An error, for now without place and remedy.
+    /// An error, without location and remedy yet.
     pub fn error(code: &'static str, message: impl Into<String>) -> Self {
         Self { code, severity: Severity::Error, message: message.into(), span: None, label: None, help: None }
     }
 
-    /// A warning, for now without place and remedy.
+    /// A warning, without location and remedy yet.
     pub fn warning(code: &'static str, message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(code, message) }
     }
 
-    /// The same problem, at these bytes of the text.
+    /// Sets the location.
     #[must_use]
     pub fn at(mut self, span: Range<usize>) -> Self {
         self.span = Some(span);
         self
     }
 
-    /// The same problem, with words beside the marked bytes.
+    /// Sets the label of the marked bytes.
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {
         self.label = Some(label.into());
         self
     }
 
-    /// The same problem, with a remedy.
+    /// Sets the remedy.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
@@ -64,17 +64,17 @@ impl Problem {
     }
 }
 
-/// A text with its name and everything that is wrong with it.
+/// A text with its name and all of its problems.
 ///
-/// An error of its own: `Display` says how many problems there are, the caller renders them one by one.
+/// `Display` shows only the number of problems; the caller renders them one by one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{name}: {}", self.summary())]
 pub struct Flawed {
-    /// Where the text came from: a path, or words such as `the --set option`.
+    /// The origin of the text: a path, or a description such as `the --set option`.
     pub name: String,
     /// The text that the spans of [`Self::problems`] point into.
     pub text: String,
-    /// In the order of their places.
+    /// In the order of their location.
     pub problems: Vec<Problem>,
 }
 
@@ -94,7 +94,7 @@ impl Flawed {
 
 /// The line and column of a byte of `text`, both counted from 1, the column in characters.
 ///
-/// `None` where `offset` is outside of the text or inside a character.
+/// `None` if `offset` is outside of the text or inside a character.
 pub fn line_column(text: &str, offset: usize) -> Option<(usize, usize)> {
     let before = text.get(..offset)?;
     let line = before.matches('\n').count() + 1;
@@ -102,7 +102,7 @@ pub fn line_column(text: &str, offset: usize) -> Option<(usize, usize)> {
     Some((line, text[start..offset].chars().count() + 1))
 }
 
-/// An error and what lies behind it, in one line.
+/// An error and its sources, on one line.
 pub fn one_line(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,4 +1,4 @@
-//! Amounts as Kubernetes writes them.
+//! Amounts in Kubernetes notation.
 //!
 //! The grammar is that of `k8s.io/apimachinery/pkg/api/resource`:
 //!
@@ -10,8 +10,8 @@
 //!          | ("e" | "E") sign? digits                                   a power of ten
 //! ```
 //!
-//! So `1E` is an exa, `1E3` a thousand, `1K` nothing at all, and `512m` half a byte. The value is kept exactly, however
-//! long the number; only [`Quantity::bytes`] rounds, upwards, as Kubernetes does when it needs a whole number.
+//! So `1E` is an exa, `1E3` a thousand, `1K` invalid, and `512m` half a byte. The value is kept exactly, however long
+//! the number; only [`Quantity::bytes`] rounds, upwards, as Kubernetes does when it needs a whole number.
 
 mod error;
 mod parse;
@@ -27,21 +27,21 @@ use super::units::Bytes;
 
 pub use error::QuantityError;
 
-/// An amount in the notation of Kubernetes: its text and its exact value.
+/// An amount in Kubernetes notation: its text and its exact value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quantity {
     source: String,
-    /// The number, with decimal suffix and exponent in it.
+    /// The number, including decimal suffix and exponent.
     number: Decimal,
     /// The power of two of a binary suffix: 0, 10, … 60.
     binary: u8,
 }
 
 impl Quantity {
-    /// The largest amount Kubernetes knows: 2⁶³-1. Larger ones it cuts off; here they are errors.
+    /// The largest amount of Kubernetes: 2⁶³-1. It truncates larger ones; here they are errors.
     pub const MAX: Bytes = Bytes(i64::MAX as u64);
 
-    /// What was written.
+    /// The source text.
     pub fn source(&self) -> &str {
         &self.source
     }
@@ -49,7 +49,7 @@ impl Quantity {
     /// The amount in whole bytes, rounded up.
     ///
     /// # Errors
-    /// It is negative, or larger than [`Self::MAX`].
+    /// If it is negative, or larger than [`Self::MAX`].
     pub fn bytes(&self) -> Result<Bytes, QuantityError> {
         if self.number.is_negative() {
             return Err(QuantityError::negative(&self.source));
@@ -60,7 +60,7 @@ impl Quantity {
         }
     }
 
-    /// Whether a fraction of a byte has to be rounded up, as in `0.5` or `512m`.
+    /// Whether it is not a whole number of bytes, as in `0.5` or `512m`.
     pub fn has_fraction_of_byte(&self) -> bool {
         self.product().is_some_and(|product| product.rest)
     }
@@ -134,8 +134,8 @@ impl<'de> Deserialize<'de> for Quantity {
 impl FromStr for Bytes {
     type Err = QuantityError;
 
-    /// Reads every Kubernetes quantity (`512Mi`, `1.5G`, `1e9`) and the forms people write beside it, with a `B` and
-    /// spaces before the unit: `512MiB`, `200 MiB`, `1.5 GB`, `10 B`. Fractions of a byte are rounded up.
+    /// Parses every Kubernetes quantity (`512Mi`, `1.5G`, `1e9`) and common other forms, with a `B` and spaces before
+    /// the unit: `512MiB`, `200 MiB`, `1.5 GB`, `10 B`. Fractions of a byte are rounded up.
     fn from_str(text: &str) -> Result<Self, QuantityError> {
         parse::human(text).ok_or_else(|| QuantityError::unreadable_by_people(text))?.bytes()
     }

@@ -1,18 +1,19 @@
-//! Quotes in tables of values with a delimiter between them.
+//! Unbalanced quotes in tables of delimited values.
 
 use crate::model::problem::Problem;
 
-/// Where the reading of a value is.
+/// The state of reading a value.
 enum State {
     Begin,
     Plain,
-    /// Behind a quote that opened here.
+    /// After a quote that opened here.
     Quoted(usize),
-    /// Behind a second quote: it closes, or is the first one of two that stand for one.
+    /// After a second quote: it closes, or is the first of two that stand for one.
     Closed(usize),
 }
 
-/// Complains where a quote is never closed, since it takes in all rows after it. Only at its beginning is a value quoted.
+/// Reports a quote that is never closed, because it swallows all further rows. A quote is only special at the start of
+/// a field.
 pub fn unclosed(text: &str, delimiter: u8) -> Option<Problem> {
     let mut state = State::Begin;
     for (offset, byte) in text.bytes().enumerate() {

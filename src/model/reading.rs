@@ -1,4 +1,4 @@
-//! A value that the kernel was asked for.
+//! A value that may not be available.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,21 +6,21 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// What came of reading a number: nothing unread is ever 0.
+/// The result of reading a number: a value that could not be read is never 0.
 ///
-/// In JSON it is the value itself, or one of the words `"unsupported"` and `"gone"`.
+/// In JSON it is the value itself, or one of the strings `"unsupported"` and `"gone"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reading<T> {
     /// It was read.
     Value(T),
-    /// This kernel, cgroup version or way of measuring does not have it.
+    /// This kernel, cgroup version or way of measuring does not provide it.
     Unsupported,
-    /// It was there once; the process or cgroup behind it is no more.
+    /// It existed; the process or cgroup it belongs to is gone.
     Gone,
 }
 
 impl<T> Reading<T> {
-    /// The value, where there is one.
+    /// The value, if available.
     pub fn value(self) -> Option<T> {
         match self {
             Self::Value(value) => Some(value),
@@ -37,7 +37,7 @@ impl<T> Reading<T> {
         }
     }
 
-    /// Computes with the value, where there is one.
+    /// Maps the value, if available.
     pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Reading<U> {
         match self {
             Self::Value(value) => Reading::Value(f(value)),

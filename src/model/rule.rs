@@ -1,14 +1,14 @@
 //! Scale rules: how the memory of a task grows with the size of a channel.
 //!
-//! A rule comes in one of two dialects. `scale_factor` is a whole number: the need is scale_factor × n. `complexity` is
-//! a text that matches
+//! A rule is written in one of two dialects. `scale_factor` is a whole number: the need is scale_factor × n.
+//! `complexity` is a string that matches
 //!
 //! ```text
 //! ^[-+]?\d*(\.\d+)?\*?n(\*\*\d+)?$
 //! ```
 //!
-//! with ASCII digits and nothing behind the end, not even a newline (as patterns of JSON Schema have it, not Python).
-//! n is the size of the channel in bytes, the result is in bytes:
+//! with ASCII digits and nothing after the end, not even a newline (like patterns of JSON Schema, unlike Python). n is
+//! the size of the channel in bytes, the result is in bytes:
 //!
 //! | written | means |
 //! | --- | --- |
@@ -16,12 +16,12 @@
 //! | `2n`, `2*n`, `+2*n`, `02n` | 2 · n |
 //! | `.5n`, `0.5*n` | n / 2 |
 //! | `1.5*n**2`, `1.5n**2` | 1.5 · n² |
-//! | `*n`, `+*n` | n: a coefficient that is left out is 1 |
+//! | `*n`, `+*n` | n: an omitted coefficient is 1 |
 //! | `-n`, `-2n`, `-*n` | negative for every n but 0 |
 //! | `n**0`, `3*n**0` | 1 and 3, whatever n is (also for n = 0) |
 //!
-//! Evaluation is exact, in decimal arithmetic of whatever length the digits need. A fraction of a byte is rounded up; a
-//! negative result and one that does not fit into 64 bits are errors.
+//! Evaluation is exact, in decimal arithmetic of any length. A fraction of a byte is rounded up; a negative result and
+//! one that does not fit into 64 bits are errors.
 
 mod ast;
 mod diagnose;
@@ -45,17 +45,17 @@ use ast::Power;
 
 pub use error::{EvalError, RuleErrors, UnknownName};
 
-/// Which of the two ways of writing a rule a document uses.
+/// A notation of rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Dialect {
-    /// The documented one: a text such as `1.5*n**2`.
+    /// The documented one: a string such as `1.5*n**2`.
     Complexity,
-    /// The released one: a whole number that n is multiplied with.
+    /// The released one: a whole number, the factor of n.
     ScaleFactor,
 }
 
-/// The part of a rule that computes: `1.5*n**2` or a scale factor.
+/// The formula of a rule: `1.5*n**2` or a scale factor.
 ///
 /// ```
 /// use highwater::model::rule::Formula;
@@ -77,14 +77,14 @@ pub struct Formula {
 }
 
 impl Formula {
-    /// Reads a rule of the `complexity` dialect.
+    /// Parses a rule of the `complexity` dialect.
     ///
     /// # Errors
-    /// Everything about the text that the pattern does not accept, each with its place and the remedy.
+    /// All parts of the text that the pattern does not accept, with their locations and remedies.
     pub fn complexity(text: &str) -> Result<Self, RuleErrors> {
         match parse::power(text) {
             Some(power) => Ok(Self { source: text.to_owned(), dialect: Dialect::Complexity, power }),
-            None => Err(RuleErrors::of(text)),
+            None => Err(RuleErrors::new(text)),
         }
     }
 
@@ -94,23 +94,23 @@ impl Formula {
         Self { source: factor.to_string(), dialect: Dialect::ScaleFactor, power }
     }
 
-    /// The rule coefficient · n^exponent, in the `complexity` dialect and written out in full.
-    pub fn of(coefficient: Decimal, exponent: u64) -> Self {
+    /// The rule coefficient · n^exponent, in the `complexity` dialect without abbreviations.
+    pub fn new(coefficient: Decimal, exponent: u64) -> Self {
         let power = Power { coefficient, exponent, bare_star: false };
         Self { source: power.to_string(), dialect: Dialect::Complexity, power }
     }
 
-    /// How it is written.
+    /// Its dialect.
     pub fn dialect(&self) -> Dialect {
         self.dialect
     }
 
-    /// What is written in the document: the text of `complexity`, the digits of `scale_factor`.
+    /// Its source in the document: the string of `complexity`, the digits of `scale_factor`.
     pub fn source(&self) -> &str {
         &self.source
     }
 
-    /// The rule as a text with n in it: `complexity` as it is written, a `scale_factor` of 2 as `2*n`.
+    /// The rule as an expression in n: `complexity` as written, a `scale_factor` of 2 as `2*n`.
     pub fn expression(&self) -> String {
         match self.dialect {
             Dialect::Complexity => self.source.clone(),
@@ -118,43 +118,43 @@ impl Formula {
         }
     }
 
-    /// What n^exponent is multiplied with.
+    /// The factor of n^exponent.
     pub fn coefficient(&self) -> &Decimal {
         &self.power.coefficient
     }
 
-    /// The power of n. One that does not fit is read as the largest there is: both overflow for every n above 1.
+    /// The exponent of n. One that does not fit becomes the largest possible: both overflow for every n above 1.
     pub fn exponent(&self) -> u64 {
         self.power.exponent
     }
 
-    /// Whether the coefficient is left out although its `*` is there, as in `*n`.
+    /// Whether the coefficient is omitted although its `*` is present, as in `*n`.
     pub fn has_bare_star(&self) -> bool {
         self.power.bare_star
     }
 
-    /// The rule as a text of the `complexity` dialect in its plainest form, such as `2*n` for `+02.0n` or a factor of 2.
+    /// The rule in the `complexity` dialect in its simplest form, such as `2*n` for `+02.0n` or a factor of 2.
     pub fn canonical(&self) -> String {
         self.power.to_string()
     }
 
-    /// The memory that the rule asks for when the channel holds `n`, a fraction of a byte rounded up.
+    /// The memory that the rule requests for a channel of size `n`, rounded up to whole bytes.
     ///
     /// # Errors
-    /// The result is negative, or does not fit into 64 bits. The error shows the numbers.
+    /// If the result is negative, or does not fit into 64 bits. The error shows the numbers.
     pub fn evaluate(&self, n: Bytes) -> Result<Bytes, EvalError> {
         eval::evaluate(self, n)
     }
 }
 
 impl fmt::Display for Formula {
-    /// The source text: reading it again in the same dialect gives the same formula.
+    /// The source text: parsing it in the same dialect gives the same formula.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.source)
     }
 }
 
-/// A formula as documents and records have it: `{"complexity": "2*n"}` or `{"scale_factor": 2}`.
+/// A formula in documents and records: `{"complexity": "2*n"}` or `{"scale_factor": 2}`.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Written {
@@ -182,13 +182,13 @@ impl From<Formula> for Written {
     }
 }
 
-/// Which of a task's resources a rule raises.
+/// The resource that a rule raises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RuleType {
-    /// The most the task may use.
+    /// The limit of the task.
     Limit,
-    /// What the scheduler sets aside for the task; Docker has no such thing.
+    /// The request of the task, which the scheduler reserves; Docker has none.
     Request,
 }
 
@@ -205,15 +205,15 @@ impl RuleType {
     }
 }
 
-/// How the files of a channel become one number n.
+/// How the files of a channel are combined into one number n.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// All files together.
+    /// The sum of all files.
     Sum,
     /// The largest file.
     MaxFileSize,
-    /// The largest sum of one item, an item being a folder directly in the channel.
+    /// The largest total size of an item, which is a directory directly in the channel.
     MaxItemSum,
 }
 
@@ -263,21 +263,21 @@ impl FromStr for Mode {
 /// The `scale_rule` of a channel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ScaleRule {
-    /// What is computed from n.
+    /// The formula to apply to n.
     #[serde(flatten)]
     pub formula: Formula,
-    /// What the result raises.
+    /// The resource that it raises.
     #[serde(rename = "type")]
     pub applies_to: RuleType,
-    /// How n comes from the files.
+    /// How n is computed from the files.
     pub mode: Mode,
-    /// The folder below the channel's root that is looked at; the root itself where there is none.
+    /// The directory below the channel's root to search; the root itself if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_dir: Option<String>,
-    /// The files that count, as Python's `Path.rglob` reads it; all where there is none.
+    /// The glob for the files that count, with the semantics of Python's `Path.rglob`; all files if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_glob: Option<String>,
-    /// What the path of a file, relative to the folder looked at, has to match as a whole; anything where there is none.
+    /// The regex that has to match the whole path of a file, relative to the searched directory; any path if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_regex: Option<String>,
 }

@@ -1,25 +1,25 @@
-//! What was probably meant: names that are close, characters that look alike. And how to show what was found.
+//! Suggestions for misspelled names and confusable characters, and quoting of what was found.
 
-/// So much of a text is quoted at most.
+/// The most characters to quote.
 const QUOTED_CHARS: usize = 40;
 
-/// The known name that `name` is probably a slip of.
+/// The known name that `name` is probably a misspelling of.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let folded = fold(name);
     let (distance, nearest) = known
         .into_iter()
         .map(|known| (strsim::damerau_levenshtein(&folded, &fold(known)), known))
         .min_by_key(|(distance, _)| *distance)?;
-    // A third of the letters may be wrong: more is another word, and so is a letter in the place of another.
+    // Up to a third of the letters may be wrong, but at least one has to be right.
     (distance <= nearest.chars().count().max(3) / 3 && distance < folded.chars().count()).then_some(nearest)
 }
 
-/// Letters without case, hyphens, underscores and spaces as the same.
+/// Normalises case, and treats hyphens, underscores and spaces as equal.
 fn fold(name: &str) -> String {
     name.chars().take(100).map(|char| if matches!(char, '-' | ' ') { '_' } else { char.to_ascii_lowercase() }).collect()
 }
 
-/// Puts a piece of text between back-ticks: shortened where it is long, what cannot be seen spelled out.
+/// Puts a string between back-ticks: truncated if it is long, with invisible characters escaped.
 pub fn quote(text: &str) -> String {
     let mut quoted = String::from("`");
     for char in text.chars().take(QUOTED_CHARS) {
@@ -36,13 +36,13 @@ pub fn quote(text: &str) -> String {
     quoted
 }
 
-/// The zeros of the decimal digits that keyboards and documents offer beside the ASCII ones.
+/// The zeros of the non-ASCII decimal digits that keyboards and documents offer.
 const FOREIGN_ZEROS: [char; 12] = [
     '\u{660}', '\u{6f0}', '\u{966}', '\u{9e6}', '\u{a66}', '\u{ae6}', '\u{be6}', '\u{c66}', '\u{ce6}', '\u{e50}',
     '\u{1040}', '\u{ff10}',
 ];
 
-/// The ASCII digit of the same value as a decimal digit of another script.
+/// The ASCII digit with the same value as a decimal digit of another script.
 pub(super) fn ascii_digit(char: char) -> Option<char> {
     FOREIGN_ZEROS.iter().find_map(|&zero| {
         let value = u32::from(char).checked_sub(u32::from(zero))?;

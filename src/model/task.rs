@@ -1,4 +1,4 @@
-//! Tasks: as documents describe them, and as they are run.
+//! Tasks, as described by documents and as run.
 //!
 //! [`TaskSpec`] is a task.json, [`ProcessingContainer`] the file inside of an image. Together they resolve to a
 //! [`Task`], which has everything that a runner needs.
@@ -24,31 +24,31 @@ pub use spec::{
     TaskTemplate, TemplateEnv, TemplateRef, Volume, VolumeSource,
 };
 
-/// A task, ready to be run: by a process runner after [`Self::on_host`], by a container runner as it is.
+/// A task that can be run: by a process runner after [`Self::on_host`], by a container runner unchanged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Task {
-    /// What people call it.
+    /// Its name.
     pub name: String,
     /// The image; `None` for a bare command.
     pub image: Option<String>,
-    /// The identifier of the template it was made from; `None` for a bare command.
+    /// The identifier of its template; `None` for a bare command.
     pub template: Option<String>,
-    /// The command, never empty; `None` where the image's own is to run.
+    /// The command, never empty; `None` for the image's own.
     pub command: Option<Vec<String>>,
-    /// The environment variables that are set beside those of the image, in their order; no name twice.
+    /// The environment variables in addition to those of the image, in order, with unique names.
     pub env: Vec<(String, String)>,
-    /// The folder it starts in; `None` where it is the image's, or the caller's.
+    /// The working directory; `None` for that of the image or the caller.
     pub working_dir: Option<PathBuf>,
     /// Inputs first, each kind in the order of the template.
     pub channels: Vec<Channel>,
-    /// What it may use and what is set aside for it, without the scale rules.
+    /// Its limits and requests, without the scale rules.
     pub resources: Resources,
     /// Settings of the container runner.
     pub config: Config,
 }
 
 impl Task {
-    /// A command without image and channels.
+    /// Creates a task from a command, without image and channels.
     pub fn bare(command: Vec<String>) -> Self {
         Self {
             name: command.first().cloned().unwrap_or_default(),

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub struct Bytes(pub u64);
 
 impl Bytes {
-    /// No byte at all.
+    /// Zero bytes.
     pub const ZERO: Self = Self(0);
     /// 1024 bytes.
     pub const KIB: Self = Self(1 << 10);
@@ -21,12 +21,12 @@ impl Bytes {
     /// 1024³ bytes.
     pub const GIB: Self = Self(1 << 30);
 
-    /// `count` mebibytes, at most the largest amount there is.
+    /// `count` mebibytes; saturates.
     pub const fn mib(count: u64) -> Self {
         Self(count.saturating_mul(1 << 20))
     }
 
-    /// The sum, or `None` where it does not fit.
+    /// The sum, or `None` on overflow.
     #[must_use]
     pub const fn checked_add(self, other: Self) -> Option<Self> {
         match self.0.checked_add(other.0) {
@@ -35,19 +35,19 @@ impl Bytes {
         }
     }
 
-    /// The difference, 0 where `other` is larger.
+    /// The difference; 0 if `other` is larger.
     #[must_use]
     pub const fn saturating_sub(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))
     }
 
-    /// The sum, the largest amount there is where it does not fit.
+    /// The sum; saturates.
     #[must_use]
     pub const fn saturating_add(self, other: Self) -> Self {
         Self(self.0.saturating_add(other.0))
     }
 
-    /// How many times `other` this is; `None` for a multiple of nothing.
+    /// The ratio to `other`; `None` if that is 0.
     pub fn ratio(self, other: Self) -> Option<f64> {
         (other.0 != 0).then(|| self.0 as f64 / other.0 as f64)
     }
@@ -62,7 +62,7 @@ impl Sum for Bytes {
 const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 
 impl fmt::Display for Bytes {
-    /// For people, in a binary unit with at most one decimal: `200.5 MiB`. Never for computing: `Bytes::0` is exact.
+    /// For display, in a binary unit with at most one decimal: `200.5 MiB`. Never for computing: `Bytes::0` is exact.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut unit = 0;
         let mut tenths = u128::from(self.0) * 10;

@@ -1,4 +1,4 @@
-//! Facts that take long to find out, remembered below `$XDG_CACHE_HOME/highwater` or `~/.cache/highwater`.
+//! Caches facts that are slow to determine below `$XDG_CACHE_HOME/highwater` or `~/.cache/highwater`.
 
 use std::env;
 use std::fs;
@@ -17,7 +17,7 @@ pub(super) fn file(kind: &str, name: &str) -> Option<PathBuf> {
     Some(cache.join("highwater").join(kind).join(name.chars().map(safe).collect::<String>()))
 }
 
-/// Replaces the file. A fact that cannot be written is found out again next time.
+/// Replaces the file. A fact that cannot be cached is determined again next time.
 pub(super) fn write(path: &Path, text: &str) {
     let temporary = path.with_extension(std::process::id().to_string());
     let written = path

@@ -1,19 +1,19 @@
-//! Runs an image as a container of a Docker-compatible engine, and leaves nothing of it behind.
+//! Runs an image as a container of a Docker-compatible engine, and removes every trace of it.
 //!
-//! Three ways to the peak, tried in this order:
-//! 1. a fresh cgroup of our own that the engine is told to make the container in, read after the end: exact;
-//! 2. a probe in the container, which reads the container's own counter after the task: exact, without any right on
-//!    the host, also on an engine elsewhere;
-//! 3. the container's own cgroup, read when its first process is seen to have ended: a lower bound, because the engine
-//!    removes the cgroup at the same time.
+//! There are three ways to read the peak, tried in this order:
+//! 1. a new cgroup of our own in which the engine creates the container, read after the end: exact;
+//! 2. a probe in the container, which reads the container's own counter after the task: exact, without privileges on
+//!    the host, also for a remote engine;
+//! 3. the container's own cgroup, read when its first process ends: a lower bound, because the engine removes the
+//!    cgroup at the same time.
 
-mod leaf;
+mod container_cgroup;
+mod enclosing_cgroup;
+mod idle_peak;
 mod leftovers;
 mod logs;
-mod noise;
 mod oom;
 mod owner;
-mod parent;
 mod request;
 mod run;
 mod user;
@@ -26,9 +26,9 @@ use std::time::Duration;
 use bollard::Docker;
 use bollard::query_parameters::{InspectContainerOptions, RemoveContainerOptionsBuilder};
 
+use self::enclosing_cgroup::EnclosingCgroup;
 pub use self::leftovers::{Leftovers, Removed, remove_leftovers};
 pub(super) use self::owner::Claim;
-use self::parent::Parent;
 use self::run::ContainerRun;
 pub use self::user::{runs_as, user_on_host};
 use super::engine::{CallError, Engine, EngineError, Image};
@@ -42,44 +42,44 @@ use crate::host::mounts::{MountPoint, Mounts};
 use crate::model::observation::{Container, Host, Logs};
 use crate::model::units::Bytes;
 
-/// The least limit that Docker accepts.
+/// The lowest limit that Docker accepts.
 pub const LEAST_LIMIT: Bytes = Bytes(6 << 20);
 
-/// What to run in a container, and with what around it.
+/// What to run in a container, and its options.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerLaunch {
-    /// The image, which the engine has.
+    /// The image, which the engine already has.
     pub image: String,
-    /// Takes the place of the image's command, not of its entrypoint.
+    /// Replaces the image's command, but not its entrypoint.
     pub command: Option<Vec<String>>,
-    /// Takes the place of the image's entrypoint, and of its command with it.
+    /// Replaces the image's entrypoint and command.
     pub entrypoint: Option<Vec<String>>,
-    /// Variables beside those of the image.
+    /// Variables in addition to those of the image.
     pub env: Vec<(String, String)>,
-    /// Where it starts, in place of the image's folder.
+    /// The working directory; that of the image if absent.
     pub working_directory: Option<String>,
-    /// Folders and files of the engine's machine.
+    /// Files and directories of the engine's machine.
     pub mounts: Vec<Bind>,
     /// Labels of the container.
     pub labels: BTreeMap<String, String>,
-    /// Who it runs as, in place of the image's user: a name or number, with `:` and a group if need be.
+    /// The user, as a name or id with an optional `:` and group; that of the image if absent.
     pub user: Option<String>,
-    /// The network; the engine's default where there is none.
+    /// The network; the engine's default if absent.
     pub network: Option<String>,
     /// The name of the container; a unique one if absent.
     pub name: Option<String>,
-    /// The memory it may have at most; no swap beyond it.
+    /// The memory limit, with no swap beyond it.
     pub limit: Option<Bytes>,
-    /// Where its output goes.
+    /// Where stdout goes.
     pub stdout: Output,
-    /// Where its errors go.
+    /// Where stderr goes.
     pub stderr: Output,
-    /// Where both are kept, besides.
+    /// Where both are stored as well.
     pub logs: Option<Logs>,
 }
 
 impl ContainerLaunch {
-    /// The image as it is, with our own stdout and stderr.
+    /// The image with its defaults, and our own stdout and stderr.
     pub fn new(image: impl Into<String>) -> Self {
         Self {
             image: image.into(),
@@ -99,11 +99,11 @@ impl ContainerLaunch {
         }
     }
 
-    /// Makes these data read-only in the container, through whichever of its mounts it sees them. What is mounted below them
-    /// gets read-only mounts as well, because not every engine makes it read-only with them.
+    /// Makes these data read-only in the container, in every mount that shows them. Mounts below them become read-only
+    /// mounts as well, because not every engine includes them in a read-only mount.
     ///
     /// # Errors
-    /// The mounts of this process cannot be read.
+    /// If the mounts of this process cannot be read.
     pub fn protect(&mut self, originals: &Originals) -> io::Result<()> {
         let mounts = Mounts::read()?;
         let names = originals.names()?;
@@ -130,7 +130,7 @@ impl ContainerLaunch {
         Ok(())
     }
 
-    /// Everything that is started, the entrypoint and its arguments, as Docker puts them together.
+    /// The command line as Docker assembles it: the entrypoint and its arguments.
     fn words(&self, image: &Image) -> Vec<String> {
         let (entrypoint, own_command) = match &self.entrypoint {
             Some(entrypoint) => (entrypoint, &Vec::new()),
@@ -140,69 +140,69 @@ impl ContainerLaunch {
     }
 }
 
-/// A folder or file of the engine's machine, seen in the container.
+/// A file or directory of the engine's machine, mounted in the container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bind {
-    /// Where it is; absolute.
+    /// Its absolute path.
     pub source: PathBuf,
-    /// Where the container sees it.
+    /// Its path in the container.
     pub target: String,
-    /// Whether the container may only read it; a folder that it may write to is made if it is missing.
+    /// Whether it is read-only in the container; a missing directory that is writable is created.
     pub read_only: bool,
 }
 
 /// Whether a probe in the container reads the peak.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UseProbe {
-    /// Where there is no exact way from outside.
+    /// If there is no exact way from outside.
     #[default]
     Auto,
-    /// In any case.
+    /// Always.
     Always,
-    /// Never; where there is no exact way from outside, the peak is a lower bound.
+    /// Never; if there is no exact way from outside, the peak is a lower bound.
     Never,
 }
 
-/// Why a container could not be made or started.
+/// Why a container could not be created or started.
 #[derive(Debug, thiserror::Error)]
 pub enum ContainerError {
-    /// It is the engine that failed or refused.
+    /// The engine failed or refused.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// What is to be mounted is not there.
+    /// The source of a mount does not exist.
     #[error("failed to mount {source_path} at `{target}`: no such file or directory")]
     NoSource {
-        /// What is to be mounted.
+        /// The source.
         source_path: PathBuf,
-        /// Where the container would see it.
+        /// The path in the container.
         target: String,
     },
-    /// The engine takes paths as text only.
+    /// The path is not valid UTF-8, which engines require.
     #[error("failed to mount {} at `{target}`: its path is not valid UTF-8, which container engines require", .source_path.display())]
     SourceNoText {
-        /// What is to be mounted.
+        /// The source.
         source_path: PathBuf,
-        /// Where the container would see it.
+        /// The path in the container.
         target: String,
     },
-    /// A folder for output cannot be made or written to.
+    /// A directory for output cannot be created or written to.
     #[error("failed to create the output directory {path}, to be mounted at `{target}`")]
     OutputFolder {
-        /// The folder.
+        /// The directory.
         path: PathBuf,
-        /// Where the container would see it.
+        /// The path in the container.
         target: String,
-        /// What the system said.
+        /// The system error.
         #[source]
         source: io::Error,
     },
-    /// The limit is lower than engines accept.
+    /// The limit is lower than the engine accepts.
     #[error("failed to limit the container to {limit}: engines require at least {LEAST_LIMIT}")]
     LimitTooLow {
         /// The limit.
         limit: Bytes,
     },
-    /// The engine would drop the limit without a word.
+    /// The engine would silently ignore the limit.
     #[error("failed to limit the container to {limit}: the engine has no memory controller to enforce a limit")]
     LimitNotKept {
         /// The limit.
@@ -214,30 +214,30 @@ pub enum ContainerError {
         /// The name.
         name: String,
     },
-    /// A label whose name is ours.
+    /// The label is reserved for highwater.
     #[error("failed to label the container with `{label}`: labels that begin with `highwater.` are reserved")]
     LabelTaken {
         /// The label.
         label: String,
     },
-    /// The image says nothing of what to start.
+    /// The image has neither an entrypoint nor a command.
     #[error("failed to start the image `{image}`: it has neither an entrypoint nor a command, and none was given")]
     NothingToRun {
         /// The image.
         image: String,
     },
-    /// The image has no such program.
+    /// The program does not exist in the image.
     #[error("failed to start `{program}`: the image `{image}` has no such program")]
     NoProgram {
-        /// As it was given.
+        /// As given.
         program: String,
         /// The image.
         image: String,
     },
-    /// The image has it, but it cannot be run.
+    /// The program exists in the image but cannot be executed.
     #[error("failed to start `{program}`: it is not executable in the image `{image}`")]
     NotExecutable {
-        /// As it was given.
+        /// As given.
         program: String,
         /// The image.
         image: String,
@@ -245,13 +245,13 @@ pub enum ContainerError {
     /// There is no probe for this machine.
     #[error("failed to measure with a probe: {reason}")]
     NoProbe {
-        /// Why not.
+        /// The reason.
         reason: String,
     },
 }
 
 impl ContainerError {
-    /// What a user can do about it.
+    /// What the user can do about it.
     pub fn remedy(&self) -> Option<String> {
         Some(match self {
             Self::Engine(error) => return error.remedy(),
@@ -286,19 +286,19 @@ impl ContainerError {
     }
 }
 
-/// How the peak is to be read.
+/// How the peak is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Way {
-    Parent,
+enum PeakMethod {
+    EnclosingCgroup,
     Probe,
-    /// With the reasons against the exact ways, and what would help.
-    Leaf {
+    /// With the reasons against the exact ways, and their remedies.
+    ContainerCgroup {
         reason: String,
         remedy: String,
     },
 }
 
-/// Runs one image as a container, as often as it is asked.
+/// Runs an image as a container, any number of times.
 #[derive(Debug)]
 pub struct ContainerRunner {
     machine: Machine,
@@ -308,17 +308,17 @@ pub struct ContainerRunner {
     probe: UseProbe,
     /// Whether to report the peak of an idle container, and that peak once it is known.
     wants_idle_peak: bool,
-    noise_floor: Option<Bytes>,
-    /// Whether the probe's program is to be there, whoever reads the peak.
+    idle_peak: Option<Bytes>,
+    /// Whether to include the probe's program in the container even if the probe does not read the peak.
     needs_program: bool,
-    /// Why the container cannot be put into a cgroup of ours.
-    parent_refused: Option<String>,
+    /// Why the container cannot be placed in a cgroup of our own.
+    enclosing_refused: Option<String>,
 }
 
 impl ContainerRunner {
-    /// A runner of this image, which the engine has.
+    /// Creates a runner for this image, which the engine already has.
     pub fn new(machine: &Machine, engine: Engine, image: Image, launch: ContainerLaunch) -> Self {
-        let parent_refused = parent::obstacle(machine, &engine);
+        let enclosing_refused = enclosing_cgroup::obstacle(machine, &engine);
         let machine = machine.clone();
         Self {
             machine,
@@ -327,41 +327,43 @@ impl ContainerRunner {
             launch,
             probe: UseProbe::Auto,
             wants_idle_peak: false,
-            noise_floor: None,
+            idle_peak: None,
             needs_program: false,
-            parent_refused,
+            enclosing_refused,
         }
     }
 
-    /// The same runner, with a probe in the container or without.
+    /// Sets whether a probe in the container reads the peak.
     #[must_use]
     pub fn probe(self, probe: UseProbe) -> Self {
         Self { probe, ..self }
     }
 
-    /// The same runner, whose observations also report the peak of an idle container if `wanted`. It is measured before the
-    /// first run, and cached for each engine, image and way to the peak.
+    /// Sets whether observations also report the peak of an idle container. It is measured before the first run, and
+    /// cached for each engine, image and way to read the peak.
     #[must_use]
-    pub fn noise_floor(self, wanted: bool) -> Self {
+    pub fn idle_peak(self, wanted: bool) -> Self {
         Self { wants_idle_peak: wanted, ..self }
     }
 
-    fn way(&self) -> Result<Way, ContainerError> {
-        match (self.probe, &self.parent_refused) {
+    fn peak_method(&self) -> Result<PeakMethod, ContainerError> {
+        match (self.probe, &self.enclosing_refused) {
             (UseProbe::Always, _) => match probe::program() {
-                Ok(_) => Ok(Way::Probe),
+                Ok(_) => Ok(PeakMethod::Probe),
                 Err(reason) => Err(ContainerError::NoProbe { reason: reason.to_owned() }),
             },
-            (UseProbe::Auto | UseProbe::Never, None) => Ok(Way::Parent),
+            (UseProbe::Auto | UseProbe::Never, None) => Ok(PeakMethod::EnclosingCgroup),
             (UseProbe::Auto, Some(refused)) => Ok(match probe::program() {
-                Ok(_) => Way::Probe,
-                Err(reason) => {
-                    Way::Leaf { reason: format!("{refused}, and {reason}"), remedy: "run as root".to_owned() }
-                }
+                Ok(_) => PeakMethod::Probe,
+                Err(reason) => PeakMethod::ContainerCgroup {
+                    reason: format!("{refused}, and {reason}"),
+                    remedy: "run as root".to_owned(),
+                },
             }),
-            (UseProbe::Never, Some(refused)) => {
-                Ok(Way::Leaf { reason: refused.clone(), remedy: "allow a probe with --probe auto".to_owned() })
-            }
+            (UseProbe::Never, Some(refused)) => Ok(PeakMethod::ContainerCgroup {
+                reason: refused.clone(),
+                remedy: "allow a probe with --probe auto".to_owned(),
+            }),
         }
     }
 
@@ -377,7 +379,7 @@ impl ContainerRunner {
         if self.launch.words(&self.image).is_empty() {
             return Err(ContainerError::NothingToRun { image: self.launch.image.clone() });
         }
-        // Paths of another machine are for its engine to judge.
+        // Paths of another machine are left to its engine to check.
         if self.engine.facts.seems_local() { self.launch.mounts.iter().try_for_each(prepare) } else { Ok(()) }
     }
 
@@ -394,13 +396,13 @@ impl ContainerRunner {
                 cgroup: facts.cgroup,
                 kernel: facts.kernel.clone(),
             },
-            noise_floor: self.noise_floor,
+            idle_peak: self.idle_peak,
             unanswered: Vec::new(),
         }
     }
 }
 
-/// Has what is to be mounted in its place.
+/// Creates missing bind-mount sources.
 fn prepare(bind: &Bind) -> Result<(), ContainerError> {
     if bind.source.to_str().is_none() {
         return Err(ContainerError::SourceNoText { source_path: bind.source.clone(), target: bind.target.clone() });
@@ -410,7 +412,7 @@ fn prepare(bind: &Bind) -> Result<(), ContainerError> {
             Ok(false) => {
                 Err(ContainerError::NoSource { source_path: bind.source.clone(), target: bind.target.clone() })
             }
-            // Where we may not look, the engine may.
+            // The engine may have access even if this user does not.
             Ok(true) | Err(_) => Ok(()),
         };
     }
@@ -425,22 +427,22 @@ fn prepare(bind: &Bind) -> Result<(), ContainerError> {
 impl Runner for ContainerRunner {
     fn start(&mut self, patience: &mut Patience<'_>) -> Result<Box<dyn Running>, StartError> {
         self.check()?;
-        if self.wants_idle_peak && self.noise_floor.is_none() {
-            self.noise_floor = self.measure_idle_peak(patience)?;
+        if self.wants_idle_peak && self.idle_peak.is_none() {
+            self.idle_peak = self.measure_idle_peak(patience)?;
         }
-        let mut way = self.way()?;
-        let parent = match way {
-            Way::Parent => match Parent::prepare(&self.machine, &self.engine) {
-                Ok(parent) => Some(parent),
+        let mut peak_method = self.peak_method()?;
+        let enclosing = match peak_method {
+            PeakMethod::EnclosingCgroup => match EnclosingCgroup::prepare(&self.machine, &self.engine) {
+                Ok(enclosing) => Some(enclosing),
                 Err(reason) => {
-                    self.parent_refused = Some(reason);
-                    way = self.way()?;
+                    self.enclosing_refused = Some(reason);
+                    peak_method = self.peak_method()?;
                     None
                 }
             },
-            Way::Probe | Way::Leaf { .. } => None,
+            PeakMethod::Probe | PeakMethod::ContainerCgroup { .. } => None,
         };
-        let mut run = ContainerRun::new(self, parent, way)?;
+        let mut run = ContainerRun::new(self, enclosing, peak_method)?;
         match run.begin(self, patience) {
             Ok(()) => {}
             Err(Stopped::GivenUp) => run.give_up(),
@@ -457,7 +459,7 @@ impl Runner for ContainerRunner {
 enum Stopped {
     /// Something failed.
     Failed(StartError),
-    /// The engine does not answer, or highwater was asked to end.
+    /// The engine does not answer, or highwater was asked to stop.
     GivenUp,
 }
 
@@ -500,13 +502,14 @@ impl ContainerRunner {
         }
     }
 
-    /// Engines tell only in words that a command is not there: Docker when it starts, Podman when it is attached to.
+    /// Engines report only in prose that a command does not exist: Docker when starting it, Podman when attaching to
+    /// it.
     fn explain_start(&self, action: &str, error: &bollard::errors::Error) -> StartError {
         let text = error.to_string();
         let program = self.launch.words(&self.image).into_iter().next().unwrap_or_default();
         let missing =
             ["executable file not found", "no such file or directory: unknown", "a command that was not found"];
-        // What the engine itself lacks is told in the same words.
+        // A program that the engine itself lacks is reported in the same words.
         let is_of_program = text.contains(&program);
         if is_of_program && missing.iter().any(|words| text.contains(words)) {
             return ContainerError::NoProgram { program, image: self.launch.image.clone() }.into();
@@ -522,7 +525,7 @@ fn engine_error(action: &str, error: &bollard::errors::Error) -> StartError {
     ContainerError::Engine(EngineError::request(action, error)).into()
 }
 
-/// Removes a container, whatever it does at the moment, with the volumes that were made for it.
+/// Removes a container in any state, with its anonymous volumes.
 pub(super) async fn remove(docker: &Docker, id: &str) -> Result<(), bollard::errors::Error> {
     let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
     use bollard::errors::Error::DockerResponseServerError as Answer;
@@ -531,7 +534,7 @@ pub(super) async fn remove(docker: &Docker, id: &str) -> Result<(), bollard::err
         Err(error) => error,
     };
     if matches!(error, Answer { status_code: 409, .. }) {
-        // Somebody else is removing it.
+        // Another client is already removing it.
         for _ in 0..LOOKS {
             tokio::time::sleep(BETWEEN_LOOKS).await;
             let inspected = docker.inspect_container(id, None::<InspectContainerOptions>).await;
@@ -543,12 +546,12 @@ pub(super) async fn remove(docker: &Docker, id: &str) -> Result<(), bollard::err
     Err(error)
 }
 
-/// How often, and how far apart, it is looked whether a container that somebody else removes is gone.
+/// How often, and at what interval, to check whether a container that another client removes is gone.
 const LOOKS: u32 = 100;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
-/// How much too high an exact peak can be on the machine of the engine.
-fn noise(machine: &Machine, engine: &Engine) -> Bytes {
+/// The error bound of an exact peak on the engine's machine.
+fn error_bound(machine: &Machine, engine: &Engine) -> Bytes {
     let cpus = engine.facts.cpus.unwrap_or(machine.facts.cpus);
-    machine::noise(&Host { cpus, ..machine.facts.clone() })
+    machine::error_bound(&Host { cpus, ..machine.facts.clone() })
 }

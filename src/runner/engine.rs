@@ -1,4 +1,4 @@
-//! Docker-compatible engines: where one may be listening, and what it is.
+//! Docker-compatible engines: how to find one, and its properties.
 
 mod contexts;
 mod credentials;
@@ -35,32 +35,32 @@ use transport::Endpoint;
 use super::patience::Patience;
 use crate::model::problem::one_line;
 
-/// An engine that does not answer a simple question within this time is not there for us.
+/// An engine that does not answer a simple question within this time counts as unreachable.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// How long creating or starting a container may take, as with a large image on a slow disk.
+/// How long creating or starting a container may take, for example with a large image on a slow disk.
 pub(super) const SLOW: Duration = Duration::from_secs(300);
 /// How long other requests may take, such as inspecting an image.
 pub(super) const BRISK: Duration = Duration::from_secs(60);
 /// The longest accepted id; those of Docker and Podman have 64 characters.
 const LONGEST_ID: usize = 128;
 
-/// Where an engine may be listening.
+/// An address at which an engine may listen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Address {
     /// A URL such as `unix:///var/run/docker.sock` or `tcp://host:2375`.
     pub url: String,
-    /// How we came to it, for people: `DOCKER_HOST`, `Docker's socket`.
+    /// Where the address comes from, for messages: `DOCKER_HOST`, `Docker's socket`.
     pub origin: String,
 }
 
 impl Address {
-    /// The path of the socket, where it is one of this machine.
+    /// The path of the socket, if it is one of this machine.
     pub fn socket(&self) -> Option<PathBuf> {
         self.url.strip_prefix("unix://").map(PathBuf::from)
     }
 }
 
-/// What came of asking at an address.
+/// The outcome of contacting an address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Answer {
@@ -68,65 +68,65 @@ pub enum Answer {
     Reachable {
         /// Its name and version, such as `Docker Engine 28.2.2`.
         engine: String,
-        /// The version of its interface.
+        /// The version of its API.
         api: Option<String>,
     },
-    /// Nobody did.
+    /// No engine answered.
     Unreachable {
-        /// Why not.
+        /// The reason.
         reason: String,
     },
 }
 
-/// An address at which no engine could be used, and why.
+/// An address without a usable engine, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tried {
+pub struct FailedAddress {
     /// The address.
     pub address: Address,
-    /// What was in the way.
+    /// The reason.
     pub reason: String,
 }
 
-/// Why an engine does not do what it is asked for.
+/// Why a request to an engine failed.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// Nobody answers at any of the addresses.
+    /// No engine answers at any of the addresses.
     #[error("failed to find a container engine: {}", list(.tried))]
     NotFound {
-        /// Where it was looked for.
-        tried: Vec<Tried>,
+        /// The addresses tried.
+        tried: Vec<FailedAddress>,
     },
-    /// There is an engine, but its socket is not for us.
+    /// There is an engine, but its socket is not accessible to this user.
     #[error("failed to use the container engine at {socket}")]
     NotAllowed {
         /// The socket.
         socket: PathBuf,
-        /// What the system said.
+        /// The system error.
         #[source]
         source: io::Error,
     },
-    /// The address is of a kind that is not spoken here.
+    /// The scheme of the address is not supported.
     #[error("failed to use the container engine at `{url}`: {reason}")]
     Scheme {
         /// The address.
         url: String,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
-    /// The docker context that is in use cannot be read.
+    /// The current docker context cannot be read.
     #[error(transparent)]
     Context(#[from] ContextError),
     /// The engine refused a request, or the connection broke.
     #[error("failed to {action}: {reason}")]
     Request {
-        /// What was asked for.
+        /// The request.
         action: String,
-        /// What the engine said.
+        /// The engine's message.
         reason: String,
-        /// The status of its answer, where there was one.
+        /// The HTTP status, if there was an answer.
         status: Option<u16>,
     },
-    /// The engine did not answer in time, or not before highwater was asked to end twice.
+    /// The engine did not answer in time, or not before highwater was asked to stop twice.
     #[error("failed to {action}: the engine does not respond")]
     Unanswered {
         /// The request.
@@ -146,7 +146,7 @@ pub enum EngineError {
         /// The name.
         image: String,
     },
-    /// The image is not there, and was not to be pulled.
+    /// The image is missing and may not be pulled.
     #[error("failed to find the image `{image}` on the engine, and pulling is disabled")]
     NoImage {
         /// The image.
@@ -157,16 +157,16 @@ pub enum EngineError {
     Pull {
         /// The image.
         image: String,
-        /// What the engine or the registry said.
+        /// The message of the engine or registry.
         reason: String,
     },
-    /// Somebody had enough of waiting.
+    /// The user interrupted the pull.
     #[error("pulling the image `{image}` was interrupted")]
     PullInterrupted {
         /// The image.
         image: String,
     },
-    /// There is no such file in the image.
+    /// The file does not exist in the image.
     #[error("failed to find {path} in the image `{image}`")]
     NoFile {
         /// The image.
@@ -174,7 +174,7 @@ pub enum EngineError {
         /// The file.
         path: String,
     },
-    /// The threads that talk to the engine could not be started.
+    /// The threads that communicate with the engine could not be started.
     #[error("failed to connect to the engine")]
     Runtime(#[source] io::Error),
 }
@@ -191,7 +191,7 @@ impl EngineError {
         Self::Request { action: action.into(), reason, status }
     }
 
-    /// Whether nobody has named an engine, and none was found where they usually listen.
+    /// Whether no engine was named, and none found at the usual sockets.
     pub fn is_nobody_named(&self) -> bool {
         match self {
             Self::NotFound { tried } => {
@@ -202,7 +202,7 @@ impl EngineError {
         }
     }
 
-    /// What a user can do about it.
+    /// What the user can do about it.
     pub fn remedy(&self) -> Option<String> {
         match self {
             Self::NotFound { .. } => Some(
@@ -248,10 +248,10 @@ impl EngineError {
     }
 }
 
-fn list(tried: &[Tried]) -> String {
+fn list(tried: &[FailedAddress]) -> String {
     let each: Vec<String> = tried
         .iter()
-        .map(|Tried { address, reason }| format!("{} ({}): {reason}", address.url, address.origin))
+        .map(|FailedAddress { address, reason }| format!("{} ({}): {reason}", address.url, address.origin))
         .collect();
     each.join("; ")
 }
@@ -265,7 +265,7 @@ pub(super) enum CallError {
     Unanswered,
 }
 
-/// Whether the engine refused the request, so that nothing was done; after a connection failure that is not known.
+/// Whether the engine refused the request, so that it had no effect; after a connection failure that is unknown.
 pub(super) const fn is_refusal(error: &bollard::errors::Error) -> bool {
     matches!(error, bollard::errors::Error::DockerResponseServerError { .. })
 }
@@ -280,7 +280,7 @@ impl CallError {
     }
 }
 
-/// The threads that talk to an engine. Dropping does not wait for them: looking up a host can take minutes.
+/// The threads that communicate with an engine. Dropping does not wait for them: a host name lookup can take minutes.
 #[derive(Debug)]
 struct Threads {
     handle: Handle,
@@ -302,16 +302,16 @@ pub struct Engine {
     threads: Arc<Threads>,
     /// Where it listens.
     pub address: Address,
-    /// What it is.
+    /// Its properties.
     pub facts: Facts,
 }
 
 impl Engine {
-    /// Finds the engine that users expect: `host` if given, else `DOCKER_HOST`, else the docker context in use, else the
-    /// first one that listens at a usual socket: Docker's, rootless Docker's, Podman's, rootless Podman's.
+    /// Finds the engine that users expect: `host` if given, else `DOCKER_HOST`, else the current docker context, else
+    /// the first that listens at a usual socket: Docker's, rootless Docker's, Podman's, rootless Podman's.
     ///
     /// # Errors
-    /// Where none answers, or the one that is asked for cannot be used.
+    /// If none answers, or the named one cannot be used.
     pub fn find(host: Option<&str>) -> Result<Self, EngineError> {
         let mut tried = Vec::new();
         let mut forbidden = None;
@@ -331,15 +331,16 @@ impl Engine {
     /// Connects to the engine at this address.
     ///
     /// # Errors
-    /// Where it does not answer or is not of a kind that is spoken here.
+    /// If it does not answer, or its scheme is not supported.
     pub fn open(address: Address) -> Result<Self, EngineError> {
-        let not_found = |reason| EngineError::NotFound { tried: vec![Tried { address: address.clone(), reason }] };
+        let not_found =
+            |reason| EngineError::NotFound { tried: vec![FailedAddress { address: address.clone(), reason }] };
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("engine")
-            // Signals are for the thread that waits for them.
+            // Only the thread that waits for signals may receive them.
             .on_thread_start(|| {
-                // A thread that cannot is one that might take a signal: worse luck, no reason to give up.
+                // A thread that cannot block signals might receive one, which is no reason to give up.
                 let _ = SigSet::all().thread_block();
             })
             .enable_all()
@@ -439,7 +440,7 @@ impl Engine {
         self.call(&mut Patience::new(None), action, most, request)
     }
 
-    /// Lets something go on beside the caller.
+    /// Runs a future in the background.
     pub(super) fn spawn<F>(&self, future: F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -448,7 +449,7 @@ impl Engine {
     }
 }
 
-/// Waits until the file can be read; forever without one.
+/// Waits until the file is readable; forever without a file.
 async fn readable(file: Option<BorrowedFd<'_>>) {
     let registered = file.and_then(|file| {
         // SAFETY: the file is borrowed for longer than it is registered, which is until this function ends.
@@ -466,7 +467,7 @@ pub(super) fn checked_id(action: &str, id: String) -> Result<String, EngineError
     if is_id { Ok(id) } else { Err(EngineError::WrongId { action: action.to_owned(), id }) }
 }
 
-/// The addresses to be tried: only one where the user has named it.
+/// The addresses to try: only the one that the user has named, if any.
 fn candidates(host: Option<&str>) -> Result<Vec<Address>, EngineError> {
     if let Some(url) = host {
         return Ok(vec![Address { url: url.to_owned(), origin: "--host".to_owned() }]);
@@ -480,11 +481,11 @@ fn candidates(host: Option<&str>) -> Result<Vec<Address>, EngineError> {
     }
 }
 
-/// All addresses at which users expect an engine to be looked for, the first one first: `DOCKER_HOST`, the docker
-/// context in use, the usual sockets of Docker, then those of Podman, for root and for the user.
+/// All addresses at which users expect an engine, in order: `DOCKER_HOST`, the current docker context, the usual
+/// sockets of Docker, then those of Podman, for root and for the user.
 ///
 /// # Errors
-/// Beside them, why the docker context that is in use cannot be read.
+/// Returned beside the addresses: why the current docker context cannot be read.
 pub fn addresses() -> (Vec<Address>, Option<ContextError>) {
     let named = docker_host().map(|url| Address { url, origin: "DOCKER_HOST".to_owned() });
     let (context, error) = match contexts::current() {
@@ -500,7 +501,7 @@ fn docker_host() -> Option<String> {
 
 fn sockets() -> Vec<Address> {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR")
-        .filter(|folder| !folder.is_empty())
+        .filter(|directory| !directory.is_empty())
         .map_or_else(|| PathBuf::from(format!("/run/user/{}", geteuid())), PathBuf::from);
     [
         (PathBuf::from("/var/run/docker.sock"), "Docker's socket"),
@@ -513,7 +514,7 @@ fn sockets() -> Vec<Address> {
     .collect()
 }
 
-/// Asks at an address who is there.
+/// Asks the engine at an address for its name and version.
 pub async fn ask(address: &Address) -> Answer {
     let asked = tokio::time::timeout(PATIENCE, version(&address.url)).await;
     match asked {
@@ -524,13 +525,13 @@ pub async fn ask(address: &Address) -> Answer {
 }
 
 async fn version(url: &str) -> Result<Answer, String> {
-    // The client's own error for a socket that is not there does not say which one it is, and why.
+    // The client's own error for a missing socket names neither the socket nor the reason.
     if let Some(path) = url.strip_prefix("unix://")
         && let Err(error) = UnixStream::connect(path).await
     {
         return Err(error.to_string());
     }
-    // The caller waits no longer than that, and says so.
+    // The caller's timeout is shorter, so that it reports the error.
     let engine = client(url, PATIENCE * 2, API_DEFAULT_VERSION).map_err(|error| error.to_string())?;
     let version = engine.version().await.map_err(|error| one_line(&error))?;
     Ok(Answer::Reachable {

@@ -1,8 +1,8 @@
-//! The data that a user names as input: what keeps them as they are while tasks run.
+//! Keeps the data that a user names as input unchanged while tasks run.
 //!
-//! A process gets them read-only, at every path that leads to them, in a mount namespace of its own. What that does not
-//! keep out, such as a daemon or a second hard link, and everything where no mount namespace can be had, is watched: the
-//! state of every file is compared with what it was before the first run.
+//! A process sees them read-only, at every path that leads to them, in a mount namespace of its own. Writes that this
+//! does not prevent, such as by a daemon or through a second hard link, or where mount namespaces are not available,
+//! are detected: the state of every file is compared with its state before the first run.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,24 +18,24 @@ use super::view::{Mount, Overlay, View, ViewError};
 use crate::host::mounts::Mounts;
 use crate::model::problem::one_line;
 
-/// More files outside of an input that links in it lead to are not mounted one by one, but the directory above them all.
+/// If links in an input lead to more files outside of it than this, their common directory is mounted instead.
 const MOST_LINKED_FILES: usize = 1000;
 
-/// Data that must stay as they are.
+/// Data that must not change.
 #[derive(Debug)]
 pub struct Originals {
     /// Without symbolic links in their paths.
     roots: Vec<PathBuf>,
-    /// What may be written to although it lies in one of the roots.
+    /// Paths in the roots that may be written to.
     except: Vec<PathBuf>,
     states: BTreeMap<PathBuf, State>,
-    /// What links in the roots lead to, where that is outside of them.
+    /// Targets of links in the roots that lie outside of them.
     linked: Vec<PathBuf>,
     could_be_written: bool,
 }
 
-/// What changes when a file is written to, or its mode or owner is set, as a number. The time of the inode is not in it: it
-/// changes with every hard link to the file.
+/// A hash of what changes when a file is written to or its mode or owner is set. It excludes the inode's change time,
+/// which every new hard link to the file updates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct State(u64);
 
@@ -53,11 +53,11 @@ impl State {
 /// What happened to a file or directory.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Change {
-    /// Its content, mode or owner is another.
+    /// Its content, mode or owner changed.
     Changed(PathBuf),
-    /// It was not there before.
+    /// It was created.
     Created(PathBuf),
-    /// It is not there any more.
+    /// It was removed.
     Removed(PathBuf),
 }
 
@@ -75,16 +75,16 @@ impl Originals {
     /// Reads the state of everything at and below these paths, except for what lies below `except`.
     ///
     /// # Errors
-    /// A path cannot be found. What cannot be read below it is skipped: neither can the task read it.
+    /// If a path does not exist. Unreadable paths below it are skipped: the task cannot read them either.
     pub fn read<'a>(
         roots: impl IntoIterator<Item = &'a Path>,
         except: impl IntoIterator<Item = &'a Path>,
     ) -> io::Result<Self> {
         let mut roots = roots.into_iter().map(Path::canonicalize).collect::<io::Result<Vec<_>>>()?;
         roots.sort();
-        // One that lies in another comes behind it.
+        // A root inside another one is sorted after it.
         roots.dedup_by(|later, earlier| later.starts_with(earlier));
-        // An output that is an input is an input.
+        // An output that is also an input counts as input.
         let except = except.into_iter().filter_map(|path| path.canonicalize().ok());
         let except = except.filter(|path| !roots.contains(path)).collect();
         let mut originals =
@@ -112,11 +112,11 @@ impl Originals {
         links
     }
 
-    /// Reads what a link in the roots leads to, but does not follow the links in there.
+    /// Reads the target of a link in the roots, without following the links in it.
     fn follow(&mut self, link: &Path) {
         let Ok(target) = link.canonicalize() else { return };
         let is_inside = self.roots.iter().any(|root| target.starts_with(root));
-        // A link to a directory above the input is no part of the data.
+        // A directory above the input is not part of the data.
         let is_above = self.roots.iter().any(|root| root.starts_with(&target));
         if !is_inside && !is_above && (target.is_file() || target.is_dir()) {
             // Another link may lead to it, or to a directory above it.
@@ -127,23 +127,23 @@ impl Originals {
         }
     }
 
-    /// The paths, without symbolic links in them.
+    /// The roots, without symbolic links in their paths.
     pub fn roots(&self) -> &[PathBuf] {
         &self.roots
     }
 
-    /// Whether a path without symbolic links lies in them and may not be written to.
+    /// Whether a path without symbolic links lies in the roots and may not be written to.
     pub fn holds(&self, path: &Path) -> bool {
         let is_in = |paths: &[PathBuf]| paths.iter().any(|root| path.starts_with(root));
         is_in(&self.roots) && !is_in(&self.except)
     }
 
-    /// Whether this user could write to any of it, or set its mode.
+    /// Whether this user could write to any of them, or set their modes.
     pub fn could_be_written(&self) -> bool {
         self.could_be_written
     }
 
-    /// What is not as it was, below these paths, or below all of them if there are none.
+    /// The changes below these paths, or in all data if no path is given.
     pub fn changes(&self, below: &[PathBuf]) -> Vec<Change> {
         let below = if below.is_empty() { self.roots.as_slice() } else { below };
         let mut changes = Vec::new();
@@ -162,15 +162,15 @@ impl Originals {
             changes.extend(before.into_keys().map(|path| Change::Removed(path.to_owned())));
         }
         changes.sort();
-        // What is asked for may be what a link leads to.
+        // A path may be in the roots and the target of a link.
         changes.dedup();
         changes
     }
 
-    /// Every path at which they can be seen.
+    /// Every path at which they are visible.
     ///
     /// # Errors
-    /// The mounts of this process cannot be read.
+    /// If the mounts of this process cannot be read.
     pub fn names(&self) -> io::Result<Vec<PathBuf>> {
         let mounts = Mounts::read()?;
         let mut names = Vec::new();
@@ -181,7 +181,7 @@ impl Originals {
         Ok(names)
     }
 
-    /// What links lead to, or the directory above it all if that is more than `most` files and nothing else is there that
+    /// The targets of links, or their common directory if there are more than `most` files and nothing else in it that
     /// the task may need to write to.
     fn linked_places(&self, most: usize) -> Vec<PathBuf> {
         let Some(mut above) = self.linked.first().cloned().filter(|_| self.linked.len() > most) else {
@@ -198,7 +198,7 @@ impl Originals {
         if is_shared { Vec::new() } else { vec![above] }
     }
 
-    /// Mounts that make them read-only at every path, with what is excepted writable.
+    /// Mounts that make the data read-only at every path, except for what may be written to.
     ///
     /// # Errors
     /// As for [`Originals::names`].
@@ -214,7 +214,7 @@ impl Originals {
     }
 }
 
-/// Calls `with` for a path and everything below it, links not followed.
+/// Calls `with` for a path and everything below it, without following links.
 pub(super) fn walk(path: &Path, except: &[PathBuf], with: &mut dyn FnMut(&Path, &fs::Metadata)) {
     if except.iter().any(|except| path == except) {
         return;
@@ -233,7 +233,7 @@ pub(super) fn could_be_written(path: &Path, metadata: &fs::Metadata) -> bool {
     metadata.uid() == geteuid().as_raw() || access(path, AccessFlags::W_OK).is_ok()
 }
 
-/// How the originals are kept as they are.
+/// Protects the originals from changes.
 #[derive(Debug)]
 pub struct Guard {
     originals: Originals,
@@ -244,12 +244,12 @@ pub struct Guard {
 enum Kind {
     /// Tasks see them read-only, through these mounts.
     Mounts { mounts: Vec<Mount>, has_user_namespace: bool },
-    /// Nobody but the watch sees to it.
+    /// Changes are only detected.
     Watch { reason: Option<String> },
 }
 
 impl Guard {
-    /// Guards the originals of a process with read-only mounts, as far as that is needed and possible.
+    /// Protects the originals from a process with read-only mounts, if that is necessary and possible.
     pub fn new(originals: Originals) -> Self {
         if !originals.could_be_written() {
             return Self { originals, kind: Kind::Watch { reason: None } };
@@ -264,13 +264,13 @@ impl Guard {
         Self { originals, kind }
     }
 
-    /// Only watches them: for containers, which have mounts of their own, and for tasks that cannot run in a mount
+    /// Only detects changes: for containers, which have mounts of their own, and for tasks that cannot run in a mount
     /// namespace, with the reason.
     pub fn watch(originals: Originals, reason: Option<String>) -> Self {
         Self { originals, kind: Kind::Watch { reason } }
     }
 
-    /// What is guarded.
+    /// The protected data.
     pub fn originals(&self) -> &Originals {
         &self.originals
     }
@@ -280,12 +280,12 @@ impl Guard {
         matches!(self.kind, Kind::Mounts { .. })
     }
 
-    /// Whether a task could write to the originals, if it finds them.
+    /// Whether a task could write to the originals if it finds them.
     pub fn could_be_written_to(&self) -> bool {
         !self.protects() && self.originals.could_be_written()
     }
 
-    /// Why they are only watched although a task could write to them.
+    /// Why a task could write to them and changes are only detected.
     pub fn obstacle(&self) -> Option<&str> {
         match &self.kind {
             Kind::Watch { reason } => reason.as_deref(),
@@ -293,12 +293,12 @@ impl Guard {
         }
     }
 
-    /// Whether the task is in a user namespace because of it.
+    /// Whether the task runs in a user namespace for the protection.
     pub fn has_user_namespace(&self) -> bool {
         matches!(self.kind, Kind::Mounts { has_user_namespace: true, .. })
     }
 
-    /// The mounts that protect the originals; none where they are only watched.
+    /// The mounts that protect the originals; none if changes are only detected.
     pub fn mounts(&self) -> &[Mount] {
         match &self.kind {
             Kind::Mounts { mounts, .. } => mounts,
@@ -306,10 +306,11 @@ impl Guard {
         }
     }
 
-    /// A mount namespace in which the originals are read-only, with further mounts; `None` where it would be as this one.
+    /// A mount namespace in which the originals are read-only, with further mounts; `None` if it would equal the
+    /// current one.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// If it cannot be created.
     pub fn view(&self, more: &[Mount], overlays: &[Overlay]) -> Result<Option<View>, ViewError> {
         let mounts = [more, self.mounts()].concat();
         if mounts.is_empty() && overlays.is_empty() { Ok(None) } else { View::open(&mounts, overlays).map(Some) }
@@ -322,15 +323,15 @@ mod tests {
 
     /// Data with an item `a`, a link to a file and one to a directory outside.
     fn data() -> (tempfile::TempDir, PathBuf) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().canonicalize().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().canonicalize().unwrap();
         fs::create_dir_all(path.join("data/a")).unwrap();
         fs::write(path.join("data/a/x"), "data").unwrap();
         fs::create_dir(path.join("store")).unwrap();
         fs::write(path.join("store/y"), "data").unwrap();
         std::os::unix::fs::symlink("../../store/y", path.join("data/a/y")).unwrap();
         std::os::unix::fs::symlink("..", path.join("data/up")).unwrap();
-        (folder, path)
+        (directory, path)
     }
 
     fn read(path: &Path) -> Originals {
@@ -339,7 +340,7 @@ mod tests {
 
     #[test]
     fn every_kind_of_change_is_named() {
-        let (_folder, path) = data();
+        let (_directory, path) = data();
         let originals = read(&path);
         assert_eq!(originals.changes(&[]), []);
         fs::write(path.join("data/a/x"), "more data").unwrap();
@@ -358,7 +359,7 @@ mod tests {
 
     #[test]
     fn what_links_lead_to_is_guarded_but_not_what_lies_above_the_input() {
-        let (_folder, path) = data();
+        let (_directory, path) = data();
         let originals = read(&path);
         assert!(originals.could_be_written());
         assert_eq!(originals.names().unwrap(), [path.join("data"), path.join("store/y")]);
@@ -366,12 +367,12 @@ mod tests {
 
     #[test]
     fn changes_behind_a_link_to_a_directory_are_named() {
-        let (_folder, path) = data();
+        let (_directory, path) = data();
         fs::create_dir(path.join("far")).unwrap();
         fs::write(path.join("far/x"), "data").unwrap();
         fs::write(path.join("far/y"), "data").unwrap();
         std::os::unix::fs::symlink("../far", path.join("data/far")).unwrap();
-        // A second link into the same directory is no second change.
+        // A second link into the same directory is not a second change.
         std::os::unix::fs::symlink("../far/x", path.join("data/x")).unwrap();
         let originals = read(&path);
         assert_eq!(originals.changes(&[]), []);
@@ -390,7 +391,7 @@ mod tests {
 
     #[test]
     fn what_lies_behind_a_link_to_a_directory_could_be_written() {
-        let (_folder, path) = data();
+        let (_directory, path) = data();
         let mut originals = read(&path);
         originals.could_be_written = false;
         originals.follow(&path.join("data/a/y"));
@@ -404,7 +405,7 @@ mod tests {
 
     #[test]
     fn many_linked_files_are_guarded_by_the_directory_above_them() {
-        let (_folder, path) = data();
+        let (_directory, path) = data();
         for name in ["1", "2"] {
             fs::create_dir(path.join("store").join(name)).unwrap();
             fs::write(path.join("store").join(name).join("z"), "data").unwrap();
@@ -421,7 +422,7 @@ mod tests {
 
     #[test]
     fn what_is_excepted_is_neither_watched_nor_read_only() {
-        let (_folder, path) = data();
+        let (_directory, path) = data();
         let out = path.join("data/out");
         fs::create_dir(&out).unwrap();
         let originals = Originals::read([path.join("data").as_path()], [out.as_path()]).unwrap();

@@ -1,4 +1,4 @@
-//! How long a runner may wait for others, such as a container engine.
+//! Limits how long a runner waits for other programs, such as a container engine.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-/// How long the engine may take after the first request to end.
+/// How long the engine may take after the first request to stop.
 const AFTER_REQUEST: Duration = Duration::from_secs(10);
-/// How long it may take after the second one, which ends the run in any case.
+/// How long it may take after the second request, which ends the run in any case.
 const AFTER_SECOND_REQUEST: Duration = Duration::from_secs(5);
-/// How long each further answer may take after one that did not come in time.
+/// How long each further response may take after one that timed out.
 const AFTER_SILENCE: Duration = Duration::from_secs(3);
 
-/// A source of requests to end the run early.
+/// A source of requests to stop the run.
 pub trait Cancel {
     /// Readable when there may be a request.
     fn requested(&self) -> BorrowedFd<'_>;
@@ -24,7 +24,7 @@ pub trait Cancel {
     fn take(&mut self) -> Option<Request>;
 }
 
-/// A request to end.
+/// A request to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
     /// The signal that made it.
@@ -33,16 +33,16 @@ pub struct Request {
     pub task_knows: bool,
 }
 
-/// Requests to end, counted over the whole run, and the time left to wait.
+/// Counts the requests to stop over the whole run, and limits waiting.
 pub struct Patience<'a> {
     cancel: Option<&'a mut dyn Cancel>,
     /// How many requests have come.
     requests: u32,
-    /// The first one, if it came while a runner waited; kept for the monitor.
+    /// The first one, if it came while a runner waited; saved for the monitor.
     kept: Option<Request>,
     /// When waiting for a start ends.
     start_until: Option<Instant>,
-    /// When all waiting ends, because highwater was asked to end.
+    /// When all waiting ends, because highwater was asked to stop.
     until: Option<Instant>,
     /// The requests to the engine that were not answered in time.
     unanswered: Vec<String>,
@@ -81,7 +81,7 @@ impl<'a> Patience<'a> {
         &self.unanswered
     }
 
-    /// Whether highwater was asked to end.
+    /// Whether highwater was asked to stop.
     pub(super) fn was_requested(&self) -> bool {
         self.requests > 0
     }
@@ -108,14 +108,14 @@ impl<'a> Patience<'a> {
         })
     }
 
-    /// Takes a request while a runner waits. The first one leaves some time, the second one none.
+    /// Takes a request while a runner waits. The first request leaves some time, the second none.
     pub(super) fn note(&mut self) {
         let Some(request) = self.cancel.as_deref_mut().and_then(Cancel::take) else { return };
         self.requests += 1;
         if self.requests > 1 {
             self.shorten(Duration::ZERO);
         } else {
-            // A task that is only being started may not have received it.
+            // A task that is still being started may not have received it.
             self.kept = Some(Request { task_knows: false, ..request });
             self.shorten(AFTER_REQUEST);
         }

@@ -1,8 +1,8 @@
-//! Where a cgroup for a run can be made, and why not elsewhere.
+//! Where a cgroup for a run can be created, and why not elsewhere.
 //!
-//! The limits that highwater itself lives under hold for the task. So a run's cgroup is made below the one that highwater
-//! was started in. Where that cannot be, because on v2 a cgroup with processes hands no controllers down, it is made
-//! beside it, and every limit in between is copied.
+//! The limits that apply to highwater must apply to the task, so a run's cgroup is created below the one that highwater
+//! was started in. If that is impossible, because on v2 a cgroup with processes cannot delegate controllers, it is
+//! created beside it, and every limit in between is copied.
 
 mod limits;
 
@@ -15,8 +15,8 @@ use nix::unistd::geteuid;
 
 pub use self::limits::Limits;
 use super::StartError;
-use super::maker::Maker;
-use super::own_cgroup::{OwnCgroup, write_to};
+use super::cgroup_owner::CgroupOwner;
+use super::run_cgroup::{RunCgroup, write_to};
 use crate::host::HostError;
 use crate::host::cgroup::{Cgroup, memory_cgroup_in};
 use crate::host::machine::Machine;
@@ -26,39 +26,39 @@ use crate::model::problem::one_line;
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 
-/// A cgroup that does not do, and why.
+/// A cgroup that cannot be used, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// Its folder.
+    /// Its directory.
     pub path: PathBuf,
-    /// What was in the way.
+    /// The obstacle.
     pub obstacle: Obstacle,
 }
 
-/// What is in the way of a cgroup of our own.
+/// Why a cgroup cannot be created.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Obstacle {
-    /// The file system does not let anybody write.
+    /// The file system is mounted read-only.
     #[error("it is mounted read-only")]
     ReadOnly,
-    /// It does not let us.
+    /// Permission denied.
     #[error("permission denied")]
     Denied,
-    /// It has processes of its own, which keeps its controllers from those below (`no internal processes`).
+    /// It has processes of its own, so it cannot delegate controllers (`no internal processes`).
     #[error("it contains processes, so its controllers cannot be delegated")]
     HasProcesses,
-    /// It has no memory controller to hand down.
+    /// It has no memory controller to delegate.
     #[error("it has no memory controller")]
     NoController,
-    /// Below it the limits that highwater lives under would not hold, and cannot be copied.
+    /// The limits that apply to highwater would not apply below it and cannot be copied.
     #[error("the limits of {} would not apply there, and cannot be copied: {reason}", .from.display())]
     Limits {
-        /// The cgroup that has them.
+        /// The cgroup that has the limits.
         from: PathBuf,
-        /// What was in the way.
+        /// The reason.
         reason: String,
     },
-    /// Something else.
+    /// Another reason.
     #[error("{0}")]
     Other(String),
 }
@@ -79,39 +79,39 @@ impl From<&dyn std::error::Error> for Obstacle {
     }
 }
 
-/// The search for a cgroup below which runs can have cgroups of their own: from this process's own one upwards.
+/// Searches for a cgroup in which the cgroups of runs can be created, from this process's own one upwards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placement {
     /// The cgroup that this process is in.
     own: Option<Cgroup>,
-    /// Those that have not been refused, the nearest first.
+    /// Those that have not been refused, nearest first.
     candidates: VecDeque<Cgroup>,
-    /// The cgroups that do not do.
+    /// The cgroups that cannot be used.
     pub refusals: Vec<Refusal>,
-    /// Why no cgroup could be looked at, where that is so.
+    /// Why no cgroup could be examined, if so.
     pub unreadable: Option<String>,
-    /// The version of the interface, where a memory controller was found.
+    /// The cgroup version, if a memory controller was found.
     pub version: Option<CgroupVersion>,
-    /// Whether the caller wants none.
+    /// Whether the caller wants no cgroup.
     unwanted: bool,
 }
 
 /// A cgroup for one run.
 #[derive(Debug)]
-pub(super) struct Entered {
-    pub(super) own: OwnCgroup,
+pub(super) struct PlacedCgroup {
+    pub(super) own: RunCgroup,
     /// Reads it.
     pub(super) reader: MemoryReader,
-    /// Whether the kernel keeps a peak for it (v1; v2 since Linux 5.19).
+    /// Whether the kernel reports its peak (v1; v2 since Linux 5.19).
     pub(super) keeps_peak: bool,
-    /// The cgroup whose limits were copied to it, if it does not lie below.
+    /// The cgroup whose limits were copied to it, if it is not below that one.
     pub(super) copied_from: Option<PathBuf>,
-    /// Its limit of memory that was copied, in bytes.
+    /// The memory limit that was copied, in bytes.
     pub(super) copied_limit: Option<Bytes>,
 }
 
 impl Placement {
-    /// Finds out where to look; nothing is tried yet.
+    /// Determines the candidates; nothing is tried yet.
     pub fn new(machine: &Machine) -> Self {
         let (own, unreadable) = match own_or_top(machine) {
             Ok(own) => (Some(own), None),
@@ -122,22 +122,22 @@ impl Placement {
         Self { own, candidates, refusals: Vec::new(), unreadable, version, unwanted: false }
     }
 
-    /// Finds nothing, because nothing is wanted.
+    /// Uses no cgroup.
     #[must_use]
     pub fn none(self) -> Self {
         Self { candidates: VecDeque::new(), unwanted: true, ..self }
     }
 
-    /// The nearest cgroup that is not refused. After [`Self::try_out`] it is one in which a cgroup can be made.
+    /// The nearest cgroup that is not refused. After [`Self::try_out`] it is one in which a cgroup can be created.
     pub fn nearest(&self) -> Option<&Cgroup> {
         self.candidates.front()
     }
 
-    /// Makes a cgroup and removes it again: whether one can be had, and then whether the kernel keeps its peak.
+    /// Creates a cgroup and removes it again. `None` if that is not possible, else whether the kernel reports its peak.
     ///
-    /// That a process may enter it is known only when one does.
+    /// Whether a process may join it is known only when one does.
     pub fn try_out(&mut self) -> Option<bool> {
-        let Entered { own, keeps_peak, .. } = self.enter()?;
+        let PlacedCgroup { own, keeps_peak, .. } = self.enter()?;
         if let Err(error) = own.remove() {
             self.refuse(Obstacle::from(&error as &dyn std::error::Error));
             return self.try_out();
@@ -145,8 +145,8 @@ impl Placement {
         Some(keeps_peak)
     }
 
-    /// Makes a cgroup in the nearest place that lets us. Places that do not are refused for good.
-    pub(super) fn enter(&mut self) -> Option<Entered> {
+    /// Creates a cgroup in the nearest candidate that allows it. Candidates that do not are refused permanently.
+    pub(super) fn enter(&mut self) -> Option<PlacedCgroup> {
         while let (Some(own), Some(parent)) = (&self.own, self.candidates.front()) {
             match enter_below(parent).and_then(|entered| copy_limits(own, parent, entered)) {
                 Ok(entered) => return Some(entered),
@@ -156,14 +156,14 @@ impl Placement {
         None
     }
 
-    /// Gives up the nearest place.
+    /// Refuses the nearest candidate.
     pub(super) fn refuse(&mut self, obstacle: Obstacle) {
         if let Some(Cgroup { path, .. }) = self.candidates.pop_front() {
             self.refusals.push(Refusal { path, obstacle });
         }
     }
 
-    /// In one sentence, why no run can have a cgroup of its own.
+    /// Why runs cannot have a cgroup, as a sentence.
     pub fn reason(&self) -> String {
         if self.unwanted {
             return "cgroups are disabled".to_owned();
@@ -177,7 +177,7 @@ impl Placement {
         }
     }
 
-    /// In one sentence, what would make runs measurable exactly.
+    /// What would make exact measurement possible, as a sentence.
     pub fn remedy(&self) -> String {
         if self.unwanted {
             return "enable cgroups".to_owned();
@@ -214,11 +214,11 @@ impl Placement {
     }
 }
 
-/// The own cgroup, or where that lies outside of the mount, what the mount shows.
+/// Our own cgroup, or the top of the mount if our own lies outside of it.
 fn own_or_top(machine: &Machine) -> Result<Cgroup, String> {
     let hierarchy = machine.memory.clone()?;
     match memory_cgroup_in(&machine.roots, hierarchy.clone(), "self") {
-        // On v2 neither could the limits of the own cgroup be copied.
+        // On v2 the limits of our own cgroup could not be copied either.
         Err(HostError::OutOfReach { .. } | HostError::Removed { .. }) if hierarchy.version == CgroupVersion::V1 => {
             Ok(Cgroup { path: hierarchy.mount_point.clone(), hierarchy })
         }
@@ -226,8 +226,8 @@ fn own_or_top(machine: &Machine) -> Result<Cgroup, String> {
     }
 }
 
-/// The cgroup and those above it, up to the one of the batch job or pod that it belongs to: what leaves that is no longer
-/// ended with it.
+/// The cgroup and those above it, up to the one of the enclosing batch job or pod: a process outside of that would not
+/// end with it.
 fn within_the_job(own: &Cgroup) -> Vec<Cgroup> {
     let mut found = Vec::new();
     for cgroup in own.ancestry() {
@@ -240,7 +240,7 @@ fn within_the_job(own: &Cgroup) -> Vec<Cgroup> {
     found
 }
 
-/// Whether a cgroup has the name of a job of Slurm (`job_7`) or of a pod of Kubernetes (`pod<uid>`, with the systemd driver
+/// Whether a cgroup has the name of a Slurm job (`job_7`) or a Kubernetes pod (`pod<uid>`, with the systemd driver
 /// `kubepods-…-pod<uid>.slice`; the uid of a static pod has no dashes).
 fn is_job_or_pod(name: &str) -> bool {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -253,8 +253,8 @@ fn is_job_or_pod(name: &str) -> bool {
         || in_slice().is_some_and(|(_, uid)| is_uid(uid))
 }
 
-/// Makes a cgroup that has the memory controller below `parent`.
-fn enter_below(parent: &Cgroup) -> Result<Entered, Obstacle> {
+/// Creates a cgroup with the memory controller below `parent`.
+fn enter_below(parent: &Cgroup) -> Result<PlacedCgroup, Obstacle> {
     if parent.hierarchy.read_only {
         return Err(Obstacle::ReadOnly);
     }
@@ -268,8 +268,8 @@ fn enter_below(parent: &Cgroup) -> Result<Entered, Obstacle> {
     make_below(parent)?.ok_or(Obstacle::NoController)
 }
 
-/// Copies the limits of `own` and of what lies between it and `parent` to a cgroup that was made below `parent`.
-fn copy_limits(own: &Cgroup, parent: &Cgroup, entered: Entered) -> Result<Entered, Obstacle> {
+/// Copies the limits of `own` and of the cgroups between it and `parent` to a cgroup created below `parent`.
+fn copy_limits(own: &Cgroup, parent: &Cgroup, entered: PlacedCgroup) -> Result<PlacedCgroup, Obstacle> {
     let skipped = own.ancestry().take_while(|cgroup| cgroup.path != parent.path);
     let mut tightest = Limits::default();
     let mut from = None;
@@ -282,32 +282,32 @@ fn copy_limits(own: &Cgroup, parent: &Cgroup, entered: Entered) -> Result<Entere
     }
     let Some(from) = from else { return Ok(entered) };
     match tightest.write(entered.own.cgroup()) {
-        Ok(()) => Ok(Entered { copied_from: Some(from), copied_limit: tightest.memory_max.map(Bytes), ..entered }),
+        Ok(()) => Ok(PlacedCgroup { copied_from: Some(from), copied_limit: tightest.memory_max.map(Bytes), ..entered }),
         Err(error) => Err(Obstacle::Limits { from, reason: error.to_string() }),
     }
 }
 
-/// The cgroup that the processes of a cgroup are moved to, so that it can hand controllers down.
+/// The cgroup to which the processes of a cgroup are moved, so that it can delegate controllers.
 const LEAF: &str = "highwater-leaf";
 
-/// Whether all processes of a cgroup are those of one task or container: the cgroup of a run of another highwater, around
-/// this one, or the root of a cgroup namespace, as a container has it. The machine's own root has no `cgroup.type`.
+/// Whether all processes of a cgroup belong to one task or container: the cgroup of a run of an enclosing highwater, or
+/// the root of a cgroup namespace, as in a container. The machine's own root has no `cgroup.type`.
 fn is_ours_to_arrange(cgroup: &Cgroup) -> bool {
     let name = cgroup.path.file_name().and_then(|name| name.to_str());
-    let is_a_run = name.is_some_and(|name| Maker::parse(name).is_some());
+    let is_a_run = name.is_some_and(|name| CgroupOwner::parse(name).is_some());
     let is_root_of_namespace =
         || cgroup.is_top() && cgroup.hierarchy.root == "/" && cgroup.path.join("cgroup.type").exists();
     is_a_run || is_root_of_namespace()
 }
 
-/// Moves the processes of a cgroup to a leaf below it, and has it hand the memory controller down.
+/// Moves the processes of a cgroup to a leaf below it, and delegates the memory controller.
 fn vacate(cgroup: &Cgroup) -> Result<(), Obstacle> {
     let leaf = cgroup.path.join(LEAF);
     match std::fs::create_dir(&leaf) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(Obstacle::from(&error)),
         _ => {}
     }
-    // Processes may start others meanwhile.
+    // Processes may fork meanwhile.
     for _ in 0..VACATING_ATTEMPTS {
         let list = std::fs::read_to_string(cgroup.path.join("cgroup.procs")).map_err(|error| Obstacle::from(&error))?;
         for pid in list.lines() {
@@ -327,9 +327,9 @@ fn vacate(cgroup: &Cgroup) -> Result<(), Obstacle> {
 /// How often to try to move all processes of a cgroup.
 const VACATING_ATTEMPTS: usize = 20;
 
-/// Makes a cgroup below `parent`; `None` where it has no memory controller.
-fn make_below(parent: &Cgroup) -> Result<Option<Entered>, Obstacle> {
-    let own = OwnCgroup::create(parent).map_err(|error| match error {
+/// Creates a cgroup below `parent`; `None` if it has no memory controller.
+fn make_below(parent: &Cgroup) -> Result<Option<PlacedCgroup>, Obstacle> {
+    let own = RunCgroup::create(parent).map_err(|error| match error {
         StartError::Cgroup { source, .. } => Obstacle::from(&source),
         other => Obstacle::from(&other as &dyn std::error::Error),
     })?;
@@ -340,15 +340,15 @@ fn make_below(parent: &Cgroup) -> Result<Option<Entered>, Obstacle> {
     Ok(match current {
         Reading::Value(_) => {
             let keeps_peak = matches!(peak, Reading::Value(_));
-            Some(Entered { own, reader, keeps_peak, copied_from: None, copied_limit: None })
+            Some(PlacedCgroup { own, reader, keeps_peak, copied_from: None, copied_limit: None })
         }
         Reading::Unsupported | Reading::Gone => None,
     })
 }
 
-/// Lets the cgroups below have the memory controller, which stays so: others may come to rely on it.
+/// Enables the memory controller for the cgroups below. It stays enabled, because others may come to rely on it.
 ///
-/// Only a cgroup without processes can (`no internal processes`, cgroup-v2.rst); the root is exempt.
+/// Only a cgroup without processes allows that (`no internal processes`, cgroup-v2.rst); the root is exempt.
 fn hand_down_memory(parent: &Cgroup) -> Result<(), Obstacle> {
     match write_to(&parent.path.join("cgroup.subtree_control"), "+memory") {
         Ok(()) => Ok(()),

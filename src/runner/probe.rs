@@ -1,8 +1,8 @@
-//! A small program in the container, in the place of its entrypoint, that reads the container's own peak.
+//! A small program in the container, in place of its entrypoint, that reads the container's own peak.
 //!
-//! It starts what the image would have started, passes on signals and the exit status, and writes what the kernel has
-//! counted into a small file, to be fetched after the end. Nothing here knows of an engine: whoever can put two files
-//! into a container and get one out can use it.
+//! It starts what the image would have started, forwards signals and the exit status, and writes the kernel's counters
+//! to a small file, which is fetched after the end. Nothing here depends on an engine: anything that can copy two files
+//! into a container and one out can use it.
 
 use std::path::PathBuf;
 
@@ -11,9 +11,9 @@ use crate::model::observation::{Cpu, CpuSource, Events};
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 
-/// The folder of the probe in the container.
-const FOLDER: &str = ".highwater";
-/// The file that the probe hands out.
+/// The directory of the probe in the container.
+const DIRECTORY: &str = ".highwater";
+/// The result file of the probe.
 pub const RESULT: &str = "/.highwater/result";
 /// Statically linked, so that it runs in any image; empty where it could not be built (see build.rs).
 static PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/probe"));
@@ -21,7 +21,7 @@ static PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/probe"));
 /// The program, for a container of this machine's architecture.
 ///
 /// # Errors
-/// Where this highwater was built without it.
+/// If this highwater was built without it.
 pub fn program() -> Result<&'static [u8], &'static str> {
     if PROGRAM.is_empty() {
         Err("this highwater was built without a probe, because no static C library was available")
@@ -30,27 +30,27 @@ pub fn program() -> Result<&'static [u8], &'static str> {
     }
 }
 
-/// What a container is started with, before the words that its image would have been started with.
+/// The command line of the probe, which precedes that of the image.
 pub fn entrypoint() -> Vec<String> {
-    vec![format!("/{FOLDER}/probe"), RESULT.to_owned(), "--".to_owned()]
+    vec![format!("/{DIRECTORY}/probe"), RESULT.to_owned(), "--".to_owned()]
 }
 
-/// What starts the program so that it does nothing at all.
+/// A command line for the program that does nothing.
 pub(super) fn nothing() -> Vec<String> {
-    vec![format!("/{FOLDER}/probe"), "--nothing".to_owned()]
+    vec![format!("/{DIRECTORY}/probe"), "--nothing".to_owned()]
 }
 
-/// The archive that is unpacked at the root of the container.
+/// The archive that is extracted at the root of the container.
 ///
 /// # Errors
-/// Where this highwater was built without a probe.
+/// If this highwater was built without a probe.
 pub fn archive() -> Result<Vec<u8>, &'static str> {
     let program = program()?;
     let mut archive = tar::Builder::new(Vec::with_capacity(program.len() + 8192));
     let entries: [(&str, tar::EntryType, u32, &[u8]); 3] = [
-        (FOLDER, tar::EntryType::Directory, 0o755, &[]),
+        (DIRECTORY, tar::EntryType::Directory, 0o755, &[]),
         (".highwater/probe", tar::EntryType::Regular, 0o755, program),
-        // Written by whoever the image runs as.
+        // Writable for the user that the image runs as.
         (".highwater/result", tar::EntryType::Regular, 0o666, &[]),
     ];
     for (path, kind, mode, content) in entries {
@@ -58,20 +58,20 @@ pub fn archive() -> Result<Vec<u8>, &'static str> {
         header.set_entry_type(kind);
         header.set_mode(mode);
         header.set_size(content.len() as u64);
-        // Writing to memory does not fail, and the paths are short.
+        // Writing to memory cannot fail, and the paths are short.
         archive.append_data(&mut header, path, content).map_err(|_| "its archive could not be written")?;
     }
     archive.into_inner().map_err(|_| "its archive could not be written")
 }
 
-/// What a probe has written down.
+/// The result of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// How the task ended; `None` where the probe did not live to see it.
+    /// How the task ended; `None` if the probe was killed before that.
     pub end: Option<End>,
     /// The limit of the container's cgroup, `None` for none.
     pub limit: Reading<Option<Bytes>>,
-    /// The memory of the probe itself, which is in the peak.
+    /// The memory of the probe itself, which is included in the peak.
     pub own: Bytes,
     peak: Option<Bytes>,
     file: PathBuf,
@@ -81,13 +81,13 @@ pub struct Report {
     leftover: Option<u64>,
 }
 
-/// Why a result is not one.
+/// Why a result is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
-    /// It does not begin as a result does.
+    /// Its first line is not that of a result.
     #[error("not the result of a probe")]
     Foreign,
-    /// A line of it is not what the probe writes.
+    /// A line has an unexpected format.
     #[error("invalid line {line}: `{found}`")]
     Line {
         /// Counted from 1.
@@ -101,7 +101,7 @@ impl Report {
     /// Reads a result: a first line with the version, then lines of a name and a value.
     ///
     /// # Errors
-    /// Where it was written by something else. A result that ends early is one of a probe that was killed.
+    /// If the probe did not write it. A result that ends early is valid: the probe was killed.
     pub fn parse(text: &[u8]) -> Result<Self, ReportError> {
         let text = String::from_utf8_lossy(text);
         let mut lines = text.split_inclusive('\n').enumerate();
@@ -122,7 +122,7 @@ impl Report {
         let mut events =
             Events { limit_hits: Reading::Unsupported, ooms: Reading::Unsupported, oom_kills: Reading::Unsupported };
         for (index, line) in lines {
-            // The last line of a probe that was killed while writing it.
+            // The incomplete last line of a probe that was killed while writing it.
             let Some(whole) = line.strip_suffix('\n') else { break };
             report
                 .line(whole, &mut events)
@@ -153,13 +153,13 @@ impl Report {
             }
             "exited" => self.end = Some(End::Exited(value.parse().ok()?)),
             "signalled" => self.end = Some(End::Signalled(value.parse().ok()?)),
-            // A probe of a later version may know more.
+            // A later version of the probe may write more.
             _ => {}
         }
         Some(())
     }
 
-    /// The peak and the file in the container it was read from, where the probe lived to read it.
+    /// The peak and the file in the container it was read from, if the probe lived to read it.
     pub fn peak(&self) -> Option<(Bytes, PathBuf)> {
         self.end.and(self.peak).map(|peak| (peak, self.file.clone()))
     }

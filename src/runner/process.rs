@@ -1,4 +1,4 @@
-//! Runs a command of this machine in a cgroup of its own, or where none can be had, samples its processes.
+//! Runs a command of this machine in a cgroup of its own, or samples its processes if that is impossible.
 
 pub(super) mod in_cgroup;
 mod lookout;
@@ -26,10 +26,10 @@ use self::lookout::Lookout;
 use self::sampled::Sampled;
 use self::surrounding::Surrounding;
 use super::engine::started_since;
-use super::own_cgroup::{LONGEST_ENDING, largest_in};
 use super::patience::Patience;
-use super::placement::{Entered, Obstacle, Placement};
+use super::placement::{Obstacle, PlacedCgroup, Placement};
 use super::reaper::{Reaped, Reaper, Request, Started, kill_orphans};
+use super::run_cgroup::{LONGEST_ENDING, largest_in};
 use super::spawn::{Image, Join, SpawnError, Stdio};
 use super::view::View;
 use super::{End, FinishError, Finished, Runner, Running, Sample, StartError};
@@ -43,56 +43,56 @@ use crate::model::observation::{CgroupVersion, Cpu, RunnerKind, Survivor};
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 
-/// How long ending what is left of a task may take. One of another user's, as of a set-user-ID program, cannot be killed
-/// at all, and one in an uninterruptible wait dies when that ends.
+/// How long killing the remaining processes of a task may take. A process of another user, such as a set-user-ID
+/// program, cannot be killed at all, and one in an uninterruptible wait dies when the wait ends.
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How often orphans of a task are looked for: those that are killed may leave others.
+/// How often to search for orphans of a task: killing one may orphan others.
 const ORPHANS_ATTEMPTS: usize = 4;
 
-/// What to run, and with what around it.
+/// What to run, and its options.
 #[derive(Clone, Debug)]
 pub struct Launch {
     /// The program, looked up along the `PATH` of `env`, and its arguments.
     pub command: Vec<OsString>,
     /// The whole environment.
     pub env: Vec<(OsString, OsString)>,
-    /// Where it starts; here where there is none.
+    /// The working directory; the current one if absent.
     pub working_directory: Option<PathBuf>,
-    /// What it reads.
+    /// Where stdin comes from.
     pub stdin: Stdin,
-    /// Where its output goes.
+    /// Where stdout goes.
     pub stdout: Output,
-    /// Where its errors go.
+    /// Where stderr goes.
     pub stderr: Output,
-    /// The memory it may have at most.
+    /// The memory limit.
     pub limit: Option<Bytes>,
-    /// The mount namespace that it runs in, where that is not ours.
+    /// The mount namespace to run in, if not ours.
     pub view: Option<Arc<View>>,
 }
 
-/// What a task reads.
+/// The stdin of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stdin {
-    /// What we read.
+    /// Our own stdin.
     Inherit,
-    /// Nothing.
+    /// Empty.
     Null,
 }
 
-/// Where a task's output goes.
+/// A destination of a task's output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// To where ours goes.
+    /// Where our own output goes.
     Inherit,
-    /// Nowhere.
+    /// Discarded.
     Null,
-    /// To this file, made anew.
+    /// This file, created anew.
     File(PathBuf),
 }
 
 impl Launch {
-    /// This command in our own environment, with our input and output and without a limit.
+    /// This command with our own environment, input and output, and no limit.
     pub fn new<T: Into<OsString>>(command: impl IntoIterator<Item = T>) -> Self {
         Self {
             command: command.into_iter().map(Into::into).collect(),
@@ -112,19 +112,19 @@ impl Launch {
 pub struct ProcessRunner {
     roots: HostRoots,
     launch: Launch,
-    /// The command laid out, once there was a run.
+    /// The prepared command, once there was a run.
     image: Option<Image>,
     placement: Placement,
     only_in_cgroup: bool,
-    noise: Bytes,
-    /// The release of the kernel.
+    error_bound: Bytes,
+    /// The kernel release.
     kernel: String,
-    /// CPUs on line.
+    /// Online CPUs.
     cpus: u32,
 }
 
 impl ProcessRunner {
-    /// A runner of this command.
+    /// Creates a runner for this command.
     pub fn new(machine: &Machine, launch: Launch) -> Self {
         Self {
             placement: Placement::new(machine),
@@ -132,7 +132,7 @@ impl ProcessRunner {
             roots: machine.roots.clone(),
             launch,
             image: None,
-            noise: machine::noise(&machine.facts),
+            error_bound: machine::error_bound(&machine.facts),
             kernel: machine.facts.kernel.clone(),
             cpus: machine.facts.cpus,
         }
@@ -144,7 +144,7 @@ impl ProcessRunner {
         Self { placement: self.placement.none(), ..self }
     }
 
-    /// Fails rather than to sample: every peak is the kernel's own.
+    /// Fails instead of sampling: every peak is the kernel's own.
     #[must_use]
     pub fn only_in_cgroup(mut self) -> Self {
         self.only_in_cgroup = true;
@@ -156,7 +156,7 @@ impl ProcessRunner {
             match self.start_in(entered, image, patience) {
                 Ok(run) => return Ok(run),
                 Err(SpawnError::Start(error)) => return Err(error),
-                // Made, but not to be entered: a cgroup that is delegated to us while we are not below it.
+                // Created but not joinable: a cgroup that is delegated to us although we are outside of it.
                 Err(SpawnError::Join(error)) => {
                     self.placement.refuse(Obstacle::Other(format!("a process cannot enter it: {error}")));
                 }
@@ -167,12 +167,12 @@ impl ProcessRunner {
 
     fn start_in(
         &self,
-        mut entered: Entered,
+        mut entered: PlacedCgroup,
         image: &Image,
         patience: &mut Patience<'_>,
     ) -> Result<ProcessRun, SpawnError> {
         let own = &entered.own;
-        let above = Above::of(own.cgroup(), &mut entered.reader);
+        let above = Above::read(own.cgroup(), &mut entered.reader);
         if let Some(limit) = self.launch.limit {
             own.limit(entered.copied_limit.map_or(limit, |copied| copied.min(limit)))?;
         }
@@ -182,21 +182,22 @@ impl ProcessRunner {
         let mut start =
             |join| Reaper::start(Request { image, stdio: &stdio, join, own: own_cgroup, oom_score }, patience);
         let task = match own.cgroup().version() {
-            CgroupVersion::V1 => start(Join::Write(own.door()))?,
-            CgroupVersion::V2 => match start(Join::CloneInto(own.door())) {
-                // Before Linux 5.7, or where a seccomp filter does not know clone3.
+            CgroupVersion::V1 => start(Join::Write(own.procs()))?,
+            CgroupVersion::V2 => match start(Join::CloneInto(own.procs())) {
+                // Before Linux 5.7, or if a seccomp filter does not know clone3.
                 Err(SpawnError::Join(error)) if is_unknown_call(&error) => {
-                    let door = std::fs::OpenOptions::new()
+                    let procs = std::fs::OpenOptions::new()
                         .write(true)
                         .open(own.cgroup().path.join("cgroup.procs"))
                         .map_err(SpawnError::Join)?;
-                    start(Join::Write(door.as_fd()))?
+                    start(Join::Write(procs.as_fd()))?
                 }
                 result => result?,
             },
         };
-        let way = Way::Cgroup(Box::new(InCgroup::new(entered, above, self.noise, &self.kernel, self.cpus)));
-        Ok(self.run(task, started, way))
+        let measurement =
+            Measurement::Cgroup(Box::new(InCgroup::new(entered, above, self.error_bound, &self.kernel, self.cpus)));
+        Ok(self.run(task, started, measurement))
     }
 
     fn start_sampled(&self, image: &Image, patience: &mut Patience<'_>) -> Result<ProcessRun, StartError> {
@@ -208,24 +209,24 @@ impl ProcessRunner {
         if let Some(limit) = self.launch.limit {
             return Err(StartError::NoLimit { limit, reason, remedy });
         }
-        let surrounding = Surrounding::find(&self.roots, self.noise);
+        let surrounding = Surrounding::find(&self.roots, self.error_bound);
         let stdio = Stdio::open(&self.launch)?;
         let started = Instant::now();
         let oom_score = surrounding.as_ref().map_or(0, Surrounding::oom_score);
         match Reaper::start(Request { image, stdio: &stdio, join: Join::Stay, own: None, oom_score }, patience) {
             Ok(task) => {
                 let sampled = Sampled::new(&self.roots, task.reaper.pid, surrounding, reason, remedy);
-                Ok(self.run(task, started, Way::Sampled(Box::new(sampled))))
+                Ok(self.run(task, started, Measurement::Sampled(Box::new(sampled))))
             }
             Err(SpawnError::Start(error)) => Err(error),
             Err(SpawnError::Join(source)) => Err(StartError::System { action: "create a process", source }),
         }
     }
 
-    fn run(&self, task: Started, started: Instant, way: Way) -> ProcessRun {
+    fn run(&self, task: Started, started: Instant, measurement: Measurement) -> ProcessRun {
         let command = self.launch.command.iter().map(|word| word.to_string_lossy().into_owned());
         let lookout = Lookout::new(&self.roots, task.reaper.pid, started, &command.collect::<Vec<_>>());
-        ProcessRun { task, started, started_at: Timestamp::now(), way, lookout, highest: None, finished: false }
+        ProcessRun { task, started, started_at: Timestamp::now(), measurement, lookout, highest: None, finished: false }
     }
 }
 
@@ -249,20 +250,20 @@ fn is_unknown_call(error: &io::Error) -> bool {
 }
 
 #[derive(Debug)]
-enum Way {
+enum Measurement {
     Cgroup(Box<InCgroup>),
     Sampled(Box<Sampled>),
 }
 
 /// Result of waiting for the main process.
 #[derive(Clone, Copy, Debug)]
-struct Ended {
+struct WaitResult {
     end: End,
     rusage: Reading<Cpu>,
     /// The highest usage sampled.
     highest: Option<Bytes>,
-    /// The largest resident set of a process, mapped files included (`ru_maxrss`). A process inherits that of the program
-    /// it was before: of highwater itself, for the first one.
+    /// The largest resident set of a process, including mapped files (`ru_maxrss`). A process inherits the value of the
+    /// program that executed it: the first one, that of highwater itself.
     largest_rss: Option<Bytes>,
 }
 
@@ -271,19 +272,19 @@ struct ProcessRun {
     task: Started,
     started: Instant,
     started_at: Timestamp,
-    way: Way,
+    measurement: Measurement,
     lookout: Lookout,
     highest: Option<Bytes>,
     finished: bool,
 }
 
 impl ProcessRun {
-    /// Ends what is left of a task whose reaper was killed, each with the processes that it leaves behind in turn.
+    /// Kills the remaining processes of a task whose reaper was killed, and in turn the orphans that each leaves.
     fn kill_orphans(&self) {
         let since = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::MAX, Duration::from);
         let ticks =
             sysconf(SysconfVar::CLK_TCK).ok().flatten().and_then(|ticks| u32::try_from(ticks).ok()).unwrap_or(100);
-        // One tick less: what began in the same one counts.
+        // One tick less, to include processes started in the same tick.
         let started = since.saturating_sub(self.started.elapsed()).as_secs_f64() * f64::from(ticks) - 1.0;
         for _ in 0..ORPHANS_ATTEMPTS {
             kill_orphans(&self.lookout.roots, started as u64);
@@ -291,11 +292,11 @@ impl ProcessRun {
         }
     }
 
-    /// Ends what is left of the task inside of its cgroup and outside of it, and takes note of what was there.
+    /// Kills the remaining processes of the task, inside its cgroup and outside, and records what was there.
     fn end_rest(&mut self) -> Rest {
         let mut rest = Rest::default();
         let deadline = Instant::now() + KILL_TIMEOUT;
-        if let Way::Cgroup(run) = &self.way {
+        if let Measurement::Cgroup(run) = &self.measurement {
             match run.kill_all() {
                 Ok(killed) => rest.killed = Reading::Value(killed),
                 Err(problem) => rest.problems.extend(problem),
@@ -321,13 +322,13 @@ impl ProcessRun {
                 }
             }
             let family = Family::new(descendants(&self.lookout.roots, self.task.reaper.pid).unwrap_or_default());
-            // What has just ended is in the next report; the monitor of a container stays.
+            // Processes that have just ended are in the next report; the monitor of a container stays.
             let is_all = family.task.is_empty() && !family.monitors.is_empty() && family.monitors == rest.monitors;
             rest.monitors = family.monitors;
             if is_all {
                 break;
             }
-            if let Way::Cgroup(run) = &self.way
+            if let Measurement::Cgroup(run) = &self.measurement
                 && let Some(own) = run.cgroup()
             {
                 self.lookout.found_outside(&family.task, own);
@@ -348,7 +349,7 @@ impl ProcessRun {
         }
         rest.killed = rest.killed.map(|before| before + killed.len() as u64);
         if !rest.survivors.is_empty() {
-            // They are named, which says more than that emptying the cgroup took too long.
+            // The survivors are named, which is more useful than the error that emptying the cgroup took too long.
             rest.problems.clear();
         }
         rest
@@ -359,11 +360,11 @@ impl ProcessRun {
 #[derive(Debug)]
 struct Rest {
     killed: Reading<u64>,
-    /// What the reaper has seen, unless it was killed.
+    /// The report of the reaper, unless it was killed.
     reaped: Option<Reaped>,
     /// Still there after SIGKILL.
     survivors: Vec<Process>,
-    /// Monitors of containers that the task has left running.
+    /// Container monitors that the task has left running.
     monitors: Vec<Process>,
     problems: Vec<String>,
 }
@@ -389,32 +390,32 @@ impl Running for ProcessRun {
     }
 
     fn usage(&mut self) -> Result<Reading<Bytes>, HostError> {
-        let usage = match &mut self.way {
-            Way::Cgroup(run) => {
+        let usage = match &mut self.measurement {
+            Measurement::Cgroup(run) => {
                 self.lookout.look_in_time(run.cgroup());
                 run.usage()?
             }
-            Way::Sampled(_) => Reading::Unsupported,
+            Measurement::Sampled(_) => Reading::Unsupported,
         };
         self.highest = self.highest.max(usage.value());
         Ok(usage)
     }
 
     fn notify_above(&mut self, usage: Bytes) -> Option<OwnedFd> {
-        match &self.way {
-            Way::Cgroup(run) => run.notify_above(usage),
-            Way::Sampled(_) => None,
+        match &self.measurement {
+            Measurement::Cgroup(run) => run.notify_above(usage),
+            Measurement::Sampled(_) => None,
         }
     }
 
     fn largest_processes(&mut self, most: usize) -> LargestProcesses {
         let roots = &self.lookout.roots;
-        match &self.way {
-            Way::Cgroup(run) => run.cgroup().map(|own| largest_in(roots, own, most)).unwrap_or_default(),
-            Way::Sampled(_) => {
+        match &self.measurement {
+            Measurement::Cgroup(run) => run.cgroup().map(|own| largest_in(roots, own, most)).unwrap_or_default(),
+            Measurement::Sampled(_) => {
                 let pids = offspring(roots, self.task.reaper.pid).unwrap_or_default();
                 let found = largest_processes(roots, &pids, most);
-                // What one process holds alone is a lower bound, too.
+                // The private memory of a single process is a lower bound, too.
                 self.highest = self.highest.max(found.largest.first().map(|process| process.anon));
                 found
             }
@@ -422,12 +423,12 @@ impl Running for ProcessRun {
     }
 
     fn sample(&mut self) -> Result<Reading<Sample>, HostError> {
-        let sample = match &mut self.way {
-            Way::Cgroup(run) => {
+        let sample = match &mut self.measurement {
+            Measurement::Cgroup(run) => {
                 self.lookout.look_in_time(run.cgroup());
                 run.sample()?
             }
-            Way::Sampled(run) => {
+            Measurement::Sampled(run) => {
                 self.lookout.look_in_time(None);
                 run.sample()?
             }
@@ -454,10 +455,10 @@ impl Running for ProcessRun {
             None => (End::StillRunning, Reading::Unsupported),
         };
         let largest_rss = rest.reaped.as_ref().map(|reaped| reaped.largest_rss);
-        let ended = Ended { end, rusage, highest: self.highest, largest_rss };
-        let mut finished = match &mut self.way {
-            Way::Cgroup(run) => run.finish(ended, &rest, &self.lookout),
-            Way::Sampled(run) => run.finish(ended, &self.lookout),
+        let ended = WaitResult { end, rusage, highest: self.highest, largest_rss };
+        let mut finished = match &mut self.measurement {
+            Measurement::Cgroup(run) => run.finish(ended, &rest, &self.lookout),
+            Measurement::Sampled(run) => run.finish(ended, &self.lookout),
         }?;
         finished.leftover_processes = rest.killed;
         finished.survivors = rest.survivors.iter().map(survivor).collect();
@@ -481,7 +482,8 @@ impl Running for ProcessRun {
 impl Drop for ProcessRun {
     fn drop(&mut self) {
         if !self.finished {
-            // Dropped without `finish`: nobody wants the numbers, but nothing may be left. The cgroup cleans up itself.
+            // Dropped without `finish`: the results are not wanted, but nothing may be left behind. The cgroup cleans
+            // up itself.
             let _ = self.signal(Signal::SIGKILL);
             if !self.end_rest().survivors.is_empty() {
                 self.task.reaper.stay();
@@ -490,9 +492,9 @@ impl Drop for ProcessRun {
     }
 }
 
-/// Sends a signal to the process behind a descriptor. That it has ended meanwhile or may not be signalled is no error.
+/// Sends a signal to the process behind a descriptor. A process that has ended or may not be signalled is not an error.
 fn send(pidfd: BorrowedFd<'_>, signal: Signal) -> io::Result<()> {
-    // SAFETY: takes numbers; a null pointer stands for the usual information about the sender.
+    // SAFETY: takes numbers; a null pointer selects the default information about the sender.
     let sent = unsafe {
         libc::syscall(
             libc::SYS_pidfd_send_signal,

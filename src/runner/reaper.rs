@@ -1,12 +1,12 @@
 //! A process between highwater and the task: it is the parent of the task's first process and, as child subreaper, of
 //! every process of the task whose own parent has ended.
 //!
-//! That gives each run three things, also beside other runs of the same highwater. All processes of the task can be found
-//! and waited for, whatever session or cgroup they are in. Their page faults add up to what the run's cgroup must have
-//! counted, which shows whether one of them was elsewhere. And should highwater be killed, the reaper ends the task and
+//! That has three benefits, also beside other runs of the same highwater: All processes of the task can be found and
+//! waited for, in whatever session or cgroup they are. Their page faults add up to what the run's cgroup must have
+//! counted, which shows whether one of them was elsewhere. And if highwater is killed, the reaper ends the task and
 //! removes its cgroup.
 //!
-//! A reaper that a run has left nothing to is kept for the next one.
+//! A reaper whose run has left nothing behind is kept for the next one.
 
 mod child;
 mod wire;
@@ -37,25 +37,25 @@ use crate::host::processes::descendants;
 use crate::model::observation::{Cpu, CpuSource};
 use crate::model::units::Bytes;
 
-/// How long the reaper may take to answer. It does nothing that waits, but may have to wait for a CPU.
+/// How long the reaper may take to answer. It never blocks, but may have to wait for a CPU.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
-/// Between two looks whether highwater is to end while a task is being started.
+/// The interval at which to check whether highwater was asked to stop while a task is being started.
 const STARTING_PAUSE: Duration = Duration::from_millis(200);
 
-/// How long a program that ends waits for processes that are about to end.
+/// How long an exiting program waits for processes that are about to end.
 const LONGEST_RETIREMENT: Duration = Duration::from_millis(500);
 
-/// The name of the process. Not one that begins with that of highwater: whoever kills all highwaters by their name leaves
-/// the reapers to clean up.
+/// The name of the process. It does not begin with that of highwater, so that killing all highwater processes by name
+/// leaves the reapers to clean up.
 const NAME: &CStr = c"hw-reaper";
 
-/// The parent of a run's processes. Dropping it keeps it for another run, or dismisses it; what is left of the task then is
-/// no longer its business.
+/// The parent of a run's processes. Dropping it keeps it for another run, or dismisses it; it does not clean up after
+/// the task then.
 #[derive(Debug)]
 pub(super) struct Reaper {
     /// Its process number.
     pub(super) pid: i32,
-    /// Closed by the kernel, should highwater be killed: that is what the reaper listens for.
+    /// Closed by the kernel if highwater is killed, which the reaper notices.
     line: Arc<UnixStream>,
     state: State,
 }
@@ -69,27 +69,27 @@ struct Idle {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// It has no child.
+    /// It has no children.
     Idle,
     Busy,
-    /// It is to stay until the processes that survived SIGKILL are gone, and to remove the cgroup then.
+    /// It stays until the survivors of SIGKILL are gone, and then removes the cgroup.
     Stays,
 }
 
-/// What the reaper has seen of a run so far.
+/// What the reaper has recorded of a run so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Reaped {
-    /// How the task's first process ended, and its time on CPUs with that of the descendants it waited for.
+    /// How the task's first process ended, and its CPU time including that of the descendants it waited for.
     pub(super) first: Option<(End, Cpu)>,
     /// Whether processes of the task are still running.
     pub(super) has_more: bool,
-    /// Page faults of all processes that have ended (`ru_minflt` and `ru_majflt` of `wait4(2)`). Those of a process whose
-    /// parent ignores SIGCHLD are lost.
+    /// Page faults of all processes that have ended (`ru_minflt` and `ru_majflt` of `wait4(2)`). Those of a process
+    /// whose parent ignores SIGCHLD are lost.
     pub(super) faults: u64,
     /// The largest resident set of one process (`ru_maxrss`). Linux carries it over fork and exec.
     pub(super) largest_rss: Bytes,
-    /// The cgroup that a process ended in, if not in the run's own. Only v2 tells: on v1 an ended process is shown in
-    /// the root cgroup.
+    /// The cgroup that a process ended in, if not the run's own. Only on v2: v1 shows an ended process in the root
+    /// cgroup.
     pub(super) ended_in: Option<String>,
 }
 
@@ -114,15 +114,15 @@ pub(super) struct Started {
     pub(super) reaper: Reaper,
     /// Readable once its first process has ended.
     pub(super) pidfd: OwnedFd,
-    /// Whether the reaper has said that the first process has ended, as it does by itself.
+    /// Whether the reaper has reported the end of the first process, which it does unasked.
     is_end_reported: bool,
 }
 
 impl Started {
-    /// What the reaper has seen so far.
+    /// What the reaper has recorded so far.
     ///
     /// # Errors
-    /// Where it does not answer: it was killed, or stopped.
+    /// If it does not answer: it was killed or stopped.
     pub(super) fn report(&mut self) -> io::Result<Reaped> {
         let is_answer = self.is_end_reported || !is_readable(self.pidfd.as_fd());
         if is_answer {
@@ -140,7 +140,7 @@ impl Started {
 }
 
 impl Reaper {
-    /// Has a reaper start the task.
+    /// Makes a reaper start the task.
     pub(super) fn start(request: Request<'_>, patience: &mut Patience<'_>) -> Result<Started, SpawnError> {
         let failed = |action| move |source| StartError::System { action, source };
         let mut reaper = loop {
@@ -150,14 +150,14 @@ impl Reaper {
             };
             match send_start(&reaper.line, request) {
                 Ok(()) => break reaper,
-                // It was killed while it had nothing to do.
+                // It was killed while idle.
                 Err(error) if !is_new && error.kind() == io::ErrorKind::BrokenPipe => {}
                 Err(error) => return Err(failed("start the task: its parent process does not listen")(error).into()),
             }
         };
         reaper.wait_for_start(patience).map_err(failed("start the task"))?;
         let started = receive_started(&reaper.line).map_err(|error| {
-            // Should there be a task all the same, its parent ends it.
+            // If there is a task nevertheless, its parent ends it.
             reaper.state = State::Stays;
             failed("communicate with the parent process of the task")(error)
         })?;
@@ -173,22 +173,22 @@ impl Reaper {
     fn fork() -> Result<Self, StartError> {
         let failed = |action| move |source| StartError::System { action, source };
         collect_retired();
-        // Should the reaper be killed, the orphans of the task come to this process.
+        // If the reaper is killed, the orphans of the task become children of this process.
         // SAFETY: takes numbers and no pointer.
         unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
         let (line, other_end) = UnixStream::pair().map_err(failed("create a socket"))?;
         let mut before = SigSet::empty();
-        // None of our handlers may run in the reaper. It stays in our process group, the parent of whose processes in another
-        // group would have the kernel send SIGHUP to all of it when a task ends while some other process is stopped; what is
-        // sent to the group may not end it.
+        // No handler of ours may run in the reaper. It stays in our process group: with a parent in another group the
+        // kernel would send SIGHUP to the whole group when a task ends while some other process is stopped. Signals to
+        // the group must not end it.
         pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&SigSet::all()), Some(&mut before))
             .map_err(|errno| failed("block signals")(errno.into()))?;
-        // SAFETY: the C library makes its allocator usable in the child of a fork; the child takes no other lock, and
-        // leaves by `_exit` alone.
+        // SAFETY: the C library keeps its allocator usable in the child of a fork; the child takes no other lock, and
+        // leaves only through `_exit`.
         let pid = match unsafe { libc::fork() } {
             0 => {
                 drop(line);
-                // A panic must not lead back into what the parent does.
+                // A panic must not continue with the parent's code.
                 let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| child::run(other_end)));
                 leave()
             }
@@ -204,7 +204,7 @@ impl Reaper {
         Ok(Self { pid, line: Arc::new(line), state: State::Busy })
     }
 
-    /// Waits until the task has been started, or could not be. Its program may lie on a file server that does not answer.
+    /// Waits until the task has started or failed to. Its program may lie on a file server that does not answer.
     fn wait_for_start(&self, patience: &mut Patience<'_>) -> io::Result<()> {
         loop {
             let mut files = vec![PollFd::new(self.line.as_fd(), PollFlags::POLLIN)];
@@ -227,7 +227,7 @@ impl Reaper {
             if is_requested {
                 patience.note();
             }
-            // After one request the program is still loaded, which takes a moment, and is ended as a task that runs.
+            // After one request the program is still loaded, which takes a moment, and then ended like a running task.
             if patience.left(STARTING_PAUSE).is_zero() {
                 let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL);
                 return Err(io::Error::new(io::ErrorKind::Interrupted, "interrupted before its program was loaded"));
@@ -238,7 +238,7 @@ impl Reaper {
     fn receive(&self) -> io::Result<Report> {
         let is_late = |error: &io::Error| matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
         match Report::receive(&self.line) {
-            // A task can stop its parent; and this machine may be very busy.
+            // A task can stop its parent, and the machine may be very busy.
             Err(error) if is_late(&error) => {
                 let _ = kill(Pid::from_raw(self.pid), Signal::SIGCONT);
                 Report::receive(&self.line)
@@ -247,7 +247,7 @@ impl Reaper {
         }
     }
 
-    /// Has it stay until the processes that survived SIGKILL are gone; it removes the cgroup then.
+    /// Makes it stay until the survivors of SIGKILL are gone; it then removes the cgroup.
     pub(super) fn stay(&mut self) {
         self.state = State::Stays;
     }
@@ -258,7 +258,7 @@ impl Drop for Reaper {
         match self.state {
             State::Idle => lock(&IDLE).push(Idle { pid: self.pid, line: Arc::clone(&self.line) }),
             State::Busy => dismiss(self.pid, &self.line),
-            // It hears the end of the stream, as if highwater had been killed.
+            // It sees the end of the stream, as if highwater had been killed.
             State::Stays => drop(self.line.shutdown(std::net::Shutdown::Both)),
         }
     }
@@ -270,8 +270,8 @@ fn dismiss(pid: i32, line: &UnixStream) {
     collect_retired();
 }
 
-/// Kills the processes of a task whose reaper was killed: what has come to this process since the run was started (in ticks
-/// since the machine was) and is not below another reaper.
+/// Kills the processes of a task whose reaper was killed: children of this process that are not below another reaper
+/// and were started after the run was (in ticks since boot).
 pub(super) fn kill_orphans(roots: &HostRoots, started: u64) {
     let own = i32::try_from(std::process::id()).unwrap_or(i32::MAX);
     let mut orphans = HashSet::new();
@@ -286,8 +286,8 @@ pub(super) fn kill_orphans(roots: &HostRoots, started: u64) {
     }
 }
 
-/// Dismisses the processes that have watched over earlier runs, and waits a moment for them: for a program that is about to
-/// end itself, so that they do not outlive it.
+/// Dismisses the reapers of earlier runs and waits a moment for them, so that they do not outlive a program that is
+/// about to exit.
 pub fn wait_for_retired() {
     for Idle { pid, line } in std::mem::take(&mut *lock(&IDLE)) {
         dismiss(pid, &line);
@@ -304,7 +304,7 @@ pub fn wait_for_retired() {
 
 static IDLE: Mutex<Vec<Idle>> = Mutex::new(Vec::new());
 
-/// Reapers that have been dismissed and not yet waited for: their end takes longer than there is time to wait.
+/// Reapers that have been dismissed but not waited for, because their end takes too long.
 static RETIRED: Mutex<Vec<i32>> = Mutex::new(Vec::new());
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -316,7 +316,7 @@ fn collect_retired() {
         .retain(|pid| matches!(waitpid(Pid::from_raw(*pid), Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive)));
 }
 
-/// Whether there is something to read in a file.
+/// Whether a file is readable.
 fn is_readable(file: std::os::fd::BorrowedFd<'_>) -> bool {
     let mut files = [PollFd::new(file, PollFlags::POLLIN)];
     poll(&mut files, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
@@ -331,6 +331,6 @@ fn end(status: i32) -> End {
 }
 
 fn leave() -> ! {
-    // SAFETY: ends this process; nothing of the parent's is flushed or dropped twice.
+    // SAFETY: ends this process; nothing of the parent is flushed or dropped twice.
     unsafe { libc::_exit(0) }
 }

@@ -1,4 +1,5 @@
-//! Makes the first process of a task, inside of its cgroup from the first instruction of its program on.
+//! Creates the first process of a task inside its cgroup, so that its program is charged there from the first
+//! instruction.
 
 mod clone;
 mod words;
@@ -26,11 +27,11 @@ use crate::directory::create_file;
 /// How the new process gets into its cgroup.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Join<'fd> {
-    /// It stays where its parent is.
+    /// It stays in its parent's.
     Stay,
-    /// The kernel makes it there: the folder of a v2 cgroup (`CLONE_INTO_CGROUP`, Linux 5.7+).
+    /// The kernel creates it there: the directory of a v2 cgroup (`CLONE_INTO_CGROUP`, Linux 5.7+).
     CloneInto(BorrowedFd<'fd>),
-    /// It writes `0` to this `tasks` or `cgroup.procs` before it becomes the program.
+    /// It writes `0` to this `tasks` or `cgroup.procs` before it executes the program.
     Write(BorrowedFd<'fd>),
 }
 
@@ -40,16 +41,16 @@ pub(super) struct Spawned {
     pub(super) pid: i32,
     /// Readable once it has ended (`pidfd_open(2)`).
     pub(super) pidfd: OwnedFd,
-    /// Page faults that the process caused in its parent's memory before it became the program.
+    /// Page faults that the process caused in its parent's memory before it executed the program.
     pub(super) faults: u64,
 }
 
-/// Why there is no new process.
+/// Why a process could not be created.
 #[derive(Debug)]
 pub(super) enum SpawnError {
-    /// The cgroup could not be joined: another place may do.
+    /// The cgroup could not be joined: another one may work.
     Join(io::Error),
-    /// It is the command's fault, or the system's.
+    /// The command is at fault, or the system.
     Start(StartError),
 }
 
@@ -59,7 +60,7 @@ impl From<StartError> for SpawnError {
     }
 }
 
-/// Everything the child needs, laid out before it exists: between clone and exec it must not allocate.
+/// Everything the child needs, prepared before it exists: between clone and exec it must not allocate.
 #[derive(Debug)]
 pub(super) struct Image {
     program: String,
@@ -69,7 +70,7 @@ pub(super) struct Image {
 }
 
 impl Image {
-    /// Lays out the command: candidates along `PATH` as `execvp(3)` tries them, arguments, environment.
+    /// Prepares the command: candidates along `PATH` as `execvp(3)` tries them, arguments, environment.
     pub(super) fn lay_out(launch: &Launch) -> Result<Self, StartError> {
         let first = launch.command.first().ok_or(StartError::NoCommand)?;
         if first.is_empty() {
@@ -102,7 +103,7 @@ impl Image {
         let working_directory = match (&launch.working_directory, &launch.view) {
             (None, None) => None,
             (Some(path), None) => Some(path.clone()),
-            // Whoever enters a view starts at its root.
+            // A process that enters a view starts at its root.
             (path, Some(_)) => {
                 let here = std::env::current_dir()
                     .map_err(|source| StartError::System { action: "find the current directory", source })?;
@@ -119,13 +120,13 @@ impl Image {
         &self.words
     }
 
-    /// The namespaces that the task enters: of mounts, then of users.
+    /// The namespaces that the task enters: mount, then user.
     pub(super) fn namespaces(&self) -> [Option<BorrowedFd<'_>>; 2] {
         self.view.as_ref().map_or([None, None], |view| view.namespaces())
     }
 }
 
-/// The files that a task starts with in place of ours.
+/// The stdio files of a task, unless inherited.
 #[derive(Debug)]
 pub(super) struct Stdio([Option<File>; 3]);
 
@@ -144,19 +145,19 @@ impl Stdio {
     }
 }
 
-/// What a process is made from, as the process that makes it has it.
+/// What is needed to create a process.
 #[derive(Debug)]
 pub(super) struct Setup<'a> {
     pub(super) words: &'a Words,
     pub(super) stdio: [Option<BorrowedFd<'a>>; 3],
     pub(super) join: Join<'a>,
-    /// Of mounts, then of users.
+    /// Mount, then user.
     pub(super) namespaces: [Option<BorrowedFd<'a>>; 2],
-    /// What is added to its OOM score (`/proc/PID/oom_score_adj`).
+    /// Added to its OOM score (`/proc/PID/oom_score_adj`).
     pub(super) oom_score: u32,
 }
 
-/// Starts the program; returns once it has become the program, or has failed to.
+/// Starts the program; returns once it is executed, or has failed to.
 pub(super) fn spawn(setup: &Setup<'_>) -> Result<Spawned, Failure> {
     let [candidates, arguments, environment, working_directory] = setup.words.groups();
     let argv = pointers(&arguments);
@@ -188,7 +189,7 @@ pub(super) fn spawn(setup: &Setup<'_>) -> Result<Spawned, Failure> {
     };
     let spawned = clone::start(into, &mut plan).map_err(|error| {
         let errno = Errno::from_raw(error.raw_os_error().unwrap_or(Errno::EIO as i32));
-        // A lack of memory or of process numbers says nothing about the cgroup.
+        // A shortage of memory or pids is not related to the cgroup.
         let is_shortage = matches!(errno, Errno::EAGAIN | Errno::ENOMEM);
         Failure { step: if into.is_some() && !is_shortage { Step::Join } else { Step::Clone }, errno }
     })?;
@@ -201,7 +202,7 @@ pub(super) fn spawn(setup: &Setup<'_>) -> Result<Spawned, Failure> {
     }
 }
 
-/// The OOM score of a child that gets this much more than this process has; `None` if that changes nothing.
+/// The OOM score of a child that gets this much more than this process; `None` if that changes nothing.
 fn oom_score(more: u32) -> Option<CString> {
     const MAX: i64 = 1000;
     if more == 0 {
@@ -212,19 +213,20 @@ fn oom_score(more: u32) -> Option<CString> {
     if score > own { CString::new(score.to_string()).ok() } else { None }
 }
 
-/// What the child does. Only system calls, no allocation, no lock: it may share its memory with the parent, which waits.
+/// The steps of the child: only system calls, no allocation, no lock. It may share its memory with the parent, which
+/// waits.
 pub(super) struct Plan<'a> {
     candidates: &'a [&'a CStr],
     working_directory: Option<&'a CStr>,
     argv: &'a [*const libc::c_char],
     envp: &'a [*const libc::c_char],
-    /// `/bin/sh FILE ARGUMENTS…`, for a script without `#!`; the place of FILE is filled in when it is known.
+    /// `/bin/sh FILE ARGUMENTS…`, for a script without `#!`; FILE is filled in when it is known.
     script: &'a mut Vec<*const libc::c_char>,
     stdio: [Option<RawFd>; 3],
     join: Option<RawFd>,
     namespaces: [Option<BorrowedFd<'a>>; 2],
     oom_score: Option<CString>,
-    /// How the child tells of a failure where it has memory of its own.
+    /// The pipe on which the child reports a failure if it has memory of its own.
     pipe: Option<RawFd>,
     failure: Option<Failure>,
     /// How many page faults the child has caused, if it shares our memory.
@@ -233,28 +235,29 @@ pub(super) struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    /// What the child has told.
+    /// The failure reported by the child.
     fn failure(&self) -> Option<Failure> {
-        // SAFETY: a valid, aligned place of our own; volatile, because the child writes to it behind the compiler's back.
+        // SAFETY: a valid, aligned field of our own; volatile, because the child writes to it behind the compiler's
+        // back.
         unsafe { std::ptr::read_volatile(&raw const self.failure) }
     }
 
-    /// The page faults of the child before it became the program.
+    /// The page faults of the child before it executed the program.
     fn faults(&self) -> Option<u64> {
         // SAFETY: as for `failure`.
         u64::try_from(unsafe { std::ptr::read_volatile(&raw const self.faults) }?).ok()
     }
 
-    /// Starts a child that has memory of its own, and hears from it until it has become the program.
+    /// Starts a child that has memory of its own, and waits for its report until it executes the program.
     pub(super) fn with_pipe(&mut self, start: impl FnOnce(&mut Self) -> io::Result<Spawned>) -> io::Result<Spawned> {
         let (heard, pipe) = pipe2(OFlag::O_CLOEXEC)?;
         self.pipe = Some(pipe.as_raw_fd());
         let spawned = start(self)?;
         drop(pipe);
-        let mut told = [0; Failure::LENGTH];
-        match File::from(heard).read_exact(&mut told) {
-            Ok(()) => self.failure = Some(Failure::decode(told)),
-            // Nothing was told: the pipe was closed by the exec.
+        let mut report = [0; Failure::LENGTH];
+        match File::from(heard).read_exact(&mut report) {
+            Ok(()) => self.failure = Some(Failure::decode(report)),
+            // No report: exec closed the pipe.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
             Err(error) => {
                 kill_and_reap(spawned.pid);
@@ -269,7 +272,7 @@ impl Plan<'_> {
             Ok(never) => match never {},
             Err(failure) => failure,
         };
-        // SAFETY: the place is ours to write, and the calls are system calls on values of our own.
+        // SAFETY: the field is ours to write, and the calls are system calls on values of our own.
         unsafe {
             std::ptr::write_volatile(&raw mut self.failure, Some(failure));
             if let Some(pipe) = self.pipe {
@@ -281,20 +284,20 @@ impl Plan<'_> {
     }
 
     fn try_to(&mut self) -> Result<Infallible, Failure> {
-        // SAFETY: system calls with pointers into memory that was laid out before the clone and is not moved.
+        // SAFETY: system calls with pointers into memory that was prepared before the clone and is not moved.
         unsafe {
             if let Some(file) = self.join {
                 check(libc::write(file, c"0".as_ptr().cast(), 1) as i32, Step::Join)?;
             }
-            // Before the signal of the parent's death is asked for, which a new user namespace may take back.
+            // Before requesting the parent-death signal, because entering a user namespace may reset that.
             enter_namespaces(self.namespaces).map_err(|errno| Failure { step: Step::View, errno })?;
-            // Should the reaper be killed, the first process goes with it.
+            // If the reaper is killed, the first process dies with it.
             check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL), Step::System)?;
             if libc::getppid() as u32 != self.parent {
                 libc::_exit(127);
             }
             if let Some(score) = &self.oom_score {
-                // A machine that does not let it runs the task all the same.
+                // A machine that forbids it runs the task nevertheless.
                 let file = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
                 libc::write(file, score.as_ptr().cast(), score.count_bytes());
                 libc::close(file);
@@ -304,7 +307,7 @@ impl Plan<'_> {
                     check(libc::dup2(file, target), Step::System)?;
                 }
             }
-            // Rust ignores SIGPIPE and highwater blocks what it waits for; the task starts with neither.
+            // Rust ignores SIGPIPE, and highwater blocks the signals it waits for; the task starts with the defaults.
             libc::signal(libc::SIGPIPE, libc::SIG_DFL);
             let mut none = std::mem::zeroed();
             libc::sigemptyset(&raw mut none);
@@ -316,10 +319,10 @@ impl Plan<'_> {
         Err(self.exec())
     }
 
-    /// Tries the candidates in their order. As with `execvp(3)`, a candidate that may not be executed is only the answer
-    /// where no other one is there.
+    /// Tries the candidates in order. As with `execvp(3)`, a candidate that may not be executed is the result only if
+    /// there is no other one.
     fn exec(&mut self) -> Failure {
-        // SAFETY: the call only writes to a variable of the right type, and the place is ours to write.
+        // SAFETY: the call only writes to a variable of the right type, and the field is ours to write.
         unsafe {
             let mut usage: libc::rusage = std::mem::zeroed();
             if libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) == 0 {
@@ -328,7 +331,7 @@ impl Plan<'_> {
         }
         let mut refused = None;
         for candidate in self.candidates {
-            // SAFETY: all three are terminated as execve(2) wants them.
+            // SAFETY: all three are terminated as execve(2) requires.
             unsafe { libc::execve(candidate.as_ptr(), self.argv.as_ptr(), self.envp.as_ptr()) };
             match Errno::last() {
                 Errno::ENOEXEC => {
@@ -350,7 +353,7 @@ fn check(result: i32, step: Step) -> Result<(), Failure> {
     if result < 0 { Err(Failure { step, errno: Errno::last() }) } else { Ok(()) }
 }
 
-/// What the child was doing when it failed.
+/// The step at which the child failed.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Join,
@@ -361,7 +364,7 @@ enum Step {
     Exec,
 }
 
-/// Why there is no task: what the child reports before it gives up.
+/// Why there is no task: reported by the child before it exits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Failure {
     step: Step,
@@ -412,7 +415,7 @@ impl Failure {
     }
 }
 
-/// Takes note of the end of a child that failed before it was one.
+/// Waits for a child that failed before it executed a program.
 fn reap(pid: i32) {
     let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
 }

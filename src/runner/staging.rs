@@ -1,5 +1,5 @@
-//! Inputs made of parts of others, without copying: hard links, where those cannot be had clones of the file system's
-//! (`FICLONE`), and copies only where nothing else works. For containers there are mounts of single units besides.
+//! Stages inputs made of parts of others without copying: by hard links, else by file system clones (`FICLONE`), and by
+//! copies only if nothing else works. For containers, single units can also be mounted.
 
 mod bytes;
 mod file;
@@ -17,60 +17,60 @@ use std::sync::Arc;
 use nix::sys::statvfs::statvfs;
 
 use self::bytes::{FILE, write_bytes};
-use self::file::{Copying, Way, place};
+use self::file::{CopyMethod, Copying, place};
 use self::lock::{MARK, lock, split};
 use super::originals::Originals;
 use super::view::{Mount, Overlay};
 use crate::directory::{Directory, Refusal};
-use crate::model::plan::{Material, Unit};
+use crate::model::plan::{InputSource, Unit};
 use crate::model::units::Bytes;
 
 pub use self::file::Cost;
 pub use self::page_cache::{Dropped, drop_caches, read_all};
 
-/// More units are not mounted one by one for a process: each is a line in a table that is made anew for every run.
+/// The most units to mount one by one for a process: each is an entry in a table that is built for every run.
 pub const MOST_MOUNTS: usize = 1000;
 
 /// Why an input could not be staged.
 #[derive(Debug, thiserror::Error)]
 pub enum StagingError {
-    /// Something could not be made.
+    /// A file or directory could not be created.
     #[error("failed to {action} {path}")]
     Failed {
-        /// What was tried.
+        /// The operation that failed.
         action: &'static str,
-        /// The file or folder.
+        /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The system error.
         #[source]
         source: io::Error,
     },
-    /// The disk cannot hold it.
+    /// The disk is full.
     #[error("failed to stage {needed} of input: {path} has only {free} free")]
     NoRoom {
-        /// Where it was to be.
+        /// The destination.
         path: PathBuf,
-        /// How much it is.
+        /// The size needed.
         needed: Bytes,
-        /// How much there is.
+        /// The size available.
         free: Bytes,
     },
-    /// There is something in it that is not ours to remove.
+    /// The directory contains something that highwater did not create.
     #[error("failed to stage inputs in {path}: it contains other files, which would be removed")]
     Occupied {
-        /// The folder.
+        /// The directory.
         path: PathBuf,
     },
-    /// What is in it is being used.
+    /// The directory is in use.
     #[error("failed to stage inputs in {path}: another process uses it for staging")]
     InUse {
-        /// The folder.
+        /// The directory.
         path: PathBuf,
     },
 }
 
 impl StagingError {
-    /// Whether it is for lack of space.
+    /// Whether the disk is full.
     pub fn is_out_of_space(&self) -> bool {
         match self {
             Self::NoRoom { .. } => true,
@@ -81,7 +81,7 @@ impl StagingError {
         }
     }
 
-    /// Why something is not used although the system would allow it.
+    /// The refusal, if highwater refused something that the system would allow.
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {
             Self::Failed { source, .. } => Refusal::behind(source),
@@ -95,39 +95,39 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Stagin
     move |source| StagingError::Failed { action, path, source }
 }
 
-/// The room that is left on the file system of a path, in bytes; `None` where it does not tell.
+/// The free space of the file system at a path, in bytes; `None` if unknown.
 pub fn free(path: &Path) -> Option<Bytes> {
     let room = statvfs(path).ok().filter(|room| room.blocks() > 0)?;
     Some(Bytes(room.blocks_available().saturating_mul(room.fragment_size())))
 }
 
-/// A folder in which inputs are staged. It goes with all that is in it when this is dropped; what a process that was
-/// killed has left in it goes when it is opened again.
+/// A directory in which inputs are staged. Dropping it removes it with all its contents; what a killed process has left
+/// in it is removed when it is opened again.
 ///
-/// It is held open: whatever a task puts in its place, only what is in this very directory is removed.
+/// It is held open: whatever a task puts in its place, only the contents of this very directory are removed.
 #[derive(Debug)]
 pub struct Staging {
     path: PathBuf,
     directory: Arc<Directory>,
-    /// Its name, and the directory that it was made in.
+    /// Its name, and the parent directory.
     name: OsString,
     parent: Directory,
-    /// Locked as long as this is.
+    /// Locked for the lifetime of this value.
     mark: File,
-    /// Up to how many units are left to mounts instead of being copied.
+    /// The largest number of units to leave to mounts instead of copying.
     most_mounts: usize,
-    /// Whether a file may be a hard link although a task could write to the original through it.
+    /// Whether to use hard links even if a task could write to the original through them.
     links: bool,
 }
 
 impl Staging {
-    /// Opens the folder: nobody else may use it. What was staged in it before goes.
+    /// Opens the directory for exclusive use. Removes what was staged in it before.
     ///
     /// # Errors
-    /// Where it cannot be emptied or made, is a symbolic link, holds something else than what was staged, or is in use.
+    /// If it cannot be emptied or created, is a symbolic link, contains anything that was not staged, or is in use.
     pub fn open(path: &Path) -> Result<Self, StagingError> {
         let (above, name) = split(path)?;
-        // Only the name itself is not followed: links above it are the user's.
+        // Only symbolic links above the name are followed, because they are the user's.
         let parent = Directory::create_all(&above).map_err(failed("make", &above))?;
         let (directory, mark) = lock(&parent, &name, path)?;
         directory.clear(Some(MARK)).map_err(failed("remove the remains of", path))?;
@@ -135,7 +135,7 @@ impl Staging {
         Ok(Self { path, directory: Arc::new(directory), name, parent, mark, most_mounts: 0, links: true })
     }
 
-    /// Leaves units that could only be copied to mounts, which the caller makes, where they are no more than this: see
+    /// Leaves units that would have to be copied to mounts, which the caller makes, if there are no more than this: see
     /// [`Staged::mounts`].
     #[must_use]
     pub fn with_mounts(mut self, most: usize) -> Self {
@@ -143,47 +143,47 @@ impl Staging {
         self
     }
 
-    /// Clones or copies files that this user could write to: through a hard link a task would write to the original.
+    /// Clones or copies files that this user can write to: through a hard link a task could write to the original.
     #[must_use]
     pub fn without_writable_links(mut self) -> Self {
         self.links = false;
         self
     }
 
-    /// Where it is, without symbolic links in its path.
+    /// Its path, without symbolic links.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The room that is left for files, in bytes; `None` where the file system does not tell.
+    /// The free space, in bytes; `None` if unknown.
     pub fn free(&self) -> Option<Bytes> {
         free(&self.path)
     }
 
-    /// An empty folder with this name.
+    /// Creates an empty directory with this name.
     ///
     /// # Errors
-    /// Where it cannot be made, or a task has moved or replaced the folder that it is made in.
+    /// If it cannot be created, or a task has moved or replaced the staging directory.
     pub fn scratch(&self, name: &str) -> Result<Scratch, StagingError> {
         self.directory.check_at(&self.path).map_err(failed("stage inputs in", &self.path))?;
         let scratch =
             Scratch { path: self.path.join(name), staging: Arc::clone(&self.directory), name: name.to_owned() };
         scratch.remove().map_err(failed("remove the remains of", &scratch.path))?;
-        make_folder(&scratch.path)?;
+        make_directory(&scratch.path)?;
         Ok(scratch)
     }
 
-    /// Stages an input under this name. What is used as it is takes no time and no room.
+    /// Stages an input under this name. An input that is used unchanged takes no time and no space.
     ///
     /// # Errors
-    /// Where something cannot be made or read; nothing of it is left then.
-    pub fn stage(&self, name: &str, material: &Material) -> Result<Staged, StagingError> {
-        match material {
-            Material::Folder(path) => {
+    /// If something cannot be created or read; nothing is left behind then.
+    pub fn stage(&self, name: &str, source: &InputSource) -> Result<Staged, StagingError> {
+        match source {
+            InputSource::Directory(path) => {
                 let input = path.canonicalize().map_err(failed("find", path))?;
                 Ok(Staged { scratch: None, ..Staged::at(input) })
             }
-            Material::Units { root, units } => {
+            InputSource::Units { root, units } => {
                 let scratch = self.scratch(name)?;
                 let root = root.canonicalize().map_err(failed("find", root))?;
                 let mut staged = Staged::empty(scratch);
@@ -193,7 +193,7 @@ impl Staging {
                 }
                 Ok(staged)
             }
-            Material::Bytes { size, from } => {
+            InputSource::Bytes { size, from } => {
                 let scratch = self.scratch(name)?;
                 if let Some(free) = self.free().filter(|free| free < size) {
                     return Err(StagingError::NoRoom { path: self.path.clone(), needed: *size, free });
@@ -205,19 +205,19 @@ impl Staging {
         }
     }
 
-    /// Removes the folder. Its mark is the last to go, should this be the moment we are killed.
+    /// Removes the directory, its mark last in case we are killed meanwhile.
     fn remove(&self) -> io::Result<()> {
         self.directory.clear(Some(MARK))?;
         self.directory.remove(MARK)?;
         match self.parent.remove_empty(&self.name, &self.directory) {
-            // The next one is there already.
+            // Another process has already locked it.
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
             result => result,
         }
     }
 
     fn copying(&self, mounts: bool) -> Copying {
-        Copying { way: Way::HardLink, links: self.links, mounts, keeps_owners: false }
+        Copying { method: CopyMethod::HardLink, links: self.links, mounts, keeps_owners: false }
     }
 }
 
@@ -226,12 +226,12 @@ impl Drop for Staging {
         if let Err(error) = self.remove() {
             tracing::warn!("failed to remove {}: {error}", self.path.display());
         }
-        // Closing the file is not enough: a child of another thread has it, too, from its fork to its exec.
+        // Closing the file is not enough: a child of another thread also holds it between fork and exec.
         let _ = self.mark.unlock();
     }
 }
 
-/// A folder that goes with all that is in it when this is dropped.
+/// A directory that is removed with all its contents when this is dropped.
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
@@ -240,7 +240,7 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -268,11 +268,11 @@ pub struct Staged {
     private: Option<Private>,
 }
 
-/// What is known of a copy that belongs to one run.
+/// The details of a copy that belongs to one run.
 #[derive(Debug)]
 struct Private {
     overlay: Option<Overlay>,
-    /// The copy before the run; of an overlay what is in its upper directory says what was changed.
+    /// The state of the copy before the run; for an overlay, its upper directory shows the changes.
     before: Option<Originals>,
 }
 
@@ -286,17 +286,17 @@ impl Staged {
         Self { scratch: Some(scratch), ..Self::at(input) }
     }
 
-    /// What a task is given: a folder, or the file of bytes.
+    /// The path to give to the task: a directory, or the file of bytes.
     pub fn input(&self) -> &Path {
         &self.input
     }
 
-    /// What it took.
+    /// The cost of staging it.
     pub fn cost(&self) -> Cost {
         self.cost
     }
 
-    /// What has to be mounted read-only over the units of the input, by their names in it.
+    /// What to mount read-only over the units of the input, by their names in it.
     pub fn mounts(&self) -> &[(OsString, PathBuf)] {
         &self.mounts
     }
@@ -306,8 +306,7 @@ impl Staged {
         self.private.is_some()
     }
 
-    /// What has to be mounted for a process that finds this input at `target`: it and its units read-only, unless it is
-    /// private.
+    /// The mounts for a process that finds this input at `target`: it and its units read-only, unless it is private.
     pub fn mounts_at(&self, target: &Path) -> Vec<Mount> {
         let read_only = !self.is_private();
         let own = Mount { source: self.input.clone(), target: target.to_owned(), read_only };
@@ -319,7 +318,7 @@ impl Staged {
         std::iter::once(own).chain(units).collect()
     }
 
-    /// `None` where only copies would do, and mounts are to take their place.
+    /// `None` if copies would be necessary and mounts are to replace them.
     fn link(&mut self, root: &Path, units: &[Unit], mut copying: Copying) -> Result<Option<()>, StagingError> {
         for Unit { name, staged_as } in units {
             let (from, to) = (root.join(name), self.input.join(staged_as));
@@ -339,7 +338,7 @@ impl Staged {
         copying: &mut Copying,
     ) -> Result<Option<()>, StagingError> {
         if kind.is_dir() {
-            make_folder(to)?;
+            make_directory(to)?;
             for entry in fs::read_dir(from).map_err(failed("read", from))? {
                 let entry = entry.map_err(failed("read", from))?;
                 let kind = entry.file_type().map_err(failed("read", from))?;
@@ -349,7 +348,7 @@ impl Staged {
                 }
             }
             if copying.keeps_owners {
-                private::keep_folder(from, to)?;
+                private::keep_directory(from, to)?;
             }
             return Ok(Some(()));
         }
@@ -359,7 +358,7 @@ impl Staged {
                 return Ok(None);
             }
         } else if kind.is_symlink() {
-            // Not followed when sizes are taken, so not followed here; it leads to where it led.
+            // Links are not followed when sizes are measured, so neither here; its target stays the same.
             let target = match copying.keeps_owners {
                 true => fs::read_link(from),
                 false => fs::canonicalize(from).or_else(|_| fs::read_link(from)),
@@ -367,21 +366,21 @@ impl Staged {
             let target = target.map_err(failed("read", from))?;
             std::os::unix::fs::symlink(target, to).map_err(failed("link", to))?;
         }
-        // A socket, a pipe or a device is no data.
+        // Sockets, pipes and devices are not data.
         Ok(Some(()))
     }
 
-    /// Leaves an empty place for each unit, to be mounted over.
+    /// Creates an empty mount point for each unit.
     fn leave_to_mounts(&mut self, root: &Path, units: &[Unit]) -> Result<(), StagingError> {
         if let Some(scratch) = &self.scratch {
             scratch.remove().map_err(failed("remove", &self.input))?;
         }
-        make_folder(&self.input)?;
+        make_directory(&self.input)?;
         self.cost = Cost::default();
         for Unit { name, staged_as } in units {
             let (from, to) = (root.join(name), self.input.join(staged_as));
             if from.is_dir() {
-                make_folder(&to)?;
+                make_directory(&to)?;
             } else {
                 File::create_new(&to).map_err(failed("make", &to))?;
             }
@@ -391,7 +390,7 @@ impl Staged {
         Ok(())
     }
 
-    /// The files of the input: those that are mounted among them.
+    /// The directories of the input, including mounted ones.
     pub fn folders(&self) -> impl Iterator<Item = &Path> {
         let own = self.overlay().map_or(self.input(), |overlay| &overlay.lower);
         std::iter::once(own).chain(self.mounts.iter().map(|(_, source)| source.as_path()))
@@ -403,7 +402,7 @@ impl Staged {
     }
 }
 
-fn make_folder(path: &Path) -> Result<(), StagingError> {
+fn make_directory(path: &Path) -> Result<(), StagingError> {
     DirBuilder::new().mode(0o755).create(path).map_err(failed("make", path))
 }
 
@@ -411,7 +410,7 @@ fn make_folder(path: &Path) -> Result<(), StagingError> {
 mod tests {
     use super::*;
 
-    /// A channel with two items and a link, and a folder for staging beside it.
+    /// A channel with two items and a link, and a directory for staging beside it.
     fn bench() -> (tempfile::TempDir, PathBuf, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let channel = folder.path().join("channel");
@@ -425,9 +424,9 @@ mod tests {
         (folder, channel, staging)
     }
 
-    fn units(root: &Path, names: &[(&str, &str)]) -> Material {
+    fn units(root: &Path, names: &[(&str, &str)]) -> InputSource {
         let unit = |(name, staged_as): &(&str, &str)| Unit { name: name.into(), staged_as: staged_as.into() };
-        Material::Units { root: root.to_owned(), units: names.iter().map(unit).collect() }
+        InputSource::Units { root: root.to_owned(), units: names.iter().map(unit).collect() }
     }
 
     #[test]
@@ -479,7 +478,7 @@ mod tests {
         assert_eq!(refusal, Some(Refusal::Moved(staging.path().to_owned())));
         drop((scratch, staging));
         assert_eq!(fs::read_dir(moved).unwrap().count(), 0, "what was staged is removed where it is now");
-        // The mark does not make a directory ours that a link leads to.
+        // The mark does not make the target of a link ours.
         fs::write(channel.join(MARK), "").unwrap();
         assert!(matches!(Staging::open(&place).unwrap_err().refusal(), Some(Refusal::Link(_))));
         assert_eq!(fs::read_to_string(channel.join("a/deep/x.dcm")).unwrap(), "data");
@@ -511,14 +510,14 @@ mod tests {
         let staging = Staging::open(&place).unwrap();
         let stage = |size, from: &[&str]| {
             let from = from.iter().map(|name| channel.join(name)).collect();
-            let staged = staging.stage("case", &Material::Bytes { size: Bytes(size), from }).unwrap();
+            let staged = staging.stage("case", &InputSource::Bytes { size: Bytes(size), from }).unwrap();
             fs::read(staged.input()).unwrap()
         };
         assert_eq!(stage(6, &["a/deep/x.dcm"]), b"datada");
         let made_up = stage(3_000_001, &[]);
         assert_eq!((made_up.len(), &made_up), (3_000_001, &stage(3_000_001, &[])));
         assert_eq!(stage(0, &[]), b"");
-        let none = Material::Bytes { size: Bytes(u64::MAX), from: Vec::new() };
+        let none = InputSource::Bytes { size: Bytes(u64::MAX), from: Vec::new() };
         assert!(matches!(staging.stage("case", &none), Err(StagingError::NoRoom { .. })));
     }
 
@@ -526,7 +525,7 @@ mod tests {
     fn a_folder_is_used_as_it_is() {
         let (_folder, channel, place) = bench();
         let staging = Staging::open(&place).unwrap();
-        let staged = staging.stage("case", &Material::Folder(channel.clone())).unwrap();
+        let staged = staging.stage("case", &InputSource::Directory(channel.clone())).unwrap();
         assert_eq!(staged.input(), channel.canonicalize().unwrap());
         assert!(!staged.is_made());
         drop(staged);

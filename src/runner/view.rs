@@ -1,9 +1,9 @@
-//! Mount namespaces in which tasks find files and directories at other paths than on the host.
+//! Mount namespaces in which tasks see files and directories at other paths than on the host.
 //!
-//! A view is built once, by a short-lived child process that is in no task's cgroup, and kept open by its descriptors. A
-//! task enters it with `setns(2)` before it becomes its program, so that neither its memory nor its cgroups change.
-//! Without privilege the child makes a user namespace first, in which the user is the same and may mount. Everything
-//! goes with the last process in it and the last descriptor: nothing is left on the host.
+//! A view is built once, by a short-lived child process outside of any task's cgroup, and kept open by its descriptors.
+//! A task enters it with `setns(2)` before it executes its program, so neither its memory nor its cgroups change.
+//! Without privileges the child first creates a user namespace, in which the user id is the same and may mount.
+//! Everything disappears with the last process in it and the last descriptor: nothing is left on the host.
 
 mod layout;
 
@@ -30,68 +30,68 @@ use nix::unistd::{ForkResult, Gid, Pid, Uid, chdir, fork, getppid, mkdir, pipe2,
 
 use self::layout::{Operation, lay_out};
 
-/// A file or directory of the host that a task sees at another path as well.
+/// A file or directory of the host that a task also sees at another path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
-    /// Where it is on the host.
+    /// Its path on the host.
     pub source: PathBuf,
-    /// Where the task sees it: an absolute path, whether something is there on the host or not.
+    /// Its path for the task, absolute, whether it exists on the host or not.
     pub target: PathBuf,
-    /// Whether the task may only read, from Linux 5.12 on.
+    /// Whether it is read-only for the task, with Linux 5.12+.
     pub read_only: bool,
 }
 
-/// A writable directory that shows another one, and keeps what is written to it apart (overlayfs).
+/// A writable directory that shows another one and stores changes separately (overlayfs).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Overlay {
-    /// What is shown, and never written to. What is mounted below it is not shown.
+    /// The directory that is shown but never written to. Mounts below it are not shown.
     pub lower: PathBuf,
-    /// Where changes are kept.
+    /// Where changes are stored.
     pub upper: PathBuf,
     /// An empty directory beside `upper`, on the same file system.
     pub work: PathBuf,
-    /// Where it is seen: a directory that is there.
+    /// Where it is mounted: an existing directory.
     pub target: PathBuf,
 }
 
-/// A mount namespace with more in it than the host shows. It lasts as long as this, or a process in it.
+/// A mount namespace with additions to the host's file tree. It lasts as long as this value, or a process in it.
 #[derive(Debug)]
 pub struct View {
     mounts: OwnedFd,
-    /// Where mounting took a user namespace.
+    /// The user namespace, if mounting required one.
     user: Option<OwnedFd>,
-    /// Directories whose new entries are kept in memory.
+    /// Directories whose new entries are stored in memory.
     in_memory: Vec<PathBuf>,
 }
 
 /// Why a view could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum ViewError {
-    /// A mount that makes no sense.
+    /// An invalid mount.
     #[error("failed to mount at {target}: {reason}")]
     Target {
-        /// Where it was to be.
+        /// Its target.
         target: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong.
         reason: &'static str,
     },
     /// Something on the host could not be read.
     #[error("failed to {action} {path}")]
     Host {
-        /// What was tried.
+        /// The operation that failed.
         action: &'static str,
         /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The system error.
         #[source]
         source: io::Error,
     },
-    /// Something could not be done in the new namespace.
+    /// An operation in the new namespace failed.
     #[error("failed to {action}")]
     Namespace {
-        /// What was tried, and on what.
+        /// The operation, and its object.
         action: String,
-        /// What the system said.
+        /// The system error.
         #[source]
         source: io::Error,
     },
@@ -101,7 +101,7 @@ impl View {
     /// Builds a view of what this thread sees, with these overlays and then these mounts added.
     ///
     /// # Errors
-    /// Where this process may not have a mount namespace of its own, or a source cannot be mounted.
+    /// If this process may not create a mount namespace, or a source cannot be mounted.
     pub fn open(mounts: &[Mount], overlays: &[Overlay]) -> Result<Self, ViewError> {
         let layout = lay_out(mounts, overlays)?;
         let builder = Builder::new(&layout.operations);
@@ -109,17 +109,17 @@ impl View {
             let action = action.to_owned();
             move |source: io::Error| ViewError::Namespace { action, source }
         };
-        let (told, tell) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| failed("create a pipe")(errno.into()))?;
+        let (report, reporter) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| failed("create a pipe")(errno.into()))?;
         let parent = Pid::this();
-        // SAFETY: the child makes system calls on values that were laid out before, allocates nothing, takes no lock, and
-        // does not return.
+        // SAFETY: the child makes system calls on values that were prepared before, allocates nothing, takes no lock,
+        // and does not return.
         let child = match unsafe { fork() }.map_err(|errno| failed("create a process")(errno.into()))? {
             ForkResult::Parent { child } => Child(child),
-            ForkResult::Child => builder.run(parent, tell.as_fd()),
+            ForkResult::Child => builder.run(parent, reporter.as_fd()),
         };
-        drop(tell);
+        drop(reporter);
         let mut message = [0; Message::LENGTH];
-        File::from(told).read_exact(&mut message).map_err(failed("communicate with the mounting process"))?;
+        File::from(report).read_exact(&mut message).map_err(failed("communicate with the mounting process"))?;
         let has_user_namespace = match Message::decode(message) {
             Message::Built { has_user_namespace } => has_user_namespace,
             Message::Failed { step, errno } => return Err(failed(&builder.describe(step))(errno.into())),
@@ -136,25 +136,25 @@ impl View {
         Ok(Self { mounts, user, in_memory: layout.in_memory })
     }
 
-    /// Whether tasks in it are in a user namespace, where set-user-ID programs have no effect.
+    /// Whether tasks in it run in a user namespace, where set-user-ID programs have no effect.
     pub fn has_user_namespace(&self) -> bool {
         self.user.is_some()
     }
 
-    /// Directories of the host in whose place there is a writable one in memory: what a task creates in them, but not
-    /// what it creates in their subdirectories, counts as its memory.
+    /// Directories of the host that are replaced by a writable one in memory: what a task creates in them counts as its
+    /// memory, but not what it creates in their subdirectories.
     pub fn in_memory(&self) -> &[PathBuf] {
         &self.in_memory
     }
 
-    /// Has a command start in the view, in the current directory.
+    /// Makes a command start in the view, in the current directory.
     ///
     /// # Errors
-    /// The current directory is not known.
+    /// If the current directory is unknown.
     pub fn start_in(self: &Arc<Self>, command: &mut Command) -> io::Result<()> {
         let view = Arc::clone(self);
         let here = CString::new(std::env::current_dir()?.into_os_string().into_vec())?;
-        // SAFETY: between fork and exec only system calls are made, on values that were laid out before.
+        // SAFETY: between fork and exec only system calls are made, on values that were prepared before.
         unsafe {
             command.pre_exec(move || {
                 enter_namespaces(view.namespaces())?;
@@ -164,26 +164,26 @@ impl View {
         Ok(())
     }
 
-    /// Its namespaces: of mounts, then of users.
+    /// Its namespaces: mount, then user.
     pub(super) fn namespaces(&self) -> [Option<BorrowedFd<'_>>; 2] {
         [Some(self.mounts.as_fd()), self.user.as_ref().map(AsFd::as_fd)]
     }
 }
 
-/// Moves the calling process, which must have a single thread, into a view; its working directory becomes `/`. Only system
-/// calls.
+/// Moves the calling process, which must have a single thread, into a view; its working directory becomes `/`. Makes
+/// only system calls.
 pub(super) fn enter_namespaces([mounts, user]: [Option<BorrowedFd<'_>>; 2]) -> Result<(), Errno> {
-    // That of users first: it gives the privilege to enter the other one.
+    // The user namespace first: it gives the privilege to enter the other one.
     for (namespace, kind) in [(user, libc::CLONE_NEWUSER), (mounts, libc::CLONE_NEWNS)] {
         if let Some(namespace) = namespace {
-            // SAFETY: takes a descriptor, which is open as long as it is borrowed, and a number.
+            // SAFETY: takes a number and a descriptor that is open while borrowed.
             Errno::result(unsafe { libc::setns(namespace.as_raw_fd(), kind) })?;
         }
     }
     Ok(())
 }
 
-/// The process that builds; it is killed and reaped when this is dropped.
+/// The process that builds the view; killed and waited for when this is dropped.
 struct Child(Pid);
 
 impl Drop for Child {
@@ -193,11 +193,11 @@ impl Drop for Child {
     }
 }
 
-/// Where the tmpfs that holds the old and the new root for a moment is mounted: a directory that every host has. Only the
-/// new namespace sees it.
+/// Where the tmpfs with the old and the new root is mounted temporarily: a directory that every host has. Only the new
+/// namespace sees it.
 const BASE: &std::ffi::CStr = c"/proc";
 
-/// What happens before and after the operations of the layout.
+/// A step before or after the operations of the layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Unshare,
@@ -208,7 +208,7 @@ enum Step {
     EnterRoot,
 }
 
-/// Everything that the child does, laid out before it exists.
+/// Everything that the child needs, prepared before it exists.
 struct Builder<'a> {
     operations: &'a [Operation],
     user_map: CString,
@@ -224,13 +224,13 @@ impl<'a> Builder<'a> {
         Self { operations, user_map, group_map }
     }
 
-    /// Builds the view, tells how it went and waits to be killed.
-    fn run(&self, parent: Pid, tell: BorrowedFd<'_>) -> ! {
+    /// Builds the view, reports the result and waits to be killed.
+    fn run(&self, parent: Pid, reporter: BorrowedFd<'_>) -> ! {
         let message = match self.build(parent) {
             Ok(has_user_namespace) => Message::Built { has_user_namespace },
             Err((step, errno)) => Message::Failed { step, errno },
         };
-        let _ = nix::unistd::write(tell, &message.encode());
+        let _ = nix::unistd::write(reporter, &message.encode());
         loop {
             nix::unistd::pause();
         }
@@ -238,7 +238,7 @@ impl<'a> Builder<'a> {
 
     fn build(&self, parent: Pid) -> Result<bool, (Step, Errno)> {
         let at = |step| move |errno| (step, errno);
-        // Killed with the thread that waits for it.
+        // Dies with the thread that waits for it.
         nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(at(Step::Unshare))?;
         if getppid() != parent {
             return Err((Step::Unshare, Errno::ESRCH));
@@ -252,7 +252,7 @@ impl<'a> Builder<'a> {
             }
             result => result.map(|()| false).map_err(at(Step::Unshare))?,
         };
-        // Others do not see what is mounted here; what they mount is seen here.
+        // Mounts made here do not propagate to the host; those of the host propagate here.
         mount(NOTHING, c"/", NOTHING, MsFlags::MS_REC | MsFlags::MS_SLAVE, NOTHING).map_err(at(Step::Isolate))?;
         enter_base().map_err(at(Step::Base))?;
         for (number, operation) in (0..).zip(self.operations) {
@@ -262,7 +262,7 @@ impl<'a> Builder<'a> {
         Ok(has_user_namespace)
     }
 
-    /// The user and the group are who they are outside (user_namespaces(7)).
+    /// Maps user and group ids to themselves (user_namespaces(7)).
     fn map_user(&self) -> Result<(), Errno> {
         for (file, text) in [
             (c"/proc/self/setgroups", c"deny"),
@@ -290,7 +290,7 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// Makes a tmpfs the root, with the old root below `/old` and a place for the new one at `/new`.
+/// Makes a tmpfs the root, with the old root below `/old` and a mount point for the new one at `/new`.
 fn enter_base() -> Result<(), Errno> {
     mount(Some(c"tmpfs"), BASE, Some(c"tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some(c"mode=755"))?;
     chdir(BASE)?;
@@ -300,7 +300,7 @@ fn enter_base() -> Result<(), Errno> {
     chdir(c"/")
 }
 
-/// Leaves the tmpfs for the root that was put together, as pivot_root(2) describes.
+/// Switches from the tmpfs to the new root, as pivot_root(2) describes.
 fn enter_root() -> Result<(), Errno> {
     chdir(c"/new")?;
     pivot_root(c".", c".")?;
@@ -309,7 +309,7 @@ fn enter_root() -> Result<(), Errno> {
 }
 
 impl Operation {
-    /// Only system calls.
+    /// Makes only system calls.
     fn perform(&self) -> Result<(), Errno> {
         match self {
             Self::Directory { at } => mkdir(at.as_c_str(), Mode::from_bits_truncate(0o755)),
@@ -354,10 +354,10 @@ impl Operation {
     }
 }
 
-/// Makes a mount and all below it read-only; with Linux before 5.12 the mount alone.
+/// Makes a mount and all mounts below it read-only; before Linux 5.12 only the mount itself.
 fn make_read_only(at: &std::ffi::CStr) -> Result<(), Errno> {
     let attributes = libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
-    // SAFETY: the path is terminated and the structure has the size that is given; both outlive the call.
+    // SAFETY: the path is zero-terminated and the structure has the size given; both outlive the call.
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
@@ -375,7 +375,7 @@ fn make_read_only(at: &std::ffi::CStr) -> Result<(), Errno> {
     }
 }
 
-/// A mount whose file system allows no devices or no set-user-ID programs must be asked to stay so.
+/// A remount must repeat `nodev` and `nosuid` if the mount has them.
 fn remount_read_only(at: &std::ffi::CStr) -> Result<(), Errno> {
     let now = statvfs(at)?.flags();
     let mut flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
@@ -391,7 +391,7 @@ fn remount_read_only(at: &std::ffi::CStr) -> Result<(), Errno> {
     mount(NOTHING, at, NOTHING, flags, NOTHING)
 }
 
-/// What the child tells.
+/// A report of the child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Message {
     Built { has_user_namespace: bool },
@@ -453,16 +453,16 @@ mod tests {
         }
     }
 
-    /// What this shell script prints in a view with an input and an output where nothing is on the host; `None` where no
-    /// view can be had.
-    fn seen(folder: &std::path::Path, script: &str) -> Option<String> {
+    /// The output of a shell script in a view with an input and an output at paths that do not exist on the host;
+    /// `None` if views are not available.
+    fn seen(directory: &std::path::Path, script: &str) -> Option<String> {
         for name in ["in", "out"] {
-            std::fs::create_dir_all(folder.join(name)).unwrap();
+            std::fs::create_dir_all(directory.join(name)).unwrap();
         }
-        std::fs::write(folder.join("in/scan"), "data").unwrap();
+        std::fs::write(directory.join("in/scan"), "data").unwrap();
         let mount = |name: &str, read_only| {
             let target = PathBuf::from(format!("/highwater-test/{name}"));
-            Mount { source: folder.join(name), target, read_only }
+            Mount { source: directory.join(name), target, read_only }
         };
         let view = match View::open(&[mount("in", true), mount("out", false)], &[]) {
             Err(ViewError::Namespace { action, source }) if action == "create a mount namespace" => {
@@ -481,32 +481,32 @@ mod tests {
 
     #[test]
     fn a_task_sees_its_channels_at_their_paths_and_the_host_beside_them() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let script = "cat /highwater-test/in/scan; touch /highwater-test/in/x 2>/dev/null && exit 3; echo; echo made > /highwater-test/out/mask; \
                       pwd; id -u; test -d /proc/self && test -e /dev/null && test -x /bin/sh && test -d /sys && echo all";
-        let Some(seen) = seen(folder.path(), script) else { return };
+        let Some(seen) = seen(directory.path(), script) else { return };
         let here = std::env::current_dir().unwrap();
         assert_eq!(seen, format!("data\n{}\n{}\nall\n", here.display(), Uid::effective()));
-        assert_eq!(std::fs::read_to_string(folder.path().join("out/mask")).unwrap(), "made\n");
+        assert_eq!(std::fs::read_to_string(directory.path().join("out/mask")).unwrap(), "made\n");
         assert!(!std::path::Path::new("/highwater-test").exists());
     }
 
     #[test]
     fn the_control_groups_of_a_task_are_those_outside() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let lines = |text: &str| -> Vec<String> {
             let fields = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
             let cgroups = fields.filter(|fields| fields.contains(&"cgroup") || fields.contains(&"cgroup2"));
             // Root and mount point.
             cgroups.map(|fields| format!("{} {}", fields[3], fields[4])).collect()
         };
-        let Some(seen) = seen(folder.path(), "cat /proc/self/mountinfo") else { return };
+        let Some(seen) = seen(directory.path(), "cat /proc/self/mountinfo") else { return };
         assert_eq!(lines(&seen), lines(&std::fs::read_to_string("/proc/self/mountinfo").unwrap()));
     }
 
     #[test]
     fn a_mount_that_fails_is_named() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let operations = [Operation::Bind {
             source: c"/old/in".to_owned(),
             at: c"/new/data".to_owned(),
@@ -516,7 +516,7 @@ mod tests {
         let builder = Builder::new(&operations);
         assert_eq!(builder.describe(Step::Operation(0)), "mount /in at /data");
         assert_eq!(builder.describe(Step::Operation(1)), "mount");
-        let missing = Mount { source: folder.path().join("none"), target: "/x".into(), read_only: true };
+        let missing = Mount { source: directory.path().join("none"), target: "/x".into(), read_only: true };
         assert!(matches!(View::open(&[missing], &[]), Err(ViewError::Host { action: "find", .. })));
     }
 }

@@ -1,20 +1,21 @@
-//! What a number of runs supports: content, confidence, and how many more it takes.
+//! What a number of runs supports: content, confidence, and how many more are needed.
 //!
-//! A rule that lies above all of N independent inputs and has d fitted numbers leaves a share of more than ε of the
-//! further inputs above it with a probability of at most
+//! A rule that lies above all of N independent inputs and has d fitted coefficients leaves a share of more than ε of
+//! the further inputs above it with a probability of at most
 //!
 //! ```text
 //! Σ (i < d) C(N, i) · εⁱ · (1 − ε)^(N − i)
 //! ```
 //!
 //! (Campi and Garatti 2008, "The exact feasibility of randomized solutions of uncertain convex programs"). With d = 1
-//! this is Wilks' bound for the largest of a sample (1941), 1 − pᴺ ≥ γ. Where the rule lies below r of the inputs,
-//! d becomes r + d and the sum is multiplied by C(r + d − 1, r) (Campi and Garatti 2011, "A sampling-and-discarding
+//! this is Wilks' bound for the maximum of a sample (1941), 1 − pᴺ ≥ γ. If the rule lies below r of the inputs, d
+//! becomes r + d and the sum is multiplied by C(r + d − 1, r) (Campi and Garatti 2011, "A sampling-and-discarding
 //! approach to chance-constrained optimization").
 
-/// How certain it is that a rule holds for the share `content` of further inputs: between 0 and 1.
+/// The confidence that a rule holds for the share `content` of further inputs: between 0 and 1.
 ///
-/// `inputs` distinct ones were measured, `parameters` numbers fitted to them, `exceeded` of them lie above the rule.
+/// `inputs` is the number of distinct inputs measured, `parameters` that of fitted coefficients, `exceeded` that of
+/// inputs above the rule.
 pub fn confidence(content: f64, inputs: usize, parameters: usize, exceeded: usize) -> f64 {
     if inputs == 0 || content >= 1.0 {
         return 0.0;
@@ -37,7 +38,7 @@ fn ln_lower_tail(count: usize, below: usize, chance: f64) -> f64 {
     let mut sum = term;
     for hits in 1..below.min(count + 1) {
         term += ((count - hits + 1) as f64 / hits as f64).ln() + odds;
-        // ln(eᵃ + eᵇ) without leaving the range of numbers.
+        // ln(eᵃ + eᵇ) without overflow.
         let (large, small) = if sum > term { (sum, term) } else { (term, sum) };
         sum = large + (small - large).exp().ln_1p();
     }
@@ -58,7 +59,7 @@ pub fn content(confidence_asked: f64, inputs: usize, parameters: usize, exceeded
     low
 }
 
-/// How many distinct inputs a rule above all of them needs for this content and confidence, both below 1.
+/// The number of distinct inputs that a rule above all of them needs for this content and confidence, both below 1.
 pub fn inputs_needed(content: f64, confidence_asked: f64, parameters: usize) -> usize {
     let enough = |inputs: usize| confidence(content, inputs, parameters, 0) >= confidence_asked;
     let mut high = 1;
@@ -77,12 +78,12 @@ pub fn inputs_needed(content: f64, confidence_asked: f64, parameters: usize) -> 
     high
 }
 
-/// Which of `count` ascending scores covers the next one with probability `content`: its index. `None` where there are
+/// The index of the lowest of `count` ascending scores that covers the next one with probability `content`. `None` with
 /// too few: 9 are needed for 90 %, 19 for 95 %, 99 for 99 %.
 ///
 /// Split conformal prediction: Vovk, Gammerman and Shafer (2005), "Algorithmic learning in a random world".
 pub fn conformal_index(count: usize, content: f64) -> Option<usize> {
-    // A hair below, or 0.9 · 10 would be rounded up from 9.000000000000002.
+    // Slightly below, because 0.9 · 10 would be rounded up from 9.000000000000002.
     let rank = ((count + 1) as f64 * content - 1e-9).ceil() as usize;
     (1..=count).contains(&rank).then(|| rank - 1)
 }

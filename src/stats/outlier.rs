@@ -1,15 +1,15 @@
-//! Values that do not belong to the others.
+//! Outliers.
 
 use super::summary;
 
 /// A modified z-score beyond this marks an outlier, as Iglewicz and Hoaglin recommend.
 pub const LIMIT: f64 = 3.5;
 
-/// How far each value is from the median, in robust standard deviations: the modified z-scores of Iglewicz and Hoaglin
-/// (1993), "How to detect and handle outliers".
+/// The deviation of each value from the median, in robust standard deviations: the modified z-scores of Iglewicz and
+/// Hoaglin (1993), "How to detect and handle outliers".
 ///
-/// `smallest_spread` is what the values differ by anyway. It stands in where more than half of them are equal, so that
-/// the median absolute deviation is zero and would make an outlier of any other value.
+/// `smallest_spread` is the usual variation of the values. It is used if more than half of them are equal, so that the
+/// median absolute deviation is zero and would make an outlier of any other value.
 pub fn modified_z_scores(values: &[f64], smallest_spread: f64) -> Vec<f64> {
     let (Some(middle), Some(deviation)) = (summary::median(values), summary::median_absolute_deviation(values)) else {
         return Vec::new();

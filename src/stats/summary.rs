@@ -1,14 +1,14 @@
-//! Middles and quantiles.
+//! Averages and quantiles.
 
-/// The middle of the values; the mean of the two middle ones where their number is even. `None` of nothing.
+/// The median; the mean of the two middle values if their number is even. `None` without values.
 pub fn median(values: &[f64]) -> Option<f64> {
     quantile(values, 0.5)
 }
 
-/// The value below which the share `q` of the values lies, between two of them by linear interpolation.
+/// The `q` quantile, with linear interpolation between values.
 ///
-/// Definition 7 of Hyndman and Fan (1996), "Sample quantiles in statistical packages". `None` of nothing; `q` outside
-/// of 0 to 1 is taken as the nearer end.
+/// Definition 7 of Hyndman and Fan (1996), "Sample quantiles in statistical packages". `None` without values; `q` is
+/// clamped to 0 to 1.
 pub fn quantile(values: &[f64], q: f64) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -18,25 +18,26 @@ pub fn quantile(values: &[f64], q: f64) -> Option<f64> {
     Some(below + (above - below) * place.fract())
 }
 
-/// The arithmetic mean. `None` of nothing.
+/// The arithmetic mean. `None` without values.
 pub fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
-/// The geometric mean of positive values. `None` of nothing.
+/// The geometric mean of positive values. `None` without values.
 pub fn geometric_mean(values: &[f64]) -> Option<f64> {
     let logarithms: Vec<f64> = values.iter().map(|value| value.ln()).collect();
     mean(&logarithms).map(f64::exp)
 }
 
-/// The median distance from the median. `None` of nothing.
+/// The median absolute deviation from the median. `None` without values.
 pub fn median_absolute_deviation(values: &[f64]) -> Option<f64> {
     let middle = median(values)?;
     let distances: Vec<f64> = values.iter().map(|value| (value - middle).abs()).collect();
     median(&distances)
 }
 
-/// At most `count` of the values, in ascending order and evenly spread over their ranks, smallest and largest among them.
+/// At most `count` of the values, in ascending order and evenly spread over their ranks, including the smallest and the
+/// largest.
 pub fn spread(mut values: Vec<f64>, count: usize) -> Vec<f64> {
     values.sort_by(f64::total_cmp);
     values.dedup();

@@ -1,12 +1,12 @@
-//! Does one quantity grow with another? Answers that a few wild values cannot change.
+//! Trends: whether one quantity grows with another, robust against a few wild values.
 
 use super::summary;
 
-/// Every pair is looked at; of more points than this, as many evenly spread ones stand for all.
+/// Every pair is compared; more points than this are represented by this many evenly spread ones.
 const MOST_POINTS: usize = 400;
 
-/// Kendall's rank correlation as a standard normal score: above 1.64 the ranks agree more than chance would have it
-/// in 19 of 20 cases. 0 for fewer than two points.
+/// Kendall's rank correlation as a standard normal score: above 1.64 the ranks agree more than by chance in 19 of 20
+/// cases. 0 for fewer than two points.
 ///
 /// Kendall (1938), "A new measure of rank correlation"; ties count as neither agreement nor disagreement.
 pub fn kendall_score(points: &[(f64, f64)]) -> f64 {
@@ -24,24 +24,24 @@ pub fn kendall_score(points: &[(f64, f64)]) -> f64 {
     if deviation > 0.0 { agreement / deviation } else { 0.0 }
 }
 
-/// The standard deviation of agreements minus disagreements, where there is no relation.
+/// The standard deviation of agreements minus disagreements, without any relation.
 fn kendall_deviation(count: usize) -> f64 {
     let count = count as f64;
     (count * (count - 1.0) * (2.0 * count + 5.0) / 18.0).sqrt()
 }
 
-/// A slope and what it may as well be.
+/// A slope and its confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct Slope {
     /// The median of the slopes between any two points.
     pub estimate: f64,
-    /// The lower end of the interval that holds the true slope with 95 % confidence.
+    /// The lower end of the 95 % confidence interval.
     pub low: f64,
     /// Its upper end.
     pub high: f64,
 }
 
-/// The slope of y over x with its 95 % interval. `None` where no two points differ in x.
+/// The slope of y over x with its 95 % confidence interval. `None` if no two points differ in x.
 ///
 /// Theil (1950) and Sen (1968), "Estimates of the regression coefficient based on Kendall's tau".
 pub fn slope(points: &[(f64, f64)]) -> Option<Slope> {

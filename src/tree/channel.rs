@@ -1,4 +1,4 @@
-//! What the threads that read one channel share.
+//! State shared by the threads that read a channel.
 
 use std::collections::HashSet;
 use std::io;
@@ -12,43 +12,43 @@ use nix::fcntl::{AT_FDCWD, readlink};
 
 use crate::model::units::Bytes;
 
-use super::crew::Queue;
 use super::error::TreeError;
+use super::excluded::{Collector, Exclusion, Reason};
 use super::items::Board;
 use super::kernel::{self, Access, Links, Stat};
-use super::left_out::{Collector, Omission, Reason};
 use super::options::{Listener, Options, Progress};
+use super::queue::Queue;
 use super::selection::Selection;
 
-/// A channel that is being read.
+/// A channel being read.
 pub(super) struct Channel<'a> {
-    /// As it was named.
+    /// As given by the caller.
     pub(super) path: &'a Path,
     pub(super) root: OwnedFd,
     pub(super) selections: &'a [Selection],
     pub(super) queue: Queue,
     pub(super) board: Arc<Board>,
     pub(super) inodes: Option<Inodes>,
-    /// Whether any selection asks for the items.
+    /// Whether any selection needs the items.
     pub(super) has_items: bool,
-    /// How many folders each thread may keep open for coming back to them.
+    /// How many directories each thread may keep open to return to them.
     pub(super) kept_open: usize,
-    /// Who wants to know of every file that counts.
+    /// Receives every file that counts.
     pub(super) counted: Option<&'a Listener<'a>>,
     outside: bool,
-    /// The file system to stay on.
+    /// The file system to stay on, if any.
     device: Option<u64>,
     is_scarce: AtomicBool,
     is_stopped: AtomicBool,
     cancel: Option<&'a AtomicBool>,
     failure: Mutex<Option<TreeError>>,
-    left_out: Mutex<Collector>,
+    excluded: Mutex<Collector>,
     progress: Option<Shared>,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
-    folders: AtomicU64,
+    directories: AtomicU64,
     files: AtomicU64,
     bytes: AtomicU64,
 }
@@ -81,22 +81,22 @@ impl<'a> Channel<'a> {
             is_stopped: AtomicBool::new(false),
             cancel: options.cancel,
             failure: Mutex::new(None),
-            left_out: Mutex::new(Collector::default()),
+            excluded: Mutex::new(Collector::default()),
             progress: options.progress.map(|_| Shared::default()),
         })
     }
 
-    /// Which links a `target_dir` may lead through.
+    /// Which links a `target_dir` may go through.
     pub(super) fn links(&self) -> Links {
         if self.outside { Links::Anywhere } else { Links::Beneath }
     }
 
-    /// Whether a folder is on a file system that shall not be entered.
+    /// Whether a directory is on a file system that must not be entered.
     pub(super) fn is_elsewhere(&self, opened: BorrowedFd<'_>) -> bool {
         self.device.is_some_and(|device| kernel::device(opened).is_ok_and(|other| other != device))
     }
 
-    /// From now on nobody keeps folders open for later.
+    /// From now on no thread keeps directories open for later.
     pub(super) fn become_scarce(&self) {
         self.is_scarce.store(true, Ordering::Relaxed);
     }
@@ -105,7 +105,7 @@ impl<'a> Channel<'a> {
         self.is_scarce.load(Ordering::Relaxed)
     }
 
-    /// Whether to end early.
+    /// Whether to stop early.
     pub(super) fn is_stopped(&self) -> bool {
         self.is_stopped.load(Ordering::Relaxed) || self.is_cancelled()
     }
@@ -114,71 +114,71 @@ impl<'a> Channel<'a> {
         self.cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed))
     }
 
-    /// Ends the survey; the first failure is the one that is reported.
+    /// Stops the survey; the first failure is the one that is reported.
     pub(super) fn fail(&self, failure: TreeError) {
         lock(&self.failure).get_or_insert(failure);
         self.stop();
     }
 
-    /// Ends the survey.
+    /// Stops the survey.
     pub(super) fn stop(&self) {
         self.is_stopped.store(true, Ordering::Relaxed);
         self.queue.close();
     }
 
-    /// Why the survey ended early, if it did.
+    /// Why the survey stopped early, if it did.
     pub(super) fn take_failure(&self) -> Option<TreeError> {
         lock(&self.failure).take().or_else(|| self.is_cancelled().then_some(TreeError::Cancelled))
     }
 
-    pub(super) fn leave_out(&self, path: PathBuf, reason: Reason) {
-        lock(&self.left_out).add(Omission { path, reason });
+    pub(super) fn exclude(&self, path: PathBuf, reason: Reason) {
+        lock(&self.excluded).add(Exclusion { path, reason });
     }
 
     pub(super) fn collected(&self) -> Collector {
-        std::mem::take(&mut lock(&self.left_out))
+        std::mem::take(&mut lock(&self.excluded))
     }
 
-    /// Says that a folder was read.
+    /// Reports a directory as read.
     pub(super) fn report(&self, files: u64, bytes: u64) {
         if let Some(shared) = &self.progress {
-            shared.folders.fetch_add(1, Ordering::Relaxed);
+            shared.directories.fetch_add(1, Ordering::Relaxed);
             shared.files.fetch_add(files, Ordering::Relaxed);
             shared.bytes.fetch_add(bytes, Ordering::Relaxed);
         }
     }
 
-    /// How far the survey is.
+    /// The progress of the survey.
     pub(super) fn progress(&self) -> Option<Progress> {
         let shared = self.progress.as_ref()?;
         Some(Progress {
-            folders: shared.folders.load(Ordering::Relaxed),
+            directories: shared.directories.load(Ordering::Relaxed),
             files: shared.files.load(Ordering::Relaxed),
             bytes: Bytes(shared.bytes.load(Ordering::Relaxed)),
         })
     }
 }
 
-/// Opens the channel itself. A slash at the end does not make a link a folder here.
+/// Opens the channel itself. A trailing slash does not turn a link into a directory here.
 fn open_root(path: &Path, follow: bool) -> Result<OwnedFd, TreeError> {
     let named: PathBuf = path.components().collect();
-    let answer = kernel::open_folder(AT_FDCWD, &named, Access::Pass, follow);
+    let answer = kernel::open_directory(AT_FDCWD, &named, Access::Pass, follow);
     let path = path.to_owned();
     answer.map_err(|errno| match errno {
         Errno::ENOENT => TreeError::Missing { path },
         Errno::ENOTDIR => match readlink(&named) {
             Ok(target) if !follow => TreeError::Link { path, target: target.into() },
-            Ok(_) | Err(_) => TreeError::NotAFolder { path },
+            Ok(_) | Err(_) => TreeError::NotADirectory { path },
         },
         errno => TreeError::Unreadable { path, source: io::Error::from(errno) },
     })
 }
 
-/// The files that were counted, where each counts once per total.
+/// The files counted so far, if each counts once per total.
 #[derive(Debug, Default)]
 pub(super) struct Inodes(Mutex<HashSet<Counted>>);
 
-/// A file of a total: that of a selection in an item, or in the channel where there is none.
+/// A file of a total: that of a selection in an item, or in the channel without an item.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Counted {
     selection: usize,
@@ -188,7 +188,7 @@ struct Counted {
 }
 
 impl Inodes {
-    /// Whether a file has not been counted yet for a selection, in the item, or in the channel where there is none.
+    /// Whether a file has not been counted yet for a selection, in the item, or in the channel without an item.
     pub(super) fn is_new(&self, selection: usize, item: Option<u64>, stat: &Stat) -> bool {
         lock(&self.0).insert(Counted { selection, item, device: stat.device, inode: stat.inode })
     }

@@ -1,4 +1,4 @@
-//! Digests of a few blocks of each file of a channel: a cheap way to notice that contents differ.
+//! Digests of a few blocks of each file of a channel: a cheap way to detect different contents.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,13 +13,13 @@ use sha2::{Digest, Sha256};
 use super::error::TreeError;
 use crate::model::units::Bytes;
 
-/// The digest of the first block of a file, the one in the middle and the last one.
+/// The digest of the first, the middle and the last block of a file.
 pub type ContentDigest = [u8; 16];
 
-/// Volumes of one scanner have the same header and begin and end with air; they differ in the middle.
+/// Volumes from the same scanner have the same header and begin and end with air; they differ in the middle.
 const BLOCK: u64 = 4096;
 
-/// A thread reads at least this many files.
+/// The fewest files per thread.
 const WORTH_A_THREAD: usize = 64;
 
 /// Reads a few blocks of each file below the root. Files that only the task may read have no digest.
@@ -52,7 +52,8 @@ fn digest(path: &Path) -> io::Result<Option<ContentDigest>> {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
         Err(error) => return Err(error),
     };
-    // What is read ahead would be in the page cache before the task reads it, and not be charged to the task.
+    // Read-ahead would put pages into the page cache before the task reads them, so that they are not charged to the
+    // task.
     let _ = posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_RANDOM);
     let size = file.metadata()?.len();
     let mut hash = Sha256::new();
@@ -66,7 +67,7 @@ fn digest(path: &Path) -> io::Result<Option<ContentDigest>> {
     Ok(hash.finalize().first_chunk().copied())
 }
 
-/// Reads less if the file has become shorter.
+/// Reads less if the file has been truncated.
 fn read_block(file: &File, mut start: u64, length: u64, hash: &mut Sha256) -> io::Result<()> {
     let mut block = [0; BLOCK as usize];
     let end = start + length;
@@ -91,8 +92,8 @@ mod tests {
 
     #[test]
     fn files_are_told_apart_by_their_beginning_middle_and_end() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("ct.raw");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ct.raw");
         let written = |changes: &[usize]| {
             let mut content = vec![0; 1 << 20];
             changes.iter().for_each(|at| content[*at] = 1);
@@ -108,17 +109,17 @@ mod tests {
 
     #[test]
     fn small_files_are_read_as_a_whole() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let files: BTreeMap<PathBuf, Bytes> = (0..200_u64).map(|n| (n.to_string().into(), Bytes(n * 60))).collect();
         for (path, size) in &files {
-            std::fs::write(folder.path().join(path), vec![7; usize::try_from(size.0).unwrap()]).unwrap();
+            std::fs::write(directory.path().join(path), vec![7; usize::try_from(size.0).unwrap()]).unwrap();
         }
-        let before = read(folder.path(), &files).unwrap();
+        let before = read(directory.path(), &files).unwrap();
         assert_eq!(before.len(), 200);
         let mut content = vec![7; 199 * 60];
         content[5000] = 8;
-        std::fs::write(folder.path().join("199"), content).unwrap();
-        let after = read(folder.path(), &files).unwrap();
+        std::fs::write(directory.path().join("199"), content).unwrap();
+        let after = read(directory.path(), &files).unwrap();
         let changed: Vec<_> = after.iter().filter(|(path, digest)| before[*path] != **digest).collect();
         assert_eq!(changed.iter().map(|(path, _)| path.to_str().unwrap()).collect::<Vec<_>>(), ["199"]);
     }

@@ -1,34 +1,34 @@
-//! Why a channel has no size.
+//! Errors of measuring a channel.
 
 use std::io;
 use std::path::PathBuf;
 
-use super::left_out::LeftOut;
+use super::excluded::Excluded;
 
-/// Why a survey came to no result.
+/// Why a survey failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TreeError {
-    /// The channel is not there.
+    /// The channel does not exist.
     #[error("{} does not exist", path.display())]
     Missing {
         /// The channel.
         path: PathBuf,
     },
-    /// The channel is no folder.
+    /// The channel is not a directory.
     #[error("{} is not a directory", path.display())]
-    NotAFolder {
+    NotADirectory {
         /// The channel.
         path: PathBuf,
     },
-    /// The channel is a symbolic link, and nobody asked to follow it.
+    /// The channel is a symbolic link, which the options do not follow.
     #[error("{} is a symbolic link to {}", path.display(), target.display())]
     Link {
         /// The channel.
         path: PathBuf,
-        /// What the link holds.
+        /// The target of the link.
         target: PathBuf,
     },
-    /// A `target_dir` leads through a symbolic link out of the channel, and nobody asked to follow it.
+    /// A `target_dir` goes through a symbolic link out of the channel, which the options do not follow.
     #[error("{} leads out of the channel", path.display())]
     Outside {
         /// The channel with the `target_dir`.
@@ -37,9 +37,9 @@ pub enum TreeError {
     /// The channel, or the `target_dir` in it, cannot be read.
     #[error("failed to read the directory {}", path.display())]
     Unreadable {
-        /// The folder.
+        /// The directory.
         path: PathBuf,
-        /// What the kernel said.
+        /// The system error.
         #[source]
         source: io::Error,
     },
@@ -48,18 +48,18 @@ pub enum TreeError {
     UnreadableFile {
         /// The file.
         path: PathBuf,
-        /// What the kernel said.
+        /// The system error.
         #[source]
         source: io::Error,
     },
-    /// A regex gave up on a path: it needs more back-tracking than is allowed.
+    /// A regex exceeded the backtracking limit on a path.
     #[error("target_regex {regex:?} gave up on {}: it takes too many steps", path.display())]
     Regex {
         /// The regex.
         regex: String,
-        /// The file it was matched with.
+        /// The path of the file.
         path: PathBuf,
-        /// What the regex engine said.
+        /// The error of the regex engine.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -69,10 +69,10 @@ pub enum TreeError {
         /// The channel.
         path: PathBuf,
     },
-    /// Something was left out of a strict survey.
+    /// A strict survey excluded something.
     #[error("{}", .0.summary())]
-    Incomplete(LeftOut),
-    /// The caller cancelled.
+    Incomplete(Excluded),
+    /// The caller cancelled the survey.
     #[error("the survey was cancelled")]
     Cancelled,
 }

@@ -1,8 +1,8 @@
-//! Globs as Python's `Path.rglob` understands them (3.12, POSIX), on names as the kernel gives them.
+//! Globs with the semantics of Python's `Path.rglob` (3.12, POSIX), on names as the kernel returns them.
 //!
-//! The `glob` crate differs in what matters here: it refuses names that are not UTF-8, `[` without `]` and `[a`; and
-//! a pattern of several segments would need a path per file. Here a folder carries which segments come next, so that
-//! a file costs one comparison of its name.
+//! The `glob` crate differs in important details: it rejects names that are not UTF-8, `[` without `]` and `[a`; and a
+//! pattern of several segments would need a path per file. Here a directory carries which segments come next, so that a
+//! file costs one comparison of its name.
 
 mod name;
 
@@ -18,15 +18,15 @@ const MOST_SEGMENTS: usize = 63;
 /// A compiled glob.
 #[derive(Clone, Debug)]
 pub(super) struct Glob {
-    /// Begins with `**`, as `rglob` puts it in front.
+    /// Begins with `**`, which `rglob` prepends.
     segments: Vec<Segment>,
 }
 
 #[derive(Clone, Debug)]
 enum Segment {
-    /// `**`: any number of folders, none as well.
-    Folders,
-    /// One name.
+    /// `**`: any number of directories, including none.
+    Directories,
+    /// A single name.
     Name(NamePattern),
 }
 
@@ -35,7 +35,7 @@ enum Segment {
 pub(super) struct Places(u64);
 
 impl Glob {
-    /// Reads a pattern. Every error has its place.
+    /// Parses a pattern. Every error has a location.
     pub(super) fn compile(text: &str) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
         if text.starts_with('/') {
@@ -46,11 +46,11 @@ impl Glob {
                     .help("remove the first `/`: globs are relative to the channel and match at every depth"),
             );
         }
-        let mut segments = vec![Segment::Folders];
+        let mut segments = vec![Segment::Directories];
         for (span, segment) in segments_of(text) {
             match segment {
-                "**" if matches!(segments.last(), Some(Segment::Folders)) => {}
-                "**" => segments.push(Segment::Folders),
+                "**" if matches!(segments.last(), Some(Segment::Directories)) => {}
+                "**" => segments.push(Segment::Directories),
                 ".." => problems.push(leads_upwards(span)),
                 _ => match segment.find("**") {
                     Some(at) => problems.push(half_recursive(span.start + at..span.start + at + 2)),
@@ -58,8 +58,8 @@ impl Glob {
                 },
             }
         }
-        if matches_folders_only(text) {
-            segments.push(Segment::Folders);
+        if matches_directories_only(text) {
+            segments.push(Segment::Directories);
         }
         if segments.len() > MOST_SEGMENTS + 1 {
             problems.push(
@@ -71,10 +71,10 @@ impl Glob {
         if problems.is_empty() { Ok(Self { segments }) } else { Err(problems) }
     }
 
-    /// What is suspicious about a pattern that can be compiled.
+    /// Suspicious parts of a pattern that can be compiled.
     pub(super) fn warnings(text: &str) -> Vec<Problem> {
         let mut warnings = Vec::new();
-        if matches_folders_only(text) {
+        if matches_directories_only(text) {
             warnings.push(
                 Problem::warning("glob-without-files", "the glob matches only directories, so no file counts")
                     .at(0..text.len())
@@ -95,11 +95,11 @@ impl Glob {
         warnings
     }
 
-    /// The same as a regex about the whole path of a file.
+    /// The equivalent regex for the whole path of a file.
     pub(super) fn to_regex(&self) -> String {
         let last = self.segments.len() - 1;
         let segment = |(index, segment): (usize, &Segment)| match segment {
-            Segment::Folders => "(?:[^/]+/)*".to_owned(),
+            Segment::Directories => "(?:[^/]+/)*".to_owned(),
             Segment::Name(name) if index == last => name.to_regex(),
             Segment::Name(name) => name.to_regex() + "/",
         };
@@ -108,44 +108,44 @@ impl Glob {
 
     /// Whether no file can match, whatever its path.
     pub(super) fn is_barren(&self) -> bool {
-        matches!(self.segments.last(), None | Some(Segment::Folders))
+        matches!(self.segments.last(), None | Some(Segment::Directories))
     }
 
-    /// Whether the folder a file is in makes no difference.
+    /// Whether the directory of a file is irrelevant.
     pub(super) fn is_one_name(&self) -> bool {
-        matches!(self.segments.as_slice(), [Segment::Folders, Segment::Name(_)])
+        matches!(self.segments.as_slice(), [Segment::Directories, Segment::Name(_)])
     }
 
     /// Whether every file matches.
     #[cfg(test)]
     pub(super) fn is_everything(&self) -> bool {
-        matches!(self.segments.as_slice(), [Segment::Folders, Segment::Name(name)] if name.is_any())
+        matches!(self.segments.as_slice(), [Segment::Directories, Segment::Name(name)] if name.is_any())
     }
 
-    /// The places in the folder that the glob is relative to.
+    /// The places in the directory that the glob is relative to.
     pub(super) fn start(&self) -> Places {
         self.with_skipped(1)
     }
 
-    /// The places in a sub-folder of a folder with these places.
-    pub(super) fn enter(&self, places: Places, folder: &[u8]) -> Places {
+    /// The places in a subdirectory of a directory with these places.
+    pub(super) fn enter(&self, places: Places, directory: &[u8]) -> Places {
         let mut entered = 0;
         for (bit, segment) in self.at(places) {
             match segment {
-                Segment::Folders => entered |= bit,
-                Segment::Name(name) if name.matches(folder) => entered |= bit << 1,
+                Segment::Directories => entered |= bit,
+                Segment::Name(name) if name.matches(directory) => entered |= bit << 1,
                 Segment::Name(_) => {}
             }
         }
         self.with_skipped(entered)
     }
 
-    /// Whether a file in a folder with these places matches.
+    /// Whether a file in a directory with these places matches.
     pub(super) fn matches(&self, places: Places, file: &[u8]) -> bool {
         let last = self.segments.len() - 1;
         match &self.segments[last] {
             Segment::Name(name) => places.0 >> last & 1 == 1 && name.matches(file),
-            Segment::Folders => false,
+            Segment::Directories => false,
         }
     }
 
@@ -157,11 +157,11 @@ impl Glob {
             .filter(move |(bit, _)| places.0 & bit != 0)
     }
 
-    /// Adds what comes after every `**`, as it may stand for no folder at all.
+    /// Adds what comes after every `**`, because it may match no directory at all.
     fn with_skipped(&self, places: u64) -> Places {
         let mut all = places;
         for (index, segment) in self.segments.iter().enumerate() {
-            if matches!(segment, Segment::Folders) && all >> index & 1 == 1 && index + 1 < self.segments.len() {
+            if matches!(segment, Segment::Directories) && all >> index & 1 == 1 && index + 1 < self.segments.len() {
                 all |= 1 << (index + 1);
             }
         }
@@ -169,7 +169,7 @@ impl Glob {
     }
 }
 
-/// The segments of a pattern with their places; empty ones and `.` mean nothing.
+/// The segments of a pattern with their locations; empty ones and `.` are skipped.
 fn segments_of(text: &str) -> impl Iterator<Item = (Range<usize>, &str)> {
     let mut start = 0;
     text.split('/').filter_map(move |segment| {
@@ -179,8 +179,8 @@ fn segments_of(text: &str) -> impl Iterator<Item = (Range<usize>, &str)> {
     })
 }
 
-/// `**` at the end and a `/` at the end ask for folders, and so does a pattern without any segment.
-fn matches_folders_only(text: &str) -> bool {
+/// `**` or `/` at the end matches directories, as does a pattern without segments.
+fn matches_directories_only(text: &str) -> bool {
     text.ends_with('/') || segments_of(text).last().is_none_or(|(_, segment)| segment == "**")
 }
 
@@ -204,8 +204,8 @@ mod tests {
 
     fn matches(glob: &str, path: &str) -> bool {
         let glob = Glob::compile(glob).unwrap();
-        let (folders, file) = path.rsplit_once('/').unwrap_or(("", path));
-        let places = folders
+        let (directories, file) = path.rsplit_once('/').unwrap_or(("", path));
+        let places = directories
             .split('/')
             .filter(|name| !name.is_empty())
             .fold(glob.start(), |places, name| glob.enter(places, name.as_bytes()));

@@ -1,22 +1,22 @@
-//! The sums of the items, while and after their files are counted.
+//! The totals of items, while and after their files are counted.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::model::units::Bytes;
 
-use super::folder::path_buf;
+use super::directory::path_buf;
 use super::totals::Item;
 
-/// How many of the largest items are kept.
+/// How many of the largest items are stored.
 const KEPT: usize = 10;
 
 /// The files of one item that were counted so far, by any thread.
 ///
-/// Every folder of the item holds on to it: when the last one is done with, it enters itself on the board.
+/// Every directory of the item holds a reference: when the last one is dropped, the item is added to the board.
 #[derive(Debug)]
 pub(super) struct ItemTally {
-    /// Tells items apart, also after one of them is gone.
+    /// Distinguishes items, even after one of them is gone.
     pub(super) id: u64,
     name: Box<[u8]>,
     /// One for each selection.
@@ -55,23 +55,23 @@ impl Drop for ItemTally {
     }
 }
 
-/// Where finished items are entered.
+/// Collects finished items.
 #[derive(Debug)]
 pub(super) struct Board {
     selections: usize,
     named: AtomicU64,
     podiums: Mutex<Vec<Podium>>,
-    /// Whether an item has more bytes than can be counted.
+    /// Whether the size of an item overflowed.
     pub(super) overflowed: AtomicBool,
 }
 
-/// What is known about the items of one selection.
+/// The statistics of the items of one selection.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Podium {
     pub(super) items: u64,
     pub(super) files: u64,
     pub(super) empty: u64,
-    /// The largest first, the first by name where several are as large.
+    /// The largest first; of equal ones the first by name.
     pub(super) largest: Vec<Item>,
 }
 

@@ -1,4 +1,4 @@
-//! The system calls of a survey: opening, listing and asking for sizes, always relative to an open folder.
+//! The system calls of a survey: opening, listing and stat, always relative to an open directory.
 
 use std::ffi::{CStr, OsStr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -11,26 +11,26 @@ use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlink
 use nix::libc;
 use nix::sys::stat::{Mode, fstat, fstatat};
 
-/// What a name in a folder stands for.
+/// The type of a directory entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Regular,
-    Folder,
+    Directory,
     Link,
     /// A FIFO, a socket or a device.
     Special,
-    /// The file system does not say: one more question has to be asked.
+    /// The file system does not report it: stat has to be called.
     Unknown,
 }
 
-/// One name in a folder.
+/// A directory entry.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry<'a> {
     pub(super) name: &'a CStr,
     pub(super) kind: Kind,
 }
 
-/// What `stat` says about a file, as far as a survey needs it.
+/// The result of `stat`, as far as a survey needs it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stat {
     pub(super) kind: Kind,
@@ -39,21 +39,21 @@ pub(super) struct Stat {
     pub(super) inode: u64,
 }
 
-/// What an open folder is for.
+/// The purpose of an open directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
-    /// To list it.
+    /// Listing it.
     List,
-    /// To pass through: needs no permission to list.
+    /// Traversing it, which needs no permission to list.
     Pass,
 }
 
-/// Which symbolic links a path may lead through.
+/// Which symbolic links a path may go through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Links {
     /// None.
     No,
-    /// Those that stay below the folder the path is relative to.
+    /// Those that stay below the directory the path is relative to.
     Beneath,
     /// All.
     Anywhere,
@@ -61,16 +61,16 @@ pub(super) enum Links {
 
 impl Access {
     fn flags(self) -> OFlag {
-        let folder = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let directory = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         match self {
-            Self::List => folder | OFlag::O_RDONLY,
-            Self::Pass => folder | OFlag::O_PATH,
+            Self::List => directory | OFlag::O_RDONLY,
+            Self::Pass => directory | OFlag::O_PATH,
         }
     }
 }
 
-/// Opens a folder; the last component may be a symbolic link only where `follow` says so.
-pub(super) fn open_folder<P: NixPath + ?Sized>(
+/// Opens a directory; the last component may be a symbolic link only if `follow` is true.
+pub(super) fn open_directory<P: NixPath + ?Sized>(
     at: BorrowedFd<'_>,
     path: &P,
     access: Access,
@@ -80,52 +80,52 @@ pub(super) fn open_folder<P: NixPath + ?Sized>(
     openat(at, path, flags, Mode::empty())
 }
 
-/// Opens a folder by its path from `root`.
+/// Opens a directory by its path from `root`.
 ///
-/// `EXDEV` means that the path leads out of `root`, `ELOOP` that it has a link that may not be followed.
+/// `EXDEV` means that the path leads out of `root`, `ELOOP` that it contains a link that may not be followed.
 pub(super) fn open_path(root: BorrowedFd<'_>, path: &CStr, access: Access, links: Links) -> Result<OwnedFd, Errno> {
     let resolve = match links {
-        Links::Anywhere => return open_folder(root, path, access, true),
+        Links::Anywhere => return open_directory(root, path, access, true),
         Links::Beneath => ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS,
         Links::No => ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS,
     };
     loop {
         match openat2(root, path, OpenHow::new().flags(access.flags()).resolve(resolve)) {
-            // A rename elsewhere on the machine made the kernel unsure; it says to ask again.
+            // A concurrent rename elsewhere: the kernel requests a retry.
             Err(Errno::EAGAIN) => {}
-            // Kernels before 5.6 lack it, some sandboxes forbid it.
+            // Kernels before 5.6 lack it, and some sandboxes forbid it.
             Err(Errno::ENOSYS | Errno::EPERM) => return open_and_compare(root, path, access, links),
             answer => return answer,
         }
     }
 }
 
-/// The same without `openat2`: where the open folder turns out to be is compared with where it should be.
+/// The same without `openat2`: compares where the open directory is with where it should be.
 fn open_and_compare(root: BorrowedFd<'_>, path: &CStr, access: Access, links: Links) -> Result<OwnedFd, Errno> {
-    let place = |folder: BorrowedFd<'_>| {
-        let link = format!("/proc/self/fd/{}", folder.as_raw_fd());
+    let place = |directory: BorrowedFd<'_>| {
+        let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
         readlink(link.as_str()).map(PathBuf::from)
     };
-    let opened = open_folder(root, path, access, true)?;
+    let opened = open_directory(root, path, access, true)?;
     let (channel, found) = (place(root)?, place(opened.as_fd())?);
     let named = channel.join(OsStr::from_bytes(path.to_bytes()));
     match links {
         Links::Anywhere => Ok(opened),
         Links::Beneath if found.starts_with(&channel) => Ok(opened),
         Links::Beneath => Err(Errno::EXDEV),
-        // Compared by components: `.` and slashes in a row make no difference.
+        // Compares components: `.` and repeated slashes make no difference.
         Links::No if found == named => Ok(opened),
         Links::No => Err(Errno::ELOOP),
     }
 }
 
-/// Fills `buffer` with the next names of a folder and says how many bytes they take; 0 after the last.
-pub(super) fn list(folder: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
+/// Fills `buffer` with the next names of a directory and returns their length in bytes; 0 after the last.
+pub(super) fn list(directory: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
     // SAFETY: the kernel writes at most `buffer.len()` bytes to `buffer`, which is ours for the whole call.
     let length = unsafe {
         libc::syscall(
             libc::SYS_getdents64,
-            folder.as_raw_fd(),
+            directory.as_raw_fd(),
             buffer.as_mut_ptr().cast::<libc::c_void>(),
             buffer.len(),
         )
@@ -133,9 +133,9 @@ pub(super) fn list(folder: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, E
     Errno::result(length).map(|length| usize::try_from(length).unwrap_or(0))
 }
 
-/// The names in what [`list`] wrote, without `.` and `..`.
+/// The names in the buffer of [`list`], without `.` and `..`.
 pub(super) fn entries(mut listed: &[u8]) -> impl Iterator<Item = Entry<'_>> {
-    /// Where `d_reclen`, `d_type` and `d_name` are in a `linux_dirent64`.
+    /// The offsets of `d_reclen`, `d_type` and `d_name` in a `linux_dirent64`.
     const LENGTH: usize = 16;
     const KIND: usize = 18;
     const NAME: usize = 19;
@@ -148,7 +148,7 @@ pub(super) fn entries(mut listed: &[u8]) -> impl Iterator<Item = Entry<'_>> {
             let kind = match *record.get(KIND)? {
                 libc::DT_REG => Kind::Regular,
                 libc::DT_DIR if matches!(name.to_bytes(), b"." | b"..") => continue,
-                libc::DT_DIR => Kind::Folder,
+                libc::DT_DIR => Kind::Directory,
                 libc::DT_LNK => Kind::Link,
                 libc::DT_UNKNOWN if matches!(name.to_bytes(), b"." | b"..") => continue,
                 libc::DT_UNKNOWN => Kind::Unknown,
@@ -159,20 +159,20 @@ pub(super) fn entries(mut listed: &[u8]) -> impl Iterator<Item = Entry<'_>> {
     })
 }
 
-/// What a name in a folder is; of the target of a symbolic link where `follow` says so.
-pub(super) fn stat(folder: BorrowedFd<'_>, name: &CStr, follow: bool) -> Result<Stat, Errno> {
+/// The stat of a directory entry; of the target of a symbolic link if `follow` is true.
+pub(super) fn stat(directory: BorrowedFd<'_>, name: &CStr, follow: bool) -> Result<Stat, Errno> {
     let flags = if follow { AtFlags::AT_NO_AUTOMOUNT } else { AtFlags::AT_NO_AUTOMOUNT | AtFlags::AT_SYMLINK_NOFOLLOW };
-    let stat = fstatat(folder, name, flags)?;
+    let stat = fstatat(directory, name, flags)?;
     let kind = match stat.st_mode & libc::S_IFMT {
         libc::S_IFREG => Kind::Regular,
-        libc::S_IFDIR => Kind::Folder,
+        libc::S_IFDIR => Kind::Directory,
         libc::S_IFLNK => Kind::Link,
         _ => Kind::Special,
     };
     Ok(Stat { kind, size: u64::try_from(stat.st_size).unwrap_or(0), device: stat.st_dev, inode: stat.st_ino })
 }
 
-/// The device an open folder is on.
-pub(super) fn device(folder: BorrowedFd<'_>) -> Result<u64, Errno> {
-    fstat(folder).map(|stat| stat.st_dev)
+/// The device of an open directory.
+pub(super) fn device(directory: BorrowedFd<'_>) -> Result<u64, Errno> {
+    fstat(directory).map(|stat| stat.st_dev)
 }

@@ -1,4 +1,4 @@
-//! All files of a channel by name, and what parts of it would count without being there.
+//! All files of a channel by name, and what subsets of them would count without being staged.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -17,30 +17,30 @@ use crate::model::plan::{Unit, digest_of_contents, digest_of_listing};
 use crate::model::prediction::{Named, Sizes};
 use crate::model::units::Bytes;
 
-/// The extensions that are told apart: more are numbers in names.
+/// The most extensions to distinguish: more are numbers in names.
 const MOST_EXTENSIONS: usize = 24;
 /// Longer ones are parts of names.
 const LONGEST_EXTENSION: usize = 12;
-/// What is put behind the extension of what was compressed.
+/// Extensions of compressed files, which follow the one of the content.
 const COMPRESSIONS: [&str; 5] = ["gz", "bz2", "xz", "zst", "lz4"];
 
 /// The files of a channel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
-    /// The names of its items: the folders directly in it.
+    /// The names of its items: the direct subdirectories.
     pub items: BTreeSet<OsString>,
-    /// Its files by their paths below it, with their sizes.
+    /// Its files by their relative paths, with their sizes.
     pub files: BTreeMap<PathBuf, Bytes>,
-    /// The digests of its files that were read; see [`Listing::read_contents`].
+    /// The digests of its files whose contents were read; see [`Listing::read_contents`].
     pub contents: BTreeMap<PathBuf, ContentDigest>,
 }
 
-/// Lists what [`survey`] counts in a channel without any patterns.
+/// Lists the files that [`survey`] counts in a channel without any patterns.
 ///
 /// # Errors
 /// As for [`survey`].
 pub fn list(root: &Path, options: &Options<'_>) -> Result<Listing, TreeError> {
-    // The patterns for everything are right.
+    // The patterns for everything are valid.
     let everything: Vec<Selection> =
         Selection::compile(None, None, None).into_iter().map(Selection::without_items).collect();
     let files = Mutex::new(BTreeMap::new());
@@ -66,7 +66,8 @@ impl Listing {
         Self { files: BTreeMap::from([(PathBuf::from(name), size)]), ..Self::default() }
     }
 
-    /// Reads a few blocks of each file, so that [`Listing::digest_of_contents`] tells files of the same name and size apart.
+    /// Reads a few blocks of each file, so that [`Listing::digest_of_contents`] distinguishes files with the same name
+    /// and size.
     ///
     /// # Errors
     /// If a file cannot be read. One that this user may not read is skipped.
@@ -82,12 +83,12 @@ impl Listing {
         self.contents = self.files.keys().map(|path| (path.clone(), content)).collect();
     }
 
-    /// All sizes, added up.
+    /// Total size.
     pub fn bytes(&self) -> Bytes {
         self.files.values().copied().sum()
     }
 
-    /// The items with the sums of their files, by name.
+    /// The items with their total sizes, by name.
     pub fn items_with_sizes(&self) -> Vec<(OsString, Bytes)> {
         let mut sums: BTreeMap<&OsStr, Bytes> = self.items.iter().map(|item| (item.as_os_str(), Bytes::ZERO)).collect();
         for (path, size) in &self.files {
@@ -104,7 +105,7 @@ impl Listing {
         direct.map(|path| path.as_os_str().to_owned()).collect()
     }
 
-    /// What the staged folder with these units has.
+    /// The listing of the staged directory with these units.
     pub fn staged(&self, units: &[Unit]) -> Self {
         let mut staged = Self::default();
         for Unit { name, staged_as } in units {
@@ -128,7 +129,7 @@ impl Listing {
         staged
     }
 
-    /// The digest of the names and sizes of its files, and of what was read of them.
+    /// The digest of the names and sizes of its files, and of the contents read.
     pub fn digest_of_contents(&self) -> String {
         digest_of_contents(self.files.iter().map(|(path, size)| {
             let content = self.contents.get(path).map(ContentDigest::as_slice).unwrap_or_default();
@@ -141,10 +142,10 @@ impl Listing {
         digest_of_listing(self.files.iter().map(|(path, size)| (path.as_os_str().as_bytes(), *size)))
     }
 
-    /// What a selection counts, as [`survey`] counts it; all files where there is none.
+    /// The sizes that a selection counts, as in [`survey`]; of all files without a selection.
     ///
     /// # Errors
-    /// Where the regex gives up.
+    /// If the regex exceeds its backtracking limit.
     pub fn sizes(&self, selection: Option<&Selection>) -> Result<Sizes, TreeError> {
         let counts = |path: &Path| match selection {
             None => Ok(true),
@@ -183,7 +184,7 @@ impl Listing {
         Ok(sizes)
     }
 
-    /// What a glob `*.EXTENSION` counts, for each extension that is there, in lower case.
+    /// The sizes that a glob `*.EXTENSION` counts, for each extension present, in lower case.
     pub fn by_extension(&self) -> BTreeMap<String, Sizes> {
         let mut bytes: BTreeMap<&str, Bytes> = BTreeMap::new();
         for (path, size) in &self.files {
@@ -208,14 +209,14 @@ impl Listing {
     }
 }
 
-/// Keeps the larger one; the first by name where both are as large.
+/// Keeps the larger one; the first by name if both are equal.
 fn larger(largest: &mut Option<Named>, name: &OsStr, bytes: Bytes) {
     if largest.as_ref().is_none_or(|largest| bytes > largest.bytes) {
         *largest = Some(Named { path: name.to_string_lossy().into_owned(), bytes });
     }
 }
 
-/// What lies directly in the channel on the way to a file.
+/// The direct child of the channel that contains a file.
 fn unit_of(path: &Path) -> Option<&OsStr> {
     match path.components().next()? {
         Component::Normal(name) => Some(name),
@@ -223,14 +224,14 @@ fn unit_of(path: &Path) -> Option<&OsStr> {
     }
 }
 
-/// The item that a file is in, and its path in there.
+/// The item that contains a file, and its path in the item.
 fn in_item(path: &Path) -> Option<(&OsStr, &Path)> {
     let item = unit_of(path)?;
     let rest = path.strip_prefix(item).ok()?;
     (!rest.as_os_str().is_empty()).then_some((item, rest))
 }
 
-/// The extension of a name, with the one before it where it says how that was compressed: `nii.gz`.
+/// The extension of a name, with the one before it if it is that of a compression: `nii.gz`.
 fn extension(name: &str) -> Option<&str> {
     let (before, last) = name.rsplit_once('.')?;
     let start = if COMPRESSIONS.contains(&last) {
@@ -265,10 +266,10 @@ mod tests {
 
     #[test]
     fn a_listing_counts_as_a_survey_does() {
-        let folder = tempfile::tempdir().unwrap();
-        write(folder.path(), &FILES);
-        std::fs::create_dir(folder.path().join("empty")).unwrap();
-        let listing = list(folder.path(), &Options::default()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        write(directory.path(), &FILES);
+        std::fs::create_dir(directory.path().join("empty")).unwrap();
+        let listing = list(directory.path(), &Options::default()).unwrap();
         let patterns = [
             (None, None, None),
             (None, Some("*.dcm"), None),
@@ -278,7 +279,8 @@ mod tests {
         ];
         for (dir, glob, regex) in patterns {
             let selection = Selection::compile(dir, glob, regex).unwrap();
-            let totals = survey(folder.path(), std::slice::from_ref(&selection), &Options::default()).unwrap().totals;
+            let totals =
+                survey(directory.path(), std::slice::from_ref(&selection), &Options::default()).unwrap().totals;
             let sizes = listing.sizes(Some(&selection)).unwrap();
             for mode in [Mode::Sum, Mode::MaxFileSize, Mode::MaxItemSum] {
                 assert_eq!(sizes.n(mode), totals[0].n(mode), "{dir:?} {glob:?} {regex:?} {mode:?}");
@@ -289,9 +291,9 @@ mod tests {
 
     #[test]
     fn a_staged_part_has_the_files_under_their_new_names() {
-        let folder = tempfile::tempdir().unwrap();
-        write(folder.path(), &FILES);
-        let listing = list(folder.path(), &Options::default()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        write(directory.path(), &FILES);
+        let listing = list(directory.path(), &Options::default()).unwrap();
         assert_eq!(listing.loose(), ["notes.txt"]);
         let unit = |name: &str, staged_as: &str| Unit { name: name.into(), staged_as: staged_as.into() };
         let staged = listing.staged(&[unit("p1", "p1"), unit("p1", "p1~2"), unit("notes.txt", "notes.txt")]);
@@ -324,9 +326,9 @@ mod tests {
 
     #[test]
     fn each_extension_counts_what_its_glob_counts() {
-        let folder = tempfile::tempdir().unwrap();
-        write(folder.path(), &FILES);
-        let by_extension = list(folder.path(), &Options::default()).unwrap().by_extension();
+        let directory = tempfile::tempdir().unwrap();
+        write(directory.path(), &FILES);
+        let by_extension = list(directory.path(), &Options::default()).unwrap().by_extension();
         assert_eq!(by_extension.keys().collect::<Vec<_>>(), ["dcm", "nii.gz", "txt"]);
         assert_eq!((by_extension["dcm"].sum, by_extension["dcm"].items), (Bytes(9), 4 - 1));
     }

@@ -1,4 +1,4 @@
-//! How a channel is surveyed.
+//! Options for surveying a channel.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -7,29 +7,30 @@ use std::sync::atomic::AtomicBool;
 
 use crate::model::units::Bytes;
 
-/// How a channel is surveyed.
+/// Options for surveying a channel.
 #[derive(Clone, Copy, Default)]
 pub struct Options<'a> {
-    /// The most threads that work at the same time; without it one per CPU this process may use. A small tree starts
-    /// none besides the caller's.
+    /// The most threads; by default one per CPU this process may use. A small tree uses only the caller's.
     pub threads: Option<NonZeroUsize>,
-    /// Fails when anything was left out that should have been counted: an unreadable folder, a vanished file.
+    /// Whether to fail if something was excluded that should have been counted: an unreadable directory, a vanished
+    /// file.
     pub strict: bool,
-    /// Counts a file with several hard links once per total; the contract counts every link.
+    /// Whether to count a file with several hard links once per total; the contract counts every link.
     pub count_each_inode_once: bool,
-    /// Stays on the file system of the channel; the contract crosses mount points.
+    /// Whether to stay on the file system of the channel; the contract crosses mount points.
     pub one_file_system: bool,
-    /// Follows a channel that is itself a symbolic link, and a `target_dir` that leads through one out of the channel.
+    /// Whether to follow a channel that is itself a symbolic link, and a `target_dir` that goes through one out of the
+    /// channel.
     pub outside: bool,
-    /// Told on the calling thread, about ten times a second, how far it is.
+    /// Receives the progress on the calling thread, about ten times a second.
     pub progress: Option<&'a (dyn Fn(Progress) + 'a)>,
-    /// Told of every file that counts, on any thread and in any order.
+    /// Receives every file that counts, on any thread and in any order.
     pub counted: Option<&'a Listener<'a>>,
-    /// Ends the survey with [`TreeError::Cancelled`](super::TreeError::Cancelled) soon after it became true.
+    /// Stops the survey with [`TreeError::Cancelled`](super::TreeError::Cancelled) soon after it becomes true.
     pub cancel: Option<&'a AtomicBool>,
 }
 
-/// Who is told of every file that counts.
+/// A callback for every file that counts.
 pub type Listener<'a> = dyn Fn(Counted<'_>) + Sync + 'a;
 
 /// A file that counts.
@@ -37,7 +38,7 @@ pub type Listener<'a> = dyn Fn(Counted<'_>) + Sync + 'a;
 pub struct Counted<'a> {
     /// The index of the selection that it counts for.
     pub selection: usize,
-    /// Its path below the channel.
+    /// Its path relative to the channel.
     pub path: &'a Path,
     /// Its size.
     pub size: Bytes,
@@ -59,13 +60,13 @@ impl fmt::Debug for Options<'_> {
     }
 }
 
-/// How far a survey is.
+/// The progress of a survey.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Folders read so far.
-    pub folders: u64,
+    /// Directories read so far.
+    pub directories: u64,
     /// Files counted so far, by any selection.
     pub files: u64,
-    /// Their bytes.
+    /// Their total size.
     pub bytes: Bytes,
 }

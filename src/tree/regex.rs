@@ -1,4 +1,4 @@
-//! Regexes as Python's `re.fullmatch` understands them, on paths as the kernel gives them.
+//! Regexes with the semantics of Python's `re.fullmatch`, on paths as the kernel returns them.
 
 mod disjoint;
 mod translate;
@@ -8,7 +8,7 @@ use crate::model::problem::Problem;
 use super::text;
 use translate::{Purpose, Translation, translate};
 
-/// How many steps a regex with look-around may go back on one path before it is an error.
+/// The backtracking limit of a regex with look-around on one path.
 const MOST_STEPS: usize = 1_000_000;
 
 /// A compiled regex that has to match a whole path.
@@ -17,38 +17,38 @@ pub(super) struct Pattern(Kind);
 
 #[derive(Clone, Debug)]
 enum Kind {
-    /// `.*` and what means the same: every path without a newline.
+    /// `.*` and equivalents: every path without a newline.
     OneLine,
-    /// `.*` and then these characters, none of which is a slash: a question to the name alone.
+    /// `.*` followed by these characters, none of which is a slash: only the name matters.
     OneLineEnding(Vec<u8>),
-    /// Everything else needs the path as a text.
+    /// Everything else needs the decoded path.
     Engine(Engine),
-    /// The same, where word boundaries make a difference beyond ASCII.
+    /// The same, if word boundaries make a difference beyond ASCII.
     Words { ascii: Engine, any: Engine },
 }
 
 #[derive(Clone, Debug)]
 enum Engine {
     Linear(regex::Regex),
-    /// What the beginning of a path has to be, or must not be; then what the whole of it has to be.
+    /// What the beginning of a path has to match, or must not; then what the whole path has to match.
     Ahead(Vec<(bool, regex::Regex)>, regex::Regex),
     Backtracking(fancy_regex::Regex),
 }
 
-/// What a pattern has to be shown.
+/// The input that a pattern needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Needs {
-    /// The name of the file, and that no folder above it has a newline in its name.
+    /// The name of the file, and that no directory above it has a newline in its name.
     Name,
     /// The whole path.
     Path,
 }
 
-/// The engine gave up on a path.
+/// The engine reached its backtracking limit on a path.
 pub(super) type GaveUp = Box<dyn std::error::Error + Send + Sync>;
 
 impl Pattern {
-    /// Reads a Python regex. The error has its place.
+    /// Parses a Python regex. The error has a location.
     pub(super) fn compile(text: &str) -> Result<Self, Problem> {
         if let Some(ending) = one_line_ending(text) {
             return Ok(Self(if ending.is_empty() { Kind::OneLine } else { Kind::OneLineEnding(ending.into_bytes()) }));
@@ -61,7 +61,7 @@ impl Pattern {
         Ok(Self(Kind::Words { ascii: Engine::compile(text, &translation)?, any: Engine::compile(text, &any)? }))
     }
 
-    /// What it has to be shown.
+    /// The input that it needs.
     pub(super) fn needs(&self) -> Needs {
         match self.0 {
             Kind::OneLine | Kind::OneLineEnding(_) => Needs::Name,
@@ -69,7 +69,7 @@ impl Pattern {
         }
     }
 
-    /// Whether it matches a path, or only the name where that is all it [`needs`](Self::needs).
+    /// Whether it matches a path, or only the name if that is all it [`needs`](Self::needs).
     pub(super) fn matches(&self, path: &[u8]) -> Result<bool, GaveUp> {
         match &self.0 {
             Kind::OneLine => Ok(!path.contains(&b'\n')),
@@ -83,18 +83,18 @@ impl Pattern {
     }
 }
 
-/// Whether no path at all can match a regex; `false` where that is not known.
+/// Whether a regex matches no path at all; `false` if undecided.
 pub(super) fn never_matches(text: &str) -> bool {
     is_impossible(text, None)
 }
 
-/// Whether no file can match a regex and a glob, written as a regex; `false` where that is not known.
+/// Whether no file can match a regex and a glob, given as a regex; `false` if undecided.
 pub(super) fn exclude_each_other(text: &str, glob: &str) -> bool {
     is_impossible(text, Some(glob))
 }
 
 fn is_impossible(text: &str, glob: Option<&str>) -> bool {
-    /// A relative path: names without slashes, with single slashes between them.
+    /// A relative path: names without slashes, separated by single slashes.
     const PATH: &str = r"[^/\x00]+(?:/[^/\x00]+)*";
     if one_line_ending(text).is_some_and(|ending| ending.is_empty()) {
         return false;
@@ -133,7 +133,7 @@ impl Engine {
     }
 }
 
-/// An engine does not accept what Python does: nothing but its size is known to cause that.
+/// An engine rejects what Python accepts: the only known cause is its size.
 fn refused(text: &str, error: &dyn std::error::Error) -> Problem {
     let mut cause = error;
     while let Some(source) = cause.source() {
@@ -142,7 +142,7 @@ fn refused(text: &str, error: &dyn std::error::Error) -> Problem {
     Problem::error("regex-unsupported", format!("the regex cannot be compiled: {cause}")).at(0..text.len())
 }
 
-/// What comes after `.*` where only characters that mean themselves do: then a path is not needed.
+/// The literal characters after `.*`, if there is nothing else: a path is not needed then.
 fn one_line_ending(text: &str) -> Option<String> {
     if text == ".+" {
         return Some(String::new());

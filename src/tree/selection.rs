@@ -1,4 +1,4 @@
-//! Which files of a channel count.
+//! Selects the files of a channel that count.
 
 use std::error::Error;
 use std::os::unix::ffi::OsStrExt;
@@ -10,20 +10,20 @@ use crate::model::spelling::quote;
 use super::glob::Glob;
 use super::regex::{self, Needs, Pattern};
 
-/// So many flaws of a field are told: each segment of a path can have one.
+/// The most flaws of a field to report: each segment of a path can have one.
 const MOST_FLAWS: usize = 20;
 
 /// The files of a channel that a scale rule counts: its `target_dir`, `target_glob` and `target_regex`, compiled.
 ///
-/// Regular files below `channel/target_dir`, at any depth, whose path matches the glob as Python's `Path.rglob`
-/// matches it and whose path relative to `channel/target_dir` matches the regex from its first to its last character.
+/// Regular files below `channel/target_dir`, at any depth, whose path matches the glob like in Python's `Path.rglob`
+/// and whose path relative to `channel/target_dir` matches the regex as a whole.
 #[derive(Clone, Debug)]
 pub struct Selection {
     /// The components of `target_dir`.
     pub(super) dir: Vec<Box<[u8]>>,
     pub(super) glob: Glob,
     pub(super) pattern: Pattern,
-    /// Whether the items are added up too.
+    /// Whether to sum up the items, too.
     pub(super) items: bool,
     dir_text: String,
     glob_text: String,
@@ -31,11 +31,11 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Compiles what a rule says; `None` is what the contract says for a field that is absent: the channel itself,
+    /// Compiles the fields of a rule; `None` means the default of the contract for an absent field: the channel itself,
     /// `*` and `.*`.
     ///
     /// # Errors
-    /// Everything that is wrong with any of the three, each with its place.
+    /// All problems of the three fields, with their locations.
     pub fn compile(
         target_dir: Option<&str>,
         target_glob: Option<&str>,
@@ -65,46 +65,47 @@ impl Selection {
         }
     }
 
-    /// The same selection without the sums of the items, for a rule that does not ask for them: with a `target_dir`,
-    /// the same folder of every item need not be read.
+    /// The same selection without the sums of the items, for a rule that does not need them: with a `target_dir`, the
+    /// same directory of every item need not be read.
     #[must_use]
     pub fn without_items(mut self) -> Self {
         self.items = false;
         self
     }
 
-    /// The folder below the channel, with single slashes and without a last one; empty for the channel itself.
+    /// The directory relative to the channel, with single slashes and without a trailing one; empty for the channel
+    /// itself.
     pub fn target_dir(&self) -> &str {
         &self.dir_text
     }
 
-    /// The glob as it was written, or `*`.
+    /// The glob as written, or `*`.
     pub fn target_glob(&self) -> &str {
         &self.glob_text
     }
 
-    /// The regex as it was written, or `.*`.
+    /// The regex as written, or `.*`.
     pub fn target_regex(&self) -> &str {
         &self.regex_text
     }
 
-    /// Whether a file counts by its path below the channel's `target_dir`.
+    /// Whether a file counts, given its path relative to the channel's `target_dir`.
     ///
     /// # Errors
-    /// Where the regex needs more back-tracking than is allowed.
+    /// If the regex exceeds its backtracking limit.
     pub fn matches(&self, path: &Path) -> Result<bool, Box<dyn Error + Send + Sync>> {
         let path = path.as_os_str().as_bytes();
-        let (folders, name) = match path.iter().rposition(|&byte| byte == b'/') {
+        let (directories, name) = match path.iter().rposition(|&byte| byte == b'/') {
             Some(slash) => (&path[..slash], &path[slash + 1..]),
             None => (&path[..0], path),
         };
-        let entered = folders.split(|&byte| byte == b'/').filter(|folder| !folder.is_empty());
-        let places = entered.fold(self.glob.start(), |places, folder| self.glob.enter(places, folder));
+        let entered = directories.split(|&byte| byte == b'/').filter(|directory| !directory.is_empty());
+        let places = entered.fold(self.glob.start(), |places, directory| self.glob.enter(places, directory));
         Ok(self.glob.matches(places, name) && self.pattern.matches(path)?)
     }
 
-    /// What is suspicious about the patterns, whatever files there are: a glob that matches folders only, a glob and a
-    /// regex that exclude each other. A regex that matches nothing by itself is told by [`Self::hopeless_regex`].
+    /// Suspicious patterns, independent of files: a glob that matches only directories, a glob and a regex that exclude
+    /// each other. A regex that matches nothing by itself is reported by [`Self::hopeless_regex`].
     pub fn warnings(&self) -> Vec<Flaw> {
         let glob = Glob::warnings(&self.glob_text).into_iter();
         let mut flaws: Vec<Flaw> =
@@ -116,7 +117,7 @@ impl Selection {
         flaws
     }
 
-    /// A regex that no path at all can match, as far as that can be known.
+    /// Reports a regex that no path can match, if that can be decided.
     pub fn hopeless_regex(&self) -> Option<Flaw> {
         regex::never_matches(&self.regex_text).then(|| self.of_regex(never_matches(&self.regex_text)))
     }
@@ -125,7 +126,7 @@ impl Selection {
         Flaw { field: Field::Regex, text: self.regex_text.clone(), problem }
     }
 
-    /// Whether only the name of a file decides, wherever it is.
+    /// Whether only the name of a file matters, not its directory.
     pub(super) fn is_about_names(&self) -> bool {
         self.glob.is_one_name() && self.pattern.needs() == Needs::Name
     }
@@ -185,7 +186,7 @@ fn components(text: &str) -> Result<Vec<&str>, Vec<Problem>> {
     if problems.is_empty() { Ok(components) } else { Err(problems) }
 }
 
-/// A field of a scale rule that says which files count.
+/// A field of a scale rule that selects files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Field {
     /// `target_dir`.
@@ -207,14 +208,14 @@ impl Field {
     }
 }
 
-/// One thing that is wrong with a field; the span of the problem points into [`Self::text`].
+/// A flaw of a field; the span of the problem points into [`Self::text`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flaw {
-    /// Which field.
+    /// The field.
     pub field: Field,
-    /// What the field holds.
+    /// The value of the field.
     pub text: String,
-    /// What is wrong with it.
+    /// The problem.
     pub problem: Problem,
 }
 
@@ -222,7 +223,7 @@ pub struct Flaw {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", self.summary())]
 pub struct SelectionError {
-    /// Everything that is wrong, field by field.
+    /// All flaws, field by field.
     pub flaws: Vec<Flaw>,
 }
 
@@ -234,7 +235,7 @@ impl SelectionError {
         }
     }
 
-    /// The same, one text per field, for showing the places.
+    /// The same, one entry per field, for display with locations.
     pub fn flawed(&self) -> Vec<Flawed> {
         let mut texts: Vec<Flawed> = Vec::new();
         for flaw in &self.flaws {

@@ -1,16 +1,16 @@
-//! Adding up sizes: per folder first, then per thread, then all together.
+//! Accumulator up sizes: per directory first, then per thread, then in total.
 
 use std::cmp::Ordering;
 
 use crate::model::units::Bytes;
 
-use super::folder::path_buf;
+use super::directory::path_buf;
+use super::selection_state::{Scope, SelectionState};
 use super::totals::{Bucket, File, Histogram};
-use super::watch::{Scope, Watch};
 
-/// What one watch counted in the folder that is being read.
+/// What one selection counted in the current directory.
 #[derive(Debug)]
-pub(super) struct Lane {
+pub(super) struct DirectoryTally {
     pub(super) selection: usize,
     pub(super) scope: Scope,
     pub(super) files: u64,
@@ -21,11 +21,11 @@ pub(super) struct Lane {
     pub(super) overflowed: bool,
 }
 
-impl Lane {
-    pub(super) fn new(watch: &Watch) -> Self {
+impl DirectoryTally {
+    pub(super) fn new(state: &SelectionState) -> Self {
         Self {
-            selection: watch.selection,
-            scope: watch.scope,
+            selection: state.selection,
+            scope: state.scope,
             files: 0,
             bytes: 0,
             has_largest: false,
@@ -35,9 +35,9 @@ impl Lane {
         }
     }
 
-    /// Starts again for another folder.
-    pub(super) fn reset(&mut self, watch: &Watch) {
-        (self.selection, self.scope) = (watch.selection, watch.scope);
+    /// Resets it for another directory.
+    pub(super) fn reset(&mut self, state: &SelectionState) {
+        (self.selection, self.scope) = (state.selection, state.scope);
         (self.files, self.bytes, self.has_largest) = (0, 0, false);
     }
 
@@ -49,7 +49,7 @@ impl Lane {
         self.overflowed |= overflowed;
     }
 
-    /// Remembers the file if none before was larger, or as large with a smaller name.
+    /// Remembers the file if none before was larger, or equally large with a smaller name.
     #[inline]
     pub(super) fn offer(&mut self, size: u64, name: &[u8]) {
         let is_better = match size.cmp(&self.largest) {
@@ -71,17 +71,17 @@ impl Lane {
 
 /// What one thread, and in the end all of them, counted for one selection.
 #[derive(Debug)]
-pub(super) struct Sums {
+pub(super) struct Accumulator {
     pub(super) files: u64,
     pub(super) bytes: u64,
     pub(super) overflowed: bool,
     /// Size and path.
     largest: Option<(u64, Vec<u8>)>,
-    /// Files and bytes by the number of binary digits of the size.
+    /// Number and total size of files by the number of binary digits of the size.
     histogram: Box<[(u64, u64); 65]>,
 }
 
-impl Sums {
+impl Accumulator {
     pub(super) fn new() -> Self {
         Self { files: 0, bytes: 0, overflowed: false, largest: None, histogram: Box::new([(0, 0); 65]) }
     }
@@ -89,7 +89,7 @@ impl Sums {
     #[inline]
     pub(super) fn sort_in(&mut self, size: u64) {
         let bucket = &mut self.histogram[(u64::BITS - size.leading_zeros()) as usize];
-        // Where these overflow the sum does too.
+        // If these overflow, so does the sum.
         *bucket = (bucket.0 + 1, bucket.1.wrapping_add(size));
     }
 
@@ -100,7 +100,8 @@ impl Sums {
         self.overflowed |= overflowed;
     }
 
-    /// Remembers a file if none before was larger, or as large with a smaller path. The path is asked for only then.
+    /// Remembers a file if none before was larger, or equally large with a smaller path. The path is computed only
+    /// then.
     pub(super) fn offer(&mut self, size: u64, path: impl FnOnce() -> Vec<u8>) {
         match &mut self.largest {
             Some((largest, _)) if size < *largest => {}
@@ -149,7 +150,7 @@ mod tests {
 
     #[test]
     fn the_histogram_has_a_bucket_per_power_of_two() {
-        let mut sums = Sums::new();
+        let mut sums = Accumulator::new();
         for size in [0, 1, 2, 3, 4, u64::MAX] {
             sums.sort_in(size);
         }
@@ -160,7 +161,7 @@ mod tests {
 
     #[test]
     fn of_equally_large_files_the_first_by_path_is_the_largest() {
-        let mut sums = Sums::new();
+        let mut sums = Accumulator::new();
         for (size, path) in [(5, "b/x"), (5, "a/z"), (5, "a/y"), (4, "a/a")] {
             sums.offer(size, || path.into());
         }

@@ -1,15 +1,15 @@
-//! File names as text, the way Python reads them.
+//! Decodes file names to text like Python.
 
 use std::borrow::Cow;
 
-/// What the byte `0x80` of a name that is not UTF-8 becomes; the others follow it.
+/// The character for the byte `0x80` of a name that is not UTF-8; those for the other bytes follow it.
 ///
-/// Python's `surrogateescape` makes the lone surrogates U+DC80 to U+DCFF of such bytes: one character each, which no
-/// class of letters, digits or spaces has, and which no pattern in a JSON document can name. A Rust string cannot hold
-/// surrogates, so the end of the last private-use plane, with the same properties, stands for them.
+/// Python's `surrogateescape` maps such bytes to the lone surrogates U+DC80 to U+DCFF: one character each, which is in
+/// no class of letters, digits or spaces, and which no pattern in a JSON document can name. A Rust string cannot
+/// contain surrogates, so the end of the last private-use plane, with the same properties, represents them.
 const UNDECODABLE: u32 = 0x10_FF00;
 
-/// The text of a name or path. Every byte that is no part of a UTF-8 character becomes one private character.
+/// The text of a name or path. Every byte that is not part of a UTF-8 character becomes one private-use character.
 pub(super) fn decode(name: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(name) {
         Ok(text) => Cow::Borrowed(text),
@@ -26,7 +26,7 @@ fn decode_bytewise(name: &[u8]) -> String {
     text
 }
 
-/// The character that stands for a byte that is no part of a UTF-8 character.
+/// The character that represents a byte that is not part of a UTF-8 character.
 pub(super) fn undecodable(byte: u8) -> char {
     char::from_u32(UNDECODABLE + u32::from(byte & 0x7f)).unwrap_or(char::REPLACEMENT_CHARACTER)
 }
@@ -39,7 +39,7 @@ mod tests {
     fn every_undecodable_byte_is_one_character() {
         assert_eq!(decode(b"ct\xc3\xa9"), "cté");
         assert_eq!(decode(b"\xff.dcm").chars().count(), 5);
-        // A character that breaks off, and a surrogate written as UTF-8: three bytes, three characters.
+        // A truncated character, and a surrogate encoded as UTF-8: three bytes, three characters.
         assert_eq!(decode(b"\xe2\x82").chars().count(), 2);
         assert_eq!(decode(b"\xed\xb2\x80").chars().count(), 3);
     }

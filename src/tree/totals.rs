@@ -1,50 +1,50 @@
-//! What a survey found.
+//! The result of a survey.
 
 use std::path::PathBuf;
 
 use crate::model::rule::Mode;
 use crate::model::units::Bytes;
 
-use super::left_out::LeftOut;
+use super::excluded::Excluded;
 
-/// What was found in a channel.
+/// The result of surveying a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Survey {
-    /// The channel as it was named.
+    /// The channel as given by the caller.
     pub root: PathBuf,
-    /// One for each selection, in their order.
+    /// One for each selection, in order.
     pub totals: Vec<Totals>,
-    /// What was not counted.
-    pub left_out: LeftOut,
-    /// How many folders were read.
-    pub folders: u64,
-    /// How many threads worked.
+    /// What was excluded.
+    pub excluded: Excluded,
+    /// Number of directories read.
+    pub directories: u64,
+    /// Number of threads used.
     pub threads: usize,
 }
 
-/// The sizes that one selection gives.
+/// The totals of one selection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// How many files count.
+    /// Number of files that count.
     pub files: u64,
-    /// Their sizes, added up: the n of the mode `sum`.
+    /// Their total size: the n of the mode `sum`.
     pub sum: Bytes,
-    /// The largest of them, the first by path where several are: the n of the mode `max_file_size`.
+    /// The largest of them; of equal ones the first by path: the n of the mode `max_file_size`.
     pub largest_file: Option<File>,
-    /// How many items the channel has: its direct sub-folders, with or without files that count.
+    /// Number of items of the channel: its direct subdirectories, with or without files that count.
     pub items: u64,
-    /// How many files count for them: with a `target_dir` not those that count for the channel.
+    /// Number of files that count for items: with a `target_dir` not those that count for the channel.
     pub item_files: u64,
-    /// How many of them have no file that counts.
+    /// Number of items without files that count.
     pub empty_items: u64,
-    /// The ten largest items that have files that count, the largest first. The first is the n of the mode `max_item_sum`.
+    /// The ten largest items with files that count, largest first. The first is the n of the mode `max_item_sum`.
     pub largest_items: Vec<Item>,
-    /// How the sizes are distributed.
+    /// The distribution of sizes.
     pub histogram: Histogram,
 }
 
 impl Totals {
-    /// What n comes to in a mode; 0 where no file counts.
+    /// The n of a mode; 0 if no file counts.
     pub fn n(&self, mode: Mode) -> Bytes {
         match mode {
             Mode::Sum => self.sum,
@@ -53,7 +53,7 @@ impl Totals {
         }
     }
 
-    /// The item with the largest sum, the first by name where several are.
+    /// The item with the largest sum; of equal ones the first by name.
     pub fn largest_item(&self) -> Option<&Item> {
         self.largest_items.first()
     }
@@ -62,27 +62,27 @@ impl Totals {
 /// A file that counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
-    /// Its path below the channel.
+    /// Its path relative to the channel.
     pub path: PathBuf,
-    /// Its size: `st_size`, of its target where it is a symbolic link.
+    /// Its size: `st_size`, of its target if it is a symbolic link.
     pub size: Bytes,
 }
 
-/// A direct sub-folder of a channel.
+/// A direct subdirectory of a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
     /// Its name.
     pub name: PathBuf,
-    /// How many of its files count.
+    /// Number of its files that count.
     pub files: u64,
-    /// Their sizes, added up.
+    /// Their total size.
     pub sum: Bytes,
 }
 
-/// How many files there are of which size, in powers of two.
+/// Numbers of files by size, in powers of two.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Histogram {
-    /// The buckets that have files, the smallest sizes first.
+    /// The non-empty buckets, smallest sizes first.
     pub buckets: Vec<Bucket>,
 }
 
@@ -91,10 +91,10 @@ pub struct Histogram {
 pub struct Bucket {
     /// The smallest size in the bucket: 0 or a power of two.
     pub from: Bytes,
-    /// The smallest size that is too large for it; `None` for the last bucket there can be.
+    /// The exclusive upper bound of its sizes; `None` for the last possible bucket.
     pub below: Option<Bytes>,
-    /// How many files.
+    /// Number of files.
     pub files: u64,
-    /// Their sizes, added up.
+    /// Their total size.
     pub sum: Bytes,
 }

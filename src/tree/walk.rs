@@ -1,4 +1,4 @@
-//! Reading a channel from its beginning to its end.
+//! Reads a whole channel.
 
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -13,67 +13,67 @@ use nix::sys::resource::{Resource, getrlimit};
 use crate::model::units::Bytes;
 
 use super::channel::{Channel, lock};
+use super::directory::Directory;
 use super::error::TreeError;
-use super::folder::Folder;
 use super::kernel::{self, Access};
 use super::options::Options;
 use super::selection::Selection;
-use super::tally::Sums;
+use super::selection_state;
+use super::tally::Accumulator;
 use super::totals::{Survey, Totals};
-use super::watch;
 use super::worker::Worker;
 
-/// After so many names it is likely that another thread will pay: about a millisecond of work.
+/// After this many names another thread is likely to pay off: about a millisecond of work.
 const WORTH_A_THREAD: u64 = 1000;
 
-/// The most threads without being asked for more: beyond it the kernel's own locks take the gain.
+/// The most threads by default: beyond it the kernel's own locks eat the gain.
 const MOST_THREADS: usize = 8;
 
-/// The most folders one thread keeps open for coming back to them.
+/// The most directories that a thread keeps open to return to them.
 const MOST_KEPT_OPEN: usize = 64;
 
-/// How often the caller is told how far it is.
+/// How often to report progress to the caller.
 const NEWS: Duration = Duration::from_millis(100);
 
 /// A walk needs little stack: the way back is on the heap.
 const STACK: usize = 512 * 1024;
 
-/// Reads the channel `root` once and adds up what each selection counts.
+/// Reads the channel `root` once and sums up what each selection counts.
 ///
-/// Semantics are those of [`Selection`]; symbolic links to folders are not entered, those to files count with their
+/// Semantics are those of [`Selection`]; symbolic links to directories are not entered, those to files count with their
 /// target's size, hidden files count, a hard link counts each time.
 ///
 /// # Errors
-/// When the channel cannot be read at all, when a regex gives up, when it is cancelled, and, where it is strict, when
-/// anything was left out that should have been counted. Otherwise single unreadable or vanished files are listed in
-/// [`Survey::left_out`].
+/// If the channel cannot be read at all, if a regex exceeds its backtracking limit, if it is cancelled, and, if it is
+/// strict, if anything was excluded that should have been counted. Otherwise single unreadable or vanished files are
+/// listed in [`Survey::excluded`].
 pub fn survey(root: &Path, selections: &[Selection], options: &Options<'_>) -> Result<Survey, TreeError> {
     let mut threads =
         options.threads.or_else(|| thread::available_parallelism().ok().map(most)).map_or(1, NonZeroUsize::get);
     let channel = Channel::open(root, selections, options, |root| descriptors(root, &mut threads))?;
-    let root_folder = Folder::channel(watch::of_channel(selections));
-    let opened = kernel::open_folder(channel.root.as_fd(), c".", Access::List, false)
+    let root_directory = Directory::channel(selection_state::of_channel(selections));
+    let opened = kernel::open_directory(channel.root.as_fd(), c".", Access::List, false)
         .map_err(|errno| TreeError::Unreadable { path: root.to_owned(), source: errno.into() })?;
 
-    let crew = Crew { channel: &channel, threads, done: Mutex::new(Vec::new()) };
+    let pool = WorkPool { channel: &channel, threads, done: Mutex::new(Vec::new()) };
     let threads = thread::scope(|scope| {
         let mut working = 1;
-        let mut told = Instant::now();
+        let mut reported = Instant::now();
         let mut me = Worker::new(&channel, |met| {
             if working == 1 && threads > 1 && met > WORTH_A_THREAD {
-                working = crew.hire(scope);
+                working = pool.hire(scope);
             }
-            if let Some(tell) = options.progress.filter(|_| told.elapsed() >= NEWS) {
-                told = Instant::now();
-                channel.progress().into_iter().for_each(tell);
+            if let Some(callback) = options.progress.filter(|_| reported.elapsed() >= NEWS) {
+                reported = Instant::now();
+                channel.progress().into_iter().for_each(callback);
             }
         });
-        me.read(root_folder, opened);
+        me.read(root_directory, opened);
         me.work(true);
-        crew.hand_in(me);
+        pool.hand_in(me);
         working
     });
-    let done = crew.done.into_inner().unwrap_or_default();
+    let done = pool.done.into_inner().unwrap_or_default();
     conclude(&channel, done, options.strict, threads)
 }
 
@@ -81,32 +81,32 @@ fn most(available: NonZeroUsize) -> NonZeroUsize {
     NonZeroUsize::new(MOST_THREADS).map_or(available, |most| available.min(most))
 }
 
-/// How many folders each thread may keep open; fewer threads where descriptors are few.
+/// How many directories each thread may keep open; reduces the number of threads if descriptors are scarce.
 fn descriptors(root: &OwnedFd, threads: &mut usize) -> usize {
-    // The kernel hands out the lowest free number: those below are taken.
+    // The kernel uses the lowest free number: those below are taken.
     let taken = u64::try_from(root.as_raw_fd()).unwrap_or(0) + 1;
     let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(256, |(soft, _)| soft);
     let free = usize::try_from(limit.saturating_sub(taken)).unwrap_or(usize::MAX);
-    // Each thread has a folder open that it reads, one that it comes from, and for a moment a third.
+    // Each thread has the current directory open, its parent, and briefly a third.
     *threads = (*threads).min(free / 8).max(1);
     (free / *threads / 2).saturating_sub(3).min(MOST_KEPT_OPEN)
 }
 
 /// The threads on a channel.
-struct Crew<'c> {
+struct WorkPool<'c> {
     channel: &'c Channel<'c>,
     threads: usize,
     done: Mutex<Vec<Done>>,
 }
 
-/// What a thread has to show at the end.
+/// The result of a thread.
 struct Done {
-    sums: Vec<Sums>,
-    folders: u64,
+    sums: Vec<Accumulator>,
+    directories: u64,
 }
 
-impl<'c> Crew<'c> {
-    /// Starts the other threads; says how many there are then.
+impl<'c> WorkPool<'c> {
+    /// Starts the other threads; returns the total number.
     fn hire<'s>(&'s self, scope: &'s thread::Scope<'s, '_>) -> usize {
         self.channel.queue.open(self.threads);
         let start = |_: &usize| {
@@ -124,12 +124,12 @@ impl<'c> Crew<'c> {
     }
 
     fn hand_in<F>(&self, worker: Worker<'_, F>) {
-        let Worker { sums, folders, .. } = worker;
-        lock(&self.done).push(Done { sums, folders });
+        let Worker { sums, directories, .. } = worker;
+        lock(&self.done).push(Done { sums, directories });
     }
 }
 
-/// Sends the others home when a thread panics: they would wait for it for ever.
+/// Stops the other threads if one panics: they would wait for it for ever.
 struct Alarm<'c>(&'c Channel<'c>);
 
 impl Drop for Alarm<'_> {
@@ -144,14 +144,14 @@ fn conclude(channel: &Channel<'_>, done: Vec<Done>, strict: bool, threads: usize
     if let Some(failure) = channel.take_failure() {
         return Err(failure);
     }
-    let left_out = channel.collected().into_left_out();
-    if strict && left_out.troubles() > 0 {
-        return Err(TreeError::Incomplete(left_out));
+    let excluded = channel.collected().into_excluded();
+    if strict && excluded.troubles() > 0 {
+        return Err(TreeError::Incomplete(excluded));
     }
-    let mut sums: Vec<Sums> = channel.selections.iter().map(|_| Sums::new()).collect();
-    let mut folders = 0;
+    let mut sums: Vec<Accumulator> = channel.selections.iter().map(|_| Accumulator::new()).collect();
+    let mut directories = 0;
     for part in done {
-        folders += part.folders;
+        directories += part.directories;
         sums.iter_mut().zip(part.sums).for_each(|(sum, part)| sum.merge(part));
     }
     let overflowed = channel.board.overflowed.load(Ordering::Relaxed);
@@ -169,5 +169,5 @@ fn conclude(channel: &Channel<'_>, done: Vec<Done>, strict: bool, threads: usize
         largest_items: podium.largest,
         histogram: sums.histogram(),
     });
-    Ok(Survey { root: channel.path.to_owned(), totals: totals.collect(), left_out, folders, threads })
+    Ok(Survey { root: channel.path.to_owned(), totals: totals.collect(), excluded, directories, threads })
 }

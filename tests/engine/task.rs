@@ -1,15 +1,15 @@
-//! The task in the test images: it needs exactly the memory it is told to need. Linked statically: images have nothing.
+//! The task in the test images: it needs exactly the memory requested. Linked statically, because the images are empty.
 //!
 //! ```text
 //! task touch MIB MS     touch that much memory and keep it that long
 //! task child MIB        have a child touch that much, and tell how it ended
 //! task hold MIB FILE    touch that much memory and keep it while reading a file that is dropped from the page cache first
-//! task copy FROM TO     read all files below a folder into memory, and write them into one file of another
+//! task copy FROM TO     read all files below a directory into memory, and write them to one file in another
 //! task exit STATUS      end with this status
 //! task fault            write where there is no memory, and be killed for it
 //! task wait             wait for a SIGINT, SIGUSR1 or SIGTERM and end with 27 and the number of the signal
 //! task stay             do nothing, for ever
-//! task facts            tell arguments, folder and user
+//! task facts            print arguments, directory and user
 //! ```
 
 use std::hint::black_box;

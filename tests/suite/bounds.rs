@@ -1,4 +1,4 @@
-//! Files that others wrote end in an answer or one clear error, within bounds of time and memory.
+//! Files from others lead to a result or one clear error, within bounds of time and memory.
 
 use std::path::Path;
 use std::process::Output;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use assert_cmd::Command;
 
-/// More than any of these commands takes on the slowest machine, and less than forever.
+/// More than any of these commands takes on the slowest machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Runs the program with at most 2 GB of address space.

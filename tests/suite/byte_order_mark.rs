@@ -1,4 +1,4 @@
-//! A byte order mark before a text, as some editors and spreadsheets write it, changes nothing.
+//! A byte order mark at the start of a text, as some editors and spreadsheets write it, has no effect.
 
 use std::fs;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use super::fit_records::{growing, run};
 use super::store::PLAN;
 
-/// A folder with every kind of file that is read.
+/// A directory with every kind of file that highwater reads.
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let lines: String = growing(1.8).map(|(n, peak)| format!("{}\n", run(n, peak))).collect();
@@ -53,7 +53,7 @@ fn every_reader_passes_over_it() {
         }
         let (expected, found) = (highwater(plain.path(), words), highwater(marked.path(), words));
         assert!([Some(0), Some(1)].contains(&expected.0), "{words}: {expected:?}");
-        // Runs of the two folders differ in their times.
+        // Runs of the two directories differ in their times.
         let told = |of: (Option<i32>, String, String)| {
             if words.starts_with("import") { (of.0, String::new(), of.2) } else { of }
         };

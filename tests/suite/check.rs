@@ -1,4 +1,4 @@
-//! `highwater check`: the gate, from highwater.toml and records to verdict, files and status.
+//! `highwater check`: the gate, from highwater.toml and records to verdict, files and exit status.
 
 mod bad_input;
 mod ci;

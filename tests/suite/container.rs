@@ -1,4 +1,4 @@
-//! Containers, on the engine that `tests/engine/run` has started. Without it these tests are skipped, and say so.
+//! Containers, on the engine started by `tests/engine/run`. Without it these tests are skipped with a message.
 
 use std::process::{Command, Output, Stdio};
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 const MIB: u64 = 1 << 20;
 
-/// The tests with an engine; `None` says that they are skipped.
+/// The tests with an engine; `None` reports that they are skipped.
 macro_rules! engine_or_skip {
     () => {
         match std::env::var("HIGHWATER_TEST_ENGINE") {
@@ -33,12 +33,12 @@ mod signals;
 mod sweep;
 mod task;
 
-/// How many runs make "always"; more where there is time.
+/// The number of runs that counts as "always"; more if there is time.
 fn runs() -> usize {
     std::env::var("HIGHWATER_TEST_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(5)
 }
 
-/// Where the peak is read when it is left to highwater: Podman's monitor would be in a cgroup around the container.
+/// The default source of the peak: Podman's monitor would be in an enclosing cgroup.
 fn from_outside() -> &'static str {
     if is_docker() { "parent-cgroup" } else { "probe" }
 }
@@ -52,14 +52,14 @@ fn highwater() -> Command {
     Command::new(program)
 }
 
-/// `highwater run` with what is usual here, and then these words.
+/// `highwater run` with the usual options, followed by these words.
 fn run(words: &[&str]) -> Command {
     let mut command = highwater();
     command.args(["run", "--network", "host", "--pull", "never"]).args(words);
     command
 }
 
-/// What came of it, and its record.
+/// The result of a run, and its record.
 struct Ran {
     status: Option<i32>,
     stdout: String,
@@ -92,7 +92,7 @@ fn docker(words: &[&str]) -> Output {
     Command::new("docker").args(words).output().unwrap()
 }
 
-/// The cgroups of a process number in all hierarchies.
+/// The cgroups of a pid in all hierarchies.
 fn cgroups_of(pid: u32) -> Vec<String> {
     let names = format!("find /sys/fs/cgroup -maxdepth 3 -name 'highwater-{pid}-*' -o -name 'highwater_{pid}_*'");
     let found = Command::new("sh").args(["-c", &names]).output().unwrap();
@@ -104,15 +104,15 @@ fn containers_with(label: &str) -> String {
     text(&docker(&["ps", "-aq", "--filter", &format!("label={label}")]).stdout)
 }
 
-/// The bytes of a peak that is exact, from this source, and what the task needs.
+/// The bytes of a peak that must be exact, from this source, and match the need of the task.
 fn assert_exact(run: &Value, source: &str, expected_mib: u64) -> u64 {
     let peak = &run["peak"];
     assert_eq!((&peak["source"], &peak["exactness"]["kind"]), (&Value::from(source), &Value::from("exact")), "{run:#}");
     let bytes = peak["bytes"].as_u64().unwrap();
-    // The program itself is in it, and that the kernel counts in batches.
+    // It includes the program itself and batched charges of the kernel.
     let expected = expected_mib * MIB;
     let above = peak["exactness"]["noise_bytes"].as_u64().unwrap() + 3 * MIB;
-    // What runc needs for a start (2 to 20 MiB, depending on its version and the kernel) is the least of all peaks.
+    // The start of runc (2 to 20 MiB, depending on its version and the kernel) is a minimum of all peaks.
     let least = if expected_mib < 20 { 20 * MIB } else { expected };
     assert!((expected..=least + above).contains(&bytes), "{bytes} is not about {expected_mib} MiB");
     bytes

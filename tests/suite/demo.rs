@@ -1,4 +1,4 @@
-//! `highwater demo`: a sweep, the rule it calls for, and the truth.
+//! `highwater demo`: a sweep, the rule fitted to it, and the truth.
 
 use assert_cmd::Command;
 use serde_json::Value;

@@ -1,4 +1,4 @@
-//! What is said of container engines where none is to be had.
+//! Messages about container engines if there is none.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;

@@ -25,7 +25,7 @@ fn import(text: &str, arguments: &[&str]) -> (i32, Vec<Observation>, String) {
     (status, stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect(), stderr)
 }
 
-/// Without the samples of memory over time, which no table holds.
+/// Without the samples of memory over time, which tables do not contain.
 fn without_samples(mut observation: Observation) -> Observation {
     observation.series.samples.clear();
     observation
@@ -43,7 +43,7 @@ fn an_exported_table_is_imported_as_the_same_observations() {
     let (status, imported, stderr) = import(&csv, &[]);
     assert_eq!((status, stderr.as_str()), (0, ""));
     assert_eq!(imported, recorded());
-    // And fitted as the records are.
+    // The fit is the same as for the records.
     let fitted = |file: &str, input: &str| highwater(&["fit", file, "--task", "stitch", "--format", "json"], input);
     assert_eq!(fitted("-", &csv), fitted(&records, ""));
 }
@@ -61,7 +61,7 @@ fn every_field_of_an_observation_has_a_column() {
     insta::assert_snapshot!(header.replace(',', "\n"));
 }
 
-/// What may be `unsupported` or `gone`.
+/// Fields that may be `unsupported` or `gone`.
 const READINGS: [&str; 25] = [
     "/peak",
     "/breakdown",
@@ -90,7 +90,7 @@ const READINGS: [&str; 25] = [
     "/io",
 ];
 
-/// What may be missing.
+/// Fields that may be absent.
 const OPTIONAL: [&str; 13] = [
     "sweep",
     "inputs",
@@ -217,7 +217,7 @@ map,,,1000,7,1,2026-01-02T03:04:05Z
     insta::assert_snapshot!(shown);
     let (_, _, stderr) = highwater(&["fit", &file], "");
     assert!(stderr.starts_with("fitting a rule to each of 3 parameter combinations"), "{stderr}");
-    // And what is exported again is the same, with its cells.
+    // Exporting it again gives the same, including the cells.
     let (_, csv, _) = highwater(&["export", &file], "");
     let (_, again, _) = import(&csv, &[]);
     assert_eq!(again, store::read(file.as_ref()).unwrap().observations);

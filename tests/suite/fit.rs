@@ -1,4 +1,4 @@
-//! `highwater fit` and `highwater backtest` as they are typed.
+//! `highwater fit` and `highwater backtest` on the command line.
 
 use assert_cmd::Command;
 use serde_json::Value;

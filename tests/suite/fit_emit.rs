@@ -1,4 +1,4 @@
-//! `highwater fit --emit`: what other programs are told, read by those programs or their like.
+//! `highwater fit --emit`: the output for other programs, read by those programs or similar ones.
 
 #![expect(clippy::print_stderr, reason = "a skipped test says so")]
 
@@ -12,7 +12,7 @@ fn emitted(name: &str, arguments: &[&str]) -> String {
     stdout
 }
 
-/// What Python says; `None`, and said, where there is none.
+/// The output of Python; `None` with a message without Python.
 fn python(program: &str, arguments: &[&str]) -> Option<String> {
     let Ok(output) = Command::new("python3").arg("-c").arg(program).args(arguments).output() else {
         eprintln!("skipped: there is no python3");

@@ -1,4 +1,4 @@
-//! Rules that were planted into made-up runs are found again; promises about further runs are kept.
+//! Rules planted into synthetic runs are recovered, and predictions for further runs hold.
 
 use fastrand::Rng;
 use highwater::calibrate::fit::{Fit, FitOptions, Objective, fit};
@@ -8,16 +8,16 @@ use highwater::model::units::Bytes;
 const SEEDS: u64 = 100;
 const MIB: f64 = 1048576.0;
 
-/// What a task needs, and how far single runs are from it.
+/// The need of a task, and the noise of single runs.
 struct Planted {
     base: f64,
     coefficient: f64,
     exponent: i32,
     noise: fn(&mut Rng) -> f64,
     runs: usize,
-    /// Whether sizes by another measure, which say less or nothing, stand before the right ones.
+    /// Whether sizes by another predictor, which are less or not informative, precede the right ones.
     decoy: bool,
-    /// No run gets more than this.
+    /// The limit of all runs.
     limit: f64,
 }
 
@@ -31,10 +31,9 @@ impl Planted {
         self.base.max(self.coefficient * n.powi(self.exponent))
     }
 
-    /// Runs of inputs between 10 MiB and 10 GiB, with the sizes by two measures of which the second is the right one.
+    /// Runs of inputs between 10 MiB and 10 GiB, with the sizes by two predictors of which the second is the right one.
     ///
-    /// The other one is related to it, as the largest file is to the sum, or has nothing to do with it, as another
-    /// channel.
+    /// The other one is correlated with it, as the largest file is with the sum, or independent, as another channel is.
     fn table(&self, rng: &mut Rng) -> RunTable {
         let related = rng.bool();
         let runs = (0..self.runs).map(|_| {
@@ -53,7 +52,7 @@ impl Planted {
         RunTable { predictors: names.map(str::to_owned).collect(), runs }
     }
 
-    /// In how many of 100 seeds `found` holds.
+    /// The number of 100 seeds for which `found` holds.
     fn recovered(&self, found: impl Fn(&Fit) -> bool) -> usize {
         let seeds = (0..SEEDS).filter(|seed| {
             let table = self.table(&mut Rng::with_seed(*seed));
@@ -62,7 +61,7 @@ impl Planted {
         seeds.count()
     }
 
-    /// Exponent and predictor are the planted ones, and what a typical run is given is within 5 % wherever it is looked at.
+    /// Whether exponent and predictor are the planted ones, and the typical need is within 5 % everywhere.
     fn is_found(&self, fit: &Fit) -> bool {
         let typical = [20.0, 200.0, 2000.0, 8000.0].map(|size| {
             let n = size * MIB;
@@ -73,7 +72,7 @@ impl Planted {
             && typical.iter().all(|ratio| (0.95..=1.05).contains(ratio))
     }
 
-    /// The coefficient of the limit, margin included, is at most 5 % off.
+    /// Whether the coefficient of the limit, including the margin, is at most 5 % off.
     fn has_coefficient(&self, fit: &Fit) -> bool {
         (fit.rule.coefficient / self.coefficient - 1.0).abs() <= 0.05
     }
@@ -92,7 +91,7 @@ fn two_percent(rng: &mut Rng) -> f64 {
     0.04 * rng.f64() - 0.02
 }
 
-/// Mostly little, now and then a lot more: exponential with a mean of 3 %.
+/// Usually little, occasionally much more: exponential with a mean of 3 %.
 fn skewed(rng: &mut Rng) -> f64 {
     -0.03 * (1.0 - rng.f64()).ln()
 }
@@ -178,7 +177,7 @@ fn covered(planted: &Planted, fit: &Fit, rng: &mut Rng) -> f64 {
 
 #[test]
 fn the_promised_content_is_kept_with_the_promised_confidence() {
-    // Far from normal: the promise may not rest on the shape of the noise.
+    // Far from normal: the promise must not depend on the shape of the noise.
     let wild: fn(&mut Rng) -> f64 = |rng| 0.1 * ((1.0 - rng.f64()).powf(-0.5) - 1.0);
     for (objective, noise) in
         [(Objective::Waste, skewed as fn(&mut Rng) -> f64), (Objective::Waste, wild), (Objective::Safe, skewed)]
@@ -188,7 +187,7 @@ fn the_promised_content_is_kept_with_the_promised_confidence() {
             let mut rng = Rng::with_seed(1000 + seed);
             let table = planted.table(&mut rng);
             let fit = fit(&table, &FitOptions::new(objective)).unwrap();
-            // A thousand tries do not tell the share better than this.
+            // A thousand tries do not measure the share more precisely than this.
             covered(&planted, &fit, &mut rng) >= fit.headroom.content - 0.01
         });
         let kept = kept.count();

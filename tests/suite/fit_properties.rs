@@ -1,4 +1,4 @@
-//! What holds for every fit.
+//! Properties of every fit.
 
 use highwater::calibrate::fit::{FitOptions, Objective, TooLittle, fit, whole_factor};
 use highwater::model::fit::{Censoring, Form, RunTable, SizedRun};

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use assert_cmd::Command;
 use serde_json::{Value, json};
 
-/// A file of records that are made up.
+/// A file of synthetic records.
 pub(crate) struct Records {
     folder: tempfile::TempDir,
     lines: Vec<Value>,
 }
 
-/// The sizes of a channel with so many files of equal size in so many items.
+/// The sizes of a channel with this many files of equal size in this many items.
 pub(crate) fn sizes(files: u64, sum: u64, items: u64) -> Value {
     let named = |bytes: u64| json!({"path": "one", "bytes": bytes});
     json!({"files": files, "sum": sum, "largest_file": named(sum / files.max(1)), "items": items, "largest_item": named(sum / items.max(1))})
@@ -85,7 +85,7 @@ impl Records {
     }
 }
 
-/// What the rules of a task with a rule `3*n` and a floor of 1 GiB gave this run.
+/// What the rules of a task with a rule `3*n` and a minimum of 1 GiB gave this run.
 fn prediction(n: u64) -> Value {
     let rule = json!({"complexity": "3*n", "type": "limit", "mode": "sum"});
     let limit = (3 * n).max(1 << 30);
@@ -143,7 +143,7 @@ fn runs_that_say_nothing_are_left_out_and_counted() {
 
 #[test]
 fn oom_killed_run_is_not_fitted() {
-    // 10 MB are no floor: the run was killed at its limit of 900 MB, which its counter did not quite reach.
+    // 10 MB are not the minimum: the run was killed at its limit of 900 MB, which its counter did not quite reach.
     let killed = with(run(30_000_000, 899_000_000), "outcome", json!({"kind": "oom-killed"}));
     let mut killed = with(killed, "censored", json!(true));
     killed["limit"] = json!({"own": 900_000_000_u64, "effective": 900_000_000_u64});
@@ -170,7 +170,7 @@ fn sampled_peaks_are_said_and_only_push_up() {
         only["warnings"].as_array().unwrap().last().unwrap(),
         &json!({"kind": "sampled", "runs": 20, "as_points": true})
     );
-    // Nothing is known of how many inputs fit, and no run shows that the rule is enough.
+    // It is unknown how many inputs fit, and no run shows that the rule is enough.
     assert_eq!(
         [&only["lower_bound"], &only["inputs"]["sampled"], &only["headroom"]["content"], &only["recorded"]["runs"]],
         [&json!(true), &json!(20), &json!(0.0), &json!(0)]
@@ -220,7 +220,7 @@ fn reports_and_cells_show_lower_bounds_beside_their_upper_bounds() {
 
 #[test]
 fn the_way_of_counting_that_foretells_best_is_found() {
-    // Peaks follow the images; notes of any size lie beside them, and weights are always the same.
+    // Peaks follow the images; notes of any size lie beside them, and weights are constant.
     let runs = growing(1.8).enumerate().map(|(i, (images, peak))| {
         let notes = 50_000_000 + (i as u64 * 7919 % 23) * 40_000_000;
         let inputs = json!([
@@ -262,12 +262,13 @@ fn a_measure_that_takes_different_inputs_for_one_does_not_win_by_that() {
 
 #[test]
 fn a_measure_does_not_win_by_a_margin_that_happens_to_meet_the_largest_run() {
-    // Real floors of a task that keeps its input: three times what the largest file foretells is right for the last.
+    // Real minimum limits of a task that keeps its input: three times the prediction from the largest file is right for
+    // the last.
     let runs = [(3, 3, 4.9), (21, 9, 22.8), (75, 16, 77.1)];
     assert_eq!(summed(runs).json(&[])["measure"], json!({"channel": "scans", "mode": "sum"}));
 }
 
-/// Runs that need max(400 MB, 2 · scans, 3 · weights), up to 1 % more, with sizes that have nothing to do with each other.
+/// Runs that need max(400 MB, 2 · scans, 3 · weights), up to 1 % more, with independent sizes.
 fn two_channels() -> impl Iterator<Item = Value> {
     (0..40u64).map(|i| {
         let size = |seed: u64| (3e7 * 1.12_f64.powf((i * seed % 41) as f64)) as u64;
@@ -301,7 +302,7 @@ fn several_channels_get_a_rule_each_where_that_is_what_the_runs_call_for() {
         "{whole}"
     );
     assert_eq!(whole["recorded"]["failures"], 0);
-    // Read back, it is the same rule.
+    // Read again, it is the same rule.
     std::fs::write(records.path("fit.json"), fit.to_string()).unwrap();
     let (status, stdout, stderr) =
         records.highwater(&["backtest", "runs.jsonl", "--fit", "fit.json", "--format", "json"]);

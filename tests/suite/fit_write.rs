@@ -1,4 +1,4 @@
-//! `highwater fit --write`: the rule in its document, and nothing else of it changed.
+//! `highwater fit --write`: writes the rule into its document, and changes nothing else.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -36,14 +36,14 @@ const CONTAINER: &str = r#"{
 }
 "#;
 
-/// A task of the released dialect, on one line where its author liked that.
+/// A task of the released dialect, partly on one line.
 const TASK: &str = r#"{ "name": "segment-one", "image": "registry/segment:1", "api_version": 1,
   "taskTemplate": { "identifier": "segment", "description": "", "command": ["segment"],
     "inputs": [{ "name": "scans", "mounted_path": "/in" }], "outputs": [], "env": [] },
   "inputs": [{ "name": "scans", "volume_source": { "host_path": "./scans" } }]
 }"#;
 
-/// Writes a document beside records of max(500 MB, 1.8·n) and has the rule put in.
+/// Writes a document beside records of max(500 MB, 1.8·n) and runs `fit --write` on it.
 fn written(document: &str, arguments: &[&str]) -> (Records, i32, String, String) {
     let records = Records::growing(1.8);
     std::fs::write(records.path("file.json"), document).unwrap();
@@ -55,7 +55,7 @@ fn text(records: &Records) -> String {
     std::fs::read_to_string(records.path("file.json")).unwrap()
 }
 
-/// The lines that are not the same.
+/// The lines that differ.
 fn changed(old: &str, new: &str) -> Vec<String> {
     let diff = similar::TextDiff::from_lines(old, new);
     let changes = diff.iter_all_changes().filter(|change| change.tag() != similar::ChangeTag::Equal);
@@ -110,7 +110,7 @@ fn what_was_written_predicts_the_same_bytes_in_both_dialects() {
             assert_eq!(status, 0, "{stderr}");
             let predicted: Value = serde_json::from_str(&stdout).unwrap();
             assert_eq!(predicted[target]["limit"]["bytes"], fit["for_sizes"][0]["limit"], "{dialect} {target}");
-            // A small input gets the floor, which is written in a unit that people read.
+            // A small input gets the minimum, which is written in a readable unit.
             file.set_len(1000).unwrap();
             let predicted: Value =
                 serde_json::from_str(&records.highwater(&["predict", "file.json", "--format", "json"]).1).unwrap();
@@ -142,7 +142,7 @@ fn the_dialect_of_the_file_stays() {
     let (records, status, _, stderr) = written(&document, &[]);
     assert_eq!(status, 0, "{stderr}");
     assert!(text(&records).contains("\"scale_factor\": 2,"), "{}", text(&records));
-    // Asked for, it changes: in its place.
+    // On request the dialect changes, in place.
     let (records, _, _, _) = written(&document, &["--dialect", "complexity"]);
     assert!(
         text(&records).contains("\"type\": \"limit\",\n                        \"complexity\": \"1."),
@@ -165,13 +165,13 @@ fn jinja_stays_and_is_not_written_over() {
     assert!(new.contains("\"scale_rule\""), "{new}");
     let (status, _, stderr) = records.highwater(&["validate", "--set", "fast=1", "file.json"]);
     assert_eq!(status, 0, "{stderr}");
-    // A value that Jinja makes is not ours to replace.
+    // A value produced by Jinja must not be replaced.
     let made = CONTAINER.replace("\"9*n\"", "\"{{ custom.factor }}*n\"");
     let (records, status, _, stderr) = written(&made, &["--set", "factor=9"]);
     assert_eq!(status, 2);
     assert!(stderr.contains("the value to be changed is computed by Jinja"), "{stderr}");
     assert_eq!(text(&records), made);
-    // Neither is one that it repeats.
+    // Neither must one that it repeats.
     let repeated = CONTAINER.replace("\"outputs\": []", "\"outputs\": [{% for i in [1, 2] %}{\"name\": \"o{{ i }}\", \"mounted_path\": \"/o{{ i }}\"}{% if not loop.last %},{% endif %}{% endfor %}]");
     let (_, status, _, stderr) = written(&repeated, &[]);
     assert_eq!(status, 0, "{stderr}");
@@ -248,7 +248,7 @@ fn a_byte_order_mark_stays() {
 fn a_sum_cannot_be_written() {
     let (records, status, _, stderr) = written(CONTAINER, &["--form", "sum"]);
     if status == 0 {
-        // A floor alone is both.
+        // A constant is both.
         return;
     }
     assert_eq!(status, 2);

@@ -1,9 +1,11 @@
-//! The search for the smallest limit, on tasks that are made up: what counts as success, and what is kept.
+//! The search for the minimum limit, on synthetic tasks: the criteria for success, and what is recorded.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use highwater::calibrate::floor::{End, FloorError, Found, Ran, SearchError, Success, Terms, Trial, TryResult, find};
+use highwater::calibrate::floor::{
+    End, FloorError, Found, Ran, SearchError, SearchLimits, Success, Trial, TryResult, find,
+};
 use highwater::model::observation::{Exactness, Observation, Outcome};
 use highwater::model::reading::Reading;
 use highwater::model::units::Bytes;
@@ -11,19 +13,19 @@ use serde_json::json;
 
 const MIB: u64 = 1 << 20;
 
-/// How a made-up task ends under a limit, and after how many microseconds.
+/// How a synthetic task ends under a limit, and after how many microseconds.
 type Behaviour = dyn Fn(Option<Bytes>) -> (Outcome, u64, u64);
 
-/// A task that is made up, and what was kept of its runs.
+/// A synthetic task, and the records of its runs.
 struct MadeUp<'a> {
     peak: u64,
-    /// Ends, takes so many microseconds, and has so many processes killed.
+    /// Its outcome, its time in microseconds, and its number of killed processes.
     behaviour: &'a Behaviour,
     kept: Vec<Observation>,
     timeouts: Vec<Option<Duration>>,
     not_started_below: Bytes,
     limits_ignored: bool,
-    /// Whether a part of the task is somewhere else.
+    /// Whether a part of the task is elsewhere.
     escapes: bool,
 }
 
@@ -41,7 +43,8 @@ impl<'a> MadeUp<'a> {
     }
 
     fn find(&mut self, success: Success) -> Result<Found, SearchError<String>> {
-        let terms = Terms { precision: 0.02, confirm: 3, least: Bytes::mib(1), most: Bytes::mib(64 << 10), tries: 64 };
+        let terms =
+            SearchLimits { precision: 0.02, confirm: 3, least: Bytes::mib(1), most: Bytes::mib(64 << 10), tries: 64 };
         find(self, terms, success)
     }
 }

@@ -1,4 +1,4 @@
-//! An engine that hangs can be left, whatever it hangs in, and the record shows how far the run got.
+//! A run can be stopped while its engine hangs, whatever the request, and the record shows how far it got.
 
 mod fake;
 
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use self::fake::{Behaviour, Call, FakeEngine, ID, Task};
 
-/// What is to end a run.
+/// What ends a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trigger {
     Timeout,
@@ -24,11 +24,11 @@ enum Trigger {
 
 const TRIGGERS: [Trigger; 3] = [Trigger::Timeout, Trigger::Terminate, Trigger::InterruptTwice];
 
-/// The longest that a run may take, on a machine that is busy with other tests. Removing a container may take a minute,
+/// The longest time of a run on a machine that is busy with other tests. Removing a container may take a minute,
 /// everything else a fraction of it.
 const BOUND: Duration = Duration::from_secs(100);
 
-/// A run that is under way.
+/// A running run.
 struct Run {
     engine: FakeEngine,
     folder: TempDir,
@@ -73,7 +73,7 @@ impl Run {
             Trigger::Terminate => self.signal(Signal::SIGTERM),
             Trigger::InterruptTwice => {
                 self.signal(Signal::SIGINT);
-                // One signal is as good as two that have not been taken.
+                // A second signal is lost if the first has not been handled yet.
                 thread::sleep(Duration::from_secs(1));
                 self.signal(Signal::SIGINT);
             }
@@ -93,8 +93,8 @@ impl Run {
     }
 }
 
-/// Runs with each trigger while the engine hangs in `call`, at the same time; the run is triggered when it was asked for
-/// `after`.
+/// Runs with each trigger while the engine hangs in `call`, at the same time; the trigger takes effect after the
+/// request `after`.
 fn each(call: Call, after: Call, task: Task, check: impl Fn(Trigger, Ran) + Sync) {
     thread::scope(|scope| {
         for trigger in TRIGGERS {
@@ -199,7 +199,7 @@ fn output(behaviour: Behaviour, words: &[&str]) -> (Output, FakeEngine, Duration
     (output, engine, begun.elapsed())
 }
 
-/// A text without its line breaks.
+/// Text without its line breaks.
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ")
 }

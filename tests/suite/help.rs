@@ -1,4 +1,4 @@
-//! What `--help` says, for every command.
+//! The output of `--help`, for every command.
 
 use assert_cmd::Command;
 
@@ -8,11 +8,11 @@ fn help(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The commands that the help of the whole program names.
+/// The commands in the help of the program.
 pub(crate) fn commands() -> Vec<String> {
     let text = help(&[]);
     let listed = text.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-    // A description that is broken goes on further to the right.
+    // A wrapped description continues further to the right.
     let listed = listed.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
     listed.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help").map(str::to_owned).collect()
 }

@@ -1,4 +1,4 @@
-//! Names of tasks, cases, channels, parameters, files and commands may hold anything: no output lets them act upon a
+//! Names of tasks, cases, channels, parameters, files and commands may contain anything: no output lets them affect a
 //! terminal, a CI system, a browser or a spreadsheet.
 
 use std::fs;
@@ -10,12 +10,12 @@ use highwater::store::read;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// A name that tries everything, and is as long as no line.
+/// A name that tries everything, and is longer than any line.
 const HOSTILE: &str = "=1+1\u{1b}]0;title\u{7}\u{9b}31m\n::error::line \
     a-name-that-is-longer-than-a-line-has-room-for-and-so-has-to-be-broken-at-its-blanks-somewhere-here-or-there \
     ::error file=a,line=1::broken ##[error]old <b>tag</b> | [link](x) \u{202e}\u{2028}\r`x` \"'";
 
-/// The recorded sweep, in which every text that a user or an engine chose is hostile.
+/// The recorded sweep, in which every string that a user or an engine chose is hostile.
 fn records(folder: &Path) -> std::path::PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/records/segment/observations.jsonl");
     let path = folder.join("observations.jsonl");
@@ -45,7 +45,7 @@ fn records(folder: &Path) -> std::path::PathBuf {
     path
 }
 
-/// What a command writes, stdout and stderr, and the files that it made.
+/// The output of a command, stdout and stderr, and the files that it created.
 fn outputs(folder: &Path, arguments: &[&str]) -> Vec<(String, String)> {
     let before: Vec<_> = files(folder);
     let output = Command::new(env!("CARGO_BIN_EXE_highwater"))
@@ -72,7 +72,7 @@ fn files(folder: &Path) -> Vec<std::path::PathBuf> {
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
-/// Nothing that a terminal or GitHub Actions obeys.
+/// Contains nothing that a terminal or GitHub Actions interprets.
 fn assert_harmless(name: &str, text: &str) {
     for line in text.split('\n') {
         assert!(!line.replace('\t', "").contains(is_unsafe), "{name}: a control character: {line:?}");
@@ -171,7 +171,7 @@ fn an_exported_table_gives_back_what_was_exported() {
 #[test]
 fn no_command_on_documents_and_files_lets_a_name_act() {
     let folder = TempDir::new().unwrap();
-    // A path can be as hostile as 255 bytes have room for.
+    // A path can be as hostile as 255 bytes allow.
     let name: String = HOSTILE.replace('/', "_").chars().take(60).collect();
     let path = |name: &str| folder.path().join(name);
     fs::create_dir_all(path("data").join(&name)).unwrap();

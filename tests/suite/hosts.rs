@@ -1,4 +1,4 @@
-//! Recorded machines, read as the running one is.
+//! Recorded machines, read like the running one.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -8,7 +8,7 @@ use highwater::host::cgroup::{memory_cgroup, v1_companions};
 use highwater::host::memory::MemoryReader;
 use highwater::host::processes::proportional_sizes;
 
-/// Everything that can be read of the recorded task, one line a number.
+/// Everything that can be read of the recorded task, one value per line.
 fn reading_of(case: &str) -> String {
     let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/hosts").join(case);
     let roots = HostRoots::recorded(&tree);

@@ -1,4 +1,4 @@
-//! `highwater inputs`: what it shows, what it refuses, and how it ends.
+//! `highwater inputs`: its output, its errors, and its exit status.
 
 use std::ffi::OsStr;
 use std::fs::{Permissions, set_permissions};
@@ -34,7 +34,7 @@ fn write(root: &Path, path: impl AsRef<Path>, size: u64) {
     std::fs::File::create(path).unwrap().set_len(size).unwrap();
 }
 
-/// Runs the command on `channel` and tells everything it said, with `[DIR]` for where the channel is.
+/// Runs the command on `channel` and returns its output, with `[DIR]` for the directory of the channel.
 fn inputs(channel: &Path, arguments: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
     told(channel, command.arg("inputs").arg(channel).args(arguments))
@@ -119,7 +119,7 @@ fn an_unreadable_folder_is_listed_and_fails_only_a_strict_survey() {
         let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
         command.arg("inputs").arg(&channel).args(arguments);
         if Uid::effective().is_root() {
-            // Permissions do not stop root.
+            // Permissions do not restrict root.
             command.uid(65_534).gid(65_534);
         }
         command

@@ -1,4 +1,4 @@
-//! Who may know whom, and who may touch the machine: the sources are read and held to it.
+//! Checks in the sources which modules may use which, and which may access the machine.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,10 +19,10 @@ const MAY_KNOW: [(&str, &[&str]); 9] = [
     ("calibrate", &["model", "directory", "stats", "host", "tree", "runner", "store", "report"]),
 ];
 
-/// Where files, processes and sockets may be touched; elsewhere only in tests.
+/// Where files, processes and sockets may be used; elsewhere only in tests.
 const MAY_TOUCH: [&str; 7] = ["directory", "host", "tree", "runner", "store", "calibrate/resolve", "cli"];
 
-/// What touching looks like.
+/// Patterns of using them.
 const TOUCHING: &str = r"(?x)
     \b std :: (fs|net|process) \b
     | \b unix :: (net|fs) \b
@@ -79,7 +79,7 @@ fn files_processes_and_sockets_are_touched_only_where_they_belong() {
 fn the_library_neither_prints_nor_exits() {
     let forbidden = Regex::new(r"\bprocess::(exit|abort)\b|\be?print(ln)?!").unwrap();
     let mut complaints = Vec::new();
-    // A program of its own, which build.rs builds.
+    // A separate program, built by build.rs.
     let is_program = |source: &Source| source.path == "src/runner/probe/program.rs";
     for source in sources().iter().filter(|source| source.room().is_some() && !is_program(source)) {
         for found in forbidden.find_iter(&source.code) {
@@ -101,7 +101,7 @@ fn imports_are_understood_however_they_are_written() {
     assert_eq!(known, expected.map(|(line, name)| (line, name.to_owned())));
 }
 
-/// A file of ours, without its comments and tests; what is left keeps its lines.
+/// A source file without its comments and tests; the remaining code keeps its lines.
 struct Source {
     path: String,
     code: String,
@@ -114,12 +114,13 @@ impl Source {
         Self { path: path.to_owned(), code }
     }
 
-    /// The modules below the root of the crate that lead here.
+    /// The path of this module from the root of the crate.
     fn modules(&self) -> Vec<&str> {
         self.path.trim_start_matches("src/").trim_end_matches(".rs").split('/').collect()
     }
 
-    /// The room it lies in; `None` for the roots of library and binary, which name every room, and for the binary.
+    /// The top-level module it is in; `None` for the roots of library and binary, which name all modules, and for the
+    /// binary.
     fn room(&self) -> Option<&str> {
         let room = *self.modules().first()?;
         (!["lib", "main", "cli"].contains(&room)).then_some(room)
@@ -129,7 +130,7 @@ impl Source {
         self.code[..at].matches('\n').count() + 1
     }
 
-    /// The names below the root of the crate that are used, with their lines.
+    /// The top-level names that are used, with their lines.
     fn knows(&self) -> Vec<(usize, String)> {
         let from_root = Regex::new(r"\bcrate::(\w+|\{[^;]*\})").unwrap();
         let upwards = Regex::new(r"\b((?:super::)+)(\w+|\{[^;]*\})").unwrap();

@@ -1,4 +1,4 @@
-//! Every lint: when it speaks, when it does not, and what it says.
+//! Every lint: when it fires, when it does not, and its message.
 
 use std::fmt::Write;
 
@@ -79,7 +79,7 @@ impl Task {
         self.findings().iter().map(|finding| finding.problem.code).collect()
     }
 
-    /// The text of the value that a place means.
+    /// The text of the value at a place.
     fn text(&self, place: Place) -> String {
         match place {
             Place::Limit => self.limit.as_ref().unwrap().to_string(),
@@ -109,7 +109,7 @@ impl Task {
     }
 }
 
-/// A task for each way in which each lint speaks.
+/// A task for each case in which each lint fires.
 fn suspicious() -> Vec<Task> {
     let patterns = |glob: &str, regex: &str, dir: &str| {
         let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
@@ -185,7 +185,7 @@ fn a_sound_task_is_left_alone() {
         Task::with(dicom, &[counted(512), NOTHING]).limit("1Gi"),
         Task::with(request("n"), &[counted(256)]).limit("512Mi").on(Platform::Kubernetes),
         Task::default().limit("1.4Gi").on(Platform::Docker),
-        // What has no value on this input is an error elsewhere.
+        // A rule without a value for this input is an error elsewhere.
         Task::with(rule("n**9"), &[counted(100)]).limit("1Gi").request("512Mi"),
         Task::default().limit("8Ei").request("1Gi"),
     ];

@@ -25,7 +25,8 @@ fn runs(folder: &Path) -> Vec<(String, u32)> {
     sweeps.map(|sweep| (sweep.cell, sweep.run)).collect()
 }
 
-/// What four processes leave that have run a cell each, three times; and what one process leaves that has run them all.
+/// The records of four processes that have run a cell each, three times; and those of one process that has run them
+/// all.
 fn four_and_one() -> tempfile::TempDir {
     let above = tempfile::tempdir().unwrap();
     let mut one = Folder::create(&above.path().join("one"), PLAN).unwrap();
@@ -58,7 +59,7 @@ fn merged_twice_equals_once_equals_one_sweep() {
     let (status, said) = merge(above.path(), &[&PLACES[..], &["--into", "all"]].concat());
     assert_eq!((status, said.as_str()), (0, "0 records were added; 12 already existed; all now has 12\n"));
     assert_eq!(record(&into), once);
-    // In the order of the plan, which is that in which the one sweep ran.
+    // In the order of the plan, in which the single sweep ran.
     let one = above.path().join("one");
     assert_eq!(runs(&into), runs(&one));
     let (all, one) = (store::read(&into).unwrap(), store::read(&one).unwrap());
@@ -74,7 +75,7 @@ fn the_order_of_the_places_does_not_matter() {
     let above = four_and_one();
     assert_eq!(merge(above.path(), &[&PLACES[..], &["--into", "all"]].concat()).0, 0);
     for (turn, place) in PLACES.iter().rev().enumerate() {
-        // The plan comes with a folder of the sweep.
+        // The plan comes with a directory of the sweep.
         let plan = if turn < 2 { vec!["--plan", "one/plan.json"] } else { vec![] };
         let (status, said) = merge(above.path(), &[&[*place, "--into", "reversed"], &plan[..]].concat());
         assert_eq!(status, 0, "{said}");

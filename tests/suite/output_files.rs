@@ -1,4 +1,4 @@
-//! Files that the user names for output, and stdout: one behaviour for every command.
+//! Output files named by the user, and stdout: the same behaviour for every command.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -9,7 +9,7 @@ use super::fit_records::{growing, run};
 
 const OLD: &str = "# old\n";
 
-/// Every command that writes a file, with what stands for the file.
+/// Every command that writes a file, with a placeholder for the file.
 const WRITERS: [(&str, &[&str]); 14] = [
     ("report", &["report", "runs.jsonl", "-o", "FILE"]),
     ("export", &["export", "runs.jsonl", "-o", "FILE"]),
@@ -27,7 +27,7 @@ const WRITERS: [(&str, &[&str]); 14] = [
     ("fit --write", &["fit", "runs.jsonl", "--write", "FILE"]),
 ];
 
-/// A folder with records to work on.
+/// A directory with records to work on.
 struct Bench(tempfile::TempDir);
 
 impl Bench {
@@ -38,7 +38,7 @@ impl Bench {
         fs::write(folder.path().join("runs.jsonl"), lines.collect::<String>().repeat(3)).unwrap();
         let bench = Self(folder);
         bench.highwater(&["export", "runs.jsonl", "-o", "runs.csv"], "");
-        // Whoever the tests are run as afterwards.
+        // Accessible to the user that the tests switch to.
         fs::set_permissions(bench.path(""), fs::Permissions::from_mode(0o755)).unwrap();
         bench
     }
@@ -58,7 +58,7 @@ impl Bench {
         self.command(words, file).output().unwrap()
     }
 
-    /// A file with old content: for `fit --write` and baselines, which read it, content that they accept.
+    /// A file with old content: for `fit --write` and baselines, which read it, valid content.
     fn old(&self, name: &str, words: &[&str]) -> String {
         let text = match words {
             ["fit", ..] => CONTAINER,
@@ -87,7 +87,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// The status of a command that cannot write.
+/// The exit status of a command that cannot write.
 fn cannot_write(words: &[&str]) -> i32 {
     if words[0] == "run" { 125 } else { 3 }
 }
@@ -150,7 +150,7 @@ fn what_cannot_be_written_is_one_error_with_status_3() {
     }
 }
 
-/// `highwater` as an ordinary user, where the tests run as root.
+/// `highwater` as an ordinary user, if the tests run as root.
 fn ordinary(command: &Command) -> Command {
     if !is_root() {
         let mut same = Command::new(command.get_program());
@@ -237,11 +237,11 @@ fn stdout_may_be_named_as_a_file() {
     let bench = Bench::new();
     let output = bench.highwater(&["export", "runs.jsonl", "-o", "/dev/stdout"], "");
     assert_eq!(String::from_utf8(output.stdout).unwrap(), bench.text("runs.csv"));
-    // Each table once, though a file would be written anew with all of them.
+    // Each table once, although a file would be rewritten with all of them.
     let output = bench.highwater(&["run", "-r", "2", "--output", "/dev/stdout", "--", "true"], "");
     let tables = String::from_utf8(output.stdout).unwrap();
     assert_eq!(tables.matches("run 1 of 2").count(), 1, "{tables}");
-    // The shell writes on behind it.
+    // The shell appends to it.
     let script = "{ echo first; \"$0\" export runs.jsonl -o /dev/stdout; echo last; } > out";
     let mut shell = Command::new("sh");
     let shell = shell.args(["-c", script, env!("CARGO_BIN_EXE_highwater")]).current_dir(bench.0.path());

@@ -1,4 +1,4 @@
-//! `highwater predict`: the limits that the contract gives.
+//! `highwater predict`: the limits defined by the contract.
 
 use crate::tasks::{Folder, fixtures};
 
@@ -32,7 +32,7 @@ fn a_mix_of_both_dialects_is_predicted() {
     let folder = Folder::with_inputs();
     insta::assert_snapshot!(folder.run("predict mixed.json"));
     let json = folder.json("predict mixed.json --format json");
-    // The task's rule of the weights wins over the template's: 40, not 4.
+    // The task's rule of the weights overrides the template's: 40, not 4.
     assert_eq!(json["channels"][1]["rule"]["scale_rule"]["scale_factor"], 40);
     assert_eq!(json["channels"][0]["rule"]["scale_rule"]["complexity"], "2n");
     assert_eq!(json["docker"]["limit"]["bytes"], 3600u64 << 20);

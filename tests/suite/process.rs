@@ -1,8 +1,8 @@
-//! `highwater run -- CMD` from end to end, on the machine the tests run on.
+//! `highwater run -- CMD` from end to end, on the machine that runs the tests.
 //!
-//! The same tests run on this host and on other kernels (`tests/machine/run`), as root and as ordinary users. What a
-//! host can do is said by `EXPECTED_PEAKS`: `exact`, `polled` (cgroups without a peak) or `sampled` (no cgroup to be had).
-//! Every test holds for each of them: where a peak cannot be exact, it asks that nothing claims to be.
+//! The same tests run on this host and on other kernels (`tests/machine/run`), as root and as ordinary users.
+//! `EXPECTED_PEAKS` states what a host can do: `exact`, `polled` (cgroups without a peak) or `sampled` (no cgroup
+//! available). Every test applies to all of them: if a peak cannot be exact, it checks that no output claims it is.
 
 mod around;
 mod cleanup;

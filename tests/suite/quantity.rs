@@ -1,4 +1,4 @@
-//! Kubernetes quantities: what is read, what it comes to, and what is said about the rest.
+//! Kubernetes quantities: what is accepted, its value, and the errors for the rest.
 
 use std::fmt::Write;
 use std::sync::LazyLock;

@@ -1,4 +1,4 @@
-//! `highwater report`: what it writes, for whom, and what it refuses.
+//! `highwater report`: its formats, and its errors.
 
 mod browser;
 mod driver;
@@ -15,10 +15,10 @@ pub(crate) fn segment() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/records/segment/observations.jsonl")
 }
 
-/// A place for reports.
+/// A directory for reports.
 struct Folder(TempDir);
 
-/// How a command ended, with what it wrote.
+/// How a command ended, and its output.
 struct Ended {
     status: i32,
     stdout: String,
@@ -52,7 +52,7 @@ impl Folder {
         self.path(name)
     }
 
-    /// The recorded sweep with something changed in each line.
+    /// The recorded sweep with a change in each line.
     fn changed(&self, name: &str, change: impl Fn(usize, &mut Value)) -> PathBuf {
         let text = fs::read_to_string(segment()).unwrap();
         let lines = text.lines().enumerate().map(|(place, line)| {
@@ -196,7 +196,7 @@ fn nothing_from_records_is_taken_for_markup() {
 #[test]
 fn two_sweeps_are_compared_case_by_case() {
     let folder = Folder::new();
-    // A tenth more memory from 50 MiB on, one case gone and a new one.
+    // A tenth more memory from 50 MiB on, one case removed and one added.
     let newer = folder.changed("newer.jsonl", |_, record| {
         let n = record["inputs"][0]["all"]["sum"].as_u64().unwrap();
         if n >= 50 << 20 {
@@ -232,7 +232,7 @@ fn two_sweeps_are_compared_by_the_same_sizes() {
     let before = &task["before"];
     assert!(before["words"].as_str().unwrap().ends_with(" where n is max_file_size of scans"), "{}", before["words"]);
     assert_eq!(before["fitted"], Value::Null);
-    // Each case is called by the sum of its files.
+    // Each case is named after the total size of its files.
     let sizes: Vec<u64> = before["peaks"].as_array().unwrap().iter().map(|peak| peak["n"].as_u64().unwrap()).collect();
     assert!(sizes.contains(&(2 << 20)) && sizes.contains(&(128 << 20)), "{sizes:?}");
 }
@@ -349,10 +349,10 @@ fn of_very_many_runs_the_cells_are_shown() {
     let task = &report["tasks"][0];
     let cells = task["cells"].as_array().unwrap();
     assert_eq!((task["all_runs"].as_u64(), cells[0]["runs"].as_u64()), (Some(334 * 30), Some(334 * 3)));
-    // The run whose memory is shown over time is there, too.
+    // The run with memory over time is included, too.
     let runs = task["runs"].as_array().unwrap().len();
     assert!((cells.len()..=cells.len() + 1).contains(&runs), "{runs} of {}", cells.len());
-    // The rule is the one that the runs call for, whatever their number.
+    // The rule is the one fitted to the runs, whatever their number.
     let few = folder.report(&[segment().to_str().unwrap(), "--format", "json"]);
     let few: Value = serde_json::from_str(&few.stdout).unwrap();
     assert_eq!(task["fitted"]["words"], few["tasks"][0]["fitted"]["words"]);

@@ -1,4 +1,4 @@
-//! Putting a task and a template together, and what is said about it.
+//! Merging a task and a template, and the notes about it.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use highwater::model::task::{ProcessingContainer, Task};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-/// The document of the only image there is.
+/// The document of the only image.
 struct Image(Value);
 
 impl ProcessingContainers for Image {
@@ -37,7 +37,7 @@ fn template(fields: Value) -> Value {
     template
 }
 
-/// Everything that is said, a line each.
+/// All notes, one per line.
 fn said(resolution: &Resolution) -> String {
     let mut lines = String::new();
     for flawed in resolution.warnings() {
@@ -193,7 +193,7 @@ fn a_path_beside_the_task_is_pointed_out() {
     );
 }
 
-/// Names of a small alphabet, so that both sides meet.
+/// Names over a small alphabet, so that both sides overlap.
 fn settings() -> impl Strategy<Value = std::collections::BTreeMap<String, String>> {
     proptest::collection::btree_map("[A-E]", "[a-z0-9 =\"\\\\]{0,6}", 0..5)
 }
@@ -210,7 +210,7 @@ proptest! {
         expected.extend(own.clone());
         let found: std::collections::BTreeMap<_, _> = task.env.iter().cloned().collect();
         prop_assert_eq!(&found, &expected);
-        // In the template's order first, and no name twice.
+        // In the template's order first, with unique names.
         prop_assert_eq!(task.env.len(), expected.len());
         let names: Vec<_> = task.env.iter().map(|(name, _)| name).take(default.len()).collect();
         prop_assert_eq!(names, default.keys().collect::<Vec<_>>());

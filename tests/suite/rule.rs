@@ -1,4 +1,4 @@
-//! The rule language: what is accepted, what it means, and what is said about the rest.
+//! The rule language: what is accepted, what it means, and the errors for the rest.
 
 use std::fmt::Write;
 use std::sync::LazyLock;
@@ -13,7 +13,7 @@ use regex::Regex;
 /// The documented pattern: ASCII digits, and `$` is the end of the text.
 static PATTERN: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?-u)^[-+]?\d*(\.\d+)?\*?n(\*\*\d+)?$").unwrap());
 
-/// A remedy that names the text to write.
+/// A remedy with the text to write.
 pub(crate) static SUGGESTION: LazyLock<Regex> = LazyLock::new(|| Regex::new("write `([^`]*)` instead").unwrap());
 
 const ACCEPTED: &str = include_str!("../../fixtures/rules/accepted.txt");
@@ -104,7 +104,7 @@ fn all_short_texts_of_the_alphabet_are_accepted_exactly_as_the_pattern_has_it() 
     }
 }
 
-/// Texts near the grammar, and anything at all.
+/// Strings near the grammar, and arbitrary ones.
 fn texts() -> impl Strategy<Value = String> {
     prop_oneof![
         r"[-+]?[0-9]{0,3}(\.[0-9]{1,3})?\*?n(\*\*[0-9]{1,3})?",

@@ -1,4 +1,4 @@
-//! `highwater run task.json`: a task as a process, beside what its rules predict.
+//! `highwater run task.json`: a task as a process, compared with its rules.
 
 use std::path::Path;
 
@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::process::skip;
 
-/// A folder with a task whose command gets `script`, an input of one mebibyte, and an output that is not there yet.
+/// A directory with a task whose command gets `script`, an input of one mebibyte, and an output that does not exist
+/// yet.
 struct Bench {
     folder: tempfile::TempDir,
 }
@@ -46,7 +47,7 @@ impl Bench {
         command.current_dir(&self.folder).args(["run", "--runner", "process"]).args(options).arg("task.json").assert()
     }
 
-    /// The result as a script reads it.
+    /// The JSON result.
     fn json(&self, options: &[&str]) -> Value {
         let options: Vec<&str> =
             options.iter().copied().chain(["--format", "json", "--output", "result.json"]).collect();
@@ -73,7 +74,7 @@ fn paths_of_the_container_become_paths_of_the_host() {
 
 #[test]
 fn the_peak_stands_beside_what_the_rules_predict() {
-    // Slow enough to be seen where peaks are sampled.
+    // Slow enough to be seen by samples.
     let result = Bench::new("python3 -c pass").json(&[]);
     assert_eq!(result["prediction"]["docker"]["limit"]["bytes"], 3 << 20);
     assert_eq!(result["prediction"]["channels"][0]["rule"]["n"], 1 << 20);
@@ -89,7 +90,7 @@ fn the_run_is_not_limited_by_its_own_rule_unless_that_is_asked_for() {
     let free = bench.json(&[]);
     assert_eq!(free["outcome"]["kind"], "exited");
     if free["peak"]["source"] != "own-cgroup" {
-        // No cgroup can be had here, and with it no limit: the tests of processes say so.
+        // No cgroup is available here, and so no limit: the tests of processes cover that.
         return;
     }
     let enforced = bench.json(&["--enforce"]);
@@ -154,7 +155,7 @@ fn logs_go_to_files_when_a_folder_is_given() {
     assert_eq!(read(&bench.path("logs/stderr.log")), "complained\n");
 }
 
-/// Whether this user may mount in a namespace of its own; the tests that need it are skipped where not.
+/// Whether this user may mount in a namespace of its own; otherwise the tests that need it are skipped.
 pub(crate) fn may_mount() -> bool {
     let options = if nix::unistd::geteuid().is_root() { "-m" } else { "-rm" };
     let may =
@@ -165,7 +166,7 @@ pub(crate) fn may_mount() -> bool {
     may
 }
 
-/// A task that reads its input at a path that only its script knows, as most images have it.
+/// A task that reads its input at a path that is only in its script, like most images.
 fn hard_coded(rule: &str) -> Bench {
     let bench = Bench::with(json!(["python3", "-u", "start.py"]), rule);
     let script = "import os\n\
@@ -211,7 +212,7 @@ fn check_and_floor_measure_such_a_task_with_its_input() {
         command.current_dir(&bench.folder).args(words).output().unwrap()
     };
     let check = highwater(&["check", "--record", "runs.jsonl"]);
-    // 33 MiB of data do not fit; where peaks are sampled they may have been missed.
+    // 33 MiB of data do not fit; samples may have missed them.
     let record: Value = serde_json::from_str(read(&bench.path("runs.jsonl")).lines().next().unwrap()).unwrap();
     assert_eq!(record["outcome"], json!({"kind": "exited", "status": 0}), "{check:?}");
     if record["peak"]["exactness"]["kind"] == "exact" {
@@ -246,7 +247,7 @@ fn only_of_tasks_the_input_is_known() {
     );
 }
 
-/// Where nobody may mount: in a user namespace that allows no mount namespaces.
+/// Without permission to mount: in a user namespace that allows no mount namespaces.
 fn without_mounts(bench: &Bench, words: &[&str]) -> Option<(i32, String)> {
     let highwater = env!("CARGO_BIN_EXE_highwater");
     let script = "echo 0 > /proc/sys/user/max_mnt_namespaces && exec \"$0\" \"$@\"";
@@ -273,7 +274,7 @@ fn where_nobody_may_mount_a_run_warns_that_the_task_may_find_no_input() {
     assert!(stderr.contains("help: name /scans in the `command`"), "{stderr}");
     let record: Value = serde_json::from_str(read(&bench.path("runs.jsonl")).trim()).unwrap();
     assert!(record["warnings"].to_string().contains("the task may have found no input"), "{record}");
-    // Paths that are named are those of the host, as ever.
+    // Paths on the command line are still those of the host.
     let named = Bench::new("cat /scans/patient-1/ct.dcm > /masks/copy");
     let words = ["run", "--runner", "process", "--cgroup", "never", "task.json"];
     let Some((status, stderr)) = without_mounts(&named, &words) else { return };

@@ -1,4 +1,4 @@
-//! The schemas that are published, held against what is written.
+//! The published schemas, compared with what is written.
 
 use std::process::Output;
 
@@ -17,7 +17,7 @@ fn json(arguments: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {output:?}"))
 }
 
-/// What a document has wrong in the eyes of the schema with this name.
+/// The errors of a document according to the schema with this name.
 fn complaints(name: &str, documents: &[Value]) -> Vec<String> {
     let schema = jsonschema::draft202012::new(&json(&["schema", name])).unwrap();
     let wrong =

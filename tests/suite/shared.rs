@@ -1,4 +1,4 @@
-//! Machines that several people use: nothing that others have put in the way is followed, believed or run.
+//! Machines shared by several users: nothing that others have planted is followed, trusted or run.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
@@ -15,7 +15,7 @@ use crate::store::{PLAN, observed};
 /// The user `nobody`, who owns what others have planted.
 const OTHER: u32 = 65534;
 
-/// A directory of root, files of root beside it, and what came of running highwater there.
+/// A directory of root, files of root beside it, and the results of running highwater there.
 struct Bench(tempfile::TempDir);
 
 impl Bench {
@@ -30,7 +30,7 @@ impl Bench {
         self.0.path().join(name)
     }
 
-    /// Links a name to the file or directory that must not be reached through it, as another user would.
+    /// Links a name to the file or directory that must not be reached through it, like another user would.
     fn plant(&self, name: &str, victim: &str) {
         let link = self.path(name);
         fs::create_dir_all(link.parent().unwrap()).unwrap();
@@ -86,7 +86,7 @@ impl Bench {
 
 #[test]
 fn a_sweep_writes_through_no_link_in_its_directory() {
-    // What it replaces as a whole takes the place of a link; where it would have to go on with one, it refuses.
+    // A link is replaced if the file is rewritten as a whole; if it would have to be appended to, the sweep is refused.
     for planted in [
         ("into/plan.json.new", "victim", false),
         ("into/plan.json.new", "nowhere", false),
@@ -273,7 +273,7 @@ fn plans_that_run_something_else_are_not_the_same() {
     plan("more-runs", &["-r", "2", "--", "true", "{N}"]);
     plan("hooked", &["--prepare", "true", "--", "true", "{N}"]);
     plan("other", &["--", "true", "{N}"]);
-    // The keys are those of `mine`, and so is the digest: only the command is another one.
+    // The keys and the digest are those of `mine`: only the command differs.
     let text = fs::read_to_string(bench.path("other/plan.json")).unwrap();
     fs::write(bench.path("other/plan.json"), text.replace("\"true\",\n      \"{N}\"", "\"sh\",\n      \"{N}\""))
         .unwrap();

@@ -1,4 +1,4 @@
-//! `highwater show`: what is in records.
+//! `highwater show`: the content of records.
 
 use assert_cmd::Command;
 use highwater::store::Record;

@@ -1,4 +1,4 @@
-//! Folders of records: what is promised of them holds when writers are killed, disks are full, lines are broken.
+//! Directories of records: their promises hold if writers are killed, disks are full, and lines are broken.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,21 +16,21 @@ use highwater::store::{self, Folder, FolderError, Holder, OBSERVATIONS, ReadErro
 use jiff::Timestamp;
 use proptest::prelude::*;
 
-/// The folder of the records that can be read for ever.
+/// The directory with records of old versions, which stay readable.
 pub(crate) fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/records/v1")
 }
 
 pub(crate) const PLAN: &str = r#"{"schema_version":1,"cells":[{"key":"d"},{"key":"b"},{"key":"a"},{"key":"c"}]}"#;
 
-/// A run of a cell, made up; `samples` many of memory over time.
+/// A synthetic run of a cell, with `samples` samples of memory over time.
 pub(crate) fn observed(cell: &str, run: u32, peak: u64, samples: u64) -> Observation {
     let sample = |at| {
         let part = Reading::Value(Bytes(at * 10));
         let (at_us, current) = (at * 100_000, Bytes(peak / 2 + at));
         Breakdown { at_us, current, anon: part, file: part, shmem: part, kernel: part, swap: part }
     };
-    let exactness = Exactness::Exact { noise_bytes: Bytes(4096) };
+    let exactness = Exactness::Exact { error_bound_bytes: Bytes(4096) };
     Observation {
         sweep: Some(SweepRun {
             cell: cell.to_owned(),
@@ -53,7 +53,7 @@ pub(crate) fn observed(cell: &str, run: u32, peak: u64, samples: u64) -> Observa
     }
 }
 
-/// A process of this binary that does what a test says, in a folder.
+/// A process of this binary that runs a part of a test in a directory.
 fn child(test: &str, folder: &Path) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", &format!("store::{test}"), "--nocapture", "--test-threads=1"]);
@@ -61,15 +61,15 @@ fn child(test: &str, folder: &Path) -> Child {
     command.spawn().unwrap()
 }
 
-/// The folder to work in, where this process is the child of a test.
+/// The directory to work in, if this process is the child of a test.
 fn as_child() -> Option<PathBuf> {
     std::env::var_os("HIGHWATER_TEST_FOLDER").map(PathBuf::from)
 }
 
-/// The words that a child says after `mark`, one a line.
+/// The words that a child prints after `mark`, one per line.
 fn said<'a>(child: &'a mut Child, mark: &'static str) -> impl Iterator<Item = String> + 'a {
     let lines = BufReader::new(child.stdout.as_mut().unwrap()).lines().map_while(Result::ok);
-    // The test harness writes into the same lines.
+    // The test harness prints to the same lines.
     lines.filter_map(move |line| line.split_once(mark).map(|(_, rest)| rest.trim().to_owned()))
 }
 
@@ -131,7 +131,7 @@ fn the_second_process_is_told_who_holds_the_folder() {
     Folder::open(&path).unwrap();
 }
 
-/// A file system of 64 KiB; none where this is not root.
+/// A file system of 64 KiB; `None` if not root.
 struct Small(tempfile::TempDir);
 
 impl Small {
@@ -199,7 +199,7 @@ fn a_series_is_thinned_in_the_line_and_whole_beside_it() {
     let logs = Some(Logs { stdout: kept.join("stdout"), stderr: kept.join("stderr") });
     let observation = Observation { logs, ..observed("a", 1, 1_000_000, 1000) };
     folder.append(&observation).unwrap();
-    // The same run again: what it leaves goes elsewhere.
+    // The same run again: its files go elsewhere.
     assert_ne!(folder.run_folder("a", 1).unwrap(), kept);
     drop(folder);
     let moved = above.path().join("moved");
@@ -217,7 +217,7 @@ fn a_series_is_thinned_in_the_line_and_whole_beside_it() {
 fn a_newer_record_is_refused_and_the_old_ones_are_read() {
     let records = store::read(&fixtures()).unwrap();
     assert_eq!((records.observations.len(), records.unusable.len()), (13, 0));
-    // What is read is what is written: no field is lost.
+    // Everything written is read again: no field is lost.
     let text = fs::read_to_string(fixtures().join(OBSERVATIONS)).unwrap();
     for (line, observation) in text.lines().zip(&records.observations) {
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
@@ -293,7 +293,7 @@ proptest! {
         let text = fs::read(&record).unwrap();
         let cut = (text.len() as f64 * place) as usize;
         fs::write(&record, &text[..cut]).unwrap();
-        // A line that lacks its end alone is whole.
+        // A line that only lacks its line break is complete.
         let ends: Vec<usize> = (0..text.len()).filter(|at| text[*at] == b'\n').collect();
         let whole = ends.iter().filter(|end| cut >= **end).count();
         let torn = cut > 0 && text[cut - 1] != b'\n' && !ends.contains(&cut);

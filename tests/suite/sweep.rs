@@ -1,4 +1,4 @@
-//! `highwater sweep` from end to end: what it measures, what it keeps, and what it does not do twice.
+//! `highwater sweep` from end to end: what it measures, what it records, and what it does not repeat.
 
 mod bad_input;
 mod cases;
@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 
 const MIB: u64 = 1 << 20;
 
-/// A folder to sweep in, with the data of a channel.
+/// A directory to sweep in, with the data of a channel.
 struct Bench(tempfile::TempDir);
 
 impl Bench {
@@ -32,7 +32,7 @@ impl Bench {
         Self(tempfile::tempdir().unwrap())
     }
 
-    /// With `count` items in `scans`, each one file of so many bytes.
+    /// With `count` items in `scans`, each a file of `bytes` bytes.
     fn with_items(count: usize, bytes: u64) -> Self {
         let bench = Self::new();
         for item in 1..=count {
@@ -62,7 +62,7 @@ impl Bench {
         Ran::of(&self.command(words).output().unwrap())
     }
 
-    /// The same, which has to succeed.
+    /// The same, which must succeed.
     #[track_caller]
     fn done(&self, words: &[&str]) -> Ran {
         let ran = self.sweep(words);
@@ -106,7 +106,7 @@ impl Bench {
     }
 }
 
-/// What came of it.
+/// The result of a sweep.
 struct Ran {
     status: Option<i32>,
     stdout: String,
@@ -129,7 +129,7 @@ fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text}"))
 }
 
-/// Holds a text against the recorded one.
+/// Compares a text with the snapshot.
 #[track_caller]
 fn snapshot(name: &str, text: &str) {
     insta::with_settings!({snapshot_path => "snapshots", prepend_module_to_snapshot => false}, {
@@ -137,7 +137,7 @@ fn snapshot(name: &str, text: &str) {
     });
 }
 
-/// Says why a test does not apply here.
+/// Reports why a test is skipped.
 fn skip(why: &str) {
     use std::io::Write;
     let name = std::thread::current().name().unwrap_or("a test").to_owned();

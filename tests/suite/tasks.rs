@@ -1,4 +1,4 @@
-//! A folder with tasks and their inputs, in which the program is run.
+//! A directory with tasks and their inputs, in which the program is run.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use assert_cmd::Command;
 use tempfile::TempDir;
 
-/// The folder of the fixtures.
+/// The directory of the fixtures.
 pub(crate) fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tasks")
 }
 
-/// A folder with a copy of the good tasks, and with inputs for them.
+/// A directory with a copy of the good tasks, and with inputs for them.
 pub(crate) struct Folder(TempDir);
 
 impl Folder {
@@ -24,7 +24,7 @@ impl Folder {
         folder
     }
 
-    /// With 1.5 GiB of scans and 90 MiB of weights, all of them holes.
+    /// With 1.5 GiB of scans and 90 MiB of weights, as sparse files.
     pub(crate) fn with_inputs() -> Self {
         let folder = Self::new();
         folder.sparse("scans/p1/ct.nii", 300 << 20);
@@ -53,14 +53,14 @@ impl Folder {
         run(self.0.path(), words.split_whitespace(), "")
     }
 
-    /// What JSON comes out.
+    /// The JSON output.
     pub(crate) fn json(&self, words: &str) -> serde_json::Value {
         let output = command(self.0.path()).args(words.split_whitespace()).output().unwrap();
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
     }
 }
 
-/// What a run showed.
+/// The result of a command.
 pub(crate) struct Shown {
     pub(crate) status: i32,
     pub(crate) stdout: String,
@@ -79,7 +79,7 @@ pub(crate) fn run<'a>(folder: &Path, args: impl IntoIterator<Item = &'a str>, st
     Shown { status: output.status.code().unwrap(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
-/// The program in a folder, with an environment that is the same everywhere.
+/// The program in a directory, with the same environment everywhere.
 fn command(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
     command.current_dir(folder).env_clear().env("REGISTRY", "registry.example:5000");

@@ -1,4 +1,4 @@
-//! `highwater validate`: everything that is wrong, with its place.
+//! `highwater validate`: all problems, with their locations.
 
 use highwater::calibrate::resolve::targets;
 use highwater::model::document::{Document, Source, Variables};
@@ -74,7 +74,7 @@ fn files_that_are_no_documents_are_refused() {
     for name in ["latin1.json", "utf16.json", "deep.json", "huge.json", "folder", "lungs-task.json", "nothing.json"] {
         let shown = folder.run(&format!("validate {name}"));
         assert_eq!(shown.status, 2, "{name}");
-        // The name of the folder differs from run to run.
+        // The name of the directory differs from run to run.
         let text = shown.to_string();
         let text = match text.find("relative to the current directory") {
             Some(at) => format!("{}relative to the current directory …", &text[..at]),
@@ -153,7 +153,7 @@ fn the_schema_can_be_said() {
     assert!(shown.stderr.contains("a processing container has no `templates`"), "{shown}");
 }
 
-/// Reads a text as both documents; all places have to be in the text.
+/// Reads a text as both documents; all spans have to be in the text.
 fn read(text: String, variables: &Variables) {
     let check = |flawed: Flawed| {
         for problem in &flawed.problems {
@@ -183,7 +183,7 @@ fn variables() -> Variables {
     variables
 }
 
-/// A good document with some pieces replaced.
+/// A good document with some parts replaced.
 fn damaged() -> impl Strategy<Value = String> {
     const NAMES: [&str; 5] = ["lung-container", "lung-task", "mixed", "scale-factor", "templated"];
     let text = proptest::sample::select(&NAMES[..])

@@ -1,8 +1,8 @@
-//! The task of the end-to-end tests: a small program that needs exactly the memory it is told to need.
+//! The task of the end-to-end tests: a small program that needs exactly the memory requested.
 //!
-//! It writes lines of facts about itself to stdout: `task PID` and `cgroup LINE` for each line of `/proc/self/cgroup`
-//! first, `left PID` for a process that outlives it, and `ready` before it waits. From them a test knows when to act and
-//! what must be gone afterwards.
+//! It prints facts about itself to stdout: `task PID` and `cgroup LINE` for each line of `/proc/self/cgroup` first,
+//! `left PID` for a process that outlives it, and `ready` before it waits. They show a test when to act and what must
+//! be gone afterwards.
 
 use std::error::Error;
 use std::fs::File;
@@ -76,7 +76,7 @@ fn main() -> Outcome {
     }
 }
 
-/// Touches every page of that many MiB of fresh anonymous memory.
+/// Touches every page of that many MiB of new anonymous memory.
 fn touch(mib: usize) -> Vec<u8> {
     let mut memory = vec![0_u8; mib << 20];
     for page in memory.chunks_mut(4096) {
@@ -89,7 +89,7 @@ fn sleep_ms(ms: u64) {
     std::thread::sleep(Duration::from_millis(ms));
 }
 
-/// Says what must be gone when this is over.
+/// Prints what must be gone when this is over.
 fn say_who_and_where() -> io::Result<()> {
     let mut text = format!("task {}\n", getpid());
     for line in std::fs::read_to_string("/proc/self/cgroup")?.lines() {
@@ -98,7 +98,7 @@ fn say_who_and_where() -> io::Result<()> {
     say(&text)
 }
 
-/// Says that the task is where it wanted to be, with a process that outlives it.
+/// Reports that the task is ready, with a process that outlives it.
 fn say_ready(left: Pid) -> io::Result<()> {
     say(&format!("left {left}\nready\n"))
 }
@@ -116,9 +116,9 @@ fn wait_for(pid: Pid) -> Outcome {
     }
 }
 
-/// Runs a child and never returns into its caller there.
+/// Runs a child, which never returns to the caller.
 fn in_child(work: impl FnOnce() -> Outcome) -> nix::Result<Pid> {
-    // SAFETY: this program has one thread, so that the child may do whatever the parent may.
+    // SAFETY: this program has one thread, so the child may do whatever the parent may.
     match unsafe { fork() }? {
         ForkResult::Parent { child } => Ok(child),
         ForkResult::Child => std::process::exit(i32::from(work().is_err())),
@@ -158,7 +158,7 @@ fn share(copies: usize, mib: usize, ms: u64) -> Outcome {
 
 fn read_cold(path: &str) -> Outcome {
     let mut file = File::open(path)?;
-    // What is dirty cannot be dropped.
+    // Dirty pages cannot be dropped.
     fsync(file.as_fd())?;
     posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED)?;
     let mut buffer = vec![0_u8; 1 << 16];
@@ -191,7 +191,8 @@ fn leave(mib: usize) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Has another process leave the cgroup of the run, and waits until it has touched its memory there, or at least left.
+/// Makes another process leave the cgroup of the run, and waits until it has touched its memory there, or at least
+/// left.
 fn escape(who: &str, procs: &str, ms: u64, exec: bool) -> Outcome {
     let (mut reader, mut writer) = io::pipe()?;
     let mut leave = || {
@@ -221,7 +222,7 @@ fn escape(who: &str, procs: &str, ms: u64, exec: bool) -> Outcome {
         _ => in_child(leave)?,
     };
     drop(writer);
-    // Where the process could not leave, the pipe ends without a word.
+    // If the process could not leave, the pipe ends without data.
     reader.read_exact(&mut [0])?;
     if who == "late" { Ok(ExitCode::SUCCESS) } else { wait_for(child) }
 }

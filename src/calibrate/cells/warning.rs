@@ -1,88 +1,88 @@
-//! What to mistrust about a cell, why it may be so, and what to try.
+//! Warnings about a cell: what was seen, why it may be so, and what to try.
 
 use std::fmt;
 
 use serde::Serialize;
 
-use super::{Cell, Gathered, Run, Spread};
+use super::{Cell, CellBuilder, Run, Spread};
 use crate::model::observation::Outcome;
 use crate::model::units::Bytes;
 
-/// A robust standard deviation beyond this share of the median is told.
+/// Warn about a robust standard deviation above this share of the median.
 const LARGE_SPREAD: f64 = 0.05;
-/// The first run is told where it takes this many times what any other takes …
+/// Warn about the first run if it takes this many times as long as any other …
 const MUCH_SLOWER: f64 = 1.25;
-/// … and this much longer: what takes milliseconds is never the same twice.
+/// … and this much longer: times of milliseconds always vary.
 const LONGER_SECONDS: f64 = 0.1;
-/// The first run is told where its peak is this many times that of any other.
+/// Warn about the first run if its peak is this many times that of any other.
 const MUCH_LARGER: f64 = 1.05;
-/// The share of the time that may be spent waiting for memory.
+/// The largest share of the time that may be spent waiting for memory.
 const LONG_WAIT: f64 = 0.01;
 
-/// What to mistrust about the runs of a cell.
+/// A warning about the runs of a cell.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Warning {
     /// The first run took longer than all others.
     FirstRunSlower {
-        /// How many times the longest of the others.
+        /// Its time divided by the longest of the others.
         times: f64,
     },
     /// The first run had a larger peak than all others.
     FirstRunLarger {
-        /// How many times the largest of the others.
+        /// Its peak divided by the largest of the others.
         times: f64,
     },
-    /// The peaks differ by more than noise.
+    /// The peaks differ by more than their error bounds explain.
     SpreadTooLarge {
         /// Their robust standard deviation, as a share of the median.
         relative: f64,
     },
     /// Memory ran out in some runs.
     AtTheLimit {
-        /// How many.
+        /// Number of runs.
         runs: usize,
-        /// The limit, where it is known.
+        /// The limit, if known.
         limit_bytes: Option<Bytes>,
     },
     /// Memory was swapped out in some runs.
     Swapping {
-        /// How many.
+        /// Number of runs.
         runs: usize,
     },
-    /// Some runs waited for memory: others needed it too, or a limit was close.
+    /// Some runs waited for memory, because others needed it too or a limit was close.
     ShortOfMemory {
-        /// How many.
+        /// Number of runs.
         runs: usize,
-        /// The largest share of the time.
+        /// The largest share of the time spent waiting.
         share: f64,
     },
     /// Some runs took longer for the same work.
     OtherLoad {
-        /// How many.
+        /// Number of runs.
         runs: usize,
     },
     /// Some peaks are lower bounds.
     LowerBound {
-        /// How many.
+        /// Number of runs.
         runs: usize,
-        /// What none of them exceeds, if something bounds each of them.
+        /// An upper bound of all of them, if each has one.
         #[serde(skip_serializing_if = "Option::is_none")]
         at_most_bytes: Option<Bytes>,
-        /// Why the first of them is one.
+        /// Why the first of them is a lower bound.
         reason: String,
-        /// What would make it exact.
+        /// How to make it exact.
         remedy: String,
     },
     /// Some runs did not succeed.
     Failed {
-        /// How many.
+        /// Number of runs.
         runs: usize,
     },
 }
 
 impl Warning {
-    /// In a word or two, for a table.
+    /// A short label for a table.
     pub const fn word(&self) -> &'static str {
         match self {
             Self::FirstRunSlower { .. } => "first slower",
@@ -152,21 +152,21 @@ impl fmt::Display for Warning {
     }
 }
 
-/// The warnings of a cell, whose runs are in the order of their starts.
-pub(super) fn warnings(gathered: &mut Gathered, runs: &[Run]) -> Vec<Warning> {
+/// The warnings of a cell, whose runs are sorted by their starts.
+pub(super) fn warnings(builder: &mut CellBuilder, runs: &[Run]) -> Vec<Warning> {
     let good: Vec<&Run> = runs.iter().filter(|run| run.succeeded).collect();
-    let noise = gathered.noise.0 as f64;
+    let error_bound = builder.error_bound.0 as f64;
     let mut warnings = Vec::new();
-    // Where the floor was looked for, runs were to fail at a limit.
-    if gathered.floor.is_none() {
-        warnings.extend((gathered.failed > 0).then_some(Warning::Failed { runs: gathered.failed }));
-        let at_the_limit = Warning::AtTheLimit { runs: gathered.censored, limit_bytes: gathered.limit };
-        warnings.extend((gathered.censored > 0).then_some(at_the_limit));
+    // A search for the minimum limit makes runs fail at a limit on purpose.
+    if builder.floor.is_none() {
+        warnings.extend((builder.failed > 0).then_some(Warning::Failed { runs: builder.failed }));
+        let at_the_limit = Warning::AtTheLimit { runs: builder.censored, limit_bytes: builder.limit };
+        warnings.extend((builder.censored > 0).then_some(at_the_limit));
     }
-    warnings.extend(spread(&gathered.cell, noise));
-    warnings.extend(first_run(runs, &good, noise));
-    warnings.extend(host(&gathered.cell, &good));
-    warnings.extend(gathered.lower_bounds.take().map(|bounds| Warning::LowerBound {
+    warnings.extend(spread(&builder.cell, error_bound));
+    warnings.extend(first_run(runs, &good, error_bound));
+    warnings.extend(host(&builder.cell, &good));
+    warnings.extend(builder.lower_bounds.take().map(|bounds| Warning::LowerBound {
         runs: bounds.runs,
         at_most_bytes: bounds.at_most,
         reason: bounds.reason,
@@ -185,14 +185,14 @@ pub(super) fn failed(outcome: Outcome) -> bool {
     }
 }
 
-fn spread(cell: &Cell, noise: f64) -> Option<Warning> {
-    let peaks = cell.peak_bytes.filter(|peaks| peaks.median_absolute_deviation > noise)?;
+fn spread(cell: &Cell, error_bound: f64) -> Option<Warning> {
+    let peaks = cell.peak_bytes.filter(|peaks| peaks.median_absolute_deviation > error_bound)?;
     let relative = peaks.relative().filter(|relative| *relative > LARGE_SPREAD)?;
     Some(Warning::SpreadTooLarge { relative })
 }
 
-/// Compares the first run with all others: whether it alone had cold caches.
-fn first_run(runs: &[Run], good: &[&Run], noise: f64) -> Vec<Warning> {
+/// Compares the first run with all others, to detect that it alone had cold caches.
+fn first_run(runs: &[Run], good: &[&Run], error_bound: f64) -> Vec<Warning> {
     let mut warnings = Vec::new();
     let (Some((first, others @ [_, _, ..])), Some(started)) = (good.split_first(), runs.first()) else {
         return warnings;
@@ -210,14 +210,14 @@ fn first_run(runs: &[Run], good: &[&Run], noise: f64) -> Vec<Warning> {
     if let Some(peak) = bytes(first)
         && largest > 0.0
         && peak > largest * MUCH_LARGER
-        && peak - largest > noise
+        && peak - largest > error_bound
     {
         warnings.push(Warning::FirstRunLarger { times: peak / largest });
     }
     warnings
 }
 
-/// What the rest of the machine did to the runs.
+/// Effects of the rest of the machine on the runs.
 fn host(cell: &Cell, good: &[&Run]) -> Vec<Warning> {
     let mut warnings = Vec::new();
     let swapping = good.iter().filter(|run| run.swapped).count();
@@ -225,7 +225,7 @@ fn host(cell: &Cell, good: &[&Run]) -> Vec<Warning> {
         warnings.push(Warning::Swapping { runs: swapping });
     }
     let waits = good.iter().map(|run| run.waited_for_memory).filter(|share| *share > LONG_WAIT);
-    if let Some(spread) = Spread::of(&waits.collect::<Vec<_>>()) {
+    if let Some(spread) = Spread::new(&waits.collect::<Vec<_>>()) {
         warnings.push(Warning::ShortOfMemory { runs: spread.count, share: spread.most });
     }
     let waited = cell.outliers.iter().filter(|outlier| outlier.reason == super::Reason::Waited).count();

@@ -1,9 +1,9 @@
-//! Records, sorted into the cells of the tasks that are checked.
+//! Groups records into the cells of the checked tasks.
 
 use std::collections::BTreeMap;
 
 use crate::model::check::baseline::{BaselineHost, words};
-use crate::model::check::config::{Config, InputConfig, ONLY_CELL, TaskConfig, What};
+use crate::model::check::config::{Config, InputConfig, ONLY_CELL, TaskConfig, WorkloadSpec};
 use crate::model::check::report::{Allowed, AllowedBy, Sample, Samples};
 use crate::model::observation::{Exactness, Observation, Outcome, Peak, PeakSource};
 use crate::model::prediction::{ChannelPrediction, Decider};
@@ -12,45 +12,45 @@ use crate::model::rule::Mode;
 use crate::model::task::ChannelKind;
 use crate::model::units::Bytes;
 
-/// The runs of a task by cell.
+/// The runs of a task, by cell.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TaskRuns {
-    /// The hosts they ran on, each once, that of the first run first. Whether peaks are exact there is left open.
+    /// The hosts they ran on, each once, that of the first run first. Whether peaks are exact there is not recorded.
     pub(super) hosts: Vec<BaselineHost>,
     pub(super) cells: BTreeMap<String, CellRuns>,
-    /// How many there are.
+    /// Number of runs.
     pub(super) count: usize,
 }
 
 /// The runs of a cell.
 #[derive(Clone, Debug, Default)]
 pub(super) struct CellRuns {
-    /// The sizes of its input by what they can be measured by.
+    /// The sizes of its input, by predictor.
     pub(super) sizes: BTreeMap<String, Bytes>,
-    /// Peaks of runs that no limit held back, batch by batch.
+    /// Peaks of uncensored runs, batch by batch.
     pub(super) rounds: Vec<Vec<Sample>>,
     /// Runs that failed.
     pub(super) failed: Vec<Failed>,
-    /// Runs that a limit held back.
+    /// Number of censored runs.
     pub(super) censored: usize,
-    /// The most that the processes of a censored run were seen to hold.
+    /// The most memory that the processes of a censored run were seen to hold.
     pub(super) censored_at_least: Option<Bytes>,
-    /// Runs that succeeded and whose peak could not be read.
+    /// Number of successful runs whose peak could not be read.
     pub(super) unmeasured: usize,
-    /// Why the first of the peaks that are lower bounds is one.
+    /// Why the first lower bound is one.
     pub(super) inexact: Option<Inexact>,
-    /// How much too high a peak can be.
-    pub(super) noise: Bytes,
-    /// The least that the task's own limits and rules give.
+    /// The error bound of the peaks.
+    pub(super) error_bound: Bytes,
+    /// The smallest allowance from the task's own limits and rules.
     declared: Option<Allowed>,
 }
 
 /// Why a peak is a lower bound.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Inexact {
-    /// What stands in the way of an exact peak.
+    /// The obstacle to an exact peak.
     pub(super) reason: String,
-    /// What would make it exact.
+    /// How to make it exact.
     pub(super) remedy: String,
 }
 
@@ -89,7 +89,7 @@ impl Failed {
 impl TaskRuns {
     pub(super) fn add(&mut self, task: &TaskConfig, round: usize, observation: &Observation) {
         self.count += 1;
-        let host = BaselineHost::of(observation, false);
+        let host = BaselineHost::from_observation(observation, false);
         if !self.hosts.contains(&host) {
             self.hosts.push(host);
         }
@@ -123,7 +123,7 @@ impl CellRuns {
         let peak = peak(observation);
         match observation.outcome {
             Outcome::Exited { status: 0 } => {}
-            // Nothing is known of what it would have come to, and it is not the task's fault.
+            // How it would have ended is unknown, and it is not the task's fault.
             Outcome::Interrupted { .. } | Outcome::EngineLost => return,
             outcome @ (Outcome::Exited { .. }
             | Outcome::Signalled { .. }
@@ -139,7 +139,7 @@ impl CellRuns {
         };
         if observation.censored {
             self.censored += 1;
-            // What its processes were seen to hold they did need, whatever a limit kept from them.
+            // What its processes held they did need, whatever a limit kept from them.
             if peak.source == PeakSource::SampledProcesses {
                 self.censored_at_least = self.censored_at_least.max(Some(peak.bytes));
             }
@@ -147,7 +147,7 @@ impl CellRuns {
         }
         let sample = Sample::from(peak);
         match &peak.exactness {
-            Exactness::Exact { noise_bytes } => self.noise = self.noise.max(*noise_bytes),
+            Exactness::Exact { error_bound_bytes } => self.error_bound = self.error_bound.max(*error_bound_bytes),
             Exactness::LowerBound { reason, remedy } if !sample.is_exact() => {
                 self.inexact.get_or_insert_with(|| Inexact {
                     reason: reason.clone(),
@@ -164,10 +164,10 @@ impl CellRuns {
     }
 
     pub(super) fn samples(&self) -> Option<Samples> {
-        Samples::of(self.peaks())
+        Samples::new(self.peaks())
     }
 
-    /// The least of what it may use: by its budget, by the task's limits and rules, by the rule in highwater.toml.
+    /// The smallest of its allowances: its budget, the task's limits and rules, the rule in highwater.toml.
     pub(super) fn allowed(&self, task: &TaskConfig, cell: &str) -> Option<Allowed> {
         let budget = task.budget_of(cell).map(|bytes| Allowed { bytes, by: AllowedBy::Budget });
         let rule = task.rule.as_ref().zip(self.sizes.iter().find(|(name, _)| is_sum(name)));
@@ -190,7 +190,7 @@ fn peak(observation: &Observation) -> Option<&Peak> {
     }
 }
 
-/// What the platform gives the task by its own limits and rules, as Docker is told: without a margin.
+/// What the platform gives the task by its own limits and rules, as passed to Docker: without a margin.
 fn declared(observation: &Observation) -> Option<Allowed> {
     let prediction = observation.prediction.as_ref()?;
     let limit = prediction.docker.limit.as_ref()?;
@@ -205,7 +205,7 @@ fn declared(observation: &Observation) -> Option<Allowed> {
     Some(Allowed { bytes: limit.bytes, by })
 }
 
-/// Everything that a rule could take for n.
+/// The sizes by every possible predictor.
 fn sizes(observation: &Observation) -> BTreeMap<String, Bytes> {
     let mut sizes = BTreeMap::new();
     for input in &observation.inputs {
@@ -238,7 +238,7 @@ pub fn cell_name(task: &TaskConfig, observation: &Observation) -> String {
         return if parts.is_empty() { ONLY_CELL.to_owned() } else { parts.join(", ") };
     }
     let command = &observation.subject.command;
-    if let What::Command(words) | What::Image(_, words) = &task.what
+    if let WorkloadSpec::Command(words) | WorkloadSpec::Image(_, words) = &task.workload
         && let Some(input) = task.inputs.iter().find(|input| input.words(words) == *command)
     {
         return input.name.clone();
@@ -249,15 +249,15 @@ pub fn cell_name(task: &TaskConfig, observation: &Observation) -> String {
         .filter(|input| input.all.files > 0)
         .map(|input| format!("{}={}", input.channel, input.all.sum.0))
         .collect();
-    match (sums.as_slice(), task.inputs.is_empty(), &task.what) {
+    match (sums.as_slice(), task.inputs.is_empty(), &task.workload) {
         ([_, ..], _, _) => sums.join(", "),
-        ([], true, What::Command(words)) if words.is_empty() && command.len() > 1 => command[1..].join(" "),
+        ([], true, WorkloadSpec::Command(words)) if words.is_empty() && command.len() > 1 => command[1..].join(" "),
         ([], _, _) => ONLY_CELL.to_owned(),
     }
 }
 
 impl InputConfig {
-    /// The words of a command with what this input puts into its places.
+    /// The words of a command with its placeholders replaced for this input.
     pub fn words(&self, command: &[String]) -> Vec<String> {
         let path = self.path.as_ref().map(|path| path.to_string_lossy().into_owned());
         let filled = |word: &String| {
@@ -268,7 +268,7 @@ impl InputConfig {
     }
 }
 
-/// Finds the task of a record. `names` are the names that task.json files have by the name of the task that is checked.
+/// Finds the task of a record. `names` maps the name of a checked task to the name in its task.json.
 pub(super) fn task_of<'a>(
     config: &'a Config,
     names: &BTreeMap<String, String>,
@@ -277,7 +277,7 @@ pub(super) fn task_of<'a>(
     config.tasks.iter().find(|task| is_of(task, names.get(&task.name), observation))
 }
 
-/// What a record calls its task: its name, or the program.
+/// The task name in a record: its name, or the program.
 pub fn called(observation: &Observation) -> String {
     let subject = &observation.subject;
     let program = || subject.command.first().map(|word| word.rsplit('/').next().unwrap_or(word).to_owned());
@@ -293,15 +293,17 @@ fn is_of(task: &TaskConfig, name: Option<&String>, observation: &Observation) ->
     if subject.name.is_some() {
         return false;
     }
-    match &task.what {
-        What::Task(_) => false,
-        What::Command(words) if words.is_empty() => called(observation) == task.name,
-        What::Command(words) => fits(words, &subject.command),
-        What::Image(image, _) => observation.container.as_ref().is_some_and(|container| container.image == *image),
+    match &task.workload {
+        WorkloadSpec::Task(_) => false,
+        WorkloadSpec::Command(words) if words.is_empty() => called(observation) == task.name,
+        WorkloadSpec::Command(words) => fits(words, &subject.command),
+        WorkloadSpec::Image(image, _) => {
+            observation.container.as_ref().is_some_and(|container| container.image == *image)
+        }
     }
 }
 
-/// Whether a command is made of these words, with anything in their places.
+/// Whether a command matches these words, with anything in place of the placeholders.
 fn fits(words: &[String], command: &[String]) -> bool {
     let fits = |(word, found): (&String, &String)| match (word.find('{'), word.rfind('}')) {
         (Some(open), Some(close)) if open < close => {

@@ -1,41 +1,41 @@
-//! The simplest rule that describes what cells need.
+//! Describes the needs of cells by the simplest rule.
 //!
-//! `fit` looks for the rule to give tasks: the cheapest one, with head-room, on the safe side where little is known. Two
-//! such rules may differ a lot although the runs hardly do. To see whether a task has changed it takes the opposite: the
-//! rule that says what it needs, no more and no less, with the lowest exponent that does.
+//! `fit` searches for a rule to give tasks: the cheapest one, with headroom, on the safe side if evidence is scarce.
+//! Two such rules may differ a lot although the runs hardly do. Detecting a change of the task takes the opposite: the
+//! rule that states what the task needs, no more and no less, with the lowest possible exponent.
 
-use crate::model::check::terms::Terms;
+use crate::model::check::thresholds::Thresholds;
 use crate::model::fit::{FittedRule, Form};
 use crate::model::units::Bytes;
 use crate::stats::summary::{mean, spread};
 
-/// So many values of floor and of coefficient are tried where there are more cells than that.
+/// If there are more cells, this many values of base and of coefficient are tried.
 const MOST_CANDIDATES: usize = 40;
-/// Coefficients have so many significant digits: two machines compute the same ones.
+/// Significant digits of coefficients: two machines compute the same ones.
 const DIGITS: usize = 6;
 
-/// A rule and how well it describes the cells it is of.
+/// A rule, and how well it describes its cells.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Description {
     pub(super) rule: FittedRule,
-    /// The largest relative distance of a cell.
+    /// The largest relative deviation of a cell.
     pub(super) worst: f64,
     /// Whether every cell is within the thresholds.
     pub(super) fits: bool,
 }
 
-/// The simplest rule that describes sizes and medians within the thresholds; the closest where none does. Nothing of
-/// nothing.
-pub(super) fn describe(cells: &[(Bytes, Bytes)], exponents: &[u32], terms: &Terms) -> Option<Description> {
+/// The simplest rule that describes sizes and medians within the thresholds; the closest if none does. `None` without
+/// cells.
+pub(super) fn describe(cells: &[(Bytes, Bytes)], exponents: &[u32], thresholds: &Thresholds) -> Option<Description> {
     let mut closest: Option<(f64, Description)> = None;
     for &exponent in exponents {
         for form in [Form::Max, Form::Sum] {
             let Some((loss, rule)) = best(cells, form, exponent) else { continue };
-            let found = of(rule, cells, terms);
+            let found = description(rule, cells, thresholds);
             if found.fits {
                 return Some(found);
             }
-            // A higher exponent that is hardly closer describes nothing better.
+            // A higher exponent is not worth it unless it is clearly closer.
             if closest.as_ref().is_none_or(|(least, _)| loss < 0.5 * least) {
                 closest = Some((loss, found));
             }
@@ -44,9 +44,9 @@ pub(super) fn describe(cells: &[(Bytes, Bytes)], exponents: &[u32], terms: &Term
     closest.map(|(_, found)| found)
 }
 
-fn of(rule: FittedRule, cells: &[(Bytes, Bytes)], terms: &Terms) -> Description {
+fn description(rule: FittedRule, cells: &[(Bytes, Bytes)], thresholds: &Thresholds) -> Description {
     let distance = |(n, median): &(Bytes, Bytes)| (rule.limit(*n), *median);
-    let fits = cells.iter().map(distance).all(|(said, is)| said.0.abs_diff(is.0) <= terms.tolerance(said).0);
+    let fits = cells.iter().map(distance).all(|(said, is)| said.0.abs_diff(is.0) <= thresholds.tolerance(said).0);
     let worst = cells.iter().map(distance).map(|(said, is)| relative(said, is).abs()).fold(0.0, f64::max);
     Description { rule, worst, fits }
 }
@@ -55,7 +55,7 @@ fn relative(said: Bytes, is: Bytes) -> f64 {
     (is.0 as f64 - said.0 as f64) / said.0.max(1) as f64
 }
 
-/// The rule of this form with the least squares of relative distances, and their sum.
+/// The rule of this form with the least squares of relative deviations, and their sum.
 fn best(cells: &[(Bytes, Bytes)], form: Form, exponent: u32) -> Option<(f64, FittedRule)> {
     let power = exponent.cast_signed();
     let floors = || spread(cells.iter().map(|(_, median)| median.0 as f64).collect(), MOST_CANDIDATES);
@@ -89,7 +89,7 @@ fn best(cells: &[(Bytes, Bytes)], form: Form, exponent: u32) -> Option<(f64, Fit
     std::iter::once(found).chain(refined).min_by(least)
 }
 
-/// Floor and coefficient from all the cells that each of them decides, instead of from one.
+/// Base and coefficient from all cells that each of them decides, instead of from one.
 fn refine(cells: &[(Bytes, Bytes)], rule: FittedRule) -> Option<(f64, f64)> {
     if rule.exponent == 0 || rule.form == Form::Sum {
         return None;
@@ -103,7 +103,7 @@ fn refine(cells: &[(Bytes, Bytes)], rule: FittedRule) -> Option<(f64, f64)> {
     Some((mean(&low).unwrap_or(0.0), mean(&high)?))
 }
 
-/// Intercept and slope of the line of weighted least squares over n^power: each cell counts by its relative distance.
+/// Intercept and slope of the weighted least-squares line over n^power: each cell counts by its relative deviation.
 fn line(cells: &[(Bytes, Bytes)], power: i32) -> Option<(f64, f64)> {
     let largest = cells.iter().map(|(n, _)| n.0).max().filter(|largest| *largest > 0)? as f64;
     let (mut w, mut x, mut y, mut xx, mut xy) = (0.0, 0.0, 0.0, 0.0, 0.0);
@@ -128,7 +128,7 @@ mod tests {
     fn described(need: impl Fn(f64) -> f64) -> FittedRule {
         let sizes = [16_u64, 32, 64, 128, 256, 512].map(|mib| mib << 20);
         let cells: Vec<_> = sizes.iter().map(|&n| (Bytes(n), Bytes(need(n as f64) as u64))).collect();
-        let found = describe(&cells, &[0, 1, 2, 3], &Terms::default()).unwrap();
+        let found = describe(&cells, &[0, 1, 2, 3], &Thresholds::default()).unwrap();
         assert!(found.fits, "{found:?}");
         found.rule
     }
@@ -146,14 +146,14 @@ mod tests {
     #[test]
     fn what_no_rule_describes_has_the_closest() {
         let cells = [(1, 10), (2, 90), (3, 20), (4, 80)].map(|(n, mib)| (Bytes::mib(n), Bytes::mib(mib)));
-        let found = describe(&cells, &[0, 1, 2, 3], &Terms::default()).unwrap();
+        let found = describe(&cells, &[0, 1, 2, 3], &Thresholds::default()).unwrap();
         assert!(!found.fits && found.worst > 0.1);
     }
 
     #[test]
     fn nothing_is_described_by_nothing() {
-        assert_eq!(describe(&[], &[0, 1], &Terms::default()), None);
+        assert_eq!(describe(&[], &[0, 1], &Thresholds::default()), None);
         let zeros = [(Bytes::ZERO, Bytes::mib(1)); 3];
-        assert!(describe(&zeros, &[0, 1, 2, 3], &Terms::default()).is_some());
+        assert!(describe(&zeros, &[0, 1, 2, 3], &Thresholds::default()).is_some());
     }
 }

@@ -1,31 +1,31 @@
-//! Whether a cell has grown.
+//! Decides whether a cell has grown.
 
 use crate::model::check::report::{Sample, Samples};
-use crate::model::check::terms::Terms;
+use crate::model::check::thresholds::Thresholds;
 use crate::model::units::Bytes;
 use crate::stats::summary;
 
-/// A difference has to be beyond so many standard errors: by chance one in 740 is.
+/// A difference has to exceed this many standard errors, which happens by chance once in 740.
 const STANDARD_ERRORS: f64 = 3.0;
-/// The standard error of a median in units of that of a mean, for normal noise: √(π/2).
+/// The standard error of a median relative to that of a mean, for normal noise: √(π/2).
 const OF_A_MEDIAN: f64 = 1.2533;
-/// From a median absolute deviation to a standard deviation, for normal noise.
+/// The standard deviation relative to a median absolute deviation, for normal noise.
 const OF_A_DEVIATION: f64 = 1.4826;
 
-/// What has become of a cell.
+/// The change of a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    /// Nothing beyond the thresholds and the noise.
+    /// None beyond the thresholds and the noise.
     None,
     /// It needs more.
     Grown,
     /// It needs less.
     Shrunk,
-    /// It may need more: a lower bound cannot tell.
+    /// It may need more: a lower bound cannot decide.
     NotVerified,
 }
 
-/// The peaks of a cell, round by round: the first runs, and those that were to confirm a suspicion.
+/// The peaks of a cell by round: the first runs, and those to confirm a suspicion.
 #[derive(Clone, Debug)]
 pub(super) struct Rounds {
     all: Vec<Bytes>,
@@ -36,16 +36,16 @@ impl Rounds {
     /// The peaks as if each was exact.
     pub(super) fn lowest_case(rounds: &[Vec<Sample>]) -> Self {
         let rounds = rounds.iter().map(|round| round.iter().map(|sample| sample.bytes).collect());
-        Self::of(rounds.collect())
+        Self::new(rounds.collect())
     }
 
-    /// The peaks as if each was exact and as high as it can be; `None` if nothing bounds one of them.
+    /// The peaks as if each was at its upper bound; `None` if one of them has none.
     fn highest_case(rounds: &[Vec<Sample>]) -> Option<Self> {
         let most = |round: &Vec<Sample>| round.iter().map(|sample| sample.at_most).collect::<Option<Vec<Bytes>>>();
-        rounds.iter().map(most).collect::<Option<_>>().map(Self::of)
+        rounds.iter().map(most).collect::<Option<_>>().map(Self::new)
     }
 
-    fn of(rounds: Vec<Vec<Bytes>>) -> Self {
+    fn new(rounds: Vec<Vec<Bytes>>) -> Self {
         Self { each: rounds.iter().filter_map(|round| median(round)).collect(), all: rounds.concat() }
     }
 
@@ -60,13 +60,13 @@ impl Rounds {
 }
 
 fn median(peaks: &[Bytes]) -> Option<Bytes> {
-    Samples::of(peaks.iter().copied().map(Sample::exact).collect()).map(|samples| samples.median)
+    Samples::new(peaks.iter().copied().map(Sample::exact).collect()).map(|samples| samples.median)
 }
 
-/// Whether a cell needs more or less than in the baseline, as far as the peaks tell: growth is certain if the least that
-/// is needed now is more than the most that was needed then.
-pub(super) fn change(then: &Samples, now: &[Vec<Sample>], terms: &Terms) -> Change {
-    let change = |then: Option<Samples>, now: Option<Rounds>| Some(change_of(&then?, &now?, terms));
+/// Whether a cell needs more or less than in the baseline, as far as the peaks show: growth is certain if the least
+/// that is needed now is more than the most that was needed then.
+pub(super) fn change(then: &Samples, now: &[Vec<Sample>], thresholds: &Thresholds) -> Change {
+    let change = |then: Option<Samples>, now: Option<Rounds>| Some(change_of(&then?, &now?, thresholds));
     let (lowest_now, highest_now) = (|| Some(Rounds::lowest_case(now)), || Rounds::highest_case(now));
     if change(then.highest_case(), lowest_now()) == Some(Change::Grown) {
         return Change::Grown;
@@ -77,14 +77,14 @@ pub(super) fn change(then: &Samples, now: &[Vec<Sample>], terms: &Terms) -> Chan
     }
 }
 
-/// Whether the median has left that of the baseline: beyond both thresholds, beyond the noise, and in every round.
-fn change_of(then: &Samples, now: &Rounds, terms: &Terms) -> Change {
+/// Whether the median differs from that of the baseline: beyond both thresholds, beyond the noise, and in every round.
+fn change_of(then: &Samples, now: &Rounds, thresholds: &Thresholds) -> Change {
     let Some(median) = now.median() else { return Change::None };
     let difference = median.0.abs_diff(then.median.0) as f64;
     if difference <= noise(then, now) {
         return Change::None;
     }
-    let tolerance = terms.tolerance(then.median);
+    let tolerance = thresholds.tolerance(then.median);
     let above = then.median.saturating_add(tolerance);
     let below = then.median.saturating_sub(tolerance);
     if median > above && now.each.iter().all(|round| *round > above) {
@@ -96,7 +96,7 @@ fn change_of(then: &Samples, now: &Rounds, terms: &Terms) -> Change {
     }
 }
 
-/// What the medians of unchanged runs may differ by: three standard errors. Zero where no run differs from another.
+/// What the medians of unchanged runs may differ by: three standard errors. Zero if no run differs from another.
 pub(super) fn noise(then: &Samples, now: &Rounds) -> f64 {
     let middle = now.median().unwrap_or(then.median);
     let mut distances = distances(&then.peaks, then.median);
@@ -106,8 +106,8 @@ pub(super) fn noise(then: &Samples, now: &Rounds) -> f64 {
     STANDARD_ERRORS * OF_A_MEDIAN * deviation * counts.sqrt()
 }
 
-/// How far the peaks are from their median, without one of them: the median itself is a peak, and its distance of zero is
-/// no evidence of little noise.
+/// The distances of the peaks from their median, except for one: the median itself is a peak, and its distance of zero
+/// is no evidence of low noise.
 fn distances(peaks: &[Bytes], median: Bytes) -> Vec<f64> {
     let mut distances: Vec<f64> = peaks.iter().map(|peak| peak.0.abs_diff(median.0) as f64).collect();
     distances.sort_by(f64::total_cmp);
@@ -123,7 +123,7 @@ mod tests {
     }
 
     fn samples(mib: &[u64]) -> Samples {
-        Samples::of(exact(mib)).unwrap()
+        Samples::new(exact(mib)).unwrap()
     }
 
     fn now(rounds: &[&[u64]]) -> Vec<Vec<Sample>> {
@@ -133,35 +133,35 @@ mod tests {
     #[test]
     fn without_any_spread_the_thresholds_decide() {
         let then = samples(&[200, 200, 200]);
-        let terms = Terms::default();
-        assert_eq!(change(&then, &now(&[&[206, 206, 206]]), &terms), Change::None);
-        assert_eq!(change(&then, &now(&[&[207, 207, 207]]), &terms), Change::Grown);
-        assert_eq!(change(&then, &now(&[&[193, 193, 193]]), &terms), Change::Shrunk);
+        let thresholds = Thresholds::default();
+        assert_eq!(change(&then, &now(&[&[206, 206, 206]]), &thresholds), Change::None);
+        assert_eq!(change(&then, &now(&[&[207, 207, 207]]), &thresholds), Change::Grown);
+        assert_eq!(change(&then, &now(&[&[193, 193, 193]]), &thresholds), Change::Shrunk);
     }
 
     #[test]
     fn a_page_is_no_growth_where_no_run_differs() {
-        let then = Samples::of(vec![Sample::exact(Bytes(1 << 20)); 6]).unwrap();
+        let then = Samples::new(vec![Sample::exact(Bytes(1 << 20)); 6]).unwrap();
         let page = vec![Sample::exact(Bytes((1 << 20) + 4096)); 3];
-        assert_eq!(change(&then, &[page], &Terms::default()), Change::None);
+        assert_eq!(change(&then, &[page], &Thresholds::default()), Change::None);
     }
 
     #[test]
     fn one_wild_run_is_no_growth() {
-        assert_eq!(change(&samples(&[200, 200, 201]), &now(&[&[200, 900, 200]]), &Terms::default()), Change::None);
+        assert_eq!(change(&samples(&[200, 200, 201]), &now(&[&[200, 900, 200]]), &Thresholds::default()), Change::None);
     }
 
     #[test]
     fn growth_within_the_noise_is_none() {
         let then = samples(&[180, 200, 230]);
-        assert_eq!(change(&then, &now(&[&[190, 212, 235]]), &Terms::default()), Change::None);
-        assert_eq!(change(&then, &now(&[&[390, 400, 435]]), &Terms::default()), Change::Grown);
+        assert_eq!(change(&then, &now(&[&[190, 212, 235]]), &Thresholds::default()), Change::None);
+        assert_eq!(change(&then, &now(&[&[390, 400, 435]]), &Thresholds::default()), Change::Grown);
     }
 
     #[test]
     fn a_round_that_does_not_confirm_it_takes_growth_back() {
         let then = samples(&[200, 200, 200]);
-        assert_eq!(change(&then, &now(&[&[220, 220, 220], &[200, 200, 200]]), &Terms::default()), Change::None);
-        assert_eq!(change(&then, &now(&[&[220, 220, 220], &[221, 221, 221]]), &Terms::default()), Change::Grown);
+        assert_eq!(change(&then, &now(&[&[220, 220, 220], &[200, 200, 200]]), &Thresholds::default()), Change::None);
+        assert_eq!(change(&then, &now(&[&[220, 220, 220], &[221, 221, 221]]), &Thresholds::default()), Change::Grown);
     }
 }

@@ -1,9 +1,9 @@
-//! Whether the rule that the runs call for has changed.
+//! Decides whether the rule that fits the runs has changed.
 //!
-//! Two fits to runs of the same task never agree in every digit, and which exponent wins can hang on a hair. So the rules
-//! are not compared number by number. A change is called only if some cell differs from the baseline by more than noise
-//! does, and if the rule of now asks for more beyond both thresholds somewhere between the smallest input measured and a
-//! horizon beyond the largest. Another exponent is taken for one only if the runs contradict the old one.
+//! Two fits to runs of the same task never agree in every digit, and the choice of exponent may be close. So the rules
+//! are not compared number by number. A change is reported only if some cell differs from the baseline by more than
+//! noise, and if the new rule asks for more, beyond both thresholds, somewhere between the smallest measured input and
+//! a horizon beyond the largest. A different exponent counts only if the runs contradict the old one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,27 +14,27 @@ use super::{CellRuns, Judge, TaskRuns};
 use crate::calibrate::fit::{FEWEST_INPUTS, FitOptions, Objective, fit};
 use crate::model::check::baseline::{BaselineCell, BaselineRule, words};
 use crate::model::check::report::{Level, Reason, Sample, Samples};
-use crate::model::check::terms::Terms;
+use crate::model::check::thresholds::Thresholds;
 use crate::model::fit::{Censoring, FittedRule, RunTable, SizedRun};
 use crate::model::units::Bytes;
 
-/// A cell that differs by less than this share of its median says nothing about the rule.
+/// A cell that differs by less than this share of its median is no evidence about the rule.
 const LEAST_SHARE: f64 = 0.01;
-/// Nor does one that differs by less than this.
+/// Nor is one that differs by less than this.
 const LEAST: Bytes = Bytes::MIB;
 
-/// All exponents that a consumer can compute, the simplest first.
+/// All exponents that a consumer can compute, the lowest first.
 const EXPONENTS: [u32; 4] = [0, 1, 2, 3];
 
-/// The rule that the runs call for; nothing where there are too few sizes.
-pub(super) fn fitted(runs: &TaskRuns, terms: &Terms) -> Option<BaselineRule> {
+/// The rule that fits the runs; `None` with too few sizes.
+pub(super) fn fitted(runs: &TaskRuns, thresholds: &Thresholds) -> Option<BaselineRule> {
     let table = table(runs);
     let fit = fit(&table, &FitOptions::new(Objective::Safe)).ok()?;
     let described = table.predictors.iter().filter_map(|predictor| {
-        let found = describe(&medians(runs, predictor), &EXPONENTS, terms)?;
+        let found = describe(&medians(runs, predictor), &EXPONENTS, thresholds)?;
         Some((!found.fits, found.rule.exponent, predictor, found))
     });
-    // What describes the runs, with the lowest exponent; the first of equals is the preferred one.
+    // The rule with the lowest exponent that describes the runs; among equals, that of the preferred predictor.
     let (_, _, predictor, typical) = described.min_by_key(|(unfit, exponent, _, _)| (*unfit, *exponent))?;
     let limit = if fit.predictor == *predictor {
         fit.rule
@@ -59,7 +59,7 @@ fn medians(runs: &TaskRuns, predictor: &str) -> Vec<(Bytes, Bytes)> {
     runs.cells.values().filter_map(of).collect()
 }
 
-/// The same runs by one predictor.
+/// The same runs with one predictor only.
 fn only(table: &RunTable, predictor: &str) -> RunTable {
     let place = table.predictors.iter().position(|name| name == predictor);
     let one = |run: &SizedRun| {
@@ -69,7 +69,7 @@ fn only(table: &RunTable, predictor: &str) -> RunTable {
     RunTable { predictors: vec![predictor.to_owned()], runs: table.runs.iter().map(one).collect() }
 }
 
-/// The runs as fitting wants them. Their times are left out: they differ from run to run, and the rule should not.
+/// The runs as a table for fitting. Times are excluded: they differ from run to run, and the rule should not.
 fn table(runs: &TaskRuns) -> RunTable {
     let used: Vec<&CellRuns> = runs.cells.values().filter(|cell| !cell.peaks().is_empty()).collect();
     let mut columns: BTreeMap<(u8, &str), Vec<Bytes>> = BTreeMap::new();
@@ -79,7 +79,7 @@ fn table(runs: &TaskRuns) -> RunTable {
     }
     let mut kept: Vec<(&str, Vec<Bytes>)> = Vec::new();
     for ((_, name), column) in columns {
-        // What says the same as another one, as the largest of one file, is no candidate of its own.
+        // Skip a predictor that gives the same sizes as another, such as the largest file of a single one.
         if kept.iter().all(|(_, known)| *known != column) {
             kept.push((name, column));
         }
@@ -96,7 +96,7 @@ fn table(runs: &TaskRuns) -> RunTable {
     RunTable { predictors: kept.into_iter().map(|(name, _)| name.to_owned()).collect(), runs }
 }
 
-/// The size that the declared rule counts comes first, then the sum.
+/// Prefers the size that the declared rule counts, then the sum.
 fn preference(name: &str) -> u8 {
     match name.rsplit('.').next() {
         Some("rule") => 0,
@@ -106,7 +106,7 @@ fn preference(name: &str) -> u8 {
 }
 
 impl Judge<'_> {
-    /// Compares the rule of the baseline with that of now.
+    /// Compares the rule of the baseline with the current one.
     pub(super) fn rule(&mut self, old: &BaselineRule) {
         if self.runs.cells.is_empty() {
             return;
@@ -124,7 +124,7 @@ impl Judge<'_> {
             let message =
                 format!("no rule can be fitted to the runs, unlike for the baseline ({})", words(&old.typical));
             let remedy = "run the task on at least three inputs of different sizes";
-            self.tell(Level::Warning, Reason::NoRule, None, message, remedy);
+            self.report(Level::Warning, Reason::NoRule, None, message, remedy);
             return;
         };
         let changed = self.changed_cells();
@@ -142,30 +142,30 @@ impl Judge<'_> {
         );
         let remedy = "check how what the change keeps in memory depends on the input; if it is intended, refit the \
                       rule with `highwater fit` and commit a new baseline: `highwater check --update-baseline`";
-        self.tell(Level::Failure, Reason::RuleChanged, None, message, remedy);
+        self.report(Level::Failure, Reason::RuleChanged, None, message, remedy);
         self.suspects.extend(changed);
     }
 
-    /// What describes the runs of now, by the measure of the old rule, and the largest size. The old form and exponent
-    /// stay as long as the runs do not contradict them.
+    /// The rule for the current runs by the predictor of the old rule, and the largest size. The old form and exponent
+    /// are kept unless the runs contradict them.
     fn comparable(&self, old: &BaselineRule) -> Option<(FittedRule, Bytes)> {
         let cells = medians(self.runs, &old.predictor);
         let sizes: BTreeSet<Bytes> = cells.iter().map(|(n, _)| *n).collect();
         let largest = *sizes.last().filter(|_| sizes.len() >= FEWEST_INPUTS)?;
-        let same = describe(&cells, &[old.typical.exponent], self.terms)?;
+        let same = describe(&cells, &[old.typical.exponent], self.thresholds)?;
         if same.fits || same.worst <= 2.0 * old.deviation {
             return Some((same.rule, largest));
         }
-        let free = describe(&cells, &EXPONENTS, self.terms)?;
+        let free = describe(&cells, &EXPONENTS, self.thresholds)?;
         Some((if free.fits { free.rule } else { same.rule }, largest))
     }
 
-    /// The cells that differ from the baseline by more than noise does, whatever the direction.
+    /// The cells that differ from the baseline by more than noise, in either direction.
     fn changed_cells(&self) -> Vec<String> {
         let then = self.then.map(|then| &then.cells);
         let differs = |(name, cell): &(&String, &CellRuns)| match then.and_then(|then| then.get(*name)) {
             Some(then) => self.differs(then, cell),
-            // What it is to be compared with is told elsewhere: the rule of the baseline.
+            // Compared with the rule of the baseline elsewhere.
             None => false,
         };
         self.runs.cells.iter().filter(differs).map(|(name, _)| name.clone()).collect()
@@ -173,7 +173,7 @@ impl Judge<'_> {
 
     fn differs(&self, then: &BaselineCell, cell: &CellRuns) -> bool {
         let now = Rounds::lowest_case(&cell.rounds);
-        let enough = cell.peaks().len().min(then.samples.peaks.len()) >= self.terms.min_samples;
+        let enough = cell.peaks().len().min(then.samples.peaks.len()) >= self.thresholds.min_samples;
         let exact = then.samples.is_exact() && cell.inexact.is_none();
         if then.sizes != cell.sizes || !enough || !exact {
             return false;
@@ -190,11 +190,12 @@ impl Judge<'_> {
         new: &FittedRule,
         largest: Bytes,
     ) -> Option<(Bytes, Bytes, Bytes)> {
-        let horizon = Bytes((largest.0 as f64 * self.terms.horizon) as u64);
+        let horizon = Bytes((largest.0 as f64 * self.thresholds.horizon) as u64);
         let measured = medians(self.runs, &old.predictor).into_iter().map(|(n, _)| n);
         let asked = measured.chain([horizon]).map(|n| (n, old.typical.limit(n), new.limit(n)));
-        // Where the old rule was off by more than the thresholds, so may the new one be.
-        let slack = |then: Bytes| Bytes((then.0 as f64 * 2.0 * old.deviation) as u64).max(self.terms.tolerance(then));
+        // If the old rule was off by more than the thresholds, so may the new one be.
+        let slack =
+            |then: Bytes| Bytes((then.0 as f64 * 2.0 * old.deviation) as u64).max(self.thresholds.tolerance(then));
         let more = asked.filter(|(_, then, now)| *now > then.saturating_add(slack(*then)));
         more.max_by(|a, b| {
             let ratio = |(_, then, now): &(Bytes, Bytes, Bytes)| now.ratio(*then).unwrap_or(f64::INFINITY);
@@ -203,7 +204,7 @@ impl Judge<'_> {
     }
 }
 
-/// Which part of the rule has changed.
+/// The part of the rule that has changed.
 fn part(old: &FittedRule, new: &FittedRule, n: Bytes) -> String {
     let (then, now) = (words(old), words(new));
     let grows = new.coefficient > 0.0 && new.limit(n) > new.base_bytes;

@@ -1,12 +1,12 @@
 use super::*;
-use crate::model::check::config::{InputConfig, What};
+use crate::model::check::config::{InputConfig, WorkloadSpec};
 use crate::model::check::report::Verdict;
 use crate::model::observation::{Host, InputSizes, Outcome, SweepRun};
 use crate::model::prediction::Sizes;
 
 mod noise;
 
-/// An observation of a command as a process.
+/// The record of a command run as a process.
 const RUN: &str = r#"{
   "schema_version": 1, "tool_version": "0.1.0", "started_at": "2026-01-01T00:00:00Z",
   "subject": {"command": ["./segment"]}, "runner": "process", "outcome": {"kind": "exited", "status": 0}, "wall_us": 1,
@@ -53,9 +53,9 @@ fn judge(config: &Config, baseline: Option<&Baseline>, batches: &[Vec<Run>]) -> 
 }
 
 fn config() -> Config {
-    let terms = Terms::default();
-    let mut task = TaskConfig::of_records("segment".to_owned(), terms, crate::model::check::Repeats::default());
-    task.what = What::Command(vec!["./segment".to_owned()]);
+    let thresholds = Thresholds::default();
+    let mut task = TaskConfig::of_records("segment".to_owned(), thresholds, crate::model::check::Repeats::default());
+    task.workload = WorkloadSpec::Command(vec!["./segment".to_owned()]);
     Config { tasks: vec![task], ..Config::default() }
 }
 
@@ -68,14 +68,14 @@ fn told(judgement: &Judgement) -> Vec<(Level, Reason, Option<&str>)> {
     judgement.report.findings().map(|(_, it)| (it.level, it.reason, it.cell.as_deref())).collect()
 }
 
-fn of(config: &Config, then: Vec<Run>, now: Vec<Run>) -> Judgement {
+fn judged(config: &Config, then: Vec<Run>, now: Vec<Run>) -> Judgement {
     judge(config, Some(&baseline(then)), &[now])
 }
 
 #[test]
 fn an_unchanged_task_passes_without_a_word() {
     let runs = || runs("small", 0, &[200 * MIB, 200 * MIB + 4096, 200 * MIB]);
-    let judgement = of(&config(), runs(), runs());
+    let judgement = judged(&config(), runs(), runs());
     assert_eq!(told(&judgement), []);
     assert_eq!(judgement.report.verdict, Verdict::Passed);
     assert_eq!(judgement.report.sentence(), "passed: 1 cell of 1 task");
@@ -85,7 +85,7 @@ fn an_unchanged_task_passes_without_a_word() {
 fn growth_is_a_suspicion_and_then_a_failure() {
     let then = runs("small", 0, &[200 * MIB; 3]);
     let now = runs("small", 0, &[212 * MIB; 3]);
-    let judgement = of(&config(), then.clone(), now.clone());
+    let judgement = judged(&config(), then.clone(), now.clone());
     assert_eq!(told(&judgement), [(Level::Failure, Reason::Growth, Some("small"))]);
     assert_eq!(judgement.suspects, [("segment".to_owned(), "small".to_owned())]);
     let (_, finding) = judgement.report.findings().next().unwrap();
@@ -98,7 +98,7 @@ fn growth_is_a_suspicion_and_then_a_failure() {
 
 #[test]
 fn shrinking_is_told_and_no_failure() {
-    let judgement = of(&config(), runs("small", 0, &[200 * MIB; 3]), runs("small", 0, &[150 * MIB; 3]));
+    let judgement = judged(&config(), runs("small", 0, &[200 * MIB; 3]), runs("small", 0, &[150 * MIB; 3]));
     assert_eq!(told(&judgement), [(Level::Notice, Reason::NeedsLess, Some("small"))]);
     assert_eq!(judgement.report.verdict, Verdict::Passed);
 }
@@ -107,7 +107,7 @@ fn shrinking_is_told_and_no_failure() {
 fn a_run_that_fails_is_a_failure_of_the_task() {
     let mut now = runs("small", 0, &[200 * MIB; 3]);
     now[1].observation.outcome = Outcome::OomKilled;
-    let judgement = of(&config(), runs("small", 0, &[200 * MIB; 3]), now);
+    let judgement = judged(&config(), runs("small", 0, &[200 * MIB; 3]), now);
     let expected = [
         (Level::TaskFailure, Reason::RunFailed, Some("small")),
         (Level::TooLittleData, Reason::TooFewSamples, Some("small")),
@@ -119,7 +119,7 @@ fn a_run_that_fails_is_a_failure_of_the_task() {
 #[test]
 fn cells_that_come_and_go_are_told() {
     let then = runs("small", 0, &[200 * MIB; 3]);
-    let judgement = of(&config(), then, runs("large", 0, &[200 * MIB; 3]));
+    let judgement = judged(&config(), then, runs("large", 0, &[200 * MIB; 3]));
     let expected =
         [(Level::Failure, Reason::VanishedCell, Some("small")), (Level::Warning, Reason::NewCell, Some("large"))];
     assert_eq!(told(&judgement), expected);
@@ -130,10 +130,13 @@ fn a_budget_and_a_rule_are_held() {
     let mut config = config();
     config.tasks[0].budget = Some(Bytes::mib(100));
     let then = runs("small", 10 * MIB, &[101 * MIB; 3]);
-    assert_eq!(told(&of(&config, then.clone(), then.clone())), [(Level::Failure, Reason::AboveBudget, Some("small"))]);
+    assert_eq!(
+        told(&judged(&config, then.clone(), then.clone())),
+        [(Level::Failure, Reason::AboveBudget, Some("small"))]
+    );
     config.tasks[0].budget = None;
     config.tasks[0].rule = Some("max(64MiB, 10*n)".parse().unwrap());
-    let judgement = of(&config, then.clone(), then);
+    let judgement = judged(&config, then.clone(), then);
     assert_eq!(told(&judgement), [(Level::Failure, Reason::RuleUncovered, Some("small"))]);
     let (_, finding) = judgement.report.findings().next().unwrap();
     let expected = "the peak of 101 MiB exceeds the limit of 100 MiB from the rule max(64 MiB, 10*n) by 1 MiB";
@@ -142,7 +145,7 @@ fn a_budget_and_a_rule_are_held() {
 
 #[test]
 fn too_few_runs_are_too_little_data() {
-    let judgement = of(&config(), runs("small", 0, &[200 * MIB; 3]), runs("small", 0, &[300 * MIB; 2]));
+    let judgement = judged(&config(), runs("small", 0, &[200 * MIB; 3]), runs("small", 0, &[300 * MIB; 2]));
     assert_eq!(told(&judgement), [(Level::TooLittleData, Reason::TooFewSamples, Some("small"))]);
     assert_eq!(judgement.report.verdict, Verdict::TooLittleData);
     let without = judge(&config(), None, &[runs("small", 0, &[200 * MIB; 3])]);
@@ -156,12 +159,12 @@ fn an_input_that_changed_is_held_against_the_rule_of_the_baseline() {
     let mut now = sweep(&sizes[..3], |n| n.max(100 * MIB));
     now.extend(runs("00512 MiB", 500 * MIB, &[500 * MIB; 3]));
     assert_eq!(
-        told(&of(&config(), then.clone(), now.clone())),
+        told(&judged(&config(), then.clone(), now.clone())),
         [(Level::Warning, Reason::InputChanged, Some("00512 MiB"))]
     );
     now.truncate(9);
     now.extend(runs("00512 MiB", 500 * MIB, &[900 * MIB; 3]));
-    let judgement = of(&config(), then, now);
+    let judgement = judged(&config(), then, now);
     assert!(told(&judgement).contains(&(Level::Failure, Reason::RuleUncovered, Some("00512 MiB"))), "{judgement:?}");
 }
 
@@ -172,7 +175,7 @@ fn another_host_is_a_warning() {
     for run in &mut now {
         run.observation.host = run.observation.host.clone().map(|host| Host { kernel: "6.12.0".to_owned(), ..host });
     }
-    let judgement = of(&config(), then, now);
+    let judgement = judged(&config(), then, now);
     assert_eq!(told(&judgement), [(Level::Warning, Reason::OtherHost, None)]);
     let (_, finding) = judgement.report.findings().next().unwrap();
     assert_eq!(finding.message, "the baseline was made on a different host: kernel was 6.1.0, is 6.12.0");
@@ -183,7 +186,7 @@ fn a_limit_far_above_every_peak_is_told() {
     let mut config = config();
     config.tasks[0].budget = Some(Bytes::mib(1000));
     let runs = || [runs("small", 0, &[100 * MIB; 3]), runs("large", 0, &[400 * MIB; 3])].concat();
-    let judgement = of(&config, runs(), runs());
+    let judgement = judged(&config, runs(), runs());
     assert_eq!(told(&judgement), [(Level::Notice, Reason::LimitWasteful, None)]);
 }
 
@@ -194,7 +197,7 @@ fn a_change_from_n_to_n_squared_is_caught_although_every_small_input_is_unchange
     let then = sweep(&SIZES, |n| n.max(128 * MIB));
     // Crosses the old rule at the largest input: no cell has grown, two have even shrunk.
     let now = sweep(&SIZES, |n| ((n as f64).powi(2) / (512 * MIB) as f64).max((128 * MIB) as f64) as u64);
-    let judgement = of(&config(), then, now);
+    let judgement = judged(&config(), then, now);
     let found = told(&judgement);
     assert!(found.contains(&(Level::Failure, Reason::RuleChanged, None)), "{found:?}");
     assert!(!found.iter().any(|(_, reason, _)| *reason == Reason::Growth), "{found:?}");
@@ -206,19 +209,19 @@ fn a_change_from_n_to_n_squared_is_caught_although_every_small_input_is_unchange
 #[test]
 fn a_steeper_rule_and_a_higher_floor_are_told_as_such() {
     let then = || sweep(&SIZES, |n| n.max(128 * MIB));
-    let steeper = of(&config(), then(), sweep(&SIZES, |n| (n * 11 / 10).max(128 * MIB)));
+    let steeper = judged(&config(), then(), sweep(&SIZES, |n| (n * 11 / 10).max(128 * MIB)));
     assert!(
         steeper.report.findings().any(|(_, it)| it.message.contains("its coefficient differs")),
         "{:?}",
         steeper.report
     );
-    let higher = of(&config(), then(), sweep(&SIZES, |n| n.max(150 * MIB)));
+    let higher = judged(&config(), then(), sweep(&SIZES, |n| n.max(150 * MIB)));
     assert!(higher.report.findings().any(|(_, it)| it.message.contains("its base differs")), "{:?}", higher.report);
 }
 
 #[test]
 fn a_rule_that_cannot_be_fitted_any_more_is_told() {
-    let judgement = of(&config(), sweep(&SIZES, |n| n.max(128 * MIB)), sweep(&SIZES[..2], |_| 128 * MIB));
+    let judgement = judged(&config(), sweep(&SIZES, |n| n.max(128 * MIB)), sweep(&SIZES[..2], |_| 128 * MIB));
     assert!(told(&judgement).contains(&(Level::Warning, Reason::NoRule, None)));
 }
 
@@ -234,7 +237,7 @@ fn the_same_runs_make_the_same_baseline_in_any_order() {
 #[test]
 fn records_find_their_task_and_cell() {
     let mut config = config();
-    config.tasks[0].what = What::Command(["./segment", "--in", "{input}/x"].map(str::to_owned).to_vec());
+    config.tasks[0].workload = WorkloadSpec::Command(["./segment", "--in", "{input}/x"].map(str::to_owned).to_vec());
     let input = InputConfig { name: "small".to_owned(), path: Some("data".into()), ..InputConfig::default() };
     config.tasks[0].inputs = vec![input];
     let observed = |words: &[&str]| {

@@ -1,4 +1,4 @@
-//! A rule against the runs that were recorded.
+//! Evaluates a rule on recorded runs.
 
 use serde::Serialize;
 
@@ -10,31 +10,31 @@ use super::waste::waste;
 /// Byte-seconds in a gigabyte-hour.
 pub(super) const GIGABYTE_HOUR: f64 = 1e9 * 3600.0;
 
-/// How a rule would have done on recorded runs.
+/// How a rule would have performed on recorded runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Backtest {
-    /// The runs it was tried on: those whose peak is their need, and those killed for memory where the rule gives no
-    /// more than they had.
+    /// Number of runs that decide: uncensored ones, and those killed for memory if the rule gives no more than they
+    /// had.
     pub runs: usize,
-    /// Runs that cannot tell: their peak is a bound that the rule lies above, or they reached their limit.
+    /// Number of runs that do not decide: their peak is a bound below the rule, or they reached their limit.
     pub undecided: usize,
-    /// Memory reserved for nothing, in GB·h (10⁹ bytes); `None` where times are unknown.
+    /// Unused reserved memory, in GB·h (10⁹ bytes); `None` if times are unknown.
     pub waste_gbh: Option<f64>,
-    /// Runs that fail at first.
+    /// Number of runs that fail on the first try.
     pub failures: usize,
-    /// The same of 1000 runs.
+    /// Failures per 1000 runs.
     pub failures_per_1000: f64,
     /// The mean of limit / peak.
     pub mean_ratio: f64,
-    /// The smallest limit / peak: below 1 where a run fails.
+    /// The smallest limit / peak: below 1 if a run fails.
     pub smallest_ratio: f64,
     /// The largest limit / peak.
     pub largest_ratio: f64,
-    /// Runs whose input is larger than `covered` says, or smaller; 0 where nothing is said.
+    /// Number of runs whose input is outside of `covered`; 0 without it.
     pub outside: usize,
 }
 
-/// Tries a rule on every run of a table, sizes taken from this predictor.
+/// Evaluates a rule on every run of a table, with the sizes of this predictor.
 ///
 /// `covered` is the range of sizes that the rule was calibrated on.
 pub fn backtest(table: &RunTable, predictor: usize, rule: &FittedRule, covered: Option<(Bytes, Bytes)>) -> Backtest {
@@ -45,7 +45,7 @@ pub fn backtest(table: &RunTable, predictor: usize, rule: &FittedRule, covered: 
     result
 }
 
-/// Tries whatever gives each run of a table a limit. A run that is given none is left out.
+/// Evaluates any function that gives each run of a table a limit. Runs without a limit are skipped.
 pub fn backtest_by(table: &RunTable, limit: impl Fn(usize, &SizedRun) -> Option<Bytes>) -> Backtest {
     let mut result = Backtest { smallest_ratio: f64::INFINITY, ..Backtest::default() };
     let (mut wasted, mut timed, mut ratios) = (0.0, true, 0.0);
@@ -99,7 +99,7 @@ mod tests {
             run(10, 200, Censoring::LimitReached, Some(1.0)),
         ];
         let table = RunTable { predictors: vec!["n".into()], runs };
-        let result = backtest(&table, 0, &FittedRule::floor(Bytes(250)), Some((Bytes(10), Bytes(20))));
+        let result = backtest(&table, 0, &FittedRule::constant(Bytes(250)), Some((Bytes(10), Bytes(20))));
         assert_eq!((result.runs, result.failures, result.undecided, result.outside), (3, 2, 2, 1));
         assert!((result.waste_gbh.unwrap() * 1e9 - (150.0 + 450.0)).abs() < 1e-6, "{result:?}");
         assert_eq!(result.largest_ratio, 2.5);
@@ -109,6 +109,6 @@ mod tests {
     fn unknown_times_leave_the_waste_unknown() {
         let runs = vec![run(10, 100, Censoring::None, None)];
         let table = RunTable { predictors: vec!["n".into()], runs };
-        assert_eq!(backtest(&table, 0, &FittedRule::floor(Bytes(250)), None).waste_gbh, None);
+        assert_eq!(backtest(&table, 0, &FittedRule::constant(Bytes(250)), None).waste_gbh, None);
     }
 }

@@ -1,38 +1,38 @@
-//! Which curve over which measure of the input: the one that costs least on what it has not seen.
+//! Model selection: picks predictor, exponent and shape by held-out cost.
 
 use crate::stats::trend::kendall_score;
 
-use super::holdout::{self, Care, Foretold, Margin};
+use super::holdout::{self, Care, HeldOutPrediction, Margin};
 use super::points::{Point, Points};
 use super::shape::Shape;
 use super::{FEWEST_INPUTS, FitOptions, GROWTH_MUST_GAIN, coordinates};
 
-/// Peaks have to rank as sizes do at least so clearly for a rule that grows (a standard normal score). Chance does so
-/// once in 15 tasks; three inputs in perfect order reach 1.57.
+/// A rule that grows requires a rank correlation of sizes and peaks of at least this standard normal score. Chance
+/// exceeds it once in 15 tasks; three inputs in perfect order reach 1.57.
 const GROWTH_MUST_SCORE: f64 = 1.5;
-/// A less usual way to measure the input has to cost so much less than a more usual one: sizes of one input are alike.
+/// A less usual predictor has to cost this share less than a more usual one: sizes of one input are alike.
 const MEASURE_MUST_GAIN: f64 = 0.03;
-/// More points than this are represented by so many of them while candidates are compared.
+/// If there are more points, this many represent them while candidates are compared.
 const MOST_POINTS: usize = 1500;
 
-/// One curve that was looked at, with its margin.
+/// A curve with its margin.
 #[derive(Clone, Debug)]
 pub(super) struct Candidate {
     pub(super) predictor: usize,
     pub(super) exponent: u32,
     pub(super) shape: Shape,
     pub(super) margin: Margin,
-    /// What it said about points it had not seen, without the margin.
-    pub(super) foretold: Vec<Foretold>,
+    /// Its predictions for held-out points, without the margin.
+    pub(super) predictions: Vec<HeldOutPrediction>,
 }
 
-/// The best of all.
+/// The best candidate.
 pub(super) struct Choice {
     pub(super) best: Candidate,
     pub(super) growth_gain: Option<f64>,
 }
 
-/// Looks at every predictor, exponent and shape; `None` where no predictor has enough sizes.
+/// Compares every predictor, exponent and shape; `None` if no predictor has enough sizes.
 pub(super) fn choose(by_predictor: &[Points], options: &FitOptions) -> Option<Choice> {
     let care = options.objective.care(options.failures);
     let (mut floor, mut growing, mut allowed): (Option<Candidate>, _, _) = (None, None, None);
@@ -41,15 +41,15 @@ pub(super) fn choose(by_predictor: &[Points], options: &FitOptions) -> Option<Ch
         if points.distinct_sizes() < FEWEST_INPUTS {
             continue;
         }
-        let some = representatives(&points.plain);
+        let some = representatives(&points.uncensored);
         let inputs: Vec<usize> = some.iter().map(|point| point.input).collect();
         let splits = holdout::splits(&inputs);
         let ranked = kendall_score(&coordinates(&some)) >= GROWTH_MUST_SCORE;
         for exponent in 0..=options.max_exponent.min(3) {
             for shape in Shape::ALL {
-                let foretold = holdout::foretell(shape, options.form, exponent, &some, &splits);
-                let Some(margin) = holdout::margin(&foretold, care) else { continue };
-                let candidate = Candidate { predictor, exponent, shape, margin, foretold };
+                let predictions = holdout::predict(shape, options.form, exponent, &some, &splits);
+                let Some(margin) = holdout::margin(&predictions, care) else { continue };
+                let candidate = Candidate { predictor, exponent, shape, margin, predictions };
                 if exponent == 0 {
                     keep_cheaper(&mut floor_here, candidate);
                 } else {
@@ -75,16 +75,17 @@ pub(super) fn choose(by_predictor: &[Points], options: &FitOptions) -> Option<Ch
     Some(Choice { best, growth_gain })
 }
 
-/// Keeps the candidate if it costs less than the best so far of the same measure.
+/// Replaces the best candidate with the same predictor if this one costs less.
 fn keep_cheaper(best: &mut Option<Candidate>, candidate: Candidate) {
     if best.as_ref().is_none_or(|best| candidate.margin.cost < best.margin.cost) {
         *best = Some(candidate);
     }
 }
 
-/// Keeps the candidate if its measure is clearly better, and not only for a margin that was chosen on what it is judged by.
+/// Replaces the best candidate if this one has a clearly better predictor, and not only a margin that was chosen on its
+/// test data.
 fn keep_measure(best: &mut Option<Candidate>, candidate: Candidate, care: Care) {
-    let honest = |candidate: &Candidate| holdout::honest_cost(&candidate.foretold, care).unwrap_or(f64::INFINITY);
+    let honest = |candidate: &Candidate| holdout::honest_cost(&candidate.predictions, care).unwrap_or(f64::INFINITY);
     let least = 1.0 - MEASURE_MUST_GAIN;
     let is_better = best.as_ref().is_none_or(|best| {
         candidate.margin.cost < best.margin.cost * least && honest(&candidate) < honest(best) * least
@@ -94,7 +95,8 @@ fn keep_measure(best: &mut Option<Candidate>, candidate: Candidate, care: Care) 
     }
 }
 
-/// All points, or as many as can be compared in reasonable time: evenly over the sizes, the largest peak among them.
+/// All points, or as many as can be compared in reasonable time: spread evenly over the sizes, including the largest
+/// peak.
 pub(super) fn representatives(points: &[Point]) -> Vec<Point> {
     if points.len() <= MOST_POINTS {
         return points.to_vec();

@@ -1,13 +1,13 @@
-//! Runs from a table of comma-separated values.
+//! Reads runs from comma-separated values.
 //!
 //! | column | holds |
 //! | --- | --- |
 //! | `input_bytes` | the size of the input |
 //! | `input_bytes.NAME` | the size by another predictor, such as `input_bytes.max_file_size`; any number of them |
 //! | `peak_bytes` | the most memory the run used |
-//! | `wall_seconds` | how long it took; may be left out or empty |
+//! | `wall_seconds` | how long it took; optional, may be empty |
 //! | `censored` | empty or `no`; `limit` where the peak reached a limit, `oom` where the run was killed for memory, `lower-bound` where it was sampled |
-//! | `workflow`, `task` | what was run: each combination is fitted for itself |
+//! | `workflow`, `task` | what was run: each combination is fitted separately |
 //!
 //! Sizes and peaks are whole or decimal numbers of bytes or quantities such as `512Mi`. Other columns are ignored.
 
@@ -25,23 +25,23 @@ use crate::model::units::Bytes;
 
 use super::group::Group;
 
-/// More problems than this are not told one by one.
+/// The most problems reported one by one.
 const MOST_PROBLEMS: usize = 10;
 const INPUT: &str = "input_bytes";
 const PEAK: &str = "peak_bytes";
 const WALL: &str = "wall_seconds";
 const CENSORED: &str = "censored";
 
-/// Reads a table; `name` is what errors call it. The groups come in the order of their first run.
+/// Reads a table; `name` identifies it in errors. The groups are in the order of their first run.
 ///
 /// # Errors
-/// Columns are missing, or values are not what they should be: the first ten of them, with their places.
+/// If columns are missing or values invalid: the first ten problems, with their locations.
 pub fn parse(name: &str, text: &str) -> Result<Vec<Group>, Flawed> {
     let text = byte_order_mark::strip(text);
     let mut problems = Vec::new();
     let groups = Reading { text, problems: &mut problems }.groups();
     if let Some(problem) = unclosed(text, b',') {
-        // What else was found may come of it.
+        // Further problems may be consequences.
         problems = vec![problem];
     }
     if problems.is_empty() {
@@ -50,7 +50,7 @@ pub fn parse(name: &str, text: &str) -> Result<Vec<Group>, Flawed> {
     Err(Flawed { name: name.to_owned(), text: text.to_owned(), problems })
 }
 
-/// Where the columns are.
+/// The positions of the columns.
 struct Columns {
     inputs: Vec<(usize, String)>,
     peak: usize,
@@ -210,7 +210,7 @@ impl Reading<'_> {
         );
     }
 
-    /// The bytes of a field; of the whole record where quotes make fields hard to find.
+    /// The bytes of a field; of the whole record if quotes make fields hard to find.
     fn place(&self, record: &ByteRecord, column: usize) -> Range<usize> {
         let start = record.position().map_or(0, |position| position.byte() as usize).min(self.text.len());
         // The position may be that of the line breaks before the record.
@@ -232,7 +232,7 @@ fn field(record: &ByteRecord, column: usize) -> Option<&str> {
     record.get(column).and_then(|bytes| std::str::from_utf8(bytes).ok())
 }
 
-/// `1.5e9` and `178110464.0`, as tables of other programs have it; a fraction of a byte is rounded up.
+/// Parses `1.5e9` and `178110464.0`, as other programs write them; a fraction of a byte is rounded up.
 fn decimal(text: &str) -> Option<Bytes> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit() || b".eE+-".contains(&byte));
     let number: f64 = text.parse().ok().filter(|_| plain)?;

@@ -1,4 +1,4 @@
-//! How good is fitting itself? Calibrate on a few runs of a task, test on the others, compare with hindsight.
+//! Evaluates fitting itself: calibrates on a few runs of a task, tests on the others, and compares with hindsight.
 
 use serde::Serialize;
 
@@ -8,27 +8,27 @@ use crate::model::units::Bytes;
 use super::holdout::scrambled;
 use super::{FitOptions, fit, oracle, waste};
 
-/// Which runs are calibrated on.
+/// Which runs to calibrate on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Order {
-    /// Any: shuffled anew for each seed.
+    /// Random ones, shuffled for each seed.
     #[default]
     Shuffled,
-    /// The smallest inputs: everything tested is extrapolated.
+    /// Those with the smallest inputs, so that all tests are extrapolations.
     SmallFirst,
 }
 
 /// How to evaluate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Protocol {
-    /// Which runs are calibrated on.
+    /// Which runs to calibrate on.
     pub order: Order,
-    /// How many.
+    /// Number of runs to calibrate on.
     pub calibrate_on: usize,
-    /// How often, with other runs.
+    /// Number of repetitions with other runs.
     pub seeds: u64,
-    /// The highest exponent of the rule of hindsight.
+    /// The highest exponent of the oracle's rule.
     pub oracle_exponent: u32,
 }
 
@@ -38,54 +38,54 @@ impl Default for Protocol {
     }
 }
 
-/// How the rules for one task did.
+/// The performance of the rules for one task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct TaskScore {
-    /// Waste on the test runs, in byte-seconds, all seeds together.
+    /// Waste on the test runs of all seeds, in byte-seconds.
     pub waste: f64,
-    /// The least that any rule chosen in hindsight would have wasted.
+    /// The least waste of any rule chosen in hindsight.
     pub oracle: f64,
     /// The geometric mean over the seeds of waste / oracle.
     pub ratio: f64,
-    /// Test runs, all seeds together.
+    /// Test runs of all seeds.
     pub runs: usize,
-    /// Of these, so many failed at first.
+    /// Number of them that failed on the first try.
     pub failures: usize,
-    /// Test runs outside of the sizes that were calibrated on.
+    /// Test runs outside of the calibrated sizes.
     pub outside: usize,
-    /// Seeds whose test runs leave the sizes that were calibrated on …
+    /// Seeds whose test runs are outside of the calibrated sizes …
     pub seeds_outside: u64,
-    /// … and how many of them the fit warned about.
+    /// … and the number of them that the fit warned about.
     pub seeds_warned: u64,
 }
 
 impl TaskScore {
-    /// Of 1000 test runs, so many failed at first.
+    /// Failures on the first try per 1000 test runs.
     pub fn failures_per_1000(&self) -> f64 {
         1000.0 * self.failures as f64 / self.runs.max(1) as f64
     }
 }
 
-/// The scores of several tasks in few numbers.
+/// The combined scores of several tasks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Evaluation {
-    /// How many tasks.
+    /// Number of tasks.
     pub tasks: usize,
-    /// All waste over all waste of hindsight: large tasks decide.
+    /// Total waste divided by total waste in hindsight: large tasks dominate.
     pub total_ratio: f64,
-    /// The geometric mean of the tasks' ratios: every task counts the same.
+    /// The geometric mean of the tasks' ratios: every task has the same weight.
     pub typical_ratio: f64,
-    /// The arithmetic mean of the tasks' ratios: bad tasks decide.
+    /// The arithmetic mean of the tasks' ratios: bad tasks dominate.
     pub mean_ratio: f64,
     /// Failures per 1000 test runs of all tasks.
     pub failures_per_1000: f64,
-    /// The mean over the tasks of their failures per 1000.
+    /// The mean of the tasks' failures per 1000.
     pub mean_failures_per_1000: f64,
 }
 
 impl Evaluation {
-    /// Puts the scores of tasks together.
-    pub fn of<'a>(scores: impl IntoIterator<Item = &'a TaskScore>) -> Self {
+    /// Combines the scores of tasks.
+    pub fn from_scores<'a>(scores: impl IntoIterator<Item = &'a TaskScore>) -> Self {
         let mut sum = Self::default();
         let (mut waste, mut oracle, mut runs, mut failures) = (0.0, 0.0, 0, 0);
         for score in scores {
@@ -110,7 +110,7 @@ impl Evaluation {
     }
 }
 
-/// Evaluates fitting on the runs of one task. `None` where there are not enough of them, or nothing to waste.
+/// Evaluates fitting on the runs of one task. `None` if there are too few, or nothing to waste.
 pub fn evaluate(table: &RunTable, options: &FitOptions, protocol: &Protocol) -> Option<TaskScore> {
     if table.runs.len() <= protocol.calibrate_on {
         return None;
@@ -146,7 +146,7 @@ fn divided(table: &RunTable, protocol: &Protocol, seed: u64) -> (RunTable, RunTa
     (part(known), part(test))
 }
 
-/// Waste and oracle of one division; what can be counted goes into the score.
+/// Waste and oracle of one split; adds the counts to the score.
 fn try_one(
     known: &RunTable,
     test: &RunTable,

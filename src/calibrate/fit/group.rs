@@ -1,4 +1,4 @@
-//! The runs of one task, ready to be fitted, and what is known about them beside their numbers.
+//! The runs of one task, ready for fitting, with their metadata.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,31 +13,31 @@ use super::{FEWEST_INPUTS, Warning};
 /// The runs of one task, with one choice of parameters.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Group {
-    /// What the column `workflow` says, where there is one.
+    /// The value of the column `workflow`, if present.
     pub workflow: Option<String>,
-    /// The name of the task, where it has one.
+    /// The name of the task, if known.
     pub task: Option<String>,
     /// The parameters of the sweep.
     pub parameters: BTreeMap<String, String>,
     /// The runs.
     pub table: RunTable,
-    /// What each predictor of the table measures.
+    /// The measure of each predictor of the table.
     pub measures: Vec<Measure>,
-    /// The line of each run in its table, from 1; the number of the record where it comes from records.
+    /// The line of each run in its table, counted from 1; the number of the record if it comes from records.
     pub lines: Vec<u64>,
     /// Whether the runs come from records.
     pub recorded: bool,
-    /// What the task's own rules gave the runs, where they are recorded.
+    /// What the task's own rules gave the runs, if recorded.
     pub declared: Option<Declared>,
-    /// The runs that say nothing.
-    pub left_out: LeftOut,
-    /// What a person should know about these runs.
+    /// The runs that were skipped.
+    pub skipped: SkippedRuns,
+    /// Warnings about these runs.
     pub warnings: Vec<Warning>,
 }
 
 impl Group {
-    /// The runs with lower bounds as points, if too few peaks are exact to fit a rule to: what is fitted to them is a lower
-    /// bound of the rule. `None` if there are enough, and lower bounds only push the rule up.
+    /// The runs with lower bounds as points, if too few peaks are exact to fit a rule: the fitted rule is a lower bound
+    /// then. `None` if there are enough, and lower bounds only push the rule up.
     pub(super) fn lower_bounds_as_points(&self) -> Option<RunTable> {
         let with = |censoring| self.table.runs.iter().filter(move |run| run.censoring == censoring);
         let exact: BTreeSet<&[Bytes]> = with(Censoring::None).map(|run| run.sizes.as_slice()).collect();
@@ -51,14 +51,14 @@ impl Group {
         Some(RunTable { runs: self.table.runs.iter().map(point).collect(), ..self.table.clone() })
     }
 
-    /// Says what becomes of lower bounds, if there are any.
+    /// Warns about the use of lower bounds, if there are any.
     pub(super) fn warn_of_lower_bounds(&mut self) {
         let runs = self.table.runs.iter().filter(|run| run.censoring == Censoring::LowerBound).count();
         let as_points = self.lower_bounds_as_points().is_some();
         self.warnings.extend((runs > 0).then_some(Warning::Sampled { runs, as_points }));
     }
 
-    /// `workflow/task [PARAMETER=value]`, as far as they are known.
+    /// `workflow/task [PARAMETER=value]`, as far as known.
     pub fn name(&self) -> Option<String> {
         let name = match (&self.workflow, &self.task) {
             (Some(workflow), Some(task)) => Some(format!("{workflow}/{task}")),
@@ -74,27 +74,27 @@ impl Group {
     }
 }
 
-/// The rules that a task had when it ran.
+/// The rules of a task at the time of its runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Declared {
-    /// In words, as the last run had them.
+    /// In words, as of the last run.
     pub words: String,
-    /// The way they are written.
+    /// Their dialect.
     pub dialect: Option<Dialect>,
-    /// The template they come from.
+    /// The template that contains them.
     pub template: Option<String>,
-    /// What Docker gave each run of the table; `None` is no limit.
+    /// What Docker gave each run of the table; `None` means no limit.
     pub docker: Vec<Option<Bytes>>,
     /// What Kubernetes would have given each run.
     pub kubernetes: Vec<Option<Bytes>>,
 }
 
-/// How many runs say nothing about the need of the task, and why.
+/// Numbers of skipped runs, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct LeftOut {
-    /// They failed, and not for lack of memory.
+pub struct SkippedRuns {
+    /// They failed, but not for lack of memory.
     pub failed: usize,
-    /// They were ended because their time was over.
+    /// They timed out.
     pub timed_out: usize,
     /// They were interrupted.
     pub interrupted: usize,
@@ -102,17 +102,17 @@ pub struct LeftOut {
     pub unmeasured: usize,
     /// The sizes of their inputs are not recorded.
     pub unsized_inputs: usize,
-    /// No floor was searched for, where floors are fitted.
+    /// They are not the result of a search for the minimum limit, which is to be fitted.
     pub without_floor: usize,
 }
 
-impl LeftOut {
-    /// All of them.
+impl SkippedRuns {
+    /// Total number.
     pub fn total(&self) -> usize {
         self.reasons().map(|(count, _)| count).sum()
     }
 
-    /// How many for which reason, in words; only reasons that there are.
+    /// The number and description of each reason that occurs.
     pub fn reasons(&self) -> impl Iterator<Item = (usize, &'static str)> {
         [
             (self.failed, "failed"),

@@ -1,7 +1,7 @@
-//! Rules over several channels: the consumer takes the maximum of them, so that is what is fitted.
+//! Fits rules over several channels: the consumer takes the maximum of them, so that is what is fitted.
 //!
-//! Of a maximum each part is seen only where it is the largest. The parts are found by coordinate descent from below:
-//! no part can be larger than the smallest peak it would have caused. As everywhere, what was left out decides.
+//! Each part of a maximum shows only where it is the largest. The parts are found by coordinate descent from below: no
+//! part can be larger than the smallest peak it would have caused. As elsewhere, held-out inputs decide.
 
 use std::collections::BTreeMap;
 
@@ -10,42 +10,42 @@ use serde::Serialize;
 use crate::model::fit::{Censoring, FittedRule, Form};
 use crate::model::units::Bytes;
 
-use super::holdout::{Foretold, Margin, margin, splits};
+use super::holdout::{HeldOutPrediction, Margin, margin, splits};
 use super::points::{is_timed, peak};
 use super::shape::{Shape, raise};
 use super::{Fit, FitOptions, GROWTH_MUST_GAIN, Group, TooLittle, Warning, fit, headroom, held_out_of, round_up};
 
-/// So many inputs it takes to tell two parts from each other.
+/// The fewest inputs that can distinguish two parts.
 const FEWEST_POINTS: usize = 6;
-/// So many points are looked at while combinations are compared, so many combinations afterwards.
+/// The most points used while combinations are compared, and the most combinations compared on all points.
 const MOST_POINTS: usize = 400;
 const MOST_COMBINATIONS: usize = 4;
-/// So many measures of a channel are combined with those of another.
+/// The most measures of a channel to combine with those of another.
 const MOST_MEASURES: usize = 6;
-/// So many values of each part are tried in a step, in at most so many rounds.
+/// The most values of each part to try in a step, and the most rounds.
 const MOST_VALUES: usize = 24;
 const MOST_ROUNDS: usize = 8;
 
-/// The part of a rule that another channel has.
+/// The part of a rule for another channel.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Also {
-    /// What n is.
+pub struct OtherChannel {
+    /// The predictor, n.
     pub predictor: String,
-    /// The place of that in the table.
+    /// Its index in the table.
     #[serde(skip)]
     pub place: usize,
-    /// What n^exponent is multiplied with, the margin included.
+    /// The factor of n^exponent, including the margin.
     pub coefficient: f64,
-    /// The power of n.
+    /// The exponent of n.
     pub exponent: u32,
-    /// The same for what the median run needs.
+    /// The factor for the need of the median run.
     pub request_coefficient: f64,
-    /// The largest n that was measured.
+    /// The largest n measured.
     pub largest: Bytes,
 }
 
-impl Also {
-    /// What an input of `n` bytes is given by this part alone.
+impl OtherChannel {
+    /// The limit of this part alone for an input of `n` bytes.
     pub fn limit(&self, n: Bytes) -> Bytes {
         part(self.coefficient, self.exponent).limit(n)
     }
@@ -55,10 +55,10 @@ fn part(coefficient: f64, exponent: u32) -> FittedRule {
     FittedRule { form: Form::Max, base_bytes: Bytes::ZERO, coefficient, exponent }
 }
 
-/// Finds the rule that the runs of a group call for, over several channels where one does not do.
+/// Fits a rule to the runs of a group, over several channels if one is not sufficient.
 ///
 /// # Errors
-/// Too little evidence, as for [`fit`].
+/// If the evidence is insufficient, as for [`fit`].
 pub fn fit_group(group: &Group, options: &FitOptions) -> Result<Fit, TooLittle> {
     let fit = |group: &Group| {
         let single = fit(&group.table, options)?;
@@ -70,10 +70,10 @@ pub fn fit_group(group: &Group, options: &FitOptions) -> Result<Fit, TooLittle> 
     }
 }
 
-/// Finds the rule over a single channel that the runs of a group call for.
+/// Fits a rule over a single channel to the runs of a group.
 ///
 /// # Errors
-/// Too little evidence, as for [`fit`].
+/// If the evidence is insufficient, as for [`fit`].
 pub fn fit_single(group: &Group, options: &FitOptions) -> Result<Fit, TooLittle> {
     match group.lower_bounds_as_points() {
         Some(table) => fit(&table, options).map(|found| found.into_lower_bound(group)),
@@ -82,19 +82,20 @@ pub fn fit_single(group: &Group, options: &FitOptions) -> Result<Fit, TooLittle>
 }
 
 impl Fit {
-    /// What is left of it if the peaks that it was fitted to are lower bounds: no input is known to fit.
+    /// The fit without the claims that do not hold if the peaks it was fitted to are lower bounds: no input is known to
+    /// fit.
     fn into_lower_bound(mut self, group: &Group) -> Self {
         let runs = &group.table.runs;
         self.lower_bound = true;
         self.inputs.sampled = runs.iter().filter(|run| run.censoring == Censoring::LowerBound).count();
-        self.headroom = headroom::of(0, 0, self.headroom.parameters, &[], self.margin);
+        self.headroom = headroom::from_counts(0, 0, self.headroom.parameters, &[], self.margin);
         self.warnings.retain(|warning| !matches!(warning, Warning::FewInputs { .. }));
         self.warnings.push(Warning::FewInputs { more_needed: self.headroom.more_needed });
         self
     }
 }
 
-/// A run by all of its sizes.
+/// A run with all of its sizes.
 #[derive(Clone, Debug)]
 struct Run {
     sizes: Vec<f64>,
@@ -102,7 +103,7 @@ struct Run {
     wall: f64,
 }
 
-/// What n is in a part, and its power.
+/// The n of a part, and its exponent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Term {
     place: usize,
@@ -128,7 +129,7 @@ impl Surface {
         (0..self.terms.len()).map(|part| self.slopes[part] * self.x(part, run)).fold(self.base, f64::max)
     }
 
-    /// The part that decides; `None` is the base.
+    /// The part with the maximum; `None` for the base.
     fn owner(&self, run: &Run) -> Option<usize> {
         let mut most = (self.base, None);
         for part in 0..self.terms.len() {
@@ -148,7 +149,7 @@ impl Surface {
         runs.iter().map(one).sum()
     }
 
-    /// The surface with the smallest mean relative distance that is found from below.
+    /// The surface with the smallest mean relative deviation that is found from below.
     fn centre(terms: &[Term], runs: &[Run]) -> Self {
         let size = |term: &Term| runs.iter().map(|run| run.sizes[term.place]).fold(0.0, f64::max);
         let empty = Self {
@@ -201,7 +202,7 @@ impl Surface {
         self
     }
 
-    /// The surface raised so that each part covers the runs that it decides.
+    /// The surface raised so that each part covers the runs where it is the maximum.
     fn envelope(&self, runs: &[Run]) -> Self {
         let mut raised = self.clone();
         for run in runs {
@@ -213,7 +214,7 @@ impl Surface {
         raised
     }
 
-    fn of(shape: Shape, terms: &[Term], runs: &[Run]) -> Self {
+    fn fit(shape: Shape, terms: &[Term], runs: &[Run]) -> Self {
         let centre = Self::centre(terms, runs);
         match shape {
             Shape::Envelope => centre.envelope(runs),
@@ -226,7 +227,7 @@ impl Surface {
         round_up(self.slopes[part] * factor / self.largest[part].powi(self.terms[part].exponent.cast_signed()))
     }
 
-    /// Whether each part decides at least two of the runs.
+    /// Whether each part is the maximum of at least two runs.
     fn is_needed(&self, runs: &[Run]) -> bool {
         let owners: Vec<Option<usize>> = runs.iter().map(|run| self.owner(run)).collect();
         (0..self.terms.len()).all(|part| owners.iter().filter(|owner| **owner == Some(part)).count() >= 2)
@@ -237,30 +238,30 @@ fn values(all: impl Iterator<Item = f64>) -> Vec<f64> {
     crate::stats::summary::spread(all.collect(), MOST_VALUES)
 }
 
-/// What became of a kind of surface on runs that it had not seen.
-struct Tried {
+/// The performance of a kind of surface on held-out runs.
+struct HeldOutResult {
     terms: Vec<Term>,
     shape: Shape,
     margin: Margin,
-    foretold: Vec<Foretold>,
+    predictions: Vec<HeldOutPrediction>,
 }
 
-fn tried(terms: &[Term], shape: Shape, runs: &[Run], options: &FitOptions) -> Option<Tried> {
-    let mut foretold = Vec::new();
+fn tried(terms: &[Term], shape: Shape, runs: &[Run], options: &FitOptions) -> Option<HeldOutResult> {
+    let mut predictions = Vec::new();
     for held in splits(&(0..runs.len()).collect::<Vec<_>>()) {
         let seen: Vec<Run> =
             runs.iter().enumerate().filter(|(place, _)| !held.contains(place)).map(|(_, run)| run.clone()).collect();
-        let surface = Surface::of(shape, terms, &seen);
-        foretold.extend(held.iter().map(|&place| {
+        let surface = Surface::fit(shape, terms, &seen);
+        predictions.extend(held.iter().map(|&place| {
             let run = &runs[place];
-            Foretold { place, limit: surface.at(run), peak: run.peak, wall: run.wall }
+            HeldOutPrediction { place, limit: surface.at(run), peak: run.peak, wall: run.wall }
         }));
     }
-    let margin = margin(&foretold, options.objective.care(options.failures))?;
-    Some(Tried { terms: terms.to_vec(), shape, margin, foretold })
+    let margin = margin(&predictions, options.objective.care(options.failures))?;
+    Some(HeldOutResult { terms: terms.to_vec(), shape, margin, predictions })
 }
 
-/// The runs whose peak is their need, repeats pooled to their maximum, in the order of one of their sizes.
+/// The uncensored runs, repeats pooled to their maximum, sorted by one of their sizes.
 fn distinct(group: &Group, by: usize) -> Vec<Run> {
     let timed = is_timed(&group.table);
     let mut distinct: BTreeMap<Vec<u64>, Run> = BTreeMap::new();
@@ -287,7 +288,7 @@ fn some(runs: &[Run]) -> Vec<Run> {
     runs.iter().step_by(step).cloned().collect()
 }
 
-/// Two measures of different channels with their powers, those that fit best first.
+/// Pairs of measures of different channels with their exponents, best fit first.
 fn combinations(group: &Group, runs: &[Run], options: &FitOptions) -> Vec<Vec<Term>> {
     let mut channels: Vec<(&str, Vec<usize>)> = Vec::new();
     for (place, measure) in group.measures.iter().enumerate() {
@@ -322,7 +323,7 @@ fn combinations(group: &Group, runs: &[Run], options: &FitOptions) -> Vec<Vec<Te
     scored.into_iter().take(MOST_COMBINATIONS).map(|(_, terms)| terms).collect()
 }
 
-/// The rule over several channels, where it costs clearly less on held-out inputs than the one over a single one.
+/// The rule over several channels, if it costs clearly less on held-out inputs than the one over a single channel.
 fn joint(group: &Group, options: &FitOptions, single: &Fit) -> Option<Fit> {
     let several = group.measures.iter().any(|measure| measure.channel != group.measures[0].channel);
     if options.form != Form::Max || !several {
@@ -347,11 +348,11 @@ fn joint(group: &Group, options: &FitOptions, single: &Fit) -> Option<Fit> {
         .then(|| assembled(group, &runs, single, &best, 1.0 - best.margin.cost / alone.margin.cost))
 }
 
-fn assembled(group: &Group, runs: &[Run], single: &Fit, best: &Tried, gain: f64) -> Fit {
-    let surface = Surface::of(best.shape, &best.terms, runs);
+fn assembled(group: &Group, runs: &[Run], single: &Fit, best: &HeldOutResult, gain: f64) -> Fit {
+    let surface = Surface::fit(best.shape, &best.terms, runs);
     let centre = Surface::centre(&best.terms, runs);
     let factor = best.margin.factor;
-    // The part that decides most runs comes first.
+    // The part that is the maximum of most runs comes first.
     let decides = |part: &usize| runs.iter().filter(|run| surface.owner(run) == Some(*part)).count();
     let mut order: Vec<usize> = (0..best.terms.len()).collect();
     order.sort_by_key(|part| std::cmp::Reverse(decides(part)));
@@ -363,13 +364,13 @@ fn assembled(group: &Group, runs: &[Run], single: &Fit, best: &Tried, gain: f64)
     };
     let limit = rule(&surface, order[0], factor);
     let request = rule(&centre, order[0], 1.0).at_most(limit);
-    let also = order[1..].iter().map(|&part| {
+    let other_channels = order[1..].iter().map(|&part| {
         let Term { place, exponent } = best.terms[part];
         let coefficient = surface.coefficient(part, factor);
         let request_coefficient = centre.coefficient(part, 1.0).min(coefficient);
         let predictor = group.table.predictors[place].clone();
         let largest = Bytes(runs.iter().map(|run| run.sizes[place]).fold(0.0, f64::max) as u64);
-        Also { predictor, place, coefficient, exponent, request_coefficient, largest }
+        OtherChannel { predictor, place, coefficient, exponent, request_coefficient, largest }
     });
     let place = best.terms[order[0]].place;
     let sizes = || runs.iter().map(|run| Bytes(run.sizes[place] as u64));
@@ -377,11 +378,11 @@ fn assembled(group: &Group, runs: &[Run], single: &Fit, best: &Tried, gain: f64)
         rule: limit,
         request,
         predictor: group.table.predictors[place].clone(),
-        also: also.collect(),
+        other_channels: other_channels.collect(),
         shape: best.shape,
         margin: factor,
         held_out: held_out_of(
-            &best.foretold,
+            &best.predictions,
             factor,
             runs.iter().map(|run| (run.peak, run.wall)),
             is_timed(&group.table),
@@ -395,7 +396,7 @@ fn assembled(group: &Group, runs: &[Run], single: &Fit, best: &Tried, gain: f64)
     fit.inputs.median = sorted.get(sorted.len() / 2).copied().unwrap_or_default();
     fit.inputs.distinct = runs.len();
     fit.evidence.growth_gain = Some(gain.max(fit.evidence.growth_gain.unwrap_or(gain)));
-    // A bound lies above what the other channels give as well: only the floor is sure to be there.
+    // A bound is above what the other channels give as well: only the base is certain.
     for run in
         group.table.runs.iter().filter(|run| matches!(run.censoring, Censoring::OomKilled | Censoring::LowerBound))
     {
@@ -407,8 +408,8 @@ fn assembled(group: &Group, runs: &[Run], single: &Fit, best: &Tried, gain: f64)
         let sizes: Vec<Bytes> = run.sizes.iter().map(|size| Bytes(*size as u64)).collect();
         run.peak > fit.limit_of(place, &sizes).0 as f64
     });
-    fit.headroom = headroom::of(runs.len(), exceeded.count(), best.terms.len() + 1, &best.foretold, factor);
-    // The others were judged by one channel alone.
+    fit.headroom = headroom::from_counts(runs.len(), exceeded.count(), best.terms.len() + 1, &best.predictions, factor);
+    // The others were determined with one channel only.
     fit.outliers.clear();
     fit.warnings.retain(|warning| !matches!(warning, Warning::FewInputs { .. } | Warning::RiseTogether { .. }));
     let more_needed = fit.headroom.more_needed;

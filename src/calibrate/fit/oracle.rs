@@ -1,4 +1,4 @@
-//! The rule one would choose if one knew the future: what an evaluation compares with.
+//! The best rule in hindsight, as a reference for evaluation.
 
 use crate::model::fit::{Censoring, Form, RunTable};
 
@@ -6,25 +6,25 @@ use super::shape::{Curve, Datum, raised};
 use super::waste::waste;
 use super::{Point, points};
 
-/// How often a limit may be doubled in the search.
+/// The most doublings of a limit in the search.
 const TRIES: i32 = 6;
-/// Slopes between none and twice the steepest that makes sense are tried in so many steps, …
+/// Slopes between 0 and twice the steepest sensible one are tried in this many steps, …
 const STEPS: i32 = 80;
-/// … the neighbourhoods of the best of them in steps of a sixth, and so on.
+/// … then the neighbourhoods of the best of them in steps of a sixth, and so on.
 const ZOOMS: usize = 4;
 const KEPT: usize = 4;
 const FINER: i32 = 6;
 
-/// The least waste, in byte-seconds, that any rule base + a · n^k makes on these very runs, with base and a not below 0
-/// and k up to `max_exponent`.
+/// The least waste, in byte-seconds, of any rule base + a · n^k on these very runs, with base and a not below 0 and k
+/// up to `max_exponent`.
 ///
-/// For each slope the best base is found exactly: the waste is piecewise linear in the base, growing between the values
-/// at which a run just fits or just fits after some doublings. The slopes are searched on a grid that is refined four
-/// times around its best values.
+/// For each slope the best base is computed exactly: the waste is piecewise linear in the base, growing between the
+/// values at which a run just fits or just fits after some doublings. The slopes are searched on a grid that is refined
+/// four times around its best values.
 pub fn oracle(table: &RunTable, predictor: usize, max_exponent: u32) -> f64 {
     let timed = points::is_timed(table);
-    let plain = table.runs.iter().filter(|run| run.censoring == Censoring::None);
-    let runs: Vec<Point> = plain
+    let uncensored = table.runs.iter().filter(|run| run.censoring == Censoring::None);
+    let runs: Vec<Point> = uncensored
         .enumerate()
         .filter_map(|(input, run)| {
             let n = run.sizes.get(predictor)?.0 as f64;
@@ -66,7 +66,7 @@ fn best_of_exponent(data: &[Datum]) -> f64 {
     tried.iter().map(|(cost, _)| *cost).fold(f64::INFINITY, f64::min)
 }
 
-/// The waste over all bases for one slope.
+/// The waste for all bases with one slope.
 struct Sweep<'a> {
     data: &'a [Datum],
     /// Bases at which one more try becomes necessary, with the weight and weighted growth that this adds.
@@ -131,7 +131,7 @@ mod tests {
         RunTable { predictors: vec!["n".into()], runs: runs.collect() }
     }
 
-    /// Every line through two points, halved peaks included, and every floor and line from the origin.
+    /// Tries every line through two points, including halved peaks, and every constant and line from the origin.
     fn exhaustive(runs: &[(u64, u64)]) -> f64 {
         let marks: Vec<(f64, f64)> = runs
             .iter()

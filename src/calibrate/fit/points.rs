@@ -1,14 +1,14 @@
-//! From runs to points: one for each distinct input.
+//! Converts runs to points, one per distinct input.
 
 use std::collections::BTreeMap;
 
 use crate::model::fit::{Censoring, RunTable};
 use crate::model::units::Bytes;
 
-/// No run takes longer, in seconds; so that no sum of wastes leaves the range of numbers.
+/// The longest time of a run, in seconds, so that no sum of wastes overflows.
 const LONGEST: f64 = 1e12;
 
-/// A peak of 0 counts as 1 byte: everything is relative to the peaks, and every process needs memory.
+/// A peak of 0 counts as 1 byte: costs are relative to the peaks, and every process needs memory.
 pub(super) fn peak(bytes: Bytes) -> f64 {
     bytes.0.max(1) as f64
 }
@@ -16,35 +16,35 @@ pub(super) fn peak(bytes: Bytes) -> f64 {
 /// All runs of one input.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Point {
-    /// The place of the input among all, whatever predictor the points are by.
+    /// The index of the input, the same for all predictors.
     pub(super) input: usize,
     /// The size of the input, in bytes.
     pub(super) n: f64,
     /// The largest peak of its runs, in bytes.
     pub(super) peak: f64,
-    /// The seconds of its runs together; their number where times are unknown.
+    /// The total time of its runs in seconds; their number if times are unknown.
     pub(super) wall: f64,
 }
 
 /// The runs of a task by one predictor.
 #[derive(Clone, Debug)]
 pub(super) struct Points {
-    /// By size, ascending; runs whose peak is their need.
-    pub(super) plain: Vec<Point>,
-    /// Runs that were killed for memory: they need more than this.
+    /// Runs whose peak is their need, sorted by size.
+    pub(super) uncensored: Vec<Point>,
+    /// Runs that were killed for memory: they need more than their peak.
     pub(super) killed: Vec<Point>,
-    /// Runs whose peak was sampled: they need this or more.
+    /// Runs whose peak was sampled: they need at least their peak.
     pub(super) sampled: Vec<Point>,
 }
 
 impl Points {
-    /// Pools the repeats of each input to their maximum: a repeat is no new input.
+    /// Pools the repeats of each input to their maximum: a repeat is not a new input.
     ///
-    /// Inputs differ where any size does. So a predictor that takes different inputs for one is not spared how far
-    /// their peaks are apart, and all predictors are judged on the same points.
-    pub(super) fn by(table: &RunTable, predictor: usize) -> Self {
+    /// Inputs differ if any size differs. So a predictor that cannot distinguish two inputs still has to cover both of
+    /// their peaks, and all predictors are judged on the same points.
+    pub(super) fn by_predictor(table: &RunTable, predictor: usize) -> Self {
         let timed = is_timed(table);
-        let mut plain: BTreeMap<&[Bytes], Point> = BTreeMap::new();
+        let mut uncensored: BTreeMap<&[Bytes], Point> = BTreeMap::new();
         let mut killed = Vec::new();
         let mut sampled = Vec::new();
         for run in &table.runs {
@@ -53,7 +53,7 @@ impl Points {
             let point = Point { input: 0, n: n.0 as f64, peak: peak(run.peak), wall };
             match run.censoring {
                 Censoring::None => {
-                    plain
+                    uncensored
                         .entry(&run.sizes)
                         .and_modify(|pooled| {
                             pooled.peak = pooled.peak.max(point.peak);
@@ -66,22 +66,22 @@ impl Points {
                 Censoring::LowerBound => sampled.push(point),
             }
         }
-        let mut plain: Vec<Point> =
-            plain.into_values().enumerate().map(|(input, point)| Point { input, ..point }).collect();
-        plain.sort_by(|a, b| a.n.total_cmp(&b.n));
-        Self { plain, killed, sampled }
+        let mut uncensored: Vec<Point> =
+            uncensored.into_values().enumerate().map(|(input, point)| Point { input, ..point }).collect();
+        uncensored.sort_by(|a, b| a.n.total_cmp(&b.n));
+        Self { uncensored, killed, sampled }
     }
 
-    /// So many sizes the inputs have.
+    /// Number of distinct sizes.
     pub(super) fn distinct_sizes(&self) -> usize {
-        self.plain.chunk_by(|a, b| a.n == b.n).count()
+        self.uncensored.chunk_by(|a, b| a.n == b.n).count()
     }
 }
 
-/// Whether every run whose peak is its need tells its time, so that waste can be weighed with it. Bounds waste nothing.
+/// Whether every uncensored run has a time, so that waste can be weighted by it. Bounds waste nothing.
 pub(super) fn is_timed(table: &RunTable) -> bool {
-    let plain = || table.runs.iter().filter(|run| run.censoring == Censoring::None);
-    plain().all(|run| run.wall_seconds.is_some()) && plain().any(|run| run.wall_seconds > Some(0.0))
+    let uncensored = || table.runs.iter().filter(|run| run.censoring == Censoring::None);
+    uncensored().all(|run| run.wall_seconds.is_some()) && uncensored().any(|run| run.wall_seconds > Some(0.0))
 }
 
 #[cfg(test)]
@@ -96,9 +96,9 @@ mod tests {
     #[test]
     fn repeats_pool_to_their_maximum() {
         let runs = vec![run(7, 10, Censoring::None), run(3, 4, Censoring::None), run(7, 12, Censoring::None)];
-        let points = Points::by(&RunTable { predictors: vec!["n".into()], runs }, 0);
+        let points = Points::by_predictor(&RunTable { predictors: vec!["n".into()], runs }, 0);
         let pooled = [(0, 3.0, 4.0, 2.0), (1, 7.0, 12.0, 4.0)];
-        assert_eq!(points.plain, pooled.map(|(input, n, peak, wall)| Point { input, n, peak, wall }));
+        assert_eq!(points.uncensored, pooled.map(|(input, n, peak, wall)| Point { input, n, peak, wall }));
     }
 
     #[test]
@@ -106,8 +106,9 @@ mod tests {
         let runs = [(5, 9, 20), (8, 5, 40), (5, 7, 10)]
             .map(|(n, other, peak)| SizedRun { sizes: vec![Bytes(n), Bytes(other)], ..run(n, peak, Censoring::None) });
         let table = RunTable { predictors: vec!["n".into(), "other".into()], runs: runs.to_vec() };
-        let [points, others] = [0, 1].map(|predictor| Points::by(&table, predictor));
-        let seen = |points: &Points| points.plain.iter().map(|point| (point.input, point.peak)).collect::<Vec<_>>();
+        let [points, others] = [0, 1].map(|predictor| Points::by_predictor(&table, predictor));
+        let seen =
+            |points: &Points| points.uncensored.iter().map(|point| (point.input, point.peak)).collect::<Vec<_>>();
         assert_eq!(seen(&points), [(0, 10.0), (1, 20.0), (2, 40.0)]);
         assert_eq!(seen(&others), [(2, 40.0), (0, 10.0), (1, 20.0)]);
         assert_eq!((points.distinct_sizes(), others.distinct_sizes()), (2, 3));
@@ -116,22 +117,23 @@ mod tests {
     #[test]
     fn censored_runs_are_no_points() {
         let runs = vec![run(7, 10, Censoring::LimitReached), run(3, 4, Censoring::OomKilled)];
-        let points = Points::by(&RunTable { predictors: vec!["n".into()], runs }, 0);
-        assert!(points.plain.is_empty());
+        let points = Points::by_predictor(&RunTable { predictors: vec!["n".into()], runs }, 0);
+        assert!(points.uncensored.is_empty());
         assert_eq!(points.killed.len(), 1);
     }
 
     #[test]
     fn a_peak_of_zero_counts_as_a_byte() {
-        let points = Points::by(&RunTable { predictors: vec!["n".into()], runs: vec![run(7, 0, Censoring::None)] }, 0);
-        assert_eq!(points.plain[0].peak, 1.0);
+        let points =
+            Points::by_predictor(&RunTable { predictors: vec!["n".into()], runs: vec![run(7, 0, Censoring::None)] }, 0);
+        assert_eq!(points.uncensored[0].peak, 1.0);
     }
 
     #[test]
     fn one_unknown_time_makes_all_runs_equal() {
         let mut runs = vec![run(7, 10, Censoring::None), run(3, 4, Censoring::None)];
         runs[1].wall_seconds = None;
-        let points = Points::by(&RunTable { predictors: vec!["n".into()], runs }, 0);
-        assert!(points.plain.iter().all(|point| point.wall == 1.0));
+        let points = Points::by_predictor(&RunTable { predictors: vec!["n".into()], runs }, 0);
+        assert!(points.uncensored.iter().all(|point| point.wall == 1.0));
     }
 }

@@ -1,4 +1,4 @@
-//! Runs from records: what of an observation speaks about the need of the task, and by what its input can be measured.
+//! Extracts from records what they show about the need of a task, and the measures of its input.
 
 mod inputs;
 
@@ -13,46 +13,46 @@ use crate::model::task::ChannelKind;
 use crate::model::units::Bytes;
 
 use super::Warning;
-use super::group::{Declared, Group, LeftOut};
+use super::group::{Declared, Group, SkippedRuns};
 use inputs::{Input, Inputs};
 
-/// What of a run is fitted.
+/// The quantity to fit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum On {
-    /// The most memory it used, with what the kernel could have taken back.
+pub enum Metric {
+    /// The peak, including memory that the kernel could have reclaimed.
     #[default]
     Peak,
-    /// The smallest limit that was found to be enough.
+    /// The minimum limit.
     Floor,
 }
 
-/// Sorts records into the runs of each task, in the order of their first run.
+/// Groups records by task, in the order of their first run.
 ///
-/// Each choice of parameters is a task of its own unless they are `pooled`. Runs that say nothing about the need are
-/// counted in [`Group::left_out`].
-pub fn groups<'a>(observations: impl IntoIterator<Item = &'a Observation>, on: On, pooled: bool) -> Vec<Group> {
-    let mut groups = Groups::new(on, pooled);
+/// Each choice of parameters is a task of its own unless they are `pooled`. Runs that show nothing about the need are
+/// counted in [`Group::skipped`].
+pub fn groups<'a>(observations: impl IntoIterator<Item = &'a Observation>, metric: Metric, pooled: bool) -> Vec<Group> {
+    let mut groups = Groups::new(metric, pooled);
     for observation in observations {
         groups.add(observation);
     }
     groups.finish()
 }
 
-/// Sorts records one by one, as [`groups`] does. It keeps only what fitting needs, so that a million runs fit in memory.
+/// Groups records one by one, like [`groups`]. Stores only what fitting needs, so that a million runs fit in memory.
 #[derive(Debug)]
 pub struct Groups {
-    on: On,
+    metric: Metric,
     pooled: bool,
     records: u64,
-    tasks: Vec<Gathered>,
-    /// The index of each task in `tasks` by its name and parameters.
+    tasks: Vec<TaskRuns>,
+    /// The index in `tasks` by name and parameters.
     by_key: HashMap<(Option<String>, BTreeMap<String, String>), usize>,
 }
 
 impl Groups {
-    /// Starts without records.
-    pub fn new(on: On, pooled: bool) -> Self {
-        Self { on, pooled, records: 0, tasks: Vec::new(), by_key: HashMap::new() }
+    /// Creates an empty collection.
+    pub fn new(metric: Metric, pooled: bool) -> Self {
+        Self { metric, pooled, records: 0, tasks: Vec::new(), by_key: HashMap::new() }
     }
 
     /// Adds the next record, and returns the index of its group in the result.
@@ -67,41 +67,41 @@ impl Groups {
             Some(index) => *index,
             None => {
                 let (name, parameters) = key.clone();
-                self.tasks.push(Gathered { name, parameters, ..Gathered::default() });
+                self.tasks.push(TaskRuns { name, parameters, ..TaskRuns::default() });
                 self.by_key.insert(key, self.tasks.len() - 1);
                 self.tasks.len() - 1
             }
         };
-        self.tasks[index].add(self.records, observation, self.on);
+        self.tasks[index].add(self.records, observation, self.metric);
         index
     }
 
     /// The runs of each task.
     pub fn finish(self) -> Vec<Group> {
-        self.tasks.into_iter().map(Gathered::group).collect()
+        self.tasks.into_iter().map(TaskRuns::group).collect()
     }
 }
 
-/// What a run says about the need.
-struct Said {
+/// What a run shows about the need.
+struct Need {
     peak: Bytes,
     censoring: Censoring,
 }
 
-/// What is known of the runs of a task while records are read.
+/// The data of a task while its records are read.
 #[derive(Debug, Default)]
-struct Gathered {
+struct TaskRuns {
     name: Option<String>,
     parameters: BTreeMap<String, String>,
     runs: Vec<Run>,
     /// The record of each run, counted from 1.
     lines: Vec<u64>,
     inputs: Inputs,
-    left_out: LeftOut,
-    /// How many runs had inputs that were made up.
+    skipped: SkippedRuns,
+    /// Number of runs with synthetic inputs.
     synthetic: usize,
     images: BTreeSet<String>,
-    /// The last prediction, and the last amount that the task's own `resources` decided.
+    /// The last prediction, and the last amount decided by the task's own `resources`.
     prediction: Option<Prediction>,
     resources: Option<Bytes>,
     /// What Docker and Kubernetes gave the runs; empty before the first prediction.
@@ -117,27 +117,27 @@ struct Run {
     censoring: Censoring,
 }
 
-impl Gathered {
-    fn add(&mut self, line: u64, observation: &Observation, on: On) {
-        let said = match on {
-            On::Peak => said(observation),
-            On::Floor => floor(observation),
+impl TaskRuns {
+    fn add(&mut self, line: u64, observation: &Observation, metric: Metric) {
+        let need = match metric {
+            Metric::Peak => need(observation),
+            Metric::Floor => floor(observation),
         };
-        let count = match said {
-            Ok(_) if channels(observation).is_empty() => &mut self.left_out.unsized_inputs,
-            Ok(said) => return self.keep(line, observation, &said),
-            Err(Silent::Failed) => &mut self.left_out.failed,
-            Err(Silent::TimedOut) => &mut self.left_out.timed_out,
-            Err(Silent::Interrupted) => &mut self.left_out.interrupted,
-            Err(Silent::Unmeasured) => &mut self.left_out.unmeasured,
-            Err(Silent::WithoutFloor) => &mut self.left_out.without_floor,
+        let count = match need {
+            Ok(_) if channels(observation).is_empty() => &mut self.skipped.unsized_inputs,
+            Ok(need) => return self.keep(line, observation, &need),
+            Err(SkipReason::Failed) => &mut self.skipped.failed,
+            Err(SkipReason::TimedOut) => &mut self.skipped.timed_out,
+            Err(SkipReason::Interrupted) => &mut self.skipped.interrupted,
+            Err(SkipReason::Unmeasured) => &mut self.skipped.unmeasured,
+            Err(SkipReason::WithoutFloor) => &mut self.skipped.without_floor,
         };
         *count += 1;
     }
 
-    fn keep(&mut self, line: u64, observation: &Observation, said: &Said) {
+    fn keep(&mut self, line: u64, observation: &Observation, need: &Need) {
         let input = self.inputs.add(observation);
-        let Said { peak, censoring } = *said;
+        let Need { peak, censoring } = *need;
         self.runs.push(Run { peak, wall_us: observation.wall_us, input, censoring });
         self.lines.push(line);
         self.synthetic += usize::from(observation.sweep.as_ref().is_some_and(|sweep| sweep.synthetic));
@@ -147,7 +147,7 @@ impl Gathered {
             self.images.insert(image.clone());
         }
         if let Some(prediction) = &observation.prediction {
-            // Runs before the first prediction were given nothing.
+            // Runs before the first prediction have no value.
             self.docker.resize(self.runs.len() - 1, None);
             self.kubernetes.resize(self.runs.len() - 1, None);
             self.docker.push(prediction.docker.limit.as_ref().map(|limit| limit.bytes));
@@ -185,7 +185,7 @@ impl Gathered {
             lines: self.lines,
             recorded: true,
             declared,
-            left_out: self.left_out,
+            skipped: self.skipped,
             warnings,
             workflow: None,
         };
@@ -226,8 +226,8 @@ impl Gathered {
     }
 }
 
-/// Why a run says nothing.
-enum Silent {
+/// Why a run is skipped.
+enum SkipReason {
     Failed,
     TimedOut,
     Interrupted,
@@ -235,47 +235,47 @@ enum Silent {
     WithoutFloor,
 }
 
-/// The record of the last run of a search has what was found; the others are steps on the way.
-fn floor(observation: &Observation) -> Result<Said, Silent> {
-    let floor = observation.floor.as_ref().ok_or(Silent::WithoutFloor)?;
-    Ok(Said { peak: floor.bytes, censoring: Censoring::None })
+/// The record of the last run of a search contains the result; the others are intermediate steps.
+fn floor(observation: &Observation) -> Result<Need, SkipReason> {
+    let floor = observation.floor.as_ref().ok_or(SkipReason::WithoutFloor)?;
+    Ok(Need { peak: floor.bytes, censoring: Censoring::None })
 }
 
-fn said(observation: &Observation) -> Result<Said, Silent> {
+fn need(observation: &Observation) -> Result<Need, SkipReason> {
     let kills = match observation.events {
         Reading::Value(events) => events.oom_kills.value().is_some_and(|kills| kills > 0),
         Reading::Unsupported | Reading::Gone => false,
     };
     let killed = match observation.outcome {
         Outcome::OomKilled => true,
-        // A task that loses a process for lack of memory often ends with a status of its own.
+        // A task that loses a process to an OOM kill often exits with a status of its own.
         Outcome::Exited { status } => status != 0 && observation.censored && kills,
         Outcome::Signalled { .. } => observation.censored && kills,
         Outcome::TimedOut { .. } | Outcome::Interrupted { .. } | Outcome::EngineLost => false,
     };
     let peak = observation.peak.as_ref().value();
     if killed {
-        // It wanted more than it was allowed; its counter may stop short of the limit.
+        // It needed more than its limit; its counter may stop short of the limit.
         let limit = observation.limit.own.value().flatten();
-        let bound = peak.map(|peak| peak.bytes).max(limit).ok_or(Silent::Unmeasured)?;
-        return Ok(Said { peak: bound, censoring: Censoring::OomKilled });
+        let bound = peak.map(|peak| peak.bytes).max(limit).ok_or(SkipReason::Unmeasured)?;
+        return Ok(Need { peak: bound, censoring: Censoring::OomKilled });
     }
     match observation.outcome {
         Outcome::Exited { status: 0 } => {}
-        Outcome::Exited { .. } | Outcome::Signalled { .. } | Outcome::OomKilled => return Err(Silent::Failed),
-        Outcome::TimedOut { .. } => return Err(Silent::TimedOut),
-        Outcome::Interrupted { .. } | Outcome::EngineLost => return Err(Silent::Interrupted),
+        Outcome::Exited { .. } | Outcome::Signalled { .. } | Outcome::OomKilled => return Err(SkipReason::Failed),
+        Outcome::TimedOut { .. } => return Err(SkipReason::TimedOut),
+        Outcome::Interrupted { .. } | Outcome::EngineLost => return Err(SkipReason::Interrupted),
     }
-    let peak = peak.filter(|peak| peak.bytes > Bytes::ZERO).ok_or(Silent::Unmeasured)?;
+    let peak = peak.filter(|peak| peak.bytes > Bytes::ZERO).ok_or(SkipReason::Unmeasured)?;
     let censoring = match (observation.censored, &peak.exactness) {
         (true, _) => Censoring::LimitReached,
         (false, Exactness::LowerBound { .. }) => Censoring::LowerBound,
         (false, Exactness::Exact { .. }) => Censoring::None,
     };
-    Ok(Said { peak: peak.bytes, censoring })
+    Ok(Need { peak: peak.bytes, censoring })
 }
 
-/// The input channels whose sizes are known, and these.
+/// The input channels whose sizes are known, with their sizes.
 fn channels(observation: &Observation) -> Vec<(&str, &Sizes)> {
     if !observation.inputs.is_empty() {
         return observation.inputs.iter().map(|input| (input.channel.as_str(), &input.all)).collect();

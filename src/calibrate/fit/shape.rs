@@ -1,4 +1,4 @@
-//! Curves through points: the three ways to put base + growth on the runs of a task.
+//! Curves through points: three ways to choose base and growth for the runs of a task.
 
 use crate::model::fit::Form;
 use crate::stats::summary::spread;
@@ -6,12 +6,12 @@ use crate::stats::summary::spread;
 use super::points::Point;
 use super::waste::waste;
 
-/// So many values of base and of slope are tried where there are more points than that.
+/// If there are more points, this many values of base and of slope are tried.
 const MOST_CANDIDATES: usize = 40;
-/// What two computations of one number may differ by.
+/// The rounding error between two computations of one number.
 const ROUNDING: f64 = 1e-9;
 
-/// A point with its size raised to the exponent that is looked at.
+/// A point with its size raised to the exponent under consideration.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Datum {
     /// (n / largest n)^exponent: between 0 and 1, so that cubes of terabytes stay in range.
@@ -22,7 +22,7 @@ pub(super) struct Datum {
     pub(super) wall: f64,
 }
 
-/// The points over n^exponent, `largest` being 1.
+/// The points as a function of n^exponent, with `largest` scaled to 1.
 pub(super) fn raised(points: &[Point], exponent: u32, largest: f64) -> Vec<Datum> {
     points
         .iter()
@@ -35,7 +35,7 @@ pub(super) fn raise(n: f64, exponent: u32, largest: f64) -> f64 {
     if largest > 0.0 { (n / largest).powi(exponent.cast_signed()) } else { 0.0 }
 }
 
-/// A rule over [`Datum::x`].
+/// A rule as a function of [`Datum::x`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Curve {
     pub(super) form: Form,
@@ -68,24 +68,24 @@ impl Curve {
     }
 }
 
-/// What makes a curve the best one.
+/// The criterion for the best curve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Shape {
-    /// The one of least waste that lies below no run.
+    /// Least waste among the curves that are below no run.
     Envelope,
-    /// The one of least waste, failed tries included.
+    /// Least waste, including failed tries.
     LeastWaste,
-    /// The one with the smallest mean relative distance from the runs.
+    /// The smallest mean relative deviation from the runs.
     Centre,
 }
 
 impl Shape {
     pub(super) const ALL: [Self; 3] = [Self::Envelope, Self::LeastWaste, Self::Centre];
 
-    /// The best curve of this kind; `grows` false looks at floors alone. `None` where no size is above 0.
+    /// The best curve of this shape; only constants unless `grows`. `None` if no size is above 0.
     ///
-    /// A curve that is probably `near` the best one saves time and changes nothing else.
+    /// A curve `near` the probable best one saves time and does not change the result.
     pub(super) fn fit(self, form: Form, grows: bool, data: &[Datum], near: Option<Curve>) -> Option<Curve> {
         match self {
             Self::Envelope => best(envelopes(form, grows, data), None, |curve, least| {
@@ -96,7 +96,7 @@ impl Shape {
             }),
             Self::Centre => best(candidates(form, grows, data), near, |curve, least| {
                 up_to(least, data, |datum| {
-                    // A byte more, so that nothing is divided by nothing.
+                    // One more byte, to avoid dividing by zero.
                     let limit = curve.at(datum.x) + 1.0;
                     if limit > datum.peak { limit / datum.peak - 1.0 } else { datum.peak / limit - 1.0 }
                 })
@@ -105,7 +105,7 @@ impl Shape {
     }
 }
 
-/// The sum of the costs, or `None` as soon as it reaches `least`.
+/// The sum of the costs; `None` as soon as it reaches `least`.
 fn up_to(least: f64, data: &[Datum], cost: impl Fn(&Datum) -> f64) -> Option<f64> {
     let mut sum = 0.0;
     for datum in data {
@@ -117,7 +117,7 @@ fn up_to(least: f64, data: &[Datum], cost: impl Fn(&Datum) -> f64) -> Option<f64
     Some(sum)
 }
 
-/// The cheapest curve. The one closest to `near` comes first: the sum of the others then ends early.
+/// The cheapest curve. Starts with the one closest to `near`, so that the sums of the others end early.
 fn best(mut curves: Vec<Curve>, near: Option<Curve>, cost: impl Fn(Curve, f64) -> Option<f64>) -> Option<Curve> {
     if let Some(near) = near {
         let apart = |curve: &Curve| (curve.base - near.base).abs() + (curve.slope - near.slope).abs();
@@ -133,7 +133,7 @@ fn best(mut curves: Vec<Curve>, near: Option<Curve>, cost: impl Fn(Curve, f64) -
     least.1
 }
 
-/// Curves that lie below no point; the best of all is among them where there are few points.
+/// Curves that are below no point; with few points, they include the best of all.
 fn envelopes(form: Form, grows: bool, data: &[Datum]) -> Vec<Curve> {
     let highest = data.iter().map(|datum| datum.peak).fold(0.0, f64::max);
     if !grows {
@@ -153,7 +153,7 @@ fn envelopes(form: Form, grows: bool, data: &[Datum]) -> Vec<Curve> {
     }
 }
 
-/// The slope of the steepest line from the origin to a point; infinite where one of them has size 0.
+/// The slope of the steepest line from the origin to a point; infinite if one of them has size 0.
 fn steepest<'a>(data: impl Iterator<Item = &'a Datum>) -> f64 {
     data.map(|datum| datum.peak / datum.x).fold(0.0, f64::max)
 }
@@ -182,7 +182,7 @@ fn line(a: &Datum, b: &Datum) -> Option<(f64, f64)> {
     slope.is_finite().then_some((a.peak - slope * a.x, slope))
 }
 
-/// Curves through the points, at most two of them each: all there are where the points are few.
+/// Curves through one or two of the points: all of them if there are few points.
 fn candidates(form: Form, grows: bool, data: &[Datum]) -> Vec<Curve> {
     if !grows {
         return bases(data).into_iter().map(|base| Curve { form, base, slope: 0.0 }).collect();
@@ -214,7 +214,7 @@ fn slopes_from_origin(data: &[Datum]) -> Vec<f64> {
     spread(slopes, MOST_CANDIDATES)
 }
 
-/// Intercept and slope of growing lines with an intercept.
+/// Intercept and slope of growing lines with a positive intercept.
 fn lines(data: &[Datum]) -> impl Iterator<Item = (f64, f64)> {
     let some: Vec<Datum> = (0..data.len().min(MOST_CANDIDATES))
         .map(|place| data[place * (data.len() - 1) / (data.len().min(MOST_CANDIDATES) - 1).max(1)])

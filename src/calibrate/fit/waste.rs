@@ -1,10 +1,10 @@
-//! What a limit costs.
+//! The cost of a limit.
 
-/// The memory that is reserved for nothing, in byte-seconds, when a run of `wall` seconds that needs `peak` bytes is
-/// given `limit`: what it leaves over, and the whole limit for every failed try. A retry gets twice the memory.
+/// The wasted memory, in byte-seconds, of a run of `wall` seconds that needs `peak` bytes and is given `limit`: the
+/// unused part, and the whole limit for every failed try. A retry gets twice the memory.
 ///
 /// This is the measure of Tovar et al. (2018), "A job sizing strategy for high-throughput scientific workflows", with
-/// failures as late as they can be.
+/// the latest possible failures.
 pub fn waste(limit: f64, peak: f64, wall: f64) -> f64 {
     if limit >= peak {
         return wall * (limit - peak);

@@ -1,9 +1,9 @@
-//! What is made of a run, verdict by verdict: every run here follows a script.
+//! The record of a run, for each verdict: every run here is scripted.
 
 use std::time::Duration;
 
 use super::super::monitor::Request;
-use super::super::scripted::{Ends, NOISE, Once, Requests, Script, events, finished, mib, sample};
+use super::super::scripted::{ERROR_BOUND, Ends, Once, Requests, Script, events, finished, mib, sample};
 use super::*;
 use crate::host::processes::LargestProcesses;
 use crate::model::observation::{Container, Engine, Limits, PeakSource, ProcessSize, Series, Survivor};
@@ -22,14 +22,14 @@ fn host() -> Host {
     }
 }
 
-const BRISK: Watch = Watch { timeout: None, kill_after: Duration::from_millis(5), interval: None };
+const BRISK: WatchOptions = WatchOptions { timeout: None, kill_after: Duration::from_millis(5), interval: None };
 
-/// What comes of a script.
+/// The observation of a script.
 fn observed(script: Script) -> Observation {
-    measure(&mut Once(Some(script)), About::default(), host(), &BRISK, None, &mut ()).unwrap()
+    measure(&mut Once(Some(script)), RunContext::default(), host(), &BRISK, None, &mut ()).unwrap()
 }
 
-/// What comes of a run without samples that finishes like this.
+/// The observation of a run without samples that finishes like this.
 fn record(finished: Finished) -> Observation {
     observed(Script::new(&[], finished))
 }
@@ -44,7 +44,7 @@ fn peak_of(bytes: Bytes, exactness: Exactness) -> Reading<Peak> {
 }
 
 fn exact(bytes: Bytes) -> Reading<Peak> {
-    peak_of(bytes, Exactness::Exact { noise_bytes: NOISE })
+    peak_of(bytes, Exactness::Exact { error_bound_bytes: ERROR_BOUND })
 }
 
 fn lower_bound(bytes: Bytes) -> Reading<Peak> {
@@ -59,7 +59,7 @@ fn container(oom_killed: bool) -> Contained {
         image_id: None,
         image_digests: Vec::new(),
         engine,
-        noise_floor: None,
+        idle_peak: None,
         unanswered: Vec::new(),
     };
     Contained { container, logs: None, wall: None, oom_killed }
@@ -76,7 +76,7 @@ fn a_run_that_ends_by_itself_has_the_outcome_of_its_first_process() {
         (End::Signalled(9), 0, signalled(9)),
         (End::Signalled(11), 0, signalled(11)),
         (End::Lost, 0, Outcome::EngineLost),
-        // With a kill counted, SIGKILL and a shell's word for it are that kill; other ends are not.
+        // With a counted kill, SIGKILL and a shell's status for it are that kill; other ends are not.
         (End::Signalled(9), 1, Outcome::OomKilled),
         (End::Exited(137), 1, Outcome::OomKilled),
         (End::Exited(0), 1, exited(0)),
@@ -108,10 +108,10 @@ fn a_kill_that_only_the_engine_reports_counts_as_one() {
 #[test]
 fn a_task_that_had_ended_before_it_was_asked_to_has_not_timed_out() {
     let timeout = Duration::from_millis(50);
-    let how = Watch { timeout: Some(timeout), ..BRISK };
+    let how = WatchOptions { timeout: Some(timeout), ..BRISK };
     let measured = |finished| {
         let script = Script { ends: Ends::On(Signal::SIGKILL), ..Script::new(&[], finished) };
-        measure(&mut Once(Some(script)), About::default(), host(), &how, None, &mut ()).unwrap().outcome
+        measure(&mut Once(Some(script)), RunContext::default(), host(), &how, None, &mut ()).unwrap().outcome
     };
     let ended_after = |wall, end| {
         let contained = Contained { wall: Some(wall), ..container(false) };
@@ -130,7 +130,7 @@ fn a_task_that_had_ended_before_it_was_asked_to_has_not_timed_out() {
 fn a_run_is_censored_where_a_limit_may_have_kept_it_from_more() {
     let hits = |hits| Reading::Value(events(hits, 0));
     let uncounted = Reading::Value(Events { limit_hits: Reading::Unsupported, ..events(0, 0) });
-    let almost = Bytes(mib(100).0 + NOISE.0);
+    let almost = Bytes(mib(100).0 + ERROR_BOUND.0);
     // The peak is 100 MiB, exact within 512 KiB, unless a line says otherwise.
     let cases = [
         ("no limit, though one was counted as hit", Finished { events: hits(3), ..finished() }, false),
@@ -185,15 +185,16 @@ fn what_highwater_ended_has_its_reason_as_outcome_however_the_process_ended() {
         let timeout = Some(Duration::from_millis(3));
         let script = Script { ends, ..Script::new(&[], Finished { end: End::Signalled(9), ..finished() }) };
         let signals = script.signals.clone();
-        let how = Watch { timeout, ..BRISK };
-        let run = measure(&mut Once(Some(script)), About::default(), host(), &how, None, &mut ()).unwrap();
+        let how = WatchOptions { timeout, ..BRISK };
+        let run = measure(&mut Once(Some(script)), RunContext::default(), host(), &how, None, &mut ()).unwrap();
         assert_eq!(run.outcome, Outcome::TimedOut { after_us: 3000 });
         assert_eq!(*signals.borrow(), expected);
         assert!(!run.censored, "{run:?}");
     }
     let mut asked = Requests::new([Request { signal: Signal::SIGINT, task_knows: false }]);
     let script = Script { ends: Ends::On(Signal::SIGINT), ..Script::new(&[], finished()) };
-    let run = measure(&mut Once(Some(script)), About::default(), host(), &BRISK, Some(&mut asked), &mut ()).unwrap();
+    let run =
+        measure(&mut Once(Some(script)), RunContext::default(), host(), &BRISK, Some(&mut asked), &mut ()).unwrap();
     assert_eq!(run.outcome, Outcome::Interrupted { signal: 2 });
 }
 
@@ -206,8 +207,8 @@ fn what_survives_sigkill_is_named_and_makes_the_peak_a_lower_bound() {
         ends: Ends::Never,
         ..Script::new(&[], Finished { end: End::StillRunning, survivors: survivors.clone(), ..finished() })
     };
-    let how = Watch { timeout: Some(Duration::from_millis(3)), ..BRISK };
-    let run = measure(&mut Once(Some(script)), About::default(), host(), &how, None, &mut ()).unwrap();
+    let how = WatchOptions { timeout: Some(Duration::from_millis(3)), ..BRISK };
+    let run = measure(&mut Once(Some(script)), RunContext::default(), host(), &how, None, &mut ()).unwrap();
     assert_eq!(run.outcome, Outcome::TimedOut { after_us: 3000 });
     assert_eq!(run.survivors, survivors);
     assert!(run.warnings[0].starts_with("process 7 (cat) survived SIGKILL and still exists: it is in an"));
@@ -224,8 +225,8 @@ fn a_kill_for_memory_censors_a_run_that_timed_out_too() {
         ends: Ends::On(Signal::SIGTERM),
         ..Script::new(&[], Finished { events: Reading::Value(events(5, 2)), ..finished() })
     };
-    let how = Watch { timeout: Some(Duration::from_millis(3)), ..BRISK };
-    let run = measure(&mut Once(Some(script)), About::default(), host(), &how, None, &mut ()).unwrap();
+    let how = WatchOptions { timeout: Some(Duration::from_millis(3)), ..BRISK };
+    let run = measure(&mut Once(Some(script)), RunContext::default(), host(), &how, None, &mut ()).unwrap();
     assert_eq!((run.outcome, run.censored), (Outcome::TimedOut { after_us: 3000 }, true));
     assert_eq!(run.warnings, ["the kernel killed 2 of the task's processes because memory ran out"]);
 }
@@ -327,7 +328,7 @@ fn an_interval_that_was_asked_for_and_could_not_be_kept_is_a_warning() {
         swap: None,
         unread: None,
     };
-    let asked = |interval| Watch { interval: Some(Duration::from_millis(interval)), ..BRISK };
+    let asked = |interval| WatchOptions { interval: Some(Duration::from_millis(interval)), ..BRISK };
     assert!(
         missed_samples(&busy(4), &asked(5)).unwrap().starts_with("one sample every 25.0 ms instead of every 5.0 ms")
     );

@@ -1,14 +1,14 @@
-//! The end of a run that does not end by itself: first asked, then killed, then given up.
+//! Stops a run that does not end by itself: terminates, then kills, then abandons it.
 
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::{Request, Stop, Watch};
+use super::{Request, Stop, WatchOptions};
 use crate::runner::Running;
 
 /// How long the first process may survive SIGKILL before the run is finished without its end. The runner then kills
-/// what is left and looks again.
+/// what is left and checks again.
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
@@ -19,16 +19,16 @@ pub(super) struct Ending {
 }
 
 impl Ending {
-    /// When there is something to do.
-    pub(super) fn next(&self, how: &Watch) -> Option<Duration> {
+    /// The time of the next action.
+    pub(super) fn next(&self, options: &WatchOptions) -> Option<Duration> {
         match (self.asked_at, self.killed_at) {
             (_, Some(killed_at)) => Some(killed_at + GIVEN_UP_AFTER),
-            (Some(asked_at), None) => Some(asked_at + how.kill_after),
-            (None, None) => how.timeout,
+            (Some(asked_at), None) => Some(asked_at + options.kill_after),
+            (None, None) => options.timeout,
         }
     }
 
-    /// Whether SIGKILL has had all the time it gets.
+    /// Whether the time to end after SIGKILL is over.
     pub(super) fn is_given_up(&self, elapsed: Duration) -> bool {
         self.killed_at.is_some_and(|killed_at| elapsed >= killed_at + GIVEN_UP_AFTER)
     }
@@ -40,7 +40,7 @@ impl Ending {
         elapsed: Duration,
     ) -> Result<(), std::io::Error> {
         if self.asked_at.is_some() {
-            // Asked twice: no more patience.
+            // The second request: do not wait any longer.
             return self.kill(run, elapsed);
         }
         self.stop = Some(Stop::Interrupted(request.signal));
@@ -51,23 +51,23 @@ impl Ending {
     pub(super) fn keep_time(
         &mut self,
         run: &mut dyn Running,
-        how: &Watch,
+        options: &WatchOptions,
         elapsed: Duration,
     ) -> Result<(), std::io::Error> {
-        match (self.asked_at, how.timeout) {
+        match (self.asked_at, options.timeout) {
             (None, Some(timeout)) if elapsed >= timeout => {
                 self.stop = Some(Stop::TimedOut(timeout));
                 self.asked_at = Some(elapsed);
                 run.signal(Signal::SIGTERM)
             }
-            (Some(asked_at), _) if self.killed_at.is_none() && elapsed >= asked_at + how.kill_after => {
+            (Some(asked_at), _) if self.killed_at.is_none() && elapsed >= asked_at + options.kill_after => {
                 self.kill(run, elapsed)
             }
             _ => Ok(()),
         }
     }
 
-    /// Kills; the time until the run is given up counts from the first time.
+    /// Kills the task; the time until the run is abandoned counts from the first kill.
     fn kill(&mut self, run: &mut dyn Running, elapsed: Duration) -> Result<(), std::io::Error> {
         self.killed_at.get_or_insert(elapsed);
         run.signal(Signal::SIGKILL)

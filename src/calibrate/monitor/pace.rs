@@ -1,4 +1,4 @@
-//! When to look at a run, and how closely: usage often, its parts when it has grown or from time to time.
+//! Decides when to sample a run, and what: its usage often, its composition after growth or from time to time.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -11,41 +11,42 @@ use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 use crate::runner::Running;
 
-/// How long sampling is dense, for tasks that end soon.
+/// How long sampling is dense, for short tasks.
 const DENSE_FOR: Duration = Duration::from_millis(100);
-/// The first sample: the program has been loaded by then, and what does next to nothing has ended.
+/// The first sample: by then the program is loaded, and trivial ones have ended.
 const FIRST_AFTER: Duration = Duration::from_millis(2);
 const DENSE_INTERVAL: Duration = Duration::from_millis(10);
 const USUAL_INTERVAL: Duration = Duration::from_millis(100);
 const SPARSE_FROM: Duration = Duration::from_secs(1);
 const SPARSE_INTERVAL: Duration = Duration::from_millis(200);
-/// The same where new maxima show in the usage, so that samples only fill the time between them: less densely the longer
-/// a run lasts,
+/// The same if new maxima show in the usage, so that samples only fill the time between them: less densely the longer a
+/// run lasts,
 const FILLING_INTERVAL: Duration = Duration::from_millis(400);
 /// up to this.
 const LONGEST_FILLING_INTERVAL: Duration = Duration::from_secs(2);
-/// Between two looks at the usage alone. They show what is held for 50 ms. What they cost is the waking up.
+/// The interval of reading the usage only, which detects what is held for 50 ms. Its main cost is the wake-up.
 const USAGE_INTERVAL: Duration = Duration::from_millis(45);
-/// After this time without a new maximum the kernel is asked to notify us of the next one, if it can, and usage is not polled.
+/// After this time without a new maximum the kernel is asked to notify us of the next one, if it can, and usage is not
+/// polled.
 const STEADY_AFTER: Duration = Duration::from_secs(1);
-/// Of processes that use no more memory than before, huge pages are looked for; not more often than this,
+/// If the usage has not grown, processes are searched for huge pages, not more often than this,
 const PROCESSES_INTERVAL: Duration = Duration::from_millis(100);
 /// and not for more than 1/10000 of a core.
 const PROCESSES_COST: u32 = 10_000;
 /// Sampling at the default interval takes at most 1/20 of a core.
 const COST: u32 = 20;
-/// The shortest interval that can be asked for.
+/// The shortest interval that can be configured.
 pub const LEAST_INTERVAL: Duration = Duration::from_micros(100);
 
-/// The times of the next looks, from the start of the run.
+/// The times of the next actions, from the start of the run.
 #[derive(Debug)]
 pub(super) struct Pace {
     interval: Option<Duration>,
     usage_at: Duration,
     sample_at: Duration,
-    /// When the processes may be looked at again if memory has grown, and when if it has not.
+    /// When the processes may be read again if memory has grown, and when if it has not.
     processes_at: (Duration, Duration),
-    /// Whether the runner can tell the usage alone.
+    /// Whether the runner can read the usage alone.
     knows_usage: bool,
     /// When usage last reached a new maximum.
     grown_at: Duration,
@@ -84,13 +85,13 @@ impl Pace {
         self.usage_at = elapsed;
     }
 
-    /// The time of the next look.
+    /// The time of the next action.
     pub(super) fn next(&self) -> Duration {
         let polls = self.knows_usage && self.notice.is_none();
         if polls { self.usage_at.min(self.sample_at) } else { self.sample_at }
     }
 
-    /// Looks at the usage; at its parts, too, where it has grown or their time has come.
+    /// Reads the usage; takes a sample as well if it has grown or the time has come.
     pub(super) fn look(
         &mut self,
         run: &mut dyn Running,
@@ -118,7 +119,7 @@ impl Pace {
         let current = samples.take(run.sample(), elapsed, observer);
         let cost = cpu_time().saturating_sub(before);
         self.sample_at = match self.interval {
-            // On a grid from the first sample, so that a late one does not put off all that follow.
+            // On a grid from the first sample, so that a late one does not delay all following ones.
             Some(interval) if self.sample_at + interval > elapsed => self.sample_at + interval,
             Some(interval) => elapsed + interval,
             None => elapsed + sample_interval.max(cost * COST),
@@ -153,7 +154,7 @@ impl Pace {
     }
 }
 
-/// The time this thread has spent on a CPU: what looking costs, however busy the machine is.
+/// The CPU time of this thread: the cost of sampling, however busy the machine is.
 fn cpu_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
@@ -164,7 +165,7 @@ mod tests {
     use super::*;
     use crate::calibrate::scripted::{Script, finished, mib};
 
-    /// The usages of a run, looked at when the pace says so, and what was sampled of them.
+    /// Replays the usages of a run at the times chosen by the pace; returns these times and the samples.
     fn looked(pace: &mut Pace, usages: &[u64]) -> (Vec<Duration>, Vec<u64>) {
         let usages: Vec<Bytes> = usages.iter().copied().map(mib).collect();
         let mut run = Script::new(&usages, finished()).start();

@@ -1,4 +1,4 @@
-//! What was sampled of a run.
+//! The samples of a run.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 use crate::runner::{Running, Sample};
 
-/// Samples that are kept at most; a longer series is thinned to half of it.
+/// The most samples stored; a longer series is thinned to half of it.
 const KEPT: usize = 240;
-/// How many of the largest processes are kept.
+/// How many of the largest processes are stored.
 const LARGEST: usize = 5;
 
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ pub(super) struct Samples {
 }
 
 impl Samples {
-    /// Whether a usage exceeds that of the fullest sample by enough to justify a new sample.
+    /// Whether a usage exceeds that of the highest sample by enough to justify a new sample.
     pub(super) fn is_more(&self, usage: Bytes) -> bool {
         self.highest.is_none_or(|highest| is_more(usage, highest.current))
     }
@@ -45,12 +45,12 @@ impl Samples {
         is_more(usage, self.processes_at)
     }
 
-    /// Keeps why something could not be read, the first time.
+    /// Stores the first reading error.
     pub(super) fn note(&mut self, error: &HostError) {
         self.unread.get_or_insert_with(|| one_line(error));
     }
 
-    /// Keeps a sample, and says how much was in use.
+    /// Stores a sample, and returns its usage.
     pub(super) fn take(
         &mut self,
         sample: Result<Reading<Sample>, HostError>,
@@ -60,7 +60,7 @@ impl Samples {
         self.attempts += 1;
         let sample = match sample {
             Ok(Reading::Value(sample)) => sample,
-            // Between the end of the last process and our noticing it there is nothing to read.
+            // Between the end of the last process and its notification there is nothing to read.
             Ok(Reading::Gone | Reading::Unsupported) => return None,
             Err(error) => {
                 self.note(&error);
@@ -81,7 +81,7 @@ impl Samples {
         Some(sample.current)
     }
 
-    /// Reads the largest processes while that much is in use; they are kept if it is the most so far.
+    /// Reads the largest processes at this usage; stores them if it is the highest so far.
     pub(super) fn take_processes(&mut self, run: &mut dyn Running, usage: Bytes) {
         let found = run.largest_processes(LARGEST);
         if usage >= self.processes_at && !found.largest.is_empty() {
@@ -95,7 +95,7 @@ impl Samples {
         }
     }
 
-    /// All that was sampled, with the rest of what was seen.
+    /// All samples, with the other observations.
     pub(super) fn into_watched(self, wall: Duration, ending: Ending) -> Watched {
         let Self { series, attempts, highest, largest_processes, processes_at, hugetlb, swap, unread } = self;
         let Ending { stop, asked_at, .. } = ending;
@@ -115,7 +115,7 @@ impl Samples {
     }
 }
 
-/// Whether one is more than the other by more than 1 %.
+/// Whether `one` exceeds `other` by more than 1 %.
 fn is_more(one: Bytes, other: Bytes) -> bool {
     one > one_percent_more(other)
 }
@@ -124,7 +124,7 @@ fn one_percent_more(usage: Bytes) -> Bytes {
     usage.saturating_add(Bytes(usage.0 / 100))
 }
 
-/// A sample with its time.
+/// Converts a sample taken at this time.
 pub(crate) fn breakdown(sample: &Sample, elapsed: Duration) -> Breakdown {
     let part = |of: fn(&crate::host::memory::Split) -> Reading<Bytes>| match &sample.split {
         Reading::Value(split) => of(split),
@@ -142,7 +142,7 @@ pub(crate) fn breakdown(sample: &Sample, elapsed: Duration) -> Breakdown {
     }
 }
 
-/// Keeps the higher one of every two neighbours.
+/// Keeps the larger of every two neighbours.
 fn thin(samples: &mut Vec<Breakdown>) {
     *samples = samples
         .chunks(2)

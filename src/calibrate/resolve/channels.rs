@@ -1,4 +1,4 @@
-//! Looks at the folders of a task's channels.
+//! Checks the directories of a task's channels.
 
 use std::fs;
 use std::io;
@@ -8,8 +8,8 @@ use crate::model::task::{Channel, ChannelKind, Task, TaskSpec, Volume, VolumeSou
 
 use super::note::{Note, Origin, Seen};
 
-/// Says which inputs are not there or cannot be read, and which folders are used twice. `document` is the name of the
-/// task.json.
+/// Reports inputs that do not exist or cannot be read, and directories that are used twice. `document` is the name of
+/// the task.json.
 pub(super) fn look_at(task: &Task, spec: &TaskSpec, document: &str, notes: &mut Vec<Note>) {
     for channel in &task.channels {
         let volume = volume(spec, channel);
@@ -20,7 +20,7 @@ pub(super) fn look_at(task: &Task, spec: &TaskSpec, document: &str, notes: &mut 
     shared(task, spec, notes);
 }
 
-/// The folder behind a channel that is a symbolic link: container engines mount it, and sizes are taken of it.
+/// The directory behind a channel that is a symbolic link: container engines mount it, and its size is measured.
 pub fn followed(path: &Path) -> PathBuf {
     let is_link = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink());
     let target = if is_link { fs::canonicalize(path).ok() } else { None };
@@ -61,11 +61,11 @@ fn trouble(channel: &Channel, volume: Option<&Volume>, document: &str) -> Option
     })
 }
 
-/// The folder that a relative path names when it is taken from the folder of the document.
+/// A relative path resolved against the directory of the document.
 fn beside(volume: &Volume, document: &str) -> Option<PathBuf> {
     let VolumeSource::Host(path) = &volume.source else { return None };
-    let folder = Path::new(document).parent()?;
-    Some(folder.join(&path.value)).filter(|beside| path.value.is_relative() && beside.is_dir())
+    let directory = Path::new(document).parent()?;
+    Some(directory.join(&path.value)).filter(|beside| path.value.is_relative() && beside.is_dir())
 }
 
 fn shared(task: &Task, spec: &TaskSpec, notes: &mut Vec<Note>) {

@@ -1,4 +1,4 @@
-//! What is legal in a task and still probably not meant, judged with its inputs.
+//! Checks a task with its inputs for what is legal but probably not intended.
 
 use std::ops::Range;
 
@@ -10,18 +10,18 @@ use crate::model::task::{ResourcesSpec, RulePlaces, TaskSpec, TaskTemplate};
 use super::Resolution;
 use super::note::Origin;
 
-/// Where the rules and the amounts of a task stand, in which of the two documents.
+/// The locations of the rules and amounts of a task in the two documents.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Places {
-    /// By channel: the rules of inputs.
+    /// The rules of inputs, by channel.
     rules: Vec<(String, Origin, RulePlaces)>,
     limit: Option<(Origin, Range<usize>)>,
     request: Option<(Origin, Range<usize>)>,
 }
 
 impl Places {
-    /// `origin` is the document the template stands in.
-    pub(super) fn of(spec: &TaskSpec, template: &TaskTemplate, origin: Origin) -> Self {
+    /// `origin` is the document that contains the template.
+    pub(super) fn new(spec: &TaskSpec, template: &TaskTemplate, origin: Origin) -> Self {
         let rules = template.inputs.iter().filter_map(|mount| {
             let volume = spec.inputs.iter().find(|volume| volume.name.value == mount.name.value)?;
             let own = volume.scale_rule.as_ref().map(|rule| (Origin::Task, rule));
@@ -45,7 +45,7 @@ impl Places {
             Place::Rule(index, field) => {
                 let channel = channels.get(index)?;
                 let (_, origin, places) = self.rules.iter().find(|(name, _, _)| name == channel)?;
-                Some((*origin, places.of(field)))
+                Some((*origin, places.span(field)))
             }
             Place::Limit => self.limit.clone(),
             Place::Request => self.request.clone(),
@@ -54,8 +54,8 @@ impl Places {
 }
 
 impl Resolution {
-    /// Looks for what is legal and still probably not meant, on `platform` and with the inputs of the prediction; it is
-    /// among the [`Self::warnings`] from then on.
+    /// Checks for what is legal but probably not intended, on `platform` and with the inputs of the prediction; the
+    /// result is added to [`Self::warnings`].
     pub fn lint(&mut self, prediction: Option<&Prediction>, platform: Platform) {
         let counted: Vec<(&str, Vec<Counted>)> = self
             .task
@@ -71,8 +71,8 @@ impl Resolution {
             counted.iter().zip(ruled).map(|((channel, inputs), rule)| RuleFacts { channel, rule, inputs }).collect();
         let findings = lint(&TaskFacts {
             rules: &rules,
-            limit: self.task.resources.limits.of("memory"),
-            request: self.task.resources.requests.of("memory"),
+            limit: self.task.resources.limits.get("memory"),
+            request: self.task.resources.requests.get("memory"),
             platform,
         });
         let channels: Vec<&str> = counted.iter().map(|(channel, _)| *channel).collect();

@@ -1,4 +1,4 @@
-//! Where the document of an image comes from.
+//! Looks up the document of an image.
 
 use std::path::PathBuf;
 
@@ -7,35 +7,35 @@ use crate::model::task::ProcessingContainer;
 
 use super::read::{self, ReadError};
 
-/// Knows the `processing-container.json` of images.
+/// Provides the `processing-container.json` of images.
 pub trait ProcessingContainers {
     /// The document at the root of an image.
     ///
     /// # Errors
-    /// It cannot be had, or is not as it should be.
+    /// If it is not available or invalid.
     fn of_image(&self, image: &str) -> Result<Document<ProcessingContainer>, LookupError>;
 }
 
-/// Why the document of an image could not be had.
+/// Why the document of an image is not available.
 #[derive(Debug, thiserror::Error)]
 pub enum LookupError {
-    /// Nobody said where it is.
+    /// Its location was not given.
     #[error("its processing-container.json is unknown")]
     NotGiven,
-    /// It was found, and is not as it should be.
+    /// It was found, but is invalid.
     #[error("its processing-container.json is invalid")]
     Read(#[source] ReadError),
-    /// A container engine could not give it.
+    /// A container engine did not return it.
     #[error("failed to read its processing-container.json from the image")]
     Engine(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// A file that stands for the one in the image, whatever the image.
+/// A file that replaces the one in the image, for any image.
 #[derive(Clone, Debug)]
 pub struct ContainerFile {
     /// The file.
     pub path: PathBuf,
-    /// What its templates may refer to.
+    /// The variables that its templates may use.
     pub variables: Variables,
 }
 
@@ -45,7 +45,7 @@ impl ProcessingContainers for ContainerFile {
     }
 }
 
-/// Knows no image: enough for tasks that have their template in them.
+/// Provides no document: sufficient for tasks that contain their template.
 #[derive(Clone, Copy, Debug)]
 pub struct NoContainer;
 

@@ -1,4 +1,4 @@
-//! The task's fields over the template's.
+//! Merges the task's fields over the template's.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use crate::model::task::{
 
 use super::note::{Note, Origin, Seen};
 
-/// Puts a task and a template together. `origin` is the document the template stands in.
+/// Merges a task and a template. `origin` is the document that contains the template.
 pub(super) fn merge(
     spec: &TaskSpec,
     template: &TaskTemplate,
@@ -45,7 +45,7 @@ fn command(spec: &TaskSpec, template: &TaskTemplate, notes: &mut Vec<Note>) -> O
     words.filter(|words| !words.is_empty()).cloned()
 }
 
-/// The template's variables in their order with the task's values, then those that only the task has.
+/// The template's variables in order with the task's values, then those that only the task has.
 fn env(settings: &[EnvSetting], defaults: &[TemplateEnv], notes: &mut Vec<Note>) -> Vec<(String, String)> {
     let mut env = Vec::with_capacity(settings.len() + defaults.len());
     for default in defaults {
@@ -71,7 +71,7 @@ fn env(settings: &[EnvSetting], defaults: &[TemplateEnv], notes: &mut Vec<Note>)
     env
 }
 
-/// A value against what the template says about its variable.
+/// Checks a value against the template's description of its variable.
 fn judge(setting: &EnvSetting, default: &TemplateEnv, notes: &mut Vec<Note>) {
     let (variable, value) = (setting.name.value.clone(), setting.value.value.clone());
     if let Some(choices) = default.choices.as_ref().filter(|choices| !choices.contains(&value)) {
@@ -124,7 +124,7 @@ fn channels(
     channels
 }
 
-/// Absolute, without `.` components; `..` stays, since a link may be before it.
+/// An absolute path without `.` components; `..` stays, because a link may precede it.
 fn host_path(source: &VolumeSource, base: &Path) -> Option<PathBuf> {
     match source {
         VolumeSource::Host(path) => Some(base.join(&path.value).components().collect()),
@@ -139,7 +139,7 @@ fn resources(spec: &TaskSpec, template: &TaskTemplate, notes: &mut Vec<Note>) ->
         (None, None) => return Resources::default(),
     };
     let lost = |part: &'static str, own: &Amounts, default: &Amounts| -> Vec<String> {
-        let missing = default.iter().filter(|(name, _)| own.of(name).is_none());
+        let missing = default.iter().filter(|(name, _)| own.get(name).is_none());
         missing.map(|(name, quantity)| format!("{part}.{name} {quantity}")).collect()
     };
     let mut dropped = lost("limits", &own.limits, &default.limits);

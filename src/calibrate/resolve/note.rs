@@ -1,4 +1,4 @@
-//! What is said about a task that was put together.
+//! Notes about a resolved task.
 
 use std::fmt;
 use std::ops::Range;
@@ -8,14 +8,14 @@ use crate::model::problem::Problem;
 use crate::model::spelling::quote;
 use crate::model::task::{ChannelKind, EnvType};
 
-/// Something that nobody asked for.
+/// A note about something that the user did not ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
-    /// What was seen.
+    /// The finding.
     pub seen: Seen,
-    /// The document that is meant.
+    /// The document it is about.
     pub origin: Origin,
-    /// The bytes of the document's JSON.
+    /// The location in the document's JSON, in bytes.
     pub span: Option<Range<usize>>,
 }
 
@@ -28,14 +28,14 @@ pub enum Origin {
     ProcessingContainer,
 }
 
-/// What was seen.
+/// A finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
     /// A channel that the template does not have.
     ChannelOnlyInTask {
         /// The channel.
         channel: String,
-        /// Which way its data would go.
+        /// The direction of its data.
         kind: ChannelKind,
         /// The channel that was probably meant.
         meant: Option<String>,
@@ -44,10 +44,10 @@ pub enum Seen {
     ChannelOnlyInTemplate {
         /// The channel.
         channel: String,
-        /// Which way its data would go.
+        /// The direction of its data.
         kind: ChannelKind,
     },
-    /// A value that is none of the choices.
+    /// The value is not one of the choices.
     OutsideChoices {
         /// The variable.
         variable: String,
@@ -56,7 +56,7 @@ pub enum Seen {
         /// The choices.
         choices: Vec<String>,
     },
-    /// A value that does not look like the type of its variable.
+    /// A value that does not match the type of its variable.
     WrongType {
         /// The variable.
         variable: String,
@@ -65,75 +65,75 @@ pub enum Seen {
         /// The type.
         kind: EnvType,
     },
-    /// A variable that nobody may change was changed.
+    /// A variable that must not be changed was changed.
     NotAdjustable {
         /// The variable.
         variable: String,
         /// The value it has in the template.
         default: String,
     },
-    /// A variable that the template does not have, and nearly has.
+    /// The template does not have the variable, but a similar one.
     NearVariable {
         /// The variable.
         variable: String,
         /// The variable of the template.
         meant: String,
     },
-    /// The command is an empty list.
+    /// The command is an empty array.
     EmptyCommand,
-    /// Resources of the template that the task's resources replace without naming them.
+    /// Resources of the template that the task's resources silently replace.
     ResourcesDropped {
-        /// Such as `limits.memory 4Gi`.
+        /// For example `limits.memory 4Gi`.
         dropped: Vec<String>,
     },
-    /// The folder of an input is not there.
+    /// The directory of an input does not exist.
     InputMissing {
         /// The channel.
         channel: String,
-        /// The folder.
+        /// The directory.
         path: PathBuf,
-        /// A folder that is there, when the path is taken from the folder of the task.json.
+        /// The path resolved against the directory of the task.json, if that exists.
         beside: Option<PathBuf>,
     },
-    /// The folder of an input is no folder.
+    /// The path of an input is not a directory.
     InputNotAFolder {
         /// The channel.
         channel: String,
         /// The path.
         path: PathBuf,
     },
-    /// The folder of an input cannot be read.
+    /// The directory of an input cannot be read.
     InputUnreadable {
         /// The channel.
         channel: String,
-        /// The folder.
+        /// The directory.
         path: PathBuf,
-        /// What the kernel said.
+        /// The system error.
         error: String,
     },
-    /// An output has the folder of an input.
+    /// An output has the directory of an input.
     OutputIsInput {
         /// The output.
         output: String,
         /// The input.
         input: String,
-        /// The folder.
+        /// The directory.
         path: PathBuf,
     },
-    /// Two inputs, or two outputs, have one folder.
+    /// Two inputs, or two outputs, have the same directory.
     SharedFolder {
         /// The first.
         first: String,
         /// The second.
         second: String,
-        /// The folder.
+        /// The directory.
         path: PathBuf,
     },
-    /// The data of a channel is on a volume of a cluster.
+    /// The data of a channel are on a volume of a cluster.
     OnVolume {
         /// The channel.
         channel: String,
-        /// Which way its data goes.
+        /// The direction of its data.
         kind: ChannelKind,
     },
 }
@@ -158,7 +158,7 @@ impl Note {
 }
 
 impl Seen {
-    /// A stable name a script can look for.
+    /// A stable name for scripts.
     pub fn code(&self) -> &'static str {
         match self {
             Self::ChannelOnlyInTask { .. } => "channel-only-in-task",

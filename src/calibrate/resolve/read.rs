@@ -13,21 +13,21 @@ use crate::tree::Selection;
 
 use super::render::render;
 
-/// So many names of a folder are looked at for the one that was meant.
+/// The most names of a directory to search for the one that was meant.
 const MOST_NAMES: usize = 1000;
 
 /// Why a document could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// There is no such file.
+    /// The file does not exist.
     #[error("file not found: {}", path.display())]
     Missing {
         /// The path.
         path: PathBuf,
-        /// A file beside it with a name that is nearly the same.
+        /// A file beside it with a similar name.
         meant: Option<PathBuf>,
     },
-    /// It is a folder.
+    /// It is a directory.
     #[error("{} is a directory, expected a file", path.display())]
     Folder {
         /// The path.
@@ -46,11 +46,11 @@ pub enum ReadError {
     Unreadable {
         /// The path.
         path: PathBuf,
-        /// What the kernel said.
+        /// The system error.
         #[source]
         source: io::Error,
     },
-    /// Its text is not as it should be.
+    /// Its content is invalid.
     #[error(transparent)]
     Flawed(#[from] Flawed),
 }
@@ -73,7 +73,7 @@ impl ReadError {
 /// Reads a task.json; `-` is stdin.
 ///
 /// # Errors
-/// It cannot be read, or is not as it should be.
+/// If it cannot be read or is invalid.
 pub fn task(path: &Path, variables: &Variables) -> Result<Document<TaskSpec>, ReadError> {
     Ok(Document::task(expected(Schema::Task, source(path, variables)?)?, &targets)?)
 }
@@ -81,15 +81,15 @@ pub fn task(path: &Path, variables: &Variables) -> Result<Document<TaskSpec>, Re
 /// Reads a processing-container.json; `-` is stdin.
 ///
 /// # Errors
-/// It cannot be read, or is not as it should be.
+/// If it cannot be read or is invalid.
 pub fn processing_container(path: &Path, variables: &Variables) -> Result<Document<ProcessingContainer>, ReadError> {
     let source = expected(Schema::ProcessingContainer, source(path, variables)?)?;
     Ok(Document::processing_container(source, &targets)?)
 }
 
-/// The same text, unless its fields say that it is the other document: that is easily mixed up.
+/// Returns the source, unless its fields show that it is the other kind of document, which is a common mistake.
 fn expected(schema: Schema, source: Source) -> Result<Source, Flawed> {
-    let Some(found) = Schema::of(&source).filter(|found| *found != schema) else { return Ok(source) };
+    let Some(found) = Schema::detect(&source).filter(|found| *found != schema) else { return Ok(source) };
     let (label, help) = match schema {
         Schema::Task => {
             ("expected \"taskTemplate\"", "give a task.json here, and this file with --processing-container")
@@ -102,17 +102,17 @@ fn expected(schema: Schema, source: Source) -> Result<Source, Flawed> {
     Err(source.flawed([Problem::error("other-document", message).at(0..1).label(label).help(help)]))
 }
 
-/// Reads a text, and renders it where it is a template; `-` is stdin.
+/// Reads a file, and renders it if it is a template; `-` is stdin.
 ///
 /// # Errors
-/// It cannot be read, is no UTF-8, or its Jinja is wrong.
+/// If it cannot be read, is not valid UTF-8, or its Jinja is invalid.
 pub fn source(path: &Path, variables: &Variables) -> Result<Source, ReadError> {
     let name = if path == Path::new("-") { "stdin".to_owned() } else { path.display().to_string() };
     let text = text(&name, &bytes(path)?)?;
     Ok(render(name, text, variables)?)
 }
 
-/// Judges the fields of a scale rule that say which files count.
+/// Checks the fields of a scale rule that select files.
 pub fn targets(dir: Option<&str>, glob: Option<&str>, regex: Option<&str>) -> Vec<(&'static str, Problem)> {
     let flaws = match Selection::compile(dir, glob, regex) {
         Ok(selection) => selection.warnings(),
@@ -147,11 +147,11 @@ fn bytes(path: &Path) -> Result<Vec<u8>, ReadError> {
     Ok(bytes)
 }
 
-/// The file in the same folder that was probably meant.
+/// The file in the same directory that was probably meant.
 fn sibling(path: &Path) -> Option<PathBuf> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let entries = folder.read_dir().ok()?.take(MOST_NAMES).filter_map(Result::ok);
-    // No folder, and no link that leads nowhere, which may be what was asked for.
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let entries = directory.read_dir().ok()?.take(MOST_NAMES).filter_map(Result::ok);
+    // Neither directories nor dangling links, which may be what was requested.
     let files = entries.filter(|entry| entry.path().is_file());
     let mut names: Vec<String> = files.filter_map(|entry| entry.file_name().into_string().ok()).collect();
     names.sort();
@@ -193,11 +193,11 @@ mod tests {
 
     #[test]
     fn a_missing_file_may_have_a_sibling() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("task.json"), "{}").unwrap();
-        let error = bytes(&folder.path().join("tasks.json")).unwrap_err();
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("task.json"), "{}").unwrap();
+        let error = bytes(&directory.path().join("tasks.json")).unwrap_err();
         assert!(error.help().unwrap().ends_with("/task.json?"), "{error:?}");
-        let error = bytes(folder.path()).unwrap_err();
+        let error = bytes(directory.path()).unwrap_err();
         assert!(matches!(error, ReadError::Folder { meant: Some(_), .. }), "{error:?}");
     }
 }

@@ -1,8 +1,8 @@
-//! Renders documents that somebody else wrote, within bounds of time and memory.
+//! Renders untrusted documents within bounds of time and memory.
 //!
-//! The engine counts steps, not bytes, and a single step can double a string or compare lists that hold each other. So
-//! a template is rendered in a child process first, which the kernel ends at its limits. Only what went well there is
-//! rendered here, with the same variables and so at the same cost.
+//! The engine counts steps, not bytes, and a single step can double a string or compare lists that contain each other.
+//! So a template is first rendered in a child process, which the kernel kills at its limits. Only if that succeeds is
+//! it rendered here, with the same variables and so at the same cost.
 
 use std::fs;
 use std::io;
@@ -18,19 +18,19 @@ use nix::unistd::{ForkResult, alarm, close, fork};
 use crate::model::document::{Source, Variables};
 use crate::model::problem::{Flawed, Problem};
 
-/// The memory that rendering may take, beyond what the program has already.
+/// The memory that rendering may use, beyond what the program already has.
 const MEMORY_BYTES: u64 = 128 << 20;
-/// The processor time that rendering may take, in seconds.
+/// The CPU time that rendering may use, in seconds.
 const CPU_SECONDS: u64 = 1;
-/// A child that neither works nor ends is given up after this many seconds.
+/// A child that neither works nor ends is abandoned after this many seconds.
 const WALL_SECONDS: u32 = 120;
-/// What bounds the child where `/proc` does not tell how much memory it begins with.
+/// The bound of the child if `/proc` does not show how much memory it starts with.
 const FALLBACK_BYTES: u64 = 1 << 30;
 
-/// Reads a text, and renders it if it is a template. Unlike [`Source::render`], it ends whatever the template does.
+/// Reads a string, and renders it if it is a template. Unlike [`Source::render`], it ends whatever the template does.
 ///
 /// # Errors
-/// The Jinja is wrong, uses variables that are not defined, or takes more time or memory than any document needs.
+/// If the Jinja is invalid, uses undefined variables, or takes more time or memory than any document needs.
 pub fn render(name: impl Into<String>, text: impl Into<String>, variables: &Variables) -> Result<Source, Flawed> {
     let (name, text) = (name.into(), text.into());
     if text.len() as u64 > Source::MOST_BYTES {
@@ -45,7 +45,7 @@ pub fn render(name: impl Into<String>, text: impl Into<String>, variables: &Vari
     Source::render(name, text, variables)
 }
 
-/// Does the work in a child process; an error says which of its bounds it met.
+/// Does the work in a child process; an error names the bound that it reached.
 fn attempt(work: impl FnOnce()) -> Result<(), Problem> {
     let failed = |error: io::Error| {
         Problem::error(
@@ -54,14 +54,14 @@ fn attempt(work: impl FnOnce()) -> Result<(), Problem> {
         )
     };
     let mut before = SigSet::empty();
-    // No handler of ours may run in the child, and a Ctrl-C ends it with this process.
+    // No handler of ours may run in the child, and Ctrl-C ends it together with this process.
     pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&SigSet::all()), Some(&mut before))
         .map_err(|errno| failed(errno.into()))?;
-    // SAFETY: the C library makes its allocator usable in the child of a fork; the child takes no other lock, and leaves
-    // by `_exit` alone.
+    // SAFETY: the C library keeps its allocator usable in the child of a fork; the child takes no other lock, and
+    // leaves only through `_exit`.
     let forked = unsafe { fork() };
     if matches!(forked, Ok(ForkResult::Child)) {
-        // A panic must not lead back into what the parent does.
+        // A panic must not continue with the parent's code.
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| confine().map(|()| work())));
         // SAFETY: takes a number.
         unsafe { libc::_exit(i32::from(!matches!(done, Ok(Ok(()))))) }
@@ -95,10 +95,10 @@ fn attempt(work: impl FnOnce()) -> Result<(), Problem> {
     }
 }
 
-/// Puts the bounds on the calling process, a child with a single thread, and keeps it silent.
+/// Applies the bounds to the calling process, a child with a single thread, and silences it.
 fn confine() -> Result<(), Errno> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
-    // What ends it is expected, and no case for a core dump.
+    // It is expected to be killed, which needs no core dump.
     prctl::set_dumpable(false)?;
     let ending = [Signal::SIGABRT, Signal::SIGALRM, Signal::SIGBUS, Signal::SIGSEGV, Signal::SIGXCPU];
     for number in ending {
@@ -106,7 +106,7 @@ fn confine() -> Result<(), Errno> {
         unsafe { signal(number, SigHandler::SigDfl)? };
     }
     pthread_sigmask(SigmaskHow::SIG_UNBLOCK, Some(&ending.into_iter().collect()), None)?;
-    // The library says on stderr that an allocation failed, which the parent says better.
+    // The library reports on stderr that an allocation failed; the parent has a better error.
     let _ = close(libc::STDERR_FILENO);
     bound(Resource::RLIMIT_AS, mapped_bytes().map_or(FALLBACK_BYTES, |bytes| bytes + MEMORY_BYTES))?;
     bound(Resource::RLIMIT_CPU, CPU_SECONDS)?;

@@ -1,4 +1,4 @@
-//! Whether there is memory for one more run, so that runs never compete for that of the host, and budget.
+//! Admits runs only if there is enough memory, so that they never compete for that of the host, and budget for them.
 
 use std::time::Duration;
 
@@ -6,30 +6,30 @@ use super::forecast::{Expected, Forecast};
 use super::schedule::Schedule;
 use crate::model::units::Bytes;
 
-/// What a sweep may cost altogether.
+/// The total budget of a sweep.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Budget {
-    /// The times of all runs, added up.
+    /// The sum of the times of all runs.
     Time(Duration),
-    /// Peak by time, added up: byte seconds.
+    /// The sum of peak times time, in byte-seconds.
     Memory(f64),
 }
 
-/// Lets runs begin.
+/// Admits runs.
 pub struct Admission<'a> {
     forecast: Forecast,
-    /// What runs may use together.
+    /// The memory that all runs together may use.
     capacity: Option<Bytes>,
-    /// What the host could give now.
+    /// The memory available on the host now.
     available: Box<dyn Fn() -> Option<Bytes> + 'a>,
-    /// The cells of the runs under way with what was expected of them when they began.
+    /// The cells of the runs in progress with their expected memory at the start.
     running: Vec<(usize, Option<Bytes>)>,
     budget: Option<Budget>,
     spent: (Duration, f64),
 }
 
 impl<'a> Admission<'a> {
-    /// With what is known, what runs may use together, and how to ask the host what it could give.
+    /// Creates it from a forecast, the memory for all runs, and a function that returns what is available on the host.
     pub fn new(
         forecast: Forecast,
         capacity: Option<Bytes>,
@@ -46,21 +46,21 @@ impl<'a> Admission<'a> {
         }
     }
 
-    /// Whether a run of this cell may begin beside those that are under way. One alone always may; of which nothing is
-    /// known, only alone.
+    /// Whether a run of this cell may start beside those in progress. A single run is always admitted; a cell without a
+    /// forecast only runs alone.
     pub fn admits(&self, cell: usize) -> bool {
         if self.running.is_empty() {
             return true;
         }
-        let Some(need) = self.forecast.of(cell).memory else { return false };
+        let Some(need) = self.forecast.expected(cell).memory else { return false };
         let Some(used) = self.running.iter().map(|(_, need)| *need).sum::<Option<Bytes>>() else { return false };
         let fits = |capacity: Bytes| used.saturating_add(need) <= capacity;
         self.capacity.is_some_and(fits) && (self.available)().is_none_or(|available| need <= available)
     }
 
-    /// A run of this cell begins.
+    /// A run of this cell starts.
     pub(super) fn enter(&mut self, cell: usize) {
-        self.running.push((cell, self.forecast.of(cell).memory));
+        self.running.push((cell, self.forecast.expected(cell).memory));
     }
 
     /// A run of this cell has ended.
@@ -70,23 +70,23 @@ impl<'a> Admission<'a> {
         }
     }
 
-    /// A run of this cell had this peak and took so long.
+    /// Records the peak and time of a run of this cell.
     pub(super) fn learn(&mut self, cell: usize, peak: Option<Bytes>, wall: Duration) {
         self.forecast.learn(cell, peak, wall);
     }
 
-    /// A run was paid for.
+    /// Charges a run to the budget.
     pub(super) fn pay(&mut self, peak: Bytes, wall: Duration) {
         self.spent.0 += wall;
         self.spent.1 += peak.0 as f64 * wall.as_secs_f64();
     }
 
-    /// Whether the next run would cost more than is left.
+    /// Whether the next run would exceed the budget.
     pub(super) fn is_spent(&self, schedule: &Schedule) -> bool {
         let Some((budget, next)) = self.budget.zip(schedule.pending().next()) else { return false };
-        // What is under way will have to be paid for as well.
+        // The runs in progress will also be charged.
         let cells = self.running.iter().map(|(cell, _)| *cell).chain([next.cell]);
-        let expected: Vec<Expected> = cells.map(|cell| self.forecast.of(cell)).collect();
+        let expected: Vec<Expected> = cells.map(|cell| self.forecast.expected(cell)).collect();
         let time = |expected: &Expected| expected.time.unwrap_or_default();
         let area = |expected: &Expected| expected.memory.unwrap_or(Bytes::ZERO).0 as f64 * time(expected).as_secs_f64();
         match budget {
@@ -95,7 +95,7 @@ impl<'a> Admission<'a> {
         }
     }
 
-    /// What is known.
+    /// The forecast.
     pub fn forecast(&self) -> &Forecast {
         &self.forecast
     }

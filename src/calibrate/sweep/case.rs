@@ -1,64 +1,64 @@
-//! Input cases: folders, subsets of their items, more of them than there are, and plain bytes.
+//! Input cases: directories, subsets of their items, repeated items, and plain bytes.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::model::observation::InputSizes;
-use crate::model::plan::{Count, Material, Pick, PickError, PlanInput, Unit, grown, picked};
+use crate::model::plan::{Count, InputSource, Pick, PickError, PlanInput, Unit, grown, picked};
 use crate::model::units::Bytes;
 use crate::tree::{Listing, Options, TreeError, list};
 
-/// The name that generated and cut files have.
+/// The file name of generated and cut files.
 const FILE: &str = "input.bin";
 
-/// The folders of a channel: one for all cases, or one for each.
+/// The directories of a channel: one for all cases, or one for each.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Given {
+pub struct InputDirectories {
     /// The channel.
     pub channel: String,
-    /// The folders; at least one.
-    pub folders: Vec<PathBuf>,
+    /// The directories; at least one.
+    pub directories: Vec<PathBuf>,
 }
 
-/// What is made of the folders of a case.
+/// How to vary the directories of a case.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Variation {
-    /// So many of its items.
+    /// A number of its items.
     Items(Count),
-    /// Its items so many times.
+    /// Its items, repeated or reduced by a factor.
     Grow(f64),
-    /// A file with so many bytes.
+    /// A file of this many bytes.
     Size(Bytes),
 }
 
 /// An input case.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Case {
-    /// In words.
+pub struct InputCase {
+    /// Its description.
     pub name: String,
-    /// The name of its folders, if the user named several. Cases with different names are different, even if their folders
-    /// have the same contents.
+    /// The name of its directories, if the user named several. Cases with different names are different, even if their
+    /// directories have the same contents.
     pub named: String,
-    /// Whether it is made up from the data at hand.
+    /// Whether it is synthetic: derived from the given data.
     pub synthetic: bool,
-    /// What its channels hold.
+    /// The contents of its channels.
     pub inputs: Vec<CaseInput>,
 }
 
-/// What a channel of a case holds.
+/// The content of a channel of a case.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CaseInput {
     /// The channel.
     pub channel: String,
     /// What it is made of.
-    pub material: Material,
+    pub source: InputSource,
     /// The files that it has, or will have when it is staged.
     pub listing: Arc<Listing>,
 }
 
 impl CaseInput {
-    /// What the plan says of it.
+    /// Its entry in the plan.
     pub fn planned(&self) -> PlanInput {
         let Self { channel, listing, .. } = self;
         PlanInput {
@@ -69,7 +69,7 @@ impl CaseInput {
         }
     }
 
-    /// What a record says of it.
+    /// Its entry in a record.
     pub fn sizes(&self) -> Result<InputSizes, TreeError> {
         Ok(InputSizes {
             channel: self.channel.clone(),
@@ -82,24 +82,24 @@ impl CaseInput {
 /// Why there are no cases.
 #[derive(Debug, thiserror::Error)]
 pub enum CaseError {
-    /// Channels have different numbers of folders.
+    /// Channels have different numbers of directories.
     #[error("the channel {first} has {first_count} directories, but the channel {other} has {other_count}")]
     Uneven {
         /// One channel.
         first: String,
-        /// How many folders it has.
+        /// The number of its directories.
         first_count: usize,
         /// Another one.
         other: String,
-        /// How many that has.
+        /// The number of its directories.
         other_count: usize,
     },
-    /// A folder cannot be read.
+    /// A directory cannot be read.
     #[error("failed to read the channel {channel}")]
     Unreadable {
         /// The channel.
         channel: String,
-        /// Why.
+        /// The reason.
         #[source]
         source: TreeError,
     },
@@ -108,9 +108,9 @@ pub enum CaseError {
     NoItems {
         /// The channel.
         channel: String,
-        /// Its folder.
+        /// Its directory.
         path: PathBuf,
-        /// How many files it has.
+        /// The number of its files.
         files: usize,
     },
     /// There are too few items.
@@ -118,36 +118,36 @@ pub enum CaseError {
     TooFew {
         /// The channel.
         channel: String,
-        /// Its folder.
+        /// Its directory.
         path: PathBuf,
-        /// How many there are.
+        /// The number of items.
         #[source]
         source: PickError,
     },
-    /// Sizes of files are asked for, and a folder to take the bytes from has none.
+    /// Sizes of files are requested, but the directory to take the bytes from has none.
     #[error("no data in {path}: it has no files, or only empty ones")]
     NoBytes {
-        /// The folder.
+        /// The directory.
         path: PathBuf,
     },
 }
 
-/// All cases: each row of folders with each variation, or as it is where there is none.
+/// All cases: each row of directories with each variation, or unchanged if there is none.
 ///
 /// # Errors
-/// Folders that cannot be read, have no items or too few of them, or do not go together.
+/// If directories cannot be read, have no items or too few, or do not match.
 pub fn cases(
-    given: &[Given],
+    inputs: &[InputDirectories],
     variations: &[Variation],
     pick: Pick,
     options: &Options<'_>,
-) -> Result<Vec<Case>, CaseError> {
-    let rows = rows(given)?;
+) -> Result<Vec<InputCase>, CaseError> {
+    let rows = rows(inputs)?;
     let mut known: HashMap<PathBuf, Arc<Listing>> = HashMap::new();
     let mut cases = Vec::new();
     for row in 0..rows {
         let mut channels = Vec::new();
-        for Given { channel, folders } in given {
+        for InputDirectories { channel, directories: folders } in inputs {
             let Some(path) = folders.get(row).or(folders.last()) else { continue };
             let listing = match known.get(path) {
                 Some(listing) => Arc::clone(listing),
@@ -166,7 +166,7 @@ pub fn cases(
             };
             channels.push(Whole { channel, path, listing });
         }
-        let name = (rows > 1).then(|| row_name(given, row));
+        let name = (rows > 1).then(|| row_name(inputs, row));
         let row = Row { name, channels, pick };
         if variations.is_empty() {
             cases.push(row.whole());
@@ -178,23 +178,23 @@ pub fn cases(
     Ok(cases)
 }
 
-fn rows(given: &[Given]) -> Result<usize, CaseError> {
-    let several = |given: &&Given| given.folders.len() > 1;
-    let Some(first) = given.iter().find(several) else { return Ok(1) };
-    match given.iter().filter(several).find(|other| other.folders.len() != first.folders.len()) {
+fn rows(inputs: &[InputDirectories]) -> Result<usize, CaseError> {
+    let several = |inputs: &&InputDirectories| inputs.directories.len() > 1;
+    let Some(first) = inputs.iter().find(several) else { return Ok(1) };
+    match inputs.iter().filter(several).find(|other| other.directories.len() != first.directories.len()) {
         Some(other) => Err(CaseError::Uneven {
             first: first.channel.clone(),
-            first_count: first.folders.len(),
+            first_count: first.directories.len(),
             other: other.channel.clone(),
-            other_count: other.folders.len(),
+            other_count: other.directories.len(),
         }),
-        None => Ok(first.folders.len()),
+        None => Ok(first.directories.len()),
     }
 }
 
-/// The last part of the folder's path that tells it from the others.
-fn row_name(given: &[Given], row: usize) -> String {
-    let Some(folders) = given.iter().map(|given| &given.folders).find(|folders| folders.len() > 1) else {
+/// The last part of the directory's path that distinguishes it from the others.
+fn row_name(inputs: &[InputDirectories], row: usize) -> String {
+    let Some(folders) = inputs.iter().map(|inputs| &inputs.directories).find(|folders| folders.len() > 1) else {
         return String::new();
     };
     let last = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
@@ -205,7 +205,7 @@ fn row_name(given: &[Given], row: usize) -> String {
     }
 }
 
-/// A channel with a folder as it is.
+/// A channel with an unchanged directory.
 struct Whole<'a> {
     channel: &'a str,
     path: &'a Path,
@@ -213,26 +213,26 @@ struct Whole<'a> {
 }
 
 impl Whole<'_> {
-    fn input(&self, material: Material, listing: Arc<Listing>) -> CaseInput {
-        CaseInput { channel: self.channel.to_owned(), material, listing }
+    fn input(&self, source: InputSource, listing: Arc<Listing>) -> CaseInput {
+        CaseInput { channel: self.channel.to_owned(), source, listing }
     }
 
     fn whole(&self) -> CaseInput {
-        self.input(Material::Folder(self.path.to_owned()), Arc::clone(&self.listing))
+        self.input(InputSource::Directory(self.path.to_owned()), Arc::clone(&self.listing))
     }
 
-    /// The units, and whatever lies beside the items.
+    /// The given units, and everything beside the items.
     fn units(&self, mut units: Vec<Unit>) -> CaseInput {
         units.extend(self.listing.loose().into_iter().map(Unit::same));
         let listing = self.listing.staged(&units);
         if listing == *self.listing {
             return self.whole();
         }
-        self.input(Material::Units { root: self.path.to_owned(), units }, Arc::new(listing))
+        self.input(InputSource::Units { root: self.path.to_owned(), units }, Arc::new(listing))
     }
 }
 
-/// A folder for each channel.
+/// A directory for each channel.
 struct Row<'a> {
     name: Option<String>,
     channels: Vec<Whole<'a>>,
@@ -245,17 +245,17 @@ impl Row<'_> {
         if parts.is_empty() { "all".to_owned() } else { parts.join(", ") }
     }
 
-    fn whole(&self) -> Case {
+    fn whole(&self) -> InputCase {
         let inputs: Vec<CaseInput> = self.channels.iter().map(Whole::whole).collect();
         let name = if inputs.is_empty() { String::new() } else { self.named(None) };
         self.case(name, false, inputs)
     }
 
-    fn case(&self, name: String, synthetic: bool, inputs: Vec<CaseInput>) -> Case {
-        Case { name, named: self.name.clone().unwrap_or_default(), synthetic, inputs }
+    fn case(&self, name: String, synthetic: bool, inputs: Vec<CaseInput>) -> InputCase {
+        InputCase { name, named: self.name.clone().unwrap_or_default(), synthetic, inputs }
     }
 
-    fn varied(&self, variation: Variation) -> Result<Case, CaseError> {
+    fn varied(&self, variation: Variation) -> Result<InputCase, CaseError> {
         match variation {
             Variation::Size(size) => self.sized(size),
             Variation::Items(count) => {
@@ -281,7 +281,7 @@ impl Row<'_> {
         }
     }
 
-    /// The channel whose items are counted: the first one that has any.
+    /// The channel whose items are counted: the first one with items.
     fn leader(&self) -> Result<&Whole<'_>, CaseError> {
         let found = self.channels.iter().find(|channel| !channel.listing.items.is_empty());
         found.ok_or_else(|| {
@@ -294,8 +294,8 @@ impl Row<'_> {
         })
     }
 
-    /// Channels that have all of these items are cut to them; the others stay whole.
-    fn of_units(&self, variation: String, synthetic: bool, units: &[Unit]) -> Case {
+    /// Channels that have all of these items are reduced to them; the others stay whole.
+    fn of_units(&self, variation: String, synthetic: bool, units: &[Unit]) -> InputCase {
         let input = |channel: &Whole<'_>| {
             if units.iter().all(|unit| channel.listing.items.contains(&unit.name)) {
                 channel.units(units.to_vec())
@@ -306,8 +306,8 @@ impl Row<'_> {
         self.case(self.named(Some(variation)), synthetic, self.channels.iter().map(input).collect())
     }
 
-    /// A file of bytes, taken from the first channel where there is one.
-    fn sized(&self, size: Bytes) -> Result<Case, CaseError> {
+    /// A file of bytes, cut from the first channel if there is one.
+    fn sized(&self, size: Bytes) -> Result<InputCase, CaseError> {
         let mut listing = Listing::of_file(FILE, size);
         let (channel, from) = match self.channels.first() {
             Some(first) => {
@@ -321,8 +321,8 @@ impl Row<'_> {
             }
             None => ("input", Vec::new()),
         };
-        let material = Material::Bytes { size, from };
-        let input = CaseInput { channel: channel.to_owned(), material, listing: Arc::new(listing) };
+        let source = InputSource::Bytes { size, from };
+        let input = CaseInput { channel: channel.to_owned(), source, listing: Arc::new(listing) };
         Ok(self.case(self.named(Some(size.to_string())), true, vec![input]))
     }
 }

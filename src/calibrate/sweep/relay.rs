@@ -1,4 +1,4 @@
-//! Words between the thread in charge and those that run tasks: pipes, so that both can wait for other things as well.
+//! Messages between the scheduling thread and those that run tasks: pipes, so that both can poll other files as well.
 
 use std::collections::VecDeque;
 use std::io::{self, PipeReader, PipeWriter, Read, Write, pipe};
@@ -11,86 +11,86 @@ use crate::calibrate::monitor::{Cancel, Request};
 
 type Requests = Arc<Mutex<VecDeque<Request>>>;
 
-/// A line on which one thread is told to end its run.
+/// The sender by which a thread is asked to stop its run.
 #[derive(Debug)]
-pub(super) struct Line {
-    ours: PipeWriter,
+pub(super) struct CancelSender {
+    writer: PipeWriter,
     requests: Requests,
 }
 
-/// The other end of a line.
+/// The receiver of a [`CancelSender`].
 #[derive(Debug)]
-pub(super) struct LineEnd {
-    theirs: PipeReader,
+pub(super) struct CancelReceiver {
+    reader: PipeReader,
     requests: Requests,
 }
 
-impl Line {
-    pub(super) fn new() -> io::Result<(Self, LineEnd)> {
-        let (theirs, ours) = pipe()?;
+impl CancelSender {
+    pub(super) fn new() -> io::Result<(Self, CancelReceiver)> {
+        let (reader, writer) = pipe()?;
         let requests = Requests::default();
-        Ok((Self { ours, requests: Arc::clone(&requests) }, LineEnd { theirs, requests }))
+        Ok((Self { writer, requests: Arc::clone(&requests) }, CancelReceiver { reader, requests }))
     }
 
     pub(super) fn send(&self, request: Request) {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).push_back(request);
-        // Where the other end is gone the run has ended.
-        let _ = (&self.ours).write_all(b".");
+        // If the other end is closed, the run has ended.
+        let _ = (&self.writer).write_all(b".");
     }
 }
 
-impl Cancel for LineEnd {
+impl Cancel for CancelReceiver {
     fn requested(&self) -> BorrowedFd<'_> {
-        self.theirs.as_fd()
+        self.reader.as_fd()
     }
 
     fn take(&mut self) -> Option<Request> {
         let request = self.requests.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         if request.is_some() {
-            // One byte for each request, which is there or about to be.
-            let _ = self.theirs.read(&mut [0]);
+            // One byte per request, which is there or about to arrive.
+            let _ = self.reader.read(&mut [0]);
         }
         request
     }
 }
 
-/// A bell that threads ring and one hears.
+/// Wakes a thread; any number of threads can trigger it.
 #[derive(Debug)]
-pub(super) struct Bell {
-    ours: PipeReader,
-    theirs: Arc<PipeWriter>,
+pub(super) struct Waker {
+    reader: PipeReader,
+    writer: Arc<PipeWriter>,
 }
 
-/// What a bell is rung with.
+/// Triggers the wake-up.
 #[derive(Debug)]
-pub(super) struct Handle(Arc<PipeWriter>);
+pub(super) struct WakeHandle(Arc<PipeWriter>);
 
-impl Bell {
+impl Waker {
     pub(super) fn new() -> io::Result<Self> {
-        let (ours, theirs) = pipe()?;
-        Ok(Self { ours, theirs: Arc::new(theirs) })
+        let (reader, writer) = pipe()?;
+        Ok(Self { reader, writer: Arc::new(writer) })
     }
 
-    pub(super) fn handle(&self) -> Handle {
-        Handle(Arc::clone(&self.theirs))
+    pub(super) fn handle(&self) -> WakeHandle {
+        WakeHandle(Arc::clone(&self.writer))
     }
 
-    pub(super) fn heard(&self) -> BorrowedFd<'_> {
-        self.ours.as_fd()
+    pub(super) fn readable(&self) -> BorrowedFd<'_> {
+        self.reader.as_fd()
     }
 
-    /// Takes all rings so far.
-    pub(super) fn hush(&self) {
-        let rung = || {
-            let mut files = [PollFd::new(self.heard(), PollFlags::POLLIN)];
+    /// Discards all wake-ups so far.
+    pub(super) fn drain(&self) {
+        let woken = || {
+            let mut files = [PollFd::new(self.readable(), PollFlags::POLLIN)];
             poll(&mut files, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
         };
-        while rung() && (&self.ours).read(&mut [0; 64]).is_ok_and(|count| count > 0) {}
+        while woken() && (&self.reader).read(&mut [0; 64]).is_ok_and(|count| count > 0) {}
     }
 }
 
-impl Handle {
-    pub(super) fn ring(&self) {
+impl WakeHandle {
+    pub(super) fn wake(&self) {
         let _ = (&*self.0).write_all(b".");
     }
 }

@@ -1,4 +1,4 @@
-//! Which run comes next: the plan minus what is recorded.
+//! Decides which run is next: the plan minus what is recorded.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -9,21 +9,21 @@ use crate::model::plan::{Order, in_order};
 use crate::model::units::Bytes;
 use crate::store::Recorded;
 
-/// How many runs a cell gets.
+/// The number of runs per cell.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Runs {
-    /// So many in any case.
+pub struct Repetitions {
+    /// The minimum.
     pub least: u32,
-    /// So many at most, as long as the spread is larger than the precision.
+    /// The maximum, used as long as the spread exceeds the precision.
     pub most: u32,
-    /// The robust standard deviation of the peaks, as a share of their median, that is small enough.
+    /// A sufficient robust standard deviation of the peaks, as a share of their median.
     pub precision: f64,
 }
 
-/// Which recorded runs are made again.
+/// Which recorded runs to repeat.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Retry {
-    /// Those that were not seen to their end.
+    /// Those that were interrupted.
     #[default]
     Interrupted,
     /// Those, and all that did not succeed.
@@ -46,19 +46,19 @@ impl Retry {
     }
 }
 
-/// What is known of a cell's runs.
+/// The known runs of a cell.
 #[derive(Clone, Debug, Default)]
 struct CellRuns {
-    /// The last that was recorded of each run that counts as made.
+    /// The last record of each run that counts as done.
     made: BTreeMap<u32, (Outcome, Option<Bytes>)>,
-    /// How many are under way.
+    /// Number of runs in progress.
     under_way: u32,
 }
 
-/// The runs to come.
+/// The remaining runs.
 #[derive(Clone, Debug)]
 pub struct Schedule {
-    runs: Runs,
+    runs: Repetitions,
     order: Order,
     cells: Vec<CellRuns>,
     pending: VecDeque<Job>,
@@ -67,8 +67,8 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The runs of the cells with these keys that are not recorded yet, or are to be made again.
-    pub fn new(keys: &[&str], runs: Runs, order: Order, retry: Retry, recorded: &[Recorded]) -> Self {
+    /// Creates a schedule of the runs of the cells with these keys that are not recorded yet, or are to be repeated.
+    pub fn new(keys: &[&str], runs: Repetitions, order: Order, retry: Retry, recorded: &[Recorded]) -> Self {
         let places: HashMap<&str, usize> = keys.iter().copied().zip(0..).collect();
         let mut cells = vec![CellRuns::default(); keys.len()];
         for one in recorded {
@@ -89,7 +89,7 @@ impl Schedule {
         schedule
     }
 
-    /// The next run whose cell is admitted.
+    /// Takes the next run whose cell is admitted.
     pub fn take(&mut self, mut admits: impl FnMut(usize) -> bool) -> Option<Job> {
         let place = self.pending.iter().position(|job| admits(job.cell))?;
         let job = self.pending.remove(place)?;
@@ -97,16 +97,16 @@ impl Schedule {
         Some(job)
     }
 
-    /// A run that was taken did not begin.
+    /// Puts back a run that did not start.
     pub fn put_back(&mut self, job: Job) {
         self.cells[job.cell].under_way -= 1;
         self.pending.push_front(job);
     }
 
-    /// A run has ended.
+    /// Adds the result of a run.
     pub fn ended(&mut self, job: Job, outcome: Outcome, peak: Option<Bytes>) {
         self.ended += 1;
-        // One that was interrupted is to be made another time.
+        // An interrupted run is repeated another time.
         if Retry::Interrupted.wants(outcome) {
             return self.put_back(job);
         }
@@ -116,7 +116,7 @@ impl Schedule {
         self.ask_for_more(job.cell);
     }
 
-    /// One more run where those of a cell are too far apart.
+    /// Adds a run if those of a cell are too far apart.
     fn ask_for_more(&mut self, cell: usize) {
         let known = &self.cells[cell];
         let made = u32::try_from(known.made.len()).unwrap_or(u32::MAX);
@@ -129,7 +129,7 @@ impl Schedule {
             .filter_map(|(outcome, peak)| peak.filter(|_| outcome.succeeded()))
             .map(|peak| peak.0 as f64)
             .collect();
-        let spread = Spread::of(&peaks).and_then(|spread| spread.relative());
+        let spread = Spread::new(&peaks).and_then(|spread| spread.relative());
         if spread.is_some_and(|spread| spread <= self.runs.precision) {
             return;
         }
@@ -141,32 +141,32 @@ impl Schedule {
         }
     }
 
-    /// Whether runs of a cell are to come.
+    /// Whether runs of a cell remain.
     pub fn has_more_of(&self, cell: usize) -> bool {
         self.pending.iter().any(|job| job.cell == cell)
     }
 
-    /// How many runs are to come.
+    /// Number of remaining runs.
     pub fn left(&self) -> usize {
         self.pending.len()
     }
 
-    /// The runs to come, in their order.
+    /// The remaining runs, in order.
     pub fn pending(&self) -> impl Iterator<Item = Job> {
         self.pending.iter().copied()
     }
 
-    /// How many runs of the plan were recorded before.
+    /// Number of runs of the plan that were recorded before.
     pub fn recorded(&self) -> usize {
         self.recorded
     }
 
-    /// How many have ended since.
+    /// Number of runs that have ended since.
     pub fn ended_now(&self) -> usize {
         self.ended
     }
 
-    /// How many runs of a cell count as made.
+    /// Number of runs of a cell that count as done.
     pub fn made(&self, cell: usize) -> usize {
         self.cells.get(cell).map_or(0, |cell| cell.made.len())
     }
@@ -179,8 +179,8 @@ mod tests {
 
     const FINE: Outcome = Outcome::Exited { status: 0 };
 
-    fn runs(least: u32, most: u32) -> Runs {
-        Runs { least, most, precision: 0.02 }
+    fn runs(least: u32, most: u32) -> Repetitions {
+        Repetitions { least, most, precision: 0.02 }
     }
 
     fn recorded(cell: &str, run: u32, outcome: Outcome) -> Recorded {

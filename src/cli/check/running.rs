@@ -6,12 +6,12 @@ use std::path::Path;
 
 use clap::{Parser, ValueEnum};
 use highwater::calibrate::check::Run;
-use highwater::calibrate::measure::{About, measure};
-use highwater::calibrate::monitor::Watch;
+use highwater::calibrate::measure::{RunContext, measure};
+use highwater::calibrate::monitor::WatchOptions;
 use highwater::calibrate::predict::predict;
 use highwater::host::HostRoots;
 use highwater::host::machine::Machine;
-use highwater::model::check::config::{InputConfig, RunnerChoice, TaskConfig, What};
+use highwater::model::check::config::{InputConfig, RunnerChoice, TaskConfig, WorkloadSpec};
 use highwater::model::observation::{InputSizes, Outcome, Subject, SweepRun};
 use highwater::model::prediction::{Named, Sizes};
 use highwater::model::reading::Reading;
@@ -46,7 +46,7 @@ struct Cell<'a> {
     task: &'a TaskConfig,
     name: String,
     start: Workload,
-    about: About,
+    about: RunContext,
     env: Vec<(String, String)>,
 }
 
@@ -105,7 +105,7 @@ impl<'a> Bench<'a> {
         let key = (cell.task.name.clone(), cell.name.clone());
         let number = self.runs.entry(key).or_default();
         *number += 1;
-        let how = Watch { timeout: cell.task.timeout, ..Watch::default() };
+        let how = WatchOptions { timeout: cell.task.timeout, ..WatchOptions::default() };
         let mut runner =
             cell.start.runner(&self.machine, &conditions(self.args, cell, *number)?).map_err(Failure::elsewhere)?;
         let mut about = cell.about.clone();
@@ -190,9 +190,9 @@ fn cell<'a>(args: &CheckArgs, task: &'a TaskConfig, input: &InputConfig) -> Resu
     let start = Workload::from_args(&subject).map_err(Failure::elsewhere)?;
     start.require_inputs()?;
     let mut about = start.about();
-    match &task.what {
-        What::Task(_) => {}
-        What::Command(_) | What::Image(..) => {
+    match &task.workload {
+        WorkloadSpec::Task(_) => {}
+        WorkloadSpec::Command(_) | WorkloadSpec::Image(..) => {
             about.subject.name = Some(task.name.clone());
             about.inputs = sizes(task, input)?.into_iter().collect();
         }
@@ -225,8 +225,8 @@ fn words(args: &CheckArgs, task: &TaskConfig, input: &InputConfig) -> Vec<OsStri
     }
     words.extend(input.words(&task.options).into_iter().map(OsString::from));
     let mut option = |name: &str, value: OsString| words.push(with_value(name, value));
-    match &task.what {
-        What::Task(path) => {
+    match &task.workload {
+        WorkloadSpec::Task(path) => {
             option("--runner", if task.runner == RunnerChoice::Process { "process" } else { "container" }.into());
             if let Some(path) = &task.processing_container {
                 option("--processing-container", path.into());
@@ -238,11 +238,11 @@ fn words(args: &CheckArgs, task: &TaskConfig, input: &InputConfig) -> Vec<OsStri
             // `./` keeps a name that begins with a hyphen from being read as an option.
             words.push(Path::new(".").join(path).into());
         }
-        What::Command(command) => {
+        WorkloadSpec::Command(command) => {
             words.push("--".into());
             words.extend(input.words(command).into_iter().map(OsString::from));
         }
-        What::Image(image, command) => {
+        WorkloadSpec::Image(image, command) => {
             words.push(with_value("--image", image.into()));
             words.push("--".into());
             words.extend(input.words(command).into_iter().map(OsString::from));
@@ -287,7 +287,7 @@ fn sizes(task: &TaskConfig, input: &InputConfig) -> Result<Option<InputSizes>, F
     };
     let bare = Task { channels: vec![channel], ..Task::bare(Vec::new()) };
     let prediction = predict(&bare, &Options::default()).map_err(|error| Failure::new(Exit::Usage, &error, None))?;
-    Ok(About::one_run(Subject::default(), Some(prediction)).inputs.pop())
+    Ok(RunContext::one_run(Subject::default(), Some(prediction)).inputs.pop())
 }
 
 /// A cell of the configuration cannot be run.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use highwater::calibrate::check::{SortedRuns, called};
 use highwater::calibrate::resolve::task;
 use highwater::model::check::baseline::Baseline;
-use highwater::model::check::config::{BASELINE, Config, TaskConfig, What};
+use highwater::model::check::config::{BASELINE, Config, TaskConfig, WorkloadSpec};
 use highwater::model::document::Variables;
 use highwater::model::spelling::nearest;
 use highwater::store::{Source, bounded};
@@ -91,7 +91,7 @@ fn whatever_is_recorded(sources: &[Source]) -> Result<(Config, SortedRuns), Fail
         records::each(source, |observation| {
             let name = called(&observation);
             if !config.tasks.iter().any(|task| task.name == name) {
-                config.tasks.push(TaskConfig::of_records(name, config.terms, config.repeats));
+                config.tasks.push(TaskConfig::of_records(name, config.thresholds, config.repeats));
             }
             runs.add_record(&config, &BTreeMap::new(), &observation);
         })?;
@@ -150,9 +150,9 @@ fn options(config: &mut Config, args: &CheckArgs) -> Result<(), Failure> {
             task.repeats.baseline_runs = runs;
         }
         task.repeats.confirm = args.confirm.unwrap_or(task.repeats.confirm);
-        task.terms.relative = args.relative.unwrap_or(task.terms.relative);
-        task.terms.absolute = args.absolute.unwrap_or(task.terms.absolute);
-        task.terms = task.terms.sensible().map_err(|error| Failure::new(Exit::Usage, &error, None))?;
+        task.thresholds.relative = args.relative.unwrap_or(task.thresholds.relative);
+        task.thresholds.absolute = args.absolute.unwrap_or(task.thresholds.absolute);
+        task.thresholds = task.thresholds.sensible().map_err(|error| Failure::new(Exit::Usage, &error, None))?;
     }
     Ok(())
 }
@@ -202,7 +202,7 @@ fn only(config: &mut Config, names: &[String]) -> Result<(), Failure> {
 fn add_vanished(config: &mut Config, baseline: Option<&Baseline>) {
     let known: BTreeSet<String> = config.tasks.iter().map(|task| task.name.clone()).collect();
     let names = baseline.iter().flat_map(|baseline| baseline.tasks.keys()).filter(|name| !known.contains(*name));
-    let vanished = names.map(|name| TaskConfig::of_records(name.clone(), config.terms, config.repeats));
+    let vanished = names.map(|name| TaskConfig::of_records(name.clone(), config.thresholds, config.repeats));
     config.tasks.extend(vanished.collect::<Vec<_>>());
 }
 
@@ -230,7 +230,7 @@ fn checked(config: &Config, runs: SortedRuns) -> Result<SortedRuns, Failure> {
 /// The names in task.json files, by which records are matched.
 fn names(config: &Config) -> BTreeMap<String, String> {
     let name = |config: &TaskConfig| {
-        let What::Task(path) = &config.what else { return None };
+        let WorkloadSpec::Task(path) = &config.workload else { return None };
         let mut variables = Variables::with_env(
             std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
         );

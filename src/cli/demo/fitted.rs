@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use highwater::calibrate::fit::{Fit, FitOptions, Group, On, backtest, backtest_by, fit_single, group_records};
+use highwater::calibrate::fit::{Fit, FitOptions, Group, Metric, backtest, backtest_by, fit_single, group_records};
 use highwater::model::observation::Observation;
 use highwater::model::units::Bytes;
 
@@ -19,7 +19,7 @@ const OWN_MEMORY: Bytes = Bytes::mib(16);
 
 /// Fits the runs and describes the result.
 pub(super) fn text(observations: &[Observation]) -> String {
-    let groups = group_records(observations, On::Peak, false);
+    let groups = group_records(observations, Metric::Peak, false);
     let [group] = groups.as_slice() else { return "\nNo runs to fit.\n".to_owned() };
     match fit_single(group, &FitOptions::default()) {
         Ok(fit) => describe(group, &fit),

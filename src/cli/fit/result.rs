@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use highwater::calibrate::fit::{
-    Also, Backtest, Declared, Fit, FitOptions, Group, LeftOut, Target, TooLittle, backtest_by, fit_group, whole_factor,
+    Backtest, Declared, Fit, FitOptions, Group, OtherChannel, SkippedRuns, Target, TooLittle, backtest_by, fit_group,
+    whole_factor,
 };
 use highwater::model::fit::{Declaration, Documented, FittedRule, Fixed, Growth, Measure, Scaled};
 use highwater::model::rule::Dialect;
@@ -25,7 +26,7 @@ pub(super) struct Fitted {
     /// The definition of n, in the fields of a scale rule.
     measure: Measure,
     #[serde(skip_serializing_if = "nothing_left_out")]
-    left_out: LeftOut,
+    left_out: SkippedRuns,
     pub(super) target: Target,
     /// The limit that the platform applies if the rule is written down like this.
     pub(super) effective: FittedRule,
@@ -62,7 +63,7 @@ impl Fitted {
     }
 }
 
-fn nothing_left_out(left_out: &LeftOut) -> bool {
+fn nothing_left_out(left_out: &SkippedRuns) -> bool {
     left_out.total() == 0
 }
 
@@ -88,7 +89,7 @@ pub(super) fn fitted(group: &Group, wanted: &Wanted<'_>) -> Result<Fitted, TooLi
     let whole = wanted.dialect == Dialect::ScaleFactor;
     let options = FitOptions { max_exponent: if whole { 1 } else { 3 }, ..wanted.options };
     let mut found = fit_group(group, &options)?;
-    let others = found.also.clone();
+    let others = found.other_channels.clone();
     let (intended, requested) = (found.rule, found.request);
     let predictor = group.table.predictors.iter().position(|name| *name == found.predictor).unwrap_or(0);
     let measure = group.measures.get(predictor).cloned().unwrap_or_else(|| Measure::of_column(&found.predictor));
@@ -98,14 +99,14 @@ pub(super) fn fitted(group: &Group, wanted: &Wanted<'_>) -> Result<Fitted, TooLi
         false => target.written(requested),
     };
     found.request = found.request.at_most(found.rule);
-    for also in &mut found.also {
+    for also in &mut found.other_channels {
         *also = written_also(also, target, whole);
     }
     found.warnings.extend(found.extrapolated(wanted.for_sizes.iter().copied()));
     found.warnings.extend(group.warnings.iter().cloned());
     let covered = (found.inputs.smallest, found.inputs.largest);
     let size = |run: &highwater::model::fit::SizedRun| run.sizes.get(predictor).copied();
-    let tried = |rule: FittedRule, also: &[Also]| {
+    let tried = |rule: FittedRule, also: &[OtherChannel]| {
         let given = |run: &highwater::model::fit::SizedRun| {
             let others = also.iter().filter_map(|also| run.sizes.get(also.place).map(|n| also.limit(*n)));
             size(run).map(|n| target.given(others.fold(rule.limit(n), Bytes::max)))
@@ -121,20 +122,20 @@ pub(super) fn fitted(group: &Group, wanted: &Wanted<'_>) -> Result<Fitted, TooLi
         ForSize { n, limit, request: target.given(request.at(for_n(n, &measure))).min(limit) }
     });
     let for_sizes = for_sizes.collect();
-    let fitted = Fit { rule: intended, request: requested.at_most(intended), also: others, ..found.clone() };
+    let fitted = Fit { rule: intended, request: requested.at_most(intended), other_channels: others, ..found.clone() };
     let declaration = declaration(group, &fitted, &measure, wanted.for_sizes);
     let written = Declaration { limit, request, ..declaration.clone() };
     Ok(Fitted {
         workflow: group.workflow.clone(),
         task: group.task.clone(),
         parameters: group.parameters.clone(),
-        left_out: group.left_out,
+        left_out: group.skipped,
         target,
         effective: target.effective(found.rule),
         complexity: found.rule.complexity().filter(|_| !whole),
         scale_factor: whole.then_some(found.rule.coefficient as i64).filter(|factor| *factor > 0),
         documented: written.documented(wanted.dialect, Some(set_aside(&found))),
-        recorded: tried(found.rule, &found.also),
+        recorded: tried(found.rule, &found.other_channels),
         against: wanted.against.map(|old| tried(old, &[])),
         declared: group.declared.as_ref().and_then(|declared| as_declared(group, declared, target)),
         for_sizes,
@@ -162,14 +163,14 @@ fn set_aside(fit: &Fit) -> Bytes {
 }
 
 /// The rule of a further channel as it is written down.
-fn written_also(also: &Also, target: Target, whole: bool) -> Also {
+fn written_also(also: &OtherChannel, target: Target, whole: bool) -> OtherChannel {
     let written = |coefficient: f64| {
-        let rule = FittedRule { coefficient, exponent: also.exponent, ..FittedRule::floor(Bytes::ZERO) };
+        let rule = FittedRule { coefficient, exponent: also.exponent, ..FittedRule::constant(Bytes::ZERO) };
         let written = target.written(rule).coefficient;
         if whole { written.ceil() } else { written }
     };
     let (coefficient, request_coefficient) = (written(also.coefficient), written(also.request_coefficient));
-    Also { coefficient, request_coefficient, ..also.clone() }
+    OtherChannel { coefficient, request_coefficient, ..also.clone() }
 }
 
 fn scaled(
@@ -177,11 +178,11 @@ fn scaled(
     measure: &Measure,
     found: &Fit,
     group: &Group,
-    coefficient: impl Fn(&Also) -> f64,
+    coefficient: impl Fn(&OtherChannel) -> f64,
 ) -> Scaled {
     let largest = found.inputs.largest;
     let growth = Growth { measure: measure.clone(), coefficient: rule.coefficient, exponent: rule.exponent, largest };
-    let others = found.also.iter().filter_map(|also| {
+    let others = found.other_channels.iter().filter_map(|also| {
         let measure = group.measures.get(also.place)?.clone();
         Some(Growth { measure, coefficient: coefficient(also), exponent: also.exponent, largest: also.largest })
     });

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use highwater::calibrate::fit::{Group, Groups, On, group_records, parse_csv};
+use highwater::calibrate::fit::{Group, Groups, Metric, group_records, parse_csv};
 use highwater::model::byte_order_mark;
 use highwater::model::problem::{Flawed, Problem};
 use highwater::store::bounded;
@@ -42,22 +42,22 @@ enum OnArg {
 impl RunsArgs {
     /// Reads the runs, grouped by task, and reports skipped ones.
     pub(crate) fn read(&self) -> Result<Vec<Group>, Failure> {
-        let on = match self.on {
-            OnArg::Peak => On::Peak,
-            OnArg::Floor => On::Floor,
+        let metric = match self.on {
+            OnArg::Peak => Metric::Peak,
+            OnArg::Floor => Metric::Floor,
         };
-        let groups = read(&self.file, on, self.pool_parameters)?;
+        let groups = read(&self.file, metric, self.pool_parameters)?;
         let groups = match &self.task {
             Some(wanted) => named(groups, wanted)?,
             None => groups,
         };
         for group in &groups {
             let reasons: Vec<String> =
-                group.left_out.reasons().map(|(count, reason)| format!("{count} {reason}")).collect();
+                group.skipped.reasons().map(|(count, reason)| format!("{count} {reason}")).collect();
             if !reasons.is_empty() {
                 let name = group.name().map_or_else(String::new, |name| format!("{name}: "));
                 let runs =
-                    if group.left_out.total() == 1 { "1 run" } else { &format!("{} runs", group.left_out.total()) };
+                    if group.skipped.total() == 1 { "1 run" } else { &format!("{} runs", group.skipped.total()) };
                 output::say(&crate::cli::table::printable(&format!("{name}skipped {runs}: {}", reasons.join(", "))));
             }
         }
@@ -89,10 +89,10 @@ struct NoTask {
     known: Vec<String>,
 }
 
-fn read(path: &Path, on: On, pooled: bool) -> Result<Vec<Group>, Failure> {
+fn read(path: &Path, metric: Metric, pooled: bool) -> Result<Vec<Group>, Failure> {
     let is_stdin = path.as_os_str() == "-";
     if !is_stdin && (path.is_dir() || begins_as_json(path)) {
-        let mut groups = Groups::new(on, pooled);
+        let mut groups = Groups::new(metric, pooled);
         records::each(&records::open(path)?, |observation| {
             groups.add(&observation);
         })?;
@@ -106,7 +106,7 @@ fn read(path: &Path, on: On, pooled: bool) -> Result<Vec<Group>, Failure> {
     if table::is_export(text) {
         let about = About { name: &name, task: None, written_at: Timestamp::now() };
         let exported = import(text, Some(Origin::Highwater), &about).map_err(|flawed| Failure::flawed(&flawed))?;
-        return Ok(group_records(&exported.observations, on, pooled));
+        return Ok(group_records(&exported.observations, metric, pooled));
     }
     parse_csv(&name, text).map_err(|flawed| Failure::flawed(&flawed))
 }

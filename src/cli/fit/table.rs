@@ -68,7 +68,7 @@ fn one(group: &Group, fitted: &Fitted, against: Option<&FittedRule>) -> String {
     let mut rows: Vec<(&str, String)> = Vec::new();
     rows.extend(group.name().map(|name| ("task", name)));
     rows.push(("limit", format!("{}{}   where n is {}", at_least(fit), words(&fit.rule), fit.predictor)));
-    for also in &fit.also {
+    for also in &fit.other_channels {
         let growth = Growth::complexity_of(also.coefficient, also.exponent);
         rows.push(("", format!("or {growth}, whichever is larger   where n is {}", also.predictor)));
     }
@@ -251,8 +251,11 @@ fn compared(group: &Group, fitted: &Fitted, against: Option<&FittedRule>) -> Vec
     let declared = group.declared.as_ref().zip(fitted.declared.as_ref());
     let old = declared.map(|(rules, result)| ("declared", rules.words.clone(), *result));
     let other = against.zip(fitted.against.as_ref()).map(|(rule, result)| ("old", words(rule), *result));
-    let others =
-        fitted.fit.also.iter().map(|also| format!(" or {}", Growth::complexity_of(also.coefficient, also.exponent)));
+    let others = fitted
+        .fit
+        .other_channels
+        .iter()
+        .map(|also| format!(" or {}", Growth::complexity_of(also.coefficient, also.exponent)));
     let new = ("new", words(&fitted.fit.rule) + &others.collect::<String>(), fitted.recorded);
     let held_out = ("new, held out", String::new(), held_out_backtest(&fitted.fit, &fitted.recorded));
     let rows = old.into_iter().chain(other).chain([new, held_out]);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use highwater::calibrate::resolve::{render, source, targets};
 use highwater::model::byte_order_mark;
-use highwater::model::document::{Change, Document, PutError, Schema, Source, Variables};
+use highwater::model::document::{Change, Document, EditError, Schema, Source, Variables};
 use highwater::model::fit::Documented;
 use similar::TextDiff;
 
@@ -59,30 +59,30 @@ impl File {
             channel: args.channel.as_deref(),
             alone: args.drop_other_rules,
         };
-        let put = self.source.put(&self.variables, &change).map_err(|error| match &error {
-            PutError::Flawed(flawed) => Failure::flawed(flawed),
-            PutError::Templated { .. } => {
+        let edited = self.source.edit(&self.variables, &change).map_err(|error| match &error {
+            EditError::Flawed(flawed) => Failure::flawed(flawed),
+            EditError::Templated { .. } => {
                 let help = "insert it by hand; `highwater fit --emit task-api` prints it".to_owned();
                 Failure::new(Exit::Usage, &error, Some(help))
             }
         })?;
         // The edited text must parse again.
-        let again = render(self.source.name(), put.text.clone(), &self.variables);
+        let again = render(self.source.name(), edited.text.clone(), &self.variables);
         check(&again.map_err(|flawed| Failure::flawed(&flawed))?)?;
-        for note in &put.notes {
+        for note in &edited.notes {
             output::say(&printable(&format!("note: {note}")));
         }
         let old = byte_order_mark::strip_bytes(&self.bytes);
         let mark = &self.bytes[..self.bytes.len() - old.len()];
         let old = String::from_utf8_lossy(old);
         let name = self.path.display().to_string();
-        if old == put.text {
+        if old == edited.text {
             return Ok(format!("{name} is already up to date\n"));
         }
-        let diff = TextDiff::from_lines(old.as_ref(), &put.text);
+        let diff = TextDiff::from_lines(old.as_ref(), &edited.text);
         let diff = diff.unified_diff().context_radius(3).header(&name, &name).to_string();
         if !args.dry_run {
-            self.replace(&[mark, put.text.as_bytes()].concat())?;
+            self.replace(&[mark, edited.text.as_bytes()].concat())?;
         }
         Ok(diff)
     }
@@ -104,7 +104,7 @@ impl File {
 
 /// Validates the document like `validate`; its warnings stay warnings.
 fn check(source: &Source) -> Result<(), Failure> {
-    let flawed = match Schema::of(source) {
+    let flawed = match Schema::detect(source) {
         Some(Schema::ProcessingContainer) => Document::processing_container(source.clone(), &targets).err(),
         Some(Schema::Task) | None => Document::task(source.clone(), &targets).err(),
     };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use highwater::calibrate::floor::{End, Found, Success, Terms, Try, TryResult};
+use highwater::calibrate::floor::{End, Found, SearchLimits, Success, Try, TryResult};
 use highwater::model::observation::{Breakdown, Observation, Peak, Subject};
 use highwater::model::reading::Reading;
 use highwater::model::units::Bytes;
@@ -55,7 +55,7 @@ pub(super) struct Report<'a> {
     #[serde(skip)]
     found: &'a Found,
     #[serde(skip)]
-    terms: Terms,
+    terms: SearchLimits,
 }
 
 /// One try in JSON.
@@ -73,7 +73,7 @@ struct TryReport {
 }
 
 impl<'a> Report<'a> {
-    pub(super) fn new(subject: &'a Subject, terms: Terms, success: Success, found: &'a Found) -> Self {
+    pub(super) fn new(subject: &'a Subject, terms: SearchLimits, success: Success, found: &'a Found) -> Self {
         let highest = found.highest();
         let peak = highest.and_then(|run| run.peak.as_ref().value());
         let breakdown = highest.and_then(|run| run.breakdown.value());
@@ -211,7 +211,7 @@ fn lag(breakdown: &Breakdown) -> Option<String> {
     (known < 0.9).then(|| "the parts are too low: this kernel updates them later than the total".to_owned())
 }
 
-fn notes(found: &Found, highest: Option<&Observation>, terms: Terms) -> Vec<String> {
+fn notes(found: &Found, highest: Option<&Observation>, terms: SearchLimits) -> Vec<String> {
     let mut notes = Vec::new();
     if let (1.., Some(not_enough)) = (found.contradictions, found.not_enough) {
         let (tries, verb) = if found.contradictions == 1 { ("try", "was") } else { ("tries", "were") };

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use highwater::model::rule::Mode;
 use highwater::model::units::Bytes;
-use highwater::tree::{Bucket, File, Item, LeftOut, Omission, Reason};
+use highwater::tree::{Bucket, Excluded, Exclusion, File, Item, Reason};
 use serde::Serialize;
 
 use super::Report;
@@ -108,8 +108,8 @@ pub(super) fn render(shown: &Report<'_>) -> Result<String, serde_json::Error> {
             largest: totals.largest_items.iter().map(Summed::from).collect(),
         }),
         histogram: totals.histogram.buckets.iter().map(Bar::from).collect(),
-        left_out: Rest::from(&shown.survey.left_out),
-        folders_read: shown.survey.folders,
+        left_out: Rest::from(&shown.survey.excluded),
+        folders_read: shown.survey.directories,
         listing: shown.listing.map(|listing| listing.iter().map(Sized::from).collect()),
     };
     serde_json::to_string_pretty(&inputs).map(|json| json + "\n")
@@ -153,9 +153,10 @@ impl From<&Bucket> for Bar {
     }
 }
 
-impl From<&LeftOut> for Rest {
-    fn from(left_out: &LeftOut) -> Self {
-        let missed = |omission: &Omission| Missed { path: Name::new("path", &omission.path), reason: omission.reason };
+impl From<&Excluded> for Rest {
+    fn from(left_out: &Excluded) -> Self {
+        let missed =
+            |exclusion: &Exclusion| Missed { path: Name::new("path", &exclusion.path), reason: exclusion.reason };
         Self {
             complete: left_out.troubles() == 0,
             counts: left_out.counts.clone(),

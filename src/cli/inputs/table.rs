@@ -6,7 +6,7 @@ use std::path::Path;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 use highwater::model::rule::Mode;
 use highwater::model::units::Bytes;
-use highwater::tree::{Bucket, File, Histogram, Item, LeftOut, Reason, Totals};
+use highwater::tree::{Bucket, Excluded, File, Histogram, Item, Reason, Totals};
 
 use super::Report;
 use crate::cli::table::printable;
@@ -30,8 +30,8 @@ pub(super) fn render(shown: &Report<'_>, width: Option<u16>) -> String {
     if let Some(listing) = shown.listing.filter(|listing| !listing.is_empty()) {
         sections.push(files(listing, width));
     }
-    if !shown.survey.left_out.is_empty() {
-        sections.push(left_out(&shown.survey.left_out));
+    if !shown.survey.excluded.is_empty() {
+        sections.push(left_out(&shown.survey.excluded));
     }
     sections.iter().map(|section| section.trim_end()).collect::<Vec<_>>().join("\n\n") + "\n"
 }
@@ -123,16 +123,16 @@ fn files(listing: &[File], width: Option<u16>) -> String {
 }
 
 /// What was skipped, problems first.
-pub(super) fn left_out(left_out: &LeftOut) -> String {
+pub(super) fn left_out(left_out: &Excluded) -> String {
     let mut text = String::from("skipped:");
     let is_harmless = |(reason, _): &(&Reason, &u64)| !reason.is_trouble();
     let mut counts: Vec<_> = left_out.counts.iter().collect();
     counts.sort_by_key(is_harmless);
     for (&reason, &count) in counts {
         let _ = write!(text, "\n  {}: {count}", meaning(reason));
-        let named: Vec<_> = left_out.named.iter().filter(|omission| omission.reason == reason).take(NAMED).collect();
-        for omission in &named {
-            let path = if omission.path == Path::new("") { ".".to_owned() } else { name(&omission.path) };
+        let named: Vec<_> = left_out.named.iter().filter(|exclusion| exclusion.reason == reason).take(NAMED).collect();
+        for exclusion in &named {
+            let path = if exclusion.path == Path::new("") { ".".to_owned() } else { name(&exclusion.path) };
             let _ = write!(text, "\n    {path}");
         }
         let more = count - named.len() as u64;

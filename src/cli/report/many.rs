@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use highwater::calibrate::fit::{Group, Groups, On};
+use highwater::calibrate::fit::{Group, Groups, Metric};
 use highwater::report::model::TaskReport;
 use highwater::report::{Builder, Shown};
 use highwater::store::Source;
@@ -65,7 +65,7 @@ struct Sorted {
 
 impl Sorted {
     fn read(sources: &[Source], how: How, notes: &mut Vec<String>) -> Result<Self, Failure> {
-        let mut groups = Groups::new(On::Peak, how.pooled);
+        let mut groups = Groups::new(Metric::Peak, how.pooled);
         let mut of_records = Vec::new();
         for source in sources {
             let unusable = records::each(source, |observation| of_records.push(groups.add(&observation) as u32))?;

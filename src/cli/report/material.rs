@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use highwater::calibrate::fit::{Fit, FitOptions, Group, On, fit_group, fit_single, group_records};
+use highwater::calibrate::fit::{Fit, FitOptions, Group, Metric, fit_group, fit_single, group_records};
 use highwater::model::fit::{Growth, Measure};
 use highwater::model::observation::Observation;
 use highwater::model::units::Bytes;
@@ -47,7 +47,7 @@ pub(super) fn materials<'a>(
 pub(super) type Counted = BTreeMap<String, (String, Measure)>;
 
 fn by_task<'a>(observations: &'a [Observation], how: How, counted: &Counted) -> Vec<(Material<'a>, Option<Measure>)> {
-    let groups = group_records(observations, On::Peak, how.pooled);
+    let groups = group_records(observations, Metric::Peak, how.pooled);
     let places = places(observations, how.pooled);
     groups.iter().zip(places).map(|(group, places)| material(observations, group, &places, how, counted)).collect()
 }
@@ -152,8 +152,8 @@ fn material<'a>(
 
 /// The rule of `highwater fit` if several channels decide: the report uses a rule of only one of them.
 fn over_several_channels(group: &Group, options: FitOptions) -> Option<String> {
-    let fit = fit_group(group, &options).ok().filter(|fit| !fit.also.is_empty())?;
-    let others = fit.also.iter().map(|also| {
+    let fit = fit_group(group, &options).ok().filter(|fit| !fit.other_channels.is_empty())?;
+    let others = fit.other_channels.iter().map(|also| {
         let growth = Growth::complexity_of(also.coefficient, also.exponent);
         format!(" or {growth} where n is {}", also.predictor)
     });

@@ -326,7 +326,7 @@ impl ContainerWorkload {
         launch.logs.clone_from(&conditions.logs);
         ContainerRunner::new(machine, self.engine.clone(), self.image.clone(), launch)
             .probe(self.probe)
-            .noise_floor(self.noise_floor)
+            .idle_peak(self.noise_floor)
     }
 }
 

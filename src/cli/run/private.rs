@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use highwater::host::machine::Machine;
-use highwater::model::plan::Material;
+use highwater::model::plan::InputSource;
 use highwater::model::prediction::{ChannelSize, Prediction};
 use highwater::model::task::{ChannelKind, Task};
 use highwater::model::units::Bytes;
@@ -83,7 +83,7 @@ impl PrivateTask {
         let can_mount = self.guard.protects() && inputs::can_be_overlaid(&task);
         for channel in task.channels.iter_mut().filter(|channel| channel.kind == ChannelKind::Input) {
             let Some(path) = &channel.host_path else { continue };
-            let material = Material::Folder(path.clone());
+            let material = InputSource::Directory(path.clone());
             let name = format!("{}-{}", state.runs, copies.len());
             let size = self.prediction.channels.iter().find(|known| known.name == channel.name);
             let size = match size.map(|known| &known.size) {

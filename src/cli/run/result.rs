@@ -119,5 +119,5 @@ fn compare(observation: &Observation, thresholds: Thresholds) -> Option<Comparis
         return None;
     }
     let prediction = observation.prediction.as_ref()?;
-    Some(Comparison::new(prediction, ObservedPeak::of(observation)?, thresholds))
+    Some(Comparison::new(prediction, ObservedPeak::from_observation(observation)?, thresholds))
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use highwater::calibrate::measure::{About, MeasureError};
+use highwater::calibrate::measure::{MeasureError, RunContext};
 use highwater::calibrate::resolve::Resolution;
 use highwater::host::machine::Machine;
 use highwater::model::observation::{Logs, Observation, Subject};
@@ -168,13 +168,13 @@ impl Workload {
     }
 
     /// The facts about the subject for a record.
-    pub(crate) fn about(&self) -> About {
+    pub(crate) fn about(&self) -> RunContext {
         let notes = match self {
             Self::Process(what) => what.notes(),
             Self::Container(container) => container.notes.clone(),
             Self::Private(task) => task.notes(),
         };
-        About { notes, ..About::one_run(self.subject().clone(), self.prediction().cloned()) }
+        RunContext { notes, ..RunContext::one_run(self.subject().clone(), self.prediction().cloned()) }
     }
 
     /// Checks that the subject can access its inputs.

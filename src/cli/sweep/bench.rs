@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use highwater::calibrate::measure::{About, MeasureError, measure};
-use highwater::calibrate::monitor::{Cancel, Observer, Watch};
-use highwater::calibrate::sweep::{Bench, Case, Job};
+use highwater::calibrate::measure::{MeasureError, RunContext, measure};
+use highwater::calibrate::monitor::{Cancel, Observer, WatchOptions};
+use highwater::calibrate::sweep::{Executor, InputCase, Job};
 use highwater::directory::Directory;
 use highwater::host::machine::Machine;
 use highwater::model::observation::{InputSizes, Logs, Observation, Outcome, SweepRun};
-use highwater::model::plan::{Material, PlanCell};
+use highwater::model::plan::{InputSource, PlanCell};
 use highwater::model::prediction::Prediction;
 use highwater::model::units::Bytes;
 use highwater::runner::StartError;
@@ -36,7 +36,7 @@ pub(super) struct PlannedCell {
     pub(super) planned: PlanCell,
     /// The key that an older highwater would have given the cell.
     pub(super) older_key: String,
-    pub(super) case: Arc<Case>,
+    pub(super) case: Arc<InputCase>,
     pub(super) inputs: Vec<InputSizes>,
     pub(super) prediction: Option<Prediction>,
 }
@@ -170,7 +170,7 @@ impl<'a> SweepExecutor<'a> {
         let mut cost = Cost::default();
         for (number, input) in self.cells[cell].case.inputs.iter().enumerate() {
             let name = format!("case-{place}-{number}");
-            let staged = self.staging.stage(&name, &input.material).map_err(|error| unstaged(&error))?;
+            let staged = self.staging.stage(&name, &input.source).map_err(|error| unstaged(&error))?;
             cost.copies += staged.cost().copies;
             cost.copied = cost.copied.saturating_add(staged.cost().copied);
             inputs.push((input.channel.clone(), staged));
@@ -232,7 +232,7 @@ impl<'a> SweepExecutor<'a> {
         let mut copies = Vec::new();
         for (number, ((channel, staged), input)) in case.inputs.iter().zip(&self.cells[cell].case.inputs).enumerate() {
             let name = format!("private-{run}-{number}");
-            let copy = self.staging.private(&name, (staged, &input.material), input.listing.bytes(), can_mount);
+            let copy = self.staging.private(&name, (staged, &input.source), input.listing.bytes(), can_mount);
             copies.push((channel.clone(), copy.map_err(|error| unstaged(&error))?));
         }
         let cost = copies.iter().map(|(_, copy)| copy.cost());
@@ -313,9 +313,9 @@ impl<'a> SweepExecutor<'a> {
             conditions.output_to(folder, "").map_err(Failure::elsewhere)?;
         }
         let interval = self.args.sample_interval;
-        let how = Watch { timeout: under.timeout, kill_after: self.args.kill_after, interval };
+        let how = WatchOptions { timeout: under.timeout, kill_after: self.args.kill_after, interval };
         let mut runner = start.runner(self.machine, &conditions).map_err(Failure::elsewhere)?;
-        let about = About {
+        let about = RunContext {
             subject: self.subject.recorded(),
             sweep: under.sweep.clone(),
             inputs: ready.inputs.clone(),
@@ -418,10 +418,10 @@ impl<'a> SweepExecutor<'a> {
     /// The paths of a cell's original data.
     fn originals_of(&self, cell: usize) -> Vec<PathBuf> {
         let inputs = self.cells[cell].case.inputs.iter();
-        let paths = inputs.flat_map(|input| match &input.material {
-            Material::Folder(path) => vec![path.clone()],
-            Material::Units { root, units } => units.iter().map(|unit| root.join(&unit.name)).collect(),
-            Material::Bytes { from, .. } => from.clone(),
+        let paths = inputs.flat_map(|input| match &input.source {
+            InputSource::Directory(path) => vec![path.clone()],
+            InputSource::Units { root, units } => units.iter().map(|unit| root.join(&unit.name)).collect(),
+            InputSource::Bytes { from, .. } => from.clone(),
         });
         paths.filter_map(|path| path.canonicalize().ok()).collect()
     }
@@ -431,7 +431,7 @@ const WARM: &str = "cache: warm, the inputs were read before the run";
 const COLD: &str = "cache: cold, the page cache of the whole machine was dropped before the run";
 const COLD_INPUTS: &str = "cache: cold, that of the input files was dropped before the run; programs and libraries stayed (dropping all needs root)";
 
-impl Bench for SweepExecutor<'_> {
+impl Executor for SweepExecutor<'_> {
     type Error = Failure;
 
     fn run(
@@ -506,7 +506,7 @@ impl Bench for SweepExecutor<'_> {
 
 impl SweepExecutor<'_> {
     fn takes_room(&self, cell: usize) -> bool {
-        self.cells[cell].case.inputs.iter().any(|input| matches!(input.material, Material::Bytes { .. }))
+        self.cells[cell].case.inputs.iter().any(|input| matches!(input.source, InputSource::Bytes { .. }))
     }
 }
 
@@ -548,7 +548,7 @@ fn unstaged(error: &StagingError) -> Failure {
 }
 
 /// Names and sizes of inputs by their channels.
-pub(super) fn listings(case: &Case) -> BTreeMap<&str, &highwater::tree::Listing> {
+pub(super) fn listings(case: &InputCase) -> BTreeMap<&str, &highwater::tree::Listing> {
     case.inputs.iter().map(|input| (input.channel.as_str(), &*input.listing)).collect()
 }
 

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater::calibrate::sweep::{Case, CaseError, CaseInput, Forecast, Schedule, Variation, cases};
+use highwater::calibrate::sweep::{CaseError, CaseInput, Forecast, InputCase, Schedule, Variation, cases};
 use highwater::model::plan::{
-    Conditions, GridError, Identity, Material, Order, Parameter, Plan, PlanCell, SCHEMA_VERSION, combinations,
+    Conditions, GridError, Identity, InputSource, Order, Parameter, Plan, PlanCell, SCHEMA_VERSION, combinations,
 };
 use highwater::model::units::Bytes;
 use highwater::runner::staging::Staging;
@@ -75,7 +75,7 @@ pub(super) fn plan(args: &SweepArgs, subject: &Subject<'_>, sweep: Map<String, V
         output::say(&format!("highwater: {twin} is identical to {known} and runs only once"));
     }
     let planned = cells.iter().map(|cell| cell.planned.clone()).collect();
-    let folders = given.into_iter().flat_map(|given| given.folders).collect();
+    let folders = given.into_iter().flat_map(|given| given.directories).collect();
     Ok(Planned { folders, plan: Plan { schema_version: SCHEMA_VERSION, task, sweep, cells: planned }, cells })
 }
 
@@ -107,7 +107,7 @@ struct OfCase {
 }
 
 impl OfCase {
-    fn new(case: &Case, subject: &Subject<'_>) -> Result<Self, Failure> {
+    fn new(case: &InputCase, subject: &Subject<'_>) -> Result<Self, Failure> {
         let sizes = case.inputs.iter().map(|input| input.sizes()).collect::<Result<_, _>>();
         let digests = |digest: fn(&CaseInput) -> String| {
             case.inputs.iter().map(|input| (input.channel.clone(), digest(input))).collect()
@@ -120,7 +120,7 @@ impl OfCase {
         })
     }
 
-    fn cell(&self, case: &Arc<Case>, identity: &Identity, parameters: &BTreeMap<String, String>) -> PlannedCell {
+    fn cell(&self, case: &Arc<InputCase>, identity: &Identity, parameters: &BTreeMap<String, String>) -> PlannedCell {
         let planned = PlanCell {
             key: identity.key(&case.named, &pairs(&self.contents), parameters),
             case: case.name.clone(),
@@ -243,12 +243,12 @@ impl Planned {
 
     /// Checks that the disk has room for the files to be created.
     pub(super) fn check_room(&self, args: &SweepArgs, staging: &Staging, schedule: &Schedule) -> Result<(), Failure> {
-        let mut needs: BTreeMap<*const Case, Bytes> = BTreeMap::new();
+        let mut needs: BTreeMap<*const InputCase, Bytes> = BTreeMap::new();
         for job in schedule.pending() {
             let case = &self.cells[job.cell].case;
-            let made = case.inputs.iter().map(|input| match input.material {
-                Material::Bytes { size, .. } => size,
-                Material::Folder(_) | Material::Units { .. } => Bytes::ZERO,
+            let made = case.inputs.iter().map(|input| match input.source {
+                InputSource::Bytes { size, .. } => size,
+                InputSource::Directory(_) | InputSource::Units { .. } => Bytes::ZERO,
             });
             needs.insert(Arc::as_ptr(case), made.sum());
         }
@@ -301,7 +301,7 @@ pub(super) fn show(args: &SweepArgs, mut planned: Planned) -> Result<Exit, Failu
     planned.learn(&mut forecast, &recorded);
     let dash = || "-".to_owned();
     let rows = planned.cells.iter().enumerate().map(|(place, cell)| {
-        let expected = forecast.of(place);
+        let expected = forecast.expected(place);
         let left = schedule.pending().filter(|job| job.cell == place).count();
         let made = if cell.planned.synthetic { " (synthetic)" } else { "" };
         vec![
@@ -317,7 +317,7 @@ pub(super) fn show(args: &SweepArgs, mut planned: Planned) -> Result<Exit, Failu
     });
     let header = [">Index", "Key", "Cell", ">Input", ">Recorded", ">To run", ">Memory", ">Time"];
     let mut text = table(&header, rows.collect());
-    let time: Option<Duration> = schedule.pending().map(|job| forecast.of(job.cell).time).sum();
+    let time: Option<Duration> = schedule.pending().map(|job| forecast.expected(job.cell).time).sum();
     let runs = schedule.left();
     let word = if runs == 1 { "run" } else { "runs" };
     text += &match time {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use highwater::calibrate::monitor::Observer;
-use highwater::calibrate::sweep::{Admission, Job, Keeper, Left};
+use highwater::calibrate::sweep::{Admission, Job, Left, Recorder};
 use highwater::directory::Directory;
 use highwater::model::observation::{Observation, Outcome};
 use highwater::model::plan::PlanCell;
@@ -169,7 +169,7 @@ pub(super) struct SweepRecorder<'a> {
     pub(super) observed: Vec<Observation>,
 }
 
-impl Keeper for SweepRecorder<'_> {
+impl Recorder for SweepRecorder<'_> {
     type Error = Failure;
 
     fn begins(&mut self, job: Job, _: &Admission<'_>) -> Result<Box<dyn Observer + Send>, Failure> {

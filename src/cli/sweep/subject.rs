@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use highwater::calibrate::predict::predict_listed;
 use highwater::calibrate::resolve::Resolution;
-use highwater::calibrate::sweep::Given;
+use highwater::calibrate::sweep::InputDirectories;
 use highwater::model::observation::RunnerKind;
 use highwater::model::plan::{Parameter, PlanTask};
 use highwater::model::prediction::Prediction;
@@ -132,7 +132,7 @@ impl<'a> Subject<'a> {
     }
 
     /// The directories of each input channel: the given ones, else those of the task.
-    pub(super) fn given(&self, inputs: &[String], sized: bool) -> Result<Vec<Given>, Failure> {
+    pub(super) fn given(&self, inputs: &[String], sized: bool) -> Result<Vec<InputDirectories>, Failure> {
         match &self.kind {
             Kind::Task { task, .. } if sized => {
                 Err(usage(&WrongInput::SizeOfTask { task: task.name.clone() }, "use --items or --grow"))
@@ -152,7 +152,7 @@ impl<'a> Subject<'a> {
                     }
                     (true, true) if !inputs.is_empty() => {
                         let folders = inputs.iter().map(PathBuf::from).collect();
-                        Ok(vec![Given { channel: INPUT.to_owned(), folders }])
+                        Ok(vec![InputDirectories { channel: INPUT.to_owned(), directories: folders }])
                     }
                     _ => Ok(Vec::new()),
                 }
@@ -397,9 +397,9 @@ fn unmade(path: &Path) -> impl FnOnce(std::io::Error) -> Failure {
     move |source| Failure::new(Exit::Host, &NoFolder { path, source }, None)
 }
 
-fn given_to_task(task: &Task, inputs: &[String]) -> Result<Vec<Given>, Failure> {
+fn given_to_task(task: &Task, inputs: &[String]) -> Result<Vec<InputDirectories>, Failure> {
     let names: Vec<&str> = task.inputs().map(|channel| channel.name.as_str()).collect();
-    let mut given: Vec<Given> = Vec::new();
+    let mut given: Vec<InputDirectories> = Vec::new();
     for text in inputs {
         let named = text.split_once('=').filter(|(name, _)| !name.contains('/'));
         let (channel, folder) = match (named, given.last()) {
@@ -417,8 +417,8 @@ fn given_to_task(task: &Task, inputs: &[String]) -> Result<Vec<Given>, Failure> 
             }
         };
         match given.iter_mut().find(|given| given.channel == channel) {
-            Some(known) => known.folders.push(PathBuf::from(folder)),
-            None => given.push(Given { channel, folders: vec![PathBuf::from(folder)] }),
+            Some(known) => known.directories.push(PathBuf::from(folder)),
+            None => given.push(InputDirectories { channel, directories: vec![PathBuf::from(folder)] }),
         }
     }
     for channel in task.inputs() {
@@ -426,7 +426,9 @@ fn given_to_task(task: &Task, inputs: &[String]) -> Result<Vec<Given>, Failure> 
             continue;
         }
         match &channel.host_path {
-            Some(path) => given.push(Given { channel: channel.name.clone(), folders: vec![path.clone()] }),
+            Some(path) => {
+                given.push(InputDirectories { channel: channel.name.clone(), directories: vec![path.clone()] })
+            }
             None => {
                 let error = WrongInput::NoFolder { channel: channel.name.clone() };
                 return Err(usage(&error, &format!("set it with --input {}=DIR", channel.name)));

@@ -1,4 +1,4 @@
-//! What a check compares with: one small JSON file, sorted, the same bytes for the same runs, meant to be committed.
+//! The reference of a check: a small JSON file, sorted and reproducible for the same runs, meant to be committed.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::model::fit::{FittedRule, Form};
 use crate::model::observation::{CgroupVersion, Observation, RunnerKind};
 use crate::model::units::Bytes;
 
-/// The version of the file; a reader refuses a higher one and reads every lower one.
+/// The version of the file; a reader rejects a higher one and accepts every lower one.
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// What tasks needed when their baseline was made.
@@ -19,7 +19,7 @@ pub const SCHEMA_VERSION: u32 = 1;
 pub struct Baseline {
     /// See [`SCHEMA_VERSION`].
     pub schema_version: u32,
-    /// Which version of highwater made it.
+    /// The version of highwater that wrote it.
     pub tool_version: String,
     /// By name.
     pub tasks: BTreeMap<String, BaselineTask>,
@@ -30,42 +30,42 @@ pub struct Baseline {
 pub struct BaselineTask {
     /// Where it was measured.
     pub host: BaselineHost,
-    /// What its runs called for, where there were enough sizes.
+    /// The rule fitted to its runs, if there were enough sizes.
     pub rule: Option<BaselineRule>,
     /// By name.
     pub cells: BTreeMap<String, BaselineCell>,
 }
 
-/// What a peak depends on beside the task.
+/// The properties of a host and runner that affect a peak.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BaselineHost {
-    /// The release of the kernel that charged the memory; nothing where nobody knows.
+    /// The release of the kernel that charged the memory; absent if unknown.
     pub kernel: Option<String>,
-    /// The architecture, as `uname -m` has it.
+    /// The architecture, as in `uname -m`.
     pub architecture: Option<String>,
-    /// The version of the cgroup interface; nothing where there was none.
+    /// The cgroup version; absent without a memory controller.
     pub cgroup: Option<CgroupVersion>,
-    /// What ran it.
+    /// The kind of runner.
     pub runner: RunnerKind,
-    /// The container engine and its version, where there was one.
+    /// The container engine and its version, if there was one.
     pub engine: Option<String>,
-    /// CPUs on line: the kernel's batching, and what many programs size their pools by.
+    /// Online CPUs, which determine the kernel's batching and the pool sizes of many programs.
     pub cpus: Option<u32>,
-    /// Whether all peaks are exact; else some are lower bounds, and `at_most_bytes` says which. A baseline without that was
-    /// written when nothing told them apart: all of its peaks are taken for lower bounds.
+    /// Whether all peaks are exact; otherwise `at_most_bytes` shows which are lower bounds. A baseline without this
+    /// field was written before they were distinguished: all of its peaks are treated as lower bounds.
     pub exact: bool,
 }
 
-/// The rule that runs called for.
+/// A fitted rule.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BaselineRule {
-    /// What n is.
+    /// The predictor, n.
     pub predictor: String,
-    /// What to give, the margin included, as `highwater fit` has it on the safe side.
+    /// The limit including the margin, as `highwater fit` computes it on the safe side.
     pub limit: FittedRule,
-    /// What its inputs need, no more and no less: this is what later checks compare with.
+    /// The need of its inputs, no more and no less: later checks compare with this.
     pub typical: FittedRule,
-    /// By how much the cell farthest from `typical` is off, as a share.
+    /// The largest deviation of a cell from `typical`, as a share.
     pub deviation: f64,
     /// The smallest input measured.
     #[serde(rename = "smallest_bytes")]
@@ -78,7 +78,7 @@ pub struct BaselineRule {
 /// What one cell needed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BaselineCell {
-    /// The sizes of its input by what they can be measured by.
+    /// The sizes of its input, by predictor.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sizes: BTreeMap<String, Bytes>,
     /// Its peaks.
@@ -87,13 +87,13 @@ pub struct BaselineCell {
 }
 
 impl BaselineRule {
-    /// What its inputs need, as people read it.
+    /// The need of its inputs, for users.
     pub fn words(&self) -> String {
         words(&self.typical)
     }
 }
 
-/// A rule as people read it: amounts in binary units, three digits of its coefficient, since more of them differ from run
+/// A rule for users: amounts in binary units, and three digits of its coefficient, because further ones vary from run
 /// to run.
 pub fn words(rule: &FittedRule) -> String {
     if rule.coefficient <= 0.0 {
@@ -114,11 +114,11 @@ pub fn words(rule: &FittedRule) -> String {
 
 impl BaselineHost {
     /// The host of a run.
-    pub fn of(observation: &Observation, exact: bool) -> Self {
+    pub fn from_observation(observation: &Observation, exact: bool) -> Self {
         let host = observation.host.as_ref().value();
         let engine = observation.container.as_ref().map(|container| &container.engine);
         Self {
-            // The engine may be elsewhere, and it is its kernel that counts.
+            // A remote engine has a kernel of its own, which does the counting.
             kernel: engine.and_then(|engine| engine.kernel.clone()).or_else(|| host.map(|host| host.kernel.clone())),
             architecture: host.map(|host| host.architecture.clone()),
             cgroup: engine.and_then(|engine| engine.cgroup).or_else(|| host.and_then(|host| host.cgroup)),
@@ -132,7 +132,7 @@ impl BaselineHost {
         }
     }
 
-    /// What is not the same on two hosts, each as `what: then, now`.
+    /// The differences between two hosts, each as `what: then, now`.
     pub fn differences(&self, now: &Self) -> Vec<String> {
         let cgroup = |version: Option<CgroupVersion>| match version {
             Some(CgroupVersion::V1) => "v1".to_owned(),
@@ -160,7 +160,7 @@ impl BaselineHost {
     }
 }
 
-/// Why a baseline cannot be used.
+/// Why a baseline is not usable.
 #[derive(Debug, thiserror::Error)]
 pub enum BaselineError {
     /// A newer highwater wrote it.
@@ -168,7 +168,7 @@ pub enum BaselineError {
     Newer {
         /// The file.
         name: String,
-        /// The version that was found.
+        /// The version found.
         found: u64,
     },
     /// It is not a baseline.
@@ -180,7 +180,7 @@ pub enum BaselineError {
         #[source]
         source: serde_json::Error,
     },
-    /// It is one, but its numbers make no sense.
+    /// It is a baseline, but its samples are invalid.
     #[error("{name}: the cell {cell} of {task} has no samples, or a different number of upper bounds")]
     BadSamples {
         /// The file.
@@ -205,7 +205,7 @@ impl BaselineError {
 }
 
 impl Baseline {
-    /// A baseline without tasks.
+    /// Creates a baseline without tasks.
     pub fn empty() -> Self {
         Self {
             schema_version: SCHEMA_VERSION,
@@ -214,10 +214,10 @@ impl Baseline {
         }
     }
 
-    /// Reads a baseline; `name` is what errors call it. Medians and spreads are computed anew from the samples.
+    /// Reads a baseline; `name` identifies it in errors. Medians and spreads are recomputed from the samples.
     ///
     /// # Errors
-    /// It is no baseline, or one of a newer version.
+    /// If it is not a baseline, or one of a newer version.
     pub fn parse(name: &str, text: &str) -> Result<Self, BaselineError> {
         #[derive(Deserialize)]
         struct Version {
@@ -247,16 +247,17 @@ impl Baseline {
         Ok(baseline)
     }
 
-    /// The text of the file: names in alphabetical order, samples in ascending order, nothing that depends on the time.
+    /// The content of the file: names in alphabetical order, samples in ascending order, nothing that depends on the
+    /// time.
     ///
     /// # Errors
-    /// A rule has a coefficient that JSON cannot write.
+    /// If a coefficient cannot be represented in JSON.
     pub fn text(&self) -> Result<String, serde_json::Error> {
         serde_json::to_string_pretty(self).map(|text| escape::json(&text) + "\n")
     }
 }
 
-/// The samples of a file, sorted and summed up anew.
+/// The samples of a file, sorted and with recomputed statistics.
 fn samples(read: &Samples, told_apart: bool) -> Option<Samples> {
     let peaks = read.peaks.iter().copied();
     let samples = match (told_apart, read.at_most.len()) {
@@ -267,7 +268,7 @@ fn samples(read: &Samples, told_apart: bool) -> Option<Samples> {
         }
         (true, _) => return None,
     };
-    Samples::of(samples)
+    Samples::new(samples)
 }
 
 #[cfg(test)]

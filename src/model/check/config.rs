@@ -1,12 +1,12 @@
-//! What is checked: `highwater.toml`.
+//! The configuration of a check: `highwater.toml`.
 //!
-//! | key | holds |
+//! | key | content |
 //! | --- | --- |
-//! | `baseline` | the file of the baseline; `highwater-baseline.json` where nothing is said |
-//! | `runs`, `baseline-runs`, `confirm`, `timeout` | how often and how long a task is run; also in a task |
-//! | `[thresholds]` | `relative`, `absolute`, `min-samples`, `horizon`, `wasteful`, `vanished`, `new`, `no-baseline`, `not-verified`; also in a task |
-//! | `[tasks.NAME]` | one of `task`, `command` and `image`, and what belongs to it |
-//! | `[[tasks.NAME.inputs]]` | the cells: `name`, and what is put in |
+//! | `baseline` | the baseline file; default `highwater-baseline.json` |
+//! | `runs`, `baseline-runs`, `confirm`, `timeout` | the number and time-out of runs; also per task |
+//! | `[thresholds]` | `relative`, `absolute`, `min-samples`, `horizon`, `wasteful`, `vanished`, `new`, `no-baseline`, `not-verified`; also per task |
+//! | `[tasks.NAME]` | one of `task`, `command` and `image`, and its settings |
+//! | `[[tasks.NAME.inputs]]` | the cells: `name` and inputs |
 
 mod toml;
 
@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::terms::{Repeats, TermError, Terms};
+use super::thresholds::{Repeats, ThresholdError, Thresholds};
 use crate::model::byte_order_mark;
 use crate::model::fit::FittedRule;
 use crate::model::problem::{Flawed, Problem, line_column};
@@ -24,108 +24,108 @@ use self::toml::{Place, Reader, Table};
 
 /// The name of the file.
 pub const FILE: &str = "highwater.toml";
-/// The file of the baseline where nothing else is said.
+/// The default baseline file.
 pub const BASELINE: &str = "highwater-baseline.json";
-/// The name of the only cell of a task without inputs.
+/// The name of the cell of a task without inputs.
 pub const ONLY_CELL: &str = "default";
 
-/// What is checked.
+/// The configuration of a check.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Config {
-    /// The file of the baseline, where it is named.
+    /// The baseline file, if given.
     pub baseline: Option<PathBuf>,
-    /// On which terms records of tasks are judged that are not listed.
-    pub terms: Terms,
-    /// How often such tasks are run.
+    /// The thresholds for records of tasks that are not listed.
+    pub thresholds: Thresholds,
+    /// The number of runs of such tasks.
     pub repeats: Repeats,
-    /// In the order they are written down.
+    /// In the order of the file.
     pub tasks: Vec<TaskConfig>,
 }
 
-/// One task that is checked.
+/// A task to check.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TaskConfig {
     /// Its name in the file, the baseline and the report.
     pub name: String,
-    /// The line its table begins in, from 1.
+    /// The line where its table begins, counted from 1.
     pub line: Option<usize>,
-    /// What is run.
-    pub what: What,
-    /// What it runs in.
+    /// What to run.
+    pub workload: WorkloadSpec,
+    /// How to run it.
     pub runner: RunnerChoice,
-    /// The image's document, for a task that calls its template by name.
+    /// The image's document, for a task that refers to its template by name.
     pub processing_container: Option<PathBuf>,
-    /// Variables that Jinja in the task finds as `custom.KEY`.
+    /// Variables that Jinja in the task sees as `custom.KEY`.
     pub set: BTreeMap<String, String>,
     /// Environment variables.
     pub env: BTreeMap<String, String>,
-    /// What a container sees, as `SOURCE:TARGET[:ro]`.
+    /// Mounts of a container, as `SOURCE:TARGET[:ro]`.
     pub mount: Vec<String>,
-    /// Further options, as `highwater run` takes them: `--network=none`.
+    /// Further options of `highwater run`, such as `--network=none`.
     pub options: Vec<String>,
-    /// What any of its cells may use.
+    /// The budget of each of its cells.
     pub budget: Option<Bytes>,
-    /// What an input of n bytes may use.
+    /// The limit for an input of n bytes.
     pub rule: Option<FittedRule>,
-    /// How long a run may take.
+    /// The time-out of a run.
     pub timeout: Option<Duration>,
-    /// How often it is run.
+    /// The number of runs.
     pub repeats: Repeats,
-    /// On which terms it is judged.
-    pub terms: Terms,
-    /// Its cells; none is one without anything of its own.
+    /// Its thresholds.
+    pub thresholds: Thresholds,
+    /// Its cells; an empty list means one cell without settings.
     pub inputs: Vec<InputConfig>,
 }
 
-/// What is run.
+/// What to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum WorkloadSpec {
     /// A task.json.
     Task(PathBuf),
-    /// A command, with `{input}` and `{PARAMETER}` in it.
+    /// A command, which may contain `{input}` and `{PARAMETER}`.
     Command(Vec<String>),
-    /// An image, with a command of its own where there is one.
+    /// An image, and its command if not the image's own.
     Image(String, Vec<String>),
 }
 
-/// What a task.json runs in.
+/// How to run a task.json.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RunnerChoice {
-    /// Its image.
+    /// In its image.
     #[default]
     Container,
-    /// A process of this machine.
+    /// As a process of this machine.
     Process,
 }
 
-/// One cell.
+/// A cell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InputConfig {
-    /// Its name, which the task has only once.
+    /// Its name, unique in the task.
     pub name: String,
-    /// What `{input}` stands for.
+    /// The value of `{input}`.
     pub path: Option<PathBuf>,
-    /// Folders by the channel that they take the place of.
+    /// Replacements for the directories of channels.
     pub channels: BTreeMap<String, PathBuf>,
-    /// What `{PARAMETER}` stands for.
+    /// The values of `{PARAMETER}`.
     pub parameters: BTreeMap<String, String>,
     /// As in the task, for this cell.
     pub set: BTreeMap<String, String>,
     /// As in the task, for this cell.
     pub env: BTreeMap<String, String>,
-    /// What this cell may use.
+    /// The budget of this cell.
     pub budget: Option<Bytes>,
-    /// The size of an input that is no file: the n of rules.
+    /// The size of an input that is not a file: the n of rules.
     pub size: Option<Bytes>,
 }
 
 impl TaskConfig {
-    /// A task of which nothing is known but its name: records of it are judged on the given terms.
-    pub fn of_records(name: String, terms: Terms, repeats: Repeats) -> Self {
+    /// A task known only by its name: its records are judged with the given thresholds.
+    pub fn of_records(name: String, thresholds: Thresholds, repeats: Repeats) -> Self {
         Self {
             name,
             line: None,
-            what: What::Command(Vec::new()),
+            workload: WorkloadSpec::Command(Vec::new()),
             runner: RunnerChoice::default(),
             processing_container: None,
             set: BTreeMap::new(),
@@ -136,12 +136,12 @@ impl TaskConfig {
             rule: None,
             timeout: None,
             repeats,
-            terms,
+            thresholds,
             inputs: Vec::new(),
         }
     }
 
-    /// The cells that are run.
+    /// The cells to run.
     pub fn cells(&self) -> Vec<InputConfig> {
         match self.inputs.as_slice() {
             [] => vec![InputConfig { name: ONLY_CELL.to_owned(), ..InputConfig::default() }],
@@ -149,7 +149,7 @@ impl TaskConfig {
         }
     }
 
-    /// What a cell may use by what is written down here: its own budget, or the task's.
+    /// The configured budget of a cell: its own, or the task's.
     pub fn budget_of(&self, cell: &str) -> Option<Bytes> {
         let own = self.inputs.iter().find(|input| input.name == cell).and_then(|input| input.budget);
         own.or(self.budget)
@@ -157,10 +157,10 @@ impl TaskConfig {
 }
 
 impl Config {
-    /// Reads the text of a file; `name` is what errors call it.
+    /// Parses the content of a file; `name` identifies it in errors.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// All problems of the file.
     pub fn parse(name: &str, text: &str) -> Result<Self, Flawed> {
         let text = byte_order_mark::strip(text);
         let mut reader = Reader::new(text);
@@ -178,29 +178,29 @@ fn config(reader: &mut Reader<'_>, table: Table) -> Config {
     let mut root = table;
     let repeats = repeats(reader, &mut root, Repeats::default());
     let timeout = reader.duration(&mut root, "timeout");
-    let terms = thresholds(reader, &mut root, Terms::default(), &repeats);
+    let thresholds = thresholds(reader, &mut root, Thresholds::default(), &repeats);
     let baseline = reader.text(&mut root, "baseline").map(|(text, _)| PathBuf::from(text));
     let mut tasks = Vec::new();
     let place = root.place.clone();
     match reader.table(&mut root, "tasks") {
         Some(table) => {
             for (name, table) in reader.tables(table) {
-                tasks.extend(task(reader, name, table, Defaults { terms, repeats, timeout }));
+                tasks.extend(task(reader, name, table, Defaults { thresholds, repeats, timeout }));
             }
         }
         None if !root.has_problem_with("tasks") => {
             let help = "add `[tasks.NAME]` with `task = \"task.json\"` or `command = [\"./program\", \"{input}\"]`";
-            reader.tell(Problem::error("missing-field", "no task defined").at(place).help(help));
+            reader.report(Problem::error("missing-field", "no task defined").at(place).help(help));
         }
         None => {}
     }
     reader.unknown(root, &["baseline", "timeout", "thresholds", "tasks"], &REPEATS);
-    Config { baseline, terms, repeats, tasks }
+    Config { baseline, thresholds, repeats, tasks }
 }
 
 #[derive(Clone, Copy)]
 struct Defaults {
-    terms: Terms,
+    thresholds: Thresholds,
     repeats: Repeats,
     timeout: Option<Duration>,
 }
@@ -217,8 +217,8 @@ fn repeats(reader: &mut Reader<'_>, table: &mut Table, default: Repeats) -> Repe
     }
 }
 
-fn thresholds(reader: &mut Reader<'_>, parent: &mut Table, default: Terms, repeats: &Repeats) -> Terms {
-    let mut terms = default;
+fn thresholds(reader: &mut Reader<'_>, parent: &mut Table, default: Thresholds, repeats: &Repeats) -> Thresholds {
+    let mut thresholds = default;
     let mut place = parent.place.clone();
     if let Some(mut table) = reader.table(parent, "thresholds") {
         place = table.place.clone();
@@ -227,48 +227,49 @@ fn thresholds(reader: &mut Reader<'_>, parent: &mut Table, default: Terms, repea
         let samples = reader.count(&mut table, "min-samples", 0..=1000);
         let horizon = reader.number(&mut table, "horizon");
         let wasteful = reader.number(&mut table, "wasteful");
-        terms.relative = relative.as_ref().map_or(terms.relative, |relative| relative.0);
-        terms.absolute = absolute.as_ref().map_or(terms.absolute, |absolute| absolute.0);
-        terms.min_samples = samples.map_or(terms.min_samples, |samples| samples as usize);
-        terms.horizon = horizon.as_ref().map_or(terms.horizon, |horizon| horizon.0);
-        terms.wasteful = wasteful.as_ref().map_or(terms.wasteful, |wasteful| wasteful.0);
-        terms.vanished = reader.reaction(&mut table, "vanished").unwrap_or(terms.vanished);
-        terms.new = reader.reaction(&mut table, "new").unwrap_or(terms.new);
-        terms.no_baseline = reader.reaction(&mut table, "no-baseline").unwrap_or(terms.no_baseline);
-        terms.not_verified = reader.reaction(&mut table, "not-verified").unwrap_or(terms.not_verified);
+        thresholds.relative = relative.as_ref().map_or(thresholds.relative, |relative| relative.0);
+        thresholds.absolute = absolute.as_ref().map_or(thresholds.absolute, |absolute| absolute.0);
+        thresholds.min_samples = samples.map_or(thresholds.min_samples, |samples| samples as usize);
+        thresholds.horizon = horizon.as_ref().map_or(thresholds.horizon, |horizon| horizon.0);
+        thresholds.wasteful = wasteful.as_ref().map_or(thresholds.wasteful, |wasteful| wasteful.0);
+        thresholds.vanished = reader.reaction(&mut table, "vanished").unwrap_or(thresholds.vanished);
+        thresholds.new = reader.reaction(&mut table, "new").unwrap_or(thresholds.new);
+        thresholds.no_baseline = reader.reaction(&mut table, "no-baseline").unwrap_or(thresholds.no_baseline);
+        thresholds.not_verified = reader.reaction(&mut table, "not-verified").unwrap_or(thresholds.not_verified);
         let places =
             [relative.map(|it| it.1), absolute.map(|it| it.1), horizon.map(|it| it.1), wasteful.map(|it| it.1)];
         let reactions = ["vanished", "new", "no-baseline", "not-verified"];
         reader.unknown(table, &["relative", "absolute", "min-samples", "horizon", "wasteful"], &reactions);
-        if let Err(error) = terms.sensible() {
+        if let Err(error) = thresholds.sensible() {
             let [relative, absolute, horizon, wasteful] = places;
             let of = match error {
-                TermError::Relative(_) => relative,
-                TermError::Absolute => absolute,
-                TermError::Horizon(_) => horizon,
-                TermError::Wasteful(_) => wasteful,
-                TermError::Samples(_) | TermError::Runs { .. } => None,
+                ThresholdError::Relative(_) => relative,
+                ThresholdError::Absolute => absolute,
+                ThresholdError::Horizon(_) => horizon,
+                ThresholdError::Wasteful(_) => wasteful,
+                ThresholdError::Samples(_) | ThresholdError::Runs { .. } => None,
             };
             senseless(reader, error, of.unwrap_or_else(|| place.clone()));
             return default;
         }
     }
-    if terms.min_samples > repeats.runs as usize {
-        let error = TermError::Runs { min_samples: terms.min_samples, runs: repeats.runs };
+    if thresholds.min_samples > repeats.runs as usize {
+        let error = ThresholdError::Runs { min_samples: thresholds.min_samples, runs: repeats.runs };
         senseless(reader, error, place);
     }
-    terms
+    thresholds
 }
 
-fn senseless(reader: &mut Reader<'_>, error: TermError, place: Place) {
+fn senseless(reader: &mut Reader<'_>, error: ThresholdError, place: Place) {
     let help = match error {
-        TermError::Runs { .. } => "raise `runs`, or lower `thresholds.min-samples`",
-        TermError::Relative(_) => "write a share such as \"3%\" or 0.03",
-        TermError::Absolute | TermError::Samples(_) | TermError::Horizon(_) | TermError::Wasteful(_) => {
-            "remove it to use the default"
-        }
+        ThresholdError::Runs { .. } => "raise `runs`, or lower `thresholds.min-samples`",
+        ThresholdError::Relative(_) => "write a share such as \"3%\" or 0.03",
+        ThresholdError::Absolute
+        | ThresholdError::Samples(_)
+        | ThresholdError::Horizon(_)
+        | ThresholdError::Wasteful(_) => "remove it to use the default",
     };
-    reader.tell(Problem::error("bad-threshold", error.to_string()).at(place).help(help));
+    reader.report(Problem::error("bad-threshold", error.to_string()).at(place).help(help));
 }
 
 const TASK: [&str; 14] = [
@@ -292,12 +293,12 @@ fn task(reader: &mut Reader<'_>, name: String, mut table: Table, defaults: Defau
     let place = table.place.clone();
     let line = line_column(reader.source(), place.start).map(|(line, _)| line);
     let repeats = repeats(reader, &mut table, defaults.repeats);
-    let terms = thresholds(reader, &mut table, defaults.terms, &repeats);
-    let what = what(reader, &mut table, &name);
-    let inputs = inputs(reader, &mut table, what.as_ref());
+    let thresholds = thresholds(reader, &mut table, defaults.thresholds, &repeats);
+    let workload = workload(reader, &mut table, &name);
+    let inputs = inputs(reader, &mut table, workload.as_ref());
     let config = TaskConfig {
         line,
-        runner: runner(reader, &mut table, what.as_ref()),
+        runner: runner(reader, &mut table, workload.as_ref()),
         processing_container: reader.text(&mut table, "processing-container").map(|(text, _)| text.into()),
         set: reader.words(&mut table, "set"),
         env: reader.words(&mut table, "env"),
@@ -306,17 +307,17 @@ fn task(reader: &mut Reader<'_>, name: String, mut table: Table, defaults: Defau
         budget: reader.bytes(&mut table, "budget").map(|(bytes, _)| bytes),
         rule: rule(reader, &mut table),
         timeout: reader.duration(&mut table, "timeout").or(defaults.timeout),
-        what: what.unwrap_or(What::Command(Vec::new())),
+        workload: workload.unwrap_or(WorkloadSpec::Command(Vec::new())),
         name,
         repeats,
-        terms,
+        thresholds,
         inputs,
     };
     reader.unknown(table, &TASK, &REPEATS);
     Some(config)
 }
 
-fn what(reader: &mut Reader<'_>, table: &mut Table, name: &str) -> Option<What> {
+fn workload(reader: &mut Reader<'_>, table: &mut Table, name: &str) -> Option<WorkloadSpec> {
     let place = table.place.clone();
     let task = reader.text(table, "task");
     let command = reader.list(table, "command");
@@ -325,18 +326,20 @@ fn what(reader: &mut Reader<'_>, table: &mut Table, name: &str) -> Option<What> 
         && words.is_empty()
     {
         let problem = Problem::error("empty", "the command has no program").at(place.clone());
-        reader.tell(problem.help("write an array of arguments, such as [\"./segment\", \"{input}\"]"));
+        reader.report(problem.help("write an array of arguments, such as [\"./segment\", \"{input}\"]"));
         return None;
     }
     match (task, command, image) {
-        (Some((file, _)), None, None) => Some(What::Task(file.into())),
-        (None, Some((words, _)), None) => Some(What::Command(words)),
-        (None, command, Some((image, _))) => Some(What::Image(image, command.map(|it| it.0).unwrap_or_default())),
+        (Some((file, _)), None, None) => Some(WorkloadSpec::Task(file.into())),
+        (None, Some((words, _)), None) => Some(WorkloadSpec::Command(words)),
+        (None, command, Some((image, _))) => {
+            Some(WorkloadSpec::Image(image, command.map(|it| it.0).unwrap_or_default()))
+        }
         (Some(_), command, image) => {
             let other = command.map(|it| it.1).or(image.map(|it| it.1)).unwrap_or(place);
             let problem =
                 Problem::error("conflict", format!("the task {name} has several of `task`, `command` and `image`"));
-            reader.tell(problem.at(other).help("keep one of `task`, `command` and `image`"));
+            reader.report(problem.at(other).help("keep one of `task`, `command` and `image`"));
             None
         }
         (None, None, None) => {
@@ -344,19 +347,19 @@ fn what(reader: &mut Reader<'_>, table: &mut Table, name: &str) -> Option<What> 
                 let problem =
                     Problem::error("missing-field", format!("the task {name} has no `task`, `command` or `image`"));
                 let help = "add `task = \"task.json\"`, `command = [\"./program\", \"{input}\"]` or `image = \"NAME\"`";
-                reader.tell(problem.at(place).help(help));
+                reader.report(problem.at(place).help(help));
             }
             None
         }
     }
 }
 
-fn runner(reader: &mut Reader<'_>, table: &mut Table, what: Option<&What>) -> RunnerChoice {
+fn runner(reader: &mut Reader<'_>, table: &mut Table, workload: Option<&WorkloadSpec>) -> RunnerChoice {
     let Some((text, place)) = reader.text(table, "runner") else { return RunnerChoice::default() };
-    if !matches!(what, Some(What::Task(_)) | None) {
+    if !matches!(workload, Some(WorkloadSpec::Task(_)) | None) {
         let problem =
             Problem::error("conflict", "`runner` is for `task`: a command runs as a process, an image as a container");
-        reader.tell(problem.at(place).help("remove it"));
+        reader.report(problem.at(place).help("remove it"));
         return RunnerChoice::default();
     }
     match text.as_str() {
@@ -375,7 +378,7 @@ fn rule(reader: &mut Reader<'_>, table: &mut Table) -> Option<FittedRule> {
         Ok(rule) => Some(rule),
         Err(error) => {
             let problem = Problem::error("bad-rule", crate::model::problem::one_line(&error)).at(place);
-            reader.tell(
+            reader.report(
                 problem.help("write `max(512MiB, 1.5*n)`, `2*n**2` or `1GiB`, where n is the input size in bytes"),
             );
             None
@@ -385,7 +388,7 @@ fn rule(reader: &mut Reader<'_>, table: &mut Table) -> Option<FittedRule> {
 
 const INPUT: [&str; 8] = ["name", "path", "channels", "parameters", "set", "env", "budget", "size"];
 
-fn inputs(reader: &mut Reader<'_>, table: &mut Table, what: Option<&What>) -> Vec<InputConfig> {
+fn inputs(reader: &mut Reader<'_>, table: &mut Table, workload: Option<&WorkloadSpec>) -> Vec<InputConfig> {
     let mut inputs: Vec<InputConfig> = Vec::new();
     for mut table in reader.list_of_tables(table, "inputs") {
         let place = table.place.clone();
@@ -396,30 +399,30 @@ fn inputs(reader: &mut Reader<'_>, table: &mut Table, what: Option<&What>) -> Ve
         let name_place = name.map_or_else(|| place.clone(), |(_, place)| place);
         let Some(name) = given else {
             let problem = Problem::error("missing-field", "an input has neither `name` nor `path`").at(place);
-            reader.tell(problem.help("add `name = \"small\"`, the name in the baseline and the report"));
+            reader.report(problem.help("add `name = \"small\"`, the name in the baseline and the report"));
             reader.unknown(table, &INPUT, &[]);
             continue;
         };
         if inputs.iter().any(|input| input.name == name) {
             let problem = Problem::error("duplicate", format!("two inputs are named {name}")).at(name_place);
-            reader.tell(problem.help("give each its own name"));
+            reader.report(problem.help("give each its own name"));
         }
         let of_channels = |key: &str| format!("`{key}` requires a command with {{input}}");
-        match (what, &path) {
-            (Some(What::Task(_)), Some((_, place))) => {
+        match (workload, &path) {
+            (Some(WorkloadSpec::Task(_)), Some((_, place))) => {
                 let problem = Problem::error("conflict", of_channels("path")).at(place.clone());
-                reader.tell(problem.help("write `channels = { CHANNEL = \"DIR\" }`"));
+                reader.report(problem.help("write `channels = { CHANNEL = \"DIR\" }`"));
             }
-            (Some(What::Command(_) | What::Image(..)), _) if !channels.is_empty() => {
+            (Some(WorkloadSpec::Command(_) | WorkloadSpec::Image(..)), _) if !channels.is_empty() => {
                 let problem = Problem::error("conflict", "`channels` requires a task.json").at(place);
-                reader.tell(problem.help("write `path = \"DIR\"`, and `{input}` in the command"));
+                reader.report(problem.help("write `path = \"DIR\"`, and `{input}` in the command"));
             }
             (_, _) => {}
         }
         inputs.push(InputConfig {
             name,
             path: path.map(|(path, _)| path.into()),
-            channels: channels.into_iter().map(|(name, folder)| (name, folder.into())).collect(),
+            channels: channels.into_iter().map(|(name, directory)| (name, directory.into())).collect(),
             parameters: reader.words(&mut table, "parameters"),
             set: reader.words(&mut table, "set"),
             env: reader.words(&mut table, "env"),

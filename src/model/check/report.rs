@@ -1,7 +1,7 @@
-//! What a check found.
+//! The report of a check.
 //!
-//! As JSON a [`Report`] has the fields of the types here; amounts are whole numbers of bytes. [`SCHEMA_VERSION`] grows
-//! when a field changes its meaning or goes away; new fields may come at any time.
+//! As JSON a [`Report`] has the fields of the types here; amounts are whole numbers of bytes. [`SCHEMA_VERSION`]
+//! increases when a field changes its meaning or is removed; new fields may be added at any time.
 
 use std::collections::BTreeMap;
 
@@ -14,104 +14,104 @@ use crate::model::units::Bytes;
 /// The version of the JSON form of a [`Report`].
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// What a check found.
+/// The report of a check.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// [`SCHEMA_VERSION`] of the program that made it.
+    /// The [`SCHEMA_VERSION`] of the program that wrote it.
     pub schema_version: u32,
-    /// Which version of highwater made it.
+    /// The version of highwater that wrote it.
     pub tool_version: String,
-    /// What it comes to.
+    /// The overall result.
     pub verdict: Verdict,
-    /// The tasks in the order of their names.
+    /// The tasks, in alphabetical order.
     pub tasks: Vec<TaskReport>,
 }
 
-/// What a check comes to.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
-    /// Nothing speaks against it.
+    /// No findings against it.
     Passed,
-    /// Peaks are lower bounds that show neither that the task stays within what it may use nor that it does not.
+    /// Peaks are lower bounds that show neither that the task stays within its allowance nor that it does not.
     NotVerified,
-    /// There are too few runs to tell.
+    /// There are too few runs.
     TooLittleData,
-    /// Something needs more than it may.
+    /// A task needs more than it may.
     Failed,
     /// A run of a task failed.
     TaskFailed,
 }
 
-/// What was found about a task.
+/// The findings about a task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaskReport {
     /// Its name.
     pub name: String,
-    /// Its cells by the size of their inputs, then by name; those that vanished among them.
+    /// Its cells by the size of their inputs, then by name, including those that vanished.
     pub cells: Vec<CellReport>,
-    /// Where it ran now; nothing where it did not.
+    /// The host of the current runs; absent if it did not run.
     pub host: Option<BaselineHost>,
-    /// The rule that its runs call for now, where there are enough sizes.
+    /// The rule fitted to the current runs, if there are enough sizes.
     pub rule: Option<BaselineRule>,
-    /// The rule that they called for then.
+    /// The rule of the baseline.
     pub baseline_rule: Option<BaselineRule>,
-    /// What is to be said about it, the worst first.
+    /// Its findings, worst first.
     pub findings: Vec<Finding>,
-    /// Where its table begins in highwater.toml: the line, from 1.
+    /// The line of highwater.toml where its table begins, counted from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<usize>,
 }
 
-/// One input with one choice of parameters, and what its runs came to.
+/// One input with one choice of parameters, and the statistics of its runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CellReport {
-    /// Its name, which its task has only once.
+    /// Its name, unique in the task.
     pub name: String,
-    /// The sizes of its input by what they can be measured by.
+    /// The sizes of its input, by predictor.
     pub sizes: BTreeMap<String, Bytes>,
-    /// Its runs now; nothing where nobody ran it.
+    /// Its current runs; absent if it was not run.
     pub now: Option<Samples>,
-    /// Its runs then; nothing where it is new.
+    /// Its runs in the baseline; absent if it is new.
     pub baseline: Option<Samples>,
-    /// What it may use at most, and who says so.
+    /// Its allowance, and where it comes from.
     pub allowed: Option<Allowed>,
-    /// How many of its runs failed.
+    /// Number of failed runs.
     pub failed_runs: usize,
-    /// The worst that was found about it.
+    /// The level of its worst finding.
     pub level: Option<Level>,
 }
 
 impl CellReport {
-    /// How much more it needs than then, as a share: 0.05 is 5 % more. With a lower bound now it is at least this.
+    /// Its growth over the baseline as a share: 0.05 is 5 % more. If the current peak is a lower bound, at least this.
     pub fn change(&self) -> Option<f64> {
         let (now, then) = (self.now.as_ref()?, self.baseline.as_ref()?);
         Some(now.median.ratio(then.is_exact().then_some(then.median)?)? - 1.0)
     }
 }
 
-/// The peak of a run: what the task needed at least, and at most.
+/// The peak of a run: the need of the task is at least and at most this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Sample {
     /// The peak.
     pub bytes: Bytes,
-    /// What the peak cannot exceed: itself if it is exact, `None` if it is a lower bound without an upper one.
+    /// An upper bound of the need: the peak itself if it is exact, `None` if it is a lower bound without an upper one.
     pub at_most: Option<Bytes>,
 }
 
 impl Sample {
-    /// A peak that is exact.
+    /// A sample with an exact peak.
     pub const fn exact(bytes: Bytes) -> Self {
         Self { bytes, at_most: Some(bytes) }
     }
 
-    /// A peak that is a lower bound.
+    /// A sample with a peak that is a lower bound.
     pub fn lower_bound(bytes: Bytes, at_most: Option<Bytes>) -> Self {
         // Counters are read one after the other, and charged in batches.
         Self { bytes, at_most: at_most.map(|most| most.max(bytes)) }
     }
 
-    /// Whether the task needed this and no more.
+    /// Whether the peak is exactly the need of the task.
     pub fn is_exact(&self) -> bool {
         self.at_most == Some(self.bytes)
     }
@@ -140,15 +140,15 @@ pub struct Samples {
     /// The peaks in ascending order.
     #[serde(rename = "samples_bytes")]
     pub peaks: Vec<Bytes>,
-    /// What each of the peaks cannot exceed: itself if it is exact, `null` if it is a lower bound without an upper one.
-    /// Empty if all are exact.
+    /// An upper bound of each peak: itself if it is exact, `null` if it is a lower bound without an upper one. Empty if
+    /// all are exact.
     #[serde(rename = "at_most_bytes", default, skip_serializing_if = "Vec::is_empty")]
     pub at_most: Vec<Option<Bytes>>,
 }
 
 impl Samples {
-    /// What peaks come to; nothing where there are none.
-    pub fn of(mut samples: Vec<Sample>) -> Option<Self> {
+    /// The statistics of the samples; `None` without samples.
+    pub fn new(mut samples: Vec<Sample>) -> Option<Self> {
         samples.sort_unstable();
         let peaks: Vec<Bytes> = samples.iter().map(|sample| sample.bytes).collect();
         let median = middle(&peaks)?;
@@ -187,7 +187,7 @@ impl Samples {
         if self.is_exact() {
             return Some(self.clone());
         }
-        Self::of(self.at_most.iter().map(|most| most.map(Sample::exact)).collect::<Option<_>>()?)
+        Self::new(self.at_most.iter().map(|most| most.map(Sample::exact)).collect::<Option<_>>()?)
     }
 
     /// The median in words: `200 MiB`, `at least 200 MiB`, or `at least 200 MiB and at most 240 MiB`.
@@ -200,7 +200,7 @@ impl Samples {
     }
 }
 
-/// The middle of sorted amounts, the mean of two middle ones rounded down.
+/// The median of sorted amounts; the mean of two middle ones is rounded down.
 fn middle(sorted: &[Bytes]) -> Option<Bytes> {
     let upper = sorted.get(sorted.len() / 2)?;
     if sorted.len() % 2 == 1 {
@@ -210,16 +210,16 @@ fn middle(sorted: &[Bytes]) -> Option<Bytes> {
     Some(Bytes(lower.0 + (upper.0 - lower.0) / 2))
 }
 
-/// The least of what a cell may use.
+/// The smallest allowance of a cell.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Allowed {
-    /// How much.
+    /// The amount.
     pub bytes: Bytes,
-    /// Who says so.
+    /// Where it comes from.
     pub by: AllowedBy,
 }
 
-/// Who says what a cell may use.
+/// The source of an allowance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "from", rename_all = "kebab-case")]
 pub enum AllowedBy {
@@ -234,32 +234,32 @@ pub enum AllowedBy {
     },
 }
 
-/// Something that is to be said.
+/// A finding of a check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// How bad it is.
+    /// Its severity.
     pub level: Level,
-    /// What it is, for scripts.
+    /// A stable code for scripts.
     pub reason: Reason,
-    /// The cell that it is about; nothing where it is about the task.
+    /// The cell; absent if the finding is about the task.
     pub cell: Option<String>,
-    /// What it is: a sentence without a full stop.
+    /// What was found: a sentence without a full stop.
     pub message: String,
     /// What to do about it.
     pub remedy: String,
 }
 
-/// How bad something is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
-    /// Good to know.
+    /// For information.
     Notice,
-    /// Worth a look; `--deny warnings` makes it a failure.
+    /// Worth attention; `--deny warnings` turns it into a failure.
     Warning,
-    /// A lower bound cannot tell.
+    /// A lower bound cannot decide.
     NotVerified,
-    /// There is too little data to tell.
+    /// There is too little data to decide.
     TooLittleData,
     /// The check fails.
     Failure,
@@ -268,7 +268,7 @@ pub enum Level {
 }
 
 impl Level {
-    /// What a report comes to that has nothing worse than this.
+    /// The verdict of a report whose worst finding has this level.
     pub const fn verdict(self) -> Verdict {
         match self {
             Self::Notice | Self::Warning => Verdict::Passed,
@@ -279,7 +279,7 @@ impl Level {
         }
     }
 
-    /// In a word, for a table.
+    /// A short label for a table.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Notice => "note",
@@ -292,7 +292,7 @@ impl Level {
     }
 }
 
-/// What there can be to say.
+/// The kind of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
@@ -308,17 +308,17 @@ pub enum Reason {
     Growth,
     /// The fitted rule has changed, so that larger inputs need more.
     RuleChanged,
-    /// Nobody ran a cell of the baseline.
+    /// A cell of the baseline was not run.
     VanishedCell,
     /// Too few runs.
     TooFewSamples,
-    /// There is nothing to compare with.
+    /// There is no reference to compare with.
     NoBaseline,
-    /// The peak is a lower bound within what the cell may use: the task may need more.
+    /// The peak is a lower bound within the allowance: the task may need more.
     NotVerified,
     /// Peaks are lower bounds that do not show whether the task needs more than in the baseline.
     GrowthNotVerified,
-    /// A run was held back by a limit: its peak is not its need.
+    /// A limit held a run back: its peak is not its need.
     Censored,
     /// The peak is a lower bound.
     LowerBound,
@@ -328,18 +328,18 @@ pub enum Reason {
     InputChanged,
     /// The baseline was measured on another host.
     OtherHost,
-    /// A rule could be fitted then and cannot now.
+    /// The baseline has a fitted rule, but the current runs do not allow one.
     NoRule,
-    /// Runs of something else.
+    /// The runs belong to something else.
     OtherTask,
-    /// It needs less than the baseline says.
+    /// It needs less than in the baseline.
     NeedsLess,
-    /// It is allowed much more than it needs.
+    /// Its limit is much higher than its need.
     LimitWasteful,
 }
 
 impl Reason {
-    /// The name that scripts look for.
+    /// The stable code for scripts.
     pub const fn name(self) -> &'static str {
         match self {
             Self::RunFailed => "run-failed",
@@ -367,7 +367,7 @@ impl Reason {
 }
 
 impl Report {
-    /// A report of these tasks, with the verdict that their findings come to.
+    /// Creates a report of these tasks; its verdict follows from their findings.
     pub fn new(tasks: Vec<TaskReport>) -> Self {
         let worst = tasks.iter().flat_map(|task| &task.findings).map(|finding| finding.level).max();
         Self {
@@ -378,7 +378,7 @@ impl Report {
         }
     }
 
-    /// The baseline that later checks compare with: these tasks as they are now, and the others of the old one.
+    /// The baseline for later checks: these tasks with their current runs, and the other tasks of the old one.
     pub fn baseline(&self, old: Option<Baseline>) -> Baseline {
         let mut baseline = Baseline { tasks: old.map(|old| old.tasks).unwrap_or_default(), ..Baseline::empty() };
         for task in &self.tasks {
@@ -398,12 +398,12 @@ impl Report {
         self.tasks.iter().flat_map(|task| task.findings.iter().map(move |finding| (task, finding)))
     }
 
-    /// How many findings are as bad as this.
+    /// Number of findings with this level.
     pub fn count(&self, level: Level) -> usize {
         self.findings().filter(|(_, finding)| finding.level == level).count()
     }
 
-    /// The verdict in a sentence.
+    /// The verdict as a sentence.
     pub fn sentence(&self) -> String {
         let cells: usize = self.tasks.iter().map(|task| task.cells.len()).sum();
         let plural = |count: usize, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
@@ -428,20 +428,20 @@ mod tests {
 
     #[test]
     fn samples_come_to_a_middle_and_a_spread_without_fractions() {
-        let samples = Samples::of([5, 1, 4, 2].map(|peak| Sample::exact(Bytes(peak))).to_vec()).unwrap();
+        let samples = Samples::new([5, 1, 4, 2].map(|peak| Sample::exact(Bytes(peak))).to_vec()).unwrap();
         assert_eq!((samples.median, samples.spread, samples.highest()), (Bytes(3), Bytes(1), Bytes(5)));
-        assert_eq!(Samples::of(vec![Sample::exact(Bytes(7))]).unwrap().spread, Bytes::ZERO);
-        assert_eq!(Samples::of(Vec::new()), None);
+        assert_eq!(Samples::new(vec![Sample::exact(Bytes(7))]).unwrap().spread, Bytes::ZERO);
+        assert_eq!(Samples::new(Vec::new()), None);
     }
 
     #[test]
     fn samples_know_what_they_are() {
         let at_least = |bytes: u64, most: Option<u64>| Sample::lower_bound(Bytes::mib(bytes), most.map(Bytes::mib));
-        let words = |samples: &[Sample]| Samples::of(samples.to_vec()).unwrap().words();
+        let words = |samples: &[Sample]| Samples::new(samples.to_vec()).unwrap().words();
         assert_eq!(words(&[Sample::exact(Bytes::mib(7))]), "7 MiB");
         assert_eq!(words(&[at_least(7, Some(9))]), "at least 7 MiB and at most 9 MiB");
         assert_eq!(words(&[at_least(7, Some(9)), at_least(8, None), Sample::exact(Bytes::mib(9))]), "at least 8 MiB");
-        // A bound below what was seen bounds nothing more.
+        // An upper bound below the peak is raised to it.
         assert!(at_least(7, Some(6)).is_exact());
     }
 

@@ -14,7 +14,7 @@ const TEMPLATE_FIELDS: [&str; 7] = ["identifier", "description", "inputs", "outp
 const MOUNT_FIELDS: [&str; 4] = ["name", "mounted_path", "description", "scale_rule"];
 const ENV_FIELDS: [&str; 6] = ["name", "value", "type", "choices", "adjustable", "description"];
 
-/// The whole document.
+/// Reads the whole document.
 pub(super) fn container(reader: &mut Reader<'_>, value: &Value<'_>) -> Read<ProcessingContainer> {
     let fields = reader.object("a processing container", value, Some(&CONTAINER_FIELDS))?;
     let name = fields.required(reader, "name", Reader::filled);
@@ -36,7 +36,7 @@ pub(super) fn container(reader: &mut Reader<'_>, value: &Value<'_>) -> Read<Proc
     Ok(ProcessingContainer { name: name?.value, description: description?.value, templates: templates? })
 }
 
-/// `api_version`, which both documents may have.
+/// Reads `api_version`, an optional field of both documents.
 pub(super) fn api_version(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Read<()> {
     let Some(value) = fields.find("api_version") else { return Ok(()) };
     match reader.integer("api_version", value)? {
@@ -44,12 +44,12 @@ pub(super) fn api_version(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Read<
         other => {
             let problem = Problem::error("api-version", format!("api_version is {other}"));
             let problem = problem.at(super::reader::span(value)).label("expected 1, the only version");
-            reader.tell(problem.help("write 1, or remove the field"))
+            reader.report(problem.help("write 1, or remove the field"))
         }
     }
 }
 
-/// A template, in the document of the container or in a task.
+/// Reads a template, in the document of the container or in a task.
 pub(super) fn template(reader: &mut Reader<'_>, _: &str, value: &Value<'_>) -> Read<TaskTemplate> {
     let fields = reader.object("a template", value, Some(&TEMPLATE_FIELDS))?;
     let identifier = fields.required(reader, "identifier", Reader::filled);
@@ -109,7 +109,7 @@ fn mounted_path(reader: &mut Reader<'_>, name: &str, value: &Value<'_>) -> Read<
     }
     let problem = Problem::error("not-absolute", format!("{} is not an absolute path", quote(&path.value)));
     let problem = problem.at(path.span).label("expected a path that begins with `/`");
-    reader.tell(problem.help(format!("write \"/{}\"", path.value.trim_start_matches("./"))))
+    reader.report(problem.help(format!("write \"/{}\"", path.value.trim_start_matches("./"))))
 }
 
 fn template_env(reader: &mut Reader<'_>, value: &Value<'_>) -> Read<TemplateEnv> {
@@ -132,13 +132,13 @@ fn template_env(reader: &mut Reader<'_>, value: &Value<'_>) -> Read<TemplateEnv>
     Ok(env)
 }
 
-/// The name of an environment variable.
+/// Reads the name of an environment variable.
 pub(super) fn env_name(reader: &mut Reader<'_>, what: &str, value: &Value<'_>) -> Read<Placed<String>> {
     let name = reader.filled(what, value)?;
     let Some(at) = name.value.find('=') else { return Ok(name) };
     let problem = Problem::error("env-name", format!("{} is not a valid variable name", quote(&name.value)));
     let help = "remove the `=`; the value belongs in \"value\"";
-    reader.tell_within(&name, [problem.at(at..at + 1).label("not allowed in a name").help(help)])
+    reader.report_within(&name, [problem.at(at..at + 1).label("not allowed in a name").help(help)])
 }
 
 fn warn_of_default(reader: &mut Reader<'_>, env: &TemplateEnv) {
@@ -173,7 +173,7 @@ fn warn_of_shared_mounts<'a>(reader: &mut Reader<'_>, mounts: impl Iterator<Item
     }
 }
 
-/// Whoever runs tasks looks at the rules of inputs only.
+/// The platform only applies the rules of inputs.
 pub(super) fn warn_of_output_rules(reader: &mut Reader<'_>, outputs: &Value<'_>) {
     let Value::Array(outputs) = outputs else { return };
     for output in outputs.elements.iter().filter_map(Value::as_object) {

@@ -1,4 +1,4 @@
-//! What is legal in a document and still probably not meant, each at its place.
+//! Finds parts of a document that are legal but probably not intended.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use crate::model::task::{ProcessingContainer, ResourcesSpec, RuleSpec, TaskSpec,
 use super::{Document, Source};
 
 impl Document<TaskSpec> {
-    /// What is legal and still probably not meant, judged without any input: the spans point into the source.
+    /// Finds what is legal but probably not intended, without knowing inputs; the spans point into the source.
     pub fn lint(&self, platform: Platform) -> Vec<Problem> {
         let spec = &self.content;
         let rules = spec.inputs.iter().filter_map(|volume| Some((&*volume.name.value, volume.scale_rule.as_ref()?)));
@@ -23,7 +23,7 @@ impl Document<TaskSpec> {
 }
 
 impl Document<ProcessingContainer> {
-    /// What is legal and still probably not meant, judged without any input: the spans point into the source.
+    /// Finds what is legal but probably not intended, without knowing inputs; the spans point into the source.
     pub fn lint(&self, platform: Platform) -> Vec<Problem> {
         let templates = self.content.templates.iter();
         templates.flat_map(|template| of_template(&self.source, template, platform)).collect()
@@ -45,13 +45,13 @@ fn found(
         rules.iter().map(|(channel, spec)| RuleFacts { channel, rule: &spec.rule, inputs: &[] }).collect();
     let task = TaskFacts {
         rules: &facts,
-        limit: resources.and_then(|spec| spec.resources.limits.of("memory")),
-        request: resources.and_then(|spec| spec.resources.requests.of("memory")),
+        limit: resources.and_then(|spec| spec.resources.limits.get("memory")),
+        request: resources.and_then(|spec| spec.resources.requests.get("memory")),
         platform,
     };
     let place = |place: Place| -> Option<Range<usize>> {
         match place {
-            Place::Rule(index, field) => rules.get(index).map(|(_, spec)| spec.places.of(field)),
+            Place::Rule(index, field) => rules.get(index).map(|(_, spec)| spec.places.span(field)),
             Place::Limit => resources?.limit.clone(),
             Place::Request => resources?.request.clone(),
         }

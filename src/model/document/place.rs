@@ -1,46 +1,46 @@
-//! The way back from a rendered text to its template.
+//! Maps a rendered text back to its template.
 //!
-//! The template is rendered a second time with marks between its tags. Where the output without the marks is the same
-//! as before, every mark tells which byte of the template stands at a byte of the output. Where it is not the same, as
-//! when a filter counts characters, there is no way back.
+//! The template is rendered a second time with marks between its tags. If the output without the marks is the same as
+//! before, every mark shows which byte of the template produced a byte of the output. If it differs, as when a filter
+//! counts characters, there is no mapping.
 
 use std::fmt::Write;
 use std::ops::Range;
 
-/// Begins a mark: a noncharacter, which no text has a use for.
+/// Begins a mark: a noncharacter, which does not occur in text.
 const OPEN: char = '\u{fdd0}';
 /// Ends a mark.
 const CLOSE: char = '\u{fdd1}';
 
-/// A template with marks, and what they stand for.
+/// A template with marks, and their meaning.
 pub(super) struct Marked {
     pub(super) text: String,
     marks: Vec<Origin>,
     template_len: usize,
 }
 
-/// Where a piece of output comes from.
+/// The origin of a part of the output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Origin {
-    /// The template from here on, byte by byte.
+    /// The template from this byte on, byte by byte.
     Text(usize),
     /// A tag, such as `{{ env.HOME }}`.
     Tag(Range<usize>),
 }
 
-/// From bytes of the output to bytes of the template.
+/// Maps bytes of the output to bytes of the template.
 #[derive(Clone, Debug)]
 pub(super) struct Map {
-    /// Each with the byte of the output it begins at, in order.
+    /// In order, with the byte of the output where each begins.
     origins: Vec<(usize, Origin)>,
     template_len: usize,
 }
 
-/// A piece of the template that output comes from.
+/// The part of the template that produced a part of the output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) span: Range<usize>,
-    /// Whether a tag made at least a part of the output.
+    /// Whether a tag produced at least a part of the output.
     pub(super) made_by_tag: bool,
 }
 
@@ -66,8 +66,8 @@ impl Marked {
         marked
     }
 
-    /// The text between two tags. White space that a tag takes away has to stay next to that tag: what belongs behind
-    /// the mark of the next one is returned.
+    /// The text between two tags. White space that a tag trims has to stay next to that tag: returns what belongs after
+    /// the mark of the next one.
     fn text_piece<'t>(&mut self, template: &'t str, piece: Range<usize>, trim_start: bool, trim_end: bool) -> &'t str {
         let raw = &template[piece.clone()];
         let lead = if trim_start { raw.len() - raw.trim_start().len() } else { 0 };
@@ -79,12 +79,12 @@ impl Marked {
     }
 
     fn mark(&mut self, origin: Origin) {
-        // Writing into a String does not fail.
+        // Writing to a String cannot fail.
         let _ = write!(self.text, "{OPEN}{}{CLOSE}", self.marks.len());
         self.marks.push(origin);
     }
 
-    /// Reads the marks in the rendered text; `None` unless it is otherwise the same as `expected`.
+    /// Reads the marks in the rendered text; `None` if it otherwise differs from `expected`.
     pub(super) fn map(&self, rendered: &str, expected: &str) -> Option<Map> {
         let mut origins = Vec::new();
         let mut output = 0;
@@ -104,7 +104,7 @@ impl Marked {
 }
 
 impl Map {
-    /// The bytes of the template that these bytes of the output come from.
+    /// The bytes of the template that produced these bytes of the output.
     pub(super) fn template(&self, output: Range<usize>) -> Place {
         let first = self.origin(output.start);
         let last = self.origin(output.end.saturating_sub(1).max(output.start));
@@ -131,12 +131,12 @@ impl Map {
         self.origins.get(self.index(output)?)
     }
 
-    /// The origins of all bytes of a piece of output.
+    /// The origins of all bytes of a part of the output.
     fn between(&self, output: &Range<usize>) -> impl Iterator<Item = &Origin> {
         let from = self.index(output.start).unwrap_or(0);
         let to = self.index(output.end.saturating_sub(1).max(output.start)).map_or(0, |index| index + 1);
         let ends = self.origins.iter().skip(1).map(|(at, _)| *at).chain([usize::MAX]);
-        // A tag without output made nothing.
+        // A tag without output produced nothing.
         self.origins
             .iter()
             .zip(ends)
@@ -147,7 +147,7 @@ impl Map {
     }
 }
 
-/// The statements such as `{% if … %}` that are open at a byte of a template, each by the byte it begins at.
+/// The statements such as `{% if … %}` that are open at a byte of a template, each by the byte where it begins.
 pub(super) fn blocks_before(template: &str, at: usize) -> Vec<usize> {
     let mut open = Vec::new();
     let mut position = 0;
@@ -159,7 +159,7 @@ pub(super) fn blocks_before(template: &str, at: usize) -> Vec<usize> {
             _ if template.as_bytes()[tag.start + 1] != b'%' => {}
             "if" | "for" | "raw" | "macro" | "filter" | "with" | "call" | "autoescape" => open.push(tag.start),
             "set" if !inside.contains('=') => open.push(tag.start),
-            // What belongs to another branch is another block.
+            // Each branch is a block of its own.
             "else" | "elif" => {
                 open.pop();
                 open.push(tag.start);
@@ -171,7 +171,7 @@ pub(super) fn blocks_before(template: &str, at: usize) -> Vec<usize> {
     open
 }
 
-/// The next `{{ … }}`, `{% … %}` or `{# … #}` at or behind a byte; quotes inside may hold its end.
+/// The next `{{ … }}`, `{% … %}` or `{# … #}` at or after a byte; quotes inside may contain its end.
 fn next_tag(template: &str, from: usize) -> Option<Range<usize>> {
     let bytes = template.as_bytes();
     let start = (from..bytes.len().saturating_sub(1))
@@ -201,7 +201,7 @@ mod tests {
     use super::super::template::render;
     use super::super::variables::Variables;
 
-    /// Renders, then finds `needle` in the output and the piece of the template it comes from.
+    /// Renders, then finds `needle` in the output, and returns the part of the template that produced it.
     fn origin(template: &str, needle: &str) -> (String, bool) {
         let rendered = render(template, &Variables::with_env([("A".to_owned(), "aaa".to_owned())])).unwrap();
         let at = rendered.text.find(needle).unwrap();

@@ -1,4 +1,4 @@
-//! Reads the values of a document and collects everything that is wrong with them.
+//! Reads the values of a document and collects all problems.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -13,22 +13,22 @@ use crate::model::task::Placed;
 use super::TargetCheck;
 use super::syntax::within_literal;
 
-/// So many errors and so many warnings are named: a file that is something else has one at every step.
+/// The most errors, and the most warnings, to report: a file of another kind has one at every step.
 const MOST_OF_A_KIND: usize = 100;
 
-/// The reader of a value has told what is wrong with it; whoever waited for the value goes on with the next one.
+/// The reader of a value has reported the problem; its caller continues with the next value.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Told;
+pub(super) struct Reported;
 
-/// What came of reading a value.
-pub(super) type Read<T> = Result<T, Told>;
+/// The result of reading a value.
+pub(super) type Read<T> = Result<T, Reported>;
 
 /// Collects problems.
 pub(super) struct Reader<'t> {
     text: &'t str,
     pub(super) targets: TargetCheck<'t>,
     problems: Vec<Problem>,
-    /// How many there were, named or not.
+    /// Total number of errors.
     errors: usize,
     warnings: usize,
 }
@@ -38,12 +38,12 @@ impl<'t> Reader<'t> {
         Self { text, targets, problems: Vec::new(), errors: 0, warnings: 0 }
     }
 
-    /// The text of a value as it stands in the document.
+    /// The source text of a value.
     pub(super) fn raw(&self, value: &Value<'_>) -> &'t str {
         &self.text[span(value)]
     }
 
-    /// All that was wrong, and whether nothing of it is an error.
+    /// All problems, and whether none of them is an error.
     pub(super) fn finish(mut self) -> (Vec<Problem>, bool) {
         let usable = self.errors == 0;
         let untold = self.errors.saturating_sub(MOST_OF_A_KIND) + self.warnings.saturating_sub(MOST_OF_A_KIND);
@@ -65,39 +65,39 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// Takes a problem; an error leaves nothing to go on with.
-    pub(super) fn tell<T>(&mut self, problem: Problem) -> Read<T> {
+    /// Records a problem and aborts reading this value if it is an error.
+    pub(super) fn report<T>(&mut self, problem: Problem) -> Read<T> {
         self.add(problem);
-        Err(Told)
+        Err(Reported)
     }
 
-    /// Takes a warning.
+    /// Records a warning.
     pub(super) fn warn(&mut self, problem: Problem) {
         self.add(problem);
     }
 
-    /// Takes problems whose spans point into the content of a text, and moves them to the text's place in the document.
-    pub(super) fn tell_within<T>(
+    /// Records problems whose spans point into the content of a string, moved to the string's location in the document.
+    pub(super) fn report_within<T>(
         &mut self,
         text: &Placed<String>,
         problems: impl IntoIterator<Item = Problem>,
     ) -> Read<T> {
         problems.into_iter().for_each(|problem| self.add(within(self.text, &text.span, problem)));
-        Err(Told)
+        Err(Reported)
     }
 
     pub(super) fn wrong_type<T>(&mut self, what: &str, value: &Value<'_>, expected: &str) -> Read<T> {
-        // A field by its name, or an object in words.
+        // A field name, or the description of an object.
         let shown = if what.contains(' ') { what.to_owned() } else { quote(what) };
         let problem = Problem::error("wrong-type", format!("{shown} is {}", kind(value)));
         let problem = problem.at(span(value)).label(format!("expected {expected}"));
-        self.tell(match remedy(value, expected, self.raw(value)) {
+        self.report(match remedy(value, expected, self.raw(value)) {
             Some(remedy) => problem.help(remedy),
             None => problem,
         })
     }
 
-    /// Opens an object of which `known` are the fields there are; without them it may have any.
+    /// Reads an object with the fields `known`; without them it may have any.
     pub(super) fn object<'a>(
         &mut self,
         what: &'a str,
@@ -125,7 +125,7 @@ impl<'t> Reader<'t> {
         Ok(Fields { what, object })
     }
 
-    /// The elements of a list, each read by `read`.
+    /// The elements of an array, each read by `read`.
     pub(super) fn each<'a, T>(
         &mut self,
         what: &str,
@@ -134,33 +134,33 @@ impl<'t> Reader<'t> {
         mut read: impl FnMut(&mut Self, &'a Value<'a>) -> Read<T>,
     ) -> Read<Vec<T>> {
         let Value::Array(array) = value else { return self.wrong_type(what, value, expected) };
-        // All of them, so that all that is wrong is told.
+        // All of them, so that all problems are reported.
         let read: Vec<_> = array.elements.iter().map(|element| read(self, element)).collect();
         read.into_iter().collect()
     }
 
-    /// A text without NUL, which no name, path, word or variable can hold.
+    /// A string without NUL, which no name, path, word or variable can contain.
     pub(super) fn text(&mut self, what: &str, value: &Value<'_>) -> Read<Placed<String>> {
         let Value::StringLit(literal) = value else { return self.wrong_type(what, value, "a string") };
         let text = Placed { value: literal.value.clone().into_owned(), span: span(value) };
         if let Some(at) = text.value.find('\0') {
             let problem = Problem::error("nul", format!("{} contains the character NUL", quote(what)));
-            return self.tell_within(&text, [problem.at(at..at + 1).label("not allowed here")]);
+            return self.report_within(&text, [problem.at(at..at + 1).label("not allowed here")]);
         }
         Ok(text)
     }
 
-    /// A text with something in it.
+    /// A non-empty string.
     pub(super) fn filled(&mut self, what: &str, value: &Value<'_>) -> Read<Placed<String>> {
         let text = self.text(what, value)?;
         if text.value.trim().is_empty() {
             let problem = Problem::error("empty-text", format!("{} is empty", quote(what))).at(text.span);
-            return self.tell(problem.label("expected at least one character"));
+            return self.report(problem.label("expected at least one character"));
         }
         Ok(text)
     }
 
-    /// A list of texts.
+    /// An array of strings.
     pub(super) fn texts(&mut self, what: &str, value: &Value<'_>) -> Read<Vec<String>> {
         self.each(what, value, "an array of strings", |reader, element| {
             reader.text(what, element).map(|text| text.value)
@@ -181,13 +181,13 @@ impl<'t> Reader<'t> {
         whole(literal.value).map_or_else(
             || {
                 let problem = Problem::error("not-whole", format!("{} is {}", quote(what), quote(literal.value)));
-                self.tell(problem.at(span(value)).label("expected an integer"))
+                self.report(problem.at(span(value)).label("expected an integer"))
             },
             Ok,
         )
     }
 
-    /// One of the names there are.
+    /// One of the given names.
     pub(super) fn name_of<T: Copy>(&mut self, what: &str, value: &Value<'_>, names: &[(&str, T)]) -> Read<T> {
         let text = self.text(what, value)?;
         if let Some((_, found)) = names.iter().find(|(name, _)| *name == text.value) {
@@ -196,13 +196,13 @@ impl<'t> Reader<'t> {
         let known: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
         let problem = Problem::error("unknown-name", format!("{} is no {what}", quote(&text.value))).at(text.span);
         let problem = problem.label(format!("expected {}", listed(&known)));
-        self.tell(match nearest(&text.value, known) {
+        self.report(match nearest(&text.value, known) {
             Some(meant) => problem.help(format!("did you mean `{meant}`?")),
             None => problem,
         })
     }
 
-    /// Tells of every name that was there before in the same list.
+    /// Reports names that occur more than once in an array.
     pub(super) fn no_duplicates<'p>(
         &mut self,
         code: &'static str,
@@ -220,7 +220,7 @@ impl<'t> Reader<'t> {
     }
 }
 
-/// The fields of an object. `null` in an optional field is the same as no field.
+/// The fields of an object. `null` in an optional field is the same as an absent field.
 #[derive(Clone, Copy)]
 pub(super) struct Fields<'a> {
     /// What the object is, such as `a task`.
@@ -229,7 +229,7 @@ pub(super) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// The value of a field, with the value `null` too. Of several the last: the others have been told of.
+    /// The value of a field, including `null`. The last one if there are several, which has been reported.
     pub(super) fn find(&self, name: &str) -> Option<&'a Value<'a>> {
         self.object
             .properties
@@ -250,18 +250,18 @@ impl<'a> Fields<'a> {
         self.find(name).map(span)
     }
 
-    /// All fields in their order.
+    /// All fields in order.
     pub(super) fn all(&self) -> impl Iterator<Item = (&'a str, &'a Value<'a>)> {
         self.object.properties.iter().map(|property| (property.name.as_str(), &property.value))
     }
 
-    /// The brace that opens the object: the place of what is not there.
+    /// The opening brace of the object: the location of absent fields.
     pub(super) fn opening(&self) -> Range<usize> {
         let start = self.object.range.start;
         start..start + 1
     }
 
-    /// A field that must be there, read by `read`.
+    /// A required field, read by `read`.
     pub(super) fn required<'t, T>(
         &self,
         reader: &mut Reader<'t>,
@@ -272,12 +272,12 @@ impl<'a> Fields<'a> {
             Some(value) => read(reader, name, value),
             None => {
                 let problem = Problem::error("missing-field", format!("{} has no {}", self.what, quote(name)));
-                reader.tell(problem.at(self.opening()).label(format!("expected \"{name}\": … in this object")))
+                reader.report(problem.at(self.opening()).label(format!("expected \"{name}\": … in this object")))
             }
         }
     }
 
-    /// A field that may be left out, read by `read`.
+    /// An optional field, read by `read`.
     pub(super) fn optional<'t, T>(
         &self,
         reader: &mut Reader<'t>,
@@ -291,14 +291,14 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Moves a problem whose span points into the content of a value to the value's place in the document.
+/// Moves a problem whose span points into the content of a value to the value's location in the document.
 pub(super) fn within(text: &str, place: &Range<usize>, problem: Problem) -> Problem {
     let literal = text.get(place.clone()).unwrap_or_default();
     let span = match problem.span.clone() {
         None => place.clone(),
         Some(span) if literal.starts_with('"') => {
             let within = within_literal(literal, span);
-            // A place in an empty text is hard to see: the quotes are shown.
+            // An empty span would be invisible: mark the quotes of an empty string.
             if literal.len() == 2 { place.clone() } else { place.start + within.start..place.start + within.end }
         }
         Some(span) => place.start + span.start..place.start + span.end.min(literal.len()),
@@ -315,7 +315,7 @@ fn bytes(range: &jsonc_parser::common::Range) -> Range<usize> {
     range.start..range.end
 }
 
-/// A value as what people call it.
+/// The JSON type of a value.
 fn kind(value: &Value<'_>) -> &'static str {
     match value {
         Value::StringLit(_) => "a string",
@@ -335,7 +335,7 @@ pub(super) fn whole(literal: &str) -> Option<i64> {
     }
 }
 
-/// What to write where a value of another type makes its meaning clear.
+/// The correction, if a value of another type has an obvious meaning.
 fn remedy(value: &Value<'_>, expected: &str, raw: &str) -> Option<String> {
     match (value, expected) {
         (Value::NumberLit(_) | Value::BooleanLit(_), "a string") => Some(format!("write \"{raw}\"")),
@@ -358,7 +358,7 @@ fn remedy(value: &Value<'_>, expected: &str, raw: &str) -> Option<String> {
     }
 }
 
-/// Names in back-ticks, with commas between them.
+/// Names in back-ticks, separated by commas.
 pub(super) fn listed(names: &[&str]) -> String {
     let quoted: Vec<String> = names.iter().map(|name| quote(name)).collect();
     quoted.join(", ")

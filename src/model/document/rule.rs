@@ -15,7 +15,7 @@ use super::reader::{Fields, Read, Reader, span, whole};
 const RULE_FIELDS: [&str; 7] =
     ["complexity", "scale_factor", "type", "mode", "target_dir", "target_glob", "target_regex"];
 
-/// A scale rule in either dialect.
+/// Reads a scale rule in either dialect.
 pub(super) fn scale_rule(reader: &mut Reader<'_>, _: &str, value: &Value<'_>) -> Read<RuleSpec> {
     let fields = reader.object("a scale_rule", value, Some(&RULE_FIELDS))?;
     let formula = formula(reader, &fields);
@@ -53,12 +53,12 @@ fn formula(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Read<Formula> {
         (Some(_), Some(_)) => {
             let problem = Problem::error("rule-ambiguous", "the scale_rule has both `complexity` and `scale_factor`");
             let problem = problem.at(fields.key("scale_factor")).label("conflicts with `complexity`");
-            reader.tell(problem.help("keep one: `complexity` is documented, `scale_factor` is released"))
+            reader.report(problem.help("keep one: `complexity` is documented, `scale_factor` is released"))
         }
         (None, None) => {
             let problem = Problem::error("missing-field", "the scale_rule has neither `complexity` nor `scale_factor`");
             let problem = problem.at(fields.opening()).label("expected one of them in this object");
-            reader.tell(problem.help("write \"complexity\": \"2*n\", or \"scale_factor\": 2"))
+            reader.report(problem.help("write \"complexity\": \"2*n\", or \"scale_factor\": 2"))
         }
         (Some(value), None) => complexity(reader, value),
         (None, Some(value)) => scale_factor(reader, value),
@@ -72,7 +72,7 @@ fn scale_factor(reader: &mut Reader<'_>, value: &Value<'_>) -> Read<Formula> {
     }
     let problem = Problem::error("not-whole", format!("`scale_factor` is {}", quote(literal.value)));
     let problem = problem.at(span(value)).label("expected an integer");
-    reader.tell(match Formula::complexity(&format!("{}*n", literal.value)) {
+    reader.report(match Formula::complexity(&format!("{}*n", literal.value)) {
         Ok(formula) => problem.help(format!("write \"complexity\": \"{formula}\" instead")),
         Err(_) => problem,
     })
@@ -82,10 +82,10 @@ fn complexity(reader: &mut Reader<'_>, value: &Value<'_>) -> Read<Formula> {
     if let Value::NumberLit(literal) = value {
         let problem = Problem::error("wrong-type", "`complexity` is a number").at(span(value));
         let problem = problem.label("expected a string that contains n");
-        return reader.tell(problem.help(format!("write \"{}*n\"", literal.value)));
+        return reader.report(problem.help(format!("write \"{}*n\"", literal.value)));
     }
     let text = reader.text("complexity", value)?;
-    Formula::complexity(&text.value).or_else(|errors| reader.tell_within(&text, errors.problems))
+    Formula::complexity(&text.value).or_else(|errors| reader.report_within(&text, errors.problems))
 }
 
 fn check_targets(reader: &mut Reader<'_>, fields: [(&str, &Option<Placed<String>>); 3]) {
@@ -93,13 +93,13 @@ fn check_targets(reader: &mut Reader<'_>, fields: [(&str, &Option<Placed<String>
     let [dir, glob, regex] = texts;
     for (field, problem) in (reader.targets)(dir, glob, regex) {
         if let Some((_, Some(text))) = fields.iter().find(|(name, _)| *name == field) {
-            // A warning leaves something to go on with, an error is remembered by the reader.
-            let _: Read<()> = reader.tell_within(text, [problem]);
+            // Reading continues after a warning; the reader remembers an error.
+            let _: Read<()> = reader.report_within(text, [problem]);
         }
     }
 }
 
-/// Limits and requests.
+/// Reads limits and requests.
 pub(super) fn resources(reader: &mut Reader<'_>, _: &str, value: &Value<'_>) -> Read<ResourcesSpec> {
     let fields = reader.object("resources", value, Some(&["limits", "requests"]))?;
     let limits = fields.optional(reader, "limits", amounts);
@@ -108,7 +108,7 @@ pub(super) fn resources(reader: &mut Reader<'_>, _: &str, value: &Value<'_>) -> 
     Ok(ResourcesSpec { resources: Resources { limits, requests }, whole: span(value), limit, request })
 }
 
-/// Amounts, and where that of the memory stands.
+/// Reads amounts; also returns the location of that of the memory.
 fn amounts(reader: &mut Reader<'_>, what: &str, value: &Value<'_>) -> Read<(Amounts, Option<Range<usize>>)> {
     let fields = reader.object(what, value, None)?;
     let mut amounts = Amounts::default();
@@ -116,7 +116,7 @@ fn amounts(reader: &mut Reader<'_>, what: &str, value: &Value<'_>) -> Read<(Amou
     for (name, value) in fields.all().filter(|(_, value)| !matches!(value, Value::NullKeyword(_))) {
         warn_of_name(reader, &fields, name);
         let set = quantity(reader, name, value).and_then(|(quantity, text)| {
-            amounts.set(name, quantity).or_else(|error| reader.tell_within(&text, [error.into()]))
+            amounts.set(name, quantity).or_else(|error| reader.report_within(&text, [error.into()]))
         });
         read = read.and(set);
     }
@@ -124,7 +124,7 @@ fn amounts(reader: &mut Reader<'_>, what: &str, value: &Value<'_>) -> Read<(Amou
     read.map(|()| (amounts, memory))
 }
 
-/// A quantity is a text or a number; the text stands for both.
+/// Reads a quantity, a string or a number, as a string.
 fn quantity(reader: &mut Reader<'_>, name: &str, value: &Value<'_>) -> Read<(Quantity, Placed<String>)> {
     let text = match value {
         Value::NumberLit(literal) => Placed { value: literal.value.to_owned(), span: span(value) },
@@ -133,7 +133,7 @@ fn quantity(reader: &mut Reader<'_>, name: &str, value: &Value<'_>) -> Read<(Qua
     };
     match text.value.parse::<Quantity>() {
         Ok(quantity) => Ok((quantity, text)),
-        Err(error) => reader.tell_within(&text, [error.into()]),
+        Err(error) => reader.report_within(&text, [error.into()]),
     }
 }
 

@@ -10,10 +10,10 @@ use super::reader::within;
 use super::template::{self, Rendered};
 use super::variables::Variables;
 
-/// The text of a document, rendered where it is a template, that knows the places of both.
+/// The text of a document, rendered if it is a template, with a mapping between both.
 ///
-/// Spans of [`Problem`]s and of everything read from the document point into [`Self::json`]; [`Self::flawed`] turns
-/// them into places of the file.
+/// Spans of [`Problem`]s and of everything read from the document point into [`Self::json`]; [`Self::flawed`] maps them
+/// to the file.
 #[derive(Clone, Debug)]
 pub struct Source {
     name: String,
@@ -22,26 +22,26 @@ pub struct Source {
 }
 
 impl Source {
-    /// A document has at most this many bytes, rendered or not. Read into values it takes up to 170 times as much memory.
+    /// The maximum size of a document, rendered or not. Its parsed values take up to 170 times as much memory.
     pub const MOST_BYTES: u64 = 4 << 20;
 
-    /// A text that is JSON as it stands.
+    /// A source that is plain JSON.
     pub fn plain(name: impl Into<String>, text: impl Into<String>) -> Self {
         Self { name: name.into(), text: text.into(), rendered: None }
     }
 
-    /// Whether a text is rendered: it holds Jinja.
+    /// Whether a text contains Jinja and has to be rendered.
     pub fn is_template(text: &str) -> bool {
         template::is_template(text)
     }
 
-    /// A text that is rendered where it holds Jinja; else it is taken byte by byte.
+    /// Renders a text that contains Jinja; uses any other text unchanged.
     ///
-    /// Rendering may take any amount of memory: [`resolve::render`](crate::calibrate::resolve::render) bounds it, for
-    /// texts that somebody else wrote.
+    /// Rendering may use any amount of memory: [`resolve::render`](crate::calibrate::resolve::render) bounds it, for
+    /// untrusted texts.
     ///
     /// # Errors
-    /// The Jinja is wrong, or uses variables that are not defined.
+    /// If the Jinja is invalid or uses undefined variables.
     pub fn render(name: impl Into<String>, text: impl Into<String>, variables: &Variables) -> Result<Self, Flawed> {
         let plain = Self::plain(name, text);
         if !Self::is_template(&plain.text) {
@@ -53,30 +53,30 @@ impl Source {
         }
     }
 
-    /// Where the text came from: a path, or words.
+    /// The origin of the text: a path, or a description.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The text to read: the rendered one where it is a template.
+    /// The text to parse: the rendered one if it is a template.
     pub fn json(&self) -> &str {
         self.rendered.as_ref().map_or(&self.text, |rendered| &rendered.text)
     }
 
-    /// The text as it stands in the file.
+    /// The text of the file.
     pub(super) fn text(&self) -> &str {
         &self.text
     }
 
-    /// The piece of the file that a piece of [`Self::json`] is, byte by byte; of an empty piece the place of the byte
-    /// before it. `None` where Jinja made some of it, or stands between it and what it belongs to.
+    /// Maps a span of [`Self::json`] to the file, byte by byte; an empty span to the byte before it. `None` if Jinja
+    /// produced a part of it, or is between it and its context.
     pub(super) fn place_of(&self, span: Range<usize>) -> Option<Range<usize>> {
         let Some(rendered) = &self.rendered else { return Some(span) };
         let map = rendered.map.as_ref()?;
         let looked_at = if span.is_empty() { span.start.checked_sub(1)?..span.end } else { span.clone() };
         let place = map.template(looked_at.clone());
         if span.is_empty() && place.made_by_tag {
-            // Behind a tag is a place, too.
+            // The end of a tag is a valid location, too.
             return Some(place.span.end..place.span.end);
         }
         let same = self.text.get(place.span.clone()) == rendered.text.get(looked_at);
@@ -89,13 +89,13 @@ impl Source {
         self.rendered.is_some()
     }
 
-    /// Moves a problem whose span points into the text of a value to the place of that value in [`Self::json`].
+    /// Moves a problem whose span points into the content of a value to the location of that value in [`Self::json`].
     pub fn within(&self, place: &Range<usize>, problem: Problem) -> Problem {
         within(self.json(), place, problem)
     }
 
-    /// Problems whose spans point into [`Self::json`], as problems of the file. Where a template gives no way back,
-    /// they stay with the rendered text, and the name says so.
+    /// Maps problems whose spans point into [`Self::json`] to the file. If a template has no mapping, they refer to the
+    /// rendered text, and the name says so.
     pub fn flawed(&self, problems: impl IntoIterator<Item = Problem>) -> Flawed {
         let problems = problems.into_iter();
         match &self.rendered {
@@ -124,7 +124,7 @@ impl Source {
     }
 }
 
-/// A problem with what Jinja made: it shows the output, and its remedy is about the template.
+/// A problem with the output of Jinja: it shows the output, and its remedy is about the template.
 fn made_by(tag: &str, output: &str, problem: Problem) -> Problem {
     let rendered = format!("rendered as {}", quote(output));
     let label = match &problem.label {
@@ -141,7 +141,7 @@ fn made_by(tag: &str, output: &str, problem: Problem) -> Problem {
 }
 
 fn sorted(mut problems: Vec<Problem>) -> Vec<Problem> {
-    // What has no place comes last.
+    // Problems without a location come last.
     problems.sort_by_key(|problem| problem.span.as_ref().map_or((usize::MAX, 0), |span| (span.start, span.end)));
     problems
 }

@@ -1,4 +1,4 @@
-//! Reads a text as JSON, and says what was expected where it is none.
+//! Parses JSON, and reports what was expected if it is invalid.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use jsonc_parser::{CollectOptions, ParseOptions, ParseStringErrorKind, parse_to_
 use crate::model::problem::Problem;
 use crate::model::spelling::quote;
 
-/// Nothing but what RFC 8259 has.
+/// Only what RFC 8259 allows.
 const STRICT: ParseOptions = ParseOptions {
     allow_comments: false,
     allow_loose_object_property_names: false,
@@ -23,10 +23,10 @@ const STRICT: ParseOptions = ParseOptions {
     allow_extended_string_escapes: false,
 };
 
-/// Reads JSON, keeping the bytes of every value.
+/// Parses JSON, keeping the span of every value.
 ///
 /// # Errors
-/// The first place that is not JSON.
+/// The first syntax error.
 pub(super) fn parse(text: &str) -> Result<Value<'_>, Problem> {
     if text.trim().is_empty() {
         let help = "expected a JSON object: { … }";
@@ -36,7 +36,7 @@ pub(super) fn parse(text: &str) -> Result<Value<'_>, Problem> {
         Ok(result) => result.value,
         Err(error) => return Err(refused(text, &error)),
     };
-    // The parser above lets control characters in texts and exotic white space pass.
+    // The parser above accepts control characters in strings and exotic white space.
     if let Some(problem) = foreign(text) {
         return Err(problem);
     }
@@ -47,7 +47,7 @@ fn not_json(message: impl Into<String>) -> Problem {
     Problem::error("not-json", message)
 }
 
-/// What was found, what was expected, what to do: the rest is the place.
+/// The message, label and help for a syntax error.
 fn refused(text: &str, error: &ParseError) -> Problem {
     use ParseErrorKind as Kind;
     let span = error.range().start..error.range().end.max(error.range().start);
@@ -134,7 +134,7 @@ fn string(kind: &ParseStringErrorKind, text: &str, at: usize) -> Problem {
     }
 }
 
-/// The first character of a text, otherwise JSON, that JSON does not allow where it stands.
+/// The first character that JSON does not allow at its position in an otherwise valid text.
 fn foreign(text: &str) -> Option<Problem> {
     let mut in_text = false;
     let mut chars = text.char_indices();
@@ -180,9 +180,9 @@ fn word(text: &str, at: usize) -> &str {
     &rest[..length]
 }
 
-/// The bytes of a text's literal in the file that make these bytes of the text.
+/// The bytes of a string literal in the file that produce these bytes of its content.
 ///
-/// The literal includes its quotes; an escape makes one character from several bytes.
+/// The literal includes its quotes; an escape produces one character from several bytes.
 pub(super) fn within_literal(literal: &str, content: Range<usize>) -> Range<usize> {
     let mut made = 0;
     let mut at = 1;
@@ -210,11 +210,11 @@ pub(super) fn within_literal(literal: &str, content: Range<usize>) -> Range<usiz
     start.unwrap_or(end)..end
 }
 
-/// How many bytes a `\u` escape has, and how many bytes the character has that it stands for.
+/// The length in bytes of a `\u` escape, and of the character that it stands for.
 fn unicode_escape(literal: &str, at: usize) -> (usize, usize) {
     let unit = |at: usize| literal.get(at + 2..at + 6).and_then(|digits| u32::from_str_radix(digits, 16).ok());
     match unit(at) {
-        // The first half of a pair: the second follows, or the text had not been read.
+        // The first half of a surrogate pair: the second follows, because parsing succeeded.
         Some(0xd800..=0xdbff) => (12, 4),
         Some(code) => (6, char::from_u32(code).map_or(1, char::len_utf8)),
         None => (6, 1),

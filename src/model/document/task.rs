@@ -17,7 +17,7 @@ const TASK_FIELDS: [&str; 10] =
     ["name", "image", "api_version", "taskTemplate", "inputs", "outputs", "env", "command", "resources", "config"];
 const VOLUME_FIELDS: [&str; 4] = ["name", "input", "volume_source", "scale_rule"];
 
-/// The whole document.
+/// Reads the whole document.
 pub(super) fn task(reader: &mut Reader<'_>, value: &Value<'_>) -> Read<TaskSpec> {
     let fields = reader.object("a task", value, Some(&TASK_FIELDS))?;
     let name = fields.required(reader, "name", Reader::filled);
@@ -82,19 +82,19 @@ fn volume_source(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Read<VolumeSou
         (Some(_), Some(_)) => {
             let problem = Problem::error("volume-ambiguous", "the channel has both `input` and `volume_source`");
             let problem = problem.at(fields.key("volume_source")).label("conflicts with `input`");
-            return reader.tell(problem.help("keep one: both give the location of the data"));
+            return reader.report(problem.help("keep one: both give the location of the data"));
         }
         (None, None) => {
             let problem = Problem::error("missing-field", "the channel has neither `input` nor `volume_source`");
             let problem = problem.at(fields.opening()).label("expected one of them in this object");
-            return reader.tell(problem.help("write \"input\": {\"host_path\": \"./data\"}"));
+            return reader.report(problem.help("write \"input\": {\"host_path\": \"./data\"}"));
         }
         (Some(value), None) => ("input", value),
         (None, Some(value)) => ("volume_source", value),
     };
     let volume = reader.object(name, value, None)?;
     match volume.find("host_path") {
-        // A volume of Kubernetes can be a folder of a node: {"host_path": {"path": …}}.
+        // A Kubernetes volume can be a directory of a node: {"host_path": {"path": …}}.
         Some(Value::Object(_)) => kubernetes(reader, name, value),
         Some(path) => {
             let path = host_path(reader, path);
@@ -106,7 +106,7 @@ fn volume_source(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Read<VolumeSou
             let problem = Problem::error("missing-field", format!("{} has no `host_path`", quote(name)));
             let problem = problem.at(volume.opening()).label("expected \"host_path\": … in this object");
             let meant = volume.all().find(|(key, _)| nearest(key, ["host_path"]).is_some());
-            reader.tell(match meant {
+            reader.report(match meant {
                 Some((key, _)) => problem.help(format!("did you mean `host_path` instead of {}?", quote(key))),
                 None => problem.help("write {\"host_path\": \"./data\"}"),
             })
@@ -114,7 +114,7 @@ fn volume_source(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Read<VolumeSou
     }
 }
 
-/// A claim by its name, or a volume object, which has another object in it.
+/// A claim by its name, or a volume object, which contains another object.
 fn is_kubernetes(volume: &Fields<'_>) -> bool {
     volume.find("claim_name").is_some() || volume.all().any(|(_, value)| matches!(value, Value::Object(_)))
 }
@@ -143,7 +143,7 @@ fn config(reader: &mut Reader<'_>, _: &str, value: &Value<'_>) -> Read<Config> {
     for (name, value) in fields.all().filter(|(name, _)| *name != "labels") {
         match any(reader, name, value) {
             Ok(value) => drop(others.insert(name.to_owned(), value)),
-            Err(told) => read = Err(told),
+            Err(reported) => read = Err(reported),
         }
     }
     read?;
@@ -157,10 +157,10 @@ fn labels(reader: &mut Reader<'_>, _: &str, value: &Value<'_>) -> Read<Vec<(Stri
     labels.into_iter().collect()
 }
 
-/// A value that is kept as it is.
+/// A value that is kept unchanged.
 fn any(reader: &mut Reader<'_>, name: &str, value: &Value<'_>) -> Read<serde_json::Value> {
     serde_json::from_str(reader.raw(value)).or_else(|error| {
         let problem = Problem::error("not-json", format!("cannot store {}: {error}", quote(name)));
-        reader.tell(problem.at(span(value)))
+        reader.report(problem.at(span(value)))
     })
 }

@@ -1,4 +1,4 @@
-//! Renders the Jinja of a document.
+//! Renders Jinja in a document.
 
 use std::io::{self, Write};
 use std::ops::Range;
@@ -14,27 +14,27 @@ use super::place::{Map, Marked};
 use super::source::Source;
 use super::variables::Variables;
 
-/// A template takes at most this many steps of the engine.
+/// The most steps of the engine for a template.
 const MOST_STEPS: u64 = 2_000_000;
-/// So many undefined variables are named at once.
+/// The most undefined variables to report at once.
 const MOST_UNDEFINED: usize = 20;
-/// What an undefined variable is given so that the next one is found: no text that anybody sets.
+/// The value given to an undefined variable, so that rendering continues to the next one.
 const GIVEN: &str = "\u{fdd2}";
-/// The name by which the engine knows the template; it never shows.
+/// The internal name of the template; never displayed.
 const NAME: &str = "document";
 
-/// What became of a template.
+/// The result of rendering.
 #[derive(Clone, Debug)]
 pub(super) struct Rendered {
     pub(super) text: String,
-    /// From the rendered text back to the template; `None` where the way back is not clear.
+    /// Maps the rendered text back to the template; `None` if the mapping is ambiguous.
     pub(super) map: Option<Map>,
 }
 
-/// Whether a text is to be rendered at all.
+/// Whether a text has to be rendered.
 ///
-/// `{{` and `{%` make a template. `{#` alone also stands in plain JSON, as in `"${#files[@]}"`: a text that is JSON
-/// without rendering is left as it is.
+/// `{{` and `{%` indicate a template. `{#` alone also occurs in plain JSON, as in `"${#files[@]}"`: a text that is
+/// valid JSON is not rendered.
 pub(super) fn is_template(text: &str) -> bool {
     text.contains("{{")
         || text.contains("{%")
@@ -44,7 +44,7 @@ pub(super) fn is_template(text: &str) -> bool {
 /// Renders a template.
 ///
 /// # Errors
-/// A syntax error, or all variables that are not defined, each with its place in the template.
+/// A syntax error, or all undefined variables, with their locations in the template.
 pub(super) fn render(template: &str, variables: &Variables) -> Result<Rendered, Vec<Problem>> {
     let context = Value::from(Serde(variables));
     match attempt(template, &context) {
@@ -74,12 +74,12 @@ fn engine() -> Environment<'static> {
     engine.set_auto_escape_callback(|_| AutoEscape::None);
     // Templates written for Python call `env.get("NAME", "default")` and methods of strings.
     engine.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-    // Jinja has no such function, and it would print every variable there is.
+    // Jinja has no such function, and it would print all variables.
     engine.remove_global("debug");
     engine
 }
 
-/// Takes up to [`Source::MOST_BYTES`].
+/// Accepts up to [`Source::MOST_BYTES`].
 struct Bounded(Vec<u8>);
 
 impl Write for Bounded {
@@ -96,18 +96,18 @@ impl Write for Bounded {
     }
 }
 
-/// The engine stops at the first undefined variable: it is given a value, and the template another chance.
+/// The engine stops at the first undefined variable: define it and try again.
 fn all_undefined(template: &str, variables: &Variables, first: Error) -> Vec<Problem> {
     let mut found: Vec<(Vec<String>, Problem)> = Vec::new();
     let mut context = serde_json::to_value(variables).unwrap_or_default();
     let mut error = first;
-    // What is missing in a value that the template itself made is missing again, so the attempts are counted.
+    // A value that is missing in an object made by the template is missing again, so attempts are limited.
     for _ in 0..MOST_UNDEFINED {
         let Some(path) = undefined_path(&error) else { break };
         let parts = parts(&path);
         let problem = undefined(template, variables, &path, &parts, &error);
         match found.iter_mut().find(|(known, _)| parts.starts_with(known)) {
-            // `custom.model.size` begins as `custom.model`; the variables of `env` hold nothing.
+            // `custom.model.size` begins as `custom.model`; variables of `env` have no parts.
             Some(known) if parts[0] == "custom" && parts.len() > known.0.len() => *known = (parts.clone(), problem),
             Some(_) => {}
             None => found.push((parts.clone(), problem)),
@@ -123,14 +123,14 @@ fn all_undefined(template: &str, variables: &Variables, first: Error) -> Vec<Pro
     found.into_iter().map(|(_, problem)| problem).collect()
 }
 
-/// The variable in the engine's words `` `env.NAME` is undefined``.
+/// Extracts the variable from the engine's message `` `env.NAME` is undefined``.
 fn undefined_path(error: &Error) -> Option<String> {
     let detail = error.detail()?;
     let before = detail.strip_suffix(')').unwrap_or(detail).strip_suffix("` is undefined")?;
     Some(before.rsplit('`').next()?.to_owned())
 }
 
-/// `env.a['b c']` is `env`, `a`, `b c`.
+/// Splits `env.a['b c']` into `env`, `a`, `b c`.
 fn parts(path: &str) -> Vec<String> {
     path.split(['.', '['])
         .map(|part| part.strip_suffix(']').unwrap_or(part).trim_matches(['\'', '"']).to_owned())
@@ -138,12 +138,12 @@ fn parts(path: &str) -> Vec<String> {
         .collect()
 }
 
-/// Gives a variable a value; `false` if it has one, so that it would be missing again.
+/// Defines a variable; `false` if it is already defined, so that it would be missing again.
 fn put(context: &mut serde_json::Value, parts: &[String]) -> bool {
     let mut place = context;
     let mut is_new = false;
     for part in parts {
-        // What was given a value before turns out to be a group.
+        // A value given before turns out to be a group.
         if place.as_str() == Some(GIVEN) {
             *place = serde_json::Value::Object(serde_json::Map::new());
             is_new = true;
@@ -162,7 +162,7 @@ fn put(context: &mut serde_json::Value, parts: &[String]) -> bool {
 
 fn undefined(template: &str, variables: &Variables, path: &str, parts: &[String], error: &Error) -> Problem {
     let message = match path.strip_prefix("(...)") {
-        // The engine names what variables hold, and no other values.
+        // The engine names variables, but not other values.
         Some(missing) => format!("the value has no {}", quote(missing)),
         None => format!("the variable {} is not defined", quote(path)),
     };
@@ -190,7 +190,7 @@ fn problem(template: &str, error: &Error) -> Problem {
         ErrorKind::OutOfFuel => {
             Problem::error("template-endless", "the Jinja of this file needs too many steps").at(place)
         }
-        // Nothing else can go wrong with what is written to.
+        // Writing cannot fail for another reason.
         ErrorKind::WriteFailure => {
             let message = format!("the Jinja of this file renders to more than {} MiB", Source::MOST_BYTES >> 20);
             Problem::error("template-too-long", message).at(place)
@@ -202,14 +202,14 @@ fn problem(template: &str, error: &Error) -> Problem {
     }
 }
 
-/// The bytes of the template an error is about: `path` where it is found near, else what the engine points at.
+/// The bytes of the template an error is about: `path` if it is found nearby, else the engine's range.
 fn place_of(template: &str, path: &str, error: &Error) -> Range<usize> {
     let line = error.line().unwrap_or(1).saturating_sub(1);
     let line_start: usize = template.split_inclusive('\n').take(line).map(str::len).sum();
     let line_end = template[line_start..].find('\n').map_or(template.len(), |length| line_start + length);
     let pointed = error.range().filter(|range| template.get(range.clone()).is_some());
     if !path.is_empty() {
-        // The engine's range may begin behind the root of a path, never in another tag.
+        // The engine's range may begin after the root of a path, but never in another tag.
         let from = pointed.as_ref().map_or(line_start, |range| {
             template[..range.start].rfind("{{").max(template[..range.start].rfind("{%")).unwrap_or(0)
         });

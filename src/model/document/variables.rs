@@ -1,4 +1,4 @@
-//! What a template may refer to.
+//! The variables of a template.
 
 use std::collections::BTreeMap;
 
@@ -31,16 +31,16 @@ enum Custom {
 }
 
 impl Variables {
-    /// Variables with this environment and no `custom` ones.
+    /// Creates variables with this environment and no `custom` ones.
     pub fn with_env(env: impl IntoIterator<Item = (String, String)>) -> Self {
         Self { env: env.into_iter().collect(), custom: BTreeMap::new() }
     }
 
-    /// Sets one `custom` variable from `KEY=VALUE`. A dotted key reaches into a group: `registry.host=…` is
-    /// `custom.registry.host`. Values are always texts, and may be empty; a later one replaces an earlier one.
+    /// Sets one `custom` variable from `KEY=VALUE`. A dotted key refers to a group: `registry.host=…` sets
+    /// `custom.registry.host`. Values are always strings, and may be empty; a later one replaces an earlier one.
     ///
     /// # Errors
-    /// There is no `=`, a part of the key is empty, or a key is to be a text and a group at the same time.
+    /// If there is no `=`, a part of the key is empty, or a key is used both as a string and as a group.
     pub fn set(&mut self, assignment: &str) -> Result<(), Flawed> {
         let flawed = |problem| Flawed {
             name: "the --set option".to_owned(),
@@ -91,7 +91,7 @@ impl Variables {
             .help("a key is either a string or a group of keys, not both")
     }
 
-    /// The names of the variables below `env` or `custom`, for finding the one that was meant.
+    /// The names of the variables below `env` or `custom`, for suggestions.
     pub(super) fn names(&self, root: &str) -> Vec<&str> {
         match root {
             "env" => self.env.keys().map(String::as_str).collect(),

@@ -1,4 +1,4 @@
-//! What a calibrated task declares, before it is written down for whoever runs it.
+//! The resources of a calibrated task, before they are converted for a consumer.
 
 use serde::Serialize;
 
@@ -11,23 +11,23 @@ use super::{Form, Measure};
 /// A part of a rule that grows with the input.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Growth {
-    /// What n is.
+    /// The measure, n.
     pub measure: Measure,
-    /// What n^exponent is multiplied with; the result is in bytes.
+    /// The factor of n^exponent, which is in bytes.
     pub coefficient: f64,
-    /// The power of n.
+    /// The exponent of n.
     pub exponent: u32,
-    /// The largest n that was measured.
+    /// The largest n measured.
     pub largest: Bytes,
 }
 
 impl Growth {
-    /// The part as the `complexity` dialect writes it.
+    /// The part in the `complexity` dialect.
     pub fn complexity(&self) -> String {
         Self::complexity_of(self.coefficient, self.exponent)
     }
 
-    /// coefficient · n^exponent as the `complexity` dialect writes it.
+    /// coefficient · n^exponent in the `complexity` dialect.
     pub fn complexity_of(coefficient: f64, exponent: u32) -> String {
         match exponent {
             1 => format!("{coefficient}*n"),
@@ -35,13 +35,13 @@ impl Growth {
         }
     }
 
-    /// What an input of n bytes is given, computed as exactly as the consumer of the rule should.
+    /// The memory for an input of n bytes, computed as exactly as the consumer of the rule should.
     fn at(&self, n: Bytes) -> Bytes {
         let exact = Formula::complexity(&self.complexity()).ok().and_then(|formula| formula.evaluate(n).ok());
         exact.unwrap_or(Bytes(u64::MAX))
     }
 
-    /// The rule of a document; `None` where the dialect has no way to write it.
+    /// The rule of a document; `None` if the dialect cannot express it.
     fn scale_rule(&self, dialect: Dialect) -> Option<ScaleRule> {
         let formula = match dialect {
             Dialect::Complexity => Formula::complexity(&self.complexity()).ok()?,
@@ -61,19 +61,19 @@ impl Growth {
     }
 }
 
-/// How much memory, as a floor and what grows with the input.
+/// An amount of memory: a base, and parts that grow with the input.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Scaled {
-    /// Whether the floor and the largest growth, or their sum.
+    /// Whether to take the maximum or the sum of base and largest growth.
     pub form: Form,
-    /// What every run gets.
+    /// The constant part.
     pub base: Bytes,
-    /// What grows: the largest of them counts. None for a floor alone.
+    /// The growing parts, of which the largest counts; empty for a constant.
     pub growth: Vec<Growth>,
 }
 
 impl Scaled {
-    /// What is given where each growth has this n.
+    /// The amount for these values of n.
     pub fn at(&self, n: impl Fn(&Growth) -> Bytes) -> Bytes {
         let largest = self.growth.iter().map(|growth| growth.at(n(growth))).max().unwrap_or(Bytes::ZERO);
         match self.form {
@@ -83,34 +83,34 @@ impl Scaled {
     }
 }
 
-/// What a task may use and what is set aside for it.
+/// The limit and request of a task.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Declaration {
-    /// The task, where it has a name.
+    /// The name of the task, if it has one.
     pub task: Option<String>,
-    /// The most it may use.
+    /// The limit.
     pub limit: Scaled,
-    /// What is set aside: what a typical run needs.
+    /// The request: what a typical run needs.
     pub request: Scaled,
-    /// The same in two numbers, for those who cannot scale with the input.
+    /// Constants, for consumers that cannot scale with the input.
     pub fixed: Fixed,
 }
 
 /// Amounts for all inputs up to some size.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Fixed {
-    /// The most the task may use.
+    /// The limit.
     pub limit: Bytes,
-    /// What is set aside.
+    /// The request.
     pub request: Bytes,
-    /// The inputs it is enough for, such as `inputs of up to 4 GiB`.
+    /// The inputs they are enough for, such as `inputs of up to 4 GiB`.
     pub inputs: String,
 }
 
-/// What goes into a document of the Task API.
+/// The rules and resources of a document of the Task API.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Documented {
-    /// The rule of each channel that the memory grows with; a channel without a name is whatever input there is.
+    /// The rule of each channel that determines the memory; no name means any input.
     pub rules: Vec<(Option<String>, ScaleRule)>,
     /// `resources.limits.memory`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -121,8 +121,8 @@ pub struct Documented {
 }
 
 impl Declaration {
-    /// The declaration in this dialect; `None` where it cannot be written there. `request` is what every run is sure to
-    /// be allowed.
+    /// The declaration in this dialect; `None` if it cannot be expressed. `request` is an amount that every run is
+    /// certain to be allowed.
     pub fn documented(&self, dialect: Dialect, request: Option<Bytes>) -> Option<Documented> {
         if self.limit.form == Form::Sum && !self.limit.growth.is_empty() {
             return None;
@@ -135,15 +135,15 @@ impl Declaration {
         let rules = rules.collect::<Option<Vec<_>>>()?;
         let limit = Some(self.limit.base).filter(|base| *base > Bytes::ZERO).map(tidy);
         let request = request.filter(|request| *request > Bytes::ZERO).map(tidy);
-        // Each is rounded for itself: the one may not get ahead of the other by that.
+        // Each is rounded separately: neither may exceed the other because of that.
         let request =
             limit.clone().and_then(|limit| request.map(|request| if request.1 > limit.1 { limit } else { request }));
         Some(Documented { rules, limit: limit.map(|(text, _)| text), request: request.map(|(text, _)| text) })
     }
 }
 
-/// A quantity of at least this amount and at most a thousandth more, in as large a binary unit as that allows, and what
-/// it comes to.
+/// A quantity of at least this amount and at most a thousandth more, in the largest binary unit that allows that, and
+/// its value.
 pub fn tidy(amount: Bytes) -> (String, Bytes) {
     let units = [("Gi", 30), ("Mi", 20), ("Ki", 10)];
     let fitting = units.into_iter().find_map(|(unit, bits)| {

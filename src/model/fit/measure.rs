@@ -1,4 +1,4 @@
-//! What n is: one way to make a number of an input.
+//! Measures: ways to map an input to a number n.
 
 use std::fmt;
 
@@ -6,21 +6,21 @@ use serde::Serialize;
 
 use crate::model::rule::{Mode, ScaleRule};
 
-/// How n comes from the files of a channel, as a scale rule says it.
+/// How n is computed from the files of a channel, as in a scale rule.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct Measure {
-    /// The channel; `None` where nobody said.
+    /// The channel; `None` if unspecified.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub channel: Option<String>,
-    /// What is made of the sizes of the files.
+    /// How the sizes of the files are combined.
     pub mode: Mode,
-    /// The folder below the channel's root that is looked at.
+    /// The directory below the channel's root to search.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_dir: Option<String>,
-    /// The files that count; all where there is none.
+    /// The glob for the files that count; all files if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_glob: Option<String>,
-    /// What their relative paths have to match.
+    /// The regex for their relative paths.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_regex: Option<String>,
 }
@@ -33,7 +33,7 @@ impl Measure {
 
     /// The files of a channel that a rule counts, in this mode.
     pub fn counted_by(rule: &ScaleRule, channel: impl Into<String>, mode: Mode) -> Self {
-        // An empty text says no more than none at all.
+        // An empty string is the same as an absent field.
         let said =
             |text: &Option<String>, nothing: &str| text.clone().filter(|text| !text.is_empty() && text != nothing);
         Self {
@@ -44,8 +44,8 @@ impl Measure {
         }
     }
 
-    /// What a column of a table measures, as far as its name tells: `input_bytes.scans.max_file_size` is a channel and a
-    /// mode, `input_bytes.max_file_size` a mode, anything else the sum of a channel.
+    /// The measure of a table column, according to its name: `input_bytes.scans.max_file_size` is a channel and a mode,
+    /// `input_bytes.max_file_size` a mode, anything else the sum of a channel.
     pub fn of_column(name: &str) -> Self {
         let rest = name.split_once('.').map_or("", |(_, rest)| rest);
         let (channel, last) = rest.rsplit_once('.').unwrap_or(("", rest));
@@ -57,7 +57,7 @@ impl Measure {
         Self { channel, mode, target_dir: None, target_glob: None, target_regex: None }
     }
 
-    /// Whether only some of the files count.
+    /// Whether it counts only some of the files.
     pub fn is_narrowed(&self) -> bool {
         self.target_dir.is_some() || self.target_glob.is_some() || self.target_regex.is_some()
     }

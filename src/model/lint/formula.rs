@@ -1,4 +1,4 @@
-//! Formulas that compute something nobody wants.
+//! Formulas that compute something useless.
 
 use super::{Finding, Place, RuleField};
 use crate::model::rule::{Formula, ScaleRule};
@@ -34,7 +34,7 @@ fn constant(place: Place, formula: &Formula) -> Option<Finding> {
     }
     let power = formula.source().find("**")?;
     let bytes = if coefficient.to_string() == "1" { "byte" } else { "bytes" };
-    let multiple = Formula::of(coefficient.clone(), 1);
+    let multiple = Formula::new(coefficient.clone(), 1);
     let found = format!("the rule {} is {coefficient} {bytes} for every input", quote(formula.source()));
     Some(
         Finding::new(place, "rule-constant", found)

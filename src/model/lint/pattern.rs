@@ -1,4 +1,4 @@
-//! Patterns that select nothing.
+//! Patterns that select no files.
 
 mod language;
 

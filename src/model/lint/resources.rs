@@ -1,4 +1,4 @@
-//! Declared amounts and rules that contradict each other.
+//! Contradictions between declared amounts and rules.
 
 use super::{Finding, Place, Platform, RuleFacts, RuleField, TaskFacts};
 use crate::model::quantity::Quantity;
@@ -6,7 +6,7 @@ use crate::model::rule::{EvalError, Formula, RuleType};
 use crate::model::spelling::quote;
 use crate::model::units::Bytes;
 
-/// Less than this no process starts with.
+/// No process starts with less than this.
 const TINY: Bytes = Bytes::MIB;
 
 pub(super) fn request_rule_in_docker(index: usize, facts: &RuleFacts<'_>, platform: Platform) -> Option<Finding> {
@@ -34,7 +34,7 @@ pub(super) fn floor_always_wins(index: usize, facts: &RuleFacts<'_>, task: &Task
     let formula = &facts.rule.formula;
     let (floor, name) = floor(facts.rule.applies_to, task);
     let (floor, matched) = (floor?.bytes().ok()?, facts.inputs.iter().any(|input| input.matched > 0));
-    // Where nothing is counted, or the rule is no rule, another lint says so.
+    // If nothing is counted or the rule is invalid, another lint reports that.
     if !matched || formula.exponent() == 0 || formula.coefficient().is_zero() {
         return None;
     }
@@ -61,7 +61,7 @@ pub(super) fn floor_always_wins(index: usize, facts: &RuleFacts<'_>, task: &Task
     )
 }
 
-/// The smallest n for which a formula, which grows, asks for more than `floor`.
+/// The smallest n for which a growing formula exceeds `floor`.
 fn first_above(formula: &Formula, floor: Bytes) -> Option<Bytes> {
     let above = |n| match formula.evaluate(Bytes(n)) {
         Ok(need) => need > floor,
@@ -83,15 +83,15 @@ fn first_above(formula: &Formula, floor: Bytes) -> Option<Bytes> {
     Some(Bytes(reached))
 }
 
-/// What sets an amount, and the amount.
+/// An amount, and what sets it.
 #[derive(Clone, Copy)]
 pub(super) struct Amount {
     pub(super) place: Place,
     pub(super) bytes: Bytes,
 }
 
-/// What a task gets on one input: the largest of the declared amount and the rules of this type. `None` where nothing
-/// is declared, and where one of the rules has no result.
+/// The amount of a task for one input: the maximum of the declared amount and the rules of this type. `None` if nothing
+/// is declared, or one of the rules has no result.
 pub(super) fn amount(task: &TaskFacts<'_>, applies_to: RuleType, input: Option<usize>) -> Option<Amount> {
     let (declared, place) = match applies_to {
         RuleType::Limit => (task.limit, Place::Limit),
@@ -109,7 +109,7 @@ pub(super) fn amount(task: &TaskFacts<'_>, applies_to: RuleType, input: Option<u
     amounts?.into_iter().rev().max_by_key(|amount| amount.bytes)
 }
 
-/// The indices of the inputs that are known; a single `None` where there are none.
+/// The indices of the inputs that are known; a single `None` without inputs.
 pub(super) fn inputs(task: &TaskFacts<'_>) -> impl Iterator<Item = Option<usize>> {
     let known = task.rules.iter().map(|facts| facts.inputs.len()).max().unwrap_or(0);
     (known == 0).then_some(None).into_iter().chain((0..known).map(Some))

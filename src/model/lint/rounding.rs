@@ -1,4 +1,4 @@
-//! What becomes of an amount on its way into Kubernetes.
+//! Amounts that change on their way to Kubernetes.
 
 use super::resources::{Amount, amount, inputs};
 use super::{Finding, Place, TaskFacts};
@@ -6,7 +6,7 @@ use crate::model::prediction::OneDecimal;
 use crate::model::rule::RuleType;
 use crate::model::units::Bytes;
 
-/// A loss of more than a hundredth is worth a word.
+/// Report a loss of more than a hundredth.
 const LOSS: u128 = 100;
 
 pub(super) fn lint(task: &TaskFacts<'_>) -> Vec<Finding> {
@@ -45,7 +45,7 @@ fn loss(applies_to: RuleType, amount: Amount) -> Option<Finding> {
     Some(Finding::new(amount.place, "rounding-loss", message).help(help))
 }
 
-/// The smallest amount, in whole units that are small beside it, that becomes `written`.
+/// The smallest amount, in whole units that are small relative to it, that becomes `written`.
 fn enough_for(written: OneDecimal) -> Option<String> {
     let bytes = u64::try_from((u128::from(written.bytes()?.0) * 10).div_ceil(11)).ok()?;
     let (step, unit) = if bytes >= Bytes::GIB.0 {

@@ -2,49 +2,49 @@
 
 use std::collections::BTreeMap;
 
-/// A scan of more values than this is a mistake.
+/// A range of more values than this is a mistake.
 const MOST_VALUES: i128 = 10_000;
 
-/// Numbers with more decimals than this are a mistake; what is scaled stays far from overflow.
+/// Numbers with more decimals than this are a mistake; the limit also prevents overflow when scaling.
 const MOST_DECIMALS: usize = 9;
 
-/// A parameter and the values that it takes in turn.
+/// A parameter and its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parameter {
     /// Its name.
     pub name: String,
-    /// Its values, in their order.
+    /// Its values, in order.
     pub values: Vec<String>,
 }
 
-/// Why there are no combinations.
+/// Why parameters cannot be combined.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GridError {
     /// A parameter has no values.
     #[error("the grid is empty: the parameter {0} has no values")]
     NoValues(String),
-    /// Two parameters have one name.
+    /// Two parameters have the same name.
     #[error("the parameter {0} is given twice")]
     Twice(String),
-    /// Parameters that are to be paired have different numbers of values.
+    /// Parameters to pair have different numbers of values.
     #[error("the parameters cannot be paired: {first} has {first_count} values, {other} has {other_count}")]
     Uneven {
-        /// One parameter.
+        /// A parameter.
         first: String,
-        /// How many values it has.
+        /// The number of its values.
         first_count: usize,
-        /// Another one.
+        /// Another parameter.
         other: String,
-        /// How many values that has.
+        /// The number of its values.
         other_count: usize,
     },
 }
 
 /// All combinations of the values, the last parameter changing fastest; with `pair` the first values of all, then the
-/// second ones. Without parameters there is one combination, of nothing.
+/// second ones, and so on. Without parameters there is one empty combination.
 ///
 /// # Errors
-/// A parameter has no values or is there twice, or parameters to be paired do not have equally many.
+/// If a parameter has no values or occurs twice, or parameters to pair have different numbers of values.
 pub fn combinations(parameters: &[Parameter], pair: bool) -> Result<Vec<BTreeMap<String, String>>, GridError> {
     for (place, parameter) in parameters.iter().enumerate() {
         if parameter.values.is_empty() {
@@ -84,10 +84,11 @@ fn grid(parameters: &[Parameter]) -> Vec<BTreeMap<String, String>> {
     })
 }
 
-/// The values `MIN`, `MIN + STEP` and so on up to `MAX`, without any rounding: `0:0.3:0.1` are 0, 0.1, 0.2 and 0.3.
+/// Expands a range to the values `MIN`, `MIN + STEP` and so on up to `MAX`, without rounding: `0:0.3:0.1` is 0, 0.1,
+/// 0.2 and 0.3.
 ///
 /// # Errors
-/// What is wrong with the text.
+/// What is wrong with the range.
 pub fn scan(text: &str) -> Result<Vec<String>, String> {
     let expected = "expected MIN:MAX:STEP, for example 1:8:1 or 0:0.5:0.1";
     let parts: Vec<&str> = text.split(':').collect();

@@ -1,4 +1,4 @@
-//! What makes two cells the same, whenever and wherever they are run.
+//! The identity of cells, independent of when and where they are run.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -10,42 +10,42 @@ use crate::model::observation::RunnerKind;
 use crate::model::task::TaskDigest;
 use crate::model::units::Bytes;
 
-/// Digits of a key: 64 bits, enough for a folder of records and short enough to be typed.
+/// Digits of a key: 64 bits, enough for a directory of records and short enough to type.
 const DIGITS: usize = 16;
 
-/// What all cells of a plan have in common.
+/// What all cells of a plan share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// What the task does.
+    /// The digest of the task's behaviour.
     pub task: TaskDigest,
-    /// The digest of the image's configuration, where it runs in a container.
+    /// The digest of the image's configuration, if it runs in a container.
     pub image_id: Option<String>,
-    /// Under which conditions.
+    /// Further conditions.
     pub conditions: Conditions,
 }
 
-/// What a peak depends on beside task, input and parameters.
+/// Conditions that affect a peak beside task, input and parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conditions {
-    /// What runs the task.
+    /// How the task is run.
     pub runner: RunnerKind,
-    /// The memory it may have at most.
+    /// The memory limit.
     pub limit: Option<Bytes>,
-    /// What is done about the page cache before a run, where something is: its name on the command line.
+    /// What is done to the page cache before a run, if anything: its name on the command line.
     pub cache: Option<String>,
-    /// How the task may use its input, where that is another way than only to read it: its name on the command line.
+    /// How the task may use its input, if not only for reading: its name on the command line.
     pub input_access: Option<String>,
 }
 
 impl Identity {
-    /// The key of the cell with the case of this name, these inputs, each a channel and the digest of its contents, and
+    /// The key of the cell with the case of this name, these inputs (a channel and the digest of its contents each) and
     /// these parameters.
     pub fn key(&self, case: &str, inputs: &[(&str, &str)], parameters: &BTreeMap<String, String>) -> String {
         self.digest("highwater cell 2", Some(case), inputs, parameters)
     }
 
-    /// The key that highwater gave to a cell when the names and sizes of its files were all that counted: each input is a
-    /// channel and the digest of its listing. Plans and records have it for ever.
+    /// The key of a cell by the former definition, when only names and sizes of its files counted: each input is a
+    /// channel and the digest of its listing. Existing plans and records keep it for ever.
     pub fn older_key(&self, inputs: &[(&str, &str)], parameters: &BTreeMap<String, String>) -> String {
         self.digest("highwater cell 1", None, inputs, parameters)
     }
@@ -59,7 +59,7 @@ impl Identity {
     ) -> String {
         let Conditions { runner, limit, cache, input_access } = &self.conditions;
         let mut conditions = vec![json!(runner), json!(limit), json!(cache)];
-        // Older keys know nothing of it.
+        // Older keys do not include it.
         conditions.extend(input_access.as_ref().map(|access| json!({"input_access": access})));
         let inputs: Vec<Value> = inputs.iter().map(|(channel, digest)| json!([channel, digest])).collect();
         let mut what = vec![
@@ -75,7 +75,7 @@ impl Identity {
     }
 }
 
-/// The digest of the files of an input: their paths below it and their sizes, in any order. What is in them is not read.
+/// The digest of the files of an input: their relative paths and sizes, in any order. Their contents are not read.
 pub fn digest_of_listing<'a>(files: impl IntoIterator<Item = (&'a [u8], Bytes)>) -> String {
     let mut files: Vec<_> = files.into_iter().collect();
     files.sort_unstable();
@@ -88,7 +88,8 @@ pub fn digest_of_listing<'a>(files: impl IntoIterator<Item = (&'a [u8], Bytes)>)
     hexadecimal(&hash.finalize(), 32)
 }
 
-/// The digest of the files of an input: their paths below it, their sizes and the digest of what is in each, in any order.
+/// The digest of the files of an input: their relative paths, their sizes and the digests of their contents, in any
+/// order.
 pub fn digest_of_contents<'a>(files: impl IntoIterator<Item = (&'a [u8], Bytes, &'a [u8])>) -> String {
     let mut files: Vec<_> = files.into_iter().collect();
     files.sort_unstable();
@@ -108,7 +109,7 @@ fn digits(text: &[u8], count: usize) -> String {
 
 fn hexadecimal(bytes: &[u8], count: usize) -> String {
     bytes.iter().take(count / 2).fold(String::with_capacity(count), |mut text, byte| {
-        // Writing to a text does not fail.
+        // Writing to a string cannot fail.
         let _ = write!(text, "{byte:02x}");
         text
     })

@@ -3,19 +3,19 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// In which order the runs of a sweep are made.
+/// The order of the runs of a sweep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
-    /// Cell by cell, all runs of a cell in a row.
+    /// Cell by cell, with all runs of a cell in a row.
     #[default]
     AsGiven,
-    /// The first run of every cell, then the second ones: what changes with time does not fall on one cell.
+    /// The first run of every cell, then the second ones, so that effects of time are spread over all cells.
     Interleaved,
-    /// At random, the same way for the same seed.
+    /// Random, the same for the same seed.
     Shuffled(u64),
 }
 
-/// A text that is no order.
+/// A string is not an order.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected as-given, interleaved, shuffled or shuffled:SEED with an integer")]
 pub struct OrderError;
@@ -44,7 +44,7 @@ impl fmt::Display for Order {
     }
 }
 
-/// The runs, each the place of a cell and a number from 1, in their order: `runs` of each of `cells` cells.
+/// The runs in order, each the index of a cell and a number from 1: `runs` of each of `cells` cells.
 pub fn in_order(order: Order, cells: usize, runs: u32) -> Vec<(usize, u32)> {
     let by_cell = (0..cells).flat_map(|cell| (1..=runs).map(move |run| (cell, run)));
     match order {
@@ -58,7 +58,7 @@ pub fn in_order(order: Order, cells: usize, runs: u32) -> Vec<(usize, u32)> {
     }
 }
 
-/// Fisher and Yates' shuffle, with the generator SplitMix64 (Steele, Lea and Flood, 2014): the same on every machine and
+/// The Fisher-Yates shuffle with the generator SplitMix64 (Steele, Lea and Flood, 2014): the same on every machine and
 /// in every version.
 pub(super) fn shuffle<T>(values: &mut [T], seed: u64) {
     let mut state = seed;
@@ -69,7 +69,7 @@ pub(super) fn shuffle<T>(values: &mut [T], seed: u64) {
         mixed ^ (mixed >> 31)
     };
     for last in (1..values.len()).rev() {
-        // The bias of a remainder is beyond noticing for so few values.
+        // The modulo bias is negligible for so few values.
         values.swap(last, (next() % (last as u64 + 1)) as usize);
     }
 }

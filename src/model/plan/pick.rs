@@ -1,19 +1,19 @@
-//! Which items of a channel a subset has.
+//! Selects the items of a subset of a channel.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::str::FromStr;
 
-use super::material::Unit;
 use super::order::shuffle;
+use super::source::Unit;
 use crate::model::units::Bytes;
 
-/// How many items.
+/// The number of items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Count {
-    /// So many.
+    /// This many.
     Of(usize),
-    /// All there are.
+    /// All of them.
     All,
 }
 
@@ -29,19 +29,19 @@ impl FromStr for Count {
     }
 }
 
-/// Which items come first.
+/// Which items to prefer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Pick {
-    /// By name.
+    /// The first by name.
     #[default]
     First,
     /// The smallest ones.
     Smallest,
     /// The largest ones.
     Largest,
-    /// Evenly over the sizes, smallest and largest among them.
+    /// Evenly spread over the sizes, including the smallest and the largest.
     Spread,
-    /// Any, the same ones for the same seed; a larger subset has all of a smaller one.
+    /// Random, the same for the same seed; a larger subset includes all of a smaller one.
     Random(u64),
 }
 
@@ -76,23 +76,23 @@ impl fmt::Display for Pick {
     }
 }
 
-/// Why a subset cannot be had.
+/// Why a subset is not possible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PickError {
-    /// There are not so many.
+    /// There are too few items.
     #[error("{asked} items requested, but there are only {there}")]
     TooFew {
-        /// How many were asked for.
+        /// The number requested.
         asked: usize,
-        /// How many there are.
+        /// The number available.
         there: usize,
     },
 }
 
-/// Picks a number of items, each a name and a size; the names come back in alphabetical order.
+/// Picks a number of items, each a name and a size; returns the names in alphabetical order.
 ///
 /// # Errors
-/// There are not so many.
+/// If there are too few.
 pub fn picked(items: &[(OsString, Bytes)], count: Count, pick: Pick) -> Result<Vec<OsString>, PickError> {
     let count = match count {
         Count::All => items.len(),
@@ -117,15 +117,15 @@ pub fn picked(items: &[(OsString, Bytes)], count: Count, pick: Pick) -> Result<V
     Ok(names)
 }
 
-/// So many of the values, evenly over their places; the middle one where it is one.
+/// Picks `count` of the values, evenly spread over their indices; the middle one for a count of 1.
 fn spread<T: Copy>(values: &[T], count: usize) -> Vec<T> {
     let last = values.len().saturating_sub(1);
     let place = |at: usize| if count == 1 { last / 2 } else { at * last / (count - 1) };
     (0..count).filter_map(|at| values.get(place(at)).copied()).collect()
 }
 
-/// So many times the items: a part of them where it is less than 1, else all of them and as many again under new names.
-/// At least one.
+/// The items repeated this many times: a part of them below 1, else all of them and more copies under new names. At
+/// least one.
 pub fn grown(items: &[(OsString, Bytes)], times: f64, pick: Pick) -> Vec<Unit> {
     let wanted = ((items.len() as f64 * times).round() as usize).max(1);
     let part = wanted.min(items.len());

@@ -1,4 +1,4 @@
-//! Why a text is no quantity, and what was probably meant.
+//! Explains why a string is not a quantity, and what was probably meant.
 
 use std::fmt;
 use std::ops::Range;
@@ -8,9 +8,9 @@ use crate::model::spelling::{ascii_digit, quote};
 
 use super::{Quantity, parse};
 
-/// A text is no quantity, or the quantity no amount of memory.
+/// A string is not a quantity, or the quantity is not an amount of memory.
 ///
-/// `Display` says what was found and what to write instead; [`Self::problem`] also has the place.
+/// `Display` shows what was found and what to write instead; [`Self::problem`] also has the location.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QuantityError(Problem);
 
@@ -30,7 +30,7 @@ impl From<QuantityError> for Problem {
 }
 
 impl QuantityError {
-    /// What is wrong, at which bytes of the quantity's own text, and what was expected.
+    /// The problem, with its location in the quantity's own text, and what was expected.
     pub fn problem(&self) -> &Problem {
         &self.0
     }
@@ -47,14 +47,14 @@ impl QuantityError {
         Self(problem.at(0..source.len()).label("too large").help(help))
     }
 
-    /// For a text that the grammar does not have.
+    /// For a string that the grammar does not accept.
     pub(super) fn unreadable(text: &str) -> Self {
         let Finding { code, span, message, label } = find(text, parse::number_len(text));
         let problem = Problem::error(code, message).at(span).label(label);
         Self(problem.help(remedy(text)))
     }
 
-    /// The same for a text that may have spaces in front.
+    /// The same for a string that may have leading spaces.
     pub(super) fn unreadable_by_people(text: &str) -> Self {
         let trimmed = text.trim_matches(' ');
         let Self(problem) = Self::unreadable(if trimmed.is_empty() { text } else { trimmed });
@@ -64,7 +64,7 @@ impl QuantityError {
     }
 }
 
-/// What is wrong and where, before the remedy.
+/// A problem and its location, without the remedy yet.
 struct Finding {
     code: &'static str,
     span: Range<usize>,
@@ -72,7 +72,7 @@ struct Finding {
     label: &'static str,
 }
 
-/// Characters that look like a minus and are none.
+/// Characters that look like a minus sign.
 const MINUS_SIGNS: [char; 3] = ['−', '–', '—'];
 const NO_SPACES: &str = "white space in a quantity";
 const UNITS: &str = "expected Ki, Mi, Gi, Ti, Pi, Ei, k, M, G, T, P, E, m, u, n or nothing";
@@ -123,12 +123,12 @@ fn find(text: &str, number_len: usize) -> Finding {
     }
 }
 
-/// Whether an `e` starts an exponent that went wrong, rather than a unit such as `EB`.
+/// Whether an `e` starts an invalid exponent, rather than a unit such as `EB`.
 fn is_exponent(suffix: &str) -> bool {
     suffix == "e" || suffix[1..].starts_with(|char: char| matches!(char, '+' | '-' | '.') || char.is_ascii_digit())
 }
 
-/// What to write instead, in as many ways as the text can be meant.
+/// What to write instead, with one suggestion for each possible meaning.
 fn remedy(text: &str) -> String {
     let meant: Vec<Quantity> = intents(text).iter().filter_map(|intent| parse::kubernetes(intent)).collect();
     match meant.as_slice() {
@@ -147,7 +147,7 @@ fn remedy(text: &str) -> String {
     }
 }
 
-/// The quantities that the text resembles, in the strict spelling.
+/// The quantities that the string resembles, in the strict spelling.
 fn intents(text: &str) -> Vec<String> {
     if text.len() > 64 {
         return Vec::new();
@@ -158,7 +158,7 @@ fn intents(text: &str) -> Vec<String> {
         .map(|char| ascii_digit(char).unwrap_or(if MINUS_SIGNS.contains(&char) { '-' } else { char }))
         .collect();
     match plain.split_once(',') {
-        // `1,024` may be a thousand or one and a bit.
+        // `1,024` may be a thousand or one and a fraction.
         Some((before, behind)) if behind.bytes().take_while(u8::is_ascii_digit).count() == 3 => {
             [format!("{before}{behind}"), format!("{before}.{behind}")]
                 .iter()

@@ -1,4 +1,4 @@
-//! Reads a quantity, strictly as Kubernetes does or with the liberties people take.
+//! Parses a quantity, strictly like Kubernetes or with common liberties.
 
 use nom::character::complete::{char, digit0, digit1, one_of};
 use nom::combinator::{opt, rest};
@@ -8,14 +8,14 @@ use nom::{IResult, Parser};
 use super::Quantity;
 use crate::model::decimal::Decimal;
 
-/// A suffix is worth 10^decimal × 2^binary.
+/// A suffix means 10^decimal × 2^binary.
 #[derive(Clone, Copy)]
 struct Scale {
     decimal: i64,
     binary: u8,
 }
 
-/// A signed number and what stands behind it.
+/// A signed number and its suffix.
 struct Parts<'a> {
     negative: bool,
     integer: &'a str,
@@ -23,14 +23,14 @@ struct Parts<'a> {
     suffix: &'a str,
 }
 
-/// Reads what Kubernetes reads.
+/// Parses what Kubernetes accepts.
 pub(super) fn kubernetes(text: &str) -> Option<Quantity> {
     let parts = split(text);
     let scale = scale(parts.suffix)?;
     parts.has_digits().then(|| parts.quantity(text, scale))
 }
 
-/// Reads the same, and a `B` behind the unit, and spaces around the text and before the unit.
+/// Parses the same, and a `B` after the unit, and spaces around the text and before the unit.
 pub(super) fn human(text: &str) -> Option<Quantity> {
     let text = text.trim_matches(' ');
     let parts = split(text);
@@ -40,7 +40,7 @@ pub(super) fn human(text: &str) -> Option<Quantity> {
     parts.has_digits().then(|| parts.quantity(text, scale))
 }
 
-/// The suffixes that may stand before a `B`: no thousandths of a byte, no exponents.
+/// The suffixes that may precede a `B`: neither thousandths of a byte nor exponents.
 const BYTE_SUFFIXES: [&str; 13] = ["", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
 
 impl Parts<'_> {
@@ -54,12 +54,12 @@ impl Parts<'_> {
     }
 }
 
-/// How much of the text is sign, digits and point.
+/// The length of sign, digits and point.
 pub(super) fn number_len(text: &str) -> usize {
     text.len() - split(text).suffix.len()
 }
 
-/// Whether a text is what may stand behind the number.
+/// Whether a string is a valid suffix of a number.
 pub(super) fn is_suffix(text: &str) -> bool {
     scale(text).is_some()
 }
@@ -71,7 +71,7 @@ fn split(text: &str) -> Parts<'_> {
         Ok((_, (sign, integer, fraction, suffix))) => {
             Parts { negative: sign == Some('-'), integer, fraction: fraction.unwrap_or(""), suffix }
         }
-        // Every part may be missing, so there is no text that does not fit.
+        // Every part is optional, so any string matches.
         Err(_) => Parts { negative: false, integer: "", fraction: "", suffix: text },
     }
 }
@@ -100,7 +100,7 @@ fn scale(suffix: &str) -> Option<Scale> {
     }
 }
 
-/// An exponent, whole; one that is too long for an `i64` is cut off there, which changes no result.
+/// An exponent; one that is too long for an `i64` is clamped, which changes no result.
 fn exponent(suffix: &str) -> Option<i64> {
     let read: IResult<&str, _> = preceded(one_of("eE"), (opt(one_of("+-")), digit1)).parse_complete(suffix);
     let ("", (sign, digits)) = read.ok()? else { return None };

@@ -1,4 +1,4 @@
-//! What a formula is: a coefficient and a power of n.
+//! The syntax tree of a formula: a coefficient and a power of n.
 
 use std::fmt;
 
@@ -9,12 +9,12 @@ use crate::model::decimal::Decimal;
 pub(super) struct Power {
     pub(super) coefficient: Decimal,
     pub(super) exponent: u64,
-    /// The coefficient was left out although its `*` is there: legal, and easily a slip.
+    /// The coefficient was omitted although its `*` is present: legal, and easily a mistake.
     pub(super) bare_star: bool,
 }
 
 impl fmt::Display for Power {
-    /// In the `complexity` dialect, nothing written that goes without saying.
+    /// The `complexity` dialect in its shortest form.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.coefficient != Decimal::ONE {
             write!(f, "{}*", self.coefficient.plain())?;

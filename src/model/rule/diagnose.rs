@@ -1,4 +1,4 @@
-//! Says what is wrong with a text that is no rule: all of it, each with its place, and what to write instead.
+//! Diagnoses a string that is not a rule: all problems with their locations, and what to write instead.
 
 use std::ops::Range;
 
@@ -7,10 +7,10 @@ use super::token::{Piece, Token, tokens};
 use crate::model::problem::Problem;
 use crate::model::spelling::quote;
 
-/// A longer text is not taken apart.
+/// Longer strings are not analysed.
 const LONGEST: usize = 500;
 
-/// Everything that is wrong with a text that the grammar refused; at least one problem, in the order of the places.
+/// All problems of a string that the grammar rejected; at least one, in the order of their location.
 pub(super) fn diagnose(text: &str) -> Vec<Problem> {
     if text.trim().is_empty() {
         let problem = Problem::error("rule-empty", "the rule is empty").at(0..text.len());
@@ -22,7 +22,7 @@ pub(super) fn diagnose(text: &str) -> Vec<Problem> {
     }
     let tokens = tokens(text);
     let mut problems: Vec<Problem> = shape(&tokens, text.len()).into_iter().collect();
-    // What is inside of a larger mistake is not worth a word of its own.
+    // Problems inside of a larger one are not reported.
     let misshapen = problems.first().and_then(|problem| problem.span.clone()).unwrap_or(0..0);
     let apart = |token: &&Token<'_>| !(misshapen.start <= token.span.start && token.span.end <= misshapen.end);
     problems.extend(tokens.iter().filter(apart).filter_map(spelling));
@@ -43,7 +43,7 @@ pub(super) fn diagnose(text: &str) -> Vec<Problem> {
     problems
 }
 
-/// Gives the remedy to the problem that it is for: the one of the shape, else the first.
+/// Adds the remedy to the problem that it is for: that of the shape, else the first.
 fn advise(problems: &mut [Problem], tokens: &[Token<'_>]) {
     let misshapen = ["rule-sum", "rule-without-n", "rule-product", "rule-exponent", "rule-unit"];
     let index = problems.iter().position(|problem| misshapen.contains(&problem.code)).unwrap_or(0);
@@ -52,7 +52,7 @@ fn advise(problems: &mut [Problem], tokens: &[Token<'_>]) {
     }
 }
 
-/// From the first to the last of some pieces.
+/// From the first to the last of some tokens.
 fn extent<'a>(mut tokens: impl Iterator<Item = &'a Token<'a>>) -> Option<Range<usize>> {
     let first = &tokens.next()?.span;
     Some(first.start..tokens.last().map_or(first.end, |last| last.span.end))
@@ -62,7 +62,7 @@ fn problem(code: &'static str, span: Range<usize>, message: impl Into<String>, l
     Problem::error(code, message).at(span).label(label)
 }
 
-/// What is wrong with one piece by itself.
+/// The problem of a single token.
 fn spelling(token: &Token<'_>) -> Option<Problem> {
     let found = quote(token.text);
     let at = |code, message: String, label: &str| Some(problem(code, token.span.clone(), message, label));
@@ -123,7 +123,7 @@ fn number(token: &Token<'_>) -> Option<Problem> {
     }
 }
 
-/// The first piece that does not stand where the pattern has it.
+/// The first token that is not where the pattern allows it.
 fn shape(tokens: &[Token<'_>], end: usize) -> Option<Problem> {
     let pieces: Vec<&Token<'_>> = tokens.iter().filter(|token| token.piece != Piece::Space).collect();
     let is = |index: usize, wanted: fn(&Piece<'_>) -> bool| pieces.get(index).is_some_and(|token| wanted(&token.piece));
@@ -150,7 +150,7 @@ fn shape(tokens: &[Token<'_>], end: usize) -> Option<Problem> {
     after_n(&pieces, at, with_power, end)
 }
 
-/// What stands where n is due.
+/// The problem where n is expected.
 fn before_n(pieces: &[&Token<'_>], at: usize, end: usize) -> Option<Problem> {
     let has_n = pieces.iter().any(|token| token.piece == Piece::N);
     let is_sign = |token: &&&Token<'_>| matches!(token.piece, Piece::Plus | Piece::Minus);
@@ -193,7 +193,7 @@ fn before_n(pieces: &[&Token<'_>], at: usize, end: usize) -> Option<Problem> {
     }
 }
 
-/// What stands where the exponent is due.
+/// The problem where the exponent is expected.
 fn exponent(pieces: &[&Token<'_>], at: usize, end: usize) -> Option<Problem> {
     let exponent = |span, message| Some(problem("rule-exponent", span, message, "expected digits, such as `2`"));
     let Some(token) = pieces.get(at) else {
@@ -220,7 +220,7 @@ fn exponent(pieces: &[&Token<'_>], at: usize, end: usize) -> Option<Problem> {
     }
 }
 
-/// What stands behind a complete rule.
+/// The problem after a complete rule.
 fn after_n(pieces: &[&Token<'_>], at: usize, with_power: bool, end: usize) -> Option<Problem> {
     let (rule, token) = (pieces.get(at.checked_sub(1)?)?, pieces.get(at)?);
     let behind = rule.span.end..end;

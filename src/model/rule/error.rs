@@ -1,26 +1,26 @@
-//! Why a text is no rule, and why a rule has no result.
+//! Errors of parsing and evaluating rules.
 
 use super::diagnose::diagnose;
 use crate::model::problem::{Flawed, Problem};
 use crate::model::spelling::{nearest, quote};
 use crate::model::units::Bytes;
 
-/// A text is no rule of the `complexity` dialect; everything that is wrong with it.
+/// A string is not a rule of the `complexity` dialect, with all of its problems.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{} is not a scale rule", quote(text))]
 pub struct RuleErrors {
     /// The text.
     pub text: String,
-    /// What is wrong, in the order of the places; the spans point into [`Self::text`].
+    /// The problems in the order of their location; the spans point into [`Self::text`].
     pub problems: Vec<Problem>,
 }
 
 impl RuleErrors {
-    pub(super) fn of(text: &str) -> Self {
+    pub(super) fn new(text: &str) -> Self {
         Self { text: text.to_owned(), problems: diagnose(text) }
     }
 
-    /// The same under the name of the place the text came from, such as `the --rule option`.
+    /// The same with the name of the text's origin, such as `the --rule option`.
     pub fn named(self, name: impl Into<String>) -> Flawed {
         Flawed { name: name.into(), text: self.text, problems: self.problems }
     }
@@ -29,10 +29,10 @@ impl RuleErrors {
 /// A rule has no usable result for an input.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EvalError {
-    /// Less than no memory.
+    /// A negative result.
     #[error("{} is negative for n = {}: {result} bytes", quote(formula), n.0)]
     Negative {
-        /// The rule as a text with n in it.
+        /// The rule as an expression in n.
         formula: String,
         /// The size of the channel.
         n: Bytes,
@@ -42,7 +42,7 @@ pub enum EvalError {
     /// More than 2⁶⁴ - 1 bytes.
     #[error("{} is more than 16 EiB for n = {}: {result} bytes", quote(formula), n.0)]
     Overflow {
-        /// The rule as a text with n in it.
+        /// The rule as an expression in n.
         formula: String,
         /// The size of the channel.
         n: Bytes,
@@ -73,17 +73,17 @@ impl From<&EvalError> for Problem {
     }
 }
 
-/// A name in a document that is none of those there are.
+/// An unknown name in a document.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{} is not a {field} of a scale rule, expected one of {}", quote(name), known.join(", "))]
 pub struct UnknownName {
-    /// A stable name a script can look for, such as `unknown-mode`.
+    /// A stable name for scripts, such as `unknown-mode`.
     pub code: &'static str,
     /// The field, such as `mode`.
     pub field: &'static str,
-    /// What was written.
+    /// The name found.
     pub name: String,
-    /// The names there are.
+    /// The known names.
     pub known: Vec<&'static str>,
 }
 

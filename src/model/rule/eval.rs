@@ -1,4 +1,4 @@
-//! What a formula comes to.
+//! Evaluates formulas.
 
 use super::{EvalError, Formula};
 use crate::model::decimal::Product;
@@ -17,7 +17,7 @@ pub(super) fn evaluate(formula: &Formula, n: Bytes) -> Result<Bytes, EvalError> 
     }
 }
 
-/// The result for an error: exact where it is whole, about right where it is not, its order of magnitude beyond that.
+/// The result for an error: exact if it is whole, approximate if it is not, its order of magnitude beyond that.
 fn result(formula: &Formula, n: Bytes) -> String {
     let (coefficient, exponent) = (formula.coefficient(), formula.exponent());
     let sign = if coefficient.is_negative() { "-" } else { "" };

@@ -1,4 +1,4 @@
-//! What a text that is no rule was probably meant to compute: the rule to write instead.
+//! Guesses what a string that is not a rule was meant to compute, and the rule to write instead.
 
 use std::collections::BTreeMap;
 
@@ -6,21 +6,21 @@ use super::ast::Power;
 use super::token::{Piece, Token};
 use crate::model::decimal::Decimal;
 
-/// Parentheses deeper than this are nobody's intent.
+/// The deepest parentheses to analyse.
 const DEPTH: usize = 16;
-/// Products of powers of n above this neither.
+/// The highest power of n to analyse.
 const EXPONENT: u64 = 64;
-/// Nor sums of more of them, which take long to multiply by each other.
+/// The longest sum to analyse: multiplying longer ones takes too long.
 const TERMS: usize = 16;
 
-/// What a text computes, as far as it can be understood.
+/// The meaning of a string, as far as it can be understood.
 #[derive(Debug)]
 pub(super) struct Intent {
-    /// The rule, where a single power of n remains.
+    /// The rule, if a single power of n remains.
     pub(super) rule: Option<String>,
-    /// The amount that is added, as a quantity.
+    /// The constant summand, as a quantity.
     pub(super) floor: Option<String>,
-    /// There are several powers of n; this is the largest of them.
+    /// The largest power of n, if there are several.
     pub(super) largest: Option<String>,
     /// The exponent was not whole and has been rounded up.
     pub(super) steeper: bool,
@@ -28,7 +28,7 @@ pub(super) struct Intent {
     pub(super) rounded: bool,
 }
 
-/// Understands what can be understood.
+/// Analyses tokens as far as possible.
 pub(super) fn intent(tokens: &[Token<'_>]) -> Option<Intent> {
     let pieces: Vec<&Piece<'_>> =
         tokens.iter().map(|token| &token.piece).filter(|piece| **piece != Piece::Space).collect();
@@ -53,7 +53,7 @@ pub(super) fn intent(tokens: &[Token<'_>]) -> Option<Intent> {
     })
 }
 
-/// The amount as it was written where it is the only one, its bytes otherwise.
+/// The amount as written if it is the only one, in bytes otherwise.
 fn floor(tokens: &[Token<'_>], amount: &Decimal) -> Option<String> {
     let mut amounts = tokens.iter().filter_map(|token| match &token.piece {
         Piece::Amount(quantity) => Some(quantity.source().to_owned()),
@@ -66,7 +66,7 @@ fn floor(tokens: &[Token<'_>], amount: &Decimal) -> Option<String> {
     }
 }
 
-/// The name that stands for n in a text without an n.
+/// The name used for n in a string without an n.
 fn only_variable<'a>(pieces: &[&Piece<'a>]) -> Option<&'a str> {
     let mut names = pieces.iter().filter_map(|piece| match piece {
         Piece::Name(name) => Some(*name),
@@ -183,7 +183,7 @@ impl<'p, 'a> Reader<'p, 'a> {
         Some(result)
     }
 
-    /// A whole exponent; one with a fraction counts as the next whole one.
+    /// A whole exponent; a fraction is rounded up.
     fn exponent(&mut self) -> Option<u64> {
         let exponent = constant(&self.atom()?)?;
         let product = exponent.product(1, 1)?;
@@ -201,8 +201,8 @@ impl<'p, 'a> Reader<'p, 'a> {
                 Some(Sum::from([(0, Decimal::from(i64::try_from(bytes.0).ok()?))]))
             }
             Piece::Open => self.parenthesis(),
-            // The larger of two is what the reader of a rule and a floor takes anyway.
-            // And `O(n)` is how people say what grows how fast.
+            // The larger of two is what the platform takes for a rule and a minimum anyway. And `O(n)` is a common
+            // notation for growth.
             Piece::Name("max" | "O") if self.take(&Piece::Open) => self.parenthesis(),
             Piece::Name(name) if Some(*name) == variable && self.peek() != Some(&Piece::Open) => {
                 Some(Sum::from([(1, Decimal::ONE)]))
@@ -268,7 +268,7 @@ fn plus(left: &Decimal, right: &Decimal) -> Option<Decimal> {
     })
 }
 
-/// dividend / divisor and whether that is exact; else with about six digits, away from zero.
+/// dividend / divisor and whether that is exact; otherwise rounded to about six digits, away from zero.
 fn quotient(dividend: &Decimal, divisor: &Decimal) -> Option<(Decimal, bool)> {
     let ((minus, dividend, scale), (other_minus, divisor, other_scale)) = (dividend.parts()?, divisor.parts()?);
     if divisor == 0 {

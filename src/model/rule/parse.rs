@@ -14,7 +14,7 @@ use nom::{IResult, Parser};
 use super::ast::Power;
 use crate::model::decimal::Decimal;
 
-/// Reads a rule; `None` where the pattern does not accept it.
+/// Parses a rule; `None` if the pattern does not accept it.
 pub(super) fn power(text: &str) -> Option<Power> {
     all_consuming(rule).parse_complete(text).ok().map(|(_, power)| power)
 }
@@ -35,7 +35,7 @@ fn rule(text: &str) -> IResult<&str, Power> {
         .parse_complete(text)
 }
 
-/// Every power that does not fit is the largest one: it overflows for the same n, those above 1.
+/// An exponent that does not fit becomes the largest one: it overflows for the same n, those above 1.
 fn exponent(text: &str) -> IResult<&str, u64> {
     preceded(tag("**"), digit1).map(|digits: &str| digits.parse().unwrap_or(u64::MAX)).parse_complete(text)
 }

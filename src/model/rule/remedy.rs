@@ -1,13 +1,13 @@
-//! What to write instead of a text that is no rule.
+//! Suggests what to write instead of a string that is not a rule.
 
 use super::intent::{Intent, intent};
 use super::parse;
 use super::token::{Piece, Token};
 
-/// The remedy where nothing better is known.
+/// The remedy if there is no better one.
 pub(super) const SHAPE: &str = "a rule is a coefficient and a power of n, such as `n`, `2*n` or `1.5*n**2`";
 
-/// What to do about the problem of this code.
+/// The remedy for a problem with this code.
 pub(super) fn remedy(code: &str, tokens: &[Token<'_>]) -> String {
     if let Some(rule) = respelled(tokens, "") {
         return format!("write `{rule}` instead");
@@ -32,14 +32,14 @@ pub(super) fn remedy(code: &str, tokens: &[Token<'_>]) -> String {
     SHAPE.to_owned()
 }
 
-/// The text with every operator in its right spelling and nothing between the parts, where that makes a rule.
+/// The text with every operator spelled correctly and nothing between the parts, if that is a rule.
 fn respelled(tokens: &[Token<'_>], ending: &str) -> Option<String> {
     let mut rule = String::new();
     let mut after_number = false;
     for token in tokens {
         let spelling = match &token.piece {
             Piece::Space => continue,
-            // Two numbers side by side are not one.
+            // Two adjacent numbers are not one.
             Piece::Number(_) if after_number => return None,
             Piece::Number(_) => token.text,
             Piece::N => "n",
@@ -68,13 +68,13 @@ fn respelled(tokens: &[Token<'_>], ending: &str) -> Option<String> {
     parse::power(&rule).map(|_| rule)
 }
 
-/// Whether a character got here by accident: what encloses or ends a text elsewhere, and what cannot be seen.
+/// Whether a character is there by accident: delimiters and terminators of other languages, and invisible ones.
 fn is_stray(char: char) -> bool {
     matches!(char, '"' | '\'' | '`' | ';' | '$' | '=' | '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}')
         || char.is_control()
 }
 
-/// The rule that computes the same, as far as there is one, and where the rest of it belongs.
+/// The equivalent rule, as far as there is one, and where the rest of it belongs.
 fn rewritten(intent: Intent) -> Option<String> {
     const TAKEN: &str = "the task gets the larger of the two, not the sum";
     let valid = |rule: Option<String>| rule.filter(|rule| parse::power(rule).is_some());

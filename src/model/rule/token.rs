@@ -1,4 +1,4 @@
-//! The pieces of a text that was meant as a rule: everything people write there, not only what is right.
+//! Tokens of a string that was meant as a rule, including what is common but wrong.
 
 use std::ops::Range;
 
@@ -14,17 +14,17 @@ use crate::model::decimal::Decimal;
 use crate::model::quantity::Quantity;
 use crate::model::spelling::{ascii_digit, superscript_digit};
 
-/// A piece, whatever its spelling.
+/// A token, regardless of its spelling.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Piece<'a> {
-    /// A number; its value where there can be no doubt about it.
+    /// A number; its value if it is unambiguous.
     Number(Option<Decimal>),
     N,
     Times,
     Power,
     Plus,
     Minus,
-    /// `²`: a power and its exponent in one.
+    /// `²`: a power operator and its exponent in one.
     Superscript(String),
     Divide,
     Open,
@@ -35,11 +35,11 @@ pub(super) enum Piece<'a> {
     /// Letters that are not n.
     Name(&'a str),
     Space,
-    /// Characters that mean nothing here.
+    /// Characters without a meaning here.
     Other,
 }
 
-/// A piece and where it stands.
+/// A token and its location.
 #[derive(Clone, Debug)]
 pub(super) struct Token<'a> {
     pub(super) piece: Piece<'a>,
@@ -47,7 +47,7 @@ pub(super) struct Token<'a> {
     pub(super) span: Range<usize>,
 }
 
-/// Cuts a text into its pieces; every byte is in exactly one of them.
+/// Splits a string into tokens; every byte is in exactly one of them.
 pub(super) fn tokens(text: &str) -> Vec<Token<'_>> {
     let mut tokens = Vec::new();
     let mut rest = text;
@@ -85,7 +85,7 @@ fn is_letter(char: char) -> bool {
     char.is_alphabetic() || char == '_'
 }
 
-/// A letter that makes an n before it part of a longer name.
+/// A letter that makes a preceding n part of a longer name.
 fn foreign_letter(text: &str) -> IResult<&str, char> {
     preceded(many0_count(one_of("nN")), satisfy(is_letter)).parse_complete(text)
 }
@@ -98,7 +98,7 @@ fn superscript(text: &str) -> IResult<&str, String> {
     .parse_complete(text)
 }
 
-/// A number with a unit right behind it that is not the beginning of a word.
+/// A number immediately followed by a unit that is not the beginning of a word.
 fn amount(text: &str) -> IResult<&str, Quantity> {
     const UNITS: &str = "kKMGTPE";
     let unit = (one_of(UNITS), opt(char('i')), opt(char('B')));
@@ -118,7 +118,7 @@ fn number(text: &str) -> IResult<&str, &str> {
         .parse_complete(text)
 }
 
-/// The value of a number in whatever spelling; `None` where it could be two things.
+/// The value of a number in any spelling; `None` if it is ambiguous.
 fn decimal(spelling: &str) -> Option<Decimal> {
     let plain: String = spelling
         .chars()
@@ -130,7 +130,7 @@ fn decimal(spelling: &str) -> Option<Decimal> {
         None => (plain.as_str(), 0),
     };
     let (integer, fraction) = match mantissa.split_once(',') {
-        // `1,024` is a thousand or one and a bit.
+        // `1,024` is a thousand or one and a fraction.
         Some((_, fraction)) if fraction.len() == 3 => return None,
         Some(parts) => parts,
         None => mantissa.split_once('.').unwrap_or((mantissa, "")),

@@ -1,4 +1,4 @@
-//! The folders that a task reads from and writes to.
+//! The directories that a task reads from and writes to.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,11 +10,11 @@ use crate::model::rule::ScaleRule;
 
 use super::Task;
 
-/// Which way the data goes.
+/// The direction of the data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ChannelKind {
-    /// Into the task, which may only read.
+    /// Into the task, read-only.
     Input,
     /// Out of the task.
     Output,
@@ -29,35 +29,35 @@ impl fmt::Display for ChannelKind {
     }
 }
 
-/// A folder of the host that a task sees under another path.
+/// A directory of the host that a task sees at another path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Channel {
-    /// Its name, which its kind has only once.
+    /// Its name, unique for its kind.
     pub name: String,
-    /// Which way the data goes.
+    /// The direction of the data.
     pub kind: ChannelKind,
-    /// An absolute path on this machine; `None` where the data is on a volume of a cluster.
+    /// An absolute path on this machine; `None` if the data are on a volume of a cluster.
     pub host_path: Option<PathBuf>,
     /// An absolute path in the container.
     pub mounted_path: String,
-    /// How the memory grows with the data. Only inputs are scaled with.
+    /// The scale rule. Only those of inputs count.
     pub rule: Option<ScaleRule>,
 }
 
-/// A folder of the host in a container.
+/// A directory of the host mounted in a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bind {
     /// An absolute path on this machine.
     pub host_path: PathBuf,
     /// An absolute path in the container.
     pub mounted_path: String,
-    /// Whether the task may only read.
+    /// Whether it is read-only for the task.
     pub read_only: bool,
 }
 
 impl Task {
-    /// What a container runner mounts: inputs read-only, outputs read-write; an output with the host path of an input
-    /// only as that input.
+    /// The mounts for a container runner: inputs read-only, outputs read-write; an output with the host path of an
+    /// input only as that input.
     pub fn binds(&self) -> Vec<Bind> {
         let is_input = |path: &PathBuf| self.inputs().any(|input| input.host_path.as_ref() == Some(path));
         let bind = |channel: &Channel| {

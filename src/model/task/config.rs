@@ -4,24 +4,24 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-/// `config`: how a container runner is to set up the container. What this program has no use for is kept as written.
+/// `config`: how a container runner sets up the container. Settings that this program does not use are kept as written.
 #[derive(Clone, Default, PartialEq)]
 pub struct Config {
-    /// Labels of the container, in their order; no name twice.
+    /// Labels of the container, in order, with unique names.
     pub labels: Vec<(String, String)>,
     /// Everything else, such as `type`, `user` or `network`.
     pub others: Map<String, Value>,
 }
 
 impl Config {
-    /// A setting that is a text.
+    /// The value of a setting that is a string.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.others.get(name)?.as_str()
     }
 }
 
 impl fmt::Debug for Config {
-    /// Shows no values: the password of a registry can be among them.
+    /// Hides values: they may include the password of a registry.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<&str> = self.others.keys().map(String::as_str).collect();
         f.debug_struct("Config").field("labels", &self.labels).field("others", &names).finish()

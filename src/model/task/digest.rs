@@ -1,4 +1,4 @@
-//! What makes two tasks the same.
+//! The identity of tasks.
 
 use std::fmt;
 use std::fmt::Write;
@@ -10,12 +10,12 @@ use sha2::{Digest, Sha256};
 
 use super::{ChannelKind, Task};
 
-/// The digest of what a task does, in SHA-256: 64 hexadecimal digits.
+/// The digest of a task's behaviour, in SHA-256: 64 hexadecimal digits.
 ///
-/// Two tasks have the same digest when they run the same command in the same image with the same environment, the same
-/// channels at the same places in the container and the same settings of the container. It does not depend on what a
-/// measurement is compared with or sorted by: the name, the scale rules, the resources, the folders on the host; nor on
-/// labels and on where images and pods come from.
+/// Two tasks have the same digest if they run the same command in the same image with the same environment, the same
+/// channels at the same paths in the container and the same settings of the container. It does not depend on what a
+/// measurement is compared with or sorted by: the name, the scale rules, the resources, the directories on the host;
+/// nor on labels and on where images and pods come from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct TaskDigest(String);
@@ -33,12 +33,12 @@ impl fmt::Display for TaskDigest {
     }
 }
 
-/// Settings that say where a container comes from and how it is labelled, not what it does.
+/// Settings about where a container comes from and how it is labelled, not about its behaviour.
 const NOT_BEHAVIOUR: [&str; 6] =
     ["annotations", "imagePullSecrets", "namespace", "registryPassword", "registryUrl", "registryUsername"];
 
 impl Task {
-    /// The digest that records of this task carry. It stays the same for every version of the program.
+    /// The digest in the records of this task. It stays the same for every version of the program.
     pub fn digest(&self) -> TaskDigest {
         let channels: Vec<Value> = self
             .channels
@@ -65,7 +65,7 @@ impl Task {
         ]);
         let mut text = String::with_capacity(64);
         for byte in Sha256::digest(behaviour.to_string()) {
-            // Writing into a String does not fail.
+            // Writing to a String cannot fail.
             let _ = write!(text, "{byte:02x}");
         }
         TaskDigest(text)

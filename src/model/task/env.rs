@@ -1,13 +1,13 @@
-//! What kind of value an environment variable takes.
+//! The types of environment variables.
 
 use std::fmt;
 
-/// The `type` of a template's environment variable. All values are texts: the type says how the text has to look.
+/// The `type` of a template's environment variable. All values are strings: the type restricts their format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EnvType {
-    /// `true` or `false`, `yes` or `no`, `1` or `0`; in any case of letters.
+    /// `true` or `false`, `yes` or `no`, `1` or `0`, in upper or lower case.
     Boolean,
-    /// Any text.
+    /// Any string.
     String,
     /// A whole number.
     Int,
@@ -27,7 +27,7 @@ impl EnvType {
         }
     }
 
-    /// Whether a value looks as it should.
+    /// Whether a value has this type.
     pub fn accepts(self, value: &str) -> bool {
         match self {
             Self::Boolean => {
@@ -41,7 +41,7 @@ impl EnvType {
         }
     }
 
-    /// What it takes, in words.
+    /// A description of the accepted values.
     pub fn expectation(self) -> &'static str {
         match self {
             Self::Boolean => "`true` or `false`",

@@ -1,4 +1,4 @@
-//! A task outside of its container: paths in the container become paths of the host.
+//! Converts a task for running outside of its container: paths in the container become paths of the host.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,23 +8,23 @@ use super::{ChannelKind, Task};
 /// What a process runner starts in place of the container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OnHost {
-    /// The command, never empty; `None` where only the image knows it.
+    /// The command, never empty; `None` if only the image defines it.
     pub command: Option<Vec<String>>,
-    /// The environment variables that are set beside the caller's.
+    /// The environment variables in addition to the caller's.
     pub env: Vec<(String, String)>,
-    /// The folder it starts in; `None` for the caller's.
+    /// The working directory; `None` for the caller's.
     pub working_dir: Option<PathBuf>,
-    /// What was replaced, for telling so.
+    /// The replacements, for a message.
     pub replacements: Vec<Replacement>,
     /// Mounted paths of channels with a directory on the host that command, environment and working directory do not
-    /// name: where the task uses them, it uses paths of the host.
+    /// mention: if the task uses them, it uses paths of the host.
     pub unnamed: Vec<(ChannelKind, String)>,
 }
 
-/// A path of the container that became a path of the host.
+/// A path of the container that was replaced by a path of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replacement {
-    /// Where it stood.
+    /// Its location.
     pub place: Replaced,
     /// The channel.
     pub channel: String,
@@ -34,14 +34,14 @@ pub struct Replacement {
     pub host_path: PathBuf,
 }
 
-/// Where something was replaced.
+/// The location of a replacement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Replaced {
-    /// In a word of the command, counted from 0.
+    /// A word of the command, counted from 0.
     Word(usize),
-    /// In the value of an environment variable.
+    /// The value of an environment variable.
     Env(String),
-    /// In the working directory.
+    /// The working directory.
     WorkingDir,
 }
 
@@ -58,15 +58,15 @@ impl fmt::Display for Replacement {
 }
 
 impl Task {
-    /// The task as a process of the host: wherever the command, the environment or the working directory names a path
-    /// below the `mounted_path` of a channel, it names the folder of the host instead.
+    /// Converts the task to a process of the host: if the command, the environment or the working directory contains a
+    /// path below the `mounted_path` of a channel, it is replaced by the directory of the host.
     ///
-    /// A path is replaced where it stands as a whole: at the beginning of a word or behind a character that ends a path
-    /// (`=`, `:`, `,`, `;`, white space, quotes, brackets, `<`, `>`, `|`, `&`), and up to the end, a `/` or such a
-    /// character. Where channels lie in each other the longest path counts. A channel that is mounted at `/`, that is
-    /// on a volume of a cluster, or whose path on the host is not UTF-8, is left alone.
+    /// Only whole paths are replaced: they begin at the start of a word or after a character that ends a path (`=`,
+    /// `:`, `,`, `;`, white space, quotes, brackets, `<`, `>`, `|`, `&`), and extend to the end, a `/` or such a
+    /// character. With nested channels the longest path counts. A channel that is mounted at `/`, that is on a volume
+    /// of a cluster, or whose path on the host is not UTF-8, is not replaced.
     pub fn on_host(&self) -> OnHost {
-        let paths = Paths::of(self);
+        let paths = Paths::new(self);
         let mut replacements = Vec::new();
         let mut replace = |text: &str, place: Replaced| paths.replace(text, &place, &mut replacements);
         let command = self
@@ -87,27 +87,27 @@ impl Task {
     }
 }
 
-/// The channels' paths, the longest first.
-struct Paths<'a>(Vec<Known<'a>>);
+/// The channels' paths, longest first.
+struct Paths<'a>(Vec<ChannelPath<'a>>);
 
-struct Known<'a> {
+struct ChannelPath<'a> {
     mounted: &'a str,
     channel: &'a str,
     host: &'a str,
 }
 
 impl<'a> Paths<'a> {
-    fn of(task: &'a Task) -> Self {
+    fn new(task: &'a Task) -> Self {
         let mut paths: Vec<_> = task
             .channels
             .iter()
             .filter_map(|channel| {
                 let mounted = channel.mounted_path.trim_end_matches('/');
                 let host = channel.host_path.as_deref()?.to_str()?;
-                (!mounted.is_empty()).then_some(Known { mounted, channel: &channel.name, host })
+                (!mounted.is_empty()).then_some(ChannelPath { mounted, channel: &channel.name, host })
             })
             .collect();
-        // Stable: of two channels at one path the first counts.
+        // Stable: of two channels at the same path the first counts.
         paths.sort_by_key(|known| std::cmp::Reverse(known.mounted.len()));
         Self(paths)
     }
@@ -118,7 +118,7 @@ impl<'a> Paths<'a> {
         let mut at_start = true;
         while let Some(char) = rest.chars().next() {
             let found = if at_start { self.at_start_of(rest) } else { None };
-            if let Some(&Known { mounted, channel, host }) = found {
+            if let Some(&ChannelPath { mounted, channel, host }) = found {
                 replaced.push_str(host);
                 replacements.push(Replacement {
                     place: place.clone(),
@@ -137,7 +137,7 @@ impl<'a> Paths<'a> {
         replaced
     }
 
-    fn at_start_of(&self, text: &str) -> Option<&Known<'a>> {
+    fn at_start_of(&self, text: &str) -> Option<&ChannelPath<'a>> {
         self.0.iter().find(|known| {
             let behind = text.strip_prefix(known.mounted).map(|rest| rest.chars().next());
             behind.is_some_and(|next| next.is_none_or(|char| char == '/' || ends_path(char)))

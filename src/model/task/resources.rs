@@ -1,18 +1,18 @@
-//! What a task may use and what is set aside for it.
+//! Limits and requests of a task.
 
 use crate::model::quantity::{Quantity, QuantityError};
 use crate::model::units::Bytes;
 
-/// `resources`: limits and requests, without what the scale rules add.
+/// `resources`: limits and requests, without those of the scale rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resources {
-    /// The most the task may use.
+    /// The limits.
     pub limits: Amounts,
-    /// What the scheduler sets aside for it; Docker has no such thing.
+    /// The requests, which the scheduler reserves; Docker has none.
     pub requests: Amounts,
 }
 
-/// Amounts of resources by name: `memory`, `cpu`, and what the cluster has, such as `nvidia.com/gpu`.
+/// Amounts of resources by name: `memory`, `cpu`, and resources of the cluster, such as `nvidia.com/gpu`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Amounts {
     memory: Option<(Quantity, Bytes)>,
@@ -23,7 +23,7 @@ impl Amounts {
     /// Sets or replaces an amount.
     ///
     /// # Errors
-    /// An amount of memory is negative, or more than Kubernetes knows.
+    /// If an amount of memory is negative, or larger than Kubernetes supports.
     pub fn set(&mut self, name: &str, quantity: Quantity) -> Result<(), QuantityError> {
         if name == "memory" {
             let bytes = quantity.bytes()?;
@@ -41,18 +41,18 @@ impl Amounts {
         self.memory.as_ref().map(|(_, bytes)| *bytes)
     }
 
-    /// The number of processors.
+    /// The number of CPUs.
     pub fn cpu(&self) -> Option<&Quantity> {
-        self.of("cpu")
+        self.get("cpu")
     }
 
-    /// The number of graphics processors, of whatever vendor: `gpu`, `nvidia.com/gpu`, `amd.com/gpu`.
+    /// The number of GPUs, of any vendor: `gpu`, `nvidia.com/gpu`, `amd.com/gpu`.
     pub fn gpu(&self) -> Option<&Quantity> {
         self.others.iter().find(|(name, _)| name == "gpu" || name.ends_with("/gpu")).map(|(_, quantity)| quantity)
     }
 
     /// The amount of the resource with this name, as written.
-    pub fn of(&self, name: &str) -> Option<&Quantity> {
+    pub fn get(&self, name: &str) -> Option<&Quantity> {
         self.iter().find(|(known, _)| *known == name).map(|(_, quantity)| quantity)
     }
 
@@ -62,7 +62,7 @@ impl Amounts {
         memory.chain(self.others.iter().map(|(name, quantity)| (name.as_str(), quantity)))
     }
 
-    /// Whether there is none.
+    /// Whether there are no amounts.
     pub fn is_empty(&self) -> bool {
         self.memory.is_none() && self.others.is_empty()
     }

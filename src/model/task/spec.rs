@@ -1,6 +1,6 @@
-//! What the two documents say, before they are put together.
+//! The contents of the two documents, before they are merged.
 //!
-//! Names and values keep the bytes of the document they were read from, for whoever finds something to say about them.
+//! Names and values keep their spans in the document, for messages.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -12,33 +12,33 @@ use super::config::Config;
 use super::env::EnvType;
 use super::resources::Resources;
 
-/// Something with the bytes of the document it was read from.
+/// A value with its span in the document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placed<T> {
-    /// What was read.
+    /// The value.
     pub value: T,
-    /// Where, in the JSON of its [`Source`](crate::model::document::Source).
+    /// Its span in the JSON of its [`Source`](crate::model::document::Source).
     pub span: Range<usize>,
 }
 
-/// A task.json: one use of a template, with its data and its parameters.
+/// A task.json: a use of a template, with its data and its parameters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TaskSpec {
-    /// What people call it.
+    /// Its name.
     pub name: String,
     /// The image of the processing container.
     pub image: String,
-    /// The template it makes use of.
+    /// Its template.
     pub template: TemplateRef,
-    /// Where the input channels have their data; no name twice.
+    /// The data of the input channels; no name twice.
     pub inputs: Vec<Volume>,
-    /// Where the output channels put their data; no name twice.
+    /// The data of the output channels; no name twice.
     pub outputs: Vec<Volume>,
     /// Overrides the template's values; no name twice.
     pub env: Vec<EnvSetting>,
-    /// Overrides the template's command; an empty one asks for the image's own.
+    /// Overrides the template's command; an empty one selects the image's own.
     pub command: Option<Placed<Vec<String>>>,
-    /// Replaces the template's resources as a whole.
+    /// Replaces all of the template's resources.
     pub resources: Option<ResourcesSpec>,
     /// Settings of the container runner.
     pub config: Option<Config>,
@@ -49,22 +49,22 @@ pub struct TaskSpec {
 pub enum TemplateRef {
     /// One of the templates in the image's `processing-container.json`.
     Named(Placed<String>),
-    /// A template of its own.
+    /// An inline template.
     Inline(Box<TaskTemplate>),
 }
 
-/// A channel as a task has it: where its data is.
+/// A channel in a task: the location of its data.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Volume {
     /// The channel of the template.
     pub name: Placed<String>,
-    /// Where the data is.
+    /// The location of the data.
     pub source: VolumeSource,
     /// Replaces the template's rule.
     pub scale_rule: Option<RuleSpec>,
 }
 
-/// Where the data of a channel is: `input` in the documented dialect, `volume_source` in the released one.
+/// The location of the data of a channel: `input` in the documented dialect, `volume_source` in the released one.
 #[derive(Clone, Debug, PartialEq)]
 pub enum VolumeSource {
     /// On this machine.
@@ -76,7 +76,7 @@ pub enum VolumeSource {
 /// A path as written, absolute or not.
 pub type HostPath = Placed<PathBuf>;
 
-/// An environment variable as a task sets it.
+/// An environment variable set by a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EnvSetting {
     /// Its name: not empty, without `=` and NUL.
@@ -85,14 +85,14 @@ pub struct EnvSetting {
     pub value: Placed<String>,
 }
 
-/// A processing-container.json: what an image can be used for.
+/// A processing-container.json: the uses of an image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProcessingContainer {
-    /// What people call it.
+    /// Its name.
     pub name: String,
-    /// What it is for.
+    /// Its purpose.
     pub description: String,
-    /// Its uses; no identifier twice.
+    /// Its templates, with unique identifiers.
     pub templates: Vec<TaskTemplate>,
 }
 
@@ -103,12 +103,12 @@ impl ProcessingContainer {
     }
 }
 
-/// One use of an image.
+/// A use of an image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TaskTemplate {
-    /// What tasks call it by.
+    /// The name by which tasks refer to it.
     pub identifier: Placed<String>,
-    /// What it does.
+    /// Its purpose.
     pub description: String,
     /// Its input channels; no name twice.
     pub inputs: Vec<Mount>,
@@ -116,22 +116,22 @@ pub struct TaskTemplate {
     pub outputs: Vec<Mount>,
     /// Its parameters; no name twice.
     pub env: Vec<TemplateEnv>,
-    /// Its command; an empty one asks for the image's own.
+    /// Its command; an empty one selects the image's own.
     pub command: Option<Vec<String>>,
-    /// What it may use and what is set aside for it, without the scale rules.
+    /// Its limits and requests, without the scale rules.
     pub resources: Option<ResourcesSpec>,
 }
 
-/// A channel as a template has it: where it appears in the container.
+/// A channel in a template: its path in the container.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mount {
-    /// What tasks call it by.
+    /// The name by which tasks refer to it.
     pub name: Placed<String>,
     /// An absolute path in the container.
     pub mounted_path: String,
-    /// What belongs there.
+    /// Its purpose.
     pub description: Option<String>,
-    /// How the memory grows with it.
+    /// Its scale rule.
     pub scale_rule: Option<RuleSpec>,
 }
 
@@ -140,28 +140,28 @@ pub struct Mount {
 pub struct TemplateEnv {
     /// Its name: not empty, without `=` and NUL.
     pub name: Placed<String>,
-    /// Its value where the task has none.
+    /// Its value unless the task sets one.
     pub value: Placed<String>,
-    /// What kind of value it takes; anything where it is not said.
+    /// The type of its value; any if absent.
     pub kind: Option<EnvType>,
-    /// The only values it takes; any where they are not said.
+    /// The only values allowed; any if absent.
     pub choices: Option<Vec<String>>,
-    /// Whether a user may change it; not said counts as yes.
+    /// Whether a user may change it; yes if absent.
     pub adjustable: Option<bool>,
-    /// What it does.
+    /// Its purpose.
     pub description: Option<String>,
 }
 
-/// A scale rule and where its fields stand.
+/// A scale rule, and the locations of its fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleSpec {
     /// The rule.
     pub rule: ScaleRule,
-    /// Where it stands.
+    /// Their locations.
     pub places: RulePlaces,
 }
 
-/// Where the values of a scale rule stand.
+/// The locations of the fields of a scale rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RulePlaces {
     /// The whole rule.
@@ -179,8 +179,8 @@ pub struct RulePlaces {
 }
 
 impl RulePlaces {
-    /// Where a field stands: the whole rule where the field is left out.
-    pub fn of(&self, field: RuleField) -> Range<usize> {
+    /// The location of a field: the whole rule if the field is absent.
+    pub fn span(&self, field: RuleField) -> Range<usize> {
         let place = match field {
             RuleField::Whole => None,
             RuleField::Formula => Some(&self.formula),
@@ -193,7 +193,7 @@ impl RulePlaces {
     }
 }
 
-/// `resources` and where the amounts of memory stand.
+/// `resources`, and the locations of the amounts of memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResourcesSpec {
     /// The amounts.

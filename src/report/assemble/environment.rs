@@ -13,7 +13,9 @@ pub(super) fn measured(ways: &mut Vec<Measured>, observation: &Observation) {
     let (way, exactness, remedy) = match &observation.peak {
         Reading::Value(peak) => {
             let (exactness, remedy) = match &peak.exactness {
-                Exactness::Exact { noise_bytes } => (format!("exact, at most {noise_bytes} too high"), None),
+                Exactness::Exact { error_bound_bytes } => {
+                    (format!("exact, at most {error_bound_bytes} too high"), None)
+                }
                 Exactness::LowerBound { reason, remedy } => (format!("lower bound: {reason}"), Some(remedy.clone())),
             };
             (peak.source.words().to_owned(), exactness, remedy)

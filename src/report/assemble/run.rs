@@ -27,7 +27,7 @@ pub(super) fn run(observation: &Observation, n: Option<Bytes>) -> Run {
         n,
         peak: peak.map(|peak| peak.bytes),
         below: peak
-            .map(|peak| peak.exactness.noise())
+            .map(|peak| peak.exactness.error_bound())
             .filter(|noise| !lower_bound && peak.is_some_and(|peak| peak.bytes <= *noise)),
         lower_bound,
         at_most: peak.and_then(|peak| peak.upper_bound.as_ref()).map(|most| most.bytes).filter(|_| lower_bound),

@@ -5,7 +5,7 @@ use crate::model::check::report::{Allowed, Finding, Level, Reason, Report, Sampl
 use crate::model::units::Bytes;
 
 fn report() -> Report {
-    let samples = |mib: u64| Samples::of([mib, mib + 1, mib].map(|mib| Sample::exact(Bytes::mib(mib))).to_vec());
+    let samples = |mib: u64| Samples::new([mib, mib + 1, mib].map(|mib| Sample::exact(Bytes::mib(mib))).to_vec());
     let cell = |name: &str, now, baseline| CellReport {
         name: name.to_owned(),
         sizes: BTreeMap::new(),

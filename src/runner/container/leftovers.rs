@@ -1,4 +1,4 @@
-//! What a highwater that was killed has left behind: containers and cgroups.
+//! Containers and cgroups left behind by a killed highwater.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -11,17 +11,17 @@ use nix::unistd::geteuid;
 use serde::Deserialize;
 
 use super::ContainerError;
+use super::enclosing_cgroup::{remove_from, stop_slice};
 use super::owner::{LABEL, Owner};
-use super::parent::{remove_from, stop_slice};
 use super::remove;
 use crate::host::HostRoots;
 use crate::host::cgroup::{Hierarchy, all_hierarchies};
 use crate::runner::StartError;
+use crate::runner::cgroup_owner::{CgroupOwner, is_slice};
 use crate::runner::engine::{BRISK, CallError, Engine, EngineError, checked_id};
-use crate::runner::maker::{Maker, is_slice};
 use crate::runner::patience::Patience;
 
-/// One thing that was found.
+/// A leftover.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Removed {
     /// A container, by its name or id.
@@ -39,13 +39,13 @@ impl fmt::Display for Removed {
     }
 }
 
-/// What was found, and what became of it.
+/// The leftovers that were found, and what happened to them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Leftovers {
-    /// Removed, or to be removed where it was only looked for.
+    /// Removed, or removable with `look_only`.
     pub removed: Vec<Removed>,
-    /// Made by a highwater that cannot be checked from here: on another machine, in another container, or before this
-    /// machine was rebooted.
+    /// Created by a highwater that cannot be checked from here: on another machine, in another container, or before
+    /// this machine was rebooted.
     pub foreign: Vec<Removed>,
     /// Left by a highwater of another user; only that user or root may remove it.
     pub of_others: Vec<Removed>,
@@ -53,11 +53,12 @@ pub struct Leftovers {
     pub failed: Vec<String>,
 }
 
-/// Removes what highwaters that are no more have left: on the engine, if there is one, and in all cgroup hierarchies.
-/// With `look_only` nothing is removed; `foreign` includes those whose maker cannot be checked from here.
+/// Removes the leftovers of highwater processes that have ended, from the engine (if given) and from all cgroup
+/// hierarchies. With `look_only` nothing is removed. `foreign` includes leftovers whose owner cannot be checked from
+/// here.
 ///
 /// # Errors
-/// Where the engine does not list its containers, or the machine its hierarchies.
+/// If the engine cannot list its containers, or the host its hierarchies.
 pub fn remove_leftovers(engine: Option<&Engine>, look_only: bool, foreign: bool) -> Result<Leftovers, LeftoverError> {
     let mut leftovers = Leftovers::default();
     if let Some(engine) = engine {
@@ -67,13 +68,13 @@ pub fn remove_leftovers(engine: Option<&Engine>, look_only: bool, foreign: bool)
     Ok(leftovers)
 }
 
-/// Why left-overs could not be looked for.
+/// Why leftovers could not be searched for.
 #[derive(Debug, thiserror::Error)]
 pub enum LeftoverError {
     /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The machine could not be read.
+    /// The state of the host could not be read.
     #[error(transparent)]
     Host(#[from] crate::host::HostError),
 }
@@ -83,8 +84,8 @@ fn containers(engine: &Engine, look_only: bool, foreign: bool, leftovers: &mut L
     let filters = HashMap::from([("label", vec![LABEL])]);
     let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
     let listed = match engine.ask(action, BRISK, engine.docker.list_containers(Some(options))) {
-        Ok(listed) => listed.into_iter().filter_map(Listed::of).collect(),
-        // Podman has states of its own, such as `stopped`, which the client refuses together with the whole list.
+        Ok(listed) => listed.into_iter().filter_map(Listed::from_summary).collect(),
+        // Podman has states of its own, such as `stopped`, for which the client rejects the whole list.
         Err(CallError::Refused(bollard::errors::Error::JsonDataError { ref contents, .. })) => parse(contents)
             .map_err(|error| EngineError::Request {
                 action: action.to_owned(),
@@ -117,7 +118,7 @@ fn containers(engine: &Engine, look_only: bool, foreign: bool, leftovers: &mut L
 }
 
 impl Leftovers {
-    /// Whether to remove something, given whether its maker is gone (`None` if unknown); notes what is kept.
+    /// Whether to remove a leftover, given whether its owner is gone (`None` if unknown). Records what is kept.
     fn is_to_be_removed(&mut self, found: &Removed, gone: Option<bool>, of_another_user: bool, foreign: bool) -> bool {
         match gone {
             Some(false) => return false,
@@ -130,7 +131,7 @@ impl Leftovers {
     }
 }
 
-/// What matters here of a container in an engine's list.
+/// The fields of a container in the engine's list that matter here.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Listed {
@@ -144,7 +145,7 @@ struct Listed {
 }
 
 impl Listed {
-    fn of(summary: ContainerSummary) -> Option<Self> {
+    fn from_summary(summary: ContainerSummary) -> Option<Self> {
         let (names, labels) = (summary.names.unwrap_or_default(), summary.labels.unwrap_or_default());
         Some(Self { id: summary.id?, names, labels, image_id: summary.image_id.unwrap_or_default() })
     }
@@ -161,10 +162,10 @@ fn cgroups(look_only: bool, foreign: bool, leftovers: &mut Leftovers) -> Result<
         search(hierarchy, &hierarchy.mount_point, &mut found);
     }
     let user = geteuid();
-    for (path, (maker, owner)) in found {
-        let of_another_user = !user.is_root() && user.as_raw() != owner;
+    for (path, (owner, uid)) in found {
+        let of_another_user = !user.is_root() && user.as_raw() != uid;
         let cgroup = Removed::Cgroup(path.clone());
-        if !leftovers.is_to_be_removed(&cgroup, maker.is_gone(), of_another_user, foreign) {
+        if !leftovers.is_to_be_removed(&cgroup, owner.is_gone(), of_another_user, foreign) {
             continue;
         }
         if !look_only {
@@ -181,19 +182,19 @@ fn cgroups(look_only: bool, foreign: bool, leftovers: &mut Leftovers) -> Result<
     Ok(())
 }
 
-/// Finds cgroups of ours below a folder, with the user that each belongs to; does not search them.
-fn search(hierarchy: &Hierarchy, folder: &Path, found: &mut BTreeMap<PathBuf, (Maker, u32)>) {
-    // A cgroup that goes while we look is not a left-over.
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
+/// Finds our cgroups below a directory, with the user that owns each; does not descend into them.
+fn search(hierarchy: &Hierarchy, directory: &Path, found: &mut BTreeMap<PathBuf, (CgroupOwner, u32)>) {
+    // A cgroup that disappears during the search is not a leftover.
+    let Ok(entries) = std::fs::read_dir(directory) else { return };
     for entry in entries.flatten() {
         if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             continue;
         }
         let path = entry.path();
-        match entry.file_name().to_str().and_then(Maker::parse) {
-            Some(maker) => {
+        match entry.file_name().to_str().and_then(CgroupOwner::parse) {
+            Some(owner) => {
                 if let (Ok(below), Ok(metadata)) = (path.strip_prefix(&hierarchy.mount_point), entry.metadata()) {
-                    found.insert(below.to_owned(), (maker, metadata.uid()));
+                    found.insert(below.to_owned(), (owner, metadata.uid()));
                 }
             }
             None => search(hierarchy, &path, found),

@@ -23,11 +23,11 @@ use crate::runner::engine::{Allowance, Engine};
 use crate::runner::patience::Patience;
 use crate::runner::process::Output;
 
-/// Pieces that may be under way; beyond them the task waits, as with a pipe.
+/// Chunks in flight; the task blocks beyond that, as with a pipe.
 const UNDER_WAY: usize = 16;
-/// The largest piece that an engine may send; Docker and Podman send 32 KiB.
+/// The largest chunk that an engine may send; Docker and Podman send 32 KiB.
 const MOST_UNDECODED: u64 = 4 << 20;
-/// The length of the header before each piece.
+/// The length of the header of each chunk.
 const FRAME_HEADER: usize = 8;
 /// How long the rest of the output may take once the container has ended.
 pub(super) const LAST_OUTPUT: Duration = Duration::from_secs(5);
@@ -36,12 +36,12 @@ const LOOK: Duration = Duration::from_secs(1);
 
 type Chunks = Pin<Box<dyn Stream<Item = Result<LogOutput, bollard::errors::Error>> + Send>>;
 
-/// Output being forwarded, in its order, by a thread of its own: a reader that is slow holds up nobody else.
+/// Forwards output in order, in a thread of its own, so that a slow reader blocks nothing else.
 #[derive(Debug)]
 pub(super) struct Forwarding {
-    /// Told when the container has closed its output.
+    /// Notified when the container has closed its output.
     pub(super) closed: Option<oneshot::Receiver<()>>,
-    /// Whether the container has ended: output that does not come soon after that is lost.
+    /// Whether the container has ended: output that does not arrive soon after that is lost.
     pub(super) is_last: Arc<AtomicBool>,
     written: Option<oneshot::Receiver<Result<(), Unwritten>>>,
 }
@@ -55,7 +55,7 @@ pub(super) struct Unwritten {
 }
 
 impl Forwarding {
-    /// Forwards what comes until the container closes its output.
+    /// Forwards output until the container closes it.
     pub(super) fn start(
         engine: &Engine,
         mut chunks: Chunks,
@@ -107,7 +107,7 @@ impl Forwarding {
         Ok(Self { closed: Some(closed), is_last, written: Some(written) })
     }
 
-    /// Waits until everything is written or highwater has been asked to end twice; returns what could not be written.
+    /// Waits until all output is written or highwater has been asked to stop twice; returns what could not be written.
     pub(super) fn finish(&mut self, engine: &Engine, patience: &mut Patience<'_>) -> Option<Unwritten> {
         let written = self.written.take()?;
         // The reader may be a pager.
@@ -120,7 +120,7 @@ pub(super) fn allowance() -> Allowance {
     Allowance::new(MOST_UNDECODED)
 }
 
-/// Where one of the two streams goes: live, and into a file that is kept.
+/// Destinations of a stream: our own, and a log file.
 #[derive(Debug)]
 struct Sinks(Vec<(String, File)>);
 
@@ -143,12 +143,12 @@ impl Sinks {
         Ok(Self(sinks))
     }
 
-    /// Writes to all that still can be written to; a place that fails is given up, without holding up the others.
+    /// Writes to all open destinations; one that fails is dropped without affecting the others.
     fn write(&mut self, text: &[u8]) -> Result<(), Unwritten> {
         let mut result = Ok(());
         self.0.retain_mut(|(place, file)| match file.write_all(text) {
             Ok(()) => true,
-            // Whoever read has read enough.
+            // The reader has closed the pipe.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => false,
             Err(source) => {
                 result = Err(Unwritten { place: place.clone(), source });
@@ -167,7 +167,7 @@ fn create(path: &Path) -> Result<(String, File), StartError> {
     Ok((path.display().to_string(), create_file(path).map_err(failed)?))
 }
 
-/// The directory of logs beside a record is our own: a symbolic link in its place is not followed.
+/// The log directory beside a record is our own: a symbolic link in its place is not followed.
 fn create_kept(path: &Path) -> Result<(String, File), StartError> {
     let parts = || path.parent().and_then(|logs| Some((logs.parent()?, logs.file_name()?, path.file_name()?)));
     let created = || {

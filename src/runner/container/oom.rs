@@ -1,9 +1,9 @@
-//! Whether the kernel has killed for lack of memory in a container's own cgroup, on v1.
+//! Detects OOM kills in a container's own cgroup on v1.
 //!
-//! There it counts that in this cgroup alone, which goes with the container; and the engine, which is notified, does not
-//! tell it of a container that is gone before it looked. So we are notified, too: an eventfd(2) on `memory.oom_control`
-//! counts every time that nothing was left to reclaim, and once the removal of the cgroup
-//! (Documentation/admin-guide/cgroup-v1/memory.rst, "OOM Control").
+//! v1 counts OOM kills only in the cgroup where they occur, which disappears with the container, and an engine may not
+//! report the notification it got for a container that is gone before it looks. So highwater registers as well: an
+//! eventfd(2) on `memory.oom_control` counts every time that nothing was left to reclaim, and once the removal of the
+//! cgroup (Documentation/admin-guide/cgroup-v1/memory.rst, "OOM Control").
 
 use std::fs::File;
 use std::io;
@@ -18,21 +18,21 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use crate::host::cgroup::Cgroup;
 use crate::model::observation::CgroupVersion;
 use crate::runner::engine::Engine;
-use crate::runner::own_cgroup::write_to;
+use crate::runner::run_cgroup::write_to;
 
-/// How often it is looked whether the cgroup is there: the engine makes it some ten milliseconds before the task begins.
+/// The interval at which to check for the cgroup: the engine creates it some ten milliseconds before the task starts.
 const EVERY: Duration = Duration::from_millis(1);
-/// How long after the end the kernel may take to tell of the removal.
+/// How long after the end the kernel may take to report the removal.
 const LAST: Duration = Duration::from_millis(200);
 
-/// Is notified from before the task begins.
+/// Watches from before the task starts.
 #[derive(Debug)]
 pub(super) struct OomWatch {
     notified: Arc<OnceLock<EventFd>>,
 }
 
 impl OomWatch {
-    /// Waits for the container's cgroup below `parent`; `None` where the parent counts for those below it.
+    /// Waits for the container's cgroup below `parent`; `None` if the counter of the parent includes those below it.
     pub(super) fn begin(engine: &Engine, parent: &Cgroup, id: &str) -> Option<Self> {
         if parent.version() != CgroupVersion::V1 {
             return None;
@@ -57,12 +57,12 @@ impl OomWatch {
         Some(Self { notified })
     }
 
-    /// Whether memory ran out; to be asked when the container has ended.
+    /// Whether memory ran out; call when the container has ended.
     pub(super) fn ran_out(&self) -> bool {
         let Some(events) = self.notified.get() else { return false };
         let end = Instant::now() + LAST;
         let mut count = 0;
-        // One of them is the removal, whose notice comes by itself.
+        // One of the two is the removal, which is always notified.
         while count < 2 {
             let left = end.saturating_duration_since(Instant::now());
             let mut files = [PollFd::new(events.as_fd(), PollFlags::POLLIN)];

@@ -12,7 +12,7 @@ use nix::unistd::{Pid, geteuid};
 use procfs::FromRead;
 use procfs::process::Stat;
 
-use crate::runner::maker::pid_namespace;
+use crate::runner::cgroup_owner::pid_namespace;
 
 /// The name of the label.
 pub(super) const LABEL: &str = "highwater.owner";
@@ -56,14 +56,14 @@ impl Owner {
         (has_name && has_image).then_some(owner)
     }
 
-    /// Whether the process has ended; `None` if that cannot be told from here: it belongs to another machine, another
-    /// container or an earlier boot of this machine.
+    /// Whether the process has ended; `None` if that cannot be determined from here: it belongs to another machine,
+    /// another container or an earlier boot of this machine.
     pub(super) fn is_gone(&self) -> Option<bool> {
         let own = Self::this()?;
         let is_known = own.boot == self.boot && own.namespace == self.namespace;
         is_known.then(|| match start_time(self.pid) {
             Some(started) => started != self.started,
-            // A process of another user may be hidden (the mount option hidepid of /proc).
+            // A process of another user may be hidden (the `hidepid` mount option of /proc).
             None => kill(Pid::from_raw(self.pid), None) == Err(Errno::ESRCH),
         })
     }

@@ -1,4 +1,4 @@
-//! The request that makes a container.
+//! The request that creates a container.
 
 use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType};
 
@@ -6,7 +6,7 @@ use super::{Bind, Claim, ContainerLaunch};
 use crate::runner::engine::Image;
 use crate::runner::probe;
 
-/// What the engine is asked for. With a probe, the probe takes the place of the entrypoint and starts it.
+/// The body of the request. With a probe, the probe replaces the entrypoint and starts it.
 pub(super) fn body(
     launch: &ContainerLaunch,
     claim: &Claim,
@@ -36,7 +36,7 @@ pub(super) fn body(
             network_mode: launch.network.clone(),
             mounts: Some(launch.mounts.iter().map(mount).collect()),
             memory: limit,
-            // Together with swap: nothing is swapped out beyond the limit.
+            // Memory and swap together: nothing is swapped out beyond the limit.
             memory_swap: limit,
             ..HostConfig::default()
         }),

@@ -1,4 +1,4 @@
-//! One container under way, from its start to its removal.
+//! A running container, from its creation to its removal.
 
 mod follow;
 
@@ -19,12 +19,12 @@ use nix::unistd::pipe2;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use self::follow::{Ended, INSPECT, LOOKING, Reported, follow};
-use super::leaf::Leaf;
+use self::follow::{ContainerEnd, INSPECT, LOOKING, Reported, follow};
+use super::container_cgroup::ContainerCgroup;
+use super::enclosing_cgroup::EnclosingCgroup;
 use super::logs::{self, Forwarding};
 use super::owner::Claim;
-use super::parent::Parent;
-use super::{ContainerError, ContainerRunner, Stopped, Way, engine_error, noise, remove, request, step};
+use super::{ContainerError, ContainerRunner, PeakMethod, Stopped, engine_error, error_bound, remove, request, step};
 use crate::host::cgroup::Cgroup;
 use crate::host::memory::MemoryReader;
 use crate::host::processes::LargestProcesses;
@@ -34,10 +34,10 @@ use crate::model::problem::one_line;
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 use crate::runner::engine::{BRISK, CallError, Engine, SLOW, checked_id, is_refusal};
-use crate::runner::own_cgroup::{kill_all, largest_in};
 use crate::runner::patience::Patience;
 use crate::runner::probe::{self, Report};
 use crate::runner::process::in_cgroup::{Above, Problems, unless_reset};
+use crate::runner::run_cgroup::{kill_all, largest_in};
 use crate::runner::{Contained, End, FinishError, Finished, Running, Sample, StartError};
 
 /// How long the engine may take to report the end of a container that was killed.
@@ -52,33 +52,37 @@ pub(super) struct ContainerRun {
     logs: Option<Logs>,
     stop_signal: Option<String>,
     own_limit: Option<Bytes>,
-    noise: Bytes,
-    way: Way,
+    error_bound: Bytes,
+    peak_method: PeakMethod,
     started: Instant,
     /// Whether the engine was asked to create the container, and to start it.
     was_created: bool,
     was_started: bool,
-    /// The cgroups above the container's, where they are known.
+    /// The cgroups above the container's, if known.
     above: Option<Above>,
-    parent: Option<Parent>,
-    leaf: Option<Leaf>,
+    enclosing: Option<EnclosingCgroup>,
+    container_cgroup: Option<ContainerCgroup>,
     reader: Option<MemoryReader>,
-    /// The most seen in use, and the highest value that the counter of the peak was seen at.
+    /// The highest usage sampled, and the highest value seen of the peak counter.
     highest: Option<Bytes>,
     highest_counter: Option<Bytes>,
     forwarding: Option<Forwarding>,
     ended: OwnedFd,
     /// Closed once the end is known, which makes `ended` readable.
-    told: Option<OwnedFd>,
-    outcome: Option<oneshot::Receiver<Ended>>,
+    end_signal: Option<OwnedFd>,
+    outcome: Option<oneshot::Receiver<ContainerEnd>>,
     reported: Reported,
     removed: bool,
 }
 
 impl ContainerRun {
     /// A run whose container has not been created.
-    pub(super) fn new(runner: &ContainerRunner, parent: Option<Parent>, way: Way) -> Result<Self, StartError> {
-        let (ended, told) = pipe2(OFlag::O_CLOEXEC)
+    pub(super) fn new(
+        runner: &ContainerRunner,
+        enclosing: Option<EnclosingCgroup>,
+        peak_method: PeakMethod,
+    ) -> Result<Self, StartError> {
+        let (ended, end_signal) = pipe2(OFlag::O_CLOEXEC)
             .map_err(|errno| StartError::System { action: "create a pipe", source: errno.into() })?;
         Ok(Self {
             engine: runner.engine.clone(),
@@ -89,20 +93,20 @@ impl ContainerRun {
             logs: runner.launch.logs.clone(),
             stop_signal: runner.image.stop_signal.clone(),
             own_limit: runner.launch.limit,
-            noise: noise(&runner.machine, &runner.engine),
-            way,
+            error_bound: error_bound(&runner.machine, &runner.engine),
+            peak_method,
             started: Instant::now(),
             was_created: false,
             was_started: false,
             above: None,
-            parent,
-            leaf: None,
+            enclosing,
+            container_cgroup: None,
             reader: None,
             highest: None,
             highest_counter: None,
             forwarding: None,
             ended,
-            told: Some(told),
+            end_signal: Some(end_signal),
             outcome: None,
             reported: Reported::default(),
             removed: false,
@@ -113,8 +117,8 @@ impl ContainerRun {
     pub(super) fn begin(&mut self, runner: &ContainerRunner, patience: &mut Patience<'_>) -> Result<(), Stopped> {
         let engine = self.engine.clone();
         let docker = &engine.docker;
-        let with_probe = self.way == Way::Probe;
-        let for_engine = self.parent.as_ref().map(Parent::for_engine);
+        let with_probe = self.peak_method == PeakMethod::Probe;
+        let for_engine = self.enclosing.as_ref().map(EnclosingCgroup::for_engine);
         let body = request::body(&runner.launch, &self.claim, &runner.image, for_engine, with_probe);
         let options = CreateContainerOptionsBuilder::default().name(self.claim.name()).build();
         let action = "create the container";
@@ -149,8 +153,8 @@ impl ContainerRun {
         self.forwarding = Some(Forwarding::start(&engine, attached.output, allowance, &runner.launch)?);
         still_wanted(patience)?;
 
-        if let (Some(parent), Some(_)) = (&mut self.parent, runner.launch.limit) {
-            parent.watch_limit(&engine, &id);
+        if let (Some(enclosing), Some(_)) = (&mut self.enclosing, runner.launch.limit) {
+            enclosing.watch_limit(&engine, &id);
         }
         let action = "start the container";
         let starting = docker.start_container(&id, None::<StartContainerOptions>);
@@ -166,37 +170,47 @@ impl ContainerRun {
     fn follow(&mut self, runner: &ContainerRunner, patience: &mut Patience<'_>) {
         let (Some(id), Some(forwarding)) = (self.id.clone(), &mut self.forwarding) else { return };
         let output = (forwarding.closed.take(), Arc::clone(&forwarding.is_last));
-        if self.parent.is_none() && self.engine.facts.seems_local() {
+        if self.enclosing.is_none() && self.engine.facts.seems_local() {
             let inspecting = self.engine.docker.inspect_container(&id, None::<InspectContainerOptions>);
             let inspected = self.engine.call(patience, LOOKING, INSPECT, inspecting);
             let pid = inspected.ok().and_then(|found| found.state).and_then(|state| state.pid);
-            self.leaf = pid.and_then(|pid| Leaf::find(&runner.machine, &id, pid));
+            self.container_cgroup = pid.and_then(|pid| ContainerCgroup::find(&runner.machine, &id, pid));
         }
         self.open_reader();
         // Our cgroup around it has no limit; the container's own limit is known.
         let cgroup = self.cgroup().cloned();
-        self.above = self.reader.as_mut().zip(cgroup.as_ref()).map(|(reader, cgroup)| Above::of(cgroup, reader));
+        self.above = self.reader.as_mut().zip(cgroup.as_ref()).map(|(reader, cgroup)| Above::read(cgroup, reader));
         let (sender, outcome) = oneshot::channel();
         self.outcome = Some(outcome);
         let reported = Arc::clone(&self.reported);
-        self.engine.spawn(follow(self.engine.docker.clone(), id, cgroup, output, reported, (self.told.take(), sender)));
+        self.engine.spawn(follow(
+            self.engine.docker.clone(),
+            id,
+            cgroup,
+            output,
+            reported,
+            (self.end_signal.take(), sender),
+        ));
     }
 
     fn cgroup(&self) -> Option<&Cgroup> {
-        self.parent.as_ref().map(Parent::cgroup).or(self.leaf.as_ref().map(|leaf| &leaf.cgroup))
+        self.enclosing
+            .as_ref()
+            .map(EnclosingCgroup::cgroup)
+            .or(self.container_cgroup.as_ref().map(|container_cgroup| &container_cgroup.cgroup))
     }
 
     fn open_reader(&mut self) {
-        self.reader = match (&self.parent, &self.leaf) {
-            (Some(parent), _) => Some(parent.reader()),
-            (None, Some(leaf)) => Some(MemoryReader::new(&leaf.cgroup)),
+        self.reader = match (&self.enclosing, &self.container_cgroup) {
+            (Some(enclosing), _) => Some(enclosing.reader()),
+            (None, Some(container_cgroup)) => Some(MemoryReader::new(&container_cgroup.cgroup)),
             (None, None) => None,
         };
     }
 
     /// Ends a run that was not started, or of which the engine did not report whether it was.
     pub(super) fn give_up(&mut self) {
-        self.told = None;
+        self.end_signal = None;
         if self.was_started {
             self.open_reader();
         }
@@ -210,7 +224,7 @@ impl ContainerRun {
     }
 }
 
-/// Stops before the next step if highwater was asked to end.
+/// Returns early if highwater was asked to stop.
 fn still_wanted(patience: &Patience<'_>) -> Result<(), Stopped> {
     if patience.was_requested() { Err(Stopped::GivenUp) } else { Ok(()) }
 }
@@ -252,7 +266,7 @@ impl Running for ContainerRun {
     }
 
     fn signal(&mut self, signal: Signal) -> io::Result<()> {
-        // An image can name the signal it wants to be asked to end with, as `docker stop` sends it.
+        // An image can name its stop signal, which `docker stop` sends.
         let name = match (&self.stop_signal, signal) {
             (Some(own), Signal::SIGTERM) => own.as_str(),
             _ => signal.as_str(),
@@ -302,14 +316,14 @@ impl Running for ContainerRun {
 
 impl ContainerRun {
     /// How the container ended, as far as the engine reports it in time.
-    fn end(&mut self, patience: &mut Patience<'_>) -> Ended {
+    fn end(&mut self, patience: &mut Patience<'_>) -> ContainerEnd {
         let Some(mut outcome) = self.outcome.take() else {
             let reason = if self.was_started {
                 "the engine did not report whether the container ran"
             } else {
                 "the container was not started"
             };
-            return Ended { status: Err(reason.to_owned()), state: None, unanswered: None };
+            return ContainerEnd { status: Err(reason.to_owned()), state: None, unanswered: None };
         };
         let ended = match outcome.try_recv() {
             Ok(ended) => ended,
@@ -323,8 +337,10 @@ impl ContainerRun {
                 match self.engine.wait(patience, most, outcome) {
                     Some(Ok(ended)) => ended,
                     Some(Err(_)) | None => match self.reported.get() {
-                        Some((status, _)) => Ended { status: Ok(*status), state: None, unanswered: Some(LOOKING) },
-                        None => Ended::unreported(),
+                        Some((status, _)) => {
+                            ContainerEnd { status: Ok(*status), state: None, unanswered: Some(LOOKING) }
+                        }
+                        None => ContainerEnd::unreported(),
                     },
                 }
             }
@@ -340,20 +356,20 @@ impl ContainerRun {
     }
 
     /// The end according to the state of the container, for an engine that has not reported it by itself.
-    fn end_by_state(&self, patience: &mut Patience<'_>) -> Option<Ended> {
+    fn end_by_state(&self, patience: &mut Patience<'_>) -> Option<ContainerEnd> {
         let id = self.id.as_deref()?;
         let inspecting = self.engine.docker.inspect_container(id, None::<InspectContainerOptions>);
         let state = self.engine.call(patience, LOOKING, INSPECT, inspecting).ok()?.state?;
         let has_exited =
             matches!(state.status, Some(ContainerStateStatusEnum::EXITED | ContainerStateStatusEnum::DEAD));
         let status = state.exit_code.filter(|_| has_exited)?;
-        Some(Ended { status: Ok(status), state: Some(state), unanswered: None })
+        Some(ContainerEnd { status: Ok(status), state: Some(state), unanswered: None })
     }
 
-    /// The result that the probe has written.
-    fn report(&self, ended: &Ended, patience: &mut Patience<'_>, notes: &mut Vec<String>) -> Option<Report> {
+    /// The result file written by the probe.
+    fn report(&self, ended: &ContainerEnd, patience: &mut Patience<'_>, notes: &mut Vec<String>) -> Option<Report> {
         let id = self.id.as_deref()?;
-        if self.way != Way::Probe || ended.status.is_err() {
+        if self.peak_method != PeakMethod::Probe || ended.status.is_err() {
             return None;
         }
         let read = self.engine.file_of_container(patience, id, probe::RESULT);
@@ -375,7 +391,7 @@ impl ContainerRun {
 
     fn read(
         &mut self,
-        ended: &Ended,
+        ended: &ContainerEnd,
         report: Option<Report>,
         notes: &mut Vec<String>,
     ) -> Result<Finished, FinishError> {
@@ -389,8 +405,8 @@ impl ContainerRun {
         };
         let mut problems = Problems::default();
         let last = problems.read(self.sample());
-        let last_of_leaf = self.leaf.as_ref().and_then(Leaf::last);
-        self.highest_counter = self.highest_counter.max(last_of_leaf.and_then(|last| last.peak));
+        let last_of_container = self.container_cgroup.as_ref().and_then(ContainerCgroup::last);
+        self.highest_counter = self.highest_counter.max(last_of_container.and_then(|last| last.peak));
         let peak = self.peak(end, report.as_ref(), notes)?;
         let mut finished = Finished {
             end,
@@ -399,7 +415,7 @@ impl ContainerRun {
             swap_peak: Reading::Unsupported,
             limit: self.limits(report.as_ref()),
             held_back_from_above: self.above.as_mut().is_some_and(Above::held_back),
-            events: last_of_leaf.map_or(Reading::Unsupported, |last| last.events),
+            events: last_of_container.map_or(Reading::Unsupported, |last| last.events),
             cpu: Reading::Unsupported,
             io: Reading::Unsupported,
             pids_peak: Reading::Unsupported,
@@ -409,7 +425,7 @@ impl ContainerRun {
             problems: Vec::new(),
             contained: None,
         };
-        if let (Some(reader), Some(_)) = (&mut self.reader, &self.parent) {
+        if let (Some(reader), Some(_)) = (&mut self.reader, &self.enclosing) {
             finished.swap_peak = problems.read(reader.swap_peak());
             finished.events = problems.read(reader.events()).map(seen_from_above);
             finished.cpu = problems.read(reader.cpu());
@@ -440,16 +456,16 @@ impl ContainerRun {
         let lower =
             |reason: &str, remedy: &str| Exactness::LowerBound { reason: reason.to_owned(), remedy: remedy.to_owned() };
         let lost = "the end of the run was not observed";
-        if let (Some(parent), Some(reader)) = (&self.parent, &mut self.reader) {
-            if parent.was_used()? {
+        if let (Some(enclosing), Some(reader)) = (&self.enclosing, &mut self.reader) {
+            if enclosing.was_used()? {
                 let file = Some(reader.peak_file().to_owned());
                 if let Reading::Value(counter) = reader.peak()? {
                     let exactness = match end {
                         End::Lost | End::StillRunning => lower(lost, "run the task again"),
-                        End::Exited(_) | End::Signalled(_) => Exactness::Exact { noise_bytes: self.noise },
+                        End::Exited(_) | End::Signalled(_) => Exactness::Exact { error_bound_bytes: self.error_bound },
                     };
                     let seen = self.highest_counter.max(self.highest);
-                    let (bytes, exactness) = unless_reset(counter, seen, self.noise, exactness);
+                    let (bytes, exactness) = unless_reset(counter, seen, self.error_bound, exactness);
                     return Ok(Reading::Value(Peak {
                         bytes,
                         source: PeakSource::ParentCgroup,
@@ -470,8 +486,9 @@ impl ContainerRun {
             }
         }
         if let Some((report, (bytes, file))) = report.and_then(|report| Some((report, report.peak()?))) {
-            // The probe has measured what it adds itself.
-            let exactness = Exactness::Exact { noise_bytes: Bytes(self.noise.0.saturating_add(report.own.0)) };
+            // The probe reports its own memory, which is in the peak.
+            let exactness =
+                Exactness::Exact { error_bound_bytes: Bytes(self.error_bound.0.saturating_add(report.own.0)) };
             return Ok(Reading::Value(Peak {
                 bytes,
                 source: PeakSource::Probe,
@@ -480,18 +497,18 @@ impl ContainerRun {
                 upper_bound: None,
             }));
         }
-        let (reason, remedy) = match &self.way {
-            Way::Leaf { reason, remedy } => (reason.as_str(), remedy.as_str()),
-            Way::Probe => ("the probe could not read the peak", "measure from outside with --probe never"),
-            Way::Parent => (
+        let (reason, remedy) = match &self.peak_method {
+            PeakMethod::ContainerCgroup { reason, remedy } => (reason.as_str(), remedy.as_str()),
+            PeakMethod::Probe => ("the probe could not read the peak", "measure from outside with --probe never"),
+            PeakMethod::EnclosingCgroup => (
                 "this kernel does not record peaks for cgroup v2 (memory.peak needs Linux 5.19)",
                 "use Linux 5.19 or newer",
             ),
         };
-        let peak = match (self.highest_counter.filter(|_| self.leaf.is_some()), self.highest) {
+        let peak = match (self.highest_counter.filter(|_| self.container_cgroup.is_some()), self.highest) {
             (Some(bytes), _) => (bytes, PeakSource::ContainerCgroup),
             (None, Some(bytes)) => (bytes, PeakSource::PolledCgroup),
-            (None, None) if self.leaf.is_some() => return Ok(Reading::Gone),
+            (None, None) if self.container_cgroup.is_some() => return Ok(Reading::Gone),
             (None, None) => {
                 notes.push(format!("there is no peak, because {reason}: {remedy}"));
                 return Ok(Reading::Unsupported);
@@ -502,25 +519,25 @@ impl ContainerRun {
     }
 
     /// Whether the engine, or else the kernel, reports that memory ran out.
-    fn was_oom_killed(&self, ended: &Ended, finished: &Finished) -> bool {
-        let told = ended.state.as_ref().and_then(|state| state.oom_killed).unwrap_or(false);
+    fn was_oom_killed(&self, ended: &ContainerEnd, finished: &Finished) -> bool {
+        let reported = ended.state.as_ref().and_then(|state| state.oom_killed).unwrap_or(false);
         let at_limit = || match (self.own_limit, finished.peak.as_ref().value()) {
-            (Some(limit), Some(peak)) => peak.bytes.saturating_add(self.noise) >= limit,
+            (Some(limit), Some(peak)) => peak.bytes.saturating_add(self.error_bound) >= limit,
             _ => false,
         };
-        told || at_limit() && self.parent.as_ref().is_some_and(Parent::ran_out)
+        reported || at_limit() && self.enclosing.as_ref().is_some_and(EnclosingCgroup::ran_out)
     }
 
-    /// Leaves nothing behind. An engine that is lost cannot remove its container; what runs in it is killed.
+    /// Removes everything. An engine that no longer answers cannot remove its container; its processes are killed.
     fn tidy_up(
         &mut self,
-        ended: &Ended,
+        ended: &ContainerEnd,
         patience: &mut Patience<'_>,
         notes: &mut Vec<String>,
     ) -> Result<(), FinishError> {
         notes.extend(self.remove(patience));
-        if let Some(parent) = self.parent.take() {
-            parent.remove()?;
+        if let Some(enclosing) = self.enclosing.take() {
+            enclosing.remove()?;
         }
         if ended.status.is_ok()
             && let Some(forwarding) = &mut self.forwarding
@@ -558,7 +575,7 @@ impl Drop for ContainerRun {
     }
 }
 
-/// v1 counts how often a limit was felt where the limit is, in the container's own cgroup: from above nothing is seen.
+/// v1 counts limit hits in the cgroup that has the limit, the container's own: they do not show in the cgroup above.
 fn seen_from_above(events: Events) -> Events {
     match events.ooms {
         Reading::Value(_) => events,
@@ -568,7 +585,7 @@ fn seen_from_above(events: Events) -> Events {
     }
 }
 
-/// From the start to the end, by the engine's clock.
+/// From start to end, by the engine's clock.
 fn wall(state: &ContainerState) -> Option<Duration> {
     let time = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<Timestamp>().ok());
     let (started, finished) = (time(&state.started_at)?, time(&state.finished_at)?);

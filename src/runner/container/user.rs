@@ -1,4 +1,4 @@
-//! Which user of this machine a container runs as.
+//! The host user that a container runs as.
 
 use std::os::unix::fs::MetadataExt;
 
@@ -6,8 +6,8 @@ use nix::unistd::Uid;
 
 use crate::runner::engine::{Engine, UserMapping};
 
-/// The user of this machine who owns the files that a container of the image writes as `user`: a name or number, with an
-/// optional `:` and group; root if absent. `None` if that cannot be determined.
+/// The host user who owns the files that a container of the image writes as `user`: a name or id with an optional `:`
+/// and group; root if absent. `None` if that cannot be determined.
 pub fn user_on_host(engine: &Engine, image: &str, user: Option<&str>) -> Option<Uid> {
     if !engine.facts.seems_local() {
         return None;
@@ -26,7 +26,7 @@ pub fn user_on_host(engine: &Engine, image: &str, user: Option<&str>) -> Option<
     }
 }
 
-/// The user who runs a rootless engine of this machine.
+/// The user who runs a rootless engine of this host.
 pub fn runs_as(engine: &Engine) -> Option<Uid> {
     let socket = std::fs::metadata(engine.address.socket()?).ok()?;
     Some(Uid::from_raw(socket.uid()))

@@ -1,4 +1,4 @@
-//! Docker's contexts: named engines below `~/.docker`, one of which is in use.
+//! Docker contexts: named engines below `~/.docker`, one of which is current.
 
 use std::env;
 use std::fs;
@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::Address;
 
-/// Why the docker context in use could not be read.
+/// Why the current docker context could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ContextError {
     /// Its file cannot be read.
@@ -21,16 +21,16 @@ pub enum ContextError {
         name: String,
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system error.
         #[source]
         source: io::Error,
     },
-    /// Its file is not what docker writes.
+    /// Its file has an unexpected format.
     #[error("failed to parse {path}")]
     Parse {
         /// The file.
         path: PathBuf,
-        /// Where and why.
+        /// Where in the file, and why.
         #[source]
         source: serde_json::Error,
     },
@@ -59,20 +59,20 @@ struct Endpoint {
     host: String,
 }
 
-/// The folder of docker's settings: `DOCKER_CONFIG`, or `~/.docker`.
-pub(super) fn config_folder() -> Option<PathBuf> {
+/// The directory of docker's settings: `DOCKER_CONFIG`, or `~/.docker`.
+pub(super) fn config_directory() -> Option<PathBuf> {
     env::var_os("DOCKER_CONFIG")
-        .filter(|folder| !folder.is_empty())
+        .filter(|directory| !directory.is_empty())
         .map(PathBuf::from)
         .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".docker")))
 }
 
-/// The engine of the context in use (`DOCKER_CONTEXT`, or `docker context use`); `None` for the default one.
+/// The engine of the current context (`DOCKER_CONTEXT`, or `docker context use`); `None` for the default one.
 pub(super) fn current() -> Result<Option<Address>, ContextError> {
-    let Some(folder) = config_folder() else { return Ok(None) };
+    let Some(directory) = config_directory() else { return Ok(None) };
     let name = match env::var("DOCKER_CONTEXT") {
         Ok(name) if !name.is_empty() => name,
-        Ok(_) | Err(_) => match of_config(&folder)? {
+        Ok(_) | Err(_) => match of_config(&directory)? {
             Some(name) => name,
             None => return Ok(None),
         },
@@ -80,21 +80,21 @@ pub(super) fn current() -> Result<Option<Address>, ContextError> {
     if name == "default" {
         return Ok(None);
     }
-    in_folder(&folder, &name)
+    in_directory(&directory, &name)
 }
 
-fn of_config(folder: &Path) -> Result<Option<String>, ContextError> {
-    let path = folder.join("config.json");
+fn of_config(directory: &Path) -> Result<Option<String>, ContextError> {
+    let path = directory.join("config.json");
     match fs::read_to_string(&path) {
         Ok(text) => Ok(parse::<ConfigFile>(path, &text)?.current.filter(|name| !name.is_empty())),
-        // No settings, or not ours to read: the default context, as docker has it.
+        // Without readable settings the default context applies, as with docker.
         Err(_) => Ok(None),
     }
 }
 
-fn in_folder(folder: &Path, name: &str) -> Result<Option<Address>, ContextError> {
+fn in_directory(directory: &Path, name: &str) -> Result<Option<Address>, ContextError> {
     let digest: String = Sha256::digest(name.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
-    let path = folder.join("contexts/meta").join(digest).join("meta.json");
+    let path = directory.join("contexts/meta").join(digest).join("meta.json");
     let text = fs::read_to_string(&path).map_err(|source| ContextError::Read {
         name: name.to_owned(),
         path: path.clone(),
@@ -114,26 +114,26 @@ mod tests {
 
     #[test]
     fn a_context_is_found_by_the_digest_of_its_name() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         // printf remote | sha256sum
         let digest: String = Sha256::digest(b"remote").iter().map(|byte| format!("{byte:02x}")).collect();
-        let meta = folder.path().join("contexts/meta").join(digest);
+        let meta = directory.path().join("contexts/meta").join(digest);
         fs::create_dir_all(&meta).unwrap();
         fs::write(meta.join("meta.json"), r#"{"Name":"remote","Endpoints":{"docker":{"Host":"unix:///tmp/e.sock"}}}"#)
             .unwrap();
-        let address = in_folder(folder.path(), "remote").unwrap().unwrap();
+        let address = in_directory(directory.path(), "remote").unwrap().unwrap();
         assert_eq!((address.url.as_str(), address.origin.as_str()), ("unix:///tmp/e.sock", "docker context `remote`"));
-        let missing = in_folder(folder.path(), "absent").unwrap_err();
+        let missing = in_directory(directory.path(), "absent").unwrap_err();
         assert!(missing.to_string().contains("the docker context `absent`"), "{missing}");
     }
 
     #[test]
     fn without_settings_the_default_context_is_in_use() {
-        let folder = tempfile::tempdir().unwrap();
-        assert_eq!(of_config(folder.path()).unwrap(), None);
-        fs::write(folder.path().join("config.json"), r#"{"auths":{},"currentContext":"remote"}"#).unwrap();
-        assert_eq!(of_config(folder.path()).unwrap().as_deref(), Some("remote"));
-        fs::write(folder.path().join("config.json"), "{").unwrap();
-        assert!(matches!(of_config(folder.path()), Err(ContextError::Parse { .. })));
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(of_config(directory.path()).unwrap(), None);
+        fs::write(directory.path().join("config.json"), r#"{"auths":{},"currentContext":"remote"}"#).unwrap();
+        assert_eq!(of_config(directory.path()).unwrap().as_deref(), Some("remote"));
+        fs::write(directory.path().join("config.json"), "{").unwrap();
+        assert!(matches!(of_config(directory.path()), Err(ContextError::Parse { .. })));
     }
 }

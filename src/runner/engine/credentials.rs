@@ -1,4 +1,4 @@
-//! Credentials for registries, from docker's settings and the helpers they name.
+//! Credentials for registries, from docker's settings and credential helpers.
 
 use std::collections::HashMap;
 use std::fs;
@@ -14,15 +14,15 @@ use base64::engine::general_purpose::STANDARD;
 use bollard::auth::DockerCredentials;
 use serde::Deserialize;
 
-use super::contexts::config_folder;
+use super::contexts::config_directory;
 use crate::runner::patience::wait_for_child;
 
-/// How long a helper may take: it may ask a person to unlock a keyring.
+/// How long a helper may take: it may ask the user to unlock a keyring.
 const HELPER: Duration = Duration::from_secs(60);
 /// The largest answer of a helper.
 const LARGEST_ANSWER: u64 = 1 << 20;
 
-/// The name under which `docker login` keeps the credentials of Docker Hub.
+/// The name under which `docker login` stores the credentials of Docker Hub.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 
 #[derive(Debug, Default, Deserialize)]
@@ -42,7 +42,7 @@ struct Auth {
     identity_token: Option<String>,
 }
 
-/// What a helper answers.
+/// The answer of a helper.
 #[derive(Deserialize)]
 struct Answer {
     #[serde(rename = "Username")]
@@ -51,20 +51,23 @@ struct Answer {
     secret: String,
 }
 
-/// The credentials for the registry that an image is pulled from, where there are any.
+/// The credentials for the registry that an image is pulled from, if any.
 pub(super) fn for_image(image: &str) -> Option<DockerCredentials> {
-    let folder = config_folder()?;
-    let text = fs::read_to_string(folder.join("config.json")).ok()?;
+    let directory = config_directory()?;
+    let text = fs::read_to_string(directory.join("config.json")).ok()?;
     match serde_json::from_str::<ConfigFile>(&text) {
         Ok(config) => of_config(&config, registry(image)),
         Err(error) => {
-            tracing::warn!("failed to parse {}, using no credentials: {error}", folder.join("config.json").display());
+            tracing::warn!(
+                "failed to parse {}, using no credentials: {error}",
+                directory.join("config.json").display()
+            );
             None
         }
     }
 }
 
-/// The registry in the name of an image: its first part, where that is the name of a host.
+/// The registry in the name of an image: its first component, if that is a host name.
 fn registry(image: &str) -> &str {
     match image.split_once('/') {
         Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => match first {
@@ -84,7 +87,7 @@ fn of_config(config: &ConfigFile, registry: &str) -> Option<DockerCredentials> {
     Some(DockerCredentials { serveraddress: Some(registry.to_owned()), ..credentials })
 }
 
-/// Names are kept with or without `https://` and a path.
+/// Compares registry names, which are stored with or without `https://` and a path.
 fn same(name: &str, registry: &str) -> bool {
     let host = |name: &str| {
         let name = name.trim_start_matches("https://").trim_start_matches("http://");
@@ -105,7 +108,7 @@ fn plain(auth: &Auth) -> Option<DockerCredentials> {
     })
 }
 
-/// Asks a credential helper, as docker does: the registry on stdin, an answer in JSON on stdout.
+/// Asks a credential helper with docker's protocol: the registry on stdin, a JSON answer on stdout.
 fn ask(helper: &Path, registry: &str, most: Duration) -> Option<DockerCredentials> {
     let (status, answer) = match output(helper, registry, most) {
         Ok(Some(output)) => output,
@@ -122,7 +125,7 @@ fn ask(helper: &Path, registry: &str, most: Duration) -> Option<DockerCredential
             return None;
         }
     };
-    // It fails where it knows no credentials for the registry, which need none then.
+    // It fails if it has no credentials for the registry, which needs none then.
     let answer: Answer = status.success().then(|| serde_json::from_slice(&answer).ok())??;
     Some(if answer.user == "<token>" {
         DockerCredentials { identitytoken: Some(answer.secret), ..DockerCredentials::default() }
@@ -137,12 +140,12 @@ fn output(helper: &Path, registry: &str, most: Duration) -> io::Result<Option<(E
     let mut child =
         Command::new(helper).arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
-        // A helper that does not read the name may have closed the pipe; its status says whether it succeeded.
+        // A helper that does not read its input may have closed the pipe; its status shows whether it succeeded.
         let _ = stdin.write_all(registry.as_bytes());
     }
     let (sender, receiver) = mpsc::channel();
     if let Some(stdout) = child.stdout.take() {
-        // A program that the helper leaves behind may keep the pipe open: only this thread waits for it.
+        // A process that the helper leaves behind may keep the pipe open: only this thread waits for it.
         thread::Builder::new().name("credentials".to_owned()).spawn(move || {
             let mut answer = Vec::new();
             let read = stdout.take(LARGEST_ANSWER).read_to_end(&mut answer);
@@ -190,8 +193,8 @@ mod tests {
 
     #[test]
     fn a_helper_is_asked_as_docker_asks_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let helper = folder.path().join("docker-credential-test");
+        let directory = tempfile::tempdir().unwrap();
+        let helper = directory.path().join("docker-credential-test");
         let script = "#!/bin/sh\nread -r registry\n[ \"$1 $registry\" = 'get registry.example' ] || exit 1\n\
                       echo '{\"Username\": \"<token>\", \"Secret\": \"s3cret\"}'\n";
         fs::write(&helper, script).unwrap();
@@ -203,8 +206,8 @@ mod tests {
 
     #[test]
     fn a_helper_that_hangs_is_abandoned() {
-        let folder = tempfile::tempdir().unwrap();
-        let helper = folder.path().join("docker-credential-test");
+        let directory = tempfile::tempdir().unwrap();
+        let helper = directory.path().join("docker-credential-test");
         for script in ["exec sleep 600", "sleep 600 & echo $! > $0.child; exit 0"] {
             fs::write(&helper, format!("#!/bin/sh\n{script}\n")).unwrap();
             fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();

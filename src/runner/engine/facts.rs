@@ -1,6 +1,6 @@
-//! What an engine is: asked once, remembered for ten minutes as long as its socket is the same.
+//! Properties of an engine: queried once, cached for ten minutes as long as its socket is the same.
 //!
-//! Asking costs 20 to 60 ms, because the engine runs its helpers to know their versions; a container takes 170 ms.
+//! A query takes 20 to 60 ms, because the engine runs its helpers to get their versions; a container takes 170 ms.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -16,27 +16,27 @@ use super::Address;
 use crate::model::observation::CgroupVersion;
 use crate::runner::cache;
 
-/// What an engine says of itself and of the machine it runs containers on.
+/// What an engine reports about itself and the machine it runs containers on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
     /// Its name, such as `Docker Engine` or `Podman Engine`.
     pub name: String,
     /// Its version.
     pub version: Option<String>,
-    /// The version of its interface, such as `1.41`.
+    /// The version of its API, such as `1.41`.
     pub api: Option<String>,
-    /// Who makes the cgroups of its containers: `cgroupfs` or `systemd`.
+    /// The driver that creates the cgroups of its containers: `cgroupfs` or `systemd`.
     pub cgroup_driver: Option<String>,
-    /// The version of the cgroup interface there.
+    /// The cgroup version of the machine.
     pub cgroup: Option<CgroupVersion>,
-    /// The release of the kernel there.
+    /// The kernel release of the machine.
     pub kernel: Option<String>,
-    /// The name of the machine.
+    /// The host name of the machine.
     pub host: Option<String>,
-    /// The CPUs there.
+    /// The CPUs of the machine.
     #[serde(default)]
     pub cpus: Option<u32>,
-    /// Whether it can keep a container to a limit of memory; without the controller it drops limits silently.
+    /// Whether it can enforce a memory limit; without the controller it ignores limits silently.
     pub limits_memory: bool,
     /// How the users of its containers map to those of the machine.
     #[serde(default)]
@@ -69,7 +69,7 @@ impl UserMapping {
 }
 
 impl Facts {
-    /// The version to speak with it: its own, unless that is newer than ours.
+    /// The API version to use: the engine's, unless that is newer than the client's.
     pub(super) fn client_version(&self) -> Option<ClientVersion> {
         let (major, minor) = self.api.as_deref()?.split_once('.')?;
         let own = bollard::API_DEFAULT_VERSION;
@@ -81,13 +81,13 @@ impl Facts {
         })
     }
 
-    /// Whether it is Podman, which has a monitor process of its own beside every container.
+    /// Whether it is Podman, which runs a monitor process beside every container.
     pub fn is_podman(&self) -> bool {
         self.name.contains("Podman")
     }
 
-    /// Whether it seems to run on this machine: the same kernel, the same name. A peak is believed only when the
-    /// cgroup it was read from is seen to be the container's.
+    /// Whether it seems to run on this machine: same kernel release and host name. A peak is trusted only if the cgroup
+    /// it was read from is verified to be the container's.
     pub fn seems_local(&self) -> bool {
         let Ok(uname) = utsname::uname() else { return false };
         let same = |said: &Option<String>, is: &std::ffi::OsStr| said.as_deref() == is.to_str();
@@ -106,7 +106,7 @@ pub(super) fn name_of(version: &bollard::models::SystemVersion) -> String {
 }
 
 pub(super) async fn ask(docker: &Docker) -> Result<Facts, bollard::errors::Error> {
-    // Neither has to know the version of the other side: the oldest interface answers both.
+    // The oldest API version works without knowing the engine's.
     let version = docker.clone().negotiate_version();
     let docker = version.await?;
     let (version, info) = join(docker.version(), docker.info()).await;
@@ -130,15 +130,15 @@ pub(super) async fn ask(docker: &Docker) -> Result<Facts, bollard::errors::Error
     })
 }
 
-/// An engine as it was met; a socket that was made anew belongs to another one.
+/// A cache entry; a socket that was created anew belongs to another engine.
 #[derive(Serialize, Deserialize)]
-struct Met {
+struct CacheEntry {
     url: String,
     socket: (u64, u64, i64, i64),
     facts: Facts,
 }
 
-/// How long it counts.
+/// How long an entry is valid.
 const FRESH: Duration = Duration::from_secs(600);
 
 pub(super) fn remembered(address: &Address) -> Option<Facts> {
@@ -149,13 +149,13 @@ pub(super) fn remembered(address: &Address) -> Option<Facts> {
         return None;
     }
     let text = fs::read_to_string(path).ok()?;
-    let met: Met = serde_json::from_str(&text).ok()?;
+    let met: CacheEntry = serde_json::from_str(&text).ok()?;
     (met.url == address.url && met.socket == socket(address)?).then_some(met.facts)
 }
 
 pub(super) fn remember(address: &Address, facts: &Facts) {
     let (Some(path), Some(socket)) = (file(address), socket(address)) else { return };
-    let met = Met { url: address.url.clone(), socket, facts: facts.clone() };
+    let met = CacheEntry { url: address.url.clone(), socket, facts: facts.clone() };
     let Ok(text) = serde_json::to_string(&met) else { return };
     cache::write(&path, &text);
 }

@@ -1,4 +1,4 @@
-//! Images: what they start, pulling them, and reading a file of theirs without running them.
+//! Images: their entrypoint and command, pulling them, and reading a file from one without running it.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -17,29 +17,29 @@ use crate::model::problem::one_line;
 use crate::runner::container::{Claim, remove};
 use crate::runner::patience::Patience;
 
-/// The largest file that is read out of an image or a container.
+/// The largest file that is read from an image or a container.
 const LARGEST: usize = 64 << 20;
-/// What an archive of one file contains beside the file.
+/// The largest overhead of an archive of one file.
 const LARGEST_HEADER: u64 = 1 << 20;
 /// The largest single progress message of a pull.
 const LARGEST_MESSAGE: u64 = 1 << 20;
 /// The largest number of layers whose progress is added up; engines allow 127.
 const MOST_LAYERS: usize = 1000;
 
-/// What an image is and what it starts.
+/// An image and what it starts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Image {
-    /// The digest of its configuration, such as `sha256:…`: the same content has the same one.
+    /// The digest of its configuration, such as `sha256:…`: the same for the same content.
     pub id: Option<String>,
-    /// Under which digests registries know it.
+    /// Its digests in registries.
     pub digests: Vec<String>,
-    /// The beginning of what it starts.
+    /// The first part of its command line.
     pub entrypoint: Vec<String>,
-    /// The rest of what it starts, unless other arguments are given.
+    /// The arguments, unless others are given.
     pub command: Vec<String>,
-    /// Who it runs as, by name or number, with `:` and a group if need be; root if absent.
+    /// The user, by name or id with an optional `:` and group; root if absent.
     pub user: Option<String>,
-    /// The signal it wants to be asked to end with.
+    /// Its stop signal.
     pub stop_signal: Option<String>,
 }
 
@@ -62,33 +62,33 @@ impl From<ImageInspect> for Image {
 pub enum PullPolicy {
     /// Before every use.
     Always,
-    /// When the engine does not have it.
+    /// If the engine does not have it.
     #[default]
     Missing,
     /// Never.
     Never,
 }
 
-/// How far a pull has got.
+/// The progress of a pull.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Bytes that have been loaded.
+    /// Bytes downloaded.
     pub loaded: u64,
-    /// Bytes that are known to be loaded in all; grows with each layer that is begun.
+    /// Bytes to download in total, as far as known; grows with each layer that is started.
     pub total: u64,
 }
 
 impl Engine {
-    /// Has the image on the engine, pulled if need be, and says what it is. `tell` hears how far the pull has got, at
-    /// least ten times a second, and can end it.
+    /// Pulls the image if necessary and returns its properties. `progress_callback` receives the progress of the pull at
+    /// least ten times a second, and can cancel it.
     ///
     /// # Errors
-    /// Where it is not there and cannot or must not be pulled.
+    /// If it is missing and cannot or may not be pulled.
     pub fn image(
         &self,
         name: &str,
         pull: PullPolicy,
-        tell: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+        progress_callback: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Image, EngineError> {
         check_name(name)?;
         if pull != PullPolicy::Always {
@@ -100,7 +100,7 @@ impl Engine {
                 result => return result,
             }
         }
-        self.pull(name, tell)?;
+        self.pull(name, progress_callback)?;
         self.inspect_image(name)
     }
 
@@ -110,7 +110,11 @@ impl Engine {
         inspected.map(Image::from).map_err(|error| error.explain(action))
     }
 
-    fn pull(&self, name: &str, tell: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<(), EngineError> {
+    fn pull(
+        &self,
+        name: &str,
+        progress_callback: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<(), EngineError> {
         let options = CreateImageOptionsBuilder::default().from_image(&with_tag(name)).build();
         let pulled = |reason: String| EngineError::Pull { image: name.to_owned(), reason };
         let mut layers = BTreeMap::new();
@@ -140,20 +144,20 @@ impl Engine {
                 loaded: sum.loaded.saturating_add(*loaded),
                 total: sum.total.saturating_add(*total),
             });
-            if tell(progress).is_break() {
+            if progress_callback(progress).is_break() {
                 return Err(EngineError::PullInterrupted { image: name.to_owned() });
             }
         }
     }
 
-    /// Reads one file of an image, through a container that is made and never started.
+    /// Reads one file of an image, through a container that is created but never started.
     ///
     /// # Errors
     /// If the file does not exist, is not a regular file, is larger than 64 MiB, or the engine does not return it.
     pub fn file_of_image(&self, image: &str, path: &str) -> Result<Vec<u8>, EngineError> {
         check_name(image)?;
         let claim = Claim::new(None, None);
-        // Nothing runs: the word is there because an image without a command cannot be made a container of.
+        // It never runs, but an image without a command requires one to create a container.
         let body = ContainerCreateBody {
             image: Some(image.to_owned()),
             entrypoint: Some(vec!["-".to_owned()]),
@@ -213,7 +217,7 @@ impl Engine {
     }
 }
 
-/// Names become a part of URLs.
+/// Rejects invalid names, because they become a part of URLs.
 fn check_name(image: &str) -> Result<(), EngineError> {
     let is_part = |part: &str| !part.is_empty() && !part.bytes().all(|byte| byte == b'.');
     let is_of_names = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/:@+".contains(&byte);
@@ -244,7 +248,7 @@ fn with_tag(name: &str) -> String {
     if last.contains(':') || last.contains('@') { name.to_owned() } else { format!("{name}:latest") }
 }
 
-/// Keeps the state of each layer.
+/// Stores the state of each layer.
 fn note(layers: &mut BTreeMap<String, (u64, u64)>, event: CreateImageInfo) {
     let (Some(layer), Some(detail)) = (event.id, event.progress_detail) else { return };
     let amount = |number: Option<i64>| number.and_then(|number| u64::try_from(number).ok());

@@ -1,4 +1,4 @@
-//! Containers that run on an engine without being ours.
+//! Containers on an engine that highwater did not start.
 
 use std::sync::mpsc;
 use std::thread;
@@ -8,14 +8,14 @@ use bollard::query_parameters::ListContainersOptions;
 
 use super::Engine;
 
-/// The engine is asked for the sake of a note, which is not worth a longer wait.
+/// The engine is queried only for a note, which is not worth a longer wait.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// The names and images of the running containers that were made at this time (seconds since 1970) or later, on the engine
-/// that the docker command would use. Empty if there is none that answers soon.
+/// The names and images of the running containers created at this time (seconds since 1970) or later, on the engine
+/// that the docker command would use. Empty if none answers in time.
 pub(in crate::runner) fn started_since(seconds: i64) -> Vec<String> {
     let (sender, receiver) = mpsc::channel();
-    // An engine that hangs keeps this thread, but not the caller.
+    // An engine that hangs blocks this thread, but not the caller.
     let asking = thread::Builder::new().name("containers".to_owned()).spawn(move || {
         let _ = sender.send(list(seconds));
     });

@@ -1,4 +1,4 @@
-//! Connections to an engine, one per request. No answer may be larger than its allowance.
+//! Connections to an engine, one per request. Each response is limited to its allowance.
 
 use std::io;
 use std::path::PathBuf;
@@ -16,10 +16,10 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-/// The largest answer to a request that has no allowance of its own.
+/// The largest response to a request without an allowance of its own.
 const LARGEST_ANSWER: u64 = 8 << 20;
 
-/// The port of an engine whose address has none, as for the docker command.
+/// The default port of an engine, as for the docker command.
 const DEFAULT_PORT: u16 = 2375;
 
 /// Where an engine listens.
@@ -38,7 +38,7 @@ impl Endpoint {
     }
 }
 
-/// How many bytes an engine may send in answer to a request.
+/// How many bytes an engine may send in response to a request.
 #[derive(Clone, Debug)]
 pub(in crate::runner) struct Allowance(Arc<AtomicU64>);
 
@@ -47,12 +47,12 @@ impl Allowance {
         Self(Arc::new(AtomicU64::new(bytes)))
     }
 
-    /// Allows more, for example because received bytes were consumed.
+    /// Allows more bytes, for example because received ones were consumed.
     pub(in crate::runner) fn add(&self, bytes: u64) {
         self.0.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// A client whose answers may have this size.
+    /// A client whose responses are limited to this allowance.
     pub(in crate::runner) fn apply(&self, docker: &Docker) -> Docker {
         let allowance = self.clone();
         docker.clone().with_request_modifier(move |mut request| {

@@ -1,4 +1,4 @@
-//! What a cgroup limits: read, combined, and written to another cgroup.
+//! The limits of a cgroup: reading, combining, and writing them to another cgroup.
 
 use std::fs;
 use std::io;
@@ -6,9 +6,9 @@ use std::path::Path;
 
 use crate::host::cgroup::Cgroup;
 use crate::model::observation::CgroupVersion;
-use crate::runner::own_cgroup::write_to;
+use crate::runner::run_cgroup::write_to;
 
-/// The limits of one or several cgroups (v2). `None` is no limit.
+/// The limits of one or several cgroups (v2). `None` means no limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// `memory.max`, in bytes; on v1 `memory.limit_in_bytes`.
@@ -17,7 +17,7 @@ pub struct Limits {
     pub memory_high: Option<u64>,
     /// `memory.swap.max`, in bytes.
     pub swap_max: Option<u64>,
-    /// `cpu.max`: microseconds on CPUs in each period of so many microseconds.
+    /// `cpu.max`: CPU time and period, in microseconds.
     pub cpu_max: Option<(u64, u64)>,
     /// `cpuset.cpus`, such as `0-3,8`.
     pub cpus: Option<String>,
@@ -31,7 +31,7 @@ pub struct Limits {
 const V1_UNLIMITED: u64 = (i64::MAX as u64) - 65_536;
 
 impl Limits {
-    /// Those of one cgroup. A controller that it does not have limits nothing.
+    /// Reads the limits of a cgroup. A controller that it does not have limits nothing.
     pub fn read(cgroup: &Cgroup) -> Self {
         let text = |name: &str| {
             let text = fs::read_to_string(cgroup.path.join(name)).ok()?;
@@ -52,7 +52,7 @@ impl Limits {
                     let (quota, period) = text.split_once(' ')?;
                     Some((quota.parse().ok()?, period.parse().ok()?))
                 }),
-                // What is asked for may be more than what the cgroups above leave of it.
+                // The cgroups above may allow fewer CPUs than this file requests.
                 cpus: text("cpuset.cpus").and_then(|_| text("cpuset.cpus.effective")),
                 mems: text("cpuset.mems").and_then(|_| text("cpuset.mems.effective")),
                 pids_max: number("pids.max"),
@@ -60,7 +60,7 @@ impl Limits {
         }
     }
 
-    /// What holds where both do. `self` is nearer to the task: its CPUs are some of those of the other.
+    /// Combines both limits. `self` is nearer to the task: its CPUs are a subset of those of the other.
     #[must_use]
     pub fn and(self, above: Self) -> Self {
         let least = |a: Option<u64>, b: Option<u64>| [a, b].into_iter().flatten().min();
@@ -79,7 +79,7 @@ impl Limits {
     /// Sets them on a cgroup.
     ///
     /// # Errors
-    /// Where one of them cannot be set: the cgroup does not have the controller, or the file may not be written.
+    /// If one of them cannot be set: the cgroup lacks the controller, or the file is not writable.
     pub(super) fn write(&self, cgroup: &Cgroup) -> io::Result<()> {
         let memory = match cgroup.version() {
             CgroupVersion::V1 => "memory.limit_in_bytes",
@@ -103,7 +103,7 @@ impl Limits {
         Ok(())
     }
 
-    /// The same as properties of a unit of systemd (`systemd.resource-control(5)`).
+    /// The limits as unit properties of systemd (`systemd.resource-control(5)`).
     pub fn properties(&self) -> Vec<String> {
         let amount = |name: &str, amount: Option<u64>| amount.map(|amount| format!("{name}={amount}"));
         let quota = self.cpu_max.map(|(quota, period)| {

@@ -1,12 +1,12 @@
-//! The probe: starts a command in a container, waits for it and writes down what the kernel has counted.
+//! The probe: starts a command in a container, waits for it and writes the kernel's counters to a file.
 //!
 //! ```text
 //! probe RESULT -- COMMAND [ARGUMENT …]
 //! probe --nothing
 //! ```
 //!
-//! A program of its own, built by build.rs with the standard library alone and linked statically, because it runs in
-//! images that have nothing. As the first process it passes every signal on, reaps orphans and ends as the command did:
+//! A separate program, built by build.rs with the standard library alone and linked statically, because it runs in
+//! images that contain nothing. As the first process it forwards every signal, reaps orphans and ends like the command:
 //! with its status, or 128 + n after signal n.
 
 use std::ffi::{CString, OsString, c_char, c_int};
@@ -17,7 +17,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStringExt;
 use std::process::exit;
 
-/// As large as the C library's.
+/// The same size as the C library's.
 #[repr(C)]
 struct SignalSet([u64; 16]);
 
@@ -57,7 +57,7 @@ fn main() {
         Ok(file) => file,
         Err(error) => fail(125, &format!("{}: {error}", result.to_string_lossy())),
     };
-    // Should the kernel kill the probe, this line is all there is.
+    // If the kernel kills the probe, this line is all there is.
     let _ = file.write_all(b"highwater-probe 1\n");
     let own = own_memory();
     let (ended, leftover) = run(&command);
@@ -88,8 +88,8 @@ enum Ended {
     Signalled(i32),
 }
 
-/// Starts the command and waits for it; then kills what it has left, as the kernel does when the first process of a
-/// container ends.
+/// Starts the command and waits for it; then kills the processes it has left, as the kernel does when the first process
+/// of a container ends.
 fn run(command: &[CString]) -> (Ended, u64) {
     let mut argv: Vec<*const c_char> = command.iter().map(|word| word.as_ptr()).collect();
     argv.push(std::ptr::null());
@@ -108,7 +108,7 @@ fn run(command: &[CString]) -> (Ended, u64) {
 }
 
 fn become_command(command: &[CString], argv: &[*const c_char], old: &SignalSet) -> ! {
-    // SAFETY: the command and its words end as execvp(3) wants them.
+    // SAFETY: the command and its words are terminated as execvp(3) requires.
     unsafe {
         // Rust ignores it; a container starts with the default.
         signal(SIGPIPE, 0);
@@ -118,7 +118,7 @@ fn become_command(command: &[CString], argv: &[*const c_char], old: &SignalSet) 
     let error = std::io::Error::last_os_error();
     let text = format!("highwater's probe: {}: {error}\n", command[0].to_string_lossy());
     let missing = matches!(error.raw_os_error(), Some(ENOENT | ENOTDIR));
-    // SAFETY: the text is as long as said.
+    // SAFETY: the pointer is valid for the given length.
     unsafe {
         write(std::io::stderr().as_raw_fd(), text.as_ptr(), text.len());
         _exit(if missing { 127 } else { 126 })
@@ -144,9 +144,9 @@ fn wait(child: c_int, all: &SignalSet) -> (Ended, u64) {
         }
     };
     let mut leftover = 0;
-    // Only where all processes in sight are the container's.
+    // Only if all visible processes belong to the container.
     if std::process::id() == 1 {
-        // SAFETY: takes two numbers; as the first process of its namespace the caller is not meant by -1.
+        // SAFETY: takes two numbers; as the first process of its namespace the caller is exempt from -1.
         unsafe { kill(-1, SIGKILL) };
         while reap(0).is_some() {
             leftover += 1;
@@ -164,8 +164,8 @@ fn reap(options: c_int) -> Option<(c_int, Ended)> {
     (pid > 0).then_some((pid, ended))
 }
 
-/// The memory of this process that is charged to the container: what is its own, and its page tables and stack in the
-/// kernel. Its program was put into the container by the engine, and is charged there.
+/// The memory of this process that is charged to the container: its private memory, page tables and kernel stack. The
+/// engine copied its program into the container, so that is charged there.
 fn own_memory() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let kib: u64 = status
@@ -176,7 +176,7 @@ fn own_memory() -> u64 {
     (kib + 16) * 1024
 }
 
-/// Writes down what the kernel has counted for the cgroup that this process is in.
+/// Writes the kernel's counters for the cgroup of this process.
 fn counters(text: &mut String) {
     let cgroups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let path_of = |controller: &str| {
@@ -186,28 +186,28 @@ fn counters(text: &mut String) {
             controllers.split(',').any(|name| name == controller).then(|| path.to_owned())
         })
     };
-    if let Some(folder) = path_of("memory").and_then(|path| folder("/sys/fs/cgroup/memory", &path)) {
-        counter(text, "peak", &folder, "memory.max_usage_in_bytes");
-        if let Some(hits) = limit_hits_of_v1(&folder) {
+    if let Some(directory) = path_of("memory").and_then(|path| directory("/sys/fs/cgroup/memory", &path)) {
+        counter(text, "peak", &directory, "memory.max_usage_in_bytes");
+        if let Some(hits) = limit_hits_of_v1(&directory) {
             let _ = writeln!(text, "limit_hits {hits}");
         }
-        keyed(text, &folder, "memory.oom_control", &[("oom_kill", "oom_kills")]);
-        if let Some(limit) = number(&folder, "memory.limit_in_bytes") {
-            // No limit is the largest number of whole pages.
+        keyed(text, &directory, "memory.oom_control", &[("oom_kill", "oom_kills")]);
+        if let Some(limit) = number(&directory, "memory.limit_in_bytes") {
+            // The kernel reports the largest number of whole pages for no limit.
             let _ = if limit >= 1 << 62 { writeln!(text, "limit max") } else { writeln!(text, "limit {limit}") };
         }
-        let _ = writeln!(text, "file {folder}/memory.max_usage_in_bytes");
-        cpu_of_v1(text, path_of("cpuacct").and_then(|path| folder_of_v1("cpuacct", &path)));
-    } else if let Some(folder) = path_of("").and_then(|path| folder("/sys/fs/cgroup", &path)) {
-        counter(text, "peak", &folder, "memory.peak");
-        counter(text, "pids_peak", &folder, "pids.peak");
+        let _ = writeln!(text, "file {directory}/memory.max_usage_in_bytes");
+        cpu_of_v1(text, path_of("cpuacct").and_then(|path| directory_of_v1("cpuacct", &path)));
+    } else if let Some(directory) = path_of("").and_then(|path| directory("/sys/fs/cgroup", &path)) {
+        counter(text, "peak", &directory, "memory.peak");
+        counter(text, "pids_peak", &directory, "pids.peak");
         let events = [("max", "limit_hits"), ("oom", "ooms"), ("oom_kill", "oom_kills")];
-        keyed(text, &folder, "memory.events", &events);
-        if let Ok(limit) = fs::read_to_string(format!("{folder}/memory.max")) {
+        keyed(text, &directory, "memory.events", &events);
+        if let Ok(limit) = fs::read_to_string(format!("{directory}/memory.max")) {
             let _ = writeln!(text, "limit {}", limit.trim());
         }
-        let _ = writeln!(text, "file {folder}/memory.peak");
-        let stat = fs::read_to_string(format!("{folder}/cpu.stat")).unwrap_or_default();
+        let _ = writeln!(text, "file {directory}/memory.peak");
+        let stat = fs::read_to_string(format!("{directory}/cpu.stat")).unwrap_or_default();
         let part = |name: &str| stat.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
         if let (Some(user), Some(system)) = (part("user_usec "), part("system_usec ")) {
             let _ = writeln!(text, "cpu {user} {system}");
@@ -215,49 +215,49 @@ fn counters(text: &mut String) {
     }
 }
 
-/// How often the limit was felt. Engines give memory and swap together the limit of memory, which is felt first then; and
-/// since Linux 6.15 that counter counts no failures, so that none is no answer.
-fn limit_hits_of_v1(folder: &str) -> Option<u64> {
-    let hits = number(folder, "memory.failcnt")?.saturating_add(number(folder, "memory.memsw.failcnt").unwrap_or(0));
-    let limit = number(folder, "memory.limit_in_bytes")?;
-    let is_felt_first = number(folder, "memory.memsw.limit_in_bytes").is_some_and(|together| together <= limit);
+/// How often the limit was reached. Engines set the same limit for memory and for memory and swap together; the
+/// combined one is reached first then. Since Linux 6.15 its counter does not count failures, so that 0 means unknown.
+fn limit_hits_of_v1(directory: &str) -> Option<u64> {
+    let hits = number(directory, "memory.failcnt")?.saturating_add(number(directory, "memory.memsw.failcnt").unwrap_or(0));
+    let limit = number(directory, "memory.limit_in_bytes")?;
+    let is_felt_first = number(directory, "memory.memsw.limit_in_bytes").is_some_and(|together| together <= limit);
     (hits > 0 || !is_felt_first || limit >= 1 << 62).then_some(hits)
 }
 
-/// The folder of the own cgroup: below the mount, or the mount itself, where an engine shows the container nothing else.
-/// Only a folder that this process is in counts.
-fn folder(mount: &str, path: &str) -> Option<String> {
+/// The directory of our own cgroup: below the mount, or the mount itself if an engine shows the container nothing else.
+/// Accepted only if it lists this process.
+fn directory(mount: &str, path: &str) -> Option<String> {
     let own = std::process::id().to_string();
-    [format!("{mount}{}", path.trim_end_matches('/')), mount.to_owned()].into_iter().find(|folder| {
-        fs::read_to_string(format!("{folder}/cgroup.procs")).is_ok_and(|list| list.lines().any(|line| line == own))
+    [format!("{mount}{}", path.trim_end_matches('/')), mount.to_owned()].into_iter().find(|directory| {
+        fs::read_to_string(format!("{directory}/cgroup.procs")).is_ok_and(|list| list.lines().any(|line| line == own))
     })
 }
 
-fn folder_of_v1(controller: &str, path: &str) -> Option<String> {
+fn directory_of_v1(controller: &str, path: &str) -> Option<String> {
     [format!("/sys/fs/cgroup/{controller}"), "/sys/fs/cgroup/cpu,cpuacct".to_owned()]
         .iter()
-        .find_map(|mount| folder(mount, path))
+        .find_map(|mount| directory(mount, path))
 }
 
-fn cpu_of_v1(text: &mut String, folder: Option<String>) {
-    let time = |name: &str| folder.as_ref().and_then(|folder| number(folder, name)).map(|nanoseconds| nanoseconds / 1000);
+fn cpu_of_v1(text: &mut String, directory: Option<String>) {
+    let time = |name: &str| directory.as_ref().and_then(|directory| number(directory, name)).map(|nanoseconds| nanoseconds / 1000);
     if let (Some(user), Some(system)) = (time("cpuacct.usage_user"), time("cpuacct.usage_sys")) {
         let _ = writeln!(text, "cpu {user} {system}");
     }
 }
 
-fn number(folder: &str, file: &str) -> Option<u64> {
-    fs::read_to_string(format!("{folder}/{file}")).ok()?.trim().parse().ok()
+fn number(directory: &str, file: &str) -> Option<u64> {
+    fs::read_to_string(format!("{directory}/{file}")).ok()?.trim().parse().ok()
 }
 
-fn counter(text: &mut String, name: &str, folder: &str, file: &str) {
-    if let Some(value) = number(folder, file) {
+fn counter(text: &mut String, name: &str, directory: &str, file: &str) {
+    if let Some(value) = number(directory, file) {
         let _ = writeln!(text, "{name} {value}");
     }
 }
 
-fn keyed(text: &mut String, folder: &str, file: &str, names: &[(&str, &str)]) {
-    let lines = fs::read_to_string(format!("{folder}/{file}")).unwrap_or_default();
+fn keyed(text: &mut String, directory: &str, file: &str, names: &[(&str, &str)]) {
+    let lines = fs::read_to_string(format!("{directory}/{file}")).unwrap_or_default();
     for (key, value) in lines.lines().filter_map(|line| line.split_once(' ')) {
         if let Some((_, name)) = names.iter().find(|(known, _)| *known == key) {
             let _ = writeln!(text, "{name} {}", value.trim());

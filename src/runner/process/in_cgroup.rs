@@ -1,4 +1,4 @@
-//! A run in a cgroup of its own: the kernel keeps its peak.
+//! A run in a cgroup of its own, whose peak the kernel records.
 
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
 use super::lookout::Lookout;
-use super::{Ended, Rest};
+use super::{Rest, WaitResult};
 use crate::host::HostError;
 use crate::host::cgroup::Cgroup;
 use crate::host::memory::MemoryReader;
@@ -15,21 +15,21 @@ use crate::model::observation::{Exactness, Limits, Peak, PeakSource};
 use crate::model::problem::one_line;
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
-use crate::runner::own_cgroup::OwnCgroup;
-use crate::runner::placement::Entered;
+use crate::runner::placement::PlacedCgroup;
+use crate::runner::run_cgroup::RunCgroup;
 use crate::runner::{FinishError, Finished, Sample};
 
-/// Page faults outside of the run's cgroup that prove nothing: the kernel causes a few while it loads the first program. At
-/// most 6 were seen.
+/// Page faults outside of the run's cgroup that prove nothing: the kernel causes a few while it loads the first
+/// program. At most 6 have been observed.
 const FAULTS_ALLOWED: u64 = 10;
-/// The kernel adds up what its CPUs have counted when it is read since this version; before, each of them kept some back.
+/// Since this version, reading the counters flushes what each CPU has counted; before, each CPU held some back.
 const ADDS_UP_SINCE: (u32, u32) = (5, 13);
-/// How often the kernel is made to add up what its CPUs have counted: it skips that while it does so for somebody else.
+/// How often to trigger the flush: the kernel skips it while another one is under way.
 const ATTEMPTS: usize = 4;
-/// Using a page and giving it back makes about five updates, so that these are more than the kernel leaves lying for each
-/// CPU. Each further attempt uses four times as many.
+/// Using and freeing a page makes about five updates, so this exceeds what the kernel holds back per CPU. Each further
+/// attempt uses four times as many.
 const PAGES_FOR_EACH_CPU: u64 = 16;
-/// Updates of a CPU that the kernel collects before it counts them (`MEMCG_CHARGE_BATCH`).
+/// Updates that a CPU collects before they count (`MEMCG_CHARGE_BATCH`).
 const BATCH: u64 = 64;
 
 /// An upper bound for the memory of highwater and its reaper, including mapped files.
@@ -39,25 +39,25 @@ const OOM_SCORE_MAX: u64 = 1000;
 
 #[derive(Debug)]
 pub(super) struct InCgroup {
-    /// `None` once it has been removed.
-    own: Option<OwnCgroup>,
+    /// `None` once removed.
+    own: Option<RunCgroup>,
     reader: MemoryReader,
     keeps_peak: bool,
-    noise: Bytes,
+    error_bound: Bytes,
     above: Above,
     faults_allowed: u64,
-    /// CPUs on line.
+    /// Online CPUs.
     cpus: u64,
-    /// The cgroup whose limits the run's own has.
+    /// The cgroup whose limits were copied to the run's own.
     copied_from: Option<PathBuf>,
     copied_limit: Option<Bytes>,
-    /// The highest value that the counter of the peak was seen at.
+    /// The highest value seen of the peak counter.
     highest_counter: Option<Bytes>,
 }
 
 impl InCgroup {
-    pub(super) fn new(entered: Entered, above: Above, noise: Bytes, kernel: &str, cpus: u32) -> Self {
-        let Entered { own, reader, keeps_peak, copied_from, copied_limit } = entered;
+    pub(super) fn new(entered: PlacedCgroup, above: Above, error_bound: Bytes, kernel: &str, cpus: u32) -> Self {
+        let PlacedCgroup { own, reader, keeps_peak, copied_from, copied_limit } = entered;
         let own = Some(own);
         let cpus = u64::from(cpus);
         let faults_allowed = FAULTS_ALLOWED + if adds_up(kernel) { 0 } else { BATCH * cpus };
@@ -68,16 +68,16 @@ impl InCgroup {
             above,
             own,
             keeps_peak,
-            noise,
+            error_bound,
             copied_from,
             copied_limit,
             highest_counter: None,
         }
     }
 
-    /// The run's cgroup, while there is one.
+    /// The run's cgroup, until it is removed.
     pub(super) fn cgroup(&self) -> Option<&Cgroup> {
-        self.own.as_ref().map(OwnCgroup::cgroup)
+        self.own.as_ref().map(RunCgroup::cgroup)
     }
 
     pub(super) fn usage(&mut self) -> Result<Reading<Bytes>, HostError> {
@@ -92,7 +92,7 @@ impl InCgroup {
         self.read()
     }
 
-    /// Kills what is left in the cgroup; an error is a problem to be told, if there is something to tell.
+    /// Kills what is left in the cgroup; an error is a problem to report, if there is a message.
     pub(super) fn kill_all(&self) -> Result<u64, Option<String>> {
         let own = self.own.as_ref().ok_or(None)?;
         own.kill_all().map_err(|error| Some(one_line(&error)))
@@ -107,9 +107,14 @@ impl InCgroup {
         Ok(current.map(|current| Sample { current, split }))
     }
 
-    /// Reads everything and removes the cgroup. Only a peak that cannot be read is an error: the other numbers are no
-    /// reason to lose it.
-    pub(super) fn finish(&mut self, ended: Ended, rest: &Rest, lookout: &Lookout) -> Result<Finished, FinishError> {
+    /// Reads all values and removes the cgroup. Only an unreadable peak is an error: the other values are not worth
+    /// losing it.
+    pub(super) fn finish(
+        &mut self,
+        ended: WaitResult,
+        rest: &Rest,
+        lookout: &Lookout,
+    ) -> Result<Finished, FinishError> {
         let mut problems = Problems::default();
         let faults_outside =
             rest.reaped.as_ref().and_then(|reaped| problems.read(self.faults_outside(reaped.faults)).value());
@@ -138,7 +143,7 @@ impl InCgroup {
             problems: Vec::new(),
             contained: None,
         };
-        // The usual limit of processes in a session is worth no words.
+        // The usual process limit of a session is not worth a note.
         if let (Some(from), Some(_)) = (&self.copied_from, self.copied_limit) {
             problems.0.push(format!(
                 "the run's cgroup is next to {} and has a copy of its limits: other processes there do not count \
@@ -146,15 +151,15 @@ impl InCgroup {
                 from.display()
             ));
         }
-        // What survives SIGKILL keeps the cgroup busy: the reaper stays, and removes it later.
-        let remove = if rest.survivors.is_empty() { OwnCgroup::remove } else { OwnCgroup::leave };
+        // Survivors of SIGKILL keep the cgroup busy: the reaper stays and removes it later.
+        let remove = if rest.survivors.is_empty() { RunCgroup::remove } else { RunCgroup::leave };
         if let Some(Err(error)) = self.own.take().map(remove) {
             problems.0.push(one_line(&error));
         }
         Ok(Finished { problems: problems.0, ..finished })
     }
 
-    /// How many page faults of the task the cgroup has not counted, `Unsupported` where it has counted all.
+    /// The number of the task's page faults that the cgroup has not counted; `Unsupported` if it has counted all.
     fn faults_outside(&mut self, reaped: u64) -> Result<Reading<u64>, HostError> {
         let Some(parent) = self.cgroup().and_then(Cgroup::parent) else { return Ok(Reading::Unsupported) };
         let mut around = MemoryReader::new(&parent);
@@ -170,8 +175,8 @@ impl InCgroup {
             if attempt == ATTEMPTS {
                 return Ok(Reading::Value(outside));
             }
-            // The number lags behind. Reading it makes the kernel add it up once there is enough to add up, which is for
-            // us to cause: in the cgroup around, which is above highwater's own as well.
+            // The counter lags behind. Reading it makes the kernel flush it if enough updates are pending, so cause
+            // some: in the enclosing cgroup, which is above highwater's own as well.
             touch_pages(pages);
             pages = (pages * 4).max(PAGES_FOR_EACH_CPU * (self.cpus + 2));
             around.page_faults()?;
@@ -188,12 +193,12 @@ impl InCgroup {
         if self.keeps_peak {
             let file = Some(self.reader.peak_file().to_owned());
             let exactness = match left {
-                None => Exactness::Exact { noise_bytes: self.noise },
+                None => Exactness::Exact { error_bound_bytes: self.error_bound },
                 Some(Departure { reason, remedy }) => Exactness::LowerBound { reason, remedy },
             };
             let seen = self.highest_counter.max(highest);
             return Ok(self.reader.peak()?.map(|counter| {
-                let (bytes, exactness) = unless_reset(counter, seen, self.noise, exactness);
+                let (bytes, exactness) = unless_reset(counter, seen, self.error_bound, exactness);
                 Peak { bytes, source: PeakSource::OwnCgroup, file, exactness, upper_bound: None }
             }));
         }
@@ -252,17 +257,17 @@ impl Departure {
     }
 }
 
-/// Whether a kernel of this release counts page faults to the last one when it is asked to.
+/// Whether a kernel of this release counts page faults exactly when read.
 fn adds_up(release: &str) -> bool {
     let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
     numbers.next().zip(numbers.next()).is_some_and(|version| version >= ADDS_UP_SINCE)
 }
 
-/// Uses this many pages of memory, 256 KiB at a time, and gives them back.
+/// Uses this many pages of memory, 256 KiB at a time, and frees them.
 fn touch_pages(pages: u64) {
     const AT_A_TIME: NonZeroUsize = NonZeroUsize::MIN.saturating_add((256 << 10) - 1);
     for _ in 0..(pages * 4096).div_ceil(256 << 10) {
-        // SAFETY: a new mapping of our own, at no address in particular, which nobody else knows of and which is removed.
+        // SAFETY: a new anonymous mapping at an arbitrary address, which nothing else refers to and which is removed.
         unsafe {
             let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_POPULATE;
             if let Ok(pages) = mmap_anonymous(None, AT_A_TIME, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, flags) {
@@ -272,17 +277,18 @@ fn touch_pages(pages: u64) {
     }
 }
 
-/// The peak according to the kernel's counter, and how exact it is. A counter below what was seen during the run has been
-/// reset, as anybody who may write to `memory.max_usage_in_bytes` can (v1): what was seen is a lower bound then.
+/// The peak from the kernel's counter, and its exactness. A counter below a value seen during the run has been reset,
+/// which any process that may write to `memory.max_usage_in_bytes` can do (v1): the value seen is a lower bound then.
 pub(in crate::runner) fn unless_reset(
     counter: Bytes,
     seen: Option<Bytes>,
-    noise: Bytes,
+    error_bound: Bytes,
     exactness: Exactness,
 ) -> (Bytes, Exactness) {
     match seen {
-        // A counter never falls by itself; what a CPU has charged in advance may be in one reading and not in another.
-        Some(seen) if seen > counter.saturating_add(noise.min(Bytes::mib(1))) => {
+        // A counter only falls if reset, but what a CPU has charged in advance may be included in one reading and not
+        // in another.
+        Some(seen) if seen > counter.saturating_add(error_bound.min(Bytes::mib(1))) => {
             let reason = "the kernel's counter was reset during the run".to_owned();
             let remedy = "run the task without programs that write to the counters of its cgroup".to_owned();
             (seen, Exactness::LowerBound { reason, remedy })
@@ -291,12 +297,12 @@ pub(in crate::runner) fn unless_reset(
     }
 }
 
-/// What went wrong on the way to the numbers.
+/// Problems met while reading the values.
 #[derive(Debug, Default)]
 pub(in crate::runner) struct Problems(pub(in crate::runner) Vec<String>);
 
 impl Problems {
-    /// The reading; where there was none, the reason is kept.
+    /// Returns the reading; records the error if it failed.
     pub(in crate::runner) fn read<T>(&mut self, reading: Result<Reading<T>, HostError>) -> Reading<T> {
         reading.unwrap_or_else(|error| {
             self.0.push(one_line(&error));
@@ -305,7 +311,7 @@ impl Problems {
     }
 }
 
-/// The cgroups above that have a limit or slow down, and how often each had been felt before the run.
+/// The enclosing cgroups that have a limit or throttle, and how often each limit had been reached before the run.
 #[derive(Debug)]
 pub(in crate::runner) struct Above {
     lowest: Option<Bytes>,
@@ -313,15 +319,15 @@ pub(in crate::runner) struct Above {
 }
 
 impl Above {
-    /// To be read before the task is started.
-    pub(in crate::runner) fn of(own: &Cgroup, reader: &mut MemoryReader) -> Self {
+    /// Reads them; call before the task is started.
+    pub(in crate::runner) fn read(own: &Cgroup, reader: &mut MemoryReader) -> Self {
         let mut above = Self { lowest: None, limited: Vec::new() };
         if reader.is_unlimited() {
             return above;
         }
         for cgroup in own.ancestry().skip(1) {
             let mut reader = MemoryReader::new(&cgroup);
-            // Where its limit cannot be read, neither can how often it was felt.
+            // If its limit cannot be read, neither can its counter.
             let limit = reader.limit().ok().and_then(Reading::value).flatten();
             above.lowest = [above.lowest, limit].into_iter().flatten().min();
             let throttled_above = reader.throttled_above().ok().and_then(Reading::value).flatten();
@@ -333,19 +339,19 @@ impl Above {
         above
     }
 
-    /// The lowest limit of those above and this one.
+    /// The lowest limit of these and this one.
     pub(in crate::runner) fn lowest_with(&self, own: Reading<Option<Bytes>>) -> Reading<Option<Bytes>> {
         own.map(|own| [own, self.lowest].into_iter().flatten().min())
     }
 
-    /// What to add to the OOM score of a task that shares a limit with highwater, so that the kernel kills the task first:
-    /// enough to outweigh highwater's own memory. 0 without such a limit.
+    /// What to add to the OOM score of a task that shares a limit with highwater, so that the kernel kills the task
+    /// first: enough to outweigh highwater's own memory. 0 without such a limit.
     pub(super) fn oom_score(&self) -> u32 {
         let score = |limit: Bytes| OOM_SCORE_MAX * OWN_MEMORY.0 / limit.0.max(OWN_MEMORY.0);
         self.lowest.map_or(0, |limit| u32::try_from(score(limit)).unwrap_or(0))
     }
 
-    /// Whether a limit above was felt since.
+    /// Whether a limit above has been reached since.
     pub(in crate::runner) fn held_back(&mut self) -> bool {
         self.limited.iter_mut().any(|(reader, before)| {
             reader.times_held_back().ok().and_then(Reading::value).is_some_and(|now| now > *before)
@@ -368,10 +374,10 @@ mod tests {
 
     #[test]
     fn a_counter_below_what_was_seen_was_reset() {
-        let noise = Bytes::mib(16);
+        let error_bound = Bytes::mib(16);
         let peak = |counter, seen| {
-            let exact = Exactness::Exact { noise_bytes: noise };
-            let (bytes, exactness) = unless_reset(Bytes::mib(counter), seen, noise, exact);
+            let exact = Exactness::Exact { error_bound_bytes: error_bound };
+            let (bytes, exactness) = unless_reset(Bytes::mib(counter), seen, error_bound, exact);
             (bytes, matches!(exactness, Exactness::Exact { .. }))
         };
         assert_eq!(peak(50, None), (Bytes::mib(50), true));

@@ -1,5 +1,5 @@
-//! Looks at the processes of a run from time to time: whether one has left the run's cgroup, and whether one hands its
-//! work to a daemon. What happens between two looks shows in the page faults or not at all.
+//! Checks the processes of a run from time to time: whether one has left the run's cgroup, and whether one delegates
+//! its work to a daemon. Events between two checks show only in the page faults, if at all.
 
 use std::time::{Duration, Instant};
 
@@ -10,17 +10,17 @@ use crate::host::cgroup::{Cgroup, memory_cgroup_in};
 use crate::host::processes::{Process, command_line, offspring};
 use crate::model::handoff::{Handoff, Recipient};
 
-/// The first look, when a run turns out to last.
+/// The first check, for runs that last longer.
 const FIRST_AFTER: Duration = Duration::from_millis(10);
-/// Looks become less frequent as a run lasts: half of the time it has lasted lies between two, up to this.
+/// Checks become less frequent as a run lasts: the interval is half of the time so far, up to this.
 const LONGEST_BETWEEN: Duration = Duration::from_millis(400);
-/// A look takes longer the more processes there are: at most this part of the time is spent on it.
+/// A check takes longer with more processes: at most this fraction of the time is spent on checks.
 const SHARE: u32 = 8000;
-/// The same for runs that may still be short, whose clients come and go quickly.
+/// The same while a run may still be short, because clients of a short run come and go quickly.
 const SHARE_WHILE_SHORT: u32 = 50;
 const SHORT: Duration = Duration::from_secs(1);
 
-/// The time this thread has spent on a CPU: what looking costs, however busy the machine is.
+/// The CPU time of this thread: the cost of checks, however busy the machine is.
 fn cpu_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
@@ -30,11 +30,11 @@ fn cpu_time() -> Duration {
 pub(super) struct Outside {
     /// Its name, if known.
     pub(super) name: Option<String>,
-    /// Where it was.
+    /// Its cgroup.
     pub(super) cgroup: String,
 }
 
-/// What the looks have shown.
+/// The findings of all checks.
 #[derive(Debug)]
 pub(super) struct Lookout {
     pub(super) roots: HostRoots,
@@ -51,7 +51,7 @@ impl Lookout {
         Self { roots: roots.clone(), reaper, started, next: FIRST_AFTER, outside: None, handoff }
     }
 
-    /// Looks, if it is time to. `own` is the run's cgroup, if it has one.
+    /// Checks, if it is time. `own` is the run's cgroup, if it has one.
     pub(super) fn look_in_time(&mut self, own: Option<&Cgroup>) {
         let elapsed = self.started.elapsed();
         if elapsed < self.next || (self.outside.is_some() && self.daemon().is_some()) {
@@ -67,12 +67,12 @@ impl Lookout {
         self.next = elapsed + between.max(cost * share);
     }
 
-    /// The client that hands work of the task to a daemon of this machine, or to a cluster.
+    /// The client that delegates work of the task to a daemon of this machine or to a cluster.
     pub(super) fn daemon(&self) -> Option<&Handoff> {
         self.handoff.as_ref().filter(|handoff| handoff.to != Recipient::OtherMachine)
     }
 
-    /// The client that works on another machine, which is worth a note only.
+    /// The client that works on another machine, which is only worth a note.
     pub(super) fn other_machine(&self) -> Option<&Handoff> {
         self.handoff.as_ref().filter(|handoff| handoff.to == Recipient::OtherMachine)
     }
@@ -92,15 +92,15 @@ impl Lookout {
         }
     }
 
-    /// The cgroup of a process, if that is not the run's.
+    /// The cgroup of a process, if it is not the run's.
     fn elsewhere(&self, pid: i32, own: &Cgroup) -> Option<String> {
         let now = memory_cgroup_in(&self.roots, own.hierarchy.clone(), &pid.to_string()).ok()?;
-        // On v1 a process that is about to end is shown in the root cgroup; it has no program any more.
+        // v1 shows a process that is about to end in the root cgroup; it has no executable any more.
         let lives = || std::fs::read_link(self.roots.process_file(pid, "exe")).is_ok();
         (!now.path.starts_with(&own.path) && lives()).then(|| now.path.display().to_string())
     }
 
-    /// Takes note of processes that are still there when nothing is left in the run's cgroup.
+    /// Records processes that still exist when the run's cgroup is empty.
     pub(super) fn found_outside(&mut self, left: &[Process], own: &Cgroup) {
         for process in left.iter().filter(|process| !process.is_exiting) {
             if self.outside.is_none()

@@ -1,11 +1,11 @@
-//! A run without a cgroup of its own: its processes are looked for and added up, which gives a lower bound.
+//! A run without a cgroup of its own: the memory of its processes is sampled and summed, which gives a lower bound.
 //!
-//! The bound is of the memory that is charged to the run. Files that its processes have mapped are not in it: their pages
-//! are charged to whoever read them first, which may have been before the run.
+//! The bound covers the memory that is charged to the run. It excludes mapped files: their pages are charged to whoever
+//! read them first, which may have been before the run.
 
 use std::collections::HashMap;
 
-use super::Ended;
+use super::WaitResult;
 use super::in_cgroup::Problems;
 use super::lookout::Lookout;
 use super::surrounding::Surrounding;
@@ -17,8 +17,8 @@ use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 use crate::runner::{FinishError, Finished, Sample};
 
-/// The share of a page changes with the number of those who share it: where somebody came or went between two readings,
-/// the shares add up to too much. How often to try for a sum during which nobody did.
+/// The proportional share of a page changes with the number of processes that share it: if one started or ended between
+/// two readings, the sum of the shares is too large. This is how often to retry.
 const ATTEMPTS: usize = 3;
 
 /// The processes that hold memory of their own, and where: executing a program changes the shares of others, too.
@@ -33,14 +33,14 @@ fn holders(roots: &HostRoots, members: &[Process]) -> Vec<(Identity, u64)> {
 #[derive(Debug)]
 pub(super) struct Sampled {
     roots: HostRoots,
-    /// Below it are the processes of the run.
+    /// The ancestor of all processes of the run.
     reaper: i32,
     reason: String,
     remedy: String,
     surrounding: Option<Surrounding>,
-    /// The most that one process alone had between two samples.
+    /// The most memory that a single process had between two samples.
     largest: Option<Bytes>,
-    /// The largest extent of mapped files that each process was seen with.
+    /// The largest extent of mapped files seen of each process.
     mapped: HashMap<Identity, Bytes>,
 }
 
@@ -70,16 +70,17 @@ impl Sampled {
             }
             known = now;
         }
-        // Where processes come and go all the time there is no such sum, but any one of them is at least in use.
+        // If processes start and end all the time there is no such sum, but the memory of any one is a lower bound.
         let sizes = known.iter().map(|(identity, _)| proportional_sizes(&self.roots, &[identity.pid]));
         let samples = sizes.filter_map(|sizes| charged(sizes).value());
         Ok(samples.max_by_key(|sample| sample.current).map_or(Reading::Gone, Reading::Value))
     }
 
-    /// Looks what each process has had at most since it executed its program, and whether it is where it was started.
+    /// Reads the high-water mark of each process since it executed its program, and checks that it is where it was
+    /// started.
     ///
-    /// A high-water mark has mapped files in it. How many were resident at that time is not known, but not more than were
-    /// mapped: what was mapped for a moment only, between two samples, is the one thing that this does not see.
+    /// The mark includes mapped files. How many of their pages were resident at that time is unknown, but not more than
+    /// were mapped. The one thing this misses is a mapping that only existed between two samples.
     fn look_at_each(&mut self, known: &[(Identity, u64)]) {
         for (identity, _) in known {
             if let Reading::Value(resident) = resident(&self.roots, identity.pid) {
@@ -94,7 +95,7 @@ impl Sampled {
         self.mapped.retain(|identity, _| known.iter().any(|(known, _)| known == identity));
     }
 
-    pub(super) fn finish(&mut self, ended: Ended, lookout: &Lookout) -> Result<Finished, FinishError> {
+    pub(super) fn finish(&mut self, ended: WaitResult, lookout: &Lookout) -> Result<Finished, FinishError> {
         let mut problems = Problems::default();
         let (upper_bound, limit, held_back, events) = match &mut self.surrounding {
             Some(surrounding) => (
@@ -115,7 +116,7 @@ impl Sampled {
         };
         let exactness = Exactness::LowerBound { reason, remedy };
         let peak = lower_bound.map_or(Reading::Gone, |bytes| {
-            // Shared memory may be charged to others, too.
+            // Shared memory may be charged to other processes, too.
             let bytes = upper_bound.as_ref().map_or(bytes, |bound| bytes.min(bound.bytes));
             Reading::Value(Peak { bytes, source: PeakSource::SampledProcesses, file: None, exactness, upper_bound })
         });
@@ -138,10 +139,10 @@ impl Sampled {
         })
     }
 
-    /// A note for a run whose largest process had much more resident than the samples show.
+    /// A note for a run whose largest process had a much larger resident set than the samples show.
     ///
-    /// `ru_maxrss` is no lower bound: it has mapped files in it, of which nobody knows how many, and what the process had
-    /// before it executed its program, which for the first one is what its parent has.
+    /// `ru_maxrss` is not a lower bound: it includes an unknown amount of mapped files, and the memory of the process
+    /// before it executed its program, which for the first process is that of its parent.
     fn larger_resident(&self, largest_rss: Bytes, lower_bound: Option<Bytes>) -> Option<String> {
         let inherited = resident(&self.roots, self.reaper).value()?.highest;
         let known = lower_bound.unwrap_or(Bytes::ZERO).saturating_add(lower_bound.unwrap_or(Bytes::ZERO));
@@ -154,7 +155,7 @@ impl Sampled {
     }
 }
 
-/// What is charged to the run for certain: neither mapped files, nor what the kernel needs for it.
+/// What is certainly charged to the run: neither mapped files nor kernel memory.
 fn charged(sizes: Reading<(Bytes, Split)>) -> Reading<Sample> {
     match sizes {
         Reading::Value((_, Split { anon: Reading::Value(anon), shmem: Reading::Value(shmem), .. })) => {

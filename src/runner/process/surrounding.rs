@@ -1,6 +1,6 @@
-//! The cgroup that a run without one of its own is in, together with highwater and perhaps others.
+//! The cgroup of a run without one of its own, which it shares with highwater and perhaps others.
 //!
-//! Its counters are no measurement of the run, but they bound it, and they tell of kills for lack of memory.
+//! Its counters do not measure the run, but they bound it, and they count OOM kills.
 
 use std::fs::OpenOptions;
 
@@ -16,34 +16,34 @@ use crate::model::units::Bytes;
 pub(super) struct Surrounding {
     cgroup: Cgroup,
     reader: MemoryReader,
-    /// The limits of this cgroup and of those above it: all of them are above the run.
+    /// The limits of this cgroup and of those above it, all of which apply to the run.
     limits: Above,
-    noise: Bytes,
+    error_bound: Bytes,
     peak_before: Reading<Bytes>,
     events_before: Reading<Events>,
-    /// Whether all memory of the run is charged here: no process of it was able to leave, or was seen elsewhere.
+    /// Whether all memory of the run is charged here: no process of it could leave or was seen elsewhere.
     holds_everything: bool,
 }
 
 impl Surrounding {
-    /// To be read before the task is started. `None` where no cgroup that this process is in counts its memory.
-    pub(super) fn find(roots: &HostRoots, noise: Bytes) -> Option<Self> {
+    /// Finds it; call before the task is started. `None` if no cgroup of this process counts its memory.
+    pub(super) fn find(roots: &HostRoots, error_bound: Bytes) -> Option<Self> {
         let own = memory_cgroup(roots, "self").ok()?;
-        // Without a memory controller of its own, a v2 cgroup is charged to the nearest one above that has it. The root has
-        // no such files.
+        // A v2 cgroup without a memory controller of its own is charged to the nearest one above that has it. The root
+        // does not have these files.
         let (cgroup, mut reader) = own.ancestry().find_map(|cgroup| {
             let mut reader = MemoryReader::new(&cgroup);
             matches!(reader.current(), Ok(Reading::Value(_))).then_some((cgroup, reader))
         })?;
-        // The root of v1 has them, but leaves its own processes out.
+        // The v1 root has them, but they do not include its own processes.
         if cgroup.version() == CgroupVersion::V1 && cgroup.path.join("release_agent").exists() {
             return None;
         }
-        let limits = Above::of(&cgroup.child("run"), &mut reader);
+        let limits = Above::read(&cgroup.child("run"), &mut reader);
         let peak_before = reader.peak().unwrap_or(Reading::Unsupported);
         let events_before = reader.events().unwrap_or(Reading::Unsupported);
         let holds_everything = !own.ancestry().any(|cgroup| may_write(&cgroup));
-        Some(Self { cgroup, reader, limits, noise, peak_before, events_before, holds_everything })
+        Some(Self { cgroup, reader, limits, error_bound, peak_before, events_before, holds_everything })
     }
 
     /// See [`Above::oom_score`].
@@ -58,50 +58,50 @@ impl Surrounding {
         }
         let found = memory_cgroup_in(roots, self.cgroup.hierarchy.clone(), &pid.to_string());
         let is_here = found.is_ok_and(|now| now.path.starts_with(&self.cgroup.path));
-        // The list of a process that has just ended is missing; a v1 zombie seems to be in the root.
+        // A process that has just ended has no list; a v1 zombie seems to be in the root.
         if !is_here && std::fs::read_link(roots.process_file(pid, "exe")).is_ok() {
             self.holds_everything = false;
         }
     }
 
-    /// What the peak of the run cannot exceed.
+    /// An upper bound of the run's peak.
     ///
-    /// The counter covers the run and others: at any moment it was at least what the run had, so that its highest value is
-    /// an upper bound, whether the run raised it or not. What others had before the run cannot be subtracted: they may have
-    /// given it back by the time of the run's peak. That charges come in batches makes the counter read too high only.
+    /// The counter covers the run and others: at any moment it was at least what the run used, so its highest value is
+    /// an upper bound, whether the run raised it or not. The usage of others before the run cannot be subtracted: they
+    /// may have freed memory by the time of the run's peak. Batched charges only make the counter read too high.
     pub(super) fn upper_bound(&mut self, problems: &mut Problems) -> Option<UpperBound> {
         let peak = problems.read(self.reader.peak()).value()?;
         let before = self.peak_before.value()?;
-        // Only a counter that was reset falls.
+        // A counter falls only if it was reset.
         (self.holds_everything && peak >= before)
             .then(|| UpperBound { bytes: peak, file: self.reader.peak_file().to_owned() })
     }
 
-    /// The limits that the run was under without having one of its own.
+    /// The limits that applied to the run although it had none of its own.
     pub(super) fn limits(&mut self) -> Limits {
         let unlimited = self.reader.limit().unwrap_or(Reading::Unsupported).map(|_| None);
         Limits { own: Reading::Unsupported, effective: self.limits.lowest_with(unlimited), copied_from: None }
     }
 
-    /// Whether a limit was felt during the run, by the run or by others that share it.
+    /// Whether a limit was reached during the run, by the run or by others that share it.
     pub(super) fn held_back(&mut self) -> bool {
         self.limits.held_back() || self.is_full_without_count()
     }
 
-    /// Whether the limit was reached where nobody counts that (v1, with the same limit for memory and swap together, as
-    /// Kubernetes sets it).
+    /// Whether the limit was reached although no counter shows it (v1 with the same limit for memory and swap together,
+    /// as Kubernetes sets it).
     fn is_full_without_count(&mut self) -> bool {
         let Ok(Reading::Value(Events { limit_hits: Reading::Unsupported, .. })) = self.reader.events() else {
             return false;
         };
         let Some(limit) = self.reader.limit().ok().and_then(|limit| limit.value()?) else { return false };
-        let is_full = |used: Bytes| used.saturating_add(self.noise) >= limit;
+        let is_full = |used: Bytes| used.saturating_add(self.error_bound) >= limit;
         let value = |reading: Result<Reading<Bytes>, HostError>| reading.ok().and_then(Reading::value);
         let peak = value(self.reader.peak()).filter(|peak| Some(*peak) > self.peak_before.value());
         value(self.reader.current()).max(peak).is_some_and(is_full)
     }
 
-    /// The events during the run, of the run or of others in the cgroup.
+    /// The memory events during the run, of the run or of others in the cgroup.
     pub(super) fn events(&mut self, problems: &mut Problems) -> Reading<Events> {
         let (Reading::Value(before), Reading::Value(now)) = (self.events_before, problems.read(self.reader.events()))
         else {
@@ -115,7 +115,7 @@ impl Surrounding {
     }
 }
 
-/// A counter that was reset says nothing.
+/// A counter that was reset means nothing.
 fn growth(before: Reading<u64>, now: Reading<u64>) -> Reading<u64> {
     match (before, now) {
         (Reading::Value(before), Reading::Value(now)) => {
@@ -125,7 +125,7 @@ fn growth(before: Reading<u64>, now: Reading<u64>) -> Reading<u64> {
     }
 }
 
-/// Whether we may move processes between this cgroup and those below it, and with us the task.
+/// Whether we, and so the task, may move processes between this cgroup and those below it.
 fn may_write(cgroup: &Cgroup) -> bool {
     !cgroup.hierarchy.read_only && OpenOptions::new().write(true).open(cgroup.path.join("cgroup.procs")).is_ok()
 }
@@ -136,7 +136,7 @@ mod tests {
 
     use super::*;
 
-    /// A container whose cgroup file system is mounted read-only, as an engine does it.
+    /// A container whose cgroup file system is mounted read-only, as engines do.
     struct Recorded {
         tree: tempfile::TempDir,
         cgroup: &'static str,
@@ -164,10 +164,10 @@ mod tests {
         }
 
         fn write(&self, files: &[(&str, &str)]) {
-            let folder = self.tree.path().join("sys/fs/cgroup").join(self.cgroup);
-            std::fs::create_dir_all(&folder).unwrap();
+            let directory = self.tree.path().join("sys/fs/cgroup").join(self.cgroup);
+            std::fs::create_dir_all(&directory).unwrap();
             for (name, text) in files {
-                std::fs::write(folder.join(name), format!("{text}\n")).unwrap();
+                std::fs::write(directory.join(name), format!("{text}\n")).unwrap();
             }
         }
 
@@ -256,7 +256,7 @@ mod tests {
         assert!(!surrounding.held_back());
         recorded.write(&[("memory.max_usage_in_bytes", "8990")]);
         assert!(surrounding.held_back());
-        // The counter was there before the next run, which leaves the cgroup half empty.
+        // The counter existed before the next run, which leaves the cgroup half empty.
         let mut surrounding = recorded.find().unwrap();
         assert!(!surrounding.held_back());
         recorded.write(&[("memory.usage_in_bytes", "8995")]);
@@ -277,7 +277,7 @@ mod tests {
         let v1 = Recorded::v1(&V1);
         v1.write(&[("release_agent", "")]);
         assert!(v1.find().is_none());
-        // That of v2 has no such files.
+        // The v2 root has no such files.
         assert!(Recorded::v2(&[("cgroup.procs", "1")]).find().is_none());
     }
 

@@ -1,4 +1,4 @@
-//! What a reaper does, in its own process.
+//! The reaper's own process.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -22,25 +22,25 @@ use crate::host::HostRoots;
 use crate::host::cgroup::Cgroup;
 use crate::host::processes::{Family, descendants};
 use crate::model::observation::CgroupVersion;
-use crate::runner::own_cgroup::try_to_destroy;
+use crate::runner::run_cgroup::try_to_destroy;
 use crate::runner::spawn::{Failure, Spawned, spawn};
 
-/// How long a cgroup may stay busy although nothing is left that may be killed.
+/// How long to retry if a cgroup stays busy although nothing is left that may be killed.
 const LONGEST_CLEANUP: Duration = Duration::from_secs(60);
 
-/// The first pause between two attempts to end what a killed highwater has left; each further one is twice as long,
+/// The first pause between two attempts to clean up after a killed highwater; each further one is twice as long,
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 /// up to this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Becomes a reaper, which this process stays until highwater dismisses it or is gone.
+/// Turns this process into a reaper, until highwater dismisses it or is gone.
 pub(super) fn run(line: UnixStream) {
-    // SAFETY: takes numbers and a text that is valid for ever.
+    // SAFETY: takes numbers and a static string.
     unsafe {
         libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
         libc::prctl(libc::PR_SET_NAME, NAME.as_ptr(), 0, 0, 0);
     }
-    // It holds no file that highwater keeps to itself, such as the lock of a sweep or the line to another reaper.
+    // It must not hold files of highwater, such as the lock of a sweep or the connection to another reaper.
     close_files(|file| file != line.as_raw_fd() && is_own(file));
     let mut reaper = ReaperProcess { line, task: None };
     if reaper.listen().is_err() {
@@ -54,7 +54,7 @@ struct ReaperProcess {
 }
 
 impl ReaperProcess {
-    /// Does what it is asked until it is dismissed; an error is the end of the line, and of highwater.
+    /// Serves orders until dismissed; an error means that the connection, and so highwater, is gone.
     fn listen(&mut self) -> io::Result<()> {
         let mut children = SigSet::empty();
         children.add(Signal::SIGCHLD);
@@ -74,7 +74,7 @@ impl ReaperProcess {
                 continue;
             }
             let order = match Order::receive(&self.line) {
-                // What has come of the files of a task is closed with this process.
+                // The files received for the task are closed with this process.
                 Err(error) if error.raw_os_error() == Some(libc::EMFILE) => {
                     return send_started(&self.line, Err(Failure::from(Errno::EMFILE)));
                 }
@@ -105,7 +105,7 @@ impl ReaperProcess {
         }
     }
 
-    /// Waits for every child that has ended; says so when it was the first process of the task.
+    /// Waits for every child that has ended; reports it if one was the first process of the task.
     fn take(&mut self) -> io::Result<()> {
         let Some((_, children)) = &mut self.task else { return Ok(()) };
         let was_running = children.report.first.is_none();
@@ -113,12 +113,12 @@ impl ReaperProcess {
         if was_running && children.report.first.is_some() { children.report.send(&self.line) } else { Ok(()) }
     }
 
-    /// Ends what there still is of the task and removes its cgroup. A process in an uninterruptible wait dies when that
-    /// ends, however long that takes.
+    /// Kills the remaining processes of the task and removes its cgroup. A process in an uninterruptible wait dies when
+    /// the wait ends, however long that takes.
     fn end_everything(&self) {
-        // A reader at the other end of what was highwater's stdout must not wait for this process.
+        // A reader of what was highwater's stdout must not wait for this process.
         close_files(|file| file != self.line.as_raw_fd());
-        // SAFETY: takes a text that is valid for ever.
+        // SAFETY: takes a static string.
         unsafe { libc::chdir(c"/".as_ptr()) };
         let roots = HostRoots::default();
         let own = self.task.as_ref().and_then(|(own, _)| own.as_ref());
@@ -128,7 +128,7 @@ impl ReaperProcess {
         loop {
             let is_removed = own.is_none_or(try_to_destroy);
             let Family { mut task, .. } = Family::new(descendants(&roots, me).unwrap_or_default());
-            // One of another user's, as of a set-user-ID program, goes on for as long as it likes.
+            // A process of another user, such as a set-user-ID program, runs on for as long as it likes.
             task.retain(|process| kill(Pid::from_raw(process.identity.pid), Signal::SIGKILL).is_ok());
             while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG))
                 && status.pid().is_some()
@@ -142,12 +142,12 @@ impl ReaperProcess {
     }
 }
 
-/// The children of a reaper: the first process of the task, and those whose own parent has ended.
+/// The children of a reaper: the first process of the task, and its orphans.
 struct Children {
     first: i32,
-    /// Page faults of the first process that were not those of its program.
+    /// Page faults of the first process before it executed its program.
     faults_before: u64,
-    /// What the line for the memory controller in `/proc/PID/cgroup` begins with inside of the run's cgroup (v2).
+    /// The prefix of the memory controller's line in `/proc/PID/cgroup` inside the run's cgroup (v2).
     own: Option<String>,
     report: Report,
 }
@@ -165,7 +165,7 @@ impl Children {
             let mut status = 0;
             // SAFETY: a rusage is numbers only, for which zero is valid.
             let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-            // SAFETY: both pointers lead to variables of the right type that outlive the call.
+            // SAFETY: both pointers refer to variables of the right type that outlive the call.
             if unsafe { libc::wait4(pid, &raw mut status, libc::WNOHANG, &raw mut usage) } != pid {
                 break;
             }
@@ -178,15 +178,15 @@ impl Children {
                 self.report.first = Some((status, time(usage.ru_utime), time(usage.ru_stime)));
             }
         }
-        // Whoever lost its parent is our child, so that where we have none there is no process of the task.
-        // SAFETY: asks only whether there is a child; no memory is involved.
+        // Orphans become our children, so if there is no child, no process of the task is left.
+        // SAFETY: only asks whether there is a child; no memory is involved.
         let any = unsafe {
             libc::waitid(libc::P_ALL, 0, std::ptr::null_mut(), libc::WEXITED | libc::WNOHANG | libc::WNOWAIT)
         };
         self.report.has_more = any == 0;
     }
 
-    /// Looks where a process was when it ended, before it is waited for.
+    /// Reads the cgroup of a process that has ended, before it is waited for.
     fn look_at(&mut self, pid: i32) {
         let (Some(own), None) = (&self.own, &self.report.ended_in) else { return };
         let mut text = [0; 4096];
@@ -212,14 +212,14 @@ fn ended_child() -> Option<i32> {
     }
 }
 
-/// Whether a file is closed in every program that this process starts.
+/// Whether a file is closed on exec.
 fn is_own(file: RawFd) -> bool {
     // SAFETY: asks about a number.
     let flags = unsafe { libc::fcntl(file, libc::F_GETFD) };
     flags >= 0 && flags & libc::FD_CLOEXEC != 0
 }
 
-/// Closes the open files that this is true of.
+/// Closes the open files that match.
 fn close_files(is_to_go: impl Fn(RawFd) -> bool) {
     let names = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
     let files: Vec<RawFd> = names.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();

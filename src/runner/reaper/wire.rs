@@ -1,4 +1,4 @@
-//! Messages between highwater and a reaper. They go over a stream socket, which carries open files as well.
+//! Messages between highwater and a reaper, over a stream socket, which can pass file descriptors as well.
 
 use std::ffi::OsStr;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
@@ -14,9 +14,9 @@ use crate::host::cgroup::{Cgroup, Hierarchy};
 use crate::model::observation::CgroupVersion;
 use crate::runner::spawn::{Failure, Image, Join, Setup, Stdio, Words};
 
-/// What highwater asks of a reaper: the first byte of a message.
+/// Requests to a reaper: the first byte of a message.
 pub(super) mod order {
-    /// Start a task, which a [`Header`](super::Header) and its words follow.
+    /// Start a task; a [`Header`](super::Header) and its words follow.
     pub(in super::super) const START: u8 = b's';
     /// Report.
     pub(in super::super) const REPORT: u8 = b'r';
@@ -24,14 +24,14 @@ pub(super) mod order {
     pub(in super::super) const END: u8 = b'.';
 }
 
-/// The first byte of what a reaper answers to an order to start a task.
+/// The first byte of a reaper's answer to a start order.
 const STARTED: u8 = 1;
 const FAILED: u8 = 0;
 
-/// Files that come with an order to start a task: the three of its stdio, the cgroup, and two namespaces.
+/// Files passed with a start order: three for stdio, the cgroup, and two namespaces.
 const MOST_FILES: usize = 6;
 
-/// Sends all the bytes, and the files with the first of them.
+/// Sends all bytes, and the files with the first of them.
 fn send(line: &UnixStream, bytes: &[u8], files: &[RawFd]) -> io::Result<()> {
     let rights = [ControlMessage::ScmRights(files)];
     let rights = if files.is_empty() { &[] } else { rights.as_slice() };
@@ -44,7 +44,7 @@ fn send(line: &UnixStream, bytes: &[u8], files: &[RawFd]) -> io::Result<()> {
     }
 }
 
-/// Receives these bytes, and the files that came with them.
+/// Receives these bytes, and the files passed with them.
 fn receive(line: &UnixStream, bytes: &mut [u8]) -> io::Result<Vec<OwnedFd>> {
     let mut space = nix::cmsg_space!([RawFd; MOST_FILES]);
     let mut files = Vec::new();
@@ -52,11 +52,11 @@ fn receive(line: &UnixStream, bytes: &mut [u8]) -> io::Result<Vec<OwnedFd>> {
         let mut slices = [IoSliceMut::new(bytes)];
         match recvmsg::<()>(line.as_raw_fd(), &mut slices, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC) {
             Ok(message) => {
-                // This process may open no more files, and some have not come.
+                // This process has reached its limit of open files, and some were not received.
                 let controls = message.cmsgs().map_err(|_| Errno::EMFILE)?;
                 for control in controls {
                     if let ControlMessageOwned::ScmRights(descriptors) = control {
-                        // SAFETY: the kernel has just made these descriptors, and nobody else knows them.
+                        // SAFETY: the kernel has just created these descriptors, and nothing else owns them.
                         files.extend(descriptors.into_iter().map(|file| unsafe { OwnedFd::from_raw_fd(file) }));
                     }
                 }
@@ -73,13 +73,13 @@ fn receive(line: &UnixStream, bytes: &mut [u8]) -> io::Result<Vec<OwnedFd>> {
     Ok(files)
 }
 
-/// What precedes the words of an order to start a task.
+/// Precedes the words of a start order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Header {
     /// Bytes of all words, and of those that name the cgroup.
     lengths: [u32; 2],
     counts: [u32; Words::GROUPS],
-    /// A bit for each of the files that are there.
+    /// A bit for each file that is present.
     files: u32,
     joins_by_writing: bool,
     version: Option<CgroupVersion>,
@@ -117,7 +117,7 @@ impl Header {
     }
 }
 
-/// A task that a reaper is to start.
+/// A request to start a task.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::runner) struct Request<'a> {
     pub(in crate::runner) image: &'a Image,
@@ -125,11 +125,11 @@ pub(in crate::runner) struct Request<'a> {
     pub(in crate::runner) join: Join<'a>,
     /// The run's cgroup, if it has one.
     pub(in crate::runner) own: Option<&'a Cgroup>,
-    /// What is added to the OOM score of the task (`/proc/PID/oom_score_adj`).
+    /// Added to the OOM score of the task (`/proc/PID/oom_score_adj`).
     pub(in crate::runner) oom_score: u32,
 }
 
-/// Has a reaper start a task.
+/// Sends a start order.
 pub(super) fn send_start(line: &UnixStream, request: Request<'_>) -> io::Result<()> {
     let Request { image, stdio, join, own, oom_score } = request;
     let (cgroup, joins_by_writing) = match join {
@@ -161,12 +161,12 @@ pub(super) fn send_start(line: &UnixStream, request: Request<'_>) -> io::Result<
     send(line, &[&message, words.bytes(), place].concat(), &files)
 }
 
-/// Asks a reaper for something that takes no more words.
+/// Sends an order without arguments.
 pub(super) fn send_order(line: &UnixStream, order: u8) -> io::Result<()> {
     send(line, &[order], &[])
 }
 
-/// What a reaper is asked.
+/// An order to a reaper.
 #[derive(Debug)]
 pub(super) enum Order {
     Start(Task),
@@ -174,7 +174,7 @@ pub(super) enum Order {
     End,
 }
 
-/// A task to be started.
+/// A task to start.
 #[derive(Debug)]
 pub(super) struct Task {
     words: Words,
@@ -186,7 +186,7 @@ pub(super) struct Task {
 }
 
 impl Order {
-    /// Waits for an order; an error is the end of the line.
+    /// Waits for an order; an error means that the connection is closed.
     pub(super) fn receive(line: &UnixStream) -> io::Result<Self> {
         let mut order = [0];
         let files = receive(line, &mut order)?;
@@ -240,7 +240,7 @@ impl Task {
     }
 }
 
-/// Tells highwater whether there is a task: with a descriptor of its first process, or the reason.
+/// Reports to highwater whether the task has started: with a descriptor of its first process, or the error.
 pub(super) fn send_started(line: &UnixStream, started: Result<BorrowedFd<'_>, Failure>) -> io::Result<()> {
     let mut word = [STARTED; 1 + Failure::LENGTH];
     match started {
@@ -253,7 +253,7 @@ pub(super) fn send_started(line: &UnixStream, started: Result<BorrowedFd<'_>, Fa
     }
 }
 
-/// A descriptor of the first process of the task, or why there is none.
+/// A descriptor of the first process of the task, or the error.
 pub(super) fn receive_started(line: &UnixStream) -> io::Result<Result<OwnedFd, Failure>> {
     let mut word = [0; 1 + Failure::LENGTH];
     let files = receive(line, &mut word)?;
@@ -264,16 +264,16 @@ pub(super) fn receive_started(line: &UnixStream) -> io::Result<Result<OwnedFd, F
     }
 }
 
-/// What a reaper has seen of its children, as it goes over the line.
+/// The reaper's record of its children, as sent over the socket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Report {
-    /// Whether highwater has asked for it. The other one tells that the first process has ended.
+    /// Whether highwater has requested it. Unrequested reports announce the end of the first process.
     pub(super) is_answer: bool,
-    /// Wait status, and microseconds on CPUs in user and in kernel mode.
+    /// Wait status, and CPU time in microseconds in user and kernel mode.
     pub(super) first: Option<(i32, u64, u64)>,
     pub(super) has_more: bool,
     pub(super) faults: u64,
-    /// Bytes.
+    /// In bytes.
     pub(super) largest_rss: u64,
     pub(super) ended_in: Option<String>,
 }

@@ -1,7 +1,7 @@
-//! The system calls that make a process, the cheapest first.
+//! System calls that create a process, the cheapest first.
 //!
 //! `clone3(2)` with `CLONE_VM | CLONE_VFORK` copies no page tables and causes no page faults afterwards, like
-//! `posix_spawn(3)`, which however knows nothing of cgroups. Where it is missing, a fork does.
+//! `posix_spawn(3)`, which however does not support cgroups. If it is not available, fork is used.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -12,10 +12,10 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 
 use super::{Plan, Spawned};
 
-/// What is assumed of a child with memory of its own, which cannot report its page faults before it became the program.
+/// Assumed page faults of a child with memory of its own, which cannot report them before it executes the program.
 const FORKED: u64 = 64;
 
-/// `linux/sched.h`; the constants of the libc crate do not fit their type.
+/// From `linux/sched.h`; the constants of the libc crate have an unsuitable type.
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
@@ -39,18 +39,18 @@ fn fork(plan: &mut Plan<'_>) -> io::Result<Spawned> {
         0 => plan.become_program(),
         pid => pid,
     };
-    // SAFETY: takes two numbers. The child is not waited for yet, so that its number is still its own.
+    // SAFETY: takes two numbers. The child has not been waited for, so its pid is still valid.
     let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     if pidfd < 0 {
         let error = io::Error::last_os_error();
         super::kill_and_reap(pid);
         return Err(error);
     }
-    // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
+    // SAFETY: the kernel has just created this descriptor, and nothing else owns it.
     Ok(Spawned { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd as RawFd) }, faults: FORKED })
 }
 
-/// The child's stack: it makes a few system calls, and calls nothing deep.
+/// The size of the child's stack: it makes a few system calls and no deep calls.
 #[cfg(target_arch = "x86_64")]
 const STACK: usize = 64 * 1024;
 
@@ -62,13 +62,13 @@ fn clone3(into_cgroup: Option<BorrowedFd<'_>>, plan: &mut Plan<'_>) -> io::Resul
     arguments.flags |= (libc::CLONE_VM | libc::CLONE_VFORK) as u64 | CLONE_CLEAR_SIGHAND;
     arguments.stack = stack.as_mut_ptr() as u64;
     arguments.stack_size = STACK as u64;
-    // A handler of ours must not run in the child, which would run it on our memory.
+    // A handler of ours must not run in the child, where it would modify our memory.
     let mut before = SigSet::empty();
     nix::sys::signal::pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&SigSet::all()), Some(&mut before))?;
     let result: i64;
     // SAFETY: the child starts on a stack of its own, large enough and aligned to 16 bytes, and goes to `enter`, which
-    // does not return. This thread goes on only when the child has become a program or has ended, so that all that
-    // the child was handed outlives its use. The call clobbers rcx and r11; the child finds r12 as it was here.
+    // does not return. This thread continues only when the child has executed a program or has ended, so everything the
+    // child was given outlives its use. The call clobbers rcx and r11; the child finds r12 unchanged.
     unsafe {
         std::arch::asm!(
             "syscall",
@@ -96,11 +96,11 @@ fn clone3(into_cgroup: Option<BorrowedFd<'_>>, plan: &mut Plan<'_>) -> io::Resul
 /// Where the child starts.
 #[cfg(target_arch = "x86_64")]
 extern "C" fn enter(plan: *mut Plan<'static>) -> ! {
-    // SAFETY: the pointer was made from a reference by the parent, which waits and does not touch the plan meanwhile.
+    // SAFETY: the parent made the pointer from a reference; it waits and does not touch the plan meanwhile.
     unsafe { &mut *plan }.become_program()
 }
 
-/// On other processors a copy of the page tables is the price for not writing assembly that nobody tests.
+/// Other processors pay for a copy of the page tables, because assembly for them would be untested.
 #[cfg(not(target_arch = "x86_64"))]
 fn clone3(into_cgroup: Option<BorrowedFd<'_>>, plan: &mut Plan<'_>) -> io::Result<Spawned> {
     plan.with_pipe(|plan| copy(into_cgroup, plan))
@@ -126,19 +126,19 @@ fn arguments(into_cgroup: Option<BorrowedFd<'_>>, pidfd: &mut RawFd) -> libc::cl
     arguments.flags = libc::CLONE_PIDFD as u64;
     arguments.pidfd = std::ptr::from_mut(pidfd) as u64;
     arguments.exit_signal = libc::SIGCHLD as u64;
-    if let Some(folder) = into_cgroup {
+    if let Some(directory) = into_cgroup {
         arguments.flags |= CLONE_INTO_CGROUP;
-        arguments.cgroup = folder.as_raw_fd() as u64;
+        arguments.cgroup = directory.as_raw_fd() as u64;
     }
     arguments
 }
 
-/// What the parent makes of the answer of the kernel: a process number, or an error below zero.
+/// Converts the kernel's result: a pid, or a negative error.
 fn finish(result: i64, pidfd: RawFd) -> io::Result<Spawned> {
     let number = i32::try_from(result).map_err(|_| io::Error::from(Errno::EOVERFLOW))?;
     if number < 0 {
         return Err(io::Error::from_raw_os_error(-number));
     }
-    // SAFETY: the kernel has just made this descriptor, with O_CLOEXEC, and nobody else knows it.
+    // SAFETY: the kernel has just created this descriptor, with O_CLOEXEC, and nothing else owns it.
     Ok(Spawned { pid: number, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) }, faults: FORKED })
 }

@@ -1,12 +1,12 @@
-//! The strings of a command, one after the other in one piece of memory, as they go from process to process.
+//! The strings of a command in one block of memory, as they are passed from process to process.
 
 use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
 
-/// What a string is for.
+/// The purpose of a string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::runner) enum Group {
-    /// A path at which the program may be.
+    /// A path to try for the program.
     Candidates,
     Arguments,
     /// `NAME=VALUE`.
@@ -15,21 +15,21 @@ pub(in crate::runner) enum Group {
     WorkingDirectory,
 }
 
-/// Strings, each ended by a zero byte, in the order of their groups.
+/// Zero-terminated strings, in the order of their groups.
 #[derive(Debug, Default)]
 pub(in crate::runner) struct Words {
     bytes: Vec<u8>,
     counts: [u32; Self::GROUPS],
 }
 
-/// A string with a zero byte in it, which no program can be given.
+/// A string contains a zero byte, so it cannot be passed to a program.
 #[derive(Debug)]
 pub(in crate::runner) struct ZeroByte;
 
 impl Words {
     pub(in crate::runner) const GROUPS: usize = 4;
 
-    /// Appends a string. Those of one group must not come after those of a later one.
+    /// Appends a string. Groups must be added in order.
     pub(in crate::runner) fn push(&mut self, group: Group, text: &OsStr) -> Result<(), ZeroByte> {
         if text.as_bytes().contains(&0) {
             return Err(ZeroByte);

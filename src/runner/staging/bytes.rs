@@ -1,4 +1,4 @@
-//! Inputs of a number of bytes, cut from files or generated.
+//! Inputs of a given number of bytes, cut from files or generated.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use super::{StagingError, failed};
 use crate::model::units::Bytes;
 
-/// Generated and cut inputs are files of this name.
+/// The file name of generated and cut inputs.
 pub(super) const FILE: &str = "input.bin";
 
-/// What is written in parts of this size.
+/// The size of each write.
 const BLOCK: usize = 1 << 20;
 
-/// Writes a file of so many bytes, from the files or at random.
+/// Writes a file of `size` bytes, from the files or random.
 pub(super) fn write_bytes(path: &Path, size: Bytes, from: &[PathBuf]) -> Result<(), StagingError> {
     let mut file = File::create_new(path).map_err(failed("make", path))?;
     let mut block = vec![0; BLOCK];
@@ -50,12 +50,12 @@ pub(super) fn write_bytes(path: &Path, size: Bytes, from: &[PathBuf]) -> Result<
     file.sync_data().map_err(failed("write", path))
 }
 
-/// Bytes that no compression makes smaller, the same for the same seed.
+/// Incompressible bytes, the same for the same seed.
 struct Random(u64);
 
 impl Random {
     const fn new(seed: u64) -> Self {
-        // The generator stands still at zero.
+        // The generator is stuck at zero.
         Self(seed ^ 0x9e37_79b9_7f4a_7c15)
     }
 

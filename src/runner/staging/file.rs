@@ -1,4 +1,4 @@
-//! One file into a staged input: by the cheapest way that works.
+//! Places one file in a staged input in the cheapest way that works.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -15,59 +15,61 @@ use super::{StagingError, failed, private};
 use crate::model::units::Bytes;
 use crate::runner::originals::could_be_written;
 
-/// What staging took.
+/// The cost of staging.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
     /// Files that are hard links.
     pub links: u64,
     /// Files that share their blocks with the original.
     pub clones: u64,
-    /// Files that had to be copied.
+    /// Files that were copied.
     pub copies: u64,
-    /// The bytes of those.
+    /// The bytes copied.
     pub copied: Bytes,
-    /// Units that are to be mounted.
+    /// Units to mount.
     pub mounts: u64,
 }
 
 /// The cheapest way that has not failed yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Way {
+pub(super) enum CopyMethod {
     HardLink,
     Clone,
     Copy,
 }
 
-/// How files are placed.
+/// How to place files.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Copying {
-    pub(super) way: Way,
-    /// Whether a file may be a hard link although a task could write to the original through it.
+    pub(super) method: CopyMethod,
+    /// Whether to use hard links even if a task could write to the original through them.
     pub(super) links: bool,
-    /// Whether mounts are to take the place of copies.
+    /// Whether mounts are to replace copies.
     pub(super) mounts: bool,
-    /// Whether owners and modes are those of the originals, and links lead to where they say.
+    /// Whether to keep owners and modes, and the targets of links.
     pub(super) keeps_owners: bool,
 }
 
-/// Places a file; `None` where only a copy would do and mounts are to take its place.
+/// Places a file; `None` if a copy would be necessary and mounts are to replace copies.
 pub(super) fn place(
     from: &Path,
     to: &Path,
     copying: &mut Copying,
     cost: &mut Cost,
 ) -> Result<Option<()>, StagingError> {
-    let Copying { way, links, mounts, keeps_owners } = copying;
+    let Copying { method, links, mounts, keeps_owners } = copying;
     let may_link = *links || !fs::metadata(from).is_ok_and(|metadata| could_be_written(from, &metadata));
-    if *way == Way::HardLink && may_link {
+    if *method == CopyMethod::HardLink && may_link {
         match linkat(AT_FDCWD, from, AT_FDCWD, to, AtFlags::AT_SYMLINK_FOLLOW) {
             Ok(()) => {
                 cost.links += 1;
                 return Ok(Some(()));
             }
-            // Too many links to this one file: the others may do.
+            // This file has too many links; others may not.
             Err(Errno::EMLINK) => {}
-            Err(Errno::EXDEV | Errno::EPERM | Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EACCES) => *way = Way::Clone,
+            Err(Errno::EXDEV | Errno::EPERM | Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EACCES) => {
+                *method = CopyMethod::Clone
+            }
             Err(errno) => return Err(failed("link", to)(errno.into())),
         }
     }
@@ -76,7 +78,7 @@ pub(super) fn place(
     let mut target = OpenOptions::new();
     target.write(true).create_new(true).mode(metadata.mode() & 0o777);
     let target = target.open(to).map_err(failed("make", to))?;
-    if *way != Way::Copy {
+    if *method != CopyMethod::Copy {
         match clone(&source, &target) {
             Ok(()) => {
                 cost.clones += 1;
@@ -87,14 +89,14 @@ pub(super) fn place(
                 return Ok(Some(()));
             }
             Err(error) if error.kind() == io::ErrorKind::StorageFull => return Err(failed("clone", to)(error)),
-            Err(_) if *way == Way::Clone => *way = Way::Copy,
+            Err(_) if *method == CopyMethod::Clone => *method = CopyMethod::Copy,
             Err(_) => {}
         }
     }
     if *mounts {
         return Ok(None);
     }
-    // Not by name: a file that nobody may write to can be written to only as long as it is open.
+    // Not by name: a file without write permission is writable only as long as it is open.
     io::copy(&mut &source, &mut &target).map_err(failed("copy", to))?;
     if *keeps_owners {
         private::keep_owner(to, &metadata)?;
@@ -106,14 +108,14 @@ pub(super) fn place(
 }
 
 pub(super) fn clone(source: &File, target: &File) -> io::Result<()> {
-    // SAFETY: both descriptors are open while the call lasts; it reads nothing else of ours.
+    // SAFETY: both descriptors are open during the call, which accesses no memory of ours.
     match unsafe { libc::ioctl(target.as_raw_fd(), libc::FICLONE, source.as_raw_fd()) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// A file that is newer than its original might be taken for another one; where that cannot be helped nothing is lost.
+/// A file newer than its original might be mistaken for another one; if its time cannot be set, nothing is lost.
 fn keep_times(target: &File, of: &fs::Metadata) {
     if let Ok(modified) = of.modified() {
         let _ = target.set_modified(modified);

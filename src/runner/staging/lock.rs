@@ -1,4 +1,4 @@
-//! Which directory inputs are staged in, and who may do it.
+//! The directory in which inputs are staged, and its lock.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, TryLockError};
@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use super::{StagingError, failed};
 use crate::directory::Directory;
 
-/// Marks a folder as one that inputs are staged in, so that whatever is in it may go; locked by whoever does it now.
+/// Marks a directory as one for staging, so that its contents may be removed; locked while it is in use.
 pub(super) const MARK: &str = ".highwater-staging";
 
-/// The directory that a path is in, and its name there.
+/// The parent directory of a path, and its name there.
 pub(super) fn split(path: &Path) -> Result<(PathBuf, OsString), StagingError> {
     let named = match path.file_name() {
         Some(_) => path.to_owned(),
@@ -27,13 +27,13 @@ pub(super) fn split(path: &Path) -> Result<(PathBuf, OsString), StagingError> {
     }
 }
 
-/// Makes the folder and its mark where they are not there, and keeps others from staging there. A mark that another user
-/// has made does not give away what is in the folder.
+/// Creates the directory and its mark if missing, and locks it. A mark of another user does not permit removing the
+/// contents of the directory.
 pub(super) fn lock(parent: &Directory, name: &OsStr, path: &Path) -> Result<(Directory, File), StagingError> {
     let mark = path.join(MARK);
     loop {
         let made = match parent.create_directory(name) {
-            // Whoever staged there may just have removed it.
+            // Another process may just have removed it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => parent.create_directory(name),
             made => made,
         };
@@ -48,7 +48,7 @@ pub(super) fn lock(parent: &Directory, name: &OsStr, path: &Path) -> Result<(Dir
             return Err(StagingError::Occupied { path: path.to_owned() });
         }
         let file = match directory.open_or_create(MARK, false) {
-            // The same.
+            // As above.
             Err(error) if error.kind() == io::ErrorKind::NotFound && !parent.is_at(name, directory.as_file()) => {
                 continue;
             }
@@ -60,7 +60,7 @@ pub(super) fn lock(parent: &Directory, name: &OsStr, path: &Path) -> Result<(Dir
             Err(TryLockError::WouldBlock) => return Err(StagingError::InUse { path: path.to_owned() }),
             Err(TryLockError::Error(error)) => tracing::debug!("{} cannot be locked: {error}", mark.display()),
         }
-        // A lock on a file that was removed before it was ours keeps nobody away.
+        // A lock on a file that was removed before it was locked excludes no one.
         if directory.is_at(MARK, &file) {
             return Ok((directory, file));
         }

@@ -1,4 +1,4 @@
-//! The page cache before a run: emptied as far as we may, or filled.
+//! The page cache before a run: dropped as far as permitted, or filled.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -15,21 +15,21 @@ const DROP_CACHES: &str = "/proc/sys/vm/drop_caches";
 /// What was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dropped {
-    /// All clean pages of the machine: programs and libraries too.
+    /// All clean pages of the machine, including programs and libraries.
     Everything,
-    /// The pages of the input files; programs and libraries are as warm as they were.
+    /// The pages of the input files; programs and libraries are still cached.
     Inputs,
 }
 
-/// Drops the page cache: of the whole machine where we may, else that of the files of these inputs (`posix_fadvise(2)`
-/// with `POSIX_FADV_DONTNEED`), which anybody may who can read them. Pages that some process has mapped stay.
+/// Drops the page cache: of the whole machine if permitted, else that of the input files (`posix_fadvise(2)` with
+/// `POSIX_FADV_DONTNEED`), which needs only read permission. Pages that are mapped by a process stay.
 ///
 /// # Errors
-/// A file cannot be read.
+/// If a file cannot be read.
 pub fn drop_caches<'a>(inputs: impl IntoIterator<Item = &'a Path>) -> io::Result<Dropped> {
     for input in inputs {
         files(input, &mut |file| {
-            // Pages that are not written yet cannot be dropped.
+            // Dirty pages cannot be dropped.
             let _ = file.sync_data();
             match posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED) {
                 Ok(()) | Err(Errno::ESPIPE) => Ok(()),
@@ -39,7 +39,7 @@ pub fn drop_caches<'a>(inputs: impl IntoIterator<Item = &'a Path>) -> io::Result
     }
     if geteuid().is_root() {
         sync();
-        // A container's root may not.
+        // Root in a container may not be permitted to.
         if fs::write(DROP_CACHES, "3").is_ok() {
             return Ok(Dropped::Everything);
         }
@@ -47,10 +47,10 @@ pub fn drop_caches<'a>(inputs: impl IntoIterator<Item = &'a Path>) -> io::Result
     Ok(Dropped::Inputs)
 }
 
-/// Reads all files of the inputs once.
+/// Reads all input files once.
 ///
 /// # Errors
-/// A file cannot be read.
+/// If a file cannot be read.
 pub fn read_all<'a>(inputs: impl IntoIterator<Item = &'a Path>) -> io::Result<()> {
     let mut block = vec![0; 1 << 18];
     for input in inputs {
@@ -72,7 +72,7 @@ fn files(path: &Path, with: &mut dyn FnMut(File) -> io::Result<()>) -> io::Resul
         for entry in fs::read_dir(path)? {
             let entry = entry?;
             let kind = entry.file_type()?;
-            // Links to folders are not entered, as when sizes are taken.
+            // Links to directories are not followed, as when sizes are measured.
             if !kind.is_symlink() || entry.path().is_file() {
                 files(&entry.path(), with)?;
             }

@@ -1,4 +1,4 @@
-//! An input that belongs to one run: clones, an overlay or copies of the originals.
+//! An input private to one run: clones, an overlay or copies of the originals.
 
 use std::fs::{self, File};
 use std::io;
@@ -8,34 +8,34 @@ use std::path::{Path, PathBuf};
 use nix::unistd::geteuid;
 
 use super::bytes::FILE;
-use super::file::{Copying, Way, clone};
-use super::{Material, Private, Staged, Staging, StagingError, failed, make_folder};
+use super::file::{CopyMethod, Copying, clone};
+use super::{InputSource, Private, Staged, Staging, StagingError, failed, make_directory};
 use crate::host::mounts::Mounts;
 use crate::model::units::Bytes;
 use crate::runner::originals::{Change, Originals, walk};
 use crate::runner::view::{Overlay, View};
 
-/// How the files of a private input are made. Links lead to where they say: those within the input stay within the copy.
-const COPYING: Copying = Copying { way: Way::Clone, links: false, mounts: false, keeps_owners: true };
+/// How to copy the files of a private input. Links keep their targets: those within the input stay within the copy.
+const COPYING: Copying = Copying { method: CopyMethod::Clone, links: false, mounts: false, keeps_owners: true };
 
 impl Staging {
-    /// Makes a copy of a staged input of this size that belongs to one run: clones where the file system has them, else an
-    /// overlay where the caller can mount one, else copies. Owners and modes are those of the originals, as far as this
+    /// Creates a private copy of a staged input of this size for one run: clones if the file system supports them, else
+    /// an overlay if the caller can mount one, else copies. Owners and modes are those of the originals, as far as this
     /// user may set them.
     ///
     /// # Errors
-    /// Something cannot be made or read, or the disk has no room for copies; nothing is left of it then.
+    /// If something cannot be created or read, or the disk has no space for copies; nothing is left behind then.
     pub fn private(
         &self,
         name: &str,
-        (staged, material): (&Staged, &Material),
+        (staged, source): (&Staged, &InputSource),
         size: Bytes,
         can_mount: bool,
     ) -> Result<Staged, StagingError> {
         let scratch = self.scratch(name)?;
         let input = scratch.path.join("input");
         let mut copy = Staged { input: input.clone(), ..Staged::empty(scratch) };
-        if !self.clones(material, staged) {
+        if !self.clones(source, staged) {
             if can_mount && let Some(overlay) = overlay(staged, &input)? {
                 copy.private = Some(Private { overlay: Some(overlay), before: None });
                 return Ok(copy);
@@ -45,20 +45,20 @@ impl Staging {
             }
         }
         let mut copying = COPYING;
-        match material {
-            Material::Folder(root) => {
+        match source {
+            InputSource::Directory(root) => {
                 let root = root.canonicalize().map_err(failed("find", root))?;
                 let kind = fs::metadata(&root).map_err(failed("read", &root))?.file_type();
                 copy.tree(&root, &input, kind, &mut copying)?;
             }
-            Material::Units { root, units } => {
+            InputSource::Units { root, units } => {
                 let root = root.canonicalize().map_err(failed("find", root))?;
-                make_folder(&input)?;
+                make_directory(&input)?;
                 copy.link(&root, units, copying)?;
-                keep_folder(&root, &input)?;
+                keep_directory(&root, &input)?;
             }
-            Material::Bytes { .. } => {
-                make_folder(&input)?;
+            InputSource::Bytes { .. } => {
+                make_directory(&input)?;
                 copy.input = input.join(FILE);
                 let kind = fs::metadata(&staged.input).map_err(failed("read", &staged.input))?.file_type();
                 let to = copy.input.clone();
@@ -70,12 +70,12 @@ impl Staging {
         Ok(copy)
     }
 
-    /// Whether the first file with something in it can be cloned to here.
-    fn clones(&self, material: &Material, staged: &Staged) -> bool {
-        let roots = match material {
-            Material::Folder(root) => vec![root.clone()],
-            Material::Units { root, units } => units.iter().map(|unit| root.join(&unit.name)).collect(),
-            Material::Bytes { .. } => vec![staged.input.clone()],
+    /// Whether the first non-empty file can be cloned to here.
+    fn clones(&self, source: &InputSource, staged: &Staged) -> bool {
+        let roots = match source {
+            InputSource::Directory(root) => vec![root.clone()],
+            InputSource::Units { root, units } => units.iter().map(|unit| root.join(&unit.name)).collect(),
+            InputSource::Bytes { .. } => vec![staged.input.clone()],
         };
         let Some(from) = roots.iter().find_map(|root| first_file(root)) else { return false };
         let cloned = File::open(from).and_then(|from| clone(&from, &self.directory.create("clone")?));
@@ -84,7 +84,7 @@ impl Staging {
     }
 }
 
-/// A file with something in it.
+/// The first non-empty file at or below a path.
 fn first_file(path: &Path) -> Option<PathBuf> {
     let metadata = fs::symlink_metadata(path).ok()?;
     if metadata.is_dir() {
@@ -93,7 +93,7 @@ fn first_file(path: &Path) -> Option<PathBuf> {
     (metadata.is_file() && metadata.len() > 0).then(|| path.to_owned())
 }
 
-/// An overlay over a staged input, if it shows the same and can be mounted: it does not show what is mounted below.
+/// An overlay over a staged input, if it shows the same data and can be mounted: it does not show mounts below.
 fn overlay(staged: &Staged, target: &Path) -> Result<Option<Overlay>, StagingError> {
     let lower = staged.input.clone();
     let has_mounts = Mounts::read().map_or(true, |mounts| mounts.below(&lower).next().is_some());
@@ -102,10 +102,10 @@ fn overlay(staged: &Staged, target: &Path) -> Result<Option<Overlay>, StagingErr
     }
     let (upper, work) = (target.with_file_name("upper"), target.with_file_name("work"));
     for folder in [target, &upper, &work] {
-        make_folder(folder)?;
+        make_directory(folder)?;
     }
-    // The directory itself is shown as the upper one is.
-    keep_folder(&lower, &upper)?;
+    // The mount shows the owner and mode of the upper directory.
+    keep_directory(&lower, &upper)?;
     let overlay = Overlay { lower, upper, work, target: target.to_owned() };
     match View::open(&[], std::slice::from_ref(&overlay)) {
         Ok(_) => Ok(Some(overlay)),
@@ -118,12 +118,12 @@ fn overlay(staged: &Staged, target: &Path) -> Result<Option<Overlay>, StagingErr
 }
 
 impl Staged {
-    /// What has to be mounted for a process that is given this input, if it is private.
+    /// The overlay to mount for a process that gets this input, if any.
     pub fn overlay(&self) -> Option<&Overlay> {
         self.private.as_ref()?.overlay.as_ref()
     }
 
-    /// How a private input was made, in words; `None` if it is not private.
+    /// How a private input was created, for messages; `None` if it is not private.
     pub fn describe_private(&self) -> Option<&'static str> {
         let private = self.private.as_ref()?;
         Some(match (&private.overlay, self.cost.copies) {
@@ -133,10 +133,11 @@ impl Staged {
         })
     }
 
-    /// Moves what a run has created or changed in its private input to a directory, which is made if there is anything.
+    /// Moves what a run has created or changed in its private input to a directory, which is created if there is
+    /// anything.
     ///
     /// # Errors
-    /// Something cannot be read, made or moved.
+    /// If something cannot be read, created or moved.
     pub fn keep_changes(&self, to: &Path) -> io::Result<()> {
         let (from, changed) = match &self.private {
             Some(Private { overlay: Some(overlay), .. }) => {
@@ -156,7 +157,7 @@ impl Staged {
         for path in changed {
             let metadata = fs::symlink_metadata(&path)?;
             let kind = metadata.file_type();
-            // An overlay notes the removal of a file as a device.
+            // An overlay marks a removed file with a device.
             if metadata.is_dir() || kind.is_char_device() {
                 continue;
             }
@@ -174,7 +175,7 @@ impl Staged {
     }
 }
 
-/// Gives a copied file the owner and the mode of its original, as far as this user may.
+/// Sets the owner and mode of a copied file to those of its original, as far as this user may.
 pub(super) fn keep_owner(to: &Path, of: &fs::Metadata) -> Result<(), StagingError> {
     if geteuid().is_root() {
         chown(to, Some(of.uid()), Some(of.gid())).map_err(failed("set the owner of", to))?;
@@ -182,9 +183,9 @@ pub(super) fn keep_owner(to: &Path, of: &fs::Metadata) -> Result<(), StagingErro
     fs::set_permissions(to, fs::Permissions::from_mode(of.mode() & 0o7777)).map_err(failed("set the mode of", to))
 }
 
-/// Gives a copied directory owner, mode and time of its original. What this user may not write to belongs to another; the
-/// copy belongs to this user, who is to write to it.
-pub(super) fn keep_folder(from: &Path, to: &Path) -> Result<(), StagingError> {
+/// Sets owner, mode and time of a copied directory to those of its original. If the original is not writable because
+/// another user owns it, the copy is, because it belongs to this user.
+pub(super) fn keep_directory(from: &Path, to: &Path) -> Result<(), StagingError> {
     let metadata = fs::metadata(from).map_err(failed("read", from))?;
     keep_owner(to, &metadata)?;
     if !geteuid().is_root() {
@@ -202,7 +203,7 @@ mod tests {
     use super::*;
     use crate::model::plan::Unit;
 
-    /// What a run that changes one file, removes one and makes one leaves of an input with two items.
+    /// What is left of an input with two items by a run that changes, removes and creates one file each.
     #[test]
     fn a_private_copy_can_be_written_to_and_what_changed_is_kept() {
         let folder = tempfile::tempdir().unwrap();
@@ -214,9 +215,9 @@ mod tests {
         fs::set_permissions(root.join("a/x"), fs::Permissions::from_mode(0o444)).unwrap();
         let staging = Staging::open(&folder.path().join("staging")).unwrap();
         let units = ["a", "b"].map(|name| Unit::same(name.into())).to_vec();
-        for material in [Material::Folder(root.clone()), Material::Units { root: root.clone(), units }] {
-            let staged = staging.stage("case", &material).unwrap();
-            let copy = staging.private("run", (&staged, &material), Bytes(2), false).unwrap();
+        for source in [InputSource::Directory(root.clone()), InputSource::Units { root: root.clone(), units }] {
+            let staged = staging.stage("case", &source).unwrap();
+            let copy = staging.private("run", (&staged, &source), Bytes(2), false).unwrap();
             let input = copy.input();
             assert_eq!(fs::metadata(input.join("a/x")).unwrap().mode() & 0o777, 0o444);
             fs::remove_file(input.join("a/x")).unwrap();

@@ -1,7 +1,7 @@
-//! Which mounts make a root that shows the host with something added.
+//! Plans the mounts of a root that shows the host with additions.
 //!
-//! Where a target is there on the host, it is mounted over. Where it is not, the nearest directory that is there gets a
-//! tmpfs in its place, with everything in it mounted again beside the target.
+//! A target that exists on the host is mounted over. For one that does not, the nearest existing directory is replaced
+//! by a tmpfs, with everything in it mounted again beside the target.
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
@@ -15,12 +15,12 @@ use nix::unistd::{AccessFlags, access};
 
 use super::{Mount, Overlay, ViewError};
 
-/// Where the host is found while the new root is put together.
+/// The path of the host while the new root is assembled.
 pub(super) const OLD: &str = "/old";
-/// Where the new root is put together.
+/// The path where the new root is assembled.
 pub(super) const NEW: &str = "/new";
 
-/// One step towards the new root.
+/// A step towards the new root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Operation {
     Directory {
@@ -38,7 +38,7 @@ pub(super) enum Operation {
         at: CString,
         options: CString,
     },
-    /// Lets nobody write to a tmpfs any more: what a task wrote there would be its memory.
+    /// Makes a tmpfs read-only: what a task wrote there would count as its memory.
     Close {
         at: CString,
     },
@@ -54,11 +54,11 @@ pub(super) enum Operation {
     },
 }
 
-/// The steps, in their order.
+/// The steps, in order.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Layout {
     pub(super) operations: Vec<Operation>,
-    /// Directories of the host in whose place there is a writable tmpfs.
+    /// Directories of the host that are replaced by a writable tmpfs.
     pub(super) in_memory: Vec<PathBuf>,
 }
 
@@ -76,8 +76,8 @@ struct Source {
     read_only: bool,
 }
 
-/// Lays out the overlays and the mounts over the host as it is now. A directory that is missing in a writable source is made
-/// there.
+/// Lays out the overlays and the mounts over the current host. A directory that is missing in a writable source is
+/// created there.
 pub(super) fn lay_out(mounts: &[Mount], overlays: &[Overlay]) -> Result<Layout, ViewError> {
     let host = Source { path: PathBuf::from("/"), is_directory: true, read_only: false };
     let mut root = Node { mount: Some(host), children: BTreeMap::new() };
@@ -94,7 +94,7 @@ pub(super) fn lay_out(mounts: &[Mount], overlays: &[Overlay]) -> Result<Layout, 
         for component in resolved.components().skip(1) {
             node = node.children.entry(component.as_os_str().to_owned()).or_default();
         }
-        // Of two at one path the first counts, as with the paths in a command.
+        // Of two at one path the first wins, as with the paths in a command.
         node.mount.get_or_insert(Source { path, is_directory: metadata.is_dir(), read_only: *read_only });
         targets.push(resolved);
     }
@@ -104,14 +104,14 @@ pub(super) fn lay_out(mounts: &[Mount], overlays: &[Overlay]) -> Result<Layout, 
             fs::create_dir_all(&path).map_err(failed("make", &path))?;
         }
     }
-    // What is mounted over the old root first is seen in the new one, too.
+    // Mounts over the old root, made first, show in the new one, too.
     let operations = overlays.iter().map(Overlay::operation).collect::<Result<_, _>>()?;
     let mut layout = Layout { operations, ..Layout::default() };
     layout.show(&root, None, Path::new(NEW), false)?;
     Ok(layout)
 }
 
-/// The target without the symbolic links on its way, as far as it is there.
+/// The target with the symbolic links in its existing part resolved.
 fn resolve(target: &Path) -> Result<PathBuf, ViewError> {
     let refuse = |reason| ViewError::Target { target: target.to_owned(), reason };
     if !target.is_absolute() {
@@ -148,7 +148,7 @@ impl Overlay {
     }
 }
 
-/// Where a path of the host is found while the new root is put together.
+/// The path of a host path while the new root is assembled.
 fn on_host(path: &Path) -> OsString {
     let mut at = OsString::from(OLD);
     at.push(if path == Path::new("/") { OsStr::new("") } else { path.as_os_str() });
@@ -164,7 +164,7 @@ impl Node {
 }
 
 impl Layout {
-    /// Shows a node at `at`, where a directory of the host is visible already, or a new one that is empty.
+    /// Shows a node at `at`, where the directory `visible` of the host is already visible, or a new one that is empty.
     fn show(&mut self, node: &Node, visible: Option<&Path>, at: &Path, read_only: bool) -> Result<(), ViewError> {
         let read_only = node.mount.as_ref().map_or(read_only, |mount| mount.read_only);
         let Some(directory) = node.mount.as_ref().map(|mount| mount.path.as_path()).or(visible) else {
@@ -200,7 +200,7 @@ impl Layout {
         for (name, kind) in entries {
             self.show_again(&directory.join(&name), Some(kind), &at.join(&name), read_only)?;
         }
-        // Anybody may write to directories such as /tmp: programs count on it.
+        // Directories such as /tmp are world-writable: programs rely on it.
         if mode & 0o002 != 0 && !read_only {
             self.in_memory.push(directory.to_owned());
         } else {
@@ -209,7 +209,7 @@ impl Layout {
         Ok(())
     }
 
-    /// Shows an entry of a directory that a tmpfs stands in place of.
+    /// Shows again an entry of a directory that was replaced by a tmpfs.
     fn show_again(&mut self, path: &Path, kind: Option<FileType>, at: &Path, read_only: bool) -> Result<(), ViewError> {
         if kind.is_some_and(|kind| kind.is_symlink()) {
             let to = match fs::read_link(path) {
@@ -223,7 +223,7 @@ impl Layout {
         self.bind(path, at, read_only, true)
     }
 
-    /// Makes a place to mount at.
+    /// Creates a mount point.
     fn make(&mut self, directory: bool, at: &Path) -> Result<(), ViewError> {
         let at = text(at)?;
         self.operations.push(if directory { Operation::Directory { at } } else { Operation::File { at } });
@@ -236,7 +236,7 @@ impl Layout {
     }
 }
 
-/// What is in a directory; nothing where this user cannot get at anything in it.
+/// The entries of a directory; none if this user cannot access anything in it.
 fn list(directory: &Path) -> Result<BTreeMap<OsString, FileType>, ViewError> {
     let entries = match fs::read_dir(directory) {
         Err(error)
@@ -288,7 +288,7 @@ mod tests {
             Mount { source: self.folder.path().join(source), target: self.path.join(target), read_only: true }
         }
 
-        /// The operations, one a line, with the directories of the test left out.
+        /// The operations, one per line, with the directories of the test redacted.
         fn laid_out(&self, mounts: &[Mount]) -> String {
             let layout = lay_out(mounts, &[]).unwrap();
             let mut lines = String::new();
@@ -318,7 +318,7 @@ mod tests {
         bind /old at /new
         bind /old/source at /new/host/there/a read-only
         ");
-        // A link on the way leads where it leads on the host.
+        // A link in the path resolves as on the host.
         insta::assert_snapshot!(host.laid_out(&[host.mount("source", "link/a")]), @r"
         bind /old at /new
         bind /old/source at /new/host/there/a read-only
@@ -371,7 +371,7 @@ mod tests {
         bind /old/source/x at /new/host/there/x read-only
         close /new/host/there
         ");
-        // Below an output a directory can be made: what is written there is to stay.
+        // A directory can be created below an output: what is written there is kept.
         let within = Mount { target: host.path.join("there/out/in"), ..input };
         insta::assert_snapshot!(host.laid_out(&[output, within]), @r"
         bind /old at /new

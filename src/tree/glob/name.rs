@@ -1,8 +1,8 @@
-//! One segment of a glob against one name.
+//! Matches a segment of a glob with a name.
 
 use super::super::text;
 
-/// A segment of a glob, compiled; the common forms need no look at single characters.
+/// A compiled segment of a glob; common forms are matched without looking at single characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum NamePattern {
     /// `*`.
@@ -15,7 +15,7 @@ pub(super) enum NamePattern {
     Tokens(Vec<Token>),
 }
 
-/// A piece of a segment.
+/// A token of a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Token {
     Character(char),
@@ -54,7 +54,7 @@ impl NamePattern {
         *self == Self::Any
     }
 
-    /// The same as a regex.
+    /// The equivalent regex.
     pub(super) fn to_regex(&self) -> String {
         let escape = |bytes: &[u8]| regex::escape(&text::decode(bytes));
         match self {
@@ -65,7 +65,7 @@ impl NamePattern {
         }
     }
 
-    /// Whether the whole name matches. Bytes can be compared as they are: no character of UTF-8 begins within another.
+    /// Whether the whole name matches. Comparing bytes is sufficient: no UTF-8 character begins within another.
     pub(super) fn matches(&self, name: &[u8]) -> bool {
         match self {
             Self::Any => true,
@@ -78,7 +78,7 @@ impl NamePattern {
     }
 }
 
-/// For a few bytes a loop is faster than a call.
+/// A loop is faster than a call for a few bytes.
 #[inline]
 fn ends_with(name: &[u8], tail: &[u8]) -> bool {
     name.iter().rev().zip(tail.iter().rev()).all(|(one, other)| one == other)
@@ -89,7 +89,7 @@ fn starts_with(name: &[u8], head: &[u8]) -> bool {
     name.iter().zip(head).all(|(one, other)| one == other)
 }
 
-/// Matches with one place to go back to, the last `*`: no name takes more than tokens × characters steps.
+/// Matches with a single backtracking point, the last `*`: no name takes more than tokens × characters steps.
 fn matches_tokens(tokens: &[Token], name: &str) -> bool {
     let (mut tokens_left, mut name_left) = (tokens, name.chars());
     let mut last_star: Option<(&[Token], std::str::Chars<'_>)> = None;
@@ -102,7 +102,7 @@ fn matches_tokens(tokens: &[Token], name: &str) -> bool {
         match (tokens_left, name_left.next()) {
             ([], None) => return true,
             ([token, rest @ ..], Some(character)) if token.matches(character) => tokens_left = rest,
-            // The name is at its end: a longer `*` would leave even less of it.
+            // The name is exhausted: a longer `*` would leave even less of it.
             (_, None) => return false,
             (_, Some(_)) => match &mut last_star {
                 Some((after, from)) => {
@@ -170,10 +170,10 @@ fn tokens(segment: &str) -> Vec<Token> {
     tokens
 }
 
-/// Reads a class after its `[`, with the number of characters it takes; `None` where nothing closes it.
+/// Parses a class after its `[`; also returns the number of characters it takes. `None` if it is not closed.
 ///
-/// As in `fnmatch`: `]` right at the beginning is a member, only `!` negates, `-` at either end is a member, and a
-/// range that runs backwards has none.
+/// As in `fnmatch`: `]` at the beginning is a member, only `!` negates, `-` at either end is a member, and a reversed
+/// range is empty.
 fn class(characters: &[char]) -> Option<(Token, usize)> {
     let negated = characters.first() == Some(&'!');
     let start = usize::from(negated);

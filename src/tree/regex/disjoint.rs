@@ -1,4 +1,4 @@
-//! Whether regexes have anything in common: their automata walk in step, and meet in a match or never.
+//! Decides whether regexes are disjoint: runs their automata in lockstep, which reach a common match or never do.
 
 use std::collections::HashSet;
 
@@ -6,13 +6,13 @@ use regex_automata::hybrid::LazyStateID;
 use regex_automata::hybrid::dfa::{Cache, Config, DFA};
 use regex_automata::{Anchored, Input};
 
-/// After so many combinations of states the answer is that it is not known.
+/// With more combinations of states than this, the result is undecided.
 const MOST_STATES: usize = 20_000;
 
 /// The memory for the states of each automaton.
 const CACHE: usize = 4 << 20;
 
-/// Whether no text matches all of the patterns from its first to its last character; `None` where that is not known.
+/// Whether no string matches all of the patterns as a whole; `None` if undecided.
 pub(super) fn are_disjoint(patterns: &[&str]) -> Option<bool> {
     let mut walkers = patterns.iter().map(|pattern| Walker::new(pattern)).collect::<Option<Vec<_>>>()?;
     let bytes = distinct_bytes(&walkers);
@@ -36,7 +36,7 @@ pub(super) fn are_disjoint(patterns: &[&str]) -> Option<bool> {
     Some(true)
 }
 
-/// One byte of each class that no automaton tells apart.
+/// One byte of each class that no automaton distinguishes.
 fn distinct_bytes(walkers: &[Walker]) -> Vec<u8> {
     let differs = |byte: u8| {
         walkers.iter().any(|walker| {
@@ -47,7 +47,7 @@ fn distinct_bytes(walkers: &[Walker]) -> Vec<u8> {
     (1..=u8::MAX).filter(|&byte| byte == 1 || differs(byte)).collect()
 }
 
-/// An automaton whose states are worked out when they are first asked for.
+/// A lazily computed automaton.
 struct Walker {
     automaton: DFA,
     cache: Cache,
@@ -55,7 +55,7 @@ struct Walker {
 
 impl Walker {
     fn new(pattern: &str) -> Option<Self> {
-        // States keep their names only as long as nothing is forgotten.
+        // State ids are valid only as long as the cache is not cleared.
         let config = Config::new().cache_capacity(CACHE).minimum_cache_clear_count(Some(0));
         let automaton = DFA::builder().configure(config).build(&format!(r"\A(?:{pattern})\z")).ok()?;
         let cache = automaton.create_cache();
@@ -67,7 +67,7 @@ impl Walker {
         self.automaton.start_state_forward(&mut self.cache, &input).ok()
     }
 
-    /// The states after one more byte; the inner `None` where one of them leads nowhere.
+    /// The states after one more byte; the inner `None` if one of them is dead.
     fn all_step(walkers: &mut [Self], states: &[LazyStateID], byte: u8) -> Option<Option<Vec<LazyStateID>>> {
         let mut next = Vec::with_capacity(states.len());
         for (walker, &state) in walkers.iter_mut().zip(states) {
@@ -83,7 +83,7 @@ impl Walker {
         Some(Some(next))
     }
 
-    /// Whether all of them match what they have read so far.
+    /// Whether all of them match the input so far.
     fn all_end(walkers: &mut [Self], states: &[LazyStateID]) -> Option<bool> {
         for (walker, &state) in walkers.iter_mut().zip(states) {
             let end = walker.automaton.next_eoi_state(&mut walker.cache, state).ok()?;

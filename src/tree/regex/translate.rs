@@ -1,19 +1,20 @@
-//! Reads a Python regex and writes the same for the engines used here.
+//! Translates Python regexes for the engines used here.
 //!
-//! Python's own reader is followed (3.12): what it refuses is refused, with the place; what means something else in
-//! the engines is written in a way that means the same to both.
+//! Follows Python's own parser (3.12): what it rejects is rejected, with the location; what has another meaning in the
+//! engines is written so that it has the same meaning.
 //!
 //! | Python | written as |
 //! | --- | --- |
-//! | `\w`, `\s` and their opposites | the same sets of characters, spelled out: marks are no letters, `²` is one |
+//! | `\w`, `\s` and their opposites | the same sets of characters, spelled out: marks are not letters, `²` is one |
 //! | `\Z`, and `$` where it ends the pattern | `\z` |
 //! | any other `$` | look-ahead for the end or the last newline |
 //! | `(?P<name>…)`, `(?P=name)`, `(?(name)…)` | by number |
-//! | `(?#…)`, `(?x)`, `(?a)`, `(?s)`, `(?m)` | worked out here |
-//! | `[a[b&&c]`, `a{`, `{,3}` | with what means itself escaped |
-//! | `\udc80` to `\udcff` | the character that stands for a byte that is no UTF-8 |
+//! | `(?#…)`, `(?x)`, `(?a)`, `(?s)`, `(?m)` | resolved here |
+//! | `[a[b&&c]`, `a{`, `{,3}` | with literal characters escaped |
+//! | `\udc80` to `\udcff` | the character that represents a byte that is not UTF-8 |
 //!
-//! Two things stay the engines' own: which letters `(?i)` holds equal beyond ASCII, and `\N{…}`, which is refused.
+//! Two things are left to the engines: which letters `(?i)` treats as equal beyond ASCII, and `\N{…}`, which is
+//! rejected.
 
 mod class;
 mod escape;
@@ -24,19 +25,19 @@ use std::ops::Range;
 
 use crate::model::problem::Problem;
 
-/// How deep groups may be nested.
+/// The deepest nesting of groups.
 const MOST_DEPTH: usize = 100;
 
 /// A regex for the engines, without anchors around it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Translation {
     pub(super) pattern: String,
-    /// What else has to match, or must not, from the first character on: look-ahead that the regex began with, where
-    /// nothing else in it needs back-tracking.
+    /// Further patterns that have to match, or must not, from the first character on: look-ahead at the beginning of
+    /// the regex, if nothing else in it needs backtracking.
     pub(super) ahead: Vec<Ahead>,
     /// Whether it needs look-around, back-references or atomic groups.
     pub(super) needs_backtracking: bool,
-    /// Whether it has `\b` or `\B`, which [`Purpose`] decides about.
+    /// Whether it contains `\b` or `\B`, whose translation depends on [`Purpose`].
     pub(super) has_boundaries: bool,
 }
 
@@ -47,18 +48,18 @@ pub(super) struct Ahead {
     pub(super) pattern: String,
 }
 
-/// What a translation is for.
+/// The purpose of a translation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// To match ASCII texts: `\b` stays as it is, which is fast.
+    /// Matching ASCII text: `\b` stays unchanged, which is fast.
     Ascii,
-    /// To match any text: `\b` becomes look-around, as the engines' own knows other letters than Python's.
+    /// Matching any text: `\b` becomes look-around, because the engines' own uses other letters than Python's.
     AnyText,
-    /// To know what could match at most: look-around and boundaries are left out, references stand for any text.
+    /// A superset of what matches: look-around and boundaries are dropped, references match any text.
     Superset,
 }
 
-/// Translates a Python regex, or says what Python would not accept.
+/// Translates a Python regex, or reports what Python would reject.
 pub(super) fn translate(text: &str, purpose: Purpose) -> Result<Translation, Problem> {
     let mut reader = Reader {
         text,
@@ -97,24 +98,24 @@ pub(super) fn translate(text: &str, purpose: Purpose) -> Result<Translation, Pro
     })
 }
 
-/// The state of reading one regex.
+/// The state of parsing one regex.
 struct Reader<'t> {
     text: &'t str,
     at: usize,
     depth: usize,
     purpose: Purpose,
     groups: Vec<Group>,
-    /// The groups that `(?(…)` asks about.
+    /// The groups that `(?(…)` refers to.
     conditions: Vec<(usize, Range<usize>)>,
     leading: Option<Leading>,
-    /// Whether there are alternatives outside of all groups.
+    /// Whether there are alternatives outside of groups.
     has_branches: bool,
-    /// How many pieces need back-tracking.
+    /// Number of pieces that need backtracking.
     backtracking: usize,
     has_boundaries: bool,
 }
 
-/// The look-ahead at the beginning, and what comes after it.
+/// The look-ahead at the beginning, and what follows it.
 struct Leading {
     ahead: Vec<Ahead>,
     rest: String,
@@ -123,11 +124,11 @@ struct Leading {
 /// A capturing group.
 struct Group {
     name: Option<String>,
-    /// `None` as long as it is open.
+    /// `None` while it is open.
     width: Option<Width>,
 }
 
-/// The flags that hold at a place.
+/// The flags in effect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Flags {
     ignore_case: bool,
@@ -137,7 +138,7 @@ struct Flags {
     ascii: bool,
 }
 
-/// The fewest and the most characters that something matches.
+/// The fewest and the most characters that something can match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Width {
     least: usize,
@@ -161,25 +162,25 @@ impl Width {
     }
 }
 
-/// Something already translated.
+/// A translated part.
 struct Piece {
     text: String,
     width: Width,
     kind: PieceKind,
 }
 
-/// What may follow a piece.
+/// How a piece can be continued.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum PieceKind {
-    /// One character or class: a quantifier can be written right behind it.
+    /// A single character or class: a quantifier can follow directly.
     Single,
-    /// More than that.
+    /// More than one.
     Several,
-    /// A place such as `^`: Python does not repeat it.
+    /// An assertion such as `^`: Python does not repeat it.
     Place,
     /// Already repeated.
     Repeated,
-    /// Look-ahead for what comes, or must not come, next.
+    /// Look-ahead for what must, or must not, follow.
     Ahead { is_wanted: bool },
 }
 
@@ -192,7 +193,7 @@ impl Piece {
         Self { text: text.into(), width: Width::NONE, kind: PieceKind::Place }
     }
 
-    /// The look-ahead that this is.
+    /// The look-ahead, if it is one.
     fn ahead(&self) -> Option<Ahead> {
         let PieceKind::Ahead { is_wanted } = self.kind else { return None };
         let pattern = self.text.get(3..self.text.len() - 1)?.to_owned();
@@ -227,7 +228,7 @@ impl<'t> Reader<'t> {
         found
     }
 
-    /// Takes characters as long as they satisfy `accept`, at most `most`.
+    /// Takes characters while they satisfy `accept`, at most `most`.
     fn take_while(&mut self, most: usize, accept: impl Fn(char) -> bool) -> &'t str {
         let rest = self.rest();
         let end = rest.char_indices().take(most).find(|&(_, next)| !accept(next)).map(|(end, _)| end);
@@ -236,14 +237,14 @@ impl<'t> Reader<'t> {
         &rest[..end]
     }
 
-    /// Notes that something needs back-tracking; `false` where it is to be written without.
+    /// Records that something needs backtracking; `false` if it has to be written without.
     fn backtracks(&mut self) -> bool {
         let backtracks = self.purpose != Purpose::Superset;
         self.backtracking += usize::from(backtracks);
         backtracks
     }
 
-    /// Reads until the end or an unopened `)`.
+    /// Parses until the end or an unopened `)`.
     fn alternatives(&mut self, flags: &mut Flags) -> Result<Piece, Problem> {
         let mut all = self.sequence(flags, true)?;
         while self.take("|") {
@@ -302,14 +303,14 @@ impl<'t> Reader<'t> {
         Ok(Piece::several(pieces.iter().map(|piece| piece.text.as_str()).collect::<String>(), width))
     }
 
-    /// `$`: the end, or before a newline that is the last character.
+    /// `$`: the end, or before a final newline.
     fn end_of_text(&mut self, flags: Flags) -> Piece {
         let rest = self.rest();
         let is_last = rest.bytes().all(|byte| byte == b')') || (self.depth == 0 && rest.starts_with('|'));
         if flags.multi_line {
             Piece::place("(?m:$)")
         } else if is_last {
-            // What matches here has to be the end of the whole text anyway.
+            // The match has to end at the end of the text anyway.
             Piece::place(r"\z")
         } else {
             Piece::place(if self.backtracks() { r"(?=\n?\z)" } else { "(?m:$)" })
@@ -327,7 +328,7 @@ impl<'t> Reader<'t> {
     }
 }
 
-/// Takes the look-ahead off the beginning of a regex, if there is any.
+/// Splits the look-ahead off the beginning of a regex, if there is any.
 fn leading(pieces: &[Piece]) -> Option<Leading> {
     let is_leading = |piece: &&Piece| matches!(piece.kind, PieceKind::Ahead { .. }) || piece.text == r"\A";
     let count = pieces.iter().take_while(is_leading).count();
@@ -336,7 +337,7 @@ fn leading(pieces: &[Piece]) -> Option<Leading> {
     (!ahead.is_empty()).then_some(Leading { ahead, rest })
 }
 
-/// A character that means itself, in a class or outside of one.
+/// A literal character, inside or outside of a class.
 fn literal(character: char) -> String {
     if character.is_ascii_alphanumeric() || matches!(character, '_' | '/') || !character.is_ascii() {
         character.to_string()

@@ -1,4 +1,4 @@
-//! What is wrong gets one clear error, before anything is run, and nothing half-written is left.
+//! Invalid input leads to one clear error before anything is run, and leaves no incomplete files.
 
 use std::fs;
 
@@ -110,7 +110,7 @@ fn a_baseline_that_cannot_be_used_is_replaced_when_it_is_updated() {
         assert!(updated.stderr().contains("replacing this unusable baseline"), "{updated:?}");
         assert!(!updated.stderr().contains("help:"), "{updated:?}");
     }
-    // What is no text is replaced as well; a folder is not.
+    // A file that is not text is replaced as well; a directory is not.
     let project = Project::with_baseline(SEGMENT, &three("default", 0, 200));
     fs::write(project.path("highwater-baseline.json"), b"\xff\xfe").unwrap();
     let updated = project.check(&["--records", "then.jsonl", "--update-baseline"]);
@@ -132,7 +132,7 @@ fn init_overwrites_nothing_unasked() {
     project.write("task.json", TASK);
     assert_eq!(init(&["task.json", "--force"]).status.code(), Some(0));
     insta::assert_snapshot!(project.read("highwater.toml"));
-    // It is complete as it stands: what fails is that there is no engine or no such image.
+    // The configuration is valid: what fails is the missing engine or image.
     let checked = project.check(&["--host", "unix:///nowhere.sock"]);
     assert_eq!(checked.status(), 3, "{checked:?}");
 }

@@ -1,4 +1,4 @@
-//! The examples of fixtures/ci, run as far as they can be run here: what they run is run, what they upload has to be there.
+//! Runs the examples of fixtures/ci as far as possible: their commands are run, and their uploads must exist.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -21,7 +21,7 @@ fn yaml(file: &str) -> Option<Value> {
     Some(serde_json::from_slice(&output.stdout).unwrap())
 }
 
-/// The project of the examples, with a baseline of this host, and what CI finds on its PATH.
+/// The project of the examples, with a baseline of this host and the programs that CI finds on its PATH.
 fn project() -> Option<Project> {
     if !nix::unistd::geteuid().is_root() {
         skip("needs root, for exact peaks");
@@ -31,7 +31,7 @@ fn project() -> Option<Project> {
     fs::copy(fixtures().join("project/sort.sh"), project.path("sort.sh")).unwrap();
     fs::create_dir(project.path("bin")).unwrap();
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_highwater"), project.path("bin/highwater")).unwrap();
-    // We are root already, and there may be no sudo.
+    // The tests already run as root, and sudo may be missing.
     project.write("bin/sudo", "#!/bin/sh\nwhile [ \"${1#--}\" != \"$1\" ]; do shift; done\nexec \"$@\"\n");
     fs::set_permissions(project.path("bin/sudo"), fs::Permissions::from_mode(0o755)).unwrap();
     let made = project.check(&["--update-baseline", "--runs", "3"]);

@@ -1,10 +1,10 @@
-//! Each format is read by a consumer of it, or held against its schema.
+//! Each format is read by a real consumer, or validated against its schema.
 
 use std::process::Command;
 
 use super::project::{Project, SEGMENT, python, sweep, three};
 
-/// Reads all files of a check and says what it found in them.
+/// Reads all files of a check and prints their findings.
 const READ: &str = r#"
 import json, sys
 import junitparser, jsonschema

@@ -1,4 +1,4 @@
-//! A folder with a highwater.toml, a baseline and records, and what a check makes of it.
+//! A directory with a highwater.toml, a baseline and records, and the result of a check in it.
 
 use std::fs;
 use std::io::Write;
@@ -26,10 +26,10 @@ const RUN: &str = r#"{
            "cgroup": "v2"}
 }"#;
 
-/// What most tests check.
+/// The configuration that most tests check.
 pub(super) const SEGMENT: &str = "[tasks.segment]\ncommand = [\"./segment\", \"{input}\"]\n";
 
-/// A run of a cell with an input of `n` bytes (none where that is 0).
+/// A run of a cell with an input of `n` bytes (none if 0).
 pub(super) fn run(cell: &str, n: u64, peak: u64) -> Observation {
     let mut observation: Observation = serde_json::from_str(RUN).unwrap();
     observation.sweep = Some(SweepRun {
@@ -70,7 +70,7 @@ pub(super) fn elsewhere(mut runs: Vec<Observation>) -> Vec<Observation> {
     runs
 }
 
-/// A folder in which checks are made.
+/// A directory to run checks in.
 pub(super) struct Project {
     folder: TempDir,
 }
@@ -82,7 +82,7 @@ impl Project {
         project
     }
 
-    /// A project whose baseline was made of these runs.
+    /// A project whose baseline was made from these runs.
     pub(super) fn with_baseline(toml: &str, runs: &[Observation]) -> Self {
         let project = Self::new(toml);
         project.record("then.jsonl", runs);
@@ -130,7 +130,7 @@ impl Project {
         self.check(&[&["--records", "now.jsonl"], arguments].concat())
     }
 
-    /// The names of the files in the folder.
+    /// The names of the files in the directory.
     pub(super) fn files(&self) -> Vec<String> {
         let entries = fs::read_dir(self.folder.path()).unwrap();
         let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -139,7 +139,7 @@ impl Project {
     }
 }
 
-/// What came of a check.
+/// The result of a check.
 #[derive(Debug)]
 pub(super) struct Checked(pub(super) Output);
 
@@ -156,19 +156,19 @@ impl Checked {
         String::from_utf8(self.0.stderr.clone()).unwrap()
     }
 
-    /// Everything that a person sees.
+    /// Everything that the user sees.
     pub(super) fn all(&self) -> String {
         format!("status {}\n{}{}", self.status(), self.stdout(), self.stderr())
     }
 }
 
-/// Says why a test does not apply here, past the test harness, which keeps to itself what a passing test prints.
+/// Reports why a test is skipped, bypassing the test harness, which captures the output of passing tests.
 pub(super) fn skip(why: &str) {
     let name = std::thread::current().name().unwrap_or("a test").to_owned();
     std::io::stderr().write_all(format!("skipped {name}: {why}\n").as_bytes()).unwrap();
 }
 
-/// The Python that `tests/run` puts the consumers of our formats into. CI must have it.
+/// The Python environment in which `tests/run` installs the consumers of our formats. CI must have it.
 pub(super) fn python() -> Option<PathBuf> {
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/bin/python");
     let complete = || {

@@ -1,4 +1,4 @@
-//! Every reason there can be, with its status, message and remedy.
+//! Every possible reason, with its exit status, message and remedy.
 
 use highwater::model::observation::{Exactness, Observation, Outcome};
 use highwater::model::reading::Reading;
@@ -37,7 +37,7 @@ fn failing(outcome: Outcome) -> Vec<Observation> {
     runs
 }
 
-/// What a task.json of 150 MiB predicts: by `decided_by`, from resources or from a rule.
+/// The prediction of a task.json of 150 MiB, decided by resources or by a rule.
 fn limited(runs: Vec<Observation>, decided_by: &str) -> Vec<Observation> {
     let prediction = format!(
         r#"{{"schema_version": 1, "task": {{"name": "segment", "image": null, "template": null, "digest": "{}"}},

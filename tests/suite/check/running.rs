@@ -1,4 +1,4 @@
-//! Checks that run something: the workload of the tests.
+//! Checks that run a task: the workload of the tests.
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -31,7 +31,7 @@ fn toml(cells: &[(&str, u64, u64)]) -> String {
     toml
 }
 
-/// Peaks have to be exact for what follows.
+/// The following requires exact peaks.
 fn is_root() -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
@@ -84,7 +84,7 @@ fn variables_and_folders_are_those_of_the_cell() {
     assert!(project.read("runs.jsonl").contains("\"sum\":5"), "{}", project.read("runs.jsonl"));
 }
 
-/// A check of a command that appends to its input, run twice, with these lines besides.
+/// A check of a command that appends to its input, run twice, with these additional lines.
 fn checked_writer(more: &str) -> (Project, Checked) {
     let project = Project::new(&format!(
         "[tasks.write]\ncommand = [\"sh\", \"-c\", \"echo x >> {{input}}/x\"]\nbudget = \"1GiB\"\n{more}\n\
@@ -99,7 +99,7 @@ fn checked_writer(more: &str) -> (Project, Checked) {
 fn a_command_cannot_write_to_its_input() {
     let (project, checked) = checked_writer("");
     assert_eq!(checked.status(), 4, "{checked:?}");
-    // Without a mount namespace it is watched.
+    // Without a mount namespace changes are only detected.
     let is_watched = checked.stderr().contains("the input changed during the run");
     assert_eq!(project.read("scans/x"), if is_watched { "12345x\n" } else { "12345" }, "{checked:?}");
 }

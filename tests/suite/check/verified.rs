@@ -1,4 +1,4 @@
-//! What a lower bound proves: peaks that are exact, lower bounds, or lower bounds with an upper one, held against budgets
+//! What a lower bound proves: exact peaks, lower bounds, and lower bounds with an upper bound, compared with budgets
 //! and baselines of each kind.
 
 use std::fmt::Write;
@@ -49,7 +49,7 @@ fn bounds(mut runs: Vec<Observation>, most: Option<u64>) -> Vec<Observation> {
     runs
 }
 
-/// One line: what is held against what, the status, and what is said about it.
+/// One line: the comparison, the exit status, and the output.
 fn row(table: &mut String, project: &Project, name: &str, runs: &[Observation]) {
     let status = project.check_runs(runs, &[]).status();
     let checked = project.check_runs(runs, &["--format", "json"]);
@@ -162,7 +162,7 @@ fn a_rule_is_fitted_to_exact_peaks_and_compared_with_exact_peaks() {
     let sizes = [16, 32, 64, 128, 256, 512];
     let usual = |n: u64| n.max(128);
     let project = Project::with_baseline(SEGMENT, &sweep(&sizes, usual));
-    // Half of the need was seen: a rule of that would be half of the rule.
+    // Half of the need was seen: a rule fitted to that would be half of the rule.
     let checked = project.check_runs(&bounds(sweep(&sizes, |n| usual(n) / 2), None), &[]);
     assert_eq!(checked.status(), 5, "{checked:?}");
     assert!(!checked.stdout().contains("fitted rule max"), "{checked:?}");

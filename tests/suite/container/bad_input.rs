@@ -1,4 +1,4 @@
-//! What is wrong is told together with its remedy.
+//! Invalid input is reported with its remedy.
 
 use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -7,10 +7,10 @@ use std::path::Path;
 
 use super::*;
 
-/// Somebody who is neither root nor the owner of anything.
+/// A user who is neither root nor the owner of anything.
 const NOBODY: Option<u32> = Some(65_534);
 
-/// What highwater says, with names in place of what differs from run to run.
+/// The output of highwater, with placeholders for what differs from run to run.
 struct Told {
     text: String,
     names: Vec<(String, &'static str)>,
@@ -26,14 +26,14 @@ impl Told {
     }
 }
 
-/// Root without the right to pass over permissions.
+/// Root without the capability to bypass permissions.
 fn without_privileges(command: &Command) -> Command {
     let mut confined = Command::new("setpriv");
     confined.args(["--bounding-set=-all", "--inh-caps=-all"]).arg(command.get_program()).args(command.get_args());
     confined
 }
 
-/// A folder whose path is always as long, so that lines break where they do.
+/// A directory whose path always has the same length, so that lines break at the same place.
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir_in("/tmp").unwrap()
 }
@@ -83,7 +83,7 @@ fn a_task_whose_image_has_no_usable_template_is_told() {
         let json = format!(r#"{{"name": "x", "image": "{image}", "taskTemplate": "x", "inputs": [], "outputs": []}}"#);
         std::fs::write(&task, json).unwrap();
         let output = run(&[task.to_str().unwrap()]).output().unwrap();
-        // Of all that is wrong with the document the first is enough here.
+        // The first problem of the document is enough here.
         let first = output.stderr.split(|byte| *byte == b'\n').take(12).collect::<Vec<_>>().join(&b'\n');
         told.add(&format!("run {image}.json"), &Output { stderr: [&first[..], b"\n"].concat(), ..output });
     }
@@ -118,7 +118,7 @@ fn what_may_not_be_used_is_told_with_its_remedy() {
 #[test]
 fn an_image_that_cannot_be_pulled_is_told() {
     engine_or_skip!();
-    // Nobody listens there.
+    // No engine listens there.
     let mut command = highwater();
     let output = command.args(["run", "--network", "host", "--image", "127.0.0.1:1/no/such:image"]).output().unwrap();
     let told = text(&output.stderr);

@@ -1,4 +1,4 @@
-//! A task does under the probe what it does without.
+//! A task behaves under the probe as it does without.
 
 use super::*;
 
@@ -30,7 +30,7 @@ fn containers_behave_under_the_probe_as_without() {
         assert_eq!(plain.status, Some(*status), "{image} {words:?}: {}", plain.stderr);
         assert_eq!(probed.status, Some(*status), "{image} {words:?} under the probe: {}", probed.stderr);
         assert_eq!(probed.stdout, plain.stdout, "{image} {words:?}");
-        // Podman does not tell docker's command line how a container ended; an emulated processor takes too long for it.
+        // Podman does not report to docker's client how a container ended; an emulated processor takes too long for it.
         if is_docker() && std::env::var_os("MACHINE").is_none() {
             let theirs = docker(&[&["run", "--rm", "--network", "host", image], *words].concat());
             assert_eq!((plain.status, plain.stdout), (theirs.status.code(), text(&theirs.stdout)), "{image} {words:?}");

@@ -1,4 +1,4 @@
-//! However a run ends, it is told, and nothing is left behind.
+//! However a run ends, it is reported, and nothing is left behind.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -28,7 +28,7 @@ fn time_outs_and_lack_of_memory_are_told_apart() {
         assert_eq!(timed_out.status, Some(124), "{}", timed_out.stderr);
         let killed = ran(&["--probe", probe, "--limit", "30Mi", "--image", "tiny", "--", "/task", "touch", "100", "0"]);
         assert_eq!(killed.status, Some(137), "{probe} {}", killed.stderr);
-        // Podman does not tell, and its container may be gone before it is found.
+        // Podman does not report it, and its container may be gone before it is found.
         if probe == "never" && !is_docker() {
             continue;
         }
@@ -98,7 +98,7 @@ fn an_engine_that_is_stopped_is_left_and_the_record_kept() {
     let folder = tempfile::tempdir().unwrap();
     let program = highwater().get_program().to_owned();
     let engine = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/engine/run");
-    // A task that stays and one that ends by itself; by the time-out, SIGTERM, SIGINT twice, and nothing at all.
+    // A task that stays and one that ends by itself; stopped by the time-out, SIGTERM, SIGINT twice, and not at all.
     let script = r#"
         cd "$1"
         # A stopped engine cannot be ended.

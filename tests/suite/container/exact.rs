@@ -1,4 +1,4 @@
-//! The exact peak, every time.
+//! The exact peak in every run.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! The smallest limit that is enough for a container.
+//! The minimum limit of a container.
 
 use std::process::Output;
 

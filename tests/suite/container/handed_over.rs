@@ -1,4 +1,4 @@
-//! Commands that have an engine run a container: what it needs is not in their peak, and it is not theirs to end.
+//! Commands that make an engine run a container: its memory is not in their peak, and they do not own its lifetime.
 
 use std::process::{Command, Stdio};
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{docker, highwater, is_docker, text};
 
-/// The record of a command under highwater, and what was said about it.
+/// The record of a command under highwater, and the output.
 fn measured(command: &[&str]) -> (Value, String) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("run.json");
@@ -18,7 +18,7 @@ fn measured(command: &[&str]) -> (Value, String) {
     (json, text(&output.stderr))
 }
 
-/// The client for containers without a daemon, or that of docker: its words, and its name.
+/// The client for daemonless containers, or that of docker: its words and its name.
 fn client() -> (Vec<String>, &'static str) {
     match std::env::var("HIGHWATER_TEST_PODMAN") {
         Ok(podman) => (podman.split(' ').map(str::to_owned).collect(), "podman run"),

@@ -1,8 +1,8 @@
-//! highwater in a container with a limit, where cgroups are to be read and not to be written, as in pods and CI jobs.
+//! highwater in a container with a limit, where cgroups are readable but not writable, as in pods and CI jobs.
 
 use super::*;
 
-/// The record of a task that highwater has run in a container with this much memory.
+/// The record of a task run by highwater in a container with this much memory.
 fn measured_inside(memory_mib: u64, task: &[&str]) -> Value {
     measured_with(&[], memory_mib, task)
 }
@@ -14,7 +14,7 @@ fn measured_with(options: &[&str], memory_mib: u64, task: &[&str]) -> Value {
     let program = std::path::Path::new(highwater.get_program());
     let mut command = Command::new("docker");
     command.args(["run", "--rm", "--network", "none", "--memory", &format!("{memory_mib}m")]).args(options);
-    // The images are empty; these are for the loader.
+    // The images are empty; these are needed by the loader.
     for needed in ["/usr", "/lib", "/lib64"] {
         command.args(["--volume", &format!("{needed}:{needed}:ro")]);
     }
@@ -22,7 +22,7 @@ fn measured_with(options: &[&str], memory_mib: u64, task: &[&str]) -> Value {
     command.args(["--volume", &format!("{}:/out", folder.path().display())]);
     command.args(["exec-form", "/highwater", "run", "--format", "json", "--output", "/out/run.json", "--"]).args(task);
     let output = command.output().unwrap();
-    // Docker gives a privileged container all capabilities there are, which it can only where it has them itself.
+    // Docker gives a privileged container all capabilities, which fails if it does not have them itself.
     if options.contains(&"--privileged") && text(&output.stderr).contains("unable to apply caps") {
         crate::process::skip("this machine lacks capabilities that a privileged container is given");
         return Value::Null;

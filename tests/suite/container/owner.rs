@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use super::*;
 
-/// A container that is running while this is there.
+/// A container that runs until this is dropped.
 struct Guest(&'static str);
 
 impl Guest {
@@ -29,7 +29,7 @@ fn committed_from_a_leftover(image: &str, options: &[&str]) {
         run(&words).args(["/bin/sh", "-c", "echo ready; exec /task stay"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-    // Podman does not take what docker's command line sends for this.
+    // Podman does not accept the request of docker's client for this.
     let command = std::env::var("HIGHWATER_TEST_PODMAN").unwrap_or_else(|_| "docker".to_owned());
     let line = format!("{command} commit {} {image}", containers_with(&label).trim());
     let committed = Command::new("sh").args(["-c", &line]).output().unwrap();
@@ -54,9 +54,9 @@ fn a_container_of_a_committed_image_survives_and_what_was_left_behind_does_not()
     sweep.current_dir(folder.path()).args(["sweep", "--network", "host", "--pull", "never", "--image", "tiny"]);
     let swept = sweep.args(["--", "/task", "facts"]).output().unwrap();
     assert!(swept.status.success(), "{}", text(&swept.stderr));
-    // Other tests may leave something, and another sweep may be the first to find it.
+    // Other tests may leave something behind, and another sweep may find it first.
     let cleaned = highwater().arg("clean").output().unwrap();
-    // Only looked for: what else is on this machine is not this test's.
+    // A dry run: other containers on this machine do not belong to this test.
     let foreign = highwater().args(["clean", "--foreign", "--dry-run"]).output().unwrap();
     assert!(guest.is_running(), "{} {}", text(&swept.stderr), text(&cleaned.stdout));
     assert!(!text(&foreign.stdout).contains("guest"), "{}", text(&foreign.stdout));
@@ -64,7 +64,7 @@ fn a_container_of_a_committed_image_survives_and_what_was_left_behind_does_not()
     assert_eq!(left.trim(), "guest", "{}", text(&cleaned.stdout));
 }
 
-/// The same name as the one that it was given then.
+/// The name that it was given then.
 #[test]
 fn a_container_that_takes_over_a_name_survives() {
     engine_or_skip!();

@@ -1,4 +1,4 @@
-//! Engines elsewhere: nothing of this machine is taken for theirs.
+//! Remote engines: nothing on this machine is mistaken for theirs.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -8,7 +8,7 @@ use super::*;
 #[test]
 fn without_an_exact_way_the_peak_is_a_lower_bound_or_unknown() {
     let url = engine_or_skip!();
-    // Through another address that is not one of this machine's sockets.
+    // Through an address that is not one of this machine's sockets.
     let port = 20_000 + std::process::id() % 20_000;
     let mut relay = relay(&url, port);
     let host = format!("tcp://127.0.0.1:{port}");
@@ -22,7 +22,7 @@ fn without_an_exact_way_the_peak_is_a_lower_bound_or_unknown() {
     assert_exact(&probed.json, "probe", 20);
 }
 
-/// Numbers of processes there are not believed here, whatever they are.
+/// Pids from there are not trusted here, whatever they are.
 #[test]
 fn an_engine_on_another_machine_is_measured_by_the_probe_alone() {
     let Ok(url) = std::env::var("HIGHWATER_TEST_ELSEWHERE") else {
@@ -44,7 +44,7 @@ fn an_engine_on_another_machine_is_measured_by_the_probe_alone() {
     assert_eq!(containers_with("highwater.owner"), "");
 }
 
-/// Passes connections to a port on to the engine's socket; ready when this returns.
+/// Forwards connections from a port to the engine's socket; ready when this returns.
 fn relay(url: &str, port: u32) -> std::process::Child {
     let socket = url.strip_prefix("unix://").unwrap();
     let script = format!(

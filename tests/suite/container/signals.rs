@@ -1,4 +1,4 @@
-//! Signals reach the task, through the probe as well.
+//! Signals reach the task, with and without the probe.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
@@ -42,13 +42,13 @@ fn ctrl_c_at_a_terminal_ends_the_container_and_leaves_nothing() {
     let mut child = terminal.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap().trim() == "ready"));
-    // What the terminal makes a SIGINT of, for all in the foreground.
+    // The terminal turns this into a SIGINT for all foreground processes.
     child.stdin.as_mut().unwrap().write_all(b"\x03").unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert_eq!(containers_with("at=terminal"), "");
 }
 
-/// An image can name the signal that it wants to be asked with.
+/// An image can name its stop signal.
 #[test]
 fn a_task_is_asked_to_end_with_the_signal_of_its_image() {
     engine_or_skip!();

@@ -50,8 +50,8 @@ fn a_processing_container_is_swept_over_its_items() {
     for run in &records {
         let input = run.inputs[0].all.sum.0;
         let peak = run.peak.as_ref().value().unwrap().bytes.0;
-        // All of it is in memory once, and once more in the page cache where it is written to; the vector that it is read
-        // into may have twice the room.
+        // The input is in memory once, and once more in the page cache of the output; the capacity of the vector that
+        // it is read into may be twice as large.
         assert!((input..3 * input + 24 * MIB).contains(&peak), "{peak} for {input}");
         let prediction = run.prediction.as_ref().unwrap();
         assert_eq!(prediction.docker.limit.as_ref().unwrap().bytes.0, (2 * input).max(16 * MIB));
@@ -93,7 +93,7 @@ fn what_a_container_writes_to_belongs_to_its_user_and_is_closed_to_others() {
         let kept = stdout.with_file_name("outputs");
         (std::fs::read_to_string(&stdout).unwrap(), kept)
     };
-    // The image says `user`, who is known only in there; the command line names a number.
+    // The image names `user`, who is only known in the container; the command line names an id.
     for (image, more, user) in [("as-user", vec![], 1000), ("exec-form", vec!["--user", "1234:5"], 1234)] {
         let (said, kept) = sweep(image, &more);
         assert_eq!(said, format!("{user}:755\n"), "{image}");
@@ -102,7 +102,7 @@ fn what_a_container_writes_to_belongs_to_its_user_and_is_closed_to_others() {
         assert_eq!((found.uid(), found.mode() & 0o777), (nix::unistd::geteuid().as_raw(), 0o755), "{image}");
     }
 }
-/// Containers that see the data at `/in`, and beside other files of the host at `/host`.
+/// Containers that see the data at `/in`, and also through other files of the host at `/host`.
 #[test]
 fn containers_leave_the_data_as_they_are() {
     engine_or_skip!();

@@ -31,7 +31,7 @@ fn a_processing_container_of_each_dialect_runs_from_its_task() {
         assert_eq!(ran.status, Some(0), "{}", ran.stderr);
         let peak = &ran.json["peak"];
         assert_eq!((&peak["source"], &peak["exactness"]["kind"]), (&from_outside().into(), &"exact".into()));
-        // What is read, and what is written as long as it is in the page cache.
+        // The input, and the output while it is in the page cache.
         assert!((8 * MIB..=40 * MIB).contains(&peak["bytes"].as_u64().unwrap()), "{:#}", ran.json);
         assert!(!ran.json["comparison"].is_null(), "{:#}", ran.json);
         assert_eq!(std::fs::metadata(copies.join("copy")).unwrap().len(), 8 << 20);

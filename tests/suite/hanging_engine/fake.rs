@@ -1,4 +1,4 @@
-//! A container engine that only answers as one does, and hangs where it is told to.
+//! A fake container engine that answers like a real one, and hangs on request.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 /// The only container.
 pub(super) const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-/// What an engine is asked for.
+/// A request to an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Call {
     Version,
@@ -33,27 +33,27 @@ pub(super) enum Call {
     Ping,
 }
 
-/// What the task in the container does.
+/// The behaviour of the task in the container.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Task {
-    /// It ends at once with this status.
+    /// It ends immediately with this status.
     Ends(i64),
     /// It ends when it is killed.
     Stays,
 }
 
-/// How the engine behaves.
+/// The behaviour of the engine.
 #[derive(Clone, Debug)]
 pub(super) struct Behaviour {
     pub(super) hangs: Option<Call>,
     pub(super) task: Task,
-    /// What it calls the container.
+    /// The id that it returns for the container.
     pub(super) id: String,
     /// Whether it has the image.
     pub(super) has_image: bool,
-    /// The call whose answer takes some seconds.
+    /// The call that is answered after some seconds.
     pub(super) slow: Option<Call>,
-    /// The call whose answer never ends.
+    /// The call whose response never ends.
     pub(super) endless: Option<Call>,
 }
 
@@ -75,7 +75,7 @@ struct State {
 
 type Shared = Arc<(Mutex<State>, Condvar)>;
 
-/// The engine; it ends when this is dropped.
+/// The engine; stops when this is dropped.
 pub(super) struct FakeEngine {
     folder: TempDir,
     shared: Shared,
@@ -94,7 +94,7 @@ impl FakeEngine {
                 if lock(&shared).closed {
                     return;
                 }
-                // A client that goes away is no failure.
+                // A client that disconnects is not an error.
                 thread::spawn(move || drop(serve(&shared, stream.unwrap())));
             }
         });
@@ -109,7 +109,7 @@ impl FakeEngine {
         format!("unix://{}", self.socket().display())
     }
 
-    /// Waits until it was asked for this.
+    /// Waits until it has received this request.
     pub(super) fn wait_for(&self, call: Call) {
         let end = Instant::now() + Duration::from_secs(60);
         let mut state = lock(&self.shared);
@@ -119,7 +119,7 @@ impl FakeEngine {
         }
     }
 
-    /// The paths that it was asked for with this call.
+    /// The paths of its requests of this kind.
     pub(super) fn paths(&self, call: Call) -> Vec<String> {
         let calls = &lock(&self.shared).calls;
         calls.iter().filter(|(known, _)| *known == call).map(|(_, path)| path.clone()).collect()
@@ -130,7 +130,7 @@ impl Drop for FakeEngine {
     fn drop(&mut self) {
         lock(&self.shared).closed = true;
         self.shared.1.notify_all();
-        // The listener looks up.
+        // Wakes the listener.
         let _ = UnixStream::connect(self.socket());
     }
 }
@@ -139,7 +139,7 @@ fn lock(shared: &Shared) -> MutexGuard<'_, State> {
     shared.0.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Waits for something or the end of the engine.
+/// Waits for a condition or the end of the engine.
 fn wait_until<'a>(shared: &'a Shared, done: impl Fn(&State) -> bool) -> MutexGuard<'a, State> {
     let mut state = lock(shared);
     while !state.closed && !done(&state) {
@@ -184,7 +184,7 @@ fn serve(shared: &Shared, mut stream: UnixStream) -> std::io::Result<()> {
     }
     if behaviour.endless == Some(call) {
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{\"Id\":\"")?;
-        // Until the client has had enough.
+        // Until the client gives up.
         loop {
             stream.write_all(&[b'a'; 1 << 16])?;
         }
@@ -198,7 +198,7 @@ fn serve(shared: &Shared, mut stream: UnixStream) -> std::io::Result<()> {
     )
 }
 
-/// What is asked for by a request for `/containers/…` or `/v1.41/containers/…`.
+/// The call of a request for `/containers/…` or `/v1.41/containers/…`.
 fn call(method: &str, path: &str) -> Call {
     let path = path.split('?').next().unwrap();
     let parts: Vec<&str> = path.split('/').skip(1).skip_while(|part| part.starts_with("v1.")).collect();
@@ -228,7 +228,7 @@ fn answer(
     stream: &mut UnixStream,
 ) -> std::io::Result<(u16, Option<Value>)> {
     Ok(match call {
-        // Of another machine: nothing here is looked for in its place.
+        // Of another machine, so that nothing is looked for on this one.
         Call::Version => (
             200,
             Some(json!({

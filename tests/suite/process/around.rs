@@ -1,4 +1,4 @@
-//! Cgroups that somebody else made.
+//! Cgroups created by others.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,14 +10,14 @@ use nix::unistd::geteuid;
 
 use super::trial::Host;
 
-/// A cgroup that somebody else made, with one below it to start highwater in. Both go in the end.
+/// A cgroup created by others, with one below it to start highwater in. Both are removed in the end.
 pub(super) struct Around {
     pub(super) path: PathBuf,
     pub(super) version: CgroupVersion,
 }
 
 impl Around {
-    /// `None` where nobody but highwater's own ways leads to a cgroup.
+    /// `None` if only highwater itself can create a cgroup.
     pub(super) fn new(name: &str) -> Option<Self> {
         if !Host::here().has_cgroups() || !geteuid().is_root() {
             return None;
@@ -56,7 +56,7 @@ impl Around {
 impl Drop for Around {
     fn drop(&mut self) {
         for path in [self.inner(), self.path.clone()] {
-            // Where it cannot be removed, something is still in it, and the test has failed already.
+            // If it cannot be removed, something is still in it, and the test has failed already.
             let _ = fs::remove_dir(path);
         }
     }

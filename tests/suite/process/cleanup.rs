@@ -1,4 +1,4 @@
-//! Whatever happens, no process and no cgroup is left behind, and the observation is kept.
+//! Whatever happens, no process and no cgroup is left behind, and the observation is recorded.
 
 use std::thread;
 use std::time::Duration;
@@ -81,7 +81,7 @@ fn a_task_that_ignores_sigterm_is_killed_when_its_grace_is_over() {
 fn a_second_request_to_end_needs_no_patience() {
     let stubborn = workload("stubborn 20 100").start().wait_until_ready();
     let ran = stubborn.signal(Signal::SIGTERM).signal(Signal::SIGINT).finish();
-    // Where both are waiting, the kernel hands out the one with the lower number first.
+    // If both signals are pending, the kernel delivers the one with the lower number first.
     assert!([128 + 15, 128 + 2].contains(&ran.status()), "{ran:?}");
     assert!(matches!(ran.observation().outcome, Outcome::Interrupted { .. }), "{ran:?}");
     assert!(ran.observation().wall_us < 8_000_000, "{ran:?}");
@@ -106,7 +106,7 @@ fn a_highwater_that_is_killed_leaves_nothing_after_a_moment() {
 
 #[test]
 fn a_task_that_kills_its_parent_is_ended_and_claims_nothing() {
-    // The one that is left has a session of its own, so that no signal to the group reaches it.
+    // The remaining process has a session of its own, so that no signal to the group reaches it.
     let script = "setsid sleep 60 & echo task $!; sleep 0.2; kill -KILL $PPID; sleep 60";
     for cgroup in ["auto", "never"] {
         let ran = command(["sh", "-c", script]).with(["--cgroup", cgroup]).run();
@@ -122,13 +122,13 @@ fn the_next_run_removes_an_empty_cgroup_that_a_killed_highwater_has_left() {
     let Some(around) = Around::new("abandoned") else {
         return skip("only root can make a cgroup around highwater here");
     };
-    // No process has a number as high.
+    // No process has such a high pid.
     let names = [around.inner(), around.path.clone()].map(|folder| folder.join("highwater-4194304-0"));
     for name in &names {
         std::fs::create_dir(name).unwrap();
     }
     let ran = command(["true"]).start_in(&around.inner()).finish();
     let left = names.iter().filter(|name| std::fs::remove_dir(name).is_ok()).count();
-    // The one that lies where the run had its own.
+    // The cgroup in the place where the run had its own.
     assert_eq!((ran.status(), left), (0, 1), "{ran:?}");
 }

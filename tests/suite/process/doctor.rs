@@ -1,4 +1,4 @@
-//! `doctor` tells the truth about the machine it runs on.
+//! `doctor` reports the truth about the machine.
 
 use std::fs;
 
@@ -20,7 +20,7 @@ fn doctor_finds_the_memory_controller_that_the_kernel_names() {
     assert_eq!(findings["process_runner"]["remedy"].is_null(), exact, "{findings:#}");
 }
 
-/// The version of the hierarchy with the memory controller and its place, from the kernel's list of mounts.
+/// The cgroup version of the memory controller and its mount point, from the kernel's list of mounts.
 fn memory_controller() -> (&'static str, String) {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     let mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());

@@ -1,4 +1,4 @@
-//! Processes that leave the run's cgroup: no peak that lacks them is exact, and none of them outlives the run.
+//! Processes that leave the run's cgroup: no peak without them is exact, and none of them outlives the run.
 
 use highwater::host::HostRoots;
 use highwater::host::cgroup::memory_hierarchy;
@@ -8,7 +8,7 @@ use highwater::model::reading::Reading;
 use super::around::Around;
 use super::trial::{Host, command, skip, workload};
 
-/// `HIGHWATER_TEST_RUNS` says how often each is tried.
+/// `HIGHWATER_TEST_RUNS` is the number of tries of each.
 fn runs() -> usize {
     std::env::var("HIGHWATER_TEST_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(2)
 }
@@ -87,7 +87,7 @@ fn runs_at_the_same_time_are_told_apart() {
     }
 }
 
-/// Tasks with processes in every way but in another cgroup.
+/// Tasks with all kinds of processes, but none in another cgroup.
 const PLAIN: [(&str, &[&str]); 8] = [
     ("one process", &["true"]),
     ("a shell with children and pipes", &["sh", "-c", "for i in 1 2 3; do (true); /bin/true | cat; done"]),
@@ -162,7 +162,7 @@ fn work_that_a_daemon_does_is_not_taken_for_the_task_s_own() {
     if !Host::here().is_exact() {
         return skip("no peak is exact here");
     }
-    // Nothing of that name needs to be there: what counts is what the command asks for.
+    // No such program has to exist: only the command line matters.
     for (task, client) in [
         (["sh", "-c", "docker run --rm tiny true || true"], "docker run"),
         (["sh", "-c", "systemd-run --scope true; true"], "systemd-run"),
@@ -172,7 +172,7 @@ fn work_that_a_daemon_does_is_not_taken_for_the_task_s_own() {
         let reason = lower_bound(&ran.observation()).unwrap_or_default();
         assert!(reason.contains(&format!("`{client}`")), "{reason}: {ran:?}");
     }
-    // In a script file only a look at the processes shows it.
+    // In a script file only a check of the processes shows it.
     let folder = tempfile::tempdir().unwrap();
     let docker = folder.path().join("docker");
     std::os::unix::fs::symlink("/bin/sh", &docker).unwrap();

@@ -1,4 +1,4 @@
-//! The smallest limit that is enough, as the kernel of this machine has it.
+//! The minimum limit, enforced by the kernel of this machine.
 
 use std::fs;
 use std::path::Path;
@@ -26,7 +26,7 @@ fn floor(options: &[&str], task: &[&str]) -> Command {
     command
 }
 
-/// The result; `None` where no limit can be kept, which has to be said.
+/// The result; `None` if limits are not available, which must be reported.
 fn found(options: &[&str], task: &[&str]) -> Option<Value> {
     let output = floor(&[options, &["--format", "json"]].concat(), task).output().unwrap();
     if !Host::here().has_cgroups() {

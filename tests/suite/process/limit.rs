@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use super::around::Around;
 use super::trial::{Host, MIB, OWN_NEEDS, Ran, assert_peak, command, skip, workload};
 
-/// Without a cgroup no limit can be kept, and none is pretended.
+/// Without a cgroup a limit cannot be enforced, and highwater must not pretend.
 #[track_caller]
 fn assert_refused(ran: &Ran) {
     assert_eq!(ran.status(), 125, "{ran:?}");
@@ -16,7 +16,7 @@ fn assert_refused(ran: &Ran) {
     assert!(ran.stderr.contains("limit"), "{ran:?}");
 }
 
-/// A folder on a disk with a file of 64 MiB.
+/// A directory on a disk with a file of 64 MiB.
 fn large_file() -> tempfile::TempDir {
     let folder = super::peak::folder_on_a_disk();
     fs::write(folder.path().join("cold"), vec![7_u8; 64 << 20]).unwrap();
@@ -43,7 +43,7 @@ fn a_task_beyond_its_limit_is_oom_killed_and_censored() {
     ran.traces().assert_gone();
 }
 
-/// As a JVM does that sizes its heap: through `/proc/self/cgroup` to the file of its own cgroup.
+/// Like a JVM that sizes its heap: through `/proc/self/cgroup` to the file of its own cgroup.
 #[test]
 fn a_task_reads_the_limit_that_it_has() {
     if !Host::here().has_cgroups() {
@@ -85,7 +85,7 @@ fn a_task_that_is_held_back_from_above_is_censored() {
     let Some(around) = Around::new("highwater-test-above") else { return skip("no cgroup can be made around it") };
     match around.version {
         CgroupVersion::V1 => around.write("memory.limit_in_bytes", "30M"),
-        // Not even a limit: it only slows down.
+        // Not even a limit: it only throttles.
         CgroupVersion::V2 => around.write("memory.high", "30M"),
     }
     let folder = large_file();

@@ -13,7 +13,7 @@ fn inner(options: &str, words: &str) -> String {
     format!("{program} run --quiet {options} -- {} {words}", task.display())
 }
 
-/// The highwater inside, in a debug build, needs some memory itself.
+/// The inner highwater, a debug build, needs some memory itself.
 const INSIDE: u64 = 32 * MIB;
 
 #[test]
@@ -70,7 +70,7 @@ fn limits_of_the_cgroup_that_highwater_is_in_are_copied_where_it_has_processes()
     assert_peak(&fits.observation(), 20 * MIB, OWN_NEEDS);
     assert_eq!(fits.observation().limit.copied_from, Some(around.inner()), "{fits:?}");
     assert_eq!(fits.observation().limit.own.value().flatten().map(|bytes| bytes.0), Some(60 * MIB), "{fits:?}");
-    // The lower one of a copied limit and one that is asked for holds.
+    // The lower one of a copied and a requested limit applies.
     let asked = workload("touch 20 1").with(["--limit", "1GiB"]).start_in(&around.inner()).finish();
     assert_eq!(asked.observation().limit.effective.value().flatten().map(|bytes| bytes.0), Some(60 * MIB), "{asked:?}");
     let killed = workload("touch 150 1000").start_in(&around.inner()).finish();

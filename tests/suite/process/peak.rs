@@ -1,4 +1,4 @@
-//! How much: peaks, and what they consist of.
+//! Peaks, and the composition of memory.
 
 use std::fs;
 use std::path::PathBuf;
@@ -33,7 +33,7 @@ fn a_task_that_lives_a_few_milliseconds_is_measured() {
 
 #[test]
 fn memory_that_ten_forked_copies_share_counts_once() {
-    // Each copy has page tables of its own, 0.2 % of what it shares.
+    // Each copy has page tables of its own, 0.2 % of the memory it shares.
     let ran = workload("share 10 100 300").run();
     assert_eq!(ran.status(), 0, "{ran:?}");
     assert_peak(&ran.observation(), 100 * MIB, OWN_NEEDS + 8 * MIB);
@@ -100,16 +100,16 @@ fn a_cold_file_shows_as_page_cache_apart_from_anonymous_memory() {
     match Host::here() {
         Host::Exact | Host::Polled => {
             assert_peak(&observation, 64 * MIB, OWN_NEEDS);
-            // The parts are counted in batches of their own, and lag behind by megabytes on some kernels.
+            // The parts are counted in separate batches, and lag behind by megabytes on some kernels.
             assert!(file.value().unwrap().0 >= 48 * MIB, "{observation:?}");
             assert!(anon.value().unwrap().0 < OWN_NEEDS, "{observation:?}");
         }
-        // The sum over the processes has only those pages in it that they have mapped.
+        // The sum over the processes only includes pages that they have mapped.
         Host::Sampled => assert_peak(&observation, 0, OWN_NEEDS),
     }
 }
 
-/// Files of tmpfs are shared memory and not page cache, so that this needs a file system on a disk.
+/// Files of tmpfs are shared memory, not page cache, so this needs a file system on a disk.
 pub(crate) fn folder_on_a_disk() -> tempfile::TempDir {
     let places = [std::env::temp_dir(), PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from("/var/tmp")];
     let on_disk = |place: &&PathBuf| {
@@ -147,7 +147,7 @@ fn two_tasks_at_the_same_time_do_not_see_each_other() {
 #[test]
 fn a_counter_that_was_reset_is_a_lower_bound() {
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_highwater")).with_file_name("examples").join("workload");
-    // Status 9 where the counter cannot be reset: v2, or no cgroup.
+    // Status 9 if the counter cannot be reset: v2, or no cgroup.
     let script = "own=/sys/fs/cgroup/memory$(sed -n 's/^[0-9]*:memory://p' /proc/self/cgroup)
         [ -w \"$own/memory.max_usage_in_bytes\" ] || exit 9
         \"$0\" touch 100 300 && echo 0 > \"$own/memory.max_usage_in_bytes\"";

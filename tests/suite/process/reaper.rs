@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::around::Around;
 use super::trial::{MIB, command, skip};
 
-/// The output of a shell script that finds highwater as `$0`.
+/// The output of a shell script in which `$0` is highwater.
 fn shell(script: &str, arguments: &[&str]) -> String {
     let program = env!("CARGO_BIN_EXE_highwater");
     let output = Command::new("sh").args(["-c", script, program]).args(arguments).output().unwrap();
@@ -73,7 +73,7 @@ fn files_that_are_open_for_the_task_reach_it() {
 
 #[test]
 fn a_reader_of_what_highwater_writes_does_not_wait_for_anybody_else() {
-    // `cat` ends when nobody has the pipe open any more.
+    // `cat` ends when no process holds the pipe open any more.
     let script = "{ \"$0\" run --quiet -- sh -c 'kill -s KILL $(ps -o ppid= $PPID)' & wait; } | timeout 20 cat";
     shell(script, &[]);
 }

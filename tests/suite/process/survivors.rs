@@ -1,4 +1,4 @@
-//! Tasks that SIGKILL does not end: highwater ends all the same, in time, and names what is still there.
+//! Tasks that survive SIGKILL: highwater ends in time nevertheless, and names what is left.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
@@ -17,17 +17,17 @@ use super::trial::{Ran, Trial, command, skip};
 /// How long highwater may take beyond `--kill-after`.
 const BOUND: Duration = Duration::from_secs(5);
 
-/// A FUSE file system whose server reads every request and answers none: what asks it for a file waits for ever, and
-/// once it was killed in state `D`. Dropping it lets everybody go.
+/// A FUSE file system whose server reads every request and answers none: a process that accesses a file waits for ever,
+/// in state `D` once it is killed. Dropping it releases all processes.
 struct Unanswering {
     folder: tempfile::TempDir,
     device: File,
-    /// Receives a word for each request that was read.
+    /// Receives a message for each request that was read.
     requests: Receiver<()>,
 }
 
 impl Unanswering {
-    /// `None`, with a word, where none can be mounted.
+    /// `None`, with a message, if it cannot be mounted.
     fn mount() -> Option<Self> {
         let device = match OpenOptions::new().read(true).write(true).open("/dev/fuse") {
             Ok(device) => device,
@@ -60,7 +60,7 @@ impl Unanswering {
         Some(Self { folder, device, requests })
     }
 
-    /// Waits until somebody waits for an answer.
+    /// Waits until a process waits for an answer.
     fn wait_until_asked(&self) {
         self.requests.recv_timeout(Duration::from_secs(20)).unwrap();
     }
@@ -124,7 +124,7 @@ fn assert_named(observation: &Observation, name: &str) {
     }
 }
 
-/// Nothing is left once what held the survivors has let go.
+/// Nothing is left once the survivors are released.
 #[track_caller]
 fn assert_gone_after_a_moment(observation: &Observation) {
     let started = Instant::now();
@@ -143,7 +143,7 @@ fn timed(run: impl FnOnce() -> Ran) -> (Ran, Duration) {
     (run(), started.elapsed())
 }
 
-/// What survives must not hold the pipes that the tests read to their end.
+/// Survivors must not hold the pipes that the tests read until their end.
 const APART: &str = "exec >/dev/null 2>&1; ";
 
 /// A shell command with `$0`.
@@ -152,7 +152,7 @@ fn shell(script: &str, word: &str) -> Trial {
 }
 
 const TIMEOUT: Duration = Duration::from_secs(1);
-/// Enough time to get into the state that the test is about, on a busy machine too.
+/// Enough time to get into the state under test, even on a busy machine.
 const LIMITS: [&str; 4] = ["--timeout", "1s", "--kill-after", "200ms"];
 
 #[test]

@@ -1,4 +1,4 @@
-//! A trial: the workload (or another command) under `highwater run`, and what came of it.
+//! A trial: the workload (or another command) under `highwater run`, and the result.
 
 use std::collections::HashSet;
 use std::fs;
@@ -17,26 +17,26 @@ use tempfile::TempDir;
 
 pub(super) const MIB: u64 = 1 << 20;
 
-/// What a small program may need beside what it is told to: its code where that was not in the page cache, its page
-/// tables and stacks.
+/// What a small program may need in addition to the requested memory: its code if that was not cached, its page tables
+/// and stacks.
 pub(super) const OWN_NEEDS: u64 = 8 * MIB;
 
 /// How long something may take that happens "after a moment".
 const A_MOMENT: Duration = Duration::from_secs(20);
 
-/// What this host lets highwater do.
+/// The capabilities of this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Host {
-    /// A cgroup whose peak the kernel keeps.
+    /// A cgroup with a peak counter.
     Exact,
-    /// A cgroup whose peak the kernel does not keep, before Linux 5.19.
+    /// A cgroup without a peak counter, before Linux 5.19.
     Polled,
     /// No cgroup.
     Sampled,
 }
 
 impl Host {
-    /// The one the tests run on.
+    /// The host that runs the tests.
     pub(super) fn here() -> Self {
         match std::env::var("EXPECTED_PEAKS").as_deref() {
             Ok("exact") => Self::Exact,
@@ -60,13 +60,13 @@ impl Host {
     }
 }
 
-/// Says why a test does not apply here, past the test harness, which keeps to itself what a passing test prints.
+/// Reports why a test is skipped, bypassing the test harness, which captures the output of passing tests.
 pub(crate) fn skip(why: &str) {
     let name = thread::current().name().unwrap_or("a test").to_owned();
     std::io::stderr().write_all(format!("skipped {name}: {why}\n").as_bytes()).unwrap();
 }
 
-/// A command that is to be run.
+/// A command to run.
 pub(super) struct Trial {
     folder: TempDir,
     command: Command,
@@ -85,19 +85,19 @@ pub(super) fn workload(words: &str) -> Trial {
 /// Any command.
 pub(super) fn command<T: Into<String>>(task: impl IntoIterator<Item = T>) -> Trial {
     let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
-    // A process group of its own: a signal to the group must not reach the tests.
+    // In a process group of its own: a signal to the group must not reach the tests.
     command.arg("run").process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     Trial { folder: TempDir::new().unwrap(), command, task: task.into_iter().map(Into::into).collect() }
 }
 
 impl Trial {
-    /// With these options of `run`.
+    /// Adds options of `run`.
     pub(super) fn with<T: AsRef<std::ffi::OsStr>>(mut self, options: impl IntoIterator<Item = T>) -> Self {
         self.command.args(options);
         self
     }
 
-    /// Starts it and lets it come to its end.
+    /// Starts it and waits for its end.
     pub(super) fn run(self) -> Ran {
         self.start().finish()
     }
@@ -108,7 +108,7 @@ impl Trial {
         Underway::new(self.folder, self.command.spawn().unwrap())
     }
 
-    /// Starts it on a terminal of its own, with the keyboard in our hands.
+    /// Starts it on a terminal of its own, whose keyboard we control.
     pub(super) fn start_on_a_terminal(mut self) -> Underway {
         self.complete();
         let words = std::iter::once(self.command.get_program()).chain(self.command.get_args());
@@ -119,7 +119,7 @@ impl Trial {
         Underway::new(self.folder, script.spawn().unwrap())
     }
 
-    /// Starts it in a cgroup that is there already.
+    /// Starts it in an existing cgroup.
     pub(super) fn start_in(mut self, cgroup: &Path) -> Underway {
         self.complete();
         let mut shell = Command::new("sh");
@@ -149,12 +149,12 @@ impl Underway {
         Self { folder, child, stdout, seen: String::new() }
     }
 
-    /// Waits until the workload says that it is where it wanted to be.
+    /// Waits until the workload reports that it is ready.
     pub(super) fn wait_until_ready(mut self) -> Self {
         while !self.seen.ends_with("ready\n") {
             let read = self.stdout.read_line(&mut self.seen).unwrap();
             assert!(read > 0, "the task ended before it was ready; it said: {}", self.seen);
-            // A terminal ends lines in its own way.
+            // A terminal changes line endings.
             self.seen = self.seen.replace("\r\n", "\n");
         }
         self
@@ -166,7 +166,7 @@ impl Underway {
         self
     }
 
-    /// Waits until highwater has taken the signals that it was sent.
+    /// Waits until highwater has handled the signals sent to it.
     pub(super) fn wait_until_taken(self) -> Self {
         let status = format!("/proc/{}/status", self.child.id());
         let is_taken = |line: &str| !line.starts_with("ShdPnd:") || line.ends_with("\t0000000000000000");
@@ -178,7 +178,7 @@ impl Underway {
         self
     }
 
-    /// Sends a signal to highwater and its task, which are one process group.
+    /// Sends a signal to the process group of highwater and its task.
     pub(super) fn signal_group(self, signal: Signal) -> Self {
         kill(Pid::from_raw(-self.pid().as_raw()), signal).unwrap();
         self
@@ -194,12 +194,12 @@ impl Underway {
         Pid::from_raw(i32::try_from(self.child.id()).unwrap())
     }
 
-    /// What the task has said about itself so far.
+    /// What the task has reported about itself so far.
     pub(super) fn traces(&self) -> Traces {
         Traces::of(&self.seen)
     }
 
-    /// Lets it come to its end.
+    /// Waits for its end.
     pub(super) fn finish(mut self) -> Ran {
         let mut stderr = self.child.stderr.take().unwrap();
         let stderr = thread::spawn(move || {
@@ -208,7 +208,7 @@ impl Underway {
         });
         self.stdout.read_to_string(&mut self.seen).unwrap();
         let status = self.child.wait().unwrap();
-        // The file may have been made before the run, to know that it can be.
+        // The file may have been created before the run, to check that it can be.
         let observation = fs::read_to_string(self.folder.path().join("observation.json")).ok();
         let observation = observation.filter(|text| !text.is_empty());
         let stderr = stderr.join().unwrap().unwrap();
@@ -216,7 +216,7 @@ impl Underway {
     }
 }
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Debug)]
 pub(super) struct Ran {
     status: ExitStatus,
@@ -232,7 +232,7 @@ impl Ran {
         self.status.code().unwrap_or_else(|| panic!("highwater was killed: {self:?}"))
     }
 
-    /// The observation, which has to be there.
+    /// The observation, which must exist.
     #[track_caller]
     pub(super) fn observation(&self) -> Observation {
         let text = self.observation.as_deref().unwrap_or_else(|| panic!("there is no observation: {self:?}"));
@@ -246,19 +246,19 @@ impl Ran {
         serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text}"))
     }
 
-    /// Whether a result was written at all.
+    /// Whether a result was written.
     pub(super) fn has_observation(&self) -> bool {
         self.observation.is_some()
     }
 
-    /// What the task said about itself.
+    /// What the task reported about itself.
     pub(super) fn traces(&self) -> Traces {
         Traces::of(&self.stdout)
     }
 }
 
-/// Holds a peak against what the task needs: at least that, and at most the noise that it states and `slack` more. On
-/// a host without a cgroup to be had it may be lower, and has to say so.
+/// Checks a peak against the need of the task: at least that, and at most its stated error bound and `slack` more.
+/// Without a cgroup it may be lower, and has to say so.
 #[track_caller]
 pub(super) fn assert_peak(observation: &Observation, need: u64, slack: u64) {
     let peak = match &observation.peak {
@@ -270,9 +270,9 @@ pub(super) fn assert_peak(observation: &Observation, need: u64, slack: u64) {
     let noise = 256 * 1024 * u64::from(observation.host.as_ref().value().unwrap().cpus);
     assert!(bytes.0 <= need + slack + noise, "{} is more than {need} + {slack} + {noise}: {peak:?}", bytes.0);
     match (Host::here(), exactness) {
-        (Host::Exact, Exactness::Exact { noise_bytes }) => {
+        (Host::Exact, Exactness::Exact { error_bound_bytes }) => {
             assert!(bytes.0 >= need, "{} is less than {need}: {peak:?}", bytes.0);
-            assert!(noise_bytes.0 <= noise, "{noise_bytes:?} of noise is more than 256 KiB for each CPU");
+            assert!(error_bound_bytes.0 <= noise, "{error_bound_bytes:?} of noise is more than 256 KiB for each CPU");
             let file = file.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
             assert!(matches!(file, Some("memory.peak" | "memory.max_usage_in_bytes")), "{peak:?}");
         }
@@ -283,7 +283,7 @@ pub(super) fn assert_peak(observation: &Observation, need: u64, slack: u64) {
     }
 }
 
-/// What leads to the processes and cgroups of a task.
+/// The processes and cgroups of a task.
 #[derive(Debug)]
 pub(super) struct Traces {
     processes: Vec<u32>,
@@ -302,7 +302,7 @@ impl Traces {
         }
     }
 
-    /// How many cgroups the task had that we do not have.
+    /// Number of cgroups that the task had and we do not have.
     pub(super) fn cgroups(&self) -> usize {
         self.cgroups.len()
     }
@@ -313,7 +313,7 @@ impl Traces {
         processes.chain(self.cgroups.iter().filter(|path| path.exists()).cloned()).collect()
     }
 
-    /// Neither a process nor a cgroup of the task is there any more.
+    /// No process and no cgroup of the task exists any more.
     #[track_caller]
     pub(super) fn assert_gone(&self) {
         assert!(!self.processes.is_empty(), "the task said nothing about itself");
@@ -331,13 +331,13 @@ impl Traces {
     }
 }
 
-/// Whether a process lives. One that has ended may wait for init to take notice, which is not ours to hasten.
+/// Whether a process lives. One that has ended may be a zombie until init waits for it, which we cannot accelerate.
 fn lives(process: &Path) -> bool {
     let stat = fs::read_to_string(process.join("stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
-/// The folder of a line such as `5:memory:/a/b`, where its hierarchy is mounted.
+/// The directory of a line such as `5:memory:/a/b` below the mount point of its hierarchy.
 fn cgroup_folder(line: &str) -> Option<PathBuf> {
     let mut fields = line.splitn(3, ':').skip(1);
     let (controllers, path) = (fields.next()?, fields.next()?);

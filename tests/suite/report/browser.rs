@@ -1,4 +1,4 @@
-//! The report in a browser, as people see it.
+//! The report in a browser, as users see it.
 
 use std::path::PathBuf;
 
@@ -7,10 +7,10 @@ use serde_json::json;
 use super::driver::Browser;
 use super::{Folder, segment};
 
-/// The widths of a telephone and of a desk, and both schemes.
+/// The widths of a phone and a desktop, and both colour schemes.
 const LOOKS: [(u32, bool); 4] = [(390, false), (390, true), (1280, false), (1280, true)];
 
-/// What the browser has to complain about, and what it fetched beside the page itself.
+/// Errors logged by the browser, and requests other than for the page itself.
 fn troubles(browser: &Browser) -> Vec<String> {
     let complaints = browser.log("browser").into_iter().map(|entry| entry["message"].to_string());
     let requests = browser.log("performance").into_iter().filter_map(|entry| {
@@ -86,7 +86,7 @@ fn the_report_is_there_without_scripts_and_on_paper() {
     };
     let folder = Folder::new();
     let page = folder.html(&segment(), "report.html");
-    // The page itself runs nothing; what looks at it still does.
+    // The page contains no scripts; this one only inspects it.
     let text = std::fs::read_to_string(&page).unwrap();
     let (before, after) = text.rsplit_once("<script>").unwrap();
     let (_, after) = after.split_once("</script>").unwrap();

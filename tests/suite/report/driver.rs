@@ -1,4 +1,4 @@
-//! A browser that is told what to do: Debian's chromium, over the WebDriver protocol.
+//! A remote-controlled browser: Debian's chromium, over the WebDriver protocol.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// A chromium without a window, gone when this is dropped.
+/// A headless chromium, ended when this is dropped.
 pub(super) struct Browser {
     driver: Child,
     port: u16,
@@ -17,7 +17,7 @@ pub(super) struct Browser {
 }
 
 impl Browser {
-    /// Starts one; `None` where there is none.
+    /// Starts it; `None` if it is not installed.
     pub(super) fn start() -> Option<Self> {
         let driver = Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
         let mut driver = driver.ok()?;
@@ -48,7 +48,7 @@ impl Browser {
         Some(browser)
     }
 
-    /// Looks at a file with a screen of this width, in the dark or not.
+    /// Opens a file with this screen width, in dark mode or not.
     pub(super) fn open(&self, file: &Path, width: u32, dark: bool) {
         let scheme = if dark { "dark" } else { "light" };
         let metrics = json!({"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600});
@@ -62,12 +62,12 @@ impl Browser {
         self.post(&format!("{}/goog/cdp/execute", self.session), &json!({"cmd": command, "params": parameters}))
     }
 
-    /// What a script returns.
+    /// The result of a script.
     pub(super) fn run(&self, script: &str) -> Value {
         self.post(&format!("{}/execute/sync", self.session), &json!({"script": script, "args": []}))
     }
 
-    /// What was logged since this was last asked for: `browser` for complaints, `performance` for requests.
+    /// The log since the last request: `browser` for errors, `performance` for requests.
     pub(super) fn log(&self, kind: &str) -> Vec<Value> {
         let log = self.post(&format!("{}/se/log", self.session), &json!({"type": kind}));
         log.as_array().unwrap().clone()
@@ -96,7 +96,7 @@ impl Browser {
              Connection: close\r\n\r\n{body}"
         );
         stream.write_all(request.as_bytes())?;
-        // The driver leaves the connection open, whatever it says.
+        // The driver keeps the connection open, whatever it announces.
         let mut reader = BufReader::new(stream);
         let mut length = 0;
         loop {
@@ -118,7 +118,7 @@ impl Browser {
 impl Drop for Browser {
     fn drop(&mut self) {
         if !self.session.is_empty() {
-            // The driver ends its browser when it answers; where it does not answer, both are gone already.
+            // The driver ends its browser when it answers; if it does not answer, both are gone already.
             let _ = self.ask("DELETE", &self.session, "");
         }
         let _ = self.driver.kill();

@@ -1,11 +1,11 @@
-//! Everything that can be wrong is told once, clearly, and with a remedy.
+//! Every kind of invalid input is reported once, clearly, and with a remedy.
 
 use std::fs;
 use std::process::Command;
 
 use super::{Bench, snapshot};
 
-/// What each of these says, and its status.
+/// The output of each of these, and its exit status.
 fn told(bench: &Bench, all: &[&[&str]]) -> String {
     let mut text = String::new();
     for words in all {

@@ -1,4 +1,4 @@
-//! Which cases are the same: those of the same name whose files have the same names, sizes and content.
+//! Which cases are equal: those of the same name whose files have the same names, sizes and content.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use highwater::store::OBSERVATIONS;
 
 use super::{Bench, runs};
 
-/// The cases that were run, in their order.
+/// The cases that were run, in order.
 fn cases(bench: &Bench, place: &str) -> Vec<String> {
     bench.records(place).into_iter().map(|run| run.sweep.unwrap().case).collect()
 }
@@ -29,7 +29,7 @@ fn folders_that_the_user_names_are_cases_of_their_own() {
         bench.write(&format!("{patient}/ct.raw"), 100_000);
     }
     replace(&bench.path().join("b/ct.raw"), |content| content[50_000] = 1);
-    // `c` has the very content of `a`.
+    // `c` has the same content as `a`.
     let words = ["--input", "a", "b", "c", "--into", "r", "--", "true", "{input}"];
     let ran = bench.done(&words);
     assert!(!ran.stderr.contains("run once"), "{}", ran.stderr);
@@ -54,7 +54,7 @@ fn replaced_content_is_run_again_and_what_only_looks_new_is_not() {
     let words = ["--input", "scans", "--items", "1,2,all", "--into", "r", "--", "true", "{input}"];
     bench.done(&words);
     assert_eq!(cases(&bench, "r"), ["1 item", "2 items", "3 items"]);
-    // A checkout or another machine: other inodes, other times.
+    // Like a checkout or another machine: other inodes, other times.
     let scan = |item: u32| bench.path().join(format!("scans/p0{item}/ct.raw"));
     fs::copy(scan(1), scan(1).with_extension("new")).unwrap();
     fs::rename(scan(1).with_extension("new"), scan(1)).unwrap();
@@ -80,7 +80,7 @@ fn bytes_that_are_cut_from_other_content_are_another_input() {
     assert_eq!(bench.records("r").len(), 2);
 }
 
-/// A sweep that was recorded when the key of a cell told files apart by their names and sizes alone.
+/// A sweep that was recorded when the key of a cell only depended on names and sizes of files.
 fn older() -> Bench {
     let bench = Bench::with_items(2, 1000);
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/records/older-keys");
@@ -103,7 +103,7 @@ fn what_has_an_older_key_counts_as_recorded() {
         bench.done(&words);
         assert_eq!(cases(&bench, "r"), ["1 item", "2 items"], "{words:?}");
     }
-    // More runs are added to those that are there.
+    // More runs are added to the existing ones.
     bench.done(&["--into", "r", "-r", "2"]);
     assert_eq!(cases(&bench, "r")[2..], ["1 item", "2 items"]);
     assert_eq!(runs(&bench.records("r")).len(), 4);

@@ -1,4 +1,4 @@
-//! Single cells of a saved plan, run anywhere and joined.
+//! Single cells of a saved plan, run anywhere and merged.
 
 use std::fs;
 use std::process::Command;
@@ -46,7 +46,7 @@ fn four_processes_with_three_cells_each_equal_one_with_twelve() {
     let (merged, alone) = (bench.records("merged"), bench.records("alone"));
     assert_eq!(runs(&merged), runs(&alone));
     assert_eq!((merged.len(), alone.len()), (24, 24));
-    // Nothing is left to do in what was merged.
+    // Nothing is left to do in the merged directory.
     bench.done(&["--into", "merged", "--quiet"]);
     assert_eq!(bench.records("merged").len(), 24);
 }

@@ -1,4 +1,4 @@
-//! What `--floor` finds, and that it is found once.
+//! The result of `--floor`, which is determined once.
 
 use std::process::Command;
 
@@ -6,13 +6,13 @@ use super::{Bench, MIB, json, skip};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_highwater");
 
-/// The demonstration's task on two inputs; it needs 24 MiB, and three times its input where that is more.
+/// The demonstration's task on two inputs; it needs 24 MiB, or three times its input if that is more.
 fn swept(bench: &Bench, words: &[&str]) -> super::Ran {
     let all = [&["--input", "scans", "--items", "1,4", "--into", "records"], words, &["--", PROGRAM, "workload"]];
     bench.sweep(&[&all.concat()[..], &["{input}"]].concat())
 }
 
-/// The floors of the cells with 4 and with 16 MiB.
+/// The minimum limits of the cells with 4 and with 16 MiB.
 fn floors(bench: &Bench) -> Vec<Option<u64>> {
     let mut cells: Vec<(u64, Option<u64>)> = Vec::new();
     for run in bench.records("records") {
@@ -26,7 +26,7 @@ fn floors(bench: &Bench) -> Vec<Option<u64>> {
     cells.into_iter().map(|(_, floor)| floor).collect()
 }
 
-/// Whether limits can be kept here; says why not.
+/// Whether limits are available here; reports why not.
 fn limits_or_skip(ran: &super::Ran) -> bool {
     let kept = !ran.stderr.contains("limits need a cgroup");
     if !kept {
@@ -49,14 +49,14 @@ fn each_cell_gets_its_floor_once() {
         let floor = floor.unwrap();
         assert!((need..need + 8 * MIB).contains(&floor), "{floor} is not about {need}");
     }
-    // Each try is on the disk, under limits that the plan's own runs did not have.
+    // Each try is recorded, under limits that the plan's own runs did not have.
     let records = bench.records("records");
     assert!(records.len() == 4 && records.iter().all(|run| !run.censored), "{records:#?}");
     let with_floor = records.iter().find(|run| run.floor.is_some()).and_then(|run| run.sweep.clone()).unwrap();
     let tries = format!("records/runs/{}-{}/floor.jsonl", with_floor.cell, with_floor.run);
     let tries = bench.records(&tries);
     assert!(tries.len() > 3 && tries.iter().any(|one| one.censored), "{tries:#?}");
-    // The same again has nothing to do.
+    // Repeating it has nothing to do.
     assert_eq!(swept(&bench, &["-r", "2", "--floor=5%"]).status, Some(0));
     assert_eq!(bench.records("records").len(), 4);
 }

@@ -1,4 +1,4 @@
-//! What runs are given: subsets, more than there is, bytes, parameters.
+//! The inputs of runs: subsets, repeated items, bytes, parameters.
 
 use std::fs;
 
@@ -132,7 +132,7 @@ fn a_task_that_writes_to_its_input_is_found_out() {
         |script| ["--input", "scans", "--items", "1", "-r", "3", "--into", "r", "--", "sh", "-c", script, "{input}"];
     let ran = bench.sweep(&words("echo x >> $0/p01/ct.raw"));
     let untouched = fs::read(bench.path().join("scans/p01/ct.raw")).unwrap().len() == 1000;
-    // Either it could not, or it was stopped at once.
+    // Either it could not, or it was stopped immediately.
     if untouched {
         let records = bench.records("r");
         let says_what_it_needs = records[0].warnings.iter().any(|warning| warning.contains("--input-access private"));

@@ -1,4 +1,4 @@
-//! Sweeps that are ended before their time.
+//! Sweeps that are ended early.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ use super::{Bench, runs};
 /// How long something may take that happens "after a moment".
 const A_MOMENT: Duration = Duration::from_secs(20);
 
-/// Processes whose command line names the folder.
+/// Processes whose command line contains the directory.
 fn processes_of(folder: &Path) -> Vec<String> {
     let folder = folder.to_str().unwrap();
     let entries = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
@@ -35,12 +35,12 @@ fn killed_at_any_moment_every_run_is_recorded_once_in_the_end() {
     let mut longest = 160;
     for _ in 0..20 {
         let mut sweep = bench.command(&words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        // The moment is what this is about.
+        // The moment of the kill is what varies.
         std::thread::sleep(Duration::from_millis(random.u64(10..longest)));
         sweep.kill().unwrap();
         sweep.wait().unwrap();
         made.push(fs::read_to_string(bench.path().join("r/observations.jsonl")).map_or(0, |text| text.lines().count()));
-        // A busy machine needs longer to begin with the first run.
+        // A busy machine takes longer to start the first run.
         if made.last() == Some(&0) {
             longest += 40;
         }
@@ -57,7 +57,7 @@ fn killed_at_any_moment_every_run_is_recorded_once_in_the_end() {
         std::thread::sleep(Duration::from_millis(5));
     }
     assert_eq!(processes_of(bench.path()), Vec::<String>::new());
-    // What is left of the killed ones is no more than what one that ends cleanly sees to.
+    // Killed sweeps leave no more behind than one that ends cleanly.
     assert_eq!(fs::read_to_string(bench.path().join("scans/p01/ct.raw")).unwrap().len(), 1000);
 }
 
@@ -72,7 +72,7 @@ fn started(bench: &Bench, words: &[&str]) -> Child {
     sweep
 }
 
-/// What a sweep says that is interrupted by Ctrl-C while its task runs.
+/// The output of a sweep that is interrupted by Ctrl-C while its task runs.
 fn interrupted(bench: &Bench, words: &[&str]) -> String {
     let sweep = started(bench, words);
     kill(Pid::from_raw(i32::try_from(sweep.id()).unwrap()), Signal::SIGINT).unwrap();

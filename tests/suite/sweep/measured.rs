@@ -1,4 +1,4 @@
-//! What the numbers of a sweep are worth.
+//! The quality of the numbers of a sweep.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use highwater::model::observation::{Exactness, Observation};
 
 use super::{Bench, MIB, json, skip};
 
-/// What the workload of the demonstration keeps for an input of this size.
+/// The memory that the workload of the demonstration keeps for an input of this size.
 fn need(input: u64) -> u64 {
     (24 * MIB).max(3 * input)
 }
@@ -42,7 +42,7 @@ fn medians_follow_the_known_formula() {
     assert_eq!(sizes, [2, 4, 8, 16, 32]);
 }
 
-/// The most runs that were under way at one time.
+/// The most concurrent runs.
 fn most_at_once(records: &[Observation]) -> usize {
     let span = |run: &Observation| {
         let start = run.started_at.as_microsecond();
@@ -58,7 +58,7 @@ fn runs_at_the_same_time_never_need_more_than_there_is_and_peak_as_alone() {
     bench.write("data/a.raw", 8 * MIB);
     let words = |jobs, into| {
         let program = env!("CARGO_BIN_EXE_highwater");
-        // Two of about 24 MiB and a head-room of a tenth fit, three do not.
+        // Two of about 24 MiB with a headroom of a tenth fit, three do not.
         let options = ["--input", "data", "-r", "8", "--jobs", jobs, "--memory", "72MiB", "--into", into];
         let script = format!("{program} workload {{input}} && sleep 0.3");
         let command: Vec<String> = options.iter().map(|word| (*word).to_owned()).collect();

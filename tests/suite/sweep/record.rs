@@ -1,4 +1,4 @@
-//! The record of a sweep: what becomes of it when somebody moves it, or a limit on files is reached.
+//! The record of a sweep if another process moves it, or a file size limit is reached.
 
 use std::fs;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use super::Bench;
 use highwater::store;
 
-/// A sweep of three runs, the second of which runs `script` in the folder.
+/// A sweep of three runs, the second of which runs `script` in the directory.
 fn disturbed(bench: &Bench, script: &str, more: &[&str]) -> super::Ran {
     let script = format!("[ {{RUN}} = 2 ] && cd {} && {{ {script}; }}; exit 0", bench.path().display());
     let words = [&["--into", "swept", "-P", "RUN=1,2,3"], more, &["--", "sh", "-c", &script]].concat();

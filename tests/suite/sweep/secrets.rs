@@ -1,4 +1,4 @@
-//! Values that a sweep is given and does not keep.
+//! Values that a sweep is given but does not store.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use super::Bench;
 
 const SECRET: &str = "hunter2-and-more";
 
-/// The files below a folder that have the secret in them.
+/// The files below a directory that contain the secret.
 fn leaks(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
@@ -43,7 +43,7 @@ fn the_value_of_a_variable_is_kept_nowhere_and_asked_for_again() {
 fn a_sweep_goes_on_with_the_value_of_an_option_or_of_the_environment() {
     let bench = Bench::new();
     bench.done(&["--into", "swept", "-e", &variable(), "-e", "LEVEL=1", "--", "true"]);
-    // Each is asked for by itself; what is given besides takes nothing else's place.
+    // Each is requested separately; additional values do not replace others.
     let ran = bench.sweep(&["--into", "swept", "-e", &variable()]);
     assert!(ran.stderr.contains("the variable LEVEL has no value"), "{}", ran.stderr);
     bench.done(&["--into", "swept", "-e", &variable(), "-e", "LEVEL=1"]);
@@ -63,7 +63,7 @@ fn a_redacted_argument_is_kept_nowhere_and_asked_for_again() {
     let ran = bench.sweep(&["--into", "swept"]);
     assert_eq!(ran.status, Some(2), "{}", ran.stderr);
     assert!(ran.stderr.contains("the argument `token`") && ran.stderr.contains("give the command again"));
-    // With the command it goes on, however it is asked to.
+    // With the command it continues, however it is asked to.
     for words in [&["--into", "swept", "--redact", "token"][..], &["--file", "sweep.toml", "--into", "swept"]] {
         bench.done(&[words, &["--"], &command].concat());
     }

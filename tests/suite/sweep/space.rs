@@ -1,9 +1,9 @@
-//! Disks that are full, or too small.
+//! Full or small disks.
 
 use std::fs;
 use std::path::PathBuf;
 
-use highwater::model::plan::{Material, Unit};
+use highwater::model::plan::{InputSource, Unit};
 use highwater::runner::staging::Staging;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
@@ -13,7 +13,7 @@ use super::{Bench, runs, skip};
 struct Disk(PathBuf);
 
 impl Disk {
-    /// `None` where we may not mount.
+    /// `None` if mounting is not permitted.
     fn new(path: PathBuf, size: &str) -> Option<Self> {
         fs::create_dir_all(&path).unwrap();
         let options = format!("size={size}");
@@ -37,7 +37,7 @@ impl Drop for Disk {
 fn a_full_disk_stops_a_sweep_cleanly_and_it_goes_on_when_there_is_room() {
     let bench = Bench::new();
     let Some(disk) = Disk::new(bench.path().join("disk"), "600k") else { return skip("no right to mount") };
-    // Each run leaves 20 KiB of output, and all together do not fit.
+    // Each run leaves 20 KiB of output, which do not all fit.
     let words = ["-r", "40", "--into", "disk/r", "--", "sh", "-c", "head -c 20000 /dev/zero"];
     let ran = bench.sweep(&words);
     assert_eq!(ran.status, Some(3), "{}", ran.stderr);
@@ -70,7 +70,7 @@ fn what_cannot_be_linked_is_copied_only_where_it_cannot_be_mounted() {
     let Some(disk) = Disk::new(bench.path().join("disk"), "4m") else { return skip("no right to mount") };
     let unit = |name: &str| Unit::same(name.into());
     let units = vec![unit("p01"), unit("p03")];
-    let material = Material::Units { root: bench.path().join("scans"), units };
+    let material = InputSource::Units { root: bench.path().join("scans"), units };
     let staging = Staging::open(&disk.0.join("staging")).unwrap();
     let staged = staging.stage("here", &material).unwrap();
     assert_eq!((staged.cost().copies, staged.cost().copied.0, staged.cost().links), (2, 10_000, 0));

@@ -1,4 +1,4 @@
-//! Tasks that move what a sweep works in and put something else in its place.
+//! Tasks that replace the directories of a sweep.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 
 use super::{Bench, Ran, skip};
 
-/// A directory of the user's that looks like one that inputs are staged in.
+/// A directory of the user's that looks like a staging directory.
 fn with_precious_data() -> Bench {
     let bench = Bench::with_items(2, 10);
     bench.write("precious/deep/data", 10);
@@ -23,7 +23,7 @@ fn assert_precious_data_are_there(bench: &Bench, when: &str) {
     }
 }
 
-/// Puts a link to the data in place of the directory that the output of the run is in.
+/// Replaces the parent directory of the run's output by a link to the data.
 const SWAP: &str = r#"S=$(dirname "$1"); mv "$S" "$S.x"; ln -s "$PWD/precious" "$S""#;
 
 #[test]
@@ -95,7 +95,7 @@ fn directories_that_a_task_made_read_only_are_removed() {
     for name in ["", "scans", "scans/p01", "scans/p02"] {
         std::os::unix::fs::chown(bench.path().join(name), Some(65534), Some(65534)).unwrap();
     }
-    // The build directory may be closed to other users.
+    // The build directory may be inaccessible to other users.
     let program = bench.path().join("highwater");
     let built = env!("CARGO_BIN_EXE_highwater");
     fs::hard_link(built, &program).or_else(|_| fs::copy(built, &program).map(drop)).unwrap();

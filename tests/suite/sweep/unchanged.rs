@@ -1,7 +1,7 @@
 //! The data that a user names as input are the same before and after, whatever a task does to them.
 //!
-//! Everything happens in a mount namespace of its own, in a shell script: it makes the data, notes names, types, modes,
-//! owners, sizes, times and content of all of them, runs highwater with a task that does its worst, and looks again.
+//! Everything happens in a mount namespace, in a shell script: it creates the data, records names, types, modes,
+//! owners, sizes, times and content of all of them, runs highwater with a task that does its worst, and compares.
 
 use std::process::Command;
 
@@ -59,14 +59,14 @@ attack() {
 }
 "#;
 
-/// What a row of the table is about.
+/// A row of the table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Row {
-    /// Who runs highwater.
+    /// Whether highwater runs as root.
     pub(crate) is_root: bool,
     pub(crate) is_on_tmpfs: bool,
     pub(crate) has_other_owner: bool,
-    /// Whether an engine has to see the data, which it does not in a mount namespace of the test.
+    /// Whether an engine has to see the data, which it cannot in a mount namespace of the test.
     pub(crate) is_in_container: bool,
     pub(crate) words: &'static str,
 }
@@ -77,7 +77,7 @@ impl Row {
         Self { is_root: true, is_on_tmpfs: false, has_other_owner: false, is_in_container: false, words: "" };
 }
 
-/// Where all is done on the host.
+/// If everything is done on the host.
 const CLEAN_UP: &str = r#"trap 'cd /; umount -l "$GROUND/bound" "$GROUND/scans/p01/sub"
 if [ "$FILE_SYSTEM" = tmpfs ]; then umount -l "$GROUND"; fi' EXIT"#;
 
@@ -93,7 +93,7 @@ pub(crate) fn attacked(row: Row, before: &str, after: &str) -> Option<(i32, Stri
     let folder = tempfile::tempdir().unwrap();
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(folder.path(), open).unwrap();
-    // The build folder may be closed to other users.
+    // The build directory may be inaccessible to other users.
     let program = folder.path().join("highwater");
     let built = env!("CARGO_BIN_EXE_highwater");
     std::fs::hard_link(built, &program).or_else(|_| std::fs::copy(built, &program).map(drop)).unwrap();
@@ -141,8 +141,8 @@ fn may_mount() -> bool {
     may
 }
 
-/// These ways to ask for runs have to leave everything as it was: for each user, file system and owner of the data, with all
-/// pairs of them.
+/// These options have to leave everything unchanged: for each user, file system and owner of the data, with all pairs
+/// of them.
 #[track_caller]
 fn all_unchanged(words: &[&'static str]) {
     for words in words {
@@ -220,18 +220,18 @@ fn a_killed_sweep_leaves_the_data_as_they_are() {
                  sleep 0.$(od -An -N1 -tu1 /dev/urandom | tr -d ' '); kill -9 $!; wait";
     for number in 0..10 {
         let row = Row { is_root: number % 2 == 0, is_on_tmpfs: number % 3 == 0, words, ..Row::PROCESS };
-        // What is left of the task is ended by the reaper of the killed highwater.
+        // The reaper of the killed highwater ends what is left of the task.
         let Some((_, said)) = attacked(row, "", "sleep 1") else { return };
         assert!(said.ends_with("unchanged\n"), "{row:?}: {said}");
     }
 }
 
-/// What no mount keeps out.
+/// Changes that no mount prevents.
 #[test]
 fn what_can_only_be_watched_ends_the_sweep_and_is_named() {
     let write = |path: &str| format!("-- sh -c 'echo more >> {path}; ls {{input}}'");
     let table = [
-        // Where no mount namespace can be had, by the original path.
+        // Without mount namespaces, by the original path.
         (true, "--input-access watched", write("../scans/p01/ct.raw")),
         (false, "--input-access watched", write("../scans/p01/ct.raw")),
         (false, "--input-access watched --items 1", write("../scans/p01/ct.raw")),
@@ -275,11 +275,11 @@ fn without_a_mount_namespace_each_run_finds_its_staged_input_as_it_was() {
     }
 }
 
-/// As operators of Kaapana do, which write their results beside the input in the directory of each item.
+/// Like operators of Kaapana, which write their results beside the input in the directory of each item.
 pub(crate) const WRITES_INTO_ITEMS: &str =
     "for item in $0/*; do mkdir $item/result; cat $item/ct.raw > $item/result/mask; done";
 
-/// What a sweep of such a task has to say, after it has printed its kept outputs and its record.
+/// The expected output of a sweep of such a task, after it has printed its kept outputs and its record.
 #[track_caller]
 pub(crate) fn assert_written_into_items(row: Row, (status, said): &(i32, String)) {
     assert_eq!(*status, 0, "{row:?}: {said}");
@@ -301,7 +301,7 @@ fn a_task_that_writes_into_the_directories_of_its_items_is_swept_with_private_in
     .leak();
     for (is_root, is_on_tmpfs) in [(true, true), (true, false), (false, false)] {
         let row = Row { is_root, is_on_tmpfs, words, ..Row::PROCESS };
-        // Another file system in the input cannot be shown by an overlay.
+        // An overlay cannot show another file system in the input.
         let before = if is_on_tmpfs { "" } else { "umount scans/p01/sub" };
         let Some(swept) = attacked(row, before, SHOW_WRITTEN) else { return };
         assert_written_into_items(row, &swept);
@@ -311,7 +311,7 @@ fn a_task_that_writes_into_the_directories_of_its_items_is_swept_with_private_in
     }
 }
 
-/// Puts a program in the place of highwater that starts it where nobody may make a mount namespace.
+/// Replaces highwater by a program that starts it without permission to create mount namespaces.
 const WITHOUT_NAMESPACES: &str = r#"
 mv ../highwater ../real
 cat > ../highwater <<'END'

@@ -1,4 +1,5 @@
-//! `fixtures/trees`: what a scale rule counts, and how its regex is read, case by case, worked out from the contract.
+//! `fixtures/trees`: what a scale rule counts, and how its regex is interpreted, case by case, derived from the
+//! contract.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -147,7 +148,7 @@ fn every_regex_is_read_as_the_table_says() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Python with the contract in its own words, where it is at hand. What the tables say does not depend on it.
+/// Python with the contract's own implementation, if available. The tables do not depend on it.
 struct Python {
     child: Child,
     questions: ChildStdin,
@@ -156,7 +157,7 @@ struct Python {
 }
 
 impl Python {
-    /// Starts it, or says why not.
+    /// Starts it, or returns why not.
     fn start() -> Result<Self, String> {
         let reference = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/trees/reference.py");
         let started = Command::new("python3").arg(reference).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
@@ -206,7 +207,7 @@ fn python_reads_every_regex_the_same() {
         Err(reason) => return println!("skipped: {reason}"),
     };
     for (regex, path, expected) in regexes() {
-        // A surrogate that no file name holds is an error here; \z means something since 3.14.
+        // A surrogate that no file name contains is an error here; \z has a meaning since 3.14.
         if regex == r"\ud800" || regex == r"a\z" && python.version >= (3, 14) {
             continue;
         }

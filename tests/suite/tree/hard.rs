@@ -1,4 +1,4 @@
-//! What is hard about real folders: permissions, links, special files, depth, numbers and change.
+//! Difficult directories: permissions, links, special files, depth, numbers and change.
 
 mod limits;
 mod links;
@@ -34,5 +34,5 @@ fn numbers(survey: &Survey) -> [u64; 4] {
 }
 
 fn left_out(survey: &Survey) -> Vec<(PathBuf, Reason)> {
-    survey.left_out.named.iter().map(|omission| (omission.path.clone(), omission.reason)).collect()
+    survey.excluded.named.iter().map(|exclusion| (exclusion.path.clone(), exclusion.reason)).collect()
 }

@@ -1,4 +1,4 @@
-//! Trees on a disk, made for a test.
+//! Trees on a disk, created for a test.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -19,7 +19,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Makes the entry below `root`, with the folders it needs.
+    /// Creates the entry below `root`, with its parent directories.
     pub(super) fn plant(&self, root: &Path) {
         let path = root.join(&self.path);
         fs::create_dir_all(if self.kind == 'd' { &path } else { path.parent().unwrap() }).unwrap();
@@ -35,7 +35,7 @@ impl Entry {
     }
 }
 
-/// A temporary folder with these files of these sizes.
+/// A temporary directory with these files of these sizes.
 pub(super) fn with_files(files: &[(&str, u64)]) -> TempDir {
     let channel = tempfile::tempdir().unwrap();
     for (path, size) in files {
@@ -57,7 +57,7 @@ pub(super) fn rows(table: &str) -> impl Iterator<Item = Vec<&str>> {
     table.lines().filter(|line| !line.starts_with('#')).map(|line| line.split('\t').collect())
 }
 
-/// The bytes of a name in a table, where `\n`, `\t`, `\\` and `\xNN` stand for one each.
+/// The bytes of a name in a table, with the escapes `\n`, `\t`, `\\` and `\xNN`.
 pub(super) fn unescaped(text: &str) -> OsString {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();

@@ -1,11 +1,11 @@
-//! What holds for any pattern and any path.
+//! Properties of all patterns and paths.
 
 use std::path::Path;
 
 use highwater::tree::{Selection, SelectionError};
 use proptest::prelude::*;
 
-/// Patterns of the characters that mean something, and some that do not.
+/// Patterns of special characters and some others.
 fn pattern() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         6 => "[-a-c.*?/!^\\[\\]é]",
@@ -22,7 +22,7 @@ fn path() -> impl Strategy<Value = String> {
     prop::collection::vec("[ab.]{0,2}[abc]", 1..5).prop_map(|names| names.join("/"))
 }
 
-/// Globs that mean the same to the `glob` crate.
+/// Globs that have the same meaning in the `glob` crate.
 fn common_glob() -> impl Strategy<Value = String> {
     let name = prop_oneof!["[ab.]{0,2}[abc]", "[abc?]{1,3}", "\\*\\.?[abc]", "[ab]\\*[bc?]", Just("*".to_owned())];
     let segment = prop_oneof![4 => name, 1 => Just("**".to_owned())];

@@ -1,24 +1,24 @@
-//! False alarms and missed changes, by simulation: tasks with noise of several kinds, checked again and again.
+//! False alarms and missed changes, by simulation: tasks with several kinds of noise, checked again and again.
 
 use fastrand::Rng;
 
 use super::*;
 
-/// What the peaks of a task differ by.
+/// The noise of the peaks of a task.
 #[derive(Clone, Copy, Debug)]
 enum Noise {
     /// Not at all.
     None,
-    /// By up to so many bytes too much, as the kernel's batches are.
+    /// Up to this many bytes too high, as from batched charges in the kernel.
     Batches(u64),
-    /// By a share, normally distributed.
+    /// Normally distributed, as a share.
     Normal(f64),
-    /// Hardly; one in ten has so much more.
+    /// Hardly any, but one run in ten is higher by this share.
     Seldom(f64),
 }
 
 impl Noise {
-    fn of(self, need: u64, random: &mut Rng) -> u64 {
+    fn measured(self, need: u64, random: &mut Rng) -> u64 {
         let share = match self {
             Self::None => 0.0,
             Self::Batches(most) => return need + random.u64(0..=most),
@@ -46,7 +46,7 @@ const SIZES: [u64; 5] = [32 * MIB, 64 * MIB, 128 * MIB, 256 * MIB, 512 * MIB];
 fn runs_of(need: impl Fn(u64) -> f64, noise: Noise, times: usize, random: &mut Rng) -> Vec<Run> {
     let mut runs = Vec::new();
     for n in SIZES {
-        let peaks: Vec<u64> = (0..times).map(|_| noise.of(need(n) as u64, random)).collect();
+        let peaks: Vec<u64> = (0..times).map(|_| noise.measured(need(n) as u64, random)).collect();
         runs.extend(super::runs(&format!("{} MiB", n / MIB), n, &peaks));
     }
     runs
@@ -56,7 +56,7 @@ fn usual(n: u64) -> f64 {
     (1.2 * n as f64).max((160 * MIB) as f64)
 }
 
-/// What a check does: run, judge, and run the suspects again.
+/// A complete check: run, judge, and run the suspects again.
 fn check(baseline: &Baseline, need: impl Fn(u64) -> f64 + Copy, noise: Noise, random: &mut Rng) -> Judgement {
     let config = config();
     let mut batches = vec![runs_of(need, noise, 3, random)];
@@ -93,7 +93,7 @@ fn an_unchanged_task_raises_no_alarm_in_200_checks() {
 
 #[test]
 fn five_percent_more_are_caught_50_times_of_50() {
-    // Where the peaks of one in ten runs are as much higher, or all by 1 %, more runs would be needed.
+    // If the peaks of one run in ten are that much higher, or all by 1 %, more runs would be needed.
     for (seed, noise) in NOISES.into_iter().enumerate().take(5) {
         let random = &mut Rng::with_seed(seed as u64);
         for _ in 0..50 {

@@ -1,4 +1,4 @@
-//! The inputs of the runs of a task: all sizes that a measure can count, stored once for each distinct input.
+//! The inputs of the runs of a task: the sizes by every measure, stored once for each distinct input.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -10,19 +10,19 @@ use crate::model::rule::{Mode, ScaleRule};
 use crate::model::task::ChannelKind;
 use crate::model::units::Bytes;
 
-/// The number of extensions whose files are measured by themselves.
+/// The most extensions whose files are measured separately.
 const MOST_EXTENSIONS: usize = 6;
 const MODES: [Mode; 3] = [Mode::Sum, Mode::MaxFileSize, Mode::MaxItemSum];
 
 /// The inputs of a task's runs.
 #[derive(Debug, Default)]
 pub(super) struct Inputs {
-    /// What sizes are known of an input; most runs of a task have one and the same shape.
+    /// The kinds of sizes known of an input; most runs of a task share one shape.
     shapes: Vec<Vec<Slot>>,
     by_name: HashMap<String, u32>,
-    /// The sizes of the inputs, one behind the other: for each slot of its shape a size by each mode.
+    /// The sizes of all inputs in one vector: for each slot of its shape a size by each mode.
     sizes: Vec<[Bytes; 3]>,
-    /// Where the sizes of an input are, by their hash: repeated runs share them.
+    /// The index of the sizes of an input by their hash: repeated runs share them.
     known: HashMap<u64, u32>,
 }
 
@@ -34,7 +34,7 @@ pub(super) struct Input {
     first: u32,
 }
 
-/// Something whose sizes are known.
+/// An item whose sizes are known.
 #[derive(Clone, Debug, PartialEq)]
 enum Slot {
     /// All files of a channel. `by_extension` says whether the extensions of its files are known.
@@ -45,7 +45,7 @@ enum Slot {
     Rule { channel: String, rule: ScaleRule, is_known: bool },
 }
 
-/// Where to find the size by a measure, for each shape of an input.
+/// The location of the size by a measure, for each shape of an input.
 pub(super) type Sources = Vec<Option<Source>>;
 
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +78,7 @@ impl Inputs {
     }
 
     fn shape(&mut self, slots: Vec<Slot>) -> u32 {
-        // Usually there are few.
+        // There are usually few.
         if let Some(shape) = self.shapes.iter().take(8).position(|known| *known == slots) {
             return shape as u32;
         }
@@ -88,12 +88,12 @@ impl Inputs {
         })
     }
 
-    /// The measures that every run can be given a size by, the preferred first, and where these sizes are.
+    /// The measures that give every run a size, preferred ones first, with the locations of these sizes.
     pub(super) fn measures(&self, inputs: impl Iterator<Item = Input> + Clone) -> Vec<(Measure, Sources)> {
         let mut kept: Vec<(Measure, Sources)> = Vec::new();
         for measure in self.candidates(inputs.clone()) {
             let sources: Sources = self.shapes.iter().map(|slots| source(slots, &measure)).collect();
-            // Skip a measure that gives each input the same size as an earlier one: the largest file where there is one.
+            // Skip a measure that gives the same sizes as an earlier one, such as the largest of single files.
             let differs =
                 |known: &Sources| inputs.clone().any(|input| self.value(input, known) != self.value(input, &sources));
             if sources.iter().all(Option::is_some) && kept.iter().all(|(_, known)| differs(known)) {
@@ -134,7 +134,7 @@ impl Inputs {
                 candidates.push(measure);
             }
         };
-        // What the rule of today counts comes first: where nothing is better, it stays.
+        // What the current rule counts comes first: it stays unless another measure is better.
         for name in &names {
             rules(name).into_iter().for_each(|rule| consider(Measure::counted_by(rule, *name, rule.mode)));
         }
@@ -154,7 +154,7 @@ impl Inputs {
         candidates
     }
 
-    /// The extensions that most bytes have.
+    /// The extensions with the most bytes.
     fn extensions(&self, inputs: impl Iterator<Item = Input>, name: &str) -> Vec<String> {
         let of_shape = |slots: &Vec<Slot>| -> Vec<(usize, String)> {
             let named = slots.iter().enumerate().filter_map(|(index, slot)| match slot {
@@ -177,7 +177,7 @@ impl Inputs {
     }
 }
 
-/// What sizes are known of the input of a run, and these sizes.
+/// The kinds of sizes known of the input of a run, and these sizes.
 fn slots(observation: &Observation) -> (Vec<Slot>, Vec<[Bytes; 3]>) {
     let mut slots = Vec::new();
     let by_mode = |sizes: &Sizes| MODES.map(|mode| sizes.n(mode));
@@ -197,7 +197,7 @@ fn slots(observation: &Observation) -> (Vec<Slot>, Vec<[Bytes; 3]>) {
     }
     let mut ruled: Vec<&str> = Vec::new();
     for (channel, rule) in rules(observation) {
-        // Of channels with one name the first counts.
+        // Of channels with the same name the first counts.
         if !ruled.contains(&channel.name.as_str()) {
             ruled.push(&channel.name);
             if let Some(rule) = rule {
@@ -215,7 +215,7 @@ fn rules(observation: &Observation) -> impl Iterator<Item = (&ChannelPrediction,
     channels.map(|channel| (channel, channel.rule.as_ref()))
 }
 
-/// Where the size by a measure is in inputs of a shape; `None` if it is not known.
+/// The location of the size by a measure in inputs of a shape; `None` if it is not known.
 fn source(slots: &[Slot], measure: &Measure) -> Option<Source> {
     let name = measure.channel.as_deref()?;
     let mode = MODES.iter().position(|mode| *mode == measure.mode)?;
@@ -242,12 +242,12 @@ fn source(slots: &[Slot], measure: &Measure) -> Option<Source> {
     })
 }
 
-/// Whether a pattern with these characters means these characters.
+/// Whether a pattern of these characters matches only itself.
 fn is_plain(extension: &str) -> bool {
     !extension.is_empty() && !extension.contains(['*', '?', '[', ']', '/', '\\'])
 }
 
-/// The extension that a measure looks at, where it looks at one and at nothing else.
+/// The extension that a measure is limited to, if it has no other filter.
 fn extension(measure: &Measure) -> Option<&str> {
     let alone = measure.target_dir.is_none() && measure.target_regex.is_none();
     measure.target_glob.as_deref().filter(|_| alone)?.strip_prefix("*.").filter(|extension| is_plain(extension))

@@ -36,18 +36,18 @@ fn a_file_says_what_is_checked() {
     assert_eq!(config.baseline, Some("ci/memory.json".into()));
     let [segment, convert] = config.tasks.as_slice() else { panic!("{config:?}") };
     assert_eq!((segment.name.as_str(), segment.line), ("segment", Some(9)));
-    assert_eq!(segment.what, What::Task("task.json".into()));
+    assert_eq!(segment.workload, WorkloadSpec::Task("task.json".into()));
     assert_eq!(segment.repeats, Repeats { runs: 5, baseline_runs: 10, confirm: 2 });
-    assert_eq!(segment.terms, Terms { relative: 0.04, absolute: Bytes::mib(8), ..Terms::default() });
+    assert_eq!(segment.thresholds, Thresholds { relative: 0.04, absolute: Bytes::mib(8), ..Thresholds::default() });
     assert_eq!(segment.budget_of("small"), Some(Bytes(2 << 30)));
-    assert_eq!(convert.terms.relative, 0.1);
+    assert_eq!(convert.thresholds.relative, 0.1);
     assert_eq!(convert.repeats.confirm, 4);
     assert_eq!(convert.timeout, Some(Duration::from_secs(90)));
     assert_eq!(convert.inputs[0].parameters, BTreeMap::from([("level".to_owned(), "9".to_owned())]));
     assert_eq!(convert.budget_of("data/one.bin"), Some(Bytes::mib(100)));
 }
 
-/// Each problem as `line:column code message | label | help`.
+/// The problems as `line:column code message | label | help`.
 fn problems(text: &str) -> Vec<String> {
     let flawed = Config::parse("highwater.toml", text).unwrap_err();
     let told = |problem: &Problem| {

@@ -1,4 +1,4 @@
-//! Reads the values of a TOML document and collects everything that is wrong with them.
+//! Reads the values of a TOML document and collects all problems.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Range, RangeInclusive};
@@ -7,7 +7,7 @@ use std::time::Duration;
 use ::toml::Spanned;
 use ::toml::de::{DeTable, DeValue};
 
-use crate::model::check::terms::Reaction;
+use crate::model::check::thresholds::Reaction;
 use crate::model::problem::Problem;
 use crate::model::spelling::{nearest, quote};
 use crate::model::units::Bytes;
@@ -15,7 +15,7 @@ use crate::model::units::Bytes;
 /// Bytes of the document.
 pub(super) type Place = Range<usize>;
 
-/// So many problems are named.
+/// The most problems to report.
 const MOST: usize = 100;
 
 /// Collects problems.
@@ -25,7 +25,7 @@ pub(super) struct Reader<'t> {
     problems: Vec<Problem>,
 }
 
-/// A table of which entries are taken one by one; what is left is unknown.
+/// A table whose entries are taken one by one; the rest is unknown.
 #[derive(Debug)]
 pub(super) struct Table {
     /// Its name, for messages.
@@ -42,7 +42,7 @@ struct Entry {
     place: Place,
 }
 
-/// A value that owns what it holds.
+/// An owned value.
 #[derive(Clone, Debug)]
 enum Value {
     Text(String),
@@ -54,7 +54,7 @@ enum Value {
 }
 
 impl Value {
-    fn of(value: &DeValue<'_>) -> Self {
+    fn from_toml(value: &DeValue<'_>) -> Self {
         match value {
             DeValue::String(text) => Self::Text(text.to_string()),
             DeValue::Integer(integer) => Self::Integer(integer.as_str().to_owned(), integer.radix()),
@@ -62,7 +62,7 @@ impl Value {
             DeValue::Boolean(_) => Self::Other("a boolean"),
             DeValue::Datetime(_) => Self::Other("a date"),
             DeValue::Array(array) => {
-                Self::Array(array.iter().map(|value| (Self::of(value.get_ref()), value.span())).collect())
+                Self::Array(array.iter().map(|value| (Self::from_toml(value.get_ref()), value.span())).collect())
             }
             DeValue::Table(table) => Self::Table(entries(table)),
         }
@@ -79,7 +79,7 @@ impl Value {
         }
     }
 
-    /// A number, or text that is one.
+    /// A number, or a string that is one.
     fn number(&self) -> Option<f64> {
         match self {
             Self::Integer(digits, 10) => digits.parse().ok(),
@@ -100,7 +100,7 @@ impl Value {
 
 fn entries(table: &DeTable<'_>) -> BTreeMap<String, Entry> {
     let entry = |(key, value): (&Spanned<::toml::de::DeString<'_>>, &Spanned<DeValue<'_>>)| {
-        let entry = Entry { key: key.span(), value: Value::of(value.get_ref()), place: value.span() };
+        let entry = Entry { key: key.span(), value: Value::from_toml(value.get_ref()), place: value.span() };
         (key.get_ref().to_string(), entry)
     };
     table.iter().map(entry).collect()
@@ -113,7 +113,7 @@ impl<'t> Reader<'t> {
         let problem = |error: &::toml::de::Error| {
             let problem = Problem::error("not-toml", error.message().to_owned());
             let problem = match error.span() {
-                // A span that begins behind the last byte has nothing to mark.
+                // A span that begins after the last byte cannot be marked.
                 Some(span) => problem.at(span.start.min(text.len())..span.end.min(text.len())),
                 None => problem,
             };
@@ -127,19 +127,19 @@ impl<'t> Reader<'t> {
         self.text
     }
 
-    /// The whole document; nothing where it is no TOML.
+    /// The whole document; `None` if it is not TOML.
     pub(super) fn root(&mut self) -> Option<Table> {
         let root = self.root.take()?;
         Some(Table { name: String::new(), place: 0..0, entries: entries(&root), failed: BTreeSet::new() })
     }
 
-    pub(super) fn tell(&mut self, problem: Problem) {
+    pub(super) fn report(&mut self, problem: Problem) {
         if self.problems.len() < MOST {
             self.problems.push(problem);
         }
     }
 
-    /// All that was wrong, in the order of the places.
+    /// All problems, in the order of their location.
     pub(super) fn finish(self) -> Vec<Problem> {
         let mut problems = self.problems;
         problems.sort_by_key(|problem| problem.span.as_ref().map_or(0, |span| span.start));
@@ -163,7 +163,7 @@ impl<'t> Reader<'t> {
             (other, None) => ("wrong-type", other.kind().to_owned()),
         };
         let problem = Problem::error(code, format!("`{}` is {found}", table.path(key))).at(entry.place);
-        self.tell(problem.label(format!("expected {expected}")));
+        self.report(problem.label(format!("expected {expected}")));
         None
     }
 
@@ -180,7 +180,7 @@ impl<'t> Reader<'t> {
     pub(super) fn share(&mut self, table: &mut Table, key: &str) -> Option<(f64, Place)> {
         self.take(table, key, "a share such as \"3%\" or 0.03", |value| match value {
             Value::Text(text) => text.trim().strip_suffix('%')?.trim().parse().ok().map(|percent: f64| percent / 100.0),
-            // `3` means 3 % to whoever writes it: as a share it would be 300 %, and nothing would ever be beyond it.
+            // `3` is meant as 3 %: as a share it would be 300 %, which nothing ever exceeds.
             other => other.number().filter(|share| *share < 1.0),
         })
     }
@@ -222,7 +222,7 @@ impl<'t> Reader<'t> {
         })
     }
 
-    /// A table of names and texts; numbers are taken as they are written.
+    /// A table of names and strings; numbers keep their spelling.
     pub(super) fn words(&mut self, table: &mut Table, key: &str) -> BTreeMap<String, String> {
         let words = self.take(table, key, "a table such as { NAME = \"value\" }", |value| {
             let Value::Table(entries) = value else { return None };
@@ -239,7 +239,7 @@ impl<'t> Reader<'t> {
         Some(Table { name, place, entries, failed: BTreeSet::new() })
     }
 
-    /// The entries of a table of tables, in the order they are written down.
+    /// The entries of a table of tables, in the order of the file.
     pub(super) fn tables(&mut self, table: Table) -> Vec<(String, Table)> {
         let mut tables = Vec::new();
         for (key, entry) in table.entries.clone() {
@@ -265,24 +265,24 @@ impl<'t> Reader<'t> {
         list.map(|(list, _)| list.into_iter().map(table).collect()).unwrap_or_default()
     }
 
-    /// Tells the entries that nobody took.
+    /// Reports the entries that were not taken.
     pub(super) fn unknown(&mut self, table: Table, known: &[&str], more: &[&str]) {
         for (key, entry) in &table.entries {
             let names = known.iter().chain(more).copied();
             let problem = Problem::error("unknown-field", format!("unknown key {}", quote(&table.path(key))));
             let problem = problem.at(entry.key.clone());
-            self.tell(match nearest(key, names.clone()) {
+            self.report(match nearest(key, names.clone()) {
                 Some(nearest) => problem.label(format!("did you mean `{nearest}`?")).help(format!("write `{nearest}`")),
                 None => problem.help(format!("expected one of: {}", names.collect::<Vec<_>>().join(", "))),
             });
         }
     }
 
-    /// Tells that a text is none of the names that can stand there.
+    /// Reports a string that is not one of the possible names.
     pub(super) fn unknown_name(&mut self, what: &str, found: &str, place: Place, names: &[&str]) {
         let problem = Problem::error("bad-value", format!("`{what}` is {}", quote(found))).at(place);
         let problem = problem.label(format!("expected {}", names.join(", ")));
-        self.tell(match nearest(found, names.iter().copied()) {
+        self.report(match nearest(found, names.iter().copied()) {
             Some(nearest) => problem.help(format!("write \"{nearest}\"")),
             None => problem,
         });
@@ -298,7 +298,7 @@ impl Table {
         Self { name: self.name.clone(), place: self.place.clone(), entries: BTreeMap::new(), failed: BTreeSet::new() }
     }
 
-    /// Whether a value was there that could not be used.
+    /// Whether a value was present but not usable.
     pub(super) fn has_problem_with(&self, key: &str) -> bool {
         self.failed.contains(key)
     }

@@ -1,4 +1,4 @@
-//! Whether any path at all is in the language of a regular expression.
+//! Decides whether any path matches a regular expression.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -12,14 +12,14 @@ use regex_syntax::ast::{self, ClassSetBinaryOp, ClassSetItem, Visitor};
 use regex_syntax::hir::translate::Translator;
 use regex_syntax::hir::{Hir, HirKind, Look};
 
-/// An automaton larger than this is not built: the question stays open.
+/// No automaton larger than this is built: the answer is undecided then.
 const SIZE: usize = 1 << 20;
 
-/// Whether the path of some file can match the whole of `regex`; `None` where that cannot be told.
+/// Whether the whole of `regex` can match the path of some file; `None` if undecided.
 ///
-/// The expression becomes an automaton that is run on all relative paths at once. What cannot become one (look-around,
-/// back-references, what Python has and Rust has not) stays undecided, as do those that mean different things in
-/// the two: so `Some(false)` can be relied on.
+/// The expression is compiled to an automaton that is run on all relative paths at once. Expressions that cannot be
+/// compiled (look-around, back-references, syntax that Python has but Rust does not) are undecided, as are those with
+/// different meanings in Python and Rust: so `Some(false)` is reliable.
 pub(super) fn matches_some_path(regex: &str) -> Option<bool> {
     let ast = ast::parse::Parser::new().parse(regex).ok()?;
     if ast::visit(&ast, SetsInSets::default()).ok()? {
@@ -31,9 +31,10 @@ pub(super) fn matches_some_path(regex: &str) -> Option<bool> {
     reaches_a_match(&exact, &without_boundaries)
 }
 
-/// The automaton of all texts that match as a whole; it quits where a Unicode word boundary stands beside other than ASCII.
+/// The automaton of all strings that match as a whole; it quits if a Unicode word boundary is next to non-ASCII
+/// characters.
 fn automaton(hir: &Hir) -> Option<dense::DFA<Vec<u32>>> {
-    // Python lets `$` also match in front of a newline that ends the text.
+    // In Python `$` also matches before a final newline.
     let hir = replaced(hir, |look| look == Look::End, Hir::look(Look::EndLF));
     let whole = Hir::concat(vec![Hir::look(Look::Start), hir, Hir::look(Look::End)]);
     let nfa = thompson::Compiler::new()
@@ -48,7 +49,7 @@ fn automaton(hir: &Hir) -> Option<dense::DFA<Vec<u32>>> {
     dense::Builder::new().configure(config).build_from_nfa(&nfa).ok()
 }
 
-/// The same expression with something else for some of its assertions.
+/// The same expression with a replacement for some of its assertions.
 fn replaced(hir: &Hir, which: fn(Look) -> bool, by: Hir) -> Hir {
     let inner = |hir: &Hir| replaced(hir, which, by.clone());
     match hir.kind() {
@@ -65,12 +66,12 @@ fn replaced(hir: &Hir, which: fn(Look) -> bool, by: Hir) -> Hir {
     }
 }
 
-/// Whether a `\b` or its like is meant.
+/// Whether it is `\b` or a similar assertion.
 fn is_word(look: Look) -> bool {
     !matches!(look, Look::Start | Look::End | Look::StartLF | Look::EndLF | Look::StartCRLF | Look::EndCRLF)
 }
 
-/// Whether brackets stand in brackets, or operators of sets: Rust computes with them, Python takes them for characters.
+/// Detects nested brackets and set operators: in Rust they have a meaning, in Python they are plain characters.
 #[derive(Default)]
 struct SetsInSets(bool);
 
@@ -93,21 +94,21 @@ impl Visitor for SetsInSets {
     }
 }
 
-/// How far a relative path has been read.
+/// The state after reading a part of a relative path.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Path {
-    /// A name is to begin.
+    /// At the beginning of a name.
     Slash,
-    /// A name that is `.` so far.
+    /// In a name that is `.` so far.
     Dot,
-    /// A name that is `..` so far.
+    /// In a name that is `..` so far.
     DotDot,
-    /// A name that may end here.
+    /// In a name that may end here.
     Name,
 }
 
 impl Path {
-    /// After one more byte; `None` where no path goes on like this.
+    /// The state after one more byte; `None` if no path continues like this.
     fn then(self, byte: u8) -> Option<Self> {
         match (byte, self) {
             (0, _) | (b'/', Self::Slash | Self::Dot | Self::DotDot) => None,
@@ -119,8 +120,8 @@ impl Path {
     }
 }
 
-/// Walks through all states that some path leads to. Where the exact automaton quits, the one that accepts more goes on
-/// alone; what it accepts then is undecided.
+/// Visits all states that some path leads to. If the exact automaton quits, the more permissive one continues alone;
+/// what it accepts then is undecided.
 fn reaches_a_match<A: Automaton>(exact: &A, more: &A) -> Option<bool> {
     let config = start::Config::new().anchored(Anchored::Yes);
     let begin = (exact.start_state(&config).ok(), more.start_state(&config).ok()?, Path::Slash);
@@ -160,7 +161,7 @@ mod tests {
         for regex in
             [".*", "", ".*\\.dcm", "^ct/.*$", "a|b", "\\..*", "(?i).*DCM", "\\w+/\\d{4}", ".", "[^/]+", "x*", "a$|b"]
         {
-            // The empty text is no path.
+            // The empty string is not a path.
             assert_eq!(matches_some_path(regex), Some(!regex.is_empty()), "{regex}");
         }
     }
@@ -188,7 +189,7 @@ mod tests {
             ".*\\.dcm$.",
         ];
         for regex in never {
-            // `.` behind `$` is no newline.
+            // A `.` after `$` is not a newline.
             assert_eq!(matches_some_path(regex), Some(false), "{regex}");
         }
     }

@@ -1,4 +1,4 @@
-//! Following a container that was started to its end.
+//! Follows a started container to its end.
 
 use std::os::fd::OwnedFd;
 use std::pin::pin;
@@ -18,7 +18,7 @@ use crate::host::cgroup::Cgroup;
 use crate::host::memory::MemoryReader;
 use crate::model::problem::one_line;
 use crate::runner::container::logs::LAST_OUTPUT;
-use crate::runner::own_cgroup::has_processes;
+use crate::runner::run_cgroup::has_processes;
 
 /// How long the engine may take to report the state of a container.
 pub(super) const INSPECT: Duration = Duration::from_secs(10);
@@ -30,7 +30,7 @@ const GONE_FOR: Duration = Duration::from_secs(10);
 const PING: Duration = Duration::from_secs(30);
 const SILENT_FOR: Duration = Duration::from_secs(120);
 
-/// The requests when a container ends, as they are named in errors.
+/// The names of the requests at the end of a container, for errors.
 const WAITING: &str = "report the end of the container";
 pub(super) const LOOKING: &str = "inspect the container";
 
@@ -39,7 +39,7 @@ pub(super) type Reported = Arc<OnceLock<(i64, Instant)>>;
 
 /// How a container ended.
 #[derive(Debug)]
-pub(super) struct Ended {
+pub(super) struct ContainerEnd {
     /// Its exit status, or why it is not known.
     pub(super) status: Result<i64, String>,
     pub(super) state: Option<ContainerState>,
@@ -47,7 +47,7 @@ pub(super) struct Ended {
     pub(super) unanswered: Option<&'static str>,
 }
 
-impl Ended {
+impl ContainerEnd {
     /// An end that the engine has not reported.
     pub(super) fn unreported() -> Self {
         let reason = "the engine has not reported the end of the container".to_owned();
@@ -55,14 +55,15 @@ impl Ended {
     }
 }
 
-/// Waits for the end, then for the last output, then for the state of the container. Closes `told` when all is known.
+/// Waits for the end, then for the last output, then for the state of the container. Closes `end_signal` when all is
+/// known.
 pub(super) async fn follow(
     docker: Docker,
     id: String,
     cgroup: Option<Cgroup>,
     (closed, is_last): (Option<oneshot::Receiver<()>>, Arc<AtomicBool>),
     reported: Reported,
-    (told, sender): (Option<OwnedFd>, oneshot::Sender<Ended>),
+    (end_signal, sender): (Option<OwnedFd>, oneshot::Sender<ContainerEnd>),
 ) {
     let status = match select(pin!(wait(&docker, &id)), pin!(silence(&docker, cgroup))).await {
         Either::Left((status, _)) => Some(status),
@@ -73,32 +74,32 @@ pub(super) async fn follow(
     }
     is_last.store(true, Ordering::Relaxed);
     if let (Some(Ok(_)), Some(closed)) = (&status, closed) {
-        // Output that has not come by then is lost.
+        // Output that has not arrived by then is lost.
         let _ = timeout(LAST_OUTPUT, closed).await;
     }
     let ended = match status {
-        None => Ended::unreported(),
-        Some(Err(reason)) => Ended { status: Err(reason), state: None, unanswered: None },
+        None => ContainerEnd::unreported(),
+        Some(Err(reason)) => ContainerEnd { status: Err(reason), state: None, unanswered: None },
         Some(Ok(status)) => {
             let inspected = timeout(INSPECT, docker.inspect_container(&id, None::<InspectContainerOptions>)).await;
             let unanswered = inspected.is_err().then_some(LOOKING);
             let state = inspected.ok().and_then(Result::ok).and_then(|found| found.state);
-            Ended { status: Ok(status), state, unanswered }
+            ContainerEnd { status: Ok(status), state, unanswered }
         }
     };
     // The receiver is gone if the run was given up.
     let _ = sender.send(ended);
-    drop(told);
+    drop(end_signal);
 }
 
-/// Returns when the engine should have reported the end of the container long ago, or does not answer any more.
+/// Returns if the engine does not report the end of the container long after it, or does not answer any more.
 async fn silence(docker: &Docker, cgroup: Option<Cgroup>) {
     let mut was_used = false;
     let (mut gone_for, mut last_ping, mut last_answer) = (Duration::ZERO, Instant::now(), Instant::now());
     while gone_for < GONE_FOR && last_answer.elapsed() < SILENT_FOR {
         tokio::time::sleep(LOOK).await;
         let is_used = cgroup.as_ref().is_some_and(|cgroup| has_processes(&cgroup.path));
-        // A short task may have ended before the first look; the memory charged to its cgroup shows that it ran.
+        // A short task may have ended before the first check; the memory charged to its cgroup shows that it ran.
         was_used = was_used || is_used || cgroup.as_ref().is_some_and(has_peak);
         if was_used {
             gone_for = if is_used { Duration::ZERO } else { gone_for + LOOK };
@@ -122,7 +123,7 @@ async fn wait(docker: &Docker, id: &str) -> Result<i64, String> {
     let mut answers = pin!(patient.wait_container(id, Some(options)));
     match answers.next().await {
         Some(Ok(answer)) => Ok(answer.status_code),
-        // Any status but 0 is an error to the client.
+        // The client treats any status but 0 as an error.
         Some(Err(bollard::errors::Error::DockerContainerWaitError { code, error })) if error.is_empty() => Ok(code),
         Some(Err(bollard::errors::Error::DockerContainerWaitError { error, .. })) => Err(error),
         Some(Err(bollard::errors::Error::DockerResponseServerError { status_code: 404, .. })) => {

@@ -6,7 +6,7 @@ use super::escape::Escaped;
 use super::{Flags, Piece, Reader, literal, wrong};
 
 impl Reader<'_> {
-    /// Reads a class from its `[` on.
+    /// Parses a class from its `[` on.
     pub(super) fn class(&mut self, flags: Flags) -> Result<Piece, Problem> {
         let start = self.at;
         self.next();
@@ -20,7 +20,7 @@ impl Reader<'_> {
             is_first = false;
             let member_at = self.at;
             let first = self.member(start, flags)?;
-            // `-` before the `]` means itself.
+            // `-` before the `]` is literal.
             if !self.rest().starts_with('-') || self.rest().starts_with("-]") {
                 members.push_str(&first.text());
                 continue;

@@ -1,14 +1,14 @@
-//! What follows a backslash.
+//! Escapes that begin with a backslash.
 
 use crate::model::problem::Problem;
 
 use super::super::super::text;
 use super::{Flags, Piece, Purpose, Reader, literal, wrong};
 
-/// What an escape stands for, inside of a class as well as outside.
+/// The meaning of an escape, inside or outside of a class.
 pub(super) enum Escaped {
     Character(char),
-    /// Several characters, written as they may stand in a class.
+    /// Several characters, written for use in a class.
     Set(&'static str),
 }
 
@@ -36,7 +36,7 @@ fn set(letter: char, flags: Flags) -> Option<&'static str> {
         ('W', false) => NOT_WORD,
         ('w', true) => "[0-9A-Za-z_]",
         ('W', true) => "[^0-9A-Za-z_]",
-        // Python counts the four separators U+001C to U+001F among the spaces.
+        // For Python the four separators U+001C to U+001F are spaces.
         ('s', false) => r"[\s\x{1C}-\x{1F}]",
         ('S', false) => r"[^\s\x{1C}-\x{1F}]",
         ('s', true) => r"[\x{20}\t\n\r\x{B}\x{C}]",
@@ -46,7 +46,7 @@ fn set(letter: char, flags: Flags) -> Option<&'static str> {
 }
 
 impl Reader<'_> {
-    /// Reads an escape outside of a class, from its backslash on.
+    /// Parses an escape outside of a class, from its backslash on.
     pub(super) fn escape(&mut self, flags: Flags) -> Result<Piece, Problem> {
         let start = self.at;
         match self.rest().chars().nth(1) {
@@ -59,7 +59,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads an escape in a class, from its backslash on.
+    /// Parses an escape in a class, from its backslash on.
     pub(super) fn escape_in_class(&mut self, flags: Flags) -> Result<Escaped, Problem> {
         if self.take(r"\b") {
             return Ok(Escaped::Character('\x08'));
@@ -91,7 +91,7 @@ impl Reader<'_> {
         self.place(&format!("(?:(?<={word})(?{after_word}{word})|(?<!{word})(?{else_after}{word}))"))
     }
 
-    /// Reads `\1`, or `\123` where three octal digits name a character.
+    /// Parses `\1`, or `\123` if three octal digits name a character.
     fn back_reference(&mut self, start: usize) -> Result<Piece, Problem> {
         self.at += 1;
         let digits = self.take_while(3, |next| next.is_ascii_digit());
@@ -153,14 +153,14 @@ impl Reader<'_> {
         self.numbered(start, digits, 16)
     }
 
-    /// The character with a number that was written down.
+    /// The character with a given code.
     fn numbered(&mut self, start: usize, digits: &str, radix: u32) -> Result<Escaped, Problem> {
         let span = start..self.at;
         let number = u32::from_str_radix(digits, radix).unwrap_or(u32::MAX);
         if radix == 8 && number > 0o377 {
             return Err(wrong("octal escape value outside of range 0-0o377", span, "too large"));
         }
-        // What Python decodes a byte to that is no UTF-8.
+        // Python decodes a byte that is not UTF-8 to this.
         if let Ok(byte @ 0x80..) = u8::try_from(number.wrapping_sub(0xdc00)) {
             return Ok(Escaped::Character(text::undecodable(byte)));
         }

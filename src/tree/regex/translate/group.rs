@@ -1,4 +1,4 @@
-//! What stands in parentheses, and what refers to it.
+//! Groups in parentheses, and references to them.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use super::{Flags, Group, MOST_DEPTH, Piece, PieceKind, Reader, Width, wrong};
 const KNOWN_FLAGS: &str = "Python knows `a`, `i`, `m`, `s`, `u` and `x`";
 
 impl Reader<'_> {
-    /// Reads a group from its `(` on; `None` for a comment or for flags, which match nothing themselves.
+    /// Parses a group from its `(` on; `None` for a comment or for flags, which match nothing themselves.
     pub(super) fn group(&mut self, flags: &mut Flags, may_set_flags: bool) -> Result<Option<Piece>, Problem> {
         let start = self.at;
         self.next();
@@ -52,7 +52,7 @@ impl Reader<'_> {
         if self.take(")") { Ok(()) } else { Err(unclosed("missing ), unterminated comment", start)) }
     }
 
-    /// Reads the inside of a group and its `)`.
+    /// Parses the inside of a group and its `)`.
     fn inside(&mut self, start: usize, mut flags: Flags) -> Result<Piece, Problem> {
         self.descend(start)?;
         let body = self.alternatives(&mut flags)?;
@@ -103,7 +103,7 @@ impl Reader<'_> {
         Piece::several(if self.backtracks() { piece.text } else { String::new() }, Width::NONE)
     }
 
-    /// Reads `<name>…)` or `=name)` after `(?P`.
+    /// Parses `<name>…)` or `=name)` after `(?P`.
     fn named(&mut self, start: usize, flags: Flags) -> Result<Piece, Problem> {
         if self.take("<") {
             let (name, span) = self.name(start, '>')?;
@@ -126,7 +126,7 @@ impl Reader<'_> {
         Some(self.groups.iter().position(|group| group.name.as_deref() == Some(name))? + 1)
     }
 
-    /// Reads a group's name with what closes it.
+    /// Parses a group's name with its terminator.
     fn name(&mut self, start: usize, close: char) -> Result<(String, Range<usize>), Problem> {
         let begin = self.at;
         let name = self.take_while(usize::MAX, |next| next != close).to_owned();
@@ -146,7 +146,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A reference back to a group by its number.
+    /// A back-reference to a group by its number.
     pub(super) fn refer(&mut self, number: usize, span: Range<usize>) -> Result<Piece, Problem> {
         let text = if self.backtracks() { format!(r"(?:\{number})") } else { "(?s:.*)".to_owned() };
         match number.checked_sub(1).and_then(|index| self.groups.get(index)) {
@@ -158,7 +158,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads `1)yes|no)` after `(?(`.
+    /// Parses `1)yes|no)` after `(?(`.
     fn conditional(&mut self, start: usize, flags: Flags) -> Result<Piece, Problem> {
         let begin = self.at;
         let digits = self.take_while(usize::MAX, |next| next.is_ascii_digit());
@@ -187,7 +187,7 @@ impl Reader<'_> {
         Ok(Piece::several(format!("(?{condition}(?:{})|(?:{}))", yes.text, no.text), width))
     }
 
-    /// Checks, at the end, that every condition is about a group there is: Python allows later ones.
+    /// Checks, at the end, that every condition refers to an existing group: Python allows later ones.
     pub(super) fn check_conditions(&self) -> Result<(), Problem> {
         match self.conditions.iter().find(|(number, _)| !(1..=self.groups.len()).contains(number)) {
             Some((_, span)) => Err(wrong("invalid group reference", span.clone(), "no such group")),
@@ -195,7 +195,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads `i)`, which holds from here on, or `i-s:…)`.
+    /// Parses `i)`, which applies from here on, or `i-s:…)`.
     fn flags(&mut self, start: usize, flags: &mut Flags, may_set: bool) -> Result<Option<Piece>, Problem> {
         let mut changed = *flags;
         let on = self.letters(start, &mut changed, true)?;

@@ -7,7 +7,7 @@ use crate::model::problem::Problem;
 use super::{Piece, PieceKind, Reader, Width, wrong};
 
 impl Reader<'_> {
-    /// Reads `*`, `+`, `?` or `{…}` with what may follow it; `None`, taking nothing, for a `{` that means itself.
+    /// Parses `*`, `+`, `?` or `{…}` with its suffix; `None`, without consuming anything, for a literal `{`.
     pub(super) fn quantifier(&mut self) -> Result<Option<Quantifier>, Problem> {
         let start = self.at;
         let (least, most) = match self.next() {
@@ -33,7 +33,7 @@ impl Reader<'_> {
         Ok(Some(Quantifier { least, most, suffix, span }))
     }
 
-    /// Reads the rest of `{m}`, `{m,}`, `{,n}` or `{m,n}`.
+    /// Parses the rest of `{m}`, `{m,}`, `{,n}` or `{m,n}`.
     fn counted(&mut self) -> Result<Option<(usize, Option<usize>)>, Problem> {
         let start = self.at - 1;
         if self.peek() == Some('}') {
@@ -76,7 +76,7 @@ impl Reader<'_> {
             let atom = if piece.kind == PieceKind::Single { piece.text } else { format!("(?:{})", piece.text) };
             let counts = quantifier.counts();
             match quantifier.suffix {
-                // `{2,3}+` would not be possessive everywhere; an atomic group always is.
+                // `{2,3}+` is not possessive in all engines; an atomic group always is.
                 "+" => format!("(?>{atom}{counts})"),
                 suffix => format!("{atom}{counts}{suffix}"),
             }
@@ -86,7 +86,7 @@ impl Reader<'_> {
     }
 }
 
-/// A repetition, as it was written.
+/// A quantifier, as written.
 pub(super) struct Quantifier {
     least: usize,
     most: Option<usize>,
@@ -106,7 +106,7 @@ impl Quantifier {
     }
 }
 
-/// What takes no characters is there once or not at all; the engines refuse to repeat it.
+/// A piece that matches the empty string occurs once or not at all; the engines reject repeating it.
 fn repeat_nothing(piece: &str, quantifier: &Quantifier) -> String {
     match (quantifier.least, quantifier.most, quantifier.suffix) {
         (_, Some(0), _) => String::new(),

@@ -1,4 +1,4 @@
-//! Many, deep and large, and few descriptors.
+//! Many, deep and large trees, and few descriptors.
 
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use super::super::planted::{file, with_files};
 use super::{everything, left_out, numbers, survey_of, threads};
 
-/// A temporary folder in memory where there is one: many files are made faster there.
+/// A temporary directory in memory if possible, where creating many files is faster.
 fn in_memory() -> TempDir {
     tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
 }
@@ -36,7 +36,7 @@ fn a_hundred_thousand_items_are_told_apart() {
         let survey = survey_of(channel.path(), &everything(), &threads).unwrap();
         let totals = &survey.totals[0];
         assert_eq!(numbers(&survey), [3, 19, 7, 7]);
-        assert_eq!((totals.items, totals.empty_items, survey.folders), (100_000, 99_997, 100_001));
+        assert_eq!((totals.items, totals.empty_items, survey.directories), (100_000, 99_997, 100_001));
         let largest: Vec<_> = totals.largest_items.iter().map(|item| item.name.to_str().unwrap()).collect();
         assert_eq!(largest, ["item050000", "item099999", "item000017"]);
     }
@@ -66,7 +66,7 @@ fn sizes_that_64_bits_cannot_hold_are_an_error() {
     assert!(matches!(answer, Err(TreeError::Overflow { .. })), "{answer:?}");
 }
 
-/// A tree like a comb: each level has a file, a folder beside, and a folder that leads on.
+/// A comb-shaped tree: each level has a file, a leaf directory, and a directory that leads on.
 fn comb(root: &Path, depth: usize) {
     file(root, "tooth", 1);
     let mut folder = open(File::open(root).unwrap().into(), c".");
@@ -84,7 +84,7 @@ fn open(at: OwnedFd, name: &std::ffi::CStr) -> OwnedFd {
     openat(at, name, OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).unwrap()
 }
 
-/// Removes a comb from the top, which no path is too long for.
+/// Removes a comb from the top, so that no path is too long.
 fn remove_comb(root: &Path) {
     let root_folder = Dir::open(root, OFlag::O_DIRECTORY, Mode::empty()).unwrap();
     let root = root_folder.as_fd();
@@ -106,12 +106,12 @@ fn a_tree_deeper_than_any_path_is_read() {
     let channel = in_memory();
     comb(channel.path(), DEPTH);
     let surveys = [1, 3].map(|count| survey_of(channel.path(), &everything(), &threads(count)).unwrap());
-    // As many threads as that, and each may open three files at a time only.
+    // That many threads, each of which may only open three files at a time.
     let scarce = shell("ulimit -n 16; exec \"$0\" inputs --format json --threads 4 \"$1\"", channel.path());
     remove_comb(channel.path());
     for survey in surveys {
         assert_eq!(numbers(&survey)[0] as usize, DEPTH + 1);
-        assert_eq!(survey.folders as usize, 2 * DEPTH + 1);
+        assert_eq!(survey.directories as usize, 2 * DEPTH + 1);
         assert_eq!(left_out(&survey), []);
     }
     let scarce: serde_json::Value = serde_json::from_slice(&scarce).unwrap();
@@ -139,7 +139,7 @@ fn few_descriptors_are_enough_for_many_threads() {
     }
 }
 
-/// The program believes that nearly all descriptors are free, and finds them taken.
+/// The program expects nearly all descriptors to be free, and finds them used.
 #[test]
 fn running_out_of_descriptors_makes_it_slower_not_wrong() {
     let channel = in_memory();
@@ -186,8 +186,8 @@ fn any_number_of_threads_comes_to_the_same() {
         let together = survey(count);
         assert_eq!(together.threads, count);
         assert_eq!(
-            (&together.totals, &together.left_out, together.folders),
-            (&alone.totals, &alone.left_out, alone.folders)
+            (&together.totals, &together.excluded, together.directories),
+            (&alone.totals, &alone.excluded, alone.directories)
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Where links lead, and that nothing leads out of a channel unasked.
+//! Where links lead, and that nothing leads out of a channel unless requested.
 
 use std::fs::{self, hard_link};
 
@@ -16,7 +16,7 @@ fn a_link_to_the_root_of_the_machine_is_not_entered() {
     assert_eq!(numbers(&survey), [1, 1, 1, 1]);
     assert_eq!(survey.totals[0].items, 1);
     assert_eq!(left_out(&survey), [("item".into(), Reason::LinkedFolder), ("p1/all".into(), Reason::LinkedFolder)]);
-    assert_eq!(survey.left_out.troubles(), 0, "this is what the contract says");
+    assert_eq!(survey.excluded.troubles(), 0, "this is what the contract says");
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn an_item_whose_target_dir_leads_out_of_the_channel_is_named() {
     let survey = survey_of(channel.path(), &below("ct"), &threads(1)).unwrap();
     assert_eq!(numbers(&survey), [0, 0, 0, 10]);
     assert_eq!(left_out(&survey), [("p2/ct".into(), Reason::Outside)]);
-    assert_eq!(survey.left_out.troubles(), 1);
+    assert_eq!(survey.excluded.troubles(), 1);
     let asked = Options { outside: true, ..threads(1) };
     assert_eq!(numbers(&survey_of(channel.path(), &below("ct"), &asked).unwrap()), [0, 0, 0, 1000]);
 }
@@ -109,7 +109,7 @@ fn files_that_vanish_while_reading_are_named() {
     let options = Options { counted: Some(&clear), ..threads(1) };
     let survey = survey_of(channel.path(), &everything(), &options).unwrap();
     assert_eq!(numbers(&survey), [1, 1, 1, 0]);
-    assert_eq!(survey.left_out.counts[&Reason::Vanished], 2);
+    assert_eq!(survey.excluded.counts[&Reason::Vanished], 2);
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn a_file_in_place_of_the_channel_is_an_error() {
     let channel = with_files(&[]);
     file(channel.path(), "a", 1);
     let no_folder = survey_of(&channel.path().join("a"), &everything(), &threads(1));
-    assert!(matches!(no_folder, Err(TreeError::NotAFolder { .. })), "{no_folder:?}");
+    assert!(matches!(no_folder, Err(TreeError::NotADirectory { .. })), "{no_folder:?}");
     let missing = survey_of(&channel.path().join("b"), &everything(), &threads(1));
     assert!(matches!(missing, Err(TreeError::Missing { .. })), "{missing:?}");
     let empty = survey_of("".as_ref(), &everything(), &threads(1));

@@ -11,7 +11,7 @@ use nix::unistd::{Uid, setfsgid, setfsuid};
 use super::super::planted::{file, with_files};
 use super::{below, everything, left_out, numbers, survey_of, threads};
 
-/// Runs `test` as a user who is stopped by permissions; the kernel changes this for one thread only.
+/// Runs `test` as a user who is restricted by permissions; the kernel changes this for one thread only.
 fn as_nobody<T: Send>(test: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| {
         let thread = scope.spawn(|| {
@@ -38,7 +38,7 @@ fn an_unreadable_folder_is_named_and_the_rest_is_counted() {
     mode(channel.path(), "p1/secret", 0o755);
     assert_eq!(numbers(&survey), [2, 101, 100, 100]);
     assert_eq!(left_out(&survey), [("p1/secret".into(), Reason::Unreadable)]);
-    assert_eq!(survey.left_out.troubles(), 1);
+    assert_eq!(survey.excluded.troubles(), 1);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Special files, odd names, patterns that never end, and callers that change their mind.
+//! Special files, odd names, patterns that never end, and callers that cancel.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -102,7 +102,7 @@ fn all_of_what_is_left_out_is_counted_and_a_thousand_are_named() {
     let channel = with_files(&[]);
     (0..1200).for_each(|name| link(channel.path(), format!("{name:04}"), "nothing"));
     let survey = survey_of(channel.path(), &everything(), &threads(1)).unwrap();
-    assert_eq!(survey.left_out.counts[&Reason::DanglingLink], 1200);
+    assert_eq!(survey.excluded.counts[&Reason::DanglingLink], 1200);
     let named = left_out(&survey);
     assert_eq!((named.len(), named[999].0.to_str()), (1000, Some("0999")));
 }
@@ -111,5 +111,5 @@ fn all_of_what_is_left_out_is_counted_and_a_thousand_are_named() {
 fn no_selection_at_all_is_no_error() {
     let channel = with_files(&[("p1/a", 1)]);
     let survey = highwater::tree::survey(channel.path(), &[], &threads(1)).unwrap();
-    assert_eq!((survey.totals.len(), survey.left_out.is_empty()), (0, true));
+    assert_eq!((survey.totals.len(), survey.excluded.is_empty()), (0, true));
 }

@@ -1,4 +1,4 @@
-//! Where in a document a calibration belongs.
+//! Locates the parts of a document that a calibration belongs to.
 
 use jsonc_parser::ast::{Object, Value};
 
@@ -9,8 +9,8 @@ use crate::model::problem::Problem;
 use crate::model::rule::ScaleRule;
 use crate::model::spelling::quote;
 
-use super::edit::Segment;
-use super::{Change, PutError, unknown};
+use super::editor::Segment;
+use super::{Change, EditError, unknown};
 
 /// The object of a channel.
 #[derive(Clone)]
@@ -26,13 +26,13 @@ impl<'a> Channel<'a> {
     }
 }
 
-/// The places of a calibration.
+/// The parts of a document that a calibration changes.
 pub(super) struct Target<'a> {
     /// The channels that get a rule.
     pub(super) rules: Vec<(Channel<'a>, ScaleRule)>,
-    /// Other input channels whose rules raise the limit too.
+    /// Other input channels whose rules also raise the limit.
     pub(super) others: Vec<Channel<'a>>,
-    /// What has `resources`, or will have them.
+    /// The object with the field `resources`, existing or new.
     pub(super) owner: Object<'a>,
     pub(super) owner_path: Vec<Segment>,
     pub(super) notes: Vec<String>,
@@ -43,7 +43,7 @@ pub(super) fn object<'o, 'a>(object: &'o Object<'a>, name: &str) -> Option<&'o O
     property(object, name)?.as_object()
 }
 
-/// The value of a field: of several the last, as readers take it.
+/// The value of a field: the last one if there are several, as readers do.
 fn property<'o, 'a>(object: &'o Object<'a>, name: &str) -> Option<&'o Value<'a>> {
     object.properties.iter().rev().find(|property| property.name.as_str() == name).map(|property| &property.value)
 }
@@ -68,12 +68,12 @@ fn inputs<'a>(owner: &Object<'a>, path: &[Segment]) -> Vec<Channel<'a>> {
 }
 
 impl<'a> Target<'a> {
-    pub(super) fn find(source: &Source, root: &Value<'a>, change: &Change<'_>) -> Result<Self, PutError> {
+    pub(super) fn find(source: &Source, root: &Value<'a>, change: &Change<'_>) -> Result<Self, EditError> {
         let Some(document) = root.as_object() else {
             let problem = Problem::error("wrong-type", "the document is not an object").at(span(root));
             return Err(source.flawed([problem.label("expected a task or a processing container")]).into());
         };
-        match Schema::of(source) {
+        match Schema::detect(source) {
             Some(Schema::ProcessingContainer) => Self::in_container(source, document, change),
             Some(Schema::Task) => Self::in_task(source, document, change),
             None => {
@@ -84,7 +84,7 @@ impl<'a> Target<'a> {
         }
     }
 
-    fn in_container(source: &Source, document: &Object<'a>, change: &Change<'_>) -> Result<Self, PutError> {
+    fn in_container(source: &Source, document: &Object<'a>, change: &Change<'_>) -> Result<Self, EditError> {
         let templates = match property(document, "templates") {
             Some(Value::Array(templates)) => templates.elements.as_slice(),
             Some(_) | None => &[],
@@ -120,14 +120,14 @@ impl<'a> Target<'a> {
         Ok(Self { rules, others, owner: (*template).clone(), owner_path: path, notes: Vec::new() })
     }
 
-    fn in_task(source: &Source, document: &Object<'a>, change: &Change<'_>) -> Result<Self, PutError> {
+    fn in_task(source: &Source, document: &Object<'a>, change: &Change<'_>) -> Result<Self, EditError> {
         let inline = object(document, "taskTemplate").cloned();
         let template_path = vec![key("taskTemplate")];
         let own = inputs(document, &[]);
         let of_template = inline.as_ref().map(|template| inputs(template, &template_path)).unwrap_or_default();
         let mut channels: Vec<Channel<'a>> = Vec::new();
         for channel in &own {
-            // The task's rule replaces the template's: it is the one that counts, and the only place without a template.
+            // The task's rule replaces the template's: it is the one that counts, and the only one without a template.
             let mounted = of_template.iter().find(|mounted| mounted.name == channel.name);
             let chosen = match mounted {
                 Some(mounted) if channel.rule().is_none() => mounted,
@@ -169,7 +169,7 @@ fn divide<'a>(
     place: &Object<'_>,
     channels: Vec<Channel<'a>>,
     change: &Change<'_>,
-) -> Result<(Vec<(Channel<'a>, ScaleRule)>, Vec<Channel<'a>>), PutError> {
+) -> Result<(Vec<(Channel<'a>, ScaleRule)>, Vec<Channel<'a>>), EditError> {
     let known: Vec<&str> = channels.iter().map(|channel| channel.name.as_str()).collect();
     let at = place.range.start..place.range.start + 1;
     let mut rules = Vec::new();

@@ -1,8 +1,8 @@
-//! The cgroup around a container: made anew for it, read after its end, and removed from every hierarchy.
+//! The cgroup around a container: created for it, read after its end, and removed from every hierarchy.
 //!
-//! With the `cgroupfs` driver the engine is given a path, and the container's cgroup is made below it; with the
-//! `systemd` driver it is given the name of a slice. The container's own cgroup goes with it, ours keeps the peak. runc
-//! makes the same path in all hierarchies of v1, and leaves it there.
+//! With the `cgroupfs` driver the engine gets a path, and creates the container's cgroup below it; with the `systemd`
+//! driver it gets the name of a slice. The container's own cgroup disappears with it; ours keeps the peak. runc creates
+//! the same path in all v1 hierarchies and leaves it there.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -19,15 +19,15 @@ use crate::host::memory::MemoryReader;
 use crate::model::observation::CgroupVersion;
 use crate::model::problem::one_line;
 use crate::runner::FinishError;
+use crate::runner::cgroup_owner::CgroupOwner;
 use crate::runner::engine::Engine;
-use crate::runner::maker::Maker;
-use crate::runner::own_cgroup::{OwnCgroup, destroy, write_to};
 use crate::runner::patience::wait_for_child;
+use crate::runner::run_cgroup::{RunCgroup, destroy, write_to};
 
 /// How long systemd may take to stop a slice.
 const STOP: Duration = Duration::from_secs(10);
 
-/// Why containers of this engine cannot be put into a cgroup of ours, where that can be told beforehand.
+/// Why containers of this engine cannot be placed in a cgroup of our own, if that is known beforehand.
 pub(super) fn obstacle(machine: &Machine, engine: &Engine) -> Option<String> {
     let facts = &engine.facts;
     if engine.address.socket().is_none() || !facts.seems_local() {
@@ -49,23 +49,23 @@ pub(super) fn obstacle(machine: &Machine, engine: &Engine) -> Option<String> {
     None
 }
 
-/// The cgroup around one container. Dropping it kills what is in it and removes it.
+/// The cgroup around one container. Dropping it kills the processes in it and removes it.
 #[derive(Debug)]
-pub(super) struct Parent {
-    /// What the engine is told.
+pub(super) struct EnclosingCgroup {
+    /// The value given to the engine.
     for_engine: String,
     cgroup: Cgroup,
-    /// All hierarchies it may be in.
+    /// All hierarchies that it may exist in.
     hierarchies: Vec<Hierarchy>,
-    /// Ours from the start, where it is not systemd that makes it.
-    own: Option<OwnCgroup>,
-    /// Who is told that memory ran out in the container's own, where ours does not count that.
+    /// Ours from the start, unless systemd creates it.
+    own: Option<RunCgroup>,
+    /// Notified of OOM kills in the container's own cgroup, if ours does not count them.
     oom: Option<OomWatch>,
     removed: bool,
 }
 
-impl Parent {
-    /// Makes it, or chooses its name where systemd makes it; `Err` says why not.
+impl EnclosingCgroup {
+    /// Creates it, or chooses its name if systemd creates it; `Err` is the reason why not.
     pub(super) fn prepare(machine: &Machine, engine: &Engine) -> Result<Self, String> {
         let hierarchy = machine.memory.clone()?;
         let hierarchies = all_hierarchies(&machine.roots).map_err(|error| one_line(&error))?;
@@ -73,16 +73,16 @@ impl Parent {
         if engine.facts.cgroup_driver.as_deref() == Some("systemd") {
             static COUNTER: AtomicU32 = AtomicU32::new(0);
             let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-            let name = Maker::this().slice(number);
+            let name = CgroupOwner::this().slice(number);
             let cgroup = top.child(&name);
             if cgroup.path.exists() {
                 stop_slice(&name);
             }
             return Ok(Self { for_engine: name, cgroup, hierarchies, own: None, oom: None, removed: false });
         }
-        let own = OwnCgroup::create(&top).map_err(|error| one_line(&error))?;
+        let own = RunCgroup::create(&top).map_err(|error| one_line(&error))?;
         let cgroup = own.cgroup().clone();
-        // Before Linux 5.11 a v1 cgroup counts for those below it only when told so.
+        // Before Linux 5.11 a v1 cgroup includes those below it only if this is set.
         let switch = cgroup.path.join("memory.use_hierarchy");
         if cgroup.version() == CgroupVersion::V1 && std::fs::read_to_string(&switch).is_ok_and(|on| on.trim() == "0") {
             write_to(&switch, "1").map_err(|error| error.to_string())?;
@@ -91,7 +91,7 @@ impl Parent {
         Ok(Self { for_engine: format!("/{name}"), cgroup, hierarchies, own: Some(own), oom: None, removed: false })
     }
 
-    /// What the engine is given as `CgroupParent`.
+    /// The value of `CgroupParent` for the engine.
     pub(super) fn for_engine(&self) -> &str {
         &self.for_engine
     }
@@ -100,17 +100,17 @@ impl Parent {
         &self.cgroup
     }
 
-    /// Sees to it that a lack of memory in this container is noticed: to be called before it is started.
+    /// Starts watching for OOM kills in this container; call before it is started.
     pub(super) fn watch_limit(&mut self, engine: &Engine, id: &str) {
         self.oom = OomWatch::begin(engine, &self.cgroup, id);
     }
 
-    /// Whether memory ran out in the container, as far as that is only to be noticed.
+    /// Whether the OOM watch saw memory run out in the container.
     pub(super) fn ran_out(&self) -> bool {
         self.oom.as_ref().is_some_and(OomWatch::ran_out)
     }
 
-    /// A reader of the memory charged in it. Its files are there once the container has been started.
+    /// A reader of the memory charged to it. Its files exist once the container has been started.
     pub(super) fn reader(&self) -> MemoryReader {
         MemoryReader::new(&self.cgroup).with_companions(&self.companions())
     }
@@ -120,7 +120,7 @@ impl Parent {
         let name = Path::new(self.for_engine.trim_start_matches('/'));
         let with = |file: &str| {
             let v1 = self.hierarchies.iter().filter(|hierarchy| hierarchy.version == CgroupVersion::V1);
-            v1.map(|hierarchy| hierarchy.mount_point.join(name)).find(|folder| folder.join(file).exists())
+            v1.map(|hierarchy| hierarchy.mount_point.join(name)).find(|directory| directory.join(file).exists())
         };
         V1Companions {
             cpuacct: with("cpuacct.usage_user"),
@@ -129,14 +129,14 @@ impl Parent {
         }
     }
 
-    /// Whether the container is or was in it: it is in a cgroup that only this container was to be made in.
+    /// Whether the container is or was in it: only this container is created in this cgroup.
     pub(super) fn was_used(&self) -> Result<bool, HostError> {
-        // An empty cgroup has no memory: whatever was charged here was charged by the container.
+        // An unused cgroup has no memory charged: any charge comes from the container.
         let mut reader = MemoryReader::new(&self.cgroup);
         Ok(reader.peak()?.or(reader.current()?).value().is_some_and(|peak| peak.0 > 0))
     }
 
-    /// Kills what is left in it and removes it everywhere.
+    /// Kills the remaining processes in it and removes it from every hierarchy.
     pub(super) fn remove(mut self) -> Result<(), FinishError> {
         self.removed = true;
         self.remove_everywhere()
@@ -153,7 +153,7 @@ impl Parent {
     }
 }
 
-impl Drop for Parent {
+impl Drop for EnclosingCgroup {
     fn drop(&mut self) {
         if !self.removed
             && let Err(error) = self.remove_everywhere()
@@ -163,7 +163,7 @@ impl Drop for Parent {
     }
 }
 
-/// Removes the cgroup with this path from these hierarchies, with all that is in it.
+/// Removes the cgroup with this path from these hierarchies, with everything in it.
 pub(super) fn remove_from(hierarchies: &[Hierarchy], below: &Path) -> Result<(), FinishError> {
     let mut result = Ok(());
     for hierarchy in hierarchies.iter().filter(|hierarchy| !hierarchy.read_only) {
@@ -173,13 +173,13 @@ pub(super) fn remove_from(hierarchies: &[Hierarchy], below: &Path) -> Result<(),
             path: cgroup.path,
             source,
         });
-        // One that stays must not keep the others from being removed.
+        // Continue after one that stays.
         result = result.and(removed);
     }
     result
 }
 
-/// Has systemd forget the slice. Where that fails its cgroup is removed all the same.
+/// Makes systemd stop the slice. If that fails, its cgroup is removed nevertheless.
 pub(super) fn stop_slice(name: &str) {
     let started = Command::new("systemctl")
         .args(["stop", "--quiet", name])

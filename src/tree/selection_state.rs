@@ -1,26 +1,26 @@
-//! What is looked for in a folder: which selection, for which of its totals, and how far its patterns are.
+//! The states of selections in a directory: for which totals its files count, and how far the patterns have matched.
 
 use super::glob::Places;
 use super::regex::Needs;
 use super::selection::Selection;
 
-/// One selection on its way through the folders.
+/// A selection on its way through the directories.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Watch {
+pub(super) struct SelectionState {
     /// The index of the selection.
     pub(super) selection: usize,
     pub(super) scope: Scope,
     pub(super) stage: Stage,
 }
 
-/// Which totals a file goes to.
+/// The totals that a file is added to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
     /// Those of the whole channel.
     Whole,
-    /// Those of the item the folder belongs to.
+    /// Those of the item that contains the directory.
     Item,
-    /// Both, where the patterns say the same of a file seen from the channel and from the item.
+    /// Both, if the patterns give the same result for a file relative to the channel and to the item.
     Both,
 }
 
@@ -34,21 +34,21 @@ impl Scope {
     }
 }
 
-/// Where a watch is.
+/// The stage of a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// Above `target_dir`; this component of it comes next.
+    /// Above `target_dir`; this component of it is next.
     Seeking(usize),
-    /// In it: files count.
+    /// Inside `target_dir`: files count.
     Counting {
         places: Places,
-        /// Where, in the path below the channel, the path that the patterns are about begins.
+        /// The start, in the path relative to the channel, of the path that the patterns apply to.
         base: usize,
     },
 }
 
-impl Watch {
-    /// Begins at the folder that `target_dir` is relative to, whose files' paths begin at `base`.
+impl SelectionState {
+    /// Begins in the directory that `target_dir` is relative to, whose files' paths begin at `base`.
     fn begin(selection: usize, scope: Scope, compiled: &Selection, base: usize) -> Self {
         let stage = if compiled.dir.is_empty() {
             Stage::Counting { places: compiled.glob.start(), base }
@@ -58,12 +58,12 @@ impl Watch {
         Self { selection, scope, stage }
     }
 
-    /// The watch in a `target_dir` that was just reached.
+    /// The state in a `target_dir` that was just reached.
     pub(super) fn arrive(self, compiled: &Selection, base: usize) -> Self {
         Self { stage: Stage::Counting { places: compiled.glob.start(), base }, ..self }
     }
 
-    /// The same watch in a sub-folder; `None` where nothing below it can count.
+    /// The same state in a subdirectory; `None` if nothing below it can count.
     fn enter(self, compiled: &Selection, name: &[u8], base: usize) -> Option<Self> {
         let stage = match self.stage {
             Stage::Seeking(next) if *compiled.dir[next] != *name => return None,
@@ -76,52 +76,62 @@ impl Watch {
     }
 }
 
-/// What is looked for in the channel itself.
-pub(super) fn of_channel(selections: &[Selection]) -> Vec<Watch> {
+/// The states in the channel itself.
+pub(super) fn of_channel(selections: &[Selection]) -> Vec<SelectionState> {
     let productive = selections.iter().enumerate().filter(|(_, selection)| !selection.glob.is_barren());
-    productive.map(|(index, selection)| Watch::begin(index, Scope::Whole, selection, 0)).collect()
+    productive.map(|(index, selection)| SelectionState::begin(index, Scope::Whole, selection, 0)).collect()
 }
 
-/// What is looked for in the item `name`, where `watches` are those of the channel. With `may_join` one watch stands
-/// for the channel and the item where they agree.
-pub(super) fn of_item(watches: &[Watch], selections: &[Selection], name: &[u8], may_join: bool) -> Vec<Watch> {
+/// The states in the item `name`, where `states` are those of the channel. With `may_join` one state represents the
+/// channel and the item if they agree.
+pub(super) fn of_item(
+    states: &[SelectionState],
+    selections: &[Selection],
+    name: &[u8],
+    may_join: bool,
+) -> Vec<SelectionState> {
     let base = name.len() + 1;
-    let mut inside = of_sub_folder(watches, selections, name, base);
+    let mut inside = of_subdirectory(states, selections, name, base);
     for (index, selection) in selections.iter().enumerate() {
         if !selection.items || selection.glob.is_barren() {
             continue;
         }
-        let whole = inside.iter_mut().find(|watch| watch.selection == index);
+        let whole = inside.iter_mut().find(|state| state.selection == index);
         match whole {
             Some(whole) if may_join && selection.dir.is_empty() && selection.is_about_names() => {
                 whole.scope = Scope::Both
             }
-            Some(_) | None => inside.push(Watch::begin(index, Scope::Item, selection, base)),
+            Some(_) | None => inside.push(SelectionState::begin(index, Scope::Item, selection, base)),
         }
     }
     inside
 }
 
-/// What is looked for in a sub-folder `name`, whose files' paths below the channel begin at `base`.
-pub(super) fn of_sub_folder(watches: &[Watch], selections: &[Selection], name: &[u8], base: usize) -> Vec<Watch> {
-    watches.iter().filter_map(|watch| watch.enter(&selections[watch.selection], name, base)).collect()
+/// The states in a subdirectory `name`, whose files' paths relative to the channel begin at `base`.
+pub(super) fn of_subdirectory(
+    states: &[SelectionState],
+    selections: &[Selection],
+    name: &[u8],
+    base: usize,
+) -> Vec<SelectionState> {
+    states.iter().filter_map(|state| state.enter(&selections[state.selection], name, base)).collect()
 }
 
-/// Whether a sub-folder `name` has the very same watches.
-pub(super) fn stay_the_same(watches: &[Watch], selections: &[Selection], name: &[u8]) -> bool {
+/// Whether a subdirectory `name` has identical states.
+pub(super) fn stay_the_same(states: &[SelectionState], selections: &[Selection], name: &[u8]) -> bool {
     let is_one_line = !name.contains(&b'\n');
-    watches.iter().all(|watch| {
-        let selection = &selections[watch.selection];
-        matches!(watch.stage, Stage::Counting { .. })
+    states.iter().all(|state| {
+        let selection = &selections[state.selection];
+        matches!(state.stage, Stage::Counting { .. })
             && selection.glob.is_one_name()
             && (is_one_line || selection.pattern.needs() == Needs::Path)
     })
 }
 
-/// Whether any watch has a reason to enter a sub-folder `name`.
-pub(super) fn wants(watches: &[Watch], selections: &[Selection], name: &[u8]) -> bool {
-    watches.iter().any(|watch| match watch.stage {
+/// Whether any selection needs to enter a subdirectory `name`.
+pub(super) fn wants(states: &[SelectionState], selections: &[Selection], name: &[u8]) -> bool {
+    states.iter().any(|state| match state.stage {
         Stage::Counting { .. } => true,
-        Stage::Seeking(next) => *selections[watch.selection].dir[next] == *name,
+        Stage::Seeking(next) => *selections[state.selection].dir[next] == *name,
     })
 }

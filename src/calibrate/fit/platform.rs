@@ -1,4 +1,4 @@
-//! The rule as its consumer wants it.
+//! Adapts a rule to the platform that will apply it.
 
 use crate::model::fit::{Censoring, FittedRule, Form, RunTable};
 use crate::model::prediction::{Demand, kubernetes};
@@ -6,10 +6,10 @@ use crate::model::units::Bytes;
 
 use super::waste::waste;
 
-/// What the platform multiplies a rule with when it runs on Kubernetes.
+/// The factor that the platform applies to a rule on Kubernetes.
 pub const KUBERNETES_MARGIN: f64 = 1.1;
 
-/// What runs the task, and so what becomes of a rule.
+/// The platform that runs the task, which determines how a rule is applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Target {
@@ -21,7 +21,7 @@ pub enum Target {
 }
 
 impl Target {
-    /// What the platform multiplies a rule with.
+    /// The factor that the platform applies to a rule.
     pub const fn factor(self) -> f64 {
         match self {
             Self::Docker => 1.0,
@@ -29,7 +29,7 @@ impl Target {
         }
     }
 
-    /// What tasks get where this rule is written down.
+    /// The limit that tasks get if this rule is written.
     #[must_use]
     pub fn effective(self, rule: FittedRule) -> FittedRule {
         match self {
@@ -42,23 +42,23 @@ impl Target {
         }
     }
 
-    /// What a task gets where this much is asked for: on Kubernetes the platform adds its margin and rounds to one decimal
-    /// of a binary unit, up or down.
+    /// The limit of a task that requests this amount: on Kubernetes the platform adds its margin and rounds to one
+    /// decimal of a binary unit, up or down.
     pub fn given(self, asked: Bytes) -> Bytes {
         match self {
             Self::Docker => asked,
             Self::Kubernetes => {
-                let demand = Demand { floor: Some(asked), ..Demand::default() };
+                let demand = Demand { base: Some(asked), ..Demand::default() };
                 kubernetes(&demand).map_or(asked, |amount| amount.bytes)
             }
         }
     }
 
-    /// The least to ask for to be given at least this much.
+    /// The smallest amount to request to get at least this much.
     pub fn asked(self, wanted: Bytes) -> Bytes {
         match self {
             Self::Docker => wanted,
-            // The platform's rounding keeps the order of amounts.
+            // The platform's rounding is monotonic.
             Self::Kubernetes => {
                 let (mut low, mut high) = (0, wanted.0);
                 while low < high {
@@ -70,14 +70,14 @@ impl Target {
         }
     }
 
-    /// The rule to write down, with a coefficient so large that the platform's rounding makes no more of these runs fail
+    /// The rule to write, with a coefficient so large that the platform's rounding makes no more of these runs fail
     /// than the rule itself.
     #[must_use]
     pub fn rounded(self, written: FittedRule, wanted: &FittedRule, table: &RunTable, predictor: usize) -> FittedRule {
         let base_bytes = self.asked(wanted.base_bytes);
-        let plain = || table.runs.iter().filter(|run| run.censoring == Censoring::None);
+        let uncensored = || table.runs.iter().filter(|run| run.censoring == Censoring::None);
         let failures = |limit: &dyn Fn(Bytes) -> Bytes| {
-            plain().filter(|run| run.sizes.get(predictor).is_some_and(|n| limit(*n) < run.peak)).count()
+            uncensored().filter(|run| run.sizes.get(predictor).is_some_and(|n| limit(*n) < run.peak)).count()
         };
         let most = failures(&|n| wanted.limit(n));
         let raised = |step: u32| {
@@ -86,7 +86,7 @@ impl Target {
         };
         match self {
             Self::Docker => written,
-            // Rounding takes away less than a twentieth.
+            // Rounding removes less than a twentieth.
             Self::Kubernetes => (0..=20)
                 .map(raised)
                 .find(|rule| failures(&|n| self.given(rule.limit(n))) <= most)
@@ -94,7 +94,7 @@ impl Target {
         }
     }
 
-    /// The rule to write down so that tasks get what this rule says: the platform's own margin is not added twice.
+    /// The rule to write so that tasks get what this rule says: the platform's margin must not be added twice.
     #[must_use]
     pub fn written(self, rule: FittedRule) -> FittedRule {
         match self {
@@ -108,17 +108,17 @@ impl Target {
     }
 }
 
-/// The rule with a whole coefficient and exponent 1, as the `scale_factor` dialect can write it.
+/// The rule with a whole coefficient and exponent 1, as the `scale_factor` dialect can express it.
 ///
-/// It gives no measured size less than `rule` does; of the two neighbouring whole coefficients, and none at all, the
-/// one that wastes least on the recorded runs, with the smallest floor that makes it so. What a larger coefficient
-/// brings the floor need not give.
+/// It gives no measured size less than `rule` does. Of the two neighbouring whole coefficients, and none at all, the
+/// one is chosen that wastes least on the recorded runs, with the smallest base that makes it so. A larger coefficient
+/// may lower the base.
 pub fn whole_factor(rule: &FittedRule, table: &RunTable, predictor: usize) -> FittedRule {
     let sizes: Vec<Bytes> = table.runs.iter().filter_map(|run| run.sizes.get(predictor).copied()).collect();
     let slope = match rule.exponent {
         0 => 0.0,
         1 => rule.coefficient,
-        // A steeper curve has no slope: the line from the origin to its right end is one to start from.
+        // A steeper curve has no slope: start from the line from the origin to its right end.
         _ => sizes.iter().max().map_or(0.0, |&n| rule.limit(n).0 as f64 / n.0.max(1) as f64),
     };
     [0.0, slope.floor(), slope.ceil()]
@@ -128,7 +128,7 @@ pub fn whole_factor(rule: &FittedRule, table: &RunTable, predictor: usize) -> Fi
         .unwrap_or(*rule)
 }
 
-/// The rule with this coefficient and the smallest floor that gives no size less than before.
+/// The rule with this coefficient and the smallest base that gives no size less than before.
 fn absorbed(rule: &FittedRule, coefficient: f64, sizes: &[Bytes]) -> FittedRule {
     let growing =
         FittedRule { base_bytes: Bytes::ZERO, coefficient, exponent: u32::from(coefficient > 0.0), form: rule.form };
@@ -144,8 +144,8 @@ fn absorbed(rule: &FittedRule, coefficient: f64, sizes: &[Bytes]) -> FittedRule 
 }
 
 fn wasted(rule: &FittedRule, table: &RunTable, predictor: usize) -> f64 {
-    let plain = table.runs.iter().filter(|run| run.censoring == Censoring::None);
-    plain
+    let uncensored = table.runs.iter().filter(|run| run.censoring == Censoring::None);
+    uncensored
         .filter_map(|run| {
             let limit = rule.limit(*run.sizes.get(predictor)?).0 as f64;
             Some(waste(limit, run.peak.0 as f64, run.wall_seconds.unwrap_or(1.0)))
@@ -211,6 +211,6 @@ mod tests {
     fn a_small_coefficient_is_a_floor() {
         let rule: FittedRule = "max(100, 0.01*n)".parse().unwrap();
         let whole = whole_factor(&rule, &table(&[(1000, 90), (12_000, 118)]), 0);
-        assert_eq!(whole, FittedRule::floor(Bytes(120)));
+        assert_eq!(whole, FittedRule::constant(Bytes(120)));
     }
 }

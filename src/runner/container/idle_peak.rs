@@ -1,11 +1,12 @@
-//! The noise floor: what a container of an image peaks at that does nothing.
+//! Idle peak: the peak of a container of the image that does nothing.
 //!
-//! runc's own start is charged to the container, 2 to 20 MiB. It is a least value of every peak, not an addend.
+//! The start of runc itself is charged to the container, 2 to 20 MiB. That is a minimum of every peak; it does not add
+//! to it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{ContainerLaunch, ContainerRunner, Way};
+use super::{ContainerLaunch, ContainerRunner, PeakMethod};
 use crate::model::observation::Exactness;
 use crate::model::problem::one_line;
 use crate::model::units::Bytes;
@@ -18,12 +19,12 @@ use crate::runner::{Runner, StartError, probe};
 impl ContainerRunner {
     /// Measures the peak of an idle container of the image, cached for this engine, image and way to the peak.
     pub(super) fn measure_idle_peak(&mut self, patience: &mut Patience<'_>) -> Result<Option<Bytes>, StartError> {
-        let way = match self.way()? {
-            Way::Parent => "parent",
-            Way::Probe => "probe",
-            Way::Leaf { .. } => return Ok(None),
+        let peak_method = match self.peak_method()? {
+            PeakMethod::EnclosingCgroup => "parent",
+            PeakMethod::Probe => "probe",
+            PeakMethod::ContainerCgroup { .. } => return Ok(None),
         };
-        let file = self.noise_file(way);
+        let file = self.idle_peak_file(peak_method);
         if let Some(bytes) = file.as_deref().and_then(remembered) {
             return Ok(Some(bytes));
         }
@@ -38,9 +39,9 @@ impl ContainerRunner {
             launch,
             probe: self.probe,
             wants_idle_peak: false,
-            noise_floor: None,
+            idle_peak: None,
             needs_program: true,
-            parent_refused: self.parent_refused.clone(),
+            enclosing_refused: self.enclosing_refused.clone(),
         };
         let run = idle.start(patience)?;
         self.engine.wait_readable(patience, BRISK, run.ended());
@@ -59,15 +60,15 @@ impl ContainerRunner {
         Ok(bytes)
     }
 
-    /// Where it is cached: by image, engine, kernel and way.
-    fn noise_file(&self, way: &str) -> Option<PathBuf> {
+    /// The cache file, by image, engine, kernel and way to read the peak.
+    fn idle_peak_file(&self, peak_method: &str) -> Option<PathBuf> {
         let facts = &self.engine.facts;
         let parts = [
             self.image.id.as_deref()?,
             facts.host.as_deref()?,
             facts.version.as_deref()?,
             facts.kernel.as_deref()?,
-            way,
+            peak_method,
         ];
         cache::file("noise", &parts.join("_"))
     }

@@ -1,10 +1,10 @@
-//! Puts rules and resources into the text of a document and changes nothing else of it.
+//! Edits rules and resources in the text of a document and leaves everything else unchanged.
 //!
-//! Every edit is a piece of the text that is replaced, found by the bytes of the values there. Whatever stands between
-//! them stays: order, indentation, line breaks, fields of other tools, Jinja. Whether the result says what it should is
-//! not taken for granted: it is rendered and read again, and compared with what the old document says plus the change.
+//! Every edit replaces a span of the text, located by the bytes of its values. Everything between them stays: order,
+//! indentation, line breaks, fields of other tools, Jinja. The result is verified: it is rendered and read again, and
+//! compared with the content of the old document plus the change.
 
-mod edit;
+mod editor;
 mod layout;
 mod target;
 
@@ -21,25 +21,25 @@ use super::place::blocks_before;
 use super::syntax;
 use super::{Source, Variables};
 
-use edit::{Edit, Editor, Segment};
+use editor::{Edit, Editor, Segment};
 use target::Target;
 
-/// What came of putting a calibration into a document.
+/// The result of writing a calibration into a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Put {
+pub struct Edited {
     /// The new text.
     pub text: String,
-    /// What a person should know about it.
+    /// Notes for the user.
     pub notes: Vec<String>,
 }
 
-/// Why a calibration could not be put into a document.
+/// Why a calibration could not be written into a document.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum PutError {
-    /// The document is not as it should be, or gives no place for it.
+pub enum EditError {
+    /// The document is invalid, or has no place for it.
     #[error(transparent)]
     Flawed(#[from] Flawed),
-    /// The document would say something else than it should: its Jinja repeats or computes what would be changed.
+    /// The document would not have the expected content: its Jinja repeats or computes the value to change.
     #[error("failed to change {name}: the value to be changed is repeated or computed by Jinja")]
     Templated {
         /// The document.
@@ -47,35 +47,35 @@ pub enum PutError {
     },
 }
 
-/// What is put where.
+/// A change to a document.
 #[derive(Clone, Copy, Debug)]
 pub struct Change<'a> {
     /// The rules and the resources.
     pub documented: &'a Documented,
     /// The template, for a document with several.
     pub template: Option<&'a str>,
-    /// The template that is meant where there are several and none is named.
+    /// The default template of a document with several.
     pub usual_template: Option<&'a str>,
     /// The channel of rules that name none, for a document with several.
     pub channel: Option<&'a str>,
-    /// Whether the rules of other inputs, which would count too, are taken out.
+    /// Whether to remove the rules of other inputs, which would count too.
     pub alone: bool,
 }
 
 impl Source {
-    /// The dialect that a document writes its rules in; `None` where nothing tells.
+    /// The dialect of the rules in a document; `None` if unknown.
     pub fn dialect(&self) -> Option<Dialect> {
         let json: Json = serde_json::from_str(self.json()).ok()?;
         dialect_of(&json, &["complexity"], &["scale_factor"])
             .or_else(|| dialect_of(&json, &["adjustable", "input"], &["api_version", "volume_source"]))
     }
 
-    /// The text of the document with a calibration in it.
+    /// The text of the document with a calibration written into it.
     ///
     /// # Errors
-    /// There is no such template or channel, a value to be changed is made by Jinja, or the result would not say what it
-    /// should.
-    pub fn put(&self, variables: &Variables, change: &Change<'_>) -> Result<Put, PutError> {
+    /// If there is no such template or channel, a value to change is produced by Jinja, or the content of the result
+    /// would not be the expected one.
+    pub fn edit(&self, variables: &Variables, change: &Change<'_>) -> Result<Edited, EditError> {
         let root = syntax::parse(self.json()).map_err(|problem| self.flawed([problem]))?;
         let target = Target::find(self, &root, change)?;
         let mut editor = Editor::new(self.json());
@@ -84,7 +84,7 @@ impl Source {
             if let Some(old) = channel.rule_type().filter(|old| *old != rule.applies_to) {
                 notes.push(format!("changed the rule of {} from type `{old}` to `limit`", channel.name));
             }
-            put_rule(&mut editor, channel, rule);
+            edit_rule(&mut editor, channel, rule);
         }
         for other in &target.others {
             if change.alone {
@@ -97,19 +97,19 @@ impl Source {
             }
         }
         let amounts = [("limits", &change.documented.limit), ("requests", &change.documented.request)];
-        put_resources(&mut editor, &target, amounts);
+        edit_resources(&mut editor, &target, amounts);
         let expected = editor.expected(serde_json::from_str(self.json()).unwrap_or_default());
         let text = self.edited(&editor.finish())?;
-        let again = Source::render(self.name(), text.clone(), variables);
-        let says: Option<Json> = again.ok().and_then(|source| serde_json::from_str(source.json()).ok());
-        if says.as_ref() != Some(&expected) {
-            return Err(PutError::Templated { name: self.name().to_owned() });
+        let rendered = Source::render(self.name(), text.clone(), variables);
+        let content: Option<Json> = rendered.ok().and_then(|source| serde_json::from_str(source.json()).ok());
+        if content.as_ref() != Some(&expected) {
+            return Err(EditError::Templated { name: self.name().to_owned() });
         }
-        Ok(Put { text, notes })
+        Ok(Edited { text, notes })
     }
 
-    /// The text of the file with these pieces of [`Self::json`] replaced.
-    fn edited(&self, edits: &[Edit]) -> Result<String, PutError> {
+    /// The text of the file with these spans of [`Self::json`] replaced.
+    fn edited(&self, edits: &[Edit]) -> Result<String, EditError> {
         let mut text = self.text().to_owned();
         let mut placed = Vec::new();
         for edit in edits {
@@ -123,7 +123,8 @@ impl Source {
         Ok(text)
     }
 
-    /// Whether what is put at a place of the file is there whenever its object is: not in an `{% if … %}` of its own.
+    /// Whether something inserted at this place of the file is present whenever its object is: not in an `{% if … %}`
+    /// of its own.
     fn is_in_one_block(&self, place: &Range<usize>, opening: Option<usize>) -> bool {
         let Some(opening) = opening.filter(|_| self.is_rendered()) else { return true };
         let opening = self.place_of(opening..opening + 1);
@@ -131,7 +132,7 @@ impl Source {
             .is_some_and(|opening| blocks_before(self.text(), opening.start) == blocks_before(self.text(), place.start))
     }
 
-    fn made_by_jinja(&self, span: Range<usize>) -> PutError {
+    fn made_by_jinja(&self, span: Range<usize>) -> EditError {
         let problem = Problem::error("made-by-jinja", "the value to be changed is computed by Jinja")
             .at(span)
             .label("expected a literal value")
@@ -156,7 +157,7 @@ fn dialect_of(json: &Json, complexity: &[&str], scale_factor: &[&str]) -> Option
     }
 }
 
-/// The fields of a rule in the order people write them; `None` is a field that must not be there.
+/// The fields of a rule in their usual order; `None` is a field that must be absent.
 fn fields(rule: &ScaleRule) -> [(&'static str, Option<Json>); 7] {
     let (complexity, factor) = match rule.formula.dialect() {
         Dialect::Complexity => (Some(json!(rule.formula.source())), None),
@@ -174,14 +175,14 @@ fn fields(rule: &ScaleRule) -> [(&'static str, Option<Json>); 7] {
     ]
 }
 
-fn put_rule(editor: &mut Editor<'_>, channel: &target::Channel<'_>, rule: &ScaleRule) {
+fn edit_rule(editor: &mut Editor<'_>, channel: &target::Channel<'_>, rule: &ScaleRule) {
     let Some(old) = channel.rule() else {
         let fields = fields(rule).into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
         return editor.set(&channel.object, &channel.path, "scale_rule", Json::Object(fields.collect()));
     };
     let path = [channel.path.clone(), vec![Segment::Key("scale_rule".to_owned())]].concat();
     let has = |name: &str| old.properties.iter().any(|property| property.name.as_str() == name);
-    // The formula keeps its place where the dialect stays, and the place of the other one where it changes.
+    // The formula keeps its place if the dialect stays, and takes that of the old one if it changes.
     if rule.formula.dialect() == Dialect::ScaleFactor && has("complexity") {
         editor.rename(old, &path, "complexity", "scale_factor");
     } else if rule.formula.dialect() == Dialect::Complexity && has("scale_factor") {
@@ -196,7 +197,7 @@ fn put_rule(editor: &mut Editor<'_>, channel: &target::Channel<'_>, rule: &Scale
     }
 }
 
-/// Whether a field says no more than none at all, such as `"target_glob": "*"`.
+/// Whether a field has no effect, such as `"target_glob": "*"`.
 fn is_idle(rule: &jsonc_parser::ast::Object<'_>, name: &str) -> bool {
     let idle = match name {
         "target_dir" => ["", "."],
@@ -212,7 +213,7 @@ fn is_idle(rule: &jsonc_parser::ast::Object<'_>, name: &str) -> bool {
     })
 }
 
-fn put_resources(editor: &mut Editor<'_>, target: &Target<'_>, amounts: [(&'static str, &Option<String>); 2]) {
+fn edit_resources(editor: &mut Editor<'_>, target: &Target<'_>, amounts: [(&'static str, &Option<String>); 2]) {
     let wanted: Vec<(&str, &String)> =
         amounts.iter().filter_map(|(kind, amount)| Some((*kind, amount.as_ref()?))).collect();
     let memory = |amount: &str| json!({ "memory": amount });
@@ -231,7 +232,7 @@ fn put_resources(editor: &mut Editor<'_>, target: &Target<'_>, amounts: [(&'stat
                         let path = [path.clone(), vec![Segment::Key(kind.to_owned())]].concat();
                         match amount {
                             Some(amount) => editor.set(inside, &path, "memory", json!(amount)),
-                            // The old floor is no part of the new rule.
+                            // The old minimum is not part of the new rule.
                             None => editor.remove(inside, &path, "memory"),
                         }
                     }
@@ -243,7 +244,7 @@ fn put_resources(editor: &mut Editor<'_>, target: &Target<'_>, amounts: [(&'stat
     }
 }
 
-fn unknown(source: &Source, code: &'static str, message: String, place: Range<usize>, known: &[&str]) -> PutError {
+fn unknown(source: &Source, code: &'static str, message: String, place: Range<usize>, known: &[&str]) -> EditError {
     let known: Vec<String> = known.iter().map(|name| quote(name)).collect();
     let label =
         if known.is_empty() { "none defined".to_owned() } else { format!("expected one of {}", known.join(", ")) };

@@ -1,7 +1,7 @@
-//! How threads share the work on a channel.
+//! Distributes the work on a channel over threads.
 //!
-//! Each thread goes depth first through folders of its own. While fewer pieces of work are waiting than there are
-//! threads, it gives some away: a block of names of a large folder, or half of the folders it has put off for longest.
+//! Each thread goes depth first through directories of its own. While fewer work items are waiting than there are
+//! threads, it gives some away: a block of names of a large directory, or half of the directories it postponed first.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -9,22 +9,22 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::folder::Folder;
+use super::directory::Directory;
 
-/// Work that any thread can do.
+/// Work for any thread.
 #[derive(Debug)]
 pub(super) enum Work {
-    /// Names of a large folder, as the kernel listed them.
-    Names { folder: Arc<Folder>, opened: Arc<OwnedFd>, listed: Vec<u8> },
-    /// Sub-folders of a folder.
+    /// Names of a large directory, as listed by the kernel.
+    Names { directory: Arc<Directory>, opened: Arc<OwnedFd>, listed: Vec<u8> },
+    /// Subdirectories of a directory.
     Frame(Frame),
 }
 
-/// Sub-folders that are still to be read.
+/// Subdirectories that are still to be read.
 #[derive(Debug)]
 pub(super) struct Frame {
-    pub(super) folder: Arc<Folder>,
-    /// The open folder, unless it had to be closed in the meantime.
+    pub(super) directory: Arc<Directory>,
+    /// The open directory, unless it had to be closed in the meantime.
     pub(super) opened: Option<Arc<OwnedFd>>,
     pub(super) names: Names,
 }
@@ -32,7 +32,7 @@ pub(super) struct Frame {
 /// Names in one block of memory, taken from the end.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    /// Each with a NUL at its end.
+    /// Each terminated by a NUL.
     bytes: Vec<u8>,
     count: usize,
 }
@@ -47,7 +47,7 @@ impl Names {
         self.count
     }
 
-    /// Takes the last name, with its NUL, to `name`.
+    /// Moves the last name, with its NUL, to `name`.
     pub(super) fn pop(&mut self, name: &mut Vec<u8>) -> bool {
         name.clear();
         if self.count == 0 {
@@ -60,7 +60,7 @@ impl Names {
         true
     }
 
-    /// Takes about half of the names, at least one, and leaves at least one where there are two.
+    /// Takes about half of the names: at least one, and leaves at least one if there are two.
     fn split(&mut self) -> Self {
         let after_nul =
             |bytes: &[u8], from: usize| bytes.get(from..)?.iter().position(|&byte| byte == 0).map(|nul| from + nul + 1);
@@ -81,43 +81,43 @@ impl Names {
 }
 
 impl Frame {
-    /// Takes about half of the sub-folders for another thread.
+    /// Takes about half of the subdirectories for another thread.
     pub(super) fn split(&mut self) -> Self {
-        Self { folder: Arc::clone(&self.folder), opened: self.opened.clone(), names: self.names.split() }
+        Self { directory: Arc::clone(&self.directory), opened: self.opened.clone(), names: self.names.split() }
     }
 }
 
-/// The work that waits, and who works.
+/// The waiting work, and the number of working threads.
 #[derive(Debug)]
 pub(super) struct Queue {
     state: Mutex<State>,
     changed: Condvar,
-    /// How many pieces of work could wait at a time; 0 while one thread works alone.
+    /// The most work items that may wait; 0 while one thread works alone.
     capacity: AtomicUsize,
-    /// As many as are waiting, to be read without the lock.
+    /// The number of waiting items, readable without the lock.
     waiting: AtomicUsize,
 }
 
 #[derive(Debug)]
 struct State {
     work: VecDeque<Work>,
-    /// The threads that have work.
+    /// Number of threads that have work.
     working: usize,
     is_over: bool,
 }
 
-/// What a thread gets that asks for work.
+/// The answer to a thread that requests work.
 #[derive(Debug)]
 pub(super) enum Next {
     Work(Work),
     /// Nothing yet.
     Later,
-    /// Everything is done.
+    /// There is no more work.
     Over,
 }
 
 impl Queue {
-    /// For one thread that works already.
+    /// Creates a queue for a single thread, which already works.
     pub(super) fn new() -> Self {
         let state = State { work: VecDeque::new(), working: 1, is_over: false };
         Self {
@@ -128,13 +128,13 @@ impl Queue {
         }
     }
 
-    /// Whether more work should be given away.
+    /// Whether a thread should give away more work.
     #[inline]
     pub(super) fn is_hungry(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) < self.capacity.load(Ordering::Relaxed)
     }
 
-    /// Opens the queue for so many threads, one of which works already.
+    /// Opens the queue for this many threads, one of which already works.
     pub(super) fn open(&self, threads: usize) {
         self.capacity.store(threads, Ordering::Relaxed);
     }
@@ -147,7 +147,7 @@ impl Queue {
         self.changed.notify_one();
     }
 
-    /// Takes work for a thread that `has_worked` until now; waits at most so long.
+    /// Takes work for a thread that `has_worked` until now; waits at most for this time.
     pub(super) fn next(&self, has_worked: bool, patience: Duration) -> Next {
         let mut state = self.state();
         if has_worked {
@@ -172,7 +172,7 @@ impl Queue {
         Next::Over
     }
 
-    /// Gives back all work of a thread that cannot go on, unless it is the last one that works, and waits a moment.
+    /// Gives back all work of a thread that cannot continue, unless it is the last working one, and waits a moment.
     pub(super) fn give_back(&self, work: &mut VecDeque<Frame>) -> bool {
         let mut state = self.state();
         if state.working < 2 {
@@ -184,7 +184,7 @@ impl Queue {
         true
     }
 
-    /// Sends everybody home, whatever is left.
+    /// Ends all threads, whatever work is left.
     pub(super) fn close(&self) {
         self.state().is_over = true;
         self.changed.notify_all();

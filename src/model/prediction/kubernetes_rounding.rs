@@ -1,22 +1,22 @@
-//! How an amount is written for Kubernetes: with a margin, and one decimal of a binary unit.
+//! The notation of an amount for Kubernetes: with a margin, and one decimal of a binary unit.
 
 use std::fmt;
 
 use crate::model::units::Bytes;
 
-/// The units as the platform goes through them.
+/// The units, as in the platform's loop.
 const UNITS: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
 
-/// An amount in tenths of a binary unit, as Kubernetes is given it.
+/// An amount in tenths of a binary unit, as passed to Kubernetes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::model) struct OneDecimal {
     tenths: u64,
-    /// The power of 1024.
+    /// The exponent of 1024.
     unit: usize,
 }
 
 impl OneDecimal {
-    /// 1.1 times as much as is needed. In floating point, as the platform computes it: its rounding is part of the result.
+    /// 1.1 times the need. In floating point, like the platform: its rounding is part of the result.
     pub(in crate::model) fn with_margin(need: Bytes) -> Self {
         let mut amount = 1.1 * need.0 as f64;
         let mut unit = 0;
@@ -27,12 +27,12 @@ impl OneDecimal {
         Self { tenths: format!("{amount:.1}").replace('.', "").parse().unwrap_or(u64::MAX), unit }
     }
 
-    /// What it stands for, rounded up to whole bytes; `None` beyond 2⁶⁴.
+    /// The value, rounded up to whole bytes; `None` beyond 2⁶⁴.
     pub(in crate::model) fn bytes(self) -> Option<Bytes> {
         u64::try_from((u128::from(self.tenths) << (10 * self.unit)).div_ceil(10)).ok().map(Bytes)
     }
 
-    /// The name of the unit. The platform writes `B` where there is none, which Kubernetes does not know.
+    /// The name of the unit. The platform writes `B` for single bytes, which Kubernetes does not accept.
     pub(in crate::model) fn unit(self) -> &'static str {
         UNITS[self.unit]
     }

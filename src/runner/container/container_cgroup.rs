@@ -16,29 +16,29 @@ use crate::model::observation::Events;
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 
-/// How long after the engine has told of the end the last reading may take.
+/// How long the last reading may take after the engine has reported the end.
 const LAST: Duration = Duration::from_millis(500);
 
 /// The cgroup of a container, watched until its first process ends.
 #[derive(Debug)]
-pub(super) struct Leaf {
+pub(super) struct ContainerCgroup {
     pub(super) cgroup: Cgroup,
     last: Receiver<Last>,
 }
 
-/// What its counters were at when its first process had ended, as far as the cgroup was still there.
+/// The counters when its first process had ended, if the cgroup still existed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Last {
     pub(super) peak: Option<Bytes>,
     pub(super) events: Reading<Events>,
 }
 
-impl Leaf {
-    /// Finds it; `None` unless the process is one of this machine's whose cgroup names the container. An engine on
-    /// another machine tells the number of a process there, which may be anybody's here.
+impl ContainerCgroup {
+    /// Finds the cgroup; `None` unless the pid belongs to this machine and its cgroup path contains the container id. A
+    /// remote engine reports pids of its own machine, which may belong to any process here.
     pub(super) fn find(machine: &Machine, id: &str, pid: i64) -> Option<Self> {
         let pid = i32::try_from(pid).ok().filter(|pid| *pid > 0)?;
-        // Before its cgroup is looked at: the number cannot become another process's any more.
+        // Opened before the cgroup is read: from then on the pid cannot be reused by another process.
         let ended = pidfd_open(pid).ok()?;
         let cgroup = memory_cgroup(&machine.roots, &pid.to_string()).ok()?;
         if !names(&cgroup, id) {
@@ -46,7 +46,7 @@ impl Leaf {
         }
         let (sender, last) = channel();
         let mut reader = MemoryReader::new(&cgroup);
-        // Opened now, so that one read each is all that is left to do.
+        // Open the files now, so that one read each is left to do at the end.
         reader.peak().ok()?;
         reader.events().ok()?;
         thread::Builder::new()
@@ -55,21 +55,21 @@ impl Leaf {
                 wait_for(&ended);
                 let peak = reader.peak().ok().and_then(|peak| peak.value());
                 let events = reader.events().unwrap_or(Reading::Gone);
-                // Nobody listens where the run was given up.
+                // The receiver is gone if the run was given up.
                 let _ = sender.send(Last { peak, events });
             })
             .ok()?;
         Some(Self { cgroup, last })
     }
 
-    /// The last reading; told once.
+    /// The last reading; returned once.
     pub(super) fn last(&self) -> Option<Last> {
         self.last.recv_timeout(LAST).ok()
     }
 }
 
-/// Whether the last part of the cgroup's path is the container's: `ID`, `docker-ID.scope`, `libpod-ID.scope`; Podman
-/// may have one more, `container`, below it.
+/// Whether the last component of the cgroup path is the container's: `ID`, `docker-ID.scope` or `libpod-ID.scope`,
+/// which Podman may follow with one more component, `container`.
 fn names(cgroup: &Cgroup, id: &str) -> bool {
     !id.is_empty() && cgroup.path.components().rev().take(2).any(|part| part.as_os_str().to_string_lossy().contains(id))
 }
@@ -78,7 +78,7 @@ fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
     // SAFETY: takes two numbers and no pointer.
     let file = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     let file = i32::try_from(Errno::result(file)?).map_err(|_| Errno::EBADF)?;
-    // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
+    // SAFETY: the kernel has just created this descriptor, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(file) })
 }
 
@@ -97,8 +97,8 @@ mod tests {
     fn a_process_whose_cgroup_does_not_name_the_container_is_not_believed() {
         let machine = Machine::read(HostRoots::default()).unwrap();
         let own = i64::from(std::process::id());
-        assert!(Leaf::find(&machine, "0123456789abcdef", own).is_none());
-        assert!(Leaf::find(&machine, "", own).is_none());
-        assert!(Leaf::find(&machine, "0123456789abcdef", 0).is_none());
+        assert!(ContainerCgroup::find(&machine, "0123456789abcdef", own).is_none());
+        assert!(ContainerCgroup::find(&machine, "", own).is_none());
+        assert!(ContainerCgroup::find(&machine, "0123456789abcdef", 0).is_none());
     }
 }

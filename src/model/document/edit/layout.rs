@@ -1,43 +1,43 @@
-//! How a document is laid out, so that what is new looks like what was there.
+//! The layout of a document, so that new parts look like existing ones.
 
 use jsonc_parser::ast::{Object, Value};
 use jsonc_parser::common::Ranged;
 use serde_json::Value as Json;
 
-/// White space of a document.
+/// The white space of a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
-    /// What ends a line.
+    /// The line ending.
     pub(super) line_end: &'static str,
-    /// One step to the right.
+    /// One level of indentation.
     unit: String,
     /// Between a name and its value.
     colon: String,
-    /// Between two fields on one line.
+    /// Between two fields on the same line.
     comma: String,
-    /// Inside of the braces of an object on one line.
+    /// Inside the braces of an object on one line.
     pad: String,
-    /// Whether objects inside of others stand on one line.
+    /// Whether nested objects are on one line.
     inline: bool,
 }
 
 impl Layout {
-    pub(super) fn of(text: &str) -> Self {
-        let mut seen = Seen::default();
+    pub(super) fn detect(text: &str) -> Self {
+        let mut hints = LayoutHints::default();
         if let Ok(value) = crate::model::document::syntax::parse(text) {
-            seen.look(text, &value, None);
+            hints.look(text, &value, None);
         }
         Self {
             line_end: if text.contains("\r\n") { "\r\n" } else { "\n" },
-            unit: seen.unit.unwrap_or_else(|| "  ".to_owned()),
-            colon: seen.colon.unwrap_or_else(|| ": ".to_owned()),
-            comma: seen.comma.unwrap_or_else(|| ", ".to_owned()),
-            pad: seen.pad.unwrap_or_default(),
-            inline: seen.inline_objects > seen.open_objects,
+            unit: hints.unit.unwrap_or_else(|| "  ".to_owned()),
+            colon: hints.colon.unwrap_or_else(|| ": ".to_owned()),
+            comma: hints.comma.unwrap_or_else(|| ", ".to_owned()),
+            pad: hints.pad.unwrap_or_default(),
+            inline: hints.inline_objects > hints.open_objects,
         }
     }
 
-    /// The text of new fields of an object, without what separates them from those before.
+    /// The text of new fields of an object, without the separator from existing ones.
     pub(super) fn fields(&self, place: &Place, fields: &[(String, Json)]) -> String {
         let separator = match place {
             Place::Line => format!(",{}", self.comma.trim_start_matches(',')),
@@ -49,7 +49,7 @@ impl Layout {
         fields.collect::<Vec<_>>().join(&separator)
     }
 
-    /// The text of a value at a place.
+    /// The text of a value.
     pub(super) fn value(&self, place: &Place, value: &Json) -> String {
         let Json::Object(inner) = value else { return value.to_string() };
         let inner: Vec<(String, Json)> = inner.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
@@ -66,12 +66,12 @@ impl Layout {
         }
     }
 
-    /// The same layout for objects beside one that stands on one line.
+    /// The same layout for siblings of an object on one line.
     pub(super) fn beside_inline(&self) -> Self {
         Self { inline: true, ..self.clone() }
     }
 
-    /// The fields of an object that has none: on lines of their own where it begins a line's last word.
+    /// The fields of an object that has none yet.
     pub(super) fn filled(&self, fields: &[(String, Json)]) -> String {
         format!("{{{pad}{}{pad}}}", self.fields(&Place::Line, fields), pad = self.pad)
     }
@@ -81,21 +81,21 @@ impl Layout {
     }
 }
 
-/// Where the fields of an object stand.
+/// The placement of the fields of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// All on one line.
     Line,
-    /// Each on a line of its own.
+    /// Each on its own line.
     Lines {
-        /// The white space before them.
+        /// Their indentation.
         indent: String,
     },
 }
 
 impl Place {
-    /// How the fields of this object stand; `None` where it has none.
-    pub(super) fn of(text: &str, object: &Object<'_>) -> Option<Self> {
+    /// The placement of the fields of this object; `None` if it has none.
+    pub(super) fn detect(text: &str, object: &Object<'_>) -> Option<Self> {
         let first = object.properties.first()?;
         let before = &text[object.range.start + 1..first.range.start];
         Some(match before.rfind('\n') {
@@ -105,16 +105,16 @@ impl Place {
     }
 }
 
-/// Whether an object holds others, and the first of them stands on one line.
+/// Whether an object contains others, and the first of them is on one line.
 pub(super) fn holds_inline(text: &str, object: &Object<'_>) -> bool {
     let inner = object.properties.iter().filter_map(|property| property.value.as_object());
-    let mut places = inner.filter_map(|inner| Place::of(text, inner));
+    let mut places = inner.filter_map(|inner| Place::detect(text, inner));
     places.next() == Some(Place::Line)
 }
 
-/// What the objects of a document have in common: the first of each kind decides.
+/// Common properties of the objects of a document: the first of each kind decides.
 #[derive(Default)]
-struct Seen {
+struct LayoutHints {
     unit: Option<String>,
     colon: Option<String>,
     comma: Option<String>,
@@ -123,7 +123,7 @@ struct Seen {
     open_objects: usize,
 }
 
-impl Seen {
+impl LayoutHints {
     fn look(&mut self, text: &str, value: &Value<'_>, outer: Option<&str>) {
         match value {
             Value::Object(object) => self.object(text, object, outer),
@@ -133,14 +133,14 @@ impl Seen {
     }
 
     fn object(&mut self, text: &str, object: &Object<'_>, outer: Option<&str>) {
-        let place = Place::of(text, object);
+        let place = Place::detect(text, object);
         for property in &object.properties {
             let between = &text[property.name.range().end..property.value.range().start];
             self.colon.get_or_insert_with(|| between.to_owned());
         }
         match &place {
             Some(Place::Lines { indent }) => {
-                // The outermost object tells the step; lists add one of their own.
+                // The outermost object determines the indentation; arrays add a level.
                 if let Some(step) = indent.strip_prefix(outer.unwrap_or_default()).filter(|step| !step.is_empty()) {
                     self.unit.get_or_insert_with(|| step.to_owned());
                 }
@@ -163,7 +163,7 @@ impl Seen {
     }
 }
 
-/// Whether an object is as deep as a rule: no object and no list in it.
+/// Whether an object contains neither objects nor arrays, like a rule.
 fn holds_fields_only(object: &Object<'_>) -> bool {
     object.properties.iter().all(|property| !matches!(property.value, Value::Object(_) | Value::Array(_)))
 }

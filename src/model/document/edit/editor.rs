@@ -1,4 +1,4 @@
-//! Edits of the text of a document, and what the document should say after them.
+//! Edits the text of a document, and computes its expected content.
 
 use std::ops::Range;
 
@@ -8,51 +8,52 @@ use serde_json::Value as Json;
 
 use super::layout::{Layout, Place, holds_inline};
 
-/// A step on the way to a value.
+/// A step of a path to a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Segment {
     Key(String),
     Index(usize),
 }
 
-/// A piece of the text that becomes another.
+/// A replacement of a span.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Edit {
     pub(super) span: Range<usize>,
     pub(super) new: String,
-    /// The brace of the object that gets new fields.
+    /// The opening brace of the object that gets new fields.
     pub(super) opening: Option<usize>,
 }
 
-/// Collects edits of one text.
+/// Collects edits of a text.
 pub(super) struct Editor<'t> {
     text: &'t str,
     layout: Layout,
     edits: Vec<Edit>,
-    /// New fields by the opening of their object: they are put in together.
+    /// New fields by the opening brace of their object: they are inserted together.
     new: Vec<New>,
-    /// What changes, by the way to its object: `None` takes a field out.
-    says: Vec<(Vec<Segment>, String, Option<Json>)>,
-    /// Fields that have another name by now, by the opening of their object.
+    /// The changes, by the path to their object: `None` removes a field.
+    changes: Vec<(Vec<Segment>, String, Option<Json>)>,
+    /// Renamed fields, by the opening brace of their object.
     renamed: Vec<(usize, String, String)>,
 }
 
 /// New fields of an object.
 struct New {
     opening: usize,
-    /// The bytes after its opening brace up to its first field, the end of its last one, and how its fields stand.
+    /// The bytes between its opening brace and its first field, the end of its last one, and the placement of its
+    /// fields.
     last_end: Option<usize>,
     whole: Range<usize>,
     place: Option<Place>,
-    /// Whether objects beside them stand on one line.
+    /// Whether sibling objects are on one line.
     inline: bool,
     fields: Vec<(String, Json)>,
 }
 
 impl<'t> Editor<'t> {
     pub(super) fn new(text: &'t str) -> Self {
-        let layout = Layout::of(text);
-        Self { text, layout, edits: Vec::new(), new: Vec::new(), says: Vec::new(), renamed: Vec::new() }
+        let layout = Layout::detect(text);
+        Self { text, layout, edits: Vec::new(), new: Vec::new(), changes: Vec::new(), renamed: Vec::new() }
     }
 
     fn find<'o, 'a>(&self, object: &'o Object<'a>, name: &str) -> Option<(usize, &'o ObjectProp<'a>)> {
@@ -61,15 +62,15 @@ impl<'t> Editor<'t> {
         object.properties.iter().enumerate().rev().find(|(_, property)| property.name.as_str() == name)
     }
 
-    /// Sets a field: its value where it is there, else a new one after the last.
+    /// Sets a field: replaces its value, or adds a field after the last one.
     pub(super) fn set(&mut self, object: &Object<'_>, path: &[Segment], name: &str, value: Json) {
-        self.says.push((path.to_vec(), name.to_owned(), Some(value.clone())));
+        self.changes.push((path.to_vec(), name.to_owned(), Some(value.clone())));
         if let Some((_, property)) = self.find(object, name) {
             let range = property.value.range();
             let old = self.text[range.start..range.end].to_owned();
-            // A text that says the same may be written in another way.
+            // The same value may be written differently.
             if serde_json::from_str::<Json>(&old).ok().as_ref() != Some(&value) {
-                let place = Place::of(self.text, object).unwrap_or(Place::Line);
+                let place = Place::detect(self.text, object).unwrap_or(Place::Line);
                 self.replace(range.start..range.end, self.layout.value(&place, &value));
             }
             return;
@@ -82,33 +83,33 @@ impl<'t> Editor<'t> {
             opening,
             last_end: object.properties.last().map(|property| property.range.end),
             whole: object.range.start..object.range.end,
-            place: Place::of(self.text, object),
+            place: Place::detect(self.text, object),
             inline: holds_inline(self.text, object),
             fields: vec![(name.to_owned(), value)],
         });
     }
 
-    /// Gives a field another name.
+    /// Renames a field.
     pub(super) fn rename(&mut self, object: &Object<'_>, path: &[Segment], old: &str, new: &str) {
         let Some((_, property)) = self.find(object, old) else { return };
         let range = property.name.range();
         self.replace(range.start..range.end, Json::from(new).to_string());
-        self.says.push((path.to_vec(), old.to_owned(), None));
+        self.changes.push((path.to_vec(), old.to_owned(), None));
         self.renamed.push((object.range.start, old.to_owned(), new.to_owned()));
     }
 
-    /// Takes a field out with the comma that goes with it.
+    /// Removes a field with its comma.
     pub(super) fn remove(&mut self, object: &Object<'_>, path: &[Segment], name: &str) {
         let gone = self.renamed.iter().any(|(at, old, _)| *at == object.range.start && old == name);
         let Some((place, property)) = self.find(object, name).filter(|_| !gone) else { return };
-        self.says.push((path.to_vec(), name.to_owned(), None));
+        self.changes.push((path.to_vec(), name.to_owned(), None));
         let before = place.checked_sub(1).and_then(|place| object.properties.get(place));
         let span = match (before, object.properties.get(place + 1)) {
             (Some(before), _) => before.range.end..property.range.end,
             (None, Some(next)) => property.range.start..next.range.start,
             (None, None) => object.range.start + 1..object.range.end - 1,
         };
-        // Neighbours that go together are one piece.
+        // Adjacent removals are merged.
         match self.edits.iter_mut().find(|edit| edit.new.is_empty() && edit.span.end == span.start) {
             Some(edit) => edit.span.end = span.end,
             None => self.replace(span, String::new()),
@@ -119,9 +120,9 @@ impl<'t> Editor<'t> {
         self.edits.push(Edit { span, new, opening: None });
     }
 
-    /// What a document should say after the edits.
+    /// The expected content of a document after the edits.
     pub(super) fn expected(&self, mut json: Json) -> Json {
-        for (path, name, value) in &self.says {
+        for (path, name, value) in &self.changes {
             let mut at = Some(&mut json);
             for segment in path {
                 at = at.and_then(|value| match segment {
@@ -138,7 +139,7 @@ impl<'t> Editor<'t> {
         json
     }
 
-    /// All edits, none of them inside of another.
+    /// All edits, without overlaps.
     pub(super) fn finish(mut self) -> Vec<Edit> {
         for new in &self.new {
             let edit = match (&new.place, new.last_end) {
