@@ -78,6 +78,16 @@ fn one_run(criterion: &mut Criterion) {
     group.bench_function("own cgroup and exact peak", |bencher| {
         bencher.iter_custom(|count| apart(count, || measured(&mut alone)));
     });
+    // One after the other, so that both meet the same machine.
+    group.bench_function("own cgroup and exact peak, less a bare spawn", |bencher| {
+        bencher.iter_custom(|count| {
+            let spawned = || quiet("true", &[]);
+            (0..count).fold(Duration::ZERO, |sum, _| {
+                let bare = apart(1, spawned);
+                (sum + apart(1, || measured(&mut alone))).saturating_sub(bare)
+            })
+        });
+    });
     // As under `--jobs 2`: the other run does nothing, but is there.
     let mut other = runner(&["sleep", "600"]);
     let beside = other.start(&mut Patience::new(None)).expect("the task starts");
@@ -121,14 +131,14 @@ fn watching(criterion: &mut Criterion) {
             used() - before
         });
     });
-    let mut runner = runner(&["sleep", "3"]);
-    group.bench_function("default interval", |bencher| {
+    let mut runner = runner(&["sleep", "10"]);
+    group.bench_function("default interval, in a run of 10 s", |bencher| {
         bencher.iter_custom(|count| {
             let before = used();
             for _ in 0..count {
                 measured(&mut runner);
             }
-            (used() - before) / 3
+            (used() - before) / 10
         });
     });
     group.finish();

@@ -28,7 +28,7 @@ const LONGEST_FILLING_INTERVAL: Duration = Duration::from_secs(2);
 const USAGE_INTERVAL: Duration = Duration::from_millis(45);
 /// After this time without a new maximum the kernel is asked to notify us of the next one, if it can, and usage is not
 /// polled.
-const STEADY_AFTER: Duration = Duration::from_secs(1);
+const STEADY_AFTER: Duration = Duration::from_millis(500);
 /// If the usage has not grown, processes are searched for huge pages, not more often than this,
 const PROCESSES_INTERVAL: Duration = Duration::from_millis(100);
 /// and not for more than 1/10000 of a core.
@@ -137,7 +137,7 @@ impl Pace {
         self.notice = run.notify_above(enough);
         self.notifies = self.notice.is_some();
         // It may have been exceeded just before.
-        if matches!(run.usage(), Ok(Reading::Value(usage)) if usage > enough) {
+        if self.notifies && matches!(run.usage(), Ok(Reading::Value(usage)) if usage > enough) {
             self.notice = None;
         }
     }
