@@ -20,6 +20,7 @@ fmt:
 clippy:
     cargo clippy --locked --all-targets -- -D warnings
     cargo clippy --locked --lib --no-default-features -- -D warnings
+    cargo clippy --locked --manifest-path fuzz/Cargo.toml --all-targets -- -D warnings
 
 # The documentation of the library builds without a warning.
 doc:

@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|text: &str| {
     if let Err(flawed) = read(text) {
         for span in flawed.problems.iter().filter_map(|problem| problem.span.clone()) {
-            assert!(flawed.text.get(span.clone()).is_some(), "{span:?} is no place of {:?}", flawed.text);
+            assert!(flawed.text.get(span.clone()).is_some(), "{span:?} is outside of {:?}", flawed.text);
         }
     }
 });
@@ -18,7 +18,7 @@ fn read(text: &str) -> Result<(), Flawed> {
     let mut variables = Variables::with_env([("HOME".to_owned(), "/home/ada".to_owned())]);
     variables.set("model.size=large").expect("a name and a value");
     let source = render("document", text, &variables)?;
-    match Schema::of(&source) {
+    match Schema::detect(&source) {
         Some(Schema::ProcessingContainer) => drop(Document::processing_container(source, &targets)?),
         Some(Schema::Task) | None => drop(Document::task(source, &targets)?),
     }

@@ -92,7 +92,7 @@ pub(crate) struct RunArgs {
     ///
     /// The breakdown of the peak depends on samples; the peak itself only if it is reported as a lower bound. By
     /// default, highwater reads the usage every 10 ms, after 100 ms every 45 ms, and takes a sample when it shows a new
-    /// maximum.
+    /// maximum. On cgroup v1, the kernel announces the next maximum once the usage has been steady for half a second.
     #[arg(long, value_name = "DURATION", value_parser = sample_interval)]
     sample_interval: Option<Duration>,
     /// Whether to measure in a cgroup.
