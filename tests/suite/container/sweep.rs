@@ -102,21 +102,44 @@ fn what_a_container_writes_to_belongs_to_its_user_and_is_closed_to_others() {
         assert_eq!((found.uid(), found.mode() & 0o777), (nix::unistd::geteuid().as_raw(), 0o755), "{image}");
     }
 }
+
 /// Containers that see the data at `/in`, and also through other files of the host at `/host`.
+const ATTACKING: &str = "--pull never --network none --image path --workdir /tmp --entrypoint busybox --env GROUND=/host \
+     --mount ../../attack.sh:/attack.sh:ro --mount ..:/host --mount '{input}:/in' -- sh /attack.sh /in";
+
 #[test]
 fn containers_leave_the_data_as_they_are() {
     engine_or_skip!();
-    let options = "--pull never --network none --image path --workdir /tmp --entrypoint busybox --env GROUND=/host \
-                   --mount ../../attack.sh:/attack.sh:ro --mount ..:/host --mount '{input}:/in' -- sh /attack.sh /in";
     let private = ["--input-access private", "--items 1 --input-access private"];
     for cells in [&["", "--items 1", "--size 3", "--input-access watched"][..], &private].concat() {
         for (is_root, is_on_tmpfs) in [(true, false), (true, true), (false, true)] {
-            let words: &'static str = format!("sweep --into r --input ../scans {cells} {options}").leak();
+            let words: &'static str = format!("sweep --into r --input ../scans {cells} {ATTACKING}").leak();
             let row = Row { is_root, is_on_tmpfs, has_other_owner: !is_on_tmpfs, is_in_container: true, words };
             let Some((_, said)) = attacked(row, "", "") else { return };
             assert!(said.contains("run 1: peak"), "nothing was run in {row:?}: {said}");
             assert!(said.ends_with("unchanged\n"), "{row:?}: {said}");
         }
+    }
+}
+
+#[test]
+fn a_killed_sweep_of_containers_leaves_the_data_as_they_are() {
+    engine_or_skip!();
+    for (number, pause) in [0.1, 0.3, 0.5, 0.7, 0.9, 1.1].into_iter().enumerate() {
+        let words: &'static str = format!(
+            "sweep --quiet --into r -r 20 --input ../scans --items 1,all {ATTACKING} & sleep {pause}; kill -9 $!; wait"
+        )
+        .leak();
+        let row = Row {
+            is_root: number % 2 == 0,
+            is_on_tmpfs: number % 3 == 0,
+            has_other_owner: true,
+            is_in_container: true,
+            words,
+        };
+        // The container goes on for a moment.
+        let Some((_, said)) = attacked(row, "", "sleep 1; ../../highwater clean") else { return };
+        assert!(said.ends_with("unchanged\n"), "{row:?}: {said}");
     }
 }
 
