@@ -231,14 +231,19 @@ impl<'a> Builder<'a> {
             Err((step, errno)) => Message::Failed { step, errno },
         };
         let _ = nix::unistd::write(reporter, &message.encode());
-        loop {
+        // Entering a user namespace may have revoked it.
+        let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
+        // A parent that is gone already does not kill this process.
+        while matches!(message, Message::Built { .. }) && getppid() == parent {
             nix::unistd::pause();
         }
+        // SAFETY: ends this process, which owns nothing that needs to be dropped.
+        unsafe { libc::_exit(0) }
     }
 
     fn build(&self, parent: Pid) -> Result<bool, (Step, Errno)> {
         let at = |step| move |errno| (step, errno);
-        // Dies with the thread that waits for it.
+        // Is killed with the thread that waits for it.
         nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(at(Step::Unshare))?;
         if getppid() != parent {
             return Err((Step::Unshare, Errno::ESRCH));
@@ -450,6 +455,27 @@ mod tests {
         let built = [true, false].map(|has_user_namespace| Message::Built { has_user_namespace });
         for message in failures.into_iter().chain(built) {
             assert_eq!(Message::decode(message.encode()), message);
+        }
+    }
+
+    #[test]
+    fn the_child_ends_if_its_parent_is_gone_before_it_starts() {
+        let (_reader, reporter) = nix::unistd::pipe().unwrap();
+        let builder = Builder::new(&[]);
+        let gone = Pid::from_raw(i32::MAX);
+        // SAFETY: the child makes only system calls.
+        let child = match unsafe { fork() }.unwrap() {
+            ForkResult::Child => builder.run(gone, reporter.as_fd()),
+            ForkResult::Parent { child } => child,
+        };
+        let started = std::time::Instant::now();
+        let has_ended = || waitpid(child, Some(nix::sys::wait::WaitPidFlag::WNOHANG)).unwrap().pid().is_some();
+        while !has_ended() {
+            if started.elapsed() > std::time::Duration::from_secs(10) {
+                drop(Child(child));
+                panic!("the child stays");
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
         }
     }
 
