@@ -74,7 +74,7 @@ test-v2-old: (test-in-machine "v2-old" "--kernel" "bullseye")
 
 [private]
 test-in-machine name *options: build-suite
-    tests/machine/run {{ options }} --timeout 1800 --env HIGHWATER_TEST_RUNS=2 --env HIGHWATER_TEST_TASK -- \
+    tests/machine/run {{ options }} --timeout 3000 --env HIGHWATER_TEST_RUNS=2 --env HIGHWATER_TEST_TASK -- \
       tests/machine/suite {{ suite }} 2>&1 | tee target/ran/{{ name }}.log
 
 [private]
