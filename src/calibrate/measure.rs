@@ -247,7 +247,7 @@ fn fullest(watched: &Watched, finished: &Finished) -> Option<Breakdown> {
 fn missed_samples(watched: &Watched, options: &WatchOptions) -> Option<String> {
     let interval = options.interval?;
     let mean = watched.wall / watched.attempts.max(1);
-    // A run of a few intervals is no evidence.
+    // A run of a few intervals is too short to judge.
     (mean > interval * 2 && watched.wall > interval * 10).then(|| {
         format!(
             "one sample every {} instead of every {} as requested with --sample-interval: sampling takes longer than \

@@ -159,7 +159,7 @@ pub fn sweep<E: Executor, R: Recorder>(
                 scope.spawn(move || {
                     let result = executor.run(job, &mut receiver, &mut *observer);
                     drop(observer);
-                    // There is no receiver if the sweep has failed meanwhile.
+                    // The receiver is gone if the sweep has failed meanwhile.
                     let _ = completions.send(Completion::Ended(job, result));
                     handle.wake();
                 });

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::exit::Exit;
 use super::failure::Failure;
-use super::fit::{OptionArgs, RunsArgs, backtest_row, words};
+use super::fit::{OptionArgs, RunsArgs, backtest_row};
 use super::output;
 use super::run::Format;
 use super::table::{printable, table};
@@ -218,14 +218,14 @@ fn try_rules(groups: &[Group], args: &BacktestArgs) -> Result<Exit, Failure> {
         let task = task.as_ref().map_or_else(String::new, |task| format!("{task}: "));
         output::say(&printable(&format!(
             "warning: {task}{outside} runs lie outside the sizes that {} was fitted to; the result is extrapolated",
-            words(rule)
+            rule.readable()
         )));
     }
     match args.format {
         Format::Json => output::json_text(&json(&tried)?)?,
         Format::Table => {
             let rows = tried.iter().map(|RuleResult { task, rule, result }| {
-                let name = task.as_ref().map_or_else(|| words(rule), |task| format!("{task} {}", words(rule)));
+                let name = task.as_ref().map_or_else(|| rule.readable(), |task| format!("{task} {}", rule.readable()));
                 backtest_row(&name, result)
             });
             let header = ["rule", ">waste", ">failures/1000", ">limit/peak mean", ">min", ">max"];

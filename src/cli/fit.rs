@@ -24,7 +24,7 @@ use super::table::printable;
 use super::task::TemplateArgs;
 
 pub(crate) use self::runs::RunsArgs;
-pub(crate) use self::table::{backtest_row, describe, words};
+pub(crate) use self::table::{backtest_row, describe};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -76,6 +76,17 @@ impl FittedRule {
     pub fn complexity(&self) -> Option<String> {
         (self.coefficient > 0.0).then(|| Growth::complexity_of(self.coefficient, self.exponent))
     }
+
+    /// With the base in binary units, for people: `max(96 MiB, 4.04*n)`.
+    pub fn readable(&self) -> String {
+        let base = self.base_bytes;
+        match (self.complexity(), self.form) {
+            (None, _) => base.to_string(),
+            (Some(growth), Form::Max) if base == Bytes::ZERO => growth,
+            (Some(growth), Form::Max) => format!("max({base}, {growth})"),
+            (Some(growth), Form::Sum) => format!("{base} + {growth}"),
+        }
+    }
 }
 
 impl fmt::Display for FittedRule {

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use super::model::{
     Environment, Fitted, Found, Measured, Report, Run, SCHEMA_VERSION, TaskReport, Timeline, Totals, Warning,
 };
-use super::{verdict, words};
+use super::verdict;
 use crate::model::fit::Censoring;
 use crate::model::observation::{Observation, Series};
 use crate::model::units::Bytes;
@@ -310,7 +310,7 @@ impl Builder {
             None => (None, None),
         };
         let fitted = found.map(|found| Fitted {
-            words: format!("{}{}", if found.lower_bound { "at least " } else { "" }, words::rule(&found.rule)),
+            words: format!("{}{}", if found.lower_bound { "at least " } else { "" }, found.rule.readable()),
             score: self.by_fitted.finish(),
             found,
         });

@@ -1,6 +1,5 @@
 //! Numbers and facts as text. Every number has its unit.
 
-use crate::model::fit::{FittedRule, Form};
 use crate::model::observation::Outcome;
 use crate::model::units::Bytes;
 
@@ -39,17 +38,6 @@ pub(super) fn unbroken(text: &str) -> String {
         whole.push_str(word);
     }
     whole
-}
-
-/// A rule with amounts in binary units.
-pub(super) fn rule(rule: &FittedRule) -> String {
-    let base = rule.base_bytes;
-    match (rule.complexity(), rule.form) {
-        (None, _) => base.to_string(),
-        (Some(growth), Form::Max) if base == Bytes::ZERO => growth,
-        (Some(growth), Form::Max) => format!("max({base}, {growth})"),
-        (Some(growth), Form::Sum) => format!("{base} + {growth}"),
-    }
 }
 
 /// For example `523 ms`, `1.25 s`, `3 min 5 s` or `2 h 10 min`.

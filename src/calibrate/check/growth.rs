@@ -107,7 +107,7 @@ pub(super) fn noise(then: &Samples, now: &Rounds) -> f64 {
 }
 
 /// The distances of the peaks from their median, except for one: the median itself is a peak, and its distance of zero
-/// is no evidence of low noise.
+/// does not show that noise is low.
 fn distances(peaks: &[Bytes], median: Bytes) -> Vec<f64> {
     let mut distances: Vec<f64> = peaks.iter().map(|peak| peak.0.abs_diff(median.0) as f64).collect();
     distances.sort_by(f64::total_cmp);

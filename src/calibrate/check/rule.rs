@@ -18,7 +18,7 @@ use crate::model::check::thresholds::Thresholds;
 use crate::model::fit::{Censoring, FittedRule, RunTable, SizedRun};
 use crate::model::units::Bytes;
 
-/// A cell that differs by less than this share of its median is no evidence about the rule.
+/// A cell that differs by less than this share of its median says nothing about the rule.
 const LEAST_SHARE: f64 = 0.01;
 /// Nor is one that differs by less than this.
 const LEAST: Bytes = Bytes::MIB;

@@ -7,7 +7,7 @@ use highwater::model::observation::Observation;
 use highwater::model::units::Bytes;
 
 use super::workload::{BYTES_PER_BYTE, FLOOR, need};
-use crate::cli::fit::{backtest_row, words};
+use crate::cli::fit::backtest_row;
 use crate::cli::table::table;
 
 /// How far a fitted coefficient may exceed the true one: the fit's margin and the program's own memory.
@@ -31,7 +31,7 @@ fn describe(group: &Group, fit: &Fit) -> String {
     let mut text = format!(
         "\nFitted rule: {}{}, where n is {}. True rule: max({FLOOR}, {BYTES_PER_BYTE}*n).\n",
         if fit.lower_bound { "at least " } else { "" },
-        words(&fit.rule),
+        fit.rule.readable(),
         fit.predictor
     );
     let sizes = group.table.runs.iter().filter_map(|run| run.sizes.first().copied());
@@ -47,7 +47,7 @@ fn describe(group: &Group, fit: &Fit) -> String {
         let tried = backtest_by(&group.table, |place, _| declared.docker.get(place).copied().flatten());
         backtest_row(&format!("declared {}", declared.words), &tried)
     });
-    let new = backtest_row(&format!("fitted {}", words(&fit.rule)), &backtest(&group.table, 0, &fit.rule, None));
+    let new = backtest_row(&format!("fitted {}", fit.rule.readable()), &backtest(&group.table, 0, &fit.rule, None));
     let header = ["on these runs", ">waste", ">failures/1000", ">limit/peak mean", ">min", ">max"];
     text + &table(&header, declared.into_iter().chain([new]).collect())
 }
@@ -57,7 +57,7 @@ fn disagreement(fit: &Fit, sizes: impl Iterator<Item = Bytes>) -> Option<String>
     let truth = BYTES_PER_BYTE as f64;
     let coefficient = fit.rule.coefficient;
     if fit.rule.exponent != 1 || !(truth..=truth * (1.0 + COEFFICIENT_WITHIN)).contains(&coefficient) {
-        return Some(format!("{} grows differently", words(&fit.rule)));
+        return Some(format!("{} grows differently", fit.rule.readable()));
     }
     let off = |n: &Bytes| {
         let (limit, need) = (fit.rule.limit(*n), need(*n));

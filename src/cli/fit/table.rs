@@ -3,8 +3,7 @@
 use std::fmt::Write;
 
 use highwater::calibrate::fit::{Backtest, Fit, Group, Target, Warning};
-use highwater::model::fit::{FittedRule, Form, Growth};
-use highwater::model::units::Bytes;
+use highwater::model::fit::{FittedRule, Growth};
 use highwater::report::emit::snippet;
 
 use super::result::{Fitted, ForSize};
@@ -20,22 +19,11 @@ pub(super) fn render(fitted: &[(&Group, Fitted)], against: Option<&FittedRule>) 
     }
 }
 
-/// A rule with amounts in binary units.
-pub(crate) fn words(rule: &FittedRule) -> String {
-    let base = rule.base_bytes;
-    match (rule.complexity(), rule.form) {
-        (None, _) => base.to_string(),
-        (Some(growth), Form::Max) if base == Bytes::ZERO => growth,
-        (Some(growth), Form::Max) => format!("max({base}, {growth})"),
-        (Some(growth), Form::Sum) => format!("{base} + {growth}"),
-    }
-}
-
 fn overview(fitted: &[(&Group, Fitted)], against: Option<&FittedRule>) -> String {
     let rows = fitted.iter().map(|(group, Fitted { fit, effective, .. })| {
         vec![
             group.name().unwrap_or_default(),
-            format!("{}{}", at_least(fit), words(effective)),
+            format!("{}{}", at_least(fit), effective.readable()),
             fit.inputs.distinct.to_string(),
             format!("{:.2}", fit.held_out.mean_ratio),
             format!("{:.0}", fit.held_out.failures_per_1000),
@@ -67,14 +55,14 @@ fn one(group: &Group, fitted: &Fitted, against: Option<&FittedRule>) -> String {
     let Fitted { fit, effective, target, .. } = fitted;
     let mut rows: Vec<(&str, String)> = Vec::new();
     rows.extend(group.name().map(|name| ("task", name)));
-    rows.push(("limit", format!("{}{}   where n is {}", at_least(fit), words(&fit.rule), fit.predictor)));
+    rows.push(("limit", format!("{}{}   where n is {}", at_least(fit), fit.rule.readable(), fit.predictor)));
     for also in &fit.other_channels {
         let growth = Growth::complexity_of(also.coefficient, also.exponent);
         rows.push(("", format!("or {growth}, whichever is larger   where n is {}", also.predictor)));
     }
-    rows.push(("request", format!("{}{}", at_least(fit), words(&fit.request))));
+    rows.push(("request", format!("{}{}", at_least(fit), fit.request.readable())));
     if *target == Target::Kubernetes {
-        rows.push(("effective", format!("{}   including the platform's margin of 1.1", words(effective))));
+        rows.push(("effective", format!("{}   including the platform's margin of 1.1", effective.readable())));
     }
     rows.push(("fitted to", inputs(fit)));
     rows.push(("evidence", evidence(fit)));
@@ -250,13 +238,13 @@ const COMPARED: [&str; 6] = ["on the recorded runs", ">waste", ">failures/1000",
 fn compared(group: &Group, fitted: &Fitted, against: Option<&FittedRule>) -> Vec<Vec<String>> {
     let declared = group.declared.as_ref().zip(fitted.declared.as_ref());
     let old = declared.map(|(rules, result)| ("declared", rules.words.clone(), *result));
-    let other = against.zip(fitted.against.as_ref()).map(|(rule, result)| ("old", words(rule), *result));
+    let other = against.zip(fitted.against.as_ref()).map(|(rule, result)| ("old", rule.readable(), *result));
     let others = fitted
         .fit
         .other_channels
         .iter()
         .map(|also| format!(" or {}", Growth::complexity_of(also.coefficient, also.exponent)));
-    let new = ("new", words(&fitted.fit.rule) + &others.collect::<String>(), fitted.recorded);
+    let new = ("new", fitted.fit.rule.readable() + &others.collect::<String>(), fitted.recorded);
     let held_out = ("new, held out", String::new(), held_out_backtest(&fitted.fit, &fitted.recorded));
     let rows = old.into_iter().chain(other).chain([new, held_out]);
     let task = group.name().filter(|_| group.workflow.is_some()).unwrap_or_default();

@@ -9,7 +9,7 @@ use highwater::model::units::Bytes;
 use highwater::report::model::{Factor, Found, HeldOut};
 use highwater::report::{Head, Material};
 
-use crate::cli::fit::{describe, words};
+use crate::cli::fit::describe;
 
 /// How rules are fitted.
 #[derive(Clone, Copy, Debug)]
@@ -157,7 +157,7 @@ fn over_several_channels(group: &Group, options: FitOptions) -> Option<String> {
         let growth = Growth::complexity_of(also.coefficient, also.exponent);
         format!(" or {growth} where n is {}", also.predictor)
     });
-    let (rule, others) = (words(&fit.rule), others.collect::<String>());
+    let (rule, others) = (fit.rule.readable(), others.collect::<String>());
     let predictor = &fit.predictor;
     Some(format!(
         "several channels decide, but the rule fitted here counts only one of them: `highwater fit` finds {rule} \

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use super::Builder;
 use super::cells::finish_cells;
 use crate::report::model::{Before, Cell, Change, Point};
-use crate::report::words;
 
 pub(super) fn compared(before: Builder, cells: &[Cell]) -> Before {
     let Builder { head, mut kept, cells: old, totals, .. } = before;
@@ -41,7 +40,7 @@ pub(super) fn compared(before: Builder, cells: &[Cell]) -> Before {
         fitted: found.filter(|_| head.other_measure.is_none()).map(|found| found.rule),
         words: found.map(|found| {
             let measure = head.other_measure.as_ref().map(|measure| format!(" where n is {measure}"));
-            words::rule(&found.rule) + &measure.unwrap_or_default()
+            found.rule.readable() + &measure.unwrap_or_default()
         }),
         peaks: plain.filter_map(|run| Some(Point { n: run.n?, bytes: run.peak? })).collect(),
         changes,

@@ -279,7 +279,7 @@ pub(crate) fn evidence(task: &TaskReport) -> Vec<(&'static str, String)> {
     let predictor = task.predictor.as_deref().unwrap_or("the size of the input");
     let mut evidence = vec![
         ("n", predictor.to_owned()),
-        ("request", format!("{} (the need of a typical run)", words::rule(&found.typical))),
+        ("request", format!("{} (the need of a typical run)", found.typical.readable())),
         ("fitted to", format!("{} distinct sizes, {} to {}", found.inputs, found.smallest, found.largest)),
         (
             "held out",
