@@ -1,7 +1,10 @@
 //! The verbs: measuring, fitting, checking and sweeping.
 
+pub mod argument;
 pub mod cells;
 pub mod check;
+pub mod failure;
+pub mod feedback;
 pub mod fit;
 pub mod floor;
 pub mod measure;
@@ -11,3 +14,4 @@ pub mod resolve;
 #[cfg(test)]
 mod scripted;
 pub mod sweep;
+pub mod workload;

@@ -13,6 +13,7 @@ mod excerpt;
 mod exit;
 mod export;
 mod failure;
+mod feedback;
 mod fit;
 mod floor;
 mod import;
@@ -35,7 +36,6 @@ mod scope;
 mod show;
 mod signals;
 mod summary;
-mod survey;
 mod sweep;
 mod table;
 mod task;
@@ -185,7 +185,7 @@ fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Run(args) => run::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Show(args) => show::run(&args),
-        Command::Sweep(args) => sweep::run(&args),
+        Command::Sweep(args) => sweep::run(*args),
         Command::Validate(args) => validate::run(&args),
         Command::Workload(args) => demo::workload::run(&args),
     }

@@ -20,7 +20,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
 
 pub use self::reaper::wait_for_retired;
 
@@ -290,4 +290,14 @@ pub enum FinishError {
     /// The state of the host could not be read.
     #[error(transparent)]
     Host(#[from] HostError),
+}
+
+/// Makes a program start with no signal blocked.
+pub fn unblock_signals_in(command: &mut std::process::Command) {
+    // SAFETY: between fork and exec there is only one system call.
+    unsafe {
+        std::os::unix::process::CommandExt::pre_exec(command, || {
+            SigSet::empty().thread_set_mask().map_err(io::Error::from)
+        });
+    }
 }

@@ -1,4 +1,4 @@
-//! The gate: compares recorded runs with their allowances and with a baseline. Pure: the same records, thresholds and
+//! The gate: compares recorded runs with their allowances and with a baseline. Judging is pure: the same records, thresholds and
 //! baseline give the same verdict.
 //!
 //! Memory is nearly deterministic, and that is where gates go wrong: one that uses multiples of the standard deviation
@@ -10,6 +10,7 @@
 //! A peak that is a lower bound can show that a task needs too much, but never that it does not: that takes an exact
 //! peak or an upper bound. What neither shows is reported as not verified.
 
+mod bench;
 mod cells;
 mod describe;
 mod growth;
@@ -29,6 +30,7 @@ use crate::model::units::Bytes;
 use cells::{CellRuns, Inexact, TaskRuns};
 use growth::Change;
 
+pub use bench::{Bench, CheckOptions, Session};
 pub use cells::{called, cell_name};
 
 /// A run, with the name of its task in highwater.toml.

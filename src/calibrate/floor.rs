@@ -5,10 +5,12 @@
 //! passing and a failing one are close together.
 
 mod search;
+mod trial;
 
 use std::time::Duration;
 
 pub use self::search::{Search, SearchLimits, Step, Verdict};
+pub use self::trial::{limits_of, no_limits, not_run};
 use crate::model::observation::{Exactness, Floor, Observation, Outcome, Peak, PeakSource, micros};
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;

@@ -2,9 +2,20 @@
 
 mod admission;
 mod case;
+mod executor;
+mod file;
+mod file_toml;
+mod floors;
 mod forecast;
+mod hook;
+mod options;
+mod placeholders;
+mod planned;
+mod recorder;
 mod relay;
+mod run;
 mod schedule;
+mod subject;
 
 use std::sync::mpsc;
 use std::thread;
@@ -21,7 +32,10 @@ use crate::model::units::Bytes;
 
 pub use self::admission::{Admission, Budget};
 pub use self::case::{CaseError, CaseInput, InputCase, InputDirectories, Variation, cases};
+pub use self::file::SweepSettings;
 pub use self::forecast::{Expected, Forecast};
+pub use self::options::{CacheState, NAMES, SweepOptions};
+pub use self::run::{Preview, PreviewCell, Sweep, SweepObserver, SweepOutcome};
 pub use self::schedule::{Repetitions, Retry, Schedule};
 
 /// A run of a sweep: the cell of the plan, and the run of the cell, counted from 1.
@@ -117,7 +131,7 @@ pub enum SweepError<E, R> {
     Wait(std::io::Error),
 }
 
-type Failure<E, R> = SweepError<<E as Executor>::Error, <R as Recorder>::Error>;
+type Failed<E, R> = SweepError<<E as Executor>::Error, <R as Recorder>::Error>;
 
 /// The channel to cancel a run, its other end, and the observer of its progress.
 type StartedRun = (CancelSender, CancelReceiver, Box<dyn Observer + Send>);
@@ -230,7 +244,7 @@ impl<E: Executor, R: Recorder> Scheduler<'_, '_, E, R> {
     }
 
     /// The channel to the run, and the observer of its progress.
-    fn begin(&mut self, job: Job) -> Result<StartedRun, Failure<E, R>> {
+    fn begin(&mut self, job: Job) -> Result<StartedRun, Failed<E, R>> {
         let started = CancelSender::new().map_err(SweepError::Wait).and_then(|(sender, receiver)| {
             let observer = self.recorder.begins(job, self.admission).map_err(SweepError::Keep)?;
             Ok((sender, receiver, observer))
@@ -243,7 +257,7 @@ impl<E: Executor, R: Recorder> Scheduler<'_, '_, E, R> {
     }
 
     /// Nothing can be recorded any more: cancels the runs in progress.
-    fn fail(&mut self, failure: Failure<E, R>) {
+    fn fail(&mut self, failure: Failed<E, R>) {
         self.stop.get_or_insert(Stop::Failure);
         self.failure.get_or_insert(failure);
         let request = Request { signal: Signal::SIGTERM, task_knows: false };

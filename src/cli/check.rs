@@ -9,17 +9,19 @@ mod table;
 use std::path::PathBuf;
 
 use clap::Args;
-use highwater::calibrate::check::{Judgement, Run, SortedRuns, judge, judge_baseline};
+use highwater::calibrate::check::{Bench, CheckOptions, Judgement, Run, SortedRuns, judge, judge_baseline};
+use highwater::calibrate::failure::{self, Category};
 use highwater::model::check::baseline::{Baseline, BaselineHost};
 use highwater::model::check::report::{Level, Report, Verdict};
 use highwater::model::units::Bytes;
 
 use self::outputs::Outputs;
-use self::running::Bench;
+use self::running::Runs;
 use self::setup::Setup;
 use super::engine::EngineArgs;
 use super::exit::Exit;
 use super::failure::Failure;
+use super::feedback::Terminal;
 use super::output;
 use super::run::Format;
 use super::task::Deny;
@@ -151,35 +153,20 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
 
 /// Runs all cells, then re-runs those that seem to have grown.
 fn check(args: &CheckArgs, setup: &Setup) -> Result<Judgement, Failure> {
-    let mut bench = Bench::new(args, setup)?;
     let (config, baseline) = (&setup.config, setup.baseline.as_ref());
-    let runs_of = |task: &str| {
-        let task = config.tasks.iter().find(|it| it.name == task);
-        task.map(|task| task.repeats).unwrap_or_default()
-    };
+    let machine = running::machine()?;
+    let feedback = Terminal::quiet(args.quiet);
+    let mut session = Runs::new(args)?;
+    let mut bench = Bench::new(config, |task| setup.listed.contains(task), &options(args), &machine, &feedback)?;
     let refuse = |run: &Run| {
         let host = BaselineHost::from_observation(&run.observation, false);
         refuse_other_host(args, baseline, &run.task, std::slice::from_ref(&host))
     };
-    let first = bench.batch(|task, _| Some(task.repeats.runs), refuse)?;
-    let mut batches = vec![first];
-    let mut round = 0;
-    loop {
-        let judgement = judge(config, baseline, &SortedRuns::of_batches(config, &batches));
-        let suspects: Vec<_> =
-            judgement.suspects.iter().filter(|(task, _)| runs_of(task).confirm > round).cloned().collect();
-        if suspects.is_empty() {
-            return Ok(judgement);
-        }
-        round += 1;
-        if !args.quiet {
-            let names: Vec<String> = suspects.iter().map(|(task, cell)| format!("{task}/{cell}")).collect();
-            output::say(&format!("highwater: possible regression, running again: {}", names.join(", ")));
-        }
-        let is_suspect = |task: &str, cell: &str| suspects.iter().any(|(of, name)| of == task && name == cell);
-        let again = bench.batch(|task, cell| is_suspect(&task.name, cell).then_some(task.repeats.runs), |_| Ok(()))?;
-        batches.push(again);
-    }
+    Ok(bench.check(config, baseline, &mut session, refuse)?)
+}
+
+fn options(args: &CheckArgs) -> CheckOptions {
+    CheckOptions { engine: args.engine.options(), log_dir: args.log_dir.clone() }
 }
 
 /// Rewrites the baseline.
@@ -187,7 +174,12 @@ fn update(args: &CheckArgs, mut setup: Setup, outputs: &Outputs) -> Result<Exit,
     let runs = match setup.recorded.take() {
         Some(recorded) => recorded,
         None => {
-            let runs = Bench::new(args, &setup)?.batch(|task, _| Some(task.repeats.baseline_runs), |_| Ok(()))?;
+            let machine = running::machine()?;
+            let feedback = Terminal::quiet(args.quiet);
+            let is_listed = |task: &str| setup.listed.contains(task);
+            let mut bench = Bench::new(&setup.config, is_listed, &options(args), &machine, &feedback)?;
+            let mut session = Runs::new(args)?;
+            let runs = bench.batch(&mut session, |task, _| Some(task.repeats.baseline_runs), |_| Ok(()))?;
             SortedRuns::of_batches(&setup.config, &[runs])
         }
     };
@@ -251,7 +243,7 @@ fn refuse_other_host(
     baseline: Option<&Baseline>,
     task: &str,
     hosts: &[BaselineHost],
-) -> Result<(), Failure> {
+) -> Result<(), failure::Failure> {
     let Some(then) = baseline.filter(|_| args.strict_host).and_then(|baseline| baseline.tasks.get(task)) else {
         return Ok(());
     };
@@ -260,7 +252,7 @@ fn refuse_other_host(
     let error = OtherHost { task: task.to_owned(), differences: differences.join("; ") };
     let help = "run the check on the baseline's host, or make a baseline for this host with --update-baseline; \
                 without --strict-host this is a warning";
-    Err(Failure::new(Exit::Host, &error, Some(help.to_owned())))
+    Err(failure::Failure::new(Category::Host, error, Some(help.to_owned())))
 }
 
 /// The baseline does not fit this host.

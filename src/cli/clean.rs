@@ -5,7 +5,6 @@ use highwater::model::problem::one_line;
 use highwater::runner::container::{Leftovers, Removed, remove_leftovers};
 use highwater::runner::engine::{Engine, EngineError};
 
-use super::engine::failed;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::output;
@@ -50,7 +49,7 @@ pub(crate) fn run(args: &CleanArgs) -> Result<Exit, Failure> {
             unasked = true;
             None
         }
-        Err(error) => return Err(failed(&error)),
+        Err(error) => return Err(Failure::from_library(error)),
     };
     let leftovers = remove_leftovers(engine.as_ref(), args.dry_run, args.foreign)
         .map_err(|error| Failure::new(Exit::Host, &error, None))?;

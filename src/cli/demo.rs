@@ -77,7 +77,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
         task::generate(&input, Bytes::mib(size)).map_err(|error| Failure::new(Exit::Host, &error, None))?;
         let Some(run) = one(&machine, &input, Bytes::mib(size), &mut signals)? else { return Ok(Exit::Interrupted) };
         if let Some(record) = &mut record {
-            record.append(&run.observation).map_err(|error| records::unstored(&error))?;
+            record.append(&run.observation).map_err(records::unstored)?;
         }
         output::text(&run.row(Bytes::mib(size)))?;
         runs.push((Bytes::mib(size), run));
@@ -119,7 +119,7 @@ fn keep(folder: &Path) -> Result<Record, Failure> {
     std::fs::create_dir_all(folder)
         .map_err(|source| Failure::new(Exit::Host, &NoFolder { folder: folder.to_owned(), source }, None))?;
     let opened = Directory::open(folder).map_err(|source| StoreError::Open { path: folder.to_owned(), source });
-    opened.and_then(|directory| Record::open_in(&directory, OBSERVATIONS)).map_err(|error| records::unstored(&error))
+    opened.and_then(|directory| Record::open_in(&directory, OBSERVATIONS)).map_err(records::unstored)
 }
 
 /// There is no directory for the inputs.

@@ -71,8 +71,8 @@ pub(crate) fn run(args: &ExportArgs) -> Result<Exit, Failure> {
     let unusable = output::data_with(args.output.as_deref(), |out| {
         table::write(&sources, format, out).map_err(|error| match error {
             TableError::Write(error) => Unfinished::Unwritten(error),
-            TableError::Read(error) => Unfinished::Other(records::unreadable(&error)),
-            TableError::Encode(_) => Unfinished::Other(Failure::new(Exit::Usage, &error, None)),
+            TableError::Read(error) => Unfinished::Other(records::unreadable(error)),
+            error @ TableError::Encode(_) => Unfinished::Other(Failure::new(Exit::Usage, &error, None)),
         })
     })?;
     unusable.into_iter().flatten().for_each(|(path, unusable)| records::say_unusable(&path, &unusable));

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use highwater::calibrate::failure::{self, Category, Cause};
 use highwater::model::problem::{Flawed, Problem, Severity};
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, SourceCode};
 
@@ -47,19 +48,20 @@ impl Failure {
         }
     }
 
-    /// The same failure of `run` from another command: 4 if the task cannot be started, 3 if highwater itself failed.
-    pub(crate) fn elsewhere(self) -> Self {
-        match self.exit {
-            Exit::Task(126 | 127) => self.with_exit(Exit::TaskFailed),
-            Exit::Task(_) => self.with_exit(Exit::Host),
-            Exit::Done
-            | Exit::CheckFailed
-            | Exit::Usage
-            | Exit::Host
-            | Exit::TaskFailed
-            | Exit::TooLittleData
-            | Exit::Interrupted => self,
-        }
+    /// An error of the library, with its category and remedy.
+    pub(crate) fn from_library(error: impl Into<failure::Failure>) -> Self {
+        error.into().into()
+    }
+
+    /// A failure of the library in `run`, whose statuses are those of `env` and `docker run`.
+    pub(crate) fn of_run(failure: failure::Failure) -> Self {
+        let exit = match failure.category {
+            Category::System => Exit::Task(125),
+            Category::NotExecutable => Exit::Task(126),
+            Category::NotFound => Exit::Task(127),
+            category => exit_of(category),
+        };
+        Self::from(failure).with_exit(exit)
     }
 
     /// Prints the failure on stderr as a warning.
@@ -76,6 +78,48 @@ impl Failure {
             output::say_styled(&render(diagnostic));
         }
         self.exit
+    }
+}
+
+/// A failure that the library passes on, such as one of writing to stdout.
+impl From<Failure> for failure::Failure {
+    fn from(failure: Failure) -> Self {
+        let category = match failure.exit {
+            Exit::Usage => Category::Usage,
+            Exit::TaskFailed => Category::TaskFailed,
+            Exit::TooLittleData => Category::TooLittleData,
+            Exit::Interrupted => Category::Interrupted,
+            Exit::Done | Exit::CheckFailed | Exit::Host | Exit::Task(_) => Category::Host,
+        };
+        Self::new(category, Passed(failure), None)
+    }
+}
+
+/// A failure as it was.
+#[derive(Debug, thiserror::Error)]
+#[error("failed")]
+struct Passed(Failure);
+
+impl From<failure::Failure> for Failure {
+    fn from(failure: failure::Failure) -> Self {
+        let exit = exit_of(failure.category);
+        match failure.cause {
+            Cause::Flawed(flawed) => Self { exit, diagnostics: shown(&flawed) },
+            Cause::Error(error) => match error.downcast::<Passed>() {
+                Ok(passed) => passed.0,
+                Err(error) => Self::new(exit, &*error, failure.help),
+            },
+        }
+    }
+}
+
+fn exit_of(category: Category) -> Exit {
+    match category {
+        Category::Usage => Exit::Usage,
+        Category::NotFound | Category::NotExecutable | Category::TaskFailed => Exit::TaskFailed,
+        Category::TooLittleData => Exit::TooLittleData,
+        Category::Interrupted => Exit::Interrupted,
+        _ => Exit::Host,
     }
 }
 

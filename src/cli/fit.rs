@@ -8,6 +8,7 @@ mod write;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use highwater::calibrate::argument::share;
 use highwater::calibrate::fit::{FitOptions, Group, Objective, Target, TooLittle};
 use highwater::model::document::Source;
 use highwater::model::fit::{Documented, FittedRule, Form};
@@ -206,18 +207,6 @@ impl EmitArg {
             Self::Docker => Consumer::Docker,
         }
     }
-}
-
-/// `1%`, `0.5 %` or `0.01`.
-pub(crate) fn share(text: &str) -> Result<f64, String> {
-    let (number, unit) = match text.trim().strip_suffix('%') {
-        Some(percent) => (percent.trim_end(), 0.01),
-        None => (text.trim(), 1.0),
-    };
-    let share = number.parse::<f64>().map(|number| number * unit).ok();
-    share
-        .filter(|share| (1e-4..=0.5).contains(share))
-        .ok_or_else(|| "expected a share between 0.01% and 50%, such as 1% or 0.01".to_owned())
 }
 
 impl FitArgs {

@@ -7,29 +7,25 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use highwater::calibrate::floor::{End, FloorError, Ran, Search, SearchError, SearchLimits, Success, Trial, Try, find};
-use highwater::calibrate::measure::{MeasureError, measure};
+use highwater::calibrate::argument::{duration, sample_interval, share, times};
+use highwater::calibrate::floor::{
+    End, FloorError, Ran, Search, SearchError, Success, Trial, Try, find, limits_of, no_limits, not_run,
+};
 use highwater::calibrate::monitor::WatchOptions;
+use highwater::calibrate::workload::{RunOptions, UseCgroup, Workload};
 use highwater::host::HostRoots;
 use highwater::host::machine::Machine;
 use highwater::model::observation::{Observation, Outcome};
-use highwater::model::problem::one_line;
 use highwater::model::reading::Reading;
 use highwater::model::units::Bytes;
-use highwater::runner::StartError;
-use highwater::runner::container::{ContainerError, LEAST_LIMIT};
-use highwater::runner::engine::EngineError;
 use highwater::runner::process::{Output, Stdin};
 use highwater::store::Record;
-use nix::errno::Errno;
 
 use self::progress::Progress;
 use super::exit::Exit;
 use super::failure::Failure;
-use super::fit::share;
-use super::run::{
-    Format, RunOptions, SubjectArgs, UseCgroup, Workload, duration, explain, keep, sample_interval, say_lost,
-};
+use super::feedback::Terminal;
+use super::run::{Format, SubjectArgs, append, say_lost};
 use super::signals::Signals;
 use super::{output, records, scope, summary};
 
@@ -115,28 +111,14 @@ pub(crate) struct FloorArgs {
     subject: SubjectArgs,
 }
 
-/// The lowest limit to try for a process: no known program starts with less.
-const LEAST_OF_A_PROCESS: Bytes = Bytes(256 << 10);
-
-/// A search with more tries is not converging.
-const MOST_TRIES: u32 = 64;
-
-/// `1.2`.
-pub(crate) fn times(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(times) if times.is_finite() && times >= 1.0 => Ok(times),
-        Ok(_) | Err(_) => Err("expected a number from 1 on, such as 1.2".to_owned()),
-    }
-}
-
 pub(crate) fn run(args: &FloorArgs) -> Result<Exit, Failure> {
     let machine = Machine::read(HostRoots::default()).map_err(|error| Failure::new(Exit::Host, &error, None))?;
     scope::enter_if_needed(&machine);
-    let start = Workload::from_args(&args.subject).map_err(Failure::elsewhere)?;
+    let start = Workload::open(&args.subject.spec(), &Terminal::default())?;
     start.require_inputs()?;
     let record = records::open_record(args.record.as_deref())?;
     let signals = Signals::block().map_err(|errno| Failure::new(Exit::Host, &errno, None))?;
-    let terms = terms(args.precision, args.confirm, &machine, start.is_container());
+    let terms = limits_of(args.precision, args.confirm, &machine, start.is_container());
     let success = Success { slowdown: args.slowdown, oom_of_children: args.allow_oom_of_children };
     let progress = Progress::new(!args.quiet);
     let mut bench = Bench { args, machine: &machine, start: &start, record, signals, progress, runs: 0 };
@@ -162,14 +144,6 @@ pub(crate) fn run(args: &FloorArgs) -> Result<Exit, Failure> {
     })
 }
 
-/// The search limits for this machine.
-pub(crate) fn terms(precision: f64, confirm: u32, machine: &Machine, is_container: bool) -> SearchLimits {
-    let least = if is_container { LEAST_LIMIT } else { LEAST_OF_A_PROCESS };
-    // These are facts of this machine; a remote engine reports its own.
-    let most = machine.facts.memory_bytes.value().unwrap_or(Bytes(1 << 40));
-    SearchLimits { precision, confirm, least, most, tries: MOST_TRIES }
-}
-
 /// Reports why there is no result.
 fn unfound(error: FloorError) -> Result<Exit, Failure> {
     match &error {
@@ -185,17 +159,8 @@ fn unfound(error: FloorError) -> Result<Exit, Failure> {
             output::say("highwater: interrupted during the run without a limit; there is no result yet");
             Ok(Exit::Interrupted)
         }
-        FloorError::NoPeak | FloorError::NotKept { .. } | FloorError::Escaped { .. } => Err(no_limits(&error)),
+        FloorError::NoPeak | FloorError::NotKept { .. } | FloorError::Escaped { .. } => Err(no_limits(error).into()),
     }
-}
-
-/// Limits cannot be enforced for this task or on this machine.
-pub(crate) fn no_limits(error: &FloorError) -> Failure {
-    let help = match error {
-        FloorError::Escaped { remedy, .. } => remedy.clone(),
-        _ => "see `highwater doctor` for what this machine lacks".to_owned(),
-    };
-    Failure::new(Exit::Host, error, Some(help))
 }
 
 /// The remedy for a task that fails without a limit.
@@ -227,13 +192,6 @@ struct WithoutLimit {
     outcome: String,
 }
 
-/// This machine cannot enforce limits.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to find the minimum limit: limits need a cgroup, and {reason}")]
-struct NoLimits {
-    reason: String,
-}
-
 /// Runs the task, records each run and shows progress.
 struct Bench<'a> {
     args: &'a FloorArgs,
@@ -253,24 +211,23 @@ impl Trial for Bench<'_> {
         let conditions = self.conditions(limit)?;
         let timeout = [self.args.timeout, timeout].into_iter().flatten().min();
         let how = WatchOptions { timeout, kill_after: self.args.kill_after, interval: self.args.sample_interval };
-        let mut runner = self.start.runner(self.machine, &conditions).map_err(Failure::elsewhere)?;
-        let host = self.machine.facts.clone();
         self.progress.start(limit);
         let about = self.start.about();
-        match measure(&mut *runner, about, host, &how, Some(&mut self.signals), &mut self.progress) {
+        let options = (&conditions, &how);
+        match self.start.measure(self.machine, options, about, Some(&mut self.signals), &mut self.progress)? {
             Ok(mut observation) => match self.start.check_inputs(&mut observation) {
                 None => Ok(Ran::Observed(Box::new(observation))),
                 Some(failure) => {
                     self.keep(&observation)?;
-                    Err(failure)
+                    Err(failure.into())
                 }
             },
-            Err(error) => not_ran(limit, error),
+            Err(error) => Ok(not_run(limit, error)?),
         }
     }
 
     fn keep(&mut self, observation: &Observation) -> Result<(), Failure> {
-        keep(self.record.as_mut(), observation).map_err(Failure::elsewhere)
+        append(self.record.as_mut(), observation).map_err(records::unstored)
     }
 
     fn next(&mut self, search: &Search, _: Bytes, tries: &[Try]) {
@@ -291,43 +248,8 @@ impl Bench<'_> {
             logs: None,
         };
         if let Some(folder) = &self.args.log_dir {
-            conditions.output_to(folder, &format!("{}.", self.runs)).map_err(Failure::elsewhere)?;
+            conditions.output_to(folder, &format!("{}.", self.runs))?;
         }
         Ok(conditions)
-    }
-}
-
-/// Classifies a failure to run the task under this limit.
-pub(crate) fn not_ran(limit: Option<Bytes>, error: MeasureError) -> Result<Ran, Failure> {
-    match error {
-        MeasureError::Start(error) if limit.is_some() && is_for_lack_of_memory(&error) => {
-            Ok(Ran::NotStarted(one_line(&error)))
-        }
-        MeasureError::Start(StartError::NoCgroup { reason, remedy }) => {
-            Err(Failure::new(Exit::Host, &NoLimits { reason }, Some(remedy)))
-        }
-        error => Err(explain(&error).elsewhere()),
-    }
-}
-
-/// Whether a limit may keep a task from starting that starts without one.
-fn is_for_lack_of_memory(error: &StartError) -> bool {
-    match error {
-        StartError::NotExecutable { source, .. } | StartError::System { source, .. } => {
-            let errno = source.raw_os_error().map(Errno::from_raw);
-            matches!(errno, Some(Errno::ENOMEM | Errno::E2BIG | Errno::EAGAIN))
-        }
-        // The engine only reports in words that its runtime got too little memory.
-        StartError::Container(ContainerError::Engine(EngineError::Request { status, .. })) => status.is_some(),
-        StartError::Container(_)
-        | StartError::NoCommand
-        | StartError::NotFound { .. }
-        | StartError::ZeroByte { .. }
-        | StartError::WorkingDirectory { .. }
-        | StartError::Output { .. }
-        | StartError::NoLimit { .. }
-        | StartError::NoCgroup { .. }
-        | StartError::Cgroup { .. }
-        | StartError::Host(_) => false,
     }
 }

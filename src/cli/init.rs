@@ -12,7 +12,7 @@ use highwater::model::task::TaskSpec;
 
 use super::exit::Exit;
 use super::failure::Failure;
-use super::task::{TemplateArgs, read_failure};
+use super::task::TemplateArgs;
 use super::{output, output_file};
 
 const EXAMPLES: &str = "\
@@ -53,7 +53,7 @@ pub(crate) fn run(args: &InitArgs) -> Result<Exit, Failure> {
     output_file::check_writable(path)?;
     let text = match &args.task {
         Some(file) => {
-            let spec = task(file, &args.template.variables()?).map_err(|error| read_failure(&error))?.content;
+            let spec = task(file, &args.template.variables()?).map_err(Failure::from_library)?.content;
             let file = from_folder(output_file::folder_of(path), file)
                 .map_err(|source| output_file::unwritten(path, source))?;
             text(&of_task(&file, &args.template.set(), &spec))

@@ -8,15 +8,16 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use clap::Args;
+use highwater::calibrate::feedback::Feedback;
 use highwater::model::problem::Flawed;
 use highwater::model::rule::Mode;
 use highwater::tree::{Counted, Field, File, Flaw, Options, Selection, SelectionError, Survey, TreeError, survey};
 
 use super::exit::Exit;
 use super::failure::{self, Failure};
+use super::feedback::Terminal;
 use super::output;
 use super::run::Format;
-use super::survey::Line;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -129,20 +130,20 @@ fn read(args: &InputsArgs, selection: &Selection) -> Result<(Survey, Option<Vec<
             listing.push(File { path: counted.path.to_owned(), size: counted.size });
         }
     };
-    let progress = Line::new();
-    let tell = |progress_so_far| progress.update(progress_so_far);
+    let feedback = Terminal::default();
+    let tell = |progress| feedback.reading(Some(progress));
     let options = Options {
         threads: args.threads,
         strict: args.strict,
         count_each_inode_once: args.once,
         one_file_system: args.one_file_system,
         outside: args.outside,
-        progress: progress.is_wanted().then_some(&tell),
+        progress: feedback.shows_reading().then_some(&tell),
         counted: args.list.then_some(&keep),
         cancel: None,
     };
     let survey = survey(&args.channel, std::slice::from_ref(selection), &options).map_err(|error| explain(&error))?;
-    drop(progress);
+    feedback.reading(None);
     let mut listing = listing.into_inner().unwrap_or_default();
     listing.sort_unstable_by(|one: &File, other| one.path.cmp(&other.path));
     // A file may count for both the channel and its item.

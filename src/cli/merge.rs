@@ -53,9 +53,9 @@ pub(crate) fn run(args: &MergeArgs) -> Result<Exit, Failure> {
     });
     let plan = plan.transpose()?;
     if let (Some(path), Some(plan)) = (&args.plan, &plan) {
-        store::check_plan(path, plan).map_err(|error| records::unusable_folder(&error))?;
+        store::check_plan(path, plan).map_err(records::unusable_folder)?;
     }
-    let merged = store::merge(&args.places, plan.as_deref(), &args.into).map_err(|error| failure(&error))?;
+    let merged = store::merge(&args.places, plan.as_deref(), &args.into).map_err(failure)?;
     merged.unusable.iter().for_each(|(path, unusable)| records::say_unusable(path, unusable));
     let store::Merged { added, doubled, total, .. } = merged;
     let doubled = match doubled {
@@ -67,7 +67,7 @@ pub(crate) fn run(args: &MergeArgs) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn failure(error: &MergeError) -> Failure {
+fn failure(error: MergeError) -> Failure {
     let (exit, help) = match error {
         MergeError::Read(error) => return records::unreadable(error),
         MergeError::Folder(error) => return records::unusable_folder(error),
@@ -80,11 +80,11 @@ fn failure(error: &MergeError) -> Failure {
         MergeError::Outside { .. } => {
             (Exit::Usage, "check what wrote that record; highwater does not write such paths")
         }
-        MergeError::Copy { source, .. } if let Some(refusal) = Refusal::behind(source) => {
+        MergeError::Copy { ref source, .. } if let Some(refusal) = Refusal::behind(source) => {
             (Exit::Usage, refusal.remedy())
         }
         MergeError::Copy { .. } => (Exit::Host, "make sure that the file is readable and the disk has room for it"),
         MergeError::Encode(_) => (Exit::Usage, "remove that file"),
     };
-    Failure::new(exit, error, Some(help.to_owned()))
+    Failure::new(exit, &error, Some(help.to_owned()))
 }

@@ -3,23 +3,21 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use highwater::calibrate::predict::{PredictError, predict};
-use highwater::calibrate::resolve::Resolution;
+use highwater::calibrate::workload::survey;
 use highwater::model::prediction::{
     ChannelPrediction, ChannelSize, KubernetesAmount, Prediction, RulePrediction, Sizes,
 };
 use highwater::model::rule::Mode;
 use highwater::model::units::Bytes;
-use highwater::tree::Options;
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::exit::Exit;
 use super::failure::{self, Failure};
+use super::feedback::Terminal;
 use super::output;
 use super::problems::Located;
 use super::run::Format;
-use super::survey::Line;
 use super::table::{printable, table};
 use super::task::{Deny, TargetArg, TaskArgs};
 
@@ -62,7 +60,7 @@ pub(crate) struct PredictArgs {
 
 pub(crate) fn run(args: &PredictArgs) -> Result<Exit, Failure> {
     let mut resolution = args.of.resolve(&args.task)?;
-    let prediction = survey(&resolution, args.strict)?;
+    let prediction = survey(&resolution.task, args.strict, &Terminal::default())?;
     resolution.lint(Some(&prediction), args.target.platform());
     let warnings = resolution.warnings();
     match args.format {
@@ -77,20 +75,6 @@ pub(crate) fn run(args: &PredictArgs) -> Result<Exit, Failure> {
     }
     let denied = args.deny == Some(Deny::Warnings) && !warnings.is_empty();
     Ok(if denied || !prediction.complete { Exit::Usage } else { Exit::Done })
-}
-
-/// Surveys the sizes of all inputs, with a spinner on a terminal.
-pub(crate) fn survey(resolution: &Resolution, strict: bool) -> Result<Prediction, Failure> {
-    let line = Line::new();
-    let tell = |progress| line.update(progress);
-    let options = Options { strict, progress: line.is_wanted().then_some(&tell), ..Options::default() };
-    predict(&resolution.task, &options).map_err(|error| {
-        let exit = match error {
-            PredictError::Survey { .. } => Exit::Host,
-            PredictError::Selection { .. } => Exit::Usage,
-        };
-        Failure::new(exit, &error, None)
-    })
 }
 
 /// The amounts that the scale rules of a task predict.

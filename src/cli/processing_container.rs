@@ -1,14 +1,16 @@
 //! `highwater processing-container`: prints the document in an image without running the image.
 
 use clap::Args;
-use highwater::calibrate::resolve::{LookupError, ReadError, targets};
+use highwater::calibrate::resolve::targets;
+use highwater::calibrate::workload::Images;
 use highwater::model::document::Document;
 
-use super::engine::{self, EngineArgs, Images};
+use super::engine::EngineArgs;
 use super::exit::Exit;
 use super::failure::{self, Failure};
+use super::feedback::Terminal;
 use super::output;
-use super::task::{TemplateArgs, read_failure};
+use super::task::TemplateArgs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -33,15 +35,12 @@ pub(crate) struct ProcessingContainerArgs {
 }
 
 pub(crate) fn run(args: &ProcessingContainerArgs) -> Result<Exit, Failure> {
-    let engine = args.engine.engine()?;
-    let images = Images { engine: &engine, args: &args.engine, variables: args.template.variables()? };
-    let source = images.source(&args.image).map_err(|error| match &error {
-        LookupError::Engine(source) => match source.downcast_ref() {
-            Some(error) => engine::failed_elsewhere(error),
-            None => lookup_failure(&error),
-        },
-        LookupError::Read(_) | LookupError::NotGiven => lookup_failure(&error),
-    })?;
+    let options = args.engine.options();
+    let engine = options.engine()?;
+    let feedback = Terminal::default();
+    let images =
+        Images { engine: &engine, options: &options, variables: args.template.variables()?, feedback: &feedback };
+    let source = images.source(&args.image).map_err(Failure::from_library)?;
     let text = source.json().trim_end_matches('\n').to_owned();
     let document = Document::processing_container(source, &targets).map_err(|flawed| Failure::flawed(&flawed))?;
     output::json_text(&format!("{text}\n"))?;
@@ -49,16 +48,4 @@ pub(crate) fn run(args: &ProcessingContainerArgs) -> Result<Exit, Failure> {
         failure::report_problems(&flawed);
     }
     Ok(Exit::Done)
-}
-
-/// The document could not be read.
-pub(crate) fn lookup_failure(error: &LookupError) -> Failure {
-    match error {
-        LookupError::Engine(source) => match source.downcast_ref() {
-            Some(error) => engine::failed(error),
-            None => Failure::new(Exit::Host, error, None),
-        },
-        LookupError::Read(error @ ReadError::Flawed(_)) => read_failure(error),
-        LookupError::Read(_) | LookupError::NotGiven => Failure::new(Exit::Usage, error, None),
-    }
 }

@@ -216,7 +216,7 @@ fn few(sources: &[Source]) -> Result<Option<Vec<Records>>, Failure> {
         match unusable {
             Ok(unusable) => read.push(Records { path: source.path().to_owned(), observations, unusable }),
             Err(None) => return Ok(None),
-            Err(Some(error)) => return Err(records::unreadable(&error)),
+            Err(Some(error)) => return Err(records::unreadable(error)),
         }
     }
     for records in &read {

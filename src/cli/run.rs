@@ -1,31 +1,30 @@
 //! `highwater run`: runs a task, measures its peak and compares it with its rules.
 
-pub(crate) mod container;
-pub(crate) mod inputs;
-mod private;
-pub(crate) mod redact;
+mod container;
 mod result;
-mod start;
-pub(crate) mod subject;
+mod subject;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use highwater::calibrate::measure::measure;
-use highwater::calibrate::monitor::{Cancel, LEAST_INTERVAL, WatchOptions};
+use highwater::calibrate::argument::{duration, limit, sample_interval};
+use highwater::calibrate::failure::ENGINE_LOST;
+use highwater::calibrate::monitor::{Cancel, WatchOptions};
+use highwater::calibrate::workload::{self, RunOptions, Workload};
 use highwater::host::HostRoots;
 use highwater::host::machine::Machine;
 use highwater::model::comparison::Thresholds;
 use highwater::model::observation::{Logs, Observation, Outcome};
 use highwater::model::units::Bytes;
-use highwater::store::Record;
+use highwater::store::{Record, StoreError};
 use jiff::Timestamp;
 
 use self::result::Results;
-pub(crate) use self::start::{RunOptions, SubjectArgs, Workload, explain};
+pub(crate) use self::subject::SubjectArgs;
 use super::exit::Exit;
 use super::failure::Failure;
+use super::feedback::Terminal;
 use super::live::Live;
 use super::output;
 use super::records;
@@ -131,27 +130,13 @@ pub(crate) enum Format {
     Json,
 }
 
-/// Parses `512Mi` or `2G`, at least one page.
-pub(crate) fn limit(text: &str) -> Result<Bytes, String> {
-    match text.parse::<Bytes>() {
-        // The kernel counts pages; with a limit of zero a program would wait forever.
-        Ok(Bytes(..4096)) => Err("expected at least 4KiB, one page".to_owned()),
-        result => result.map_err(|error| error.to_string()),
-    }
-}
-
-/// Parses `1h30m`, `250ms` or `5 seconds`.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let expected = "expected a duration such as 90s, 250ms or 1h30m";
-    let duration: jiff::SignedDuration = text.parse().map_err(|_| expected.to_owned())?;
-    Duration::try_from(duration).map_err(|_| format!("{expected}, but not a negative one"))
-}
-
-/// Parses a duration that is not shorter than the shortest sampling interval.
-pub(crate) fn sample_interval(text: &str) -> Result<Duration, String> {
-    match duration(text)? {
-        interval if interval < LEAST_INTERVAL => Err("expected at least 100us".to_owned()),
-        interval => Ok(interval),
+impl From<UseCgroup> for workload::UseCgroup {
+    fn from(when: UseCgroup) -> Self {
+        match when {
+            UseCgroup::Auto => Self::Auto,
+            UseCgroup::Always => Self::Always,
+            UseCgroup::Never => Self::Never,
+        }
     }
 }
 
@@ -163,9 +148,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     if args.cgroup != UseCgroup::Never {
         scope::enter_if_needed(&machine);
     }
-    let start = Workload::from_args(&args.subject)?;
+    let start = Workload::open(&args.subject.spec(), &Terminal::default()).map_err(Failure::of_run)?;
     if let Err(failure) = start.require_inputs() {
-        failure.warn();
+        Failure::of_run(failure).warn();
     }
     if args.enforce && start.predicted_limit().is_none() {
         output::say("highwater: the task's rules set no limit, so --enforce has no effect");
@@ -189,7 +174,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
         }
         let spoiled = start.check_inputs(&mut observation).filter(|_| number < args.runs);
         // Show the result even if it could not be recorded.
-        failure = keep(record.as_mut(), &observation).err().or(spoiled.map(Failure::own));
+        let unstored = append(record.as_mut(), &observation).err().map(|error| records::unstored(error).own());
+        failure = unstored.or(spoiled.map(Failure::of_run));
         results.add(observation)?;
         // The signal arrived between two runs.
         if let Some(request) = signals.take().filter(|_| number < args.runs) {
@@ -214,19 +200,19 @@ fn run_once(
 ) -> Result<Observation, Failure> {
     let how = WatchOptions { timeout: args.timeout, kill_after: args.kill_after, interval: args.sample_interval };
     let mut live = Live::new(!args.quiet);
-    let mut runner = start.runner(machine, &conditions(args, start, number)?)?;
-    let host = machine.facts.clone();
-    measure(&mut *runner, start.about(), host, &how, Some(signals), &mut live).map_err(|error| explain(&error))
+    let options = conditions(args, start, number)?;
+    let measured = start.measure(machine, (&options, &how), start.about(), Some(signals), &mut live);
+    measured.and_then(|measured| Ok(measured?)).map_err(Failure::of_run)
 }
 
 /// The options of the run with this number.
 fn conditions(args: &RunArgs, start: &Workload, number: u32) -> Result<RunOptions, Failure> {
     let limit = if args.enforce { start.predicted_limit() } else { args.limit };
-    let mut conditions = RunOptions { limit, cgroup: args.cgroup, ..RunOptions::default() };
+    let mut conditions = RunOptions { limit, cgroup: args.cgroup.into(), ..RunOptions::default() };
     match (&args.log_dir, &args.record) {
         (Some(folder), _) => {
             let stem = if args.runs == 1 { String::new() } else { format!("{number}.") };
-            conditions.output_to(folder, &stem)?;
+            conditions.output_to(folder, &stem).map_err(Failure::of_run)?;
         }
         (None, Some(record)) => conditions.logs = Some(beside(record, number)),
         (None, None) => {}
@@ -235,19 +221,12 @@ fn conditions(args: &RunArgs, start: &Workload, number: u32) -> Result<RunOption
 }
 
 /// Records the observation, or reports why it could not.
-pub(crate) fn keep(record: Option<&mut Record>, observation: &Observation) -> Result<(), Failure> {
+pub(crate) fn append(record: Option<&mut Record>, observation: &Observation) -> Result<(), StoreError> {
     let Some(record) = record else { return Ok(()) };
-    match record.append(observation) {
-        Ok(appended) => {
-            if appended.after_torn_line {
-                output::say(
-                    "highwater: the last line of the record was incomplete; the new record starts on a new line",
-                );
-            }
-            Ok(())
-        }
-        Err(error) => Err(records::unstored(&error).own()),
+    if record.append(observation)?.after_torn_line {
+        output::say("highwater: the last line of the record was incomplete; the new record starts on a new line");
     }
+    Ok(())
 }
 
 /// The log files beside a record, in a directory named after it.
@@ -260,9 +239,5 @@ fn beside(record: &Path, number: u32) -> Logs {
 
 /// Reports that the engine was lost, or that the task killed the process that supervises it.
 pub(crate) fn say_lost() {
-    output::say(
-        "highwater: lost the container engine or the highwater process that supervised the task, or it does not \
-         respond; measurements up to then are kept. `highwater clean` removes a container left behind once its engine \
-         responds",
-    );
+    output::say(&format!("highwater: {ENGINE_LOST}"));
 }

@@ -8,20 +8,18 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use highwater::calibrate::workload::INSIDE_SCOPE;
 use highwater::host::cgroup::{Cgroup, memory_cgroup};
 use highwater::host::machine::Machine;
 use highwater::model::observation::CgroupVersion;
 use highwater::runner::placement::{Limits, Placement};
 use nix::unistd::geteuid;
 
-/// Set for the highwater inside the scope, so that it does not create another.
-pub(crate) const INSIDE: &str = "HIGHWATER_SCOPE";
-
 /// Restarts this program inside a scope, if that gives it cgroups that it would not have otherwise.
 ///
 /// Returns if there is no need or no way. The restart keeps the PID, and with it signals and terminal.
 pub(crate) fn enter_if_needed(machine: &Machine) {
-    if geteuid().is_root() || env::var_os(INSIDE).is_some() || !has_user_manager() {
+    if geteuid().is_root() || env::var_os(INSIDE_SCOPE).is_some() || !has_user_manager() {
         return;
     }
     let Some(limits) = limits_of_session(machine) else { return };
@@ -35,7 +33,7 @@ pub(crate) fn enter_if_needed(machine: &Machine) {
         .arg("--")
         .arg(program)
         .args(env::args_os().skip(1))
-        .env(INSIDE, "1")
+        .env(INSIDE_SCOPE, "1")
         .exec();
     tracing::debug!("failed to start systemd-run: {error}");
 }

@@ -1,8 +1,6 @@
 //! Requests to end, as signals that can be waited for.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::process::CommandExt;
-use std::process::Command;
 
 use highwater::calibrate::monitor::{Cancel, Request};
 use nix::libc;
@@ -59,14 +57,6 @@ impl Cancel for Signals {
         let signal = Signal::try_from(i32::try_from(info.ssi_signo).ok()?).ok()?;
         // The terminal signals the whole foreground process group; kill(1) signals one process.
         Some(Request { signal, task_knows: info.ssi_code == libc::SI_KERNEL })
-    }
-}
-
-/// Makes a program start with no signal blocked.
-pub(crate) fn unblock_in(command: &mut Command) {
-    // SAFETY: between fork and exec there is only one system call.
-    unsafe {
-        command.pre_exec(|| SigSet::empty().thread_set_mask().map_err(std::io::Error::from));
     }
 }
 

@@ -192,7 +192,8 @@ fn report(checked: &[Checked]) -> Result<(), Failure> {
         match &file.result {
             Ok(None) => {}
             Ok(Some(flawed)) => failure::report_problems(flawed),
-            Err(error) => drop(super::task::read_failure(error).report()),
+            Err(ReadError::Flawed(flawed)) => failure::report_problems(flawed),
+            Err(error) => drop(Failure::new(Exit::Usage, error, error.help()).report()),
         }
         let verdict = match (&file.result, count(file.problems().iter())) {
             (Err(_), None) => "cannot be read".to_owned(),

@@ -85,6 +85,13 @@ pub struct PlanCell {
 }
 
 impl PlanCell {
+    /// A title for people: its case and its parameters.
+    pub fn title(&self) -> String {
+        let case = Some(self.case.clone()).filter(|case| !case.is_empty());
+        let parameters = self.parameters.iter().map(|(name, value)| format!("{name}={value}"));
+        case.into_iter().chain(parameters).collect::<Vec<_>>().join(", ")
+    }
+
     /// Total input, in bytes.
     pub fn input_bytes(&self) -> Bytes {
         self.inputs.iter().map(|input| input.bytes).sum()

@@ -101,6 +101,12 @@ impl Unusable {
     pub(super) fn new(line: usize, text: &[u8], error: &serde_json::Error) -> Self {
         Self { line, reason: error.to_string(), torn: !text.ends_with(b"\n") }
     }
+
+    /// That the line of this file was skipped, and why.
+    pub fn describe(&self, path: &Path) -> String {
+        let what = if self.torn { "incomplete, because its writer was killed" } else { self.reason.as_str() };
+        format!("{}:{}: skipped: {what}", path.display(), self.line)
+    }
 }
 
 #[derive(Deserialize)]

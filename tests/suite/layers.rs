@@ -20,7 +20,18 @@ const MAY_KNOW: [(&str, &[&str]); 9] = [
 ];
 
 /// Where files, processes and sockets may be used; elsewhere only in tests.
-const MAY_TOUCH: [&str; 7] = ["directory", "host", "tree", "runner", "store", "calibrate/resolve", "cli"];
+const MAY_TOUCH: [&str; 10] = [
+    "directory",
+    "host",
+    "tree",
+    "runner",
+    "store",
+    "calibrate/resolve",
+    "calibrate/check/bench",
+    "calibrate/workload",
+    "calibrate/sweep",
+    "cli",
+];
 
 /// Patterns of using them.
 const TOUCHING: &str = r"(?x)

@@ -13,7 +13,7 @@ use super::result::Fitted;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::table::printable;
-use crate::cli::task::{TemplateArgs, read_failure};
+use crate::cli::task::TemplateArgs;
 use crate::cli::{output, output_file};
 
 /// The document to edit.
@@ -44,7 +44,7 @@ impl File {
     /// Reads and checks the document.
     pub(super) fn read(path: &Path, variables: &TemplateArgs) -> Result<Self, Failure> {
         let variables = variables.variables()?;
-        let source = source(path, &variables).map_err(|error| read_failure(&error))?;
+        let source = source(path, &variables).map_err(Failure::from_library)?;
         check(&source)?;
         let bytes = std::fs::read(path).map_err(|source| output_file::unwritten(path, source))?;
         Ok(Self { path: path.to_owned(), bytes, source, variables })

@@ -102,7 +102,7 @@ impl Sorted {
                 observation.series.file = observation.series.file.take().map(|file| source.beside(&file));
                 builders[place].add_with_series(&observation, n, censoring, is_outlier, wanted);
             });
-            read.map_err(|error| records::unreadable(&error))?;
+            read.map_err(records::unreadable)?;
         }
         Ok(judgements.into_iter().map(|judgement| judgement.head.name).zip(builders).collect())
     }

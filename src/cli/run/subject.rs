@@ -1,300 +1,74 @@
-//! The subject as a process: a bare command, or a task with its prediction.
+//! The subject of a run, as command-line arguments.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
-use highwater::calibrate::resolve::Resolution;
-use highwater::model::lint::Platform;
-use highwater::model::observation::Subject;
-use highwater::model::prediction::Prediction;
-use highwater::model::problem::one_line;
-use highwater::model::task::{ChannelKind, OnHost, Replacement, Task};
-use highwater::runner::StartError;
-use highwater::runner::originals::Guard;
-use highwater::runner::process::Launch;
-use highwater::runner::view::{Mount, View, ViewError};
+use clap::{Args, ValueEnum};
+use highwater::calibrate::workload::{InputAccess, Spec, What};
 
-use super::OWN_FAILURE;
-use super::inputs::{self, Mounting};
-use super::start::{RunOptions, SubjectArgs};
-use crate::cli::exit::Exit;
-use crate::cli::failure::Failure;
-use crate::cli::output;
-use crate::cli::predict;
-use crate::cli::scope;
+use super::container::{ContainerArgs, RunnerArg};
+use crate::cli::task::TaskArgs;
 
-/// A process to run, and what is known before the run.
-pub(crate) struct ProcessWorkload {
-    command: Vec<OsString>,
-    /// Variables set in addition to the current environment.
-    env: Vec<(String, String)>,
-    working_dir: Option<PathBuf>,
-    /// The view that makes the input read-only and, if the task does not name all channels, mounts them at their own
-    /// paths.
-    view: Option<Arc<View>>,
-    /// Whether the view mounts channels at their own paths.
-    has_channels_mounted: bool,
-    /// Notes on its input for the record.
-    notes: Vec<String>,
-    /// The guard of its input, and the task, unless a sweep manages them.
-    pub(super) guard: Option<Guard>,
-    pub(super) task: Option<Box<Task>>,
-    /// Why the task may not find an input.
-    hidden_input: Option<HiddenInput>,
-    pub(super) subject: Subject,
-    pub(super) prediction: Option<Prediction>,
-}
-
-impl ProcessWorkload {
-    /// Reads the task, prints warnings, and predicts. Sizes are taken before the run, which may change them.
-    pub(super) fn from_args(args: &SubjectArgs) -> Result<Self, Failure> {
-        match &args.task {
-            Some(path) => Self::task(args, path),
-            None => {
-                let command = Self::of_command(args.command.clone(), args.container.env.clone());
-                let Some(guard) = args.guard_of_command(true)? else { return Ok(command) };
-                let mut command = command.with_input(Mounting { guard: &guard, staged: &[], known: None })?;
-                command.guard = Some(guard);
-                Ok(command)
-            }
-        }
-    }
-
-    fn task(args: &SubjectArgs, path: &Path) -> Result<Self, Failure> {
-        let mut resolution = args.of.resolve(path).map_err(Failure::own)?;
-        let prediction = predict::survey(&resolution, false).map_err(Failure::own)?;
-        resolution.lint(Some(&prediction), Platform::Any);
-        args.warn(&resolution);
-        let Resolution { mut task, .. } = resolution;
-        args.container.set_env(&mut task.env);
-        make_outputs(&task)?;
-        let guard = args.input_access.guard_of_task(&task, true)?;
-        let mounting = Mounting { guard: &guard, staged: &[], known: None };
-        let (mut what, replacements) = Self::of_task(&task, prediction, mounting)?;
-        what.guard = Some(guard);
-        what.task = Some(Box::new(task));
-        for replacement in &replacements {
-            output::say(&format!("highwater: {replacement}"));
-        }
-        Ok(what)
-    }
-
-    /// A task as a process on this machine, and the paths that were replaced for that.
+/// The subject of a run.
+#[derive(Debug, Args)]
+pub(crate) struct SubjectArgs {
+    /// The task.json; `-` for stdin. Relative paths in it are resolved against the current directory.
+    #[arg(value_name = "TASK", required_unless_present_any = ["command", "image"], conflicts_with = "command")]
+    pub(crate) task: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) of: TaskArgs,
+    #[command(flatten)]
+    pub(crate) container: ContainerArgs,
+    /// Keep the value of this argument of the command out of records and plans. Can be repeated.
     ///
-    /// If command, environment and working directory name every channel, they get the paths on the host. Otherwise the
-    /// task gets a view of the host with its channels at their own paths, if possible.
-    pub(crate) fn of_task(
-        task: &Task,
-        prediction: Prediction,
-        mounting: Mounting<'_>,
-    ) -> Result<(Self, Vec<Replacement>), Failure> {
-        let mut on_host = task.on_host();
-        let mut has_channels_mounted = !on_host.unnamed.is_empty() && on_host.command.is_some();
-        let channels = if has_channels_mounted { channels(task, &mounting) } else { Vec::new() };
-        let (view, hidden_input) = match mounting.view(channels) {
-            Ok(view) => (view, None),
-            Err(error) if has_channels_mounted => {
-                has_channels_mounted = false;
-                let without = mounting.view(Vec::new()).map_err(|error| no_view(&error))?;
-                (without, HiddenInput::new(task, &on_host, error))
-            }
-            Err(error) => return Err(no_view(&error)),
-        };
-        if has_channels_mounted {
-            let Task { command, env, working_dir, .. } = task.clone();
-            on_host = OnHost { command, env, working_dir, replacements: Vec::new(), unnamed: Vec::new() };
-        }
-        let command = on_host.command.ok_or_else(|| {
-            let error = ImageOnly { task: task.name.clone() };
-            let help = "add `command` to the task or its template".to_owned();
-            Failure::new(Exit::Usage, &error, Some(help))
-        })?;
-        let what = Self {
-            env: on_host.env,
-            working_dir: on_host.working_dir,
-            view,
-            has_channels_mounted,
-            notes: inputs::notes(mounting.guard, mounting.staged),
-            guard: None,
-            task: None,
-            hidden_input,
-            subject: Subject { name: Some(task.name.clone()), command: command.clone() },
-            command: command.into_iter().map(OsString::from).collect(),
-            prediction: Some(prediction),
-        };
-        Ok((what, on_host.replacements))
-    }
-
-    /// A bare command with these variables in addition to the current environment.
-    pub(crate) fn of_command(command: Vec<OsString>, env: Vec<(String, String)>) -> Self {
-        let words = command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-        let subject = Subject { name: None, command: words };
-        Self {
-            command,
-            env,
-            working_dir: None,
-            view: None,
-            has_channels_mounted: false,
-            notes: Vec::new(),
-            guard: None,
-            task: None,
-            hidden_input: None,
-            subject,
-            prediction: None,
-        }
-    }
-
-    /// The same command with this view of its input.
-    pub(crate) fn with_input(mut self, mounting: Mounting<'_>) -> Result<Self, Failure> {
-        self.view = mounting.view(Vec::new()).map_err(|error| no_view(&error))?;
-        self.notes = inputs::notes(mounting.guard, mounting.staged);
-        Ok(self)
-    }
-
-    /// Checks that the process can access its inputs.
+    /// The value in `--NAME VALUE`, `--NAME=VALUE` or `NAME=VALUE` is recorded as `***`. To resume a sweep, give the
+    /// command again. Values of --env are never recorded.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) redact: Vec<String>,
+    /// Whether the task may write to its input.
     ///
-    /// # Errors
-    /// An input would have to be mounted, and cannot be.
-    pub(super) fn require_inputs(&self) -> Result<(), Failure> {
-        match &self.hidden_input {
-            None => Ok(()),
-            Some(hidden) => Err(hidden.to_failure()),
-        }
-    }
-
-    /// Notes on the mounts for the record of a run.
-    pub(super) fn notes(&self) -> Vec<String> {
-        let hidden = self.hidden_input.as_ref();
-        let hidden = hidden.map(|hidden| format!("the task may have found no input: {}", one_line(hidden)));
-        let view = self.view.as_deref().and_then(|view| note(view, self.has_channels_mounted));
-        hidden.into_iter().chain(view).chain(self.notes.iter().cloned()).collect()
-    }
-
-    /// The launch with these options.
-    pub(super) fn launch(&self, conditions: &RunOptions) -> Launch {
-        let mut launch = Launch::new(self.command.iter().cloned());
-        // Hide from the task how highwater got its cgroup.
-        launch.env.retain(|(name, _)| name != scope::INSIDE);
-        for (name, value) in self.env.iter().chain(&conditions.env) {
-            launch.env.retain(|(known, _)| known != name.as_str());
-            launch.env.push((name.into(), value.into()));
-        }
-        launch.working_directory.clone_from(&self.working_dir);
-        launch.view.clone_from(&self.view);
-        launch.limit = conditions.limit;
-        launch.stdin = conditions.stdin;
-        launch.stdout.clone_from(&conditions.stdout);
-        launch.stderr.clone_from(&conditions.stderr);
-        launch
-    }
+    /// With any choice, highwater checks the data: once it finds a change, it starts no further run.
+    #[arg(long, value_enum, value_name = "ACCESS", default_value_t = InputAccessArg::ReadOnly, help_heading = "Inputs")]
+    pub(crate) input_access: InputAccessArg,
+    /// The command and its arguments.
+    #[arg(last = true, value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
 }
 
-/// Mounts the channels of a task at their own paths.
-fn channels(task: &Task, mounting: &Mounting<'_>) -> Vec<Mount> {
-    let binds = task.binds().into_iter();
-    binds.flat_map(|bind| mounting.channel(bind.host_path, PathBuf::from(bind.mounted_path), bind.read_only)).collect()
+/// How a task may use its input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum InputAccessArg {
+    /// The input is read-only for the task, whichever path it takes. For a process of an ordinary user who could write
+    /// to the data, this requires a user namespace, in which su and sudo do not work.
+    ReadOnly,
+    /// Each run gets a copy that it may write to: a clone, an overlay (processes, as root) or a full copy. The copy is
+    /// removed after the run.
+    Private,
+    /// No mount namespace for a process: changes are not prevented, only detected after the run. Container mounts stay
+    /// read-only.
+    Watched,
 }
 
-fn no_view(error: &ViewError) -> Failure {
-    let help = "use --input-access watched if mount namespaces do not work here";
-    Failure::new(OWN_FAILURE, error, Some(help.to_owned()))
-}
-
-/// Checks that any inputs can be given to a task here.
-///
-/// # Errors
-/// An input would have to be mounted, and cannot be.
-pub(crate) fn require_inputs(task: &Task) -> Result<(), Failure> {
-    let mut task = task.clone();
-    task.channels.retain(|channel| channel.kind == ChannelKind::Input);
-    // The runs may use other inputs than those in the task.
-    task.channels.iter_mut().for_each(|input| input.host_path = Some(PathBuf::from("/")));
-    let on_host = task.on_host();
-    if on_host.unnamed.is_empty() || on_host.command.is_none() {
-        return Ok(());
-    }
-    let mounts = task.binds().into_iter().map(|bind| Mount {
-        source: bind.host_path,
-        target: PathBuf::from(bind.mounted_path),
-        read_only: bind.read_only,
-    });
-    match View::open(&mounts.collect::<Vec<_>>(), &[]) {
-        Ok(_) => Ok(()),
-        Err(error) => HiddenInput::new(&task, &on_host, error).map_or(Ok(()), |hidden| Err(hidden.to_failure())),
-    }
-}
-
-/// A note on a view for readers of the record.
-fn note(view: &View, has_channels_mounted: bool) -> Option<String> {
-    let user = view.has_user_namespace();
-    let mut note = match (has_channels_mounted, user) {
-        (true, _) => "the channels were mounted at their own paths, in a mount namespace of the task".to_owned(),
-        (false, true) => "the original input was read-only, in a mount namespace of the task".to_owned(),
-        (false, false) => return None,
-    };
-    if user {
-        note.push_str(
-            " and a user namespace, in which set-user-ID programs such as su do not work and files of other users \
-             appear to be owned by nobody",
-        );
-    }
-    for directory in view.in_memory() {
-        note.push_str(&format!(
-            "; files that the task created directly in {} count as its memory",
-            directory.display()
-        ));
-    }
-    Some(note)
-}
-
-/// The task may not find an input: a path that it does not name cannot be mounted.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to mount the input of the task at {path}, which neither its command nor its environment names")]
-struct HiddenInput {
-    path: String,
-    #[source]
-    source: ViewError,
-}
-
-impl HiddenInput {
-    /// `None` if every input is named, or has the same path on this machine as in the container.
-    fn new(task: &Task, on_host: &OnHost, source: ViewError) -> Option<Self> {
-        let is_there = |path: &String| {
-            let mut there = task.inputs().filter(|input| input.mounted_path == *path);
-            let source = there.find_map(|input| input.host_path.as_deref()?.canonicalize().ok());
-            source.is_some() && source == Path::new(path).canonicalize().ok()
+impl SubjectArgs {
+    pub(crate) fn spec(&self) -> Spec {
+        let what = match (&self.container.image, &self.task) {
+            (Some(image), _) => What::Image(image.clone()),
+            (None, Some(path)) => {
+                What::Task { path: path.clone(), in_container: self.container.runner == RunnerArg::Container }
+            }
+            (None, None) => What::Command,
         };
-        let mut hidden = on_host.unnamed.iter().filter(|(kind, path)| *kind == ChannelKind::Input && !is_there(path));
-        let (_, path) = hidden.next()?;
-        Some(Self { path: path.clone(), source })
+        Spec {
+            task: self.of.options(),
+            engine: self.container.engine.options(),
+            container: self.container.options(),
+            redact: self.redact.clone(),
+            input_access: match self.input_access {
+                InputAccessArg::ReadOnly => InputAccess::ReadOnly,
+                InputAccessArg::Private => InputAccess::Private,
+                InputAccessArg::Watched => InputAccess::Watched,
+            },
+            ..Spec::new(what, self.command.clone())
+        }
     }
-
-    fn to_failure(&self) -> Failure {
-        let help = format!(
-            "name {} in the `command` or `env` of the task, run it in its container with --runner container, or run \
-             highwater as root or where users may create user namespaces",
-            self.path
-        );
-        Failure::new(Exit::Host, self, Some(help))
-    }
-}
-
-/// Creates the directories of the task's outputs, which a task expects to exist.
-pub(crate) fn make_outputs(task: &Task) -> Result<(), Failure> {
-    task.outputs().filter_map(|output| output.host_path.as_deref()).try_for_each(make_folder)
-}
-
-pub(crate) fn make_folder(folder: &Path) -> Result<(), Failure> {
-    std::fs::create_dir_all(folder)
-        .map_err(|source| Failure::new(OWN_FAILURE, &StartError::Output { path: folder.to_owned(), source }, None))
-}
-
-/// A task cannot run as a process.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "failed to run {task} as a process on this machine: the task has no command of its own, only its image has one"
-)]
-struct ImageOnly {
-    task: String,
 }

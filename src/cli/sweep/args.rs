@@ -3,14 +3,19 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
-use highwater::calibrate::sweep::{Budget, Retry};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueEnum};
+use highwater::calibrate::argument::{
+    budget, duration, growth, indices, limit, parameter, sample_interval, scan, share, size, split, times,
+};
+use highwater::calibrate::sweep::Budget;
+use highwater::calibrate::workload::settings::Settings;
 use highwater::model::plan::{Count, Order, Pick};
 use highwater::model::units::Bytes;
+use serde_json::{Map, Value};
 
-use crate::cli::fit::share;
-use crate::cli::floor::times;
-use crate::cli::run::{SubjectArgs, UseCgroup, duration, limit, sample_interval};
+use crate::cli::run::{SubjectArgs, UseCgroup};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -47,6 +52,13 @@ after the run (see --keep-outputs). Its stdout and stderr are kept below DIR/run
 Exit status: 0 all runs are recorded or --max-cost is reached, 3 unsupported host or container engine, or full disk, \
 4 the task failed in some run, 130 interrupted.";
 
+/// The command line of a sweep.
+#[derive(Debug)]
+pub(crate) struct SweepArgs {
+    /// The settings that were typed, by the names of their flags.
+    pub(super) typed: Settings,
+}
+
 /// Run a task across inputs, sizes and parameters, and record every run; resume an interrupted sweep.
 #[derive(Debug, Args)]
 #[command(
@@ -55,166 +67,166 @@ Exit status: 0 all runs are recorded or --max-cost is reached, 3 unsupported hos
     mut_arg("task", |arg| arg.index(1).required_unless_present_any(["file", "into"])),
     mut_arg("command", |arg| arg.index(2)),
 )]
-pub(crate) struct SweepArgs {
+struct Flags {
     #[command(flatten)]
-    pub(super) subject: SubjectArgs,
+    subject: SubjectArgs,
     /// Run this sweep file (TOML) or plan.json; options on the command line override it.
     #[arg(long, value_name = "FILE", help_heading = "Records and plans")]
-    pub(super) file: Option<PathBuf>,
+    file: Option<PathBuf>,
     /// Directory for plan and records [default: NAME.sweep]. A sweep that is already there is resumed.
     #[arg(long, value_name = "DIR", help_heading = "Records and plans")]
-    pub(super) into: Option<PathBuf>,
+    into: Option<PathBuf>,
     /// Write a sweep file with these settings; if FILE has the extension .json, the plan with its cells.
     #[arg(long, value_name = "FILE", help_heading = "Records and plans")]
-    pub(super) save_plan: Option<PathBuf>,
+    save_plan: Option<PathBuf>,
     /// Show the plan, with an estimate of memory and time, and run nothing.
     #[arg(short = 'n', long, help_heading = "Records and plans")]
-    pub(super) dry_run: bool,
+    dry_run: bool,
     /// Which recorded runs to repeat: interrupted ones, all that failed, or none.
     #[arg(long, value_enum, value_name = "WHICH", default_value_t = RetryArg::Interrupted, help_heading = "Records and plans")]
-    pub(super) retry: RetryArg,
+    retry: RetryArg,
     /// Run only this cell, given by its key or the start of its key, and record it in a separate file. Can be repeated.
     #[arg(long, value_name = "KEY", conflicts_with_all = ["cell_index", "into"], help_heading = "Records and plans")]
-    pub(super) cell: Vec<String>,
+    cell: Vec<String>,
     /// Like --cell, by index in the plan, counted from 0: 3, or 0,4 or 0-3.
-    #[arg(long, value_name = "I", value_delimiter = ',', value_parser = places, conflicts_with = "into", help_heading = "Records and plans")]
-    pub(super) cell_index: Vec<(usize, usize)>,
+    #[arg(long, value_name = "I", value_delimiter = ',', value_parser = indices, conflicts_with = "into", help_heading = "Records and plans")]
+    cell_index: Vec<(usize, usize)>,
     /// File for the records of single cells [default: cell-KEY.jsonl].
     #[arg(long, value_name = "FILE.jsonl", help_heading = "Records and plans")]
-    pub(super) record: Option<PathBuf>,
+    record: Option<PathBuf>,
     /// Keep what each run wrote to its output channels, or {output}, and what it changed in a private copy of its
     /// input, below DIR/runs.
     #[arg(long, help_heading = "Records and plans")]
-    pub(super) keep_outputs: bool,
+    keep_outputs: bool,
 
     /// Directories of an input channel, each of them a case: CHANNEL=DIR DIR…, or DIR… for a command. Can be repeated.
     ///
     /// Channels with several directories are paired: the first of each, then the second. A single directory is used for
     /// all cases. A channel without --input keeps the directory given in the task.
     #[arg(long, value_name = "[CHANNEL=]DIR", num_args = 1.., help_heading = "Inputs")]
-    pub(super) input: Vec<String>,
+    input: Vec<String>,
     /// Subsets of N items, such as 1,2,4,8,all. Items are the directories directly in a channel.
     ///
     /// Items are counted in the first channel that has any. Other channels with items of the same names are cut to the
     /// same items.
     #[arg(long, value_name = "N,…", value_delimiter = ',', help_heading = "Inputs")]
-    pub(super) items: Vec<Count>,
+    items: Vec<Count>,
     /// Which items come first: first (by name), smallest, largest, spread (over the sizes) or random:SEED.
     #[arg(long, value_name = "HOW", default_value_t = Pick::First, help_heading = "Inputs")]
-    pub(super) pick: Pick,
+    pick: Pick,
     /// Use TIMES as many items, such as 0.25,0.5,2,4: above 1, items are repeated under new names and the input is
     /// marked as synthetic.
     #[arg(long, value_name = "TIMES,…", value_delimiter = ',', value_parser = growth, help_heading = "Inputs")]
-    pub(super) grow: Vec<f64>,
+    grow: Vec<f64>,
     /// Files of these sizes, such as 64MiB,1GiB: cut from the files of --input, else random bytes. {input} is the file.
     #[arg(long, value_name = "SIZE,…", value_delimiter = ',', value_parser = size, help_heading = "Inputs")]
-    pub(super) size: Vec<Bytes>,
+    size: Vec<Bytes>,
     /// Stage inputs in this directory instead of the sweep's, for example on the file system of the inputs.
     ///
     /// Hard links and clones work only on the same file system; elsewhere, inputs of processes have to be copied. The
     /// directory is created, and removed at the end. It must be empty or absent, unless a killed sweep left it.
     #[arg(long, value_name = "DIR", help_heading = "Inputs")]
-    pub(super) staging: Option<PathBuf>,
+    staging: Option<PathBuf>,
 
     /// A parameter and its values: a variable of the task, or {NAME} in a command. A comma in a value is written `\,`.
     #[arg(short = 'P', long, value_name = "NAME=VALUE,…", value_parser = parameter, help_heading = "Parameters")]
-    pub(super) param: Vec<(String, Vec<String>)>,
+    param: Vec<(String, Vec<String>)>,
     /// A numeric parameter from MIN to MAX in steps of STEP.
-    #[arg(long, value_name = "NAME=MIN:MAX:STEP", value_parser = scanned, help_heading = "Parameters")]
-    pub(super) scan: Vec<(String, Vec<String>)>,
+    #[arg(long, value_name = "NAME=MIN:MAX:STEP", value_parser = scan, help_heading = "Parameters")]
+    scan: Vec<(String, Vec<String>)>,
     /// Combine the first values of all parameters, then the second ones and so on, instead of all combinations.
     #[arg(long, help_heading = "Parameters")]
-    pub(super) pair: bool,
+    pair: bool,
 
     /// Runs per cell.
     #[arg(short, long, value_name = "N", default_value_t = 1, conflicts_with_all = ["min_runs", "max_runs"], value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = "Runs")]
-    pub(super) runs: u32,
+    runs: u32,
     /// Minimum number of runs per cell; more follow until their peaks are within --precision [default: 3].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = "Runs")]
-    pub(super) min_runs: Option<u32>,
+    min_runs: Option<u32>,
     /// Maximum number of runs per cell [default: 10 more than --min-runs].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = "Runs")]
-    pub(super) max_runs: Option<u32>,
+    max_runs: Option<u32>,
     /// Sufficient spread: the robust standard deviation of the peaks as a share of their median.
     #[arg(long, value_name = "SHARE", value_parser = share, default_value = "2%", help_heading = "Runs")]
-    pub(super) precision: f64,
+    precision: f64,
     /// Number of unrecorded runs before the first run of each cell.
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Runs")]
-    pub(super) warmup: u32,
+    warmup: u32,
     /// Order of runs: as-given (cell by cell), interleaved (the first run of every cell, then the second ones) or
     /// shuffled:SEED.
     #[arg(long, value_name = "HOW", default_value_t = Order::AsGiven, help_heading = "Runs")]
-    pub(super) order: Order,
+    order: Order,
     /// Also find the minimum memory limit of each cell, to this precision [default: 2%].
     ///
     /// The search works as in `highwater floor`. It follows the first run of the cell, whose record stores the result;
     /// `fit --on floor` fits a rule to it. The tries, about a dozen, are kept in floor.jsonl beside the output of that
     /// run.
     #[arg(long, value_name = "SHARE", value_parser = share, num_args = 0..=1, require_equals = true, default_missing_value = "2%", conflicts_with = "limit", help_heading = "Runs")]
-    pub(super) floor: Option<f64>,
+    floor: Option<f64>,
     /// With --floor: accept a limit only if a run takes at most TIMES as long as without one, such as 1.2.
     #[arg(long, value_name = "TIMES", value_parser = times, requires = "floor", help_heading = "Runs")]
-    pub(super) slowdown: Option<f64>,
+    slowdown: Option<f64>,
     /// Page cache before each run: cold (dropped), warm (inputs are read once), or as-is.
     ///
     /// Files that a task reads are charged to it only if they are not in the cache yet. As root, highwater drops the
     /// whole cache; otherwise only the input files. The record says which.
     #[arg(long, value_enum, value_name = "STATE", default_value_t = CacheArg::AsIs, help_heading = "Runs")]
-    pub(super) cache: CacheArg,
+    cache: CacheArg,
     /// Shell command before the first run of each cell; takes the same placeholders as the task's command.
     #[arg(long, value_name = "CMD", help_heading = "Runs")]
-    pub(super) setup: Option<String>,
+    setup: Option<String>,
     /// Shell command before each run.
     #[arg(long, value_name = "CMD", help_heading = "Runs")]
-    pub(super) prepare: Option<String>,
+    prepare: Option<String>,
     /// Shell command after each run.
     #[arg(long, value_name = "CMD", help_heading = "Runs")]
-    pub(super) conclude: Option<String>,
+    conclude: Option<String>,
     /// Shell command after the last run of each cell.
     #[arg(long, value_name = "CMD", help_heading = "Runs")]
-    pub(super) cleanup: Option<String>,
+    cleanup: Option<String>,
 
     /// Limit the memory of each run to QUANTITY, such as 512Mi.
     #[arg(long, value_name = "QUANTITY", value_parser = limit, help_heading = "Limits")]
-    pub(super) limit: Option<Bytes>,
+    limit: Option<Bytes>,
     /// End a run after DURATION, such as 90s or 1h30m.
     #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Limits")]
-    pub(super) timeout: Option<Duration>,
+    timeout: Option<Duration>,
     /// Time to wait after SIGTERM or Ctrl-C before killing a task.
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s", help_heading = "Limits")]
-    pub(super) kill_after: Duration,
+    kill_after: Duration,
     /// Maximum number of concurrent runs, as far as the host has memory for them.
     ///
     /// A run starts beside others only if what its cell was measured to need, or what its rules predict, fits into the
     /// memory that they leave. A run about which nothing is known yet runs alone. Peaks do not depend on the number of
     /// jobs; times do.
     #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024), help_heading = "Limits")]
-    pub(super) jobs: u32,
+    jobs: u32,
     /// Memory that concurrent runs may use together [default: nine tenths of what the host and the limits above
     /// highwater leave available].
     #[arg(long, value_name = "QUANTITY", value_parser = limit, help_heading = "Limits")]
-    pub(super) memory: Option<Bytes>,
+    memory: Option<Bytes>,
     /// Start no run that would make the sweep cost more: a time such as 2h, or peaks × time such as 10GiBh.
     #[arg(long, value_name = "COST", value_parser = budget, help_heading = "Limits")]
-    pub(super) max_cost: Option<Budget>,
+    max_cost: Option<Budget>,
     /// Time between samples [default: at each new maximum, and every 10 ms to 2 s].
     #[arg(long, value_name = "DURATION", value_parser = sample_interval, help_heading = "Limits")]
-    pub(super) sample_interval: Option<Duration>,
+    sample_interval: Option<Duration>,
     /// Whether to measure in a cgroup.
     #[arg(long, value_enum, default_value_t = UseCgroup::Auto, value_name = "WHEN", help_heading = "Limits")]
-    pub(super) cgroup: UseCgroup,
+    cgroup: UseCgroup,
 
     /// Output on stdout: a table of the cells at the end, or each record as a line of JSON after its run.
     #[arg(long, value_enum, default_value_t = Format::Table)]
-    pub(super) format: Format,
+    format: Format,
     /// Do not show progress or individual runs.
     #[arg(short, long)]
-    pub(super) quiet: bool,
+    quiet: bool,
 }
 
 /// What goes to stdout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Format {
+enum Format {
     /// For people.
     Table,
     /// For scripts.
@@ -223,108 +235,126 @@ pub(super) enum Format {
 
 /// Which recorded runs are made again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum RetryArg {
+enum RetryArg {
     Interrupted,
     Failed,
     Never,
 }
 
-impl From<RetryArg> for Retry {
-    fn from(retry: RetryArg) -> Self {
-        match retry {
-            RetryArg::Interrupted => Self::Interrupted,
-            RetryArg::Failed => Self::Failed,
-            RetryArg::Never => Self::Never,
-        }
-    }
-}
-
 /// The page cache before each run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum CacheArg {
+enum CacheArg {
     Cold,
     Warm,
     AsIs,
 }
 
-impl CacheArg {
-    /// The name of this state in the key of a cell; `None` if nothing is done.
-    pub(super) fn in_key(self) -> Option<String> {
-        match self {
-            Self::Cold => Some("cold".to_owned()),
-            Self::Warm => Some("warm".to_owned()),
-            Self::AsIs => None,
+impl Args for SweepArgs {
+    fn augment_args(command: Command) -> Command {
+        Flags::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Flags::augment_args_for_update(command)
+    }
+}
+
+impl FromArgMatches for SweepArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let command = Flags::augment_args(Command::new("sweep"));
+        let mut typed = Map::new();
+        for arg in command.get_arguments() {
+            let id = arg.get_id().as_str();
+            if matches.value_source(id) != Some(ValueSource::CommandLine) {
+                continue;
+            }
+            let value = match arg.get_action() {
+                ArgAction::SetTrue => Value::Bool(true),
+                _ => value_of(arg, texts(arg, matches)?),
+            };
+            typed.insert(key(arg).to_owned(), value);
         }
+        Ok(Self { typed })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
     }
 }
 
-/// Parses `3` or `0-3`.
-fn places(text: &str) -> Result<(usize, usize), String> {
-    let expected = || "expected an index from 0 such as 3, or a range such as 0-3".to_owned();
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let place = |text: &str| text.parse::<usize>().map_err(|_| expected());
-    let (first, last) = (place(first)?, place(last)?);
-    if first <= last { Ok((first, last)) } else { Err(expected()) }
+fn key(arg: &Arg) -> &str {
+    arg.get_long().unwrap_or(arg.get_id().as_str())
 }
 
-fn growth(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(times) if times.is_finite() && times > 0.0 && times <= 10_000.0 => Ok(times),
-        Ok(_) | Err(_) => Err("expected a number above 0, such as 0.5 or 4".to_owned()),
+fn texts(arg: &Arg, matches: &ArgMatches) -> Result<Vec<String>, clap::Error> {
+    let raw = matches.get_raw(arg.get_id().as_str()).into_iter().flatten();
+    raw.map(|raw| {
+        raw.to_str().map(str::to_owned).ok_or_else(|| {
+            let message = format!(
+                "the value of --{} is not valid UTF-8: {}; rename it, a plan can contain only UTF-8",
+                key(arg),
+                raw.to_string_lossy()
+            );
+            clap::Error::raw(ErrorKind::InvalidUtf8, message)
+        })
+    })
+    .collect()
+}
+
+/// Values as in a sweep file: parameters by name, numbers as numbers.
+fn value_of(arg: &Arg, texts: Vec<String>) -> Value {
+    match key(arg) {
+        "param" => {
+            let mut table = Map::new();
+            for text in texts {
+                let Some((name, values)) = text.split_once('=') else { continue };
+                let values = split(values).into_iter().map(|value| plain(&value));
+                let known = table.entry(name).or_insert_with(|| Value::Array(Vec::new()));
+                if let Value::Array(known) = known {
+                    known.extend(values);
+                }
+            }
+            Value::Object(table)
+        }
+        "scan" => {
+            let pairs = texts.iter().filter_map(|text| text.split_once('='));
+            Value::Object(pairs.map(|(name, range)| (name.to_owned(), Value::from(range))).collect())
+        }
+        "command" => texts.into_iter().map(Value::from).collect(),
+        _ if is_list(arg) => texts.iter().map(|text| plain(text)).collect(),
+        _ => texts.last().map_or(Value::Null, |text| plain(text)),
     }
 }
 
-fn size(text: &str) -> Result<Bytes, String> {
-    text.parse::<Bytes>().map_err(|error| error.to_string())
+fn is_list(arg: &Arg) -> bool {
+    matches!(arg.get_action(), ArgAction::Append)
+        || arg.get_value_delimiter().is_some()
+        || arg.get_num_args().is_some_and(|count| count.max_values() > 1)
 }
 
-/// Parses `NAME=a,b,c`, with `\,` for a comma in a value.
-fn parameter(text: &str) -> Result<(String, Vec<String>), String> {
-    let (name, values) = named(text, "NAME=VALUE,VALUE,…")?;
-    Ok((name.to_owned(), super::file::split(values)))
-}
-
-fn scanned(text: &str) -> Result<(String, Vec<String>), String> {
-    let (name, range) = named(text, "NAME=MIN:MAX:STEP")?;
-    Ok((name.to_owned(), highwater::model::plan::scan(range)?))
-}
-
-fn named<'a>(text: &'a str, expected: &str) -> Result<(&'a str, &'a str), String> {
-    match text.split_once('=') {
-        Some((name, rest)) if !name.is_empty() && !name.contains(['{', '}', '\0']) => Ok((name, rest)),
-        _ => Err(format!("expected {expected}")),
+fn plain(text: &str) -> Value {
+    match text.parse::<i64>() {
+        Ok(number) if number.to_string() == text => Value::from(number),
+        _ => Value::from(text),
     }
-}
-
-/// Parses `2h`, or `10GiBh` (memory for an hour).
-fn budget(text: &str) -> Result<Budget, String> {
-    let expected = "expected a time such as 2h, or memory times time such as 10GiBh";
-    if let Some(memory) = text.strip_suffix('h')
-        && let Ok(bytes) = memory.parse::<Bytes>()
-        && memory.contains(|char: char| char.is_ascii_alphabetic())
-    {
-        return Ok(Budget::Memory(bytes.0 as f64 * 3600.0));
-    }
-    duration(text).map(Budget::Time).map_err(|_| expected.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use highwater::calibrate::sweep::NAMES;
+    use highwater::calibrate::workload::settings;
+
     use super::*;
 
     #[test]
-    fn values_of_parameters_are_separated_by_commas() {
-        let values = |text| parameter(text).unwrap().1;
-        assert_eq!(values("A=1,2"), ["1", "2"]);
-        assert_eq!(values("A=a\\,b,c=d,"), ["a,b", "c=d", ""]);
-        assert!(values("A=").is_empty());
-        assert!(parameter("A").is_err() && parameter("=1").is_err());
-    }
-
-    #[test]
-    fn costs_are_times_or_memory_by_time() {
-        assert_eq!(budget("90m"), Ok(Budget::Time(Duration::from_secs(5400))));
-        assert_eq!(budget("2GiBh"), Ok(Budget::Memory(7200.0 * f64::from(1 << 30))));
-        assert!(budget("2").is_err() && budget("GiBh").is_err());
+    fn every_flag_is_a_setting() {
+        let command = Flags::augment_args(Command::new("sweep"));
+        let flags: BTreeSet<&str> = command.get_arguments().map(key).collect();
+        let of_the_command_line = ["file", "save-plan", "dry-run", "format", "quiet"];
+        let settings: BTreeSet<&str> = NAMES.into_iter().chain(settings::NAMES).chain(of_the_command_line).collect();
+        assert_eq!(flags, settings);
     }
 }

@@ -1,7 +1,7 @@
 //! One line for each run as it ends, and a progress bar below them on a terminal.
 
 use std::io::IsTerminal;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use highwater::calibrate::monitor::Observer;
@@ -9,11 +9,14 @@ use highwater::calibrate::sweep::Left;
 use highwater::model::units::Bytes;
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::bench::lock;
 use crate::cli::output;
 
 /// A progress bar of one line on any terminal; what does not fit is cut off.
 const BAR: &str = "{pos}/{len} {bar:12} {elapsed} {wide_msg}";
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The progress of a sweep.
 pub(super) struct Progress {

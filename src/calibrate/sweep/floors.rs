@@ -5,19 +5,17 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use highwater::calibrate::floor::{End, FloorError, Ran, SearchError, Success, Trial, find};
-use highwater::calibrate::monitor::{Cancel, Observer};
-use highwater::calibrate::sweep::Job;
-use highwater::directory::Directory;
-use highwater::model::observation::{Floor, Observation};
-use highwater::model::units::Bytes;
-use highwater::store::{Record, Recorded, StoreError};
+use super::Job;
+use crate::calibrate::floor::{End, FloorError, Ran, SearchError, Success, Trial, find, limits_of, no_limits, not_run};
+use crate::calibrate::monitor::{Cancel, Observer};
+use crate::directory::Directory;
+use crate::model::observation::{Floor, Observation};
+use crate::model::units::Bytes;
+use crate::store::{Record, Recorded, StoreError};
 
-use super::args::SweepArgs;
-use super::bench::{CellRunOptions, StagedCase, SweepExecutor, lock};
-use crate::cli::failure::Failure;
-use crate::cli::floor::{no_limits, not_ran, terms};
-use crate::cli::records;
+use super::executor::{CellRunOptions, StagedCase, SweepExecutor, lock};
+use super::options::SweepOptions;
+use crate::calibrate::failure::Failure;
 
 /// The number of runs that must succeed under the limit that is found.
 const CONFIRM: u32 = 3;
@@ -26,8 +24,8 @@ const CONFIRM: u32 = 3;
 const TRIES: &str = "floor.jsonl";
 
 /// The recorded runs that count as done: a cell without a floor repeats one of its runs to find it.
-pub(super) fn made<'a>(args: &SweepArgs, recorded: &'a [Recorded]) -> Cow<'a, [Recorded]> {
-    if args.floor.is_none() {
+pub(super) fn made<'a>(options: &SweepOptions, recorded: &'a [Recorded]) -> Cow<'a, [Recorded]> {
+    if options.floor.is_none() {
         return Cow::Borrowed(recorded);
     }
     let found = with_floor(recorded);
@@ -59,12 +57,12 @@ impl SweepExecutor<'_> {
         cancel: &mut dyn Cancel,
         observer: &mut dyn Observer,
     ) -> Result<(), Failure> {
-        let Some(precision) = self.args.floor else { return Ok(()) };
+        let Some(precision) = self.options.floor else { return Ok(()) };
         if std::mem::replace(&mut lock(&self.floors)[job.cell], true) {
             return Ok(());
         }
-        let terms = terms(precision, CONFIRM, self.machine, self.subject.engine().is_some());
-        let success = Success { slowdown: self.args.slowdown, oom_of_children: false };
+        let terms = limits_of(precision, CONFIRM, self.machine, self.subject.engine().is_some());
+        let success = Success { slowdown: self.options.slowdown, oom_of_children: false };
         let beside = lock(self.folders).get(&job).cloned();
         let first = Some(run.clone());
         let mut tries = Tries { runs: self, job, case, first, cancel, observer, beside, record: None, floor: None };
@@ -83,7 +81,7 @@ impl SweepExecutor<'_> {
             }
             Err(SearchError::Floor(
                 error @ (FloorError::NoPeak | FloorError::NotKept { .. } | FloorError::Escaped { .. }),
-            )) => return Err(no_limits(&error)),
+            )) => return Err(no_limits(error)),
             Err(SearchError::Floor(FloorError::TaskFailed(_))) => {
                 Some("its floor was not searched for: without a limit it does not always succeed".to_owned())
             }
@@ -117,12 +115,12 @@ impl Trial for Tries<'_, '_> {
         if let (None, Some(first)) = (limit, self.first.take()) {
             return Ok(Ran::Observed(Box::new(first)));
         }
-        let timeout = [self.runs.args.timeout, timeout].into_iter().flatten().min();
+        let timeout = [self.runs.options.timeout, timeout].into_iter().flatten().min();
         let under = CellRunOptions { limit, timeout, must_be_limited: true, ..CellRunOptions::default() };
         let scratch = self.runs.scratch()?;
         let output = self.runs.subject.make_output(scratch.path())?;
         let ran = self.runs.under(&under, self.job, (self.case, &output), self.cancel, self.observer)?;
-        ran.map_or_else(|error| not_ran(limit, error), |observation| Ok(Ran::Observed(Box::new(observation))))
+        ran.map_or_else(|error| not_run(limit, error), |observation| Ok(Ran::Observed(Box::new(observation))))
     }
 
     fn keep(&mut self, observation: &Observation) -> Result<(), Failure> {
@@ -138,7 +136,7 @@ impl Trial for Tries<'_, '_> {
                 .map_err(|source| StoreError::Open { path: path.join(TRIES), source })
                 .and_then(|folder| Record::open_in(&folder, TRIES)),
         };
-        let record = self.record.insert(record.map_err(|error| records::unstored(&error))?);
-        record.append(observation).map(drop).map_err(|error| records::unstored(&error))
+        let record = self.record.insert(record.map_err(Failure::from)?);
+        record.append(observation).map(drop).map_err(Failure::from)
     }
 }

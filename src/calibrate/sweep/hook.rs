@@ -4,27 +4,26 @@ use std::ffi::{OsStr, OsString};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 
-use highwater::runner::view::View;
-
-use crate::cli::exit::Exit;
-use crate::cli::failure::Failure;
+use crate::calibrate::failure::{Category, Failure};
+use crate::runner::unblock_signals_in;
+use crate::runner::view::View;
 
 /// Runs a line in the shell with the task's view of the file system; its stdout goes to stderr.
 pub(super) fn run(name: &'static str, line: &OsStr, view: Option<&Arc<View>>) -> Result<(), Failure> {
     let mut command = Command::new("sh");
     // Only records go to stdout.
     command.arg("-c").arg(line).stdin(Stdio::null()).stdout(std::io::stderr());
-    crate::cli::signals::unblock_in(&mut command);
+    unblock_signals_in(&mut command);
     let line = line.to_owned();
     if let Some(view) = view
         && let Err(source) = view.start_in(&mut command)
     {
-        return Err(Failure::new(Exit::Host, &NotStarted { name, line, source }, None));
+        return Err(Failure::host(NotStarted { name, line, source }));
     }
     match command.status() {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(Failure::new(Exit::TaskFailed, &Failed { name, line, status }, None)),
-        Err(source) => Err(Failure::new(Exit::Host, &NotStarted { name, line, source }, None)),
+        Ok(status) => Err(Failure::new(Category::TaskFailed, Failed { name, line, status }, None)),
+        Err(source) => Err(Failure::host(NotStarted { name, line, source })),
     }
 }
 

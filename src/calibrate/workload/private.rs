@@ -4,25 +4,24 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use highwater::host::machine::Machine;
-use highwater::model::plan::InputSource;
-use highwater::model::prediction::{ChannelSize, Prediction};
-use highwater::model::task::{ChannelKind, Task};
-use highwater::model::units::Bytes;
-use highwater::runner::originals::Guard;
-use highwater::runner::patience::Patience;
-use highwater::runner::staging::{Staged, Staging, StagingError};
-use highwater::runner::{Runner, Running, StartError};
+use crate::host::machine::Machine;
+use crate::model::plan::InputSource;
+use crate::model::prediction::{ChannelSize, Prediction};
+use crate::model::task::{ChannelKind, Task};
+use crate::model::units::Bytes;
+use crate::runner::originals::Guard;
+use crate::runner::patience::Patience;
+use crate::runner::staging::{Staged, Staging, StagingError};
+use crate::runner::{Runner, Running, StartError};
 use nix::unistd::geteuid;
 
-use super::OWN_FAILURE;
 use super::inputs::{self, Mounting};
-use super::start::{RunOptions, Workload};
-use super::subject::ProcessWorkload;
-use crate::cli::failure::Failure;
+use super::process::ProcessWorkload;
+use super::{RunOptions, Workload};
+use crate::calibrate::failure::{Category, Failure};
 
 /// A task that gets a copy of its input for each run.
-pub(crate) struct PrivateTask {
+pub struct PrivateTask {
     /// The task with its original input, which is never started.
     on_originals: Workload,
     task: Task,
@@ -50,9 +49,9 @@ impl PrivateTask {
             Workload::Private(_) => (None, None, None),
         };
         let (Some(task), Some(guard), Some(prediction)) = (task, guard, prediction) else {
-            return Err(Failure::new(OWN_FAILURE, &NoTask, None));
+            return Err(Failure::new(Category::System, NoTask, None));
         };
-        let staging = open_staging().map_err(|error| unstaged(&error))?;
+        let staging = open_staging().map_err(unstaged)?;
         let state = Mutex::default();
         Ok(Self { on_originals: start, task: *task, prediction, guard, staging, state })
     }
@@ -94,7 +93,7 @@ impl PrivateTask {
                 .staging
                 .stage(&name, &material)
                 .and_then(|staged| self.staging.private(&name, (&staged, &material), size, can_mount))
-                .map_err(|error| unstaged(&error))?;
+                .map_err(unstaged)?;
             channel.host_path = Some(copy.input().to_owned());
             copies.push(copy);
         }
@@ -145,7 +144,7 @@ fn open_staging() -> Result<Staging, StagingError> {
     }
 }
 
-fn unstaged(error: &StagingError) -> Failure {
+fn unstaged(error: StagingError) -> Failure {
     inputs::unstaged(error, "make room on the disk, or name a directory on another one with TMPDIR")
 }
 

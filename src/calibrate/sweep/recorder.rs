@@ -4,24 +4,18 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use highwater::calibrate::monitor::Observer;
-use highwater::calibrate::sweep::{Admission, Job, Left, Recorder};
-use highwater::directory::Directory;
-use highwater::model::observation::{Observation, Outcome};
-use highwater::model::plan::PlanCell;
-use highwater::model::reading::Reading;
-use highwater::model::units::Bytes;
-use highwater::runner::staging::free;
-use highwater::store::{Folder, FolderError, Index, RUNS, Record, Recorded, StoreError, index, line_beside};
+use crate::calibrate::monitor::Observer;
+use crate::directory::Directory;
+use crate::model::observation::{Observation, Outcome};
+use crate::model::units::Bytes;
+use crate::runner::staging::free;
+use crate::store::{Folder, FolderError, Index, RUNS, Record, Recorded, StoreError, index, line_beside};
 
-use super::args::{Format, SweepArgs};
-use super::bench::{PlannedCell, lock};
-use super::progress::Progress;
-use crate::cli::exit::Exit;
-use crate::cli::failure::Failure;
-use crate::cli::output_file::folder_of;
-use crate::cli::records::{self, NO_ROOM};
-use crate::cli::{output, summary};
+use super::executor::{PlannedCell, lock};
+use super::run::SweepObserver;
+use super::{Admission, Job, Left, Recorder};
+use crate::calibrate::failure::{Category, Failure, NO_ROOM};
+use crate::calibrate::feedback::Feedback;
 
 /// The space needed for a record and a little output.
 const LEAST_ROOM: Bytes = Bytes(128 << 10);
@@ -44,10 +38,18 @@ pub(super) struct CellFile {
 }
 
 impl Destination {
+    /// Where the records are.
+    pub(super) fn records(&self) -> &Path {
+        match self {
+            Self::Folder(folder) => folder.path(),
+            Self::File(file) => &file.path,
+        }
+    }
+
     /// Opens a file for the records of single cells, with its existing records. Unless the user gave its name, a
     /// symbolic link, which another user may have put there, is not followed.
-    pub(super) fn file(path: &Path, is_named: bool) -> Result<Self, Failure> {
-        let base = folder_of(path);
+    pub(super) fn file(path: &Path, is_named: bool, feedback: &dyn Feedback) -> Result<Self, Failure> {
+        let base = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let base = std::path::absolute(base).unwrap_or_else(|_| base.to_owned());
         let unopened = |source| StoreError::Open { path: path.to_owned(), source };
         let opened = Directory::open(&base).map_err(unopened).and_then(|directory| {
@@ -57,9 +59,9 @@ impl Destination {
             };
             Ok((directory, record))
         });
-        let (directory, record) = opened.map_err(|error| records::unstored(&error))?;
-        let index = index(path).map_err(|error| records::unreadable(&error))?;
-        index.unusable.iter().for_each(|unusable| records::say_unusable(path, unusable));
+        let (directory, record) = opened.map_err(Failure::from)?;
+        let index = index(path).map_err(Failure::from)?;
+        index.unusable.iter().for_each(|unusable| feedback.note(&unusable.describe(path)));
         Ok(Self::File(Box::new(CellFile { path: path.to_owned(), directory, record, index })))
     }
 
@@ -83,7 +85,7 @@ impl Destination {
         match free(self.path()) {
             Some(free) if free < LEAST_ROOM => {
                 let error = NoRoom { path: self.path().to_owned(), free };
-                Err(Failure::new(Exit::Host, &error, Some(NO_ROOM.to_owned())))
+                Err(Failure::new(Category::Host, error, Some(NO_ROOM.to_owned())))
             }
             Some(_) | None => Ok(()),
         }
@@ -92,20 +94,20 @@ impl Destination {
     /// Checks that the record has not been moved.
     pub(super) fn check_in_place(&self) -> Result<(), Failure> {
         match self {
-            Self::Folder(folder) => folder.check_in_place().map_err(|error| records::unusable_folder(&error)),
-            Self::File(file) => file.record.check_in_place().map_err(|error| records::unstored(&error)),
+            Self::Folder(folder) => folder.check_in_place().map_err(Failure::from),
+            Self::File(file) => file.record.check_in_place().map_err(Failure::from),
         }
     }
 
     fn run_folder(&self, cell: &str, run: u32) -> Result<PathBuf, Failure> {
         match self {
-            Self::Folder(folder) => folder.run_folder(cell, run).map_err(|error| records::unusable_folder(&error)),
+            Self::Folder(folder) => folder.run_folder(cell, run).map_err(Failure::from),
             Self::File(file) => {
                 let run = file.run_id(cell, run);
                 let path = file.directory.path().join(&run);
                 match file.directory.create_directories(&run) {
                     Ok(_) => Ok(path),
-                    Err(source) => Err(records::unusable_folder(&FolderError::Make { path, source })),
+                    Err(source) => Err(Failure::from(FolderError::Make { path, source })),
                 }
             }
         }
@@ -113,7 +115,7 @@ impl Destination {
 
     fn append(&mut self, observation: &Observation) -> Result<(), Failure> {
         match self {
-            Self::Folder(folder) => folder.append(observation).map_err(|error| records::unusable_folder(&error)),
+            Self::Folder(folder) => folder.append(observation).map_err(Failure::from),
             Self::File(file) => file.append(observation),
         }
     }
@@ -146,27 +148,25 @@ impl CellFile {
     fn append(&mut self, observation: &Observation) -> Result<(), Failure> {
         let run = observation.sweep.as_ref().map(|sweep| self.run_id(&sweep.cell, sweep.run));
         let line = line_beside(&self.directory, run.as_deref(), observation);
-        let (line, kept) = line.map_err(|error| records::unusable_folder(&error))?;
+        let (line, kept) = line.map_err(Failure::from)?;
         self.record.append(&line).map(drop).map_err(|error| {
             // Without its line the output is unreachable. If the record was moved, the line is in it.
             if let Some(kept) = kept.filter(|_| !matches!(error, StoreError::Moved { .. })) {
                 let _ = std::fs::remove_file(kept);
             }
-            records::unstored(&error)
+            Failure::from(error)
         })
     }
 }
 
 /// Records and reports runs.
 pub(super) struct SweepRecorder<'a> {
-    pub(super) args: &'a SweepArgs,
     pub(super) place: &'a mut Destination,
     pub(super) cells: &'a [PlannedCell],
     pub(super) folders: &'a Mutex<HashMap<Job, PathBuf>>,
-    pub(super) progress: Progress,
-    /// Failed runs and observations of this sweep.
+    pub(super) observer: &'a mut dyn SweepObserver,
+    /// The number of failed runs.
     pub(super) failed: usize,
-    pub(super) observed: Vec<Observation>,
 }
 
 impl Recorder for SweepRecorder<'_> {
@@ -178,7 +178,7 @@ impl Recorder for SweepRecorder<'_> {
         let folder = self.place.run_folder(&self.cells[job.cell].planned.key, job.run)?;
         let folder = std::path::absolute(&folder).unwrap_or(folder);
         lock(self.folders).insert(job, folder);
-        Ok(Box::new(self.progress.watcher()))
+        Ok(self.observer.run())
     }
 
     fn keep(&mut self, job: Job, mut observation: Observation, left: &Left<'_>) -> Result<(), Failure> {
@@ -198,19 +198,10 @@ impl Recorder for SweepRecorder<'_> {
             }
         }
         self.place.append(&observation)?;
-        if self.args.format == Format::Jsonl {
-            let mut line =
-                serde_json::to_string(&observation).map_err(|error| Failure::new(Exit::Host, &error, None))?;
-            line.push('\n');
-            output::json_text(&line)?;
-        }
         if !observation.outcome.succeeded() && observation.outcome != Outcome::EngineLost {
             self.failed += 1;
         }
-        self.progress.ended(&line(&self.cells[job.cell].planned, job.run, &observation), left);
-        observation.series.samples.clear();
-        self.observed.push(observation);
-        Ok(())
+        self.observer.recorded(&self.cells[job.cell].planned, job.run, &observation, left)
     }
 }
 
@@ -248,35 +239,6 @@ pub(super) fn forget(folder: &Path) {
     }
     // This fails unless the directory is empty.
     let _ = std::fs::remove_dir(folder);
-}
-
-/// Describes a run in one line.
-fn line(cell: &PlanCell, run: u32, observation: &Observation) -> String {
-    let mut text = name(cell);
-    text.push_str(&format!("{}run {run}: ", if text.is_empty() { "" } else { ", " }));
-    match &observation.peak {
-        Reading::Value(peak) => text.push_str(&format!("peak {}", peak.words())),
-        Reading::Unsupported | Reading::Gone => text.push_str("no peak"),
-    }
-    if observation.censored {
-        text.push_str(" (censored)");
-    }
-    if let Some(floor) = &observation.floor {
-        text.push_str(&format!(", floor {}", floor.bytes));
-    }
-    text.push_str(&format!(", {}", summary::seconds(std::time::Duration::from_micros(observation.wall_us))));
-    match observation.outcome {
-        Outcome::Exited { status: 0 } => {}
-        outcome => text.push_str(&format!(", {}", summary::outcome(outcome))),
-    }
-    text
-}
-
-/// Describes a cell.
-pub(super) fn name(cell: &PlanCell) -> String {
-    let case = Some(cell.case.clone()).filter(|case| !case.is_empty());
-    let parameters = cell.parameters.iter().map(|(name, value)| format!("{name}={value}"));
-    case.into_iter().chain(parameters).collect::<Vec<_>>().join(", ")
 }
 
 /// The disk is about to be full.

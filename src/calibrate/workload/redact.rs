@@ -1,7 +1,6 @@
 //! Redacts values of command arguments in records and plans.
 
-use crate::cli::exit::Exit;
-use crate::cli::failure::Failure;
+use crate::calibrate::failure::Failure;
 
 /// The placeholder for a redacted value.
 const REDACTED: &str = "***";
@@ -10,7 +9,7 @@ const REDACTED: &str = "***";
 ///
 /// # Errors
 /// The command has no argument of such a name, so its value would be recorded under another one.
-pub(crate) fn redact(command: &[String], names: &[String]) -> Result<Vec<String>, Failure> {
+pub fn redact(command: &[String], names: &[String]) -> Result<Vec<String>, Failure> {
     let mut redacted = command.to_vec();
     for name in names {
         let values = values(command, name);
@@ -19,7 +18,7 @@ pub(crate) fn redact(command: &[String], names: &[String]) -> Result<Vec<String>
                 "name an option of the command: --redact {0} is for `--{0} VALUE`, `--{0}=VALUE` and `{0}=VALUE`",
                 bare(name)
             );
-            return Err(Failure::new(Exit::Usage, &NoArgument(name.clone()), Some(help)));
+            return Err(Failure::usage(NoArgument(name.clone()), help));
         }
         for (place, start) in values {
             redacted[place].truncate(start);
@@ -30,7 +29,7 @@ pub(crate) fn redact(command: &[String], names: &[String]) -> Result<Vec<String>
 }
 
 /// The first of these arguments whose value is missing from a command that was read from a plan.
-pub(crate) fn missing<'a>(command: &[String], names: &'a [String]) -> Option<&'a str> {
+pub fn missing<'a>(command: &[String], names: &'a [String]) -> Option<&'a str> {
     let is_missing = |name: &&String| {
         values(command, name).into_iter().any(|(place, start)| command[place].get(start..) == Some(REDACTED))
     };

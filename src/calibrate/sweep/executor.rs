@@ -5,31 +5,28 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use highwater::calibrate::measure::{MeasureError, RunContext, measure};
-use highwater::calibrate::monitor::{Cancel, Observer, WatchOptions};
-use highwater::calibrate::sweep::{Executor, InputCase, Job};
-use highwater::directory::Directory;
-use highwater::host::machine::Machine;
-use highwater::model::observation::{InputSizes, Logs, Observation, Outcome, SweepRun};
-use highwater::model::plan::{InputSource, PlanCell};
-use highwater::model::prediction::Prediction;
-use highwater::model::units::Bytes;
-use highwater::runner::StartError;
-use highwater::runner::originals::{Guard, Originals};
-use highwater::runner::process::{Output, Stdin};
-use highwater::runner::staging::{Cost, Dropped, Scratch, Staged, Staging, StagingError, drop_caches, read_all};
-use highwater::runner::view::View;
+use crate::calibrate::failure::{Category, ENGINE_LOST, Failure, NO_ROOM};
+use crate::calibrate::feedback::Feedback;
+use crate::calibrate::measure::{MeasureError, RunContext};
+use crate::calibrate::monitor::{Cancel, Observer, WatchOptions};
+use crate::directory::Directory;
+use crate::host::machine::Machine;
+use crate::model::observation::{InputSizes, Logs, Observation, Outcome, SweepRun};
+use crate::model::plan::{InputSource, PlanCell};
+use crate::model::prediction::Prediction;
+use crate::model::units::Bytes;
+use crate::runner::StartError;
+use crate::runner::originals::{Guard, Originals};
+use crate::runner::process::{Output, Stdin};
+use crate::runner::staging::{Cost, Dropped, Scratch, Staged, Staging, StagingError, drop_caches, read_all};
+use crate::runner::view::View;
 
-use super::args::{CacheArg, SweepArgs};
-use super::hook;
+use super::options::{CacheState, SweepOptions};
 use super::placeholders::Placeholders;
 use super::subject::{StagedInputs, Subject};
-use crate::cli::exit::Exit;
-use crate::cli::failure::Failure;
-use crate::cli::output;
-use crate::cli::records::NO_ROOM;
-use crate::cli::run::inputs::{self, InputAccess, Mounting, changed, note_changes};
-use crate::cli::run::{RunOptions, UseCgroup, explain, say_lost};
+use super::{Executor, InputCase, Job, hook};
+use crate::calibrate::workload::inputs::{self, InputAccess, Mounting, changed, note_changes};
+use crate::calibrate::workload::{RunOptions, UseCgroup};
 
 /// A cell with everything that its runs need.
 pub(super) struct PlannedCell {
@@ -43,7 +40,8 @@ pub(super) struct PlannedCell {
 
 /// Executes the runs.
 pub(super) struct SweepExecutor<'a> {
-    pub(super) args: &'a SweepArgs,
+    pub(super) options: &'a SweepOptions,
+    pub(super) feedback: &'a dyn Feedback,
     pub(super) machine: &'a Machine,
     pub(super) subject: &'a Subject<'a>,
     pub(super) cells: &'a [PlannedCell],
@@ -141,7 +139,7 @@ struct CellProgress {
 
 impl<'a> SweepExecutor<'a> {
     pub(super) fn new(
-        args: &'a SweepArgs,
+        (options, feedback): (&'a SweepOptions, &'a dyn Feedback),
         machine: &'a Machine,
         subject: &'a Subject<'a>,
         cells: &'a [PlannedCell],
@@ -151,7 +149,19 @@ impl<'a> SweepExecutor<'a> {
     ) -> Self {
         let open = cells.iter().map(|_| Mutex::default()).collect();
         let floors = Mutex::new(floors);
-        Self { args, machine, subject, cells, staging, guard, folders, state: Mutex::default(), open, floors }
+        Self {
+            options,
+            feedback,
+            machine,
+            subject,
+            cells,
+            staging,
+            guard,
+            folders,
+            state: Mutex::default(),
+            open,
+            floors,
+        }
     }
 
     /// The first cell with the same case, whose index identifies the case.
@@ -170,12 +180,12 @@ impl<'a> SweepExecutor<'a> {
         let mut cost = Cost::default();
         for (number, input) in self.cells[cell].case.inputs.iter().enumerate() {
             let name = format!("case-{place}-{number}");
-            let staged = self.staging.stage(&name, &input.source).map_err(|error| unstaged(&error))?;
+            let staged = self.staging.stage(&name, &input.source).map_err(unstaged)?;
             cost.copies += staged.cost().copies;
             cost.copied = cost.copied.saturating_add(staged.cost().copied);
             inputs.push((input.channel.clone(), staged));
         }
-        if cost.copies > 0 && !self.args.quiet {
+        if cost.copies > 0 {
             let more = match (state.told_of_copies, self.guard.could_be_written_to()) {
                 (true, _) => "",
                 (false, true) => ", because the task could write to the data through links",
@@ -186,7 +196,7 @@ impl<'a> SweepExecutor<'a> {
             state.told_of_copies = true;
             let case = &self.cells[cell].planned.case;
             let files = if cost.copies == 1 { "1 file was".to_owned() } else { format!("{} files were", cost.copies) };
-            output::say(&format!("highwater: {case}: {files} copied, {}{more}", cost.copied));
+            self.feedback.detail(&format!("{case}: {files} copied, {}{more}", cost.copied));
         }
         let is_open = self.subject.engine().is_none() && !self.guard.protects();
         let made = inputs.iter().filter(|(_, staged)| is_open && staged.is_made()).map(|(_, staged)| staged.input());
@@ -202,7 +212,7 @@ impl<'a> SweepExecutor<'a> {
         state.counter += 1;
         let name = format!("run-{}", state.counter);
         drop(state);
-        self.staging.scratch(&name).map_err(|error| unstaged(&error))
+        self.staging.scratch(&name).map_err(unstaged)
     }
 
     fn hook(
@@ -215,13 +225,13 @@ impl<'a> SweepExecutor<'a> {
         let Some(line) = line else { return Ok(()) };
         let staged = case.staged();
         let view = case.mounting(self.guard, &staged).view(Vec::new());
-        let view = view.map_err(|error| Failure::new(Exit::Host, &error, None))?;
+        let view = view.map_err(Failure::host)?;
         hook::run(name, &places.fill_quoted(line), view.as_ref())
     }
 
     /// Copies of the inputs for one run, if it needs any.
     fn copies(&self, cell: usize, case: &StagedCase) -> Result<Option<StagedCase>, Failure> {
-        if self.args.subject.input_access != InputAccess::Private {
+        if self.options.spec.input_access != InputAccess::Private {
             return Ok(None);
         }
         let mut state = lock(&self.state);
@@ -233,14 +243,14 @@ impl<'a> SweepExecutor<'a> {
         for (number, ((channel, staged), input)) in case.inputs.iter().zip(&self.cells[cell].case.inputs).enumerate() {
             let name = format!("private-{run}-{number}");
             let copy = self.staging.private(&name, (staged, &input.source), input.listing.bytes(), can_mount);
-            copies.push((channel.clone(), copy.map_err(|error| unstaged(&error))?));
+            copies.push((channel.clone(), copy.map_err(unstaged)?));
         }
         let cost = copies.iter().map(|(_, copy)| copy.cost());
         let (files, bytes) =
             cost.fold((0, Bytes::ZERO), |sum, cost| (sum.0 + cost.copies, sum.1.saturating_add(cost.copied)));
-        if files > 0 && !self.args.quiet && !std::mem::replace(&mut lock(&self.state).told_of_private_copies, true) {
-            output::say(&format!(
-                "highwater: each run gets a full copy of its input, {bytes} for the first; use --staging with a \
+        if files > 0 && !std::mem::replace(&mut lock(&self.state).told_of_private_copies, true) {
+            self.feedback.detail(&format!(
+                "each run gets a full copy of its input, {bytes} for the first; use --staging with a \
                  directory on a file system that can clone files"
             ));
         }
@@ -257,15 +267,14 @@ impl<'a> SweepExecutor<'a> {
         observer: &mut dyn Observer,
     ) -> Result<Observation, Failure> {
         let mut under =
-            CellRunOptions { limit: self.args.limit, timeout: self.args.timeout, ..CellRunOptions::default() };
+            CellRunOptions { limit: self.options.limit, timeout: self.options.timeout, ..CellRunOptions::default() };
         let folder = lock(self.folders).get(&job).cloned();
         if let (Some(folder), Some(_)) = (folder, &sweep) {
             under.logs = Some(Logs { stdout: folder.join("stdout.log"), stderr: folder.join("stderr.log") });
             under.output = Some(folder);
         }
         under.sweep = sweep;
-        let mut observation =
-            self.under(&under, job, (case, output), cancel, observer)?.map_err(|error| not_run(&error))?;
+        let mut observation = self.under(&under, job, (case, output), cancel, observer)?.map_err(not_run)?;
         if let (false, Some(logs)) = (observation.outcome.succeeded(), &under.logs)
             && !case.inputs.is_empty()
         {
@@ -292,7 +301,7 @@ impl<'a> SweepExecutor<'a> {
         let staged = case.staged();
         let inputs: StagedInputs<'_> = case.inputs.iter().map(|(channel, staged)| (channel.as_str(), staged)).collect();
         let places = Placeholders { input: case.input(), output, parameters: &cell.parameters };
-        self.hook("--prepare", self.args.prepare.as_ref(), &places, case)?;
+        self.hook("--prepare", self.options.prepare.as_ref(), &places, case)?;
         let note = self.cache(&staged)?;
         let start = self.subject.start(
             &inputs,
@@ -302,7 +311,7 @@ impl<'a> SweepExecutor<'a> {
         )?;
         let mut conditions = RunOptions {
             limit: under.limit,
-            cgroup: if under.must_be_limited { UseCgroup::Always } else { self.args.cgroup },
+            cgroup: if under.must_be_limited { UseCgroup::Always } else { self.options.cgroup },
             stdin: Stdin::Null,
             stdout: Output::Null,
             stderr: Output::Null,
@@ -310,11 +319,10 @@ impl<'a> SweepExecutor<'a> {
             env: Vec::new(),
         };
         if let Some(folder) = &under.output {
-            conditions.output_to(folder, "").map_err(Failure::elsewhere)?;
+            conditions.output_to(folder, "")?;
         }
-        let interval = self.args.sample_interval;
-        let how = WatchOptions { timeout: under.timeout, kill_after: self.args.kill_after, interval };
-        let mut runner = start.runner(self.machine, &conditions).map_err(Failure::elsewhere)?;
+        let interval = self.options.sample_interval;
+        let how = WatchOptions { timeout: under.timeout, kill_after: self.options.kill_after, interval };
         let about = RunContext {
             subject: self.subject.recorded(),
             sweep: under.sweep.clone(),
@@ -322,17 +330,16 @@ impl<'a> SweepExecutor<'a> {
             prediction: ready.prediction.clone(),
             notes: start.about().notes,
         };
-        let host = self.machine.facts.clone();
-        let mut observation = match measure(&mut *runner, about, host, &how, Some(cancel), observer) {
+        let mut observation = match start.measure(self.machine, (&conditions, &how), about, Some(cancel), observer)? {
             Ok(observation) => observation,
             Err(error) => return Ok(Err(error)),
         };
         observation.logs = under.logs.clone();
         observation.warnings.extend(note);
-        self.hook("--conclude", self.args.conclude.as_ref(), &places, case)
+        self.hook("--conclude", self.options.conclude.as_ref(), &places, case)
             .unwrap_or_else(|failure| self.hold(failure));
         self.check_inputs(job.cell, original, &mut observation);
-        if let (true, Some(copies), Some(folder)) = (self.args.keep_outputs, &copies, &under.output) {
+        if let (true, Some(copies), Some(folder)) = (self.options.keep_outputs, &copies, &under.output) {
             for (channel, copy) in &copies.inputs {
                 let to = folder.join("inputs").join(channel);
                 copy.keep_changes(&to).unwrap_or_else(|source| self.hold(not_kept(&to, source)));
@@ -376,11 +383,11 @@ impl<'a> SweepExecutor<'a> {
     /// Prepares the page cache; returns a note for the record.
     fn cache(&self, staged: &[&Staged]) -> Result<Option<String>, Failure> {
         let folders = staged.iter().flat_map(|staged| staged.folders());
-        let failed = |source| Failure::new(Exit::Host, &NoCache(source), None);
-        match self.args.cache {
-            CacheArg::AsIs => Ok(None),
-            CacheArg::Warm => read_all(folders).map_err(failed).map(|()| Some(WARM.to_owned())),
-            CacheArg::Cold => drop_caches(folders).map_err(failed).map(|dropped| {
+        let failed = |source| Failure::host(NoCache(source));
+        match self.options.cache {
+            CacheState::AsIs => Ok(None),
+            CacheState::Warm => read_all(folders).map_err(failed).map(|()| Some(WARM.to_owned())),
+            CacheState::Cold => drop_caches(folders).map_err(failed).map(|dropped| {
                 Some(match dropped {
                     Dropped::Everything => COLD.to_owned(),
                     Dropped::Inputs => COLD_INPUTS.to_owned(),
@@ -449,12 +456,12 @@ impl Executor for SweepExecutor<'_> {
         let places = Placeholders { input: case.input(), output: &output, parameters: &cell.parameters };
         let mut open = lock(&self.open[job.cell]);
         if !open.begun {
-            self.hook("--setup", self.args.setup.as_ref(), &places, &case)?;
-            for _ in 0..self.args.warmup {
+            self.hook("--setup", self.options.setup.as_ref(), &places, &case)?;
+            for _ in 0..self.options.warmup {
                 let run = self.once(job, (&case, &output), None, cancel, &mut ())?;
                 if run.has_lost_engine() {
-                    say_lost();
-                    return Err(Failure::new(Exit::Host, &LostInWarmup(cell.case.clone()), None));
+                    self.feedback.note(ENGINE_LOST);
+                    return Err(Failure::host(LostInWarmup(cell.case.clone())));
                 }
                 if matches!(run.outcome, Outcome::Interrupted { .. }) {
                     return Ok(None);
@@ -472,7 +479,7 @@ impl Executor for SweepExecutor<'_> {
         };
         let mut observation = self.once(job, (&case, &output), Some(sweep), cancel, observer)?;
         let folder = lock(self.folders).get(&job).cloned();
-        if let (true, Some(folder)) = (self.args.keep_outputs, folder) {
+        if let (true, Some(folder)) = (self.options.keep_outputs, folder) {
             let kept = self.subject.take_back(&output);
             let kept = kept.and_then(|()| keep_outputs(&output, &folder.join("outputs")));
             kept.unwrap_or_else(|failure| self.hold(failure));
@@ -485,12 +492,12 @@ impl Executor for SweepExecutor<'_> {
 
     fn leave(&self, cell: usize) -> Result<(), Failure> {
         let mut open = lock(&self.open[cell]);
-        if open.begun && self.args.cleanup.is_some() {
+        if open.begun && self.options.cleanup.is_some() {
             let case = self.stage(cell)?;
             let scratch = self.scratch()?;
             let parameters = &self.cells[cell].planned.parameters;
             let places = Placeholders { input: case.input(), output: scratch.path(), parameters };
-            self.hook("--cleanup", self.args.cleanup.as_ref(), &places, &case)?;
+            self.hook("--cleanup", self.options.cleanup.as_ref(), &places, &case)?;
         }
         open.begun = false;
         drop(open);
@@ -527,28 +534,28 @@ fn keep_outputs(from: &Path, to: &Path) -> Result<(), Failure> {
 
 fn not_kept(to: &Path, source: std::io::Error) -> Failure {
     let help = (source.kind() == std::io::ErrorKind::StorageFull).then(|| NO_ROOM.to_owned());
-    Failure::new(Exit::Host, &NotKept { path: to.to_owned(), source }, help)
+    Failure::new(Category::Host, NotKept { path: to.to_owned(), source }, help)
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn not_run(error: &MeasureError) -> Failure {
-    match error {
+fn not_run(error: MeasureError) -> Failure {
+    match &error {
         MeasureError::Start(StartError::Output { source, .. }) if source.kind() == std::io::ErrorKind::StorageFull => {
-            Failure::new(Exit::Host, error, Some(NO_ROOM.to_owned()))
+            Failure::new(Category::Host, error, Some(NO_ROOM.to_owned()))
         }
-        _ => explain(error).elsewhere(),
+        _ => error.into(),
     }
 }
 
-fn unstaged(error: &StagingError) -> Failure {
+fn unstaged(error: StagingError) -> Failure {
     inputs::unstaged(error, NO_ROOM)
 }
 
 /// Names and sizes of inputs by their channels.
-pub(super) fn listings(case: &InputCase) -> BTreeMap<&str, &highwater::tree::Listing> {
+pub(super) fn listings(case: &InputCase) -> BTreeMap<&str, &crate::tree::Listing> {
     case.inputs.iter().map(|input| (input.channel.as_str(), &*input.listing)).collect()
 }
 

@@ -5,22 +5,20 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use clap::ValueEnum;
-use highwater::directory::Refusal;
-use highwater::model::observation::Observation;
-use highwater::model::task::Task;
-use highwater::runner::originals::{Change, Guard, Originals};
-use highwater::runner::staging::{Staged, StagingError};
-use highwater::runner::view::{Mount, Overlay, View, ViewError};
-
-use crate::cli::exit::Exit;
-use crate::cli::failure::Failure;
+use crate::calibrate::failure::{Category, Failure};
+use crate::directory::Refusal;
+use crate::model::observation::Observation;
+use crate::model::task::Task;
+use crate::runner::originals::{Change, Guard, Originals};
+use crate::runner::staging::{Staged, StagingError};
+use crate::runner::view::{Mount, Overlay, View, ViewError};
 
 /// How a task may use its input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum InputAccess {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum InputAccess {
     /// The input is read-only for the task, whichever path it takes. For a process of an ordinary user who could write
     /// to the data, this requires a user namespace, in which su and sudo do not work.
+    #[default]
     ReadOnly,
     /// Each run gets a copy that it may write to: a clone, an overlay (processes, as root) or a full copy. The copy is
     /// removed after the run.
@@ -75,9 +73,10 @@ pub(crate) fn can_be_overlaid(task: &Task) -> bool {
 }
 
 /// An input could not be staged or copied; `room` is the remedy for a full disk.
-pub(crate) fn unstaged(error: &StagingError, room: &str) -> Failure {
+pub(crate) fn unstaged(error: StagingError, room: &str) -> Failure {
     let help = if error.is_out_of_space() { Some(room) } else { error.refusal().map(Refusal::remedy) };
-    Failure::new(Exit::Host, error, help.map(str::to_owned))
+    let help = help.map(str::to_owned);
+    Failure::new(Category::Host, error, help)
 }
 
 /// What a process sees of its inputs.
@@ -155,7 +154,7 @@ const MOST_CHANGES: usize = 5;
 pub(crate) fn changed(changes: &[Change]) -> Option<Failure> {
     let changed = Changed::new(changes)?;
     let help = "restore the data, and use --input-access private for a task that writes to its input";
-    Some(Failure::new(Exit::TaskFailed, &changed, Some(help.to_owned())))
+    Some(Failure::new(Category::TaskFailed, changed, Some(help.to_owned())))
 }
 
 /// The same failure, also noted in the record of the run.
@@ -181,7 +180,7 @@ struct Changed(String);
 
 /// The state of an input could not be read.
 pub(crate) fn unreadable(source: std::io::Error) -> Failure {
-    Failure::new(Exit::Host, &Unreadable(source), None)
+    Failure::host(Unreadable(source))
 }
 
 /// Input whose state cannot be read.

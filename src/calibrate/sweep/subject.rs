@@ -6,36 +6,35 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use highwater::calibrate::predict::predict_listed;
-use highwater::calibrate::resolve::Resolution;
-use highwater::calibrate::sweep::InputDirectories;
-use highwater::model::observation::RunnerKind;
-use highwater::model::plan::{Parameter, PlanTask};
-use highwater::model::prediction::Prediction;
-use highwater::model::spelling::{nearest, quote};
-use highwater::model::task::{ChannelKind, EnvType, Task, TemplateEnv};
-use highwater::runner::StartError;
-use highwater::runner::container::{runs_as, user_on_host};
-use highwater::runner::engine::{Engine, Image};
-use highwater::runner::staging::Staged;
-use highwater::tree::Listing;
+use crate::calibrate::predict::predict_listed;
+use crate::calibrate::resolve::Resolution;
+use crate::calibrate::sweep::InputDirectories;
+use crate::model::observation::RunnerKind;
+use crate::model::plan::{Parameter, PlanTask};
+use crate::model::prediction::Prediction;
+use crate::model::spelling::{nearest, quote};
+use crate::model::task::{ChannelKind, EnvType, Task, TemplateEnv};
+use crate::runner::StartError;
+use crate::runner::container::{runs_as, user_on_host};
+use crate::runner::engine::{Engine, Image};
+use crate::runner::staging::Staged;
+use crate::tree::Listing;
 use nix::unistd::{Uid, geteuid};
 
 use super::placeholders::{self, Placeholders};
-use crate::cli::engine::failed_elsewhere;
-use crate::cli::exit::Exit;
-use crate::cli::failure::{self, Failure};
-use crate::cli::run::container::ContainerWorkload;
-use crate::cli::run::inputs::{self, Mounting};
-use crate::cli::run::subject::{self, ProcessWorkload};
-use crate::cli::run::{SubjectArgs, Workload};
+use crate::calibrate::failure::{Category, Failure};
+use crate::calibrate::feedback::Feedback;
+use crate::calibrate::workload::container::ContainerWorkload;
+use crate::calibrate::workload::inputs::{self, Mounting};
+use crate::calibrate::workload::process::{ProcessWorkload, require_inputs};
+use crate::calibrate::workload::{Spec, What, Workload};
 
 /// The name of a bare command's input channel.
 pub(super) const INPUT: &str = "input";
 
 /// The subject of a sweep.
 pub(super) struct Subject<'a> {
-    args: &'a SubjectArgs,
+    spec: &'a Spec,
     kind: Kind,
     container: Option<(Engine, Image)>,
     /// The command to record, with its placeholders.
@@ -64,43 +63,42 @@ pub(super) type StagedInputs<'a> = BTreeMap<&'a str, &'a Staged>;
 
 impl<'a> Subject<'a> {
     /// Reads the task, prints warnings, and finds the engine and the image.
-    pub(super) fn from_args(args: &'a SubjectArgs) -> Result<Self, Failure> {
-        let task = args.task.as_deref().map(|path| args.of.read(path)).transpose().map_err(Failure::elsewhere)?;
-        let engine = if ContainerWorkload::is_wanted(args)? {
-            Some(args.container.engine.engine().map_err(Failure::elsewhere)?)
-        } else {
-            None
+    pub(super) fn open(spec: &'a Spec, feedback: &dyn Feedback) -> Result<Self, Failure> {
+        let task = match &spec.what {
+            What::Task { path, .. } => Some(spec.task.read(path)?),
+            What::Command | What::Image(_) => None,
         };
+        let engine = if spec.is_container()? { Some(spec.engine.engine()?) } else { None };
         let Some(task) = task else {
-            let is_empty = args.command.first().is_none_or(|program| program.is_empty());
-            if is_empty && args.container.image.is_none() {
-                return Err(Failure::new(Exit::Usage, &StartError::NoCommand, None));
+            let is_empty = spec.command.first().is_none_or(|program| program.is_empty());
+            if is_empty && spec.image().is_none() {
+                return Err(Failure::new(Category::Usage, StartError::NoCommand, None));
             }
-            let container = match (engine, &args.container.image) {
+            let container = match (engine, spec.image()) {
                 (Some(engine), Some(name)) => {
-                    let image = args.container.engine.image(&engine, name).map_err(|error| failed_elsewhere(&error))?;
+                    let image = spec.engine.image(&engine, name, feedback)?;
                     Some((engine, image))
                 }
                 _ => None,
             };
-            let words: Vec<String> = args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-            let recorded = args.recorded(&words)?;
-            return Ok(Self { args, kind: Kind::Command, container, recorded, writer: OnceLock::new() });
+            let words: Vec<String> = spec.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+            let recorded = spec.recorded(&words)?;
+            return Ok(Self { spec, kind: Kind::Command, container, recorded, writer: OnceLock::new() });
         };
-        let images = engine.as_ref().map(|engine| (engine, &args.container.engine));
-        let resolution = args.of.put_together(task, images).map_err(Failure::elsewhere)?;
-        resolution.warnings().iter().for_each(failure::report_problems);
+        let images = engine.as_ref().map(|engine| (engine, &spec.engine));
+        let resolution = spec.task.put_together(task, images, feedback)?;
+        resolution.warnings().iter().for_each(|flawed| feedback.warn(flawed));
         let Resolution { task, variables, .. } = resolution;
         let container = match engine {
             Some(engine) => {
-                let image = ContainerWorkload::image_of(args, &engine, &task).map_err(Failure::elsewhere)?;
+                let image = ContainerWorkload::image_of(spec, &engine, &task, feedback)?;
                 Some((engine, image))
             }
             None => None,
         };
-        let recorded = args.recorded(task.command.as_deref().unwrap_or_default())?;
+        let recorded = spec.recorded(task.command.as_deref().unwrap_or_default())?;
         let kind = Kind::Task { task: Box::new(task), variables };
-        Ok(Self { args, kind, container, recorded, writer: OnceLock::new() })
+        Ok(Self { spec, kind, container, recorded, writer: OnceLock::new() })
     }
 
     /// The task in the plan.
@@ -117,8 +115,8 @@ impl<'a> Subject<'a> {
             },
             Kind::Command => {
                 let mut task = Task::bare(self.recorded.clone());
-                task.image.clone_from(&self.args.container.image);
-                task.env.clone_from(&self.args.container.env);
+                task.image = self.spec.image().map(str::to_owned);
+                task.env.clone_from(&self.spec.container.env);
                 let program = Path::new(&task.name).file_name().map(|name| name.to_string_lossy().into_owned());
                 let name = task.image.clone().or(program).unwrap_or_else(|| task.name.clone());
                 PlanTask { name, digest: task.digest(), runner, image: task.image.clone(), image_id: image }
@@ -135,20 +133,20 @@ impl<'a> Subject<'a> {
     pub(super) fn given(&self, inputs: &[String], sized: bool) -> Result<Vec<InputDirectories>, Failure> {
         match &self.kind {
             Kind::Task { task, .. } if sized => {
-                Err(usage(&WrongInput::SizeOfTask { task: task.name.clone() }, "use --items or --grow"))
+                Err(Failure::usage(WrongInput::SizeOfTask { task: task.name.clone() }, "use --items or --grow"))
             }
             Kind::Task { task, .. } => given_to_task(task, inputs),
             Kind::Command => {
                 let asked = !inputs.is_empty() || sized;
-                let mounted = self.args.container.mounts_place();
-                let used = placeholders::has(&self.args.command, INPUT) || mounted;
+                let mounted = self.spec.container.mounts_place();
+                let used = placeholders::has(&self.spec.command, INPUT) || mounted;
                 match (asked, used) {
-                    (true, false) => Err(usage(
-                        &WrongInput::NoPlace { place: INPUT.to_owned() },
+                    (true, false) => Err(Failure::usage(
+                        WrongInput::NoPlace { place: INPUT.to_owned() },
                         "write {input} in place of the input, as in -- ./segment {input}",
                     )),
                     (false, true) => {
-                        Err(usage(&WrongInput::NoInput, "give directories with --input, or sizes with --size"))
+                        Err(Failure::usage(WrongInput::NoInput, "give directories with --input, or sizes with --size"))
                     }
                     (true, true) if !inputs.is_empty() => {
                         let folders = inputs.iter().map(PathBuf::from).collect();
@@ -169,15 +167,15 @@ impl<'a> Subject<'a> {
                     let name = &parameter.name;
                     if ["input", "output"].contains(&name.as_str()) {
                         let help = "rename the parameter";
-                        return Err(usage(&WrongParameter::Reserved { name: name.clone() }, help));
+                        return Err(Failure::usage(WrongParameter::Reserved { name: name.clone() }, help));
                     }
                     // For an image, a parameter without a placeholder becomes a variable.
-                    if self.args.container.image.is_none() && !placeholders::has(&self.args.command, name) {
+                    if self.spec.image().is_none() && !placeholders::has(&self.spec.command, name) {
                         let help = format!(
                             "write {{{name}}} in place of its value; to set an environment variable, use \
                              -- env {name}={{{name}}} COMMAND"
                         );
-                        return Err(usage(&WrongInput::NoPlace { place: name.clone() }, &help));
+                        return Err(Failure::usage(WrongInput::NoPlace { place: name.clone() }, &help));
                     }
                 }
             }
@@ -188,7 +186,7 @@ impl<'a> Subject<'a> {
     /// Checks that a task that runs as a process can access its inputs.
     pub(super) fn require_inputs(&self) -> Result<(), Failure> {
         match &self.kind {
-            Kind::Task { task, .. } if self.container.is_none() => subject::require_inputs(task),
+            Kind::Task { task, .. } if self.container.is_none() => require_inputs(task),
             Kind::Task { .. } | Kind::Command => Ok(()),
         }
     }
@@ -196,8 +194,8 @@ impl<'a> Subject<'a> {
     /// The prediction for these inputs; `None` for a bare command.
     pub(super) fn predict(&self, listings: &BTreeMap<&str, &Listing>) -> Result<Option<Prediction>, Failure> {
         let Kind::Task { task, .. } = &self.kind else { return Ok(None) };
-        let listing = |channel: &highwater::model::task::Channel| listings.get(channel.name.as_str()).copied();
-        predict_listed(task, &listing).map(Some).map_err(|error| Failure::new(Exit::Host, &error, None))
+        let listing = |channel: &crate::model::task::Channel| listings.get(channel.name.as_str()).copied();
+        predict_listed(task, &listing).map(Some).map_err(Failure::host)
     }
 
     /// The variant for one run, whose outputs go below a directory.
@@ -258,13 +256,13 @@ impl<'a> Subject<'a> {
             }
         }
         let Some((engine, image)) = &self.container else {
-            self.args.container.set_env(&mut task.env);
-            let what = ProcessWorkload::of_task(&task, prediction, mounting).map_err(Failure::elsewhere)?.0;
+            self.spec.container.set_env(&mut task.env);
+            let what = ProcessWorkload::of_task(&task, prediction, mounting)?.0;
             let start = Workload::Process(Box::new(what));
             start.require_inputs()?;
             return Ok(start);
         };
-        let mut container = ContainerWorkload::of_task(self.args, engine.clone(), image.clone(), &task, prediction);
+        let mut container = ContainerWorkload::of_task(self.spec, engine.clone(), image.clone(), &task, prediction);
         container.protect(mounting)?;
         Ok(Workload::Container(Box::new(container)))
     }
@@ -321,11 +319,11 @@ impl<'a> Subject<'a> {
         *self.writer.get_or_init(|| {
             let Some((engine, image)) = &self.container else { return Writer::Us };
             let (name, asked) = match &self.kind {
-                Kind::Task { task, .. } => (&task.image, task.config.text("user")),
-                Kind::Command => (&self.args.container.image, None),
+                Kind::Task { task, .. } => (task.image.as_deref(), task.config.text("user")),
+                Kind::Command => (self.spec.image(), None),
             };
-            let user = self.args.container.user.as_deref().or(asked).or(image.user.as_deref());
-            match user_on_host(engine, name.as_deref().unwrap_or_default(), user) {
+            let user = self.spec.container.user.as_deref().or(asked).or(image.user.as_deref());
+            match user_on_host(engine, name.unwrap_or_default(), user) {
                 Some(user) if user.is_root() || user == geteuid() => Writer::Us,
                 Some(user) if geteuid().is_root() => Writer::User(user),
                 Some(_) | None => Writer::Anyone,
@@ -334,12 +332,12 @@ impl<'a> Subject<'a> {
     }
 
     /// The subject to record, with placeholders, so that it is the same for all runs of a sweep.
-    pub(super) fn recorded(&self) -> highwater::model::observation::Subject {
+    pub(super) fn recorded(&self) -> crate::model::observation::Subject {
         let name = match &self.kind {
             Kind::Task { task, .. } => Some(task.name.clone()),
             Kind::Command => None,
         };
-        highwater::model::observation::Subject { name, command: self.recorded.clone() }
+        crate::model::observation::Subject { name, command: self.recorded.clone() }
     }
 
     fn start_command(
@@ -351,22 +349,20 @@ impl<'a> Subject<'a> {
     ) -> Result<Workload, Failure> {
         let input = inputs.values().next().map(|staged| staged.input());
         let places = Placeholders { input, output, parameters };
-        let words = self.args.command.iter().map(|word| places.fill(word));
-        let (Some((engine, image)), Some(name)) = (&self.container, &self.args.container.image) else {
+        let words = self.spec.command.iter().map(|word| places.fill(word));
+        let (Some((engine, image)), Some(name)) = (&self.container, self.spec.image()) else {
             let fill = |value: &String| places.fill(std::ffi::OsStr::new(value)).to_string_lossy().into_owned();
-            let env = self.args.container.env.iter().map(|(name, value)| (name.clone(), fill(value)));
-            let what = ProcessWorkload::of_command(words.collect(), env.collect())
-                .with_input(mounting)
-                .map_err(Failure::elsewhere)?;
+            let env = self.spec.container.env.iter().map(|(name, value)| (name.clone(), fill(value)));
+            let what = ProcessWorkload::of_command(words.collect(), env.collect()).with_input(mounting)?;
             return Ok(Workload::Process(Box::new(what)));
         };
         let words = words.map(|word| word.to_string_lossy().into_owned()).collect();
-        let mut container = ContainerWorkload::of_image(self.args, engine.clone(), image.clone(), name, words);
+        let mut container = ContainerWorkload::of_image(self.spec, engine.clone(), image.clone(), name, words);
         let launch = container.launch_mut();
         for (_, value) in &mut launch.env {
             *value = places.fill(std::ffi::OsStr::new(value)).to_string_lossy().into_owned();
         }
-        for (name, value) in parameters.iter().filter(|(name, _)| !placeholders::has(&self.args.command, name)) {
+        for (name, value) in parameters.iter().filter(|(name, _)| !placeholders::has(&self.spec.command, name)) {
             if !launch.env.iter().any(|(known, _)| known == name) {
                 launch.env.push((name.clone(), value.clone()));
             }
@@ -394,7 +390,7 @@ fn set_mode(path: &Path, mode: u32) -> std::io::Result<()> {
 
 fn unmade(path: &Path) -> impl FnOnce(std::io::Error) -> Failure {
     let path = path.to_owned();
-    move |source| Failure::new(Exit::Host, &NoFolder { path, source }, None)
+    move |source| Failure::host(NoFolder { path, source })
 }
 
 fn given_to_task(task: &Task, inputs: &[String]) -> Result<Vec<InputDirectories>, Failure> {
@@ -406,14 +402,14 @@ fn given_to_task(task: &Task, inputs: &[String]) -> Result<Vec<InputDirectories>
             (Some((name, folder)), _) if names.contains(&name) => (name.to_owned(), folder),
             (Some((name, _)), _) => {
                 let error = WrongInput::NoChannel { channel: name.to_owned(), task: task.name.clone() };
-                return Err(usage(&error, &expected(name, &names)));
+                return Err(Failure::usage(error, expected(name, &names)));
             }
             // A directory without a channel name continues the previous channel.
             (None, Some(last)) => (last.channel.clone(), text.as_str()),
             (None, None) => {
                 let error = WrongInput::NoName { folder: text.clone() };
                 let first = names.first().copied().unwrap_or("CHANNEL");
-                return Err(usage(&error, &format!("write --input {first}={text}")));
+                return Err(Failure::usage(error, format!("write --input {first}={text}")));
             }
         };
         match given.iter_mut().find(|given| given.channel == channel) {
@@ -431,7 +427,7 @@ fn given_to_task(task: &Task, inputs: &[String]) -> Result<Vec<InputDirectories>
             }
             None => {
                 let error = WrongInput::NoFolder { channel: channel.name.clone() };
-                return Err(usage(&error, &format!("set it with --input {}=DIR", channel.name)));
+                return Err(Failure::usage(error, format!("set it with --input {}=DIR", channel.name)));
             }
         }
     }
@@ -449,17 +445,17 @@ fn check_variable(parameter: &Parameter, task: &Task, variables: &[TemplateEnv])
         let known: Vec<&str> = task.env.iter().map(|(name, _)| name.as_str()).collect();
         let template = task.template.clone().unwrap_or_default();
         let error = WrongParameter::Unknown { name: name.clone(), template };
-        return Err(usage(&error, &expected(name, &known)));
+        return Err(Failure::usage(error, expected(name, &known)));
     };
     for value in values {
         if let Some(choices) = variable.choices.as_ref().filter(|choices| !choices.contains(value)) {
             let error = WrongParameter::NoChoice { name: name.clone(), value: value.clone() };
             let choices: Vec<&str> = choices.iter().map(String::as_str).collect();
-            return Err(usage(&error, &expected(value, &choices)));
+            return Err(Failure::usage(error, expected(value, &choices)));
         }
         if let Some(kind) = variable.kind.filter(|kind: &EnvType| !kind.accepts(value)) {
             let error = WrongParameter::WrongType { name: name.clone(), value: value.clone() };
-            return Err(usage(&error, &format!("expected {}", kind.expectation())));
+            return Err(Failure::usage(error, format!("expected {}", kind.expectation())));
         }
     }
     Ok(())
@@ -474,10 +470,6 @@ fn expected(name: &str, known: &[&str]) -> String {
             format!("expected one of {}", known.join(", "))
         }
     }
-}
-
-fn usage(error: &dyn std::error::Error, help: &str) -> Failure {
-    Failure::new(Exit::Usage, error, Some(help.to_owned()))
 }
 
 /// Inputs cannot be swept.

@@ -5,26 +5,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater::calibrate::sweep::{CaseError, CaseInput, Forecast, InputCase, Schedule, Variation, cases};
-use highwater::model::plan::{
+use crate::model::plan::{
     Conditions, GridError, Identity, InputSource, Order, Parameter, Plan, PlanCell, SCHEMA_VERSION, combinations,
 };
-use highwater::model::units::Bytes;
-use highwater::runner::staging::Staging;
-use highwater::store::{Folder, FolderError, Recorded, index, read_plan};
-use highwater::tree::Options;
-use serde_json::{Map, Value};
+use crate::model::units::Bytes;
+use crate::runner::staging::Staging;
+use crate::store::{Folder, Recorded};
+use crate::tree::Options;
 
-use super::args::SweepArgs;
-use super::bench::{PlannedCell, listings};
-use super::recorder::name;
+use super::executor::{PlannedCell, listings};
+use super::options::SweepOptions;
 use super::subject::Subject;
-use super::{folder_of, terms};
-use crate::cli::exit::Exit;
-use crate::cli::failure::Failure;
-use crate::cli::survey::Line;
-use crate::cli::table::table;
-use crate::cli::{output, records, summary};
+use super::{CaseError, CaseInput, Forecast, InputCase, Schedule, Variation, cases};
+use crate::calibrate::failure::{Category, Failure};
+use crate::calibrate::feedback::Feedback;
+use crate::calibrate::workload::settings::Settings;
 
 /// The plan, and its cells with everything that their runs need.
 pub(super) struct Planned {
@@ -35,10 +30,15 @@ pub(super) struct Planned {
 }
 
 /// Reads the inputs and makes the plan, without running anything.
-pub(super) fn plan(args: &SweepArgs, subject: &Subject<'_>, sweep: Map<String, Value>) -> Result<Planned, Failure> {
-    let parameters = parameters(args);
+pub(super) fn plan(
+    options: &SweepOptions,
+    subject: &Subject<'_>,
+    sweep: Settings,
+    feedback: &dyn Feedback,
+) -> Result<Planned, Failure> {
+    let parameters = parameters(options);
     subject.check(&parameters)?;
-    let combinations = combinations(&parameters, args.pair).map_err(|error| {
+    let combinations = combinations(&parameters, options.pair).map_err(|error| {
         let help = match &error {
             GridError::NoValues(name) => format!("give it values, as in -P {name}=1,2"),
             GridError::Twice(_) => "name each parameter once".to_owned(),
@@ -46,17 +46,18 @@ pub(super) fn plan(args: &SweepArgs, subject: &Subject<'_>, sweep: Map<String, V
                 "give both the same number of values, or remove --pair to combine them all".to_owned()
             }
         };
-        Failure::new(Exit::Usage, &error, Some(help))
+        Failure::usage(error, help)
     })?;
-    let given = subject.given(&args.input, !args.size.is_empty())?;
-    let line = Line::new();
-    let progress = |progress| line.update(progress);
-    let options = Options { progress: Some(&progress), ..Options::default() };
-    let cases = cases(&given, &variations(args), args.pick, &options).map_err(|error| no_cases(&error))?;
-    drop(line);
+    let given = subject.given(&options.input, !options.size.is_empty())?;
+    let progress = |progress| feedback.reading(Some(progress));
+    let reading = Options { progress: feedback.shows_reading().then_some(&progress), ..Options::default() };
+    let cases = cases(&given, &variations(options), options.pick, &reading).map_err(no_cases);
+    feedback.reading(None);
+    let cases = cases?;
     let task = subject.planned();
-    let input_access = args.subject.input_access.in_key();
-    let conditions = Conditions { runner: task.runner, limit: args.limit, cache: args.cache.in_key(), input_access };
+    let input_access = options.spec.input_access.in_key();
+    let conditions =
+        Conditions { runner: task.runner, limit: options.limit, cache: options.cache.in_key(), input_access };
     let identity = Identity { task: task.digest.clone(), image_id: task.image_id.clone(), conditions };
     let mut cells: Vec<PlannedCell> = Vec::new();
     let mut same: Vec<(String, String)> = Vec::new();
@@ -66,22 +67,22 @@ pub(super) fn plan(args: &SweepArgs, subject: &Subject<'_>, sweep: Map<String, V
         for parameters in &combinations {
             let cell = of_case.cell(&case, &identity, parameters);
             match cells.iter().find(|known| known.planned.key == cell.planned.key) {
-                Some(known) => same.push((name(&cell.planned), name(&known.planned))),
+                Some(known) => same.push((cell.planned.title(), known.planned.title())),
                 None => cells.push(cell),
             }
         }
     }
     for (twin, known) in same.iter().filter(|(twin, known)| twin != known) {
-        output::say(&format!("highwater: {twin} is identical to {known} and runs only once"));
+        feedback.note(&format!("{twin} is identical to {known} and runs only once"));
     }
     let planned = cells.iter().map(|cell| cell.planned.clone()).collect();
     let folders = given.into_iter().flat_map(|given| given.directories).collect();
     Ok(Planned { folders, plan: Plan { schema_version: SCHEMA_VERSION, task, sweep, cells: planned }, cells })
 }
 
-fn parameters(args: &SweepArgs) -> Vec<Parameter> {
+fn parameters(options: &SweepOptions) -> Vec<Parameter> {
     let mut all: Vec<Parameter> = Vec::new();
-    for (name, values) in args.param.iter().chain(&args.scan) {
+    for (name, values) in options.param.iter().chain(&options.scan) {
         match all.iter_mut().find(|known| known.name == *name) {
             Some(known) => known.values.extend(values.iter().cloned()),
             None => all.push(Parameter { name: name.clone(), values: values.clone() }),
@@ -90,20 +91,20 @@ fn parameters(args: &SweepArgs) -> Vec<Parameter> {
     all
 }
 
-fn variations(args: &SweepArgs) -> Vec<Variation> {
-    let items = args.items.iter().copied().map(Variation::Items);
-    let grow = args.grow.iter().copied().map(Variation::Grow);
-    let size = args.size.iter().copied().map(Variation::Size);
+fn variations(options: &SweepOptions) -> Vec<Variation> {
+    let items = options.items.iter().copied().map(Variation::Items);
+    let grow = options.grow.iter().copied().map(Variation::Grow);
+    let size = options.size.iter().copied().map(Variation::Size);
     items.chain(grow).chain(size).collect()
 }
 
 /// What the cells of a case share.
 struct OfCase {
-    inputs: Vec<highwater::model::observation::InputSizes>,
+    inputs: Vec<crate::model::observation::InputSizes>,
     /// Digests of each channel's content, and of its listing alone.
     contents: Vec<(String, String)>,
     listings: Vec<(String, String)>,
-    prediction: Option<highwater::model::prediction::Prediction>,
+    prediction: Option<crate::model::prediction::Prediction>,
 }
 
 impl OfCase {
@@ -113,7 +114,7 @@ impl OfCase {
             case.inputs.iter().map(|input| (input.channel.clone(), digest(input))).collect()
         };
         Ok(Self {
-            inputs: sizes.map_err(|error| Failure::new(Exit::Host, &error, None))?,
+            inputs: sizes.map_err(Failure::host)?,
             contents: digests(|input| input.listing.digest_of_contents()),
             listings: digests(|input| input.listing.digest()),
             prediction: subject.predict(&listings(case))?,
@@ -140,11 +141,6 @@ impl OfCase {
 
 fn pairs(digests: &[(String, String)]) -> Vec<(&str, &str)> {
     digests.iter().map(|(channel, digest)| (channel.as_str(), digest.as_str())).collect()
-}
-
-/// Whether only some cells are requested.
-pub(super) fn is_of_cells(args: &SweepArgs) -> bool {
-    !args.cell.is_empty() || !args.cell_index.is_empty()
 }
 
 impl Planned {
@@ -175,23 +171,23 @@ impl Planned {
     }
 
     /// The plan with the requested cells only. If a plan was saved, they must be the same as there.
-    pub(super) fn only(mut self, args: &SweepArgs, saved: Option<&Plan>) -> Result<Self, Failure> {
-        if !is_of_cells(args) {
+    pub(super) fn only(mut self, options: &SweepOptions, saved: Option<&Plan>) -> Result<Self, Failure> {
+        if !options.is_of_cells() {
             return Ok(self);
         }
         let count = self.cells.len();
         let mut wanted = vec![false; count];
-        for (first, last) in &args.cell_index {
+        for (first, last) in &options.cell_index {
             if *last >= count {
                 let help = "list all cells with --dry-run; indices count from 0".to_owned();
-                return Err(Failure::new(Exit::Usage, &NoCell::Place { place: *last, count }, Some(help)));
+                return Err(Failure::usage(NoCell::Place { place: *last, count }, help));
             }
             wanted[*first..=*last].iter_mut().for_each(|wanted| *wanted = true);
         }
-        for key in &args.cell {
+        for key in &options.cell {
             let Some((place, _)) = self.plan.cell(key) else {
                 let help = "list the keys of all cells with --dry-run; the inputs may have changed since".to_owned();
-                return Err(Failure::new(Exit::Usage, &NoCell::Key(key.clone()), Some(help)));
+                return Err(Failure::usage(NoCell::Key(key.clone()), help));
             };
             wanted[place] = true;
         }
@@ -202,7 +198,7 @@ impl Planned {
             if let Some(place) = other {
                 let error = Changed { place, saved: saved.get(place).cloned(), now: now[place].clone() };
                 let help = "save the plan again: the task, its image or its input files differ here".to_owned();
-                return Err(Failure::new(Exit::Usage, &error, Some(help)));
+                return Err(Failure::usage(error, help));
             }
         }
         let mut places = wanted.iter();
@@ -211,24 +207,24 @@ impl Planned {
     }
 
     /// The file for the records of single cells.
-    pub(super) fn record(&self, args: &SweepArgs) -> PathBuf {
+    pub(super) fn record(&self, options: &SweepOptions) -> PathBuf {
         let first = self.cells.first().map(|cell| cell.planned.key.as_str()).unwrap_or_default();
-        args.record.clone().unwrap_or_else(|| PathBuf::from(format!("cell-{first}.jsonl")))
+        options.record.clone().unwrap_or_else(|| PathBuf::from(format!("cell-{first}.jsonl")))
     }
 
     /// The plan in its file format.
     pub(super) fn json(&self) -> Result<String, Failure> {
         let json = serde_json::to_string_pretty(&self.plan);
-        json.map(|json| json + "\n").map_err(|error| Failure::new(Exit::Host, &error, None))
+        json.map(|json| json + "\n").map_err(Failure::host)
     }
 
     /// The forecast before the first run.
-    pub(super) fn forecast(&self, args: &SweepArgs) -> Forecast {
+    pub(super) fn forecast(&self, options: &SweepOptions) -> Forecast {
         let predicted = |cell: &PlannedCell| {
             let limit = cell.prediction.as_ref()?.docker.limit.as_ref()?;
             Some(limit.bytes)
         };
-        Forecast::new(self.cells.iter().map(|cell| (cell.planned.input_bytes(), predicted(cell))), args.limit)
+        Forecast::new(self.cells.iter().map(|cell| (cell.planned.input_bytes(), predicted(cell))), options.limit)
     }
 
     /// Adds recorded runs to the forecast.
@@ -242,7 +238,12 @@ impl Planned {
     }
 
     /// Checks that the disk has room for the files to be created.
-    pub(super) fn check_room(&self, args: &SweepArgs, staging: &Staging, schedule: &Schedule) -> Result<(), Failure> {
+    pub(super) fn check_room(
+        &self,
+        options: &SweepOptions,
+        staging: &Staging,
+        schedule: &Schedule,
+    ) -> Result<(), Failure> {
         let mut needs: BTreeMap<*const InputCase, Bytes> = BTreeMap::new();
         for job in schedule.pending() {
             let case = &self.cells[job.cell].case;
@@ -255,14 +256,14 @@ impl Planned {
         let mut needs: Vec<Bytes> = needs.into_values().collect();
         needs.sort_unstable_by_key(|bytes| std::cmp::Reverse(*bytes));
         // In cell order, a file is removed once its cell is done.
-        let together = if args.order == Order::AsGiven { args.jobs as usize } else { needs.len() };
+        let together = if options.order == Order::AsGiven { options.jobs as usize } else { needs.len() };
         let needed: Bytes = needs.iter().take(together).copied().sum();
         match staging.free() {
             Some(free) if needed > free => {
                 let largest = needs.first().copied().unwrap_or_default();
                 let error = NoRoom { largest, needed, free };
                 let help = "use smaller sizes, make room, or choose another disk with --staging";
-                Err(Failure::new(Exit::Host, &error, Some(help.to_owned())))
+                Err(Failure::new(Category::Host, error, Some(help.to_owned())))
             }
             Some(_) | None => Ok(()),
         }
@@ -279,61 +280,11 @@ pub(super) fn check_same_task(folder: &Folder, planned: &Planned) -> Result<(), 
     }
     let error =
         OtherTask { folder: folder.path().display().to_string(), there: before.name.clone(), asked: now.name.clone() };
-    Err(Failure::new(Exit::Usage, &error, Some("choose another directory with --into".to_owned())))
+    Err(Failure::new(Category::Usage, error, Some("choose another directory with --into".to_owned())))
 }
 
-/// Shows the plan with a forecast.
-pub(super) fn show(args: &SweepArgs, mut planned: Planned) -> Result<Exit, Failure> {
-    let folder = folder_of(args, &planned);
-    let recorded = match read_plan(&folder) {
-        Ok(plan) => {
-            let recorded = index(&folder).map_err(|error| records::unreadable(&error))?.recorded;
-            planned.keep_older_keys(serde_json::from_str(&plan).ok().as_ref(), &recorded);
-            recorded
-        }
-        Err(FolderError::NoPlan(_)) => Vec::new(),
-        Err(error) => return Err(records::unusable_folder(&error)),
-    };
-    let keys: Vec<&str> = planned.cells.iter().map(|cell| cell.planned.key.as_str()).collect();
-    let made = super::floor::made(args, &recorded);
-    let schedule = Schedule::new(&keys, terms(args), args.order, args.retry.into(), &made);
-    let mut forecast = planned.forecast(args);
-    planned.learn(&mut forecast, &recorded);
-    let dash = || "-".to_owned();
-    let rows = planned.cells.iter().enumerate().map(|(place, cell)| {
-        let expected = forecast.expected(place);
-        let left = schedule.pending().filter(|job| job.cell == place).count();
-        let made = if cell.planned.synthetic { " (synthetic)" } else { "" };
-        vec![
-            place.to_string(),
-            cell.planned.key.chars().take(8).collect(),
-            format!("{}{made}", name(&cell.planned)),
-            if cell.planned.inputs.is_empty() { dash() } else { cell.planned.input_bytes().to_string() },
-            schedule.made(place).to_string(),
-            left.to_string(),
-            expected.memory.map_or_else(dash, |bytes| bytes.to_string()),
-            expected.time.map_or_else(dash, summary::seconds),
-        ]
-    });
-    let header = [">Index", "Key", "Cell", ">Input", ">Recorded", ">To run", ">Memory", ">Time"];
-    let mut text = table(&header, rows.collect());
-    let time: Option<Duration> = schedule.pending().map(|job| forecast.expected(job.cell).time).sum();
-    let runs = schedule.left();
-    let word = if runs == 1 { "run" } else { "runs" };
-    text += &match time {
-        Some(time) if runs > 0 => format!("\n{runs} {word} to do, about {}\n", summary::seconds(time)),
-        _ => format!("\n{runs} {word} to do\n"),
-    };
-    let floors = super::floor::known(&keys, &recorded).iter().filter(|known| !**known).count();
-    if args.floor.is_some() && floors > 0 {
-        text += &format!("plus the search for {floors} floors, about a dozen tries each\n");
-    }
-    output::text(&text)?;
-    Ok(Exit::Done)
-}
-
-fn no_cases(error: &CaseError) -> Failure {
-    let help = match error {
+fn no_cases(error: CaseError) -> Failure {
+    let help = match &error {
         CaseError::Uneven { .. } => "give each channel one directory, or as many as the others".to_owned(),
         CaseError::Unreadable { channel, .. } => {
             format!("set its directory with --input {channel}=DIR, or --input DIR for a command")
@@ -346,7 +297,7 @@ fn no_cases(error: &CaseError) -> Failure {
             "give a directory with files, or remove --input to generate random bytes".to_owned()
         }
     };
-    Failure::new(Exit::Usage, error, Some(help))
+    Failure::usage(error, help)
 }
 
 /// A name as a single path component.

@@ -3,22 +3,20 @@
 use std::ops::Range;
 use std::path::Path;
 
-use clap::Command;
-use highwater::model::plan::current_name;
-use highwater::model::problem::{Flawed, Problem};
-use highwater::model::spelling::{nearest, quote};
 use serde_json::{Map, Value};
 use toml::de::{DeTable, DeValue};
 
-use super::{Settings, key, wrong};
-use crate::cli::failure::Failure;
+use super::options::{NAMES, SweepOptions};
+use crate::calibrate::workload::settings::{self, Settings};
+use crate::model::plan::current_name;
+use crate::model::problem::{Flawed, Problem};
+use crate::model::spelling::{nearest, quote};
 
-/// Flags about the file itself, which cannot be keys.
-const NOT_IN_A_FILE: [&str; 2] = ["file", "save-plan"];
+/// Settings of the command line about what it shows.
+const SHOWN: [&str; 3] = ["dry-run", "format", "quiet"];
 
-pub(super) fn read(command: &Command, path: &Path, text: &str) -> Result<Settings, Failure> {
-    let flawed =
-        |problems| Failure::flawed(&Flawed { name: path.display().to_string(), text: text.to_owned(), problems });
+pub(super) fn read(path: &Path, text: &str) -> Result<Settings, Flawed> {
+    let flawed = |problems| Flawed { name: path.display().to_string(), text: text.to_owned(), problems };
     let table = DeTable::parse(text).map_err(|error| {
         let problem = Problem::error("not-toml", error.message().to_owned());
         flawed(vec![match error.span() {
@@ -30,7 +28,7 @@ pub(super) fn read(command: &Command, path: &Path, text: &str) -> Result<Setting
     let mut problems = Vec::new();
     for (name, value) in table.get_ref() {
         let (place, name) = (name.span(), current_name(name.get_ref()));
-        match setting(command, name, place, value.get_ref(), value.span()) {
+        match setting(name, place, value.get_ref(), value.span()) {
             Ok(value) => {
                 settings.insert(name.to_owned(), value);
             }
@@ -40,14 +38,8 @@ pub(super) fn read(command: &Command, path: &Path, text: &str) -> Result<Setting
     if problems.is_empty() { Ok(settings) } else { Err(flawed(problems)) }
 }
 
-fn setting(
-    command: &Command,
-    name: &str,
-    place: Range<usize>,
-    value: &DeValue<'_>,
-    at: Range<usize>,
-) -> Result<Value, Problem> {
-    let known = || command.get_arguments().map(key).filter(|name| !NOT_IN_A_FILE.contains(name));
+fn setting(name: &str, place: Range<usize>, value: &DeValue<'_>, at: Range<usize>) -> Result<Value, Problem> {
+    let known = || NAMES.into_iter().chain(settings::NAMES).chain(SHOWN);
     if !known().any(|known| known == name) {
         let problem = Problem::error("unknown-key", format!("unknown key {}", quote(name))).at(place);
         return Err(match nearest(name, known()) {
@@ -60,9 +52,9 @@ fn setting(
             .at(at.clone())
             .label("expected a string, a number, a boolean, or an array or table of these")
     })?;
-    match wrong(command, name, &value) {
-        Some(reason) => Err(Problem::error("wrong-value", reason).at(at).label("this value")),
-        None => Ok(value),
+    match SweepOptions::check_setting(name, &value) {
+        Ok(()) => Ok(value),
+        Err(error) => Err(Problem::error("wrong-value", error.to_string()).at(at).label("this value")),
     }
 }
 

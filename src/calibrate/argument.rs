@@ -1,0 +1,188 @@
+//! Parses values as people type them on the command line and write them in files. Each error says what is expected.
+
+use std::time::Duration;
+
+use super::monitor::LEAST_INTERVAL;
+use super::sweep::Budget;
+use crate::model::plan;
+use crate::model::units::Bytes;
+use crate::runner::container::Bind;
+
+type Parsed<T> = Result<T, String>;
+
+/// `512Mi` or `2G`, at least one page.
+///
+/// # Errors
+/// A text for people, as for every function here.
+pub fn limit(text: &str) -> Parsed<Bytes> {
+    match text.parse::<Bytes>() {
+        // The kernel counts pages; with a limit of zero a program would wait forever.
+        Ok(Bytes(..4096)) => Err("expected at least 4KiB, one page".to_owned()),
+        result => result.map_err(|error| error.to_string()),
+    }
+}
+
+/// `64MiB`.
+pub fn size(text: &str) -> Parsed<Bytes> {
+    text.parse::<Bytes>().map_err(|error| error.to_string())
+}
+
+/// `1h30m`, `250ms` or `5 seconds`.
+pub fn duration(text: &str) -> Parsed<Duration> {
+    let expected = "expected a duration such as 90s, 250ms or 1h30m";
+    let duration: jiff::SignedDuration = text.parse().map_err(|_| expected.to_owned())?;
+    Duration::try_from(duration).map_err(|_| format!("{expected}, but not a negative one"))
+}
+
+/// A duration that is not shorter than the shortest sampling interval.
+pub fn sample_interval(text: &str) -> Parsed<Duration> {
+    match duration(text)? {
+        interval if interval < LEAST_INTERVAL => Err("expected at least 100us".to_owned()),
+        interval => Ok(interval),
+    }
+}
+
+/// `1%`, `0.5 %` or `0.01`.
+pub fn share(text: &str) -> Parsed<f64> {
+    let (number, unit) = match text.trim().strip_suffix('%') {
+        Some(percent) => (percent.trim_end(), 0.01),
+        None => (text.trim(), 1.0),
+    };
+    let share = number.parse::<f64>().map(|number| number * unit).ok();
+    share
+        .filter(|share| (1e-4..=0.5).contains(share))
+        .ok_or_else(|| "expected a share between 0.01% and 50%, such as 1% or 0.01".to_owned())
+}
+
+/// A factor from 1 on, such as `1.2`.
+pub fn times(text: &str) -> Parsed<f64> {
+    match text.parse::<f64>() {
+        Ok(times) if times.is_finite() && times >= 1.0 => Ok(times),
+        Ok(_) | Err(_) => Err("expected a number from 1 on, such as 1.2".to_owned()),
+    }
+}
+
+/// A positive factor, such as `0.25` or `4`.
+pub fn growth(text: &str) -> Parsed<f64> {
+    match text.parse::<f64>() {
+        Ok(times) if times.is_finite() && times > 0.0 && times <= 10_000.0 => Ok(times),
+        Ok(_) | Err(_) => Err("expected a number above 0, such as 0.5 or 4".to_owned()),
+    }
+}
+
+/// `3`, or `0-3`.
+pub fn indices(text: &str) -> Parsed<(usize, usize)> {
+    let expected = || "expected an index from 0 such as 3, or a range such as 0-3".to_owned();
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let place = |text: &str| text.parse::<usize>().map_err(|_| expected());
+    let (first, last) = (place(first)?, place(last)?);
+    if first <= last { Ok((first, last)) } else { Err(expected()) }
+}
+
+/// `NAME=a,b,c`, with `\,` for a comma in a value.
+pub fn parameter(text: &str) -> Parsed<(String, Vec<String>)> {
+    let (name, values) = named(text, "NAME=VALUE,VALUE,…")?;
+    Ok((name.to_owned(), split(values)))
+}
+
+/// `NAME=MIN:MAX:STEP`.
+pub fn scan(text: &str) -> Parsed<(String, Vec<String>)> {
+    let (name, range) = named(text, "NAME=MIN:MAX:STEP")?;
+    Ok((name.to_owned(), plan::scan(range)?))
+}
+
+fn named<'a>(text: &'a str, expected: &str) -> Parsed<(&'a str, &'a str)> {
+    match text.split_once('=') {
+        Some((name, rest)) if !name.is_empty() && !name.contains(['{', '}', '\0']) => Ok((name, rest)),
+        _ => Err(format!("expected {expected}")),
+    }
+}
+
+/// Splits `a,b\,c` into its values.
+pub fn split(values: &str) -> Vec<String> {
+    if values.is_empty() {
+        return Vec::new();
+    }
+    let mut all = vec![String::new()];
+    let mut chars = values.chars().peekable();
+    while let Some(char) = chars.next() {
+        match (char, all.last_mut()) {
+            ('\\', Some(last)) if chars.peek() == Some(&',') => {
+                last.push(',');
+                chars.next();
+            }
+            (',', _) => all.push(String::new()),
+            (char, Some(last)) => last.push(char),
+            (_, None) => {}
+        }
+    }
+    all
+}
+
+/// `2h`, or `10GiBh` (memory for an hour).
+pub fn budget(text: &str) -> Parsed<Budget> {
+    let expected = "expected a time such as 2h, or memory times time such as 10GiBh";
+    if let Some(memory) = text.strip_suffix('h')
+        && let Ok(bytes) = memory.parse::<Bytes>()
+        && memory.contains(|char: char| char.is_ascii_alphabetic())
+    {
+        return Ok(Budget::Memory(bytes.0 as f64 * 3600.0));
+    }
+    duration(text).map(Budget::Time).map_err(|_| expected.to_owned())
+}
+
+/// `SOURCE:TARGET[:ro|:rw]`; a relative source is resolved against the current directory.
+pub fn bind(text: &str) -> Parsed<Bind> {
+    let expected = "expected SOURCE:TARGET or SOURCE:TARGET:ro, with an absolute TARGET";
+    let mut parts = text.split(':');
+    let (Some(source), Some(target)) = (parts.next(), parts.next()) else { return Err(expected.to_owned()) };
+    let read_only = match parts.next() {
+        None | Some("rw") => false,
+        Some("ro") => true,
+        Some(other) => return Err(format!("found the mode `{other}`, expected `ro` or `rw`")),
+    };
+    if source.is_empty() || !target.starts_with('/') || parts.next().is_some() {
+        return Err(expected.to_owned());
+    }
+    let source = std::path::absolute(source).map_err(|error| error.to_string())?;
+    Ok(Bind { source, target: target.to_owned(), read_only })
+}
+
+/// `NAME=VALUE`.
+pub fn label(text: &str) -> Parsed<(String, String)> {
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    if name.is_empty() { Err("expected NAME=VALUE".to_owned()) } else { Ok((name.to_owned(), value.to_owned())) }
+}
+
+/// `NAME=VALUE`; `NAME` alone takes its value from the environment.
+pub fn variable(text: &str) -> Parsed<(String, String)> {
+    match text.split_once('=') {
+        Some(("", _)) => Err("expected NAME=VALUE".to_owned()),
+        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+        None => match std::env::var(text) {
+            Ok(value) => Ok((text.to_owned(), value)),
+            Err(_) => Err("the variable is not set; expected NAME=VALUE".to_owned()),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_parameters_are_separated_by_commas() {
+        let values = |text| parameter(text).unwrap().1;
+        assert_eq!(values("A=1,2"), ["1", "2"]);
+        assert_eq!(values("A=a\\,b,c=d,"), ["a,b", "c=d", ""]);
+        assert!(values("A=").is_empty());
+        assert!(parameter("A").is_err() && parameter("=1").is_err());
+    }
+
+    #[test]
+    fn costs_are_times_or_memory_by_time() {
+        assert_eq!(budget("90m"), Ok(Budget::Time(Duration::from_secs(5400))));
+        assert_eq!(budget("2GiBh"), Ok(Budget::Memory(7200.0 * f64::from(1 << 30))));
+        assert!(budget("2").is_err() && budget("GiBh").is_err());
+    }
+}

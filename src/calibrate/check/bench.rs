@@ -1,0 +1,344 @@
+//! Runs the cells of the tasks that are checked.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::{Judgement, Run, SortedRuns, judge};
+use crate::calibrate::failure::{Category, ENGINE_LOST, Failure};
+use crate::calibrate::feedback::Feedback;
+use crate::calibrate::measure::RunContext;
+use crate::calibrate::monitor::{Cancel, Observer, WatchOptions};
+use crate::calibrate::predict::predict;
+use crate::calibrate::workload::settings::{self, SettingError};
+use crate::calibrate::workload::{EngineOptions, RunOptions, Spec, What, Workload};
+use crate::host::machine::Machine;
+use crate::model::check::baseline::Baseline;
+use crate::model::check::config::{Config, InputConfig, RunnerChoice, TaskConfig, WorkloadSpec};
+use crate::model::observation::{InputSizes, Observation, Outcome, Subject, SweepRun};
+use crate::model::prediction::{Named, Sizes};
+use crate::model::task::{Channel, ChannelKind, Task};
+use crate::model::units::Bytes;
+use crate::runner::engine::PullPolicy;
+use crate::runner::process::{Output, Stdin};
+use crate::tree::Options;
+
+/// What a check tells its caller, and asks of it.
+pub trait Session {
+    /// Requests to end.
+    fn cancel(&mut self) -> &mut dyn Cancel;
+
+    /// An observer of the next run.
+    fn observer(&self) -> Box<dyn Observer>;
+
+    /// Whether a request to end has arrived.
+    fn is_interrupted(&mut self) -> bool;
+
+    /// A run has ended; it is to be recorded.
+    ///
+    /// # Errors
+    /// If it cannot be.
+    fn keep(&mut self, observation: &Observation) -> Result<(), Failure>;
+
+    /// A run has counted: its task, cell and number.
+    fn ran(&mut self, task: &str, cell: &str, number: u32, observation: &Observation);
+}
+
+/// Options of a check that are not in its configuration.
+#[derive(Clone, Debug, Default)]
+pub struct CheckOptions {
+    /// The container engine.
+    pub engine: EngineOptions,
+    /// Where stdout and stderr of every run go.
+    pub log_dir: Option<PathBuf>,
+}
+
+/// Tasks and cells, ready to run.
+pub struct Bench<'a> {
+    machine: &'a Machine,
+    log_dir: Option<PathBuf>,
+    cells: Vec<Cell<'a>>,
+    feedback: &'a dyn Feedback,
+    /// The number of runs of each cell so far.
+    runs: BTreeMap<(String, String), u32>,
+}
+
+struct Cell<'a> {
+    task: &'a TaskConfig,
+    name: String,
+    workload: Workload,
+    context: RunContext,
+    env: Vec<(String, String)>,
+}
+
+impl<'a> Bench<'a> {
+    /// Reads the tasks that `is_listed` and prepares their runs. Relative paths start in the current directory.
+    ///
+    /// # Errors
+    /// If something that a task names is missing or invalid.
+    pub fn new(
+        config: &'a Config,
+        is_listed: impl Fn(&str) -> bool,
+        options: &CheckOptions,
+        machine: &'a Machine,
+        feedback: &'a dyn Feedback,
+    ) -> Result<Self, Failure> {
+        let mut cells = Vec::new();
+        for task in config.tasks.iter().filter(|task| is_listed(&task.name)) {
+            for input in task.cells() {
+                cells.push(cell(&options.engine, task, &input, feedback)?);
+            }
+        }
+        Ok(Self { machine, log_dir: options.log_dir.clone(), cells, feedback, runs: BTreeMap::new() })
+    }
+
+    /// Runs all cells, then runs those again that seem to have grown, and judges. `first` gets the first run of each
+    /// cell.
+    ///
+    /// # Errors
+    /// If a run was not possible or was interrupted, or `first` fails.
+    pub fn check(
+        &mut self,
+        config: &Config,
+        baseline: Option<&Baseline>,
+        session: &mut dyn Session,
+        first: impl Fn(&Run) -> Result<(), Failure>,
+    ) -> Result<Judgement, Failure> {
+        let confirm_of = |task: &str| {
+            let task = config.tasks.iter().find(|it| it.name == task);
+            task.map_or(0, |task| task.repeats.confirm)
+        };
+        let mut batches = vec![self.batch(session, |task, _| Some(task.repeats.runs), first)?];
+        let mut round = 0;
+        loop {
+            let judgement = judge(config, baseline, &SortedRuns::of_batches(config, &batches));
+            let suspects: Vec<_> =
+                judgement.suspects.iter().filter(|(task, _)| confirm_of(task) > round).cloned().collect();
+            if suspects.is_empty() {
+                return Ok(judgement);
+            }
+            round += 1;
+            let names: Vec<String> = suspects.iter().map(|(task, cell)| format!("{task}/{cell}")).collect();
+            self.feedback.detail(&format!("possible regression, running again: {}", names.join(", ")));
+            let is_suspect = |task: &str, cell: &str| suspects.iter().any(|(of, name)| of == task && name == cell);
+            let wanted = |task: &TaskConfig, cell: &str| is_suspect(&task.name, cell).then_some(task.repeats.runs);
+            batches.push(self.batch(session, wanted, |_| Ok(()))?);
+        }
+    }
+
+    /// Runs cells in turns, each as often as `times` says, so that drift of the machine affects all of them alike.
+    /// `first` gets the first run of each cell.
+    ///
+    /// # Errors
+    /// If a run was not possible or was interrupted, or `first` fails.
+    pub fn batch(
+        &mut self,
+        session: &mut dyn Session,
+        times: impl Fn(&TaskConfig, &str) -> Option<u32>,
+        first: impl Fn(&Run) -> Result<(), Failure>,
+    ) -> Result<Vec<Run>, Failure> {
+        let mut runs: Vec<Run> = Vec::new();
+        let wanted: Vec<u32> = self.cells.iter().map(|cell| times(cell.task, &cell.name).unwrap_or(0)).collect();
+        let mut failed = vec![false; wanted.len()];
+        for number in 1..=wanted.iter().copied().max().unwrap_or(0) {
+            for place in 0..wanted.len() {
+                // What failed once will fail again.
+                if number > wanted[place] || failed[place] {
+                    continue;
+                }
+                let run = self.run(session, place)?;
+                failed[place] = !run.observation.outcome.succeeded();
+                if number == 1 {
+                    first(&run)?;
+                }
+                runs.push(run);
+            }
+        }
+        Ok(runs)
+    }
+
+    fn run(&mut self, session: &mut dyn Session, place: usize) -> Result<Run, Failure> {
+        let cell = &self.cells[place];
+        let number = self.runs.entry((cell.task.name.clone(), cell.name.clone())).or_default();
+        *number += 1;
+        let number = *number;
+        let watch = WatchOptions { timeout: cell.task.timeout, ..WatchOptions::default() };
+        let options = cell.options(self.log_dir.as_deref(), number)?;
+        let mut context = cell.context.clone();
+        if let Some(sweep) = &mut context.sweep {
+            sweep.run = number;
+        }
+        let mut observer = session.observer();
+        let measured =
+            cell.workload.measure(self.machine, (&options, &watch), context, Some(session.cancel()), &mut *observer);
+        drop(observer);
+        let mut observation = measured??;
+        let spoiled = cell.workload.check_inputs(&mut observation);
+        session.keep(&observation)?;
+        spoiled.map_or(Ok(()), Err)?;
+        if observation.has_lost_engine() {
+            self.feedback.note(ENGINE_LOST);
+            let failed = !observation.outcome.succeeded() && observation.outcome != Outcome::EngineLost;
+            let category = if failed { Category::TaskFailed } else { Category::Host };
+            return Err(Failure::new(category, Lost { cell: cell.name.clone() }, None));
+        }
+        if matches!(observation.outcome, Outcome::Interrupted { .. }) || session.is_interrupted() {
+            let help = "no result was computed and no file was written".to_owned();
+            return Err(Failure::new(Category::Interrupted, Interrupted, Some(help)));
+        }
+        session.ran(&cell.task.name, &cell.name, number, &observation);
+        Ok(Run { task: cell.task.name.clone(), observation })
+    }
+}
+
+impl Cell<'_> {
+    fn options(&self, log_dir: Option<&Path>, number: u32) -> Result<RunOptions, Failure> {
+        let mut options = RunOptions {
+            env: self.env.clone(),
+            // Standard input can be read only once, and the task's stdout must not mix with the report.
+            stdin: Stdin::Null,
+            stdout: Output::Null,
+            ..RunOptions::default()
+        };
+        if let Some(folder) = log_dir {
+            let name = |text: &str| text.replace(|char: char| !(char.is_alphanumeric() || "-_.".contains(char)), "_");
+            options.output_to(folder, &format!("{}.{}.{number}.", name(&self.task.name), name(&self.name)))?;
+        }
+        Ok(options)
+    }
+}
+
+fn cell<'a>(
+    engine: &EngineOptions,
+    task: &'a TaskConfig,
+    input: &InputConfig,
+    feedback: &dyn Feedback,
+) -> Result<Cell<'a>, Failure> {
+    let spec = spec(engine, task, input).map_err(|source| {
+        let line = task.line.map(|line| format!(":{line}")).unwrap_or_default();
+        let error = NotRunnable { line, task: task.name.clone(), cell: input.name.clone(), source };
+        Failure::usage(error, "correct `options` or `mount` of this task")
+    })?;
+    let workload = Workload::open(&spec, feedback)?;
+    workload.require_inputs()?;
+    let mut context = workload.about();
+    match &task.workload {
+        WorkloadSpec::Task(_) => {}
+        WorkloadSpec::Command(_) | WorkloadSpec::Image(..) => {
+            context.subject.name = Some(task.name.clone());
+            context.inputs = sizes(task, input)?.into_iter().collect();
+        }
+    }
+    context.sweep = Some(SweepRun {
+        cell: format!("{}/{}", task.name, input.name),
+        case: input.name.clone(),
+        run: 0,
+        parameters: input.parameters.clone(),
+        synthetic: false,
+    });
+    let env = task.env.iter().filter(|(name, _)| !input.env.contains_key(*name)).chain(&input.env);
+    let env = env.map(|(name, value)| (name.clone(), value.clone())).collect();
+    Ok(Cell { task, name: input.name.clone(), workload, context, env })
+}
+
+/// What a cell of the configuration runs. The command line overrides the engine.
+fn spec(engine: &EngineOptions, task: &TaskConfig, input: &InputConfig) -> Result<Spec, SettingError> {
+    let mut all = settings::from_words(&input.words(&task.options))?;
+    let mut set = |name: &str, value: serde_json::Value| all.insert(name.to_owned(), value);
+    match &task.workload {
+        WorkloadSpec::Task(path) => {
+            set("task", path.to_string_lossy().into_owned().into());
+        }
+        WorkloadSpec::Command(command) => {
+            set("command", input.words(command).into());
+        }
+        WorkloadSpec::Image(image, command) => {
+            set("image", image.clone().into());
+            set("command", input.words(command).into());
+        }
+    }
+    let mut mounts = input.words(&task.mount);
+    mounts.extend(all.get("mount").map(settings::as_list).unwrap_or_default());
+    all.insert("mount".to_owned(), mounts.into());
+    let spec = Spec::from_settings(&all)?;
+    let mut spec = spec.ok_or_else(|| SettingError::new("", "the task names nothing to run"))?;
+    if let WorkloadSpec::Task(path) = &task.workload {
+        spec.what = What::Task { path: path.clone(), in_container: task.runner != RunnerChoice::Process };
+        spec.task.processing_container = task.processing_container.clone().or(spec.task.processing_container);
+        let set = task.set.iter().filter(|(key, _)| !input.set.contains_key(*key)).chain(&input.set);
+        spec.task.set.extend(set.map(|(key, value)| format!("{key}={value}")));
+    }
+    spec.task.channels.clone_from(&input.channels);
+    spec.input.clone_from(&input.path);
+    spec.is_sample = true;
+    if engine.host.is_some() {
+        spec.engine.host.clone_from(&engine.host);
+    }
+    if engine.pull != PullPolicy::default() {
+        spec.engine.pull = engine.pull;
+    }
+    Ok(spec)
+}
+
+/// The size of a command's input: the configured one, or that of the file or directory.
+fn sizes(task: &TaskConfig, input: &InputConfig) -> Result<Option<InputSizes>, Failure> {
+    let of = |all| Ok(Some(InputSizes { channel: "input".to_owned(), all, by_extension: BTreeMap::new() }));
+    if let Some(size) = input.size {
+        return of(Sizes { files: 1, sum: size, ..Sizes::default() });
+    }
+    let Some(path) = &input.path else { return Ok(None) };
+    let unreadable = |source| {
+        let (task, cell) = (task.name.clone(), input.name.clone());
+        let help = "correct `path` in highwater.toml; it is relative to the directory of that file";
+        Failure::usage(NoInput { task, cell, path: path.clone(), source }, help)
+    };
+    let metadata = std::fs::metadata(path).map_err(unreadable)?;
+    if !metadata.is_dir() {
+        let bytes = Bytes(metadata.len());
+        let named = Named { path: path.display().to_string(), bytes };
+        return of(Sizes { files: 1, sum: bytes, largest_file: Some(named), ..Sizes::default() });
+    }
+    let host_path = std::path::absolute(path).map_err(unreadable)?;
+    let channel = Channel {
+        name: "input".to_owned(),
+        kind: ChannelKind::Input,
+        host_path: Some(host_path),
+        mounted_path: String::new(),
+        rule: None,
+    };
+    let bare = Task { channels: vec![channel], ..Task::bare(Vec::new()) };
+    let prediction = predict(&bare, &Options::default()).map_err(|error| Failure::new(Category::Usage, error, None))?;
+    Ok(RunContext::one_run(Subject::default(), Some(prediction)).inputs.pop())
+}
+
+/// A cell of the configuration cannot be run.
+#[derive(Debug, thiserror::Error)]
+#[error("highwater.toml{line}: failed to run {task}/{cell}: {source}")]
+struct NotRunnable {
+    line: String,
+    task: String,
+    cell: String,
+    source: SettingError,
+}
+
+/// The size of an input cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to read the input {path} of {task}/{cell}")]
+struct NoInput {
+    task: String,
+    cell: String,
+    path: PathBuf,
+    #[source]
+    source: std::io::Error,
+}
+
+/// The check was interrupted.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
+struct Interrupted;
+
+/// A run has no result.
+#[derive(Debug, thiserror::Error)]
+#[error("lost the container engine or the highwater process that supervised a run of {cell}")]
+struct Lost {
+    cell: String,
+}

@@ -1,0 +1,234 @@
+//! Sweep files and plans: where the settings of a sweep come from beside the command line. Every flag is a key without
+//! its dashes, and a value in a file is checked as if it had been typed.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::file_toml as toml;
+use crate::calibrate::failure::{Category, Failure};
+use crate::calibrate::workload::settings::{SUBJECTS, Settings, as_list, as_text};
+use crate::calibrate::workload::{missing, redact};
+use crate::model::byte_order_mark;
+use crate::model::plan::{Plan, current_name};
+use crate::store::{FolderError, PLAN, bounded, check_plan, read_own_plan};
+
+/// Settings that say how a sweep runs on one machine, not what it measures.
+const OF_ONE_MACHINE: [&str; 16] = [
+    "file",
+    "into",
+    "save-plan",
+    "dry-run",
+    "retry",
+    "cell",
+    "cell-index",
+    "record",
+    "keep-outputs",
+    "staging",
+    "jobs",
+    "memory",
+    "max-cost",
+    "format",
+    "quiet",
+    "host",
+];
+
+/// The settings of a sweep, from the command line and a file.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct SweepSettings {
+    /// All of them, with the values of variables.
+    pub all: Settings,
+    /// Those to record, without values that are kept out of plans.
+    pub recorded: Settings,
+    /// The saved plan, if one was given.
+    pub saved: Option<Plan>,
+}
+
+impl SweepSettings {
+    /// Merges typed settings with the sweep file that they name (`file`), or with the plan of the directory (`into`) if
+    /// they do not say what to run.
+    ///
+    /// # Errors
+    /// If a file cannot be read or is invalid, or a value is missing that plans do not contain.
+    pub fn merged(typed: Settings) -> Result<Self, Failure> {
+        let path = |key: &str| typed.get(key).and_then(Value::as_str).map(PathBuf::from);
+        let has_subject = SUBJECTS.iter().any(|key| typed.contains_key(*key));
+        let (file, saved) = match (path("file"), path("into")) {
+            (Some(file), _) => read(&file)?,
+            (None, Some(folder)) if !has_subject => of_folder(&folder)?,
+            _ => return Ok(Self { recorded: redacted(without_values(typed.clone()))?, all: typed, saved: None }),
+        };
+        let all = overlaid(file.clone(), typed.clone());
+        require_values(&all)?;
+        if !SUBJECTS.iter().any(|key| all.contains_key(*key)) {
+            let help = "set `task`, `command` or `image` in the file, or give one on the command line";
+            return Err(Failure::usage(NoSubject, help));
+        }
+        Ok(Self { all, recorded: redacted(overlaid(file, without_values(typed)))?, saved })
+    }
+
+    /// The settings that the plan keeps.
+    pub(super) fn of_the_plan(&self) -> Settings {
+        of_the_plan(self.recorded.clone())
+    }
+
+    /// The settings as a sweep file.
+    ///
+    /// # Errors
+    /// If TOML cannot express them.
+    pub fn to_toml(&self) -> Result<String, Failure> {
+        // In TOML, everything after a table header belongs to the table.
+        let (tables, plain): (Settings, Settings) =
+            self.of_the_plan().into_iter().partition(|(_, value)| value.is_object());
+        let all: Settings = plain.into_iter().chain(tables).collect();
+        let text = ::toml::to_string(&all).map_err(Failure::host)?;
+        Ok(format!(
+            "# A sweep, for `highwater sweep --file`. Each key is a flag; paths are relative to the current \
+             directory.\n{text}"
+        ))
+    }
+}
+
+/// Removes the values of variables, which may be secret, from the command line. A sweep file contains them anyway.
+fn without_values(mut typed: Settings) -> Settings {
+    if let Some(Value::Array(variables)) = typed.get_mut("env") {
+        variables.iter_mut().for_each(|variable| *variable = variable_name(&as_text(variable)).into());
+    }
+    typed
+}
+
+/// Redacts the values of the arguments named by `redact`.
+fn redacted(mut settings: Settings) -> Result<Settings, Failure> {
+    let names = settings.get("redact").map(as_list).unwrap_or_default();
+    if let Some(command) = settings.get_mut("command").filter(|_| !names.is_empty()) {
+        *command = redact(&as_list(command), &names)?.into();
+    }
+    Ok(settings)
+}
+
+/// The name in `NAME=VALUE`.
+fn variable_name(variable: &str) -> String {
+    variable.split_once('=').map_or(variable, |(name, _)| name).to_owned()
+}
+
+/// Checks that every value that the plan omits is known.
+fn require_values(settings: &Settings) -> Result<(), Failure> {
+    let of = |key: &str| settings.get(key).map(as_list).unwrap_or_default();
+    if let Some(name) = missing(&of("command"), &of("redact")) {
+        let help = "give the command again with all of its arguments";
+        return Err(Failure::usage(Redacted(name.to_owned()), help));
+    }
+    let unset = |variable: &String| !variable.contains('=') && std::env::var_os(variable).is_none();
+    if let Some(name) = of("env").into_iter().find(unset) {
+        let help = format!("set it in the environment, or give it again with --env {name}=VALUE");
+        return Err(Failure::usage(NoValue(name), help));
+    }
+    Ok(())
+}
+
+/// The settings that the plan keeps.
+fn of_the_plan(mut settings: Settings) -> Settings {
+    settings.retain(|key, _| !OF_ONE_MACHINE.contains(&key.as_str()));
+    settings.sort_keys();
+    settings
+}
+
+/// Overrides the settings of a file with the command line.
+fn overlaid(mut file: Settings, typed: Settings) -> Settings {
+    let replaces = |keys: &[&str]| keys.iter().any(|key| typed.contains_key(*key));
+    let exclusive: [&[&str]; 2] = [&SUBJECTS, &["runs", "min-runs", "max-runs"]];
+    for keys in exclusive {
+        // With an image, a command gives only its arguments and replaces nothing else.
+        let only_arguments = keys == SUBJECTS && !replaces(&["task", "image"]) && file.contains_key("image");
+        if replaces(keys) && !only_arguments {
+            file.retain(|key, _| !keys.contains(&key.as_str()));
+        }
+    }
+    for (key, value) in typed {
+        match (file.get_mut(&key), value) {
+            // Replace variables of the same name, and keep the others.
+            (Some(Value::Object(table)), Value::Object(own)) => table.extend(own),
+            (Some(known), Value::Array(own)) if key == "env" => {
+                let names: Vec<String> = own.iter().map(|variable| variable_name(&as_text(variable))).collect();
+                let others = as_list(known).into_iter().filter(|variable| !names.contains(&variable_name(variable)));
+                *known = others.map(Value::from).chain(own).collect();
+            }
+            (_, value) => {
+                file.insert(key, value);
+            }
+        }
+    }
+    file
+}
+
+fn read(path: &Path) -> Result<(Settings, Option<Plan>), Failure> {
+    let text = bounded::read_text(path)
+        .map_err(|source| Failure::new(Category::Usage, Unread { path: path.to_owned(), source }, None))?;
+    let text = byte_order_mark::strip(&text);
+    if text.trim_start().starts_with('{') {
+        if let Err(error @ FolderError::NewerPlan { .. }) = check_plan(path, text) {
+            return Err(error.into());
+        }
+        return of_plan(&path.display().to_string(), text);
+    }
+    toml::read(path, text).map_err(Failure::from).map(|settings| (settings, None))
+}
+
+fn of_folder(folder: &Path) -> Result<(Settings, Option<Plan>), Failure> {
+    match read_own_plan(folder) {
+        Ok(text) => of_plan(&folder.join(PLAN).display().to_string(), &text),
+        Err(FolderError::NoPlan(_)) => {
+            let error = NothingToDo(folder.to_owned());
+            let help = "give a task, a command or a sweep file (--file) as well: the directory has no sweep yet";
+            Err(Failure::usage(error, help))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn of_plan(name: &str, text: &str) -> Result<(Settings, Option<Plan>), Failure> {
+    let unusable = |source| Failure::new(Category::Usage, NotAPlan { name: name.to_owned(), source }, None);
+    let plan: Plan = serde_json::from_str(text).map_err(unusable)?;
+    let settings = plan.sweep.iter().map(|(name, value)| (current_name(name).to_owned(), value.clone()));
+    Ok((settings.collect(), Some(plan)))
+}
+
+/// File and command line do not say what to run.
+#[derive(Debug, thiserror::Error)]
+#[error("invalid sweep: no task, command or image given")]
+struct NoSubject;
+
+/// The plan lacks the value of an argument.
+#[derive(Debug, thiserror::Error)]
+#[error("the plan does not contain the value of the argument `{0}`, because --redact removed it")]
+struct Redacted(String);
+
+/// The plan lacks the value of a variable.
+#[derive(Debug, thiserror::Error)]
+#[error("the variable {0} has no value: plans do not contain values of --env")]
+struct NoValue(String);
+
+/// A sweep file cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to read the sweep file {path}")]
+struct Unread {
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+/// The directory has no sweep, and no subject was given.
+#[derive(Debug, thiserror::Error)]
+#[error("no task, command or image given, and the directory {0} has no {PLAN}")]
+struct NothingToDo(PathBuf);
+
+/// A plan cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{name} is not a sweep plan")]
+struct NotAPlan {
+    name: String,
+    #[source]
+    source: serde_json::Error,
+}

@@ -1,0 +1,389 @@
+//! What a sweep is to do.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Budget, Repetitions, Retry};
+use crate::calibrate::argument;
+use crate::calibrate::failure::Failure;
+use crate::calibrate::workload::settings::{self, Reader, SUBJECTS, SettingError, Settings};
+use crate::calibrate::workload::{Spec, UseCgroup};
+use crate::model::plan::{Count, Order, Pick};
+use crate::model::units::Bytes;
+
+/// The default of [`SweepOptions::precision`].
+const PRECISION: f64 = 0.02;
+
+/// The default of [`SweepOptions::kill_after`].
+const KILL_AFTER: Duration = Duration::from_secs(10);
+
+/// The most runs of a cell.
+const MOST_RUNS: u32 = 100_000;
+
+/// The names of the settings of a sweep beside those of what it runs.
+pub const NAMES: [&str; 36] = [
+    "into",
+    "retry",
+    "cell",
+    "cell-index",
+    "record",
+    "keep-outputs",
+    "input",
+    "items",
+    "pick",
+    "grow",
+    "size",
+    "staging",
+    "param",
+    "scan",
+    "pair",
+    "runs",
+    "min-runs",
+    "max-runs",
+    "precision",
+    "warmup",
+    "order",
+    "floor",
+    "slowdown",
+    "cache",
+    "setup",
+    "prepare",
+    "conclude",
+    "cleanup",
+    "limit",
+    "timeout",
+    "kill-after",
+    "jobs",
+    "memory",
+    "max-cost",
+    "sample-interval",
+    "cgroup",
+];
+
+/// What a sweep is to do. Each field is the setting of the same name.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SweepOptions {
+    /// What to run.
+    pub spec: Spec,
+    /// The directory for plan and records; by default it is named after the task.
+    pub into: Option<PathBuf>,
+    /// Which recorded runs to repeat.
+    pub retry: Retry,
+    /// Keys, or their beginnings, of the only cells to run.
+    pub cell: Vec<String>,
+    /// Ranges of indices, from first to last, of the only cells to run.
+    pub cell_index: Vec<(usize, usize)>,
+    /// The file for the records of single cells.
+    pub record: Option<PathBuf>,
+    /// Whether to keep the outputs of each run.
+    pub keep_outputs: bool,
+    /// Directories of input channels, as `CHANNEL=DIR` or `DIR`.
+    pub input: Vec<String>,
+    /// Subsets of so many items.
+    pub items: Vec<Count>,
+    /// Which items come first.
+    pub pick: Pick,
+    /// Multiples of the number of items.
+    pub grow: Vec<f64>,
+    /// Sizes of files to create, in bytes.
+    pub size: Vec<Bytes>,
+    /// The directory for staged inputs.
+    pub staging: Option<PathBuf>,
+    /// Parameters and their values.
+    pub param: Vec<(String, Vec<String>)>,
+    /// Numeric parameters and their values.
+    pub scan: Vec<(String, Vec<String>)>,
+    /// Whether parameters are combined in pairs, not all with all.
+    pub pair: bool,
+    /// Runs per cell, unless a minimum or maximum is given.
+    pub runs: u32,
+    /// The minimum number of runs per cell.
+    pub min_runs: Option<u32>,
+    /// The maximum number of runs per cell.
+    pub max_runs: Option<u32>,
+    /// The sufficient spread of the peaks, as a share of their median.
+    pub precision: f64,
+    /// Unrecorded runs before the first run of each cell.
+    pub warmup: u32,
+    /// The order of runs.
+    pub order: Order,
+    /// The precision to which the smallest working limit of each cell is found, if at all.
+    pub floor: Option<f64>,
+    /// How much slower a run under a limit may be, as a factor.
+    pub slowdown: Option<f64>,
+    /// The page cache before each run.
+    pub cache: CacheState,
+    /// A shell command before the first run of each cell.
+    pub setup: Option<String>,
+    /// A shell command before each run.
+    pub prepare: Option<String>,
+    /// A shell command after each run.
+    pub conclude: Option<String>,
+    /// A shell command after the last run of each cell.
+    pub cleanup: Option<String>,
+    /// The memory limit of each run.
+    pub limit: Option<Bytes>,
+    /// When a run is ended.
+    pub timeout: Option<Duration>,
+    /// How long a run has after the first signal.
+    pub kill_after: Duration,
+    /// The most runs at a time.
+    pub jobs: u32,
+    /// Memory that concurrent runs may use together.
+    pub memory: Option<Bytes>,
+    /// The most that the sweep may cost.
+    pub max_cost: Option<Budget>,
+    /// The time between samples.
+    pub sample_interval: Option<Duration>,
+    /// Whether to measure in a cgroup.
+    pub cgroup: UseCgroup,
+}
+
+/// The page cache before a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CacheState {
+    /// Dropped.
+    Cold,
+    /// The inputs are read once.
+    Warm,
+    /// Nothing is done.
+    #[default]
+    AsIs,
+}
+
+impl CacheState {
+    /// The name of this state in the key of a cell; `None` if nothing is done.
+    pub(super) fn in_key(self) -> Option<String> {
+        match self {
+            Self::Cold => Some("cold".to_owned()),
+            Self::Warm => Some("warm".to_owned()),
+            Self::AsIs => None,
+        }
+    }
+}
+
+impl SweepOptions {
+    /// A sweep of this with default options.
+    pub fn new(spec: Spec) -> Self {
+        Self {
+            spec,
+            into: None,
+            retry: Retry::Interrupted,
+            cell: Vec::new(),
+            cell_index: Vec::new(),
+            record: None,
+            keep_outputs: false,
+            input: Vec::new(),
+            items: Vec::new(),
+            pick: Pick::First,
+            grow: Vec::new(),
+            size: Vec::new(),
+            staging: None,
+            param: Vec::new(),
+            scan: Vec::new(),
+            pair: false,
+            runs: 1,
+            min_runs: None,
+            max_runs: None,
+            precision: PRECISION,
+            warmup: 0,
+            order: Order::AsGiven,
+            floor: None,
+            slowdown: None,
+            cache: CacheState::AsIs,
+            setup: None,
+            prepare: None,
+            conclude: None,
+            cleanup: None,
+            limit: None,
+            timeout: None,
+            kill_after: KILL_AFTER,
+            jobs: 1,
+            memory: None,
+            max_cost: None,
+            sample_interval: None,
+            cgroup: UseCgroup::Auto,
+        }
+    }
+
+    /// The sweep that these settings describe.
+    ///
+    /// # Errors
+    /// If a value is invalid, or settings contradict each other.
+    pub fn from_settings(settings: &Settings) -> Result<Self, SettingError> {
+        let Some(spec) = Spec::from_settings(settings)? else {
+            return Err(SettingError::new("", "no task, command or image given"));
+        };
+        let options = Self::new(spec).with(Reader(settings))?;
+        let both = |one: &str, other: &str| settings.contains_key(one) && settings.contains_key(other);
+        for (one, other) in [("runs", "min-runs"), ("runs", "max-runs"), ("floor", "limit"), ("cell", "cell-index")] {
+            if both(one, other) {
+                return Err(SettingError::new(other, format!("`{other}` cannot be used with `{one}`")));
+            }
+        }
+        for cells in ["cell", "cell-index"] {
+            if both(cells, "into") {
+                return Err(SettingError::new(cells, format!("`{cells}` cannot be used with `into`")));
+            }
+        }
+        if options.slowdown.is_some() && options.floor.is_none() {
+            return Err(SettingError::new("slowdown", "`slowdown` needs `floor`"));
+        }
+        Ok(options)
+    }
+
+    /// Checks a single setting by itself.
+    ///
+    /// # Errors
+    /// If its value is invalid.
+    pub fn check_setting(name: &str, value: &serde_json::Value) -> Result<(), SettingError> {
+        let mut value = value.clone();
+        if let serde_json::Value::Array(variables) = &mut value
+            && name == "env"
+        {
+            // The value may still be given on the command line.
+            for variable in variables.iter_mut().filter(|variable| !settings::as_text(variable).contains('=')) {
+                *variable = format!("{}=", settings::as_text(variable)).into();
+            }
+        }
+        let mut alone = Settings::from_iter([(name.to_owned(), value)]);
+        if !SUBJECTS.contains(&name) {
+            alone.insert("command".to_owned(), "true".into());
+        }
+        match Spec::from_settings(&alone)? {
+            Some(spec) => Self::new(spec).with(Reader(&alone)).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    fn with(self, read: Reader<'_>) -> Result<Self, SettingError> {
+        Ok(Self {
+            into: read.path("into")?,
+            retry: read
+                .choice(
+                    "retry",
+                    &[("interrupted", Retry::Interrupted), ("failed", Retry::Failed), ("never", Retry::Never)],
+                )?
+                .unwrap_or(self.retry),
+            cell: read.list("cell")?,
+            cell_index: read.each("cell-index", argument::indices)?,
+            record: read.path("record")?,
+            keep_outputs: read.flag("keep-outputs")?,
+            input: read.list("input")?,
+            items: read.each("items", |text| text.parse::<Count>().map_err(|error| error.to_string()))?,
+            pick: read
+                .parsed("pick", |text| text.parse::<Pick>().map_err(|error| error.to_string()))?
+                .unwrap_or(self.pick),
+            grow: read.each("grow", argument::growth)?,
+            size: read.each("size", argument::size)?,
+            staging: read.path("staging")?,
+            param: parameters(read)?,
+            scan: scans(read)?,
+            pair: read.flag("pair")?,
+            runs: read.number("runs", 1..=MOST_RUNS)?.unwrap_or(self.runs),
+            min_runs: read.number("min-runs", 1..=MOST_RUNS)?,
+            max_runs: read.number("max-runs", 1..=MOST_RUNS)?,
+            precision: read.parsed("precision", argument::share)?.unwrap_or(self.precision),
+            warmup: read.number("warmup", 0..=u32::MAX)?.unwrap_or(self.warmup),
+            order: read
+                .parsed("order", |text| text.parse::<Order>().map_err(|error| error.to_string()))?
+                .unwrap_or(self.order),
+            floor: floor(read)?,
+            slowdown: read.parsed("slowdown", argument::times)?,
+            cache: read
+                .choice(
+                    "cache",
+                    &[("cold", CacheState::Cold), ("warm", CacheState::Warm), ("as-is", CacheState::AsIs)],
+                )?
+                .unwrap_or_default(),
+            setup: read.text("setup")?,
+            prepare: read.text("prepare")?,
+            conclude: read.text("conclude")?,
+            cleanup: read.text("cleanup")?,
+            limit: read.parsed("limit", argument::limit)?,
+            timeout: read.parsed("timeout", argument::duration)?,
+            kill_after: read.parsed("kill-after", argument::duration)?.unwrap_or(self.kill_after),
+            jobs: read.number("jobs", 1..=1024)?.unwrap_or(self.jobs),
+            memory: read.parsed("memory", argument::limit)?,
+            max_cost: read.parsed("max-cost", argument::budget)?,
+            sample_interval: read.parsed("sample-interval", argument::sample_interval)?,
+            cgroup: read
+                .choice(
+                    "cgroup",
+                    &[("auto", UseCgroup::Auto), ("always", UseCgroup::Always), ("never", UseCgroup::Never)],
+                )?
+                .unwrap_or_default(),
+            spec: self.spec,
+        })
+    }
+
+    /// Whether only some cells are requested.
+    pub(super) fn is_of_cells(&self) -> bool {
+        !self.cell.is_empty() || !self.cell_index.is_empty()
+    }
+
+    /// The numbers of runs.
+    ///
+    /// # Errors
+    /// If they contradict each other.
+    pub(super) fn repetitions(&self) -> Result<Repetitions, Failure> {
+        let precision = self.precision;
+        Ok(match (self.min_runs, self.max_runs) {
+            (Some(least), Some(most)) if least > most => {
+                return Err(Failure::usage(FewerAtMost { least, most }, "raise --max-runs, or remove it"));
+            }
+            (None, None) => Repetitions { least: self.runs, most: self.runs, precision },
+            (least, most) => {
+                let least = least.unwrap_or(3).min(most.unwrap_or(u32::MAX));
+                Repetitions { least, most: most.unwrap_or(least + 10).max(least), precision }
+            }
+        })
+    }
+}
+
+/// Contradictory numbers of runs.
+#[derive(Debug, thiserror::Error)]
+#[error("--min-runs {least} is greater than --max-runs {most}")]
+struct FewerAtMost {
+    least: u32,
+    most: u32,
+}
+
+/// A table of parameters, each with an array of values or a text such as `1,2`.
+fn parameters(read: Reader<'_>) -> Result<Vec<(String, Vec<String>)>, SettingError> {
+    let invalid = |error: String| SettingError::new("param", format!("invalid value for `param`: {error}"));
+    match read.0.get("param") {
+        Some(serde_json::Value::Object(table)) => table
+            .iter()
+            .map(|(name, value)| {
+                argument::parameter(&format!("{name}=")).map_err(invalid)?;
+                Ok((name.clone(), settings::as_list(value)))
+            })
+            .collect(),
+        _ => read.every("param", argument::parameter),
+    }
+}
+
+/// A table of ranges, each as `MIN:MAX:STEP`.
+fn scans(read: Reader<'_>) -> Result<Vec<(String, Vec<String>)>, SettingError> {
+    match read.0.get("scan") {
+        Some(serde_json::Value::Object(table)) => table
+            .iter()
+            .map(|(name, value)| {
+                let text = format!("{name}={}", settings::as_text(value));
+                argument::scan(&text)
+                    .map_err(|error| SettingError::new("scan", format!("invalid value '{text}' for `scan`: {error}")))
+            })
+            .collect(),
+        _ => read.every("scan", argument::scan),
+    }
+}
+
+/// The precision of the floor: a share, or true for the default.
+fn floor(read: Reader<'_>) -> Result<Option<f64>, SettingError> {
+    match read.0.get("floor") {
+        Some(serde_json::Value::Bool(wanted)) => Ok(wanted.then_some(PRECISION)),
+        _ => read.parsed("floor", argument::share),
+    }
+}

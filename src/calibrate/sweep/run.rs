@@ -1,0 +1,358 @@
+//! A sweep from its options to its end: plans the cells, opens the records, stages and guards the inputs, and makes the
+//! runs that are missing.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use super::executor::{self, SweepExecutor};
+use super::file::SweepSettings;
+use super::options::SweepOptions;
+use super::planned::{self, Planned};
+use super::recorder::{self, Destination, SweepRecorder};
+use super::subject::Subject;
+use super::{Admission, End, Expected, Left, Repetitions, Schedule, SweepError, floors, sweep};
+use crate::calibrate::failure::{Category, Failure};
+use crate::calibrate::feedback::Feedback;
+use crate::calibrate::monitor::{Cancel, Observer};
+use crate::calibrate::workload::InputAccess;
+use crate::host::machine::{Machine, available};
+use crate::model::observation::Observation;
+use crate::model::plan::{Plan, PlanCell};
+use crate::model::units::Bytes;
+use crate::runner::container::remove_leftovers;
+use crate::runner::originals::Guard;
+use crate::runner::staging::{MOST_MOUNTS, Staging, StagingError};
+use crate::store::{self, Folder, FolderError, index, read_plan};
+
+/// The subdirectory of the sweep in which inputs are staged.
+const STAGING: &str = "staging";
+
+/// Watches a sweep.
+pub trait SweepObserver {
+    /// The runs begin: how many are recorded already, and how many are left.
+    fn begins(&mut self, recorded: usize, left: usize);
+
+    /// An observer of the next run.
+    fn run(&mut self) -> Box<dyn Observer + Send>;
+
+    /// A run was recorded.
+    ///
+    /// # Errors
+    /// If the sweep cannot go on: the record stays.
+    fn recorded(
+        &mut self,
+        cell: &PlanCell,
+        run: u32,
+        observation: &Observation,
+        left: &Left<'_>,
+    ) -> Result<(), Failure>;
+
+    /// The last run has ended.
+    fn ends(&mut self) {}
+}
+
+/// A sweep that is planned.
+pub struct Sweep<'a> {
+    options: &'a SweepOptions,
+    repetitions: Repetitions,
+    subject: Subject<'a>,
+    planned: Planned,
+    saved: Option<Plan>,
+}
+
+/// What a sweep would do.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Preview {
+    /// Its cells, in the order of the plan.
+    pub cells: Vec<PreviewCell>,
+    /// The number of runs to make.
+    pub runs: usize,
+    /// How long they take, one after the other, if known for each.
+    pub time: Option<Duration>,
+    /// The number of floors to search for.
+    pub floors: usize,
+}
+
+/// A cell of a [`Preview`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct PreviewCell {
+    /// The cell.
+    pub cell: PlanCell,
+    /// The number of recorded runs.
+    pub recorded: usize,
+    /// The number of runs to make.
+    pub left: usize,
+    /// What a run is expected to take.
+    pub expected: Expected,
+}
+
+/// How a sweep ended.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct SweepOutcome {
+    /// Why it ended.
+    pub end: End,
+    /// The number of runs that failed.
+    pub failed: usize,
+    /// The number of runs that are left.
+    pub left: usize,
+    /// Where the records are: a file, or the directory of the sweep.
+    pub records: PathBuf,
+}
+
+impl<'a> Sweep<'a> {
+    /// Reads the task and the inputs, and plans the cells; runs nothing.
+    ///
+    /// # Errors
+    /// If something that the options name is missing or invalid.
+    pub fn plan(options: &'a SweepOptions, settings: &SweepSettings, feedback: &dyn Feedback) -> Result<Self, Failure> {
+        let repetitions = options.repetitions()?;
+        let subject = Subject::open(&options.spec, feedback)?;
+        let mut planned = planned::plan(options, &subject, settings.of_the_plan(), feedback)?;
+        planned.keep_older_keys(settings.saved.as_ref(), &[]);
+        Ok(Self { options, repetitions, subject, planned, saved: settings.saved.clone() })
+    }
+
+    /// The plan, as in plan.json.
+    ///
+    /// # Errors
+    /// If it cannot be written as JSON.
+    pub fn plan_json(&self) -> Result<String, Failure> {
+        self.planned.json()
+    }
+
+    /// What is recorded already, what would be run, and what it is expected to take.
+    ///
+    /// # Errors
+    /// If the records of the sweep cannot be read.
+    pub fn preview(mut self) -> Result<Preview, Failure> {
+        let folder = self.folder();
+        let recorded = match read_plan(&folder) {
+            Ok(plan) => {
+                let recorded = index(&folder)?.recorded;
+                self.planned.keep_older_keys(serde_json::from_str(&plan).ok().as_ref(), &recorded);
+                recorded
+            }
+            Err(FolderError::NoPlan(_)) => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+        let keys = self.keys();
+        let made = floors::made(self.options, &recorded);
+        let schedule = self.schedule(&keys, &made);
+        let mut forecast = self.planned.forecast(self.options);
+        self.planned.learn(&mut forecast, &recorded);
+        let floors = floors::known(&keys, &recorded).iter().filter(|known| !**known).count();
+        let cells = self.planned.cells.iter().enumerate().map(|(place, cell)| PreviewCell {
+            cell: cell.planned.clone(),
+            recorded: schedule.made(place),
+            left: schedule.pending().filter(|job| job.cell == place).count(),
+            expected: forecast.expected(place),
+        });
+        Ok(Preview {
+            cells: cells.collect(),
+            runs: schedule.left(),
+            time: schedule.pending().map(|job| forecast.expected(job.cell).time).sum(),
+            floors: if self.options.floor.is_some() { floors } else { 0 },
+        })
+    }
+
+    /// Makes the runs that are missing, and records each of them.
+    ///
+    /// # Errors
+    /// If a run was not possible or could not be recorded. What was recorded before stays.
+    pub fn run(
+        self,
+        machine: &Machine,
+        cancel: &mut dyn Cancel,
+        observer: &mut dyn SweepObserver,
+        feedback: &dyn Feedback,
+    ) -> Result<SweepOutcome, Failure> {
+        let Self { options, repetitions, subject, mut planned, saved } = self;
+        subject.require_inputs()?;
+        planned = planned.only(options, saved.as_ref())?;
+        let mut place = if options.is_of_cells() {
+            let place = Destination::file(&planned.record(options), options.record.is_some(), feedback)?;
+            planned.keep_older_keys(saved.as_ref(), place.recorded());
+            place
+        } else {
+            open(options, &mut planned, feedback)?
+        };
+        let staging = open_staging(options, &place)?;
+        let guard = guard(options, &subject, &planned, &place, &staging, feedback)?;
+        let staging = match (subject.engine(), guard.protects()) {
+            (Some(_), _) => staging.with_mounts(usize::MAX),
+            (None, true) => staging.with_mounts(MOST_MOUNTS),
+            (None, false) => staging.without_writable_links(),
+        };
+        let this = Self { options, repetitions, subject, planned, saved };
+        this.make_runs(machine, &mut place, (&staging, &guard), cancel, (observer, feedback))
+    }
+
+    fn make_runs(
+        &self,
+        machine: &Machine,
+        place: &mut Destination,
+        (staging, guard): (&Staging, &Guard),
+        cancel: &mut dyn Cancel,
+        (observer, feedback): (&mut dyn SweepObserver, &dyn Feedback),
+    ) -> Result<SweepOutcome, Failure> {
+        let Self { options, subject, planned, .. } = self;
+        let keys = self.keys();
+        let made = floors::made(options, place.recorded());
+        let mut schedule = self.schedule(&keys, &made);
+        planned.check_room(options, staging, &schedule)?;
+        clear_away(subject, feedback);
+        let mut forecast = planned.forecast(options);
+        planned.learn(&mut forecast, place.recorded());
+        let roots = machine.roots.clone();
+        let now = move || available(&roots).value();
+        let capacity = options.memory.or_else(|| now().map(|bytes| Bytes(bytes.0 / 10 * 9)));
+        let mut admission = Admission::new(forecast, capacity, now, options.max_cost);
+        let folders = Mutex::new(HashMap::new());
+        let known = floors::known(&keys, place.recorded());
+        let inputs = (staging, guard);
+        let bench = SweepExecutor::new((options, feedback), machine, subject, &planned.cells, inputs, &folders, known);
+        observer.begins(schedule.recorded(), schedule.left());
+        let mut recorder = SweepRecorder { place, cells: &planned.cells, folders: &folders, observer, failed: 0 };
+        let jobs = usize::try_from(options.jobs).unwrap_or(1);
+        let end = sweep(&bench, &mut recorder, &mut schedule, &mut admission, jobs, cancel);
+        recorder.observer.ends();
+        executor::lock(&folders).values().for_each(|folder| recorder::forget(folder));
+        // If the record was moved after the last run, all runs are lost with it.
+        if end.is_ok() {
+            recorder.place.check_in_place()?;
+        }
+        // After the last run, report the failures that would have stopped the next one.
+        let mut failures = [bench.unconcluded(), bench.spoiled_in_the_end()].into_iter().flatten();
+        let failure = if matches!(end, Ok(End::Done | End::Budget)) { failures.next() } else { None };
+        // Otherwise why the sweep ended comes first, and these are only told.
+        failures.for_each(|failure| feedback.failed(failure));
+        failure.map_or(Ok(()), Err)?;
+        match end {
+            Ok(end) => Ok(SweepOutcome {
+                end,
+                failed: recorder.failed,
+                left: schedule.left(),
+                records: recorder.place.records().to_owned(),
+            }),
+            Err(SweepError::Run(failure) | SweepError::Keep(failure)) => Err(failure),
+            Err(SweepError::Wait(error)) => Err(Failure::host(error)),
+        }
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.planned.cells.iter().map(|cell| cell.planned.key.as_str()).collect()
+    }
+
+    fn schedule(&self, keys: &[&str], made: &[store::Recorded]) -> Schedule {
+        Schedule::new(keys, self.repetitions, self.options.order, self.options.retry, made)
+    }
+
+    /// The directory for the records.
+    fn folder(&self) -> PathBuf {
+        folder_of(self.options, &self.planned)
+    }
+}
+
+fn folder_of(options: &SweepOptions, planned: &Planned) -> PathBuf {
+    let named = || PathBuf::from(format!("{}.sweep", planned::file_name(&planned.plan.task.name)));
+    options.into.clone().unwrap_or_else(named)
+}
+
+/// Opens the directory of the sweep.
+fn open(options: &SweepOptions, planned: &mut Planned, feedback: &dyn Feedback) -> Result<Destination, Failure> {
+    let path = folder_of(options, planned);
+    let mut folder = match Folder::open(&path) {
+        Ok(folder) => {
+            planned.keep_older_keys(serde_json::from_str(folder.plan()).ok().as_ref(), folder.recorded());
+            folder
+        }
+        Err(FolderError::NoPlan(_)) => Folder::create(&path, &planned.json()?)?,
+        Err(error) => return Err(error.into()),
+    };
+    let json = planned.json()?;
+    if let Some(torn) = folder.torn() {
+        feedback.note(&format!(
+            "the last record of {} is incomplete ({} bytes), its writer was killed; repeating that run",
+            folder.path().display(),
+            torn.bytes
+        ));
+    }
+    let path = folder.path().join(store::OBSERVATIONS);
+    folder.unusable().iter().for_each(|unusable| feedback.note(&unusable.describe(&path)));
+    planned::check_same_task(&folder, planned)?;
+    if folder.plan() != json {
+        folder.replace_plan(&json)?;
+    }
+    Ok(Destination::Folder(Box::new(folder)))
+}
+
+fn open_staging(options: &SweepOptions, place: &Destination) -> Result<Staging, Failure> {
+    let path = match (&options.staging, place) {
+        (Some(path), _) => path.clone(),
+        (None, Destination::Folder(folder)) => folder.path().join(STAGING),
+        (None, Destination::File(file)) => file.staging(),
+    };
+    Staging::open(&path).map_err(|error| {
+        let (category, help) = match &error {
+            StagingError::Occupied { .. } => {
+                (Category::Usage, Some("choose an empty or new directory with --staging".to_owned()))
+            }
+            StagingError::InUse { .. } => (
+                Category::Host,
+                Some("choose another directory with --staging, or wait until the other sweep ends".to_owned()),
+            ),
+            StagingError::Failed { .. } | StagingError::NoRoom { .. } => match error.refusal() {
+                Some(refusal) => (Category::Usage, Some(refusal.remedy().to_owned())),
+                None => (Category::Host, None),
+            },
+        };
+        Failure::new(category, error, help)
+    })
+}
+
+/// Protects the inputs; the sweep's own files may be among them.
+fn guard(
+    options: &SweepOptions,
+    subject: &Subject<'_>,
+    planned: &Planned,
+    place: &Destination,
+    staging: &Staging,
+    feedback: &dyn Feedback,
+) -> Result<Guard, Failure> {
+    let own: Vec<PathBuf> = match place {
+        Destination::Folder(folder) => vec![folder.path().to_owned()],
+        Destination::File(file) => vec![file.path().to_owned(), file.runs()],
+    };
+    let own = own.iter().map(PathBuf::as_path).chain([staging.path()]);
+    let inputs = planned.folders.iter().map(PathBuf::as_path);
+    let is_process = subject.engine().is_none();
+    let access = options.spec.input_access;
+    let guard = access.guard(inputs, own, is_process)?;
+    if let Some(why) = guard.obstacle().filter(|_| access != InputAccess::Watched) {
+        feedback.note(&format!(
+            "the inputs are not protected from the task, only checked after each run: {why}. The sweep stops when a \
+             run has changed them"
+        ));
+    }
+    Ok(guard)
+}
+
+/// Removes containers and cgroups of a killed sweep.
+fn clear_away(subject: &Subject<'_>, feedback: &dyn Feedback) {
+    match remove_leftovers(subject.engine(), false, false) {
+        Ok(leftovers) => {
+            for removed in &leftovers.removed {
+                feedback.note(&format!("removed {removed}, left behind by a killed highwater"));
+            }
+            for failed in &leftovers.failed {
+                feedback.note(&failed.to_string());
+            }
+        }
+        Err(error) => feedback.note(&format!("failed to look for leftovers of a killed highwater: {error}")),
+    }
+}

@@ -1,0 +1,365 @@
+//! What is run: a process, an image or a task, with its environment, mounts and options.
+//!
+//! [`Spec`] says what to run. The command line and every file format are parsed into it; [`Workload::open`] finds what
+//! it names, and [`Workload::measure`] runs it.
+
+pub(crate) mod container;
+mod engine;
+pub(crate) mod inputs;
+mod private;
+pub(crate) mod process;
+mod redact;
+pub mod settings;
+mod task;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use self::container::ContainerWorkload;
+use self::private::PrivateTask;
+use self::process::{ProcessWorkload, make_folder};
+use super::failure::Failure;
+use super::feedback::Feedback;
+use super::measure::{MeasureError, RunContext, measure};
+use super::monitor::{Cancel, Observer, WatchOptions};
+use super::predict::predict;
+use super::resolve::Resolution;
+use crate::host::machine::Machine;
+use crate::model::observation::{Logs, Observation, Subject};
+use crate::model::prediction::Prediction;
+use crate::model::task::Task;
+use crate::model::units::Bytes;
+use crate::runner::Runner;
+use crate::runner::originals::Guard;
+use crate::runner::process::{Output, ProcessRunner, Stdin};
+use crate::tree::Options;
+
+pub use self::container::ContainerOptions;
+pub use self::engine::{EngineOptions, Images, PROCESSING_CONTAINER};
+pub use self::inputs::InputAccess;
+pub use self::redact::{missing, redact};
+pub use self::task::{ReadTask, TaskOptions, variables};
+
+/// Set in the environment of a highwater that gave itself a cgroup; hidden from tasks.
+pub const INSIDE_SCOPE: &str = "HIGHWATER_SCOPE";
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub enum What {
+    /// A task.json; `-` is stdin.
+    Task {
+        /// Its path.
+        path: PathBuf,
+        /// Whether it runs as a container of its image, or as a process on this machine.
+        in_container: bool,
+    },
+    /// The command, as a process on this machine.
+    Command,
+    /// An image; the command is passed to its entrypoint.
+    Image(String),
+}
+
+/// What to run, and how.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// What to run.
+    pub what: What,
+    /// The command and its arguments; empty for a task.
+    pub command: Vec<OsString>,
+    /// How a task and its template are found.
+    pub task: TaskOptions,
+    /// The container engine.
+    pub engine: EngineOptions,
+    /// Options of containers.
+    pub container: ContainerOptions,
+    /// Arguments of the command whose values are kept out of records.
+    pub redact: Vec<String>,
+    /// Whether the task may write to its input.
+    pub input_access: InputAccess,
+    /// Whether the input was chosen to be small, as for a check: warnings that this explains are omitted.
+    pub is_sample: bool,
+    /// The input of a bare command or image, where that is known.
+    pub input: Option<PathBuf>,
+}
+
+impl Spec {
+    /// This with default options.
+    pub fn new(what: What, command: Vec<OsString>) -> Self {
+        Self {
+            what,
+            command,
+            task: TaskOptions::default(),
+            engine: EngineOptions::default(),
+            container: ContainerOptions::default(),
+            redact: Vec::new(),
+            input_access: InputAccess::default(),
+            is_sample: false,
+            input: None,
+        }
+    }
+
+    /// Whether it runs in a container.
+    ///
+    /// # Errors
+    /// An option of containers was given for a process.
+    pub fn is_container(&self) -> Result<bool, Failure> {
+        let is_container = match &self.what {
+            What::Image(_) => true,
+            What::Task { in_container, .. } => *in_container,
+            What::Command => false,
+        };
+        match self.container.only_for_containers() {
+            Some(option) if !is_container => {
+                let help = "remove it, or run a container: --image IMAGE, or a TASK without --runner process";
+                Err(Failure::usage(OnlyForContainers(option), help))
+            }
+            _ => Ok(is_container),
+        }
+    }
+
+    /// The image, if one is named.
+    pub(crate) fn image(&self) -> Option<&str> {
+        match &self.what {
+            What::Image(image) => Some(image),
+            What::Task { .. } | What::Command => None,
+        }
+    }
+
+    /// Guards the input of a bare command or image; `None` if it is unknown.
+    fn guard_of_command(&self, is_process: bool) -> Result<Option<Guard>, Failure> {
+        self.input.as_deref().map(|input| self.input_access.guard([input], [], is_process)).transpose()
+    }
+
+    /// The command to record.
+    ///
+    /// # Errors
+    /// The command has no argument of a name to redact.
+    pub fn recorded(&self, command: &[String]) -> Result<Vec<String>, Failure> {
+        redact(command, &self.redact)
+    }
+
+    /// Warns about a task before it runs.
+    fn warn(&self, resolution: &Resolution, feedback: &dyn Feedback) {
+        for mut flawed in resolution.warnings() {
+            // A small input says nothing about the rule.
+            flawed.problems.retain(|problem| !(self.is_sample && problem.code == "floor-always-wins"));
+            feedback.warn(&flawed);
+        }
+    }
+}
+
+/// Predicts from the sizes of all inputs; `strict` as for the platform.
+///
+/// # Errors
+/// If an input cannot be read, or the pattern of a rule is invalid.
+pub fn survey(task: &Task, strict: bool, feedback: &dyn Feedback) -> Result<Prediction, Failure> {
+    let tell = |progress| feedback.reading(Some(progress));
+    let options = Options { strict, progress: feedback.shows_reading().then_some(&tell), ..Options::default() };
+    let prediction = predict(task, &options);
+    feedback.reading(None);
+    Ok(prediction?)
+}
+
+/// Whether a process gets a cgroup.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UseCgroup {
+    /// If possible; otherwise it is sampled.
+    #[default]
+    Auto,
+    /// Always; without one, the run fails.
+    Always,
+    /// Never: it is sampled.
+    Never,
+}
+
+/// Options that may differ between runs of the same subject.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// The memory limit.
+    pub limit: Option<Bytes>,
+    /// Whether a process gets a cgroup.
+    pub cgroup: UseCgroup,
+    /// Variables that extend or override those of the task.
+    pub env: Vec<(String, String)>,
+    /// The standard input of a process.
+    pub stdin: Stdin,
+    /// The destination of stdout.
+    pub stdout: Output,
+    /// The destination of stderr.
+    pub stderr: Output,
+    /// Where a container's output is kept as well.
+    pub logs: Option<Logs>,
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        Self {
+            limit: None,
+            cgroup: UseCgroup::Auto,
+            env: Vec::new(),
+            stdin: Stdin::Inherit,
+            stdout: Output::Inherit,
+            stderr: Output::Inherit,
+            logs: None,
+        }
+    }
+}
+
+impl RunOptions {
+    /// Redirects stdout and stderr to files in this directory whose names begin with `stem`.
+    ///
+    /// # Errors
+    /// If the directory cannot be created.
+    pub fn output_to(&mut self, folder: &Path, stem: &str) -> Result<(), Failure> {
+        make_folder(folder)?;
+        self.stdout = Output::File(folder.join(format!("{stem}stdout.log")));
+        self.stderr = Output::File(folder.join(format!("{stem}stderr.log")));
+        Ok(())
+    }
+}
+
+/// The subject and its runner: prepared once, started as often as needed.
+pub enum Workload {
+    /// A process on this machine.
+    Process(Box<ProcessWorkload>),
+    /// A container.
+    Container(Box<ContainerWorkload>),
+    /// A task that gets a copy of its input for each run.
+    Private(Box<PrivateTask>),
+}
+
+impl Workload {
+    /// Reads the task, prints warnings, and predicts; finds the engine and the image.
+    ///
+    /// # Errors
+    /// If something that it names is missing or invalid.
+    pub fn open(spec: &Spec, feedback: &dyn Feedback) -> Result<Self, Failure> {
+        let is_known = matches!(spec.what, What::Task { .. })
+            || (spec.input.is_some() && spec.input_access == InputAccess::Watched);
+        if spec.input_access != InputAccess::ReadOnly && !is_known {
+            let help = "describe the command in a task.json, or use `highwater sweep` with --input";
+            return Err(Failure::usage(NoKnownInput, help));
+        }
+        let mut start = match ContainerWorkload::open(spec, feedback)? {
+            Some(container) => Self::Container(Box::new(container)),
+            None => Self::Process(Box::new(ProcessWorkload::open(spec, feedback)?)),
+        };
+        match &mut start {
+            Self::Process(what) => what.subject.command = spec.recorded(&what.subject.command)?,
+            Self::Container(container) => container.subject.command = spec.recorded(&container.subject.command)?,
+            Self::Private(_) => {}
+        }
+        if spec.input_access != InputAccess::Private {
+            return Ok(start);
+        }
+        PrivateTask::new(start).map(|task| Self::Private(Box::new(task)))
+    }
+
+    /// The facts about the subject for a record.
+    pub fn about(&self) -> RunContext {
+        let notes = match self {
+            Self::Process(what) => what.notes(),
+            Self::Container(container) => container.notes.clone(),
+            Self::Private(task) => task.notes(),
+        };
+        RunContext { notes, ..RunContext::one_run(self.subject().clone(), self.prediction().cloned()) }
+    }
+
+    /// Checks that the subject can access its inputs.
+    ///
+    /// # Errors
+    /// A process would not find its inputs, so its peak would be meaningless.
+    pub fn require_inputs(&self) -> Result<(), Failure> {
+        match self {
+            Self::Process(what) => what.require_inputs(),
+            Self::Container(_) => Ok(()),
+            Self::Private(task) => task.on_originals().require_inputs(),
+        }
+    }
+
+    /// What a record says about it.
+    pub fn subject(&self) -> &Subject {
+        match self {
+            Self::Process(what) => &what.subject,
+            Self::Container(container) => &container.subject,
+            Self::Private(task) => task.on_originals().subject(),
+        }
+    }
+
+    fn prediction(&self) -> Option<&Prediction> {
+        match self {
+            Self::Process(what) => what.prediction.as_ref(),
+            Self::Container(container) => container.prediction.as_ref(),
+            Self::Private(task) => task.on_originals().prediction(),
+        }
+    }
+
+    /// Whether it runs in a container.
+    pub fn is_container(&self) -> bool {
+        match self {
+            Self::Process(_) => false,
+            Self::Container(_) => true,
+            Self::Private(task) => task.on_originals().is_container(),
+        }
+    }
+
+    fn guard(&self) -> Option<&Guard> {
+        match self {
+            Self::Process(what) => what.guard.as_ref(),
+            Self::Container(container) => container.guard.as_ref(),
+            Self::Private(task) => Some(task.guard()),
+        }
+    }
+
+    /// Notes in the record whether the run has changed the input, which is a reason to stop.
+    pub fn check_inputs(&self, observation: &mut Observation) -> Option<Failure> {
+        inputs::note_changes(observation, &self.guard()?.originals().changes(&[]))
+    }
+
+    /// The Docker limit that its rules predict.
+    pub fn predicted_limit(&self) -> Option<Bytes> {
+        self.prediction()?.docker.limit.as_ref().map(|limit| limit.bytes)
+    }
+
+    /// Runs it once with these options; the inner error says why there is no observation.
+    ///
+    /// # Errors
+    /// The input cannot be copied.
+    pub fn measure(
+        &self,
+        machine: &Machine,
+        (options, watch): (&RunOptions, &WatchOptions),
+        context: RunContext,
+        cancel: Option<&mut dyn Cancel>,
+        observer: &mut dyn Observer,
+    ) -> Result<Result<Observation, MeasureError>, Failure> {
+        let mut runner = self.runner(machine, options)?;
+        Ok(measure(&mut *runner, context, machine.facts.clone(), watch, cancel, observer))
+    }
+
+    /// A runner for it with these options.
+    fn runner(&self, machine: &Machine, conditions: &RunOptions) -> Result<Box<dyn Runner>, Failure> {
+        Ok(match self {
+            Self::Process(what) => {
+                let runner = ProcessRunner::new(machine, what.launch(conditions));
+                Box::new(match conditions.cgroup {
+                    UseCgroup::Auto => runner,
+                    UseCgroup::Never => runner.without_cgroup(),
+                    UseCgroup::Always => runner.only_in_cgroup(),
+                })
+            }
+            Self::Container(container) => Box::new(container.runner(machine, conditions)),
+            Self::Private(task) => task.runner(machine, conditions)?,
+        })
+    }
+}
+
+/// A bare command, whose input is unknown.
+#[derive(Debug, thiserror::Error)]
+#[error("--input-access needs a task: highwater does not know which files a bare command reads")]
+struct NoKnownInput;
+
+/// A container option given for a process.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} has no effect on a process on this machine")]
+struct OnlyForContainers(&'static str);

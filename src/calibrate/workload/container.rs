@@ -1,0 +1,307 @@
+//! The subject as a container: an image, or a task with its prediction.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::Path;
+
+use crate::calibrate::resolve::Resolution;
+use crate::host::machine::Machine;
+use crate::model::lint::Platform;
+use crate::model::observation::Subject;
+use crate::model::prediction::Prediction;
+use crate::model::task::Task;
+use crate::runner::container::{Bind, ContainerLaunch, ContainerRunner, UseProbe};
+use crate::runner::engine::{Engine, Image};
+use crate::runner::originals::Guard;
+
+use super::inputs::{self, Mounting};
+use super::{RunOptions, Spec, What, survey};
+use crate::calibrate::failure::Failure;
+use crate::calibrate::feedback::Feedback;
+
+/// What to run in a container, and what is known before the run.
+pub struct ContainerWorkload {
+    engine: Engine,
+    image: Image,
+    launch: ContainerLaunch,
+    probe: UseProbe,
+    noise_floor: bool,
+    pub(super) subject: Subject,
+    pub(super) prediction: Option<Prediction>,
+    /// The task and its inputs, unless a sweep manages them.
+    pub(super) task: Option<Box<Task>>,
+    pub(super) guard: Option<Guard>,
+    /// Notes on its input for the record.
+    pub(super) notes: Vec<String>,
+}
+
+impl ContainerWorkload {
+    /// `None` if the subject is a process.
+    pub(super) fn open(spec: &Spec, feedback: &dyn Feedback) -> Result<Option<Self>, Failure> {
+        if !spec.is_container()? {
+            return Ok(None);
+        }
+        match &spec.what {
+            What::Image(image) => Self::image(spec, image, feedback).map(Some),
+            What::Task { path, .. } => Self::task(spec, path, feedback).map(Some),
+            What::Command => Ok(None),
+        }
+    }
+
+    fn image(spec: &Spec, name: &str, feedback: &dyn Feedback) -> Result<Self, Failure> {
+        let words = words(&spec.command)?;
+        let engine = spec.engine.engine()?;
+        let image = spec.engine.image(&engine, name, feedback)?;
+        let mut container = Self::of_image(spec, engine, image, name, words);
+        if let Some(guard) = spec.guard_of_command(false)? {
+            container.protect(Mounting { guard: &guard, staged: &[], known: None })?;
+            container.guard = Some(guard);
+        }
+        Ok(container)
+    }
+
+    /// A container of an image that the engine has, with this command.
+    pub(crate) fn of_image(spec: &Spec, engine: Engine, image: Image, name: &str, words: Vec<String>) -> Self {
+        let mut launch = ContainerLaunch::new(name);
+        launch.command = Some(words.clone()).filter(|words| !words.is_empty());
+        spec.container.apply(&mut launch);
+        let subject = Subject { name: None, command: words };
+        Self::new(spec, (engine, image), launch, subject, None)
+    }
+
+    fn task(spec: &Spec, path: &Path, feedback: &dyn Feedback) -> Result<Self, Failure> {
+        let task = spec.task.read(path)?;
+        let engine = spec.engine.engine()?;
+        let mut resolution = spec.task.put_together(task, Some((&engine, &spec.engine)), feedback)?;
+        let prediction = survey(&resolution.task, false, feedback)?;
+        resolution.lint(Some(&prediction), Platform::Any);
+        spec.warn(&resolution, feedback);
+        let Resolution { task, .. } = resolution;
+        let image = Self::image_of(spec, &engine, &task, feedback)?;
+        let guard = spec.input_access.guard_of_task(&task, false)?;
+        let mut container = Self::of_task(spec, engine, image, &task, prediction);
+        container.protect(Mounting { guard: &guard, staged: &[], known: None })?;
+        container.task = Some(Box::new(task));
+        container.guard = Some(guard);
+        Ok(container)
+    }
+
+    /// Finds or pulls the image of a task.
+    pub(crate) fn image_of(
+        spec: &Spec,
+        engine: &Engine,
+        task: &Task,
+        feedback: &dyn Feedback,
+    ) -> Result<Image, Failure> {
+        let Some(name) = &task.image else {
+            let help = "run it as a process with --runner process";
+            return Err(Failure::usage(NoImage { task: task.name.clone() }, help));
+        };
+        Ok(spec.engine.image(engine, name, feedback)?)
+    }
+
+    /// A container of a task whose image the engine has.
+    pub(crate) fn of_task(spec: &Spec, engine: Engine, image: Image, task: &Task, prediction: Prediction) -> Self {
+        let mut launch = launch(task, task.image.clone().unwrap_or_default());
+        spec.container.apply(&mut launch);
+        let subject = Subject { name: Some(task.name.clone()), command: task.command.clone().unwrap_or_default() };
+        Self::new(spec, (engine, image), launch, subject, Some(prediction))
+    }
+
+    fn new(
+        spec: &Spec,
+        (engine, image): (Engine, Image),
+        launch: ContainerLaunch,
+        subject: Subject,
+        prediction: Option<Prediction>,
+    ) -> Self {
+        let (probe, noise_floor) = (spec.container.probe, spec.container.idle_peak);
+        let (task, guard, notes) = (None, None, Vec::new());
+        Self { engine, image, launch, probe, noise_floor, subject, prediction, task, guard, notes }
+    }
+
+    /// The same container with other inputs, which belong to the run.
+    pub(super) fn on_copies(&self, of: &Task, copies: &Task) -> Self {
+        let mut launch = self.launch.clone();
+        for (original, copy) in of.inputs().zip(copies.inputs()) {
+            let binds = launch.mounts.iter_mut().filter(|bind| bind.target == original.mounted_path);
+            for bind in binds.filter(|bind| Some(&bind.source) == original.host_path.as_ref()) {
+                bind.source = copy.host_path.clone().unwrap_or_default();
+            }
+        }
+        Self {
+            engine: self.engine.clone(),
+            image: self.image.clone(),
+            launch,
+            probe: self.probe,
+            noise_floor: self.noise_floor,
+            subject: self.subject.clone(),
+            prediction: self.prediction.clone(),
+            task: None,
+            guard: None,
+            notes: Vec::new(),
+        }
+    }
+
+    /// Mounts the input read-only at every path, unless it is a private copy.
+    pub(crate) fn protect(&mut self, mounting: Mounting<'_>) -> Result<(), Failure> {
+        self.notes = inputs::notes(mounting.guard, mounting.staged);
+        let mut units = Vec::new();
+        for bind in &mut self.launch.mounts {
+            if let Some(staged) = mounting.staged.iter().find(|staged| staged.input() == bind.source) {
+                bind.read_only = !staged.is_private();
+                let target = bind.target.trim_end_matches('/');
+                units.extend(staged.mounts().iter().map(|(name, source)| Bind {
+                    source: source.clone(),
+                    target: format!("{target}/{}", name.to_string_lossy()),
+                    read_only: true,
+                }));
+            }
+        }
+        self.launch.mounts.extend(units);
+        if !self.engine.facts.seems_local() {
+            return Ok(());
+        }
+        self.launch.protect(mounting.guard.originals()).map_err(|source| Failure::host(NotProtected(source)))
+    }
+
+    /// The container configuration, to be changed.
+    pub(crate) fn launch_mut(&mut self) -> &mut ContainerLaunch {
+        &mut self.launch
+    }
+
+    /// A runner for the container with these options.
+    pub(super) fn runner(&self, machine: &Machine, conditions: &RunOptions) -> ContainerRunner {
+        let mut launch = self.launch.clone();
+        launch.limit = conditions.limit;
+        for (name, value) in &conditions.env {
+            launch.env.retain(|(known, _)| known != name);
+            launch.env.push((name.clone(), value.clone()));
+        }
+        launch.stdout.clone_from(&conditions.stdout);
+        launch.stderr.clone_from(&conditions.stderr);
+        launch.logs.clone_from(&conditions.logs);
+        ContainerRunner::new(machine, self.engine.clone(), self.image.clone(), launch)
+            .probe(self.probe)
+            .idle_peak(self.noise_floor)
+    }
+}
+
+/// Options of containers.
+#[derive(Clone, Debug, Default)]
+pub struct ContainerOptions {
+    /// Mounts in addition to those of the task.
+    pub mount: Vec<Bind>,
+    /// Variables of the task, which may be a process, too; they override its own.
+    pub env: Vec<(String, String)>,
+    /// The user instead of the image's, as `USER` or `USER:GROUP`.
+    pub user: Option<String>,
+    /// The network instead of the engine's default.
+    pub network: Option<String>,
+    /// The name of the container.
+    pub name: Option<String>,
+    /// Labels in addition to those of the task.
+    pub label: Vec<(String, String)>,
+    /// The program instead of the image's entrypoint.
+    pub entrypoint: Option<String>,
+    /// The working directory instead of the image's.
+    pub workdir: Option<String>,
+    /// Whether to read the peak with a probe in the container.
+    pub probe: UseProbe,
+    /// Whether to report the peak of an idle container of the image.
+    pub idle_peak: bool,
+}
+
+impl ContainerOptions {
+    /// Whether a mount has the placeholder `{input}` as its source.
+    pub(crate) fn mounts_place(&self) -> bool {
+        self.mount.iter().any(|bind| bind.source.ends_with("{input}"))
+    }
+
+    /// Sets the variables of `--env`.
+    pub(crate) fn set_env(&self, env: &mut Vec<(String, String)>) {
+        for (name, value) in &self.env {
+            env.retain(|(known, _)| known != name);
+            env.push((name.clone(), value.clone()));
+        }
+    }
+
+    /// The first container option that was given.
+    pub(super) fn only_for_containers(&self) -> Option<&'static str> {
+        let given = [
+            ("--mount", !self.mount.is_empty()),
+            ("--user", self.user.is_some()),
+            ("--network", self.network.is_some()),
+            ("--name", self.name.is_some()),
+            ("--label", !self.label.is_empty()),
+            ("--entrypoint", self.entrypoint.is_some()),
+            ("--workdir", self.workdir.is_some()),
+            ("--probe", self.probe != UseProbe::Auto),
+            ("--idle-peak", self.idle_peak),
+        ];
+        given.into_iter().find_map(|(option, is_given)| is_given.then_some(option))
+    }
+
+    /// Applies command-line options, which override or extend those of the task.
+    fn apply(&self, launch: &mut ContainerLaunch) {
+        launch.mounts.extend(self.mount.iter().cloned());
+        self.set_env(&mut launch.env);
+        launch.labels.extend(self.label.iter().cloned());
+        let set = |place: &mut Option<String>, given: &Option<String>| {
+            if given.is_some() {
+                place.clone_from(given);
+            }
+        };
+        set(&mut launch.user, &self.user);
+        set(&mut launch.network, &self.network);
+        set(&mut launch.name, &self.name);
+        set(&mut launch.working_directory, &self.workdir);
+        if let Some(program) = &self.entrypoint {
+            launch.entrypoint = Some(vec![program.clone()]);
+        }
+    }
+}
+
+/// The container configuration of a task.
+fn launch(task: &Task, image: String) -> ContainerLaunch {
+    let mut launch = ContainerLaunch::new(image);
+    launch.command.clone_from(&task.command);
+    launch.env.clone_from(&task.env);
+    launch.working_directory = task.working_dir.as_ref().map(|folder| folder.to_string_lossy().into_owned());
+    let binds = task.binds().into_iter();
+    launch.mounts = binds
+        .map(|bind| Bind { source: bind.host_path, target: bind.mounted_path, read_only: bind.read_only })
+        .collect();
+    launch.labels = task.config.labels.iter().cloned().collect::<BTreeMap<_, _>>();
+    launch.user = task.config.text("user").map(str::to_owned);
+    launch.network = task.config.text("network").map(str::to_owned);
+    launch
+}
+
+/// The paths of the input cannot be found.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to find the paths of the input")]
+struct NotProtected(#[source] std::io::Error);
+
+/// A task cannot run as a container.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to run {task} as a container: it names no image")]
+struct NoImage {
+    task: String,
+}
+
+/// The command as strings, because an engine accepts only UTF-8.
+fn words(command: &[OsString]) -> Result<Vec<String>, Failure> {
+    let text = |word: &OsString| {
+        word.to_str().map(str::to_owned).ok_or_else(|| {
+            let help = "rename the file, or refer to it in a script inside the image";
+            Failure::usage(NoText(word.to_string_lossy().into_owned()), help)
+        })
+    };
+    command.iter().map(text).collect()
+}
+
+/// An argument that is not UTF-8.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to pass the argument `{0}` to a container: it is not valid UTF-8, which container engines require")]
+struct NoText(String);
