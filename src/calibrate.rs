@@ -1,4 +1,4 @@
-//! The verbs: measuring, fitting, checking and sweeping.
+//! The verbs: measuring, fitting, checking, sweeping and reporting.
 
 pub mod cells;
 pub mod check;
@@ -7,6 +7,7 @@ pub mod floor;
 pub mod measure;
 pub mod monitor;
 pub mod predict;
+pub mod report;
 pub mod resolve;
 #[cfg(test)]
 mod scripted;
