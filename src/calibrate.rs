@@ -1,4 +1,4 @@
-//! The verbs: measuring, fitting, checking and sweeping.
+//! The verbs: measuring, fitting, checking, sweeping and reporting.
 
 pub mod argument;
 pub mod cells;
@@ -10,6 +10,7 @@ pub mod floor;
 pub mod measure;
 pub mod monitor;
 pub mod predict;
+pub mod report;
 pub mod resolve;
 #[cfg(test)]
 mod scripted;

@@ -18,7 +18,7 @@ mod verdict;
 mod words;
 
 pub use self::csv::csv;
-pub use assemble::{Builder, Head, MOST_RUNS, Material, Shown, TIMELINE_SAMPLES, report};
+pub use assemble::{Builder, Head, Judged, MOST_RUNS, Shown, TIMELINE_SAMPLES};
 pub use html::{HtmlError, html};
 pub use json::json;
 pub use markdown::markdown;

@@ -10,6 +10,7 @@
 //! was killed for memory only pushes the rule up.
 
 mod backtest;
+mod calibration;
 mod choose;
 mod csv;
 mod evaluate;
@@ -24,6 +25,7 @@ mod records;
 mod result;
 mod shape;
 mod waste;
+mod write;
 
 use serde::Serialize;
 
@@ -38,10 +40,11 @@ use points::{Point, Points};
 use shape::Curve;
 
 pub use self::backtest::{Backtest, backtest, backtest_by};
+pub use self::calibration::{Calibration, CalibrationOptions, ForSize, calibrate};
 pub use self::csv::parse as parse_csv;
 pub use self::evaluate::{Evaluation, Order, Protocol, TaskScore, evaluate};
 pub use self::group::{Declared, Group, SkippedRuns};
-pub use self::headroom::{Conformal, Headroom};
+pub use self::headroom::Headroom;
 pub use self::joint::{OtherChannel, fit_group, fit_single};
 pub use self::oracle::oracle;
 pub use self::platform::{KUBERNETES_MARGIN, Target, whole_factor};
@@ -49,6 +52,7 @@ pub use self::records::{Groups, Metric, groups as group_records};
 pub use self::result::{Evidence, Fit, HeldOut, Inputs, Outlier, Warning};
 pub use self::shape::Shape;
 pub use self::waste::waste;
+pub use self::write::{check_document, write_rule};
 
 /// Fewer distinct inputs than this are not enough evidence.
 pub const FEWEST_INPUTS: usize = 3;

@@ -1,6 +1,5 @@
 //! `highwater fit`: finds the rule for recorded runs.
 
-mod result;
 mod runs;
 mod table;
 mod write;
@@ -9,14 +8,15 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use highwater::calibrate::argument::share;
-use highwater::calibrate::fit::{FitOptions, Group, Objective, Target, TooLittle};
+use highwater::calibrate::fit::{
+    Calibration, CalibrationOptions, FitOptions, Group, Objective, Target, TooLittle, calibrate,
+};
 use highwater::model::document::Source;
 use highwater::model::fit::{Documented, FittedRule, Form};
 use highwater::model::rule::Dialect;
 use highwater::model::units::Bytes;
 use highwater::report::emit::{Consumer, emit};
 
-use self::result::{Fitted, Wanted, fitted};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::output;
@@ -25,7 +25,7 @@ use super::table::printable;
 use super::task::TemplateArgs;
 
 pub(crate) use self::runs::RunsArgs;
-pub(crate) use self::table::{backtest_row, describe};
+pub(crate) use self::table::backtest_row;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -210,14 +210,14 @@ impl EmitArg {
 }
 
 impl FitArgs {
-    fn wanted(&self, group: &Group, file: Option<&Source>) -> Wanted<'_> {
+    fn calibration_options(&self, group: &Group, file: Option<&Source>) -> CalibrationOptions<'_> {
         let asked = self.dialect.map(|dialect| match dialect {
             DialectArg::Complexity => Dialect::Complexity,
             DialectArg::ScaleFactor => Dialect::ScaleFactor,
         });
         let recorded = || group.declared.as_ref().and_then(|declared| declared.dialect);
-        Wanted {
-            options: self.options.fit_options(),
+        CalibrationOptions {
+            fit: self.options.fit_options(),
             dialect: asked.or_else(|| file.and_then(Source::dialect)).or_else(recorded).unwrap_or(Dialect::Complexity),
             target: match self.target {
                 TargetArg::Docker => Target::Docker,
@@ -235,7 +235,7 @@ pub(crate) fn run(args: &FitArgs) -> Result<Exit, Failure> {
     let mut results = Vec::new();
     let mut lacking = Vec::new();
     for group in &groups {
-        match fitted(group, &args.wanted(group, file.as_ref().map(|file| &file.source))) {
+        match calibrate(group, &args.calibration_options(group, file.as_ref().map(|file| &file.source))) {
             Ok(result) => results.push((group, result)),
             Err(reason) => lacking.push((group, reason)),
         }
@@ -265,12 +265,12 @@ pub(crate) fn run(args: &FitArgs) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn emitted(fitted: &Fitted, consumer: Consumer) -> Result<Exit, Failure> {
+fn emitted(fitted: &Calibration, consumer: Consumer) -> Result<Exit, Failure> {
     let documented = match consumer {
         Consumer::TaskApi => documented(fitted)?,
         _ => &Documented::default(),
     };
-    let warnings = fitted.fit.warnings.iter().map(|warning| format!("warning: {}", describe(warning)));
+    let warnings = fitted.fit.warnings.iter().map(|warning| format!("warning: {warning}"));
     warnings.for_each(|warning| output::say(&printable(&warning)));
     if !consumer.scales() && !fitted.declaration.limit.growth.is_empty() {
         let inputs = &fitted.declaration.fixed.inputs;
@@ -284,7 +284,7 @@ fn emitted(fitted: &Fitted, consumer: Consumer) -> Result<Exit, Failure> {
 }
 
 /// The rules as a Task API document states them.
-fn documented(fitted: &Fitted) -> Result<&Documented, Failure> {
+fn documented(fitted: &Calibration) -> Result<&Documented, Failure> {
     fitted.documented.as_ref().ok_or_else(|| {
         let help = "use --form max, the default".to_owned();
         Failure::new(Exit::Usage, &NotDocumented(fitted.fit.rule.to_string()), Some(help))
@@ -296,7 +296,7 @@ fn documented(fitted: &Fitted) -> Result<&Documented, Failure> {
 #[error("the Task API cannot express {0}: it takes the maximum of base and growth, not their sum")]
 struct NotDocumented(String);
 
-fn only_one<'a>(results: &'a [(&Group, Fitted)]) -> Result<&'a Fitted, Failure> {
+fn only_one<'a>(results: &'a [(&Group, Calibration)]) -> Result<&'a Calibration, Failure> {
     match results {
         [(_, only)] => Ok(only),
         several => {
@@ -319,9 +319,9 @@ fn nothing_fitted(lacking: &[(&Group, TooLittle)]) -> Failure {
     Failure::new(Exit::TooLittleData, &reason, Some(MORE_DATA.to_owned()))
 }
 
-fn json(results: &[(&Group, Fitted)]) -> Result<String, Failure> {
+fn json(results: &[(&Group, Calibration)]) -> Result<String, Failure> {
     let named = results.iter().any(|(group, _)| group.name().is_some() && !group.recorded);
-    let all: Vec<&Fitted> = results.iter().map(|(_, result)| result).collect();
+    let all: Vec<&Calibration> = results.iter().map(|(_, result)| result).collect();
     let text = match all.as_slice() {
         // A table with task names, or records of several tasks, gives an array.
         [only] if !named => serde_json::to_string_pretty(only),

@@ -1,19 +1,14 @@
 //! `highwater report`: reports on recorded runs, for people and for programs.
 
-mod many;
-mod material;
-
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use highwater::calibrate::fit::FitOptions;
-use highwater::model::observation::{Observation, Series};
+use highwater::calibrate::report::{ReportError, ReportOptions, report, report_files, too_many};
+use highwater::model::observation::Observation;
 use highwater::report::model::Report;
 use highwater::report::plot::{Size, plots, png, svg_file};
-use highwater::report::{MOST_RUNS, Material, csv, html, json, markdown, report, table};
-use highwater::store::{OBSERVATIONS, Records, Source};
+use highwater::report::{csv, html, json, markdown, table};
 
-use self::material::{How, materials};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::fit::OptionArgs;
@@ -101,7 +96,7 @@ pub(crate) fn run(args: &ReportArgs) -> Result<Exit, Failure> {
     if let Some(path) = &args.output {
         output_file::check_writable(path)?;
     }
-    let report = made(args)?;
+    let report = report_on(args)?;
     let format = args.format.or_else(|| FormatArg::from_path(args.output.as_deref()?)).unwrap_or(FormatArg::Table);
     let text = written(&report, format, args.output.is_none())?;
     if let Some(folder) = &args.plots {
@@ -121,125 +116,41 @@ pub(crate) struct Page {
 
 /// Renders a report on the runs without writing it.
 pub(crate) fn page(observations: &[Observation]) -> Result<Page, Failure> {
-    let how = How { options: FitOptions::default(), pooled: false };
-    let report = report(&materials(observations, &[], how), Vec::new());
+    let report = report(observations, &[], &ReportOptions::default()).map_err(no_report)?;
     let verdicts: Vec<&str> = report.tasks.iter().map(|task| task.verdict.sentence.as_str()).collect();
     Ok(Page { verdict: verdicts.join("\n"), html: written(&report, FormatArg::Html, false)? })
 }
 
-fn made(args: &ReportArgs) -> Result<Report, Failure> {
+fn report_on(args: &ReportArgs) -> Result<Report, Failure> {
+    if args.records.len() > 2 && !args.together {
+        let help = "give one, two to compare, or add --together for several files of one sweep";
+        return Err(Failure::new(Exit::Usage, &TooMany(args.records.len()), Some(help.to_owned())));
+    }
     let sources =
         args.records.iter().map(|path| records::open_rereadable(path)).collect::<Result<Vec<_>, Failure>>()?;
-    let few = few(&sources)?;
-    if sources.len() > 2 && !args.together {
-        let help = "give one, two to compare, or add --together for several files of one sweep";
-        return Err(Failure::new(Exit::Usage, &TooMany(sources.len()), Some(help.to_owned())));
-    }
     let is_comparison = sources.len() == 2 && !args.together;
-    let how = How { options: args.options.fit_options(), pooled: args.pool_parameters };
-    let Some(mut read) = few else {
-        let (earlier, now) = sources.split_at(usize::from(is_comparison));
-        let (tasks, mut notes) = many::tasks(now, earlier, how, args.run.as_deref())?;
-        let note = format!(
-            "There are more than {MOST_RUNS} runs: only the run with the highest peak of each case is shown. All other \
-             numbers cover all runs. `highwater export` writes every run."
-        );
-        output::say(&format!("highwater: {note}"));
-        notes.push(note);
-        return Ok(Report::new(tasks, notes));
+    let (earlier, now) = sources.split_at(usize::from(is_comparison));
+    let options =
+        ReportOptions { fit: args.options.fit_options(), pool_parameters: args.pool_parameters, run: args.run.clone() };
+    let report = report_files(now, earlier, &options, &mut records::say_unusable).map_err(no_report)?;
+    if report.notes.contains(&too_many()) {
+        output::say(&format!("highwater: {}", too_many()));
+    }
+    Ok(report)
+}
+
+/// Why there is no report, with the remedy.
+fn no_report(error: ReportError) -> Failure {
+    let (exit, help) = match error {
+        ReportError::Read(error) => return records::unreadable(error),
+        ReportError::NoRuns => {
+            (Exit::TooLittleData, Some("record some: highwater run -r 3 --record runs.jsonl -- COMMAND".to_owned()))
+        }
+        ReportError::UnknownRun { ref nearest, .. } => {
+            (Exit::Usage, nearest.as_ref().map(|nearest| format!("did you mean `{nearest}`?")))
+        }
     };
-    let mut notes: Vec<String> = read.iter().filter_map(|records| left_out(records.unusable.len())).collect();
-    read.iter_mut().for_each(find_series);
-    let earlier = is_comparison.then(|| read.remove(0));
-    let observations: Vec<_> = read.into_iter().flat_map(|records| records.observations).collect();
-    if observations.is_empty() {
-        return Err(no_runs());
-    }
-    let earlier = earlier.map(|records| records.observations).unwrap_or_default();
-    let mut materials = materials(&observations, &earlier, how);
-    if let Some(name) = &args.run {
-        let mut found = false;
-        for material in &mut materials {
-            material.timeline = material.find(name);
-            found |= material.timeline.is_some();
-        }
-        if !found {
-            let names: Vec<String> = materials.iter().flat_map(|material| material.labels()).collect();
-            return Err(unknown_run(name, &names));
-        }
-    }
-    for material in &mut materials {
-        if let Err(note) = read_series(material) {
-            notes.push(note);
-        }
-    }
-    Ok(report(&materials, notes))
-}
-
-/// Resolves the paths of the files beside a record.
-fn find_series(records: &mut Records) {
-    let mut observations = std::mem::take(&mut records.observations);
-    for observation in &mut observations {
-        observation.series.file = observation.series.file.take().map(|file| records.beside(&file));
-    }
-    records.observations = observations;
-}
-
-/// Reads all samples of the run shown over time; if that fails, the samples in the record are used.
-fn read_series(material: &mut Material<'_>) -> Result<(), String> {
-    let shown = material.shown_over_time().and_then(|place| material.observations.get(place));
-    let Some(observation) = shown.filter(|observation| observation.series.file.is_some()) else { return Ok(()) };
-    material.series = Some(whole_series(&observation.series)?);
-    Ok(())
-}
-
-/// Reads all samples of a run; the path of their file is already resolved.
-fn whole_series(series: &Series) -> Result<Series, String> {
-    // The file is in the directory of its run, below `runs`, beside the record.
-    let base = series.file.as_deref().and_then(|file| file.ancestors().nth(3)).unwrap_or(Path::new(""));
-    let records = Records { path: base.join(OBSERVATIONS), ..Records::default() };
-    records.series(series).map_err(|error| format!("Memory over time has few samples: {error}."))
-}
-
-/// Reads all records, if there are few enough to show each run.
-fn few(sources: &[Source]) -> Result<Option<Vec<Records>>, Failure> {
-    let mut count = 0;
-    let mut read = Vec::new();
-    for source in sources {
-        let mut observations = Vec::new();
-        let unusable = source.try_each(|observation| {
-            count += 1;
-            observations.push(observation);
-            // The error `None` stops reading.
-            if count > MOST_RUNS { Err(None) } else { Ok(()) }
-        });
-        match unusable {
-            Ok(unusable) => read.push(Records { path: source.path().to_owned(), observations, unusable }),
-            Err(None) => return Ok(None),
-            Err(Some(error)) => return Err(records::unreadable(error)),
-        }
-    }
-    for records in &read {
-        records.unusable.iter().for_each(|unusable| records::say_unusable(&records.path, unusable));
-    }
-    Ok(Some(read))
-}
-
-fn no_runs() -> Failure {
-    let help = "record some: highwater run -r 3 --record runs.jsonl -- COMMAND".to_owned();
-    Failure::new(Exit::TooLittleData, &NoRuns, Some(help))
-}
-
-/// A note on skipped lines.
-fn left_out(unusable: usize) -> Option<String> {
-    let lines = if unusable == 1 { "line was" } else { "lines were" };
-    (unusable > 0).then(|| format!("{unusable} {lines} skipped: not a record, or incomplete."))
-}
-
-fn unknown_run(name: &str, names: &[String]) -> Failure {
-    let nearest = names.iter().min_by_key(|known| strsim::damerau_levenshtein(known, name));
-    let help = nearest.map(|nearest| format!("did you mean `{nearest}`?"));
-    Failure::new(Exit::Usage, &UnknownRun(name.to_owned()), help)
+    Failure::new(exit, &error, help)
 }
 
 fn written(report: &Report, format: FormatArg, to_stdout: bool) -> Result<String, Failure> {
@@ -273,11 +184,3 @@ fn write_plots(report: &Report, folder: &Path) -> Result<(), Failure> {
 #[derive(Debug, thiserror::Error)]
 #[error("a report compares two sweeps, not {0}")]
 struct TooMany(usize);
-
-#[derive(Debug, thiserror::Error)]
-#[error("the records contain no runs")]
-struct NoRuns;
-
-#[derive(Debug, thiserror::Error)]
-#[error("the records contain no run `{0}`")]
-struct UnknownRun(String);

@@ -201,6 +201,15 @@ pub struct SizedRun {
     pub wall_seconds: Option<f64>,
 }
 
+/// A factor on the rule that covers the next input.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Factor {
+    /// The probability that the next input fits.
+    pub content: f64,
+    /// The factor; `null` if there are too few inputs.
+    pub factor: Option<f64>,
+}
+
 /// The runs of one task, with the predictors of their inputs.
 ///
 /// A predictor maps an input to a number n: a channel, a mode and a glob.

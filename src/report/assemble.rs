@@ -23,61 +23,11 @@ use compared::compared;
 use environment::{environment, image, measured};
 use rules::{InUse, Scores};
 use run::{label, run};
-use timeline::{thinned, timeline};
+use timeline::thinned;
 use warnings::{WARNINGS, warn, warnings};
 
 /// Series with more samples are thinned.
 pub const TIMELINE_SAMPLES: usize = 400;
-
-/// The runs of one task and their fit.
-#[derive(Clone, Debug, Default)]
-pub struct Material<'a> {
-    /// The name of the task or program.
-    pub name: String,
-    /// The runs, in the order of the records.
-    pub observations: Vec<&'a Observation>,
-    /// The input size of each run.
-    pub sizes: Vec<Option<Bytes>>,
-    /// What the peak of each run says about its need; if `None`, the record decides.
-    pub censoring: Vec<Option<Censoring>>,
-    /// What the sizes measure: the name of the predictor.
-    pub predictor: Option<String>,
-    /// The fit, or why it failed.
-    pub found: Option<Result<Found, String>>,
-    /// What the rule's n measures, if not the same as the sizes.
-    pub other_measure: Option<String>,
-    /// The run to show over time; by default, the one with the highest peak.
-    pub timeline: Option<usize>,
-    /// All samples of that run, if the record has only some.
-    pub series: Option<Series>,
-    /// An earlier sweep of the same task.
-    pub before: Option<Box<Self>>,
-}
-
-impl Material<'_> {
-    /// The labels of the runs in the report, in the order of the records.
-    pub fn labels(&self) -> Vec<String> {
-        Builder::from_material(self, Shown::All).kept.into_iter().map(|(_, run)| run.label).collect()
-    }
-
-    /// The index of the run with this label.
-    pub fn find(&self, label: &str) -> Option<usize> {
-        self.labels().iter().position(|known| known == label)
-    }
-
-    /// The index of the run that is shown over time.
-    pub fn shown_over_time(&self) -> Option<usize> {
-        let with_series = self.observations.iter().enumerate().filter(|(_, one)| one.series.samples.len() > 1);
-        let peak = |observation: &Observation| observation.peak.as_ref().value().map(|peak| peak.bytes);
-        let highest = with_series.max_by_key(|(place, one)| (peak(one), std::cmp::Reverse(*place)));
-        self.timeline.or(highest.map(|(place, _)| place))
-    }
-}
-
-/// Assembles a report with a part for each task.
-pub fn report(materials: &[Material<'_>], notes: Vec<String>) -> Report {
-    Report::new(materials.iter().map(task).collect(), notes)
-}
 
 impl Report {
     /// A report on these tasks.
@@ -85,12 +35,6 @@ impl Report {
         let made_by = format!("highwater {}", env!("CARGO_PKG_VERSION"));
         Self { schema_version: SCHEMA_VERSION, made_by, tasks, notes }
     }
-}
-
-fn task(material: &Material<'_>) -> TaskReport {
-    let before = material.before.as_deref().map(|before| Builder::from_material(before, Shown::All));
-    let report = Builder::from_material(material, Shown::All).finish(before);
-    TaskReport { timeline: timeline(material), ..report }
 }
 
 /// Reports with more runs show only cells.
@@ -118,11 +62,24 @@ pub struct Head {
     pub other_measure: Option<String>,
 }
 
+/// What the fit says about a run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Judged {
+    /// The input size.
+    pub n: Option<Bytes>,
+    /// What the peak says about the need; if `None`, the record decides.
+    pub censoring: Option<Censoring>,
+    /// The rank of the run among the outliers; `None` if it is not one.
+    pub outlier: Option<usize>,
+}
+
 /// Builds the part of one task, run by run.
 #[derive(Debug)]
 pub struct Builder {
     head: Head,
     shown: Shown,
+    /// The label of the run to show over time; by default, the one with the highest peak.
+    wanted: Option<String>,
     /// The shown runs, each with its index among all runs.
     kept: Vec<(usize, Run)>,
     totals: Totals,
@@ -136,7 +93,8 @@ pub struct Builder {
     environments: Vec<Environment>,
     counts: [usize; 6],
     warnings: Vec<(String, Warning)>,
-    outliers: Vec<usize>,
+    /// The indices of the outliers among all runs, by rank.
+    outliers: BTreeMap<usize, usize>,
     over_time: Option<OverTime>,
 }
 
@@ -154,10 +112,11 @@ struct OverTime {
 
 impl Builder {
     /// A builder without runs.
-    pub fn new(head: Head, shown: Shown) -> Self {
+    pub fn new(head: Head, shown: Shown, wanted: Option<String>) -> Self {
         Self {
             head,
             shown,
+            wanted,
             kept: Vec::new(),
             totals: Totals::default(),
             counted: BTreeMap::new(),
@@ -169,49 +128,17 @@ impl Builder {
             environments: Vec::new(),
             counts: [0; 6],
             warnings: Vec::new(),
-            outliers: Vec::new(),
+            outliers: BTreeMap::new(),
             over_time: None,
         }
     }
 
-    fn from_material(material: &Material<'_>, shown: Shown) -> Self {
-        let head = Head {
-            name: material.name.clone(),
-            predictor: material.predictor.clone(),
-            found: material.found.clone(),
-            other_measure: material.other_measure.clone(),
-        };
-        let mut builder = Self::new(head, shown);
-        for (place, observation) in material.observations.iter().enumerate() {
-            let n = material.sizes.get(place).copied().flatten();
-            let censoring = material.censoring.get(place).copied().flatten();
-            builder.add(observation, n, censoring);
-        }
-        builder
-    }
-
-    /// Adds a run: its input size, and what its peak says about its need if the record does not tell.
-    pub fn add(&mut self, observation: &Observation, n: Option<Bytes>, censoring: Option<Censoring>) {
-        let run = self.count(observation, n, censoring);
-        self.keep(run);
-    }
-
-    /// Adds a run as [`Builder::add`] does, and keeps its samples if it may be the one to show over time: the run with
-    /// the label `wanted`, else the one with the highest peak.
-    pub fn add_with_series(
-        &mut self,
-        observation: &Observation,
-        n: Option<Bytes>,
-        censoring: Option<Censoring>,
-        is_outlier: bool,
-        wanted: Option<&str>,
-    ) {
-        let run = self.count(observation, n, censoring);
+    /// Adds a run. Keeps its samples if it may be the one to show over time.
+    pub fn add(&mut self, observation: &Observation, judged: Judged) {
+        let run = self.count(observation, judged);
         let index = self.totals.runs - 1;
-        if is_outlier {
-            self.outliers.push(index);
-        }
-        let is_wanted = wanted == Some(run.label.as_str());
+        self.outliers.extend(judged.outlier.map(|rank| (rank, index)));
+        let is_wanted = self.wanted.as_ref() == Some(&run.label);
         let is_higher = observation.series.samples.len() > 1
             && self.over_time.as_ref().is_none_or(|known| run.peak > known.run.peak);
         if !self.has_wanted() && (is_wanted || is_higher) {
@@ -221,8 +148,8 @@ impl Builder {
     }
 
     /// Adds the run to all numbers.
-    fn count(&mut self, observation: &Observation, n: Option<Bytes>, censoring: Option<Censoring>) -> Run {
-        let run = self.run(observation, n, censoring);
+    fn count(&mut self, observation: &Observation, judged: Judged) -> Run {
+        let run = self.run(observation, judged);
         self.totals.add(&run);
         self.by_fitted.add(&run, run.fitted);
         self.in_use.add(observation, &run);
@@ -275,7 +202,7 @@ impl Builder {
         self.head.found.as_ref().and_then(|found| found.as_ref().ok())
     }
 
-    fn run(&mut self, observation: &Observation, n: Option<Bytes>, censoring: Option<Censoring>) -> Run {
+    fn run(&mut self, observation: &Observation, Judged { n, censoring, .. }: Judged) -> Run {
         let mut run = run(observation, n);
         run.censoring = censoring.unwrap_or(run.censoring);
         run.fitted = n.zip(self.found()).map(|(n, found)| found.rule.limit(n));
@@ -297,11 +224,9 @@ impl Builder {
         let timeline = self.over_time.take().map(|over_time| self.timeline(over_time));
         let all_runs = (self.shown == Shown::HighestOfCells).then_some(self.totals.runs);
         self.kept.sort_by_key(|(index, _)| *index);
-        if let Some(Ok(found)) = &mut self.head.found
-            && all_runs.is_some()
-        {
+        if let Some(Ok(found)) = &mut self.head.found {
             let of_run = |index: &usize| self.kept.binary_search_by_key(index, |(index, _)| *index).ok();
-            found.outliers = self.outliers.iter().filter_map(of_run).collect();
+            found.outliers = self.outliers.values().filter_map(of_run).collect();
         }
         let Head { name, predictor, found, .. } = self.head;
         let (found, not_fitted) = match found {
@@ -361,11 +286,11 @@ mod tests {
 
     fn built(shown: Shown) -> TaskReport {
         let records = include_str!("../../fixtures/records/segment/observations.jsonl");
-        let mut builder = Builder::new(Head::default(), shown);
+        let mut builder = Builder::new(Head::default(), shown, None);
         for line in records.lines() {
             let observation: Observation = serde_json::from_str(line).unwrap();
             let n = observation.inputs.first().map(|input| input.all.sum);
-            builder.add_with_series(&observation, n, None, false, None);
+            builder.add(&observation, Judged { n, ..Judged::default() });
         }
         builder.finish(None)
     }

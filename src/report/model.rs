@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::comparison::Thresholds;
-use crate::model::fit::{Censoring, FittedRule};
+use crate::model::fit::{Censoring, Factor, FittedRule};
 use crate::model::observation::{Breakdown, Host, Outcome, PeakSource};
 use crate::model::units::Bytes;
 
@@ -246,15 +246,6 @@ pub struct HeldOut {
     pub failures_per_1000: f64,
     /// Unused reserved memory, as a share of the memory needed.
     pub waste_share: f64,
-}
-
-/// A factor on the rule that covers the next input.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Factor {
-    /// The probability that the next input fits.
-    pub content: f64,
-    /// The factor; `null` if there are too few inputs.
-    pub factor: Option<f64>,
 }
 
 /// An input case with one combination of parameters.

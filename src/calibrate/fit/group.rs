@@ -112,6 +112,11 @@ impl SkippedRuns {
         self.reasons().map(|(count, _)| count).sum()
     }
 
+    /// Whether no run was skipped.
+    pub fn is_empty(&self) -> bool {
+        self.total() == 0
+    }
+
     /// The number and description of each reason that occurs.
     pub fn reasons(&self) -> impl Iterator<Item = (usize, &'static str)> {
         [

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::model::fit::FittedRule;
+use crate::model::fit::{Factor, FittedRule};
 use crate::model::units::Bytes;
 use crate::stats::interval::{confidence, conformal_index, content, inputs_needed};
 
@@ -32,19 +32,7 @@ pub struct Headroom {
     /// How many more distinct inputs below the rule are needed for 95 % with 95 % confidence.
     pub more_needed: usize,
     /// Factors on the rule that cover the next input, with their probabilities.
-    pub conformal: Vec<Conformal>,
-}
-
-/// A factor on the rule that covers the next input.
-///
-/// Computed from the scores peak / rule of held-out inputs; cross-conformal as in Vovk (2015), "Cross-conformal
-/// predictors".
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Conformal {
-    /// The probability that the next input fits.
-    pub content: f64,
-    /// The factor to multiply the rule by; `None` with too few inputs.
-    pub factor: Option<f64>,
+    pub conformal: Vec<Factor>,
 }
 
 pub(super) fn headroom(
@@ -80,7 +68,9 @@ pub(super) fn from_counts(
     }
 }
 
-fn conformal(predictions: &[HeldOutPrediction], margin: f64) -> Vec<Conformal> {
+/// Computed from the scores peak / rule of held-out inputs; cross-conformal as in Vovk (2015), "Cross-conformal
+/// predictors".
+fn conformal(predictions: &[HeldOutPrediction], margin: f64) -> Vec<Factor> {
     let mut one_each: BTreeMap<usize, f64> = BTreeMap::new();
     for one in predictions {
         one_each.entry(one.place).or_insert(one.peak / (one.limit * margin).max(1.0));
@@ -88,5 +78,5 @@ fn conformal(predictions: &[HeldOutPrediction], margin: f64) -> Vec<Conformal> {
     let mut scores: Vec<f64> = one_each.into_values().collect();
     scores.sort_by(f64::total_cmp);
     let factor = |content| conformal_index(scores.len(), content).map(|index| scores[index]);
-    CONTENTS.iter().map(|&content| Conformal { content, factor: factor(content) }).collect()
+    CONTENTS.iter().map(|&content| Factor { content, factor: factor(content) }).collect()
 }

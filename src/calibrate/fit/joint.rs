@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::model::fit::{Censoring, FittedRule, Form};
+use crate::model::fit::{Censoring, FittedRule, Form, Growth};
 use crate::model::units::Bytes;
 
 use super::holdout::{HeldOutPrediction, Margin, margin, splits};
@@ -48,6 +48,11 @@ impl OtherChannel {
     /// The limit of this part alone for an input of `n` bytes.
     pub fn limit(&self, n: Bytes) -> Bytes {
         part(self.coefficient, self.exponent).limit(n)
+    }
+
+    /// This part in the `complexity` dialect.
+    pub fn complexity(&self) -> String {
+        Growth::complexity_of(self.coefficient, self.exponent)
     }
 }
 

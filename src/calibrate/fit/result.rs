@@ -1,5 +1,7 @@
 //! The result of a fit: the rule, its evidence, and warnings about it.
 
+use std::fmt;
+
 use serde::Serialize;
 
 use super::{Headroom, OtherChannel, Shape};
@@ -160,6 +162,53 @@ pub enum Warning {
         /// How many more distinct inputs 95 % of further inputs with 95 % confidence requires.
         more_needed: usize,
     },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NarrowRange { factor } => {
+                write!(f, "the largest input is only {factor:.2} times the smallest; other sizes are extrapolated")
+            }
+            Self::RiseTogether { chosen, usual } => write!(
+                f,
+                "{usual} grows along with {chosen} from input to input and may be the actual cause: measure inputs in \
+                 which they differ before relying on the rule"
+            ),
+            Self::Extrapolated { n, factor } if *factor > 1.0 => {
+                write!(f, "{n} is {factor:.1} times the largest measured input; the result is extrapolated")
+            }
+            Self::Extrapolated { n, factor } => {
+                write!(
+                    f,
+                    "{n} is only {:.0} % of the smallest measured input; the result is extrapolated",
+                    100.0 * factor
+                )
+            }
+            Self::Untimed => f.write_str("some runs have no wall time; all runs are weighted equally"),
+            Self::RaisedByKills { bound } => {
+                write!(f, "a run with {bound} ran out of memory; the rule was raised above that")
+            }
+            Self::Sampled { runs, as_points: true } => {
+                write!(
+                    f,
+                    "the peaks of {runs} runs are lower bounds and too few are exact; the rule is a lower bound, too"
+                )
+            }
+            Self::Sampled { runs, as_points: false } => {
+                write!(f, "the peaks of {runs} runs are lower bounds; they can only raise the rule")
+            }
+            Self::Synthetic { runs } => {
+                write!(f, "the inputs of {runs} runs are synthetic; real inputs of that size may need more or less")
+            }
+            Self::SeveralImages { images } => {
+                write!(f, "the runs used {images} different images, whose needs may differ")
+            }
+            Self::FewInputs { more_needed } => {
+                write!(f, "measure {more_needed} more inputs before relying on the rule for 95 % of all runs")
+            }
+        }
+    }
 }
 
 impl Fit {

@@ -2,25 +2,24 @@
 
 use std::fmt::Write;
 
-use highwater::calibrate::fit::{Backtest, Fit, Group, Target, Warning};
-use highwater::model::fit::{FittedRule, Growth};
+use highwater::calibrate::fit::{Backtest, Calibration, Fit, ForSize, Group, Target, Warning};
+use highwater::model::fit::FittedRule;
 use highwater::report::emit::snippet;
 
-use super::result::{Fitted, ForSize};
 use crate::cli::output;
 use crate::cli::summary::push_row;
 use crate::cli::table::{printable, table};
 
 /// Renders one task in full, several as a table.
-pub(super) fn render(fitted: &[(&Group, Fitted)], against: Option<&FittedRule>) -> String {
+pub(super) fn render(fitted: &[(&Group, Calibration)], against: Option<&FittedRule>) -> String {
     match fitted {
         [(group, only)] => one(group, only, against),
         several => overview(several, against),
     }
 }
 
-fn overview(fitted: &[(&Group, Fitted)], against: Option<&FittedRule>) -> String {
-    let rows = fitted.iter().map(|(group, Fitted { fit, effective, .. })| {
+fn overview(fitted: &[(&Group, Calibration)], against: Option<&FittedRule>) -> String {
+    let rows = fitted.iter().map(|(group, Calibration { fit, effective, .. })| {
         vec![
             group.name().unwrap_or_default(),
             format!("{}{}", at_least(fit), effective.readable()),
@@ -37,7 +36,7 @@ fn overview(fitted: &[(&Group, Fitted)], against: Option<&FittedRule>) -> String
     let notes = fitted.iter().flat_map(|(group, result)| {
         let name = group.name().unwrap_or_default();
         let warnings = result.fit.warnings.iter().filter(|one| !matches!(one, Warning::FewInputs { .. }));
-        warnings.map(move |warning| format!("{name}: {}\n", describe(warning)))
+        warnings.map(move |warning| format!("{name}: {warning}\n"))
     });
     let notes: String = notes.map(|note| printable(note.trim_end()) + "\n").collect();
     if !notes.is_empty() {
@@ -51,13 +50,13 @@ fn overview(fitted: &[(&Group, Fitted)], against: Option<&FittedRule>) -> String
     text
 }
 
-fn one(group: &Group, fitted: &Fitted, against: Option<&FittedRule>) -> String {
-    let Fitted { fit, effective, target, .. } = fitted;
+fn one(group: &Group, fitted: &Calibration, against: Option<&FittedRule>) -> String {
+    let Calibration { fit, effective, target, .. } = fitted;
     let mut rows: Vec<(&str, String)> = Vec::new();
     rows.extend(group.name().map(|name| ("task", name)));
     rows.push(("limit", format!("{}{}   where n is {}", at_least(fit), fit.rule.readable(), fit.predictor)));
     for also in &fit.other_channels {
-        let growth = Growth::complexity_of(also.coefficient, also.exponent);
+        let growth = also.complexity();
         rows.push(("", format!("or {growth}, whichever is larger   where n is {}", also.predictor)));
     }
     rows.push(("request", format!("{}{}", at_least(fit), fit.request.readable())));
@@ -80,7 +79,7 @@ fn one(group: &Group, fitted: &Fitted, against: Option<&FittedRule>) -> String {
     if let more @ 1.. = fit.outliers.len().saturating_sub(5) {
         rows.push(("", format!("and {more} more; outliers are fitted like other runs")));
     }
-    rows.extend(fit.warnings.iter().map(|warning| ("warning", describe(warning))));
+    rows.extend(fit.warnings.iter().map(|warning| ("warning", warning.to_string())));
     let width = output::width_of_stdout().map_or(100, usize::from);
     let mut text = String::new();
     for (name, value) in rows {
@@ -194,56 +193,14 @@ fn headroom(fit: &Fit) -> String {
     text
 }
 
-/// Describes a warning.
-pub(crate) fn describe(warning: &Warning) -> String {
-    match warning {
-        Warning::NarrowRange { factor } => {
-            format!("the largest input is only {factor:.2} times the smallest; other sizes are extrapolated")
-        }
-        Warning::RiseTogether { chosen, usual } => format!(
-            "{usual} grows along with {chosen} from input to input and may be the actual cause: measure inputs in \
-             which they differ before relying on the rule"
-        ),
-        Warning::Extrapolated { n, factor } if *factor > 1.0 => {
-            format!("{n} is {factor:.1} times the largest measured input; the result is extrapolated")
-        }
-        Warning::Extrapolated { n, factor } => {
-            format!("{n} is only {:.0} % of the smallest measured input; the result is extrapolated", 100.0 * factor)
-        }
-        Warning::Untimed => "some runs have no wall time; all runs are weighted equally".to_owned(),
-        Warning::RaisedByKills { bound } => {
-            format!("a run with {bound} ran out of memory; the rule was raised above that")
-        }
-        Warning::Sampled { runs, as_points: true } => {
-            format!("the peaks of {runs} runs are lower bounds and too few are exact; the rule is a lower bound, too")
-        }
-        Warning::Sampled { runs, as_points: false } => {
-            format!("the peaks of {runs} runs are lower bounds; they can only raise the rule")
-        }
-        Warning::Synthetic { runs } => {
-            format!("the inputs of {runs} runs are synthetic; real inputs of that size may need more or less")
-        }
-        Warning::SeveralImages { images } => {
-            format!("the runs used {images} different images, whose needs may differ")
-        }
-        Warning::FewInputs { more_needed } => {
-            format!("measure {more_needed} more inputs before relying on the rule for 95 % of all runs")
-        }
-    }
-}
-
 const COMPARED: [&str; 6] = ["on the recorded runs", ">waste", ">failures/1000", ">limit/peak mean", ">min", ">max"];
 
 /// Compares the old rules, if any, with the new one, and with the new one on held-out inputs.
-fn compared(group: &Group, fitted: &Fitted, against: Option<&FittedRule>) -> Vec<Vec<String>> {
+fn compared(group: &Group, fitted: &Calibration, against: Option<&FittedRule>) -> Vec<Vec<String>> {
     let declared = group.declared.as_ref().zip(fitted.declared.as_ref());
     let old = declared.map(|(rules, result)| ("declared", rules.words.clone(), *result));
     let other = against.zip(fitted.against.as_ref()).map(|(rule, result)| ("old", rule.readable(), *result));
-    let others = fitted
-        .fit
-        .other_channels
-        .iter()
-        .map(|also| format!(" or {}", Growth::complexity_of(also.coefficient, also.exponent)));
+    let others = fitted.fit.other_channels.iter().map(|also| format!(" or {}", also.complexity()));
     let new = ("new", fitted.fit.rule.readable() + &others.collect::<String>(), fitted.recorded);
     let held_out = ("new, held out", String::new(), held_out_backtest(&fitted.fit, &fitted.recorded));
     let rows = old.into_iter().chain(other).chain([new, held_out]);

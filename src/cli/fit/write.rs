@@ -1,15 +1,15 @@
-//! `fit --write`: puts the rule into its document, atomically.
+//! `fit --write`: replaces the document with the one that has the rule, and shows the difference.
 
 use std::path::{Path, PathBuf};
 
-use highwater::calibrate::resolve::{render, source, targets};
+use highwater::calibrate::fit::{Calibration, check_document, write_rule};
+use highwater::calibrate::resolve::source;
 use highwater::model::byte_order_mark;
-use highwater::model::document::{Change, Document, EditError, Schema, Source, Variables};
+use highwater::model::document::{Change, EditError, Source, Variables};
 use highwater::model::fit::Documented;
 use similar::TextDiff;
 
 use super::FitArgs;
-use super::result::Fitted;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::table::printable;
@@ -45,30 +45,32 @@ impl File {
     pub(super) fn read(path: &Path, variables: &TemplateArgs) -> Result<Self, Failure> {
         let variables = variables.variables()?;
         let source = source(path, &variables).map_err(Failure::from_library)?;
-        check(&source)?;
+        check_document(&source).map_err(Failure::from_library)?;
         let bytes = std::fs::read(path).map_err(|source| output_file::unwritten(path, source))?;
         Ok(Self { path: path.to_owned(), bytes, source, variables })
     }
 
     /// Inserts the rule and returns a diff.
-    pub(super) fn write(&self, documented: &Documented, args: &FitArgs, fitted: &Fitted) -> Result<String, Failure> {
+    pub(super) fn write(
+        &self,
+        documented: &Documented,
+        args: &FitArgs,
+        fitted: &Calibration,
+    ) -> Result<String, Failure> {
         let change = Change {
             documented,
             template: args.template.as_deref(),
-            usual_template: fitted.template(),
+            usual_template: fitted.template.as_deref(),
             channel: args.channel.as_deref(),
             alone: args.drop_other_rules,
         };
-        let edited = self.source.edit(&self.variables, &change).map_err(|error| match &error {
+        let edited = write_rule(&self.source, &self.variables, &change).map_err(|error| match &error {
             EditError::Flawed(flawed) => Failure::flawed(flawed),
             EditError::Templated { .. } => {
                 let help = "insert it by hand; `highwater fit --emit task-api` prints it".to_owned();
                 Failure::new(Exit::Usage, &error, Some(help))
             }
         })?;
-        // The edited text must parse again.
-        let again = render(self.source.name(), edited.text.clone(), &self.variables);
-        check(&again.map_err(|flawed| Failure::flawed(&flawed))?)?;
         for note in &edited.notes {
             output::say(&printable(&format!("note: {note}")));
         }
@@ -99,20 +101,5 @@ impl File {
             return Err(Unwritten::Changed(self.path.clone()).failure("run the command again"));
         }
         output_file::write(&self.path, bytes)
-    }
-}
-
-/// Validates the document like `validate`; its warnings stay warnings.
-fn check(source: &Source) -> Result<(), Failure> {
-    let flawed = match Schema::detect(source) {
-        Some(Schema::ProcessingContainer) => Document::processing_container(source.clone(), &targets).err(),
-        Some(Schema::Task) | None => Document::task(source.clone(), &targets).err(),
-    };
-    match flawed {
-        Some(mut flawed) => {
-            flawed.problems.retain(|problem| problem.severity == highwater::model::problem::Severity::Error);
-            Err(Failure::flawed(&flawed))
-        }
-        None => Ok(()),
     }
 }

@@ -1,18 +1,6 @@
 //! Memory over time of a run.
 
-use super::{Material, TIMELINE_SAMPLES};
 use crate::model::observation::Breakdown;
-use crate::report::model::Timeline;
-
-pub(super) fn timeline(material: &Material<'_>) -> Option<Timeline> {
-    let run = material.shown_over_time()?;
-    let series = material.series.as_ref().unwrap_or(&material.observations.get(run)?.series);
-    (series.samples.len() > 1).then(|| Timeline {
-        run,
-        taken: series.taken,
-        samples: thinned(&series.samples, TIMELINE_SAMPLES),
-    })
-}
 
 /// Thins to at most `most` samples: of neighbours, keeps the one with the most memory in use. Keeps the first and last.
 pub(super) fn thinned(samples: &[Breakdown], most: usize) -> Vec<Breakdown> {

@@ -1,99 +1,110 @@
-//! The result for one task: the rule, what it amounts to once written down, and its score on the recorded runs.
+//! The calibration of a task: the fitted rule, what it amounts to once written down for a platform, and its score on
+//! the recorded runs.
 
 use std::collections::BTreeMap;
 
-use highwater::calibrate::fit::{
+use serde::Serialize;
+
+use crate::model::fit::{Declaration, Documented, FittedRule, Fixed, Growth, Measure, Scaled, SizedRun};
+use crate::model::rule::Dialect;
+use crate::model::units::Bytes;
+
+use super::{
     Backtest, Declared, Fit, FitOptions, Group, OtherChannel, SkippedRuns, Target, TooLittle, backtest_by, fit_group,
     whole_factor,
 };
-use highwater::model::fit::{Declaration, Documented, FittedRule, Fixed, Growth, Measure, Scaled};
-use highwater::model::rule::Dialect;
-use highwater::model::units::Bytes;
-use serde::Serialize;
 
-/// The result for one task.
-#[derive(Serialize)]
-pub(super) struct Fitted {
+/// The calibration of a task: its JSON form is the output of `highwater fit --format json`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Calibration {
+    /// The workflow of the task, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
-    workflow: Option<String>,
+    pub workflow: Option<String>,
+    /// The name of the task, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
-    task: Option<String>,
+    pub task: Option<String>,
+    /// The parameters of the runs.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    parameters: BTreeMap<String, String>,
+    pub parameters: BTreeMap<String, String>,
     /// The rule to write down, and the evidence for it.
     #[serde(flatten)]
-    pub(super) fit: Fit,
+    pub fit: Fit,
     /// The definition of n, in the fields of a scale rule.
-    measure: Measure,
-    #[serde(skip_serializing_if = "nothing_left_out")]
-    left_out: SkippedRuns,
-    pub(super) target: Target,
+    pub measure: Measure,
+    /// The runs that were not fitted.
+    #[serde(rename = "left_out", skip_serializing_if = "SkippedRuns::is_empty")]
+    pub skipped: SkippedRuns,
+    /// The platform that the rule is written for.
+    pub target: Target,
     /// The limit that the platform applies if the rule is written down like this.
-    pub(super) effective: FittedRule,
+    pub effective: FittedRule,
     /// The growth term as a document states it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    complexity: Option<String>,
+    pub complexity: Option<String>,
+    /// The same in the `scale_factor` dialect.
     #[serde(skip_serializing_if = "Option::is_none")]
-    scale_factor: Option<i64>,
+    pub scale_factor: Option<i64>,
     /// The rule as a Task API document; absent if its rules cannot express it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) documented: Option<Documented>,
+    pub documented: Option<Documented>,
     /// The score of the rule on the runs it was fitted to.
-    pub(super) recorded: Backtest,
-    /// The score of the rule given with --against.
+    pub recorded: Backtest,
+    /// The score of [`CalibrationOptions::against`].
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) against: Option<Backtest>,
+    pub against: Option<Backtest>,
     /// The score of the rules that the task had when it ran.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) declared: Option<Backtest>,
+    pub declared: Option<Backtest>,
+    /// The amounts for the requested sizes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) for_sizes: Vec<ForSize>,
+    pub for_sizes: Vec<ForSize>,
     /// What other consumers than the platform of the Task API get.
     #[serde(skip)]
-    pub(super) declaration: Declaration,
+    pub declaration: Declaration,
     /// The template that the recorded rules come from.
     #[serde(skip)]
-    template: Option<String>,
-}
-
-impl Fitted {
-    /// The template that the recorded rules come from.
-    pub(super) fn template(&self) -> Option<&str> {
-        self.template.as_deref()
-    }
-}
-
-fn nothing_left_out(left_out: &SkippedRuns) -> bool {
-    left_out.total() == 0
+    pub template: Option<String>,
 }
 
 /// The limit and request for an input size.
-#[derive(Serialize)]
-pub(super) struct ForSize {
-    pub(super) n: Bytes,
-    pub(super) limit: Bytes,
-    pub(super) request: Bytes,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ForSize {
+    /// The input size.
+    pub n: Bytes,
+    /// The limit, as the platform applies it.
+    pub limit: Bytes,
+    /// The request, at most the limit.
+    pub request: Bytes,
 }
 
-/// What the caller asked for.
-pub(super) struct Wanted<'a> {
-    pub(super) options: FitOptions,
-    pub(super) dialect: Dialect,
-    pub(super) target: Target,
-    pub(super) against: Option<FittedRule>,
-    pub(super) for_sizes: &'a [Bytes],
+/// Options of a calibration.
+#[derive(Clone, Copy, Debug)]
+pub struct CalibrationOptions<'a> {
+    /// Options of the fit.
+    pub fit: FitOptions,
+    /// The dialect in which the rule is written down.
+    pub dialect: Dialect,
+    /// The platform that the rule is written for.
+    pub target: Target,
+    /// A rule to compare with.
+    pub against: Option<FittedRule>,
+    /// Input sizes whose amounts are of interest.
+    pub for_sizes: &'a [Bytes],
 }
 
-pub(super) fn fitted(group: &Group, wanted: &Wanted<'_>) -> Result<Fitted, TooLittle> {
-    let target = wanted.target;
-    let whole = wanted.dialect == Dialect::ScaleFactor;
-    let options = FitOptions { max_exponent: if whole { 1 } else { 3 }, ..wanted.options };
-    let mut found = fit_group(group, &options)?;
+/// Fits a rule to the runs of a task and adapts it to the platform and the dialect.
+///
+/// # Errors
+/// If the evidence is insufficient, as for [`fit`](super::fit).
+pub fn calibrate(group: &Group, options: &CalibrationOptions<'_>) -> Result<Calibration, TooLittle> {
+    let target = options.target;
+    let whole = options.dialect == Dialect::ScaleFactor;
+    let mut found = fit_group(group, &FitOptions { max_exponent: if whole { 1 } else { 3 }, ..options.fit })?;
     let others = found.other_channels.clone();
     let (intended, requested) = (found.rule, found.request);
     let predictor = group.table.predictors.iter().position(|name| *name == found.predictor).unwrap_or(0);
     let measure = group.measures.get(predictor).cloned().unwrap_or_else(|| Measure::of_column(&found.predictor));
-    found.rule = written(intended, group, predictor, wanted);
+    found.rule = written(intended, group, predictor, options);
     found.request = match whole {
         true => whole_factor(&target.written(requested), &group.table, predictor),
         false => target.written(requested),
@@ -102,12 +113,12 @@ pub(super) fn fitted(group: &Group, wanted: &Wanted<'_>) -> Result<Fitted, TooLi
     for also in &mut found.other_channels {
         *also = written_also(also, target, whole);
     }
-    found.warnings.extend(found.extrapolated(wanted.for_sizes.iter().copied()));
+    found.warnings.extend(found.extrapolated(options.for_sizes.iter().copied()));
     found.warnings.extend(group.warnings.iter().cloned());
     let covered = (found.inputs.smallest, found.inputs.largest);
-    let size = |run: &highwater::model::fit::SizedRun| run.sizes.get(predictor).copied();
+    let size = |run: &SizedRun| run.sizes.get(predictor).copied();
     let tried = |rule: FittedRule, also: &[OtherChannel]| {
-        let given = |run: &highwater::model::fit::SizedRun| {
+        let given = |run: &SizedRun| {
             let others = also.iter().filter_map(|also| run.sizes.get(also.place).map(|n| also.limit(*n)));
             size(run).map(|n| target.given(others.fold(rule.limit(n), Bytes::max)))
         };
@@ -117,26 +128,26 @@ pub(super) fn fitted(group: &Group, wanted: &Wanted<'_>) -> Result<Fitted, TooLi
     };
     let limit = scaled(&found.rule, &measure, &found, group, |also| also.coefficient);
     let request = scaled(&found.request, &measure, &found, group, |also| also.request_coefficient);
-    let for_sizes = wanted.for_sizes.iter().map(|&n| {
+    let for_sizes = options.for_sizes.iter().map(|&n| {
         let limit = target.given(limit.at(for_n(n, &measure)));
         ForSize { n, limit, request: target.given(request.at(for_n(n, &measure))).min(limit) }
     });
     let for_sizes = for_sizes.collect();
     let fitted = Fit { rule: intended, request: requested.at_most(intended), other_channels: others, ..found.clone() };
-    let declaration = declaration(group, &fitted, &measure, wanted.for_sizes);
+    let declaration = declaration(group, &fitted, &measure, options.for_sizes);
     let written = Declaration { limit, request, ..declaration.clone() };
-    Ok(Fitted {
+    Ok(Calibration {
         workflow: group.workflow.clone(),
         task: group.task.clone(),
         parameters: group.parameters.clone(),
-        left_out: group.skipped,
+        skipped: group.skipped,
         target,
         effective: target.effective(found.rule),
         complexity: found.rule.complexity().filter(|_| !whole),
         scale_factor: whole.then_some(found.rule.coefficient as i64).filter(|factor| *factor > 0),
-        documented: written.documented(wanted.dialect, Some(set_aside(&found))),
+        documented: written.documented(options.dialect, Some(set_aside(&found))),
         recorded: tried(found.rule, &found.other_channels),
-        against: wanted.against.map(|old| tried(old, &[])),
+        against: options.against.map(|old| tried(old, &[])),
         declared: group.declared.as_ref().and_then(|declared| as_declared(group, declared, target)),
         for_sizes,
         template: group.declared.as_ref().and_then(|declared| declared.template.clone()),
@@ -147,10 +158,10 @@ pub(super) fn fitted(group: &Group, wanted: &Wanted<'_>) -> Result<Fitted, TooLi
 }
 
 /// The rule to write down so that the platform applies what was fitted.
-fn written(intended: FittedRule, group: &Group, predictor: usize, wanted: &Wanted<'_>) -> FittedRule {
-    let target = wanted.target;
+fn written(intended: FittedRule, group: &Group, predictor: usize, options: &CalibrationOptions<'_>) -> FittedRule {
+    let target = options.target;
     let rule = target.rounded(target.written(intended), &intended, &group.table, predictor);
-    match wanted.dialect {
+    match options.dialect {
         Dialect::Complexity => rule,
         Dialect::ScaleFactor => whole_factor(&rule, &group.table, predictor),
     }
