@@ -8,6 +8,7 @@ pub mod feedback;
 pub mod fit;
 pub mod floor;
 pub mod measure;
+pub mod measurement;
 pub mod monitor;
 pub mod predict;
 pub mod report;

@@ -21,7 +21,7 @@ use crate::model::observation::{Breakdown, ProcessSize, Series};
 use crate::model::units::Bytes;
 use crate::runner::Running;
 use crate::runner::patience::Patience;
-pub use crate::runner::patience::{Cancel, Request};
+pub use crate::runner::patience::{Cancel, Never, Request};
 
 /// Options for watching a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

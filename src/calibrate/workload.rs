@@ -83,7 +83,7 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// This with default options.
+    /// This with default options. A command or an image has its arguments in `command`.
     pub fn new(what: What, command: Vec<OsString>) -> Self {
         Self {
             what,

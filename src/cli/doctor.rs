@@ -1,7 +1,6 @@
 //! `highwater doctor`: what this machine can measure, how exactly, and how to improve that.
 
 use clap::Args;
-use futures_util::future::join_all;
 use highwater::host::HostRoots;
 use highwater::host::machine::{self, Machine};
 use highwater::model::observation::{CgroupVersion, Host};
@@ -144,24 +143,14 @@ fn process_runner(machine: &Machine) -> Method {
 }
 
 fn engines() -> Result<Vec<Engine>, std::io::Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let engines = runtime.block_on(async {
-        let mut engines = Vec::new();
-        let (addresses, broken) = engine::addresses();
-        if let Some(error) = broken {
-            let address = Address { url: "-".to_owned(), origin: "docker context".to_owned() };
-            engines.push(Engine { address, answer: Answer::Unreachable { reason: one_line(&error) } });
-        }
-        let asked = addresses.into_iter().map(|address| async {
-            let answer = engine::ask(&address).await;
-            Engine { address, answer }
-        });
-        engines.extend(join_all(asked).await);
-        engines
+    let (addresses, broken) = engine::addresses();
+    let broken = broken.map(|error| {
+        let address = Address { url: "-".to_owned(), origin: "docker context".to_owned() };
+        Engine { address, answer: Answer::Unreachable { reason: one_line(&error) } }
     });
-    // Resolving a host name can take arbitrarily long.
-    runtime.shutdown_background();
-    Ok(engines)
+    let answers = engine::ask_all(&addresses)?;
+    let asked = addresses.into_iter().zip(answers).map(|(address, answer)| Engine { address, answer });
+    Ok(broken.into_iter().chain(asked).collect())
 }
 
 fn table(findings: &Findings) -> String {

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bollard::{API_DEFAULT_VERSION, BollardRequest, ClientVersion, Docker};
+use futures_util::future::join_all;
 use futures_util::future::{Either, pending, select};
 use nix::sys::signal::SigSet;
 use nix::unistd::geteuid;
@@ -514,8 +515,19 @@ fn sockets() -> Vec<Address> {
     .collect()
 }
 
-/// Asks the engine at an address for its name and version.
-pub async fn ask(address: &Address) -> Answer {
+/// Asks the engines at these addresses, all at the same time, for their names and versions.
+///
+/// # Errors
+/// If this process can have no more file descriptors.
+pub fn ask_all(addresses: &[Address]) -> io::Result<Vec<Answer>> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let answers = runtime.block_on(join_all(addresses.iter().map(ask)));
+    // Resolving a host name can take arbitrarily long.
+    runtime.shutdown_background();
+    Ok(answers)
+}
+
+async fn ask(address: &Address) -> Answer {
     let asked = tokio::time::timeout(PATIENCE, version(&address.url)).await;
     match asked {
         Ok(Ok(answer)) => answer,

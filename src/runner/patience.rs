@@ -1,11 +1,12 @@
 //! Limits how long a runner waits for other programs, such as a container engine.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::process::{Child, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::eventfd::EventFd;
 use nix::sys::signal::Signal;
 
 /// How long the engine may take after the first request to stop.
@@ -22,6 +23,30 @@ pub trait Cancel {
 
     /// Takes the next request, if any.
     fn take(&mut self) -> Option<Request>;
+}
+
+/// Never asks to stop.
+#[derive(Debug)]
+pub struct Never(EventFd);
+
+impl Never {
+    /// One of them; it takes a file descriptor.
+    ///
+    /// # Errors
+    /// If there is none left.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self(EventFd::new()?))
+    }
+}
+
+impl Cancel for Never {
+    fn requested(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
+    fn take(&mut self) -> Option<Request> {
+        None
+    }
 }
 
 /// A request to stop.

@@ -87,6 +87,21 @@ fn files_processes_and_sockets_are_touched_only_where_they_belong() {
 }
 
 #[test]
+fn the_binary_knows_no_kernel_file_no_engine_and_no_format_of_records() {
+    let known = Regex::new(
+        r#""/(proc|sys)/|\b(bollard|tokio|hyper|procfs)::|\b(Unix|Tcp)(Stream|Listener)\b|serde_json::from_\w+::<Observation"#,
+    )
+    .unwrap();
+    let mut complaints = Vec::new();
+    for source in sources().iter().filter(|source| source.path.starts_with("src/cli")) {
+        for found in known.find_iter(&source.code) {
+            complaints.push(format!("{}:{}: `{}`", source.path, source.line(found.start()), found.as_str()));
+        }
+    }
+    assert!(complaints.is_empty(), "\n{}\nthe library has functions for that\n", complaints.join("\n"));
+}
+
+#[test]
 fn the_library_neither_prints_nor_exits() {
     let forbidden = Regex::new(r"\bprocess::(exit|abort)\b|\be?print(ln)?!").unwrap();
     let mut complaints = Vec::new();

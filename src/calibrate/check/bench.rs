@@ -7,7 +7,7 @@ use super::{Judgement, Run, SortedRuns, judge};
 use crate::calibrate::failure::{Category, ENGINE_LOST, Failure};
 use crate::calibrate::feedback::Feedback;
 use crate::calibrate::measure::RunContext;
-use crate::calibrate::monitor::{Cancel, Observer, WatchOptions};
+use crate::calibrate::monitor::{Cancel, Never, Observer, WatchOptions};
 use crate::calibrate::predict::predict;
 use crate::calibrate::workload::settings::{self, SettingError};
 use crate::calibrate::workload::{EngineOptions, RunOptions, Spec, What, Workload};
@@ -41,6 +41,27 @@ pub trait Session {
 
     /// A run has counted: its task, cell and number.
     fn ran(&mut self, task: &str, cell: &str, number: u32, observation: &Observation);
+}
+
+/// Nobody watches or interrupts, and nothing is recorded.
+impl Session for Never {
+    fn cancel(&mut self) -> &mut dyn Cancel {
+        self
+    }
+
+    fn observer(&self) -> Box<dyn Observer> {
+        Box::new(())
+    }
+
+    fn is_interrupted(&mut self) -> bool {
+        false
+    }
+
+    fn keep(&mut self, _: &Observation) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn ran(&mut self, _: &str, _: &str, _: u32, _: &Observation) {}
 }
 
 /// Options of a check that are not in its configuration.

@@ -34,8 +34,9 @@ const OF_ONE_MACHINE: [&str; 16] = [
     "host",
 ];
 
-/// The settings of a sweep, from the command line and a file.
-#[derive(Debug)]
+/// The settings of a sweep, from the command line and a file. The default is none: then the plan does not say how to
+/// make the sweep again.
+#[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct SweepSettings {
     /// All of them, with the values of variables.

@@ -53,6 +53,19 @@ pub trait SweepObserver {
     fn ends(&mut self) {}
 }
 
+/// Watches nothing.
+impl SweepObserver for () {
+    fn begins(&mut self, _: usize, _: usize) {}
+
+    fn run(&mut self) -> Box<dyn Observer + Send> {
+        Box::new(())
+    }
+
+    fn recorded(&mut self, _: &PlanCell, _: u32, _: &Observation, _: &Left<'_>) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
 /// A sweep that is planned.
 pub struct Sweep<'a> {
     options: &'a SweepOptions,
