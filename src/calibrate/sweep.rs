@@ -312,3 +312,6 @@ impl<E: Executor, R: Recorder> Scheduler<'_, '_, E, R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ macro_rules! engine_or_skip {
         match std::env::var("HIGHWATER_TEST_ENGINE") {
             Ok(url) => url,
             Err(_) => {
-                crate::process::skip("there is no engine (use tests/engine/run)");
+                crate::harness::skip("there is no engine (use tests/engine/run)");
                 return;
             }
         }

@@ -24,8 +24,8 @@ fn an_engine_that_was_named_and_is_not_there_is_no_success() {
 
 #[test]
 fn a_docker_context_that_cannot_be_read_is_told() {
+    // The exit status says whether this machine has exact peaks, with or without an engine.
     let output = highwater(&["doctor"]).env("DOCKER_CONTEXT", "no-such-context").output().unwrap();
-    assert_eq!(output.status.code(), Some(0));
     assert!(text(&output.stdout).contains("the docker context `no-such-context`"), "{}", text(&output.stdout));
 }
 

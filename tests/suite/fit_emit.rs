@@ -1,7 +1,5 @@
 //! `highwater fit --emit`: the output for other programs, read by those programs or similar ones.
 
-#![expect(clippy::print_stderr, reason = "a skipped test says so")]
-
 use std::process::Command;
 
 use super::fit_records::{Records, growing, run};
@@ -15,7 +13,7 @@ fn emitted(name: &str, arguments: &[&str]) -> String {
 /// The output of Python; `None` with a message without Python.
 fn python(program: &str, arguments: &[&str]) -> Option<String> {
     let Ok(output) = Command::new("python3").arg("-c").arg(program).args(arguments).output() else {
-        eprintln!("skipped: there is no python3");
+        crate::harness::skip("there is no python3");
         return None;
     };
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -44,7 +42,7 @@ fn those_who_cannot_scale_say_what_the_amount_is_for() {
 fn kubernetes_gets_yaml() {
     let program = "import sys, yaml; r = yaml.safe_load(sys.argv[1])['resources']; print(sorted(r), r['limits']['memory'], r['requests']['memory'])";
     if Command::new("python3").args(["-c", "import yaml"]).output().is_ok_and(|output| !output.status.success()) {
-        eprintln!("skipped: Python has no yaml");
+        crate::harness::skip("Python has no yaml");
         return;
     }
     let Some(said) = python(program, &[&emitted("kubernetes", &[])]) else { return };

@@ -125,7 +125,7 @@ fn an_unreadable_folder_is_listed_and_fails_only_a_strict_survey() {
         command
     };
     if run(&[]).output().is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied) {
-        println!("skipped: the build folder is closed to other users, and root is stopped by nothing");
+        crate::harness::skip("the build folder is closed to other users, and root is stopped by nothing");
         return;
     }
     insta::assert_snapshot!("unreadable", told(&channel, &mut run(&[])));

@@ -18,6 +18,7 @@ mod fit_records;
 mod fit_write;
 mod floor;
 mod hanging_engine;
+mod harness;
 mod help;
 mod hostile_names;
 mod hosts;

@@ -18,4 +18,3 @@ mod survivors;
 mod trial;
 
 pub(crate) use peak::folder_on_a_disk;
-pub(crate) use trial::skip;

@@ -5,7 +5,7 @@ use std::path::Path;
 use assert_cmd::Command;
 use serde_json::{Value, json};
 
-use crate::process::skip;
+use crate::harness::skip;
 
 /// A directory with a task whose command gets `script`, an input of one mebibyte, and an output that does not exist
 /// yet.

@@ -9,7 +9,7 @@ use highwater::model::observation::{Logs, Observation};
 use highwater::store::{self, Folder, OBSERVATIONS, Record};
 use nix::unistd::geteuid;
 
-use crate::process::skip;
+use crate::harness::skip;
 use crate::store::{PLAN, observed};
 
 /// The user `nobody`, who owns what others have planted.

@@ -136,10 +136,3 @@ fn snapshot(name: &str, text: &str) {
         insta::assert_snapshot!(format!("suite__sweep__{name}"), text);
     });
 }
-
-/// Reports why a test is skipped.
-fn skip(why: &str) {
-    use std::io::Write;
-    let name = std::thread::current().name().unwrap_or("a test").to_owned();
-    std::io::stderr().write_all(format!("skipped {name}: {why}\n").as_bytes()).unwrap();
-}

@@ -1,7 +1,6 @@
 //! A directory with a highwater.toml, a baseline and records, and the result of a check in it.
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -162,12 +161,6 @@ impl Checked {
     }
 }
 
-/// Reports why a test is skipped, bypassing the test harness, which captures the output of passing tests.
-pub(super) fn skip(why: &str) {
-    let name = std::thread::current().name().unwrap_or("a test").to_owned();
-    std::io::stderr().write_all(format!("skipped {name}: {why}\n").as_bytes()).unwrap();
-}
-
 /// The Python environment in which `tests/run` installs the consumers of our formats. CI must have it.
 pub(super) fn python() -> Option<PathBuf> {
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/bin/python");
@@ -179,6 +172,6 @@ pub(super) fn python() -> Option<PathBuf> {
         return Some(python);
     }
     assert!(std::env::var_os("CI").is_none(), "{} lacks what tests/run installs", python.display());
-    skip("target/tools has no Python with junitparser, prometheus-client, jsonschema and pyyaml");
+    crate::harness::skip("target/tools has no Python with junitparser, prometheus-client, jsonschema and pyyaml");
     None
 }

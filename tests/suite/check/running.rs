@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::project::{Checked, Project, skip};
+use super::project::{Checked, Project};
+use crate::harness::skip;
 
 fn workload() -> String {
     let program = Path::new(env!("CARGO_BIN_EXE_highwater")).with_file_name("examples").join("workload");

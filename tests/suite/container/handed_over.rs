@@ -61,7 +61,7 @@ fn a_container_that_the_command_leaves_running_is_named_and_left_alone() {
 fn asking_an_engine_is_no_work_of_its() {
     let _ = engine_or_skip!();
     if !is_docker() {
-        return crate::process::skip("docker's command line asks the daemon in the same way");
+        return crate::harness::skip("docker's command line asks the daemon in the same way");
     }
     let (json, _) = measured(&["docker", "ps"]);
     assert_eq!(json["peak"]["exactness"]["kind"], "exact", "{json:#}");

@@ -24,7 +24,7 @@ fn measured_with(options: &[&str], memory_mib: u64, task: &[&str]) -> Value {
     let output = command.output().unwrap();
     // Docker gives a privileged container all capabilities, which fails if it does not have them itself.
     if options.contains(&"--privileged") && text(&output.stderr).contains("unable to apply caps") {
-        crate::process::skip("this machine lacks capabilities that a privileged container is given");
+        crate::harness::skip("this machine lacks capabilities that a privileged container is given");
         return Value::Null;
     }
     let record = std::fs::read_to_string(folder.path().join("run.json"));

@@ -26,7 +26,7 @@ fn without_an_exact_way_the_peak_is_a_lower_bound_or_unknown() {
 #[test]
 fn an_engine_on_another_machine_is_measured_by_the_probe_alone() {
     let Ok(url) = std::env::var("HIGHWATER_TEST_ELSEWHERE") else {
-        crate::process::skip("there is no engine on another machine (use tests/engine/elsewhere)");
+        crate::harness::skip("there is no engine on another machine (use tests/engine/elsewhere)");
         return;
     };
     let kernel = text(&Command::new("uname").arg("-r").output().unwrap().stdout);

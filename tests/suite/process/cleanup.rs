@@ -8,7 +8,8 @@ use highwater::model::reading::Reading;
 use nix::sys::signal::Signal;
 
 use super::around::Around;
-use super::trial::{Host, MIB, OWN_NEEDS, assert_peak, command, skip, workload};
+use super::trial::{Host, MIB, OWN_NEEDS, assert_peak, command, workload};
+use crate::harness::skip;
 
 #[test]
 fn processes_that_the_task_leaves_behind_are_counted_and_killed() {

@@ -6,7 +6,8 @@ use highwater::model::observation::{Exactness, Observation};
 use highwater::model::reading::Reading;
 
 use super::around::Around;
-use super::trial::{Host, command, skip, workload};
+use super::trial::{Host, command, workload};
+use crate::harness::skip;
 
 /// `HIGHWATER_TEST_RUNS` is the number of tries of each.
 fn runs() -> usize {

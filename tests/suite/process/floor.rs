@@ -11,7 +11,8 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::peak::folder_on_a_disk;
-use super::trial::{Host, MIB, skip};
+use super::trial::{Host, MIB};
+use crate::harness::skip;
 
 fn workload() -> String {
     let program = Path::new(env!("CARGO_BIN_EXE_highwater")).with_file_name("examples").join("workload");

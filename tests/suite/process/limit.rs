@@ -6,7 +6,8 @@ use highwater::model::observation::{CgroupVersion, Outcome};
 use nix::sys::signal::Signal;
 
 use super::around::Around;
-use super::trial::{Host, MIB, OWN_NEEDS, Ran, assert_peak, command, skip, workload};
+use super::trial::{Host, MIB, OWN_NEEDS, Ran, assert_peak, command, workload};
+use crate::harness::skip;
 
 /// Without a cgroup a limit cannot be enforced, and highwater must not pretend.
 #[track_caller]

@@ -4,7 +4,8 @@ use highwater::model::observation::{CgroupVersion, Outcome};
 use highwater::model::reading::Reading;
 
 use super::around::Around;
-use super::trial::{Host, MIB, OWN_NEEDS, assert_peak, command, skip, workload};
+use super::trial::{Host, MIB, OWN_NEEDS, assert_peak, command, workload};
+use crate::harness::skip;
 
 /// A command that runs the workload under a highwater of its own.
 fn inner(options: &str, words: &str) -> String {

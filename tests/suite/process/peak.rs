@@ -7,7 +7,8 @@ use highwater::model::observation::{Breakdown, Exactness};
 use highwater::model::reading::Reading;
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, statfs};
 
-use super::trial::{Host, MIB, OWN_NEEDS, assert_peak, command, skip, workload};
+use super::trial::{Host, MIB, OWN_NEEDS, assert_peak, command, workload};
+use crate::harness::skip;
 
 #[test]
 fn a_python_program_is_measured_with_its_interpreter() {

@@ -7,7 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::around::Around;
-use super::trial::{MIB, command, skip};
+use super::trial::{MIB, command};
+use crate::harness::skip;
 
 /// The output of a shell script in which `$0` is highwater.
 fn shell(script: &str, arguments: &[&str]) -> String {

@@ -12,7 +12,8 @@ use highwater::model::observation::{Exactness, Observation, Outcome};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
 
-use super::trial::{Ran, Trial, command, skip};
+use super::trial::{Ran, Trial, command};
+use crate::harness::skip;
 
 /// How long highwater may take beyond `--kill-after`.
 const BOUND: Duration = Duration::from_secs(5);

@@ -60,12 +60,6 @@ impl Host {
     }
 }
 
-/// Reports why a test is skipped, bypassing the test harness, which captures the output of passing tests.
-pub(crate) fn skip(why: &str) {
-    let name = thread::current().name().unwrap_or("a test").to_owned();
-    std::io::stderr().write_all(format!("skipped {name}: {why}\n").as_bytes()).unwrap();
-}
-
 /// A command to run.
 pub(super) struct Trial {
     folder: TempDir,

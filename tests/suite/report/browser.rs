@@ -27,7 +27,7 @@ fn troubles(browser: &Browser) -> Vec<String> {
 #[test]
 fn the_report_looks_right_on_a_telephone_and_on_a_desk_in_both_schemes() {
     let Some(browser) = Browser::start() else {
-        println!("skipped: there is no chromedriver (Debian's chromium-driver)");
+        crate::harness::skip("there is no chromedriver (Debian's chromium-driver)");
         return;
     };
     let folder = Folder::new();
@@ -50,7 +50,7 @@ fn the_report_looks_right_on_a_telephone_and_on_a_desk_in_both_schemes() {
 #[test]
 fn tables_sort_by_number_and_by_name() {
     let Some(browser) = Browser::start() else {
-        println!("skipped: there is no chromedriver (Debian's chromium-driver)");
+        crate::harness::skip("there is no chromedriver (Debian's chromium-driver)");
         return;
     };
     let folder = Folder::new();
@@ -81,7 +81,7 @@ fn tables_sort_by_number_and_by_name() {
 #[test]
 fn the_report_is_there_without_scripts_and_on_paper() {
     let Some(browser) = Browser::start() else {
-        println!("skipped: there is no chromedriver (Debian's chromium-driver)");
+        crate::harness::skip("there is no chromedriver (Debian's chromium-driver)");
         return;
     };
     let folder = Folder::new();

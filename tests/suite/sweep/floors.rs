@@ -2,7 +2,8 @@
 
 use std::process::Command;
 
-use super::{Bench, MIB, json, skip};
+use super::{Bench, MIB, json};
+use crate::harness::skip;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_highwater");
 

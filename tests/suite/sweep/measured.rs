@@ -4,7 +4,8 @@ use std::process::Command;
 
 use highwater::model::observation::{Exactness, Observation};
 
-use super::{Bench, MIB, json, skip};
+use super::{Bench, MIB, json};
+use crate::harness::skip;
 
 /// The memory that the workload of the demonstration keeps for an input of this size.
 fn need(input: u64) -> u64 {

@@ -7,7 +7,8 @@ use highwater::model::plan::{InputSource, Unit};
 use highwater::runner::staging::Staging;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use super::{Bench, runs, skip};
+use super::{Bench, runs};
+use crate::harness::skip;
 
 /// A small disk in memory.
 struct Disk(PathBuf);

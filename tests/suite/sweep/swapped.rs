@@ -4,7 +4,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 
-use super::{Bench, Ran, skip};
+use super::{Bench, Ran};
+use crate::harness::skip;
 
 /// A directory of the user's that looks like a staging directory.
 fn with_precious_data() -> Bench {

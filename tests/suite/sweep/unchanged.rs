@@ -5,7 +5,7 @@
 
 use std::process::Command;
 
-use super::skip;
+use crate::harness::skip;
 
 /// A directory `ground` with the data in `scans`: two items, one of them with links to files and directories in `store`, and
 /// with another file system mounted in it. `second` is a link to the data and `bound` shows them by a bind mount.

@@ -186,7 +186,7 @@ impl Python {
 fn python_counts_the_same_where_the_table_says_so() {
     let mut python = match Python::start() {
         Ok(python) => python,
-        Err(reason) => return println!("skipped: {reason}"),
+        Err(reason) => return crate::harness::skip(&reason),
     };
     let trees = trees();
     for case in cases() {
@@ -204,7 +204,7 @@ fn python_counts_the_same_where_the_table_says_so() {
 fn python_reads_every_regex_the_same() {
     let mut python = match Python::start() {
         Ok(python) => python,
-        Err(reason) => return println!("skipped: {reason}"),
+        Err(reason) => return crate::harness::skip(&reason),
     };
     for (regex, path, expected) in regexes() {
         // A surrogate that no file name contains is an error here; \z has a meaning since 3.14.

@@ -137,7 +137,7 @@ fn one_file_system_stays_on_one() {
     };
     let expected: Vec<String> = ["pts", "shm"].into_iter().filter_map(mounted).collect();
     if expected.is_empty() {
-        println!("skipped: nothing is mounted below /dev");
+        crate::harness::skip("nothing is mounted below /dev");
     }
     for name in expected {
         assert!(left_out(&survey).contains(&(name.into(), Reason::OtherFileSystem)), "{survey:?}");
