@@ -29,7 +29,9 @@ use self::patience::Patience;
 use crate::host::HostError;
 use crate::host::memory::Split;
 use crate::host::processes::LargestProcesses;
-use crate::model::observation::{Container, Cpu, Events, Io, Limits, Logs, Peak, Pressure, RunnerKind, Survivor};
+use crate::model::observation::{
+    Container, Cpu, Events, Io, Limits, Logs, Peak, Pressure, RunnerKind, Survivor, Warning,
+};
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 
@@ -138,7 +140,7 @@ pub struct Finished {
     /// Processes that SIGKILL did not end in time.
     pub survivors: Vec<Survivor>,
     /// Problems other than with the peak: values that could not be read, a cgroup that could not be removed.
-    pub problems: Vec<String>,
+    pub problems: Vec<Warning>,
     /// What only a container engine reports.
     pub contained: Option<Contained>,
 }

@@ -258,7 +258,7 @@ impl Run {
             succeeded: observation.outcome.succeeded(),
             censored: observation.censored,
             swapped: swapped.is_some_and(|bytes| bytes > Bytes::ZERO),
-            had_a_cache_of_its_own: observation.warnings.iter().any(|warning| warning.starts_with("cache: ")),
+            had_a_cache_of_its_own: observation.cache.is_some(),
             peak: observation.peak.as_ref().value().map(|peak| peak.bytes),
             wall_us: observation.wall_us,
             waited_for_memory,
@@ -433,7 +433,7 @@ fn worked_as_usual(run: &Run, runs: &[&Run]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::observation::{Cpu, CpuSource, Outcome, PeakSource, Swap, SweepRun};
+    use crate::model::observation::{Cache, Cpu, CpuSource, Dropped, Outcome, PeakSource, Swap, SweepRun};
     use crate::store::import::blank;
 
     fn observed(number: u32, peak: u64, wall_us: u64) -> Observation {
@@ -553,8 +553,7 @@ mod tests {
         };
         assert_eq!(told(&runs), (Reason::First, vec!["first slower"]));
         for run in &mut runs {
-            run.warnings =
-                vec!["cache: cold, the page cache of the whole machine was dropped before the run".to_owned()];
+            run.cache = Some(Cache::Cold { dropped: Dropped::Everything });
         }
         assert_eq!(told(&runs), (Reason::Waited, vec!["other load"]));
     }

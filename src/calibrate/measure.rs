@@ -10,7 +10,7 @@ use nix::libc;
 use super::monitor::{Cancel, Observer, Stop, WatchOptions, Watched, breakdown, watch};
 use crate::model::observation::{
     Breakdown, Events, Exactness, Host, InputSizes, Observation, Outcome, Peak, SCHEMA_VERSION, Subject, Survivor,
-    Swap, SweepRun, micros,
+    Swap, SweepRun, Warning, micros,
 };
 use crate::model::prediction::{ChannelSize, Prediction};
 use crate::model::reading::Reading;
@@ -46,8 +46,8 @@ pub struct RunContext {
     pub inputs: Vec<InputSizes>,
     /// The prediction of its rules.
     pub prediction: Option<Prediction>,
-    /// Further notes for readers of the record.
-    pub notes: Vec<String>,
+    /// Further warnings for its record.
+    pub notes: Vec<Warning>,
 }
 
 impl RunContext {
@@ -124,19 +124,17 @@ pub fn measure(
         logs: contained.as_ref().and_then(|contained| contained.logs.clone()),
         container: contained.as_ref().map(|contained| contained.container.clone()),
         floor: None,
+        cache: None,
         warnings: Vec::new(),
     };
     observation.warnings = warnings(&observation, watched.unread);
     observation.warnings.extend(missed);
-    observation.warnings.extend(watched.hugetlb.map(|(pages, name)| {
-        format!("{pages} of hugetlbfs huge pages (`{name}`) are not counted as memory and not included in the peak")
-    }));
+    observation.warnings.extend(watched.hugetlb.map(|(bytes, process)| Warning::HugePages { bytes, process }));
     if contained.is_some_and(|contained| contained.oom_killed)
         && kills(observation.events) == 0
         && observation.outcome != Outcome::OomKilled
     {
-        let note = "the kernel killed a process of the task because memory ran out";
-        observation.warnings.push(note.to_owned());
+        observation.warnings.push(Warning::OomKillReported);
         observation.events = with_a_kill(observation.events);
     }
     observation.warnings.extend(finished.problems);
@@ -174,30 +172,13 @@ fn so_far(peak: Peak, survivors: &[Survivor]) -> Peak {
     match (&peak.exactness, survivors.first()) {
         (Exactness::Exact { .. }, Some(survivor)) => Peak {
             exactness: Exactness::LowerBound {
-                reason: format!("{} survived SIGKILL and may still allocate memory", name(survivor)),
+                reason: format!("{survivor} survived SIGKILL and may still allocate memory"),
                 remedy: "a task whose processes can be killed; see the notes".to_owned(),
             },
             ..peak
         },
         (Exactness::Exact { .. } | Exactness::LowerBound { .. }, _) => peak,
     }
-}
-
-fn name(survivor: &Survivor) -> String {
-    match &survivor.name {
-        Some(name) => format!("process {} ({name})", survivor.pid),
-        None => format!("process {}", survivor.pid),
-    }
-}
-
-/// Why a process that was killed has not ended.
-fn survival(survivor: &Survivor) -> String {
-    let why = match survivor.state {
-        Some('D') => ": it is in an uninterruptible wait or frozen (state D), and ends once that is over",
-        Some(_) => ": it may belong to another user, as a set-user-ID program does",
-        None => "",
-    };
-    format!("{} survived SIGKILL and still exists{why}", name(survivor))
 }
 
 /// Whether the kernel OOM-killed a process of the task, according to its counter or to the engine.
@@ -244,56 +225,35 @@ fn fullest(watched: &Watched, finished: &Finished) -> Option<Breakdown> {
 }
 
 /// Warns if more than half of the samples of an explicit interval are missing.
-fn missed_samples(watched: &Watched, options: &WatchOptions) -> Option<String> {
+fn missed_samples(watched: &Watched, options: &WatchOptions) -> Option<Warning> {
     let interval = options.interval?;
     let mean = watched.wall / watched.attempts.max(1);
     // A run of a few intervals is too short to judge.
-    (mean > interval * 2 && watched.wall > interval * 10).then(|| {
-        format!(
-            "one sample every {} instead of every {} as requested with --sample-interval: sampling takes longer than \
-             that, or the machine is busy",
-            milliseconds(mean),
-            milliseconds(interval)
-        )
-    })
+    let missed = mean > interval * 2 && watched.wall > interval * 10;
+    missed.then(|| Warning::MissedSamples { mean_us: micros(mean), requested_us: micros(interval) })
 }
 
-fn milliseconds(time: Duration) -> String {
-    format!("{:.1} ms", time.as_secs_f64() * 1e3)
-}
-
-fn warnings(observation: &Observation, unread: Option<String>) -> Vec<String> {
+fn warnings(observation: &Observation, unread: Option<String>) -> Vec<Warning> {
     let mut warnings = Vec::new();
-    if let (Some(missing), Reading::Value(peak)) = (observation.between_samples(), &observation.peak)
-        && missing.saturating_sub(peak.exactness.error_bound()).0 > peak.bytes.0 / 20
+    if let (Some(missing_bytes), Reading::Value(peak)) = (observation.between_samples(), &observation.peak)
+        && missing_bytes.saturating_sub(peak.exactness.error_bound()).0 > peak.bytes.0 / 20
     {
-        let share = missing.ratio(peak.bytes).unwrap_or_default() * 100.0;
-        warnings.push(format!(
-            "{missing} of the peak ({share:.0} %) occurred between two samples and is not in the breakdown (a shorter \
-             --sample-interval may catch it)"
-        ));
+        warnings.push(Warning::PeakBetweenSamples { missing_bytes, peak_bytes: peak.bytes });
     }
-    if let Reading::Value(leftover @ 1..) = observation.leftover_processes {
-        let processes = if leftover == 1 { "process was" } else { "processes were" };
-        warnings.push(format!("{leftover} {processes} still running when the main process ended, and killed"));
+    if let Reading::Value(processes @ 1..) = observation.leftover_processes {
+        warnings.push(Warning::LeftoverProcesses { processes });
     }
-    warnings.extend(observation.survivors.iter().map(survival));
+    warnings.extend(observation.survivors.iter().cloned().map(Warning::SurvivedKill));
     let kills = kills(observation.events);
     if kills > 0 && observation.outcome != Outcome::OomKilled {
         // Without a cgroup of its own, the task shares the counter with others.
-        let whose = if observation.limit.own == Reading::Unsupported {
-            "of the processes in the surrounding cgroup, the task's own or others,"
-        } else {
-            "of the task's processes"
-        };
-        warnings.push(format!("the kernel killed {kills} {whose} because memory ran out"));
+        let shared_cgroup = observation.limit.own == Reading::Unsupported;
+        warnings.push(Warning::OomKills { kills, shared_cgroup });
     }
-    if let Reading::Value(swapped @ Bytes(1..)) = observation.swap.peak.or(observation.swap.highest_sampled) {
-        warnings.push(format!("up to {swapped} were swapped out and are not included in the peak"));
+    if let Reading::Value(bytes @ Bytes(1..)) = observation.swap.peak.or(observation.swap.highest_sampled) {
+        warnings.push(Warning::SwappedOut { bytes });
     }
-    if let Some(unread) = unread {
-        warnings.push(format!("some samples could not be read: {unread}"));
-    }
+    warnings.extend(unread.map(|reason| Warning::UnreadSamples { reason }));
     warnings
 }
 

@@ -10,6 +10,7 @@ use highwater::store::{ReadError, Source};
 
 use super::exit::Exit;
 use super::failure::Failure;
+use super::records;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -35,8 +36,8 @@ pub(crate) struct LogsArgs {
 }
 
 pub(crate) fn run(args: &LogsArgs) -> Result<Exit, Failure> {
-    let source = Source::open(&args.record).map_err(|error| failure(&error.into()))?;
-    let logs = find(args, &source).map_err(|error| failure(&error))?;
+    let source = Source::open(&args.record).map_err(|error| failure(error.into()))?;
+    let logs = find(args, &source).map_err(failure)?;
     for (path, mut to) in
         [(&logs.stdout, Box::new(io::stdout()) as Box<dyn Write>), (&logs.stderr, Box::new(io::stderr()))]
     {
@@ -44,7 +45,7 @@ pub(crate) fn run(args: &LogsArgs) -> Result<Exit, Failure> {
             source.open_beside(path).and_then(|mut file| io::copy(&mut file, &mut to)).and_then(|_| to.flush());
         match copied {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                return Err(failure(&LogsError::Unread { path: path.clone(), source: error }));
+                return Err(failure(LogsError::Unread { path: path.clone(), source: error }));
             }
             Ok(()) | Err(_) => {}
         }
@@ -74,12 +75,15 @@ fn find(args: &LogsArgs, source: &Source) -> Result<Logs, LogsError> {
     }
 }
 
-fn failure(error: &LogsError) -> Failure {
-    let exit = match error {
+fn failure(error: LogsError) -> Failure {
+    let exit = match &error {
         LogsError::Unread { source, .. } if Refusal::behind(source).is_none() => Exit::Host,
         _ => Exit::Usage,
     };
-    Failure::new(exit, error, error.help())
+    match error {
+        LogsError::Records(error) => records::unreadable(error),
+        error => Failure::new(exit, &error, error.help()),
+    }
 }
 
 #[derive(Debug, thiserror::Error)]

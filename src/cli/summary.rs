@@ -43,9 +43,7 @@ pub(crate) fn render(observation: &Observation, heading: Option<&str>, width: us
     }
     rows.push(("outcome", outcome(observation.outcome)));
     rows.push(("time", times(observation)));
-    for warning in &observation.warnings {
-        rows.push(("note", warning.clone()));
-    }
+    rows.extend(observation.notes().map(|note| ("note", note)));
     let mut text = heading.map(|heading| format!("{heading}\n")).unwrap_or_default();
     for (name, value) in rows {
         push_row(&mut text, name, &value, width);

@@ -1,22 +1,32 @@
 //! The record of one run of a task.
 
+mod cache;
+mod warning;
+
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::prediction::{Prediction, Sizes};
 use super::reading::Reading;
 use super::units::Bytes;
 
+pub use cache::{Cache, Dropped};
+pub use warning::{FloorNotFound, UnknownWarning, Warning, WarningKind};
+
 /// The version of the record; a reader rejects a higher one and accepts every lower one.
-pub const SCHEMA_VERSION: u32 = 1;
+///
+/// In version 1, warnings were strings, and what was done to the page cache was one of them.
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// The record of one run. Amounts are in bytes, times in microseconds unless a name says otherwise.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(remote = "Self")]
 pub struct Observation {
     /// The version of this form of JSON.
     pub schema_version: u32,
@@ -82,12 +92,49 @@ pub struct Observation {
     /// The result of a search for the minimum limit, in the record of its last run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub floor: Option<Floor>,
-    /// Warnings about these numbers, for users.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub warnings: Vec<String>,
+    /// What was done to the page cache before the run; absent if nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Cache>,
+    /// Warnings about these numbers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "warning::read")]
+    pub warnings: Vec<Warning>,
+}
+
+impl<'de> Deserialize<'de> for Observation {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // The inherent function that serde derives; an older record is brought to the current version.
+        Self::deserialize(deserializer).map(Self::upgraded)
+    }
+}
+
+impl Serialize for Observation {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
 }
 
 impl Observation {
+    /// The record as the current version has it.
+    fn upgraded(mut self) -> Self {
+        if self.schema_version < SCHEMA_VERSION {
+            let mut cache = None;
+            self.warnings.retain(|warning| {
+                let Warning::Text { text } = warning else { return true };
+                let found = Cache::from_version_1(text);
+                cache = cache.or(found);
+                found.is_none()
+            });
+            self.cache = self.cache.or(cache);
+            self.schema_version = SCHEMA_VERSION;
+        }
+        self
+    }
+
+    /// The texts of its notes: what was done to the page cache, and the warnings.
+    pub fn notes(&self) -> impl Iterator<Item = String> {
+        self.cache.iter().map(ToString::to_string).chain(self.warnings.iter().map(ToString::to_string))
+    }
+
     /// The part of the peak that the breakdown does not show, because it was reached between two samples. `None` if the
     /// difference is within the error bound of the peak.
     pub fn between_samples(&self) -> Option<Bytes> {
@@ -428,6 +475,15 @@ pub struct Survivor {
     /// Its state in `/proc/PID/stat`: `D` for an uninterruptible wait, `T` for stopped, if it could be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<char>,
+}
+
+impl fmt::Display for Survivor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "process {} ({name})", self.pid),
+            None => write!(f, "process {}", self.pid),
+        }
+    }
 }
 
 /// Swap usage. A memory peak does not include swap.

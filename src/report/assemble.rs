@@ -24,7 +24,7 @@ use environment::{environment, image, measured};
 use rules::{InUse, Scores};
 use run::{label, run};
 use timeline::thinned;
-use warnings::{WARNINGS, warn, warnings};
+use warnings::{Note, WARNINGS, warn, warnings};
 
 /// Series with more samples are thinned.
 pub const TIMELINE_SAMPLES: usize = 400;
@@ -92,7 +92,7 @@ pub struct Builder {
     measured: Vec<Measured>,
     environments: Vec<Environment>,
     counts: [usize; 6],
-    warnings: Vec<(String, Warning)>,
+    warnings: Vec<(Note, Warning)>,
     /// The indices of the outliers among all runs, by rank.
     outliers: BTreeMap<usize, usize>,
     over_time: Option<OverTime>,
@@ -158,7 +158,7 @@ impl Builder {
         }
         measured(&mut self.measured, observation);
         environment(&mut self.environments, observation);
-        warn(&mut self.warnings, &run);
+        warn(&mut self.warnings, observation);
         for (count, (is, _)) in self.counts.iter_mut().zip(WARNINGS) {
             *count += usize::from(is(&run));
         }

@@ -39,7 +39,7 @@ use crate::host::processes::{
 };
 use crate::host::{HostError, HostRoots};
 use crate::model::handoff::Recipient;
-use crate::model::observation::{CgroupVersion, Cpu, RunnerKind, Survivor};
+use crate::model::observation::{CgroupVersion, Cpu, RunnerKind, Survivor, Warning};
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 
@@ -315,7 +315,7 @@ impl ProcessRun {
                     }
                 }
                 Err(error) => {
-                    rest.problems.push(format!("the parent process of the task does not respond: {error}"));
+                    rest.problems.push(Warning::ReaperLost { reason: error.to_string() });
                     rest.reaped = None;
                     self.kill_orphans();
                     break;
@@ -366,7 +366,7 @@ struct Rest {
     survivors: Vec<Process>,
     /// Container monitors that the task has left running.
     monitors: Vec<Process>,
-    problems: Vec<String>,
+    problems: Vec<Warning>,
 }
 
 impl Default for Rest {
@@ -466,14 +466,11 @@ impl Running for ProcessRun {
         finished.problems.extend(rest.monitors.iter().map(|monitor| left_running(&self.lookout.roots, monitor)));
         if self.lookout.daemon().is_some_and(|daemon| daemon.to == Recipient::Engine) {
             let started = self.started_at.as_second();
-            finished.problems.extend(started_since(started).into_iter().map(|container| {
-                format!(
-                    "the container {container} was started during the run and still runs; highwater does not touch it"
-                )
-            }));
+            let containers = started_since(started).into_iter();
+            finished.problems.extend(containers.map(|container| Warning::ContainerStarted { container }));
         }
-        if let Some(note) = self.lookout.other_machine() {
-            finished.problems.push(format!("{}: its memory is not in the peak", note.reason()));
+        if let Some(handoff) = self.lookout.other_machine() {
+            finished.problems.push(Warning::OtherMachine { client: handoff.client.clone() });
         }
         Ok(finished)
     }
@@ -516,9 +513,9 @@ fn survivor(process: &Process) -> Survivor {
 }
 
 /// Names a container that the task has started without a daemon and left running.
-fn left_running(roots: &HostRoots, monitor: &Process) -> String {
-    let words = command_line(roots, monitor.identity.pid);
+fn left_running(roots: &HostRoots, monitor: &Process) -> Warning {
+    let pid = monitor.identity.pid;
+    let words = command_line(roots, pid);
     let value = |option: &str| words.iter().skip_while(|word| *word != option).nth(1).cloned();
-    let name = value("-n").or_else(|| value("-c")).unwrap_or_else(|| format!("of process {}", monitor.identity.pid));
-    format!("the task left the container {name} running; highwater does not touch it")
+    Warning::ContainerLeftRunning { name: value("-n").or_else(|| value("-c")), pid }
 }

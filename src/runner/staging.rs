@@ -26,7 +26,7 @@ use crate::model::plan::{InputSource, Unit};
 use crate::model::units::Bytes;
 
 pub use self::file::Cost;
-pub use self::page_cache::{Dropped, drop_caches, read_all};
+pub use self::page_cache::{drop_caches, read_all};
 
 /// The most units to mount one by one for a process: each is an entry in a table that is built for every run.
 pub const MOST_MOUNTS: usize = 1000;

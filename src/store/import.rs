@@ -135,6 +135,7 @@ pub fn blank(started_at: Timestamp) -> Observation {
         host: Reading::Unsupported,
         container: None,
         logs: None,
+        cache: None,
         warnings: Vec::new(),
     }
 }

@@ -365,8 +365,8 @@ mod tests {
     #[test]
     fn a_newer_record_is_refused_with_its_place() {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join(OBSERVATIONS), "\n{\"schema_version\":2}\n").unwrap();
-        assert!(matches!(read(folder.path()), Err(ReadError::Newer { line: 2, found: 2, .. })));
+        fs::write(folder.path().join(OBSERVATIONS), "\n{\"schema_version\":3}\n").unwrap();
+        assert!(matches!(read(folder.path()), Err(ReadError::Newer { line: 2, found: 3, .. })));
         assert!(matches!(read(&folder.path().join("..")), Err(ReadError::NoRecords(_))));
     }
 

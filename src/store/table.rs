@@ -98,7 +98,7 @@ pub fn write(sources: &[Source], format: Format, out: &mut dyn Write) -> Result<
                 let cells = table.row(observation)?;
                 let kinds = columns().iter().map(|column| column.kind).chain(std::iter::repeat(Kind::Text));
                 Ok(writer.write_record(cells.iter().zip(kinds).map(|(cell, kind)| match kind {
-                    Kind::Json => escape::json(cell),
+                    Kind::Json | Kind::Texts => escape::json(cell),
                     _ => escape::csv_cell(cell).into_owned(),
                 }))?)
             })?;

@@ -3,8 +3,9 @@
 use std::fs;
 
 use assert_cmd::Command;
-use highwater::model::observation::{Exactness, Observation, RunnerKind};
+use highwater::model::observation::{Cache, Exactness, Observation, RunnerKind, Warning};
 use highwater::model::reading::Reading;
+use highwater::model::units::Bytes;
 use highwater::store::import::blank;
 use highwater::store::{self, Source, table};
 use jiff::Timestamp;
@@ -46,6 +47,32 @@ fn an_exported_table_is_imported_as_the_same_observations() {
     // The fit is the same as for the records.
     let fitted = |file: &str, input: &str| highwater(&["fit", file, "--task", "stitch", "--format", "json"], input);
     assert_eq!(fitted("-", &csv), fitted(&records, ""));
+}
+
+#[test]
+fn warnings_and_the_cache_survive_the_table_in_either_form() {
+    let records = fixtures().join("warnings.jsonl").display().to_string();
+    let (_, csv, _) = highwater(&["export", &records], "");
+    let mut runs: Vec<Observation> =
+        store::read(records.as_ref()).unwrap().observations.into_iter().map(without_samples).collect();
+    runs[0].warnings.push(Warning::SwappedOut { bytes: Bytes(4096) });
+    assert_eq!(import(&csv, &[]).1[1..], runs[1..]);
+    let table = exported(&runs[0]);
+    assert_eq!(import(&table, &[]).1, runs[..1]);
+    // The texts are for people, and count only in a table without the values.
+    let texts = r#""[""1 process was still running when the main process ended, and killed"",""up to 4 KiB were swapped out and are not included in the peak""]""#;
+    assert!(table.contains(texts), "{table}");
+    let (_, imported, _) = import(&table.replace("warning_values", "other"), &[]);
+    assert_eq!(imported[0].notes().collect::<Vec<_>>(), runs[0].notes().collect::<Vec<_>>());
+}
+
+#[test]
+fn a_table_of_an_older_highwater_keeps_its_warnings() {
+    let table = "peak_bytes,wall_seconds,schema_version,warnings\n5,1,1,\"[\"\"it swapped\"\",\"\"cache: warm, the inputs were read before the run\"\"]\"\n";
+    let (status, runs, stderr) = import(table, &[]);
+    assert_eq!((status, stderr.as_str()), (0, ""));
+    assert_eq!(runs[0].cache, Some(Cache::Warm));
+    assert_eq!(runs[0].warnings, [Warning::Text { text: "it swapped".to_owned() }]);
 }
 
 #[test]

@@ -177,7 +177,7 @@ fn nothing_from_records_is_taken_for_markup() {
         record["subject"]["name"] = json!(evil);
         record["sweep"]["case"] = json!(evil);
         record["sweep"]["parameters"] = json!({evil: evil});
-        record["warnings"] = json!([evil]);
+        record["warnings"] = json!([evil, {"code": evil, evil: evil}, {"code": "unreadable", "reason": evil}]);
         record["host"]["kernel"] = json!(evil);
         record["prediction"]["task"]["image"] = json!(evil);
     });
@@ -191,6 +191,33 @@ fn nothing_from_records_is_taken_for_markup() {
     assert!(!markdown.contains("<script") && !markdown.contains("[x](y)") && !markdown.contains('\u{1b}'));
     let table = ok(folder.report(&[records]));
     assert!(!table.contains('\u{1b}'));
+}
+
+#[test]
+fn warnings_of_runs_that_differ_only_in_amounts_are_one() {
+    let folder = Folder::new();
+    let records = folder.changed("warned.jsonl", |number, record| {
+        record["schema_version"] = json!(2);
+        record["cache"] = json!({"state": "warm"});
+        let reason = if number == 0 { "failed to read a" } else { "failed to read b" };
+        record["warnings"] = json!([
+            {"code": "swapped-out", "bytes": (number + 1) << 20},
+            {"code": "unreadable", "reason": reason},
+        ]);
+    });
+    let count = fs::read_to_string(&records).unwrap().lines().count();
+    let report: Value =
+        serde_json::from_str(&ok(folder.report(&[records.to_str().unwrap(), "--format", "json"]))).unwrap();
+    let warnings = report["tasks"][0]["warnings"].as_array().unwrap();
+    for (text, runs) in [
+        ("cache: warm, the inputs were read before the run", count),
+        ("up to 1 MiB were swapped out and are not included in the peak", count),
+        ("failed to read a", 1),
+        ("failed to read b", count - 1),
+    ] {
+        assert!(warnings.contains(&json!({"text": text, "runs": runs})), "{text}: {warnings:#?}");
+    }
+    assert!(!warnings.iter().any(|warning| warning["text"].to_string().contains("2 MiB")), "{warnings:#?}");
 }
 
 #[test]

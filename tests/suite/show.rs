@@ -74,6 +74,31 @@ fn broken_and_missing_records_are_told() {
 }
 
 #[test]
+fn records_of_a_newer_highwater_are_refused_by_every_command_with_a_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = std::fs::read_to_string(fixtures().join("warnings.jsonl")).unwrap();
+    let newer = text.replace("{\"schema_version\":1,", "{\"schema_version\":3,");
+    std::fs::write(folder.path().join("runs.jsonl"), newer).unwrap();
+    std::fs::write(folder.path().join("plan.json"), "{\"schema_version\":1,\"cells\":[]}").unwrap();
+    for words in [
+        "show",
+        "fit",
+        "backtest --rule n",
+        "report",
+        "export",
+        "logs",
+        "check --records",
+        "merge --into merged --plan plan.json",
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
+        command.args(words.split(' ')).arg("runs.jsonl").current_dir(folder.path());
+        let stderr = String::from_utf8(command.assert().code(2).get_output().stderr.clone()).unwrap();
+        let refused = "runs.jsonl:1: the record has schema version 3, this highwater supports up to 2";
+        assert!(stderr.contains(refused) && stderr.contains("help: update highwater"), "{words}: {stderr}");
+    }
+}
+
+#[test]
 fn cells_that_differ_in_their_limit_are_told_apart() {
     let folder = tempfile::tempdir().unwrap();
     let sweep = |limit: &[&str]| {

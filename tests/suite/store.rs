@@ -1,13 +1,14 @@
 //! Directories of records: their promises hold if writers are killed, disks are full, and lines are broken.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use highwater::model::observation::{
-    Breakdown, Exactness, Logs, Observation, Peak, PeakSource, RunnerKind, Series, SweepRun,
+    Breakdown, Cache, Dropped, Exactness, Logs, Observation, Peak, PeakSource, RunnerKind, SCHEMA_VERSION, Series,
+    SweepRun, Warning,
 };
 use highwater::model::reading::Reading;
 use highwater::model::units::Bytes;
@@ -15,6 +16,7 @@ use highwater::store::import::blank;
 use highwater::store::{self, Folder, FolderError, Holder, OBSERVATIONS, ReadError, SAMPLES_IN_LINE};
 use jiff::Timestamp;
 use proptest::prelude::*;
+use serde_json::{Value, json};
 
 /// The directory with records of old versions, which stay readable.
 pub(crate) fn fixtures() -> PathBuf {
@@ -220,22 +222,46 @@ fn a_newer_record_is_refused_and_the_old_ones_are_read() {
     // Everything written is read again: no field is lost.
     let text = fs::read_to_string(fixtures().join(OBSERVATIONS)).unwrap();
     for (line, observation) in text.lines().zip(&records.observations) {
-        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let mut line: Value = serde_json::from_str(line).unwrap();
+        line["schema_version"] = SCHEMA_VERSION.into();
+        for warning in line.get_mut("warnings").and_then(Value::as_array_mut).into_iter().flatten() {
+            *warning = json!({"code": "text", "text": *warning});
+        }
         assert_eq!(serde_json::to_value(observation).unwrap(), line);
     }
     let above = tempfile::tempdir().unwrap();
     let path = above.path().join("sweep");
     drop(Folder::create(&path, PLAN).unwrap());
     let newer = text.lines().enumerate().map(|(place, line)| match place {
-        ..9 => line.replacen("{\"schema_version\":1", "{\"schema_version\":2", 1),
+        ..9 => line.replacen("{\"schema_version\":1", "{\"schema_version\":3", 1),
         _ => line.to_owned(),
     });
     let mut newer: Vec<String> = newer.collect();
     newer.reverse();
     fs::write(path.join(OBSERVATIONS), newer.join("\n") + "\n").unwrap();
     let error = Folder::open(&path).unwrap_err();
-    assert!(matches!(error, FolderError::Read(ReadError::Newer { line: 5, found: 2, .. })), "{error}");
+    assert!(matches!(error, FolderError::Read(ReadError::Newer { line: 5, found: 3, .. })), "{error}");
     assert!(store::read(&path).is_err());
+}
+
+#[test]
+fn warnings_that_an_older_highwater_wrote_as_strings_keep_their_texts() {
+    let path = fixtures().join("warnings.jsonl");
+    let records = store::read(&path).unwrap();
+    assert_eq!(records.unusable, []);
+    let caches: Vec<_> = records.observations.iter().map(|run| run.cache).collect();
+    let cold = |dropped| Some(Cache::Cold { dropped });
+    assert_eq!(caches, [Some(Cache::Warm), cold(Dropped::Everything), cold(Dropped::Inputs)]);
+    for (line, run) in fs::read_to_string(path).unwrap().lines().zip(&records.observations) {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let notes: BTreeSet<String> = run.notes().collect();
+        assert_eq!(json!(notes), json!(serde_json::from_value::<BTreeSet<String>>(line["warnings"].clone()).unwrap()));
+        assert!(run.warnings.iter().all(|warning| matches!(warning, Warning::Text { .. })), "{run:?}");
+        // What is written of it is a record of today.
+        let again = serde_json::to_string(run).unwrap();
+        assert!(again.starts_with("{\"schema_version\":2,"), "{again}");
+        assert_eq!(serde_json::from_str::<Observation>(&again).unwrap(), *run);
+    }
 }
 
 #[test]

@@ -94,12 +94,12 @@ fn a_run_that_ends_by_itself_has_the_outcome_of_its_first_process() {
 fn a_kill_that_only_the_engine_reports_counts_as_one() {
     let killed = record(Finished { end: End::Exited(137), contained: Some(container(true)), ..finished() });
     assert_eq!((killed.outcome, killed.censored), (Outcome::OomKilled, true));
-    assert_eq!(killed.warnings, Vec::<String>::new());
+    assert_eq!(killed.warnings, []);
 
     let survived = record(Finished { contained: Some(container(true)), ..finished() });
     assert_eq!((survived.outcome, survived.censored), (Outcome::Exited { status: 0 }, true));
     assert_eq!(survived.events.value().unwrap().oom_kills, Reading::Value(1));
-    assert_eq!(survived.warnings, ["the kernel killed a process of the task because memory ran out"]);
+    assert_eq!(survived.warnings, [Warning::OomKillReported]);
 
     let unscathed = record(Finished { contained: Some(container(false)), ..finished() });
     assert!(!unscathed.censored && unscathed.warnings.is_empty(), "{unscathed:?}");
@@ -211,9 +211,7 @@ fn what_survives_sigkill_is_named_and_makes_the_peak_a_lower_bound() {
     let run = measure(&mut Once(Some(script)), RunContext::default(), host(), &how, None, &mut ()).unwrap();
     assert_eq!(run.outcome, Outcome::TimedOut { after_us: 3000 });
     assert_eq!(run.survivors, survivors);
-    assert!(run.warnings[0].starts_with("process 7 (cat) survived SIGKILL and still exists: it is in an"));
-    assert!(run.warnings[1].contains("process 8 (sudo)") && run.warnings[1].contains("another user"), "{run:?}");
-    assert_eq!(run.warnings[2..], ["process 9 survived SIGKILL and still exists"]);
+    assert!(run.warnings.iter().cloned().eq(survivors.into_iter().map(Warning::SurvivedKill)), "{run:?}");
     let peak = run.peak.value().unwrap();
     assert_eq!(peak.bytes, mib(100));
     assert!(matches!(peak.exactness, Exactness::LowerBound { reason, .. } if reason.starts_with("process 7 (cat)")));
@@ -228,7 +226,7 @@ fn a_kill_for_memory_censors_a_run_that_timed_out_too() {
     let how = WatchOptions { timeout: Some(Duration::from_millis(3)), ..BRISK };
     let run = measure(&mut Once(Some(script)), RunContext::default(), host(), &how, None, &mut ()).unwrap();
     assert_eq!((run.outcome, run.censored), (Outcome::TimedOut { after_us: 3000 }, true));
-    assert_eq!(run.warnings, ["the kernel killed 2 of the task's processes because memory ran out"]);
+    assert_eq!(run.warnings, [Warning::OomKills { kills: 2, shared_cgroup: false }]);
 }
 
 #[test]
@@ -261,17 +259,18 @@ fn the_breakdown_is_of_the_fullest_moment_that_was_seen() {
 #[test]
 fn the_warnings_say_what_the_numbers_do_not() {
     let cases = [
-        (Finished { leftover_processes: Reading::Value(1), ..finished() }, "1 process was still running"),
-        (Finished { leftover_processes: Reading::Value(2), ..finished() }, "2 processes were still running"),
-        (Finished { swap_peak: Reading::Value(mib(3)), ..finished() }, "3 MiB were swapped out"),
-        (Finished { events: Reading::Value(events(0, 1)), ..finished() }, "killed 1 of the task's processes"),
-        (Finished { problems: vec!["a file was unreadable".to_owned()], ..finished() }, "a file was unreadable"),
+        (Finished { leftover_processes: Reading::Value(2), ..finished() }, Warning::LeftoverProcesses { processes: 2 }),
+        (Finished { swap_peak: Reading::Value(mib(3)), ..finished() }, Warning::SwappedOut { bytes: mib(3) }),
+        (
+            Finished { events: Reading::Value(events(0, 1)), ..finished() },
+            Warning::OomKills { kills: 1, shared_cgroup: false },
+        ),
+        (Finished { problems: vec![Warning::ProbeKilled], ..finished() }, Warning::ProbeKilled),
     ];
     for (finished, expected) in cases {
-        let warnings = record(finished).warnings;
-        assert!(warnings.len() == 1 && warnings[0].contains(expected), "{warnings:?} for {expected}");
+        assert_eq!(record(finished).warnings, [expected]);
     }
-    assert_eq!(record(finished()).warnings, Vec::<String>::new());
+    assert_eq!(record(finished()).warnings, []);
 }
 
 #[test]
@@ -285,7 +284,8 @@ fn what_lies_between_samples_is_no_part_of_the_breakdown_and_said_where_it_matte
         assert_eq!(!run.warnings.is_empty(), warned, "{sampled} MiB sampled: {:?}", run.warnings);
     }
     let run = observed(Script::new(&[mib(70)], finished()));
-    assert!(run.warnings[0].starts_with("30 MiB of the peak (30 %) occurred between two samples"), "{run:?}");
+    let expected = Warning::PeakBetweenSamples { missing_bytes: mib(30), peak_bytes: mib(100) };
+    assert_eq!(run.warnings, [expected]);
     let lower = observed(Script::new(&[mib(70)], Finished { peak: lower_bound(mib(70)), ..finished() }));
     assert_eq!((lower.between_samples(), lower.warnings.len()), (None, 0));
     assert_eq!(record(finished()).between_samples(), None);
@@ -309,8 +309,7 @@ fn the_largest_processes_belong_to_the_fullest_moment_or_are_left_out() {
 fn huge_pages_that_no_cgroup_counts_are_a_warning() {
     let largest = LargestProcesses { largest: Vec::new(), hugetlb: Some((mib(4), "database".to_owned())) };
     let run = observed(Script { largest, ..Script::new(&[mib(99)], finished()) });
-    let expected = "4 MiB of hugetlbfs huge pages (`database`) are not counted as memory and not included in the peak";
-    assert_eq!(run.warnings, [expected]);
+    assert_eq!(run.warnings, [Warning::HugePages { bytes: mib(4), process: "database".to_owned() }]);
 }
 
 #[test]
@@ -329,9 +328,8 @@ fn an_interval_that_was_asked_for_and_could_not_be_kept_is_a_warning() {
         unread: None,
     };
     let asked = |interval| WatchOptions { interval: Some(Duration::from_millis(interval)), ..BRISK };
-    assert!(
-        missed_samples(&busy(4), &asked(5)).unwrap().starts_with("one sample every 25.0 ms instead of every 5.0 ms")
-    );
+    let missed = Warning::MissedSamples { mean_us: 25_000, requested_us: 5_000 };
+    assert_eq!(missed_samples(&busy(4), &asked(5)), Some(missed));
     assert!(missed_samples(&busy(0), &asked(5)).is_some());
     assert_eq!(missed_samples(&busy(10), &asked(5)), None);
     assert_eq!(missed_samples(&busy(1), &asked(50)), None, "a run this short proves nothing");
@@ -344,7 +342,7 @@ fn a_sample_that_could_not_be_read_is_a_warning_and_does_not_end_the_run() {
     script.samples.insert(0, Err(crate::host::HostError::Removed { cgroup: "x".to_owned() }));
     let run = observed(script);
     assert_eq!((run.series.taken, run.outcome), (1, Outcome::Exited { status: 0 }));
-    assert!(run.warnings[0].starts_with("some samples could not be read: failed to reach"), "{run:?}");
+    assert!(matches!(&run.warnings[..], [Warning::UnreadSamples { reason }] if reason.starts_with("failed to reach")));
 }
 
 #[test]
@@ -355,5 +353,5 @@ fn swap_that_only_samples_show_is_kept() {
     script.samples.insert(0, Ok(Reading::Value(swapped)));
     let run = observed(script);
     assert_eq!(run.swap, Swap { peak: Reading::Unsupported, highest_sampled: Reading::Value(mib(4)) });
-    assert!(run.warnings[0].contains("4 MiB were swapped out"), "{run:?}");
+    assert_eq!(run.warnings, [Warning::SwappedOut { bytes: mib(4) }]);
 }

@@ -11,14 +11,14 @@ use crate::calibrate::measure::{MeasureError, RunContext};
 use crate::calibrate::monitor::{Cancel, Observer, WatchOptions};
 use crate::directory::Directory;
 use crate::host::machine::Machine;
-use crate::model::observation::{InputSizes, Logs, Observation, Outcome, SweepRun};
+use crate::model::observation::{Cache, InputSizes, Logs, Observation, Outcome, SweepRun, Warning};
 use crate::model::plan::{InputSource, PlanCell};
 use crate::model::prediction::Prediction;
 use crate::model::units::Bytes;
 use crate::runner::StartError;
 use crate::runner::originals::{Guard, Originals};
 use crate::runner::process::{Output, Stdin};
-use crate::runner::staging::{Cost, Dropped, Scratch, Staged, Staging, StagingError, drop_caches, read_all};
+use crate::runner::staging::{Cost, Scratch, Staged, Staging, StagingError, drop_caches, read_all};
 use crate::runner::view::View;
 
 use super::options::{CacheState, SweepOptions};
@@ -302,7 +302,7 @@ impl<'a> SweepExecutor<'a> {
         let inputs: StagedInputs<'_> = case.inputs.iter().map(|(channel, staged)| (channel.as_str(), staged)).collect();
         let places = Placeholders { input: case.input(), output, parameters: &cell.parameters };
         self.hook("--prepare", self.options.prepare.as_ref(), &places, case)?;
-        let note = self.cache(&staged)?;
+        let cache = self.cache(&staged)?;
         let start = self.subject.start(
             &inputs,
             &cell.parameters,
@@ -335,7 +335,7 @@ impl<'a> SweepExecutor<'a> {
             Err(error) => return Ok(Err(error)),
         };
         observation.logs = under.logs.clone();
-        observation.warnings.extend(note);
+        observation.cache = cache;
         self.hook("--conclude", self.options.conclude.as_ref(), &places, case)
             .unwrap_or_else(|failure| self.hold(failure));
         self.check_inputs(job.cell, original, &mut observation);
@@ -380,19 +380,14 @@ impl<'a> SweepExecutor<'a> {
         self.spoiled().or_else(|| is_open.then(|| changed(&self.guard.originals().changes(&[])))?)
     }
 
-    /// Prepares the page cache; returns a note for the record.
-    fn cache(&self, staged: &[&Staged]) -> Result<Option<String>, Failure> {
+    /// Prepares the page cache.
+    fn cache(&self, staged: &[&Staged]) -> Result<Option<Cache>, Failure> {
         let folders = staged.iter().flat_map(|staged| staged.folders());
         let failed = |source| Failure::host(NoCache(source));
         match self.options.cache {
             CacheState::AsIs => Ok(None),
-            CacheState::Warm => read_all(folders).map_err(failed).map(|()| Some(WARM.to_owned())),
-            CacheState::Cold => drop_caches(folders).map_err(failed).map(|dropped| {
-                Some(match dropped {
-                    Dropped::Everything => COLD.to_owned(),
-                    Dropped::Inputs => COLD_INPUTS.to_owned(),
-                })
-            }),
+            CacheState::Warm => read_all(folders).map_err(failed).map(|()| Some(Cache::Warm)),
+            CacheState::Cold => drop_caches(folders).map_err(failed).map(|dropped| Some(Cache::Cold { dropped })),
         }
     }
 
@@ -406,7 +401,7 @@ impl<'a> SweepExecutor<'a> {
                 state.staged.remove(&place);
             }
             drop(state);
-            observation.warnings.push("the task changed its input, which was a copy of the data".to_owned());
+            observation.warnings.push(Warning::CopyChanged);
         }
         if self.guard.protects() && !lock(&self.state).watch.is_due() {
             return;
@@ -433,10 +428,6 @@ impl<'a> SweepExecutor<'a> {
         paths.filter_map(|path| path.canonicalize().ok()).collect()
     }
 }
-
-const WARM: &str = "cache: warm, the inputs were read before the run";
-const COLD: &str = "cache: cold, the page cache of the whole machine was dropped before the run";
-const COLD_INPUTS: &str = "cache: cold, that of the input files was dropped before the run; programs and libraries stayed (dropping all needs root)";
 
 impl Executor for SweepExecutor<'_> {
     type Error = Failure;

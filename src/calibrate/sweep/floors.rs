@@ -9,7 +9,7 @@ use super::Job;
 use crate::calibrate::floor::{End, FloorError, Ran, SearchError, Success, Trial, find, limits_of, no_limits, not_run};
 use crate::calibrate::monitor::{Cancel, Observer};
 use crate::directory::Directory;
-use crate::model::observation::{Floor, Observation};
+use crate::model::observation::{Floor, FloorNotFound, Observation, Warning};
 use crate::model::units::Bytes;
 use crate::store::{Record, Recorded, StoreError};
 
@@ -68,27 +68,24 @@ impl SweepExecutor<'_> {
         let mut tries = Tries { runs: self, job, case, first, cancel, observer, beside, record: None, floor: None };
         let found = find(&mut tries, terms, success);
         run.floor = tries.floor;
-        run.warnings.extend(match found {
+        let reason = match found {
             Ok(found) => match found.end {
                 End::Settled => None,
-                End::GaveUp => Some("its floor was not found: tries under the same limit ended differently".to_owned()),
-                End::Interrupted { .. } => Some("the search for its floor was interrupted".to_owned()),
-                End::EngineLost => Some("the engine was lost during the search for its floor".to_owned()),
+                End::GaveUp => Some(FloorNotFound::Contradiction),
+                End::Interrupted { .. } => Some(FloorNotFound::Interrupted),
+                End::EngineLost => Some(FloorNotFound::EngineLost),
             },
             Err(SearchError::Trial(failure)) => {
                 self.hold(failure);
-                Some("the search for its floor failed".to_owned())
+                Some(FloorNotFound::Failed)
             }
             Err(SearchError::Floor(
                 error @ (FloorError::NoPeak | FloorError::NotKept { .. } | FloorError::Escaped { .. }),
             )) => return Err(no_limits(error)),
-            Err(SearchError::Floor(FloorError::TaskFailed(_))) => {
-                Some("its floor was not searched for: without a limit it does not always succeed".to_owned())
-            }
-            Err(SearchError::Floor(FloorError::Interrupted(_))) => {
-                Some("the search for its floor was interrupted".to_owned())
-            }
-        });
+            Err(SearchError::Floor(FloorError::TaskFailed(_))) => Some(FloorNotFound::TaskFails),
+            Err(SearchError::Floor(FloorError::Interrupted(_))) => Some(FloorNotFound::Interrupted),
+        };
+        run.warnings.extend(reason.map(|reason| Warning::FloorNotFound { reason }));
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::calibrate::resolve::Resolution;
 use crate::host::machine::Machine;
 use crate::model::lint::Platform;
-use crate::model::observation::Subject;
+use crate::model::observation::{Subject, Warning};
 use crate::model::prediction::Prediction;
 use crate::model::task::Task;
 use crate::runner::container::{Bind, ContainerLaunch, ContainerRunner, UseProbe};
@@ -32,7 +32,7 @@ pub struct ContainerWorkload {
     pub(super) task: Option<Box<Task>>,
     pub(super) guard: Option<Guard>,
     /// Notes on its input for the record.
-    pub(super) notes: Vec<String>,
+    pub(super) notes: Vec<Warning>,
 }
 
 impl ContainerWorkload {

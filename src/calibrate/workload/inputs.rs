@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::calibrate::failure::{Category, Failure};
 use crate::directory::Refusal;
-use crate::model::observation::Observation;
+use crate::model::observation::{Observation, Warning};
 use crate::model::task::Task;
 use crate::runner::originals::{Change, Guard, Originals};
 use crate::runner::staging::{Staged, StagingError};
@@ -123,12 +123,12 @@ impl Mounting<'_> {
     }
 }
 
-/// Notes on the input for the record of a run.
-pub(crate) fn notes(guard: &Guard, staged: &[&Staged]) -> Vec<String> {
+/// Warnings about the input for the record of a run.
+pub(crate) fn notes(guard: &Guard, staged: &[&Staged]) -> Vec<Warning> {
     let private = staged.iter().find_map(|staged| staged.describe_private());
-    let private = private.map(|how| format!("the task had a private copy of its input: {how}"));
+    let private = private.map(|method| Warning::PrivateInput { method: method.to_owned() });
     let watched = guard.obstacle();
-    let watched = watched.map(|why| format!("the input was not protected from the task, only watched: {why}"));
+    let watched = watched.map(|reason| Warning::InputUnprotected { reason: reason.to_owned() });
     private.into_iter().chain(watched).collect()
 }
 
@@ -136,7 +136,7 @@ pub(crate) fn notes(guard: &Guard, staged: &[&Staged]) -> Vec<String> {
 const LAST_ERRORS: i64 = 64 << 10;
 
 /// A hint for a failed task whose stderr, in this file, says that it could not write.
-pub(crate) fn hint(errors: &Path) -> Option<String> {
+pub(crate) fn hint(errors: &Path) -> Option<Warning> {
     let mut file = File::open(errors).ok()?;
     let length = file.metadata().ok()?.len();
     // A shorter file is read from its start.
@@ -144,7 +144,7 @@ pub(crate) fn hint(errors: &Path) -> Option<String> {
     let mut text = Vec::new();
     file.read_to_end(&mut text).ok()?;
     let says_so = String::from_utf8_lossy(&text).contains("Read-only file system");
-    says_so.then(|| "the task could not write to a read-only file system: if it writes into its input, it needs --input-access private".to_owned())
+    says_so.then_some(Warning::ReadOnlyFileSystem)
 }
 
 /// The number of changes to list.
@@ -159,24 +159,22 @@ pub(crate) fn changed(changes: &[Change]) -> Option<Failure> {
 
 /// The same failure, also noted in the record of the run.
 pub(crate) fn note_changes(observation: &mut Observation, changes: &[Change]) -> Option<Failure> {
-    observation.warnings.extend(Changed::new(changes).map(|changed| changed.to_string()));
+    observation.warnings.extend(Changed::new(changes).map(|Changed(warning)| warning));
     changed(changes)
 }
 
 impl Changed {
     fn new(changes: &[Change]) -> Option<Self> {
-        let mut named: Vec<String> = changes.iter().take(MOST_CHANGES).map(ToString::to_string).collect();
-        if changes.len() > MOST_CHANGES {
-            named.push(format!("and {} more", changes.len() - MOST_CHANGES));
-        }
-        (!named.is_empty()).then(|| Self(named.join("; ")))
+        let more = changes.len().saturating_sub(MOST_CHANGES) as u64;
+        let named: Vec<String> = changes.iter().take(MOST_CHANGES).map(ToString::to_string).collect();
+        (!named.is_empty()).then_some(Self(Warning::InputChanged { changes: named, more }))
     }
 }
 
 /// The input has changed.
 #[derive(Debug, thiserror::Error)]
-#[error("the input changed during the run: {0}")]
-struct Changed(String);
+#[error("{0}")]
+struct Changed(Warning);
 
 /// The state of an input could not be read.
 pub(crate) fn unreadable(source: std::io::Error) -> Failure {
@@ -196,7 +194,7 @@ mod tests {
     fn only_the_record_of_a_process_says_that_its_input_was_not_protected() {
         let input = tempfile::tempdir().unwrap();
         let notes = |is_process| notes(&InputAccess::Watched.guard([input.path()], [], is_process).unwrap(), &[]);
-        assert_eq!(notes(false), Vec::<String>::new(), "the mounts of a container are read-only");
+        assert_eq!(notes(false), [], "the mounts of a container are read-only");
         assert_eq!(notes(true).len(), 1);
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::host::machine::Machine;
+use crate::model::observation::Warning;
 use crate::model::plan::InputSource;
 use crate::model::prediction::{ChannelSize, Prediction};
 use crate::model::task::{ChannelKind, Task};
@@ -34,8 +35,8 @@ pub struct PrivateTask {
 #[derive(Default)]
 struct State {
     runs: u32,
-    /// Notes on the input for the record of the last run.
-    notes: Vec<String>,
+    /// Warnings about the input for the record of the last run.
+    notes: Vec<Warning>,
 }
 
 impl PrivateTask {
@@ -64,8 +65,8 @@ impl PrivateTask {
         &self.guard
     }
 
-    /// Notes for the record of the last run.
-    pub(super) fn notes(&self) -> Vec<String> {
+    /// Warnings for the record of the last run.
+    pub(super) fn notes(&self) -> Vec<Warning> {
         self.lock().notes.clone()
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::calibrate::resolve::Resolution;
 use crate::model::lint::Platform;
-use crate::model::observation::Subject;
+use crate::model::observation::{Subject, Warning};
 use crate::model::prediction::Prediction;
 use crate::model::problem::one_line;
 use crate::model::task::{ChannelKind, OnHost, Replacement, Task};
@@ -32,7 +32,7 @@ pub struct ProcessWorkload {
     /// Whether the view mounts channels at their own paths.
     has_channels_mounted: bool,
     /// Notes on its input for the record.
-    notes: Vec<String>,
+    notes: Vec<Warning>,
     /// The guard of its input, and the task, unless a sweep manages them.
     pub(super) guard: Option<Guard>,
     pub(super) task: Option<Box<Task>>,
@@ -156,10 +156,10 @@ impl ProcessWorkload {
         self.hidden_input.clone().map_or(Ok(()), |hidden| Err(hidden.into_failure()))
     }
 
-    /// Notes on the mounts for the record of a run.
-    pub(super) fn notes(&self) -> Vec<String> {
+    /// Warnings about the mounts for the record of a run.
+    pub(super) fn notes(&self) -> Vec<Warning> {
         let hidden = self.hidden_input.as_ref();
-        let hidden = hidden.map(|hidden| format!("the task may have found no input: {}", one_line(&**hidden)));
+        let hidden = hidden.map(|hidden| Warning::InputHidden { reason: one_line(&**hidden) });
         let view = self.view.as_deref().and_then(|view| note(view, self.has_channels_mounted));
         hidden.into_iter().chain(view).chain(self.notes.iter().cloned()).collect()
     }
@@ -218,27 +218,14 @@ pub(crate) fn require_inputs(task: &Task) -> Result<(), Failure> {
     }
 }
 
-/// A note on a view for readers of the record.
-fn note(view: &View, has_channels_mounted: bool) -> Option<String> {
-    let user = view.has_user_namespace();
-    let mut note = match (has_channels_mounted, user) {
-        (true, _) => "the channels were mounted at their own paths, in a mount namespace of the task".to_owned(),
-        (false, true) => "the original input was read-only, in a mount namespace of the task".to_owned(),
-        (false, false) => return None,
-    };
-    if user {
-        note.push_str(
-            " and a user namespace, in which set-user-ID programs such as su do not work and files of other users \
-             appear to be owned by nobody",
-        );
-    }
-    for directory in view.in_memory() {
-        note.push_str(&format!(
-            "; files that the task created directly in {} count as its memory",
-            directory.display()
-        ));
-    }
-    Some(note)
+/// A warning about a view for readers of the record.
+fn note(view: &View, channels: bool) -> Option<Warning> {
+    let user_namespace = view.has_user_namespace();
+    (channels || user_namespace).then(|| Warning::Namespaces {
+        channels,
+        user_namespace,
+        in_memory: view.in_memory().iter().map(|directory| directory.display().to_string()).collect(),
+    })
 }
 
 /// The task may not find an input: a path that it does not name cannot be mounted.

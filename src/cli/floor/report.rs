@@ -232,7 +232,7 @@ fn notes(found: &Found, highest: Option<&Observation>, terms: SearchLimits) -> V
         if let (Reading::Value(Some(limit)), true) = (run.limit.effective, run.censored) {
             notes.push(format!("without a limit of its own, the task reached an enclosing limit of {limit}"));
         }
-        notes.extend(run.warnings.iter().cloned());
+        notes.extend(run.notes());
     }
     notes
 }

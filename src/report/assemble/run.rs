@@ -47,7 +47,7 @@ pub(super) fn run(observation: &Observation, n: Option<Bytes>) -> Run {
         cpu_us: observation.cpu.value().map(|cpu| cpu.user_us.saturating_add(cpu.system_us)),
         source: peak.map(|peak| peak.source),
         floor: observation.floor.as_ref().map(|floor| floor.bytes),
-        warnings: observation.warnings.clone(),
+        warnings: observation.notes().collect(),
     }
 }
 

@@ -1,15 +1,24 @@
 //! The warnings of a report.
 
 use crate::model::fit::Censoring;
+use crate::model::observation::{Cache, Observation, WarningKind};
 use crate::report::model::{Found, Run, Warning};
 
-/// Adds the warnings of a run; warnings that differ only in numbers are merged.
-pub(super) fn warn(warnings: &mut Vec<(String, Warning)>, run: &Run) {
-    for text in &run.warnings {
-        let kind: String = text.chars().filter(|char| !char.is_ascii_digit() && *char != '.').collect();
-        match warnings.iter_mut().find(|(known, _)| *known == kind) {
+/// A note in a record; those of one kind are merged.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Note {
+    Cache(Cache),
+    Warning(WarningKind),
+}
+
+/// Adds the notes in the record of a run; those that differ only in amounts and names are merged.
+pub(super) fn warn(warnings: &mut Vec<(Note, Warning)>, observation: &Observation) {
+    let cache = observation.cache.map(|cache| (Note::Cache(cache), cache.to_string()));
+    let others = observation.warnings.iter().map(|warning| (Note::Warning(warning.kind()), warning.to_string()));
+    for (note, text) in cache.into_iter().chain(others) {
+        match warnings.iter_mut().find(|(known, _)| *known == note) {
             Some((_, warning)) => warning.runs += 1,
-            None => warnings.push((kind, Warning { text: text.clone(), runs: 1 })),
+            None => warnings.push((note, Warning { text, runs: 1 })),
         }
     }
 }
@@ -29,7 +38,7 @@ pub(super) const WARNINGS: [Caution; 6] = [
     (|run| run.synthetic, "synthetic input, derived from the given data"),
 ];
 
-pub(super) fn warnings(counts: [usize; 6], of_runs: Vec<(String, Warning)>, found: Option<&Found>) -> Vec<Warning> {
+pub(super) fn warnings(counts: [usize; 6], of_runs: Vec<(Note, Warning)>, found: Option<&Found>) -> Vec<Warning> {
     let of_all = |text: String| Warning { text, runs: 0 };
     let mut all: Vec<Warning> = found.iter().flat_map(|found| &found.warnings).cloned().map(of_all).collect();
     let counted = counts.into_iter().zip(WARNINGS).filter(|(runs, _)| *runs > 0);

@@ -29,7 +29,7 @@ use crate::host::cgroup::Cgroup;
 use crate::host::memory::MemoryReader;
 use crate::host::processes::LargestProcesses;
 use crate::host::{HostError, HostRoots};
-use crate::model::observation::{Container, Events, Exactness, Limits, Logs, Peak, PeakSource, RunnerKind};
+use crate::model::observation::{Container, Events, Exactness, Limits, Logs, Peak, PeakSource, RunnerKind, Warning};
 use crate::model::problem::one_line;
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
@@ -295,7 +295,7 @@ impl Running for ContainerRun {
         self.tidy_up(&ended, patience, &mut notes)?;
         let unanswered = patience.unanswered().to_vec();
         if !unanswered.is_empty() {
-            notes.push(format!("the engine did not respond in time to the request to {}", unanswered.join(", ")));
+            notes.push(Warning::EngineUnanswered { requests: unanswered.clone() });
         }
         let state = ended.state;
         Ok(Finished {
@@ -367,7 +367,7 @@ impl ContainerRun {
     }
 
     /// The result file written by the probe.
-    fn report(&self, ended: &ContainerEnd, patience: &mut Patience<'_>, notes: &mut Vec<String>) -> Option<Report> {
+    fn report(&self, ended: &ContainerEnd, patience: &mut Patience<'_>, notes: &mut Vec<Warning>) -> Option<Report> {
         let id = self.id.as_deref()?;
         if self.peak_method != PeakMethod::Probe || ended.status.is_err() {
             return None;
@@ -378,12 +378,12 @@ impl ContainerRun {
             .and_then(|text| Report::parse(&text).map_err(|error| one_line(&error)));
         match report {
             Ok(report) if report.end.is_none() => {
-                notes.push("the probe was killed together with the task before it could read the peak".to_owned());
+                notes.push(Warning::ProbeKilled);
                 Some(report)
             }
             Ok(report) => Some(report),
             Err(reason) => {
-                notes.push(format!("the probe left no result: {reason}"));
+                notes.push(Warning::NoProbeResult { reason });
                 None
             }
         }
@@ -393,11 +393,11 @@ impl ContainerRun {
         &mut self,
         ended: &ContainerEnd,
         report: Option<Report>,
-        notes: &mut Vec<String>,
+        notes: &mut Vec<Warning>,
     ) -> Result<Finished, FinishError> {
         let end = match (&ended.status, report.as_ref().and_then(|report| report.end)) {
             (Err(reason), _) => {
-                notes.push(reason.clone());
+                notes.push(Warning::EndUnknown { reason: reason.clone() });
                 End::Lost
             }
             (Ok(_), Some(end)) => end,
@@ -449,7 +449,12 @@ impl ContainerRun {
         Limits { own, effective, copied_from: None }
     }
 
-    fn peak(&mut self, end: End, report: Option<&Report>, notes: &mut Vec<String>) -> Result<Reading<Peak>, HostError> {
+    fn peak(
+        &mut self,
+        end: End,
+        report: Option<&Report>,
+        notes: &mut Vec<Warning>,
+    ) -> Result<Reading<Peak>, HostError> {
         if !self.was_started {
             return Ok(Reading::Gone);
         }
@@ -477,11 +482,7 @@ impl ContainerRun {
             } else if end == End::Lost {
                 return Ok(Reading::Gone);
             } else {
-                notes.push(
-                    "the engine created the container in a cgroup that is not visible here, because it runs elsewhere \
-                     (use --probe always)"
-                        .to_owned(),
-                );
+                notes.push(Warning::CgroupElsewhere);
                 return Ok(Reading::Unsupported);
             }
         }
@@ -510,7 +511,7 @@ impl ContainerRun {
             (None, Some(bytes)) => (bytes, PeakSource::PolledCgroup),
             (None, None) if self.container_cgroup.is_some() => return Ok(Reading::Gone),
             (None, None) => {
-                notes.push(format!("there is no peak, because {reason}: {remedy}"));
+                notes.push(Warning::NoPeak { reason: reason.to_owned(), remedy: remedy.to_owned() });
                 return Ok(Reading::Unsupported);
             }
         };
@@ -533,7 +534,7 @@ impl ContainerRun {
         &mut self,
         ended: &ContainerEnd,
         patience: &mut Patience<'_>,
-        notes: &mut Vec<String>,
+        notes: &mut Vec<Warning>,
     ) -> Result<(), FinishError> {
         notes.extend(self.remove(patience));
         if let Some(enclosing) = self.enclosing.take() {
@@ -543,13 +544,13 @@ impl ContainerRun {
             && let Some(forwarding) = &mut self.forwarding
             && let Some(unwritten) = forwarding.finish(&self.engine, patience)
         {
-            notes.push(unwritten.to_string());
+            notes.push(Warning::OutputLost { reason: unwritten.to_string() });
         }
         Ok(())
     }
 
     /// Removes the container if there may be one; returns why it could not.
-    fn remove(&mut self, patience: &mut Patience<'_>) -> Option<String> {
+    fn remove(&mut self, patience: &mut Patience<'_>) -> Option<Warning> {
         self.removed = true;
         // An engine that has not returned an id may have created the container; only a unique name surely belongs to it.
         let by_name = self.claim.unique_name().filter(|_| self.was_created);
@@ -560,17 +561,16 @@ impl ContainerRun {
             Err(CallError::Refused(error)) => one_line(&error),
             Err(CallError::Unanswered) => "the engine does not respond".to_owned(),
         };
-        let name = self.claim.name();
-        Some(format!("failed to remove the container {name}: {reason}; remove it later with `highwater clean`"))
+        Some(Warning::ContainerNotRemoved { container: self.claim.name().to_owned(), reason })
     }
 }
 
 impl Drop for ContainerRun {
     fn drop(&mut self) {
         if !self.removed
-            && let Some(reason) = self.remove(&mut Patience::new(None))
+            && let Some(warning) = self.remove(&mut Patience::new(None))
         {
-            tracing::warn!("{reason}");
+            tracing::warn!("{warning}");
         }
     }
 }

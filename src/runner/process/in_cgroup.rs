@@ -11,7 +11,7 @@ use super::{Rest, WaitResult};
 use crate::host::HostError;
 use crate::host::cgroup::Cgroup;
 use crate::host::memory::MemoryReader;
-use crate::model::observation::{Exactness, Limits, Peak, PeakSource};
+use crate::model::observation::{Exactness, Limits, Peak, PeakSource, Warning};
 use crate::model::problem::one_line;
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
@@ -93,9 +93,9 @@ impl InCgroup {
     }
 
     /// Kills what is left in the cgroup; an error is a problem to report, if there is a message.
-    pub(super) fn kill_all(&self) -> Result<u64, Option<String>> {
+    pub(super) fn kill_all(&self) -> Result<u64, Option<Warning>> {
         let own = self.own.as_ref().ok_or(None)?;
-        own.kill_all().map_err(|error| Some(one_line(&error)))
+        own.kill_all().map_err(|error| Some(Warning::CgroupNotRemoved { reason: one_line(&error) }))
     }
 
     fn read(&mut self) -> Result<Reading<Sample>, HostError> {
@@ -145,16 +145,12 @@ impl InCgroup {
         };
         // The usual process limit of a session is not worth a note.
         if let (Some(from), Some(_)) = (&self.copied_from, self.copied_limit) {
-            problems.0.push(format!(
-                "the run's cgroup is next to {} and has a copy of its limits: other processes there do not count \
-                 against it",
-                from.display()
-            ));
+            problems.0.push(Warning::LimitsCopied { cgroup: from.display().to_string() });
         }
         // Survivors of SIGKILL keep the cgroup busy: the reaper stays and removes it later.
         let remove = if rest.survivors.is_empty() { RunCgroup::remove } else { RunCgroup::leave };
         if let Some(Err(error)) = self.own.take().map(remove) {
-            problems.0.push(one_line(&error));
+            problems.0.push(Warning::CgroupNotRemoved { reason: one_line(&error) });
         }
         Ok(Finished { problems: problems.0, ..finished })
     }
@@ -299,13 +295,13 @@ pub(in crate::runner) fn unless_reset(
 
 /// Problems met while reading the values.
 #[derive(Debug, Default)]
-pub(in crate::runner) struct Problems(pub(in crate::runner) Vec<String>);
+pub(in crate::runner) struct Problems(pub(in crate::runner) Vec<Warning>);
 
 impl Problems {
     /// Returns the reading; records the error if it failed.
     pub(in crate::runner) fn read<T>(&mut self, reading: Result<Reading<T>, HostError>) -> Reading<T> {
         reading.unwrap_or_else(|error| {
-            self.0.push(one_line(&error));
+            self.0.push(Warning::Unreadable { reason: one_line(&error) });
             Reading::Unsupported
         })
     }

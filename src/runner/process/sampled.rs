@@ -12,7 +12,7 @@ use super::surrounding::Surrounding;
 use crate::host::memory::Split;
 use crate::host::processes::{Identity, Process, proportional_sizes, quick_descendants, resident, uses_memory_of};
 use crate::host::{HostError, HostRoots};
-use crate::model::observation::{Exactness, Limits, Peak, PeakSource};
+use crate::model::observation::{Exactness, Limits, Peak, PeakSource, Warning};
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 use crate::runner::{FinishError, Finished, Sample};
@@ -139,19 +139,14 @@ impl Sampled {
         })
     }
 
-    /// A note for a run whose largest process had a much larger resident set than the samples show.
+    /// Warns about a run whose largest process had a much larger resident set than the samples show.
     ///
     /// `ru_maxrss` is not a lower bound: it includes an unknown amount of mapped files, and the memory of the process
     /// before it executed its program, which for the first process is that of its parent.
-    fn larger_resident(&self, largest_rss: Bytes, lower_bound: Option<Bytes>) -> Option<String> {
+    fn larger_resident(&self, largest_rss: Bytes, lower_bound: Option<Bytes>) -> Option<Warning> {
         let inherited = resident(&self.roots, self.reaper).value()?.highest;
         let known = lower_bound.unwrap_or(Bytes::ZERO).saturating_add(lower_bound.unwrap_or(Bytes::ZERO));
-        (largest_rss > inherited && largest_rss > known).then(|| {
-            format!(
-                "the largest process of the task had up to {largest_rss} resident, between two samples or in mapped files, \
-                 which may be charged to other processes"
-            )
-        })
+        (largest_rss > inherited && largest_rss > known).then_some(Warning::LargerResident { bytes: largest_rss })
     }
 }
 

@@ -8,18 +8,11 @@ use nix::errno::Errno;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::unistd::{geteuid, sync};
 
+use crate::model::observation::Dropped;
+
 /// Writing to this file drops clean pages, directory entries and inodes of the whole machine
 /// (Documentation/admin-guide/sysctl/vm.rst).
 const DROP_CACHES: &str = "/proc/sys/vm/drop_caches";
-
-/// What was dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dropped {
-    /// All clean pages of the machine, including programs and libraries.
-    Everything,
-    /// The pages of the input files; programs and libraries are still cached.
-    Inputs,
-}
 
 /// Drops the page cache: of the whole machine if permitted, else that of the input files (`posix_fadvise(2)` with
 /// `POSIX_FADV_DONTNEED`), which needs only read permission. Pages that are mapped by a process stay.

@@ -9,7 +9,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 use super::{About, LeftOut, blank, is_nothing, sampled};
-use crate::model::observation::{Io, Observation, Outcome, Subject};
+use crate::model::observation::{Io, Observation, Outcome, Subject, Warning};
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 use crate::store::table::Rows;
@@ -63,13 +63,13 @@ fn run(rows: &mut Rows<'_>, row: &ByteRecord, about: &About<'_>) -> Result<Obser
     };
     if outcome == (Outcome::Exited { status: 137 }) {
         observation.censored = true;
-        observation.warnings.push("probably killed because memory ran out: the task may need more".to_owned());
+        observation.warnings.push(Warning::ProbablyOomKilled);
     }
     if status == "CACHED" {
-        observation.warnings.push("its numbers come from an earlier run of the pipeline".to_owned());
+        observation.warnings.push(Warning::EarlierRun);
     }
     if started_at.is_none() {
-        observation.warnings.push("the table has no start time: the time of the file is used".to_owned());
+        observation.warnings.push(Warning::NoStartTime);
     }
     Ok(observation)
 }

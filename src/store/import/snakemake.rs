@@ -5,7 +5,7 @@
 use csv::ByteRecord;
 
 use super::{About, LeftOut, blank, is_nothing, sampled};
-use crate::model::observation::{Io, Observation, Subject};
+use crate::model::observation::{Io, Observation, Subject, Warning};
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 use crate::store::table::Rows;
@@ -42,7 +42,7 @@ fn run(rows: &mut Rows<'_>, row: &ByteRecord, about: &About<'_>, seconds: f64, m
     if let (Some(read), Some(written)) = (io("io_in"), io("io_out")) {
         observation.io = Reading::Value(Io { read, written });
     }
-    observation.warnings.push("the table has no start time: the time of the file is used".to_owned());
+    observation.warnings.push(Warning::NoStartTime);
     observation
 }
 

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use super::columns::{Column, Kind};
 use super::pointer;
 use crate::model::escape::csv_text;
+use crate::model::observation::Warning;
 
 /// Values that stand for a number that could not be read.
 const WORDS: [&str; 2] = ["unsupported", "gone"];
@@ -24,6 +25,7 @@ impl Column {
             (_, None) => pointer::get(observation, above).and_then(Value::as_str).unwrap_or_default().to_owned(),
             (Kind::Whole, Some(Value::Object(_))) => "read".to_owned(),
             (Kind::Limit, Some(Value::Null)) => NONE.to_owned(),
+            (Kind::Texts, Some(warnings)) => texts(warnings),
             (Kind::Json, Some(Value::Array(list))) if list.is_empty() => String::new(),
             (Kind::Json, Some(value)) => value.to_string(),
             (Kind::Flag, Some(value)) => if value == true { "yes" } else { "" }.to_owned(),
@@ -57,7 +59,8 @@ impl Column {
                 "no" | "false" => return Ok(()),
                 _ => return Err("`yes` or an empty cell".to_owned()),
             },
-            Kind::Json => serde_json::from_str(cell).map_err(|error| format!("JSON ({error})"))?,
+            Kind::Texts if observation.contains_key("warnings") => return Ok(()),
+            Kind::Json | Kind::Texts => serde_json::from_str(cell).map_err(|error| format!("JSON ({error})"))?,
             Kind::Whole if cell == "read" => return Ok(()),
             Kind::Whole if WORDS.contains(&cell) => cell.into(),
             Kind::Whole => return Err("`read`, `unsupported` or `gone`".to_owned()),
@@ -92,6 +95,7 @@ impl Column {
             | Kind::Flag
             | Kind::Censored
             | Kind::Json
+            | Kind::Texts
             | Kind::Whole
             | Kind::Inputs
             | Kind::Derived => false,
@@ -104,7 +108,7 @@ pub(super) fn as_json(column: &str, cell: String) -> Value {
     let known = super::columns().iter().find(|known| known.name == column);
     let free = ["parameter.", "input_largest_", "extension_largest_"];
     let text = known.map_or(free.iter().any(|prefix| column.starts_with(prefix)), |known| known.kind == Kind::Text);
-    let json = known.is_some_and(|known| known.kind == Kind::Json);
+    let json = known.is_some_and(|known| matches!(known.kind, Kind::Json | Kind::Texts));
     match serde_json::from_str(&cell) {
         Ok(value @ Value::Number(_)) if !text => value,
         Ok(value) if json => value,
@@ -119,6 +123,15 @@ fn censored(observation: &Value) -> &'static str {
         return if said("/outcome/kind", "oom-killed") { "oom" } else { "limit" };
     }
     if said("/peak/exactness/kind", "lower-bound") { "lower-bound" } else { "" }
+}
+
+/// The texts of warnings in JSON form.
+fn texts(warnings: &Value) -> String {
+    let warnings: Vec<Warning> = serde_json::from_value(warnings.clone()).unwrap_or_default();
+    if warnings.is_empty() {
+        return String::new();
+    }
+    Value::from_iter(warnings.iter().map(ToString::to_string)).to_string()
 }
 
 /// The total size of all channels; empty if unknown.

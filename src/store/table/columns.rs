@@ -35,6 +35,8 @@ pub(super) enum Kind {
     Whole,
     /// JSON, for values without a flat form.
     Json,
+    /// The texts of the warnings, a JSON array; read if the table does not have the warnings themselves.
+    Texts,
     /// The total size of all inputs; read from the columns of the channels.
     Inputs,
     /// A value from another column, for convenience; not read.
@@ -50,7 +52,7 @@ pub const fn columns() -> &'static [Column] {
     &COLUMNS
 }
 
-const COLUMNS: [Column; 81] = [
+const COLUMNS: [Column; 84] = [
     column("task", "/subject/name", Kind::Text, "name of the task, if any"),
     column("case", "/sweep/case", Kind::Text, "input case of the sweep"),
     column("run", "/sweep/run", Kind::Count, "number of the run in its cell, from 1"),
@@ -83,6 +85,8 @@ const COLUMNS: [Column; 81] = [
     column("peak_remedy", "/peak/exactness/remedy", Kind::Text, "how to get an exact peak"),
     column("peak_at_most_bytes", "/peak/upper_bound/bytes", Kind::Count, "upper bound of a lower bound"),
     column("peak_at_most_file", "/peak/upper_bound/file", Kind::Text, "kernel file that the upper bound was read from"),
+    column("cache", "/cache/state", Kind::Text, "page cache before the run: warm or cold, if it was prepared"),
+    column("cache_dropped", "/cache/dropped", Kind::Text, "what was dropped for a cold one: everything or inputs"),
     column("breakdown_at_seconds", "/breakdown/at_us", Kind::Seconds, "time of the highest sample"),
     column("breakdown_bytes", "/breakdown/current", Kind::Count, "total memory in use at that time"),
     column("breakdown_anon_bytes", "/breakdown/anon", Kind::Part, "anonymous memory (heaps and stacks) at that time"),
@@ -153,7 +157,8 @@ const COLUMNS: [Column; 81] = [
     column("floor", "/floor", Kind::Json, "full result of that search, as JSON"),
     column("logs_stdout", "/logs/stdout", Kind::Text, "file with its stdout"),
     column("logs_stderr", "/logs/stderr", Kind::Text, "file with its stderr"),
-    column("warnings", "/warnings", Kind::Json, "notes on these numbers, a JSON array"),
+    column("warnings", "/warnings", Kind::Texts, "notes on these numbers, a JSON array"),
+    column("warning_values", "/warnings", Kind::Json, "the same with their codes and fields, a JSON array"),
     column("prediction", "/prediction", Kind::Json, "full prediction of its rules, as JSON"),
     column("schema_version", "/schema_version", Kind::Count, "version of the record format"),
     column("tool_version", "/tool_version", Kind::Text, "version of highwater that wrote the record"),

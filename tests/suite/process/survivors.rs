@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use highwater::model::observation::{Exactness, Observation, Outcome};
+use highwater::model::observation::{Exactness, Observation, Outcome, Warning};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
 
@@ -117,8 +117,8 @@ fn assert_named(observation: &Observation, name: &str) {
     assert!(survivors.iter().any(|survivor| survivor.name.as_deref() == Some(name)), "{observation:?}");
     for survivor in survivors {
         assert_eq!((survivor.state, state(survivor.pid)), (Some('D'), Some('D')), "{observation:?}");
-        let named = |warning: &String| warning.contains(&format!("process {} (", survivor.pid));
-        assert!(observation.warnings.iter().any(named), "{:?}", observation.warnings);
+        let named = Warning::SurvivedKill(survivor.clone());
+        assert!(observation.warnings.contains(&named), "{:?}", observation.warnings);
     }
     if let Some(peak) = observation.peak.as_ref().value() {
         assert!(matches!(peak.exactness, Exactness::LowerBound { .. }), "{peak:?}");
