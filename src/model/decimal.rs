@@ -58,26 +58,6 @@ impl Decimal {
         Self { negative, mantissa, scale: scale.saturating_sub(exponent) }
     }
 
-    /// The number ±mantissa × 10^-scale.
-    pub(super) fn from_parts(negative: bool, mut mantissa: u128, mut scale: i64) -> Self {
-        if mantissa == 0 {
-            return Self::ZERO;
-        }
-        while mantissa.is_multiple_of(10) {
-            mantissa /= 10;
-            scale = scale.saturating_sub(1);
-        }
-        Self { negative, mantissa: Mantissa::Small(mantissa), scale }
-    }
-
-    /// Sign, mantissa and scale, if the mantissa fits.
-    pub(super) fn parts(&self) -> Option<(bool, u128, i64)> {
-        match self.mantissa {
-            Mantissa::Small(mantissa) => Some((self.negative, mantissa, self.scale)),
-            Mantissa::Large(_) => None,
-        }
-    }
-
     /// Whether it is below zero.
     pub fn is_negative(&self) -> bool {
         self.negative

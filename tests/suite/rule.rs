@@ -44,9 +44,8 @@ pub(crate) fn drawn(text: &str, problem: &Problem) -> String {
 }
 
 fn explained(text: &str) -> String {
-    let errors = Formula::complexity(text).unwrap_err();
-    let problems: Vec<String> = errors.problems.iter().map(|problem| drawn(text, problem)).collect();
-    format!("{text:?}\n{}\n", problems.join("\n"))
+    let error = Formula::complexity(text).unwrap_err();
+    format!("{text:?}\n{}\n", drawn(text, &error.problem))
 }
 
 #[test]
@@ -142,23 +141,18 @@ proptest! {
     }
 
     #[test]
-    fn whatever_is_refused_has_problems_with_places_inside_the_text(text in texts()) {
-        if let Err(errors) = Formula::complexity(&text) {
-            prop_assert!(!errors.problems.is_empty());
-            prop_assert!(errors.problems.iter().any(|problem| problem.help.is_some()));
-            for problem in &errors.problems {
-                let span = problem.span.clone().unwrap();
-                prop_assert!(text.get(span).is_some());
-            }
+    fn whatever_is_refused_has_a_place_inside_the_text_and_a_remedy(text in texts()) {
+        if let Err(error) = Formula::complexity(&text) {
+            prop_assert!(error.problem.help.is_some());
+            prop_assert!(text.get(error.problem.span.unwrap()).is_some());
         }
     }
 
     #[test]
     fn every_rule_that_is_suggested_is_a_rule(text in texts()) {
-        for problem in Formula::complexity(&text).err().into_iter().flat_map(|errors| errors.problems) {
-            if let Some(rule) = problem.help.as_deref().and_then(|help| SUGGESTION.captures(help)) {
-                prop_assert!(Formula::complexity(&rule[1]).is_ok(), "{}", &rule[1]);
-            }
+        let help = Formula::complexity(&text).err().and_then(|error| error.problem.help);
+        if let Some(rule) = help.as_deref().and_then(|help| SUGGESTION.captures(help)) {
+            prop_assert!(Formula::complexity(&rule[1]).is_ok(), "{}", &rule[1]);
         }
     }
 

@@ -85,7 +85,7 @@ fn complexity(reader: &mut Reader<'_>, value: &Value<'_>) -> Read<Formula> {
         return reader.report(problem.help(format!("write \"{}*n\"", literal.value)));
     }
     let text = reader.text("complexity", value)?;
-    Formula::complexity(&text.value).or_else(|errors| reader.report_within(&text, errors.problems))
+    Formula::complexity(&text.value).or_else(|error| reader.report_within(&text, [*error.problem]))
 }
 
 fn check_targets(reader: &mut Reader<'_>, fields: [(&str, &Option<Placed<String>>); 3]) {
