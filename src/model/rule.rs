@@ -20,7 +20,7 @@
 //! | `-n`, `-2n`, `-*n` | negative for every n but 0 |
 //! | `n**0`, `3*n**0` | 1 and 3, whatever n is (also for n = 0) |
 //!
-//! Evaluation is exact, in decimal arithmetic of any length. A fraction of a byte is rounded up; a negative result and
+//! A coefficient has at most 38 significant digits and 57 decimal places; evaluation is exact. A fraction of a byte is rounded up; a negative result and
 //! one that does not fit into 64 bits are errors.
 
 mod ast;
@@ -77,7 +77,7 @@ impl Formula {
     /// Parses a rule of the `complexity` dialect.
     ///
     /// # Errors
-    /// The first character that the pattern does not accept, what was expected there, and the remedy.
+    /// The first character that the pattern does not accept, or a coefficient of too many digits, what was expected there, and the remedy.
     pub fn complexity(text: &str) -> Result<Self, RuleError> {
         match parse::power(text) {
             Ok(power) => Ok(Self { source: text.to_owned(), dialect: Dialect::Complexity, power }),

@@ -44,9 +44,9 @@ fn position(text: &str, mut offset: usize) -> usize {
     at_offset.next().map_or(text.len(), |(at, _)| at)
 }
 
-/// The first character with those that belong to it: letters and digits, or white space.
+/// The first character with those that belong to it: letters, digits and points, or white space.
 fn word(text: &str) -> &str {
-    let kind = |char: char| (char.is_alphanumeric() || char == '_', char.is_whitespace());
+    let kind = |char: char| (char.is_alphanumeric() || matches!(char, '_' | '.'), char.is_whitespace());
     let Some(first) = text.chars().next() else { return "" };
     if kind(first) == (false, false) {
         return &text[..first.len_utf8()];

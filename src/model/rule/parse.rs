@@ -55,8 +55,14 @@ pub(super) fn power(text: &str) -> Result<Power, Mismatch<'_>> {
     let expected = if power.is_some() { "the end of the rule" } else { "`**` or the end of the rule" };
     expect(expected, eof)(rest)?;
     let omitted = integer.is_empty() && fraction.is_empty();
+    let coefficient = Decimal::from_digits(sign == Some('-'), if omitted { "1" } else { integer }, fraction, 0);
+    let rest = &text[sign.map_or(0, char::len_utf8)..];
     Ok(Power {
-        coefficient: Decimal::from_digits(sign == Some('-'), if omitted { "1" } else { integer }, fraction, 0),
+        coefficient: coefficient
+            .ok_or(Mismatch { rest, expected: "a number of at most 38 significant digits" })
+            .and_then(|number| {
+                Some(number).filter(Decimal::is_plain).ok_or(Mismatch { rest, expected: "at most 57 decimal places" })
+            })?,
         exponent,
         bare_star: omitted && star.is_some(),
     })
