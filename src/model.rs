@@ -17,6 +17,7 @@ pub mod quantity;
 pub mod quotes;
 pub mod reading;
 pub mod rule;
+pub mod selection;
 pub mod spelling;
 pub mod task;
 pub mod units;

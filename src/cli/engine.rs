@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::ops::ControlFlow;
 
 use clap::{Args, ValueEnum};
-use highwater::calibrate::resolve::{LookupError, ProcessingContainers, ReadError, render, targets};
+use highwater::calibrate::resolve::{LookupError, ProcessingContainers, ReadError, render};
 use highwater::model::byte_order_mark;
 use highwater::model::document::{Document, Source, Variables};
 use highwater::model::task::ProcessingContainer;
@@ -131,7 +131,7 @@ impl Images<'_> {
 
 impl ProcessingContainers for Images<'_> {
     fn of_image(&self, image: &str) -> Result<Document<ProcessingContainer>, LookupError> {
-        Document::processing_container(self.source(image)?, &targets)
+        Document::processing_container(self.source(image)?)
             .map_err(|flawed| LookupError::Read(ReadError::Flawed(flawed)))
     }
 }

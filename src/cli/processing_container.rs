@@ -1,7 +1,7 @@
 //! `highwater processing-container`: prints the document in an image without running the image.
 
 use clap::Args;
-use highwater::calibrate::resolve::{LookupError, ReadError, targets};
+use highwater::calibrate::resolve::{LookupError, ReadError};
 use highwater::model::document::Document;
 
 use super::engine::{self, EngineArgs, Images};
@@ -43,7 +43,7 @@ pub(crate) fn run(args: &ProcessingContainerArgs) -> Result<Exit, Failure> {
         LookupError::Read(_) | LookupError::NotGiven => lookup_failure(&error),
     })?;
     let text = source.json().trim_end_matches('\n').to_owned();
-    let document = Document::processing_container(source, &targets).map_err(|flawed| Failure::flawed(&flawed))?;
+    let document = Document::processing_container(source).map_err(|flawed| Failure::flawed(&flawed))?;
     output::json_text(&format!("{text}\n"))?;
     if let Some(flawed) = document.flawed() {
         failure::report_problems(&flawed);

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use highwater::calibrate::resolve::{render, source, targets};
+use highwater::calibrate::resolve::{render, source};
 use highwater::model::byte_order_mark;
 use highwater::model::document::{Change, Document, EditError, Schema, Source, Variables};
 use highwater::model::fit::Documented;
@@ -105,8 +105,8 @@ impl File {
 /// Validates the document like `validate`; its warnings stay warnings.
 fn check(source: &Source) -> Result<(), Failure> {
     let flawed = match Schema::detect(source) {
-        Some(Schema::ProcessingContainer) => Document::processing_container(source.clone(), &targets).err(),
-        Some(Schema::Task) | None => Document::task(source.clone(), &targets).err(),
+        Some(Schema::ProcessingContainer) => Document::processing_container(source.clone()).err(),
+        Some(Schema::Task) | None => Document::task(source.clone()).err(),
     };
     match flawed {
         Some(mut flawed) => {
