@@ -1,23 +1,19 @@
 //! Measures channels: which files a scale rule counts, and their sizes.
 //!
-//! A [`survey`] reads a channel once, for any number of [`Selection`]s.
+//! A [`survey`] reads a channel once, for any number of [`Selection`](crate::model::selection::Selection)s.
 
 mod channel;
 mod contents;
 mod directory;
 mod error;
 mod excluded;
-mod glob;
 mod items;
 mod kernel;
 mod listing;
 mod options;
 mod queue;
-mod regex;
-mod selection;
 mod selection_state;
 mod tally;
-mod text;
 mod totals;
 mod walk;
 mod worker;
@@ -27,6 +23,5 @@ pub use error::TreeError;
 pub use excluded::{Excluded, Exclusion, Reason};
 pub use listing::{Listing, list};
 pub use options::{Counted, Listener, Options, Progress};
-pub use selection::{Field, Flaw, Selection, SelectionError};
 pub use totals::{Bucket, File, Histogram, Item, Survey, Totals};
 pub use walk::survey;

@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::thread;
 
-use highwater::tree::{Options, Selection, Survey, survey};
+use highwater::model::selection::Selection;
+use highwater::tree::{Options, Survey, survey};
 
 use super::floor::{self, Found};
 

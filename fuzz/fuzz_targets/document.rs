@@ -1,7 +1,7 @@
 //! Documents with templates: whatever they hold, reading them ends, and what is wrong has a place.
 #![no_main]
 
-use highwater::calibrate::resolve::{render, targets};
+use highwater::calibrate::resolve::{render};
 use highwater::model::document::{Document, Schema, Variables};
 use highwater::model::problem::Flawed;
 use libfuzzer_sys::fuzz_target;
@@ -19,8 +19,8 @@ fn read(text: &str) -> Result<(), Flawed> {
     variables.set("model.size=large").expect("a name and a value");
     let source = render("document", text, &variables)?;
     match Schema::detect(&source) {
-        Some(Schema::ProcessingContainer) => drop(Document::processing_container(source, &targets)?),
-        Some(Schema::Task) | None => drop(Document::task(source, &targets)?),
+        Some(Schema::ProcessingContainer) => drop(Document::processing_container(source)?),
+        Some(Schema::Task) | None => drop(Document::task(source)?),
     }
     Ok(())
 }

@@ -9,9 +9,10 @@ use crate::model::prediction::{
 };
 use crate::model::problem::one_line;
 use crate::model::rule::{EvalError, Mode, RuleType, ScaleRule};
+use crate::model::selection::{Selection, SelectionError};
 use crate::model::task::{Channel, ChannelKind, Task};
 use crate::model::units::Bytes;
-use crate::tree::{self, Listing, Options, Reason, Selection, SelectionError, Survey, Totals, TreeError};
+use crate::tree::{self, Listing, Options, Reason, Survey, Totals, TreeError};
 
 /// Why a prediction failed.
 #[derive(Debug, thiserror::Error)]

@@ -11,7 +11,8 @@ use clap::Args;
 use highwater::calibrate::feedback::Feedback;
 use highwater::model::problem::Flawed;
 use highwater::model::rule::Mode;
-use highwater::tree::{Counted, Field, File, Flaw, Options, Selection, SelectionError, Survey, TreeError, survey};
+use highwater::model::selection::{Field, Flaw, Selection, SelectionError};
+use highwater::tree::{Counted, File, Options, Survey, TreeError, survey};
 
 use super::exit::Exit;
 use super::failure::{self, Failure};

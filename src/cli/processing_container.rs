@@ -1,7 +1,6 @@
 //! `highwater processing-container`: prints the document in an image without running the image.
 
 use clap::Args;
-use highwater::calibrate::resolve::targets;
 use highwater::calibrate::workload::Images;
 use highwater::model::document::Document;
 
@@ -42,7 +41,7 @@ pub(crate) fn run(args: &ProcessingContainerArgs) -> Result<Exit, Failure> {
         Images { engine: &engine, options: &options, variables: args.template.variables()?, feedback: &feedback };
     let source = images.source(&args.image).map_err(Failure::from_library)?;
     let text = source.json().trim_end_matches('\n').to_owned();
-    let document = Document::processing_container(source, &targets).map_err(|flawed| Failure::flawed(&flawed))?;
+    let document = Document::processing_container(source).map_err(|flawed| Failure::flawed(&flawed))?;
     output::json_text(&format!("{text}\n"))?;
     if let Some(flawed) = document.flawed() {
         failure::report_problems(&flawed);

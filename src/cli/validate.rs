@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use highwater::calibrate::resolve::{ReadError, source, targets};
+use highwater::calibrate::resolve::{ReadError, source};
 use highwater::model::document::{Document, Schema, Source, Variables};
 use highwater::model::lint::Platform;
 use highwater::model::problem::{Flawed, Problem, Severity};
@@ -94,11 +94,11 @@ fn check(path: &Path, schema: SchemaArg, platform: Platform, variables: &Variabl
         SchemaArg::Auto => Schema::detect(&source).or_else(|| by_name(path)),
     };
     let result = match schema {
-        Some(Schema::Task) => Document::task(source, &targets).map(|document| {
+        Some(Schema::Task) => Document::task(source).map(|document| {
             let found = document.lint(platform);
             warnings(document, found)
         }),
-        Some(Schema::ProcessingContainer) => Document::processing_container(source, &targets).map(|document| {
+        Some(Schema::ProcessingContainer) => Document::processing_container(source).map(|document| {
             let found = document.lint(platform);
             warnings(document, found)
         }),
@@ -125,7 +125,7 @@ fn by_name(path: &Path) -> Option<Schema> {
 
 /// The problems of a file that is neither document, or not JSON at all.
 fn unknown(source: &Source) -> Flawed {
-    match Document::task(source.clone(), &targets) {
+    match Document::task(source.clone()) {
         Err(flawed) if flawed.problems.iter().any(|problem| matches!(problem.code, "not-json" | "empty")) => flawed,
         Ok(_) | Err(_) => {
             let problem = Problem::error("unknown-schema", "found neither a task nor a processing container");

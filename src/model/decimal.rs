@@ -1,42 +1,38 @@
-//! Decimal numbers that are parsed without rounding.
+//! Decimal numbers of up to 38 significant digits that are parsed and multiplied without rounding.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Digits of one limb of a long number.
-const LIMB_DIGITS: usize = 18;
-/// 10¹⁸: a limb times any `u64` leaves room for a carry in a `u128`.
-const LIMB: u128 = 1_000_000_000_000_000_000;
-/// The number of digits that always fit into a `u128`.
-const SMALL_DIGITS: usize = 38;
-/// The most digits of a `u64`.
-const U64_DIGITS: i64 = 20;
+/// 10¹⁹, the largest power of ten in a `u64`.
+const CHUNK: u64 = 10_000_000_000_000_000_000;
+/// The digits of a remainder by [`CHUNK`].
+const CHUNK_DIGITS: i64 = 19;
 
-/// An exact decimal number of any length and sign.
+/// An exact decimal number of up to 38 significant digits.
 ///
 /// The value is ±mantissa × 10^-scale, the mantissa without trailing zeros, so that equal numbers are equal values.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Decimal {
     negative: bool,
-    mantissa: Mantissa,
+    mantissa: u128,
     scale: i64,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Mantissa {
-    Small(u128),
-    /// More than 38 digits, in limbs of 18 digits, the least significant first.
-    Large(Box<[u64]>),
-}
-
 impl Decimal {
+    /// The most significant digits of a number. They fit into a `u128`.
+    pub const MOST_DIGITS: usize = 38;
+    /// The most decimal places of a number that may be multiplied by a power: 2²⁵⁶ / 10⁵⁷ is more than 2⁶⁴.
+    pub const MOST_PLACES: i64 = 57;
     /// Zero.
-    pub const ZERO: Self = Self { negative: false, mantissa: Mantissa::Small(0), scale: 0 };
+    pub const ZERO: Self = Self { negative: false, mantissa: 0, scale: 0 };
     /// One.
-    pub const ONE: Self = Self { negative: false, mantissa: Mantissa::Small(1), scale: 0 };
+    pub const ONE: Self = Self { negative: false, mantissa: 1, scale: 0 };
 
-    /// The number `integer.fraction` × 10^exponent; both are ASCII digits, either may be empty.
-    pub(super) fn from_digits(negative: bool, integer: &str, fraction: &str, exponent: i64) -> Self {
+    /// The number `integer.fraction` × 10^exponent; both are ASCII digits, either may be empty. `None` if it has more
+    /// than [`Self::MOST_DIGITS`] significant digits. It may be multiplied by a power only if it [`is_plain`].
+    ///
+    /// [`is_plain`]: Self::is_plain
+    pub(super) fn from_digits(negative: bool, integer: &str, fraction: &str, exponent: i64) -> Option<Self> {
         let (mut integer, mut fraction) = (integer.trim_start_matches('0'), fraction.trim_end_matches('0'));
         let mut scale = fraction.len() as i64;
         if fraction.is_empty() {
@@ -46,36 +42,23 @@ impl Decimal {
         }
         if integer.is_empty() {
             fraction = fraction.trim_start_matches('0');
-            if fraction.is_empty() {
-                return Self::ZERO;
-            }
         }
-        let mantissa = if integer.len() + fraction.len() <= SMALL_DIGITS {
-            Mantissa::Small(number(number(0, integer), fraction))
+        if integer.len() + fraction.len() > Self::MOST_DIGITS {
+            return None;
+        }
+        let followed_by =
+            |start, digits: &str| digits.bytes().fold(start, |value, digit| value * 10 + u128::from(digit - b'0'));
+        let mantissa = followed_by(followed_by(0, integer), fraction);
+        Some(if mantissa == 0 {
+            Self::ZERO
         } else {
-            Mantissa::Large(limbs(&[integer, fraction].concat()))
-        };
-        Self { negative, mantissa, scale: scale.saturating_sub(exponent) }
+            Self { negative, mantissa, scale: scale.saturating_sub(exponent) }
+        })
     }
 
-    /// The number ±mantissa × 10^-scale.
-    pub(super) fn from_parts(negative: bool, mut mantissa: u128, mut scale: i64) -> Self {
-        if mantissa == 0 {
-            return Self::ZERO;
-        }
-        while mantissa.is_multiple_of(10) {
-            mantissa /= 10;
-            scale = scale.saturating_sub(1);
-        }
-        Self { negative, mantissa: Mantissa::Small(mantissa), scale }
-    }
-
-    /// Sign, mantissa and scale, if the mantissa fits.
-    pub(super) fn parts(&self) -> Option<(bool, u128, i64)> {
-        match self.mantissa {
-            Mantissa::Small(mantissa) => Some((self.negative, mantissa, self.scale)),
-            Mantissa::Large(_) => None,
-        }
+    /// Whether it has at most [`Self::MOST_PLACES`].
+    pub(super) fn is_plain(&self) -> bool {
+        self.scale <= Self::MOST_PLACES
     }
 
     /// Whether it is below zero.
@@ -85,53 +68,47 @@ impl Decimal {
 
     /// Whether it is zero.
     pub fn is_zero(&self) -> bool {
-        self.mantissa == Mantissa::Small(0)
+        self.mantissa == 0
     }
 
-    /// The magnitude times base^power; `None` on overflow.
-    ///
-    /// Exact for any number of digits: no intermediate result is rounded.
+    /// The magnitude times base^power; `None` on overflow. No intermediate result is rounded.
     pub(super) fn product(&self, base: u64, power: u64) -> Option<Product> {
         if self.is_zero() || (base == 0 && power > 0) {
             return Some(Product { whole: 0, rest: false });
         }
         let power = if base == 1 { 0 } else { power };
-        if let Mantissa::Small(mantissa) = self.mantissa {
-            let factor = u32::try_from(power).ok().and_then(|power| u128::from(base).checked_pow(power));
-            match factor.and_then(|factor| mantissa.checked_mul(factor)) {
-                Some(product) => return Product::of_quotient(product, self.scale),
-                // At least 2¹²⁸ / 10¹⁹, which is more than 2⁶⁴.
-                None if self.scale <= 19 => return None,
-                None => {}
-            }
-        }
-        // The logarithm's error is far below 1: whole numbers are multiplied only if the result may be an amount.
-        match self.log10() + power as f64 * (base as f64).log10() {
-            21.0.. => None,
-            ..-1.0 => Some(Product { whole: 0, rest: true }),
-            _ => self.long_product(base, power),
+        let factor = u32::try_from(power).ok().and_then(|power| u128::from(base).checked_pow(power));
+        match factor.and_then(|factor| self.mantissa.checked_mul(factor)) {
+            Some(product) => Product::of_quotient(product, self.scale),
+            // At least 2¹²⁸ / 10¹⁹, which is more than 2⁶⁴.
+            None if self.scale <= CHUNK_DIGITS => None,
+            None => self.wide_product(base, power),
         }
     }
 
-    /// The same by long multiplication in limbs.
-    fn long_product(&self, base: u64, mut power: u64) -> Option<Product> {
-        let mut product = match &self.mantissa {
-            Mantissa::Small(mantissa) => limbs_of(*mantissa),
-            Mantissa::Large(limbs) => limbs.to_vec(),
-        };
+    /// The same with 256 bits for the product.
+    fn wide_product(&self, base: u64, mut power: u64) -> Option<Product> {
+        let mut product = [self.mantissa as u64, (self.mantissa >> 64) as u64, 0, 0];
         // As many factors at once as certainly fit into a u64.
-        let bits = base.max(2).ilog2() + 1;
-        let at_once = (63 / bits).max(1);
+        let at_once = u64::from((63 / (base.max(2).ilog2() + 1)).max(1));
         while power > 0 {
-            let step = at_once.min(u32::try_from(power).unwrap_or(at_once));
-            multiply(&mut product, base.pow(step));
-            power -= u64::from(step);
-            // The factors are at least 2: a product that is too long stays too long.
-            if digits(&product).saturating_sub(self.scale) > U64_DIGITS {
-                return None;
-            }
+            let step = at_once.min(power);
+            // An overflow here is one of the result, too: see `MOST_PLACES`.
+            multiply(&mut product, base.pow(step as u32))?;
+            power -= step;
         }
-        Product::of_limbs(&product, self.scale)
+        let mut scale = self.scale;
+        let mut rest = false;
+        while scale > 0 && product != [0; 4] {
+            let digits = scale.min(CHUNK_DIGITS);
+            let divisor = if digits == CHUNK_DIGITS { CHUNK } else { 10u64.pow(digits as u32) };
+            rest |= divide(&mut product, divisor) != 0;
+            scale -= digits;
+        }
+        match product {
+            [whole, 0, 0, 0] => Some(Product { whole, rest }),
+            _ => None,
+        }
     }
 
     /// The nearest binary floating-point number: for display and plots, never for computing an amount.
@@ -142,20 +119,17 @@ impl Decimal {
 
     /// The decimal logarithm of the magnitude, with the precision of a float.
     pub(super) fn log10(&self) -> f64 {
-        let digits = self.digits();
-        // The first digits suffice; parsing them as a fraction keeps the number near 1.
-        let leading: f64 = format!("0.{}", &digits[..digits.len().min(20)]).parse().unwrap_or(f64::NAN);
-        leading.log10() + digits.len() as f64 - self.scale as f64
+        (self.mantissa as f64).log10() - self.scale as f64
     }
 
     /// All digits without an exponent, as in rules: `1000`, `-0.25`.
     pub(super) fn plain(&self) -> String {
         let sign = if self.negative { "-" } else { "" };
-        let digits = self.digits();
+        let digits = self.mantissa.to_string();
         match usize::try_from(self.scale) {
             Ok(0) => format!("{sign}{digits}"),
-            Ok(scale) if scale >= digits.len() => format!("{sign}0.{}{digits}", "0".repeat(scale - digits.len())),
             Ok(scale) => {
+                let digits = format!("{digits:0>width$}", width = scale + 1);
                 let (whole, fraction) = digits.split_at(digits.len() - scale);
                 format!("{sign}{whole}.{fraction}")
             }
@@ -165,38 +139,40 @@ impl Decimal {
             }
         }
     }
-
-    fn digits(&self) -> String {
-        match &self.mantissa {
-            Mantissa::Small(mantissa) => mantissa.to_string(),
-            Mantissa::Large(limbs) => {
-                let text: String = limbs.iter().rev().map(|limb| format!("{limb:018}")).collect();
-                text.trim_start_matches('0').to_owned()
-            }
-        }
-    }
 }
 
 impl fmt::Display for Decimal {
     /// All digits, with an exponent only if dozens of zeros would be needed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.scale.unsigned_abs() <= 40 || matches!(self.mantissa, Mantissa::Large(_)) && self.scale >= 0 {
+        if self.scale.unsigned_abs() <= 40 {
             return f.pad(&self.plain());
         }
         let sign = if self.negative { "-" } else { "" };
-        f.pad(&format!("{sign}{}e{}", self.digits(), self.scale.saturating_neg()))
+        f.pad(&format!("{sign}{}e{}", self.mantissa, self.scale.saturating_neg()))
     }
 }
 
 impl From<i64> for Decimal {
     fn from(value: i64) -> Self {
-        Self::from_digits(value < 0, &value.unsigned_abs().to_string(), "", 0)
+        let magnitude = Self::from(value.unsigned_abs());
+        Self { negative: value < 0, ..magnitude }
+    }
+}
+
+impl From<u64> for Decimal {
+    fn from(value: u64) -> Self {
+        let (mut mantissa, mut scale) = (value, 0);
+        while mantissa != 0 && mantissa.is_multiple_of(10) {
+            mantissa /= 10;
+            scale -= 1;
+        }
+        Self { negative: false, mantissa: mantissa.into(), scale }
     }
 }
 
 /// A string is not a decimal number.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a decimal number")]
+#[error("`{0}` is not a decimal number of at most 38 significant digits and 57 decimal places")]
 pub struct NotADecimal(pub String);
 
 impl FromStr for Decimal {
@@ -210,53 +186,31 @@ impl FromStr for Decimal {
         if integer.len() + fraction.len() == 0 || !all_digits(integer) || !all_digits(fraction) {
             return Err(NotADecimal(text.to_owned()));
         }
-        Ok(Self::from_digits(text.starts_with('-'), integer, fraction, 0))
+        let number = Self::from_digits(text.starts_with('-'), integer, fraction, 0).filter(Self::is_plain);
+        number.ok_or_else(|| NotADecimal(text.to_owned()))
     }
 }
 
-fn number(start: u128, digits: &str) -> u128 {
-    digits.bytes().fold(start, |value, digit| value * 10 + u128::from(digit - b'0'))
-}
-
-fn limbs(digits: &str) -> Box<[u64]> {
-    digits
-        .as_bytes()
-        .rchunks(LIMB_DIGITS)
-        .map(|chunk| chunk.iter().fold(0, |value, digit| value * 10 + u64::from(digit - b'0')))
-        .collect()
-}
-
-fn limbs_of(mut value: u128) -> Vec<u64> {
-    // Room for the product with another number of this size.
-    let mut limbs = Vec::with_capacity(8);
-    while value > 0 {
-        limbs.push((value % LIMB) as u64);
-        value /= LIMB;
-    }
-    limbs
-}
-
-fn multiply(product: &mut Vec<u64>, factor: u64) {
+/// Multiplies a number of four limbs, the lowest first; `None` on overflow.
+fn multiply(number: &mut [u64; 4], factor: u64) -> Option<()> {
     let mut carry = 0u128;
-    for limb in product.iter_mut() {
+    for limb in number {
         let value = u128::from(*limb) * u128::from(factor) + carry;
-        *limb = (value % LIMB) as u64;
-        carry = value / LIMB;
+        *limb = value as u64;
+        carry = value >> 64;
     }
-    while carry > 0 {
-        product.push((carry % LIMB) as u64);
-        carry /= LIMB;
-    }
+    (carry == 0).then_some(())
 }
 
-/// Number of digits.
-fn digits(limbs: &[u64]) -> i64 {
-    match limbs {
-        [] => 0,
-        [below @ .., highest] => {
-            (below.len() * LIMB_DIGITS) as i64 + i64::from(highest.checked_ilog10().map_or(0, |log| log + 1))
-        }
+/// Divides a number of four limbs, the lowest first, and returns the remainder.
+fn divide(number: &mut [u64; 4], divisor: u64) -> u64 {
+    let mut rest = 0;
+    for limb in number.iter_mut().rev() {
+        let value = u128::from(rest) << 64 | u128::from(*limb);
+        *limb = (value / u128::from(divisor)) as u64;
+        rest = (value % u128::from(divisor)) as u64;
     }
+    rest
 }
 
 /// The result of a multiplication: a whole number, and whether there is a fraction.
@@ -284,26 +238,6 @@ impl Product {
         };
         Some(Self { whole: u64::try_from(whole).ok()?, rest })
     }
-
-    /// The same for a product in limbs.
-    fn of_limbs(product: &[u64], scale: i64) -> Option<Self> {
-        if digits(product).saturating_sub(scale) > U64_DIGITS {
-            return None;
-        }
-        // A number as short as this is in limbs only because of its decimal places.
-        let scale = usize::try_from(scale).ok()?;
-        let (skipped, divisor) = (scale / LIMB_DIGITS, 10u64.pow((scale % LIMB_DIGITS) as u32));
-        let Some((lowest, above)) = product.get(skipped..).and_then(<[u64]>::split_first) else {
-            return Some(Self { whole: 0, rest: true });
-        };
-        let above = above
-            .iter()
-            .rev()
-            .try_fold(0u128, |whole, limb| whole.checked_mul(LIMB)?.checked_add(u128::from(*limb)))?;
-        let whole = above.checked_mul(LIMB / u128::from(divisor))?.checked_add(u128::from(lowest / divisor))?;
-        let rest = !lowest.is_multiple_of(divisor) || product[..skipped].iter().any(|&limb| limb != 0);
-        Some(Self { whole: u64::try_from(whole).ok()?, rest })
-    }
 }
 
 #[cfg(test)]
@@ -318,48 +252,61 @@ mod tests {
     fn equal_numbers_are_equal_however_they_are_written() {
         assert_eq!(decimal("+001.50"), decimal("1.5"));
         assert_eq!(decimal("-0.000"), Decimal::ZERO);
-        assert_eq!(decimal("1000"), Decimal::from(1000));
-        assert_eq!(Decimal::from_digits(false, "1", "5", 3), decimal("1500"));
-        assert_eq!(decimal(&format!("{}.0", "7".repeat(60))), decimal(&"7".repeat(60)));
+        assert_eq!(decimal("1000"), Decimal::from(1000u64));
+        assert_eq!(Decimal::from_digits(false, "1", "5", 3), Some(decimal("1500")));
+        assert_eq!(decimal(&format!("{}.0", "7".repeat(38))), decimal(&"7".repeat(38)));
+        assert_eq!((Decimal::from(0u64), Decimal::from(-70i64)), (Decimal::ZERO, decimal("-70")));
         assert_ne!(decimal("-1"), decimal("1"));
     }
 
     #[test]
     fn a_number_is_shown_with_all_its_digits() {
-        for text in ["0", "-1.5", "0.001", "1200", "18446744073709551616", &format!("0.{}", "123456789".repeat(9))] {
+        for text in ["0", "-1.5", "0.001", "1200", "18446744073709551616", &format!("0.{}", "123456789".repeat(4))] {
             assert_eq!(decimal(text).to_string(), text);
         }
-        assert_eq!(Decimal::from_digits(true, "15", "", -100).to_string(), "-15e-100");
-        assert_eq!(Decimal::from_digits(false, "15", "", 100).to_string(), "15e100");
+        let shown = |negative, exponent| Decimal::from_digits(negative, "15", "", exponent).map(|it| it.to_string());
+        assert_eq!(shown(true, -100), Some("-15e-100".to_owned()));
+        assert_eq!(shown(false, 100), Some("15e100".to_owned()));
         assert_eq!(decimal("-0.25").to_f64(), -0.25);
-        assert_eq!(Decimal::from_digits(false, "1", "", 100).log10(), 100.0);
+        assert_eq!(decimal("1000").log10(), 3.0);
     }
 
     #[test]
-    fn very_many_places_are_shown_and_multiplied_at_once() {
-        let tiny = decimal(&format!("0.{}1", "0".repeat(3_000_000)));
-        assert_eq!(tiny.plain().len(), 3_000_003);
-        assert_eq!(tiny.product(105_000, u64::MAX), None);
-        assert_eq!(tiny.product(105_000, 590_000), Some(Product { whole: 0, rest: true }));
-        let (long, ten) = (decimal(&format!("0.{}1", "0".repeat(40))), Product { whole: 10, rest: false });
-        assert_eq!((long.product(10, 42), long.product(10, 39).map(|product| product.whole)), (Some(ten), Some(0)));
-        assert_eq!(long.product(10, 60).map(|product| product.whole), Some(10_000_000_000_000_000_000));
-        assert_eq!((long.product(10, 61), long.product(10, 62)), (None, None));
+    fn a_number_has_at_most_38_significant_digits_and_57_places() {
+        let (nines, zeros) = ("9".repeat(38), "0".repeat(56));
+        for good in [nines.clone(), format!("00{nines}.0"), format!("{nines}{zeros}"), format!("0.{zeros}1")] {
+            assert!(good.parse::<Decimal>().is_ok(), "{good}");
+        }
+        for bad in [format!("{nines}.9"), format!("0.{nines}9"), format!("1.{nines}"), format!("0.{zeros}01")] {
+            assert_eq!(bad.parse::<Decimal>(), Err(NotADecimal(bad.clone())));
+        }
+        assert_eq!(Decimal::from_digits(false, "1", "0001", i64::MIN).map(|number| number.scale), Some(i64::MAX));
+    }
+
+    #[test]
+    fn products_are_exact_up_to_the_largest_amount() {
+        let smallest = decimal(&format!("0.{}1", "0".repeat(56)));
+        let whole = |base, power| smallest.product(base, power).map(|product| (product.whole, product.rest));
+        assert_eq!((whole(10, 58), whole(10, 56)), (Some((10, false)), Some((0, true))));
+        assert_eq!(whole(10, 76), Some((10_000_000_000_000_000_000, false)));
+        assert_eq!((whole(10, 77), whole(u64::MAX, 4), whole(10, u64::MAX)), (None, None, None));
+        let third = decimal(&format!("0.{}", "3".repeat(38)));
+        assert_eq!(third.product(1 << 62, 1), Some(Product { whole: (1 << 62) / 3, rest: true }));
     }
 
     #[test]
     fn what_is_no_decimal_number_is_refused() {
-        for text in ["", "-", ".", "1e3", "1,5", "0x1", " 1", "--1", "1.2.3", "٣"] {
+        for text in ["", "-", ".", "1e3", "1,5", "0x1", " 1", "--1", "1.2.3", "٣", &"9".repeat(39)] {
             assert_eq!(text.parse::<Decimal>(), Err(NotADecimal(text.to_owned())));
         }
     }
 
     #[test]
-    fn long_and_short_multiplication_agree() {
+    fn wide_and_short_multiplication_agree() {
         let numbers = ["1", "0.3", "123456789.987654321", "0.00000000000000000000000000000000000001"];
         for (text, base, power) in numbers.iter().flat_map(|text| [(text, 2, 7), (text, 10, 18), (text, u64::MAX, 1)]) {
             let number = decimal(text);
-            assert_eq!(number.product(base, power), number.long_product(base, power), "{text} * {base}^{power}");
+            assert_eq!(number.product(base, power), number.wide_product(base, power), "{text} * {base}^{power}");
         }
     }
 }

@@ -26,10 +26,6 @@ pub use edit::{Change, EditError, Edited};
 pub use source::Source;
 pub use variables::Variables;
 
-/// Checks `target_dir`, `target_glob` and `target_regex` of a scale rule; returns the field and problem of each invalid
-/// one.
-pub type TargetCheck<'a> = &'a dyn Fn(Option<&str>, Option<&str>, Option<&str>) -> Vec<(&'static str, Problem)>;
-
 /// A kind of document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -74,16 +70,12 @@ pub struct Document<T> {
 }
 
 impl<T> Document<T> {
-    fn read(
-        source: Source,
-        targets: TargetCheck<'_>,
-        read: impl FnOnce(&mut Reader<'_>, &Value<'_>) -> Read<T>,
-    ) -> Result<Self, Flawed> {
+    fn read(source: Source, read: impl FnOnce(&mut Reader<'_>, &Value<'_>) -> Read<T>) -> Result<Self, Flawed> {
         let value = match syntax::parse(source.json()) {
             Ok(value) => value,
             Err(problem) => return Err(source.flawed([problem])),
         };
-        let mut reader = Reader::new(source.json(), targets);
+        let mut reader = Reader::new(source.json());
         let content = read(&mut reader, &value);
         let (problems, usable) = reader.finish();
         match content {
@@ -103,8 +95,8 @@ impl Document<TaskSpec> {
     ///
     /// # Errors
     /// All problems, including warnings.
-    pub fn task(source: Source, targets: TargetCheck<'_>) -> Result<Self, Flawed> {
-        Self::read(source, targets, task::task)
+    pub fn task(source: Source) -> Result<Self, Flawed> {
+        Self::read(source, task::task)
     }
 }
 
@@ -113,7 +105,7 @@ impl Document<ProcessingContainer> {
     ///
     /// # Errors
     /// All problems, including warnings.
-    pub fn processing_container(source: Source, targets: TargetCheck<'_>) -> Result<Self, Flawed> {
-        Self::read(source, targets, container::container)
+    pub fn processing_container(source: Source) -> Result<Self, Flawed> {
+        Self::read(source, container::container)
     }
 }

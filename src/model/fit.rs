@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::quantity::QuantityError;
-use super::rule::{Formula, RuleErrors};
+use super::rule::{Formula, RuleError};
 use super::units::Bytes;
 
 pub use declaration::{Declaration, Documented, Fixed, Growth, Scaled, tidy};
@@ -120,7 +120,7 @@ pub enum FittedRuleError {
         text: String,
         /// What is wrong with it.
         #[source]
-        source: RuleErrors,
+        source: RuleError,
     },
     /// The exponent of n is too large.
     #[error("the exponent of `{0}` is too large, expected at most 3")]

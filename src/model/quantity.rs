@@ -80,8 +80,7 @@ impl FromStr for Quantity {
 
 impl From<u64> for Quantity {
     fn from(value: u64) -> Self {
-        let source = value.to_string();
-        Self { number: Decimal::from_digits(false, &source, "", 0), source, binary: 0 }
+        Self { source: value.to_string(), number: Decimal::from(value), binary: 0 }
     }
 }
 

@@ -20,17 +20,14 @@
 //! | `-n`, `-2n`, `-*n` | negative for every n but 0 |
 //! | `n**0`, `3*n**0` | 1 and 3, whatever n is (also for n = 0) |
 //!
-//! Evaluation is exact, in decimal arithmetic of any length. A fraction of a byte is rounded up; a negative result and
+//! A coefficient has at most 38 significant digits and 57 decimal places; evaluation is exact. A fraction of a byte is rounded up; a negative result and
 //! one that does not fit into 64 bits are errors.
 
 mod ast;
 mod diagnose;
 mod error;
 mod eval;
-mod intent;
 mod parse;
-mod remedy;
-mod token;
 
 use std::fmt;
 use std::str::FromStr;
@@ -43,7 +40,7 @@ use super::units::Bytes;
 
 use ast::Power;
 
-pub use error::{EvalError, RuleErrors, UnknownName};
+pub use error::{EvalError, RuleError, UnknownName};
 
 /// A notation of rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -64,9 +61,9 @@ pub enum Dialect {
 /// let formula = Formula::complexity("1.5*n")?;
 /// assert_eq!(formula.evaluate(Bytes(1001)), Ok(Bytes(1502)));
 ///
-/// let errors = Formula::complexity("2 * n").unwrap_err();
-/// assert_eq!(errors.problems[0].help.as_deref(), Some("write `2*n` instead"));
-/// # Ok::<(), highwater::model::rule::RuleErrors>(())
+/// let error = Formula::complexity("2 * n").unwrap_err();
+/// assert_eq!(error.problem.help.as_deref(), Some("write `2*n` instead"));
+/// # Ok::<(), highwater::model::rule::RuleError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "Written", into = "Written")]
@@ -80,11 +77,11 @@ impl Formula {
     /// Parses a rule of the `complexity` dialect.
     ///
     /// # Errors
-    /// All parts of the text that the pattern does not accept, with their locations and remedies.
-    pub fn complexity(text: &str) -> Result<Self, RuleErrors> {
+    /// The first character that the pattern does not accept, or a coefficient of too many digits, what was expected there, and the remedy.
+    pub fn complexity(text: &str) -> Result<Self, RuleError> {
         match parse::power(text) {
-            Some(power) => Ok(Self { source: text.to_owned(), dialect: Dialect::Complexity, power }),
-            None => Err(RuleErrors::new(text)),
+            Ok(power) => Ok(Self { source: text.to_owned(), dialect: Dialect::Complexity, power }),
+            Err(mismatch) => Err(RuleError::new(text, mismatch)),
         }
     }
 
@@ -163,9 +160,9 @@ enum Written {
 }
 
 impl TryFrom<Written> for Formula {
-    type Error = RuleErrors;
+    type Error = RuleError;
 
-    fn try_from(written: Written) -> Result<Self, RuleErrors> {
+    fn try_from(written: Written) -> Result<Self, RuleError> {
         match written {
             Written::Complexity(text) => Self::complexity(&text),
             Written::ScaleFactor(factor) => Ok(Self::scale_factor(factor)),

@@ -14,7 +14,8 @@ mod snakemake;
 
 use jiff::Timestamp;
 
-use super::table::{self, Rows};
+use super::table;
+use crate::model::delimited::Rows;
 use crate::model::observation::{
     Exactness, Limits, Observation, Outcome, Peak, PeakSource, RunnerKind, SCHEMA_VERSION, Series, Subject, Swap,
 };

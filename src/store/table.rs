@@ -33,6 +33,7 @@ use serde::ser::{SerializeSeq, Serializer};
 use serde_json::Value;
 
 use super::read::{ReadError, Source, Unusable};
+use crate::model::delimited::Rows;
 use crate::model::escape;
 use crate::model::observation::Observation;
 
@@ -41,7 +42,6 @@ pub use columns::{Column, columns};
 pub use parse::parse;
 
 pub(super) use cell::micros;
-pub(super) use parse::Rows;
 
 /// A table could not be written.
 #[derive(Debug, thiserror::Error)]

@@ -18,7 +18,7 @@ use super::items::Board;
 use super::kernel::{self, Access, Links, Stat};
 use super::options::{Listener, Options, Progress};
 use super::queue::Queue;
-use super::selection::Selection;
+use crate::model::selection::Selection;
 
 /// A channel being read.
 pub(super) struct Channel<'a> {

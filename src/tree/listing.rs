@@ -11,10 +11,10 @@ use sha2::{Digest, Sha256};
 use super::contents::{self, ContentDigest};
 use super::error::TreeError;
 use super::options::{Counted, Options};
-use super::selection::Selection;
 use super::walk::survey;
 use crate::model::plan::{Unit, digest_of_contents, digest_of_listing};
 use crate::model::prediction::{Named, Sizes};
+use crate::model::selection::Selection;
 use crate::model::units::Bytes;
 
 /// The most extensions to distinguish: more are numbers in names.

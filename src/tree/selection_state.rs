@@ -1,8 +1,6 @@
 //! The states of selections in a directory: for which totals its files count, and how far the patterns have matched.
 
-use super::glob::Places;
-use super::regex::Needs;
-use super::selection::Selection;
+use crate::model::selection::{Needs, Places, Selection};
 
 /// A selection on its way through the directories.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,11 +17,11 @@ use super::directory::Directory;
 use super::error::TreeError;
 use super::kernel::{self, Access};
 use super::options::Options;
-use super::selection::Selection;
 use super::selection_state;
 use super::tally::Accumulator;
 use super::totals::{Survey, Totals};
 use super::worker::Worker;
+use crate::model::selection::Selection;
 
 /// After this many names another thread is likely to pay off: about a millisecond of work.
 const WORTH_A_THREAD: u64 = 1000;

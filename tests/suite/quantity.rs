@@ -123,7 +123,7 @@ fn by_definition(text: &str) -> BigInt {
 fn texts() -> impl Strategy<Value = String> {
     prop_oneof![
         r"[-+]?[0-9]{0,4}\.?[0-9]{0,3}([KMGTPE]i|[numkMGTPE]|[eE][-+]?[0-9]{1,3})?",
-        r"[-+]?([0-9]{1,40}\.?|[0-9]{0,40}\.[0-9]{1,70})([KMGTPE]i|[numkMGTPE]?|[eE][-+]?[0-9]{1,2})",
+        r"[-+]?([0-9]{1,38}\.?|[0-9]{0,18}\.[0-9]{1,20}|\.0{0,40}[0-9]{1,30})([KMGTPE]i|[numkMGTPE]?|[eE][-+]?[0-9]{1,2})",
         "[-+0-9.numkKMGTPEieB ]{0,8}",
         ".*",
     ]

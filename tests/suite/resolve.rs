@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use highwater::calibrate::resolve::{LookupError, NoContainer, ProcessingContainers, Resolution, resolve, targets};
+use highwater::calibrate::resolve::{LookupError, NoContainer, ProcessingContainers, Resolution, resolve};
 use highwater::model::document::{Document, Source};
 use highwater::model::task::{ProcessingContainer, Task};
 use proptest::prelude::*;
@@ -15,14 +15,14 @@ impl ProcessingContainers for Image {
     fn of_image(&self, image: &str) -> Result<Document<ProcessingContainer>, LookupError> {
         assert_eq!(image, "registry.example/lung:1");
         let source = Source::plain("processing-container.json", self.0.to_string());
-        Ok(Document::processing_container(source, &targets).unwrap())
+        Ok(Document::processing_container(source).unwrap())
     }
 }
 
 fn resolved(task: Value, template: Value) -> Resolution {
     let image = Image(json!({"name": "lungs", "description": "", "templates": [template]}));
     let source = Source::plain("task.json", task.to_string());
-    resolve(&Document::task(source, &targets).unwrap(), &image, Path::new("/work")).unwrap()
+    resolve(&Document::task(source).unwrap(), &image, Path::new("/work")).unwrap()
 }
 
 fn task(fields: Value) -> Value {
@@ -184,7 +184,7 @@ fn a_path_beside_the_task_is_pointed_out() {
         "inputs": [{"name": "scans", "input": {"host_path": "./data"}}],
     }));
     let name = folder.path().join("task.json").display().to_string();
-    let spec = Document::task(Source::plain(name, inline.to_string()), &targets).unwrap();
+    let spec = Document::task(Source::plain(name, inline.to_string())).unwrap();
     let resolution = resolve(&spec, &NoContainer, Path::new("/no/such/place")).unwrap();
     let said = said(&resolution);
     assert!(

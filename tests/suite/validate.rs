@@ -1,6 +1,5 @@
 //! `highwater validate`: all problems, with their locations.
 
-use highwater::calibrate::resolve::targets;
 use highwater::model::document::{Document, Source, Variables};
 use highwater::model::problem::Flawed;
 use proptest::prelude::*;
@@ -164,11 +163,11 @@ fn read(text: String, variables: &Variables) {
     };
     match Source::render("a file", text, variables) {
         Ok(source) => {
-            match Document::task(source.clone(), &targets) {
+            match Document::task(source.clone()) {
                 Ok(document) => document.flawed().into_iter().for_each(check),
                 Err(flawed) => check(flawed),
             }
-            match Document::processing_container(source, &targets) {
+            match Document::processing_container(source) {
                 Ok(document) => document.flawed().into_iter().for_each(check),
                 Err(flawed) => check(flawed),
             }

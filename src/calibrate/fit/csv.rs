@@ -12,42 +12,33 @@
 //! Sizes and peaks are whole or decimal numbers of bytes or quantities such as `512Mi`. Other columns are ignored.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
-use csv::{ByteRecord, ReaderBuilder, Trim};
+use csv::ByteRecord;
 
-use crate::model::byte_order_mark;
+use crate::model::delimited::Rows;
 use crate::model::escape::csv_text;
 use crate::model::fit::{Censoring, Measure, RunTable, SizedRun};
-use crate::model::problem::{Flawed, Problem};
-use crate::model::quotes::unclosed;
+use crate::model::problem::Flawed;
 use crate::model::units::Bytes;
 
 use super::group::Group;
 
-/// The most problems reported one by one.
-const MOST_PROBLEMS: usize = 10;
 const INPUT: &str = "input_bytes";
 const PEAK: &str = "peak_bytes";
 const WALL: &str = "wall_seconds";
-const CENSORED: &str = "censored";
 
-/// Reads a table; `name` identifies it in errors. The groups are in the order of their first run.
+/// Reads a table, separated by commas or tabs; `name` identifies it in errors. The groups are in the order of their
+/// first run.
 ///
 /// # Errors
 /// If columns are missing or values invalid: the first ten problems, with their locations.
 pub fn parse(name: &str, text: &str) -> Result<Vec<Group>, Flawed> {
-    let text = byte_order_mark::strip(text);
-    let mut problems = Vec::new();
-    let groups = Reading { text, problems: &mut problems }.groups();
-    if let Some(problem) = unclosed(text, b',') {
-        // Further problems may be consequences.
-        problems = vec![problem];
-    }
-    if problems.is_empty() {
-        return Ok(groups);
-    }
-    Err(Flawed { name: name.to_owned(), text: text.to_owned(), problems })
+    let mut rows = Rows::new(text);
+    let groups = match Columns::find(&mut rows) {
+        Some(columns) => groups(&mut rows, &columns),
+        None => Vec::new(),
+    };
+    rows.finish(name, groups)
 }
 
 /// The positions of the columns.
@@ -60,176 +51,99 @@ struct Columns {
     task: Option<usize>,
 }
 
-struct Reading<'a> {
-    text: &'a str,
-    problems: &'a mut Vec<Problem>,
-}
-
-impl Reading<'_> {
-    fn groups(&mut self) -> Vec<Group> {
-        let mut reader = ReaderBuilder::new().trim(Trim::All).flexible(true).from_reader(self.text.as_bytes());
-        let header = reader.byte_headers().cloned().unwrap_or_default();
-        let Some(columns) = self.columns(&header) else { return Vec::new() };
-        let mut groups: Vec<Group> = Vec::new();
-        let mut places: BTreeMap<(Option<String>, Option<String>), usize> = BTreeMap::new();
-        let mut record = ByteRecord::new();
-        while self.problems.len() < MOST_PROBLEMS && matches!(reader.read_byte_record(&mut record), Ok(true)) {
-            let Some(run) = self.run(&record, &header, &columns) else { continue };
-            let word = |column: Option<usize>| {
-                column.and_then(|column| field(&record, column)).map(|cell| csv_text(cell).into_owned())
-            };
-            let key = (word(columns.workflow), word(columns.task));
-            let place = *places.entry(key.clone()).or_insert_with(|| {
-                let predictors = columns.inputs.iter().map(|(_, name)| name.clone()).collect();
-                let measures = columns.inputs.iter().map(|(_, name)| Measure::of_column(name)).collect();
-                let table = RunTable { predictors, runs: Vec::new() };
-                groups.push(Group { workflow: key.0, task: key.1, table, measures, ..Group::default() });
-                groups.len() - 1
-            });
-            groups[place].table.runs.push(run);
-            groups[place].lines.push(record.position().map_or(0, csv::Position::line));
-        }
-        groups.iter_mut().for_each(Group::warn_of_lower_bounds);
-        groups
-    }
-
-    fn columns(&mut self, header: &ByteRecord) -> Option<Columns> {
-        let names: Vec<&str> = (0..header.len()).map(|column| field(header, column).unwrap_or("")).collect();
-        for (place, name) in names.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
-            if names[..place].contains(name) {
-                let problem = Problem::error("repeated-column", format!("duplicate column `{name}`"));
-                let problem = problem.at(self.place(header, place)).label("repeated here");
-                self.problems.push(problem.help("remove or rename one of them"));
-            }
-        }
-        let find = |wanted: &str| names.iter().position(|name| *name == wanted);
-        let inputs: Vec<(usize, String)> = names
-            .iter()
-            .enumerate()
-            .filter(|(_, name)| **name == INPUT || name.strip_prefix(INPUT).is_some_and(|rest| rest.starts_with('.')))
-            .map(|(column, name)| (column, (*name).to_owned()))
-            .collect();
-        let peak = find(PEAK);
-        let missing: Vec<&str> = [(INPUT, inputs.is_empty()), (PEAK, peak.is_none())]
-            .into_iter()
-            .filter_map(|(name, missing)| missing.then_some(name))
-            .collect();
+impl Columns {
+    /// `None` if one of those that are required is missing, which is reported.
+    fn find(rows: &mut Rows<'_>) -> Option<Self> {
+        let is_input =
+            |name: &str| name.strip_prefix(INPUT).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        let names = rows.header.iter().cloned().enumerate();
+        let inputs: Vec<(usize, String)> = names.filter(|(_, name)| is_input(name)).collect();
+        let peak = rows.column(PEAK);
+        let required = [(INPUT, inputs.is_empty()), (PEAK, peak.is_none())];
+        let missing: Vec<&str> = required.into_iter().filter_map(|(name, missing)| missing.then_some(name)).collect();
         if let [first, ..] = missing.as_slice() {
-            let line = 0..self.text.find('\n').unwrap_or(self.text.len()).min(200);
-            let found = if names.is_empty() { "an empty line".to_owned() } else { format!("`{}`", names.join("`, `")) };
-            self.problems.push(
-                Problem::error("missing-column", format!("no column `{}`", missing.join("` and no column `")))
-                    .at(line)
-                    .label(format!("found {found}"))
-                    .help(format!(
-                        "name the columns in the first line: `{INPUT},{PEAK}[,{WALL}]`; check the spelling of `{first}`"
-                    )),
+            rows.reject_header(
+                &format!("no column `{}`", missing.join("` and no column `")),
+                &format!(
+                    "name the columns in the first line: `{INPUT},{PEAK}[,{WALL}]`; check the spelling of `{first}`"
+                ),
             );
             return None;
         }
-        Some(Columns {
+        Some(Self {
             inputs,
             peak: peak?,
-            wall: find(WALL),
-            censored: find(CENSORED),
-            workflow: find("workflow"),
-            task: find("task"),
+            wall: rows.column(WALL),
+            censored: rows.column("censored"),
+            workflow: rows.column("workflow"),
+            task: rows.column("task"),
         })
-    }
-
-    fn run(&mut self, record: &ByteRecord, header: &ByteRecord, columns: &Columns) -> Option<SizedRun> {
-        if record.len() != header.len() {
-            let expected = header.len();
-            let found = match record.len() {
-                1 => "1 value".to_owned(),
-                several => format!("{several} values"),
-            };
-            self.problems.push(
-                Problem::error("wrong-length", format!("found {found} in a table with {expected} columns"))
-                    .at(self.place(record, record.len().min(expected)))
-                    .label(format!("expected {expected} values")),
-            );
-            return None;
-        }
-        let sizes: Option<Vec<Bytes>> =
-            columns.inputs.iter().map(|(column, name)| self.amount(record, *column, name, false)).collect();
-        let peak = self.amount(record, columns.peak, PEAK, true);
-        let wall = columns.wall.map_or(Ok(None), |column| self.seconds(record, column));
-        let censoring = columns.censored.map_or(Some(Censoring::None), |column| self.censoring(record, column));
-        Some(SizedRun { sizes: sizes?, peak: peak?, wall_seconds: wall.ok()?, censoring: censoring? })
-    }
-
-    fn amount(&mut self, record: &ByteRecord, column: usize, name: &str, above_zero: bool) -> Option<Bytes> {
-        let text = field(record, column).unwrap_or("");
-        let amount = text.parse::<u64>().map(Bytes).ok().or_else(|| decimal(text)).or_else(|| text.parse().ok());
-        match amount {
-            Some(amount) if !above_zero || amount > Bytes::ZERO => return Some(amount),
-            Some(_) => self.reject(record, column, name, "a peak above 0"),
-            None => self.reject(record, column, name, "a number of bytes such as 1048576, or a quantity such as 512Mi"),
-        }
-        None
-    }
-
-    fn seconds(&mut self, record: &ByteRecord, column: usize) -> Result<Option<f64>, ()> {
-        match field(record, column) {
-            Some("") => Ok(None),
-            Some(text)
-                if let Ok(seconds) = text.parse::<f64>()
-                    && seconds.is_finite()
-                    && seconds >= 0.0 =>
-            {
-                Ok(Some(seconds))
-            }
-            Some(_) | None => {
-                self.reject(record, column, WALL, "a number of seconds such as 12.5, or an empty cell");
-                Err(())
-            }
-        }
-    }
-
-    fn censoring(&mut self, record: &ByteRecord, column: usize) -> Option<Censoring> {
-        match field(record, column) {
-            Some("" | "no" | "none" | "false") => Some(Censoring::None),
-            Some("limit" | "limit-reached") => Some(Censoring::LimitReached),
-            Some("oom" | "oom-killed") => Some(Censoring::OomKilled),
-            Some("lower-bound") => Some(Censoring::LowerBound),
-            Some(_) | None => {
-                self.reject(record, column, CENSORED, "`limit`, `oom`, `lower-bound` or an empty cell");
-                None
-            }
-        }
-    }
-
-    fn reject(&mut self, record: &ByteRecord, column: usize, name: &str, expected: &str) {
-        let found = String::from_utf8_lossy(record.get(column).unwrap_or_default());
-        let found = if found.is_empty() { "an empty cell".to_owned() } else { format!("`{found}`") };
-        self.problems.push(
-            Problem::error("bad-value", format!("invalid value for `{name}`: {found}"))
-                .at(self.place(record, column))
-                .label(format!("expected {expected}")),
-        );
-    }
-
-    /// The bytes of a field; of the whole record if quotes make fields hard to find.
-    fn place(&self, record: &ByteRecord, column: usize) -> Range<usize> {
-        let start = record.position().map_or(0, |position| position.byte() as usize).min(self.text.len());
-        // The position may be that of the line breaks before the record.
-        let start = start + self.text[start..].len() - self.text[start..].trim_start_matches(['\r', '\n']).len();
-        let line = &self.text[start..];
-        let line = &line[..line.find(['\r', '\n']).unwrap_or(line.len())];
-        if line.contains('"') {
-            return start..start + line.len();
-        }
-        let before: usize = line.split(',').take(column).map(|field| field.len() + 1).sum();
-        let raw = line.get(before..).unwrap_or("").split(',').next().unwrap_or("");
-        let blank = raw.len() - raw.trim_start().len();
-        let from = (start + before + blank).min(start + line.len());
-        from..from + raw.trim().len()
     }
 }
 
-fn field(record: &ByteRecord, column: usize) -> Option<&str> {
-    record.get(column).and_then(|bytes| std::str::from_utf8(bytes).ok())
+fn groups(rows: &mut Rows<'_>, columns: &Columns) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    let mut indices: BTreeMap<(Option<String>, Option<String>), usize> = BTreeMap::new();
+    while let Some(row) = rows.next() {
+        let Some(run) = run(rows, &row, columns) else { continue };
+        let word = |column: Option<usize>| column.map(|column| csv_text(rows.cell(&row, column).trim()).into_owned());
+        let key = (word(columns.workflow), word(columns.task));
+        let index = *indices.entry(key.clone()).or_insert_with(|| {
+            let predictors = columns.inputs.iter().map(|(_, name)| name.clone()).collect();
+            let measures = columns.inputs.iter().map(|(_, name)| Measure::of_column(name)).collect();
+            let table = RunTable { predictors, runs: Vec::new() };
+            groups.push(Group { workflow: key.0, task: key.1, table, measures, ..Group::default() });
+            groups.len() - 1
+        });
+        groups[index].table.runs.push(run);
+        groups[index].lines.push(rows.line_of(&row) as u64);
+    }
+    groups.iter_mut().for_each(Group::warn_of_lower_bounds);
+    groups
+}
+
+/// The run of a row, with all of its invalid values rejected.
+fn run(rows: &mut Rows<'_>, row: &ByteRecord, columns: &Columns) -> Option<SizedRun> {
+    const AMOUNT: &str = "a number of bytes such as 1048576, or a quantity such as 512Mi";
+    const SECONDS: &str = "a number of seconds such as 12.5, or an empty cell";
+    const CENSORED: &str = "`limit`, `oom`, `lower-bound` or an empty cell";
+    let sizes: Vec<Option<Bytes>> =
+        columns.inputs.iter().map(|&(column, _)| rows.parsed(row, column, amount, AMOUNT)).collect();
+    let peak = rows.parsed(row, columns.peak, amount, AMOUNT);
+    if peak == Some(Bytes::ZERO) {
+        rows.reject(row, columns.peak, "a peak above 0");
+    }
+    let wall = columns.wall.map_or(Some(None), |column| rows.parsed(row, column, seconds, SECONDS));
+    let censored =
+        columns.censored.map_or(Some(Censoring::None), |column| rows.parsed(row, column, censoring, CENSORED));
+    Some(SizedRun {
+        sizes: sizes.into_iter().collect::<Option<_>>()?,
+        peak: peak.filter(|peak| *peak > Bytes::ZERO)?,
+        wall_seconds: wall?,
+        censoring: censored?,
+    })
+}
+
+fn amount(cell: &str) -> Option<Bytes> {
+    cell.parse::<u64>().map(Bytes).ok().or_else(|| decimal(cell)).or_else(|| cell.parse().ok())
+}
+
+/// A time, if the cell is not empty.
+fn seconds(cell: &str) -> Option<Option<f64>> {
+    if cell.is_empty() {
+        return Some(None);
+    }
+    cell.parse().ok().filter(|seconds: &f64| seconds.is_finite() && *seconds >= 0.0).map(Some)
+}
+
+fn censoring(cell: &str) -> Option<Censoring> {
+    match cell {
+        "" | "no" | "none" | "false" => Some(Censoring::None),
+        "limit" | "limit-reached" => Some(Censoring::LimitReached),
+        "oom" | "oom-killed" => Some(Censoring::OomKilled),
+        "lower-bound" => Some(Censoring::LowerBound),
+        _ => None,
+    }
 }
 
 /// Parses `1.5e9` and `178110464.0`, as other programs write them; a fraction of a byte is rounded up.
@@ -278,6 +192,12 @@ mod tests {
     }
 
     #[test]
+    fn a_table_may_be_separated_by_tabs() {
+        let groups = parse("runs.tsv", "input_bytes\tpeak_bytes\ttask\n1\t2Ki\ta,b\n").unwrap();
+        assert_eq!((groups[0].task.as_deref(), groups[0].table.runs[0].peak), (Some("a,b"), Bytes(2048)));
+    }
+
+    #[test]
     fn bad_values_are_told_with_their_places() {
         let text = "input_bytes,peak_bytes,wall_seconds\n10,many,1\n\n20,0,-3\n-1,5,x\n1,2\n";
         assert_eq!(
@@ -292,7 +212,7 @@ mod tests {
                  quantity such as 512Mi",
                 "5:6 invalid value for `wall_seconds`: `x` [x] expected a number of seconds such as 12.5, or an empty \
                  cell",
-                "6:4 found 2 values in a table with 3 columns [] expected 3 values",
+                "6:1 found 2 values in a table with 3 columns [1,2] expected 3 values",
             ]
         );
     }
@@ -326,7 +246,7 @@ mod tests {
     #[test]
     fn not_more_than_ten_problems_are_told() {
         let text = format!("input_bytes,peak_bytes\n{}", "x,1\n".repeat(1000));
-        assert_eq!(problems(&text).len(), MOST_PROBLEMS);
+        assert_eq!(problems(&text).len(), 10);
     }
 
     proptest::proptest! {

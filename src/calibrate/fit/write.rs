@@ -1,6 +1,6 @@
 //! Writes a rule into the text of its document.
 
-use crate::calibrate::resolve::{render, targets};
+use crate::calibrate::resolve::render;
 use crate::model::document::{Change, Document, EditError, Edited, Schema, Source, Variables};
 use crate::model::problem::{Flawed, Severity};
 
@@ -20,8 +20,8 @@ pub fn write_rule(source: &Source, variables: &Variables, change: &Change<'_>) -
 /// The errors of the document.
 pub fn check_document(source: &Source) -> Result<(), Flawed> {
     let flawed = match Schema::detect(source) {
-        Some(Schema::ProcessingContainer) => Document::processing_container(source.clone(), &targets).err(),
-        Some(Schema::Task) | None => Document::task(source.clone(), &targets).err(),
+        Some(Schema::ProcessingContainer) => Document::processing_container(source.clone()).err(),
+        Some(Schema::Task) | None => Document::task(source.clone()).err(),
     };
     let Some(mut flawed) = flawed else { return Ok(()) };
     flawed.problems.retain(|problem| problem.severity == Severity::Error);

@@ -9,7 +9,6 @@ use crate::model::document::{Document, Schema, Source, Variables};
 use crate::model::problem::{Flawed, Problem};
 use crate::model::spelling::{nearest, quote};
 use crate::model::task::{ProcessingContainer, TaskSpec};
-use crate::tree::Selection;
 
 use super::render::render;
 
@@ -75,7 +74,7 @@ impl ReadError {
 /// # Errors
 /// If it cannot be read or is invalid.
 pub fn task(path: &Path, variables: &Variables) -> Result<Document<TaskSpec>, ReadError> {
-    Ok(Document::task(expected(Schema::Task, source(path, variables)?)?, &targets)?)
+    Ok(Document::task(expected(Schema::Task, source(path, variables)?)?)?)
 }
 
 /// Reads a processing-container.json; `-` is stdin.
@@ -84,7 +83,7 @@ pub fn task(path: &Path, variables: &Variables) -> Result<Document<TaskSpec>, Re
 /// If it cannot be read or is invalid.
 pub fn processing_container(path: &Path, variables: &Variables) -> Result<Document<ProcessingContainer>, ReadError> {
     let source = expected(Schema::ProcessingContainer, source(path, variables)?)?;
-    Ok(Document::processing_container(source, &targets)?)
+    Ok(Document::processing_container(source)?)
 }
 
 /// Returns the source, unless its fields show that it is the other kind of document, which is a common mistake.
@@ -110,15 +109,6 @@ pub fn source(path: &Path, variables: &Variables) -> Result<Source, ReadError> {
     let name = if path == Path::new("-") { "stdin".to_owned() } else { path.display().to_string() };
     let text = text(&name, &bytes(path)?)?;
     Ok(render(name, text, variables)?)
-}
-
-/// Checks the fields of a scale rule that select files.
-pub fn targets(dir: Option<&str>, glob: Option<&str>, regex: Option<&str>) -> Vec<(&'static str, Problem)> {
-    let flaws = match Selection::compile(dir, glob, regex) {
-        Ok(selection) => selection.warnings(),
-        Err(error) => error.flaws,
-    };
-    flaws.into_iter().map(|flaw| (flaw.field.name(), flaw.problem)).collect()
 }
 
 fn bytes(path: &Path) -> Result<Vec<u8>, ReadError> {

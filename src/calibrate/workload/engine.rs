@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use crate::calibrate::failure::Failure;
 use crate::calibrate::feedback::Feedback;
-use crate::calibrate::resolve::{LookupError, ProcessingContainers, ReadError, render, targets};
+use crate::calibrate::resolve::{LookupError, ProcessingContainers, ReadError, render};
 use crate::model::byte_order_mark;
 use crate::model::document::{Document, Source, Variables};
 use crate::model::task::ProcessingContainer;
@@ -76,7 +76,7 @@ impl Images<'_> {
 
 impl ProcessingContainers for Images<'_> {
     fn of_image(&self, image: &str) -> Result<Document<ProcessingContainer>, LookupError> {
-        Document::processing_container(self.source(image)?, &targets)
+        Document::processing_container(self.source(image)?)
             .map_err(|flawed| LookupError::Read(ReadError::Flawed(flawed)))
     }
 }

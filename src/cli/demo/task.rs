@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
-use highwater::calibrate::resolve::{NoContainer, resolve, targets};
+use highwater::calibrate::resolve::{NoContainer, resolve};
 use highwater::model::document::{Document, Source};
 use highwater::model::task::Task;
 use highwater::model::units::Bytes;
@@ -37,7 +37,7 @@ pub(super) fn on(input: &Path) -> Result<Task, Failure> {
         "outputs": [],
     });
     let source = Source::plain("the task of the demonstration", format!("{document:#}"));
-    let document = Document::task(source, &targets).map_err(|flawed| Failure::flawed(&flawed))?;
+    let document = Document::task(source).map_err(|flawed| Failure::flawed(&flawed))?;
     let base = input.parent().unwrap_or(input);
     let resolution = resolve(&document, &NoContainer, base).map_err(|error| Failure::new(Exit::Usage, &error, None))?;
     Ok(resolution.task)

@@ -10,7 +10,6 @@ use crate::model::problem::{Problem, Severity};
 use crate::model::spelling::{nearest, quote};
 use crate::model::task::Placed;
 
-use super::TargetCheck;
 use super::syntax::within_literal;
 
 /// The most errors, and the most warnings, to report: a file of another kind has one at every step.
@@ -26,7 +25,6 @@ pub(super) type Read<T> = Result<T, Reported>;
 /// Collects problems.
 pub(super) struct Reader<'t> {
     text: &'t str,
-    pub(super) targets: TargetCheck<'t>,
     problems: Vec<Problem>,
     /// Total number of errors.
     errors: usize,
@@ -34,8 +32,8 @@ pub(super) struct Reader<'t> {
 }
 
 impl<'t> Reader<'t> {
-    pub(super) fn new(text: &'t str, targets: TargetCheck<'t>) -> Self {
-        Self { text, targets, problems: Vec::new(), errors: 0, warnings: 0 }
+    pub(super) fn new(text: &'t str) -> Self {
+        Self { text, problems: Vec::new(), errors: 0, warnings: 0 }
     }
 
     /// The source text of a value.

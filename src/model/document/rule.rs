@@ -7,6 +7,7 @@ use jsonc_parser::ast::Value;
 use crate::model::problem::Problem;
 use crate::model::quantity::Quantity;
 use crate::model::rule::{Formula, Mode, RuleType, ScaleRule};
+use crate::model::selection::Selection;
 use crate::model::spelling::{nearest, quote};
 use crate::model::task::{Amounts, Placed, Resources, ResourcesSpec, RulePlaces, RuleSpec};
 
@@ -85,16 +86,16 @@ fn complexity(reader: &mut Reader<'_>, value: &Value<'_>) -> Read<Formula> {
         return reader.report(problem.help(format!("write \"{}*n\"", literal.value)));
     }
     let text = reader.text("complexity", value)?;
-    Formula::complexity(&text.value).or_else(|errors| reader.report_within(&text, errors.problems))
+    Formula::complexity(&text.value).or_else(|error| reader.report_within(&text, [*error.problem]))
 }
 
 fn check_targets(reader: &mut Reader<'_>, fields: [(&str, &Option<Placed<String>>); 3]) {
-    let texts = fields.each_ref().map(|(_, text)| text.as_ref().map(|text| text.value.as_str()));
-    let [dir, glob, regex] = texts;
-    for (field, problem) in (reader.targets)(dir, glob, regex) {
-        if let Some((_, Some(text))) = fields.iter().find(|(name, _)| *name == field) {
+    let [dir, glob, regex] = fields.each_ref().map(|(_, text)| text.as_ref().map(|text| text.value.as_str()));
+    let flaws = Selection::compile(dir, glob, regex).map_or_else(|error| error.flaws, |selection| selection.warnings());
+    for flaw in flaws {
+        if let Some((_, Some(text))) = fields.iter().find(|(name, _)| *name == flaw.field.name()) {
             // Reading continues after a warning; the reader remembers an error.
-            let _: Read<()> = reader.report_within(text, [problem]);
+            let _: Read<()> = reader.report_within(text, [flaw.problem]);
         }
     }
 }

@@ -1,8 +1,7 @@
 //! Patterns that select no files.
 
-mod language;
-
 use super::{Finding, Place, RuleFacts, RuleField};
+use crate::model::selection;
 use crate::model::spelling::quote;
 
 pub(super) fn lint(index: usize, facts: &RuleFacts<'_>) -> Option<Finding> {
@@ -10,19 +9,8 @@ pub(super) fn lint(index: usize, facts: &RuleFacts<'_>) -> Option<Finding> {
 }
 
 fn never_matches(index: usize, facts: &RuleFacts<'_>) -> Option<Finding> {
-    let regex = facts.rule.target_regex.as_deref()?;
-    let absolute = "remove the leading `/`: paths are matched as a whole, relative to the searched directory";
-    let help = match language::matches_some_path(regex)? {
-        true => return None,
-        false if regex.trim_start_matches('^').starts_with('/') => absolute,
-        false => "match whole paths relative to the searched directory, as in `.*\\.dcm`",
-    };
-    let message = format!("no path can match the regex {}", quote(regex));
-    Some(
-        Finding::new(Place::Rule(index, RuleField::TargetRegex), "regex-never-matches", message)
-            .at(0..regex.len(), "matches nothing")
-            .help(help),
-    )
+    let problem = selection::never_matches(facts.rule.target_regex.as_deref()?)?;
+    Some(Finding { place: Place::Rule(index, RuleField::TargetRegex), problem })
 }
 
 fn no_file_matches(index: usize, facts: &RuleFacts<'_>) -> Option<Finding> {

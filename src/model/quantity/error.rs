@@ -86,6 +86,15 @@ fn find(text: &str, number_len: usize) -> Finding {
     if text.trim().is_empty() {
         return whole("quantity-empty", "the quantity is empty".to_owned(), "expected a number and a unit");
     }
+    if parse::is_too_long(text) {
+        let message = format!("the number {} has too many digits", quote(number));
+        return Finding {
+            code: "quantity-digits",
+            span: 0..start,
+            message,
+            label: "expected at most 38 significant digits",
+        };
+    }
     if let Some(dash) = text.chars().next().filter(|char| MINUS_SIGNS.contains(char)) {
         return found("quantity-number", dash.len_utf8(), format!("`{dash}` is a dash, not `-`"), "expected `-`");
     }

@@ -27,7 +27,7 @@ struct Parts<'a> {
 pub(super) fn kubernetes(text: &str) -> Option<Quantity> {
     let parts = split(text);
     let scale = scale(parts.suffix)?;
-    parts.has_digits().then(|| parts.quantity(text, scale))
+    parts.quantity(text, scale)
 }
 
 /// Parses the same, and a `B` after the unit, and spaces around the text and before the unit.
@@ -37,26 +37,32 @@ pub(super) fn human(text: &str) -> Option<Quantity> {
     let unit = parts.suffix.trim_start_matches(' ');
     let unit = unit.strip_suffix('B').filter(|unit| BYTE_SUFFIXES.contains(unit)).unwrap_or(unit);
     let scale = scale(unit)?;
-    parts.has_digits().then(|| parts.quantity(text, scale))
+    parts.quantity(text, scale)
 }
 
 /// The suffixes that may precede a `B`: neither thousandths of a byte nor exponents.
 const BYTE_SUFFIXES: [&str; 13] = ["", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
 
 impl Parts<'_> {
-    fn has_digits(&self) -> bool {
-        !self.integer.is_empty() || !self.fraction.is_empty()
-    }
-
-    fn quantity(&self, source: &str, scale: Scale) -> Quantity {
-        let number = Decimal::from_digits(self.negative, self.integer, self.fraction, scale.decimal);
-        Quantity { source: source.to_owned(), number, binary: scale.binary }
+    /// `None` if it has no digits or too many.
+    fn quantity(&self, source: &str, scale: Scale) -> Option<Quantity> {
+        if self.integer.is_empty() && self.fraction.is_empty() {
+            return None;
+        }
+        let number = Decimal::from_digits(self.negative, self.integer, self.fraction, scale.decimal)?;
+        Some(Quantity { source: source.to_owned(), number, binary: scale.binary })
     }
 }
 
 /// The length of sign, digits and point.
 pub(super) fn number_len(text: &str) -> usize {
     text.len() - split(text).suffix.len()
+}
+
+/// Whether the number at the beginning of a string has more digits than a [`Decimal`] holds.
+pub(super) fn is_too_long(text: &str) -> bool {
+    let parts = split(text);
+    Decimal::from_digits(false, parts.integer, parts.fraction, 0).is_none()
 }
 
 /// Whether a string is a valid suffix of a number.

@@ -1,28 +1,29 @@
 //! Errors of parsing and evaluating rules.
 
 use super::diagnose::diagnose;
+use super::parse::Mismatch;
 use crate::model::problem::{Flawed, Problem};
 use crate::model::spelling::{nearest, quote};
 use crate::model::units::Bytes;
 
-/// A string is not a rule of the `complexity` dialect, with all of its problems.
+/// A string is not a rule of the `complexity` dialect.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{} is not a scale rule", quote(text))]
-pub struct RuleErrors {
+pub struct RuleError {
     /// The text.
     pub text: String,
-    /// The problems in the order of their location; the spans point into [`Self::text`].
-    pub problems: Vec<Problem>,
+    /// What is wrong with it; the span points into [`Self::text`].
+    pub problem: Box<Problem>,
 }
 
-impl RuleErrors {
-    pub(super) fn new(text: &str) -> Self {
-        Self { text: text.to_owned(), problems: diagnose(text) }
+impl RuleError {
+    pub(super) fn new(text: &str, mismatch: Mismatch<'_>) -> Self {
+        Self { text: text.to_owned(), problem: Box::new(diagnose(text, mismatch)) }
     }
 
     /// The same with the name of the text's origin, such as `the --rule option`.
     pub fn named(self, name: impl Into<String>) -> Flawed {
-        Flawed { name: name.into(), text: self.text, problems: self.problems }
+        Flawed { name: name.into(), text: self.text, problems: vec![*self.problem] }
     }
 }
 

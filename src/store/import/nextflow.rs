@@ -9,10 +9,10 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 use super::{About, LeftOut, blank, is_nothing, sampled};
+use crate::model::delimited::Rows;
 use crate::model::observation::{Io, Observation, Outcome, Subject, Warning};
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
-use crate::store::table::Rows;
 
 const REASON: &str = "Nextflow samples the resident memory of processes from time to time and adds it up: peaks \
                       between samples, the page cache and kernel memory are missing, and shared pages count \
@@ -87,11 +87,7 @@ fn number<T>(
     if is_nothing(cell) {
         return Ok(None);
     }
-    let Some(number) = parse(cell) else {
-        rows.reject(row, column, expected);
-        return Err(None);
-    };
-    Ok(Some(number))
+    rows.parsed(row, column, parse, expected).map(Some).ok_or(None)
 }
 
 /// The process or, without such a column, the name without the tag in brackets.

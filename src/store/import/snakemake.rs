@@ -5,10 +5,10 @@
 use csv::ByteRecord;
 
 use super::{About, LeftOut, blank, is_nothing, sampled};
+use crate::model::delimited::Rows;
 use crate::model::observation::{Io, Observation, Subject, Warning};
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
-use crate::store::table::Rows;
 use crate::store::table::micros;
 
 const REASON: &str = "Snakemake samples the resident memory of processes, at first twice a second and later every 30 \

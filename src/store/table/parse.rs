@@ -1,22 +1,17 @@
 //! Reads a table back into observations.
 
 use std::collections::HashMap;
-use std::ops::Range;
 
-use csv::{ByteRecord, ReaderBuilder, Trim};
+use csv::ByteRecord;
 use serde_json::{Map, Value, json};
 
 use super::columns::Column;
 use super::{columns, inputs, parameters};
-use crate::model::byte_order_mark;
+use crate::model::delimited::Rows;
 use crate::model::escape::csv_text;
 use crate::model::observation::{Exactness, Observation, PeakSource, SCHEMA_VERSION};
-use crate::model::problem::{Flawed, Problem};
-use crate::model::quotes::unclosed;
+use crate::model::problem::Flawed;
 use crate::store::import::LeftOut;
-
-/// The most problems reported one by one.
-const MOST_PROBLEMS: usize = 10;
 
 /// Reads a table written by [`super::write`], or one with some of its columns: at least `peak_bytes` and
 /// `wall_seconds`. Missing columns are filled in from `blank`, an observation with nothing measured; errors call the
@@ -163,160 +158,4 @@ fn placed(mut observation: Value, runs: &mut HashMap<String, u32>) -> Value {
     *run += 1;
     sweep.entry("run").or_insert_with(|| (*run).into());
     observation
-}
-
-/// The rows of a table after its header, and its problems. Cells are separated by commas or tabs, as in the header.
-pub(in crate::store) struct Rows<'a> {
-    text: &'a str,
-    delimiter: u8,
-    reader: csv::Reader<&'a [u8]>,
-    pub(in crate::store) header: Vec<String>,
-    problems: Vec<Problem>,
-}
-
-impl<'a> Rows<'a> {
-    pub(in crate::store) fn new(text: &'a str) -> Self {
-        let text = byte_order_mark::strip(text);
-        let first = text.trim_start_matches(['\r', '\n']).lines().next().unwrap_or("");
-        let delimiter = if first.contains('\t') { b'\t' } else { b',' };
-        let mut reader = ReaderBuilder::new()
-            .delimiter(delimiter)
-            .quoting(true)
-            .trim(Trim::Headers)
-            .flexible(true)
-            .from_reader(text.as_bytes());
-        let names = reader.byte_headers().cloned().unwrap_or_default();
-        let header = names.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
-        let mut rows = Self { text, delimiter, reader, header, problems: Vec::new() };
-        rows.reject_repeated(&names);
-        rows
-    }
-
-    /// Rejects a repeated column name, because it is ambiguous.
-    fn reject_repeated(&mut self, names: &ByteRecord) {
-        for (place, name) in self.header.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
-            if self.header[..place].contains(name) {
-                let problem = Problem::error("repeated-column", format!("two columns are called `{name}`"));
-                let problem = problem.at(self.place(names, place)).label("repeated here");
-                self.problems.push(problem.help("remove or rename one of them"));
-            }
-        }
-    }
-
-    /// Rejects the table if a column is missing.
-    pub(in crate::store) fn require(&mut self, names: &[&str]) {
-        let missing: Vec<String> =
-            names.iter().filter(|name| self.column(name).is_none()).map(|name| format!("no column `{name}`")).collect();
-        if !missing.is_empty() {
-            self.reject_header(&missing.join(" and "), "the first line must name the columns; check their spelling");
-        }
-    }
-
-    /// Rejects the header.
-    pub(in crate::store) fn reject_header(&mut self, message: &str, help: &str) {
-        let line = self.text.lines().next().unwrap_or("");
-        let found = self.header.iter().filter(|name| !name.is_empty()).map(|name| format!("`{name}`"));
-        let found = found.collect::<Vec<_>>().join(", ");
-        let found = if found.is_empty() { "an empty line".to_owned() } else { found };
-        self.problems.push(
-            Problem::error("missing-column", message.to_owned())
-                .at(0..line.len())
-                .label(format!("found {found}"))
-                .help(help),
-        );
-    }
-
-    pub(in crate::store) fn column(&self, name: &str) -> Option<usize> {
-        self.header.iter().position(|known| known == name)
-    }
-
-    /// The next row with as many cells as the header.
-    pub(in crate::store) fn next(&mut self) -> Option<ByteRecord> {
-        let mut row = ByteRecord::new();
-        while self.problems.len() < MOST_PROBLEMS && matches!(self.reader.read_byte_record(&mut row), Ok(true)) {
-            if row.len() == self.header.len() {
-                return Some(row);
-            }
-            let message = format!("found {} values, expected {}, one per column", row.len(), self.header.len());
-            let span = self.line(&row);
-            self.problems.push(Problem::error("wrong-length", message).at(span));
-        }
-        None
-    }
-
-    /// The content of a cell.
-    pub(in crate::store) fn cell<'row>(&self, row: &'row ByteRecord, column: usize) -> &'row str {
-        row.get(column).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default()
-    }
-
-    pub(in crate::store) fn value<'row>(&self, row: &'row ByteRecord, name: &str) -> Option<&'row str> {
-        self.column(name).map(|column| self.cell(row, column).trim()).filter(|cell| !cell.is_empty())
-    }
-
-    /// The line of a row, counted from 1.
-    pub(in crate::store) fn line_of(&self, row: &ByteRecord) -> usize {
-        self.text[..self.line(row).start].matches('\n').count() + 1
-    }
-
-    /// Rejects a cell.
-    pub(in crate::store) fn reject(&mut self, row: &ByteRecord, column: usize, expected: &str) {
-        let cell = self.cell(row, column);
-        let found = if cell.is_empty() { "an empty cell".to_owned() } else { format!("`{cell}`") };
-        let name = self.header.get(column).cloned().unwrap_or_default();
-        let span = self.place(row, column);
-        self.problems.push(
-            Problem::error("bad-value", format!("invalid value for `{name}`: {found}"))
-                .at(span)
-                .label(format!("expected {expected}")),
-        );
-    }
-
-    fn reject_row(&mut self, row: &ByteRecord, message: &str) {
-        let span = self.line(row);
-        self.problems.push(Problem::error("bad-row", format!("the row is not an observation: {message}")).at(span));
-    }
-
-    /// The result, unless there were problems.
-    pub(in crate::store) fn finish<T>(mut self, name: &str, read: T) -> Result<T, Flawed> {
-        if let Some(problem) = unclosed(self.text, self.delimiter) {
-            // The other problems may be caused by this one.
-            self.problems = vec![problem];
-        }
-        if self.problems.is_empty() {
-            return Ok(read);
-        }
-        Err(Flawed { name: name.to_owned(), text: self.text.to_owned(), problems: self.problems })
-    }
-
-    /// The bytes of the first line of a row.
-    fn line(&self, row: &ByteRecord) -> Range<usize> {
-        let start = row.position().map_or(0, |position| position.byte() as usize).min(self.text.len());
-        // The position may be that of line breaks before the row.
-        let start = start + self.text[start..].len() - self.text[start..].trim_start_matches(['\r', '\n']).len();
-        let length = self.text[start..].find(['\r', '\n']).unwrap_or(self.text.len() - start);
-        start..start + length
-    }
-
-    /// The bytes of a cell.
-    fn place(&self, row: &ByteRecord, column: usize) -> Range<usize> {
-        let start = self.line(row).start;
-        let mut quoted = false;
-        let mut place = 0;
-        let mut from = start;
-        for (offset, byte) in self.text.as_bytes()[start..].iter().enumerate() {
-            match byte {
-                b'"' => quoted = !quoted,
-                b'\n' | b'\r' if !quoted => return from..(start + offset).max(from),
-                byte if *byte == self.delimiter && !quoted => {
-                    if place == column {
-                        return from..start + offset;
-                    }
-                    place += 1;
-                    from = start + offset + 1;
-                }
-                _ => {}
-            }
-        }
-        from..self.text.len()
-    }
 }

@@ -12,10 +12,10 @@ use super::super::error::TreeError;
 use super::super::kernel::Stat;
 use super::super::options::Counted;
 use super::super::queue::{Frame, Names};
-use super::super::regex::{GaveUp, Needs};
 use super::super::selection_state::{SelectionState, Stage};
 use super::super::tally::DirectoryTally;
 use super::Worker;
+use crate::model::selection::{GaveUp, Needs};
 
 impl<F: FnMut(u64)> Worker<'_, F> {
     /// Prepares for the files of a directory.

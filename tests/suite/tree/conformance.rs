@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use highwater::model::rule::Mode;
-use highwater::tree::{Options, Selection, Totals, survey};
+use highwater::model::selection::Selection;
+use highwater::tree::{Options, Totals, survey};
 use tempfile::TempDir;
 
 use super::planted::{Entry, rows, unescaped};

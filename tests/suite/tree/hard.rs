@@ -8,7 +8,8 @@ mod surprises;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use highwater::tree::{Options, Reason, Selection, Survey, TreeError, survey};
+use highwater::model::selection::Selection;
+use highwater::tree::{Options, Reason, Survey, TreeError, survey};
 
 fn everything() -> Selection {
     Selection::compile(None, None, None).unwrap()

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use highwater::tree::{Selection, SelectionError};
+use highwater::model::selection::{Selection, SelectionError};
 use proptest::prelude::*;
 
 /// Patterns of special characters and some others.

@@ -7,7 +7,8 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 
 use assert_cmd::Command;
-use highwater::tree::{Options, Selection, TreeError};
+use highwater::model::selection::Selection;
+use highwater::tree::{Options, TreeError};
 use nix::dir::Dir;
 use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::resource::{Resource, setrlimit};

@@ -2,7 +2,8 @@
 
 use std::fs::{self, hard_link};
 
-use highwater::tree::{Counted, Options, Reason, Selection, TreeError};
+use highwater::model::selection::Selection;
+use highwater::tree::{Counted, Options, Reason, TreeError};
 
 use super::super::planted::{file, link, with_files};
 use super::{below, everything, left_out, numbers, survey_of, threads};

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use highwater::tree::{Counted, Options, Reason, Selection, TreeError};
+use highwater::model::selection::Selection;
+use highwater::tree::{Counted, Options, Reason, TreeError};
 use nix::sys::stat::{Mode, SFlag, mknod};
 use nix::unistd::mkfifo;
 

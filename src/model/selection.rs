@@ -1,14 +1,22 @@
-//! Selects the files of a channel that count.
+//! Selects the files of a channel that count: compiles `target_dir`, `target_glob` and `target_regex`, and matches
+//! paths. Reading a channel is for `tree`.
+
+mod glob;
+mod regex;
+mod text;
 
 use std::error::Error;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use crate::model::problem::{Flawed, Problem};
-use crate::model::spelling::quote;
+use super::problem::{Flawed, Problem};
+use super::spelling::quote;
 
-use super::glob::Glob;
-use super::regex::{self, Needs, Pattern};
+pub(crate) use glob::Places;
+pub(crate) use regex::{GaveUp, Needs};
+
+use glob::Glob;
+use regex::Pattern;
 
 /// The most flaws of a field to report: each segment of a path can have one.
 const MOST_FLAWS: usize = 20;
@@ -20,11 +28,11 @@ const MOST_FLAWS: usize = 20;
 #[derive(Clone, Debug)]
 pub struct Selection {
     /// The components of `target_dir`.
-    pub(super) dir: Vec<Box<[u8]>>,
-    pub(super) glob: Glob,
-    pub(super) pattern: Pattern,
+    pub(crate) dir: Vec<Box<[u8]>>,
+    pub(crate) glob: Glob,
+    pub(crate) pattern: Pattern,
     /// Whether to sum up the items, too.
-    pub(super) items: bool,
+    pub(crate) items: bool,
     dir_text: String,
     glob_text: String,
     regex_text: String,
@@ -119,7 +127,7 @@ impl Selection {
 
     /// Reports a regex that no path can match, if that can be decided.
     pub fn hopeless_regex(&self) -> Option<Flaw> {
-        regex::never_matches(&self.regex_text).then(|| self.of_regex(never_matches(&self.regex_text)))
+        never_matches(&self.regex_text).map(|problem| self.of_regex(problem))
     }
 
     fn of_regex(&self, problem: Problem) -> Flaw {
@@ -127,21 +135,23 @@ impl Selection {
     }
 
     /// Whether only the name of a file matters, not its directory.
-    pub(super) fn is_about_names(&self) -> bool {
+    pub(crate) fn is_about_names(&self) -> bool {
         self.glob.is_one_name() && self.pattern.needs() == Needs::Name
     }
 }
 
-fn never_matches(regex: &str) -> Problem {
+/// The warning about a `target_regex` that no path can match; `None` if one can, or if that cannot be decided.
+pub(super) fn never_matches(regex: &str) -> Option<Problem> {
+    if !regex::never_matches(regex) {
+        return None;
+    }
     let help = if regex.trim_start_matches(['^', '(']).starts_with('/') {
         "remove the first `/`: paths are relative to the channel or target_dir"
     } else {
         "the regex must match whole paths such as `p1/ct/a.dcm`"
     };
-    Problem::warning("regex-never-matches", "no path can match the regex, so no file counts")
-        .at(0..regex.len())
-        .label("cannot match any file")
-        .help(help)
+    let message = format!("no path can match the regex {}, so no file counts", quote(regex));
+    Some(Problem::warning("regex-never-matches", message).at(0..regex.len()).label("cannot match any file").help(help))
 }
 
 fn excludes(regex: &str, glob: &str) -> Problem {

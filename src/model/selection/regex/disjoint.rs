@@ -12,7 +12,8 @@ const MOST_STATES: usize = 20_000;
 /// The memory for the states of each automaton.
 const CACHE: usize = 4 << 20;
 
-/// Whether no string matches all of the patterns as a whole; `None` if undecided.
+/// Whether no string matches all of the patterns as a whole; `None` if undecided. A pattern with a word boundary next to
+/// a character beyond ASCII counts as matching: whether it does depends on which characters are letters.
 pub(super) fn are_disjoint(patterns: &[&str]) -> Option<bool> {
     let mut walkers = patterns.iter().map(|pattern| Walker::new(pattern)).collect::<Option<Vec<_>>>()?;
     let bytes = distinct_bytes(&walkers);
@@ -47,6 +48,9 @@ fn distinct_bytes(walkers: &[Walker]) -> Vec<u8> {
     (1..=u8::MAX).filter(|&byte| byte == 1 || differs(byte)).collect()
 }
 
+/// The state of an automaton, unless it gave up.
+type State = Option<LazyStateID>;
+
 /// A lazily computed automaton.
 struct Walker {
     automaton: DFA,
@@ -56,36 +60,38 @@ struct Walker {
 impl Walker {
     fn new(pattern: &str) -> Option<Self> {
         // State ids are valid only as long as the cache is not cleared.
-        let config = Config::new().cache_capacity(CACHE).minimum_cache_clear_count(Some(0));
+        let config = Config::new().cache_capacity(CACHE).minimum_cache_clear_count(Some(0)).unicode_word_boundary(true);
         let automaton = DFA::builder().configure(config).build(&format!(r"\A(?:{pattern})\z")).ok()?;
         let cache = automaton.create_cache();
         Some(Self { automaton, cache })
     }
 
-    fn start(&mut self) -> Option<LazyStateID> {
+    fn start(&mut self) -> Option<State> {
         let input = Input::new("").anchored(Anchored::Yes);
-        self.automaton.start_state_forward(&mut self.cache, &input).ok()
+        self.automaton.start_state_forward(&mut self.cache, &input).ok().map(Some)
     }
 
-    /// The states after one more byte; the inner `None` if one of them is dead.
-    fn all_step(walkers: &mut [Self], states: &[LazyStateID], byte: u8) -> Option<Option<Vec<LazyStateID>>> {
+    /// The states after one more byte, that of an automaton that gave up being `None`; the inner `None` if one is dead.
+    fn all_step(walkers: &mut [Self], states: &[State], byte: u8) -> Option<Option<Vec<State>>> {
         let mut next = Vec::with_capacity(states.len());
         for (walker, &state) in walkers.iter_mut().zip(states) {
+            let Some(state) = state else {
+                next.push(None);
+                continue;
+            };
             let state = walker.automaton.next_state(&mut walker.cache, state, byte).ok()?;
-            if state.is_quit() {
-                return None;
-            }
             if state.is_dead() {
                 return Some(None);
             }
-            next.push(state);
+            next.push((!state.is_quit()).then_some(state));
         }
         Some(Some(next))
     }
 
     /// Whether all of them match the input so far.
-    fn all_end(walkers: &mut [Self], states: &[LazyStateID]) -> Option<bool> {
+    fn all_end(walkers: &mut [Self], states: &[State]) -> Option<bool> {
         for (walker, &state) in walkers.iter_mut().zip(states) {
+            let Some(state) = state else { continue };
             let end = walker.automaton.next_eoi_state(&mut walker.cache, state).ok()?;
             if !end.is_match() {
                 return Some(false);
@@ -112,6 +118,13 @@ mod tests {
         assert_eq!(are_disjoint(&["a$b"]), Some(true));
         assert_eq!(are_disjoint(&[".*a", ".*b"]), Some(true));
         assert_eq!(are_disjoint(&["(?:aa)+", "a(?:aa)*"]), Some(true));
+    }
+
+    #[test]
+    fn a_boundary_is_decided_in_ascii_and_matches_beyond_it() {
+        assert_eq!(are_disjoint(&[r"a\bb", "ab"]), Some(true));
+        assert_eq!(are_disjoint(&[r"a\b-", "a-"]), Some(false));
+        assert_eq!(are_disjoint(&[r"é\bb", "éb"]), Some(false));
     }
 
     #[test]

@@ -17,7 +17,7 @@ const MOST_SEGMENTS: usize = 63;
 
 /// A compiled glob.
 #[derive(Clone, Debug)]
-pub(super) struct Glob {
+pub(crate) struct Glob {
     /// Begins with `**`, which `rglob` prepends.
     segments: Vec<Segment>,
 }
@@ -32,7 +32,7 @@ enum Segment {
 
 /// The segments that could match next, one bit each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Places(u64);
+pub(crate) struct Places(u64);
 
 impl Glob {
     /// Parses a pattern. Every error has a location.
@@ -95,7 +95,8 @@ impl Glob {
         warnings
     }
 
-    /// The equivalent regex for the whole path of a file.
+    /// The equivalent regex for the whole path of a file, to compare the glob with a `target_regex`. Files are matched
+    /// by [`Self::enter`] and [`Self::matches`]: they compare one name, where a regex reads the whole path.
     pub(super) fn to_regex(&self) -> String {
         let last = self.segments.len() - 1;
         let segment = |(index, segment): (usize, &Segment)| match segment {
@@ -107,12 +108,12 @@ impl Glob {
     }
 
     /// Whether no file can match, whatever its path.
-    pub(super) fn is_barren(&self) -> bool {
+    pub(crate) fn is_barren(&self) -> bool {
         matches!(self.segments.last(), None | Some(Segment::Directories))
     }
 
     /// Whether the directory of a file is irrelevant.
-    pub(super) fn is_one_name(&self) -> bool {
+    pub(crate) fn is_one_name(&self) -> bool {
         matches!(self.segments.as_slice(), [Segment::Directories, Segment::Name(_)])
     }
 
@@ -123,12 +124,12 @@ impl Glob {
     }
 
     /// The places in the directory that the glob is relative to.
-    pub(super) fn start(&self) -> Places {
+    pub(crate) fn start(&self) -> Places {
         self.with_skipped(1)
     }
 
     /// The places in a subdirectory of a directory with these places.
-    pub(super) fn enter(&self, places: Places, directory: &[u8]) -> Places {
+    pub(crate) fn enter(&self, places: Places, directory: &[u8]) -> Places {
         let mut entered = 0;
         for (bit, segment) in self.at(places) {
             match segment {
@@ -141,7 +142,7 @@ impl Glob {
     }
 
     /// Whether a file in a directory with these places matches.
-    pub(super) fn matches(&self, places: Places, file: &[u8]) -> bool {
+    pub(crate) fn matches(&self, places: Places, file: &[u8]) -> bool {
         let last = self.segments.len() - 1;
         match &self.segments[last] {
             Segment::Name(name) => places.0 >> last & 1 == 1 && name.matches(file),

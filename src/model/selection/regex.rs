@@ -13,7 +13,7 @@ const MOST_STEPS: usize = 1_000_000;
 
 /// A compiled regex that has to match a whole path.
 #[derive(Clone, Debug)]
-pub(super) struct Pattern(Kind);
+pub(crate) struct Pattern(Kind);
 
 #[derive(Clone, Debug)]
 enum Kind {
@@ -37,7 +37,7 @@ enum Engine {
 
 /// The input that a pattern needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Needs {
+pub(crate) enum Needs {
     /// The name of the file, and that no directory above it has a newline in its name.
     Name,
     /// The whole path.
@@ -45,7 +45,7 @@ pub(super) enum Needs {
 }
 
 /// The engine reached its backtracking limit on a path.
-pub(super) type GaveUp = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type GaveUp = Box<dyn std::error::Error + Send + Sync>;
 
 impl Pattern {
     /// Parses a Python regex. The error has a location.
@@ -62,7 +62,7 @@ impl Pattern {
     }
 
     /// The input that it needs.
-    pub(super) fn needs(&self) -> Needs {
+    pub(crate) fn needs(&self) -> Needs {
         match self.0 {
             Kind::OneLine | Kind::OneLineEnding(_) => Needs::Name,
             Kind::Engine(_) | Kind::Words { .. } => Needs::Path,
@@ -70,7 +70,7 @@ impl Pattern {
     }
 
     /// Whether it matches a path, or only the name if that is all it [`needs`](Self::needs).
-    pub(super) fn matches(&self, path: &[u8]) -> Result<bool, GaveUp> {
+    pub(crate) fn matches(&self, path: &[u8]) -> Result<bool, GaveUp> {
         match &self.0 {
             Kind::OneLine => Ok(!path.contains(&b'\n')),
             Kind::OneLineEnding(ending) => {
@@ -94,13 +94,18 @@ pub(super) fn exclude_each_other(text: &str, glob: &str) -> bool {
 }
 
 fn is_impossible(text: &str, glob: Option<&str>) -> bool {
-    /// A relative path: names without slashes, separated by single slashes.
-    const PATH: &str = r"[^/\x00]+(?:/[^/\x00]+)*";
+    /// A relative path: names other than `.` and `..`, separated by single slashes.
+    const PATH: &str = r"(?x) NAME (?: / NAME )*";
+    const NAME: &str = r"(?: [^/.\x00] [^/\x00]* | \. [^/.\x00] [^/\x00]* | \.\. [^/\x00]+ )";
     if one_line_ending(text).is_some_and(|ending| ending.is_empty()) {
         return false;
     }
-    let Ok(translation) = translate(text, Purpose::Superset) else { return false };
-    let patterns = [Some(translation.pattern.as_str()), Some(PATH), glob].into_iter().flatten();
+    let Ok(superset) = translate(text, Purpose::Superset) else { return false };
+    // Without boundaries it matches more. With them, it is decided as far as a path is ASCII.
+    let ascii = if superset.has_boundaries { translate(text, Purpose::Ascii).ok() } else { None };
+    let ascii = ascii.filter(|translation| !translation.needs_backtracking).map(|translation| translation.pattern);
+    let path = PATH.replace("NAME", NAME);
+    let patterns = [Some(superset.pattern.as_str()), ascii.as_deref(), Some(&path), glob].into_iter().flatten();
     disjoint::are_disjoint(&patterns.collect::<Vec<_>>()) == Some(true)
 }
 
@@ -158,4 +163,63 @@ fn one_line_ending(text: &str) -> Option<String> {
         });
     }
     Some(ending)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::never_matches;
+
+    #[test]
+    fn ordinary_patterns_match_some_path() {
+        let ordinary = [
+            ".*",
+            ".*\\.dcm",
+            "^ct/.*$",
+            "a|b",
+            "\\..*",
+            "(?i).*DCM",
+            "\\w+/\\d{4}",
+            ".",
+            "[^/]+",
+            "x*",
+            "a$|b",
+            "a$\\n",
+            "\\.\\.\\.",
+            ".*a\\bb",
+            "(?=a).b",
+            "(a)\\1",
+            "[a[b]]",
+        ];
+        for regex in ordinary {
+            assert!(!never_matches(regex), "{regex}");
+        }
+    }
+
+    #[test]
+    fn contradictions_match_no_path() {
+        let never = [
+            "",
+            ".+^a",
+            "a$b",
+            "a\\bb",
+            "[^\\s\\S]",
+            "a[^\\s\\S]|$b",
+            "/.*",
+            "^/data/.*",
+            ".*/",
+            "\\./.*",
+            "a//b",
+            "\\.\\./.*",
+            "a\\x00b",
+            "(?:a$){2}",
+            "\\.",
+            "/",
+            "x{0}",
+            "\\Ba",
+            ".*\\.dcm$.",
+        ];
+        for regex in never {
+            assert!(never_matches(regex), "{regex}");
+        }
+    }
 }
