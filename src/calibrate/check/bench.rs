@@ -235,8 +235,10 @@ fn cell<'a>(
     feedback: &dyn Feedback,
 ) -> Result<Cell<'a>, Failure> {
     let spec = spec(engine, task, input).map_err(|source| {
-        let line = task.line.map(|line| format!(":{line}")).unwrap_or_default();
-        let error = NotRunnable { line, task: task.name.clone(), cell: input.name.clone(), source };
+        let place = task
+            .line
+            .map_or_else(|| "configured in no file".to_owned(), |line| format!("line {line} of the configuration"));
+        let error = NotRunnable { place, task: task.name.clone(), cell: input.name.clone(), source };
         Failure::usage(error, "correct `options` or `mount` of this task")
     })?;
     let workload = Workload::open(&spec, feedback)?;
@@ -333,9 +335,9 @@ fn sizes(task: &TaskConfig, input: &InputConfig) -> Result<Option<InputSizes>, F
 
 /// A cell of the configuration cannot be run.
 #[derive(Debug, thiserror::Error)]
-#[error("highwater.toml{line}: failed to run {task}/{cell}: {source}")]
+#[error("failed to run {task}/{cell} ({place})")]
 struct NotRunnable {
-    line: String,
+    place: String,
     task: String,
     cell: String,
     source: SettingError,

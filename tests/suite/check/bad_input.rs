@@ -151,3 +151,20 @@ fn init_names_the_task_from_its_own_folder_and_keeps_what_was_set() {
     let checked = project.check(&["--config", "ci/check.toml", "--host", "unix:///nowhere.sock"]);
     assert_eq!(checked.status(), 3, "{checked:?}");
 }
+
+#[test]
+fn a_wrong_option_of_a_task_is_told_with_its_line() {
+    for (option, expected) in [
+        ("--netwrk=none", "unknown option `--netwrk`: did you mean `--network`?"),
+        ("--user", "`--user` needs a value"),
+        ("--pull=often", "invalid value 'often' for `pull`: expected always, missing, never"),
+        ("--network=none", "--network has no effect on a process on this machine"),
+    ] {
+        let toml = format!("# A check.\n[tasks.list]\ncommand = [\"ls\", \"/\"]\noptions = [\"{option}\"]\n");
+        let checked = Project::new(&toml).check(&[]);
+        assert_eq!(checked.status(), 2, "{checked:?}");
+        let said = checked.stderr().replace("\n  │ ", " ");
+        assert!(said.contains(expected), "{said}");
+        assert!(option.ends_with("none") && !option.contains("wrk") || said.contains("line 2"), "{said}");
+    }
+}
