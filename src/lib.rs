@@ -40,7 +40,7 @@
 //!
 //! let rule = Formula::complexity("1.5*n")?;
 //! assert_eq!(rule.evaluate(Bytes::mib(100)), Ok(Bytes::mib(150)));
-//! # Ok::<(), highwater::model::rule::RuleErrors>(())
+//! # Ok::<(), highwater::model::rule::RuleError>(())
 //! ```
 //!
 //! # Sweep across sizes
