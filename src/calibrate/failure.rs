@@ -238,7 +238,7 @@ impl From<FolderError> for Failure {
 }
 
 impl From<MeasureError> for Failure {
-    /// Why there is no observation.
+    /// Explains why a run could not be measured.
     fn from(error: MeasureError) -> Self {
         let (category, help) = match &error {
             MeasureError::Start(StartError::NotFound { interpreter, .. }) => {

@@ -22,7 +22,7 @@ use crate::runner::process::{Output, Stdin};
 /// assert!(observation.outcome.succeeded());
 /// match observation.peak.value() {
 ///     Some(peak) => println!("{}", peak.words()),
-///     None => println!("it ended before a sample was taken, and there is no cgroup here"),
+///     None => println!("no peak: without a cgroup, it ended before the first sample"),
 /// }
 /// # Ok::<(), highwater::Failure>(())
 /// ```

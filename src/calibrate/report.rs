@@ -25,7 +25,7 @@ pub struct ReportOptions {
     pub run: Option<String>,
 }
 
-/// Why there is no report.
+/// A report could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
     /// The records cannot be read.
@@ -169,7 +169,7 @@ fn resolve_series(observation: &mut Observation, source: &Source) {
     observation.series.file = observation.series.file.take().map(|file| source.beside(&file));
 }
 
-/// Reads all samples of a run, if they are in a file of which the path is resolved.
+/// Reads all samples of a run from the file beside its record, whose path is resolved.
 fn whole_series(series: &Series) -> Result<Series, String> {
     // The file is in the directory of its run, below `runs`, beside the record.
     let base = series.file.as_deref().and_then(|file| file.ancestors().nth(3)).unwrap_or(Path::new(""));

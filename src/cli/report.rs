@@ -139,7 +139,7 @@ fn report_on(args: &ReportArgs) -> Result<Report, Failure> {
     Ok(report)
 }
 
-/// Why there is no report, with the remedy.
+/// Adds the remedy to an error of a report.
 fn no_report(error: ReportError) -> Failure {
     let (exit, help) = match error {
         ReportError::Read(error) => return records::unreadable(error),

@@ -33,17 +33,17 @@ pub trait Session {
     /// Whether a request to end has arrived.
     fn is_interrupted(&mut self) -> bool;
 
-    /// A run has ended; it is to be recorded.
+    /// Records a run that has ended.
     ///
     /// # Errors
     /// If it cannot be.
     fn keep(&mut self, observation: &Observation) -> Result<(), Failure>;
 
-    /// A run has counted: its task, cell and number.
+    /// Shows a recorded run: its task, cell and number.
     fn ran(&mut self, task: &str, cell: &str, number: u32, observation: &Observation);
 }
 
-/// Nobody watches or interrupts, and nothing is recorded.
+/// A check that shows and records nothing, and is never interrupted.
 impl Session for Never {
     fn cancel(&mut self) -> &mut dyn Cancel {
         self

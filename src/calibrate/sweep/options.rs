@@ -80,7 +80,7 @@ pub struct SweepOptions {
     pub keep_outputs: bool,
     /// Directories of input channels, as `CHANNEL=DIR` or `DIR`.
     pub input: Vec<String>,
-    /// Subsets of so many items.
+    /// The number of items of each subset.
     pub items: Vec<Count>,
     /// Which items come first.
     pub pick: Pick,

@@ -178,8 +178,8 @@ impl Recorder for FakeRecorder {
     }
 }
 
-/// A source of requests without any.
-fn nobody() -> Requests {
+/// Requests nothing.
+fn no_requests() -> Requests {
     Requests::new([])
 }
 
@@ -255,7 +255,7 @@ fn left(executor: &FakeExecutor) -> Vec<usize> {
 fn runs_come_in_the_order_of_the_plan_and_cells_are_left_when_they_are_over() {
     let executor = FakeExecutor::new(&[&[Ends(FINE, 10, 1)], &[Ends(FINE, 20, 1)]]);
     let mut sweep = Sweep::new(2, 2);
-    assert_eq!(sweep.run(&executor, &mut nobody()), Ok(End::Done));
+    assert_eq!(sweep.run(&executor, &mut no_requests()), Ok(End::Done));
     let order = [(0, 1), (0, 2), (1, 1), (1, 2)];
     assert_eq!(
         (started(&executor), sweep.recorder.begun.clone(), sweep.recorder.kept()),
@@ -270,7 +270,7 @@ fn a_task_that_fails_is_a_record_and_the_next_run_starts() {
     let failed = Outcome::Exited { status: 1 };
     let executor = FakeExecutor::new(&[&[Ends(failed, 10, 1), Ends(Outcome::OomKilled, 10, 1)], &[Ends(FINE, 20, 1)]]);
     let mut sweep = Sweep::new(2, 2);
-    assert_eq!(sweep.run(&executor, &mut nobody()), Ok(End::Done));
+    assert_eq!(sweep.run(&executor, &mut no_requests()), Ok(End::Done));
     let outcomes: Vec<Outcome> = sweep.recorder.kept.iter().map(|(_, outcome, _)| *outcome).collect();
     assert_eq!(outcomes, [failed, Outcome::OomKilled, FINE, FINE]);
 }
@@ -282,7 +282,7 @@ fn an_interrupted_run_is_repeated_by_the_next_sweep() {
     assert_eq!(sweep.run(&executor, &mut Requests::new([CTRL_C])), Ok(End::Interrupted(Signal::SIGINT)));
     assert_eq!(sweep.recorder.kept, [((0, 1), Outcome::Interrupted { signal: 2 }, 2)]);
     assert_eq!((sweep.pending(), left(&executor)), (vec![(0, 1), (0, 2)], vec![0]));
-    assert_eq!(sweep.run(&executor, &mut nobody()), Ok(End::Done));
+    assert_eq!(sweep.run(&executor, &mut no_requests()), Ok(End::Done));
     assert_eq!(started(&executor), [(0, 1), (0, 1), (0, 2)]);
 }
 
@@ -319,7 +319,7 @@ fn as_many_runs_as_jobs_are_in_progress_and_no_more() {
     let fine: &[Script] = &[Ends(FINE, 10, 1)];
     let executor = FakeExecutor { together: 3, ..FakeExecutor::new(&[fine; 4]) };
     let mut sweep = Sweep { jobs: 3, ..Sweep::new(4, 2) };
-    assert_eq!(sweep.run(&executor, &mut nobody()), Ok(End::Done));
+    assert_eq!(sweep.run(&executor, &mut no_requests()), Ok(End::Done));
     assert_eq!(executor.running.lock().unwrap().1, 3);
     let (mut kept, mut cells) = (sweep.recorder.kept(), left(&executor));
     kept.sort_unstable();
@@ -333,7 +333,7 @@ fn runs_wait_for_memory() {
     let fine: &[Script] = &[Ends(FINE, 40, 1)];
     let executor = FakeExecutor { together: 2, ..FakeExecutor::new(&[fine; 4]) };
     let mut sweep = Sweep { jobs: 4, memory: (100, 40), ..Sweep::new(4, 1) };
-    assert_eq!(sweep.run(&executor, &mut nobody()), Ok(End::Done));
+    assert_eq!(sweep.run(&executor, &mut no_requests()), Ok(End::Done));
     assert_eq!((executor.running.lock().unwrap().1, sweep.recorder.kept.len()), (2, 4));
 }
 
@@ -341,7 +341,7 @@ fn runs_wait_for_memory() {
 fn a_budget_of_time_stops_before_the_run_that_would_exceed_it() {
     let executor = FakeExecutor::new(&[&[Ends(FINE, 10, 10)]]);
     let mut sweep = Sweep { budget: Some(Budget::Time(Duration::from_secs(25))), ..Sweep::new(1, 4) };
-    assert_eq!(sweep.run(&executor, &mut nobody()), Ok(End::Budget));
+    assert_eq!(sweep.run(&executor, &mut no_requests()), Ok(End::Budget));
     assert_eq!((sweep.recorder.kept(), sweep.pending()), (vec![(0, 1), (0, 2)], vec![(0, 3), (0, 4)]));
 }
 
@@ -352,7 +352,7 @@ fn a_budget_of_memory_counts_the_runs_in_progress() {
     let executor = FakeExecutor { together: 3, ..FakeExecutor::new(&[&[Ends(FINE, 10, 10)]]) };
     let budget = Budget::Memory(340.0 * Bytes::MIB.0 as f64);
     let mut sweep = Sweep { jobs: 3, budget: Some(budget), ..Sweep::new(1, 9) };
-    assert_eq!(sweep.run(&executor, &mut nobody()), Ok(End::Budget));
+    assert_eq!(sweep.run(&executor, &mut no_requests()), Ok(End::Budget));
     assert_eq!(sweep.recorder.kept.len(), 3);
 }
 
@@ -361,7 +361,7 @@ fn nothing_starts_once_a_record_cannot_be_kept() {
     let executor = FakeExecutor::new(&[&[Ends(FINE, 10, 1)]]);
     let mut sweep = Sweep::new(1, 4);
     sweep.recorder.room = Some(1);
-    assert_eq!(sweep.run(&executor, &mut nobody()), Err("keep: no space left on device".to_owned()));
+    assert_eq!(sweep.run(&executor, &mut no_requests()), Err("keep: no space left on device".to_owned()));
     assert_eq!((started(&executor), sweep.recorder.kept()), (vec![(0, 1), (0, 2)], vec![(0, 1)]));
     assert_eq!(left(&executor), [0]);
 }
@@ -371,7 +371,7 @@ fn runs_in_progress_are_cancelled_when_a_record_cannot_be_kept() {
     let executor = FakeExecutor { together: 3, ..FakeExecutor::new(&[&[Ends(FINE, 10, 1)], &[Lasts], &[IsWithdrawn]]) };
     let mut sweep = Sweep { jobs: 3, ..Sweep::new(3, 1) };
     sweep.recorder.room = Some(0);
-    assert_eq!(sweep.run(&executor, &mut nobody()), Err("keep: no space left on device".to_owned()));
+    assert_eq!(sweep.run(&executor, &mut no_requests()), Err("keep: no space left on device".to_owned()));
     let mut cells = left(&executor);
     cells.sort_unstable();
     assert_eq!(cells, [0, 1, 2]);
@@ -382,7 +382,7 @@ fn a_run_whose_beginning_cannot_be_recorded_does_not_start() {
     let executor = FakeExecutor { together: 2, ..FakeExecutor::new(&[&[Lasts], &[Lasts], &[Lasts]]) };
     let mut sweep = Sweep { jobs: 3, ..Sweep::new(3, 1) };
     sweep.recorder.may_begin = Some(2);
-    assert_eq!(sweep.run(&executor, &mut nobody()), Err("keep: the log cannot be created".to_owned()));
+    assert_eq!(sweep.run(&executor, &mut no_requests()), Err("keep: the log cannot be created".to_owned()));
     assert_eq!(started(&executor).len(), 2);
     // The runs in progress were cancelled, and recorded as interrupted.
     assert_eq!((sweep.recorder.kept.len(), sweep.schedule.left()), (2, 3));
@@ -392,7 +392,7 @@ fn a_run_whose_beginning_cannot_be_recorded_does_not_start() {
 fn no_run_starts_after_an_impossible_one() {
     let executor = FakeExecutor::new(&[&[Fails], &[Ends(FINE, 10, 1)]]);
     let mut sweep = Sweep::new(2, 1);
-    assert_eq!(sweep.run(&executor, &mut nobody()), Err("run: no such program".to_owned()));
+    assert_eq!(sweep.run(&executor, &mut no_requests()), Err("run: no such program".to_owned()));
     assert_eq!((sweep.recorder.kept(), sweep.pending(), left(&executor)), (vec![], vec![(1, 1)], vec![0]));
 }
 
@@ -400,7 +400,7 @@ fn no_run_starts_after_an_impossible_one() {
 fn runs_beside_an_impossible_one_are_finished_and_kept() {
     let executor = FakeExecutor { together: 2, ..FakeExecutor::new(&[&[Fails], &[Ends(FINE, 10, 1)]]) };
     let mut sweep = Sweep { jobs: 2, ..Sweep::new(2, 1) };
-    assert_eq!(sweep.run(&executor, &mut nobody()), Err("run: no such program".to_owned()));
+    assert_eq!(sweep.run(&executor, &mut no_requests()), Err("run: no such program".to_owned()));
     assert_eq!(sweep.recorder.kept(), [(1, 1)]);
 }
 
@@ -409,7 +409,7 @@ fn a_cell_that_cannot_be_cleaned_up_ends_the_sweep() {
     let executor =
         FakeExecutor { leave_fails: true, ..FakeExecutor::new(&[&[Ends(FINE, 10, 1)], &[Ends(FINE, 10, 1)]]) };
     let mut sweep = Sweep::new(2, 1);
-    assert_eq!(sweep.run(&executor, &mut nobody()), Err("run: the inputs cannot be removed".to_owned()));
+    assert_eq!(sweep.run(&executor, &mut no_requests()), Err("run: the inputs cannot be removed".to_owned()));
     assert_eq!((sweep.recorder.kept(), left(&executor)), (vec![(0, 1)], vec![0]));
 }
 
@@ -417,9 +417,9 @@ fn a_cell_that_cannot_be_cleaned_up_ends_the_sweep() {
 fn a_lost_engine_stops_the_sweep_and_the_run_is_repeated_later() {
     let executor = FakeExecutor::new(&[&[Ends(FINE, 10, 1), Ends(Outcome::EngineLost, 0, 1), Ends(FINE, 10, 1)]]);
     let mut sweep = Sweep::new(1, 3);
-    assert_eq!(sweep.run(&executor, &mut nobody()), Ok(End::EngineLost));
+    assert_eq!(sweep.run(&executor, &mut no_requests()), Ok(End::EngineLost));
     assert_eq!((sweep.recorder.kept(), sweep.pending()), (vec![(0, 1), (0, 2)], vec![(0, 2), (0, 3)]));
-    assert_eq!(sweep.run(&executor, &mut nobody()), Ok(End::Done));
+    assert_eq!(sweep.run(&executor, &mut no_requests()), Ok(End::Done));
     assert_eq!(sweep.recorder.kept(), [(0, 1), (0, 2), (0, 2), (0, 3)]);
 }
 
@@ -430,7 +430,7 @@ fn cells_without_a_forecast_run_alone_however_many_jobs_there_are() {
     let mut sweep = Sweep { jobs: 3, ..Sweep::new(3, 1) };
     let mut admission = Admission::new(Forecast::new([], None), Some(Bytes::GIB), || None, None);
     let (recorder, schedule) = (&mut sweep.recorder, &mut sweep.schedule);
-    let ended = super::sweep(&executor, recorder, schedule, &mut admission, sweep.jobs, &mut nobody());
+    let ended = super::sweep(&executor, recorder, schedule, &mut admission, sweep.jobs, &mut no_requests());
     assert!(matches!(ended, Ok(End::Done)));
     assert_eq!((executor.running.lock().unwrap().1, started(&executor)), (1, vec![(0, 1), (1, 1), (2, 1)]));
 }
