@@ -17,6 +17,7 @@ mod run;
 mod schedule;
 mod subject;
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -139,6 +140,8 @@ type StartedRun = (CancelSender, CancelReceiver, Box<dyn Observer + Send>);
 /// A message of a worker.
 enum Completion<E> {
     Ended(Job, Result<Option<Observation>, E>),
+    /// Its thread panicked; the scope of the threads passes the panic on once all of them have ended.
+    Panicked(Job),
 }
 
 /// Executes all runs of the schedule, at most `jobs` at a time and within the available memory.
@@ -171,11 +174,18 @@ pub fn sweep<E: Executor, R: Recorder>(
                 let (completions, handle) = (completions.clone(), waker.handle());
                 scheduler.running.push((job, sender));
                 scope.spawn(move || {
-                    let result = executor.run(job, &mut receiver, &mut *observer);
+                    let run = AssertUnwindSafe(|| executor.run(job, &mut receiver, &mut *observer));
+                    let (completion, panic) = match catch_unwind(run) {
+                        Ok(result) => (Completion::Ended(job, result), None),
+                        Err(panic) => (Completion::Panicked(job), Some(panic)),
+                    };
                     drop(observer);
                     // The receiver is gone if the sweep has failed meanwhile.
-                    let _ = completions.send(Completion::Ended(job, result));
+                    let _ = completions.send(completion);
                     handle.wake();
+                    if let Some(panic) = panic {
+                        resume_unwind(panic);
+                    }
                 });
             }
             if scheduler.running.is_empty() {
@@ -188,8 +198,11 @@ pub fn sweep<E: Executor, R: Recorder>(
             if let Some(request) = cancel.take() {
                 scheduler.interrupt(request);
             }
-            while let Ok(Completion::Ended(job, result)) = completed.try_recv() {
-                scheduler.ended(job, result);
+            while let Ok(completion) = completed.try_recv() {
+                match completion {
+                    Completion::Ended(job, result) => scheduler.ended(job, result),
+                    Completion::Panicked(job) => scheduler.panicked(job),
+                }
             }
         }
     })
@@ -258,8 +271,18 @@ impl<E: Executor, R: Recorder> Scheduler<'_, '_, E, R> {
 
     /// Nothing can be recorded any more: cancels the runs in progress.
     fn fail(&mut self, failure: Failed<E, R>) {
-        self.stop.get_or_insert(Stop::Failure);
         self.failure.get_or_insert(failure);
+        self.end_runs();
+    }
+
+    fn panicked(&mut self, job: Job) {
+        self.running.retain(|(running, _)| *running != job);
+        self.end_runs();
+    }
+
+    /// Starts no further run, and cancels those in progress.
+    fn end_runs(&mut self) {
+        self.stop.get_or_insert(Stop::Failure);
         let request = Request { signal: Signal::SIGTERM, task_knows: false };
         self.running.iter().for_each(|(_, sender)| sender.send(request));
     }

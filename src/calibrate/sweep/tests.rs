@@ -28,11 +28,13 @@ enum Script {
     IsWithdrawn,
     /// It is not possible.
     Fails,
+    /// It panics.
+    Panics,
     /// It is not possible because of the request that cancels it, as when Ctrl-C ends a program it needs.
     FailsWhenCancelled,
 }
 
-use Script::{Ends, Fails, FailsWhenCancelled, IsWithdrawn, Lasts};
+use Script::{Ends, Fails, FailsWhenCancelled, IsWithdrawn, Lasts, Panics};
 
 /// Executes the scripts of each cell in order, the last one as often as needed.
 struct FakeExecutor {
@@ -102,6 +104,7 @@ impl Executor for FakeExecutor {
                 Ok(None)
             }
             Fails => Err("no such program"),
+            Panics => panic!("a fault of the executor"),
             FailsWhenCancelled => {
                 cancelled(cancel);
                 Err("the engine's client was killed")
@@ -433,4 +436,11 @@ fn cells_without_a_forecast_run_alone_however_many_jobs_there_are() {
     let ended = super::sweep(&executor, recorder, schedule, &mut admission, sweep.jobs, &mut no_requests());
     assert!(matches!(ended, Ok(End::Done)));
     assert_eq!((executor.running.lock().unwrap().1, started(&executor)), (1, vec![(0, 1), (1, 1), (2, 1)]));
+}
+
+#[test]
+#[should_panic(expected = "a scoped thread panicked")]
+fn a_panic_of_a_run_ends_the_sweep_and_the_others() {
+    let executor = FakeExecutor { together: 2, ..FakeExecutor::new(&[&[Panics], &[Lasts]]) };
+    let _ = Sweep { jobs: 2, ..Sweep::new(2, 1) }.run(&executor, &mut no_requests());
 }
