@@ -9,6 +9,7 @@ pub mod document;
 pub mod escape;
 pub mod fit;
 pub mod handoff;
+pub mod layout;
 pub mod lint;
 pub mod observation;
 pub mod plan;

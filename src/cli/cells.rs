@@ -8,7 +8,7 @@ use highwater::model::units::Bytes;
 
 use super::output;
 use super::summary::seconds;
-use super::table::{printable, table};
+use super::table::{printable, table, wrapped};
 
 /// Outliers that are listed one by one.
 const MOST_OUTLIERS: usize = 8;
@@ -222,18 +222,7 @@ fn warnings(kinds: &[Kind<'_>]) -> String {
 /// Appends a name and a value, which wraps below itself.
 fn paragraph(text: &mut String, name: &str, value: &str) {
     let width = output::width_of_stdout().map_or(80, usize::from);
-    let mut lines = vec![String::new()];
-    for word in printable(value).split(' ') {
-        let full = lines.last().is_some_and(|line| 4 + line.chars().count() + word.chars().count() > width);
-        match lines.last_mut() {
-            Some(line) if !full => line.extend([word, " "]),
-            Some(_) | None => lines.push(format!("{word} ")),
-        }
-    }
-    for (place, line) in lines.iter().enumerate() {
-        let name = if place == 0 { name } else { "" };
-        text.push_str(&format!("{name:<3} {}\n", line.trim_end()));
-    }
+    wrapped(text, &format!("{name:<3} "), &printable(value), width);
 }
 
 /// `45 runs in 15 cells`.

@@ -2,6 +2,8 @@
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 
+use highwater::model::layout;
+
 use super::output;
 
 pub(crate) use highwater::model::escape::printable;
@@ -48,24 +50,7 @@ fn cell_of(text: &str) -> String {
 
 /// Appends words, wrapped at `width`: the first line after `indent`, the others after as many spaces.
 pub(crate) fn wrapped(text: &mut String, indent: &str, words: &str, width: usize) {
-    let mut line = indent.to_owned();
-    let blank = " ".repeat(indent.chars().count());
-    let mut empty = true;
-    for word in words.split(' ') {
-        if !empty && line.chars().count() + 1 + word.chars().count() > width {
-            text.push_str(line.trim_end());
-            text.push('\n');
-            line.clone_from(&blank);
-            empty = true;
-        }
-        if !empty {
-            line.push(' ');
-        }
-        line.push_str(word);
-        empty = false;
-    }
-    text.push_str(line.trim_end());
-    text.push('\n');
+    text.push_str(&layout::wrapped(words, indent, &" ".repeat(layout::columns(indent)), width));
 }
 
 #[cfg(test)]
@@ -76,12 +61,5 @@ mod tests {
     fn a_cell_that_no_screen_can_show_is_cut() {
         let text = table(&["Rule"], vec![vec!["9".repeat(1_000_000)]]);
         assert_eq!(text.matches('9').count(), LONGEST);
-    }
-
-    #[test]
-    fn words_are_broken_at_the_width_below_each_other() {
-        let mut text = String::new();
-        wrapped(&mut text, "engines  ", "not reachable: a-name-that-is-too-long no such file", 24);
-        assert_eq!(text, "engines  not reachable:\n         a-name-that-is-too-long\n         no such file\n");
     }
 }

@@ -1,14 +1,10 @@
-//! Declarations of a calibrated task for the programs that run it, one small file each.
+//! Declarations of a calibrated task for the programs that run it.
 //!
 //! Every emitter is a pure function. Amounts are rounded up to the consumer's unit, which differs: a megabyte has
 //! 1,000,000 bytes for Snakemake, but 1,048,576 for Kaapana, Nextflow, Slurm and Docker.
 
-mod docker;
-mod kaapana_operator;
-mod kubernetes;
+mod fixed;
 mod nextflow;
-mod plato;
-mod slurm;
 mod snakemake;
 mod task_api;
 
@@ -80,13 +76,13 @@ impl Consumer {
 pub fn emit(consumer: Consumer, declaration: &Declaration, documented: &Documented) -> String {
     match consumer {
         Consumer::TaskApi => snippet(documented),
-        Consumer::KaapanaOperator => kaapana_operator::emit(declaration),
-        Consumer::Plato => plato::emit(declaration),
-        Consumer::Kubernetes => kubernetes::emit(declaration),
+        Consumer::KaapanaOperator => fixed::kaapana_operator(declaration),
+        Consumer::Plato => fixed::plato(declaration),
+        Consumer::Kubernetes => fixed::kubernetes(declaration),
         Consumer::Nextflow => nextflow::emit(declaration),
         Consumer::Snakemake => snakemake::emit(declaration),
-        Consumer::Slurm => slurm::emit(declaration),
-        Consumer::Docker => docker::emit(declaration),
+        Consumer::Slurm => fixed::slurm(declaration),
+        Consumer::Docker => fixed::docker(declaration),
     }
 }
 

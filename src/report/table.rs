@@ -3,6 +3,7 @@
 mod picture;
 
 use crate::model::escape::{lines, printable};
+use crate::model::layout::{columns, wrapped};
 
 use super::html::{case, evidence, measured, warnings};
 use super::model::{Report, Score, TaskReport};
@@ -115,12 +116,10 @@ fn changes(task: &TaskReport) -> Vec<Vec<String>> {
 
 /// Aligns rows in columns: the first column to the left, and the second if it is not a number.
 fn grid(rows: &[Vec<String>]) -> String {
-    let columns = rows.first().map_or(0, Vec::len);
     let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|field| printable(field)).collect()).collect();
-    let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|field| field.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let width =
+        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|field| columns(field)).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..rows.first().map_or(0, Vec::len)).map(width).collect();
     let to_left = |column: usize| column == 0 || rows.first().is_some_and(|header| header[column] == "limit");
     let mut text = String::new();
     for row in &rows {
@@ -128,7 +127,8 @@ fn grid(rows: &[Vec<String>]) -> String {
         for (column, (field, &width)) in row.iter().zip(&widths).enumerate() {
             let gap = if column == 0 { "" } else { "   " };
             line.push_str(gap);
-            line.push_str(&if to_left(column) { format!("{field:<width$}") } else { format!("{field:>width$}") });
+            let blank = " ".repeat(width.saturating_sub(columns(field)));
+            line.extend(if to_left(column) { [field.as_str(), &blank] } else { [&blank, field.as_str()] });
         }
         text.push_str(line.trim_end());
         text.push('\n');
@@ -138,19 +138,5 @@ fn grid(rows: &[Vec<String>]) -> String {
 
 /// Wraps a text to this width and indents all lines but the first.
 fn paragraph(text: &mut String, what: &str, indent: &str, width: usize) {
-    let mut used = 0;
-    for word in printable(what).split(' ') {
-        let length = word.chars().count();
-        if used > 0 && used + 1 + length > width {
-            text.push('\n');
-            text.push_str(indent);
-            used = indent.len();
-        } else if used > 0 {
-            text.push(' ');
-            used += 1;
-        }
-        text.push_str(word);
-        used += length;
-    }
-    text.push('\n');
+    text.push_str(&wrapped(&printable(what), "", indent, width));
 }
