@@ -19,6 +19,7 @@ pub mod quantity;
 pub mod reading;
 pub mod rule;
 pub mod selection;
+pub mod signal;
 pub mod spelling;
 pub mod task;
 pub mod units;

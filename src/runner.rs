@@ -20,7 +20,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::SigSet;
 
 pub use self::reaper::wait_for_retired;
 
@@ -33,6 +33,7 @@ use crate::model::observation::{
     Container, Cpu, Events, Io, Limits, Logs, Peak, Pressure, RunnerKind, Survivor, Warning,
 };
 use crate::model::reading::Reading;
+use crate::model::signal::Signal;
 use crate::model::units::Bytes;
 
 /// Starts a task, any number of times.

@@ -151,7 +151,7 @@ fn outcome(watched: &Watched, finished: &Finished) -> Outcome {
     let wall = contained.and_then(|contained| contained.wall);
     let ended_by_itself = wall.zip(watched.asked_at).is_some_and(|(wall, asked_at)| wall < asked_at);
     match watched.stop.filter(|_| !ended_by_itself) {
-        Some(Stop::Interrupted(signal)) => return Outcome::Interrupted { signal: signal as i32 },
+        Some(Stop::Interrupted(signal)) => return Outcome::Interrupted { signal: signal.0 },
         Some(Stop::TimedOut(after)) => return Outcome::TimedOut { after_us: micros(after) },
         None => {}
     }

@@ -7,9 +7,9 @@ mod samples;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
+use crate::model::signal::Signal;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
-use nix::sys::signal::Signal;
 use nix::sys::time::TimeSpec;
 
 use self::ending::Ending;

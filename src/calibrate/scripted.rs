@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Instant;
 
-use nix::sys::signal::Signal;
+use crate::model::signal::Signal;
 use nix::unistd::{pipe, write};
 
 use super::monitor::{Cancel, Request};

@@ -22,9 +22,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use crate::model::signal::Signal;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::Signal;
 
 use self::relay::{CancelReceiver, CancelSender, Waker};
 use super::monitor::{Cancel, Observer, Request};

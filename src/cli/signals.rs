@@ -54,7 +54,7 @@ impl Cancel for Signals {
 
     fn take(&mut self) -> Option<Request> {
         let info = self.file.read_signal().ok().flatten()?;
-        let signal = Signal::try_from(i32::try_from(info.ssi_signo).ok()?).ok()?;
+        let signal = highwater::model::signal::Signal(i32::try_from(info.ssi_signo).ok()?);
         // The terminal signals the whole foreground process group; kill(1) signals one process.
         Some(Request { signal, task_knows: info.ssi_code == libc::SI_KERNEL })
     }

@@ -6,8 +6,8 @@ use std::process::{Child, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::model::signal::Signal;
 use nix::sys::eventfd::EventFd;
-use nix::sys::signal::Signal;
 
 /// How long the engine may take after the first request to stop.
 const AFTER_REQUEST: Duration = Duration::from_secs(10);

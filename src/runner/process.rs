@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::kill;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 
@@ -41,6 +41,7 @@ use crate::host::{HostError, HostRoots};
 use crate::model::handoff::Recipient;
 use crate::model::observation::{CgroupVersion, Cpu, RunnerKind, Survivor, Warning};
 use crate::model::reading::Reading;
+use crate::model::signal::Signal;
 use crate::model::units::Bytes;
 
 /// How long killing the remaining processes of a task may take. A process of another user, such as a set-user-ID
@@ -342,7 +343,7 @@ impl ProcessRun {
             }
             for process in &rest.survivors {
                 killed.insert(process.identity);
-                let _ = kill(Pid::from_raw(process.identity.pid), Signal::SIGKILL);
+                let _ = kill(Pid::from_raw(process.identity.pid), nix::sys::signal::SIGKILL);
             }
             thread::sleep(Duration::from_millis(1));
             rest.survivors.clear();
@@ -493,13 +494,7 @@ impl Drop for ProcessRun {
 fn send(pidfd: BorrowedFd<'_>, signal: Signal) -> io::Result<()> {
     // SAFETY: takes numbers; a null pointer selects the default information about the sender.
     let sent = unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            pidfd.as_raw_fd(),
-            signal as i32,
-            std::ptr::null::<libc::siginfo_t>(),
-            0,
-        )
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal.0, std::ptr::null::<libc::siginfo_t>(), 0)
     };
     match Errno::result(sent) {
         // A set-user-ID program may not be signalled; if it does not end, it is reported as a survivor.

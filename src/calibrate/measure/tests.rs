@@ -7,8 +7,8 @@ use super::super::scripted::{ERROR_BOUND, Ends, Once, Requests, Script, events, 
 use super::*;
 use crate::host::processes::LargestProcesses;
 use crate::model::observation::{Container, Engine, Limits, PeakSource, ProcessSize, Series, Survivor};
+use crate::model::signal::Signal;
 use crate::runner::{Contained, Sample};
-use nix::sys::signal::Signal;
 
 fn host() -> Host {
     Host {

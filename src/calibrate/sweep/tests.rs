@@ -96,7 +96,7 @@ impl Executor for FakeExecutor {
         let result = match self.script(job.cell) {
             Ends(outcome, mib, seconds) => Ok(Some(observation(outcome, mib, seconds))),
             Lasts => {
-                let signal = cancelled(cancel).signal as i32;
+                let signal = cancelled(cancel).signal.0;
                 Ok(Some(observation(Outcome::Interrupted { signal }, 1, 1)))
             }
             IsWithdrawn => {

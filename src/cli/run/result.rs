@@ -3,7 +3,7 @@
 use highwater::model::comparison::{Comparison, ObservedPeak, Thresholds};
 use highwater::model::escape;
 use highwater::model::observation::{Observation, Outcome};
-use nix::sys::signal::Signal;
+use highwater::model::signal::Signal;
 use serde::Serialize;
 
 use super::{Format, OWN_FAILURE, RunArgs};
@@ -73,7 +73,7 @@ impl<'a> Results<'a> {
             }
             Format::Table => {}
         }
-        let ended = ended_by.map(|signal| Outcome::Interrupted { signal: signal as i32 });
+        let ended = ended_by.map(|signal| Outcome::Interrupted { signal: signal.0 });
         let failed = outcomes.into_iter().chain(ended).find(|outcome| !outcome.succeeded());
         // The task succeeded, but its container may have been left behind.
         if failed.is_none() && self.runs.iter().any(|run| run.observation.has_lost_engine()) {

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::model::signal::Signal;
 use bollard::models::{ContainerState, ContainerStateStatusEnum};
 use bollard::query_parameters::{
     AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, InspectContainerOptions, KillContainerOptionsBuilder,
@@ -14,7 +15,6 @@ use bollard::query_parameters::{
 };
 use jiff::Timestamp;
 use nix::fcntl::OFlag;
-use nix::sys::signal::Signal;
 use nix::unistd::pipe2;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -268,11 +268,11 @@ impl Running for ContainerRun {
     fn signal(&mut self, signal: Signal) -> io::Result<()> {
         // An image can name its stop signal, which `docker stop` sends.
         let name = match (&self.stop_signal, signal) {
-            (Some(own), Signal::SIGTERM) => own.as_str(),
-            _ => signal.as_str(),
+            (Some(own), Signal::SIGTERM) => own.clone(),
+            _ => signal.to_string(),
         };
         let Some(id) = self.id.clone() else { return Ok(()) };
-        let options = KillContainerOptionsBuilder::default().signal(name).build();
+        let options = KillContainerOptionsBuilder::default().signal(&name).build();
         let docker = self.engine.docker.clone();
         // Do not wait for the answer: what counts is whether the task ends, and the engine may hang.
         self.engine.spawn(async move {
