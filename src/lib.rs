@@ -18,6 +18,9 @@
 //! and [`runner`] know the model; [`calibrate`] puts them together; the binary knows the library. The library neither
 //! prints nor exits. It is not stable before 1.0; the names at the root of the crate change least.
 //!
+//! The features `plots` (reports with pictures) and `templates` (documents that are Jinja templates) come with the
+//! default feature `cli`, which the binary needs. Without default features, a library has neither.
+//!
 //! # Measure a command
 //!
 //! A peak says how exact it is: read from a cgroup of its own, or a lower bound from samples.

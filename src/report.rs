@@ -7,7 +7,9 @@
 mod assemble;
 pub mod check;
 mod csv;
+mod describe;
 pub mod emit;
+#[cfg(feature = "plots")]
 mod html;
 mod json;
 mod markdown;
@@ -19,6 +21,7 @@ mod words;
 
 pub use self::csv::csv;
 pub use assemble::{Builder, Head, Judged, MOST_RUNS, Shown, TIMELINE_SAMPLES};
+#[cfg(feature = "plots")]
 pub use html::{HtmlError, html};
 pub use json::json;
 pub use markdown::markdown;

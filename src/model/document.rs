@@ -5,7 +5,10 @@
 
 mod container;
 mod edit;
+#[cfg(feature = "templates")]
+mod jinja;
 mod lint;
+#[cfg_attr(not(feature = "templates"), allow(dead_code, reason = "only a template has places to map"))]
 mod place;
 mod reader;
 mod rule;

@@ -9,7 +9,6 @@ use super::model::Report;
 use super::plot::dark_style;
 use crate::model::escape::lines;
 use page::Page;
-pub(crate) use page::{case, evidence, measured, warnings};
 
 const TEMPLATE: &str = include_str!("html/report.html");
 const STYLE: &str = include_str!("html/style.css");

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::html::{case, evidence, measured, warnings};
+use super::describe::{case, evidence, measured, warnings};
 use super::model::{Level, Report, Score, TaskReport};
 use super::words::{self, UNKNOWN, amount, count, times};
 use crate::model::escape::markdown as escaped;

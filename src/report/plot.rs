@@ -1,12 +1,16 @@
 //! Plots, described independently of their rendering as SVG, PNG or text.
 
 mod axis;
+#[cfg(feature = "plots")]
 mod draw;
+#[cfg(feature = "plots")]
 mod font;
 mod peaks;
+#[cfg(feature = "plots")]
 mod png;
 mod predicted;
 mod residuals;
+#[cfg(feature = "plots")]
 mod svg;
 mod thin;
 mod timeline;
@@ -14,7 +18,9 @@ mod timeline;
 use super::model::TaskReport;
 
 pub use axis::Axis;
+#[cfg(feature = "plots")]
 pub use png::png;
+#[cfg(feature = "plots")]
 pub use svg::{svg, svg_file};
 
 /// A plot of some numbers of a report.

@@ -5,7 +5,7 @@ mod picture;
 use crate::model::escape::{lines, printable};
 use crate::model::layout::{columns, wrapped};
 
-use super::html::{case, evidence, measured, warnings};
+use super::describe::{case, evidence, measured, warnings};
 use super::model::{Report, Score, TaskReport};
 use super::plot::plots;
 use super::words::{self, UNKNOWN, aligned, at_least, count, percent, times};

@@ -26,6 +26,7 @@ pub(super) fn at_least(amount: String, lower_bound: bool) -> String {
 }
 
 /// The text with non-breaking spaces before units.
+#[cfg(feature = "plots")]
 pub(super) fn unbroken(text: &str) -> String {
     const UNITS: [&str; 14] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "×", "%", "µs", "ms", "s", "min", "h"];
     let mut whole = String::with_capacity(text.len());

@@ -92,6 +92,7 @@ impl Variables {
     }
 
     /// The names of the variables below `env` or `custom`, for suggestions.
+    #[cfg(feature = "templates")]
     pub(super) fn names(&self, root: &str) -> Vec<&str> {
         match root {
             "env" => self.env.keys().map(String::as_str).collect(),
