@@ -17,7 +17,7 @@ fn the_fitted_rule_agrees_with_the_formula_of_the_workload() {
     let (status, stdout, stderr) = highwater(&["demo", "--keep", kept.to_str().unwrap()]);
     assert_eq!(status, 0, "{stderr}");
     if !stdout.contains("The peaks are exact") {
-        crate::harness::skip("peaks are not exact here");
+        crate::harness::skip("no peak is exact here");
         return;
     }
     assert!(stdout.contains("True rule: max(24 MiB, 3*n).\nThey agree"), "{stdout}");

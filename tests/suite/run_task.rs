@@ -161,7 +161,7 @@ pub(crate) fn may_mount() -> bool {
     let may =
         std::process::Command::new("unshare").args([options, "true"]).status().is_ok_and(|status| status.success());
     if !may {
-        skip("this user may not mount, not even in a user namespace");
+        skip("this takes root");
     }
     may
 }

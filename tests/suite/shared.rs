@@ -158,7 +158,7 @@ fn a_link_of_the_users_own_in_the_path_is_followed() {
 #[test]
 fn root_is_refused_the_directories_of_others() {
     if !geteuid().is_root() {
-        return skip("only root is refused anything by this");
+        return skip("this takes root");
     }
     let bench = Bench::new();
     let theirs = bench.path("theirs");
@@ -185,7 +185,7 @@ fn root_is_refused_the_directories_of_others() {
 #[test]
 fn what_others_have_marked_as_staging_is_not_emptied() {
     if !geteuid().is_root() {
-        return skip("only root can make files of others");
+        return skip("this takes root");
     }
     let bench = Bench::new();
     fs::create_dir(bench.path("staging")).unwrap();
@@ -342,7 +342,7 @@ fn the_series_of_a_run_is_read_through_no_link() {
 #[test]
 fn plots_and_pages_are_written_through_no_link() {
     if !geteuid().is_root() {
-        return skip("only root can make links of others");
+        return skip("this takes root");
     }
     let bench = Bench::new();
     for (planted, words) in [

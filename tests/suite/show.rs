@@ -107,7 +107,7 @@ fn cells_that_differ_in_their_limit_are_told_apart() {
         sweep.args(["--", "true", "{N}"]).output().unwrap().status.code()
     };
     if sweep(&["--limit", "1Gi"]) != Some(0) {
-        return crate::harness::skip("no limit can be kept here");
+        return crate::harness::skip("no cgroup can be made");
     }
     assert_eq!(sweep(&[]), Some(0));
     let (_, stdout, _) = show(&[folder.path().join("runs").to_str().unwrap()]);

@@ -25,7 +25,7 @@ fn yaml(file: &str) -> Option<Value> {
 /// The project of the examples, with a baseline of this host and the programs that CI finds on its PATH.
 fn project() -> Option<Project> {
     if !nix::unistd::geteuid().is_root() {
-        skip("needs root, for exact peaks");
+        skip("no peak is exact here");
         return None;
     }
     let project = Project::new(&fs::read_to_string(fixtures().join("project/highwater.toml")).unwrap());

@@ -36,7 +36,7 @@ fn toml(cells: &[(&str, u64, u64)]) -> String {
 fn is_root() -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
-        skip("needs root, for exact peaks");
+        skip("no peak is exact here");
     }
     root
 }

@@ -28,7 +28,7 @@ fn lower_bound(observation: &Observation) -> Option<String> {
 
 #[test]
 fn whoever_leaves_the_cgroup_makes_the_peak_a_lower_bound() {
-    let Some(around) = Around::new("highwater-test-elsewhere") else { return skip("no cgroup to leave for") };
+    let Some(around) = Around::new("highwater-test-elsewhere") else { return skip("no cgroup can be made") };
     let root = memory_hierarchy(&HostRoots::default(), "self").unwrap().mount_point;
     for (who, ms, exec) in [
         ("child", 1, ""),
@@ -61,7 +61,7 @@ fn whoever_leaves_the_cgroup_makes_the_peak_a_lower_bound() {
 
 #[test]
 fn runs_at_the_same_time_are_told_apart() {
-    let Some(around) = Around::new("highwater-test-jobs") else { return skip("no cgroup to leave for") };
+    let Some(around) = Around::new("highwater-test-jobs") else { return skip("no cgroup can be made") };
     let procs = around.inner().join("cgroup.procs");
     let folder = tempfile::tempdir().unwrap();
     let program = env!("CARGO_BIN_EXE_highwater");
@@ -191,7 +191,7 @@ fn work_that_a_daemon_does_is_not_taken_for_the_task_s_own() {
 
 #[test]
 fn who_has_left_is_ended_with_the_rest() {
-    let Some(around) = Around::new("highwater-test-left") else { return skip("no cgroup to leave for") };
+    let Some(around) = Around::new("highwater-test-left") else { return skip("no cgroup can be made") };
     let procs = around.inner().join("cgroup.procs");
     let script = format!("sh -c 'echo $$ > {}; exec sleep 60' & sleep 0.3; echo task $!", procs.display());
     let ran = command(["sh", "-c", &script]).with(["--timeout", "20s"]).run();

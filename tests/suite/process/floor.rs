@@ -103,7 +103,7 @@ fn a_task_that_fails_without_a_limit_has_no_floor() {
 #[test]
 fn ctrl_c_shows_what_was_found_so_far_and_keeps_the_record() {
     if !Host::here().has_cgroups() {
-        return skip("no limit can be kept here");
+        return skip("no cgroup can be made");
     }
     let folder = tempfile::tempdir().unwrap();
     let record = folder.path().join("runs.jsonl");

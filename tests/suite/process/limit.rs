@@ -48,7 +48,7 @@ fn a_task_beyond_its_limit_is_oom_killed_and_censored() {
 #[test]
 fn a_task_reads_the_limit_that_it_has() {
     if !Host::here().has_cgroups() {
-        return skip("without a cgroup no limit can be kept");
+        return skip("no cgroup can be made");
     }
     let v2 = "f=$(sed -n 's/^0:://p' /proc/self/cgroup); cat /sys/fs/cgroup$f/memory.max 2> /dev/null";
     let v1 = "f=$(sed -n 's/^[0-9]*:memory://p' /proc/self/cgroup); cat /sys/fs/cgroup/memory$f/memory.limit_in_bytes";
@@ -83,7 +83,7 @@ fn page_cache_that_reaches_the_limit_makes_the_peak_censored_though_the_task_suc
 
 #[test]
 fn a_task_that_is_held_back_from_above_is_censored() {
-    let Some(around) = Around::new("highwater-test-above") else { return skip("no cgroup can be made around it") };
+    let Some(around) = Around::new("highwater-test-above") else { return skip("no cgroup can be made") };
     match around.version {
         CgroupVersion::V1 => around.write("memory.limit_in_bytes", "30M"),
         // Not even a limit: it only throttles.
@@ -97,7 +97,7 @@ fn a_task_that_is_held_back_from_above_is_censored() {
 
 #[test]
 fn what_a_neighbour_feels_of_its_own_limit_makes_no_peak_censored() {
-    let Some(around) = Around::new("highwater-test-beside") else { return skip("no cgroup can be made around it") };
+    let Some(around) = Around::new("highwater-test-beside") else { return skip("no cgroup can be made") };
     around.write(if around.version == CgroupVersion::V1 { "memory.limit_in_bytes" } else { "memory.max" }, "1G");
     let run = workload("wait 20 600").start_in(&around.inner()).wait_until_ready();
     let folder = large_file();

@@ -38,7 +38,7 @@ fn a_run_inside_of_two_runs_counts_for_all() {
 #[test]
 fn the_limit_of_the_outer_run_holds_inside() {
     if !Host::here().has_cgroups() {
-        return skip("without a cgroup no limit can be kept");
+        return skip("no cgroup can be made");
     }
     let ran =
         command(["sh", "-c", &format!("{}; exit 0", inner("", "touch 150 1000"))]).with(["--limit", "100MiB"]).run();
@@ -50,7 +50,7 @@ fn the_limit_of_the_outer_run_holds_inside() {
 
 #[test]
 fn the_limits_that_highwater_lives_under_hold_for_the_task() {
-    let Some(around) = Around::new("highwater-test-limited") else { return skip("no cgroup can be made around it") };
+    let Some(around) = Around::new("highwater-test-limited") else { return skip("no cgroup can be made") };
     around.limit(60 * MIB);
     let ran = workload("touch 150 1000").start_in(&around.inner()).finish();
     assert_eq!(ran.status(), 137, "{ran:?}");
@@ -62,7 +62,7 @@ fn the_limits_that_highwater_lives_under_hold_for_the_task() {
 
 #[test]
 fn limits_of_the_cgroup_that_highwater_is_in_are_copied_where_it_has_processes() {
-    let Some(around) = Around::new("highwater-test-copied") else { return skip("no cgroup can be made around it") };
+    let Some(around) = Around::new("highwater-test-copied") else { return skip("no cgroup can be made") };
     if around.version == CgroupVersion::V1 {
         return skip("on v1 a run's cgroup can always be made below");
     }

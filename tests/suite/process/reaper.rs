@@ -82,7 +82,7 @@ fn a_reader_of_what_highwater_writes_does_not_wait_for_anybody_else() {
 #[test]
 fn a_task_that_shares_a_limit_with_highwater_is_killed_before_it() {
     let Some(around) = Around::new("oom-score") else {
-        return skip("only root can make a cgroup around highwater here");
+        return skip("no cgroup can be made");
     };
     let task = || command(["cat", "/proc/self/oom_score_adj"]);
     let without: i32 = task().start_in(&around.inner()).finish().stdout.trim().parse().unwrap();

@@ -33,7 +33,7 @@ fn limits_or_skip(ran: &super::Ran) -> bool {
     let kept = !lacks.iter().any(|message| ran.stderr.contains(message));
     if !kept {
         assert_eq!(ran.status, Some(3), "{}", ran.stderr);
-        skip("no cgroup is to be had, so no limit");
+        skip("no cgroup can be made");
     }
     kept
 }

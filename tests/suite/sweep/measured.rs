@@ -28,7 +28,7 @@ fn medians_follow_the_known_formula() {
     let records = bench.records("records");
     assert_eq!(records.len(), 15);
     if !is_exact(&records) {
-        return skip("peaks are lower bounds here");
+        return skip("no peak is exact here");
     }
     let show = Command::new(program).current_dir(bench.path()).args(["show", "records", "--format", "json"]).output();
     let cells = json(&String::from_utf8(show.unwrap().stdout).unwrap())["cells"].as_array().unwrap().clone();
@@ -73,7 +73,7 @@ fn runs_at_the_same_time_never_need_more_than_there_is_and_peak_as_alone() {
     assert_eq!((four.len(), one.len()), (8, 8));
     assert_eq!(most_at_once(&one), 1);
     if !is_exact(&four) {
-        return skip("peaks are lower bounds here");
+        return skip("no peak is exact here");
     }
     assert_eq!(most_at_once(&four), 2);
     let median = |records: &[Observation]| {

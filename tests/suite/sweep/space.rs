@@ -37,7 +37,7 @@ impl Drop for Disk {
 #[test]
 fn a_full_disk_stops_a_sweep_cleanly_and_it_goes_on_when_there_is_room() {
     let bench = Bench::new();
-    let Some(disk) = Disk::new(bench.path().join("disk"), "600k") else { return skip("no right to mount") };
+    let Some(disk) = Disk::new(bench.path().join("disk"), "600k") else { return skip("this takes root") };
     // Each run leaves 20 KiB of output, which do not all fit.
     let words = ["-r", "40", "--into", "disk/r", "--", "sh", "-c", "head -c 20000 /dev/zero"];
     let ran = bench.sweep(&words);
@@ -58,7 +58,7 @@ fn a_full_disk_stops_a_sweep_cleanly_and_it_goes_on_when_there_is_room() {
 #[test]
 fn inputs_that_no_disk_holds_are_refused_before_the_first_run() {
     let bench = Bench::new();
-    let Some(_disk) = Disk::new(bench.path().join("disk"), "2m") else { return skip("no right to mount") };
+    let Some(_disk) = Disk::new(bench.path().join("disk"), "2m") else { return skip("this takes root") };
     let ran = bench.sweep(&["--size", "64KiB,1GiB", "--into", "disk/r", "--", "wc", "-c", "{input}"]);
     assert_eq!(ran.status, Some(3));
     assert!(ran.stderr.contains("too little disk space for the inputs: 1 GiB"), "{}", ran.stderr);
@@ -68,7 +68,7 @@ fn inputs_that_no_disk_holds_are_refused_before_the_first_run() {
 #[test]
 fn what_cannot_be_linked_is_copied_only_where_it_cannot_be_mounted() {
     let bench = Bench::with_items(3, 5000);
-    let Some(disk) = Disk::new(bench.path().join("disk"), "4m") else { return skip("no right to mount") };
+    let Some(disk) = Disk::new(bench.path().join("disk"), "4m") else { return skip("this takes root") };
     let unit = |name: &str| Unit::same(name.into());
     let units = vec![unit("p01"), unit("p03")];
     let material = InputSource::Units { root: bench.path().join("scans"), units };

@@ -90,7 +90,7 @@ fn a_link_in_place_of_the_copies_of_a_run_is_not_followed() {
 #[test]
 fn directories_that_a_task_made_read_only_are_removed() {
     if !nix::unistd::geteuid().is_root() {
-        return skip("the ordinary user is made by root");
+        return skip("this takes root");
     }
     let bench = Bench::with_items(2, 10);
     for name in ["", "scans", "scans/p01", "scans/p02"] {
