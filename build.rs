@@ -14,6 +14,9 @@ fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
     let folder = env::var("OUT_DIR").map_err(io::Error::other)?;
     let probe = Path::new(&folder).join("probe");
+    if env::var_os("CARGO_FEATURE_CONTAINERS").is_none() {
+        return Ok(());
+    }
     if let Err(reason) = build(&probe) {
         println!("cargo::warning=built without the probe for containers (is a static libc there?): {reason}");
         fs::write(&probe, [])?;

@@ -19,7 +19,9 @@ fmt:
 # Lints; a warning is a failure.
 clippy:
     cargo clippy --locked --all-targets -- -D warnings
-    cargo clippy --locked --lib --no-default-features -- -D warnings
+    for features in "" containers plots templates; do \
+      cargo clippy --locked --lib --no-default-features --features "$features" -- -D warnings; \
+    done
     cargo clippy --locked --manifest-path fuzz/Cargo.toml --all-targets -- -D warnings
 
 # The documentation of the library builds without a warning.
@@ -35,6 +37,7 @@ deny:
 test:
     mkdir -p target/ran
     cargo test --locked 2>&1 | tee target/ran/here.log
+    cargo test --locked --lib --no-default-features a_build_without
 
 # The tests of containers, on a Docker Engine of their own on this host.
 test-engine: build-suite

@@ -18,8 +18,9 @@
 //! and [`runner`] know the model; [`calibrate`] puts them together; the binary knows the library. The library neither
 //! prints nor exits. It is not stable before 1.0; the names at the root of the crate change least.
 //!
-//! The features `plots` (reports with pictures) and `templates` (documents that are Jinja templates) come with the
-//! default feature `cli`, which the binary needs. Without default features, a library has neither.
+//! The features `containers` (Docker-compatible engines), `plots` (reports with pictures) and `templates` (documents that
+//! are Jinja templates) come with the default feature `cli`, which the binary needs. Without default features, a library
+//! has none of them, and refuses what needs one with an error that names it.
 //!
 //! # Measure a command
 //!

@@ -1,5 +1,6 @@
 //! Starts tasks so that the memory of each can be measured separately, and leaves the host as it was.
 
+#[cfg(feature = "containers")]
 mod cache;
 mod cgroup_owner;
 pub mod container;
@@ -7,6 +8,7 @@ pub mod engine;
 pub mod originals;
 pub mod patience;
 pub mod placement;
+#[cfg(feature = "containers")]
 pub mod probe;
 pub mod process;
 mod reaper;

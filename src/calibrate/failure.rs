@@ -123,7 +123,8 @@ fn category_of(error: &EngineError) -> Category {
         | EngineError::Context(_)
         | EngineError::Unanswered { .. }
         | EngineError::WrongId { .. }
-        | EngineError::Runtime(_) => Category::Host,
+        | EngineError::Runtime(_)
+        | EngineError::NotBuilt => Category::Host,
         EngineError::NoFile { .. } | EngineError::ImageName { .. } => Category::Usage,
         EngineError::Request { .. }
         | EngineError::NoImage { .. }

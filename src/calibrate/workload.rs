@@ -363,3 +363,19 @@ struct NoKnownInput;
 #[derive(Debug, thiserror::Error)]
 #[error("{0} has no effect on a process on this machine")]
 struct OnlyForContainers(&'static str);
+
+#[cfg(not(feature = "containers"))]
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calibrate::failure::Category;
+
+    #[test]
+    fn a_build_without_containers_refuses_an_image_and_names_the_feature() {
+        let spec = Spec::new(What::Image("alpine".to_owned()), Vec::new());
+        let failure = Workload::open(&spec, &()).err().unwrap();
+        assert_eq!(failure.category, Category::Host);
+        assert!(failure.to_string().contains("built without the feature `containers`"), "{failure}");
+        assert!(failure.help.unwrap().starts_with("build it with the feature `containers`"));
+    }
+}

@@ -101,6 +101,7 @@ mod tests {
         assert_eq!(duration(7_800_000_000), "2 h 10 min");
     }
 
+    #[cfg(feature = "plots")]
     #[test]
     fn units_stay_with_their_numbers() {
         assert_eq!(unbroken("max(16 MiB, 4*n) is 1.2 × of 3 runs"), "max(16\u{a0}MiB, 4*n) is 1.2\u{a0}× of 3 runs");

@@ -35,6 +35,7 @@ impl CgroupOwner {
     }
 
     /// `highwater_PID_N.slice`, or `highwater_PID_N_NAMESPACE.slice` outside the initial namespace.
+    #[cfg(any(test, feature = "containers"))]
     pub(super) fn slice(self, number: u32) -> String {
         format!("{SLICE_PREFIX}{}{SLICE}", self.numbers(number, '_'))
     }

@@ -1,49 +1,22 @@
 //! Docker-compatible engines: how to find one, and its properties.
 
+// Without the feature, the same names, and no engine.
+#[cfg_attr(not(feature = "containers"), path = "engine/absent.rs")]
+pub(super) mod client;
 mod contexts;
-mod credentials;
 mod facts;
 mod image;
-mod running;
-mod transport;
 
-use std::future::Future;
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
-use std::pin::pin;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use bollard::{API_DEFAULT_VERSION, BollardRequest, ClientVersion, Docker};
-use futures_util::future::join_all;
-use futures_util::future::{Either, pending, select};
-use nix::sys::signal::SigSet;
 use nix::unistd::geteuid;
 use serde::Serialize;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
-use tokio::net::UnixStream;
-use tokio::runtime::{Builder, Handle, Runtime};
 
+pub use client::{Engine, ask_all};
 pub use contexts::ContextError;
 pub use facts::{Facts, UserMapping};
 pub use image::{Image, Progress, PullPolicy};
-pub(super) use running::started_since;
-pub(super) use transport::Allowance;
-use transport::Endpoint;
-
-use super::patience::Patience;
-use crate::model::problem::one_line;
-
-/// An engine that does not answer a simple question within this time counts as unreachable.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// How long creating or starting a container may take, for example with a large image on a slow disk.
-pub(super) const SLOW: Duration = Duration::from_secs(300);
-/// How long other requests may take, such as inspecting an image.
-pub(super) const BRISK: Duration = Duration::from_secs(60);
-/// The longest accepted id; those of Docker and Podman have 64 characters.
-const LONGEST_ID: usize = 128;
 
 /// An address at which an engine may listen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -178,20 +151,12 @@ pub enum EngineError {
     /// The threads that communicate with the engine could not be started.
     #[error("failed to connect to the engine")]
     Runtime(#[source] io::Error),
+    /// This build cannot use engines.
+    #[error("failed to use a container engine: this highwater was built without the feature `containers`")]
+    NotBuilt,
 }
 
 impl EngineError {
-    /// A request that failed.
-    pub(super) fn request(action: impl Into<String>, error: &bollard::errors::Error) -> Self {
-        let (reason, status) = match error {
-            bollard::errors::Error::DockerResponseServerError { status_code, message } => {
-                (format!("the engine reports: {}", message.trim()), Some(*status_code))
-            }
-            other => (one_line(other), None),
-        };
-        Self::Request { action: action.into(), reason, status }
-    }
-
     /// Whether no engine was named, and none found at the usual sockets.
     pub fn is_nobody_named(&self) -> bool {
         match self {
@@ -240,6 +205,11 @@ impl EngineError {
                  task.json instead of its name"
                     .to_owned(),
             ),
+            Self::NotBuilt => Some(
+                "build it with the feature `containers`, or run a command or the program of a task as a process of \
+                 this machine"
+                    .to_owned(),
+            ),
             Self::Context(_)
             | Self::Request { .. }
             | Self::PullInterrupted { .. }
@@ -255,231 +225,6 @@ fn list(tried: &[FailedAddress]) -> String {
         .map(|FailedAddress { address, reason }| format!("{} ({}): {reason}", address.url, address.origin))
         .collect();
     each.join("; ")
-}
-
-/// Why a request to the engine has no result.
-#[derive(Debug)]
-pub(super) enum CallError {
-    /// The engine refused it, or the connection failed.
-    Refused(bollard::errors::Error),
-    /// The engine did not answer in time.
-    Unanswered,
-}
-
-/// Whether the engine refused the request, so that it had no effect; after a connection failure that is unknown.
-pub(super) const fn is_refusal(error: &bollard::errors::Error) -> bool {
-    matches!(error, bollard::errors::Error::DockerResponseServerError { .. })
-}
-
-impl CallError {
-    /// The error for the request to do this.
-    pub(super) fn explain(self, action: impl Into<String>) -> EngineError {
-        match self {
-            Self::Refused(error) => EngineError::request(action, &error),
-            Self::Unanswered => EngineError::Unanswered { action: action.into() },
-        }
-    }
-}
-
-/// The threads that communicate with an engine. Dropping does not wait for them: a host name lookup can take minutes.
-#[derive(Debug)]
-struct Threads {
-    handle: Handle,
-    runtime: Option<Runtime>,
-}
-
-impl Drop for Threads {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
-/// A connection to an engine.
-#[derive(Clone, Debug)]
-pub struct Engine {
-    pub(super) docker: Docker,
-    threads: Arc<Threads>,
-    /// Where it listens.
-    pub address: Address,
-    /// Its properties.
-    pub facts: Facts,
-}
-
-impl Engine {
-    /// Finds the engine that users expect: `host` if given, else `DOCKER_HOST`, else the current docker context, else
-    /// the first that listens at a usual socket: Docker's, rootless Docker's, Podman's, rootless Podman's.
-    ///
-    /// # Errors
-    /// If none answers, or the named one cannot be used.
-    pub fn find(host: Option<&str>) -> Result<Self, EngineError> {
-        let mut tried = Vec::new();
-        let mut forbidden = None;
-        for address in candidates(host)? {
-            match Self::open(address.clone()) {
-                Ok(engine) => return Ok(engine),
-                Err(EngineError::NotFound { tried: one }) => tried.extend(one),
-                Err(error @ EngineError::NotAllowed { .. }) => {
-                    forbidden.get_or_insert(error);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Err(forbidden.unwrap_or(EngineError::NotFound { tried }))
-    }
-
-    /// Connects to the engine at this address.
-    ///
-    /// # Errors
-    /// If it does not answer, or its scheme is not supported.
-    pub fn open(address: Address) -> Result<Self, EngineError> {
-        let not_found =
-            |reason| EngineError::NotFound { tried: vec![FailedAddress { address: address.clone(), reason }] };
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("engine")
-            // Only the thread that waits for signals may receive them.
-            .on_thread_start(|| {
-                // A thread that cannot block signals might receive one, which is no reason to give up.
-                let _ = SigSet::all().thread_block();
-            })
-            .enable_all()
-            .build()
-            .map_err(EngineError::Runtime)?;
-        let threads = Threads { handle: runtime.handle().clone(), runtime: Some(runtime) };
-        let in_time = |seconds: Duration| not_found(format!("no response within {} s", seconds.as_secs()));
-        if let Some(socket) = address.socket() {
-            // The client's own error names neither the socket nor the reason.
-            let connecting = async { tokio::time::timeout(PATIENCE, UnixStream::connect(&socket)).await };
-            match threads.handle.block_on(connecting) {
-                Ok(Ok(_)) => {}
-                Ok(Err(source)) if source.kind() == io::ErrorKind::PermissionDenied => {
-                    return Err(EngineError::NotAllowed { socket, source });
-                }
-                Ok(Err(source)) => return Err(not_found(source.to_string())),
-                Err(_) => return Err(in_time(PATIENCE)),
-            }
-        }
-        let remembered = facts::remembered(&address);
-        let version = remembered.as_ref().and_then(Facts::client_version);
-        let docker = client(&address.url, SLOW, version.as_ref().unwrap_or(API_DEFAULT_VERSION))?;
-        let facts = match (remembered, version) {
-            (Some(facts), Some(_)) => facts,
-            (Some(_) | None, _) => {
-                let asked = async { tokio::time::timeout(PATIENCE * 5, facts::ask(&docker)).await };
-                let facts = threads
-                    .handle
-                    .block_on(asked)
-                    .map_err(|_| in_time(PATIENCE * 5))?
-                    .map_err(|error| not_found(one_line(&error)))?;
-                facts::remember(&address, &facts);
-                facts
-            }
-        };
-        let docker = match facts.client_version() {
-            Some(version) => client(&address.url, SLOW, &version)?,
-            None => docker,
-        };
-        Ok(Self { docker, threads: Arc::new(threads), address, facts })
-    }
-
-    /// Waits for an answer as long as `patience` allows, and `most` at most. Notes an unanswered request in `patience`.
-    pub(super) fn call<T>(
-        &self,
-        patience: &mut Patience<'_>,
-        action: &str,
-        most: Duration,
-        request: impl Future<Output = Result<T, bollard::errors::Error>>,
-    ) -> Result<T, CallError> {
-        let answer = self.wait(patience, most, request).ok_or_else(|| {
-            patience.note_unanswered(action);
-            CallError::Unanswered
-        })?;
-        answer.map_err(CallError::Refused)
-    }
-
-    /// Waits for a future as long as `patience` allows, and `most` at most.
-    pub(super) fn wait<T>(
-        &self,
-        patience: &mut Patience<'_>,
-        most: Duration,
-        wanted: impl Future<Output = T>,
-    ) -> Option<T> {
-        let started = Instant::now();
-        self.threads.handle.block_on(async {
-            let mut wanted = pin!(wanted);
-            loop {
-                let left = patience.left(most.saturating_sub(started.elapsed()));
-                let was_requested = {
-                    let requested = pin!(readable(patience.requested()));
-                    match tokio::time::timeout(left, select(wanted.as_mut(), requested)).await {
-                        Ok(Either::Left((answer, _))) => return Some(answer),
-                        Ok(Either::Right(_)) => true,
-                        Err(_) => return None,
-                    }
-                };
-                if was_requested {
-                    patience.note();
-                }
-            }
-        })
-    }
-
-    /// Waits until the file can be read, as long as `patience` allows, and `most` at most.
-    pub(super) fn wait_readable(&self, patience: &mut Patience<'_>, most: Duration, file: BorrowedFd<'_>) {
-        self.wait(patience, most, readable(Some(file)));
-    }
-
-    /// Waits for the answer to a single request, which cannot be cancelled.
-    pub(super) fn ask<T>(
-        &self,
-        action: &str,
-        most: Duration,
-        request: impl Future<Output = Result<T, bollard::errors::Error>>,
-    ) -> Result<T, CallError> {
-        self.call(&mut Patience::new(None), action, most, request)
-    }
-
-    /// Runs a future in the background.
-    pub(super) fn spawn<F>(&self, future: F)
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        drop(self.threads.handle.spawn(future));
-    }
-}
-
-/// Waits until the file is readable; forever without a file.
-async fn readable(file: Option<BorrowedFd<'_>>) {
-    let registered = file.and_then(|file| {
-        // SAFETY: the file is borrowed for longer than it is registered, which is until this function ends.
-        unsafe { AsyncFd::register_with_interest(file, Interest::READABLE) }.ok()
-    });
-    match registered {
-        Some(file) => drop(file.readable().await),
-        None => pending().await,
-    }
-}
-
-/// Checks an id returned by the engine, which becomes a part of URLs.
-pub(super) fn checked_id(action: &str, id: String) -> Result<String, EngineError> {
-    let is_id = (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    if is_id { Ok(id) } else { Err(EngineError::WrongId { action: action.to_owned(), id }) }
-}
-
-/// The addresses to try: only the one that the user has named, if any.
-fn candidates(host: Option<&str>) -> Result<Vec<Address>, EngineError> {
-    if let Some(url) = host {
-        return Ok(vec![Address { url: url.to_owned(), origin: "--host".to_owned() }]);
-    }
-    if let Some(url) = docker_host() {
-        return Ok(vec![Address { url, origin: "DOCKER_HOST".to_owned() }]);
-    }
-    match contexts::current()? {
-        Some(address) => Ok(vec![address]),
-        None => Ok(sockets()),
-    }
 }
 
 /// All addresses at which users expect an engine, in order: `DOCKER_HOST`, the current docker context, the usual
@@ -513,62 +258,4 @@ fn sockets() -> Vec<Address> {
     .into_iter()
     .map(|(path, origin)| Address { url: format!("unix://{}", path.display()), origin: origin.to_owned() })
     .collect()
-}
-
-/// Asks the engines at these addresses, all at the same time, for their names and versions.
-///
-/// # Errors
-/// If this process can have no more file descriptors.
-pub fn ask_all(addresses: &[Address]) -> io::Result<Vec<Answer>> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    let answers = runtime.block_on(join_all(addresses.iter().map(ask)));
-    // Resolving a host name can take arbitrarily long.
-    runtime.shutdown_background();
-    Ok(answers)
-}
-
-async fn ask(address: &Address) -> Answer {
-    let asked = tokio::time::timeout(PATIENCE, version(&address.url)).await;
-    match asked {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(reason)) => Answer::Unreachable { reason },
-        Err(_) => Answer::Unreachable { reason: format!("no response within {} s", PATIENCE.as_secs()) },
-    }
-}
-
-async fn version(url: &str) -> Result<Answer, String> {
-    // The client's own error for a missing socket names neither the socket nor the reason.
-    if let Some(path) = url.strip_prefix("unix://")
-        && let Err(error) = UnixStream::connect(path).await
-    {
-        return Err(error.to_string());
-    }
-    // The caller's timeout is shorter, so that it reports the error.
-    let engine = client(url, PATIENCE * 2, API_DEFAULT_VERSION).map_err(|error| error.to_string())?;
-    let version = engine.version().await.map_err(|error| one_line(&error))?;
-    Ok(Answer::Reachable {
-        engine: format!("{} {}", facts::name_of(&version), version.version.as_deref().unwrap_or("of unknown version")),
-        api: version.api_version,
-    })
-}
-
-/// A client of the engine at this URL. Nothing is sent yet.
-fn client(url: &str, patience: Duration, version: &ClientVersion) -> Result<Docker, EngineError> {
-    let refused = |reason: &str| EngineError::Scheme { url: url.to_owned(), reason: reason.to_owned() };
-    let endpoint = match url.split_once("://") {
-        Some(("unix", path)) => Endpoint::Socket(PathBuf::from(path)),
-        Some(("tcp", _)) if tls_wanted() => return Err(refused("TLS is not supported (DOCKER_TLS_VERIFY)")),
-        Some(("tcp" | "http", address)) => Endpoint::port(address),
-        Some(("https", _)) => return Err(refused("TLS is not supported")),
-        Some((scheme, _)) => return Err(refused(&format!("`{scheme}://` addresses are not supported"))),
-        None => return Err(refused("expected an address such as unix:///var/run/docker.sock or tcp://host:2375")),
-    };
-    let transport = move |request: BollardRequest| transport::send(endpoint.clone(), request);
-    // The client requires a URL, but the transport knows where to connect.
-    Docker::connect_with_custom_transport(transport, Some("http://localhost"), patience.as_secs(), version)
-        .map_err(|error| EngineError::request("connect to the engine", &error))
-}
-
-fn tls_wanted() -> bool {
-    std::env::var_os("DOCKER_TLS_VERIFY").is_some_and(|value| !value.is_empty())
 }

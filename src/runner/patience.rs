@@ -96,21 +96,6 @@ impl<'a> Patience<'a> {
         ends.fold(most, |most, until| until.saturating_duration_since(Instant::now()).min(most))
     }
 
-    /// Notes a request to the engine that was not answered in time.
-    pub(super) fn note_unanswered(&mut self, action: &str) {
-        self.unanswered.push(action.to_owned());
-    }
-
-    /// The requests to the engine that were not answered in time.
-    pub(super) fn unanswered(&self) -> &[String] {
-        &self.unanswered
-    }
-
-    /// Whether highwater was asked to stop.
-    pub(super) fn was_requested(&self) -> bool {
-        self.requests > 0
-    }
-
     /// Readable when there may be a request; `None` without a source of requests.
     pub(crate) fn requested(&self) -> Option<BorrowedFd<'_>> {
         self.cancel.as_deref().map(Cancel::requested)
@@ -144,6 +129,24 @@ impl<'a> Patience<'a> {
             self.kept = Some(Request { task_knows: false, ..request });
             self.shorten(AFTER_REQUEST);
         }
+    }
+}
+
+#[cfg(feature = "containers")]
+impl Patience<'_> {
+    /// Notes a request to the engine that was not answered in time.
+    pub(super) fn note_unanswered(&mut self, action: &str) {
+        self.unanswered.push(action.to_owned());
+    }
+
+    /// The requests to the engine that were not answered in time.
+    pub(super) fn unanswered(&self) -> &[String] {
+        &self.unanswered
+    }
+
+    /// Whether highwater was asked to stop.
+    pub(super) fn was_requested(&self) -> bool {
+        self.requests > 0
     }
 }
 

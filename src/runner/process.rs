@@ -25,7 +25,7 @@ use self::in_cgroup::{Above, InCgroup};
 use self::lookout::Lookout;
 use self::sampled::Sampled;
 use self::surrounding::Surrounding;
-use super::engine::started_since;
+use super::engine::client::started_since;
 use super::patience::Patience;
 use super::placement::{Obstacle, PlacedCgroup, Placement};
 use super::reaper::{Reaped, Reaper, Request, Started, kill_orphans};

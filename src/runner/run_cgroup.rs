@@ -221,6 +221,7 @@ pub(super) fn try_to_destroy(cgroup: &Cgroup) -> bool {
 }
 
 /// Whether there is a process in the cgroup at `path` or below it, in any pid namespace.
+#[cfg(feature = "containers")]
 pub(super) fn has_processes(path: &Path) -> bool {
     match std::fs::read(path.join("cgroup.procs")) {
         Ok(list) if list.is_empty() => {}

@@ -127,6 +127,7 @@ fn mapped_bytes() -> Option<u64> {
     Some(pages * u64::try_from(page).ok()?)
 }
 
+#[cfg(feature = "templates")]
 #[cfg(test)]
 mod tests {
     use super::*;

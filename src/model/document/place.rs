@@ -196,6 +196,7 @@ fn next_tag(template: &str, from: usize) -> Option<Range<usize>> {
     None
 }
 
+#[cfg(feature = "templates")]
 #[cfg(test)]
 mod tests {
     use super::super::template::render;

@@ -1,25 +1,25 @@
 //! Containers and cgroups left behind by a killed highwater.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use bollard::models::ContainerSummary;
-use bollard::query_parameters::ListContainersOptionsBuilder;
 use nix::unistd::geteuid;
-use serde::Deserialize;
 
-use super::ContainerError;
-use super::enclosing_cgroup::{remove_from, stop_slice};
-use super::owner::{LABEL, Owner};
-use super::remove;
+use super::runner::remove_containers;
 use crate::host::HostRoots;
-use crate::host::cgroup::{Hierarchy, all_hierarchies};
-use crate::runner::StartError;
+use crate::host::cgroup::{Cgroup, Hierarchy, all_hierarchies};
+use crate::runner::FinishError;
 use crate::runner::cgroup_owner::{CgroupOwner, is_slice};
-use crate::runner::engine::{BRISK, CallError, Engine, EngineError, checked_id};
-use crate::runner::patience::Patience;
+use crate::runner::engine::{Engine, EngineError};
+use crate::runner::patience::wait_for_child;
+use crate::runner::run_cgroup::destroy;
+
+/// How long systemd may take to stop a slice.
+const STOP: Duration = Duration::from_secs(10);
 
 /// A leftover.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +62,7 @@ pub struct Leftovers {
 pub fn remove_leftovers(engine: Option<&Engine>, look_only: bool, foreign: bool) -> Result<Leftovers, LeftoverError> {
     let mut leftovers = Leftovers::default();
     if let Some(engine) = engine {
-        containers(engine, look_only, foreign, &mut leftovers)?;
+        remove_containers(engine, look_only, foreign, &mut leftovers)?;
     }
     cgroups(look_only, foreign, &mut leftovers)?;
     Ok(leftovers)
@@ -79,47 +79,15 @@ pub enum LeftoverError {
     Host(#[from] crate::host::HostError),
 }
 
-fn containers(engine: &Engine, look_only: bool, foreign: bool, leftovers: &mut Leftovers) -> Result<(), EngineError> {
-    let action = "list the containers";
-    let filters = HashMap::from([("label", vec![LABEL])]);
-    let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-    let listed = match engine.ask(action, BRISK, engine.docker.list_containers(Some(options))) {
-        Ok(listed) => listed.into_iter().filter_map(Listed::from_summary).collect(),
-        // Podman has states of its own, such as `stopped`, for which the client rejects the whole list.
-        Err(CallError::Refused(bollard::errors::Error::JsonDataError { ref contents, .. })) => parse(contents)
-            .map_err(|error| EngineError::Request {
-                action: action.to_owned(),
-                reason: error.to_string(),
-                status: None,
-            })?,
-        Err(error) => return Err(error.explain(action)),
-    };
-    let mut patience = Patience::new(None);
-    for Listed { id, names, labels, image_id } in listed {
-        let id = checked_id(action, id)?;
-        let name = names.first().map_or_else(|| id.clone(), |name| name.trim_start_matches('/').to_owned());
-        let label = labels.get(LABEL).map_or("", String::as_str);
-        let Some(owner) = Owner::of_container(label, &names, &image_id) else {
-            tracing::debug!("the container {name} is not highwater's: its label is inherited from its image");
-            continue;
-        };
-        let found = Removed::Container(name);
-        if !leftovers.is_to_be_removed(&found, owner.is_gone(), owner.is_of_another_user(), foreign) {
-            continue;
-        }
-        let removing = format!("remove the {found}");
-        if !look_only && let Err(error) = engine.call(&mut patience, &removing, BRISK, remove(&engine.docker, &id)) {
-            leftovers.failed.push(error.explain(removing).to_string());
-            continue;
-        }
-        leftovers.removed.push(found);
-    }
-    Ok(())
-}
-
 impl Leftovers {
     /// Whether to remove a leftover, given whether its owner is gone (`None` if unknown). Records what is kept.
-    fn is_to_be_removed(&mut self, found: &Removed, gone: Option<bool>, of_another_user: bool, foreign: bool) -> bool {
+    pub(super) fn is_to_be_removed(
+        &mut self,
+        found: &Removed,
+        gone: Option<bool>,
+        of_another_user: bool,
+        foreign: bool,
+    ) -> bool {
         match gone {
             Some(false) => return false,
             None if !foreign => self.foreign.push(found.clone()),
@@ -129,30 +97,6 @@ impl Leftovers {
         }
         false
     }
-}
-
-/// The fields of a container in the engine's list that matter here.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Listed {
-    id: String,
-    #[serde(default)]
-    names: Vec<String>,
-    #[serde(default)]
-    labels: HashMap<String, String>,
-    #[serde(default, rename = "ImageID")]
-    image_id: String,
-}
-
-impl Listed {
-    fn from_summary(summary: ContainerSummary) -> Option<Self> {
-        let (names, labels) = (summary.names.unwrap_or_default(), summary.labels.unwrap_or_default());
-        Some(Self { id: summary.id?, names, labels, image_id: summary.image_id.unwrap_or_default() })
-    }
-}
-
-fn parse(list: &str) -> Result<Vec<Listed>, serde_json::Error> {
-    serde_json::from_str(list)
 }
 
 fn cgroups(look_only: bool, foreign: bool, leftovers: &mut Leftovers) -> Result<(), crate::host::HostError> {
@@ -202,22 +146,32 @@ fn search(hierarchy: &Hierarchy, directory: &Path, found: &mut BTreeMap<PathBuf,
     }
 }
 
-impl From<EngineError> for StartError {
-    fn from(error: EngineError) -> Self {
-        Self::Container(ContainerError::Engine(error))
+/// Removes the cgroup with this path from these hierarchies, with everything in it.
+pub(super) fn remove_from(hierarchies: &[Hierarchy], below: &Path) -> Result<(), FinishError> {
+    let mut result = Ok(());
+    for hierarchy in hierarchies.iter().filter(|hierarchy| !hierarchy.read_only) {
+        let cgroup = Cgroup { hierarchy: hierarchy.clone(), path: hierarchy.mount_point.join(below) };
+        let removed = destroy(&cgroup).map_err(|source| FinishError::Cgroup {
+            action: "remove the cgroup",
+            path: cgroup.path,
+            source,
+        });
+        // Continue after one that stays.
+        result = result.and(removed);
     }
+    result
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn containers_are_listed_whatever_their_state_is_called() {
-        let list = r#"[{"Id": "ab", "Names": ["/x"], "State": "stopped", "ImageID": "sha256:aa",
-            "Labels": {"highwater.owner": "b:1:2"}}]"#;
-        let listed = parse(list).unwrap();
-        assert_eq!((listed[0].id.as_str(), listed[0].names[0].as_str()), ("ab", "/x"));
-        assert_eq!((listed[0].labels["highwater.owner"].as_str(), listed[0].image_id.as_str()), ("b:1:2", "sha256:aa"));
+/// Makes systemd stop the slice. If that fails, its cgroup is removed nevertheless.
+pub(super) fn stop_slice(name: &str) {
+    let started = Command::new("systemctl")
+        .args(["stop", "--quiet", name])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let stopped = started.and_then(|mut child| wait_for_child(&mut child, STOP));
+    if !stopped.as_ref().is_ok_and(|status| status.is_some_and(|status| status.success())) {
+        tracing::debug!("systemctl could not stop {name}: {stopped:?}");
     }
 }

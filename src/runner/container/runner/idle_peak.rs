@@ -11,7 +11,7 @@ use crate::model::observation::Exactness;
 use crate::model::problem::one_line;
 use crate::model::units::Bytes;
 use crate::runner::cache;
-use crate::runner::engine::BRISK;
+use crate::runner::engine::client::BRISK;
 use crate::runner::patience::Patience;
 use crate::runner::process::Output;
 use crate::runner::{Runner, StartError, probe};

@@ -33,7 +33,8 @@ use crate::model::observation::{Container, Events, Exactness, Limits, Logs, Peak
 use crate::model::problem::one_line;
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
-use crate::runner::engine::{BRISK, CallError, Engine, SLOW, checked_id, is_refusal};
+use crate::runner::engine::Engine;
+use crate::runner::engine::client::{BRISK, CallError, SLOW, checked_id, is_refusal};
 use crate::runner::patience::Patience;
 use crate::runner::probe::{self, Report};
 use crate::runner::process::in_cgroup::{Above, Problems, unless_reset};

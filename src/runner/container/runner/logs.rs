@@ -19,7 +19,8 @@ use tokio::time::timeout;
 use super::ContainerLaunch;
 use crate::directory::{Directory, create_file};
 use crate::runner::StartError;
-use crate::runner::engine::{Allowance, Engine};
+use crate::runner::engine::Engine;
+use crate::runner::engine::client::Allowance;
 use crate::runner::patience::Patience;
 use crate::runner::process::Output;
 

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use crate::host::cgroup::Cgroup;
 use crate::host::memory::MemoryReader;
 use crate::model::problem::one_line;
-use crate::runner::container::logs::LAST_OUTPUT;
+use crate::runner::container::runner::logs::LAST_OUTPUT;
 use crate::runner::run_cgroup::has_processes;
 
 /// How long the engine may take to report the state of a container.

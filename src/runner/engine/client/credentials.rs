@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use bollard::auth::DockerCredentials;
 use serde::Deserialize;
 
-use super::contexts::config_directory;
+use crate::runner::engine::contexts::config_directory;
 use crate::runner::patience::wait_for_child;
 
 /// How long a helper may take: it may ask the user to unlock a keyring.

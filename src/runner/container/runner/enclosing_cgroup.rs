@@ -5,9 +5,7 @@
 //! the same path in all v1 hierarchies and leaves it there.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use nix::unistd::geteuid;
 
@@ -20,12 +18,9 @@ use crate::model::observation::CgroupVersion;
 use crate::model::problem::one_line;
 use crate::runner::FinishError;
 use crate::runner::cgroup_owner::CgroupOwner;
+use crate::runner::container::leftovers::{remove_from, stop_slice};
 use crate::runner::engine::Engine;
-use crate::runner::patience::wait_for_child;
-use crate::runner::run_cgroup::{RunCgroup, destroy, write_to};
-
-/// How long systemd may take to stop a slice.
-const STOP: Duration = Duration::from_secs(10);
+use crate::runner::run_cgroup::{RunCgroup, write_to};
 
 /// Why containers of this engine cannot be placed in a cgroup of our own, if that is known beforehand.
 pub(super) fn obstacle(machine: &Machine, engine: &Engine) -> Option<String> {
@@ -160,35 +155,5 @@ impl Drop for EnclosingCgroup {
         {
             tracing::warn!("{}", one_line(&error));
         }
-    }
-}
-
-/// Removes the cgroup with this path from these hierarchies, with everything in it.
-pub(super) fn remove_from(hierarchies: &[Hierarchy], below: &Path) -> Result<(), FinishError> {
-    let mut result = Ok(());
-    for hierarchy in hierarchies.iter().filter(|hierarchy| !hierarchy.read_only) {
-        let cgroup = Cgroup { hierarchy: hierarchy.clone(), path: hierarchy.mount_point.join(below) };
-        let removed = destroy(&cgroup).map_err(|source| FinishError::Cgroup {
-            action: "remove the cgroup",
-            path: cgroup.path,
-            source,
-        });
-        // Continue after one that stays.
-        result = result.and(removed);
-    }
-    result
-}
-
-/// Makes systemd stop the slice. If that fails, its cgroup is removed nevertheless.
-pub(super) fn stop_slice(name: &str) {
-    let started = Command::new("systemctl")
-        .args(["stop", "--quiet", name])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    let stopped = started.and_then(|mut child| wait_for_child(&mut child, STOP));
-    if !stopped.as_ref().is_ok_and(|status| status.is_some_and(|status| status.success())) {
-        tracing::debug!("systemctl could not stop {name}: {stopped:?}");
     }
 }
