@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 
 use highwater::model::observation::{Exactness, Observation, Peak, PeakSource, SweepRun};
 use highwater::model::reading::Reading;
+use highwater::model::timestamp::Timestamp;
 use highwater::model::units::Bytes;
 use highwater::store::import::blank;
 use highwater::store::{Folder, OBSERVATIONS, index, read};
-use jiff::Timestamp;
 
 const RECORDS: u32 = 100_000;
 const PLAN: &str = "{\"schema_version\":1}";

@@ -22,4 +22,5 @@ pub mod selection;
 pub mod signal;
 pub mod spelling;
 pub mod task;
+pub mod timestamp;
 pub mod units;

@@ -8,11 +8,11 @@ mod warning;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 
-use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::model::observation::{Exactness, Observation, Peak};
 use crate::model::reading::Reading;
+use crate::model::timestamp::Timestamp;
 use crate::model::units::Bytes;
 use crate::stats::{outlier, summary};
 

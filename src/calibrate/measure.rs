@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use nix::libc;
 
 use super::monitor::{Cancel, Observer, Stop, WatchOptions, Watched, breakdown, watch};
@@ -14,6 +13,7 @@ use crate::model::observation::{
 };
 use crate::model::prediction::{ChannelSize, Prediction};
 use crate::model::reading::Reading;
+use crate::model::timestamp::Timestamp;
 use crate::model::units::Bytes;
 use crate::runner::patience::Patience;
 use crate::runner::{End, FinishError, Finished, Runner, StartError};

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use highwater::model::escape;
+use highwater::model::timestamp::Timestamp;
 use highwater::store::bounded;
 use highwater::store::import::{About, Imported, Origin, import};
-use jiff::Timestamp;
 
 use super::exit::Exit;
 use super::failure::Failure;

@@ -16,9 +16,9 @@ use highwater::host::HostRoots;
 use highwater::host::machine::Machine;
 use highwater::model::comparison::Thresholds;
 use highwater::model::observation::{Logs, Observation, Outcome};
+use highwater::model::timestamp::Timestamp;
 use highwater::model::units::Bytes;
 use highwater::store::{Record, StoreError};
-use jiff::Timestamp;
 
 use self::result::Results;
 pub(crate) use self::subject::SubjectArgs;
@@ -233,7 +233,7 @@ pub(crate) fn append(record: Option<&mut Record>, observation: &Observation) -> 
 fn beside(record: &Path, number: u32) -> Logs {
     let folder = record.with_extension("logs");
     let folder = std::path::absolute(&folder).unwrap_or(folder);
-    let stem = format!("{}-{}-{number}", Timestamp::now().strftime("%Y%m%dT%H%M%S"), std::process::id());
+    let stem = format!("{}-{}-{number}", Timestamp::now().compact(), std::process::id());
     Logs { stdout: folder.join(format!("{stem}.stdout.log")), stderr: folder.join(format!("{stem}.stderr.log")) }
 }
 

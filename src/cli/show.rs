@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use highwater::calibrate::cells::{Cell, Cells};
-use jiff::Timestamp;
+use highwater::model::timestamp::Timestamp;
 use serde::Serialize;
 
 use super::exit::Exit;
@@ -75,9 +75,8 @@ pub(crate) fn run(args: &ShowArgs) -> Result<Exit, Failure> {
 
 /// The number of runs and cells, and when the first and the last run started.
 fn heading(runs: usize, started: Option<(Timestamp, Timestamp)>, cells: usize) -> String {
-    let day = |time: Timestamp| time.strftime("%F").to_string();
     let counted = shown::counted(runs, cells);
-    match started.map(|(first, last)| (day(first), day(last))) {
+    match started.map(|(first, last)| (first.day(), last.day())) {
         Some((first, last)) if first != last => format!("{counted}, {first} to {last}"),
         Some((first, _)) => format!("{counted}, {first}"),
         None => counted,

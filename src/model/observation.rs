@@ -3,12 +3,12 @@
 mod cache;
 mod warning;
 
+use crate::model::timestamp::Timestamp;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

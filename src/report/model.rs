@@ -6,13 +6,13 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::comparison::Thresholds;
 use crate::model::fit::{Censoring, Factor, FittedRule};
 use crate::model::observation::{Breakdown, Host, Outcome, PeakSource};
+use crate::model::timestamp::Timestamp;
 use crate::model::units::Bytes;
 
 /// The version of the JSON form of a [`Report`].

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 pub use self::leftovers::{LeftoverError, Leftovers, Removed, remove_leftovers};
 pub use self::runner::ContainerRunner;
-pub use self::user::{runs_as, user_on_host};
+pub(crate) use self::user::{runs_as, user_on_host};
 use super::StartError;
 use super::engine::EngineError;
 use super::originals::Originals;

@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::kill;
@@ -42,6 +41,7 @@ use crate::model::handoff::Recipient;
 use crate::model::observation::{CgroupVersion, Cpu, RunnerKind, Survivor, Warning};
 use crate::model::reading::Reading;
 use crate::model::signal::Signal;
+use crate::model::timestamp::Timestamp;
 use crate::model::units::Bytes;
 
 /// How long killing the remaining processes of a task may take. A process of another user, such as a set-user-ID

@@ -12,8 +12,6 @@
 mod nextflow;
 mod snakemake;
 
-use jiff::Timestamp;
-
 use super::table;
 use crate::model::delimited::Rows;
 use crate::model::observation::{
@@ -21,6 +19,7 @@ use crate::model::observation::{
 };
 use crate::model::problem::Flawed;
 use crate::model::reading::Reading;
+use crate::model::timestamp::Timestamp;
 use crate::model::units::Bytes;
 
 /// The program that wrote a table.

@@ -8,7 +8,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 
-use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -19,6 +18,7 @@ use super::read::{self, OBSERVATIONS, ReadError, Source, Unusable};
 use crate::directory::Directory;
 use crate::model::observation::{Logs, Observation};
 use crate::model::plan::current_name;
+use crate::model::timestamp::Timestamp;
 
 /// Records cannot be merged.
 #[derive(Debug, thiserror::Error)]

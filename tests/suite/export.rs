@@ -5,10 +5,10 @@ use std::fs;
 use assert_cmd::Command;
 use highwater::model::observation::{Cache, Exactness, Observation, RunnerKind, Warning};
 use highwater::model::reading::Reading;
+use highwater::model::timestamp::Timestamp;
 use highwater::model::units::Bytes;
 use highwater::store::import::blank;
 use highwater::store::{self, Source, table};
-use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::Value;
 

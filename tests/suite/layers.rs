@@ -116,6 +116,26 @@ fn the_library_neither_prints_nor_exits() {
 }
 
 #[test]
+fn public_items_name_no_type_of_a_library_that_only_the_inside_needs() {
+    let imported = Regex::new(r"\buse (nix|jiff|procfs|bollard|tokio|hyper)::[^;]*;").unwrap();
+    let name = Regex::new(r"\b[A-Z]\w*").unwrap();
+    let mut complaints = Vec::new();
+    for source in sources().iter().filter(|source| source.room().is_some()) {
+        let mut foreign = vec![r"(?:nix|jiff|procfs|bollard|tokio|hyper)::".to_owned()];
+        for import in imported.find_iter(&source.code) {
+            foreign.extend(name.find_iter(import.as_str()).map(|name| format!(r"{}\b", name.as_str())));
+        }
+        let foreign = Regex::new(&format!(r"\b(?:{})", foreign.join("|"))).unwrap();
+        for (at, item) in source.public_items() {
+            if let Some(found) = foreign.find(item) {
+                complaints.push(format!("{}:{}: `{}`", source.path, source.line(at + found.start()), found.as_str()));
+            }
+        }
+    }
+    assert!(complaints.is_empty(), "\n{}\nthe model has types for that\n", complaints.join("\n"));
+}
+
+#[test]
 fn imports_are_understood_however_they_are_written() {
     let source = Source::new(
         "src/model/rule/parse.rs",
@@ -154,6 +174,22 @@ impl Source {
 
     fn line(&self, at: usize) -> usize {
         self.code[..at].matches('\n').count() + 1
+    }
+
+    /// What a user of the library sees: signatures of functions, fields, and the variants of enums.
+    fn public_items(&self) -> Vec<(usize, &str)> {
+        let all = |text, pattern: &str| -> Vec<(usize, &str)> {
+            let pattern = Regex::new(pattern).unwrap();
+            let found = pattern.find_iter(text).collect::<Vec<regex::Match<'_>>>();
+            found.into_iter().map(|found| (found.start(), found.as_str())).collect()
+        };
+        let mut items =
+            all(&self.code, r"\bpub (?:const |async |unsafe )*fn [^{;]*|\bpub \w+: [^\n]*|\bpub type [^;]*");
+        items.extend(all(&self.code, r"(?m)^pub enum [^{]*\{(?s:.*?)\n\}|[(,]\s*pub [A-Z][^,)]*"));
+        for (start, body) in all(&self.code, r"(?m)^pub trait [^{]*\{(?s:.*?)\n\}") {
+            items.extend(all(body, r"\bfn [^{;]*").into_iter().map(|(at, item)| (start + at, item)));
+        }
+        items
     }
 
     /// The top-level names that are used, with their lines.

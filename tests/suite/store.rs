@@ -11,10 +11,10 @@ use highwater::model::observation::{
     SweepRun, Warning,
 };
 use highwater::model::reading::Reading;
+use highwater::model::timestamp::Timestamp;
 use highwater::model::units::Bytes;
 use highwater::store::import::blank;
 use highwater::store::{self, Folder, FolderError, Holder, OBSERVATIONS, ReadError, SAMPLES_IN_LINE};
-use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

@@ -7,10 +7,10 @@ use clap::{Args, ValueEnum};
 use highwater::calibrate::fit::{Group, Groups, Metric, group_records, parse_csv};
 use highwater::model::byte_order_mark;
 use highwater::model::problem::{Flawed, Problem};
+use highwater::model::timestamp::Timestamp;
 use highwater::store::bounded;
 use highwater::store::import::{About, Origin, import};
 use highwater::store::table;
-use jiff::Timestamp;
 
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;

@@ -8,7 +8,7 @@ use crate::runner::engine::{Engine, UserMapping};
 
 /// The host user who owns the files that a container of the image writes as `user`: a name or id with an optional `:`
 /// and group; root if absent. `None` if that cannot be determined.
-pub fn user_on_host(engine: &Engine, image: &str, user: Option<&str>) -> Option<Uid> {
+pub(crate) fn user_on_host(engine: &Engine, image: &str, user: Option<&str>) -> Option<Uid> {
     if !engine.facts.seems_local() {
         return None;
     }
@@ -27,7 +27,7 @@ pub fn user_on_host(engine: &Engine, image: &str, user: Option<&str>) -> Option<
 }
 
 /// The user who runs a rootless engine of this host.
-pub fn runs_as(engine: &Engine) -> Option<Uid> {
+pub(crate) fn runs_as(engine: &Engine) -> Option<Uid> {
     let socket = std::fs::metadata(engine.address.socket()?).ok()?;
     Some(Uid::from_raw(socket.uid()))
 }

@@ -6,7 +6,6 @@ use std::io::{self, Read, Seek, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
@@ -16,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{FolderError, LOCK};
 use crate::directory::Directory;
+use crate::model::timestamp::Timestamp;
 
 /// How long the child of a killed process may hold the lock, on a busy machine.
 const FROM_FORK_TO_EXEC: Duration = Duration::from_secs(2);
@@ -46,7 +46,7 @@ impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Process { pid, host, since } => {
-                write!(f, "process {pid} on {host} since {}", since.strftime("%F %T UTC"))
+                write!(f, "process {pid} on {host} since {}", since.0.strftime("%F %T UTC"))
             }
             Self::Unknown => f.write_str("another process"),
         }

@@ -4,7 +4,6 @@
 //! bytes and milliseconds.
 
 use csv::ByteRecord;
-use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
@@ -12,6 +11,7 @@ use super::{About, LeftOut, blank, is_nothing, sampled};
 use crate::model::delimited::Rows;
 use crate::model::observation::{Io, Observation, Outcome, Subject, Warning};
 use crate::model::reading::Reading;
+use crate::model::timestamp::Timestamp;
 use crate::model::units::Bytes;
 
 const REASON: &str = "Nextflow samples the resident memory of processes from time to time and adds it up: peaks \
@@ -144,10 +144,10 @@ fn micros(text: &str) -> Option<u64> {
 /// Parses `2025-05-25 12:13:14.094`, taken as UTC because it has no zone, or raw milliseconds since 1970.
 fn timestamp(text: &str) -> Option<Timestamp> {
     if let Ok(millis) = text.parse::<i64>() {
-        return Timestamp::from_millisecond(millis).ok();
+        return jiff::Timestamp::from_millisecond(millis).ok().map(Timestamp);
     }
     let time: DateTime = text.parse().ok()?;
-    time.to_zoned(TimeZone::UTC).ok().map(|time| time.timestamp())
+    time.to_zoned(TimeZone::UTC).ok().map(|time| Timestamp(time.timestamp()))
 }
 
 #[cfg(test)]

@@ -13,7 +13,6 @@ use bollard::query_parameters::{
     AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, InspectContainerOptions, KillContainerOptionsBuilder,
     StartContainerOptions, UploadToContainerOptionsBuilder,
 };
-use jiff::Timestamp;
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 use tokio::sync::oneshot;
@@ -588,7 +587,7 @@ fn seen_from_above(events: Events) -> Events {
 
 /// From start to end, by the engine's clock.
 fn wall(state: &ContainerState) -> Option<Duration> {
-    let time = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<Timestamp>().ok());
+    let time = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<jiff::Timestamp>().ok());
     let (started, finished) = (time(&state.started_at)?, time(&state.finished_at)?);
     Duration::try_from(finished.duration_since(started)).ok()
 }

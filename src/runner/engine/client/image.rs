@@ -27,20 +27,6 @@ const LARGEST_MESSAGE: u64 = 1 << 20;
 /// The largest number of layers whose progress is added up; engines allow 127.
 const MOST_LAYERS: usize = 1000;
 
-impl From<ImageInspect> for Image {
-    fn from(image: ImageInspect) -> Self {
-        let config = image.config.unwrap_or_default();
-        Self {
-            id: image.id,
-            digests: image.repo_digests.unwrap_or_default(),
-            entrypoint: config.entrypoint.unwrap_or_default(),
-            command: config.cmd.unwrap_or_default(),
-            user: config.user.filter(|user| !user.is_empty()),
-            stop_signal: config.stop_signal.filter(|signal| !signal.is_empty()),
-        }
-    }
-}
-
 impl Engine {
     /// Pulls the image if necessary and returns its properties. `progress_callback` receives the progress of the pull at
     /// least ten times a second, and can cancel it.
@@ -70,7 +56,7 @@ impl Engine {
     fn inspect_image(&self, name: &str) -> Result<Image, EngineError> {
         let action = format!("inspect the image `{name}`");
         let inspected = self.ask(&action, BRISK, self.docker.inspect_image(name));
-        inspected.map(Image::from).map_err(|error| error.explain(action))
+        inspected.map(image).map_err(|error| error.explain(action))
     }
 
     fn pull(
@@ -177,6 +163,18 @@ impl Engine {
         let mut content = Vec::new();
         entry.read_to_end(&mut content).map_err(|error| unreadable(&error.to_string()))?;
         Ok(content)
+    }
+}
+
+fn image(inspected: ImageInspect) -> Image {
+    let config = inspected.config.unwrap_or_default();
+    Image {
+        id: inspected.id,
+        digests: inspected.repo_digests.unwrap_or_default(),
+        entrypoint: config.entrypoint.unwrap_or_default(),
+        command: config.cmd.unwrap_or_default(),
+        user: config.user.filter(|user| !user.is_empty()),
+        stop_signal: config.stop_signal.filter(|signal| !signal.is_empty()),
     }
 }
 
