@@ -8,7 +8,6 @@
 
 #![expect(clippy::expect_used, clippy::print_stdout, reason = "a benchmark that cannot run says why and ends")]
 
-use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Read, Write};
 use std::path::Path;
@@ -18,7 +17,6 @@ use highwater::model::observation::{Exactness, Observation, Peak, PeakSource, Sw
 use highwater::model::reading::Reading;
 use highwater::model::timestamp::Timestamp;
 use highwater::model::units::Bytes;
-use highwater::store::import::blank;
 use highwater::store::{Folder, OBSERVATIONS, index, read};
 
 const RECORDS: u32 = 100_000;
@@ -29,13 +27,11 @@ fn observed(like: &Observation, number: u32) -> Observation {
     let exactness = Exactness::Exact { error_bound_bytes: Bytes(4096) };
     let bytes = Bytes(100_000_000 + u64::from(number));
     let (cell, run) = (format!("{:08x}", number / 10), number % 10 + 1);
-    let sweep = SweepRun { cell, case: "4 items".to_owned(), run, parameters: BTreeMap::new(), synthetic: false };
-    Observation {
-        sweep: Some(sweep),
-        peak: Reading::Value(Peak { bytes, source: PeakSource::OwnCgroup, file: None, exactness, upper_bound: None }),
-        started_at: blank(Timestamp::UNIX_EPOCH).started_at,
-        ..like.clone()
-    }
+    let mut observation = like.clone();
+    observation.sweep = Some(SweepRun::new(cell, "4 items", run));
+    observation.peak = Reading::Value(Peak::new(bytes, PeakSource::OwnCgroup, exactness));
+    observation.started_at = Timestamp::UNIX_EPOCH;
+    observation
 }
 
 fn append(folder: &mut Folder, like: &Observation, numbers: std::ops::Range<u32>) -> Duration {

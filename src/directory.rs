@@ -20,6 +20,7 @@ use nix::unistd::{Uid, UnlinkatFlags, User, geteuid, symlinkat, unlinkat};
 
 /// Why highwater does not use something in a directory although the system would allow it. The source of an [`io::Error`].
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Refusal {
     /// A symbolic link, which may lead anywhere.
     #[error("{0} is a symbolic link, which is not followed here")]

@@ -52,6 +52,7 @@ impl HostRoots {
 
 /// Why the state of the machine could not be read.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum HostError {
     /// A file could not be read.
     #[error("failed to read {path}")]

@@ -176,6 +176,7 @@ pub enum End {
 
 /// Why a task could not be started.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StartError {
     /// The command is empty.
     #[error("failed to start a task: the command is empty")]
@@ -271,6 +272,7 @@ pub enum StartError {
 
 /// Why a task could not be finished.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum FinishError {
     /// The first process could not be waited for.
     #[error("failed to wait for process {pid}")]

@@ -26,6 +26,7 @@ pub use read::{OBSERVATIONS, ReadError, Records, Source, Unusable, read};
 
 /// A record could not be written.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StoreError {
     /// The file could not be opened or created.
     #[error("failed to open the record {path}")]

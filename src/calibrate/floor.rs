@@ -144,6 +144,7 @@ pub enum SearchError<E> {
 
 /// Why there is no minimum limit.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum FloorError {
     /// The task does not succeed without a limit either.
     #[error("failed to find the minimum limit: the task fails even without one")]

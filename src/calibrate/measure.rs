@@ -23,6 +23,7 @@ const START: Duration = Duration::from_secs(10);
 
 /// Why a run has no observation.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum MeasureError {
     /// The task could not be started.
     #[error(transparent)]

@@ -16,6 +16,7 @@ use crate::tree::{self, Listing, Options, Reason, Survey, Totals, TreeError};
 
 /// Why a prediction failed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PredictError {
     /// The survey of a channel was cancelled, or is incomplete but must not be.
     #[error("failed to determine the size of the channel {channel}")]

@@ -27,6 +27,7 @@ pub struct ReportOptions {
 
 /// A report could not be made.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ReportError {
     /// The records cannot be read.
     #[error(transparent)]

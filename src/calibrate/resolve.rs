@@ -57,6 +57,7 @@ impl Resolution {
 
 /// Why a task could not be resolved.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ResolveError {
     /// The image has no such template.
     #[error(transparent)]

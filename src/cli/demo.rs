@@ -4,7 +4,6 @@ mod fitted;
 mod task;
 pub(crate) mod workload;
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -155,14 +154,9 @@ fn one(machine: &Machine, input: &Path, size: Bytes, signals: &mut Signals) -> R
     launch.stdin = Stdin::Null;
     launch.stdout = Output::Null;
     let mut runner = ProcessRunner::new(machine, launch);
-    let subject = Subject { name: Some(task.name), ..Subject::default() };
-    let sweep = SweepRun {
-        cell: format!("demo-{}", size.0),
-        case: size.to_string(),
-        run: 1,
-        parameters: BTreeMap::new(),
-        synthetic: true,
-    };
+    let subject = Subject::new(Some(task.name), Vec::new());
+    let mut sweep = SweepRun::new(format!("demo-{}", size.0), size.to_string(), 1);
+    sweep.synthetic = true;
     let observation = measure(
         &mut runner,
         RunContext { sweep: Some(sweep), ..RunContext::one_run(subject, Some(prediction.clone())) },

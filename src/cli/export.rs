@@ -72,7 +72,7 @@ pub(crate) fn run(args: &ExportArgs) -> Result<Exit, Failure> {
         table::write(&sources, format, out).map_err(|error| match error {
             TableError::Write(error) => Unfinished::Unwritten(error),
             TableError::Read(error) => Unfinished::Other(records::unreadable(error)),
-            error @ TableError::Encode(_) => Unfinished::Other(Failure::new(Exit::Usage, &error, None)),
+            error => Unfinished::Other(Failure::new(Exit::Usage, &error, None)),
         })
     })?;
     unusable.into_iter().flatten().for_each(|(path, unusable)| records::say_unusable(&path, &unusable));

@@ -159,7 +159,7 @@ fn unfound(error: FloorError) -> Result<Exit, Failure> {
             output::say("highwater: interrupted during the run without a limit; there is no result yet");
             Ok(Exit::Interrupted)
         }
-        FloorError::NoPeak | FloorError::NotKept { .. } | FloorError::Escaped { .. } => Err(no_limits(error).into()),
+        _ => Err(no_limits(error).into()),
     }
 }
 
@@ -181,7 +181,7 @@ fn remedy(run: &Observation) -> String {
              codes, as in `sh -c 'CMD; [ $? = 1 ]'`"
                 .to_owned()
         }
-        (Outcome::Interrupted { .. } | Outcome::EngineLost, _) => "run the command again".to_owned(),
+        _ => "run the command again".to_owned(),
     }
 }
 

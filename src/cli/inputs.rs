@@ -170,8 +170,8 @@ fn explain(error: &TreeError) -> Failure {
             output::say(&table::left_out(left_out));
             (Exit::CheckFailed, Some("make them readable, or remove --strict"))
         }
-        TreeError::Unreadable { .. } | TreeError::UnreadableFile { .. } => (Exit::Host, None),
         TreeError::Cancelled => (Exit::Interrupted, None),
+        _ => (Exit::Host, None),
     };
     Failure::new(exit, error, help.map(str::to_owned))
 }

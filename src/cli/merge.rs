@@ -85,6 +85,7 @@ fn failure(error: MergeError) -> Failure {
         }
         MergeError::Copy { .. } => (Exit::Host, "make sure that the file is readable and the disk has room for it"),
         MergeError::Encode(_) => (Exit::Usage, "remove that file"),
+        _ => return Failure::new(Exit::Host, &error, None),
     };
     Failure::new(exit, &error, Some(help.to_owned()))
 }

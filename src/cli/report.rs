@@ -149,6 +149,7 @@ fn no_report(error: ReportError) -> Failure {
         ReportError::UnknownRun { ref nearest, .. } => {
             (Exit::Usage, nearest.as_ref().map(|nearest| format!("did you mean `{nearest}`?")))
         }
+        _ => (Exit::Usage, None),
     };
     Failure::new(exit, &error, help)
 }

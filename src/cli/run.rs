@@ -234,7 +234,7 @@ fn beside(record: &Path, number: u32) -> Logs {
     let folder = record.with_extension("logs");
     let folder = std::path::absolute(&folder).unwrap_or(folder);
     let stem = format!("{}-{}-{number}", Timestamp::now().compact(), std::process::id());
-    Logs { stdout: folder.join(format!("{stem}.stdout.log")), stderr: folder.join(format!("{stem}.stderr.log")) }
+    Logs::new(folder.join(format!("{stem}.stdout.log")), folder.join(format!("{stem}.stderr.log")))
 }
 
 /// Reports that the engine was lost, or that the task killed the process that supervises it.

@@ -127,6 +127,7 @@ pub(crate) fn outcome(outcome: Outcome) -> String {
                 .to_owned()
         }
         Outcome::Interrupted { signal } => format!("interrupted by {}", signal_name(signal)),
+        _ => "ended in another way".to_owned(),
     }
 }
 
@@ -173,12 +174,12 @@ mod tests {
     #[test]
     fn a_lower_bound_stands_beside_its_upper_bound() {
         let exactness = Exactness::LowerBound { reason: "sampled".to_owned(), remedy: "be root".to_owned() };
-        let upper_bound = Some(UpperBound { bytes: Bytes::mib(40), file: "/sys/fs/cgroup/memory.peak".into() });
-        let sampled =
-            Peak { bytes: Bytes::mib(12), source: PeakSource::SampledProcesses, file: None, exactness, upper_bound };
+        let mut sampled = Peak::new(Bytes::mib(12), PeakSource::SampledProcesses, exactness);
+        sampled.upper_bound = Some(UpperBound::new(Bytes::mib(40), "/sys/fs/cgroup/memory.peak"));
         let bounded = peak(&Reading::Value(sampled.clone()));
         assert_eq!(bounded, "12 MiB or more, at most 40 MiB   lower bound: sampled sum of the process tree");
-        let alone = peak(&Reading::Value(Peak { upper_bound: None, ..sampled }));
+        sampled.upper_bound = None;
+        let alone = peak(&Reading::Value(sampled));
         assert_eq!(alone, "12 MiB or more   lower bound: sampled sum of the process tree");
     }
 }

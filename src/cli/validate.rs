@@ -140,13 +140,7 @@ impl Checked {
     fn problems(&self) -> &[Problem] {
         match &self.result {
             Ok(Some(flawed)) | Err(ReadError::Flawed(flawed)) => &flawed.problems,
-            Ok(None) => &[],
-            Err(
-                ReadError::Missing { .. }
-                | ReadError::Folder { .. }
-                | ReadError::TooLarge { .. }
-                | ReadError::Unreadable { .. },
-            ) => &[],
+            Ok(None) | Err(_) => &[],
         }
     }
 
@@ -162,12 +156,7 @@ impl Checked {
         let problems = match &self.result {
             Ok(None) => Vec::new(),
             Ok(Some(flawed)) | Err(ReadError::Flawed(flawed)) => Located::all(flawed),
-            Err(
-                error @ (ReadError::Missing { .. }
-                | ReadError::Folder { .. }
-                | ReadError::TooLarge { .. }
-                | ReadError::Unreadable { .. }),
-            ) => {
+            Err(error) => {
                 let problem = Problem::error("unreadable", error.to_string());
                 vec![Located::of_file(&self.name, Problem { help: error.help(), ..problem })]
             }

@@ -68,6 +68,7 @@ impl Thresholds {
 
 /// Why two thresholds are invalid.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ThresholdError {
     /// The first is below 1.
     #[error("the threshold for tight is {0}, expected a number of at least 1")]

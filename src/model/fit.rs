@@ -103,6 +103,7 @@ impl fmt::Display for FittedRule {
 
 /// Why a string is not a rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum FittedRuleError {
     /// The base is not an amount of memory.
     #[error("`{text}` is not an amount of memory")]

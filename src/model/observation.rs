@@ -3,7 +3,6 @@
 mod cache;
 mod warning;
 
-use crate::model::timestamp::Timestamp;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -14,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::prediction::{Prediction, Sizes};
 use super::reading::Reading;
+use super::timestamp::Timestamp;
 use super::units::Bytes;
 
 pub use cache::{Cache, Dropped};
@@ -27,6 +27,7 @@ pub const SCHEMA_VERSION: u32 = 2;
 /// The record of one run. Amounts are in bytes, times in microseconds unless a name says otherwise.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self")]
+#[non_exhaustive]
 pub struct Observation {
     /// The version of this form of JSON.
     pub schema_version: u32,
@@ -152,6 +153,7 @@ impl Observation {
 
 /// The run's place in a sweep. A cell is one input case with one choice of parameters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct SweepRun {
     /// The key of the cell: a digest of the task, its image, the listing of its inputs and the parameters.
     pub cell: String,
@@ -167,8 +169,16 @@ pub struct SweepRun {
     pub synthetic: bool,
 }
 
+impl SweepRun {
+    /// The run of this number of a cell without parameters, on an input that is not synthetic.
+    pub fn new(cell: impl Into<String>, case: impl Into<String>, run: u32) -> Self {
+        Self { cell: cell.into(), case: case.into(), run, parameters: BTreeMap::new(), synthetic: false }
+    }
+}
+
 /// The sizes of a channel: everything that a scale rule can count.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct InputSizes {
     /// The name of the channel; `input` for a bare command.
     pub channel: String,
@@ -180,8 +190,16 @@ pub struct InputSizes {
     pub by_extension: BTreeMap<String, Sizes>,
 }
 
+impl InputSizes {
+    /// A channel whose files have no extension.
+    pub fn new(channel: impl Into<String>, all: Sizes) -> Self {
+        Self { channel: channel.into(), all, by_extension: BTreeMap::new() }
+    }
+}
+
 /// The task or command of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct Subject {
     /// The task's name, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -190,9 +208,17 @@ pub struct Subject {
     pub command: Vec<String>,
 }
 
+impl Subject {
+    /// A task by its name, if it has one, and its command.
+    pub fn new(name: Option<String>, command: Vec<String>) -> Self {
+        Self { name, command }
+    }
+}
+
 /// How a task was run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum RunnerKind {
     /// As a process of this machine.
     Process,
@@ -204,6 +230,7 @@ pub enum RunnerKind {
 
 /// A container and its engine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct Container {
     /// The image name as given.
     pub image: String,
@@ -226,6 +253,7 @@ pub struct Container {
 
 /// A container engine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct Engine {
     /// Its name, such as `Docker Engine`.
     pub name: String,
@@ -245,6 +273,7 @@ pub struct Engine {
 
 /// The files with a task's output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct Logs {
     /// Its stdout.
     pub stdout: PathBuf,
@@ -252,8 +281,16 @@ pub struct Logs {
     pub stderr: PathBuf,
 }
 
+impl Logs {
+    /// Output in these files.
+    pub fn new(stdout: impl Into<PathBuf>, stderr: impl Into<PathBuf>) -> Self {
+        Self { stdout: stdout.into(), stderr: stderr.into() }
+    }
+}
+
 /// The minimum limit under which a task still succeeds: what it needs, excluding what the kernel can reclaim.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct Floor {
     /// The lowest limit that was enough.
     pub bytes: Bytes,
@@ -275,6 +312,7 @@ pub struct Floor {
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Outcome {
     /// The first process exited by itself.
     Exited {
@@ -325,6 +363,7 @@ impl Outcome {
 
 /// A peak: its value, its source and its exactness.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct Peak {
     /// The most memory charged at one time.
     pub bytes: Bytes,
@@ -341,6 +380,11 @@ pub struct Peak {
 }
 
 impl Peak {
+    /// A peak without a kernel file and an upper bound.
+    pub fn new(bytes: Bytes, source: PeakSource, exactness: Exactness) -> Self {
+        Self { bytes, source, file: None, exactness, upper_bound: None }
+    }
+
     /// The amount as far as known: `200 MiB`, `200 MiB or more`, `200 MiB or more, at most 300 MiB`, or `below 512 KiB`
     /// if it is within the error bound.
     pub fn words(&self) -> String {
@@ -360,6 +404,7 @@ impl Peak {
 /// An upper bound of a peak: the highest value of a counter that covers the task and more. It includes the usage of
 /// others, which may have freed memory by the time of the peak.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct UpperBound {
     /// In bytes.
     pub bytes: Bytes,
@@ -367,9 +412,17 @@ pub struct UpperBound {
     pub file: PathBuf,
 }
 
+impl UpperBound {
+    /// What this kernel file showed.
+    pub fn new(bytes: Bytes, file: impl Into<PathBuf>) -> Self {
+        Self { bytes, file: file.into() }
+    }
+}
+
 /// The way a peak was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum PeakSource {
     /// The kernel's counter of a cgroup for this run alone, read after its end.
     OwnCgroup,
@@ -436,6 +489,7 @@ impl Exactness {
 
 /// The composition of memory. The parts do not overlap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct Breakdown {
     /// When it was read, from the start of the run.
     pub at_us: u64,
@@ -453,8 +507,17 @@ pub struct Breakdown {
     pub swap: Reading<Bytes>,
 }
 
+impl Breakdown {
+    /// A sample whose composition is unknown.
+    pub fn new(at_us: u64, current: Bytes) -> Self {
+        let [anon, file, shmem, kernel, swap] = [Reading::Unsupported; 5];
+        Self { at_us, current, anon, file, shmem, kernel, swap }
+    }
+}
+
 /// The anonymous memory of one process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct ProcessSize {
     /// Its pid.
     pub pid: i32,
@@ -466,6 +529,7 @@ pub struct ProcessSize {
 
 /// A process that survived SIGKILL, as one in an uninterruptible wait does until the wait ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct Survivor {
     /// Its pid.
     pub pid: i32,
@@ -488,6 +552,7 @@ impl fmt::Display for Survivor {
 
 /// Swap usage. A memory peak does not include swap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct Swap {
     /// The most at one time (`memory.swap.peak`, Linux 6.5+).
     pub peak: Reading<Bytes>,
@@ -498,6 +563,7 @@ pub struct Swap {
 /// The limits in force; `null` means no limit. A run without a cgroup of its own has only an effective limit: that of
 /// the enclosing cgroups, as far as they can be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct Limits {
     /// Of the run's own cgroup.
     pub own: Reading<Option<Bytes>>,
@@ -518,6 +584,7 @@ impl Limits {
 /// How often the limit was reached (`memory.events`; on v1 `memory.failcnt` and `memory.oom_control`). Without a cgroup
 /// of its own: how often that of the enclosing cgroup was reached during the run, by the run or by others there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct Events {
     /// How often the usage was about to go over the limit.
     pub limit_hits: Reading<u64>,
@@ -530,6 +597,7 @@ pub struct Events {
 
 /// CPU time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct Cpu {
     /// In user mode.
     pub user_us: u64,
@@ -542,6 +610,7 @@ pub struct Cpu {
 /// The source of a CPU time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum CpuSource {
     /// `cpu.stat` of the cgroup: all processes.
     Cgroup,
@@ -551,6 +620,7 @@ pub enum CpuSource {
 
 /// Bytes read from and written to block devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct Io {
     /// Read.
     pub read: Bytes,
@@ -560,6 +630,7 @@ pub struct Io {
 
 /// Time spent waiting for memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct Pressure {
     /// At least one task waited.
     pub some_us: u64,
@@ -569,6 +640,7 @@ pub struct Pressure {
 
 /// Memory over time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct Series {
     /// Number of samples taken; more than are stored if the series was thinned.
     pub taken: u64,
@@ -593,6 +665,7 @@ impl Series {
 
 /// The machine that a run was measured on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct Host {
     /// Kernel release.
     pub kernel: String,

@@ -17,6 +17,7 @@ const SCRIPT: &str = include_str!("html/script.js");
 
 /// A report could not be rendered.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum HtmlError {
     /// The template does not match its values.
     #[error("failed to render the report")]

@@ -142,6 +142,7 @@ pub enum UseProbe {
 
 /// Why a container could not be created or started.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ContainerError {
     /// The engine failed or refused.
     #[error(transparent)]

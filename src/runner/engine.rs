@@ -63,6 +63,7 @@ pub struct FailedAddress {
 
 /// Why a request to an engine failed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum EngineError {
     /// No engine answers at any of the addresses.
     #[error("failed to find a container engine: {}", list(.tried))]

@@ -83,6 +83,7 @@ pub struct Report {
 
 /// Why a result is invalid.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ReportError {
     /// Its first line is not that of a result.
     #[error("not the result of a probe")]

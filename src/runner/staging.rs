@@ -33,6 +33,7 @@ pub const MOST_MOUNTS: usize = 1000;
 
 /// Why an input could not be staged.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StagingError {
     /// A file or directory could not be created.
     #[error("failed to {action} {path}")]

@@ -66,6 +66,7 @@ pub struct View {
 
 /// Why a view could not be built.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ViewError {
     /// An invalid mount.
     #[error("failed to mount at {target}: {reason}")]

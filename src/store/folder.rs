@@ -45,6 +45,7 @@ pub const SAMPLES_IN_LINE: usize = 16;
 
 /// The directory of a sweep cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum FolderError {
     /// The directory or something in it could not be created.
     #[error("failed to create {path}")]

@@ -22,6 +22,7 @@ use crate::model::timestamp::Timestamp;
 
 /// Records cannot be merged.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum MergeError {
     /// Records could not be read.
     #[error(transparent)]

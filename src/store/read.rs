@@ -18,6 +18,7 @@ pub const OBSERVATIONS: &str = "observations.jsonl";
 
 /// Records could not be read.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ReadError {
     /// The file does not exist or cannot be read.
     #[error("failed to read the records {path}")]

@@ -45,6 +45,7 @@ pub(super) use cell::micros;
 
 /// A table could not be written.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TableError {
     /// An observation that has no JSON form, such as one with a path that is not UTF-8.
     #[error("failed to write an observation as JSON")]

@@ -7,6 +7,7 @@ use super::excluded::Excluded;
 
 /// Why a survey failed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TreeError {
     /// The channel does not exist.
     #[error("{} does not exist", path.display())]

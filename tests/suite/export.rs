@@ -289,7 +289,9 @@ fn a_trace_of_nextflow_becomes_lower_bounds() {
     assert_eq!(status, 0);
     insta::assert_snapshot!(stderr);
     assert_eq!(runs.len(), 3);
-    insta::assert_json_snapshot!(Observation { tool_version: "…".to_owned(), ..runs[0].clone() });
+    let mut first = runs[0].clone();
+    first.tool_version = "…".to_owned();
+    insta::assert_json_snapshot!(first);
     let peaks: Vec<u64> = runs.iter().filter_map(|run| run.peak.as_ref().value()).map(|peak| peak.bytes.0).collect();
     assert_eq!(peaks, [3 << 29, 3_250_586, 3_565_159]);
     assert!(runs[1].censored && !runs[1].outcome.succeeded());

@@ -70,6 +70,7 @@ fn each_accepted_form_has_a_defined_meaning() {
             Ok(bytes) => bytes.0.to_string(),
             Err(EvalError::Negative { result, .. }) => format!("negative: {result}"),
             Err(EvalError::Overflow { result, .. }) => format!("too large: {result}"),
+            Err(other) => panic!("{other}"),
         };
         writeln!(
             table,
@@ -183,6 +184,7 @@ proptest! {
             Ok(bytes) => prop_assert_eq!(BigInt::from(bytes.0), meant),
             Err(EvalError::Negative { .. }) => prop_assert!(negative, "{}", meant),
             Err(EvalError::Overflow { .. }) => prop_assert!(!negative && meant > BigInt::from(u64::MAX), "{}", meant),
+            Err(other) => prop_assert!(false, "{}", other),
         }
     }
 }

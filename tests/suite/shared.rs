@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use highwater::model::observation::{Logs, Observation};
+use highwater::model::observation::Logs;
 use highwater::store::{self, Folder, OBSERVATIONS, Record};
 use nix::unistd::geteuid;
 
@@ -77,8 +77,8 @@ impl Bench {
     fn sweep_that_names(&self, name: &str, stdout: &Path) -> PathBuf {
         let path = self.path(name);
         drop(Folder::create(&path, PLAN).unwrap());
-        let logs = Logs { stdout: stdout.to_owned(), stderr: stdout.to_owned() };
-        let observation = Observation { logs: Some(logs), ..observed("a", 1, 1_000_000, 2) };
+        let mut observation = observed("a", 1, 1_000_000, 2);
+        observation.logs = Some(Logs::new(stdout, stdout));
         Record::open(&path.join(OBSERVATIONS)).unwrap().append(&observation).unwrap();
         path
     }
@@ -315,8 +315,8 @@ fn logs_of_a_single_record_are_found_where_they_were_and_where_they_went() {
     let bench = Bench::new();
     fs::create_dir(bench.path("runs.logs")).unwrap();
     fs::write(bench.path("runs.logs/1.log"), "said\n").unwrap();
-    let logs = Logs { stdout: bench.path("runs.logs/1.log"), stderr: bench.path("runs.logs/1.log") };
-    let observation = Observation { logs: Some(logs), ..observed("a", 1, 1_000_000, 2) };
+    let mut observation = observed("a", 1, 1_000_000, 2);
+    observation.logs = Some(Logs::new(bench.path("runs.logs/1.log"), bench.path("runs.logs/1.log")));
     Record::open(&bench.path("runs.jsonl")).unwrap().append(&observation).unwrap();
     assert_eq!(bench.highwater(&["logs", "runs.jsonl"]), (0, "said\n".to_owned(), "said\n".to_owned()));
     fs::create_dir(bench.path("moved")).unwrap();

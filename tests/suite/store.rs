@@ -1,14 +1,14 @@
 //! Directories of records: their promises hold if writers are killed, disks are full, and lines are broken.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use highwater::model::observation::{
-    Breakdown, Cache, Dropped, Exactness, Logs, Observation, Peak, PeakSource, RunnerKind, SCHEMA_VERSION, Series,
-    SweepRun, Warning,
+    Breakdown, Cache, Dropped, Exactness, Logs, Observation, Peak, PeakSource, RunnerKind, SCHEMA_VERSION, SweepRun,
+    Warning,
 };
 use highwater::model::reading::Reading;
 use highwater::model::timestamp::Timestamp;
@@ -29,30 +29,21 @@ pub(crate) const PLAN: &str = r#"{"schema_version":1,"cells":[{"key":"d"},{"key"
 pub(crate) fn observed(cell: &str, run: u32, peak: u64, samples: u64) -> Observation {
     let sample = |at| {
         let part = Reading::Value(Bytes(at * 10));
-        let (at_us, current) = (at * 100_000, Bytes(peak / 2 + at));
-        Breakdown { at_us, current, anon: part, file: part, shmem: part, kernel: part, swap: part }
+        let mut sample = Breakdown::new(at * 100_000, Bytes(peak / 2 + at));
+        for place in [&mut sample.anon, &mut sample.file, &mut sample.shmem, &mut sample.kernel, &mut sample.swap] {
+            *place = part;
+        }
+        sample
     };
     let exactness = Exactness::Exact { error_bound_bytes: Bytes(4096) };
-    Observation {
-        sweep: Some(SweepRun {
-            cell: cell.to_owned(),
-            case: format!("case {cell}"),
-            run,
-            parameters: BTreeMap::new(),
-            synthetic: false,
-        }),
-        runner: RunnerKind::Process,
-        wall_us: 1_000_000 + u64::from(run),
-        peak: Reading::Value(Peak {
-            bytes: Bytes(peak),
-            source: PeakSource::OwnCgroup,
-            file: None,
-            exactness,
-            upper_bound: None,
-        }),
-        series: Series { taken: samples, samples: (0..samples).map(sample).collect(), file: None },
-        ..blank(Timestamp::from_second(1_700_000_000 + i64::from(run)).unwrap())
-    }
+    let mut observation = blank(Timestamp::from_second(1_700_000_000 + i64::from(run)).unwrap());
+    observation.sweep = Some(SweepRun::new(cell, format!("case {cell}"), run));
+    observation.runner = RunnerKind::Process;
+    observation.wall_us = 1_000_000 + u64::from(run);
+    observation.peak = Reading::Value(Peak::new(Bytes(peak), PeakSource::OwnCgroup, exactness));
+    observation.series.taken = samples;
+    observation.series.samples = (0..samples).map(sample).collect();
+    observation
 }
 
 /// A process of this binary that runs a part of a test in a directory.
@@ -198,8 +189,8 @@ fn a_series_is_thinned_in_the_line_and_whole_beside_it() {
     let mut folder = Folder::create(&path, PLAN).unwrap();
     let kept = folder.run_folder("a", 1).unwrap();
     fs::write(kept.join("stdout"), "hello\n").unwrap();
-    let logs = Some(Logs { stdout: kept.join("stdout"), stderr: kept.join("stderr") });
-    let observation = Observation { logs, ..observed("a", 1, 1_000_000, 1000) };
+    let mut observation = observed("a", 1, 1_000_000, 1000);
+    observation.logs = Some(Logs::new(kept.join("stdout"), kept.join("stderr")));
     folder.append(&observation).unwrap();
     // The same run again: its files go elsewhere.
     assert_ne!(folder.run_folder("a", 1).unwrap(), kept);

@@ -18,6 +18,7 @@ pub trait ProcessingContainers {
 
 /// Why the document of an image is not available.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LookupError {
     /// Its location was not given.
     #[error("its processing-container.json is unknown")]

@@ -17,6 +17,7 @@ const MOST_NAMES: usize = 1000;
 
 /// Why a document could not be read.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ReadError {
     /// The file does not exist.
     #[error("file not found: {}", path.display())]

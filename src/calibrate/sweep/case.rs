@@ -81,6 +81,7 @@ impl CaseInput {
 
 /// Why there are no cases.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CaseError {
     /// Channels have different numbers of directories.
     #[error("the channel {first} has {first_count} directories, but the channel {other} has {other_count}")]

@@ -70,6 +70,7 @@ impl File {
                 let help = "insert it by hand; `highwater fit --emit task-api` prints it".to_owned();
                 Failure::new(Exit::Usage, &error, Some(help))
             }
+            _ => Failure::new(Exit::Usage, &error, None),
         })?;
         for note in &edited.notes {
             output::say(&printable(&format!("note: {note}")));

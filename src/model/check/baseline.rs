@@ -162,6 +162,7 @@ impl BaselineHost {
 
 /// Why a baseline is not usable.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum BaselineError {
     /// A newer highwater wrote it.
     #[error("the baseline {name} has schema version {found}, this highwater supports up to {SCHEMA_VERSION}")]

@@ -97,6 +97,7 @@ impl Default for Repeats {
 
 /// Why thresholds are invalid.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ThresholdError {
     /// The relative threshold is not a share.
     #[error("the relative threshold is {0}, expected a share from 0.1% to 1000%")]

@@ -35,6 +35,7 @@ pub struct Edited {
 
 /// Why a calibration could not be written into a document.
 #[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum EditError {
     /// The document is invalid, or has no place for it.
     #[error(transparent)]

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 /// cache yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "state", rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Cache {
     /// The inputs were read once.
     Warm,
@@ -22,6 +23,7 @@ pub enum Cache {
 /// What was dropped from the page cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Dropped {
     /// All clean pages of the machine, including programs and libraries.
     Everything,

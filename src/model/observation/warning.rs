@@ -15,6 +15,7 @@ use crate::model::units::Bytes;
 /// `Display`, the text of its `error` attribute, is what people read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
 #[serde(tag = "code", rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Warning {
     /// Much of the peak was reached between two samples, so the breakdown does not show it.
     #[error(
@@ -323,6 +324,7 @@ impl Warning {
 /// Why a search for the minimum limit has no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum FloorNotFound {
     /// The same limit was enough in one try and not in another.
     #[error("its floor was not found: tries under the same limit ended differently")]

@@ -19,6 +19,7 @@ pub struct Parameter {
 
 /// Why parameters cannot be combined.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum GridError {
     /// A parameter has no values.
     #[error("the grid is empty: the parameter {0} has no values")]

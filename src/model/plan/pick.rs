@@ -78,6 +78,7 @@ impl fmt::Display for Pick {
 
 /// Why a subset is not possible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PickError {
     /// There are too few items.
     #[error("{asked} items requested, but there are only {there}")]

@@ -29,6 +29,7 @@ impl RuleError {
 
 /// A rule has no usable result for an input.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum EvalError {
     /// A negative result.
     #[error("{} is negative for n = {}: {result} bytes", quote(formula), n.0)]

@@ -12,6 +12,7 @@ const FINER: u32 = 2;
 
 /// A plot could not be rendered as PNG.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PngError {
     /// Drawing failed.
     #[error("failed to draw the plot {name}: {reason}")]

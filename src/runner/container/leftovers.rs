@@ -70,6 +70,7 @@ pub fn remove_leftovers(engine: Option<&Engine>, look_only: bool, foreign: bool)
 
 /// Why leftovers could not be searched for.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LeftoverError {
     /// The engine failed.
     #[error(transparent)]

@@ -13,6 +13,7 @@ use super::Address;
 
 /// Why the current docker context could not be read.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ContextError {
     /// Its file cannot be read.
     #[error("failed to read {path}, the docker context `{name}`")]

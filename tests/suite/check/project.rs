@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use highwater::model::observation::{Host, InputSizes, Observation, SweepRun};
+use highwater::model::observation::{InputSizes, Observation, SweepRun};
 use highwater::model::prediction::Sizes;
 use highwater::model::reading::Reading;
 use highwater::model::units::Bytes;
@@ -31,16 +31,10 @@ pub(super) const SEGMENT: &str = "[tasks.segment]\ncommand = [\"./segment\", \"{
 /// A run of a cell with an input of `n` bytes (none if 0).
 pub(super) fn run(cell: &str, n: u64, peak: u64) -> Observation {
     let mut observation: Observation = serde_json::from_str(RUN).unwrap();
-    observation.sweep = Some(SweepRun {
-        cell: cell.to_owned(),
-        case: cell.to_owned(),
-        run: 1,
-        parameters: Default::default(),
-        synthetic: false,
-    });
+    observation.sweep = Some(SweepRun::new(cell, cell, 1));
     if n > 0 {
         let all = Sizes { files: 1, sum: Bytes(n), ..Sizes::default() };
-        observation.inputs = vec![InputSizes { channel: "input".to_owned(), all, by_extension: Default::default() }];
+        observation.inputs = vec![InputSizes::new("input", all)];
     }
     let Reading::Value(of) = &mut observation.peak else { panic!("{observation:?}") };
     of.bytes = Bytes(peak);
@@ -60,11 +54,9 @@ pub(super) fn sweep(sizes: &[u64], need: impl Fn(u64) -> u64) -> Vec<Observation
 /// The same runs on another host.
 pub(super) fn elsewhere(mut runs: Vec<Observation>) -> Vec<Observation> {
     for run in &mut runs {
-        run.host = run.host.clone().map(|host| Host {
-            kernel: "5.10.0".to_owned(),
-            architecture: "aarch64".to_owned(),
-            ..host
-        });
+        let Reading::Value(host) = &mut run.host else { panic!("{run:?}") };
+        host.kernel = "5.10.0".to_owned();
+        host.architecture = "aarch64".to_owned();
     }
     runs
 }

@@ -43,8 +43,7 @@ fn bounds(mut runs: Vec<Observation>, most: Option<u64>) -> Vec<Observation> {
     for run in &mut runs {
         let Reading::Value(peak) = &mut run.peak else { panic!("{run:?}") };
         peak.exactness = Exactness::LowerBound { reason: "sampled".to_owned(), remedy: "be root".to_owned() };
-        let file = "/sys/fs/cgroup/memory.peak".into();
-        peak.upper_bound = most.map(|mib| UpperBound { bytes: Bytes(mib * MIB), file });
+        peak.upper_bound = most.map(|mib| UpperBound::new(Bytes(mib * MIB), "/sys/fs/cgroup/memory.peak"));
     }
     runs
 }
