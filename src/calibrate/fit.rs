@@ -101,6 +101,7 @@ impl Objective {
 
 /// Options of a fit.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct FitOptions {
     /// How the consumer combines base and growth.
     pub form: Form,

@@ -38,6 +38,7 @@ pub enum MeasureError {
 
 /// The context of a run: known before it starts, and part of its record.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct RunContext {
     /// What to run.
     pub subject: Subject,

@@ -25,6 +25,7 @@ pub use crate::runner::patience::{Cancel, Never, Request};
 
 /// Options for watching a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct WatchOptions {
     /// How long the run may take.
     pub timeout: Option<Duration>,

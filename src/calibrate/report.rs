@@ -16,6 +16,7 @@ use crate::store::{OBSERVATIONS, ReadError, Records, Source, Unusable};
 
 /// Options of a report.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct ReportOptions {
     /// How rules are fitted.
     pub fit: FitOptions,

@@ -61,6 +61,7 @@ pub enum What {
 
 /// What to run, and how.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Spec {
     /// What to run.
     pub what: What,
@@ -174,6 +175,7 @@ pub enum UseCgroup {
 
 /// Options that may differ between runs of the same subject.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct RunOptions {
     /// The memory limit.
     pub limit: Option<Bytes>,

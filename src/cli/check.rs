@@ -166,7 +166,10 @@ fn check(args: &CheckArgs, setup: &Setup) -> Result<Judgement, Failure> {
 }
 
 fn options(args: &CheckArgs) -> CheckOptions {
-    CheckOptions { engine: args.engine.options(), log_dir: args.log_dir.clone() }
+    let mut options = CheckOptions::default();
+    options.engine = args.engine.options();
+    options.log_dir.clone_from(&args.log_dir);
+    options
 }
 
 /// Rewrites the baseline.

@@ -157,15 +157,11 @@ fn one(machine: &Machine, input: &Path, size: Bytes, signals: &mut Signals) -> R
     let subject = Subject::new(Some(task.name), Vec::new());
     let mut sweep = SweepRun::new(format!("demo-{}", size.0), size.to_string(), 1);
     sweep.synthetic = true;
-    let observation = measure(
-        &mut runner,
-        RunContext { sweep: Some(sweep), ..RunContext::one_run(subject, Some(prediction.clone())) },
-        machine.facts.clone(),
-        &WatchOptions::default(),
-        Some(signals),
-        &mut (),
-    )
-    .map_err(|error| Failure::new(Exit::Host, &error, None))?;
+    let mut context = RunContext::one_run(subject, Some(prediction.clone()));
+    context.sweep = Some(sweep);
+    let observation =
+        measure(&mut runner, context, machine.facts.clone(), &WatchOptions::default(), Some(signals), &mut ())
+            .map_err(|error| Failure::new(Exit::Host, &error, None))?;
     let interrupted = matches!(observation.outcome, Outcome::Interrupted { .. });
     Ok((!interrupted).then_some(Run { prediction, observation }))
 }

@@ -28,11 +28,13 @@ enum Pull {
 
 impl EngineArgs {
     pub(crate) fn options(&self) -> EngineOptions {
-        let pull = match self.pull {
+        let mut options = EngineOptions::default();
+        options.host.clone_from(&self.host);
+        options.pull = match self.pull {
             Pull::Always => PullPolicy::Always,
             Pull::Missing => PullPolicy::Missing,
             Pull::Never => PullPolicy::Never,
         };
-        EngineOptions { host: self.host.clone(), pull }
+        options
     }
 }

@@ -135,12 +135,13 @@ impl OptionArgs {
             ObjectiveArg::Waste => Objective::Waste,
             ObjectiveArg::Safe => Objective::Safe,
         };
-        let form = match self.form {
+        let mut options = FitOptions::new(objective);
+        options.form = match self.form {
             FormArg::Max => Form::Max,
             FormArg::Sum => Form::Sum,
         };
-        let failures = self.failures.unwrap_or(objective.default_failures());
-        FitOptions { form, failures, ..FitOptions::new(objective) }
+        options.failures = self.failures.unwrap_or(options.failures);
+        options
     }
 }
 

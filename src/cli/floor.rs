@@ -209,8 +209,10 @@ impl Trial for Bench<'_> {
     fn run(&mut self, limit: Option<Bytes>, timeout: Option<Duration>) -> Result<Ran, Failure> {
         self.runs += 1;
         let conditions = self.conditions(limit)?;
-        let timeout = [self.args.timeout, timeout].into_iter().flatten().min();
-        let how = WatchOptions { timeout, kill_after: self.args.kill_after, interval: self.args.sample_interval };
+        let mut how = WatchOptions::default();
+        how.timeout = [self.args.timeout, timeout].into_iter().flatten().min();
+        how.kill_after = self.args.kill_after;
+        how.interval = self.args.sample_interval;
         self.progress.start(limit);
         let about = self.start.about();
         let options = (&conditions, &how);
@@ -237,16 +239,13 @@ impl Trial for Bench<'_> {
 
 impl Bench<'_> {
     fn conditions(&self, limit: Option<Bytes>) -> Result<RunOptions, Failure> {
-        let mut conditions = RunOptions {
-            limit,
-            cgroup: UseCgroup::Always,
-            env: Vec::new(),
-            // Standard input can be read only once.
-            stdin: Stdin::Null,
-            stdout: Output::Null,
-            stderr: if limit.is_none() { Output::Inherit } else { Output::Null },
-            logs: None,
-        };
+        let mut conditions = RunOptions::default();
+        conditions.limit = limit;
+        conditions.cgroup = UseCgroup::Always;
+        // Standard input can be read only once.
+        conditions.stdin = Stdin::Null;
+        conditions.stdout = Output::Null;
+        conditions.stderr = if limit.is_none() { Output::Inherit } else { Output::Null };
         if let Some(folder) = &self.args.log_dir {
             conditions.output_to(folder, &format!("{}.", self.runs))?;
         }

@@ -130,8 +130,10 @@ fn report_on(args: &ReportArgs) -> Result<Report, Failure> {
         args.records.iter().map(|path| records::open_rereadable(path)).collect::<Result<Vec<_>, Failure>>()?;
     let is_comparison = sources.len() == 2 && !args.together;
     let (earlier, now) = sources.split_at(usize::from(is_comparison));
-    let options =
-        ReportOptions { fit: args.options.fit_options(), pool_parameters: args.pool_parameters, run: args.run.clone() };
+    let mut options = ReportOptions::default();
+    options.fit = args.options.fit_options();
+    options.pool_parameters = args.pool_parameters;
+    options.run.clone_from(&args.run);
     let report = report_files(now, earlier, &options, &mut records::say_unusable).map_err(no_report)?;
     if report.notes.contains(&too_many()) {
         output::say(&format!("highwater: {}", too_many()));

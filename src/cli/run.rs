@@ -198,7 +198,10 @@ fn run_once(
     number: u32,
     signals: &mut Signals,
 ) -> Result<Observation, Failure> {
-    let how = WatchOptions { timeout: args.timeout, kill_after: args.kill_after, interval: args.sample_interval };
+    let mut how = WatchOptions::default();
+    how.timeout = args.timeout;
+    how.kill_after = args.kill_after;
+    how.interval = args.sample_interval;
     let mut live = Live::new(!args.quiet);
     let options = conditions(args, start, number)?;
     let measured = start.measure(machine, (&options, &how), start.about(), Some(signals), &mut live);
@@ -207,8 +210,9 @@ fn run_once(
 
 /// The options of the run with this number.
 fn conditions(args: &RunArgs, start: &Workload, number: u32) -> Result<RunOptions, Failure> {
-    let limit = if args.enforce { start.predicted_limit() } else { args.limit };
-    let mut conditions = RunOptions { limit, cgroup: args.cgroup.into(), ..RunOptions::default() };
+    let mut conditions = RunOptions::default();
+    conditions.limit = if args.enforce { start.predicted_limit() } else { args.limit };
+    conditions.cgroup = args.cgroup.into();
     match (&args.log_dir, &args.record) {
         (Some(folder), _) => {
             let stem = if args.runs == 1 { String::new() } else { format!("{number}.") };

@@ -75,11 +75,10 @@ pub(crate) struct TaskArgs {
 
 impl TaskArgs {
     pub(crate) fn options(&self) -> TaskOptions {
-        TaskOptions {
-            processing_container: self.processing_container.clone(),
-            set: self.template.set.clone(),
-            ..TaskOptions::default()
-        }
+        let mut options = TaskOptions::default();
+        options.processing_container.clone_from(&self.processing_container);
+        options.set.clone_from(&self.template.set);
+        options
     }
 
     /// Reads and resolves a task. Relative paths in it start in the current directory.

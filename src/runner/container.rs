@@ -33,6 +33,7 @@ pub const LEAST_LIMIT: Bytes = Bytes(6 << 20);
 
 /// What to run in a container, and its options.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ContainerLaunch {
     /// The image, which the engine already has.
     pub image: String,

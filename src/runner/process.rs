@@ -53,6 +53,7 @@ const ORPHANS_ATTEMPTS: usize = 4;
 
 /// What to run, and its options.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Launch {
     /// The program, looked up along the `PATH` of `env`, and its arguments.
     pub command: Vec<OsString>,

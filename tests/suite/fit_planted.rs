@@ -146,7 +146,8 @@ fn a_limit_that_half_of_the_runs_reach_does_not_hide_the_rule() {
 
 #[test]
 fn a_sum_is_found_where_it_is_asked_for() {
-    let options = FitOptions { form: Form::Sum, ..FitOptions::default() };
+    let mut options = FitOptions::default();
+    options.form = Form::Sum;
     let found = (0..SEEDS).filter(|seed| {
         let mut rng = Rng::with_seed(*seed);
         let planted = Planted { decoy: false, ..Planted::new(0.0, 1.5, 1) };

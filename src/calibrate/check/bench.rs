@@ -66,6 +66,7 @@ impl Session for Never {
 
 /// Options of a check that are not in its configuration.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct CheckOptions {
     /// The container engine.
     pub engine: EngineOptions,

@@ -189,6 +189,7 @@ impl ContainerWorkload {
 
 /// Options of containers.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct ContainerOptions {
     /// Mounts in addition to those of the task.
     pub mount: Vec<Bind>,

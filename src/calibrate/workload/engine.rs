@@ -15,6 +15,7 @@ pub const PROCESSING_CONTAINER: &str = "/processing-container.json";
 
 /// Which engine, and what it may do.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct EngineOptions {
     /// Its address, such as `unix:///run/podman/podman.sock`; if absent, the usual ones are tried.
     pub host: Option<String>,

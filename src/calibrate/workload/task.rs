@@ -28,6 +28,7 @@ pub fn variables(assignments: &[String]) -> Result<Variables, Failure> {
 
 /// How a task and its template are found.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct TaskOptions {
     /// The image's processing-container.json, for a task that calls its template by name.
     pub processing_container: Option<PathBuf>,

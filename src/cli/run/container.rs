@@ -92,17 +92,17 @@ impl From<ProbeArg> for UseProbe {
 
 impl ContainerArgs {
     pub(super) fn options(&self) -> ContainerOptions {
-        ContainerOptions {
-            mount: self.mount.clone(),
-            env: self.env.clone(),
-            user: self.user.clone(),
-            network: self.network.clone(),
-            name: self.name.clone(),
-            label: self.label.clone(),
-            entrypoint: self.entrypoint.clone(),
-            workdir: self.workdir.clone(),
-            probe: self.probe.into(),
-            idle_peak: self.idle_peak,
-        }
+        let mut options = ContainerOptions::default();
+        options.mount.clone_from(&self.mount);
+        options.env.clone_from(&self.env);
+        options.user.clone_from(&self.user);
+        options.network.clone_from(&self.network);
+        options.name.clone_from(&self.name);
+        options.label.clone_from(&self.label);
+        options.entrypoint.clone_from(&self.entrypoint);
+        options.workdir.clone_from(&self.workdir);
+        options.probe = self.probe.into();
+        options.idle_peak = self.idle_peak;
+        options
     }
 }

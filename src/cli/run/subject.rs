@@ -58,17 +58,16 @@ impl SubjectArgs {
             }
             (None, None) => What::Command,
         };
-        Spec {
-            task: self.of.options(),
-            engine: self.container.engine.options(),
-            container: self.container.options(),
-            redact: self.redact.clone(),
-            input_access: match self.input_access {
-                InputAccessArg::ReadOnly => InputAccess::ReadOnly,
-                InputAccessArg::Private => InputAccess::Private,
-                InputAccessArg::Watched => InputAccess::Watched,
-            },
-            ..Spec::new(what, self.command.clone())
-        }
+        let mut spec = Spec::new(what, self.command.clone());
+        spec.task = self.of.options();
+        spec.engine = self.container.engine.options();
+        spec.container = self.container.options();
+        spec.redact.clone_from(&self.redact);
+        spec.input_access = match self.input_access {
+            InputAccessArg::ReadOnly => InputAccess::ReadOnly,
+            InputAccessArg::Private => InputAccess::Private,
+            InputAccessArg::Watched => InputAccess::Watched,
+        };
+        spec
     }
 }
