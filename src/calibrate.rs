@@ -1,6 +1,8 @@
 //! The verbs: measuring, fitting, checking, sweeping and reporting.
 
+#[doc(hidden)]
 pub mod argument;
+#[doc(hidden)]
 pub mod cells;
 pub mod check;
 pub mod failure;

@@ -2,11 +2,15 @@
 //!
 //! Everything is read below a [`HostRoots`], so that a recorded tree works as well as the running machine.
 
+#[doc(hidden)]
 pub mod cgroup;
 mod files;
 pub mod machine;
+#[doc(hidden)]
 pub mod memory;
+#[doc(hidden)]
 pub mod mounts;
+#[doc(hidden)]
 pub mod processes;
 
 use std::io;

@@ -16,11 +16,14 @@
 //!
 //! The modules know each other in one direction only: [`model`] knows nothing of the others; [`host`], [`tree`], [`store`]
 //! and [`runner`] know the model; [`calibrate`] puts them together; the binary knows the library. The library neither
-//! prints nor exits. It is not stable before 1.0; the names at the root of the crate change least.
+//! prints nor exits. Before 1.0 any minor version may
+//! change it. The names at the root of the crate, what they take and return, and the records change least; modules that
+//! this documentation does not list serve the binary alone.
 //!
 //! The features `containers` (Docker-compatible engines), `plots` (reports with pictures) and `templates` (documents that
-//! are Jinja templates) come with the default feature `cli`, which the binary needs. Without default features, a library
-//! has none of them, and refuses what needs one with an error that names it.
+//! are Jinja templates) come with the default feature `cli`, which the binary needs. Without default features a library
+//! has none of them: a container or a template is refused with an error that names the feature, and there are no reports
+//! with pictures.
 //!
 //! # Measure a command
 //!
@@ -99,11 +102,13 @@
 //! ```
 
 pub mod calibrate;
+#[doc(hidden)]
 pub mod directory;
 pub mod host;
 pub mod model;
 pub mod report;
 pub mod runner;
+#[doc(hidden)]
 pub mod stats;
 pub mod store;
 pub mod tree;

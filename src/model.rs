@@ -1,14 +1,19 @@
 //! The nouns: task, rule, quantity, observation and more. Nothing here touches the machine.
 
+#[doc(hidden)]
 pub mod byte_order_mark;
 pub mod check;
 pub mod comparison;
+#[doc(hidden)]
 pub mod decimal;
 pub(crate) mod delimited;
 pub mod document;
+#[doc(hidden)]
 pub mod escape;
 pub mod fit;
+#[doc(hidden)]
 pub mod handoff;
+#[doc(hidden)]
 pub mod layout;
 pub mod lint;
 pub mod observation;
@@ -20,6 +25,7 @@ pub mod reading;
 pub mod rule;
 pub mod selection;
 pub mod signal;
+#[doc(hidden)]
 pub mod spelling;
 pub mod task;
 pub mod timestamp;

@@ -5,16 +5,22 @@ mod cache;
 mod cgroup_owner;
 pub mod container;
 pub mod engine;
+#[doc(hidden)]
 pub mod originals;
+#[doc(hidden)]
 pub mod patience;
+#[doc(hidden)]
 pub mod placement;
 #[cfg(feature = "containers")]
+#[doc(hidden)]
 pub mod probe;
 pub mod process;
 mod reaper;
 mod run_cgroup;
 mod spawn;
+#[doc(hidden)]
 pub mod staging;
+#[doc(hidden)]
 pub mod view;
 
 use std::io;

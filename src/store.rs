@@ -1,5 +1,6 @@
 //! Records of observations: JSON Lines, one observation per line, appended and synced.
 
+#[doc(hidden)]
 pub mod bounded;
 mod folder;
 pub mod import;

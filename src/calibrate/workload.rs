@@ -9,6 +9,7 @@ pub(crate) mod inputs;
 mod private;
 pub(crate) mod process;
 mod redact;
+#[doc(hidden)]
 pub mod settings;
 mod task;
 
@@ -41,6 +42,7 @@ pub use self::redact::{missing, redact};
 pub use self::task::{ReadTask, TaskOptions, variables};
 
 /// Set in the environment of a highwater that gave itself a cgroup; hidden from tasks.
+#[doc(hidden)]
 pub const INSIDE_SCOPE: &str = "HIGHWATER_SCOPE";
 
 /// What to run.
