@@ -49,6 +49,7 @@ pub enum Category {
 
 /// Why an operation failed, and what to do about it.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Failure {
     /// Who has to do something.
     pub category: Category,

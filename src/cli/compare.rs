@@ -43,26 +43,21 @@ fn row(compared: &Compared, comparison: &Comparison) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use highwater::model::comparison::{ObservedPeak, Thresholds};
-    use highwater::model::prediction::{Decider, DockerAmount, KubernetesAmount, Prediction};
+    use highwater::model::prediction::{Decider, Prediction};
     use highwater::model::units::Bytes;
 
     use super::*;
 
     fn compared(peak: ObservedPeak) -> String {
-        let mut prediction: Prediction = serde_json::from_value(serde_json::json!({
+        let by = serde_json::json!(Decider::Resources);
+        let prediction: Prediction = serde_json::from_value(serde_json::json!({
             "schema_version": 1,
             "task": {"name": "t", "image": null, "template": null, "digest": "d"},
-            "channels": [], "docker": {"limit": null}, "kubernetes": {"limit": null, "request": null}, "complete": true,
+            "channels": [], "docker": {"limit": {"bytes": 1_073_741_824, "decided_by": by}},
+            "kubernetes": {"request": null, "limit": {"asked": 1_073_741_824, "margin": 107_374_183, "written": "1.1Gi",
+                "bytes": 1_181_116_007, "decided_by": by}}, "complete": true,
         }))
         .unwrap();
-        prediction.docker.limit = Some(DockerAmount { bytes: Bytes::GIB, decided_by: Decider::Resources });
-        prediction.kubernetes.limit = Some(KubernetesAmount {
-            asked: Bytes::GIB,
-            margin: Bytes(107_374_183),
-            written: "1.1Gi".to_owned(),
-            bytes: Bytes(1_181_116_007),
-            decided_by: Decider::Resources,
-        });
         render(&Comparison::new(&prediction, peak, Thresholds::default()))
     }
 

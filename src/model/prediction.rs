@@ -22,6 +22,7 @@ pub const SCHEMA_VERSION: u32 = 1;
 
 /// What the scale rules of a task request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct Prediction {
     /// The version of this form of JSON.
     pub schema_version: u32,
@@ -39,6 +40,7 @@ pub struct Prediction {
 
 /// The task of a prediction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct TaskName {
     /// Its name.
     pub name: String,
@@ -52,6 +54,7 @@ pub struct TaskName {
 
 /// A channel, its size, and the value of its rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct ChannelPrediction {
     /// Its name.
     pub name: String,
@@ -88,6 +91,7 @@ pub enum ChannelSize {
 
 /// The number and sizes of files.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct Sizes {
     /// Number of files.
     pub files: u64,
@@ -115,6 +119,7 @@ impl Sizes {
 
 /// A file or an item with its size.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct Named {
     /// Its path, for display: bytes that are not UTF-8 are replaced.
     pub path: String,
@@ -124,6 +129,7 @@ pub struct Named {
 
 /// Files and directories that were excluded for one reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct Excluded {
     /// The reason, such as `unreadable` or `linked-folder`.
     pub reason: String,
@@ -137,6 +143,7 @@ pub struct Excluded {
 
 /// A rule and its value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct RulePrediction {
     /// The rule, in its dialect.
     pub scale_rule: ScaleRule,
@@ -159,6 +166,7 @@ impl RulePrediction {
 
 /// The amount for a Docker container.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct DockerPrediction {
     /// Its limit; `null` if none is requested, or less than 10 bytes.
     pub limit: Option<DockerAmount>,
@@ -166,6 +174,7 @@ pub struct DockerPrediction {
 
 /// An amount as passed to Docker: without a margin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct DockerAmount {
     /// The amount.
     pub bytes: Bytes,
@@ -175,6 +184,7 @@ pub struct DockerAmount {
 
 /// The amounts for a Kubernetes pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct KubernetesPrediction {
     /// Its limit; `null` if none is requested, or less than 10 bytes.
     pub limit: Option<KubernetesAmount>,
@@ -184,6 +194,7 @@ pub struct KubernetesPrediction {
 
 /// An amount as passed to Kubernetes: with a margin, and rounded to one decimal of a binary unit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct KubernetesAmount {
     /// The requested amount, without the margin.
     pub asked: Bytes,

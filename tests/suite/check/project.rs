@@ -33,7 +33,8 @@ pub(super) fn run(cell: &str, n: u64, peak: u64) -> Observation {
     let mut observation: Observation = serde_json::from_str(RUN).unwrap();
     observation.sweep = Some(SweepRun::new(cell, cell, 1));
     if n > 0 {
-        let all = Sizes { files: 1, sum: Bytes(n), ..Sizes::default() };
+        let mut all = Sizes::default();
+        (all.files, all.sum) = (1, Bytes(n));
         observation.inputs = vec![InputSizes::new("input", all)];
     }
     let Reading::Value(of) = &mut observation.peak else { panic!("{observation:?}") };
