@@ -11,6 +11,7 @@ pub mod fit;
 pub mod handoff;
 pub mod layout;
 pub mod lint;
+pub(crate) mod located;
 pub mod observation;
 pub mod plan;
 pub mod prediction;

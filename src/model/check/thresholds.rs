@@ -63,17 +63,7 @@ pub enum Reaction {
 
 impl Reaction {
     /// The names in configuration files and options.
-    pub const NAMES: [&str; 3] = ["fail", "warn", "ignore"];
-
-    /// The reaction with this name.
-    pub fn named(name: &str) -> Option<Self> {
-        match name {
-            "fail" => Some(Self::Fail),
-            "warn" => Some(Self::Warn),
-            "ignore" => Some(Self::Ignore),
-            _ => None,
-        }
-    }
+    pub const NAMES: [(&str, Self); 3] = [("fail", Self::Fail), ("warn", Self::Warn), ("ignore", Self::Ignore)];
 }
 
 /// The number of runs of a task.
@@ -121,6 +111,19 @@ pub enum ThresholdError {
     /// A limit at the peak would count as wasteful.
     #[error("the threshold for wasteful is {0}, expected a number greater than 1")]
     Wasteful(f64),
+}
+
+impl ThresholdError {
+    /// The name of the threshold in the configuration file.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Relative(_) => "relative",
+            Self::Absolute => "absolute",
+            Self::Samples(_) | Self::Runs { .. } => "min-samples",
+            Self::Horizon(_) => "horizon",
+            Self::Wasteful(_) => "wasteful",
+        }
+    }
 }
 
 impl Thresholds {
