@@ -19,6 +19,7 @@ pub mod problem;
 pub mod quantity;
 pub mod reading;
 pub mod rule;
+pub mod scalar;
 pub mod selection;
 pub mod signal;
 pub mod spelling;

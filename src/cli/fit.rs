@@ -7,13 +7,13 @@ mod write;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use highwater::calibrate::argument::share;
 use highwater::calibrate::fit::{
     Calibration, CalibrationOptions, FitOptions, Group, Objective, Target, TooLittle, calibrate,
 };
 use highwater::model::document::Source;
 use highwater::model::fit::{Documented, FittedRule, Form};
 use highwater::model::rule::Dialect;
+use highwater::model::scalar::small_share;
 use highwater::model::units::Bytes;
 use highwater::report::emit::{Consumer, emit};
 
@@ -122,7 +122,7 @@ pub(crate) struct OptionArgs {
     /// Share of runs that may fail and be retried with twice as much, such as 1% [default: 5%, or 1% if safe].
     ///
     /// It sets the price of a failure. Few runs cannot guarantee a low failure rate: see headroom in the result.
-    #[arg(long, value_name = "SHARE", value_parser = share)]
+    #[arg(long, value_name = "SHARE", value_parser = small_share)]
     failures: Option<f64>,
     /// Form of the rule.
     #[arg(long, value_enum, default_value_t = FormArg::Max)]

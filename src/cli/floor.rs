@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use highwater::calibrate::argument::{duration, sample_interval, share, times};
+use highwater::calibrate::argument::{sample_interval, times};
 use highwater::calibrate::floor::{
     End, FloorError, Ran, Search, SearchError, Success, Trial, Try, find, limits_of, no_limits, not_run,
 };
@@ -17,6 +17,7 @@ use highwater::host::HostRoots;
 use highwater::host::machine::Machine;
 use highwater::model::observation::{Observation, Outcome};
 use highwater::model::reading::Reading;
+use highwater::model::scalar::{duration, small_share};
 use highwater::model::units::Bytes;
 use highwater::runner::process::{Output, Stdin};
 use highwater::store::Record;
@@ -68,7 +69,7 @@ pub(crate) struct FloorArgs {
     /// Stop when the passing and failing limits are within SHARE of each other.
     ///
     /// They never get closer than 256 KiB, which the kernel charges to the account of a CPU at once.
-    #[arg(long, value_name = "SHARE", value_parser = share, default_value = "2%")]
+    #[arg(long, value_name = "SHARE", value_parser = small_share, default_value = "2%")]
     precision: f64,
     /// Number of times the task must succeed under the limit found. If it fails once, the search goes on above that
     /// limit.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use highwater::calibrate::argument::{duration, limit, sample_interval};
+use highwater::calibrate::argument::sample_interval;
 use highwater::calibrate::failure::ENGINE_LOST;
 use highwater::calibrate::monitor::{Cancel, WatchOptions};
 use highwater::calibrate::workload::{self, RunOptions, Workload};
@@ -16,6 +16,7 @@ use highwater::host::HostRoots;
 use highwater::host::machine::Machine;
 use highwater::model::comparison::Thresholds;
 use highwater::model::observation::{Logs, Observation, Outcome};
+use highwater::model::scalar::{duration, limit};
 use highwater::model::units::Bytes;
 use highwater::store::{Record, StoreError};
 use jiff::Timestamp;

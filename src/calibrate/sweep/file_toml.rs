@@ -9,6 +9,7 @@ use crate::calibrate::workload::settings::{self, Settings};
 use crate::model::located::{Data, Format, Read, Reader, Value, toml};
 use crate::model::plan::current_name;
 use crate::model::problem::{Flawed, Problem};
+use crate::model::spelling::quote;
 
 /// Settings of the command line about what it shows.
 const SHOWN: [&str; 3] = ["dry-run", "format", "quiet"];
@@ -43,8 +44,11 @@ fn setting(reader: &mut Reader<'_>, name: &str, value: &Value<'_>) -> Read<Json>
         return reader.wrong_type(name, value, "a string, a number, a boolean, or an array or table of these");
     };
     SweepOptions::check_setting(name, &plain).or_else(|error| {
-        let problem = Problem::error("bad-value", error.to_string()).at(value.span.clone());
-        reader.report(problem.label("this value"))
+        let (message, label) = match error.found {
+            Some(found) => (format!("{} is {}", quote(name), quote(&found)), error.message),
+            None => (error.message, "this value".to_owned()),
+        };
+        reader.report(Problem::error("bad-value", message).at(value.span.clone()).label(label))
     })?;
     Ok(plain)
 }

@@ -9,6 +9,7 @@ use crate::calibrate::failure::Failure;
 use crate::calibrate::workload::settings::{self, Reader, SUBJECTS, SettingError, Settings};
 use crate::calibrate::workload::{Spec, UseCgroup};
 use crate::model::plan::{Count, Order, Pick};
+use crate::model::scalar;
 use crate::model::units::Bytes;
 
 /// The default of [`SweepOptions::precision`].
@@ -271,12 +272,10 @@ impl SweepOptions {
             record: read.path("record")?,
             keep_outputs: read.flag("keep-outputs")?,
             input: read.list("input")?,
-            items: read.each("items", |text| text.parse::<Count>().map_err(|error| error.to_string()))?,
-            pick: read
-                .parsed("pick", |text| text.parse::<Pick>().map_err(|error| error.to_string()))?
-                .unwrap_or(self.pick),
+            items: read.each("items", str::parse::<Count>)?,
+            pick: read.parsed("pick", str::parse::<Pick>)?.unwrap_or(self.pick),
             grow: read.each("grow", argument::growth)?,
-            size: read.each("size", argument::size)?,
+            size: read.each("size", scalar::amount)?,
             staging: read.path("staging")?,
             param: parameters(read)?,
             scan: scans(read)?,
@@ -284,11 +283,9 @@ impl SweepOptions {
             runs: read.number("runs", 1..=MOST_RUNS)?.unwrap_or(self.runs),
             min_runs: read.number("min-runs", 1..=MOST_RUNS)?,
             max_runs: read.number("max-runs", 1..=MOST_RUNS)?,
-            precision: read.parsed("precision", argument::share)?.unwrap_or(self.precision),
+            precision: read.parsed("precision", scalar::small_share)?.unwrap_or(self.precision),
             warmup: read.number("warmup", 0..=u32::MAX)?.unwrap_or(self.warmup),
-            order: read
-                .parsed("order", |text| text.parse::<Order>().map_err(|error| error.to_string()))?
-                .unwrap_or(self.order),
+            order: read.parsed("order", str::parse::<Order>)?.unwrap_or(self.order),
             floor: floor(read)?,
             slowdown: read.parsed("slowdown", argument::times)?,
             cache: read
@@ -301,11 +298,11 @@ impl SweepOptions {
             prepare: read.text("prepare")?,
             conclude: read.text("conclude")?,
             cleanup: read.text("cleanup")?,
-            limit: read.parsed("limit", argument::limit)?,
-            timeout: read.parsed("timeout", argument::duration)?,
-            kill_after: read.parsed("kill-after", argument::duration)?.unwrap_or(self.kill_after),
+            limit: read.parsed("limit", scalar::limit)?,
+            timeout: read.parsed("timeout", scalar::duration)?,
+            kill_after: read.parsed("kill-after", scalar::duration)?.unwrap_or(self.kill_after),
             jobs: read.number("jobs", 1..=1024)?.unwrap_or(self.jobs),
-            memory: read.parsed("memory", argument::limit)?,
+            memory: read.parsed("memory", scalar::limit)?,
             max_cost: read.parsed("max-cost", argument::budget)?,
             sample_interval: read.parsed("sample-interval", argument::sample_interval)?,
             cgroup: read
@@ -384,6 +381,6 @@ fn scans(read: Reader<'_>) -> Result<Vec<(String, Vec<String>)>, SettingError> {
 fn floor(read: Reader<'_>) -> Result<Option<f64>, SettingError> {
     match read.0.get("floor") {
         Some(serde_json::Value::Bool(wanted)) => Ok(wanted.then_some(PRECISION)),
-        _ => read.parsed("floor", argument::share),
+        _ => read.parsed("floor", scalar::small_share),
     }
 }

@@ -19,6 +19,7 @@ use crate::model::fit::FittedRule;
 use crate::model::located::{Fields, Format, Read, Reader, Value, toml};
 use crate::model::problem::{Flawed, Problem, line_column, one_line};
 use crate::model::quantity::QuantityError;
+use crate::model::scalar;
 use crate::model::task::Placed;
 use crate::model::units::Bytes;
 
@@ -202,27 +203,18 @@ struct Defaults {
     timeout: Option<Duration>,
 }
 
-fn bytes(reader: &mut Reader<'_>, what: &str, value: &Value<'_>) -> Read<Bytes> {
-    let text = reader.written(what, value)?;
-    text.value.parse().or_else(|error: QuantityError| reader.report_within(&text, [error.into()]))
-}
-
-fn share(reader: &mut Reader<'_>, what: &str, value: &Value<'_>) -> Read<f64> {
-    reader.parsed(what, value, |text| {
-        let share = match text.trim().strip_suffix('%') {
-            Some(percent) => percent.trim().parse().ok().map(|percent: f64| percent / 100.0),
-            // `3` is meant as 3 %: as a share it would be 300 %, which nothing ever exceeds.
-            None => text.parse().ok().filter(|share| *share < 1.0),
-        };
-        share.ok_or_else(|| "expected a share such as \"3%\" or 0.03".to_owned())
-    })
+/// An amount of memory that `parse` reads.
+fn amount<T>(
+    parse: impl Fn(&str) -> Result<T, QuantityError>,
+) -> impl Fn(&mut Reader<'_>, &str, &Value<'_>) -> Read<T> {
+    move |reader, what, value| {
+        let text = reader.written(what, value)?;
+        parse(&text.value).or_else(|error| reader.report_within(&text, [error.into()]))
+    }
 }
 
 fn duration(reader: &mut Reader<'_>, what: &str, value: &Value<'_>) -> Read<Duration> {
-    reader.parsed(what, value, |text| {
-        let duration = text.parse::<jiff::SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok());
-        duration.ok_or_else(|| "expected a duration such as \"90s\" or \"1h30m\"".to_owned())
-    })
+    reader.parsed(what, value, scalar::duration)
 }
 
 fn repeats(reader: &mut Reader<'_>, fields: &Fields<'_>, default: Repeats) -> Repeats {
@@ -249,13 +241,15 @@ fn thresholds(reader: &mut Reader<'_>, parent: &Fields<'_>, default: Thresholds,
         reader.object("the table `thresholds`", value, Some(&THRESHOLDS))
     }) {
         let fields = fields.below(path);
+        let share =
+            |reader: &mut Reader<'_>, what: &str, value: &Value<'_>| reader.parsed(what, value, scalar::relative_share);
         let reaction =
             |reader: &mut Reader<'_>, what: &str, value: &Value<'_>| reader.name_of(what, value, &Reaction::NAMES);
         let samples = |reader: &mut Reader<'_>, what: &str, value: &Value<'_>| reader.count(what, value, 0..=1000);
         place = fields.span.clone();
         thresholds = Thresholds {
             relative: fields.take(reader, "relative", share).unwrap_or(default.relative),
-            absolute: fields.take(reader, "absolute", bytes).unwrap_or(default.absolute),
+            absolute: fields.take(reader, "absolute", amount(scalar::positive_amount)).unwrap_or(default.absolute),
             min_samples: fields.take(reader, "min-samples", samples).map_or(default.min_samples, |it| it as usize),
             horizon: fields.take(reader, "horizon", Reader::number).unwrap_or(default.horizon),
             wasteful: fields.take(reader, "wasteful", Reader::number).unwrap_or(default.wasteful),
@@ -269,7 +263,9 @@ fn thresholds(reader: &mut Reader<'_>, parent: &Fields<'_>, default: Thresholds,
             return default;
         }
     }
-    if thresholds.min_samples > repeats.runs as usize {
+    // What is inherited has been checked where it is set.
+    let has_own = ["thresholds", "runs"].iter().any(|name| parent.find(name).is_some());
+    if has_own && thresholds.min_samples > repeats.runs as usize {
         let error = ThresholdError::Runs { min_samples: thresholds.min_samples, runs: repeats.runs };
         senseless(reader, error, place);
     }
@@ -329,7 +325,7 @@ fn task(reader: &mut Reader<'_>, name: &str, value: &Value<'_>, defaults: Defaul
         env: fields.take(reader, "env", Reader::entries).unwrap_or_default(),
         mount: fields.take(reader, "mount", Reader::words).unwrap_or_default(),
         options: fields.take(reader, "options", Reader::words).unwrap_or_default(),
-        budget: fields.take(reader, "budget", bytes),
+        budget: fields.take(reader, "budget", amount(scalar::positive_amount)),
         rule: fields.take(reader, "rule", rule),
         timeout: fields.take(reader, "timeout", duration).or(defaults.timeout),
         name: name.to_owned(),
@@ -425,8 +421,8 @@ fn input(
         parameters: fields.take(reader, "parameters", Reader::entries).unwrap_or_default(),
         set: fields.take(reader, "set", Reader::entries).unwrap_or_default(),
         env: fields.take(reader, "env", Reader::entries).unwrap_or_default(),
-        budget: fields.take(reader, "budget", bytes),
-        size: fields.take(reader, "size", bytes),
+        budget: fields.take(reader, "budget", amount(scalar::positive_amount)),
+        size: fields.take(reader, "size", amount(scalar::amount)),
     };
     Ok((name, input))
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::scalar::RELATIVE;
 use crate::model::units::Bytes;
 
 /// The definition of a change.
@@ -92,7 +93,7 @@ pub enum ThresholdError {
     #[error("the relative threshold is {0}, expected a share from 0.1% to 1000%")]
     Relative(f64),
     /// The absolute threshold is 0.
-    #[error("the absolute threshold is 0, expected a positive size such as 4MiB")]
+    #[error("the absolute threshold is 0, expected a positive amount, such as 4MiB")]
     Absolute,
     /// So few samples that a single outlier moves their median.
     #[error("{0} samples cannot distinguish growth from an outlier, expected at least 2")]
@@ -133,7 +134,7 @@ impl Thresholds {
     /// The first one that is invalid.
     pub fn sensible(self) -> Result<Self, ThresholdError> {
         match () {
-            () if !(0.001..=10.0).contains(&self.relative) => Err(ThresholdError::Relative(self.relative)),
+            () if !RELATIVE.contains(&self.relative) => Err(ThresholdError::Relative(self.relative)),
             () if self.absolute == Bytes::ZERO => Err(ThresholdError::Absolute),
             () if self.min_samples < 2 => Err(ThresholdError::Samples(self.min_samples)),
             () if !(1.0..=1000.0).contains(&self.horizon) => Err(ThresholdError::Horizon(self.horizon)),

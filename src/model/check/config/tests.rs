@@ -86,21 +86,24 @@ fn thresholds_that_make_no_sense_are_told_with_their_place() {
     let with = |thresholds: &str| problems(&format!("[tasks.a]\ncommand = [\"true\"]\n[thresholds]\n{thresholds}\n"));
     assert_eq!(
         with("relative = -0.1"),
-        ["4:12 bad-threshold the relative threshold is -0.1, expected a share from 0.1% to 1000% | - | write a share \
-          such as \"3%\" or 0.03"]
+        [
+            "4:12 bad-value `thresholds.relative` is `-0.1` | expected a share from 0.1% to 1000%, such as 3% or 0.03 | -"
+        ]
     );
     assert_eq!(
         with("absolute = 0"),
-        ["4:12 bad-threshold the absolute threshold is 0, expected a positive size such as 4MiB | - | remove \
-          it to use the default"]
+        ["4:12 quantity-too-small `0` is too little | expected a positive amount, such as 4MiB | write a positive \
+          amount, such as 4MiB"]
     );
     assert_eq!(
         with("relative = \"some\""),
-        ["4:12 bad-value `thresholds.relative` is `some` | expected a share such as \"3%\" or 0.03 | -"]
+        [
+            "4:12 bad-value `thresholds.relative` is `some` | expected a share from 0.1% to 1000%, such as 3% or 0.03 | -"
+        ]
     );
     assert_eq!(
         with("relative = 3"),
-        ["4:12 bad-value `thresholds.relative` is `3` | expected a share such as \"3%\" or 0.03 | -"]
+        ["4:12 bad-value `thresholds.relative` is `3` | expected a share from 0.1% to 1000%, such as 3% or 0.03 | -"]
     );
     assert!(problems("runs = 0\n[tasks.a]\ncommand = [\"true\"]\n")[0].starts_with("1:8 bad-value `runs` is `0`"));
     assert!(with("min-samples = 9")[0].contains("9 samples are required, but each cell runs only 3 times"));
