@@ -190,7 +190,8 @@ fn of_folder(folder: &Path) -> Result<(Settings, Option<Plan>), Failure> {
 }
 
 fn of_plan(name: &str, text: &str) -> Result<(Settings, Option<Plan>), Failure> {
-    let unusable = |source| Failure::new(Category::Usage, NotAPlan { name: name.to_owned(), source }, None);
+    let help = "name a plan.json that `highwater sweep` wrote, or a sweep file in TOML";
+    let unusable = |source| Failure::usage(NotAPlan { name: name.to_owned(), source }, help);
     let plan: Plan = serde_json::from_str(text).map_err(unusable)?;
     let settings = plan.sweep.iter().map(|(name, value)| (current_name(name).to_owned(), value.clone()));
     Ok((settings.collect(), Some(plan)))

@@ -328,7 +328,7 @@ impl SweepOptions {
         let precision = self.precision;
         Ok(match (self.min_runs, self.max_runs) {
             (Some(least), Some(most)) if least > most => {
-                return Err(Failure::usage(FewerAtMost { least, most }, "raise --max-runs, or remove it"));
+                return Err(Failure::usage(FewerAtMost { least, most }, "raise `max-runs`, or remove it"));
             }
             (None, None) => Repetitions { least: self.runs, most: self.runs, precision },
             (least, most) => {
@@ -341,40 +341,48 @@ impl SweepOptions {
 
 /// Contradictory numbers of runs.
 #[derive(Debug, thiserror::Error)]
-#[error("--min-runs {least} is greater than --max-runs {most}")]
+#[error("`min-runs` is {least}, which is greater than `max-runs`, {most}")]
 struct FewerAtMost {
     least: u32,
     most: u32,
 }
 
-/// A table of parameters, each with an array of values or a text such as `1,2`.
+/// A table of parameters, each with an array of values or a text such as `1,2`; or texts as they are typed.
 fn parameters(read: Reader<'_>) -> Result<Vec<(String, Vec<String>)>, SettingError> {
-    let invalid = |error: String| SettingError::new("param", format!("invalid value for `param`: {error}"));
+    let expected = "expected a table such as { threads = [1, 2] }, or strings such as \"threads=1,2\"";
+    let invalid = |found: &str| SettingError::invalid("param", found, expected);
     match read.0.get("param") {
         Some(serde_json::Value::Object(table)) => table
             .iter()
             .map(|(name, value)| {
-                argument::parameter(&format!("{name}=")).map_err(invalid)?;
+                argument::parameter(&format!("{name}=")).map_err(|_| invalid(name))?;
                 Ok((name.clone(), settings::as_list(value)))
             })
             .collect(),
-        _ => read.every("param", argument::parameter),
+        Some(value) => {
+            let words = settings::as_list(value).into_iter();
+            words.map(|word| argument::parameter(&word).map_err(|_| invalid(&word))).collect()
+        }
+        None => Ok(Vec::new()),
     }
 }
 
-/// A table of ranges, each as `MIN:MAX:STEP`.
+/// A table of ranges, each as `MIN:MAX:STEP`; or texts as they are typed.
 fn scans(read: Reader<'_>) -> Result<Vec<(String, Vec<String>)>, SettingError> {
-    match read.0.get("scan") {
-        Some(serde_json::Value::Object(table)) => table
-            .iter()
-            .map(|(name, value)| {
-                let text = format!("{name}={}", settings::as_text(value));
-                argument::scan(&text)
-                    .map_err(|error| SettingError::new("scan", format!("invalid value '{text}' for `scan`: {error}")))
-            })
-            .collect(),
-        _ => read.every("scan", argument::scan),
-    }
+    let words = match read.0.get("scan") {
+        Some(serde_json::Value::Object(table)) => {
+            table.iter().map(|(name, value)| format!("{name}={}", settings::as_text(value))).collect()
+        }
+        Some(value) => settings::as_list(value),
+        None => Vec::new(),
+    };
+    let scan = |word: &String| {
+        argument::scan(word).map_err(|error| match word.contains('=') {
+            true => SettingError::invalid("scan", word, error),
+            false => SettingError::invalid("scan", word, "expected a table such as { level = \"1:9:2\" }"),
+        })
+    };
+    words.iter().map(scan).collect()
 }
 
 /// The precision of the floor: a share, or true for the default.
