@@ -233,16 +233,8 @@ fn refuse_other_host(
     };
     let mut differences = hosts.iter().map(|host| then.host.differences(host));
     let Some(differences) = differences.find(|differences| !differences.is_empty()) else { return Ok(()) };
-    let error = OtherHost { task: task.to_owned(), differences: differences.join("; ") };
+    let error = format!("the baseline of {task} was made on a different host: {}", differences.join("; "));
     let help = "run the check on the baseline's host, or make a baseline for this host with --update-baseline; \
                 without --strict-host this is a warning";
     Err(failure::Failure::new(Category::Host, error, Some(help.to_owned())))
-}
-
-/// The baseline does not fit this host.
-#[derive(Debug, thiserror::Error)]
-#[error("the baseline of {task} was made on a different host: {differences}")]
-struct OtherHost {
-    task: String,
-    differences: String,
 }

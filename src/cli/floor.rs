@@ -113,12 +113,12 @@ pub(crate) struct FloorArgs {
 }
 
 pub(crate) fn run(args: &FloorArgs) -> Result<Exit, Failure> {
-    let machine = Machine::read(HostRoots::default()).map_err(|error| Failure::new(Exit::Host, &error, None))?;
+    let machine = Machine::read(HostRoots::default()).map_err(Failure::host)?;
     scope::enter_if_needed(&machine);
     let start = Workload::open(&args.subject.spec(), &Terminal::default())?;
     start.require_inputs()?;
     let record = records::open_record(args.record.as_deref())?;
-    let signals = Signals::block().map_err(|errno| Failure::new(Exit::Host, &errno, None))?;
+    let signals = Signals::block().map_err(Failure::host)?;
     let terms = limits_of(args.precision, args.confirm, &machine, start.is_container());
     let success = Success { slowdown: args.slowdown, oom_of_children: args.allow_oom_of_children };
     let progress = Progress::new(!args.quiet);
@@ -150,7 +150,8 @@ fn unfound(error: FloorError) -> Result<Exit, Failure> {
     match &error {
         FloorError::TaskFailed(run) => {
             let outcome = summary::outcome(run.outcome);
-            Err(Failure::new(Exit::TaskFailed, &WithoutLimit { outcome }, Some(remedy(run))))
+            let error = format!("failed to find the minimum limit: the task fails even without one: {outcome}");
+            Err(Failure::new(Exit::TaskFailed, error, Some(remedy(run))))
         }
         FloorError::Interrupted(run) if run.has_lost_engine() => {
             say_lost();
@@ -184,13 +185,6 @@ fn remedy(run: &Observation) -> String {
         }
         (Outcome::Interrupted { .. } | Outcome::EngineLost, _) => "run the command again".to_owned(),
     }
-}
-
-/// The task fails without a limit.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to find the minimum limit: the task fails even without one: {outcome}")]
-struct WithoutLimit {
-    outcome: String,
 }
 
 /// Runs the task, records each run and shows progress.

@@ -157,7 +157,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
         output::say("highwater: the task's rules set no limit, so --enforce has no effect");
     }
     let mut results = Results::new(args)?;
-    let mut signals = Signals::block().map_err(|errno| Failure::new(OWN_FAILURE, &errno, None))?;
+    let mut signals = Signals::block().map_err(|errno| Failure::new(OWN_FAILURE, errno, None))?;
     let mut record = records::open_record(args.record.as_deref()).map_err(Failure::own)?;
     let mut failure = None;
     let mut ended_by = None;

@@ -328,7 +328,8 @@ impl SweepOptions {
         let precision = self.precision;
         Ok(match (self.min_runs, self.max_runs) {
             (Some(least), Some(most)) if least > most => {
-                return Err(Failure::usage(FewerAtMost { least, most }, "raise `max-runs`, or remove it"));
+                let error = format!("`min-runs` is {least}, which is greater than `max-runs`, {most}");
+                return Err(Failure::usage(error, "raise `max-runs`, or remove it"));
             }
             (None, None) => Repetitions { least: self.runs, most: self.runs, precision },
             (least, most) => {
@@ -337,14 +338,6 @@ impl SweepOptions {
             }
         })
     }
-}
-
-/// Contradictory numbers of runs.
-#[derive(Debug, thiserror::Error)]
-#[error("`min-runs` is {least}, which is greater than `max-runs`, {most}")]
-struct FewerAtMost {
-    least: u32,
-    most: u32,
 }
 
 /// A table of parameters, each with an array of values or a text such as `1,2`; or texts as they are typed.
