@@ -158,8 +158,14 @@ impl<'t> Reader<'t> {
         for Field { name, key, .. } in fields {
             if !seen.insert(name) {
                 let problem = Problem::error("duplicate-key", format!("duplicate key {}", quote(name)));
-                let problem = problem.at(key.clone()).label("already present in this object");
-                self.add(problem.help("keep one of them; most JSON parsers silently use the last"));
+                let (label, help) = match self.format {
+                    Format::Json => {
+                        ("already present in this object", "keep one of them; most JSON parsers silently use the last")
+                    }
+                    // TOML itself refuses the same key twice; an old name stands for a new one.
+                    Format::Toml => ("already present", "keep one of them: one is an older name of the other"),
+                };
+                self.add(problem.at(key.clone()).label(label).help(help));
             } else if let Some(known) = known.filter(|known| !known.contains(&&**name) && name != "$schema") {
                 let message = |field: &str| format!("{what} has no {field} {}", quote(name));
                 let problem = match self.format {
