@@ -16,6 +16,7 @@ pub mod handoff;
 #[doc(hidden)]
 pub mod layout;
 pub mod lint;
+pub(crate) mod located;
 pub mod observation;
 pub mod plan;
 pub mod prediction;
@@ -23,6 +24,7 @@ pub mod problem;
 pub mod quantity;
 pub mod reading;
 pub mod rule;
+pub mod scalar;
 pub mod selection;
 pub mod signal;
 #[doc(hidden)]

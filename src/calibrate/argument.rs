@@ -5,53 +5,20 @@ use std::time::Duration;
 use super::monitor::LEAST_INTERVAL;
 use super::sweep::Budget;
 use crate::model::plan;
-use crate::model::units::Bytes;
+use crate::model::scalar::{amount, duration};
 use crate::runner::container::Bind;
 
 type Parsed<T> = Result<T, String>;
 
-/// `512Mi` or `2G`, at least one page.
+/// A duration that is not shorter than the shortest sampling interval.
 ///
 /// # Errors
 /// A text for people, as for every function here.
-pub fn limit(text: &str) -> Parsed<Bytes> {
-    match text.parse::<Bytes>() {
-        // The kernel counts pages; with a limit of zero a program would wait forever.
-        Ok(Bytes(..4096)) => Err("expected at least 4KiB, one page".to_owned()),
-        result => result.map_err(|error| error.to_string()),
-    }
-}
-
-/// `64MiB`.
-pub fn size(text: &str) -> Parsed<Bytes> {
-    text.parse::<Bytes>().map_err(|error| error.to_string())
-}
-
-/// `1h30m`, `250ms` or `5 seconds`.
-pub fn duration(text: &str) -> Parsed<Duration> {
-    let expected = "expected a duration such as 90s, 250ms or 1h30m";
-    let duration: jiff::SignedDuration = text.parse().map_err(|_| expected.to_owned())?;
-    Duration::try_from(duration).map_err(|_| format!("{expected}, but not a negative one"))
-}
-
-/// A duration that is not shorter than the shortest sampling interval.
 pub fn sample_interval(text: &str) -> Parsed<Duration> {
     match duration(text)? {
         interval if interval < LEAST_INTERVAL => Err("expected at least 100us".to_owned()),
         interval => Ok(interval),
     }
-}
-
-/// `1%`, `0.5 %` or `0.01`.
-pub fn share(text: &str) -> Parsed<f64> {
-    let (number, unit) = match text.trim().strip_suffix('%') {
-        Some(percent) => (percent.trim_end(), 0.01),
-        None => (text.trim(), 1.0),
-    };
-    let share = number.parse::<f64>().map(|number| number * unit).ok();
-    share
-        .filter(|share| (1e-4..=0.5).contains(share))
-        .ok_or_else(|| "expected a share between 0.01% and 50%, such as 1% or 0.01".to_owned())
 }
 
 /// A factor from 1 on, such as `1.2`.
@@ -123,7 +90,7 @@ pub fn split(values: &str) -> Vec<String> {
 pub fn budget(text: &str) -> Parsed<Budget> {
     let expected = "expected a time such as 2h, or memory times time such as 10GiBh";
     if let Some(memory) = text.strip_suffix('h')
-        && let Ok(bytes) = memory.parse::<Bytes>()
+        && let Ok(bytes) = amount(memory)
         && memory.contains(|char: char| char.is_ascii_alphabetic())
     {
         return Ok(Budget::Memory(bytes.0 as f64 * 3600.0));

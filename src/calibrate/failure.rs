@@ -69,19 +69,45 @@ pub enum Cause {
 }
 
 impl Failure {
-    /// An error and, if known, its remedy.
-    pub fn new(category: Category, error: impl Error + Send + Sync + 'static, help: Option<String>) -> Self {
-        Self { category, cause: Cause::Error(Box::new(error)), help }
+    /// An error, or a message, and, if known, its remedy.
+    pub fn new(category: Category, error: impl Into<Box<dyn Error + Send + Sync>>, help: Option<String>) -> Self {
+        Self { category, cause: Cause::Error(error.into()), help }
     }
 
     /// Wrong usage, and its remedy.
-    pub fn usage(error: impl Error + Send + Sync + 'static, help: impl Into<String>) -> Self {
+    pub fn usage(error: impl Into<Box<dyn Error + Send + Sync>>, help: impl Into<String>) -> Self {
         Self::new(Category::Usage, error, Some(help.into()))
     }
 
     /// A host that cannot do what is wanted.
-    pub fn host(error: impl Error + Send + Sync + 'static) -> Self {
+    pub fn host(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::new(Category::Host, error, None)
+    }
+}
+
+/// What failed, for the reason of its source.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to {doing}")]
+pub struct Failed {
+    doing: String,
+    #[source]
+    source: Box<dyn Error + Send + Sync>,
+}
+
+impl Failed {
+    /// An error while doing this, such as `read the plan sweep/plan.json`.
+    pub fn to(doing: impl Into<String>, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { doing: doing.into(), source: source.into() }
+    }
+
+    /// An error while reading this file.
+    pub fn reading(path: &Path, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::to(format!("read {}", path.display()), source)
+    }
+
+    /// An error while writing this file.
+    pub fn writing(path: &Path, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::to(format!("write {}", path.display()), source)
     }
 }
 

@@ -114,7 +114,7 @@ impl Spec {
         match self.container.only_for_containers() {
             Some(option) if !is_container => {
                 let help = "remove it, or run a container: --image IMAGE, or a TASK without --runner process";
-                Err(Failure::usage(OnlyForContainers(option), help))
+                Err(Failure::usage(format!("{option} has no effect on a process on this machine"), help))
             }
             _ => Ok(is_container),
         }
@@ -242,7 +242,8 @@ impl Workload {
             || (spec.input.is_some() && spec.input_access == InputAccess::Watched);
         if spec.input_access != InputAccess::ReadOnly && !is_known {
             let help = "describe the command in a task.json, or use `highwater sweep` with --input";
-            return Err(Failure::usage(NoKnownInput, help));
+            let error = "--input-access needs a task: highwater does not know which files a bare command reads";
+            return Err(Failure::usage(error, help));
         }
         let mut start = match ContainerWorkload::open(spec, feedback)? {
             Some(container) => Self::Container(Box::new(container)),
@@ -357,17 +358,6 @@ impl Workload {
         })
     }
 }
-
-/// A bare command, whose input is unknown.
-#[derive(Debug, thiserror::Error)]
-#[error("--input-access needs a task: highwater does not know which files a bare command reads")]
-struct NoKnownInput;
-
-/// A container option given for a process.
-#[derive(Debug, thiserror::Error)]
-#[error("{0} has no effect on a process on this machine")]
-struct OnlyForContainers(&'static str);
-
 #[cfg(not(feature = "containers"))]
 #[cfg(test)]
 mod tests {

@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use highwater::calibrate::failure::Failed;
 use highwater::calibrate::fit::{
     Backtest, Evaluation, Group, Order, Protocol, TaskScore, backtest, backtest_by, evaluate,
 };
@@ -84,22 +85,10 @@ enum OrderArg {
 pub(crate) fn run(args: &BacktestArgs) -> Result<Exit, Failure> {
     let groups = args.runs.read()?;
     if groups.is_empty() {
-        return Err(Failure::new(Exit::TooLittleData, &NoRuns(args.runs.file.display().to_string()), None));
+        let error = format!("not enough data: {} holds no runs", args.runs.file.display());
+        return Err(Failure::new(Exit::TooLittleData, error, None));
     }
     if args.protocol { try_fitting(&groups, args) } else { try_rules(&groups, args) }
-}
-
-/// The file has a header and no rows.
-#[derive(Debug, thiserror::Error)]
-#[error("not enough data: {0} holds no runs")]
-struct NoRuns(String);
-
-/// The table has no such size column.
-#[derive(Debug, thiserror::Error)]
-#[error("no size column `{wanted}`, expected one of `{}`", known.join("`, `"))]
-struct NoPredictor {
-    wanted: String,
-    known: Vec<String>,
 }
 
 /// The part of the output of `fit --format json` that a backtest needs.
@@ -142,15 +131,6 @@ enum OneOrMore {
     More(Vec<Written>),
 }
 
-/// The file is not the output of `fit --format json`.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to read {} as output of `fit --format json`", path.display())]
-struct NoFit {
-    path: PathBuf,
-    #[source]
-    source: std::io::Error,
-}
-
 /// Reads the rules in a file.
 fn written(path: &Path) -> Result<Vec<Written>, Failure> {
     let read = bounded::read_text(path);
@@ -159,7 +139,10 @@ fn written(path: &Path) -> Result<Vec<Written>, Failure> {
     match parsed {
         Ok(OneOrMore::One(written)) => Ok(vec![*written]),
         Ok(OneOrMore::More(written)) => Ok(written),
-        Err(source) => Err(Failure::new(Exit::Usage, &NoFit { path: path.to_owned(), source }, None)),
+        Err(source) => {
+            let doing = format!("read {} as output of `fit --format json`", path.display());
+            Err(Failure::new(Exit::Usage, Failed::to(doing, source), None))
+        }
     }
 }
 
@@ -239,8 +222,8 @@ fn predictor(group: &Group, wanted: Option<&str>) -> Result<usize, Failure> {
     let known = &group.table.predictors;
     let Some(wanted) = wanted else { return Ok(0) };
     known.iter().position(|name| name == wanted).ok_or_else(|| {
-        let error = NoPredictor { wanted: wanted.to_owned(), known: known.clone() };
-        Failure::new(Exit::Usage, &error, None)
+        let error = format!("no size column `{wanted}`, expected one of `{}`", known.join("`, `"));
+        Failure::new(Exit::Usage, error, None)
     })
 }
 
@@ -282,8 +265,8 @@ fn try_fitting(groups: &[Group], args: &BacktestArgs) -> Result<Exit, Failure> {
     }
     bar.finish_and_clear();
     if scored.is_empty() {
-        let error = TooFew { calibrate_on: args.calibrate_on };
-        return Err(Failure::new(Exit::TooLittleData, &error, Some("try fewer with --calibrate-on".to_owned())));
+        let error = format!("not enough data: no task has more than {} runs", args.calibrate_on);
+        return Err(Failure::new(Exit::TooLittleData, error, Some("try fewer with --calibrate-on".to_owned())));
     }
     let scores = together(protocol, &scored);
     match args.format {
@@ -291,13 +274,6 @@ fn try_fitting(groups: &[Group], args: &BacktestArgs) -> Result<Exit, Failure> {
         Format::Table => output::text(&score_table(&scores))?,
     }
     Ok(Exit::Done)
-}
-
-/// No task has enough runs.
-#[derive(Debug, thiserror::Error)]
-#[error("not enough data: no task has more than {calibrate_on} runs")]
-struct TooFew {
-    calibrate_on: usize,
 }
 
 fn progress(tasks: usize) -> ProgressBar {
@@ -357,5 +333,5 @@ fn score_table(scores: &Scores) -> String {
 
 fn json(value: &impl Serialize) -> Result<String, Failure> {
     let text = serde_json::to_string_pretty(value);
-    text.map(|text| text + "\n").map_err(|error| Failure::new(Exit::Host, &error, None))
+    text.map(|text| text + "\n").map_err(Failure::host)
 }

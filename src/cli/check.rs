@@ -13,6 +13,7 @@ use highwater::calibrate::check::{Bench, CheckOptions, Judgement, Run, SortedRun
 use highwater::calibrate::failure::{self, Category};
 use highwater::model::check::baseline::{Baseline, BaselineHost};
 use highwater::model::check::report::{Level, Report, Verdict};
+use highwater::model::scalar::{positive_amount, relative_share};
 use highwater::model::units::Bytes;
 
 use self::outputs::Outputs;
@@ -82,10 +83,10 @@ pub(crate) struct CheckArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=20))]
     confirm: Option<u32>,
     /// Ignore growth by less than SHARE, such as 3%.
-    #[arg(long, value_name = "SHARE", value_parser = share)]
+    #[arg(long, value_name = "SHARE", value_parser = relative_share)]
     relative: Option<f64>,
     /// Ignore growth by less than QUANTITY, such as 4MiB.
-    #[arg(long, value_name = "QUANTITY", value_parser = quantity)]
+    #[arg(long, value_name = "QUANTITY", value_parser = positive_amount)]
     absolute: Option<Bytes>,
     /// Refuse to compare with a baseline from another kernel, cgroup version, engine or architecture, instead of
     /// warning.
@@ -110,23 +111,6 @@ pub(crate) struct CheckArgs {
     quiet: bool,
     #[command(flatten)]
     outputs: outputs::OutputArgs,
-}
-
-fn share(text: &str) -> Result<f64, String> {
-    let number = match text.strip_suffix('%') {
-        Some(percent) => percent.trim().parse::<f64>().map(|percent| percent / 100.0),
-        // `3` means 3 %, not 300 %.
-        None => text.parse::<f64>().map(|share| if share < 1.0 { share } else { f64::NAN }),
-    };
-    let number = number.ok().filter(|share| (0.001..=10.0).contains(share));
-    number.ok_or_else(|| "expected a share from 0.1% to 1000%, such as 3% or 0.03".to_owned())
-}
-
-fn quantity(text: &str) -> Result<Bytes, String> {
-    match text.parse::<Bytes>() {
-        Ok(Bytes::ZERO) => Err("expected a positive size, such as 4MiB".to_owned()),
-        result => result.map_err(|error| error.to_string()),
-    }
 }
 
 pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
@@ -252,16 +236,8 @@ fn refuse_other_host(
     };
     let mut differences = hosts.iter().map(|host| then.host.differences(host));
     let Some(differences) = differences.find(|differences| !differences.is_empty()) else { return Ok(()) };
-    let error = OtherHost { task: task.to_owned(), differences: differences.join("; ") };
+    let error = format!("the baseline of {task} was made on a different host: {}", differences.join("; "));
     let help = "run the check on the baseline's host, or make a baseline for this host with --update-baseline; \
                 without --strict-host this is a warning";
     Err(failure::Failure::new(Category::Host, error, Some(help.to_owned())))
-}
-
-/// The baseline does not fit this host.
-#[derive(Debug, thiserror::Error)]
-#[error("the baseline of {task} was made on a different host: {differences}")]
-struct OtherHost {
-    task: String,
-    differences: String,
 }

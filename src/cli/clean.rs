@@ -51,8 +51,7 @@ pub(crate) fn run(args: &CleanArgs) -> Result<Exit, Failure> {
         }
         Err(error) => return Err(Failure::from_library(error)),
     };
-    let leftovers = remove_leftovers(engine.as_ref(), args.dry_run, args.foreign)
-        .map_err(|error| Failure::new(Exit::Host, &error, None))?;
+    let leftovers = remove_leftovers(engine.as_ref(), args.dry_run, args.foreign).map_err(Failure::host)?;
     output::text(&table(&leftovers, args.dry_run, engine.is_some()))?;
     for failed in &leftovers.failed {
         output::say(&format!("highwater: {failed}"));

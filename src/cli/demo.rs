@@ -9,6 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use highwater::calibrate::failure::Failed;
 use highwater::calibrate::measure::{RunContext, measure};
 use highwater::calibrate::monitor::WatchOptions;
 use highwater::calibrate::predict::predict;
@@ -53,11 +54,12 @@ pub(crate) struct DemoArgs {
 const SIZES: [u64; 9] = [2, 4, 6, 8, 12, 20, 32, 48, 64];
 
 pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
-    let machine = Machine::read(HostRoots::default()).map_err(|error| Failure::new(Exit::Host, &error, None))?;
+    let machine = Machine::read(HostRoots::default()).map_err(Failure::host)?;
     scope::enter_if_needed(&machine);
-    let mut signals = Signals::block().map_err(|errno| Failure::new(Exit::Host, &errno, None))?;
+    let mut signals = Signals::block().map_err(Failure::host)?;
     let folder = tempfile::tempdir().map_err(|source| {
-        let error = NoTemporary { place: std::env::temp_dir(), source };
+        let doing = format!("create a directory for the inputs in {}", std::env::temp_dir().display());
+        let error = Failed::to(doing, source);
         Failure::new(Exit::Host, &error, Some("set TMPDIR to a writable directory".to_owned()))
     })?;
     let mut record = args.keep.as_deref().map(keep).transpose()?;
@@ -73,7 +75,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
     let mut runs = Vec::new();
     for size in SIZES {
         let input = folder.path().join(format!("{size}-MiB"));
-        task::generate(&input, Bytes::mib(size)).map_err(|error| Failure::new(Exit::Host, &error, None))?;
+        task::generate(&input, Bytes::mib(size)).map_err(Failure::host)?;
         let Some(run) = one(&machine, &input, Bytes::mib(size), &mut signals)? else { return Ok(Exit::Interrupted) };
         if let Some(record) = &mut record {
             record.append(&run.observation).map_err(records::unstored)?;
@@ -97,7 +99,7 @@ const REPORT: &str = "report.html";
 
 /// Writes the report where it survives the temporary directory, and returns its path.
 fn left_behind(kept: Option<&Path>, html: &str) -> Result<PathBuf, Failure> {
-    let failed = |source: std::io::Error| Failure::new(Exit::Host, &NoReport(source), None);
+    let failed = |source: std::io::Error| Failure::host(Failed::to("write the report of the demonstration", source));
     if let Some(folder) = kept {
         output_file::write_into(folder, REPORT, html.as_bytes())?;
         return Ok(folder.join(REPORT));
@@ -108,35 +110,12 @@ fn left_behind(kept: Option<&Path>, html: &str) -> Result<PathBuf, Failure> {
     Ok(path)
 }
 
-/// The report cannot be written.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to write the report of the demonstration")]
-struct NoReport(#[source] std::io::Error);
-
 /// Opens a record in a directory.
 fn keep(folder: &Path) -> Result<Record, Failure> {
     std::fs::create_dir_all(folder)
-        .map_err(|source| Failure::new(Exit::Host, &NoFolder { folder: folder.to_owned(), source }, None))?;
+        .map_err(|source| Failure::host(Failed::to(format!("create the directory {}", folder.display()), source)))?;
     let opened = Directory::open(folder).map_err(|source| StoreError::Open { path: folder.to_owned(), source });
     opened.and_then(|directory| Record::open_in(&directory, OBSERVATIONS)).map_err(records::unstored)
-}
-
-/// There is no directory for the inputs.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to create a directory for the inputs in {}", place.display())]
-struct NoTemporary {
-    place: PathBuf,
-    #[source]
-    source: std::io::Error,
-}
-
-/// There is no directory for the records.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to create the directory {}", folder.display())]
-struct NoFolder {
-    folder: PathBuf,
-    #[source]
-    source: std::io::Error,
 }
 
 /// A run and its prediction.
@@ -148,8 +127,8 @@ struct Run {
 /// Runs the task once; `None` if interrupted.
 fn one(machine: &Machine, input: &Path, size: Bytes, signals: &mut Signals) -> Result<Option<Run>, Failure> {
     let task = task::on(input)?;
-    let prediction = predict(&task, &Options::default()).map_err(|error| Failure::new(Exit::Host, &error, None))?;
-    let program = std::env::current_exe().map_err(|error| Failure::new(Exit::Host, &error, None))?;
+    let prediction = predict(&task, &Options::default()).map_err(Failure::host)?;
+    let program = std::env::current_exe().map_err(Failure::host)?;
     let mut launch = Launch::new([program.into_os_string(), OsString::from("workload"), input.into()]);
     launch.stdin = Stdin::Null;
     launch.stdout = Output::Null;
@@ -161,7 +140,7 @@ fn one(machine: &Machine, input: &Path, size: Bytes, signals: &mut Signals) -> R
     context.sweep = Some(sweep);
     let observation =
         measure(&mut runner, context, machine.facts.clone(), &WatchOptions::default(), Some(signals), &mut ())
-            .map_err(|error| Failure::new(Exit::Host, &error, None))?;
+            .map_err(Failure::host)?;
     let interrupted = matches!(observation.outcome, Outcome::Interrupted { .. });
     Ok((!interrupted).then_some(Run { prediction, observation }))
 }

@@ -77,14 +77,14 @@ struct Engine {
 }
 
 pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
-    let machine = Machine::read(HostRoots::default()).map_err(|error| Failure::new(Exit::Host, &error, None))?;
+    let machine = Machine::read(HostRoots::default()).map_err(Failure::host)?;
     scope::enter_if_needed(&machine);
     let findings = Findings {
         schema_version: 1,
         available_bytes: machine::available(&machine.roots),
         memory_controller: memory_controller(&machine),
         process_runner: process_runner(&machine),
-        engines: engines().map_err(|error| Failure::new(Exit::Host, &error, None))?,
+        engines: engines().map_err(Failure::host)?,
         host: machine.facts,
     };
     match args.format {

@@ -19,9 +19,14 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// An error with its chain of causes and, if known, its remedy.
-    pub(crate) fn new(exit: Exit, error: &dyn Error, help: Option<String>) -> Self {
-        Self { exit, diagnostics: vec![Rendered::chain(error, help)] }
+    /// An error with its chain of causes, or a message, and, if known, its remedy.
+    pub(crate) fn new<'a>(exit: Exit, error: impl Into<Box<dyn Error + 'a>>, help: Option<String>) -> Self {
+        Self { exit, diagnostics: vec![Rendered::chain(&*error.into(), help)] }
+    }
+
+    /// A host that cannot do what is wanted.
+    pub(crate) fn host(error: impl Error) -> Self {
+        Self::new(Exit::Host, &error, None)
     }
 
     /// A source and all of its problems.
@@ -167,7 +172,7 @@ struct Rendered {
 }
 
 impl Rendered {
-    fn chain(error: &dyn Error, help: Option<String>) -> Self {
+    fn chain(error: &(dyn Error + '_), help: Option<String>) -> Self {
         let causes = std::iter::successors(error.source(), |&cause| cause.source());
         Self {
             message: harmless(&error.to_string()),

@@ -7,13 +7,13 @@ mod write;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use highwater::calibrate::argument::share;
 use highwater::calibrate::fit::{
     Calibration, CalibrationOptions, FitOptions, Group, Objective, Target, TooLittle, calibrate,
 };
 use highwater::model::document::Source;
 use highwater::model::fit::{Documented, FittedRule, Form};
 use highwater::model::rule::Dialect;
+use highwater::model::scalar::small_share;
 use highwater::model::units::Bytes;
 use highwater::report::emit::{Consumer, emit};
 
@@ -122,7 +122,7 @@ pub(crate) struct OptionArgs {
     /// Share of runs that may fail and be retried with twice as much, such as 1% [default: 5%, or 1% if safe].
     ///
     /// It sets the price of a failure. Few runs cannot guarantee a low failure rate: see headroom in the result.
-    #[arg(long, value_name = "SHARE", value_parser = share)]
+    #[arg(long, value_name = "SHARE", value_parser = small_share)]
     failures: Option<f64>,
     /// Form of the rule.
     #[arg(long, value_enum, default_value_t = FormArg::Max)]
@@ -288,36 +288,30 @@ fn emitted(fitted: &Calibration, consumer: Consumer) -> Result<Exit, Failure> {
 fn documented(fitted: &Calibration) -> Result<&Documented, Failure> {
     fitted.documented.as_ref().ok_or_else(|| {
         let help = "use --form max, the default".to_owned();
-        Failure::new(Exit::Usage, &NotDocumented(fitted.fit.rule.to_string()), Some(help))
+        let rule = &fitted.fit.rule;
+        let error =
+            format!("the Task API cannot express {rule}: it takes the maximum of base and growth, not their sum");
+        Failure::new(Exit::Usage, error, Some(help))
     })
 }
-
-/// A document cannot express the rule.
-#[derive(Debug, thiserror::Error)]
-#[error("the Task API cannot express {0}: it takes the maximum of base and growth, not their sum")]
-struct NotDocumented(String);
 
 fn only_one<'a>(results: &'a [(&Group, Calibration)]) -> Result<&'a Calibration, Failure> {
     match results {
         [(_, only)] => Ok(only),
         several => {
-            let tasks = several.iter().map(|(group, _)| group.name().unwrap_or_default()).collect();
+            let tasks: Vec<_> = several.iter().map(|(group, _)| group.name().unwrap_or_default()).collect();
+            let error = format!("found runs of {} tasks (`{}`), expected one", tasks.len(), tasks.join("`, `"));
             let help = "select one with --task, or fit one rule to all parameters with --pool-parameters".to_owned();
-            Err(Failure::new(Exit::Usage, &Several(tasks), Some(help)))
+            Err(Failure::new(Exit::Usage, error, Some(help)))
         }
     }
 }
-
-/// A file and an emitter take a single rule.
-#[derive(Debug, thiserror::Error)]
-#[error("found runs of {} tasks (`{}`), expected one", .0.len(), .0.join("`, `"))]
-struct Several(Vec<String>);
 
 const MORE_DATA: &str = "run the task on at least three inputs of different sizes, without reaching a limit";
 
 fn nothing_fitted(lacking: &[(&Group, TooLittle)]) -> Failure {
     let reason = lacking.first().map_or(TooLittle::NoRuns, |(_, reason)| *reason);
-    Failure::new(Exit::TooLittleData, &reason, Some(MORE_DATA.to_owned()))
+    Failure::new(Exit::TooLittleData, reason, Some(MORE_DATA.to_owned()))
 }
 
 fn json(results: &[(&Group, Calibration)]) -> Result<String, Failure> {
@@ -328,5 +322,5 @@ fn json(results: &[(&Group, Calibration)]) -> Result<String, Failure> {
         [only] if !named => serde_json::to_string_pretty(only),
         several => serde_json::to_string_pretty(several),
     };
-    text.map(|text| text + "\n").map_err(|error| Failure::new(Exit::Host, &error, None))
+    text.map(|text| text + "\n").map_err(Failure::host)
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use highwater::calibrate::argument::{duration, sample_interval, share, times};
+use highwater::calibrate::argument::{sample_interval, times};
 use highwater::calibrate::floor::{
     End, FloorError, Ran, Search, SearchError, Success, Trial, Try, find, limits_of, no_limits, not_run,
 };
@@ -17,6 +17,7 @@ use highwater::host::HostRoots;
 use highwater::host::machine::Machine;
 use highwater::model::observation::{Observation, Outcome};
 use highwater::model::reading::Reading;
+use highwater::model::scalar::{duration, small_share};
 use highwater::model::units::Bytes;
 use highwater::runner::process::{Output, Stdin};
 use highwater::store::Record;
@@ -68,7 +69,7 @@ pub(crate) struct FloorArgs {
     /// Stop when the passing and failing limits are within SHARE of each other.
     ///
     /// They never get closer than 256 KiB, which the kernel charges to the account of a CPU at once.
-    #[arg(long, value_name = "SHARE", value_parser = share, default_value = "2%")]
+    #[arg(long, value_name = "SHARE", value_parser = small_share, default_value = "2%")]
     precision: f64,
     /// Number of times the task must succeed under the limit found. If it fails once, the search goes on above that
     /// limit.
@@ -112,12 +113,12 @@ pub(crate) struct FloorArgs {
 }
 
 pub(crate) fn run(args: &FloorArgs) -> Result<Exit, Failure> {
-    let machine = Machine::read(HostRoots::default()).map_err(|error| Failure::new(Exit::Host, &error, None))?;
+    let machine = Machine::read(HostRoots::default()).map_err(Failure::host)?;
     scope::enter_if_needed(&machine);
     let start = Workload::open(&args.subject.spec(), &Terminal::default())?;
     start.require_inputs()?;
     let record = records::open_record(args.record.as_deref())?;
-    let signals = Signals::block().map_err(|errno| Failure::new(Exit::Host, &errno, None))?;
+    let signals = Signals::block().map_err(Failure::host)?;
     let terms = limits_of(args.precision, args.confirm, &machine, start.is_container());
     let success = Success { slowdown: args.slowdown, oom_of_children: args.allow_oom_of_children };
     let progress = Progress::new(!args.quiet);
@@ -149,7 +150,8 @@ fn unfound(error: FloorError) -> Result<Exit, Failure> {
     match &error {
         FloorError::TaskFailed(run) => {
             let outcome = summary::outcome(run.outcome);
-            Err(Failure::new(Exit::TaskFailed, &WithoutLimit { outcome }, Some(remedy(run))))
+            let error = format!("failed to find the minimum limit: the task fails even without one: {outcome}");
+            Err(Failure::new(Exit::TaskFailed, error, Some(remedy(run))))
         }
         FloorError::Interrupted(run) if run.has_lost_engine() => {
             say_lost();
@@ -183,13 +185,6 @@ fn remedy(run: &Observation) -> String {
         }
         _ => "run the command again".to_owned(),
     }
-}
-
-/// The task fails without a limit.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to find the minimum limit: the task fails even without one: {outcome}")]
-struct WithoutLimit {
-    outcome: String,
 }
 
 /// Runs the task, records each run and shows progress.

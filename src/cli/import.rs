@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use highwater::calibrate::failure::Failed;
 use highwater::model::escape;
 use highwater::model::timestamp::Timestamp;
 use highwater::store::bounded;
@@ -55,15 +56,6 @@ enum From {
     Snakemake,
 }
 
-/// A table could not be read.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to read {path}")]
-struct Unread {
-    path: PathBuf,
-    #[source]
-    source: io::Error,
-}
-
 pub(crate) fn run(args: &ImportArgs) -> Result<Exit, Failure> {
     let mut text = String::new();
     for path in &args.files {
@@ -86,10 +78,8 @@ pub(crate) fn run(args: &ImportArgs) -> Result<Exit, Failure> {
 }
 
 fn read(args: &ImportArgs, path: &Path) -> Result<Imported, Failure> {
-    let (text, written_at) = text(path).map_err(|source| {
-        let error = Unread { path: path.to_owned(), source };
-        Failure::new(Exit::Usage, &error, None)
-    })?;
+    let (text, written_at) =
+        text(path).map_err(|source| Failure::new(Exit::Usage, Failed::reading(path, source), None))?;
     let origin = args.from.map(|from| match from {
         From::Highwater => Origin::Highwater,
         From::Nextflow => Origin::Nextflow,

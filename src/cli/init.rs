@@ -48,7 +48,7 @@ pub(crate) fn run(args: &InitArgs) -> Result<Exit, Failure> {
     let path = &args.output;
     if path.exists() && !output_file::is_stream(path) && !args.force {
         let help = "edit the file, or overwrite it with --force".to_owned();
-        return Err(Failure::new(Exit::Usage, &Exists { path: path.clone() }, Some(help)));
+        return Err(Failure::new(Exit::Usage, format!("{} already exists", path.display()), Some(help)));
     }
     output_file::check_writable(path)?;
     let text = match &args.task {
@@ -201,13 +201,6 @@ fn key(name: &str) -> String {
 /// A TOML string. JSON's escapes are also TOML's, except that TOML escapes DEL.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
-}
-
-/// The file exists.
-#[derive(Debug, thiserror::Error)]
-#[error("{path} already exists")]
-struct Exists {
-    path: PathBuf,
 }
 
 #[cfg(test)]

@@ -112,9 +112,7 @@ pub(crate) fn run(args: &InputsArgs) -> Result<Exit, Failure> {
     let shown = Report { survey: &survey, selection: &selection, mode: args.mode, listing: listing.as_deref() };
     match args.format {
         Format::Table => output::text(&table::render(&shown, output::width_of_stdout()))?,
-        Format::Json => {
-            output::json_text(&json::render(&shown).map_err(|error| Failure::new(Exit::Host, &error, None))?)?
-        }
+        Format::Json => output::json_text(&json::render(&shown).map_err(Failure::host)?)?,
     }
     Ok(Exit::Done)
 }

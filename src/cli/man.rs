@@ -47,6 +47,6 @@ fn write_pages(command: Command, folder: &Path) -> Result<(), Failure> {
 
 fn page(man: &Man) -> Result<Vec<u8>, Failure> {
     let mut page = Vec::new();
-    man.render(&mut page).map_err(|error| Failure::new(Exit::Host, &error, None))?;
+    man.render(&mut page).map_err(Failure::host)?;
     Ok(page)
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use highwater::calibrate::failure::Failed;
 use highwater::directory::Refusal;
 use highwater::model::byte_order_mark;
 use highwater::store::{self, MergeError, bounded};
@@ -37,18 +38,12 @@ pub(crate) struct MergeArgs {
     plan: Option<PathBuf>,
 }
 
-/// The plan could not be read.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to read the plan {path}")]
-struct Unread {
-    path: PathBuf,
-    #[source]
-    source: std::io::Error,
-}
-
 pub(crate) fn run(args: &MergeArgs) -> Result<Exit, Failure> {
     let plan = args.plan.as_ref().map(|path| {
-        let unread = |source| Failure::new(Exit::Usage, &Unread { path: path.clone(), source }, None);
+        let unread = |source| {
+            let error = Failed::to(format!("read the plan {}", path.display()), source);
+            Failure::new(Exit::Usage, &error, None)
+        };
         bounded::read_text(path).map(|text| byte_order_mark::strip(&text).to_owned()).map_err(unread)
     });
     let plan = plan.transpose()?;

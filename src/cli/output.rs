@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
+use highwater::calibrate::failure::Failed;
 use highwater::model::escape;
 use serde::Serialize;
 
@@ -21,7 +22,7 @@ pub(crate) fn stdout_written(result: io::Result<()>) -> Result<(), Failure> {
     match result {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::new(
             Exit::Host,
-            &Unwritten(error),
+            Failed::to("write to stdout", error),
             Some("check that the disk behind stdout is not full".to_owned()),
         )),
         _ => Ok(()),
@@ -148,8 +149,3 @@ pub(crate) fn start_logging(verbose: u8) {
         say(&format!("highwater: failed to start logging: {error}"));
     }
 }
-
-/// Writing to stdout failed.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to write to stdout")]
-struct Unwritten(#[source] io::Error);

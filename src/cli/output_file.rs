@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+use highwater::calibrate::failure::Failed;
 use highwater::directory::Directory;
 use nix::errno::Errno;
 use nix::fcntl::posix_fallocate;
@@ -88,7 +89,7 @@ pub(crate) fn unwritten(path: &Path, source: io::Error) -> Failure {
         Some(Errno::EFBIG) => "raise the limit on the size of files (`ulimit -f`)",
         Some(_) | None => "name a file that you may write to, in a directory that exists",
     };
-    Failure::new(Exit::Host, &Unwritten { path: path.to_owned(), source }, Some(help.to_owned()))
+    Failure::new(Exit::Host, Failed::writing(path, source), Some(help.to_owned()))
 }
 
 /// The destination of the bytes.
@@ -237,13 +238,4 @@ fn overwrite(path: &Path, content: &mut Content<'_, '_>) -> io::Result<()> {
     let length = file.stream_position()?;
     file.set_len(length)?;
     file.sync_all()
-}
-
-/// A file could not be written.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to write {path}")]
-struct Unwritten {
-    path: PathBuf,
-    #[source]
-    source: io::Error,
 }

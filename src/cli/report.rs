@@ -124,7 +124,8 @@ pub(crate) fn page(observations: &[Observation]) -> Result<Page, Failure> {
 fn report_on(args: &ReportArgs) -> Result<Report, Failure> {
     if args.records.len() > 2 && !args.together {
         let help = "give one, two to compare, or add --together for several files of one sweep";
-        return Err(Failure::new(Exit::Usage, &TooMany(args.records.len()), Some(help.to_owned())));
+        let error = format!("a report compares two sweeps, not {}", args.records.len());
+        return Err(Failure::new(Exit::Usage, error, Some(help.to_owned())));
     }
     let sources =
         args.records.iter().map(|path| records::open_rereadable(path)).collect::<Result<Vec<_>, Failure>>()?;
@@ -177,13 +178,9 @@ fn write_plots(report: &Report, folder: &Path) -> Result<(), Failure> {
         for plot in plots(task) {
             let stem = if several { format!("{}-{}", number + 1, plot.name) } else { plot.name.to_owned() };
             output_file::write_into(folder, &format!("{stem}.svg"), svg_file(&plot, Size::FILE).as_bytes())?;
-            let bytes = png(&plot, Size::FILE).map_err(|error| Failure::new(Exit::Host, &error, None))?;
+            let bytes = png(&plot, Size::FILE).map_err(Failure::host)?;
             output_file::write_into(folder, &format!("{stem}.png"), &bytes)?;
         }
     }
     Ok(())
 }
-
-#[derive(Debug, thiserror::Error)]
-#[error("a report compares two sweeps, not {0}")]
-struct TooMany(usize);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use highwater::calibrate::argument::{duration, limit, sample_interval};
+use highwater::calibrate::argument::sample_interval;
 use highwater::calibrate::failure::ENGINE_LOST;
 use highwater::calibrate::monitor::{Cancel, WatchOptions};
 use highwater::calibrate::workload::{self, RunOptions, Workload};
@@ -16,6 +16,7 @@ use highwater::host::HostRoots;
 use highwater::host::machine::Machine;
 use highwater::model::comparison::Thresholds;
 use highwater::model::observation::{Logs, Observation, Outcome};
+use highwater::model::scalar::{duration, limit};
 use highwater::model::timestamp::Timestamp;
 use highwater::model::units::Bytes;
 use highwater::store::{Record, StoreError};
@@ -156,7 +157,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
         output::say("highwater: the task's rules set no limit, so --enforce has no effect");
     }
     let mut results = Results::new(args)?;
-    let mut signals = Signals::block().map_err(|errno| Failure::new(OWN_FAILURE, &errno, None))?;
+    let mut signals = Signals::block().map_err(|errno| Failure::new(OWN_FAILURE, errno, None))?;
     let mut record = records::open_record(args.record.as_deref()).map_err(Failure::own)?;
     let mut failure = None;
     let mut ended_by = None;

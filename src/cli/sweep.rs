@@ -36,7 +36,7 @@ enum Format {
 
 pub(crate) fn run(args: SweepArgs) -> Result<Exit, Failure> {
     let settings = SweepSettings::merged(args.typed)?;
-    let wrong = |error: SettingError| Failure::new(Exit::Usage, &Invalid(error), None);
+    let wrong = |error: SettingError| Failure::new(Exit::Usage, format!("invalid sweep: {error}"), None);
     let options = SweepOptions::from_settings(&settings.all).map_err(wrong)?;
     let shown = Reader(&settings.all);
     let is_dry = shown.flag("dry-run").map_err(wrong)?;
@@ -44,7 +44,7 @@ pub(crate) fn run(args: SweepArgs) -> Result<Exit, Failure> {
     let format = shown.choice("format", &[("table", Format::Table), ("jsonl", Format::Jsonl)]).map_err(wrong)?;
     let format = format.unwrap_or(Format::Table);
     let save_plan = shown.path("save-plan").map_err(wrong)?;
-    let machine = Machine::read(HostRoots::default()).map_err(|error| Failure::new(Exit::Host, &error, None))?;
+    let machine = Machine::read(HostRoots::default()).map_err(Failure::host)?;
     if options.cgroup != UseCgroup::Never && !is_dry {
         scope::enter_if_needed(&machine);
     }
@@ -58,7 +58,7 @@ pub(crate) fn run(args: SweepArgs) -> Result<Exit, Failure> {
         output::text(&table_of(&sweep.preview()?))?;
         return Ok(Exit::Done);
     }
-    let mut signals = Signals::block().map_err(|errno| Failure::new(Exit::Host, &errno, None))?;
+    let mut signals = Signals::block().map_err(Failure::host)?;
     let mut shown = Shown { quiet, format, jobs: options.jobs, progress: None };
     let outcome = sweep.run(&machine, &mut signals, &mut shown, &feedback)?;
     drop(signals);
@@ -204,8 +204,3 @@ fn show(outcome: &SweepOutcome) -> Result<(), Failure> {
     let found = found.finish();
     if found.is_empty() { Ok(()) } else { output::text(&cells::render(&found)) }
 }
-
-/// The settings do not make a valid sweep.
-#[derive(Debug, thiserror::Error)]
-#[error("invalid sweep: {0}")]
-struct Invalid(SettingError);

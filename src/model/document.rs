@@ -10,20 +10,15 @@ mod jinja;
 mod lint;
 #[cfg_attr(not(feature = "templates"), allow(dead_code, reason = "only a template has places to map"))]
 mod place;
-mod reader;
 mod rule;
 mod source;
-mod syntax;
 mod task;
 mod template;
 mod variables;
 
-use jsonc_parser::ast::Value;
-
+use super::located::{Format, Read, Reader, Value, json};
 use super::problem::{Flawed, Problem};
 use super::task::{ProcessingContainer, TaskSpec};
-
-use reader::{Read, Reader};
 
 pub use edit::{Change, EditError, Edited};
 pub use source::Source;
@@ -42,7 +37,7 @@ pub enum Schema {
 impl Schema {
     /// Detects the kind of a document from its fields; `None` if they are ambiguous.
     pub fn detect(source: &Source) -> Option<Self> {
-        let value = syntax::parse(source.json()).ok()?;
+        let value = json::parse(source.json()).ok()?;
         let object = value.as_object()?;
         let has = |name: &str| object.properties.iter().any(|property| property.name.as_str() == name);
         match (has("templates"), has("taskTemplate") || has("image")) {
@@ -74,11 +69,11 @@ pub struct Document<T> {
 
 impl<T> Document<T> {
     fn read(source: Source, read: impl FnOnce(&mut Reader<'_>, &Value<'_>) -> Read<T>) -> Result<Self, Flawed> {
-        let value = match syntax::parse(source.json()) {
-            Ok(value) => value,
+        let value = match json::parse(source.json()) {
+            Ok(node) => json::value(node),
             Err(problem) => return Err(source.flawed([problem])),
         };
-        let mut reader = Reader::new(source.json());
+        let mut reader = Reader::new(Format::Json, source.json());
         let content = read(&mut reader, &value);
         let (problems, usable) = reader.finish();
         match content {

@@ -79,6 +79,12 @@ pub struct Flawed {
 }
 
 impl Flawed {
+    /// Sorts the problems by their location; those without one come last.
+    pub fn new(name: impl Into<String>, text: impl Into<String>, mut problems: Vec<Problem>) -> Self {
+        problems.sort_by_key(|problem| problem.span.as_ref().map_or((usize::MAX, 0), |span| (span.start, span.end)));
+        Self { name: name.into(), text: text.into(), problems }
+    }
+
     fn summary(&self) -> String {
         match self.problems.as_slice() {
             [only] => only.message.clone(),

@@ -42,3 +42,4 @@ mod sweep;
 mod tasks;
 mod tree;
 mod validate;
+mod values;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::{Judgement, Run, SortedRuns, judge};
-use crate::calibrate::failure::{Category, ENGINE_LOST, Failure};
+use crate::calibrate::failure::{Category, ENGINE_LOST, Failed, Failure};
 use crate::calibrate::feedback::Feedback;
 use crate::calibrate::measure::RunContext;
 use crate::calibrate::monitor::{Cancel, Never, Observer, WatchOptions};
@@ -201,11 +201,13 @@ impl<'a> Bench<'a> {
             self.feedback.note(ENGINE_LOST);
             let failed = !observation.outcome.succeeded() && observation.outcome != Outcome::EngineLost;
             let category = if failed { Category::TaskFailed } else { Category::Host };
-            return Err(Failure::new(category, Lost { cell: cell.name.clone() }, None));
+            let cell = &cell.name;
+            let error = format!("lost the container engine or the highwater process that supervised a run of {cell}");
+            return Err(Failure::new(category, error, None));
         }
         if matches!(observation.outcome, Outcome::Interrupted { .. }) || session.is_interrupted() {
             let help = "no result was computed and no file was written".to_owned();
-            return Err(Failure::new(Category::Interrupted, Interrupted, Some(help)));
+            return Err(Failure::new(Category::Interrupted, "interrupted", Some(help)));
         }
         session.ran(&cell.task.name, &cell.name, number, &observation);
         Ok(Run { task: cell.task.name.clone(), observation })
@@ -239,7 +241,7 @@ fn cell<'a>(
         let place = task
             .line
             .map_or_else(|| "configured in no file".to_owned(), |line| format!("line {line} of the configuration"));
-        let error = NotRunnable { place, task: task.name.clone(), cell: input.name.clone(), source };
+        let error = Failed::to(format!("run {}/{} ({place})", task.name, input.name), source);
         Failure::usage(error, "correct `options` or `mount` of this task")
     })?;
     let workload = Workload::open(&spec, feedback)?;
@@ -311,9 +313,9 @@ fn sizes(task: &TaskConfig, input: &InputConfig) -> Result<Option<InputSizes>, F
     }
     let Some(path) = &input.path else { return Ok(None) };
     let unreadable = |source| {
-        let (task, cell) = (task.name.clone(), input.name.clone());
+        let doing = format!("read the input {} of {}/{}", path.display(), task.name, input.name);
         let help = "correct `path` in highwater.toml; it is relative to the directory of that file";
-        Failure::usage(NoInput { task, cell, path: path.clone(), source }, help)
+        Failure::usage(Failed::to(doing, source), help)
     };
     let metadata = std::fs::metadata(path).map_err(unreadable)?;
     if !metadata.is_dir() {
@@ -332,37 +334,4 @@ fn sizes(task: &TaskConfig, input: &InputConfig) -> Result<Option<InputSizes>, F
     let bare = Task { channels: vec![channel], ..Task::bare(Vec::new()) };
     let prediction = predict(&bare, &Options::default()).map_err(|error| Failure::new(Category::Usage, error, None))?;
     Ok(RunContext::one_run(Subject::default(), Some(prediction)).inputs.pop())
-}
-
-/// A cell of the configuration cannot be run.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to run {task}/{cell} ({place})")]
-struct NotRunnable {
-    place: String,
-    task: String,
-    cell: String,
-    source: SettingError,
-}
-
-/// The size of an input cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to read the input {path} of {task}/{cell}")]
-struct NoInput {
-    task: String,
-    cell: String,
-    path: PathBuf,
-    #[source]
-    source: std::io::Error,
-}
-
-/// The check was interrupted.
-#[derive(Debug, thiserror::Error)]
-#[error("interrupted")]
-struct Interrupted;
-
-/// A run has no result.
-#[derive(Debug, thiserror::Error)]
-#[error("lost the container engine or the highwater process that supervised a run of {cell}")]
-struct Lost {
-    cell: String,
 }

@@ -45,7 +45,8 @@ pub fn not_run(limit: Option<Bytes>, error: MeasureError) -> Result<Ran, Failure
             Ok(Ran::NotStarted(one_line(&error)))
         }
         MeasureError::Start(StartError::NoCgroup { reason, remedy }) => {
-            Err(Failure::new(Category::Host, NoLimits { reason }, Some(remedy)))
+            let error = format!("failed to find the minimum limit: limits need a cgroup, and {reason}");
+            Err(Failure::new(Category::Host, error, Some(remedy)))
         }
         error => Err(error.into()),
     }
@@ -71,11 +72,4 @@ fn is_for_lack_of_memory(error: &StartError) -> bool {
         | StartError::Cgroup { .. }
         | StartError::Host(_) => false,
     }
-}
-
-/// This machine cannot enforce limits.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to find the minimum limit: limits need a cgroup, and {reason}")]
-struct NoLimits {
-    reason: String,
 }

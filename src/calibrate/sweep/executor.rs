@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::calibrate::failure::{Category, ENGINE_LOST, Failure, NO_ROOM};
+use crate::calibrate::failure::{Category, ENGINE_LOST, Failed, Failure, NO_ROOM};
 use crate::calibrate::feedback::Feedback;
 use crate::calibrate::measure::{MeasureError, RunContext};
 use crate::calibrate::monitor::{Cancel, Observer, WatchOptions};
@@ -383,7 +383,7 @@ impl<'a> SweepExecutor<'a> {
     /// Prepares the page cache.
     fn cache(&self, staged: &[&Staged]) -> Result<Option<Cache>, Failure> {
         let folders = staged.iter().flat_map(|staged| staged.folders());
-        let failed = |source| Failure::host(NoCache(source));
+        let failed = |source| Failure::host(Failed::to("read the inputs to prepare the page cache", source));
         match self.options.cache {
             CacheState::AsIs => Ok(None),
             CacheState::Warm => read_all(folders).map_err(failed).map(|()| Some(Cache::Warm)),
@@ -452,7 +452,10 @@ impl Executor for SweepExecutor<'_> {
                 let run = self.once(job, (&case, &output), None, cancel, &mut ())?;
                 if run.has_lost_engine() {
                     self.feedback.note(ENGINE_LOST);
-                    return Err(Failure::host(LostInWarmup(cell.case.clone())));
+                    let case = &cell.case;
+                    return Err(Failure::host(format!(
+                        "failed to warm up {case}: the container engine was lost or does not respond"
+                    )));
                 }
                 if matches!(run.outcome, Outcome::Interrupted { .. }) {
                     return Ok(None);
@@ -525,7 +528,8 @@ fn keep_outputs(from: &Path, to: &Path) -> Result<(), Failure> {
 
 fn not_kept(to: &Path, source: std::io::Error) -> Failure {
     let help = (source.kind() == std::io::ErrorKind::StorageFull).then(|| NO_ROOM.to_owned());
-    Failure::new(Category::Host, NotKept { path: to.to_owned(), source }, help)
+    let doing = format!("keep the outputs of a run in {}", to.display());
+    Failure::new(Category::Host, Failed::to(doing, source), help)
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -548,23 +552,4 @@ fn unstaged(error: StagingError) -> Failure {
 /// Names and sizes of inputs by their channels.
 pub(super) fn listings(case: &InputCase) -> BTreeMap<&str, &crate::tree::Listing> {
     case.inputs.iter().map(|input| (input.channel.as_str(), &*input.listing)).collect()
-}
-
-/// A warm-up run was lost; it is not recorded.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to warm up {0}: the container engine was lost or does not respond")]
-struct LostInWarmup(String);
-
-/// The page cache could not be prepared.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to read the inputs to prepare the page cache")]
-struct NoCache(#[source] std::io::Error);
-
-/// Outputs could not be kept.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to keep the outputs of a run in {path}")]
-struct NotKept {
-    path: PathBuf,
-    #[source]
-    source: std::io::Error,
 }

@@ -1,13 +1,12 @@
 //! Sweep files and plans: where the settings of a sweep come from beside the command line. Every flag is a key without
 //! its dashes, and a value in a file is checked as if it had been typed.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use super::file_toml as toml;
-use crate::calibrate::failure::{Category, Failure};
+use crate::calibrate::failure::{Category, Failed, Failure};
 use crate::calibrate::workload::settings::{SUBJECTS, Settings, as_list, as_text};
 use crate::calibrate::workload::{missing, redact};
 use crate::model::byte_order_mark;
@@ -65,7 +64,7 @@ impl SweepSettings {
         require_values(&all)?;
         if !SUBJECTS.iter().any(|key| all.contains_key(*key)) {
             let help = "set `task`, `command` or `image` in the file, or give one on the command line";
-            return Err(Failure::usage(NoSubject, help));
+            return Err(Failure::usage("invalid sweep: no task, command or image given", help));
         }
         Ok(Self { all, recorded: redacted(overlaid(file, without_values(typed)))?, saved })
     }
@@ -119,12 +118,15 @@ fn require_values(settings: &Settings) -> Result<(), Failure> {
     let of = |key: &str| settings.get(key).map(as_list).unwrap_or_default();
     if let Some(name) = missing(&of("command"), &of("redact")) {
         let help = "give the command again with all of its arguments";
-        return Err(Failure::usage(Redacted(name.to_owned()), help));
+        let error =
+            format!("the plan does not contain the value of the argument `{name}`, because --redact removed it");
+        return Err(Failure::usage(error, help));
     }
     let unset = |variable: &String| !variable.contains('=') && std::env::var_os(variable).is_none();
     if let Some(name) = of("env").into_iter().find(unset) {
         let help = format!("set it in the environment, or give it again with --env {name}=VALUE");
-        return Err(Failure::usage(NoValue(name), help));
+        let error = format!("the variable {name} has no value: plans do not contain values of --env");
+        return Err(Failure::usage(error, help));
     }
     Ok(())
 }
@@ -165,8 +167,11 @@ fn overlaid(mut file: Settings, typed: Settings) -> Settings {
 }
 
 fn read(path: &Path) -> Result<(Settings, Option<Plan>), Failure> {
-    let text = bounded::read_text(path)
-        .map_err(|source| Failure::new(Category::Usage, Unread { path: path.to_owned(), source }, None))?;
+    let unread = |source| {
+        let error = Failed::to(format!("read the sweep file {}", path.display()), source);
+        Failure::new(Category::Usage, error, None)
+    };
+    let text = bounded::read_text(path).map_err(unread)?;
     let text = byte_order_mark::strip(&text);
     if text.trim_start().starts_with('{') {
         if let Err(error @ FolderError::NewerPlan { .. }) = check_plan(path, text) {
@@ -181,7 +186,8 @@ fn of_folder(folder: &Path) -> Result<(Settings, Option<Plan>), Failure> {
     match read_own_plan(folder) {
         Ok(text) => of_plan(&folder.join(PLAN).display().to_string(), &text),
         Err(FolderError::NoPlan(_)) => {
-            let error = NothingToDo(folder.to_owned());
+            let error =
+                format!("no task, command or image given, and the directory {} has no {PLAN}", folder.display());
             let help = "give a task, a command or a sweep file (--file) as well: the directory has no sweep yet";
             Err(Failure::usage(error, help))
         }
@@ -190,46 +196,9 @@ fn of_folder(folder: &Path) -> Result<(Settings, Option<Plan>), Failure> {
 }
 
 fn of_plan(name: &str, text: &str) -> Result<(Settings, Option<Plan>), Failure> {
-    let unusable = |source| Failure::new(Category::Usage, NotAPlan { name: name.to_owned(), source }, None);
+    let help = "name a plan.json that `highwater sweep` wrote, or a sweep file in TOML";
+    let unusable = |error: serde_json::Error| Failure::usage(format!("{name} is not a sweep plan: {error}"), help);
     let plan: Plan = serde_json::from_str(text).map_err(unusable)?;
     let settings = plan.sweep.iter().map(|(name, value)| (current_name(name).to_owned(), value.clone()));
     Ok((settings.collect(), Some(plan)))
-}
-
-/// File and command line do not say what to run.
-#[derive(Debug, thiserror::Error)]
-#[error("invalid sweep: no task, command or image given")]
-struct NoSubject;
-
-/// The plan lacks the value of an argument.
-#[derive(Debug, thiserror::Error)]
-#[error("the plan does not contain the value of the argument `{0}`, because --redact removed it")]
-struct Redacted(String);
-
-/// The plan lacks the value of a variable.
-#[derive(Debug, thiserror::Error)]
-#[error("the variable {0} has no value: plans do not contain values of --env")]
-struct NoValue(String);
-
-/// A sweep file cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to read the sweep file {path}")]
-struct Unread {
-    path: PathBuf,
-    #[source]
-    source: io::Error,
-}
-
-/// The directory has no sweep, and no subject was given.
-#[derive(Debug, thiserror::Error)]
-#[error("no task, command or image given, and the directory {0} has no {PLAN}")]
-struct NothingToDo(PathBuf);
-
-/// A plan cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("{name} is not a sweep plan")]
-struct NotAPlan {
-    name: String,
-    #[source]
-    source: serde_json::Error,
 }

@@ -9,6 +9,7 @@ use crate::calibrate::failure::Failure;
 use crate::calibrate::workload::settings::{self, Reader, SUBJECTS, SettingError, Settings};
 use crate::calibrate::workload::{Spec, UseCgroup};
 use crate::model::plan::{Count, Order, Pick};
+use crate::model::scalar;
 use crate::model::units::Bytes;
 
 /// The default of [`SweepOptions::precision`].
@@ -271,12 +272,10 @@ impl SweepOptions {
             record: read.path("record")?,
             keep_outputs: read.flag("keep-outputs")?,
             input: read.list("input")?,
-            items: read.each("items", |text| text.parse::<Count>().map_err(|error| error.to_string()))?,
-            pick: read
-                .parsed("pick", |text| text.parse::<Pick>().map_err(|error| error.to_string()))?
-                .unwrap_or(self.pick),
+            items: read.each("items", str::parse::<Count>)?,
+            pick: read.parsed("pick", str::parse::<Pick>)?.unwrap_or(self.pick),
             grow: read.each("grow", argument::growth)?,
-            size: read.each("size", argument::size)?,
+            size: read.each("size", scalar::amount)?,
             staging: read.path("staging")?,
             param: parameters(read)?,
             scan: scans(read)?,
@@ -284,11 +283,9 @@ impl SweepOptions {
             runs: read.number("runs", 1..=MOST_RUNS)?.unwrap_or(self.runs),
             min_runs: read.number("min-runs", 1..=MOST_RUNS)?,
             max_runs: read.number("max-runs", 1..=MOST_RUNS)?,
-            precision: read.parsed("precision", argument::share)?.unwrap_or(self.precision),
+            precision: read.parsed("precision", scalar::small_share)?.unwrap_or(self.precision),
             warmup: read.number("warmup", 0..=u32::MAX)?.unwrap_or(self.warmup),
-            order: read
-                .parsed("order", |text| text.parse::<Order>().map_err(|error| error.to_string()))?
-                .unwrap_or(self.order),
+            order: read.parsed("order", str::parse::<Order>)?.unwrap_or(self.order),
             floor: floor(read)?,
             slowdown: read.parsed("slowdown", argument::times)?,
             cache: read
@@ -301,11 +298,11 @@ impl SweepOptions {
             prepare: read.text("prepare")?,
             conclude: read.text("conclude")?,
             cleanup: read.text("cleanup")?,
-            limit: read.parsed("limit", argument::limit)?,
-            timeout: read.parsed("timeout", argument::duration)?,
-            kill_after: read.parsed("kill-after", argument::duration)?.unwrap_or(self.kill_after),
+            limit: read.parsed("limit", scalar::limit)?,
+            timeout: read.parsed("timeout", scalar::duration)?,
+            kill_after: read.parsed("kill-after", scalar::duration)?.unwrap_or(self.kill_after),
             jobs: read.number("jobs", 1..=1024)?.unwrap_or(self.jobs),
-            memory: read.parsed("memory", argument::limit)?,
+            memory: read.parsed("memory", scalar::limit)?,
             max_cost: read.parsed("max-cost", argument::budget)?,
             sample_interval: read.parsed("sample-interval", argument::sample_interval)?,
             cgroup: read
@@ -331,7 +328,8 @@ impl SweepOptions {
         let precision = self.precision;
         Ok(match (self.min_runs, self.max_runs) {
             (Some(least), Some(most)) if least > most => {
-                return Err(Failure::usage(FewerAtMost { least, most }, "raise --max-runs, or remove it"));
+                let error = format!("`min-runs` is {least}, which is greater than `max-runs`, {most}");
+                return Err(Failure::usage(error, "raise `max-runs`, or remove it"));
             }
             (None, None) => Repetitions { least: self.runs, most: self.runs, precision },
             (least, most) => {
@@ -342,48 +340,48 @@ impl SweepOptions {
     }
 }
 
-/// Contradictory numbers of runs.
-#[derive(Debug, thiserror::Error)]
-#[error("--min-runs {least} is greater than --max-runs {most}")]
-struct FewerAtMost {
-    least: u32,
-    most: u32,
-}
-
-/// A table of parameters, each with an array of values or a text such as `1,2`.
+/// A table of parameters, each with an array of values or a text such as `1,2`; or texts as they are typed.
 fn parameters(read: Reader<'_>) -> Result<Vec<(String, Vec<String>)>, SettingError> {
-    let invalid = |error: String| SettingError::new("param", format!("invalid value for `param`: {error}"));
+    let expected = "expected a table such as { threads = [1, 2] }, or strings such as \"threads=1,2\"";
+    let invalid = |found: &str| SettingError::invalid("param", found, expected);
     match read.0.get("param") {
         Some(serde_json::Value::Object(table)) => table
             .iter()
             .map(|(name, value)| {
-                argument::parameter(&format!("{name}=")).map_err(invalid)?;
+                argument::parameter(&format!("{name}=")).map_err(|_| invalid(name))?;
                 Ok((name.clone(), settings::as_list(value)))
             })
             .collect(),
-        _ => read.every("param", argument::parameter),
+        Some(value) => {
+            let words = settings::as_list(value).into_iter();
+            words.map(|word| argument::parameter(&word).map_err(|_| invalid(&word))).collect()
+        }
+        None => Ok(Vec::new()),
     }
 }
 
-/// A table of ranges, each as `MIN:MAX:STEP`.
+/// A table of ranges, each as `MIN:MAX:STEP`; or texts as they are typed.
 fn scans(read: Reader<'_>) -> Result<Vec<(String, Vec<String>)>, SettingError> {
-    match read.0.get("scan") {
-        Some(serde_json::Value::Object(table)) => table
-            .iter()
-            .map(|(name, value)| {
-                let text = format!("{name}={}", settings::as_text(value));
-                argument::scan(&text)
-                    .map_err(|error| SettingError::new("scan", format!("invalid value '{text}' for `scan`: {error}")))
-            })
-            .collect(),
-        _ => read.every("scan", argument::scan),
-    }
+    let words = match read.0.get("scan") {
+        Some(serde_json::Value::Object(table)) => {
+            table.iter().map(|(name, value)| format!("{name}={}", settings::as_text(value))).collect()
+        }
+        Some(value) => settings::as_list(value),
+        None => Vec::new(),
+    };
+    let scan = |word: &String| {
+        argument::scan(word).map_err(|error| match word.contains('=') {
+            true => SettingError::invalid("scan", word, error),
+            false => SettingError::invalid("scan", word, "expected a table such as { level = \"1:9:2\" }"),
+        })
+    };
+    words.iter().map(scan).collect()
 }
 
 /// The precision of the floor: a share, or true for the default.
 fn floor(read: Reader<'_>) -> Result<Option<f64>, SettingError> {
     match read.0.get("floor") {
         Some(serde_json::Value::Bool(wanted)) => Ok(wanted.then_some(PRECISION)),
-        _ => read.parsed("floor", argument::share),
+        _ => read.parsed("floor", scalar::small_share),
     }
 }

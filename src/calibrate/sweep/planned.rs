@@ -180,14 +180,15 @@ impl Planned {
         for (first, last) in &options.cell_index {
             if *last >= count {
                 let help = "list all cells with --dry-run; indices count from 0".to_owned();
-                return Err(Failure::usage(NoCell::Place { place: *last, count }, help));
+                return Err(Failure::usage(format!("the plan has no cell {last}: it has {count}"), help));
             }
             wanted[*first..=*last].iter_mut().for_each(|wanted| *wanted = true);
         }
         for key in &options.cell {
             let Some((place, _)) = self.plan.cell(key) else {
                 let help = "list the keys of all cells with --dry-run; the inputs may have changed since".to_owned();
-                return Err(Failure::usage(NoCell::Key(key.clone()), help));
+                let error = format!("the plan does not have exactly one cell whose key begins with `{key}`");
+                return Err(Failure::usage(error, help));
             };
             wanted[place] = true;
         }
@@ -196,7 +197,8 @@ impl Planned {
             let now = keys(&self.plan);
             let other = (0..count).find(|place| wanted[*place] && saved.get(*place) != now.get(*place));
             if let Some(place) = other {
-                let error = Changed { place, saved: saved.get(place).cloned(), now: now[place].clone() };
+                let (now, was) = (&now[place], saved.get(place).map_or("none", String::as_str));
+                let error = format!("cell {place} differs from the saved plan: its key is {now}, but was {was}");
                 let help = "save the plan again: the task, its image or its input files differ here".to_owned();
                 return Err(Failure::usage(error, help));
             }
@@ -261,7 +263,10 @@ impl Planned {
         match staging.free() {
             Some(free) if needed > free => {
                 let largest = needs.first().copied().unwrap_or_default();
-                let error = NoRoom { largest, needed, free };
+                let error = format!(
+                    "too little disk space for the inputs: {needed} needed at a time (the largest is {largest}), \
+                     {free} free"
+                );
                 let help = "use smaller sizes, make room, or choose another disk with --staging";
                 Err(Failure::new(Category::Host, error, Some(help.to_owned())))
             }
@@ -278,9 +283,9 @@ pub(super) fn check_same_task(folder: &Folder, planned: &Planned) -> Result<(), 
     if before.name == now.name || folder.recorded().is_empty() && folder.unusable().is_empty() {
         return Ok(());
     }
-    let error =
-        OtherTask { folder: folder.path().display().to_string(), there: before.name.clone(), asked: now.name.clone() };
-    Err(Failure::new(Category::Usage, error, Some("choose another directory with --into".to_owned())))
+    let (folder, there, asked) = (folder.path().display(), &before.name, &now.name);
+    let error = format!("the directory {folder} has records of task {there}, not of {asked}");
+    Err(Failure::usage(error, "choose another directory with --into"))
 }
 
 fn no_cases(error: CaseError) -> Failure {
@@ -305,40 +310,4 @@ pub(super) fn file_name(name: &str) -> String {
     let keep = |char: char| char.is_alphanumeric() || "-_.".contains(char);
     let name: String = name.chars().map(|char| if keep(char) { char } else { '_' }).collect();
     name.trim_start_matches('.').to_owned()
-}
-
-/// The disk is too small.
-#[derive(Debug, thiserror::Error)]
-#[error("too little disk space for the inputs: {needed} needed at a time (the largest is {largest}), {free} free")]
-struct NoRoom {
-    largest: Bytes,
-    needed: Bytes,
-    free: Bytes,
-}
-
-/// A cell that has changed since the plan was saved.
-#[derive(Debug, thiserror::Error)]
-#[error("cell {place} differs from the saved plan: its key is {now}, but was {}", saved.as_deref().unwrap_or("none"))]
-struct Changed {
-    place: usize,
-    saved: Option<String>,
-    now: String,
-}
-
-/// A cell that is not in the plan.
-#[derive(Debug, thiserror::Error)]
-enum NoCell {
-    #[error("the plan has no cell {place}: it has {count}")]
-    Place { place: usize, count: usize },
-    #[error("the plan does not have exactly one cell whose key begins with `{0}`")]
-    Key(String),
-}
-
-/// A directory of another task.
-#[derive(Debug, thiserror::Error)]
-#[error("the directory {folder} has records of task {there}, not of {asked}")]
-struct OtherTask {
-    folder: String,
-    there: String,
-    asked: String,
 }

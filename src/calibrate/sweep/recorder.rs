@@ -84,7 +84,7 @@ impl Destination {
     fn check_room(&self) -> Result<(), Failure> {
         match free(self.path()) {
             Some(free) if free < LEAST_ROOM => {
-                let error = NoRoom { path: self.path().to_owned(), free };
+                let error = format!("too little space for records in {}: {free} free", self.path().display());
                 Err(Failure::new(Category::Host, error, Some(NO_ROOM.to_owned())))
             }
             Some(_) | None => Ok(()),
@@ -239,12 +239,4 @@ pub(super) fn forget(folder: &Path) {
     }
     // This fails unless the directory is empty.
     let _ = std::fs::remove_dir(folder);
-}
-
-/// The disk is about to be full.
-#[derive(Debug, thiserror::Error)]
-#[error("too little space for records in {path}: {free} free")]
-struct NoRoom {
-    path: PathBuf,
-    free: Bytes,
 }

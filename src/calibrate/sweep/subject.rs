@@ -22,7 +22,7 @@ use crate::tree::Listing;
 use nix::unistd::{Uid, geteuid};
 
 use super::placeholders::{self, Placeholders};
-use crate::calibrate::failure::{Category, Failure};
+use crate::calibrate::failure::{Category, Failed, Failure};
 use crate::calibrate::feedback::Feedback;
 use crate::calibrate::workload::container::ContainerWorkload;
 use crate::calibrate::workload::inputs::{self, Mounting};
@@ -133,7 +133,9 @@ impl<'a> Subject<'a> {
     pub(super) fn given(&self, inputs: &[String], sized: bool) -> Result<Vec<InputDirectories>, Failure> {
         match &self.kind {
             Kind::Task { task, .. } if sized => {
-                Err(Failure::usage(WrongInput::SizeOfTask { task: task.name.clone() }, "use --items or --grow"))
+                let task = &task.name;
+                let error = format!("--size needs a bare command: the inputs of the task {task} are directories");
+                Err(Failure::usage(error, "use --items or --grow"))
             }
             Kind::Task { task, .. } => given_to_task(task, inputs),
             Kind::Command => {
@@ -142,11 +144,12 @@ impl<'a> Subject<'a> {
                 let used = placeholders::has(&self.spec.command, INPUT) || mounted;
                 match (asked, used) {
                     (true, false) => Err(Failure::usage(
-                        WrongInput::NoPlace { place: INPUT.to_owned() },
+                        no_placeholder(INPUT),
                         "write {input} in place of the input, as in -- ./segment {input}",
                     )),
                     (false, true) => {
-                        Err(Failure::usage(WrongInput::NoInput, "give directories with --input, or sizes with --size"))
+                        let error = "the command has the placeholder {input}, but there is no input";
+                        Err(Failure::usage(error, "give directories with --input, or sizes with --size"))
                     }
                     (true, true) if !inputs.is_empty() => {
                         let folders = inputs.iter().map(PathBuf::from).collect();
@@ -167,7 +170,7 @@ impl<'a> Subject<'a> {
                     let name = &parameter.name;
                     if ["input", "output"].contains(&name.as_str()) {
                         let help = "rename the parameter";
-                        return Err(Failure::usage(WrongParameter::Reserved { name: name.clone() }, help));
+                        return Err(Failure::usage(format!("a parameter cannot be named {name}"), help));
                     }
                     // For an image, a parameter without a placeholder becomes a variable.
                     if self.spec.image().is_none() && !placeholders::has(&self.spec.command, name) {
@@ -175,7 +178,7 @@ impl<'a> Subject<'a> {
                             "write {{{name}}} in place of its value; to set an environment variable, use \
                              -- env {name}={{{name}}} COMMAND"
                         );
-                        return Err(Failure::usage(WrongInput::NoPlace { place: name.clone() }, &help));
+                        return Err(Failure::usage(no_placeholder(name), &help));
                     }
                 }
             }
@@ -388,9 +391,13 @@ fn set_mode(path: &Path, mode: u32) -> std::io::Result<()> {
     std::fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
+fn no_placeholder(name: &str) -> String {
+    format!("the command has no placeholder {{{name}}}")
+}
+
 fn unmade(path: &Path) -> impl FnOnce(std::io::Error) -> Failure {
-    let path = path.to_owned();
-    move |source| Failure::host(NoFolder { path, source })
+    let doing = format!("create {} for the outputs of the task", path.display());
+    move |source| Failure::host(Failed::to(doing, source))
 }
 
 fn given_to_task(task: &Task, inputs: &[String]) -> Result<Vec<InputDirectories>, Failure> {
@@ -401,13 +408,13 @@ fn given_to_task(task: &Task, inputs: &[String]) -> Result<Vec<InputDirectories>
         let (channel, folder) = match (named, given.last()) {
             (Some((name, folder)), _) if names.contains(&name) => (name.to_owned(), folder),
             (Some((name, _)), _) => {
-                let error = WrongInput::NoChannel { channel: name.to_owned(), task: task.name.clone() };
+                let error = format!("the task {} has no input channel {}", task.name, quote(name));
                 return Err(Failure::usage(error, expected(name, &names)));
             }
             // A directory without a channel name continues the previous channel.
             (None, Some(last)) => (last.channel.clone(), text.as_str()),
             (None, None) => {
-                let error = WrongInput::NoName { folder: text.clone() };
+                let error = format!("the input {text} does not name a channel");
                 let first = names.first().copied().unwrap_or("CHANNEL");
                 return Err(Failure::usage(error, format!("write --input {first}={text}")));
             }
@@ -426,7 +433,7 @@ fn given_to_task(task: &Task, inputs: &[String]) -> Result<Vec<InputDirectories>
                 given.push(InputDirectories { channel: channel.name.clone(), directories: vec![path.clone()] })
             }
             None => {
-                let error = WrongInput::NoFolder { channel: channel.name.clone() };
+                let error = format!("the channel {} has no directory on this machine", channel.name);
                 return Err(Failure::usage(error, format!("set it with --input {}=DIR", channel.name)));
             }
         }
@@ -444,17 +451,17 @@ fn check_variable(parameter: &Parameter, task: &Task, variables: &[TemplateEnv])
         }
         let known: Vec<&str> = task.env.iter().map(|(name, _)| name.as_str()).collect();
         let template = task.template.clone().unwrap_or_default();
-        let error = WrongParameter::Unknown { name: name.clone(), template };
+        let error = format!("the template {} has no variable {}", quote(&template), quote(name));
         return Err(Failure::usage(error, expected(name, &known)));
     };
     for value in values {
         if let Some(choices) = variable.choices.as_ref().filter(|choices| !choices.contains(value)) {
-            let error = WrongParameter::NoChoice { name: name.clone(), value: value.clone() };
+            let error = format!("{} is not one of the choices of the variable {name}", quote(value));
             let choices: Vec<&str> = choices.iter().map(String::as_str).collect();
             return Err(Failure::usage(error, expected(value, &choices)));
         }
         if let Some(kind) = variable.kind.filter(|kind: &EnvType| !kind.accepts(value)) {
-            let error = WrongParameter::WrongType { name: name.clone(), value: value.clone() };
+            let error = format!("{} is not a valid value for the variable {name}", quote(value));
             return Err(Failure::usage(error, format!("expected {}", kind.expectation())));
         }
     }
@@ -470,43 +477,4 @@ fn expected(name: &str, known: &[&str]) -> String {
             format!("expected one of {}", known.join(", "))
         }
     }
-}
-
-/// Inputs cannot be swept.
-#[derive(Debug, thiserror::Error)]
-enum WrongInput {
-    #[error("the task {task} has no input channel {}", quote(channel))]
-    NoChannel { channel: String, task: String },
-    #[error("the input {folder} does not name a channel")]
-    NoName { folder: String },
-    #[error("the channel {channel} has no directory on this machine")]
-    NoFolder { channel: String },
-    #[error("the command has no placeholder {{{place}}}")]
-    NoPlace { place: String },
-    #[error("the command has the placeholder {{input}}, but there is no input")]
-    NoInput,
-    #[error("--size needs a bare command: the inputs of the task {task} are directories")]
-    SizeOfTask { task: String },
-}
-
-/// A parameter cannot be swept.
-#[derive(Debug, thiserror::Error)]
-enum WrongParameter {
-    #[error("the template {} has no variable {}", quote(template), quote(name))]
-    Unknown { name: String, template: String },
-    #[error("{} is not one of the choices of the variable {name}", quote(value))]
-    NoChoice { name: String, value: String },
-    #[error("{} is not a valid value for the variable {name}", quote(value))]
-    WrongType { name: String, value: String },
-    #[error("a parameter cannot be named {name}")]
-    Reserved { name: String },
-}
-
-/// The directory for outputs cannot be created.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to create {path} for the outputs of the task")]
-struct NoFolder {
-    path: PathBuf,
-    #[source]
-    source: std::io::Error,
 }

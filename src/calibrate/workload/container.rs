@@ -16,7 +16,7 @@ use crate::runner::originals::Guard;
 
 use super::inputs::{self, Mounting};
 use super::{RunOptions, Spec, What, survey};
-use crate::calibrate::failure::Failure;
+use crate::calibrate::failure::{Failed, Failure};
 use crate::calibrate::feedback::Feedback;
 
 /// What to run in a container, and what is known before the run.
@@ -95,7 +95,8 @@ impl ContainerWorkload {
     ) -> Result<Image, Failure> {
         let Some(name) = &task.image else {
             let help = "run it as a process with --runner process";
-            return Err(Failure::usage(NoImage { task: task.name.clone() }, help));
+            let error = format!("failed to run {} as a container: it names no image", task.name);
+            return Err(Failure::usage(error, help));
         };
         Ok(spec.engine.image(engine, name, feedback)?)
     }
@@ -162,7 +163,8 @@ impl ContainerWorkload {
         if !self.engine.facts.seems_local() {
             return Ok(());
         }
-        self.launch.protect(mounting.guard.originals()).map_err(|source| Failure::host(NotProtected(source)))
+        let protected = self.launch.protect(mounting.guard.originals());
+        protected.map_err(|source| Failure::host(Failed::to("find the paths of the input", source)))
     }
 
     /// The container configuration, to be changed.
@@ -279,30 +281,17 @@ fn launch(task: &Task, image: String) -> ContainerLaunch {
     launch
 }
 
-/// The paths of the input cannot be found.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to find the paths of the input")]
-struct NotProtected(#[source] std::io::Error);
-
-/// A task cannot run as a container.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to run {task} as a container: it names no image")]
-struct NoImage {
-    task: String,
-}
-
 /// The command as strings, because an engine accepts only UTF-8.
 fn words(command: &[OsString]) -> Result<Vec<String>, Failure> {
     let text = |word: &OsString| {
         word.to_str().map(str::to_owned).ok_or_else(|| {
             let help = "rename the file, or refer to it in a script inside the image";
-            Failure::usage(NoText(word.to_string_lossy().into_owned()), help)
+            let error = format!(
+                "failed to pass the argument `{}` to a container: it is not valid UTF-8, which container engines require",
+                word.display()
+            );
+            Failure::usage(error, help)
         })
     };
     command.iter().map(text).collect()
 }
-
-/// An argument that is not UTF-8.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to pass the argument `{0}` to a container: it is not valid UTF-8, which container engines require")]
-struct NoText(String);

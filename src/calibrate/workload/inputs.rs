@@ -5,7 +5,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use crate::calibrate::failure::{Category, Failure};
+use crate::calibrate::failure::{Category, Failed, Failure};
 use crate::directory::Refusal;
 use crate::model::observation::{Observation, Warning};
 use crate::model::task::Task;
@@ -178,13 +178,8 @@ struct Changed(Warning);
 
 /// The state of an input could not be read.
 pub(crate) fn unreadable(source: std::io::Error) -> Failure {
-    Failure::host(Unreadable(source))
+    Failure::host(Failed::to("read the input", source))
 }
-
-/// Input whose state cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to read the input")]
-struct Unreadable(#[source] std::io::Error);
 
 #[cfg(test)]
 mod tests {

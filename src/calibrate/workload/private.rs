@@ -50,7 +50,8 @@ impl PrivateTask {
             Workload::Private(_) => (None, None, None),
         };
         let (Some(task), Some(guard), Some(prediction)) = (task, guard, prediction) else {
-            return Err(Failure::new(Category::System, NoTask, None));
+            let error = "failed to copy the input of the command: its input is unknown";
+            return Err(Failure::new(Category::System, error, None));
         };
         let staging = open_staging().map_err(unstaged)?;
         let state = Mutex::default();
@@ -148,8 +149,3 @@ fn open_staging() -> Result<Staging, StagingError> {
 fn unstaged(error: StagingError) -> Failure {
     inputs::unstaged(error, "make room on the disk, or name a directory on another one with TMPDIR")
 }
-
-/// A bare command has no known input.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to copy the input of the command: its input is unknown")]
-struct NoTask;

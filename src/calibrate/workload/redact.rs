@@ -18,7 +18,7 @@ pub fn redact(command: &[String], names: &[String]) -> Result<Vec<String>, Failu
                 "name an option of the command: --redact {0} is for `--{0} VALUE`, `--{0}=VALUE` and `{0}=VALUE`",
                 bare(name)
             );
-            return Err(Failure::usage(NoArgument(name.clone()), help));
+            return Err(Failure::usage(format!("the command has no argument `{name}` to redact"), help));
         }
         for (place, start) in values {
             redacted[place].truncate(start);
@@ -62,11 +62,6 @@ fn values(command: &[String], name: &str) -> Vec<(usize, usize)> {
 fn bare(name: &str) -> &str {
     name.trim_start_matches('-')
 }
-
-/// A name that redacts nothing.
-#[derive(Debug, thiserror::Error)]
-#[error("the command has no argument `{0}` to redact")]
-struct NoArgument(String);
 
 #[cfg(test)]
 mod tests {

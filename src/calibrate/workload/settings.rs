@@ -1,6 +1,7 @@
 //! Settings by name, as in a sweep file or a plan: `runs = 3`. Every name is a flag of the command line without its
 //! dashes, and every value may be written as it would be typed.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use serde_json::{Map, Value};
@@ -47,22 +48,33 @@ const SWITCHES: [&str; 1] = ["idle-peak"];
 
 /// A setting cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
 pub struct SettingError {
     /// Its name; empty if no single setting is wrong.
     pub name: String,
-    /// What was found, and what was expected.
+    /// The value that was found, if it is invalid by itself.
+    pub found: Option<String>,
+    /// What was expected instead of [`Self::found`], or what is wrong.
     pub message: String,
+}
+
+impl fmt::Display for SettingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.found {
+            Some(found) => write!(f, "invalid value '{found}' for `{}`: {}", self.name, self.message),
+            None => f.write_str(&self.message),
+        }
+    }
 }
 
 impl SettingError {
     /// A message about this setting.
     pub fn new(name: &str, message: impl Into<String>) -> Self {
-        Self { name: name.to_owned(), message: message.into() }
+        Self { name: name.to_owned(), found: None, message: message.into() }
     }
 
-    fn invalid(name: &str, value: &str, expected: &str) -> Self {
-        Self::new(name, format!("invalid value '{value}' for `{name}`: {expected}"))
+    /// A value of this setting that is invalid by itself.
+    pub(in crate::calibrate) fn invalid(name: &str, found: &str, expected: impl fmt::Display) -> Self {
+        Self { found: Some(found.to_owned()), ..Self::new(name, expected.to_string()) }
     }
 }
 
@@ -108,20 +120,32 @@ impl Reader<'_> {
     }
 
     /// A value that is parsed.
-    pub fn parsed<T>(self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, SettingError> {
-        let parse = |text: String| parse(&text).map_err(|expected| SettingError::invalid(name, &text, &expected));
+    pub fn parsed<T, E: fmt::Display>(
+        self,
+        name: &str,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Result<Option<T>, SettingError> {
+        let parse = |text: String| parse(&text).map_err(|expected| SettingError::invalid(name, &text, expected));
         self.text(name)?.map(parse).transpose()
     }
 
     /// Values each of which is parsed; one text may have several of them, separated by commas.
-    pub fn each<T>(self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, SettingError> {
-        let parse = |text: &str| parse(text).map_err(|expected| SettingError::invalid(name, text, &expected));
+    pub fn each<T, E: fmt::Display>(
+        self,
+        name: &str,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Result<Vec<T>, SettingError> {
+        let parse = |text: &str| parse(text).map_err(|expected| SettingError::invalid(name, text, expected));
         self.list(name)?.iter().flat_map(|text| text.split(',')).map(parse).collect()
     }
 
     /// Values each of which is parsed.
-    pub fn every<T>(self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, SettingError> {
-        let parse = |text: String| parse(&text).map_err(|expected| SettingError::invalid(name, &text, &expected));
+    pub fn every<T, E: fmt::Display>(
+        self,
+        name: &str,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Result<Vec<T>, SettingError> {
+        let parse = |text: String| parse(&text).map_err(|expected| SettingError::invalid(name, &text, expected));
         self.list(name)?.into_iter().map(parse).collect()
     }
 

@@ -81,7 +81,7 @@ impl TaskOptions {
                     Some(nearest) => format!("write `{nearest}`"),
                     None => format!("expected one of: {}", known.join(", ")),
                 };
-                return Err(Failure::usage(NoChannel { name: name.clone() }, help));
+                return Err(Failure::usage(format!("the task has no input `{name}`"), help));
             };
             input.source = VolumeSource::Host(Placed { value: folder.clone(), span: input.name.span.clone() });
         }
@@ -93,11 +93,4 @@ impl TaskOptions {
 pub struct ReadTask {
     spec: Document<TaskSpec>,
     variables: Variables,
-}
-
-/// A directory cannot be used as an input of the task.
-#[derive(Debug, thiserror::Error)]
-#[error("the task has no input `{name}`")]
-struct NoChannel {
-    name: String,
 }

@@ -66,7 +66,8 @@ impl Outputs {
         let OutputArgs { junit, markdown, github, gitlab, bmf, customsmallerisbetter } = &args.outputs;
         if *github && args.format == Format::Json {
             let help = "remove either --github or --format json".to_owned();
-            return Err(Failure::new(Exit::Usage, &BothOnStdout, Some(help)));
+            let error = "annotations and JSON cannot both be written to stdout";
+            return Err(Failure::new(Exit::Usage, error, Some(help)));
         }
         let wanted = [
             (Kind::Junit, junit),
@@ -123,8 +124,3 @@ impl Outputs {
 fn open(path: &Path) -> io::Result<std::fs::File> {
     OpenOptions::new().append(true).create(true).open(path)
 }
-
-/// Two outputs want stdout.
-#[derive(Debug, thiserror::Error)]
-#[error("annotations and JSON cannot both be written to stdout")]
-struct BothOnStdout;

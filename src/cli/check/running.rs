@@ -10,7 +10,6 @@ use highwater::model::reading::Reading;
 use highwater::store::Record;
 
 use super::CheckArgs;
-use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::live::Live;
 use crate::cli::run::append;
@@ -27,7 +26,7 @@ pub(super) struct Runs {
 impl Runs {
     pub(super) fn new(args: &CheckArgs) -> Result<Self, Failure> {
         let record = records::open_record(args.record.as_deref())?;
-        let signals = Signals::block().map_err(|errno| Failure::new(Exit::Host, &errno, None))?;
+        let signals = Signals::block().map_err(Failure::host)?;
         Ok(Self { quiet: args.quiet, signals, record })
     }
 }
@@ -73,5 +72,5 @@ pub(super) fn enter_scope() -> Result<(), Failure> {
 }
 
 pub(super) fn machine() -> Result<Machine, Failure> {
-    Machine::read(HostRoots::default()).map_err(|error| Failure::new(Exit::Host, &error, None))
+    Machine::read(HostRoots::default()).map_err(Failure::host)
 }

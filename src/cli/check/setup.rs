@@ -123,7 +123,7 @@ fn read(path: &Path) -> Result<Option<String>, Failure> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => {
             let help = "name a readable UTF-8 file".to_owned();
-            Err(Failure::new(Exit::Usage, &Unreadable::new("read", path, error), Some(help)))
+            Err(Failure::new(Exit::Usage, Unreadable::new("read", path, error), Some(help)))
         }
     }
 }
@@ -137,7 +137,7 @@ fn no_config(path: &Path) -> Failure {
 fn move_to(config: &Path) -> Result<(), Failure> {
     match config.parent() {
         Some(folder) if !folder.as_os_str().is_empty() && folder.is_dir() => std::env::set_current_dir(folder)
-            .map_err(|error| Failure::new(Exit::Host, &Unreadable::new("enter", folder, error), None)),
+            .map_err(|error| Failure::new(Exit::Host, Unreadable::new("enter", folder, error), None)),
         Some(_) | None => Ok(()),
     }
 }
@@ -152,7 +152,7 @@ fn options(config: &mut Config, args: &CheckArgs) -> Result<(), Failure> {
         task.repeats.confirm = args.confirm.unwrap_or(task.repeats.confirm);
         task.thresholds.relative = args.relative.unwrap_or(task.thresholds.relative);
         task.thresholds.absolute = args.absolute.unwrap_or(task.thresholds.absolute);
-        task.thresholds = task.thresholds.sensible().map_err(|error| Failure::new(Exit::Usage, &error, None))?;
+        task.thresholds = task.thresholds.sensible().map_err(|error| Failure::new(Exit::Usage, error, None))?;
     }
     Ok(())
 }

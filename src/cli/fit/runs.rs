@@ -4,6 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use highwater::calibrate::failure::Failed;
 use highwater::calibrate::fit::{Group, Groups, Metric, group_records, parse_csv};
 use highwater::model::byte_order_mark;
 use highwater::model::problem::{Flawed, Problem};
@@ -76,17 +77,10 @@ fn named(groups: Vec<Group>, wanted: &str) -> Result<Vec<Group>, Failure> {
     let is_meant = |group: &Group| group.name().as_deref() == Some(wanted) || group.task.as_deref() == Some(wanted);
     let found: Vec<Group> = groups.into_iter().filter(is_meant).collect();
     if found.is_empty() {
-        return Err(Failure::new(Exit::Usage, &NoTask { wanted: wanted.to_owned(), known }, None));
+        let error = format!("no runs of task `{wanted}`, expected one of `{}`", known.join("`, `"));
+        return Err(Failure::new(Exit::Usage, error, None));
     }
     Ok(found)
-}
-
-/// No runs belong to the task.
-#[derive(Debug, thiserror::Error)]
-#[error("no runs of task `{wanted}`, expected one of `{}`", known.join("`, `"))]
-struct NoTask {
-    wanted: String,
-    known: Vec<String>,
 }
 
 fn read(path: &Path, metric: Metric, pooled: bool) -> Result<Vec<Group>, Failure> {
@@ -100,7 +94,7 @@ fn read(path: &Path, metric: Metric, pooled: bool) -> Result<Vec<Group>, Failure
     }
     let name = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
     let bytes = if is_stdin { bounded::read_all(std::io::stdin()) } else { bounded::read_file(path) };
-    let bytes = bytes.map_err(|source| Failure::new(Exit::Usage, &Unread { name: name.clone(), source }, None))?;
+    let bytes = bytes.map_err(|source| Failure::new(Exit::Usage, Failed::reading(Path::new(&name), source), None))?;
     let text = String::from_utf8(bytes).map_err(|error| no_text(&name, &error))?;
     let text = byte_order_mark::strip(&text);
     if table::is_export(text) {
@@ -125,13 +119,4 @@ fn no_text(name: &str, error: &std::string::FromUtf8Error) -> Failure {
     let marked = start..start + char::REPLACEMENT_CHARACTER.len_utf8();
     let problem = Problem::error("not-utf-8", "invalid UTF-8").at(marked).label("expected UTF-8");
     Failure::flawed(&Flawed { name: name.to_owned(), text, problems: vec![problem] })
-}
-
-/// The runs cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to read {name}")]
-struct Unread {
-    name: String,
-    #[source]
-    source: std::io::Error,
 }

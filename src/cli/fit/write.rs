@@ -25,21 +25,6 @@ pub(super) struct File {
     variables: Variables,
 }
 
-/// The document could not be written.
-#[derive(Debug, thiserror::Error)]
-enum Unwritten {
-    #[error("{} is read-only", .0.display())]
-    ReadOnly(PathBuf),
-    #[error("{} changed while its rule was being fitted", .0.display())]
-    Changed(PathBuf),
-}
-
-impl Unwritten {
-    fn failure(self, help: &str) -> Failure {
-        Failure::new(Exit::Host, &self, Some(help.to_owned()))
-    }
-}
-
 impl File {
     /// Reads and checks the document.
     pub(super) fn read(path: &Path, variables: &TemplateArgs) -> Result<Self, Failure> {
@@ -93,13 +78,16 @@ impl File {
     /// Writes the document unless it has changed since it was read.
     fn replace(&self, bytes: &[u8]) -> Result<(), Failure> {
         let unwritten = |source| output_file::unwritten(&self.path, source);
+        let failed = |state: &str, help: &str| {
+            Failure::new(Exit::Host, format!("{} {state}", self.path.display()), Some(help.to_owned()))
+        };
         // Root could write to a read-only file.
         if std::fs::metadata(&self.path).map_err(unwritten)?.permissions().readonly() {
             let help = "make it writable with `chmod u+w`, or preview with --dry-run";
-            return Err(Unwritten::ReadOnly(self.path.clone()).failure(help));
+            return Err(failed("is read-only", help));
         }
         if std::fs::read(&self.path).map_err(unwritten)? != self.bytes {
-            return Err(Unwritten::Changed(self.path.clone()).failure("run the command again"));
+            return Err(failed("changed while its rule was being fitted", "run the command again"));
         }
         output_file::write(&self.path, bytes)
     }

@@ -8,7 +8,6 @@ use highwater::model::reading::Reading;
 use highwater::model::units::Bytes;
 use serde::Serialize;
 
-use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::summary::{parts, push_row, seconds};
@@ -121,7 +120,7 @@ impl<'a> Report<'a> {
     }
 
     pub(super) fn json(&self) -> Result<String, Failure> {
-        let json = serde_json::to_string_pretty(self).map_err(|error| Failure::new(Exit::Host, &error, None))?;
+        let json = serde_json::to_string_pretty(self).map_err(Failure::host)?;
         Ok(json + "\n")
     }
 

@@ -32,7 +32,7 @@ struct Run {
 impl<'a> Results<'a> {
     pub(super) fn new(args: &'a RunArgs) -> Result<Self, Failure> {
         let thresholds = Thresholds::new(args.tight, args.wasteful)
-            .map_err(|error| Failure::new(Exit::Usage, &error, Some("correct --tight or --wasteful".to_owned())))?;
+            .map_err(|error| Failure::new(Exit::Usage, error, Some("correct --tight or --wasteful".to_owned())))?;
         // Check the output first, so that no run is wasted.
         if let Some(path) = &args.output {
             output_file::check_writable(path).map_err(Failure::own)?;

@@ -6,12 +6,11 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueEnum};
-use highwater::calibrate::argument::{
-    budget, duration, growth, indices, limit, parameter, sample_interval, scan, share, size, split, times,
-};
+use highwater::calibrate::argument::{budget, growth, indices, parameter, sample_interval, scan, split, times};
 use highwater::calibrate::sweep::Budget;
 use highwater::calibrate::workload::settings::Settings;
 use highwater::model::plan::{Count, Order, Pick};
+use highwater::model::scalar::{amount, duration, limit, small_share};
 use highwater::model::units::Bytes;
 use serde_json::{Map, Value};
 
@@ -119,7 +118,7 @@ struct Flags {
     #[arg(long, value_name = "TIMES,…", value_delimiter = ',', value_parser = growth, help_heading = "Inputs")]
     grow: Vec<f64>,
     /// Files of these sizes, such as 64MiB,1GiB: cut from the files of --input, else random bytes. {input} is the file.
-    #[arg(long, value_name = "SIZE,…", value_delimiter = ',', value_parser = size, help_heading = "Inputs")]
+    #[arg(long, value_name = "SIZE,…", value_delimiter = ',', value_parser = amount, help_heading = "Inputs")]
     size: Vec<Bytes>,
     /// Stage inputs in this directory instead of the sweep's, for example on the file system of the inputs.
     ///
@@ -148,7 +147,7 @@ struct Flags {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = "Runs")]
     max_runs: Option<u32>,
     /// Sufficient spread: the robust standard deviation of the peaks as a share of their median.
-    #[arg(long, value_name = "SHARE", value_parser = share, default_value = "2%", help_heading = "Runs")]
+    #[arg(long, value_name = "SHARE", value_parser = small_share, default_value = "2%", help_heading = "Runs")]
     precision: f64,
     /// Number of unrecorded runs before the first run of each cell.
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Runs")]
@@ -162,7 +161,7 @@ struct Flags {
     /// The search works as in `highwater floor`. It follows the first run of the cell, whose record stores the result;
     /// `fit --on floor` fits a rule to it. The tries, about a dozen, are kept in floor.jsonl beside the output of that
     /// run.
-    #[arg(long, value_name = "SHARE", value_parser = share, num_args = 0..=1, require_equals = true, default_missing_value = "2%", conflicts_with = "limit", help_heading = "Runs")]
+    #[arg(long, value_name = "SHARE", value_parser = small_share, num_args = 0..=1, require_equals = true, default_missing_value = "2%", conflicts_with = "limit", help_heading = "Runs")]
     floor: Option<f64>,
     /// With --floor: accept a limit only if a run takes at most TIMES as long as without one, such as 1.2.
     #[arg(long, value_name = "TIMES", value_parser = times, requires = "floor", help_heading = "Runs")]

@@ -8,19 +8,20 @@
 //! | `[tasks.NAME]` | one of `task`, `command` and `image`, and its settings |
 //! | `[[tasks.NAME.inputs]]` | the cells: `name` and inputs |
 
-mod toml;
-
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::thresholds::{Repeats, ThresholdError, Thresholds};
+use super::thresholds::{Reaction, Repeats, ThresholdError, Thresholds};
 use crate::model::byte_order_mark;
 use crate::model::fit::FittedRule;
-use crate::model::problem::{Flawed, Problem, line_column};
+use crate::model::located::{Fields, Format, Read, Reader, Value, toml};
+use crate::model::problem::{Flawed, Problem, line_column, one_line};
+use crate::model::quantity::QuantityError;
+use crate::model::scalar;
+use crate::model::task::Placed;
 use crate::model::units::Bytes;
-
-use self::toml::{Place, Reader, Table};
 
 /// The name of the file.
 pub const FILE: &str = "highwater.toml";
@@ -163,39 +164,36 @@ impl Config {
     /// All problems of the file.
     pub fn parse(name: &str, text: &str) -> Result<Self, Flawed> {
         let text = byte_order_mark::strip(text);
-        let mut reader = Reader::new(text);
-        let config = reader.root().map(|table| config(&mut reader, table));
+        let flawed = |problems| Flawed::new(name, text, problems);
+        let root = toml::parse(text).map_err(flawed)?;
+        let mut reader = Reader::new(Format::Toml, text);
+        let config = config(&mut reader, &root);
         match (config, reader.finish()) {
-            (Some(config), problems) if problems.is_empty() => Ok(config),
-            (_, problems) => Err(Flawed { name: name.to_owned(), text: text.to_owned(), problems }),
+            (Ok(config), (_, true)) => Ok(config),
+            (_, (problems, _)) => Err(flawed(problems)),
         }
     }
 }
 
-const REPEATS: [&str; 3] = ["runs", "baseline-runs", "confirm"];
+const ROOT: [&str; 7] = ["baseline", "timeout", "thresholds", "tasks", "runs", "baseline-runs", "confirm"];
 
-fn config(reader: &mut Reader<'_>, table: Table) -> Config {
-    let mut root = table;
-    let repeats = repeats(reader, &mut root, Repeats::default());
-    let timeout = reader.duration(&mut root, "timeout");
-    let thresholds = thresholds(reader, &mut root, Thresholds::default(), &repeats);
-    let baseline = reader.text(&mut root, "baseline").map(|(text, _)| PathBuf::from(text));
-    let mut tasks = Vec::new();
-    let place = root.place.clone();
-    match reader.table(&mut root, "tasks") {
-        Some(table) => {
-            for (name, table) in reader.tables(table) {
-                tasks.extend(task(reader, name, table, Defaults { thresholds, repeats, timeout }));
-            }
-        }
-        None if !root.has_problem_with("tasks") => {
-            let help = "add `[tasks.NAME]` with `task = \"task.json\"` or `command = [\"./program\", \"{input}\"]`";
-            reader.report(Problem::error("missing-field", "no task defined").at(place).help(help));
-        }
-        None => {}
-    }
-    reader.unknown(root, &["baseline", "timeout", "thresholds", "tasks"], &REPEATS);
-    Config { baseline, thresholds, repeats, tasks }
+fn config(reader: &mut Reader<'_>, root: &Value<'_>) -> Read<Config> {
+    let root = reader.object(FILE, root, Some(&ROOT))?;
+    let repeats = repeats(reader, &root, Repeats::default());
+    let timeout = root.take(reader, "timeout", duration);
+    let thresholds = thresholds(reader, &root, Thresholds::default(), &repeats);
+    let baseline = root.take(reader, "baseline", Reader::text).map(|text| PathBuf::from(text.value));
+    let tables = root.optional(reader, "tasks", |reader, _, value| {
+        Ok(reader.object("tasks", value, None)?.all().collect::<Vec<_>>())
+    })?;
+    let Some(mut tables) = tables else {
+        let help = "add `[tasks.NAME]` with `task = \"task.json\"` or `command = [\"./program\", \"{input}\"]`";
+        return reader.report(Problem::error("missing-field", "no task defined").at(root.span.clone()).help(help));
+    };
+    tables.sort_by_key(|(_, value)| value.span.start);
+    let defaults = Defaults { thresholds, repeats, timeout };
+    let tasks: Vec<_> = tables.into_iter().map(|(name, value)| task(reader, name, value, defaults)).collect();
+    Ok(Config { baseline, thresholds, repeats, tasks: tasks.into_iter().collect::<Read<_>>()? })
 }
 
 #[derive(Clone, Copy)]
@@ -205,62 +203,76 @@ struct Defaults {
     timeout: Option<Duration>,
 }
 
-fn repeats(reader: &mut Reader<'_>, table: &mut Table, default: Repeats) -> Repeats {
-    let runs = reader.count(table, "runs", 1..=1000);
-    let baseline_runs = reader.count(table, "baseline-runs", 1..=1000);
-    let confirm = reader.count(table, "confirm", 0..=20);
+/// An amount of memory that `parse` reads.
+fn amount<T>(
+    parse: impl Fn(&str) -> Result<T, QuantityError>,
+) -> impl Fn(&mut Reader<'_>, &str, &Value<'_>) -> Read<T> {
+    move |reader, what, value| {
+        let text = reader.written(what, value)?;
+        parse(&text.value).or_else(|error| reader.report_within(&text, [error.into()]))
+    }
+}
+
+fn duration(reader: &mut Reader<'_>, what: &str, value: &Value<'_>) -> Read<Duration> {
+    reader.parsed(what, value, scalar::duration)
+}
+
+fn repeats(reader: &mut Reader<'_>, fields: &Fields<'_>, default: Repeats) -> Repeats {
+    let mut count =
+        |name: &str, range| fields.take(reader, name, |reader, what, value| reader.count(what, value, range));
+    let runs = count("runs", 1..=1000);
+    let baseline_runs = count("baseline-runs", 1..=1000);
     Repeats {
         runs: runs.unwrap_or(default.runs),
         baseline_runs: baseline_runs
             .unwrap_or_else(|| runs.map_or(default.baseline_runs, |runs| runs.saturating_mul(2))),
-        confirm: confirm.unwrap_or(default.confirm),
+        confirm: count("confirm", 0..=20).unwrap_or(default.confirm),
     }
 }
 
-fn thresholds(reader: &mut Reader<'_>, parent: &mut Table, default: Thresholds, repeats: &Repeats) -> Thresholds {
+const THRESHOLDS: [&str; 9] =
+    ["relative", "absolute", "min-samples", "horizon", "wasteful", "vanished", "new", "no-baseline", "not-verified"];
+
+fn thresholds(reader: &mut Reader<'_>, parent: &Fields<'_>, default: Thresholds, repeats: &Repeats) -> Thresholds {
     let mut thresholds = default;
-    let mut place = parent.place.clone();
-    if let Some(mut table) = reader.table(parent, "thresholds") {
-        place = table.place.clone();
-        let relative = reader.share(&mut table, "relative");
-        let absolute = reader.bytes(&mut table, "absolute");
-        let samples = reader.count(&mut table, "min-samples", 0..=1000);
-        let horizon = reader.number(&mut table, "horizon");
-        let wasteful = reader.number(&mut table, "wasteful");
-        thresholds.relative = relative.as_ref().map_or(thresholds.relative, |relative| relative.0);
-        thresholds.absolute = absolute.as_ref().map_or(thresholds.absolute, |absolute| absolute.0);
-        thresholds.min_samples = samples.map_or(thresholds.min_samples, |samples| samples as usize);
-        thresholds.horizon = horizon.as_ref().map_or(thresholds.horizon, |horizon| horizon.0);
-        thresholds.wasteful = wasteful.as_ref().map_or(thresholds.wasteful, |wasteful| wasteful.0);
-        thresholds.vanished = reader.reaction(&mut table, "vanished").unwrap_or(thresholds.vanished);
-        thresholds.new = reader.reaction(&mut table, "new").unwrap_or(thresholds.new);
-        thresholds.no_baseline = reader.reaction(&mut table, "no-baseline").unwrap_or(thresholds.no_baseline);
-        thresholds.not_verified = reader.reaction(&mut table, "not-verified").unwrap_or(thresholds.not_verified);
-        let places =
-            [relative.map(|it| it.1), absolute.map(|it| it.1), horizon.map(|it| it.1), wasteful.map(|it| it.1)];
-        let reactions = ["vanished", "new", "no-baseline", "not-verified"];
-        reader.unknown(table, &["relative", "absolute", "min-samples", "horizon", "wasteful"], &reactions);
+    let mut place = parent.span.clone();
+    let path = parent.name("thresholds");
+    if let Some(fields) = parent.take(reader, "thresholds", |reader, _, value| {
+        reader.object("the table `thresholds`", value, Some(&THRESHOLDS))
+    }) {
+        let fields = fields.below(path);
+        let share =
+            |reader: &mut Reader<'_>, what: &str, value: &Value<'_>| reader.parsed(what, value, scalar::relative_share);
+        let reaction =
+            |reader: &mut Reader<'_>, what: &str, value: &Value<'_>| reader.name_of(what, value, &Reaction::NAMES);
+        let samples = |reader: &mut Reader<'_>, what: &str, value: &Value<'_>| reader.count(what, value, 0..=1000);
+        place = fields.span.clone();
+        thresholds = Thresholds {
+            relative: fields.take(reader, "relative", share).unwrap_or(default.relative),
+            absolute: fields.take(reader, "absolute", amount(scalar::positive_amount)).unwrap_or(default.absolute),
+            min_samples: fields.take(reader, "min-samples", samples).map_or(default.min_samples, |it| it as usize),
+            horizon: fields.take(reader, "horizon", Reader::number).unwrap_or(default.horizon),
+            wasteful: fields.take(reader, "wasteful", Reader::number).unwrap_or(default.wasteful),
+            vanished: fields.take(reader, "vanished", reaction).unwrap_or(default.vanished),
+            new: fields.take(reader, "new", reaction).unwrap_or(default.new),
+            no_baseline: fields.take(reader, "no-baseline", reaction).unwrap_or(default.no_baseline),
+            not_verified: fields.take(reader, "not-verified", reaction).unwrap_or(default.not_verified),
+        };
         if let Err(error) = thresholds.sensible() {
-            let [relative, absolute, horizon, wasteful] = places;
-            let of = match error {
-                ThresholdError::Relative(_) => relative,
-                ThresholdError::Absolute => absolute,
-                ThresholdError::Horizon(_) => horizon,
-                ThresholdError::Wasteful(_) => wasteful,
-                ThresholdError::Samples(_) | ThresholdError::Runs { .. } => None,
-            };
-            senseless(reader, error, of.unwrap_or_else(|| place.clone()));
+            senseless(reader, error, fields.place(error.name()).unwrap_or(place));
             return default;
         }
     }
-    if thresholds.min_samples > repeats.runs as usize {
+    // What is inherited has been checked where it is set.
+    let has_own = ["thresholds", "runs"].iter().any(|name| parent.find(name).is_some());
+    if has_own && thresholds.min_samples > repeats.runs as usize {
         let error = ThresholdError::Runs { min_samples: thresholds.min_samples, runs: repeats.runs };
         senseless(reader, error, place);
     }
     thresholds
 }
 
-fn senseless(reader: &mut Reader<'_>, error: ThresholdError, place: Place) {
+fn senseless(reader: &mut Reader<'_>, error: ThresholdError, place: Range<usize>) {
     let help = match error {
         ThresholdError::Runs { .. } => "raise `runs`, or lower `thresholds.min-samples`",
         ThresholdError::Relative(_) => "write a share such as \"3%\" or 0.03",
@@ -269,10 +281,10 @@ fn senseless(reader: &mut Reader<'_>, error: ThresholdError, place: Place) {
         | ThresholdError::Horizon(_)
         | ThresholdError::Wasteful(_) => "remove it to use the default",
     };
-    reader.report(Problem::error("bad-threshold", error.to_string()).at(place).help(help));
+    reader.warn(Problem::error("bad-threshold", error.to_string()).at(place).help(help));
 }
 
-const TASK: [&str; 14] = [
+const TASK: [&str; 17] = [
     "task",
     "command",
     "image",
@@ -287,151 +299,132 @@ const TASK: [&str; 14] = [
     "timeout",
     "thresholds",
     "inputs",
+    "runs",
+    "baseline-runs",
+    "confirm",
 ];
 
-fn task(reader: &mut Reader<'_>, name: String, mut table: Table, defaults: Defaults) -> Option<TaskConfig> {
-    let place = table.place.clone();
-    let line = line_column(reader.source(), place.start).map(|(line, _)| line);
-    let repeats = repeats(reader, &mut table, defaults.repeats);
-    let thresholds = thresholds(reader, &mut table, defaults.thresholds, &repeats);
-    let workload = workload(reader, &mut table, &name);
-    let inputs = inputs(reader, &mut table, workload.as_ref());
-    let config = TaskConfig {
-        line,
-        runner: runner(reader, &mut table, workload.as_ref()),
-        processing_container: reader.text(&mut table, "processing-container").map(|(text, _)| text.into()),
-        set: reader.words(&mut table, "set"),
-        env: reader.words(&mut table, "env"),
-        mount: reader.list(&mut table, "mount").map(|(list, _)| list).unwrap_or_default(),
-        options: reader.list(&mut table, "options").map(|(list, _)| list).unwrap_or_default(),
-        budget: reader.bytes(&mut table, "budget").map(|(bytes, _)| bytes),
-        rule: rule(reader, &mut table),
-        timeout: reader.duration(&mut table, "timeout").or(defaults.timeout),
-        workload: workload.unwrap_or(WorkloadSpec::Command(Vec::new())),
-        name,
+fn task(reader: &mut Reader<'_>, name: &str, value: &Value<'_>, defaults: Defaults) -> Read<TaskConfig> {
+    let path = format!("tasks.{name}");
+    let fields = reader.object("a task", value, Some(&TASK))?.below(path);
+    let repeats = repeats(reader, &fields, defaults.repeats);
+    let thresholds = thresholds(reader, &fields, defaults.thresholds, &repeats);
+    let workload = workload(reader, &fields, name);
+    let inputs = fields.take(reader, "inputs", |reader, what, value| {
+        reader.each(what, value, &format!("tables: [[{what}]]"), |reader, value| {
+            input(reader, what, value, workload.as_ref().ok())
+        })
+    });
+    let inputs = inputs.unwrap_or_default();
+    reader.no_duplicates("duplicate", "the input", inputs.iter().map(|(name, _)| name));
+    Ok(TaskConfig {
+        line: line_column(reader.source(), fields.span.start).map(|(line, _)| line),
+        runner: runner(reader, &fields, workload.as_ref().ok()),
+        processing_container: fields.take(reader, "processing-container", Reader::text).map(|text| text.value.into()),
+        set: fields.take(reader, "set", Reader::entries).unwrap_or_default(),
+        env: fields.take(reader, "env", Reader::entries).unwrap_or_default(),
+        mount: fields.take(reader, "mount", Reader::words).unwrap_or_default(),
+        options: fields.take(reader, "options", Reader::words).unwrap_or_default(),
+        budget: fields.take(reader, "budget", amount(scalar::positive_amount)),
+        rule: fields.take(reader, "rule", rule),
+        timeout: fields.take(reader, "timeout", duration).or(defaults.timeout),
+        name: name.to_owned(),
+        workload: workload?,
         repeats,
         thresholds,
-        inputs,
-    };
-    reader.unknown(table, &TASK, &REPEATS);
-    Some(config)
+        inputs: inputs.into_iter().map(|(_, input)| input).collect(),
+    })
 }
 
-fn workload(reader: &mut Reader<'_>, table: &mut Table, name: &str) -> Option<WorkloadSpec> {
-    let place = table.place.clone();
-    let task = reader.text(table, "task");
-    let command = reader.list(table, "command");
-    let image = reader.text(table, "image");
-    if let Some((words, place)) = &command
-        && words.is_empty()
-    {
-        let problem = Problem::error("empty", "the command has no program").at(place.clone());
-        reader.report(problem.help("write an array of arguments, such as [\"./segment\", \"{input}\"]"));
-        return None;
-    }
-    match (task, command, image) {
-        (Some((file, _)), None, None) => Some(WorkloadSpec::Task(file.into())),
-        (None, Some((words, _)), None) => Some(WorkloadSpec::Command(words)),
-        (None, command, Some((image, _))) => {
-            Some(WorkloadSpec::Image(image, command.map(|it| it.0).unwrap_or_default()))
+fn workload(reader: &mut Reader<'_>, fields: &Fields<'_>, name: &str) -> Read<WorkloadSpec> {
+    let task = fields.optional(reader, "task", Reader::text);
+    let command = fields.optional(reader, "command", |reader, what, value| {
+        let words = reader.words(what, value)?;
+        if words.is_empty() {
+            let problem = Problem::error("empty", "the command has no program").at(value.span.clone());
+            return reader.report(problem.help("write an array of arguments, such as [\"./segment\", \"{input}\"]"));
         }
-        (Some(_), command, image) => {
-            let other = command.map(|it| it.1).or(image.map(|it| it.1)).unwrap_or(place);
+        Ok(words)
+    });
+    let image = fields.optional(reader, "image", Reader::text);
+    match (task?, command?, image?) {
+        (Some(file), None, None) => Ok(WorkloadSpec::Task(file.value.into())),
+        (None, Some(words), None) => Ok(WorkloadSpec::Command(words)),
+        (None, command, Some(image)) => Ok(WorkloadSpec::Image(image.value, command.unwrap_or_default())),
+        (Some(_), _, _) => {
             let problem =
                 Problem::error("conflict", format!("the task {name} has several of `task`, `command` and `image`"));
-            reader.report(problem.at(other).help("keep one of `task`, `command` and `image`"));
-            None
+            let other = fields.place("command").or(fields.place("image")).unwrap_or(fields.span.clone());
+            reader.report(problem.at(other).help("keep one of `task`, `command` and `image`"))
         }
         (None, None, None) => {
-            if !["task", "command", "image"].iter().any(|key| table.has_problem_with(key)) {
-                let problem =
-                    Problem::error("missing-field", format!("the task {name} has no `task`, `command` or `image`"));
-                let help = "add `task = \"task.json\"`, `command = [\"./program\", \"{input}\"]` or `image = \"NAME\"`";
-                reader.report(problem.at(place).help(help));
-            }
-            None
+            let problem =
+                Problem::error("missing-field", format!("the task {name} has no `task`, `command` or `image`"));
+            let help = "add `task = \"task.json\"`, `command = [\"./program\", \"{input}\"]` or `image = \"NAME\"`";
+            reader.report(problem.at(fields.span.clone()).help(help))
         }
     }
 }
 
-fn runner(reader: &mut Reader<'_>, table: &mut Table, workload: Option<&WorkloadSpec>) -> RunnerChoice {
-    let Some((text, place)) = reader.text(table, "runner") else { return RunnerChoice::default() };
-    if !matches!(workload, Some(WorkloadSpec::Task(_)) | None) {
-        let problem =
-            Problem::error("conflict", "`runner` is for `task`: a command runs as a process, an image as a container");
-        reader.report(problem.at(place).help("remove it"));
-        return RunnerChoice::default();
-    }
-    match text.as_str() {
-        "container" => RunnerChoice::Container,
-        "process" => RunnerChoice::Process,
-        other => {
-            reader.unknown_name("runner", other, place, &["container", "process"]);
-            RunnerChoice::default()
+fn runner(reader: &mut Reader<'_>, fields: &Fields<'_>, workload: Option<&WorkloadSpec>) -> RunnerChoice {
+    let runner = fields.take(reader, "runner", |reader, what, value| {
+        if !matches!(workload, Some(WorkloadSpec::Task(_)) | None) {
+            let message = "`runner` is for `task`: a command runs as a process, an image as a container";
+            return reader.report(Problem::error("conflict", message).at(value.span.clone()).help("remove it"));
         }
-    }
+        reader.name_of(what, value, &[("container", RunnerChoice::Container), ("process", RunnerChoice::Process)])
+    });
+    runner.unwrap_or_default()
 }
 
-fn rule(reader: &mut Reader<'_>, table: &mut Table) -> Option<FittedRule> {
-    let (text, place) = reader.text(table, "rule")?;
-    match text.parse() {
-        Ok(rule) => Some(rule),
-        Err(error) => {
-            let problem = Problem::error("bad-rule", crate::model::problem::one_line(&error)).at(place);
-            reader.report(
-                problem.help("write `max(512MiB, 1.5*n)`, `2*n**2` or `1GiB`, where n is the input size in bytes"),
-            );
-            None
-        }
-    }
+fn rule(reader: &mut Reader<'_>, what: &str, value: &Value<'_>) -> Read<FittedRule> {
+    let text = reader.text(what, value)?;
+    text.value.parse().or_else(|error| {
+        let problem = Problem::error("bad-rule", one_line(&error)).at(text.span);
+        reader
+            .report(problem.help("write `max(512MiB, 1.5*n)`, `2*n**2` or `1GiB`, where n is the input size in bytes"))
+    })
 }
 
 const INPUT: [&str; 8] = ["name", "path", "channels", "parameters", "set", "env", "budget", "size"];
 
-fn inputs(reader: &mut Reader<'_>, table: &mut Table, workload: Option<&WorkloadSpec>) -> Vec<InputConfig> {
-    let mut inputs: Vec<InputConfig> = Vec::new();
-    for mut table in reader.list_of_tables(table, "inputs") {
-        let place = table.place.clone();
-        let name = reader.text(&mut table, "name");
-        let path = reader.text(&mut table, "path");
-        let channels = reader.words(&mut table, "channels");
-        let given = name.clone().or_else(|| path.clone()).map(|(name, _)| name);
-        let name_place = name.map_or_else(|| place.clone(), |(_, place)| place);
-        let Some(name) = given else {
-            let problem = Problem::error("missing-field", "an input has neither `name` nor `path`").at(place);
-            reader.report(problem.help("add `name = \"small\"`, the name in the baseline and the report"));
-            reader.unknown(table, &INPUT, &[]);
-            continue;
-        };
-        if inputs.iter().any(|input| input.name == name) {
-            let problem = Problem::error("duplicate", format!("two inputs are named {name}")).at(name_place);
-            reader.report(problem.help("give each its own name"));
+fn input(
+    reader: &mut Reader<'_>,
+    path: &str,
+    value: &Value<'_>,
+    workload: Option<&WorkloadSpec>,
+) -> Read<(Placed<String>, InputConfig)> {
+    let fields = reader.object("an input", value, Some(&INPUT))?.below(path);
+    let name = fields.optional(reader, "name", Reader::text)?;
+    let path = fields.optional(reader, "path", Reader::text)?;
+    let channels = fields.take(reader, "channels", Reader::entries).unwrap_or_default();
+    match (workload, &path) {
+        (Some(WorkloadSpec::Task(_)), Some(path)) => {
+            let problem = Problem::error("conflict", "`path` requires a command with {input}").at(path.span.clone());
+            reader.warn(problem.help("write `channels = { CHANNEL = \"DIR\" }`"));
         }
-        let of_channels = |key: &str| format!("`{key}` requires a command with {{input}}");
-        match (workload, &path) {
-            (Some(WorkloadSpec::Task(_)), Some((_, place))) => {
-                let problem = Problem::error("conflict", of_channels("path")).at(place.clone());
-                reader.report(problem.help("write `channels = { CHANNEL = \"DIR\" }`"));
-            }
-            (Some(WorkloadSpec::Command(_) | WorkloadSpec::Image(..)), _) if !channels.is_empty() => {
-                let problem = Problem::error("conflict", "`channels` requires a task.json").at(place);
-                reader.report(problem.help("write `path = \"DIR\"`, and `{input}` in the command"));
-            }
-            (_, _) => {}
+        (Some(WorkloadSpec::Command(_) | WorkloadSpec::Image(..)), _) if !channels.is_empty() => {
+            let problem = Problem::error("conflict", "`channels` requires a task.json").at(value.span.clone());
+            reader.warn(problem.help("write `path = \"DIR\"`, and `{input}` in the command"));
         }
-        inputs.push(InputConfig {
-            name,
-            path: path.map(|(path, _)| path.into()),
-            channels: channels.into_iter().map(|(name, directory)| (name, directory.into())).collect(),
-            parameters: reader.words(&mut table, "parameters"),
-            set: reader.words(&mut table, "set"),
-            env: reader.words(&mut table, "env"),
-            budget: reader.bytes(&mut table, "budget").map(|(bytes, _)| bytes),
-            size: reader.bytes(&mut table, "size").map(|(bytes, _)| bytes),
-        });
-        reader.unknown(table, &INPUT, &[]);
+        (_, _) => {}
     }
-    inputs
+    let Some(name) = name.or_else(|| path.clone()) else {
+        let problem = Problem::error("missing-field", "an input has neither `name` nor `path`");
+        let help = "add `name = \"small\"`, the name in the baseline and the report";
+        return reader.report(problem.at(value.span.clone()).help(help));
+    };
+    let input = InputConfig {
+        name: name.value.clone(),
+        path: path.map(|path| path.value.into()),
+        channels: channels.into_iter().map(|(name, directory)| (name, directory.into())).collect(),
+        parameters: fields.take(reader, "parameters", Reader::entries).unwrap_or_default(),
+        set: fields.take(reader, "set", Reader::entries).unwrap_or_default(),
+        env: fields.take(reader, "env", Reader::entries).unwrap_or_default(),
+        budget: fields.take(reader, "budget", amount(scalar::positive_amount)),
+        size: fields.take(reader, "size", amount(scalar::amount)),
+    };
+    Ok((name, input))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::scalar::RELATIVE;
 use crate::model::units::Bytes;
 
 /// The definition of a change.
@@ -63,17 +64,7 @@ pub enum Reaction {
 
 impl Reaction {
     /// The names in configuration files and options.
-    pub const NAMES: [&str; 3] = ["fail", "warn", "ignore"];
-
-    /// The reaction with this name.
-    pub fn named(name: &str) -> Option<Self> {
-        match name {
-            "fail" => Some(Self::Fail),
-            "warn" => Some(Self::Warn),
-            "ignore" => Some(Self::Ignore),
-            _ => None,
-        }
-    }
+    pub const NAMES: [(&str, Self); 3] = [("fail", Self::Fail), ("warn", Self::Warn), ("ignore", Self::Ignore)];
 }
 
 /// The number of runs of a task.
@@ -103,7 +94,7 @@ pub enum ThresholdError {
     #[error("the relative threshold is {0}, expected a share from 0.1% to 1000%")]
     Relative(f64),
     /// The absolute threshold is 0.
-    #[error("the absolute threshold is 0, expected a positive size such as 4MiB")]
+    #[error("the absolute threshold is 0, expected a positive amount, such as 4MiB")]
     Absolute,
     /// So few samples that a single outlier moves their median.
     #[error("{0} samples cannot distinguish growth from an outlier, expected at least 2")]
@@ -124,6 +115,19 @@ pub enum ThresholdError {
     Wasteful(f64),
 }
 
+impl ThresholdError {
+    /// The name of the threshold in the configuration file.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Relative(_) => "relative",
+            Self::Absolute => "absolute",
+            Self::Samples(_) | Self::Runs { .. } => "min-samples",
+            Self::Horizon(_) => "horizon",
+            Self::Wasteful(_) => "wasteful",
+        }
+    }
+}
+
 impl Thresholds {
     /// Validates the thresholds.
     ///
@@ -131,7 +135,7 @@ impl Thresholds {
     /// The first one that is invalid.
     pub fn sensible(self) -> Result<Self, ThresholdError> {
         match () {
-            () if !(0.001..=10.0).contains(&self.relative) => Err(ThresholdError::Relative(self.relative)),
+            () if !RELATIVE.contains(&self.relative) => Err(ThresholdError::Relative(self.relative)),
             () if self.absolute == Bytes::ZERO => Err(ThresholdError::Absolute),
             () if self.min_samples < 2 => Err(ThresholdError::Samples(self.min_samples)),
             () if !(1.0..=1000.0).contains(&self.horizon) => Err(ThresholdError::Horizon(self.horizon)),

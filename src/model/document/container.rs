@@ -1,12 +1,10 @@
 //! Reads a processing-container.json and the templates in it.
 
-use jsonc_parser::ast::Value;
-
+use crate::model::located::{Data, Fields, Read, Reader, Value, listed};
 use crate::model::problem::Problem;
 use crate::model::spelling::quote;
 use crate::model::task::{EnvType, Mount, Placed, ProcessingContainer, TaskTemplate, TemplateEnv};
 
-use super::reader::{Fields, Read, Reader, listed};
 use super::rule::{resources, scale_rule};
 
 const CONTAINER_FIELDS: [&str; 4] = ["name", "description", "api_version", "templates"];
@@ -43,7 +41,7 @@ pub(super) fn api_version(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Read<
         1 => Ok(()),
         other => {
             let problem = Problem::error("api-version", format!("api_version is {other}"));
-            let problem = problem.at(super::reader::span(value)).label("expected 1, the only version");
+            let problem = problem.at(value.span.clone()).label("expected 1, the only version");
             reader.report(problem.help("write 1, or remove the field"))
         }
     }
@@ -175,11 +173,13 @@ fn warn_of_shared_mounts<'a>(reader: &mut Reader<'_>, mounts: impl Iterator<Item
 
 /// The platform only applies the rules of inputs.
 pub(super) fn warn_of_output_rules(reader: &mut Reader<'_>, outputs: &Value<'_>) {
-    let Value::Array(outputs) = outputs else { return };
-    for output in outputs.elements.iter().filter_map(Value::as_object) {
-        if let Some(rule) = output.properties.iter().find(|property| property.name.as_str() == "scale_rule") {
+    let Data::Array(outputs) = &outputs.data else { return };
+    let fields =
+        outputs.iter().filter_map(|output| if let Data::Object(fields) = &output.data { Some(fields) } else { None });
+    for fields in fields {
+        if let Some(rule) = fields.iter().find(|field| field.name == "scale_rule") {
             let problem = Problem::warning("rule-of-an-output", "the scale_rule of an output is ignored");
-            let problem = problem.at(rule.range.start..rule.range.end).label("only inputs have scale rules");
+            let problem = problem.at(rule.key.start..rule.value.span.end).label("only inputs have scale rules");
             reader.warn(problem.help("move it to the input that determines the memory"));
         }
     }

@@ -18,7 +18,6 @@ use crate::model::rule::{Dialect, RuleType, ScaleRule};
 use crate::model::spelling::quote;
 
 use super::place::blocks_before;
-use super::syntax;
 use super::{Source, Variables};
 
 use editor::{Edit, Editor, Segment};
@@ -77,7 +76,7 @@ impl Source {
     /// If there is no such template or channel, a value to change is produced by Jinja, or the content of the result
     /// would not be the expected one.
     pub fn edit(&self, variables: &Variables, change: &Change<'_>) -> Result<Edited, EditError> {
-        let root = syntax::parse(self.json()).map_err(|problem| self.flawed([problem]))?;
+        let root = crate::model::located::json::parse(self.json()).map_err(|problem| self.flawed([problem]))?;
         let target = Target::find(self, &root, change)?;
         let mut editor = Editor::new(self.json());
         let mut notes = target.notes.clone();

@@ -2,16 +2,13 @@
 
 use std::ops::Range;
 
-use jsonc_parser::ast::Value;
-
+use crate::model::located::{Data, Fields, Read, Reader, Value, whole};
 use crate::model::problem::Problem;
 use crate::model::quantity::Quantity;
 use crate::model::rule::{Formula, Mode, RuleType, ScaleRule};
 use crate::model::selection::Selection;
 use crate::model::spelling::{nearest, quote};
 use crate::model::task::{Amounts, Placed, Resources, ResourcesSpec, RulePlaces, RuleSpec};
-
-use super::reader::{Fields, Read, Reader, span, whole};
 
 const RULE_FIELDS: [&str; 7] =
     ["complexity", "scale_factor", "type", "mode", "target_dir", "target_glob", "target_regex"];
@@ -30,7 +27,7 @@ pub(super) fn scale_rule(reader: &mut Reader<'_>, _: &str, value: &Value<'_>) ->
     check_targets(reader, [("target_dir", &dir), ("target_glob", &glob), ("target_regex", &regex)]);
     let place = |field: &Option<Placed<String>>| field.as_ref().map(|text| text.span.clone());
     let places = RulePlaces {
-        whole: span(value),
+        whole: value.span.clone(),
         formula: fields.place("complexity").or(fields.place("scale_factor")).unwrap_or(fields.opening()),
         applies_to: fields.place("type").unwrap_or(fields.opening()),
         target_dir: place(&dir),
@@ -67,23 +64,23 @@ fn formula(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Read<Formula> {
 }
 
 fn scale_factor(reader: &mut Reader<'_>, value: &Value<'_>) -> Read<Formula> {
-    let Value::NumberLit(literal) = value else { return reader.wrong_type("scale_factor", value, "an integer") };
-    if let Some(factor) = whole(literal.value) {
+    let Data::Number(number) = &value.data else { return reader.wrong_type("scale_factor", value, "an integer") };
+    if let Some(factor) = whole(number) {
         return Ok(Formula::scale_factor(factor));
     }
-    let problem = Problem::error("not-whole", format!("`scale_factor` is {}", quote(literal.value)));
-    let problem = problem.at(span(value)).label("expected an integer");
-    reader.report(match Formula::complexity(&format!("{}*n", literal.value)) {
+    let problem = Problem::error("not-whole", format!("`scale_factor` is {}", quote(number)));
+    let problem = problem.at(value.span.clone()).label("expected an integer");
+    reader.report(match Formula::complexity(&format!("{number}*n")) {
         Ok(formula) => problem.help(format!("write \"complexity\": \"{formula}\" instead")),
         Err(_) => problem,
     })
 }
 
 fn complexity(reader: &mut Reader<'_>, value: &Value<'_>) -> Read<Formula> {
-    if let Value::NumberLit(literal) = value {
-        let problem = Problem::error("wrong-type", "`complexity` is a number").at(span(value));
+    if let Data::Number(number) = &value.data {
+        let problem = Problem::error("wrong-type", "`complexity` is a number").at(value.span.clone());
         let problem = problem.label("expected a string that contains n");
-        return reader.report(problem.help(format!("write \"{}*n\"", literal.value)));
+        return reader.report(problem.help(format!("write \"{number}*n\"")));
     }
     let text = reader.text("complexity", value)?;
     Formula::complexity(&text.value).or_else(|error| reader.report_within(&text, [*error.problem]))
@@ -106,7 +103,7 @@ pub(super) fn resources(reader: &mut Reader<'_>, _: &str, value: &Value<'_>) -> 
     let limits = fields.optional(reader, "limits", amounts);
     let requests = fields.optional(reader, "requests", amounts);
     let ((limits, limit), (requests, request)) = (limits?.unwrap_or_default(), requests?.unwrap_or_default());
-    Ok(ResourcesSpec { resources: Resources { limits, requests }, whole: span(value), limit, request })
+    Ok(ResourcesSpec { resources: Resources { limits, requests }, whole: value.span.clone(), limit, request })
 }
 
 /// Reads amounts; also returns the location of that of the memory.
@@ -114,7 +111,7 @@ fn amounts(reader: &mut Reader<'_>, what: &str, value: &Value<'_>) -> Read<(Amou
     let fields = reader.object(what, value, None)?;
     let mut amounts = Amounts::default();
     let mut read = Ok(());
-    for (name, value) in fields.all().filter(|(_, value)| !matches!(value, Value::NullKeyword(_))) {
+    for (name, value) in fields.all().filter(|(_, value)| !matches!(value.data, Data::Null)) {
         warn_of_name(reader, &fields, name);
         let set = quantity(reader, name, value).and_then(|(quantity, text)| {
             amounts.set(name, quantity).or_else(|error| reader.report_within(&text, [error.into()]))
@@ -127,9 +124,8 @@ fn amounts(reader: &mut Reader<'_>, what: &str, value: &Value<'_>) -> Read<(Amou
 
 /// Reads a quantity, a string or a number, as a string.
 fn quantity(reader: &mut Reader<'_>, name: &str, value: &Value<'_>) -> Read<(Quantity, Placed<String>)> {
-    let text = match value {
-        Value::NumberLit(literal) => Placed { value: literal.value.to_owned(), span: span(value) },
-        Value::StringLit(_) => reader.text(name, value)?,
+    let text = match value.data {
+        Data::Number(_) | Data::String(_) => reader.written(name, value)?,
         _ => return reader.wrong_type(name, value, "a quantity such as \"512Mi\" or 2"),
     };
     match text.value.parse::<Quantity>() {

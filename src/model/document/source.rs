@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
+use crate::model::located::within;
 use crate::model::problem::{Flawed, Problem};
 use crate::model::spelling::quote;
 
 use super::place::Place;
-use super::reader::within;
 use super::template::{self, Rendered};
 use super::variables::Variables;
 
@@ -49,7 +49,7 @@ impl Source {
         }
         match template::render(&plain.text, variables) {
             Ok(rendered) => Ok(Self { rendered: Some(rendered), ..plain }),
-            Err(problems) => Err(Flawed { name: plain.name, text: plain.text, problems: sorted(problems) }),
+            Err(problems) => Err(Flawed::new(plain.name, plain.text, problems)),
         }
     }
 
@@ -99,12 +99,10 @@ impl Source {
     pub fn flawed(&self, problems: impl IntoIterator<Item = Problem>) -> Flawed {
         let problems = problems.into_iter();
         match &self.rendered {
-            None => Flawed { name: self.name.clone(), text: self.text.clone(), problems: sorted(problems.collect()) },
-            Some(Rendered { text, map: None }) => Flawed {
-                name: format!("{}, rendered", self.name),
-                text: text.clone(),
-                problems: sorted(problems.collect()),
-            },
+            None => Flawed::new(&self.name, &self.text, problems.collect()),
+            Some(Rendered { text, map: None }) => {
+                Flawed::new(format!("{}, rendered", self.name), text, problems.collect())
+            }
             Some(Rendered { text, map: Some(map) }) => {
                 let moved = problems.map(|problem| match problem.span.clone() {
                     None => problem,
@@ -118,7 +116,7 @@ impl Source {
                         }
                     }
                 });
-                Flawed { name: self.name.clone(), text: self.text.clone(), problems: sorted(moved.collect()) }
+                Flawed::new(&self.name, &self.text, moved.collect())
             }
         }
     }
@@ -138,10 +136,4 @@ fn made_by(tag: &str, output: &str, problem: Problem) -> Problem {
         _ => problem,
     };
     problem.label(label)
-}
-
-fn sorted(mut problems: Vec<Problem>) -> Vec<Problem> {
-    // Problems without a location come last.
-    problems.sort_by_key(|problem| problem.span.as_ref().map_or((usize::MAX, 0), |span| (span.start, span.end)));
-    problems
 }

@@ -2,15 +2,14 @@
 
 use std::path::PathBuf;
 
-use jsonc_parser::ast::Value;
 use serde_json::Map;
 
+use crate::model::located::{Data, Fields, Read, Reader, Value};
 use crate::model::problem::Problem;
 use crate::model::spelling::{nearest, quote};
 use crate::model::task::{Config, EnvSetting, HostPath, Placed, TaskSpec, TemplateRef, Volume, VolumeSource};
 
 use super::container::{api_version, env_name, template, warn_of_output_rules};
-use super::reader::{Fields, Read, Reader, span};
 use super::rule::{resources, scale_rule};
 
 const TASK_FIELDS: [&str; 10] =
@@ -34,7 +33,7 @@ pub(super) fn task(reader: &mut Reader<'_>, value: &Value<'_>) -> Read<TaskSpec>
         reader.each(name, value, "an array of environment variables", env_setting)
     });
     let command = fields.optional(reader, "command", |reader, name, value| {
-        reader.texts(name, value).map(|words| Placed { value: words, span: span(value) })
+        reader.texts(name, value).map(|words| Placed { value: words, span: value.span.clone() })
     });
     let resources = fields.optional(reader, "resources", resources);
     let config = fields.optional(reader, "config", config);
@@ -56,9 +55,9 @@ pub(super) fn task(reader: &mut Reader<'_>, value: &Value<'_>) -> Read<TaskSpec>
 }
 
 fn template_ref(reader: &mut Reader<'_>, name: &str, value: &Value<'_>) -> Read<TemplateRef> {
-    match value {
-        Value::Object(_) => template(reader, name, value).map(|template| TemplateRef::Inline(Box::new(template))),
-        Value::StringLit(_) => reader.filled(name, value).map(TemplateRef::Named),
+    match value.data {
+        Data::Object(_) => template(reader, name, value).map(|template| TemplateRef::Inline(Box::new(template))),
+        Data::String(_) => reader.filled(name, value).map(TemplateRef::Named),
         _ => reader.wrong_type(name, value, "the identifier of a template, or a template"),
     }
 }
@@ -95,7 +94,7 @@ fn volume_source(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Read<VolumeSou
     let volume = reader.object(name, value, None)?;
     match volume.find("host_path") {
         // A Kubernetes volume can be a directory of a node: {"host_path": {"path": …}}.
-        Some(Value::Object(_)) => kubernetes(reader, name, value),
+        Some(Value { data: Data::Object(_), .. }) => kubernetes(reader, name, value),
         Some(path) => {
             let path = host_path(reader, path);
             let _ = reader.object(name, value, Some(&["host_path"]));
@@ -116,7 +115,7 @@ fn volume_source(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Read<VolumeSou
 
 /// A claim by its name, or a volume object, which contains another object.
 fn is_kubernetes(volume: &Fields<'_>) -> bool {
-    volume.find("claim_name").is_some() || volume.all().any(|(_, value)| matches!(value, Value::Object(_)))
+    volume.find("claim_name").is_some() || volume.all().any(|(_, value)| matches!(value.data, Data::Object(_)))
 }
 
 fn kubernetes(reader: &mut Reader<'_>, name: &str, value: &Value<'_>) -> Read<VolumeSource> {
@@ -161,6 +160,6 @@ fn labels(reader: &mut Reader<'_>, _: &str, value: &Value<'_>) -> Read<Vec<(Stri
 fn any(reader: &mut Reader<'_>, name: &str, value: &Value<'_>) -> Read<serde_json::Value> {
     serde_json::from_str(reader.raw(value)).or_else(|error| {
         let problem = Problem::error("not-json", format!("cannot store {}: {error}", quote(name)));
-        reader.report(problem.at(span(value)))
+        reader.report(problem.at(value.span.clone()))
     })
 }

@@ -47,6 +47,11 @@ impl QuantityError {
         Self(problem.at(0..source.len()).label("too large").help(help))
     }
 
+    pub(in crate::model) fn too_small(source: &str, expected: &str) -> Self {
+        let problem = Problem::error("quantity-too-small", format!("{} is too little", quote(source)));
+        Self(problem.at(0..source.len()).label(format!("expected {expected}")).help(format!("write {expected}")))
+    }
+
     /// For a string that the grammar does not accept.
     pub(super) fn unreadable(text: &str) -> Self {
         let Finding { code, span, message, label } = find(text, parse::number_len(text));
@@ -54,12 +59,17 @@ impl QuantityError {
         Self(problem.help(remedy(text)))
     }
 
-    /// The same for a string that may have leading spaces.
+    /// The same for a string that may have spaces around it and before its unit.
     pub(super) fn unreadable_by_people(text: &str) -> Self {
         let trimmed = text.trim_matches(' ');
-        let Self(problem) = Self::unreadable(if trimmed.is_empty() { text } else { trimmed });
+        let (number, unit) = trimmed.split_at(parse::number_len(trimmed));
+        let close = unit.trim_start_matches(' ');
+        let plain = if trimmed.is_empty() { text.to_owned() } else { [number, close].concat() };
+        let Self(problem) = Self::unreadable(&plain);
         let in_front = if trimmed.is_empty() { 0 } else { text.len() - text.trim_start_matches(' ').len() };
-        let span = problem.span.map(|span| span.start + in_front..span.end + in_front);
+        let before_unit = unit.len() - close.len();
+        let shifted = |at: usize| at + in_front + if at >= number.len() { before_unit } else { 0 };
+        let span = problem.span.map(|span| shifted(span.start)..shifted(span.end));
         Self(Problem { span, ..problem })
     }
 }

@@ -114,8 +114,12 @@ fn everything_wrong_with_a_sweep_file_is_told_with_its_place() {
     fs::write(bench.path().join("plan.json"), "{\"cells\": 1}").unwrap();
     fs::write(bench.path().join("both.toml"), "task = \"task.json\"\ncommand = [\"true\"]\n").unwrap();
     fs::write(bench.path().join("nothing.toml"), "runs = 3\n").unwrap();
-    let all: [&[&str]; 6] = [
+    fs::write(bench.path().join("params.toml"), "command = [\"true\"]\nparam = 3\nscan = \"1:9\"\n").unwrap();
+    fs::write(bench.path().join("names.toml"), "image = \"a\"\nidle-peak = true\nnoise-floor = true\n").unwrap();
+    let all: [&[&str]; 8] = [
         &["--file", "bad.toml"],
+        &["--file", "params.toml"],
+        &["--file", "names.toml"],
         &["--file", "none.toml"],
         &["--file", "plan.json"],
         &["--file", "both.toml"],

@@ -24,7 +24,7 @@ pub(super) struct Layout {
 impl Layout {
     pub(super) fn detect(text: &str) -> Self {
         let mut hints = LayoutHints::default();
-        if let Ok(value) = crate::model::document::syntax::parse(text) {
+        if let Ok(value) = crate::model::located::json::parse(text) {
             hints.look(text, &value, None);
         }
         Self {

@@ -4,7 +4,7 @@ use jsonc_parser::ast::{Object, Value};
 
 use crate::model::document::Schema;
 use crate::model::document::Source;
-use crate::model::document::reader::span;
+use crate::model::located::json::span;
 use crate::model::problem::Problem;
 use crate::model::rule::ScaleRule;
 use crate::model::spelling::quote;

@@ -2,10 +2,12 @@
 
 use std::ops::Range;
 
-use jsonc_parser::ast::Value;
+use jsonc_parser::ast::{ObjectProp, ObjectPropName, Value as Node};
+use jsonc_parser::common::Ranged;
 use jsonc_parser::errors::{ParseError, ParseErrorKind};
 use jsonc_parser::{CollectOptions, ParseOptions, ParseStringErrorKind, parse_to_ast};
 
+use super::{Data, Field, Value};
 use crate::model::problem::Problem;
 use crate::model::spelling::quote;
 
@@ -23,11 +25,11 @@ const STRICT: ParseOptions = ParseOptions {
     allow_extended_string_escapes: false,
 };
 
-/// Parses JSON, keeping the span of every value.
+/// Parses JSON into the syntax tree that edits need.
 ///
 /// # Errors
 /// The first syntax error.
-pub(super) fn parse(text: &str) -> Result<Value<'_>, Problem> {
+pub(crate) fn parse(text: &str) -> Result<Node<'_>, Problem> {
     if text.trim().is_empty() {
         let help = "expected a JSON object: { … }";
         return Err(Problem::error("empty", "the file is empty").help(help));
@@ -41,6 +43,35 @@ pub(super) fn parse(text: &str) -> Result<Value<'_>, Problem> {
         return Err(problem);
     }
     value.ok_or_else(|| not_json("the file contains no JSON value").at(0..0))
+}
+
+/// The value of a node.
+pub(crate) fn value(node: Node<'_>) -> Value<'_> {
+    let span = span(&node);
+    let data = match node {
+        Node::StringLit(literal) => Data::String(literal.value),
+        Node::NumberLit(literal) => Data::Number(literal.value.into()),
+        Node::BooleanLit(literal) => Data::Boolean(literal.value),
+        Node::Object(object) => Data::Object(object.properties.into_iter().map(field).collect()),
+        Node::Array(array) => Data::Array(array.elements.into_iter().map(value).collect()),
+        Node::NullKeyword(_) => Data::Null,
+    };
+    Value { data, span }
+}
+
+fn field(property: ObjectProp<'_>) -> Field<'_> {
+    let key = span(&property.name);
+    let name = match property.name {
+        ObjectPropName::String(literal) => literal.value,
+        ObjectPropName::Word(word) => word.value.into(),
+    };
+    Field { name, key, value: value(property.value) }
+}
+
+/// The bytes of a node.
+pub(crate) fn span(node: &impl Ranged) -> Range<usize> {
+    let range = node.range();
+    range.start..range.end
 }
 
 fn not_json(message: impl Into<String>) -> Problem {
