@@ -23,3 +23,4 @@ pub mod signal;
 pub mod spelling;
 pub mod task;
 pub mod units;
+pub mod words;

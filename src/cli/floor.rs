@@ -18,6 +18,7 @@ use highwater::host::machine::Machine;
 use highwater::model::observation::{Observation, Outcome};
 use highwater::model::reading::Reading;
 use highwater::model::units::Bytes;
+use highwater::model::words;
 use highwater::runner::process::{Output, Stdin};
 use highwater::store::Record;
 
@@ -27,7 +28,7 @@ use super::failure::Failure;
 use super::feedback::Terminal;
 use super::run::{Format, SubjectArgs, append, say_lost};
 use super::signals::Signals;
-use super::{output, records, scope, summary};
+use super::{output, records, scope};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -148,7 +149,7 @@ pub(crate) fn run(args: &FloorArgs) -> Result<Exit, Failure> {
 fn unfound(error: FloorError) -> Result<Exit, Failure> {
     match &error {
         FloorError::TaskFailed(run) => {
-            let outcome = summary::outcome(run.outcome);
+            let outcome = words::outcome(run.outcome);
             Err(Failure::new(Exit::TaskFailed, &WithoutLimit { outcome }, Some(remedy(run))))
         }
         FloorError::Interrupted(run) if run.has_lost_engine() => {

@@ -1,11 +1,11 @@
 //! The runs of a report as CSV, which `highwater fit` can read.
 
 use super::model::{Report, Run, TaskReport};
-use super::words;
 use crate::model::escape::csv_cell;
 use crate::model::fit::Censoring;
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
+use crate::model::words;
 
 /// The header. Amounts are bytes.
 const COLUMNS: [&str; 24] = [

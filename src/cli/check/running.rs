@@ -7,6 +7,7 @@ use highwater::host::HostRoots;
 use highwater::host::machine::Machine;
 use highwater::model::observation::Observation;
 use highwater::model::reading::Reading;
+use highwater::model::words;
 use highwater::store::Record;
 
 use super::CheckArgs;
@@ -15,7 +16,7 @@ use crate::cli::failure::Failure;
 use crate::cli::live::Live;
 use crate::cli::run::append;
 use crate::cli::signals::Signals;
-use crate::cli::{output, records, scope, summary};
+use crate::cli::{output, records, scope};
 
 /// Shows and records the runs of a check.
 pub(super) struct Runs {
@@ -59,10 +60,10 @@ impl Session for Runs {
         };
         let outcome = match observation.outcome.succeeded() {
             true => String::new(),
-            false => format!(", {}", summary::outcome(observation.outcome)),
+            false => format!(", {}", words::outcome(observation.outcome)),
         };
-        let seconds = observation.wall_us as f64 / 1e6;
-        output::say(&format!("{task}/{cell} run {number}: {peak} in {seconds:.2} s{outcome}"));
+        let time = words::duration(observation.wall_us);
+        output::say(&format!("{task}/{cell} run {number}: {peak} in {time}{outcome}"));
     }
 }
 
