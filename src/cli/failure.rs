@@ -29,12 +29,6 @@ impl Failure {
         Self { exit: Exit::Usage, diagnostics: shown(flawed) }
     }
 
-    /// Drops the help, because the remedy is already being applied.
-    pub(crate) fn without_help(mut self) -> Self {
-        self.diagnostics.iter_mut().for_each(|diagnostic| diagnostic.help = None);
-        self
-    }
-
     /// Changes the exit status.
     pub(crate) fn with_exit(self, exit: Exit) -> Self {
         Self { exit, ..self }

@@ -10,7 +10,7 @@ use highwater::model::reading::Reading;
 use highwater::model::words;
 use highwater::store::Record;
 
-use super::CheckArgs;
+use super::{CheckArgs, absolute};
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::live::Live;
@@ -27,7 +27,7 @@ pub(super) struct Runs {
 
 impl Runs {
     pub(super) fn new(args: &CheckArgs) -> Result<Self, Failure> {
-        let record = records::open_record(args.record.as_deref())?;
+        let record = records::open_record(args.record.as_deref().map(absolute).as_deref())?;
         let signals = Signals::block().map_err(|errno| Failure::new(Exit::Host, &errno, None))?;
         Ok(Self { quiet: args.quiet, signals, record })
     }
