@@ -23,4 +23,3 @@ pub mod signal;
 pub mod spelling;
 pub mod task;
 pub mod units;
-pub mod words;

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use highwater::calibrate::cells::{Cell, Odd, Warning};
-use highwater::model::units::Bytes;
-use highwater::model::words::duration;
+use highwater::model::units::{Bytes, duration};
 
 use super::output;
 use super::table::{printable, table, wrapped};

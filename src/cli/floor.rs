@@ -18,7 +18,6 @@ use highwater::host::machine::Machine;
 use highwater::model::observation::{Observation, Outcome};
 use highwater::model::reading::Reading;
 use highwater::model::units::Bytes;
-use highwater::model::words;
 use highwater::runner::process::{Output, Stdin};
 use highwater::store::Record;
 
@@ -149,7 +148,7 @@ pub(crate) fn run(args: &FloorArgs) -> Result<Exit, Failure> {
 fn unfound(error: FloorError) -> Result<Exit, Failure> {
     match &error {
         FloorError::TaskFailed(run) => {
-            let outcome = words::outcome(run.outcome);
+            let outcome = run.outcome.words();
             Err(Failure::new(Exit::TaskFailed, &WithoutLimit { outcome }, Some(remedy(run))))
         }
         FloorError::Interrupted(run) if run.has_lost_engine() => {

@@ -2,8 +2,7 @@
 
 use highwater::model::observation::{Breakdown, Container, Exactness, Observation, Peak, ProcessSize};
 use highwater::model::reading::Reading;
-use highwater::model::units::Bytes;
-use highwater::model::words::{duration, outcome};
+use highwater::model::units::{Bytes, duration};
 
 use super::table::wrapped;
 
@@ -39,7 +38,7 @@ pub(crate) fn render(observation: &Observation, heading: Option<&str>, width: us
     } else if observation.censored {
         rows.push(("censored", "out of memory: the task may need more than this peak".to_owned()));
     }
-    rows.push(("outcome", outcome(observation.outcome)));
+    rows.push(("outcome", observation.outcome.words()));
     rows.push(("time", times(observation)));
     rows.extend(observation.notes().map(|note| ("note", note)));
     let mut text = heading.map(|heading| format!("{heading}\n")).unwrap_or_default();

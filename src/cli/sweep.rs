@@ -16,7 +16,7 @@ use highwater::host::machine::Machine;
 use highwater::model::observation::{Observation, micros};
 use highwater::model::plan::PlanCell;
 use highwater::model::reading::Reading;
-use highwater::model::words;
+use highwater::model::units::duration;
 
 pub(crate) use self::args::SweepArgs;
 use self::progress::Progress;
@@ -158,9 +158,9 @@ fn line(cell: &PlanCell, run: u32, observation: &Observation) -> String {
     if let Some(floor) = &observation.floor {
         text.push_str(&format!(", floor {}", floor.bytes));
     }
-    text.push_str(&format!(", {}", words::duration(observation.wall_us)));
+    text.push_str(&format!(", {}", duration(observation.wall_us)));
     if !observation.outcome.succeeded() {
-        text.push_str(&format!(", {}", words::outcome(observation.outcome)));
+        text.push_str(&format!(", {}", observation.outcome.words()));
     }
     text
 }
@@ -178,7 +178,7 @@ fn table_of(preview: &Preview) -> String {
             one.recorded.to_string(),
             one.left.to_string(),
             one.expected.memory.map_or_else(dash, |bytes| bytes.to_string()),
-            one.expected.time.map_or_else(dash, |time| words::duration(micros(time))),
+            one.expected.time.map_or_else(dash, |time| duration(micros(time))),
         ]
     });
     let header = [">Index", "Key", "Cell", ">Input", ">Recorded", ">To run", ">Memory", ">Time"];
@@ -186,7 +186,7 @@ fn table_of(preview: &Preview) -> String {
     let runs = preview.runs;
     let word = if runs == 1 { "run" } else { "runs" };
     text += &match preview.time {
-        Some(time) if runs > 0 => format!("\n{runs} {word} to do, about {}\n", words::duration(micros(time))),
+        Some(time) if runs > 0 => format!("\n{runs} {word} to do, about {}\n", duration(micros(time))),
         _ => format!("\n{runs} {word} to do\n"),
     };
     if preview.floors > 0 {

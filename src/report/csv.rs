@@ -5,7 +5,6 @@ use crate::model::escape::csv_cell;
 use crate::model::fit::Censoring;
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
-use crate::model::words;
 
 /// The header. Amounts are bytes.
 const COLUMNS: [&str; 24] = [
@@ -73,7 +72,7 @@ fn line(task: &TaskReport, run: &Run) -> [String; 24] {
         bytes(run.peak),
         run.lower_bound.to_string(),
         censored.to_owned(),
-        words::outcome(run.outcome),
+        run.outcome.words(),
         bytes(run.limit),
         bytes(run.predicted),
         bytes(run.fitted),

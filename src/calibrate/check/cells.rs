@@ -11,7 +11,6 @@ use crate::model::reading::Reading;
 use crate::model::rule::Mode;
 use crate::model::task::ChannelKind;
 use crate::model::units::Bytes;
-use crate::model::words::outcome;
 
 /// The runs of a task, by cell.
 #[derive(Clone, Debug, Default)]
@@ -66,7 +65,7 @@ impl Failed {
     pub(super) fn words(self) -> String {
         let in_use = self.peak.filter(|_| self.outcome == Outcome::OomKilled);
         let in_use = in_use.map(|peak| format!(" with {peak} in use")).unwrap_or_default();
-        format!("{}{in_use}", outcome(self.outcome))
+        format!("{}{in_use}", self.outcome.words())
     }
 
     pub(super) fn remedy(self) -> &'static str {

@@ -7,7 +7,7 @@ use highwater::host::HostRoots;
 use highwater::host::machine::Machine;
 use highwater::model::observation::Observation;
 use highwater::model::reading::Reading;
-use highwater::model::words;
+use highwater::model::units::duration;
 use highwater::store::Record;
 
 use super::{CheckArgs, absolute};
@@ -60,9 +60,9 @@ impl Session for Runs {
         };
         let outcome = match observation.outcome.succeeded() {
             true => String::new(),
-            false => format!(", {}", words::outcome(observation.outcome)),
+            false => format!(", {}", observation.outcome.words()),
         };
-        let time = words::duration(observation.wall_us);
+        let time = duration(observation.wall_us);
         output::say(&format!("{task}/{cell} run {number}: {peak} in {time}{outcome}"));
     }
 }

@@ -3,8 +3,7 @@
 use highwater::calibrate::floor::{End, Found, SearchLimits, Success, Try, TryResult};
 use highwater::model::observation::{Breakdown, Observation, Outcome, Peak, Subject};
 use highwater::model::reading::Reading;
-use highwater::model::units::Bytes;
-use highwater::model::words::{duration, outcome};
+use highwater::model::units::{Bytes, duration};
 use serde::Serialize;
 
 use crate::cli::exit::Exit;
@@ -261,10 +260,10 @@ impl TryReport {
 fn row(one: &Try, report: &TryReport) -> Vec<String> {
     let result = match &one.result {
         TryResult::Enough => "enough".to_owned(),
-        TryResult::OomKilled => outcome(Outcome::OomKilled),
+        TryResult::OomKilled => Outcome::OomKilled.words(),
         TryResult::ChildOomKilled => "one of its processes was killed: out of memory".to_owned(),
-        TryResult::Failed(status) => outcome(Outcome::Exited { status: *status }),
-        TryResult::Signalled(signal) => outcome(Outcome::Signalled { signal: *signal }),
+        TryResult::Failed(status) => Outcome::Exited { status: *status }.words(),
+        TryResult::Signalled(signal) => Outcome::Signalled { signal: *signal }.words(),
         TryResult::TooSlow => "too slow".to_owned(),
         TryResult::TimedOut => "stopped: it took far too long".to_owned(),
         TryResult::NotStarted(_) => "failed to start".to_owned(),

@@ -9,8 +9,7 @@ use serde_json::{Map, Value};
 
 use super::Survivor;
 use crate::model::handoff::{Handoff, Recipient};
-use crate::model::units::Bytes;
-use crate::model::words::duration;
+use crate::model::units::{Bytes, duration};
 
 /// Something about a run that its numbers do not say. As JSON it is an object with a `code` and the fields here; its
 /// `Display`, the text of its `error` attribute, is what people read.

@@ -4,8 +4,7 @@ use super::peaks::amount;
 use super::{Axis, Ink, Layer, Place, Plot, Shape};
 use crate::model::observation::Breakdown;
 use crate::model::reading::Reading;
-use crate::model::units::Bytes;
-use crate::model::words::duration;
+use crate::model::units::{Bytes, duration};
 use crate::report::model::TaskReport;
 
 /// The parts from bottom to top, the least reclaimable first.
