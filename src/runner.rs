@@ -4,6 +4,7 @@ mod cache;
 mod cgroup_owner;
 pub mod container;
 pub mod engine;
+mod launch;
 pub mod originals;
 pub mod patience;
 pub mod placement;
