@@ -140,7 +140,7 @@ type StartedRun = (CancelSender, CancelReceiver, Box<dyn Observer + Send>);
 
 /// A message of a worker.
 enum Completion<E> {
-    Ended(Job, Result<Option<Observation>, E>),
+    Ended(Job, Box<Result<Option<Observation>, E>>),
     /// Its thread panicked; the scope of the threads passes the panic on once all of them have ended.
     Panicked(Job),
 }
@@ -177,7 +177,7 @@ pub fn sweep<E: Executor, R: Recorder>(
                 scope.spawn(move || {
                     let run = AssertUnwindSafe(|| executor.run(job, &mut receiver, &mut *observer));
                     let (completion, panic) = match catch_unwind(run) {
-                        Ok(result) => (Completion::Ended(job, result), None),
+                        Ok(result) => (Completion::Ended(job, Box::new(result)), None),
                         Err(panic) => (Completion::Panicked(job), Some(panic)),
                     };
                     drop(observer);
@@ -201,7 +201,7 @@ pub fn sweep<E: Executor, R: Recorder>(
             }
             while let Ok(completion) = completed.try_recv() {
                 match completion {
-                    Completion::Ended(job, result) => scheduler.ended(job, result),
+                    Completion::Ended(job, result) => scheduler.ended(job, *result),
                     Completion::Panicked(job) => scheduler.panicked(job),
                 }
             }
