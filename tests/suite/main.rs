@@ -1,6 +1,6 @@
 //! The integration tests: one binary, a module per feature.
 
-#![expect(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod bounds;
 mod byte_order_mark;
