@@ -39,6 +39,7 @@ mod summary;
 mod sweep;
 mod table;
 mod task;
+mod terminal;
 mod validate;
 
 use highwater::model::escape;

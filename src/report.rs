@@ -11,7 +11,6 @@ mod describe;
 pub mod emit;
 #[cfg(feature = "plots")]
 mod html;
-mod json;
 mod markdown;
 pub mod model;
 pub mod plot;
@@ -23,6 +22,15 @@ pub use self::csv::csv;
 pub use assemble::{Builder, Head, Judged, MOST_RUNS, Shown, TIMELINE_SAMPLES};
 #[cfg(feature = "plots")]
 pub use html::{HtmlError, html};
-pub use json::json;
 pub use markdown::markdown;
 pub use table::table;
+
+use crate::model::escape;
+
+/// The report as it is, in the order of its fields, with a newline at the end.
+///
+/// # Errors
+/// A report never causes one.
+pub fn json(report: &model::Report) -> Result<String, serde_json::Error> {
+    serde_json::to_string_pretty(report).map(|text| escape::json(&text) + "\n")
+}

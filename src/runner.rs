@@ -5,6 +5,7 @@ mod cache;
 mod cgroup_owner;
 pub mod container;
 pub mod engine;
+mod launch;
 #[doc(hidden)]
 pub mod originals;
 #[doc(hidden)]

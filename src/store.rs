@@ -18,12 +18,12 @@ use crate::directory::{Directory, Refusal};
 use crate::model::observation::Observation;
 
 pub use folder::{
-    Folder, FolderError, Holder, PLAN, PLAN_VERSION, RUNS, SAMPLES_IN_LINE, Torn, check_plan, line_beside,
-    read_own_plan, read_plan,
+    Folder, FolderError, Holder, PLAN, PLAN_VERSION, SAMPLES_IN_LINE, Torn, check_plan, line_beside, read_own_plan,
+    read_plan,
 };
 pub use index::{Index, Recorded, index};
 pub use merge::{MergeError, Merged, merge};
-pub use read::{OBSERVATIONS, ReadError, Records, Source, Unusable, read};
+pub use read::{OBSERVATIONS, RUNS, ReadError, Records, Source, Unusable, read};
 
 /// A record could not be written.
 #[derive(Debug, thiserror::Error)]

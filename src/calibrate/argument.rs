@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use super::monitor::LEAST_INTERVAL;
-use super::sweep::Budget;
 use crate::model::plan;
-use crate::model::scalar::{amount, duration};
+use crate::model::scalar::duration;
 use crate::runner::container::Bind;
 
 type Parsed<T> = Result<T, String>;
@@ -86,18 +85,6 @@ pub fn split(values: &str) -> Vec<String> {
     all
 }
 
-/// `2h`, or `10GiBh` (memory for an hour).
-pub fn budget(text: &str) -> Parsed<Budget> {
-    let expected = "expected a time such as 2h, or memory times time such as 10GiBh";
-    if let Some(memory) = text.strip_suffix('h')
-        && let Ok(bytes) = amount(memory)
-        && memory.contains(|char: char| char.is_ascii_alphabetic())
-    {
-        return Ok(Budget::Memory(bytes.0 as f64 * 3600.0));
-    }
-    duration(text).map(Budget::Time).map_err(|_| expected.to_owned())
-}
-
 /// `SOURCE:TARGET[:ro|:rw]`; a relative source is resolved against the current directory.
 pub fn bind(text: &str) -> Parsed<Bind> {
     let expected = "expected SOURCE:TARGET or SOURCE:TARGET:ro, with an absolute TARGET";
@@ -144,12 +131,5 @@ mod tests {
         assert_eq!(values("A=a\\,b,c=d,"), ["a,b", "c=d", ""]);
         assert!(values("A=").is_empty());
         assert!(parameter("A").is_err() && parameter("=1").is_err());
-    }
-
-    #[test]
-    fn costs_are_times_or_memory_by_time() {
-        assert_eq!(budget("90m"), Ok(Budget::Time(Duration::from_secs(5400))));
-        assert_eq!(budget("2GiBh"), Ok(Budget::Memory(7200.0 * f64::from(1 << 30))));
-        assert!(budget("2").is_err() && budget("GiBh").is_err());
     }
 }

@@ -15,6 +15,7 @@ mod cells;
 mod describe;
 mod growth;
 mod rule;
+mod setup;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -32,6 +33,7 @@ use growth::Change;
 
 pub use bench::{Bench, CheckOptions, Session};
 pub use cells::{called, cell_name};
+pub use setup::{Setup, SetupOptions};
 
 /// A run, with the name of its task in highwater.toml.
 #[derive(Clone, Debug, PartialEq)]

@@ -36,7 +36,8 @@ pub use self::case::{CaseError, CaseInput, InputCase, InputDirectories, Variatio
 pub use self::file::SweepSettings;
 pub use self::forecast::{Expected, Forecast};
 pub use self::options::{CacheState, NAMES, SweepOptions};
-pub use self::run::{Preview, PreviewCell, Sweep, SweepObserver, SweepOutcome};
+pub use self::recorder::SweepObserver;
+pub use self::run::{Preview, PreviewCell, Sweep, SweepOutcome};
 pub use self::schedule::{Repetitions, Retry, Schedule};
 
 /// A run of a sweep: the cell of the plan, and the run of the cell, counted from 1.

@@ -1,13 +1,11 @@
 //! The cells of records as a table, followed by outliers and warnings.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use highwater::calibrate::cells::{Cell, Odd, Warning};
-use highwater::model::units::Bytes;
+use highwater::model::units::{Bytes, duration};
 
 use super::output;
-use super::summary::seconds;
 use super::table::{printable, table, wrapped};
 
 /// Outliers that are listed one by one.
@@ -127,7 +125,7 @@ fn rows(cells: &[Cell], kinds: &[Kind<'_>], shared: &BTreeMap<String, String>) -
             row.push(cell.floor_bytes.map_or("-".to_owned(), |floor| floor.to_string()));
         }
         row.extend([
-            cell.wall_seconds.map_or("-".to_owned(), |wall| seconds(Duration::from_secs_f64(wall.median))),
+            cell.wall_seconds.map_or("-".to_owned(), |wall| duration((wall.median * 1e6) as u64)),
             notes(cell, kinds),
         ]);
         row

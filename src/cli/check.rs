@@ -3,29 +3,28 @@
 
 mod outputs;
 mod running;
-mod setup;
 mod table;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use highwater::calibrate::check::{Bench, CheckOptions, Judgement, Run, SortedRuns, judge, judge_baseline};
-use highwater::calibrate::failure::{self, Category};
+use highwater::calibrate::check::{Bench, CheckOptions, Judgement, Run, Setup, SetupOptions, SortedRuns, judge};
+use highwater::calibrate::failure::Failed;
 use highwater::model::check::baseline::{Baseline, BaselineHost};
 use highwater::model::check::report::{Level, Report, Verdict};
 use highwater::model::scalar::{positive_amount, relative_share};
 use highwater::model::units::Bytes;
+use highwater::store::bounded;
 
 use self::outputs::Outputs;
 use self::running::Runs;
-use self::setup::Setup;
 use super::engine::EngineArgs;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::feedback::Terminal;
-use super::output;
 use super::run::Format;
 use super::task::Deny;
+use super::{output, output_file};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -113,95 +112,126 @@ pub(crate) struct CheckArgs {
     outputs: outputs::OutputArgs,
 }
 
+impl CheckArgs {
+    fn setup(&self) -> SetupOptions {
+        let mut options = SetupOptions::default();
+        options.config.clone_from(&self.config);
+        options.baseline.clone_from(&self.baseline);
+        options.update_baseline = self.update_baseline;
+        options.records.clone_from(&self.records);
+        options.tasks.clone_from(&self.task);
+        options.runs = self.runs;
+        options.confirm = self.confirm;
+        options.relative = self.relative;
+        options.absolute = self.absolute;
+        options
+    }
+
+    fn check_options(&self) -> CheckOptions {
+        let mut options = CheckOptions::default();
+        options.engine = self.engine.options();
+        options.log_dir = self.log_dir.as_deref().map(absolute);
+        options
+    }
+}
+
+/// A path of the command line, before [`enter`] changes where relative ones start.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
 pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     if args.records.is_empty() {
         running::enter_scope()?;
     }
     // Check the outputs first, so that no run is wasted.
     let outputs = Outputs::new(args)?;
-    let setup = Setup::read(args)?;
+    let feedback = Terminal::quiet(args.quiet);
+    let setup = Setup::read(&args.setup(), &feedback)?;
     if args.update_baseline {
-        return update(args, setup, &outputs);
+        output_file::check_writable(&setup.directory.join(&setup.baseline_path))?;
+        return update(args, setup, &outputs, &feedback);
     }
     let judgement = match &setup.recorded {
         Some(recorded) => {
-            for task in recorded.tasks() {
-                refuse_other_host(args, setup.baseline.as_ref(), task, recorded.hosts(task))?;
+            if args.strict_host {
+                recorded.tasks().try_for_each(|task| setup.refuse_other_host(task, recorded.hosts(task)))?;
             }
             judge(&setup.config, setup.baseline.as_ref(), recorded)
         }
-        None => check(args, &setup)?,
+        None => check(args, &setup, &feedback)?,
     };
     write_report(args, &judgement.report, &outputs)
 }
 
 /// Runs all cells, then re-runs those that seem to have grown.
-fn check(args: &CheckArgs, setup: &Setup) -> Result<Judgement, Failure> {
-    let (config, baseline) = (&setup.config, setup.baseline.as_ref());
+fn check(args: &CheckArgs, setup: &Setup, feedback: &Terminal) -> Result<Judgement, Failure> {
     let machine = running::machine()?;
-    let feedback = Terminal::quiet(args.quiet);
     let mut session = Runs::new(args)?;
-    let mut bench = Bench::new(config, |task| setup.listed.contains(task), &options(args), &machine, &feedback)?;
-    let refuse = |run: &Run| {
-        let host = BaselineHost::from_observation(&run.observation, false);
-        refuse_other_host(args, baseline, &run.task, std::slice::from_ref(&host))
+    let options = args.check_options();
+    enter(&setup.directory)?;
+    let mut bench = Bench::new(&setup.config, |task| setup.listed.contains(task), &options, &machine, feedback)?;
+    let refuse = |run: &Run| match args.strict_host {
+        true => setup.refuse_other_host(&run.task, &[BaselineHost::from_observation(&run.observation, false)]),
+        false => Ok(()),
     };
-    Ok(bench.check(config, baseline, &mut session, refuse)?)
-}
-
-fn options(args: &CheckArgs) -> CheckOptions {
-    let mut options = CheckOptions::default();
-    options.engine = args.engine.options();
-    options.log_dir.clone_from(&args.log_dir);
-    options
+    Ok(bench.check(&setup.config, setup.baseline.as_ref(), &mut session, refuse)?)
 }
 
 /// Rewrites the baseline.
-fn update(args: &CheckArgs, mut setup: Setup, outputs: &Outputs) -> Result<Exit, Failure> {
+fn update(args: &CheckArgs, mut setup: Setup, outputs: &Outputs, feedback: &Terminal) -> Result<Exit, Failure> {
     let runs = match setup.recorded.take() {
-        Some(recorded) => recorded,
+        Some(recorded) => {
+            enter(&setup.directory)?;
+            recorded
+        }
         None => {
             let machine = running::machine()?;
-            let feedback = Terminal::quiet(args.quiet);
-            let is_listed = |task: &str| setup.listed.contains(task);
-            let mut bench = Bench::new(&setup.config, is_listed, &options(args), &machine, &feedback)?;
             let mut session = Runs::new(args)?;
+            let options = args.check_options();
+            enter(&setup.directory)?;
+            let is_listed = |task: &str| setup.listed.contains(task);
+            let mut bench = Bench::new(&setup.config, is_listed, &options, &machine, feedback)?;
             let runs = bench.batch(&mut session, |task, _| Some(task.repeats.baseline_runs), |_| Ok(()))?;
             SortedRuns::of_batches(&setup.config, &[runs])
         }
     };
-    let before = judge(&setup.config, setup.baseline.as_ref(), &runs).report;
-    let mut old = setup.baseline.clone();
-    if let Some(old) = &mut old {
-        // Tasks that are no longer configured leave the baseline.
-        old.tasks.retain(|name, _| setup.listed.contains(name));
-    }
-    let new = judge(&setup.config, None, &runs).report.baseline(old);
-    // The report still covers what a baseline does not excuse: failed and missing runs, and limits.
-    let mut after = judge_baseline(&setup.config, &new, &runs);
-    for (task, before) in after.tasks.iter_mut().zip(&before.tasks) {
-        for cell in &mut task.cells {
-            let same = before.cells.iter().find(|it| it.name == cell.name);
-            cell.baseline = same.and_then(|it| it.baseline.clone());
+    let (baseline, report) = setup.new_baseline(&runs);
+    let written = match report.verdict {
+        Verdict::Passed | Verdict::NotVerified | Verdict::Failed => {
+            Some(write_baseline(&setup.baseline_path, &baseline)?)
         }
-        task.baseline_rule.clone_from(&before.baseline_rule);
-    }
-    let written = match after.verdict {
-        Verdict::Passed | Verdict::NotVerified | Verdict::Failed => Some(setup.write_baseline(&new)?),
         Verdict::TooLittleData | Verdict::TaskFailed => None,
     };
-    let exit = write_report(args, &after, outputs)?;
-    match written {
-        Some(true) => output::say(&format!(
-            "highwater: wrote the baseline {}; commit it together with the change that caused it",
-            setup.baseline_path.display()
-        )),
-        Some(false) => {
-            output::say(&format!("highwater: the baseline {} is unchanged", setup.baseline_path.display()));
+    let exit = write_report(args, &report, outputs)?;
+    let path = setup.baseline_path.display();
+    output::say(&match written {
+        Some(true) => {
+            format!("highwater: wrote the baseline {path}; commit it together with the change that caused it")
         }
-        None => output::say("highwater: the baseline was not written"),
-    }
+        Some(false) => format!("highwater: the baseline {path} is unchanged"),
+        None => "highwater: the baseline was not written".to_owned(),
+    });
     Ok(exit)
+}
+
+/// Writes the baseline and returns whether it changed.
+fn write_baseline(path: &Path, baseline: &Baseline) -> Result<bool, Failure> {
+    let text = baseline.text().map_err(|error| Failure::new(Exit::Host, &error, None))?;
+    if bounded::read_text(path).is_ok_and(|old| old == text) {
+        return Ok(false);
+    }
+    output_file::write(path, text.as_bytes())?;
+    Ok(true)
+}
+
+/// Enters the directory in which the tasks of a configuration run.
+fn enter(directory: &Path) -> Result<(), Failure> {
+    if directory.as_os_str().is_empty() {
+        return Ok(());
+    }
+    std::env::set_current_dir(directory)
+        .map_err(|error| Failure::host(Failed::to(format!("enter {}", directory.display()), error)))
 }
 
 /// Writes all requested outputs and returns the exit status.
@@ -222,22 +252,4 @@ fn write_report(args: &CheckArgs, report: &Report, outputs: &Outputs) -> Result<
         Verdict::Failed => Exit::CheckFailed,
         Verdict::TaskFailed => Exit::TaskFailed,
     })
-}
-
-/// With `--strict-host`, refuses a baseline from another host.
-fn refuse_other_host(
-    args: &CheckArgs,
-    baseline: Option<&Baseline>,
-    task: &str,
-    hosts: &[BaselineHost],
-) -> Result<(), failure::Failure> {
-    let Some(then) = baseline.filter(|_| args.strict_host).and_then(|baseline| baseline.tasks.get(task)) else {
-        return Ok(());
-    };
-    let mut differences = hosts.iter().map(|host| then.host.differences(host));
-    let Some(differences) = differences.find(|differences| !differences.is_empty()) else { return Ok(()) };
-    let error = format!("the baseline of {task} was made on a different host: {}", differences.join("; "));
-    let help = "run the check on the baseline's host, or make a baseline for this host with --update-baseline; \
-                without --strict-host this is a warning";
-    Err(failure::Failure::new(Category::Host, error, Some(help.to_owned())))
 }

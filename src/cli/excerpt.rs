@@ -5,11 +5,9 @@
 
 use std::ops::Range;
 
-use highwater::model::escape::is_unsafe;
+use highwater::model::escape::{is_unsafe, printable};
 use highwater::model::problem::Flawed;
 use miette::{MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanContents};
-
-use super::table::printable;
 
 /// Characters per line if the width of the terminal is unknown.
 pub(crate) const WIDTH: usize = 160;

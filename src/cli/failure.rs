@@ -3,13 +3,13 @@
 use std::error::Error;
 
 use highwater::calibrate::failure::{self, Category, Cause};
+use highwater::model::escape::printable;
 use highwater::model::problem::{Flawed, Problem, Severity};
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, SourceCode};
 
 use super::excerpt::{self, Excerpt};
 use super::exit::Exit;
-use super::output;
-use super::table::printable;
+use super::terminal;
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -32,12 +32,6 @@ impl Failure {
     /// A source and all of its problems.
     pub(crate) fn flawed(flawed: &Flawed) -> Self {
         Self { exit: Exit::Usage, diagnostics: shown(flawed) }
-    }
-
-    /// Drops the help, because the remedy is already being applied.
-    pub(crate) fn without_help(mut self) -> Self {
-        self.diagnostics.iter_mut().for_each(|diagnostic| diagnostic.help = None);
-        self
     }
 
     /// Changes the exit status.
@@ -73,14 +67,14 @@ impl Failure {
     pub(crate) fn warn(mut self) {
         for diagnostic in &mut self.diagnostics {
             diagnostic.severity = Severity::Warning;
-            output::say_styled(&render(diagnostic));
+            terminal::say_styled(&render(diagnostic));
         }
     }
 
     /// Prints the failure on stderr and returns the exit status.
     pub(crate) fn report(self) -> Exit {
         for diagnostic in &self.diagnostics {
-            output::say_styled(&render(diagnostic));
+            terminal::say_styled(&render(diagnostic));
         }
         self.exit
     }
@@ -131,7 +125,7 @@ fn exit_of(category: Category) -> Exit {
 /// Prints the problems of a source on stderr, errors and warnings alike.
 pub(crate) fn report_problems(flawed: &Flawed) {
     for diagnostic in shown(flawed) {
-        output::say_styled(&render(&diagnostic));
+        terminal::say_styled(&render(&diagnostic));
     }
 }
 
@@ -140,9 +134,9 @@ fn shown(flawed: &Flawed) -> Vec<Rendered> {
 }
 
 fn render(diagnostic: &Rendered) -> String {
-    let theme = if output::has_colours() { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+    let theme = if terminal::has_colours() { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
     let mut text = String::new();
-    let handler = GraphicalReportHandler::new_themed(theme).with_width(output::width_of_stderr());
+    let handler = GraphicalReportHandler::new_themed(theme).with_width(terminal::width_of_stderr());
     match handler.render_report(&mut text, diagnostic) {
         Ok(()) => text,
         Err(std::fmt::Error) => diagnostic.message.clone(),
@@ -156,7 +150,7 @@ fn harmless(text: &str) -> String {
 
 /// The characters beside an excerpt: line number, frame, and marks of cut lines.
 fn width_of_excerpts() -> usize {
-    output::terminal_behind_stderr().map_or(excerpt::WIDTH, |columns| columns - 10)
+    terminal::terminal_behind_stderr().map_or(excerpt::WIDTH, |columns| columns - 10)
 }
 
 /// A diagnostic for miette: one problem, or one chain of errors.

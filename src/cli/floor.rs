@@ -28,7 +28,7 @@ use super::failure::Failure;
 use super::feedback::Terminal;
 use super::run::{Format, SubjectArgs, append, say_lost};
 use super::signals::Signals;
-use super::{output, records, scope, summary};
+use super::{output, records, scope};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -149,7 +149,7 @@ pub(crate) fn run(args: &FloorArgs) -> Result<Exit, Failure> {
 fn unfound(error: FloorError) -> Result<Exit, Failure> {
     match &error {
         FloorError::TaskFailed(run) => {
-            let outcome = summary::outcome(run.outcome);
+            let outcome = run.outcome.words();
             let error = format!("failed to find the minimum limit: the task fails even without one: {outcome}");
             Err(Failure::new(Exit::TaskFailed, error, Some(remedy(run))))
         }

@@ -1,6 +1,6 @@
 //! Output: data goes to stdout, messages to stderr. A closed pipe is not an error.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
 use highwater::calibrate::failure::Failed;
@@ -9,7 +9,9 @@ use serde::Serialize;
 
 use super::exit::Exit;
 use super::failure::Failure;
-use super::output_file;
+use super::{output_file, terminal};
+
+pub(crate) use super::terminal::{say, width_of_stderr, width_of_stdout};
 
 /// Writes data to stdout. A broken pipe counts as success: the reader has read enough.
 pub(crate) fn data(text: &str) -> Result<(), Failure> {
@@ -99,37 +101,6 @@ pub(crate) fn json_text(json: &str) -> Result<(), Failure> {
     data(&escape::json(json))
 }
 
-/// Prints a message on stderr. Errors are ignored: there is nowhere to report them.
-pub(crate) fn say(text: &str) {
-    say_styled(&escape::lines(text));
-}
-
-/// Prints a styled message, in which names have already been escaped.
-pub(crate) fn say_styled(text: &str) {
-    let text = escape::without_commands(text.trim_end_matches('\n'));
-    let _ = writeln!(io::stderr().lock(), "{text}");
-}
-
-/// The width of the terminal on stderr; 100 if it is not a terminal, so that files look the same everywhere.
-pub(crate) fn width_of_stderr() -> usize {
-    terminal_behind_stderr().unwrap_or(100)
-}
-
-/// The width of the terminal on stderr, or `None` if it is not a terminal.
-pub(crate) fn terminal_behind_stderr() -> Option<usize> {
-    terminal_size::terminal_size_of(io::stderr()).map(|(width, _)| usize::from(width.0).max(40))
-}
-
-/// The width of the terminal on stdout, or `None` if it is not a terminal.
-pub(crate) fn width_of_stdout() -> Option<u16> {
-    terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| width.0.max(40))
-}
-
-/// Whether stderr shows colours: it is a terminal, and `NO_COLOR` is unset or empty.
-pub(crate) fn has_colours() -> bool {
-    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|asked| asked.is_empty())
-}
-
 /// Starts logging on stderr: warnings, more with `-v`, or as `HIGHWATER_LOG` says.
 pub(crate) fn start_logging(verbose: u8) {
     use tracing_subscriber::EnvFilter;
@@ -142,7 +113,7 @@ pub(crate) fn start_logging(verbose: u8) {
     let started = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
-        .with_ansi(has_colours())
+        .with_ansi(terminal::has_colours())
         .without_time()
         .try_init();
     if let Err(error) = started {

@@ -1,11 +1,8 @@
 //! The result of a run as a table.
 
-use std::time::Duration;
-
-use highwater::model::observation::{Breakdown, Container, Exactness, Observation, Outcome, Peak, ProcessSize};
+use highwater::model::observation::{Breakdown, Container, Exactness, Observation, Peak, ProcessSize};
 use highwater::model::reading::Reading;
-use highwater::model::units::Bytes;
-use indicatif::HumanDuration;
+use highwater::model::units::{Bytes, duration};
 
 use super::table::wrapped;
 
@@ -41,7 +38,7 @@ pub(crate) fn render(observation: &Observation, heading: Option<&str>, width: us
     } else if observation.censored {
         rows.push(("censored", "out of memory: the task may need more than this peak".to_owned()));
     }
-    rows.push(("outcome", outcome(observation.outcome)));
+    rows.push(("outcome", observation.outcome.words()));
     rows.push(("time", times(observation)));
     rows.extend(observation.notes().map(|note| ("note", note)));
     let mut text = heading.map(|heading| format!("{heading}\n")).unwrap_or_default();
@@ -91,8 +88,7 @@ pub(crate) fn parts(breakdown: &Breakdown) -> String {
         [("anon", breakdown.anon), ("file", breakdown.file), ("shmem", breakdown.shmem), ("kernel", breakdown.kernel)];
     let known: Vec<String> =
         parts.iter().filter_map(|(name, part)| part.value().map(|part| format!("{name} {part}"))).collect();
-    let time = Duration::from_micros(breakdown.at_us);
-    format!("{}   at {}, with {} in use", known.join(", "), seconds(time), breakdown.current)
+    format!("{}   at {}, with {} in use", known.join(", "), duration(breakdown.at_us), breakdown.current)
 }
 
 /// The largest processes by anonymous memory; those that round to zero in the unit of the largest are omitted.
@@ -114,46 +110,13 @@ fn container_rows(container: &Container) -> Vec<(&'static str, String)> {
     rows
 }
 
-/// Describes how a run ended.
-pub(crate) fn outcome(outcome: Outcome) -> String {
-    match outcome {
-        Outcome::Exited { status: 0 } => "exited with status 0".to_owned(),
-        Outcome::Exited { status } => format!("failed with status {status}"),
-        Outcome::Signalled { signal } => format!("killed by {}", signal_name(signal)),
-        Outcome::OomKilled => "oom-killed: the kernel killed it because memory ran out".to_owned(),
-        Outcome::TimedOut { after_us } => format!("timed out after {}", seconds(Duration::from_micros(after_us))),
-        Outcome::EngineLost => {
-            "interrupted: the container engine or the supervising highwater process was lost or does not respond"
-                .to_owned()
-        }
-        Outcome::Interrupted { signal } => format!("interrupted by {}", signal_name(signal)),
-        _ => "ended in another way".to_owned(),
-    }
-}
-
-fn signal_name(signal: i32) -> String {
-    nix::sys::signal::Signal::try_from(signal)
-        .map_or_else(|_| format!("signal {signal}"), |signal| format!("{signal} (signal {})", signal as i32))
-}
-
 fn times(observation: &Observation) -> String {
-    let wall = seconds(Duration::from_micros(observation.wall_us));
+    let wall = duration(observation.wall_us);
     match observation.cpu {
-        Reading::Value(cpu) => format!(
-            "{wall}, {} of CPU in user mode, {} in the kernel",
-            seconds(Duration::from_micros(cpu.user_us)),
-            seconds(Duration::from_micros(cpu.system_us))
-        ),
+        Reading::Value(cpu) => {
+            format!("{wall}, {} of CPU in user mode, {} in the kernel", duration(cpu.user_us), duration(cpu.system_us))
+        }
         Reading::Unsupported | Reading::Gone => wall,
-    }
-}
-
-/// A duration in a readable unit.
-pub(crate) fn seconds(time: Duration) -> String {
-    match time.as_secs() {
-        0 => format!("{:.1} ms", time.as_secs_f64() * 1e3),
-        1..=119 => format!("{:.2} s", time.as_secs_f64()),
-        _ => HumanDuration(time).to_string(),
     }
 }
 

@@ -13,9 +13,10 @@ use highwater::calibrate::workload::UseCgroup;
 use highwater::calibrate::workload::settings::{Reader, SettingError};
 use highwater::host::HostRoots;
 use highwater::host::machine::Machine;
-use highwater::model::observation::{Observation, Outcome};
+use highwater::model::observation::{Observation, micros};
 use highwater::model::plan::PlanCell;
 use highwater::model::reading::Reading;
+use highwater::model::units::duration;
 
 pub(crate) use self::args::SweepArgs;
 use self::progress::Progress;
@@ -25,7 +26,7 @@ use super::feedback::Terminal;
 use super::run::say_lost;
 use super::signals::Signals;
 use super::table::table;
-use super::{cells, output, records, scope, summary};
+use super::{cells, output, records, scope};
 
 /// What goes to stdout.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -157,10 +158,9 @@ fn line(cell: &PlanCell, run: u32, observation: &Observation) -> String {
     if let Some(floor) = &observation.floor {
         text.push_str(&format!(", floor {}", floor.bytes));
     }
-    text.push_str(&format!(", {}", summary::seconds(std::time::Duration::from_micros(observation.wall_us))));
-    match observation.outcome {
-        Outcome::Exited { status: 0 } => {}
-        outcome => text.push_str(&format!(", {}", summary::outcome(outcome))),
+    text.push_str(&format!(", {}", duration(observation.wall_us)));
+    if !observation.outcome.succeeded() {
+        text.push_str(&format!(", {}", observation.outcome.words()));
     }
     text
 }
@@ -178,7 +178,7 @@ fn table_of(preview: &Preview) -> String {
             one.recorded.to_string(),
             one.left.to_string(),
             one.expected.memory.map_or_else(dash, |bytes| bytes.to_string()),
-            one.expected.time.map_or_else(dash, summary::seconds),
+            one.expected.time.map_or_else(dash, |time| duration(micros(time))),
         ]
     });
     let header = [">Index", "Key", "Cell", ">Input", ">Recorded", ">To run", ">Memory", ">Time"];
@@ -186,7 +186,7 @@ fn table_of(preview: &Preview) -> String {
     let runs = preview.runs;
     let word = if runs == 1 { "run" } else { "runs" };
     text += &match preview.time {
-        Some(time) if runs > 0 => format!("\n{runs} {word} to do, about {}\n", summary::seconds(time)),
+        Some(time) if runs > 0 => format!("\n{runs} {word} to do, about {}\n", duration(micros(time))),
         _ => format!("\n{runs} {word} to do\n"),
     };
     if preview.floors > 0 {

@@ -4,7 +4,7 @@ use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 
 use highwater::model::layout;
 
-use super::output;
+use super::terminal::width_of_stdout;
 
 pub(crate) use highwater::model::escape::printable;
 
@@ -21,7 +21,7 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     table
         .load_style(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_width(output::width_of_stdout().unwrap_or(WIDTH))
+        .set_width(width_of_stdout().unwrap_or(WIDTH))
         .set_header(header.iter().map(|name| Cell::new(name.trim_start_matches('>'))))
         .add_rows(rows.into_iter().map(|row| row.iter().map(|cell| cell_of(cell)).collect::<Vec<_>>()));
     let last = header.len().saturating_sub(1);

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
 use std::time::Duration;
 
+use nix::libc;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, sysconf};
 use procfs::FromRead;
@@ -270,27 +271,61 @@ pub struct LargestProcesses {
 }
 
 /// Reads `/proc/PID/status` of each process and returns the `most` largest by `RssAnon` (Linux 4.5+). Ended processes
-/// are skipped, as are all if the kernel does not report it.
+/// are skipped, as are all if the kernel does not report it, and one that still has the memory of its parent, between
+/// `vfork` and `exec`.
 pub fn largest_processes(roots: &HostRoots, pids: &[i32], most: usize) -> LargestProcesses {
+    let processes: Vec<Sizes> = pids.iter().filter_map(|&pid| Sizes::read(roots, pid)).collect();
+    let borrows = |child: &Sizes| {
+        let same = |it: &&Sizes| it.size.pid == child.parent && it.mapped == child.mapped;
+        processes.iter().find(same).is_some_and(|parent| share_memory(parent.size.pid, child.size.pid))
+    };
     let mut found = LargestProcesses::default();
-    for &pid in pids {
-        let Ok(status) = std::fs::read(roots.process_file(pid, "status")) else { continue };
-        let status = String::from_utf8_lossy(&status);
-        let field =
-            |key: &str| status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).map(str::trim);
-        let size = |key: &str| Some(Bytes(field(key)?.strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)?));
-        let name = || field("Name").unwrap_or_default().to_owned();
-        if let Some(anon) = size("RssAnon") {
-            found.largest.push(ProcessSize { pid, name: name(), anon });
-        }
-        if let Some(pages @ Bytes(1..)) = size("HugetlbPages") {
-            let (sum, _) = found.hugetlb.get_or_insert_with(|| (Bytes::ZERO, name()));
+    for process in processes.iter().filter(|process| !borrows(process)) {
+        if let pages @ Bytes(1..) = process.hugetlb {
+            let (sum, _) = found.hugetlb.get_or_insert_with(|| (Bytes::ZERO, process.size.name.clone()));
             *sum = sum.saturating_add(pages);
         }
+        found.largest.push(process.size.clone());
     }
     found.largest.sort_by_key(|process| (std::cmp::Reverse(process.anon), process.pid));
     found.largest.truncate(most);
     found
+}
+
+/// A process and what tells whether its memory is its own.
+struct Sizes {
+    size: ProcessSize,
+    parent: i32,
+    /// The size of its address space (`VmSize`).
+    mapped: Option<Bytes>,
+    hugetlb: Bytes,
+}
+
+impl Sizes {
+    /// `None` if it has ended, or the kernel does not report `RssAnon`.
+    fn read(roots: &HostRoots, pid: i32) -> Option<Self> {
+        let status = std::fs::read(roots.process_file(pid, "status")).ok()?;
+        let status = String::from_utf8_lossy(&status);
+        let field =
+            |key: &str| status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).map(str::trim);
+        let size = |key: &str| Some(Bytes(field(key)?.strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)?));
+        let name = field("Name").unwrap_or_default().to_owned();
+        Some(Self {
+            size: ProcessSize { pid, name, anon: size("RssAnon")? },
+            parent: field("PPid").and_then(|pid| pid.parse().ok()).unwrap_or_default(),
+            mapped: size("VmSize"),
+            hugetlb: size("HugetlbPages").unwrap_or_default(),
+        })
+    }
+}
+
+/// Whether two processes have the same address space; `false` if the kernel does not say so (`kcmp(2)` may be disabled
+/// or not permitted).
+fn share_memory(a: i32, b: i32) -> bool {
+    /// `KCMP_VM` of `linux/kcmp.h`.
+    const MEMORY: libc::c_int = 1;
+    // SAFETY: kcmp only compares; it gets no pointer.
+    unsafe { libc::syscall(libc::SYS_kcmp, a, b, MEMORY, 0, 0) == 0 }
 }
 
 #[cfg(test)]
@@ -313,6 +348,42 @@ mod tests {
         let size = |pid, name: &str, kib: u64| ProcessSize { pid, name: name.to_owned(), anon: Bytes(kib << 10) };
         assert_eq!(found.largest, [size(3, "larger", 8192), size(2, "large", 4096)]);
         assert_eq!(found.hugetlb, Some((Bytes(6 << 20), "large".to_owned())));
+    }
+
+    #[test]
+    fn a_process_that_still_has_the_memory_of_its_parent_is_not_listed() {
+        use nix::sched::{CloneFlags, clone};
+        use nix::unistd::{getpid, pipe, read, write};
+        use std::sync::Arc;
+        use std::sync::atomic::{AtomicI32, Ordering};
+        let own = getpid().as_raw();
+        if !share_memory(own, own) {
+            return; // The kernel compares no processes here.
+        }
+        let (end, ends) = pipe().unwrap();
+        let child = Arc::new(AtomicI32::new(0));
+        let parent = std::thread::spawn({
+            let child = Arc::clone(&child);
+            move || {
+                let mut stack = vec![0; 64 << 10];
+                let wait = Box::new(|| {
+                    child.store(getpid().as_raw(), Ordering::SeqCst);
+                    isize::from(read(&end, &mut [0]).is_err())
+                });
+                let flags = CloneFlags::CLONE_VM | CloneFlags::CLONE_VFORK;
+                // SAFETY: as after vfork, this thread waits until the child has ended, and the child only stores and reads.
+                let child = unsafe { clone(wait, &mut stack, flags, Some(libc::SIGCHLD)) };
+                nix::sys::wait::waitpid(child.unwrap(), None).unwrap()
+            }
+        });
+        while child.load(Ordering::SeqCst) == 0 && !parent.is_finished() {
+            std::thread::yield_now();
+        }
+        let child = child.load(Ordering::SeqCst);
+        let found = largest_processes(&HostRoots::default(), &[child, own], 5);
+        write(&ends, &[0]).unwrap();
+        parent.join().unwrap();
+        assert_eq!(found.largest.iter().map(|process| process.pid).collect::<Vec<_>>(), [own], "without {child}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub mod baseline;
 pub mod config;
 pub mod report;
+mod samples;
 pub mod thresholds;
 
 pub use baseline::{Baseline, BaselineError};

@@ -15,6 +15,8 @@ use super::quantity::Quantity;
 use super::rule::ScaleRule;
 use super::units::Bytes;
 
+pub use super::task::RuleField;
+
 /// Every lint: its code and what it is about.
 pub const LINTS: [(&str, &str); 10] = [
     ("rule-never-positive", "a rule that is zero or negative for every input"),
@@ -101,23 +103,6 @@ pub enum Place {
     Limit,
     /// `resources.requests.memory`
     Request,
-}
-
-/// A field of a scale rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum RuleField {
-    /// The rule as a whole.
-    Whole,
-    /// `complexity` or `scale_factor`
-    Formula,
-    /// `type`
-    Type,
-    /// `target_dir`
-    TargetDir,
-    /// `target_glob`
-    TargetGlob,
-    /// `target_regex`
-    TargetRegex,
 }
 
 /// A warning and the part of the document it is about.

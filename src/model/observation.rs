@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::prediction::{Prediction, Sizes};
 use super::reading::Reading;
 use super::timestamp::Timestamp;
-use super::units::Bytes;
+use super::units::{Bytes, duration};
 
 pub use cache::{Cache, Dropped};
 pub use warning::{FloorNotFound, UnknownWarning, Warning, WarningKind};
@@ -359,6 +359,24 @@ impl Outcome {
             Self::EngineLost => 3,
         }
     }
+
+    /// Describes it, for example `exited with status 3`.
+    pub fn words(self) -> String {
+        match self {
+            Self::Exited { status: 0 } => "succeeded".to_owned(),
+            Self::Exited { status } => format!("exited with status {status}"),
+            Self::Signalled { signal } => format!("killed by {}", signal_name(signal)),
+            Self::OomKilled => "out of memory".to_owned(),
+            Self::TimedOut { after_us } => format!("timed out after {}", duration(after_us)),
+            Self::Interrupted { signal } => format!("interrupted by {}", signal_name(signal)),
+            Self::EngineLost => "lost with the container engine or the supervising highwater process".to_owned(),
+        }
+    }
+}
+
+fn signal_name(number: i32) -> String {
+    nix::sys::signal::Signal::try_from(number)
+        .map_or_else(|_| format!("signal {number}"), |name| format!("{name} (signal {number})"))
 }
 
 /// A peak: its value, its source and its exactness.
@@ -696,4 +714,15 @@ pub enum CgroupVersion {
 /// Converts a duration to whole microseconds, at most 584,542 years.
 pub fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_have_their_name_and_number() {
+        assert_eq!(Outcome::Signalled { signal: 11 }.words(), "killed by SIGSEGV (signal 11)");
+        assert_eq!(Outcome::Interrupted { signal: 40 }.words(), "interrupted by signal 40");
+    }
 }

@@ -23,7 +23,6 @@
 //! A coefficient has at most 38 significant digits and 57 decimal places; evaluation is exact. A fraction of a byte is rounded up; a negative result and
 //! one that does not fit into 64 bits are errors.
 
-mod ast;
 mod diagnose;
 mod error;
 mod eval;
@@ -37,8 +36,6 @@ use serde::{Deserialize, Serialize};
 
 use super::decimal::Decimal;
 use super::units::Bytes;
-
-use ast::Power;
 
 pub use error::{EvalError, RuleError, UnknownName};
 
@@ -277,4 +274,26 @@ pub struct ScaleRule {
     /// The regex that has to match the whole path of a file, relative to the searched directory; any path if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_regex: Option<String>,
+}
+
+/// coefficient · n^exponent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Power {
+    coefficient: Decimal,
+    exponent: u64,
+    /// The coefficient was omitted although its `*` is present: legal, and easily a mistake.
+    bare_star: bool,
+}
+
+impl fmt::Display for Power {
+    /// The `complexity` dialect in its shortest form.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.coefficient != Decimal::ONE {
+            write!(f, "{}*", self.coefficient.plain())?;
+        }
+        match self.exponent {
+            1 => f.write_str("n"),
+            exponent => write!(f, "n**{exponent}"),
+        }
+    }
 }

@@ -20,7 +20,7 @@ pub use env::EnvType;
 pub use on_host::{OnHost, Replaced, Replacement};
 pub use resources::{Amounts, Resources};
 pub use spec::{
-    EnvSetting, HostPath, Mount, Placed, ProcessingContainer, ResourcesSpec, RulePlaces, RuleSpec, TaskSpec,
+    EnvSetting, HostPath, Mount, Placed, ProcessingContainer, ResourcesSpec, RuleField, RulePlaces, RuleSpec, TaskSpec,
     TaskTemplate, TemplateEnv, TemplateRef, Volume, VolumeSource,
 };
 

@@ -79,6 +79,19 @@ impl fmt::Display for Bytes {
     }
 }
 
+/// A duration as text, for example `850 µs`, `523.4 ms`, `1.25 s`, `3 min 5 s` or `2 h 10 min`.
+pub fn duration(us: u64) -> String {
+    let seconds = us.saturating_add(500_000) / 1_000_000;
+    // Each range ends where rounding would show a whole unit of the next.
+    match us {
+        0..1_000 => format!("{us} µs"),
+        1_000..999_950 => format!("{:.1} ms", us as f64 / 1e3),
+        999_950..59_995_000 => format!("{:.2} s", us as f64 / 1e6),
+        59_995_000..3_599_500_000 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,5 +112,20 @@ mod tests {
     fn a_sum_stops_at_the_largest_amount() {
         assert_eq!([Bytes(u64::MAX), Bytes(1)].into_iter().sum::<Bytes>(), Bytes(u64::MAX));
         assert_eq!(Bytes(u64::MAX).checked_add(Bytes(1)), None);
+    }
+
+    #[test]
+    fn durations_have_the_unit_that_people_use() {
+        let times = [0, 850, 61_200, 523_449, 1_250_000, 185_000_000, 7_800_000_000];
+        let words = ["0 µs", "850 µs", "61.2 ms", "523.4 ms", "1.25 s", "3 min 5 s", "2 h 10 min"];
+        assert_eq!(times.map(duration), words);
+    }
+
+    #[test]
+    fn durations_are_rounded_to_no_more_than_a_whole_unit() {
+        assert_eq!([999_949, 999_950].map(duration), ["999.9 ms", "1.00 s"]);
+        assert_eq!([59_994_999, 59_995_000].map(duration), ["59.99 s", "1 min 0 s"]);
+        assert_eq!([3_599_499_999, 3_599_500_000].map(duration), ["59 min 59 s", "1 h 0 min"]);
+        assert_eq!(duration(u64::MAX), "5124095576 h 1 min");
     }
 }

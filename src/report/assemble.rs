@@ -5,7 +5,6 @@ mod compared;
 mod environment;
 mod rules;
 mod run;
-mod timeline;
 mod warnings;
 
 use std::collections::BTreeMap;
@@ -22,8 +21,7 @@ use cells::{CellKey, Peaks, finish_cells, standing};
 use compared::compared;
 use environment::{environment, image, measured};
 use rules::{InUse, Scores};
-use run::{label, run};
-use timeline::thinned;
+use run::{label, run, thinned};
 use warnings::{Note, WARNINGS, warn, warnings};
 
 /// Series with more samples are thinned.

@@ -1,19 +1,17 @@
-//! The result of a check in the formats that CI systems read, one small file each. All are pure functions: the same
+//! The result of a check in the formats that CI systems read. All are pure functions: the same
 //! report gives the same bytes.
 
-mod bmf;
+mod benchmarks;
 mod github;
 mod junit;
 mod markdown;
 mod openmetrics;
-mod smaller_is_better;
 
-pub use bmf::bmf;
+pub use benchmarks::{bmf, smaller_is_better};
 pub use github::annotations;
 pub use junit::junit;
 pub use markdown::markdown;
 pub use openmetrics::openmetrics;
-pub use smaller_is_better::smaller_is_better;
 
 use crate::model::check::report::{AllowedBy, CellReport, Samples};
 

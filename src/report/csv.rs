@@ -1,7 +1,6 @@
 //! The runs of a report as CSV, which `highwater fit` can read.
 
 use super::model::{Report, Run, TaskReport};
-use super::words;
 use crate::model::escape::csv_cell;
 use crate::model::fit::Censoring;
 use crate::model::reading::Reading;
@@ -73,7 +72,7 @@ fn line(task: &TaskReport, run: &Run) -> [String; 24] {
         bytes(run.peak),
         run.lower_bound.to_string(),
         censored.to_owned(),
-        words::outcome(run.outcome),
+        run.outcome.words(),
         bytes(run.limit),
         bytes(run.predicted),
         bytes(run.fitted),

@@ -1,6 +1,5 @@
 //! Numbers and facts as text. Every number has its unit.
 
-use crate::model::observation::Outcome;
 use crate::model::units::Bytes;
 
 /// Stands for an unknown value.
@@ -41,18 +40,6 @@ pub(super) fn unbroken(text: &str) -> String {
     whole
 }
 
-/// For example `523 ms`, `1.25 s`, `3 min 5 s` or `2 h 10 min`.
-pub(super) fn duration(us: u64) -> String {
-    let seconds = us / 1_000_000;
-    match us {
-        0..1_000 => format!("{us} µs"),
-        1_000..1_000_000 => format!("{} ms", (us + 500) / 1000),
-        1_000_000..60_000_000 => format!("{:.2} s", us as f64 / 1e6),
-        60_000_000..3_600_000_000 => format!("{} min {} s", seconds / 60, seconds % 60),
-        _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
-    }
-}
-
 /// A ratio: `1.28 ×`.
 pub(super) fn times(ratio: f64) -> String {
     format!("{ratio:.2} ×")
@@ -75,31 +62,9 @@ pub(super) fn count(number: usize, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 
-/// Describes how a run ended.
-pub(super) fn outcome(outcome: Outcome) -> String {
-    match outcome {
-        Outcome::Exited { status: 0 } => "succeeded".to_owned(),
-        Outcome::Exited { status } => format!("exit status {status}"),
-        Outcome::Signalled { signal } => format!("signal {signal}"),
-        Outcome::OomKilled => "out of memory".to_owned(),
-        Outcome::TimedOut { after_us } => format!("timed out after {}", duration(after_us)),
-        Outcome::Interrupted { .. } => "interrupted".to_owned(),
-        Outcome::EngineLost => "engine lost".to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_are_told_in_units_that_people_use() {
-        assert_eq!(duration(850), "850 µs");
-        assert_eq!(duration(523_400), "523 ms");
-        assert_eq!(duration(1_250_000), "1.25 s");
-        assert_eq!(duration(185_000_000), "3 min 5 s");
-        assert_eq!(duration(7_800_000_000), "2 h 10 min");
-    }
 
     #[cfg(feature = "plots")]
     #[test]

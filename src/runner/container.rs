@@ -17,11 +17,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use self::leftovers::{LeftoverError, Leftovers, Removed, remove_leftovers};
+pub use self::leftovers::{LeftoverError, Leftovers, Removed};
 pub use self::runner::ContainerRunner;
 pub(crate) use self::user::{runs_as, user_on_host};
 use super::StartError;
-use super::engine::EngineError;
+use super::engine::{Engine, EngineError};
 use super::originals::Originals;
 use super::process::Output;
 use crate::host::mounts::{MountPoint, Mounts};
@@ -30,6 +30,21 @@ use crate::model::units::Bytes;
 
 /// The lowest limit that Docker accepts.
 pub const LEAST_LIMIT: Bytes = Bytes(6 << 20);
+
+/// Removes the leftovers of highwater processes that have ended, from the engine (if given) and from all cgroup
+/// hierarchies. With `look_only` nothing is removed. `foreign` includes leftovers whose owner cannot be checked from
+/// here.
+///
+/// # Errors
+/// If the engine cannot list its containers, or the host its hierarchies.
+pub fn remove_leftovers(engine: Option<&Engine>, look_only: bool, foreign: bool) -> Result<Leftovers, LeftoverError> {
+    let mut found = Leftovers::default();
+    if let Some(engine) = engine {
+        runner::remove_containers(engine, look_only, foreign, &mut found)?;
+    }
+    leftovers::remove_cgroups(look_only, foreign, &mut found)?;
+    Ok(found)
+}
 
 /// What to run in a container, and its options.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,11 +6,8 @@ mod sampled;
 mod surrounding;
 
 use std::collections::HashSet;
-use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,7 +27,6 @@ use super::placement::{Obstacle, PlacedCgroup, Placement};
 use super::reaper::{Reaped, Reaper, Request, Started, kill_orphans};
 use super::run_cgroup::{LONGEST_ENDING, largest_in};
 use super::spawn::{Image, Join, SpawnError, Stdio};
-use super::view::View;
 use super::{End, FinishError, Finished, Runner, Running, Sample, StartError};
 use crate::host::machine::{self, Machine};
 use crate::host::processes::{
@@ -44,70 +40,14 @@ use crate::model::signal::Signal;
 use crate::model::timestamp::Timestamp;
 use crate::model::units::Bytes;
 
+pub use super::launch::{Launch, Output, Stdin};
+
 /// How long killing the remaining processes of a task may take. A process of another user, such as a set-user-ID
 /// program, cannot be killed at all, and one in an uninterruptible wait dies when the wait ends.
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often to search for orphans of a task: killing one may orphan others.
 const ORPHANS_ATTEMPTS: usize = 4;
-
-/// What to run, and its options.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Launch {
-    /// The program, looked up along the `PATH` of `env`, and its arguments.
-    pub command: Vec<OsString>,
-    /// The whole environment.
-    pub env: Vec<(OsString, OsString)>,
-    /// The working directory; the current one if absent.
-    pub working_directory: Option<PathBuf>,
-    /// Where stdin comes from.
-    pub stdin: Stdin,
-    /// Where stdout goes.
-    pub stdout: Output,
-    /// Where stderr goes.
-    pub stderr: Output,
-    /// The memory limit.
-    pub limit: Option<Bytes>,
-    /// The mount namespace to run in, if not ours.
-    pub view: Option<Arc<View>>,
-}
-
-/// The stdin of a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stdin {
-    /// Our own stdin.
-    Inherit,
-    /// Empty.
-    Null,
-}
-
-/// A destination of a task's output.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Where our own output goes.
-    Inherit,
-    /// Discarded.
-    Null,
-    /// This file, created anew.
-    File(PathBuf),
-}
-
-impl Launch {
-    /// This command with our own environment, input and output, and no limit.
-    pub fn new<T: Into<OsString>>(command: impl IntoIterator<Item = T>) -> Self {
-        Self {
-            command: command.into_iter().map(Into::into).collect(),
-            env: std::env::vars_os().collect(),
-            working_directory: None,
-            stdin: Stdin::Inherit,
-            stdout: Output::Inherit,
-            stderr: Output::Inherit,
-            limit: None,
-            view: None,
-        }
-    }
-}
 
 /// Runs one command as a process of this machine.
 #[derive(Debug)]

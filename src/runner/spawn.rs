@@ -20,7 +20,7 @@ use nix::unistd::pipe2;
 
 pub(super) use self::words::{Group, Words};
 use super::StartError;
-use super::process::{Launch, Output, Stdin};
+use super::launch::{Launch, Output, Stdin};
 use super::view::{View, enter_namespaces};
 use crate::directory::create_file;
 

@@ -18,7 +18,7 @@ use serde::Deserialize;
 
 use super::bounded::read_all_text;
 use super::index::{Index, Recorded, index};
-use super::read::{OBSERVATIONS, ReadError, Unusable};
+use super::read::{OBSERVATIONS, RUNS, ReadError, Unusable};
 use super::{Record, StoreError};
 use crate::directory::{Directory, Refusal};
 use crate::model::byte_order_mark;
@@ -34,8 +34,6 @@ pub const PLAN_VERSION: u32 = 1;
 
 /// The file name of the plan.
 pub const PLAN: &str = "plan.json";
-/// The subdirectory for the output of runs.
-pub const RUNS: &str = "runs";
 /// The file name of a run's series.
 const SERIES: &str = "series.json";
 const LOCK: &str = "lock";

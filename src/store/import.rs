@@ -22,6 +22,8 @@ use crate::model::reading::Reading;
 use crate::model::timestamp::Timestamp;
 use crate::model::units::Bytes;
 
+pub use super::table::LeftOut;
+
 /// The program that wrote a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -53,15 +55,6 @@ pub struct Imported {
     pub observations: Vec<Observation>,
     /// The rows that are not measured runs.
     pub left_out: Vec<LeftOut>,
-}
-
-/// A row that is not a measured run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeftOut {
-    /// Its line, counted from 1.
-    pub line: usize,
-    /// What is missing.
-    pub reason: String,
 }
 
 /// Reads a table. Without an origin, its columns identify the program.

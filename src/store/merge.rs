@@ -13,7 +13,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::folder::{Folder, FolderError, PLAN, RUNS, read_plan};
+use super::folder::{Folder, FolderError, PLAN, read_plan};
+use super::read::RUNS;
 use super::read::{self, OBSERVATIONS, ReadError, Source, Unusable};
 use crate::directory::Directory;
 use crate::model::observation::{Logs, Observation};

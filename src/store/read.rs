@@ -8,13 +8,14 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::bounded::{self, MAX_LINE_BYTES};
-use super::folder::RUNS;
 use crate::directory::{Directory, Refusal};
 use crate::model::byte_order_mark;
 use crate::model::observation::{Observation, SCHEMA_VERSION, Series};
 
 /// The file with the observations in a directory of records.
 pub const OBSERVATIONS: &str = "observations.jsonl";
+/// The subdirectory for the output of runs.
+pub const RUNS: &str = "runs";
 
 /// Records could not be read.
 #[derive(Debug, thiserror::Error)]

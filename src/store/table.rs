@@ -39,7 +39,7 @@ use crate::model::observation::Observation;
 
 use columns::Kind;
 pub use columns::{Column, columns};
-pub use parse::parse;
+pub use parse::{LeftOut, parse};
 
 pub(super) use cell::micros;
 

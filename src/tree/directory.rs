@@ -1,15 +1,12 @@
 //! A directory of the channel that is not completely read, and its path back to the channel.
 
-use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use nix::errno::Errno;
 
 use super::items::ItemTally;
-use super::kernel::{self, Access, Links};
+use super::kernel::{self, Access, Links, c_string};
 use super::selection_state::SelectionState;
 
 /// The longest path passed to the kernel at once; `PATH_MAX` is 4096 including the NUL.
@@ -115,15 +112,6 @@ impl Drop for Directory {
             above = directory.parent.take();
         }
     }
-}
-
-pub(super) fn c_string(name: &[u8]) -> Result<CString, Errno> {
-    CString::new(name).map_err(|_| Errno::ENOENT)
-}
-
-/// Converts a path for the rest of the program.
-pub(super) fn path_buf(path: &[u8]) -> PathBuf {
-    PathBuf::from(OsStr::from_bytes(path))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::model::units::Bytes;
 
-use super::directory::path_buf;
+use super::kernel::path_buf;
 use super::totals::Item;
 
 /// How many of the largest items are stored.

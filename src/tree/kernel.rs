@@ -1,6 +1,6 @@
 //! The system calls of a survey: opening, listing and stat, always relative to an open directory.
 
-use std::ffi::{CStr, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -175,4 +175,14 @@ pub(super) fn stat(directory: BorrowedFd<'_>, name: &CStr, follow: bool) -> Resu
 /// The device of an open directory.
 pub(super) fn device(directory: BorrowedFd<'_>) -> Result<u64, Errno> {
     fstat(directory).map(|stat| stat.st_dev)
+}
+
+/// Converts a name for a system call.
+pub(super) fn c_string(name: &[u8]) -> Result<CString, Errno> {
+    CString::new(name).map_err(|_| Errno::ENOENT)
+}
+
+/// Converts a path for the rest of the program.
+pub(super) fn path_buf(path: &[u8]) -> PathBuf {
+    PathBuf::from(OsStr::from_bytes(path))
 }

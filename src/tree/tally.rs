@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use crate::model::units::Bytes;
 
-use super::directory::path_buf;
+use super::kernel::path_buf;
 use super::selection_state::{Scope, SelectionState};
 use super::totals::{Bucket, File, Histogram};
 

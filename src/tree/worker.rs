@@ -13,9 +13,10 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::channel::Channel;
-use super::directory::{Directory, path_buf};
+use super::directory::Directory;
 use super::excluded::Reason;
 use super::items::ItemTally;
+use super::kernel::path_buf;
 use super::kernel::{self, Access, Entry, Kind};
 use super::queue::{Frame, Names, Next, Work};
 use super::selection_state::{self, Stage};

@@ -1,8 +1,9 @@
 //! Checks in the sources which modules may use which, and which may access the machine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use regex::Regex;
 
@@ -61,6 +62,90 @@ fn modules_know_only_whom_they_may_know() {
         }
     }
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+}
+
+/// Circles of imports between neighbours that are there for a reason.
+const CIRCLES: [&str; 1] = [
+    // A note on a process names the containers started beside it, reading an image's document takes a container, and a
+    // container's cgroup is read as that of a process.
+    "runner: container, engine, process",
+];
+
+/// Neighbours are the modules of one directory, each with what is below it. Their parent may use all of them, and they
+/// may use their parent.
+#[test]
+fn neighbours_do_not_use_each_other_in_circles() {
+    let sources = sources();
+    let modules = modules(&sources);
+    // What each neighbour uses, by parent.
+    let mut uses: BTreeMap<Vec<String>, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
+    for source in &sources {
+        let user = source.modules();
+        for used in source.uses(&modules) {
+            let common = user.iter().zip(&used).take_while(|(a, b)| a == b).count();
+            if let (Some(user), Some(neighbour)) = (user.get(common), used.get(common)) {
+                let neighbours = uses.entry(used[..common].to_vec()).or_default();
+                neighbours.entry((*user).to_owned()).or_default().insert(neighbour.clone());
+            }
+        }
+    }
+    let circles: Vec<String> = uses
+        .iter()
+        .flat_map(|(parent, neighbours)| {
+            circles(neighbours).into_iter().map(|circle| format!("{}: {}", parent.join("/"), circle.join(", ")))
+        })
+        .filter(|circle| !CIRCLES.contains(&circle.as_str()))
+        .collect();
+    assert!(circles.is_empty(), "\n{}\nmove what both use into a module of its own\n", circles.join("\n"));
+}
+
+#[test]
+fn a_circle_is_found_however_it_is_imported() {
+    let sources = [
+        Source::new("src/model/a.rs", "use super::{b::{self, B}, c};\nuse super::super::host;\n"),
+        Source::new("src/model/a/deep.rs", "use crate::model::{d, e::E as _};\n"),
+        Source::new("src/model/b.rs", "fn f() { crate::model::a::deep::g() }\n"),
+        Source::new("src/model/c.rs", "use self::own::Own;\n"),
+        Source::new("src/model/d.rs", ""),
+        Source::new("src/model/e.rs", ""),
+    ];
+    let modules = modules(&sources);
+    let used = |index: usize| sources[index].uses(&modules).iter().map(|used| used.join("/")).collect::<Vec<_>>();
+    assert_eq!(
+        [used(0), used(1), used(2)],
+        [vec!["model/b", "model/c"], vec!["model/d", "model/e"], vec!["model/a/deep"]]
+    );
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+    let neighbours = [("a", names(&["b", "d"])), ("b", names(&["c"])), ("c", names(&["a"])), ("d", names(&[]))];
+    let neighbours = neighbours.into_iter().map(|(user, used)| (user.to_owned(), used)).collect();
+    assert_eq!(circles(&neighbours), BTreeSet::from([["a", "b", "c"].map(str::to_owned).to_vec()]));
+}
+
+/// The modules, from the root of the crate.
+fn modules(sources: &[Source]) -> BTreeSet<Vec<String>> {
+    sources.iter().map(|source| source.modules().into_iter().map(str::to_owned).collect()).collect()
+}
+
+/// The groups of modules that all use each other, directly or not.
+fn circles(uses: &BTreeMap<String, BTreeSet<String>>) -> BTreeSet<Vec<String>> {
+    let reached = |from: &String| {
+        let mut reached = BTreeSet::new();
+        let mut next: Vec<&String> = uses.get(from).into_iter().flatten().collect();
+        while let Some(name) = next.pop() {
+            if reached.insert(name) {
+                next.extend(uses.get(name).into_iter().flatten());
+            }
+        }
+        reached
+    };
+    let reached: BTreeMap<&String, BTreeSet<&String>> = uses.keys().map(|name| (name, reached(name))).collect();
+    let in_circle = reached.iter().filter(|(name, others)| others.contains(*name));
+    in_circle
+        .map(|(name, others)| {
+            let back = others.iter().filter(|other| reached.get(**other).is_some_and(|others| others.contains(name)));
+            back.map(|name| (*name).clone()).collect()
+        })
+        .collect()
 }
 
 #[test]
@@ -172,6 +257,33 @@ impl Source {
         (!["lib", "main", "cli"].contains(&room)).then_some(room)
     }
 
+    /// The modules that are imported or named by a path from `crate`, `self` or `super`.
+    fn uses(&self, modules: &BTreeSet<Vec<String>>) -> BTreeSet<Vec<String>> {
+        static IMPORT: LazyLock<Regex> =
+            LazyLock::new(|| Regex::new(r"\buse\s+((?:crate|self|super)::[^;]+);").unwrap());
+        static NAMED: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\b(?:crate|self|super)(?:::\w+)+").unwrap());
+        let imported = IMPORT.captures_iter(&self.code).flat_map(|found| paths(&found[1]));
+        let named = NAMED.find_iter(&self.code).flat_map(|found| paths(found.as_str()));
+        imported.chain(named).filter_map(|path| self.module_of(path, modules)).collect()
+    }
+
+    /// The module that a path leads into.
+    fn module_of(&self, path: Vec<String>, modules: &BTreeSet<Vec<String>>) -> Option<Vec<String>> {
+        let mut at: Vec<String> = self.modules().into_iter().map(str::to_owned).collect();
+        for step in path {
+            match step.as_str() {
+                "crate" => at.clear(),
+                "super" => drop(at.pop()),
+                "self" => {}
+                _ => at.push(step),
+            }
+        }
+        while !at.is_empty() && !modules.contains(&at) {
+            at.pop();
+        }
+        (!at.is_empty()).then_some(at)
+    }
+
     fn line(&self, at: usize) -> usize {
         self.code[..at].matches('\n').count() + 1
     }
@@ -210,23 +322,39 @@ impl Source {
     }
 }
 
+/// The paths of an import: `[a, b]` and `[a, c]` of `a::{b, c}`.
+fn paths(tree: &str) -> Vec<Vec<String>> {
+    fn steps(path: &str) -> impl Iterator<Item = String> {
+        path.split("::").map(|step| step.split(" as ").next().unwrap_or(step).trim().to_owned())
+    }
+    let Some((above, group)) = tree.split_once('{') else { return vec![steps(tree).collect()] };
+    let above: Vec<String> = steps(above).filter(|step| !step.is_empty()).collect();
+    let group = group.rsplit_once('}').map_or(group, |(group, _)| group);
+    let below = split(group).into_iter().flat_map(paths);
+    below.map(|below| above.iter().cloned().chain(below).collect()).collect()
+}
+
 /// `a` of `a`; `a` and `c` of `{a::{b, d}, c}`.
 fn first_names(tree: &str) -> Vec<String> {
     let Some(group) = tree.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) else {
         return vec![tree.to_owned()];
     };
+    let names = split(group).into_iter().filter_map(|part| part.split("::").next());
+    names.map(str::to_owned).collect()
+}
+
+/// The parts between the commas that are in no inner group.
+fn split(group: &str) -> Vec<&str> {
     let mut depth = 0;
-    group
-        .split(|letter| {
-            match letter {
-                '{' => depth += 1,
-                '}' => depth -= 1,
-                _ => {}
-            }
-            letter == ',' && depth == 0
-        })
-        .filter_map(|part| part.trim().split("::").next().filter(|name| !name.is_empty()).map(str::to_owned))
-        .collect()
+    let parts = group.split(|letter| {
+        match letter {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        letter == ',' && depth == 0
+    });
+    parts.map(str::trim).filter(|part| !part.is_empty()).collect()
 }
 
 fn sources() -> Vec<Source> {

@@ -221,6 +221,22 @@ fn warnings_of_runs_that_differ_only_in_amounts_are_one() {
 }
 
 #[test]
+fn a_warning_with_a_fixed_text_is_one_in_records_of_both_versions() {
+    let folder = Folder::new();
+    let text = "the task changed its input, which was a copy of the data";
+    let records = folder.changed("mixed.jsonl", |number, record| {
+        record["schema_version"] = json!(1 + number % 2);
+        record["warnings"] = if number % 2 == 0 { json!([text]) } else { json!([{"code": "copy-changed"}]) };
+    });
+    let count = fs::read_to_string(&records).unwrap().lines().count();
+    let report: Value =
+        serde_json::from_str(&ok(folder.report(&[records.to_str().unwrap(), "--format", "json"]))).unwrap();
+    let mut warnings: Vec<&Value> = report["tasks"][0]["warnings"].as_array().unwrap().iter().collect();
+    warnings.retain(|warning| warning["text"] == text);
+    assert_eq!(warnings, [&json!({"text": text, "runs": count})]);
+}
+
+#[test]
 fn two_sweeps_are_compared_case_by_case() {
     let folder = Folder::new();
     // A tenth more memory from 50 MiB on, one case removed and one added.

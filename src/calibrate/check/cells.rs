@@ -63,15 +63,9 @@ pub(super) struct Failed {
 
 impl Failed {
     pub(super) fn words(self) -> String {
-        let peak = self.peak.map_or_else(String::new, |peak| format!(" with {peak} in use"));
-        match self.outcome {
-            Outcome::Exited { status } => format!("exited with status {status}"),
-            Outcome::Signalled { signal } => format!("killed by signal {signal}"),
-            Outcome::OomKilled => format!("out of memory{peak}"),
-            Outcome::TimedOut { after_us } => format!("timed out after {:.1} s", after_us as f64 / 1e6),
-            Outcome::Interrupted { signal } => format!("interrupted by signal {signal}"),
-            Outcome::EngineLost => "lost with the engine or its supervisor".to_owned(),
-        }
+        let in_use = self.peak.filter(|_| self.outcome == Outcome::OomKilled);
+        let in_use = in_use.map(|peak| format!(" with {peak} in use")).unwrap_or_default();
+        format!("{}{in_use}", self.outcome.words())
     }
 
     pub(super) fn remedy(self) -> &'static str {

@@ -5,13 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
-
-use crate::model::fit::{Censoring, FittedRule, Form, Growth};
+use crate::model::fit::{Censoring, FittedRule, Form};
 use crate::model::units::Bytes;
 
 use super::holdout::{HeldOutPrediction, Margin, margin, splits};
 use super::points::{is_timed, peak};
+use super::result::OtherChannel;
 use super::shape::{Shape, raise};
 use super::{Fit, FitOptions, GROWTH_MUST_GAIN, Group, TooLittle, Warning, fit, headroom, held_out_of, round_up};
 
@@ -25,40 +24,6 @@ const MOST_MEASURES: usize = 6;
 /// The most values of each part to try in a step, and the most rounds.
 const MOST_VALUES: usize = 24;
 const MOST_ROUNDS: usize = 8;
-
-/// The part of a rule for another channel.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct OtherChannel {
-    /// The predictor, n.
-    pub predictor: String,
-    /// Its index in the table.
-    #[serde(skip)]
-    pub place: usize,
-    /// The factor of n^exponent, including the margin.
-    pub coefficient: f64,
-    /// The exponent of n.
-    pub exponent: u32,
-    /// The factor for the need of the median run.
-    pub request_coefficient: f64,
-    /// The largest n measured.
-    pub largest: Bytes,
-}
-
-impl OtherChannel {
-    /// The limit of this part alone for an input of `n` bytes.
-    pub fn limit(&self, n: Bytes) -> Bytes {
-        part(self.coefficient, self.exponent).limit(n)
-    }
-
-    /// This part in the `complexity` dialect.
-    pub fn complexity(&self) -> String {
-        Growth::complexity_of(self.coefficient, self.exponent)
-    }
-}
-
-fn part(coefficient: f64, exponent: u32) -> FittedRule {
-    FittedRule { form: Form::Max, base_bytes: Bytes::ZERO, coefficient, exponent }
-}
 
 /// Fits a rule to the runs of a group, over several channels if one is not sufficient.
 ///

@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Headroom, OtherChannel, Shape};
-use crate::model::fit::FittedRule;
+use super::{Headroom, Shape};
+use crate::model::fit::{FittedRule, Form, Growth};
 use crate::model::units::Bytes;
 use crate::stats::trend::Slope;
 
@@ -42,6 +42,41 @@ pub struct Fit {
     pub outliers: Vec<Outlier>,
     /// Warnings about this rule.
     pub warnings: Vec<Warning>,
+}
+
+/// The part of a rule for another channel.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct OtherChannel {
+    /// The predictor, n.
+    pub predictor: String,
+    /// Its index in the table.
+    #[serde(skip)]
+    pub place: usize,
+    /// The factor of n^exponent, including the margin.
+    pub coefficient: f64,
+    /// The exponent of n.
+    pub exponent: u32,
+    /// The factor for the need of the median run.
+    pub request_coefficient: f64,
+    /// The largest n measured.
+    pub largest: Bytes,
+}
+
+impl OtherChannel {
+    /// The limit of this part alone for an input of `n` bytes.
+    pub fn limit(&self, n: Bytes) -> Bytes {
+        part(self.coefficient, self.exponent).limit(n)
+    }
+
+    /// This part in the `complexity` dialect.
+    pub fn complexity(&self) -> String {
+        Growth::complexity_of(self.coefficient, self.exponent)
+    }
+}
+
+/// The rule of a part alone.
+fn part(coefficient: f64, exponent: u32) -> FittedRule {
+    FittedRule { form: Form::Max, base_bytes: Bytes::ZERO, coefficient, exponent }
 }
 
 /// The data a rule was fitted to.

@@ -1,9 +1,11 @@
 //! Admits runs only if there is enough memory, so that they never compete for that of the host, and budget for them.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use super::forecast::{Expected, Forecast};
 use super::schedule::Schedule;
+use crate::model::scalar::{amount, duration};
 use crate::model::units::Bytes;
 
 /// The total budget of a sweep.
@@ -13,6 +15,22 @@ pub enum Budget {
     Time(Duration),
     /// The sum of peak times time, in byte-seconds.
     Memory(f64),
+}
+
+impl FromStr for Budget {
+    type Err = String;
+
+    /// `2h`, or `10GiBh` (memory for an hour).
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(memory) = text.strip_suffix('h')
+            && let Ok(bytes) = amount(memory)
+            && memory.contains(|char: char| char.is_ascii_alphabetic())
+        {
+            return Ok(Self::Memory(bytes.0 as f64 * 3600.0));
+        }
+        let expected = |_| "expected a time such as 2h, or memory times time such as 10GiBh".to_owned();
+        duration(text).map(Self::Time).map_err(expected)
+    }
 }
 
 /// Admits runs.
@@ -142,5 +160,12 @@ mod tests {
         let mut admission = admission(&[Some(40), Some(40)], 100, 30);
         admission.enter(0);
         assert!(!admission.admits(1));
+    }
+
+    #[test]
+    fn costs_are_times_or_memory_by_time() {
+        assert_eq!("90m".parse(), Ok(Budget::Time(Duration::from_secs(5400))));
+        assert_eq!("2GiBh".parse(), Ok(Budget::Memory(7200.0 * f64::from(1 << 30))));
+        assert!("2".parse::<Budget>().is_err() && "GiBh".parse::<Budget>().is_err());
     }
 }

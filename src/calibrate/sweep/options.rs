@@ -303,7 +303,7 @@ impl SweepOptions {
             kill_after: read.parsed("kill-after", scalar::duration)?.unwrap_or(self.kill_after),
             jobs: read.number("jobs", 1..=1024)?.unwrap_or(self.jobs),
             memory: read.parsed("memory", scalar::limit)?,
-            max_cost: read.parsed("max-cost", argument::budget)?,
+            max_cost: read.parsed("max-cost", str::parse)?,
             sample_interval: read.parsed("sample-interval", argument::sample_interval)?,
             cgroup: read
                 .choice(

@@ -7,18 +7,55 @@ use std::sync::Mutex;
 use crate::calibrate::monitor::Observer;
 use crate::directory::Directory;
 use crate::model::observation::{Observation, Outcome};
+use crate::model::plan::PlanCell;
 use crate::model::units::Bytes;
 use crate::runner::staging::free;
 use crate::store::{Folder, FolderError, Index, RUNS, Record, Recorded, StoreError, index, line_beside};
 
 use super::executor::{PlannedCell, lock};
-use super::run::SweepObserver;
 use super::{Admission, Job, Left, Recorder};
 use crate::calibrate::failure::{Category, Failure, NO_ROOM};
 use crate::calibrate::feedback::Feedback;
 
 /// The space needed for a record and a little output.
 const LEAST_ROOM: Bytes = Bytes(128 << 10);
+
+/// Watches a sweep.
+pub trait SweepObserver {
+    /// The runs begin: how many are recorded already, and how many are left.
+    fn begins(&mut self, recorded: usize, left: usize);
+
+    /// An observer of the next run.
+    fn run(&mut self) -> Box<dyn Observer + Send>;
+
+    /// A run was recorded.
+    ///
+    /// # Errors
+    /// If the sweep cannot go on: the record stays.
+    fn recorded(
+        &mut self,
+        cell: &PlanCell,
+        run: u32,
+        observation: &Observation,
+        left: &Left<'_>,
+    ) -> Result<(), Failure>;
+
+    /// The last run has ended.
+    fn ends(&mut self) {}
+}
+
+/// Watches nothing.
+impl SweepObserver for () {
+    fn begins(&mut self, _: usize, _: usize) {}
+
+    fn run(&mut self) -> Box<dyn Observer + Send> {
+        Box::new(())
+    }
+
+    fn recorded(&mut self, _: &PlanCell, _: u32, _: &Observation, _: &Left<'_>) -> Result<(), Failure> {
+        Ok(())
+    }
+}
 
 /// The destination of records.
 pub(super) enum Destination {

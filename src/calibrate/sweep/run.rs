@@ -10,15 +10,14 @@ use super::executor::{self, SweepExecutor};
 use super::file::SweepSettings;
 use super::options::SweepOptions;
 use super::planned::{self, Planned};
-use super::recorder::{self, Destination, SweepRecorder};
+use super::recorder::{self, Destination, SweepObserver, SweepRecorder};
 use super::subject::Subject;
-use super::{Admission, End, Expected, Left, Repetitions, Schedule, SweepError, floors, sweep};
+use super::{Admission, End, Expected, Repetitions, Schedule, SweepError, floors, sweep};
 use crate::calibrate::failure::{Category, Failure};
 use crate::calibrate::feedback::Feedback;
-use crate::calibrate::monitor::{Cancel, Observer};
+use crate::calibrate::monitor::Cancel;
 use crate::calibrate::workload::InputAccess;
 use crate::host::machine::{Machine, available};
-use crate::model::observation::Observation;
 use crate::model::plan::{Plan, PlanCell};
 use crate::model::units::Bytes;
 use crate::runner::container::remove_leftovers;
@@ -28,43 +27,6 @@ use crate::store::{self, Folder, FolderError, index, read_plan};
 
 /// The subdirectory of the sweep in which inputs are staged.
 const STAGING: &str = "staging";
-
-/// Watches a sweep.
-pub trait SweepObserver {
-    /// The runs begin: how many are recorded already, and how many are left.
-    fn begins(&mut self, recorded: usize, left: usize);
-
-    /// An observer of the next run.
-    fn run(&mut self) -> Box<dyn Observer + Send>;
-
-    /// A run was recorded.
-    ///
-    /// # Errors
-    /// If the sweep cannot go on: the record stays.
-    fn recorded(
-        &mut self,
-        cell: &PlanCell,
-        run: u32,
-        observation: &Observation,
-        left: &Left<'_>,
-    ) -> Result<(), Failure>;
-
-    /// The last run has ended.
-    fn ends(&mut self) {}
-}
-
-/// Watches nothing.
-impl SweepObserver for () {
-    fn begins(&mut self, _: usize, _: usize) {}
-
-    fn run(&mut self) -> Box<dyn Observer + Send> {
-        Box::new(())
-    }
-
-    fn recorded(&mut self, _: &PlanCell, _: u32, _: &Observation, _: &Left<'_>) -> Result<(), Failure> {
-        Ok(())
-    }
-}
 
 /// A sweep that is planned.
 pub struct Sweep<'a> {

@@ -8,7 +8,7 @@ use clap::Args;
 use highwater::model::check::report::Report;
 use highwater::report::check;
 
-use super::CheckArgs;
+use super::{CheckArgs, absolute};
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::output;
@@ -80,8 +80,7 @@ impl Outputs {
         for (kind, path) in wanted {
             let Some(path) = path else { continue };
             output_file::check_writable(path)?;
-            // Relative paths must be resolved before the working directory changes to that of highwater.toml.
-            files.push((kind, std::path::absolute(path).unwrap_or_else(|_| path.clone())));
+            files.push((kind, absolute(path)));
         }
         let summary = std::env::var_os(SUMMARY).map(PathBuf::from).filter(|_| *github);
         match &summary {

@@ -7,14 +7,15 @@ use highwater::host::HostRoots;
 use highwater::host::machine::Machine;
 use highwater::model::observation::Observation;
 use highwater::model::reading::Reading;
+use highwater::model::units::duration;
 use highwater::store::Record;
 
-use super::CheckArgs;
+use super::{CheckArgs, absolute};
 use crate::cli::failure::Failure;
 use crate::cli::live::Live;
 use crate::cli::run::append;
 use crate::cli::signals::Signals;
-use crate::cli::{output, records, scope, summary};
+use crate::cli::{output, records, scope};
 
 /// Shows and records the runs of a check.
 pub(super) struct Runs {
@@ -25,7 +26,7 @@ pub(super) struct Runs {
 
 impl Runs {
     pub(super) fn new(args: &CheckArgs) -> Result<Self, Failure> {
-        let record = records::open_record(args.record.as_deref())?;
+        let record = records::open_record(args.record.as_deref().map(absolute).as_deref())?;
         let signals = Signals::block().map_err(Failure::host)?;
         Ok(Self { quiet: args.quiet, signals, record })
     }
@@ -58,10 +59,10 @@ impl Session for Runs {
         };
         let outcome = match observation.outcome.succeeded() {
             true => String::new(),
-            false => format!(", {}", summary::outcome(observation.outcome)),
+            false => format!(", {}", observation.outcome.words()),
         };
-        let seconds = observation.wall_us as f64 / 1e6;
-        output::say(&format!("{task}/{cell} run {number}: {peak} in {seconds:.2} s{outcome}"));
+        let time = duration(observation.wall_us);
+        output::say(&format!("{task}/{cell} run {number}: {peak} in {time}{outcome}"));
     }
 }
 

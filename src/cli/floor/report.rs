@@ -1,16 +1,14 @@
 //! The result of a search as a table or JSON.
 
-use std::time::Duration;
-
 use highwater::calibrate::floor::{End, Found, SearchLimits, Success, Try, TryResult};
-use highwater::model::observation::{Breakdown, Observation, Peak, Subject};
+use highwater::model::observation::{Breakdown, Observation, Outcome, Peak, Subject};
 use highwater::model::reading::Reading;
-use highwater::model::units::Bytes;
+use highwater::model::units::{Bytes, duration};
 use serde::Serialize;
 
 use crate::cli::failure::Failure;
 use crate::cli::output;
-use crate::cli::summary::{parts, push_row, seconds};
+use crate::cli::summary::{parts, push_row};
 use crate::cli::table::table;
 
 /// The version of the JSON.
@@ -188,16 +186,15 @@ impl<'a> Report<'a> {
     }
 
     fn times(&self) -> Option<String> {
-        let time = |us: u64| seconds(Duration::from_micros(us));
         let without = self.wall_us?;
         Some(match self.slowest_under_floor() {
             Some(slowest) => format!(
                 "{} without a limit, at most {} under the floor ({:.2} ×)",
-                time(without),
-                time(slowest),
+                duration(without),
+                duration(slowest),
                 slowest as f64 / without.max(1) as f64
             ),
-            None => format!("{} without a limit", time(without)),
+            None => format!("{} without a limit", duration(without)),
         })
     }
 }
@@ -262,15 +259,15 @@ impl TryReport {
 fn row(one: &Try, report: &TryReport) -> Vec<String> {
     let result = match &one.result {
         TryResult::Enough => "enough".to_owned(),
-        TryResult::OomKilled => "oom-killed".to_owned(),
-        TryResult::ChildOomKilled => "one of its processes was oom-killed".to_owned(),
-        TryResult::Failed(status) => format!("failed with status {status}"),
-        TryResult::Signalled(signal) => format!("killed by signal {signal}"),
+        TryResult::OomKilled => Outcome::OomKilled.words(),
+        TryResult::ChildOomKilled => "one of its processes was killed: out of memory".to_owned(),
+        TryResult::Failed(status) => Outcome::Exited { status: *status }.words(),
+        TryResult::Signalled(signal) => Outcome::Signalled { signal: *signal }.words(),
         TryResult::TooSlow => "too slow".to_owned(),
         TryResult::TimedOut => "stopped: it took far too long".to_owned(),
         TryResult::NotStarted(_) => "failed to start".to_owned(),
     };
-    let time = report.wall_us.map(|us| seconds(Duration::from_micros(us)));
+    let time = report.wall_us.map(duration);
     let peak = report.peak_bytes.map(|peak| peak.to_string());
     vec![one.limit.to_string(), result, peak.unwrap_or("-".to_owned()), time.unwrap_or("-".to_owned())]
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueEnum};
-use highwater::calibrate::argument::{budget, growth, indices, parameter, sample_interval, scan, split, times};
+use highwater::calibrate::argument::{growth, indices, parameter, sample_interval, scan, split, times};
 use highwater::calibrate::sweep::Budget;
 use highwater::calibrate::workload::settings::Settings;
 use highwater::model::plan::{Count, Order, Pick};
@@ -206,7 +206,7 @@ struct Flags {
     #[arg(long, value_name = "QUANTITY", value_parser = limit, help_heading = "Limits")]
     memory: Option<Bytes>,
     /// Start no run that would make the sweep cost more: a time such as 2h, or peaks × time such as 10GiBh.
-    #[arg(long, value_name = "COST", value_parser = budget, help_heading = "Limits")]
+    #[arg(long, value_name = "COST", help_heading = "Limits")]
     max_cost: Option<Budget>,
     /// Time between samples [default: at each new maximum, and every 10 ms to 2 s].
     #[arg(long, value_name = "DURATION", value_parser = sample_interval, help_heading = "Limits")]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::report::{Sample, Samples};
+use super::samples::{Sample, Samples};
 use crate::model::byte_order_mark;
 use crate::model::escape;
 use crate::model::fit::{FittedRule, Form};

@@ -9,9 +9,7 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Va
 use crate::model::problem::Problem;
 use crate::model::spelling::{nearest, quote};
 
-use super::place::Marked;
-use super::source::Source;
-use super::template::Rendered;
+use super::place::{MOST_BYTES, Marked, Rendered};
 use super::variables::Variables;
 
 /// The most steps of the engine for a template.
@@ -61,12 +59,12 @@ fn engine() -> Environment<'static> {
     engine
 }
 
-/// Accepts up to [`Source::MOST_BYTES`].
+/// Accepts up to [`MOST_BYTES`].
 struct Bounded(Vec<u8>);
 
 impl Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if (self.0.len() + bytes.len()) as u64 > Source::MOST_BYTES {
+        if (self.0.len() + bytes.len()) as u64 > MOST_BYTES {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
         self.0.extend_from_slice(bytes);
@@ -174,7 +172,7 @@ fn problem(template: &str, error: &Error) -> Problem {
         }
         // Writing cannot fail for another reason.
         ErrorKind::WriteFailure => {
-            let message = format!("the Jinja of this file renders to more than {} MiB", Source::MOST_BYTES >> 20);
+            let message = format!("the Jinja of this file renders to more than {} MiB", MOST_BYTES >> 20);
             Problem::error("template-too-long", message).at(place)
         }
         ErrorKind::UndefinedError => {

@@ -12,6 +12,17 @@ const OPEN: char = '\u{fdd0}';
 /// Ends a mark.
 const CLOSE: char = '\u{fdd1}';
 
+/// The maximum size of a document, rendered or not. Its parsed values take up to 170 times as much memory.
+pub(super) const MOST_BYTES: u64 = 4 << 20;
+
+/// The result of rendering.
+#[derive(Clone, Debug)]
+pub(super) struct Rendered {
+    pub(super) text: String,
+    /// Maps the rendered text back to the template; `None` if the mapping is ambiguous.
+    pub(super) map: Option<Map>,
+}
+
 /// A template with marks, and their meaning.
 pub(super) struct Marked {
     pub(super) text: String,

@@ -6,8 +6,8 @@ use crate::model::located::within;
 use crate::model::problem::{Flawed, Problem};
 use crate::model::spelling::quote;
 
-use super::place::Place;
-use super::template::{self, Rendered};
+use super::place::{self, Place, Rendered};
+use super::template;
 use super::variables::Variables;
 
 /// The text of a document, rendered if it is a template, with a mapping between both.
@@ -23,7 +23,7 @@ pub struct Source {
 
 impl Source {
     /// The maximum size of a document, rendered or not. Its parsed values take up to 170 times as much memory.
-    pub const MOST_BYTES: u64 = 4 << 20;
+    pub const MOST_BYTES: u64 = place::MOST_BYTES;
 
     /// A source that is plain JSON.
     pub fn plain(name: impl Into<String>, text: impl Into<String>) -> Self {

@@ -2,18 +2,8 @@
 
 use serde::de::IgnoredAny;
 
-use super::place::Map;
-
 #[cfg(feature = "templates")]
 pub(super) use super::jinja::render;
-
-/// The result of rendering.
-#[derive(Clone, Debug)]
-pub(super) struct Rendered {
-    pub(super) text: String,
-    /// Maps the rendered text back to the template; `None` if the mapping is ambiguous.
-    pub(super) map: Option<Map>,
-}
 
 /// Whether a text has to be rendered.
 ///
@@ -33,7 +23,7 @@ pub(super) fn is_template(text: &str) -> bool {
 pub(super) fn render(
     _: &str,
     _: &super::variables::Variables,
-) -> Result<Rendered, Vec<crate::model::problem::Problem>> {
+) -> Result<super::place::Rendered, Vec<crate::model::problem::Problem>> {
     let problem = crate::model::problem::Problem::error("template", "this program cannot render templates".to_owned());
     Err(vec![problem.help("render the file first, or build highwater with the feature `templates`")])
 }

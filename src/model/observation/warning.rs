@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::Survivor;
 use crate::model::handoff::{Handoff, Recipient};
-use crate::model::units::Bytes;
+use crate::model::units::{Bytes, duration};
 
 /// Something about a run that its numbers do not say. As JSON it is an object with a `code` and the fields here; its
 /// `Display`, the text of its `error` attribute, is what people read.
@@ -83,8 +83,8 @@ pub enum Warning {
     #[error(
         "one sample every {} instead of every {} as requested with --sample-interval: sampling takes longer than that, \
          or the machine is busy",
-        milliseconds(*mean_us),
-        milliseconds(*requested_us)
+        duration(*mean_us),
+        duration(*requested_us)
     )]
     MissedSamples {
         /// The mean time between two samples.
@@ -417,10 +417,6 @@ fn namespaces(channels: bool, user_namespace: bool, in_memory: &[String]) -> Str
 fn list(changes: &[String], more: u64) -> String {
     let more = (more > 0).then(|| format!("and {more} more"));
     changes.iter().cloned().chain(more).collect::<Vec<_>>().join("; ")
-}
-
-fn milliseconds(us: u64) -> String {
-    format!("{:.1} ms", us as f64 / 1e3)
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

@@ -11,7 +11,7 @@ use nom::combinator::{eof, opt};
 use nom::error::Error;
 use nom::{IResult, Parser};
 
-use super::ast::Power;
+use super::Power;
 use crate::model::decimal::Decimal;
 
 /// Where a text stops being the beginning of a rule.

@@ -5,7 +5,6 @@
 use std::ops::Range;
 use std::path::PathBuf;
 
-use crate::model::lint::RuleField;
 use crate::model::rule::ScaleRule;
 
 use super::config::Config;
@@ -19,6 +18,23 @@ pub struct Placed<T> {
     pub value: T,
     /// Its span in the JSON of its [`Source`](crate::model::document::Source).
     pub span: Range<usize>,
+}
+
+/// A field of a scale rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RuleField {
+    /// The rule as a whole.
+    Whole,
+    /// `complexity` or `scale_factor`
+    Formula,
+    /// `type`
+    Type,
+    /// `target_dir`
+    TargetDir,
+    /// `target_glob`
+    TargetGlob,
+    /// `target_regex`
+    TargetRegex,
 }
 
 /// A task.json: a use of a template, with its data and its parameters.

@@ -1,7 +1,7 @@
 //! A run in a report.
 
 use crate::model::fit::Censoring;
-use crate::model::observation::{Exactness, Observation, Outcome};
+use crate::model::observation::{Breakdown, Exactness, Observation, Outcome};
 use crate::model::units::Bytes;
 use crate::report::model::Run;
 
@@ -59,4 +59,21 @@ fn censoring(observation: &Observation) -> Censoring {
         // It reached its limit and failed. It likely needs more, but nothing proves that.
         (_, true) => Censoring::LimitReached,
     }
+}
+
+/// Thins to at most `most` samples: of neighbours, keeps the one with the most memory in use. Keeps the first and last.
+pub(super) fn thinned(samples: &[Breakdown], most: usize) -> Vec<Breakdown> {
+    if samples.len() <= most {
+        return samples.to_vec();
+    }
+    let Some(((first, last), inner)) = samples.split_first().and_then(|(first, rest)| {
+        let (last, inner) = rest.split_last()?;
+        Some(((first, last), inner))
+    }) else {
+        return samples.to_vec();
+    };
+    let width = inner.len().div_ceil(most.saturating_sub(2).max(1));
+    let highest = |window: &[Breakdown]| window.iter().copied().max_by_key(|sample| sample.current);
+    let inner = inner.chunks(width).filter_map(highest);
+    std::iter::once(*first).chain(inner).chain([*last]).collect()
 }

@@ -16,7 +16,8 @@ pub(super) fn warn(warnings: &mut Vec<(Note, Warning)>, observation: &Observatio
     let cache = observation.cache.map(|cache| (Note::Cache(cache), cache.to_string()));
     let others = observation.warnings.iter().map(|warning| (Note::Warning(warning.kind()), warning.to_string()));
     for (note, text) in cache.into_iter().chain(others) {
-        match warnings.iter_mut().find(|(known, _)| *known == note) {
+        // Schema version 1 had only the text.
+        match warnings.iter_mut().find(|(known, warning)| *known == note || warning.text == text) {
             Some((_, warning)) => warning.runs += 1,
             None => warnings.push((note, Warning { text, runs: 1 })),
         }

@@ -8,11 +8,11 @@ use crate::model::escape;
 use crate::model::fit::Censoring;
 use crate::model::observation::{CgroupVersion, Host};
 use crate::model::reading::Reading;
-use crate::model::units::Bytes;
+use crate::model::units::{Bytes, duration};
 use crate::report::describe::{case, evidence, measured, warnings};
 use crate::report::model::{Cell, Change, Environment, Extent, Level, Report, Run, Score, TaskReport, Totals};
 use crate::report::plot::{Size, plots, svg};
-use crate::report::words::{self, UNKNOWN, aligned, amount, count, duration, percent, times, unbroken};
+use crate::report::words::{self, UNKNOWN, aligned, amount, count, percent, times, unbroken};
 
 /// Longer tables are thinned, and runs are omitted from the JSON.
 pub(crate) const MOST_ROWS: usize = 1000;
@@ -339,7 +339,7 @@ fn run_row(run: &Run) -> Row {
     } else if let Some(below) = run.below {
         peak.text = format!("below {below}");
     }
-    let mut ended = words::outcome(run.outcome);
+    let mut ended = run.outcome.words();
     if run.censoring == Censoring::LimitReached {
         ended.push_str(&format!(", limit {} reached", amount(run.limit)));
     } else if let (Censoring::OomKilled, Some(limit)) = (run.censoring, run.limit) {

@@ -4,9 +4,8 @@ use super::peaks::amount;
 use super::{Axis, Ink, Layer, Place, Plot, Shape};
 use crate::model::observation::Breakdown;
 use crate::model::reading::Reading;
-use crate::model::units::Bytes;
+use crate::model::units::{Bytes, duration};
 use crate::report::model::TaskReport;
-use crate::report::words::duration;
 
 /// The parts from bottom to top, the least reclaimable first.
 type Part = (&'static str, Ink, fn(&Breakdown) -> Reading<Bytes>);

@@ -9,12 +9,11 @@ use std::time::Duration;
 
 use nix::unistd::geteuid;
 
-use super::runner::remove_containers;
 use crate::host::HostRoots;
 use crate::host::cgroup::{Cgroup, Hierarchy, all_hierarchies};
 use crate::runner::FinishError;
 use crate::runner::cgroup_owner::{CgroupOwner, is_slice};
-use crate::runner::engine::{Engine, EngineError};
+use crate::runner::engine::EngineError;
 use crate::runner::patience::wait_for_child;
 use crate::runner::run_cgroup::destroy;
 
@@ -53,21 +52,6 @@ pub struct Leftovers {
     pub failed: Vec<String>,
 }
 
-/// Removes the leftovers of highwater processes that have ended, from the engine (if given) and from all cgroup
-/// hierarchies. With `look_only` nothing is removed. `foreign` includes leftovers whose owner cannot be checked from
-/// here.
-///
-/// # Errors
-/// If the engine cannot list its containers, or the host its hierarchies.
-pub fn remove_leftovers(engine: Option<&Engine>, look_only: bool, foreign: bool) -> Result<Leftovers, LeftoverError> {
-    let mut leftovers = Leftovers::default();
-    if let Some(engine) = engine {
-        remove_containers(engine, look_only, foreign, &mut leftovers)?;
-    }
-    cgroups(look_only, foreign, &mut leftovers)?;
-    Ok(leftovers)
-}
-
 /// Why leftovers could not be searched for.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -100,7 +84,12 @@ impl Leftovers {
     }
 }
 
-fn cgroups(look_only: bool, foreign: bool, leftovers: &mut Leftovers) -> Result<(), crate::host::HostError> {
+/// Removes the leftovers in all cgroup hierarchies.
+pub(super) fn remove_cgroups(
+    look_only: bool,
+    foreign: bool,
+    leftovers: &mut Leftovers,
+) -> Result<(), crate::host::HostError> {
     let hierarchies = all_hierarchies(&HostRoots::default())?;
     let mut found = BTreeMap::new();
     for hierarchy in hierarchies.iter().filter(|hierarchy| !hierarchy.read_only) {

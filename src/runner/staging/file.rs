@@ -3,15 +3,15 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::libc;
-use nix::unistd::linkat;
+use nix::unistd::{geteuid, linkat};
 
-use super::{StagingError, failed, private};
+use super::{StagingError, failed};
 use crate::model::units::Bytes;
 use crate::runner::originals::could_be_written;
 
@@ -83,7 +83,7 @@ pub(super) fn place(
             Ok(()) => {
                 cost.clones += 1;
                 if *keeps_owners {
-                    private::keep_owner(to, &metadata)?;
+                    keep_owner(to, &metadata)?;
                 }
                 keep_times(&target, &metadata);
                 return Ok(Some(()));
@@ -99,7 +99,7 @@ pub(super) fn place(
     // Not by name: a file without write permission is writable only as long as it is open.
     io::copy(&mut &source, &mut &target).map_err(failed("copy", to))?;
     if *keeps_owners {
-        private::keep_owner(to, &metadata)?;
+        keep_owner(to, &metadata)?;
     }
     keep_times(&target, &metadata);
     cost.copies += 1;
@@ -120,4 +120,12 @@ fn keep_times(target: &File, of: &fs::Metadata) {
     if let Ok(modified) = of.modified() {
         let _ = target.set_modified(modified);
     }
+}
+
+/// Sets the owner and mode of a copied file to those of its original, as far as this user may.
+pub(super) fn keep_owner(to: &Path, of: &fs::Metadata) -> Result<(), StagingError> {
+    if geteuid().is_root() {
+        chown(to, Some(of.uid()), Some(of.gid())).map_err(failed("set the owner of", to))?;
+    }
+    fs::set_permissions(to, fs::Permissions::from_mode(of.mode() & 0o7777)).map_err(failed("set the mode of", to))
 }

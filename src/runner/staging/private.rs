@@ -2,13 +2,13 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
 
 use super::bytes::FILE;
-use super::file::{CopyMethod, Copying, clone};
+use super::file::{CopyMethod, Copying, clone, keep_owner};
 use super::{InputSource, Private, Staged, Staging, StagingError, failed, make_directory};
 use crate::host::mounts::Mounts;
 use crate::model::units::Bytes;
@@ -173,14 +173,6 @@ impl Staged {
         }
         Ok(())
     }
-}
-
-/// Sets the owner and mode of a copied file to those of its original, as far as this user may.
-pub(super) fn keep_owner(to: &Path, of: &fs::Metadata) -> Result<(), StagingError> {
-    if geteuid().is_root() {
-        chown(to, Some(of.uid()), Some(of.gid())).map_err(failed("set the owner of", to))?;
-    }
-    fs::set_permissions(to, fs::Permissions::from_mode(of.mode() & 0o7777)).map_err(failed("set the mode of", to))
 }
 
 /// Sets owner, mode and time of a copied directory to those of its original. If the original is not writable because

@@ -11,11 +11,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::parse::UNNAMED;
 use crate::model::escape::csv_text;
 use crate::model::observation::InputSizes;
 use crate::model::prediction::{Named, Sizes};
 use crate::model::units::Bytes;
+
+/// The name of a file that has a size but no name.
+pub(super) const UNNAMED: &str = "?";
 
 /// A column of a channel.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

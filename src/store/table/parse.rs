@@ -11,7 +11,15 @@ use crate::model::delimited::Rows;
 use crate::model::escape::csv_text;
 use crate::model::observation::{Exactness, Observation, PeakSource, SCHEMA_VERSION};
 use crate::model::problem::Flawed;
-use crate::store::import::LeftOut;
+
+/// A row that is not a measured run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Its line, counted from 1.
+    pub line: usize,
+    /// What is missing.
+    pub reason: String,
+}
 
 /// Reads a table written by [`super::write`], or one with some of its columns: at least `peak_bytes` and
 /// `wall_seconds`. Missing columns are filled in from `blank`, an observation with nothing measured; errors call the
@@ -45,9 +53,6 @@ fn read(rows: &mut Rows<'_>, blank: &Value) -> (Vec<Observation>, Vec<LeftOut>) 
     }
     (observations, left_out)
 }
-
-/// The name of a file that has a size but no name.
-pub(super) const UNNAMED: &str = "?";
 
 /// The meaning of a column.
 enum KnownColumn {
@@ -103,7 +108,7 @@ fn built(rows: &mut Rows<'_>, row: &ByteRecord, known: &[KnownColumn]) -> Option
         object.insert("inputs".to_owned(), serde_json::to_value(sizes).unwrap_or_default());
     } else if let Some(sum) = rows.value(row, "input_bytes").and_then(|cell| cell.parse::<u64>().ok()) {
         // A size without channels is taken for one file of unknown name.
-        let file = json!({"path": UNNAMED, "bytes": sum});
+        let file = json!({"path": inputs::UNNAMED, "bytes": sum});
         let all = json!({"files": 1, "sum": sum, "largest_file": file, "items": 0, "largest_item": null});
         object.insert("inputs".to_owned(), json!([{"channel": "input", "all": all}]));
     }

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use crate::model::units::Bytes;
 
-use super::super::directory::{Directory, path_buf};
+use super::super::directory::Directory;
 use super::super::error::TreeError;
 use super::super::kernel::Stat;
+use super::super::kernel::path_buf;
 use super::super::options::Counted;
 use super::super::queue::{Frame, Names};
 use super::super::selection_state::{SelectionState, Stage};

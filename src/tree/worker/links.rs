@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 
-use super::super::directory::{Directory, c_string, path_buf};
+use super::super::directory::Directory;
 use super::super::error::TreeError;
 use super::super::excluded::Reason;
 use super::super::kernel::{self, Access, Entry, Kind};
+use super::super::kernel::{c_string, path_buf};
 use super::super::queue::Names;
 use super::super::selection_state::{SelectionState, Stage};
 use super::{LISTING, Worker};

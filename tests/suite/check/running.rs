@@ -173,9 +173,10 @@ fn paths_start_in_the_folder_of_the_file_that_names_them() {
     project.write("ci/x.sh", "#!/bin/sh\nexit 0\n");
     let script = project.path("ci/x.sh");
     std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let checked = project.check(&["--config", "ci/highwater.toml", "--markdown", "out.md"]);
+    let outputs = ["--markdown", "out.md", "--record", "runs.jsonl", "--log-dir", "logs"];
+    let checked = project.check(&[&["--config", "ci/highwater.toml"][..], &outputs].concat());
     assert!([0, 5].contains(&checked.status()), "{checked:?}");
-    assert_eq!(project.files(), ["ci", "highwater.toml", "out.md"]);
+    assert_eq!(project.files(), ["ci", "highwater.toml", "logs", "out.md", "runs.jsonl"]);
 }
 
 #[test]

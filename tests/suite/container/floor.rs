@@ -56,7 +56,7 @@ fn a_container_that_fails_without_a_limit_has_no_floor() {
     engine_or_skip!();
     let failed = floor(&["--image", "tiny", "--", "/task", "exit", "3"]);
     assert_eq!(failed.status.code(), Some(4), "{failed:?}");
-    assert!(text(&failed.stderr).contains("failed with status 3"), "{failed:?}");
+    assert!(text(&failed.stderr).contains("exited with status 3"), "{failed:?}");
     let missing = floor(&["--image", "tiny", "--", "/no/such/program"]);
     assert_eq!(missing.status.code(), Some(4), "{missing:?}");
 }

@@ -97,7 +97,7 @@ fn a_task_that_fails_without_a_limit_has_no_floor() {
     }
     assert_eq!(output.status.code(), Some(4), "{output:?}");
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(stderr.contains("failed with status 3"), "{stderr}");
+    assert!(stderr.contains("exited with status 3"), "{stderr}");
 }
 
 #[test]
