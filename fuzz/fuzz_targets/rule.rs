@@ -52,6 +52,7 @@ fn accepted(text: &str, formula: &Formula) {
                 Ok(bytes) => assert_eq!(BigInt::from(bytes.0), meant),
                 Err(EvalError::Negative { .. }) => assert!(text.starts_with('-')),
                 Err(EvalError::Overflow { .. }) => assert!(meant > BigInt::from(u64::MAX)),
+                Err(error) => panic!("{error}"),
             }
         }
     }
