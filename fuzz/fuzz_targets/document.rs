@@ -1,7 +1,7 @@
 //! Documents with templates: whatever they hold, reading them ends, and what is wrong has a place.
 #![no_main]
 
-use highwater::calibrate::resolve::{render};
+use highwater::calibrate::resolve::render;
 use highwater::model::document::{Document, Schema, Variables};
 use highwater::model::problem::Flawed;
 use libfuzzer_sys::fuzz_target;
