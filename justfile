@@ -177,7 +177,7 @@ check-reports: (reports "target/reports")
 record-segment: release
     fixtures/records/segment/record target/release/highwater
 
-# How often `highwater check` cries wolf, and how often it sleeps: real runs, 200 checks, 50 planted changes of each kind.
+# The false-positive and false-negative rates of `highwater check`: real runs, 200 checks, 50 planted changes of each kind.
 gate checks="200" planted="50":
     tests/gate {{ checks }} {{ planted }}
 

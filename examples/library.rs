@@ -9,12 +9,12 @@ use highwater::calibrate::fit::{FitOptions, Metric, fit_group, group_records};
 use highwater::calibrate::monitor::Never;
 use highwater::model::check::config::Config;
 use highwater::store::Source;
-use highwater::{Bytes, Machine, Spec, Sweep, SweepOptions, SweepSettings, What};
+use highwater::{Bytes, Machine, Runnable, Spec, Sweep, SweepOptions, SweepSettings};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let (machine, folder) = (Machine::read(Default::default())?, tempfile::tempdir()?);
     let command = ["sort", "-o", "/dev/null", "{input}"].map(Into::into).to_vec();
-    let mut options = SweepOptions::new(Spec::new(What::Command, command));
+    let mut options = SweepOptions::new(Spec::new(Runnable::Command, command));
     options.size = [4, 8, 16, 32].map(Bytes::mib).to_vec();
     options.into = Some(folder.path().join("sort"));
     let sweep = Sweep::plan(&options, &SweepSettings::default(), &())?;

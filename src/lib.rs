@@ -56,11 +56,11 @@
 //!
 //! ```
 //! use highwater::calibrate::monitor::Never;
-//! use highwater::{Bytes, Machine, Spec, Sweep, SweepOptions, SweepSettings, What};
+//! use highwater::{Bytes, Machine, Runnable, Spec, Sweep, SweepOptions, SweepSettings};
 //!
 //! let folder = tempfile::tempdir()?;
 //! let command = ["sort", "-o", "/dev/null", "{input}"].map(Into::into).to_vec();
-//! let mut options = SweepOptions::new(Spec::new(What::Command, command));
+//! let mut options = SweepOptions::new(Spec::new(Runnable::Command, command));
 //! options.size = vec![Bytes::mib(1), Bytes::mib(2)];
 //! options.into = Some(folder.path().join("sort"));
 //! let sweep = Sweep::plan(&options, &SweepSettings::default(), &())?;
@@ -118,7 +118,7 @@ pub use calibrate::feedback::Feedback;
 pub use calibrate::fit::{Fit, FitOptions};
 pub use calibrate::measurement::Measurement;
 pub use calibrate::sweep::{Sweep, SweepObserver, SweepOptions, SweepOutcome, SweepSettings};
-pub use calibrate::workload::{RunOptions, Spec, What, Workload};
+pub use calibrate::workload::{RunOptions, Runnable, Spec, Workload};
 pub use host::machine::Machine;
 pub use model::observation::{Observation, Outcome, Peak};
 pub use model::units::Bytes;

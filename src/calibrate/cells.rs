@@ -113,7 +113,7 @@ pub struct Outlier {
     /// The run of the cell, counted from 1.
     pub run: u32,
     /// The quantity that deviates.
-    pub what: Odd,
+    pub what: OutlierKind,
     /// The value divided by the median of the cell.
     pub ratio: f64,
     /// The probable reason.
@@ -123,7 +123,7 @@ pub struct Outlier {
 /// A quantity of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Odd {
+pub enum OutlierKind {
     /// Its peak.
     Peak,
     /// Its time.
@@ -385,8 +385,8 @@ impl CellBuilder {
         self.cell.peak_error_bound_bytes = all_exact.then_some(self.error_bound);
         self.cell.wall_seconds = Spread::new(&times);
         self.cell.floor_bytes = self.floor.map(|(_, bytes)| bytes);
-        self.cell.outliers.extend(outliers(&measured, &peaks, self.error_bound.0 as f64, Odd::Peak));
-        self.cell.outliers.extend(outliers(&good, &times, 0.0, Odd::Time));
+        self.cell.outliers.extend(outliers(&measured, &peaks, self.error_bound.0 as f64, OutlierKind::Peak));
+        self.cell.outliers.extend(outliers(&good, &times, 0.0, OutlierKind::Time));
         self.cell.warnings = warning::warnings(&mut self, runs);
         self.cell
     }
@@ -396,7 +396,7 @@ fn own_limit(observation: &Observation) -> Option<Bytes> {
     observation.limit.own.value().flatten()
 }
 
-fn outliers(runs: &[&Run], values: &[f64], error_bound: f64, what: Odd) -> Vec<Outlier> {
+fn outliers(runs: &[&Run], values: &[f64], error_bound: f64, what: OutlierKind) -> Vec<Outlier> {
     let Some(median) = summary::median(values).filter(|median| *median > 0.0) else { return Vec::new() };
     let scores = outlier::modified_z_scores(values, error_bound.max(median * USUAL_SPREAD));
     let odd = runs.iter().zip(values).zip(scores).filter(|(_, score)| score.abs() > outlier::LIMIT);
@@ -409,14 +409,14 @@ fn outliers(runs: &[&Run], values: &[f64], error_bound: f64, what: Odd) -> Vec<O
     odd.map(outlier).collect()
 }
 
-fn reason(run: &Run, runs: &[&Run], what: Odd, above: bool) -> Reason {
+fn reason(run: &Run, runs: &[&Run], what: OutlierKind, above: bool) -> Reason {
     if run.swapped {
         Reason::Swapped
     } else if run.censored || run.waited_for_memory > 0.01 {
         Reason::ShortOfMemory
     } else if above && runs.first().is_some_and(|first| std::ptr::eq(*first, run)) && !run.had_a_cache_of_its_own {
         Reason::First
-    } else if what == Odd::Time && above && worked_as_usual(run, runs) {
+    } else if what == OutlierKind::Time && above && worked_as_usual(run, runs) {
         Reason::Waited
     } else {
         Reason::Unknown
@@ -496,7 +496,7 @@ mod tests {
         assert!((100_000.0..100_100.0).contains(&peak.median));
         assert!(peak.relative().unwrap() < 0.001);
         let odd: Vec<_> = cell.outliers.iter().map(|odd| (odd.run, odd.what, odd.reason)).collect();
-        assert_eq!(odd, [(4, Odd::Peak, Reason::Unknown)]);
+        assert_eq!(odd, [(4, OutlierKind::Peak, Reason::Unknown)]);
     }
 
     #[test]
@@ -516,10 +516,10 @@ mod tests {
         runs.push(swapping);
         let found: Vec<_> = only(&runs).outliers.iter().map(|odd| (odd.run, odd.what, odd.reason)).collect();
         let expected = [
-            (7, Odd::Peak, Reason::Swapped),
-            (1, Odd::Time, Reason::First),
-            (3, Odd::Time, Reason::Waited),
-            (7, Odd::Time, Reason::Swapped),
+            (7, OutlierKind::Peak, Reason::Swapped),
+            (1, OutlierKind::Time, Reason::First),
+            (3, OutlierKind::Time, Reason::Waited),
+            (7, OutlierKind::Time, Reason::Swapped),
         ];
         assert_eq!(found, expected);
     }

@@ -116,7 +116,7 @@ pub enum End {
 
 /// The result of a search.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Found {
+pub struct SearchResult {
     /// How it ended.
     pub end: End,
     /// The runs without a limit: one, or more if time counts.
@@ -185,7 +185,11 @@ impl<E> From<FloorError> for SearchError<E> {
 ///
 /// # Errors
 /// If the task cannot be run or fails without a limit, or if a limit is not in force.
-pub fn find<T: Trial>(trial: &mut T, limits: SearchLimits, success: Success) -> Result<Found, SearchError<T::Error>> {
+pub fn find<T: Trial>(
+    trial: &mut T,
+    limits: SearchLimits,
+    success: Success,
+) -> Result<SearchResult, SearchError<T::Error>> {
     let unlimited = without_limit(trial, success)?;
     let peak = unlimited.iter().filter_map(peak_of).max().ok_or(FloorError::NoPeak)?;
     let mut walls: Vec<u64> = unlimited.iter().map(|run| run.wall_us).collect();
@@ -228,7 +232,7 @@ pub fn find<T: Trial>(trial: &mut T, limits: SearchLimits, success: Success) -> 
         let (peak, wall_us) = (peak_of(&observation), Some(observation.wall_us));
         tries.push(Try { limit, result, peak, wall_us });
     };
-    Ok(Found {
+    Ok(SearchResult {
         end,
         unlimited,
         tries,
@@ -339,7 +343,7 @@ fn floor(search: &Search, limits: SearchLimits, success: Success, peak: Bytes) -
     })
 }
 
-impl Found {
+impl SearchResult {
     /// The minimum limit; `None` if the search did not settle.
     pub fn floor(&self) -> Option<Bytes> {
         match self.end {

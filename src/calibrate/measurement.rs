@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::failure::Failure;
 use super::monitor::WatchOptions;
-use super::workload::{RunOptions, Spec, UseCgroup, What, Workload};
+use super::workload::{RunOptions, Runnable, Spec, UseCgroup, Workload};
 use crate::host::HostRoots;
 use crate::host::machine::Machine;
 use crate::model::observation::Observation;
@@ -44,17 +44,17 @@ impl Measurement {
 
     /// Measures a command on this machine.
     pub fn command<W: Into<OsString>>(words: impl IntoIterator<Item = W>) -> Self {
-        Self::new(Spec::new(What::Command, words.into_iter().map(Into::into).collect()))
+        Self::new(Spec::new(Runnable::Command, words.into_iter().map(Into::into).collect()))
     }
 
     /// Measures a container of this image; the arguments go to its entrypoint.
     pub fn image<W: Into<OsString>>(name: &str, arguments: impl IntoIterator<Item = W>) -> Self {
-        Self::new(Spec::new(What::Image(name.to_owned()), arguments.into_iter().map(Into::into).collect()))
+        Self::new(Spec::new(Runnable::Image(name.to_owned()), arguments.into_iter().map(Into::into).collect()))
     }
 
     /// Measures a task.json in a container of its image.
     pub fn task(path: impl Into<PathBuf>) -> Self {
-        Self::new(Spec::new(What::Task { path: path.into(), in_container: true }, Vec::new()))
+        Self::new(Spec::new(Runnable::Task { path: path.into(), in_container: true }, Vec::new()))
     }
 
     /// Sets an environment variable of the task.

@@ -11,7 +11,7 @@ use self::judge::{Counted, Judgement, judge};
 use super::fit::{FitOptions, Group, Groups, Metric};
 use crate::model::observation::{Observation, Series};
 use crate::report::model::Report;
-use crate::report::{Builder, MOST_RUNS, Shown};
+use crate::report::{Builder, MOST_RUNS, ShownRuns};
 use crate::store::{OBSERVATIONS, ReadError, Records, Source, Unusable};
 
 /// Options of a report.
@@ -58,7 +58,7 @@ pub fn report(
     options: &ReportOptions,
 ) -> Result<Report, ReportError> {
     let (now, earlier) = ([Part::Memory(observations)], [Part::Memory(earlier)]);
-    Ok(Built::new(&now, &earlier, options, Shown::All, &mut |_, _| {})?.finish(Vec::new()))
+    Ok(Built::new(&now, &earlier, options, ShownRuns::All, &mut |_, _| {})?.finish(Vec::new()))
 }
 
 /// Reports on the runs of files, compared with those of an earlier sweep if there are any. Passes each unusable line to
@@ -85,11 +85,11 @@ pub fn report_files(
             read.iter().for_each(|records| skip(&records.path, &records.unusable));
             let parts: Vec<Part<'_>> = read.iter().map(|records| Part::Memory(&records.observations)).collect();
             let (earlier, files) = parts.split_at(earlier.len());
-            Built::new(files, earlier, options, Shown::All, &mut |_, _| {})?
+            Built::new(files, earlier, options, ShownRuns::All, &mut |_, _| {})?
         }
         None => {
             let [files, earlier] = [files, earlier].map(|sources| sources.iter().map(Part::File).collect::<Vec<_>>());
-            Built::new(&files, &earlier, options, Shown::HighestOfCells, &mut skip)?
+            Built::new(&files, &earlier, options, ShownRuns::HighestOfCells, &mut skip)?
         }
     };
     notes.extend(built.read_series());
@@ -190,7 +190,7 @@ impl Built {
         parts: &[Part<'_>],
         earlier: &[Part<'_>],
         options: &ReportOptions,
-        shown: Shown,
+        shown: ShownRuns,
         skipped: &mut dyn FnMut(&Path, &[Unusable]),
     ) -> Result<Self, ReportError> {
         let now = Grouped::read(parts, options, skipped)?;
@@ -268,7 +268,7 @@ impl Grouped {
         self,
         parts: &[Part<'_>],
         judgements: Vec<Judgement>,
-        shown: Shown,
+        shown: ShownRuns,
         wanted: Option<&str>,
     ) -> Result<Vec<(String, Builder)>, ReadError> {
         let builder = |judgement: &Judgement| Builder::new(judgement.head.clone(), shown, wanted.map(str::to_owned));
@@ -327,7 +327,7 @@ mod tests {
             let built = Built::new(&parts, &[], &ReportOptions::default(), shown, &mut |_, _| {}).unwrap();
             built.finish(Vec::new()).tasks.remove(0)
         };
-        let (all, of_cells) = (shown(Shown::All), shown(Shown::HighestOfCells));
+        let (all, of_cells) = (shown(ShownRuns::All), shown(ShownRuns::HighestOfCells));
         let outliers = |task: &crate::report::model::TaskReport| -> Vec<String> {
             let outliers = task.fitted.iter().flat_map(|fitted| &fitted.found.outliers);
             outliers.map(|index| task.runs[*index].label.clone()).collect()

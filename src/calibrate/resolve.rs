@@ -25,7 +25,7 @@ use lint::Places;
 
 pub use channels::followed;
 pub use lookup::{ContainerFile, LookupError, NoContainer, ProcessingContainers};
-pub use note::{Note, Origin, Seen};
+pub use note::{Finding, Note, Origin};
 pub use read::{ReadError, processing_container, source, task};
 pub use render::render;
 

@@ -47,7 +47,7 @@ pub const INSIDE_SCOPE: &str = "HIGHWATER_SCOPE";
 
 /// What to run.
 #[derive(Clone, Debug)]
-pub enum What {
+pub enum Runnable {
     /// A task.json; `-` is stdin.
     Task {
         /// Its path.
@@ -66,7 +66,7 @@ pub enum What {
 #[non_exhaustive]
 pub struct Spec {
     /// What to run.
-    pub what: What,
+    pub what: Runnable,
     /// The command and its arguments; empty for a task.
     pub command: Vec<OsString>,
     /// How a task and its template are found.
@@ -87,7 +87,7 @@ pub struct Spec {
 
 impl Spec {
     /// This with default options. A command or an image has its arguments in `command`.
-    pub fn new(what: What, command: Vec<OsString>) -> Self {
+    pub fn new(what: Runnable, command: Vec<OsString>) -> Self {
         Self {
             what,
             command,
@@ -107,9 +107,9 @@ impl Spec {
     /// An option of containers was given for a process.
     pub fn is_container(&self) -> Result<bool, Failure> {
         let is_container = match &self.what {
-            What::Image(_) => true,
-            What::Task { in_container, .. } => *in_container,
-            What::Command => false,
+            Runnable::Image(_) => true,
+            Runnable::Task { in_container, .. } => *in_container,
+            Runnable::Command => false,
         };
         match self.container.only_for_containers() {
             Some(option) if !is_container => {
@@ -123,8 +123,8 @@ impl Spec {
     /// The image, if one is named.
     pub(crate) fn image(&self) -> Option<&str> {
         match &self.what {
-            What::Image(image) => Some(image),
-            What::Task { .. } | What::Command => None,
+            Runnable::Image(image) => Some(image),
+            Runnable::Task { .. } | Runnable::Command => None,
         }
     }
 
@@ -238,7 +238,7 @@ impl Workload {
     /// # Errors
     /// If something that it names is missing or invalid.
     pub fn open(spec: &Spec, feedback: &dyn Feedback) -> Result<Self, Failure> {
-        let is_known = matches!(spec.what, What::Task { .. })
+        let is_known = matches!(spec.what, Runnable::Task { .. })
             || (spec.input.is_some() && spec.input_access == InputAccess::Watched);
         if spec.input_access != InputAccess::ReadOnly && !is_known {
             let help = "describe the command in a task.json, or use `highwater sweep` with --input";
@@ -366,7 +366,7 @@ mod tests {
 
     #[test]
     fn a_build_without_containers_refuses_an_image_and_names_the_feature() {
-        let spec = Spec::new(What::Image("alpine".to_owned()), Vec::new());
+        let spec = Spec::new(Runnable::Image("alpine".to_owned()), Vec::new());
         let failure = Workload::open(&spec, &()).err().unwrap();
         assert_eq!(failure.category, Category::Host);
         assert!(failure.to_string().contains("built without the feature `containers`"), "{failure}");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use highwater::calibrate::cells::{Cell, Odd, Warning};
+use highwater::calibrate::cells::{Cell, OutlierKind, Warning};
 use highwater::model::units::{Bytes, duration};
 
 use super::output;
@@ -187,8 +187,8 @@ fn outliers(cells: &[Cell], names: &[String]) -> String {
         .collect();
     for (cell, outlier) in all.iter().take(MOST_OUTLIERS) {
         let what = match outlier.what {
-            Odd::Peak => "peaked at",
-            Odd::Time => "took",
+            OutlierKind::Peak => "peaked at",
+            OutlierKind::Time => "took",
         };
         let (run, ratio) = (outlier.run, outlier.ratio);
         paragraph(

@@ -60,7 +60,7 @@ pub(crate) fn run(args: SweepArgs) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     let mut signals = Signals::block().map_err(Failure::host)?;
-    let mut shown = Shown { quiet, format, jobs: options.jobs, progress: None };
+    let mut shown = Display { quiet, format, jobs: options.jobs, progress: None };
     let outcome = sweep.run(&machine, &mut signals, &mut shown, &feedback)?;
     drop(signals);
     let exit = exit_of(&outcome);
@@ -96,21 +96,21 @@ fn runs_are(count: usize) -> String {
 }
 
 /// Shows the runs of a sweep.
-struct Shown {
+struct Display {
     quiet: bool,
     format: Format,
     jobs: u32,
     progress: Option<Progress>,
 }
 
-impl Shown {
+impl Display {
     fn progress(&mut self) -> &mut Progress {
         let (quiet, jobs) = (self.quiet, self.jobs);
         self.progress.get_or_insert_with(|| Progress::new(quiet, 0, 0, jobs))
     }
 }
 
-impl SweepObserver for Shown {
+impl SweepObserver for Display {
     fn begins(&mut self, recorded: usize, left: usize) {
         self.progress = Some(Progress::new(self.quiet, recorded, left, self.jobs));
         if recorded > 0 && !self.quiet {

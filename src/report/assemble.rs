@@ -40,7 +40,7 @@ pub const MOST_RUNS: usize = 10_000;
 
 /// Which runs a report shows. Its numbers cover all runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shown {
+pub enum ShownRuns {
     /// All runs.
     All,
     /// The run with the highest peak of each cell.
@@ -75,7 +75,7 @@ pub struct Judged {
 #[derive(Debug)]
 pub struct Builder {
     head: Head,
-    shown: Shown,
+    shown: ShownRuns,
     /// The label of the run to show over time; by default, the one with the highest peak.
     wanted: Option<String>,
     /// The shown runs, each with its index among all runs.
@@ -110,7 +110,7 @@ struct OverTime {
 
 impl Builder {
     /// A builder without runs.
-    pub fn new(head: Head, shown: Shown, wanted: Option<String>) -> Self {
+    pub fn new(head: Head, shown: ShownRuns, wanted: Option<String>) -> Self {
         Self {
             head,
             shown,
@@ -169,12 +169,12 @@ impl Builder {
         let cell = self.cells.entry((run.n, run.case.clone(), run.parameters.clone())).or_default();
         cell.add(&run);
         match (self.shown, cell.highest) {
-            (Shown::HighestOfCells, Some(highest)) => {
+            (ShownRuns::HighestOfCells, Some(highest)) => {
                 if standing(&run) > standing(&self.kept[highest].1) {
                     self.kept[highest] = (index, run);
                 }
             }
-            (Shown::HighestOfCells, None) | (Shown::All, _) => {
+            (ShownRuns::HighestOfCells, None) | (ShownRuns::All, _) => {
                 cell.highest = Some(self.kept.len());
                 self.kept.push((index, run));
             }
@@ -220,7 +220,7 @@ impl Builder {
         let warnings = warnings(counts, std::mem::take(&mut self.warnings), self.found());
         let cells = finish_cells(std::mem::take(&mut self.cells));
         let timeline = self.over_time.take().map(|over_time| self.timeline(over_time));
-        let all_runs = (self.shown == Shown::HighestOfCells).then_some(self.totals.runs);
+        let all_runs = (self.shown == ShownRuns::HighestOfCells).then_some(self.totals.runs);
         self.kept.sort_by_key(|(index, _)| *index);
         if let Some(Ok(found)) = &mut self.head.found {
             let of_run = |index: &usize| self.kept.binary_search_by_key(index, |(index, _)| *index).ok();
@@ -282,7 +282,7 @@ mod tests {
     use super::*;
     use crate::report::model::Cell;
 
-    fn built(shown: Shown) -> TaskReport {
+    fn built(shown: ShownRuns) -> TaskReport {
         let records = include_str!("../../fixtures/records/segment/observations.jsonl");
         let mut builder = Builder::new(Head::default(), shown, None);
         for line in records.lines() {
@@ -295,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_report_on_cells_differs_only_in_the_runs_it_shows() {
-        let (all, of_cells) = (built(Shown::All), built(Shown::HighestOfCells));
+        let (all, of_cells) = (built(ShownRuns::All), built(ShownRuns::HighestOfCells));
         assert_eq!((all.runs.len(), all.all_runs, of_cells.all_runs), (30, None, Some(30)));
         let (Some(over_time), Some(same)) = (&all.timeline, &of_cells.timeline) else { panic!("no timeline") };
         assert_eq!(of_cells.runs[same.run], all.runs[over_time.run]);

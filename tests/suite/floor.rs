@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use highwater::calibrate::floor::{
-    End, FloorError, Found, Ran, SearchError, SearchLimits, Success, Trial, TryResult, find,
+    End, FloorError, Ran, SearchError, SearchLimits, SearchResult, Success, Trial, TryResult, find,
 };
 use highwater::model::observation::{Exactness, Observation, Outcome};
 use highwater::model::reading::Reading;
@@ -42,7 +42,7 @@ impl<'a> MadeUp<'a> {
         }
     }
 
-    fn find(&mut self, success: Success) -> Result<Found, SearchError<String>> {
+    fn find(&mut self, success: Success) -> Result<SearchResult, SearchError<String>> {
         let terms =
             SearchLimits { precision: 0.02, confirm: 3, least: Bytes::mib(1), most: Bytes::mib(64 << 10), tries: 64 };
         find(self, terms, success)
@@ -96,7 +96,7 @@ fn enough(limit: Option<Bytes>, mib: u64) -> bool {
 }
 
 #[track_caller]
-fn assert_floor(found: &Found, mib: u64) {
+fn assert_floor(found: &SearchResult, mib: u64) {
     let floor = found.floor().unwrap_or_else(|| panic!("{found:?}"));
     let need = Bytes::mib(mib);
     assert!(floor >= need && floor.0 as f64 <= need.0 as f64 * 1.03, "{floor} for {need}");

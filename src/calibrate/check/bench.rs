@@ -10,7 +10,7 @@ use crate::calibrate::measure::RunContext;
 use crate::calibrate::monitor::{Cancel, Never, Observer, WatchOptions};
 use crate::calibrate::predict::predict;
 use crate::calibrate::workload::settings::{self, SettingError};
-use crate::calibrate::workload::{EngineOptions, RunOptions, Spec, What, Workload};
+use crate::calibrate::workload::{EngineOptions, RunOptions, Runnable, Spec, Workload};
 use crate::host::machine::Machine;
 use crate::model::check::baseline::Baseline;
 use crate::model::check::config::{Config, InputConfig, RunnerChoice, TaskConfig, WorkloadSpec};
@@ -288,7 +288,7 @@ fn spec(engine: &EngineOptions, task: &TaskConfig, input: &InputConfig) -> Resul
     let spec = Spec::from_settings(&all)?;
     let mut spec = spec.ok_or_else(|| SettingError::new("", "the task names nothing to run"))?;
     if let WorkloadSpec::Task(path) = &task.workload {
-        spec.what = What::Task { path: path.clone(), in_container: task.runner != RunnerChoice::Process };
+        spec.what = Runnable::Task { path: path.clone(), in_container: task.runner != RunnerChoice::Process };
         spec.task.processing_container = task.processing_container.clone().or(spec.task.processing_container);
         let set = task.set.iter().filter(|(key, _)| !input.set.contains_key(*key)).chain(&input.set);
         spec.task.set.extend(set.map(|(key, value)| format!("{key}={value}")));

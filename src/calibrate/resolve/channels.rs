@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::model::task::{Channel, ChannelKind, Task, TaskSpec, Volume, VolumeSource};
 
-use super::note::{Note, Origin, Seen};
+use super::note::{Finding, Note, Origin};
 
 /// Reports inputs that do not exist or cannot be read, and directories that are used twice. `document` is the name of
 /// the task.json.
@@ -35,7 +35,7 @@ fn volume<'a>(spec: &'a TaskSpec, channel: &Channel) -> Option<&'a Volume> {
     volumes.iter().find(|volume| volume.name.value == channel.name)
 }
 
-fn note(seen: Seen, volume: Option<&Volume>) -> Note {
+fn note(seen: Finding, volume: Option<&Volume>) -> Note {
     let span = volume.map(|volume| match &volume.source {
         VolumeSource::Host(path) => path.span.clone(),
         VolumeSource::Kubernetes(_) => volume.name.span.clone(),
@@ -43,10 +43,10 @@ fn note(seen: Seen, volume: Option<&Volume>) -> Note {
     Note { seen, origin: Origin::Task, span }
 }
 
-fn trouble(channel: &Channel, volume: Option<&Volume>, document: &str) -> Option<Seen> {
+fn trouble(channel: &Channel, volume: Option<&Volume>, document: &str) -> Option<Finding> {
     let name = channel.name.clone();
     let Some(path) = channel.host_path.clone() else {
-        return Some(Seen::OnVolume { channel: name, kind: channel.kind });
+        return Some(Finding::OnVolume { channel: name, kind: channel.kind });
     };
     if channel.kind == ChannelKind::Output {
         return None;
@@ -54,10 +54,10 @@ fn trouble(channel: &Channel, volume: Option<&Volume>, document: &str) -> Option
     let error = fs::read_dir(&path).err()?;
     Some(match error.kind() {
         io::ErrorKind::NotFound => {
-            Seen::InputMissing { channel: name, path, beside: volume.and_then(|volume| beside(volume, document)) }
+            Finding::InputMissing { channel: name, path, beside: volume.and_then(|volume| beside(volume, document)) }
         }
-        io::ErrorKind::NotADirectory => Seen::InputNotAFolder { channel: name, path },
-        _ => Seen::InputUnreadable { channel: name, path, error: error.to_string() },
+        io::ErrorKind::NotADirectory => Finding::InputNotAFolder { channel: name, path },
+        _ => Finding::InputUnreadable { channel: name, path, error: error.to_string() },
     })
 }
 
@@ -75,11 +75,11 @@ fn shared(task: &Task, spec: &TaskSpec, notes: &mut Vec<Note>) {
         match seen.iter().find(|known| known.host_path.as_ref() == Some(path)) {
             Some(first) if first.kind != channel.kind => {
                 let (output, input) = (channel.name.clone(), first.name.clone());
-                notes.push(note(Seen::OutputIsInput { output, input, path: path.clone() }, volume(spec, channel)));
+                notes.push(note(Finding::OutputIsInput { output, input, path: path.clone() }, volume(spec, channel)));
             }
             Some(first) => {
                 let (first, second) = (first.name.clone(), channel.name.clone());
-                notes.push(note(Seen::SharedFolder { first, second, path: path.clone() }, volume(spec, channel)));
+                notes.push(note(Finding::SharedFolder { first, second, path: path.clone() }, volume(spec, channel)));
             }
             None => seen.push(channel),
         }

@@ -8,7 +8,7 @@ use crate::model::task::{
     Volume, VolumeSource,
 };
 
-use super::note::{Note, Origin, Seen};
+use super::note::{Finding, Note, Origin};
 
 /// Merges a task and a template. `origin` is the document that contains the template.
 pub(super) fn merge(
@@ -33,13 +33,13 @@ pub(super) fn merge(
     }
 }
 
-fn of_task(seen: Seen, place: &Placed<impl Sized>) -> Note {
+fn of_task(seen: Finding, place: &Placed<impl Sized>) -> Note {
     Note { seen, origin: Origin::Task, span: Some(place.span.clone()) }
 }
 
 fn command(spec: &TaskSpec, template: &TaskTemplate, notes: &mut Vec<Note>) -> Option<Vec<String>> {
     if let Some(own) = spec.command.as_ref().filter(|own| own.value.is_empty() && template.command.is_some()) {
-        notes.push(of_task(Seen::EmptyCommand, own));
+        notes.push(of_task(Finding::EmptyCommand, own));
     }
     let words = spec.command.as_ref().map(|own| &own.value).or(template.command.as_ref());
     words.filter(|words| !words.is_empty()).cloned()
@@ -64,7 +64,10 @@ fn env(settings: &[EnvSetting], defaults: &[TemplateEnv], notes: &mut Vec<Note>)
         let unset = defaults.iter().map(|default| default.name.value.as_str());
         let unset = unset.filter(|default| !settings.iter().any(|setting| setting.name.value == **default));
         if let Some(meant) = nearest(name, unset) {
-            notes.push(of_task(Seen::NearVariable { variable: name.clone(), meant: meant.to_owned() }, &setting.name));
+            notes.push(of_task(
+                Finding::NearVariable { variable: name.clone(), meant: meant.to_owned() },
+                &setting.name,
+            ));
         }
         env.push((name.clone(), setting.value.value.clone()));
     }
@@ -75,15 +78,16 @@ fn env(settings: &[EnvSetting], defaults: &[TemplateEnv], notes: &mut Vec<Note>)
 fn judge(setting: &EnvSetting, default: &TemplateEnv, notes: &mut Vec<Note>) {
     let (variable, value) = (setting.name.value.clone(), setting.value.value.clone());
     if let Some(choices) = default.choices.as_ref().filter(|choices| !choices.contains(&value)) {
-        let seen = Seen::OutsideChoices { variable: variable.clone(), value: value.clone(), choices: choices.clone() };
+        let seen =
+            Finding::OutsideChoices { variable: variable.clone(), value: value.clone(), choices: choices.clone() };
         notes.push(of_task(seen, &setting.value));
     }
     if let Some(kind) = default.kind.filter(|kind| !kind.accepts(&value)) {
-        let seen = Seen::WrongType { variable: variable.clone(), value: value.clone(), kind };
+        let seen = Finding::WrongType { variable: variable.clone(), value: value.clone(), kind };
         notes.push(of_task(seen, &setting.value));
     }
     if default.adjustable == Some(false) && value != default.value.value {
-        let seen = Seen::NotAdjustable { variable, default: default.value.value.clone() };
+        let seen = Finding::NotAdjustable { variable, default: default.value.value.clone() };
         notes.push(of_task(seen, &setting.value));
     }
 }
@@ -108,7 +112,7 @@ fn channels(
                 rule: volume.scale_rule.as_ref().or(mount.scale_rule.as_ref()).map(|spec| spec.rule.clone()),
             }),
             None => {
-                let seen = Seen::ChannelOnlyInTemplate { channel: mount.name.value.clone(), kind };
+                let seen = Finding::ChannelOnlyInTemplate { channel: mount.name.value.clone(), kind };
                 notes.push(Note { seen, origin, span: Some(mount.name.span.clone()) });
             }
         }
@@ -119,7 +123,7 @@ fn channels(
         let free = mounts.iter().map(|mount| mount.name.value.as_str());
         let free = free.filter(|mount| !volumes.iter().any(|volume| volume.name.value == **mount));
         let meant = nearest(name, free).map(str::to_owned);
-        notes.push(of_task(Seen::ChannelOnlyInTask { channel: name.clone(), kind, meant }, &volume.name));
+        notes.push(of_task(Finding::ChannelOnlyInTask { channel: name.clone(), kind, meant }, &volume.name));
     }
     channels
 }
@@ -145,7 +149,7 @@ fn resources(spec: &TaskSpec, template: &TaskTemplate, notes: &mut Vec<Note>) ->
     let mut dropped = lost("limits", &own.limits, &default.limits);
     dropped.extend(lost("requests", &own.requests, &default.requests));
     if !dropped.is_empty() {
-        notes.push(Note { seen: Seen::ResourcesDropped { dropped }, origin: Origin::Task, span: Some(span) });
+        notes.push(Note { seen: Finding::ResourcesDropped { dropped }, origin: Origin::Task, span: Some(span) });
     }
     own.clone()
 }

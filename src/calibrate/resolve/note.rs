@@ -12,7 +12,7 @@ use crate::model::task::{ChannelKind, EnvType};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
     /// The finding.
-    pub seen: Seen,
+    pub seen: Finding,
     /// The document it is about.
     pub origin: Origin,
     /// The location in the document's JSON, in bytes.
@@ -30,7 +30,7 @@ pub enum Origin {
 
 /// A finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Seen {
+pub enum Finding {
     /// A channel that the template does not have.
     ChannelOnlyInTask {
         /// The channel.
@@ -157,7 +157,7 @@ impl Note {
     }
 }
 
-impl Seen {
+impl Finding {
     /// A stable name for scripts.
     pub fn code(&self) -> &'static str {
         match self {
@@ -234,7 +234,7 @@ impl Seen {
     }
 }
 
-impl fmt::Display for Seen {
+impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ChannelOnlyInTask { channel, kind, .. } => {

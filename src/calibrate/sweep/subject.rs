@@ -27,7 +27,7 @@ use crate::calibrate::feedback::Feedback;
 use crate::calibrate::workload::container::ContainerWorkload;
 use crate::calibrate::workload::inputs::{self, Mounting};
 use crate::calibrate::workload::process::{ProcessWorkload, require_inputs};
-use crate::calibrate::workload::{Spec, What, Workload};
+use crate::calibrate::workload::{Runnable, Spec, Workload};
 
 /// The name of a bare command's input channel.
 pub(super) const INPUT: &str = "input";
@@ -65,8 +65,8 @@ impl<'a> Subject<'a> {
     /// Reads the task, prints warnings, and finds the engine and the image.
     pub(super) fn open(spec: &'a Spec, feedback: &dyn Feedback) -> Result<Self, Failure> {
         let task = match &spec.what {
-            What::Task { path, .. } => Some(spec.task.read(path)?),
-            What::Command | What::Image(_) => None,
+            Runnable::Task { path, .. } => Some(spec.task.read(path)?),
+            Runnable::Command | Runnable::Image(_) => None,
         };
         let engine = if spec.is_container()? { Some(spec.engine.engine()?) } else { None };
         let Some(task) = task else {

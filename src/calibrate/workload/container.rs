@@ -15,7 +15,7 @@ use crate::runner::engine::{Engine, Image};
 use crate::runner::originals::Guard;
 
 use super::inputs::{self, Mounting};
-use super::{RunOptions, Spec, What, survey};
+use super::{RunOptions, Runnable, Spec, survey};
 use crate::calibrate::failure::{Failed, Failure};
 use crate::calibrate::feedback::Feedback;
 
@@ -42,9 +42,9 @@ impl ContainerWorkload {
             return Ok(None);
         }
         match &spec.what {
-            What::Image(image) => Self::image(spec, image, feedback).map(Some),
-            What::Task { path, .. } => Self::task(spec, path, feedback).map(Some),
-            What::Command => Ok(None),
+            Runnable::Image(image) => Self::image(spec, image, feedback).map(Some),
+            Runnable::Task { path, .. } => Self::task(spec, path, feedback).map(Some),
+            Runnable::Command => Ok(None),
         }
     }
 

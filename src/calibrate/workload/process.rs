@@ -16,7 +16,7 @@ use crate::runner::process::Launch;
 use crate::runner::view::{Mount, View, ViewError};
 
 use super::inputs::{self, Mounting};
-use super::{INSIDE_SCOPE, RunOptions, Spec, What, survey};
+use super::{INSIDE_SCOPE, RunOptions, Runnable, Spec, survey};
 use crate::calibrate::failure::{Category, Failure};
 use crate::calibrate::feedback::Feedback;
 
@@ -46,8 +46,8 @@ impl ProcessWorkload {
     /// Reads the task, prints warnings, and predicts. Sizes are taken before the run, which may change them.
     pub(super) fn open(spec: &Spec, feedback: &dyn Feedback) -> Result<Self, Failure> {
         match &spec.what {
-            What::Task { path, .. } => Self::task(spec, path, feedback),
-            What::Command | What::Image(_) => {
+            Runnable::Task { path, .. } => Self::task(spec, path, feedback),
+            Runnable::Command | Runnable::Image(_) => {
                 let command = Self::of_command(spec.command.clone(), spec.container.env.clone());
                 let Some(guard) = spec.guard_of_command(true)? else { return Ok(command) };
                 let mut command = command.with_input(Mounting { guard: &guard, staged: &[], known: None })?;

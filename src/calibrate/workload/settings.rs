@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
-use super::{ContainerOptions, EngineOptions, InputAccess, Spec, TaskOptions, What};
+use super::{ContainerOptions, EngineOptions, InputAccess, Runnable, Spec, TaskOptions};
 use crate::calibrate::argument;
 use crate::model::plan::current_name;
 use crate::model::spelling::{nearest, quote};
@@ -193,12 +193,12 @@ impl Spec {
         let command = read.list("command")?;
         let what = match (read.text("image")?, read.path("task")?) {
             (Some(_), Some(_)) => return Err(SettingError::new("image", "`image` cannot be used with `task`")),
-            (Some(image), None) => Some(What::Image(image)),
+            (Some(image), None) => Some(Runnable::Image(image)),
             (None, Some(_)) if !command.is_empty() => {
                 return Err(SettingError::new("task", "`task` cannot be used with `command`"));
             }
-            (None, Some(path)) => Some(What::Task { path, in_container }),
-            (None, None) if settings.contains_key("command") => Some(What::Command),
+            (None, Some(path)) => Some(Runnable::Task { path, in_container }),
+            (None, None) if settings.contains_key("command") => Some(Runnable::Command),
             (None, None) => None,
         };
         let spec = Self {
@@ -248,7 +248,7 @@ impl Spec {
                     ],
                 )?
                 .unwrap_or_default(),
-            ..Self::new(What::Command, command.into_iter().map(Into::into).collect())
+            ..Self::new(Runnable::Command, command.into_iter().map(Into::into).collect())
         };
         Ok(what.map(|what| Self { what, ..spec }))
     }

@@ -1,6 +1,6 @@
 //! The result of a search as a table or JSON.
 
-use highwater::calibrate::floor::{End, Found, SearchLimits, Success, Try, TryResult};
+use highwater::calibrate::floor::{End, SearchLimits, SearchResult, Success, Try, TryResult};
 use highwater::model::observation::{Breakdown, Observation, Outcome, Peak, Subject};
 use highwater::model::reading::Reading;
 use highwater::model::units::{Bytes, duration};
@@ -50,7 +50,7 @@ pub(super) struct Report<'a> {
     /// Notes on these numbers for the reader.
     notes: Vec<String>,
     #[serde(skip)]
-    found: &'a Found,
+    found: &'a SearchResult,
     #[serde(skip)]
     terms: SearchLimits,
 }
@@ -70,7 +70,7 @@ struct TryReport {
 }
 
 impl<'a> Report<'a> {
-    pub(super) fn new(subject: &'a Subject, terms: SearchLimits, success: Success, found: &'a Found) -> Self {
+    pub(super) fn new(subject: &'a Subject, terms: SearchLimits, success: Success, found: &'a SearchResult) -> Self {
         let highest = found.highest();
         let peak = highest.and_then(|run| run.peak.as_ref().value());
         let breakdown = highest.and_then(|run| run.breakdown.value());
@@ -207,7 +207,7 @@ fn lag(breakdown: &Breakdown) -> Option<String> {
     (known < 0.9).then(|| "the parts are too low: this kernel updates them later than the total".to_owned())
 }
 
-fn notes(found: &Found, highest: Option<&Observation>, terms: SearchLimits) -> Vec<String> {
+fn notes(found: &SearchResult, highest: Option<&Observation>, terms: SearchLimits) -> Vec<String> {
     let mut notes = Vec::new();
     if let (1.., Some(not_enough)) = (found.contradictions, found.not_enough) {
         let (tries, verb) = if found.contradictions == 1 { ("try", "was") } else { ("tries", "were") };

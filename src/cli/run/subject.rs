@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use highwater::calibrate::workload::{InputAccess, Spec, What};
+use highwater::calibrate::workload::{InputAccess, Runnable, Spec};
 
 use super::container::{ContainerArgs, RunnerArg};
 use crate::cli::task::TaskArgs;
@@ -52,11 +52,11 @@ pub(crate) enum InputAccessArg {
 impl SubjectArgs {
     pub(crate) fn spec(&self) -> Spec {
         let what = match (&self.container.image, &self.task) {
-            (Some(image), _) => What::Image(image.clone()),
+            (Some(image), _) => Runnable::Image(image.clone()),
             (None, Some(path)) => {
-                What::Task { path: path.clone(), in_container: self.container.runner == RunnerArg::Container }
+                Runnable::Task { path: path.clone(), in_container: self.container.runner == RunnerArg::Container }
             }
-            (None, None) => What::Command,
+            (None, None) => Runnable::Command,
         };
         let mut spec = Spec::new(what, self.command.clone());
         spec.task = self.of.options();
