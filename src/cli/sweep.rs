@@ -9,8 +9,8 @@ use highwater::calibrate::monitor::Observer;
 use highwater::calibrate::sweep::{
     End, Left, Preview, Sweep, SweepObserver, SweepOptions, SweepOutcome, SweepSettings,
 };
-use highwater::calibrate::workload::UseCgroup;
 use highwater::calibrate::workload::settings::{Reader, SettingError};
+use highwater::calibrate::workload::{Runnable, UseCgroup};
 use highwater::host::HostRoots;
 use highwater::host::machine::Machine;
 use highwater::model::observation::{Observation, micros};
@@ -39,6 +39,13 @@ pub(crate) fn run(args: SweepArgs) -> Result<Exit, Failure> {
     let settings = SweepSettings::merged(args.typed)?;
     let wrong = |error: SettingError| Failure::new(Exit::Usage, format!("invalid sweep: {error}"), None);
     let options = SweepOptions::from_settings(&settings.all).map_err(wrong)?;
+    if let Runnable::Task { path, .. } = &options.spec.what
+        && path.extension().is_some_and(|extension| extension == "toml")
+    {
+        let error = format!("{} is not a task: a task.json is JSON", path.display());
+        let help = format!("run a sweep file with `highwater sweep --file {}`", path.display());
+        return Err(Failure::new(Exit::Usage, error, Some(help)));
+    }
     let shown = Reader(&settings.all);
     let is_dry = shown.flag("dry-run").map_err(wrong)?;
     let quiet = shown.flag("quiet").map_err(wrong)?;

@@ -83,7 +83,7 @@ impl JsonSchema for Timestamp {
     }
 }
 
-/// Why something is no moment.
+/// A text or number is not a timestamp.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TimestampError {

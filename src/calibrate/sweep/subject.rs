@@ -148,7 +148,7 @@ impl<'a> Subject<'a> {
                         "write {input} in place of the input, as in -- ./segment {input}",
                     )),
                     (false, true) => {
-                        let error = "the command has the placeholder {input}, but there is no input";
+                        let error = "the command contains the placeholder {input}, but the sweep has no inputs";
                         Err(Failure::usage(error, "give directories with --input, or sizes with --size"))
                     }
                     (true, true) if !inputs.is_empty() => {

@@ -37,7 +37,7 @@ impl Engine {
     /// An image of the engine.
     ///
     /// # Errors
-    /// None: there is no engine to call it on.
+    /// Never called: without the feature, no engine can be created.
     pub fn image(
         &self,
         _name: &str,
@@ -50,7 +50,7 @@ impl Engine {
     /// A file of an image.
     ///
     /// # Errors
-    /// None: there is no engine to call it on.
+    /// Never called: without the feature, no engine can be created.
     pub fn file_of_image(&self, _image: &str, _path: &str) -> Result<Vec<u8>, EngineError> {
         match self.never {}
     }

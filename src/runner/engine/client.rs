@@ -123,7 +123,7 @@ impl Engine {
             .thread_name("engine")
             // Only the thread that waits for signals may receive them.
             .on_thread_start(|| {
-                // A thread that cannot block signals might receive one, which is no reason to give up.
+                // A failure is harmless: the thread might then receive a signal that is meant for another one.
                 let _ = SigSet::all().thread_block();
             })
             .enable_all()

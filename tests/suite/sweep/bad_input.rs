@@ -30,6 +30,7 @@ fn bad_input_is_told_with_its_remedy() {
     let task = ["task.json", "--runner", "process"];
     let of_task = |more: &[&'static str]| [&task[..], more].concat();
     let all: Vec<Vec<&str>> = vec![
+        vec!["lungs.toml"],
         vec!["-P", "N=", "--", "echo", "{N}"],
         vec!["--scan", "N=5:1:1", "--", "echo", "{N}"],
         vec!["-P", "A=1,2", "-P", "B=1", "--pair", "--", "echo", "{A}", "{B}"],
