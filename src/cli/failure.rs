@@ -136,7 +136,10 @@ fn shown(flawed: &Flawed) -> Vec<Rendered> {
 fn render(diagnostic: &Rendered) -> String {
     let theme = if terminal::has_colours() { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
     let mut text = String::new();
-    let handler = GraphicalReportHandler::new_themed(theme).with_width(terminal::width_of_stderr());
+    let handler = GraphicalReportHandler::new_themed(theme)
+        .with_width(terminal::width_of_stderr())
+        // A name such as `max-runs` stays whole.
+        .with_word_splitter(textwrap::WordSplitter::NoHyphenation);
     match handler.render_report(&mut text, diagnostic) {
         Ok(()) => text,
         Err(std::fmt::Error) => diagnostic.message.clone(),
