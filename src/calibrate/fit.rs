@@ -13,6 +13,7 @@ mod backtest;
 mod calibration;
 mod choose;
 mod csv;
+mod described;
 mod evaluate;
 mod group;
 mod headroom;
@@ -34,7 +35,8 @@ use crate::model::units::Bytes;
 use crate::stats::outlier::{self, modified_z_scores};
 use crate::stats::trend::{kendall_score, slope};
 
-use choose::{Candidate, Choice, choose, representatives};
+use choose::{Candidate, Choice, choose, exponents, representatives};
+use described::Described;
 use holdout::{Care, HeldOutPrediction};
 use points::{Point, Points};
 use shape::Curve;
@@ -163,39 +165,59 @@ pub fn fit(table: &RunTable, options: &FitOptions) -> Result<Fit, TooLittle> {
     if most < FEWEST_INPUTS {
         return Err(TooLittle::FewInputs { found: most });
     }
-    let choice = choose(&by_predictor, options).ok_or(TooLittle::FewInputs { found: most })?;
-    Ok(assemble(table, options, &by_predictor, &choice))
+    let choice = choose(&by_predictor, &exponents(options), options).ok_or(TooLittle::FewInputs { found: most })?;
+    let described = described::describe(&by_predictor, options, &choice);
+    Ok(assemble(table, options, &by_predictor, &choice, described.as_ref()))
 }
 
 fn coordinates(points: &[Point]) -> Vec<(f64, f64)> {
     points.iter().map(|point| (point.n, point.peak)).collect()
 }
 
-fn assemble(table: &RunTable, options: &FitOptions, by_predictor: &[Points], choice: &Choice) -> Fit {
-    let points = &by_predictor[choice.best.predictor];
-    let Candidate { predictor, exponent, shape, margin, ref predictions } = choice.best;
+fn assemble(
+    table: &RunTable,
+    options: &FitOptions,
+    by_predictor: &[Points],
+    choice: &Choice,
+    described: Option<&Described>,
+) -> Fit {
+    let best = described.map_or(&choice.best, |described| &described.best);
+    let Candidate { predictor, power, shape, margin, .. } = *best;
+    let points = &by_predictor[predictor];
+    let some = representatives(&points.uncensored);
+    let covering = described.and_then(|described| described.covering(&some, options));
+    let predictions = match described {
+        Some(described) => described.predictions(points, options),
+        None => best.predictions.clone(),
+    };
     let fitted = |shape: Shape, points: &[Point]| {
-        let floor = (Curve { form: options.form, base: highest(points), slope: 0.0 }, 0.0);
-        holdout::whole(shape, options.form, exponent, points).unwrap_or(floor)
+        let exponent = power as u32;
+        let floor = (Curve { form: options.form, base: highest(points), slope: 0.0 }, exponent, 0.0);
+        holdout::whole(shape, options.form, power, points).map_or(floor, |(curve, largest)| (curve, exponent, largest))
     };
-    let (curve, largest) = match shape {
+    let (curve, exponent, largest) = covering.unwrap_or_else(|| match shape {
         Shape::Envelope => fitted(shape, &points.uncensored),
-        Shape::LeastWaste | Shape::Centre => fitted(shape, &representatives(&points.uncensored)),
-    };
+        Shape::LeastWaste | Shape::Centre => fitted(shape, &some),
+    });
     let rule = rounded(curve.times(margin.factor), exponent, largest);
     let (rule, raised_by) = above(rule, &points.killed, points);
     // A sampled peak is satisfied by at least as much.
     let sampled: Vec<Point> =
         points.sampled.iter().map(|point| Point { peak: (point.peak - 1.0).max(0.0), ..*point }).collect();
     let (rule, _) = above(rule, &sampled, points);
-    let (centre, largest) = fitted(Shape::Centre, &representatives(&points.uncensored));
-    let typical = rounded(centre, exponent, largest);
+    let typical = match covering {
+        Some((curve, exponent, largest)) => rounded(curve, exponent, largest),
+        None => {
+            let (centre, exponent, largest) = fitted(Shape::Centre, &some);
+            rounded(centre, exponent, largest)
+        }
+    };
     let inputs = inputs(table, points);
-    let headroom = headroom::headroom(&rule, exponent, points, predictions, margin.factor);
+    let headroom = headroom::headroom(&rule, exponent, points, &predictions, margin.factor);
     let evidence = Evidence {
         slope: slope(&coordinates(&points.uncensored)),
         rank_score: kendall_score(&coordinates(&points.uncensored)),
-        growth_gain: choice.growth_gain,
+        growth_gain: described.map(|described| described.growth_gain).or(choice.growth_gain),
     };
     let together = (rule.exponent > 0).then(|| rises_with(by_predictor, predictor)).flatten();
     let mut warnings = warnings(table, &inputs, &headroom, raised_by);
@@ -212,7 +234,7 @@ fn assemble(table: &RunTable, options: &FitOptions, by_predictor: &[Points], cho
         shape,
         margin: margin.factor,
         inputs,
-        held_out: held_out(predictions, margin.factor, points, points::is_timed(table)),
+        held_out: held_out(&predictions, margin.factor, points, points::is_timed(table)),
         evidence,
         outliers: outliers(table, predictor, &typical),
         warnings,

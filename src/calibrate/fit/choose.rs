@@ -19,7 +19,8 @@ const MOST_POINTS: usize = 1500;
 #[derive(Clone, Debug)]
 pub(super) struct Candidate {
     pub(super) predictor: usize,
-    pub(super) exponent: u32,
+    /// The exponent of n.
+    pub(super) power: f64,
     pub(super) shape: Shape,
     pub(super) margin: Margin,
     /// Its predictions for held-out points, without the margin.
@@ -30,10 +31,17 @@ pub(super) struct Candidate {
 pub(super) struct Choice {
     pub(super) best: Candidate,
     pub(super) growth_gain: Option<f64>,
+    /// The cost of the best constant.
+    pub(super) constant_cost: f64,
 }
 
-/// Compares every predictor, exponent and shape; `None` if no predictor has enough sizes.
-pub(super) fn choose(by_predictor: &[Points], options: &FitOptions) -> Option<Choice> {
+/// The exponents that a rule can have.
+pub(super) fn exponents(options: &FitOptions) -> Vec<f64> {
+    (0..=options.max_exponent.min(3)).map(f64::from).collect()
+}
+
+/// Compares every predictor, exponent (`powers`) and shape; `None` if no predictor has enough sizes.
+pub(super) fn choose(by_predictor: &[Points], powers: &[f64], options: &FitOptions) -> Option<Choice> {
     let care = options.objective.care(options.failures);
     let (mut floor, mut growing, mut allowed): (Option<Candidate>, _, _) = (None, None, None);
     for (predictor, points) in by_predictor.iter().enumerate() {
@@ -45,12 +53,12 @@ pub(super) fn choose(by_predictor: &[Points], options: &FitOptions) -> Option<Ch
         let inputs: Vec<usize> = some.iter().map(|point| point.input).collect();
         let splits = holdout::splits(&inputs);
         let ranked = kendall_score(&coordinates(&some)) >= GROWTH_MUST_SCORE;
-        for exponent in 0..=options.max_exponent.min(3) {
+        for &power in powers {
             for shape in Shape::ALL {
-                let predictions = holdout::predict(shape, options.form, exponent, &some, &splits);
+                let predictions = holdout::predict(shape, options.form, power, &some, &splits);
                 let Some(margin) = holdout::margin(&predictions, care) else { continue };
-                let candidate = Candidate { predictor, exponent, shape, margin, predictions };
-                if exponent == 0 {
+                let candidate = Candidate { predictor, power, shape, margin, predictions };
+                if power == 0.0 {
                     keep_cheaper(&mut floor_here, candidate);
                 } else {
                     if ranked {
@@ -67,12 +75,13 @@ pub(super) fn choose(by_predictor: &[Points], options: &FitOptions) -> Option<Ch
         }
     }
     let floor = floor?;
-    let growth_gain = growing.map(|growing| 1.0 - growing.margin.cost / floor.margin.cost.max(f64::MIN_POSITIVE));
+    let constant_cost = floor.margin.cost;
+    let growth_gain = growing.map(|growing| 1.0 - growing.margin.cost / constant_cost.max(f64::MIN_POSITIVE));
     let best = match allowed {
         Some(allowed) if allowed.margin.cost * (1.0 + GROWTH_MUST_GAIN) < floor.margin.cost => allowed,
         Some(_) | None => floor,
     };
-    Some(Choice { best, growth_gain })
+    Some(Choice { best, growth_gain, constant_cost })
 }
 
 /// Replaces the best candidate with the same predictor if this one costs less.

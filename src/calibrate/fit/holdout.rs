@@ -64,12 +64,27 @@ pub(super) struct HeldOutPrediction {
 pub(super) fn predict(
     shape: Shape,
     form: Form,
-    exponent: u32,
+    power: f64,
     points: &[Point],
     splits: &[Vec<usize>],
 ) -> Vec<HeldOutPrediction> {
-    let mut predictions = Vec::new();
     let mut near = None;
+    predict_with(points, splits, |seen| {
+        let largest = largest(seen);
+        // Most curves are fitted to nearly the same points.
+        let curve = shape.fit(form, power > 0.0, &raised(seen, power, largest), near)?;
+        near = Some(curve);
+        Some(move |n| curve.at(raise(n, power, largest)))
+    })
+}
+
+/// Fits without each part in turn, and predicts the limits of the points of the part.
+pub(super) fn predict_with<L: Fn(f64) -> f64>(
+    points: &[Point],
+    splits: &[Vec<usize>],
+    mut fit: impl FnMut(&[Point]) -> Option<L>,
+) -> Vec<HeldOutPrediction> {
+    let mut predictions = Vec::new();
     for held in splits {
         let mut is_held = vec![false; points.len()];
         for &place in held {
@@ -77,13 +92,10 @@ pub(super) fn predict(
         }
         let seen: Vec<Point> =
             points.iter().zip(&is_held).filter(|(_, is_held)| !**is_held).map(|(point, _)| *point).collect();
-        let largest = seen.iter().map(|point| point.n).fold(0.0, f64::max);
-        // Most curves are fitted to nearly the same points.
-        if let Some(curve) = shape.fit(form, exponent > 0, &raised(&seen, exponent, largest), near) {
-            near = Some(curve);
+        if let Some(limit) = fit(&seen) {
             predictions.extend(held.iter().map(|&place| {
                 let Point { n, peak, wall, .. } = points[place];
-                HeldOutPrediction { place, limit: curve.at(raise(n, exponent, largest)), peak, wall }
+                HeldOutPrediction { place, limit: limit(n), peak, wall }
             }));
         }
     }
@@ -236,10 +248,14 @@ fn upper_spread(predictions: &[HeldOutPrediction]) -> f64 {
 }
 
 /// Fits a curve to all points as [`Datum`], scaled by their largest size; also returns that size.
-pub(super) fn whole(shape: Shape, form: Form, exponent: u32, points: &[Point]) -> Option<(Curve, f64)> {
-    let largest = points.iter().map(|point| point.n).fold(0.0, f64::max);
-    let data: Vec<Datum> = raised(points, exponent, largest);
-    shape.fit(form, exponent > 0, &data, None).map(|curve| (curve, largest))
+pub(super) fn whole(shape: Shape, form: Form, power: f64, points: &[Point]) -> Option<(Curve, f64)> {
+    let largest = largest(points);
+    let data: Vec<Datum> = raised(points, power, largest);
+    shape.fit(form, power > 0.0, &data, None).map(|curve| (curve, largest))
+}
+
+fn largest(points: &[Point]) -> f64 {
+    points.iter().map(|point| point.n).fold(0.0, f64::max)
 }
 
 #[cfg(test)]

@@ -92,7 +92,7 @@ struct Surface {
 impl Surface {
     fn x(&self, part: usize, run: &Run) -> f64 {
         let Term { place, exponent } = self.terms[part];
-        raise(run.sizes[place], exponent, self.largest[part])
+        raise(run.sizes[place], f64::from(exponent), self.largest[part])
     }
 
     fn at(&self, run: &Run) -> f64 {

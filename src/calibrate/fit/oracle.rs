@@ -32,7 +32,7 @@ pub fn oracle(table: &RunTable, predictor: usize, max_exponent: u32) -> f64 {
         })
         .collect();
     let largest = runs.iter().map(|run| run.n).fold(0.0, f64::max);
-    let best = |exponent| best_of_exponent(&raised(&runs, exponent, largest));
+    let best = |exponent| best_of_exponent(&raised(&runs, f64::from(exponent), largest));
     (1..=max_exponent.max(1)).map(best).fold(f64::INFINITY, f64::min)
 }
 

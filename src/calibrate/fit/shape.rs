@@ -14,7 +14,7 @@ const ROUNDING: f64 = 1e-9;
 /// A point with its size raised to the exponent under consideration.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Datum {
-    /// (n / largest n)^exponent: between 0 and 1, so that cubes of terabytes stay in range.
+    /// (n / largest n)^power: between 0 and 1, so that cubes of terabytes stay in range.
     pub(super) x: f64,
     /// In bytes.
     pub(super) peak: f64,
@@ -22,17 +22,21 @@ pub(super) struct Datum {
     pub(super) wall: f64,
 }
 
-/// The points as a function of n^exponent, with `largest` scaled to 1.
-pub(super) fn raised(points: &[Point], exponent: u32, largest: f64) -> Vec<Datum> {
-    points
-        .iter()
-        .map(|point| Datum { x: raise(point.n, exponent, largest), peak: point.peak, wall: point.wall })
-        .collect()
+/// The points as a function of n^power, with `largest` scaled to 1.
+pub(super) fn raised(points: &[Point], power: f64, largest: f64) -> Vec<Datum> {
+    points.iter().map(|point| Datum { x: raise(point.n, power, largest), peak: point.peak, wall: point.wall }).collect()
 }
 
-/// (n / largest)^exponent.
-pub(super) fn raise(n: f64, exponent: u32, largest: f64) -> f64 {
-    if largest > 0.0 { (n / largest).powi(exponent.cast_signed()) } else { 0.0 }
+/// (n / largest)^power.
+pub(super) fn raise(n: f64, power: f64, largest: f64) -> f64 {
+    if largest <= 0.0 {
+        0.0
+    } else if power.fract() == 0.0 {
+        // Faster, and rounded less.
+        (n / largest).powi(power as i32)
+    } else {
+        (n / largest).powf(power)
+    }
 }
 
 /// A rule as a function of [`Datum::x`].
