@@ -22,11 +22,14 @@ mod joint;
 mod oracle;
 mod platform;
 mod points;
+mod reach;
 mod records;
 mod result;
 mod shape;
 mod waste;
 mod write;
+
+use std::collections::BTreeSet;
 
 use serde::Serialize;
 
@@ -50,14 +53,18 @@ pub use self::headroom::Headroom;
 pub use self::joint::{fit_group, fit_single};
 pub use self::oracle::oracle;
 pub use self::platform::{KUBERNETES_MARGIN, Target, whole_factor};
+pub use self::reach::Reach;
 pub use self::records::{Groups, Metric, groups as group_records};
-pub use self::result::{Evidence, Fit, HeldOut, Inputs, OtherChannel, Outlier, Warning};
+pub use self::result::{Evidence, Fit, HeldOut, Inputs, MoreSizes, Need, OtherChannel, Outlier, Warning};
 pub use self::shape::Shape;
 pub use self::waste::waste;
 pub use self::write::{check_document, write_rule};
 
 /// Fewer distinct inputs than this are not enough evidence.
 pub const FEWEST_INPUTS: usize = 3;
+/// From so many sizes on, the form of the growth is clear: of programs that sort, index or grow linearly, eight sizes
+/// described all, five about half.
+const ENOUGH_SIZES: usize = 8;
 /// A rule that grows has to cost this share less on held-out inputs than a constant; otherwise the simpler one is
 /// better.
 const GROWTH_MUST_GAIN: f64 = 0.05;
@@ -199,12 +206,30 @@ fn assemble(
         Shape::Envelope => fitted(shape, &points.uncensored),
         Shape::LeastWaste | Shape::Centre => fitted(shape, &some),
     });
+    let evidence = Evidence {
+        slope: slope(&coordinates(&points.uncensored)),
+        rank_score: kendall_score(&coordinates(&points.uncensored)),
+        growth_gain: described.map(|described| described.growth_gain).or(choice.growth_gain),
+    };
+    let fitted_exponent = exponent;
+    let can_grow = options.max_exponent > 0;
+    let (curve, exponent, largest) = match (curve, exponent, largest) {
+        curve if can_grow => reach::beyond(curve, points, &evidence),
+        curve => curve,
+    };
     let rule = rounded(curve.times(margin.factor), exponent, largest);
     let (rule, raised_by) = above(rule, &points.killed, points);
     // A sampled peak is satisfied by at least as much.
     let sampled: Vec<Point> =
         points.sampled.iter().map(|point| Point { peak: (point.peak - 1.0).max(0.0), ..*point }).collect();
     let (rule, _) = above(rule, &sampled, points);
+    // Whoever asks for hardly any failures does not expect one that the runs showed.
+    let shown: Vec<Point> =
+        points.uncensored.iter().map(|point| Point { peak: (point.peak - 1.0).max(0.0), ..*point }).collect();
+    let rule = match options.objective {
+        Objective::Safe => above(rule, &shown, points).0,
+        Objective::Waste => rule,
+    };
     let typical = match covering {
         Some((curve, exponent, largest)) => rounded(curve, exponent, largest),
         None => {
@@ -213,50 +238,35 @@ fn assemble(
         }
     };
     let inputs = inputs(table, points);
-    let headroom = headroom::headroom(&rule, exponent, points, &predictions, margin.factor);
-    let evidence = Evidence {
-        slope: slope(&coordinates(&points.uncensored)),
-        rank_score: kendall_score(&coordinates(&points.uncensored)),
-        growth_gain: described.map(|described| described.growth_gain).or(choice.growth_gain),
-    };
-    let together = (rule.exponent > 0).then(|| rises_with(by_predictor, predictor)).flatten();
-    let mut warnings = warnings(table, &inputs, &headroom, raised_by);
-    warnings.extend(together.map(|usual| Warning::RiseTogether {
+    let headroom = headroom::headroom(&rule, fitted_exponent, points, &predictions, margin.factor);
+    let held_out = held_out(&predictions, margin.factor, points, points::is_timed(table));
+    let mut warnings = warnings(table, points, &inputs, &headroom, raised_by);
+    let (expected_per_1000, asked_per_1000) = (held_out.failures_per_1000, 1000.0 * options.failures);
+    let more = expected_per_1000 > asked_per_1000;
+    warnings.extend(more.then_some(Warning::MoreFailures { expected_per_1000, asked_per_1000 }));
+    let together = choice.rises_with.filter(|_| rule.exponent > 0 && described.is_none());
+    warnings.extend(together.map(|other| Warning::RiseTogether {
         chosen: table.predictors[predictor].clone(),
-        usual: table.predictors[usual].clone(),
+        other: table.predictors[other].clone(),
     }));
+    let request = typical.at_most(rule);
     Fit {
         rule,
-        request: typical.at_most(rule),
+        request,
+        need: described.and_then(|described| described.in_words(&points.uncensored)),
+        enough_for: reach::reach(&rule, &request, described, points, &evidence),
         lower_bound: false,
         predictor: table.predictors[predictor].clone(),
         other_channels: Vec::new(),
         shape,
         margin: margin.factor,
         inputs,
-        held_out: held_out(&predictions, margin.factor, points, points::is_timed(table)),
+        held_out,
         evidence,
         outliers: outliers(table, predictor, &typical),
         warnings,
         headroom,
     }
-}
-
-/// The first of the more usual predictors that orders the inputs in the same way.
-///
-/// If the sum of the files is larger wherever the largest file is, no run shows which of them the memory follows.
-fn rises_with(by_predictor: &[Points], chosen: usize) -> Option<usize> {
-    let sizes = |place: usize| -> Vec<f64> {
-        let mut points: Vec<&Point> = by_predictor[place].uncensored.iter().collect();
-        points.sort_by_key(|point| point.input);
-        points.iter().map(|point| point.n).collect()
-    };
-    let own = sizes(chosen);
-    (0..chosen).find(|&other| {
-        let mut pairs: Vec<(f64, f64)> = own.iter().copied().zip(sizes(other)).collect();
-        pairs.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
-        pairs.windows(2).all(|pair| (pair[0].0 < pair[1].0) == (pair[0].1 < pair[1].1))
-    })
 }
 
 fn highest(points: &[Point]) -> f64 {
@@ -351,11 +361,28 @@ fn held_out_of(
     HeldOut {
         waste_share,
         waste_gbh: timed.then_some(waste_share * recorded / backtest::GIGABYTE_HOUR),
-        failures_per_1000: 1000.0 * ratios.iter().filter(|ratio| **ratio < 1.0).count() as f64 / count,
+        failures_per_1000: 1000.0 * expected_failures(predictions, &ratios),
         mean_ratio: ratios.iter().sum::<f64>() / count,
         smallest_ratio: ratios.iter().copied().fold(f64::INFINITY, f64::min),
         largest_ratio: ratios.iter().copied().fold(0.0, f64::max),
     }
+}
+
+/// The share of further runs that fails, given the ratios limit / peak of held-out ones.
+///
+/// Of N exchangeable inputs, the next exceeds the highest with probability 1/(N + 1). If the rule leaves room above the
+/// highest, that probability falls with the room, relative to how far the higher half of the needs is spread.
+fn expected_failures(predictions: &[HeldOutPrediction], ratios: &[f64]) -> f64 {
+    let places: BTreeSet<usize> = predictions.iter().map(|one| one.place).collect();
+    let inputs = places.len() as f64;
+    let failed = ratios.iter().filter(|ratio| **ratio < 1.0).count() as f64 / ratios.len().max(1) as f64;
+    let room = ratios.iter().copied().fold(f64::INFINITY, f64::min).ln().clamp(0.0, 100.0);
+    // Few inputs hardly show the spread: it is probably wider, and a power of the room is more careful than an
+    // exponential.
+    let spread = holdout::upper_spread(predictions).max(1e-3) * inputs / (inputs - 3.0).max(1.0);
+    let degrees = (inputs / 2.0).max(1.0);
+    let beyond = 0.5 * (1.0 + room / (spread * degrees)).powf(-degrees);
+    (failed * inputs + beyond) / (inputs + 1.0)
 }
 
 fn outliers(table: &RunTable, predictor: usize, typical: &FittedRule) -> Vec<Outlier> {
@@ -375,7 +402,26 @@ fn outliers(table: &RunTable, predictor: usize, typical: &FittedRule) -> Vec<Out
     outliers
 }
 
-fn warnings(table: &RunTable, inputs: &Inputs, headroom: &Headroom, raised_by: Option<Bytes>) -> Vec<Warning> {
+/// Which sizes to measure next, if there are few: those in the widest gap.
+fn more_sizes(points: &Points) -> Option<MoreSizes> {
+    let mut sizes: Vec<f64> = points.uncensored.iter().map(|point| point.n.max(1.0)).collect();
+    sizes.dedup();
+    let (first, last) = (*sizes.first()?, *sizes.last()?);
+    let widest = sizes.windows(2).map(|pair| (pair[0], pair[1])).max_by(|a, b| (a.1 / a.0).total_cmp(&(b.1 / b.0)));
+    // One gap stands out if it is half of the range, as a ratio.
+    let stands_out = |gap: &(f64, f64)| (gap.1 / gap.0).powi(2) > last / first;
+    let (from, to) = widest.filter(stands_out).unwrap_or((first, last));
+    let sizes = ENOUGH_SIZES.checked_sub(sizes.len()).filter(|sizes| *sizes > 0)?;
+    Some(MoreSizes { sizes, from: Bytes(from as u64), to: Bytes(to as u64) })
+}
+
+fn warnings(
+    table: &RunTable,
+    points: &Points,
+    inputs: &Inputs,
+    headroom: &Headroom,
+    raised_by: Option<Bytes>,
+) -> Vec<Warning> {
     let mut warnings = Vec::new();
     if let Some(factor) = inputs.largest.ratio(inputs.smallest)
         && factor < NARROW
@@ -383,7 +429,7 @@ fn warnings(table: &RunTable, inputs: &Inputs, headroom: &Headroom, raised_by: O
         warnings.push(Warning::NarrowRange { factor });
     }
     if headroom.more_needed > 0 {
-        warnings.push(Warning::FewInputs { more_needed: headroom.more_needed });
+        warnings.push(Warning::FewInputs { more_needed: headroom.more_needed, measure: more_sizes(points) });
     }
     if !points::is_timed(table) {
         warnings.push(Warning::Untimed);
@@ -443,23 +489,24 @@ mod tests {
         }
     }
 
-    fn together(table: &RunTable) -> bool {
-        let fit = fit(table, &FitOptions::default()).unwrap();
-        assert_eq!(fit.predictor, "largest");
-        fit.warnings.iter().any(|warning| matches!(warning, Warning::RiseTogether { .. }))
-    }
-
     #[test]
-    fn measures_that_rise_together_are_told() {
-        // Each input has the files of the one before, and a larger one: 8 MiB + 3.6 times the sum looks like a square.
+    fn a_measure_that_rises_with_the_usual_one_is_not_chosen_but_told() {
+        // Each input has the files of the one before, and a larger one.
         let mut sizes: Vec<[u64; 2]> = Vec::new();
         for largest in 3..=12 {
             let before = sizes.last().map_or(0, |[sum, _]| *sum);
             sizes.push([before + largest, largest]);
         }
-        assert!(together(&table(&sizes, |[sum, _]| (8 << 20) + sum * (36 << 20) / 10)));
+        let fitted = |sizes: &[[u64; 2]], peak: fn(&[u64; 2]) -> u64| {
+            let fit = fit(&table(sizes, peak), &FitOptions::default()).unwrap();
+            let told = fit.warnings.iter().any(|warning| matches!(warning, Warning::RiseTogether { .. }));
+            (fit.predictor, told)
+        };
+        // 8 MiB + 3.6 times the sum looks like a square of the largest.
+        assert_eq!(fitted(&sizes, |[sum, _]| (8 << 20) + sum * (36 << 20) / 10), ("sum".into(), false));
+        assert_eq!(fitted(&sizes, |[_, largest]| largest << 24).0, "sum");
         // An input with many small files shows that only the largest counts.
-        sizes.push([90, 3]);
-        assert!(!together(&table(&sizes, |[_, largest]| (largest * largest) << 21)));
+        sizes.extend([[90, 3], [80, 4], [85, 6]]);
+        assert_eq!(fitted(&sizes, |[_, largest]| largest << 24), ("largest".into(), false));
     }
 }

@@ -114,6 +114,7 @@ pub fn calibrate(group: &Group, options: &CalibrationOptions<'_>) -> Result<Cali
         *also = written_also(also, target, whole);
     }
     found.warnings.extend(found.extrapolated(options.for_sizes.iter().copied()));
+    found.warnings.extend(found.not_enough(options.for_sizes.iter().copied()));
     found.warnings.extend(group.warnings.iter().cloned());
     let covered = (found.inputs.smallest, found.inputs.largest);
     let size = |run: &SizedRun| run.sizes.get(predictor).copied();
@@ -213,9 +214,10 @@ fn declaration(group: &Group, fitted: &Fit, measure: &Measure, for_sizes: &[Byte
     let request = scaled(&fitted.request, measure, fitted, group, |also| also.request_coefficient);
     let others = limit.growth.iter().filter(|growth| growth.measure != *measure);
     let others: String = others.map(|growth| format!(", {} ({})", growth.largest, growth.measure)).collect();
-    let inputs = match limit.growth.is_empty() {
-        true => format!("inputs of any size, measured up to {}", fitted.inputs.largest),
-        false => format!("inputs of up to {largest} ({measure}){others}"),
+    let inputs = match (limit.growth.is_empty(), fitted.enough_for) {
+        (true, Some(reach)) => format!("inputs of up to {}, measured up to {}", reach.limit, fitted.inputs.largest),
+        (true, None) => format!("inputs of any size, measured up to {}", fitted.inputs.largest),
+        (false, _) => format!("inputs of up to {largest} ({measure}){others}"),
     };
     let fixed_limit = limit.at(for_n(largest, measure));
     let request_at = request.at(for_n(fitted.inputs.median.min(largest), measure));

@@ -10,8 +10,9 @@ use super::{FEWEST_INPUTS, FitOptions, GROWTH_MUST_GAIN, coordinates};
 /// A rule that grows requires a rank correlation of sizes and peaks of at least this standard normal score. Chance
 /// exceeds it once in 15 tasks; three inputs in perfect order reach 1.57.
 const GROWTH_MUST_SCORE: f64 = 1.5;
-/// A less usual predictor has to cost this share less than a more usual one: sizes of one input are alike.
-const MEASURE_MUST_GAIN: f64 = 0.03;
+/// A less usual predictor has to cost this share less than a more usual one. Sizes of one input are alike: a choice
+/// among many for a small gain makes more of the further runs fail.
+const MEASURE_MUST_GAIN: f64 = 0.2;
 /// If there are more points, this many represent them while candidates are compared.
 const MOST_POINTS: usize = 1500;
 
@@ -33,6 +34,8 @@ pub(super) struct Choice {
     pub(super) growth_gain: Option<f64>,
     /// The cost of the best constant.
     pub(super) constant_cost: f64,
+    /// A predictor that costs less than the chosen one, but rises together with it.
+    pub(super) rises_with: Option<usize>,
 }
 
 /// The exponents that a rule can have.
@@ -44,6 +47,7 @@ pub(super) fn exponents(options: &FitOptions) -> Vec<f64> {
 pub(super) fn choose(by_predictor: &[Points], powers: &[f64], options: &FitOptions) -> Option<Choice> {
     let care = options.objective.care(options.failures);
     let (mut floor, mut growing, mut allowed): (Option<Candidate>, _, _) = (None, None, None);
+    let mut rises_with = None;
     for (predictor, points) in by_predictor.iter().enumerate() {
         let (mut floor_here, mut growing_here, mut allowed_here) = (None, None, None);
         if points.distinct_sizes() < FEWEST_INPUTS {
@@ -71,6 +75,13 @@ pub(super) fn choose(by_predictor: &[Points], powers: &[f64], options: &FitOptio
         let all = [(&mut floor, floor_here), (&mut growing, growing_here), (&mut allowed, allowed_here)];
         for (best, here) in all {
             let Some(here) = here else { continue };
+            if let Some(known) = best.as_ref().filter(|known| known.predictor != predictor)
+                && rise_together(&by_predictor[known.predictor], points)
+            {
+                let is_better = here.power > 0.0 && is_clearly_better(&here, known, care);
+                rises_with = rises_with.or(is_better.then_some(predictor));
+                continue;
+            }
             keep_measure(best, here, care);
         }
     }
@@ -81,7 +92,7 @@ pub(super) fn choose(by_predictor: &[Points], powers: &[f64], options: &FitOptio
         Some(allowed) if allowed.margin.cost * (1.0 + GROWTH_MUST_GAIN) < floor.margin.cost => allowed,
         Some(_) | None => floor,
     };
-    Some(Choice { best, growth_gain, constant_cost })
+    Some(Choice { best, growth_gain, constant_cost, rises_with })
 }
 
 /// Replaces the best candidate with the same predictor if this one costs less.
@@ -94,14 +105,28 @@ fn keep_cheaper(best: &mut Option<Candidate>, candidate: Candidate) {
 /// Replaces the best candidate if this one has a clearly better predictor, and not only a margin that was chosen on its
 /// test data.
 fn keep_measure(best: &mut Option<Candidate>, candidate: Candidate, care: Care) {
-    let honest = |candidate: &Candidate| holdout::honest_cost(&candidate.predictions, care).unwrap_or(f64::INFINITY);
-    let least = 1.0 - MEASURE_MUST_GAIN;
-    let is_better = best.as_ref().is_none_or(|best| {
-        candidate.margin.cost < best.margin.cost * least && honest(&candidate) < honest(best) * least
-    });
-    if is_better {
+    if best.as_ref().is_none_or(|best| is_clearly_better(&candidate, best, care)) {
         *best = Some(candidate);
     }
+}
+
+fn is_clearly_better(candidate: &Candidate, best: &Candidate, care: Care) -> bool {
+    let honest = |candidate: &Candidate| holdout::honest_cost(&candidate.predictions, care).unwrap_or(f64::INFINITY);
+    let least = 1.0 - MEASURE_MUST_GAIN;
+    candidate.margin.cost < best.margin.cost * least && honest(candidate) < honest(best) * least
+}
+
+/// Whether two predictors order the inputs in the same way. If the sum of the files is larger wherever the largest file
+/// is, no run shows which of them the memory follows.
+fn rise_together(one: &Points, other: &Points) -> bool {
+    let sizes = |points: &Points| -> Vec<f64> {
+        let mut points: Vec<&Point> = points.uncensored.iter().collect();
+        points.sort_by_key(|point| point.input);
+        points.iter().map(|point| point.n).collect()
+    };
+    let mut pairs: Vec<(f64, f64)> = sizes(one).into_iter().zip(sizes(other)).collect();
+    pairs.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    pairs.windows(2).all(|pair| (pair[0].0 < pair[1].0) == (pair[0].1 < pair[1].1))
 }
 
 /// All points, or as many as can be compared in reasonable time: spread evenly over the sizes, including the largest

@@ -5,11 +5,13 @@
 //! outgrow it: where the sum describes held-out inputs clearly better, it says what larger inputs need.
 
 use crate::model::fit::Form;
+use crate::model::units::Bytes;
 
 use super::FitOptions;
 use super::choose::{Candidate, Choice, choose, representatives};
 use super::holdout::{self, HeldOutPrediction};
 use super::points::{Point, Points};
+use super::result::Need;
 use super::shape::{Curve, Shape, raise};
 use super::waste::waste;
 
@@ -49,11 +51,25 @@ pub(super) fn describe(by_predictor: &[Points], options: &FitOptions, rule: &Cho
 }
 
 impl Described {
+    /// The need of an input of n bytes; `None` without points.
+    pub(super) fn need(&self, points: &[Point]) -> Option<impl Fn(f64) -> f64 + use<>> {
+        let (need, largest) = holdout::whole(self.best.shape, Form::Sum, self.best.power, points)?;
+        let power = self.best.power;
+        Some(move |n| need.at(raise(n, power, largest)))
+    }
+
+    /// The need as base and growth, for people.
+    pub(super) fn in_words(&self, points: &[Point]) -> Option<Need> {
+        let (need, largest) = holdout::whole(self.best.shape, Form::Sum, self.best.power, points)?;
+        let coefficient = need.slope / largest.powf(self.best.power);
+        Some(Need { base_bytes: Bytes(need.base.max(0.0) as u64), coefficient, exponent: self.best.power })
+    }
+
     /// The rule that covers the need of these points and of larger inputs with the least waste, with its exponent and
     /// the size that its slope refers to. It has no margin.
     pub(super) fn covering(&self, points: &[Point], options: &FitOptions) -> Option<(Curve, u32, f64)> {
-        let (need, largest) = holdout::whole(self.best.shape, Form::Sum, self.best.power, points)?;
-        let need = |n: f64| need.at(raise(n, self.best.power, largest));
+        let need = self.need(points)?;
+        let largest = points.iter().map(|point| point.n).fold(0.0, f64::max);
         let wall: f64 = points.iter().map(|point| point.wall).sum();
         let mut all: Vec<Point> = points.iter().map(|point| Point { peak: need(point.n), ..*point }).collect();
         all.extend(BEYOND.map(|far| Point {

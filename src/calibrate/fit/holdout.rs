@@ -237,7 +237,7 @@ impl Needs {
 }
 
 /// The mean deviation of the upper half of the relative residuals from their median.
-fn upper_spread(predictions: &[HeldOutPrediction]) -> f64 {
+pub(super) fn upper_spread(predictions: &[HeldOutPrediction]) -> f64 {
     let mut residuals: Vec<f64> = predictions.iter().map(|one| (one.peak / one.limit.max(1.0)).ln()).collect();
     residuals.sort_by(f64::total_cmp);
     let upper = &residuals[residuals.len() / 2..];

@@ -59,8 +59,9 @@ impl Fit {
         self.lower_bound = true;
         self.inputs.sampled = runs.iter().filter(|run| run.censoring == Censoring::LowerBound).count();
         self.headroom = headroom::from_counts(0, 0, self.headroom.parameters, &[], self.margin);
-        self.warnings.retain(|warning| !matches!(warning, Warning::FewInputs { .. }));
-        self.warnings.push(Warning::FewInputs { more_needed: self.headroom.more_needed });
+        self.enough_for = None;
+        self.warnings.retain(|warning| !matches!(warning, Warning::FewInputs { .. } | Warning::MoreFailures { .. }));
+        self.warnings.push(Warning::FewInputs { more_needed: self.headroom.more_needed, measure: None });
         self
     }
 }
@@ -357,6 +358,9 @@ fn assembled(group: &Group, runs: &[Run], single: &Fit, best: &HeldOutResult, ga
             runs.iter().map(|run| (run.peak, run.wall)),
             is_timed(&group.table),
         ),
+        // The need of one channel alone says nothing about several.
+        need: None,
+        enough_for: None,
         ..single.clone()
     };
     fit.inputs.smallest = sizes().min().unwrap_or_default();
@@ -383,6 +387,6 @@ fn assembled(group: &Group, runs: &[Run], single: &Fit, best: &HeldOutResult, ga
     fit.outliers.clear();
     fit.warnings.retain(|warning| !matches!(warning, Warning::FewInputs { .. } | Warning::RiseTogether { .. }));
     let more_needed = fit.headroom.more_needed;
-    fit.warnings.extend((more_needed > 0).then_some(Warning::FewInputs { more_needed }));
+    fit.warnings.extend((more_needed > 0).then_some(Warning::FewInputs { more_needed, measure: None }));
     fit
 }

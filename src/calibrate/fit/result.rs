@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Headroom, Shape};
+use super::{Headroom, Reach, Shape};
 use crate::model::fit::{FittedRule, Form, Growth};
 use crate::model::units::Bytes;
 use crate::stats::trend::Slope;
@@ -28,6 +28,12 @@ pub struct Fit {
     pub other_channels: Vec<OtherChannel>,
     /// The shape with the best prediction of held-out runs.
     pub shape: Shape,
+    /// The need as base plus growth, where that describes held-out inputs clearly better than the rule does: the rule
+    /// covers it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub need: Option<Need>,
+    /// The sizes up to which limit and request are enough; `None` if that is not known.
+    pub enough_for: Option<Reach>,
     /// The factor on the curve; below 1 if occasional failures are cheaper.
     pub margin: f64,
     /// The data it was fitted to.
@@ -42,6 +48,27 @@ pub struct Fit {
     pub outliers: Vec<Outlier>,
     /// Warnings about this rule.
     pub warnings: Vec<Warning>,
+}
+
+/// What the runs need: base + coefficient · n^exponent, without a margin.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Need {
+    /// The constant part.
+    pub base_bytes: Bytes,
+    /// The factor of n^exponent, which is in bytes.
+    pub coefficient: f64,
+    /// The exponent of n; sorting, for example, has one between 1 and 1.25.
+    pub exponent: f64,
+}
+
+impl fmt::Display for Need {
+    /// For people: `14 MiB + 3.02*n`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { base_bytes, coefficient, exponent } = self;
+        let digits = (2.0 - coefficient.abs().log10().floor()).clamp(0.0, 30.0) as usize;
+        write!(f, "{base_bytes} + {coefficient:.digits$}*n")?;
+        if *exponent == 1.0 { Ok(()) } else { write!(f, "**{exponent}") }
+    }
 }
 
 /// The part of a rule for another channel.
@@ -107,7 +134,8 @@ pub struct HeldOut {
     pub waste_share: f64,
     /// The same over all recorded runs, in GB·h; `None` if times are unknown.
     pub waste_gbh: Option<f64>,
-    /// Failures on the first try per 1000 runs.
+    /// Failures on the first try per 1000 further runs, as far as the held-out inputs show: even if none of them failed,
+    /// the next input may.
     pub failures_per_1000: f64,
     /// The mean of limit / peak.
     pub mean_ratio: f64,
@@ -153,12 +181,12 @@ pub enum Warning {
         /// The largest size divided by the smallest.
         factor: f64,
     },
-    /// A more usual predictor is larger wherever the chosen one is: only the form of the curve distinguishes them.
+    /// Another predictor is larger wherever that of the rule is and would fit better: no run shows which one counts.
     RiseTogether {
         /// The predictor of the rule.
         chosen: String,
         /// The other candidate.
-        usual: String,
+        other: String,
     },
     /// Some requested sizes are outside of those measured.
     Extrapolated {
@@ -196,7 +224,35 @@ pub enum Warning {
     FewInputs {
         /// How many more distinct inputs 95 % of further inputs with 95 % confidence requires.
         more_needed: usize,
+        /// Which sizes would tell most; `None` if there are enough of them.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        measure: Option<MoreSizes>,
     },
+    /// More of the further runs may fail than was asked for.
+    MoreFailures {
+        /// Failures per 1000 further runs.
+        expected_per_1000: f64,
+        /// The failures asked for.
+        asked_per_1000: f64,
+    },
+    /// The limit is not known to be enough for a requested size.
+    NotEnough {
+        /// The requested size.
+        n: Bytes,
+        /// The size up to which the limit is enough.
+        enough_for: Bytes,
+    },
+}
+
+/// Sizes to measure next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct MoreSizes {
+    /// How many.
+    pub sizes: usize,
+    /// Above this size …
+    pub from: Bytes,
+    /// … and below this one.
+    pub to: Bytes,
 }
 
 impl fmt::Display for Warning {
@@ -205,9 +261,9 @@ impl fmt::Display for Warning {
             Self::NarrowRange { factor } => {
                 write!(f, "the largest input is only {factor:.2} times the smallest; other sizes are extrapolated")
             }
-            Self::RiseTogether { chosen, usual } => write!(
+            Self::RiseTogether { chosen, other } => write!(
                 f,
-                "{usual} grows along with {chosen} from input to input and may be the actual cause: measure inputs in \
+                "{other} grows along with {chosen} from input to input and may be the actual cause: measure inputs in \
                  which they differ before relying on the rule"
             ),
             Self::Extrapolated { n, factor } if *factor > 1.0 => {
@@ -239,8 +295,23 @@ impl fmt::Display for Warning {
             Self::SeveralImages { images } => {
                 write!(f, "the runs used {images} different images, whose needs may differ")
             }
-            Self::FewInputs { more_needed } => {
+            Self::FewInputs { measure: Some(MoreSizes { sizes, from, to }), .. } => {
+                let plural = if *sizes == 1 { "" } else { "s" };
+                write!(
+                    f,
+                    "few sizes: measure {sizes} more size{plural} between {from} and {to} before relying on the rule"
+                )
+            }
+            Self::FewInputs { more_needed, measure: None } => {
                 write!(f, "measure {more_needed} more inputs before relying on the rule for 95 % of all runs")
+            }
+            Self::MoreFailures { expected_per_1000, asked_per_1000 } => write!(
+                f,
+                "about {expected_per_1000:.0} of 1000 further runs may fail, more than the {asked_per_1000:.0} asked for: \
+                 only more inputs can show less"
+            ),
+            Self::NotEnough { n, enough_for } => {
+                write!(f, "the limit is known to be enough for inputs up to {enough_for}, not for {n}")
             }
         }
     }
@@ -264,6 +335,13 @@ impl Fit {
         } else {
             None
         }
+    }
+
+    /// The warning for these sizes, if the limit is not known to be enough for the largest of them.
+    pub fn not_enough(&self, sizes: impl IntoIterator<Item = Bytes>) -> Option<Warning> {
+        let reach = self.enough_for.filter(|reach| !reach.all_judged)?;
+        let n = sizes.into_iter().max().filter(|n| *n > reach.limit)?;
+        Some(Warning::NotEnough { n, enough_for: reach.limit })
     }
 
     /// The warning for these sizes, if any is outside of those measured.

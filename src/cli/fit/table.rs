@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use highwater::calibrate::fit::{Backtest, Calibration, Fit, ForSize, Group, Target, Warning};
-use highwater::model::fit::FittedRule;
+use highwater::model::fit::{FittedRule, Form};
+use highwater::model::units::Bytes;
 use highwater::report::emit::snippet;
 
 use crate::cli::output;
@@ -35,7 +36,9 @@ fn overview(fitted: &[(&Group, Calibration)], against: Option<&FittedRule>) -> S
     text.push_str("coverage: at least this share of further inputs fits, with 95 % confidence\n");
     let notes = fitted.iter().flat_map(|(group, result)| {
         let name = group.name().unwrap_or_default();
-        let warnings = result.fit.warnings.iter().filter(|one| !matches!(one, Warning::FewInputs { .. }));
+        // Columns say the same.
+        let in_columns = |one: &&Warning| matches!(one, Warning::FewInputs { .. } | Warning::MoreFailures { .. });
+        let warnings = result.fit.warnings.iter().filter(move |one| !in_columns(one));
         warnings.map(move |warning| format!("{name}: {warning}\n"))
     });
     let notes: String = notes.map(|note| printable(note.trim_end()) + "\n").collect();
@@ -60,9 +63,12 @@ fn one(group: &Group, fitted: &Calibration, against: Option<&FittedRule>) -> Str
         rows.push(("", format!("or {growth}, whichever is larger   where n is {}", also.predictor)));
     }
     rows.push(("request", format!("{}{}", at_least(fit), fit.request.readable())));
+    rows.extend(exceeded(fit).map(|text| ("", text)));
     if *target == Target::Kubernetes {
         rows.push(("effective", format!("{}   including the platform's margin of 1.1", effective.readable())));
     }
+    rows.push(("enough for", enough_for(fit)));
+    rows.push(("because", because(fit)));
     rows.push(("fitted to", inputs(fit)));
     rows.push(("evidence", evidence(fit)));
     rows.push(("held out", held_out(fit)));
@@ -87,6 +93,7 @@ fn one(group: &Group, fitted: &Calibration, against: Option<&FittedRule>) -> Str
     }
     text.push('\n');
     text.push_str(&table(&COMPARED, compared(group, fitted, against)));
+    text.push_str("waste: memory reserved in vain times its time, in gigabyte hours (GBh); held out: inputs that the rule was\nnot fitted to\n");
     if let Some(documented) = &fitted.documented {
         text.push_str("\nfor task.json or processing-container.json (--write inserts it):\n");
         text.push_str(&snippet(documented));
@@ -97,6 +104,59 @@ fn one(group: &Group, fitted: &Calibration, against: Option<&FittedRule>) -> Str
 /// Marks a rule that was fitted to lower bounds.
 fn at_least(fit: &Fit) -> &'static str {
     if fit.lower_bound { "at least " } else { "" }
+}
+
+/// How many of the measured inputs the limit does not cover.
+fn exceeded(fit: &Fit) -> Option<String> {
+    let (exceeded, inputs) = (fit.headroom.exceeded, fit.headroom.inputs);
+    let text = format!(
+        "{exceeded} of {inputs} measured inputs need more than this limit and would be retried; --objective safe covers them"
+    );
+    (exceeded > 0).then_some(text)
+}
+
+fn enough_for(fit: &Fit) -> String {
+    let Some(reach) = fit.enough_for else { return "unknown".to_owned() };
+    let largest = fit.inputs.largest;
+    let request = match reach.request {
+        Bytes::ZERO => String::new(),
+        request => format!("; the request for inputs up to {request}"),
+    };
+    match reach.all_judged {
+        true => format!("inputs up to {}, 4 times the largest measured, or more{request}", reach.limit),
+        false if reach.limit > largest => {
+            format!("inputs up to {}; the largest measured has {largest}{request}", reach.limit)
+        }
+        false => format!("inputs up to {}{request}", reach.limit),
+    }
+}
+
+/// Why the rule is what it is.
+fn because(fit: &Fit) -> String {
+    let at_largest = FittedRule { base_bytes: Bytes::ZERO, ..fit.rule }.limit(fit.inputs.largest);
+    let mut text = match (&fit.need, fit.rule.form, fit.rule.exponent) {
+        (Some(need), _, _) => format!(
+            "a run needs {need}; a rule of the Task API cannot add the two, so this one covers the sum and gives some \
+             inputs more"
+        ),
+        (None, Form::Sum, _) => "base plus growth describes held-out inputs best".to_owned(),
+        (None, Form::Max, 0) => "a constant describes held-out inputs best".to_owned(),
+        (None, Form::Max, _) if at_largest <= fit.rule.base_bytes && fit.other_channels.is_empty() => {
+            "a constant describes held-out inputs best; but larger inputs tended to need more, so beyond those \
+             measured the limit grows with n"
+                .to_owned()
+        }
+        (None, Form::Max, _) => "the larger of base and growth describes held-out inputs best".to_owned(),
+    };
+    let margin = fit.margin;
+    let _ = match margin {
+        1.0 => Ok(()),
+        _ if margin > 1.0 => {
+            write!(text, "; margin {margin:.2}, because held-out inputs needed more than those fitted")
+        }
+        _ => write!(text, "; margin {margin:.2}, because an occasional retry costs less than reserving for every run"),
+    };
+    text
 }
 
 fn inputs(fit: &Fit) -> String {
@@ -132,7 +192,8 @@ fn evidence(fit: &Fit) -> String {
         Some(gain) => format!("growth costs {:.0} % more than a constant on held-out inputs", -100.0 * gain),
         None => "growth could not be evaluated".to_owned(),
     };
-    let verdict = if fit.rule.exponent == 0 { "no usable relation, constant only: " } else { "" };
+    let is_flat = fit.evidence.slope.is_none_or(|slope| slope.low <= 0.0);
+    let verdict = if fit.rule.exponent == 0 && is_flat { "no usable relation, constant only: " } else { "" };
     let seen = if fit.lower_bound { "from lower bounds of the peaks: " } else { "" };
     format!("{seen}{verdict}{slope}; {gain}")
 }
@@ -155,8 +216,8 @@ fn held_out(fit: &Fit) -> String {
     let held_out = &fit.held_out;
     let seen = if fit.lower_bound { "from lower bounds of the peaks: " } else { "" };
     format!(
-        "{seen}limit/peak {:.2} on average ({:.2} to {:.2}); {:.0} failures per 1000 runs; waste {:.1} % of the memory \
-         needed",
+        "{seen}limit/peak {:.2} on average ({:.2} to {:.2}); of 1000 further runs about {:.0} fail at first; waste {:.1} % \
+         of the memory needed",
         held_out.mean_ratio,
         held_out.smallest_ratio,
         held_out.largest_ratio,
@@ -175,9 +236,11 @@ fn headroom(fit: &Fit) -> String {
         return format!("unknown from lower bounds: 95 % needs {} inputs with exact peaks", headroom.more_needed);
     }
     let mut text = format!(
-        "{} inputs, {above}: at least {:.0} % of further inputs fit, with 95 % confidence",
+        "{} inputs, {above}: at least {:.0} % of further inputs of {} to {} fit, with 95 % confidence",
         headroom.inputs,
-        (100.0 * headroom.content).floor()
+        (100.0 * headroom.content).floor(),
+        fit.inputs.smallest,
+        fit.inputs.largest
     );
     if headroom.more_needed > 0 {
         let _ = write!(text, "; 95 % needs {} more", headroom.more_needed);

@@ -12,6 +12,8 @@ use crate::model::units::Bytes;
 
 /// The most extensions whose files are measured separately.
 const MOST_EXTENSIONS: usize = 6;
+/// Files with less than this share of the bytes of the inputs do not make up n.
+const LEAST_SHARE: f64 = 0.01;
 const MODES: [Mode; 3] = [Mode::Sum, Mode::MaxFileSize, Mode::MaxItemSum];
 
 /// The inputs of a task's runs.
@@ -89,14 +91,24 @@ impl Inputs {
     }
 
     /// The measures that give every run a size, preferred ones first, with the locations of these sizes.
+    ///
+    /// Without those of so few bytes that they cannot be what the memory follows, unless there are no others.
     pub(super) fn measures(&self, inputs: impl Iterator<Item = Input> + Clone) -> Vec<(Measure, Sources)> {
+        let all_bytes: f64 = inputs.clone().map(|input| self.all_bytes(input)).sum();
+        let kept = self.measures_of(inputs.clone(), LEAST_SHARE * all_bytes);
+        if kept.is_empty() { self.measures_of(inputs, 0.0) } else { kept }
+    }
+
+    fn measures_of(&self, inputs: impl Iterator<Item = Input> + Clone, least: f64) -> Vec<(Measure, Sources)> {
         let mut kept: Vec<(Measure, Sources)> = Vec::new();
         for measure in self.candidates(inputs.clone()) {
             let sources: Sources = self.shapes.iter().map(|slots| source(slots, &measure)).collect();
+            let bytes: f64 = inputs.clone().map(|input| self.sum(input, &sources).0 as f64).sum();
             // Skip a measure that gives the same sizes as an earlier one, such as the largest of single files.
             let differs =
                 |known: &Sources| inputs.clone().any(|input| self.value(input, known) != self.value(input, &sources));
-            if sources.iter().all(Option::is_some) && kept.iter().all(|(_, known)| differs(known)) {
+            let is_known = sources.iter().all(Option::is_some);
+            if is_known && bytes >= least && kept.iter().all(|(_, known)| differs(known)) {
                 kept.push((measure, sources));
             }
         }
@@ -109,6 +121,21 @@ impl Inputs {
             Some(Some(Source::Slot { index, mode })) => self.sizes[input.first as usize + index][*mode],
             Some(Some(Source::Nothing) | None) | None => Bytes::ZERO,
         }
+    }
+
+    /// The bytes of all files that a measure counts.
+    fn sum(&self, input: Input, sources: &Sources) -> Bytes {
+        match sources.get(input.shape as usize) {
+            Some(Some(Source::Slot { index, .. })) => self.sizes[input.first as usize + index][0],
+            Some(Some(Source::Nothing) | None) | None => Bytes::ZERO,
+        }
+    }
+
+    /// The bytes of all channels of an input.
+    fn all_bytes(&self, input: Input) -> f64 {
+        let slots = self.shapes[input.shape as usize].iter().enumerate();
+        let channels = slots.filter(|(_, slot)| matches!(slot, Slot::Channel { .. }));
+        channels.map(|(index, _)| self.sizes[input.first as usize + index][0].0 as f64).sum()
     }
 
     fn candidates(&self, inputs: impl Iterator<Item = Input> + Clone) -> Vec<Measure> {
