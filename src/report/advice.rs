@@ -21,6 +21,21 @@ impl Report {
     }
 }
 
+/// Of several tasks in the records, each command names its own.
+pub(super) fn name_tasks(report: &mut Report) {
+    if report.tasks.len() < 2 {
+        return;
+    }
+    for task in &mut report.tasks {
+        let option = format!(" --task {}", shell(&task.name));
+        for command in task.advice.iter_mut().filter_map(|one| one.command.as_mut()) {
+            if command.starts_with("highwater fit ") {
+                command.push_str(&option);
+            }
+        }
+    }
+}
+
 /// What to do, most important first.
 pub(super) fn advise(task: &TaskReport) -> Vec<Advice> {
     let mut advice = Vec::new();

@@ -33,7 +33,9 @@ impl Report {
     /// A report on these tasks.
     pub fn new(tasks: Vec<TaskReport>, notes: Vec<String>) -> Self {
         let made_by = format!("highwater {}", env!("CARGO_PKG_VERSION"));
-        Self { schema_version: SCHEMA_VERSION, made_by, tasks, notes }
+        let mut report = Self { schema_version: SCHEMA_VERSION, made_by, tasks, notes };
+        advice::name_tasks(&mut report);
+        report
     }
 }
 

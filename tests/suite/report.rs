@@ -318,6 +318,20 @@ fn the_advised_command_works() {
     Command::new("sh").args(["-c", &script]).current_dir(folder.0.path()).assert().success();
     let written = fs::read_to_string(folder.path("task.json")).unwrap();
     assert!(!written.contains("\"3.4*n\""), "{written}");
+
+    // With several tasks in the records, each command names its own.
+    let two = folder.changed("two.jsonl", |place, record| {
+        let name = if place % 2 == 0 { "one task" } else { "other" };
+        record["subject"]["name"] = json!(name);
+        record["prediction"]["task"]["name"] = json!(name);
+    });
+    let report = ok(folder.report(&[two.to_str().unwrap()]));
+    for name in ["'one task'", "other"] {
+        let option = format!(" --task {name}\n");
+        let command = report.lines().find(|line| format!("{line}\n").ends_with(&option)).unwrap();
+        let script = format!("exec {}{} --dry-run", env!("CARGO_BIN_EXE_highwater"), &command["    highwater".len()..]);
+        Command::new("sh").args(["-c", &script]).current_dir(folder.0.path()).assert().success();
+    }
 }
 
 #[test]

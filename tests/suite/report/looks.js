@@ -39,14 +39,14 @@ for (const svg of [...document.querySelectorAll("svg")].filter(shown)) {
     if (ems < 10.5) complaints.push(`"${words(text)}" is only ${ems.toFixed(1)} px high`);
   }
 }
-// The legend, which is the text that is not muted: each name and the swatch before it are apart from the name before.
+// The legend, which is the text that is not muted: each name and the swatch of 22 px before it are apart from the name before.
 for (const svg of [...document.querySelectorAll("svg")].filter(shown)) {
   const scale = svg.getBoundingClientRect().width / Number(svg.getAttribute("width"));
   const names = [...svg.querySelectorAll('text[fill="#1F2933"]')].map((text) => [text, text.getBoundingClientRect()]);
   for (const [first, a] of names) {
     for (const [second, b] of names) {
       const isNext = Math.abs(a.top - b.top) < 2 && b.left > a.left;
-      if (isNext && b.left - a.right < 22 * scale) complaints.push(`"${words(first)}" touches the swatch of "${words(second)}"`);
+      if (isNext && b.left - a.right < 28 * scale) complaints.push(`"${words(first)}" touches the swatch of "${words(second)}"`);
     }
   }
 }
