@@ -181,6 +181,11 @@ record-segment: release
 gate checks="200" planted="50":
     tests/gate {{ checks }} {{ planted }}
 
+# How far fitted rules reach: eight programs of Debian, fitted on small inputs and judged on larger ones; needs exact
+# peaks. With --trial, four other programs.
+programs *options: release
+    HIGHWATER=target/dist/highwater tests/programs {{ options }}
+
 # Records the hosts of fixtures/hosts anew.
 record-hosts:
     fixtures/hosts/record

@@ -4,8 +4,10 @@
 //! Everything here is a pure function of records and of the rule fitted to them: the same records give the same bytes
 //! on every machine and at any time.
 
+mod advice;
 mod assemble;
 pub mod check;
+mod column;
 mod csv;
 mod describe;
 pub mod emit;
@@ -14,6 +16,7 @@ mod html;
 mod markdown;
 pub mod model;
 pub mod plot;
+mod rows;
 mod table;
 mod verdict;
 mod words;

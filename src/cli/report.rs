@@ -27,14 +27,14 @@ Examples:
                                                 memory over time of this run instead of the one
                                                 with the highest peak
 
-Records are written by `highwater run --record` and `highwater sweep`. The same records always give the same bytes. \
-If there are more than 10,000 runs, the report lists only the run with the highest peak of each cell. All other \
+Records are written by `highwater run --record` and `highwater sweep`. The same command on the same records always \
+gives the same bytes. If there are more than 10,000 runs, the report lists only the run with the highest peak of each cell. All other \
 numbers cover all runs. `highwater export` writes every run. `highwater schema report` prints the schema of the JSON.
 
 Exit status: 0 the report is written, whatever it says; 2 invalid records; 3 an output cannot be written; 5 no runs \
 in the records.";
 
-/// Report on recorded runs: verdict, rules, plots, every run, and how it was measured.
+/// Report on recorded runs: verdict, what to do about it, plots, every run, and how it was measured.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct ReportArgs {
@@ -136,6 +136,13 @@ fn report_on(args: &ReportArgs) -> Result<Report, Failure> {
     options.pool_parameters = args.pool_parameters;
     options.run.clone_from(&args.run);
     let report = report_files(now, earlier, &options, &mut records::say_unusable).map_err(no_report)?;
+    let report = match args.records.as_slice() {
+        // A pipe cannot be read again.
+        [.., path] if now.len() == 1 && (path.is_file() || path.is_dir()) => {
+            report.with_records(&path.to_string_lossy())
+        }
+        _ => report,
+    };
     if report.notes.contains(&too_many()) {
         output::say(&format!("highwater: {}", too_many()));
     }

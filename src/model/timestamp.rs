@@ -41,6 +41,11 @@ impl Timestamp {
         self.0.strftime("%F").to_string()
     }
 
+    /// The time of day in UTC, such as `12:00`.
+    pub fn minute(self) -> String {
+        self.0.strftime("%H:%M").to_string()
+    }
+
     /// The day and time in UTC for names of files, such as `20260131T120000`.
     pub fn compact(self) -> String {
         self.0.strftime("%Y%m%dT%H%M%S").to_string()

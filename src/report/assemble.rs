@@ -3,6 +3,7 @@
 mod cells;
 mod compared;
 mod environment;
+mod provenance;
 mod rules;
 mod run;
 mod warnings;
@@ -12,7 +13,7 @@ use std::collections::BTreeMap;
 use super::model::{
     Environment, Fitted, Found, Measured, Report, Run, SCHEMA_VERSION, TaskReport, Timeline, Totals, Warning,
 };
-use super::verdict;
+use super::{advice, verdict};
 use crate::model::fit::Censoring;
 use crate::model::observation::{Observation, Series};
 use crate::model::units::Bytes;
@@ -20,6 +21,7 @@ use crate::model::units::Bytes;
 use cells::{CellKey, Peaks, finish_cells, standing};
 use compared::compared;
 use environment::{environment, image, measured};
+use provenance::Origin;
 use rules::{InUse, Scores};
 use run::{label, run, thinned};
 use warnings::{Note, WARNINGS, warn, warnings};
@@ -31,7 +33,9 @@ impl Report {
     /// A report on these tasks.
     pub fn new(tasks: Vec<TaskReport>, notes: Vec<String>) -> Self {
         let made_by = format!("highwater {}", env!("CARGO_PKG_VERSION"));
-        Self { schema_version: SCHEMA_VERSION, made_by, tasks, notes }
+        let mut report = Self { schema_version: SCHEMA_VERSION, made_by, tasks, notes };
+        advice::name_tasks(&mut report);
+        report
     }
 }
 
@@ -89,6 +93,7 @@ pub struct Builder {
     in_use: InUse,
     measured: Vec<Measured>,
     environments: Vec<Environment>,
+    origin: Origin,
     counts: [usize; 6],
     warnings: Vec<(Note, Warning)>,
     /// The indices of the outliers among all runs, by rank.
@@ -124,6 +129,7 @@ impl Builder {
             in_use: InUse::default(),
             measured: Vec::new(),
             environments: Vec::new(),
+            origin: Origin::default(),
             counts: [0; 6],
             warnings: Vec::new(),
             outliers: BTreeMap::new(),
@@ -156,6 +162,7 @@ impl Builder {
         }
         measured(&mut self.measured, observation);
         environment(&mut self.environments, observation);
+        self.origin.add(observation);
         warn(&mut self.warnings, observation);
         for (count, (is, _)) in self.counts.iter_mut().zip(WARNINGS) {
             *count += usize::from(is(&run));
@@ -245,6 +252,8 @@ impl Builder {
             name,
             image: self.image,
             verdict: verdict::none(),
+            advice: Vec::new(),
+            provenance: self.origin.finish(),
             predictor,
             rule_in_use: self.in_use.finish(),
             fitted,
@@ -260,6 +269,7 @@ impl Builder {
             totals: self.totals,
         };
         report.verdict = verdict::judge(&report);
+        report.advice = advice::advise(&report);
         report
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::model::TaskReport;
+use super::model::{ChannelInputs, TaskReport};
 use super::words::{count, percent, times};
 
 /// A case and its parameters.
@@ -71,4 +71,37 @@ pub(crate) fn measured(task: &TaskReport) -> Vec<String> {
         format!("{}: {}; {}{remedy}", count(way.runs, "run", "runs"), way.way, way.exactness)
     });
     told.collect()
+}
+
+/// When and how the runs were made, and of which inputs.
+pub(crate) fn provenance(task: &TaskReport) -> Vec<(&'static str, String)> {
+    let provenance = &task.provenance;
+    let mut facts = Vec::new();
+    facts.extend(when(task).map(|when| ("date", when)));
+    facts.extend(provenance.command.iter().map(|command| ("command", command.clone())));
+    facts.extend(provenance.inputs.iter().map(|inputs| ("inputs", inputs_of(inputs))));
+    facts
+}
+
+/// When the runs started: `2026-01-31, 12:00 to 12:20 UTC`.
+pub(crate) fn when(task: &TaskReport) -> Option<String> {
+    let (first, last) = task.provenance.first_started_at.zip(task.provenance.last_started_at)?;
+    let (day, minute) = (first.day(), first.minute());
+    Some(match (last.day(), last.minute()) {
+        (last_day, last_minute) if last_day != day => format!("{day} {minute} to {last_day} {last_minute} UTC"),
+        (_, last_minute) if last_minute != minute => format!("{day}, {minute} to {last_minute} UTC"),
+        _ => format!("{day}, {minute} UTC"),
+    })
+}
+
+fn inputs_of(inputs: &ChannelInputs) -> String {
+    let ChannelInputs { channel, path, fewest_files, most_files, smallest, largest } = inputs;
+    let files = match (fewest_files, most_files) {
+        (1, 1) => "1 file".to_owned(),
+        (fewest, most) if fewest == most => format!("{most} files"),
+        (fewest, most) => format!("{fewest} to {most} files"),
+    };
+    let sizes = if smallest == largest { smallest.to_string() } else { format!("{smallest} to {largest}") };
+    let path = path.iter().map(|path| format!(" in {path}"));
+    format!("{channel}: {files}, {sizes}{}", path.collect::<String>())
 }

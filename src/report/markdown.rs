@@ -2,10 +2,11 @@
 
 use std::fmt::Write;
 
-use super::describe::{case, evidence, measured, warnings};
+use super::describe::{evidence, measured, provenance, warnings};
 use super::model::{Level, Report, Score, TaskReport};
-use super::words::{self, UNKNOWN, amount, count, times};
-use crate::model::escape::markdown as escaped;
+use super::rows::{Rows, rows};
+use super::words::{UNKNOWN, count, times};
+use crate::model::escape::{markdown as escaped, printable};
 
 /// Further cases are cut off.
 const MOST_CASES: usize = 50;
@@ -32,14 +33,17 @@ fn of_task(text: &mut String, task: &TaskReport) {
         Level::Measured => "ℹ️",
     };
     let _ = writeln!(text, "{sign} **{}** – {}\n", task.verdict.level.words(), escaped(&task.verdict.sentence));
+    for advice in &task.advice {
+        let _ = writeln!(text, "{}\n", escaped(&advice.text));
+        if let Some(command) = &advice.command {
+            // On one line that begins with `highwater`, so that nothing in it ends the block.
+            let _ = writeln!(text, "```sh\n{}\n```\n", printable(command));
+        }
+    }
     if task.rule_in_use.is_some() || task.fitted.is_some() {
         rules(text, task);
     }
-    if task.before.is_some() {
-        changes(text, task)
-    } else {
-        cases(text, task)
-    }
+    cases(text, task);
     let warnings = warnings(task);
     if !warnings.is_empty() {
         let _ = writeln!(text, "<details><summary>{}</summary>\n", count(warnings.len(), "warning", "warnings"));
@@ -49,7 +53,7 @@ fn of_task(text: &mut String, task: &TaskReport) {
         let _ = writeln!(text, "\n</details>\n");
     }
     let _ = writeln!(text, "<details><summary>Measurement, and evidence for the rule</summary>\n");
-    for (name, what) in evidence(task) {
+    for (name, what) in evidence(task).into_iter().chain(provenance(task)) {
         let _ = writeln!(text, "- {name}: {}", escaped(&what));
     }
     for way in measured(task) {
@@ -75,10 +79,10 @@ fn of_task(text: &mut String, task: &TaskReport) {
 }
 
 fn rules(text: &mut String, task: &TaskReport) {
-    text.push_str("| rule | limit | too low for | limit/peak mean | min | max |\n");
+    text.push_str("| rule | limit | too low for | lowest limit/peak | mean | highest |\n");
     text.push_str("| --- | --- | ---: | ---: | ---: | ---: |\n");
     let mut row = |name: &str, rule: &str, score: &Score| {
-        let ratios = [score.mean_ratio, score.smallest_ratio, score.largest_ratio];
+        let ratios = [score.smallest_ratio, score.mean_ratio, score.largest_ratio];
         let ratios = ratios.map(|ratio| if score.runs > 0 { times(ratio) } else { UNKNOWN.to_owned() }).join(" | ");
         let _ = writeln!(text, "| {name} | {} | {} of {} | {ratios} |", escaped(rule), score.too_low, score.runs);
     };
@@ -92,49 +96,16 @@ fn rules(text: &mut String, task: &TaskReport) {
 }
 
 fn cases(text: &mut String, task: &TaskReport) {
-    let has_floors = task.has_floors();
-    let (name, line) = if has_floors { (" floor |", " ---: |") } else { ("", "") };
-    let _ = writeln!(text, "| case | input n | runs | median peak | max | rule in use | fitted rule |{name}");
-    let _ = writeln!(text, "| --- | ---: | ---: | ---: | ---: | ---: | ---: |{line}");
-    for cell in task.cells.iter().take(MOST_CASES) {
-        let _ = writeln!(
-            text,
-            "| {} | {} | {} | {} | {} | {} | {} |{}",
-            escaped(&case(&cell.case, &cell.parameters)),
-            amount(cell.n),
-            cell.runs,
-            words::at_least(amount(cell.median), cell.lower_bound),
-            words::at_least(amount(cell.most), cell.lower_bound),
-            amount(cell.predicted),
-            amount(cell.fitted),
-            if has_floors { format!(" {} |", amount(cell.floor)) } else { String::new() }
-        );
+    let Rows { columns, rows } = rows(task, MOST_CASES);
+    let names =
+        columns.iter().map(|(name, unit)| if unit.is_empty() { (*name).to_owned() } else { format!("{name}, {unit}") });
+    let _ = writeln!(text, "| {} |", names.collect::<Vec<_>>().join(" | "));
+    let _ = writeln!(text, "| --- |{}", " ---: |".repeat(columns.len() - 1));
+    for row in rows {
+        let fields: Vec<String> = row.iter().map(|field| escaped(field)).collect();
+        let _ = writeln!(text, "| {} |", fields.join(" | "));
     }
-    cut(text, task.cells.len());
-}
-
-fn changes(text: &mut String, task: &TaskReport) {
-    text.push_str("| case | input n | median before | median now | change |\n| --- | ---: | ---: | ---: | ---: |\n");
-    let changes = task.before.as_ref().map(|before| before.changes.as_slice()).unwrap_or_default();
-    for change in changes.iter().take(MOST_CASES) {
-        let told = match (change.old_median, change.new_median) {
-            (None, Some(_)) => "new".to_owned(),
-            (Some(_), None) => "gone".to_owned(),
-            _ => change.ratio.map_or_else(|| UNKNOWN.to_owned(), words::change),
-        };
-        let _ = writeln!(
-            text,
-            "| {} | {} | {} | {} | {told} |",
-            escaped(&case(&change.case, &change.parameters)),
-            amount(change.n),
-            words::at_least(amount(change.old_median), change.old_lower_bound),
-            words::at_least(amount(change.new_median), change.new_lower_bound)
-        );
-    }
-    cut(text, changes.len());
-}
-
-fn cut(text: &mut String, all: usize) {
+    let all = task.before.as_ref().map_or(task.cells.len(), |before| before.changes.len());
     if all > MOST_CASES {
         let _ = writeln!(text, "\nOnly the first {MOST_CASES} of {all} cases.");
     }

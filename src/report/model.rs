@@ -40,6 +40,12 @@ pub struct TaskReport {
     pub image: Option<String>,
     /// The verdict.
     pub verdict: Verdict,
+    /// What to do about it, most important first.
+    #[serde(default)]
+    pub advice: Vec<Advice>,
+    /// When and how the runs were made.
+    #[serde(default)]
+    pub provenance: Provenance,
     /// The predictor n, which is what the rule counts; `null` if inputs have no known size.
     pub predictor: Option<String>,
     /// The rule that the task declares; `null` if none.
@@ -110,13 +116,6 @@ impl Totals {
     }
 }
 
-impl TaskReport {
-    /// Whether floors were searched for.
-    pub(crate) fn has_floors(&self) -> bool {
-        self.cells.iter().any(|cell| cell.floor.is_some())
-    }
-}
-
 /// The verdict on a task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Verdict {
@@ -124,6 +123,48 @@ pub struct Verdict {
     pub level: Level,
     /// The verdict in one sentence, with numbers.
     pub sentence: String,
+}
+
+/// Something to do about the verdict.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Advice {
+    /// What to do, in a sentence.
+    pub text: String,
+    /// The command that does it. `RECORDS` stands for the records if their path is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+}
+
+/// When and how runs were made, and of which inputs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Provenance {
+    /// When the first of them started.
+    pub first_started_at: Option<Timestamp>,
+    /// When the last of them started.
+    pub last_started_at: Option<Timestamp>,
+    /// The command, quoted for a shell. Parts that differ between runs are `…`, or `{NAME}` for a parameter.
+    pub command: Option<String>,
+    /// The sizes of the inputs, by channel.
+    pub inputs: Vec<ChannelInputs>,
+    /// Whether they are runs of a task, which can declare a rule.
+    pub is_task: bool,
+}
+
+/// The inputs of a channel in all runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ChannelInputs {
+    /// The name of the channel.
+    pub channel: String,
+    /// Its directory, if it is known. Parts that differ between runs are `…`.
+    pub path: Option<String>,
+    /// The smallest number of files.
+    pub fewest_files: u64,
+    /// The largest number of files.
+    pub most_files: u64,
+    /// The smallest total size.
+    pub smallest: Bytes,
+    /// The largest total size.
+    pub largest: Bytes,
 }
 
 /// How well the declared rule fits the runs.

@@ -218,8 +218,8 @@ impl Size {
     pub const FILE: Self = Self { width: 760, height: 420, letters: 13 };
     /// For a page on a desktop.
     pub const COLUMN: Self = Self { width: 590, height: 360, letters: 13 };
-    /// For a phone.
-    pub const NARROW: Self = Self { width: 340, height: 380, letters: 12 };
+    /// For a phone, and for paper.
+    pub const NARROW: Self = Self { width: 340, height: 330, letters: 12 };
 }
 
 /// The plots for which a task has data.

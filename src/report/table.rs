@@ -5,10 +5,11 @@ mod picture;
 use crate::model::escape::{lines, printable};
 use crate::model::layout::{columns, wrapped};
 
-use super::describe::{case, evidence, measured, warnings};
+use super::describe::{evidence, measured, provenance, warnings};
 use super::model::{Report, Score, TaskReport};
 use super::plot::plots;
-use super::words::{self, UNKNOWN, aligned, at_least, count, percent, times};
+use super::rows::{Rows, rows};
+use super::words::{UNKNOWN, count, times};
 
 /// Further cases are cut off.
 const MOST_CASES: usize = 40;
@@ -34,17 +35,19 @@ fn of_task(text: &mut String, task: &TaskReport, width: usize, with_plot: bool) 
     let verdict = format!("{}: {}", task.verdict.level.words().to_uppercase(), task.verdict.sentence);
     paragraph(text, &verdict, "", width);
     text.push('\n');
+    for advice in &task.advice {
+        paragraph(text, &advice.text, "", width);
+        // Not wrapped, so that it can be copied.
+        text.extend(advice.command.iter().map(|command| format!("    {}\n", printable(command))));
+        text.push('\n');
+    }
     if with_plot && let Some(plot) = plots(task).into_iter().find(|plot| plot.name == "peaks") {
         text.push_str(&picture::picture(&plot, width));
         text.push('\n');
     }
     text.push_str(&grid(&rules(task)));
     text.push('\n');
-    if task.before.is_some() {
-        text.push_str(&grid(&changes(task)));
-    } else {
-        text.push_str(&grid(&cases(task)));
-    }
+    text.push_str(&grid(&cases(task)));
     if task.cells.len() > MOST_CASES {
         text.push_str(&format!(
             "only the first {MOST_CASES} of {} cases; HTML, CSV and JSON have all\n",
@@ -52,22 +55,22 @@ fn of_task(text: &mut String, task: &TaskReport, width: usize, with_plot: bool) 
         ));
     }
     text.push('\n');
-    for (name, what) in evidence(task) {
+    for warning in warnings(task) {
+        paragraph(text, &format!("warning: {warning}"), "  ", width);
+    }
+    for (name, what) in evidence(task).into_iter().chain(provenance(task)) {
         paragraph(text, &format!("{name}: {what}"), "  ", width);
     }
     for way in measured(task) {
         paragraph(text, &format!("measured: {way}"), "  ", width);
     }
-    for warning in warnings(task) {
-        paragraph(text, &format!("warning: {warning}"), "  ", width);
-    }
 }
 
 fn rules(task: &TaskReport) -> Vec<Vec<String>> {
-    let header = ["rule", "limit", "too low for", "limit/peak mean", "min", "max"];
+    let header = ["rule", "limit", "too low for", "limit/peak lowest", "mean", "highest"];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     let row = |name: &str, rule: &str, score: &Score| {
-        let ratios = [score.mean_ratio, score.smallest_ratio, score.largest_ratio];
+        let ratios = [score.smallest_ratio, score.mean_ratio, score.largest_ratio];
         let ratios = ratios.map(|ratio| if score.runs > 0 { times(ratio) } else { UNKNOWN.to_owned() });
         let low = format!("{} of {}", score.too_low, count(score.runs, "run", "runs"));
         [vec![name.to_owned(), rule.to_owned(), low], ratios.to_vec()].concat()
@@ -77,41 +80,12 @@ fn rules(task: &TaskReport) -> Vec<Vec<String>> {
     if rows.len() == 1 { Vec::new() } else { rows }
 }
 
+/// The cases below the names and the units of their columns.
 fn cases(task: &TaskReport) -> Vec<Vec<String>> {
-    let header = ["case", "input n", "runs", "median peak", "max", "spread", "rule in use", "fitted rule"];
-    let has_floors = task.has_floors();
-    let mut rows = vec![header.into_iter().chain(has_floors.then_some("floor")).map(str::to_owned).collect()];
-    rows.extend(task.cells.iter().take(MOST_CASES).map(|cell| {
-        let spread = cell.most.zip(cell.least).and_then(|(most, least)| most.ratio(least));
-        let row = [
-            case(&cell.case, &cell.parameters),
-            aligned(cell.n),
-            cell.runs.to_string(),
-            at_least(aligned(cell.median), cell.lower_bound),
-            at_least(aligned(cell.most), cell.lower_bound),
-            spread.map_or_else(|| UNKNOWN.to_owned(), |spread| percent(spread - 1.0)),
-            aligned(cell.predicted),
-            aligned(cell.fitted),
-        ];
-        row.into_iter().chain(has_floors.then(|| aligned(cell.floor))).collect()
-    }));
-    rows
-}
-
-fn changes(task: &TaskReport) -> Vec<Vec<String>> {
-    let header = ["case", "input n", "median before", "median now", "change"];
-    let mut rows = vec![header.map(str::to_owned).to_vec()];
-    let changes = task.before.iter().flat_map(|before| &before.changes).take(MOST_CASES);
-    rows.extend(changes.map(|change| {
-        vec![
-            case(&change.case, &change.parameters),
-            aligned(change.n),
-            at_least(aligned(change.old_median), change.old_lower_bound),
-            at_least(aligned(change.new_median), change.new_lower_bound),
-            change.ratio.map_or_else(|| UNKNOWN.to_owned(), words::change),
-        ]
-    }));
-    rows
+    let Rows { columns, rows } = rows(task, MOST_CASES);
+    let (names, units): (Vec<_>, Vec<_>) =
+        columns.into_iter().map(|(name, unit)| (name.to_owned(), unit.to_owned())).unzip();
+    [names, units].into_iter().chain(rows).collect()
 }
 
 /// Aligns rows in columns: the first column to the left, and the second if it is not a number.

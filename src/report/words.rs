@@ -1,22 +1,16 @@
 //! Numbers and facts as text. Every number has its unit.
 
+use super::model::Change;
+#[cfg(feature = "plots")]
 use crate::model::units::Bytes;
 
 /// Stands for an unknown value.
 pub(super) const UNKNOWN: &str = "–";
 
 /// An amount, or a dash.
+#[cfg(feature = "plots")]
 pub(super) fn amount(bytes: Option<Bytes>) -> String {
     bytes.map_or_else(|| UNKNOWN.to_owned(), |bytes| bytes.to_string())
-}
-
-/// An amount in a column, always with one decimal, so that decimal points align.
-pub(super) fn aligned(bytes: Option<Bytes>) -> String {
-    let text = amount(bytes);
-    match text.split_once(' ') {
-        Some((number, unit)) if unit != "B" && !number.contains('.') => format!("{number}.0 {unit}"),
-        Some(_) | None => text,
-    }
 }
 
 /// An amount that may be a lower bound: `≥ 12 MiB`.
@@ -57,6 +51,27 @@ pub(super) fn change(ratio: f64) -> String {
     format!("{sign}{:.1} %", percent.abs())
 }
 
+/// A word of a command, quoted for a shell if necessary.
+pub(super) fn shell(word: &str) -> String {
+    // A shell leaves a single name in braces as it is.
+    let name = word.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+    if name.is_some_and(|name| !name.is_empty() && name.chars().all(|char| char.is_ascii_alphanumeric() || char == '_'))
+    {
+        return word.to_owned();
+    }
+    // Only a word with a NUL cannot be quoted, and no command has one.
+    shlex::try_quote(word).map_or_else(|_| word.to_owned(), Into::into)
+}
+
+/// The change of a case: `+3.1 %`, or whether it is new or gone.
+pub(super) fn changed(of: &Change) -> String {
+    match (of.old_median, of.new_median) {
+        (None, Some(_)) => "new".to_owned(),
+        (Some(_), None) => "gone".to_owned(),
+        _ => of.ratio.map_or_else(|| UNKNOWN.to_owned(), change),
+    }
+}
+
 /// `1 run`, `7 runs`.
 pub(super) fn count(number: usize, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
@@ -70,6 +85,12 @@ mod tests {
     #[test]
     fn units_stay_with_their_numbers() {
         assert_eq!(unbroken("max(16 MiB, 4*n) is 1.2 × of 3 runs"), "max(16\u{a0}MiB, 4*n) is 1.2\u{a0}× of 3 runs");
+    }
+
+    #[test]
+    fn words_are_quoted_only_if_a_shell_would_change_them() {
+        let words = ["a/b-c.json", "{input}", "a b", "it's", "{a,b}", ""];
+        assert_eq!(words.map(shell), ["a/b-c.json", "{input}", "'a b'", "\"it's\"", "'{a,b}'", "''"]);
     }
 
     #[test]

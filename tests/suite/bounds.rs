@@ -40,6 +40,11 @@ fn peaks_of_zero_are_judged() {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let output = bounded(&format!("check --records {records} --baseline {baseline}"));
     assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let output = bounded(&format!("check --records {records}"));
+    assert_eq!(output.status.code(), Some(5), "{output:?}");
+    assert!(String::from_utf8(output.stdout).unwrap().contains("the task has no baseline"));
+    let report = String::from_utf8(bounded(&format!("report {records}")).stdout).unwrap();
+    assert!(report.contains("MEASURED: segment peaked at 0 B"), "no limit is tight for nothing: {report}");
     let output = bounded(&format!("fit {records}"));
     assert_eq!(output.status.code(), Some(5), "{output:?}");
 }

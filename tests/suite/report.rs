@@ -71,7 +71,12 @@ fn ok(ended: Ended) -> String {
 }
 
 fn segment_as(format: &str) -> String {
-    ok(Folder::new().report(&[segment().to_str().unwrap(), "--format", format]))
+    shared(&ok(Folder::new().report(&[segment().to_str().unwrap(), "--format", format])))
+}
+
+/// The text without the place of this checkout.
+fn shared(text: &str) -> String {
+    text.replace(env!("CARGO_MANIFEST_DIR"), "/checkout")
 }
 
 #[test]
@@ -253,7 +258,8 @@ fn two_sweeps_are_compared_case_by_case() {
     let (old, new) = (segment(), newer);
     let arguments = [old.to_str().unwrap(), new.to_str().unwrap()];
     let table = ok(folder.report(&arguments));
-    insta::assert_snapshot!(table);
+    let place = folder.0.path().to_str().unwrap();
+    insta::assert_snapshot!(shared(&table).replace(place, "/folder"));
     let html = ok(folder.report(&[arguments[0], arguments[1], "--format", "html"]));
     assert!(html.contains("Since the earlier sweep") && html.contains("+10.0"));
     let together = ok(folder.report(&[arguments[0], arguments[1], "--together", "--format", "csv"]));
@@ -278,6 +284,81 @@ fn two_sweeps_are_compared_by_the_same_sizes() {
     // Each case is named after the total size of its files.
     let sizes: Vec<u64> = before["peaks"].as_array().unwrap().iter().map(|peak| peak["n"].as_u64().unwrap()).collect();
     assert!(sizes.contains(&(2 << 20)) && sizes.contains(&(128 << 20)), "{sizes:?}");
+}
+
+#[test]
+fn the_verdict_comes_first_then_what_to_do_then_the_evidence() {
+    let html = segment_as("html").replace("&#x2f;", "/");
+    let markdown = segment_as("markdown");
+    let table = segment_as("table");
+    let orders: [(&str, &[&str]); 3] = [
+        (&html, &["<strong>too low</strong>", ">What to do<", "<code>highwater fit ", ">Plots<", ">Rules<", ">Runs<"]),
+        (&markdown, &["**too low**", "```sh\nhighwater fit ", "| rule |", "| case |", "<details>"]),
+        (&table, &["TOO LOW", "    highwater fit ", "\nrule ", "\ncase ", "held out:"]),
+    ];
+    for (text, order) in orders {
+        let places: Vec<Option<usize>> = order.iter().map(|part| text.find(part)).collect();
+        assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{order:?}: {places:?}");
+    }
+    for fact in ["2026-11-21, 06:41 to 06:50 UTC", "segment.pl /data/… MiB /data/masks", "scans: 1 to 8 files"] {
+        assert!(html.contains(fact) && table.contains(fact), "{fact}");
+    }
+}
+
+#[test]
+fn the_advised_command_works() {
+    let folder = Folder::new();
+    let records = folder.write("a sweep.jsonl", &fs::read_to_string(segment()).unwrap());
+    let task = segment().with_file_name("task.json");
+    fs::copy(task, folder.path("task.json")).unwrap();
+    let report = ok(folder.report(&[records.file_name().unwrap().to_str().unwrap()]));
+    let command = report.lines().find_map(|line| line.strip_prefix("    highwater ")).unwrap();
+    assert_eq!(command, "fit 'a sweep.jsonl' --write task.json");
+    let script = format!("exec {} {command}", env!("CARGO_BIN_EXE_highwater"));
+    Command::new("sh").args(["-c", &script]).current_dir(folder.0.path()).assert().success();
+    let written = fs::read_to_string(folder.path("task.json")).unwrap();
+    assert!(!written.contains("\"3.4*n\""), "{written}");
+
+    // With several tasks in the records, each command names its own.
+    let two = folder.changed("two.jsonl", |place, record| {
+        let name = if place % 2 == 0 { "one task" } else { "other" };
+        record["subject"]["name"] = json!(name);
+        record["prediction"]["task"]["name"] = json!(name);
+    });
+    let report = ok(folder.report(&[two.to_str().unwrap()]));
+    for name in ["'one task'", "other"] {
+        let option = format!(" --task {name}\n");
+        let command = report.lines().find(|line| format!("{line}\n").ends_with(&option)).unwrap();
+        let script = format!("exec {}{} --dry-run", env!("CARGO_BIN_EXE_highwater"), &command["    highwater".len()..]);
+        Command::new("sh").args(["-c", &script]).current_dir(folder.0.path()).assert().success();
+    }
+}
+
+#[test]
+fn advice_suits_the_verdict() {
+    let folder = Folder::new();
+    let advice = |name: &str, change: &dyn Fn(&mut Value)| {
+        let records = folder.changed(name, |_, record| change(record));
+        let report = ok(folder.report(&[records.to_str().unwrap(), "--format", "json"]));
+        let report: Value = serde_json::from_str(&report).unwrap();
+        let advice = report["tasks"][0]["advice"][0].clone();
+        (advice["text"].as_str().unwrap().to_owned(), advice["command"].as_str().unwrap_or_default().to_owned())
+    };
+    let limited = |record: &mut Value, bytes: u64| record["prediction"]["docker"]["limit"]["bytes"] = json!(bytes);
+    let (text, _) = advice("wasteful.jsonl", &|record| limited(record, 8 << 30));
+    assert!(text.starts_with("To save memory, replace the rule"), "{text}");
+    let (text, command) = advice("bare.jsonl", &|record| {
+        record.as_object_mut().unwrap().remove("prediction");
+    });
+    assert!(text.starts_with("Limit further runs") && command.ends_with("--for-size 128MiB"), "{text} {command}");
+    let (text, command) = advice("one.jsonl", &|record| {
+        record["inputs"][0]["all"]["sum"] = json!(1 << 20);
+        record["inputs"][0]["all"]["largest_file"]["bytes"] = json!(1 << 20);
+        record["prediction"]["channels"][0]["rule"] = Value::Null;
+    });
+    assert!(text.contains("three different sizes") && command.starts_with("highwater sweep"), "{text} {command}");
+    let (text, command) = advice("failed.jsonl", &|record| record["outcome"] = json!({"kind": "exited", "status": 3}));
+    assert!(text.starts_with("Find out why 30 runs failed") && command.starts_with("highwater logs"), "{text}");
 }
 
 #[test]

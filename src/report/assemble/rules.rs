@@ -26,7 +26,8 @@ impl Scores {
             Censoring::LowerBound if given < peak => true,
             Censoring::None | Censoring::OomKilled | Censoring::LimitReached | Censoring::LowerBound => return,
         };
-        let ratio = given.ratio(peak).unwrap_or(1.0);
+        // A peak of 0 says nothing about how well a limit fits.
+        let Some(ratio) = given.ratio(peak) else { return };
         let score = &mut self.score;
         let smallest = if score.runs == 0 { f64::INFINITY } else { score.smallest_ratio };
         score.runs += 1;

@@ -8,12 +8,15 @@ use crate::model::escape;
 use crate::model::fit::Censoring;
 use crate::model::observation::{CgroupVersion, Host};
 use crate::model::reading::Reading;
-use crate::model::units::{Bytes, duration};
-use crate::report::describe::{case, evidence, measured, warnings};
-use crate::report::model::{Cell, Change, Environment, Extent, Level, Report, Run, Score, TaskReport, Totals};
+use crate::model::units::Bytes;
+use crate::report::column::{Unit, Units};
+use crate::report::describe::{case, evidence, measured, provenance, warnings, when};
+use crate::report::model::{Advice, Cell, Change, Environment, Extent, Level, Report, Run, Score, TaskReport, Totals};
 use crate::report::plot::{Size, plots, svg};
-use crate::report::words::{self, UNKNOWN, aligned, amount, count, percent, times, unbroken};
+use crate::report::words::{self, UNKNOWN, amount, count, times, unbroken};
 
+/// Longer tables scroll in a frame of their own.
+const MANY_ROWS: usize = 60;
 /// Longer tables are thinned, and runs are omitted from the JSON.
 pub(crate) const MOST_ROWS: usize = 1000;
 
@@ -34,24 +37,21 @@ struct TaskPage {
     id: String,
     name: String,
     image: Option<String>,
+    when: Option<String>,
     predictor: String,
     level: Level,
     level_words: &'static str,
     sentence: String,
+    advice: Vec<Advice>,
     facts: Vec<(&'static str, String)>,
     plots: Vec<PlotPage>,
     rows_of_rules: Vec<Vec<String>>,
     evidence: Vec<(&'static str, String)>,
-    changes: Vec<Vec<Field>>,
-    changes_thinned: Option<String>,
-    cell_columns: &'static [&'static str],
-    cells: Vec<Vec<Field>>,
-    cells_thinned: Option<String>,
-    run_columns: &'static [(&'static str, bool)],
-    runs: Vec<Row>,
-    runs_thinned: Option<String>,
+    changes: Option<Table>,
+    cells: Table,
+    runs: Table,
     warnings: Vec<String>,
-    measured: Vec<String>,
+    provenance: Vec<(&'static str, String)>,
     environment_columns: &'static [&'static str],
     environments: Vec<Vec<String>>,
 }
@@ -66,6 +66,59 @@ struct PlotPage {
     narrow: String,
 }
 
+/// A table that can be sorted by each column.
+#[derive(Serialize)]
+struct Table {
+    columns: Vec<Column>,
+    rows: Vec<Row>,
+    /// How rows were chosen, if there are more.
+    thinned: Option<String>,
+    is_long: bool,
+}
+
+impl Table {
+    /// Columns of which nothing is known are dropped.
+    fn new(mut columns: Vec<Column>, mut rows: Vec<Row>, thinned: Option<String>) -> Self {
+        let is_known = |column: usize| rows.iter().any(|row| row.cells.get(column).is_some_and(Field::is_known));
+        let known: Vec<bool> = (0..columns.len()).map(|column| rows.is_empty() || is_known(column)).collect();
+        columns = kept(columns, &known);
+        for row in &mut rows {
+            row.cells = kept(std::mem::take(&mut row.cells), &known);
+        }
+        let is_long = rows.len() > MANY_ROWS;
+        Self { columns, rows, thinned, is_long }
+    }
+}
+
+fn kept<T>(all: Vec<T>, is_kept: &[bool]) -> Vec<T> {
+    all.into_iter().zip(is_kept).filter_map(|(one, kept)| kept.then_some(one)).collect()
+}
+
+/// The head of a column.
+#[derive(Serialize)]
+struct Column {
+    name: &'static str,
+    unit: Option<&'static str>,
+    class: &'static str,
+}
+
+/// The class of numbers, which are aligned to the right.
+const NUMBER: &str = "n";
+/// The class of a number that shows that a limit is too low.
+const LOW: &str = "n low";
+
+const fn text(name: &'static str) -> Column {
+    Column { name, unit: None, class: "" }
+}
+
+const fn number(name: &'static str) -> Column {
+    Column { name, unit: None, class: NUMBER }
+}
+
+const fn amounts(name: &'static str, unit: &'static str) -> Column {
+    Column { name, unit: Some(unit), class: NUMBER }
+}
+
 #[derive(Serialize)]
 struct Row {
     mark: Option<&'static str>,
@@ -77,31 +130,44 @@ struct Row {
 struct Field {
     text: String,
     value: Option<f64>,
-    number: bool,
+    class: &'static str,
 }
 
 impl Field {
     fn text(text: impl Into<String>) -> Self {
-        Self { text: text.into(), value: None, number: false }
+        Self { text: text.into(), value: None, class: "" }
     }
 
-    fn bytes(bytes: Option<Bytes>) -> Self {
-        Self { text: aligned(bytes), value: bytes.map(|bytes| bytes.0 as f64), number: true }
+    fn number(text: String, value: Option<f64>) -> Self {
+        Self { text, value, class: NUMBER }
+    }
+
+    /// The same, marked if it shows that a limit is too low.
+    fn marked(self, is_low: bool) -> Self {
+        Self { class: if is_low { LOW } else { self.class }, ..self }
+    }
+
+    fn is_known(&self) -> bool {
+        self.text != UNKNOWN
+    }
+
+    fn bytes(bytes: Option<Bytes>, unit: Unit) -> Self {
+        Self::number(unit.bytes(bytes), bytes.map(|bytes| bytes.0 as f64))
     }
 
     /// A peak that may be a lower bound.
-    fn peak(bytes: Option<Bytes>, lower_bound: bool) -> Self {
-        let field = Self::bytes(bytes);
+    fn peak(bytes: Option<Bytes>, lower_bound: bool, unit: Unit) -> Self {
+        let field = Self::bytes(bytes, unit);
         Self { text: words::at_least(field.text, lower_bound && bytes.is_some()), ..field }
     }
 
     fn ratio(of: Option<Bytes>, to: Option<Bytes>) -> Self {
         let ratio = of.zip(to).and_then(|(of, to)| of.ratio(to));
-        Self { text: ratio.map_or_else(|| UNKNOWN.to_owned(), times), value: ratio, number: true }
+        Self::number(ratio.map_or_else(|| UNKNOWN.to_owned(), times), ratio)
     }
 
-    fn number(number: usize) -> Self {
-        Self { text: number.to_string(), value: Some(number as f64), number: true }
+    fn count(count: usize) -> Self {
+        Self::number(count.to_string(), Some(count as f64))
     }
 }
 
@@ -164,33 +230,44 @@ impl TaskPage {
                 task.runs.len()
             )
         });
+        let units = Units::new(task);
+        let advice = task.advice.iter().map(|one| Advice { text: unbroken(&one.text), ..one.clone() });
+        let runs = shown.into_iter().filter_map(|place| Some(run_row(task.runs.get(place)?, units))).collect();
         Self {
             name: task.name.clone(),
             image: task.image.clone(),
+            when: when(task),
             predictor: task.predictor.clone().unwrap_or_else(|| "unknown".to_owned()),
             level: task.verdict.level,
             level_words: task.verdict.level.words(),
             sentence: unbroken(&task.verdict.sentence),
+            advice: advice.collect(),
             facts: facts(task).into_iter().map(|(name, value)| (name, unbroken(&value))).collect(),
             plots: plot_pages(task, &id),
             rows_of_rules: rules(task),
             evidence: evidence(task).into_iter().map(|(name, what)| (name, unbroken(&what))).collect(),
-            changes: largest(task).into_iter().map(change_row).collect(),
-            changes_thinned: task.before.as_ref().and_then(|before| {
+            changes: task.before.as_ref().map(|before| {
                 let all = before.changes.len();
-                (all > MOST_ROWS)
-                    .then(|| format!("Thinned to the {MOST_ROWS} largest of {all} changes. JSON has all of them."))
+                let thinned = (all > MOST_ROWS)
+                    .then(|| format!("Thinned to the {MOST_ROWS} largest of {all} changes. JSON has all of them."));
+                let rows = largest(task).into_iter().map(|change| change_row(change, units));
+                Table::new(change_columns(units), rows.collect(), thinned)
             }),
-            cell_columns: if task.has_floors() { &CELL_COLUMNS } else { &CELL_COLUMNS[..CELL_COLUMNS.len() - 1] },
-            cells: spread(&task.cells).into_iter().map(|cell| cell_row(cell, task.has_floors())).collect(),
-            cells_thinned: (task.cells.len() > MOST_ROWS).then(|| {
-                format!("Thinned to an even selection by size from {} cases. JSON has all of them.", task.cells.len())
-            }),
-            run_columns: &RUN_COLUMNS,
-            runs: shown.into_iter().filter_map(|place| Some(run_row(task.runs.get(place)?))).collect(),
-            runs_thinned: of_cells.or(runs_thinned),
+            cells: Table::new(
+                cell_columns(units),
+                spread(&task.cells).into_iter().map(|cell| cell_row(cell, units)).collect(),
+                (task.cells.len() > MOST_ROWS).then(|| {
+                    let all = task.cells.len();
+                    format!("Thinned to an even selection by size from {all} cases. JSON has all of them.")
+                }),
+            ),
+            runs: Table::new(run_columns(units), runs, of_cells.or(runs_thinned)),
             warnings: warnings(task).iter().map(|text| unbroken(text)).collect(),
-            measured: measured(task).iter().map(|text| unbroken(text)).collect(),
+            provenance: provenance(task)
+                .into_iter()
+                .chain(measured(task).into_iter().map(|way| ("peaks", way)))
+                .map(|(name, what)| (name, unbroken(&what)))
+                .collect(),
             environment_columns: &ENVIRONMENT_COLUMNS,
             environments: task.environments.iter().map(environment_row).collect(),
             id,
@@ -262,7 +339,7 @@ fn rules(task: &TaskReport) -> Vec<Vec<String>> {
             row.extend([UNKNOWN; 4].map(str::to_owned));
         } else {
             row.push(score.too_low.to_string());
-            row.extend([score.mean_ratio, score.smallest_ratio, score.largest_ratio].map(times));
+            row.extend([score.smallest_ratio, score.mean_ratio, score.largest_ratio].map(times));
         }
         row
     };
@@ -270,74 +347,90 @@ fn rules(task: &TaskReport) -> Vec<Vec<String>> {
     in_use.chain(task.fitted.iter().map(|fitted| row("fitted", &fitted.words, &fitted.score))).collect()
 }
 
-/// The last column is shown only if floors were searched for.
-const CELL_COLUMNS: [&str; 10] =
-    ["Case", "Input n", "Runs", "Min peak", "Median peak", "Max peak", "Spread", "Rule in use", "Fitted rule", "Floor"];
-
-fn cell_row(cell: &Cell, has_floors: bool) -> Vec<Field> {
-    let spread = cell.most.zip(cell.least).and_then(|(most, least)| most.ratio(least)).map(|ratio| ratio - 1.0);
-    let spread = Field { text: spread.map_or_else(|| UNKNOWN.to_owned(), percent), value: spread, number: true };
-    let peak = |bytes| Field::peak(bytes, cell.lower_bound);
-    let row = [
-        Field::text(case(&cell.case, &cell.parameters)),
-        Field::bytes(cell.n),
-        Field::number(cell.runs),
-        peak(cell.least),
-        peak(cell.median),
-        peak(cell.most),
-        spread,
-        Field::bytes(cell.predicted),
-        Field::bytes(cell.fitted),
-    ];
-    row.into_iter().chain(has_floors.then(|| Field::bytes(cell.floor))).collect()
-}
-
-fn change_row(change: &Change) -> Vec<Field> {
-    let text = match (change.old_median, change.new_median) {
-        (None, Some(_)) => "new".to_owned(),
-        (Some(_), None) => "gone".to_owned(),
-        _ => change.ratio.map_or_else(|| UNKNOWN.to_owned(), words::change),
-    };
+fn cell_columns(Units { n, memory, .. }: Units) -> Vec<Column> {
     vec![
-        Field::text(case(&change.case, &change.parameters)),
-        Field::bytes(change.n),
-        Field::peak(change.old_median, change.old_lower_bound),
-        Field::peak(change.new_median, change.new_lower_bound),
-        Field { text, value: change.ratio, number: true },
+        text("Case"),
+        amounts("Input n", n.name),
+        number("Runs"),
+        amounts("Lowest peak", memory.name),
+        amounts("Median peak", memory.name),
+        amounts("Highest peak", memory.name),
+        amounts("Spread", "%"),
+        amounts("Rule in use", memory.name),
+        amounts("Fitted rule", memory.name),
+        amounts("Minimum limit", memory.name),
     ]
 }
 
-/// The name of a column, and whether it contains numbers.
-const RUN_COLUMNS: [(&str, bool); 14] = [
-    ("Run", false),
-    ("Input n", true),
-    ("Peak", true),
-    ("Rule in use", true),
-    ("/peak", true),
-    ("Fitted rule", true),
-    ("/peak", true),
-    ("Ended", false),
-    ("Time", true),
-    ("anon", true),
-    ("shmem", true),
-    ("kernel", true),
-    ("file", true),
-    ("between samples", true),
-];
+fn cell_row(cell: &Cell, Units { n, memory, .. }: Units) -> Row {
+    let spread =
+        cell.most.zip(cell.least).and_then(|(most, least)| most.ratio(least)).map(|ratio| 100.0 * (ratio - 1.0));
+    let peak = |bytes| Field::peak(bytes, cell.lower_bound, memory);
+    let is_low = cell.predicted.zip(cell.most).is_some_and(|(given, peak)| given < peak);
+    let cells = vec![
+        Field::text(case(&cell.case, &cell.parameters)),
+        Field::bytes(cell.n, n),
+        Field::count(cell.runs),
+        peak(cell.least),
+        peak(cell.median),
+        peak(cell.most),
+        Field::number(spread.map_or_else(|| UNKNOWN.to_owned(), |spread| format!("{spread:.1}")), spread),
+        Field::bytes(cell.predicted, memory).marked(is_low),
+        Field::bytes(cell.fitted, memory),
+        Field::bytes(cell.floor, memory),
+    ];
+    Row { mark: None, cells }
+}
 
-fn run_row(run: &Run) -> Row {
-    let mark = match () {
-        () if run.is_plain() && run.predicted.zip(run.peak).is_some_and(|(given, peak)| given < peak) => Some("low"),
-        () if !run.is_plain() => Some("censored"),
-        () => None,
-    };
-    let part = |part: Option<Reading<Bytes>>| Field::bytes(part.and_then(Reading::value));
-    let mut peak = Field::bytes(run.peak);
+fn change_columns(Units { n, memory, .. }: Units) -> Vec<Column> {
+    vec![
+        text("Case"),
+        amounts("Input n", n.name),
+        amounts("Median before", memory.name),
+        amounts("Median now", memory.name),
+        number("Change"),
+    ]
+}
+
+fn change_row(change: &Change, Units { n, memory, .. }: Units) -> Row {
+    let cells = vec![
+        Field::text(case(&change.case, &change.parameters)),
+        Field::bytes(change.n, n),
+        Field::peak(change.old_median, change.old_lower_bound, memory),
+        Field::peak(change.new_median, change.new_lower_bound, memory),
+        Field::number(words::changed(change), change.ratio),
+    ];
+    Row { mark: None, cells }
+}
+
+fn run_columns(Units { n, memory, time }: Units) -> Vec<Column> {
+    vec![
+        text("Run"),
+        amounts("Input n", n.name),
+        amounts("Peak", memory.name),
+        amounts("Rule in use", memory.name),
+        number("in use / peak"),
+        amounts("Fitted rule", memory.name),
+        number("fitted / peak"),
+        Column { class: "ended", ..text("Ended") },
+        amounts("Time", time.name),
+        amounts("anon", memory.name),
+        amounts("shmem", memory.name),
+        amounts("kernel", memory.name),
+        amounts("file", memory.name),
+        amounts("between samples", memory.name),
+    ]
+}
+
+fn run_row(run: &Run, Units { n, memory, time }: Units) -> Row {
+    let is_low = run.is_plain() && run.predicted.zip(run.peak).is_some_and(|(given, peak)| given < peak);
+    let part = |part: Option<Reading<Bytes>>| Field::bytes(part.and_then(Reading::value), memory);
+    let mut peak = Field::bytes(run.peak, memory);
     if run.lower_bound || run.censoring != Censoring::None {
-        let most = run.at_most.map_or_else(String::new, |most| format!(", ≤ {most}"));
+        let most = run.at_most.map_or_else(String::new, |most| format!(", ≤ {}", memory.bytes(Some(most))));
         peak.text = format!("≥ {}{most}", peak.text);
     } else if let Some(below) = run.below {
-        peak.text = format!("below {below}");
+        peak.text = format!("below {}", memory.bytes(Some(below)));
     }
     let mut ended = run.outcome.words();
     if run.censoring == Censoring::LimitReached {
@@ -348,21 +441,21 @@ fn run_row(run: &Run) -> Row {
     let breakdown = run.breakdown;
     let cells = vec![
         Field::text(run.label.clone()),
-        Field::bytes(run.n),
+        Field::bytes(run.n, n),
         peak,
-        Field::bytes(run.predicted),
-        Field::ratio(run.predicted, run.peak),
-        Field::bytes(run.fitted),
+        Field::bytes(run.predicted, memory).marked(is_low),
+        Field::ratio(run.predicted, run.peak).marked(is_low),
+        Field::bytes(run.fitted, memory),
         Field::ratio(run.fitted, run.peak),
-        Field::text(ended),
-        Field { text: duration(run.wall_us), value: Some(run.wall_us as f64), number: true },
+        Field { class: "ended", ..Field::text(unbroken(&ended)) },
+        Field::number(time.time(run.wall_us), Some(run.wall_us as f64)),
         part(breakdown.map(|parts| parts.anon)),
         part(breakdown.map(|parts| parts.shmem)),
         part(breakdown.map(|parts| parts.kernel)),
         part(breakdown.map(|parts| parts.file)),
-        Field::bytes(run.between_samples),
+        Field::bytes(run.between_samples, memory),
     ];
-    Row { mark, cells }
+    Row { mark: (!run.is_plain()).then_some("censored"), cells }
 }
 
 /// The indices of the runs to list.

@@ -4,8 +4,8 @@ for (const table of document.querySelectorAll("table.sortable")) {
   heads.forEach((head, column) => {
     const button = document.createElement("button");
     button.type = "button";
-    button.textContent = head.textContent;
-    head.replaceChildren(button);
+    button.append(...head.childNodes);
+    head.append(button);
     button.addEventListener("click", () => {
       const down = head.getAttribute("aria-sort") === "ascending";
       heads.forEach((other) => other.removeAttribute("aria-sort"));
@@ -26,14 +26,18 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
 }
-const text = document.getElementById("json-text");
 if (navigator.clipboard) {
-  const button = document.createElement("button");
-  button.type = "button";
-  button.textContent = "Copy";
-  button.addEventListener("click", async () => {
-    await navigator.clipboard.writeText(text.textContent);
-    button.textContent = "Copied";
-  });
-  text.closest("details").insertBefore(button, text.closest(".scroll"));
+  const addCopy = (text, after) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "copy";
+    button.textContent = "Copy";
+    button.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(text.textContent);
+      button.textContent = "Copied";
+    });
+    after.after(button);
+  };
+  addCopy(document.getElementById("json-text"), document.querySelector(".json summary"));
+  for (const command of document.querySelectorAll(".command")) addCopy(command, command);
 }

@@ -31,6 +31,8 @@ pub(super) struct Surface {
     pub(super) scale: f64,
     /// By how much it draws vertically centred text too high, in font sizes.
     pub(super) too_high: f64,
+    /// How much wider than measured its text may be: the viewer of an SVG may lack the font.
+    pub(super) widening: f64,
     /// Whether the title is drawn above the plot.
     pub(super) titled: bool,
 }
@@ -38,20 +40,21 @@ pub(super) struct Surface {
 /// Draws a plot.
 pub(super) fn draw<DB: DrawingBackend>(plot: &Plot, size: Size, surface: Surface, on: &mut DB) -> Drawn<DB> {
     let letters = f64::from(size.letters);
-    let mut canvas = Canvas { on, scale: surface.scale, letters, lower: surface.too_high * letters };
+    let Surface { scale, too_high, widening, titled } = surface;
+    let mut canvas = Canvas { on, scale, letters, lower: too_high * letters, widening };
     let (width, height) = (f64::from(size.width), f64::from(size.height));
     let (corner, paper) = (canvas.to_unit((width, height)), canvas.style(Ink::Paper, 1.0, 1.0));
     canvas.on.draw_rect((0, 0), corner, &paper, true)?;
     let line = canvas.line_height();
     let mut top = MARGIN;
-    if surface.titled {
+    if titled {
         let title = fitted(&mut canvas, &plot.title, width - 2.0 * MARGIN)?;
         canvas.text(&title, (MARGIN, top + line / 2.0), Ink::Text, HPos::Left)?;
         top += 1.3 * line;
     }
     top = legend(&mut canvas, plot, width, top)?;
     canvas.text(&plot.y.title, (MARGIN, top + line / 2.0), Ink::Muted, HPos::Left)?;
-    top += 1.5 * line;
+    top += 1.7 * line;
     let frame = Frame {
         left: MARGIN + widest(&mut canvas, &plot.y)? + 8.0,
         right: width - MARGIN - widest(&mut canvas, &plot.x)? / 2.0,
@@ -165,6 +168,8 @@ struct Canvas<'a, DB: DrawingBackend> {
     letters: f64,
     /// By how much to lower text.
     lower: f64,
+    /// How much wider than measured text may be.
+    widening: f64,
 }
 
 impl<DB: DrawingBackend> Canvas<'_, DB> {
@@ -195,7 +200,7 @@ impl<DB: DrawingBackend> Canvas<'_, DB> {
         let text = &printable(text);
         let style = self.text_style(Ink::Text, HPos::Left);
         let (width, _) = self.on.estimate_text_size(text, &style)?;
-        Ok(f64::from(width) / self.scale)
+        Ok(f64::from(width) / self.scale * self.widening)
     }
 
     fn text(&mut self, text: &str, at: Place, ink: Ink, side: HPos) -> Drawn<DB> {

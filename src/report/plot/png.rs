@@ -39,7 +39,7 @@ pub enum PngError {
 /// Drawing or encoding failed.
 pub fn png(plot: &Plot, size: Size) -> Result<Vec<u8>, PngError> {
     let (width, height) = (size.width * DENSITY, size.height * DENSITY);
-    let surface = Surface { scale: f64::from(DENSITY * FINER), too_high: 0.23, titled: true };
+    let surface = Surface { scale: f64::from(DENSITY * FINER), too_high: 0.23, widening: 1.0, titled: true };
     let mut fine = vec![0; (width * FINER * height * FINER * 3) as usize];
     {
         let mut backend = BitMapBackend::with_buffer(&mut fine, (width * FINER, height * FINER));

@@ -9,6 +9,9 @@ use crate::model::escape::{html, printable};
 /// Coordinates are integers, in quarters of a pixel.
 const SCALE: u32 = 4;
 
+/// How much wider than Roboto the widest usual fonts are: DejaVu Sans and Verdana.
+const WIDENING: f64 = 1.2;
+
 /// A plot to embed in an HTML page, with a title and a description for readers who cannot see it. The page must include
 /// [`dark_style`]. `id` is the prefix of its element IDs.
 pub fn svg(plot: &Plot, size: Size, id: &str) -> String {
@@ -39,7 +42,7 @@ fn description(plot: &Plot) -> String {
 
 fn drawn(plot: &Plot, size: Size, titled: bool, attributes: &str, inner: &str) -> String {
     let mut text = String::new();
-    let surface = Surface { scale: f64::from(SCALE), too_high: 0.09, titled };
+    let surface = Surface { scale: f64::from(SCALE), too_high: 0.09, widening: WIDENING, titled };
     let whole = (size.width * SCALE, size.height * SCALE);
     {
         let mut backend = SVGBackend::with_string(&mut text, whole);

@@ -8,7 +8,7 @@ use super::driver::Browser;
 use super::{Folder, segment};
 
 /// The widths of a phone and a desktop, and both colour schemes.
-const LOOKS: [(u32, bool); 4] = [(390, false), (390, true), (1280, false), (1280, true)];
+const LOOKS: [(u32, bool); 4] = [(400, false), (400, true), (1280, false), (1280, true)];
 
 /// Errors logged by the browser, and requests other than for the page itself.
 fn troubles(browser: &Browser) -> Vec<String> {
@@ -45,6 +45,13 @@ fn the_report_looks_right_on_a_telephone_and_on_a_desk_in_both_schemes() {
             std::fs::write(shots.join(format!("{width}-{scheme}.png")), browser.screenshot()).unwrap();
         }
     }
+}
+
+/// The number of pages of a PDF.
+fn pages(pdf: &[u8]) -> usize {
+    let (page, tree) = (b"/Type /Page", b"/Type /Pages");
+    let count = |what: &[u8]| pdf.windows(what.len()).filter(|window| *window == what).count();
+    count(page) - count(tree)
 }
 
 #[test]
@@ -102,6 +109,11 @@ fn the_report_is_there_without_scripts_and_on_paper() {
     browser.devtools("Emulation.setEmulatedMedia", &dark_paper);
     let background = browser.run("return getComputedStyle(document.body).backgroundColor");
     assert_eq!(background, "rgb(255, 255, 255)");
-    let printed = browser.devtools("Page.printToPDF", &json!({}));
-    assert!(printed["data"].as_str().unwrap().len() > 10_000);
+    let printed = browser.print();
+    assert!(printed.len() > 10_000);
+    assert_eq!(pages(&printed), 3, "verdict, plots and cases on two pages, and the runs");
+    let shown = |what: &str| {
+        browser.run(&format!("return [...document.querySelectorAll('{what}')].some((each) => each.checkVisibility())"))
+    };
+    assert_eq!((shown(".json"), shown(".command")), (json!(false), json!(true)), "what only serves on a screen");
 }

@@ -81,6 +81,13 @@ impl Browser {
         base64::engine::general_purpose::STANDARD.decode(shot["data"].as_str().unwrap()).unwrap()
     }
 
+    /// The page on paper, as PDF.
+    pub(super) fn print(&self) -> Vec<u8> {
+        use base64::Engine;
+        let printed = self.devtools("Page.printToPDF", &json!({"preferCSSPageSize": true}));
+        base64::engine::general_purpose::STANDARD.decode(printed["data"].as_str().unwrap()).unwrap()
+    }
+
     fn post(&self, path: &str, body: &Value) -> Value {
         let answer = self.ask("POST", path, &body.to_string()).unwrap();
         assert!(answer["value"]["error"].is_null(), "{path}: {}", answer["value"]);

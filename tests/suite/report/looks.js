@@ -39,7 +39,28 @@ for (const svg of [...document.querySelectorAll("svg")].filter(shown)) {
     if (ems < 10.5) complaints.push(`"${words(text)}" is only ${ems.toFixed(1)} px high`);
   }
 }
+// The legend, which is the text that is not muted: each name and the swatch of 22 px before it are apart from the name before.
+for (const svg of [...document.querySelectorAll("svg")].filter(shown)) {
+  const scale = svg.getBoundingClientRect().width / Number(svg.getAttribute("width"));
+  const names = [...svg.querySelectorAll('text[fill="#1F2933"]')].map((text) => [text, text.getBoundingClientRect()]);
+  for (const [first, a] of names) {
+    for (const [second, b] of names) {
+      const isNext = Math.abs(a.top - b.top) < 2 && b.left > a.left;
+      if (isNext && b.left - a.right < 28 * scale) complaints.push(`"${words(first)}" touches the swatch of "${words(second)}"`);
+    }
+  }
+}
 if (plots < 4) complaints.push(`only ${plots} plots are shown`);
+
+// Every table has its own names for its columns, and shows that there is more beyond an edge.
+for (const table of [...document.querySelectorAll("table")].filter(shown)) {
+  const names = [...table.tHead.rows[0].cells].map((head) => head.textContent);
+  const doubled = names.filter((name, place) => names.indexOf(name) !== place);
+  if (doubled.length > 0) complaints.push(`several columns are called "${doubled[0]}"`);
+  const frame = table.closest(".scroll");
+  if (!frame) complaints.push(`a table with "${names[0]}" does not scroll in a frame of its own`);
+  else if (!getComputedStyle(frame).backgroundAttachment.includes("local")) complaints.push(`the frame of "${names[0]}" has no shadow`);
+}
 
 // Everything else that is read.
 apart([...document.querySelectorAll("h1, h2, h3, p:not(.note), dt, dd, li, figcaption, summary, svg, .scroll")], "page");
