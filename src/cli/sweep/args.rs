@@ -196,9 +196,9 @@ struct Flags {
     kill_after: Duration,
     /// Maximum number of concurrent runs, as far as the host has memory for them.
     ///
-    /// A run starts beside others only if what its cell was measured to need, or what its rules predict, fits into the
-    /// memory that they leave. A run about which nothing is known yet runs alone. Peaks do not depend on the number of
-    /// jobs; times do.
+    /// A run starts beside others only if what its cell was measured to need, or else what a curve through the measured
+    /// cells or the task's rules predict, fits into the memory that they leave. A run about which nothing is known yet
+    /// runs alone. Peaks do not depend on the number of jobs; times do.
     #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024), help_heading = "Limits")]
     jobs: u32,
     /// Memory that concurrent runs may use together [default: nine tenths of what the host and the limits above
