@@ -5,6 +5,7 @@ pub mod argument;
 #[doc(hidden)]
 pub mod cells;
 pub mod check;
+mod curve;
 pub mod failure;
 pub mod feedback;
 pub mod fit;

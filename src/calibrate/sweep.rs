@@ -2,7 +2,6 @@
 
 mod admission;
 mod case;
-mod curve;
 mod executor;
 mod file;
 mod file_toml;
@@ -36,10 +35,11 @@ pub use self::admission::{Admission, Budget};
 pub use self::case::{CaseError, CaseInput, InputCase, InputDirectories, Variation, cases};
 pub use self::file::SweepSettings;
 pub use self::forecast::{Expected, Forecast, ForecastCell, PastRun};
-pub use self::options::{CacheState, NAMES, SweepOptions};
+pub use self::options::{NAMES, SweepOptions};
 pub use self::recorder::SweepObserver;
 pub use self::run::{Preview, PreviewCell, Sweep, SweepOutcome};
 pub use self::schedule::{Repetitions, Retry, Schedule};
+pub use super::workload::CacheState;
 
 /// A run of a sweep: the cell of the plan, and the run of the cell, counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -5,7 +5,7 @@ use std::collections::{BinaryHeap, HashMap};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use super::curve::Curve;
+use crate::calibrate::curve::Curve;
 use crate::model::units::Bytes;
 use crate::stats::summary::median;
 

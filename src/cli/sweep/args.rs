@@ -14,7 +14,7 @@ use highwater::model::scalar::{amount, duration, limit, small_share};
 use highwater::model::units::Bytes;
 use serde_json::{Map, Value};
 
-use crate::cli::run::{SubjectArgs, UseCgroup};
+use crate::cli::run::{CacheArg, SubjectArgs, UseCgroup};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -166,10 +166,12 @@ struct Flags {
     /// With --floor: accept a limit only if a run takes at most TIMES as long as without one, such as 1.2.
     #[arg(long, value_name = "TIMES", value_parser = times, requires = "floor", help_heading = "Runs")]
     slowdown: Option<f64>,
-    /// Page cache before each run: cold (dropped), warm (inputs are read once), or as-is.
+    /// Page cache before each run: cold (dropped), warm (everything was read before), or as-is.
     ///
-    /// Files that a task reads are charged to it only if they are not in the cache yet. As root, highwater drops the
-    /// whole cache; otherwise only the input files. The record says which.
+    /// Files that a task reads, also its program and libraries, are charged to it only if they are not in the cache
+    /// yet. cold: as root, highwater drops the whole cache; otherwise only the input files, and the record says which.
+    /// warm: highwater reads the input files before each run and, unless there is a --warmup, starts with a run that is
+    /// not recorded, for each choice of parameters, which reads programs and libraries.
     #[arg(long, value_enum, value_name = "STATE", default_value_t = CacheArg::AsIs, help_heading = "Runs")]
     cache: CacheArg,
     /// Shell command before the first run of each cell; takes the same placeholders as the task's command.
@@ -238,14 +240,6 @@ enum RetryArg {
     Interrupted,
     Failed,
     Never,
-}
-
-/// The page cache before each run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum CacheArg {
-    Cold,
-    Warm,
-    AsIs,
 }
 
 impl Args for SweepArgs {

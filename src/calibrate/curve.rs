@@ -15,7 +15,7 @@ const LEAST: f64 = 1e-6;
 
 /// The cost `base + slope · (n / largest) ** exponent`; neither base nor slope is negative.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Curve {
+pub(crate) struct Curve {
     base: f64,
     slope: f64,
     exponent: f64,
@@ -26,13 +26,13 @@ pub(super) struct Curve {
     /// By how much a cost may exceed the curve, as a share.
     excess: f64,
     /// The number of distinct sizes.
-    pub(super) sizes: usize,
+    pub(crate) sizes: usize,
 }
 
 impl Curve {
     /// Fits it to points of size and cost: one size gives a cost in proportion to the size, two a line or a power
     /// through them, and more the curve with the least relative residuals, in which outliers have little weight.
-    pub(super) fn fit(points: &[(f64, f64)]) -> Option<Self> {
+    pub(crate) fn fit(points: &[(f64, f64)]) -> Option<Self> {
         let step = points.len().div_ceil(MOST_POINTS).max(1);
         let points: Vec<(f64, f64)> = points.iter().step_by(step).map(|(n, cost)| (*n, cost.max(LEAST))).collect();
         let mut sizes: Vec<f64> = points.iter().map(|(n, _)| *n).collect();
@@ -113,12 +113,12 @@ impl Curve {
     }
 
     /// The cost at a size.
-    pub(super) fn at(&self, n: f64) -> f64 {
+    pub(crate) fn at(&self, n: f64) -> f64 {
         if self.largest <= 0.0 { self.base } else { self.base + self.slope * (n / self.largest).powf(self.exponent) }
     }
 
     /// A cost that is hardly exceeded: above the curve by the scatter, and by more beyond the largest size.
-    pub(super) fn upper(&self, n: f64) -> f64 {
+    pub(crate) fn upper(&self, n: f64) -> f64 {
         // Nothing is known of smaller inputs than a single one, but that they cost no more.
         let n = if self.sizes == 1 { n.max(self.largest) } else { n };
         let doublings = if self.largest > 0.0 { (n / self.largest).max(1.0).log2() } else { 0.0 };
