@@ -13,6 +13,7 @@ pub mod floor;
 pub mod measure;
 pub mod measurement;
 pub mod monitor;
+mod page_cache;
 pub mod predict;
 pub mod report;
 pub mod resolve;

@@ -19,6 +19,7 @@ mod headroom;
 mod holdout;
 mod joint;
 mod oracle;
+mod outliers;
 mod platform;
 mod points;
 mod records;
@@ -31,7 +32,6 @@ use serde::Serialize;
 
 use crate::model::fit::{Censoring, FittedRule, Form, RunTable};
 use crate::model::units::Bytes;
-use crate::stats::outlier::{self, modified_z_scores};
 use crate::stats::trend::{kendall_score, slope};
 
 use choose::{Candidate, Choice, choose, representatives};
@@ -63,9 +63,6 @@ const GROWTH_MUST_GAIN: f64 = 0.05;
 const NARROW: f64 = 2.0;
 /// Coefficients are rounded up to this many significant digits.
 const DIGITS: i32 = 6;
-/// Runs of a task differ by this much anyway; smaller residuals are not outliers.
-const SMALLEST_SPREAD: f64 = 0.02;
-
 /// The objective of a rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -214,7 +211,7 @@ fn assemble(table: &RunTable, options: &FitOptions, by_predictor: &[Points], cho
         inputs,
         held_out: held_out(predictions, margin.factor, points, points::is_timed(table)),
         evidence,
-        outliers: outliers(table, predictor, &typical),
+        outliers: outliers::outliers(table, predictor, &typical),
         warnings,
         headroom,
     }
@@ -334,23 +331,6 @@ fn held_out_of(
         smallest_ratio: ratios.iter().copied().fold(f64::INFINITY, f64::min),
         largest_ratio: ratios.iter().copied().fold(0.0, f64::max),
     }
-}
-
-fn outliers(table: &RunTable, predictor: usize, typical: &FittedRule) -> Vec<Outlier> {
-    let uncensored = table.runs.iter().enumerate().filter(|(_, run)| run.censoring == Censoring::None);
-    let runs: Vec<(usize, Bytes, Bytes)> =
-        uncensored.filter_map(|(place, run)| Some((place, *run.sizes.get(predictor)?, run.peak))).collect();
-    let residual = |n: Bytes, peak: Bytes| (peak.0.max(1) as f64 / typical.limit(n).0.max(1) as f64).ln();
-    let residuals: Vec<f64> = runs.iter().map(|&(_, n, peak)| residual(n, peak)).collect();
-    let scores = modified_z_scores(&residuals, SMALLEST_SPREAD);
-    let mut outliers: Vec<Outlier> = runs
-        .into_iter()
-        .zip(scores)
-        .filter(|(_, score)| score.abs() > outlier::LIMIT)
-        .map(|((run, n, peak), score)| Outlier { run, n, peak, typical: typical.limit(n), score })
-        .collect();
-    outliers.sort_by(|a, b| b.score.abs().total_cmp(&a.score.abs()));
-    outliers
 }
 
 fn warnings(table: &RunTable, inputs: &Inputs, headroom: &Headroom, raised_by: Option<Bytes>) -> Vec<Warning> {
