@@ -5,6 +5,7 @@ pub mod argument;
 #[doc(hidden)]
 pub mod cells;
 pub mod check;
+mod curve;
 pub mod failure;
 pub mod feedback;
 pub mod fit;
@@ -12,6 +13,7 @@ pub mod floor;
 pub mod measure;
 pub mod measurement;
 pub mod monitor;
+mod page_cache;
 pub mod predict;
 pub mod report;
 pub mod resolve;

@@ -16,10 +16,19 @@ use crate::model::timestamp::Timestamp;
 use crate::model::units::Bytes;
 use crate::stats::{outlier, summary};
 
+use super::page_cache::{CachedPeak, excesses};
+
 pub use warning::Warning;
 
-/// Values that differ by less than this share of their median are never outliers.
-const USUAL_SPREAD: f64 = 0.01;
+/// The least spread of peaks as a share of their median: no smaller one makes outliers,
+const LEAST_PEAK_SPREAD: f64 = 0.01;
+/// nor one of times,
+const LEAST_TIME_SPREAD: f64 = 0.03;
+/// or of this many seconds.
+const LEAST_SECONDS: f64 = 0.01;
+/// Factors that make the median absolute deviation of 2, 3 … 9 values as large as that of many (Croux and Rousseeuw,
+/// 1992, "Time-efficient algorithms for two highly robust estimators of scale").
+const SMALL_SAMPLE: [f64; 8] = [1.196, 1.495, 1.363, 1.206, 1.200, 1.140, 1.129, 1.107];
 
 /// The runs of a cell.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -134,6 +143,8 @@ pub enum OutlierKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
+    /// It read files that were not cached yet, and other runs found in the cache.
+    PageCache,
     /// It was the first run, so the files it read were not cached yet.
     First,
     /// Memory was swapped out.
@@ -150,6 +161,7 @@ impl Reason {
     /// The reason in words, to follow "run 3 took twice as long:".
     pub const fn words(self) -> &'static str {
         match self {
+            Self::PageCache => "page cache of files that other runs found in memory",
             Self::First => "first run, with cold caches",
             Self::Swapped => "memory was swapped out",
             Self::ShortOfMemory => "it ran short of memory",
@@ -186,8 +198,19 @@ impl Cells {
         let Self { gathered, mut runs, .. } = self;
         // Runs that started at the same time keep the order of the records.
         runs.sort_unstable_by_key(|run| (run.cell, run.started_at, run.index));
-        let of_cells = runs.chunk_by(|a, b| a.cell == b.cell);
-        let mut cells: Vec<Cell> = gathered.into_iter().zip(of_cells).map(|(cell, runs)| cell.finish(runs)).collect();
+        runs.chunk_by_mut(|a, b| a.cell == b.cell).for_each(find_page_cache);
+        let of_cells = || runs.chunk_by(|a, b| a.cell == b.cell);
+        let mut usual: HashMap<Option<&str>, Vec<[Option<f64>; 2]>> = HashMap::new();
+        for (builder, runs) in gathered.iter().zip(of_cells()) {
+            usual.entry(builder.cell.task.as_deref()).or_default().push(scatter(runs));
+        }
+        let usual: HashMap<Option<String>, [f64; 2]> =
+            usual.into_iter().map(|(task, cells)| (task.map(str::to_owned), pooled(&cells))).collect();
+        let cells = gathered.into_iter().zip(of_cells()).map(|(cell, runs)| {
+            let usual = usual.get(&cell.cell.task).copied().unwrap_or_default();
+            cell.finish(runs, usual)
+        });
+        let mut cells: Vec<Cell> = cells.collect();
         cells.sort_by(|a, b| {
             let parameters = || by_numbers(&a.parameters, &b.parameters);
             a.task.cmp(&b.task).then_with(parameters).then_with(|| by_input(a).cmp(&by_input(b)))
@@ -237,6 +260,9 @@ struct Run {
     /// Whether the page cache was set up for this run, so that being the first makes no difference.
     had_a_cache_of_its_own: bool,
     peak: Option<Bytes>,
+    cached: CachedPeak,
+    /// The part of its peak that is page cache which other runs of the cell did without.
+    excess: Option<Bytes>,
     wall_us: u64,
     /// The share of the time that something waited for memory.
     waited_for_memory: f64,
@@ -250,6 +276,7 @@ impl Run {
             Reading::Value(pressure) if observation.wall_us > 0 => pressure.some_us as f64 / observation.wall_us as f64,
             Reading::Value(_) | Reading::Unsupported | Reading::Gone => 0.0,
         };
+        let peak = observation.peak.as_ref().value().map(|peak| peak.bytes);
         Self {
             cell,
             index,
@@ -259,7 +286,9 @@ impl Run {
             censored: observation.censored,
             swapped: swapped.is_some_and(|bytes| bytes > Bytes::ZERO),
             had_a_cache_of_its_own: observation.cache.is_some(),
-            peak: observation.peak.as_ref().value().map(|peak| peak.bytes),
+            peak,
+            cached: CachedPeak::new(observation, peak.unwrap_or_default()),
+            excess: None,
             wall_us: observation.wall_us,
             waited_for_memory,
             cpu_us: observation.cpu.value().map(|cpu| cpu.user_us + cpu.system_us),
@@ -374,8 +403,9 @@ impl CellBuilder {
         }
     }
 
-    /// The cell with its runs, in the order of their starts.
-    fn finish(mut self, runs: &[Run]) -> Cell {
+    /// The cell with its runs, in the order of their starts. `usual` is the relative scatter of peaks and of times in the
+    /// cells of the task.
+    fn finish(mut self, runs: &[Run], [of_peaks, of_times]: [f64; 2]) -> Cell {
         let good: Vec<&Run> = runs.iter().filter(|run| run.succeeded).collect();
         let measured: Vec<&Run> = good.iter().copied().filter(|run| run.peak.is_some()).collect();
         let peaks: Vec<f64> = measured.iter().filter_map(|run| run.peak).map(|peak| peak.0 as f64).collect();
@@ -385,8 +415,10 @@ impl CellBuilder {
         self.cell.peak_error_bound_bytes = all_exact.then_some(self.error_bound);
         self.cell.wall_seconds = Spread::new(&times);
         self.cell.floor_bytes = self.floor.map(|(_, bytes)| bytes);
-        self.cell.outliers.extend(outliers(&measured, &peaks, self.error_bound.0 as f64, OutlierKind::Peak));
-        self.cell.outliers.extend(outliers(&good, &times, 0.0, OutlierKind::Time));
+        let least = (self.error_bound.0 as f64, of_peaks.max(LEAST_PEAK_SPREAD));
+        self.cell.outliers.extend(outliers(&measured, &peaks, least, OutlierKind::Peak));
+        let least = (LEAST_SECONDS, of_times.max(LEAST_TIME_SPREAD));
+        self.cell.outliers.extend(outliers(&good, &times, least, OutlierKind::Time));
         self.cell.warnings = warning::warnings(&mut self, runs);
         self.cell
     }
@@ -396,9 +428,34 @@ fn own_limit(observation: &Observation) -> Option<Bytes> {
     observation.limit.own.value().flatten()
 }
 
-fn outliers(runs: &[&Run], values: &[f64], error_bound: f64, what: OutlierKind) -> Vec<Outlier> {
+/// Marks the runs of a cell that peaked above the others because of page cache.
+fn find_page_cache(runs: &mut [Run]) {
+    let mut plain: Vec<&mut Run> =
+        runs.iter_mut().filter(|run| run.succeeded && !run.censored && run.peak.is_some()).collect();
+    let found = excesses(&plain.iter().map(|run| run.cached).collect::<Vec<_>>());
+    plain.iter_mut().zip(found).for_each(|(run, excess)| run.excess = excess);
+}
+
+/// The robust standard deviations of the peaks and of the times of a cell, as shares of their medians.
+fn scatter(runs: &[Run]) -> [Option<f64>; 2] {
+    let good = || runs.iter().filter(|run| run.succeeded);
+    let of_values = |values: Vec<f64>| {
+        let factor = SMALL_SAMPLE.get(values.len().checked_sub(2)?).copied().unwrap_or(1.0);
+        Some(Spread::new(&values)?.relative()? * factor)
+    };
+    let peaks = good().filter_map(|run| run.peak).map(|peak| peak.0 as f64).collect();
+    [of_values(peaks), of_values(good().map(Run::wall_seconds).collect())]
+}
+
+/// The usual scatter of several cells.
+fn pooled(cells: &[[Option<f64>; 2]]) -> [f64; 2] {
+    [0, 1].map(|what| summary::median(&cells.iter().filter_map(|cell| cell[what]).collect::<Vec<_>>()).unwrap_or(0.0))
+}
+
+/// The runs that deviate from the others by more than usual; `least` is the least spread, absolute and relative.
+fn outliers(runs: &[&Run], values: &[f64], least: (f64, f64), what: OutlierKind) -> Vec<Outlier> {
     let Some(median) = summary::median(values).filter(|median| *median > 0.0) else { return Vec::new() };
-    let scores = outlier::modified_z_scores(values, error_bound.max(median * USUAL_SPREAD));
+    let scores = outlier::modified_z_scores(values, least.0.max(median * least.1));
     let odd = runs.iter().zip(values).zip(scores).filter(|(_, score)| score.abs() > outlier::LIMIT);
     let outlier = |((run, value), score): ((&&Run, &f64), f64)| Outlier {
         run: run.number,
@@ -414,6 +471,8 @@ fn reason(run: &Run, runs: &[&Run], what: OutlierKind, above: bool) -> Reason {
         Reason::Swapped
     } else if run.censored || run.waited_for_memory > 0.01 {
         Reason::ShortOfMemory
+    } else if what == OutlierKind::Peak && run.excess.is_some() {
+        Reason::PageCache
     } else if above && runs.first().is_some_and(|first| std::ptr::eq(*first, run)) && !run.had_a_cache_of_its_own {
         Reason::First
     } else if what == OutlierKind::Time && above && worked_as_usual(run, runs) {
@@ -433,7 +492,7 @@ fn worked_as_usual(run: &Run, runs: &[&Run]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::observation::{Cache, Cpu, CpuSource, Dropped, Outcome, PeakSource, Swap, SweepRun};
+    use crate::model::observation::{Breakdown, Cache, Cpu, CpuSource, Dropped, Outcome, PeakSource, Swap, SweepRun};
     use crate::store::import::blank;
 
     fn observed(number: u32, peak: u64, wall_us: u64) -> Observation {
@@ -522,6 +581,41 @@ mod tests {
             (7, OutlierKind::Time, Reason::Swapped),
         ];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn page_cache_of_a_cold_run_is_named() {
+        let mut runs: Vec<_> = (1..=3).map(|run| observed(run, 100_000, 1_000_000)).collect();
+        for (run, file) in runs.iter_mut().zip([120_000, 0, 0]) {
+            let mut breakdown = Breakdown::new(0, Bytes(100_000 + file));
+            breakdown.file = Reading::Value(Bytes(file));
+            run.breakdown = Reading::Value(breakdown);
+        }
+        if let Reading::Value(peak) = &mut runs[0].peak {
+            peak.bytes = Bytes(220_000);
+        }
+        let cell = only(&runs);
+        assert_eq!(cell.outliers.iter().map(|odd| (odd.run, odd.reason)).collect::<Vec<_>>(), [(1, Reason::PageCache)]);
+        assert_eq!(cell.warnings, [Warning::PageCache { runs: 1, most_bytes: Bytes(120_000) }]);
+    }
+
+    #[test]
+    fn ordinary_scatter_of_three_repeats_has_no_outliers() {
+        // Two of three values are often close together, which makes nothing of the third.
+        let cells_of = |walls: [[u64; 3]; 4]| {
+            let runs = walls.into_iter().enumerate().flat_map(|(cell, walls)| {
+                walls.into_iter().zip(1..).map(move |(wall, run)| {
+                    let mut one = observed(run, 100_000, wall * 1000);
+                    one.sweep.as_mut().unwrap().cell = cell.to_string();
+                    one
+                })
+            });
+            cells(&runs.collect::<Vec<_>>())
+        };
+        let usual = [[1000, 1001, 1090], [1000, 1070, 1030], [1000, 1060, 960], [1000, 1001, 900]];
+        assert!(cells_of(usual).iter().all(|cell| cell.outliers.is_empty()));
+        let odd = [[1000, 1001, 1900], [1000, 1070, 1030], [1000, 1060, 960], [1000, 1001, 900]];
+        assert_eq!(cells_of(odd).iter().map(|cell| cell.outliers.len()).collect::<Vec<_>>(), [1, 0, 0, 0]);
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod headroom;
 mod holdout;
 mod joint;
 mod oracle;
+mod outliers;
 mod platform;
 mod points;
 mod reach;
@@ -35,7 +36,6 @@ use serde::Serialize;
 
 use crate::model::fit::{Censoring, FittedRule, Form, RunTable};
 use crate::model::units::Bytes;
-use crate::stats::outlier::{self, modified_z_scores};
 use crate::stats::trend::{kendall_score, slope};
 
 use choose::{Candidate, Choice, choose, exponents, representatives};
@@ -72,9 +72,6 @@ const GROWTH_MUST_GAIN: f64 = 0.05;
 const NARROW: f64 = 2.0;
 /// Coefficients are rounded up to this many significant digits.
 const DIGITS: i32 = 6;
-/// Runs of a task differ by this much anyway; smaller residuals are not outliers.
-const SMALLEST_SPREAD: f64 = 0.02;
-
 /// The objective of a rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -263,7 +260,7 @@ fn assemble(
         inputs,
         held_out,
         evidence,
-        outliers: outliers(table, predictor, &typical),
+        outliers: outliers::outliers(table, predictor, &typical),
         warnings,
         headroom,
     }
@@ -383,23 +380,6 @@ fn expected_failures(predictions: &[HeldOutPrediction], ratios: &[f64]) -> f64 {
     let degrees = (inputs / 2.0).max(1.0);
     let beyond = 0.5 * (1.0 + room / (spread * degrees)).powf(-degrees);
     (failed * inputs + beyond) / (inputs + 1.0)
-}
-
-fn outliers(table: &RunTable, predictor: usize, typical: &FittedRule) -> Vec<Outlier> {
-    let uncensored = table.runs.iter().enumerate().filter(|(_, run)| run.censoring == Censoring::None);
-    let runs: Vec<(usize, Bytes, Bytes)> =
-        uncensored.filter_map(|(place, run)| Some((place, *run.sizes.get(predictor)?, run.peak))).collect();
-    let residual = |n: Bytes, peak: Bytes| (peak.0.max(1) as f64 / typical.limit(n).0.max(1) as f64).ln();
-    let residuals: Vec<f64> = runs.iter().map(|&(_, n, peak)| residual(n, peak)).collect();
-    let scores = modified_z_scores(&residuals, SMALLEST_SPREAD);
-    let mut outliers: Vec<Outlier> = runs
-        .into_iter()
-        .zip(scores)
-        .filter(|(_, score)| score.abs() > outlier::LIMIT)
-        .map(|((run, n, peak), score)| Outlier { run, n, peak, typical: typical.limit(n), score })
-        .collect();
-    outliers.sort_by(|a, b| b.score.abs().total_cmp(&a.score.abs()));
-    outliers
 }
 
 /// Which sizes to measure next, if there are few: those in the widest gap.

@@ -20,7 +20,7 @@ mod subject;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::model::signal::Signal;
 use nix::errno::Errno;
@@ -34,11 +34,12 @@ use crate::model::units::Bytes;
 pub use self::admission::{Admission, Budget};
 pub use self::case::{CaseError, CaseInput, InputCase, InputDirectories, Variation, cases};
 pub use self::file::SweepSettings;
-pub use self::forecast::{Expected, Forecast};
-pub use self::options::{CacheState, NAMES, SweepOptions};
+pub use self::forecast::{Expected, Forecast, ForecastCell, PastRun};
+pub use self::options::{NAMES, SweepOptions};
 pub use self::recorder::SweepObserver;
 pub use self::run::{Preview, PreviewCell, Sweep, SweepOutcome};
 pub use self::schedule::{Repetitions, Retry, Schedule};
+pub use super::workload::CacheState;
 
 /// A run of a sweep: the cell of the plan, and the run of the cell, counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -93,19 +94,23 @@ pub trait Recorder {
 /// The remaining work.
 pub struct Left<'a> {
     schedule: &'a Schedule,
-    forecast: &'a Forecast,
-    under_way: usize,
+    admission: &'a Admission<'a>,
+    /// The cells of the runs in progress, with their time so far.
+    running: Vec<(usize, Duration)>,
+    jobs: usize,
 }
 
 impl Left<'_> {
     /// Number of runs, including those in progress.
     pub fn runs(&self) -> usize {
-        self.schedule.left() + self.under_way
+        self.schedule.left() + self.running.len()
     }
 
-    /// The total time of the runs that have not started, one after the other, if known for each.
+    /// The time until the last of them has ended, once a run is known.
     pub fn time(&self) -> Option<Duration> {
-        self.schedule.pending().map(|job| self.forecast.expected(job.cell).time).sum()
+        let pending = self.schedule.pending().map(|job| job.cell);
+        let (forecast, capacity) = (self.admission.forecast(), self.admission.capacity());
+        forecast.time_left(self.running.iter().copied(), pending, self.jobs, capacity)
     }
 }
 
@@ -161,7 +166,7 @@ pub fn sweep<E: Executor, R: Recorder>(
     let (completions, completed) = mpsc::channel();
     thread::scope(|scope| {
         let mut scheduler =
-            Scheduler { executor, recorder, schedule, admission, running: Vec::new(), stop: None, failure: None };
+            Scheduler { executor, recorder, schedule, admission, jobs, running: Vec::new(), stop: None, failure: None };
         loop {
             while scheduler.stop.is_none() && scheduler.running.len() < jobs {
                 let Some(job) = scheduler.next() else { break };
@@ -173,7 +178,7 @@ pub fn sweep<E: Executor, R: Recorder>(
                     }
                 };
                 let (completions, handle) = (completions.clone(), waker.handle());
-                scheduler.running.push((job, sender));
+                scheduler.running.push((job, sender, Instant::now()));
                 scope.spawn(move || {
                     let run = AssertUnwindSafe(|| executor.run(job, &mut receiver, &mut *observer));
                     let (completion, panic) = match catch_unwind(run) {
@@ -234,7 +239,8 @@ struct Scheduler<'a, 'b, E: Executor, R: Recorder> {
     recorder: &'a mut R,
     schedule: &'a mut Schedule,
     admission: &'a mut Admission<'b>,
-    running: Vec<(Job, CancelSender)>,
+    jobs: usize,
+    running: Vec<(Job, CancelSender, Instant)>,
     stop: Option<Stop>,
     failure: Option<SweepError<E::Error, R::Error>>,
 }
@@ -254,7 +260,7 @@ impl<E: Executor, R: Recorder> Scheduler<'_, '_, E, R> {
 
     fn interrupt(&mut self, request: Request) {
         self.stop.get_or_insert(Stop::Interrupted(request.signal));
-        self.running.iter().for_each(|(_, sender)| sender.send(request));
+        self.running.iter().for_each(|(_, sender, _)| sender.send(request));
     }
 
     /// The channel to the run, and the observer of its progress.
@@ -277,7 +283,7 @@ impl<E: Executor, R: Recorder> Scheduler<'_, '_, E, R> {
     }
 
     fn panicked(&mut self, job: Job) {
-        self.running.retain(|(running, _)| *running != job);
+        self.running.retain(|(running, ..)| *running != job);
         self.end_runs();
     }
 
@@ -285,11 +291,12 @@ impl<E: Executor, R: Recorder> Scheduler<'_, '_, E, R> {
     fn end_runs(&mut self) {
         self.stop.get_or_insert(Stop::Failure);
         let request = Request { signal: Signal::SIGTERM, task_knows: false };
-        self.running.iter().for_each(|(_, sender)| sender.send(request));
+        self.running.iter().for_each(|(_, sender, _)| sender.send(request));
     }
 
     fn ended(&mut self, job: Job, result: Result<Option<Observation>, E::Error>) {
-        self.running.retain(|(running, _)| *running != job);
+        let elapsed = self.running.iter().find(|(running, ..)| *running == job).map(|(.., since)| since.elapsed());
+        self.running.retain(|(running, ..)| *running != job);
         self.admission.leave(job.cell);
         match result {
             Ok(Some(observation)) => {
@@ -301,11 +308,11 @@ impl<E: Executor, R: Recorder> Scheduler<'_, '_, E, R> {
                 }
                 self.schedule.ended(job, observation.outcome, peak);
                 if observation.outcome.succeeded() {
-                    self.admission.learn(job.cell, peak, wall);
+                    self.admission.learn(job.cell, PastRun { peak, wall, elapsed });
                 }
                 self.admission.pay(peak.unwrap_or(Bytes::ZERO), wall);
-                let under_way = self.running.len();
-                let left = Left { schedule: self.schedule, forecast: self.admission.forecast(), under_way };
+                let running = self.running.iter().map(|(job, _, since)| (job.cell, since.elapsed())).collect();
+                let left = Left { schedule: self.schedule, admission: self.admission, running, jobs: self.jobs };
                 if let Err(error) = self.recorder.keep(job, observation, &left) {
                     self.fail(SweepError::Keep(error));
                 }
@@ -318,7 +325,7 @@ impl<E: Executor, R: Recorder> Scheduler<'_, '_, E, R> {
                 self.failure.get_or_insert(SweepError::Run(error));
             }
         }
-        let under_way = self.running.iter().any(|(other, _)| other.cell == job.cell);
+        let under_way = self.running.iter().any(|(other, ..)| other.cell == job.cell);
         let is_over = !under_way && (self.stop.is_some() || !self.schedule.has_more_of(job.cell));
         if is_over && let Err(error) = self.executor.leave(job.cell) {
             self.stop.get_or_insert(Stop::Failure);

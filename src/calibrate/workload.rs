@@ -6,6 +6,7 @@
 pub(crate) mod container;
 mod engine;
 pub(crate) mod inputs;
+mod page_cache;
 mod private;
 pub(crate) mod process;
 mod redact;
@@ -19,14 +20,14 @@ use std::path::{Path, PathBuf};
 use self::container::ContainerWorkload;
 use self::private::PrivateTask;
 use self::process::{ProcessWorkload, make_folder};
-use super::failure::Failure;
+use super::failure::{Category, Failure};
 use super::feedback::Feedback;
 use super::measure::{MeasureError, RunContext, measure};
 use super::monitor::{Cancel, Observer, WatchOptions};
 use super::predict::predict;
 use super::resolve::Resolution;
 use crate::host::machine::Machine;
-use crate::model::observation::{Logs, Observation, Subject};
+use crate::model::observation::{Cache, Dropped, Logs, Observation, Subject};
 use crate::model::prediction::Prediction;
 use crate::model::task::Task;
 use crate::model::units::Bytes;
@@ -38,6 +39,7 @@ use crate::tree::Options;
 pub use self::container::ContainerOptions;
 pub use self::engine::{EngineOptions, Images, PROCESSING_CONTAINER};
 pub use self::inputs::InputAccess;
+pub use self::page_cache::CacheState;
 pub use self::redact::{missing, redact};
 pub use self::task::{ReadTask, TaskOptions, variables};
 
@@ -321,6 +323,26 @@ impl Workload {
         inputs::note_changes(observation, &self.guard()?.originals().changes(&[]))
     }
 
+    /// Prepares the page cache for the next run, and says what was done.
+    ///
+    /// # Errors
+    /// If an input cannot be read, or nothing could be dropped.
+    pub fn prepare_cache(&self, state: CacheState) -> Result<Option<Cache>, Failure> {
+        if state == CacheState::Cold && matches!(self, Self::Private(_)) {
+            let help = "remove one of the two options, or use `highwater sweep`, which drops the cache after copying";
+            return Err(Failure::usage("a private copy of the input is in the page cache once it is made", help));
+        }
+        let inputs = self.guard().map_or(&[][..], |guard| guard.originals().roots());
+        let done = state.prepare(inputs.iter().map(PathBuf::as_path))?;
+        if inputs.is_empty() && matches!(done, Some(Cache::Cold { dropped: Dropped::Inputs })) {
+            let error =
+                "failed to drop the page cache: it takes root, and the files that the command reads are unknown";
+            let help = "run highwater as root, or describe the command and its input in a task.json".to_owned();
+            return Err(Failure::new(Category::Host, error, Some(help)));
+        }
+        Ok(done)
+    }
+
     /// The Docker limit that its rules predict.
     pub fn predicted_limit(&self) -> Option<Bytes> {
         self.prediction()?.docker.limit.as_ref().map(|limit| limit.bytes)
@@ -362,7 +384,6 @@ impl Workload {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::calibrate::failure::Category;
 
     #[test]
     fn a_build_without_containers_refuses_an_image_and_names_the_feature() {

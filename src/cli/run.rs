@@ -11,14 +11,16 @@ use clap::{Args, ValueEnum};
 use highwater::calibrate::argument::sample_interval;
 use highwater::calibrate::failure::ENGINE_LOST;
 use highwater::calibrate::monitor::{Cancel, WatchOptions};
-use highwater::calibrate::workload::{self, RunOptions, Workload};
+use highwater::calibrate::workload::{self, CacheState, RunOptions, Workload};
 use highwater::host::HostRoots;
 use highwater::host::machine::Machine;
 use highwater::model::comparison::Thresholds;
 use highwater::model::observation::{Logs, Observation, Outcome};
 use highwater::model::scalar::{duration, limit};
+use highwater::model::signal::Signal;
 use highwater::model::timestamp::Timestamp;
 use highwater::model::units::Bytes;
+use highwater::runner::process::{Output, Stdin};
 use highwater::store::{Record, StoreError};
 
 use self::result::Results;
@@ -62,6 +64,19 @@ pub(crate) struct RunArgs {
     /// Number of runs.
     #[arg(short, long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
+    /// Number of unrecorded runs before the first one.
+    ///
+    /// Their output is discarded, and they read nothing from stdin.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    warmup: u32,
+    /// Page cache before each run: cold (dropped), warm (everything was read before), or as-is.
+    ///
+    /// Files that a task reads, also its program and libraries, are charged to it only if they are not in the cache
+    /// yet. cold: as root, highwater drops the whole cache; otherwise only the input of a TASK, and the record says
+    /// which. warm: highwater reads the input of a TASK before each run and, unless there is a --warmup, starts with a
+    /// run that is not recorded, which reads everything else.
+    #[arg(long, value_enum, value_name = "STATE", default_value_t = CacheArg::AsIs)]
+    cache: CacheArg,
     /// Limit memory to QUANTITY, such as 512Mi; no swap is used beyond it.
     ///
     /// A run that reaches its limit is marked as censored: its peak shows what it got, not what it needed.
@@ -122,6 +137,24 @@ pub(crate) enum UseCgroup {
     Never,
 }
 
+/// The page cache before each run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CacheArg {
+    Cold,
+    Warm,
+    AsIs,
+}
+
+impl From<CacheArg> for CacheState {
+    fn from(state: CacheArg) -> Self {
+        match state {
+            CacheArg::Cold => Self::Cold,
+            CacheArg::Warm => Self::Warm,
+            CacheArg::AsIs => Self::AsIs,
+        }
+    }
+}
+
 /// How a result is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
@@ -160,8 +193,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     let mut signals = Signals::block().map_err(|errno| Failure::new(OWN_FAILURE, errno, None))?;
     let mut record = records::open_record(args.record.as_deref()).map_err(Failure::own)?;
     let mut failure = None;
-    let mut ended_by = None;
-    for number in 1..=args.runs {
+    let mut ended_by = warm_up(args, &machine, &start, &mut signals)?;
+    let runs = if ended_by.is_some() { 0 } else { args.runs };
+    for number in 1..=runs {
         let mut observation = match run_once(args, &machine, &start, number, &mut signals) {
             Ok(observation) => observation,
             Err(error) => {
@@ -192,6 +226,30 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     failure.map_or(Ok(exit), Err)
 }
 
+/// Makes the runs that are not recorded; returns the signal that interrupted one.
+fn warm_up(
+    args: &RunArgs,
+    machine: &Machine,
+    start: &Workload,
+    signals: &mut Signals,
+) -> Result<Option<Signal>, Failure> {
+    let least = u32::from(args.cache == CacheArg::Warm);
+    for _ in 0..args.warmup.max(least) {
+        let mut options = limits(args, start);
+        options.stdin = Stdin::Null;
+        options.stdout = Output::Null;
+        options.stderr = Output::Null;
+        let observation = measured(args, machine, start, &options, signals)?;
+        if observation.has_lost_engine() {
+            return Err(Failure::new(OWN_FAILURE, format!("failed to warm up: {ENGINE_LOST}"), None));
+        }
+        if let Outcome::Interrupted { signal } = observation.outcome {
+            return Ok(Some(Signal(signal)));
+        }
+    }
+    Ok(None)
+}
+
 fn run_once(
     args: &RunArgs,
     machine: &Machine,
@@ -199,21 +257,40 @@ fn run_once(
     number: u32,
     signals: &mut Signals,
 ) -> Result<Observation, Failure> {
+    let options = conditions(args, start, number)?;
+    let cache = start.prepare_cache(args.cache.into()).map_err(Failure::of_run)?;
+    let mut observation = measured(args, machine, start, &options, signals)?;
+    observation.cache = cache;
+    Ok(observation)
+}
+
+fn measured(
+    args: &RunArgs,
+    machine: &Machine,
+    start: &Workload,
+    options: &RunOptions,
+    signals: &mut Signals,
+) -> Result<Observation, Failure> {
     let mut how = WatchOptions::default();
     how.timeout = args.timeout;
     how.kill_after = args.kill_after;
     how.interval = args.sample_interval;
     let mut live = Live::new(!args.quiet);
-    let options = conditions(args, start, number)?;
-    let measured = start.measure(machine, (&options, &how), start.about(), Some(signals), &mut live);
+    let measured = start.measure(machine, (options, &how), start.about(), Some(signals), &mut live);
     measured.and_then(|measured| Ok(measured?)).map_err(Failure::of_run)
+}
+
+/// The limit and the cgroup of each run.
+fn limits(args: &RunArgs, start: &Workload) -> RunOptions {
+    let mut options = RunOptions::default();
+    options.limit = if args.enforce { start.predicted_limit() } else { args.limit };
+    options.cgroup = args.cgroup.into();
+    options
 }
 
 /// The options of the run with this number.
 fn conditions(args: &RunArgs, start: &Workload, number: u32) -> Result<RunOptions, Failure> {
-    let mut conditions = RunOptions::default();
-    conditions.limit = if args.enforce { start.predicted_limit() } else { args.limit };
-    conditions.cgroup = args.cgroup.into();
+    let mut conditions = limits(args, start);
     match (&args.log_dir, &args.record) {
         (Some(folder), _) => {
             let stem = if args.runs == 1 { String::new() } else { format!("{number}.") };

@@ -67,7 +67,7 @@ pub(crate) fn run(args: SweepArgs) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     let mut signals = Signals::block().map_err(Failure::host)?;
-    let mut shown = Display { quiet, format, jobs: options.jobs, progress: None };
+    let mut shown = Display { quiet, format, progress: None };
     let outcome = sweep.run(&machine, &mut signals, &mut shown, &feedback)?;
     drop(signals);
     let exit = exit_of(&outcome);
@@ -106,20 +106,19 @@ fn runs_are(count: usize) -> String {
 struct Display {
     quiet: bool,
     format: Format,
-    jobs: u32,
     progress: Option<Progress>,
 }
 
 impl Display {
     fn progress(&mut self) -> &mut Progress {
-        let (quiet, jobs) = (self.quiet, self.jobs);
-        self.progress.get_or_insert_with(|| Progress::new(quiet, 0, 0, jobs))
+        let quiet = self.quiet;
+        self.progress.get_or_insert_with(|| Progress::new(quiet, 0, 0))
     }
 }
 
 impl SweepObserver for Display {
     fn begins(&mut self, recorded: usize, left: usize) {
-        self.progress = Some(Progress::new(self.quiet, recorded, left, self.jobs));
+        self.progress = Some(Progress::new(self.quiet, recorded, left));
         if recorded > 0 && !self.quiet {
             let are = if left == 1 { "is" } else { "are" };
             output::say(&format!("highwater: {} already recorded, {left} {are} left", runs_are(recorded)));

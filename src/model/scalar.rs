@@ -65,6 +65,12 @@ pub fn limit(text: &str) -> Result<Bytes, QuantityError> {
     at_least(text, Bytes(4096), "at least 4KiB, one page")
 }
 
+/// Parses the value of a parameter as a number: `12`, `0.5` or `1e6`, or an amount such as `512Mi` in bytes.
+pub fn number(text: &str) -> Option<f64> {
+    let plain = text.trim().parse::<f64>().ok().filter(|number| number.is_finite());
+    plain.or_else(|| amount(text).ok().map(|bytes| bytes.0 as f64))
+}
+
 fn at_least(text: &str, least: Bytes, expected: &str) -> Result<Bytes, QuantityError> {
     amount(text).and_then(|bytes| if bytes < least { Err(QuantityError::too_small(text, expected)) } else { Ok(bytes) })
 }

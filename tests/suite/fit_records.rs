@@ -122,6 +122,24 @@ fn a_rule_is_fitted_to_records_and_compared_with_the_declared_one() {
 }
 
 #[test]
+fn page_cache_of_a_cold_start_is_not_needed() {
+    let with_file = |n: u64, peak: u64, file: u64| {
+        let parts =
+            json!({"at_us": 1, "current": peak + file, "anon": peak, "file": file, "shmem": 0, "kernel": 0, "swap": 0});
+        with(run(n, peak + file), "breakdown", parts)
+    };
+    let repeats = |cold: u64| {
+        let runs = growing(1.8).flat_map(move |(n, peak)| [cold, 0].map(|file| with_file(n, peak, file)));
+        Records::new(runs).json(&[])
+    };
+    let (cold, warm) = (repeats(1 << 30), repeats(0));
+    assert_eq!(cold["rule"], warm["rule"]);
+    let notes = cold["warnings"].as_array().unwrap();
+    let named = notes.iter().find(|note| note["kind"] == "page-cache").unwrap();
+    assert_eq!((&named["runs"], &named["most"]), (&json!(20), &json!(1 << 30)));
+}
+
+#[test]
 fn runs_that_say_nothing_are_left_out_and_counted() {
     let failed = with(run(1 << 30, 1 << 40), "outcome", json!({"kind": "exited", "status": 3}));
     let timed_out = with(run(1 << 30, 1 << 40), "outcome", json!({"kind": "timed-out", "after_us": 5}));

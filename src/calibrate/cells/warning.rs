@@ -33,6 +33,13 @@ pub enum Warning {
         /// Its peak divided by the largest of the others.
         times: f64,
     },
+    /// Some runs peaked above the others by page cache, which the kernel can reclaim.
+    PageCache {
+        /// Number of runs.
+        runs: usize,
+        /// The most that one of them peaked above the others.
+        most_bytes: Bytes,
+    },
     /// The peaks differ by more than their error bounds explain.
     SpreadTooLarge {
         /// Their robust standard deviation, as a share of the median.
@@ -87,6 +94,7 @@ impl Warning {
         match self {
             Self::FirstRunSlower { .. } => "first slower",
             Self::FirstRunLarger { .. } => "first larger",
+            Self::PageCache { .. } => "page cache",
             Self::SpreadTooLarge { .. } => "spread",
             Self::AtTheLimit { .. } => "at the limit",
             Self::Swapping { .. } => "swapping",
@@ -102,6 +110,10 @@ impl Warning {
         match self {
             Self::FirstRunSlower { .. } | Self::FirstRunLarger { .. } => {
                 "add a warm-up run (--warmup 1), or start every run with a cold cache (--cache cold)"
+            }
+            Self::PageCache { .. } => {
+                "read everything before (--cache warm), or start every run with a cold cache (--cache cold); `fit` does \
+                 not count these runs"
             }
             Self::SpreadTooLarge { .. } => {
                 "increase the number of runs (--min-runs 5 --precision 0.02); check the task for threads, random \
@@ -129,6 +141,12 @@ impl fmt::Display for Warning {
             Self::FirstRunLarger { times } => {
                 write!(f, "the peak of the first run is {times:.2} times that of any other: the caches were cold")
             }
+            Self::PageCache { runs, most_bytes } => write!(
+                f,
+                "{} peaked up to {most_bytes} above the others, all of it page cache of files that these found in \
+                 memory: the kernel can reclaim it",
+                count(*runs)
+            ),
             Self::SpreadTooLarge { relative } => {
                 write!(f, "the peaks vary by {:.0} % of their median", relative * 100.0)
             }
@@ -164,6 +182,7 @@ pub(super) fn warnings(builder: &mut CellBuilder, runs: &[Run]) -> Vec<Warning> 
         warnings.extend((builder.censored > 0).then_some(at_the_limit));
     }
     warnings.extend(spread(&builder.cell, error_bound));
+    warnings.extend(page_cache(&good));
     warnings.extend(first_run(runs, &good, error_bound));
     warnings.extend(host(&builder.cell, &good));
     warnings.extend(builder.lower_bounds.take().map(|bounds| Warning::LowerBound {
@@ -191,6 +210,11 @@ fn spread(cell: &Cell, error_bound: f64) -> Option<Warning> {
     Some(Warning::SpreadTooLarge { relative })
 }
 
+fn page_cache(good: &[&Run]) -> Option<Warning> {
+    let most_bytes = good.iter().filter_map(|run| run.excess).max()?;
+    Some(Warning::PageCache { runs: good.iter().filter(|run| run.excess.is_some()).count(), most_bytes })
+}
+
 /// Compares the first run with all others, to detect that it alone had cold caches.
 fn first_run(runs: &[Run], good: &[&Run], error_bound: f64) -> Vec<Warning> {
     let mut warnings = Vec::new();
@@ -208,6 +232,7 @@ fn first_run(runs: &[Run], good: &[&Run], error_bound: f64) -> Vec<Warning> {
     let bytes = |run: &Run| run.peak.map(|peak| peak.0 as f64);
     let largest = others.iter().filter_map(|run| bytes(run)).fold(0.0, f64::max);
     if let Some(peak) = bytes(first)
+        && first.excess.is_none()
         && largest > 0.0
         && peak > largest * MUCH_LARGER
         && peak - largest > error_bound

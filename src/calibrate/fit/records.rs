@@ -14,6 +14,7 @@ use crate::model::units::Bytes;
 
 use super::Warning;
 use super::group::{Declared, Group, SkippedRuns};
+use crate::calibrate::page_cache::{CachedPeak, excesses};
 use inputs::{Input, Inputs};
 
 /// The quantity to fit.
@@ -97,6 +98,8 @@ struct TaskRuns {
     /// The record of each run, counted from 1.
     lines: Vec<u64>,
     inputs: Inputs,
+    /// The index of each cell of a sweep, and of each input of other runs.
+    cells: HashMap<Repeated, u32>,
     skipped: SkippedRuns,
     /// Number of runs with synthetic inputs.
     synthetic: usize,
@@ -115,6 +118,15 @@ struct Run {
     wall_us: u64,
     input: Input,
     censoring: Censoring,
+    cell: u32,
+    cached: CachedPeak,
+}
+
+/// What repeats have in common.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Repeated {
+    Cell(String),
+    Input(Vec<String>, Input),
 }
 
 impl TaskRuns {
@@ -138,7 +150,14 @@ impl TaskRuns {
     fn keep(&mut self, line: u64, observation: &Observation, need: &Need) {
         let input = self.inputs.add(observation);
         let Need { peak, censoring } = *need;
-        self.runs.push(Run { peak, wall_us: observation.wall_us, input, censoring });
+        let repeated = match &observation.sweep {
+            Some(sweep) => Repeated::Cell(sweep.cell.clone()),
+            None => Repeated::Input(observation.subject.command.clone(), input),
+        };
+        let next = self.cells.len() as u32;
+        let cell = *self.cells.entry(repeated).or_insert(next);
+        let cached = CachedPeak::new(observation, peak);
+        self.runs.push(Run { peak, wall_us: observation.wall_us, input, censoring, cell, cached });
         self.lines.push(line);
         self.synthetic += usize::from(observation.sweep.as_ref().is_some_and(|sweep| sweep.synthetic));
         if let Some(image) = observation.container.as_ref().and_then(|container| container.image_id.as_ref())
@@ -163,7 +182,30 @@ impl TaskRuns {
         }
     }
 
+    /// Removes runs that peaked above their repeats by page cache, which is not needed. Returns a warning about them.
+    fn remove_cached(&mut self) -> Option<Warning> {
+        self.docker.resize(self.runs.len(), None);
+        self.kubernetes.resize(self.runs.len(), None);
+        let mut by_cell: Vec<Vec<usize>> = vec![Vec::new(); self.cells.len()];
+        for (place, run) in self.runs.iter().enumerate().filter(|(_, run)| run.censoring == Censoring::None) {
+            by_cell[run.cell as usize].push(place);
+        }
+        let mut excess = vec![None; self.runs.len()];
+        for places in by_cell.iter().filter(|places| places.len() > 1) {
+            let repeats: Vec<CachedPeak> = places.iter().map(|place| self.runs[*place].cached).collect();
+            places.iter().zip(excesses(&repeats)).for_each(|(place, bytes)| excess[*place] = bytes);
+        }
+        let most = excess.iter().copied().flatten().max()?;
+        let kept = |place: usize| excess[place].is_none();
+        retain(&mut self.runs, kept);
+        retain(&mut self.lines, kept);
+        retain(&mut self.docker, kept);
+        retain(&mut self.kubernetes, kept);
+        Some(Warning::PageCache { runs: excess.iter().flatten().count(), most })
+    }
+
     fn group(mut self) -> Group {
+        let cached = self.remove_cached();
         let measures = self.inputs.measures(self.runs.iter().map(|run| run.input));
         let runs = self.runs.iter().map(|run| SizedRun {
             sizes: measures.iter().map(|(_, sources)| self.inputs.value(run.input, sources)).collect(),
@@ -173,7 +215,7 @@ impl TaskRuns {
         });
         let runs: Vec<SizedRun> = runs.collect();
         let measures: Vec<Measure> = measures.into_iter().map(|(measure, _)| measure).collect();
-        let mut warnings = Vec::new();
+        let mut warnings: Vec<Warning> = cached.into_iter().collect();
         warnings.extend((self.synthetic > 0).then_some(Warning::Synthetic { runs: self.synthetic }));
         warnings.extend((self.images.len() > 1).then_some(Warning::SeveralImages { images: self.images.len() }));
         let declared = self.declared();
@@ -224,6 +266,14 @@ impl TaskRuns {
             kubernetes: std::mem::take(&mut self.kubernetes),
         })
     }
+}
+
+fn retain<T>(values: &mut Vec<T>, kept: impl Fn(usize) -> bool) {
+    let mut place = 0;
+    values.retain(|_| {
+        place += 1;
+        kept(place - 1)
+    });
 }
 
 /// Why a run is skipped.

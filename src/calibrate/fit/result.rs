@@ -210,6 +210,13 @@ pub enum Warning {
         /// up.
         as_points: bool,
     },
+    /// Runs peaked above other runs of the same cell by page cache, and are not fitted.
+    PageCache {
+        /// Number of runs.
+        runs: usize,
+        /// The most that one of them peaked above the others.
+        most: Bytes,
+    },
     /// The inputs are synthetic: repeated, cut or generated from others.
     Synthetic {
         /// Number of runs.
@@ -288,6 +295,14 @@ impl fmt::Display for Warning {
             }
             Self::Sampled { runs, as_points: false } => {
                 write!(f, "the peaks of {runs} runs are lower bounds; they can only raise the rule")
+            }
+            Self::PageCache { runs, most } => {
+                let are = if *runs == 1 { "1 run is" } else { &format!("{runs} runs are") };
+                write!(
+                    f,
+                    "{are} not fitted: up to {most} more than repeats of the same input, all of it page cache of a cold \
+                     start, which the kernel can reclaim"
+                )
             }
             Self::Synthetic { runs } => {
                 write!(f, "the inputs of {runs} runs are synthetic; real inputs of that size may need more or less")

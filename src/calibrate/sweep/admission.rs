@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::forecast::{Expected, Forecast};
+use super::forecast::{Expected, Forecast, PastRun};
 use super::schedule::Schedule;
 use crate::model::scalar::{amount, duration};
 use crate::model::units::Bytes;
@@ -88,9 +88,9 @@ impl<'a> Admission<'a> {
         }
     }
 
-    /// Records the peak and time of a run of this cell.
-    pub(super) fn learn(&mut self, cell: usize, peak: Option<Bytes>, wall: Duration) {
-        self.forecast.learn(cell, peak, wall);
+    /// Adds a run of this cell to the forecast.
+    pub(super) fn learn(&mut self, cell: usize, run: PastRun) {
+        self.forecast.learn(cell, run);
     }
 
     /// Charges a run to the budget.
@@ -113,6 +113,11 @@ impl<'a> Admission<'a> {
         }
     }
 
+    /// The memory that all runs together may use.
+    pub(super) fn capacity(&self) -> Option<Bytes> {
+        self.capacity
+    }
+
     /// The forecast.
     pub fn forecast(&self) -> &Forecast {
         &self.forecast
@@ -122,9 +127,10 @@ impl<'a> Admission<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::calibrate::sweep::ForecastCell;
 
     fn admission(known: &[Option<u64>], capacity: u64, available: u64) -> Admission<'static> {
-        let cells = known.iter().map(|need| (Bytes(1), need.map(Bytes)));
+        let cells = known.iter().map(|need| ForecastCell { n: 1.0, group: 0, predicted: need.map(Bytes) });
         Admission::new(Forecast::new(cells, None), Some(Bytes(capacity)), move || Some(Bytes(available)), None)
     }
 

@@ -1,6 +1,6 @@
 //! Executes the runs of a sweep: stages inputs, fills in placeholders, and runs hooks.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,17 +11,18 @@ use crate::calibrate::measure::{MeasureError, RunContext};
 use crate::calibrate::monitor::{Cancel, Observer, WatchOptions};
 use crate::directory::Directory;
 use crate::host::machine::Machine;
-use crate::model::observation::{Cache, InputSizes, Logs, Observation, Outcome, SweepRun, Warning};
+use crate::model::observation::{InputSizes, Logs, Observation, Outcome, SweepRun, Warning};
 use crate::model::plan::{InputSource, PlanCell};
 use crate::model::prediction::Prediction;
 use crate::model::units::Bytes;
 use crate::runner::StartError;
 use crate::runner::originals::{Guard, Originals};
 use crate::runner::process::{Output, Stdin};
-use crate::runner::staging::{Cost, Scratch, Staged, Staging, StagingError, drop_caches, read_all};
+use crate::runner::staging::{Cost, Scratch, Staged, Staging, StagingError};
 use crate::runner::view::View;
 
-use super::options::{CacheState, SweepOptions};
+use super::CacheState;
+use super::options::SweepOptions;
 use super::placeholders::Placeholders;
 use super::subject::{StagedInputs, Subject};
 use super::{Executor, InputCase, Job, hook};
@@ -52,6 +53,8 @@ pub(super) struct SweepExecutor<'a> {
     pub(super) folders: &'a Mutex<HashMap<Job, PathBuf>>,
     state: Mutex<State>,
     open: Vec<Mutex<CellProgress>>,
+    /// The choices of parameters whose programs and libraries are in the page cache, if `--cache warm` wants them there.
+    warmed: Mutex<HashSet<&'a BTreeMap<String, String>>>,
     /// Whether each cell has a floor, or is having it searched for.
     pub(super) floors: Mutex<Vec<bool>>,
 }
@@ -160,6 +163,7 @@ impl<'a> SweepExecutor<'a> {
             folders,
             state: Mutex::default(),
             open,
+            warmed: Mutex::default(),
             floors,
         }
     }
@@ -257,6 +261,18 @@ impl<'a> SweepExecutor<'a> {
         Ok(Some(StagedCase::new(copies, None)))
     }
 
+    /// Makes a run that is not recorded; whether it ended by itself.
+    fn warm_up(&self, job: Job, place: (&StagedCase, &Path), cancel: &mut dyn Cancel) -> Result<bool, Failure> {
+        let run = self.once(job, place, None, cancel, &mut ())?;
+        if run.has_lost_engine() {
+            self.feedback.note(ENGINE_LOST);
+            let case = &self.cells[job.cell].planned.case;
+            let error = format!("failed to warm up {case}: the container engine was lost or does not respond");
+            return Err(Failure::host(error));
+        }
+        Ok(!matches!(run.outcome, Outcome::Interrupted { .. }))
+    }
+
     /// Executes one run, recorded or not.
     fn once(
         &self,
@@ -302,7 +318,7 @@ impl<'a> SweepExecutor<'a> {
         let inputs: StagedInputs<'_> = case.inputs.iter().map(|(channel, staged)| (channel.as_str(), staged)).collect();
         let places = Placeholders { input: case.input(), output, parameters: &cell.parameters };
         self.hook("--prepare", self.options.prepare.as_ref(), &places, case)?;
-        let cache = self.cache(&staged)?;
+        let cache = self.options.cache.prepare(staged.iter().flat_map(|staged| staged.folders()))?;
         let start = self.subject.start(
             &inputs,
             &cell.parameters,
@@ -380,17 +396,6 @@ impl<'a> SweepExecutor<'a> {
         self.spoiled().or_else(|| is_open.then(|| changed(&self.guard.originals().changes(&[])))?)
     }
 
-    /// Prepares the page cache.
-    fn cache(&self, staged: &[&Staged]) -> Result<Option<Cache>, Failure> {
-        let folders = staged.iter().flat_map(|staged| staged.folders());
-        let failed = |source| Failure::host(Failed::to("read the inputs to prepare the page cache", source));
-        match self.options.cache {
-            CacheState::AsIs => Ok(None),
-            CacheState::Warm => read_all(folders).map_err(failed).map(|()| Some(Cache::Warm)),
-            CacheState::Cold => drop_caches(folders).map_err(failed).map(|dropped| Some(Cache::Cold { dropped })),
-        }
-    }
-
     /// Notes in the record what a task did to its input; if it changed the originals, the sweep stops.
     fn check_inputs(&self, cell: usize, staged: &StagedCase, observation: &mut Observation) {
         let changed = staged.before.as_ref().map(|before| before.changes(&[])).unwrap_or_default();
@@ -449,21 +454,23 @@ impl Executor for SweepExecutor<'_> {
         if !open.begun {
             self.hook("--setup", self.options.setup.as_ref(), &places, &case)?;
             for _ in 0..self.options.warmup {
-                let run = self.once(job, (&case, &output), None, cancel, &mut ())?;
-                if run.has_lost_engine() {
-                    self.feedback.note(ENGINE_LOST);
-                    let case = &cell.case;
-                    return Err(Failure::host(format!(
-                        "failed to warm up {case}: the container engine was lost or does not respond"
-                    )));
-                }
-                if matches!(run.outcome, Outcome::Interrupted { .. }) {
+                if !self.warm_up(job, (&case, &output), cancel)? {
                     return Ok(None);
                 }
             }
             open.begun = true;
         }
         drop(open);
+        if self.options.cache == CacheState::Warm {
+            // Other cells with these parameters wait until the programs are in the cache.
+            let mut warmed = lock(&self.warmed);
+            if !warmed.contains(&cell.parameters) {
+                if self.options.warmup == 0 && !self.warm_up(job, (&case, &output), cancel)? {
+                    return Ok(None);
+                }
+                warmed.insert(&cell.parameters);
+            }
+        }
         let sweep = SweepRun {
             cell: cell.key.clone(),
             case: cell.case.clone(),

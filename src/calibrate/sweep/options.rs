@@ -7,7 +7,7 @@ use super::{Budget, Repetitions, Retry};
 use crate::calibrate::argument;
 use crate::calibrate::failure::Failure;
 use crate::calibrate::workload::settings::{self, Reader, SUBJECTS, SettingError, Settings};
-use crate::calibrate::workload::{Spec, UseCgroup};
+use crate::calibrate::workload::{CacheState, Spec, UseCgroup};
 use crate::model::plan::{Count, Order, Pick};
 use crate::model::scalar;
 use crate::model::units::Bytes;
@@ -139,29 +139,6 @@ pub struct SweepOptions {
     pub sample_interval: Option<Duration>,
     /// Whether to measure in a cgroup.
     pub cgroup: UseCgroup,
-}
-
-/// The page cache before a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CacheState {
-    /// Dropped.
-    Cold,
-    /// The inputs are read once.
-    Warm,
-    /// Nothing is done.
-    #[default]
-    AsIs,
-}
-
-impl CacheState {
-    /// The name of this state in the key of a cell; `None` if nothing is done.
-    pub(super) fn in_key(self) -> Option<String> {
-        match self {
-            Self::Cold => Some("cold".to_owned()),
-            Self::Warm => Some("warm".to_owned()),
-            Self::AsIs => None,
-        }
-    }
 }
 
 impl SweepOptions {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::model::plan::{
     Conditions, GridError, Identity, InputSource, Order, Parameter, Plan, PlanCell, SCHEMA_VERSION, combinations,
 };
+use crate::model::scalar::number;
 use crate::model::units::Bytes;
 use crate::runner::staging::Staging;
 use crate::store::{Folder, Recorded};
@@ -16,7 +17,7 @@ use crate::tree::Options;
 use super::executor::{PlannedCell, listings};
 use super::options::SweepOptions;
 use super::subject::Subject;
-use super::{CaseError, CaseInput, Forecast, InputCase, Schedule, Variation, cases};
+use super::{CaseError, CaseInput, Forecast, ForecastCell, InputCase, PastRun, Schedule, Variation, cases};
 use crate::calibrate::failure::{Category, Failure};
 use crate::calibrate::feedback::Feedback;
 use crate::calibrate::workload::settings::Settings;
@@ -226,7 +227,12 @@ impl Planned {
             let limit = cell.prediction.as_ref()?.docker.limit.as_ref()?;
             Some(limit.bytes)
         };
-        Forecast::new(self.cells.iter().map(|cell| (cell.planned.input_bytes(), predicted(cell))), options.limit)
+        let sizes = sizes(&self.plan.cells);
+        let cells = self.cells.iter().zip(sizes).map(|(cell, (n, group))| {
+            let predicted = predicted(cell);
+            ForecastCell { n, group, predicted }
+        });
+        Forecast::new(cells, options.limit)
     }
 
     /// Adds recorded runs to the forecast.
@@ -234,7 +240,8 @@ impl Planned {
         let places: HashMap<&str, usize> = self.cells.iter().map(|cell| cell.planned.key.as_str()).zip(0..).collect();
         for one in recorded.iter().filter(|one| one.outcome.succeeded()) {
             if let Some(place) = places.get(&*one.cell) {
-                forecast.learn(*place, one.peak.value(), Duration::from_micros(one.wall_us));
+                let wall = Duration::from_micros(one.wall_us);
+                forecast.learn(*place, PastRun { peak: one.peak.value(), wall, elapsed: None });
             }
         }
     }
@@ -273,6 +280,37 @@ impl Planned {
             Some(_) | None => Ok(()),
         }
     }
+}
+
+/// What the cost of each cell depends on, and the group of cells that differ in it only: the size of the input, or where
+/// all are the same the numeric parameter with the widest range.
+fn sizes(cells: &[PlanCell]) -> Vec<(f64, usize)> {
+    let inputs = cells.iter().map(|cell| cell.input_bytes().0 as f64);
+    let range = |sizes: &[f64]| {
+        let (least, most) =
+            sizes.iter().fold((f64::INFINITY, 0.0_f64), |(least, most), n| (least.min(*n), most.max(*n)));
+        if most > least { most / least } else { 1.0 }
+    };
+    let mut chosen: (Option<&str>, Vec<f64>) = (None, inputs.collect());
+    if range(&chosen.1) <= 1.0 {
+        let names = cells.first().into_iter().flat_map(|cell| cell.parameters.keys());
+        for name in names {
+            let values = cells.iter().map(|cell| number(cell.parameters.get(name)?).map(|value| value.max(0.0)));
+            if let Some(values) = values.collect::<Option<Vec<f64>>>().filter(|values| range(values) > range(&chosen.1))
+            {
+                chosen = (Some(name), values);
+            }
+        }
+    }
+    let (by, sizes) = chosen;
+    let mut groups: HashMap<Vec<(&String, &String)>, usize> = HashMap::new();
+    let mut of_cells = Vec::new();
+    for (cell, n) in cells.iter().zip(sizes) {
+        let others = cell.parameters.iter().filter(|(name, _)| by != Some(name.as_str())).collect();
+        let next = groups.len();
+        of_cells.push((n, *groups.entry(others).or_insert(next)));
+    }
+    of_cells
 }
 
 /// Checks that a directory belongs to the same task as the plan.

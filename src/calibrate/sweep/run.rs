@@ -45,7 +45,7 @@ pub struct Preview {
     pub cells: Vec<PreviewCell>,
     /// The number of runs to make.
     pub runs: usize,
-    /// How long they take, one after the other, if known for each.
+    /// How long they take, once a run is known.
     pub time: Option<Duration>,
     /// The number of floors to search for.
     pub floors: usize,
@@ -121,6 +121,7 @@ impl<'a> Sweep<'a> {
         let mut forecast = self.planned.forecast(self.options);
         self.planned.learn(&mut forecast, &recorded);
         let floors = floors::known(&keys, &recorded).iter().filter(|known| !**known).count();
+        let jobs = usize::try_from(self.options.jobs).unwrap_or(1);
         let cells = self.planned.cells.iter().enumerate().map(|(place, cell)| PreviewCell {
             cell: cell.planned.clone(),
             recorded: schedule.made(place),
@@ -130,7 +131,7 @@ impl<'a> Sweep<'a> {
         Ok(Preview {
             cells: cells.collect(),
             runs: schedule.left(),
-            time: schedule.pending().map(|job| forecast.expected(job.cell).time).sum(),
+            time: forecast.time_left([], schedule.pending().map(|job| job.cell), jobs, self.options.memory),
             floors: if self.options.floor.is_some() { floors } else { 0 },
         })
     }

@@ -229,7 +229,8 @@ impl Sweep {
 
     fn run(&mut self, executor: &FakeExecutor, cancel: &mut dyn Cancel) -> Result<End, String> {
         let (capacity, need) = self.memory;
-        let forecast = Forecast::new((0..6).map(|_| (Bytes::MIB, Some(Bytes(need << 20)))), None);
+        let cell = ForecastCell { n: 1.0, group: 0, predicted: Some(Bytes(need << 20)) };
+        let forecast = Forecast::new([cell; 6], None);
         let mut admission = Admission::new(forecast, Some(Bytes(capacity << 20)), || None, self.budget);
         let ended = sweep(executor, &mut self.recorder, &mut self.schedule, &mut admission, self.jobs, cancel);
         let running = executor.running.lock().unwrap().0;

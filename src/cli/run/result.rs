@@ -61,7 +61,7 @@ impl<'a> Results<'a> {
     /// Writes the remaining output and returns the exit status: that of the first failed run, else that of the signal
     /// that stopped highwater between two runs.
     pub(super) fn finish(mut self, ended_by: Option<Signal>) -> Result<Exit, Failure> {
-        if self.runs.is_empty() {
+        if self.runs.is_empty() && ended_by.is_none() {
             return Ok(OWN_FAILURE);
         }
         let outcomes: Vec<Outcome> = self.runs.iter().map(|run| run.observation.outcome).collect();

@@ -14,7 +14,7 @@ use highwater::model::scalar::{amount, duration, limit, small_share};
 use highwater::model::units::Bytes;
 use serde_json::{Map, Value};
 
-use crate::cli::run::{SubjectArgs, UseCgroup};
+use crate::cli::run::{CacheArg, SubjectArgs, UseCgroup};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -166,10 +166,12 @@ struct Flags {
     /// With --floor: accept a limit only if a run takes at most TIMES as long as without one, such as 1.2.
     #[arg(long, value_name = "TIMES", value_parser = times, requires = "floor", help_heading = "Runs")]
     slowdown: Option<f64>,
-    /// Page cache before each run: cold (dropped), warm (inputs are read once), or as-is.
+    /// Page cache before each run: cold (dropped), warm (everything was read before), or as-is.
     ///
-    /// Files that a task reads are charged to it only if they are not in the cache yet. As root, highwater drops the
-    /// whole cache; otherwise only the input files. The record says which.
+    /// Files that a task reads, also its program and libraries, are charged to it only if they are not in the cache
+    /// yet. cold: as root, highwater drops the whole cache; otherwise only the input files, and the record says which.
+    /// warm: highwater reads the input files before each run and, unless there is a --warmup, starts with a run that is
+    /// not recorded, for each choice of parameters, which reads programs and libraries.
     #[arg(long, value_enum, value_name = "STATE", default_value_t = CacheArg::AsIs, help_heading = "Runs")]
     cache: CacheArg,
     /// Shell command before the first run of each cell; takes the same placeholders as the task's command.
@@ -196,9 +198,9 @@ struct Flags {
     kill_after: Duration,
     /// Maximum number of concurrent runs, as far as the host has memory for them.
     ///
-    /// A run starts beside others only if what its cell was measured to need, or what its rules predict, fits into the
-    /// memory that they leave. A run about which nothing is known yet runs alone. Peaks do not depend on the number of
-    /// jobs; times do.
+    /// A run starts beside others only if what its cell was measured to need, or else what a curve through the measured
+    /// cells or the task's rules predict, fits into the memory that they leave. A run about which nothing is known yet
+    /// runs alone. Peaks do not depend on the number of jobs; times do.
     #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024), help_heading = "Limits")]
     jobs: u32,
     /// Memory that concurrent runs may use together [default: nine tenths of what the host and the limits above
@@ -238,14 +240,6 @@ enum RetryArg {
     Interrupted,
     Failed,
     Never,
-}
-
-/// The page cache before each run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum CacheArg {
-    Cold,
-    Warm,
-    AsIs,
 }
 
 impl Args for SweepArgs {

@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use highwater::calibrate::monitor::Observer;
 use highwater::calibrate::sweep::Left;
@@ -26,7 +26,6 @@ pub(super) struct Progress {
     before: usize,
     bar: Option<ProgressBar>,
     seen: Arc<Mutex<RunsInProgress>>,
-    jobs: u32,
 }
 
 /// The state of the current runs.
@@ -36,20 +35,21 @@ struct RunsInProgress {
     /// The memory in use of each current run.
     current: Vec<(u64, Bytes)>,
     highest: Bytes,
-    /// The estimated time of all remaining runs.
-    left: Option<Duration>,
+    /// When the last run is expected to end.
+    end: Option<Instant>,
 }
 
 impl RunsInProgress {
     fn message(&self) -> String {
-        let left = self.left.map(|left| format!("about {} left, ", HumanDuration(Duration::from_secs(left.as_secs()))));
+        let left = self.end.map(|end| end.saturating_duration_since(Instant::now()).as_secs_f64().round());
+        let left = left.map(|left| format!("about {} left, ", HumanDuration(Duration::from_secs_f64(left))));
         let current: Bytes = self.current.iter().map(|(_, bytes)| *bytes).sum();
         format!("{}{current} in use, {} at most", left.unwrap_or_default(), self.highest)
     }
 }
 
 impl Progress {
-    pub(super) fn new(quiet: bool, recorded: usize, left: usize, jobs: u32) -> Self {
+    pub(super) fn new(quiet: bool, recorded: usize, left: usize) -> Self {
         let bar = (!quiet && left > 0 && std::io::stderr().is_terminal()).then(|| {
             let bar =
                 ProgressBar::with_draw_target(Some((recorded + left) as u64), ProgressDrawTarget::stderr_with_hz(4));
@@ -58,7 +58,7 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(500));
             bar
         });
-        Self { quiet, ended: 0, before: recorded, bar, seen: Arc::default(), jobs }
+        Self { quiet, ended: 0, before: recorded, bar, seen: Arc::default() }
     }
 
     /// An observer for one run.
@@ -74,7 +74,7 @@ impl Progress {
         let done = self.before + self.ended;
         let total = done + left.runs();
         if let Some(bar) = &self.bar {
-            lock(&self.seen).left = left.time().map(|time| time / self.jobs.max(1));
+            lock(&self.seen).end = left.time().and_then(|time| Instant::now().checked_add(time));
             bar.set_length(total as u64);
             bar.set_position(done as u64);
             bar.set_message(lock(&self.seen).message());
@@ -130,8 +130,8 @@ mod tests {
 
     #[test]
     fn all_that_the_bar_says_has_room_in_80_columns() {
-        let left = Some(Duration::from_secs(59 * 60));
-        let seen = RunsInProgress { next: 1, current: vec![(1, Bytes(1023 << 20))], highest: Bytes(3 << 29), left };
+        let end = Instant::now().checked_add(Duration::from_secs(59 * 60));
+        let seen = RunsInProgress { next: 1, current: vec![(1, Bytes(1023 << 20))], highest: Bytes(3 << 29), end };
         let line = format!("100/200 {} 59m {}", "█".repeat(12), seen.message());
         assert_eq!(line, "100/200 ████████████ 59m about 59 minutes left, 1023 MiB in use, 1.5 GiB at most");
         assert!(line.chars().count() <= 80);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use highwater::model::observation::Outcome;
+use highwater::model::observation::{Cache, Dropped, Outcome};
 
 use super::trial::{command, workload};
 
@@ -75,5 +75,32 @@ fn a_record_gets_a_line_for_each_run() {
     assert_eq!(lines.lines().count(), 2);
     for line in lines.lines() {
         let _: highwater::model::observation::Observation = serde_json::from_str(line).unwrap();
+    }
+}
+
+#[test]
+fn runs_that_warm_up_are_neither_recorded_nor_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    for (options, started) in [(&["--warmup", "2"][..], 4), (&["--cache", "warm"], 3), (&["--warmup", "1"], 3)] {
+        let file = folder.path().join(options.join(""));
+        let task = format!("echo >> {}; echo shown", file.display());
+        let ran = command(["sh", "-c", &task]).with(["-r", "2"]).with(options).run();
+        assert_eq!((ran.status(), ran.stdout.as_str()), (0, "shown\nshown\n"), "{ran:?}");
+        assert_eq!(fs::read_to_string(&file).unwrap().lines().count(), started);
+        let observations = ran.observations();
+        assert_eq!(observations.len(), 2);
+        let is_warm = options.contains(&"warm");
+        assert!(observations.iter().all(|one| one.cache == is_warm.then_some(Cache::Warm)), "{observations:?}");
+    }
+}
+
+#[test]
+fn the_page_cache_of_a_command_is_dropped_by_root_only() {
+    let ran = command(["true"]).with(["--cache", "cold"]).run();
+    if ran.status() == 0 {
+        assert_eq!(ran.observation().cache, Some(Cache::Cold { dropped: Dropped::Everything }));
+    } else {
+        assert_eq!(ran.status(), 125, "{ran:?}");
+        assert!(ran.stderr.contains("failed to drop the page cache") && !ran.has_observation(), "{ran:?}");
     }
 }

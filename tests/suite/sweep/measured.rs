@@ -122,6 +122,20 @@ fn the_state_of_the_page_cache_is_in_the_record() {
 }
 
 #[test]
+fn a_warm_cache_takes_one_run_more_for_each_choice_of_parameters() {
+    let bench = Bench::with_items(2, 1);
+    let started = |more: &[&str], into: &str| {
+        let task = format!("echo >> started.{into}; : {{input}} {{A}}");
+        let input = ["--input", "scans", "--items", "1,2", "-P", "A=x,y", "--into", into];
+        bench.done(&[&input, more, &["--", "sh", "-c", &task]].concat());
+        let lines = std::fs::read_to_string(bench.path().join(format!("started.{into}"))).unwrap().lines().count();
+        (lines, bench.records(into).len())
+    };
+    assert_eq!(started(&["--cache", "warm"], "warm"), (6, 4));
+    assert_eq!(started(&["--cache", "warm", "--warmup", "2"], "warmed"), (12, 4), "it is warm already");
+}
+
+#[test]
 fn a_peak_that_was_sampled_is_not_told_as_if_it_were_exact() {
     let bench = Bench::new();
     let ran = bench.done(&["--cgroup", "never", "--into", "r", "--", "sleep", "0.1"]);

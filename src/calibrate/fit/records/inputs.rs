@@ -29,7 +29,7 @@ pub(super) struct Inputs {
 }
 
 /// The input of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Input {
     shape: u32,
     /// The index of its first sizes in [`Inputs::sizes`].
