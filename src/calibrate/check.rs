@@ -42,6 +42,8 @@ pub struct Run {
     pub task: String,
     /// The observation of the run.
     pub observation: Observation,
+    /// The last lines of its stderr, if it failed and they are known.
+    pub stderr: Option<String>,
 }
 
 /// The findings of a check so far, and what to run again before it reports them.
@@ -68,7 +70,7 @@ impl SortedRuns {
         for (round, batch) in batches.iter().enumerate() {
             for run in batch {
                 if let Some(task) = config.tasks.iter().find(|task| task.name == run.task) {
-                    runs.add(task, round, &run.observation);
+                    runs.add(task, round, &run.observation, run.stderr.as_deref());
                 }
             }
         }
@@ -79,15 +81,15 @@ impl SortedRuns {
     /// task.json.
     pub fn add_record(&mut self, config: &Config, names: &BTreeMap<String, String>, observation: &Observation) {
         match cells::task_of(config, names, observation) {
-            Some(task) => self.add(task, 0, observation),
+            Some(task) => self.add(task, 0, observation, None),
             None => *self.others.entry(called(observation)).or_default() += 1,
         }
     }
 
-    fn add(&mut self, task: &TaskConfig, round: usize, observation: &Observation) {
+    fn add(&mut self, task: &TaskConfig, round: usize, observation: &Observation, stderr: Option<&str>) {
         match self.tasks.get_mut(&task.name) {
-            Some(runs) => runs.add(task, round, observation),
-            None => self.tasks.entry(task.name.clone()).or_default().add(task, round, observation),
+            Some(runs) => runs.add(task, round, observation, stderr),
+            None => self.tasks.entry(task.name.clone()).or_default().add(task, round, observation, stderr),
         }
     }
 
@@ -146,7 +148,6 @@ fn judged(config: &Config, baseline: Option<&Baseline>, sorted: &SortedRuns, mad
     }
     suspects.sort();
     suspects.dedup();
-    tasks.sort_by(|a, b| a.name.cmp(&b.name));
     Judgement { report: Report::new(tasks), suspects }
 }
 
@@ -181,6 +182,7 @@ impl Judge<'_> {
                 allowed: None,
                 failed_runs: 0,
                 level: None,
+                line: self.line_of(name),
             });
         }
         self.host();
@@ -193,7 +195,8 @@ impl Judge<'_> {
         }
         self.lower_bounds();
         let size = |cell: &CellReport| cell.sizes.iter().find(|(name, _)| name.ends_with(".sum")).map(|(_, n)| *n);
-        cells.sort_by(|a, b| size(a).cmp(&size(b)).then_with(|| a.name.cmp(&b.name)));
+        // Cells of no file, such as those of records, by their sizes.
+        cells.sort_by_key(|cell| (self.task.place_of(&cell.name), size(cell), cell.name.clone()));
         let places: HashMap<&str, usize> =
             cells.iter().enumerate().map(|(place, cell)| (cell.name.as_str(), place)).collect();
         let place = |finding: &Finding| finding.cell.as_ref().and_then(|cell| places.get(cell.as_str()).copied());
@@ -216,7 +219,13 @@ impl Judge<'_> {
     }
 
     fn report(&mut self, level: Level, reason: Reason, cell: Option<&str>, message: String, remedy: impl Into<String>) {
-        self.findings.push(Finding { level, reason, cell: cell.map(str::to_owned), message, remedy: remedy.into() });
+        let (cell, remedy) = (cell.map(str::to_owned), remedy.into());
+        self.findings.push(Finding { level, reason, cell, message, remedy, stderr: None });
+    }
+
+    /// The line of the table of a cell.
+    fn line_of(&self, cell: &str) -> Option<usize> {
+        self.task.inputs.iter().find(|input| input.name == cell).and_then(|input| input.line)
     }
 
     fn cell(&mut self, name: &str, runs: &CellRuns, then: Option<&BaselineCell>) -> CellReport {
@@ -255,6 +264,7 @@ impl Judge<'_> {
             allowed,
             failed_runs: runs.failed.len(),
             level: None,
+            line: self.line_of(name),
         }
     }
 
@@ -267,6 +277,9 @@ impl Judge<'_> {
             _ => format!("{count} runs failed, the first: {how}"),
         };
         self.report(Level::TaskFailure, Reason::RunFailed, Some(name), message, first.remedy());
+        if let Some(finding) = self.findings.last_mut() {
+            finding.stderr.clone_from(&runs.stderr);
+        }
     }
 
     /// Checks a cell against its allowance: a lower bound within it proves nothing, an upper bound does.

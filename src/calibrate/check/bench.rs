@@ -20,6 +20,7 @@ use crate::model::task::{Channel, ChannelKind, Task};
 use crate::model::units::Bytes;
 use crate::runner::engine::PullPolicy;
 use crate::runner::process::{Output, Stdin};
+use crate::runner::tail::{self, Tail};
 use crate::tree::Options;
 
 /// What a check tells its caller, and asks of it.
@@ -184,7 +185,16 @@ impl<'a> Bench<'a> {
         *number += 1;
         let number = *number;
         let watch = WatchOptions { timeout: cell.task.timeout, ..WatchOptions::default() };
-        let options = cell.options(self.log_dir.as_deref(), number)?;
+        let mut options = cell.options(self.log_dir.as_deref(), number)?;
+        let tail = match options.stderr {
+            Output::File(_) => None,
+            Output::Inherit | Output::Null | Output::Open(_) => {
+                let (tail, output) =
+                    Tail::start().map_err(|error| Failure::host(Failed::to("create a pipe", error)))?;
+                options.stderr = output;
+                Some(tail)
+            }
+        };
         let mut context = cell.context.clone();
         if let Some(sweep) = &mut context.sweep {
             sweep.run = number;
@@ -193,6 +203,11 @@ impl<'a> Bench<'a> {
         let measured =
             cell.workload.measure(self.machine, (&options, &watch), context, Some(session.cancel()), &mut *observer);
         drop(observer);
+        let stderr = match (&options.stderr, tail) {
+            (_, Some(tail)) => tail.finish(),
+            (Output::File(path), None) => tail::of_file(path).unwrap_or_default(),
+            (Output::Inherit | Output::Null | Output::Open(_), None) => String::new(),
+        };
         let mut observation = measured??;
         let spoiled = cell.workload.check_inputs(&mut observation);
         session.keep(&observation)?;
@@ -210,7 +225,8 @@ impl<'a> Bench<'a> {
             return Err(Failure::new(Category::Interrupted, "interrupted", Some(help)));
         }
         session.ran(&cell.task.name, &cell.name, number, &observation);
-        Ok(Run { task: cell.task.name.clone(), observation })
+        let stderr = Some(stderr).filter(|text| !observation.outcome.succeeded() && !text.is_empty());
+        Ok(Run { task: cell.task.name.clone(), observation, stderr })
     }
 }
 

@@ -31,6 +31,8 @@ pub(super) struct CellRuns {
     pub(super) rounds: Vec<Vec<Sample>>,
     /// Runs that failed.
     pub(super) failed: Vec<Failed>,
+    /// The last lines of stderr of the first of them, if known.
+    pub(super) stderr: Option<String>,
     /// Number of censored runs.
     pub(super) censored: usize,
     /// The most memory that the processes of a censored run were seen to hold.
@@ -81,7 +83,7 @@ impl Failed {
 }
 
 impl TaskRuns {
-    pub(super) fn add(&mut self, task: &TaskConfig, round: usize, observation: &Observation) {
+    pub(super) fn add(&mut self, task: &TaskConfig, round: usize, observation: &Observation, stderr: Option<&str>) {
         self.count += 1;
         let host = BaselineHost::from_observation(observation, false);
         if !self.hosts.contains(&host) {
@@ -89,8 +91,8 @@ impl TaskRuns {
         }
         let cell = cell_name(task, observation);
         match self.cells.get_mut(&cell) {
-            Some(runs) => runs.add(round, observation),
-            None => self.cells.entry(cell).or_default().add(round, observation),
+            Some(runs) => runs.add(round, observation, stderr),
+            None => self.cells.entry(cell).or_default().add(round, observation, stderr),
         }
     }
 
@@ -102,7 +104,7 @@ impl TaskRuns {
 }
 
 impl CellRuns {
-    fn add(&mut self, round: usize, observation: &Observation) {
+    fn add(&mut self, round: usize, observation: &Observation, stderr: Option<&str>) {
         if self.sizes.is_empty() {
             self.sizes = sizes(observation);
         }
@@ -123,6 +125,9 @@ impl CellRuns {
             | Outcome::Signalled { .. }
             | Outcome::OomKilled
             | Outcome::TimedOut { .. }) => {
+                if self.failed.is_empty() {
+                    self.stderr = stderr.map(str::to_owned);
+                }
                 self.failed.push(Failed { outcome, peak: peak.map(|peak| peak.bytes) });
                 return;
             }

@@ -118,6 +118,8 @@ pub struct InputConfig {
     pub budget: Option<Bytes>,
     /// The size of an input that is not a file: the n of rules.
     pub size: Option<Bytes>,
+    /// The line where its table begins, counted from 1.
+    pub line: Option<usize>,
 }
 
 impl TaskConfig {
@@ -148,6 +150,11 @@ impl TaskConfig {
             [] => vec![InputConfig { name: ONLY_CELL.to_owned(), ..InputConfig::default() }],
             cells => cells.to_vec(),
         }
+    }
+
+    /// The place of a cell in the file; those that are not in the file come last.
+    pub fn place_of(&self, cell: &str) -> usize {
+        self.inputs.iter().position(|input| input.name == cell).unwrap_or(self.inputs.len())
     }
 
     /// The configured budget of a cell: its own, or the task's.
@@ -423,6 +430,7 @@ fn input(
         env: fields.take(reader, "env", Reader::entries).unwrap_or_default(),
         budget: fields.take(reader, "budget", amount(scalar::positive_amount)),
         size: fields.take(reader, "size", amount(scalar::amount)),
+        line: line_column(reader.source(), fields.span.start).map(|(line, _)| line),
     };
     Ok((name, input))
 }

@@ -24,7 +24,7 @@ pub struct Report {
     pub tool_version: String,
     /// The overall result.
     pub verdict: Verdict,
-    /// The tasks, in alphabetical order.
+    /// The tasks, in the order of the configuration file.
     pub tasks: Vec<TaskReport>,
 }
 
@@ -49,7 +49,8 @@ pub enum Verdict {
 pub struct TaskReport {
     /// Its name.
     pub name: String,
-    /// Its cells by the size of their inputs, then by name, including those that vanished.
+    /// Its cells in the order of the configuration file; then those it does not name, such as vanished ones, by the size
+    /// of their inputs and by name.
     pub cells: Vec<CellReport>,
     /// The host of the current runs; absent if it did not run.
     pub host: Option<BaselineHost>,
@@ -62,6 +63,14 @@ pub struct TaskReport {
     /// The line of highwater.toml where its table begins, counted from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<usize>,
+}
+
+impl TaskReport {
+    /// The line of highwater.toml that a finding is about: that of its cell, or else of the task.
+    pub fn line_of(&self, finding: &Finding) -> Option<usize> {
+        let cell = self.cells.iter().find(|cell| Some(&cell.name) == finding.cell.as_ref());
+        cell.and_then(|cell| cell.line).or(self.line)
+    }
 }
 
 /// One input with one choice of parameters, and the statistics of its runs.
@@ -81,6 +90,9 @@ pub struct CellReport {
     pub failed_runs: usize,
     /// The level of its worst finding.
     pub level: Option<Level>,
+    /// The line of highwater.toml where its own table begins, counted from 1; absent if it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
 }
 
 impl CellReport {
@@ -128,6 +140,9 @@ pub struct Finding {
     pub message: String,
     /// What to do about it.
     pub remedy: String,
+    /// The last lines that a failed run wrote to stderr.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stderr: Option<String>,
 }
 
 /// The severity of a finding.

@@ -5,6 +5,7 @@
 
 use std::fmt::Write;
 
+use super::describe;
 use crate::model::check::report::{CellReport, Finding, Level, Report, Samples, TaskReport};
 use crate::model::escape::{html, lines};
 
@@ -52,6 +53,7 @@ struct Case {
     name: String,
     findings: Vec<Finding>,
     facts: String,
+    line: Option<usize>,
 }
 
 impl Case {
@@ -76,8 +78,13 @@ fn suite(task: &TaskReport) -> Suite {
     let of = |cell: Option<&str>| -> Vec<Finding> {
         task.findings.iter().filter(|finding| finding.cell.as_deref() == cell).cloned().collect()
     };
-    let case = |cell: &CellReport| Case { name: cell.name.clone(), findings: of(Some(&cell.name)), facts: facts(cell) };
-    let whole = Case { name: WHOLE.to_owned(), findings: of(None), facts: String::new() };
+    let case = |cell: &CellReport| Case {
+        name: cell.name.clone(),
+        findings: of(Some(&cell.name)),
+        facts: facts(cell),
+        line: cell.line.or(task.line),
+    };
+    let whole = Case { name: WHOLE.to_owned(), findings: of(None), facts: String::new(), line: task.line };
     Suite { name: task.name.clone(), cases: task.cells.iter().map(case).chain([whole]).collect() }
 }
 
@@ -99,7 +106,8 @@ fn facts(cell: &CellReport) -> String {
 
 fn write_case(text: &mut String, suite: &str, case: &Case, file: &str) {
     let (name, class) = (escaped(&case.name), escaped(suite));
-    let _ = writeln!(text, "    <testcase name=\"{name}\" classname=\"{class}\" file=\"{}\">", escaped(file));
+    let line = case.line.map_or_else(String::new, |line| format!(" line=\"{line}\""));
+    let _ = writeln!(text, "    <testcase name=\"{name}\" classname=\"{class}\" file=\"{}\"{line}>", escaped(file));
     let worst = case.worst();
     for finding in case.findings.iter().filter(|finding| Some(finding.level) == worst) {
         let element = match finding.level {
@@ -122,10 +130,6 @@ fn write_case(text: &mut String, suite: &str, case: &Case, file: &str) {
         let _ = writeln!(text, "      <system-out>{}{}</system-out>", content(&case.facts), content(&beside));
     }
     text.push_str("    </testcase>\n");
-}
-
-fn describe(finding: &Finding) -> String {
-    format!("{}\n{}", finding.message, finding.remedy)
 }
 
 /// The content of an element, which may contain line breaks.

@@ -73,6 +73,35 @@ fn a_run_that_fails_is_not_run_again_and_ends_with_4() {
 }
 
 #[test]
+fn every_format_shows_the_stderr_of_a_failed_cell_and_its_line() {
+    let project = Project::new(
+        "[tasks.late]\ncommand = [\"true\"]\nbudget = \"1GiB\"\n\n[tasks.bad]\nbudget = \"1GiB\"\n\
+         command = [\"sh\", \"-c\", \"for i in $(seq 99); do echo warning $i >&2; done; \
+         printf 'no \\\\033[31m<model>\\\\n' >&2; exit {status}\"]\n\
+         [[tasks.bad.inputs]]\nname = \"z\"\nparameters = { status = \"0\" }\n\
+         [[tasks.bad.inputs]]\nname = \"a\"\nparameters = { status = \"3\" }\n",
+    );
+    let formats = ["--github", "--junit", "junit.xml", "--markdown", "comment.md"];
+    let checked = project.check(&formats);
+    assert_eq!(checked.status(), 4, "{checked:?}");
+    assert!(checked.stderr().contains("warning 1\n"), "stderr still arrives: {checked:?}");
+    let junit = project.read("junit.xml");
+    assert!(junit.contains("<testcase name=\"a\" classname=\"bad\" file=\"highwater.toml\" line=\"11\">"), "{junit}");
+    let last = "warning 98\nwarning 99\nno \\u{1b}[31m&lt;model&gt;</error>";
+    assert!(junit.contains(last) && !junit.contains("warning 80\n"), "{junit}");
+    let order = ["late", "bad", "name=\"z\"", "name=\"a\""].map(|name| junit.find(name).unwrap());
+    assert!(order.is_sorted(), "in the order of the file: {junit}");
+    let markdown = project.read("comment.md");
+    assert!(markdown.contains("  warning 99\n  no \\u{1b}[31m<model>\n  ```\n"), "{markdown}");
+    let annotation = checked.stdout().lines().find(|line| line.starts_with("::error")).unwrap_or_default().to_owned();
+    assert!(annotation.starts_with("::error file=highwater.toml,line=11,"), "{annotation}");
+    assert!(annotation.ends_with("warning 99%0Ano \\u{1b}[31m<model>"), "{annotation}");
+    let logged = project.check(&[&["--log-dir", "logs"][..], &formats].concat());
+    assert_eq!(logged.status(), 4, "{logged:?}");
+    assert!(project.read("junit.xml").contains(last), "also from the files of --log-dir: {logged:?}");
+}
+
+#[test]
 fn variables_and_folders_are_those_of_the_cell() {
     let project = Project::new(
         "[tasks.list]\ncommand = [\"sh\", \"-c\", \"test $LEVEL = 2 && test $KEPT = 1 && test -e {input}/x\"]\n\
