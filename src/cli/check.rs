@@ -11,7 +11,7 @@ use clap::Args;
 use highwater::calibrate::check::{Bench, CheckOptions, Judgement, Run, Setup, SetupOptions, SortedRuns, judge};
 use highwater::calibrate::failure::Failed;
 use highwater::model::check::baseline::{Baseline, BaselineHost};
-use highwater::model::check::report::{Level, Report, Verdict};
+use highwater::model::check::report::{Level, Reason, Report, Verdict};
 use highwater::model::scalar::{positive_amount, relative_share};
 use highwater::model::units::Bytes;
 use highwater::store::bounded;
@@ -35,6 +35,8 @@ Examples:
   highwater check --junit junit.xml --github  in a GitHub Actions workflow
   highwater check --junit junit.xml --gitlab metrics.txt
                                               in a GitLab CI job
+  git bisect run highwater check --bisect --baseline /tmp/good.json
+                                              find the commit that made a task need more
 
 It fails for
   a run of the task that fails                                      (status 4)
@@ -50,7 +52,8 @@ lower bound above a budget fails like an exact peak, and an upper bound within i
 re-run, twice by default, before the check fails. Every threshold can be set in highwater.toml.
 
 Exit status: 0 passed, 1 a check failed, 2 wrong usage or an invalid file, 3 unsupported host or container engine, 4 \
-the task failed, 5 too little data, 130 interrupted.";
+the task failed, 5 too little data, 130 interrupted. With --bisect: 0 passed, 1 a task needs more than it may, 125 \
+anything that cannot be judged, 130 interrupted.";
 
 /// Fail, with a stated reason, when a task needs more memory than allowed: the gate for CI.
 #[derive(Debug, Args)]
@@ -94,6 +97,13 @@ pub(crate) struct CheckArgs {
     /// Fail on warnings, too.
     #[arg(long, value_enum, value_name = "WHAT")]
     deny: Option<Deny>,
+    /// Use the exit statuses of `git bisect run`: 0 good, 1 bad, 125 for a commit that cannot be judged.
+    ///
+    /// A commit is bad if a task needs more than its allowance or its baseline. It is skipped if a task fails, if there is
+    /// too little data, if a cell is missing, and if a file or the host is unfit. Copy the baseline of a good commit to a
+    /// file outside the repository and name it with --baseline: the baseline in the repository changes with its commits.
+    #[arg(long, conflicts_with = "update_baseline")]
+    bisect: bool,
     /// Record each run in this file.
     #[arg(long, value_name = "FILE.jsonl", conflicts_with = "records")]
     record: Option<PathBuf>,
@@ -141,6 +151,22 @@ fn absolute(path: &Path) -> PathBuf {
 }
 
 pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
+    match run_check(args) {
+        Ok(exit) if args.bisect => Ok(bisect_exit(exit)),
+        Err(failure) if args.bisect => Ok(bisect_exit(failure.report())),
+        result => result,
+    }
+}
+
+/// What `git bisect run` understands: every status from 1 to 127 except 125 would mean that a commit is bad.
+pub(super) fn bisect_exit(exit: Exit) -> Exit {
+    match exit {
+        Exit::Done | Exit::CheckFailed | Exit::Interrupted => exit,
+        Exit::Usage | Exit::Host | Exit::TaskFailed | Exit::TooLittleData | Exit::Skip | Exit::Task(_) => Exit::Skip,
+    }
+}
+
+fn run_check(args: &CheckArgs) -> Result<Exit, Failure> {
     if args.records.is_empty() {
         running::enter_scope()?;
     }
@@ -249,7 +275,14 @@ fn write_report(args: &CheckArgs, report: &Report, outputs: &Outputs) -> Result<
         Verdict::Passed if denied => Exit::CheckFailed,
         Verdict::Passed => Exit::Done,
         Verdict::NotVerified | Verdict::TooLittleData => Exit::TooLittleData,
+        Verdict::Failed if args.bisect && !shows_regression(report) => Exit::Skip,
         Verdict::Failed => Exit::CheckFailed,
         Verdict::TaskFailed => Exit::TaskFailed,
     })
+}
+
+/// Whether a failure is about memory. That a cell has gone or is new does not make a commit bad.
+fn shows_regression(report: &Report) -> bool {
+    let mut failures = report.findings().filter(|(_, finding)| finding.level == Level::Failure);
+    failures.any(|(_, finding)| !matches!(finding.reason, Reason::VanishedCell | Reason::NewCell))
 }

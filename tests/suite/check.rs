@@ -1,9 +1,11 @@
 //! `highwater check`: the gate, from highwater.toml and records to verdict, files and exit status.
 
 mod bad_input;
+mod bisect;
 mod ci;
 mod consumers;
 mod project;
 mod reasons;
+mod repository;
 mod running;
 mod verified;

@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use super::project::{Checked, Project};
 use crate::harness::skip;
 
-fn workload() -> String {
+pub(super) fn workload() -> String {
     let program = Path::new(env!("CARGO_BIN_EXE_highwater")).with_file_name("examples").join("workload");
     assert!(program.exists(), "the workload is missing: cargo build --example workload");
     program.into_os_string().into_string().unwrap()
@@ -33,7 +33,7 @@ fn toml(cells: &[(&str, u64, u64)]) -> String {
 }
 
 /// The following requires exact peaks.
-fn is_root() -> bool {
+pub(super) fn is_root() -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
         skip("no peak is exact here");
