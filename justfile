@@ -181,6 +181,10 @@ record-segment: release
 gate checks="200" planted="50":
     tests/gate {{ checks }} {{ planted }}
 
+# The same under noise, by simulation: false alarms and misses in CHECKS checks each.
+gate-noise checks="2000":
+    cargo bench --locked --bench gate -- {{ checks }}
+
 # Records the hosts of fixtures/hosts anew.
 record-hosts:
     fixtures/hosts/record

@@ -3,8 +3,9 @@
 //!
 //! Memory is nearly deterministic, and that is where gates go wrong: one that uses multiples of the standard deviation
 //! passes everything if no run differs from another, and one that uses distances between quartiles fails for a single
-//! page. So growth has to exceed a relative *and* an absolute threshold, whatever the spread, and three standard errors
-//! of the difference of the medians if there is a spread. And because a change from n to n² can leave every small input
+//! page. So growth has to exceed a relative *and* an absolute threshold, whatever the spread, and what the scatter of
+//! runs explains if there is a spread. A cell has few runs, so the scatter is that of all cells of the task, and growth of
+//! all of them together counts, too. And because a change from n to n² can leave every small input
 //! unchanged, the fitted rules are compared too.
 //!
 //! A peak that is a lower bound can show that a task needs too much, but never that it does not: that takes an exact
@@ -24,12 +25,12 @@ use crate::model::check::config::{Config, TaskConfig};
 use crate::model::check::report::{
     Allowed, AllowedBy, CellReport, Finding, Level, Reason, Report, Samples, TaskReport,
 };
-use crate::model::check::thresholds::{Reaction, Thresholds};
+use crate::model::check::thresholds::{Reaction, Thresholds, Tolerance};
 use crate::model::observation::Observation;
 use crate::model::units::Bytes;
 
 use cells::{CellRuns, Inexact, TaskRuns};
-use growth::Change;
+use growth::{Change, Pair, Rounds, Scatter};
 
 pub use bench::{Bench, CheckOptions, Session};
 pub use cells::{called, cell_name};
@@ -133,12 +134,15 @@ fn judged(config: &Config, baseline: Option<&Baseline>, sorted: &SortedRuns, mad
     let none = TaskRuns::default();
     for task in &config.tasks {
         let runs = sorted.tasks.get(&task.name).unwrap_or(&none);
+        let then = baseline.and_then(|baseline| baseline.tasks.get(&task.name));
         let mut judge = Judge {
             task,
             thresholds: &task.thresholds,
             runs,
             host: runs.host(),
-            then: baseline.and_then(|baseline| baseline.tasks.get(&task.name)),
+            then,
+            tolerance: task.thresholds.tolerance(runs.error_bound()),
+            scatter: runs.scatter(then),
             made_of_these,
             findings: Vec::new(),
             suspects: Vec::new(),
@@ -158,6 +162,8 @@ struct Judge<'a> {
     runs: &'a TaskRuns,
     host: Option<BaselineHost>,
     then: Option<&'a BaselineTask>,
+    tolerance: Tolerance,
+    scatter: Scatter,
     /// Whether the baseline was made from these runs.
     made_of_these: bool,
     findings: Vec<Finding>,
@@ -185,10 +191,11 @@ impl Judge<'_> {
                 line: self.line_of(name),
             });
         }
+        self.together();
         self.host();
         self.baseline_missing(&cells);
         self.wasteful(&cells);
-        let rule = rule::fitted(self.runs, self.thresholds);
+        let rule = rule::fitted(self.runs, &self.tolerance);
         let old = self.then.and_then(|then| then.rule.clone());
         if let Some(old) = old.as_ref().filter(|_| !self.made_of_these) {
             self.rule(old);
@@ -369,13 +376,11 @@ impl Judge<'_> {
             return;
         }
         let then = &then.samples;
-        match growth::change(then, &runs.rounds, self.thresholds) {
+        match growth::change(then, &runs.rounds, &self.tolerance, self.scatter) {
             Change::Grown => {
                 self.suspects.push(name.to_owned());
                 let message = format!("the peak has grown{}", from_to(then, now));
-                let remedy = "check what the change keeps in memory; if it is intended, commit a new baseline: \
-                              `highwater check --update-baseline`";
-                self.report(Level::Failure, Reason::Growth, Some(name), message, remedy);
+                self.report(Level::Failure, Reason::Growth, Some(name), message, GROWTH_REMEDY);
             }
             Change::Shrunk => {
                 let message = format!("the peak has shrunk{}", from_to(then, now));
@@ -389,6 +394,30 @@ impl Judge<'_> {
                 self.growth_not_verified(name, &message, runs);
             }
             Change::None => {}
+        }
+    }
+
+    /// Compares all cells of the task together, which shows growth that is within the noise of each.
+    fn together(&mut self) {
+        let Some(then) = self.then.filter(|_| !self.made_of_these) else { return };
+        let least = self.thresholds.min_samples;
+        let comparable = |(name, runs): (&String, &CellRuns)| {
+            let (then, now) = (then.cells.get(name)?, runs.samples()?);
+            let same = then.sizes.is_empty() || then.sizes == runs.sizes;
+            let exact = then.samples.is_exact() && now.is_exact();
+            let enough = then.samples.peaks.len().min(now.peaks.len()) >= least;
+            let pair = Pair { then: &then.samples, now: Rounds::lowest_case(&runs.rounds) };
+            (same && exact && enough).then(|| (name.clone(), pair))
+        };
+        let (names, pairs): (Vec<String>, Vec<Pair<'_>>) = self.runs.cells.iter().filter_map(comparable).unzip();
+        let relative = self.thresholds.relative;
+        let Some(growth) = growth::growth_together(&pairs, relative, &self.tolerance, self.scatter) else { return };
+        let is_told = self.findings.iter().any(|finding| finding.reason == Reason::Growth);
+        self.suspects.extend(names);
+        if !is_told {
+            let (growth, cells) = (100.0 * growth, pairs.len());
+            let message = format!("the peaks have grown by {growth:.1} % on average over {cells} cells");
+            self.report(Level::Failure, Reason::Growth, None, message, GROWTH_REMEDY);
         }
     }
 
@@ -420,7 +449,7 @@ impl Judge<'_> {
         let Some(rule) = self.then.and_then(|then| then.rule.as_ref()) else { return };
         let Some(n) = runs.sizes.get(&rule.predictor) else { return };
         let foretold = rule.typical.limit(*n);
-        let slack = Bytes((foretold.0 as f64 * rule.deviation) as u64).max(self.thresholds.tolerance(foretold));
+        let slack = Bytes((foretold.0 as f64 * rule.deviation) as u64).max(self.tolerance.around(foretold));
         let covered = foretold.saturating_add(slack);
         if now.highest_case().is_some_and(|most| most.median <= covered) || !self.is_enough(name, now, None) {
             return;
@@ -536,6 +565,9 @@ impl Judge<'_> {
         self.report(Level::Notice, Reason::LimitWasteful, None, message, remedy);
     }
 }
+
+const GROWTH_REMEDY: &str = "check what the change keeps in memory; if it is intended, commit a new baseline: \
+                             `highwater check --update-baseline`";
 
 fn runs_words(count: usize) -> String {
     if count == 1 { "1 run".to_owned() } else { format!("{count} runs") }

@@ -41,7 +41,9 @@ Examples:
 It fails for
   a run of the task that fails                                      (status 4)
   a peak above a budget, the task's limit or its scale rule         (status 1)
-  growth over the baseline by more than 3 % and more than 4 MiB     (status 1)
+  growth over the baseline by more than 3 %, more than 4 MiB (a
+  tenth of a peak below 40 MiB), and more than the scatter of the
+  task's runs explains                                              (status 1)
   a rule that predicts more, though no measured input needs it yet  (status 1)
   a cell of the baseline that was not run                           (status 1)
   a task without a baseline, or with too few runs                   (status 5)
@@ -87,7 +89,7 @@ pub(crate) struct CheckArgs {
     /// Ignore growth by less than SHARE, such as 3%.
     #[arg(long, value_name = "SHARE", value_parser = relative_share)]
     relative: Option<f64>,
-    /// Ignore growth by less than QUANTITY, such as 4MiB.
+    /// Ignore growth by less than QUANTITY, such as 4MiB; for peaks below 40 MiB, by proportionally less.
     #[arg(long, value_name = "QUANTITY", value_parser = positive_amount)]
     absolute: Option<Bytes>,
     /// Refuse to compare with a baseline from another kernel, cgroup version, engine or architecture, instead of

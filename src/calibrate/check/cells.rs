@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::check::baseline::{BaselineHost, words};
+use super::growth::Scatter;
+use crate::model::check::baseline::{BaselineHost, BaselineTask, words};
 use crate::model::check::config::{Config, InputConfig, ONLY_CELL, TaskConfig, WorkloadSpec};
 use crate::model::check::report::{Allowed, AllowedBy, Sample, Samples};
 use crate::model::observation::{Exactness, Observation, Outcome, Peak, PeakSource};
@@ -94,6 +95,18 @@ impl TaskRuns {
             Some(runs) => runs.add(round, observation, stderr),
             None => self.cells.entry(cell).or_default().add(round, observation, stderr),
         }
+    }
+
+    /// The error bound of the peaks.
+    pub(super) fn error_bound(&self) -> Bytes {
+        self.cells.values().map(|runs| runs.error_bound).max().unwrap_or(Bytes::ZERO)
+    }
+
+    /// The scatter of repeated runs, now and in the baseline.
+    pub(super) fn scatter(&self, then: Option<&BaselineTask>) -> Scatter {
+        let now: Vec<Samples> = self.cells.values().filter_map(CellRuns::samples).collect();
+        let then = then.iter().flat_map(|then| then.cells.values()).map(|cell| cell.samples.peaks.as_slice());
+        Scatter::pooled(now.iter().map(|samples| samples.peaks.as_slice()).chain(then))
     }
 
     /// The host of the first run.
