@@ -15,6 +15,7 @@ mod bench;
 mod cells;
 mod describe;
 mod growth;
+mod revision;
 mod rule;
 mod setup;
 
@@ -23,7 +24,7 @@ use std::collections::{BTreeMap, HashMap};
 use crate::model::check::baseline::{Baseline, BaselineCell, BaselineHost, BaselineTask};
 use crate::model::check::config::{Config, TaskConfig};
 use crate::model::check::report::{
-    Allowed, AllowedBy, CellReport, Finding, Level, Reason, Report, Samples, TaskReport,
+    Against, Allowed, AllowedBy, CellReport, Finding, Level, Reason, Report, Samples, TaskReport,
 };
 use crate::model::check::thresholds::{Reaction, Thresholds, Tolerance};
 use crate::model::observation::Observation;
@@ -34,6 +35,7 @@ use growth::{Change, Pair, Rounds, Scatter};
 
 pub use bench::{Bench, CheckOptions, Session};
 pub use cells::{called, cell_name};
+pub use revision::{Revision, set_up, with_inputs_from};
 pub use setup::{Setup, SetupOptions};
 
 /// A run, with the name of its task in highwater.toml.
@@ -120,15 +122,51 @@ impl SortedRuns {
 
 /// Judges the runs.
 pub fn judge(config: &Config, baseline: Option<&Baseline>, runs: &SortedRuns) -> Judgement {
-    judged(config, baseline, runs, false)
+    judged(config, baseline, runs, Reference::Baseline)
+}
+
+/// Judges runs of the working tree by those of another revision.
+pub fn judge_against(config: &Config, against: &Against, then: &SortedRuns, now: &SortedRuns) -> Judgement {
+    let baseline = judge(config, None, then).report.baseline(None);
+    let mut judgement = judged(config, Some(&baseline), now, Reference::Revision(against));
+    judgement.report.against = Some(against.clone());
+    judgement
+}
+
+/// What runs are compared with.
+#[derive(Clone, Copy)]
+enum Reference<'a> {
+    Baseline,
+    /// A baseline that was just made from these runs.
+    SameRuns,
+    Revision(&'a Against),
+}
+
+impl Reference<'_> {
+    fn name(self) -> String {
+        match self {
+            Self::Baseline | Self::SameRuns => "the baseline".to_owned(),
+            Self::Revision(against) => against.name(),
+        }
+    }
+
+    /// A remedy, and how to update the reference if that is what is wanted.
+    fn or_update(self, remedy: &str, condition: &str) -> String {
+        match self {
+            Self::Baseline | Self::SameRuns => {
+                format!("{remedy}; {condition}commit a new baseline: `highwater check --update-baseline`")
+            }
+            Self::Revision(_) => remedy.to_owned(),
+        }
+    }
 }
 
 /// Judges runs that a baseline was just made from: everything except whether they exceed it.
 pub fn judge_baseline(config: &Config, baseline: &Baseline, runs: &SortedRuns) -> Report {
-    judged(config, Some(baseline), runs, true).report
+    judged(config, Some(baseline), runs, Reference::SameRuns).report
 }
 
-fn judged(config: &Config, baseline: Option<&Baseline>, sorted: &SortedRuns, made_of_these: bool) -> Judgement {
+fn judged(config: &Config, baseline: Option<&Baseline>, sorted: &SortedRuns, reference: Reference<'_>) -> Judgement {
     let mut tasks = Vec::new();
     let mut suspects = Vec::new();
     let none = TaskRuns::default();
@@ -143,7 +181,7 @@ fn judged(config: &Config, baseline: Option<&Baseline>, sorted: &SortedRuns, mad
             then,
             tolerance: task.thresholds.tolerance(runs.error_bound()),
             scatter: runs.scatter(then),
-            made_of_these,
+            reference,
             findings: Vec::new(),
             suspects: Vec::new(),
         };
@@ -164,8 +202,7 @@ struct Judge<'a> {
     then: Option<&'a BaselineTask>,
     tolerance: Tolerance,
     scatter: Scatter,
-    /// Whether the baseline was made from these runs.
-    made_of_these: bool,
+    reference: Reference<'a>,
     findings: Vec<Finding>,
     suspects: Vec<String>,
 }
@@ -197,7 +234,7 @@ impl Judge<'_> {
         self.wasteful(&cells);
         let rule = rule::fitted(self.runs, &self.tolerance);
         let old = self.then.and_then(|then| then.rule.clone());
-        if let Some(old) = old.as_ref().filter(|_| !self.made_of_these) {
+        if let Some(old) = old.as_ref().filter(|_| !self.is_same_runs()) {
             self.rule(old);
         }
         self.lower_bounds();
@@ -223,6 +260,10 @@ impl Judge<'_> {
             findings: std::mem::take(&mut self.findings),
             line: self.task.line,
         }
+    }
+
+    fn is_same_runs(&self) -> bool {
+        matches!(self.reference, Reference::SameRuns)
     }
 
     fn report(&mut self, level: Level, reason: Reason, cell: Option<&str>, message: String, remedy: impl Into<String>) {
@@ -348,10 +389,15 @@ impl Judge<'_> {
     fn is_enough(&mut self, name: &str, now: &Samples, then: Option<&Samples>) -> bool {
         let least = self.thresholds.min_samples;
         let (whose, have, remedy) = match then {
-            _ if now.peaks.len() < least => ("now", now.peaks.len(), "raise `runs`, or lower `min-samples`"),
+            _ if now.peaks.len() < least => ("now".to_owned(), now.peaks.len(), "raise `runs`, or lower `min-samples`"),
             Some(then) if then.peaks.len() < least => {
-                let remedy = "recreate the baseline from more runs: `highwater check --update-baseline`";
-                ("in the baseline", then.peaks.len(), remedy)
+                let remedy = match self.reference {
+                    Reference::Revision(_) => "raise `runs`, or lower `min-samples`",
+                    Reference::Baseline | Reference::SameRuns => {
+                        "recreate the baseline from more runs: `highwater check --update-baseline`"
+                    }
+                };
+                (format!("in {}", self.reference.name()), then.peaks.len(), remedy)
             }
             _ => return true,
         };
@@ -363,8 +409,12 @@ impl Judge<'_> {
     fn compare(&mut self, name: &str, runs: &CellRuns, now: &Samples, then: &BaselineCell) {
         if !then.sizes.is_empty() && runs.sizes != then.sizes {
             let message = format!("the input has changed: {}", differences(&then.sizes, &runs.sizes));
-            let remedy = "restore the input, or recreate the baseline; until then, only the rule of the baseline is \
-                          compared";
+            let remedy = match self.reference {
+                Reference::Revision(_) => "give both revisions the same input, by `path` or `channels`",
+                Reference::Baseline | Reference::SameRuns => {
+                    "restore the input, or recreate the baseline; until then, only the rule of the baseline is compared"
+                }
+            };
             self.report(Level::Warning, Reason::InputChanged, Some(name), message, remedy);
             self.against_rule(name, runs, now);
             return;
@@ -372,25 +422,31 @@ impl Judge<'_> {
         if !self.is_enough(name, now, Some(&then.samples)) {
             return;
         }
-        if self.made_of_these {
+        if self.is_same_runs() {
             return;
         }
         let then = &then.samples;
         match growth::change(then, &runs.rounds, &self.tolerance, self.scatter) {
             Change::Grown => {
                 self.suspects.push(name.to_owned());
-                let message = format!("the peak has grown{}", from_to(then, now));
-                self.report(Level::Failure, Reason::Growth, Some(name), message, GROWTH_REMEDY);
+                let message = format!("the peak has grown{}", from_to(then, now, self.reference));
+                let remedy = self.growth_remedy();
+                self.report(Level::Failure, Reason::Growth, Some(name), message, remedy);
             }
             Change::Shrunk => {
-                let message = format!("the peak has shrunk{}", from_to(then, now));
-                let remedy = "commit a new baseline to keep the gain: `highwater check --update-baseline`; limits \
-                              derived from it can be lowered, too";
+                let message = format!("the peak has shrunk{}", from_to(then, now, self.reference));
+                let remedy = match self.reference {
+                    Reference::Revision(_) => "limits derived from it can be lowered",
+                    Reference::Baseline | Reference::SameRuns => {
+                        "commit a new baseline to keep the gain: `highwater check --update-baseline`; limits derived \
+                         from it can be lowered, too"
+                    }
+                };
                 self.report(Level::Notice, Reason::NeedsLess, Some(name), message, remedy);
             }
             Change::NotVerified => {
                 let (now, then) = (now.words(), then.words());
-                let message = format!("the peak may have grown: {now} now, {then} in the baseline");
+                let message = format!("the peak may have grown: {now} now, {then} in {}", self.reference.name());
                 self.growth_not_verified(name, &message, runs);
             }
             Change::None => {}
@@ -399,7 +455,7 @@ impl Judge<'_> {
 
     /// Compares all cells of the task together, which shows growth that is within the noise of each.
     fn together(&mut self) {
-        let Some(then) = self.then.filter(|_| !self.made_of_these) else { return };
+        let Some(then) = self.then.filter(|_| !self.is_same_runs()) else { return };
         let least = self.thresholds.min_samples;
         let comparable = |(name, runs): (&String, &CellRuns)| {
             let (then, now) = (then.cells.get(name)?, runs.samples()?);
@@ -417,8 +473,13 @@ impl Judge<'_> {
         if !is_told {
             let (growth, cells) = (100.0 * growth, pairs.len());
             let message = format!("the peaks have grown by {growth:.1} % on average over {cells} cells");
-            self.report(Level::Failure, Reason::Growth, None, message, GROWTH_REMEDY);
+            let remedy = self.growth_remedy();
+            self.report(Level::Failure, Reason::Growth, None, message, remedy);
         }
+    }
+
+    fn growth_remedy(&self) -> String {
+        self.reference.or_update("check what the change keeps in memory", "if it is intended, ")
     }
 
     fn growth_not_verified(&mut self, name: &str, message: &str, runs: &CellRuns) {
@@ -434,8 +495,16 @@ impl Judge<'_> {
     }
 
     fn new_cell(&mut self, name: &str, runs: &CellRuns, now: &Samples) {
-        let remedy = "add it to the baseline: `highwater check --update-baseline`".to_owned();
-        let message = "new cell: it is not in the baseline, so growth cannot be detected".to_owned();
+        let (message, remedy) = match self.reference {
+            Reference::Revision(against) => (
+                format!("no run of it succeeded in {}, so growth cannot be detected", against.name()),
+                "make it run there as well, or compare with another revision".to_owned(),
+            ),
+            Reference::Baseline | Reference::SameRuns => (
+                "new cell: it is not in the baseline, so growth cannot be detected".to_owned(),
+                "add it to the baseline: `highwater check --update-baseline`".to_owned(),
+            ),
+        };
         match self.thresholds.new {
             Reaction::Fail => self.report(Level::Failure, Reason::NewCell, Some(name), message, remedy),
             Reaction::Warn => self.report(Level::Warning, Reason::NewCell, Some(name), message, remedy),
@@ -457,14 +526,14 @@ impl Judge<'_> {
         let by_rule =
             format!("{} predicts {foretold} for an input of {n}, but the peak is {}", rule.words(), now.words());
         if now.median <= covered {
-            let message = format!("the rule of the baseline may no longer cover its runs: {by_rule}");
+            let message = format!("the rule of {} may no longer cover its runs: {by_rule}", self.reference.name());
             self.growth_not_verified(name, &message, runs);
             return;
         }
         self.suspects.push(name.to_owned());
-        let message = format!("the rule of the baseline no longer covers its runs: {by_rule}");
-        let remedy = "check what the change keeps in memory; if it is intended, refit the rule with `highwater fit` \
-                      and commit a new baseline: `highwater check --update-baseline`";
+        let message = format!("the rule of {} no longer covers its runs: {by_rule}", self.reference.name());
+        let refit = "if it is intended, refit the rule with `highwater fit` and ";
+        let remedy = self.reference.or_update("check what the change keeps in memory", refit);
         self.report(Level::Failure, Reason::RuleUncovered, Some(name), message, remedy);
     }
 
@@ -518,6 +587,13 @@ impl Judge<'_> {
             );
             return;
         }
+        if let (Reference::Revision(against), Some(then)) = (self.reference, self.then)
+            && then.cells.is_empty()
+        {
+            let message = format!("no run succeeded in {}, so growth was not checked", against.name());
+            let remedy = "make the task run there, such as by a build in `setup`, or compare with another revision";
+            self.report(Level::TooLittleData, Reason::NoBaseline, None, message, remedy);
+        }
         if self.then.is_some() || cells.iter().all(|cell| cell.now.is_none()) {
             return;
         }
@@ -566,9 +642,6 @@ impl Judge<'_> {
     }
 }
 
-const GROWTH_REMEDY: &str = "check what the change keeps in memory; if it is intended, commit a new baseline: \
-                             `highwater check --update-baseline`";
-
 fn runs_words(count: usize) -> String {
     if count == 1 { "1 run".to_owned() } else { format!("{count} runs") }
 }
@@ -597,9 +670,9 @@ fn above_remedy(by: &AllowedBy) -> &'static str {
 }
 
 /// Formats ` from 100 MiB to 108 MiB (+8 MiB, +8.0 %)`; lower bounds without the difference.
-fn from_to(then: &Samples, now: &Samples) -> String {
+fn from_to(then: &Samples, now: &Samples, reference: Reference<'_>) -> String {
     if !then.is_exact() || !now.is_exact() {
-        return format!(": {} now, {} in the baseline", now.words(), then.words());
+        return format!(": {} now, {} in {}", now.words(), then.words(), reference.name());
     }
     let (then, now) = (then.median, now.median);
     let (sign, difference) =

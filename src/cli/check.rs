@@ -8,7 +8,10 @@ mod table;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use highwater::calibrate::check::{Bench, CheckOptions, Judgement, Run, Setup, SetupOptions, SortedRuns, judge};
+use highwater::calibrate::check::{
+    Bench, CheckOptions, Judgement, Revision, Run, Session, Setup, SetupOptions, SortedRuns, judge, set_up,
+    with_inputs_from,
+};
 use highwater::calibrate::failure::Failed;
 use highwater::model::check::baseline::{Baseline, BaselineHost};
 use highwater::model::check::report::{Level, Reason, Report, Verdict};
@@ -32,6 +35,7 @@ Examples:
   highwater check --update-baseline           run it and write the baseline: commit both files
   highwater check                             run it again and compare
   highwater check --records sweep/            judge recorded runs, run nothing
+  highwater check --against main              compare the working tree with a revision of it
   highwater check --junit junit.xml --github  in a GitHub Actions workflow
   highwater check --junit junit.xml --gitlab metrics.txt
                                               in a GitLab CI job
@@ -67,6 +71,13 @@ pub(crate) struct CheckArgs {
     /// Baseline to use instead of the one named in the config file.
     #[arg(long, value_name = "FILE.json")]
     baseline: Option<PathBuf>,
+    /// Compare with this revision of the Git repository, measured on this machine, instead of with a baseline.
+    ///
+    /// The revision is checked out into a temporary worktree. Each cell runs alternately there and in the working tree,
+    /// with the configuration and the inputs of the working tree. The `setup` command of the configuration, such as a
+    /// build, runs in both first. --record records only the runs of the working tree.
+    #[arg(long, value_name = "REV", conflicts_with_all = ["baseline", "update_baseline", "records", "strict_host"])]
+    against: Option<String>,
     /// Write a new baseline from these runs instead of comparing; by default with twice as many runs as a check.
     #[arg(long)]
     update_baseline: bool,
@@ -130,6 +141,7 @@ impl CheckArgs {
         options.config.clone_from(&self.config);
         options.baseline.clone_from(&self.baseline);
         options.update_baseline = self.update_baseline;
+        options.against = self.against.is_some();
         options.records.clone_from(&self.records);
         options.tasks.clone_from(&self.task);
         options.runs = self.runs;
@@ -187,7 +199,10 @@ fn run_check(args: &CheckArgs) -> Result<Exit, Failure> {
             }
             judge(&setup.config, setup.baseline.as_ref(), recorded)
         }
-        None => check(args, &setup, &feedback)?,
+        None => match &args.against {
+            Some(revision) => check_against(args, &setup, revision, &feedback)?,
+            None => check(args, &setup, &feedback)?,
+        },
     };
     write_report(args, &judgement.report, &outputs)
 }
@@ -198,12 +213,42 @@ fn check(args: &CheckArgs, setup: &Setup, feedback: &Terminal) -> Result<Judgeme
     let mut session = Runs::new(args)?;
     let options = args.check_options();
     enter(&setup.directory)?;
+    set_up(&setup.config, Path::new("."), WORKING_TREE, &mut session)?;
     let mut bench = Bench::new(&setup.config, |task| setup.listed.contains(task), &options, &machine, feedback)?;
     let refuse = |run: &Run| match args.strict_host {
         true => setup.refuse_other_host(&run.task, &[BaselineHost::from_observation(&run.observation, false)]),
         false => Ok(()),
     };
     Ok(bench.check(&setup.config, setup.baseline.as_ref(), &mut session, refuse)?)
+}
+
+/// What errors call the directory of the configuration.
+const WORKING_TREE: &str = "the working tree";
+
+/// Runs all cells in another revision and in the working tree.
+fn check_against(args: &CheckArgs, setup: &Setup, revision: &str, feedback: &Terminal) -> Result<Judgement, Failure> {
+    let machine = running::machine()?;
+    // From here on, a request to end is no reason to leave the worktree behind.
+    let mut session = Runs::new(args)?;
+    let here = absolute(if setup.directory.as_os_str().is_empty() { Path::new(".") } else { &setup.directory });
+    let config = with_inputs_from(&setup.config, &here)?;
+    let revision = match Revision::check_out(&here, revision) {
+        Err(_) if session.is_interrupted() => return Err(Failure::new(Exit::Interrupted, "interrupted", None)),
+        result => result?,
+    };
+    let name = revision.against().name();
+    set_up(&config, revision.directory(), &name, &mut session)?;
+    set_up(&config, &here, WORKING_TREE, &mut session)?;
+    let is_listed = |task: &str| setup.listed.contains(task);
+    let (mut now, mut then) = (args.check_options(), args.check_options());
+    (now.directory, then.directory) = (Some(here), Some(revision.directory().to_owned()));
+    then.revision = Some(name);
+    let mut then = Bench::new(&config, is_listed, &then, &machine, feedback)?;
+    let mut now = Bench::new(&config, is_listed, &now, &machine, feedback)?;
+    let judgement = now.check_against(&mut then, revision.against(), &config, &mut session);
+    // The worktree is removed; do not stay in it.
+    enter(&absolute(Path::new("/")))?;
+    Ok(judgement?)
 }
 
 /// Rewrites the baseline.
@@ -218,9 +263,10 @@ fn update(args: &CheckArgs, mut setup: Setup, outputs: &Outputs, feedback: &Term
             let mut session = Runs::new(args)?;
             let options = args.check_options();
             enter(&setup.directory)?;
+            set_up(&setup.config, Path::new("."), WORKING_TREE, &mut session)?;
             let is_listed = |task: &str| setup.listed.contains(task);
             let mut bench = Bench::new(&setup.config, is_listed, &options, &machine, feedback)?;
-            let runs = bench.batch(&mut session, |task, _| Some(task.repeats.baseline_runs), |_| Ok(()))?;
+            let runs = bench.batch(&mut session, |task, _| Some(task.repeats.baseline_runs))?;
             SortedRuns::of_batches(&setup.config, &[runs])
         }
     };

@@ -1,5 +1,6 @@
 //! `highwater check`: the gate, from highwater.toml and records to verdict, files and exit status.
 
+mod against;
 mod bad_input;
 mod bisect;
 mod ci;

@@ -121,8 +121,11 @@ impl Judge<'_> {
                 self.not_verified(Reason::GrowthNotVerified, None, message, remedy);
                 return;
             }
-            let message =
-                format!("no rule can be fitted to the runs, unlike for the baseline ({})", words(&old.typical));
+            let message = format!(
+                "no rule can be fitted to the runs, unlike for {} ({})",
+                self.reference.name(),
+                words(&old.typical)
+            );
             let remedy = "run the task on at least three inputs of different sizes";
             self.report(Level::Warning, Reason::NoRule, None, message, remedy);
             return;
@@ -140,8 +143,8 @@ impl Judge<'_> {
             "the rule has changed: {}; an input of {n}{extrapolated} needs {now} instead of {then}",
             part(&old.typical, &new, n)
         );
-        let remedy = "check how what the change keeps in memory depends on the input; if it is intended, refit the \
-                      rule with `highwater fit` and commit a new baseline: `highwater check --update-baseline`";
+        let refit = "if it is intended, refit the rule with `highwater fit` and ";
+        let remedy = self.reference.or_update("check how what the change keeps in memory depends on the input", refit);
         self.report(Level::Failure, Reason::RuleChanged, None, message, remedy);
         self.suspects.extend(changed);
     }

@@ -24,8 +24,28 @@ pub struct Report {
     pub tool_version: String,
     /// The overall result.
     pub verdict: Verdict,
+    /// The revision that the working tree was compared with, instead of a baseline: its runs are `baseline` in the cells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub against: Option<Against>,
     /// The tasks, in the order of the configuration file.
     pub tasks: Vec<TaskReport>,
+}
+
+/// A revision of the repository.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Against {
+    /// Its name, as given.
+    pub revision: String,
+    /// The id of its commit.
+    pub commit: String,
+}
+
+impl Against {
+    /// Its name for users: `main (1a2b3c4d)`.
+    pub fn name(&self) -> String {
+        let short = self.commit.get(..8).unwrap_or(&self.commit);
+        if self.commit.starts_with(&self.revision) { short.to_owned() } else { format!("{} ({short})", self.revision) }
+    }
 }
 
 /// The result of a check.
@@ -270,6 +290,7 @@ impl Report {
             schema_version: SCHEMA_VERSION,
             tool_version: env!("CARGO_PKG_VERSION").to_owned(),
             verdict: worst.map_or(Verdict::Passed, Level::verdict),
+            against: None,
             tasks,
         }
     }
@@ -299,11 +320,17 @@ impl Report {
         self.findings().filter(|(_, finding)| finding.level == level).count()
     }
 
+    /// What the cells are compared with, as the title of a column.
+    pub fn reference(&self) -> &str {
+        self.against.as_ref().map_or("baseline", |against| &against.revision)
+    }
+
     /// The verdict as a sentence.
     pub fn sentence(&self) -> String {
         let cells: usize = self.tasks.iter().map(|task| task.cells.len()).sum();
         let plural = |count: usize, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
-        let scope = format!("{} of {}", plural(cells, "cell"), plural(self.tasks.len(), "task"));
+        let against = self.against.as_ref().map_or_else(String::new, |it| format!(", compared with {}", it.name()));
+        let scope = format!("{} of {}{against}", plural(cells, "cell"), plural(self.tasks.len(), "task"));
         let failures = self.count(Level::Failure) + self.count(Level::TaskFailure);
         match self.verdict {
             Verdict::Passed => match self.count(Level::Warning) {

@@ -14,7 +14,7 @@ const WHOLE: &str = "as a whole";
 
 /// The report as JUnit XML; `file` is the configuration file.
 pub fn junit(report: &Report, file: &str) -> String {
-    let suites: Vec<Suite> = report.tasks.iter().map(suite).collect();
+    let suites: Vec<Suite> = report.tasks.iter().map(|task| suite(task, report.reference())).collect();
     let sum =
         |count: fn(&Case) -> bool| suites.iter().flat_map(|suite| &suite.cases).filter(|case| count(case)).count();
     let mut text = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
@@ -74,21 +74,21 @@ impl Case {
     }
 }
 
-fn suite(task: &TaskReport) -> Suite {
+fn suite(task: &TaskReport, reference: &str) -> Suite {
     let of = |cell: Option<&str>| -> Vec<Finding> {
         task.findings.iter().filter(|finding| finding.cell.as_deref() == cell).cloned().collect()
     };
     let case = |cell: &CellReport| Case {
         name: cell.name.clone(),
         findings: of(Some(&cell.name)),
-        facts: facts(cell),
+        facts: facts(cell, reference),
         line: cell.line.or(task.line),
     };
     let whole = Case { name: WHOLE.to_owned(), findings: of(None), facts: String::new(), line: task.line };
     Suite { name: task.name.clone(), cases: task.cells.iter().map(case).chain([whole]).collect() }
 }
 
-fn facts(cell: &CellReport) -> String {
+fn facts(cell: &CellReport, reference: &str) -> String {
     let samples = |samples: &Samples| {
         let peaks: Vec<String> = samples.peaks.iter().map(|peak| peak.0.to_string()).collect();
         let kind = match samples.highest_case() {
@@ -99,7 +99,7 @@ fn facts(cell: &CellReport) -> String {
         format!("median {} bytes, spread {} bytes, peaks {}{kind}", samples.median.0, samples.spread.0, peaks.join(" "))
     };
     let now = cell.now.iter().map(|now| format!("now: {}\n", samples(now)));
-    let then = cell.baseline.iter().map(|then| format!("baseline: {}\n", samples(then)));
+    let then = cell.baseline.iter().map(|then| format!("{reference}: {}\n", samples(then)));
     let allowed = cell.allowed.iter().map(|allowed| format!("allowed: {} bytes\n", allowed.bytes.0));
     now.chain(then).chain(allowed).collect()
 }

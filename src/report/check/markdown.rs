@@ -17,9 +17,10 @@ pub fn markdown(report: &Report) -> String {
     for task in &report.tasks {
         let _ = write!(
             text,
-            "\n#### {}\n\n| cell | peak | spread | runs | baseline | change | allowed | verdict |\n\
+            "\n#### {}\n\n| cell | peak | spread | runs | {} | change | allowed | verdict |\n\
              | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |\n",
-            escaped(&task.name)
+            escaped(&task.name),
+            escaped(report.reference()),
         );
         task.cells.iter().for_each(|cell| row(&mut text, cell));
         findings(&mut text, task);
