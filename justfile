@@ -186,6 +186,10 @@ gate checks="200" planted="50":
 programs *options: release
     HIGHWATER=target/dist/highwater tests/programs {{ options }}
 
+# The same under noise, by simulation: false alarms and misses in CHECKS checks each.
+gate-noise checks="2000":
+    cargo bench --locked --bench gate -- {{ checks }}
+
 # Records the hosts of fixtures/hosts anew.
 record-hosts:
     fixtures/hosts/record

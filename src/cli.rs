@@ -127,6 +127,7 @@ pub(crate) fn main() -> ExitCode {
     signals::report_size_limit();
     let cli = match Cli::read() {
         Ok(cli) => cli,
+        Err(error) if is_bisect() => return check::bisect_exit(explain(&error)).into(),
         Err(error) => return explain(&error).into(),
     };
     output::start_logging(cli.verbose);
@@ -161,6 +162,12 @@ fn explain(error: &clap::Error) -> Exit {
 /// Whether the first word is `run`, whose status 3 would be taken for the task's own.
 fn is_run() -> bool {
     std::env::args_os().nth(1).is_some_and(|word| word == "run")
+}
+
+/// Whether this is `check --bisect`, of which `git bisect run` would take status 2 for a bad commit.
+fn is_bisect() -> bool {
+    let mut words = std::env::args_os().skip(1);
+    words.next().is_some_and(|word| word == "check") && words.any(|word| word == "--bisect")
 }
 
 fn dispatch(command: Command) -> Result<Exit, Failure> {

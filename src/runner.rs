@@ -21,6 +21,7 @@ mod run_cgroup;
 mod spawn;
 #[doc(hidden)]
 pub mod staging;
+pub(crate) mod tail;
 #[doc(hidden)]
 pub mod view;
 

@@ -3,8 +3,9 @@
 //!
 //! Memory is nearly deterministic, and that is where gates go wrong: one that uses multiples of the standard deviation
 //! passes everything if no run differs from another, and one that uses distances between quartiles fails for a single
-//! page. So growth has to exceed a relative *and* an absolute threshold, whatever the spread, and three standard errors
-//! of the difference of the medians if there is a spread. And because a change from n to n² can leave every small input
+//! page. So growth has to exceed a relative *and* an absolute threshold, whatever the spread, and what the scatter of
+//! runs explains if there is a spread. A cell has few runs, so the scatter is that of all cells of the task, and growth of
+//! all of them together counts, too. And because a change from n to n² can leave every small input
 //! unchanged, the fitted rules are compared too.
 //!
 //! A peak that is a lower bound can show that a task needs too much, but never that it does not: that takes an exact
@@ -14,6 +15,7 @@ mod bench;
 mod cells;
 mod describe;
 mod growth;
+mod revision;
 mod rule;
 mod setup;
 
@@ -22,17 +24,18 @@ use std::collections::{BTreeMap, HashMap};
 use crate::model::check::baseline::{Baseline, BaselineCell, BaselineHost, BaselineTask};
 use crate::model::check::config::{Config, TaskConfig};
 use crate::model::check::report::{
-    Allowed, AllowedBy, CellReport, Finding, Level, Reason, Report, Samples, TaskReport,
+    Against, Allowed, AllowedBy, CellReport, Finding, Level, Reason, Report, Samples, TaskReport,
 };
-use crate::model::check::thresholds::{Reaction, Thresholds};
+use crate::model::check::thresholds::{Reaction, Thresholds, Tolerance};
 use crate::model::observation::Observation;
 use crate::model::units::Bytes;
 
 use cells::{CellRuns, Inexact, TaskRuns};
-use growth::Change;
+use growth::{Change, Pair, Rounds, Scatter};
 
 pub use bench::{Bench, CheckOptions, Session};
 pub use cells::{called, cell_name};
+pub use revision::{Revision, set_up, with_inputs_from};
 pub use setup::{Setup, SetupOptions};
 
 /// A run, with the name of its task in highwater.toml.
@@ -42,6 +45,8 @@ pub struct Run {
     pub task: String,
     /// The observation of the run.
     pub observation: Observation,
+    /// The last lines of its stderr, if it failed and they are known.
+    pub stderr: Option<String>,
 }
 
 /// The findings of a check so far, and what to run again before it reports them.
@@ -68,7 +73,7 @@ impl SortedRuns {
         for (round, batch) in batches.iter().enumerate() {
             for run in batch {
                 if let Some(task) = config.tasks.iter().find(|task| task.name == run.task) {
-                    runs.add(task, round, &run.observation);
+                    runs.add(task, round, &run.observation, run.stderr.as_deref());
                 }
             }
         }
@@ -79,15 +84,15 @@ impl SortedRuns {
     /// task.json.
     pub fn add_record(&mut self, config: &Config, names: &BTreeMap<String, String>, observation: &Observation) {
         match cells::task_of(config, names, observation) {
-            Some(task) => self.add(task, 0, observation),
+            Some(task) => self.add(task, 0, observation, None),
             None => *self.others.entry(called(observation)).or_default() += 1,
         }
     }
 
-    fn add(&mut self, task: &TaskConfig, round: usize, observation: &Observation) {
+    fn add(&mut self, task: &TaskConfig, round: usize, observation: &Observation, stderr: Option<&str>) {
         match self.tasks.get_mut(&task.name) {
-            Some(runs) => runs.add(task, round, observation),
-            None => self.tasks.entry(task.name.clone()).or_default().add(task, round, observation),
+            Some(runs) => runs.add(task, round, observation, stderr),
+            None => self.tasks.entry(task.name.clone()).or_default().add(task, round, observation, stderr),
         }
     }
 
@@ -117,27 +122,66 @@ impl SortedRuns {
 
 /// Judges the runs.
 pub fn judge(config: &Config, baseline: Option<&Baseline>, runs: &SortedRuns) -> Judgement {
-    judged(config, baseline, runs, false)
+    judged(config, baseline, runs, Reference::Baseline)
+}
+
+/// Judges runs of the working tree by those of another revision.
+pub fn judge_against(config: &Config, against: &Against, then: &SortedRuns, now: &SortedRuns) -> Judgement {
+    let baseline = judge(config, None, then).report.baseline(None);
+    let mut judgement = judged(config, Some(&baseline), now, Reference::Revision(against));
+    judgement.report.against = Some(against.clone());
+    judgement
+}
+
+/// What runs are compared with.
+#[derive(Clone, Copy)]
+enum Reference<'a> {
+    Baseline,
+    /// A baseline that was just made from these runs.
+    SameRuns,
+    Revision(&'a Against),
+}
+
+impl Reference<'_> {
+    fn name(self) -> String {
+        match self {
+            Self::Baseline | Self::SameRuns => "the baseline".to_owned(),
+            Self::Revision(against) => against.name(),
+        }
+    }
+
+    /// A remedy, and how to update the reference if that is what is wanted.
+    fn or_update(self, remedy: &str, condition: &str) -> String {
+        match self {
+            Self::Baseline | Self::SameRuns => {
+                format!("{remedy}; {condition}commit a new baseline: `highwater check --update-baseline`")
+            }
+            Self::Revision(_) => remedy.to_owned(),
+        }
+    }
 }
 
 /// Judges runs that a baseline was just made from: everything except whether they exceed it.
 pub fn judge_baseline(config: &Config, baseline: &Baseline, runs: &SortedRuns) -> Report {
-    judged(config, Some(baseline), runs, true).report
+    judged(config, Some(baseline), runs, Reference::SameRuns).report
 }
 
-fn judged(config: &Config, baseline: Option<&Baseline>, sorted: &SortedRuns, made_of_these: bool) -> Judgement {
+fn judged(config: &Config, baseline: Option<&Baseline>, sorted: &SortedRuns, reference: Reference<'_>) -> Judgement {
     let mut tasks = Vec::new();
     let mut suspects = Vec::new();
     let none = TaskRuns::default();
     for task in &config.tasks {
         let runs = sorted.tasks.get(&task.name).unwrap_or(&none);
+        let then = baseline.and_then(|baseline| baseline.tasks.get(&task.name));
         let mut judge = Judge {
             task,
             thresholds: &task.thresholds,
             runs,
             host: runs.host(),
-            then: baseline.and_then(|baseline| baseline.tasks.get(&task.name)),
-            made_of_these,
+            then,
+            tolerance: task.thresholds.tolerance(runs.error_bound()),
+            scatter: runs.scatter(then),
+            reference,
             findings: Vec::new(),
             suspects: Vec::new(),
         };
@@ -146,7 +190,6 @@ fn judged(config: &Config, baseline: Option<&Baseline>, sorted: &SortedRuns, mad
     }
     suspects.sort();
     suspects.dedup();
-    tasks.sort_by(|a, b| a.name.cmp(&b.name));
     Judgement { report: Report::new(tasks), suspects }
 }
 
@@ -157,8 +200,9 @@ struct Judge<'a> {
     runs: &'a TaskRuns,
     host: Option<BaselineHost>,
     then: Option<&'a BaselineTask>,
-    /// Whether the baseline was made from these runs.
-    made_of_these: bool,
+    tolerance: Tolerance,
+    scatter: Scatter,
+    reference: Reference<'a>,
     findings: Vec<Finding>,
     suspects: Vec<String>,
 }
@@ -181,19 +225,22 @@ impl Judge<'_> {
                 allowed: None,
                 failed_runs: 0,
                 level: None,
+                line: self.line_of(name),
             });
         }
+        self.together();
         self.host();
         self.baseline_missing(&cells);
         self.wasteful(&cells);
-        let rule = rule::fitted(self.runs, self.thresholds);
+        let rule = rule::fitted(self.runs, &self.tolerance);
         let old = self.then.and_then(|then| then.rule.clone());
-        if let Some(old) = old.as_ref().filter(|_| !self.made_of_these) {
+        if let Some(old) = old.as_ref().filter(|_| !self.is_same_runs()) {
             self.rule(old);
         }
         self.lower_bounds();
         let size = |cell: &CellReport| cell.sizes.iter().find(|(name, _)| name.ends_with(".sum")).map(|(_, n)| *n);
-        cells.sort_by(|a, b| size(a).cmp(&size(b)).then_with(|| a.name.cmp(&b.name)));
+        // Cells of no file, such as those of records, by their sizes.
+        cells.sort_by_key(|cell| (self.task.place_of(&cell.name), size(cell), cell.name.clone()));
         let places: HashMap<&str, usize> =
             cells.iter().enumerate().map(|(place, cell)| (cell.name.as_str(), place)).collect();
         let place = |finding: &Finding| finding.cell.as_ref().and_then(|cell| places.get(cell.as_str()).copied());
@@ -215,8 +262,18 @@ impl Judge<'_> {
         }
     }
 
+    fn is_same_runs(&self) -> bool {
+        matches!(self.reference, Reference::SameRuns)
+    }
+
     fn report(&mut self, level: Level, reason: Reason, cell: Option<&str>, message: String, remedy: impl Into<String>) {
-        self.findings.push(Finding { level, reason, cell: cell.map(str::to_owned), message, remedy: remedy.into() });
+        let (cell, remedy) = (cell.map(str::to_owned), remedy.into());
+        self.findings.push(Finding { level, reason, cell, message, remedy, stderr: None });
+    }
+
+    /// The line of the table of a cell.
+    fn line_of(&self, cell: &str) -> Option<usize> {
+        self.task.inputs.iter().find(|input| input.name == cell).and_then(|input| input.line)
     }
 
     fn cell(&mut self, name: &str, runs: &CellRuns, then: Option<&BaselineCell>) -> CellReport {
@@ -255,6 +312,7 @@ impl Judge<'_> {
             allowed,
             failed_runs: runs.failed.len(),
             level: None,
+            line: self.line_of(name),
         }
     }
 
@@ -267,6 +325,9 @@ impl Judge<'_> {
             _ => format!("{count} runs failed, the first: {how}"),
         };
         self.report(Level::TaskFailure, Reason::RunFailed, Some(name), message, first.remedy());
+        if let Some(finding) = self.findings.last_mut() {
+            finding.stderr.clone_from(&runs.stderr);
+        }
     }
 
     /// Checks a cell against its allowance: a lower bound within it proves nothing, an upper bound does.
@@ -328,10 +389,15 @@ impl Judge<'_> {
     fn is_enough(&mut self, name: &str, now: &Samples, then: Option<&Samples>) -> bool {
         let least = self.thresholds.min_samples;
         let (whose, have, remedy) = match then {
-            _ if now.peaks.len() < least => ("now", now.peaks.len(), "raise `runs`, or lower `min-samples`"),
+            _ if now.peaks.len() < least => ("now".to_owned(), now.peaks.len(), "raise `runs`, or lower `min-samples`"),
             Some(then) if then.peaks.len() < least => {
-                let remedy = "recreate the baseline from more runs: `highwater check --update-baseline`";
-                ("in the baseline", then.peaks.len(), remedy)
+                let remedy = match self.reference {
+                    Reference::Revision(_) => "raise `runs`, or lower `min-samples`",
+                    Reference::Baseline | Reference::SameRuns => {
+                        "recreate the baseline from more runs: `highwater check --update-baseline`"
+                    }
+                };
+                (format!("in {}", self.reference.name()), then.peaks.len(), remedy)
             }
             _ => return true,
         };
@@ -343,8 +409,12 @@ impl Judge<'_> {
     fn compare(&mut self, name: &str, runs: &CellRuns, now: &Samples, then: &BaselineCell) {
         if !then.sizes.is_empty() && runs.sizes != then.sizes {
             let message = format!("the input has changed: {}", differences(&then.sizes, &runs.sizes));
-            let remedy = "restore the input, or recreate the baseline; until then, only the rule of the baseline is \
-                          compared";
+            let remedy = match self.reference {
+                Reference::Revision(_) => "give both revisions the same input, by `path` or `channels`",
+                Reference::Baseline | Reference::SameRuns => {
+                    "restore the input, or recreate the baseline; until then, only the rule of the baseline is compared"
+                }
+            };
             self.report(Level::Warning, Reason::InputChanged, Some(name), message, remedy);
             self.against_rule(name, runs, now);
             return;
@@ -352,31 +422,64 @@ impl Judge<'_> {
         if !self.is_enough(name, now, Some(&then.samples)) {
             return;
         }
-        if self.made_of_these {
+        if self.is_same_runs() {
             return;
         }
         let then = &then.samples;
-        match growth::change(then, &runs.rounds, self.thresholds) {
+        match growth::change(then, &runs.rounds, &self.tolerance, self.scatter) {
             Change::Grown => {
                 self.suspects.push(name.to_owned());
-                let message = format!("the peak has grown{}", from_to(then, now));
-                let remedy = "check what the change keeps in memory; if it is intended, commit a new baseline: \
-                              `highwater check --update-baseline`";
+                let message = format!("the peak has grown{}", from_to(then, now, self.reference));
+                let remedy = self.growth_remedy();
                 self.report(Level::Failure, Reason::Growth, Some(name), message, remedy);
             }
             Change::Shrunk => {
-                let message = format!("the peak has shrunk{}", from_to(then, now));
-                let remedy = "commit a new baseline to keep the gain: `highwater check --update-baseline`; limits \
-                              derived from it can be lowered, too";
+                let message = format!("the peak has shrunk{}", from_to(then, now, self.reference));
+                let remedy = match self.reference {
+                    Reference::Revision(_) => "limits derived from it can be lowered",
+                    Reference::Baseline | Reference::SameRuns => {
+                        "commit a new baseline to keep the gain: `highwater check --update-baseline`; limits derived \
+                         from it can be lowered, too"
+                    }
+                };
                 self.report(Level::Notice, Reason::NeedsLess, Some(name), message, remedy);
             }
             Change::NotVerified => {
                 let (now, then) = (now.words(), then.words());
-                let message = format!("the peak may have grown: {now} now, {then} in the baseline");
+                let message = format!("the peak may have grown: {now} now, {then} in {}", self.reference.name());
                 self.growth_not_verified(name, &message, runs);
             }
             Change::None => {}
         }
+    }
+
+    /// Compares all cells of the task together, which shows growth that is within the noise of each.
+    fn together(&mut self) {
+        let Some(then) = self.then.filter(|_| !self.is_same_runs()) else { return };
+        let least = self.thresholds.min_samples;
+        let comparable = |(name, runs): (&String, &CellRuns)| {
+            let (then, now) = (then.cells.get(name)?, runs.samples()?);
+            let same = then.sizes.is_empty() || then.sizes == runs.sizes;
+            let exact = then.samples.is_exact() && now.is_exact();
+            let enough = then.samples.peaks.len().min(now.peaks.len()) >= least;
+            let pair = Pair { then: &then.samples, now: Rounds::lowest_case(&runs.rounds) };
+            (same && exact && enough).then(|| (name.clone(), pair))
+        };
+        let (names, pairs): (Vec<String>, Vec<Pair<'_>>) = self.runs.cells.iter().filter_map(comparable).unzip();
+        let relative = self.thresholds.relative;
+        let Some(growth) = growth::growth_together(&pairs, relative, &self.tolerance, self.scatter) else { return };
+        let is_told = self.findings.iter().any(|finding| finding.reason == Reason::Growth);
+        self.suspects.extend(names);
+        if !is_told {
+            let (growth, cells) = (100.0 * growth, pairs.len());
+            let message = format!("the peaks have grown by {growth:.1} % on average over {cells} cells");
+            let remedy = self.growth_remedy();
+            self.report(Level::Failure, Reason::Growth, None, message, remedy);
+        }
+    }
+
+    fn growth_remedy(&self) -> String {
+        self.reference.or_update("check what the change keeps in memory", "if it is intended, ")
     }
 
     fn growth_not_verified(&mut self, name: &str, message: &str, runs: &CellRuns) {
@@ -392,8 +495,16 @@ impl Judge<'_> {
     }
 
     fn new_cell(&mut self, name: &str, runs: &CellRuns, now: &Samples) {
-        let remedy = "add it to the baseline: `highwater check --update-baseline`".to_owned();
-        let message = "new cell: it is not in the baseline, so growth cannot be detected".to_owned();
+        let (message, remedy) = match self.reference {
+            Reference::Revision(against) => (
+                format!("no run of it succeeded in {}, so growth cannot be detected", against.name()),
+                "make it run there as well, or compare with another revision".to_owned(),
+            ),
+            Reference::Baseline | Reference::SameRuns => (
+                "new cell: it is not in the baseline, so growth cannot be detected".to_owned(),
+                "add it to the baseline: `highwater check --update-baseline`".to_owned(),
+            ),
+        };
         match self.thresholds.new {
             Reaction::Fail => self.report(Level::Failure, Reason::NewCell, Some(name), message, remedy),
             Reaction::Warn => self.report(Level::Warning, Reason::NewCell, Some(name), message, remedy),
@@ -407,7 +518,7 @@ impl Judge<'_> {
         let Some(rule) = self.then.and_then(|then| then.rule.as_ref()) else { return };
         let Some(n) = runs.sizes.get(&rule.predictor) else { return };
         let foretold = rule.typical.limit(*n);
-        let slack = Bytes((foretold.0 as f64 * rule.deviation) as u64).max(self.thresholds.tolerance(foretold));
+        let slack = Bytes((foretold.0 as f64 * rule.deviation) as u64).max(self.tolerance.around(foretold));
         let covered = foretold.saturating_add(slack);
         if now.highest_case().is_some_and(|most| most.median <= covered) || !self.is_enough(name, now, None) {
             return;
@@ -415,14 +526,14 @@ impl Judge<'_> {
         let by_rule =
             format!("{} predicts {foretold} for an input of {n}, but the peak is {}", rule.words(), now.words());
         if now.median <= covered {
-            let message = format!("the rule of the baseline may no longer cover its runs: {by_rule}");
+            let message = format!("the rule of {} may no longer cover its runs: {by_rule}", self.reference.name());
             self.growth_not_verified(name, &message, runs);
             return;
         }
         self.suspects.push(name.to_owned());
-        let message = format!("the rule of the baseline no longer covers its runs: {by_rule}");
-        let remedy = "check what the change keeps in memory; if it is intended, refit the rule with `highwater fit` \
-                      and commit a new baseline: `highwater check --update-baseline`";
+        let message = format!("the rule of {} no longer covers its runs: {by_rule}", self.reference.name());
+        let refit = "if it is intended, refit the rule with `highwater fit` and ";
+        let remedy = self.reference.or_update("check what the change keeps in memory", refit);
         self.report(Level::Failure, Reason::RuleUncovered, Some(name), message, remedy);
     }
 
@@ -475,6 +586,13 @@ impl Judge<'_> {
                 "run the task, or give its records",
             );
             return;
+        }
+        if let (Reference::Revision(against), Some(then)) = (self.reference, self.then)
+            && then.cells.is_empty()
+        {
+            let message = format!("no run succeeded in {}, so growth was not checked", against.name());
+            let remedy = "make the task run there, such as by a build in `setup`, or compare with another revision";
+            self.report(Level::TooLittleData, Reason::NoBaseline, None, message, remedy);
         }
         if self.then.is_some() || cells.iter().all(|cell| cell.now.is_none()) {
             return;
@@ -552,9 +670,9 @@ fn above_remedy(by: &AllowedBy) -> &'static str {
 }
 
 /// Formats ` from 100 MiB to 108 MiB (+8 MiB, +8.0 %)`; lower bounds without the difference.
-fn from_to(then: &Samples, now: &Samples) -> String {
+fn from_to(then: &Samples, now: &Samples, reference: Reference<'_>) -> String {
     if !then.is_exact() || !now.is_exact() {
-        return format!(": {} now, {} in the baseline", now.words(), then.words());
+        return format!(": {} now, {} in {}", now.words(), then.words(), reference.name());
     }
     let (then, now) = (then.median, now.median);
     let (sign, difference) =

@@ -185,6 +185,8 @@ pub struct RunOptions {
     pub limit: Option<Bytes>,
     /// Whether a process gets a cgroup.
     pub cgroup: UseCgroup,
+    /// Where a process starts, unless its task says so; the current directory if absent.
+    pub directory: Option<PathBuf>,
     /// Variables that extend or override those of the task.
     pub env: Vec<(String, String)>,
     /// The standard input of a process.
@@ -202,6 +204,7 @@ impl Default for RunOptions {
         Self {
             limit: None,
             cgroup: UseCgroup::Auto,
+            directory: None,
             env: Vec::new(),
             stdin: Stdin::Inherit,
             stdout: Output::Inherit,

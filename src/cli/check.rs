@@ -8,10 +8,13 @@ mod table;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use highwater::calibrate::check::{Bench, CheckOptions, Judgement, Run, Setup, SetupOptions, SortedRuns, judge};
+use highwater::calibrate::check::{
+    Bench, CheckOptions, Judgement, Revision, Run, Session, Setup, SetupOptions, SortedRuns, judge, set_up,
+    with_inputs_from,
+};
 use highwater::calibrate::failure::Failed;
 use highwater::model::check::baseline::{Baseline, BaselineHost};
-use highwater::model::check::report::{Level, Report, Verdict};
+use highwater::model::check::report::{Level, Reason, Report, Verdict};
 use highwater::model::scalar::{positive_amount, relative_share};
 use highwater::model::units::Bytes;
 use highwater::store::bounded;
@@ -32,14 +35,19 @@ Examples:
   highwater check --update-baseline           run it and write the baseline: commit both files
   highwater check                             run it again and compare
   highwater check --records sweep/            judge recorded runs, run nothing
+  highwater check --against main              compare the working tree with a revision of it
   highwater check --junit junit.xml --github  in a GitHub Actions workflow
   highwater check --junit junit.xml --gitlab metrics.txt
                                               in a GitLab CI job
+  git bisect run highwater check --bisect --baseline /tmp/good.json
+                                              find the commit that made a task need more
 
 It fails for
   a run of the task that fails                                      (status 4)
   a peak above a budget, the task's limit or its scale rule         (status 1)
-  growth over the baseline by more than 3 % and more than 4 MiB     (status 1)
+  growth over the baseline by more than 3 %, more than 4 MiB (a
+  tenth of a peak below 40 MiB), and more than the scatter of the
+  task's runs explains                                              (status 1)
   a rule that predicts more, though no measured input needs it yet  (status 1)
   a cell of the baseline that was not run                           (status 1)
   a task without a baseline, or with too few runs                   (status 5)
@@ -50,7 +58,8 @@ lower bound above a budget fails like an exact peak, and an upper bound within i
 re-run, twice by default, before the check fails. Every threshold can be set in highwater.toml.
 
 Exit status: 0 passed, 1 a check failed, 2 wrong usage or an invalid file, 3 unsupported host or container engine, 4 \
-the task failed, 5 too little data, 130 interrupted.";
+the task failed, 5 too little data, 130 interrupted. With --bisect: 0 passed, 1 a task needs more than it may, 125 \
+anything that cannot be judged, 130 interrupted.";
 
 /// Fail, with a stated reason, when a task needs more memory than allowed: the gate for CI.
 #[derive(Debug, Args)]
@@ -62,6 +71,13 @@ pub(crate) struct CheckArgs {
     /// Baseline to use instead of the one named in the config file.
     #[arg(long, value_name = "FILE.json")]
     baseline: Option<PathBuf>,
+    /// Compare with this revision of the Git repository, measured on this machine, instead of with a baseline.
+    ///
+    /// The revision is checked out into a temporary worktree. Each cell runs alternately there and in the working tree,
+    /// with the configuration and the inputs of the working tree. The `setup` command of the configuration, such as a
+    /// build, runs in both first. --record records only the runs of the working tree.
+    #[arg(long, value_name = "REV", conflicts_with_all = ["baseline", "update_baseline", "records", "strict_host"])]
+    against: Option<String>,
     /// Write a new baseline from these runs instead of comparing; by default with twice as many runs as a check.
     #[arg(long)]
     update_baseline: bool,
@@ -84,7 +100,7 @@ pub(crate) struct CheckArgs {
     /// Ignore growth by less than SHARE, such as 3%.
     #[arg(long, value_name = "SHARE", value_parser = relative_share)]
     relative: Option<f64>,
-    /// Ignore growth by less than QUANTITY, such as 4MiB.
+    /// Ignore growth by less than QUANTITY, such as 4MiB; for peaks below 40 MiB, by proportionally less.
     #[arg(long, value_name = "QUANTITY", value_parser = positive_amount)]
     absolute: Option<Bytes>,
     /// Refuse to compare with a baseline from another kernel, cgroup version, engine or architecture, instead of
@@ -94,6 +110,13 @@ pub(crate) struct CheckArgs {
     /// Fail on warnings, too.
     #[arg(long, value_enum, value_name = "WHAT")]
     deny: Option<Deny>,
+    /// Use the exit statuses of `git bisect run`: 0 good, 1 bad, 125 for a commit that cannot be judged.
+    ///
+    /// A commit is bad if a task needs more than its allowance or its baseline. It is skipped if a task fails, if there is
+    /// too little data, if a cell is missing, and if a file or the host is unfit. Copy the baseline of a good commit to a
+    /// file outside the repository and name it with --baseline: the baseline in the repository changes with its commits.
+    #[arg(long, conflicts_with = "update_baseline")]
+    bisect: bool,
     /// Record each run in this file.
     #[arg(long, value_name = "FILE.jsonl", conflicts_with = "records")]
     record: Option<PathBuf>,
@@ -118,6 +141,7 @@ impl CheckArgs {
         options.config.clone_from(&self.config);
         options.baseline.clone_from(&self.baseline);
         options.update_baseline = self.update_baseline;
+        options.against = self.against.is_some();
         options.records.clone_from(&self.records);
         options.tasks.clone_from(&self.task);
         options.runs = self.runs;
@@ -141,6 +165,22 @@ fn absolute(path: &Path) -> PathBuf {
 }
 
 pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
+    match run_check(args) {
+        Ok(exit) if args.bisect => Ok(bisect_exit(exit)),
+        Err(failure) if args.bisect => Ok(bisect_exit(failure.report())),
+        result => result,
+    }
+}
+
+/// What `git bisect run` understands: every status from 1 to 127 except 125 would mean that a commit is bad.
+pub(super) fn bisect_exit(exit: Exit) -> Exit {
+    match exit {
+        Exit::Done | Exit::CheckFailed | Exit::Interrupted => exit,
+        Exit::Usage | Exit::Host | Exit::TaskFailed | Exit::TooLittleData | Exit::Skip | Exit::Task(_) => Exit::Skip,
+    }
+}
+
+fn run_check(args: &CheckArgs) -> Result<Exit, Failure> {
     if args.records.is_empty() {
         running::enter_scope()?;
     }
@@ -159,7 +199,10 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
             }
             judge(&setup.config, setup.baseline.as_ref(), recorded)
         }
-        None => check(args, &setup, &feedback)?,
+        None => match &args.against {
+            Some(revision) => check_against(args, &setup, revision, &feedback)?,
+            None => check(args, &setup, &feedback)?,
+        },
     };
     write_report(args, &judgement.report, &outputs)
 }
@@ -170,12 +213,42 @@ fn check(args: &CheckArgs, setup: &Setup, feedback: &Terminal) -> Result<Judgeme
     let mut session = Runs::new(args)?;
     let options = args.check_options();
     enter(&setup.directory)?;
+    set_up(&setup.config, Path::new("."), WORKING_TREE, &mut session)?;
     let mut bench = Bench::new(&setup.config, |task| setup.listed.contains(task), &options, &machine, feedback)?;
     let refuse = |run: &Run| match args.strict_host {
         true => setup.refuse_other_host(&run.task, &[BaselineHost::from_observation(&run.observation, false)]),
         false => Ok(()),
     };
     Ok(bench.check(&setup.config, setup.baseline.as_ref(), &mut session, refuse)?)
+}
+
+/// What errors call the directory of the configuration.
+const WORKING_TREE: &str = "the working tree";
+
+/// Runs all cells in another revision and in the working tree.
+fn check_against(args: &CheckArgs, setup: &Setup, revision: &str, feedback: &Terminal) -> Result<Judgement, Failure> {
+    let machine = running::machine()?;
+    // From here on, a request to end is no reason to leave the worktree behind.
+    let mut session = Runs::new(args)?;
+    let here = absolute(if setup.directory.as_os_str().is_empty() { Path::new(".") } else { &setup.directory });
+    let config = with_inputs_from(&setup.config, &here)?;
+    let revision = match Revision::check_out(&here, revision) {
+        Err(_) if session.is_interrupted() => return Err(Failure::new(Exit::Interrupted, "interrupted", None)),
+        result => result?,
+    };
+    let name = revision.against().name();
+    set_up(&config, revision.directory(), &name, &mut session)?;
+    set_up(&config, &here, WORKING_TREE, &mut session)?;
+    let is_listed = |task: &str| setup.listed.contains(task);
+    let (mut now, mut then) = (args.check_options(), args.check_options());
+    (now.directory, then.directory) = (Some(here), Some(revision.directory().to_owned()));
+    then.revision = Some(name);
+    let mut then = Bench::new(&config, is_listed, &then, &machine, feedback)?;
+    let mut now = Bench::new(&config, is_listed, &now, &machine, feedback)?;
+    let judgement = now.check_against(&mut then, revision.against(), &config, &mut session);
+    // The worktree is removed; do not stay in it.
+    enter(&absolute(Path::new("/")))?;
+    Ok(judgement?)
 }
 
 /// Rewrites the baseline.
@@ -190,9 +263,10 @@ fn update(args: &CheckArgs, mut setup: Setup, outputs: &Outputs, feedback: &Term
             let mut session = Runs::new(args)?;
             let options = args.check_options();
             enter(&setup.directory)?;
+            set_up(&setup.config, Path::new("."), WORKING_TREE, &mut session)?;
             let is_listed = |task: &str| setup.listed.contains(task);
             let mut bench = Bench::new(&setup.config, is_listed, &options, &machine, feedback)?;
-            let runs = bench.batch(&mut session, |task, _| Some(task.repeats.baseline_runs), |_| Ok(()))?;
+            let runs = bench.batch(&mut session, |task, _| Some(task.repeats.baseline_runs))?;
             SortedRuns::of_batches(&setup.config, &[runs])
         }
     };
@@ -249,7 +323,14 @@ fn write_report(args: &CheckArgs, report: &Report, outputs: &Outputs) -> Result<
         Verdict::Passed if denied => Exit::CheckFailed,
         Verdict::Passed => Exit::Done,
         Verdict::NotVerified | Verdict::TooLittleData => Exit::TooLittleData,
+        Verdict::Failed if args.bisect && !shows_regression(report) => Exit::Skip,
         Verdict::Failed => Exit::CheckFailed,
         Verdict::TaskFailed => Exit::TaskFailed,
     })
+}
+
+/// Whether a failure is about memory. That a cell has gone or is new does not make a commit bad.
+fn shows_regression(report: &Report) -> bool {
+    let mut failures = report.findings().filter(|(_, finding)| finding.level == Level::Failure);
+    failures.any(|(_, finding)| !matches!(finding.reason, Reason::VanishedCell | Reason::NewCell))
 }

@@ -19,6 +19,8 @@ pub(crate) enum Exit {
     TooLittleData,
     /// 130: interrupted.
     Interrupted,
+    /// 125: `check --bisect` only: this commit cannot be judged, and `git bisect run` skips it.
+    Skip,
     /// `run` only: the status of the task, passed on as `env` and `docker run` do.
     Task(u8),
 }
@@ -32,6 +34,7 @@ impl From<Exit> for ExitCode {
             Exit::Host => 3,
             Exit::TaskFailed => 4,
             Exit::TooLittleData => 5,
+            Exit::Skip => 125,
             Exit::Interrupted => 130,
             Exit::Task(status) => status,
         })

@@ -88,7 +88,7 @@ impl From<Failure> for failure::Failure {
             Exit::TaskFailed => Category::TaskFailed,
             Exit::TooLittleData => Category::TooLittleData,
             Exit::Interrupted => Category::Interrupted,
-            Exit::Done | Exit::CheckFailed | Exit::Host | Exit::Task(_) => Category::Host,
+            Exit::Done | Exit::CheckFailed | Exit::Host | Exit::Skip | Exit::Task(_) => Category::Host,
         };
         Self::new(category, Passed(failure), None)
     }

@@ -163,13 +163,16 @@ fn text(task: &str) -> String {
 # The baseline to compare with; create it with `highwater check --update-baseline`, and commit it.
 # baseline = \"highwater-baseline.json\"
 
+# A command to run before the first run, such as a build; with --against, in both revisions.
+# setup = [\"make\"]
+
 # Runs per cell, runs per cell for a baseline, and how often to re-run a suspected regression before failing.
 # runs = 3
 # baseline-runs = 6
 # confirm = 2
 
 [thresholds]
-# Growth must exceed both.
+# Growth must exceed both; below 40 MiB, `absolute` is proportionally less.
 # relative = \"3%\"
 # absolute = \"4MiB\"
 # Runs needed, now and in the baseline, to compare:

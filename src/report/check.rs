@@ -13,7 +13,7 @@ pub use junit::junit;
 pub use markdown::markdown;
 pub use openmetrics::openmetrics;
 
-use crate::model::check::report::{AllowedBy, CellReport, Samples};
+use crate::model::check::report::{AllowedBy, CellReport, Finding, Samples};
 
 /// `+5.0 %` or `−3.1 %`; a change that rounds to zero has no sign.
 pub fn percent(share: f64) -> String {
@@ -67,6 +67,12 @@ pub fn allowed(cell: &CellReport) -> String {
             format!("{} ({by})", allowed.bytes)
         }
     }
+}
+
+/// A finding in full: what was found, what to do about it, and the last lines of stderr.
+fn describe(finding: &Finding) -> String {
+    let stderr = finding.stderr.iter().map(|lines| format!("\nlast lines of stderr:\n{lines}"));
+    format!("{}\n{}{}", finding.message, finding.remedy, stderr.collect::<String>())
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::model::{ChannelInputs, TaskReport};
+use super::model::{ChannelInputs, Found, TaskReport};
 use super::words::{count, percent, times};
 
 /// A case and its parameters.
@@ -21,12 +21,13 @@ pub(crate) fn evidence(task: &TaskReport) -> Vec<(&'static str, String)> {
     let mut evidence = vec![
         ("n", predictor.to_owned()),
         ("request", format!("{} (the need of a typical run)", found.typical.readable())),
+        ("enough for", enough_for(found)),
         ("fitted to", format!("{} distinct sizes, {} to {}", found.inputs, found.smallest, found.largest)),
         (
             "held out",
             format!(
-                "{}limit/peak {} on average, {:.0} of 1000 runs fail on the first attempt, waste {} of the memory \
-                 needed",
+                "{}limit/peak {} on average, {:.0} of 1000 further runs may fail on the first attempt, waste {} of \
+                 the memory needed",
                 if found.lower_bound { "from lower bounds of the peaks: " } else { "" },
                 times(found.held_out.mean_ratio),
                 found.held_out.failures_per_1000,
@@ -37,7 +38,12 @@ pub(crate) fn evidence(task: &TaskReport) -> Vec<(&'static str, String)> {
     let mut headroom = match found.lower_bound {
         true => "unknown: the rule was fitted to lower bounds, because too few peaks are exact".to_owned(),
         false => {
-            format!("at least {:.0} % of further inputs fit, with 95 % confidence", (100.0 * found.surely_fit).floor())
+            format!(
+                "at least {:.0} % of further inputs of {} to {} fit, with 95 % confidence",
+                (100.0 * found.surely_fit).floor(),
+                found.smallest,
+                found.largest
+            )
         }
     };
     if found.more_needed > 0 {
@@ -52,7 +58,18 @@ pub(crate) fn evidence(task: &TaskReport) -> Vec<(&'static str, String)> {
         headroom.push_str(&format!("; to cover the next input, multiply the rule by {}", factors.join(", ")));
     }
     evidence.push(("headroom", headroom));
+    evidence.extend(found.need.iter().map(|need| ("need", format!("{need}, which the rule covers as a maximum"))));
     evidence
+}
+
+fn enough_for(found: &Found) -> String {
+    match found.enough_for {
+        None => "unknown".to_owned(),
+        Some(size) if size > found.largest => {
+            format!("inputs up to {size}; the largest measured has {}", found.largest)
+        }
+        Some(size) => format!("inputs up to {size}"),
+    }
 }
 
 /// The warnings of a task as text.

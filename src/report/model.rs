@@ -266,6 +266,12 @@ pub struct Found {
     pub smallest: Bytes,
     /// The largest of them.
     pub largest: Bytes,
+    /// The limit is enough for inputs up to this size; `null` if that is not known.
+    #[serde(default)]
+    pub enough_for: Option<Bytes>,
+    /// The need as base plus growth, such as `14 MiB + 3.02*n`, where that describes the runs better than the rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub need: Option<String>,
     /// The share of further inputs that fits at least, with 95 % confidence.
     pub surely_fit: f64,
     /// The number of additional distinct inputs needed for 95 % with 95 % confidence.

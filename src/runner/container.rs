@@ -47,7 +47,7 @@ pub fn remove_leftovers(engine: Option<&Engine>, look_only: bool, foreign: bool)
 }
 
 /// What to run in a container, and its options.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ContainerLaunch {
     /// The image, which the engine already has.

@@ -1,6 +1,7 @@
 //! What a process runner starts.
 
 use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -39,7 +40,8 @@ pub enum Stdin {
 }
 
 /// A destination of a task's output.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Output {
     /// Where our own output goes.
     Inherit,
@@ -47,6 +49,8 @@ pub enum Output {
     Null,
     /// This file, created anew.
     File(PathBuf),
+    /// Something that is open already, such as a pipe.
+    Open(Arc<OwnedFd>),
 }
 
 impl Launch {

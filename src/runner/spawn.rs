@@ -439,6 +439,10 @@ fn open_output(output: &Output) -> Result<Option<File>, StartError> {
         Output::File(path) => {
             create_file(path).map(Some).map_err(|source| StartError::Output { path: path.clone(), source })
         }
+        Output::Open(fd) => fd
+            .try_clone()
+            .map(|fd| Some(File::from(fd)))
+            .map_err(|source| StartError::System { action: "duplicate a file descriptor", source }),
         Output::Null => File::options()
             .write(true)
             .open("/dev/null")

@@ -21,7 +21,7 @@ const MAY_KNOW: [(&str, &[&str]); 9] = [
 ];
 
 /// Where files, processes and sockets may be used; elsewhere only in tests.
-const MAY_TOUCH: [&str; 10] = [
+const MAY_TOUCH: [&str; 11] = [
     "directory",
     "host",
     "tree",
@@ -29,6 +29,7 @@ const MAY_TOUCH: [&str; 10] = [
     "store",
     "calibrate/resolve",
     "calibrate/check/bench",
+    "calibrate/check/revision",
     "calibrate/workload",
     "calibrate/sweep",
     "cli",

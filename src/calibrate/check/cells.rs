@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::check::baseline::{BaselineHost, words};
+use super::growth::Scatter;
+use crate::model::check::baseline::{BaselineHost, BaselineTask, words};
 use crate::model::check::config::{Config, InputConfig, ONLY_CELL, TaskConfig, WorkloadSpec};
 use crate::model::check::report::{Allowed, AllowedBy, Sample, Samples};
 use crate::model::observation::{Exactness, Observation, Outcome, Peak, PeakSource};
@@ -31,6 +32,8 @@ pub(super) struct CellRuns {
     pub(super) rounds: Vec<Vec<Sample>>,
     /// Runs that failed.
     pub(super) failed: Vec<Failed>,
+    /// The last lines of stderr of the first of them, if known.
+    pub(super) stderr: Option<String>,
     /// Number of censored runs.
     pub(super) censored: usize,
     /// The most memory that the processes of a censored run were seen to hold.
@@ -81,7 +84,7 @@ impl Failed {
 }
 
 impl TaskRuns {
-    pub(super) fn add(&mut self, task: &TaskConfig, round: usize, observation: &Observation) {
+    pub(super) fn add(&mut self, task: &TaskConfig, round: usize, observation: &Observation, stderr: Option<&str>) {
         self.count += 1;
         let host = BaselineHost::from_observation(observation, false);
         if !self.hosts.contains(&host) {
@@ -89,9 +92,21 @@ impl TaskRuns {
         }
         let cell = cell_name(task, observation);
         match self.cells.get_mut(&cell) {
-            Some(runs) => runs.add(round, observation),
-            None => self.cells.entry(cell).or_default().add(round, observation),
+            Some(runs) => runs.add(round, observation, stderr),
+            None => self.cells.entry(cell).or_default().add(round, observation, stderr),
         }
+    }
+
+    /// The error bound of the peaks.
+    pub(super) fn error_bound(&self) -> Bytes {
+        self.cells.values().map(|runs| runs.error_bound).max().unwrap_or(Bytes::ZERO)
+    }
+
+    /// The scatter of repeated runs, now and in the baseline.
+    pub(super) fn scatter(&self, then: Option<&BaselineTask>) -> Scatter {
+        let now: Vec<Samples> = self.cells.values().filter_map(CellRuns::samples).collect();
+        let then = then.iter().flat_map(|then| then.cells.values()).map(|cell| cell.samples.peaks.as_slice());
+        Scatter::pooled(now.iter().map(|samples| samples.peaks.as_slice()).chain(then))
     }
 
     /// The host of the first run.
@@ -102,7 +117,7 @@ impl TaskRuns {
 }
 
 impl CellRuns {
-    fn add(&mut self, round: usize, observation: &Observation) {
+    fn add(&mut self, round: usize, observation: &Observation, stderr: Option<&str>) {
         if self.sizes.is_empty() {
             self.sizes = sizes(observation);
         }
@@ -123,6 +138,9 @@ impl CellRuns {
             | Outcome::Signalled { .. }
             | Outcome::OomKilled
             | Outcome::TimedOut { .. }) => {
+                if self.failed.is_empty() {
+                    self.stderr = stderr.map(str::to_owned);
+                }
                 self.failed.push(Failed { outcome, peak: peak.map(|peak| peak.bytes) });
                 return;
             }

@@ -4,7 +4,7 @@
 //! Two such rules may differ a lot although the runs hardly do. Detecting a change of the task takes the opposite: the
 //! rule that states what the task needs, no more and no less, with the lowest possible exponent.
 
-use crate::model::check::thresholds::Thresholds;
+use crate::model::check::thresholds::Tolerance;
 use crate::model::fit::{FittedRule, Form};
 use crate::model::units::Bytes;
 use crate::stats::summary::{mean, spread};
@@ -20,18 +20,18 @@ pub(super) struct Description {
     pub(super) rule: FittedRule,
     /// The largest relative deviation of a cell.
     pub(super) worst: f64,
-    /// Whether every cell is within the thresholds.
+    /// Whether every cell is within the tolerance.
     pub(super) fits: bool,
 }
 
-/// The simplest rule that describes sizes and medians within the thresholds; the closest if none does. `None` without
+/// The simplest rule that describes sizes and medians within the tolerance; the closest if none does. `None` without
 /// cells.
-pub(super) fn describe(cells: &[(Bytes, Bytes)], exponents: &[u32], thresholds: &Thresholds) -> Option<Description> {
+pub(super) fn describe(cells: &[(Bytes, Bytes)], exponents: &[u32], tolerance: &Tolerance) -> Option<Description> {
     let mut closest: Option<(f64, Description)> = None;
     for &exponent in exponents {
         for form in [Form::Max, Form::Sum] {
             let Some((loss, rule)) = best(cells, form, exponent) else { continue };
-            let found = description(rule, cells, thresholds);
+            let found = description(rule, cells, tolerance);
             if found.fits {
                 return Some(found);
             }
@@ -44,9 +44,9 @@ pub(super) fn describe(cells: &[(Bytes, Bytes)], exponents: &[u32], thresholds: 
     closest.map(|(_, found)| found)
 }
 
-fn description(rule: FittedRule, cells: &[(Bytes, Bytes)], thresholds: &Thresholds) -> Description {
+fn description(rule: FittedRule, cells: &[(Bytes, Bytes)], tolerance: &Tolerance) -> Description {
     let distance = |(n, median): &(Bytes, Bytes)| (rule.limit(*n), *median);
-    let fits = cells.iter().map(distance).all(|(said, is)| said.0.abs_diff(is.0) <= thresholds.tolerance(said).0);
+    let fits = cells.iter().map(distance).all(|(said, is)| said.0.abs_diff(is.0) <= tolerance.around(said).0);
     let worst = cells.iter().map(distance).map(|(said, is)| relative(said, is).abs()).fold(0.0, f64::max);
     Description { rule, worst, fits }
 }
@@ -124,11 +124,16 @@ fn line(cells: &[(Bytes, Bytes)], power: i32) -> Option<(f64, f64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::check::thresholds::Thresholds;
+
+    fn tolerance() -> Tolerance {
+        Thresholds::default().tolerance(Bytes::ZERO)
+    }
 
     fn described(need: impl Fn(f64) -> f64) -> FittedRule {
         let sizes = [16_u64, 32, 64, 128, 256, 512].map(|mib| mib << 20);
         let cells: Vec<_> = sizes.iter().map(|&n| (Bytes(n), Bytes(need(n as f64) as u64))).collect();
-        let found = describe(&cells, &[0, 1, 2, 3], &Thresholds::default()).unwrap();
+        let found = describe(&cells, &[0, 1, 2, 3], &tolerance()).unwrap();
         assert!(found.fits, "{found:?}");
         found.rule
     }
@@ -146,14 +151,14 @@ mod tests {
     #[test]
     fn what_no_rule_describes_has_the_closest() {
         let cells = [(1, 10), (2, 90), (3, 20), (4, 80)].map(|(n, mib)| (Bytes::mib(n), Bytes::mib(mib)));
-        let found = describe(&cells, &[0, 1, 2, 3], &Thresholds::default()).unwrap();
+        let found = describe(&cells, &[0, 1, 2, 3], &tolerance()).unwrap();
         assert!(!found.fits && found.worst > 0.1);
     }
 
     #[test]
     fn nothing_is_described_by_nothing() {
-        assert_eq!(describe(&[], &[0, 1], &Thresholds::default()), None);
+        assert_eq!(describe(&[], &[0, 1], &tolerance()), None);
         let zeros = [(Bytes::ZERO, Bytes::mib(1)); 3];
-        assert!(describe(&zeros, &[0, 1, 2, 3], &Thresholds::default()).is_some());
+        assert!(describe(&zeros, &[0, 1, 2, 3], &tolerance()).is_some());
     }
 }

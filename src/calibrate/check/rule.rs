@@ -9,12 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::cells::Inexact;
 use super::describe::describe;
-use super::growth::{Rounds, noise};
+use super::growth::Rounds;
 use super::{CellRuns, Judge, TaskRuns};
 use crate::calibrate::fit::{FEWEST_INPUTS, FitOptions, Objective, fit};
 use crate::model::check::baseline::{BaselineCell, BaselineRule, words};
 use crate::model::check::report::{Level, Reason, Sample, Samples};
-use crate::model::check::thresholds::Thresholds;
+use crate::model::check::thresholds::Tolerance;
 use crate::model::fit::{Censoring, FittedRule, RunTable, SizedRun};
 use crate::model::units::Bytes;
 
@@ -27,11 +27,11 @@ const LEAST: Bytes = Bytes::MIB;
 const EXPONENTS: [u32; 4] = [0, 1, 2, 3];
 
 /// The rule that fits the runs; `None` with too few sizes.
-pub(super) fn fitted(runs: &TaskRuns, thresholds: &Thresholds) -> Option<BaselineRule> {
+pub(super) fn fitted(runs: &TaskRuns, tolerance: &Tolerance) -> Option<BaselineRule> {
     let table = table(runs);
     let fit = fit(&table, &FitOptions::new(Objective::Safe)).ok()?;
     let described = table.predictors.iter().filter_map(|predictor| {
-        let found = describe(&medians(runs, predictor), &EXPONENTS, thresholds)?;
+        let found = describe(&medians(runs, predictor), &EXPONENTS, tolerance)?;
         Some((!found.fits, found.rule.exponent, predictor, found))
     });
     // The rule with the lowest exponent that describes the runs; among equals, that of the preferred predictor.
@@ -121,8 +121,11 @@ impl Judge<'_> {
                 self.not_verified(Reason::GrowthNotVerified, None, message, remedy);
                 return;
             }
-            let message =
-                format!("no rule can be fitted to the runs, unlike for the baseline ({})", words(&old.typical));
+            let message = format!(
+                "no rule can be fitted to the runs, unlike for {} ({})",
+                self.reference.name(),
+                words(&old.typical)
+            );
             let remedy = "run the task on at least three inputs of different sizes";
             self.report(Level::Warning, Reason::NoRule, None, message, remedy);
             return;
@@ -140,8 +143,8 @@ impl Judge<'_> {
             "the rule has changed: {}; an input of {n}{extrapolated} needs {now} instead of {then}",
             part(&old.typical, &new, n)
         );
-        let remedy = "check how what the change keeps in memory depends on the input; if it is intended, refit the \
-                      rule with `highwater fit` and commit a new baseline: `highwater check --update-baseline`";
+        let refit = "if it is intended, refit the rule with `highwater fit` and ";
+        let remedy = self.reference.or_update("check how what the change keeps in memory depends on the input", refit);
         self.report(Level::Failure, Reason::RuleChanged, None, message, remedy);
         self.suspects.extend(changed);
     }
@@ -152,11 +155,11 @@ impl Judge<'_> {
         let cells = medians(self.runs, &old.predictor);
         let sizes: BTreeSet<Bytes> = cells.iter().map(|(n, _)| *n).collect();
         let largest = *sizes.last().filter(|_| sizes.len() >= FEWEST_INPUTS)?;
-        let same = describe(&cells, &[old.typical.exponent], self.thresholds)?;
+        let same = describe(&cells, &[old.typical.exponent], &self.tolerance)?;
         if same.fits || same.worst <= 2.0 * old.deviation {
             return Some((same.rule, largest));
         }
-        let free = describe(&cells, &EXPONENTS, self.thresholds)?;
+        let free = describe(&cells, &EXPONENTS, &self.tolerance)?;
         Some((if free.fits { free.rule } else { same.rule }, largest))
     }
 
@@ -178,9 +181,10 @@ impl Judge<'_> {
         if then.sizes != cell.sizes || !enough || !exact {
             return false;
         }
-        let least = (then.samples.median.0 as f64 * LEAST_SHARE).max(LEAST.0 as f64).max(noise(&then.samples, &now));
-        let beyond = |median: &Bytes| median.0.abs_diff(then.samples.median.0) as f64 > least;
-        !now.each().is_empty() && now.each().iter().all(beyond)
+        let noise = then.samples.median.0 as f64 * self.scatter.noise(&then.samples, &now);
+        let least = (then.samples.median.0 as f64 * LEAST_SHARE).max(LEAST.0 as f64).max(noise);
+        let beyond = |median: Bytes| median.0.abs_diff(then.samples.median.0) as f64 > least;
+        now.each().next().is_some() && now.each().all(beyond)
     }
 
     /// The input for which the new rule asks for the largest multiple of the old one, beyond both thresholds.
@@ -194,8 +198,7 @@ impl Judge<'_> {
         let measured = medians(self.runs, &old.predictor).into_iter().map(|(n, _)| n);
         let asked = measured.chain([horizon]).map(|n| (n, old.typical.limit(n), new.limit(n)));
         // If the old rule was off by more than the thresholds, so may the new one be.
-        let slack =
-            |then: Bytes| Bytes((then.0 as f64 * 2.0 * old.deviation) as u64).max(self.thresholds.tolerance(then));
+        let slack = |then: Bytes| Bytes((then.0 as f64 * 2.0 * old.deviation) as u64).max(self.tolerance.around(then));
         let more = asked.filter(|(_, then, now)| *now > then.saturating_add(slack(*then)));
         more.max_by(|a, b| {
             let ratio = |(_, then, now): &(Bytes, Bytes, Bytes)| now.ratio(*then).unwrap_or(f64::INFINITY);

@@ -28,6 +28,8 @@ pub struct SetupOptions {
     pub baseline: Option<PathBuf>,
     /// Whether the baseline will be replaced, so that it may be unusable.
     pub update_baseline: bool,
+    /// Whether the runs are compared with another revision, so that no baseline is read.
+    pub against: bool,
     /// Records to judge: files, or directories of sweeps.
     pub records: Vec<PathBuf>,
     /// The only tasks to check; all if empty.
@@ -49,6 +51,7 @@ impl Default for SetupOptions {
             config: FILE.into(),
             baseline: None,
             update_baseline: false,
+            against: false,
             records: Vec::new(),
             tasks: Vec::new(),
             runs: None,
@@ -116,7 +119,8 @@ impl Setup {
         let named = options.baseline.as_ref().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone()));
         let is_required = named.is_some() || config.baseline.is_some();
         let baseline_path = named.or_else(|| config.baseline.clone()).unwrap_or_else(|| BASELINE.into());
-        let baseline = match baseline(&directory, &baseline_path, is_required && !options.update_baseline) {
+        let read = || baseline(&directory, &baseline_path, is_required && !options.update_baseline);
+        let baseline = match if options.against { Ok(None) } else { read() } {
             Err(mut unusable) if options.update_baseline => {
                 unusable.help = None;
                 feedback.failed(unusable);

@@ -36,7 +36,7 @@ fn run(cell: &str, n: u64, peak: u64) -> Run {
     if let crate::model::reading::Reading::Value(of) = &mut observation.peak {
         of.bytes = Bytes(peak);
     }
-    Run { task: "segment".to_owned(), observation }
+    Run { task: "segment".to_owned(), observation, stderr: None }
 }
 
 fn runs(cell: &str, n: u64, peaks: &[u64]) -> Vec<Run> {

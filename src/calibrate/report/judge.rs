@@ -94,6 +94,8 @@ fn found(fit: &Fit) -> Found {
         inputs: fit.inputs.distinct,
         smallest: fit.inputs.smallest,
         largest: fit.inputs.largest,
+        enough_for: fit.enough_for.map(|reach| reach.limit),
+        need: fit.need.map(|need| need.to_string()),
         surely_fit: fit.headroom.content,
         more_needed: fit.headroom.more_needed,
         factors: fit.headroom.conformal.clone(),

@@ -332,6 +332,7 @@ impl<'a> SweepExecutor<'a> {
             stdout: Output::Null,
             stderr: Output::Null,
             logs: None,
+            directory: None,
             env: Vec::new(),
         };
         if let Some(folder) = &under.output {

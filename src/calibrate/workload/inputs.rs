@@ -1,7 +1,5 @@
 //! How a task may access its input, and how highwater protects the user's data.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -11,6 +9,7 @@ use crate::model::observation::{Observation, Warning};
 use crate::model::task::Task;
 use crate::runner::originals::{Change, Guard, Originals};
 use crate::runner::staging::{Staged, StagingError};
+use crate::runner::tail;
 use crate::runner::view::{Mount, Overlay, View, ViewError};
 
 /// How a task may use its input.
@@ -133,16 +132,11 @@ pub(crate) fn notes(guard: &Guard, staged: &[&Staged]) -> Vec<Warning> {
 }
 
 /// How much of the end of a task's stderr to search.
-const LAST_ERRORS: i64 = 64 << 10;
+const LAST_ERRORS: u64 = 64 << 10;
 
 /// A hint for a failed task whose stderr, in this file, says that it could not write.
 pub(crate) fn hint(errors: &Path) -> Option<Warning> {
-    let mut file = File::open(errors).ok()?;
-    let length = file.metadata().ok()?.len();
-    // A shorter file is read from its start.
-    let _ = file.seek(SeekFrom::End(-LAST_ERRORS.min(length.try_into().ok()?)));
-    let mut text = Vec::new();
-    file.read_to_end(&mut text).ok()?;
+    let text = tail::end_of_file(errors, LAST_ERRORS).ok()?;
     let says_so = String::from_utf8_lossy(&text).contains("Read-only file system");
     says_so.then_some(Warning::ReadOnlyFileSystem)
 }

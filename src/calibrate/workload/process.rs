@@ -173,7 +173,10 @@ impl ProcessWorkload {
             launch.env.retain(|(known, _)| known != name.as_str());
             launch.env.push((name.into(), value.into()));
         }
-        launch.working_directory.clone_from(&self.working_dir);
+        launch.working_directory = match (&conditions.directory, &self.working_dir) {
+            (Some(directory), Some(below)) => Some(directory.join(below)),
+            (directory, below) => below.as_ref().or(directory.as_ref()).cloned(),
+        };
         launch.view.clone_from(&self.view);
         launch.limit = conditions.limit;
         launch.stdin = conditions.stdin;

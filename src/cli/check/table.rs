@@ -13,20 +13,24 @@ use crate::cli::table::{printable, table, wrapped};
 pub(super) fn render(report: &Report) -> String {
     let mut text = String::new();
     for task in &report.tasks {
-        one(&mut text, task);
+        one(&mut text, task, report.reference());
     }
     text + &report.sentence() + "\n"
 }
 
-fn one(text: &mut String, task: &TaskReport) {
-    let header = ["Cell", ">Peak", ">Spread", ">Runs", ">Baseline", ">Change", ">Allowed", "Verdict"];
+fn one(text: &mut String, task: &TaskReport, reference: &str) {
+    let baseline = match reference {
+        "baseline" => ">Baseline".to_owned(),
+        revision => format!(">{}", printable(revision)),
+    };
+    let header = ["Cell", ">Peak", ">Spread", ">Runs", &baseline, ">Change", ">Allowed", "Verdict"];
     let _ = writeln!(text, "{}", printable(&task.name));
     if !task.cells.is_empty() {
         text.push_str(&table(&header, task.cells.iter().map(row).collect()));
     }
     match (&task.rule, &task.baseline_rule) {
         (Some(now), Some(then)) if describe(now) != describe(then) => {
-            let _ = writeln!(text, "fitted rule {}, baseline {}", describe(now), describe(then));
+            let _ = writeln!(text, "fitted rule {}, {} {}", describe(now), printable(reference), describe(then));
         }
         (Some(now), _) => {
             let _ = writeln!(text, "fitted rule {}", describe(now));

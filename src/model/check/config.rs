@@ -3,6 +3,7 @@
 //! | key | content |
 //! | --- | --- |
 //! | `baseline` | the baseline file; default `highwater-baseline.json` |
+//! | `setup` | a command that is run before the first run, such as a build |
 //! | `runs`, `baseline-runs`, `confirm`, `timeout` | the number and time-out of runs; also per task |
 //! | `[thresholds]` | `relative`, `absolute`, `min-samples`, `horizon`, `wasteful`, `vanished`, `new`, `no-baseline`, `not-verified`; also per task |
 //! | `[tasks.NAME]` | one of `task`, `command` and `image`, and its settings |
@@ -35,6 +36,8 @@ pub const ONLY_CELL: &str = "default";
 pub struct Config {
     /// The baseline file, if given.
     pub baseline: Option<PathBuf>,
+    /// The command to run before the first run, in the directory of the file; empty for none.
+    pub setup: Vec<String>,
     /// The thresholds for records of tasks that are not listed.
     pub thresholds: Thresholds,
     /// The number of runs of such tasks.
@@ -118,6 +121,8 @@ pub struct InputConfig {
     pub budget: Option<Bytes>,
     /// The size of an input that is not a file: the n of rules.
     pub size: Option<Bytes>,
+    /// The line where its table begins, counted from 1.
+    pub line: Option<usize>,
 }
 
 impl TaskConfig {
@@ -150,6 +155,11 @@ impl TaskConfig {
         }
     }
 
+    /// The place of a cell in the file; those that are not in the file come last.
+    pub fn place_of(&self, cell: &str) -> usize {
+        self.inputs.iter().position(|input| input.name == cell).unwrap_or(self.inputs.len())
+    }
+
     /// The configured budget of a cell: its own, or the task's.
     pub fn budget_of(&self, cell: &str) -> Option<Bytes> {
         let own = self.inputs.iter().find(|input| input.name == cell).and_then(|input| input.budget);
@@ -175,13 +185,14 @@ impl Config {
     }
 }
 
-const ROOT: [&str; 7] = ["baseline", "timeout", "thresholds", "tasks", "runs", "baseline-runs", "confirm"];
+const ROOT: [&str; 8] = ["baseline", "setup", "timeout", "thresholds", "tasks", "runs", "baseline-runs", "confirm"];
 
 fn config(reader: &mut Reader<'_>, root: &Value<'_>) -> Read<Config> {
     let root = reader.object(FILE, root, Some(&ROOT))?;
     let repeats = repeats(reader, &root, Repeats::default());
     let timeout = root.take(reader, "timeout", duration);
     let thresholds = thresholds(reader, &root, Thresholds::default(), &repeats);
+    let setup = root.take(reader, "setup", command).unwrap_or_default();
     let baseline = root.take(reader, "baseline", Reader::text).map(|text| PathBuf::from(text.value));
     let tables = root.optional(reader, "tasks", |reader, _, value| {
         Ok(reader.object("tasks", value, None)?.all().collect::<Vec<_>>())
@@ -193,7 +204,7 @@ fn config(reader: &mut Reader<'_>, root: &Value<'_>) -> Read<Config> {
     tables.sort_by_key(|(_, value)| value.span.start);
     let defaults = Defaults { thresholds, repeats, timeout };
     let tasks: Vec<_> = tables.into_iter().map(|(name, value)| task(reader, name, value, defaults)).collect();
-    Ok(Config { baseline, thresholds, repeats, tasks: tasks.into_iter().collect::<Read<_>>()? })
+    Ok(Config { baseline, setup, thresholds, repeats, tasks: tasks.into_iter().collect::<Read<_>>()? })
 }
 
 #[derive(Clone, Copy)]
@@ -336,16 +347,18 @@ fn task(reader: &mut Reader<'_>, name: &str, value: &Value<'_>, defaults: Defaul
     })
 }
 
+fn command(reader: &mut Reader<'_>, what: &str, value: &Value<'_>) -> Read<Vec<String>> {
+    let words = reader.words(what, value)?;
+    if words.is_empty() {
+        let problem = Problem::error("empty", "the command has no program").at(value.span.clone());
+        return reader.report(problem.help("write an array of arguments, such as [\"./segment\", \"{input}\"]"));
+    }
+    Ok(words)
+}
+
 fn workload(reader: &mut Reader<'_>, fields: &Fields<'_>, name: &str) -> Read<WorkloadSpec> {
     let task = fields.optional(reader, "task", Reader::text);
-    let command = fields.optional(reader, "command", |reader, what, value| {
-        let words = reader.words(what, value)?;
-        if words.is_empty() {
-            let problem = Problem::error("empty", "the command has no program").at(value.span.clone());
-            return reader.report(problem.help("write an array of arguments, such as [\"./segment\", \"{input}\"]"));
-        }
-        Ok(words)
-    });
+    let command = fields.optional(reader, "command", command);
     let image = fields.optional(reader, "image", Reader::text);
     match (task?, command?, image?) {
         (Some(file), None, None) => Ok(WorkloadSpec::Task(file.value.into())),
@@ -423,6 +436,7 @@ fn input(
         env: fields.take(reader, "env", Reader::entries).unwrap_or_default(),
         budget: fields.take(reader, "budget", amount(scalar::positive_amount)),
         size: fields.take(reader, "size", amount(scalar::amount)),
+        line: line_column(reader.source(), fields.span.start).map(|(line, _)| line),
     };
     Ok((name, input))
 }

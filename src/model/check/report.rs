@@ -24,8 +24,28 @@ pub struct Report {
     pub tool_version: String,
     /// The overall result.
     pub verdict: Verdict,
-    /// The tasks, in alphabetical order.
+    /// The revision that the working tree was compared with, instead of a baseline: its runs are `baseline` in the cells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub against: Option<Against>,
+    /// The tasks, in the order of the configuration file.
     pub tasks: Vec<TaskReport>,
+}
+
+/// A revision of the repository.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Against {
+    /// Its name, as given.
+    pub revision: String,
+    /// The id of its commit.
+    pub commit: String,
+}
+
+impl Against {
+    /// Its name for users: `main (1a2b3c4d)`.
+    pub fn name(&self) -> String {
+        let short = self.commit.get(..8).unwrap_or(&self.commit);
+        if self.commit.starts_with(&self.revision) { short.to_owned() } else { format!("{} ({short})", self.revision) }
+    }
 }
 
 /// The result of a check.
@@ -49,7 +69,8 @@ pub enum Verdict {
 pub struct TaskReport {
     /// Its name.
     pub name: String,
-    /// Its cells by the size of their inputs, then by name, including those that vanished.
+    /// Its cells in the order of the configuration file; then those it does not name, such as vanished ones, by the size
+    /// of their inputs and by name.
     pub cells: Vec<CellReport>,
     /// The host of the current runs; absent if it did not run.
     pub host: Option<BaselineHost>,
@@ -62,6 +83,14 @@ pub struct TaskReport {
     /// The line of highwater.toml where its table begins, counted from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<usize>,
+}
+
+impl TaskReport {
+    /// The line of highwater.toml that a finding is about: that of its cell, or else of the task.
+    pub fn line_of(&self, finding: &Finding) -> Option<usize> {
+        let cell = self.cells.iter().find(|cell| Some(&cell.name) == finding.cell.as_ref());
+        cell.and_then(|cell| cell.line).or(self.line)
+    }
 }
 
 /// One input with one choice of parameters, and the statistics of its runs.
@@ -81,6 +110,9 @@ pub struct CellReport {
     pub failed_runs: usize,
     /// The level of its worst finding.
     pub level: Option<Level>,
+    /// The line of highwater.toml where its own table begins, counted from 1; absent if it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
 }
 
 impl CellReport {
@@ -128,6 +160,9 @@ pub struct Finding {
     pub message: String,
     /// What to do about it.
     pub remedy: String,
+    /// The last lines that a failed run wrote to stderr.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stderr: Option<String>,
 }
 
 /// The severity of a finding.
@@ -255,6 +290,7 @@ impl Report {
             schema_version: SCHEMA_VERSION,
             tool_version: env!("CARGO_PKG_VERSION").to_owned(),
             verdict: worst.map_or(Verdict::Passed, Level::verdict),
+            against: None,
             tasks,
         }
     }
@@ -284,11 +320,17 @@ impl Report {
         self.findings().filter(|(_, finding)| finding.level == level).count()
     }
 
+    /// What the cells are compared with, as the title of a column.
+    pub fn reference(&self) -> &str {
+        self.against.as_ref().map_or("baseline", |against| &against.revision)
+    }
+
     /// The verdict as a sentence.
     pub fn sentence(&self) -> String {
         let cells: usize = self.tasks.iter().map(|task| task.cells.len()).sum();
         let plural = |count: usize, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
-        let scope = format!("{} of {}", plural(cells, "cell"), plural(self.tasks.len(), "task"));
+        let against = self.against.as_ref().map_or_else(String::new, |it| format!(", compared with {}", it.name()));
+        let scope = format!("{} of {}{against}", plural(cells, "cell"), plural(self.tasks.len(), "task"));
         let failures = self.count(Level::Failure) + self.count(Level::TaskFailure);
         match self.verdict {
             Verdict::Passed => match self.count(Level::Warning) {

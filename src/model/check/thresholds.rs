@@ -9,13 +9,13 @@ use crate::model::units::Bytes;
 ///
 /// Memory is nearly deterministic, so a gate that used only standard deviations would, if no run differs from another,
 /// either pass everything or fail for a single page. Growth has to exceed *both* thresholds, whatever the spread is,
-/// and three standard errors of the difference if there is a spread.
+/// and what the scatter of the task's runs explains if there is a spread.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Thresholds {
     /// Growth over the baseline must exceed this share. Default 3 %, which is more than the peaks of most tasks vary.
     pub relative: f64,
     /// Growth must also exceed this amount. Default 4 MiB, which batched charges and a changed library may add
-    /// anywhere.
+    /// anywhere. Below [`Thresholds::SCALED_BELOW`] it shrinks with the peak: a task of 3 MiB that doubles has grown.
     pub absolute: Bytes,
     /// The fewest runs on either side. Default 3: with fewer, one outlier is half of the evidence.
     pub min_samples: usize,
@@ -144,15 +144,38 @@ impl Thresholds {
         }
     }
 
-    /// The largest amount that is not beyond both thresholds over `base`: anything above it has grown.
-    pub fn allowed(&self, base: Bytes) -> Bytes {
-        base.saturating_add(self.tolerance(base))
+    /// The absolute threshold holds as it is for peaks from here on.
+    pub const SCALED_BELOW: Bytes = Bytes::mib(40);
+
+    /// The tolerance for peaks that the kernel may count up to `error_bound` too high.
+    pub fn tolerance(&self, error_bound: Bytes) -> Tolerance {
+        Tolerance { relative: self.relative, absolute: self.absolute, least: error_bound.max(LEAST) }
+    }
+}
+
+/// What even a machine with a single CPU may count too much: the kernel charges up to 64 pages at once.
+const LEAST: Bytes = Bytes(64 * 4096);
+
+/// Both thresholds, and the error of the kernel's counters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tolerance {
+    relative: f64,
+    absolute: Bytes,
+    least: Bytes,
+}
+
+impl Tolerance {
+    /// The tolerated deviation from `base`: the larger one of the two thresholds.
+    pub fn around(&self, base: Bytes) -> Bytes {
+        let scale = base.ratio(Thresholds::SCALED_BELOW).unwrap_or(1.0).min(1.0);
+        let scaled = Bytes((self.absolute.0 as f64 * scale) as u64);
+        // A float beyond the largest integer saturates to it.
+        Bytes((base.0 as f64 * self.relative).ceil() as u64).max(scaled.max(self.least.min(self.absolute)))
     }
 
-    /// The tolerated deviation from `base`: the larger one of the two thresholds.
-    pub fn tolerance(&self, base: Bytes) -> Bytes {
-        // A float beyond the largest integer saturates to it.
-        Bytes((base.0 as f64 * self.relative).ceil() as u64).max(self.absolute)
+    /// The largest amount that has not grown over `base`.
+    pub fn above(&self, base: Bytes) -> Bytes {
+        base.saturating_add(self.around(base))
     }
 }
 
@@ -162,10 +185,20 @@ mod tests {
 
     #[test]
     fn growth_has_to_pass_both_thresholds() {
-        let thresholds = Thresholds::default();
-        assert_eq!(thresholds.allowed(Bytes::mib(10)), Bytes::mib(14));
-        assert_eq!(thresholds.allowed(Bytes::mib(1000)), Bytes::mib(1030));
-        assert_eq!(thresholds.allowed(Bytes(u64::MAX)), Bytes(u64::MAX));
+        let tolerance = Thresholds::default().tolerance(Bytes::ZERO);
+        assert_eq!(tolerance.above(Bytes::mib(40)), Bytes::mib(44));
+        assert_eq!(tolerance.above(Bytes::mib(1000)), Bytes::mib(1030));
+        assert_eq!(tolerance.above(Bytes(u64::MAX)), Bytes(u64::MAX));
+    }
+
+    #[test]
+    fn the_absolute_threshold_does_not_hide_that_a_small_task_doubles() {
+        let kib = |kib: u64| Bytes(kib << 10);
+        let around = |base: u64, bound: u64| Thresholds::default().tolerance(kib(bound)).around(kib(base));
+        assert_eq!(around(20 << 10, 512), Bytes::mib(2));
+        assert_eq!(around(3 << 10, 512), kib(512), "what two CPUs explain");
+        assert_eq!(around(3 << 10, 0), Bytes((3 << 20) / 10), "a tenth, as at 40 MiB");
+        assert_eq!(around(0, 64 << 10), Bytes::mib(4), "never more than the threshold");
     }
 
     #[test]

@@ -3,10 +3,11 @@
 
 use std::fmt::Write;
 
+use super::describe;
 use crate::model::check::report::{Level, Report};
 use crate::model::escape::{workflow_message, workflow_property};
 
-/// One annotation per finding, on the task's table in `file`, the worst first.
+/// One annotation per finding, on the table of its cell or task in `file`, the worst first.
 pub fn annotations(report: &Report, file: &str) -> String {
     let mut findings: Vec<_> = report.findings().collect();
     // GitHub shows only ten annotations of each kind per step.
@@ -22,9 +23,10 @@ pub fn annotations(report: &Report, file: &str) -> String {
             Some(cell) => format!("{}/{cell}", task.name),
             None => task.name.clone(),
         };
-        let place = task.line.map_or_else(String::new, |line| format!("file={},line={line},", workflow_property(file)));
+        let line = task.line_of(finding);
+        let place = line.map_or_else(String::new, |line| format!("file={},line={line},", workflow_property(file)));
         let title = workflow_property(&format!("{of}: {}", finding.reason.name()));
-        let message = workflow_message(&format!("{of}: {}\n{}", finding.message, finding.remedy));
+        let message = workflow_message(&format!("{of}: {}", describe(finding)));
         let _ = writeln!(text, "::{command} {place}title={title}::{message}");
     }
     text

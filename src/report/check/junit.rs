@@ -5,6 +5,7 @@
 
 use std::fmt::Write;
 
+use super::describe;
 use crate::model::check::report::{CellReport, Finding, Level, Report, Samples, TaskReport};
 use crate::model::escape::{html, lines};
 
@@ -13,7 +14,7 @@ const WHOLE: &str = "as a whole";
 
 /// The report as JUnit XML; `file` is the configuration file.
 pub fn junit(report: &Report, file: &str) -> String {
-    let suites: Vec<Suite> = report.tasks.iter().map(suite).collect();
+    let suites: Vec<Suite> = report.tasks.iter().map(|task| suite(task, report.reference())).collect();
     let sum =
         |count: fn(&Case) -> bool| suites.iter().flat_map(|suite| &suite.cases).filter(|case| count(case)).count();
     let mut text = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
@@ -52,6 +53,7 @@ struct Case {
     name: String,
     findings: Vec<Finding>,
     facts: String,
+    line: Option<usize>,
 }
 
 impl Case {
@@ -72,16 +74,21 @@ impl Case {
     }
 }
 
-fn suite(task: &TaskReport) -> Suite {
+fn suite(task: &TaskReport, reference: &str) -> Suite {
     let of = |cell: Option<&str>| -> Vec<Finding> {
         task.findings.iter().filter(|finding| finding.cell.as_deref() == cell).cloned().collect()
     };
-    let case = |cell: &CellReport| Case { name: cell.name.clone(), findings: of(Some(&cell.name)), facts: facts(cell) };
-    let whole = Case { name: WHOLE.to_owned(), findings: of(None), facts: String::new() };
+    let case = |cell: &CellReport| Case {
+        name: cell.name.clone(),
+        findings: of(Some(&cell.name)),
+        facts: facts(cell, reference),
+        line: cell.line.or(task.line),
+    };
+    let whole = Case { name: WHOLE.to_owned(), findings: of(None), facts: String::new(), line: task.line };
     Suite { name: task.name.clone(), cases: task.cells.iter().map(case).chain([whole]).collect() }
 }
 
-fn facts(cell: &CellReport) -> String {
+fn facts(cell: &CellReport, reference: &str) -> String {
     let samples = |samples: &Samples| {
         let peaks: Vec<String> = samples.peaks.iter().map(|peak| peak.0.to_string()).collect();
         let kind = match samples.highest_case() {
@@ -92,14 +99,15 @@ fn facts(cell: &CellReport) -> String {
         format!("median {} bytes, spread {} bytes, peaks {}{kind}", samples.median.0, samples.spread.0, peaks.join(" "))
     };
     let now = cell.now.iter().map(|now| format!("now: {}\n", samples(now)));
-    let then = cell.baseline.iter().map(|then| format!("baseline: {}\n", samples(then)));
+    let then = cell.baseline.iter().map(|then| format!("{reference}: {}\n", samples(then)));
     let allowed = cell.allowed.iter().map(|allowed| format!("allowed: {} bytes\n", allowed.bytes.0));
     now.chain(then).chain(allowed).collect()
 }
 
 fn write_case(text: &mut String, suite: &str, case: &Case, file: &str) {
     let (name, class) = (escaped(&case.name), escaped(suite));
-    let _ = writeln!(text, "    <testcase name=\"{name}\" classname=\"{class}\" file=\"{}\">", escaped(file));
+    let line = case.line.map_or_else(String::new, |line| format!(" line=\"{line}\""));
+    let _ = writeln!(text, "    <testcase name=\"{name}\" classname=\"{class}\" file=\"{}\"{line}>", escaped(file));
     let worst = case.worst();
     for finding in case.findings.iter().filter(|finding| Some(finding.level) == worst) {
         let element = match finding.level {
@@ -122,10 +130,6 @@ fn write_case(text: &mut String, suite: &str, case: &Case, file: &str) {
         let _ = writeln!(text, "      <system-out>{}{}</system-out>", content(&case.facts), content(&beside));
     }
     text.push_str("    </testcase>\n");
-}
-
-fn describe(finding: &Finding) -> String {
-    format!("{}\n{}", finding.message, finding.remedy)
 }
 
 /// The content of an element, which may contain line breaks.

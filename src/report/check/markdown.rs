@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::{allowed, change, peak};
 use crate::model::check::report::{CellReport, Level, Report, TaskReport, Verdict};
-use crate::model::escape::markdown as escaped;
+use crate::model::escape::{lines, markdown as escaped};
 
 /// The verdict, a table for each task, and the findings.
 pub fn markdown(report: &Report) -> String {
@@ -17,9 +17,10 @@ pub fn markdown(report: &Report) -> String {
     for task in &report.tasks {
         let _ = write!(
             text,
-            "\n#### {}\n\n| cell | peak | spread | runs | baseline | change | allowed | verdict |\n\
+            "\n#### {}\n\n| cell | peak | spread | runs | {} | change | allowed | verdict |\n\
              | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |\n",
-            escaped(&task.name)
+            escaped(&task.name),
+            escaped(report.reference()),
         );
         task.cells.iter().for_each(|cell| row(&mut text, cell));
         findings(&mut text, task);
@@ -52,7 +53,22 @@ fn findings(text: &mut String, task: &TaskReport) {
         let (level, reason) = (finding.level.word(), finding.reason.name());
         let _ = writeln!(text, "- **{level}** (`{reason}`){of} {}  ", with_code(&finding.message));
         let _ = writeln!(text, "  → {}", with_code(&finding.remedy));
+        if let Some(stderr) = &finding.stderr {
+            block(text, stderr);
+        }
     }
+}
+
+/// Adds a code block to a list item. Its fence is longer than any in the text.
+fn block(text: &mut String, content: &str) {
+    let content = lines(content);
+    let longest = content.split(|char| char != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest.max(2) + 1);
+    let _ = writeln!(text, "\n  Last lines of stderr:\n\n  {fence}text");
+    for line in content.lines() {
+        let _ = writeln!(text, "  {line}");
+    }
+    let _ = writeln!(text, "  {fence}");
 }
 
 /// Escapes text but keeps code spans; a name with backticks can at most look like code.

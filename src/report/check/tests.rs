@@ -14,6 +14,7 @@ fn report() -> Report {
         allowed: Some(Allowed { bytes: Bytes::mib(512), by: AllowedBy::Budget }),
         failed_runs: 0,
         level: Some(Level::Failure),
+        line: (name == "gone").then_some(12),
     };
     let finding = |level, reason, cell: Option<&str>| Finding {
         level,
@@ -21,6 +22,8 @@ fn report() -> Report {
         cell: cell.map(str::to_owned),
         message: "it is 5 % more, and \"<odd>\"".to_owned(),
         remedy: "look at it".to_owned(),
+        stderr: (reason == Reason::RunFailed)
+            .then(|| "line 1 \u{1b}[31m\n::error::x\n```\n]]></error> ##[group]".to_owned()),
     };
     Report::new(vec![TaskReport {
         name: "seg|ment".to_owned(),
@@ -29,6 +32,7 @@ fn report() -> Report {
         rule: None,
         baseline_rule: None,
         findings: vec![
+            finding(Level::TaskFailure, Reason::RunFailed, Some("gone")),
             finding(Level::Failure, Reason::Growth, Some("big & \"bad\"\n\u{1}")),
             finding(Level::TooLittleData, Reason::NoBaseline, None),
             finding(Level::Notice, Reason::LimitWasteful, None),

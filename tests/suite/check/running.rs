@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use super::project::{Checked, Project};
 use crate::harness::skip;
 
-fn workload() -> String {
+pub(super) fn workload() -> String {
     let program = Path::new(env!("CARGO_BIN_EXE_highwater")).with_file_name("examples").join("workload");
     assert!(program.exists(), "the workload is missing: cargo build --example workload");
     program.into_os_string().into_string().unwrap()
@@ -33,7 +33,7 @@ fn toml(cells: &[(&str, u64, u64)]) -> String {
 }
 
 /// The following requires exact peaks.
-fn is_root() -> bool {
+pub(super) fn is_root() -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
         skip("no peak is exact here");
@@ -70,6 +70,35 @@ fn a_run_that_fails_is_not_run_again_and_ends_with_4() {
     assert_eq!(checked.status(), 4, "{checked:?}");
     assert!(checked.stdout().contains("a run failed: exited with status 3 [run-failed]"), "{checked:?}");
     assert_eq!(checked.stderr().matches("bad/default run").count(), 1, "{checked:?}");
+}
+
+#[test]
+fn every_format_shows_the_stderr_of_a_failed_cell_and_its_line() {
+    let project = Project::new(
+        "[tasks.late]\ncommand = [\"true\"]\nbudget = \"1GiB\"\n\n[tasks.bad]\nbudget = \"1GiB\"\n\
+         command = [\"sh\", \"-c\", \"for i in $(seq 99); do echo warning $i >&2; done; \
+         printf 'no \\\\033[31m<model>\\\\n' >&2; exit {status}\"]\n\
+         [[tasks.bad.inputs]]\nname = \"z\"\nparameters = { status = \"0\" }\n\
+         [[tasks.bad.inputs]]\nname = \"a\"\nparameters = { status = \"3\" }\n",
+    );
+    let formats = ["--github", "--junit", "junit.xml", "--markdown", "comment.md"];
+    let checked = project.check(&formats);
+    assert_eq!(checked.status(), 4, "{checked:?}");
+    assert!(checked.stderr().contains("warning 1\n"), "stderr still arrives: {checked:?}");
+    let junit = project.read("junit.xml");
+    assert!(junit.contains("<testcase name=\"a\" classname=\"bad\" file=\"highwater.toml\" line=\"11\">"), "{junit}");
+    let last = "warning 98\nwarning 99\nno \\u{1b}[31m&lt;model&gt;</error>";
+    assert!(junit.contains(last) && !junit.contains("warning 80\n"), "{junit}");
+    let order = ["late", "bad", "name=\"z\"", "name=\"a\""].map(|name| junit.find(name).unwrap());
+    assert!(order.is_sorted(), "in the order of the file: {junit}");
+    let markdown = project.read("comment.md");
+    assert!(markdown.contains("  warning 99\n  no \\u{1b}[31m<model>\n  ```\n"), "{markdown}");
+    let annotation = checked.stdout().lines().find(|line| line.starts_with("::error")).unwrap_or_default().to_owned();
+    assert!(annotation.starts_with("::error file=highwater.toml,line=11,"), "{annotation}");
+    assert!(annotation.ends_with("warning 99%0Ano \\u{1b}[31m<model>"), "{annotation}");
+    let logged = project.check(&[&["--log-dir", "logs"][..], &formats].concat());
+    assert_eq!(logged.status(), 4, "{logged:?}");
+    assert!(project.read("junit.xml").contains(last), "also from the files of --log-dir: {logged:?}");
 }
 
 #[test]

@@ -41,6 +41,34 @@ fn a_container_that_needs_more_than_its_baseline_fails_the_check() {
 }
 
 #[test]
+fn an_image_that_is_the_same_in_both_revisions_is_not_compared_with_itself() {
+    engine_or_skip!();
+    let folder = TempDir::new().unwrap();
+    fs::create_dir(folder.path().join("data")).unwrap();
+    fs::write(folder.path().join("data/x"), "12345").unwrap();
+    write(&folder, 4);
+    let git = |words: &[&str]| {
+        let mut command = std::process::Command::new("git");
+        command.args(["-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"]);
+        command.args(words).current_dir(folder.path()).output().is_ok_and(|output| output.status.success())
+    };
+    if ![&["init", "--quiet"][..], &["add", "--all"], &["commit", "--quiet", "-m", "x"]].into_iter().all(git) {
+        crate::harness::skip("there is no git");
+        return;
+    }
+    let refused = check(&folder, &["--against", "HEAD"]);
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    assert!(text(&refused.stderr).contains("runs the same image in both revisions: tiny"), "{refused:?}");
+    let toml = fs::read_to_string(folder.path().join("highwater.toml")).unwrap();
+    let mounted =
+        toml.replace("mount = [", "mount = [\"data:/code:ro\", ").replace("runs = 2", "confirm = 0\nruns = 2");
+    fs::write(folder.path().join("highwater.toml"), mounted).unwrap();
+    let compared = check(&folder, &["--against", "HEAD"]);
+    assert_eq!(compared.status.code(), Some(0), "{compared:?}");
+    assert!(text(&compared.stderr).contains("only what is mounted into it is compared"), "{compared:?}");
+}
+
+#[test]
 fn a_container_cannot_write_to_its_input_at_any_path() {
     engine_or_skip!();
     for target in ["/in", "/all/data"] {
@@ -54,9 +82,11 @@ fn a_container_cannot_write_to_its_input_at_any_path() {
              [[tasks.write.inputs]]\nname = \"small\"\npath = \"data\"\n"
         );
         fs::write(folder.path().join("highwater.toml"), toml).unwrap();
-        let checked = check(&folder, &["--runs", "1"]);
+        let checked = check(&folder, &["--runs", "1", "--markdown", "comment.md"]);
         assert!(text(&checked.stderr).contains("write/small run 1: "), "{checked:?}");
         assert_eq!(checked.status.code(), Some(4), "{target}: {checked:?}");
         assert_eq!(fs::read_to_string(folder.path().join("data/x")).unwrap(), "12345", "{target}");
+        let comment = fs::read_to_string(folder.path().join("comment.md")).unwrap();
+        assert!(comment.contains("Read-only file system\n  ```"), "{comment}");
     }
 }

@@ -105,6 +105,21 @@ fn five_percent_more_are_caught_50_times_of_50() {
 }
 
 #[test]
+fn a_jvm_that_needs_20_percent_more_is_caught_in_four_of_five_checks_and_raises_no_alarm() {
+    let noise = Noise::Normal(0.1);
+    let random = &mut Rng::with_seed(1);
+    let (mut caught, mut alarms) = (0, 0);
+    for _ in 0..20 {
+        let baseline = baseline(runs_of(usual, noise, 6, random));
+        let mut failures =
+            |growth: f64| (0..5).filter(|_| failed(&check(&baseline, |n| growth * usual(n), noise, random))).count();
+        caught += failures(1.2);
+        alarms += failures(1.0);
+    }
+    assert!(caught >= 80 && alarms == 0, "caught {caught} of 100, {alarms} false alarms");
+}
+
+#[test]
 fn n_squared_is_caught_where_no_input_needs_more() {
     let squared = |n: u64| (1.2 * (n as f64).powi(2) / (512 * MIB) as f64).max((160 * MIB) as f64);
     for (seed, noise) in NOISES.into_iter().enumerate() {

@@ -137,6 +137,12 @@ impl Sinks {
                 sinks.push(("stdout or stderr".to_owned(), File::from(file)));
             }
             Output::File(path) => sinks.push(create(path)?),
+            Output::Open(fd) => {
+                let file = fd
+                    .try_clone()
+                    .map_err(|source| StartError::System { action: "duplicate a file descriptor", source })?;
+                sinks.push(("a pipe".to_owned(), File::from(file)));
+            }
         }
         if let Some(path) = kept {
             sinks.push(create_kept(path)?);
