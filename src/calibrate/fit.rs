@@ -30,7 +30,7 @@ mod shape;
 mod waste;
 mod write;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
@@ -215,6 +215,7 @@ fn assemble(
         curve => curve,
     };
     let rule = rounded(curve.times(margin.factor), exponent, largest);
+    let before = rule;
     let (rule, raised_by) = above(rule, &points.killed, points);
     // A sampled peak is satisfied by at least as much.
     let sampled: Vec<Point> =
@@ -227,6 +228,12 @@ fn assemble(
         Objective::Safe => above(rule, &shown, points).0,
         Objective::Waste => rule,
     };
+    // What raised the rule raises what it gives to held-out inputs.
+    let raised = |n: f64| rule.limit(Bytes(n as u64)).0.max(1) as f64 / before.limit(Bytes(n as u64)).0.max(1) as f64;
+    let predictions: Vec<HeldOutPrediction> = predictions
+        .into_iter()
+        .map(|one| HeldOutPrediction { limit: one.limit * raised(some[one.place].n), ..one })
+        .collect();
     let typical = match covering {
         Some((curve, exponent, largest)) => rounded(curve, exponent, largest),
         None => {
@@ -358,28 +365,37 @@ fn held_out_of(
     HeldOut {
         waste_share,
         waste_gbh: timed.then_some(waste_share * recorded / backtest::GIGABYTE_HOUR),
-        failures_per_1000: 1000.0 * expected_failures(predictions, &ratios),
+        failures_per_1000: 1000.0 * expected_failures(predictions, margin),
         mean_ratio: ratios.iter().sum::<f64>() / count,
         smallest_ratio: ratios.iter().copied().fold(f64::INFINITY, f64::min),
         largest_ratio: ratios.iter().copied().fold(0.0, f64::max),
     }
 }
 
-/// The share of further runs that fails, given the ratios limit / peak of held-out ones.
+/// The share of further runs that fails if this margin is put on the predictions.
 ///
 /// Of N exchangeable inputs, the next exceeds the highest with probability 1/(N + 1). If the rule leaves room above the
 /// highest, that probability falls with the room, relative to how far the higher half of the needs is spread.
-fn expected_failures(predictions: &[HeldOutPrediction], ratios: &[f64]) -> f64 {
-    let places: BTreeSet<usize> = predictions.iter().map(|one| one.place).collect();
-    let inputs = places.len() as f64;
-    let failed = ratios.iter().filter(|ratio| **ratio < 1.0).count() as f64 / ratios.len().max(1) as f64;
-    let room = ratios.iter().copied().fold(f64::INFINITY, f64::min).ln().clamp(0.0, 100.0);
+fn expected_failures(predictions: &[HeldOutPrediction], margin: f64) -> f64 {
+    // The largest inputs are held out more often, but the next input is no likelier to be like them.
+    let mut by_input: BTreeMap<usize, (f64, f64)> = BTreeMap::new();
+    let mut smallest = f64::INFINITY;
+    for one in predictions {
+        let ratio = one.limit * margin / one.peak;
+        let (failed, all) = by_input.entry(one.place).or_default();
+        *failed += f64::from(u8::from(ratio < 1.0));
+        *all += 1.0;
+        smallest = smallest.min(ratio);
+    }
+    let inputs = by_input.len() as f64;
+    let failed: f64 = by_input.values().map(|(failed, all)| failed / all).sum();
+    let room = smallest.ln().clamp(0.0, 100.0);
     // Few inputs hardly show the spread: it is probably wider, and a power of the room is more careful than an
     // exponential.
     let spread = holdout::upper_spread(predictions).max(1e-3) * inputs / (inputs - 3.0).max(1.0);
     let degrees = (inputs / 2.0).max(1.0);
     let beyond = 0.5 * (1.0 + room / (spread * degrees)).powf(-degrees);
-    (failed * inputs + beyond) / (inputs + 1.0)
+    (failed + beyond) / (inputs + 1.0)
 }
 
 /// Which sizes to measure next, if there are few: those in the widest gap.
@@ -408,9 +424,10 @@ fn warnings(
     {
         warnings.push(Warning::NarrowRange { factor });
     }
-    if headroom.more_needed > 0 {
-        warnings.push(Warning::FewInputs { more_needed: headroom.more_needed, measure: more_sizes(points) });
-    }
+    warnings.extend(
+        more_sizes(points)
+            .map(|measure| Warning::FewInputs { more_needed: headroom.more_needed, measure: Some(measure) }),
+    );
     if !points::is_timed(table) {
         warnings.push(Warning::Untimed);
     }

@@ -21,7 +21,7 @@ pub(crate) fn evidence(task: &TaskReport) -> Vec<(&'static str, String)> {
     let mut evidence = vec![
         ("n", predictor.to_owned()),
         ("request", format!("{} (the need of a typical run)", found.typical.readable())),
-        ("enough for", enough_for(found)),
+        ("reach", reach(found)),
         ("fitted to", format!("{} distinct sizes, {} to {}", found.inputs, found.smallest, found.largest)),
         (
             "held out",
@@ -62,13 +62,13 @@ pub(crate) fn evidence(task: &TaskReport) -> Vec<(&'static str, String)> {
     evidence
 }
 
-fn enough_for(found: &Found) -> String {
+fn reach(found: &Found) -> String {
     match found.enough_for {
         None => "unknown".to_owned(),
         Some(size) if size > found.largest => {
-            format!("inputs up to {size}; the largest measured has {}", found.largest)
+            format!("enough for inputs up to {size}; the largest measured has {}", found.largest)
         }
-        Some(size) => format!("inputs up to {size}"),
+        Some(size) => format!("enough for inputs up to {size}"),
     }
 }
 

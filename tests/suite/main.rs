@@ -11,6 +11,7 @@ mod demo;
 mod engines;
 mod export;
 mod fit;
+mod fit_cases;
 mod fit_emit;
 mod fit_planted;
 mod fit_properties;

@@ -25,6 +25,8 @@ const MUST_COST_IF_FEW: f64 = 0.3;
 const FEW_SIZES: usize = 5;
 /// The rule has to be enough for inputs this many times the largest one measured.
 const BEYOND: [f64; 5] = [1.25, 1.5, 2.0, 3.0, 4.0];
+/// … and for this many sizes between the smallest and the largest one.
+const BETWEEN: i32 = 64;
 /// The waste on all larger inputs weighs this much beside that on the measured ones.
 const WEIGHT_BEYOND: f64 = 0.1;
 
@@ -70,6 +72,7 @@ impl Described {
     pub(super) fn covering(&self, points: &[Point], options: &FitOptions) -> Option<(Curve, u32, f64)> {
         let need = self.need(points)?;
         let largest = points.iter().map(|point| point.n).fold(0.0, f64::max);
+        let smallest = points.iter().map(|point| point.n).fold(largest, f64::min).max(1.0);
         let wall: f64 = points.iter().map(|point| point.wall).sum();
         let mut all: Vec<Point> = points.iter().map(|point| Point { peak: need(point.n), ..*point }).collect();
         all.extend(BEYOND.map(|far| Point {
@@ -77,6 +80,12 @@ impl Described {
             n: far * largest,
             peak: need(far * largest),
             wall: WEIGHT_BEYOND * wall / BEYOND.len() as f64,
+        }));
+        // Between measured sizes the need has to be covered, too. These points weigh nothing.
+        let step = (largest / smallest).powf(1.0 / f64::from(BETWEEN));
+        all.extend((0..=BETWEEN).map(|place| {
+            let n = smallest * step.powi(place);
+            Point { input: usize::MAX, n, peak: need(n), wall: 0.0 }
         }));
         let cost = |curve: Curve, exponent: u32, largest: f64| -> f64 {
             let limit = |n| curve.at(raise(n, f64::from(exponent), largest)) * (1.0 + 1e-9);

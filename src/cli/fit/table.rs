@@ -67,7 +67,7 @@ fn one(group: &Group, fitted: &Calibration, against: Option<&FittedRule>) -> Str
     if *target == Target::Kubernetes {
         rows.push(("effective", format!("{}   including the platform's margin of 1.1", effective.readable())));
     }
-    rows.push(("enough for", enough_for(fit)));
+    rows.push(("reach", reach(fit)));
     rows.push(("because", because(fit)));
     rows.push(("fitted to", inputs(fit)));
     rows.push(("evidence", evidence(fit)));
@@ -115,7 +115,7 @@ fn exceeded(fit: &Fit) -> Option<String> {
     (exceeded > 0).then_some(text)
 }
 
-fn enough_for(fit: &Fit) -> String {
+fn reach(fit: &Fit) -> String {
     let Some(reach) = fit.enough_for else { return "unknown".to_owned() };
     let largest = fit.inputs.largest;
     let request = match reach.request {
@@ -123,11 +123,11 @@ fn enough_for(fit: &Fit) -> String {
         request => format!("; the request for inputs up to {request}"),
     };
     match reach.all_judged {
-        true => format!("inputs up to {}, 4 times the largest measured, or more{request}", reach.limit),
+        true => format!("enough for inputs up to {}, 4 times the largest measured, or more{request}", reach.limit),
         false if reach.limit > largest => {
-            format!("inputs up to {}; the largest measured has {largest}{request}", reach.limit)
+            format!("enough for inputs up to {}; the largest measured has {largest}{request}", reach.limit)
         }
-        false => format!("inputs up to {}{request}", reach.limit),
+        false => format!("enough for inputs up to {}{request}", reach.limit),
     }
 }
 
