@@ -15,8 +15,10 @@ mod bench;
 mod cells;
 mod describe;
 mod growth;
+mod reference;
 mod revision;
 mod rule;
+mod runs;
 mod setup;
 
 use std::collections::{BTreeMap, HashMap};
@@ -27,27 +29,17 @@ use crate::model::check::report::{
     Against, Allowed, AllowedBy, CellReport, Finding, Level, Reason, Report, Samples, TaskReport,
 };
 use crate::model::check::thresholds::{Reaction, Thresholds, Tolerance};
-use crate::model::observation::Observation;
 use crate::model::units::Bytes;
 
 use cells::{CellRuns, Inexact, TaskRuns};
 use growth::{Change, Pair, Rounds, Scatter};
+use reference::Reference;
 
 pub use bench::{Bench, CheckOptions, Session};
 pub use cells::{called, cell_name};
 pub use revision::{Revision, set_up, with_inputs_from};
+pub use runs::{Run, SortedRuns};
 pub use setup::{Setup, SetupOptions};
-
-/// A run, with the name of its task in highwater.toml.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Run {
-    /// The task.
-    pub task: String,
-    /// The observation of the run.
-    pub observation: Observation,
-    /// The last lines of its stderr, if it failed and they are known.
-    pub stderr: Option<String>,
-}
 
 /// The findings of a check so far, and what to run again before it reports them.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,68 +48,6 @@ pub struct Judgement {
     pub report: Report,
     /// Tasks and cells whose failure may be noise, to be run again.
     pub suspects: Vec<(String, String)>,
-}
-
-/// Runs grouped by checked task and by cell. Stores only what the verdict needs, so that a million runs fit in memory.
-#[derive(Clone, Debug, Default)]
-pub struct SortedRuns {
-    tasks: BTreeMap<String, TaskRuns>,
-    /// The number of runs of tasks that are not checked, by the task names in their records.
-    others: BTreeMap<String, usize>,
-}
-
-impl SortedRuns {
-    /// Groups batches of runs. The first batch covers all cells, each further one the suspects of the previous one.
-    pub fn of_batches(config: &Config, batches: &[Vec<Run>]) -> Self {
-        let mut runs = Self::default();
-        for (round, batch) in batches.iter().enumerate() {
-            for run in batch {
-                if let Some(task) = config.tasks.iter().find(|task| task.name == run.task) {
-                    runs.add(task, round, &run.observation, run.stderr.as_deref());
-                }
-            }
-        }
-        runs
-    }
-
-    /// Adds a record to its task, if that is checked. `names` maps the name of a checked task to the name in its
-    /// task.json.
-    pub fn add_record(&mut self, config: &Config, names: &BTreeMap<String, String>, observation: &Observation) {
-        match cells::task_of(config, names, observation) {
-            Some(task) => self.add(task, 0, observation, None),
-            None => *self.others.entry(called(observation)).or_default() += 1,
-        }
-    }
-
-    fn add(&mut self, task: &TaskConfig, round: usize, observation: &Observation, stderr: Option<&str>) {
-        match self.tasks.get_mut(&task.name) {
-            Some(runs) => runs.add(task, round, observation, stderr),
-            None => self.tasks.entry(task.name.clone()).or_default().add(task, round, observation, stderr),
-        }
-    }
-
-    /// The names of the tasks that have runs.
-    pub fn tasks(&self) -> impl Iterator<Item = &str> {
-        self.tasks.keys().map(String::as_str)
-    }
-
-    /// The hosts of the runs of a task, each once, that of the first run first.
-    pub fn hosts(&self, task: &str) -> &[BaselineHost] {
-        self.tasks.get(task).map_or(&[], |runs| &runs.hosts)
-    }
-
-    /// The number of runs of tasks that are not checked, by the task names in their records.
-    pub fn others(&self) -> &BTreeMap<String, usize> {
-        &self.others
-    }
-
-    /// Moves the runs of tasks that are not checked to the others.
-    pub fn retain(&mut self, config: &Config) {
-        let is_checked = |name: &String| config.tasks.iter().any(|task| task.name == *name);
-        let (kept, others) = std::mem::take(&mut self.tasks).into_iter().partition(|(name, _)| is_checked(name));
-        self.tasks = kept;
-        self.others.extend(others.into_iter().map(|(name, runs): (String, TaskRuns)| (name, runs.count)));
-    }
 }
 
 /// Judges the runs.
@@ -131,34 +61,6 @@ pub fn judge_against(config: &Config, against: &Against, then: &SortedRuns, now:
     let mut judgement = judged(config, Some(&baseline), now, Reference::Revision(against));
     judgement.report.against = Some(against.clone());
     judgement
-}
-
-/// What runs are compared with.
-#[derive(Clone, Copy)]
-enum Reference<'a> {
-    Baseline,
-    /// A baseline that was just made from these runs.
-    SameRuns,
-    Revision(&'a Against),
-}
-
-impl Reference<'_> {
-    fn name(self) -> String {
-        match self {
-            Self::Baseline | Self::SameRuns => "the baseline".to_owned(),
-            Self::Revision(against) => against.name(),
-        }
-    }
-
-    /// A remedy, and how to update the reference if that is what is wanted.
-    fn or_update(self, remedy: &str, condition: &str) -> String {
-        match self {
-            Self::Baseline | Self::SameRuns => {
-                format!("{remedy}; {condition}commit a new baseline: `highwater check --update-baseline`")
-            }
-            Self::Revision(_) => remedy.to_owned(),
-        }
-    }
 }
 
 /// Judges runs that a baseline was just made from: everything except whether they exceed it.

@@ -97,6 +97,9 @@ impl Drop for Revision {
 }
 
 /// The configuration for another tree: the same tasks on the same inputs, which only the working tree has to contain.
+///
+/// # Errors
+/// The current directory is gone, and `directory` is relative.
 pub fn with_inputs_from(config: &Config, directory: &Path) -> Result<Config, Failure> {
     let mut config = config.clone();
     let inputs = config.tasks.iter_mut().flat_map(|task| &mut task.inputs);

@@ -1,7 +1,7 @@
 use super::*;
 use crate::model::check::config::{InputConfig, WorkloadSpec};
 use crate::model::check::report::Verdict;
-use crate::model::observation::{Host, InputSizes, Outcome, SweepRun};
+use crate::model::observation::{Host, InputSizes, Observation, Outcome, SweepRun};
 use crate::model::prediction::Sizes;
 
 mod noise;

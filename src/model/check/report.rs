@@ -43,8 +43,20 @@ pub struct Against {
 impl Against {
     /// Its name for users: `main (1a2b3c4d)`.
     pub fn name(&self) -> String {
-        let short = self.commit.get(..8).unwrap_or(&self.commit);
-        if self.commit.starts_with(&self.revision) { short.to_owned() } else { format!("{} ({short})", self.revision) }
+        if self.is_id() { self.short().to_owned() } else { format!("{} ({})", self.revision, self.short()) }
+    }
+
+    /// Its name where there is little room: `main`, or `1a2b3c4d` if it was given as an id.
+    pub fn title(&self) -> &str {
+        if self.is_id() { self.short() } else { &self.revision }
+    }
+
+    fn is_id(&self) -> bool {
+        self.commit.starts_with(&self.revision)
+    }
+
+    fn short(&self) -> &str {
+        self.commit.get(..8).unwrap_or(&self.commit)
     }
 }
 
@@ -322,7 +334,7 @@ impl Report {
 
     /// What the cells are compared with, as the title of a column.
     pub fn reference(&self) -> &str {
-        self.against.as_ref().map_or("baseline", |against| &against.revision)
+        self.against.as_ref().map_or("baseline", Against::title)
     }
 
     /// The verdict as a sentence.
@@ -366,6 +378,14 @@ mod tests {
         assert_eq!(words(&[at_least(7, Some(9)), at_least(8, None), Sample::exact(Bytes::mib(9))]), "at least 8 MiB");
         // An upper bound below the peak is raised to it.
         assert!(at_least(7, Some(6)).is_exact());
+    }
+
+    #[test]
+    fn a_revision_is_named_once() {
+        let against = |revision: &str| Against { revision: revision.to_owned(), commit: "1a2b3c4d5e6f".to_owned() };
+        assert_eq!((against("main").name(), against("main").title()), ("main (1a2b3c4d)".to_owned(), "main"));
+        let id = against("1a2b3c4d5e6f");
+        assert_eq!((id.name(), id.title()), ("1a2b3c4d".to_owned(), "1a2b3c4d"));
     }
 
     #[test]
