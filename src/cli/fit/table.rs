@@ -22,7 +22,7 @@ fn overview(fitted: &[(&Group, Calibration)], against: Option<&FittedRule>) -> S
     let rows = fitted.iter().map(|(group, Calibration { fit, effective, .. })| {
         vec![
             group.name().unwrap_or_default(),
-            format!("{}{}", at_least(fit), effective.readable()),
+            format!("{}{}", at_least(fit), rule_of(group, effective)),
             fit.inputs.distinct.to_string(),
             format!("{:.2}", fit.held_out.mean_ratio),
             format!("{:.0}", fit.held_out.failures_per_1000),
@@ -54,26 +54,44 @@ fn one(group: &Group, fitted: &Calibration, against: Option<&FittedRule>) -> Str
     let Calibration { fit, effective, target, .. } = fitted;
     let mut rows: Vec<(&str, String)> = Vec::new();
     rows.extend(group.name().map(|name| ("task", name)));
-    rows.push(("limit", format!("{}{}   where n is {}", at_least(fit), fit.rule.readable(), fit.predictor)));
+    match &group.parameter {
+        Some(parameter) => {
+            let (need, cover) = (fit.request.over_a_parameter(), fit.rule.over_a_parameter());
+            rows.push((
+                "need",
+                format!("need = {}{need}   typically, where n is the {}", at_least(fit), fit.predictor),
+            ));
+            rows.push(("cover", format!("{}{cover}   with headroom, see below", at_least(fit))));
+            rows.push(("", format!("a rule of the Task API cannot be written from a parameter ({parameter})")));
+        }
+        None => {
+            rows.push(("limit", format!("{}{}   where n is {}", at_least(fit), fit.rule.readable(), fit.predictor)));
+            rows.push(("request", format!("{}{}", at_least(fit), fit.request.readable())));
+        }
+    }
     for also in &fit.other_channels {
         let growth = also.complexity();
         rows.push(("", format!("or {growth}, whichever is larger   where n is {}", also.predictor)));
     }
-    rows.push(("request", format!("{}{}", at_least(fit), fit.request.readable())));
     if *target == Target::Kubernetes {
         rows.push(("effective", format!("{}   including the platform's margin of 1.1", effective.readable())));
     }
-    rows.push(("fitted to", inputs(fit)));
-    rows.push(("evidence", evidence(fit)));
+    rows.push(("fitted to", inputs(group, fit)));
+    rows.push(("evidence", evidence(group, fit)));
     rows.push(("held out", held_out(fit)));
     rows.push(("headroom", headroom(fit)));
     for ForSize { n, limit, request } in &fitted.for_sizes {
+        let n = group.describe_n(*n);
         rows.push(("", format!("input of {n}: limit {limit}, request {request}")));
     }
     let what = if group.recorded { "record" } else { "line" };
     for outlier in fit.outliers.iter().take(5) {
         let place = group.lines.get(outlier.run).map_or_else(String::new, |line| format!("{what} {line}: "));
-        let text = format!("{place}{} for an input of {}, typical: {}", outlier.peak, outlier.n, outlier.typical);
+        let n = match &group.parameter {
+            Some(parameter) => format!("{parameter} = {}", outlier.n.0),
+            None => format!("an input of {}", outlier.n),
+        };
+        let text = format!("{place}{} for {n}, typical: {}", outlier.peak, outlier.typical);
         rows.push(("outlier", text));
     }
     if let more @ 1.. = fit.outliers.len().saturating_sub(5) {
@@ -94,15 +112,20 @@ fn one(group: &Group, fitted: &Calibration, against: Option<&FittedRule>) -> Str
     text
 }
 
+fn rule_of(group: &Group, rule: &FittedRule) -> String {
+    if group.parameter.is_some() { rule.over_a_parameter() } else { rule.readable() }
+}
+
 /// Marks a rule that was fitted to lower bounds.
 fn at_least(fit: &Fit) -> &'static str {
     if fit.lower_bound { "at least " } else { "" }
 }
 
-fn inputs(fit: &Fit) -> String {
+fn inputs(group: &Group, fit: &Fit) -> String {
     let inputs = &fit.inputs;
-    let mut text =
-        format!("{} runs, {} distinct inputs, {} to {}", inputs.runs, inputs.distinct, inputs.smallest, inputs.largest);
+    let distinct = if group.parameter.is_some() { "values" } else { "distinct inputs" };
+    let [smallest, largest] = [inputs.smallest, inputs.largest].map(|n| group.describe_n(n));
+    let mut text = format!("{} runs, {} {distinct}, {smallest} to {largest}", inputs.runs, inputs.distinct);
     if inputs.limit_reached > 0 {
         let _ = write!(text, "; {} censored (reached their limit), not used", inputs.limit_reached);
     }
@@ -115,10 +138,11 @@ fn inputs(fit: &Fit) -> String {
     text
 }
 
-fn evidence(fit: &Fit) -> String {
+fn evidence(group: &Group, fit: &Fit) -> String {
+    let unit = if group.parameter.is_some() { "n" } else { "byte of input" };
     let slope = match fit.evidence.slope {
         Some(slope) => format!(
-            "{} bytes of memory per byte of input, {} to {} with 95 % confidence",
+            "{} bytes of memory per {unit}, {} to {} with 95 % confidence",
             short(slope.estimate),
             short(slope.low),
             short(slope.high)
@@ -201,7 +225,7 @@ fn compared(group: &Group, fitted: &Calibration, against: Option<&FittedRule>) -
     let old = declared.map(|(rules, result)| ("declared", rules.words.clone(), *result));
     let other = against.zip(fitted.against.as_ref()).map(|(rule, result)| ("old", rule.readable(), *result));
     let others = fitted.fit.other_channels.iter().map(|also| format!(" or {}", also.complexity()));
-    let new = ("new", fitted.fit.rule.readable() + &others.collect::<String>(), fitted.recorded);
+    let new = ("new", rule_of(group, &fitted.fit.rule) + &others.collect::<String>(), fitted.recorded);
     let held_out = ("new, held out", String::new(), held_out_backtest(&fitted.fit, &fitted.recorded));
     let rows = old.into_iter().chain(other).chain([new, held_out]);
     let task = group.name().filter(|_| group.workflow.is_some()).unwrap_or_default();
