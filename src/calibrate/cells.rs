@@ -16,7 +16,7 @@ use crate::model::timestamp::Timestamp;
 use crate::model::units::Bytes;
 use crate::stats::{outlier, summary};
 
-use super::page_cache::{CachedPeak, excesses};
+use super::page_cache::{PageCache, excesses};
 
 pub use warning::Warning;
 
@@ -260,7 +260,7 @@ struct Run {
     /// Whether the page cache was set up for this run, so that being the first makes no difference.
     had_a_cache_of_its_own: bool,
     peak: Option<Bytes>,
-    cached: CachedPeak,
+    cache: PageCache,
     /// The part of its peak that is page cache which other runs of the cell did without.
     excess: Option<Bytes>,
     wall_us: u64,
@@ -287,7 +287,7 @@ impl Run {
             swapped: swapped.is_some_and(|bytes| bytes > Bytes::ZERO),
             had_a_cache_of_its_own: observation.cache.is_some(),
             peak,
-            cached: CachedPeak::new(observation, peak.unwrap_or_default()),
+            cache: PageCache::new(observation),
             excess: None,
             wall_us: observation.wall_us,
             waited_for_memory,
@@ -430,10 +430,14 @@ fn own_limit(observation: &Observation) -> Option<Bytes> {
 
 /// Marks the runs of a cell that peaked above the others because of page cache.
 fn find_page_cache(runs: &mut [Run]) {
-    let mut plain: Vec<&mut Run> =
-        runs.iter_mut().filter(|run| run.succeeded && !run.censored && run.peak.is_some()).collect();
-    let found = excesses(&plain.iter().map(|run| run.cached).collect::<Vec<_>>());
-    plain.iter_mut().zip(found).for_each(|(run, excess)| run.excess = excess);
+    let plain = runs.iter_mut().filter(|run| run.succeeded && !run.censored);
+    let (plain, peaks): (Vec<&mut Run>, Vec<(Bytes, PageCache)>) = plain
+        .filter_map(|run| {
+            let peak = (run.peak?, run.cache);
+            Some((run, peak))
+        })
+        .unzip();
+    plain.into_iter().zip(excesses(&peaks)).for_each(|(run, excess)| run.excess = excess);
 }
 
 /// The robust standard deviations of the peaks and of the times of a cell, as shares of their medians.

@@ -253,14 +253,18 @@ impl Grouped {
         skipped: &mut dyn FnMut(&Path, &[Unusable]),
     ) -> Result<Self, ReadError> {
         let mut groups = Groups::new(Metric::Peak, options.pool_parameters);
-        let mut group_of_record = Vec::new();
+        let mut group_of_record: Vec<u32> = Vec::new();
         for part in parts {
             let unusable = part.each(&mut |observation| group_of_record.push(groups.add(observation) as u32))?;
             if let Part::File(source) = part {
                 skipped(source.path(), &unusable);
             }
         }
-        Ok(Self { groups: groups.finish(), group_of_record })
+        let (groups, indices) = groups.finish_with_indices();
+        for index in &mut group_of_record {
+            *index = indices[*index as usize] as u32;
+        }
+        Ok(Self { groups, group_of_record })
     }
 
     /// Passes over the records again, now that the rules are known. Returns the name and a builder of each task.

@@ -83,7 +83,7 @@ enum OrderArg {
 }
 
 pub(crate) fn run(args: &BacktestArgs) -> Result<Exit, Failure> {
-    let groups = args.runs.read()?;
+    let groups = args.runs.read(None)?;
     if groups.is_empty() {
         let error = format!("not enough data: {} holds no runs", args.runs.file.display());
         return Err(Failure::new(Exit::TooLittleData, error, None));

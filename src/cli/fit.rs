@@ -44,6 +44,7 @@ Examples:
   highwater fit --emit snakemake records/     the rule in the syntax of Snakemake
   highwater fit --emit slurm --for-size 20Gi records/
                                               one amount, for systems that cannot scale
+  highwater fit --predictor n records/        the need over the parameter n of a sweep with -P n=1,2,4
   highwater fit --format json records/        form, base_bytes, coefficient, exponent and evidence
 
 Records contain input sizes by channel, mode and extension; the best predictor is used. Runs that failed, timed out or \
@@ -66,6 +67,12 @@ Exit status: 0 a rule was found, 2 invalid file, 5 too little data.";
 pub(crate) struct FitArgs {
     #[command(flatten)]
     runs: RunsArgs,
+    /// Predict the need from this parameter of a sweep, such as n of `-P n=1,2,4`, or from this input channel only.
+    ///
+    /// Values of a parameter have to be whole numbers or amounts such as 512Mi. Without inputs, a numeric parameter is
+    /// the predictor by default. A rule of the Task API cannot be written from a parameter.
+    #[arg(long, value_name = "NAME")]
+    predictor: Option<String>,
     #[command(flatten)]
     options: OptionArgs,
     /// Rule in use today, such as 'max(4Gi, 2*n)' or 4Gi [default: the rules recorded with the runs].
@@ -232,7 +239,7 @@ impl FitArgs {
 
 pub(crate) fn run(args: &FitArgs) -> Result<Exit, Failure> {
     let file = args.write.as_deref().map(|path| write::File::read(path, &args.variables)).transpose()?;
-    let groups = args.runs.read()?;
+    let groups = args.runs.read(args.predictor.as_deref())?;
     let mut results = Vec::new();
     let mut lacking = Vec::new();
     for group in &groups {
@@ -246,6 +253,9 @@ pub(crate) fn run(args: &FitArgs) -> Result<Exit, Failure> {
     }
     for (group, reason) in &lacking {
         output::say(&printable(&format!("{}: {reason}", group.name().unwrap_or_default())));
+    }
+    if args.emit.is_some() || args.write.is_some() {
+        results.iter().try_for_each(|(group, _)| refuse_parameter(group))?;
     }
     if let Some(consumer) = args.emit {
         return emitted(only_one(&results)?, consumer.consumer());
@@ -295,6 +305,14 @@ fn documented(fitted: &Calibration) -> Result<&Documented, Failure> {
     })
 }
 
+/// A rule counts files of the input.
+fn refuse_parameter(group: &Group) -> Result<(), Failure> {
+    let Some(parameter) = &group.parameter else { return Ok(()) };
+    let error = format!("a rule counts bytes of the input, so none can be written from the parameter `{parameter}`");
+    let help = "sweep over inputs, or set a fixed limit for the largest value that is used".to_owned();
+    Err(Failure::new(Exit::Usage, error, Some(help)))
+}
+
 fn only_one<'a>(results: &'a [(&Group, Calibration)]) -> Result<&'a Calibration, Failure> {
     match results {
         [(_, only)] => Ok(only),
@@ -311,7 +329,15 @@ const MORE_DATA: &str = "run the task on at least three inputs of different size
 
 fn nothing_fitted(lacking: &[(&Group, TooLittle)]) -> Failure {
     let reason = lacking.first().map_or(TooLittle::NoRuns, |(_, reason)| *reason);
-    Failure::new(Exit::TooLittleData, reason, Some(MORE_DATA.to_owned()))
+    let parameter = lacking.first().and_then(|(group, _)| group.parameter.as_ref());
+    let help = match parameter {
+        Some(name) => format!("run the task with at least three values of {name}, without reaching a limit"),
+        None if lacking.iter().any(|(group, _)| group.skipped.unsized_inputs > 0) => {
+            "sweep over inputs (--input, --size) or over a number (-P n=1,2,4): n is one of both".to_owned()
+        }
+        None => MORE_DATA.to_owned(),
+    };
+    Failure::new(Exit::TooLittleData, reason, Some(help))
 }
 
 fn json(results: &[(&Group, Calibration)]) -> Result<String, Failure> {

@@ -77,6 +77,24 @@ impl FittedRule {
         (self.coefficient > 0.0).then(|| Growth::complexity_of(self.coefficient, self.exponent))
     }
 
+    /// The rule for people where n is a parameter: `14 MiB + 3 MiB·n`. Such an n is no number of bytes that a
+    /// coefficient could be a factor of.
+    pub fn over_a_parameter(&self) -> String {
+        let growth = match self.exponent {
+            0 => return self.base_bytes.to_string(),
+            1 => "n".to_owned(),
+            exponent => format!("n^{exponent}"),
+        };
+        let growth = match self.coefficient {
+            small if small < 1024.0 => format!("{small:.3} B·{growth}"),
+            large => format!("{}·{growth}", Bytes(large as u64)),
+        };
+        match self.form {
+            Form::Sum => format!("{} + {growth}", self.base_bytes),
+            Form::Max => format!("max({}, {growth})", self.base_bytes),
+        }
+    }
+
     /// With the base in binary units, for people: `max(96 MiB, 4.04*n)`.
     pub fn readable(&self) -> String {
         let base = self.base_bytes;

@@ -58,6 +58,8 @@ pub struct Head {
     pub name: String,
     /// What the sizes measure: the name of the predictor.
     pub predictor: Option<String>,
+    /// The parameter that is n, if one is.
+    pub parameter: Option<String>,
     /// The fit, or why it failed.
     pub found: Option<Result<Found, String>>,
     /// What the rule's n measures, if not the same as the sizes.
@@ -233,14 +235,17 @@ impl Builder {
             let of_run = |index: &usize| self.kept.binary_search_by_key(index, |(index, _)| *index).ok();
             found.outliers = self.outliers.values().filter_map(of_run).collect();
         }
-        let Head { name, predictor, found, .. } = self.head;
+        let Head { name, predictor, parameter, found, .. } = self.head;
         let (found, not_fitted) = match found {
             Some(Ok(found)) => (Some(found), None),
             Some(Err(reason)) => (None, Some(reason)),
             None => (None, None),
         };
         let fitted = found.map(|found| Fitted {
-            words: format!("{}{}", if found.lower_bound { "at least " } else { "" }, found.rule.readable()),
+            words: {
+                let words = if parameter.is_some() { found.rule.over_a_parameter() } else { found.rule.readable() };
+                format!("{}{words}", if found.lower_bound { "at least " } else { "" })
+            },
             score: self.by_fitted.finish(),
             found,
         });
@@ -255,6 +260,7 @@ impl Builder {
             advice: Vec::new(),
             provenance: self.origin.finish(),
             predictor,
+            parameter,
             rule_in_use: self.in_use.finish(),
             fitted,
             not_fitted,

@@ -7,7 +7,9 @@ use super::words::{count, percent, times};
 
 /// A case and its parameters.
 pub(crate) fn case(case: &str, parameters: &BTreeMap<String, String>) -> String {
-    parameters.iter().fold(case.to_owned(), |text, (name, value)| format!("{text}, {name}={value}"))
+    let parameters = parameters.iter().map(|(name, value)| format!("{name}={value}"));
+    let case = Some(case.to_owned()).filter(|case| !case.is_empty());
+    case.into_iter().chain(parameters).collect::<Vec<_>>().join(", ")
 }
 
 /// The evidence for the fitted rule.
@@ -20,9 +22,21 @@ pub(crate) fn evidence(task: &TaskReport) -> Vec<(&'static str, String)> {
     let predictor = task.predictor.as_deref().unwrap_or("the size of the input");
     let mut evidence = vec![
         ("n", predictor.to_owned()),
-        ("request", format!("{} (the need of a typical run)", found.typical.readable())),
-        ("reach", reach(found)),
-        ("fitted to", format!("{} distinct sizes, {} to {}", found.inputs, found.smallest, found.largest)),
+        match task.parameter {
+            Some(_) => ("need", format!("{} (of a typical run)", found.typical.over_a_parameter())),
+            None => ("request", format!("{} (the need of a typical run)", found.typical.readable())),
+        },
+        ("reach", reach(task, found)),
+        (
+            "fitted to",
+            format!(
+                "{} distinct {}, {} to {}",
+                found.inputs,
+                if task.parameter.is_some() { "values" } else { "sizes" },
+                task.describe_n(found.smallest),
+                task.describe_n(found.largest)
+            ),
+        ),
         (
             "held out",
             format!(
@@ -62,14 +76,12 @@ pub(crate) fn evidence(task: &TaskReport) -> Vec<(&'static str, String)> {
     evidence
 }
 
-fn reach(found: &Found) -> String {
-    match found.enough_for {
-        None => "unknown".to_owned(),
-        Some(size) if size > found.largest => {
-            format!("enough for inputs up to {size}; the largest measured has {}", found.largest)
-        }
-        Some(size) => format!("enough for inputs up to {size}"),
-    }
+fn reach(task: &TaskReport, found: &Found) -> String {
+    let what = if task.parameter.is_some() { "values" } else { "inputs" };
+    let Some(size) = found.enough_for else { return "unknown".to_owned() };
+    let measured =
+        (size > found.largest).then(|| format!("; the largest measured is {}", task.describe_n(found.largest)));
+    format!("enough for {what} up to {}{}", task.describe_n(size), measured.unwrap_or_default())
 }
 
 /// The warnings of a task as text.

@@ -48,6 +48,9 @@ pub struct TaskReport {
     pub provenance: Provenance,
     /// The predictor n, which is what the rule counts; `null` if inputs have no known size.
     pub predictor: Option<String>,
+    /// The parameter that is n, instead of the size of the input: sizes are its values then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameter: Option<String>,
     /// The rule that the task declares; `null` if none.
     pub rule_in_use: Option<RuleInUse>,
     /// The rule fitted to the runs.
@@ -112,6 +115,16 @@ impl Totals {
             self.plain.add(run.peak);
         } else if run.is_lower_bound() {
             self.lower_bounds.add(run.peak);
+        }
+    }
+}
+
+impl TaskReport {
+    /// A value of n for people: bytes, or the value of the parameter.
+    pub(crate) fn describe_n(&self, n: Bytes) -> String {
+        match &self.parameter {
+            Some(name) => format!("{name} = {}", n.0),
+            None => n.to_string(),
         }
     }
 }

@@ -121,6 +121,79 @@ fn a_rule_is_fitted_to_records_and_compared_with_the_declared_one() {
     assert!(fit["declared"]["waste_gbh"].as_f64() > fit["recorded"]["waste_gbh"].as_f64(), "{fit}");
 }
 
+/// A run of a plain command with these parameters.
+pub(crate) fn run_with(parameters: Value, peak: u64) -> Value {
+    let key = parameters.to_string();
+    let mut run = with(run(0, peak), "sweep", json!({"cell": key, "case": "", "run": 1, "parameters": parameters}));
+    run.as_object_mut().unwrap().remove("inputs");
+    run
+}
+
+/// Peaks of 10 MB and 3 MB for each n, with another parameter.
+fn over_n(mode: &'static str) -> impl Iterator<Item = Value> {
+    [1, 2, 4, 8, 16, 32]
+        .into_iter()
+        .map(move |n: u64| run_with(json!({"mode": mode, "n": n.to_string()}), 10_000_000 + 3_000_000 * n))
+}
+
+#[test]
+fn the_need_is_fitted_over_a_parameter() {
+    let records = Records::new(over_n("fast"));
+    let (status, stdout, stderr) = records.fit(&["--predictor", "n"]);
+    assert_eq!((status, stderr.as_str()), (0, ""));
+    insta::assert_snapshot!(stdout);
+    let fit = records.json(&["--predictor", "n"]);
+    assert_eq!((&fit["predictor"], &fit["form"], &fit["exponent"]), (&json!("parameter n"), &json!("sum"), &json!(1)));
+    assert!((fit["request"]["coefficient"].as_f64().unwrap() / 3e6 - 1.0).abs() < 0.02, "{fit}");
+    assert_eq!(records.json(&[]), fit, "it is the only number that a command without inputs has");
+}
+
+#[test]
+fn a_sweep_over_a_parameter_has_one_report_and_one_plot_over_it() {
+    let records = Records::new(over_n("fast"));
+    let (status, stdout, stderr) = records.highwater(&["report", "runs.jsonl", "--format", "json"]);
+    assert_eq!((status, stderr.as_str()), (0, ""));
+    let report: Value = serde_json::from_str(&stdout).unwrap();
+    let [task] = report["tasks"].as_array().unwrap().as_slice() else { panic!("{report}") };
+    let sizes: Vec<u64> = task["cells"].as_array().unwrap().iter().filter_map(|cell| cell["n"].as_u64()).collect();
+    assert_eq!((&task["parameter"], sizes), (&json!("n"), vec![1, 2, 4, 8, 16, 32]));
+    let (status, _, stderr) = records.highwater(&["report", "runs.jsonl", "--plots", "plots", "-o", "r.json"]);
+    assert_eq!(status, 0, "{stderr}");
+    let plot = std::fs::read_to_string(records.path("plots/peaks.svg")).unwrap();
+    assert!(plot.contains("Peak of segment [mode=fast] by n") && plot.contains("for n = 1 to"), "{plot}");
+}
+
+#[test]
+fn other_parameters_make_other_tasks_unless_they_are_pooled() {
+    let records = Records::new(over_n("fast").chain(over_n("slow")));
+    assert_eq!(records.json(&["--predictor", "n"]).as_array().map(Vec::len), Some(2));
+    assert_eq!(records.json(&["--predictor", "n", "--pool-parameters"])["inputs"]["runs"], 12);
+}
+
+#[test]
+fn a_predictor_has_to_be_known_and_a_number() {
+    let records = Records::new(over_n("fast"));
+    let refused = |arguments: &[&str]| {
+        let (status, _, stderr) = records.fit(arguments);
+        assert_eq!(status, 2, "{stderr}");
+        stderr
+    };
+    assert!(refused(&["--predictor", "m"]).contains("no parameter or input channel `m`, expected one of `mode`, `n`"));
+    assert!(refused(&["--predictor", "mode"]).contains("the parameter `mode` is `fast` in some runs"));
+    for more in [&["--emit", "docker"][..], &["--emit", "task-api"]] {
+        let stderr = refused(&[&["--predictor", "n"], more].concat());
+        assert!(stderr.contains("none can be written from the parameter `n`"), "{stderr}");
+    }
+}
+
+#[test]
+fn a_channel_is_a_predictor_too() {
+    let channels =
+        |n: u64| json!([{"channel": "scans", "all": sizes(1, n, 1)}, {"channel": "atlas", "all": sizes(1, 7 * n, 1)}]);
+    let records = Records::new(growing(1.8).map(|(n, peak)| with(run(n, peak), "inputs", channels(n))));
+    assert_eq!(records.json(&["--predictor", "atlas"])["predictor"], "sum of atlas");
+}
+
 #[test]
 fn page_cache_of_a_cold_start_is_not_needed() {
     let with_file = |n: u64, peak: u64, file: u64| {

@@ -146,7 +146,7 @@ pub fn calibrate(group: &Group, options: &CalibrationOptions<'_>) -> Result<Cali
         effective: target.effective(found.rule),
         complexity: found.rule.complexity().filter(|_| !whole),
         scale_factor: whole.then_some(found.rule.coefficient as i64).filter(|factor| *factor > 0),
-        documented: written.documented(options.dialect, Some(set_aside(&found))),
+        documented: written.documented(options.dialect, Some(set_aside(&found))).filter(|_| group.parameter.is_none()),
         recorded: tried(found.rule, &found.other_channels),
         against: options.against.map(|old| tried(old, &[])),
         declared: group.declared.as_ref().and_then(|declared| as_declared(group, declared, target)),

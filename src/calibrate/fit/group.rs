@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::model::fit::{Censoring, Measure, RunTable, SizedRun};
+use crate::model::fit::{Censoring, Form, Measure, RunTable, SizedRun};
 use crate::model::rule::Dialect;
 use crate::model::units::Bytes;
 
-use super::{FEWEST_INPUTS, Warning};
+use super::{FEWEST_INPUTS, FitOptions, MoreSizes, Warning};
 
 /// The runs of one task, with one choice of parameters.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -19,6 +19,8 @@ pub struct Group {
     pub task: Option<String>,
     /// The parameters of the sweep.
     pub parameters: BTreeMap<String, String>,
+    /// The parameter that is n in the rule, instead of the size of the input.
+    pub parameter: Option<String>,
     /// The runs.
     pub table: RunTable,
     /// The measure of each predictor of the table.
@@ -36,6 +38,32 @@ pub struct Group {
 }
 
 impl Group {
+    /// The options for its fit: where a parameter predicts the need, no platform takes the rule, so that it describes the
+    /// need by a sum.
+    pub(super) fn fit_options(&self, options: &FitOptions) -> FitOptions {
+        let form = if self.parameter.is_some() { Form::Sum } else { options.form };
+        FitOptions { form, ..*options }
+    }
+
+    /// A value of n for people: bytes, or the value of the parameter.
+    pub fn describe_n(&self, n: Bytes) -> String {
+        if self.parameter.is_some() { n.0.to_string() } else { n.to_string() }
+    }
+
+    /// A warning for people, with values of the parameter instead of sizes.
+    pub fn describe_warning(&self, warning: &Warning) -> String {
+        match (&self.parameter, warning) {
+            (Some(name), Warning::FewInputs { measure: Some(MoreSizes { sizes, from, to }), .. }) => format!(
+                "few values: measure {sizes} more of {name} between {} and {} before relying on the result",
+                from.0, to.0
+            ),
+            (Some(name), Warning::Extrapolated { n, .. } | Warning::NotEnough { n, .. }) => {
+                format!("{name} = {} was not measured; the result is extrapolated", n.0)
+            }
+            _ => warning.to_string(),
+        }
+    }
+
     /// The runs with lower bounds as points, if too few peaks are exact to fit a rule: the fitted rule is a lower bound
     /// then. `None` if there are enough, and lower bounds only push the rule up.
     pub(super) fn lower_bounds_as_points(&self) -> Option<RunTable> {

@@ -30,6 +30,7 @@ const MOST_ROUNDS: usize = 8;
 /// # Errors
 /// If the evidence is insufficient, as for [`fit`].
 pub fn fit_group(group: &Group, options: &FitOptions) -> Result<Fit, TooLittle> {
+    let options = &group.fit_options(options);
     let fit = |group: &Group| {
         let single = fit(&group.table, options)?;
         Ok(joint(group, options, &single).unwrap_or(single))
@@ -45,6 +46,7 @@ pub fn fit_group(group: &Group, options: &FitOptions) -> Result<Fit, TooLittle> 
 /// # Errors
 /// If the evidence is insufficient, as for [`fit`].
 pub fn fit_single(group: &Group, options: &FitOptions) -> Result<Fit, TooLittle> {
+    let options = &group.fit_options(options);
     match group.lower_bounds_as_points() {
         Some(table) => fit(&table, options).map(|found| found.into_lower_bound(group)),
         None => fit(&group.table, options),
@@ -385,7 +387,9 @@ fn assembled(group: &Group, runs: &[Run], single: &Fit, best: &HeldOutResult, ga
     fit.headroom = headroom::from_counts(runs.len(), exceeded.count(), best.terms.len() + 1, &best.predictions, factor);
     // The others were determined with one channel only.
     fit.outliers.clear();
-    fit.warnings.retain(|warning| !matches!(warning, Warning::FewInputs { .. } | Warning::RiseTogether { .. }));
+    fit.warnings.retain(|warning| {
+        !matches!(warning, Warning::FewInputs { .. } | Warning::RiseTogether { .. } | Warning::MoreFailures { .. })
+    });
     let more_needed = fit.headroom.more_needed;
     fit.warnings.extend((more_needed > 0).then_some(Warning::FewInputs { more_needed, measure: None }));
     fit

@@ -9,12 +9,13 @@ use crate::model::observation::{Exactness, Observation, Outcome};
 use crate::model::prediction::{ChannelPrediction, ChannelSize, Decider, Prediction, Sizes};
 use crate::model::reading::Reading;
 use crate::model::rule::RuleType;
+use crate::model::scalar::amount;
 use crate::model::task::ChannelKind;
 use crate::model::units::Bytes;
 
 use super::Warning;
 use super::group::{Declared, Group, SkippedRuns};
-use crate::calibrate::page_cache::{CachedPeak, excesses};
+use crate::calibrate::page_cache::{PageCache, excesses};
 use inputs::{Input, Inputs};
 
 /// The quantity to fit.
@@ -44,6 +45,12 @@ pub fn groups<'a>(observations: impl IntoIterator<Item = &'a Observation>, metri
 pub struct Groups {
     metric: Metric,
     pooled: bool,
+    /// The parameter or channel to predict the need from.
+    predictor: Option<String>,
+    /// The parameters and channels of all records.
+    known: BTreeSet<String>,
+    /// A value of the parameter that is not a number.
+    not_a_number: Option<String>,
     records: u64,
     tasks: Vec<TaskRuns>,
     /// The index in `tasks` by name and parameters.
@@ -53,7 +60,23 @@ pub struct Groups {
 impl Groups {
     /// Creates an empty collection.
     pub fn new(metric: Metric, pooled: bool) -> Self {
-        Self { metric, pooled, records: 0, tasks: Vec::new(), by_key: HashMap::new() }
+        Self {
+            metric,
+            pooled,
+            predictor: None,
+            known: BTreeSet::new(),
+            not_a_number: None,
+            records: 0,
+            tasks: Vec::new(),
+            by_key: HashMap::new(),
+        }
+    }
+
+    /// Predicts the need from a parameter or an input channel of this name, if one is given. Without it, a numeric
+    /// parameter is the predictor of runs without inputs.
+    #[must_use]
+    pub fn with_predictor(self, name: Option<String>) -> Self {
+        Self { predictor: name, ..self }
     }
 
     /// Adds the next record, and returns the index of its group in the result.
@@ -62,8 +85,22 @@ impl Groups {
         let subject = &observation.subject;
         // The name of the task, or the program if it has none.
         let name = subject.name.clone().or_else(|| subject.command.first().cloned());
-        let parameters = observation.sweep.as_ref().map(|sweep| sweep.parameters.clone()).filter(|_| !self.pooled);
-        let key = (name, parameters.unwrap_or_default());
+        let all = observation.sweep.as_ref().map(|sweep| &sweep.parameters);
+        let value = self.predictor.as_ref().and_then(|predictor| all?.get(predictor));
+        let n = value.and_then(|value| amount(value).ok());
+        if let Some(value) = value.filter(|_| n.is_none()) {
+            self.not_a_number.get_or_insert_with(|| value.clone());
+        }
+        if self.predictor.is_some() {
+            let channels = channels(observation).into_iter().map(|(channel, _)| channel);
+            let names = all.into_iter().flatten().map(|(name, _)| name.as_str()).chain(channels);
+            names.for_each(|name| insert(&mut self.known, name));
+        }
+        let mut parameters = all.filter(|_| !self.pooled).cloned().unwrap_or_default();
+        if let Some(predictor) = self.predictor.as_ref().filter(|_| value.is_some()) {
+            parameters.remove(predictor);
+        }
+        let key = (name, parameters);
         let index = match self.by_key.get(&key) {
             Some(index) => *index,
             None => {
@@ -73,14 +110,133 @@ impl Groups {
                 self.tasks.len() - 1
             }
         };
-        self.tasks[index].add(self.records, observation, self.metric);
+        let task = &mut self.tasks[index];
+        if value.is_some() {
+            task.parameter.clone_from(&self.predictor);
+        }
+        task.add(self.records, observation, self.metric, n);
         index
+    }
+
+    /// Checks the name of the predictor.
+    ///
+    /// # Errors
+    /// There is no such parameter or channel, or the parameter is not always a number.
+    pub fn check_predictor(&self) -> Result<(), PredictorError> {
+        let Some(name) = self.predictor.clone() else { return Ok(()) };
+        if let Some(value) = self.not_a_number.clone() {
+            return Err(PredictorError::NotANumber { name, value });
+        }
+        if self.records > 0 && !self.known.contains(&name) {
+            return Err(PredictorError::Unknown { name, known: self.known.iter().cloned().collect() });
+        }
+        Ok(())
     }
 
     /// The runs of each task.
     pub fn finish(self) -> Vec<Group> {
-        self.tasks.into_iter().map(TaskRuns::group).collect()
+        self.finish_with_indices().0
     }
+
+    /// The runs of each task, and the index in them of each index that [`Self::add`] returned.
+    pub fn finish_with_indices(mut self) -> (Vec<Group>, Vec<usize>) {
+        let indices = self.merge_by_parameter();
+        let channel = self.predictor;
+        (self.tasks.into_iter().map(|task| task.group(channel.as_deref())).collect(), indices)
+    }
+
+    /// Makes one task of those without inputs that differ in a numeric parameter only. Returns where each went.
+    fn merge_by_parameter(&mut self) -> Vec<usize> {
+        let mut by_name: BTreeMap<Option<String>, Vec<usize>> = BTreeMap::new();
+        for (index, task) in self.tasks.iter().enumerate().filter(|(_, task)| task.is_of_parameters()) {
+            by_name.entry(task.name.clone()).or_default().push(index);
+        }
+        // The index of the task that each task joins.
+        let mut joins: Vec<usize> = (0..self.tasks.len()).collect();
+        for members in by_name.values() {
+            let of_members = || members.iter().map(|index| &self.tasks[*index].parameters);
+            let Some(name) = numeric(&of_members().collect::<Vec<_>>()) else { continue };
+            let mut first: HashMap<BTreeMap<String, String>, usize> = HashMap::new();
+            for index in members {
+                let task = &mut self.tasks[*index];
+                let n = task.parameters.remove(&name).and_then(|value| amount(&value).ok());
+                task.parameter = Some(name.clone());
+                task.runs.append(&mut task.without_input);
+                task.runs.iter_mut().for_each(|run| run.n = n);
+                task.skipped.unsized_inputs = 0;
+                joins[*index] = *first.entry(task.parameters.clone()).or_insert(*index);
+            }
+        }
+        self.join(&joins)
+    }
+
+    /// Joins tasks; returns the new index of each.
+    fn join(&mut self, joins: &[usize]) -> Vec<usize> {
+        let mut new = vec![0; joins.len()];
+        let mut kept: Vec<TaskRuns> = Vec::new();
+        for (index, task) in std::mem::take(&mut self.tasks).into_iter().enumerate() {
+            if joins[index] == index {
+                new[index] = kept.len();
+                kept.push(task);
+            } else {
+                new[index] = new[joins[index]];
+                kept[new[index]].join(task);
+            }
+        }
+        self.tasks = kept;
+        new
+    }
+}
+
+/// The predictor cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PredictorError {
+    /// The records have neither a parameter nor a channel of this name.
+    #[error("no parameter or input channel `{name}`, {}", expected(known))]
+    Unknown {
+        /// The name.
+        name: String,
+        /// The names that the records have.
+        known: Vec<String>,
+    },
+    /// A parameter has other values than numbers.
+    #[error(
+        "the parameter `{name}` is `{value}` in some runs, expected whole numbers or amounts such as 8 or 512Mi in all"
+    )]
+    NotANumber {
+        /// The name.
+        name: String,
+        /// The first value that is none.
+        value: String,
+    },
+}
+
+fn expected(known: &[String]) -> String {
+    if known.is_empty() {
+        "the records have none".to_owned()
+    } else {
+        format!("expected one of `{}`", known.join("`, `"))
+    }
+}
+
+fn insert(known: &mut BTreeSet<String>, name: &str) {
+    if !known.contains(name) {
+        known.insert(name.to_owned());
+    }
+}
+
+/// The parameter with the most values, if all of them are numbers. All of these choices have the same parameters.
+fn numeric(choices: &[&BTreeMap<String, String>]) -> Option<String> {
+    let first = choices.first()?;
+    if choices.iter().any(|choice| !choice.keys().eq(first.keys())) {
+        return None;
+    }
+    let values =
+        |name: &String| choices.iter().map(|choice| amount(choice.get(name)?).ok()).collect::<Option<BTreeSet<_>>>();
+    let counted = first.keys().filter_map(|name| Some((values(name)?.len(), name)));
+    // Of several with as many values, the first.
+    let most = counted.filter(|(count, _)| *count > 1).rev().max_by_key(|(count, _)| *count)?;
+    Some(most.1.clone())
 }
 
 /// What a run shows about the need.
@@ -94,9 +250,11 @@ struct Need {
 struct TaskRuns {
     name: Option<String>,
     parameters: BTreeMap<String, String>,
+    /// The parameter that predicts the need, instead of the input.
+    parameter: Option<String>,
     runs: Vec<Run>,
-    /// The record of each run, counted from 1.
-    lines: Vec<u64>,
+    /// Runs whose inputs have no known size, in case a parameter predicts the need.
+    without_input: Vec<Run>,
     inputs: Inputs,
     /// The index of each cell of a sweep, and of each input of other runs.
     cells: HashMap<Repeated, u32>,
@@ -114,12 +272,16 @@ struct TaskRuns {
 
 #[derive(Clone, Copy, Debug)]
 struct Run {
+    /// The record, counted from 1.
+    line: u64,
     peak: Bytes,
     wall_us: u64,
     input: Input,
+    /// The value of the parameter that predicts the need.
+    n: Option<Bytes>,
     censoring: Censoring,
     cell: u32,
-    cached: CachedPeak,
+    cache: PageCache,
 }
 
 /// What repeats have in common.
@@ -130,14 +292,23 @@ enum Repeated {
 }
 
 impl TaskRuns {
-    fn add(&mut self, line: u64, observation: &Observation, metric: Metric) {
+    /// Adds a record; `n` is the value of the parameter that predicts the need, if one does.
+    fn add(&mut self, line: u64, observation: &Observation, metric: Metric, n: Option<Bytes>) {
         let need = match metric {
             Metric::Peak => need(observation),
             Metric::Floor => floor(observation),
         };
         let count = match need {
-            Ok(_) if channels(observation).is_empty() => &mut self.skipped.unsized_inputs,
-            Ok(need) => return self.keep(line, observation, &need),
+            Ok(need) if n.is_some() || !channels(observation).is_empty() => {
+                return self.keep(line, observation, &need, n);
+            }
+            Ok(need) => {
+                if !self.parameters.is_empty() {
+                    let run = self.run(line, observation, &need, None);
+                    self.without_input.push(run);
+                }
+                &mut self.skipped.unsized_inputs
+            }
             Err(SkipReason::Failed) => &mut self.skipped.failed,
             Err(SkipReason::TimedOut) => &mut self.skipped.timed_out,
             Err(SkipReason::Interrupted) => &mut self.skipped.interrupted,
@@ -147,7 +318,7 @@ impl TaskRuns {
         *count += 1;
     }
 
-    fn keep(&mut self, line: u64, observation: &Observation, need: &Need) {
+    fn run(&mut self, line: u64, observation: &Observation, need: &Need, n: Option<Bytes>) -> Run {
         let input = self.inputs.add(observation);
         let Need { peak, censoring } = *need;
         let repeated = match &observation.sweep {
@@ -156,9 +327,13 @@ impl TaskRuns {
         };
         let next = self.cells.len() as u32;
         let cell = *self.cells.entry(repeated).or_insert(next);
-        let cached = CachedPeak::new(observation, peak);
-        self.runs.push(Run { peak, wall_us: observation.wall_us, input, censoring, cell, cached });
-        self.lines.push(line);
+        let cache = PageCache::new(observation);
+        Run { line, peak, wall_us: observation.wall_us, input, n, censoring, cell, cache }
+    }
+
+    fn keep(&mut self, line: u64, observation: &Observation, need: &Need, n: Option<Bytes>) {
+        let run = self.run(line, observation, need, n);
+        self.runs.push(run);
         self.synthetic += usize::from(observation.sweep.as_ref().is_some_and(|sweep| sweep.synthetic));
         if let Some(image) = observation.container.as_ref().and_then(|container| container.image_id.as_ref())
             && !self.images.contains(image)
@@ -192,21 +367,50 @@ impl TaskRuns {
         }
         let mut excess = vec![None; self.runs.len()];
         for places in by_cell.iter().filter(|places| places.len() > 1) {
-            let repeats: Vec<CachedPeak> = places.iter().map(|place| self.runs[*place].cached).collect();
+            let repeats = places.iter().map(|place| (self.runs[*place].peak, self.runs[*place].cache));
+            let repeats: Vec<(Bytes, PageCache)> = repeats.collect();
             places.iter().zip(excesses(&repeats)).for_each(|(place, bytes)| excess[*place] = bytes);
         }
         let most = excess.iter().copied().flatten().max()?;
         let kept = |place: usize| excess[place].is_none();
         retain(&mut self.runs, kept);
-        retain(&mut self.lines, kept);
         retain(&mut self.docker, kept);
         retain(&mut self.kubernetes, kept);
         Some(Warning::PageCache { runs: excess.iter().flatten().count(), most })
     }
 
-    fn group(mut self) -> Group {
+    /// Whether it has no run with an input of known size, but parameters.
+    fn is_of_parameters(&self) -> bool {
+        self.runs.is_empty() && !self.without_input.is_empty()
+    }
+
+    /// Adds the runs of another choice of the parameter that predicts the need.
+    fn join(&mut self, other: Self) {
+        let mut cells = vec![0; other.cells.len()];
+        for (repeated, index) in other.cells {
+            let next = self.cells.len() as u32;
+            cells[index as usize] = *self.cells.entry(repeated).or_insert(next);
+        }
+        self.runs.extend(other.runs.into_iter().map(|run| Run { cell: cells[run.cell as usize], ..run }));
+        self.runs.sort_unstable_by_key(|run| run.line);
+        let SkippedRuns { failed, timed_out, interrupted, unmeasured, unsized_inputs, without_floor } = other.skipped;
+        self.skipped.failed += failed;
+        self.skipped.timed_out += timed_out;
+        self.skipped.interrupted += interrupted;
+        self.skipped.unmeasured += unmeasured;
+        self.skipped.unsized_inputs += unsized_inputs;
+        self.skipped.without_floor += without_floor;
+        self.images.extend(other.images);
+    }
+
+    /// The runs of the task; `predictor` names a channel unless it is the parameter.
+    fn group(mut self, predictor: Option<&str>) -> Group {
+        if let Some(name) = self.parameter.take() {
+            return self.group_by_parameter(name);
+        }
         let cached = self.remove_cached();
-        let measures = self.inputs.measures(self.runs.iter().map(|run| run.input));
+        let mut measures = self.inputs.measures(self.runs.iter().map(|run| run.input));
+        measures.retain(|(measure, _)| predictor.is_none() || measure.channel.as_deref() == predictor);
         let runs = self.runs.iter().map(|run| SizedRun {
             sizes: measures.iter().map(|(_, sources)| self.inputs.value(run.input, sources)).collect(),
             peak: run.peak,
@@ -222,13 +426,43 @@ impl TaskRuns {
         let mut group = Group {
             task: self.name,
             parameters: self.parameters,
+            parameter: None,
             table: RunTable { predictors: measures.iter().map(Measure::to_string).collect(), runs },
             measures,
-            lines: self.lines,
+            lines: self.runs.iter().map(|run| run.line).collect(),
             recorded: true,
             declared,
             skipped: self.skipped,
             warnings,
+            workflow: None,
+        };
+        group.warn_of_lower_bounds();
+        group
+    }
+
+    fn group_by_parameter(mut self, name: String) -> Group {
+        let all = self.runs.len();
+        (self.docker, self.kubernetes) = (Vec::new(), Vec::new());
+        self.runs.retain(|run| run.n.is_some());
+        self.skipped.unsized_inputs += all - self.runs.len();
+        let cached = self.remove_cached();
+        let runs = self.runs.iter().map(|run| SizedRun {
+            sizes: run.n.into_iter().collect(),
+            peak: run.peak,
+            censoring: run.censoring,
+            wall_seconds: Some(run.wall_us as f64 / 1e6),
+        });
+        let mut group = Group {
+            task: self.name,
+            parameters: self.parameters,
+            table: RunTable { predictors: vec![format!("parameter {name}")], runs: runs.collect() },
+            parameter: Some(name),
+            measures: Vec::new(),
+            lines: self.runs.iter().map(|run| run.line).collect(),
+            recorded: true,
+            declared: None,
+            skipped: self.skipped,
+            warnings: cached.into_iter().collect(),
             workflow: None,
         };
         group.warn_of_lower_bounds();

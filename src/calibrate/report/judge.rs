@@ -45,7 +45,8 @@ pub(super) fn judge(group: &Group, options: &FitOptions, counted: &Counted) -> J
         }
         Err(reason) => Err(reason.to_string()),
     };
-    let head = Head { name, predictor, found: Some(found), other_measure };
+    let parameter = group.parameter.clone();
+    let head = Head { name, predictor, parameter, found: Some(found), other_measure };
     Judgement { head, column, measure, outliers }
 }
 

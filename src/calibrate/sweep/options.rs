@@ -84,7 +84,7 @@ pub struct SweepOptions {
     /// The number of items of each subset.
     pub items: Vec<Count>,
     /// Which items come first.
-    pub pick: Pick,
+    pub pick: Option<Pick>,
     /// Multiples of the number of items.
     pub grow: Vec<f64>,
     /// Sizes of files to create, in bytes.
@@ -154,7 +154,7 @@ impl SweepOptions {
             keep_outputs: false,
             input: Vec::new(),
             items: Vec::new(),
-            pick: Pick::First,
+            pick: None,
             grow: Vec::new(),
             size: Vec::new(),
             staging: None,
@@ -250,7 +250,7 @@ impl SweepOptions {
             keep_outputs: read.flag("keep-outputs")?,
             input: read.list("input")?,
             items: read.each("items", str::parse::<Count>)?,
-            pick: read.parsed("pick", str::parse::<Pick>)?.unwrap_or(self.pick),
+            pick: read.parsed("pick", str::parse::<Pick>)?.or(self.pick),
             grow: read.each("grow", argument::growth)?,
             size: read.each("size", scalar::amount)?,
             staging: read.path("staging")?,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::plan::{
-    Conditions, GridError, Identity, InputSource, Order, Parameter, Plan, PlanCell, SCHEMA_VERSION, combinations,
+    Conditions, GridError, Identity, InputSource, Order, Parameter, Pick, Plan, PlanCell, SCHEMA_VERSION, combinations,
 };
 use crate::model::scalar::number;
 use crate::model::units::Bytes;
@@ -17,10 +17,15 @@ use crate::tree::Options;
 use super::executor::{PlannedCell, listings};
 use super::options::SweepOptions;
 use super::subject::Subject;
-use super::{CaseError, CaseInput, Forecast, ForecastCell, InputCase, PastRun, Schedule, Variation, cases};
+use super::{
+    CaseError, CaseInput, Forecast, ForecastCell, InputCase, InputDirectories, PastRun, Schedule, Variation, cases,
+};
 use crate::calibrate::failure::{Category, Failure};
 use crate::calibrate::feedback::Feedback;
 use crate::calibrate::workload::settings::Settings;
+
+/// Of fewer cases nothing is fitted.
+const FEWEST_CASES: usize = 3;
 
 /// The plan, and its cells with everything that their runs need.
 pub(super) struct Planned {
@@ -52,9 +57,18 @@ pub(super) fn plan(
     let given = subject.given(&options.input, !options.size.is_empty())?;
     let progress = |progress| feedback.reading(Some(progress));
     let reading = Options { progress: feedback.shows_reading().then_some(&progress), ..Options::default() };
-    let cases = cases(&given, &variations(options), options.pick, &reading).map_err(no_cases);
+    let cases = picked_cases(&given, options, &reading);
     feedback.reading(None);
-    let cases = cases?;
+    let cases = cases.map_err(no_cases)?;
+    if rise_together(&cases) {
+        let or_spread =
+            if options.pick.is_some_and(|pick| pick != Pick::Spread) { ", or use --pick spread" } else { "" };
+        feedback.note(&format!(
+            "the number of files, their total size and the largest file rise together from case to case, so the runs \
+             cannot show which of them the memory follows; add inputs in which they differ, such as a few large \
+             files{or_spread}"
+        ));
+    }
     let task = subject.planned();
     let input_access = options.spec.input_access.in_key();
     let conditions =
@@ -79,6 +93,38 @@ pub(super) fn plan(
     let planned = cells.iter().map(|cell| cell.planned.clone()).collect();
     let folders = given.into_iter().flat_map(|given| given.directories).collect();
     Ok(Planned { folders, plan: Plan { schema_version: SCHEMA_VERSION, task, sweep, cells: planned }, cells })
+}
+
+/// The cases; unless the user chose the items, such that the measures of the input do not rise together.
+fn picked_cases(
+    inputs: &[InputDirectories],
+    options: &SweepOptions,
+    reading: &Options<'_>,
+) -> Result<Vec<InputCase>, CaseError> {
+    let of_pick = |pick| cases(inputs, &variations(options), pick, reading);
+    let first = of_pick(options.pick.unwrap_or_default())?;
+    if options.pick.is_some() || !rise_together(&first) {
+        return Ok(first);
+    }
+    let spread = of_pick(Pick::Spread)?;
+    Ok(if rise_together(&spread) { first } else { spread })
+}
+
+/// Whether the number of files, their total size and the largest one rise together in all cases. The same is true of
+/// single files, among which there is nothing to tell apart.
+fn rise_together(cases: &[InputCase]) -> bool {
+    let measures = |case: &InputCase| {
+        let files = || case.inputs.iter().flat_map(|input| input.listing.files.values().copied());
+        (files().sum::<Bytes>(), files().count(), files().max().unwrap_or_default())
+    };
+    let mut all: Vec<(Bytes, usize, Bytes)> = cases.iter().map(measures).collect();
+    all.sort_unstable();
+    all.dedup();
+    all.len() >= FEWEST_CASES
+        && all.windows(2).all(|pair| {
+            let (a, b) = (pair[0], pair[1]);
+            a.0 < b.0 && a.1 < b.1 && a.2 < b.2
+        })
 }
 
 fn parameters(options: &SweepOptions) -> Vec<Parameter> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use highwater::calibrate::failure::Failed;
-use highwater::calibrate::fit::{Group, Groups, Metric, group_records, parse_csv};
+use highwater::calibrate::fit::{Group, Groups, Metric, parse_csv};
 use highwater::model::byte_order_mark;
 use highwater::model::problem::{Flawed, Problem};
 use highwater::model::timestamp::Timestamp;
@@ -41,13 +41,13 @@ enum OnArg {
 }
 
 impl RunsArgs {
-    /// Reads the runs, grouped by task, and reports skipped ones.
-    pub(crate) fn read(&self) -> Result<Vec<Group>, Failure> {
+    /// Reads the runs, grouped by task, and reports skipped ones. `predictor` names a parameter or a channel.
+    pub(crate) fn read(&self, predictor: Option<&str>) -> Result<Vec<Group>, Failure> {
         let metric = match self.on {
             OnArg::Peak => Metric::Peak,
             OnArg::Floor => Metric::Floor,
         };
-        let groups = read(&self.file, metric, self.pool_parameters)?;
+        let groups = self.groups(metric, predictor)?;
         let groups = match &self.task {
             Some(wanted) => named(groups, wanted)?,
             None => groups,
@@ -70,6 +70,42 @@ impl RunsArgs {
         }
         Ok(groups)
     }
+
+    fn groups(&self, metric: Metric, predictor: Option<&str>) -> Result<Vec<Group>, Failure> {
+        let path = self.file.as_path();
+        let is_stdin = path.as_os_str() == "-";
+        let mut groups = Groups::new(metric, self.pool_parameters).with_predictor(predictor.map(str::to_owned));
+        let finished = |groups: Groups| {
+            groups.check_predictor().map_err(|error| Failure::new(Exit::Usage, error, None))?;
+            Ok(groups.finish())
+        };
+        if !is_stdin && (path.is_dir() || begins_as_json(path)) {
+            records::each(&records::open(path)?, |observation| {
+                groups.add(&observation);
+            })?;
+            return finished(groups);
+        }
+        let name = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
+        let bytes = if is_stdin { bounded::read_all(std::io::stdin()) } else { bounded::read_file(path) };
+        let bytes =
+            bytes.map_err(|source| Failure::new(Exit::Usage, Failed::reading(Path::new(&name), source), None))?;
+        let text = String::from_utf8(bytes).map_err(|error| no_text(&name, &error))?;
+        let text = byte_order_mark::strip(&text);
+        if table::is_export(text) {
+            let about = About { name: &name, task: None, written_at: Timestamp::now() };
+            let exported = import(text, Some(Origin::Highwater), &about).map_err(|flawed| Failure::flawed(&flawed))?;
+            exported.observations.iter().for_each(|observation| {
+                groups.add(observation);
+            });
+            return finished(groups);
+        }
+        if predictor.is_some() {
+            let error = "--predictor needs records, or a table of `highwater export`";
+            let help = "keep only the column input_bytes.NAME of this predictor in the table".to_owned();
+            return Err(Failure::new(Exit::Usage, error, Some(help)));
+        }
+        parse_csv(&name, text).map_err(|flawed| Failure::flawed(&flawed))
+    }
 }
 
 fn named(groups: Vec<Group>, wanted: &str) -> Result<Vec<Group>, Failure> {
@@ -81,28 +117,6 @@ fn named(groups: Vec<Group>, wanted: &str) -> Result<Vec<Group>, Failure> {
         return Err(Failure::new(Exit::Usage, error, None));
     }
     Ok(found)
-}
-
-fn read(path: &Path, metric: Metric, pooled: bool) -> Result<Vec<Group>, Failure> {
-    let is_stdin = path.as_os_str() == "-";
-    if !is_stdin && (path.is_dir() || begins_as_json(path)) {
-        let mut groups = Groups::new(metric, pooled);
-        records::each(&records::open(path)?, |observation| {
-            groups.add(&observation);
-        })?;
-        return Ok(groups.finish());
-    }
-    let name = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
-    let bytes = if is_stdin { bounded::read_all(std::io::stdin()) } else { bounded::read_file(path) };
-    let bytes = bytes.map_err(|source| Failure::new(Exit::Usage, Failed::reading(Path::new(&name), source), None))?;
-    let text = String::from_utf8(bytes).map_err(|error| no_text(&name, &error))?;
-    let text = byte_order_mark::strip(&text);
-    if table::is_export(text) {
-        let about = About { name: &name, task: None, written_at: Timestamp::now() };
-        let exported = import(text, Some(Origin::Highwater), &about).map_err(|flawed| Failure::flawed(&flawed))?;
-        return Ok(group_records(&exported.observations, metric, pooled));
-    }
-    parse_csv(&name, text).map_err(|flawed| Failure::flawed(&flawed))
 }
 
 /// Records are JSON Lines: each line is an object.

@@ -23,7 +23,7 @@ fn overview(fitted: &[(&Group, Calibration)], against: Option<&FittedRule>) -> S
     let rows = fitted.iter().map(|(group, Calibration { fit, effective, .. })| {
         vec![
             group.name().unwrap_or_default(),
-            format!("{}{}", at_least(fit), effective.readable()),
+            format!("{}{}", at_least(fit), rule_of(group, effective)),
             fit.inputs.distinct.to_string(),
             format!("{:.2}", fit.held_out.mean_ratio),
             format!("{:.0}", fit.held_out.failures_per_1000),
@@ -57,35 +57,53 @@ fn one(group: &Group, fitted: &Calibration, against: Option<&FittedRule>) -> Str
     let Calibration { fit, effective, target, .. } = fitted;
     let mut rows: Vec<(&str, String)> = Vec::new();
     rows.extend(group.name().map(|name| ("task", name)));
-    rows.push(("limit", format!("{}{}   where n is {}", at_least(fit), fit.rule.readable(), fit.predictor)));
+    match &group.parameter {
+        Some(parameter) => {
+            let (need, cover) = (fit.request.over_a_parameter(), fit.rule.over_a_parameter());
+            rows.push((
+                "need",
+                format!("need = {}{need}   typically, where n is the {}", at_least(fit), fit.predictor),
+            ));
+            rows.push(("cover", format!("{}{cover}   with headroom, see below", at_least(fit))));
+            rows.push(("", format!("a rule of the Task API cannot be written from a parameter ({parameter})")));
+        }
+        None => {
+            rows.push(("limit", format!("{}{}   where n is {}", at_least(fit), fit.rule.readable(), fit.predictor)));
+            rows.push(("request", format!("{}{}", at_least(fit), fit.request.readable())));
+        }
+    }
     for also in &fit.other_channels {
         let growth = also.complexity();
         rows.push(("", format!("or {growth}, whichever is larger   where n is {}", also.predictor)));
     }
-    rows.push(("request", format!("{}{}", at_least(fit), fit.request.readable())));
-    rows.extend(exceeded(fit).map(|text| ("", text)));
     if *target == Target::Kubernetes {
         rows.push(("effective", format!("{}   including the platform's margin of 1.1", effective.readable())));
     }
-    rows.push(("reach", reach(fit)));
-    rows.push(("because", because(fit)));
-    rows.push(("fitted to", inputs(fit)));
-    rows.push(("evidence", evidence(fit)));
+    rows.extend(exceeded(fit).map(|text| ("", text)));
+    rows.push(("reach", reach(group, fit)));
+    rows.push(("because", because(group, fit)));
+    rows.push(("fitted to", inputs(group, fit)));
+    rows.push(("evidence", evidence(group, fit)));
     rows.push(("held out", held_out(fit)));
     rows.push(("headroom", headroom(fit)));
     for ForSize { n, limit, request } in &fitted.for_sizes {
+        let n = group.describe_n(*n);
         rows.push(("", format!("input of {n}: limit {limit}, request {request}")));
     }
     let what = if group.recorded { "record" } else { "line" };
     for outlier in fit.outliers.iter().take(5) {
         let place = group.lines.get(outlier.run).map_or_else(String::new, |line| format!("{what} {line}: "));
-        let text = format!("{place}{} for an input of {}, typical: {}", outlier.peak, outlier.n, outlier.typical);
+        let n = match &group.parameter {
+            Some(parameter) => format!("{parameter} = {}", outlier.n.0),
+            None => format!("an input of {}", outlier.n),
+        };
+        let text = format!("{place}{} for {n}, typical: {}", outlier.peak, outlier.typical);
         rows.push(("outlier", text));
     }
     if let more @ 1.. = fit.outliers.len().saturating_sub(5) {
         rows.push(("", format!("and {more} more; outliers are fitted like other runs")));
     }
-    rows.extend(fit.warnings.iter().map(|warning| ("warning", warning.to_string())));
+    rows.extend(fit.warnings.iter().map(|warning| ("warning", group.describe_warning(warning))));
     let width = output::width_of_stdout().map_or(100, usize::from);
     let mut text = String::new();
     for (name, value) in rows {
@@ -99,6 +117,10 @@ fn one(group: &Group, fitted: &Calibration, against: Option<&FittedRule>) -> Str
         text.push_str(&snippet(documented));
     }
     text
+}
+
+fn rule_of(group: &Group, rule: &FittedRule) -> String {
+    if group.parameter.is_some() { rule.over_a_parameter() } else { rule.readable() }
 }
 
 /// Marks a rule that was fitted to lower bounds.
@@ -115,30 +137,32 @@ fn exceeded(fit: &Fit) -> Option<String> {
     (exceeded > 0).then_some(text)
 }
 
-fn reach(fit: &Fit) -> String {
+fn reach(group: &Group, fit: &Fit) -> String {
     let Some(reach) = fit.enough_for else { return "unknown".to_owned() };
-    let largest = fit.inputs.largest;
+    let what = if group.parameter.is_some() { "values" } else { "inputs" };
+    let [limit, largest] = [reach.limit, fit.inputs.largest].map(|n| group.describe_n(n));
     let request = match reach.request {
         Bytes::ZERO => String::new(),
-        request => format!("; the request for inputs up to {request}"),
+        request => format!("; the request for {what} up to {}", group.describe_n(request)),
     };
     match reach.all_judged {
-        true => format!("enough for inputs up to {}, 4 times the largest measured, or more{request}", reach.limit),
-        false if reach.limit > largest => {
-            format!("enough for inputs up to {}; the largest measured has {largest}{request}", reach.limit)
+        true => format!("enough for {what} up to {limit}, 4 times the largest measured, or more{request}"),
+        false if reach.limit > fit.inputs.largest => {
+            format!("enough for {what} up to {limit}; the largest measured is {largest}{request}")
         }
-        false => format!("enough for inputs up to {}{request}", reach.limit),
+        false => format!("enough for {what} up to {limit}{request}"),
     }
 }
 
 /// Why the rule is what it is.
-fn because(fit: &Fit) -> String {
+fn because(group: &Group, fit: &Fit) -> String {
     let at_largest = FittedRule { base_bytes: Bytes::ZERO, ..fit.rule }.limit(fit.inputs.largest);
     let mut text = match (&fit.need, fit.rule.form, fit.rule.exponent) {
         (Some(need), _, _) => format!(
             "a run needs {need}; a rule of the Task API cannot add the two, so this one covers the sum and gives some \
              inputs more"
         ),
+        (None, _, _) if group.parameter.is_some() => "base plus growth describes held-out values best".to_owned(),
         (None, Form::Sum, _) => "base plus growth describes held-out inputs best".to_owned(),
         (None, Form::Max, 0) => "a constant describes held-out inputs best".to_owned(),
         (None, Form::Max, _) if at_largest <= fit.rule.base_bytes && fit.other_channels.is_empty() => {
@@ -152,17 +176,18 @@ fn because(fit: &Fit) -> String {
     let _ = match margin {
         1.0 => Ok(()),
         _ if margin > 1.0 => {
-            write!(text, "; margin {margin:.2}, because held-out inputs needed more than those fitted")
+            write!(text, "; margin {margin:.2}, because held-out runs needed more than those fitted")
         }
         _ => write!(text, "; margin {margin:.2}, because an occasional retry costs less than reserving for every run"),
     };
     text
 }
 
-fn inputs(fit: &Fit) -> String {
+fn inputs(group: &Group, fit: &Fit) -> String {
     let inputs = &fit.inputs;
-    let mut text =
-        format!("{} runs, {} distinct inputs, {} to {}", inputs.runs, inputs.distinct, inputs.smallest, inputs.largest);
+    let distinct = if group.parameter.is_some() { "values" } else { "distinct inputs" };
+    let [smallest, largest] = [inputs.smallest, inputs.largest].map(|n| group.describe_n(n));
+    let mut text = format!("{} runs, {} {distinct}, {smallest} to {largest}", inputs.runs, inputs.distinct);
     if inputs.limit_reached > 0 {
         let _ = write!(text, "; {} censored (reached their limit), not used", inputs.limit_reached);
     }
@@ -175,10 +200,11 @@ fn inputs(fit: &Fit) -> String {
     text
 }
 
-fn evidence(fit: &Fit) -> String {
+fn evidence(group: &Group, fit: &Fit) -> String {
+    let unit = if group.parameter.is_some() { "n" } else { "byte of input" };
     let slope = match fit.evidence.slope {
         Some(slope) => format!(
-            "{} bytes of memory per byte of input, {} to {} with 95 % confidence",
+            "{} bytes of memory per {unit}, {} to {} with 95 % confidence",
             short(slope.estimate),
             short(slope.low),
             short(slope.high)
@@ -264,7 +290,7 @@ fn compared(group: &Group, fitted: &Calibration, against: Option<&FittedRule>) -
     let old = declared.map(|(rules, result)| ("declared", rules.words.clone(), *result));
     let other = against.zip(fitted.against.as_ref()).map(|(rule, result)| ("old", rule.readable(), *result));
     let others = fitted.fit.other_channels.iter().map(|also| format!(" or {}", also.complexity()));
-    let new = ("new", fitted.fit.rule.readable() + &others.collect::<String>(), fitted.recorded);
+    let new = ("new", rule_of(group, &fitted.fit.rule) + &others.collect::<String>(), fitted.recorded);
     let held_out = ("new, held out", String::new(), held_out_backtest(&fitted.fit, &fitted.recorded));
     let rows = old.into_iter().chain(other).chain([new, held_out]);
     let task = group.name().filter(|_| group.workflow.is_some()).unwrap_or_default();

@@ -110,9 +110,12 @@ struct Flags {
     /// same items.
     #[arg(long, value_name = "N,…", value_delimiter = ',', help_heading = "Inputs")]
     items: Vec<Count>,
-    /// Which items come first: first (by name), smallest, largest, spread (over the sizes) or random:SEED.
-    #[arg(long, value_name = "HOW", default_value_t = Pick::First, help_heading = "Inputs")]
-    pick: Pick,
+    /// Which items come first: first (by name), smallest, largest, spread (over the sizes) or random:SEED [default:
+    /// first, or spread if the number of files, their total and the largest one would all rise together].
+    ///
+    /// Runs in which these measures of the input rise together cannot show which of them the memory follows.
+    #[arg(long, value_name = "HOW", help_heading = "Inputs")]
+    pick: Option<Pick>,
     /// Use TIMES as many items, such as 0.25,0.5,2,4: above 1, items are repeated under new names and the input is
     /// marked as synthetic.
     #[arg(long, value_name = "TIMES,…", value_delimiter = ',', value_parser = growth, help_heading = "Inputs")]

@@ -34,12 +34,28 @@ impl Axis {
         Self { title: format!("{what}, {}", unit.1), from: 0.0, to: to * unit.0, logarithmic: false, ticks }
     }
 
+    /// An axis for the values of a parameter, from 0 or, over a wide range, from the smallest.
+    pub(super) fn parameter(name: &str, values: impl IntoIterator<Item = f64>) -> Self {
+        let (least, most) = range(values);
+        if least > 0.0 && most / least > WIDE_RANGE {
+            return Self::logarithmic(name, least, most, |value| decimal(value.round(), 1.0));
+        }
+        let to = most.max(1.0) * 1.04;
+        let step = nice(to / 6.0);
+        let ticks = steps(0.0, to, step).map(|value| (value, decimal(value, step))).collect();
+        Self { title: name.to_owned(), from: 0.0, to, logarithmic: false, ticks }
+    }
+
     fn wide(what: &str, least: f64, most: f64) -> Self {
+        Self::logarithmic(what, least, most, |value| Bytes(value as u64).to_string())
+    }
+
+    fn logarithmic(what: &str, least: f64, most: f64, label: impl Fn(f64) -> String) -> Self {
         let (from, to) = (least.log2().floor(), (most * 1.03).log2().ceil());
         let step = ((to - from) / 6.0).ceil().max(1.0);
         let ticks = steps(0.0, to - from, step).map(|power| {
             let value = (from + power).exp2();
-            (value, Bytes(value as u64).to_string())
+            (value, label(value))
         });
         Self { title: what.to_owned(), from: from.exp2(), to: to.exp2(), logarithmic: true, ticks: ticks.collect() }
     }

@@ -2,7 +2,7 @@
 
 use super::thin::{note, thin};
 use super::{Axis, Ink, Layer, Mark, Place, Plot, Shape};
-use crate::model::fit::{Censoring, FittedRule};
+use crate::model::fit::{Censoring, FittedRule, Form};
 use crate::model::units::Bytes;
 use crate::report::model::{Run, TaskReport};
 use crate::report::words::count;
@@ -20,7 +20,7 @@ pub(super) fn plot(report: &TaskReport) -> Option<Plot> {
     let old: Vec<Place> =
         before.iter().flat_map(|before| &before.peaks).map(|peak| (amount(peak.n), amount(peak.bytes))).collect();
     let sizes = || measured.iter().map(|(_, place)| *place).chain(old.iter().copied());
-    let x = Axis::bytes(&format!("input size (n: {predictor})"), sizes().map(|place| place.0));
+    let x = axis_of_n(report, predictor, sizes().map(|place| place.0));
     let in_use: Vec<Place> = report
         .rule_in_use
         .iter()
@@ -28,7 +28,8 @@ pub(super) fn plot(report: &TaskReport) -> Option<Plot> {
         .map(|point| (amount(point.n), amount(point.bytes)))
         .collect();
     let (least, most) = sizes().fold((f64::INFINITY, 0.0_f64), |(least, most), (n, _)| (least.min(n), most.max(n)));
-    let curve = |rule: &FittedRule| curve(rule, &x, least, most);
+    let is_whole = report.parameter.is_none();
+    let curve = |rule: &FittedRule| curve(rule, &x, (least, most), is_whole);
     let fitted = report.fitted.as_ref().map(|fitted| &fitted.found);
     let (limit, typical) = (fitted.map(|found| curve(&found.rule)), fitted.map(|found| curve(&found.typical)));
     let values = sizes().chain(in_use.iter().copied()).chain(limit.iter().flatten().copied());
@@ -65,7 +66,10 @@ pub(super) fn plot(report: &TaskReport) -> Option<Plot> {
     }
     Some(Plot {
         name: "peaks",
-        title: format!("Peak of {} by input size", report.name),
+        title: match &report.parameter {
+            Some(parameter) => format!("Peak of {} by {parameter}", report.name),
+            None => format!("Peak of {} by input size", report.name),
+        },
         description: description(report, &measured),
         thinned: note(all, drawn),
         x,
@@ -88,6 +92,14 @@ const KINDS: [Kind; 5] = [
     ("out of memory (needs more)", Ink::Censored, Mark::Triangle, |run| run.censoring == Censoring::OomKilled),
 ];
 
+/// The axis of the input size, or of the parameter that is n.
+pub(super) fn axis_of_n(report: &TaskReport, predictor: &str, values: impl IntoIterator<Item = f64>) -> Axis {
+    match &report.parameter {
+        Some(parameter) => Axis::parameter(parameter, values),
+        None => Axis::bytes(&format!("input size (n: {predictor})"), values),
+    }
+}
+
 fn place(run: &Run) -> Option<Place> {
     Some((amount(run.n?), amount(run.peak?)))
 }
@@ -96,10 +108,15 @@ pub(super) fn amount(bytes: Bytes) -> f64 {
     bytes.0 as f64
 }
 
-fn curve(rule: &FittedRule, x: &Axis, least: f64, most: f64) -> Vec<Place> {
+/// A rule between two sizes: of whole bytes, or of any values of a parameter, which may be few.
+fn curve(rule: &FittedRule, x: &Axis, (least, most): (f64, f64), is_whole: bool) -> Vec<Place> {
     let inside = x.evenly(PIECES).filter(|n| *n > least && *n < most);
     let sizes = [least].into_iter().chain(inside).chain([most]);
-    sizes.map(|n| (n, amount(rule.limit(Bytes(n as u64))))).collect()
+    let limit = |n: f64| match rule.form {
+        Form::Sum if !is_whole => amount(rule.base_bytes) + rule.coefficient * n.powi(rule.exponent.cast_signed()),
+        Form::Sum | Form::Max => amount(rule.limit(Bytes(n as u64))),
+    };
+    sizes.map(|n| (n, limit(n))).collect()
 }
 
 fn description(report: &TaskReport, measured: &[(&Run, Place)]) -> String {
@@ -113,6 +130,7 @@ fn description(report: &TaskReport, measured: &[(&Run, Place)]) -> String {
     if let [Some(first), Some(last)] = ends
         && let (Some(n), Some(peak), Some(last_n), Some(last_peak)) = (first.n, first.peak, last.n, last.peak)
     {
+        let [n, last_n] = [n, last_n].map(|n| report.describe_n(n));
         text.push_str(&format!(": from {peak} for {n} to {last_peak} for {last_n}"));
     }
     text.push('.');

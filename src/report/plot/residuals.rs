@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::peaks::amount;
+use super::peaks::{amount, axis_of_n};
 use super::thin::{note, thin};
 use super::{Axis, Ink, Layer, Mark, Place, Plot, Shape};
 use crate::model::units::Bytes;
@@ -26,7 +26,7 @@ pub(super) fn plot(report: &TaskReport) -> Option<Plot> {
         return None;
     }
     let predictor = report.predictor.as_deref().unwrap_or("its size");
-    let x = Axis::bytes(&format!("input size (n: {predictor})"), all.iter().map(|place| place.0));
+    let x = axis_of_n(report, predictor, all.iter().map(|place| place.0));
     let found = &fitted.found;
     let limit: Vec<Place> = x
         .evenly(60)

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use highwater::model::observation::Warning;
+use highwater::model::observation::{Observation, Warning};
 
 use super::Bench;
 
@@ -238,4 +238,30 @@ fn inputs_are_not_staged_where_something_else_is_kept() {
     assert_eq!(ran.status, Some(2), "{}", ran.stderr);
     assert!(ran.stderr.contains("it contains other files"), "{}", ran.stderr);
     assert!(bench.path().join("scans/a/x.dcm").exists());
+}
+
+#[test]
+fn measures_of_the_input_do_not_rise_together_unless_the_items_were_chosen() {
+    let bench = Bench::new();
+    (1..=6).for_each(|item| bench.write(&format!("scans/p{item}/ct.raw"), 1000 * item * item));
+    let planned = |more: &[&str]| {
+        let ran = bench
+            .done(&[&["--input", "scans", "--items", "1,2,4", "--dry-run"], more, &["--", "ls", "{input}"]].concat());
+        ran.stderr.contains("the largest file rise together")
+    };
+    assert!(planned(&["--pick", "first"]) && !planned(&[]));
+    bench.done(&["--input", "scans", "--items", "1,2,4", "--into", "r", "--", "ls", "{input}"]);
+    let sizes = |record: &Observation| {
+        let all = &record.inputs[0].all;
+        (all.files, all.sum.0, all.largest_file.as_ref().map(|file| file.bytes.0))
+    };
+    let sizes: Vec<_> = bench.records("r").iter().map(sizes).collect();
+    assert_eq!(sizes, [(1, 9000, Some(9000)), (2, 37_000, Some(36_000)), (4, 57_000, Some(36_000))]);
+}
+
+#[test]
+fn single_files_have_nothing_to_tell_apart() {
+    let bench = Bench::new();
+    let ran = bench.done(&["--size", "1KiB,2KiB,4KiB", "--dry-run", "--", "ls", "{input}"]);
+    assert!(!ran.stderr.contains("rise together"), "{}", ran.stderr);
 }
