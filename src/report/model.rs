@@ -79,6 +79,16 @@ pub struct TaskReport {
     pub(crate) totals: Totals,
 }
 
+impl TaskReport {
+    /// A value of n for people: bytes, or the value of the parameter.
+    pub(crate) fn describe_n(&self, n: Bytes) -> String {
+        match &self.parameter {
+            Some(name) => format!("{name} = {}", n.0),
+            None => n.to_string(),
+        }
+    }
+}
+
 /// Totals over all runs of a task, shown or not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
@@ -115,16 +125,6 @@ impl Totals {
             self.plain.add(run.peak);
         } else if run.is_lower_bound() {
             self.lower_bounds.add(run.peak);
-        }
-    }
-}
-
-impl TaskReport {
-    /// A value of n for people: bytes, or the value of the parameter.
-    pub(crate) fn describe_n(&self, n: Bytes) -> String {
-        match &self.parameter {
-            Some(name) => format!("{name} = {}", n.0),
-            None => n.to_string(),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod inputs;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::model::fit::{Censoring, Measure, RunTable, SizedRun};
 use crate::model::observation::{Exactness, Observation, Outcome};
@@ -114,7 +115,12 @@ impl Groups {
         if value.is_some() {
             task.parameter.clone_from(&self.predictor);
         }
-        task.add(self.records, observation, self.metric, n);
+        let is_named = |predictor: &str| channels(observation).iter().any(|(channel, _)| *channel == predictor);
+        if value.is_none() && self.predictor.as_deref().is_some_and(|predictor| !is_named(predictor)) {
+            task.skipped.unsized_inputs += 1;
+        } else {
+            task.add(self.records, observation, self.metric, n);
+        }
         index
     }
 
@@ -159,7 +165,7 @@ impl Groups {
             let mut first: HashMap<BTreeMap<String, String>, usize> = HashMap::new();
             for index in members {
                 let task = &mut self.tasks[*index];
-                let n = task.parameters.remove(&name).and_then(|value| amount(&value).ok());
+                let n = task.parameters.remove(&name).and_then(|value| amount(&value).ok()).unwrap_or_default();
                 task.parameter = Some(name.clone());
                 task.runs.append(&mut task.without_input);
                 task.runs.iter_mut().for_each(|run| run.n = n);
@@ -256,8 +262,8 @@ struct TaskRuns {
     /// Runs whose inputs have no known size, in case a parameter predicts the need.
     without_input: Vec<Run>,
     inputs: Inputs,
-    /// The index of each cell of a sweep, and of each input of other runs.
-    cells: HashMap<Repeated, u32>,
+    /// The index of each cell of a sweep, and of each command with its input of other runs, by their hash.
+    cells: HashMap<u64, u32>,
     skipped: SkippedRuns,
     /// Number of runs with synthetic inputs.
     synthetic: usize,
@@ -277,18 +283,11 @@ struct Run {
     peak: Bytes,
     wall_us: u64,
     input: Input,
-    /// The value of the parameter that predicts the need.
-    n: Option<Bytes>,
+    /// The value of the parameter that predicts the need; 0 if none does.
+    n: Bytes,
     censoring: Censoring,
     cell: u32,
     cache: PageCache,
-}
-
-/// What repeats have in common.
-#[derive(Debug, PartialEq, Eq, Hash)]
-enum Repeated {
-    Cell(String),
-    Input(Vec<String>, Input),
 }
 
 impl TaskRuns {
@@ -321,13 +320,15 @@ impl TaskRuns {
     fn run(&mut self, line: u64, observation: &Observation, need: &Need, n: Option<Bytes>) -> Run {
         let input = self.inputs.add(observation);
         let Need { peak, censoring } = *need;
-        let repeated = match &observation.sweep {
-            Some(sweep) => Repeated::Cell(sweep.cell.clone()),
-            None => Repeated::Input(observation.subject.command.clone(), input),
-        };
+        let mut hasher = DefaultHasher::new();
+        match &observation.sweep {
+            Some(sweep) => sweep.cell.hash(&mut hasher),
+            None => (&observation.subject.command, input).hash(&mut hasher),
+        }
         let next = self.cells.len() as u32;
-        let cell = *self.cells.entry(repeated).or_insert(next);
+        let cell = *self.cells.entry(hasher.finish()).or_insert(next);
         let cache = PageCache::new(observation);
+        let n = n.unwrap_or_default();
         Run { line, peak, wall_us: observation.wall_us, input, n, censoring, cell, cache }
     }
 
@@ -361,22 +362,23 @@ impl TaskRuns {
     fn remove_cached(&mut self) -> Option<Warning> {
         self.docker.resize(self.runs.len(), None);
         self.kubernetes.resize(self.runs.len(), None);
-        let mut by_cell: Vec<Vec<usize>> = vec![Vec::new(); self.cells.len()];
-        for (place, run) in self.runs.iter().enumerate().filter(|(_, run)| run.censoring == Censoring::None) {
-            by_cell[run.cell as usize].push(place);
+        let plain = |place: &usize| self.runs[*place].censoring == Censoring::None;
+        let mut by_cell: Vec<u32> = (0..self.runs.len()).filter(plain).map(|place| place as u32).collect();
+        by_cell.sort_by_key(|place| self.runs[*place as usize].cell);
+        let mut excess: BTreeMap<usize, Bytes> = BTreeMap::new();
+        let cell = |place: u32| self.runs[place as usize].cell;
+        for places in by_cell.chunk_by(|a, b| cell(*a) == cell(*b)) {
+            let places = || places.iter().map(|place| *place as usize);
+            let repeats: Vec<(Bytes, PageCache)> =
+                places().map(|place| (self.runs[place].peak, self.runs[place].cache)).collect();
+            excess.extend(places().zip(excesses(&repeats)).filter_map(|(place, bytes)| Some((place, bytes?))));
         }
-        let mut excess = vec![None; self.runs.len()];
-        for places in by_cell.iter().filter(|places| places.len() > 1) {
-            let repeats = places.iter().map(|place| (self.runs[*place].peak, self.runs[*place].cache));
-            let repeats: Vec<(Bytes, PageCache)> = repeats.collect();
-            places.iter().zip(excesses(&repeats)).for_each(|(place, bytes)| excess[*place] = bytes);
-        }
-        let most = excess.iter().copied().flatten().max()?;
-        let kept = |place: usize| excess[place].is_none();
+        let most = *excess.values().max()?;
+        let kept = |place: usize| !excess.contains_key(&place);
         retain(&mut self.runs, kept);
         retain(&mut self.docker, kept);
         retain(&mut self.kubernetes, kept);
-        Some(Warning::PageCache { runs: excess.iter().flatten().count(), most })
+        Some(Warning::PageCache { runs: excess.len(), most })
     }
 
     /// Whether it has no run with an input of known size, but parameters.
@@ -387,9 +389,9 @@ impl TaskRuns {
     /// Adds the runs of another choice of the parameter that predicts the need.
     fn join(&mut self, other: Self) {
         let mut cells = vec![0; other.cells.len()];
-        for (repeated, index) in other.cells {
+        for (hash, index) in other.cells {
             let next = self.cells.len() as u32;
-            cells[index as usize] = *self.cells.entry(repeated).or_insert(next);
+            cells[index as usize] = *self.cells.entry(hash).or_insert(next);
         }
         self.runs.extend(other.runs.into_iter().map(|run| Run { cell: cells[run.cell as usize], ..run }));
         self.runs.sort_unstable_by_key(|run| run.line);
@@ -441,13 +443,10 @@ impl TaskRuns {
     }
 
     fn group_by_parameter(mut self, name: String) -> Group {
-        let all = self.runs.len();
         (self.docker, self.kubernetes) = (Vec::new(), Vec::new());
-        self.runs.retain(|run| run.n.is_some());
-        self.skipped.unsized_inputs += all - self.runs.len();
         let cached = self.remove_cached();
         let runs = self.runs.iter().map(|run| SizedRun {
-            sizes: run.n.into_iter().collect(),
+            sizes: vec![run.n],
             peak: run.peak,
             censoring: run.censoring,
             wall_seconds: Some(run.wall_us as f64 / 1e6),
