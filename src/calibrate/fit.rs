@@ -217,6 +217,7 @@ fn assemble(
     let rule = rounded(curve.times(margin.factor), exponent, largest);
     let before = rule;
     let (rule, raised_by) = above(rule, &points.killed, points);
+    let by_kills = rule;
     // A sampled peak is satisfied by at least as much.
     let sampled: Vec<Point> =
         points.sampled.iter().map(|point| Point { peak: (point.peak - 1.0).max(0.0), ..*point }).collect();
@@ -228,8 +229,9 @@ fn assemble(
         Objective::Safe => above(rule, &shown, points).0,
         Objective::Waste => rule,
     };
-    // What raised the rule raises what it gives to held-out inputs.
-    let raised = |n: f64| rule.limit(Bytes(n as u64)).0.max(1) as f64 / before.limit(Bytes(n as u64)).0.max(1) as f64;
+    // Kills raise what the rule gives to held-out inputs, too.
+    let raised =
+        |n: f64| by_kills.limit(Bytes(n as u64)).0.max(1) as f64 / before.limit(Bytes(n as u64)).0.max(1) as f64;
     let predictions: Vec<HeldOutPrediction> = predictions
         .into_iter()
         .map(|one| HeldOutPrediction { limit: one.limit * raised(some[one.place].n), ..one })

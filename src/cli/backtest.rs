@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::exit::Exit;
 use super::failure::Failure;
-use super::fit::{OptionArgs, RunsArgs, backtest_row};
+use super::fit::{OptionArgs, PredictorArgs, RunsArgs, backtest_row};
 use super::output;
 use super::run::Format;
 use super::table::{printable, table};
@@ -83,7 +83,7 @@ enum OrderArg {
 }
 
 pub(crate) fn run(args: &BacktestArgs) -> Result<Exit, Failure> {
-    let groups = args.runs.read(None)?;
+    let groups = args.runs.read(&PredictorArgs::default())?;
     if groups.is_empty() {
         let error = format!("not enough data: {} holds no runs", args.runs.file.display());
         return Err(Failure::new(Exit::TooLittleData, error, None));

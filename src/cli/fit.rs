@@ -24,7 +24,7 @@ use super::run::Format;
 use super::table::printable;
 use super::task::TemplateArgs;
 
-pub(crate) use self::runs::RunsArgs;
+pub(crate) use self::runs::{PredictorArgs, RunsArgs};
 pub(crate) use self::table::backtest_row;
 
 const EXAMPLES: &str = "\
@@ -67,12 +67,8 @@ Exit status: 0 a rule was found, 2 invalid file, 5 too little data.";
 pub(crate) struct FitArgs {
     #[command(flatten)]
     runs: RunsArgs,
-    /// Predict the need from this parameter of a sweep, such as n of `-P n=1,2,4`, or from this input channel only.
-    ///
-    /// Values of a parameter have to be whole numbers or amounts such as 512Mi. Without inputs, a numeric parameter is
-    /// the predictor by default. A rule of the Task API cannot be written from a parameter.
-    #[arg(long, value_name = "NAME")]
-    predictor: Option<String>,
+    #[command(flatten)]
+    predictor: PredictorArgs,
     #[command(flatten)]
     options: OptionArgs,
     /// Rule in use today, such as 'max(4Gi, 2*n)' or 4Gi [default: the rules recorded with the runs].
@@ -239,7 +235,7 @@ impl FitArgs {
 
 pub(crate) fn run(args: &FitArgs) -> Result<Exit, Failure> {
     let file = args.write.as_deref().map(|path| write::File::read(path, &args.variables)).transpose()?;
-    let groups = args.runs.read(args.predictor.as_deref())?;
+    let groups = args.runs.read(&args.predictor)?;
     let mut results = Vec::new();
     let mut lacking = Vec::new();
     for group in &groups {

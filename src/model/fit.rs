@@ -14,7 +14,7 @@ use super::rule::{Formula, RuleError};
 use super::units::Bytes;
 
 pub use declaration::{Declaration, Documented, Fixed, Growth, Scaled, tidy};
-pub use measure::Measure;
+pub use measure::{Measure, MeasureFilter};
 
 /// How base and growth are combined.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]

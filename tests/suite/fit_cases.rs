@@ -71,3 +71,20 @@ fn n_is_what_makes_up_the_input() {
         assert!(limit(&fit, volume) > 2.9 * volume, "{fit}");
     }
 }
+
+#[test]
+fn n_can_be_chosen_by_hand() {
+    let fit = fitted("metadata-driver.jsonl", &["--predictor", "scans", "--mode", "max_file_size", "--glob", "*.npy"]);
+    assert_eq!(fit["measure"]["target_glob"], "*.npy");
+    assert_eq!(fit["measure"]["mode"], "max_file_size");
+}
+
+#[test]
+fn sizes_that_are_not_recorded_are_told() {
+    let case = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/cases/metadata-driver.jsonl");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
+    let output = command.arg("fit").arg(case).args(["--glob", "*.nrrd"]).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("no size of the input by this --mode, --glob and --regex"), "{stderr}");
+}

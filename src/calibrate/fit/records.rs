@@ -5,7 +5,7 @@ mod inputs;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::model::fit::{Censoring, Measure, RunTable, SizedRun};
+use crate::model::fit::{Censoring, Measure, MeasureFilter, RunTable, SizedRun};
 use crate::model::observation::{Exactness, Observation, Outcome};
 use crate::model::prediction::{ChannelPrediction, ChannelSize, Decider, Prediction, Sizes};
 use crate::model::reading::Reading;
@@ -48,6 +48,8 @@ pub struct Groups {
     pooled: bool,
     /// The parameter or channel to predict the need from.
     predictor: Option<String>,
+    /// The measures of the input to choose from.
+    filter: MeasureFilter,
     /// The parameters and channels of all records.
     known: BTreeSet<String>,
     /// A value of the parameter that is not a number.
@@ -65,6 +67,7 @@ impl Groups {
             metric,
             pooled,
             predictor: None,
+            filter: MeasureFilter::default(),
             known: BTreeSet::new(),
             not_a_number: None,
             records: 0,
@@ -78,6 +81,12 @@ impl Groups {
     #[must_use]
     pub fn with_predictor(self, name: Option<String>) -> Self {
         Self { predictor: name, ..self }
+    }
+
+    /// Chooses n only among these measures of the input.
+    #[must_use]
+    pub fn with_filter(self, filter: MeasureFilter) -> Self {
+        Self { filter, ..self }
     }
 
     /// Adds the next record, and returns the index of its group in the result.
@@ -147,8 +156,8 @@ impl Groups {
     /// The runs of each task, and the index in them of each index that [`Self::add`] returned.
     pub fn finish_with_indices(mut self) -> (Vec<Group>, Vec<usize>) {
         let indices = self.merge_by_parameter();
-        let channel = self.predictor;
-        (self.tasks.into_iter().map(|task| task.group(channel.as_deref())).collect(), indices)
+        let filter = MeasureFilter { channel: self.predictor, ..self.filter };
+        (self.tasks.into_iter().map(|task| task.group(&filter)).collect(), indices)
     }
 
     /// Makes one task of those without inputs that differ in a numeric parameter only. Returns where each went.
@@ -405,14 +414,13 @@ impl TaskRuns {
         self.images.extend(other.images);
     }
 
-    /// The runs of the task; `predictor` names a channel unless it is the parameter.
-    fn group(mut self, predictor: Option<&str>) -> Group {
+    /// The runs of the task.
+    fn group(mut self, filter: &MeasureFilter) -> Group {
         if let Some(name) = self.parameter.take() {
             return self.group_by_parameter(name);
         }
         let cached = self.remove_cached();
-        let mut measures = self.inputs.measures(self.runs.iter().map(|run| run.input));
-        measures.retain(|(measure, _)| predictor.is_none() || measure.channel.as_deref() == predictor);
+        let measures = self.inputs.measures(self.runs.iter().map(|run| run.input), filter);
         let runs = self.runs.iter().map(|run| SizedRun {
             sizes: measures.iter().map(|(_, sources)| self.inputs.value(run.input, sources)).collect(),
             peak: run.peak,

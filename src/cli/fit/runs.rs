@@ -7,7 +7,9 @@ use clap::{Args, ValueEnum};
 use highwater::calibrate::failure::Failed;
 use highwater::calibrate::fit::{Group, Groups, Metric, parse_csv};
 use highwater::model::byte_order_mark;
+use highwater::model::fit::MeasureFilter;
 use highwater::model::problem::{Flawed, Problem};
+use highwater::model::rule::Mode;
 use highwater::model::timestamp::Timestamp;
 use highwater::store::bounded;
 use highwater::store::import::{About, Origin, import};
@@ -34,6 +36,50 @@ pub(crate) struct RunsArgs {
     on: OnArg,
 }
 
+/// What n is in the rule.
+#[derive(Debug, Default, PartialEq, Args)]
+pub(crate) struct PredictorArgs {
+    /// Predict the need from this parameter of a sweep, such as n of `-P n=1,2,4`, or from this input channel only.
+    ///
+    /// Values of a parameter have to be whole numbers or amounts such as 512Mi. Without inputs, a numeric parameter is
+    /// the predictor by default. A rule of the Task API cannot be written from a parameter.
+    #[arg(long, value_name = "NAME")]
+    predictor: Option<String>,
+    /// How n combines the sizes of the files, instead of the way that predicts best: sum, max_file_size or max_item_sum.
+    #[arg(long, value_name = "MODE")]
+    mode: Option<Mode>,
+    /// Glob of the files that n counts, such as '*.nii.gz'. Records have the sizes of each extension, and those that the
+    /// task's own rule counts.
+    #[arg(long, value_name = "GLOB")]
+    glob: Option<String>,
+    /// Regex of the files that n counts, as in the task's own rule.
+    #[arg(long, value_name = "REGEX")]
+    regex: Option<String>,
+}
+
+impl PredictorArgs {
+    fn filter(&self) -> MeasureFilter {
+        MeasureFilter { channel: None, mode: self.mode, glob: self.glob.clone(), regex: self.regex.clone() }
+    }
+
+    fn check(&self, groups: &[Group]) -> Result<(), Failure> {
+        let has_none = |group: &Group| group.recorded && group.parameter.is_none() && group.measures.is_empty();
+        match groups
+            .iter()
+            .find(|group| self.filter().chooses_files() && !group.table.runs.is_empty() && has_none(group))
+        {
+            None => Ok(()),
+            Some(group) => {
+                let name = group.name().map_or_else(String::new, |name| format!("{name}: "));
+                let error = format!("{name}the records have no size of the input by this --mode, --glob and --regex");
+                let help = "records have the sizes of each channel and extension (--glob '*.EXT'), and of the files that \
+                            the task's own rule counts";
+                Err(Failure::new(Exit::Usage, error, Some(help.to_owned())))
+            }
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum OnArg {
     Peak,
@@ -41,13 +87,14 @@ enum OnArg {
 }
 
 impl RunsArgs {
-    /// Reads the runs, grouped by task, and reports skipped ones. `predictor` names a parameter or a channel.
-    pub(crate) fn read(&self, predictor: Option<&str>) -> Result<Vec<Group>, Failure> {
+    /// Reads the runs, grouped by task, and reports skipped ones.
+    pub(crate) fn read(&self, predictor: &PredictorArgs) -> Result<Vec<Group>, Failure> {
         let metric = match self.on {
             OnArg::Peak => Metric::Peak,
             OnArg::Floor => Metric::Floor,
         };
         let groups = self.groups(metric, predictor)?;
+        predictor.check(&groups)?;
         let groups = match &self.task {
             Some(wanted) => named(groups, wanted)?,
             None => groups,
@@ -71,10 +118,12 @@ impl RunsArgs {
         Ok(groups)
     }
 
-    fn groups(&self, metric: Metric, predictor: Option<&str>) -> Result<Vec<Group>, Failure> {
+    fn groups(&self, metric: Metric, predictor: &PredictorArgs) -> Result<Vec<Group>, Failure> {
         let path = self.file.as_path();
         let is_stdin = path.as_os_str() == "-";
-        let mut groups = Groups::new(metric, self.pool_parameters).with_predictor(predictor.map(str::to_owned));
+        let mut groups = Groups::new(metric, self.pool_parameters)
+            .with_predictor(predictor.predictor.clone())
+            .with_filter(predictor.filter());
         let finished = |groups: Groups| {
             groups.check_predictor().map_err(|error| Failure::new(Exit::Usage, error, None))?;
             Ok(groups.finish())
@@ -99,8 +148,8 @@ impl RunsArgs {
             });
             return finished(groups);
         }
-        if predictor.is_some() {
-            let error = "--predictor needs records, or a table of `highwater export`";
+        if *predictor != PredictorArgs::default() {
+            let error = "--predictor, --mode, --glob and --regex need records, or a table of `highwater export`";
             let help = "keep only the column input_bytes.NAME of this predictor in the table".to_owned();
             return Err(Failure::new(Exit::Usage, error, Some(help)));
         }

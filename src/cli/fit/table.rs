@@ -85,7 +85,7 @@ fn one(group: &Group, fitted: &Calibration, against: Option<&FittedRule>) -> Str
     rows.push(("fitted to", inputs(group, fit)));
     rows.push(("evidence", evidence(group, fit)));
     rows.push(("held out", held_out(fit)));
-    rows.push(("headroom", headroom(fit)));
+    rows.push(("headroom", headroom(group, fit)));
     for ForSize { n, limit, request } in &fitted.for_sizes {
         let n = group.describe_n(*n);
         rows.push(("", format!("input of {n}: limit {limit}, request {request}")));
@@ -172,14 +172,13 @@ fn because(group: &Group, fit: &Fit) -> String {
         }
         (None, Form::Max, _) => "the larger of base and growth describes held-out inputs best".to_owned(),
     };
-    let margin = fit.margin;
-    let _ = match margin {
-        1.0 => Ok(()),
-        _ if margin > 1.0 => {
-            write!(text, "; margin {margin:.2}, because held-out runs needed more than those fitted")
-        }
-        _ => write!(text, "; margin {margin:.2}, because an occasional retry costs less than reserving for every run"),
+    let margin = format!("{:.2}", fit.margin);
+    let reason = match margin.as_str() {
+        "1.00" => None,
+        _ if fit.margin > 1.0 => Some("held-out runs needed more than those fitted"),
+        _ => Some("an occasional retry costs less than reserving for every run"),
     };
+    text.extend(reason.map(|reason| format!("; margin {margin}, because {reason}")));
     text
 }
 
@@ -252,7 +251,7 @@ fn held_out(fit: &Fit) -> String {
     )
 }
 
-fn headroom(fit: &Fit) -> String {
+fn headroom(group: &Group, fit: &Fit) -> String {
     let headroom = &fit.headroom;
     let above = match headroom.exceeded {
         0 => "all below the rule".to_owned(),
@@ -265,8 +264,8 @@ fn headroom(fit: &Fit) -> String {
         "{} inputs, {above}: at least {:.0} % of further inputs of {} to {} fit, with 95 % confidence",
         headroom.inputs,
         (100.0 * headroom.content).floor(),
-        fit.inputs.smallest,
-        fit.inputs.largest
+        group.describe_n(fit.inputs.smallest),
+        group.describe_n(fit.inputs.largest)
     );
     if headroom.more_needed > 0 {
         let _ = write!(text, "; 95 % needs {} more", headroom.more_needed);

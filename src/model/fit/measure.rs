@@ -25,6 +25,35 @@ pub struct Measure {
     pub target_regex: Option<String>,
 }
 
+/// Which measures of the input to consider: those that agree with all that is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MeasureFilter {
+    /// The input channel.
+    pub channel: Option<String>,
+    /// How the sizes of the files are combined.
+    pub mode: Option<Mode>,
+    /// The glob for the files that count, such as `*.nii.gz`.
+    pub glob: Option<String>,
+    /// The regex for their relative paths.
+    pub regex: Option<String>,
+}
+
+impl MeasureFilter {
+    /// Whether the measures are restricted by anything but the channel.
+    pub fn chooses_files(&self) -> bool {
+        self.mode.is_some() || self.glob.is_some() || self.regex.is_some()
+    }
+
+    /// Whether a measure is to be considered.
+    pub fn matches(&self, measure: &Measure) -> bool {
+        let same = |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
+        same(&self.channel, &measure.channel)
+            && self.mode.is_none_or(|mode| mode == measure.mode)
+            && same(&self.glob, &measure.target_glob)
+            && same(&self.regex, &measure.target_regex)
+    }
+}
+
 impl Measure {
     /// All files of a channel.
     pub fn all(channel: impl Into<String>, mode: Mode) -> Self {

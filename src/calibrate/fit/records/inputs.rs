@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::model::fit::Measure;
+use crate::model::fit::{Measure, MeasureFilter};
 use crate::model::observation::Observation;
 use crate::model::prediction::{ChannelPrediction, RulePrediction, Sizes};
 use crate::model::rule::{Mode, ScaleRule};
@@ -93,15 +93,25 @@ impl Inputs {
     /// The measures that give every run a size, preferred ones first, with the locations of these sizes.
     ///
     /// Without those of so few bytes that they cannot be what the memory follows, unless there are no others.
-    pub(super) fn measures(&self, inputs: impl Iterator<Item = Input> + Clone) -> Vec<(Measure, Sources)> {
+    pub(super) fn measures(
+        &self,
+        inputs: impl Iterator<Item = Input> + Clone,
+        filter: &MeasureFilter,
+    ) -> Vec<(Measure, Sources)> {
         let all_bytes: f64 = inputs.clone().map(|input| self.all_bytes(input)).sum();
-        let kept = self.measures_of(inputs.clone(), LEAST_SHARE * all_bytes);
-        if kept.is_empty() { self.measures_of(inputs, 0.0) } else { kept }
+        let least = if filter.chooses_files() { 0.0 } else { LEAST_SHARE * all_bytes };
+        let kept = self.measures_of(inputs.clone(), filter, least);
+        if kept.is_empty() { self.measures_of(inputs, filter, 0.0) } else { kept }
     }
 
-    fn measures_of(&self, inputs: impl Iterator<Item = Input> + Clone, least: f64) -> Vec<(Measure, Sources)> {
+    fn measures_of(
+        &self,
+        inputs: impl Iterator<Item = Input> + Clone,
+        filter: &MeasureFilter,
+        least: f64,
+    ) -> Vec<(Measure, Sources)> {
         let mut kept: Vec<(Measure, Sources)> = Vec::new();
-        for measure in self.candidates(inputs.clone()) {
+        for measure in self.candidates(inputs.clone()).into_iter().filter(|measure| filter.matches(measure)) {
             let sources: Sources = self.shapes.iter().map(|slots| source(slots, &measure)).collect();
             let bytes: f64 = inputs.clone().map(|input| self.sum(input, &sources).0 as f64).sum();
             // Skip a measure that gives the same sizes as an earlier one, such as the largest of single files.
