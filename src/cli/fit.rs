@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use highwater::calibrate::fit::{
-    Calibration, CalibrationOptions, FitOptions, Group, Objective, Target, TooLittle, calibrate,
+    Calibration, CalibrationOptions, FitOptions, Group, Objective, Target, TooLittle, Warning, calibrate,
 };
 use highwater::model::document::Source;
 use highwater::model::fit::{Documented, FittedRule, Form};
@@ -92,6 +92,9 @@ pub(crate) struct FitArgs {
     /// Nothing else in the file changes: order, indentation, Jinja and unknown fields stay.
     #[arg(long, value_name = "FILE")]
     write: Option<PathBuf>,
+    /// Write or emit the rule even if it needs so much memory per byte of input that n is hardly the cause.
+    #[arg(long)]
+    force: bool,
     /// Only show what --write would change.
     #[arg(long, requires = "write")]
     dry_run: bool,
@@ -252,6 +255,7 @@ pub(crate) fn run(args: &FitArgs) -> Result<Exit, Failure> {
     }
     if args.emit.is_some() || args.write.is_some() {
         results.iter().try_for_each(|(group, _)| refuse_parameter(group))?;
+        results.iter().filter(|_| !args.force).try_for_each(|(_, fitted)| refuse_steep(fitted))?;
     }
     if let Some(consumer) = args.emit {
         return emitted(only_one(&results)?, consumer.consumer());
@@ -307,6 +311,14 @@ fn refuse_parameter(group: &Group) -> Result<(), Failure> {
     let error = format!("a rule counts bytes of the input, so none can be written from the parameter `{parameter}`");
     let help = "sweep over inputs, or set a fixed limit for the largest value that is used".to_owned();
     Err(Failure::new(Exit::Usage, error, Some(help)))
+}
+
+/// A rule that no program needs would reserve a cluster for one file more.
+fn refuse_steep(fitted: &Calibration) -> Result<(), Failure> {
+    let Some(warning) = fitted.fit.warnings.iter().find(|warning| matches!(warning, Warning::Steep { .. })) else {
+        return Ok(());
+    };
+    Err(Failure::new(Exit::Usage, warning.to_string(), Some("write it nevertheless with --force".to_owned())))
 }
 
 fn only_one<'a>(results: &'a [(&Group, Calibration)]) -> Result<&'a Calibration, Failure> {

@@ -81,9 +81,12 @@ pub(super) fn advise(task: &TaskReport) -> Vec<Advice> {
             add(format!("Declare the fitted rule, {rule}:"), write());
         }
         (Level::Measured, _) => {
-            let largest = option(fitted.found.largest);
+            let (what, largest) = match task.parameter {
+                Some(_) => ("the largest value measured", fitted.found.largest.0.to_string()),
+                None => ("an input as large as the largest one measured", option(fitted.found.largest)),
+            };
             add(
-                "Limit further runs by the fitted rule. For an input as large as the largest one measured:".to_owned(),
+                format!("Limit further runs by the fitted rule. For {what}:"),
                 Some(format!("highwater fit {RECORDS} --for-size {largest}")),
             );
         }

@@ -29,6 +29,9 @@ const TIMES: [(&str, f64); 4] = [("µs", 1.0), ("ms", 1e3), ("s", 1e6), ("min", 
 const MOST: f64 = 1e5;
 
 impl Unit {
+    /// Of the values of a parameter, which have none.
+    const NONE: Self = Self { name: "", size: 1.0, decimals: 0 };
+
     /// The unit for these amounts of memory.
     pub(super) fn of_bytes(amounts: impl Iterator<Item = Bytes>) -> Self {
         Self::of(&BYTES, amounts.map(|amount| amount.0 as f64), 1.0, 1)
@@ -76,8 +79,10 @@ impl Unit {
 /// The units of the tables of a task.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Units {
-    /// Of input sizes.
+    /// Of input sizes, or of the values of a parameter.
     pub(super) n: Unit,
+    /// Whether n is a parameter.
+    pub(super) is_parameter: bool,
     /// Of peaks and limits.
     pub(super) memory: Unit,
     /// Of times.
@@ -86,6 +91,11 @@ pub(super) struct Units {
 }
 
 impl Units {
+    /// The heading of the column of n.
+    pub(super) const fn n_heading(self) -> &'static str {
+        if self.is_parameter { "value n" } else { "input n" }
+    }
+
     pub(super) fn new(task: &TaskReport) -> Self {
         let changes = || task.before.iter().flat_map(|before| &before.changes);
         let sizes = task.cells.iter().filter_map(|cell| cell.n).chain(changes().filter_map(|change| change.n));
@@ -93,7 +103,8 @@ impl Units {
         let peaks = peaks.chain(changes().flat_map(|change| [change.old_median, change.new_median]));
         let peaks = peaks.chain(task.runs.iter().map(|run| run.peak));
         Self {
-            n: Unit::of_bytes(sizes),
+            n: if task.parameter.is_some() { Unit::NONE } else { Unit::of_bytes(sizes) },
+            is_parameter: task.parameter.is_some(),
             memory: Unit::of_bytes(peaks.flatten()),
             time: Unit::of_times(task.runs.iter().map(|run| run.wall_us)),
         }

@@ -24,7 +24,7 @@ pub(crate) fn evidence(task: &TaskReport) -> Vec<(&'static str, String)> {
         ("n", predictor.to_owned()),
         match task.parameter {
             Some(_) => ("need", format!("{} (of a typical run)", found.typical.over_a_parameter())),
-            None => ("request", format!("{} (the need of a typical run)", found.typical.readable())),
+            None => ("request", found.request.unwrap_or(found.typical).readable()),
         },
         ("reach", reach(task, found)),
         (
@@ -55,8 +55,8 @@ pub(crate) fn evidence(task: &TaskReport) -> Vec<(&'static str, String)> {
             format!(
                 "at least {:.0} % of further inputs of {} to {} fit, with 95 % confidence",
                 (100.0 * found.surely_fit).floor(),
-                found.smallest,
-                found.largest
+                task.describe_n(found.smallest),
+                task.describe_n(found.largest)
             )
         }
     };

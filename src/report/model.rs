@@ -271,6 +271,9 @@ pub struct Found {
     pub lower_bound: bool,
     /// What a typical run needs; the difference to `rule` is headroom.
     pub typical: FittedRule,
+    /// The rule for the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<FittedRule>,
     /// Its score on held-out inputs, to which it was not fitted.
     pub held_out: HeldOut,
     /// The number of distinct input sizes that it was fitted to.

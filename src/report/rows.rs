@@ -38,10 +38,11 @@ impl Rows {
 }
 
 fn cases<'a>(task: &TaskReport, cells: impl Iterator<Item = &'a Cell>) -> Rows {
-    let Units { n, memory, .. } = Units::new(task);
+    let units = Units::new(task);
+    let Units { n, memory, .. } = units;
     let columns = vec![
         ("case", ""),
-        ("input n", n.name),
+        (units.n_heading(), n.name),
         ("runs", ""),
         ("median peak", memory.name),
         ("highest", memory.name),
@@ -68,10 +69,11 @@ fn cases<'a>(task: &TaskReport, cells: impl Iterator<Item = &'a Cell>) -> Rows {
 }
 
 fn changes<'a>(task: &TaskReport, changes: impl Iterator<Item = &'a Change>) -> Rows {
-    let Units { n, memory, .. } = Units::new(task);
+    let units = Units::new(task);
+    let Units { n, memory, .. } = units;
     let columns = vec![
         ("case", ""),
-        ("input n", n.name),
+        (units.n_heading(), n.name),
         ("median before", memory.name),
         ("median now", memory.name),
         ("change", ""),

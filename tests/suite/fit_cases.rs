@@ -88,3 +88,19 @@ fn sizes_that_are_not_recorded_are_told() {
     assert_eq!(output.status.code(), Some(2), "{stderr}");
     assert!(stderr.contains("no size of the input by this --mode, --glob and --regex"), "{stderr}");
 }
+
+#[test]
+fn a_rule_that_no_program_needs_is_not_written() {
+    let rows: String = (1..=10u64).map(|n| format!("{n},{}\n", (n + 1) * 2_000_000)).collect();
+    let emitted = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
+        let table = format!("input_bytes,peak_bytes\n{rows}");
+        let output =
+            command.args(["fit", "-", "--emit", "nextflow"]).args(arguments).write_stdin(table).output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (status, stderr) = emitted(&[]);
+    assert_eq!(status, 2, "{stderr}");
+    assert!(stderr.contains("n is hardly the cause"), "{stderr}");
+    assert_eq!(emitted(&["--force"]).0, 0);
+}

@@ -114,6 +114,7 @@ pub fn calibrate(group: &Group, options: &CalibrationOptions<'_>) -> Result<Cali
         *also = written_also(also, target, whole);
     }
     found.warnings.extend(found.extrapolated(options.for_sizes.iter().copied()));
+    found.warnings.extend(found.steep().filter(|_| group.parameter.is_none()));
     found.warnings.extend(found.not_enough(options.for_sizes.iter().copied()));
     found.warnings.extend(group.warnings.iter().cloned());
     let covered = (found.inputs.smallest, found.inputs.largest);

@@ -66,6 +66,8 @@ pub(super) fn reach(
     let (smallest, largest) = (points.uncensored.first()?.n, points.uncensored.last()?.n);
     let steepest = evidence.slope.map_or(0.0, |slope| slope.high).max(0.0);
     let typical = |n: f64| request.limit(Bytes(n as u64)).0 as f64;
+    // Where the consumer can add, the rule for a typical run is base plus growth itself.
+    let steepest = if rule.form == Form::Sum { 0.0 } else { steepest };
     let sum = described.and_then(|described| described.need(&points.uncensored));
     let need = |n: f64| match &sum {
         Some(sum) => sum(n),

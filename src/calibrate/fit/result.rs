@@ -9,6 +9,9 @@ use crate::model::fit::{FittedRule, Form, Growth};
 use crate::model::units::Bytes;
 use crate::stats::trend::Slope;
 
+/// Hardly any program needs more bytes of memory per byte of input; even text in a zip archive rarely grows so much.
+const STEEPEST: f64 = 1000.0;
+
 /// A fitted rule, and its evidence.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Fit {
@@ -59,6 +62,14 @@ pub struct Need {
     pub coefficient: f64,
     /// The exponent of n; sorting, for example, has one between 1 and 1.25.
     pub exponent: f64,
+}
+
+impl Need {
+    /// The same as a rule, which has only whole exponents.
+    pub fn rule(&self) -> Option<FittedRule> {
+        let exponent = (1..=3).find(|exponent| f64::from(*exponent) == self.exponent)?;
+        Some(FittedRule { form: Form::Sum, base_bytes: self.base_bytes, coefficient: self.coefficient, exponent })
+    }
 }
 
 impl fmt::Display for Need {
@@ -242,6 +253,11 @@ pub enum Warning {
         /// The failures asked for.
         asked_per_1000: f64,
     },
+    /// The rule grows by so much per byte that n can hardly be the cause.
+    Steep {
+        /// Bytes of memory per byte of the largest input.
+        ratio: f64,
+    },
     /// The limit is not known to be enough for a requested size.
     NotEnough {
         /// The requested size.
@@ -325,6 +341,11 @@ impl fmt::Display for Warning {
                 "about {expected_per_1000:.0} of 1000 further runs may fail, more than the {asked_per_1000:.0} asked for: \
                  only more inputs can show less"
             ),
+            Self::Steep { ratio } => write!(
+                f,
+                "the rule needs {ratio:.0} bytes of memory per byte of input: n is hardly the cause; choose it with \
+                 --predictor, --mode or --glob"
+            ),
             Self::NotEnough { n, enough_for } => {
                 write!(f, "the limit is known to be enough for inputs up to {enough_for}, not for {n}")
             }
@@ -350,6 +371,13 @@ impl Fit {
         } else {
             None
         }
+    }
+
+    /// The warning that the rule is too steep to be true, if it is.
+    pub fn steep(&self) -> Option<Warning> {
+        let growth = FittedRule { base_bytes: Bytes::ZERO, ..self.rule }.limit(self.inputs.largest);
+        let ratio = growth.ratio(self.inputs.largest).filter(|ratio| self.rule.exponent > 0 && *ratio > STEEPEST)?;
+        Some(Warning::Steep { ratio })
     }
 
     /// The warning for these sizes, if the limit is not known to be enough for the largest of them.

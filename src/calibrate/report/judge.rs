@@ -39,7 +39,8 @@ pub(super) fn judge(group: &Group, options: &FitOptions, counted: &Counted) -> J
         Ok(fit) => {
             outliers.extend(fit.outliers.iter().map(|outlier| outlier.run).zip(0..));
             let mut found = found(&fit);
-            found.warnings.extend(group.warnings.iter().map(ToString::to_string));
+            found.warnings =
+                fit.warnings.iter().chain(&group.warnings).map(|one| group.describe_warning(one)).collect();
             found.warnings.extend(over_several_channels(group, options));
             Ok(found)
         }
@@ -86,7 +87,8 @@ fn found(fit: &Fit) -> Found {
     Found {
         rule: fit.rule,
         lower_bound: fit.lower_bound,
-        typical: fit.request,
+        typical: fit.need.and_then(|need| need.rule()).unwrap_or(fit.request),
+        request: Some(fit.request),
         held_out: HeldOut {
             mean_ratio: fit.held_out.mean_ratio,
             failures_per_1000: fit.held_out.failures_per_1000,
@@ -101,6 +103,6 @@ fn found(fit: &Fit) -> Found {
         more_needed: fit.headroom.more_needed,
         factors: fit.headroom.conformal.clone(),
         outliers: Vec::new(),
-        warnings: fit.warnings.iter().map(ToString::to_string).collect(),
+        warnings: Vec::new(),
     }
 }

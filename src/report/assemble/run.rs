@@ -3,11 +3,11 @@
 use crate::model::fit::Censoring;
 use crate::model::observation::{Breakdown, Exactness, Observation, Outcome};
 use crate::model::units::Bytes;
+use crate::report::describe::case;
 use crate::report::model::Run;
 
 pub(super) fn label(run: &Run) -> String {
-    let parameters: String = run.parameters.iter().map(|(name, value)| format!(", {name}={value}")).collect();
-    format!("{}{parameters} #{}", run.case, run.number)
+    format!("{} #{}", case(&run.case, &run.parameters), run.number)
 }
 
 pub(super) fn run(observation: &Observation, n: Option<Bytes>) -> Run {

@@ -311,7 +311,10 @@ fn facts(task: &TaskReport) -> Vec<(&'static str, String)> {
         Some((least, most)) => format!("{least} to {most}"),
         None => UNKNOWN.to_owned(),
     };
-    facts.push(("inputs", range(sizes)));
+    match (&task.parameter, sizes.ends) {
+        (Some(_), Some((least, most))) => facts.push(("values", format!("{} to {}", least.0, most.0))),
+        _ => facts.push(("inputs", range(sizes))),
+    }
     let is_bound = plain.count == 0 && lower_bounds.count > 0;
     facts.push(("peaks", if is_bound { words::at_least(range(lower_bounds), true) } else { range(plain) }));
     facts
@@ -347,10 +350,16 @@ fn rules(task: &TaskReport) -> Vec<Vec<String>> {
     in_use.chain(task.fitted.iter().map(|fitted| row("fitted", &fitted.words, &fitted.score))).collect()
 }
 
-fn cell_columns(Units { n, memory, .. }: Units) -> Vec<Column> {
+/// The column of n: sizes of the input, or values of the parameter.
+fn n_column(units: Units) -> Column {
+    amounts(if units.is_parameter { "Value n" } else { "Input n" }, units.n.name)
+}
+
+fn cell_columns(units: Units) -> Vec<Column> {
+    let memory = units.memory;
     vec![
         text("Case"),
-        amounts("Input n", n.name),
+        n_column(units),
         number("Runs"),
         amounts("Lowest peak", memory.name),
         amounts("Median peak", memory.name),
@@ -382,10 +391,11 @@ fn cell_row(cell: &Cell, Units { n, memory, .. }: Units) -> Row {
     Row { mark: None, cells }
 }
 
-fn change_columns(Units { n, memory, .. }: Units) -> Vec<Column> {
+fn change_columns(units: Units) -> Vec<Column> {
+    let memory = units.memory;
     vec![
         text("Case"),
-        amounts("Input n", n.name),
+        n_column(units),
         amounts("Median before", memory.name),
         amounts("Median now", memory.name),
         number("Change"),
@@ -403,10 +413,11 @@ fn change_row(change: &Change, Units { n, memory, .. }: Units) -> Row {
     Row { mark: None, cells }
 }
 
-fn run_columns(Units { n, memory, time }: Units) -> Vec<Column> {
+fn run_columns(units: Units) -> Vec<Column> {
+    let Units { memory, time, .. } = units;
     vec![
         text("Run"),
-        amounts("Input n", n.name),
+        n_column(units),
         amounts("Peak", memory.name),
         amounts("Rule in use", memory.name),
         number("in use / peak"),
@@ -422,7 +433,7 @@ fn run_columns(Units { n, memory, time }: Units) -> Vec<Column> {
     ]
 }
 
-fn run_row(run: &Run, Units { n, memory, time }: Units) -> Row {
+fn run_row(run: &Run, Units { n, memory, time, .. }: Units) -> Row {
     let is_low = run.is_plain() && run.predicted.zip(run.peak).is_some_and(|(given, peak)| given < peak);
     let part = |part: Option<Reading<Bytes>>| Field::bytes(part.and_then(Reading::value), memory);
     let mut peak = Field::bytes(run.peak, memory);
