@@ -134,6 +134,7 @@ mod tests {
         assert_eq!(column(&[]), ("B", Vec::new()));
     }
 
+    #[cfg(feature = "plots")]
     #[test]
     fn times_have_one_unit_too() {
         let unit = Unit::of_times([523_000_u64, 14_020_000].into_iter());
