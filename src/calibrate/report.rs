@@ -176,7 +176,10 @@ fn whole_series(series: &Series) -> Result<Series, String> {
     // The file is in the directory of its run, below `runs`, beside the record.
     let base = series.file.as_deref().and_then(|file| file.ancestors().nth(3)).unwrap_or(Path::new(""));
     let records = Records { path: base.join(OBSERVATIONS), ..Records::default() };
-    records.series(series).map_err(|error| format!("Memory over time has few samples: {error}."))
+    let file = series.file.as_deref().and_then(|file| file.strip_prefix(base).ok()).map(Path::to_owned);
+    records
+        .series(&Series { file, ..series.clone() })
+        .map_err(|error| format!("Memory over time has few samples: {error}."))
 }
 
 /// The tasks of two sweeps by name, before they are compared.

@@ -104,3 +104,15 @@ fn a_rule_that_no_program_needs_is_not_written() {
     assert!(stderr.contains("n is hardly the cause"), "{stderr}");
     assert_eq!(emitted(&["--force"]).0, 0);
 }
+
+#[test]
+fn a_limit_is_not_called_enough_for_inputs_that_needed_more() {
+    let rows: String = (1..=13u64)
+        .map(|n| format!("{},{}\n", n * 1_000_000, if n == 13 { 400_000_000 } else { 50_000_000 }))
+        .collect();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
+    let table = format!("input_bytes,peak_bytes\n{rows}");
+    let output = command.args(["fit", "-", "--format", "json"]).write_stdin(table).output().unwrap();
+    let fit: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(limit(&fit, 13e6) >= 400e6 || fit["enough_for"]["limit"].as_u64().unwrap() < 13_000_000, "{fit}");
+}

@@ -484,3 +484,13 @@ fn of_very_many_runs_the_cells_are_shown() {
     assert_eq!(ended.status, 2, "{}", ended.stderr);
     assert!(ended.stderr.contains("the records contain no run"), "{}", ended.stderr);
 }
+
+#[test]
+fn memory_over_time_is_read_beside_a_record_that_is_named_by_a_relative_path() {
+    let folder = Folder::new();
+    fs::create_dir_all(folder.path("mine/runs/a")).unwrap();
+    folder.write("mine/runs/a/series.json", r#"{"taken": 0, "samples": []}"#);
+    folder.changed("mine/observations.jsonl", |_, record| record["series"]["file"] = json!("runs/a/series.json"));
+    let report = ok(folder.report(&["mine/observations.jsonl", "--format", "json"]));
+    assert!(!report.contains("few samples"), "{report}");
+}

@@ -73,12 +73,18 @@ pub(super) fn reach(
         Some(sum) => sum(n),
         None => typical(n).max(typical(n.min(largest)) + steepest * (n - largest).max(0.0)),
     };
+    // If the largest inputs were measured to need more, the limit is not enough for them.
+    let needs_more = |point: &&Point| rule.limit(Bytes(point.n as u64)).0 < point.peak as u64;
+    let covered = points.uncensored.len() - points.uncensored.iter().rev().take_while(needs_more).count();
+    let measured = || points.uncensored.iter().take(covered).map(|point| point.n);
+    let larger = || {
+        let sizes = std::iter::successors(Some(largest.max(1.0)), |n| Some(n * STEP));
+        let all = sizes.take_while(|n| *n < largest * FARTHEST).chain([largest * FARTHEST]);
+        all.filter(|_| covered == points.uncensored.len())
+    };
     let up_to = |rule: &FittedRule| {
         let is_enough = |n: f64| rule.limit(Bytes(n as u64)).0 as f64 * (1.0 + 1e-6) >= need(n);
-        let sizes = std::iter::successors(Some(largest.max(1.0)), |n| Some(n * STEP));
-        let measured = points.uncensored.iter().map(|point: &Point| point.n);
-        let larger = sizes.take_while(|n| *n < largest * FARTHEST).chain([largest * FARTHEST]);
-        measured.chain(larger).take_while(|n| is_enough(*n)).fold(0.0, f64::max)
+        measured().chain(larger()).take_while(|n| is_enough(*n)).fold(0.0, f64::max)
     };
     let (limit, request) = (up_to(rule), up_to(request));
     (limit >= smallest).then_some(Reach {
