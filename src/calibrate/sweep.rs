@@ -1,5 +1,6 @@
 //! Runs the cells of a plan: which run is next, whether the host has enough memory for it, and how it ended.
 
+mod adaptive;
 mod admission;
 mod case;
 mod executor;
@@ -31,6 +32,7 @@ use super::monitor::{Cancel, Observer, Request};
 use crate::model::observation::Observation;
 use crate::model::units::Bytes;
 
+pub use self::adaptive::Adaptive;
 pub use self::admission::{Admission, Budget};
 pub use self::case::{CaseError, CaseInput, InputCase, InputDirectories, Variation, cases};
 pub use self::file::SweepSettings;
@@ -123,6 +125,8 @@ pub enum End {
     Interrupted(Signal),
     /// The next run would exceed the budget.
     Budget,
+    /// The memory of the runs that are left is known well enough.
+    Known,
     /// The container engine disappeared.
     EngineLost,
 }
@@ -339,6 +343,9 @@ impl<E: Executor, R: Recorder> Scheduler<'_, '_, E, R> {
             (None, Some(Stop::Interrupted(signal))) => Ok(End::Interrupted(signal)),
             (None, Some(Stop::Budget)) => Ok(End::Budget),
             (None, Some(Stop::EngineLost)) => Ok(End::EngineLost),
+            (None, None | Some(Stop::Failure)) if self.schedule.is_known() && self.schedule.left() > 0 => {
+                Ok(End::Known)
+            }
             (None, None | Some(Stop::Failure)) => Ok(End::Done),
         }
     }

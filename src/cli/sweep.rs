@@ -91,6 +91,16 @@ fn exit_of(outcome: &SweepOutcome) -> Exit {
             output::say(&format!("highwater: reached --max-cost, {left} left"));
             done
         }
+        End::Known => {
+            let time = outcome
+                .time_left
+                .map_or_else(String::new, |time| format!(" and take about {}", duration(micros(time))));
+            output::say(&format!(
+                "highwater: the memory is known: the last two sizes were predicted; {left} left{time}, without --until \
+                 the same command makes them"
+            ));
+            done
+        }
         End::EngineLost => {
             say_lost();
             if outcome.failed == 0 { Exit::Host } else { Exit::TaskFailed }

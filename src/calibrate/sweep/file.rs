@@ -14,7 +14,7 @@ use crate::model::plan::{Plan, current_name};
 use crate::store::{FolderError, PLAN, bounded, check_plan, read_own_plan};
 
 /// Settings that say how a sweep runs on one machine, not what it measures.
-const OF_ONE_MACHINE: [&str; 16] = [
+const OF_ONE_MACHINE: [&str; 17] = [
     "file",
     "into",
     "save-plan",
@@ -28,6 +28,7 @@ const OF_ONE_MACHINE: [&str; 16] = [
     "jobs",
     "memory",
     "max-cost",
+    "until",
     "format",
     "quiet",
     "host",

@@ -22,7 +22,7 @@ const KILL_AFTER: Duration = Duration::from_secs(10);
 const MOST_RUNS: u32 = 100_000;
 
 /// The names of the settings of a sweep beside those of what it runs.
-pub const NAMES: [&str; 36] = [
+pub const NAMES: [&str; 37] = [
     "into",
     "retry",
     "cell",
@@ -57,6 +57,7 @@ pub const NAMES: [&str; 36] = [
     "jobs",
     "memory",
     "max-cost",
+    "until",
     "sample-interval",
     "cgroup",
 ];
@@ -135,6 +136,8 @@ pub struct SweepOptions {
     pub memory: Option<Bytes>,
     /// The most that the sweep may cost.
     pub max_cost: Option<Budget>,
+    /// Stop once the peaks of two sizes in a row were predicted within this share.
+    pub until: Option<f64>,
     /// The time between samples.
     pub sample_interval: Option<Duration>,
     /// Whether to measure in a cgroup.
@@ -180,6 +183,7 @@ impl SweepOptions {
             jobs: 1,
             memory: None,
             max_cost: None,
+            until: None,
             sample_interval: None,
             cgroup: UseCgroup::Auto,
         }
@@ -281,6 +285,7 @@ impl SweepOptions {
             jobs: read.number("jobs", 1..=1024)?.unwrap_or(self.jobs),
             memory: read.parsed("memory", scalar::limit)?,
             max_cost: read.parsed("max-cost", str::parse)?,
+            until: read.parsed("until", scalar::small_share)?,
             sample_interval: read.parsed("sample-interval", argument::sample_interval)?,
             cgroup: read
                 .choice(

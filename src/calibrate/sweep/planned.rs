@@ -267,6 +267,11 @@ impl Planned {
         json.map(|json| json + "\n").map_err(Failure::host)
     }
 
+    /// The size of each cell, and the group of cells that differ in their size only.
+    pub(super) fn sizes(&self) -> Vec<(f64, usize)> {
+        sizes(&self.plan.cells)
+    }
+
     /// The forecast before the first run.
     pub(super) fn forecast(&self, options: &SweepOptions) -> Forecast {
         let predicted = |cell: &PlannedCell| {

@@ -12,7 +12,7 @@ use super::options::SweepOptions;
 use super::planned::{self, Planned};
 use super::recorder::{self, Destination, SweepObserver, SweepRecorder};
 use super::subject::Subject;
-use super::{Admission, End, Expected, Repetitions, Schedule, SweepError, floors, sweep};
+use super::{Adaptive, Admission, End, Expected, Repetitions, Schedule, SweepError, floors, sweep};
 use crate::calibrate::failure::{Category, Failure};
 use crate::calibrate::feedback::Feedback;
 use crate::calibrate::monitor::Cancel;
@@ -75,6 +75,8 @@ pub struct SweepOutcome {
     pub failed: usize,
     /// The number of runs that are left.
     pub left: usize,
+    /// How long they would take, if that is known.
+    pub time_left: Option<Duration>,
     /// Where the records are: a file, or the directory of the sweep.
     pub records: PathBuf,
 }
@@ -204,7 +206,7 @@ impl<'a> Sweep<'a> {
         }
         // After the last run, report the failures that would have stopped the next one.
         let mut failures = [bench.unconcluded(), bench.spoiled_in_the_end()].into_iter().flatten();
-        let failure = if matches!(end, Ok(End::Done | End::Budget)) { failures.next() } else { None };
+        let failure = if matches!(end, Ok(End::Done | End::Budget | End::Known)) { failures.next() } else { None };
         // Otherwise why the sweep ended comes first, and these are only told.
         failures.for_each(|failure| feedback.failed(failure));
         failure.map_or(Ok(()), Err)?;
@@ -213,6 +215,12 @@ impl<'a> Sweep<'a> {
                 end,
                 failed: recorder.failed,
                 left: schedule.left(),
+                time_left: admission.forecast().time_left(
+                    [],
+                    schedule.pending().map(|job| job.cell),
+                    jobs,
+                    options.memory,
+                ),
                 records: recorder.place.records().to_owned(),
             }),
             Err(SweepError::Run(failure) | SweepError::Keep(failure)) => Err(failure),
@@ -225,7 +233,11 @@ impl<'a> Sweep<'a> {
     }
 
     fn schedule(&self, keys: &[&str], made: &[store::Recorded]) -> Schedule {
-        Schedule::new(keys, self.repetitions, self.options.order, self.options.retry, made)
+        let schedule = Schedule::new(keys, self.repetitions, self.options.order, self.options.retry, made);
+        match self.options.until {
+            Some(within) => schedule.until(Adaptive::new(within, self.planned.sizes())),
+            None => schedule,
+        }
     }
 
     /// The directory for the records.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use super::Job;
+use super::{Adaptive, Job};
 use crate::calibrate::cells::Spread;
 use crate::model::observation::Outcome;
 use crate::model::plan::{Order, in_order};
@@ -64,6 +64,8 @@ pub struct Schedule {
     pending: VecDeque<Job>,
     recorded: usize,
     ended: usize,
+    /// Which sizes tell most, if not all of them are wanted.
+    adaptive: Option<Adaptive>,
 }
 
 impl Schedule {
@@ -82,17 +84,49 @@ impl Schedule {
         let recorded = cells.iter().map(|cell| cell.made.len()).sum();
         let all = in_order(order, keys.len(), runs.least).into_iter().map(|(cell, run)| Job { cell, run });
         let pending = all.filter(|job| !cells[job.cell].made.contains_key(&job.run)).collect();
-        let mut schedule = Self { runs, order, cells, pending, recorded, ended: 0 };
+        let mut schedule = Self { runs, order, cells, pending, recorded, ended: 0, adaptive: None };
         for cell in 0..keys.len() {
             schedule.ask_for_more(cell);
         }
         schedule
     }
 
+    /// Takes runs in the order in which their sizes tell most, and no more once the memory is known.
+    #[must_use]
+    pub fn until(mut self, mut adaptive: Adaptive) -> Self {
+        // Runs that were recorded before count as if they had been made now.
+        let made = |cell: usize| {
+            let peaks = self.cells.get(cell)?.made.values().filter(|(outcome, _)| outcome.succeeded());
+            peaks.filter_map(|(_, peak)| *peak).max()
+        };
+        let mut recorded: Vec<usize> = (0..self.cells.len()).filter(|cell| made(*cell).is_some()).collect();
+        while let Some(cell) = adaptive.next(recorded.iter().copied()) {
+            recorded.retain(|other| *other != cell);
+            adaptive.learn(cell, made(cell).unwrap_or_default().0 as f64);
+        }
+        recorded.into_iter().for_each(|cell| adaptive.learn(cell, made(cell).unwrap_or_default().0 as f64));
+        self.adaptive = Some(adaptive);
+        self
+    }
+
+    /// Whether the runs that are left are not needed.
+    pub fn is_known(&self) -> bool {
+        let pending = || self.pending.iter().map(|job| job.cell);
+        self.adaptive.as_ref().is_some_and(|adaptive| adaptive.is_known() && adaptive.next(pending()).is_none())
+    }
+
     /// Takes the next run whose cell is admitted.
     pub fn take(&mut self, mut admits: impl FnMut(usize) -> bool) -> Option<Job> {
-        let place = self.pending.iter().position(|job| admits(job.cell))?;
+        let wanted = match &self.adaptive {
+            Some(adaptive) => Some(adaptive.next(self.pending.iter().map(|job| job.cell))?),
+            None => None,
+        };
+        let is_next = |job: &Job| wanted.is_none_or(|cell| cell == job.cell) && admits(job.cell);
+        let place = self.pending.iter().position(is_next)?;
         let job = self.pending.remove(place)?;
+        if let Some(adaptive) = &mut self.adaptive {
+            adaptive.starts(job.cell);
+        }
         self.cells[job.cell].under_way += 1;
         Some(job)
     }
@@ -109,6 +143,9 @@ impl Schedule {
         // An interrupted run is repeated another time.
         if Retry::Interrupted.wants(outcome) {
             return self.put_back(job);
+        }
+        if let (Some(adaptive), Some(peak)) = (&mut self.adaptive, peak.filter(|_| outcome.succeeded())) {
+            adaptive.learn(job.cell, peak.0 as f64);
         }
         let cell = &mut self.cells[job.cell];
         cell.under_way -= 1;

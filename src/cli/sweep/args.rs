@@ -48,7 +48,7 @@ A subset is staged by hard links, clones or mounts. The task can only read its i
 --input-access private. Each run writes its outputs to its own directory, {output} in a command, which is removed \
 after the run (see --keep-outputs). Its stdout and stderr are kept below DIR/runs.
 
-Exit status: 0 all runs are recorded or --max-cost is reached, 3 unsupported host or container engine, or full disk, \
+Exit status: 0 all runs are recorded, --max-cost is reached or --until is fulfilled, 3 unsupported host or container engine, or full disk, \
 4 the task failed in some run, 130 interrupted.";
 
 /// The command line of a sweep.
@@ -213,6 +213,13 @@ struct Flags {
     /// Start no run that would make the sweep cost more: a time such as 2h, or peaks × time such as 10GiBh.
     #[arg(long, value_name = "COST", help_heading = "Limits")]
     max_cost: Option<Budget>,
+    /// Measure the sizes that tell most first, and stop once two in a row were predicted within this share, such as 10%.
+    ///
+    /// The smallest and the largest size come first, then always the one farthest from those measured. A plan of many
+    /// sizes costs no more then than the few it takes: more sizes tell more than more runs of each. Without --until, the
+    /// same command makes the runs that are left.
+    #[arg(long, value_name = "SHARE", value_parser = small_share, help_heading = "Limits")]
+    until: Option<f64>,
     /// Time between samples [default: at each new maximum, and every 10 ms to 2 s].
     #[arg(long, value_name = "DURATION", value_parser = sample_interval, help_heading = "Limits")]
     sample_interval: Option<Duration>,
