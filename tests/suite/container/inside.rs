@@ -21,13 +21,21 @@ fn measured_with(options: &[&str], memory_mib: u64, task: &[&str]) -> Value {
     command.args(["--volume", &format!("{}:/highwater:ro", program.display())]);
     command.args(["--volume", &format!("{}:/out", folder.path().display())]);
     command.args(["exec-form", "/highwater", "run", "--format", "json", "--output", "/out/run.json", "--"]).args(task);
-    let output = command.output().unwrap();
+    let record = folder.path().join("run.json");
+    // The kernel may kill highwater as well, if the memory of the killed task is not given back in time: then nothing is
+    // recorded, and nothing said.
+    let mut output = command.output().unwrap();
+    for _ in 0..2 {
+        if !record.exists() && output.stderr.is_empty() {
+            output = command.output().unwrap();
+        }
+    }
     // Docker gives a privileged container all capabilities, which fails if it does not have them itself.
     if options.contains(&"--privileged") && text(&output.stderr).contains("unable to apply caps") {
         crate::harness::skip("this machine lacks capabilities that a privileged container is given");
         return Value::Null;
     }
-    let record = std::fs::read_to_string(folder.path().join("run.json"));
+    let record = std::fs::read_to_string(record);
     let record = record.unwrap_or_else(|error| panic!("{error}: {}", text(&output.stderr)));
     serde_json::from_str(&record).unwrap()
 }
