@@ -130,14 +130,18 @@ pub fn calibrate(group: &Group, options: &CalibrationOptions<'_>) -> Result<Cali
     };
     let limit = scaled(&found.rule, &measure, &found, group, |also| also.coefficient);
     let request = scaled(&found.request, &measure, &found, group, |also| also.request_coefficient);
-    let for_sizes = options.for_sizes.iter().map(|&n| {
-        let limit = target.given(limit.at(for_n(n, &measure)));
-        ForSize { n, limit, request: target.given(request.at(for_n(n, &measure))).min(limit) }
-    });
-    let for_sizes = for_sizes.collect();
     let fitted = Fit { rule: intended, request: requested.at_most(intended), other_channels: others, ..found.clone() };
     let declaration = declaration(group, &fitted, &measure, options.for_sizes);
     let written = Declaration { limit, request, ..declaration.clone() };
+    let documented = written.documented(options.dialect, Some(set_aside(&found))).filter(|_| group.parameter.is_none());
+    let for_sizes = options.for_sizes.iter().map(|&n| {
+        let at = |scaled: &Scaled| scaled.at(for_n(n, &measure));
+        // A document of the Task API requests the same for every run.
+        let request = if documented.is_some() { set_aside(&found) } else { at(&written.request) };
+        let limit = target.given(at(&written.limit));
+        ForSize { n, limit, request: target.given(request).min(limit) }
+    });
+    let for_sizes = for_sizes.collect();
     Ok(Calibration {
         workflow: group.workflow.clone(),
         task: group.task.clone(),
@@ -147,7 +151,7 @@ pub fn calibrate(group: &Group, options: &CalibrationOptions<'_>) -> Result<Cali
         effective: target.effective(found.rule),
         complexity: found.rule.complexity().filter(|_| !whole),
         scale_factor: whole.then_some(found.rule.coefficient as i64).filter(|factor| *factor > 0),
-        documented: written.documented(options.dialect, Some(set_aside(&found))).filter(|_| group.parameter.is_none()),
+        documented,
         recorded: tried(found.rule, &found.other_channels),
         against: options.against.map(|old| tried(old, &[])),
         declared: group.declared.as_ref().and_then(|declared| as_declared(group, declared, target)),

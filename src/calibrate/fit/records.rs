@@ -97,7 +97,7 @@ impl Groups {
         let name = subject.name.clone().or_else(|| subject.command.first().cloned());
         let all = observation.sweep.as_ref().map(|sweep| &sweep.parameters);
         let value = self.predictor.as_ref().and_then(|predictor| all?.get(predictor));
-        let n = value.and_then(|value| amount(value).ok());
+        let n = value.and_then(|value| whole(value));
         if let Some(value) = value.filter(|_| n.is_none()) {
             self.not_a_number.get_or_insert_with(|| value.clone());
         }
@@ -174,7 +174,7 @@ impl Groups {
             let mut first: HashMap<BTreeMap<String, String>, usize> = HashMap::new();
             for index in members {
                 let task = &mut self.tasks[*index];
-                let n = task.parameters.remove(&name).and_then(|value| amount(&value).ok()).unwrap_or_default();
+                let n = task.parameters.remove(&name).and_then(|value| whole(&value)).unwrap_or_default();
                 task.parameter = Some(name.clone());
                 task.runs.append(&mut task.without_input);
                 task.runs.iter_mut().for_each(|run| run.n = n);
@@ -201,6 +201,12 @@ impl Groups {
         self.tasks = kept;
         new
     }
+}
+
+/// The value of a parameter that is n: a whole number, or an amount such as 512Mi.
+fn whole(value: &str) -> Option<Bytes> {
+    let is_broken = value.trim().parse::<f64>().is_ok_and(|number| number.fract() != 0.0);
+    amount(value).ok().filter(|_| !is_broken)
 }
 
 /// The predictor cannot be used.
@@ -246,8 +252,7 @@ fn numeric(choices: &[&BTreeMap<String, String>]) -> Option<String> {
     if choices.iter().any(|choice| !choice.keys().eq(first.keys())) {
         return None;
     }
-    let values =
-        |name: &String| choices.iter().map(|choice| amount(choice.get(name)?).ok()).collect::<Option<BTreeSet<_>>>();
+    let values = |name: &String| choices.iter().map(|choice| whole(choice.get(name)?)).collect::<Option<BTreeSet<_>>>();
     let counted = first.keys().filter_map(|name| Some((values(name)?.len(), name)));
     // Of several with as many values, the first.
     let most = counted.filter(|(count, _)| *count > 1).rev().max_by_key(|(count, _)| *count)?;

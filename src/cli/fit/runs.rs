@@ -109,7 +109,8 @@ impl RunsArgs {
                 output::say(&crate::cli::table::printable(&format!("{name}skipped {runs}: {}", reasons.join(", "))));
             }
         }
-        if !self.pool_parameters && groups.iter().any(|group| !group.parameters.is_empty()) && groups.len() > 1 {
+        let can_pool = groups.iter().any(|group| !group.parameters.is_empty() && group.parameter.is_none());
+        if !self.pool_parameters && can_pool && groups.len() > 1 {
             let count = groups.len();
             output::say(&format!(
                 "fitting a rule to each of {count} parameter combinations; --pool-parameters fits one to all"

@@ -69,7 +69,7 @@ fn one(group: &Group, fitted: &Calibration, against: Option<&FittedRule>) -> Str
         }
         None => {
             rows.push(("limit", format!("{}{}   where n is {}", at_least(fit), fit.rule.readable(), fit.predictor)));
-            rows.push(("request", format!("{}{}", at_least(fit), fit.request.readable())));
+            rows.push(("request", request(fitted)));
         }
     }
     for also in &fit.other_channels {
@@ -137,35 +137,45 @@ fn exceeded(fit: &Fit) -> Option<String> {
     (exceeded > 0).then_some(text)
 }
 
+/// The request as it is written: a document of the Task API has the same for every run.
+fn request(fitted: &Calibration) -> String {
+    let typical = fitted.fit.request;
+    let at_least = at_least(&fitted.fit);
+    match fitted.documented.as_ref().and_then(|documented| documented.request.as_ref()) {
+        Some(fixed) if typical.exponent > 0 => {
+            let fixed = fixed.parse().map_or_else(|_| fixed.clone(), |bytes: Bytes| bytes.to_string());
+            format!("{at_least}{fixed} for every run; a typical one needs {}", typical.readable())
+        }
+        Some(_) | None => format!("{at_least}{}", typical.readable()),
+    }
+}
+
 fn reach(group: &Group, fit: &Fit) -> String {
     let Some(reach) = fit.enough_for else { return "unknown".to_owned() };
     let what = if group.parameter.is_some() { "values" } else { "inputs" };
     let [limit, largest] = [reach.limit, fit.inputs.largest].map(|n| group.describe_n(n));
-    let request = match reach.request {
-        Bytes::ZERO => String::new(),
-        request => format!("; the request for {what} up to {}", group.describe_n(request)),
-    };
     match reach.all_judged {
-        true => format!("enough for {what} up to {limit}, 4 times the largest measured, or more{request}"),
+        true => format!("enough for {what} up to {limit}, 4 times the largest measured, or more"),
         false if reach.limit > fit.inputs.largest => {
-            format!("enough for {what} up to {limit}; the largest measured is {largest}{request}")
+            format!("enough for {what} up to {limit}; the largest measured is {largest}")
         }
-        false => format!("enough for {what} up to {limit}{request}"),
+        false => format!("enough for {what} up to {limit}"),
     }
 }
 
 /// Why the rule is what it is.
 fn because(group: &Group, fit: &Fit) -> String {
     let at_largest = FittedRule { base_bytes: Bytes::ZERO, ..fit.rule }.limit(fit.inputs.largest);
+    let is_flat = at_largest <= fit.rule.base_bytes && fit.evidence.growth_gain.is_none_or(|gain| gain < 0.05);
     let mut text = match (&fit.need, fit.rule.form, fit.rule.exponent) {
         (Some(need), _, _) => format!(
             "a run needs {need}; a rule of the Task API cannot add the two, so this one covers the sum and gives some \
              inputs more"
         ),
+        (None, _, 0) => "a constant describes held-out runs best".to_owned(),
         (None, _, _) if group.parameter.is_some() => "base plus growth describes held-out values best".to_owned(),
         (None, Form::Sum, _) => "base plus growth describes held-out inputs best".to_owned(),
-        (None, Form::Max, 0) => "a constant describes held-out inputs best".to_owned(),
-        (None, Form::Max, _) if at_largest <= fit.rule.base_bytes && fit.other_channels.is_empty() => {
+        (None, Form::Max, _) if is_flat && fit.other_channels.is_empty() => {
             "a constant describes held-out inputs best; but larger inputs tended to need more, so beyond those \
              measured the limit grows with n"
                 .to_owned()
