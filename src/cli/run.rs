@@ -258,7 +258,7 @@ fn run_once(
     signals: &mut Signals,
 ) -> Result<Observation, Failure> {
     let options = conditions(args, start, number)?;
-    let cache = start.prepare_cache(args.cache.into()).map_err(Failure::of_run)?;
+    let cache = start.prepare_cache(args.cache.into()).map_err(|failure| Failure::of_run(failure).own())?;
     let mut observation = measured(args, machine, start, &options, signals)?;
     observation.cache = cache;
     Ok(observation)
