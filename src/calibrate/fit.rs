@@ -62,8 +62,8 @@ pub use self::write::{check_document, write_rule};
 
 /// Fewer distinct inputs than this are not enough evidence.
 pub const FEWEST_INPUTS: usize = 3;
-/// From so many sizes on, the form of the growth is clear: of programs that sort, index or grow linearly, eight sizes
-/// described all, five about half.
+/// The fewest sizes that show how the need grows: with eight, no program that sorts, indexes or grows linearly exceeded
+/// its rule; with five, about half of them did.
 const ENOUGH_SIZES: usize = 8;
 /// A rule that grows has to cost this share less on held-out inputs than a constant; otherwise the simpler one is
 /// better.
@@ -222,7 +222,7 @@ fn assemble(
     let sampled: Vec<Point> =
         points.sampled.iter().map(|point| Point { peak: (point.peak - 1.0).max(0.0), ..*point }).collect();
     let (rule, _) = above(rule, &sampled, points);
-    // Whoever asks for hardly any failures does not expect one that the runs showed.
+    // With this objective, a run that was measured must not fail.
     let shown: Vec<Point> =
         points.uncensored.iter().map(|point| Point { peak: (point.peak - 1.0).max(0.0), ..*point }).collect();
     let rule = match options.objective {
@@ -379,7 +379,7 @@ fn held_out_of(
 /// Of N exchangeable inputs, the next exceeds the highest with probability 1/(N + 1). If the rule leaves room above the
 /// highest, that probability falls with the room, relative to how far the higher half of the needs is spread.
 fn expected_failures(predictions: &[HeldOutPrediction], margin: f64) -> f64 {
-    // The largest inputs are held out more often, but the next input is no likelier to be like them.
+    // The largest inputs are held out more often than others, so each input counts once.
     let mut by_input: BTreeMap<usize, (f64, f64)> = BTreeMap::new();
     let mut smallest = f64::INFINITY;
     for one in predictions {

@@ -258,7 +258,7 @@ impl<'a> Bench<'a> {
 }
 
 /// Runs all cells of these trees, then those again that `judge` suspects in the last of them, and returns its judgement.
-/// `first` gets the place of the tree and the first run of each cell.
+/// `first` is called with the index of the tree and the first run of each cell.
 fn confirmed(
     trees: &mut [&mut Bench<'_>],
     config: &Config,

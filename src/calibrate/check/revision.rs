@@ -38,7 +38,7 @@ impl Revision {
     /// Checks out a revision of the repository that contains `directory`.
     ///
     /// # Errors
-    /// Git is missing, there is no repository or no such revision, or the revision lacks the directory.
+    /// If Git is not installed, this is not a repository, the revision does not exist, or it lacks the directory.
     pub fn check_out(directory: &Path, revision: &str) -> Result<Self, Failure> {
         let here = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
         let top = git(here, &["rev-parse", "--show-toplevel"]).map_err(|error| {

@@ -136,7 +136,7 @@ impl Groups {
     /// Checks the name of the predictor.
     ///
     /// # Errors
-    /// There is no such parameter or channel, or the parameter is not always a number.
+    /// If no parameter or channel has this name, or some values of the parameter are not numbers.
     pub fn check_predictor(&self) -> Result<(), PredictorError> {
         let Some(name) = self.predictor.clone() else { return Ok(()) };
         if let Some(value) = self.not_a_number.clone() {

@@ -9,7 +9,7 @@ use crate::model::fit::{FittedRule, Form, Growth};
 use crate::model::units::Bytes;
 use crate::stats::trend::Slope;
 
-/// Hardly any program needs more bytes of memory per byte of input; even text in a zip archive rarely grows so much.
+/// The steepest plausible rule, in bytes of memory per byte of input. Even compressed text rarely expands this much.
 const STEEPEST: f64 = 1000.0;
 
 /// A fitted rule, and its evidence.
@@ -246,14 +246,14 @@ pub enum Warning {
         #[serde(skip_serializing_if = "Option::is_none")]
         measure: Option<MoreSizes>,
     },
-    /// More of the further runs may fail than was asked for.
+    /// The expected failure rate exceeds the requested one.
     MoreFailures {
         /// Failures per 1000 further runs.
         expected_per_1000: f64,
-        /// The failures asked for.
+        /// The requested rate, per 1000 runs.
         asked_per_1000: f64,
     },
-    /// The rule grows by so much per byte that n can hardly be the cause.
+    /// The rule is implausibly steep, so the memory probably does not depend on this n.
     Steep {
         /// Bytes of memory per byte of the largest input.
         ratio: f64,
