@@ -116,3 +116,15 @@ fn a_limit_is_not_called_enough_for_inputs_that_needed_more() {
     let fit: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(limit(&fit, 13e6) >= 400e6 || fit["enough_for"]["limit"].as_u64().unwrap() < 13_000_000, "{fit}");
 }
+
+#[test]
+fn the_safe_objective_covers_a_single_spike() {
+    let rows: String =
+        (1..=20u64).map(|n| format!("{},{}\n", n * 1_000_000, if n == 9 { 90 } else { 20 } * 1_000_000)).collect();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
+    let table = format!("input_bytes,peak_bytes\n{rows}");
+    let output =
+        command.args(["fit", "-", "--objective", "safe", "--format", "json"]).write_stdin(table).output().unwrap();
+    let fit: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(limit(&fit, 9e6) >= 90e6, "{fit}");
+}

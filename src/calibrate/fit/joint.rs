@@ -12,7 +12,9 @@ use super::holdout::{HeldOutPrediction, Margin, margin, splits};
 use super::points::{is_timed, peak};
 use super::result::OtherChannel;
 use super::shape::{Shape, raise};
-use super::{Fit, FitOptions, GROWTH_MUST_GAIN, Group, TooLittle, Warning, fit, headroom, held_out_of, round_up};
+use super::{
+    Fit, FitOptions, GROWTH_MUST_GAIN, Group, Objective, TooLittle, Warning, fit, headroom, held_out_of, round_up,
+};
 
 /// The fewest inputs that can distinguish two parts.
 const FEWEST_POINTS: usize = 6;
@@ -318,10 +320,10 @@ fn joint(group: &Group, options: &FitOptions, single: &Fit) -> Option<Fit> {
     let best = all.iter().filter_map(|terms| cheapest(terms)).min_by(|a, b| a.margin.cost.total_cmp(&b.margin.cost))?;
     let alone = cheapest(&alone)?;
     (best.margin.cost * (1.0 + GROWTH_MUST_GAIN) < alone.margin.cost)
-        .then(|| assembled(group, &runs, single, &best, 1.0 - best.margin.cost / alone.margin.cost))
+        .then(|| assembled(group, &runs, single, &best, 1.0 - best.margin.cost / alone.margin.cost, options.objective))
 }
 
-fn assembled(group: &Group, runs: &[Run], single: &Fit, best: &HeldOutResult, gain: f64) -> Fit {
+fn assembled(group: &Group, runs: &[Run], single: &Fit, best: &HeldOutResult, gain: f64, objective: Objective) -> Fit {
     let surface = Surface::fit(best.shape, &best.terms, runs);
     let centre = Surface::centre(&best.terms, runs);
     let factor = best.margin.factor;
@@ -378,6 +380,12 @@ fn assembled(group: &Group, runs: &[Run], single: &Fit, best: &HeldOutResult, ga
     {
         if fit.limit_of(place, &run.sizes) <= run.peak {
             fit.rule.base_bytes = fit.rule.base_bytes.max(Bytes(run.peak.0.saturating_add(1)));
+        }
+    }
+    // With this objective, a run that was measured must not fail.
+    for run in group.table.runs.iter().filter(|run| objective == Objective::Safe && run.censoring == Censoring::None) {
+        if fit.limit_of(place, &run.sizes) < run.peak {
+            fit.rule.base_bytes = fit.rule.base_bytes.max(run.peak);
         }
     }
     let exceeded = runs.iter().filter(|run| {
