@@ -22,11 +22,10 @@ fn measured_with(options: &[&str], memory_mib: u64, task: &[&str]) -> Value {
     command.args(["--volume", &format!("{}:/out", folder.path().display())]);
     command.args(["exec-form", "/highwater", "run", "--format", "json", "--output", "/out/run.json", "--"]).args(task);
     let record = folder.path().join("run.json");
-    // The kernel may kill highwater as well, if the memory of the killed task is not given back in time: then nothing is
-    // recorded, and nothing said.
     let mut output = command.output().unwrap();
     for _ in 0..2 {
-        if !record.exists() && output.stderr.is_empty() {
+        if killed_more_than_meant(&record, &output) {
+            let _ = std::fs::remove_file(&record);
             output = command.output().unwrap();
         }
     }
@@ -38,6 +37,15 @@ fn measured_with(options: &[&str], memory_mib: u64, task: &[&str]) -> Value {
     let record = std::fs::read_to_string(record);
     let record = record.unwrap_or_else(|error| panic!("{error}: {}", text(&output.stderr)));
     serde_json::from_str(&record).unwrap()
+}
+
+/// Whether the kernel killed further processes, because the memory of the first was not given back in time: highwater as
+/// well, so that nothing is recorded and nothing said, or the parent of the process.
+fn killed_more_than_meant(record: &std::path::Path, output: &Output) -> bool {
+    match std::fs::read_to_string(record) {
+        Err(_) => output.stderr.is_empty(),
+        Ok(run) => serde_json::from_str::<Value>(&run).unwrap()["events"]["oom_kills"].as_u64() > Some(1),
+    }
 }
 
 /// The bounds of a peak that was sampled.
