@@ -21,7 +21,7 @@ mod worker;
 pub use contents::ContentDigest;
 pub use error::TreeError;
 pub use excluded::{Excluded, Exclusion, Reason};
-pub use listing::{Listing, list};
+pub use listing::{Listing, list, list_paths};
 pub use options::{Counted, Listener, Options, Progress};
 pub use totals::{Bucket, File, Histogram, Item, Survey, Totals};
 pub use walk::survey;

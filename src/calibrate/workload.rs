@@ -38,7 +38,7 @@ use crate::tree::Options;
 
 pub use self::container::ContainerOptions;
 pub use self::engine::{EngineOptions, Images, PROCESSING_CONTAINER};
-pub use self::inputs::InputAccess;
+pub use self::inputs::{InputAccess, sizes_of};
 pub use self::page_cache::CacheState;
 pub use self::redact::{missing, redact};
 pub use self::task::{ReadTask, TaskOptions, variables};
@@ -83,8 +83,8 @@ pub struct Spec {
     pub input_access: InputAccess,
     /// Whether the input was chosen to be small, as for a check: warnings that this explains are omitted.
     pub is_sample: bool,
-    /// The input of a bare command or image, where that is known.
-    pub input: Option<PathBuf>,
+    /// The input of a bare command or image: files and directories, if they are known.
+    pub inputs: Vec<PathBuf>,
 }
 
 impl Spec {
@@ -99,7 +99,7 @@ impl Spec {
             redact: Vec::new(),
             input_access: InputAccess::default(),
             is_sample: false,
-            input: None,
+            inputs: Vec::new(),
         }
     }
 
@@ -130,9 +130,28 @@ impl Spec {
         }
     }
 
+    /// Checks that this access is possible for the input of a bare command or image.
+    fn require_known_input(&self) -> Result<(), Failure> {
+        let (error, help) = match self.input_access {
+            InputAccess::Private => (
+                "--input-access private needs a task: a bare command names the paths of the original files",
+                "describe the command in a task.json, or use `highwater sweep` with --input and {input} in the command",
+            ),
+            InputAccess::Watched if self.inputs.is_empty() => (
+                "--input-access watched needs an input: highwater does not know which files a bare command reads",
+                "name them with --input, or describe the command in a task.json",
+            ),
+            InputAccess::ReadOnly | InputAccess::Watched => return Ok(()),
+        };
+        Err(Failure::usage(error, help))
+    }
+
     /// Guards the input of a bare command or image; `None` if it is unknown.
     fn guard_of_command(&self, is_process: bool) -> Result<Option<Guard>, Failure> {
-        self.input.as_deref().map(|input| self.input_access.guard([input], [], is_process)).transpose()
+        if self.inputs.is_empty() {
+            return Ok(None);
+        }
+        self.input_access.guard(self.inputs.iter().map(PathBuf::as_path), [], is_process).map(Some)
     }
 
     /// The command to record.
@@ -243,12 +262,8 @@ impl Workload {
     /// # Errors
     /// If something that it names is missing or invalid.
     pub fn open(spec: &Spec, feedback: &dyn Feedback) -> Result<Self, Failure> {
-        let is_known = matches!(spec.what, Runnable::Task { .. })
-            || (spec.input.is_some() && spec.input_access == InputAccess::Watched);
-        if spec.input_access != InputAccess::ReadOnly && !is_known {
-            let help = "describe the command in a task.json, or use `highwater sweep` with --input";
-            let error = "--input-access needs a task: highwater does not know which files a bare command reads";
-            return Err(Failure::usage(error, help));
+        if !matches!(spec.what, Runnable::Task { .. }) {
+            spec.require_known_input()?;
         }
         let mut start = match ContainerWorkload::open(spec, feedback)? {
             Some(container) => Self::Container(Box::new(container)),

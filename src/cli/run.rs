@@ -15,7 +15,7 @@ use highwater::calibrate::workload::{self, CacheState, RunOptions, Workload};
 use highwater::host::HostRoots;
 use highwater::host::machine::Machine;
 use highwater::model::comparison::Thresholds;
-use highwater::model::observation::{Logs, Observation, Outcome};
+use highwater::model::observation::{InputSizes, Logs, Observation, Outcome};
 use highwater::model::scalar::{duration, limit};
 use highwater::model::signal::Signal;
 use highwater::model::timestamp::Timestamp;
@@ -122,6 +122,12 @@ pub(crate) struct RunArgs {
     /// Do not show the live line or the table.
     #[arg(short, long)]
     quiet: bool,
+    /// Files and directories that the command reads; their sizes are recorded, for `fit` to use as n.
+    ///
+    /// They are read-only for the command; see --input-access. Several paths are one input, and each directory is an
+    /// item of it.
+    #[arg(long, value_name = "PATH", num_args = 1.., conflicts_with = "task", help_heading = "Inputs")]
+    input: Vec<PathBuf>,
     #[command(flatten)]
     subject: SubjectArgs,
 }
@@ -182,7 +188,10 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     if args.cgroup != UseCgroup::Never {
         scope::enter_if_needed(&machine);
     }
-    let start = Workload::open(&args.subject.spec(), &Terminal::default()).map_err(Failure::of_run)?;
+    let mut spec = args.subject.spec();
+    spec.inputs.clone_from(&args.input);
+    let start = Workload::open(&spec, &Terminal::default()).map_err(Failure::of_run)?;
+    let sizes = input_sizes(&args.input)?;
     if let Err(failure) = start.require_inputs() {
         Failure::of_run(failure).warn();
     }
@@ -203,6 +212,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
                 break;
             }
         };
+        observation.inputs.extend(sizes.clone());
         let interrupted = observation.has_lost_engine() || matches!(observation.outcome, Outcome::Interrupted { .. });
         if observation.has_lost_engine() {
             say_lost();
@@ -224,6 +234,15 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     drop(signals);
     let exit = results.finish(ended_by)?;
     failure.map_or(Ok(exit), Err)
+}
+
+/// The sizes of the input of a bare command, taken before it runs.
+fn input_sizes(paths: &[PathBuf]) -> Result<Option<InputSizes>, Failure> {
+    if paths.is_empty() {
+        return Ok(None);
+    }
+    let sizes = workload::sizes_of(paths, &Terminal::default());
+    sizes.map(Some).map_err(|error| Failure::new(Exit::Usage, error, Some("correct --input".to_owned())))
 }
 
 /// Makes the runs that are not recorded; returns the signal that interrupted one.

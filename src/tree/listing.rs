@@ -60,6 +60,35 @@ pub fn list(root: &Path, options: &Options<'_>) -> Result<Listing, TreeError> {
     Ok(Listing { items, files, ..Listing::default() })
 }
 
+/// Lists an input that is given as files and directories. A single directory is the channel; otherwise each directory
+/// is an item of it, and each file lies directly in it.
+///
+/// # Errors
+/// As for [`survey`].
+pub fn list_paths(paths: &[PathBuf], options: &Options<'_>) -> Result<Listing, TreeError> {
+    let mut all = Listing::default();
+    for (index, path) in paths.iter().enumerate() {
+        let metadata = std::fs::metadata(path).map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => TreeError::Missing { path: path.clone() },
+            _ => TreeError::Unreadable { path: path.clone(), source },
+        })?;
+        let name = path.file_name().unwrap_or(path.as_os_str());
+        let is_taken = all.items.contains(name) || all.files.contains_key(Path::new(name));
+        let name = if is_taken { format!("{index}/{}", name.display()).into() } else { name.to_owned() };
+        if metadata.is_file() {
+            all.files.insert(name.into(), Bytes(metadata.len()));
+        } else if metadata.is_dir() {
+            let listing = list(path, options)?;
+            if paths.len() == 1 {
+                return Ok(listing);
+            }
+            all.files.extend(listing.files.into_iter().map(|(file, size)| (Path::new(&name).join(file), size)));
+            all.items.insert(name);
+        }
+    }
+    Ok(all)
+}
+
 impl Listing {
     /// A single file.
     pub fn of_file(name: &str, size: Bytes) -> Self {
@@ -322,6 +351,17 @@ mod tests {
         for (name, expected) in all {
             assert_eq!(extension(name), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn several_paths_are_one_channel_even_if_their_names_are_alike() {
+        let directory = tempfile::tempdir().unwrap();
+        write(directory.path(), &[("a/scan", 3), ("b/scan", 4), ("scan/ct", 5)]);
+        let paths = ["a/scan", "b/scan", "scan"].map(|path| directory.path().join(path));
+        let listing = list_paths(&paths, &Options::default()).unwrap();
+        assert_eq!((listing.files.len(), listing.bytes()), (3, Bytes(12)));
+        let missing = list_paths(&[directory.path().join("c")], &Options::default());
+        assert!(matches!(missing, Err(TreeError::Missing { .. })), "{missing:?}");
     }
 
     #[test]

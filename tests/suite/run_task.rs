@@ -235,16 +235,65 @@ fn the_input_of_such_a_task_is_read_only() {
 }
 
 #[test]
-fn only_of_tasks_the_input_is_known() {
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_highwater")).args(["run", "--input-access", "private", "--", "true"]).output();
-    let output = output.unwrap();
+fn access_to_the_input_of_a_bare_command_is_chosen_only_where_it_can_be_granted() {
+    for (words, help) in [
+        ("--input-access watched -- true", "help: name them with --input"),
+        ("--input-access private -- true", "help: describe the command in a task.json"),
+        ("--input-access private --input . -- true", "help: describe the command in a task.json"),
+    ] {
+        let stderr = refused(words);
+        assert!(stderr.contains(help), "{stderr}");
+    }
+}
+
+#[test]
+fn an_input_that_does_not_exist_is_refused_before_the_command_runs() {
+    let stderr = refused("--input /no/such/scan -- touch /no/such/result");
+    assert!(stderr.contains("/no/such/scan does not exist"), "{stderr}");
+    assert!(!stderr.contains("touch"), "{stderr}");
+}
+
+/// What `run` with these words says as it ends with 2.
+fn refused(words: &str) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_highwater")).arg("run").args(words.split(' ')).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{stderr}");
-    assert!(
-        stderr.contains("help: describe the command in a task.json, or use `highwater sweep` with --input"),
-        "{stderr}"
-    );
+    stderr
+}
+
+/// The record of a bare command with these words of input.
+fn recorded_with_input(bench: &Bench, words: &[&str], script: &str) -> Value {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
+    command.current_dir(&bench.folder).args(["run", "--format", "json", "--quiet", "--input"]).args(words);
+    let output = command.args(["--", "sh", "-c", script]).output().unwrap();
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+#[test]
+fn the_sizes_of_a_bare_commands_input_are_those_before_it_ran() {
+    let bench = Bench::new("true");
+    std::fs::write(bench.path("atlas.nii.gz"), vec![7; 3000]).unwrap();
+    let write = "rm -f in/patient-1/ct.dcm; true";
+    let run = recorded_with_input(&bench, &["in"], "true");
+    assert_eq!(run["inputs"][0]["all"]["sum"], 1 << 20, "{run:#}");
+    assert_eq!(run["inputs"][0]["all"]["largest_item"], json!({"path": "patient-1", "bytes": 1 << 20}), "{run:#}");
+    let run = recorded_with_input(&bench, &["in/patient-1", "atlas.nii.gz", "--input-access", "watched"], write);
+    assert_eq!(run["inputs"][0]["channel"], "input", "{run:#}");
+    assert_eq!(run["inputs"][0]["all"]["sum"], (1 << 20) + 3000, "{run:#}");
+    assert_eq!(run["inputs"][0]["all"]["items"], 1, "{run:#}");
+    assert_eq!(run["inputs"][0]["by_extension"]["nii.gz"]["sum"], 3000, "{run:#}");
+    assert!(run["warnings"].as_array().unwrap().iter().any(|warning| warning["code"] == "input-changed"), "{run:#}");
+}
+
+#[test]
+fn the_input_of_a_bare_command_is_read_only() {
+    if !may_mount() {
+        return;
+    }
+    let bench = Bench::new("true");
+    let run = recorded_with_input(&bench, &["in"], "rm -r in; test -e in/patient-1/ct.dcm");
+    assert_eq!(run["outcome"], json!({"kind": "exited", "status": 0}), "{run:#}");
+    assert!(bench.path("in/patient-1/ct.dcm").exists());
 }
 
 /// Without permission to mount: in a user namespace that allows no mount namespaces.

@@ -9,21 +9,18 @@ use crate::calibrate::failure::{Category, Cause, ENGINE_LOST, Failed, Failure};
 use crate::calibrate::feedback::Feedback;
 use crate::calibrate::measure::RunContext;
 use crate::calibrate::monitor::{Cancel, Never, Observer, WatchOptions};
-use crate::calibrate::predict::predict;
+use crate::calibrate::workload::inputs::{INPUT, sizes_of};
 use crate::calibrate::workload::settings::{self, SettingError};
 use crate::calibrate::workload::{EngineOptions, RunOptions, Runnable, Spec, Workload};
 use crate::host::machine::Machine;
 use crate::model::check::baseline::Baseline;
 use crate::model::check::config::{Config, InputConfig, RunnerChoice, TaskConfig, WorkloadSpec};
 use crate::model::check::report::Against;
-use crate::model::observation::{InputSizes, Observation, Outcome, Subject, SweepRun};
-use crate::model::prediction::{Named, Sizes};
-use crate::model::task::{Channel, ChannelKind, Task};
-use crate::model::units::Bytes;
+use crate::model::observation::{InputSizes, Observation, Outcome, SweepRun};
+use crate::model::prediction::Sizes;
 use crate::runner::engine::PullPolicy;
 use crate::runner::process::{Output, Stdin};
 use crate::runner::tail::{self, Tail};
-use crate::tree::Options;
 
 /// What a check tells its caller, and asks of it.
 pub trait Session {
@@ -420,7 +417,7 @@ fn spec(engine: &EngineOptions, task: &TaskConfig, input: &InputConfig) -> Resul
         spec.task.set.extend(set.map(|(key, value)| format!("{key}={value}")));
     }
     spec.task.channels.clone_from(&input.channels);
-    spec.input.clone_from(&input.path);
+    spec.inputs = input.path.iter().cloned().collect();
     spec.is_sample = true;
     if engine.host.is_some() {
         spec.engine.host.clone_from(&engine.host);
@@ -433,31 +430,15 @@ fn spec(engine: &EngineOptions, task: &TaskConfig, input: &InputConfig) -> Resul
 
 /// The size of a command's input: the configured one, or that of the file or directory.
 fn sizes(task: &TaskConfig, input: &InputConfig) -> Result<Option<InputSizes>, Failure> {
-    let of = |all| Ok(Some(InputSizes { channel: "input".to_owned(), all, by_extension: BTreeMap::new() }));
-    if let Some(size) = input.size {
-        return of(Sizes { files: 1, sum: size, ..Sizes::default() });
+    if let Some(sum) = input.size {
+        let all = Sizes { files: 1, sum, ..Sizes::default() };
+        return Ok(Some(InputSizes { channel: INPUT.to_owned(), all, by_extension: BTreeMap::new() }));
     }
     let Some(path) = &input.path else { return Ok(None) };
-    let unreadable = |source| {
+    let sizes = sizes_of(std::slice::from_ref(path), &()).map_err(|source| {
         let doing = format!("read the input {} of {}/{}", path.display(), task.name, input.name);
         let help = "correct `path` in highwater.toml; it is relative to the directory of that file";
         Failure::usage(Failed::to(doing, source), help)
-    };
-    let metadata = std::fs::metadata(path).map_err(unreadable)?;
-    if !metadata.is_dir() {
-        let bytes = Bytes(metadata.len());
-        let named = Named { path: path.display().to_string(), bytes };
-        return of(Sizes { files: 1, sum: bytes, largest_file: Some(named), ..Sizes::default() });
-    }
-    let host_path = std::path::absolute(path).map_err(unreadable)?;
-    let channel = Channel {
-        name: "input".to_owned(),
-        kind: ChannelKind::Input,
-        host_path: Some(host_path),
-        mounted_path: String::new(),
-        rule: None,
-    };
-    let bare = Task { channels: vec![channel], ..Task::bare(Vec::new()) };
-    let prediction = predict(&bare, &Options::default()).map_err(|error| Failure::new(Category::Usage, error, None))?;
-    Ok(RunContext::one_run(Subject::default(), Some(prediction)).inputs.pop())
+    })?;
+    Ok(Some(sizes))
 }

@@ -25,12 +25,9 @@ use super::placeholders::{self, Placeholders};
 use crate::calibrate::failure::{Category, Failed, Failure};
 use crate::calibrate::feedback::Feedback;
 use crate::calibrate::workload::container::ContainerWorkload;
-use crate::calibrate::workload::inputs::{self, Mounting};
+use crate::calibrate::workload::inputs::{self, INPUT, Mounting};
 use crate::calibrate::workload::process::{ProcessWorkload, require_inputs};
 use crate::calibrate::workload::{Runnable, Spec, Workload};
-
-/// The name of a bare command's input channel.
-pub(super) const INPUT: &str = "input";
 
 /// The subject of a sweep.
 pub(super) struct Subject<'a> {

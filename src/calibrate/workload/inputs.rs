@@ -4,13 +4,18 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use crate::calibrate::failure::{Category, Failed, Failure};
+use crate::calibrate::feedback::Feedback;
 use crate::directory::Refusal;
-use crate::model::observation::{Observation, Warning};
+use crate::model::observation::{InputSizes, Observation, Warning};
 use crate::model::task::Task;
 use crate::runner::originals::{Change, Guard, Originals};
 use crate::runner::staging::{Staged, StagingError};
 use crate::runner::tail;
 use crate::runner::view::{Mount, Overlay, View, ViewError};
+use crate::tree::{Options, TreeError, list_paths};
+
+/// The name of a bare command's input channel.
+pub(crate) const INPUT: &str = "input";
 
 /// How a task may use its input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,6 +81,19 @@ pub(crate) fn unstaged(error: StagingError, room: &str) -> Failure {
     let help = if error.is_out_of_space() { Some(room) } else { error.refusal().map(Refusal::remedy) };
     let help = help.map(str::to_owned);
     Failure::new(Category::Host, error, help)
+}
+
+/// The sizes of an input that is given as files and directories.
+///
+/// # Errors
+/// If one of them cannot be read.
+pub fn sizes_of(paths: &[PathBuf], feedback: &dyn Feedback) -> Result<InputSizes, TreeError> {
+    let tell = |progress| feedback.reading(Some(progress));
+    let options = Options { progress: feedback.shows_reading().then_some(&tell), ..Options::default() };
+    let listing = list_paths(paths, &options);
+    feedback.reading(None);
+    let listing = listing?;
+    Ok(InputSizes { channel: INPUT.to_owned(), all: listing.sizes(None)?, by_extension: listing.by_extension() })
 }
 
 /// What a process sees of its inputs.
