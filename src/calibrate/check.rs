@@ -15,6 +15,7 @@ mod bench;
 mod cells;
 mod describe;
 mod growth;
+mod reach;
 mod reference;
 mod revision;
 mod rule;
@@ -159,6 +160,7 @@ impl Judge<'_> {
             host: self.host.clone(),
             rule,
             baseline_rule: old,
+            enough_for: self.enough_for(),
             findings: std::mem::take(&mut self.findings),
             line: self.task.line,
         }

@@ -54,6 +54,7 @@ pub use self::joint::{fit_group, fit_single};
 pub use self::oracle::oracle;
 pub use self::platform::{KUBERNETES_MARGIN, Target, whole_factor};
 pub use self::reach::Reach;
+pub(super) use self::reach::{FARTHEST, enough_up_to};
 pub use self::records::{Groups, Metric, PredictorError, groups as group_records};
 pub use self::result::{Evidence, Fit, HeldOut, Inputs, MoreSizes, Need, OtherChannel, Outlier, Warning};
 pub use self::shape::Shape;

@@ -32,7 +32,7 @@ use super::monitor::{Cancel, Observer, Request};
 use crate::model::observation::Observation;
 use crate::model::units::Bytes;
 
-pub use self::adaptive::Adaptive;
+pub use self::adaptive::{Adaptive, Until};
 pub use self::admission::{Admission, Budget};
 pub use self::case::{CaseError, CaseInput, InputCase, InputDirectories, Variation, cases};
 pub use self::file::SweepSettings;
@@ -103,14 +103,16 @@ pub struct Left<'a> {
 }
 
 impl Left<'_> {
-    /// Number of runs, including those in progress.
+    /// Number of runs that will be made, including those in progress: fewer than the plan has if --until or --max-cost
+    /// ends the sweep.
     pub fn runs(&self) -> usize {
-        self.schedule.left() + self.running.len()
+        self.admission.affordable(self.schedule.to_come()) + self.running.len()
     }
 
     /// The time until the last of them has ended, once a run is known.
     pub fn time(&self) -> Option<Duration> {
-        let pending = self.schedule.pending().map(|job| job.cell);
+        let pending = self.schedule.to_come();
+        let pending = pending.iter().copied().take(self.admission.affordable(pending.iter().copied()));
         let (forecast, capacity) = (self.admission.forecast(), self.admission.capacity());
         forecast.time_left(self.running.iter().copied(), pending, self.jobs, capacity)
     }

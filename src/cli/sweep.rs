@@ -70,7 +70,7 @@ pub(crate) fn run(args: SweepArgs) -> Result<Exit, Failure> {
     let mut shown = Display { quiet, format, progress: None };
     let outcome = sweep.run(&machine, &mut signals, &mut shown, &feedback)?;
     drop(signals);
-    let exit = exit_of(&outcome);
+    let exit = exit_of(&outcome, options.max_cost.is_none());
     if format == Format::Table && !quiet {
         show(&outcome)?;
     }
@@ -78,26 +78,27 @@ pub(crate) fn run(args: SweepArgs) -> Result<Exit, Failure> {
 }
 
 /// The exit status, with a message if runs are left.
-fn exit_of(outcome: &SweepOutcome) -> Exit {
-    let left = runs_are(outcome.left);
+fn exit_of(outcome: &SweepOutcome, is_until: bool) -> Exit {
+    let left = remaining(outcome);
     let done = if outcome.failed == 0 { Exit::Done } else { Exit::TaskFailed };
     match outcome.end {
         End::Done => done,
         End::Interrupted(_) => {
-            output::say(&format!("highwater: interrupted, {left} left; run the same command to resume"));
+            output::say(&format!("highwater: interrupted, {left}; run the same command to resume"));
             Exit::Interrupted
         }
         End::Budget => {
-            output::say(&format!("highwater: reached --max-cost, {left} left"));
+            let (option, next) = match is_until {
+                true => ("--until", "; the same command goes on"),
+                false => ("--max-cost", ""),
+            };
+            output::say(&format!("highwater: reached {option}, {left}{next}"));
             done
         }
         End::Known => {
-            let time = outcome
-                .time_left
-                .map_or_else(String::new, |time| format!(" and take about {}", duration(micros(time))));
             output::say(&format!(
-                "highwater: the memory is known: the last two sizes were predicted; {left} left{time}, without --until \
-                 the same command makes them"
+                "highwater: the memory is known: the last two sizes were predicted; {left}; without --until the same \
+                 command makes them"
             ));
             done
         }
@@ -106,6 +107,21 @@ fn exit_of(outcome: &SweepOutcome) -> Exit {
             if outcome.failed == 0 { Exit::Host } else { Exit::TaskFailed }
         }
     }
+}
+
+/// What remains to be made: how long it takes, and what a further hour is good for.
+fn remaining(outcome: &SweepOutcome) -> String {
+    let mut text = format!("{} left", runs_are(outcome.left));
+    if let Some(time) = outcome.time_left.filter(|_| matches!(outcome.end, End::Known | End::Budget)) {
+        text.push_str(&format!(" and take about {}", duration(micros(time))));
+    }
+    match outcome.hour {
+        None => {}
+        Some(0) => text.push_str("; the next size takes more than an hour"),
+        Some(1) => text.push_str("; one more hour of runs would measure 1 further size"),
+        Some(sizes) => text.push_str(&format!("; one more hour of runs would measure {sizes} further sizes")),
+    }
+    text
 }
 
 fn runs_are(count: usize) -> String {

@@ -48,9 +48,25 @@ pub fn spread(mut values: Vec<f64>, count: usize) -> Vec<f64> {
     (0..count).map(|place| values[place * last / (count - 1)]).collect()
 }
 
+/// Sizes that differ by no more than this share tell the same.
+const SAME: f64 = 0.01;
+
+/// The values that differ from each other by more than 1 %, in ascending order: near-equal ones count once.
+pub fn distinct(mut values: Vec<f64>) -> Vec<f64> {
+    values.sort_by(f64::total_cmp);
+    values.dedup_by(|next, kept| *next <= *kept * (1.0 + SAME));
+    values
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn near_equal_values_count_once() {
+        assert_eq!(distinct(vec![200.0, 100.0, 100.5, 101.0, 102.1, 0.0, 0.0]), [0.0, 100.0, 102.1, 200.0]);
+        assert!(distinct(Vec::new()).is_empty());
+    }
 
     #[test]
     fn quantiles_interpolate_between_ranks() {

@@ -9,7 +9,7 @@ use crate::model::check::report::{Allowed, AllowedBy, Sample, Samples};
 use crate::model::observation::{Exactness, Observation, Outcome, Peak, PeakSource};
 use crate::model::prediction::{ChannelPrediction, Decider};
 use crate::model::reading::Reading;
-use crate::model::rule::Mode;
+use crate::model::rule::{Formula, Mode, RuleType};
 use crate::model::task::ChannelKind;
 use crate::model::units::Bytes;
 
@@ -46,6 +46,8 @@ pub(super) struct CellRuns {
     pub(super) error_bound: Bytes,
     /// The smallest allowance from the task's own limits and rules.
     declared: Option<Allowed>,
+    /// The rule for the limit that the task declares, with its channel; absent if several inputs have one.
+    pub(super) rule: Option<(String, Formula)>,
 }
 
 /// Why a peak is a lower bound.
@@ -120,6 +122,7 @@ impl CellRuns {
     fn add(&mut self, round: usize, observation: &Observation, stderr: Option<&str>) {
         if self.sizes.is_empty() {
             self.sizes = sizes(observation);
+            self.rule = rule(observation);
         }
         if self.rounds.len() <= round {
             self.rounds.resize(round + 1, Vec::new());
@@ -179,6 +182,11 @@ impl CellRuns {
         Samples::new(self.peaks())
     }
 
+    /// The limit in the task's resources, where no rule asks for more.
+    pub(super) fn limit_of_resources(&self) -> Option<Bytes> {
+        self.declared.as_ref().filter(|allowed| allowed.by == AllowedBy::Limit).map(|allowed| allowed.bytes)
+    }
+
     /// The smallest of its allowances: its budget, the task's limits and rules, the rule in highwater.toml.
     pub(super) fn allowed(&self, task: &TaskConfig, cell: &str) -> Option<Allowed> {
         let budget = task.budget_of(cell).map(|bytes| Allowed { bytes, by: AllowedBy::Budget });
@@ -191,7 +199,7 @@ impl CellRuns {
     }
 }
 
-fn is_sum(name: &str) -> bool {
+pub(super) fn is_sum(name: &str) -> bool {
     name.ends_with(".sum")
 }
 
@@ -215,6 +223,16 @@ fn declared(observation: &Observation) -> Option<Allowed> {
         }
     };
     Some(Allowed { bytes: limit.bytes, by })
+}
+
+/// The only rule for the limit, and its channel.
+fn rule(observation: &Observation) -> Option<(String, Formula)> {
+    let inputs = observation.prediction.iter().flat_map(|prediction| &prediction.channels);
+    let inputs = inputs.filter(|channel| channel.kind == ChannelKind::Input);
+    let rules = inputs.filter_map(|channel| Some((channel, &channel.rule.as_ref()?.scale_rule)));
+    let mut rules = rules.filter(|(_, rule)| rule.applies_to == RuleType::Limit);
+    let (channel, rule) = rules.next()?;
+    rules.next().is_none().then(|| (channel.name.clone(), rule.formula.clone()))
 }
 
 /// The sizes by every possible predictor.

@@ -24,7 +24,7 @@ const LEAST_SHARE: f64 = 0.01;
 const LEAST: Bytes = Bytes::MIB;
 
 /// All exponents that a consumer can compute, the lowest first.
-const EXPONENTS: [u32; 4] = [0, 1, 2, 3];
+pub(super) const EXPONENTS: [u32; 4] = [0, 1, 2, 3];
 
 /// The rule that fits the runs; `None` with too few sizes.
 pub(super) fn fitted(runs: &TaskRuns, tolerance: &Tolerance) -> Option<BaselineRule> {
@@ -53,7 +53,7 @@ pub(super) fn fitted(runs: &TaskRuns, tolerance: &Tolerance) -> Option<BaselineR
 }
 
 /// Sizes and medians of the cells that have both, and whose peaks are exact.
-fn medians(runs: &TaskRuns, predictor: &str) -> Vec<(Bytes, Bytes)> {
+pub(super) fn medians(runs: &TaskRuns, predictor: &str) -> Vec<(Bytes, Bytes)> {
     let median = |cell: &CellRuns| cell.samples().filter(Samples::is_exact).map(|samples| samples.median);
     let of = |cell: &CellRuns| Some((*cell.sizes.get(predictor)?, median(cell)?));
     runs.cells.values().filter_map(of).collect()

@@ -267,3 +267,53 @@ fn cells_of_a_sweep_are_named_by_case_and_parameters() {
     assert_eq!(named("", &[("level", "2")]), "level=2");
     assert_eq!(named("", &[]), "default");
 }
+
+/// The reach of the rule of the task, in words.
+fn reach_of(config: &Config, runs: Vec<Run>) -> Option<String> {
+    judge(config, None, &[runs]).report.tasks.remove(0).enough_for.map(|reach| reach.sentence())
+}
+
+#[test]
+fn the_reach_of_a_rule_is_where_the_described_need_crosses_it() {
+    let mut config = config();
+    let squared = |n: u64| (n / 512 * (n / MIB)).max(128 * MIB);
+    assert_eq!(reach_of(&config, sweep(&SIZES, squared)), None, "there is no rule");
+    let mut reach = |rule: &str, sizes: &[u64]| {
+        config.tasks[0].rule = Some(rule.parse().unwrap());
+        reach_of(&config, sweep(sizes, squared))
+    };
+    let rule = "the rule max(128 MiB, 2*n), where n is input.sum, is enough for inputs up to";
+    assert_eq!(reach("max(128Mi, 2*n)", &SIZES), Some(format!("{rule} 1017.3 MiB; the largest measured is 512 MiB")));
+    let rule = "the rule max(128 MiB, 0.9*n), where n is input.sum, is enough for inputs up to 256 MiB";
+    assert_eq!(reach("max(128Mi, 0.9*n)", &SIZES).as_deref(), Some(rule));
+    let all = reach("max(128Mi, 100*n)", &SIZES).unwrap();
+    assert!(all.ends_with("up to 2 GiB, 4 times the largest measured, or more"), "{all}");
+    assert_eq!(reach("100Mi", &SIZES), None, "it is enough for no input");
+    assert_eq!(reach("max(128Mi, 2*n)", &SIZES[..2]), None, "two sizes show no growth");
+}
+
+#[test]
+fn the_rule_of_a_task_json_has_a_reach_too() {
+    let mut runs = sweep(&SIZES, |n| (n / 512 * (n / MIB)).max(128 * MIB));
+    for run in &mut runs {
+        let n = run.observation.inputs[0].all.sum;
+        let limit = Bytes((2 * n.0).max(128 * MIB));
+        let decider = if limit.0 == 2 * n.0 { r#""rule", "channel": "input""# } else { r#""resources""# };
+        let prediction = format!(
+            r#"{{"schema_version": 1, "task": {{"name": "segment", "image": null, "template": null, "digest": "{}"}},
+                "channels": [{{"name": "input", "kind": "input", "host_path": null, "size": {{"state": "not-surveyed"}},
+                    "rule": {{"scale_rule": {{"complexity": "2*n", "type": "limit", "mode": "sum"}}, "selected": null,
+                        "n": {}, "value": {}, "problem": null}}}}],
+                "docker": {{"limit": {{"bytes": {}, "decided_by": {{"from": {decider}}}}}}},
+                "kubernetes": {{"limit": null, "request": null}}, "complete": true}}"#,
+            "0".repeat(64),
+            n.0,
+            2 * n.0,
+            limit.0
+        );
+        run.observation.prediction = Some(serde_json::from_str(&prediction).unwrap());
+    }
+    let expected = "the rule max(128 MiB, 2*n), where n is input.rule, is enough for inputs up to 1017.3 MiB; the largest \
+                    measured is 512 MiB";
+    assert_eq!(reach_of(&config(), runs).as_deref(), Some(expected));
+}

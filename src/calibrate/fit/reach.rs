@@ -19,7 +19,7 @@ const RISES_BY: f64 = 0.02;
 /// as large as those measured no more than before.
 const GROWS_FROM: f64 = 1.1;
 /// Nothing is said about inputs larger than this, relative to the largest one measured.
-const FARTHEST: f64 = 4.0;
+pub(in crate::calibrate) const FARTHEST: f64 = 4.0;
 /// The sizes to try, each this much larger than the one before.
 const STEP: f64 = 1.01;
 
@@ -76,15 +76,10 @@ pub(super) fn reach(
     // If the largest inputs were measured to need more, the limit is not enough for them.
     let needs_more = |point: &&Point| rule.limit(Bytes(point.n as u64)).0 < point.peak as u64;
     let covered = points.uncensored.len() - points.uncensored.iter().rev().take_while(needs_more).count();
-    let measured = || points.uncensored.iter().take(covered).map(|point| point.n);
-    let larger = || {
-        let sizes = std::iter::successors(Some(largest.max(1.0)), |n| Some(n * STEP));
-        let all = sizes.take_while(|n| *n < largest * FARTHEST).chain([largest * FARTHEST]);
-        all.filter(|_| covered == points.uncensored.len())
-    };
+    let measured: Vec<f64> = points.uncensored.iter().map(|point| point.n).collect();
     let up_to = |rule: &FittedRule| {
         let is_enough = |n: f64| rule.limit(Bytes(n as u64)).0 as f64 * (1.0 + 1e-6) >= need(n);
-        measured().chain(larger()).take_while(|n| is_enough(*n)).fold(0.0, f64::max)
+        enough_up_to(&measured, covered, is_enough)
     };
     let (limit, request) = (up_to(rule), up_to(request));
     (limit >= smallest).then_some(Reach {
@@ -92,4 +87,14 @@ pub(super) fn reach(
         request: Bytes(request as u64),
         all_judged: limit >= largest * FARTHEST,
     })
+}
+
+/// The largest size up to which every size is enough; 0 if not even the smallest is. `measured` is in ascending order, and
+/// the first `covered` of them were not measured to need more. If that is all of them, larger sizes are tried, too.
+pub(in crate::calibrate) fn enough_up_to(measured: &[f64], covered: usize, is_enough: impl Fn(f64) -> bool) -> f64 {
+    let largest = measured.last().copied().unwrap_or(0.0);
+    let sizes = std::iter::successors(Some(largest.max(1.0)), |n| Some(n * STEP));
+    let larger = sizes.take_while(|n| *n < largest * FARTHEST).chain([largest * FARTHEST]);
+    let larger = larger.filter(|_| covered == measured.len());
+    measured.iter().take(covered).copied().chain(larger).take_while(|n| is_enough(*n)).fold(0.0, f64::max)
 }

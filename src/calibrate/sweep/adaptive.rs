@@ -3,18 +3,58 @@
 //! The smallest and the largest size come first, then always the one farthest from those measured, as a ratio. The
 //! memory is known once a curve through the sizes before has predicted the last two: more sizes tell more than repeats.
 
+use std::str::FromStr;
+
+use super::Budget;
 use crate::calibrate::curve::Curve;
+use crate::model::scalar::small_share;
+use crate::stats::summary::distinct;
 
 /// So many sizes in a row have to be predicted.
 const PREDICTED: usize = 2;
 /// Fewer sizes than this predict nothing worth checking.
 const FEWEST: usize = 3;
 
+/// When enough sizes are measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Until {
+    /// The peaks of two sizes in a row were predicted within this share.
+    Predicted(f64),
+    /// The next run would make the sweep cost more than this.
+    Cost(Budget),
+}
+
+impl Until {
+    /// The sufficient deviation of a predicted peak, as a share.
+    pub(super) fn within(self) -> Option<f64> {
+        match self {
+            Self::Predicted(within) => Some(within),
+            Self::Cost(_) => None,
+        }
+    }
+}
+
+impl FromStr for Until {
+    type Err = String;
+
+    /// `10%`, `1h`, or `10GiBh`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match small_share(text) {
+            Ok(within) => Ok(Self::Predicted(within)),
+            Err(expected) if text.trim_end().ends_with('%') => Err(expected),
+            Err(_) => {
+                let expected = |_| "expected a share such as 10%, or a cost such as 1h or 10GiBh".to_owned();
+                text.parse().map(Self::Cost).map_err(expected)
+            }
+        }
+    }
+}
+
 /// The sizes of a sweep, and what is known about their memory.
 #[derive(Clone, Debug)]
 pub struct Adaptive {
-    /// The sufficient deviation of a predicted peak: a share.
-    within: f64,
+    /// The sufficient deviation of a predicted peak: a share; `None` if no number of sizes is enough.
+    within: Option<f64>,
     /// The size of each cell, and the group of cells that differ in their size only.
     cells: Vec<(f64, usize)>,
     groups: Vec<Known>,
@@ -32,8 +72,9 @@ struct Known {
 }
 
 impl Adaptive {
-    /// Cells with their size and group; `within` is the sufficient deviation of a predicted peak, as a share.
-    pub fn new(within: f64, cells: Vec<(f64, usize)>) -> Self {
+    /// Cells with their size and group; `within` is the sufficient deviation of a predicted peak, as a share: without one,
+    /// all sizes are measured.
+    pub fn new(within: Option<f64>, cells: Vec<(f64, usize)>) -> Self {
         let groups = cells.iter().map(|(_, group)| group + 1).max().unwrap_or(0);
         Self { within, cells, groups: vec![Known::default(); groups] }
     }
@@ -65,16 +106,42 @@ impl Adaptive {
 
     /// A run of this cell had this peak, in bytes.
     pub fn learn(&mut self, cell: usize, peak: f64) {
+        self.add(cell, Some(peak));
+    }
+
+    /// Assumes that a run of this cell has the peak that is predicted.
+    pub(super) fn assume(&mut self, cell: usize) {
+        self.add(cell, None);
+    }
+
+    fn add(&mut self, cell: usize, peak: Option<f64>) {
         let Some((n, group)) = self.cells.get(cell).copied() else { return };
         self.starts(cell);
         let within = self.within;
         let Some(known) = self.groups.get_mut(group) else { return };
-        if known.measured.iter().all(|(other, _)| *other != n) && known.measured.len() >= FEWEST {
-            let predicted = Curve::fit(&known.measured).map_or(f64::NAN, |curve| curve.at(n));
-            let is_predicted = (predicted / peak.max(1.0) - 1.0).abs() <= within;
+        if let Some(within) = within
+            && known.is_new(n)
+        {
+            let is_predicted = peak.is_none_or(|peak| {
+                let predicted = Curve::fit(&known.measured).map_or(f64::NAN, |curve| curve.at(n));
+                (predicted / peak.max(1.0) - 1.0).abs() <= within
+            });
             known.in_a_row = if is_predicted { known.in_a_row + 1 } else { 0 };
         }
-        known.measured.push((n, peak));
+        known.measured.push((n, peak.unwrap_or_default()));
+    }
+
+    /// The same sizes, of which no number is enough.
+    pub(super) fn without_end(&self) -> Self {
+        let mut all = Self { within: None, ..self.clone() };
+        all.groups.iter_mut().for_each(|known| known.in_a_row = 0);
+        all
+    }
+
+    /// Whether a run of the size of this cell was started.
+    pub(super) fn has_started(&self, cell: usize) -> bool {
+        let Some((n, group)) = self.cells.get(cell) else { return false };
+        self.groups.get(*group).is_some_and(|known| known.started.contains(n))
     }
 
     /// Whether no further size is needed.
@@ -90,6 +157,13 @@ impl Adaptive {
 }
 
 impl Known {
+    /// Whether enough sizes are measured to predict this one, and it is none of them.
+    fn is_new(&self, n: f64) -> bool {
+        let sizes: Vec<f64> = self.measured.iter().map(|(n, _)| *n).collect();
+        let before = distinct(sizes.clone()).len();
+        before >= FEWEST && distinct([sizes, vec![n]].concat()).len() > before
+    }
+
     fn is_known(&self) -> bool {
         self.in_a_row >= PREDICTED
     }
@@ -110,7 +184,7 @@ mod tests {
 
     /// Measures cells until the memory is known; the sizes measured, in order.
     fn measured(sizes: &[f64], peak: impl Fn(f64) -> f64) -> Vec<f64> {
-        let mut adaptive = Adaptive::new(0.1, sizes.iter().map(|n| (*n, 0)).collect());
+        let mut adaptive = Adaptive::new(Some(0.1), sizes.iter().map(|n| (*n, 0)).collect());
         let mut pending: Vec<usize> = (0..sizes.len()).collect();
         let mut order = Vec::new();
         while let Some(cell) = adaptive.next(pending.iter().copied()) {
@@ -148,8 +222,36 @@ mod tests {
     }
 
     #[test]
+    fn repeats_and_near_equal_sizes_are_no_further_sizes() {
+        let mut adaptive = Adaptive::new(Some(0.1), vec![(1e6, 0), (1.005e6, 0), (64e6, 0), (64.1e6, 0), (8e6, 0)]);
+        [0, 0, 1, 2, 2, 3, 4].iter().for_each(|cell| adaptive.learn(*cell, 8e6));
+        assert!(!adaptive.is_known(), "three sizes predict nothing");
+    }
+
+    #[test]
+    fn an_end_is_a_share_or_a_cost() {
+        assert_eq!("10%".parse(), Ok(Until::Predicted(0.1)));
+        assert_eq!("1h".parse(), Ok(Until::Cost(Budget::Time(std::time::Duration::from_secs(3600)))));
+        assert_eq!("2GiBh".parse(), Ok(Until::Cost(Budget::Memory(f64::from(1 << 30) * 7200.0))));
+        assert_eq!("80%".parse::<Until>(), Err("expected a share from 0.01% to 50%, such as 1% or 0.01".to_owned()));
+        let expected = "expected a share such as 10%, or a cost such as 1h or 10GiBh";
+        assert_eq!("soon".parse::<Until>(), Err(expected.to_owned()));
+    }
+
+    #[test]
+    fn without_an_end_all_sizes_are_measured_in_the_order_in_which_they_tell_most() {
+        let mut adaptive = Adaptive::new(None, SIZES.iter().map(|n| (*n, 0)).collect());
+        let mut pending: Vec<usize> = (0..SIZES.len()).collect();
+        while let Some(cell) = adaptive.next(pending.iter().copied()) {
+            pending.retain(|other| *other != cell);
+            adaptive.learn(cell, 8e6);
+        }
+        assert!(pending.is_empty() && !adaptive.is_known());
+    }
+
+    #[test]
     fn all_runs_of_a_size_that_was_begun_are_made() {
-        let mut adaptive = Adaptive::new(0.1, vec![(1.0, 0), (2.0, 0), (3.0, 0)]);
+        let mut adaptive = Adaptive::new(Some(0.1), vec![(1.0, 0), (2.0, 0), (3.0, 0)]);
         adaptive.starts(1);
         assert_eq!(adaptive.next([0, 1, 2].into_iter()), Some(1));
     }

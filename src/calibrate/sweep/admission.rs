@@ -101,16 +101,29 @@ impl<'a> Admission<'a> {
 
     /// Whether the next run would exceed the budget.
     pub(super) fn is_spent(&self, schedule: &Schedule) -> bool {
-        let Some((budget, next)) = self.budget.zip(schedule.pending().next()) else { return false };
-        // The runs in progress will also be charged.
-        let cells = self.running.iter().map(|(cell, _)| *cell).chain([next.cell]);
-        let expected: Vec<Expected> = cells.map(|cell| self.forecast.expected(cell)).collect();
+        schedule.next_cell().is_some_and(|next| self.affordable([next]) == 0)
+    }
+
+    /// The number of runs of these cells, in order, that the budget is enough for.
+    pub(super) fn affordable(&self, cells: impl IntoIterator<Item = usize>) -> usize {
         let time = |expected: &Expected| expected.time.unwrap_or_default();
         let area = |expected: &Expected| expected.memory.unwrap_or(Bytes::ZERO).0 as f64 * time(expected).as_secs_f64();
-        match budget {
-            Budget::Time(most) => self.spent.0 + expected.iter().map(time).sum::<Duration>() > most,
-            Budget::Memory(most) => self.spent.1 + expected.iter().map(area).sum::<f64>() > most,
-        }
+        let cost = |cell: usize| {
+            let expected = self.forecast.expected(cell);
+            (time(&expected), area(&expected))
+        };
+        let add = |sum: (Duration, f64), cost: (Duration, f64)| (sum.0 + cost.0, sum.1 + cost.1);
+        // The runs in progress will also be charged.
+        let mut spent = self.running.iter().map(|(cell, _)| cost(*cell)).fold(self.spent, add);
+        let is_affordable = |cell: &usize| {
+            spent = add(spent, cost(*cell));
+            match self.budget {
+                None => true,
+                Some(Budget::Time(most)) => spent.0 <= most,
+                Some(Budget::Memory(most)) => spent.1 <= most,
+            }
+        };
+        cells.into_iter().take_while(is_affordable).count()
     }
 
     /// The memory that all runs together may use.

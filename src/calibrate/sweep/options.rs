@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Budget, Repetitions, Retry};
+use super::{Budget, Repetitions, Retry, Until};
 use crate::calibrate::argument;
 use crate::calibrate::failure::Failure;
 use crate::calibrate::workload::settings::{self, Reader, SUBJECTS, SettingError, Settings};
@@ -136,8 +136,8 @@ pub struct SweepOptions {
     pub memory: Option<Bytes>,
     /// The most that the sweep may cost.
     pub max_cost: Option<Budget>,
-    /// Stop once the peaks of two sizes in a row were predicted within this share.
-    pub until: Option<f64>,
+    /// Measure the sizes that tell most first, and stop early.
+    pub until: Option<Until>,
     /// The time between samples.
     pub sample_interval: Option<Duration>,
     /// Whether to measure in a cgroup.
@@ -285,7 +285,7 @@ impl SweepOptions {
             jobs: read.number("jobs", 1..=1024)?.unwrap_or(self.jobs),
             memory: read.parsed("memory", scalar::limit)?,
             max_cost: read.parsed("max-cost", str::parse)?,
-            until: read.parsed("until", scalar::small_share)?,
+            until: read.parsed("until", str::parse)?,
             sample_interval: read.parsed("sample-interval", argument::sample_interval)?,
             cgroup: read
                 .choice(
@@ -300,6 +300,20 @@ impl SweepOptions {
     /// Whether only some cells are requested.
     pub(super) fn is_of_cells(&self) -> bool {
         !self.cell.is_empty() || !self.cell_index.is_empty()
+    }
+
+    /// The most that the sweep may cost. Only one of --max-cost and --until may limit it.
+    ///
+    /// # Errors
+    /// If both do.
+    pub(super) fn budget(&self) -> Result<Option<Budget>, Failure> {
+        match (self.max_cost, self.until) {
+            (Some(_), Some(Until::Cost(_))) => {
+                Err(Failure::usage("both `max-cost` and `until` limit the cost", "remove one of them"))
+            }
+            (None, Some(Until::Cost(budget))) => Ok(Some(budget)),
+            (max_cost, _) => Ok(max_cost),
+        }
     }
 
     /// The numbers of runs.

@@ -12,7 +12,7 @@ use super::options::SweepOptions;
 use super::planned::{self, Planned};
 use super::recorder::{self, Destination, SweepObserver, SweepRecorder};
 use super::subject::Subject;
-use super::{Adaptive, Admission, End, Expected, Repetitions, Schedule, SweepError, floors, sweep};
+use super::{Adaptive, Admission, Budget, End, Expected, Repetitions, Schedule, SweepError, floors, sweep};
 use crate::calibrate::failure::{Category, Failure};
 use crate::calibrate::feedback::Feedback;
 use crate::calibrate::monitor::Cancel;
@@ -25,6 +25,8 @@ use crate::runner::originals::Guard;
 use crate::runner::staging::{MOST_MOUNTS, Staging, StagingError};
 use crate::store::{self, Folder, FolderError, index, read_plan};
 
+const HOUR: Duration = Duration::from_secs(3600);
+
 /// The subdirectory of the sweep in which inputs are staged.
 const STAGING: &str = "staging";
 
@@ -32,6 +34,7 @@ const STAGING: &str = "staging";
 pub struct Sweep<'a> {
     options: &'a SweepOptions,
     repetitions: Repetitions,
+    budget: Option<Budget>,
     subject: Subject<'a>,
     planned: Planned,
     saved: Option<Plan>,
@@ -77,6 +80,9 @@ pub struct SweepOutcome {
     pub left: usize,
     /// How long they would take, if that is known.
     pub time_left: Option<Duration>,
+    /// The number of further sizes that one more hour of runs would measure, for a sweep that chooses its sizes and is
+    /// left with more than that.
+    pub hour: Option<usize>,
     /// Where the records are: a file, or the directory of the sweep.
     pub records: PathBuf,
 }
@@ -87,11 +93,11 @@ impl<'a> Sweep<'a> {
     /// # Errors
     /// If something that the options name is missing or invalid.
     pub fn plan(options: &'a SweepOptions, settings: &SweepSettings, feedback: &dyn Feedback) -> Result<Self, Failure> {
-        let repetitions = options.repetitions()?;
+        let (repetitions, budget) = (options.repetitions()?, options.budget()?);
         let subject = Subject::open(&options.spec, feedback)?;
         let mut planned = planned::plan(options, &subject, settings.of_the_plan(), feedback)?;
         planned.keep_older_keys(settings.saved.as_ref(), &[]);
-        Ok(Self { options, repetitions, subject, planned, saved: settings.saved.clone() })
+        Ok(Self { options, repetitions, budget, subject, planned, saved: settings.saved.clone() })
     }
 
     /// The plan, as in plan.json.
@@ -149,7 +155,7 @@ impl<'a> Sweep<'a> {
         observer: &mut dyn SweepObserver,
         feedback: &dyn Feedback,
     ) -> Result<SweepOutcome, Failure> {
-        let Self { options, repetitions, subject, mut planned, saved } = self;
+        let Self { options, repetitions, budget, subject, mut planned, saved } = self;
         subject.require_inputs()?;
         planned = planned.only(options, saved.as_ref())?;
         let mut place = if options.is_of_cells() {
@@ -166,7 +172,7 @@ impl<'a> Sweep<'a> {
             (None, true) => staging.with_mounts(MOST_MOUNTS),
             (None, false) => staging.without_writable_links(),
         };
-        let this = Self { options, repetitions, subject, planned, saved };
+        let this = Self { options, repetitions, budget, subject, planned, saved };
         this.make_runs(machine, &mut place, (&staging, &guard), cancel, (observer, feedback))
     }
 
@@ -178,7 +184,7 @@ impl<'a> Sweep<'a> {
         cancel: &mut dyn Cancel,
         (observer, feedback): (&mut dyn SweepObserver, &dyn Feedback),
     ) -> Result<SweepOutcome, Failure> {
-        let Self { options, subject, planned, .. } = self;
+        let Self { options, budget, subject, planned, .. } = self;
         let keys = self.keys();
         let made = floors::made(options, place.recorded());
         let mut schedule = self.schedule(&keys, &made);
@@ -189,12 +195,12 @@ impl<'a> Sweep<'a> {
         let roots = machine.roots.clone();
         let now = move || available(&roots).value();
         let capacity = options.memory.or_else(|| now().map(|bytes| Bytes(bytes.0 / 10 * 9)));
-        let mut admission = Admission::new(forecast, capacity, now, options.max_cost);
+        let mut admission = Admission::new(forecast, capacity, now, *budget);
         let folders = Mutex::new(HashMap::new());
         let known = floors::known(&keys, place.recorded());
         let inputs = (staging, guard);
         let bench = SweepExecutor::new((options, feedback), machine, subject, &planned.cells, inputs, &folders, known);
-        observer.begins(schedule.recorded(), schedule.left());
+        observer.begins(schedule.recorded(), admission.affordable(schedule.to_come()));
         let mut recorder = SweepRecorder { place, cells: &planned.cells, folders: &folders, observer, failed: 0 };
         let jobs = usize::try_from(options.jobs).unwrap_or(1);
         let end = sweep(&bench, &mut recorder, &mut schedule, &mut admission, jobs, cancel);
@@ -221,6 +227,7 @@ impl<'a> Sweep<'a> {
                     jobs,
                     options.memory,
                 ),
+                hour: schedule.further_sizes(HOUR, |cell| admission.forecast().expected(cell).time),
                 records: recorder.place.records().to_owned(),
             }),
             Err(SweepError::Run(failure) | SweepError::Keep(failure)) => Err(failure),
@@ -235,7 +242,7 @@ impl<'a> Sweep<'a> {
     fn schedule(&self, keys: &[&str], made: &[store::Recorded]) -> Schedule {
         let schedule = Schedule::new(keys, self.repetitions, self.options.order, self.options.retry, made);
         match self.options.until {
-            Some(within) => schedule.until(Adaptive::new(within, self.planned.sizes())),
+            Some(until) => schedule.until(Adaptive::new(until.within(), self.planned.sizes())),
             None => schedule,
         }
     }

@@ -1,6 +1,7 @@
 //! Decides which run is next: the plan minus what is recorded.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Duration;
 
 use super::{Adaptive, Job};
 use crate::calibrate::cells::Spread;
@@ -45,6 +46,9 @@ impl Retry {
         }
     }
 }
+
+/// Looks no more than this number of runs ahead for the sizes that tell most.
+const AHEAD: usize = 100;
 
 /// The known runs of a cell.
 #[derive(Clone, Debug, Default)]
@@ -115,10 +119,61 @@ impl Schedule {
         self.adaptive.as_ref().is_some_and(|adaptive| adaptive.is_known() && adaptive.next(pending()).is_none())
     }
 
+    /// The cell of the next run.
+    pub fn next_cell(&self) -> Option<usize> {
+        let mut pending = self.pending.iter().map(|job| job.cell);
+        match &self.adaptive {
+            Some(adaptive) => adaptive.next(pending),
+            None => pending.next(),
+        }
+    }
+
+    /// The cells of the runs that are to come, one for each run: all that remain, or those that make the memory known if
+    /// every size is as predicted.
+    pub fn to_come(&self) -> Vec<usize> {
+        match &self.adaptive {
+            Some(adaptive) => self.in_turn(adaptive.clone()),
+            None => self.pending.iter().map(|job| job.cell).collect(),
+        }
+    }
+
+    /// The number of sizes that would be measured next in this time, in the order in which they tell most; `None` without
+    /// such an order, if all that remain would be measured, and if the time of a run is unknown.
+    pub fn further_sizes(&self, most: Duration, time: impl Fn(usize) -> Option<Duration>) -> Option<usize> {
+        let mut adaptive = self.adaptive.as_ref()?.without_end();
+        let (mut left, mut sizes) = (most, 0);
+        for cell in self.in_turn(adaptive.clone()) {
+            let Some(rest) = left.checked_sub(time(cell)?) else { return Some(sizes) };
+            left = rest;
+            sizes += usize::from(!adaptive.has_started(cell));
+            adaptive.starts(cell);
+        }
+        None
+    }
+
+    /// The cells of the remaining runs, in turn, as long as the memory is not known.
+    fn in_turn(&self, mut adaptive: Adaptive) -> Vec<usize> {
+        let under_way = self.cells.iter().enumerate().filter(|(_, cell)| cell.under_way > 0);
+        under_way.for_each(|(cell, _)| adaptive.assume(cell));
+        let mut pending: Vec<usize> = self.pending.iter().map(|job| job.cell).collect();
+        let mut cells = Vec::new();
+        while cells.len() < AHEAD
+            && let Some(cell) = adaptive.next(pending.iter().copied())
+            && let Some(place) = pending.iter().position(|other| *other == cell)
+        {
+            cells.push(pending.remove(place));
+            adaptive.assume(cell);
+        }
+        if cells.len() == AHEAD {
+            cells.append(&mut pending);
+        }
+        cells
+    }
+
     /// Takes the next run whose cell is admitted.
     pub fn take(&mut self, mut admits: impl FnMut(usize) -> bool) -> Option<Job> {
         let wanted = match &self.adaptive {
-            Some(adaptive) => Some(adaptive.next(self.pending.iter().map(|job| job.cell))?),
+            Some(_) => Some(self.next_cell()?),
             None => None,
         };
         let is_next = |job: &Job| wanted.is_none_or(|cell| cell == job.cell) && admits(job.cell);
@@ -267,6 +322,38 @@ mod tests {
             schedule.ended(job, FINE, Some(Bytes(100 * made)));
         }
         assert_eq!(made, 5, "it ends all the same");
+    }
+
+    /// A schedule of 12 sizes, of which 3 were measured on a line, and the cells of each run to come.
+    fn three_of_twelve(until: Option<f64>) -> Schedule {
+        let sizes: Vec<(f64, usize)> = (0..12_i32).map(|power| (1e6 * 2.0_f64.powi(power), 0)).collect();
+        let keys: Vec<String> = (0..12).map(|cell| cell.to_string()).collect();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let schedule = Schedule::new(&keys, runs(2, 2), Order::AsGiven, Retry::default(), &[]);
+        let mut schedule = schedule.until(Adaptive::new(until, sizes.clone()));
+        for _ in 0..6 {
+            let job = schedule.take(|_| true).unwrap();
+            schedule.ended(job, FINE, Some(Bytes(20_000_000 + sizes[job.cell].0 as u64)));
+        }
+        schedule
+    }
+
+    #[test]
+    fn only_the_runs_that_will_be_made_are_to_come() {
+        assert_eq!(three_of_twelve(Some(0.1)).to_come().len(), 4, "two sizes that are as predicted");
+        assert_eq!(three_of_twelve(None).to_come().len(), 18, "without an end, all");
+    }
+
+    #[test]
+    fn a_further_hour_is_good_for_the_sizes_that_tell_most() {
+        let minutes = |minutes: u64| move |_| Some(Duration::from_secs(60 * minutes));
+        let hour = Duration::from_secs(3600);
+        for schedule in [three_of_twelve(Some(0.1)), three_of_twelve(None)] {
+            assert_eq!(schedule.further_sizes(hour, minutes(7)), Some(4), "eight runs, two of each size");
+            assert_eq!(schedule.further_sizes(hour, minutes(61)), Some(0));
+            assert_eq!(schedule.further_sizes(hour, minutes(2)), None, "all of them");
+            assert_eq!(schedule.further_sizes(hour, |_| None), None, "no run is known");
+        }
     }
 
     #[test]

@@ -38,6 +38,9 @@ fn one(text: &mut String, task: &TaskReport, reference: &str) {
         (None, _) => {}
     }
     let width = output::width_of_stdout().map_or(100, usize::from);
+    if let Some(reach) = &task.enough_for {
+        wrapped(text, "", &printable(&reach.sentence()), width);
+    }
     for (place, finding) in task.findings.iter().enumerate() {
         let of = finding.cell.as_ref().map_or_else(String::new, |cell| format!("{cell}: "));
         let first = format!("{}: {of}{} [{}]", finding.level.word(), finding.message, finding.reason.name());

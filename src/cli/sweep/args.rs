@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 use highwater::calibrate::argument::{growth, indices, parameter, sample_interval, scan, split, times};
-use highwater::calibrate::sweep::Budget;
+use highwater::calibrate::sweep::{Budget, Until};
 use highwater::calibrate::workload::settings::Settings;
 use highwater::model::plan::{Count, Order, Pick};
 use highwater::model::scalar::{amount, duration, limit, small_share};
@@ -213,13 +213,14 @@ struct Flags {
     /// Start no run that would make the sweep cost more: a time such as 2h, or peaks × time such as 10GiBh.
     #[arg(long, value_name = "COST", help_heading = "Limits")]
     max_cost: Option<Budget>,
-    /// Measure the sizes that tell most first, and stop once two in a row were predicted within this share, such as 10%.
+    /// Measure the sizes that tell most first, and stop once two in a row were predicted within a share such as 10%, or
+    /// before the sweep costs more than 1h or 10GiBh.
     ///
     /// The smallest and the largest size come first, then always the one farthest from those measured. A plan of many
     /// sizes costs no more then than the few it takes: more sizes tell more than more runs of each. Without --until, the
-    /// same command makes the runs that are left.
-    #[arg(long, value_name = "SHARE", value_parser = small_share, help_heading = "Limits")]
-    until: Option<f64>,
+    /// same command makes the runs that are left; with a cost, it goes on for as long again.
+    #[arg(long, value_name = "SHARE|COST", help_heading = "Limits")]
+    until: Option<Until>,
     /// Time between samples [default: at each new maximum, and every 10 ms to 2 s].
     #[arg(long, value_name = "DURATION", value_parser = sample_interval, help_heading = "Limits")]
     sample_interval: Option<Duration>,

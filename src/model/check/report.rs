@@ -90,6 +90,9 @@ pub struct TaskReport {
     pub rule: Option<BaselineRule>,
     /// The rule of the baseline.
     pub baseline_rule: Option<BaselineRule>,
+    /// Up to which size the rule that it declares is enough, if the current runs show it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enough_for: Option<RuleReach>,
     /// Its findings, worst first.
     pub findings: Vec<Finding>,
     /// The line of highwater.toml where its table begins, counted from 1.
@@ -102,6 +105,34 @@ impl TaskReport {
     pub fn line_of(&self, finding: &Finding) -> Option<usize> {
         let cell = self.cells.iter().find(|cell| Some(&cell.name) == finding.cell.as_ref());
         cell.and_then(|cell| cell.line).or(self.line)
+    }
+}
+
+/// The size of input up to which the declared rule of a task is enough.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleReach {
+    /// The rule in words.
+    pub rule: String,
+    /// What n is.
+    pub predictor: String,
+    /// Inputs up to this size fit into the limit.
+    pub limit: Bytes,
+    /// The largest input measured.
+    pub largest: Bytes,
+    /// Whether the limit is enough for all sizes that can be judged: up to 4 times the largest one measured.
+    pub all_judged: bool,
+}
+
+impl RuleReach {
+    /// A sentence without a full stop.
+    pub fn sentence(&self) -> String {
+        let Self { rule, predictor, limit, largest, all_judged } = self;
+        let beyond = match all_judged {
+            true => ", 4 times the largest measured, or more".to_owned(),
+            false if limit > largest => format!("; the largest measured is {largest}"),
+            false => String::new(),
+        };
+        format!("the rule {rule}, where n is {predictor}, is enough for inputs up to {limit}{beyond}")
     }
 }
 

@@ -84,7 +84,8 @@ fn suite(task: &TaskReport, reference: &str) -> Suite {
         facts: facts(cell, reference),
         line: cell.line.or(task.line),
     };
-    let whole = Case { name: WHOLE.to_owned(), findings: of(None), facts: String::new(), line: task.line };
+    let reach = task.enough_for.iter().map(|reach| reach.sentence() + "\n").collect();
+    let whole = Case { name: WHOLE.to_owned(), findings: of(None), facts: reach, line: task.line };
     Suite { name: task.name.clone(), cases: task.cells.iter().map(case).chain([whole]).collect() }
 }
 

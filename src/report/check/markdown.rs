@@ -23,6 +23,9 @@ pub fn markdown(report: &Report) -> String {
             escaped(report.reference()),
         );
         task.cells.iter().for_each(|cell| row(&mut text, cell));
+        if let Some(reach) = &task.enough_for {
+            let _ = writeln!(text, "\n{}", with_code(&reach.sentence()));
+        }
         findings(&mut text, task);
     }
     text

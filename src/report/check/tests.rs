@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::model::check::report::{Allowed, Finding, Level, Reason, Report, Sample, Samples, TaskReport};
+use crate::model::check::report::{Allowed, Finding, Level, Reason, Report, RuleReach, Sample, Samples, TaskReport};
 use crate::model::units::Bytes;
 
 fn report() -> Report {
@@ -31,6 +31,13 @@ fn report() -> Report {
         host: None,
         rule: None,
         baseline_rule: None,
+        enough_for: Some(RuleReach {
+            rule: "3*n".to_owned(),
+            predictor: "a|b.sum".to_owned(),
+            limit: Bytes::mib(20),
+            largest: Bytes::mib(10),
+            all_judged: false,
+        }),
         findings: vec![
             finding(Level::TaskFailure, Reason::RunFailed, Some("gone")),
             finding(Level::Failure, Reason::Growth, Some("big & \"bad\"\n\u{1}")),
