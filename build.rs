@@ -1,4 +1,4 @@
-//! Builds the probe that is put into containers: one file, the standard library alone, linked statically so that it
+//! Builds the probe that is put into containers: one file, the C library alone, linked statically so that it
 //! runs in images without a C library. Where it cannot be linked, highwater is built without it and says so when asked.
 
 use std::env;
@@ -28,9 +28,14 @@ fn build(probe: &Path) -> Result<(), String> {
     let variable = |name: &str| env::var(name).map_err(|error| format!("{name}: {error}"));
     let mut rustc = Command::new(variable("RUSTC")?);
     rustc.args(["--crate-name", "probe", "--edition", "2024", "--crate-type", "bin", "--target", &variable("TARGET")?]);
-    for option in
-        ["opt-level=s", "panic=abort", "strip=symbols", "target-feature=+crt-static", "relocation-model=static"]
-    {
+    for option in [
+        "opt-level=z",
+        "lto=fat",
+        "panic=abort",
+        "strip=symbols",
+        "target-feature=+crt-static",
+        "relocation-model=static",
+    ] {
         rustc.args(["-C", option]);
     }
     if let Ok(linker) = env::var("RUSTC_LINKER") {

@@ -47,6 +47,10 @@ test-engine: build-suite
 test-podman: build-suite
     tests/engine/run --podman -- {{ suite }} container:: --test-threads 2 2>&1 | tee target/ran/podman.log
 
+# The tests of pods, on a Kubernetes of their own; builds it first, which takes 7 CPU minutes once.
+test-kubernetes: build-suite
+    tests/kubernetes/run -- {{ suite }} kubernetes:: --test-threads 4 2>&1 | tee target/ran/kubernetes.log
+
 # From this host on a Docker Engine in a virtual machine, of which nothing is to be seen here.
 test-elsewhere: build-suite
     tests/engine/elsewhere -- {{ suite }} container::remote::an_engine 2>&1 | tee target/ran/elsewhere.log

@@ -22,6 +22,8 @@ mod spawn;
 #[doc(hidden)]
 pub mod staging;
 pub(crate) mod tail;
+#[cfg(feature = "containers")]
+mod threads;
 #[doc(hidden)]
 pub mod view;
 

@@ -5,6 +5,7 @@
 //! into a container and one out can use it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::{End, Finished};
 use crate::model::observation::{Cpu, CpuSource, Events};
@@ -69,10 +70,20 @@ pub fn archive() -> Result<Vec<u8>, &'static str> {
 pub struct Report {
     /// How the task ended; `None` if the probe was killed before that.
     pub end: Option<End>,
-    /// The limit of the container's cgroup, `None` for none.
+    /// The lowest limit of the container's cgroup and all above it that the probe can see, `None` for none.
     pub limit: Reading<Option<Bytes>>,
+    /// The limit of the container's cgroup, `None` for none.
+    pub own_limit: Reading<Option<Bytes>>,
+    /// Whether the probe ended the task because of its time-out.
+    pub timed_out: bool,
     /// The memory of the probe itself, which is included in the peak.
     pub own: Bytes,
+    /// From the start to the end of the task.
+    pub wall: Option<Duration>,
+    /// The CPUs of the machine.
+    pub cpus: Option<u32>,
+    /// The kernel release of the machine.
+    pub kernel: Option<String>,
     peak: Option<Bytes>,
     file: PathBuf,
     events: Option<Events>,
@@ -112,7 +123,12 @@ impl Report {
         let mut report = Self {
             end: None,
             limit: Reading::Unsupported,
+            own_limit: Reading::Unsupported,
+            timed_out: false,
             own: Bytes::ZERO,
+            wall: None,
+            cpus: None,
+            kernel: None,
             peak: None,
             file: PathBuf::new(),
             events: None,
@@ -136,17 +152,22 @@ impl Report {
     fn line(&mut self, line: &str, events: &mut Events) -> Option<()> {
         let (name, value) = line.split_once(' ')?;
         let number = || value.parse::<u64>().ok();
+        let limit = || if value == "max" { Some(None) } else { Some(Some(Bytes(number()?))) };
         match name {
             "peak" => self.peak = Some(Bytes(number()?)),
             "file" => self.file = PathBuf::from(value),
             "own" => self.own = Bytes(number()?),
-            "limit" if value == "max" => self.limit = Reading::Value(None),
-            "limit" => self.limit = Reading::Value(Some(Bytes(number()?))),
+            "limit" => self.limit = Reading::Value(limit()?),
+            "own_limit" => self.own_limit = Reading::Value(limit()?),
             "limit_hits" => events.limit_hits = Reading::Value(number()?),
             "ooms" => events.ooms = Reading::Value(number()?),
             "oom_kills" => events.oom_kills = Reading::Value(number()?),
             "pids_peak" => self.pids_peak = Some(number()?),
             "leftover" => self.leftover = Some(number()?),
+            "wall_us" => self.wall = Some(Duration::from_micros(number()?)),
+            "cpus" => self.cpus = Some(u32::try_from(number()?).ok()?),
+            "kernel" => self.kernel = Some(value.to_owned()),
+            "timed_out" => self.timed_out = true,
             "cpu" => {
                 let (user, system) = value.split_once(' ')?;
                 let (user_us, system_us) = (user.parse().ok()?, system.parse().ok()?);
@@ -177,17 +198,23 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, Permissions};
+    use std::io::ErrorKind;
+    use std::os::unix::fs::PermissionsExt;
+    use std::process::Command;
+
     use super::*;
 
-    const WHOLE: &str = "highwater-probe 1\nown 1024\nfile /sys/fs/cgroup/memory.peak\npeak 4096\nlimit max\n\
-                         oom_kills 1\ncpu 5 6\nexited 3\n";
+    const WHOLE: &str = "highwater-probe 1\nlimit 8192\nown_limit max\nown 1024\nfile /sys/fs/cgroup/memory.peak\n\
+                         peak 4096\noom_kills 1\ncpu 5 6\nexited 3\n";
 
     #[test]
     fn a_result_is_read() {
         let report = Report::parse(WHOLE.as_bytes()).unwrap();
         assert_eq!(report.end, Some(End::Exited(3)));
         assert_eq!(report.peak(), Some((Bytes(4096), PathBuf::from("/sys/fs/cgroup/memory.peak"))));
-        assert_eq!(report.limit, Reading::Value(None));
+        assert_eq!((report.limit, report.own_limit), (Reading::Value(Some(Bytes(8192))), Reading::Value(None)));
+        assert!(!report.timed_out);
         assert_eq!(report.events.unwrap().oom_kills, Reading::Value(1));
     }
 
@@ -197,6 +224,59 @@ mod tests {
             let report = Report::parse(cut.as_bytes()).unwrap();
             assert_eq!((report.end, report.peak()), (None, None), "{cut}");
         }
+    }
+
+    /// The kernel kills all processes of a container together where memory.oom.group is set.
+    #[test]
+    fn the_limits_are_known_even_if_the_probe_was_killed_with_the_task() {
+        let report = Report::parse(b"highwater-probe 1\nlimit 8192\nown_limit max\n").unwrap();
+        assert_eq!((report.end, report.limit), (None, Reading::Value(Some(Bytes(8192)))));
+    }
+
+    #[test]
+    fn the_probe_fits_into_a_config_map_of_kubernetes() {
+        let size = program().unwrap().len();
+        assert!(size < 1 << 20, "{size} bytes");
+    }
+
+    /// Runs the probe; returns its result and its status.
+    fn run(name: &str, options: &[&str], command: &[&str]) -> (Report, i32) {
+        let folder = tempfile::tempdir().unwrap();
+        let (probe, result) = (folder.path().join(name), folder.path().join("result"));
+        fs::write(&probe, program().unwrap()).unwrap();
+        fs::set_permissions(&probe, Permissions::from_mode(0o755)).unwrap();
+        let status = loop {
+            let status = Command::new(&probe).arg(&result).args(options).arg("--").args(command).status();
+            // A test in another thread may have forked while the file was open for writing.
+            match status {
+                Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => continue,
+                status => break status.unwrap(),
+            }
+        };
+        (Report::parse(&fs::read(result).unwrap()).unwrap(), status.code().unwrap())
+    }
+
+    #[test]
+    fn the_probe_passes_on_how_the_command_ended() {
+        for (command, end, status) in [
+            (["sh", "-c", "exit 3"].as_slice(), End::Exited(3), 3),
+            (&["sh", "-c", "kill -9 $$"], End::Signalled(9), 137),
+            (&["/nonexistent"], End::Exited(127), 127),
+            (&["/etc/passwd"], End::Exited(126), 126),
+        ] {
+            let (report, code) = run("status", &[], command);
+            assert_eq!((report.end, report.timed_out, code), (Some(end), false, status), "{command:?}");
+        }
+    }
+
+    #[test]
+    fn the_probe_ends_a_command_after_its_time_out() {
+        let (report, _) = run("term", &["50", "60000"], &["sleep", "60"]);
+        assert_eq!((report.end, report.timed_out), (Some(End::Signalled(15)), true));
+        let (report, _) = run("kill", &["50", "50"], &["sh", "-c", "trap '' TERM; while :; do sleep 1; done"]);
+        assert_eq!((report.end, report.timed_out), (Some(End::Signalled(9)), true));
+        let (report, _) = run("early", &["60000", "1"], &["true"]);
+        assert_eq!((report.end, report.timed_out), (Some(End::Exited(0)), false));
     }
 
     #[test]

@@ -4,9 +4,9 @@ mod container_cgroup;
 mod enclosing_cgroup;
 mod idle_peak;
 mod leftovers;
-mod logs;
+pub(in crate::runner) mod logs;
 mod oom;
-mod owner;
+pub(in crate::runner) mod owner;
 mod request;
 mod run;
 

@@ -10,21 +10,18 @@ use std::future::Future;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
-use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bollard::{API_DEFAULT_VERSION, BollardRequest, ClientVersion, Docker};
-use futures_util::future::{Either, join_all, pending, select};
-use nix::sys::signal::SigSet;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use futures_util::future::join_all;
 use tokio::net::UnixStream;
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::Builder;
 
 use super::{Address, Answer, EngineError, Facts, FailedAddress, contexts, docker_host, sockets};
 use crate::model::problem::one_line;
 use crate::runner::patience::Patience;
+use crate::runner::threads::{Threads, readable};
 
 pub(in crate::runner) use running::started_since;
 pub(in crate::runner) use transport::Allowance;
@@ -63,26 +60,11 @@ impl CallError {
     }
 }
 
-/// The threads that communicate with an engine. Dropping does not wait for them: a host name lookup can take minutes.
-#[derive(Debug)]
-struct Threads {
-    handle: Handle,
-    runtime: Option<Runtime>,
-}
-
-impl Drop for Threads {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
 /// A connection to an engine.
 #[derive(Clone, Debug)]
 pub struct Engine {
     pub(in crate::runner) docker: Docker,
-    threads: Arc<Threads>,
+    pub(in crate::runner) threads: Arc<Threads>,
     /// Where it listens.
     pub address: Address,
     /// Its properties.
@@ -118,18 +100,7 @@ impl Engine {
     pub fn open(address: Address) -> Result<Self, EngineError> {
         let not_found =
             |reason| EngineError::NotFound { tried: vec![FailedAddress { address: address.clone(), reason }] };
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("engine")
-            // Only the thread that waits for signals may receive them.
-            .on_thread_start(|| {
-                // A failure is harmless: the thread might then receive a signal that is meant for another one.
-                let _ = SigSet::all().thread_block();
-            })
-            .enable_all()
-            .build()
-            .map_err(EngineError::Runtime)?;
-        let threads = Threads { handle: runtime.handle().clone(), runtime: Some(runtime) };
+        let threads = Threads::start("engine").map_err(EngineError::Runtime)?;
         let in_time = |seconds: Duration| not_found(format!("no response within {} s", seconds.as_secs()));
         if let Some(socket) = address.socket() {
             // The client's own error names neither the socket nor the reason.
@@ -188,24 +159,7 @@ impl Engine {
         most: Duration,
         wanted: impl Future<Output = T>,
     ) -> Option<T> {
-        let started = Instant::now();
-        self.threads.handle.block_on(async {
-            let mut wanted = pin!(wanted);
-            loop {
-                let left = patience.left(most.saturating_sub(started.elapsed()));
-                let was_requested = {
-                    let requested = pin!(readable(patience.requested()));
-                    match tokio::time::timeout(left, select(wanted.as_mut(), requested)).await {
-                        Ok(Either::Left((answer, _))) => return Some(answer),
-                        Ok(Either::Right(_)) => true,
-                        Err(_) => return None,
-                    }
-                };
-                if was_requested {
-                    patience.note();
-                }
-            }
-        })
+        self.threads.wait(patience, most, wanted)
     }
 
     /// Waits until the file can be read, as long as `patience` allows, and `most` at most.
@@ -229,18 +183,6 @@ impl Engine {
         F: Future<Output = ()> + Send + 'static,
     {
         drop(self.threads.handle.spawn(future));
-    }
-}
-
-/// Waits until the file is readable; forever without a file.
-async fn readable(file: Option<BorrowedFd<'_>>) {
-    let registered = file.and_then(|file| {
-        // SAFETY: the file is borrowed for longer than it is registered, which is until this function ends.
-        unsafe { AsyncFd::register_with_interest(file, Interest::READABLE) }.ok()
-    });
-    match registered {
-        Some(file) => drop(file.readable().await),
-        None => pending().await,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Forwards the output of a container.
+//! Forwards the output of a container or pod.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -19,10 +19,10 @@ use tokio::time::timeout;
 use super::ContainerLaunch;
 use crate::directory::{Directory, create_file};
 use crate::runner::StartError;
-use crate::runner::engine::Engine;
 use crate::runner::engine::client::Allowance;
 use crate::runner::patience::Patience;
 use crate::runner::process::Output;
+use crate::runner::threads::Threads;
 
 /// Chunks in flight; the task blocks beyond that, as with a pipe.
 const UNDER_WAY: usize = 16;
@@ -31,36 +31,36 @@ const MOST_UNDECODED: u64 = 4 << 20;
 /// The length of the header of each chunk.
 const FRAME_HEADER: usize = 8;
 /// How long the rest of the output may take once the container has ended.
-pub(super) const LAST_OUTPUT: Duration = Duration::from_secs(5);
+pub(in crate::runner) const LAST_OUTPUT: Duration = Duration::from_secs(5);
 /// How often to check whether a silent container has ended.
 const LOOK: Duration = Duration::from_secs(1);
 
-type Chunks = Pin<Box<dyn Stream<Item = Result<LogOutput, bollard::errors::Error>> + Send>>;
+pub(in crate::runner) type Chunks = Pin<Box<dyn Stream<Item = Result<LogOutput, bollard::errors::Error>> + Send>>;
 
 /// Forwards output in order, in a thread of its own, so that a slow reader blocks nothing else.
 #[derive(Debug)]
-pub(super) struct Forwarding {
+pub(in crate::runner) struct Forwarding {
     /// Notified when the container has closed its output.
-    pub(super) closed: Option<oneshot::Receiver<()>>,
+    pub(in crate::runner) closed: Option<oneshot::Receiver<()>>,
     /// Whether the container has ended: output that does not arrive soon after that is lost.
-    pub(super) is_last: Arc<AtomicBool>,
+    pub(in crate::runner) is_last: Arc<AtomicBool>,
     written: Option<oneshot::Receiver<Result<(), Unwritten>>>,
 }
 
 /// Output that got lost.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to write some output of the task to {place}: {source}")]
-pub(super) struct Unwritten {
+pub(in crate::runner) struct Unwritten {
     place: String,
     source: io::Error,
 }
 
 impl Forwarding {
     /// Forwards output until the container closes it.
-    pub(super) fn start(
-        engine: &Engine,
+    pub(in crate::runner) fn start(
+        threads: &Threads,
         mut chunks: Chunks,
-        allowance: Allowance,
+        allowance: Option<Allowance>,
         launch: &ContainerLaunch,
     ) -> Result<Self, StartError> {
         let logs = launch.logs.as_ref();
@@ -86,13 +86,15 @@ impl Forwarding {
             .map_err(|source| StartError::System { action: "start a thread for the output", source })?;
         let is_last = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&is_last);
-        engine.spawn(async move {
+        let forwarding = async move {
             let mut silent = Duration::ZERO;
             while silent < LAST_OUTPUT {
                 match timeout(LOOK, chunks.next()).await {
                     Ok(Some(Ok(chunk))) => {
                         silent = Duration::ZERO;
-                        allowance.add((chunk.as_ref().len() + FRAME_HEADER) as u64);
+                        if let Some(allowance) = &allowance {
+                            allowance.add((chunk.as_ref().len() + FRAME_HEADER) as u64);
+                        }
                         if sender.send(chunk).await.is_err() {
                             break;
                         }
@@ -104,15 +106,16 @@ impl Forwarding {
             }
             // The receiver is gone if the run was given up.
             let _ = close.send(());
-        });
+        };
+        drop(threads.handle.spawn(forwarding));
         Ok(Self { closed: Some(closed), is_last, written: Some(written) })
     }
 
     /// Waits until all output is written or highwater has been asked to stop twice; returns what could not be written.
-    pub(super) fn finish(&mut self, engine: &Engine, patience: &mut Patience<'_>) -> Option<Unwritten> {
+    pub(in crate::runner) fn finish(&mut self, threads: &Threads, patience: &mut Patience<'_>) -> Option<Unwritten> {
         let written = self.written.take()?;
         // The reader may be a pager.
-        engine.wait(patience, Duration::MAX, written).and_then(Result::ok).and_then(Result::err)
+        threads.wait(patience, Duration::MAX, written).and_then(Result::ok).and_then(Result::err)
     }
 }
 

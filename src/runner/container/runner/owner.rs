@@ -23,9 +23,9 @@ const PREFIX: &str = "highwater-";
 /// A process, identified across machines and reboots by the boot id, its pid, when it was started (in ticks) and its pid
 /// namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Owner {
+pub(in crate::runner) struct Owner {
     boot: String,
-    pub(super) pid: i32,
+    pub(in crate::runner) pid: i32,
     started: u64,
     namespace: u64,
     user: u32,
@@ -41,7 +41,7 @@ impl Owner {
 
     /// The owner of a container with this label, these names and this image; `None` if the label was not made for this
     /// container.
-    pub(super) fn of_container(label: &str, names: &[String], image_id: &str) -> Option<Self> {
+    pub(in crate::runner) fn of_container(label: &str, names: &[String], image_id: &str) -> Option<Self> {
         let mut parts = label.splitn(7, ':');
         let owner = Self {
             boot: parts.next()?.to_owned(),
@@ -58,7 +58,7 @@ impl Owner {
 
     /// Whether the process has ended; `None` if that cannot be determined from here: it belongs to another machine,
     /// another container or an earlier boot of this machine.
-    pub(super) fn is_gone(&self) -> Option<bool> {
+    pub(in crate::runner) fn is_gone(&self) -> Option<bool> {
         let own = Self::this()?;
         let is_known = own.boot == self.boot && own.namespace == self.namespace;
         is_known.then(|| match start_time(self.pid) {
@@ -69,7 +69,7 @@ impl Owner {
     }
 
     /// Whether it belongs to another user, whose containers we must not remove.
-    pub(super) fn is_of_another_user(&self) -> bool {
+    pub(in crate::runner) fn is_of_another_user(&self) -> bool {
         let own = geteuid();
         !own.is_root() && own.as_raw() != self.user
     }

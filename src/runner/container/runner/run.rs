@@ -150,7 +150,7 @@ impl ContainerRun {
         let attaching = bounded.attach_container(&id, Some(options));
         let attached =
             step(&engine, patience, (action, BRISK), attaching, |error| runner.explain_start(action, error))?;
-        self.forwarding = Some(Forwarding::start(&engine, attached.output, allowance, &runner.launch)?);
+        self.forwarding = Some(Forwarding::start(&engine.threads, attached.output, Some(allowance), &runner.launch)?);
         still_wanted(patience)?;
 
         if let (Some(enclosing), Some(_)) = (&mut self.enclosing, runner.launch.limit) {
@@ -441,11 +441,13 @@ impl ContainerRun {
     }
 
     fn limits(&self, report: Option<&Report>) -> Limits {
-        let own = match report.map(|report| report.limit) {
+        let known = |limit: Option<Reading<Option<Bytes>>>| match limit {
             Some(limit @ Reading::Value(_)) => limit,
             Some(Reading::Unsupported | Reading::Gone) | None => Reading::Value(self.own_limit),
         };
-        let effective = self.above.as_ref().map_or(own, |above| above.lowest_with(own));
+        let own = known(report.map(|report| report.own_limit));
+        let lowest = known(report.map(|report| report.limit));
+        let effective = self.above.as_ref().map_or(lowest, |above| above.lowest_with(lowest));
         Limits { own, effective, copied_from: None }
     }
 
@@ -542,7 +544,7 @@ impl ContainerRun {
         }
         if ended.status.is_ok()
             && let Some(forwarding) = &mut self.forwarding
-            && let Some(unwritten) = forwarding.finish(&self.engine, patience)
+            && let Some(unwritten) = forwarding.finish(&self.engine.threads, patience)
         {
             notes.push(Warning::OutputLost { reason: unwritten.to_string() });
         }
