@@ -9,14 +9,18 @@
 
 #![expect(clippy::expect_used, clippy::print_stdout, reason = "a benchmark that cannot run says why and ends")]
 
+mod measured;
+
 use std::env;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
+
+use measured::{Measured, measure};
 
 const RUNS_OF_A_CELL: usize = 20;
-const MOST_KIB: u64 = 300_000_000 / 1024;
+const MOST_BYTES: u64 = 300_000_000;
 const COUNTS: [usize; 2] = [100_000, 1_000_000];
 
 /// The fields of a record that are the same in all of them.
@@ -86,20 +90,6 @@ const COMMANDS: [(&str, &[&str]); 11] = [
     ("report, a table", &["report", "{}"]),
 ];
 
-/// The most memory in KiB, the CPU time and the wall time in seconds, as time(1) reports them, and the exit status.
-fn measure(program: &str, folder: &Path, arguments: &[&str]) -> (u64, f64, f64, Option<i32>) {
-    let numbers = folder.join("time");
-    let mut command = Command::new("time");
-    command.args(["--quiet", "--format", "%M %U %S %e", "--output"]).arg(&numbers).arg(program);
-    command.args(arguments.iter().map(|word| word.replace("{}", &folder.display().to_string())));
-    command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let status = command.status().expect("time(1) is installed");
-    let text = fs::read_to_string(&numbers).expect("time(1) writes its numbers");
-    let numbers: Vec<f64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-    let [memory, user, system, wall] = *numbers.last_chunk().expect("time(1) writes four numbers");
-    (memory as u64, user + system, wall, status.code())
-}
-
 fn main() {
     let program = env::var("HIGHWATER").unwrap_or_else(|_| env!("CARGO_BIN_EXE_highwater").to_owned());
     let counts: Vec<usize> = env::args().filter_map(|argument| argument.parse().ok()).collect();
@@ -112,10 +102,12 @@ fn main() {
         println!("{count} records, {} MB", bytes / 1_000_000);
         println!("{:<18} {:>10} {:>10} {:>10} {:>7}", "command", "peak", "CPU time", "wall time", "status");
         for (name, arguments) in COMMANDS.iter().filter(|(name, _)| name.starts_with(&only)) {
-            let (memory, cpu, wall, status) = measure(&program, folder.path(), arguments);
+            let mut command = Command::new(&program);
+            command.args(arguments.iter().map(|word| word.replace("{}", &folder.path().display().to_string())));
+            let Measured { memory, cpu, wall, status } = measure(command.current_dir(folder.path()));
             let status = status.map_or_else(|| "killed".to_owned(), |status| status.to_string());
-            println!("{name:<18} {:>7} MB {cpu:>8.2} s {wall:>8.2} s {status:>7}", memory * 1024 / 1_000_000);
-            if count <= 1_000_000 && memory > MOST_KIB {
+            println!("{name:<18} {:>7} MB {cpu:>8.2} s {wall:>8.2} s {status:>7}", memory / 1_000_000);
+            if count <= 1_000_000 && memory > MOST_BYTES {
                 too_much.push(format!("{name} at {count} records"));
             }
         }
