@@ -52,6 +52,17 @@ fn several_tasks_are_told_side_by_side() {
 }
 
 #[test]
+fn each_of_several_tasks_gets_its_amounts() {
+    let (status, stdout, _) = highwater(&["fit", "-", "--for-size", "4Gi", "--for-size", "1Gi"], &several());
+    assert_eq!(status, 0);
+    let amounts = stdout.split("request").last().unwrap();
+    let rows: Vec<_> =
+        amounts.lines().filter_map(|line| line.split_once("GiB")).map(|(first, _)| first.trim().to_owned()).collect();
+    let rows: Vec<_> = rows.iter().map(|row| row.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(rows, ["w/grows 4", "w/grows 1", "w/same 4", "w/same 1"], "{stdout}");
+}
+
+#[test]
 fn scripts_get_form_base_coefficient_and_exponent() {
     let fit = json(&["fit", "-", "--format", "json"], &growing());
     assert_eq!(fit["form"], "max");
