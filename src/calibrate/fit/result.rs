@@ -338,8 +338,8 @@ impl fmt::Display for Warning {
             }
             Self::MoreFailures { expected_per_1000, asked_per_1000 } => write!(
                 f,
-                "about {expected_per_1000:.0} of 1000 further runs may fail, more than the {asked_per_1000:.0} asked for: \
-                 only more inputs can show less"
+                "about {expected_per_1000:.0} of 1000 further runs are expected to fail at first, more than the \
+                 {asked_per_1000:.0} that --failures allows; measuring more inputs can lower that"
             ),
             Self::Steep { ratio } => write!(
                 f,
