@@ -246,6 +246,15 @@ pub enum Warning {
         #[serde(skip_serializing_if = "Option::is_none")]
         measure: Option<MoreSizes>,
     },
+    /// No input was measured between two sizes, and the forms that describe the others differ there.
+    WideGap {
+        /// The size below the gap.
+        from: Bytes,
+        /// The size above it.
+        to: Bytes,
+        /// The largest of their needs in the middle of the gap, divided by the smallest.
+        factor: f64,
+    },
     /// The expected failure rate exceeds the requested one.
     MoreFailures {
         /// Failures per 1000 further runs.
@@ -336,6 +345,11 @@ impl fmt::Display for Warning {
             Self::FewInputs { more_needed, measure: None } => {
                 write!(f, "measure {more_needed} more inputs before relying on the rule for 95 % of all runs")
             }
+            Self::WideGap { from, to, factor } => write!(
+                f,
+                "no size between {from} and {to} was measured, and the forms that describe the other sizes differ by up to \
+                 {factor:.1} times there: measure one or two sizes in between"
+            ),
             Self::MoreFailures { expected_per_1000, asked_per_1000 } => write!(
                 f,
                 "about {expected_per_1000:.0} of 1000 further runs are expected to fail at first, more than the \
