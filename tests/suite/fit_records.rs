@@ -213,6 +213,23 @@ fn page_cache_of_a_cold_start_is_not_needed() {
 }
 
 #[test]
+fn a_cold_first_run_without_a_repeat_is_named() {
+    let with_file = |n: u64, peak: u64, file: u64| {
+        let parts =
+            json!({"at_us": 1, "current": peak + file, "anon": peak, "file": file, "shmem": 0, "kernel": 0, "swap": 0});
+        with(run(n, peak + file), "breakdown", parts)
+    };
+    let runs = growing(1.8).enumerate().map(|(place, (n, peak))| {
+        let file = if place == 0 { 1 << 30 } else { 1 << 20 };
+        with_file(n, peak, file)
+    });
+    let (_, table, _) = Records::new(runs).fit(&[]);
+    let words = table.split_whitespace().collect::<Vec<_>>().join(" ");
+    let note = "record 1 has 1 GiB of page cache, the others 1 MiB at most: it was probably a cold start";
+    assert!(words.contains(note), "{table}");
+}
+
+#[test]
 fn runs_that_say_nothing_are_left_out_and_counted() {
     let failed = with(run(1 << 30, 1 << 40), "outcome", json!({"kind": "exited", "status": 3}));
     let timed_out = with(run(1 << 30, 1 << 40), "outcome", json!({"kind": "timed-out", "after_us": 5}));

@@ -255,6 +255,15 @@ pub enum Warning {
         /// The largest of their needs in the middle of the gap, divided by the smallest.
         factor: f64,
     },
+    /// A run that was made once had far more page cache than all others: it was probably a cold start.
+    ColdStart {
+        /// Its record, counted from 1.
+        record: u64,
+        /// Its page cache.
+        file: Bytes,
+        /// The most page cache of any other run.
+        others: Bytes,
+    },
     /// The expected failure rate exceeds the requested one.
     MoreFailures {
         /// Failures per 1000 further runs.
@@ -349,6 +358,11 @@ impl fmt::Display for Warning {
                 f,
                 "no size between {from} and {to} was measured, and the forms that describe the other sizes differ by up to \
                  {factor:.1} times there: measure one or two sizes in between"
+            ),
+            Self::ColdStart { record, file, others } => write!(
+                f,
+                "record {record} has {file} of page cache, the others {others} at most: it was probably a cold start, and \
+                 is fitted as if that was needed; run it again (-r 2), or sweep with --cache warm"
             ),
             Self::MoreFailures { expected_per_1000, asked_per_1000 } => write!(
                 f,
