@@ -151,7 +151,7 @@ pub enum TooLittle {
         runs: usize,
     },
     /// One or two distinct inputs do not show how the need depends on the input.
-    #[error("not enough data: {found} distinct input sizes, expected at least {FEWEST_INPUTS}")]
+    #[error("not enough data: {found} input sizes that differ by more than 1 %, expected at least {FEWEST_INPUTS}")]
     FewInputs {
         /// Number of distinct sizes.
         found: usize,
