@@ -164,6 +164,40 @@ fn a_sweep_over_a_parameter_has_one_report_and_one_plot_over_it() {
 }
 
 #[test]
+fn no_platform_adds_a_margin_to_a_need_over_a_parameter() {
+    let records = Records::new(over_n("fast"));
+    let [docker, kubernetes] = ["docker", "kubernetes"].map(|target| records.json(&["--target", target]));
+    assert_eq!(docker, kubernetes);
+}
+
+#[test]
+fn values_of_a_parameter_are_neither_compared_with_sizes_nor_called_sizes() {
+    let over_n = || [1, 2, 4, 8, 16].map(|n: u64| run_with(json!({"n": n.to_string()}), 10_000_000 + 3_000_000 * n));
+    let records = Records::new(over_n());
+    let earlier = |runs: Vec<Value>| {
+        let text: String = runs.iter().map(|line| format!("{line}\n")).collect();
+        std::fs::write(records.path("old.jsonl"), text).unwrap();
+        let (status, stdout, stderr) = records.highwater(&["report", "old.jsonl", "runs.jsonl", "--format", "json"]);
+        assert_eq!((status, stderr.as_str()), (0, ""));
+        serde_json::from_str::<Value>(&stdout).unwrap()["tasks"][0].clone()
+    };
+    let over_sizes = earlier(growing(1.8).map(|(n, peak)| run(n, peak)).collect());
+    let before = &over_sizes["before"];
+    assert_eq!((&before["fitted"], &before["peaks"]), (&json!(null), &json!([])), "{before}");
+    let sizes: Vec<u64> = before["changes"].as_array().unwrap().iter().filter_map(|one| one["n"].as_u64()).collect();
+    assert_eq!(sizes, [1, 2, 4, 8, 16]);
+    assert!(before["words"].as_str().unwrap().ends_with(" where n is sum of scans"), "{before}");
+
+    let over_the_same = earlier(over_n().to_vec());
+    assert_eq!(over_the_same["before"]["words"], over_the_same["fitted"]["words"]);
+
+    let (_, csv, _) = records.highwater(&["report", "runs.jsonl", "--format", "csv"]);
+    let mut lines = csv.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let column = lines.next().unwrap().iter().position(|name| *name == "input_bytes").unwrap();
+    assert!(lines.all(|line| line[column].is_empty()), "{csv}");
+}
+
+#[test]
 fn other_parameters_make_other_tasks_unless_they_are_pooled() {
     let records = Records::new(over_n("fast").chain(over_n("slow")));
     assert_eq!(records.json(&["--predictor", "n"]).as_array().map(Vec::len), Some(2));
