@@ -34,6 +34,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::SigSet;
 
+pub(crate) use self::cgroup_owner::CgroupOwner;
 pub use self::reaper::wait_for_retired;
 
 use self::container::ContainerError;

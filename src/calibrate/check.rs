@@ -38,7 +38,7 @@ use reference::Reference;
 
 pub use bench::{Bench, CheckOptions, Session};
 pub use cells::{called, cell_name};
-pub use revision::{Revision, set_up, with_inputs_from};
+pub use revision::{Revision, remove_worktrees, set_up, with_inputs_from};
 pub use runs::{Run, SortedRuns};
 pub use setup::{Setup, SetupOptions};
 

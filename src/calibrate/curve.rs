@@ -59,6 +59,14 @@ impl Curve {
         }
     }
 
+    /// The curves of all exponents that describe the points about as well as the best one does.
+    pub(crate) fn plausible(points: &[(f64, f64)]) -> Vec<Self> {
+        match Self::fit(points) {
+            Some(curve) if curve.sizes > 2 => curve.good(points),
+            curve => curve.into_iter().collect(),
+        }
+    }
+
     /// A line through a point and the one at 1, or a power where the line would start below 0.
     fn through(self, (small, of_small): (f64, f64), of_large: f64) -> Self {
         let slope = (of_large - of_small) / (1.0 - small);
@@ -75,12 +83,15 @@ impl Curve {
 
     /// The curve whose exponent is nearest to 1 among those that fit well.
     fn best(self, points: &[(f64, f64)]) -> Self {
+        let off = |curve: &Self| (curve.exponent - 1.0).abs();
+        let best = self.good(points).into_iter().min_by(|a, b| off(a).total_cmp(&off(b))).unwrap_or(self);
+        Self { excess: 3.0 * best.scatter, ..best }
+    }
+
+    fn good(self, points: &[(f64, f64)]) -> Vec<Self> {
         let curves = EXPONENTS.map(|exponent| Self { exponent, ..self }.with_exponent(points));
         let least = curves.iter().map(|curve| curve.scatter).fold(f64::INFINITY, f64::min);
-        let good = curves.into_iter().filter(|curve| curve.scatter <= least * BETTER + SCATTER);
-        let off = |curve: &Self| (curve.exponent - 1.0).abs();
-        let best = good.min_by(|a, b| off(a).total_cmp(&off(b))).unwrap_or(self);
-        Self { excess: 3.0 * best.scatter, ..best }
+        curves.into_iter().filter(|curve| curve.scatter <= least * BETTER + SCATTER).collect()
     }
 
     /// The base and slope with the least relative residuals; large residuals count by their amount, not its square.

@@ -34,6 +34,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::calibrate::curve;
 use crate::model::fit::{Censoring, FittedRule, Form, RunTable};
 use crate::model::units::Bytes;
 use crate::stats::trend::{kendall_score, slope};
@@ -71,6 +72,10 @@ const ENOUGH_SIZES: usize = 8;
 const GROWTH_MUST_GAIN: f64 = 0.05;
 /// A range of sizes below this factor is narrow.
 const NARROW: f64 = 2.0;
+/// A gap between two sizes is wide above this factor.
+const WIDE_GAP: f64 = 8.0;
+/// Forms that describe the runs about equally well differ inside of it if their needs differ by this factor.
+const FORMS_DIFFER: f64 = 1.25;
 /// Coefficients are rounded up to this many significant digits.
 const DIGITS: i32 = 6;
 /// The objective of a rule.
@@ -146,7 +151,7 @@ pub enum TooLittle {
         runs: usize,
     },
     /// One or two distinct inputs do not show how the need depends on the input.
-    #[error("not enough data: {found} distinct input sizes, expected at least {FEWEST_INPUTS}")]
+    #[error("not enough data: {found} input sizes that differ by more than 1 %, expected at least {FEWEST_INPUTS}")]
     FewInputs {
         /// Number of distinct sizes.
         found: usize,
@@ -403,8 +408,7 @@ fn expected_failures(predictions: &[HeldOutPrediction], margin: f64) -> f64 {
 
 /// Which sizes to measure next, if there are few: those in the widest gap.
 fn more_sizes(points: &Points) -> Option<MoreSizes> {
-    let mut sizes: Vec<f64> = points.uncensored.iter().map(|point| point.n.max(1.0)).collect();
-    sizes.dedup();
+    let sizes: Vec<f64> = points.sizes().into_iter().map(|n| n.max(1.0)).collect();
     let (first, last) = (*sizes.first()?, *sizes.last()?);
     let widest = sizes.windows(2).map(|pair| (pair[0], pair[1])).max_by(|a, b| (a.1 / a.0).total_cmp(&(b.1 / b.0)));
     // One gap stands out if it is half of the range, as a ratio.
@@ -412,6 +416,22 @@ fn more_sizes(points: &Points) -> Option<MoreSizes> {
     let (from, to) = widest.filter(stands_out).unwrap_or((first, last));
     let sizes = ENOUGH_SIZES.checked_sub(sizes.len()).filter(|sizes| *sizes > 0)?;
     Some(MoreSizes { sizes, from: Bytes(from as u64), to: Bytes(to as u64) })
+}
+
+/// The widest gap between sizes, if the need inside it depends on the form that is assumed.
+fn wide_gap(points: &Points) -> Option<Warning> {
+    let sizes = points.sizes();
+    let gaps = sizes.windows(2).map(|pair| (pair[0].max(1.0), pair[1]));
+    let (from, to) = gaps.max_by(|a, b| (a.1 / a.0).total_cmp(&(b.1 / b.0)))?;
+    if to / from <= WIDE_GAP {
+        return None;
+    }
+    let middle = (from * to).sqrt();
+    let needs: Vec<f64> =
+        curve::Curve::plausible(&coordinates(&points.uncensored)).iter().map(|curve| curve.at(middle)).collect();
+    let (least, most) = needs.iter().fold((f64::INFINITY, 0.0_f64), |(least, most), n| (least.min(*n), most.max(*n)));
+    let factor = most / least.max(1.0);
+    (factor > FORMS_DIFFER).then_some(Warning::WideGap { from: Bytes(from as u64), to: Bytes(to as u64), factor })
 }
 
 fn warnings(
@@ -431,6 +451,7 @@ fn warnings(
         more_sizes(points)
             .map(|measure| Warning::FewInputs { more_needed: headroom.more_needed, measure: Some(measure) }),
     );
+    warnings.extend(wide_gap(points));
     if !points::is_timed(table) {
         warnings.push(Warning::Untimed);
     }
@@ -487,6 +508,29 @@ mod tests {
                 assert_eq!((&with.headroom.inputs, &with.held_out), (&without.headroom.inputs, &without.held_out));
             }
         }
+    }
+
+    #[test]
+    fn a_form_that_is_guessed_across_a_gap_is_a_warning() {
+        let gap = |sizes: &[u64]| {
+            let sizes: Vec<[u64; 2]> = sizes.iter().map(|n| [*n, *n]).collect();
+            let fit = fit(&table(&sizes, |[n, _]| (500 << 20) + (n << 19)), &FitOptions::default()).unwrap();
+            fit.warnings.into_iter().find_map(|warning| match warning {
+                Warning::WideGap { from, to, .. } => Some((from.0 >> 20, to.0 >> 20)),
+                _ => None,
+            })
+        };
+        let (small, large) = ([10, 11, 12, 13, 14], [10_000, 11_000, 12_000, 13_000, 14_000]);
+        assert_eq!(gap(&[small, large].concat()), Some((14, 10_000)));
+        assert_eq!(gap(&[10, 100, 1000, 10_000, 20_000]), None, "these sizes show the form");
+        assert_eq!(gap(&[10_000, 12_000, 14_000, 60_000]), None, "a gap of 4 times is usual");
+    }
+
+    #[test]
+    fn near_equal_sizes_are_too_little_data() {
+        let sizes = [[1000, 1000], [1001, 1001], [1005, 1005], [2000, 2000], [2010, 2010]];
+        let too_little = fit(&table(&sizes, |[n, _]| n << 20), &FitOptions::default()).unwrap_err();
+        assert_eq!(too_little, TooLittle::FewInputs { found: 2 });
     }
 
     #[test]

@@ -8,6 +8,10 @@ use crate::model::units::Bytes;
 
 /// A larger peak is worth a word only from this share of the usual one on.
 const LEAST_EXCESS: f64 = 0.05;
+/// The page cache of a cold start is at least this many times that of any other run,
+const FAR_ABOVE: f64 = 2.0;
+/// and exceeds it by this share of the peak.
+const LEAST_COLD: f64 = 0.1;
 /// The share of the excess that page cache has to explain.
 const EXPLAINED: f64 = 0.8;
 
@@ -47,9 +51,40 @@ pub(super) fn excesses(runs: &[(Bytes, PageCache)]) -> Vec<Option<Bytes>> {
     runs.iter().enumerate().map(of_run).collect()
 }
 
+/// A run with far more page cache than all others, though one of them had an input at least as large: its index, its page
+/// cache, and the most of the others. Runs are given by peak, page cache and size of the input; two show nothing.
+pub(super) fn cold_start(runs: impl Iterator<Item = (Bytes, PageCache, f64)> + Clone) -> Option<(usize, Bytes, Bytes)> {
+    let files = || runs.clone().enumerate().filter_map(|(place, (_, cache, _))| Some((cache.file?, place)));
+    let (file, place) = files().max()?;
+    let others = files().filter(|(_, other)| *other != place).map(|(file, _)| file).max()?;
+    let (peak, cache, n) = runs.clone().nth(place)?;
+    let more = file.saturating_sub(others);
+    let is_far = file.0 as f64 >= FAR_ABOVE * others.0 as f64
+        && more.0 as f64 > LEAST_COLD * peak.0 as f64
+        && more > cache.error_bound;
+    let is_largest = || runs.clone().enumerate().all(|(other, (.., size))| other == place || size < n);
+    (is_far && files().count() > 2 && !is_largest()).then_some((place, file, others))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cold_start_has_far_more_page_cache_than_larger_inputs() {
+        let mib = |mib: u64| Bytes(mib << 20);
+        let found = |runs: &[(u64, u64, f64)]| {
+            let run = |(peak, file, n): &(u64, u64, f64)| {
+                (mib(*peak), PageCache { file: Some(mib(*file)), error_bound: mib(1) }, *n)
+            };
+            cold_start(runs.iter().map(run)).map(|(place, file, others)| (place, file.0 >> 20, others.0 >> 20))
+        };
+        assert_eq!(found(&[(32, 24, 1.0), (9, 0, 2.0), (10, 1, 4.0)]), Some((0, 24, 1)));
+        assert_eq!(found(&[(9, 0, 1.0), (10, 1, 2.0), (32, 24, 4.0)]), None, "the largest input may have to be read");
+        assert_eq!(found(&[(32, 24, 1.0), (40, 20, 2.0), (60, 20, 4.0)]), None, "others are no better");
+        assert_eq!(found(&[(320, 24, 1.0), (300, 0, 2.0), (310, 1, 4.0)]), None, "it hardly matters");
+        assert_eq!(found(&[(32, 24, 1.0), (9, 0, 2.0)]), None, "two runs show nothing");
+    }
 
     fn runs(runs: &[(u64, u64)]) -> Vec<Option<u64>> {
         let mib = |mib: u64| Bytes(mib << 20);

@@ -259,7 +259,7 @@ impl<E: Executor, R: Recorder> Scheduler<'_, '_, E, R> {
             self.stop = running.is_empty().then_some(Stop::Budget);
             return None;
         }
-        let job = schedule.take(|cell| admission.admits(cell))?;
+        let job = schedule.take(|cell| admission.can_pay(cell), |cell| admission.admits(cell))?;
         admission.enter(job.cell);
         Some(job)
     }

@@ -1,6 +1,7 @@
-//! `highwater clean`: removes containers and cgroups left behind by a killed highwater.
+//! `highwater clean`: removes containers, cgroups and Git worktrees left behind by a killed highwater.
 
 use clap::Args;
+use highwater::calibrate::check::remove_worktrees;
 use highwater::model::problem::one_line;
 use highwater::runner::container::{Leftovers, Removed, remove_leftovers};
 use highwater::runner::engine::{Engine, EngineError};
@@ -11,16 +12,18 @@ use super::output;
 
 const EXAMPLES: &str = "\
 Examples:
-  highwater clean                    remove containers and cgroups of a killed highwater
+  highwater clean                    remove containers, cgroups and Git worktrees of a killed
+                                     highwater
   highwater clean --dry-run          only show them
   highwater clean --foreign          also remove those of other machines or containers, or from
                                      before a reboot: only if none of them is in use
 
 A highwater that ends by itself, by Ctrl-C or by a signal leaves nothing behind; one that was killed with SIGKILL, or \
 that lost its engine, does. Containers are recognized by a label that contains their name: containers of an image \
-that was committed from a container of highwater are left alone, and so is everything that belongs to another user.";
+that was committed from a container of highwater are left alone, and so is everything that belongs to another user. Worktrees of `highwater check --against` are looked for in $TMPDIR, \
+or else in /tmp.";
 
-/// Remove containers and cgroups left behind by a killed highwater.
+/// Remove containers, cgroups and Git worktrees left behind by a killed highwater.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct CleanArgs {
@@ -39,7 +42,7 @@ pub(crate) fn run(args: &CleanArgs) -> Result<Exit, Failure> {
     let mut unasked = false;
     let engine = match Engine::find(args.host.as_deref()) {
         Ok(engine) => Some(engine),
-        // Without an engine that was named explicitly, clean cgroups only.
+        // Without an engine that was named explicitly, clean everything else.
         Err(error) if error.is_nobody_named() => {
             output::say(&format!("highwater: skipped containers: {error}"));
             None
@@ -51,7 +54,8 @@ pub(crate) fn run(args: &CleanArgs) -> Result<Exit, Failure> {
         }
         Err(error) => return Err(Failure::from_library(error)),
     };
-    let leftovers = remove_leftovers(engine.as_ref(), args.dry_run, args.foreign).map_err(Failure::host)?;
+    let mut leftovers = remove_leftovers(engine.as_ref(), args.dry_run, args.foreign).map_err(Failure::host)?;
+    remove_worktrees(args.dry_run, args.foreign, &mut leftovers);
     output::text(&table(&leftovers, args.dry_run, engine.is_some()))?;
     for failed in &leftovers.failed {
         output::say(&format!("highwater: {failed}"));
@@ -68,7 +72,7 @@ fn table(leftovers: &Leftovers, dry_run: bool, has_engine: bool) -> String {
     for left in &leftovers.foreign {
         let reason = match left {
             Removed::Container(_) => "created on another machine, in a container, or before the last reboot",
-            Removed::Cgroup(_) => "created in another PID namespace",
+            Removed::Cgroup(_) | Removed::Worktree(_) => "created in another PID namespace",
         };
         text.push_str(&format!("skipped {left}: {reason}\n"));
     }
@@ -76,7 +80,7 @@ fn table(leftovers: &Leftovers, dry_run: bool, has_engine: bool) -> String {
         text.push_str(&format!("skipped {left}: owned by another user\n"));
     }
     if text.is_empty() {
-        text.push_str(if has_engine { "nothing was left behind\n" } else { "no cgroup was left behind\n" });
+        text.push_str(if has_engine { "nothing was left behind\n" } else { "no cgroup or worktree was left behind\n" });
     }
     text
 }

@@ -14,7 +14,7 @@ use super::model::{
     Environment, Fitted, Found, Measured, Report, Run, SCHEMA_VERSION, TaskReport, Timeline, Totals, Warning,
 };
 use super::{advice, verdict};
-use crate::model::fit::Censoring;
+use crate::model::fit::{Censoring, FittedRule};
 use crate::model::observation::{Observation, Series};
 use crate::model::units::Bytes;
 
@@ -64,6 +64,11 @@ pub struct Head {
     pub found: Option<Result<Found, String>>,
     /// What the rule's n measures, if not the same as the sizes.
     pub other_measure: Option<String>,
+}
+
+/// A rule for people; `parameter` is its n, if not the size of the input.
+fn rule_words(rule: &FittedRule, parameter: Option<&String>) -> String {
+    if parameter.is_some() { rule.over_a_parameter() } else { rule.readable() }
 }
 
 /// What the fit says about a run.
@@ -243,7 +248,7 @@ impl Builder {
         };
         let fitted = found.map(|found| Fitted {
             words: {
-                let words = if parameter.is_some() { found.rule.over_a_parameter() } else { found.rule.readable() };
+                let words = rule_words(&found.rule, parameter.as_ref());
                 format!("{}{words}", if found.lower_bound { "at least " } else { "" })
             },
             score: self.by_fitted.finish(),
@@ -253,6 +258,7 @@ impl Builder {
             let run = self.kept.binary_search_by_key(&index, |(index, _)| *index).unwrap_or_default();
             Timeline { run, ..timeline }
         });
+        let compared = before.map(|before| compared(before, &cells, parameter.as_deref()));
         let mut report = TaskReport {
             name,
             image: self.image,
@@ -268,7 +274,7 @@ impl Builder {
             measured: self.measured,
             environments: self.environments,
             warnings,
-            before: before.map(|before| compared(before, &cells)),
+            before: compared,
             cells,
             all_runs,
             runs: self.kept.into_iter().map(|(_, run)| run).collect(),

@@ -34,7 +34,7 @@ const COLUMNS: [&str; 24] = [
     "peak_at_most_bytes",
 ];
 
-/// A row for each run, after a header. Unknown values are empty.
+/// A row for each run, after a header. Unknown values are empty, and so is the size of the input where a parameter is n.
 ///
 /// # Errors
 /// A report never causes one.
@@ -68,7 +68,7 @@ fn line(task: &TaskReport, run: &Run) -> [String; 24] {
         csv_cell(&parameters.join(" ")).into_owned(),
         run.synthetic.to_string(),
         run.started_at.to_string(),
-        bytes(run.n),
+        bytes(run.n.filter(|_| task.parameter.is_none())),
         bytes(run.peak),
         run.lower_bound.to_string(),
         censored.to_owned(),

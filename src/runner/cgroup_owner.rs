@@ -19,18 +19,18 @@ const FIRST_NAMESPACE: u64 = 0xEFFF_FFFC;
 
 /// The process that created a cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct CgroupOwner {
+pub(crate) struct CgroupOwner {
     pid: u32,
     namespace: u64,
 }
 
 impl CgroupOwner {
-    pub(super) fn this() -> Self {
+    pub(crate) fn this() -> Self {
         Self { pid: std::process::id(), namespace: pid_namespace().unwrap_or(FIRST_NAMESPACE) }
     }
 
     /// `highwater-PID-N`, or `highwater-PID-N-NAMESPACE` outside the initial namespace.
-    pub(super) fn cgroup(self, number: u32) -> String {
+    pub(crate) fn cgroup(self, number: u32) -> String {
         format!("{PREFIX}{}", self.numbers(number, '-'))
     }
 
@@ -49,7 +49,7 @@ impl CgroupOwner {
     }
 
     /// The owner of the cgroup with this name; `None` if it is not one of ours.
-    pub(super) fn parse(name: &str) -> Option<Self> {
+    pub(crate) fn parse(name: &str) -> Option<Self> {
         let (rest, between) = match name.strip_prefix(PREFIX) {
             Some(rest) => (rest, '-'),
             None => (name.strip_prefix(SLICE_PREFIX)?.strip_suffix(SLICE)?, '_'),
@@ -62,7 +62,7 @@ impl CgroupOwner {
     }
 
     /// Whether the process has ended; `None` if only processes in its namespace can tell.
-    pub(super) fn is_gone(self) -> Option<bool> {
+    pub(crate) fn is_gone(self) -> Option<bool> {
         (pid_namespace()? == self.namespace).then(|| !Path::new("/proc").join(self.pid.to_string()).exists())
     }
 }

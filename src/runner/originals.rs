@@ -244,6 +244,8 @@ pub struct Guard {
 enum Kind {
     /// Tasks see them read-only, through these mounts.
     Mounts { mounts: Vec<Mount>, has_user_namespace: bool },
+    /// This user cannot write to them.
+    Unneeded,
     /// Changes are only detected.
     Watch { reason: Option<String> },
 }
@@ -252,7 +254,7 @@ impl Guard {
     /// Protects the originals from a process with read-only mounts, if that is necessary and possible.
     pub fn new(originals: Originals) -> Self {
         if !originals.could_be_written() {
-            return Self { originals, kind: Kind::Watch { reason: None } };
+            return Self { originals, kind: Kind::Unneeded };
         }
         let kind = match originals.read_only() {
             Ok(mounts) => match View::open(&mounts, &[]) {
@@ -280,6 +282,20 @@ impl Guard {
         matches!(self.kind, Kind::Mounts { .. })
     }
 
+    /// Whether a process may find its input in a mount namespace, be it to protect the originals or to show them elsewhere.
+    pub fn allows_mounts(&self) -> bool {
+        !matches!(self.kind, Kind::Watch { .. })
+    }
+
+    /// Whether such a namespace can be created.
+    pub fn can_mount(&self) -> bool {
+        match self.kind {
+            Kind::Mounts { .. } => true,
+            Kind::Unneeded => self.originals.read_only().is_ok_and(|mounts| View::open(&mounts, &[]).is_ok()),
+            Kind::Watch { .. } => false,
+        }
+    }
+
     /// Whether a task could write to the originals if it finds them.
     pub fn could_be_written_to(&self) -> bool {
         !self.protects() && self.originals.could_be_written()
@@ -289,7 +305,7 @@ impl Guard {
     pub fn obstacle(&self) -> Option<&str> {
         match &self.kind {
             Kind::Watch { reason } => reason.as_deref(),
-            Kind::Mounts { .. } => None,
+            Kind::Mounts { .. } | Kind::Unneeded => None,
         }
     }
 
@@ -302,7 +318,7 @@ impl Guard {
     pub fn mounts(&self) -> &[Mount] {
         match &self.kind {
             Kind::Mounts { mounts, .. } => mounts,
-            Kind::Watch { .. } => &[],
+            Kind::Watch { .. } | Kind::Unneeded => &[],
         }
     }
 

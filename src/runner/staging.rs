@@ -1,5 +1,6 @@
 //! Stages inputs made of parts of others without copying: by hard links, else by file system clones (`FICLONE`), and by
-//! copies only if nothing else works. For containers, single units can also be mounted.
+//! copies only if nothing else works. Single units can also be mounted. Files of other users, to which the kernel allows
+//! no hard links, are mounted, or else become symbolic links.
 
 mod bytes;
 mod file;
@@ -218,7 +219,7 @@ impl Staging {
     }
 
     fn copying(&self, mounts: bool) -> Copying {
-        Copying { method: CopyMethod::HardLink, links: self.links, mounts, keeps_owners: false }
+        Copying { method: CopyMethod::HardLink, links: self.links, mounts, symbolic: true, keeps_owners: false }
     }
 }
 

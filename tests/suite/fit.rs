@@ -47,8 +47,19 @@ fn the_rule_is_told_with_what_speaks_for_it() {
 fn several_tasks_are_told_side_by_side() {
     let (status, stdout, stderr) = highwater(&["fit", "-"], &several());
     assert_eq!(status, 0);
-    assert_eq!(stderr, "w/once: not enough data: 1 distinct input sizes, expected at least 3\n");
+    assert_eq!(stderr, "w/once: not enough data: 1 input sizes that differ by more than 1 %, expected at least 3\n");
     insta::assert_snapshot!(stdout);
+}
+
+#[test]
+fn each_of_several_tasks_gets_its_amounts() {
+    let (status, stdout, _) = highwater(&["fit", "-", "--for-size", "4Gi", "--for-size", "1Gi"], &several());
+    assert_eq!(status, 0);
+    let amounts = stdout.split("request").last().unwrap();
+    let rows: Vec<_> =
+        amounts.lines().filter_map(|line| line.split_once("GiB")).map(|(first, _)| first.trim().to_owned()).collect();
+    let rows: Vec<_> = rows.iter().map(|row| row.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(rows, ["w/grows 4", "w/grows 1", "w/stays 4", "w/stays 1"], "{stdout}");
 }
 
 #[test]
@@ -90,7 +101,7 @@ fn a_whole_factor_for_kubernetes_has_its_margin_once() {
 fn too_little_data_has_a_status_of_its_own() {
     for (input, said) in [
         ("input_bytes,peak_bytes\n", "there are no runs"),
-        ("input_bytes,peak_bytes\n1,2\n1,3\n2,4\n", "2 distinct input sizes, expected at least 3"),
+        ("input_bytes,peak_bytes\n1,2\n1,3\n2,4\n", "2 input sizes that differ by more than 1 %, expected at least 3"),
         ("input_bytes,peak_bytes,censored\n1,2,limit\n2,3,oom\n3,4,limit\n", "all 3 runs are censored"),
     ] {
         let (status, stdout, stderr) = highwater(&["fit", "-"], input);

@@ -32,7 +32,7 @@ fn without_evidence_there_is_no_number() {
 
 #[test]
 fn a_narrow_range_is_fitted_and_warned_about() {
-    let runs = (0..20).map(|i| run(1_000_000 + i * 1000, 50_000_000 + i % 3, Censoring::None)).collect();
+    let runs = (0..20).map(|i| run(1_000_000 + i * 2000, 50_000_000 + i % 3, Censoring::None)).collect();
     let fit = fit(&table(runs), &FitOptions::default()).unwrap();
     assert_eq!(fit.rule.exponent, 0);
     let json = serde_json::to_value(&fit.warnings).unwrap();

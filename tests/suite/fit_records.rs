@@ -164,6 +164,40 @@ fn a_sweep_over_a_parameter_has_one_report_and_one_plot_over_it() {
 }
 
 #[test]
+fn no_platform_adds_a_margin_to_a_need_over_a_parameter() {
+    let records = Records::new(over_n("fast"));
+    let [docker, kubernetes] = ["docker", "kubernetes"].map(|target| records.json(&["--target", target]));
+    assert_eq!(docker, kubernetes);
+}
+
+#[test]
+fn values_of_a_parameter_are_neither_compared_with_sizes_nor_called_sizes() {
+    let over_n = || [1, 2, 4, 8, 16].map(|n: u64| run_with(json!({"n": n.to_string()}), 10_000_000 + 3_000_000 * n));
+    let records = Records::new(over_n());
+    let earlier = |runs: Vec<Value>| {
+        let text: String = runs.iter().map(|line| format!("{line}\n")).collect();
+        std::fs::write(records.path("old.jsonl"), text).unwrap();
+        let (status, stdout, stderr) = records.highwater(&["report", "old.jsonl", "runs.jsonl", "--format", "json"]);
+        assert_eq!((status, stderr.as_str()), (0, ""));
+        serde_json::from_str::<Value>(&stdout).unwrap()["tasks"][0].clone()
+    };
+    let over_sizes = earlier(growing(1.8).map(|(n, peak)| run(n, peak)).collect());
+    let before = &over_sizes["before"];
+    assert_eq!((&before["fitted"], &before["peaks"]), (&json!(null), &json!([])), "{before}");
+    let sizes: Vec<u64> = before["changes"].as_array().unwrap().iter().filter_map(|one| one["n"].as_u64()).collect();
+    assert_eq!(sizes, [1, 2, 4, 8, 16]);
+    assert!(before["words"].as_str().unwrap().ends_with(" where n is sum of scans"), "{before}");
+
+    let over_the_same = earlier(over_n().to_vec());
+    assert_eq!(over_the_same["before"]["words"], over_the_same["fitted"]["words"]);
+
+    let (_, csv, _) = records.highwater(&["report", "runs.jsonl", "--format", "csv"]);
+    let mut lines = csv.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let column = lines.next().unwrap().iter().position(|name| *name == "input_bytes").unwrap();
+    assert!(lines.all(|line| line[column].is_empty()), "{csv}");
+}
+
+#[test]
 fn other_parameters_make_other_tasks_unless_they_are_pooled() {
     let records = Records::new(over_n("fast").chain(over_n("slow")));
     assert_eq!(records.json(&["--predictor", "n"]).as_array().map(Vec::len), Some(2));
@@ -210,6 +244,23 @@ fn page_cache_of_a_cold_start_is_not_needed() {
     let notes = cold["warnings"].as_array().unwrap();
     let named = notes.iter().find(|note| note["kind"] == "page-cache").unwrap();
     assert_eq!((&named["runs"], &named["most"]), (&json!(20), &json!(1 << 30)));
+}
+
+#[test]
+fn a_cold_first_run_without_a_repeat_is_named() {
+    let with_file = |n: u64, peak: u64, file: u64| {
+        let parts =
+            json!({"at_us": 1, "current": peak + file, "anon": peak, "file": file, "shmem": 0, "kernel": 0, "swap": 0});
+        with(run(n, peak + file), "breakdown", parts)
+    };
+    let runs = growing(1.8).enumerate().map(|(place, (n, peak))| {
+        let file = if place == 0 { 1 << 30 } else { 1 << 20 };
+        with_file(n, peak, file)
+    });
+    let (_, table, _) = Records::new(runs).fit(&[]);
+    let words = table.split_whitespace().collect::<Vec<_>>().join(" ");
+    let note = "record 1 has 1 GiB of page cache, the others 1 MiB at most: it was probably a cold start";
+    assert!(words.contains(note), "{table}");
 }
 
 #[test]

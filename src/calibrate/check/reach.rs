@@ -2,12 +2,10 @@
 //!
 //! The need beyond the largest input is that of the simplest rule that describes the runs.
 
-use std::collections::BTreeSet;
-
 use super::Judge;
 use super::cells::CellRuns;
 use super::describe::describe;
-use super::rule::{EXPONENTS, medians};
+use super::rule::{EXPONENTS, distinct_sizes, medians};
 use crate::calibrate::fit::{FARTHEST, FEWEST_INPUTS, enough_up_to};
 use crate::model::check::baseline::words;
 use crate::model::check::report::RuleReach;
@@ -41,8 +39,7 @@ impl Judge<'_> {
         cells.sort_unstable();
         let sizes: Vec<f64> = cells.iter().map(|(n, _)| n.0 as f64).collect();
         let (smallest, largest) = (cells.first()?.0, cells.last()?.0);
-        let distinct: BTreeSet<Bytes> = cells.iter().map(|(n, _)| *n).collect();
-        if distinct.len() < FEWEST_INPUTS {
+        if distinct_sizes(&cells) < FEWEST_INPUTS {
             return None;
         }
         let covered = cells.len() - cells.iter().rev().take_while(|(n, median)| limit(*n) < *median).count();

@@ -1,6 +1,8 @@
 //! Another revision of the repository, checked out beside the working tree, and the command that prepares a tree.
 
+use std::fs::Metadata;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -8,17 +10,23 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, geteuid};
 use tempfile::TempDir;
 
 use super::Session;
 use crate::calibrate::failure::{Category, Failed, Failure};
 use crate::model::check::config::Config;
 use crate::model::check::report::Against;
-use crate::runner::unblock_signals_in;
+use crate::model::problem::one_line;
+use crate::runner::container::{Leftovers, Removed};
+use crate::runner::{CgroupOwner, unblock_signals_in};
+use crate::store::bounded;
 
 /// How often to look whether the command that prepares a tree has ended.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// The worktree in its temporary directory.
+const TREE: &str = "tree";
 
 /// A temporary Git worktree of a revision, removed when dropped.
 ///
@@ -53,9 +61,10 @@ impl Revision {
             Failure::usage(format!("the repository has no revision `{revision}`"), help)
         })?;
         let create = |source: io::Error| Failure::host(Failed::to("create a temporary directory", source));
-        let folder = tempfile::Builder::new().prefix("highwater-").tempdir().map_err(create)?;
+        let owner = format!("{}.", CgroupOwner::this().cgroup(0));
+        let folder = tempfile::Builder::new().prefix(&owner).tempdir().map_err(create)?;
         // Git stores the name without symbolic links.
-        let worktree = folder.path().canonicalize().map_err(create)?.join("tree");
+        let worktree = folder.path().canonicalize().map_err(create)?.join(TREE);
         let checked_out = Self {
             against: Against { revision: revision.to_owned(), commit: commit.clone() },
             repository: PathBuf::from(top),
@@ -87,13 +96,50 @@ impl Revision {
 
 impl Drop for Revision {
     fn drop(&mut self) {
-        let path = self.worktree.to_string_lossy().into_owned();
-        if git(&self.repository, &["worktree", "remove", "--force", "--force", &path]).is_err() {
+        if remove_worktree(&self.repository, &self.worktree).is_err() {
             // It may not have been created, or not completely.
             let _ = std::fs::remove_dir_all(self.folder.path());
             let _ = git(&self.repository, &["worktree", "prune"]);
         }
     }
+}
+
+fn remove_worktree(repository: &Path, worktree: &Path) -> Result<String, Failed> {
+    git(repository, &["worktree", "remove", "--force", "--force", &worktree.to_string_lossy()])
+}
+
+/// Removes the worktrees that killed comparisons of this user left in the directory for temporary files. With `look_only`
+/// nothing is removed; `foreign` includes those whose owner cannot be checked from here.
+pub fn remove_worktrees(look_only: bool, foreign: bool, leftovers: &mut Leftovers) {
+    let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| CgroupOwner::parse(name.split_once('.')?.0));
+        let Some((owner, metadata)) = owner.zip(entry.metadata().ok().filter(Metadata::is_dir)) else { continue };
+        let found = Removed::Worktree(entry.path());
+        // Git would use the configuration of whoever made it: not even root removes that of others.
+        let of_another_user = metadata.uid() != geteuid().as_raw();
+        if !leftovers.is_to_be_removed(&found, owner.is_gone(), of_another_user, foreign) {
+            continue;
+        }
+        if !look_only && let Err(source) = remove_leftover(&entry.path()) {
+            leftovers.failed.push(one_line(&Failed::to(format!("remove {found}"), source)));
+            continue;
+        }
+        leftovers.removed.push(found);
+    }
+}
+
+/// Removes a worktree with its temporary directory, also if its repository is gone.
+fn remove_leftover(folder: &Path) -> io::Result<()> {
+    let tree = folder.join(TREE);
+    // `gitdir: REPOSITORY/worktrees/NAME`
+    let link = bounded::read_text(&tree.join(".git")).unwrap_or_default();
+    let repository = link.trim_end().strip_prefix("gitdir: ").and_then(|path| Path::new(path).ancestors().nth(2));
+    if let Some(repository) = repository {
+        let _ = remove_worktree(repository, &tree);
+    }
+    std::fs::remove_dir_all(folder)
 }
 
 /// The configuration for another tree: the same tasks on the same inputs, which only the working tree has to contain.

@@ -5,7 +5,7 @@
 //! noise, and if the new rule asks for more, beyond both thresholds, somewhere between the smallest measured input and
 //! a horizon beyond the largest. A different exponent counts only if the runs contradict the old one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::cells::Inexact;
 use super::describe::describe;
@@ -17,6 +17,7 @@ use crate::model::check::report::{Level, Reason, Sample, Samples};
 use crate::model::check::thresholds::Tolerance;
 use crate::model::fit::{Censoring, FittedRule, RunTable, SizedRun};
 use crate::model::units::Bytes;
+use crate::stats::summary::distinct;
 
 /// A cell that differs by less than this share of its median says nothing about the rule.
 const LEAST_SHARE: f64 = 0.01;
@@ -57,6 +58,11 @@ pub(super) fn medians(runs: &TaskRuns, predictor: &str) -> Vec<(Bytes, Bytes)> {
     let median = |cell: &CellRuns| cell.samples().filter(Samples::is_exact).map(|samples| samples.median);
     let of = |cell: &CellRuns| Some((*cell.sizes.get(predictor)?, median(cell)?));
     runs.cells.values().filter_map(of).collect()
+}
+
+/// Number of distinct sizes.
+pub(super) fn distinct_sizes(cells: &[(Bytes, Bytes)]) -> usize {
+    distinct(cells.iter().map(|(n, _)| n.0 as f64).collect()).len()
 }
 
 /// The same runs with one predictor only.
@@ -153,8 +159,7 @@ impl Judge<'_> {
     /// are kept unless the runs contradict them.
     fn comparable(&self, old: &BaselineRule) -> Option<(FittedRule, Bytes)> {
         let cells = medians(self.runs, &old.predictor);
-        let sizes: BTreeSet<Bytes> = cells.iter().map(|(n, _)| *n).collect();
-        let largest = *sizes.last().filter(|_| sizes.len() >= FEWEST_INPUTS)?;
+        let largest = cells.iter().map(|(n, _)| *n).max().filter(|_| distinct_sizes(&cells) >= FEWEST_INPUTS)?;
         let same = describe(&cells, &[old.typical.exponent], &self.tolerance)?;
         if same.fits || same.worst <= 2.0 * old.deviation {
             return Some((same.rule, largest));

@@ -97,7 +97,9 @@ pub struct CalibrationOptions<'a> {
 /// # Errors
 /// If the evidence is insufficient, as for [`fit`](super::fit).
 pub fn calibrate(group: &Group, options: &CalibrationOptions<'_>) -> Result<Calibration, TooLittle> {
-    let target = options.target;
+    // No platform takes a rule over a parameter, so none adds a margin to it.
+    let target = if group.parameter.is_some() { Target::Docker } else { options.target };
+    let options = &CalibrationOptions { target, ..*options };
     let whole = options.dialect == Dialect::ScaleFactor;
     let mut found = fit_group(group, &FitOptions { max_exponent: if whole { 1 } else { 3 }, ..options.fit })?;
     let others = found.other_channels.clone();

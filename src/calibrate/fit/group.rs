@@ -1,12 +1,13 @@
 //! The runs of one task, ready for fitting, with their metadata.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use crate::model::fit::{Censoring, Form, Measure, RunTable, SizedRun};
 use crate::model::rule::Dialect;
 use crate::model::units::Bytes;
+use crate::stats::summary::distinct;
 
 use super::{FEWEST_INPUTS, FitOptions, MoreSizes, Warning};
 
@@ -60,6 +61,11 @@ impl Group {
             (Some(name), Warning::Extrapolated { n, .. } | Warning::NotEnough { n, .. }) => {
                 format!("{name} = {} was not measured; the result is extrapolated", n.0)
             }
+            (Some(name), Warning::WideGap { from, to, factor }) => format!(
+                "no value of {name} between {} and {} was measured, and the forms that describe the others differ by up \
+                 to {factor:.1} times there: measure one or two values in between",
+                from.0, to.0
+            ),
             _ => warning.to_string(),
         }
     }
@@ -68,8 +74,10 @@ impl Group {
     /// then. `None` if there are enough, and lower bounds only push the rule up.
     pub(super) fn lower_bounds_as_points(&self) -> Option<RunTable> {
         let with = |censoring| self.table.runs.iter().filter(move |run| run.censoring == censoring);
-        let exact: BTreeSet<&[Bytes]> = with(Censoring::None).map(|run| run.sizes.as_slice()).collect();
-        if exact.len() >= FEWEST_INPUTS || with(Censoring::LowerBound).next().is_none() {
+        let sizes =
+            |place: usize| with(Censoring::None).filter_map(move |run| run.sizes.get(place)).map(|n| n.0 as f64);
+        let exact = (0..self.table.predictors.len()).map(|place| distinct(sizes(place).collect()).len()).max();
+        if exact >= Some(FEWEST_INPUTS) || with(Censoring::LowerBound).next().is_none() {
             return None;
         }
         let point = |run: &SizedRun| match run.censoring {

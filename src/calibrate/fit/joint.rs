@@ -396,7 +396,13 @@ fn assembled(group: &Group, runs: &[Run], single: &Fit, best: &HeldOutResult, ga
     // The others were determined with one channel only.
     fit.outliers.clear();
     fit.warnings.retain(|warning| {
-        !matches!(warning, Warning::FewInputs { .. } | Warning::RiseTogether { .. } | Warning::MoreFailures { .. })
+        !matches!(
+            warning,
+            Warning::FewInputs { .. }
+                | Warning::RiseTogether { .. }
+                | Warning::MoreFailures { .. }
+                | Warning::WideGap { .. }
+        )
     });
     let more_needed = fit.headroom.more_needed;
     fit.warnings.extend((more_needed > 0).then_some(Warning::FewInputs { more_needed, measure: None }));

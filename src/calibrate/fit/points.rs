@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::model::fit::{Censoring, RunTable};
 use crate::model::units::Bytes;
+use crate::stats::summary::distinct;
 
 /// The longest time of a run, in seconds, so that no sum of wastes overflows.
 const LONGEST: f64 = 1e12;
@@ -72,9 +73,14 @@ impl Points {
         Self { uncensored, killed, sampled }
     }
 
+    /// The distinct sizes, in ascending order.
+    pub(super) fn sizes(&self) -> Vec<f64> {
+        distinct(self.uncensored.iter().map(|point| point.n).collect())
+    }
+
     /// Number of distinct sizes.
     pub(super) fn distinct_sizes(&self) -> usize {
-        self.uncensored.chunk_by(|a, b| a.n == b.n).count()
+        self.sizes().len()
     }
 }
 

@@ -16,7 +16,7 @@ use crate::model::units::Bytes;
 
 use super::Warning;
 use super::group::{Declared, Group, SkippedRuns};
-use crate::calibrate::page_cache::{PageCache, excesses};
+use crate::calibrate::page_cache::{PageCache, cold_start, excesses};
 use inputs::{Input, Inputs};
 
 /// The quantity to fit.
@@ -395,6 +395,15 @@ impl TaskRuns {
         Some(Warning::PageCache { runs: excess.len(), most })
     }
 
+    /// A warning about a run without a repeat that was probably a cold start.
+    fn cold_start(&self, size: impl Fn(&Run) -> f64) -> Option<Warning> {
+        let plain = || self.runs.iter().filter(|run| run.censoring == Censoring::None);
+        let (place, file, others) = cold_start(plain().map(|run| (run.peak, run.cache, size(run))))?;
+        let cold = plain().nth(place)?;
+        let is_alone = plain().filter(|run| run.cell == cold.cell).count() == 1;
+        is_alone.then_some(Warning::ColdStart { record: cold.line, file, others })
+    }
+
     /// Whether it has no run with an input of known size, but parameters.
     fn is_of_parameters(&self) -> bool {
         self.runs.is_empty() && !self.without_input.is_empty()
@@ -434,7 +443,8 @@ impl TaskRuns {
         });
         let runs: Vec<SizedRun> = runs.collect();
         let measures: Vec<Measure> = measures.into_iter().map(|(measure, _)| measure).collect();
-        let mut warnings: Vec<Warning> = cached.into_iter().collect();
+        let cold = self.cold_start(|run| self.inputs.all_bytes(run.input));
+        let mut warnings: Vec<Warning> = cached.into_iter().chain(cold).collect();
         warnings.extend((self.synthetic > 0).then_some(Warning::Synthetic { runs: self.synthetic }));
         warnings.extend((self.images.len() > 1).then_some(Warning::SeveralImages { images: self.images.len() }));
         let declared = self.declared();
@@ -458,6 +468,7 @@ impl TaskRuns {
     fn group_by_parameter(mut self, name: String) -> Group {
         (self.docker, self.kubernetes) = (Vec::new(), Vec::new());
         let cached = self.remove_cached();
+        let cold = self.cold_start(|run| run.n.0 as f64);
         let runs = self.runs.iter().map(|run| SizedRun {
             sizes: vec![run.n],
             peak: run.peak,
@@ -474,7 +485,7 @@ impl TaskRuns {
             recorded: true,
             declared: None,
             skipped: self.skipped,
-            warnings: cached.into_iter().collect(),
+            warnings: cached.into_iter().chain(cold).collect(),
             workflow: None,
         };
         group.warn_of_lower_bounds();

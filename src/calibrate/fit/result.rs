@@ -246,6 +246,24 @@ pub enum Warning {
         #[serde(skip_serializing_if = "Option::is_none")]
         measure: Option<MoreSizes>,
     },
+    /// No input was measured between two sizes, and the forms that describe the others differ there.
+    WideGap {
+        /// The size below the gap.
+        from: Bytes,
+        /// The size above it.
+        to: Bytes,
+        /// The largest of their needs in the middle of the gap, divided by the smallest.
+        factor: f64,
+    },
+    /// A run that was made once had far more page cache than all others: it was probably a cold start.
+    ColdStart {
+        /// Its record, counted from 1.
+        record: u64,
+        /// Its page cache.
+        file: Bytes,
+        /// The most page cache of any other run.
+        others: Bytes,
+    },
     /// The expected failure rate exceeds the requested one.
     MoreFailures {
         /// Failures per 1000 further runs.
@@ -336,10 +354,20 @@ impl fmt::Display for Warning {
             Self::FewInputs { more_needed, measure: None } => {
                 write!(f, "measure {more_needed} more inputs before relying on the rule for 95 % of all runs")
             }
+            Self::WideGap { from, to, factor } => write!(
+                f,
+                "no size between {from} and {to} was measured, and the forms that describe the other sizes differ by up to \
+                 {factor:.1} times there: measure one or two sizes in between"
+            ),
+            Self::ColdStart { record, file, others } => write!(
+                f,
+                "record {record} has {file} of page cache, the others {others} at most: it was probably a cold start, and \
+                 is fitted as if that was needed; run it again (-r 2), or sweep with --cache warm"
+            ),
             Self::MoreFailures { expected_per_1000, asked_per_1000 } => write!(
                 f,
-                "about {expected_per_1000:.0} of 1000 further runs may fail, more than the {asked_per_1000:.0} asked for: \
-                 only more inputs can show less"
+                "about {expected_per_1000:.0} of 1000 further runs are expected to fail at first, more than the \
+                 {asked_per_1000:.0} that --failures allows; measuring more inputs can lower that"
             ),
             Self::Steep { ratio } => write!(
                 f,

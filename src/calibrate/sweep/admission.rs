@@ -101,7 +101,12 @@ impl<'a> Admission<'a> {
 
     /// Whether the next run would exceed the budget.
     pub(super) fn is_spent(&self, schedule: &Schedule) -> bool {
-        schedule.next_cell().is_some_and(|next| self.affordable([next]) == 0)
+        schedule.next_cell(|cell| self.can_pay(cell)).is_some_and(|next| !self.can_pay(next))
+    }
+
+    /// Whether the budget is enough for a run of this cell.
+    pub(super) fn can_pay(&self, cell: usize) -> bool {
+        self.affordable([cell]) > 0
     }
 
     /// The number of runs of these cells, in order, that the budget is enough for.

@@ -66,6 +66,7 @@ struct State {
     staged: HashMap<usize, Arc<StagedCase>>,
     /// Whether copies were reported.
     told_of_copies: bool,
+    told_of_symbolic_links: bool,
     told_of_private_copies: bool,
     /// The failure that stops further runs because the last one changed the input.
     spoiled: Option<Failure>,
@@ -186,8 +187,15 @@ impl<'a> SweepExecutor<'a> {
             let name = format!("case-{place}-{number}");
             let staged = self.staging.stage(&name, &input.source).map_err(unstaged)?;
             cost.copies += staged.cost().copies;
+            cost.symbolic += staged.cost().symbolic;
             cost.copied = cost.copied.saturating_add(staged.cost().copied);
             inputs.push((input.channel.clone(), staged));
+        }
+        if cost.symbolic > 0 && !std::mem::replace(&mut state.told_of_symbolic_links, true) {
+            self.feedback.detail(
+                "the input consists of symbolic links to the originals: the kernel allows no hard links to files of other \
+                 users (fs.protected_hardlinks), and mounts are not possible",
+            );
         }
         if cost.copies > 0 {
             let more = match (state.told_of_copies, self.guard.could_be_written_to()) {

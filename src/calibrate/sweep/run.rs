@@ -170,6 +170,7 @@ impl<'a> Sweep<'a> {
         let staging = match (subject.engine(), guard.protects()) {
             (Some(_), _) => staging.with_mounts(usize::MAX),
             (None, true) => staging.with_mounts(MOST_MOUNTS),
+            (None, false) if guard.can_mount() => staging.without_writable_links().with_mounts(MOST_MOUNTS),
             (None, false) => staging.without_writable_links(),
         };
         let this = Self { options, repetitions, budget, subject, planned, saved };

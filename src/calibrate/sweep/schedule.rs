@@ -119,11 +119,11 @@ impl Schedule {
         self.adaptive.as_ref().is_some_and(|adaptive| adaptive.is_known() && adaptive.next(pending()).is_none())
     }
 
-    /// The cell of the next run.
-    pub fn next_cell(&self) -> Option<usize> {
+    /// The cell of the next run. Where sizes are chosen, it is one that can be paid for, if there is any.
+    pub fn next_cell(&self, can_pay: impl Fn(usize) -> bool) -> Option<usize> {
         let mut pending = self.pending.iter().map(|job| job.cell);
         match &self.adaptive {
-            Some(adaptive) => adaptive.next(pending),
+            Some(adaptive) => adaptive.next(pending.clone().filter(|cell| can_pay(*cell))).or(adaptive.next(pending)),
             None => pending.next(),
         }
     }
@@ -170,10 +170,10 @@ impl Schedule {
         cells
     }
 
-    /// Takes the next run whose cell is admitted.
-    pub fn take(&mut self, mut admits: impl FnMut(usize) -> bool) -> Option<Job> {
+    /// Takes the next run whose cell is admitted; `can_pay` is as for [`next_cell`](Self::next_cell).
+    pub fn take(&mut self, can_pay: impl Fn(usize) -> bool, mut admits: impl FnMut(usize) -> bool) -> Option<Job> {
         let wanted = match &self.adaptive {
-            Some(_) => Some(self.next_cell()?),
+            Some(_) => Some(self.next_cell(can_pay)?),
             None => None,
         };
         let is_next = |job: &Job| wanted.is_none_or(|cell| cell == job.cell) && admits(job.cell);
@@ -310,14 +310,14 @@ mod tests {
         let mut schedule = Schedule::new(&["a"], runs(2, 10), Order::AsGiven, Retry::default(), &[]);
         let mut made = 0;
         let peaks = [100, 200, 100, 101, 100, 100, 100];
-        while let Some(job) = schedule.take(|_| true) {
+        while let Some(job) = schedule.take(|_| true, |_| true) {
             schedule.ended(job, FINE, Some(Bytes(peaks[made])));
             made += 1;
         }
         assert_eq!(made, 3, "one odd run of three does not move the middle");
         let mut schedule = Schedule::new(&["a"], runs(2, 5), Order::AsGiven, Retry::default(), &[]);
         let mut made = 0;
-        while let Some(job) = schedule.take(|_| true) {
+        while let Some(job) = schedule.take(|_| true, |_| true) {
             made += 1;
             schedule.ended(job, FINE, Some(Bytes(100 * made)));
         }
@@ -332,7 +332,7 @@ mod tests {
         let schedule = Schedule::new(&keys, runs(2, 2), Order::AsGiven, Retry::default(), &[]);
         let mut schedule = schedule.until(Adaptive::new(until, sizes.clone()));
         for _ in 0..6 {
-            let job = schedule.take(|_| true).unwrap();
+            let job = schedule.take(|_| true, |_| true).unwrap();
             schedule.ended(job, FINE, Some(Bytes(20_000_000 + sizes[job.cell].0 as u64)));
         }
         schedule
@@ -359,9 +359,9 @@ mod tests {
     #[test]
     fn a_run_that_did_not_begin_or_end_is_still_to_come() {
         let mut schedule = Schedule::new(&["a"], runs(2, 2), Order::AsGiven, Retry::default(), &[]);
-        let job = schedule.take(|_| true).unwrap();
+        let job = schedule.take(|_| true, |_| true).unwrap();
         schedule.put_back(job);
         assert_eq!(jobs(&schedule), [(0, 1), (0, 2)]);
-        assert_eq!(schedule.take(|_| false), None);
+        assert_eq!(schedule.take(|_| true, |_| false), None);
     }
 }

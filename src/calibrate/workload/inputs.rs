@@ -129,8 +129,11 @@ impl Mounting<'_> {
     }
 
     fn open_view(&self, mut mounts: Vec<Mount>) -> Result<Option<View>, ViewError> {
-        if self.guard.protects() {
+        if self.guard.allows_mounts() {
+            // Without anything to protect, only what is shown by mounts needs them.
+            let is_needed = |staged: &Staged| self.guard.protects() || !staged.mounts().is_empty();
             let staged = self.staged.iter().filter(|staged| staged.is_made() && !staged.is_private());
+            let staged = staged.filter(|staged| is_needed(staged));
             mounts.extend(
                 staged.filter(|staged| staged.input().is_dir()).flat_map(|staged| staged.mounts_at(staged.input())),
             );

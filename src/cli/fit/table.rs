@@ -39,7 +39,7 @@ fn overview(fitted: &[(&Group, Calibration)], against: Option<&FittedRule>) -> S
         // Columns say the same.
         let in_columns = |one: &&Warning| matches!(one, Warning::FewInputs { .. } | Warning::MoreFailures { .. });
         let warnings = result.fit.warnings.iter().filter(move |one| !in_columns(one));
-        warnings.map(move |warning| format!("{name}: {warning}\n"))
+        warnings.map(move |warning| format!("{name}: {}\n", group.describe_warning(warning)))
     });
     let notes: String = notes.map(|note| printable(note.trim_end()) + "\n").collect();
     if !notes.is_empty() {
@@ -49,6 +49,17 @@ fn overview(fitted: &[(&Group, Calibration)], against: Option<&FittedRule>) -> S
         let rows = fitted.iter().flat_map(|(group, result)| compared(group, result, against));
         text.push('\n');
         text.push_str(&table(&COMPARED, rows.collect()));
+    }
+    let amounts = fitted.iter().flat_map(|(group, result)| {
+        let amount = |ForSize { n, limit, request }: &ForSize| {
+            vec![group.name().unwrap_or_default(), group.describe_n(*n), limit.to_string(), request.to_string()]
+        };
+        result.for_sizes.iter().map(amount)
+    });
+    let amounts: Vec<Vec<String>> = amounts.collect();
+    if !amounts.is_empty() {
+        text.push('\n');
+        text.push_str(&table(&["task", ">input of", ">limit", ">request"], amounts));
     }
     text
 }
@@ -87,8 +98,11 @@ fn one(group: &Group, fitted: &Calibration, against: Option<&FittedRule>) -> Str
     rows.push(("held out", held_out(fit)));
     rows.push(("headroom", headroom(group, fit)));
     for ForSize { n, limit, request } in &fitted.for_sizes {
-        let n = group.describe_n(*n);
-        rows.push(("", format!("input of {n}: limit {limit}, request {request}")));
+        let input = match &group.parameter {
+            Some(parameter) => format!("{parameter} = {}", n.0),
+            None => format!("input of {n}"),
+        };
+        rows.push(("", format!("{input}: limit {limit}, request {request}")));
     }
     let what = if group.recorded { "record" } else { "line" };
     for outlier in fit.outliers.iter().take(5) {

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use super::Builder;
 use super::cells::finish_cells;
+use super::{Builder, rule_words};
 use crate::report::model::{Before, Cell, Change, Point};
 
-pub(super) fn compared(before: Builder, cells: &[Cell]) -> Before {
+/// `parameter` is what n is now, if not the size of the input: other values of n are not compared with it.
+pub(super) fn compared(before: Builder, cells: &[Cell], parameter: Option<&str>) -> Before {
     let Builder { head, mut kept, cells: old, totals, .. } = before;
     kept.sort_by_key(|(index, _)| *index);
     let found = head.found.as_ref().and_then(|found| found.as_ref().ok());
     let old_cells = finish_cells(old);
+    let is_same_n = head.parameter.as_deref() == parameter;
     let key = |cell: &Cell| (cell.case.clone(), cell.parameters.clone());
     let mut by_key: BTreeMap<_, (Option<&Cell>, Option<&Cell>)> = BTreeMap::new();
     for cell in &old_cells {
@@ -28,19 +30,20 @@ pub(super) fn compared(before: Builder, cells: &[Cell]) -> Before {
             let (old_lower_bound, new_lower_bound) = (is_lower(old), is_lower(new));
             let ratio = new_median.zip(old_median).filter(|_| !old_lower_bound && !new_lower_bound);
             let ratio = ratio.and_then(|(new, old)| new.ratio(old));
-            let n = new.or(old).and_then(|cell| cell.n);
+            let n = new.or(old.filter(|_| is_same_n)).and_then(|cell| cell.n);
             Change { case, parameters, n, old_median, old_lower_bound, new_median, new_lower_bound, ratio }
         })
         .collect();
     changes.sort_by_key(|change| change.n);
-    let plain = kept.iter().map(|(_, run)| run).filter(|run| run.is_plain());
+    let plain = kept.iter().map(|(_, run)| run).filter(|run| is_same_n && run.is_plain());
     Before {
         runs: totals.runs,
         // The rule may measure something else than these sizes, so it has no curve over them.
-        fitted: found.filter(|_| head.other_measure.is_none()).map(|found| found.rule),
+        fitted: found.filter(|_| is_same_n && head.other_measure.is_none()).map(|found| found.rule),
         words: found.map(|found| {
-            let measure = head.other_measure.as_ref().map(|measure| format!(" where n is {measure}"));
-            found.rule.readable() + &measure.unwrap_or_default()
+            let measure = head.other_measure.as_ref().or(head.predictor.as_ref().filter(|_| !is_same_n));
+            let measure = measure.map(|measure| format!(" where n is {measure}"));
+            rule_words(&found.rule, head.parameter.as_ref()) + &measure.unwrap_or_default()
         }),
         peaks: plain.filter_map(|run| Some(Point { n: run.n?, bytes: run.peak? })).collect(),
         changes,

@@ -27,6 +27,8 @@ pub enum Removed {
     Container(String),
     /// A cgroup, by its path below each hierarchy.
     Cgroup(PathBuf),
+    /// A temporary Git worktree, by its directory.
+    Worktree(PathBuf),
 }
 
 impl fmt::Display for Removed {
@@ -34,6 +36,7 @@ impl fmt::Display for Removed {
         match self {
             Self::Container(name) => write!(formatter, "container {name}"),
             Self::Cgroup(path) => write!(formatter, "cgroup /{}", path.display()),
+            Self::Worktree(path) => write!(formatter, "worktree {}", path.display()),
         }
     }
 }
@@ -66,7 +69,7 @@ pub enum LeftoverError {
 
 impl Leftovers {
     /// Whether to remove a leftover, given whether its owner is gone (`None` if unknown). Records what is kept.
-    pub(super) fn is_to_be_removed(
+    pub(crate) fn is_to_be_removed(
         &mut self,
         found: &Removed,
         gone: Option<bool>,

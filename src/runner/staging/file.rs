@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -20,6 +20,9 @@ use crate::runner::originals::could_be_written;
 pub struct Cost {
     /// Files that are hard links.
     pub links: u64,
+    /// Files that are symbolic links, because the kernel allows no hard links to files of other users
+    /// (`fs.protected_hardlinks`).
+    pub symbolic: u64,
     /// Files that share their blocks with the original.
     pub clones: u64,
     /// Files that were copied.
@@ -46,6 +49,8 @@ pub(super) struct Copying {
     pub(super) links: bool,
     /// Whether mounts are to replace copies.
     pub(super) mounts: bool,
+    /// Whether files of other users may become symbolic links.
+    pub(super) symbolic: bool,
     /// Whether to keep owners and modes, and the targets of links.
     pub(super) keeps_owners: bool,
 }
@@ -57,7 +62,7 @@ pub(super) fn place(
     copying: &mut Copying,
     cost: &mut Cost,
 ) -> Result<Option<()>, StagingError> {
-    let Copying { method, links, mounts, keeps_owners } = copying;
+    let Copying { method, links, mounts, symbolic, keeps_owners } = copying;
     let may_link = *links || !fs::metadata(from).is_ok_and(|metadata| could_be_written(from, &metadata));
     if *method == CopyMethod::HardLink && may_link {
         match linkat(AT_FDCWD, from, AT_FDCWD, to, AtFlags::AT_SYMLINK_FOLLOW) {
@@ -67,6 +72,16 @@ pub(super) fn place(
             }
             // This file has too many links; others may not.
             Err(Errno::EMLINK) => {}
+            // Neither does this one say anything about others.
+            Err(Errno::EPERM) if (*mounts || *symbolic) && is_protected(from) => {
+                if *mounts {
+                    return Ok(None);
+                }
+                let target = fs::canonicalize(from).map_err(failed("find", from))?;
+                symlink(target, to).map_err(failed("link", to))?;
+                cost.symbolic += 1;
+                return Ok(Some(()));
+            }
             Err(Errno::EXDEV | Errno::EPERM | Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EACCES) => {
                 *method = CopyMethod::Clone
             }
@@ -105,6 +120,12 @@ pub(super) fn place(
     cost.copies += 1;
     cost.copied = cost.copied.saturating_add(Bytes(metadata.len()));
     Ok(Some(()))
+}
+
+/// Whether a file belongs to another user and this one cannot write to it: with `fs.protected_hardlinks`, the kernel allows
+/// no hard links to it (`proc_sys_fs(5)`).
+fn is_protected(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| !could_be_written(path, &metadata))
 }
 
 pub(super) fn clone(source: &File, target: &File) -> io::Result<()> {

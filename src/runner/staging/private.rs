@@ -16,7 +16,8 @@ use crate::runner::originals::{Change, Originals, walk};
 use crate::runner::view::{Overlay, View};
 
 /// How to copy the files of a private input. Links keep their targets: those within the input stay within the copy.
-const COPYING: Copying = Copying { method: CopyMethod::Clone, links: false, mounts: false, keeps_owners: true };
+const COPYING: Copying =
+    Copying { method: CopyMethod::Clone, links: false, mounts: false, symbolic: false, keeps_owners: true };
 
 impl Staging {
     /// Creates a private copy of a staged input of this size for one run: clones if the file system supports them, else

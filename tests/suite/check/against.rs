@@ -156,6 +156,32 @@ fn what_cannot_be_checked_out_is_told_before_anything_runs() {
 }
 
 #[test]
+fn clean_removes_the_worktree_of_a_killed_comparison() {
+    if !has_git() {
+        return;
+    }
+    let repository = Repository::new("setup = [\"sleep\", \"60\"]");
+    let mut child = repository.command(&["main"]).process_group(0).stderr(Stdio::null()).spawn().unwrap();
+    let started = Instant::now();
+    while repository.project.git_line(&["worktree", "list"]).lines().count() < 2 {
+        assert!(started.elapsed() < Duration::from_secs(20), "nothing was checked out");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let clean = |arguments: &[&str]| {
+        let mut command = repository.project.command(&[&["clean"], arguments].concat());
+        command.env("TMPDIR", repository.temporary.path()).env("DOCKER_HOST", "");
+        Checked(command.output().unwrap()).stdout()
+    };
+    assert!(!clean(&[]).contains("removed worktree"), "its owner is alive");
+    let group = Pid::from_raw(i32::try_from(child.id()).unwrap());
+    nix::sys::signal::killpg(group, Signal::SIGKILL).unwrap();
+    child.wait().unwrap();
+    assert!(clean(&["--dry-run"]).contains("would remove worktree"));
+    assert!(clean(&[]).contains("removed worktree"));
+    repository.assert_nothing_is_left();
+}
+
+#[test]
 fn an_interrupted_comparison_leaves_no_worktree_behind() {
     if !has_git() {
         return;

@@ -111,6 +111,25 @@ fn cost_is_bounded_and_what_is_left_can_be_made_later() {
 }
 
 #[test]
+fn a_sweep_that_chooses_its_sizes_is_bounded_by_its_cost() {
+    let bench = Bench::new();
+    let words = ["-P", "N=1,2,4,8,16,32", "--into", "r", "--until", "900ms", "--", "sh", "-c", "sleep 0.2; : {N}"];
+    let ran = bench.done(&words);
+    assert!(ran.stderr.contains("reached --until"), "{}", ran.stderr);
+    let values = || -> Vec<String> {
+        bench.records("r").iter().map(|run| run.sweep.as_ref().unwrap().parameters["N"].clone()).collect()
+    };
+    let made = values();
+    // After one run, a size that is 32 times as large seems too expensive; another that can be paid for shows that it is not.
+    assert!((1..6).contains(&made.len()) && made[0] == "1", "{made:?}");
+    bench.done(&words);
+    assert!(values().len() > made.len(), "the same command goes on");
+    let both = [&["--max-cost", "1h"], words.as_slice()].concat();
+    let ran = bench.sweep(&both);
+    assert!(ran.stderr.contains("both `max-cost` and `until` limit the cost"), "{}", ran.stderr);
+}
+
+#[test]
 fn the_state_of_the_page_cache_is_in_the_record() {
     let bench = Bench::with_items(1, MIB);
     for (state, is_cold) in [("cold", true), ("warm", false)] {

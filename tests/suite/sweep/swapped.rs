@@ -88,6 +88,30 @@ fn a_link_in_place_of_the_copies_of_a_run_is_not_followed() {
 }
 
 #[test]
+fn inputs_of_another_user_are_not_copied() {
+    let setting = fs::read_to_string("/proc/sys/fs/protected_hardlinks").unwrap_or_default();
+    if !nix::unistd::geteuid().is_root() || setting.trim() != "1" {
+        return skip("this takes root, and a kernel that protects files from hard links");
+    }
+    let bench = Bench::with_items(2, 10);
+    std::os::unix::fs::chown(bench.path(), Some(65534), Some(65534)).unwrap();
+    let program = bench.path().join("highwater");
+    fs::copy(env!("CARGO_BIN_EXE_highwater"), &program).unwrap();
+    let swept = |into: &str, more: &[&str]| {
+        let mut sweep = std::process::Command::new(&program);
+        sweep.current_dir(bench.path()).uid(65534).gid(65534).env("HOME", bench.path());
+        sweep.args(["sweep", "--input", "scans", "--items", "1,2", "--into", into]).args(more);
+        let ran = Ran::of(&sweep.args(["--", "cmp", "{input}/p01/ct.raw", "scans/p01/ct.raw"]).output().unwrap());
+        assert_eq!(ran.status, Some(0), "{}", ran.stderr);
+        assert!(!ran.stderr.contains("copied"), "{}", ran.stderr);
+        ran.stderr
+    };
+    swept("mounted", &[]);
+    let said = swept("linked", &["--input-access", "watched"]);
+    assert_eq!(said.matches("fs.protected_hardlinks").count(), 1, "{said}");
+}
+
+#[test]
 fn directories_that_a_task_made_read_only_are_removed() {
     if !nix::unistd::geteuid().is_root() {
         return skip("this takes root");

@@ -142,7 +142,7 @@ impl Inputs {
     }
 
     /// The bytes of all channels of an input.
-    fn all_bytes(&self, input: Input) -> f64 {
+    pub(super) fn all_bytes(&self, input: Input) -> f64 {
         let slots = self.shapes[input.shape as usize].iter().enumerate();
         let channels = slots.filter(|(_, slot)| matches!(slot, Slot::Channel { .. }));
         channels.map(|(index, _)| self.sizes[input.first as usize + index][0].0 as f64).sum()
