@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Cell, CellBuilder, Run, Spread};
+use super::run::Run;
+use super::{Cell, CellBuilder, Reason, Spread};
 use crate::model::observation::Outcome;
 use crate::model::units::Bytes;
 
@@ -253,7 +254,7 @@ fn host(cell: &Cell, good: &[&Run]) -> Vec<Warning> {
     if let Some(spread) = Spread::new(&waits.collect::<Vec<_>>()) {
         warnings.push(Warning::ShortOfMemory { runs: spread.count, share: spread.most });
     }
-    let waited = cell.outliers.iter().filter(|outlier| outlier.reason == super::Reason::Waited).count();
+    let waited = cell.outliers.iter().filter(|outlier| outlier.reason == Reason::Waited).count();
     if waited > 0 {
         warnings.push(Warning::OtherLoad { runs: waited });
     }
