@@ -58,6 +58,10 @@ fn each_reason_has_its_status_message_and_remedy() {
     };
     let cases = [
         ("passed", check(SEGMENT, &small(), &small())),
+        ("passed: with the reach of the rule", {
+            let runs = sweep(&SIZES, usual);
+            check(&with("rule = \"max(140MiB, 1.5*n)\""), &runs, &runs)
+        }),
         ("run-failed", check(SEGMENT, &small(), &failing(Outcome::Exited { status: 3 }))),
         ("run-failed: for lack of memory", check(SEGMENT, &small(), &failing(Outcome::OomKilled))),
         ("run-failed: too slow", check(SEGMENT, &small(), &failing(Outcome::TimedOut { after_us: 90_000_000 }))),
