@@ -100,8 +100,7 @@ impl<'a> Sweep<'a> {
     pub fn plan(options: &'a SweepOptions, settings: &SweepSettings, feedback: &dyn Feedback) -> Result<Self, Failure> {
         let (repetitions, budget) = (options.repetitions()?, options.budget()?);
         let subject = Subject::open(&options.spec, feedback)?;
-        let mut planned = planned::plan(options, &subject, settings.of_the_plan(), feedback)?;
-        planned.keep_older_keys(settings.saved.as_ref(), &[]);
+        let planned = planned::plan(options, &subject, settings, feedback)?;
         let jobs = settings.all.contains_key("jobs").then_some(options.jobs);
         Ok(Self { options, repetitions, budget, subject, planned, saved: settings.saved.clone(), jobs })
     }
