@@ -37,8 +37,7 @@ Examples:
   highwater sweep --file lungs.toml           run a sweep file
   highwater sweep task.json --items 1,2,4 -r 3 --on slurm --slurm '--partition=main --time=2:00:00' --into lungs/
                                               the same on a cluster
-  highwater sweep --file plan.json --cell-index $SLURM_ARRAY_TASK_ID \\
-      --record cells/$SLURM_ARRAY_TASK_ID.jsonl
+  highwater sweep --file plan.json --cell-index $INDEX --record cells/$INDEX.jsonl
                                               one cell of a plan, on any machine with the same data;
                                               see highwater merge
 
@@ -51,7 +50,7 @@ A subset is staged by hard links, clones or mounts. The task can only read its i
 --input-access private. Each run writes its outputs to its own directory, {output} in a command, which is removed \
 after the run (see --keep-outputs). Its stdout and stderr are kept below DIR/runs.
 
-Exit status: 0 all runs are recorded, --max-cost is reached or --until is fulfilled, 3 unsupported host or container engine, or full disk, \
+Exit status: 0 all runs are recorded, --max-cost is reached or --until is fulfilled, 3 unsupported host or container engine, full disk, or jobs of a cluster that ended too early, \
 4 the task failed in some run, 130 interrupted.";
 
 /// The command line of a sweep.
