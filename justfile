@@ -7,7 +7,7 @@ default:
     @just --list --unsorted
 
 # Everything that has to hold before a change is taken in.
-ci: forget-ran fmt clippy doc deny test check-reports test-engine test-podman test-elsewhere fuzz test-v2 test-v2-systemd ran
+ci: forget-ran fmt clippy doc deny test check-reports test-engine test-podman test-elsewhere test-slurm fuzz test-v2 test-v2-systemd ran
 
 # What to run while working on a change: no engine, no virtual machine.
 quick: fmt clippy test
@@ -54,6 +54,10 @@ test-kubernetes: build-suite
 # From this host on a Docker Engine in a virtual machine, of which nothing is to be seen here.
 test-elsewhere: build-suite
     tests/engine/elsewhere -- {{ suite }} container::remote::an_engine 2>&1 | tee target/ran/elsewhere.log
+
+# The tests of sweeps on Slurm, on a cluster of one node on this host.
+test-slurm: build-suite
+    tests/slurm/run -- {{ suite }} slurm:: --test-threads 2 2>&1 | tee target/ran/slurm.log
 
 # Peaks of so many runs each: every one has to be exact. TARGET is engine, v2, v2-systemd or podman.
 test-exact target="engine" runs="50": build-suite
@@ -124,7 +128,7 @@ ran:
     @echo
     @awk '/^test result: ok/ { passed += $4 } /^skipped / { passed-- } \
       END { print passed " tests ran on this host (Linux '"$(uname -r)"')" }' target/ran/here.log
-    @for engine in 'docker a Docker Engine' 'podman Podman' 'elsewhere a Docker Engine in a machine of its own'; do \
+    @for engine in 'docker a Docker Engine' 'podman Podman' 'elsewhere a Docker Engine in a machine of its own' 'slurm Slurm'; do \
       awk -v where="${engine#* }" '/^test result: ok/ { passed += $4 } /^skipped / { passed-- } \
         END { print passed " tests ran on " where }' "target/ran/${engine%% *}.log"; \
     done

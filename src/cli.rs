@@ -23,6 +23,7 @@ mod live;
 mod logs;
 mod man;
 mod merge;
+mod on;
 mod output;
 mod output_file;
 mod predict;

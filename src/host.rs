@@ -3,6 +3,7 @@
 //! Everything is read below a [`HostRoots`], so that a recorded tree works as well as the running machine.
 
 #[doc(hidden)]
+pub mod batch;
 pub mod cgroup;
 mod files;
 pub mod machine;

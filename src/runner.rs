@@ -18,6 +18,7 @@ pub mod probe;
 pub mod process;
 mod reaper;
 mod run_cgroup;
+pub mod slurm;
 mod spawn;
 #[doc(hidden)]
 pub mod staging;

@@ -285,7 +285,7 @@ fn judge(run: &Observation, success: Success, wall_us: Option<u64>) -> Judgement
     }
     Judgement::Result(match run.outcome {
         Outcome::Interrupted { signal } => return Judgement::Ended(End::Interrupted { signal }),
-        Outcome::EngineLost => return Judgement::Ended(End::EngineLost),
+        Outcome::EngineLost | Outcome::Lost => return Judgement::Ended(End::EngineLost),
         Outcome::Exited { status: 0 } if kills > 0 && !success.oom_of_children => TryResult::ChildOomKilled,
         Outcome::Exited { status: 0 } if too_slow => TryResult::TooSlow,
         Outcome::Exited { status: 0 } => TryResult::Enough,

@@ -123,6 +123,7 @@ pub fn measure(
         survivors: finished.survivors,
         series: watched.series,
         host: Reading::Value(host),
+        batch: crate::host::batch::current(),
         logs: contained.as_ref().and_then(|contained| contained.logs.clone()),
         container: contained.as_ref().map(|contained| contained.container.clone()),
         floor: None,

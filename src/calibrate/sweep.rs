@@ -37,7 +37,7 @@ pub use self::admission::{Admission, Budget};
 pub use self::case::{CaseError, CaseInput, InputCase, InputDirectories, Variation, cases};
 pub use self::file::SweepSettings;
 pub use self::forecast::{Expected, Forecast, ForecastCell, PastRun};
-pub use self::options::{NAMES, SweepOptions};
+pub use self::options::{NAMES, On, SweepOptions};
 pub use self::recorder::SweepObserver;
 pub use self::run::{Preview, PreviewCell, Sweep, SweepOutcome};
 pub use self::schedule::{Repetitions, Retry, Schedule};
@@ -131,6 +131,12 @@ pub enum End {
     Known,
     /// The container engine disappeared.
     EngineLost,
+    /// Jobs on a cluster were lost, cancelled or ended at their time limit before their runs were done.
+    JobsEnded,
+    /// The runs are left to jobs on a cluster.
+    Detached,
+    /// The jobs on a cluster were cancelled, as requested.
+    Cancelled,
 }
 
 /// Why a sweep failed.

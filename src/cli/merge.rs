@@ -1,11 +1,12 @@
 //! `highwater merge`: joins the records of one sweep in one directory.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use highwater::calibrate::failure::Failed;
 use highwater::directory::Refusal;
 use highwater::model::byte_order_mark;
+use highwater::model::plan::{Plan, PlanCell};
 use highwater::store::{self, MergeError, bounded};
 
 use super::exit::Exit;
@@ -19,7 +20,8 @@ Examples:
   highwater merge cells/*.jsonl --plan plan.json --into new/
                                                if no directory has the plan
 
-Nothing is duplicated: a record is skipped if one of the same cell and run with the same content is already there, so \
+Without --partial, merge ends with status 5 if a cell of the plan has no record, and names the cell. Nothing is \
+duplicated: a record is skipped if one of the same cell and run with the same content is already there, so \
 merging twice equals merging once. The result does not depend on the order of the sources. Output and series of the \
 runs are copied along. The sources are not changed and may be in use; the target must not be.";
 
@@ -36,6 +38,9 @@ pub(crate) struct MergeArgs {
     /// The sweep's plan.json, if none of the directories has it.
     #[arg(long, value_name = "FILE")]
     plan: Option<PathBuf>,
+    /// Accept that cells of the plan have no record yet.
+    #[arg(long)]
+    partial: bool,
 }
 
 pub(crate) fn run(args: &MergeArgs) -> Result<Exit, Failure> {
@@ -52,14 +57,40 @@ pub(crate) fn run(args: &MergeArgs) -> Result<Exit, Failure> {
     }
     let merged = store::merge(&args.places, plan.as_deref(), &args.into).map_err(failure)?;
     merged.unusable.iter().for_each(|(path, unusable)| records::say_unusable(path, unusable));
-    let store::Merged { added, doubled, total, .. } = merged;
+    let store::Merged { added, doubled, total, missing, .. } = merged;
     let doubled = match doubled {
         0 => String::new(),
         several => format!(" {several} already existed;"),
     };
     let verb = if added == 1 { "record was" } else { "records were" };
     output::say(&format!("{added} {verb} added;{doubled} {} now has {total}", args.into.display()));
-    Ok(Exit::Done)
+    if missing.is_empty() {
+        return Ok(Exit::Done);
+    }
+    output::say(&describe_missing(&missing, &args.into));
+    Ok(if args.partial { Exit::Done } else { Exit::TooLittleData })
+}
+
+/// The most cells without a record that are named.
+const MOST_NAMED: usize = 10;
+
+fn describe_missing(missing: &[(usize, String)], into: &Path) -> String {
+    let plan = store::read_plan(into).ok().and_then(|plan| serde_json::from_str::<Plan>(&plan).ok());
+    let named = missing.iter().take(MOST_NAMED).map(|(index, key)| {
+        let title = plan.as_ref().and_then(|plan| plan.cells.get(*index)).map(PlanCell::title);
+        let title = title.filter(|title| !title.is_empty()).map(|title| format!(", {title}")).unwrap_or_default();
+        format!("{index} ({}{title})", key.chars().take(8).collect::<String>())
+    });
+    let more = match missing.len().saturating_sub(MOST_NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let cells = if missing.len() == 1 {
+        "1 cell of the plan has".to_owned()
+    } else {
+        format!("{} cells of the plan have", missing.len())
+    };
+    format!("{cells} no record: {}{more}", named.collect::<Vec<_>>().join(", "))
 }
 
 fn failure(error: MergeError) -> Failure {

@@ -7,7 +7,7 @@ use highwater::calibrate::cells::Cells;
 use highwater::calibrate::failure;
 use highwater::calibrate::monitor::Observer;
 use highwater::calibrate::sweep::{
-    End, Left, Preview, Sweep, SweepObserver, SweepOptions, SweepOutcome, SweepSettings,
+    End, Left, On, Preview, Sweep, SweepObserver, SweepOptions, SweepOutcome, SweepSettings,
 };
 use highwater::calibrate::workload::settings::{Reader, SettingError};
 use highwater::calibrate::workload::{Runnable, UseCgroup};
@@ -53,24 +53,30 @@ pub(crate) fn run(args: SweepArgs) -> Result<Exit, Failure> {
     let format = format.unwrap_or(Format::Table);
     let save_plan = shown.path("save-plan").map_err(wrong)?;
     let machine = Machine::read(HostRoots::default()).map_err(Failure::host)?;
-    if options.cgroup != UseCgroup::Never && !is_dry {
+    if options.cgroup != UseCgroup::Never && !is_dry && options.on != Some(On::Slurm) {
         scope::enter_if_needed(&machine);
     }
     let feedback = Terminal::quiet(quiet);
     let sweep = Sweep::plan(&options, &settings, &feedback)?;
+    let is_batch = sweep.is_batch()?;
     if let Some(path) = &save_plan {
         let is_json = path.extension().is_some_and(|extension| extension == "json");
         output::data_to(Some(path), &if is_json { sweep.plan_json()? } else { settings.to_toml()? })?;
     }
     if is_dry {
-        output::text(&table_of(&sweep.preview()?))?;
+        let jobs = if is_batch { format!("\n{}", sweep.batch_preview()?) } else { String::new() };
+        output::text(&(table_of(&sweep.preview()?) + &jobs))?;
         return Ok(Exit::Done);
     }
     let mut signals = Signals::block().map_err(Failure::host)?;
     let mut shown = Display { quiet, format, progress: None };
-    let outcome = sweep.run(&machine, &mut signals, &mut shown, &feedback)?;
+    let outcome = if is_batch {
+        sweep.run_batch(&mut signals, &mut shown, &feedback)?
+    } else {
+        sweep.run(&machine, &mut signals, &mut shown, &feedback)?
+    };
     drop(signals);
-    let exit = exit_of(&outcome, options.max_cost.is_none());
+    let exit = exit_of(&outcome, options.max_cost.is_none(), is_batch);
     if format == Format::Table && !quiet {
         show(&outcome)?;
     }
@@ -78,11 +84,32 @@ pub(crate) fn run(args: SweepArgs) -> Result<Exit, Failure> {
 }
 
 /// The exit status, with a message if runs are left.
-fn exit_of(outcome: &SweepOutcome, is_until: bool) -> Exit {
+fn exit_of(outcome: &SweepOutcome, is_until: bool, is_batch: bool) -> Exit {
     let left = remaining(outcome);
     let done = if outcome.failed == 0 { Exit::Done } else { Exit::TaskFailed };
     match outcome.end {
         End::Done => done,
+        End::Interrupted(_) if is_batch => {
+            output::say(&format!("highwater: {left}, and {}", watch_again(outcome)));
+            Exit::Interrupted
+        }
+        End::Detached => {
+            output::say(&format!("highwater: {left}, and {}", watch_again(outcome)));
+            Exit::Done
+        }
+        End::Cancelled => {
+            output::say(&format!(
+                "highwater: the jobs are cancelled, {left}; the same command without --cancel makes them"
+            ));
+            Exit::Done
+        }
+        End::JobsEnded => {
+            output::say(&format!(
+                "highwater: {left}: jobs were cancelled, reached their time limit or were lost; the same command \
+                 makes them"
+            ));
+            if outcome.failed == 0 { Exit::Host } else { Exit::TaskFailed }
+        }
         End::Interrupted(_) => {
             output::say(&format!("highwater: interrupted, {left}; run the same command to resume"));
             Exit::Interrupted
@@ -122,6 +149,13 @@ fn remaining(outcome: &SweepOutcome) -> String {
         Some(sizes) => text.push_str(&format!("; one more hour of runs would measure {sizes} further sizes")),
     }
     text
+}
+
+/// How to go on with jobs that keep running.
+fn watch_again(outcome: &SweepOutcome) -> String {
+    let path = outcome.records.to_string_lossy();
+    let path = shlex::try_quote(&path).unwrap_or(std::borrow::Cow::Borrowed(&path));
+    format!("the jobs keep running: `highwater sweep --into {path}` watches them, with --cancel it ends them")
 }
 
 fn runs_are(count: usize) -> String {

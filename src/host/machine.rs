@@ -41,6 +41,7 @@ impl Machine {
         };
         let memory = memory_hierarchy(&roots, "self");
         let facts = Host {
+            name: Some(uname.nodename().to_string_lossy().into_owned()).filter(|name| !name.is_empty()),
             kernel: uname.release().to_string_lossy().into_owned(),
             architecture: uname.machine().to_string_lossy().into_owned(),
             cpus: u32::try_from(configured(SysconfVar::_NPROCESSORS_ONLN, "the number of CPUs")?).unwrap_or(u32::MAX),

@@ -88,6 +88,9 @@ pub struct Observation {
     pub series: Series,
     /// The machine; unsupported if the run was imported.
     pub host: Reading<Host>,
+    /// The batch job that the run was part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<Batch>,
     /// The container, if the task ran in one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<Container>,
@@ -465,6 +468,9 @@ impl Series {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Host {
+    /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Kernel release.
     pub kernel: String,
     /// Architecture, as in `uname -m`.
@@ -479,6 +485,38 @@ pub struct Host {
     pub swap_bytes: Reading<Bytes>,
     /// `v1`, `v2`, or absent without a memory controller.
     pub cgroup: Option<CgroupVersion>,
+}
+
+/// A job of a batch system.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct Batch {
+    /// The batch system.
+    pub system: BatchSystem,
+    /// The job; of an array, the array's.
+    pub job: String,
+    /// The index in the array, if it is an array.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub array_task: Option<u32>,
+    /// How often the job was started again before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarts: Option<u32>,
+}
+
+impl Batch {
+    /// A job of Slurm, or a task of an array.
+    pub fn slurm(job: impl Into<String>, array_task: Option<u32>) -> Self {
+        Self { system: BatchSystem::Slurm, job: job.into(), array_task, restarts: None }
+    }
+}
+
+/// A batch system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum BatchSystem {
+    /// Slurm.
+    Slurm,
 }
 
 /// A cgroup version.

@@ -126,6 +126,7 @@ pub fn blank(started_at: Timestamp) -> Observation {
         largest_processes: Vec::new(),
         series: Series::default(),
         host: Reading::Unsupported,
+        batch: None,
         container: None,
         logs: None,
         cache: None,

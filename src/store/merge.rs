@@ -97,6 +97,8 @@ pub struct Merged {
     pub total: usize,
     /// The unusable lines, with their files.
     pub unusable: Vec<(PathBuf, Unusable)>,
+    /// The cells of the plan without a record: index and key, in the order of the plan.
+    pub missing: Vec<(usize, String)>,
 }
 
 /// The most files to copy lines from that are open at a time.
@@ -161,6 +163,7 @@ pub fn merge(places: &[PathBuf], plan: Option<&str>, into: &Path) -> Result<Merg
     }
     drop((known, taken));
     merged.total = lines.all.len();
+    merged.missing = lines.missing(order.as_ref());
     let ranks = lines.ranks(order.as_ref());
     // Of duplicates, lines of `into` come first.
     lines.all.sort_by_key(|line| (ranks[line.cell as usize], line.run, line.started_at, line.digest));
@@ -254,6 +257,14 @@ impl Lines {
             digest: digest(observation)?,
         });
         Ok(())
+    }
+
+    /// The cells without a line.
+    fn missing(&self, order: Option<&HashMap<String, usize>>) -> Vec<(usize, String)> {
+        let missing = order.into_iter().flatten().filter(|(key, _)| !self.by_key.contains_key(*key));
+        let mut missing: Vec<(usize, String)> = missing.map(|(key, index)| (*index, key.clone())).collect();
+        missing.sort_unstable();
+        missing
     }
 
     /// The sort rank of each cell. Cells that the plan does not have come first, by key.

@@ -1,6 +1,6 @@
 //! All files of a channel by name, and what subsets of them would count without being staged.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -102,6 +102,16 @@ impl Listing {
     /// If a file cannot be read. One that this user may not read is skipped.
     pub fn read_contents(&mut self, root: &Path) -> Result<(), TreeError> {
         self.contents = contents::read(root, &self.files)?;
+        Ok(())
+    }
+
+    /// The same for the files of these units only.
+    ///
+    /// # Errors
+    /// See [`Listing::read_contents`].
+    pub fn read_contents_of(&mut self, root: &Path, units: &HashSet<&OsStr>) -> Result<(), TreeError> {
+        let files = self.files.iter().filter(|(path, _)| unit_of(path).is_some_and(|unit| units.contains(unit)));
+        self.contents = contents::read(root, &files.map(|(path, size)| (path.clone(), *size)).collect())?;
         Ok(())
     }
 

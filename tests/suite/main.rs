@@ -38,6 +38,7 @@ mod run_task;
 mod schema;
 mod shared;
 mod show;
+mod slurm;
 mod store;
 mod sweep;
 mod tasks;

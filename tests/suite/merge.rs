@@ -15,6 +15,12 @@ fn merge(folder: &Path, arguments: &[&str]) -> (i32, String) {
     (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
 }
 
+/// Merges a part of the records; returns what is said beside the cells that have none.
+fn merge_some(folder: &Path, arguments: &[&str]) -> (i32, String) {
+    let (status, said) = merge(folder, &[arguments, &["--partial"]].concat());
+    (status, said.split_inclusive('\n').filter(|line| !line.contains("of the plan ha")).collect())
+}
+
 fn record(folder: &Path) -> String {
     fs::read_to_string(folder.join(OBSERVATIONS)).unwrap()
 }
@@ -71,13 +77,25 @@ fn merged_twice_equals_once_equals_one_sweep() {
 }
 
 #[test]
+fn cells_without_a_record_are_named() {
+    let above = four_and_one();
+    let (status, said) = merge(above.path(), &["node0", "--into", "all"]);
+    let expected = "3 records were added; all now has 3\n3 cells of the plan have no record: 1 (b), 2 (a), 3 (c)\n";
+    assert_eq!((status, said.as_str()), (5, expected));
+    let (status, said) = merge(above.path(), &["node1", "a.jsonl", "--into", "all", "--partial"]);
+    assert_eq!(status, 0, "{said}");
+    assert!(said.ends_with("1 cell of the plan has no record: 3 (c)\n"), "{said}");
+    assert_eq!(merge(above.path(), &["c.jsonl", "--into", "all"]).0, 0);
+}
+
+#[test]
 fn the_order_of_the_places_does_not_matter() {
     let above = four_and_one();
-    assert_eq!(merge(above.path(), &[&PLACES[..], &["--into", "all"]].concat()).0, 0);
+    assert_eq!(merge_some(above.path(), &[&PLACES[..], &["--into", "all"]].concat()).0, 0);
     for (turn, place) in PLACES.iter().rev().enumerate() {
         // The plan comes with a directory of the sweep.
         let plan = if turn < 2 { vec!["--plan", "one/plan.json"] } else { vec![] };
-        let (status, said) = merge(above.path(), &[&[*place, "--into", "reversed"], &plan[..]].concat());
+        let (status, said) = merge_some(above.path(), &[&[*place, "--into", "reversed"], &plan[..]].concat());
         assert_eq!(status, 0, "{said}");
     }
     assert_eq!(record(&above.path().join("reversed")), record(&above.path().join("all")));
@@ -93,7 +111,7 @@ fn plans_with_the_same_cells_are_the_same() {
         .replace("[", "[{\"key\":\"d\"},");
     assert_ne!(asked, PLAN);
     fs::write(file, asked).unwrap();
-    assert_eq!(merge(above.path(), &["node1", "--into", "node0"]).0, 0);
+    assert_eq!(merge_some(above.path(), &["node1", "--into", "node0"]).0, 0);
     assert_eq!(fs::read_to_string(above.path().join("node0/plan.json")).unwrap(), PLAN);
 }
 
@@ -104,7 +122,7 @@ fn plans_with_an_earlier_and_the_current_name_of_a_setting_are_the_same() {
         let plan = PLAN.replacen('{', &format!("{{\"sweep\":{{\"{name}\":true}},"), 1);
         fs::write(above.path().join(node).join("plan.json"), plan).unwrap();
     }
-    let (status, said) = merge(above.path(), &["node1", "--into", "node0"]);
+    let (status, said) = merge_some(above.path(), &["node1", "--into", "node0"]);
     assert_eq!(status, 0, "{said}");
 }
 
@@ -118,9 +136,9 @@ fn what_was_measured_before_the_plan_of_a_folder_was_changed_is_merged_too() {
     changed.append(&observed("a", 1, 5, 0)).unwrap();
     drop(changed);
     let both = vec![("x".to_owned(), 1), ("a".to_owned(), 1)];
-    let (status, said) = merge(above.path(), &["changed", "--into", "new"]);
+    let (status, said) = merge_some(above.path(), &["changed", "--into", "new"]);
     assert_eq!((status, runs(&above.path().join("new"))), (0, both.clone()), "{said}");
-    let (status, said) = merge(above.path(), &["node1", "--into", "changed"]);
+    let (status, said) = merge_some(above.path(), &["node1", "--into", "changed"]);
     assert_eq!(status, 0, "{said}");
     let merged = runs(&above.path().join("changed"));
     assert!(merged.len() == 5 && both.iter().all(|run| merged.contains(run)), "{merged:?}");
@@ -133,7 +151,7 @@ fn one_run_that_was_measured_twice_is_kept_twice_with_all_it_left() {
         Folder::create(&above.path().join(name), PLAN).unwrap().append(&observed("a", 1, peak, 100)).unwrap();
     }
     assert_eq!(
-        merge(above.path(), &["x", "y", "--into", "x"]).1,
+        merge_some(above.path(), &["x", "y", "--into", "x"]).1,
         "1 record was added; 1 already existed; x now has 2\n"
     );
     let records = store::read(&above.path().join("x")).unwrap();
@@ -199,10 +217,10 @@ fn broken_lines_are_told_and_those_of_the_folder_are_kept() {
     let folder = above.path().join("node0");
     let text = record(&folder);
     fs::write(folder.join(OBSERVATIONS), text.replacen("\"runner\"", "\"r", 1)).unwrap();
-    let (status, said) = merge(above.path(), &["node0", "node1", "--into", "all"]);
+    let (status, said) = merge_some(above.path(), &["node0", "node1", "--into", "all"]);
     assert_eq!(status, 0);
     assert!(said.starts_with("highwater: node0/observations.jsonl:1: skipped: "), "{said}");
     assert!(said.ends_with("5 records were added; all now has 5\n"), "{said}");
-    assert_eq!(merge(above.path(), &["node1", "--into", "node0"]).0, 0);
+    assert_eq!(merge_some(above.path(), &["node1", "--into", "node0"]).0, 0);
     assert!(record(&folder).lines().last().unwrap().contains("\"r:"), "what is broken is not thrown away");
 }

@@ -257,7 +257,7 @@ fn merge_gives_no_copy_the_rights_of_a_set_user_id_program() {
     fs::create_dir_all(program.parent().unwrap()).unwrap();
     fs::write(&program, "").unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o6755)).unwrap();
-    let (status, _, stderr) = bench.highwater(&["merge", "other", "--into", "into"]);
+    let (status, _, stderr) = bench.highwater(&["merge", "other", "--into", "into", "--partial"]);
     assert_eq!(status, 0, "{stderr}");
     assert_eq!(fs::metadata(bench.path("into/runs/x/stdout.log")).unwrap().mode() & 0o7777, 0o755);
 }

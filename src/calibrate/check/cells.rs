@@ -80,7 +80,7 @@ impl Failed {
             }
             Outcome::OomKilled => "raise its limit, or use a smaller input",
             Outcome::TimedOut { .. } => "raise `timeout` in highwater.toml",
-            Outcome::Interrupted { .. } | Outcome::EngineLost => "run the check again",
+            Outcome::Interrupted { .. } | Outcome::EngineLost | Outcome::Lost => "run the check again",
         }
     }
 }
@@ -136,7 +136,7 @@ impl CellRuns {
         match observation.outcome {
             Outcome::Exited { status: 0 } => {}
             // How it would have ended is unknown, and it is not the task's fault.
-            Outcome::Interrupted { .. } | Outcome::EngineLost => return,
+            Outcome::Interrupted { .. } | Outcome::EngineLost | Outcome::Lost => return,
             outcome @ (Outcome::Exited { .. }
             | Outcome::Signalled { .. }
             | Outcome::OomKilled

@@ -558,7 +558,7 @@ fn need(observation: &Observation) -> Result<Need, SkipReason> {
         // A task that loses a process to an OOM kill often exits with a status of its own.
         Outcome::Exited { status } => status != 0 && observation.censored && kills,
         Outcome::Signalled { .. } => observation.censored && kills,
-        Outcome::TimedOut { .. } | Outcome::Interrupted { .. } | Outcome::EngineLost => false,
+        Outcome::TimedOut { .. } | Outcome::Interrupted { .. } | Outcome::EngineLost | Outcome::Lost => false,
     };
     let peak = observation.peak.as_ref().value();
     if killed {
@@ -571,7 +571,7 @@ fn need(observation: &Observation) -> Result<Need, SkipReason> {
         Outcome::Exited { status: 0 } => {}
         Outcome::Exited { .. } | Outcome::Signalled { .. } | Outcome::OomKilled => return Err(SkipReason::Failed),
         Outcome::TimedOut { .. } => return Err(SkipReason::TimedOut),
-        Outcome::Interrupted { .. } | Outcome::EngineLost => return Err(SkipReason::Interrupted),
+        Outcome::Interrupted { .. } | Outcome::EngineLost | Outcome::Lost => return Err(SkipReason::Interrupted),
     }
     let peak = peak.filter(|peak| peak.bytes > Bytes::ZERO).ok_or(SkipReason::Unmeasured)?;
     let censoring = match (observation.censored, &peak.exactness) {

@@ -12,6 +12,7 @@ use crate::runner::{Contained, Sample};
 
 fn host() -> Host {
     Host {
+        name: None,
         kernel: "6.1.0".to_owned(),
         architecture: "x86_64".to_owned(),
         cpus: 2,

@@ -1,6 +1,6 @@
 //! Input cases: directories, subsets of their items, repeated items, and plain bytes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -143,10 +143,29 @@ pub fn cases(
     pick: Pick,
     options: &Options<'_>,
 ) -> Result<Vec<InputCase>, CaseError> {
+    wanted_cases(inputs, variations, pick, options, None)
+}
+
+/// The cases with these names, or all. Of other cases no directory is listed, and no file is read.
+pub(super) fn wanted_cases(
+    inputs: &[InputDirectories],
+    variations: &[Variation],
+    pick: Pick,
+    options: &Options<'_>,
+    wanted: Option<&HashSet<&str>>,
+) -> Result<Vec<InputCase>, CaseError> {
     let rows = rows(inputs)?;
     let mut known: HashMap<PathBuf, Arc<Listing>> = HashMap::new();
     let mut cases = Vec::new();
     for row in 0..rows {
+        let name = (rows > 1).then(|| row_name(inputs, row));
+        if let (Some(wanted), Some(name)) = (wanted, &name) {
+            let is_of_row =
+                |case: &&str| case.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(", "));
+            if !wanted.iter().any(is_of_row) {
+                continue;
+            }
+        }
         let mut channels = Vec::new();
         for InputDirectories { channel, directories: folders } in inputs {
             let Some(path) = folders.get(row).or(folders.last()) else { continue };
@@ -155,7 +174,9 @@ pub fn cases(
                 None => {
                     let followed = Options { outside: true, ..*options };
                     let listing = list(path, &followed).and_then(|mut listing| {
-                        listing.read_contents(path)?;
+                        if wanted.is_none() {
+                            listing.read_contents(path)?;
+                        }
                         Ok(listing)
                     });
                     let listing =
@@ -167,14 +188,15 @@ pub fn cases(
             };
             channels.push(Whole { channel, path, listing });
         }
-        let name = (rows > 1).then(|| row_name(inputs, row));
-        let row = Row { name, channels, pick };
-        if variations.is_empty() {
-            cases.push(row.whole());
+        let mut row = Row { name, channels, pick };
+        let mut of_row = row.all(variations)?;
+        if let Some(wanted) = wanted {
+            let is_wanted = |case: &InputCase| wanted.contains(case.name.as_str());
+            row.read_contents_of(of_row.iter().filter(|case| is_wanted(case)))?;
+            of_row = row.all(variations)?;
+            of_row.retain(is_wanted);
         }
-        for variation in variations {
-            cases.push(row.varied(*variation)?);
-        }
+        cases.extend(of_row);
     }
     Ok(cases)
 }
@@ -241,6 +263,39 @@ struct Row<'a> {
 }
 
 impl Row<'_> {
+    /// Its cases: each variation, or unchanged.
+    fn all(&self, variations: &[Variation]) -> Result<Vec<InputCase>, CaseError> {
+        if variations.is_empty() {
+            return Ok(vec![self.whole()]);
+        }
+        variations.iter().map(|variation| self.varied(*variation)).collect()
+    }
+
+    /// Reads the contents of the files that these cases have.
+    fn read_contents_of<'c>(&mut self, cases: impl Iterator<Item = &'c InputCase> + Clone) -> Result<(), CaseError> {
+        for (number, channel) in self.channels.iter_mut().enumerate() {
+            let mut units = Some(HashSet::new());
+            for input in cases.clone().filter_map(|case| case.inputs.get(number)) {
+                match &input.source {
+                    InputSource::Units { units: of_case, .. } => {
+                        units
+                            .iter_mut()
+                            .for_each(|units| units.extend(of_case.iter().map(|unit| unit.name.as_os_str())));
+                    }
+                    InputSource::Directory(_) | InputSource::Bytes { .. } => units = None,
+                }
+            }
+            let mut listing = Listing::clone(&channel.listing);
+            let read = match &units {
+                Some(units) => listing.read_contents_of(channel.path, units),
+                None => listing.read_contents(channel.path),
+            };
+            read.map_err(|source| CaseError::Unreadable { channel: channel.channel.to_owned(), source })?;
+            channel.listing = Arc::new(listing);
+        }
+        Ok(())
+    }
+
     fn named(&self, variation: Option<String>) -> String {
         let parts: Vec<String> = self.name.iter().cloned().chain(variation).collect();
         if parts.is_empty() { "all".to_owned() } else { parts.join(", ") }

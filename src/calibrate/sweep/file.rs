@@ -14,7 +14,7 @@ use crate::model::plan::{Plan, current_name};
 use crate::store::{FolderError, PLAN, bounded, check_plan, read_own_plan};
 
 /// Settings that say how a sweep runs on one machine, not what it measures.
-const OF_ONE_MACHINE: [&str; 17] = [
+const OF_ONE_MACHINE: [&str; 23] = [
     "file",
     "into",
     "save-plan",
@@ -32,6 +32,12 @@ const OF_ONE_MACHINE: [&str; 17] = [
     "format",
     "quiet",
     "host",
+    "on",
+    "slurm",
+    "max-mem",
+    "patience",
+    "detach",
+    "cancel",
 ];
 
 /// The settings of a sweep, from the command line and a file. The default is none: then the plan does not say how to

@@ -18,11 +18,14 @@ const PRECISION: f64 = 0.02;
 /// The default of [`SweepOptions::kill_after`].
 const KILL_AFTER: Duration = Duration::from_secs(10);
 
+/// The default of [`SweepOptions::patience`].
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// The most runs of a cell.
 const MOST_RUNS: u32 = 100_000;
 
 /// The names of the settings of a sweep beside those of what it runs.
-pub const NAMES: [&str; 37] = [
+pub const NAMES: [&str; 43] = [
     "into",
     "retry",
     "cell",
@@ -60,6 +63,12 @@ pub const NAMES: [&str; 37] = [
     "until",
     "sample-interval",
     "cgroup",
+    "on",
+    "slurm",
+    "max-mem",
+    "patience",
+    "detach",
+    "cancel",
 ];
 
 /// What a sweep is to do. Each field is the setting of the same name.
@@ -142,6 +151,28 @@ pub struct SweepOptions {
     pub sample_interval: Option<Duration>,
     /// Whether to measure in a cgroup.
     pub cgroup: UseCgroup,
+    /// Where the cells run; by default where the sweep in the directory began, else on this machine.
+    pub on: Option<On>,
+    /// Options for `sbatch`.
+    pub slurm: Vec<String>,
+    /// The most memory to request for a job.
+    pub max_mem: Option<Bytes>,
+    /// How long to wait for the records of a job that has ended.
+    pub patience: Duration,
+    /// Whether to end once the jobs are submitted.
+    pub detach: bool,
+    /// Whether to cancel the jobs.
+    pub cancel: bool,
+}
+
+/// Where the cells of a sweep run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum On {
+    /// On this machine.
+    Local,
+    /// On the nodes of a cluster, as job arrays of Slurm.
+    Slurm,
 }
 
 impl SweepOptions {
@@ -186,6 +217,12 @@ impl SweepOptions {
             until: None,
             sample_interval: None,
             cgroup: UseCgroup::Auto,
+            on: None,
+            slurm: Vec::new(),
+            max_mem: None,
+            patience: PATIENCE,
+            detach: false,
+            cancel: false,
         }
     }
 
@@ -245,7 +282,12 @@ impl SweepOptions {
             retry: read
                 .choice(
                     "retry",
-                    &[("interrupted", Retry::Interrupted), ("failed", Retry::Failed), ("never", Retry::Never)],
+                    &[
+                        ("interrupted", Retry::Interrupted),
+                        ("oom", Retry::OutOfMemory),
+                        ("failed", Retry::Failed),
+                        ("never", Retry::Never),
+                    ],
                 )?
                 .unwrap_or(self.retry),
             cell: read.list("cell")?,
@@ -293,6 +335,12 @@ impl SweepOptions {
                     &[("auto", UseCgroup::Auto), ("always", UseCgroup::Always), ("never", UseCgroup::Never)],
                 )?
                 .unwrap_or_default(),
+            on: read.choice("on", &[("local", On::Local), ("slurm", On::Slurm)])?,
+            slurm: words(read, "slurm")?,
+            max_mem: read.parsed("max-mem", scalar::limit)?,
+            patience: read.parsed("patience", scalar::duration)?.unwrap_or(self.patience),
+            detach: read.flag("detach")?,
+            cancel: read.flag("cancel")?,
             spec: self.spec,
         })
     }
@@ -334,6 +382,14 @@ impl SweepOptions {
             }
         })
     }
+}
+
+/// The words of a text, quoted as in a shell.
+fn words(read: Reader<'_>, name: &str) -> Result<Vec<String>, SettingError> {
+    let Some(text) = read.text(name)? else { return Ok(Vec::new()) };
+    let expected =
+        "expected options as in a shell, such as \"--partition=main --time=2:00:00\", with every quote closed";
+    shlex::split(&text).ok_or_else(|| SettingError::invalid(name, &text, expected))
 }
 
 /// A table of parameters, each with an array of values or a text such as `1,2`; or texts as they are typed.

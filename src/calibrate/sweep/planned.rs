@@ -1,7 +1,7 @@
 //! Plans the cells of a sweep.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,9 @@ use crate::runner::staging::Staging;
 use crate::store::{Folder, Recorded};
 use crate::tree::Options;
 
+use super::case::wanted_cases;
 use super::executor::{PlannedCell, listings};
+use super::file::SweepSettings;
 use super::options::SweepOptions;
 use super::subject::Subject;
 use super::{
@@ -22,7 +24,6 @@ use super::{
 };
 use crate::calibrate::failure::{Category, Failure};
 use crate::calibrate::feedback::Feedback;
-use crate::calibrate::workload::settings::Settings;
 
 /// Of fewer cases nothing is fitted.
 const FEWEST_CASES: usize = 3;
@@ -33,14 +34,63 @@ pub(super) struct Planned {
     pub(super) cells: Vec<PlannedCell>,
     /// All input directories of all cells.
     pub(super) folders: Vec<PathBuf>,
+    /// Whether the cells are the requested ones already.
+    is_chosen: bool,
 }
 
 /// Reads the inputs and makes the plan, without running anything.
+///
+/// If only some cells of a saved plan are requested, only their inputs are read, provided that the cells are the same as
+/// there.
 pub(super) fn plan(
     options: &SweepOptions,
     subject: &Subject<'_>,
-    sweep: Settings,
+    settings: &SweepSettings,
     feedback: &dyn Feedback,
+) -> Result<Planned, Failure> {
+    if let Some(saved) = settings.saved.as_ref().filter(|_| options.is_of_cells())
+        && let Some(wanted) = wanted(options, saved)
+    {
+        let cases: HashSet<&str> = wanted.iter().map(|place| saved.cells[*place].case.as_str()).collect();
+        // Without a choice of the user, the items that come first depend on all cases.
+        for pick in options.pick.map_or(vec![Pick::default(), Pick::Spread], |pick| vec![pick]) {
+            let mut planned = plan_cases(options, subject, settings, feedback, Some((&cases, pick)))?;
+            planned.keep_older_keys(Some(saved), &[]);
+            planned.cells.retain(|cell| wanted.iter().any(|place| saved.cells[*place].key == cell.planned.key));
+            if planned.cells.len() == wanted.len() {
+                planned.plan.cells.clone_from(&saved.cells);
+                planned.is_chosen = true;
+                return Ok(planned);
+            }
+        }
+    }
+    let mut planned = plan_cases(options, subject, settings, feedback, None)?;
+    planned.keep_older_keys(settings.saved.as_ref(), &[]);
+    Ok(planned)
+}
+
+/// The indices of the requested cells, if the saved plan has them.
+fn wanted(options: &SweepOptions, saved: &Plan) -> Option<BTreeSet<usize>> {
+    let mut wanted = BTreeSet::new();
+    for (first, last) in &options.cell_index {
+        if *last >= saved.cells.len() {
+            return None;
+        }
+        wanted.extend(*first..=*last);
+    }
+    for key in &options.cell {
+        wanted.insert(saved.cell(key)?.0);
+    }
+    Some(wanted)
+}
+
+/// Plans all cases, or those with these names, whose items come in this order.
+fn plan_cases(
+    options: &SweepOptions,
+    subject: &Subject<'_>,
+    settings: &SweepSettings,
+    feedback: &dyn Feedback,
+    only: Option<(&HashSet<&str>, Pick)>,
 ) -> Result<Planned, Failure> {
     let parameters = parameters(options);
     subject.check(&parameters)?;
@@ -57,10 +107,13 @@ pub(super) fn plan(
     let given = subject.given(&options.input, !options.size.is_empty())?;
     let progress = |progress| feedback.reading(Some(progress));
     let reading = Options { progress: feedback.shows_reading().then_some(&progress), ..Options::default() };
-    let cases = picked_cases(&given, options, &reading);
+    let cases = match only {
+        Some((names, pick)) => wanted_cases(&given, &variations(options), pick, &reading, Some(names)),
+        None => picked_cases(&given, options, &reading),
+    };
     feedback.reading(None);
     let cases = cases.map_err(no_cases)?;
-    if rise_together(&cases) {
+    if only.is_none() && rise_together(&cases) {
         let or_spread =
             if options.pick.is_some_and(|pick| pick != Pick::Spread) { ", or use --pick spread" } else { "" };
         feedback.note(&format!(
@@ -91,8 +144,14 @@ pub(super) fn plan(
         feedback.note(&format!("{twin} is identical to {known} and runs only once"));
     }
     let planned = cells.iter().map(|cell| cell.planned.clone()).collect();
-    let folders = given.into_iter().flat_map(|given| given.directories).collect();
-    Ok(Planned { folders, plan: Plan { schema_version: SCHEMA_VERSION, task, sweep, cells: planned }, cells })
+    let all = given.into_iter().flat_map(|given| given.directories);
+    let used = cells.iter().flat_map(|cell| &cell.case.inputs).map(|input| input.source.root());
+    let folders = match used.collect::<Option<BTreeSet<_>>>() {
+        Some(used) if only.is_some() => used.into_iter().map(Path::to_owned).collect(),
+        Some(_) | None => all.collect(),
+    };
+    let plan = Plan { schema_version: SCHEMA_VERSION, task, sweep: settings.of_the_plan(), cells: planned };
+    Ok(Planned { folders, plan, cells, is_chosen: false })
 }
 
 /// The cases; unless the user chose the items, such that the measures of the input do not rise together.
@@ -219,7 +278,7 @@ impl Planned {
 
     /// The plan with the requested cells only. If a plan was saved, they must be the same as there.
     pub(super) fn only(mut self, options: &SweepOptions, saved: Option<&Plan>) -> Result<Self, Failure> {
-        if !options.is_of_cells() {
+        if !options.is_of_cells() || self.is_chosen {
             return Ok(self);
         }
         let count = self.cells.len();

@@ -235,7 +235,7 @@ impl Recorder for SweepRecorder<'_> {
             }
         }
         self.place.append(&observation)?;
-        if !observation.outcome.succeeded() && observation.outcome != Outcome::EngineLost {
+        if !observation.outcome.succeeded() && !matches!(observation.outcome, Outcome::EngineLost | Outcome::Lost) {
             self.failed += 1;
         }
         self.observer.recorded(&self.cells[job.cell].planned, job.run, &observation, left)

@@ -1,6 +1,9 @@
 //! A sweep from its options to its end: plans the cells, opens the records, stages and guards the inputs, and makes the
 //! runs that are missing.
 
+mod batch;
+mod jobs;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -38,6 +41,8 @@ pub struct Sweep<'a> {
     subject: Subject<'a>,
     planned: Planned,
     saved: Option<Plan>,
+    /// The number of runs at a time, if the user chose it.
+    jobs: Option<u32>,
 }
 
 /// What a sweep would do.
@@ -95,9 +100,9 @@ impl<'a> Sweep<'a> {
     pub fn plan(options: &'a SweepOptions, settings: &SweepSettings, feedback: &dyn Feedback) -> Result<Self, Failure> {
         let (repetitions, budget) = (options.repetitions()?, options.budget()?);
         let subject = Subject::open(&options.spec, feedback)?;
-        let mut planned = planned::plan(options, &subject, settings.of_the_plan(), feedback)?;
-        planned.keep_older_keys(settings.saved.as_ref(), &[]);
-        Ok(Self { options, repetitions, budget, subject, planned, saved: settings.saved.clone() })
+        let planned = planned::plan(options, &subject, settings, feedback)?;
+        let jobs = settings.all.contains_key("jobs").then_some(options.jobs);
+        Ok(Self { options, repetitions, budget, subject, planned, saved: settings.saved.clone(), jobs })
     }
 
     /// The plan, as in plan.json.
@@ -155,7 +160,7 @@ impl<'a> Sweep<'a> {
         observer: &mut dyn SweepObserver,
         feedback: &dyn Feedback,
     ) -> Result<SweepOutcome, Failure> {
-        let Self { options, repetitions, budget, subject, mut planned, saved } = self;
+        let Self { options, repetitions, budget, subject, mut planned, saved, jobs } = self;
         subject.require_inputs()?;
         planned = planned.only(options, saved.as_ref())?;
         let mut place = if options.is_of_cells() {
@@ -173,7 +178,7 @@ impl<'a> Sweep<'a> {
             (None, false) if guard.can_mount() => staging.without_writable_links().with_mounts(MOST_MOUNTS),
             (None, false) => staging.without_writable_links(),
         };
-        let this = Self { options, repetitions, budget, subject, planned, saved };
+        let this = Self { options, repetitions, budget, subject, planned, saved, jobs };
         this.make_runs(machine, &mut place, (&staging, &guard), cancel, (observer, feedback))
     }
 

@@ -27,6 +27,8 @@ pub enum Retry {
     /// Those that were interrupted.
     #[default]
     Interrupted,
+    /// Those, and those that failed because they ran out of memory.
+    OutOfMemory,
     /// Those, and all that did not succeed.
     Failed,
     /// None.
@@ -34,13 +36,14 @@ pub enum Retry {
 }
 
 impl Retry {
-    fn wants(self, outcome: Outcome) -> bool {
+    fn wants(self, outcome: Outcome, censored: bool) -> bool {
         let interrupted = match outcome {
-            Outcome::Interrupted { .. } | Outcome::EngineLost => true,
+            Outcome::Interrupted { .. } | Outcome::EngineLost | Outcome::Lost => true,
             Outcome::Exited { .. } | Outcome::Signalled { .. } | Outcome::OomKilled | Outcome::TimedOut { .. } => false,
         };
         match self {
             Self::Interrupted => interrupted,
+            Self::OutOfMemory => interrupted || lacked_memory(outcome, censored),
             Self::Failed => interrupted || !outcome.succeeded(),
             Self::Never => false,
         }
@@ -49,6 +52,12 @@ impl Retry {
 
 /// Looks no more than this number of runs ahead for the sizes that tell most.
 const AHEAD: usize = 100;
+
+/// Whether a run failed because it ran out of memory. A task that loses a process to that often exits with a status of
+/// its own.
+pub(super) fn lacked_memory(outcome: Outcome, censored: bool) -> bool {
+    outcome == Outcome::OomKilled || censored && !outcome.succeeded()
+}
 
 /// The known runs of a cell.
 #[derive(Clone, Debug, Default)]
@@ -79,7 +88,7 @@ impl Schedule {
         let mut cells = vec![CellRuns::default(); keys.len()];
         for one in recorded {
             let Some(cell) = places.get(&*one.cell).and_then(|place| cells.get_mut(*place)) else { continue };
-            if retry.wants(one.outcome) {
+            if retry.wants(one.outcome, one.censored) {
                 cell.made.remove(&one.run);
             } else {
                 cell.made.insert(one.run, (one.outcome, one.peak.value()));
@@ -196,7 +205,7 @@ impl Schedule {
     pub fn ended(&mut self, job: Job, outcome: Outcome, peak: Option<Bytes>) {
         self.ended += 1;
         // An interrupted run is repeated another time.
-        if Retry::Interrupted.wants(outcome) {
+        if Retry::Interrupted.wants(outcome, false) {
             return self.put_back(job);
         }
         if let (Some(adaptive), Some(peak)) = (&mut self.adaptive, peak.filter(|_| outcome.succeeded())) {

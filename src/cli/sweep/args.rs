@@ -14,6 +14,7 @@ use highwater::model::scalar::{amount, duration, limit, small_share};
 use highwater::model::units::Bytes;
 use serde_json::{Map, Value};
 
+use crate::cli::on::OnArg;
 use crate::cli::run::{CacheArg, SubjectArgs, UseCgroup};
 
 const EXAMPLES: &str = "\
@@ -34,8 +35,9 @@ Examples:
   highwater sweep task.json --items 1,2,4 --save-plan lungs.toml --dry-run
                                               write a sweep file, run nothing
   highwater sweep --file lungs.toml           run a sweep file
-  highwater sweep --file plan.json --cell-index $SLURM_ARRAY_TASK_ID \\
-      --record cells/$SLURM_ARRAY_TASK_ID.jsonl
+  highwater sweep task.json --items 1,2,4 -r 3 --on slurm --slurm '--partition=main --time=2:00:00' --into lungs/
+                                              the same on a cluster
+  highwater sweep --file plan.json --cell-index $INDEX --record cells/$INDEX.jsonl
                                               one cell of a plan, on any machine with the same data;
                                               see highwater merge
 
@@ -48,7 +50,7 @@ A subset is staged by hard links, clones or mounts. The task can only read its i
 --input-access private. Each run writes its outputs to its own directory, {output} in a command, which is removed \
 after the run (see --keep-outputs). Its stdout and stderr are kept below DIR/runs.
 
-Exit status: 0 all runs are recorded, --max-cost is reached or --until is fulfilled, 3 unsupported host or container engine, or full disk, \
+Exit status: 0 all runs are recorded, --max-cost is reached or --until is fulfilled, 3 unsupported host or container engine, full disk, or jobs of a cluster that ended too early, \
 4 the task failed in some run, 130 interrupted.";
 
 /// The command line of a sweep.
@@ -81,7 +83,7 @@ struct Flags {
     /// Show the plan, with an estimate of memory and time, and run nothing.
     #[arg(short = 'n', long, help_heading = "Records and plans")]
     dry_run: bool,
-    /// Which recorded runs to repeat: interrupted ones, all that failed, or none.
+    /// Which recorded runs to repeat: interrupted ones, those that ran out of memory as well, all that failed, or none.
     #[arg(long, value_enum, value_name = "WHICH", default_value_t = RetryArg::Interrupted, help_heading = "Records and plans")]
     retry: RetryArg,
     /// Run only this cell, given by its key or the start of its key, and record it in a separate file. Can be repeated.
@@ -228,6 +230,30 @@ struct Flags {
     #[arg(long, value_enum, default_value_t = UseCgroup::Auto, value_name = "WHEN", help_heading = "Limits")]
     cgroup: UseCgroup,
 
+    /// Where the cells run: on this machine, or as job arrays on a cluster with Slurm.
+    ///
+    /// highwater submits one array per size of memory and watches until all records are in DIR; DIR and the inputs must
+    /// have the same paths on all nodes. Each job requests one and a half times what its cell is expected to need, or
+    /// what --mem in --slurm says if that is more or nothing is known. A cell that runs out of memory is submitted
+    /// again with twice as much. Ctrl-C leaves the jobs running. By default a sweep goes on where it began.
+    #[arg(long, value_enum, value_name = "WHERE", help_heading = "Cluster")]
+    on: Option<OnArg>,
+    /// Options for sbatch, quoted as in a shell, such as "--partition=main --time=2:00:00".
+    #[arg(long, value_name = "OPTIONS", allow_hyphen_values = true, help_heading = "Cluster")]
+    slurm: Option<String>,
+    /// Request at most QUANTITY of memory for a job.
+    #[arg(long, value_name = "QUANTITY", value_parser = limit, help_heading = "Cluster")]
+    max_mem: Option<Bytes>,
+    /// Time to wait for the records of a job that has ended, before its run counts as lost.
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "60s", help_heading = "Cluster")]
+    patience: Duration,
+    /// Submit the jobs and end; `highwater sweep --into DIR` watches them.
+    #[arg(long, conflicts_with = "cancel", help_heading = "Cluster")]
+    detach: bool,
+    /// Cancel the jobs of the sweep, and keep what is recorded.
+    #[arg(long, help_heading = "Cluster")]
+    cancel: bool,
+
     /// Output on stdout: a table of the cells at the end, or each record as a line of JSON after its run.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -249,6 +275,7 @@ enum Format {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum RetryArg {
     Interrupted,
+    Oom,
     Failed,
     Never,
 }

@@ -35,6 +35,8 @@ pub enum Outcome {
     /// The container engine disappeared or does not answer, or another client removed the container: how it would have
     /// ended is unknown.
     EngineLost,
+    /// Its job on a cluster ended, or disappeared, without a result.
+    Lost,
 }
 
 impl Outcome {
@@ -44,7 +46,7 @@ impl Outcome {
     }
 
     /// The status that a shell would show: the task's own, 128 + n for signal n, 124 after a time-out as with
-    /// `timeout`, 3 if the engine was lost.
+    /// `timeout`, 3 if the engine or the job was lost.
     pub fn status(self) -> u8 {
         let signalled = |signal: i32| u8::try_from(128 + signal).unwrap_or(u8::MAX);
         match self {
@@ -52,7 +54,7 @@ impl Outcome {
             Self::Signalled { signal } | Self::Interrupted { signal } => signalled(signal),
             Self::OomKilled => signalled(9),
             Self::TimedOut { .. } => 124,
-            Self::EngineLost => 3,
+            Self::EngineLost | Self::Lost => 3,
         }
     }
 
@@ -66,6 +68,7 @@ impl Outcome {
             Self::TimedOut { after_us } => format!("timed out after {}", duration(after_us)),
             Self::Interrupted { signal } => format!("interrupted by {}", signal_name(signal)),
             Self::EngineLost => "lost with the container engine or the supervising highwater process".to_owned(),
+            Self::Lost => "lost: its job ended without a result".to_owned(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The source of an input.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::model::units::Bytes;
 
@@ -24,6 +24,16 @@ pub enum InputSource {
         /// The files that the bytes are taken from, repeated if there are too few; random bytes without files.
         from: Vec<PathBuf>,
     },
+}
+
+impl InputSource {
+    /// The directory it is taken from, unless it is a file of bytes.
+    pub fn root(&self) -> Option<&Path> {
+        match self {
+            Self::Directory(root) | Self::Units { root, .. } => Some(root),
+            Self::Bytes { .. } => None,
+        }
+    }
 }
 
 /// A direct child of a directory, and its name in the staged directory.

@@ -1,6 +1,6 @@
 //! How and where the runs were measured.
 
-use crate::model::observation::{Container, Exactness, Observation, RunnerKind};
+use crate::model::observation::{Container, Exactness, Host, Observation, RunnerKind};
 use crate::model::reading::Reading;
 use crate::report::model::{Environment, Measured};
 
@@ -33,7 +33,8 @@ pub(super) fn environment(environments: &mut Vec<Environment>, observation: &Obs
     let container = observation.container.as_ref();
     let environment = Environment {
         runs: 1,
-        host: observation.host.as_ref().value().cloned(),
+        // Machines that differ only in their name measure the same.
+        host: observation.host.as_ref().value().map(|host| Host { name: None, ..host.clone() }),
         runner: runner(observation.runner, container),
         image_id: container.and_then(|container| container.image_id.clone()),
         tool_version: observation.tool_version.clone(),

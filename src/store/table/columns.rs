@@ -52,7 +52,7 @@ pub const fn columns() -> &'static [Column] {
     &COLUMNS
 }
 
-const COLUMNS: [Column; 84] = [
+const COLUMNS: [Column; 89] = [
     column("task", "/subject/name", Kind::Text, "name of the task, if any"),
     column("case", "/sweep/case", Kind::Text, "input case of the sweep"),
     column("run", "/sweep/run", Kind::Count, "number of the run in its cell, from 1"),
@@ -146,6 +146,11 @@ const COLUMNS: [Column; 84] = [
         Kind::Json,
         "requests that the engine did not answer, a JSON array",
     ),
+    column("batch_system", "/batch/system", Kind::Text, "batch system, if the run was part of a job"),
+    column("batch_job", "/batch/job", Kind::Text, "job, or job of the array"),
+    column("batch_array_task", "/batch/array_task", Kind::Count, "index in the array"),
+    column("batch_restarts", "/batch/restarts", Kind::Count, "how often the job was started again before"),
+    column("host_name", "/host/name", Kind::Text, "name of the machine"),
     column("host_kernel", "/host/kernel", Kind::Text, "kernel release"),
     column("host_architecture", "/host/architecture", Kind::Text, "machine architecture, as in uname -m"),
     column("host_cpus", "/host/cpus", Kind::Count, "online CPUs"),

@@ -117,6 +117,23 @@ fn a_cell_whose_input_has_changed_is_refused() {
 }
 
 #[test]
+fn a_cell_reads_only_its_own_input() {
+    let bench = Bench::with_items(3, 1000);
+    bench.write("other/p01/ct.raw", 1000);
+    let words = ["--input", "scans", "other", "--items", "1", "-P", "N=1", "--", "true", "{input}", "{N}"];
+    bench.done(&[&["--save-plan", "plan.json", "-n"], &words[..]].concat());
+    bench.done(&["--input", "scans", "--items", "1,3", "--save-plan", "items.json", "-n", "--", "true", "{input}"]);
+    fs::remove_dir_all(bench.path().join("other")).unwrap();
+    bench.done(&["--file", "plan.json", "--cell-index", "0"]);
+    assert_ne!(bench.sweep(&["--file", "plan.json", "--cell-index", "1"]).status, Some(0));
+    // The same size, so that only its content tells.
+    fs::write(bench.path().join("scans/p03/ct.raw"), vec![8; 1000]).unwrap();
+    bench.done(&["--file", "items.json", "--cell-index", "0"]);
+    let ran = bench.sweep(&["--file", "items.json", "--cell-index", "1"]);
+    assert!(ran.stderr.contains("cell 1 differs from the saved plan"), "{}", ran.stderr);
+}
+
+#[test]
 fn a_sweep_file_says_the_same_as_the_command_line() {
     let bench = Bench::with_items(3, 1000);
     bench.done(&words(&["--save-plan", "sweep.toml", "--save-plan", "sweep.toml", "-n"][2..]));

@@ -1,0 +1,106 @@
+//! The job arrays of a sweep, as `slurm/jobs.json` in its directory keeps them.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::calibrate::failure::{Category, Failed, Failure};
+use crate::directory::{Directory, Refusal};
+use crate::model::timestamp::Timestamp;
+use crate::model::units::Bytes;
+
+/// The subdirectory of the sweep.
+pub(super) const SLURM: &str = "slurm";
+/// The file in it.
+const JOBS: &str = "jobs.json";
+/// The version of the file.
+const VERSION: u32 = 1;
+
+/// The job arrays of a sweep.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Jobs {
+    schema_version: u32,
+    /// Options for `sbatch`.
+    pub(super) options: Vec<String>,
+    /// The most memory of a job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) max_mem: Option<Bytes>,
+    /// All that were submitted.
+    pub(super) arrays: Vec<JobArray>,
+}
+
+/// A job array.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct JobArray {
+    /// Its name, unique. Written before it is submitted, so that it is found even if highwater was killed just then.
+    pub(super) name: String,
+    /// Its ID, once it is submitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) job: Option<String>,
+    /// The memory of each task; absent if the cluster decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) memory: Option<Bytes>,
+    pub(super) submitted_at: Timestamp,
+    /// The key of the cell of each task.
+    pub(super) cells: Vec<String>,
+    /// The number of records that each of these cells had.
+    pub(super) recorded: Vec<usize>,
+    /// The tasks that have ended and are accounted for.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) closed: BTreeSet<usize>,
+}
+
+impl JobArray {
+    /// The tasks that are not accounted for.
+    pub(super) fn open(&self) -> impl Iterator<Item = usize> {
+        (0..self.cells.len()).filter(|task| !self.closed.contains(task))
+    }
+}
+
+impl Jobs {
+    /// The jobs of a sweep; `None` if it never had any.
+    pub(super) fn read(sweep: &Path) -> Result<Option<Self>, Failure> {
+        let path = sweep.join(SLURM).join(JOBS);
+        let read = Directory::open(sweep).and_then(|sweep| sweep.directory(SLURM)?.read_to_string(JOBS));
+        let text = match read {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => {
+                let help = Refusal::behind(&source).map(|refusal| refusal.remedy().to_owned());
+                return Err(Failure::new(Category::Usage, Failed::reading(&path, source), help));
+            }
+        };
+        let help = "remove the file if none of the sweep's jobs is in the queue any more; records are not lost by that";
+        let invalid = |error: String| Failure::usage(format!("{} is invalid: {error}", path.display()), help);
+        let jobs: Self = serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?;
+        if jobs.schema_version > VERSION {
+            let found = jobs.schema_version;
+            return Err(invalid(format!("schema version {found}, this highwater supports up to {VERSION}")));
+        }
+        // The keys become names of files.
+        let plain = |text: &String| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        for array in &jobs.arrays {
+            if array.recorded.len() != array.cells.len()
+                || !array.cells.iter().chain([&array.name]).chain(&array.job).all(plain)
+            {
+                return Err(invalid(format!("the array `{}` is not one that highwater writes", array.name)));
+            }
+        }
+        Ok(Some(jobs))
+    }
+
+    /// Without any array.
+    pub(super) fn new(options: Vec<String>, max_mem: Option<Bytes>) -> Self {
+        Self { schema_version: VERSION, options, max_mem, arrays: Vec::new() }
+    }
+
+    /// Writes them into the directory `slurm`, atomically.
+    pub(super) fn write(&self, slurm: &Directory) -> Result<(), Failure> {
+        let text = serde_json::to_string_pretty(self).map_err(Failure::host)? + "\n";
+        let path = slurm.path().join(JOBS);
+        let written = slurm.replace(JOBS, text.as_bytes());
+        written.map_err(|source| Failure::host(Failed::writing(&path, source)))
+    }
+}
