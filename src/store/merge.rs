@@ -421,8 +421,10 @@ fn common_plan(places: &[PathBuf], plan: Option<&str>, into: &Path) -> Result<St
 }
 
 /// The settings in which two plans may differ: they show in the cells, or determine how often and how long each cell
-/// runs. The command and its hooks must be the same, because resuming the sweep executes them.
-const MAY_DIFFER: [&str; 19] = [
+/// runs; or they are the path of the task, whose digest is compared. The command and its hooks must be the same, because
+/// resuming the sweep executes them.
+const MAY_DIFFER: [&str; 20] = [
+    "task",
     "input",
     "items",
     "pick",

@@ -228,11 +228,12 @@ fn a_requeued_job_goes_on_where_it_was() {
     let job = bench.job();
     bench.write("go", "");
     scontrol(&["requeue", &job]);
-    // It would wait for two minutes.
+    // It would wait for two minutes, and has to wait for a second: the node does not start a job again at once.
     wait_until("requeued job", || {
         let output = Command::new("squeue").args(["-h", "-r", "-j", &job, "-o", "%T"]).output().unwrap();
         String::from_utf8_lossy(&output.stdout).trim() == "PENDING"
     });
+    std::thread::sleep(Duration::from_secs(2));
     scontrol(&["update", &format!("JobId={job}"), "StartTime=now"]);
     let ran = Ran::of(&child.wait_with_output().unwrap());
     assert_eq!(ran.status, Some(0), "{}", ran.stderr);

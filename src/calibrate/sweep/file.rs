@@ -184,14 +184,14 @@ fn read(path: &Path) -> Result<(Settings, Option<Plan>), Failure> {
         if let Err(error @ FolderError::NewerPlan { .. }) = check_plan(path, text) {
             return Err(error.into());
         }
-        return of_plan(&path.display().to_string(), text);
+        return of_plan(path, text);
     }
     toml::read(path, text).map_err(Failure::from).map(|settings| (settings, None))
 }
 
 fn of_folder(folder: &Path) -> Result<(Settings, Option<Plan>), Failure> {
     match read_own_plan(folder) {
-        Ok(text) => of_plan(&folder.join(PLAN).display().to_string(), &text),
+        Ok(text) => of_plan(&folder.join(PLAN), &text),
         Err(FolderError::NoPlan(_)) => {
             let error =
                 format!("no task, command or image given, and the directory {} has no {PLAN}", folder.display());
@@ -202,10 +202,46 @@ fn of_folder(folder: &Path) -> Result<(Settings, Option<Plan>), Failure> {
     }
 }
 
-fn of_plan(name: &str, text: &str) -> Result<(Settings, Option<Plan>), Failure> {
+fn of_plan(path: &Path, text: &str) -> Result<(Settings, Option<Plan>), Failure> {
     let help = "name a plan.json that `highwater sweep` wrote, or a sweep file in TOML";
-    let unusable = |error: serde_json::Error| Failure::usage(format!("{name} is not a sweep plan: {error}"), help);
+    let unusable =
+        |error: serde_json::Error| Failure::usage(format!("{} is not a sweep plan: {error}", path.display()), help);
     let plan: Plan = serde_json::from_str(text).map_err(unusable)?;
     let settings = plan.sweep.iter().map(|(name, value)| (current_name(name).to_owned(), value.clone()));
-    Ok((settings.collect(), Some(plan)))
+    let mut settings = settings.collect();
+    let base = path.parent().unwrap_or(Path::new(""));
+    let here = std::env::current_dir().ok();
+    change_paths(&mut settings, |path| {
+        // In older plans, paths are relative to the directory in which the sweep was started.
+        let found = Some(base.join(path)).filter(|found| found.exists());
+        let found = found.unwrap_or_else(|| path.to_owned());
+        // As it would be typed here: ambiguous names of cases are paths.
+        let shorter = here.as_deref().and_then(|here| found.strip_prefix(here).ok()).map(Path::to_owned);
+        shorter.filter(|shorter| !shorter.as_os_str().is_empty()).unwrap_or(found)
+    });
+    Ok((settings, Some(plan)))
+}
+
+/// Makes the paths of inputs absolute, so that the sweep can be resumed from anywhere.
+pub(super) fn with_absolute_paths(mut settings: Settings) -> Settings {
+    change_paths(&mut settings, |path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
+    settings
+}
+
+/// Changes the paths of the task and of the inputs.
+fn change_paths(settings: &mut Settings, change: impl Fn(&Path) -> PathBuf) {
+    let change = |path: &str| change(Path::new(path)).to_string_lossy().into_owned();
+    let is_task = settings.contains_key("task");
+    if let Some(Value::String(task)) = settings.get_mut("task") {
+        *task = change(task);
+    }
+    if let Some(inputs) = settings.get_mut("input") {
+        let changed = as_list(inputs).into_iter().map(|input| {
+            match input.split_once('=').filter(|(name, _)| is_task && !name.contains('/')) {
+                Some((channel, path)) => format!("{channel}={}", change(path)),
+                None => change(&input),
+            }
+        });
+        *inputs = changed.collect();
+    }
 }

@@ -16,7 +16,7 @@ use crate::tree::Options;
 
 use super::case::wanted_cases;
 use super::executor::{PlannedCell, listings};
-use super::file::SweepSettings;
+use super::file::{SweepSettings, with_absolute_paths};
 use super::options::SweepOptions;
 use super::subject::Subject;
 use super::{
@@ -318,6 +318,11 @@ impl Planned {
     pub(super) fn record(&self, options: &SweepOptions) -> PathBuf {
         let first = self.cells.first().map(|cell| cell.planned.key.as_str()).unwrap_or_default();
         options.record.clone().unwrap_or_else(|| PathBuf::from(format!("cell-{first}.jsonl")))
+    }
+
+    /// Makes the plan independent of the current directory.
+    pub(super) fn make_paths_absolute(&mut self) {
+        self.plan.sweep = with_absolute_paths(std::mem::take(&mut self.plan.sweep));
     }
 
     /// The plan in its file format.

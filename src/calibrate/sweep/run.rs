@@ -267,6 +267,7 @@ fn folder_of(options: &SweepOptions, planned: &Planned) -> PathBuf {
 /// Opens the directory of the sweep.
 fn open(options: &SweepOptions, planned: &mut Planned, feedback: &dyn Feedback) -> Result<Destination, Failure> {
     let path = folder_of(options, planned);
+    planned.make_paths_absolute();
     let mut folder = match Folder::open(&path) {
         Ok(folder) => {
             planned.keep_older_keys(serde_json::from_str(folder.plan()).ok().as_ref(), folder.recorded());

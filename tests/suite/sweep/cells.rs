@@ -134,6 +134,26 @@ fn a_cell_reads_only_its_own_input() {
 }
 
 #[test]
+fn a_plan_can_be_used_from_any_directory() {
+    let bench = Bench::with_items(3, 1000);
+    let words = ["--input", "scans", "--items", "1,2", "--", "true", "{input}"];
+    bench.done(&[&["--save-plan", "plan.json", "-n"], &words[..]].concat());
+    bench.done(&[&["--into", "lungs"], &words[..]].concat());
+    fs::create_dir(bench.path().join("elsewhere")).unwrap();
+    let done = |words: &[&str]| {
+        let output = bench.command(words).current_dir(bench.path().join("elsewhere")).output().unwrap();
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    done(&["--file", "../plan.json", "--cell-index", "0", "--record", "0.jsonl"]);
+    done(&["--into", "../lungs", "-r", "2"]);
+    assert_eq!(bench.records("lungs").len(), 4);
+    // As typed, paths are relative to the current directory.
+    let typed = bench.command(&["--file", "../plan.json", "--input", "scans", "--cell-index", "0"]);
+    let output = { typed }.current_dir(bench.path().join("elsewhere")).output().unwrap();
+    assert_ne!(output.status.code(), Some(0));
+}
+
+#[test]
 fn a_sweep_file_says_the_same_as_the_command_line() {
     let bench = Bench::with_items(3, 1000);
     bench.done(&words(&["--save-plan", "sweep.toml", "--save-plan", "sweep.toml", "-n"][2..]));

@@ -100,15 +100,13 @@ struct Paths {
     /// The absolute path of the sweep.
     sweep: PathBuf,
     logs: PathBuf,
-    /// The directory in which the jobs run, as the sweep does: relative paths of the plan start there.
-    here: PathBuf,
 }
 
 impl Paths {
     fn new(sweep: &Path) -> Result<Self, Failure> {
         let sweep = std::path::absolute(sweep).map_err(Failure::host)?;
         let logs = sweep.join(SLURM).join(LOGS);
-        Ok(Self { sweep, logs, here: std::env::current_dir().map_err(Failure::host)? })
+        Ok(Self { sweep, logs })
     }
 
     /// The records of a cell.
@@ -134,7 +132,7 @@ impl Paths {
         options: &'a JobOptions<'_>,
         of_highwater: Vec<String>,
     ) -> Submission<'a> {
-        let mut submission = Submission::new(name, tasks, &self.here, &self.logs);
+        let mut submission = Submission::new(name, tasks, &options.directory, &self.logs);
         submission.memory = memory;
         submission.at_a_time = options.at_a_time;
         submission.options = &options.options;
@@ -220,7 +218,10 @@ impl Sweep<'_> {
 
     /// The jobs so far, with the options that were given now.
     fn jobs(&self, folder: &Path) -> Result<Jobs, Failure> {
-        let mut jobs = Jobs::read(folder)?.unwrap_or_else(|| Jobs::new(Vec::new(), None));
+        let mut jobs = match Jobs::read(folder)? {
+            Some(jobs) => jobs,
+            None => Jobs::new(std::env::current_dir().map_err(Failure::host)?),
+        };
         if !self.options.slurm.is_empty() {
             jobs.options.clone_from(&self.options.slurm);
         }

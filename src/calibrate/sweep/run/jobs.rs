@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,8 @@ const VERSION: u32 = 1;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Jobs {
     schema_version: u32,
+    /// The directory in which the jobs run: relative paths of the command start there.
+    pub(super) directory: PathBuf,
     /// Options for `sbatch`.
     pub(super) options: Vec<String>,
     /// The most memory of a job.
@@ -91,9 +93,9 @@ impl Jobs {
         Ok(Some(jobs))
     }
 
-    /// Without any array.
-    pub(super) fn new(options: Vec<String>, max_mem: Option<Bytes>) -> Self {
-        Self { schema_version: VERSION, options, max_mem, arrays: Vec::new() }
+    /// Without any array, for jobs in this directory.
+    pub(super) fn new(directory: PathBuf) -> Self {
+        Self { schema_version: VERSION, directory, options: Vec::new(), max_mem: None, arrays: Vec::new() }
     }
 
     /// Writes them into the directory `slurm`, atomically.

@@ -1,6 +1,7 @@
 //! The memory and the options of jobs.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use super::super::Sweep;
 use super::super::jobs::Jobs;
@@ -30,6 +31,8 @@ const RESERVED: [&str; 13] = [
 
 /// The command line of a sweep's jobs.
 pub(super) struct JobOptions<'a> {
+    /// The directory in which the jobs run.
+    pub(super) directory: PathBuf,
     /// The options of `sbatch` that are passed on.
     pub(super) options: Vec<String>,
     /// The memory that the user requests.
@@ -66,7 +69,7 @@ impl<'a> JobOptions<'a> {
         }
         let chooses = !options.iter().any(|word| word.starts_with("--mem-per-"));
         let at_a_time = sweep.jobs;
-        Ok(Self { options, mem, chooses, max_mem: jobs.max_mem, at_a_time, sweep })
+        Ok(Self { directory: jobs.directory.clone(), options, mem, chooses, max_mem: jobs.max_mem, at_a_time, sweep })
     }
 
     /// The memory for a job of a cell: half as much again as its run is expected to need, as a power of two so that

@@ -26,6 +26,9 @@ use crate::store::{self, Record, Recorded, import, index};
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
 /// How long a state lasts before it is reported as a problem.
 const WORTH_TELLING: Duration = Duration::from_secs(30);
+/// How long a task has to be inactive before an interrupted run means that it has ended: one that is requeued is inactive
+/// for a moment.
+const SETTLED: Duration = Duration::from_secs(5);
 /// How long cells wait for others to be submitted together with.
 const GATHER: Duration = Duration::from_secs(10);
 /// What is known of a task of an array.
@@ -224,16 +227,18 @@ impl<'a> Watch<'a> {
         let has_interrupted = has_new && last.clone().any(|run| matches!(run.outcome, Outcome::Interrupted { .. }));
         match cell {
             Some(cell) if schedule.has_more_of(cell) && !self.sweep.options.cancel => {
-                if is_of_earlier && (has_interrupted || since.elapsed() >= self.sweep.options.patience) {
+                let patience = if has_interrupted { SETTLED } else { self.sweep.options.patience };
+                if since.elapsed() < patience {
+                    return Ok(false);
+                }
+                if is_of_earlier {
                     // Whoever resumes a sweep wants the runs that are missing.
                     self.waiting.insert(cell, (Instant::now(), self.jobs.arrays[array].memory));
-                } else if has_interrupted {
-                    self.has_ended_early = true;
-                } else if since.elapsed() >= self.sweep.options.patience {
-                    self.lose((array, task), cell, queued, schedule)?;
-                    self.has_ended_early = true;
                 } else {
-                    return Ok(false);
+                    self.has_ended_early = true;
+                    if !has_interrupted {
+                        self.lose((array, task), cell, queued, schedule)?;
+                    }
                 }
             }
             Some(cell) => {
