@@ -22,6 +22,8 @@ macro_rules! cluster_or_skip {
     };
 }
 
+mod fake;
+
 /// A namespace of a test's own, so that what is left behind can be seen. It is removed with the cluster.
 struct Namespace(String);
 
@@ -360,4 +362,40 @@ fn a_sweep_runs_its_cells_as_pods() {
     let again = sweep(&[]);
     assert!(String::from_utf8_lossy(&again.stderr).contains("8 runs are already recorded"));
     assert_eq!(namespace.leftovers(), "");
+}
+
+#[test]
+fn what_a_task_says_about_its_pod_is_honoured_or_refused_by_name() {
+    cluster_or_skip!();
+    let (namespace, bench) = (Namespace::new("task"), bench(1));
+    let run = |config: Value| {
+        let template = json!({
+            "identifier": "copy", "description": "Copies.", "command": ["/task", "copy", "/in", "/out"], "env": [],
+            "inputs": [{"name": "scans", "mounted_path": "/in"}], "outputs": [{"name": "copies", "mounted_path": "/out"}],
+            "resources": {"limits": {"memory": "200Mi"}},
+        });
+        let task = json!({
+            "name": "copy-scans", "image": IMAGE, "taskTemplate": template, "config": config,
+            "inputs": [{"name": "scans", "input": {"host_path": "scans"}}],
+            "outputs": [{"name": "copies", "input": {"host_path": "copies"}}],
+        });
+        std::fs::write(bench.path().join("task.json"), task.to_string()).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
+        let words = ["run", "task.json", "--on", "kubernetes", "--format", "json"];
+        let output = command.args(words).current_dir(bench.path()).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (status, stdout, stderr) = run(json!({
+        "namespace": namespace.0, "labels": {"team": "a"}, "annotations": {"note": "b c"}, "imagePullPolicy": "IfNotPresent",
+    }));
+    assert_eq!(status, Some(0), "{stderr}");
+    assert!(bench.path().join("copies").is_dir());
+    let record: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(
+        record.pointer("/observations/0/pod/namespace").or(record.pointer("/pod/namespace")),
+        Some(&json!("task"))
+    );
+    let (status, _, stderr) = run(json!({"registryPassword": "secret"}));
+    assert_eq!(status, Some(2), "{stderr}");
+    assert!(stderr.contains("`config.registryPassword` is not supported on Kubernetes"), "{stderr}");
 }

@@ -226,3 +226,87 @@ fn mismatch(name: &str, found: &Value, expected: &str) -> PodError {
         remedy: "correct the file given with --pod".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::units::Bytes;
+    use crate::runner::container::ContainerLaunch;
+
+    fn launch(words: &[&str]) -> PodLaunch {
+        let mut container = ContainerLaunch::new("segment:1");
+        container.command = Some(words.iter().map(|word| (*word).to_owned()).collect());
+        PodLaunch::new(container)
+    }
+
+    fn manifest(template: Value, launch: &PodLaunch) -> Result<Manifest, String> {
+        let template = template.as_object();
+        Manifest::new(template, launch, "p", ("owner", "map"), Duration::from_secs(600)).map_err(|it| it.to_string())
+    }
+
+    #[test]
+    fn a_pod_starts_the_probe_which_starts_the_command() {
+        let mut launch = launch(&["/segment", "--fast"]);
+        launch.container.limit = Some(Bytes(1 << 30));
+        launch.request = Some(Bytes(2 << 30));
+        launch.timeout = Some(Duration::from_millis(1500));
+        launch.container.mounts = vec![Bind { source: "/".into(), target: "/in".to_owned(), read_only: true }];
+        let made = manifest(json!({}), &launch).unwrap();
+        insta::assert_json_snapshot!(made.pod);
+        assert_eq!(made.container, "task");
+    }
+
+    #[test]
+    fn a_template_is_kept_where_nothing_has_to_be_set() {
+        let template = json!({
+            "metadata": {"name": "other", "namespace": "other", "labels": {"team": "a"}},
+            "spec": {
+                "nodeSelector": {"disk": "ssd"},
+                "automountServiceAccountToken": true,
+                "containers": [
+                    {"name": "sidecar", "image": "sidecar:1"},
+                    {"name": "task", "image": "other", "command": ["/own"], "args": ["word"],
+                     "env": [{"name": "A", "value": "1"}, {"name": "B", "value": "1"}], "volumeMounts": null},
+                ],
+            },
+        });
+        let mut launch = launch(&[]);
+        launch.container.env = vec![("A".to_owned(), "2".to_owned())];
+        insta::assert_json_snapshot!(manifest(template, &launch).unwrap().pod);
+    }
+
+    #[test]
+    fn what_a_pod_cannot_do_is_refused_by_name() {
+        let with = |change: &dyn Fn(&mut ContainerLaunch)| {
+            let mut launch = launch(&["/segment"]);
+            change(&mut launch.container);
+            manifest(json!({}), &launch).unwrap_err()
+        };
+        let own = || launch(&["/segment"]);
+        let refused = [
+            with(&|container| container.user = Some("user".to_owned())),
+            with(&|container| container.network = Some("none".to_owned())),
+            with(&|container| container.command = None),
+            manifest(json!({"spec": {"restartPolicy": "Always"}}), &own()).unwrap_err(),
+            manifest(json!({"spec": {"containers": "task"}}), &own()).unwrap_err(),
+            manifest(json!({"spec": {"containers": ["task"]}}), &own()).unwrap_err(),
+        ];
+        insta::assert_snapshot!(refused.join("\n"), @r#"
+        failed to start a pod: Kubernetes takes users by number, and `user` is a name
+        failed to start a pod: the network `none` is not one of Kubernetes
+        failed to start a pod of the image `segment:1`: no command was given
+        failed to start a pod: the template has restartPolicy "Always", but a run is a single one
+        failed to start a pod: `containers` in the template is "task", expected an array
+        failed to start a pod: `containers` in the template is ["task"], expected an array of objects
+        "#);
+    }
+
+    #[test]
+    fn users_are_numbers() {
+        let mut launch = launch(&["/segment"]);
+        launch.container.user = Some("1000:99".to_owned());
+        let made = manifest(json!({}), &launch).unwrap();
+        let context = &made.pod["spec"]["containers"][0]["securityContext"];
+        assert_eq!(*context, json!({"runAsUser": 1000, "runAsGroup": 99}));
+    }
+}
