@@ -12,6 +12,7 @@ pub mod originals;
 pub mod patience;
 #[doc(hidden)]
 pub mod placement;
+pub mod pod;
 #[cfg(feature = "containers")]
 #[doc(hidden)]
 pub mod probe;
@@ -40,11 +41,12 @@ pub use self::reaper::wait_for_retired;
 
 use self::container::ContainerError;
 use self::patience::Patience;
+use self::pod::PodError;
 use crate::host::HostError;
 use crate::host::memory::Split;
 use crate::host::processes::LargestProcesses;
 use crate::model::observation::{
-    Container, Cpu, Events, Io, Limits, Logs, Peak, Pressure, RunnerKind, Survivor, Warning,
+    Container, Cpu, Events, Io, Limits, Logs, Peak, PodFacts, Pressure, RunnerKind, Survivor, Warning,
 };
 use crate::model::reading::Reading;
 use crate::model::signal::Signal;
@@ -171,6 +173,10 @@ pub struct Contained {
     pub wall: Option<Duration>,
     /// Whether the kernel notified the engine of an OOM kill in the container.
     pub oom_killed: bool,
+    /// The time it had, if a probe in it ended it for that.
+    pub timed_out: Option<Duration>,
+    /// The pod, if it was one.
+    pub pod: Option<PodFacts>,
 }
 
 /// How a process ended.
@@ -277,6 +283,9 @@ pub enum StartError {
     /// The container could not be created or started.
     #[error(transparent)]
     Container(#[from] ContainerError),
+    /// The pod could not be created or started.
+    #[error(transparent)]
+    Pod(PodError),
     /// The state of the host could not be read.
     #[error(transparent)]
     Host(#[from] HostError),

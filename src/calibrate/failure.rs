@@ -15,6 +15,7 @@ use crate::model::problem::Flawed;
 use crate::runner::StartError;
 use crate::runner::container::ContainerError;
 use crate::runner::engine::EngineError;
+use crate::runner::pod::PodError;
 use crate::store::{FolderError, ReadError, StoreError};
 
 /// The remedy for a full disk while recording.
@@ -160,6 +161,23 @@ fn category_of(error: &EngineError) -> Category {
     }
 }
 
+impl From<PodError> for Failure {
+    fn from(error: PodError) -> Self {
+        let help = error.remedy();
+        Self::new(category_of_pod(&error), error, help)
+    }
+}
+
+fn category_of_pod(error: &PodError) -> Category {
+    match error {
+        PodError::NotBuilt | PodError::Config { .. } | PodError::Runtime(_) | PodError::NoProbe { .. } => {
+            Category::Host
+        }
+        PodError::Request { .. } | PodError::NotStarted { .. } => Category::System,
+        PodError::Template { .. } | PodError::NoCommand { .. } | PodError::Unsupported { .. } => Category::Usage,
+    }
+}
+
 impl From<resolve::ReadError> for Failure {
     fn from(error: resolve::ReadError) -> Self {
         match error {
@@ -301,6 +319,7 @@ impl From<MeasureError> for Failure {
                 };
                 (category, error.remedy())
             }
+            MeasureError::Start(StartError::Pod(error)) => (category_of_pod(error), error.remedy()),
             MeasureError::Start(_) | MeasureError::Watch(_) | MeasureError::Finish(_) => (Category::System, None),
         };
         Self::new(category, error, help)

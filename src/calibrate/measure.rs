@@ -126,6 +126,7 @@ pub fn measure(
         batch: crate::host::batch::current(),
         logs: contained.as_ref().and_then(|contained| contained.logs.clone()),
         container: contained.as_ref().map(|contained| contained.container.clone()),
+        pod: contained.as_ref().and_then(|contained| contained.pod.clone()),
         floor: None,
         cache: None,
         warnings: Vec::new(),
@@ -158,12 +159,16 @@ fn outcome(watched: &Watched, finished: &Finished) -> Outcome {
         Some(Stop::TimedOut(after)) => return Outcome::TimedOut { after_us: micros(after) },
         None => {}
     }
+    if let Some(after) = contained.and_then(|contained| contained.timed_out) {
+        return Outcome::TimedOut { after_us: micros(after) };
+    }
     let oom_killed = was_oom_killed(finished);
     match finished.end {
         // A shell reports an OOM-killed child as status 128 + 9.
         End::Signalled(libc::SIGKILL) | End::Exited(137) if oom_killed => Outcome::OomKilled,
         End::Exited(status) => Outcome::Exited { status },
         End::Signalled(signal) => Outcome::Signalled { signal },
+        End::Lost if contained.is_some_and(|contained| contained.pod.is_some()) => Outcome::Lost,
         End::Lost => Outcome::EngineLost,
         // Only a run that was stopped is finished before its end, and its outcome is handled above.
         End::StillRunning => Outcome::Signalled { signal: libc::SIGKILL },

@@ -29,7 +29,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use self::relay::{CancelReceiver, CancelSender, Waker};
 use super::monitor::{Cancel, Observer, Request};
-use crate::model::observation::Observation;
+use crate::model::observation::{Observation, Outcome};
 use crate::model::units::Bytes;
 
 pub use self::adaptive::{Adaptive, Until};
@@ -137,6 +137,8 @@ pub enum End {
     Detached,
     /// The jobs on a cluster were cancelled, as requested.
     Cancelled,
+    /// The cluster lost one run after another.
+    RunsLost,
 }
 
 /// Why a sweep failed.
@@ -177,8 +179,17 @@ pub fn sweep<E: Executor, R: Recorder>(
     let waker = Waker::new().map_err(SweepError::Wait)?;
     let (completions, completed) = mpsc::channel();
     thread::scope(|scope| {
-        let mut scheduler =
-            Scheduler { executor, recorder, schedule, admission, jobs, running: Vec::new(), stop: None, failure: None };
+        let mut scheduler = Scheduler {
+            executor,
+            recorder,
+            schedule,
+            admission,
+            jobs,
+            running: Vec::new(),
+            lost: 0,
+            stop: None,
+            failure: None,
+        };
         loop {
             while scheduler.stop.is_none() && scheduler.running.len() < jobs {
                 let Some(job) = scheduler.next() else { break };
@@ -242,6 +253,7 @@ enum Stop {
     Interrupted(Signal),
     Budget,
     EngineLost,
+    RunsLost,
     Failure,
 }
 
@@ -253,6 +265,8 @@ struct Scheduler<'a, 'b, E: Executor, R: Recorder> {
     admission: &'a mut Admission<'b>,
     jobs: usize,
     running: Vec<(Job, CancelSender, Instant)>,
+    /// Number of runs that the cluster has lost since one was not lost.
+    lost: usize,
     stop: Option<Stop>,
     failure: Option<SweepError<E::Error, R::Error>>,
 }
@@ -318,6 +332,11 @@ impl<E: Executor, R: Recorder> Scheduler<'_, '_, E, R> {
                 if observation.has_lost_engine() {
                     self.stop = Some(Stop::EngineLost);
                 }
+                // A lost run is made again, but not for ever; a node that fails takes all of its runs along.
+                self.lost = if observation.outcome == Outcome::Lost { self.lost + 1 } else { 0 };
+                if self.lost > self.jobs + 1 {
+                    self.stop.get_or_insert(Stop::RunsLost);
+                }
                 self.schedule.ended(job, observation.outcome, peak);
                 if observation.outcome.succeeded() {
                     self.admission.learn(job.cell, PastRun { peak, wall, elapsed });
@@ -351,6 +370,7 @@ impl<E: Executor, R: Recorder> Scheduler<'_, '_, E, R> {
             (None, Some(Stop::Interrupted(signal))) => Ok(End::Interrupted(signal)),
             (None, Some(Stop::Budget)) => Ok(End::Budget),
             (None, Some(Stop::EngineLost)) => Ok(End::EngineLost),
+            (None, Some(Stop::RunsLost)) => Ok(End::RunsLost),
             (None, None | Some(Stop::Failure)) if self.schedule.is_known() && self.schedule.left() > 0 => {
                 Ok(End::Known)
             }

@@ -7,6 +7,7 @@ pub(crate) mod container;
 mod engine;
 pub(crate) mod inputs;
 mod page_cache;
+pub(crate) mod pod;
 mod private;
 pub(crate) mod process;
 mod redact;
@@ -33,6 +34,7 @@ use crate::model::task::Task;
 use crate::model::units::Bytes;
 use crate::runner::Runner;
 use crate::runner::originals::Guard;
+use crate::runner::pod::ClusterOptions;
 use crate::runner::process::{Output, ProcessRunner, Stdin};
 use crate::tree::Options;
 
@@ -75,6 +77,8 @@ pub struct Spec {
     pub task: TaskOptions,
     /// The container engine.
     pub engine: EngineOptions,
+    /// The Kubernetes cluster, if containers run as its pods.
+    pub cluster: Option<ClusterOptions>,
     /// Options of containers.
     pub container: ContainerOptions,
     /// Arguments of the command whose values are kept out of records.
@@ -95,6 +99,7 @@ impl Spec {
             command,
             task: TaskOptions::default(),
             engine: EngineOptions::default(),
+            cluster: None,
             container: ContainerOptions::default(),
             redact: Vec::new(),
             input_access: InputAccess::default(),
@@ -113,6 +118,10 @@ impl Spec {
             Runnable::Task { in_container, .. } => *in_container,
             Runnable::Command => false,
         };
+        if self.cluster.is_some() && !is_container {
+            let help = "name an image with --image, or give a TASK without --runner process";
+            return Err(Failure::usage("only a container can run on Kubernetes", help));
+        }
         match self.container.only_for_containers() {
             Some(option) if !is_container => {
                 let help = "remove it, or run a container: --image IMAGE, or a TASK without --runner process";
@@ -328,6 +337,15 @@ impl Workload {
         }
     }
 
+    /// Whether it runs as a pod of a cluster.
+    fn is_pod(&self) -> bool {
+        match self {
+            Self::Process(_) => false,
+            Self::Container(container) => container.is_pod(),
+            Self::Private(task) => task.on_originals().is_pod(),
+        }
+    }
+
     fn guard(&self) -> Option<&Guard> {
         match self {
             Self::Process(what) => what.guard.as_ref(),
@@ -378,12 +396,19 @@ impl Workload {
         cancel: Option<&mut dyn Cancel>,
         observer: &mut dyn Observer,
     ) -> Result<Result<Observation, MeasureError>, Failure> {
-        let mut runner = self.runner(machine, options)?;
+        let mut runner = self.runner(machine, options, watch)?;
+        // The probe in a pod keeps its time, which starts when the task does.
+        let watch = &if self.is_pod() { WatchOptions { timeout: None, ..*watch } } else { *watch };
         Ok(measure(&mut *runner, context, machine.facts.clone(), watch, cancel, observer))
     }
 
     /// A runner for it with these options.
-    fn runner(&self, machine: &Machine, conditions: &RunOptions) -> Result<Box<dyn Runner>, Failure> {
+    fn runner(
+        &self,
+        machine: &Machine,
+        conditions: &RunOptions,
+        watch: &WatchOptions,
+    ) -> Result<Box<dyn Runner>, Failure> {
         Ok(match self {
             Self::Process(what) => {
                 let runner = ProcessRunner::new(machine, what.launch(conditions));
@@ -393,8 +418,8 @@ impl Workload {
                     UseCgroup::Always => runner.only_in_cgroup(),
                 })
             }
-            Self::Container(container) => Box::new(container.runner(machine, conditions)),
-            Self::Private(task) => task.runner(machine, conditions)?,
+            Self::Container(container) => container.runner(machine, (conditions, watch)),
+            Self::Private(task) => task.runner(machine, conditions, watch)?,
         })
     }
 }

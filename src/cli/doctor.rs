@@ -9,10 +9,12 @@ use highwater::model::reading::Reading;
 use highwater::model::units::Bytes;
 use highwater::runner::engine::{self, Address, Answer};
 use highwater::runner::placement::{Placement, Refusal};
+use highwater::runner::pod::{Cluster, ClusterOptions};
 use serde::Serialize;
 
 use super::exit::Exit;
 use super::failure::Failure;
+use super::on::{ClusterArgs, PlaceArg};
 use super::output;
 use super::run::Format;
 use super::scope;
@@ -22,8 +24,9 @@ const EXAMPLES: &str = "\
 Examples:
   highwater doctor                   what can be measured here, and how exactly
   highwater doctor --format json     the same as JSON
+  highwater doctor --on kubernetes   what can be measured in a cluster
 
-Exit status: 0 peaks are exact, 3 peaks are only lower bounds.";
+Exit status: 0 peaks are exact, 3 peaks are only lower bounds, or rights are missing in the cluster.";
 
 /// Report what this machine can measure, how exactly, and what would improve it.
 #[derive(Debug, Args)]
@@ -32,6 +35,20 @@ pub(crate) struct DoctorArgs {
     /// Output format.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
+    /// What to report on: this machine, or the rights in a namespace of a Kubernetes cluster.
+    #[arg(long, value_enum, value_name = "WHERE", default_value_t = PlaceArg::Local)]
+    on: PlaceArg,
+    #[command(flatten)]
+    cluster: ClusterArgs,
+}
+
+/// The findings on a cluster; the stable form of `--on kubernetes --format json`.
+#[derive(Debug, Serialize)]
+struct ClusterFindings<'a> {
+    schema_version: u32,
+    version: &'a str,
+    namespace: &'a str,
+    missing_rights: Vec<String>,
 }
 
 /// The findings; the stable form of `--format json`.
@@ -76,7 +93,33 @@ struct Engine {
     answer: Answer,
 }
 
+/// Reports what a user may do in a cluster.
+fn on_cluster(options: ClusterOptions, format: Format) -> Result<Exit, Failure> {
+    let cluster = Cluster::open(options, None).map_err(Failure::from_library)?;
+    let missing_rights = cluster.missing_rights().map_err(Failure::from_library)?;
+    let (version, namespace) = (cluster.version(), cluster.namespace());
+    let findings = ClusterFindings { schema_version: 1, version, namespace, missing_rights };
+    match format {
+        Format::Json => output::json(&findings)?,
+        Format::Table => {
+            let mut text = format!("cluster           Kubernetes {version}, namespace {namespace}\n");
+            match &findings.missing_rights[..] {
+                [] => text += "rights            all that are needed\n",
+                missing => {
+                    text += &format!("missing rights    {}\n", missing.join(", "));
+                    text += "                  the README has a Role with all that are needed\n";
+                }
+            }
+            output::text(&text)?;
+        }
+    }
+    Ok(if findings.missing_rights.is_empty() { Exit::Done } else { Exit::Host })
+}
+
 pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
+    if let Some(options) = args.cluster.options(args.on)? {
+        return on_cluster(options, args.format);
+    }
     let machine = Machine::read(HostRoots::default()).map_err(Failure::host)?;
     scope::enter_if_needed(&machine);
     let findings = Findings {

@@ -1,12 +1,110 @@
 //! Where runs take place.
 
-use clap::ValueEnum;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use highwater::model::scalar::duration;
+use highwater::runner::pod::ClusterOptions;
+
+use super::exit::Exit;
+use super::failure::Failure;
 
 /// Where runs take place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OnArg {
-    /// On this machine.
+    /// On this machine, or in its container engine.
     Local,
     /// On the nodes of a cluster, as job arrays of Slurm.
     Slurm,
+    /// As pods of a Kubernetes cluster.
+    Kubernetes,
+}
+
+/// Where pods may be, or else containers of this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PlaceArg {
+    /// On this machine, or in its container engine.
+    Local,
+    /// As pods of a Kubernetes cluster.
+    Kubernetes,
+}
+
+/// Which cluster.
+#[derive(Debug, Args)]
+pub(crate) struct ClusterArgs {
+    /// Namespace of the pods [default: that of the task, of --pod, or of the context].
+    #[arg(long, value_name = "NAME", help_heading = "Kubernetes options")]
+    namespace: Option<String>,
+    /// Context of the kubeconfig [default: its current context].
+    #[arg(long, value_name = "NAME", help_heading = "Kubernetes options")]
+    context: Option<String>,
+    /// Kubeconfig [default: KUBECONFIG, ~/.kube/config, or the service account in a pod].
+    #[arg(long, value_name = "FILE", help_heading = "Kubernetes options")]
+    kubeconfig: Option<PathBuf>,
+}
+
+/// Which cluster, and how pods get there.
+#[derive(Debug, Args)]
+pub(crate) struct PodArgs {
+    #[command(flatten)]
+    cluster: ClusterArgs,
+    /// Start from this pod, as YAML or JSON: its node selector, tolerations, volumes, secrets and so on.
+    ///
+    /// highwater sets the image, the command, memory limit and request, and adds volumes and variables, in the container
+    /// named `task`, or else the first one.
+    #[arg(long, value_name = "FILE", help_heading = "Kubernetes options")]
+    pod: Option<PathBuf>,
+    /// Time that a pod may be pending, such as for lack of nodes or of its image, before its run counts as lost [default:
+    /// 10m].
+    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Kubernetes options")]
+    pending_timeout: Option<Duration>,
+}
+
+impl ClusterArgs {
+    /// The options for these arguments; `None` for this machine.
+    ///
+    /// # Errors
+    /// If there are any for this machine.
+    pub(crate) fn options(&self, on: PlaceArg) -> Result<Option<ClusterOptions>, Failure> {
+        let given = [
+            ("--namespace", self.namespace.is_some()),
+            ("--context", self.context.is_some()),
+            ("--kubeconfig", self.kubeconfig.is_some()),
+        ];
+        only_for_clusters(on, &given)?;
+        Ok((on == PlaceArg::Kubernetes).then(|| {
+            let mut options = ClusterOptions::default();
+            options.namespace.clone_from(&self.namespace);
+            options.context.clone_from(&self.context);
+            options.kubeconfig.clone_from(&self.kubeconfig);
+            options
+        }))
+    }
+}
+
+impl PodArgs {
+    /// The options for these arguments; `None` for this machine.
+    ///
+    /// # Errors
+    /// If there are any for this machine.
+    pub(crate) fn options(&self, on: PlaceArg) -> Result<Option<ClusterOptions>, Failure> {
+        only_for_clusters(on, &[("--pod", self.pod.is_some()), ("--pending-timeout", self.pending_timeout.is_some())])?;
+        Ok(self.cluster.options(on)?.map(|mut options| {
+            options.template.clone_from(&self.pod);
+            options.pending_timeout = self.pending_timeout.unwrap_or(options.pending_timeout);
+            options
+        }))
+    }
+}
+
+/// Refuses options of clusters that were given for this machine.
+fn only_for_clusters(on: PlaceArg, given: &[(&str, bool)]) -> Result<(), Failure> {
+    match given.iter().find(|(_, is_given)| *is_given && on == PlaceArg::Local) {
+        Some((option, _)) => {
+            let help = "add --on kubernetes, or remove it".to_owned();
+            Err(Failure::new(Exit::Usage, format!("{option} has no effect without --on kubernetes"), Some(help)))
+        }
+        None => Ok(()),
+    }
 }

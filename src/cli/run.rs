@@ -29,6 +29,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::feedback::Terminal;
 use super::live::Live;
+use super::on::{PlaceArg, PodArgs};
 use super::output;
 use super::records;
 use super::scope;
@@ -45,6 +46,8 @@ Examples:
   highwater run --timeout 10m --record runs.jsonl -- ./segment
                                               record the run, however it ends
   highwater run --format json --output run.json -- ./segment
+  highwater run --on kubernetes --image segment -- ./segment --fast
+                                              the same in a pod of a cluster
 
 With --runner process, a task.json runs as a process on this machine. If its command and environment name the mounted \
 path of every channel, highwater replaces these paths with those of the host. Otherwise it mounts the channels at \
@@ -128,6 +131,14 @@ pub(crate) struct RunArgs {
     /// item of it.
     #[arg(long, value_name = "PATH", num_args = 1.., conflicts_with = "task", help_heading = "Inputs")]
     input: Vec<PathBuf>,
+    /// Where a TASK or an --image runs: on this machine, or as a pod of a Kubernetes cluster.
+    ///
+    /// A pod gets the probe from a ConfigMap as its first process; both are removed afterwards. Its command replaces the
+    /// entrypoint of the image, too. Mounted paths have to be the same on the nodes.
+    #[arg(long, value_enum, value_name = "WHERE", default_value_t = PlaceArg::Local)]
+    on: PlaceArg,
+    #[command(flatten)]
+    pod: PodArgs,
     #[command(flatten)]
     subject: SubjectArgs,
 }
@@ -190,6 +201,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     }
     let mut spec = args.subject.spec();
     spec.inputs.clone_from(&args.input);
+    spec.cluster = args.pod.options(args.on)?;
     let start = Workload::open(&spec, &Terminal::default()).map_err(Failure::of_run)?;
     let sizes = input_sizes(&args.input)?;
     if let Err(failure) = start.require_inputs() {

@@ -129,6 +129,13 @@ fn exit_of(outcome: &SweepOutcome, is_until: bool, is_batch: bool) -> Exit {
             ));
             done
         }
+        End::RunsLost => {
+            output::say(&format!(
+                "highwater: the cluster lost one run after another (see the notes of `highwater show`), {left} left; \
+                 run the same command to resume"
+            ));
+            if outcome.failed == 0 { Exit::Host } else { Exit::TaskFailed }
+        }
         End::EngineLost => {
             say_lost();
             if outcome.failed == 0 { Exit::Host } else { Exit::TaskFailed }

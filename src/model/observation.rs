@@ -94,6 +94,9 @@ pub struct Observation {
     /// The container, if the task ran in one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<Container>,
+    /// The pod, if the task ran in one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodFacts>,
     /// Where the task's output was stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logs: Option<Logs>,
@@ -231,6 +234,8 @@ pub enum RunnerKind {
     Process,
     /// As a container of a Docker-compatible engine.
     Container,
+    /// As a pod of a Kubernetes cluster.
+    Pod,
     /// By another program, whose table was imported.
     Imported,
 }
@@ -256,6 +261,27 @@ pub struct Container {
     /// have been left behind.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unanswered: Vec<String>,
+}
+
+/// A pod of a Kubernetes cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct PodFacts {
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// The node it ran on, if it was scheduled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// How often its container was restarted.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub restarts: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// A container engine.

@@ -128,6 +128,7 @@ pub fn blank(started_at: Timestamp) -> Observation {
         host: Reading::Unsupported,
         batch: None,
         container: None,
+        pod: None,
         logs: None,
         cache: None,
         warnings: Vec::new(),

@@ -24,6 +24,7 @@ mod help;
 mod hostile_names;
 mod hosts;
 mod inputs;
+mod kubernetes;
 mod layers;
 mod lint;
 mod merge;

@@ -62,6 +62,7 @@ fn is_for_lack_of_memory(error: &StartError) -> bool {
         // The engine only reports in words that its runtime got too little memory.
         StartError::Container(ContainerError::Engine(EngineError::Request { status, .. })) => status.is_some(),
         StartError::Container(_)
+        | StartError::Pod(_)
         | StartError::NoCommand
         | StartError::NotFound { .. }
         | StartError::ZeroByte { .. }

@@ -63,7 +63,7 @@ fn container(oom_killed: bool) -> Contained {
         idle_peak: None,
         unanswered: Vec::new(),
     };
-    Contained { container, logs: None, wall: None, oom_killed }
+    Contained { container, logs: None, wall: None, oom_killed, timed_out: None, pod: None }
 }
 
 #[test]

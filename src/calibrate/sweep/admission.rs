@@ -44,6 +44,8 @@ pub struct Admission<'a> {
     running: Vec<(usize, Option<Bytes>)>,
     budget: Option<Budget>,
     spent: (Duration, f64),
+    /// Whether somebody else, such as a cluster, sees to it that there is enough memory.
+    is_elsewhere: bool,
 }
 
 impl<'a> Admission<'a> {
@@ -61,13 +63,20 @@ impl<'a> Admission<'a> {
             running: Vec::new(),
             budget,
             spent: (Duration::ZERO, 0.0),
+            is_elsewhere: false,
         }
+    }
+
+    /// Admits every run, because the cluster that it goes to has an admission control of its own.
+    #[must_use]
+    pub fn elsewhere(self) -> Self {
+        Self { is_elsewhere: true, ..self }
     }
 
     /// Whether a run of this cell may start beside those in progress. A single run is always admitted; a cell without a
     /// forecast only runs alone.
     pub fn admits(&self, cell: usize) -> bool {
-        if self.running.is_empty() {
+        if self.running.is_empty() || self.is_elsewhere {
             return true;
         }
         let Some(need) = self.forecast.expected(cell).memory else { return false };

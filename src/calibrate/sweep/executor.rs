@@ -210,7 +210,7 @@ impl<'a> SweepExecutor<'a> {
             let files = if cost.copies == 1 { "1 file was".to_owned() } else { format!("{} files were", cost.copies) };
             self.feedback.detail(&format!("{case}: {files} copied, {}{more}", cost.copied));
         }
-        let is_open = self.subject.engine().is_none() && !self.guard.protects();
+        let is_open = self.subject.is_process() && !self.guard.protects();
         let made = inputs.iter().filter(|(_, staged)| is_open && staged.is_made()).map(|(_, staged)| staged.input());
         let made: Vec<&Path> = made.collect();
         let before = if made.is_empty() { None } else { Some(Originals::read(made, []).map_err(inputs::unreadable)?) };

@@ -140,7 +140,10 @@ fn require_values(settings: &Settings) -> Result<(), Failure> {
 
 /// The settings that the plan keeps.
 fn of_the_plan(mut settings: Settings) -> Settings {
-    settings.retain(|key, _| !OF_ONE_MACHINE.contains(&key.as_str()));
+    // A cell that runs as a pod is another one than the same in a container; where jobs ran is beside the plan.
+    let is_of_the_plan =
+        |key: &str, value: &Value| !OF_ONE_MACHINE.contains(&key) || (key == "on" && value == "kubernetes");
+    settings.retain(|key, value| is_of_the_plan(key, value));
     settings.sort_keys();
     settings
 }

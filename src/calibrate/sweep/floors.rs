@@ -61,7 +61,7 @@ impl SweepExecutor<'_> {
         if std::mem::replace(&mut lock(&self.floors)[job.cell], true) {
             return Ok(());
         }
-        let terms = limits_of(precision, CONFIRM, self.machine, self.subject.engine().is_some());
+        let terms = limits_of(precision, CONFIRM, self.machine, !self.subject.is_process());
         let success = Success { slowdown: self.options.slowdown, oom_of_children: false };
         let beside = lock(self.folders).get(&job).cloned();
         let first = Some(run.clone());

@@ -173,6 +173,8 @@ pub enum On {
     Local,
     /// On the nodes of a cluster, as job arrays of Slurm.
     Slurm,
+    /// As pods of a Kubernetes cluster.
+    Kubernetes,
 }
 
 impl SweepOptions {
@@ -335,7 +337,7 @@ impl SweepOptions {
                     &[("auto", UseCgroup::Auto), ("always", UseCgroup::Always), ("never", UseCgroup::Never)],
                 )?
                 .unwrap_or_default(),
-            on: read.choice("on", &[("local", On::Local), ("slurm", On::Slurm)])?,
+            on: read.choice("on", &[("local", On::Local), ("slurm", On::Slurm), ("kubernetes", On::Kubernetes)])?,
             slurm: words(read, "slurm")?,
             max_mem: read.parsed("max-mem", scalar::limit)?,
             patience: read.parsed("patience", scalar::duration)?.unwrap_or(self.patience),

@@ -22,8 +22,9 @@ use crate::calibrate::monitor::Cancel;
 use crate::calibrate::workload::InputAccess;
 use crate::host::machine::{Machine, available};
 use crate::model::plan::{Plan, PlanCell};
+use crate::model::problem::one_line;
 use crate::model::units::Bytes;
-use crate::runner::container::remove_leftovers;
+use crate::runner::container::{Leftovers, remove_leftovers};
 use crate::runner::originals::Guard;
 use crate::runner::staging::{MOST_MOUNTS, Staging, StagingError};
 use crate::store::{self, Folder, FolderError, index, read_plan};
@@ -175,6 +176,7 @@ impl<'a> Sweep<'a> {
         let staging = match (subject.engine(), guard.protects()) {
             (Some(_), _) => staging.with_mounts(usize::MAX),
             (None, true) => staging.with_mounts(MOST_MOUNTS),
+            (None, false) if subject.cluster().is_some() => staging.with_mounts(MOST_MOUNTS),
             (None, false) if guard.can_mount() => staging.without_writable_links().with_mounts(MOST_MOUNTS),
             (None, false) => staging.without_writable_links(),
         };
@@ -202,6 +204,9 @@ impl<'a> Sweep<'a> {
         let now = move || available(&roots).value();
         let capacity = options.memory.or_else(|| now().map(|bytes| Bytes(bytes.0 / 10 * 9)));
         let mut admission = Admission::new(forecast, capacity, now, *budget);
+        if subject.cluster().is_some() {
+            admission = admission.elsewhere();
+        }
         let folders = Mutex::new(HashMap::new());
         let known = floors::known(&keys, place.recorded());
         let inputs = (staging, guard);
@@ -332,7 +337,7 @@ fn guard(
     };
     let own = own.iter().map(PathBuf::as_path).chain([staging.path()]);
     let inputs = planned.folders.iter().map(PathBuf::as_path);
-    let is_process = subject.engine().is_none();
+    let is_process = subject.is_process();
     let access = options.spec.input_access;
     let guard = access.guard(inputs, own, is_process)?;
     if let Some(why) = guard.obstacle().filter(|_| access != InputAccess::Watched) {
@@ -344,9 +349,17 @@ fn guard(
     Ok(guard)
 }
 
-/// Removes containers and cgroups of a killed sweep.
+/// Removes containers, pods and cgroups of a killed sweep.
 fn clear_away(subject: &Subject<'_>, feedback: &dyn Feedback) {
-    match remove_leftovers(subject.engine(), false, false) {
+    let local = remove_leftovers(subject.engine(), false, false).map_err(|error| one_line(&error));
+    let remote = subject.cluster().map(|cluster| cluster.remove_leftovers(false, false));
+    for found in [Some(local), remote.map(|found| found.map_err(|error| one_line(&error)))].into_iter().flatten() {
+        tell_cleared(found, feedback);
+    }
+}
+
+fn tell_cleared(found: Result<Leftovers, String>, feedback: &dyn Feedback) {
+    match found {
         Ok(leftovers) => {
             for removed in &leftovers.removed {
                 feedback.note(&format!("removed {removed}, left behind by a killed highwater"));

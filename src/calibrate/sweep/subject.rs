@@ -16,7 +16,8 @@ use crate::model::spelling::{nearest, quote};
 use crate::model::task::{ChannelKind, EnvType, Task, TemplateEnv};
 use crate::runner::StartError;
 use crate::runner::container::{runs_as, user_on_host};
-use crate::runner::engine::{Engine, Image};
+use crate::runner::engine::Engine;
+use crate::runner::pod::Cluster;
 use crate::runner::staging::Staged;
 use crate::tree::Listing;
 use nix::unistd::{Uid, geteuid};
@@ -26,6 +27,7 @@ use crate::calibrate::failure::{Category, Failed, Failure};
 use crate::calibrate::feedback::Feedback;
 use crate::calibrate::workload::container::ContainerWorkload;
 use crate::calibrate::workload::inputs::{self, INPUT, Mounting};
+use crate::calibrate::workload::pod::Backend;
 use crate::calibrate::workload::process::{ProcessWorkload, require_inputs};
 use crate::calibrate::workload::{Runnable, Spec, Workload};
 
@@ -33,7 +35,7 @@ use crate::calibrate::workload::{Runnable, Spec, Workload};
 pub(super) struct Subject<'a> {
     spec: &'a Spec,
     kind: Kind,
-    container: Option<(Engine, Image)>,
+    container: Option<Backend>,
     /// The command to record, with its placeholders.
     recorded: Vec<String>,
     writer: OnceLock<Writer>,
@@ -65,34 +67,24 @@ impl<'a> Subject<'a> {
             Runnable::Task { path, .. } => Some(spec.task.read(path)?),
             Runnable::Command | Runnable::Image(_) => None,
         };
-        let engine = if spec.is_container()? { Some(spec.engine.engine()?) } else { None };
+        let is_container = spec.is_container()?;
         let Some(task) = task else {
             let is_empty = spec.command.first().is_none_or(|program| program.is_empty());
             if is_empty && spec.image().is_none() {
                 return Err(Failure::new(Category::Usage, StartError::NoCommand, None));
             }
-            let container = match (engine, spec.image()) {
-                (Some(engine), Some(name)) => {
-                    let image = spec.engine.image(&engine, name, feedback)?;
-                    Some((engine, image))
-                }
-                _ => None,
-            };
+            let container = spec.image().map(|name| Backend::of_image(spec, name, feedback)).transpose()?;
             let words: Vec<String> = spec.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
             let recorded = spec.recorded(&words)?;
             return Ok(Self { spec, kind: Kind::Command, container, recorded, writer: OnceLock::new() });
         };
+        let engine = if is_container { Backend::engine_for(spec)? } else { None };
         let images = engine.as_ref().map(|engine| (engine, &spec.engine));
         let resolution = spec.task.put_together(task, images, feedback)?;
         resolution.warnings().iter().for_each(|flawed| feedback.warn(flawed));
         let Resolution { task, variables, .. } = resolution;
-        let container = match engine {
-            Some(engine) => {
-                let image = ContainerWorkload::image_of(spec, &engine, &task, feedback)?;
-                Some((engine, image))
-            }
-            None => None,
-        };
+        let backend = is_container.then(|| Backend::of_task(spec, engine, &task, feedback));
+        let container = backend.transpose()?;
         let recorded = spec.recorded(task.command.as_deref().unwrap_or_default())?;
         let kind = Kind::Task { task: Box::new(task), variables };
         Ok(Self { spec, kind, container, recorded, writer: OnceLock::new() })
@@ -100,8 +92,12 @@ impl<'a> Subject<'a> {
 
     /// The task in the plan.
     pub(super) fn planned(&self) -> PlanTask {
-        let image = self.container.as_ref().and_then(|(_, image)| image.id.clone());
-        let runner = if self.container.is_some() { RunnerKind::Container } else { RunnerKind::Process };
+        let image = self.container.as_ref().and_then(Backend::image_id).map(str::to_owned);
+        let runner = match &self.container {
+            Some(Backend::Engine(_)) => RunnerKind::Container,
+            Some(Backend::Cluster(_)) => RunnerKind::Pod,
+            None => RunnerKind::Process,
+        };
         match &self.kind {
             Kind::Task { task, .. } => PlanTask {
                 name: task.name.clone(),
@@ -121,9 +117,22 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// The engine, if the subject runs in containers.
+    /// The engine, if the subject runs in containers of one.
     pub(super) fn engine(&self) -> Option<&Engine> {
-        self.container.as_ref().map(|(engine, _)| engine)
+        self.container.as_ref().and_then(Backend::engine)
+    }
+
+    /// The cluster, if the subject runs in pods.
+    pub(super) fn cluster(&self) -> Option<&Cluster> {
+        match &self.container {
+            Some(Backend::Cluster(cluster)) => Some(cluster),
+            Some(Backend::Engine(_)) | None => None,
+        }
+    }
+
+    /// Whether the subject is a process of this machine.
+    pub(super) fn is_process(&self) -> bool {
+        self.container.is_none()
     }
 
     /// The directories of each input channel: the given ones, else those of the task.
@@ -255,14 +264,14 @@ impl<'a> Subject<'a> {
                 channel.host_path = None;
             }
         }
-        let Some((engine, image)) = &self.container else {
+        let Some(backend) = &self.container else {
             self.spec.container.set_env(&mut task.env);
             let what = ProcessWorkload::of_task(&task, prediction, mounting)?.0;
             let start = Workload::Process(Box::new(what));
             start.require_inputs()?;
             return Ok(start);
         };
-        let mut container = ContainerWorkload::of_task(self.spec, engine.clone(), image.clone(), &task, prediction);
+        let mut container = ContainerWorkload::of_task(self.spec, backend.clone(), &task, prediction)?;
         container.protect(mounting)?;
         Ok(Workload::Container(Box::new(container)))
     }
@@ -274,7 +283,7 @@ impl<'a> Subject<'a> {
         let closed = || {
             // Everyone may write below it, but only the engine can reach it.
             set_mode(scratch, 0o700)?;
-            if let Some((engine, _)) = self.container.as_ref().filter(|_| geteuid().is_root()) {
+            if let Some(engine) = self.engine().filter(|_| geteuid().is_root()) {
                 lchown(scratch, runs_as(engine).map(Uid::as_raw), None)?;
             }
             make_directory(&output)
@@ -317,13 +326,21 @@ impl<'a> Subject<'a> {
 
     fn writer(&self) -> Writer {
         *self.writer.get_or_init(|| {
-            let Some((engine, image)) = &self.container else { return Writer::Us };
+            let Some(backend) = &self.container else { return Writer::Us };
             let (name, asked) = match &self.kind {
                 Kind::Task { task, .. } => (task.image.as_deref(), task.config.text("user")),
                 Kind::Command => (self.spec.image(), None),
             };
-            let user = self.spec.container.user.as_deref().or(asked).or(image.user.as_deref());
-            match user_on_host(engine, name.unwrap_or_default(), user) {
+            let user = self.spec.container.user.as_deref().or(asked);
+            let user = match backend {
+                Backend::Engine(with_image) => {
+                    let (engine, image) = &**with_image;
+                    user_on_host(engine, name.unwrap_or_default(), user.or(image.user.as_deref()))
+                }
+                // The user of the image is unknown here; a pod takes numbers alone.
+                Backend::Cluster(_) => user.and_then(|user| user.split(':').next()?.parse().ok()).map(Uid::from_raw),
+            };
+            match user {
                 Some(user) if user.is_root() || user == geteuid() => Writer::Us,
                 Some(user) if geteuid().is_root() => Writer::User(user),
                 Some(_) | None => Writer::Anyone,
@@ -350,14 +367,14 @@ impl<'a> Subject<'a> {
         let input = inputs.values().next().map(|staged| staged.input());
         let places = Placeholders { input, output, parameters };
         let words = self.spec.command.iter().map(|word| places.fill(word));
-        let (Some((engine, image)), Some(name)) = (&self.container, self.spec.image()) else {
+        let (Some(backend), Some(name)) = (&self.container, self.spec.image()) else {
             let fill = |value: &String| places.fill(std::ffi::OsStr::new(value)).to_string_lossy().into_owned();
             let env = self.spec.container.env.iter().map(|(name, value)| (name.clone(), fill(value)));
             let what = ProcessWorkload::of_command(words.collect(), env.collect()).with_input(mounting)?;
             return Ok(Workload::Process(Box::new(what)));
         };
         let words = words.map(|word| word.to_string_lossy().into_owned()).collect();
-        let mut container = ContainerWorkload::of_image(self.spec, engine.clone(), image.clone(), name, words);
+        let mut container = ContainerWorkload::of_image(self.spec, backend.clone(), name, words);
         let launch = container.launch_mut();
         for (_, value) in &mut launch.env {
             *value = places.fill(std::ffi::OsStr::new(value)).to_string_lossy().into_owned();

@@ -428,6 +428,16 @@ fn a_lost_engine_stops_the_sweep_and_the_run_is_repeated_later() {
 }
 
 #[test]
+fn a_lost_run_is_made_again_until_too_many_are_lost_in_a_row() {
+    let lost = Ends(Outcome::Lost, 0, 1);
+    let executor = FakeExecutor::new(&[&[lost, lost, Ends(FINE, 10, 1), lost, lost, lost, Ends(FINE, 10, 1)]]);
+    let mut sweep = Sweep::new(1, 2);
+    assert_eq!(sweep.run(&executor, &mut no_requests()), Ok(End::RunsLost));
+    assert_eq!(sweep.pending(), [(0, 2)]);
+    assert_eq!(sweep.run(&executor, &mut no_requests()), Ok(End::Done));
+}
+
+#[test]
 fn cells_without_a_forecast_run_alone_however_many_jobs_there_are() {
     let fine: &[Script] = &[Ends(FINE, 10, 1)];
     let executor = FakeExecutor::new(&[fine; 3]);

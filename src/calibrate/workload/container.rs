@@ -10,20 +10,24 @@ use crate::model::lint::Platform;
 use crate::model::observation::{Subject, Warning};
 use crate::model::prediction::Prediction;
 use crate::model::task::Task;
+use crate::runner::Runner;
 use crate::runner::container::{Bind, ContainerLaunch, ContainerRunner, UseProbe};
-use crate::runner::engine::{Engine, Image};
 use crate::runner::originals::Guard;
+use crate::runner::pod::{PodLaunch, PodRunner};
 
 use super::inputs::{self, Mounting};
+use super::pod::{Backend, PodSettings};
 use super::{RunOptions, Runnable, Spec, survey};
 use crate::calibrate::failure::{Failed, Failure};
 use crate::calibrate::feedback::Feedback;
+use crate::calibrate::monitor::WatchOptions;
 
 /// What to run in a container, and what is known before the run.
 pub struct ContainerWorkload {
-    engine: Engine,
-    image: Image,
+    backend: Backend,
     launch: ContainerLaunch,
+    /// What only pods have.
+    pod: PodSettings,
     probe: UseProbe,
     noise_floor: bool,
     pub(super) subject: Subject,
@@ -50,9 +54,8 @@ impl ContainerWorkload {
 
     fn image(spec: &Spec, name: &str, feedback: &dyn Feedback) -> Result<Self, Failure> {
         let words = words(&spec.command)?;
-        let engine = spec.engine.engine()?;
-        let image = spec.engine.image(&engine, name, feedback)?;
-        let mut container = Self::of_image(spec, engine, image, name, words);
+        let backend = Backend::of_image(spec, name, feedback)?;
+        let mut container = Self::of_image(spec, backend, name, words);
         if let Some(guard) = spec.guard_of_command(false)? {
             container.protect(Mounting { guard: &guard, staged: &[], known: None })?;
             container.guard = Some(guard);
@@ -60,65 +63,52 @@ impl ContainerWorkload {
         Ok(container)
     }
 
-    /// A container of an image that the engine has, with this command.
-    pub(crate) fn of_image(spec: &Spec, engine: Engine, image: Image, name: &str, words: Vec<String>) -> Self {
+    /// A container of an image, with this command.
+    pub(crate) fn of_image(spec: &Spec, backend: Backend, name: &str, words: Vec<String>) -> Self {
         let mut launch = ContainerLaunch::new(name);
         launch.command = Some(words.clone()).filter(|words| !words.is_empty());
         spec.container.apply(&mut launch);
         let subject = Subject { name: None, command: words };
-        Self::new(spec, (engine, image), launch, subject, None)
+        Self::new(spec, (backend, PodSettings::of_image(spec)), launch, subject, None)
     }
 
     fn task(spec: &Spec, path: &Path, feedback: &dyn Feedback) -> Result<Self, Failure> {
         let task = spec.task.read(path)?;
-        let engine = spec.engine.engine()?;
-        let mut resolution = spec.task.put_together(task, Some((&engine, &spec.engine)), feedback)?;
+        let engine = Backend::engine_for(spec)?;
+        let images = engine.as_ref().map(|engine| (engine, &spec.engine));
+        let mut resolution = spec.task.put_together(task, images, feedback)?;
         let prediction = survey(&resolution.task, false, feedback)?;
         resolution.lint(Some(&prediction), Platform::Any);
         spec.warn(&resolution, feedback);
         let Resolution { task, .. } = resolution;
-        let image = Self::image_of(spec, &engine, &task, feedback)?;
+        let backend = Backend::of_task(spec, engine, &task, feedback)?;
         let guard = spec.input_access.guard_of_task(&task, false)?;
-        let mut container = Self::of_task(spec, engine, image, &task, prediction);
+        let mut container = Self::of_task(spec, backend, &task, prediction)?;
         container.protect(Mounting { guard: &guard, staged: &[], known: None })?;
         container.task = Some(Box::new(task));
         container.guard = Some(guard);
         Ok(container)
     }
 
-    /// Finds or pulls the image of a task.
-    pub(crate) fn image_of(
-        spec: &Spec,
-        engine: &Engine,
-        task: &Task,
-        feedback: &dyn Feedback,
-    ) -> Result<Image, Failure> {
-        let Some(name) = &task.image else {
-            let help = "run it as a process with --runner process";
-            let error = format!("failed to run {} as a container: it names no image", task.name);
-            return Err(Failure::usage(error, help));
-        };
-        Ok(spec.engine.image(engine, name, feedback)?)
-    }
-
-    /// A container of a task whose image the engine has.
-    pub(crate) fn of_task(spec: &Spec, engine: Engine, image: Image, task: &Task, prediction: Prediction) -> Self {
+    /// A container of a task.
+    pub(crate) fn of_task(spec: &Spec, backend: Backend, task: &Task, prediction: Prediction) -> Result<Self, Failure> {
         let mut launch = launch(task, task.image.clone().unwrap_or_default());
         spec.container.apply(&mut launch);
         let subject = Subject { name: Some(task.name.clone()), command: task.command.clone().unwrap_or_default() };
-        Self::new(spec, (engine, image), launch, subject, Some(prediction))
+        let pod = PodSettings::of_task(spec, task, &prediction)?;
+        Ok(Self::new(spec, (backend, pod), launch, subject, Some(prediction)))
     }
 
     fn new(
         spec: &Spec,
-        (engine, image): (Engine, Image),
+        (backend, pod): (Backend, PodSettings),
         launch: ContainerLaunch,
         subject: Subject,
         prediction: Option<Prediction>,
     ) -> Self {
         let (probe, noise_floor) = (spec.container.probe, spec.container.idle_peak);
         let (task, guard, notes) = (None, None, Vec::new());
-        Self { engine, image, launch, probe, noise_floor, subject, prediction, task, guard, notes }
+        Self { backend, pod, launch, probe, noise_floor, subject, prediction, task, guard, notes }
     }
 
     /// The same container with other inputs, which belong to the run.
@@ -131,8 +121,8 @@ impl ContainerWorkload {
             }
         }
         Self {
-            engine: self.engine.clone(),
-            image: self.image.clone(),
+            backend: self.backend.clone(),
+            pod: self.pod.clone(),
             launch,
             probe: self.probe,
             noise_floor: self.noise_floor,
@@ -160,7 +150,7 @@ impl ContainerWorkload {
             }
         }
         self.launch.mounts.extend(units);
-        if !self.engine.facts.seems_local() {
+        if self.backend.engine().is_some_and(|engine| !engine.facts.seems_local()) {
             return Ok(());
         }
         let protected = self.launch.protect(mounting.guard.originals());
@@ -172,8 +162,17 @@ impl ContainerWorkload {
         &mut self.launch
     }
 
+    /// Whether it runs as a pod.
+    pub(super) fn is_pod(&self) -> bool {
+        self.backend.engine().is_none()
+    }
+
     /// A runner for the container with these options.
-    pub(super) fn runner(&self, machine: &Machine, conditions: &RunOptions) -> ContainerRunner {
+    pub(super) fn runner(
+        &self,
+        machine: &Machine,
+        (conditions, watch): (&RunOptions, &WatchOptions),
+    ) -> Box<dyn Runner> {
         let mut launch = self.launch.clone();
         launch.limit = conditions.limit;
         for (name, value) in &conditions.env {
@@ -183,9 +182,20 @@ impl ContainerWorkload {
         launch.stdout.clone_from(&conditions.stdout);
         launch.stderr.clone_from(&conditions.stderr);
         launch.logs.clone_from(&conditions.logs);
-        ContainerRunner::new(machine, self.engine.clone(), self.image.clone(), launch)
-            .probe(self.probe)
-            .idle_peak(self.noise_floor)
+        match &self.backend {
+            Backend::Engine(with_image) => {
+                let (engine, image) = &**with_image;
+                let runner = ContainerRunner::new(machine, engine.clone(), image.clone(), launch);
+                Box::new(runner.probe(self.probe).idle_peak(self.noise_floor))
+            }
+            Backend::Cluster(cluster) => {
+                let mut launch = PodLaunch::new(launch);
+                self.pod.apply(&mut launch);
+                launch.timeout = watch.timeout;
+                launch.kill_after = watch.kill_after;
+                Box::new(PodRunner::new(machine, cluster.clone(), launch))
+            }
+        }
     }
 }
 

@@ -20,6 +20,7 @@ use super::inputs::{self, Mounting};
 use super::process::ProcessWorkload;
 use super::{RunOptions, Workload};
 use crate::calibrate::failure::{Category, Failure};
+use crate::calibrate::monitor::WatchOptions;
 
 /// A task that gets a copy of its input for each run.
 pub struct PrivateTask {
@@ -76,7 +77,12 @@ impl PrivateTask {
     }
 
     /// A runner of the task with a copy of its input, which lives as long as the runner.
-    pub(super) fn runner(&self, machine: &Machine, conditions: &RunOptions) -> Result<Box<dyn Runner>, Failure> {
+    pub(super) fn runner(
+        &self,
+        machine: &Machine,
+        conditions: &RunOptions,
+        watch: &WatchOptions,
+    ) -> Result<Box<dyn Runner>, Failure> {
         let mut state = self.lock();
         state.runs += 1;
         let mut task = self.task.clone();
@@ -112,7 +118,7 @@ impl PrivateTask {
             }
         };
         state.notes = start.about().notes;
-        let runner = start.runner(machine, conditions)?;
+        let runner = start.runner(machine, conditions, watch)?;
         Ok(Box::new(WithCopies { runner, _copies: copies }))
     }
 }

@@ -9,9 +9,11 @@ use serde_json::{Map, Value};
 use super::{ContainerOptions, EngineOptions, InputAccess, Runnable, Spec, TaskOptions};
 use crate::calibrate::argument;
 use crate::model::plan::current_name;
+use crate::model::scalar;
 use crate::model::spelling::{nearest, quote};
 use crate::runner::container::UseProbe;
 use crate::runner::engine::PullPolicy;
+use crate::runner::pod::ClusterOptions;
 
 /// Settings by name.
 pub type Settings = Map<String, Value>;
@@ -20,7 +22,7 @@ pub type Settings = Map<String, Value>;
 pub const SUBJECTS: [&str; 3] = ["task", "command", "image"];
 
 /// The names of settings of a [`Spec`].
-pub const NAMES: [&str; 20] = [
+pub const NAMES: [&str; 25] = [
     "task",
     "command",
     "image",
@@ -41,6 +43,11 @@ pub const NAMES: [&str; 20] = [
     "idle-peak",
     "redact",
     "input-access",
+    "namespace",
+    "context",
+    "kubeconfig",
+    "pod",
+    "pending-timeout",
 ];
 
 /// Those that are true or absent, without a value.
@@ -237,6 +244,7 @@ impl Spec {
                     .unwrap_or_default(),
                 idle_peak: read.flag("idle-peak")?,
             },
+            cluster: cluster(read)?,
             redact: read.list("redact")?,
             input_access: read
                 .choice(
@@ -252,6 +260,25 @@ impl Spec {
         };
         Ok(what.map(|what| Self { what, ..spec }))
     }
+}
+
+/// The cluster, if the settings are to run on Kubernetes.
+fn cluster(read: Reader<'_>) -> Result<Option<ClusterOptions>, SettingError> {
+    if read.text("on")?.as_deref() != Some("kubernetes") {
+        let names = ["namespace", "context", "kubeconfig", "pod", "pending-timeout"];
+        return match names.into_iter().find(|name| read.0.contains_key(*name)) {
+            Some(name) => Err(SettingError::new(name, format!("`{name}` has no effect without `on = \"kubernetes\"`"))),
+            None => Ok(None),
+        };
+    }
+    let defaults = ClusterOptions::default();
+    Ok(Some(ClusterOptions {
+        namespace: read.text("namespace")?,
+        context: read.text("context")?,
+        kubeconfig: read.path("kubeconfig")?,
+        template: read.path("pod")?,
+        pending_timeout: read.parsed("pending-timeout", scalar::duration)?.unwrap_or(defaults.pending_timeout),
+    }))
 }
 
 /// Reads options such as `--network=none` or `--network none`, as on the command line.

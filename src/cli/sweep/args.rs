@@ -14,7 +14,7 @@ use highwater::model::scalar::{amount, duration, limit, small_share};
 use highwater::model::units::Bytes;
 use serde_json::{Map, Value};
 
-use crate::cli::on::OnArg;
+use crate::cli::on::{OnArg, PodArgs};
 use crate::cli::run::{CacheArg, SubjectArgs, UseCgroup};
 
 const EXAMPLES: &str = "\
@@ -230,12 +230,15 @@ struct Flags {
     #[arg(long, value_enum, default_value_t = UseCgroup::Auto, value_name = "WHEN", help_heading = "Limits")]
     cgroup: UseCgroup,
 
-    /// Where the cells run: on this machine, or as job arrays on a cluster with Slurm.
+    /// Where the cells run: on this machine, as job arrays on a cluster with Slurm, or as pods of a Kubernetes cluster.
     ///
-    /// highwater submits one array per size of memory and watches until all records are in DIR; DIR and the inputs must
+    /// slurm: highwater submits one array per size of memory and watches until all records are in DIR; DIR and the inputs must
     /// have the same paths on all nodes. Each job requests one and a half times what its cell is expected to need, or
     /// what --mem in --slurm says if that is more or nothing is known. A cell that runs out of memory is submitted
     /// again with twice as much. Ctrl-C leaves the jobs running. By default a sweep goes on where it began.
+    ///
+    /// kubernetes: each run is a pod, --jobs at a time, with the probe from a ConfigMap as its first process; all of it is
+    /// removed afterwards. DIR and the inputs must have the same paths on all nodes.
     #[arg(long, value_enum, value_name = "WHERE", help_heading = "Cluster")]
     on: Option<OnArg>,
     /// Options for sbatch, quoted as in a shell, such as "--partition=main --time=2:00:00".
@@ -253,6 +256,8 @@ struct Flags {
     /// Cancel the jobs of the sweep, and keep what is recorded.
     #[arg(long, help_heading = "Cluster")]
     cancel: bool,
+    #[command(flatten)]
+    pod: PodArgs,
 
     /// Output on stdout: a table of the cells at the end, or each record as a line of JSON after its run.
     #[arg(long, value_enum, default_value_t = Format::Table)]

@@ -142,6 +142,7 @@ impl BaselineHost {
         let runner = |kind: RunnerKind| match kind {
             RunnerKind::Process => "a process".to_owned(),
             RunnerKind::Container => "a container".to_owned(),
+            RunnerKind::Pod => "a pod".to_owned(),
             RunnerKind::Imported => "another program".to_owned(),
         };
         let known = |fact: &Option<String>| fact.clone().unwrap_or_else(|| "unknown".to_owned());

@@ -53,13 +53,15 @@ pub(super) fn environment(environments: &mut Vec<Environment>, observation: &Obs
 
 fn runner(kind: RunnerKind, container: Option<&Container>) -> String {
     match (kind, container) {
-        (_, Some(container)) => {
+        (kind, Some(container)) => {
             let engine = &container.engine;
             let version = engine.version.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
-            format!("a container of {}{version}", engine.name)
+            let kind = if kind == RunnerKind::Pod { "pod" } else { "container" };
+            format!("a {kind} of {}{version}", engine.name)
         }
         (RunnerKind::Process, None) => "a process".to_owned(),
         (RunnerKind::Container, None) => "a container".to_owned(),
+        (RunnerKind::Pod, None) => "a pod".to_owned(),
         (RunnerKind::Imported, None) => "another program".to_owned(),
     }
 }

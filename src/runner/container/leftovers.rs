@@ -25,6 +25,13 @@ const STOP: Duration = Duration::from_secs(10);
 pub enum Removed {
     /// A container, by its name or id.
     Container(String),
+    /// An object of a Kubernetes cluster.
+    Object {
+        /// Its kind, such as `pod`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
     /// A cgroup, by its path below each hierarchy.
     Cgroup(PathBuf),
     /// A temporary Git worktree, by its directory.
@@ -35,6 +42,7 @@ impl fmt::Display for Removed {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Container(name) => write!(formatter, "container {name}"),
+            Self::Object { kind, name } => write!(formatter, "{kind} {name}"),
             Self::Cgroup(path) => write!(formatter, "cgroup /{}", path.display()),
             Self::Worktree(path) => write!(formatter, "worktree {}", path.display()),
         }

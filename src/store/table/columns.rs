@@ -52,7 +52,7 @@ pub const fn columns() -> &'static [Column] {
     &COLUMNS
 }
 
-const COLUMNS: [Column; 89] = [
+const COLUMNS: [Column; 93] = [
     column("task", "/subject/name", Kind::Text, "name of the task, if any"),
     column("case", "/sweep/case", Kind::Text, "input case of the sweep"),
     column("run", "/sweep/run", Kind::Count, "number of the run in its cell, from 1"),
@@ -129,7 +129,7 @@ const COLUMNS: [Column; 89] = [
         Kind::Derived,
         "predicted Kubernetes request",
     ),
-    column("runner", "/runner", Kind::Text, "process, container or imported"),
+    column("runner", "/runner", Kind::Text, "process, container, pod or imported"),
     column("command", "/subject/command", Kind::Json, "program and arguments, a JSON array"),
     column("image", "/container/image", Kind::Text, "image as named in the task or command"),
     column("image_id", "/container/image_id", Kind::Text, "digest of the image configuration"),
@@ -150,6 +150,10 @@ const COLUMNS: [Column; 89] = [
     column("batch_job", "/batch/job", Kind::Text, "job, or job of the array"),
     column("batch_array_task", "/batch/array_task", Kind::Count, "index in the array"),
     column("batch_restarts", "/batch/restarts", Kind::Count, "how often the job was started again before"),
+    column("pod_name", "/pod/name", Kind::Text, "name of the pod"),
+    column("pod_namespace", "/pod/namespace", Kind::Text, "its namespace"),
+    column("pod_node", "/pod/node", Kind::Text, "node that it ran on"),
+    column("pod_restarts", "/pod/restarts", Kind::Count, "how often its container was restarted"),
     column("host_name", "/host/name", Kind::Text, "name of the machine"),
     column("host_kernel", "/host/kernel", Kind::Text, "kernel release"),
     column("host_architecture", "/host/architecture", Kind::Text, "machine architecture, as in uname -m"),

@@ -307,6 +307,8 @@ impl Running for ContainerRun {
                     .and_then(wall)
                     .or_else(|| self.reported.get().map(|(_, at)| at.saturating_duration_since(self.started))),
                 oom_killed,
+                timed_out: None,
+                pod: None,
             }),
             problems: notes,
             ..finished

@@ -1,0 +1,174 @@
+//! Containers as pods of a Kubernetes cluster: where they run, and what a task says about that.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::Spec;
+use crate::calibrate::failure::Failure;
+use crate::calibrate::feedback::Feedback;
+use crate::model::prediction::Prediction;
+use crate::model::task::Task;
+use crate::model::units::Bytes;
+use crate::runner::container::UseProbe;
+use crate::runner::engine::{Engine, Image, PullPolicy};
+use crate::runner::pod::{Cluster, PodLaunch};
+
+/// Where containers run.
+#[derive(Clone, Debug)]
+pub(crate) enum Backend {
+    /// In an engine, which has the image.
+    Engine(Box<(Engine, Image)>),
+    /// As pods of a cluster, whose nodes pull the image.
+    Cluster(Cluster),
+}
+
+impl Backend {
+    /// The engine, unless containers run in a cluster.
+    pub(crate) fn engine_for(spec: &Spec) -> Result<Option<Engine>, Failure> {
+        if spec.cluster.is_some() { Ok(None) } else { Ok(Some(spec.engine.engine()?)) }
+    }
+
+    /// Where an image runs; an engine pulls it.
+    pub(crate) fn of_image(spec: &Spec, name: &str, feedback: &dyn Feedback) -> Result<Self, Failure> {
+        Self::open(spec, Self::engine_for(spec)?, name, None, feedback)
+    }
+
+    /// Where a task runs; an engine pulls its image.
+    pub(crate) fn of_task(
+        spec: &Spec,
+        engine: Option<Engine>,
+        task: &Task,
+        feedback: &dyn Feedback,
+    ) -> Result<Self, Failure> {
+        let Some(name) = &task.image else {
+            let help = "run it as a process with --runner process";
+            let error = format!("failed to run {} as a container: it names no image", task.name);
+            return Err(Failure::usage(error, help));
+        };
+        Self::open(spec, engine, name, task.config.text("namespace"), feedback)
+    }
+
+    fn open(
+        spec: &Spec,
+        engine: Option<Engine>,
+        name: &str,
+        namespace: Option<&str>,
+        feedback: &dyn Feedback,
+    ) -> Result<Self, Failure> {
+        match engine {
+            Some(engine) => {
+                let image = spec.engine.image(&engine, name, feedback)?;
+                Ok(Self::Engine(Box::new((engine, image))))
+            }
+            None => {
+                require_only_what_pods_have(spec)?;
+                Ok(Self::Cluster(Cluster::open(spec.cluster.clone().unwrap_or_default(), namespace)?))
+            }
+        }
+    }
+
+    pub(crate) fn engine(&self) -> Option<&Engine> {
+        match self {
+            Self::Engine(with_image) => Some(&with_image.0),
+            Self::Cluster(_) => None,
+        }
+    }
+
+    /// The digest of the image, if an engine has it.
+    pub(crate) fn image_id(&self) -> Option<&str> {
+        match self {
+            Self::Engine(with_image) => with_image.1.id.as_deref(),
+            Self::Cluster(_) => None,
+        }
+    }
+}
+
+/// Refuses options that have no meaning for pods.
+fn require_only_what_pods_have(spec: &Spec) -> Result<(), Failure> {
+    let given = [
+        ("--host", spec.engine.host.is_some(), "remove it; --context names the cluster"),
+        ("--probe never", spec.container.probe == UseProbe::Never, "remove it: a probe is the only way to the peak"),
+        ("--idle-peak", spec.container.idle_peak, "remove it"),
+    ];
+    match given.into_iter().find(|(_, is_given, _)| *is_given) {
+        Some((option, _, help)) => Err(Failure::usage(format!("{option} has no meaning on Kubernetes"), help)),
+        None => Ok(()),
+    }
+}
+
+/// What only pods have.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PodSettings {
+    annotations: BTreeMap<String, String>,
+    pull_secrets: Vec<String>,
+    pull_policy: Option<String>,
+    request: Option<Bytes>,
+}
+
+impl PodSettings {
+    /// The settings of an image without a task.
+    pub(super) fn of_image(spec: &Spec) -> Self {
+        let pull_policy = match spec.engine.pull {
+            PullPolicy::Always => Some("Always".to_owned()),
+            PullPolicy::Never => Some("Never".to_owned()),
+            // The cluster's own: only if the node does not have it, unless its tag is `latest`.
+            PullPolicy::Missing => None,
+        };
+        Self { pull_policy, ..Self::default() }
+    }
+
+    /// The settings of a task: those of its `config` that concern pods, and the request that its rules predict.
+    pub(super) fn of_task(spec: &Spec, task: &Task, prediction: &Prediction) -> Result<Self, Failure> {
+        let mut settings = Self::of_image(spec);
+        if spec.cluster.is_none() {
+            return Ok(settings);
+        }
+        let others = &task.config.others;
+        let refused = ["registryUrl", "registryUsername", "registryPassword"];
+        if let Some(name) = refused.into_iter().find(|name| others.get(*name).is_some_and(|value| !is_empty(value))) {
+            let help = "create a secret with `kubectl create secret docker-registry`, and name it in imagePullSecrets";
+            return Err(Failure::usage(format!("`config.{name}` is not supported on Kubernetes"), help));
+        }
+        let wrong = |name: &str, expected: &str| {
+            Failure::usage(format!("invalid `config.{name}`: expected {expected}"), "correct the task")
+        };
+        match others.get("annotations") {
+            None | Some(Value::Null) => {}
+            Some(Value::Object(annotations)) => {
+                for (name, value) in annotations {
+                    let text = value.as_str().ok_or_else(|| wrong("annotations", "strings"))?;
+                    settings.annotations.insert(name.clone(), text.to_owned());
+                }
+            }
+            Some(_) => return Err(wrong("annotations", "an object")),
+        }
+        match others.get("imagePullSecrets") {
+            None | Some(Value::Null) => {}
+            Some(Value::Array(secrets)) => {
+                for secret in secrets {
+                    let name = secret.as_str().or_else(|| secret.get("name")?.as_str());
+                    let name = name.ok_or_else(|| wrong("imagePullSecrets", "names of secrets"))?;
+                    settings.pull_secrets.push(name.to_owned());
+                }
+            }
+            Some(_) => return Err(wrong("imagePullSecrets", "an array of names of secrets")),
+        }
+        if settings.pull_policy.is_none() {
+            settings.pull_policy = task.config.text("imagePullPolicy").map(str::to_owned);
+        }
+        settings.request = prediction.kubernetes.request.as_ref().map(|request| request.bytes);
+        Ok(settings)
+    }
+
+    pub(super) fn apply(&self, launch: &mut PodLaunch) {
+        launch.annotations.clone_from(&self.annotations);
+        launch.pull_secrets.clone_from(&self.pull_secrets);
+        launch.pull_policy.clone_from(&self.pull_policy);
+        launch.request = self.request;
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    value.is_null() || value.as_str().is_some_and(str::is_empty)
+}

@@ -1,0 +1,209 @@
+//! A connection to a cluster, and the probe there.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::api::{Api, DeleteParams, ObjectMeta, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use serde_json::{Map, Value};
+
+use super::manifest::OWNER;
+use super::{ClusterOptions, LABEL, PodError};
+use crate::model::problem::one_line;
+use crate::runner::container::runner::owner::Claim;
+use crate::runner::patience::Patience;
+use crate::runner::probe;
+use crate::runner::threads::Threads;
+
+/// How long an answer of the API server may take.
+pub(super) const BRISK: Duration = Duration::from_secs(30);
+/// How long the removal of the ConfigMap may take at the end.
+const LAST: Duration = Duration::from_secs(5);
+
+/// A cluster, and one of its namespaces.
+#[derive(Clone)]
+pub struct Cluster {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    client: Client,
+    threads: Threads,
+    namespace: String,
+    version: String,
+    options: ClusterOptions,
+    template: Option<Map<String, Value>>,
+    /// The ConfigMap with the probe, once a run has needed it.
+    probe: Mutex<Option<String>>,
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster").field("namespace", &self.shared.namespace).finish_non_exhaustive()
+    }
+}
+
+impl Cluster {
+    /// Connects to a cluster. Without a namespace in the options, it is that of the task, the template or the context.
+    ///
+    /// # Errors
+    /// If no cluster is configured, it does not answer, or the template is invalid.
+    pub fn open(options: ClusterOptions, namespace: Option<&str>) -> Result<Self, PodError> {
+        let template = options.template.as_deref().map(read_template).transpose()?;
+        let threads = Threads::start("cluster").map_err(PodError::Runtime)?;
+        let connecting = async {
+            let config = configuration(&options).await?;
+            let of_context = config.default_namespace.clone();
+            let address = config.cluster_url.to_string();
+            let client = Client::try_from(config).map_err(|error| PodError::Config { reason: one_line(&error) })?;
+            let action = format!("connect to the Kubernetes cluster at {address}");
+            match tokio::time::timeout(BRISK, client.apiserver_version()).await {
+                Ok(Ok(version)) => Ok((client, of_context, version.git_version)),
+                Ok(Err(error)) => Err(PodError::request(action, &error)),
+                Err(_) => Err(PodError::unanswered(action)),
+            }
+        };
+        let (client, of_context, version) = threads.handle.block_on(connecting)?;
+        let of_template = template.as_ref().and_then(|template| template.get("metadata")?.get("namespace")?.as_str());
+        let namespace = options.namespace.as_deref().or(namespace).or(of_template).unwrap_or(&of_context).to_owned();
+        let shared = Shared { client, threads, namespace, version, options, template, probe: Mutex::default() };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The namespace of the pods.
+    pub fn namespace(&self) -> &str {
+        &self.shared.namespace
+    }
+
+    /// The version of the API server, such as `v1.20.2`.
+    pub fn version(&self) -> &str {
+        &self.shared.version
+    }
+
+    pub(super) fn template(&self) -> Option<&Map<String, Value>> {
+        self.shared.template.as_ref()
+    }
+
+    pub(super) fn pending_timeout(&self) -> Duration {
+        self.shared.options.pending_timeout
+    }
+
+    pub(super) fn threads(&self) -> &Threads {
+        &self.shared.threads
+    }
+
+    pub(super) fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.shared.client.clone(), &self.shared.namespace)
+    }
+
+    pub(super) fn config_maps(&self) -> Api<ConfigMap> {
+        Api::namespaced(self.shared.client.clone(), &self.shared.namespace)
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.shared.client
+    }
+
+    /// Waits for the answer to a request; `None` if highwater was asked to stop meanwhile.
+    pub(super) fn call<T>(
+        &self,
+        patience: &mut Patience<'_>,
+        action: &str,
+        request: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, PodError> {
+        match self.shared.threads.wait(patience, BRISK, request) {
+            Some(answer) => answer.map_err(|error| PodError::request(action, &error)),
+            None => Err(PodError::unanswered(action)),
+        }
+    }
+
+    /// The name of the ConfigMap with the probe, which is created for the first run and removed with the last clone of
+    /// this cluster.
+    pub(super) fn probe(&self, patience: &mut Patience<'_>) -> Result<String, PodError> {
+        let mut created = self.shared.probe.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(name) = &*created {
+            return Ok(name.clone());
+        }
+        let program = probe::program().map_err(|reason| PodError::NoProbe { reason })?;
+        let claim = Claim::new(None, None);
+        let map = ConfigMap {
+            metadata: ObjectMeta {
+                name: Some(claim.name().to_owned()),
+                labels: Some([(LABEL.0.to_owned(), LABEL.1.to_owned())].into()),
+                annotations: Some([(OWNER.to_owned(), claim.label().1)].into()),
+                ..ObjectMeta::default()
+            },
+            binary_data: Some([("probe".to_owned(), ByteString(program.to_owned()))].into()),
+            // Saves the nodes from watching it.
+            immutable: Some(true),
+            ..ConfigMap::default()
+        };
+        // Even if the answer gets lost, it may have been created.
+        *created = Some(claim.name().to_owned());
+        let action = format!("create a ConfigMap in the namespace {}", self.namespace());
+        let result = self.call(patience, &action, self.config_maps().create(&PostParams::default(), &map));
+        if let Err(PodError::Request { status: Some(_), .. }) = &result {
+            *created = None;
+        }
+        result.map(|_| claim.name().to_owned())
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let probe = self.probe.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let Some(name) = probe.take() else { return };
+        let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
+        let removing = async { tokio::time::timeout(LAST, maps.delete(&name, &DeleteParams::default())).await };
+        let left = match self.threads.handle.block_on(removing) {
+            Ok(Ok(_)) => return,
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => return,
+            Ok(Err(error)) => one_line(&error),
+            Err(_) => "the API server does not respond".to_owned(),
+        };
+        tracing::warn!("failed to remove the ConfigMap {name}: {left}; `highwater clean --on kubernetes` does");
+    }
+}
+
+async fn configuration(options: &ClusterOptions) -> Result<Config, PodError> {
+    let failed = |error: &dyn std::error::Error| PodError::Config { reason: one_line(error) };
+    let chosen = KubeConfigOptions { context: options.context.clone(), ..KubeConfigOptions::default() };
+    match (&options.kubeconfig, &options.context) {
+        (Some(path), _) => {
+            let file = Kubeconfig::read_from(path).map_err(|error| failed(&error))?;
+            Config::from_custom_kubeconfig(file, &chosen).await.map_err(|error| failed(&error))
+        }
+        (None, Some(_)) => Config::from_kubeconfig(&chosen).await.map_err(|error| failed(&error)),
+        (None, None) => Config::infer().await.map_err(|error| failed(&error)),
+    }
+}
+
+/// Reads a pod as YAML, of which JSON is a part.
+fn read_template(path: &Path) -> Result<Map<String, Value>, PodError> {
+    let wrong = |reason: String| PodError::Template { path: path.to_owned(), reason };
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    let value: Value = serde_saphyr::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    match value {
+        Value::Object(map) if map.get("kind").is_none_or(|kind| kind == "Pod") => Ok(map),
+        Value::Object(map) => Err(wrong(format!("expected an object of the kind Pod, found the kind {}", map["kind"]))),
+        _ => Err(wrong("expected an object of the kind Pod".to_owned())),
+    }
+}
+
+impl PodError {
+    pub(super) fn request(action: impl Into<String>, error: &kube::Error) -> Self {
+        let (reason, status) = match error {
+            kube::Error::Api(status) => (status.message.clone(), Some(status.code)),
+            other => (one_line(other), None),
+        };
+        Self::Request { action: action.into(), reason, status }
+    }
+
+    pub(super) fn unanswered(action: impl Into<String>) -> Self {
+        Self::Request { action: action.into(), reason: "the API server does not respond".to_owned(), status: None }
+    }
+}
