@@ -99,6 +99,23 @@ fn jobs_that_vanish_are_lost_and_made_again() {
 }
 
 #[test]
+fn a_sweep_that_began_here_goes_on_there_and_back() {
+    let bench = bench();
+    let runs = |more: &[&str]| {
+        let words = ["-P", "N=1,2", "--cgroup", "never"];
+        let ran = bench.sweep(&[&words[..], more, &["--", "sh", "-c", "echo {N} >> made"]].concat());
+        assert_eq!(ran.status, Some(0), "{more:?}: {}", ran.stderr);
+        assert!(bench.successes().values().all(|count| *count == 1), "{more:?}: {}", ran.stderr);
+        fs::read_to_string(bench.path("made")).unwrap().lines().count()
+    };
+    assert_eq!(runs(&["-r", "1"]), 2);
+    assert_eq!(runs(&["-r", "2", "--on", "slurm"]), 4);
+    assert_eq!(runs(&["-r", "3", "--on", "local"]), 6);
+    assert_eq!(runs(&["-r", "4"]), 8);
+    assert_eq!((submitted(&bench), bench.records().len()), (2, 8));
+}
+
+#[test]
 fn a_controller_that_does_not_answer_is_waited_for() {
     let bench = bench();
     bench.write("fake/down", "");

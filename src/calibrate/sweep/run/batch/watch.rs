@@ -358,6 +358,7 @@ impl<'a> Watch<'a> {
         let now = Timestamp::now();
         let name = format!("highwater-{:x}-{}", now.as_microsecond(), std::process::id());
         let keys: Vec<String> = cells.iter().map(|cell| self.sweep.planned.cells[*cell].planned.key.clone()).collect();
+        self.hand_over(&keys)?;
         let recorded = keys.iter().map(|key| self.merged.get(key).map_or(0, |(_, records)| *records)).collect();
         let written = self.places.arrays.replace(&name, (keys.join("\n") + "\n").as_bytes());
         written.map_err(|source| Failure::host(Failed::writing(&self.places.paths.keys(&name), source)))?;
@@ -388,6 +389,39 @@ impl<'a> Watch<'a> {
             array.job = Some(job);
         }
         self.jobs.write(&self.places.slurm)
+    }
+
+    /// Gives the jobs of these cells what is recorded of them, such as by runs on this machine, so that they do not make
+    /// it again.
+    fn hand_over(&mut self, keys: &[String]) -> Result<(), Failure> {
+        let keys: HashSet<&str> = keys.iter().map(String::as_str).collect();
+        if !self.recorded.iter().any(|run| keys.contains(&*run.cell)) {
+            return Ok(());
+        }
+        let mut of_cells: HashMap<String, Vec<Observation>> = HashMap::new();
+        for observation in store::read(&self.places.paths.sweep).map_err(Failure::from)?.observations {
+            if let Some(sweep) = observation.sweep.as_ref().filter(|sweep| keys.contains(sweep.cell.as_str())) {
+                of_cells.entry(sweep.cell.clone()).or_default().push(observation);
+            }
+        }
+        let identity = |run: &Observation| (run.sweep.as_ref().map(|sweep| sweep.run), run.started_at);
+        for (key, recorded) in of_cells {
+            let path = self.places.paths.cell(&key);
+            let mut record = Record::open(&path).map_err(Failure::from)?;
+            let known = store::read(&path).map_err(Failure::from)?.observations;
+            let mut known: HashSet<_> = known.iter().map(identity).collect();
+            for mut observation in recorded {
+                if known.insert(identity(&observation)) {
+                    // Its files are in the directory of the sweep.
+                    observation.logs = None;
+                    observation.series.file = None;
+                    record.append(&observation).map_err(Failure::from)?;
+                }
+            }
+            let length = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
+            self.merged.insert(key, (length, known.len()));
+        }
+        Ok(())
     }
 
     fn cancel_jobs(&mut self) -> Result<(), Failure> {
