@@ -38,7 +38,7 @@ use crate::runner::pod::ClusterOptions;
 use crate::runner::process::{Output, ProcessRunner, Stdin};
 use crate::tree::Options;
 
-pub use self::container::ContainerOptions;
+pub use self::container::{ContainerOptions, pod_of_task};
 pub use self::engine::{EngineOptions, Images, PROCESSING_CONTAINER};
 pub use self::inputs::{InputAccess, sizes_of};
 pub use self::page_cache::CacheState;

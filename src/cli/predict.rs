@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
-use highwater::calibrate::workload::survey;
+use clap::{Args, ValueEnum};
+use highwater::calibrate::workload::{pod_of_task, survey};
 use highwater::model::prediction::{
     ChannelPrediction, ChannelSize, KubernetesAmount, Prediction, RulePrediction, Sizes,
 };
@@ -27,6 +27,7 @@ Examples:
   highwater predict task.json --processing-container processing-container.json
   highwater predict task.json --set patient=0042 --target kubernetes
   highwater predict task.json --format json | jq .kubernetes.limit.written
+  highwater predict task.json --emit pod | kubectl create -f -
 
 Docker gets the largest of resources.limits.memory and the rules of type `limit`. Kubernetes gets 1.1 times as much, \
 written with one decimal of a binary unit, and a request computed the same way from resources.requests.memory and the \
@@ -56,6 +57,16 @@ pub(crate) struct PredictArgs {
     /// Output format: tables, or JSON.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
+    /// Print this instead: the pod that the task would run as, with the predicted limit and request, as JSON.
+    #[arg(long, value_enum, value_name = "WHAT", conflicts_with = "format")]
+    emit: Option<Emit>,
+}
+
+/// What is printed instead of the prediction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Emit {
+    /// A pod of Kubernetes, for `kubectl create -f -`.
+    Pod,
 }
 
 pub(crate) fn run(args: &PredictArgs) -> Result<Exit, Failure> {
@@ -64,6 +75,10 @@ pub(crate) fn run(args: &PredictArgs) -> Result<Exit, Failure> {
     resolution.lint(Some(&prediction), args.target.platform());
     let warnings = resolution.warnings();
     match args.format {
+        Format::Table if args.emit == Some(Emit::Pod) => {
+            warnings.iter().for_each(failure::report_problems);
+            output::json(&pod_of_task(&resolution.task, &prediction).map_err(Failure::from)?)?;
+        }
         Format::Table => {
             warnings.iter().for_each(failure::report_problems);
             output::text(&render(&prediction, args.target))?;

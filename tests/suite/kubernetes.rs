@@ -391,10 +391,17 @@ fn what_a_task_says_about_its_pod_is_honoured_or_refused_by_name() {
     assert_eq!(status, Some(0), "{stderr}");
     assert!(bench.path().join("copies").is_dir());
     let record: Value = serde_json::from_str(&stdout).unwrap();
-    assert_eq!(
-        record.pointer("/observations/0/pod/namespace").or(record.pointer("/pod/namespace")),
-        Some(&json!("task"))
-    );
+    assert_eq!(record["pod"]["namespace"], "task", "{record:#}");
+    let mut predict = Command::new(env!("CARGO_BIN_EXE_highwater"));
+    let predict = predict.args(["predict", "task.json", "--emit", "pod"]).current_dir(bench.path()).output().unwrap();
+    std::fs::write(bench.path().join("pod.json"), predict.stdout).unwrap();
+    kubectl(&["create", "-f", bench.path().join("pod.json").to_str().unwrap()]);
+    let get = ["get", "pod", "copy-scans", "--namespace", &namespace.0, "-o"];
+    let phase = [&get[..], &["jsonpath={.status.phase}"]].concat();
+    await_that("the pod of predict succeeds", || kubectl(&phase) == "Succeeded");
+    let pod: Value = serde_json::from_str(&kubectl(&[&get[..], &["json"]].concat())).unwrap();
+    assert_eq!(pod["metadata"]["annotations"]["note"], "b c");
+    assert_eq!(pod["spec"]["containers"][0]["resources"]["limits"]["memory"], "220Mi");
     let (status, _, stderr) = run(json!({"registryPassword": "secret"}));
     assert_eq!(status, Some(2), "{stderr}");
     assert!(stderr.contains("`config.registryPassword` is not supported on Kubernetes"), "{stderr}");

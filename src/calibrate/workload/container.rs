@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 
+use serde_json::Value;
+
 use crate::calibrate::resolve::Resolution;
 use crate::host::machine::Machine;
 use crate::model::lint::Platform;
@@ -13,7 +15,7 @@ use crate::model::task::Task;
 use crate::runner::Runner;
 use crate::runner::container::{Bind, ContainerLaunch, ContainerRunner, UseProbe};
 use crate::runner::originals::Guard;
-use crate::runner::pod::{PodLaunch, PodRunner};
+use crate::runner::pod::{Manifest, PodLaunch, PodRunner};
 
 use super::inputs::{self, Mounting};
 use super::pod::{Backend, PodSettings};
@@ -273,6 +275,32 @@ impl ContainerOptions {
             launch.entrypoint = Some(vec![program.clone()]);
         }
     }
+}
+
+/// The pod that a task would run as, with the limit and the request that its rules predict, as JSON.
+///
+/// # Errors
+/// If its image is missing, or a pod cannot do what the task asks for.
+pub fn pod_of_task(task: &Task, prediction: &Prediction) -> Result<Value, Failure> {
+    let Some(image) = task.image.clone() else {
+        let error = format!("failed to describe a pod of {}: it names no image", task.name);
+        return Err(Failure::usage(error, "name the image in the task"));
+    };
+    let mut launch = PodLaunch::new(launch(task, image));
+    PodSettings::of_config(task, prediction)?.apply(&mut launch);
+    let name: String =
+        task.name.to_lowercase().chars().map(|char| if char.is_ascii_alphanumeric() { char } else { '-' }).collect();
+    let mut pod = Manifest::plain(&launch, name.trim_matches('-'))?;
+    let amounts = [("limits", &prediction.kubernetes.limit), ("requests", &prediction.kubernetes.request)];
+    for (name, amount) in amounts {
+        if let Some(amount) = amount {
+            pod["spec"]["containers"][0]["resources"][name]["memory"] = amount.written.clone().into();
+        }
+    }
+    if let Some(namespace) = task.config.text("namespace") {
+        pod["metadata"]["namespace"] = namespace.into();
+    }
+    Ok(pod)
 }
 
 /// The container configuration of a task.

@@ -120,10 +120,17 @@ impl PodSettings {
 
     /// The settings of a task: those of its `config` that concern pods, and the request that its rules predict.
     pub(super) fn of_task(spec: &Spec, task: &Task, prediction: &Prediction) -> Result<Self, Failure> {
-        let mut settings = Self::of_image(spec);
+        let settings = Self::of_image(spec);
         if spec.cluster.is_none() {
             return Ok(settings);
         }
+        let of_task = Self::of_config(task, prediction)?;
+        Ok(Self { pull_policy: settings.pull_policy.or(of_task.pull_policy), ..of_task })
+    }
+
+    /// The settings in the `config` of a task, and the request that its rules predict.
+    pub(super) fn of_config(task: &Task, prediction: &Prediction) -> Result<Self, Failure> {
+        let mut settings = Self::default();
         let others = &task.config.others;
         let refused = ["registryUrl", "registryUsername", "registryPassword"];
         if let Some(name) = refused.into_iter().find(|name| others.get(*name).is_some_and(|value| !is_empty(value))) {
@@ -154,9 +161,7 @@ impl PodSettings {
             }
             Some(_) => return Err(wrong("imagePullSecrets", "an array of names of secrets")),
         }
-        if settings.pull_policy.is_none() {
-            settings.pull_policy = task.config.text("imagePullPolicy").map(str::to_owned);
-        }
+        settings.pull_policy = task.config.text("imagePullPolicy").map(str::to_owned);
         settings.request = prediction.kubernetes.request.as_ref().map(|request| request.bytes);
         Ok(settings)
     }

@@ -113,6 +113,50 @@ impl Manifest {
     }
 }
 
+impl Manifest {
+    /// The pod for this launch as anybody may create it: without a probe and without what belongs to highwater.
+    ///
+    /// # Errors
+    /// If a pod cannot do what is asked for.
+    pub fn plain(launch: &PodLaunch, name: &str) -> Result<Value, PodError> {
+        let mut launch = launch.clone();
+        let words: Vec<String> =
+            launch.container.entrypoint.iter().chain(&launch.container.command).flatten().cloned().collect();
+        // The image has an entrypoint of its own.
+        launch.container.entrypoint = Some(vec![String::new()]);
+        let Self { mut pod, .. } = Self::new(None, &launch, name, ("", ""), Duration::ZERO)?;
+        if let Some(metadata) = pod["metadata"].as_object_mut() {
+            metadata.remove("labels");
+            if launch.annotations.is_empty() {
+                metadata.remove("annotations");
+            } else {
+                metadata.insert("annotations".to_owned(), json!(launch.annotations));
+            }
+            if !launch.container.labels.is_empty() {
+                metadata.insert("labels".to_owned(), json!(launch.container.labels));
+            }
+        }
+        let of_probe = |value: &Value| value["name"] != VOLUME;
+        let keep = |value: &mut Value| {
+            if let Some(values) = value.as_array_mut() {
+                values.retain(of_probe);
+            }
+        };
+        keep(&mut pod["spec"]["volumes"]);
+        let container = &mut pod["spec"]["containers"][0];
+        keep(&mut container["volumeMounts"]);
+        if let Some(container) = container.as_object_mut() {
+            container.remove("terminationMessagePath");
+            container.remove("terminationMessagePolicy");
+            container.remove("command");
+            if !words.is_empty() {
+                container.insert("command".to_owned(), json!(words));
+            }
+        }
+        Ok(pod)
+    }
+}
+
 /// Fills in the task's container.
 fn fill(container: &mut Map<String, Value>, launch: &PodLaunch, mounts: Vec<Value>) -> Result<(), PodError> {
     let own = &launch.container;
@@ -299,6 +343,14 @@ mod tests {
         failed to start a pod: `containers` in the template is "task", expected an array
         failed to start a pod: `containers` in the template is ["task"], expected an array of objects
         "#);
+    }
+
+    #[test]
+    fn a_plain_pod_has_nothing_of_highwater() {
+        let mut launch = launch(&["/segment"]);
+        launch.container.limit = Some(Bytes(1 << 30));
+        launch.container.labels = [("team".to_owned(), "a".to_owned())].into();
+        insta::assert_json_snapshot!(Manifest::plain(&launch, "p").unwrap());
     }
 
     #[test]
