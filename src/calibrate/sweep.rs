@@ -106,7 +106,12 @@ impl Left<'_> {
     /// Number of runs that will be made, including those in progress: fewer than the plan has if --until or --max-cost
     /// ends the sweep.
     pub fn runs(&self) -> usize {
-        self.admission.affordable(self.schedule.to_come()) + self.running.len()
+        let to_come = if self.admission.has_budget() || self.schedule.is_adaptive() {
+            self.admission.affordable(self.schedule.to_come())
+        } else {
+            self.schedule.left()
+        };
+        to_come + self.running.len()
     }
 
     /// The time until the last of them has ended, once a run is known.

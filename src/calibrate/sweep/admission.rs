@@ -118,6 +118,11 @@ impl<'a> Admission<'a> {
         self.affordable([cell]) > 0
     }
 
+    /// Whether the budget may end the sweep.
+    pub(super) fn has_budget(&self) -> bool {
+        self.budget.is_some()
+    }
+
     /// The number of runs of these cells, in order, that the budget is enough for.
     pub(super) fn affordable(&self, cells: impl IntoIterator<Item = usize>) -> usize {
         let time = |expected: &Expected| expected.time.unwrap_or_default();

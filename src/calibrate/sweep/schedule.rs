@@ -137,6 +137,11 @@ impl Schedule {
         }
     }
 
+    /// Whether the sizes are chosen as the sweep goes on.
+    pub(super) fn is_adaptive(&self) -> bool {
+        self.adaptive.is_some()
+    }
+
     /// The cells of the runs that are to come, one for each run: all that remain, or those that make the memory known if
     /// every size is as predicted.
     pub fn to_come(&self) -> Vec<usize> {

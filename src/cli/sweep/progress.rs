@@ -14,6 +14,9 @@ use crate::cli::output;
 /// A progress bar of one line on any terminal; what does not fit is cut off.
 const BAR: &str = "{pos}/{len} {bar:12} {elapsed} {wide_msg}";
 
+/// How often the time left is estimated, at most.
+const ESTIMATE_EVERY: Duration = Duration::from_millis(250);
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -26,6 +29,8 @@ pub(super) struct Progress {
     before: usize,
     bar: Option<ProgressBar>,
     seen: Arc<Mutex<RunsInProgress>>,
+    /// When the time left was estimated last.
+    estimated: Option<Instant>,
 }
 
 /// The state of the current runs.
@@ -58,7 +63,7 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(500));
             bar
         });
-        Self { quiet, ended: 0, before: recorded, bar, seen: Arc::default() }
+        Self { quiet, ended: 0, before: recorded, bar, seen: Arc::default(), estimated: None }
     }
 
     /// An observer for one run.
@@ -74,7 +79,11 @@ impl Progress {
         let done = self.before + self.ended;
         let total = done + left.runs();
         if let Some(bar) = &self.bar {
-            lock(&self.seen).end = left.time().and_then(|time| Instant::now().checked_add(time));
+            // Each cell that is left takes time to estimate, and more of them are recorded at once on a cluster.
+            if self.estimated.is_none_or(|last| last.elapsed() >= ESTIMATE_EVERY) {
+                self.estimated = Some(Instant::now());
+                lock(&self.seen).end = left.time().and_then(|time| Instant::now().checked_add(time));
+            }
             bar.set_length(total as u64);
             bar.set_position(done as u64);
             bar.set_message(lock(&self.seen).message());

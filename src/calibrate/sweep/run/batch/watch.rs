@@ -60,6 +60,8 @@ pub(super) struct Watch<'a> {
     merged: HashMap<String, (u64, usize)>,
     /// All recorded runs.
     recorded: Vec<Recorded>,
+    /// The places of each cell's runs in them.
+    runs: HashMap<usize, Vec<usize>>,
     tasks: HashMap<TaskId, TaskState>,
     /// The queue, as last read.
     queue: Vec<QueuedTask>,
@@ -94,6 +96,7 @@ impl<'a> Watch<'a> {
             feedback,
             merged: HashMap::new(),
             recorded: Vec::new(),
+            runs: HashMap::new(),
             tasks: HashMap::new(),
             queue: Vec::new(),
             waiting: BTreeMap::new(),
@@ -205,6 +208,8 @@ impl<'a> Watch<'a> {
             has_changed |= self.ended(id, since, queued.as_ref(), &schedule, id.0 < before)?;
         }
         if has_changed {
+            // Records of lost runs.
+            self.merge(true)?;
             self.jobs.write(&self.places.slurm)?;
         }
         Ok(has_changed)
@@ -223,8 +228,8 @@ impl<'a> Watch<'a> {
         let cell = self.cells.get(&key).copied();
         let records = self.merged.get(&key).map_or(0, |(_, records)| *records);
         let has_new = records > self.jobs.arrays[array].recorded[task];
-        let last = self.recorded.iter().rev().filter(|run| *run.cell == *key);
-        let has_interrupted = has_new && last.clone().any(|run| matches!(run.outcome, Outcome::Interrupted { .. }));
+        let is_interrupted = |run: &Recorded| matches!(run.outcome, Outcome::Interrupted { .. });
+        let has_interrupted = has_new && cell.is_some_and(|cell| self.runs_of(cell).any(is_interrupted));
         match cell {
             Some(cell) if schedule.has_more_of(cell) && !self.sweep.options.cancel => {
                 let patience = if has_interrupted { SETTLED } else { self.sweep.options.patience };
@@ -298,8 +303,8 @@ impl<'a> Watch<'a> {
         observation.batch = Some(Batch::slurm(job, u32::try_from(task).ok()));
         observation.warnings = vec![Warning::Text { text }];
         let path = self.places.paths.cell(&planned.planned.key);
-        Record::open(&path).and_then(|mut record| record.append(&observation)).map_err(Failure::from)?;
-        self.merge(true).map(drop)
+        Record::open(&path)?.append(&observation)?;
+        Ok(())
     }
 
     /// The arrays that were being submitted when highwater was killed: those that are in the queue get their ID, and the
@@ -453,6 +458,12 @@ impl<'a> Watch<'a> {
             store::merge(&paths, Some(&plan), &self.places.paths.sweep).map_err(unmerged)?;
         }
         self.recorded = index(&self.places.paths.sweep).map_err(Failure::from)?.recorded;
+        self.runs.clear();
+        for (place, run) in self.recorded.iter().enumerate() {
+            if let Some(cell) = self.cells.get(&*run.cell) {
+                self.runs.entry(*cell).or_default().push(place);
+            }
+        }
         let mut new = Vec::new();
         for (key, path, length) in changed {
             let mut observations = store::read(&path).map_err(Failure::from)?.observations;
@@ -472,12 +483,13 @@ impl<'a> Watch<'a> {
         let schedule = self.schedule(Retry::Interrupted);
         let forecast = self.sweep.batch_forecast(&self.recorded);
         let admission = Admission::new(forecast, None, || None, None);
-        for (place, (cell, observation)) in new.iter().enumerate() {
+        // Those that follow count as runs in progress.
+        let running = new.iter().rev().map(|(cell, _)| (*cell, Duration::ZERO)).collect();
+        let mut left = Left { schedule: &schedule, admission: &admission, running, jobs: usize::MAX };
+        for (cell, observation) in &new {
+            left.running.pop();
             let Some(run) = observation.sweep.as_ref().map(|sweep| sweep.run) else { continue };
             self.new.insert((*cell, run));
-            // Those that follow count as runs in progress.
-            let running = new[place + 1..].iter().map(|(cell, _)| (*cell, Duration::ZERO)).collect();
-            let left = Left { schedule: &schedule, admission: &admission, running, jobs: usize::MAX };
             self.observer.recorded(&self.sweep.planned.cells[*cell].planned, run, observation, &left)?;
         }
         Ok(())
@@ -489,16 +501,15 @@ impl<'a> Watch<'a> {
         Schedule::new(&self.sweep.keys(), self.sweep.repetitions, options.order, retry, &made)
     }
 
+    /// The recorded runs of a cell.
+    fn runs_of(&self, cell: usize) -> impl Iterator<Item = &Recorded> {
+        self.runs.get(&cell).into_iter().flatten().map(|place| &self.recorded[*place])
+    }
+
     /// The memory for those of these cells whose last attempt at a run lacked it.
     fn needs_more_memory(&self, cells: &[usize]) -> HashMap<usize, Bytes> {
-        let wanted: HashMap<&str, usize> =
-            cells.iter().map(|cell| (self.sweep.planned.cells[*cell].planned.key.as_str(), *cell)).collect();
-        let mut last: BTreeMap<(usize, u32), &Recorded> = BTreeMap::new();
-        for run in &self.recorded {
-            if let Some(cell) = wanted.get(&*run.cell) {
-                last.insert((*cell, run.run), run);
-            }
-        }
+        let runs = cells.iter().flat_map(|cell| self.runs_of(*cell).map(|run| ((*cell, run.run), run)));
+        let last: BTreeMap<(usize, u32), &Recorded> = runs.collect();
         let mut needs = HashMap::new();
         for ((cell, _), run) in last {
             if !lacked_memory(run.outcome, run.censored) {
