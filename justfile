@@ -7,7 +7,7 @@ default:
     @just --list --unsorted
 
 # Everything that has to hold before a change is taken in.
-ci: forget-ran fmt clippy doc deny test check-reports test-engine test-podman test-elsewhere test-slurm fuzz test-v2 test-v2-systemd ran
+ci: forget-ran fmt clippy doc deny test check-reports test-engine test-podman test-elsewhere test-slurm test-kubernetes fuzz test-v2 test-v2-systemd ran
 
 # What to run while working on a change: no engine, no virtual machine.
 quick: fmt clippy test
@@ -128,7 +128,7 @@ ran:
     @echo
     @awk '/^test result: ok/ { passed += $4 } /^skipped / { passed-- } \
       END { print passed " tests ran on this host (Linux '"$(uname -r)"')" }' target/ran/here.log
-    @for engine in 'docker a Docker Engine' 'podman Podman' 'elsewhere a Docker Engine in a machine of its own' 'slurm Slurm'; do \
+    @for engine in 'docker a Docker Engine' 'podman Podman' 'elsewhere a Docker Engine in a machine of its own' 'slurm Slurm' 'kubernetes Kubernetes'; do \
       awk -v where="${engine#* }" '/^test result: ok/ { passed += $4 } /^skipped / { passed-- } \
         END { print passed " tests ran on " where }' "target/ran/${engine%% *}.log"; \
     done
@@ -162,6 +162,10 @@ bench-rules:
 # What 100,000 and a million records cost: peak memory (300 MB at most) and time of each command that reads them.
 bench-records:
     cargo bench --locked --bench records
+
+# What sweeps of up to 100,000 cells cost on a simulated Slurm of 1,000 nodes.
+bench-slurm:
+    cargo bench --locked --bench slurm
 
 # What a report on 10,000 runs costs (criterion): 2 seconds and 5 MB of HTML at most.
 bench-report:
