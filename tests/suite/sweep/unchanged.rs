@@ -222,7 +222,8 @@ fn a_killed_sweep_leaves_the_data_as_they_are() {
         let row = Row { is_root: number % 2 == 0, is_on_tmpfs: number % 3 == 0, words, ..Row::PROCESS };
         // The reaper of the killed highwater ends what is left of the task.
         let Some((_, said)) = attacked(row, "", "sleep 1") else { return };
-        assert!(said.ends_with("unchanged\n"), "{row:?}: {said}");
+        // Its reaper may say afterwards what it has removed.
+        assert!(said.lines().any(|line| line == "unchanged"), "{row:?}: {said}");
     }
 }
 
