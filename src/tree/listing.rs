@@ -78,7 +78,9 @@ pub fn list_paths(paths: &[PathBuf], options: &Options<'_>) -> Result<Listing, T
         if metadata.is_file() {
             all.files.insert(name.into(), Bytes(metadata.len()));
         } else if metadata.is_dir() {
-            let listing = list(path, options)?;
+            // A workflow engine may stage directories as symbolic links.
+            let path = path.canonicalize().map_err(|source| TreeError::Unreadable { path: path.clone(), source })?;
+            let listing = list(&path, options)?;
             if paths.len() == 1 {
                 return Ok(listing);
             }

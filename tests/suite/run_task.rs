@@ -277,6 +277,9 @@ fn the_sizes_of_a_bare_commands_input_are_those_before_it_ran() {
     let run = recorded_with_input(&bench, &["in"], "true");
     assert_eq!(run["inputs"][0]["all"]["sum"], 1 << 20, "{run:#}");
     assert_eq!(run["inputs"][0]["all"]["largest_item"], json!({"path": "patient-1", "bytes": 1 << 20}), "{run:#}");
+    std::os::unix::fs::symlink("in", bench.path("staged")).unwrap();
+    let run = recorded_with_input(&bench, &["staged"], "true");
+    assert_eq!(run["inputs"][0]["all"]["sum"], 1 << 20, "a link as workflow engines make them: {run:#}");
     let run = recorded_with_input(&bench, &["in/patient-1", "atlas.nii.gz", "--input-access", "watched"], write);
     assert_eq!(run["inputs"][0]["channel"], "input", "{run:#}");
     assert_eq!(run["inputs"][0]["all"]["sum"], (1 << 20) + 3000, "{run:#}");
