@@ -120,6 +120,8 @@ pub struct Staging {
     most_mounts: usize,
     /// Whether to use hard links even if a task could write to the original through them.
     links: bool,
+    /// Whether files of other users may become symbolic links.
+    symbolic: bool,
 }
 
 impl Staging {
@@ -134,7 +136,16 @@ impl Staging {
         let (directory, mark) = lock(&parent, &name, path)?;
         directory.clear(Some(MARK)).map_err(failed("remove the remains of", path))?;
         let path = above.canonicalize().map_err(failed("find", &above))?.join(&name);
-        Ok(Self { path, directory: Arc::new(directory), name, parent, mark, most_mounts: 0, links: true })
+        Ok(Self {
+            path,
+            directory: Arc::new(directory),
+            name,
+            parent,
+            mark,
+            most_mounts: 0,
+            links: true,
+            symbolic: true,
+        })
     }
 
     /// Leaves units that would have to be copied to mounts, which the caller makes, if there are no more than this: see
@@ -142,6 +153,13 @@ impl Staging {
     #[must_use]
     pub fn with_mounts(mut self, most: usize) -> Self {
         self.most_mounts = most;
+        self
+    }
+
+    /// Copies what would become symbolic links, which lead nowhere in a container.
+    #[must_use]
+    pub fn without_symbolic_links(mut self) -> Self {
+        self.symbolic = false;
         self
     }
 
@@ -219,7 +237,13 @@ impl Staging {
     }
 
     fn copying(&self, mounts: bool) -> Copying {
-        Copying { method: CopyMethod::HardLink, links: self.links, mounts, symbolic: true, keeps_owners: false }
+        Copying {
+            method: CopyMethod::HardLink,
+            links: self.links,
+            mounts,
+            symbolic: self.symbolic,
+            keeps_owners: false,
+        }
     }
 }
 

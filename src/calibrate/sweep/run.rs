@@ -173,6 +173,7 @@ impl<'a> Sweep<'a> {
         };
         let staging = open_staging(options, &place)?;
         let guard = guard(options, &subject, &planned, &place, &staging, feedback)?;
+        let staging = if subject.cluster().is_some() { staging.without_symbolic_links() } else { staging };
         let staging = match (subject.engine(), guard.protects()) {
             (Some(_), _) => staging.with_mounts(usize::MAX),
             (None, true) => staging.with_mounts(MOST_MOUNTS),
