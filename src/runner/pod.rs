@@ -158,6 +158,12 @@ pub enum PodError {
 }
 
 impl PodError {
+    /// Whether the API server has refused a request, so that nothing has changed. After an error of its own it may have.
+    #[cfg(feature = "kubernetes")]
+    fn is_refusal(&self) -> bool {
+        matches!(self, Self::Request { status: Some(400..500), .. })
+    }
+
     /// What the user can do about it.
     pub fn remedy(&self) -> Option<String> {
         Some(match self {

@@ -166,6 +166,9 @@ fn the_status_and_the_output_of_the_task_are_passed_on() {
         "echo $GREETING $PWD; exit 7",
     ]);
     assert_eq!((ran.status, ran.stdout.as_str()), (Some(7), "hello /tmp\n"), "{ran:#?}");
+    // Kubernetes would replace these.
+    let ran = namespace.run(&["--env", "A=$$ $(HOME)", "--", "/bin/sh", "-c", "echo \"$A\" '$$ $(A)'"]);
+    assert_eq!(ran.stdout, "$$ $(HOME) $$ $(A)\n", "{ran:#?}");
     let ran = namespace.run(&["--", "/nothing"]);
     assert_eq!(ran.status, Some(127), "{ran:#?}");
     assert!(ran.stdout.contains("/nothing: No such file or directory"), "{ran:#?}");

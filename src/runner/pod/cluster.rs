@@ -146,7 +146,7 @@ impl Cluster {
         *created = Some(claim.name().to_owned());
         let action = format!("create a ConfigMap in the namespace {}", self.namespace());
         let result = self.call(patience, &action, self.config_maps().create(&PostParams::default(), &map));
-        if let Err(PodError::Request { status: Some(_), .. }) = &result {
+        if result.as_ref().is_err_and(PodError::is_refusal) {
             *created = None;
         }
         result.map(|_| claim.name().to_owned())

@@ -11,7 +11,7 @@ use crate::runner::container::Bind;
 /// The directory of the probe in the container.
 const DIRECTORY: &str = "/.highwater";
 /// Where Kubernetes looks for the termination message, which is its result.
-const RESULT: &str = "/dev/termination-log";
+const RESULT: &str = "/dev/highwater";
 /// The names of the probe's volume, and of the container if the template names none.
 const VOLUME: &str = "highwater";
 const TASK: &str = "task";
@@ -150,6 +150,7 @@ impl Manifest {
             container.remove("terminationMessagePolicy");
             container.remove("command");
             if !words.is_empty() {
+                let words: Vec<String> = words.iter().map(|word| literal(word)).collect();
                 container.insert("command".to_owned(), json!(words));
             }
         }
@@ -157,11 +158,16 @@ impl Manifest {
     }
 }
 
+/// A text in which the kubelet replaces nothing: it takes `$(NAME)` for a variable and `$$` for `$`.
+fn literal(text: &str) -> String {
+    text.replace('$', "$$")
+}
+
 /// Fills in the task's container.
 fn fill(container: &mut Map<String, Value>, launch: &PodLaunch, mounts: Vec<Value>) -> Result<(), PodError> {
     let own = &launch.container;
     let words = own.entrypoint.iter().chain(&own.command).flatten();
-    let mut words: Vec<Value> = words.map(|word| json!(word)).collect();
+    let mut words: Vec<Value> = words.map(|word| json!(literal(word))).collect();
     if words.is_empty() {
         let of_template = ["command", "args"].iter().filter_map(|name| container.get(*name)?.as_array());
         words = of_template.flatten().cloned().collect();
@@ -188,7 +194,7 @@ fn fill(container: &mut Map<String, Value>, launch: &PodLaunch, mounts: Vec<Valu
     }
     let env = array(container, "env")?;
     env.retain(|variable| !own.env.iter().any(|(name, _)| variable["name"] == **name));
-    env.extend(own.env.iter().map(|(name, value)| json!({"name": name, "value": value})));
+    env.extend(own.env.iter().map(|(name, value)| json!({"name": name, "value": literal(value)})));
     array(container, "volumeMounts")?.extend(mounts);
     let resources = object(container, "resources")?;
     if let Some(limit) = own.limit {
@@ -290,7 +296,7 @@ mod tests {
 
     #[test]
     fn a_pod_starts_the_probe_which_starts_the_command() {
-        let mut launch = launch(&["/segment", "--fast"]);
+        let mut launch = launch(&["/segment", "--fast", "$$ $(HOME)"]);
         launch.container.limit = Some(Bytes(1 << 30));
         launch.request = Some(Bytes(2 << 30));
         launch.timeout = Some(Duration::from_millis(1500));

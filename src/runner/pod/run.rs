@@ -8,7 +8,8 @@ use bollard::container::LogOutput;
 use futures_util::io::AsyncReadExt;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, DeleteParams, DynamicObject, LogParams, PostParams, WatchEvent, WatchParams};
+use kube::ResourceExt;
+use kube::api::{Api, DeleteParams, DynamicObject, LogParams, PostParams, Preconditions, WatchEvent, WatchParams};
 use kube::core::ApiResource;
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
@@ -17,7 +18,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::cluster::{BRISK, Cluster};
-use super::manifest::Manifest;
+use super::manifest::{Manifest, OWNER};
 use super::status::{Phase, Seen};
 use super::{PodError, PodLaunch};
 use crate::host::HostError;
@@ -45,6 +46,9 @@ const AGAIN: Duration = Duration::from_secs(1);
 const AWAY: Duration = Duration::from_secs(600);
 /// How long a deleted pod may take beyond its grace period; the node is lost then.
 const DELETED_FOR: Duration = Duration::from_secs(90);
+/// How long a watch may last before the pod is listed again: API servers end them after about 5 minutes, but the end does
+/// not arrive over a connection that a firewall has dropped.
+const WATCHED_FOR: Duration = Duration::from_secs(300);
 /// How long the cluster may take to report the end of a pod that was killed.
 const REPORT_END: Duration = Duration::from_secs(10);
 
@@ -80,7 +84,7 @@ impl Runner for PodRunner {
         Manifest::new(cluster.template(), &self.launch, claim.name(), (&owner, ""), pending)?;
         let config_map = cluster.probe(patience)?;
         let manifest = Manifest::new(cluster.template(), &self.launch, claim.name(), (&owner, &config_map), pending)?;
-        let mut run = PodRun::new(self, claim.name(), manifest.container)?;
+        let mut run = PodRun::new(self, (claim.name(), owner), manifest.container)?;
         let action = format!("create a pod in the namespace {}", cluster.namespace());
         // As it is written: a type of ours would drop fields of newer versions.
         let resource = ApiResource::erase::<Pod>(&());
@@ -90,13 +94,13 @@ impl Runner for PodRunner {
         run.was_created = true;
         let created = cluster.call(patience, &action, pods.create(&PostParams::default(), &object));
         match created {
-            Ok(_) => {}
+            Ok(pod) => run.uid = pod.metadata.uid,
             Err(_) if patience.was_requested() => {
                 run.end_signal = None;
                 return Ok(Box::new(run));
             }
             Err(error) => {
-                run.was_created = !matches!(error, PodError::Request { status: Some(_), .. });
+                run.was_created = !error.is_refusal();
                 return Err(error.into());
             }
         }
@@ -122,6 +126,10 @@ struct PodRun {
     kill_after: Duration,
     started: Instant,
     was_created: bool,
+    /// Its UID, once the API server has confirmed its creation.
+    uid: Option<String>,
+    /// Its annotation, which no other pod has.
+    owner: String,
     /// Whether highwater asked for the deletion.
     was_deleted: bool,
     seen: Receiver<Seen>,
@@ -136,7 +144,7 @@ struct PodRun {
 }
 
 impl PodRun {
-    fn new(runner: &PodRunner, name: &str, container: String) -> Result<Self, StartError> {
+    fn new(runner: &PodRunner, (name, owner): (&str, String), container: String) -> Result<Self, StartError> {
         let (ended, end_signal) = pipe2(OFlag::O_CLOEXEC)
             .map_err(|errno| StartError::System { action: "create a pipe", source: errno.into() })?;
         let (sender, seen) = watch::channel(Seen::default());
@@ -152,6 +160,8 @@ impl PodRun {
             kill_after: runner.launch.kill_after,
             started: Instant::now(),
             was_created: false,
+            uid: None,
+            owner,
             was_deleted: false,
             seen,
             sender: Some(sender),
@@ -241,8 +251,9 @@ impl PodRun {
         self.was_deleted = true;
         let (pods, name) = (self.cluster.pods(), self.name.clone());
         let grace = u32::try_from(grace.as_secs()).unwrap_or(u32::MAX);
+        let Some(uid) = self.uid.clone() else { return };
         drop(self.cluster.threads().handle.spawn(async move {
-            let params = DeleteParams { grace_period_seconds: Some(grace), ..DeleteParams::default() };
+            let params = deletion_of(uid, grace);
             if let Ok(Err(error)) = timeout(BRISK, pods.delete(&name, &params)).await {
                 tracing::debug!("failed to delete the pod {name}: {}", one_line(&error));
             }
@@ -254,10 +265,24 @@ impl PodRun {
         if !std::mem::take(&mut self.was_created) {
             return None;
         }
-        let params = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
-        let pods = self.cluster.pods();
-        match self.cluster.call(patience, "remove the pod", pods.delete(&self.name, &params)) {
-            Ok(_) | Err(PodError::Request { status: Some(404), .. }) => None,
+        let (pods, name, owner, uid) = (self.cluster.pods(), &self.name, &self.owner, self.uid.clone());
+        let removing = async move {
+            let uid = match uid {
+                Some(uid) => Some(uid),
+                // The answer to its creation was lost, and the name may be that of another pod.
+                None => pods.get_opt(name).await?.and_then(|pod| {
+                    let is_own = pod.annotations().get(OWNER) == Some(owner);
+                    pod.metadata.uid.filter(|_| is_own)
+                }),
+            };
+            match uid {
+                Some(uid) => pods.delete(name, &deletion_of(uid, 0)).await.map(drop),
+                None => Ok(()),
+            }
+        };
+        match self.cluster.call(patience, "remove the pod", removing) {
+            // 409: another pod has its name by now.
+            Ok(()) | Err(PodError::Request { status: Some(404 | 409), .. }) => None,
             Err(error) => {
                 patience.note_unanswered("remove the pod");
                 Some(Warning::ContainerNotRemoved { container: self.name.clone(), reason: one_line(&error) })
@@ -298,7 +323,10 @@ impl PodRun {
         match report.limit {
             // The kubelet of a newer Kubernetes has all processes of a container killed together.
             Reading::Value(Some(limit)) if was_oom_killed && report.end.is_none() => {
-                let reason = "the kernel killed the probe together with the task, at this limit".to_owned();
+                let reason =
+                    "the kernel killed the probe together with the task, at this limit unless the node itself \
+                              ran out of memory"
+                        .to_owned();
                 peak(limit, None, Exactness::LowerBound { reason, remedy: "raise the limit".to_owned() })
             }
             Reading::Value(_) | Reading::Unsupported | Reading::Gone => {
@@ -310,6 +338,12 @@ impl PodRun {
             }
         }
     }
+}
+
+/// The deletion of the pod with this UID, and of no other one with its name.
+fn deletion_of(uid: String, grace_seconds: u32) -> DeleteParams {
+    let preconditions = Some(Preconditions { uid: Some(uid), ..Preconditions::default() });
+    DeleteParams { grace_period_seconds: Some(grace_seconds), preconditions, ..DeleteParams::default() }
 }
 
 impl Running for PodRun {
@@ -362,9 +396,10 @@ impl Running for PodRun {
         let loss = self.given_up.clone().or_else(|| seen.loss(&container, self.was_deleted));
         // The reason alone says little: it is the same if only a child of the task was killed.
         let reason = seen.terminated(&container).and_then(|end| end.reason.as_deref());
-        let killed_with_probe =
-            reason == Some("OOMKilled") && report.as_ref().is_none_or(|report| report.end.is_none());
         let status = seen.terminated(&container).map(|end| end.exit_code);
+        let killed_with_probe = reason == Some("OOMKilled")
+            && status == Some(128 + 9)
+            && report.as_ref().is_none_or(|report| report.end.is_none());
         let end = match (&loss, report.as_ref().and_then(|report| report.end), status) {
             (Some(reason), ..) => {
                 notes.push(Warning::EndUnknown { reason: reason.clone() });
@@ -418,6 +453,9 @@ impl Running for PodRun {
             if let Some(unwritten) = forwarding.finish(self.cluster.threads(), patience) {
                 notes.push(Warning::OutputLost { reason: unwritten.to_string() });
             }
+            if let (Some(reason), None, false) = (forwarding.broken.get(), &loss, self.was_deleted) {
+                notes.push(Warning::OutputLost { reason: format!("failed to read the log of the pod: {reason}") });
+            }
         }
         notes.extend(self.remove(patience));
         let unanswered = patience.unanswered().to_vec();
@@ -451,14 +489,16 @@ impl Drop for PodRun {
 /// the end.
 async fn follow(pods: Api<Pod>, name: String, container: String, sender: Sender<Seen>, end_signal: OwnedFd) {
     let mut away_since = None;
+    let mut deletion = None;
     let lost = |reason: String| sender.send_modify(|seen| seen.lost = Some(reason));
     loop {
         match timeout(BRISK, pods.get_opt(&name)).await {
             Ok(Ok(Some(pod))) => {
                 away_since = None;
                 let version = pod.metadata.resource_version.clone().unwrap_or_default();
+                note_deletion(&mut deletion, &pod);
                 sender.send_modify(|seen| seen.pod = Some(pod));
-                watch_from(&pods, &name, &container, &version, &sender).await;
+                watch_from(&pods, &name, &container, &version, &sender, &mut deletion).await;
             }
             Ok(Ok(None)) => lost("the pod was deleted by another client, or with its node".to_owned()),
             Ok(Err(_)) | Err(_) => {
@@ -477,20 +517,38 @@ async fn follow(pods: Api<Pod>, name: String, container: String, sender: Sender<
     drop(end_signal);
 }
 
+/// Since when a pod is being deleted, and its grace period.
+type Deletion = (Instant, Duration);
+
+fn note_deletion(deletion: &mut Option<Deletion>, pod: &Pod) {
+    if pod.metadata.deletion_timestamp.is_some() && deletion.is_none() {
+        let grace = pod.metadata.deletion_grace_period_seconds.and_then(|time| u64::try_from(time).ok());
+        *deletion = Some((Instant::now(), Duration::from_secs(grace.unwrap_or(0))));
+    }
+}
+
 /// Watches until the task has ended, the pod is gone, or the watch ends.
-async fn watch_from(pods: &Api<Pod>, name: &str, container: &str, version: &str, sender: &Sender<Seen>) {
+async fn watch_from(
+    pods: &Api<Pod>,
+    name: &str,
+    container: &str,
+    version: &str,
+    sender: &Sender<Seen>,
+    deletion: &mut Option<Deletion>,
+) {
+    let since = Instant::now();
     let is_over = || sender.borrow().phase(container) == Phase::Over || sender.is_closed();
     let params = WatchParams::default().fields(&format!("metadata.name={name}"));
-    let Ok(events) = pods.watch(&params, version).await else { return };
+    let Ok(Ok(events)) = timeout(BRISK, pods.watch(&params, version)).await else { return };
     let mut events = pin!(events);
-    let mut deleted_since: Option<(Instant, Duration)> = None;
-    while !is_over() {
+    while !is_over() && since.elapsed() < WATCHED_FOR {
+        if deletion.is_some_and(|(since, grace)| since.elapsed() > grace + DELETED_FOR) {
+            sender.send_modify(|seen| seen.lost = Some("its node does not report its end".to_owned()));
+            return;
+        }
         match timeout(LOOK * 10, events.next()).await {
             Ok(Some(Ok(WatchEvent::Added(pod) | WatchEvent::Modified(pod)))) => {
-                if pod.metadata.deletion_timestamp.is_some() && deleted_since.is_none() {
-                    let grace = pod.metadata.deletion_grace_period_seconds.and_then(|time| u64::try_from(time).ok());
-                    deleted_since = Some((Instant::now(), Duration::from_secs(grace.unwrap_or(0))));
-                }
+                note_deletion(deletion, &pod);
                 sender.send_modify(|seen| seen.pod = Some(pod));
             }
             Ok(Some(Ok(WatchEvent::Deleted(pod)))) => sender.send_modify(|seen| {
@@ -499,13 +557,8 @@ async fn watch_from(pods: &Api<Pod>, name: &str, container: &str, version: &str,
                     seen.lost = Some("the pod was deleted by another client, or with its node".to_owned());
                 }
             }),
-            Ok(Some(Ok(WatchEvent::Bookmark(_)))) => {}
+            Ok(Some(Ok(WatchEvent::Bookmark(_)))) | Err(_) => {}
             Ok(Some(Ok(WatchEvent::Error(_)) | Err(_)) | None) => return,
-            Err(_) => {
-                if deleted_since.is_some_and(|(since, grace)| since.elapsed() > grace + DELETED_FOR) {
-                    sender.send_modify(|seen| seen.lost = Some("its node does not report its end".to_owned()));
-                }
-            }
         }
     }
 }

@@ -66,7 +66,11 @@ fn answer(mut stream: TcpStream, state: &Value, seen: &Mutex<Vec<String>>) -> Op
         })
         .to_string(),
         (_, path) if path.ends_with("/log") => "the output\n".to_owned(),
-        ("POST", _) => String::from_utf8(body).ok()?,
+        ("POST", _) => {
+            let mut created: Value = serde_json::from_slice(&body).ok()?;
+            created["metadata"]["uid"] = json!("1");
+            created.to_string()
+        }
         (_, path) if path.contains("/pods") => pod.to_string(),
         _ => json!({"kind": "Status", "status": "Success"}).to_string(),
     };

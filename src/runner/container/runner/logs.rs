@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use super::ContainerLaunch;
 use crate::directory::{Directory, create_file};
+use crate::model::problem::one_line;
 use crate::runner::StartError;
 use crate::runner::engine::client::Allowance;
 use crate::runner::patience::Patience;
@@ -44,6 +45,8 @@ pub(in crate::runner) struct Forwarding {
     pub(in crate::runner) closed: Option<oneshot::Receiver<()>>,
     /// Whether the container has ended: output that does not arrive soon after that is lost.
     pub(in crate::runner) is_last: Arc<AtomicBool>,
+    /// Why the rest of the output did not arrive.
+    pub(in crate::runner) broken: Arc<OnceLock<String>>,
     written: Option<oneshot::Receiver<Result<(), Unwritten>>>,
 }
 
@@ -86,6 +89,8 @@ impl Forwarding {
             .map_err(|source| StartError::System { action: "start a thread for the output", source })?;
         let is_last = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&is_last);
+        let broken = Arc::<OnceLock<String>>::default();
+        let breaks = Arc::clone(&broken);
         let forwarding = async move {
             let mut silent = Duration::ZERO;
             while silent < LAST_OUTPUT {
@@ -99,7 +104,11 @@ impl Forwarding {
                             break;
                         }
                     }
-                    Ok(Some(Err(_)) | None) => break,
+                    Ok(Some(Err(error))) => {
+                        let _ = breaks.set(one_line(&error));
+                        break;
+                    }
+                    Ok(None) => break,
                     Err(_) if ended.load(Ordering::Relaxed) => silent += LOOK,
                     Err(_) => {}
                 }
@@ -108,7 +117,7 @@ impl Forwarding {
             let _ = close.send(());
         };
         drop(threads.handle.spawn(forwarding));
-        Ok(Self { closed: Some(closed), is_last, written: Some(written) })
+        Ok(Self { closed: Some(closed), is_last, broken, written: Some(written) })
     }
 
     /// Waits until all output is written or highwater has been asked to stop twice; returns what could not be written.
