@@ -192,7 +192,7 @@ impl QueuedTask {
 
     /// Whether it waits for something that does not come by itself.
     pub fn waits_in_vain(&self) -> bool {
-        const REASONS: [&str; 15] = [
+        const REASONS: [&str; 16] = [
             "AccountNotAllowed",
             "BadConstraints",
             "DependencyNeverSatisfied",
@@ -201,6 +201,7 @@ impl QueuedTask {
             "JobArrayTaskHeld",
             "JobHeldAdmin",
             "JobHeldUser",
+            "JobHoldMaxRequeue",
             "PartitionDown",
             "PartitionInactive",
             "PartitionNodeLimit",
@@ -314,6 +315,16 @@ fn call(
 ) -> Result<String, SlurmError> {
     let mut command = Command::new(program);
     command.args(words).envs(variables.iter().map(|(name, value)| (name, value))).process_group(0);
+    for (name, _) in std::env::vars_os() {
+        // They would hide jobs, ask questions, or make sbatch wait.
+        let is_unwanted = name.to_str().is_some_and(|name| {
+            ["SQUEUE_", "SCANCEL_"].iter().any(|prefix| name.starts_with(prefix))
+                || ["SBATCH_CLUSTERS", "SBATCH_EXPORT", "SBATCH_WAIT", "SLURM_CLUSTERS"].contains(&name)
+        });
+        if is_unwanted {
+            command.env_remove(name);
+        }
+    }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let started = |source| SlurmError::Start { program, source };
     let mut child = command.spawn().map_err(started)?;

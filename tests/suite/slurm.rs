@@ -200,6 +200,9 @@ fn memory_is_doubled_up_to_the_maximum_only() {
     assert_eq!(ran.status, Some(4), "{}", ran.stderr);
     assert!(ran.says("it is submitted again with 200 MiB"), "{}", ran.stderr);
     assert_eq!(bench.records().iter().map(|run| run.outcome).collect::<Vec<_>>(), [Outcome::OomKilled; 2]);
+    // With a higher maximum, the further attempt is made.
+    let again = bench.sweep(&["--max-mem", "1Gi"]);
+    assert_eq!((again.status, bench.successes().len()), (Some(0), 1), "{}", again.stderr);
 }
 
 #[test]

@@ -143,6 +143,9 @@ fn options_that_make_no_sense_are_refused() {
     let bench = bench();
     for (more, expected) in [
         (&["--slurm", "--array=0-3"][..], "`--array=0-3` is not an option to pass to sbatch"),
+        (&["--slurm", "-Jname"], "`-Jname` is not an option to pass to sbatch"),
+        (&["--slurm", "-M other"], "`-M` is not an option to pass to sbatch"),
+        (&["--env", "A=1", "--slurm", "--export=NONE"], "`--export=NONE` in --slurm keeps variables of --env"),
         (&["--slurm", "main"], "`main` is not an option to pass to sbatch"),
         (&["--slurm", "--mem=much"], "invalid value 'much' for `--mem` in --slurm"),
         (&["--slurm", "--comment='x"], "--partition=main --time=2:00:00\", with every quote closed"),

@@ -5,7 +5,7 @@ mod options;
 mod watch;
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
@@ -164,7 +164,8 @@ impl Places {
         }
         let arrays = slurm.create_directory(ARRAYS).map_err(failed)?;
         let lock = slurm.open_or_create(LOCK, false).map_err(failed)?;
-        if lock.try_lock().is_err() {
+        // Where the file system has no locks, nobody else can be noticed.
+        if matches!(lock.try_lock(), Err(TryLockError::WouldBlock)) {
             let error = format!("another highwater watches the jobs of {}", paths.sweep.display());
             let help = "wait until it has ended, or end it; the jobs keep running".to_owned();
             return Err(Failure::new(Category::Host, error, Some(help)));

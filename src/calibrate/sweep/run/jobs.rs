@@ -45,6 +45,9 @@ pub(super) struct JobArray {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) memory: Option<Bytes>,
     pub(super) submitted_at: Timestamp,
+    /// Whether these cells ran out of memory before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) lacked: bool,
     /// The key of the cell of each task.
     pub(super) cells: Vec<String>,
     /// The number of records that each of these cells had.

@@ -13,13 +13,15 @@ use crate::model::units::Bytes;
 const LEAST_MEMORY: Bytes = Bytes(128 << 20);
 
 /// Options of `sbatch` that highwater sets itself, or that would keep it from following the job.
-const RESERVED: [&str; 13] = [
+const RESERVED: [&str; 15] = [
     "--array",
     "-a",
     "--chdir",
+    "--clusters",
     "-D",
     "--job-name",
     "-J",
+    "-M",
     "--output",
     "-o",
     "--parsable",
@@ -51,9 +53,20 @@ impl<'a> JobOptions<'a> {
         let mut words = jobs.options.iter();
         while let Some(word) = words.next() {
             let name = word.split('=').next().unwrap_or_default();
-            if RESERVED.contains(&name) || !word.starts_with('-') && options.is_empty() {
+            // The value of a short option may be attached, as in `-J name` and `-Jname`.
+            let short = word.get(..2).filter(|_| !word.starts_with("--")).unwrap_or_default();
+            if RESERVED.contains(&name) || RESERVED.contains(&short) || !word.starts_with('-') && options.is_empty() {
                 let help = "remove it from --slurm; highwater sets it, or follows the jobs itself";
                 return Err(Failure::usage(format!("`{word}` is not an option to pass to sbatch"), help));
+            }
+            let has_variables = !sweep.options.spec.container.env.is_empty();
+            let value = word.split_once('=').map(|(_, value)| value).or(words.as_slice().first().map(String::as_str));
+            if name == "--export" && has_variables && !value.is_some_and(|value| value.contains("ALL")) {
+                let help = "write --export=ALL,NAME=VALUE, or remove it: --env passes its variables on through sbatch";
+                return Err(Failure::usage(
+                    format!("`{word}` in --slurm keeps variables of --env from the jobs"),
+                    help,
+                ));
             }
             if name == "--mem" {
                 let value = word.split_once('=').map(|(_, value)| value).or_else(|| words.next().map(String::as_str));

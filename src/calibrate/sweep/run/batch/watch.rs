@@ -119,16 +119,22 @@ impl<'a> Watch<'a> {
             self.cancel_jobs()?;
         } else {
             let busy: HashSet<usize> = self.open_tasks().iter().filter_map(|task| self.cell_of(*task)).collect();
-            let missing = (0..self.cells.len()).filter(|cell| schedule.has_more_of(*cell) && !busy.contains(cell));
-            let missing: Vec<usize> = missing.collect();
+            let submitted: HashSet<&String> = self.jobs.arrays.iter().flat_map(|array| &array.cells).collect();
+            let idle = (0..self.cells.len()).filter(|cell| !busy.contains(cell)).collect::<Vec<_>>();
+            let lacked = self.needs_more_memory(&idle);
+            // Jobs that ran out of memory may not have been submitted again yet.
+            let is_owed = |cell: usize| {
+                lacked.contains_key(&cell) && submitted.contains(&self.sweep.planned.cells[cell].planned.key)
+            };
+            let missing: Vec<usize> =
+                idle.into_iter().filter(|cell| schedule.has_more_of(*cell) || is_owed(*cell)).collect();
             if !missing.is_empty() {
                 self.most = slurm::max_array_size().map_err(refused)?;
             }
-            let recorded = self.needs_more_memory(&missing);
             for cell in missing {
-                self.waiting.insert(cell, (Instant::now(), recorded.get(&cell).copied()));
+                self.waiting.insert(cell, (Instant::now(), lacked.get(&cell).copied()));
             }
-            self.submit()?;
+            self.submit(true)?;
             if self.sweep.options.detach {
                 return Ok(End::Detached);
             }
@@ -137,7 +143,7 @@ impl<'a> Watch<'a> {
         loop {
             let has_changed = self.step(before, cancel)?;
             if self.open_tasks().is_empty() || self.waiting.values().any(|(since, _)| since.elapsed() >= GATHER) {
-                self.submit()?;
+                self.submit(false)?;
             }
             if self.open_tasks().is_empty() && self.waiting.is_empty() {
                 return Ok(match (self.sweep.options.cancel, self.has_ended_early) {
@@ -228,10 +234,12 @@ impl<'a> Watch<'a> {
         let cell = self.cells.get(&key).copied();
         let records = self.merged.get(&key).map_or(0, |(_, records)| *records);
         let has_new = records > self.jobs.arrays[array].recorded[task];
+        let is_owed = self.jobs.arrays[array].lacked && !has_new;
         let is_interrupted = |run: &Recorded| matches!(run.outcome, Outcome::Interrupted { .. });
         let has_interrupted = has_new && cell.is_some_and(|cell| self.runs_of(cell).any(is_interrupted));
         match cell {
-            Some(cell) if schedule.has_more_of(cell) && !self.sweep.options.cancel => {
+            // A further attempt at a run that lacked memory is owed, too.
+            Some(cell) if (schedule.has_more_of(cell) || is_owed) && !self.sweep.options.cancel => {
                 let patience = if has_interrupted { SETTLED } else { self.sweep.options.patience };
                 if since.elapsed() < patience {
                     return Ok(false);
@@ -327,8 +335,9 @@ impl<'a> Watch<'a> {
         self.jobs.write(&self.places.slurm)
     }
 
-    /// Submits the waiting cells, one array per size of memory.
-    fn submit(&mut self) -> Result<(), Failure> {
+    /// Submits the waiting cells, one array per size of memory. While other jobs are followed, what Slurm refuses does not
+    /// end the sweep: it is submitted again later, or given up if it needs more memory.
+    fn submit(&mut self, is_first: bool) -> Result<(), Failure> {
         let waiting = std::mem::take(&mut self.waiting);
         if waiting.is_empty() {
             return Ok(());
@@ -347,7 +356,17 @@ impl<'a> Watch<'a> {
                 retry => retry,
             };
             for cells in cells.chunks(self.most) {
-                self.submit_array(memory, cells, retry, variables)?;
+                let Err(failure) = self.submit_array((memory, lacked), cells, retry, variables) else { continue };
+                if lacked && !is_first {
+                    let memory = memory.map(|memory| format!(" with {memory}")).unwrap_or_default();
+                    let failure = crate::model::problem::one_line(&failure);
+                    self.feedback.note(&format!("{} cells cannot be submitted again{memory}: {failure}", cells.len()));
+                    self.has_ended_early = true;
+                } else if is_first || self.open_tasks().is_empty() {
+                    return Err(failure);
+                } else {
+                    self.waiting.extend(cells.iter().map(|cell| (*cell, (Instant::now(), None))));
+                }
             }
         }
         Ok(())
@@ -355,7 +374,7 @@ impl<'a> Watch<'a> {
 
     fn submit_array(
         &mut self,
-        memory: Option<Bytes>,
+        (memory, lacked): (Option<Bytes>, bool),
         cells: &[usize],
         retry: Retry,
         variables: &[(String, String)],
@@ -368,8 +387,16 @@ impl<'a> Watch<'a> {
         let written = self.places.arrays.replace(&name, (keys.join("\n") + "\n").as_bytes());
         written.map_err(|source| Failure::host(Failed::writing(&self.places.paths.keys(&name), source)))?;
         let closed = BTreeSet::new();
-        let array =
-            JobArray { name: name.clone(), job: None, memory, submitted_at: now, cells: keys, recorded, closed };
+        let array = JobArray {
+            name: name.clone(),
+            job: None,
+            memory,
+            submitted_at: now,
+            lacked,
+            cells: keys,
+            recorded,
+            closed,
+        };
         self.jobs.arrays.push(array);
         self.jobs.write(&self.places.slurm)?;
         let of_highwater = self.options.of_highwater(retry);
@@ -383,6 +410,8 @@ impl<'a> Watch<'a> {
                     self.jobs.arrays.pop();
                     self.jobs.write(&self.places.slurm)?;
                     let _ = self.places.arrays.remove(&name);
+                    // It may have been accepted although the answer was lost.
+                    let _ = slurm::cancel_named(&name);
                 }
                 return Err(refused(error));
             }
@@ -509,6 +538,8 @@ impl<'a> Watch<'a> {
     /// The memory for those of these cells whose last attempt at a run lacked it.
     fn needs_more_memory(&self, cells: &[usize]) -> HashMap<usize, Bytes> {
         let runs = cells.iter().flat_map(|cell| self.runs_of(*cell).map(|run| ((*cell, run.run), run)));
+        // A lost run says nothing about memory.
+        let runs = runs.filter(|(_, run)| !matches!(run.outcome, Outcome::Lost));
         let last: BTreeMap<(usize, u32), &Recorded> = runs.collect();
         let mut needs = HashMap::new();
         for ((cell, _), run) in last {
