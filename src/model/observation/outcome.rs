@@ -68,7 +68,7 @@ impl Outcome {
             Self::TimedOut { after_us } => format!("timed out after {}", duration(after_us)),
             Self::Interrupted { signal } => format!("interrupted by {}", signal_name(signal)),
             Self::EngineLost => "lost with the container engine or the supervising highwater process".to_owned(),
-            Self::Lost => "lost: its job ended without a result".to_owned(),
+            Self::Lost => "lost: it ended without a result".to_owned(),
         }
     }
 }
