@@ -30,7 +30,7 @@ mod inside;
 mod owner;
 mod remote;
 mod signals;
-mod sweep;
+pub(crate) mod sweep;
 mod task;
 
 /// The number of runs that counts as "always"; more if there is time.

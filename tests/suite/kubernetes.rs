@@ -9,6 +9,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
+use crate::container::sweep::scans;
+
 const MIB: u64 = 1 << 20;
 const IMAGE: &str = "example.org/task:1";
 
@@ -325,17 +327,6 @@ fn a_pod_needs_a_command() {
     assert_eq!(namespace.leftovers(), "");
 }
 
-/// A task that reads all of its input into memory, with items of 4 MiB.
-fn bench(items: usize) -> tempfile::TempDir {
-    let bench = crate::process::folder_on_a_disk();
-    for item in 1..=items {
-        let path = bench.path().join(format!("scans/p{item}"));
-        std::fs::create_dir_all(&path).unwrap();
-        std::fs::write(path.join("ct.raw"), vec![7_u8; 4 << 20]).unwrap();
-    }
-    bench
-}
-
 fn records(folder: &Path) -> Vec<Observation> {
     highwater::store::read(folder).unwrap().observations
 }
@@ -343,7 +334,7 @@ fn records(folder: &Path) -> Vec<Observation> {
 #[test]
 fn a_sweep_runs_its_cells_as_pods() {
     cluster_or_skip!();
-    let (namespace, bench) = (Namespace::new("sweep"), bench(8));
+    let (namespace, bench) = (Namespace::new("sweep"), scans(8));
     let sweep = |words: &[&str]| {
         let options =
             ["--jobs", "4", "--image", IMAGE, "--mount", "{input}:/in:ro", "--mount", "{output}:/out", "-r", "2"];
@@ -370,7 +361,7 @@ fn a_sweep_runs_its_cells_as_pods() {
 #[test]
 fn what_a_task_says_about_its_pod_is_honoured_or_refused_by_name() {
     cluster_or_skip!();
-    let (namespace, bench) = (Namespace::new("task"), bench(1));
+    let (namespace, bench) = (Namespace::new("task"), scans(1));
     let run = |config: Value| {
         let template = json!({
             "identifier": "copy", "description": "Copies.", "command": ["/task", "copy", "/in", "/out"], "env": [],

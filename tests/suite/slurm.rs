@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use highwater::host::HostRoots;
@@ -14,6 +14,8 @@ use highwater::model::observation::{CgroupVersion, Exactness, Observation, Outco
 use highwater::store;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+use crate::sweep::Ran;
 
 mod fake;
 
@@ -115,24 +117,6 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-struct Ran {
-    status: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-impl Ran {
-    fn of(output: &Output) -> Self {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Self { status: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
-    }
-
-    /// Errors are wrapped to the width of a terminal.
-    fn says(&self, text: &str) -> bool {
-        self.stderr.replace("\n  │ ", " ").replace("\n        ", " ").contains(text)
-    }
-}
-
 fn scontrol(words: &[&str]) {
     let output = Command::new("scontrol").args(words).output().unwrap();
     assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -189,6 +173,7 @@ fn a_cell_that_runs_out_of_memory_gets_twice_as_much() {
     let of_large = |run: &&Observation| run.sweep.as_ref().unwrap().parameters["MIB"] == "200";
     let outcomes: Vec<Outcome> = bench.records().iter().filter(of_large).map(|run| run.outcome).collect();
     assert_eq!(outcomes, [Outcome::OomKilled, Outcome::Exited { status: 0 }]);
+    assert!(ran.says("1 cell with 256 MiB each"), "{}", ran.stderr);
     assert_eq!(bench.records().len(), 3);
 }
 
@@ -203,6 +188,17 @@ fn memory_is_doubled_up_to_the_maximum_only() {
     // With a higher maximum, the further attempt is made.
     let again = bench.sweep(&["--max-mem", "1Gi"]);
     assert_eq!((again.status, bench.successes().len()), (Some(0), 1), "{}", again.stderr);
+}
+
+#[test]
+fn a_cell_for_which_the_cluster_has_too_little_memory_is_given_up_until_it_has_more() {
+    let bench = cluster_or_skip!();
+    let words = ["-P", "MIB=20,200", "--on", "slurm", "--slurm", "--mem=128M --partition=small", "--"];
+    let ran = bench.sweep(&[&words[..], &["python3", "-c", "bytearray({MIB} << 20)"]].concat());
+    assert_eq!((ran.status, bench.successes().len()), (Some(4), 1), "{}", ran.stderr);
+    assert!(ran.says("1 cell not submitted again with 256 MiB: sbatch failed"), "{}", ran.stderr);
+    let again = bench.sweep(&["--slurm", "--mem=128M --partition=main"]);
+    assert_eq!((again.status, bench.successes().len()), (Some(0), 2), "{}", again.stderr);
 }
 
 #[test]

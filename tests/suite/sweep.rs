@@ -107,16 +107,21 @@ impl Bench {
 }
 
 /// The result of a sweep.
-struct Ran {
-    status: Option<i32>,
-    stdout: String,
-    stderr: String,
+pub(crate) struct Ran {
+    pub(crate) status: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Ran {
-    fn of(output: &Output) -> Self {
+    pub(crate) fn of(output: &Output) -> Self {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Self { status: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+    }
+
+    /// Errors are wrapped to the width of a terminal.
+    pub(crate) fn says(&self, text: &str) -> bool {
+        self.stderr.replace("\n  │ ", " ").replace("\n        ", " ").contains(text)
     }
 }
 

@@ -12,14 +12,20 @@ use serde_json::json;
 use super::{MIB, containers_with, highwater, text};
 use crate::sweep::unchanged::{Row, SHOW_WRITTEN, WRITES_INTO_ITEMS, assert_written_into_items, attacked};
 
-/// A task that reads all of its input into memory, with items of 4 MiB.
-fn bench(items: usize) -> tempfile::TempDir {
+/// A directory with an input of so many items of 4 MiB.
+pub(crate) fn scans(items: usize) -> tempfile::TempDir {
     let bench = crate::process::folder_on_a_disk();
     for item in 1..=items {
         let path = bench.path().join(format!("scans/p{item}"));
         std::fs::create_dir_all(&path).unwrap();
         std::fs::write(path.join("ct.raw"), vec![7_u8; 4 << 20]).unwrap();
     }
+    bench
+}
+
+/// A task that reads all of its input into memory.
+fn bench(items: usize) -> tempfile::TempDir {
+    let bench = scans(items);
     let task = json!({
         "name": "copy-scans", "image": "documented", "taskTemplate": "copy",
         "inputs": [{"name": "scans", "input": {"host_path": "scans"}}],

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use highwater::model::observation::Outcome;
 
-use super::Bench;
+use super::{Bench, Ran};
 
 /// Runs the tasks in the background, unless `$FAKE/vanish` exists: then they are never heard of again.
 const SBATCH: &str = r#"#!/bin/bash
@@ -170,7 +170,7 @@ fn a_machine_without_slurm_is_told_where_to_go() {
     let program = Path::new(env!("CARGO_BIN_EXE_highwater"));
     let words = [&["sweep", "--into", "lungs"], &words(&[])[..]].concat();
     let output = bench.command(program, &words).env("PATH", &without).output().unwrap();
-    let ran = super::Ran::of(&output);
+    let ran = Ran::of(&output);
     assert_eq!(ran.status, Some(3), "{}", ran.stderr);
     assert!(ran.says("run this on a machine of the cluster that submits jobs"), "{}", ran.stderr);
 }

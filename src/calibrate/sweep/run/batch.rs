@@ -164,7 +164,7 @@ impl Places {
         }
         let arrays = slurm.create_directory(ARRAYS).map_err(failed)?;
         let lock = slurm.open_or_create(LOCK, false).map_err(failed)?;
-        // Where the file system has no locks, nobody else can be noticed.
+        // Some file systems of clusters do not support locks.
         if matches!(lock.try_lock(), Err(TryLockError::WouldBlock)) {
             let error = format!("another highwater watches the jobs of {}", paths.sweep.display());
             let help = "wait until it has ended, or end it; the jobs keep running".to_owned();

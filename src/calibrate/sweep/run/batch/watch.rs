@@ -1,26 +1,28 @@
-//! Submits the jobs of a sweep, and watches them until their records are there.
+//! Watches the jobs of a sweep until their records are there.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::path::{Path, PathBuf};
+mod merge;
+mod submit;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::super::jobs::{JobArray, Jobs, SLURM};
+use super::super::jobs::{JobArray, Jobs};
 use super::super::{Sweep, SweepOutcome};
+use super::Places;
 use super::options::JobOptions;
-use super::{CELLS, Places};
-use crate::calibrate::failure::{Category, Failed, Failure};
+use crate::calibrate::failure::{Category, Failure};
 use crate::calibrate::feedback::Feedback;
 use crate::calibrate::monitor::Cancel;
 use crate::calibrate::sweep::schedule::lacked_memory;
-use crate::calibrate::sweep::{Admission, End, Left, Retry, Schedule, SweepObserver, floors};
-use crate::model::observation::{Batch, Observation, Outcome, SweepRun, Warning};
+use crate::calibrate::sweep::{End, Retry, Schedule, SweepObserver, floors};
+use crate::model::observation::{Batch, Outcome, SweepRun, Warning};
 use crate::model::signal::Signal;
-use crate::model::timestamp::Timestamp;
 use crate::model::units::Bytes;
 use crate::runner::slurm::{self, QueuedTask, SlurmError};
-use crate::store::{self, Record, Recorded, import, index};
+use crate::store::{Record, Recorded, import};
 
 /// The shortest and the longest time between two looks at the queue.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
@@ -31,6 +33,7 @@ const WORTH_TELLING: Duration = Duration::from_secs(30);
 const SETTLED: Duration = Duration::from_secs(5);
 /// How long cells wait for others to be submitted together with.
 const GATHER: Duration = Duration::from_secs(10);
+
 /// What is known of a task of an array.
 #[derive(Default)]
 struct TaskState {
@@ -245,7 +248,7 @@ impl<'a> Watch<'a> {
                     return Ok(false);
                 }
                 if is_of_earlier {
-                    // Whoever resumes a sweep wants the runs that are missing.
+                    // A resumed sweep makes the runs that are missing.
                     self.waiting.insert(cell, (Instant::now(), self.jobs.arrays[array].memory));
                 } else {
                     self.has_ended_early = true;
@@ -312,215 +315,6 @@ impl<'a> Watch<'a> {
         observation.warnings = vec![Warning::Text { text }];
         let path = self.places.paths.cell(&planned.planned.key);
         Record::open(&path)?.append(&observation)?;
-        Ok(())
-    }
-
-    /// The arrays that were being submitted when highwater was killed: those that are in the queue get their ID, and the
-    /// others are given up.
-    fn find_submitted(&mut self, cancel: &dyn Cancel) -> Result<(), Failure> {
-        let mut kept = Vec::new();
-        for mut array in std::mem::take(&mut self.jobs.arrays) {
-            if array.job.is_none() {
-                array.job = slurm::named(&array.name, cancel).map_err(refused)?.pop();
-            }
-            if array.job.is_some() {
-                kept.push(array);
-                continue;
-            }
-            // Without its keys, an array that is still on its way does nothing.
-            let _ = self.places.arrays.remove(&array.name);
-            slurm::cancel_named(&array.name).map_err(refused)?;
-        }
-        self.jobs.arrays = kept;
-        self.jobs.write(&self.places.slurm)
-    }
-
-    /// Submits the waiting cells, one array per size of memory. While other jobs are followed, what Slurm refuses does not
-    /// end the sweep: it is submitted again later, or given up if it needs more memory.
-    fn submit(&mut self, is_first: bool) -> Result<(), Failure> {
-        let waiting = std::mem::take(&mut self.waiting);
-        if waiting.is_empty() {
-            return Ok(());
-        }
-        let forecast = self.sweep.batch_forecast(&self.recorded);
-        let mut groups: BTreeMap<(Option<Bytes>, bool), Vec<usize>> = BTreeMap::new();
-        for (cell, (_, memory)) in waiting {
-            let lacked = memory.is_some();
-            let memory = self.options.at_most(memory.max(self.options.memory(&forecast, cell)));
-            groups.entry((memory, lacked)).or_default().push(cell);
-        }
-        let variables = &self.sweep.options.spec.container.env;
-        for ((memory, lacked), cells) in groups {
-            let retry = match self.sweep.options.retry {
-                Retry::Interrupted if lacked => Retry::OutOfMemory,
-                retry => retry,
-            };
-            for cells in cells.chunks(self.most) {
-                let Err(failure) = self.submit_array((memory, lacked), cells, retry, variables) else { continue };
-                if lacked && !is_first {
-                    let memory = memory.map(|memory| format!(" with {memory}")).unwrap_or_default();
-                    let failure = crate::model::problem::one_line(&failure);
-                    self.feedback.note(&format!("{} cells cannot be submitted again{memory}: {failure}", cells.len()));
-                    self.has_ended_early = true;
-                } else if is_first || self.open_tasks().is_empty() {
-                    return Err(failure);
-                } else {
-                    self.waiting.extend(cells.iter().map(|cell| (*cell, (Instant::now(), None))));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn submit_array(
-        &mut self,
-        (memory, lacked): (Option<Bytes>, bool),
-        cells: &[usize],
-        retry: Retry,
-        variables: &[(String, String)],
-    ) -> Result<(), Failure> {
-        let now = Timestamp::now();
-        let name = format!("highwater-{:x}-{}", now.as_microsecond(), std::process::id());
-        let keys: Vec<String> = cells.iter().map(|cell| self.sweep.planned.cells[*cell].planned.key.clone()).collect();
-        self.hand_over(&keys)?;
-        let recorded = keys.iter().map(|key| self.merged.get(key).map_or(0, |(_, records)| *records)).collect();
-        let written = self.places.arrays.replace(&name, (keys.join("\n") + "\n").as_bytes());
-        written.map_err(|source| Failure::host(Failed::writing(&self.places.paths.keys(&name), source)))?;
-        let closed = BTreeSet::new();
-        let array = JobArray {
-            name: name.clone(),
-            job: None,
-            memory,
-            submitted_at: now,
-            lacked,
-            cells: keys,
-            recorded,
-            closed,
-        };
-        self.jobs.arrays.push(array);
-        self.jobs.write(&self.places.slurm)?;
-        let of_highwater = self.options.of_highwater(retry);
-        let submission = self.places.paths.submission(&name, cells.len(), memory, &self.options, of_highwater);
-        let submitted = submission.submit(variables);
-        let job = match submitted {
-            Ok(job) => job,
-            Err(error) => {
-                // If it got no answer, the array may exist: then it is found by its name the next time.
-                if !matches!(error, SlurmError::NoAnswer { .. }) {
-                    self.jobs.arrays.pop();
-                    self.jobs.write(&self.places.slurm)?;
-                    let _ = self.places.arrays.remove(&name);
-                    // It may have been accepted although the answer was lost.
-                    let _ = slurm::cancel_named(&name);
-                }
-                return Err(refused(error));
-            }
-        };
-        let count = if cells.len() == 1 { "1 cell".to_owned() } else { format!("{} cells", cells.len()) };
-        let memory = memory.map_or_else(String::new, |memory| format!(" with {memory} each"));
-        self.feedback.detail(&format!("submitted job {job}: {count}{memory}"));
-        if let Some(array) = self.jobs.arrays.last_mut() {
-            array.job = Some(job);
-        }
-        self.jobs.write(&self.places.slurm)
-    }
-
-    /// Gives the jobs of these cells what is recorded of them, such as by runs on this machine, so that they do not make
-    /// it again.
-    fn hand_over(&mut self, keys: &[String]) -> Result<(), Failure> {
-        let keys: HashSet<&str> = keys.iter().map(String::as_str).collect();
-        if !self.recorded.iter().any(|run| keys.contains(&*run.cell)) {
-            return Ok(());
-        }
-        let mut of_cells: HashMap<String, Vec<Observation>> = HashMap::new();
-        for observation in store::read(&self.places.paths.sweep).map_err(Failure::from)?.observations {
-            if let Some(sweep) = observation.sweep.as_ref().filter(|sweep| keys.contains(sweep.cell.as_str())) {
-                of_cells.entry(sweep.cell.clone()).or_default().push(observation);
-            }
-        }
-        let identity = |run: &Observation| (run.sweep.as_ref().map(|sweep| sweep.run), run.started_at);
-        for (key, recorded) in of_cells {
-            let path = self.places.paths.cell(&key);
-            let mut record = Record::open(&path).map_err(Failure::from)?;
-            let known = store::read(&path).map_err(Failure::from)?.observations;
-            let mut known: HashSet<_> = known.iter().map(identity).collect();
-            for mut observation in recorded {
-                if known.insert(identity(&observation)) {
-                    // Its files are in the directory of the sweep.
-                    observation.logs = None;
-                    observation.series.file = None;
-                    record.append(&observation).map_err(Failure::from)?;
-                }
-            }
-            let length = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
-            self.merged.insert(key, (length, known.len()));
-        }
-        Ok(())
-    }
-
-    fn cancel_jobs(&mut self) -> Result<(), Failure> {
-        let jobs: Vec<String> = self.arrays_with_open_tasks().filter_map(|array| array.job.clone()).collect();
-        if jobs.is_empty() { Ok(()) } else { slurm::cancel(&jobs).map_err(refused) }
-    }
-
-    /// Merges the records of the cells that have new ones, and reports these; whether there are any.
-    fn merge(&mut self, report: bool) -> Result<bool, Failure> {
-        let mut changed = Vec::new();
-        for array in &self.jobs.arrays {
-            for key in &array.cells {
-                let path = self.places.paths.cell(key);
-                let length = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
-                if length > 0 && self.merged.get(key).map_or(0, |(merged, _)| *merged) != length {
-                    changed.push((key.clone(), path, length));
-                }
-            }
-        }
-        changed.sort();
-        changed.dedup();
-        if changed.is_empty() && !self.recorded.is_empty() {
-            return Ok(false);
-        }
-        if !changed.is_empty() {
-            let plan = self.sweep.planned.json()?;
-            let paths: Vec<PathBuf> = changed.iter().map(|(_, path, _)| path.clone()).collect();
-            // An incomplete line is being written just now, and will be merged then.
-            store::merge(&paths, Some(&plan), &self.places.paths.sweep).map_err(unmerged)?;
-        }
-        self.recorded = index(&self.places.paths.sweep).map_err(Failure::from)?.recorded;
-        self.runs.clear();
-        for (place, run) in self.recorded.iter().enumerate() {
-            if let Some(cell) = self.cells.get(&*run.cell) {
-                self.runs.entry(*cell).or_default().push(place);
-            }
-        }
-        let mut new = Vec::new();
-        for (key, path, length) in changed {
-            let mut observations = store::read(&path).map_err(Failure::from)?.observations;
-            let records = observations.len();
-            let known = self.merged.insert(key.clone(), (length, records)).map_or(0, |(_, records)| records);
-            if let (true, Some(cell)) = (report, self.cells.get(&key)) {
-                new.extend(observations.drain(known.min(records)..).map(|observation| (*cell, observation)));
-            }
-        }
-        self.report(new)?;
-        Ok(true)
-    }
-
-    /// Reports new records of cells.
-    fn report(&mut self, mut new: Vec<(usize, Observation)>) -> Result<(), Failure> {
-        new.sort_by_key(|(_, observation)| observation.started_at);
-        let schedule = self.schedule(Retry::Interrupted);
-        let forecast = self.sweep.batch_forecast(&self.recorded);
-        let admission = Admission::new(forecast, None, || None, None);
-        // Those that follow count as runs in progress.
-        let running = new.iter().rev().map(|(cell, _)| (*cell, Duration::ZERO)).collect();
-        let mut left = Left { schedule: &schedule, admission: &admission, running, jobs: usize::MAX };
-        for (cell, observation) in &new {
-            left.running.pop();
-            let Some(run) = observation.sweep.as_ref().map(|sweep| sweep.run) else { continue };
-            self.new.insert((*cell, run));
-            self.observer.recorded(&self.sweep.planned.cells[*cell].planned, run, observation, &left)?;
-        }
         Ok(())
     }
 
@@ -630,17 +424,6 @@ fn refused(error: SlurmError) -> Failure {
     let category =
         if matches!(error, SlurmError::Failed { program: "sbatch", .. }) { Category::Usage } else { Category::Host };
     Failure::new(category, error, help)
-}
-
-fn unmerged(error: store::MergeError) -> Failure {
-    match error {
-        store::MergeError::Folder(error) => error.into(),
-        store::MergeError::Read(error) => error.into(),
-        error => {
-            let help = format!("the records of the cells are complete in {SLURM}/{CELLS}; see `highwater merge`");
-            Failure::new(Category::Host, error, Some(help))
-        }
-    }
 }
 
 #[cfg(test)]

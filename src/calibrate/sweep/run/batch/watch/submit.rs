@@ -1,0 +1,182 @@
+//! Submits cells as job arrays, and finds those that were being submitted when highwater was killed.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::Instant;
+
+use super::super::super::jobs::JobArray;
+use super::{Watch, refused};
+use crate::calibrate::failure::{Failed, Failure};
+use crate::calibrate::monitor::Cancel;
+use crate::calibrate::sweep::Retry;
+use crate::model::observation::Observation;
+use crate::model::problem::one_line;
+use crate::model::timestamp::Timestamp;
+use crate::model::units::Bytes;
+use crate::runner::slurm::{self, SlurmError};
+use crate::store::{self, Record};
+
+impl Watch<'_> {
+    /// The arrays that were being submitted when highwater was killed: those that are in the queue get their ID, and the
+    /// others are given up.
+    pub(super) fn find_submitted(&mut self, cancel: &dyn Cancel) -> Result<(), Failure> {
+        let mut kept = Vec::new();
+        for mut array in std::mem::take(&mut self.jobs.arrays) {
+            if array.job.is_none() {
+                array.job = slurm::named(&array.name, cancel).map_err(refused)?.pop();
+            }
+            if array.job.is_some() {
+                kept.push(array);
+                continue;
+            }
+            // Without its keys, an array that is still on its way does nothing.
+            let _ = self.places.arrays.remove(&array.name);
+            slurm::cancel_named(&array.name).map_err(refused)?;
+        }
+        self.jobs.arrays = kept;
+        self.jobs.write(&self.places.slurm)
+    }
+
+    /// Submits the waiting cells, one array per size of memory. Later than at the first time, a refusal does not end the
+    /// sweep while jobs are running: the cells are submitted again later, or given up if they were to get more memory.
+    pub(super) fn submit(&mut self, is_first: bool) -> Result<(), Failure> {
+        let waiting = std::mem::take(&mut self.waiting);
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let forecast = self.sweep.batch_forecast(&self.recorded);
+        let mut groups: BTreeMap<(Option<Bytes>, bool), Vec<usize>> = BTreeMap::new();
+        for (cell, (_, memory)) in waiting {
+            let lacked = memory.is_some();
+            let memory = self.options.at_most(memory.or_else(|| self.options.memory(&forecast, cell)));
+            groups.entry((memory, lacked)).or_default().push(cell);
+        }
+        let variables = &self.sweep.options.spec.container.env;
+        for ((memory, lacked), cells) in groups {
+            let retry = match self.sweep.options.retry {
+                Retry::Interrupted if lacked => Retry::OutOfMemory,
+                retry => retry,
+            };
+            for cells in cells.chunks(self.most) {
+                let Some(refusal) = self.submit_array((memory, lacked), cells, retry, variables)? else { continue };
+                let may_go_on = lacked || !self.open_tasks().is_empty();
+                if is_first || !may_go_on {
+                    return Err(refused(refusal));
+                }
+                let count = words(cells.len());
+                if lacked {
+                    let memory = memory.map(|memory| format!(" with {memory}")).unwrap_or_default();
+                    self.feedback.note(&format!(
+                        "{count} not submitted again{memory}: {}; the same command tries it again",
+                        one_line(&refusal)
+                    ));
+                } else {
+                    self.feedback.note(&format!("{count} submitted again later: {}", one_line(&refusal)));
+                    self.waiting.extend(cells.iter().map(|cell| (*cell, (Instant::now(), None))));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Submits an array; returns why Slurm refused it.
+    fn submit_array(
+        &mut self,
+        (memory, lacked): (Option<Bytes>, bool),
+        cells: &[usize],
+        retry: Retry,
+        variables: &[(String, String)],
+    ) -> Result<Option<SlurmError>, Failure> {
+        let now = Timestamp::now();
+        let name = format!("highwater-{:x}-{}", now.as_microsecond(), std::process::id());
+        let keys: Vec<String> = cells.iter().map(|cell| self.sweep.planned.cells[*cell].planned.key.clone()).collect();
+        self.hand_over(&keys)?;
+        let recorded = keys.iter().map(|key| self.merged.get(key).map_or(0, |(_, records)| *records)).collect();
+        let written = self.places.arrays.replace(&name, (keys.join("\n") + "\n").as_bytes());
+        written.map_err(|source| Failure::host(Failed::writing(&self.places.paths.keys(&name), source)))?;
+        let closed = BTreeSet::new();
+        let array = JobArray {
+            name: name.clone(),
+            job: None,
+            memory,
+            submitted_at: now,
+            lacked,
+            cells: keys,
+            recorded,
+            closed,
+        };
+        self.jobs.arrays.push(array);
+        self.jobs.write(&self.places.slurm)?;
+        let of_highwater = self.options.of_highwater(retry);
+        let submission = self.places.paths.submission(&name, cells.len(), memory, &self.options, of_highwater);
+        let submitted = submission.submit(variables);
+        let job = match submitted {
+            Ok(job) => job,
+            Err(error) => {
+                let is_rejected = match &error {
+                    SlurmError::Start { .. } => true,
+                    // sbatch also fails if only the answer was lost.
+                    SlurmError::Failed { .. } => slurm::cancel_named(&name).is_ok(),
+                    _ => false,
+                };
+                if !is_rejected {
+                    // The array may exist: then it is found by its name the next time.
+                    return Err(refused(error));
+                }
+                self.jobs.arrays.pop();
+                self.jobs.write(&self.places.slurm)?;
+                let _ = self.places.arrays.remove(&name);
+                return Ok(Some(error));
+            }
+        };
+        let count = words(cells.len());
+        let memory = memory.map_or_else(String::new, |memory| format!(" with {memory} each"));
+        self.feedback.detail(&format!("submitted job {job}: {count}{memory}"));
+        if let Some(array) = self.jobs.arrays.last_mut() {
+            array.job = Some(job);
+        }
+        self.jobs.write(&self.places.slurm).map(|()| None)
+    }
+
+    /// Gives the jobs of these cells what is recorded of them, such as by runs on this machine, so that they do not make
+    /// it again.
+    pub(super) fn hand_over(&mut self, keys: &[String]) -> Result<(), Failure> {
+        let keys: HashSet<&str> = keys.iter().map(String::as_str).collect();
+        if !self.recorded.iter().any(|run| keys.contains(&*run.cell)) {
+            return Ok(());
+        }
+        let mut of_cells: HashMap<String, Vec<Observation>> = HashMap::new();
+        for observation in store::read(&self.places.paths.sweep).map_err(Failure::from)?.observations {
+            if let Some(sweep) = observation.sweep.as_ref().filter(|sweep| keys.contains(sweep.cell.as_str())) {
+                of_cells.entry(sweep.cell.clone()).or_default().push(observation);
+            }
+        }
+        let identity = |run: &Observation| (run.sweep.as_ref().map(|sweep| sweep.run), run.started_at);
+        for (key, recorded) in of_cells {
+            let path = self.places.paths.cell(&key);
+            let mut record = Record::open(&path).map_err(Failure::from)?;
+            let known = store::read(&path).map_err(Failure::from)?.observations;
+            let mut known: HashSet<_> = known.iter().map(identity).collect();
+            for mut observation in recorded {
+                if known.insert(identity(&observation)) {
+                    // Its files are in the directory of the sweep.
+                    observation.logs = None;
+                    observation.series.file = None;
+                    record.append(&observation).map_err(Failure::from)?;
+                }
+            }
+            let length = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
+            self.merged.insert(key, (length, known.len()));
+        }
+        Ok(())
+    }
+
+    pub(super) fn cancel_jobs(&mut self) -> Result<(), Failure> {
+        let jobs: Vec<String> = self.arrays_with_open_tasks().filter_map(|array| array.job.clone()).collect();
+        if jobs.is_empty() { Ok(()) } else { slurm::cancel(&jobs).map_err(refused) }
+    }
+}
+
+/// A number of cells.
+fn words(cells: usize) -> String {
+    if cells == 1 { "1 cell".to_owned() } else { format!("{cells} cells") }
+}
