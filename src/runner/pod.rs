@@ -2,8 +2,7 @@
 //!
 //! The probe comes from a ConfigMap and is the first process of the task's container, so that neither the image nor a
 //! registry has to have it. It writes its result where Kubernetes looks for a termination message, which comes back in
-//! the status of the pod. The pod is watched, because the last event of a deleted pod is the only place where its result
-//! is to be found.
+//! the status of the pod. The pod is watched, because only the last event of a deleted pod contains its result.
 
 #[cfg_attr(not(feature = "kubernetes"), path = "pod/absent.rs")]
 mod cluster;

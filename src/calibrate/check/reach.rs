@@ -25,7 +25,7 @@ impl Judge<'_> {
         if cells().any(|cell| cell.rule != first.rule) {
             return None;
         }
-        // The constant is only known where it decided; elsewhere, the rule asked for more.
+        // Cells whose rule exceeds the constant do not record it.
         let base = cells().filter_map(CellRuns::limit_of_resources).max().unwrap_or(Bytes::ZERO);
         // An amount that does not fit into 64 bits is enough.
         let limit = |n: Bytes| formula.evaluate(n).unwrap_or(Bytes(u64::MAX)).max(base);

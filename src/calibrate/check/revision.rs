@@ -117,7 +117,7 @@ pub fn remove_worktrees(look_only: bool, foreign: bool, leftovers: &mut Leftover
         let owner = name.to_str().and_then(|name| CgroupOwner::parse(name.split_once('.')?.0));
         let Some((owner, metadata)) = owner.zip(entry.metadata().ok().filter(Metadata::is_dir)) else { continue };
         let found = Removed::Worktree(entry.path());
-        // Git would use the configuration of whoever made it: not even root removes that of others.
+        // Git runs what the owner has configured for the repository, so not even root removes worktrees of other users.
         let of_another_user = metadata.uid() != geteuid().as_raw();
         if !leftovers.is_to_be_removed(&found, owner.is_gone(), of_another_user, foreign) {
             continue;

@@ -277,7 +277,7 @@ fn reach_of(config: &Config, runs: Vec<Run>) -> Option<String> {
 fn the_reach_of_a_rule_is_where_the_described_need_crosses_it() {
     let mut config = config();
     let squared = |n: u64| (n / 512 * (n / MIB)).max(128 * MIB);
-    assert_eq!(reach_of(&config, sweep(&SIZES, squared)), None, "there is no rule");
+    assert_eq!(reach_of(&config, sweep(&SIZES, squared)), None, "no rule is declared");
     let mut reach = |rule: &str, sizes: &[u64]| {
         config.tasks[0].rule = Some(rule.parse().unwrap());
         reach_of(&config, sweep(sizes, squared))

@@ -10,7 +10,7 @@ use crate::calibrate::curve::Curve;
 use crate::model::scalar::small_share;
 use crate::stats::summary::distinct;
 
-/// So many sizes in a row have to be predicted.
+/// The number of sizes in a row that have to be predicted.
 const PREDICTED: usize = 2;
 /// Fewer sizes than this predict nothing worth checking.
 const FEWEST: usize = 3;
@@ -131,7 +131,7 @@ impl Adaptive {
         known.measured.push((n, peak.unwrap_or_default()));
     }
 
-    /// The same sizes, of which no number is enough.
+    /// The same sizes; all of them are measured.
     pub(super) fn without_end(&self) -> Self {
         let mut all = Self { within: None, ..self.clone() };
         all.groups.iter_mut().for_each(|known| known.in_a_row = 0);

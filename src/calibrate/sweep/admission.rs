@@ -44,7 +44,7 @@ pub struct Admission<'a> {
     running: Vec<(usize, Option<Bytes>)>,
     budget: Option<Budget>,
     spent: (Duration, f64),
-    /// Whether somebody else, such as a cluster, sees to it that there is enough memory.
+    /// Whether a cluster schedules the runs, so that memory on this machine does not matter.
     is_elsewhere: bool,
 }
 

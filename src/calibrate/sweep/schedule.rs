@@ -338,7 +338,7 @@ mod tests {
         assert_eq!(made, 5, "it ends all the same");
     }
 
-    /// A schedule of 12 sizes, of which 3 were measured on a line, and the cells of each run to come.
+    /// A schedule of 12 sizes after 3 runs with proportional peaks, and the cells of the pending runs.
     fn three_of_twelve(until: Option<f64>) -> Schedule {
         let sizes: Vec<(f64, usize)> = (0..12_i32).map(|power| (1e6 * 2.0_f64.powi(power), 0)).collect();
         let keys: Vec<String> = (0..12).map(|cell| cell.to_string()).collect();
