@@ -188,7 +188,12 @@ impl PodError {
                  ConfigMap"
                     .to_owned()
             }
-            Self::Request { .. } | Self::Template { .. } | Self::Runtime(_) | Self::NoProbe { .. } => return None,
+            Self::Template { .. } => {
+                "give a manifest of the kind Pod; `kubectl get pod NAME -o yaml` prints one, and so does \
+                 `highwater predict TASK --emit pod`"
+                    .to_owned()
+            }
+            Self::Request { .. } | Self::Runtime(_) | Self::NoProbe { .. } => return None,
         })
     }
 }

@@ -170,15 +170,18 @@ impl Drop for Shared {
 }
 
 async fn configuration(options: &ClusterOptions) -> Result<Config, PodError> {
-    let failed = |error: &dyn std::error::Error| PodError::Config { reason: one_line(error) };
+    // The errors of kube name their sources themselves.
+    let failed = |error: &dyn std::error::Error| PodError::Config { reason: error.to_string() };
     let chosen = KubeConfigOptions { context: options.context.clone(), ..KubeConfigOptions::default() };
     match (&options.kubeconfig, &options.context) {
         (Some(path), _) => {
             let file = Kubeconfig::read_from(path).map_err(|error| failed(&error))?;
             Config::from_custom_kubeconfig(file, &chosen).await.map_err(|error| failed(&error))
         }
-        (None, Some(_)) => Config::from_kubeconfig(&chosen).await.map_err(|error| failed(&error)),
-        (None, None) => Config::infer().await.map_err(|error| failed(&error)),
+        (None, None) if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() => {
+            Config::infer().await.map_err(|error| failed(&error))
+        }
+        (None, _) => Config::from_kubeconfig(&chosen).await.map_err(|error| failed(&error)),
     }
 }
 

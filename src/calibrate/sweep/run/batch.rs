@@ -252,6 +252,8 @@ impl Sweep<'_> {
             return Err(Failure::usage(error, "name the directory of a sweep on Slurm with --into"));
         }
         self.require_values()?;
+        // Before the directory is created.
+        JobOptions::new(&self, &self.jobs(&self.folder())?)?;
         let place = open(self.options, &mut self.planned, feedback)?;
         let folder = place.records().to_owned();
         drop(place);
