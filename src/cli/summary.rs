@@ -79,7 +79,7 @@ fn peak(peak: &Reading<Peak>) -> String {
             Exactness::LowerBound { .. } => format!("{}   lower bound: {}", peak.words(), peak.source.words()),
         },
         Reading::Unsupported => "unknown: this machine cannot measure it".to_owned(),
-        Reading::Gone => "unknown: the task ended before it could be measured".to_owned(),
+        Reading::Gone => "unknown: the task was gone before it could be measured".to_owned(),
     }
 }
 
