@@ -46,6 +46,7 @@ pub(in crate::runner) struct Forwarding {
     /// Whether the container has ended: output that does not arrive soon after that is lost.
     pub(in crate::runner) is_last: Arc<AtomicBool>,
     /// Why the rest of the output did not arrive.
+    #[cfg_attr(not(feature = "kubernetes"), expect(dead_code, reason = "the loss of an engine is noticed otherwise"))]
     pub(in crate::runner) broken: Arc<OnceLock<String>>,
     written: Option<oneshot::Receiver<Result<(), Unwritten>>>,
 }
