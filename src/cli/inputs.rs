@@ -9,6 +9,7 @@ use std::sync::Mutex;
 
 use clap::Args;
 use highwater::calibrate::feedback::Feedback;
+use highwater::calibrate::resolve::followed;
 use highwater::model::problem::Flawed;
 use highwater::model::rule::Mode;
 use highwater::model::selection::{Field, Flaw, Selection, SelectionError};
@@ -34,7 +35,7 @@ Examples:
   highwater inputs scans/ --format json | jq .n_bytes.sum
 
 What counts: regular files at any depth, including hidden ones; a symbolic link to a file, with the size of its \
-target, but not one to a directory; a file with several hard links, once per link. The glob is Python's Path.rglob, \
+target; a directory behind a symbolic link if a name in the glob is about it, as in 'ct/*.dcm'; a file with several hard links, once per link. The glob is Python's Path.rglob, \
 the regex Python's re.fullmatch on the path below DIR (or below --dir).
 
 The JSON contains: schema_version (1), channel, target_dir, target_glob, target_regex, mode (or null), files, n_bytes \
@@ -77,7 +78,7 @@ pub(crate) struct InputsArgs {
     /// Do not enter directories on other file systems than DIR's. A scale rule crosses mount points.
     #[arg(short = 'x', long)]
     one_file_system: bool,
-    /// Follow DIR if it is a symbolic link, and --dir if it leads through one out of DIR.
+    /// Follow --dir if it leads through a symbolic link out of DIR.
     #[arg(long)]
     outside: bool,
     /// Maximum number of reading threads [default: the number of CPUs, at most 8].
@@ -141,7 +142,10 @@ fn read(args: &InputsArgs, selection: &Selection) -> Result<(Survey, Option<Vec<
         counted: args.list.then_some(&keep),
         cancel: None,
     };
-    let survey = survey(&args.channel, std::slice::from_ref(selection), &options).map_err(|error| explain(&error))?;
+    let mut survey =
+        survey(&followed(&args.channel.components().collect::<PathBuf>()), std::slice::from_ref(selection), &options)
+            .map_err(|error| explain(&error))?;
+    survey.root.clone_from(&args.channel);
     feedback.reading(None);
     let mut listing = listing.into_inner().unwrap_or_default();
     listing.sort_unstable_by(|one: &File, other| one.path.cmp(&other.path));
@@ -156,7 +160,6 @@ fn explain(error: &TreeError) -> Failure {
         TreeError::NotADirectory { .. } => {
             (Exit::Usage, Some("give the directory of the file, and select the file with --glob"))
         }
-        TreeError::Link { .. } => (Exit::Usage, Some("give the directory it leads to, or follow it with --outside")),
         TreeError::Outside { .. } => {
             (Exit::Usage, Some("give a directory inside the channel, or follow the link with --outside"))
         }

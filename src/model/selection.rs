@@ -179,10 +179,12 @@ fn components(text: &str) -> Result<Vec<&str>, Vec<Problem>> {
         start = span.end + 1;
         match component {
             "" | "." => {}
+            // By name: a component that is a symbolic link is not followed for it.
+            ".." if components.pop().is_some() => {}
             ".." => problems.push(
                 Problem::error("dir-upwards", "target_dir leads out of the channel")
                     .at(span)
-                    .label("`..` is not allowed here")
+                    .label("leads above the channel")
                     .help("give a directory inside the channel, or choose another host_path"),
             ),
             name if name.contains('\0') => problems.push(

@@ -18,8 +18,8 @@ pub(super) struct Directory {
     parent: Option<Arc<Directory>>,
     /// Its name in its parent, several components if a `target_dir` went through a link; empty for the channel.
     name: Box<[u8]>,
-    /// Whether it was reached through a symbolic link: its path cannot be walked without following one then.
-    is_linked: bool,
+    /// The symbolic links that its path, relative to its parent, may go through.
+    links: Links,
     pub(super) states: Arc<[SelectionState]>,
     /// The item it belongs to, if any.
     pub(super) item: Option<Arc<ItemTally>>,
@@ -28,7 +28,7 @@ pub(super) struct Directory {
 impl Directory {
     /// The channel itself.
     pub(super) fn channel(states: Vec<SelectionState>) -> Arc<Self> {
-        Arc::new(Self { parent: None, name: Box::default(), is_linked: false, states: states.into(), item: None })
+        Arc::new(Self { parent: None, name: Box::default(), links: Links::No, states: states.into(), item: None })
     }
 
     /// A subdirectory; `item` is given if it is one itself.
@@ -39,13 +39,13 @@ impl Directory {
         item: Option<Arc<ItemTally>>,
     ) -> Arc<Self> {
         let item = item.or_else(|| parent.item.clone());
-        Arc::new(Self { parent: Some(Arc::clone(parent)), name: name.into(), is_linked: false, states, item })
+        Arc::new(Self { parent: Some(Arc::clone(parent)), name: name.into(), links: Links::No, states, item })
     }
 
     /// A directory that `path`, relative to `parent`, reaches through a symbolic link.
-    pub(super) fn linked(parent: &Arc<Self>, path: &[u8], states: Vec<SelectionState>) -> Arc<Self> {
+    pub(super) fn linked(parent: &Arc<Self>, path: &[u8], states: Vec<SelectionState>, links: Links) -> Arc<Self> {
         let (parent, item) = (Some(Arc::clone(parent)), parent.item.clone());
-        Arc::new(Self { parent, name: path.into(), is_linked: true, states: states.into(), item })
+        Arc::new(Self { parent, name: path.into(), links, states: states.into(), item })
     }
 
     /// Whether this is the channel itself.
@@ -85,10 +85,10 @@ impl Directory {
     }
 
     /// Opens the directory again, from the channel down.
-    pub(super) fn reopen(&self, channel: BorrowedFd<'_>, access: Access, links: Links) -> Result<OwnedFd, Errno> {
+    pub(super) fn reopen(&self, channel: BorrowedFd<'_>, access: Access) -> Result<OwnedFd, Errno> {
         let mut path = Vec::new();
         self.write_path(&mut path);
-        let links = if self.ancestors().any(|directory| directory.is_linked) { links } else { Links::No };
+        let links = self.ancestors().map(|directory| directory.links).max().unwrap_or(Links::No);
         let mut rest = path.as_slice();
         let mut passed: Option<OwnedFd> = None;
         loop {

@@ -48,8 +48,8 @@ pub(super) enum Access {
     Pass,
 }
 
-/// Which symbolic links a path may go through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which symbolic links a path may go through, the fewest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Links {
     /// None.
     No,

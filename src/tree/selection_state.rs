@@ -72,6 +72,16 @@ impl SelectionState {
         };
         Some(Self { stage, ..self })
     }
+
+    /// The same state in a directory behind the symbolic link `name`, where a glob goes through it.
+    fn enter_link(self, compiled: &Selection, name: &[u8]) -> Option<Self> {
+        let Stage::Counting { places, base } = self.stage else { return None };
+        if compiled.pattern.needs() == Needs::Name && name.contains(&b'\n') {
+            return None;
+        }
+        let places = compiled.glob.enter_link(places, name)?;
+        Some(Self { stage: Stage::Counting { places, base }, ..self })
+    }
 }
 
 /// The states in the channel itself.
@@ -113,6 +123,11 @@ pub(super) fn of_subdirectory(
     base: usize,
 ) -> Vec<SelectionState> {
     states.iter().filter_map(|state| state.enter(&selections[state.selection], name, base)).collect()
+}
+
+/// The states in a directory behind the symbolic link `name`.
+pub(super) fn of_link(states: &[SelectionState], selections: &[Selection], name: &[u8]) -> Vec<SelectionState> {
+    states.iter().filter_map(|state| state.enter_link(&selections[state.selection], name)).collect()
 }
 
 /// Whether a subdirectory `name` has identical states.

@@ -135,7 +135,7 @@ impl<'c, F: FnMut(u64)> Worker<'c, F> {
         }
         let access = if is_passed_through(&directory) { Access::Pass } else { Access::List };
         let root = self.channel.root.as_fd();
-        let by_path = || directory.reopen(root, access, self.channel.links());
+        let by_path = || directory.reopen(root, access);
         let mut answer = match &opened {
             Some(opened) => kernel::open_directory(opened.as_fd(), file, access, false),
             None => by_path(),

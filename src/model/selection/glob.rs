@@ -141,6 +141,20 @@ impl Glob {
         self.with_skipped(entered)
     }
 
+    /// The places in a directory that is reached through a symbolic link: only a name enters it, `**` does not. `None`
+    /// if nothing does.
+    pub(crate) fn enter_link(&self, places: Places, link: &[u8]) -> Option<Places> {
+        // The last name is that of a file.
+        let file = 1 << (self.segments.len() - 1);
+        let mut entered = 0;
+        for (bit, segment) in self.at(places).filter(|(bit, _)| *bit != file) {
+            if matches!(segment, Segment::Name(name) if name.matches(link)) {
+                entered |= bit << 1;
+            }
+        }
+        (entered != 0).then(|| self.with_skipped(entered))
+    }
+
     /// Whether a file in a directory with these places matches.
     pub(crate) fn matches(&self, places: Places, file: &[u8]) -> bool {
         let last = self.segments.len() - 1;
@@ -229,6 +243,21 @@ mod tests {
         assert!(!matches("ct/*.dcm", "p1/ct/1/a.dcm"));
         assert!(!matches("ct/*.dcm", "a.dcm"));
         assert!(matches("./ct//*.dcm", "ct/a.dcm"));
+    }
+
+    #[test]
+    fn a_name_enters_a_link_but_two_stars_do_not() {
+        let enters = |glob: &str, link: &str| {
+            let glob = Glob::compile(glob).unwrap();
+            glob.enter_link(glob.start(), link.as_bytes()).is_some_and(|places| glob.matches(places, b"a.dcm"))
+        };
+        assert!(enters("ct/*.dcm", "ct"));
+        assert!(enters("c*/**/*.dcm", "ct"));
+        assert!(!enters("ct/*.dcm", "mr"));
+        assert!(!enters("*.dcm", "a.dcm"));
+        assert!(!enters("**/*.dcm", "ct"));
+        let longest = Glob::compile(&"a/".repeat(63)).unwrap_or_else(|_| Glob::compile(&"a/".repeat(62)).unwrap());
+        assert!(longest.enter_link(Places(u64::MAX), b"a").is_some());
     }
 
     #[test]

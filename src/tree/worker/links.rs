@@ -10,10 +10,10 @@ use nix::errno::Errno;
 use super::super::directory::Directory;
 use super::super::error::TreeError;
 use super::super::excluded::Reason;
-use super::super::kernel::{self, Access, Entry, Kind};
+use super::super::kernel::{self, Access, Entry, Kind, Links};
 use super::super::kernel::{c_string, path_buf};
 use super::super::queue::Names;
-use super::super::selection_state::{SelectionState, Stage};
+use super::super::selection_state::{self, SelectionState, Stage};
 use super::{LISTING, Worker};
 
 impl<'c, F: FnMut(u64)> Worker<'c, F> {
@@ -40,7 +40,8 @@ impl<'c, F: FnMut(u64)> Worker<'c, F> {
         }
     }
 
-    /// Handles a symbolic link: its target counts if it is a file, and is entered only if `target_dir` goes through it.
+    /// Handles a symbolic link: its target counts if it is a file, and is entered only if `target_dir` or a glob goes
+    /// through it.
     pub(super) fn link(&mut self, directory: &Arc<Directory>, opened: BorrowedFd<'_>, file: &CStr) {
         let name = file.to_bytes();
         let is_followed = self.follow(directory, name);
@@ -48,9 +49,10 @@ impl<'c, F: FnMut(u64)> Worker<'c, F> {
         match kernel::stat(opened, file, true) {
             Ok(stat) => match stat.kind {
                 Kind::Regular if is_selected => self.count(directory, file, stat),
-                Kind::Directory if !is_followed => self.exclude(directory, name, Reason::LinkedFolder),
+                Kind::Directory if self.enter_link(directory, name) || is_followed => {}
+                Kind::Directory => self.exclude(directory, name, Reason::LinkedFolder),
                 Kind::Special if is_selected => self.exclude(directory, name, Reason::Special),
-                Kind::Regular | Kind::Directory | Kind::Special | Kind::Link | Kind::Unknown => {}
+                Kind::Regular | Kind::Special | Kind::Link | Kind::Unknown => {}
             },
             Err(_) if is_followed || !is_selected => {}
             Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {
@@ -76,8 +78,8 @@ impl<'c, F: FnMut(u64)> Worker<'c, F> {
         let selection = &self.channel.selections[state.selection];
         let rest = selection.dir[next..].join(&b'/');
         let arrived = state.arrive(selection, directory.path_length() + rest.len() + 1);
-        let target = Directory::linked(directory, &rest, vec![arrived]);
-        match target.reopen(self.channel.root.as_fd(), Access::List, self.channel.links()) {
+        let target = Directory::linked(directory, &rest, vec![arrived], self.channel.links());
+        match target.reopen(self.channel.root.as_fd(), Access::List) {
             Ok(opened) => self.detour(target, opened),
             Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {
                 self.exclude(directory, &rest, Reason::DanglingLink);
@@ -88,6 +90,21 @@ impl<'c, F: FnMut(u64)> Worker<'c, F> {
             }
             Err(errno) => self.exclude(directory, &rest, Reason::from_errno(errno)),
         }
+    }
+
+    /// Reads the directory behind a link if a glob names it, as Python does, wherever it is; returns whether one does.
+    /// A loop ends with the glob, each of whose names enters one link.
+    fn enter_link(&mut self, directory: &Arc<Directory>, name: &[u8]) -> bool {
+        let states = selection_state::of_link(&directory.states, self.channel.selections, name);
+        if states.is_empty() {
+            return false;
+        }
+        let target = Directory::linked(directory, name, states, Links::Anywhere);
+        match target.reopen(self.channel.root.as_fd(), Access::List) {
+            Ok(opened) => self.detour(target, opened),
+            Err(errno) => self.exclude(directory, name, Reason::from_errno(errno)),
+        }
+        true
     }
 
     /// Reads another directory in the middle of the current one.
