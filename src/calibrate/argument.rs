@@ -1,5 +1,6 @@
 //! Parses values as people type them on the command line and write them in files. Each error says what is expected.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::monitor::LEAST_INTERVAL;
@@ -55,6 +56,22 @@ pub fn parameter(text: &str) -> Parsed<(String, Vec<String>)> {
 pub fn scan(text: &str) -> Parsed<(String, Vec<String>)> {
     let (name, range) = named(text, "NAME=MIN:MAX:STEP")?;
     Ok((name.to_owned(), plan::scan(range)?))
+}
+
+/// `CHANNEL=DIR`.
+pub fn channel(text: &str) -> Parsed<(String, PathBuf)> {
+    match text.split_once('=') {
+        Some((name, folder)) if !name.is_empty() && !folder.is_empty() => Ok((name.to_owned(), PathBuf::from(folder))),
+        _ => Err("expected CHANNEL=DIR, such as scans=/data/scans".to_owned()),
+    }
+}
+
+/// An exit status that is not 0.
+pub fn status(text: &str) -> Parsed<i32> {
+    match text.parse::<u8>() {
+        Ok(status) if status > 0 => Ok(status.into()),
+        Ok(_) | Err(_) => Err("expected an exit status from 1 to 255, such as 126".to_owned()),
+    }
 }
 
 fn named<'a>(text: &'a str, expected: &str) -> Parsed<(&'a str, &'a str)> {

@@ -257,7 +257,7 @@ impl CellBuilder {
             self.limit = self.limit.into_iter().chain(limit).min();
         }
         if !observation.outcome.succeeded() {
-            self.cell.failed += 1;
+            self.cell.failed += usize::from(observation.outcome.has_failed());
             self.failed += usize::from(warning::failed(observation.outcome));
             return;
         }

@@ -212,9 +212,10 @@ impl From<ResolveError> for Failure {
             ResolveError::UnknownTemplate(flawed) => flawed.into(),
             ResolveError::Lookup { source: LookupError::Read(error), .. } => error.into(),
             ResolveError::Lookup { source: source @ LookupError::Engine(_), .. } => source.into(),
-            error @ ResolveError::Lookup { source: LookupError::NotGiven, .. } => {
-                Self::usage(error, "give the file of the image with --processing-container FILE")
-            }
+            error @ ResolveError::Lookup { source: LookupError::NotGiven, .. } => Self::usage(
+                error,
+                "give the file with --processing-container FILE, or start the container engine that has the image",
+            ),
         }
     }
 }

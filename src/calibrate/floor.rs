@@ -289,7 +289,7 @@ fn judge(run: &Observation, success: Success, wall_us: Option<u64>) -> Judgement
         Outcome::Exited { status: 0 } if kills > 0 && !success.oom_of_children => TryResult::ChildOomKilled,
         Outcome::Exited { status: 0 } if too_slow => TryResult::TooSlow,
         Outcome::Exited { status: 0 } => TryResult::Enough,
-        Outcome::Exited { status } => TryResult::Failed(status),
+        Outcome::Exited { status } | Outcome::Skipped { status } => TryResult::Failed(status),
         Outcome::Signalled { signal } => TryResult::Signalled(signal),
         Outcome::OomKilled => TryResult::OomKilled,
         Outcome::TimedOut { .. } => TryResult::TimedOut,

@@ -87,7 +87,7 @@ pub fn measure(
     let kind = run.kind();
     let watched = watch(&mut *run, options, &mut patience, observer).map_err(MeasureError::Watch)?;
     let finished = run.finish(&mut patience)?;
-    let outcome = outcome(&watched, &finished);
+    let outcome = outcome(&watched, &finished, options.skip_status);
     let breakdown = fullest(&watched, &finished);
     // The list of processes is only meaningful if it was read near the highest usage.
     let belong = breakdown.is_some_and(|fullest| watched.processes_at.0 >= fullest.current.0 / 20 * 19);
@@ -146,7 +146,7 @@ pub fn measure(
     Ok(observation)
 }
 
-fn outcome(watched: &Watched, finished: &Finished) -> Outcome {
+fn outcome(watched: &Watched, finished: &Finished, skip_status: Option<i32>) -> Outcome {
     let contained = finished.contained.as_ref();
     if finished.end == End::Lost && contained.is_some_and(|contained| !contained.container.unanswered.is_empty()) {
         return Outcome::EngineLost;
@@ -166,6 +166,7 @@ fn outcome(watched: &Watched, finished: &Finished) -> Outcome {
     match finished.end {
         // A shell reports an OOM-killed child as status 128 + 9.
         End::Signalled(libc::SIGKILL) | End::Exited(137) if oom_killed => Outcome::OomKilled,
+        End::Exited(status) if skip_status == Some(status) => Outcome::Skipped { status },
         End::Exited(status) => Outcome::Exited { status },
         End::Signalled(signal) => Outcome::Signalled { signal },
         End::Lost if contained.is_some_and(|contained| contained.pod.is_some()) => Outcome::Lost,

@@ -34,11 +34,13 @@ pub struct WatchOptions {
     /// The sampling interval, kept whatever it costs. Without it, samples are taken when usage reaches a new maximum,
     /// and at intervals that grow from 10 ms to 2 s.
     pub interval: Option<Duration>,
+    /// The exit status by which the task says that there was nothing to do.
+    pub skip_status: Option<i32>,
 }
 
 impl Default for WatchOptions {
     fn default() -> Self {
-        Self { timeout: None, kill_after: Duration::from_secs(10), interval: None }
+        Self { timeout: None, kill_after: Duration::from_secs(10), interval: None, skip_status: None }
     }
 }
 

@@ -48,8 +48,8 @@ impl Resolution {
     pub fn warnings(&self) -> Vec<Flawed> {
         let of_document = |(origin, source, warnings): &(Origin, Source, Vec<Problem>)| {
             let notes = self.notes.iter().filter(|note| note.origin == *origin).map(Note::problem);
-            let problems: Vec<Problem> = warnings.iter().cloned().chain(notes).collect();
-            (!problems.is_empty()).then(|| source.flawed(problems))
+            let flawed = source.flawed(warnings.iter().cloned().chain(notes));
+            (!flawed.problems.is_empty()).then_some(flawed)
         };
         self.documents.iter().filter_map(of_document).collect()
     }
@@ -100,12 +100,23 @@ pub fn resolve(
             let task = merge::merge(&spec.content, template, Origin::ProcessingContainer, base, &mut notes);
             let places = Places::new(&spec.content, template, Origin::ProcessingContainer);
             let variables = template.env.clone();
-            documents.push((Origin::ProcessingContainer, container.source, container.warnings));
+            let warnings = about(template, &container);
+            documents.push((Origin::ProcessingContainer, container.source, warnings));
             (task, variables, places)
         }
     };
     channels::look_at(&task, &spec.content, spec.source.name(), &mut notes);
     Ok(Resolution { task, variables, notes, documents, places })
+}
+
+/// The warnings about a document, without those about its other templates.
+fn about(template: &TaskTemplate, container: &Document<ProcessingContainer>) -> Vec<Problem> {
+    let is_within = |problem: &Problem, template: &TaskTemplate| {
+        problem.span.as_ref().is_some_and(|span| template.span.contains(&span.start))
+    };
+    let others = || container.content.templates.iter().filter(|other| other.span != template.span);
+    let warnings = container.warnings.iter().filter(|problem| !others().any(|other| is_within(problem, other)));
+    warnings.cloned().collect()
 }
 
 fn look_up(

@@ -85,6 +85,8 @@ pub struct Spec {
     pub redact: Vec<String>,
     /// Whether the task may write to its input.
     pub input_access: InputAccess,
+    /// The exit status by which the task says that there was nothing to do.
+    pub skip_status: Option<i32>,
     /// Whether the input was chosen to be small, as for a check: warnings that this explains are omitted.
     pub is_sample: bool,
     /// The input of a bare command or image: files and directories, if they are known.
@@ -103,6 +105,7 @@ impl Spec {
             container: ContainerOptions::default(),
             redact: Vec::new(),
             input_access: InputAccess::default(),
+            skip_status: None,
             is_sample: false,
             inputs: Vec::new(),
         }

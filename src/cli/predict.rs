@@ -12,6 +12,7 @@ use highwater::model::units::Bytes;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::engine::EngineArgs;
 use super::exit::Exit;
 use super::failure::{self, Failure};
 use super::feedback::Terminal;
@@ -25,6 +26,7 @@ const EXAMPLES: &str = "\
 Examples:
   highwater predict task.json
   highwater predict task.json --processing-container processing-container.json
+  highwater predict task.json --data scans=/data/scans     the input is on a volume of a cluster there
   highwater predict task.json --set patient=0042 --target kubernetes
   highwater predict task.json --format json | jq .kubernetes.limit.written
   highwater predict task.json --emit pod | kubectl create -f -
@@ -45,6 +47,8 @@ pub(crate) struct PredictArgs {
     task: PathBuf,
     #[command(flatten)]
     of: TaskArgs,
+    #[command(flatten)]
+    engine: EngineArgs,
     /// Platform whose limits, requests and warnings to show. JSON always contains both.
     #[arg(long, value_enum, default_value_t = TargetArg::Both)]
     target: TargetArg,
@@ -70,7 +74,7 @@ enum Emit {
 }
 
 pub(crate) fn run(args: &PredictArgs) -> Result<Exit, Failure> {
-    let mut resolution = args.of.resolve(&args.task)?;
+    let mut resolution = args.of.resolve(&args.task, &args.engine)?;
     let prediction = survey(&resolution.task, args.strict, &Terminal::default())?;
     resolution.lint(Some(&prediction), args.target.platform());
     let warnings = resolution.warnings();

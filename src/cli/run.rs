@@ -306,6 +306,7 @@ fn measured(
     how.timeout = args.timeout;
     how.kill_after = args.kill_after;
     how.interval = args.sample_interval;
+    how.skip_status = args.subject.skip_status;
     let mut live = Live::new(!args.quiet);
     let measured = start.measure(machine, (options, &how), start.about(), Some(signals), &mut live);
     measured.and_then(|measured| Ok(measured?)).map_err(Failure::of_run)

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use highwater::calibrate::argument::channel;
 use highwater::calibrate::resolve::Resolution;
 use highwater::calibrate::workload::{self, TaskOptions};
-use highwater::model::document::Variables;
+use highwater::model::document::{Undefined, Variables};
 use highwater::model::lint::Platform;
 
+use super::engine::EngineArgs;
 use super::failure::Failure;
+use super::feedback::Terminal;
 
 /// How templates are rendered.
 #[derive(Debug, Args)]
@@ -18,16 +21,41 @@ pub(crate) struct TemplateArgs {
     ///
     /// A file that contains {{ … }} or {% … %} is rendered before it is parsed. It can use `env`, the environment
     /// variables of highwater, and `custom`, the variables set here: --set registry.host=localhost is
-    /// {{ custom.registry.host }}. An undefined variable is an error; {{ env.HOST | default("localhost") }} provides a
-    /// default.
+    /// {{ custom.registry.host }}. A file .env beside it adds to `env` what the environment does not have;
+    /// {{ env.HOST | default("localhost") }} provides a default.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// What a variable is that Jinja uses and nobody has set.
+    ///
+    /// Whatever is left empty is warned of.
+    #[arg(long, value_name = "WHAT", default_value = "config", hide_default_value = true)]
+    undefined: UndefinedArg,
+}
+
+/// What an undefined variable is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum UndefinedArg {
+    /// Empty where only "config" depends on it, such as a registry's password, an error elsewhere [default]
+    #[default]
+    Config,
+    /// Empty everywhere
+    Empty,
+    /// An error everywhere
+    Error,
 }
 
 impl TemplateArgs {
     /// The UTF-8 part of this process's environment, and the variables that were set.
     pub(crate) fn variables(&self) -> Result<Variables, Failure> {
-        Ok(workload::variables(&self.set)?)
+        Ok(workload::variables(&self.set, self.undefined())?)
+    }
+
+    fn undefined(&self) -> Undefined {
+        match self.undefined {
+            UndefinedArg::Config => Undefined::Config,
+            UndefinedArg::Empty => Undefined::Empty,
+            UndefinedArg::Error => Undefined::Error,
+        }
     }
 
     /// The variables that were set, by key as given.
@@ -69,6 +97,16 @@ pub(crate) struct TaskArgs {
     /// This file replaces the one at the root of the image, whichever image the task names.
     #[arg(long, value_name = "FILE")]
     processing_container: Option<PathBuf>,
+    /// Where the data of a channel are on this machine. Can be repeated.
+    ///
+    /// For a channel whose "volume_source" is a volume of a cluster, or instead of the directory in the task.
+    #[arg(long, value_name = "CHANNEL=DIR", value_parser = channel)]
+    data: Vec<(String, PathBuf)>,
+    /// Values for the task's variables, as a platform passes them on: {"task_form": {"env": …}}.
+    ///
+    /// "env" is an object of names and values, or an array of objects with "name" and "value". They override the task's.
+    #[arg(long, value_name = "FILE.json")]
+    conf: Option<PathBuf>,
     #[command(flatten)]
     template: TemplateArgs,
 }
@@ -78,11 +116,15 @@ impl TaskArgs {
         let mut options = TaskOptions::default();
         options.processing_container.clone_from(&self.processing_container);
         options.set.clone_from(&self.template.set);
+        options.undefined = self.template.undefined();
+        options.channels = self.data.iter().cloned().collect();
+        options.conf.clone_from(&self.conf);
         options
     }
 
-    /// Reads and resolves a task. Relative paths in it start in the current directory.
-    pub(crate) fn resolve(&self, path: &Path) -> Result<Resolution, Failure> {
-        Ok(self.options().resolve(path)?)
+    /// Reads and resolves a task. Relative paths in it start in the current directory. The engine is asked only for a
+    /// template in an image.
+    pub(crate) fn resolve(&self, path: &Path, engine: &EngineArgs) -> Result<Resolution, Failure> {
+        Ok(self.options().resolve_with(path, &engine.options(), &Terminal::default())?)
     }
 }

@@ -3,10 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use highwater::calibrate::resolve::{ReadError, source};
+use highwater::calibrate::resolve::{
+    LookupError, Origin, ProcessingContainers, ReadError, ResolveError, resolve, source,
+};
 use highwater::model::document::{Document, Schema, Source, Variables};
 use highwater::model::lint::Platform;
 use highwater::model::problem::{Flawed, Problem, Severity};
+use highwater::model::task::{ProcessingContainer, TaskSpec, TemplateRef};
 use serde::Serialize;
 
 use super::exit::Exit;
@@ -33,7 +36,8 @@ Exit status: 0 all files can be used, 2 one cannot.";
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct ValidateArgs {
-    /// Files to check; `-` for stdin.
+    /// Files to check; `-` for stdin. With one processing-container.json among them, tasks are checked against the
+    /// templates that they name.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Schema of the files; `auto` recognizes it by their fields, then by their names.
@@ -65,13 +69,31 @@ enum SchemaArg {
 struct Checked {
     name: String,
     schema: Option<Schema>,
+    content: Content,
     result: Result<Option<Flawed>, ReadError>,
+}
+
+/// The content of a valid file.
+enum Content {
+    Task(Document<TaskSpec>),
+    Container(Document<ProcessingContainer>),
+    Invalid,
+}
+
+/// The only processing container of the files, for all of their tasks.
+struct Only<'a>(&'a Document<ProcessingContainer>);
+
+impl ProcessingContainers for Only<'_> {
+    fn of_image(&self, _: &str) -> Result<Document<ProcessingContainer>, LookupError> {
+        Ok(self.0.clone())
+    }
 }
 
 pub(crate) fn run(args: &ValidateArgs) -> Result<Exit, Failure> {
     let variables = args.template.variables()?;
-    let checked: Vec<Checked> =
+    let mut checked: Vec<Checked> =
         args.files.iter().map(|path| check(path, args.schema, args.target.platform(), &variables)).collect();
+    join(&mut checked)?;
     match args.format {
         Format::Table => report(&checked)?,
         Format::Json => {
@@ -82,34 +104,69 @@ pub(crate) fn run(args: &ValidateArgs) -> Result<Exit, Failure> {
     Ok(if checked.iter().all(|checked| checked.is_valid(args.deny)) { Exit::Done } else { Exit::Usage })
 }
 
+/// Checks tasks against the templates they name, if all of these are in one processing container of the files.
+fn join(checked: &mut [Checked]) -> Result<(), Failure> {
+    let containers = checked.iter().filter_map(|file| match &file.content {
+        Content::Container(document) => Some(document.clone()),
+        Content::Task(_) | Content::Invalid => None,
+    });
+    let Ok([mut container]) = <[_; 1]>::try_from(containers.collect::<Vec<_>>()) else { return Ok(()) };
+    let base = std::env::current_dir().map_err(Failure::host)?;
+    for file in checked.iter_mut() {
+        let Content::Task(task) = &mut file.content else { continue };
+        if let TemplateRef::Inline(_) = task.content.template {
+            continue;
+        }
+        file.result = match resolve(task, &Only(&container), &base) {
+            Ok(resolution) => {
+                for note in resolution.notes.iter().filter(|note| !note.seen.is_about_data()) {
+                    let warnings = match note.origin {
+                        Origin::Task => &mut task.warnings,
+                        Origin::ProcessingContainer => &mut container.warnings,
+                    };
+                    let problem = note.problem();
+                    if !warnings.contains(&problem) {
+                        warnings.push(problem);
+                    }
+                }
+                Ok(task.flawed())
+            }
+            Err(ResolveError::UnknownTemplate(flawed)) => Err(ReadError::Flawed(flawed)),
+            Err(error) => return Err(Failure::from_library(error)),
+        };
+    }
+    for file in checked.iter_mut().filter(|file| matches!(file.content, Content::Container(_))) {
+        file.result = Ok(container.flawed());
+    }
+    Ok(())
+}
+
 fn check(path: &Path, schema: SchemaArg, platform: Platform, variables: &Variables) -> Checked {
     let name = path.display().to_string();
     let source = match source(path, variables) {
         Ok(source) => source,
-        Err(error) => return Checked { name, schema: None, result: Err(error) },
+        Err(error) => return Checked { name, schema: None, content: Content::Invalid, result: Err(error) },
     };
     let schema = match schema {
         SchemaArg::Task => Some(Schema::Task),
         SchemaArg::ProcessingContainer => Some(Schema::ProcessingContainer),
         SchemaArg::Auto => Schema::detect(&source).or_else(|| by_name(path)),
     };
-    let result = match schema {
-        Some(Schema::Task) => Document::task(source).map(|document| {
-            let found = document.lint(platform);
-            warnings(document, found)
+    let read = match schema {
+        Some(Schema::Task) => Document::task(source).map(|mut document| {
+            document.warnings.extend(document.lint(platform));
+            (document.flawed(), Content::Task(document))
         }),
-        Some(Schema::ProcessingContainer) => Document::processing_container(source).map(|document| {
-            let found = document.lint(platform);
-            warnings(document, found)
+        Some(Schema::ProcessingContainer) => Document::processing_container(source).map(|mut document| {
+            document.warnings.extend(document.lint(platform));
+            (document.flawed(), Content::Container(document))
         }),
         None => Err(unknown(&source)),
     };
-    Checked { name, schema, result: result.map_err(ReadError::Flawed) }
-}
-
-fn warnings<T>(mut document: Document<T>, found: Vec<Problem>) -> Option<Flawed> {
-    document.warnings.extend(found);
-    document.flawed()
+    match read {
+        Ok((flawed, content)) => Checked { name, schema, content, result: Ok(flawed) },
+        Err(flawed) => Checked { name, schema, content: Content::Invalid, result: Err(ReadError::Flawed(flawed)) },
+    }
 }
 
 fn by_name(path: &Path) -> Option<Schema> {

@@ -22,7 +22,7 @@ use super::task::{ProcessingContainer, TaskSpec};
 
 pub use edit::{Change, EditError, Edited};
 pub use source::Source;
-pub use variables::Variables;
+pub use variables::{Undefined, Variables};
 
 /// A kind of document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
@@ -84,7 +84,8 @@ impl<T> Document<T> {
 
     /// The warnings as problems of the file; `None` if there are none.
     pub fn flawed(&self) -> Option<Flawed> {
-        (!self.warnings.is_empty()).then(|| self.source.flawed(self.warnings.iter().cloned()))
+        let flawed = self.source.flawed(self.warnings.iter().cloned());
+        (!flawed.problems.is_empty()).then_some(flawed)
     }
 }
 

@@ -18,12 +18,13 @@ use super::units::Bytes;
 pub use super::task::RuleField;
 
 /// Every lint: its code and what it is about.
-pub const LINTS: [(&str, &str); 10] = [
+pub const LINTS: [(&str, &str); 11] = [
     ("rule-never-positive", "a rule that is zero or negative for every input"),
     ("rule-constant", "a rule with n**0, which is independent of the input"),
     ("rule-bare-star", "a rule with a `*` without a coefficient before it"),
     ("floor-always-wins", "a rule below the declared amount for all given inputs"),
     ("request-above-limit", "a request that is larger than the limit"),
+    ("resources-incomplete", "a limit without a request of memory or the other way round, on Kubernetes"),
     ("request-rule-in-docker", "a rule of type `request`, which Docker ignores"),
     ("rounding-loss", "an amount that loses more than 1 % when rounded to one decimal for Kubernetes"),
     ("quantity-tiny", "an amount too small for any process, such as `512m`"),
@@ -146,6 +147,7 @@ pub fn lint(task: &TaskFacts<'_>) -> Vec<Finding> {
     findings.extend(resources::tiny(Place::Limit, task.limit));
     findings.extend(resources::tiny(Place::Request, task.request));
     findings.extend(resources::request_above_limit(task));
+    findings.extend(resources::incomplete(task));
     findings.extend(rounding::lint(task));
     findings.sort_by_key(|finding| finding.place);
     findings

@@ -127,6 +127,7 @@ fn suspicious() -> Vec<Task> {
         Task::with(rule("n**2"), &[Counted { n: Bytes(1000), matched: 1, present: None }]).limit("1G"),
         Task::with(rule("2*n"), &[counted(100), counted(200)]).limit("1Gi"),
         Task::default().limit("1Gi").request("2Gi"),
+        Task::default().request("1Gi").on(Platform::Kubernetes),
         Task::with(rule("2*n"), &[]).limit("1Gi").request("2Gi"),
         Task::with(rule("4*n"), &[counted(600), counted(300)]).limit("1Gi").request("2Gi").on(Platform::Kubernetes),
         Task::with(request("3*n"), &[counted(500)]).limit("1Gi").on(Platform::Kubernetes),
@@ -183,7 +184,7 @@ fn a_sound_task_is_left_alone() {
         Task::default().limit("0"),
         Task::with(dicom.clone(), &[]).limit("512Mi").request("256Mi"),
         Task::with(dicom, &[counted(512), NOTHING]).limit("1Gi"),
-        Task::with(request("n"), &[counted(256)]).limit("512Mi").on(Platform::Kubernetes),
+        Task::with(request("n"), &[counted(256)]).limit("512Mi").request("1Mi").on(Platform::Kubernetes),
         Task::default().limit("1.4Gi").on(Platform::Docker),
         // A rule without a value for this input is an error elsewhere.
         Task::with(rule("n**9"), &[counted(100)]).limit("1Gi").request("512Mi"),
@@ -198,7 +199,7 @@ fn a_sound_task_is_left_alone() {
 fn a_platform_has_its_own_lints() {
     let task = |platform| Task::with(request("n"), &[]).limit("1.4Gi").on(platform).codes();
     assert_eq!(task(Platform::Docker), ["request-rule-in-docker"]);
-    assert_eq!(task(Platform::Kubernetes), ["rounding-loss"]);
+    assert_eq!(task(Platform::Kubernetes), ["resources-incomplete", "rounding-loss"]);
     assert_eq!(task(Platform::Any), ["request-rule-in-docker", "rounding-loss"]);
 }
 

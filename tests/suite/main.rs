@@ -8,6 +8,7 @@ mod check;
 mod cli;
 mod container;
 mod demo;
+mod documents;
 mod engines;
 mod export;
 mod fit;

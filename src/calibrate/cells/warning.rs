@@ -198,7 +198,7 @@ pub(super) fn warnings(builder: &mut CellBuilder, runs: &[Run]) -> Vec<Warning> 
 /// Whether the task itself failed. An interrupted run says nothing about it, and a sweep repeats it anyway.
 pub(super) fn failed(outcome: Outcome) -> bool {
     match outcome {
-        Outcome::Interrupted { .. } | Outcome::EngineLost | Outcome::Lost => false,
+        Outcome::Skipped { .. } | Outcome::Interrupted { .. } | Outcome::EngineLost | Outcome::Lost => false,
         Outcome::Exited { .. } | Outcome::Signalled { .. } | Outcome::OomKilled | Outcome::TimedOut { .. } => {
             !outcome.succeeded()
         }

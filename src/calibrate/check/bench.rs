@@ -95,6 +95,7 @@ struct Cell<'a> {
     workload: Workload,
     context: RunContext,
     env: Vec<(String, String)>,
+    skip_status: Option<i32>,
 }
 
 impl<'a> Bench<'a> {
@@ -205,7 +206,8 @@ impl<'a> Bench<'a> {
         let number = self.runs.entry((cell.task.name.clone(), cell.name.clone())).or_default();
         *number += 1;
         let number = *number;
-        let watch = WatchOptions { timeout: cell.task.timeout, ..WatchOptions::default() };
+        let (timeout, skip_status) = (cell.task.timeout, cell.skip_status);
+        let watch = WatchOptions { timeout, skip_status, ..WatchOptions::default() };
         let mut options = cell.options(&self.options, number)?;
         let tail = match options.stderr {
             Output::File(_) => None,
@@ -237,7 +239,7 @@ impl<'a> Bench<'a> {
         spoiled.map_or(Ok(()), Err)?;
         if observation.has_lost_engine() {
             self.feedback.note(ENGINE_LOST);
-            let failed = !observation.outcome.succeeded() && observation.outcome != Outcome::EngineLost;
+            let failed = observation.outcome.has_failed() && observation.outcome != Outcome::EngineLost;
             let category = if failed { Category::TaskFailed } else { Category::Host };
             let cell = &cell.name;
             let error = format!("lost the container engine or the highwater process that supervised a run of {cell}");
@@ -249,7 +251,7 @@ impl<'a> Bench<'a> {
         let prefix = self.options.revision.as_ref().map(|revision| format!("{revision}: "));
         let task = format!("{}{}", prefix.unwrap_or_default(), cell.task.name);
         session.ran(&task, &cell.name, number, &observation);
-        let stderr = Some(stderr).filter(|text| !observation.outcome.succeeded() && !text.is_empty());
+        let stderr = Some(stderr).filter(|text| observation.outcome.has_failed() && !text.is_empty());
         Ok(Run { task: cell.task.name.clone(), observation, stderr })
     }
 }
@@ -367,6 +369,7 @@ fn cell<'a>(
         let error = Failed::to(format!("run {}/{} ({place})", task.name, input.name), source);
         Failure::usage(error, "correct `options` or `mount` of this task")
     })?;
+    let skip_status = spec.skip_status;
     let workload = Workload::open(&spec, feedback)?;
     workload.require_inputs()?;
     let mut context = workload.about();
@@ -386,7 +389,7 @@ fn cell<'a>(
     });
     let env = task.env.iter().filter(|(name, _)| !input.env.contains_key(*name)).chain(&input.env);
     let env = env.map(|(name, value)| (name.clone(), value.clone())).collect();
-    Ok(Cell { task, name: input.name.clone(), workload, context, env })
+    Ok(Cell { task, name: input.name.clone(), workload, context, env, skip_status })
 }
 
 /// What a cell of the configuration runs. The command line overrides the engine.

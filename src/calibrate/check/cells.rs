@@ -75,7 +75,7 @@ impl Failed {
 
     pub(super) fn remedy(self) -> &'static str {
         match self.outcome {
-            Outcome::Exited { .. } | Outcome::Signalled { .. } => {
+            Outcome::Exited { .. } | Outcome::Skipped { .. } | Outcome::Signalled { .. } => {
                 "make the task succeed first (`highwater run` shows its output); a failed run does not show the need"
             }
             Outcome::OomKilled => "raise its limit, or use a smaller input",
@@ -135,6 +135,8 @@ impl CellRuns {
         let peak = peak(observation);
         match observation.outcome {
             Outcome::Exited { status: 0 } => {}
+            // It had nothing to do, which says nothing about its need.
+            Outcome::Skipped { .. } => return,
             // How it would have ended is unknown, and it is not the task's fault.
             Outcome::Interrupted { .. } | Outcome::EngineLost | Outcome::Lost => return,
             outcome @ (Outcome::Exited { .. }

@@ -14,6 +14,7 @@ use crate::calibrate::workload::variables;
 use crate::model::check::baseline::{Baseline, BaselineHost};
 use crate::model::check::config::{BASELINE, Config, FILE, TaskConfig, WorkloadSpec};
 use crate::model::check::report::Report;
+use crate::model::document::Undefined;
 use crate::model::spelling::{nearest, quote};
 use crate::model::units::Bytes;
 use crate::store::{Source, bounded};
@@ -319,7 +320,7 @@ fn names(directory: &Path, config: &Config) -> BTreeMap<String, String> {
         let WorkloadSpec::Task(path) = &config.workload else { return None };
         let set: Vec<String> = config.set.iter().map(|(key, value)| format!("{key}={value}")).collect();
         // Without a readable task.json, records may still carry the configured name.
-        let task = task(&directory.join(path), &variables(&set).ok()?).ok()?;
+        let task = task(&directory.join(path), &variables(&set, Undefined::default()).ok()?).ok()?;
         Some((config.name.clone(), task.content.name))
     };
     config.tasks.iter().filter_map(name).collect()

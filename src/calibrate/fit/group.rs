@@ -130,6 +130,8 @@ pub struct Declared {
 pub struct SkippedRuns {
     /// They failed, but not for lack of memory.
     pub failed: usize,
+    /// They had nothing to do.
+    pub without_work: usize,
     /// They timed out.
     pub timed_out: usize,
     /// They were interrupted.
@@ -157,6 +159,7 @@ impl SkippedRuns {
     pub fn reasons(&self) -> impl Iterator<Item = (usize, &'static str)> {
         [
             (self.failed, "failed"),
+            (self.without_work, "without anything to do"),
             (self.timed_out, "timed out"),
             (self.interrupted, "interrupted"),
             (self.unmeasured, "without a peak"),

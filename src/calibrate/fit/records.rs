@@ -323,6 +323,7 @@ impl TaskRuns {
                 &mut self.skipped.unsized_inputs
             }
             Err(SkipReason::Failed) => &mut self.skipped.failed,
+            Err(SkipReason::Skipped) => &mut self.skipped.without_work,
             Err(SkipReason::TimedOut) => &mut self.skipped.timed_out,
             Err(SkipReason::Interrupted) => &mut self.skipped.interrupted,
             Err(SkipReason::Unmeasured) => &mut self.skipped.unmeasured,
@@ -418,8 +419,10 @@ impl TaskRuns {
         }
         self.runs.extend(other.runs.into_iter().map(|run| Run { cell: cells[run.cell as usize], ..run }));
         self.runs.sort_unstable_by_key(|run| run.line);
-        let SkippedRuns { failed, timed_out, interrupted, unmeasured, unsized_inputs, without_floor } = other.skipped;
+        let SkippedRuns { failed, without_work, timed_out, interrupted, unmeasured, unsized_inputs, without_floor } =
+            other.skipped;
         self.skipped.failed += failed;
+        self.skipped.without_work += without_work;
         self.skipped.timed_out += timed_out;
         self.skipped.interrupted += interrupted;
         self.skipped.unmeasured += unmeasured;
@@ -536,6 +539,7 @@ fn retain<T>(values: &mut Vec<T>, kept: impl Fn(usize) -> bool) {
 /// Why a run is skipped.
 enum SkipReason {
     Failed,
+    Skipped,
     TimedOut,
     Interrupted,
     Unmeasured,
@@ -558,7 +562,11 @@ fn need(observation: &Observation) -> Result<Need, SkipReason> {
         // A task that loses a process to an OOM kill often exits with a status of its own.
         Outcome::Exited { status } => status != 0 && observation.censored && kills,
         Outcome::Signalled { .. } => observation.censored && kills,
-        Outcome::TimedOut { .. } | Outcome::Interrupted { .. } | Outcome::EngineLost | Outcome::Lost => false,
+        Outcome::Skipped { .. }
+        | Outcome::TimedOut { .. }
+        | Outcome::Interrupted { .. }
+        | Outcome::EngineLost
+        | Outcome::Lost => false,
     };
     let peak = observation.peak.as_ref().value();
     if killed {
@@ -570,6 +578,7 @@ fn need(observation: &Observation) -> Result<Need, SkipReason> {
     match observation.outcome {
         Outcome::Exited { status: 0 } => {}
         Outcome::Exited { .. } | Outcome::Signalled { .. } | Outcome::OomKilled => return Err(SkipReason::Failed),
+        Outcome::Skipped { .. } => return Err(SkipReason::Skipped),
         Outcome::TimedOut { .. } => return Err(SkipReason::TimedOut),
         Outcome::Interrupted { .. } | Outcome::EngineLost | Outcome::Lost => return Err(SkipReason::Interrupted),
     }

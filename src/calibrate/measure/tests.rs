@@ -23,7 +23,8 @@ fn host() -> Host {
     }
 }
 
-const BRISK: WatchOptions = WatchOptions { timeout: None, kill_after: Duration::from_millis(5), interval: None };
+const BRISK: WatchOptions =
+    WatchOptions { timeout: None, kill_after: Duration::from_millis(5), interval: None, skip_status: None };
 
 /// The observation of a script.
 fn observed(script: Script) -> Observation {

@@ -18,8 +18,12 @@ fn watched(ends: Ends, options: &WatchOptions, requests: &[Request]) -> (Watched
     (watched, signals.take(), started.elapsed())
 }
 
-const BRISK: WatchOptions =
-    WatchOptions { timeout: Some(Duration::from_millis(5)), kill_after: Duration::from_millis(5), interval: None };
+const BRISK: WatchOptions = WatchOptions {
+    timeout: Some(Duration::from_millis(5)),
+    kill_after: Duration::from_millis(5),
+    interval: None,
+    skip_status: None,
+};
 
 /// Slack for a busy machine beside the second that a killed process has.
 const BOUND: Duration = Duration::from_secs(3);
@@ -34,7 +38,8 @@ fn a_run_that_survives_sigkill_is_given_up() {
 
 #[test]
 fn every_request_after_the_first_kills_and_none_puts_the_end_off() {
-    let patient = WatchOptions { timeout: None, kill_after: Duration::from_secs(3600), interval: None };
+    let patient =
+        WatchOptions { timeout: None, kill_after: Duration::from_secs(3600), interval: None, skip_status: None };
     let requests = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGINT, Signal::SIGTERM].map(request);
     let (seen, signals, took) = watched(Ends::Never, &patient, &requests);
     assert_eq!(seen.stop, Some(Stop::Interrupted(Signal::SIGTERM)));

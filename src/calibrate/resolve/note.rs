@@ -158,6 +158,26 @@ impl Note {
 }
 
 impl Finding {
+    /// Whether it is about directories on this machine.
+    pub fn is_about_data(&self) -> bool {
+        match self {
+            Self::InputMissing { .. }
+            | Self::InputNotAFolder { .. }
+            | Self::InputUnreadable { .. }
+            | Self::OutputIsInput { .. }
+            | Self::SharedFolder { .. }
+            | Self::OnVolume { .. } => true,
+            Self::ChannelOnlyInTask { .. }
+            | Self::ChannelOnlyInTemplate { .. }
+            | Self::OutsideChoices { .. }
+            | Self::WrongType { .. }
+            | Self::NotAdjustable { .. }
+            | Self::NearVariable { .. }
+            | Self::EmptyCommand
+            | Self::ResourcesDropped { .. } => false,
+        }
+    }
+
     /// A stable name for scripts.
     pub fn code(&self) -> &'static str {
         match self {

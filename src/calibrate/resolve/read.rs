@@ -109,7 +109,37 @@ fn expected(schema: Schema, source: Source) -> Result<Source, Flawed> {
 pub fn source(path: &Path, variables: &Variables) -> Result<Source, ReadError> {
     let name = if path == Path::new("-") { "stdin".to_owned() } else { path.display().to_string() };
     let text = text(&name, &bytes(path)?)?;
-    Ok(render(name, text, variables)?)
+    if !Source::is_template(&text) {
+        return Ok(Source::plain(name, text));
+    }
+    let mut variables = variables.clone();
+    if name != "stdin" {
+        dotenv(&path.with_file_name(".env"), &mut variables)?;
+    }
+    Ok(render(name, text, &variables)?)
+}
+
+/// Adds what a `.env` file sets, if there is one, to `env`.
+fn dotenv(path: &Path, variables: &mut Variables) -> Result<(), ReadError> {
+    let bytes = match bytes(path) {
+        Ok(bytes) => bytes,
+        Err(ReadError::Missing { .. } | ReadError::Folder { .. }) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let text = text(&path.display().to_string(), &bytes)?;
+    for line in dotenvy::from_read_iter(text.as_bytes()) {
+        let (name, value) = line.map_err(|error| {
+            let line = match &error {
+                dotenvy::Error::LineParse(line, _) => text.find(line.as_str()).map(|at| at..at + line.len()),
+                _ => None,
+            };
+            let problem = Problem::error("env-file", "invalid line in a file of environment variables");
+            let problem = Problem { span: line, ..problem }.label("expected NAME=VALUE");
+            Flawed::new(path.display().to_string(), text.clone(), vec![problem])
+        })?;
+        variables.add_env(name, value);
+    }
+    Ok(())
 }
 
 fn bytes(path: &Path) -> Result<Vec<u8>, ReadError> {

@@ -299,7 +299,7 @@ impl<'a> SweepExecutor<'a> {
         }
         under.sweep = sweep;
         let mut observation = self.under(&under, job, (case, output), cancel, observer)?.map_err(not_run)?;
-        if let (false, Some(logs)) = (observation.outcome.succeeded(), &under.logs)
+        if let (true, Some(logs)) = (observation.outcome.has_failed(), &under.logs)
             && !case.inputs.is_empty()
         {
             observation.warnings.extend(inputs::hint(&logs.stderr));
@@ -347,7 +347,9 @@ impl<'a> SweepExecutor<'a> {
             conditions.output_to(folder, "")?;
         }
         let interval = self.options.sample_interval;
-        let how = WatchOptions { timeout: under.timeout, kill_after: self.options.kill_after, interval };
+        let skip_status = self.options.spec.skip_status;
+        let kill_after = self.options.kill_after;
+        let how = WatchOptions { timeout: under.timeout, kill_after, interval, skip_status };
         let about = RunContext {
             subject: self.subject.recorded(),
             sweep: under.sweep.clone(),

@@ -222,7 +222,7 @@ impl Recorder for SweepRecorder<'_> {
         if let Some(folder) = lock(self.folders).remove(&job) {
             tidy(&mut observation, &folder);
         }
-        if !observation.outcome.succeeded() {
+        if observation.outcome.has_failed() {
             // A full disk is not the task's fault, so the failure is not recorded.
             self.place.check_room()?;
         }
@@ -235,7 +235,7 @@ impl Recorder for SweepRecorder<'_> {
             }
         }
         self.place.append(&observation)?;
-        if !observation.outcome.succeeded() && !matches!(observation.outcome, Outcome::EngineLost | Outcome::Lost) {
+        if observation.outcome.has_failed() && !matches!(observation.outcome, Outcome::EngineLost | Outcome::Lost) {
             self.failed += 1;
         }
         self.observer.recorded(&self.cells[job.cell].planned, job.run, &observation, left)

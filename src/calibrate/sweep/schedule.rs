@@ -39,12 +39,16 @@ impl Retry {
     fn wants(self, outcome: Outcome, censored: bool) -> bool {
         let interrupted = match outcome {
             Outcome::Interrupted { .. } | Outcome::EngineLost | Outcome::Lost => true,
-            Outcome::Exited { .. } | Outcome::Signalled { .. } | Outcome::OomKilled | Outcome::TimedOut { .. } => false,
+            Outcome::Exited { .. }
+            | Outcome::Skipped { .. }
+            | Outcome::Signalled { .. }
+            | Outcome::OomKilled
+            | Outcome::TimedOut { .. } => false,
         };
         match self {
             Self::Interrupted => interrupted,
             Self::OutOfMemory => interrupted || lacked_memory(outcome, censored),
-            Self::Failed => interrupted || !outcome.succeeded(),
+            Self::Failed => interrupted || outcome.has_failed(),
             Self::Never => false,
         }
     }
@@ -56,7 +60,7 @@ const AHEAD: usize = 100;
 /// Whether a run failed because it ran out of memory. A task that loses a process to that often exits with a status of
 /// its own.
 pub(super) fn lacked_memory(outcome: Outcome, censored: bool) -> bool {
-    outcome == Outcome::OomKilled || censored && !outcome.succeeded()
+    outcome == Outcome::OomKilled || censored && outcome.has_failed()
 }
 
 /// The known runs of a cell.

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::{ContainerOptions, EngineOptions, InputAccess, Runnable, Spec, TaskOptions};
 use crate::calibrate::argument;
+use crate::model::document::Undefined;
 use crate::model::plan::current_name;
 use crate::model::scalar;
 use crate::model::spelling::{nearest, quote};
@@ -22,13 +23,17 @@ pub type Settings = Map<String, Value>;
 pub const SUBJECTS: [&str; 3] = ["task", "command", "image"];
 
 /// The names of settings of a [`Spec`].
-pub const NAMES: [&str; 25] = [
+pub const NAMES: [&str; 29] = [
     "task",
     "command",
     "image",
     "runner",
     "processing-container",
     "set",
+    "undefined",
+    "data",
+    "conf",
+    "skip-status",
     "host",
     "pull",
     "mount",
@@ -212,7 +217,9 @@ impl Spec {
             task: TaskOptions {
                 processing_container: read.path("processing-container")?,
                 set: read.list("set")?,
-                ..TaskOptions::default()
+                undefined: read.choice("undefined", &Undefined::NAMES)?.unwrap_or_default(),
+                channels: read.every("data", argument::channel)?.into_iter().collect(),
+                conf: read.path("conf")?,
             },
             engine: EngineOptions {
                 host: read.text("host")?,
@@ -246,6 +253,7 @@ impl Spec {
             },
             cluster: cluster(read)?,
             redact: read.list("redact")?,
+            skip_status: read.parsed("skip-status", argument::status)?,
             input_access: read
                 .choice(
                     "input-access",

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use highwater::calibrate::argument::status;
 use highwater::calibrate::workload::{InputAccess, Runnable, Spec};
 
 use super::container::{ContainerArgs, RunnerArg};
@@ -25,6 +26,10 @@ pub(crate) struct SubjectArgs {
     /// command again. Values of --env are never recorded.
     #[arg(long, value_name = "NAME")]
     pub(crate) redact: Vec<String>,
+    /// Exit status by which the task says that there was nothing to do, such as 126: such a run is recorded as skipped,
+    /// and is neither a failure nor evidence of what the task needs.
+    #[arg(long, value_name = "STATUS", value_parser = status)]
+    pub(crate) skip_status: Option<i32>,
     /// Whether the task may write to its input.
     ///
     /// With any choice, highwater checks the data: once it finds a change, it starts no further run.
@@ -63,6 +68,7 @@ impl SubjectArgs {
         spec.engine = self.container.engine.options();
         spec.container = self.container.options();
         spec.redact.clone_from(&self.redact);
+        spec.skip_status = self.skip_status;
         spec.input_access = match self.input_access {
             InputAccessArg::ReadOnly => InputAccess::ReadOnly,
             InputAccessArg::Private => InputAccess::Private,

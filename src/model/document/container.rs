@@ -70,6 +70,7 @@ pub(super) fn template(reader: &mut Reader<'_>, _: &str, value: &Value<'_>) -> R
         warn_of_shared_mounts(reader, inputs.iter().chain(outputs));
     }
     Ok(TaskTemplate {
+        span: value.span.clone(),
         identifier: identifier?,
         description: description?.value,
         inputs: inputs?,
@@ -122,7 +123,8 @@ fn template_env(reader: &mut Reader<'_>, value: &Value<'_>) -> Read<TemplateEnv>
         name: name?,
         value: value?,
         kind: kind?,
-        choices: choices?,
+        // An empty array restricts nothing.
+        choices: choices?.filter(|choices| !choices.is_empty()),
         adjustable: adjustable?,
         description: description?.map(|text| text.value),
     };

@@ -6,11 +6,11 @@ use std::ops::Range;
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value};
 
-use crate::model::problem::Problem;
+use crate::model::problem::{Problem, Severity};
 use crate::model::spelling::{nearest, quote};
 
 use super::place::{MOST_BYTES, Marked, Rendered};
-use super::variables::Variables;
+use super::variables::{Undefined, Variables};
 
 /// The most steps of the engine for a template.
 const MOST_STEPS: u64 = 2_000_000;
@@ -24,31 +24,68 @@ const NAME: &str = "document";
 /// Renders a template.
 ///
 /// # Errors
-/// A syntax error, or all undefined variables, with their locations in the template.
+/// A syntax error, or all undefined variables that [`Variables::undefined`] does not accept, with their locations in
+/// the template.
 pub(super) fn render(template: &str, variables: &Variables) -> Result<Rendered, Vec<Problem>> {
     let context = Value::from(Serde(variables));
-    match attempt(template, &context) {
-        Ok(text) => {
-            let marked = Marked::new(template);
-            let map = attempt(&marked.text, &context).ok().and_then(|output| marked.map(&output, &text));
-            Ok(Rendered { text, map })
+    let strict = UndefinedBehavior::Strict;
+    match attempt(template, &context, strict) {
+        Ok(text) => Ok(rendered(template, &context, strict, text, Vec::new())),
+        Err(error) if undefined_path(&error).is_some() => {
+            let (problems, output) = all_undefined(template, variables, error);
+            // As Jinja does it by default, but for `custom.a.b` as well.
+            let empty = UndefinedBehavior::Chainable;
+            let text = match variables.undefined {
+                Undefined::Error => None,
+                Undefined::Config => output.and_then(|output| {
+                    let text = attempt(template, &context, empty).ok()?;
+                    is_only_in_config(&output, &text).then_some(text)
+                }),
+                Undefined::Empty => {
+                    Some(attempt(template, &context, empty).map_err(|error| vec![problem(template, &error)])?)
+                }
+            };
+            let Some(text) = text else { return Err(problems) };
+            let warnings =
+                problems.into_iter().map(|problem| Problem { severity: Severity::Warning, ..problem.label("empty") });
+            Ok(rendered(template, &context, empty, text, warnings.collect()))
         }
-        Err(error) if undefined_path(&error).is_some() => Err(all_undefined(template, variables, error)),
         Err(error) => Err(vec![problem(template, &error)]),
     }
 }
 
-fn attempt(template: &str, context: &Value) -> Result<String, Error> {
-    let engine = engine();
+fn rendered(
+    template: &str,
+    context: &Value,
+    behavior: UndefinedBehavior,
+    text: String,
+    warnings: Vec<Problem>,
+) -> Rendered {
+    let marked = Marked::new(template);
+    let map = attempt(&marked.text, context, behavior).ok().and_then(|output| marked.map(&output, &text));
+    Rendered { text, map, warnings }
+}
+
+/// Whether the undefined variables, [`GIVEN`] in `output` and empty in `text`, make a difference in `config` alone.
+fn is_only_in_config(output: &str, text: &str) -> bool {
+    let without_config = |value: &mut serde_json::Value| value.as_object_mut().map(|object| object.remove("config"));
+    let Ok(mut value) = serde_json::from_str::<serde_json::Value>(output) else { return false };
+    without_config(&mut value);
+    value.get_mut("taskTemplate").map(without_config);
+    !value.to_string().contains(GIVEN) && output.replace(GIVEN, "") == text
+}
+
+fn attempt(template: &str, context: &Value, behavior: UndefinedBehavior) -> Result<String, Error> {
+    let engine = engine(behavior);
     let template = engine.template_from_named_str(NAME, template)?;
     let mut output = Bounded(Vec::new());
     template.render_captured_to(context, &mut output)?;
     String::from_utf8(output.0).map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))
 }
 
-fn engine() -> Environment<'static> {
+fn engine(behavior: UndefinedBehavior) -> Environment<'static> {
     let mut engine = Environment::new();
-    engine.set_undefined_behavior(UndefinedBehavior::Strict);
+    engine.set_undefined_behavior(behavior);
     engine.set_debug(true);
     engine.set_fuel(Some(MOST_STEPS));
     engine.set_auto_escape_callback(|_| AutoEscape::None);
@@ -76,11 +113,13 @@ impl Write for Bounded {
     }
 }
 
-/// The engine stops at the first undefined variable: define it and try again.
-fn all_undefined(template: &str, variables: &Variables, first: Error) -> Vec<Problem> {
+/// The engine stops at the first undefined variable: define it and try again. Returns the output as well, with [`GIVEN`]
+/// for each of them, if that succeeds in the end.
+fn all_undefined(template: &str, variables: &Variables, first: Error) -> (Vec<Problem>, Option<String>) {
     let mut found: Vec<(Vec<String>, Problem)> = Vec::new();
     let mut context = serde_json::to_value(variables).unwrap_or_default();
     let mut error = first;
+    let mut output = None;
     // A value that is missing in an object made by the template is missing again, so attempts are limited.
     for _ in 0..MOST_UNDEFINED {
         let Some(path) = undefined_path(&error) else { break };
@@ -95,12 +134,15 @@ fn all_undefined(template: &str, variables: &Variables, first: Error) -> Vec<Pro
         if !put(&mut context, &parts) {
             break;
         }
-        match attempt(template, &Value::from(Serde(&context))) {
-            Ok(_) => break,
+        match attempt(template, &Value::from(Serde(&context)), UndefinedBehavior::Strict) {
+            Ok(text) => {
+                output = Some(text);
+                break;
+            }
             Err(next) => error = next,
         }
     }
-    found.into_iter().map(|(_, problem)| problem).collect()
+    (found.into_iter().map(|(_, problem)| problem).collect(), output)
 }
 
 /// Extracts the variable from the engine's message `` `env.NAME` is undefined``.
@@ -214,6 +256,32 @@ mod tests {
 
     fn rendered(template: &str) -> String {
         render(template, &variables()).unwrap().text
+    }
+
+    fn undefined_in(template: &str, undefined: Undefined) -> Result<(String, usize), usize> {
+        let variables = Variables { undefined, ..variables() };
+        let rendered = render(template, &variables).map_err(|problems| problems.len())?;
+        Ok((rendered.text, rendered.warnings.len()))
+    }
+
+    #[test]
+    fn an_undefined_variable_is_empty_in_config_only() {
+        let of = |template| undefined_in(template, Undefined::Config);
+        let config = r#"{"image":"a","config":{"namespace":"{{ env.NS }}","registry":"{{ custom.a.b }}"}}"#;
+        assert_eq!(of(config), Ok((r#"{"image":"a","config":{"namespace":"","registry":""}}"#.to_owned(), 2)));
+        assert_eq!(of(r#"{"image":"{{ env.NS }}","config":{}}"#), Err(1));
+        assert_eq!(of(r#"{"image":"{{ env.NS }}","config":{"namespace":"{{ env.NS }}"}}"#), Err(1));
+        assert_eq!(of(r#"{"image":"{% if env.NS %}a{% else %}b{% endif %}","config":{}}"#), Err(1));
+        assert_eq!(of(r#"{"config":{"labels":{ {{- env.NS -}} }}}"#), Err(1));
+    }
+
+    #[test]
+    fn an_undefined_variable_is_empty_or_an_error_everywhere() {
+        let template = r#"{"image":"{{ env.NS }}","config":"{{ env.NS }}{{ custom.a.b }}"}"#;
+        let empty = Ok((r#"{"image":"","config":""}"#.to_owned(), 2));
+        assert_eq!(undefined_in(template, Undefined::Empty), empty);
+        assert_eq!(undefined_in(template, Undefined::Error), Err(2));
+        assert_eq!(undefined_in(r#"{"config":"{{ env.NS }}"}"#, Undefined::Error), Err(1));
     }
 
     fn refused(template: &str) -> Vec<(String, &str)> {

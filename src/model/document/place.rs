@@ -7,6 +7,8 @@
 use std::fmt::Write;
 use std::ops::Range;
 
+use crate::model::problem::Problem;
+
 /// Begins a mark: a noncharacter, which does not occur in text.
 const OPEN: char = '\u{fdd0}';
 /// Ends a mark.
@@ -21,6 +23,8 @@ pub(super) struct Rendered {
     pub(super) text: String,
     /// Maps the rendered text back to the template; `None` if the mapping is ambiguous.
     pub(super) map: Option<Map>,
+    /// What is suspicious; the spans point into the template.
+    pub(super) warnings: Vec<Problem>,
 }
 
 /// A template with marks, and their meaning.

@@ -95,15 +95,17 @@ impl Source {
     }
 
     /// Maps problems whose spans point into [`Self::json`] to the file. If a template has no mapping, they refer to the
-    /// rendered text, and the name says so.
+    /// rendered text, and the name says so. The warnings of the template are added.
     pub fn flawed(&self, problems: impl IntoIterator<Item = Problem>) -> Flawed {
         let problems = problems.into_iter();
+        let of_template = self.rendered.iter().flat_map(|rendered| rendered.warnings.iter().cloned());
         match &self.rendered {
             None => Flawed::new(&self.name, &self.text, problems.collect()),
-            Some(Rendered { text, map: None }) => {
-                Flawed::new(format!("{}, rendered", self.name), text, problems.collect())
+            Some(Rendered { text, map: None, .. }) => {
+                let of_template = of_template.map(|problem| Problem { span: None, ..problem });
+                Flawed::new(format!("{}, rendered", self.name), text, problems.chain(of_template).collect())
             }
-            Some(Rendered { text, map: Some(map) }) => {
+            Some(Rendered { text, map: Some(map), .. }) => {
                 let moved = problems.map(|problem| match problem.span.clone() {
                     None => problem,
                     Some(span) => {
@@ -116,7 +118,7 @@ impl Source {
                         }
                     }
                 });
-                Flawed::new(&self.name, &self.text, moved.collect())
+                Flawed::new(&self.name, &self.text, moved.chain(of_template).collect())
             }
         }
     }

@@ -20,6 +20,27 @@ use crate::model::problem::{Flawed, Problem};
 pub struct Variables {
     env: BTreeMap<String, String>,
     custom: BTreeMap<String, Custom>,
+    /// What happens where a template uses a variable that is not here.
+    #[serde(skip)]
+    pub undefined: Undefined,
+}
+
+/// What an undefined variable of a template is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Undefined {
+    /// Empty, with a warning, where only `config` depends on it, such as a registry's password; otherwise an error.
+    #[default]
+    Config,
+    /// Empty everywhere, with a warning, as Jinja does it by default.
+    Empty,
+    /// An error.
+    Error,
+}
+
+impl Undefined {
+    /// The values, by name.
+    pub const NAMES: [(&'static str, Self); 3] =
+        [("config", Self::Config), ("empty", Self::Empty), ("error", Self::Error)];
 }
 
 /// A value of `custom`, or the values below a dotted key.
@@ -33,7 +54,12 @@ enum Custom {
 impl Variables {
     /// Creates variables with this environment and no `custom` ones.
     pub fn with_env(env: impl IntoIterator<Item = (String, String)>) -> Self {
-        Self { env: env.into_iter().collect(), custom: BTreeMap::new() }
+        Self { env: env.into_iter().collect(), ..Self::default() }
+    }
+
+    /// Adds a variable of `env`, unless it is there already.
+    pub fn add_env(&mut self, name: String, value: String) {
+        self.env.entry(name).or_insert(value);
     }
 
     /// Sets one `custom` variable from `KEY=VALUE`. A dotted key refers to a group: `registry.host=…` sets

@@ -134,6 +134,20 @@ pub(super) fn request_above_limit(task: &TaskFacts<'_>) -> Option<Finding> {
     )
 }
 
+pub(super) fn incomplete(task: &TaskFacts<'_>) -> Option<Finding> {
+    if task.platform != Platform::Kubernetes {
+        return None;
+    }
+    let (place, missing) = match (task.limit, task.request) {
+        (Some(_), Some(_)) => return None,
+        (Some(_), None) => (Place::Limit, "resources.requests.memory"),
+        (None, Some(_)) => (Place::Request, "resources.limits.memory"),
+        (None, None) => (Place::Limit, "resources.limits.memory and resources.requests.memory"),
+    };
+    let message = format!("without {missing}, task_api 0.6.0 fails before it starts the task");
+    Some(Finding::new(place, "resources-incomplete", message).help(format!("add {missing}")))
+}
+
 pub(super) fn tiny(place: Place, quantity: Option<&Quantity>) -> Option<Finding> {
     let quantity = quantity?;
     let bytes = quantity.bytes().ok()?;

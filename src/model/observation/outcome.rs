@@ -15,6 +15,11 @@ pub enum Outcome {
         /// Its exit status.
         status: i32,
     },
+    /// The first process exited with the status by which the task says that there was nothing to do.
+    Skipped {
+        /// That status.
+        status: i32,
+    },
     /// A signal not sent by highwater ended the first process.
     Signalled {
         /// The number of the signal.
@@ -45,12 +50,17 @@ impl Outcome {
         matches!(self, Self::Exited { status: 0 })
     }
 
+    /// Whether it neither succeeded nor had nothing to do.
+    pub const fn has_failed(self) -> bool {
+        !self.succeeded() && !matches!(self, Self::Skipped { .. })
+    }
+
     /// The status that a shell would show: the task's own, 128 + n for signal n, 124 after a time-out as with
     /// `timeout`, 3 if the engine or the job was lost.
     pub fn status(self) -> u8 {
         let signalled = |signal: i32| u8::try_from(128 + signal).unwrap_or(u8::MAX);
         match self {
-            Self::Exited { status } => u8::try_from(status & 0xff).unwrap_or(u8::MAX),
+            Self::Exited { status } | Self::Skipped { status } => u8::try_from(status & 0xff).unwrap_or(u8::MAX),
             Self::Signalled { signal } | Self::Interrupted { signal } => signalled(signal),
             Self::OomKilled => signalled(9),
             Self::TimedOut { .. } => 124,
@@ -63,6 +73,7 @@ impl Outcome {
         match self {
             Self::Exited { status: 0 } => "succeeded".to_owned(),
             Self::Exited { status } => format!("exited with status {status}"),
+            Self::Skipped { status } => format!("skipped: nothing to do (status {status})"),
             Self::Signalled { signal } => format!("killed by {}", signal_name(signal)),
             Self::OomKilled => "out of memory".to_owned(),
             Self::TimedOut { after_us } => format!("timed out after {}", duration(after_us)),

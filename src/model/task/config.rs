@@ -14,9 +14,9 @@ pub struct Config {
 }
 
 impl Config {
-    /// The value of a setting that is a string.
+    /// The value of a setting that is a string and not empty, as one is that a template leaves open.
     pub fn text(&self, name: &str) -> Option<&str> {
-        self.others.get(name)?.as_str()
+        self.others.get(name)?.as_str().filter(|text| !text.is_empty())
     }
 }
 

@@ -136,6 +136,8 @@ pub struct TaskTemplate {
     pub command: Option<Vec<String>>,
     /// Its limits and requests, without the scale rules.
     pub resources: Option<ResourcesSpec>,
+    /// Its location in the document, in bytes.
+    pub span: Range<usize>,
 }
 
 /// A channel in a template: its path in the container.

@@ -31,7 +31,7 @@ pub(super) const WARNINGS: [Caution; 6] = [
     (|run| run.censoring == Censoring::OomKilled, "out of memory: the task needs more than the peak"),
     (|run| run.censoring == Censoring::LimitReached, "censored: reached a limit, not used for the fit"),
     (
-        |run| !run.outcome.succeeded() && run.censoring == Censoring::None,
+        |run| run.outcome.has_failed() && run.censoring == Censoring::None,
         "failed for a reason other than memory: the peak does not show the need",
     ),
     (|run| run.lower_bound, "lower bound: the task may use more memory than was measured"),

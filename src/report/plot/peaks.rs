@@ -85,7 +85,7 @@ type Kind = (&'static str, Ink, Mark, fn(&Run) -> bool);
 const KINDS: [Kind; 5] = [
     ("run", Ink::Observed, Mark::Circle, Run::is_plain),
     ("failed (not memory)", Ink::Muted, Mark::Cross, |run| {
-        run.censoring == Censoring::None && !run.outcome.succeeded()
+        run.censoring == Censoring::None && run.outcome.has_failed()
     }),
     ("limit reached", Ink::Censored, Mark::Diamond, |run| run.censoring == Censoring::LimitReached),
     ("sampled (lower bound)", Ink::Censored, Mark::Ring, |run| run.censoring == Censoring::LowerBound),

@@ -372,7 +372,7 @@ impl<'a> Watch<'a> {
             }
         }
         let has_failed = |outcome: &Outcome| {
-            !outcome.succeeded()
+            outcome.has_failed()
                 && !matches!(outcome, Outcome::Interrupted { .. } | Outcome::Lost | Outcome::EngineLost)
         };
         let failed = self.new.iter().filter(|run| last.get(run).is_some_and(has_failed)).count();
