@@ -1,8 +1,8 @@
 //! A small program in the container, in place of its entrypoint, or in a step of a batch job, that reads the peak there.
 //!
-//! In a container, it starts what the image would have started, forwards signals and the exit status, and writes the kernel's counters
-//! to a small file, which is fetched after the end. Nothing here depends on an engine: anything that can copy two files
-//! into a container and one out can use it.
+//! In a container, it starts what the image would have started, forwards signals and the exit status, and writes the
+//! kernel's counters to a small file, which is fetched after the end. Nothing here depends on an engine: anything that
+//! can copy two files into a container and one out can use it.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -290,6 +290,7 @@ mod tests {
         assert!(matches!(Report::parse(b"highwater-probe 1\npeak x\n"), Err(ReportError::Line { line: 2, .. })));
     }
 
+    #[cfg(feature = "containers")]
     #[test]
     fn the_archive_holds_the_program_and_a_result_that_anybody_may_write() {
         let bytes = archive().unwrap();
