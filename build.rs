@@ -1,4 +1,4 @@
-//! Builds the probe that is put into containers: one file, the C library alone, linked statically so that it
+//! Builds the probe that is put into containers and steps of batch jobs: the C library alone, linked statically so that it
 //! runs in images without a C library. Where it cannot be linked, highwater is built without it and says so when asked.
 
 use std::env;
@@ -11,14 +11,14 @@ const SOURCE: &str = "src/runner/probe/program.rs";
 
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed={SOURCE}");
+    println!("cargo::rerun-if-changed=src/runner/probe/program");
     println!("cargo::rerun-if-changed=build.rs");
     let folder = env::var("OUT_DIR").map_err(io::Error::other)?;
     let probe = Path::new(&folder).join("probe");
-    if env::var_os("CARGO_FEATURE_CONTAINERS").is_none() {
-        return Ok(());
-    }
     if let Err(reason) = build(&probe) {
-        println!("cargo::warning=built without the probe for containers (is a static libc there?): {reason}");
+        println!(
+            "cargo::warning=built without the probe for containers and steps of Slurm (is a static libc there?): {reason}"
+        );
         fs::write(&probe, [])?;
     }
     Ok(())

@@ -13,7 +13,6 @@ pub mod patience;
 #[doc(hidden)]
 pub mod placement;
 pub mod pod;
-#[cfg(feature = "containers")]
 #[doc(hidden)]
 pub mod probe;
 pub mod process;

@@ -10,6 +10,7 @@ use highwater::model::units::Bytes;
 use highwater::runner::engine::{self, Address, Answer};
 use highwater::runner::placement::{Placement, Refusal};
 use highwater::runner::pod::{Cluster, ClusterOptions};
+use highwater::runner::process::try_step;
 use serde::Serialize;
 
 use super::exit::Exit;
@@ -174,14 +175,25 @@ fn process_runner(machine: &Machine) -> Method {
             refused,
             remedy: Some("use Linux 5.19 or newer, where cgroup v2 keeps a peak".to_owned()),
         },
-        None => Method {
-            way: "sampling the process tree",
-            exact: false,
-            noise_bytes: None,
-            below: None,
-            refused,
-            remedy: Some(placement.remedy()),
-        },
+        None => {
+            let step = try_step(machine);
+            let (noise_bytes, refusal) = step.map_or((None, None), |step| (step.as_ref().ok().copied(), step.err()));
+            let exact = noise_bytes.is_some();
+            let remedy = match refusal {
+                Some(reason) => {
+                    format!("make `srun --overlap true` work in the job; no step could be started: {reason}")
+                }
+                None => placement.remedy(),
+            };
+            Method {
+                way: if exact { "a step of the Slurm job per run" } else { "sampling the process tree" },
+                exact,
+                noise_bytes,
+                below: None,
+                refused,
+                remedy: (!exact).then_some(remedy),
+            }
+        }
     }
 }
 

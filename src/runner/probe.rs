@@ -1,8 +1,8 @@
-//! A small program in the container, in place of its entrypoint, that reads the container's own peak.
+//! A small program in the container, in place of its entrypoint, or in a step of a batch job, that reads the peak there.
 //!
-//! It starts what the image would have started, forwards signals and the exit status, and writes the kernel's counters
-//! to a small file, which is fetched after the end. Nothing here depends on an engine: anything that can copy two files
-//! into a container and one out can use it.
+//! In a container, it starts what the image would have started, forwards signals and the exit status, and writes the
+//! kernel's counters to a small file, which is fetched after the end. Nothing here depends on an engine: anything that
+//! can copy two files into a container and one out can use it.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,8 +13,10 @@ use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 
 /// The directory of the probe in the container.
+#[cfg(feature = "containers")]
 const DIRECTORY: &str = ".highwater";
 /// The result file of the probe.
+#[cfg(feature = "containers")]
 pub const RESULT: &str = "/.highwater/result";
 /// Statically linked, so that it runs in any image; empty where it could not be built (see build.rs).
 static PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/probe"));
@@ -32,11 +34,13 @@ pub fn program() -> Result<&'static [u8], &'static str> {
 }
 
 /// The command line of the probe, which precedes that of the image.
+#[cfg(feature = "containers")]
 pub fn entrypoint() -> Vec<String> {
     vec![format!("/{DIRECTORY}/probe"), RESULT.to_owned(), "--".to_owned()]
 }
 
 /// A command line for the program that does nothing.
+#[cfg(feature = "containers")]
 pub(super) fn nothing() -> Vec<String> {
     vec![format!("/{DIRECTORY}/probe"), "--nothing".to_owned()]
 }
@@ -45,6 +49,7 @@ pub(super) fn nothing() -> Vec<String> {
 ///
 /// # Errors
 /// If this highwater was built without a probe.
+#[cfg(feature = "containers")]
 pub fn archive() -> Result<Vec<u8>, &'static str> {
     let program = program()?;
     let mut archive = tar::Builder::new(Vec::with_capacity(program.len() + 8192));
@@ -285,6 +290,7 @@ mod tests {
         assert!(matches!(Report::parse(b"highwater-probe 1\npeak x\n"), Err(ReportError::Line { line: 2, .. })));
     }
 
+    #[cfg(feature = "containers")]
     #[test]
     fn the_archive_holds_the_program_and_a_result_that_anybody_may_write() {
         let bytes = archive().unwrap();

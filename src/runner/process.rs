@@ -3,6 +3,7 @@
 pub(super) mod in_cgroup;
 mod lookout;
 mod sampled;
+mod step;
 mod surrounding;
 
 use std::collections::HashSet;
@@ -20,6 +21,7 @@ use nix::unistd::{Pid, SysconfVar, sysconf};
 use self::in_cgroup::{Above, InCgroup};
 use self::lookout::Lookout;
 use self::sampled::Sampled;
+use self::step::{StepError, Steps};
 use self::surrounding::Surrounding;
 use super::engine::client::started_since;
 use super::patience::Patience;
@@ -57,6 +59,8 @@ pub struct ProcessRunner {
     /// The prepared command, once there was a run.
     image: Option<Image>,
     placement: Placement,
+    /// The way to start runs in steps of the batch job, or why there is none; `None` outside of a job.
+    steps: Option<Result<Steps, String>>,
     only_in_cgroup: bool,
     error_bound: Bytes,
     /// The kernel release.
@@ -70,6 +74,7 @@ impl ProcessRunner {
     pub fn new(machine: &Machine, launch: Launch) -> Self {
         Self {
             placement: Placement::new(machine),
+            steps: Steps::find(&machine.roots, machine::error_bound(&machine.facts)),
             only_in_cgroup: false,
             roots: machine.roots.clone(),
             launch,
@@ -83,7 +88,7 @@ impl ProcessRunner {
     /// Never uses a cgroup: every peak is a sampled lower bound.
     #[must_use]
     pub fn without_cgroup(self) -> Self {
-        Self { placement: self.placement.none(), ..self }
+        Self { placement: self.placement.none(), steps: None, ..self }
     }
 
     /// Fails instead of sampling: every peak is the kernel's own.
@@ -93,10 +98,10 @@ impl ProcessRunner {
         self
     }
 
-    fn start_image(&mut self, image: &Image, patience: &mut Patience<'_>) -> Result<ProcessRun, StartError> {
+    fn start_image(&mut self, image: &Image, patience: &mut Patience<'_>) -> Result<Box<dyn Running>, StartError> {
         while let Some(entered) = self.placement.enter() {
             match self.start_in(entered, image, patience) {
-                Ok(run) => return Ok(run),
+                Ok(run) => return Ok(Box::new(run)),
                 Err(SpawnError::Start(error)) => return Err(error),
                 // Created but not joinable: a cgroup that is delegated to us although we are outside of it.
                 Err(SpawnError::Join(error)) => {
@@ -104,7 +109,37 @@ impl ProcessRunner {
                 }
             }
         }
-        self.start_sampled(image, patience)
+        if let (Some(Ok(steps)), None) = (&self.steps, self.launch.limit) {
+            match steps.start(image, &Stdio::open(&self.launch)?, &self.command(), patience) {
+                Ok(run) => return Ok(Box::new(run)),
+                Err(StepError::Start(error)) => return Err(error),
+                Err(StepError::Refused(reason)) => {
+                    tracing::info!("the run is not in a step of the job: {reason}");
+                    self.steps = Some(Err(reason));
+                }
+            }
+        }
+        Ok(Box::new(self.start_sampled(image, patience)?))
+    }
+
+    /// Why runs are sampled, and what would make their peaks exact.
+    fn obstacle(&self) -> (String, String) {
+        let reason = self.placement.reason();
+        match &self.steps {
+            None => (reason, self.placement.remedy()),
+            Some(Ok(_)) => {
+                let reason = format!("{reason}, and a limit of its own cannot be set on a step of the job");
+                (reason, "leave the limit away, or set it on the job, with `--mem` of sbatch".to_owned())
+            }
+            Some(Err(why)) => {
+                let reason = format!("{reason}, and no step of the job can be started: {why}");
+                (reason, "make `srun --overlap true` work in the job".to_owned())
+            }
+        }
+    }
+
+    fn command(&self) -> Vec<String> {
+        self.launch.command.iter().map(|word| word.to_string_lossy().into_owned()).collect()
     }
 
     fn start_in(
@@ -143,8 +178,7 @@ impl ProcessRunner {
     }
 
     fn start_sampled(&self, image: &Image, patience: &mut Patience<'_>) -> Result<ProcessRun, StartError> {
-        let reason = self.placement.reason();
-        let remedy = self.placement.remedy();
+        let (reason, remedy) = self.obstacle();
         if self.only_in_cgroup {
             return Err(StartError::NoCgroup { reason, remedy });
         }
@@ -166,8 +200,7 @@ impl ProcessRunner {
     }
 
     fn run(&self, task: Started, started: Instant, measurement: Measurement) -> ProcessRun {
-        let command = self.launch.command.iter().map(|word| word.to_string_lossy().into_owned());
-        let lookout = Lookout::new(&self.roots, task.reaper.pid, started, &command.collect::<Vec<_>>());
+        let lookout = Lookout::new(&self.roots, task.reaper.pid, started, &self.command());
         ProcessRun { task, started, started_at: Timestamp::now(), measurement, lookout, highest: None, finished: false }
     }
 }
@@ -180,8 +213,15 @@ impl Runner for ProcessRunner {
         };
         let run = self.start_image(&image, patience);
         self.image = Some(image);
-        Ok(Box::new(run?))
+        run
     }
+}
+
+/// Starts and ends a step of the Slurm job that this process is part of. Returns the error bound of peaks in steps, or why
+/// there are none; `None` outside of a job.
+pub fn try_step(machine: &Machine) -> Option<Result<Bytes, String>> {
+    let steps = Steps::find(&machine.roots, machine::error_bound(&machine.facts))?;
+    Some(steps.and_then(|steps| steps.try_out()))
 }
 
 fn is_unknown_call(error: &io::Error) -> bool {

@@ -29,6 +29,8 @@ macro_rules! cluster_or_skip {
     };
 }
 
+mod step;
+
 /// A directory to sweep in, with four items in `scans`.
 struct Bench {
     folder: tempfile::TempDir,

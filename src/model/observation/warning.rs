@@ -154,7 +154,7 @@ pub enum Warning {
         /// Why.
         reason: String,
     },
-    /// The probe in the container was killed with the task.
+    /// The probe in the container or step was killed with the task.
     #[error("the probe was killed together with the task before it could read the peak")]
     ProbeKilled,
     /// The probe in the container left nothing that can be read.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! probe RESULT [TIMEOUT_MS KILL_AFTER_MS] -- COMMAND [ARGUMENT …]
+//! probe --step SOCKET
 //! probe --nothing
 //! ```
 //!
@@ -11,6 +12,8 @@
 //! with its status, or 128 + n after signal n. After TIMEOUT_MS it sends SIGTERM to the command, and KILL_AFTER_MS later
 //! SIGKILL.
 //!
+//! With --step it takes the command from highwater, over an abstract socket of that name (see step.rs).
+//!
 //! The limits come with the first line of the result: where the kernel kills all processes of a container together, that
 //! is all that remains.
 
@@ -18,6 +21,9 @@
 #![no_main]
 
 extern crate alloc;
+
+#[path = "program/step.rs"]
+mod step;
 
 use alloc::borrow::ToOwned;
 use alloc::ffi::CString;
@@ -55,6 +61,7 @@ unsafe extern "C" {
     fn sigprocmask(how: c_int, set: *const SignalSet, old: *mut SignalSet) -> c_int;
     fn sigtimedwait(set: *const SignalSet, info: *mut c_void, most: *const TimeSpec) -> c_int;
     fn clock_gettime(clock: c_int, time: *mut TimeSpec) -> c_int;
+    fn nanosleep(time: *const TimeSpec, left: *mut TimeSpec) -> c_int;
     fn _exit(status: c_int) -> !;
     fn open(path: *const c_char, flags: c_int, mode: c_int) -> c_int;
     fn read(file: c_int, bytes: *mut u8, length: usize) -> isize;
@@ -121,6 +128,11 @@ extern "C" fn main(count: c_int, words: *const *const c_char) -> c_int {
     if words.first().is_some_and(|word| word.to_bytes() == b"--nothing") {
         return 0;
     }
+    if let [option, name] = words[..]
+        && option.to_bytes() == b"--step"
+    {
+        return step::run(name);
+    }
     let Some(separator) = words.iter().position(|word| word.to_bytes() == b"--") else { usage() };
     let (options, command) = (&words[..separator], &words[separator + 1..]);
     let (result, times) = match options {
@@ -143,7 +155,16 @@ extern "C" fn main(count: c_int, words: *const *const c_char) -> c_int {
     put(file, &text);
     let own = own_memory();
     let started = now();
-    let (ended, timed_out, leftover) = run(command, times);
+    let (text, status) = describe_end(&cgroup, own, started, run(command, times));
+    put(file, &text);
+    status
+}
+
+/// How a command ended, whether it was ended because of its time, and the number of processes that it had left.
+type End = (Ended, bool, u64);
+
+/// The result of a command, and the status that passes it on.
+fn describe_end(cgroup: &Cgroup, own: u64, started: u64, (ended, timed_out, leftover): End) -> (String, c_int) {
     let mut text = String::new();
     let _ = write!(text, "wall_us {}\nown {own}\nleftover {leftover}\n", now() - started);
     // SAFETY: takes a number.
@@ -165,8 +186,7 @@ extern "C" fn main(count: c_int, words: *const *const c_char) -> c_int {
             128 + number
         }
     };
-    put(file, &text);
-    status
+    (text, status)
 }
 
 fn usage() -> ! {
@@ -230,8 +250,8 @@ enum Ended {
 }
 
 /// Starts the command and waits for it; then kills the processes it has left, as the kernel does when the first process
-/// of a container ends. Returns how it ended, whether it was ended because of its time, and the number of those.
-fn run(command: &[&CStr], times: Option<(u64, u64)>) -> (Ended, bool, u64) {
+/// of a container ends.
+fn run(command: &[&CStr], times: Option<(u64, u64)>) -> End {
     let mut argv: Vec<*const c_char> = command.iter().map(|word| word.as_ptr()).collect();
     argv.push(null());
     let (mut all, mut old) = (SignalSet([0; 16]), SignalSet([0; 16]));
@@ -244,7 +264,7 @@ fn run(command: &[&CStr], times: Option<(u64, u64)>) -> (Ended, bool, u64) {
     match child {
         -1 => fail(125, &format!("fork: {}", last_error())),
         0 => become_command(command, &argv, &old),
-        child => wait(child, &all, times),
+        child => wait(child, &all, times, None),
     }
 }
 
@@ -259,7 +279,7 @@ fn become_command(command: &[&CStr], argv: &[*const c_char], old: &SignalSet) ->
     fail(if matches!(error, ENOENT | ENOTDIR) { 127 } else { 126 }, &reason)
 }
 
-fn wait(child: c_int, all: &SignalSet, times: Option<(u64, u64)>) -> (Ended, bool, u64) {
+fn wait(child: c_int, all: &SignalSet, times: Option<(u64, u64)>, line: Option<&step::Line<'_>>) -> End {
     let started = now();
     // When to send which signal.
     let stops = times.map(|(timeout, kill_after)| [(timeout, SIGTERM), (timeout.saturating_add(kill_after), SIGKILL)]);
@@ -277,9 +297,15 @@ fn wait(child: c_int, all: &SignalSet, times: Option<(u64, u64)>) -> (Ended, boo
         let pause = TimeSpec { seconds: pause / 1_000_000, nanoseconds: pause % 1_000_000 * 1000 };
         // SAFETY: the pointers are valid for the call.
         let number = unsafe { sigtimedwait(all, null_mut(), &pause) };
-        if number > 0 && number != SIGCHLD {
-            // SAFETY: takes two numbers.
-            unsafe { kill(child, number) };
+        match line {
+            Some(line) if number == step::SIGIO => line.take_signals(),
+            // highwater has the signal as well, and decides.
+            Some(_) if number == SIGTERM => {}
+            _ if number > 0 && number != SIGCHLD => {
+                // SAFETY: takes two numbers.
+                unsafe { kill(child, number) };
+            }
+            _ => {}
         }
         while let Some((pid, ended)) = reap(WNOHANG) {
             if pid == child {
@@ -287,6 +313,9 @@ fn wait(child: c_int, all: &SignalSet, times: Option<(u64, u64)>) -> (Ended, boo
             }
         }
     };
+    if let Some(line) = line {
+        return (ended, timed_out, line.kill_rest());
+    }
     let mut leftover = 0;
     // SAFETY: as the first process of its namespace the caller is exempt from -1. Only if all visible processes belong
     // to the container.
@@ -297,6 +326,13 @@ fn wait(child: c_int, all: &SignalSet, times: Option<(u64, u64)>) -> (Ended, boo
         }
     }
     (ended, timed_out, leftover)
+}
+
+/// Waits for so many microseconds.
+fn pause(time: u64) {
+    let time = TimeSpec { seconds: 0, nanoseconds: i64::try_from(time * 1000).unwrap_or(0) };
+    // SAFETY: the pointers are valid for the call.
+    unsafe { nanosleep(&time, null_mut()) };
 }
 
 fn reap(options: c_int) -> Option<(c_int, Ended)> {

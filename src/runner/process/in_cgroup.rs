@@ -215,23 +215,35 @@ impl InCgroup {
 }
 
 /// Why the cgroup did not count all of the task.
-struct Departure {
-    reason: String,
-    remedy: String,
+pub(super) struct Departure {
+    pub(super) reason: String,
+    pub(super) remedy: String,
 }
 
 impl Departure {
-    fn find(rest: &Rest, lookout: &Lookout, faults: Option<u64>) -> Option<Self> {
+    const REMEDY: &str = "run the task without programs that move its processes to other cgroups, such as systemd-run, \
+                          cgexec or a container engine; measure a container with `highwater run --image`";
+
+    /// What the lookout has seen.
+    pub(super) fn seen(lookout: &Lookout) -> Option<Self> {
         if let Some(handoff) = lookout.daemon() {
             return Some(Self { reason: handoff.reason(), remedy: handoff.remedy().to_owned() });
         }
-        let seen = lookout.outside.as_ref().map(|outside| {
+        lookout.outside.as_ref().map(|outside| {
             let who = outside
                 .name
                 .as_ref()
                 .map_or("a process of the task".to_owned(), |name| format!("a process of the task, {name},"));
-            format!("{who} was in another cgroup, {}", outside.cgroup)
-        });
+            let reason = format!("{who} was in another cgroup, {}", outside.cgroup);
+            Self { reason, remedy: Self::REMEDY.to_owned() }
+        })
+    }
+
+    fn find(rest: &Rest, lookout: &Lookout, faults: Option<u64>) -> Option<Self> {
+        let seen = Self::seen(lookout);
+        if seen.is_some() {
+            return seen;
+        }
         let ended_in = || {
             let cgroup = rest.reaped.as_ref()?.ended_in.as_ref()?;
             Some(format!("a process of the task ended in another cgroup, {cgroup}"))
@@ -247,9 +259,7 @@ impl Departure {
                 remedy: "run the task again, and do not kill or stop highwater's processes".to_owned(),
             });
         }
-        let remedy = "run the task without programs that move its processes to other cgroups, such as systemd-run, \
-                      cgexec or a container engine; measure a container with `highwater run --image`";
-        seen.or_else(ended_in).or_else(faulted).map(|reason| Self { reason, remedy: remedy.to_owned() })
+        ended_in().or_else(faulted).map(|reason| Self { reason, remedy: Self::REMEDY.to_owned() })
     }
 }
 
