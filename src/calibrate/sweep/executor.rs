@@ -31,7 +31,7 @@ use crate::calibrate::workload::{RunOptions, UseCgroup};
 
 /// A cell with everything that its runs need.
 pub(super) struct PlannedCell {
-    pub(super) planned: PlanCell,
+    pub(super) planned: Arc<PlanCell>,
     /// The key that an older highwater would have given the cell.
     pub(super) older_key: String,
     pub(super) case: Arc<InputCase>,

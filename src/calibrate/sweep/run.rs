@@ -6,7 +6,7 @@ mod jobs;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::executor::{self, SweepExecutor};
@@ -65,7 +65,7 @@ pub struct Preview {
 #[non_exhaustive]
 pub struct PreviewCell {
     /// The cell.
-    pub cell: PlanCell,
+    pub cell: Arc<PlanCell>,
     /// The number of recorded runs.
     pub recorded: usize,
     /// The number of runs to make.
@@ -137,7 +137,7 @@ impl<'a> Sweep<'a> {
         let floors = floors::known(&keys, &recorded).iter().filter(|known| !**known).count();
         let jobs = usize::try_from(self.options.jobs).unwrap_or(1);
         let cells = self.planned.cells.iter().enumerate().map(|(place, cell)| PreviewCell {
-            cell: cell.planned.clone(),
+            cell: Arc::clone(&cell.planned),
             recorded: schedule.made(place),
             left: schedule.pending().filter(|job| job.cell == place).count(),
             expected: forecast.expected(place),
@@ -169,7 +169,7 @@ impl<'a> Sweep<'a> {
             planned.keep_older_keys(saved.as_ref(), place.recorded());
             place
         } else {
-            open(options, &mut planned, feedback)?
+            Destination::Folder(Box::new(open(options, &mut planned, feedback)?))
         };
         let staging = open_staging(options, &place)?;
         let guard = guard(options, &subject, &planned, &place, &staging, feedback)?;
@@ -271,7 +271,7 @@ fn folder_of(options: &SweepOptions, planned: &Planned) -> PathBuf {
 }
 
 /// Opens the directory of the sweep.
-fn open(options: &SweepOptions, planned: &mut Planned, feedback: &dyn Feedback) -> Result<Destination, Failure> {
+fn open(options: &SweepOptions, planned: &mut Planned, feedback: &dyn Feedback) -> Result<Folder, Failure> {
     let path = folder_of(options, planned);
     planned.make_paths_absolute();
     let mut folder = match Folder::open(&path) {
@@ -296,7 +296,7 @@ fn open(options: &SweepOptions, planned: &mut Planned, feedback: &dyn Feedback) 
     if folder.plan() != json {
         folder.replace_plan(&json)?;
     }
-    Ok(Destination::Folder(Box::new(folder)))
+    Ok(folder)
 }
 
 fn open_staging(options: &SweepOptions, place: &Destination) -> Result<Staging, Failure> {

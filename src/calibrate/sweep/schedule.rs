@@ -66,6 +66,8 @@ struct CellRuns {
     made: BTreeMap<u32, (Outcome, Option<Bytes>)>,
     /// Number of runs in progress.
     under_way: u32,
+    /// Number of remaining runs.
+    to_come: u32,
 }
 
 /// The remaining runs.
@@ -96,7 +98,10 @@ impl Schedule {
         }
         let recorded = cells.iter().map(|cell| cell.made.len()).sum();
         let all = in_order(order, keys.len(), runs.least).into_iter().map(|(cell, run)| Job { cell, run });
-        let pending = all.filter(|job| !cells[job.cell].made.contains_key(&job.run)).collect();
+        let pending: VecDeque<Job> = all.filter(|job| !cells[job.cell].made.contains_key(&job.run)).collect();
+        for job in &pending {
+            cells[job.cell].to_come += 1;
+        }
         let mut schedule = Self { runs, order, cells, pending, recorded, ended: 0, adaptive: None };
         for cell in 0..keys.len() {
             schedule.ask_for_more(cell);
@@ -197,12 +202,14 @@ impl Schedule {
             adaptive.starts(job.cell);
         }
         self.cells[job.cell].under_way += 1;
+        self.cells[job.cell].to_come -= 1;
         Some(job)
     }
 
     /// Puts back a run that did not start.
     pub fn put_back(&mut self, job: Job) {
         self.cells[job.cell].under_way -= 1;
+        self.cells[job.cell].to_come += 1;
         self.pending.push_front(job);
     }
 
@@ -241,6 +248,7 @@ impl Schedule {
         }
         let Some(run) = (1..=self.runs.most).find(|run| !known.made.contains_key(run)) else { return };
         let job = Job { cell, run };
+        self.cells[cell].to_come += 1;
         match self.order {
             Order::AsGiven => self.pending.push_front(job),
             Order::Interleaved | Order::Shuffled(_) => self.pending.push_back(job),
@@ -249,7 +257,7 @@ impl Schedule {
 
     /// Whether runs of a cell remain.
     pub fn has_more_of(&self, cell: usize) -> bool {
-        self.pending.iter().any(|job| job.cell == cell)
+        self.cells.get(cell).is_some_and(|cell| cell.to_come > 0)
     }
 
     /// Number of remaining runs.
@@ -282,6 +290,7 @@ impl Schedule {
 mod tests {
     use super::*;
     use crate::model::reading::Reading;
+    use crate::model::timestamp::Timestamp;
 
     const FINE: Outcome = Outcome::Exited { status: 0 };
 
@@ -291,7 +300,8 @@ mod tests {
 
     fn recorded(cell: &str, run: u32, outcome: Outcome) -> Recorded {
         let peak = Reading::Value(Bytes(100));
-        Recorded { cell: cell.into(), run, outcome, peak, censored: false, wall_us: 1, has_floor: false }
+        let (started_at, wall_us) = (Timestamp::UNIX_EPOCH, 1);
+        Recorded { cell: cell.into(), run, outcome, peak, censored: false, started_at, wall_us, has_floor: false }
     }
 
     fn jobs(schedule: &Schedule) -> Vec<(usize, u32)> {
