@@ -6,10 +6,10 @@
 mod grid;
 mod key;
 mod order;
+mod parameters;
 mod pick;
 mod source;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -22,6 +22,7 @@ use super::units::Bytes;
 pub use grid::{GridError, Parameter, combinations, scan};
 pub use key::{Conditions, Identity, digest_of_contents, digest_of_listing};
 pub use order::{Order, OrderError, in_order};
+pub use parameters::Parameters;
 pub use pick::{Count, Pick, PickError, grown, picked};
 pub use source::{InputSource, Unit};
 
@@ -87,8 +88,8 @@ pub struct PlanCell {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub synthetic: bool,
     /// The parameters.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub parameters: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Parameters::is_empty")]
+    pub parameters: Parameters,
     /// The contents of its channels.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inputs: Vec<PlanInput>,

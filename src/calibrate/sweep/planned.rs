@@ -56,7 +56,7 @@ pub(super) fn plan(
             wanted.into_iter().map(|place| (saved.cells[place].key.as_str(), saved.cells[place].as_ref())).collect();
         let only = Only {
             cases: wanted.values().map(|cell| cell.case.as_str()).collect(),
-            parameters: wanted.values().map(|cell| &cell.parameters).collect(),
+            parameters: wanted.values().map(|cell| cell.parameters.to_map()).collect(),
         };
         // Without a choice of the user, the items that come first depend on all cases.
         for pick in options.pick.map_or(vec![Pick::default(), Pick::Spread], |pick| vec![pick]) {
@@ -93,7 +93,7 @@ fn wanted(options: &SweepOptions, saved: &Plan) -> Option<BTreeSet<usize>> {
 /// What cells that are planned alone have: names of cases, and choices of parameters.
 struct Only<'a> {
     cases: HashSet<&'a str>,
-    parameters: HashSet<&'a BTreeMap<String, String>>,
+    parameters: HashSet<BTreeMap<String, String>>,
 }
 
 /// Plans all cells, or only some, with the items of their cases in this order.
@@ -228,7 +228,7 @@ struct OfCase {
     /// Digests of each channel's content, and of its listing alone.
     contents: Vec<(String, String)>,
     listings: Vec<(String, String)>,
-    prediction: Option<crate::model::prediction::Prediction>,
+    prediction: Option<Arc<crate::model::prediction::Prediction>>,
 }
 
 impl OfCase {
@@ -241,7 +241,7 @@ impl OfCase {
             inputs: sizes.map_err(Failure::host)?,
             contents: digests(|input| input.listing.digest_of_contents()),
             listings: digests(|input| input.listing.digest()),
-            prediction: subject.predict(&listings(case))?,
+            prediction: subject.predict(&listings(case))?.map(Arc::new),
         })
     }
 
@@ -251,7 +251,7 @@ impl OfCase {
             key: identity.key(&case.named, &pairs(&self.contents), &parameters),
             case: case.name.clone(),
             synthetic: case.synthetic,
-            parameters,
+            parameters: parameters.into(),
             inputs: case.inputs.iter().map(|input| input.planned()).collect(),
         };
         PlannedCell {
@@ -432,7 +432,7 @@ fn sizes(cells: &[Arc<PlanCell>]) -> Vec<(f64, usize)> {
     };
     let mut chosen: (Option<&str>, Vec<f64>) = (None, inputs.collect());
     if range(&chosen.1) <= 1.0 {
-        let names = cells.first().into_iter().flat_map(|cell| cell.parameters.keys());
+        let names = cells.first().into_iter().flat_map(|cell| cell.parameters.iter().map(|(name, _)| name));
         for name in names {
             let values = cells.iter().map(|cell| number(cell.parameters.get(name)?).map(|value| value.max(0.0)));
             if let Some(values) = values.collect::<Option<Vec<f64>>>().filter(|values| range(values) > range(&chosen.1))
@@ -442,10 +442,10 @@ fn sizes(cells: &[Arc<PlanCell>]) -> Vec<(f64, usize)> {
         }
     }
     let (by, sizes) = chosen;
-    let mut groups: HashMap<Vec<(&String, &String)>, usize> = HashMap::new();
+    let mut groups: HashMap<Vec<(&str, &str)>, usize> = HashMap::new();
     let mut of_cells = Vec::new();
     for (cell, n) in cells.iter().zip(sizes) {
-        let others = cell.parameters.iter().filter(|(name, _)| by != Some(name.as_str())).collect();
+        let others = cell.parameters.iter().filter(|(name, _)| by != Some(*name)).collect();
         let next = groups.len();
         of_cells.push((n, *groups.entry(others).or_insert(next)));
     }

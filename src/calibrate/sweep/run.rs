@@ -139,7 +139,7 @@ impl<'a> Sweep<'a> {
         let cells = self.planned.cells.iter().enumerate().map(|(place, cell)| PreviewCell {
             cell: Arc::clone(&cell.planned),
             recorded: schedule.made(place),
-            left: schedule.pending().filter(|job| job.cell == place).count(),
+            left: schedule.left_of(place),
             expected: forecast.expected(place),
         });
         Ok(Preview {
@@ -274,15 +274,18 @@ fn folder_of(options: &SweepOptions, planned: &Planned) -> PathBuf {
 fn open(options: &SweepOptions, planned: &mut Planned, feedback: &dyn Feedback) -> Result<Folder, Failure> {
     let path = folder_of(options, planned);
     planned.make_paths_absolute();
+    let mut json = planned.json()?;
     let mut folder = match Folder::open(&path) {
         Ok(folder) => {
-            planned.keep_older_keys(serde_json::from_str(folder.plan()).ok().as_ref(), folder.recorded());
+            if folder.plan() != json {
+                planned.keep_older_keys(serde_json::from_str(folder.plan()).ok().as_ref(), folder.recorded());
+                json = planned.json()?;
+            }
             folder
         }
-        Err(FolderError::NoPlan(_)) => Folder::create(&path, &planned.json()?)?,
+        Err(FolderError::NoPlan(_)) => Folder::create(&path, &json)?,
         Err(error) => return Err(error.into()),
     };
-    let json = planned.json()?;
     if let Some(torn) = folder.torn() {
         feedback.note(&format!(
             "the last record of {} is incomplete ({} bytes), its writer was killed; repeating that run",
@@ -292,8 +295,8 @@ fn open(options: &SweepOptions, planned: &mut Planned, feedback: &dyn Feedback) 
     }
     let path = folder.path().join(store::OBSERVATIONS);
     folder.unusable().iter().for_each(|unusable| feedback.note(&unusable.describe(&path)));
-    planned::check_same_task(&folder, planned)?;
     if folder.plan() != json {
+        planned::check_same_task(&folder, planned)?;
         folder.replace_plan(&json)?;
     }
     Ok(folder)

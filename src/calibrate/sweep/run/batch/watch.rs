@@ -339,12 +339,12 @@ impl<'a> Watch<'a> {
         let mut observation = import::blank(array.submitted_at);
         observation.subject = self.sweep.subject.recorded();
         observation.sweep = Some(SweepRun {
-            parameters: planned.planned.parameters.clone(),
+            parameters: planned.planned.parameters.to_map(),
             synthetic: planned.planned.synthetic,
             ..SweepRun::new(planned.planned.key.clone(), planned.planned.case.clone(), run)
         });
         observation.inputs.clone_from(&planned.inputs);
-        observation.prediction.clone_from(&planned.prediction);
+        observation.prediction = planned.prediction.as_deref().cloned();
         observation.runner = self.sweep.planned.plan.task.runner;
         observation.outcome = Outcome::Lost;
         observation.batch = Some(Batch::slurm(job, u32::try_from(task).ok()));
