@@ -167,6 +167,10 @@ bench-records:
 bench-slurm:
     cargo bench --locked --bench slurm
 
+# What a sweep of 10,000 pods costs on a simulated Kubernetes of 1,000 nodes.
+bench-kubernetes:
+    cargo bench --locked --bench kubernetes
+
 # What a report on 10,000 runs costs (criterion): 2 seconds and 5 MB of HTML at most.
 bench-report:
     cargo bench --locked --bench report

@@ -1,5 +1,6 @@
 //! Records of observations: JSON Lines, one observation per line, appended and synced.
 
+mod adopt;
 #[doc(hidden)]
 pub mod bounded;
 mod folder;
@@ -127,7 +128,13 @@ impl Record {
     /// It cannot be written, as on a full disk: nothing of the line is left in the file. Or the file was moved or
     /// removed: the line is in that file.
     pub fn append(&mut self, observation: &Observation) -> Result<Appended, StoreError> {
-        let line = serde_json::to_string(observation).map_err(StoreError::Encode)?;
+        self.append_all(std::slice::from_ref(observation))
+    }
+
+    /// Appends several lines as [`append`](Self::append) does one, and syncs them together.
+    fn append_all(&mut self, observations: &[Observation]) -> Result<Appended, StoreError> {
+        let lines: Result<Vec<String>, _> = observations.iter().map(serde_json::to_string).collect();
+        let line = lines.map_err(StoreError::Encode)?.join("\n");
         let failed = |source| StoreError::Append { path: self.path.clone(), source };
         self.file.lock().map_err(failed)?;
         let appended = append_line(&mut self.file, &line);

@@ -6,7 +6,7 @@ use clap::Args;
 use highwater::calibrate::failure::Failed;
 use highwater::directory::Refusal;
 use highwater::model::byte_order_mark;
-use highwater::model::plan::{Plan, PlanCell};
+use highwater::model::plan::Plan;
 use highwater::store::{self, MergeError, bounded};
 
 use super::exit::Exit;
@@ -77,7 +77,7 @@ const MOST_NAMED: usize = 10;
 fn describe_missing(missing: &[(usize, String)], into: &Path) -> String {
     let plan = store::read_plan(into).ok().and_then(|plan| serde_json::from_str::<Plan>(&plan).ok());
     let named = missing.iter().take(MOST_NAMED).map(|(index, key)| {
-        let title = plan.as_ref().and_then(|plan| plan.cells.get(*index)).map(PlanCell::title);
+        let title = plan.as_ref().and_then(|plan| plan.cells.get(*index)).map(|cell| cell.title());
         let title = title.filter(|title| !title.is_empty()).map(|title| format!(", {title}")).unwrap_or_default();
         format!("{index} ({}{title})", key.chars().take(8).collect::<String>())
     });

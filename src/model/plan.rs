@@ -6,12 +6,13 @@
 mod grid;
 mod key;
 mod order;
+mod parameters;
 mod pick;
 mod source;
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::observation::RunnerKind;
@@ -21,6 +22,7 @@ use super::units::Bytes;
 pub use grid::{GridError, Parameter, combinations, scan};
 pub use key::{Conditions, Identity, digest_of_contents, digest_of_listing};
 pub use order::{Order, OrderError, in_order};
+pub use parameters::Parameters;
 pub use pick::{Count, Pick, PickError, grown, picked};
 pub use source::{InputSource, Unit};
 
@@ -37,16 +39,25 @@ pub struct Plan {
     /// The options, as in a sweep file.
     pub sweep: Map<String, Value>,
     /// The cells in their given order, with unique keys.
-    pub cells: Vec<PlanCell>,
+    #[serde(serialize_with = "serialize_cells", deserialize_with = "deserialize_cells")]
+    pub cells: Vec<Arc<PlanCell>>,
 }
 
 impl Plan {
     /// The cell with this key, or the only one whose key has this prefix.
     pub fn cell(&self, key: &str) -> Option<(usize, &PlanCell)> {
         let mut found = self.cells.iter().enumerate().filter(|(_, cell)| cell.key.starts_with(key));
-        let first = found.next()?;
-        (!key.is_empty() && found.next().is_none()).then_some(first)
+        let (index, first) = found.next()?;
+        (!key.is_empty() && found.next().is_none()).then_some((index, first.as_ref()))
     }
+}
+
+fn serialize_cells<S: Serializer>(cells: &[Arc<PlanCell>], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(cells.iter().map(Arc::as_ref))
+}
+
+fn deserialize_cells<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Arc<PlanCell>>, D::Error> {
+    Ok(Vec::<PlanCell>::deserialize(deserializer)?.into_iter().map(Arc::new).collect())
 }
 
 /// The task of a plan.
@@ -77,8 +88,8 @@ pub struct PlanCell {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub synthetic: bool,
     /// The parameters.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub parameters: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Parameters::is_empty")]
+    pub parameters: Parameters,
     /// The contents of its channels.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inputs: Vec<PlanInput>,

@@ -156,23 +156,34 @@ fn escaped(path: &Path) -> PathBuf {
     path.to_str().map_or_else(|| path.to_owned(), |path| path.replace('%', "%%").into())
 }
 
+/// What `squeue` printed of some arrays: there may be a hundred thousand tasks.
+#[derive(Clone, Debug, Default)]
+pub struct Queue(String);
+
+impl Queue {
+    /// The tasks that Slurm knows.
+    pub fn tasks(&self) -> impl Iterator<Item = QueuedTask<'_>> {
+        self.0.lines().filter_map(QueuedTask::parse)
+    }
+}
+
 /// A task of an array in the queue.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct QueuedTask {
+pub struct QueuedTask<'a> {
     /// The ID of the array.
-    pub job: String,
+    pub job: &'a str,
     /// Its index in the array.
     pub task: usize,
     /// Its state, such as `PENDING`.
-    pub state: String,
+    pub state: &'a str,
     /// Why it is in this state, such as `Priority`.
-    pub reason: String,
+    pub reason: &'a str,
     /// Its node, once it has one.
-    pub node: String,
+    pub node: &'a str,
 }
 
-impl QueuedTask {
+impl<'a> QueuedTask<'a> {
     /// Whether it may still do something.
     pub fn is_active(&self) -> bool {
         ![
@@ -187,7 +198,7 @@ impl QueuedTask {
             "REVOKED",
             "TIMEOUT",
         ]
-        .contains(&self.state.as_str())
+        .contains(&self.state)
     }
 
     /// Whether it waits for something that does not come by itself.
@@ -216,19 +227,23 @@ impl QueuedTask {
                 || self.reason.contains("PerNode")
                 || self.reason.contains("WallDuration"));
         self.state == "PENDING"
-            && (REASONS.contains(&self.reason.as_str()) || self.reason.starts_with("ReqNodeNotAvail") || is_too_large)
+            && (REASONS.contains(&self.reason) || self.reason.starts_with("ReqNodeNotAvail") || is_too_large)
+    }
+
+    /// Whether it waits for its turn.
+    pub fn just_waits(self) -> bool {
+        self.state == "PENDING" && !self.waits_in_vain()
     }
 
     /// A task that waits.
-    pub fn pending(job: impl Into<String>, task: usize, reason: impl Into<String>) -> Self {
-        let (job, reason) = (job.into(), reason.into());
-        Self { job, task, state: "PENDING".to_owned(), reason, node: String::new() }
+    pub fn pending(job: &'a str, task: usize, reason: &'a str) -> Self {
+        Self { job, task, state: "PENDING", reason, node: "" }
     }
 
     /// Reads a line of `squeue` in [`FORMAT`].
-    fn parse(line: &str) -> Option<Self> {
+    fn parse(line: &'a str) -> Option<Self> {
         let mut fields = line.split('|');
-        let mut next = || fields.next().map(str::to_owned);
+        let mut next = || fields.next();
         let (job, task, state, reason) = (next()?, next()?, next()?, next()?);
         // A job that is no array has no index.
         Some(Self { job, task: task.parse().unwrap_or(0), state, reason, node: next().unwrap_or_default() })
@@ -242,7 +257,7 @@ const FORMAT: &str = "%F|%K|%T|%r|%N";
 ///
 /// # Errors
 /// If Slurm does not answer, or there is a request to stop.
-pub fn queue(jobs: &[String], cancel: &dyn Cancel) -> Result<Vec<QueuedTask>, SlurmError> {
+pub fn queue(jobs: &[String], cancel: &dyn Cancel) -> Result<Queue, SlurmError> {
     squeue(&format!("--jobs={}", jobs.join(",")), Some(cancel))
 }
 
@@ -251,19 +266,19 @@ pub fn queue(jobs: &[String], cancel: &dyn Cancel) -> Result<Vec<QueuedTask>, Sl
 /// # Errors
 /// See [`queue`].
 pub fn named(name: &str, cancel: &dyn Cancel) -> Result<Vec<String>, SlurmError> {
-    let mut jobs: Vec<String> =
-        squeue(&format!("--name={name}"), Some(cancel))?.into_iter().map(|task| task.job).collect();
+    let queue = squeue(&format!("--name={name}"), Some(cancel))?;
+    let mut jobs: Vec<String> = queue.tasks().map(|task| task.job.to_owned()).collect();
     jobs.dedup();
     Ok(jobs)
 }
 
-fn squeue(which: &str, cancel: Option<&dyn Cancel>) -> Result<Vec<QueuedTask>, SlurmError> {
+fn squeue(which: &str, cancel: Option<&dyn Cancel>) -> Result<Queue, SlurmError> {
     let format = format!("--format={FORMAT}");
     let words = ["--noheader", "--array", "--states=all", "--me", which, &format].map(OsString::from);
     match call("squeue", &words, &[], cancel) {
-        Ok(output) => Ok(output.lines().filter_map(QueuedTask::parse).collect()),
+        Ok(output) => Ok(Queue(output)),
         // What squeue says of jobs that ended long ago.
-        Err(SlurmError::Failed { message, .. }) if message.contains("Invalid job id") => Ok(Vec::new()),
+        Err(SlurmError::Failed { message, .. }) if message.contains("Invalid job id") => Ok(Queue::default()),
         Err(error) => Err(error),
     }
 }
@@ -384,17 +399,17 @@ fn wait(
 mod tests {
     use super::*;
 
-    fn task(line: &str) -> QueuedTask {
+    fn task(line: &str) -> QueuedTask<'_> {
         QueuedTask::parse(line).unwrap()
     }
 
     #[test]
     fn a_line_of_the_queue_is_read() {
         let pending = task("96|1|PENDING|JobArrayTaskLimit|");
-        assert_eq!((pending.job.as_str(), pending.task, pending.node.as_str()), ("96", 1, ""));
+        assert_eq!((pending.job, pending.task, pending.node), ("96", 1, ""));
         assert!(pending.is_active() && !pending.waits_in_vain());
         let running = task("96|0|RUNNING|None|node07");
-        assert_eq!((running.node.as_str(), running.is_active()), ("node07", true));
+        assert_eq!((running.node, running.is_active()), ("node07", true));
         assert_eq!(task("1|N/A|COMPLETED|None|n").task, 0);
         assert_eq!(QueuedTask::parse("slurm_load_jobs error"), None);
     }

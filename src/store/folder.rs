@@ -322,6 +322,18 @@ impl Folder {
         Ok(())
     }
 
+    /// Appends runs whose files are here already, and syncs them together.
+    ///
+    /// # Errors
+    /// They cannot be written; none of them is recorded then.
+    pub fn append_all(&mut self, runs: &[Observation]) -> Result<(), FolderError> {
+        if !runs.is_empty() {
+            self.record.append_all(runs)?;
+        }
+        runs.iter().for_each(|run| self.index.push(run));
+        Ok(())
+    }
+
     /// Checks that the record has not been moved.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ use super::read::{ReadError, Unusable, Version, place};
 use crate::model::byte_order_mark;
 use crate::model::observation::{Observation, Outcome, SCHEMA_VERSION};
 use crate::model::reading::Reading;
+use crate::model::timestamp::Timestamp;
 use crate::model::units::Bytes;
 
 /// A recorded run of a sweep.
@@ -32,6 +33,8 @@ pub struct Recorded {
     pub peak: Reading<Bytes>,
     /// Whether a limit kept the peak from reaching the need.
     pub censored: bool,
+    /// When it started.
+    pub started_at: Timestamp,
     /// Its wall time.
     pub wall_us: u64,
     /// Whether a search after it found the smallest limit under which the cell succeeds.
@@ -66,6 +69,7 @@ impl Index {
                 outcome: observation.outcome,
                 peak: observation.peak.as_ref().map(|peak| peak.bytes),
                 censored: observation.censored,
+                started_at: observation.started_at,
                 wall_us: observation.wall_us,
                 has_floor: observation.floor.is_some(),
             });
@@ -94,6 +98,7 @@ struct Line<'a> {
     outcome: Outcome,
     peak: Reading<Peak>,
     censored: bool,
+    started_at: Timestamp,
     wall_us: u64,
     floor: Option<IgnoredAny>,
 }
@@ -195,7 +200,7 @@ impl Part {
         let newest = u64::from(SCHEMA_VERSION);
         match serde_json::from_slice::<Line>(text) {
             Ok(line) if line.schema_version > newest => self.newer = Some((self.lines, line.schema_version)),
-            Ok(Line { sweep: Some(sweep), outcome, peak, censored, wall_us, floor, .. }) => {
+            Ok(Line { sweep: Some(sweep), outcome, peak, censored, started_at, wall_us, floor, .. }) => {
                 let known = self.cells.get(sweep.cell.as_ref()).cloned();
                 let cell = known.unwrap_or_else(|| {
                     let cell: Arc<str> = sweep.cell.into();
@@ -208,6 +213,7 @@ impl Part {
                     outcome,
                     peak: peak.map(|peak| peak.bytes),
                     censored,
+                    started_at,
                     wall_us,
                     has_floor: floor.is_some(),
                 });

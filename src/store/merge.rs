@@ -124,7 +124,7 @@ struct Line {
 }
 
 /// What identifies an observation wherever it is stored.
-type Digest = [u8; 16];
+pub(super) type Digest = [u8; 16];
 
 /// Merges the records of directories and single files into a directory, which is created if missing.
 ///
@@ -336,7 +336,7 @@ impl Sources {
     fn copy_left(&mut self, line: &Line, into: &Directory, taken: &mut HashSet<Digest>) -> Result<bool, MergeError> {
         let Some(old) = self.left_in(line)? else { return Ok(false) };
         let renamed = !taken.insert(fingerprint(old.as_os_str().as_bytes()));
-        let new = if renamed { other_name(&old, line) } else { old.clone() };
+        let new = if renamed { other_name(&old, line.digest) } else { old.clone() };
         if renamed {
             taken.insert(fingerprint(new.as_os_str().as_bytes()));
         }
@@ -349,11 +349,8 @@ impl Sources {
     fn renamed(&mut self, line: &Line) -> Result<Vec<u8>, MergeError> {
         let mut observation: Observation = self.read(line)?;
         if let Ok(Some(old)) = left_in(&Left::from(&observation)) {
-            let new = other_name(&old, line);
-            let place = |file: PathBuf| file.strip_prefix(&old).map(|name| new.join(name)).unwrap_or(file);
-            observation.series.file = observation.series.file.take().map(place);
-            observation.logs =
-                observation.logs.take().map(|logs| Logs { stdout: place(logs.stdout), stderr: place(logs.stderr) });
+            let new = other_name(&old, line.digest);
+            rename_left(&mut observation, &old, &new);
         }
         Ok(serde_json::to_vec(&observation)?)
     }
@@ -386,7 +383,7 @@ fn unreadable(path: &Path, source: io::Error) -> MergeError {
 }
 
 /// The digest of an observation without its samples and the paths of its files.
-fn digest(mut observation: Observation) -> Result<Digest, serde_json::Error> {
+pub(super) fn digest(mut observation: Observation) -> Result<Digest, serde_json::Error> {
     observation.series.samples.clear();
     observation.series.file = None;
     observation.logs = None;
@@ -489,7 +486,7 @@ fn cell_order(plan: &str) -> Option<HashMap<String, usize>> {
 
 /// The files of a run as named in its record.
 #[derive(Deserialize)]
-struct Left {
+pub(super) struct Left {
     series: LeftSeries,
     logs: Option<Logs>,
 }
@@ -506,7 +503,7 @@ impl From<&Observation> for Left {
 }
 
 /// The directory below `runs` with a run's files; the error is a file outside of it.
-fn left_in(left: &Left) -> Result<Option<PathBuf>, PathBuf> {
+pub(super) fn left_in(left: &Left) -> Result<Option<PathBuf>, PathBuf> {
     let logs = left.logs.as_ref().map(|logs| [&logs.stdout, &logs.stderr]);
     let mut found = None;
     for file in left.series.file.iter().chain(logs.into_iter().flatten()) {
@@ -524,15 +521,23 @@ fn left_in(left: &Left) -> Result<Option<PathBuf>, PathBuf> {
     Ok(found)
 }
 
+/// Renames the directory of a run in its record.
+pub(super) fn rename_left(observation: &mut Observation, old: &Path, new: &Path) {
+    let place = |file: PathBuf| file.strip_prefix(old).map(|name| new.join(name)).unwrap_or(file);
+    observation.series.file = observation.series.file.take().map(place);
+    observation.logs =
+        observation.logs.take().map(|logs| Logs { stdout: place(logs.stdout), stderr: place(logs.stderr) });
+}
+
 /// A new name for a run's directory if its own is taken.
-fn other_name(old: &Path, line: &Line) -> PathBuf {
+pub(super) fn other_name(old: &Path, digest: Digest) -> PathBuf {
     let mut name = old.file_name().unwrap_or_default().to_owned();
-    let [a, b, c, d, ..] = line.digest;
+    let [a, b, c, d, ..] = digest;
     name.push(format!("-{a:02x}{b:02x}{c:02x}{d:02x}"));
     old.with_file_name(name)
 }
 
-fn copy(from: &Path, old: &Path, into: &Directory, new: &Path) -> io::Result<()> {
+pub(super) fn copy(from: &Path, old: &Path, into: &Directory, new: &Path) -> io::Result<()> {
     let from = if from.as_os_str().is_empty() { Path::new(".") } else { from };
     match Directory::open(from).and_then(|from| from.beneath(old)) {
         Ok(run) => run.copy_files(&into.create_directories(new)?),

@@ -12,7 +12,7 @@ use crate::calibrate::monitor::{Cancel, Observer, WatchOptions};
 use crate::directory::Directory;
 use crate::host::machine::Machine;
 use crate::model::observation::{InputSizes, Logs, Observation, Outcome, SweepRun, Warning};
-use crate::model::plan::{InputSource, PlanCell};
+use crate::model::plan::{InputSource, Parameters, PlanCell};
 use crate::model::prediction::Prediction;
 use crate::model::units::Bytes;
 use crate::runner::StartError;
@@ -31,12 +31,12 @@ use crate::calibrate::workload::{RunOptions, UseCgroup};
 
 /// A cell with everything that its runs need.
 pub(super) struct PlannedCell {
-    pub(super) planned: PlanCell,
+    pub(super) planned: Arc<PlanCell>,
     /// The key that an older highwater would have given the cell.
     pub(super) older_key: String,
     pub(super) case: Arc<InputCase>,
     pub(super) inputs: Vec<InputSizes>,
-    pub(super) prediction: Option<Prediction>,
+    pub(super) prediction: Option<Arc<Prediction>>,
 }
 
 /// Executes the runs.
@@ -54,7 +54,7 @@ pub(super) struct SweepExecutor<'a> {
     state: Mutex<State>,
     open: Vec<Mutex<CellProgress>>,
     /// The choices of parameters whose programs and libraries are in the page cache, if `--cache warm` wants them there.
-    warmed: Mutex<HashSet<&'a BTreeMap<String, String>>>,
+    warmed: Mutex<HashSet<&'a Parameters>>,
     /// Whether each cell has a floor, or is having it searched for.
     pub(super) floors: Mutex<Vec<bool>>,
 }
@@ -324,14 +324,15 @@ impl<'a> SweepExecutor<'a> {
         let case = copies.as_ref().unwrap_or(case);
         let staged = case.staged();
         let inputs: StagedInputs<'_> = case.inputs.iter().map(|(channel, staged)| (channel.as_str(), staged)).collect();
-        let places = Placeholders { input: case.input(), output, parameters: &cell.parameters };
+        let parameters = &cell.parameters.to_map();
+        let places = Placeholders { input: case.input(), output, parameters };
         self.hook("--prepare", self.options.prepare.as_ref(), &places, case)?;
         let cache = self.options.cache.prepare(staged.iter().flat_map(|staged| staged.folders()))?;
         let start = self.subject.start(
             &inputs,
-            &cell.parameters,
+            parameters,
             output,
-            (ready.prediction.clone(), case.mounting(self.guard, &staged)),
+            (ready.prediction.as_deref().cloned(), case.mounting(self.guard, &staged)),
         )?;
         let mut conditions = RunOptions {
             limit: under.limit,
@@ -354,7 +355,7 @@ impl<'a> SweepExecutor<'a> {
             subject: self.subject.recorded(),
             sweep: under.sweep.clone(),
             inputs: ready.inputs.clone(),
-            prediction: ready.prediction.clone(),
+            prediction: ready.prediction.as_deref().cloned(),
             notes: start.about().notes,
         };
         let mut observation = match start.measure(self.machine, (&conditions, &how), about, Some(cancel), observer)? {
@@ -460,7 +461,8 @@ impl Executor for SweepExecutor<'_> {
         let case = self.stage(job.cell)?;
         let scratch = self.scratch()?;
         let output = self.subject.make_output(scratch.path())?;
-        let places = Placeholders { input: case.input(), output: &output, parameters: &cell.parameters };
+        let parameters = &cell.parameters.to_map();
+        let places = Placeholders { input: case.input(), output: &output, parameters };
         let mut open = lock(&self.open[job.cell]);
         if !open.begun {
             self.hook("--setup", self.options.setup.as_ref(), &places, &case)?;
@@ -486,7 +488,7 @@ impl Executor for SweepExecutor<'_> {
             cell: cell.key.clone(),
             case: cell.case.clone(),
             run: job.run,
-            parameters: cell.parameters.clone(),
+            parameters: parameters.clone(),
             synthetic: cell.synthetic,
         };
         let mut observation = self.once(job, (&case, &output), Some(sweep), cancel, observer)?;
@@ -507,7 +509,7 @@ impl Executor for SweepExecutor<'_> {
         if open.begun && self.options.cleanup.is_some() {
             let case = self.stage(cell)?;
             let scratch = self.scratch()?;
-            let parameters = &self.cells[cell].planned.parameters;
+            let parameters = &self.cells[cell].planned.parameters.to_map();
             let places = Placeholders { input: case.input(), output: scratch.path(), parameters };
             self.hook("--cleanup", self.options.cleanup.as_ref(), &places, &case)?;
         }

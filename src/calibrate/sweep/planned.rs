@@ -1,5 +1,6 @@
 //! Plans the cells of a sweep.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -51,12 +52,17 @@ pub(super) fn plan(
     if let Some(saved) = settings.saved.as_ref().filter(|_| options.is_of_cells())
         && let Some(wanted) = wanted(options, saved)
     {
-        let cases: HashSet<&str> = wanted.iter().map(|place| saved.cells[*place].case.as_str()).collect();
+        let wanted: HashMap<&str, &PlanCell> =
+            wanted.into_iter().map(|place| (saved.cells[place].key.as_str(), saved.cells[place].as_ref())).collect();
+        let only = Only {
+            cases: wanted.values().map(|cell| cell.case.as_str()).collect(),
+            parameters: wanted.values().map(|cell| cell.parameters.to_map()).collect(),
+        };
         // Without a choice of the user, the items that come first depend on all cases.
         for pick in options.pick.map_or(vec![Pick::default(), Pick::Spread], |pick| vec![pick]) {
-            let mut planned = plan_cases(options, subject, settings, feedback, Some((&cases, pick)))?;
+            let mut planned = plan_cases(options, subject, settings, feedback, Some((&only, pick)))?;
             planned.keep_older_keys(Some(saved), &[]);
-            planned.cells.retain(|cell| wanted.iter().any(|place| saved.cells[*place].key == cell.planned.key));
+            planned.cells.retain(|cell| wanted.contains_key(cell.planned.key.as_str()));
             if planned.cells.len() == wanted.len() {
                 planned.plan.cells.clone_from(&saved.cells);
                 planned.is_chosen = true;
@@ -84,13 +90,19 @@ fn wanted(options: &SweepOptions, saved: &Plan) -> Option<BTreeSet<usize>> {
     Some(wanted)
 }
 
-/// Plans all cases, or those with these names, whose items come in this order.
+/// What cells that are planned alone have: names of cases, and choices of parameters.
+struct Only<'a> {
+    cases: HashSet<&'a str>,
+    parameters: HashSet<BTreeMap<String, String>>,
+}
+
+/// Plans all cells, or only some, with the items of their cases in this order.
 fn plan_cases(
     options: &SweepOptions,
     subject: &Subject<'_>,
     settings: &SweepSettings,
     feedback: &dyn Feedback,
-    only: Option<(&HashSet<&str>, Pick)>,
+    only: Option<(&Only<'_>, Pick)>,
 ) -> Result<Planned, Failure> {
     let parameters = parameters(options);
     subject.check(&parameters)?;
@@ -108,7 +120,7 @@ fn plan_cases(
     let progress = |progress| feedback.reading(Some(progress));
     let reading = Options { progress: feedback.shows_reading().then_some(&progress), ..Options::default() };
     let cases = match only {
-        Some((names, pick)) => wanted_cases(&given, &variations(options), pick, &reading, Some(names)),
+        Some((only, pick)) => wanted_cases(&given, &variations(options), pick, &reading, Some(&only.cases)),
         None => picked_cases(&given, options, &reading),
     };
     feedback.reading(None);
@@ -128,22 +140,28 @@ fn plan_cases(
         Conditions { runner: task.runner, limit: options.limit, cache: options.cache.in_key(), input_access };
     let identity = Identity { task: task.digest.clone(), image_id: task.image_id.clone(), conditions };
     let mut cells: Vec<PlannedCell> = Vec::new();
+    let mut by_key: HashMap<String, usize> = HashMap::new();
     let mut same: Vec<(String, String)> = Vec::new();
     for case in cases {
         let case = Arc::new(case);
         let of_case = OfCase::new(&case, subject)?;
-        for parameters in &combinations {
+        let is_wanted = |parameters: &_| only.is_none_or(|(only, _)| only.parameters.contains(parameters));
+        for parameters in combinations.clone().filter(is_wanted) {
             let cell = of_case.cell(&case, &identity, parameters);
-            match cells.iter().find(|known| known.planned.key == cell.planned.key) {
-                Some(known) => same.push((cell.planned.title(), known.planned.title())),
-                None => cells.push(cell),
+            match by_key.entry(cell.planned.key.clone()) {
+                Entry::Occupied(known) => same.push((cell.planned.title(), cells[*known.get()].planned.title())),
+                Entry::Vacant(new) => {
+                    new.insert(cells.len());
+                    cells.push(cell);
+                }
             }
         }
     }
     for (twin, known) in same.iter().filter(|(twin, known)| twin != known) {
         feedback.note(&format!("{twin} is identical to {known} and runs only once"));
     }
-    let planned = cells.iter().map(|cell| cell.planned.clone()).collect();
+    drop(by_key);
+    let planned = cells.iter().map(|cell| Arc::clone(&cell.planned)).collect();
     let all = given.into_iter().flat_map(|given| given.directories);
     let used = cells.iter().flat_map(|cell| &cell.case.inputs).map(|input| input.source.root());
     let folders = match used.collect::<Option<BTreeSet<_>>>() {
@@ -210,7 +228,7 @@ struct OfCase {
     /// Digests of each channel's content, and of its listing alone.
     contents: Vec<(String, String)>,
     listings: Vec<(String, String)>,
-    prediction: Option<crate::model::prediction::Prediction>,
+    prediction: Option<Arc<crate::model::prediction::Prediction>>,
 }
 
 impl OfCase {
@@ -223,21 +241,22 @@ impl OfCase {
             inputs: sizes.map_err(Failure::host)?,
             contents: digests(|input| input.listing.digest_of_contents()),
             listings: digests(|input| input.listing.digest()),
-            prediction: subject.predict(&listings(case))?,
+            prediction: subject.predict(&listings(case))?.map(Arc::new),
         })
     }
 
-    fn cell(&self, case: &Arc<InputCase>, identity: &Identity, parameters: &BTreeMap<String, String>) -> PlannedCell {
+    fn cell(&self, case: &Arc<InputCase>, identity: &Identity, parameters: BTreeMap<String, String>) -> PlannedCell {
+        let older_key = identity.older_key(&pairs(&self.listings), &parameters);
         let planned = PlanCell {
-            key: identity.key(&case.named, &pairs(&self.contents), parameters),
+            key: identity.key(&case.named, &pairs(&self.contents), &parameters),
             case: case.name.clone(),
             synthetic: case.synthetic,
-            parameters: parameters.clone(),
+            parameters: parameters.into(),
             inputs: case.inputs.iter().map(|input| input.planned()).collect(),
         };
         PlannedCell {
-            planned,
-            older_key: identity.older_key(&pairs(&self.listings), parameters),
+            planned: Arc::new(planned),
+            older_key,
             case: Arc::clone(case),
             inputs: self.inputs.clone(),
             prediction: self.prediction.clone(),
@@ -266,12 +285,12 @@ impl Planned {
             };
             let is_known = planned.contains_key(cell.key.as_str()) || recorded.contains(cell.key.as_str());
             if is_this && !is_known && taken.insert(older_key.clone()) {
-                kept.insert(std::mem::replace(&mut cell.key, older_key.clone()), older_key.clone());
+                kept.insert(std::mem::replace(&mut Arc::make_mut(cell).key, older_key.clone()), older_key.clone());
             }
         }
         for cell in &mut self.plan.cells {
             if let Some(key) = kept.remove(&cell.key) {
-                cell.key = key;
+                Arc::make_mut(cell).key = key;
             }
         }
     }
@@ -353,10 +372,9 @@ impl Planned {
     /// Adds recorded runs to the forecast.
     pub(super) fn learn(&self, forecast: &mut Forecast, recorded: &[Recorded]) {
         let places: HashMap<&str, usize> = self.cells.iter().map(|cell| cell.planned.key.as_str()).zip(0..).collect();
-        for one in recorded.iter().filter(|one| one.outcome.succeeded()) {
-            if let Some(place) = places.get(&*one.cell) {
-                let wall = Duration::from_micros(one.wall_us);
-                forecast.learn(*place, PastRun { peak: one.peak.value(), wall, elapsed: None });
+        for one in recorded {
+            if let (Some(place), Some(run)) = (places.get(&*one.cell), past(one)) {
+                forecast.learn(*place, run);
             }
         }
     }
@@ -397,9 +415,15 @@ impl Planned {
     }
 }
 
+/// What a recorded run took; `None` if it did not succeed.
+pub(super) fn past(run: &Recorded) -> Option<PastRun> {
+    let wall = Duration::from_micros(run.wall_us);
+    run.outcome.succeeded().then(|| PastRun { peak: run.peak.value(), wall, elapsed: None })
+}
+
 /// What the cost of each cell depends on, and the group of cells that differ in it only: the size of the input, or where
 /// all are the same the numeric parameter with the widest range.
-fn sizes(cells: &[PlanCell]) -> Vec<(f64, usize)> {
+fn sizes(cells: &[Arc<PlanCell>]) -> Vec<(f64, usize)> {
     let inputs = cells.iter().map(|cell| cell.input_bytes().0 as f64);
     let range = |sizes: &[f64]| {
         let (least, most) =
@@ -408,7 +432,7 @@ fn sizes(cells: &[PlanCell]) -> Vec<(f64, usize)> {
     };
     let mut chosen: (Option<&str>, Vec<f64>) = (None, inputs.collect());
     if range(&chosen.1) <= 1.0 {
-        let names = cells.first().into_iter().flat_map(|cell| cell.parameters.keys());
+        let names = cells.first().into_iter().flat_map(|cell| cell.parameters.iter().map(|(name, _)| name));
         for name in names {
             let values = cells.iter().map(|cell| number(cell.parameters.get(name)?).map(|value| value.max(0.0)));
             if let Some(values) = values.collect::<Option<Vec<f64>>>().filter(|values| range(values) > range(&chosen.1))
@@ -418,10 +442,10 @@ fn sizes(cells: &[PlanCell]) -> Vec<(f64, usize)> {
         }
     }
     let (by, sizes) = chosen;
-    let mut groups: HashMap<Vec<(&String, &String)>, usize> = HashMap::new();
+    let mut groups: HashMap<Vec<(&str, &str)>, usize> = HashMap::new();
     let mut of_cells = Vec::new();
     for (cell, n) in cells.iter().zip(sizes) {
-        let others = cell.parameters.iter().filter(|(name, _)| by != Some(name.as_str())).collect();
+        let others = cell.parameters.iter().filter(|(name, _)| by != Some(*name)).collect();
         let next = groups.len();
         of_cells.push((n, *groups.entry(others).or_insert(next)));
     }

@@ -6,7 +6,7 @@ mod jobs;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::executor::{self, SweepExecutor};
@@ -65,7 +65,7 @@ pub struct Preview {
 #[non_exhaustive]
 pub struct PreviewCell {
     /// The cell.
-    pub cell: PlanCell,
+    pub cell: Arc<PlanCell>,
     /// The number of recorded runs.
     pub recorded: usize,
     /// The number of runs to make.
@@ -137,9 +137,9 @@ impl<'a> Sweep<'a> {
         let floors = floors::known(&keys, &recorded).iter().filter(|known| !**known).count();
         let jobs = usize::try_from(self.options.jobs).unwrap_or(1);
         let cells = self.planned.cells.iter().enumerate().map(|(place, cell)| PreviewCell {
-            cell: cell.planned.clone(),
+            cell: Arc::clone(&cell.planned),
             recorded: schedule.made(place),
-            left: schedule.pending().filter(|job| job.cell == place).count(),
+            left: schedule.left_of(place),
             expected: forecast.expected(place),
         });
         Ok(Preview {
@@ -169,7 +169,7 @@ impl<'a> Sweep<'a> {
             planned.keep_older_keys(saved.as_ref(), place.recorded());
             place
         } else {
-            open(options, &mut planned, feedback)?
+            Destination::Folder(Box::new(open(options, &mut planned, feedback)?))
         };
         let staging = open_staging(options, &place)?;
         let guard = guard(options, &subject, &planned, &place, &staging, feedback)?;
@@ -271,18 +271,21 @@ fn folder_of(options: &SweepOptions, planned: &Planned) -> PathBuf {
 }
 
 /// Opens the directory of the sweep.
-fn open(options: &SweepOptions, planned: &mut Planned, feedback: &dyn Feedback) -> Result<Destination, Failure> {
+fn open(options: &SweepOptions, planned: &mut Planned, feedback: &dyn Feedback) -> Result<Folder, Failure> {
     let path = folder_of(options, planned);
     planned.make_paths_absolute();
+    let mut json = planned.json()?;
     let mut folder = match Folder::open(&path) {
         Ok(folder) => {
-            planned.keep_older_keys(serde_json::from_str(folder.plan()).ok().as_ref(), folder.recorded());
+            if folder.plan() != json {
+                planned.keep_older_keys(serde_json::from_str(folder.plan()).ok().as_ref(), folder.recorded());
+                json = planned.json()?;
+            }
             folder
         }
-        Err(FolderError::NoPlan(_)) => Folder::create(&path, &planned.json()?)?,
+        Err(FolderError::NoPlan(_)) => Folder::create(&path, &json)?,
         Err(error) => return Err(error.into()),
     };
-    let json = planned.json()?;
     if let Some(torn) = folder.torn() {
         feedback.note(&format!(
             "the last record of {} is incomplete ({} bytes), its writer was killed; repeating that run",
@@ -292,11 +295,11 @@ fn open(options: &SweepOptions, planned: &mut Planned, feedback: &dyn Feedback) 
     }
     let path = folder.path().join(store::OBSERVATIONS);
     folder.unusable().iter().for_each(|unusable| feedback.note(&unusable.describe(&path)));
-    planned::check_same_task(&folder, planned)?;
     if folder.plan() != json {
+        planned::check_same_task(&folder, planned)?;
         folder.replace_plan(&json)?;
     }
-    Ok(Destination::Folder(Box::new(folder)))
+    Ok(folder)
 }
 
 fn open_staging(options: &SweepOptions, place: &Destination) -> Result<Staging, Failure> {

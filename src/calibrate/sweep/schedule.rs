@@ -1,6 +1,6 @@
 //! Decides which run is next: the plan minus what is recorded.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use super::{Adaptive, Job};
@@ -67,9 +67,31 @@ pub(super) fn lacked_memory(outcome: Outcome, censored: bool) -> bool {
 #[derive(Clone, Debug, Default)]
 struct CellRuns {
     /// The last record of each run that counts as done.
-    made: BTreeMap<u32, (Outcome, Option<Bytes>)>,
+    made: Vec<(u32, Outcome, Option<Bytes>)>,
     /// Number of runs in progress.
     under_way: u32,
+    /// Number of remaining runs.
+    to_come: u32,
+}
+
+impl CellRuns {
+    fn has(&self, run: u32) -> bool {
+        self.made.iter().any(|(made, ..)| *made == run)
+    }
+
+    fn add(&mut self, run: u32, outcome: Outcome, peak: Option<Bytes>) {
+        self.forget(run);
+        self.made.push((run, outcome, peak));
+    }
+
+    fn forget(&mut self, run: u32) {
+        self.made.retain(|(made, ..)| *made != run);
+    }
+
+    /// The peaks of the runs that succeeded.
+    fn peaks(&self) -> impl Iterator<Item = Bytes> {
+        self.made.iter().filter(|(_, outcome, _)| outcome.succeeded()).filter_map(|(.., peak)| *peak)
+    }
 }
 
 /// The remaining runs.
@@ -93,14 +115,17 @@ impl Schedule {
         for one in recorded {
             let Some(cell) = places.get(&*one.cell).and_then(|place| cells.get_mut(*place)) else { continue };
             if retry.wants(one.outcome, one.censored) {
-                cell.made.remove(&one.run);
+                cell.forget(one.run);
             } else {
-                cell.made.insert(one.run, (one.outcome, one.peak.value()));
+                cell.add(one.run, one.outcome, one.peak.value());
             }
         }
         let recorded = cells.iter().map(|cell| cell.made.len()).sum();
         let all = in_order(order, keys.len(), runs.least).into_iter().map(|(cell, run)| Job { cell, run });
-        let pending = all.filter(|job| !cells[job.cell].made.contains_key(&job.run)).collect();
+        let pending: VecDeque<Job> = all.filter(|job| !cells[job.cell].has(job.run)).collect();
+        for job in &pending {
+            cells[job.cell].to_come += 1;
+        }
         let mut schedule = Self { runs, order, cells, pending, recorded, ended: 0, adaptive: None };
         for cell in 0..keys.len() {
             schedule.ask_for_more(cell);
@@ -112,10 +137,7 @@ impl Schedule {
     #[must_use]
     pub fn until(mut self, mut adaptive: Adaptive) -> Self {
         // Runs that were recorded before count as if they had been made now.
-        let made = |cell: usize| {
-            let peaks = self.cells.get(cell)?.made.values().filter(|(outcome, _)| outcome.succeeded());
-            peaks.filter_map(|(_, peak)| *peak).max()
-        };
+        let made = |cell: usize| self.cells.get(cell)?.peaks().max();
         let mut recorded: Vec<usize> = (0..self.cells.len()).filter(|cell| made(*cell).is_some()).collect();
         while let Some(cell) = adaptive.next(recorded.iter().copied()) {
             recorded.retain(|other| *other != cell);
@@ -201,12 +223,14 @@ impl Schedule {
             adaptive.starts(job.cell);
         }
         self.cells[job.cell].under_way += 1;
+        self.cells[job.cell].to_come -= 1;
         Some(job)
     }
 
     /// Puts back a run that did not start.
     pub fn put_back(&mut self, job: Job) {
         self.cells[job.cell].under_way -= 1;
+        self.cells[job.cell].to_come += 1;
         self.pending.push_front(job);
     }
 
@@ -222,7 +246,7 @@ impl Schedule {
         }
         let cell = &mut self.cells[job.cell];
         cell.under_way -= 1;
-        cell.made.insert(job.run, (outcome, peak));
+        cell.add(job.run, outcome, peak);
         self.ask_for_more(job.cell);
     }
 
@@ -233,18 +257,14 @@ impl Schedule {
         if known.under_way > 0 || made < self.runs.least || made >= self.runs.most || self.has_more_of(cell) {
             return;
         }
-        let peaks: Vec<f64> = known
-            .made
-            .values()
-            .filter_map(|(outcome, peak)| peak.filter(|_| outcome.succeeded()))
-            .map(|peak| peak.0 as f64)
-            .collect();
+        let peaks: Vec<f64> = known.peaks().map(|peak| peak.0 as f64).collect();
         let spread = Spread::new(&peaks).and_then(|spread| spread.relative());
         if spread.is_some_and(|spread| spread <= self.runs.precision) {
             return;
         }
-        let Some(run) = (1..=self.runs.most).find(|run| !known.made.contains_key(run)) else { return };
+        let Some(run) = (1..=self.runs.most).find(|run| !known.has(*run)) else { return };
         let job = Job { cell, run };
+        self.cells[cell].to_come += 1;
         match self.order {
             Order::AsGiven => self.pending.push_front(job),
             Order::Interleaved | Order::Shuffled(_) => self.pending.push_back(job),
@@ -253,7 +273,12 @@ impl Schedule {
 
     /// Whether runs of a cell remain.
     pub fn has_more_of(&self, cell: usize) -> bool {
-        self.pending.iter().any(|job| job.cell == cell)
+        self.left_of(cell) > 0
+    }
+
+    /// Number of remaining runs of a cell.
+    pub fn left_of(&self, cell: usize) -> usize {
+        self.cells.get(cell).map_or(0, |cell| cell.to_come as usize)
     }
 
     /// Number of remaining runs.
@@ -286,6 +311,7 @@ impl Schedule {
 mod tests {
     use super::*;
     use crate::model::reading::Reading;
+    use crate::model::timestamp::Timestamp;
 
     const FINE: Outcome = Outcome::Exited { status: 0 };
 
@@ -295,7 +321,8 @@ mod tests {
 
     fn recorded(cell: &str, run: u32, outcome: Outcome) -> Recorded {
         let peak = Reading::Value(Bytes(100));
-        Recorded { cell: cell.into(), run, outcome, peak, censored: false, wall_us: 1, has_floor: false }
+        let (started_at, wall_us) = (Timestamp::UNIX_EPOCH, 1);
+        Recorded { cell: cell.into(), run, outcome, peak, censored: false, started_at, wall_us, has_floor: false }
     }
 
     fn jobs(schedule: &Schedule) -> Vec<(usize, u32)> {

@@ -42,11 +42,15 @@ pub enum GridError {
 }
 
 /// All combinations of the values, the last parameter changing fastest; with `pair` the first values of all, then the
-/// second ones, and so on. Without parameters there is one empty combination.
+/// second ones, and so on. Without parameters there is one empty combination. Each is made when it is taken, because there
+/// may be many.
 ///
 /// # Errors
 /// If a parameter has no values or occurs twice, or parameters to pair have different numbers of values.
-pub fn combinations(parameters: &[Parameter], pair: bool) -> Result<Vec<BTreeMap<String, String>>, GridError> {
+pub fn combinations(
+    parameters: &[Parameter],
+    pair: bool,
+) -> Result<impl Iterator<Item = BTreeMap<String, String>> + Clone, GridError> {
     for (place, parameter) in parameters.iter().enumerate() {
         if parameter.values.is_empty() {
             return Err(GridError::NoValues(parameter.name.clone()));
@@ -55,8 +59,10 @@ pub fn combinations(parameters: &[Parameter], pair: bool) -> Result<Vec<BTreeMap
             return Err(GridError::Twice(parameter.name.clone()));
         }
     }
-    let Some(first) = parameters.first().filter(|_| pair) else { return Ok(grid(parameters)) };
-    if let Some(other) = parameters.iter().find(|other| other.values.len() != first.values.len()) {
+    let first = parameters.first().filter(|_| pair);
+    if let Some(first) = first
+        && let Some(other) = parameters.iter().find(|other| other.values.len() != first.values.len())
+    {
         return Err(GridError::Uneven {
             first: first.name.clone(),
             first_count: first.values.len(),
@@ -64,25 +70,23 @@ pub fn combinations(parameters: &[Parameter], pair: bool) -> Result<Vec<BTreeMap
             other_count: other.values.len(),
         });
     }
-    let row = |place: usize| {
-        let of = |parameter: &Parameter| Some((parameter.name.clone(), parameter.values.get(place)?.clone()));
-        parameters.iter().filter_map(of).collect()
+    let count = match first {
+        Some(first) => first.values.len(),
+        None => parameters.iter().fold(1, |count: usize, parameter| count.saturating_mul(parameter.values.len())),
     };
-    Ok((0..first.values.len()).map(row).collect())
-}
-
-fn grid(parameters: &[Parameter]) -> Vec<BTreeMap<String, String>> {
-    parameters.iter().fold(vec![BTreeMap::new()], |rows, parameter| {
-        let extended = |row: &BTreeMap<String, String>| {
-            let row = row.clone();
-            parameter.values.iter().map(move |value| {
-                let mut row = row.clone();
-                row.insert(parameter.name.clone(), value.clone());
-                row
-            })
+    let is_paired = first.is_some();
+    let row = move |index: usize| {
+        let mut index = index;
+        let value = |parameter: &Parameter| {
+            let place = index % parameter.values.len();
+            if !is_paired {
+                index /= parameter.values.len();
+            }
+            (parameter.name.clone(), parameter.values[place].clone())
         };
-        rows.iter().flat_map(extended).collect()
-    })
+        parameters.iter().rev().map(value).collect()
+    };
+    Ok((0..count).map(row))
 }
 
 /// Expands a range to the values `MIN`, `MIN + STEP` and so on up to `MAX`, without rounding: `0:0.3:0.1` is 0, 0.1,
@@ -149,7 +153,7 @@ mod tests {
 
     fn rows(parameters: &[Parameter], pair: bool) -> Vec<String> {
         let rows = combinations(parameters, pair).unwrap();
-        rows.iter().map(|row| row.values().map(String::as_str).collect::<Vec<_>>().join(" ")).collect()
+        rows.map(|row| row.values().map(String::as_str).collect::<Vec<_>>().join(" ")).collect()
     }
 
     #[test]
@@ -163,7 +167,7 @@ mod tests {
 
     #[test]
     fn an_empty_grid_is_refused() {
-        let error = |parameters: &[Parameter], pair| combinations(parameters, pair).unwrap_err().to_string();
+        let error = |parameters: &[Parameter], pair| combinations(parameters, pair).err().unwrap().to_string();
         let (a, none) = (parameter("a", &["1", "2"]), parameter("b", &[]));
         assert_eq!(error(&[a.clone(), none], false), "the grid is empty: the parameter b has no values");
         assert_eq!(error(&[a.clone(), a.clone()], false), "the parameter a is given twice");

@@ -254,10 +254,10 @@ impl Sweep<'_> {
         self.require_values()?;
         // Before the directory is created.
         JobOptions::new(&self, &self.jobs(&self.folder())?)?;
-        let place = open(self.options, &mut self.planned, feedback)?;
-        let folder = place.records().to_owned();
-        drop(place);
-        let places = Places::open(&folder)?;
+        let opened = open(self.options, &mut self.planned, feedback);
+        let folder = opened.map_err(|failure| watched(&self.folder()).unwrap_or(failure))?;
+        let records = folder.path().to_owned();
+        let places = Places::open(&records)?;
         let path = &places.paths.sweep;
         if path.starts_with("/tmp") || statfs(path).is_ok_and(|system| system.filesystem_type() == TMPFS_MAGIC) {
             feedback.note(&format!(
@@ -271,10 +271,10 @@ impl Sweep<'_> {
         let text = script(&program, path, self.options.staging.as_deref())?;
         let written = places.slurm.replace(SCRIPT, text.as_bytes());
         written.map_err(|source| Failure::host(Failed::writing(&places.paths.script(), source)))?;
-        let mut watch = Watch::new(&self, places, jobs, options, (observer, feedback));
+        let mut watch = Watch::new(&self, (folder, places), jobs, options, (observer, feedback));
         let end = watch.run(cancel);
         watch.observer.ends();
-        watch.outcome(end?, &folder)
+        watch.outcome(end?, records)
     }
 
     /// The jobs read the plan, which lacks some values: those of variables come from the environment.
@@ -288,6 +288,12 @@ impl Sweep<'_> {
             }
         }
     }
+}
+
+/// That another highwater watches the jobs of a directory that cannot be opened, if that is why.
+fn watched(sweep: &Path) -> Option<Failure> {
+    Jobs::read(sweep).ok()??;
+    Places::open(sweep).err()
 }
 
 /// A file as a dry run shows it.

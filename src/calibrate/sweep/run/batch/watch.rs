@@ -4,7 +4,8 @@ mod merge;
 mod submit;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::Path;
+use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -17,12 +18,12 @@ use crate::calibrate::failure::{Category, Failure};
 use crate::calibrate::feedback::Feedback;
 use crate::calibrate::monitor::Cancel;
 use crate::calibrate::sweep::schedule::lacked_memory;
-use crate::calibrate::sweep::{End, Retry, Schedule, SweepObserver, floors};
+use crate::calibrate::sweep::{Admission, End, Retry, Schedule, SweepObserver, floors};
 use crate::model::observation::{Batch, Outcome, SweepRun, Warning};
 use crate::model::signal::Signal;
 use crate::model::units::Bytes;
-use crate::runner::slurm::{self, QueuedTask, SlurmError};
-use crate::store::{Record, Recorded, import};
+use crate::runner::slurm::{self, Queue, QueuedTask, SlurmError};
+use crate::store::{Folder, Record, Recorded, import};
 
 /// The shortest and the longest time between two looks at the queue.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
@@ -37,8 +38,8 @@ const GATHER: Duration = Duration::from_secs(10);
 /// What is known of a task of an array.
 #[derive(Default)]
 struct TaskState {
-    /// Its state and node, as last reported.
-    told: Option<(String, String)>,
+    /// Its node, as last reported, while it runs.
+    node: Option<String>,
     /// Since when it waits for something that never comes, and why.
     in_vain: Option<(Instant, String)>,
     has_told_in_vain: bool,
@@ -49,25 +50,35 @@ struct TaskState {
 /// A task: the indices of the array and in it.
 type TaskId = (usize, usize);
 
-/// Watches the jobs of a sweep.
+/// Watches the jobs of a sweep. There may be a hundred thousand: little is kept of each, and what takes time for all of them
+/// is not repeated for each.
 pub(super) struct Watch<'a> {
     sweep: &'a Sweep<'a>,
+    /// The records, which no other process changes meanwhile.
+    folder: Folder,
     places: Places,
     jobs: Jobs,
     options: JobOptions<'a>,
     /// The cells by key.
-    cells: HashMap<String, usize>,
+    cells: HashMap<&'a str, usize>,
     pub(super) observer: &'a mut dyn SweepObserver,
     feedback: &'a dyn Feedback,
-    /// The size of the record file of each cell when it was last merged, and the number of its records.
-    merged: HashMap<String, (u64, usize)>,
-    /// All recorded runs.
-    recorded: Vec<Recorded>,
-    /// The places of each cell's runs in them.
-    runs: HashMap<usize, Vec<usize>>,
+    /// The size of the record file of each cell when it was last read, in bytes.
+    read: Vec<u64>,
+    /// The places of each cell's runs among those that are recorded.
+    runs: Vec<Vec<usize>>,
+    /// The number of recorded runs that [`runs`](Self::runs) and the forecast know.
+    known: usize,
+    /// What is left of the plan.
+    schedule: Rc<Schedule>,
+    /// With the forecast.
+    admission: Admission<'static>,
+    /// Cells whose runs were lost just now.
+    lost: Vec<usize>,
+    /// What is known of tasks that run, have ended, or wait for something that never comes.
     tasks: HashMap<TaskId, TaskState>,
     /// The queue, as last read.
-    queue: Vec<QueuedTask>,
+    queue: Queue,
     /// Cells to be submitted, since when, and the memory that they need after running out of it.
     waiting: BTreeMap<usize, (Instant, Option<Bytes>)>,
     /// The most tasks of an array.
@@ -84,39 +95,52 @@ pub(super) struct Watch<'a> {
 impl<'a> Watch<'a> {
     pub(super) fn new(
         sweep: &'a Sweep<'a>,
-        places: Places,
+        (folder, places): (Folder, Places),
         jobs: Jobs,
         options: JobOptions<'a>,
         (observer, feedback): (&'a mut dyn SweepObserver, &'a dyn Feedback),
     ) -> Self {
-        Self {
+        let cells: HashMap<&str, usize> = sweep.keys().into_iter().zip(0..).collect();
+        let forecast = sweep.planned.forecast(sweep.options);
+        let mut watch = Self {
             sweep,
+            schedule: Rc::new(scheduled(sweep, Retry::Interrupted, &folder)),
+            folder,
             places,
             jobs,
             options,
-            cells: sweep.keys().iter().map(|key| (*key).to_owned()).zip(0..).collect(),
+            read: vec![0; sweep.planned.cells.len()],
+            runs: vec![Vec::new(); sweep.planned.cells.len()],
+            known: 0,
+            cells,
             observer,
             feedback,
-            merged: HashMap::new(),
-            recorded: Vec::new(),
-            runs: HashMap::new(),
+            admission: Admission::new(forecast, None, || None, None),
+            lost: Vec::new(),
             tasks: HashMap::new(),
-            queue: Vec::new(),
+            queue: Queue::default(),
             waiting: BTreeMap::new(),
             most: slurm::MAX_ARRAY_SIZE,
             new: HashSet::new(),
             has_ended_early: false,
             unanswered: None,
             has_told_unanswered: false,
-        }
+        };
+        watch.learn();
+        watch
     }
 
     /// Submits the cells that are missing, and watches until all are accounted for.
     pub(super) fn run(&mut self, cancel: &mut dyn Cancel) -> Result<End, Failure> {
-        self.merge(false)?;
+        // The others have nothing that counts and is not recorded yet.
+        let open = self.open_tasks().into_iter().filter_map(|task| self.cell_of(task));
+        let submitted = self.jobs.arrays.iter().flat_map(|array| &array.cells);
+        let submitted = submitted.filter_map(|key| self.cells.get(key.as_str()).copied());
+        let cells: Vec<usize> = submitted.filter(|cell| self.schedule.has_more_of(*cell)).chain(open).collect();
+        self.merge(&cells, false)?;
         self.find_submitted(cancel)?;
         let before = self.jobs.arrays.len();
-        let schedule = self.schedule(self.sweep.options.retry);
+        let schedule = scheduled(self.sweep, self.sweep.options.retry, &self.folder);
         self.observer.begins(schedule.recorded(), schedule.left());
         if self.sweep.options.cancel {
             self.cancel_jobs()?;
@@ -186,42 +210,54 @@ impl<'a> Watch<'a> {
                 false
             }
         };
-        let mut has_changed = self.merge(true)?;
-        let schedule = self.schedule(Retry::Interrupted);
-        let queue: HashMap<(&str, usize), &QueuedTask> =
-            self.queue.iter().map(|task| ((task.job.as_str(), task.task), task)).collect();
+        let queue = std::mem::take(&mut self.queue);
+        let queued: HashMap<(&str, usize), QueuedTask<'_>> =
+            queue.tasks().map(|task| ((task.job, task.task), task)).collect();
+        let find = |jobs: &Jobs, id: TaskId| queued.get(&(jobs.arrays[id.0].job.as_deref()?, id.1)).copied();
+        let open = self.open_tasks();
+        // A task that has not started has no records.
+        let may_have_records =
+            |id: &&TaskId| !is_answered || find(&self.jobs, **id).is_none_or(|task| task.state != "PENDING");
+        let cells: Vec<usize> = open.iter().filter(may_have_records).filter_map(|id| self.cell_of(*id)).collect();
+        let mut has_changed = self.merge(&cells, true)?;
+        let schedule = Rc::clone(&self.schedule);
         let mut ended = Vec::new();
-        for id in self.open_tasks() {
+        for id in open {
             let array = &self.jobs.arrays[id.0];
-            let queued = array.job.as_deref().and_then(|job| queue.get(&(job, id.1)).copied());
+            let queued = find(&self.jobs, id);
+            if queued.is_some_and(QueuedTask::just_waits) && !self.tasks.contains_key(&id) {
+                continue;
+            }
             let state = self.tasks.entry(id).or_default();
             let active = queued.filter(|task| task.is_active());
             let title = || {
-                let cell =
-                    self.cells.get(&array.cells[id.1]).map(|cell| self.sweep.planned.cells[*cell].planned.title());
+                let cell = self.cells.get(array.cells[id.1].as_str());
+                let cell = cell.map(|cell| self.sweep.planned.cells[*cell].planned.title());
                 format!("{}_{} {}", array.job.as_deref().unwrap_or_default(), id.1, cell.unwrap_or_default())
             };
             if let Some(task) = active {
                 state.gone = None;
-                has_changed |= tell_state(state, task, &title, self.feedback);
+                has_changed |= tell_state(state, &task, &title, self.feedback);
             } else if is_answered {
-                ended.push((id, *state.gone.get_or_insert_with(Instant::now), queued.cloned()));
-            } else if let Some(cell) = self.cells.get(&array.cells[id.1])
+                ended.push((id, *state.gone.get_or_insert_with(Instant::now), queued));
+            } else if let Some(cell) = self.cells.get(array.cells[id.1].as_str())
                 && !schedule.has_more_of(*cell)
                 && state.gone.is_some()
             {
                 ended.push((id, Instant::now(), None));
             }
         }
+        let mut has_closed = false;
         for (id, since, queued) in ended {
-            has_changed |= self.ended(id, since, queued.as_ref(), &schedule, id.0 < before)?;
+            has_closed |= self.ended(id, since, queued, &schedule, id.0 < before)?;
         }
-        if has_changed {
-            // Records of lost runs.
-            self.merge(true)?;
+        let lost = std::mem::take(&mut self.lost);
+        self.merge(&lost, true)?;
+        if has_closed {
             self.jobs.write(&self.places.slurm)?;
         }
-        Ok(has_changed)
+        self.queue = queue;
+        Ok(has_changed || has_closed)
     }
 
     /// Accounts for a task that has ended; whether that is possible yet.
@@ -229,13 +265,12 @@ impl<'a> Watch<'a> {
         &mut self,
         (array, task): TaskId,
         since: Instant,
-        queued: Option<&QueuedTask>,
+        queued: Option<QueuedTask<'_>>,
         schedule: &Schedule,
         is_of_earlier: bool,
     ) -> Result<bool, Failure> {
-        let key = self.jobs.arrays[array].cells[task].clone();
-        let cell = self.cells.get(&key).copied();
-        let records = self.merged.get(&key).map_or(0, |(_, records)| *records);
+        let cell = self.cell_of((array, task));
+        let records = cell.map_or(0, |cell| self.runs[cell].len());
         let has_new = records > self.jobs.arrays[array].recorded[task];
         let is_owed = self.jobs.arrays[array].lacked && !has_new;
         let is_interrupted = |run: &Recorded| matches!(run.outcome, Outcome::Interrupted { .. });
@@ -272,6 +307,7 @@ impl<'a> Watch<'a> {
             None => {}
         }
         self.jobs.arrays[array].closed.insert(task);
+        self.tasks.remove(&(array, task));
         Ok(true)
     }
 
@@ -280,7 +316,7 @@ impl<'a> Watch<'a> {
         &mut self,
         (array, task): TaskId,
         cell: usize,
-        queued: Option<&QueuedTask>,
+        queued: Option<QueuedTask<'_>>,
         schedule: &Schedule,
     ) -> Result<(), Failure> {
         let array = &self.jobs.arrays[array];
@@ -303,30 +339,25 @@ impl<'a> Watch<'a> {
         let mut observation = import::blank(array.submitted_at);
         observation.subject = self.sweep.subject.recorded();
         observation.sweep = Some(SweepRun {
-            parameters: planned.planned.parameters.clone(),
+            parameters: planned.planned.parameters.to_map(),
             synthetic: planned.planned.synthetic,
             ..SweepRun::new(planned.planned.key.clone(), planned.planned.case.clone(), run)
         });
         observation.inputs.clone_from(&planned.inputs);
-        observation.prediction.clone_from(&planned.prediction);
+        observation.prediction = planned.prediction.as_deref().cloned();
         observation.runner = self.sweep.planned.plan.task.runner;
         observation.outcome = Outcome::Lost;
         observation.batch = Some(Batch::slurm(job, u32::try_from(task).ok()));
         observation.warnings = vec![Warning::Text { text }];
         let path = self.places.paths.cell(&planned.planned.key);
         Record::open(&path)?.append(&observation)?;
+        self.lost.push(cell);
         Ok(())
-    }
-
-    fn schedule(&self, retry: Retry) -> Schedule {
-        let options = self.sweep.options;
-        let made = floors::made(options, &self.recorded);
-        Schedule::new(&self.sweep.keys(), self.sweep.repetitions, options.order, retry, &made)
     }
 
     /// The recorded runs of a cell.
     fn runs_of(&self, cell: usize) -> impl Iterator<Item = &Recorded> {
-        self.runs.get(&cell).into_iter().flatten().map(|place| &self.recorded[*place])
+        self.runs[cell].iter().map(|place| &self.folder.recorded()[*place])
     }
 
     /// The memory for those of these cells whose last attempt at a run lacked it.
@@ -360,13 +391,12 @@ impl<'a> Watch<'a> {
     }
 
     fn cell_of(&self, (array, task): TaskId) -> Option<usize> {
-        self.cells.get(&self.jobs.arrays[array].cells[task]).copied()
+        self.cells.get(self.jobs.arrays[array].cells[task].as_str()).copied()
     }
 
-    pub(super) fn outcome(&self, end: End, folder: &Path) -> Result<SweepOutcome, Failure> {
-        let schedule = self.schedule(Retry::Interrupted);
+    pub(super) fn outcome(&self, end: End, records: PathBuf) -> Result<SweepOutcome, Failure> {
         let mut last: HashMap<(usize, u32), Outcome> = HashMap::new();
-        for run in &self.recorded {
+        for run in self.folder.recorded() {
             if let Some(cell) = self.cells.get(&*run.cell) {
                 last.insert((*cell, run.run), run.outcome);
             }
@@ -376,18 +406,32 @@ impl<'a> Watch<'a> {
                 && !matches!(outcome, Outcome::Interrupted { .. } | Outcome::Lost | Outcome::EngineLost)
         };
         let failed = self.new.iter().filter(|run| last.get(run).is_some_and(has_failed)).count();
-        Ok(SweepOutcome { end, failed, left: schedule.left(), time_left: None, hour: None, records: folder.to_owned() })
+        Ok(SweepOutcome { end, failed, left: self.schedule.left(), time_left: None, hour: None, records })
     }
 }
 
+/// What is left of the plan.
+fn scheduled(sweep: &Sweep<'_>, retry: Retry, folder: &Folder) -> Schedule {
+    let options = sweep.options;
+    let made = floors::made(options, folder.recorded());
+    Schedule::new(&sweep.keys(), sweep.repetitions, options.order, retry, &made)
+}
+
 /// Reports a new state of a task, and, if it lasts, a reason that never ends.
-fn tell_state(state: &mut TaskState, task: &QueuedTask, title: &dyn Fn() -> String, feedback: &dyn Feedback) -> bool {
-    let now = (task.state.clone(), task.node.clone());
-    let has_changed = state.told.as_ref() != Some(&now);
-    if has_changed && task.state == "RUNNING" {
-        feedback.detail(&format!("{}: running on {}", title(), task.node));
+fn tell_state(
+    state: &mut TaskState,
+    task: &QueuedTask<'_>,
+    title: &dyn Fn() -> String,
+    feedback: &dyn Feedback,
+) -> bool {
+    let node = (task.state == "RUNNING").then_some(task.node);
+    let has_changed = state.node.as_deref() != node;
+    if has_changed {
+        if let Some(node) = node {
+            feedback.detail(&format!("{}: running on {node}", title()));
+        }
+        state.node = node.map(str::to_owned);
     }
-    state.told = Some(now);
     match &state.in_vain {
         Some((since, reason)) if task.waits_in_vain() && *reason == task.reason => {
             if since.elapsed() >= WORTH_TELLING && !state.has_told_in_vain {
@@ -402,7 +446,7 @@ fn tell_state(state: &mut TaskState, task: &QueuedTask, title: &dyn Fn() -> Stri
             }
         }
         _ => {
-            state.in_vain = task.waits_in_vain().then(|| (Instant::now(), task.reason.clone()));
+            state.in_vain = task.waits_in_vain().then(|| (Instant::now(), task.reason.to_owned()));
             state.has_told_in_vain = false;
         }
     }
@@ -443,10 +487,9 @@ mod tests {
 
     #[test]
     fn a_reason_that_never_ends_is_told_once_if_it_lasts() {
-        let task = |reason: &str| QueuedTask::pending("7", 1, reason);
         let (mut state, notes) = (TaskState::default(), Notes::default());
         let tell = |state: &mut TaskState, reason: &str| {
-            tell_state(state, &task(reason), &|| "7_1 2 items".to_owned(), &notes);
+            tell_state(state, &QueuedTask::pending("7", 1, reason), &|| "7_1 2 items".to_owned(), &notes);
             notes.0.lock().unwrap().len()
         };
         assert_eq!(tell(&mut state, "Priority"), 0);

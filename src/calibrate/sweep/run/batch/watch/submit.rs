@@ -1,6 +1,6 @@
 //! Submits cells as job arrays, and finds those that were being submitted when highwater was killed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Instant;
 
 use super::super::super::jobs::JobArray;
@@ -13,7 +13,7 @@ use crate::model::problem::one_line;
 use crate::model::timestamp::Timestamp;
 use crate::model::units::Bytes;
 use crate::runner::slurm::{self, SlurmError};
-use crate::store::{self, Record};
+use crate::store::{Record, Source};
 
 impl Watch<'_> {
     /// The arrays that were being submitted when highwater was killed: those that are in the queue get their ID, and the
@@ -43,11 +43,11 @@ impl Watch<'_> {
         if waiting.is_empty() {
             return Ok(());
         }
-        let forecast = self.sweep.batch_forecast(&self.recorded);
+        self.hand_over(waiting.keys().copied())?;
         let mut groups: BTreeMap<(Option<Bytes>, bool), Vec<usize>> = BTreeMap::new();
         for (cell, (_, memory)) in waiting {
             let lacked = memory.is_some();
-            let memory = self.options.at_most(memory.or_else(|| self.options.memory(&forecast, cell)));
+            let memory = self.options.at_most(memory.or_else(|| self.options.memory(self.admission.forecast(), cell)));
             groups.entry((memory, lacked)).or_default().push(cell);
         }
         let variables = &self.sweep.options.spec.container.env;
@@ -89,8 +89,7 @@ impl Watch<'_> {
         let now = Timestamp::now();
         let name = format!("highwater-{:x}-{}", now.as_microsecond(), std::process::id());
         let keys: Vec<String> = cells.iter().map(|cell| self.sweep.planned.cells[*cell].planned.key.clone()).collect();
-        self.hand_over(&keys)?;
-        let recorded = keys.iter().map(|key| self.merged.get(key).map_or(0, |(_, records)| *records)).collect();
+        let recorded = cells.iter().map(|cell| self.runs[*cell].len()).collect();
         let written = self.places.arrays.replace(&name, (keys.join("\n") + "\n").as_bytes());
         written.map_err(|source| Failure::host(Failed::writing(&self.places.paths.keys(&name), source)))?;
         let closed = BTreeSet::new();
@@ -139,34 +138,39 @@ impl Watch<'_> {
 
     /// Gives the jobs of these cells what is recorded of them, such as by runs on this machine, so that they do not make
     /// it again.
-    pub(super) fn hand_over(&mut self, keys: &[String]) -> Result<(), Failure> {
-        let keys: HashSet<&str> = keys.iter().map(String::as_str).collect();
-        if !self.recorded.iter().any(|run| keys.contains(&*run.cell)) {
+    fn hand_over(&self, cells: impl Iterator<Item = usize>) -> Result<(), Failure> {
+        let path = |cell: usize| self.places.paths.cell(&self.sweep.planned.cells[cell].planned.key);
+        let identity = |run: &Observation| {
+            let sweep = run.sweep.as_ref()?;
+            Some((*self.cells.get(sweep.cell.as_str())?, sweep.run, run.started_at))
+        };
+        let mut missing = HashSet::new();
+        for cell in cells.filter(|cell| !self.runs[*cell].is_empty()) {
+            let mut known = HashSet::new();
+            if path(cell).exists() {
+                let read = Source::open(&path(cell)).and_then(|source| {
+                    source.each(|run| {
+                        known.insert(identity(&run));
+                    })
+                });
+                read.map_err(Failure::from)?;
+            }
+            let runs = self.runs_of(cell).map(|run| (cell, run.run, run.started_at));
+            missing.extend(runs.filter(|run| !known.contains(&Some(*run))));
+        }
+        if missing.is_empty() {
             return Ok(());
         }
-        let mut of_cells: HashMap<String, Vec<Observation>> = HashMap::new();
-        for observation in store::read(&self.places.paths.sweep).map_err(Failure::from)?.observations {
-            if let Some(sweep) = observation.sweep.as_ref().filter(|sweep| keys.contains(sweep.cell.as_str())) {
-                of_cells.entry(sweep.cell.clone()).or_default().push(observation);
+        let source = Source::open(&self.places.paths.sweep).map_err(Failure::from)?;
+        source.try_each(|mut run| {
+            if let Some(identity) = identity(&run).filter(|identity| missing.remove(identity)) {
+                // Its files are in the directory of the sweep.
+                run.logs = None;
+                run.series.file = None;
+                Record::open(&path(identity.0)).and_then(|mut record| record.append(&run)).map_err(Failure::from)?;
             }
-        }
-        let identity = |run: &Observation| (run.sweep.as_ref().map(|sweep| sweep.run), run.started_at);
-        for (key, recorded) in of_cells {
-            let path = self.places.paths.cell(&key);
-            let mut record = Record::open(&path).map_err(Failure::from)?;
-            let known = store::read(&path).map_err(Failure::from)?.observations;
-            let mut known: HashSet<_> = known.iter().map(identity).collect();
-            for mut observation in recorded {
-                if known.insert(identity(&observation)) {
-                    // Its files are in the directory of the sweep.
-                    observation.logs = None;
-                    observation.series.file = None;
-                    record.append(&observation).map_err(Failure::from)?;
-                }
-            }
-            let length = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
-            self.merged.insert(key, (length, known.len()));
-        }
+            Ok::<(), Failure>(())
+        })?;
         Ok(())
     }
 
