@@ -18,6 +18,7 @@ use nix::unistd::Pid;
 use crate::sweep::Ran;
 
 mod fake;
+mod production;
 
 /// A directory on the cluster; skips the test if there is none.
 macro_rules! cluster_or_skip {
