@@ -216,3 +216,6 @@ fn cell(record: &Observation, parameters: &BTreeMap<String, String>) -> String {
     let parameters = parameters.iter().map(|(name, value)| format!("{name}={value}"));
     name.into_iter().chain(image).chain(sizes).chain(parameters).collect::<Vec<_>>().join(",")
 }
+
+#[cfg(test)]
+mod tests;

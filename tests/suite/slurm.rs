@@ -18,7 +18,6 @@ use nix::unistd::Pid;
 use crate::sweep::Ran;
 
 mod fake;
-mod production;
 
 /// A directory on the cluster; skips the test if there is none.
 macro_rules! cluster_or_skip {
@@ -29,6 +28,8 @@ macro_rules! cluster_or_skip {
         }
     };
 }
+
+mod production;
 
 /// A directory to sweep in, with four items in `scans`.
 struct Bench {
