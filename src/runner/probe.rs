@@ -43,12 +43,12 @@ const MOST: u64 = 1 << 53;
 
 /// The command line of the probe, which precedes that of the image.
 pub fn entrypoint() -> Vec<String> {
-    vec![format!("/{DIRECTORY}/probe"), RESULT.to_owned(), "--".to_owned()]
+    vec![format!("/{DIRECTORY}/{NAME}"), RESULT.to_owned(), "--".to_owned()]
 }
 
 /// A command line for the program that does nothing.
 pub(super) fn nothing() -> Vec<String> {
-    vec![format!("/{DIRECTORY}/probe"), "--nothing".to_owned()]
+    vec![format!("/{DIRECTORY}/{NAME}"), "--nothing".to_owned()]
 }
 
 /// The archive that is extracted at the root of the container.
