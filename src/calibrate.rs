@@ -5,6 +5,8 @@ pub mod argument;
 #[doc(hidden)]
 pub mod cells;
 pub mod check;
+#[cfg(feature = "kubernetes")]
+pub mod collect;
 mod curve;
 pub mod failure;
 pub mod feedback;

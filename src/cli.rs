@@ -4,6 +4,7 @@ mod backtest;
 mod cells;
 mod check;
 mod clean;
+mod collect;
 mod compare;
 mod completions;
 mod demo;
@@ -27,6 +28,7 @@ mod on;
 mod output;
 mod output_file;
 mod predict;
+mod probe;
 mod problems;
 mod processing_container;
 mod records;
@@ -71,6 +73,7 @@ enum Command {
     Backtest(backtest::BacktestArgs),
     Check(Box<check::CheckArgs>),
     Clean(clean::CleanArgs),
+    Collect(collect::CollectArgs),
     Completions(completions::CompletionsArgs),
     Demo(demo::DemoArgs),
     Doctor(doctor::DoctorArgs),
@@ -84,6 +87,7 @@ enum Command {
     Man(man::ManArgs),
     Merge(merge::MergeArgs),
     Predict(predict::PredictArgs),
+    Probe(probe::ProbeArgs),
     ProcessingContainer(processing_container::ProcessingContainerArgs),
     Report(report::ReportArgs),
     Run(Box<run::RunArgs>),
@@ -176,6 +180,7 @@ fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Backtest(args) => backtest::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Clean(args) => clean::run(&args),
+        Command::Collect(args) => collect::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Doctor(args) => doctor::run(&args),
@@ -189,6 +194,7 @@ fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Man(args) => man::run(&args),
         Command::Merge(args) => merge::run(&args),
         Command::Predict(args) => predict::run(&args),
+        Command::Probe(args) => probe::run(&args),
         Command::ProcessingContainer(args) => processing_container::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Run(args) => run::run(&args),

@@ -16,7 +16,11 @@ pub mod pod;
 #[doc(hidden)]
 pub mod probe;
 pub mod process;
+#[cfg(feature = "containers")]
+pub mod production;
 mod reaper;
+#[cfg(feature = "containers")]
+pub mod reports;
 mod run_cgroup;
 pub mod slurm;
 mod spawn;

@@ -8,8 +8,8 @@ use nix::libc;
 
 use super::monitor::{Cancel, Observer, Stop, WatchOptions, Watched, breakdown, watch};
 use crate::model::observation::{
-    Breakdown, Events, Exactness, Host, InputSizes, Observation, Outcome, Peak, SCHEMA_VERSION, Subject, Survivor,
-    Swap, SweepRun, Warning, micros,
+    Breakdown, Events, Exactness, Host, InputSizes, Observation, Outcome, Peak, RunnerKind, SCHEMA_VERSION, Subject,
+    Survivor, Swap, SweepRun, Warning, micros,
 };
 use crate::model::prediction::{ChannelSize, Prediction};
 use crate::model::reading::Reading;
@@ -87,12 +87,28 @@ pub fn measure(
     let kind = run.kind();
     let watched = watch(&mut *run, options, &mut patience, observer).map_err(MeasureError::Watch)?;
     let finished = run.finish(&mut patience)?;
-    let outcome = outcome(&watched, &finished, options.skip_status);
+    let missed = missed_samples(&watched, options);
+    let observation = observation(context, (kind, started_at), Reading::Value(host), watched, (finished, missed));
+    let outcome = match observation.outcome {
+        Outcome::Exited { status } if options.skip_status == Some(status) => Outcome::Skipped { status },
+        outcome => outcome,
+    };
+    Ok(Observation { outcome, batch: crate::host::batch::current(), ..observation })
+}
+
+/// The record of a run that has ended. `missed` is a warning about its samples.
+pub(super) fn observation(
+    context: RunContext,
+    (runner, started_at): (RunnerKind, Timestamp),
+    host: Reading<Host>,
+    watched: Watched,
+    (finished, missed): (Finished, Option<Warning>),
+) -> Observation {
+    let outcome = outcome(&watched, &finished);
     let breakdown = fullest(&watched, &finished);
     // The list of processes is only meaningful if it was read near the highest usage.
     let belong = breakdown.is_some_and(|fullest| watched.processes_at.0 >= fullest.current.0 / 20 * 19);
     let largest_processes = if belong { watched.largest_processes.clone() } else { Vec::new() };
-    let missed = missed_samples(&watched, options);
     let contained = finished.contained.clone();
     let mut observation = Observation {
         schema_version: SCHEMA_VERSION,
@@ -102,7 +118,7 @@ pub fn measure(
         sweep: context.sweep,
         inputs: context.inputs,
         prediction: context.prediction,
-        runner: kind,
+        runner,
         outcome,
         wall_us: micros(contained.as_ref().and_then(|contained| contained.wall).unwrap_or(watched.wall)),
         censored: is_censored(outcome, &finished),
@@ -122,8 +138,8 @@ pub fn measure(
         leftover_processes: finished.leftover_processes,
         survivors: finished.survivors,
         series: watched.series,
-        host: Reading::Value(host),
-        batch: crate::host::batch::current(),
+        host,
+        batch: None,
         logs: contained.as_ref().and_then(|contained| contained.logs.clone()),
         container: contained.as_ref().map(|contained| contained.container.clone()),
         pod: contained.as_ref().and_then(|contained| contained.pod.clone()),
@@ -143,10 +159,10 @@ pub fn measure(
     }
     observation.warnings.extend(finished.problems);
     observation.warnings.extend(context.notes);
-    Ok(observation)
+    observation
 }
 
-fn outcome(watched: &Watched, finished: &Finished, skip_status: Option<i32>) -> Outcome {
+fn outcome(watched: &Watched, finished: &Finished) -> Outcome {
     let contained = finished.contained.as_ref();
     if finished.end == End::Lost && contained.is_some_and(|contained| !contained.container.unanswered.is_empty()) {
         return Outcome::EngineLost;
@@ -166,7 +182,6 @@ fn outcome(watched: &Watched, finished: &Finished, skip_status: Option<i32>) -> 
     match finished.end {
         // A shell reports an OOM-killed child as status 128 + 9.
         End::Signalled(libc::SIGKILL) | End::Exited(137) if oom_killed => Outcome::OomKilled,
-        End::Exited(status) if skip_status == Some(status) => Outcome::Skipped { status },
         End::Exited(status) => Outcome::Exited { status },
         End::Signalled(signal) => Outcome::Signalled { signal },
         End::Lost if contained.is_some_and(|contained| contained.pod.is_some()) => Outcome::Lost,

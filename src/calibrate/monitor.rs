@@ -65,7 +65,7 @@ pub enum Stop {
 }
 
 /// The observations of a run.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Watched {
     /// From the start to the end of the first process, or until it was abandoned.
     pub wall: Duration,

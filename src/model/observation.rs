@@ -277,6 +277,20 @@ pub struct PodFacts {
     /// How often its container was restarted.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub restarts: u32,
+    /// Its UID, which no other pod has, even one of the same name later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
+    /// The name of the container that was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+}
+
+impl PodFacts {
+    /// A pod of this name and namespace that was not restarted.
+    pub fn new(name: impl Into<String>, namespace: impl Into<String>) -> Self {
+        let (name, namespace) = (name.into(), namespace.into());
+        Self { name, namespace, node: None, restarts: 0, uid: None, container: None }
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -527,12 +541,15 @@ pub struct Batch {
     /// How often the job was started again before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restarts: Option<u32>,
+    /// The node, if it is not in the description of the machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
 }
 
 impl Batch {
     /// A job of Slurm, or a task of an array.
     pub fn slurm(job: impl Into<String>, array_task: Option<u32>) -> Self {
-        Self { system: BatchSystem::Slurm, job: job.into(), array_task, restarts: None }
+        Self { system: BatchSystem::Slurm, job: job.into(), array_task, restarts: None, node: None }
     }
 }
 

@@ -7,8 +7,12 @@
 #[cfg_attr(not(feature = "kubernetes"), path = "pod/absent.rs")]
 mod cluster;
 #[cfg(feature = "kubernetes")]
+mod collect;
+#[cfg(feature = "kubernetes")]
 mod leftovers;
 mod manifest;
+#[cfg(feature = "kubernetes")]
+mod production;
 #[cfg(feature = "kubernetes")]
 mod rights;
 #[cfg(feature = "kubernetes")]
@@ -23,7 +27,11 @@ use std::time::Duration;
 pub use self::cluster::Cluster;
 #[cfg(not(feature = "kubernetes"))]
 pub use self::cluster::PodRunner;
+#[cfg(feature = "kubernetes")]
+pub use self::collect::{PodEvent, PodQuery};
 pub use self::manifest::Manifest;
+#[cfg(feature = "kubernetes")]
+pub use self::production::ProductionPod;
 #[cfg(feature = "kubernetes")]
 pub use self::run::PodRunner;
 use super::container::ContainerLaunch;

@@ -4,14 +4,21 @@
 //! kernel's counters to a small file, which is fetched after the end. Nothing here depends on an engine: anything that
 //! can copy two files into a container and one out can use it.
 
+mod ended;
+
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub(super) use self::ended::ProbedEnd;
 use super::{End, Finished};
-use crate::model::observation::{Cpu, CpuSource, Events};
+use crate::model::observation::{Batch, Cpu, CpuSource, Events};
 use crate::model::reading::Reading;
+use crate::model::timestamp::Timestamp;
 use crate::model::units::Bytes;
 
+/// Part of the name of the program, wherever it is.
+pub(super) const NAME: &str = "probe";
 /// The directory of the probe in the container.
 #[cfg(feature = "containers")]
 const DIRECTORY: &str = ".highwater";
@@ -33,16 +40,19 @@ pub fn program() -> Result<&'static [u8], &'static str> {
     }
 }
 
+/// Larger than any number in a result, and the first that JSON readers may round.
+const MOST: u64 = 1 << 53;
+
 /// The command line of the probe, which precedes that of the image.
 #[cfg(feature = "containers")]
 pub fn entrypoint() -> Vec<String> {
-    vec![format!("/{DIRECTORY}/probe"), RESULT.to_owned(), "--".to_owned()]
+    vec![format!("/{DIRECTORY}/{NAME}"), RESULT.to_owned(), "--".to_owned()]
 }
 
 /// A command line for the program that does nothing.
 #[cfg(feature = "containers")]
 pub(super) fn nothing() -> Vec<String> {
-    vec![format!("/{DIRECTORY}/probe"), "--nothing".to_owned()]
+    vec![format!("/{DIRECTORY}/{NAME}"), "--nothing".to_owned()]
 }
 
 /// The archive that is extracted at the root of the container.
@@ -89,12 +99,51 @@ pub struct Report {
     pub cpus: Option<u32>,
     /// The kernel release of the machine.
     pub kernel: Option<String>,
+    /// What the probe knew of the run before it started the command.
+    pub origin: Origin,
     peak: Option<Bytes>,
     file: PathBuf,
     events: Option<Events>,
     cpu: Option<Cpu>,
     pids_peak: Option<u64>,
     leftover: Option<u64>,
+}
+
+/// A run, as the probe and the environment describe it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// When it started, by the clock of its machine.
+    pub started_at: Option<Timestamp>,
+    /// The high-water mark of the cgroup before the command started.
+    pub peak_before: Option<Bytes>,
+    /// The job of Slurm that it is part of.
+    pub batch: Option<Batch>,
+    /// The step of the job; `None` for its script.
+    pub step: Option<String>,
+    /// The command.
+    pub command: Vec<String>,
+    /// The value of `HIGHWATER_ANNOTATIONS`.
+    pub annotations: Option<String>,
+}
+
+impl Origin {
+    fn line(&mut self, name: &str, value: &str) -> Option<()> {
+        let text = || value.to_owned();
+        match name {
+            "started" => self.started_at = Some(Timestamp::from_second(value.parse().ok()?)?),
+            "peak_before" => self.peak_before = Some(Bytes(value.parse().ok()?)),
+            "slurm_job" => self.batch = Some(Batch::slurm(value, None)),
+            "slurm_array_task" => self.batch.as_mut()?.array_task = Some(value.parse().ok()?),
+            "slurm_restarts" => self.batch.as_mut()?.restarts = Some(value.parse().ok()?),
+            "slurm_node" => self.batch.as_mut()?.node = Some(text()),
+            "slurm_step" => self.step = Some(text()),
+            "word" => self.command.push(text()),
+            "annotations" => self.annotations = Some(text()),
+            // A later version of the probe may write more.
+            _ => {}
+        }
+        Some(())
+    }
 }
 
 /// Why a result is invalid.
@@ -134,6 +183,7 @@ impl Report {
             wall: None,
             cpus: None,
             kernel: None,
+            origin: Origin::default(),
             peak: None,
             file: PathBuf::new(),
             events: None,
@@ -156,7 +206,9 @@ impl Report {
 
     fn line(&mut self, line: &str, events: &mut Events) -> Option<()> {
         let (name, value) = line.split_once(' ')?;
-        let number = || value.parse::<u64>().ok();
+        // A task can write to its result, too: numbers that no machine has are refused.
+        let number = || value.parse::<u64>().ok().filter(|number| *number < MOST);
+        let status = |range: RangeInclusive<i32>| value.parse().ok().filter(|status| range.contains(status));
         let limit = || if value == "max" { Some(None) } else { Some(Some(Bytes(number()?))) };
         match name {
             "peak" => self.peak = Some(Bytes(number()?)),
@@ -178,10 +230,9 @@ impl Report {
                 let (user_us, system_us) = (user.parse().ok()?, system.parse().ok()?);
                 self.cpu = Some(Cpu { user_us, system_us, source: CpuSource::Cgroup });
             }
-            "exited" => self.end = Some(End::Exited(value.parse().ok()?)),
-            "signalled" => self.end = Some(End::Signalled(value.parse().ok()?)),
-            // A later version of the probe may write more.
-            _ => {}
+            "exited" => self.end = Some(End::Exited(status(0..=255)?)),
+            "signalled" => self.end = Some(End::Signalled(status(1..=127)?)),
+            _ => self.origin.line(name, value)?,
         }
         Some(())
     }
@@ -287,7 +338,10 @@ mod tests {
     #[test]
     fn a_file_of_somebody_else_is_no_result() {
         assert!(matches!(Report::parse(b"hello\n"), Err(ReportError::Foreign)));
-        assert!(matches!(Report::parse(b"highwater-probe 1\npeak x\n"), Err(ReportError::Line { line: 2, .. })));
+        for line in ["peak x", "peak 18446744073709551615", "signalled 2147483647", "exited -1", "cpu 1", "peak"] {
+            let text = format!("highwater-probe 1\n{line}\n");
+            assert!(matches!(Report::parse(text.as_bytes()), Err(ReportError::Line { line: 2, .. })), "{line}");
+        }
     }
 
     #[cfg(feature = "containers")]

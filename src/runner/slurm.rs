@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::patience::Cancel;
+use crate::model::observation::Batch;
 use crate::model::units::Bytes;
 
 /// How long a command of Slurm may take. They repeat requests that a busy controller did not answer by themselves.
@@ -319,6 +320,27 @@ pub fn end_of_log(logs: &Path, job: &str, task: usize) -> Option<(PathBuf, Strin
     let path = logs.join(format!("{job}_{task}.log"));
     let text = super::tail::of_file(&path).ok()?;
     (!text.trim().is_empty()).then(|| (path, text.trim().to_owned()))
+}
+
+/// The state of a job, such as `RUNNING` or `OUT_OF_MEMORY`; `None` if Slurm does not know the job any more, or does not
+/// answer. Without accounting it forgets jobs some minutes after their end.
+pub fn state(batch: &Batch) -> Option<String> {
+    // It comes from a file of a job.
+    if batch.job.is_empty() || !batch.job.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    let task = batch.array_task.map(|task| format!("_{task}")).unwrap_or_default();
+    let job = OsString::from(format!("{}{task}", batch.job));
+    let shown = call("scontrol", &["show".into(), "job".into(), "--oneliner".into(), job.clone()], &[], None);
+    let state = shown
+        .ok()
+        .and_then(|text| text.split_whitespace().find_map(|word| word.strip_prefix("JobState=")).map(str::to_owned));
+    state.or_else(|| {
+        let words = ["--allocations", "--noheader", "--parsable2", "--format=State", "--jobs"].map(OsString::from);
+        let text = call("sacct", &[&words[..], &[job]].concat(), &[], None).ok()?;
+        // `CANCELLED by 1000`
+        text.split_whitespace().next().map(str::to_owned)
+    })
 }
 
 /// Runs a command, and returns its stdout. In a process group of its own, it is not killed by Ctrl-C halfway.

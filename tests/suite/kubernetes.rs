@@ -24,6 +24,7 @@ macro_rules! cluster_or_skip {
     };
 }
 
+mod collect;
 mod fake;
 
 /// A namespace of a test's own, so that what is left behind can be seen. It is removed with the cluster.

@@ -29,6 +29,7 @@ macro_rules! cluster_or_skip {
     };
 }
 
+mod production;
 mod step;
 
 /// A directory to sweep in, with four items in `scans`.

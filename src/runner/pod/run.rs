@@ -19,13 +19,11 @@ use tokio::time::timeout;
 
 use super::cluster::{BRISK, Cluster};
 use super::manifest::{Manifest, OWNER};
-use super::status::{Phase, Seen};
+use super::status::{Phase, Seen, engine, probed_end};
 use super::{PodError, PodLaunch};
 use crate::host::HostError;
-use crate::host::machine::{Machine, error_bound};
-use crate::model::observation::{
-    CgroupVersion, Container, Engine, Exactness, Host, Limits, Logs, Peak, PeakSource, PodFacts, RunnerKind, Warning,
-};
+use crate::host::machine::Machine;
+use crate::model::observation::{Container, Logs, PodFacts, RunnerKind, Warning};
 use crate::model::problem::one_line;
 use crate::model::reading::Reading;
 use crate::model::signal::Signal;
@@ -33,8 +31,7 @@ use crate::model::units::{Bytes, duration};
 use crate::runner::container::runner::logs::{Chunks, Forwarding, LAST_OUTPUT};
 use crate::runner::container::runner::owner::Claim;
 use crate::runner::patience::Patience;
-use crate::runner::probe::Report;
-use crate::runner::{Contained, End, FinishError, Finished, Runner, Running, Sample, StartError};
+use crate::runner::{Contained, FinishError, Finished, Runner, Running, Sample, StartError};
 
 /// How often to look for a request to stop, and for silence.
 const LOOK: Duration = Duration::from_millis(500);
@@ -289,55 +286,6 @@ impl PodRun {
             }
         }
     }
-
-    fn facts(&self, seen: &Seen, report: Option<&Report>) -> Container {
-        let file = report.and_then(Report::peak).map(|(_, file)| file);
-        let cgroup = file.map(|file| if file.ends_with("memory.peak") { CgroupVersion::V2 } else { CgroupVersion::V1 });
-        Container {
-            image: self.image.clone(),
-            image_id: seen.image_id(&self.container).map(str::to_owned),
-            image_digests: Vec::new(),
-            engine: Engine {
-                name: "Kubernetes".to_owned(),
-                version: Some(self.cluster.version().to_owned()),
-                cgroup_driver: None,
-                cgroup,
-                kernel: report.and_then(|report| report.kernel.clone()),
-            },
-            idle_peak: None,
-            unanswered: Vec::new(),
-        }
-    }
-
-    fn peak(&self, report: Option<&Report>, was_oom_killed: bool, notes: &mut Vec<Warning>) -> Reading<Peak> {
-        let peak = |bytes, file, exactness| {
-            Reading::Value(Peak { bytes, source: PeakSource::Probe, file, exactness, upper_bound: None })
-        };
-        let Some(report) = report else { return Reading::Gone };
-        if let Some((bytes, file)) = report.peak() {
-            let cpus = report.cpus.unwrap_or(self.machine.facts.cpus);
-            let bound = error_bound(&Host { cpus, ..self.machine.facts.clone() });
-            let exactness = Exactness::Exact { error_bound_bytes: bound.saturating_add(report.own) };
-            return peak(bytes, Some(file), exactness);
-        }
-        match report.limit {
-            // The kubelet of a newer Kubernetes has all processes of a container killed together.
-            Reading::Value(Some(limit)) if was_oom_killed && report.end.is_none() => {
-                let reason =
-                    "the kernel killed the probe together with the task, at this limit unless the node itself \
-                              ran out of memory"
-                        .to_owned();
-                peak(limit, None, Exactness::LowerBound { reason, remedy: "raise the limit".to_owned() })
-            }
-            Reading::Value(_) | Reading::Unsupported | Reading::Gone => {
-                notes.push(Warning::NoPeak {
-                    reason: "the probe could not read the peak".to_owned(),
-                    remedy: "use nodes with cgroup v1, or cgroup v2 and Linux 5.19 or newer".to_owned(),
-                });
-                Reading::Unsupported
-            }
-        }
-    }
 }
 
 /// The deletion of the pod with this UID, and of no other one with its name.
@@ -384,65 +332,9 @@ impl Running for PodRun {
             self.cluster.threads().wait(patience, most, over);
         }
         let seen = self.seen.borrow().clone();
-        let message = seen.terminated(&container).and_then(|end| end.message.as_deref());
-        let report = match message.map(|message| Report::parse(message.as_bytes())) {
-            Some(Ok(report)) => Some(report),
-            Some(Err(error)) => {
-                notes.push(Warning::NoProbeResult { reason: one_line(&error) });
-                None
-            }
-            None => None,
-        };
         let loss = self.given_up.clone().or_else(|| seen.loss(&container, self.was_deleted));
-        // The reason alone says little: it is the same if only a child of the task was killed.
-        let reason = seen.terminated(&container).and_then(|end| end.reason.as_deref());
-        let status = seen.terminated(&container).map(|end| end.exit_code);
-        let killed_with_probe = reason == Some("OOMKilled")
-            && status == Some(128 + 9)
-            && report.as_ref().is_none_or(|report| report.end.is_none());
-        let end = match (&loss, report.as_ref().and_then(|report| report.end), status) {
-            (Some(reason), ..) => {
-                notes.push(Warning::EndUnknown { reason: reason.clone() });
-                End::Lost
-            }
-            (None, Some(end), _) => end,
-            (None, None, _) if killed_with_probe => End::Signalled(9),
-            (None, None, Some(status)) if status > 128 => End::Signalled(status - 128),
-            (None, None, Some(status)) => End::Exited(status),
-            (None, None, None) => End::Lost,
-        };
-        if report.as_ref().is_some_and(|report| report.end.is_none()) {
-            notes.push(Warning::ProbeKilled);
-        }
-        let peak = self.peak(report.as_ref(), killed_with_probe, &mut notes);
-        let limit = |of_probe: Option<Reading<Option<Bytes>>>| match of_probe {
-            Some(limit @ Reading::Value(_)) => limit,
-            Some(Reading::Unsupported | Reading::Gone) | None => Reading::Value(self.limit),
-        };
-        let mut finished = Finished {
-            end,
-            peak,
-            last: Reading::Unsupported,
-            swap_peak: Reading::Unsupported,
-            limit: Limits {
-                own: limit(report.as_ref().map(|report| report.own_limit)),
-                effective: limit(report.as_ref().map(|report| report.limit)),
-                copied_from: None,
-            },
-            held_back_from_above: false,
-            events: Reading::Unsupported,
-            cpu: Reading::Unsupported,
-            io: Reading::Unsupported,
-            pids_peak: Reading::Unsupported,
-            pressure: Reading::Unsupported,
-            leftover_processes: Reading::Unsupported,
-            survivors: Vec::new(),
-            problems: Vec::new(),
-            contained: None,
-        };
-        if let Some(report) = &report {
-            report.fill(&mut finished);
-        }
+        let end = probed_end(seen.terminated(&container), loss.clone(), self.limit);
+        let (mut finished, contained) = end.finished(&self.machine);
         if let Some(forwarding) = &mut self.forwarding {
             forwarding.is_last.store(true, std::sync::atomic::Ordering::Relaxed);
             let closed = forwarding.closed.take();
@@ -458,20 +350,25 @@ impl Running for PodRun {
             }
         }
         notes.extend(self.remove(patience));
-        let unanswered = patience.unanswered().to_vec();
-        finished.problems = notes;
+        finished.problems.extend(notes);
         finished.contained = Some(Contained {
-            container: Container { unanswered, ..self.facts(&seen, report.as_ref()) },
+            container: Container {
+                image: self.image.clone(),
+                image_id: seen.image_id(&container).map(str::to_owned),
+                engine: engine(self.cluster.version(), contained.container.engine),
+                unanswered: patience.unanswered().to_vec(),
+                ..contained.container
+            },
             logs: self.logs.clone(),
-            wall: report.as_ref().and_then(|report| report.wall),
-            oom_killed: killed_with_probe,
-            timed_out: self.timeout.filter(|_| report.as_ref().is_some_and(|report| report.timed_out)),
+            timed_out: self.timeout.filter(|_| contained.timed_out.is_some()),
             pod: Some(PodFacts {
-                name: self.name.clone(),
-                namespace: self.cluster.namespace().to_owned(),
                 node: seen.node().map(str::to_owned),
                 restarts: seen.restarts(&container),
+                uid: self.uid.clone(),
+                container: Some(container),
+                ..PodFacts::new(self.name.clone(), self.cluster.namespace())
             }),
+            ..contained
         });
         Ok(finished)
     }

@@ -2,6 +2,12 @@
 
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
 
+use crate::model::observation::{Engine, Warning};
+use crate::model::problem::one_line;
+use crate::model::reading::Reading;
+use crate::model::units::Bytes;
+use crate::runner::probe::{ProbedEnd, Report};
+
 /// What is known of a pod.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seen {
@@ -92,7 +98,34 @@ impl Seen {
     }
 }
 
-fn described(reason: Option<&str>, message: Option<&str>) -> String {
+/// The end of a container, whose termination message is the report of the probe.
+pub(super) fn probed_end(
+    terminated: Option<&ContainerStateTerminated>,
+    loss: Option<String>,
+    limit: Option<Bytes>,
+) -> ProbedEnd {
+    let message = terminated.and_then(|end| end.message.as_deref());
+    let (report, note) = match message.map(|message| Report::parse(message.as_bytes())) {
+        Some(Ok(report)) => (Some(report), None),
+        Some(Err(error)) => (None, Some(Warning::NoProbeResult { reason: one_line(&error) })),
+        None => (None, None),
+    };
+    // The reason alone says little: it is the same if only a child of the task was killed.
+    let reason = terminated.and_then(|end| end.reason.as_deref());
+    let status = terminated.map(|end| end.exit_code);
+    let killed_with_probe = reason == Some("OOMKilled")
+        && status == Some(128 + 9)
+        && report.as_ref().is_none_or(|report| report.end.is_none());
+    let limit = Reading::Value(limit);
+    ProbedEnd { status, killed_with_probe, loss, limit, notes: note.into_iter().collect(), ..ProbedEnd::new(report) }
+}
+
+/// The engine of a container; the probe has reported the rest.
+pub(super) fn engine(version: &str, probed: Engine) -> Engine {
+    Engine { name: "Kubernetes".to_owned(), version: Some(version.to_owned()), ..probed }
+}
+
+pub(super) fn described(reason: Option<&str>, message: Option<&str>) -> String {
     let parts = [reason, message].into_iter().flatten().filter(|part| !part.is_empty());
     parts.collect::<Vec<_>>().join(": ")
 }

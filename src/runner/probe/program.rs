@@ -68,10 +68,12 @@ unsafe extern "C" {
     fn write(file: c_int, bytes: *const u8, length: usize) -> isize;
     fn close(file: c_int) -> c_int;
     fn sysconf(name: c_int) -> core::ffi::c_long;
+    fn getenv(name: *const c_char) -> *const c_char;
     fn strerror(error: c_int) -> *const c_char;
     fn __errno_location() -> *mut c_int;
 }
 
+const CLOCK_REALTIME: c_int = 0;
 const CLOCK_MONOTONIC: c_int = 1;
 const ENOENT: c_int = 2;
 const ENOTDIR: c_int = 20;
@@ -152,6 +154,7 @@ extern "C" fn main(count: c_int, words: *const *const c_char) -> c_int {
     // Written at once, before the command starts.
     let mut text = "highwater-probe 1\n".to_owned();
     cgroup.write_limits(&mut text);
+    write_origin(&mut text, &cgroup, command);
     put(file, &text);
     let own = own_memory();
     let started = now();
@@ -209,11 +212,71 @@ fn microseconds(word: &CStr) -> Option<u64> {
     Some(word.to_str().ok()?.parse::<u64>().ok()?.saturating_mul(1000))
 }
 
-/// Microseconds since some moment before this process started.
-fn now() -> u64 {
+/// The most bytes of the words of a command, and of a variable, that are written: a termination message of Kubernetes has
+/// 4096 bytes.
+const LONGEST_TEXT: usize = 1024;
+
+/// Writes what is known of the run: of a production run, nobody may know it later.
+fn write_origin(text: &mut String, cgroup: &Cgroup, command: &[&CStr]) {
+    if let Some(annotations) = variable(c"HIGHWATER_ANNOTATIONS") {
+        let _ = writeln!(text, "annotations {}", one_line(&annotations, LONGEST_TEXT));
+    }
+    let Some(job) = variable(c"SLURM_ARRAY_JOB_ID").or_else(|| variable(c"SLURM_JOB_ID")) else { return };
+    let _ = writeln!(text, "slurm_job {}", one_line(&job, LONGEST_TEXT));
+    for (name, value) in [
+        ("slurm_array_task", c"SLURM_ARRAY_TASK_ID"),
+        ("slurm_restarts", c"SLURM_RESTART_COUNT"),
+        ("slurm_node", c"SLURMD_NODENAME"),
+        ("slurm_step", c"SLURM_STEP_ID"),
+    ] {
+        if let Some(value) = variable(value) {
+            let _ = writeln!(text, "{name} {}", one_line(&value, LONGEST_TEXT));
+        }
+    }
+    let _ = writeln!(text, "started {}", time(CLOCK_REALTIME).seconds);
+    if let Some(peak) = cgroup.peak() {
+        let _ = writeln!(text, "peak_before {peak}");
+    }
+    let mut left = LONGEST_TEXT;
+    for word in command {
+        let word = one_line(&word.to_string_lossy(), left);
+        left -= word.len();
+        let _ = writeln!(text, "word {word}");
+        if left == 0 {
+            break;
+        }
+    }
+}
+
+/// A variable of the environment that is not empty.
+fn variable(name: &CStr) -> Option<String> {
+    // SAFETY: the name is terminated, and so is the value, which nothing here changes.
+    let value = unsafe {
+        let value = getenv(name.as_ptr());
+        (!value.is_null()).then(|| CStr::from_ptr(value).to_string_lossy().into_owned())
+    };
+    value.filter(|value| !value.is_empty())
+}
+
+/// The beginning of a text, in one line.
+fn one_line(text: &str, most: usize) -> String {
+    let mut end = most.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
+}
+
+fn time(clock: c_int) -> TimeSpec {
     let mut time = TimeSpec { seconds: 0, nanoseconds: 0 };
     // SAFETY: the pointer is valid for the call.
-    unsafe { clock_gettime(CLOCK_MONOTONIC, &mut time) };
+    unsafe { clock_gettime(clock, &mut time) };
+    time
+}
+
+/// Microseconds since some moment before this process started.
+fn now() -> u64 {
+    let time = time(CLOCK_MONOTONIC);
     u64::try_from(time.seconds * 1_000_000 + time.nanoseconds / 1000).unwrap_or(0)
 }
 
@@ -406,6 +469,15 @@ impl Cgroup {
         for (name, limit) in [("limit", lowest), ("own_limit", own)] {
             // v1 reports the largest number of whole pages for no limit.
             let _ = if limit >= 1 << 62 { writeln!(text, "{name} max") } else { writeln!(text, "{name} {limit}") };
+        }
+    }
+
+    /// The high-water mark so far.
+    fn peak(&self) -> Option<u64> {
+        match self {
+            Self::V1 { memory, .. } => number(memory, "memory.max_usage_in_bytes"),
+            Self::V2(directory) => number(directory, "memory.peak"),
+            Self::Unknown => None,
         }
     }
 

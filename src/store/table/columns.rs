@@ -52,7 +52,7 @@ pub const fn columns() -> &'static [Column] {
     &COLUMNS
 }
 
-const COLUMNS: [Column; 93] = [
+const COLUMNS: [Column; 96] = [
     column("task", "/subject/name", Kind::Text, "name of the task, if any"),
     column("case", "/sweep/case", Kind::Text, "input case of the sweep"),
     column("run", "/sweep/run", Kind::Count, "number of the run in its cell, from 1"),
@@ -150,10 +150,13 @@ const COLUMNS: [Column; 93] = [
     column("batch_job", "/batch/job", Kind::Text, "job, or job of the array"),
     column("batch_array_task", "/batch/array_task", Kind::Count, "index in the array"),
     column("batch_restarts", "/batch/restarts", Kind::Count, "how often the job was started again before"),
+    column("batch_node", "/batch/node", Kind::Text, "node of the job, if the machine is not described"),
     column("pod_name", "/pod/name", Kind::Text, "name of the pod"),
     column("pod_namespace", "/pod/namespace", Kind::Text, "its namespace"),
     column("pod_node", "/pod/node", Kind::Text, "node that it ran on"),
     column("pod_restarts", "/pod/restarts", Kind::Count, "how often its container was restarted"),
+    column("pod_uid", "/pod/uid", Kind::Text, "its UID"),
+    column("pod_container", "/pod/container", Kind::Text, "container that was measured"),
     column("host_name", "/host/name", Kind::Text, "name of the machine"),
     column("host_kernel", "/host/kernel", Kind::Text, "kernel release"),
     column("host_architecture", "/host/architecture", Kind::Text, "machine architecture, as in uname -m"),
