@@ -7,7 +7,11 @@
 #[cfg_attr(not(feature = "kubernetes"), path = "pod/absent.rs")]
 mod cluster;
 #[cfg(feature = "kubernetes")]
+mod follow;
+#[cfg(feature = "kubernetes")]
 mod leftovers;
+#[cfg(feature = "kubernetes")]
+mod log;
 mod manifest;
 #[cfg(feature = "kubernetes")]
 mod rights;
@@ -161,6 +165,15 @@ impl PodError {
     #[cfg(feature = "kubernetes")]
     fn is_refusal(&self) -> bool {
         matches!(self, Self::Request { status: Some(400..500), .. })
+    }
+
+    /// Why the quota of the namespace forbids a pod, if it does.
+    #[cfg(feature = "kubernetes")]
+    fn exceeded_quota(&self) -> Option<&str> {
+        match self {
+            Self::Request { status: Some(403), reason, .. } if reason.contains("exceeded quota") => Some(reason),
+            _ => None,
+        }
     }
 
     /// What the user can do about it.

@@ -1,8 +1,9 @@
 //! A connection to a cluster, and the probe there.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
@@ -21,8 +22,14 @@ use crate::runner::threads::Threads;
 
 /// How long an answer of the API server may take.
 pub(super) const BRISK: Duration = Duration::from_secs(30);
+/// How long the API server may be away, such as for an upgrade.
+pub(super) const AWAY: Duration = Duration::from_secs(600);
+/// How long to wait before asking again after a failed request.
+pub(super) const AGAIN: Duration = Duration::from_secs(1);
+/// How long an API server that was away may refuse what it allows, because it has not read the rights yet.
+const WITHOUT_RIGHTS: Duration = Duration::from_secs(30);
 /// How long the removal of the ConfigMap may take at the end.
-const LAST: Duration = Duration::from_secs(5);
+const LAST: Duration = Duration::from_secs(20);
 
 /// A cluster, and one of its namespaces.
 #[derive(Clone)]
@@ -39,6 +46,8 @@ struct Shared {
     template: Option<Map<String, Value>>,
     /// The ConfigMap with the probe, once a run has needed it.
     probe: Mutex<Option<String>>,
+    /// Whether the user knows that the API server is away.
+    told_away: AtomicBool,
 }
 
 impl std::fmt::Debug for Cluster {
@@ -70,7 +79,7 @@ impl Cluster {
         let (client, of_context, version) = threads.handle.block_on(connecting)?;
         let of_template = template.as_ref().and_then(|template| template.get("metadata")?.get("namespace")?.as_str());
         let namespace = options.namespace.as_deref().or(namespace).or(of_template).unwrap_or(&of_context).to_owned();
-        let shared = Shared { client, threads, namespace, version, options, template, probe: Mutex::default() };
+        let shared = Shared { client, threads, namespace, version, options, template, probe: Mutex::default(), told_away: AtomicBool::default() };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -121,6 +130,48 @@ impl Cluster {
         }
     }
 
+    /// The same, again and again while the API server is away. The request must be harmless if an earlier one got through
+    /// and only its answer was lost.
+    pub(super) fn persist<T, F>(
+        &self,
+        patience: &mut Patience<'_>,
+        action: &str,
+        request: impl Fn() -> F,
+    ) -> Result<T, PodError>
+    where
+        F: Future<Output = kube::Result<T>>,
+    {
+        let mut since = None;
+        let mut last = Instant::now();
+        loop {
+            let error = match self.call(patience, action, request()) {
+                Ok(answer) => {
+                    if since.is_some() {
+                        self.shared.told_away.store(false, Ordering::Relaxed);
+                    }
+                    return Ok(answer);
+                }
+                Err(error) => error,
+            };
+            let is_away = error.is_passing();
+            let lacks_rights = since.is_some() && error.is_denial() && last.elapsed() < WITHOUT_RIGHTS;
+            let began = *since.get_or_insert_with(Instant::now);
+            if !(is_away || lacks_rights) || began.elapsed() > AWAY {
+                return Err(error);
+            }
+            if is_away {
+                last = Instant::now();
+                if !self.shared.told_away.swap(true, Ordering::Relaxed) {
+                    tracing::warn!("{error}; trying again for {} minutes", AWAY.as_secs() / 60);
+                }
+            }
+            self.shared.threads.wait(patience, AGAIN, std::future::pending::<()>());
+            if patience.left(AGAIN).is_zero() {
+                return Err(error);
+            }
+        }
+    }
+
     /// The name of the ConfigMap with the probe, which is created for the first run and removed with the last clone of
     /// this cluster.
     pub(super) fn probe(&self, patience: &mut Patience<'_>) -> Result<String, PodError> {
@@ -145,11 +196,18 @@ impl Cluster {
         // Even if the answer gets lost, it may have been created.
         *created = Some(claim.name().to_owned());
         let action = format!("create a ConfigMap in the namespace {}", self.namespace());
-        let result = self.call(patience, &action, self.config_maps().create(&PostParams::default(), &map));
+        let (maps, params) = (self.config_maps(), PostParams::default());
+        let result = self.persist(patience, &action, || async {
+            match maps.create(&params, &map).await {
+                // The answer to an earlier request was lost; nobody else has this name.
+                Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+                answer => answer.map(drop),
+            }
+        });
         if result.as_ref().is_err_and(PodError::is_refusal) {
             *created = None;
         }
-        result.map(|_| claim.name().to_owned())
+        result.map(|()| claim.name().to_owned())
     }
 }
 
@@ -158,13 +216,24 @@ impl Drop for Shared {
         let probe = self.probe.get_mut().unwrap_or_else(PoisonError::into_inner);
         let Some(name) = probe.take() else { return };
         let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
-        let removing = async { tokio::time::timeout(LAST, maps.delete(&name, &DeleteParams::default())).await };
-        let left = match self.threads.handle.block_on(removing) {
-            Ok(Ok(_)) => return,
-            Ok(Err(kube::Error::Api(status))) if status.code == 404 => return,
-            Ok(Err(error)) => one_line(&error),
-            Err(_) => "the API server does not respond".to_owned(),
+        let mut left = "the API server does not respond".to_owned();
+        let removing = async {
+            loop {
+                match maps.delete(&name, &DeleteParams::default()).await {
+                    Ok(_) => return true,
+                    Err(kube::Error::Api(status)) if status.code == 404 => return true,
+                    Err(error) if !PodError::request("", &error).is_passing() => {
+                        left = one_line(&error);
+                        return false;
+                    }
+                    Err(error) => left = one_line(&error),
+                }
+                tokio::time::sleep(AGAIN).await;
+            }
         };
+        if self.threads.handle.block_on(async { tokio::time::timeout(LAST, removing).await }) == Ok(true) {
+            return;
+        }
         tracing::warn!("failed to remove the ConfigMap {name}: {left}; `highwater clean --on kubernetes` does");
     }
 }
@@ -198,6 +267,15 @@ fn read_template(path: &Path) -> Result<Map<String, Value>, PodError> {
 }
 
 impl PodError {
+    /// Whether the same request may succeed later, because the API server is away or overloaded.
+    fn is_passing(&self) -> bool {
+        matches!(self, Self::Request { status: None | Some(429 | 500..), .. })
+    }
+
+    fn is_denial(&self) -> bool {
+        matches!(self, Self::Request { status: Some(401 | 403), .. })
+    }
+
     pub(super) fn request(action: impl Into<String>, error: &kube::Error) -> Self {
         let (reason, status) = match error {
             kube::Error::Api(status) => (status.message.clone(), Some(status.code)),
