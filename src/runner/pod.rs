@@ -39,6 +39,10 @@ pub const PENDING_TIMEOUT: Duration = Duration::from_secs(600);
 /// The label of everything that highwater creates in a cluster, and its value.
 pub const LABEL: (&str, &str) = ("app.kubernetes.io/managed-by", "highwater");
 
+/// The labels of a pod of a sweep: the name of the sweep's directory, the key of the cell, and which run of the cell it is.
+/// The ConfigMap has the first.
+pub const SWEEP_LABELS: [&str; 3] = ["highwater/sweep", "highwater/cell", "highwater/run"];
+
 /// Which cluster, and how pods get there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::ByteString;
@@ -13,7 +13,7 @@ use kube::{Client, Config};
 use serde_json::{Map, Value};
 
 use super::manifest::OWNER;
-use super::{ClusterOptions, LABEL, PodError};
+use super::{ClusterOptions, LABEL, PodError, SWEEP_LABELS};
 use crate::model::problem::one_line;
 use crate::runner::container::runner::owner::Claim;
 use crate::runner::patience::Patience;
@@ -46,6 +46,8 @@ struct Shared {
     template: Option<Map<String, Value>>,
     /// The ConfigMap with the probe, once a run has needed it.
     probe: Mutex<Option<String>>,
+    /// The value of the label of what belongs to a sweep.
+    sweep: OnceLock<String>,
     /// Whether the user knows that the API server is away.
     told_away: AtomicBool,
 }
@@ -79,7 +81,17 @@ impl Cluster {
         let (client, of_context, version) = threads.handle.block_on(connecting)?;
         let of_template = template.as_ref().and_then(|template| template.get("metadata")?.get("namespace")?.as_str());
         let namespace = options.namespace.as_deref().or(namespace).or(of_template).unwrap_or(&of_context).to_owned();
-        let shared = Shared { client, threads, namespace, version, options, template, probe: Mutex::default(), told_away: AtomicBool::default() };
+        let shared = Shared {
+            client,
+            threads,
+            namespace,
+            version,
+            options,
+            template,
+            probe: Mutex::default(),
+            sweep: OnceLock::new(),
+            told_away: AtomicBool::default(),
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -91,6 +103,19 @@ impl Cluster {
     /// The version of the API server, such as `v1.20.2`.
     pub fn version(&self) -> &str {
         &self.shared.version
+    }
+
+    /// Labels what is created from now on as part of the sweep with this name.
+    pub fn name_sweep(&self, name: &str) {
+        // A cluster is opened for one sweep.
+        let _ = self.shared.sweep.set(label_value(name));
+    }
+
+    /// The labels of a run of the sweep.
+    pub fn labels_of_run(&self, cell: &str, run: u32) -> Vec<(String, String)> {
+        let values = [self.shared.sweep.get().cloned(), Some(label_value(cell)), Some(run.to_string())];
+        let labels = SWEEP_LABELS.iter().zip(values);
+        labels.filter_map(|(name, value)| Some(((*name).to_owned(), value?))).collect()
     }
 
     pub(super) fn template(&self) -> Option<&Map<String, Value>> {
@@ -181,10 +206,12 @@ impl Cluster {
         }
         let program = probe::program().map_err(|reason| PodError::NoProbe { reason })?;
         let claim = Claim::new(None, None);
+        let of_sweep = self.shared.sweep.get().map(|sweep| (SWEEP_LABELS[0], sweep.clone()));
+        let labels = [Some((LABEL.0, LABEL.1.to_owned())), of_sweep].into_iter().flatten();
         let map = ConfigMap {
             metadata: ObjectMeta {
                 name: Some(claim.name().to_owned()),
-                labels: Some([(LABEL.0.to_owned(), LABEL.1.to_owned())].into()),
+                labels: Some(labels.map(|(name, value)| (name.to_owned(), value)).collect()),
                 annotations: Some([(OWNER.to_owned(), claim.label().1)].into()),
                 ..ObjectMeta::default()
             },
@@ -266,6 +293,15 @@ fn read_template(path: &Path) -> Result<Map<String, Value>, PodError> {
     }
 }
 
+/// The nearest text that Kubernetes accepts as the value of a label: 63 letters, digits, `.`, `_` and `-`, with a letter or
+/// digit at both ends.
+fn label_value(text: &str) -> String {
+    let accepted = |char: char| if char.is_ascii_alphanumeric() || "._-".contains(char) { char } else { '-' };
+    let is_inner = |char: char| !char.is_ascii_alphanumeric();
+    let value: String = text.trim_start_matches(is_inner).chars().map(accepted).take(63).collect();
+    value.trim_end_matches(is_inner).to_owned()
+}
+
 impl PodError {
     /// Whether the same request may succeed later, because the API server is away or overloaded.
     fn is_passing(&self) -> bool {
@@ -286,5 +322,24 @@ impl PodError {
 
     pub(super) fn unanswered(action: impl Into<String>) -> Self {
         Self::Request { action: action.into(), reason: "the API server does not respond".to_owned(), status: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::label_value;
+
+    #[test]
+    fn the_name_of_a_sweep_becomes_the_value_of_a_label() {
+        let long = "a".repeat(62) + "/b";
+        for (name, value) in [
+            ("lungs", "lungs"),
+            ("example.org_task_1.sweep", "example.org_task_1.sweep"),
+            (".hidden dir é", "hidden-dir"),
+            ("???", ""),
+            (&long, &long[..62]),
+        ] {
+            assert_eq!(label_value(name), value);
+        }
     }
 }
