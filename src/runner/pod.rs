@@ -4,6 +4,8 @@
 //! registry has to have it. It writes its result where Kubernetes looks for a termination message, which comes back in
 //! the status of the pod. The pod is watched, because only the last event of a deleted pod contains its result.
 
+#[cfg(feature = "kubernetes")]
+mod capacity;
 #[cfg_attr(not(feature = "kubernetes"), path = "pod/absent.rs")]
 mod cluster;
 #[cfg(feature = "kubernetes")]
@@ -58,11 +60,20 @@ pub struct ClusterOptions {
     pub template: Option<PathBuf>,
     /// How long a pod may be pending before it counts as lost.
     pub pending_timeout: Duration,
+    /// Whether a pod is created only once it fits on a node beside the pods that are there.
+    pub when_fits: bool,
 }
 
 impl Default for ClusterOptions {
     fn default() -> Self {
-        Self { namespace: None, context: None, kubeconfig: None, template: None, pending_timeout: PENDING_TIMEOUT }
+        Self {
+            namespace: None,
+            context: None,
+            kubeconfig: None,
+            template: None,
+            pending_timeout: PENDING_TIMEOUT,
+            when_fits: false,
+        }
     }
 }
 
@@ -150,6 +161,12 @@ pub enum PodError {
         /// What to do.
         remedy: String,
     },
+    /// A pod fits on no node.
+    #[error("failed to start a pod that fits on no node of the cluster: {reason}")]
+    DoesNotFit {
+        /// What is missing.
+        reason: String,
+    },
     /// The probe could not be started in the container.
     #[error("failed to start the task in the pod: {reason}")]
     NotStarted {
@@ -200,6 +217,11 @@ impl PodError {
                     .to_owned()
             }
             Self::Unsupported { remedy, .. } => remedy.clone(),
+            Self::DoesNotFit { .. } => {
+                "request less with --limit, the rules of the task or the file of --pod; its nodeSelector and \
+                 tolerations say which nodes count"
+                    .to_owned()
+            }
             Self::NotStarted { .. } => {
                 "check that the nodes have the architecture of this machine, and that they may run programs from a \
                  ConfigMap"

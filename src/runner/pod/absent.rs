@@ -49,6 +49,14 @@ impl Cluster {
         match self.0 {}
     }
 
+    /// The rights that are missing.
+    ///
+    /// # Errors
+    /// Never called: without the feature, no cluster can be opened.
+    pub fn missing_for_when_fits(&self) -> Result<Vec<String>, PodError> {
+        match self.0 {}
+    }
+
     /// Removes nothing.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::ByteString;
@@ -48,6 +48,7 @@ struct Shared {
     probe: Mutex<Option<String>>,
     /// The value of the label of what belongs to a sweep.
     sweep: OnceLock<String>,
+    turn: Mutex<()>,
     /// Whether the user knows that the API server is away.
     told_away: AtomicBool,
 }
@@ -90,6 +91,7 @@ impl Cluster {
             template,
             probe: Mutex::default(),
             sweep: OnceLock::new(),
+            turn: Mutex::default(),
             told_away: AtomicBool::default(),
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -124,6 +126,15 @@ impl Cluster {
 
     pub(super) fn pending_timeout(&self) -> Duration {
         self.shared.options.pending_timeout
+    }
+
+    pub(super) fn when_fits(&self) -> bool {
+        self.shared.options.when_fits
+    }
+
+    /// While it is held, no other thread creates a pod in room that it has seen.
+    pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.shared.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn threads(&self) -> &Threads {

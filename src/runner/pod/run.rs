@@ -9,11 +9,13 @@ use kube::api::{Api, DeleteParams, DynamicObject, PostParams, Preconditions};
 use kube::core::ApiResource;
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
+use serde_json::Value;
 use tokio::sync::watch::{self, Receiver, Sender};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::cluster::{AGAIN, BRISK, Cluster};
+use super::capacity::{Demand, Fit};
+use super::cluster::{BRISK, Cluster};
 use super::follow::follow;
 use super::log;
 use super::manifest::{Manifest, OWNER};
@@ -36,6 +38,8 @@ use crate::runner::{Contained, End, FinishError, Finished, Runner, Running, Samp
 
 /// How often to look for a request to stop, and for silence.
 const LOOK: Duration = Duration::from_millis(500);
+/// How long to wait before trying again to create a pod that has no room.
+const NEXT_ATTEMPT: Duration = Duration::from_secs(2);
 /// After how long the reason why a pod is pending is told.
 const TOLD_AFTER: Duration = Duration::from_secs(30);
 /// How long the cluster may take to report the end of a pod that was killed.
@@ -68,36 +72,30 @@ impl Runner for PodRunner {
         let own = &self.launch.container;
         let claim = Claim::new(own.name.as_deref(), Some(&own.image));
         let owner = claim.label().1;
-        let pending = cluster.pending_timeout();
+        let pending_timeout = cluster.pending_timeout();
         // Checked before anything is created.
-        Manifest::new(cluster.template(), &self.launch, claim.name(), (&owner, ""), pending)?;
-        let config_map = cluster.probe(patience)?;
-        let manifest = Manifest::new(cluster.template(), &self.launch, claim.name(), (&owner, &config_map), pending)?;
-        let mut run = PodRun::new(self, (claim.name(), owner), manifest.container)?;
-        let action = format!("create a pod in the namespace {}", cluster.namespace());
-        // As it is written: a type of ours would drop fields of newer versions.
-        let resource = ApiResource::erase::<Pod>(&());
-        let pods = Api::<DynamicObject>::namespaced_with(cluster.client().clone(), cluster.namespace(), &resource);
-        let object: DynamicObject = serde_json::from_value(manifest.pod)
-            .map_err(|error| PodError::Unsupported { what: error.to_string(), remedy: "correct it".to_owned() })?;
-        let mut pending = Pending::new(cluster.pending_timeout());
+        let preview = Manifest::new(cluster.template(), &self.launch, claim.name(), (&owner, ""), pending_timeout)?;
+        let demand = if cluster.when_fits() { Some(demand(preview.pod)?) } else { None };
+        let mut run = PodRun::new(self, (claim.name(), owner), preview.container)?;
+        let mut pending = Pending::new(pending_timeout);
         loop {
-            let Err(error) = run.create(&pods, &object, &action, patience) else { break };
-            // Other pods of the namespace will end.
-            let Some(reason) = error.exceeded_quota().filter(|_| !patience.was_requested()) else {
-                run.was_created = !error.is_refusal();
-                if run.was_created && patience.was_requested() {
-                    run.end_signal = None;
-                    return Ok(Box::new(run));
+            let reason = match self.attempt(&mut run, demand.as_ref(), patience) {
+                Ok(None) => break,
+                Ok(Some(reason)) => reason,
+                Err(error) => {
+                    if run.was_created && patience.was_requested() {
+                        run.end_signal = None;
+                        return Ok(Box::new(run));
+                    }
+                    return Err(error.into());
                 }
-                return Err(error.into());
             };
-            pending.tell(&run.name, reason);
-            if pending.is_over() {
-                run.give_up(format!("the pod could not be created for {}: {reason}", pending.time()));
+            pending.tell(&run.name, &reason);
+            cluster.threads().wait(patience, NEXT_ATTEMPT, std::future::pending::<()>());
+            if pending.is_over() || patience.was_requested() {
+                run.give_up(format!("the pod was not created for {}: {reason}", pending.time()));
                 return Ok(Box::new(run));
             }
-            cluster.threads().wait(patience, AGAIN * 2, std::future::pending::<()>());
         }
         run.follow();
         run.wait_for_start(&mut pending, patience)?;
@@ -105,6 +103,53 @@ impl Runner for PodRunner {
         run.forward(&self.launch)?;
         Ok(Box::new(run))
     }
+}
+
+impl PodRunner {
+    /// Creates the pod, or returns why it has to wait.
+    fn attempt(
+        &self,
+        run: &mut PodRun,
+        demand: Option<&Demand>,
+        patience: &mut Patience<'_>,
+    ) -> Result<Option<String>, PodError> {
+        let cluster = &self.cluster;
+        let _turn = demand.map(|_| cluster.turn());
+        if let Some(demand) = demand {
+            match cluster.fit(demand, patience)? {
+                Fit::Now => {}
+                Fit::Later(reason) => return Ok(Some(reason)),
+                Fit::Never(reason) => return Err(PodError::DoesNotFit { reason }),
+            }
+        }
+        let config_map = cluster.probe(patience)?;
+        let (template, timeout) = (cluster.template(), cluster.pending_timeout());
+        let manifest = Manifest::new(template, &self.launch, &run.name, (&run.owner, &config_map), timeout)?;
+        match run.create(manifest.pod, patience) {
+            Ok(()) => Ok(None),
+            // Other pods of the namespace will end.
+            Err(error) => match error.exceeded_quota() {
+                Some(reason) => Ok(Some(reason.to_owned())),
+                None => Err(error),
+            },
+        }
+    }
+}
+
+/// What the scheduler has to find a place for.
+fn demand(pod: Value) -> Result<Demand, PodError> {
+    let pod: Pod = serde_json::from_value(pod).map_err(|error| PodError::Unsupported {
+        what: format!("the template is not a pod as Kubernetes defines it: {error}"),
+        remedy: "correct the file given with --pod".to_owned(),
+    })?;
+    let demand = Demand::new(&pod.spec.unwrap_or_default());
+    if demand.knows_memory() {
+        return Ok(demand);
+    }
+    Err(PodError::Unsupported {
+        what: "--when-fits needs the memory that the pod requests, and it requests none".to_owned(),
+        remedy: "give --limit, a task with rules, or a request in the file of --pod".to_owned(),
+    })
 }
 
 /// The wait for the start of a task.
@@ -215,16 +260,16 @@ impl PodRun {
     }
 
     /// Creates the pod.
-    fn create(
-        &mut self,
-        pods: &Api<DynamicObject>,
-        object: &DynamicObject,
-        action: &str,
-        patience: &mut Patience<'_>,
-    ) -> Result<(), PodError> {
+    fn create(&mut self, pod: Value, patience: &mut Patience<'_>) -> Result<(), PodError> {
+        // As it is written: a type of ours would drop fields of newer versions.
+        let resource = ApiResource::erase::<Pod>(&());
+        let (client, namespace) = (self.cluster.client().clone(), self.cluster.namespace());
+        let pods = Api::<DynamicObject>::namespaced_with(client, namespace, &resource);
+        let object: DynamicObject = serde_json::from_value(pod)
+            .map_err(|error| PodError::Unsupported { what: error.to_string(), remedy: "correct it".to_owned() })?;
         let (name, owner, params) = (&self.name, &self.owner, PostParams::default());
         let create = || async {
-            match pods.create(&params, object).await {
+            match pods.create(&params, &object).await {
                 // The answer to an earlier request may have been lost.
                 Err(kube::Error::Api(status)) if status.code == 409 => {
                     let there = pods.get_opt(name).await?;
@@ -234,9 +279,16 @@ impl PodRun {
                 answer => answer,
             }
         };
-        let created = self.cluster.persist(patience, action, create)?;
-        self.uid = created.metadata.uid;
         self.was_created = true;
+        let action = format!("create a pod in the namespace {namespace}");
+        let created = self.cluster.persist(patience, &action, create);
+        match created {
+            Ok(pod) => self.uid = pod.metadata.uid,
+            Err(error) => {
+                self.was_created = !error.is_refusal();
+                return Err(error);
+            }
+        }
         Ok(())
     }
 
