@@ -27,6 +27,7 @@ mod on;
 mod output;
 mod output_file;
 mod predict;
+mod probe_image;
 mod problems;
 mod processing_container;
 mod records;
@@ -84,6 +85,7 @@ enum Command {
     Man(man::ManArgs),
     Merge(merge::MergeArgs),
     Predict(predict::PredictArgs),
+    ProbeImage(probe_image::ProbeImageArgs),
     ProcessingContainer(processing_container::ProcessingContainerArgs),
     Report(report::ReportArgs),
     Run(Box<run::RunArgs>),
@@ -189,6 +191,7 @@ fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Man(args) => man::run(&args),
         Command::Merge(args) => merge::run(&args),
         Command::Predict(args) => predict::run(&args),
+        Command::ProbeImage(args) => probe_image::run(&args),
         Command::ProcessingContainer(args) => processing_container::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Run(args) => run::run(&args),

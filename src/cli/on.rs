@@ -67,6 +67,11 @@ pub(crate) struct PodArgs {
     /// doctor --on kubernetes` says whether it is there.
     #[arg(long, help_heading = "Kubernetes options")]
     when_fits: bool,
+    /// Take the probe from this image, which `highwater probe-image` makes, instead of a ConfigMap.
+    ///
+    /// For clusters that mount ConfigMaps without the right to execute. An init container copies it.
+    #[arg(long, value_name = "IMAGE", help_heading = "Kubernetes options")]
+    probe_image: Option<String>,
 }
 
 impl ClusterArgs {
@@ -101,11 +106,13 @@ impl PodArgs {
             ("--pod", self.pod.is_some()),
             ("--pending-timeout", self.pending_timeout.is_some()),
             ("--when-fits", self.when_fits),
+            ("--probe-image", self.probe_image.is_some()),
         ];
         only_for_clusters(on, &given)?;
         Ok(self.cluster.options(on)?.map(|mut options| {
             options.template.clone_from(&self.pod);
             options.when_fits = self.when_fits;
+            options.probe_image.clone_from(&self.probe_image);
             options.pending_timeout = self.pending_timeout.unwrap_or(options.pending_timeout);
             options
         }))

@@ -29,7 +29,7 @@ use std::time::Duration;
 pub use self::cluster::Cluster;
 #[cfg(not(feature = "kubernetes"))]
 pub use self::cluster::PodRunner;
-pub use self::manifest::Manifest;
+pub use self::manifest::{Manifest, ProbeSource};
 #[cfg(feature = "kubernetes")]
 pub use self::run::PodRunner;
 use super::container::ContainerLaunch;
@@ -60,6 +60,8 @@ pub struct ClusterOptions {
     pub template: Option<PathBuf>,
     /// How long a pod may be pending before it counts as lost.
     pub pending_timeout: Duration,
+    /// An image with the probe, instead of a ConfigMap.
+    pub probe_image: Option<String>,
     /// Whether a pod is created only once it fits on a node beside the pods that are there.
     pub when_fits: bool,
 }
@@ -72,6 +74,7 @@ impl Default for ClusterOptions {
             kubeconfig: None,
             template: None,
             pending_timeout: PENDING_TIMEOUT,
+            probe_image: None,
             when_fits: false,
         }
     }

@@ -27,6 +27,7 @@ macro_rules! cluster_or_skip {
 mod away;
 mod fake;
 mod fits;
+mod probe_image;
 
 /// A namespace of a test's own, so that what is left behind can be seen. It is removed with the cluster.
 struct Namespace(String);

@@ -22,7 +22,7 @@ pub type Settings = Map<String, Value>;
 pub const SUBJECTS: [&str; 3] = ["task", "command", "image"];
 
 /// The names of settings of a [`Spec`].
-pub const NAMES: [&str; 26] = [
+pub const NAMES: [&str; 27] = [
     "task",
     "command",
     "image",
@@ -49,6 +49,7 @@ pub const NAMES: [&str; 26] = [
     "pod",
     "pending-timeout",
     "when-fits",
+    "probe-image",
 ];
 
 /// Those that are true or absent, without a value.
@@ -266,7 +267,7 @@ impl Spec {
 /// The cluster, if the settings are to run on Kubernetes.
 fn cluster(read: Reader<'_>) -> Result<Option<ClusterOptions>, SettingError> {
     if read.text("on")?.as_deref() != Some("kubernetes") {
-        let names = ["namespace", "context", "kubeconfig", "pod", "pending-timeout", "when-fits"];
+        let names = ["namespace", "context", "kubeconfig", "pod", "pending-timeout", "when-fits", "probe-image"];
         return match names.into_iter().find(|name| read.0.contains_key(*name)) {
             Some(name) => Err(SettingError::new(name, format!("`{name}` has no effect without `on = \"kubernetes\"`"))),
             None => Ok(None),
@@ -280,6 +281,7 @@ fn cluster(read: Reader<'_>) -> Result<Option<ClusterOptions>, SettingError> {
         template: read.path("pod")?,
         pending_timeout: read.parsed("pending-timeout", scalar::duration)?.unwrap_or(defaults.pending_timeout),
         when_fits: read.flag("when-fits")?,
+        probe_image: read.text("probe-image")?,
     }))
 }
 

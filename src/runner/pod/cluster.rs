@@ -12,7 +12,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::{Map, Value};
 
-use super::manifest::OWNER;
+use super::manifest::{OWNER, ProbeSource};
 use super::{ClusterOptions, LABEL, PodError, SWEEP_LABELS};
 use crate::model::problem::one_line;
 use crate::runner::container::runner::owner::Claim;
@@ -126,6 +126,15 @@ impl Cluster {
 
     pub(super) fn pending_timeout(&self) -> Duration {
         self.shared.options.pending_timeout
+    }
+
+    pub(super) fn probe_image(&self) -> Option<&str> {
+        self.shared.options.probe_image.as_deref()
+    }
+
+    /// Where the probe comes from: its image, or else this ConfigMap.
+    pub(super) fn probe_source<'a>(&'a self, config_map: &'a str) -> ProbeSource<'a> {
+        self.probe_image().map_or(ProbeSource::ConfigMap(config_map), ProbeSource::Image)
     }
 
     pub(super) fn when_fits(&self) -> bool {

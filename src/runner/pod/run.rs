@@ -74,7 +74,13 @@ impl Runner for PodRunner {
         let owner = claim.label().1;
         let pending_timeout = cluster.pending_timeout();
         // Checked before anything is created.
-        let preview = Manifest::new(cluster.template(), &self.launch, claim.name(), (&owner, ""), pending_timeout)?;
+        let preview = Manifest::new(
+            cluster.template(),
+            &self.launch,
+            claim.name(),
+            (&owner, cluster.probe_source("")),
+            pending_timeout,
+        )?;
         let demand = if cluster.when_fits() { Some(demand(preview.pod)?) } else { None };
         let mut run = PodRun::new(self, (claim.name(), owner), preview.container)?;
         let mut pending = Pending::new(pending_timeout);
@@ -122,9 +128,10 @@ impl PodRunner {
                 Fit::Never(reason) => return Err(PodError::DoesNotFit { reason }),
             }
         }
-        let config_map = cluster.probe(patience)?;
+        let config_map = if cluster.probe_image().is_none() { cluster.probe(patience)? } else { String::new() };
         let (template, timeout) = (cluster.template(), cluster.pending_timeout());
-        let manifest = Manifest::new(template, &self.launch, &run.name, (&run.owner, &config_map), timeout)?;
+        let probe = cluster.probe_source(&config_map);
+        let manifest = Manifest::new(template, &self.launch, &run.name, (&run.owner, probe), timeout)?;
         match run.create(manifest.pod, patience) {
             Ok(()) => Ok(None),
             // Other pods of the namespace will end.

@@ -29,6 +29,12 @@ impl Seen {
         {
             return Phase::Over;
         }
+        // The task's container says only that it waits for these.
+        let init = status.and_then(|status| status.init_container_statuses.as_deref()).unwrap_or_default();
+        let waiting = init.iter().find_map(|status| status.state.as_ref()?.waiting.as_ref());
+        if let Some(waiting) = waiting.filter(|waiting| waiting.reason.as_deref() != Some("PodInitializing")) {
+            return Phase::Pending(described(waiting.reason.as_deref(), waiting.message.as_deref()));
+        }
         match self.status(container).and_then(|status| status.state.as_ref()) {
             Some(ContainerState { running: Some(_), .. }) => return Phase::Running,
             Some(ContainerState { waiting: Some(waiting), .. }) if waiting.reason.is_some() => {
@@ -70,6 +76,15 @@ impl Seen {
         }
         if pod.metadata.deletion_timestamp.is_some() && !deleted_by_us {
             return Some("the pod was deleted by another client".to_owned());
+        }
+        let init = status.and_then(|status| status.init_container_statuses.as_deref()).unwrap_or_default();
+        let failed = init.iter().find_map(|init| {
+            let end = init.state.as_ref()?.terminated.as_ref()?;
+            (end.exit_code != 0).then_some((&init.name, end))
+        });
+        if let (Some((name, end)), None) = (failed, self.terminated(container)) {
+            let reason = format!("the init container {name} ended with status {}", end.exit_code);
+            return Some(described(Some(&reason), end.message.as_deref()));
         }
         self.terminated(container).is_none().then(|| {
             let phase = status.and_then(|status| status.phase.as_deref()).unwrap_or("Unknown");
@@ -124,7 +139,10 @@ mod tests {
         assert_eq!(seen(unschedulable).phase("task"), Phase::Pending(format!("Unschedulable: {message}")));
         let waiting = json!({"waiting": {"reason": "ErrImageNeverPull", "message": "Container image is not present"}});
         let expected = "ErrImageNeverPull: Container image is not present".to_owned();
-        assert_eq!(seen(with_state("Pending", waiting)).phase("task"), Phase::Pending(expected));
+        assert_eq!(seen(with_state("Pending", waiting.clone())).phase("task"), Phase::Pending(expected.clone()));
+        let mut initializing = with_state("Pending", json!({"waiting": {"reason": "PodInitializing"}}));
+        initializing["initContainerStatuses"] = with_state("", waiting)["containerStatuses"].clone();
+        assert_eq!(seen(initializing).phase("task"), Phase::Pending(expected));
     }
 
     #[test]
