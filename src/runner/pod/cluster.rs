@@ -50,7 +50,23 @@ struct Shared {
     sweep: OnceLock<String>,
     turn: Mutex<()>,
     /// Whether the user knows that the API server is away.
-    told_away: AtomicBool,
+    told_away: ToldAway,
+}
+
+/// Tells the user once each time that the API server is away.
+#[derive(Clone, Default)]
+pub(super) struct ToldAway(Arc<AtomicBool>);
+
+impl ToldAway {
+    pub(super) fn tell(&self, error: &str) {
+        if !self.0.swap(true, Ordering::Relaxed) {
+            tracing::warn!("{error}; trying again for {} minutes", AWAY.as_secs() / 60);
+        }
+    }
+
+    pub(super) fn is_back(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
 }
 
 impl std::fmt::Debug for Cluster {
@@ -92,7 +108,7 @@ impl Cluster {
             probe: Mutex::default(),
             sweep: OnceLock::new(),
             turn: Mutex::default(),
-            told_away: AtomicBool::default(),
+            told_away: ToldAway::default(),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -146,6 +162,10 @@ impl Cluster {
         self.shared.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn told_away(&self) -> ToldAway {
+        self.shared.told_away.clone()
+    }
+
     pub(super) fn threads(&self) -> &Threads {
         &self.shared.threads
     }
@@ -192,7 +212,7 @@ impl Cluster {
             let error = match self.call(patience, action, request()) {
                 Ok(answer) => {
                     if since.is_some() {
-                        self.shared.told_away.store(false, Ordering::Relaxed);
+                        self.shared.told_away.is_back();
                     }
                     return Ok(answer);
                 }
@@ -206,9 +226,7 @@ impl Cluster {
             }
             if is_away {
                 last = Instant::now();
-                if !self.shared.told_away.swap(true, Ordering::Relaxed) {
-                    tracing::warn!("{error}; trying again for {} minutes", AWAY.as_secs() / 60);
-                }
+                self.shared.told_away.tell(&error.to_string());
             }
             self.shared.threads.wait(patience, AGAIN, std::future::pending::<()>());
             if patience.left(AGAIN).is_zero() {

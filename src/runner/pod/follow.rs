@@ -10,7 +10,7 @@ use kube::api::{Api, WatchEvent, WatchParams};
 use tokio::sync::watch::Sender;
 use tokio::time::timeout;
 
-use super::cluster::{AGAIN, AWAY, BRISK};
+use super::cluster::{AGAIN, AWAY, BRISK, ToldAway};
 use super::status::{Phase, Seen};
 use crate::model::problem::one_line;
 
@@ -24,14 +24,21 @@ const WATCHED_FOR: Duration = Duration::from_secs(300);
 
 /// Follows the pod to the end of its task: a list, then a watch from there, anew whenever it ends. Closes `end_signal` at
 /// the end.
-pub(super) async fn follow(pods: Api<Pod>, name: String, container: String, sender: Sender<Seen>, end_signal: OwnedFd) {
+pub(super) async fn follow(
+    (pods, told_away): (Api<Pod>, ToldAway),
+    (name, container): (String, String),
+    sender: Sender<Seen>,
+    end_signal: OwnedFd,
+) {
     let mut away_since = None;
     let mut deletion = None;
     let lost = |reason: String| sender.send_modify(|seen| seen.lost = Some(reason));
     loop {
         match timeout(BRISK, pods.get_opt(&name)).await {
             Ok(Ok(Some(pod))) => {
-                away_since = None;
+                if away_since.take().is_some() {
+                    told_away.is_back();
+                }
                 let version = pod.metadata.resource_version.clone().unwrap_or_default();
                 note_deletion(&mut deletion, &pod);
                 sender.send_modify(|seen| seen.pod = Some(pod));
@@ -39,11 +46,12 @@ pub(super) async fn follow(pods: Api<Pod>, name: String, container: String, send
             }
             Ok(Ok(None)) => lost("the pod was deleted by another client, or with its node".to_owned()),
             failed @ (Ok(Err(_)) | Err(_)) => {
+                let reason = failed.ok().and_then(Result::err).map(|error| one_line(&error));
+                let reason = reason.unwrap_or_else(|| "the API server does not respond".to_owned());
                 let since = *away_since.get_or_insert_with(Instant::now);
+                told_away.tell(&format!("failed to watch the pod {name}: {reason}"));
                 if since.elapsed() > AWAY {
-                    let reason = failed.ok().and_then(Result::err).map(|error| one_line(&error));
-                    let reason = reason.unwrap_or_else(|| "it does not respond any more".to_owned());
-                    lost(format!("the API server was away for too long: {reason}"));
+                    lost(format!("the pod could not be watched for too long: {reason}"));
                 }
             }
         }

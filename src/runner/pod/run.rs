@@ -252,8 +252,8 @@ impl PodRun {
     /// Watches the pod in the background.
     fn follow(&mut self) {
         let (Some(sender), Some(end_signal)) = (self.sender.take(), self.end_signal.take()) else { return };
-        let (pods, name, container) = (self.cluster.pods(), self.name.clone(), self.container.clone());
-        let following = follow(pods, name, container, sender, end_signal);
+        let (cluster, names) = (&self.cluster, (self.name.clone(), self.container.clone()));
+        let following = follow((cluster.pods(), cluster.told_away()), names, sender, end_signal);
         self.following = Some(self.cluster.threads().handle.spawn(following));
     }
 
