@@ -62,11 +62,17 @@ impl Seen {
 
     /// Why the end of the task does not count: somebody else or the cluster has ended the pod.
     pub(super) fn loss(&self, container: &str, deleted_by_us: bool) -> Option<String> {
+        let status = self.pod.as_ref().and_then(|pod| pod.status.as_ref());
+        // Preempted, drained, or its node was tainted; since Kubernetes 1.26.
+        let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+        if let Some(it) = conditions.iter().find(|it| it.type_ == "DisruptionTarget" && it.status == "True") {
+            let reason = described(it.reason.as_deref(), it.message.as_deref());
+            return Some(format!("the pod was ended by the cluster: {reason}"));
+        }
         if let Some(reason) = &self.lost {
             return Some(reason.clone());
         }
         let pod = self.pod.as_ref()?;
-        let status = pod.status.as_ref();
         // Evicted, Preempting, NodeLost, NodeShutdown, Terminated.
         if let Some(reason) = status.and_then(|status| status.reason.as_deref())
             && reason != "DeadlineExceeded"
@@ -152,6 +158,19 @@ mod tests {
         assert_eq!(seen_evicted.phase("task"), Phase::Over);
         let expected = "the pod was ended by the cluster: Evicted: exceeds 20Mi";
         assert_eq!(seen_evicted.loss("task", false).as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn a_preempted_pod_is_lost_for_the_reason_of_the_scheduler() {
+        let mut status = with_state("Running", json!({"terminated": {"exitCode": 143}}));
+        let message = "default-scheduler: preempting to accommodate a higher priority pod";
+        status["conditions"] = json!([
+            {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler", "message": message},
+        ]);
+        let mut seen = seen(status);
+        seen.lost = Some("the pod was deleted by another client, or with its node".to_owned());
+        let expected = format!("the pod was ended by the cluster: PreemptionByScheduler: {message}");
+        assert_eq!(seen.loss("task", false), Some(expected));
     }
 
     #[test]
