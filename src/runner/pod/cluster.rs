@@ -53,12 +53,13 @@ struct Shared {
     told_away: ToldAway,
 }
 
-/// Tells the user once each time that the API server is away.
+/// Tells the user once each time that the API server is away, and knows when it was.
 #[derive(Clone, Default)]
-pub(super) struct ToldAway(Arc<AtomicBool>);
+pub(super) struct ToldAway(Arc<AtomicBool>, Arc<Mutex<Option<Instant>>>);
 
 impl ToldAway {
     pub(super) fn tell(&self, error: &str) {
+        *self.1.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         if !self.0.swap(true, Ordering::Relaxed) {
             tracing::warn!("{error}; trying again for {} minutes", AWAY.as_secs() / 60);
         }
@@ -66,6 +67,12 @@ impl ToldAway {
 
     pub(super) fn is_back(&self) {
         self.0.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the API server may refuse what it allows, because it has just started.
+    pub(super) fn lacks_rights(&self) -> bool {
+        let last = *self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        last.is_some_and(|last| last.elapsed() < WITHOUT_RIGHTS)
     }
 }
 
@@ -207,7 +214,6 @@ impl Cluster {
         F: Future<Output = kube::Result<T>>,
     {
         let mut since = None;
-        let mut last = Instant::now();
         loop {
             let error = match self.call(patience, action, request()) {
                 Ok(answer) => {
@@ -219,13 +225,12 @@ impl Cluster {
                 Err(error) => error,
             };
             let is_away = error.is_passing();
-            let lacks_rights = since.is_some() && error.is_denial() && last.elapsed() < WITHOUT_RIGHTS;
+            let lacks_rights = error.is_denial() && self.shared.told_away.lacks_rights();
             let began = *since.get_or_insert_with(Instant::now);
             if !(is_away || lacks_rights) || began.elapsed() > AWAY {
                 return Err(error);
             }
             if is_away {
-                last = Instant::now();
                 self.shared.told_away.tell(&error.to_string());
             }
             self.shared.threads.wait(patience, AGAIN, std::future::pending::<()>());
@@ -287,11 +292,13 @@ impl Drop for Shared {
                 match maps.delete(&name, &DeleteParams::default()).await {
                     Ok(_) => return true,
                     Err(kube::Error::Api(status)) if status.code == 404 => return true,
-                    Err(error) if !PodError::request("", &error).is_passing() => {
+                    Err(error) => {
                         left = one_line(&error);
-                        return false;
+                        let error = PodError::request("", &error);
+                        if !(error.is_passing() || error.is_denial() && self.told_away.lacks_rights()) {
+                            return false;
+                        }
                     }
-                    Err(error) => left = one_line(&error),
                 }
                 tokio::time::sleep(AGAIN).await;
             }

@@ -9,7 +9,7 @@ use futures_util::{StreamExt, stream};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, LogParams};
 
-use super::cluster::{AGAIN, AWAY};
+use super::cluster::{AGAIN, AWAY, ToldAway};
 use crate::runner::container::runner::logs::Chunks;
 
 /// The size at which kubelets rotate the log by default. A longer one cannot be read again from its beginning.
@@ -25,12 +25,13 @@ struct Log {
     received: usize,
     skip: usize,
     broken_since: Option<Instant>,
+    told_away: ToldAway,
 }
 
 /// The output of a container until it ends.
-pub(super) fn chunks(pods: Api<Pod>, name: String, container: String) -> Chunks {
+pub(super) fn chunks((pods, told_away): (Api<Pod>, ToldAway), name: String, container: String) -> Chunks {
     let params = LogParams { container: Some(container), follow: true, ..LogParams::default() };
-    let log = Log { pods, name, params, reader: None, received: 0, skip: 0, broken_since: None };
+    let log = Log { pods, name, params, reader: None, received: 0, skip: 0, broken_since: None, told_away };
     let parts = stream::try_unfold(log, |mut log| async move { Ok(log.next().await?.map(|part| (part, log))) });
     Box::pin(parts.map(|part: Result<Vec<u8>, kube::Error>| match part {
         Ok(part) => Ok(LogOutput::StdOut { message: part.into() }),
@@ -59,7 +60,11 @@ impl Log {
             };
             let since = *self.broken_since.get_or_insert_with(Instant::now);
             // A pod that is gone has no log any more.
-            let is_final = matches!(&error, kube::Error::Api(status) if (400..500).contains(&status.code));
+            let is_final = match &error {
+                kube::Error::Api(status) if [401, 403].contains(&status.code) => !self.told_away.lacks_rights(),
+                kube::Error::Api(status) => (400..500).contains(&status.code),
+                _ => false,
+            };
             if is_final || self.received >= ROTATED || since.elapsed() > AWAY {
                 return Err(error);
             }

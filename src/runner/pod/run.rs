@@ -331,7 +331,8 @@ impl PodRun {
         if self.given_up.is_some() {
             return Ok(());
         }
-        let chunks = log::chunks(self.cluster.pods(), self.name.clone(), self.container.clone());
+        let chunks =
+            log::chunks((self.cluster.pods(), self.cluster.told_away()), self.name.clone(), self.container.clone());
         self.forwarding = Some(Forwarding::start(self.cluster.threads(), chunks, None, &launch.container)?);
         Ok(())
     }
