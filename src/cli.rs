@@ -29,6 +29,7 @@ mod output;
 mod output_file;
 mod predict;
 mod probe;
+mod probe_image;
 mod problems;
 mod processing_container;
 mod records;
@@ -88,6 +89,7 @@ enum Command {
     Merge(merge::MergeArgs),
     Predict(predict::PredictArgs),
     Probe(probe::ProbeArgs),
+    ProbeImage(probe_image::ProbeImageArgs),
     ProcessingContainer(processing_container::ProcessingContainerArgs),
     Report(report::ReportArgs),
     Run(Box<run::RunArgs>),
@@ -195,6 +197,7 @@ fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Merge(args) => merge::run(&args),
         Command::Predict(args) => predict::run(&args),
         Command::Probe(args) => probe::run(&args),
+        Command::ProbeImage(args) => probe_image::run(&args),
         Command::ProcessingContainer(args) => processing_container::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Run(args) => run::run(&args),

@@ -173,7 +173,7 @@ fn category_of_pod(error: &PodError) -> Category {
         PodError::NotBuilt | PodError::Config { .. } | PodError::Runtime(_) | PodError::NoProbe { .. } => {
             Category::Host
         }
-        PodError::Request { .. } | PodError::NotStarted { .. } => Category::System,
+        PodError::Request { .. } | PodError::NotStarted { .. } | PodError::DoesNotFit { .. } => Category::System,
         PodError::Template { .. } | PodError::NoCommand { .. } | PodError::Unsupported { .. } => Category::Usage,
     }
 }

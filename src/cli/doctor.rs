@@ -50,6 +50,7 @@ struct ClusterFindings<'a> {
     version: &'a str,
     namespace: &'a str,
     missing_rights: Vec<String>,
+    missing_for_when_fits: Vec<String>,
 }
 
 /// The findings; the stable form of `--format json`.
@@ -99,7 +100,8 @@ fn on_cluster(options: ClusterOptions, format: Format) -> Result<Exit, Failure> 
     let cluster = Cluster::open(options, None).map_err(Failure::from_library)?;
     let missing_rights = cluster.missing_rights().map_err(Failure::from_library)?;
     let (version, namespace) = (cluster.version(), cluster.namespace());
-    let findings = ClusterFindings { schema_version: 1, version, namespace, missing_rights };
+    let missing_for_when_fits = cluster.missing_for_when_fits().map_err(Failure::from_library)?;
+    let findings = ClusterFindings { schema_version: 1, version, namespace, missing_rights, missing_for_when_fits };
     match format {
         Format::Json => output::json(&findings)?,
         Format::Table => {
@@ -111,6 +113,13 @@ fn on_cluster(options: ClusterOptions, format: Format) -> Result<Exit, Failure> 
                     text += "                  the README has a Role with all that are needed\n";
                 }
             }
+            text += &match &findings.missing_for_when_fits[..] {
+                [] => "--when-fits       possible\n".to_owned(),
+                missing => format!(
+                    "--when-fits       not possible, missing in the whole cluster: {} (the README has a ClusterRole)\n",
+                    missing.join(", ")
+                ),
+            };
             output::text(&text)?;
         }
     }

@@ -59,6 +59,19 @@ pub(crate) struct PodArgs {
     /// 10m].
     #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Kubernetes options")]
     pending_timeout: Option<Duration>,
+    /// Create a pod only once its requests fit on a node beside those of the other pods; until then, wait as if it were
+    /// pending.
+    ///
+    /// Considers the node selector, tolerations and all requests of the pod, which must include memory (--limit, the rules
+    /// of a task, or --pod). Fails at once if no node is large enough. Needs a ClusterRole to list nodes and pods; `highwater
+    /// doctor --on kubernetes` says whether it is there.
+    #[arg(long, help_heading = "Kubernetes options")]
+    when_fits: bool,
+    /// Take the probe from this image, which `highwater probe-image` makes, instead of a ConfigMap.
+    ///
+    /// For clusters that mount ConfigMaps without the right to execute. An init container copies it.
+    #[arg(long, value_name = "IMAGE", help_heading = "Kubernetes options")]
+    probe_image: Option<String>,
 }
 
 impl ClusterArgs {
@@ -89,9 +102,17 @@ impl PodArgs {
     /// # Errors
     /// If there are any for this machine.
     pub(crate) fn options(&self, on: PlaceArg) -> Result<Option<ClusterOptions>, Failure> {
-        only_for_clusters(on, &[("--pod", self.pod.is_some()), ("--pending-timeout", self.pending_timeout.is_some())])?;
+        let given = [
+            ("--pod", self.pod.is_some()),
+            ("--pending-timeout", self.pending_timeout.is_some()),
+            ("--when-fits", self.when_fits),
+            ("--probe-image", self.probe_image.is_some()),
+        ];
+        only_for_clusters(on, &given)?;
         Ok(self.cluster.options(on)?.map(|mut options| {
             options.template.clone_from(&self.pod);
+            options.when_fits = self.when_fits;
+            options.probe_image.clone_from(&self.probe_image);
             options.pending_timeout = self.pending_timeout.unwrap_or(options.pending_timeout);
             options
         }))

@@ -105,7 +105,8 @@ pub(crate) fn json_text(json: &str) -> Result<(), Failure> {
 pub(crate) fn start_logging(verbose: u8) {
     use tracing_subscriber::EnvFilter;
     let default = match verbose {
-        0 => "warn",
+        // What the client of Kubernetes meets comes in our own messages.
+        0 => "warn,kube_client=off",
         1 => "info,highwater=debug",
         _ => "trace",
     };

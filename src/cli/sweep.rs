@@ -131,7 +131,7 @@ fn exit_of(outcome: &SweepOutcome, is_until: bool, is_batch: bool) -> Exit {
         }
         End::RunsLost => {
             output::say(&format!(
-                "highwater: the cluster lost one run after another (see the notes of `highwater show`), {left} left; \
+                "highwater: the cluster lost one run after another (see the notes of `highwater show`), {left}; \
                  run the same command to resume"
             ));
             if outcome.failed == 0 { Exit::Host } else { Exit::TaskFailed }

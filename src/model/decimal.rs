@@ -71,6 +71,11 @@ impl Decimal {
         self.mantissa == 0
     }
 
+    /// A thousand times as much.
+    pub(super) fn thousandfold(&self) -> Self {
+        Self { scale: if self.is_zero() { self.scale } else { self.scale - 3 }, ..self.clone() }
+    }
+
     /// The magnitude times base^power; `None` on overflow. No intermediate result is rounded.
     pub(super) fn product(&self, base: u64, power: u64) -> Option<Product> {
         if self.is_zero() || (base == 0 && power > 0) {

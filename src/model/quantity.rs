@@ -60,6 +60,12 @@ impl Quantity {
         }
     }
 
+    /// The amount in thousandths, such as those of a CPU, rounded up; `None` if it is negative or at least 2⁶⁴.
+    pub fn thousandths(&self) -> Option<u64> {
+        let product = self.number.thousandfold().product(1 << self.binary, 1)?;
+        product.ceil().filter(|_| !self.number.is_negative())
+    }
+
     /// Whether it is not a whole number of bytes, as in `0.5` or `512m`.
     pub fn has_fraction_of_byte(&self) -> bool {
         self.product().is_some_and(|product| product.rest)

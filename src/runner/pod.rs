@@ -4,12 +4,18 @@
 //! registry has to have it. It writes its result where Kubernetes looks for a termination message, which comes back in
 //! the status of the pod. The pod is watched, because only the last event of a deleted pod contains its result.
 
+#[cfg(feature = "kubernetes")]
+mod capacity;
 #[cfg_attr(not(feature = "kubernetes"), path = "pod/absent.rs")]
 mod cluster;
 #[cfg(feature = "kubernetes")]
 mod collect;
 #[cfg(feature = "kubernetes")]
+mod follow;
+#[cfg(feature = "kubernetes")]
 mod leftovers;
+#[cfg(feature = "kubernetes")]
+mod log;
 mod manifest;
 #[cfg(feature = "kubernetes")]
 mod production;
@@ -29,7 +35,7 @@ pub use self::cluster::Cluster;
 pub use self::cluster::PodRunner;
 #[cfg(feature = "kubernetes")]
 pub use self::collect::{PodEvent, PodQuery};
-pub use self::manifest::Manifest;
+pub use self::manifest::{Manifest, ProbeSource};
 #[cfg(feature = "kubernetes")]
 pub use self::production::ProductionPod;
 #[cfg(feature = "kubernetes")]
@@ -42,6 +48,10 @@ pub const PENDING_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The label of everything that highwater creates in a cluster, and its value.
 pub const LABEL: (&str, &str) = ("app.kubernetes.io/managed-by", "highwater");
+
+/// The labels of a pod of a sweep: the name of the sweep's directory, the key of the cell, and which run of the cell it is.
+/// The ConfigMap has the first.
+pub const SWEEP_LABELS: [&str; 3] = ["highwater/sweep", "highwater/cell", "highwater/run"];
 
 /// Which cluster, and how pods get there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,11 +68,23 @@ pub struct ClusterOptions {
     pub template: Option<PathBuf>,
     /// How long a pod may be pending before it counts as lost.
     pub pending_timeout: Duration,
+    /// An image with the probe, instead of a ConfigMap.
+    pub probe_image: Option<String>,
+    /// Whether a pod is created only once it fits on a node beside the pods that are there.
+    pub when_fits: bool,
 }
 
 impl Default for ClusterOptions {
     fn default() -> Self {
-        Self { namespace: None, context: None, kubeconfig: None, template: None, pending_timeout: PENDING_TIMEOUT }
+        Self {
+            namespace: None,
+            context: None,
+            kubeconfig: None,
+            template: None,
+            pending_timeout: PENDING_TIMEOUT,
+            probe_image: None,
+            when_fits: false,
+        }
     }
 }
 
@@ -150,6 +172,12 @@ pub enum PodError {
         /// What to do.
         remedy: String,
     },
+    /// A pod fits on no node.
+    #[error("failed to start a pod that fits on no node of the cluster: {reason}")]
+    DoesNotFit {
+        /// What is missing.
+        reason: String,
+    },
     /// The probe could not be started in the container.
     #[error("failed to start the task in the pod: {reason}")]
     NotStarted {
@@ -169,6 +197,15 @@ impl PodError {
     #[cfg(feature = "kubernetes")]
     fn is_refusal(&self) -> bool {
         matches!(self, Self::Request { status: Some(400..500), .. })
+    }
+
+    /// Why the quota of the namespace forbids a pod, if it does.
+    #[cfg(feature = "kubernetes")]
+    fn exceeded_quota(&self) -> Option<&str> {
+        match self {
+            Self::Request { status: Some(403), reason, .. } if reason.contains("exceeded quota") => Some(reason),
+            _ => None,
+        }
     }
 
     /// What the user can do about it.
@@ -191,6 +228,11 @@ impl PodError {
                     .to_owned()
             }
             Self::Unsupported { remedy, .. } => remedy.clone(),
+            Self::DoesNotFit { .. } => {
+                "request less with --limit, the rules of the task or the file of --pod; its nodeSelector and \
+                 tolerations say which nodes count"
+                    .to_owned()
+            }
             Self::NotStarted { .. } => {
                 "check that the nodes have the architecture of this machine, and that they may run programs from a \
                  ConfigMap"

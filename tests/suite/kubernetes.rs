@@ -24,8 +24,11 @@ macro_rules! cluster_or_skip {
     };
 }
 
+mod away;
 mod collect;
 mod fake;
+mod fits;
+mod probe_image;
 
 /// A namespace of a test's own, so that what is left behind can be seen. It is removed with the cluster.
 struct Namespace(String);
@@ -343,7 +346,13 @@ fn a_sweep_runs_its_cells_as_pods() {
         command.args(["--input", "scans", "--items", "1,2,4,8", "--into", "s"]).args(words);
         command.args(["--", "/task", "copy", "/in", "/out"]).current_dir(bench.path()).output().unwrap()
     };
-    let output = sweep(&[]);
+    let labelled = ["pods", "--namespace", &namespace.0, "-l", "highwater/sweep=s,highwater/cell,highwater/run=2"];
+    let output = std::thread::scope(|scope| {
+        let sweeping = scope.spawn(|| sweep(&[]));
+        let get = [&["get"], &labelled[..], &["-o", "name"]].concat();
+        await_that("there is a pod with the labels", || kubectl(&get).contains("pod/highwater-"));
+        sweeping.join().unwrap()
+    });
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let records = records(&bench.path().join("s"));
     assert_eq!(records.len(), 8);

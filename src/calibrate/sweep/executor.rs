@@ -27,7 +27,7 @@ use super::placeholders::Placeholders;
 use super::subject::{StagedInputs, Subject};
 use super::{Executor, InputCase, Job, hook};
 use crate::calibrate::workload::inputs::{self, InputAccess, Mounting, changed, note_changes};
-use crate::calibrate::workload::{RunOptions, UseCgroup};
+use crate::calibrate::workload::{RunOptions, UseCgroup, Workload};
 
 /// A cell with everything that its runs need.
 pub(super) struct PlannedCell {
@@ -328,12 +328,15 @@ impl<'a> SweepExecutor<'a> {
         let places = Placeholders { input: case.input(), output, parameters };
         self.hook("--prepare", self.options.prepare.as_ref(), &places, case)?;
         let cache = self.options.cache.prepare(staged.iter().flat_map(|staged| staged.folders()))?;
-        let start = self.subject.start(
+        let mut start = self.subject.start(
             &inputs,
             parameters,
             output,
             (ready.prediction.as_deref().cloned(), case.mounting(self.guard, &staged)),
         )?;
+        if let (Workload::Container(container), Some(cluster)) = (&mut start, self.subject.cluster()) {
+            container.launch_mut().labels.extend(cluster.labels_of_run(&cell.key, job.run));
+        }
         let mut conditions = RunOptions {
             limit: under.limit,
             cgroup: if under.must_be_limited { UseCgroup::Always } else { self.options.cgroup },

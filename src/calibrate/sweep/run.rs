@@ -199,6 +199,9 @@ impl<'a> Sweep<'a> {
         let mut schedule = self.schedule(&keys, &made);
         planned.check_room(options, staging, &schedule)?;
         clear_away(subject, feedback);
+        if let (Some(cluster), Some(name)) = (subject.cluster(), self.folder().file_name()) {
+            cluster.name_sweep(&name.to_string_lossy());
+        }
         let mut forecast = planned.forecast(options);
         planned.learn(&mut forecast, place.recorded());
         let roots = machine.roots.clone();

@@ -23,7 +23,7 @@ pub type Settings = Map<String, Value>;
 pub const SUBJECTS: [&str; 3] = ["task", "command", "image"];
 
 /// The names of settings of a [`Spec`].
-pub const NAMES: [&str; 29] = [
+pub const NAMES: [&str; 31] = [
     "task",
     "command",
     "image",
@@ -53,10 +53,12 @@ pub const NAMES: [&str; 29] = [
     "kubeconfig",
     "pod",
     "pending-timeout",
+    "when-fits",
+    "probe-image",
 ];
 
 /// Those that are true or absent, without a value.
-const SWITCHES: [&str; 1] = ["idle-peak"];
+const SWITCHES: [&str; 2] = ["idle-peak", "when-fits"];
 
 /// A setting cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -273,7 +275,7 @@ impl Spec {
 /// The cluster, if the settings are to run on Kubernetes.
 fn cluster(read: Reader<'_>) -> Result<Option<ClusterOptions>, SettingError> {
     if read.text("on")?.as_deref() != Some("kubernetes") {
-        let names = ["namespace", "context", "kubeconfig", "pod", "pending-timeout"];
+        let names = ["namespace", "context", "kubeconfig", "pod", "pending-timeout", "when-fits", "probe-image"];
         return match names.into_iter().find(|name| read.0.contains_key(*name)) {
             Some(name) => Err(SettingError::new(name, format!("`{name}` has no effect without `on = \"kubernetes\"`"))),
             None => Ok(None),
@@ -286,6 +288,8 @@ fn cluster(read: Reader<'_>) -> Result<Option<ClusterOptions>, SettingError> {
         kubeconfig: read.path("kubeconfig")?,
         template: read.path("pod")?,
         pending_timeout: read.parsed("pending-timeout", scalar::duration)?.unwrap_or(defaults.pending_timeout),
+        when_fits: read.flag("when-fits")?,
+        probe_image: read.text("probe-image")?,
     }))
 }
 

@@ -31,11 +31,29 @@ impl Cluster {
         match self.0 {}
     }
 
+    /// Labels nothing.
+    pub fn name_sweep(&self, _name: &str) {
+        match self.0 {}
+    }
+
+    /// The labels of a run.
+    pub fn labels_of_run(&self, _cell: &str, _run: u32) -> Vec<(String, String)> {
+        match self.0 {}
+    }
+
     /// The rights that are missing.
     ///
     /// # Errors
     /// Never called: without the feature, no cluster can be opened.
     pub fn missing_rights(&self) -> Result<Vec<String>, PodError> {
+        match self.0 {}
+    }
+
+    /// The rights that are missing.
+    ///
+    /// # Errors
+    /// Never called: without the feature, no cluster can be opened.
+    pub fn missing_for_when_fits(&self) -> Result<Vec<String>, PodError> {
         match self.0 {}
     }
 

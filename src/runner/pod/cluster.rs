@@ -1,8 +1,9 @@
 //! A connection to a cluster, and the probe there.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
@@ -11,8 +12,8 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::{Map, Value};
 
-use super::manifest::OWNER;
-use super::{ClusterOptions, LABEL, PodError};
+use super::manifest::{OWNER, ProbeSource};
+use super::{ClusterOptions, LABEL, PodError, SWEEP_LABELS};
 use crate::model::problem::one_line;
 use crate::runner::container::runner::owner::Claim;
 use crate::runner::patience::Patience;
@@ -21,8 +22,14 @@ use crate::runner::threads::Threads;
 
 /// How long an answer of the API server may take.
 pub(super) const BRISK: Duration = Duration::from_secs(30);
+/// How long the API server may be away, such as for an upgrade.
+pub(super) const AWAY: Duration = Duration::from_secs(600);
+/// How long to wait before asking again after a failed request.
+pub(super) const AGAIN: Duration = Duration::from_secs(1);
+/// How long an API server that was away may refuse what it allows, because it has not read the rights yet.
+const WITHOUT_RIGHTS: Duration = Duration::from_secs(30);
 /// How long the removal of the ConfigMap may take at the end.
-const LAST: Duration = Duration::from_secs(5);
+const LAST: Duration = Duration::from_secs(20);
 
 /// A cluster, and one of its namespaces.
 #[derive(Clone)]
@@ -39,6 +46,34 @@ struct Shared {
     template: Option<Map<String, Value>>,
     /// The ConfigMap with the probe, once a run has needed it.
     probe: Mutex<Option<String>>,
+    /// The value of the label of what belongs to a sweep.
+    sweep: OnceLock<String>,
+    turn: Mutex<()>,
+    /// Whether the user knows that the API server is away.
+    told_away: ToldAway,
+}
+
+/// Tells the user once each time that the API server is away, and knows when it was.
+#[derive(Clone, Default)]
+pub(super) struct ToldAway(Arc<AtomicBool>, Arc<Mutex<Option<Instant>>>);
+
+impl ToldAway {
+    pub(super) fn tell(&self, error: &str) {
+        *self.1.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        if !self.0.swap(true, Ordering::Relaxed) {
+            tracing::warn!("{error}; trying again for {} minutes", AWAY.as_secs() / 60);
+        }
+    }
+
+    pub(super) fn is_back(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the API server may refuse what it allows, because it has just started.
+    pub(super) fn lacks_rights(&self) -> bool {
+        let last = *self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        last.is_some_and(|last| last.elapsed() < WITHOUT_RIGHTS)
+    }
 }
 
 impl std::fmt::Debug for Cluster {
@@ -70,7 +105,18 @@ impl Cluster {
         let (client, of_context, version) = threads.handle.block_on(connecting)?;
         let of_template = template.as_ref().and_then(|template| template.get("metadata")?.get("namespace")?.as_str());
         let namespace = options.namespace.as_deref().or(namespace).or(of_template).unwrap_or(&of_context).to_owned();
-        let shared = Shared { client, threads, namespace, version, options, template, probe: Mutex::default() };
+        let shared = Shared {
+            client,
+            threads,
+            namespace,
+            version,
+            options,
+            template,
+            probe: Mutex::default(),
+            sweep: OnceLock::new(),
+            turn: Mutex::default(),
+            told_away: ToldAway::default(),
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -84,12 +130,47 @@ impl Cluster {
         &self.shared.version
     }
 
+    /// Labels what is created from now on as part of the sweep with this name.
+    pub fn name_sweep(&self, name: &str) {
+        // A cluster is opened for one sweep.
+        let _ = self.shared.sweep.set(label_value(name));
+    }
+
+    /// The labels of a run of the sweep.
+    pub fn labels_of_run(&self, cell: &str, run: u32) -> Vec<(String, String)> {
+        let values = [self.shared.sweep.get().cloned(), Some(label_value(cell)), Some(run.to_string())];
+        let labels = SWEEP_LABELS.iter().zip(values);
+        labels.filter_map(|(name, value)| Some(((*name).to_owned(), value?))).collect()
+    }
+
     pub(super) fn template(&self) -> Option<&Map<String, Value>> {
         self.shared.template.as_ref()
     }
 
     pub(super) fn pending_timeout(&self) -> Duration {
         self.shared.options.pending_timeout
+    }
+
+    pub(super) fn probe_image(&self) -> Option<&str> {
+        self.shared.options.probe_image.as_deref()
+    }
+
+    /// Where the probe comes from: its image, or else this ConfigMap.
+    pub(super) fn probe_source<'a>(&'a self, config_map: &'a str) -> ProbeSource<'a> {
+        self.probe_image().map_or(ProbeSource::ConfigMap(config_map), ProbeSource::Image)
+    }
+
+    pub(super) fn when_fits(&self) -> bool {
+        self.shared.options.when_fits
+    }
+
+    /// While it is held, no other thread creates a pod in room that it has seen.
+    pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.shared.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn told_away(&self) -> ToldAway {
+        self.shared.told_away.clone()
     }
 
     pub(super) fn threads(&self) -> &Threads {
@@ -121,6 +202,44 @@ impl Cluster {
         }
     }
 
+    /// The same, again and again while the API server is away. The request must be harmless if an earlier one got through
+    /// and only its answer was lost.
+    pub(super) fn persist<T, F>(
+        &self,
+        patience: &mut Patience<'_>,
+        action: &str,
+        request: impl Fn() -> F,
+    ) -> Result<T, PodError>
+    where
+        F: Future<Output = kube::Result<T>>,
+    {
+        let mut since = None;
+        loop {
+            let error = match self.call(patience, action, request()) {
+                Ok(answer) => {
+                    if since.is_some() {
+                        self.shared.told_away.is_back();
+                    }
+                    return Ok(answer);
+                }
+                Err(error) => error,
+            };
+            let is_away = error.is_passing();
+            let lacks_rights = error.is_denial() && self.shared.told_away.lacks_rights();
+            let began = *since.get_or_insert_with(Instant::now);
+            if !(is_away || lacks_rights) || began.elapsed() > AWAY {
+                return Err(error);
+            }
+            if is_away {
+                self.shared.told_away.tell(&error.to_string());
+            }
+            self.shared.threads.wait(patience, AGAIN, std::future::pending::<()>());
+            if patience.left(AGAIN).is_zero() {
+                return Err(error);
+            }
+        }
+    }
+
     /// The name of the ConfigMap with the probe, which is created for the first run and removed with the last clone of
     /// this cluster.
     pub(super) fn probe(&self, patience: &mut Patience<'_>) -> Result<String, PodError> {
@@ -130,10 +249,12 @@ impl Cluster {
         }
         let program = probe::program().map_err(|reason| PodError::NoProbe { reason })?;
         let claim = Claim::new(None, None);
+        let of_sweep = self.shared.sweep.get().map(|sweep| (SWEEP_LABELS[0], sweep.clone()));
+        let labels = [Some((LABEL.0, LABEL.1.to_owned())), of_sweep].into_iter().flatten();
         let map = ConfigMap {
             metadata: ObjectMeta {
                 name: Some(claim.name().to_owned()),
-                labels: Some([(LABEL.0.to_owned(), LABEL.1.to_owned())].into()),
+                labels: Some(labels.map(|(name, value)| (name.to_owned(), value)).collect()),
                 annotations: Some([(OWNER.to_owned(), claim.label().1)].into()),
                 ..ObjectMeta::default()
             },
@@ -145,11 +266,18 @@ impl Cluster {
         // Even if the answer gets lost, it may have been created.
         *created = Some(claim.name().to_owned());
         let action = format!("create a ConfigMap in the namespace {}", self.namespace());
-        let result = self.call(patience, &action, self.config_maps().create(&PostParams::default(), &map));
+        let (maps, params) = (self.config_maps(), PostParams::default());
+        let result = self.persist(patience, &action, || async {
+            match maps.create(&params, &map).await {
+                // The answer to an earlier request was lost; nobody else has this name.
+                Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+                answer => answer.map(drop),
+            }
+        });
         if result.as_ref().is_err_and(PodError::is_refusal) {
             *created = None;
         }
-        result.map(|_| claim.name().to_owned())
+        result.map(|()| claim.name().to_owned())
     }
 }
 
@@ -158,13 +286,26 @@ impl Drop for Shared {
         let probe = self.probe.get_mut().unwrap_or_else(PoisonError::into_inner);
         let Some(name) = probe.take() else { return };
         let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
-        let removing = async { tokio::time::timeout(LAST, maps.delete(&name, &DeleteParams::default())).await };
-        let left = match self.threads.handle.block_on(removing) {
-            Ok(Ok(_)) => return,
-            Ok(Err(kube::Error::Api(status))) if status.code == 404 => return,
-            Ok(Err(error)) => one_line(&error),
-            Err(_) => "the API server does not respond".to_owned(),
+        let mut left = "the API server does not respond".to_owned();
+        let removing = async {
+            loop {
+                match maps.delete(&name, &DeleteParams::default()).await {
+                    Ok(_) => return true,
+                    Err(kube::Error::Api(status)) if status.code == 404 => return true,
+                    Err(error) => {
+                        left = one_line(&error);
+                        let error = PodError::request("", &error);
+                        if !(error.is_passing() || error.is_denial() && self.told_away.lacks_rights()) {
+                            return false;
+                        }
+                    }
+                }
+                tokio::time::sleep(AGAIN).await;
+            }
         };
+        if self.threads.handle.block_on(async { tokio::time::timeout(LAST, removing).await }) == Ok(true) {
+            return;
+        }
         tracing::warn!("failed to remove the ConfigMap {name}: {left}; `highwater clean --on kubernetes` does");
     }
 }
@@ -197,7 +338,25 @@ fn read_template(path: &Path) -> Result<Map<String, Value>, PodError> {
     }
 }
 
+/// The nearest text that Kubernetes accepts as the value of a label: 63 letters, digits, `.`, `_` and `-`, with a letter or
+/// digit at both ends.
+fn label_value(text: &str) -> String {
+    let accepted = |char: char| if char.is_ascii_alphanumeric() || "._-".contains(char) { char } else { '-' };
+    let is_inner = |char: char| !char.is_ascii_alphanumeric();
+    let value: String = text.trim_start_matches(is_inner).chars().map(accepted).take(63).collect();
+    value.trim_end_matches(is_inner).to_owned()
+}
+
 impl PodError {
+    /// Whether the same request may succeed later, because the API server is away or overloaded.
+    fn is_passing(&self) -> bool {
+        matches!(self, Self::Request { status: None | Some(429 | 500..), .. })
+    }
+
+    fn is_denial(&self) -> bool {
+        matches!(self, Self::Request { status: Some(401 | 403), .. })
+    }
+
     pub(super) fn request(action: impl Into<String>, error: &kube::Error) -> Self {
         let (reason, status) = match error {
             kube::Error::Api(status) => (status.message.clone(), Some(status.code)),
@@ -208,5 +367,24 @@ impl PodError {
 
     pub(super) fn unanswered(action: impl Into<String>) -> Self {
         Self::Request { action: action.into(), reason: "the API server does not respond".to_owned(), status: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::label_value;
+
+    #[test]
+    fn the_name_of_a_sweep_becomes_the_value_of_a_label() {
+        let long = "a".repeat(62) + "/b";
+        for (name, value) in [
+            ("lungs", "lungs"),
+            ("example.org_task_1.sweep", "example.org_task_1.sweep"),
+            (".hidden dir é", "hidden-dir"),
+            ("???", ""),
+            (&long, &long[..62]),
+        ] {
+            assert_eq!(label_value(name), value);
+        }
     }
 }

@@ -15,11 +15,24 @@ const RESULT: &str = "/dev/highwater";
 /// The names of the probe's volume, and of the container if the template names none.
 const VOLUME: &str = "highwater";
 const TASK: &str = "task";
+/// The program in an image of the probe.
+const IN_IMAGE: &str = "/probe";
+/// The name of the container that copies the probe from its image.
+const COPYING: &str = "highwater-probe";
 /// How much longer than its time-out a pod may live: the probe keeps the time.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The name of the annotation that says which process created an object.
 pub(super) const OWNER: &str = "highwater/owner";
+
+/// Where the probe comes from.
+#[derive(Clone, Copy, Debug)]
+pub enum ProbeSource<'a> {
+    /// From the ConfigMap with this name.
+    ConfigMap(&'a str),
+    /// From this image, which has nothing else.
+    Image(&'a str),
+}
 
 /// A pod that is to be created.
 #[derive(Clone, Debug)]
@@ -39,7 +52,7 @@ impl Manifest {
         template: Option<&Map<String, Value>>,
         launch: &PodLaunch,
         name: &str,
-        (owner, config_map): (&str, &str),
+        (owner, probe): (&str, ProbeSource<'_>),
         pending: Duration,
     ) -> Result<Self, PodError> {
         let mut pod = template.cloned().unwrap_or_default();
@@ -90,7 +103,25 @@ impl Manifest {
                 });
             }
         }
-        let mut volumes = vec![json!({"name": VOLUME, "configMap": {"name": config_map, "defaultMode": 0o555}})];
+        let volume = match probe {
+            ProbeSource::ConfigMap(name) => {
+                json!({"name": VOLUME, "configMap": {"name": name, "defaultMode": 0o555}})
+            }
+            ProbeSource::Image(_) => json!({"name": VOLUME, "emptyDir": {}}),
+        };
+        if let ProbeSource::Image(image) = probe {
+            let mut copying = json!({
+                "name": COPYING,
+                "image": image,
+                "command": [IN_IMAGE, "--copy", format!("{DIRECTORY}/probe")],
+                "volumeMounts": [{"name": VOLUME, "mountPath": DIRECTORY}],
+            });
+            if let Some(policy) = &launch.pull_policy {
+                copying["imagePullPolicy"] = json!(policy);
+            }
+            array(spec, "initContainers")?.push(copying);
+        }
+        let mut volumes = vec![volume];
         let mut mounts = vec![json!({"name": VOLUME, "mountPath": DIRECTORY, "readOnly": true})];
         for (index, bind) in launch.container.mounts.iter().enumerate() {
             let name = format!("{VOLUME}-{index}");
@@ -124,7 +155,7 @@ impl Manifest {
             launch.container.entrypoint.iter().chain(&launch.container.command).flatten().cloned().collect();
         // The image has an entrypoint of its own.
         launch.container.entrypoint = Some(vec![String::new()]);
-        let Self { mut pod, .. } = Self::new(None, &launch, name, ("", ""), Duration::ZERO)?;
+        let Self { mut pod, .. } = Self::new(None, &launch, name, ("", ProbeSource::ConfigMap("")), Duration::ZERO)?;
         if let Some(metadata) = pod["metadata"].as_object_mut() {
             metadata.remove("labels");
             if launch.annotations.is_empty() {
@@ -291,7 +322,8 @@ mod tests {
 
     fn manifest(template: Value, launch: &PodLaunch) -> Result<Manifest, String> {
         let template = template.as_object();
-        Manifest::new(template, launch, "p", ("owner", "map"), Duration::from_secs(600)).map_err(|it| it.to_string())
+        Manifest::new(template, launch, "p", ("owner", ProbeSource::ConfigMap("map")), Duration::from_secs(600))
+            .map_err(|it| it.to_string())
     }
 
     #[test]
@@ -349,6 +381,15 @@ mod tests {
         failed to start a pod: `containers` in the template is "task", expected an array
         failed to start a pod: `containers` in the template is ["task"], expected an array of objects
         "#);
+    }
+
+    #[test]
+    fn the_probe_can_come_from_an_image() {
+        let mut launch = launch(&["/segment"]);
+        launch.pull_policy = Some("Always".to_owned());
+        let made = Manifest::new(None, &launch, "p", ("owner", ProbeSource::Image("probe:1")), Duration::ZERO).unwrap();
+        let spec = &made.pod["spec"];
+        insta::assert_json_snapshot!([&spec["initContainers"], &spec["volumes"]]);
     }
 
     #[test]

@@ -1,23 +1,23 @@
 //! A pod from its creation to its removal.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use bollard::container::LogOutput;
-use futures_util::io::AsyncReadExt;
-use futures_util::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, DynamicObject, LogParams, PostParams, Preconditions, WatchEvent, WatchParams};
+use kube::api::{Api, DeleteParams, DynamicObject, PostParams, Preconditions};
 use kube::core::ApiResource;
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
+use serde_json::Value;
 use tokio::sync::watch::{self, Receiver, Sender};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::capacity::{Demand, Fit};
 use super::cluster::{BRISK, Cluster};
+use super::follow::follow;
+use super::log;
 use super::manifest::{Manifest, OWNER};
 use super::status::{Phase, Seen, engine, probed_end};
 use super::{PodError, PodLaunch};
@@ -28,24 +28,17 @@ use crate::model::problem::one_line;
 use crate::model::reading::Reading;
 use crate::model::signal::Signal;
 use crate::model::units::{Bytes, duration};
-use crate::runner::container::runner::logs::{Chunks, Forwarding, LAST_OUTPUT};
+use crate::runner::container::runner::logs::{Forwarding, LAST_OUTPUT};
 use crate::runner::container::runner::owner::Claim;
 use crate::runner::patience::Patience;
 use crate::runner::{Contained, FinishError, Finished, Runner, Running, Sample, StartError};
 
 /// How often to look for a request to stop, and for silence.
 const LOOK: Duration = Duration::from_millis(500);
+/// How long to wait before trying again to create a pod that has no room.
+const NEXT_ATTEMPT: Duration = Duration::from_secs(2);
 /// After how long the reason why a pod is pending is told.
 const TOLD_AFTER: Duration = Duration::from_secs(30);
-/// How long to wait before asking again after a failed request.
-const AGAIN: Duration = Duration::from_secs(1);
-/// How long the API server may be away.
-const AWAY: Duration = Duration::from_secs(600);
-/// How long a deleted pod may take beyond its grace period; the node is lost then.
-const DELETED_FOR: Duration = Duration::from_secs(90);
-/// How long a watch may last before the pod is listed again: API servers end them after about 5 minutes, but the end does
-/// not arrive over a connection that a firewall has dropped.
-const WATCHED_FOR: Duration = Duration::from_secs(300);
 /// How long the cluster may take to report the end of a pod that was killed.
 const REPORT_END: Duration = Duration::from_secs(10);
 
@@ -76,36 +69,119 @@ impl Runner for PodRunner {
         let own = &self.launch.container;
         let claim = Claim::new(own.name.as_deref(), Some(&own.image));
         let owner = claim.label().1;
-        let pending = cluster.pending_timeout();
+        let pending_timeout = cluster.pending_timeout();
         // Checked before anything is created.
-        Manifest::new(cluster.template(), &self.launch, claim.name(), (&owner, ""), pending)?;
-        let config_map = cluster.probe(patience)?;
-        let manifest = Manifest::new(cluster.template(), &self.launch, claim.name(), (&owner, &config_map), pending)?;
-        let mut run = PodRun::new(self, (claim.name(), owner), manifest.container)?;
-        let action = format!("create a pod in the namespace {}", cluster.namespace());
-        // As it is written: a type of ours would drop fields of newer versions.
-        let resource = ApiResource::erase::<Pod>(&());
-        let pods = Api::<DynamicObject>::namespaced_with(cluster.client().clone(), cluster.namespace(), &resource);
-        let object: DynamicObject = serde_json::from_value(manifest.pod)
-            .map_err(|error| PodError::Unsupported { what: error.to_string(), remedy: "correct it".to_owned() })?;
-        run.was_created = true;
-        let created = cluster.call(patience, &action, pods.create(&PostParams::default(), &object));
-        match created {
-            Ok(pod) => run.uid = pod.metadata.uid,
-            Err(_) if patience.was_requested() => {
-                run.end_signal = None;
+        let preview = Manifest::new(
+            cluster.template(),
+            &self.launch,
+            claim.name(),
+            (&owner, cluster.probe_source("")),
+            pending_timeout,
+        )?;
+        let demand = if cluster.when_fits() { Some(demand(preview.pod)?) } else { None };
+        let mut run = PodRun::new(self, (claim.name(), owner), preview.container)?;
+        let mut pending = Pending::new(pending_timeout);
+        loop {
+            let reason = match self.attempt(&mut run, demand.as_ref(), patience) {
+                Ok(None) => break,
+                Ok(Some(reason)) => reason,
+                Err(error) => {
+                    if run.was_created && patience.was_requested() {
+                        run.end_signal = None;
+                        return Ok(Box::new(run));
+                    }
+                    return Err(error.into());
+                }
+            };
+            pending.tell(&run.name, &reason);
+            cluster.threads().wait(patience, NEXT_ATTEMPT, std::future::pending::<()>());
+            if pending.is_over() || patience.was_requested() {
+                run.give_up(format!("the pod was not created for {}: {reason}", pending.time()));
                 return Ok(Box::new(run));
-            }
-            Err(error) => {
-                run.was_created = !error.is_refusal();
-                return Err(error.into());
             }
         }
         run.follow();
-        run.wait_for_start(patience)?;
+        run.wait_for_start(&mut pending, patience)?;
         run.started = Instant::now();
         run.forward(&self.launch)?;
         Ok(Box::new(run))
+    }
+}
+
+impl PodRunner {
+    /// Creates the pod, or returns why it has to wait.
+    fn attempt(
+        &self,
+        run: &mut PodRun,
+        demand: Option<&Demand>,
+        patience: &mut Patience<'_>,
+    ) -> Result<Option<String>, PodError> {
+        let cluster = &self.cluster;
+        let _turn = demand.map(|_| cluster.turn());
+        if let Some(demand) = demand {
+            match cluster.fit(demand, patience)? {
+                Fit::Now => {}
+                Fit::Later(reason) => return Ok(Some(reason)),
+                Fit::Never(reason) => return Err(PodError::DoesNotFit { reason }),
+            }
+        }
+        let config_map = if cluster.probe_image().is_none() { cluster.probe(patience)? } else { String::new() };
+        let (template, timeout) = (cluster.template(), cluster.pending_timeout());
+        let probe = cluster.probe_source(&config_map);
+        let manifest = Manifest::new(template, &self.launch, &run.name, (&run.owner, probe), timeout)?;
+        match run.create(manifest.pod, patience) {
+            Ok(()) => Ok(None),
+            // Other pods of the namespace will end.
+            Err(error) => match error.exceeded_quota() {
+                Some(reason) => Ok(Some(reason.to_owned())),
+                None => Err(error),
+            },
+        }
+    }
+}
+
+/// What the scheduler has to find a place for.
+fn demand(pod: Value) -> Result<Demand, PodError> {
+    let pod: Pod = serde_json::from_value(pod).map_err(|error| PodError::Unsupported {
+        what: format!("the template is not a pod as Kubernetes defines it: {error}"),
+        remedy: "correct the file given with --pod".to_owned(),
+    })?;
+    let demand = Demand::new(&pod.spec.unwrap_or_default());
+    if demand.knows_memory() {
+        return Ok(demand);
+    }
+    Err(PodError::Unsupported {
+        what: "--when-fits needs the memory that the pod requests, and it requests none".to_owned(),
+        remedy: "give --limit, a task with rules, or a request in the file of --pod".to_owned(),
+    })
+}
+
+/// The wait for the start of a task.
+struct Pending {
+    since: Instant,
+    most: Duration,
+    told: Option<String>,
+}
+
+impl Pending {
+    fn new(most: Duration) -> Self {
+        Self { since: Instant::now(), most, told: None }
+    }
+
+    fn is_over(&self) -> bool {
+        self.since.elapsed() >= self.most
+    }
+
+    fn time(&self) -> String {
+        duration(u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    /// Tells the user the reason, once it has lasted for a while.
+    fn tell(&mut self, name: &str, reason: &str) {
+        if self.since.elapsed() >= TOLD_AFTER && self.told.as_deref() != Some(reason) {
+            tracing::warn!("the pod {name} is pending: {reason}");
+            self.told = Some(reason.to_owned());
+        }
     }
 }
 
@@ -173,23 +249,55 @@ impl PodRun {
     /// Watches the pod in the background.
     fn follow(&mut self) {
         let (Some(sender), Some(end_signal)) = (self.sender.take(), self.end_signal.take()) else { return };
-        let (pods, name, container) = (self.cluster.pods(), self.name.clone(), self.container.clone());
-        let following = follow(pods, name, container, sender, end_signal);
+        let (cluster, names) = (&self.cluster, (self.name.clone(), self.container.clone()));
+        let following = follow((cluster.pods(), cluster.told_away()), names, sender, end_signal);
         self.following = Some(self.cluster.threads().handle.spawn(following));
     }
 
     /// Does not wait for a pod whose task has not started; its end is known then.
     fn give_up(&mut self, reason: String) {
         self.given_up = Some(reason);
+        self.end_signal = None;
         if let Some(following) = &self.following {
             following.abort();
         }
     }
 
+    /// Creates the pod.
+    fn create(&mut self, pod: Value, patience: &mut Patience<'_>) -> Result<(), PodError> {
+        // As it is written: a type of ours would drop fields of newer versions.
+        let resource = ApiResource::erase::<Pod>(&());
+        let (client, namespace) = (self.cluster.client().clone(), self.cluster.namespace());
+        let pods = Api::<DynamicObject>::namespaced_with(client, namespace, &resource);
+        let object: DynamicObject = serde_json::from_value(pod)
+            .map_err(|error| PodError::Unsupported { what: error.to_string(), remedy: "correct it".to_owned() })?;
+        let (name, owner, params) = (&self.name, &self.owner, PostParams::default());
+        let create = || async {
+            match pods.create(&params, &object).await {
+                // The answer to an earlier request may have been lost.
+                Err(kube::Error::Api(status)) if status.code == 409 => {
+                    let there = pods.get_opt(name).await?;
+                    let own = there.filter(|pod| pod.annotations().get(OWNER) == Some(owner));
+                    own.ok_or(kube::Error::Api(status))
+                }
+                answer => answer,
+            }
+        };
+        self.was_created = true;
+        let action = format!("create a pod in the namespace {namespace}");
+        let created = self.cluster.persist(patience, &action, create);
+        match created {
+            Ok(pod) => self.uid = pod.metadata.uid,
+            Err(error) => {
+                self.was_created = !error.is_refusal();
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
     /// Waits until the task has started or ended, for as long as a pod may be pending.
-    fn wait_for_start(&mut self, patience: &mut Patience<'_>) -> Result<(), StartError> {
-        let since = Instant::now();
-        let mut told = None;
+    fn wait_for_start(&mut self, pending: &mut Pending, patience: &mut Patience<'_>) -> Result<(), StartError> {
         loop {
             let waiting = self.seen.wait_for(|seen| !matches!(seen.phase(&self.container), Phase::Pending(_)));
             let has_started = self.cluster.threads().wait(patience, LOOK, async { waiting.await.is_ok() });
@@ -199,15 +307,11 @@ impl PodRun {
                 self.give_up(format!("the pod was still pending: {reason}"));
                 return Ok(());
             }
-            if has_started == Some(false) || since.elapsed() >= self.cluster.pending_timeout() {
-                let most = duration(u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX));
-                self.give_up(format!("the pod was pending for {most}: {reason}"));
+            if has_started == Some(false) || pending.is_over() {
+                self.give_up(format!("the pod was pending for {}: {reason}", pending.time()));
                 return Ok(());
             }
-            if since.elapsed() >= TOLD_AFTER && told.as_ref() != Some(&reason) {
-                tracing::warn!("the pod {} is pending: {reason}", self.name);
-                told = Some(reason);
-            }
+            pending.tell(&self.name, &reason);
         }
         let seen = self.seen.borrow();
         if let Some(end) = seen.terminated(&self.container)
@@ -219,26 +323,13 @@ impl PodRun {
         Ok(())
     }
 
-    /// Forwards the output, which Kubernetes keeps as one stream.
+    /// Forwards the output.
     fn forward(&mut self, launch: &PodLaunch) -> Result<(), StartError> {
         if self.given_up.is_some() {
             return Ok(());
         }
-        let params = LogParams { container: Some(self.container.clone()), follow: true, ..LogParams::default() };
-        let (pods, name) = (self.cluster.pods(), self.name.clone());
-        let opening = async move { pods.log_stream(&name, &params).await.map(Box::pin) };
-        let lines = stream::once(opening).map_ok(|reader| {
-            stream::try_unfold(reader, |mut reader| async move {
-                let mut part = vec![0; 1 << 15];
-                let length = reader.read(&mut part).await.map_err(kube::Error::ReadEvents)?;
-                part.truncate(length);
-                Ok::<_, kube::Error>((length > 0).then_some((part, reader)))
-            })
-        });
-        let chunks: Chunks = Box::pin(lines.try_flatten().map(|part| match part {
-            Ok(part) => Ok(LogOutput::StdOut { message: part.into() }),
-            Err(error) => Err(bollard::errors::Error::IOError { err: std::io::Error::other(error) }),
-        }));
+        let chunks =
+            log::chunks((self.cluster.pods(), self.cluster.told_away()), self.name.clone(), self.container.clone());
         self.forwarding = Some(Forwarding::start(self.cluster.threads(), chunks, None, &launch.container)?);
         Ok(())
     }
@@ -258,14 +349,14 @@ impl PodRun {
     }
 
     /// Removes the pod; returns why it could not.
-    fn remove(&mut self, patience: &mut Patience<'_>) -> Option<Warning> {
+    fn remove(&mut self, most: Attempts, patience: &mut Patience<'_>) -> Option<Warning> {
         if !std::mem::take(&mut self.was_created) {
             return None;
         }
         let (pods, name, owner, uid) = (self.cluster.pods(), &self.name, &self.owner, self.uid.clone());
-        let removing = async move {
-            let uid = match uid {
-                Some(uid) => Some(uid),
+        let removing = || async {
+            let uid = match &uid {
+                Some(uid) => Some(uid.clone()),
                 // The answer to its creation was lost, and the name may be that of another pod.
                 None => pods.get_opt(name).await?.and_then(|pod| {
                     let is_own = pod.annotations().get(OWNER) == Some(owner);
@@ -277,7 +368,11 @@ impl PodRun {
                 None => Ok(()),
             }
         };
-        match self.cluster.call(patience, "remove the pod", removing) {
+        let removed = match most {
+            Attempts::One => self.cluster.call(patience, "remove the pod", removing()),
+            Attempts::Many => self.cluster.persist(patience, "remove the pod", removing),
+        };
+        match removed {
             // 409: another pod has its name by now.
             Ok(()) | Err(PodError::Request { status: Some(404 | 409), .. }) => None,
             Err(error) => {
@@ -286,6 +381,13 @@ impl PodRun {
             }
         }
     }
+}
+
+/// How often to try while the API server is away.
+#[derive(Clone, Copy)]
+enum Attempts {
+    One,
+    Many,
 }
 
 /// The deletion of the pod with this UID, and of no other one with its name.
@@ -349,7 +451,7 @@ impl Running for PodRun {
                 notes.push(Warning::OutputLost { reason: format!("failed to read the log of the pod: {reason}") });
             }
         }
-        notes.extend(self.remove(patience));
+        notes.extend(self.remove(Attempts::Many, patience));
         finished.problems.extend(notes);
         finished.contained = Some(Contained {
             container: Container {
@@ -376,86 +478,8 @@ impl Running for PodRun {
 
 impl Drop for PodRun {
     fn drop(&mut self) {
-        if let Some(warning) = self.remove(&mut Patience::new(None)) {
+        if let Some(warning) = self.remove(Attempts::One, &mut Patience::new(None)) {
             tracing::warn!("{warning}");
-        }
-    }
-}
-
-/// Follows the pod to the end of its task: a list, then a watch from there, anew whenever it ends. Closes `end_signal` at
-/// the end.
-async fn follow(pods: Api<Pod>, name: String, container: String, sender: Sender<Seen>, end_signal: OwnedFd) {
-    let mut away_since = None;
-    let mut deletion = None;
-    let lost = |reason: String| sender.send_modify(|seen| seen.lost = Some(reason));
-    loop {
-        match timeout(BRISK, pods.get_opt(&name)).await {
-            Ok(Ok(Some(pod))) => {
-                away_since = None;
-                let version = pod.metadata.resource_version.clone().unwrap_or_default();
-                note_deletion(&mut deletion, &pod);
-                sender.send_modify(|seen| seen.pod = Some(pod));
-                watch_from(&pods, &name, &container, &version, &sender, &mut deletion).await;
-            }
-            Ok(Ok(None)) => lost("the pod was deleted by another client, or with its node".to_owned()),
-            Ok(Err(_)) | Err(_) => {
-                let since = *away_since.get_or_insert_with(Instant::now);
-                if since.elapsed() > AWAY {
-                    lost("the API server does not respond any more".to_owned());
-                }
-            }
-        }
-        // The receiver is gone if the run was given up.
-        if sender.borrow().phase(&container) == Phase::Over || sender.is_closed() {
-            break;
-        }
-        tokio::time::sleep(AGAIN).await;
-    }
-    drop(end_signal);
-}
-
-/// Since when a pod is being deleted, and its grace period.
-type Deletion = (Instant, Duration);
-
-fn note_deletion(deletion: &mut Option<Deletion>, pod: &Pod) {
-    if pod.metadata.deletion_timestamp.is_some() && deletion.is_none() {
-        let grace = pod.metadata.deletion_grace_period_seconds.and_then(|time| u64::try_from(time).ok());
-        *deletion = Some((Instant::now(), Duration::from_secs(grace.unwrap_or(0))));
-    }
-}
-
-/// Watches until the task has ended, the pod is gone, or the watch ends.
-async fn watch_from(
-    pods: &Api<Pod>,
-    name: &str,
-    container: &str,
-    version: &str,
-    sender: &Sender<Seen>,
-    deletion: &mut Option<Deletion>,
-) {
-    let since = Instant::now();
-    let is_over = || sender.borrow().phase(container) == Phase::Over || sender.is_closed();
-    let params = WatchParams::default().fields(&format!("metadata.name={name}"));
-    let Ok(Ok(events)) = timeout(BRISK, pods.watch(&params, version)).await else { return };
-    let mut events = pin!(events);
-    while !is_over() && since.elapsed() < WATCHED_FOR {
-        if deletion.is_some_and(|(since, grace)| since.elapsed() > grace + DELETED_FOR) {
-            sender.send_modify(|seen| seen.lost = Some("its node does not report its end".to_owned()));
-            return;
-        }
-        match timeout(LOOK * 10, events.next()).await {
-            Ok(Some(Ok(WatchEvent::Added(pod) | WatchEvent::Modified(pod)))) => {
-                note_deletion(deletion, &pod);
-                sender.send_modify(|seen| seen.pod = Some(pod));
-            }
-            Ok(Some(Ok(WatchEvent::Deleted(pod)))) => sender.send_modify(|seen| {
-                seen.pod = Some(pod);
-                if seen.terminated(container).is_none() {
-                    seen.lost = Some("the pod was deleted by another client, or with its node".to_owned());
-                }
-            }),
-            Ok(Some(Ok(WatchEvent::Bookmark(_)))) | Err(_) => {}
-            Ok(Some(Ok(WatchEvent::Error(_)) | Err(_)) | None) => return,
         }
     }
 }

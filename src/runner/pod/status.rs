@@ -35,6 +35,12 @@ impl Seen {
         {
             return Phase::Over;
         }
+        // The task's container says only that it waits for these.
+        let init = status.and_then(|status| status.init_container_statuses.as_deref()).unwrap_or_default();
+        let waiting = init.iter().find_map(|status| status.state.as_ref()?.waiting.as_ref());
+        if let Some(waiting) = waiting.filter(|waiting| waiting.reason.as_deref() != Some("PodInitializing")) {
+            return Phase::Pending(described(waiting.reason.as_deref(), waiting.message.as_deref()));
+        }
         match self.status(container).and_then(|status| status.state.as_ref()) {
             Some(ContainerState { running: Some(_), .. }) => return Phase::Running,
             Some(ContainerState { waiting: Some(waiting), .. }) if waiting.reason.is_some() => {
@@ -62,11 +68,17 @@ impl Seen {
 
     /// Why the end of the task does not count: somebody else or the cluster has ended the pod.
     pub(super) fn loss(&self, container: &str, deleted_by_us: bool) -> Option<String> {
+        let status = self.pod.as_ref().and_then(|pod| pod.status.as_ref());
+        // Preempted, drained, or its node was tainted; since Kubernetes 1.26.
+        let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+        if let Some(it) = conditions.iter().find(|it| it.type_ == "DisruptionTarget" && it.status == "True") {
+            let reason = described(it.reason.as_deref(), it.message.as_deref());
+            return Some(format!("the pod was ended by the cluster: {reason}"));
+        }
         if let Some(reason) = &self.lost {
             return Some(reason.clone());
         }
         let pod = self.pod.as_ref()?;
-        let status = pod.status.as_ref();
         // Evicted, Preempting, NodeLost, NodeShutdown, Terminated.
         if let Some(reason) = status.and_then(|status| status.reason.as_deref())
             && reason != "DeadlineExceeded"
@@ -76,6 +88,15 @@ impl Seen {
         }
         if pod.metadata.deletion_timestamp.is_some() && !deleted_by_us {
             return Some("the pod was deleted by another client".to_owned());
+        }
+        let init = status.and_then(|status| status.init_container_statuses.as_deref()).unwrap_or_default();
+        let failed = init.iter().find_map(|init| {
+            let end = init.state.as_ref()?.terminated.as_ref()?;
+            (end.exit_code != 0).then_some((&init.name, end))
+        });
+        if let (Some((name, end)), None) = (failed, self.terminated(container)) {
+            let reason = format!("the init container {name} ended with status {}", end.exit_code);
+            return Some(described(Some(&reason), end.message.as_deref()));
         }
         self.terminated(container).is_none().then(|| {
             let phase = status.and_then(|status| status.phase.as_deref()).unwrap_or("Unknown");
@@ -157,7 +178,10 @@ mod tests {
         assert_eq!(seen(unschedulable).phase("task"), Phase::Pending(format!("Unschedulable: {message}")));
         let waiting = json!({"waiting": {"reason": "ErrImageNeverPull", "message": "Container image is not present"}});
         let expected = "ErrImageNeverPull: Container image is not present".to_owned();
-        assert_eq!(seen(with_state("Pending", waiting)).phase("task"), Phase::Pending(expected));
+        assert_eq!(seen(with_state("Pending", waiting.clone())).phase("task"), Phase::Pending(expected.clone()));
+        let mut initializing = with_state("Pending", json!({"waiting": {"reason": "PodInitializing"}}));
+        initializing["initContainerStatuses"] = with_state("", waiting)["containerStatuses"].clone();
+        assert_eq!(seen(initializing).phase("task"), Phase::Pending(expected));
     }
 
     #[test]
@@ -167,6 +191,19 @@ mod tests {
         assert_eq!(seen_evicted.phase("task"), Phase::Over);
         let expected = "the pod was ended by the cluster: Evicted: exceeds 20Mi";
         assert_eq!(seen_evicted.loss("task", false).as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn a_preempted_pod_is_lost_for_the_reason_of_the_scheduler() {
+        let mut status = with_state("Running", json!({"terminated": {"exitCode": 143}}));
+        let message = "default-scheduler: preempting to accommodate a higher priority pod";
+        status["conditions"] = json!([
+            {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler", "message": message},
+        ]);
+        let mut seen = seen(status);
+        seen.lost = Some("the pod was deleted by another client, or with its node".to_owned());
+        let expected = format!("the pod was ended by the cluster: PreemptionByScheduler: {message}");
+        assert_eq!(seen.loss("task", false), Some(expected));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! probe RESULT [TIMEOUT_MS KILL_AFTER_MS] -- COMMAND [ARGUMENT …]
 //! probe --step SOCKET
 //! probe --nothing
+//! probe --copy FILE
 //! ```
 //!
 //! A separate program, built by build.rs and linked statically, because it runs in images that contain nothing. It has
@@ -135,6 +136,11 @@ extern "C" fn main(count: c_int, words: *const *const c_char) -> c_int {
     {
         return step::run(name);
     }
+    if let [option, file] = &words[..]
+        && option.to_bytes() == b"--copy"
+    {
+        return copy_to(file);
+    }
     let Some(separator) = words.iter().position(|word| word.to_bytes() == b"--") else { usage() };
     let (options, command) = (&words[..separator], &words[separator + 1..]);
     let (result, times) = match options {
@@ -190,6 +196,28 @@ fn describe_end(cgroup: &Cgroup, own: u64, started: u64, (ended, timed_out, left
         }
     };
     (text, status)
+}
+
+/// Copies this program, for an image that contains nothing else.
+fn copy_to(path: &CStr) -> c_int {
+    // SAFETY: the paths are terminated.
+    let (from, to) = unsafe {
+        (
+            open(c"/proc/self/exe".as_ptr(), O_CLOEXEC, 0),
+            open(path.as_ptr(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o755),
+        )
+    };
+    let mut part = [0; 4096];
+    loop {
+        // SAFETY: the pointers are valid for the given lengths.
+        let length = unsafe { read(from, part.as_mut_ptr(), part.len()) };
+        let is_written = length > 0 && unsafe { write(to, part.as_ptr(), length.unsigned_abs()) } == length;
+        match length {
+            0 => return 0,
+            _ if is_written => {}
+            _ => fail(125, &format!("{}: {}", path.to_string_lossy(), last_error())),
+        }
+    }
 }
 
 fn usage() -> ! {
