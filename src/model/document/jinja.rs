@@ -259,7 +259,8 @@ mod tests {
     }
 
     fn undefined_in(template: &str, undefined: Undefined) -> Result<(String, usize), usize> {
-        let variables = Variables { undefined, ..variables() };
+        let mut variables = variables();
+        variables.undefined = undefined;
         let rendered = render(template, &variables).map_err(|problems| problems.len())?;
         Ok((rendered.text, rendered.warnings.len()))
     }
