@@ -75,8 +75,8 @@ struct Checked {
 
 /// The content of a valid file.
 enum Content {
-    Task(Document<TaskSpec>),
-    Container(Document<ProcessingContainer>),
+    Task(Box<Document<TaskSpec>>),
+    Container(Box<Document<ProcessingContainer>>),
     Invalid,
 }
 
@@ -155,11 +155,11 @@ fn check(path: &Path, schema: SchemaArg, platform: Platform, variables: &Variabl
     let read = match schema {
         Some(Schema::Task) => Document::task(source).map(|mut document| {
             document.warnings.extend(document.lint(platform));
-            (document.flawed(), Content::Task(document))
+            (document.flawed(), Content::Task(Box::new(document)))
         }),
         Some(Schema::ProcessingContainer) => Document::processing_container(source).map(|mut document| {
             document.warnings.extend(document.lint(platform));
-            (document.flawed(), Content::Container(document))
+            (document.flawed(), Content::Container(Box::new(document)))
         }),
         None => Err(unknown(&source)),
     };
