@@ -4,6 +4,7 @@
 //! kernel's counters to a small file, which is fetched after the end. Nothing here depends on an engine: anything that
 //! can copy two files into a container and one out can use it.
 
+#[cfg(feature = "containers")]
 mod ended;
 #[cfg(feature = "containers")]
 mod image;
@@ -12,6 +13,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+#[cfg(feature = "containers")]
 pub(super) use self::ended::ProbedEnd;
 #[cfg(feature = "containers")]
 pub use self::image::image;
@@ -22,6 +24,7 @@ use crate::model::timestamp::Timestamp;
 use crate::model::units::Bytes;
 
 /// Part of the name of the program, wherever it is.
+#[cfg(feature = "containers")]
 pub(super) const NAME: &str = "probe";
 /// The directory of the probe in the container.
 #[cfg(feature = "containers")]

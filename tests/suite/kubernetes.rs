@@ -263,7 +263,9 @@ fn ctrl_c_deletes_the_pod_and_records_the_run() {
     let ran = running.end();
     let outcome = json!({"kind": "interrupted", "signal": 2});
     assert_eq!((ran.status, &ran.record["outcome"]), (Some(130), &outcome), "{ran:#?}");
-    assert_eq!(ran.record["peak"]["exactness"]["kind"], "exact", "{ran:#?}");
+    // This kubelet may remove the container of a deleted pod before it has read its end.
+    let is_exact = ran.record["peak"]["exactness"]["kind"] == "exact";
+    assert!(is_exact || ran.notes().contains("without an end of the task"), "{ran:#?}");
     assert_eq!(namespace.leftovers(), "");
 }
 

@@ -553,21 +553,12 @@ fn floor(observation: &Observation) -> Result<Need, SkipReason> {
 }
 
 fn need(observation: &Observation) -> Result<Need, SkipReason> {
-    let kills = match observation.events {
-        Reading::Value(events) => events.oom_kills.value().is_some_and(|kills| kills > 0),
-        Reading::Unsupported | Reading::Gone => false,
-    };
-    let killed = match observation.outcome {
-        Outcome::OomKilled => true,
-        // A task that loses a process to an OOM kill often exits with a status of its own.
-        Outcome::Exited { status } => status != 0 && observation.censored && kills,
-        Outcome::Signalled { .. } => observation.censored && kills,
-        Outcome::Skipped { .. }
-        | Outcome::TimedOut { .. }
-        | Outcome::Interrupted { .. }
-        | Outcome::EngineLost
-        | Outcome::Lost => false,
-    };
+    let kills = observation.events.as_ref().value().and_then(|events| events.oom_kills.value());
+    let kills = kills.is_some_and(|kills| kills > 0);
+    // A task that loses a process to an OOM kill often exits with a status of its own.
+    let has_an_end = matches!(observation.outcome, Outcome::Exited { .. } | Outcome::Signalled { .. });
+    let killed = observation.outcome == Outcome::OomKilled
+        || has_an_end && observation.outcome.has_failed() && observation.censored && kills;
     let peak = observation.peak.as_ref().value();
     if killed {
         // It needed more than its limit; its counter may stop short of the limit.

@@ -26,7 +26,7 @@ fn the_probe_comes_from_an_image_that_highwater_writes() {
     assert_eq!(ran.status, Some(0), "{ran:#?}");
     ran.assert_exact(30);
     assert_eq!(namespace.leftovers(), "");
-    let none = ["--probe-image", "example.org/none:1", "--pull", "never", "--pending-timeout", "2s"];
+    let none = ["--probe-image", "example.org/none:1", "--pull", "never", "--pending-timeout", "8s"];
     let ran = namespace.run(&[&none[..], &["--", "/task", "touch", "30", "100"]].concat());
     assert_eq!((ran.status, &ran.record["outcome"]["kind"]), (Some(3), &json!("lost")), "{ran:#?}");
     assert!(ran.notes().contains("ErrImageNeverPull"), "{ran:#?}");

@@ -47,7 +47,7 @@ impl Bench {
 }
 
 fn peak(run: &Observation) -> &Peak {
-    run.peak.as_ref().value().unwrap()
+    run.peak.as_ref().value().unwrap_or_else(|| panic!("{run:?}"))
 }
 
 #[track_caller]
@@ -123,9 +123,11 @@ done
 fn without_a_step_the_record_has_bounds_and_the_reason() {
     let bench = cluster_or_skip!();
     bench.write("srun", "#!/bin/sh\necho 'srun: error: Unable to create step for job 7: no steps today' >&2\nexit 1\n");
-    let script = "PATH=.:$PATH highwater run --record runs.jsonl -- true\nhighwater run -q -- ./missing 2> err";
+    let script = "PATH=.:$PATH highwater run --record runs.jsonl -- sleep 0.5\nhighwater run -q -- ./missing 2> err";
     in_job(&bench, &[], script);
-    let Exactness::LowerBound { reason, remedy } = peak(&bench.runs()[0]).exactness.clone() else { panic!() };
+    let Exactness::LowerBound { reason, remedy } = peak(&bench.runs()[0]).exactness.clone() else {
+        panic!("{:?}", bench.runs())
+    };
     let expected = "no step of the job can be started: srun failed: Unable to create step for job 7: no steps today";
     assert!(reason.contains(expected) && remedy.contains("srun --overlap true"), "{reason}; {remedy}");
     assert!(bench.read("err").contains("failed to start `./missing`: no such program"), "{}", bench.read("err"));
