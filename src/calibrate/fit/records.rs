@@ -8,7 +8,6 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use crate::model::fit::{Censoring, Measure, MeasureFilter, RunTable, SizedRun};
 use crate::model::observation::{Exactness, Observation, Outcome};
 use crate::model::prediction::{ChannelPrediction, ChannelSize, Decider, Prediction, Sizes};
-use crate::model::reading::Reading;
 use crate::model::rule::RuleType;
 use crate::model::scalar::amount;
 use crate::model::task::ChannelKind;
