@@ -130,7 +130,8 @@ impl Collector {
     /// Makes a record, unless there is one.
     fn add(&mut self, name: &str, run: ProductionRun, of_pod: &[(&str, &str)]) -> Option<Observation> {
         let own = run.annotations.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let described = Described::read(own.chain(of_pod.iter().copied()));
+        // A later one counts: the run knows itself better than its pod does.
+        let described = Described::read(of_pod.iter().copied().chain(own));
         let (parameters, problems) = (described.parameters, described.problems);
         let subject = Subject::new(described.task, run.command);
         let context = RunContext { subject, inputs: described.inputs, ..RunContext::default() };
@@ -188,7 +189,7 @@ impl Collector {
 }
 
 /// The reason of an annotation that cannot be used; its run is recorded.
-pub const PROBLEM: &str = "recorded without an invalid annotation";
+pub const PROBLEM: &str = "recorded, but ignored an invalid annotation";
 
 /// What identifies a run that was collected.
 fn key(record: &Observation) -> Option<u64> {

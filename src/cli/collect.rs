@@ -29,13 +29,14 @@ Examples:
                                      and of those that end from now on, until Ctrl-C
   highwater collect --on slurm reports/ --record segment.jsonl
                                      records of jobs, from the files that the probe has written
-  highwater fit segment.jsonl        the rule that production calls for
+  highwater fit segment.jsonl        a rule fitted to production runs
 
 On Kubernetes, a run is recorded if the command of its container begins with the probe, which `highwater probe` writes: \
 `probe /dev/termination-log -- COMMAND`. docs/production.md has a pod, a ConfigMap with the probe and an operator of \
 Airflow.
 
-On Slurm, `srun probe reports/$SLURM_JOB_ID -- COMMAND` in a job's script writes a file. Slurm is asked about a job only \
+On Slurm, `srun probe reports/$SLURM_JOB_ID -- COMMAND` in a job's script writes a file in an existing directory, one per task if the \
+step has several. Slurm is asked about a job only \
 if its report is unfinished.
 
 Annotations of the pod say what the run was: `highwater/task: NAME`, `highwater/input.CHANNEL: 12Mi` (the total size of \
@@ -44,7 +45,8 @@ where nobody can annotate the pod, the variable HIGHWATER_ANNOTATIONS says the s
 Without sizes, a record is still good for `report`.
 
 Each run is recorded once, however often it is collected. Pods without a record are counted and named, with the reason. \
-A pod that is deleted tells its result only to those who watch it then, so watch where pods are deleted at their end.
+The result of a deleted pod reaches only clients that are watching at that moment: use --watch where pods are deleted \
+when they end. Only one `collect` at a time may write to FILE.
 
 Nothing in the cluster is changed. The rights to list and watch pods are enough.";
 
@@ -116,7 +118,7 @@ pub(crate) fn run(args: &CollectArgs) -> Result<Exit, Failure> {
     let summary = collector.summary();
     output::say(&text(&summary, &args.record, if on_kubernetes { "pod" } else { "report" }));
     match collected? {
-        Exit::Done if summary.added + summary.already == 0 => Ok(Exit::TooLittleData),
+        Exit::Done if summary.added + summary.already == 0 && !args.watch => Ok(Exit::TooLittleData),
         exit => Ok(exit),
     }
 }

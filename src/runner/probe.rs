@@ -234,7 +234,8 @@ impl Report {
             "timed_out" => self.timed_out = true,
             "cpu" => {
                 let (user, system) = value.split_once(' ')?;
-                let (user_us, system_us) = (user.parse().ok()?, system.parse().ok()?);
+                let microseconds = |text: &str| text.parse::<u64>().ok().filter(|number| *number < MOST);
+                let (user_us, system_us) = (microseconds(user)?, microseconds(system)?);
                 self.cpu = Some(Cpu { user_us, system_us, source: CpuSource::Cgroup });
             }
             "exited" => self.end = Some(End::Exited(status(0..=255)?)),

@@ -14,7 +14,7 @@ pub struct ProductionRun {
     pub batch: Option<Batch>,
     /// The command after that of the probe.
     pub command: Vec<String>,
-    /// The annotations of the run itself, without prefix; they come before those of its pod.
+    /// The annotations of the run itself, without prefix.
     pub annotations: Vec<(String, String)>,
     /// When it started, by the clock of its machine.
     pub started_at: Timestamp,

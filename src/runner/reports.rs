@@ -13,6 +13,7 @@ use crate::model::problem::one_line;
 use crate::model::reading::Reading;
 use crate::model::timestamp::Timestamp;
 use crate::model::units::Bytes;
+use crate::runner::Finished;
 
 /// Longer than any report.
 const LONGEST: u64 = 64 << 10;
@@ -37,7 +38,8 @@ pub fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Reads the run of a report. An unfinished report is explained by what Slurm knows of its job.
+/// Reads the run of a report. Slurm is asked about the job of an unfinished one, which has no record: the job may have run
+/// out of memory in another step.
 ///
 /// # Errors
 /// Why there is none.
@@ -61,30 +63,33 @@ pub fn read(path: &Path, machine: &Machine) -> Result<ProductionRun, Missing> {
 
 fn run(report: Report, batch: Batch, state: Option<&str>, machine: &Machine) -> Result<ProductionRun, Missing> {
     let origin = report.origin.clone();
-    let mut probed = ProbedEnd::new(None);
     if report.end.is_none() {
-        match state {
-            Some("OUT_OF_MEMORY") => probed.killed_with_probe = true,
+        return Err(match state {
             Some(state @ ("PENDING" | "RUNNING" | "COMPLETING" | "SUSPENDED" | "REQUEUED")) => {
-                return Err(Missing::new("still running", state));
+                Missing::new("still running", state)
             }
             state => {
-                let state = state.unwrap_or("Slurm does not know the job any more");
-                return Err(Missing::new("the report is cut: the probe was killed before it read the peak", state));
+                let state = state.unwrap_or("Slurm does not know the job");
+                Missing::new("the report is incomplete: the probe was killed before it read the peak", state)
             }
-        }
+        });
     }
-    // Any process of the same step may have reached it before.
+    // Any process of the same step or script may have reached it before.
     let peak_before = origin.peak_before;
     if peak_before.is_some() && report.peak().is_some_and(|(peak, _)| Some(peak) <= peak_before) {
-        return Err(Missing::new("its step reached the peak before the command: start the probe with srun", ""));
+        let reason = match origin.step {
+            Some(_) => "its step had reached the peak before the command began",
+            None => "its script had reached the peak before the command began: start the probe with srun",
+        };
+        return Err(Missing::new(reason, ""));
     }
     let timed_out = report.timed_out.then_some(report.wall).flatten();
-    let (mut finished, mut contained) = ProbedEnd { report: Some(report), ..probed }.finished(machine);
+    let (mut finished, mut contained) = ProbedEnd::new(Some(report)).finished(machine);
     contained.timed_out = timed_out;
     finished.contained = Some(contained);
+    finished.peak = finished.peak.map(|peak| with_others(peak, peak_before.unwrap_or_default()));
+    finished.held_back_from_above = is_held_back(&finished);
     if origin.step.is_none() {
-        finished.peak = finished.peak.map(|peak| with_script(peak, peak_before.unwrap_or_default()));
         // They count the whole script.
         (finished.cpu, finished.pids_peak) = (Reading::Unsupported, Reading::Unsupported);
     }
@@ -98,8 +103,16 @@ fn run(report: Report, batch: Batch, state: Option<&str>, machine: &Machine) -> 
     })
 }
 
-/// The peak of a job's script, whose other processes held up to `before`.
-fn with_script(mut peak: Peak, before: Bytes) -> Peak {
+/// Whether the peak is at the limit of a cgroup above, whose events the probe does not read: without that limit, it might
+/// be higher.
+fn is_held_back(finished: &Finished) -> bool {
+    let limit = finished.limit.effective.value().flatten();
+    let peak = finished.peak.as_ref().value();
+    limit.zip(peak).is_some_and(|(limit, peak)| peak.bytes.saturating_add(peak.exactness.error_bound()) >= limit)
+}
+
+/// The peak of a cgroup in which others, such as Slurm itself, held up to `before`.
+fn with_others(mut peak: Peak, before: Bytes) -> Peak {
     if let Exactness::Exact { error_bound_bytes } = &mut peak.exactness {
         *error_bound_bytes = error_bound_bytes.saturating_add(before);
     }
@@ -140,8 +153,10 @@ mod tests {
             let finished = read(text, None).unwrap().finished;
             (finished.peak.value().unwrap().exactness.error_bound(), finished.cpu.value())
         };
-        let (step, script) = (bound(&format!("{BEGIN}slurm_step 0\n{END}")), bound(&format!("{BEGIN}{END}")));
-        assert_eq!((script.0.0 - step.0.0, script.1), (1000, None));
+        let alone = format!("{BEGIN}slurm_step 0\n{END}").replace("peak_before 1000\n", "");
+        let (alone, step) = (bound(&alone), bound(&format!("{BEGIN}slurm_step 0\n{END}")));
+        let script = bound(&format!("{BEGIN}{END}"));
+        assert_eq!((step.0.0 - alone.0.0, script.0.0 - alone.0.0, script.1), (1000, 1000, None));
     }
 
     #[test]
@@ -151,16 +166,22 @@ mod tests {
     }
 
     #[test]
+    fn a_peak_at_the_limit_of_the_job_is_held_back() {
+        let held_back = |limit: &str| {
+            let text = format!("{BEGIN}slurm_step 0\n{END}").replace("limit 8192", limit);
+            read(&text, None).unwrap().finished.held_back_from_above
+        };
+        assert!(held_back("limit 8192") && !held_back("limit 8589934592") && !held_back("limit max"));
+    }
+
+    #[test]
     fn an_unfinished_report_is_explained_by_the_state_of_its_job() {
         assert_eq!(read(BEGIN, Some("RUNNING")).unwrap_err().reason, "still running");
-        for state in [Some("CANCELLED"), None] {
+        // Another step of the job may have run out of memory.
+        for state in [Some("CANCELLED"), Some("OUT_OF_MEMORY"), None] {
             let missing = read(BEGIN, state).unwrap_err();
-            assert_eq!(missing.reason, "the report is cut: the probe was killed before it read the peak");
+            assert_eq!(missing.reason, "the report is incomplete: the probe was killed before it read the peak");
         }
-        let run = read(BEGIN, Some("OUT_OF_MEMORY")).unwrap();
-        let peak = run.finished.peak.value().unwrap();
-        assert!(peak.bytes == Bytes(8192) && matches!(peak.exactness, Exactness::LowerBound { .. }), "{peak:?}");
-        assert!(run.finished.contained.unwrap().oom_killed);
     }
 
     #[test]

@@ -78,7 +78,7 @@ impl Cluster {
                 }
                 Err(_) if patience.was_requested() => break,
                 // A list in pages may take longer than the API server keeps what it was made from.
-                Err(PodError::Request { status: Some(410), .. }) => {}
+                Err(PodError::Request { status: Some(410 | 429), .. }) => {}
                 Err(error) if !has_answered || error.is_refusal() => return Err(error.into()),
                 Err(error) => {
                     let since = *away_since.get_or_insert_with(Instant::now);

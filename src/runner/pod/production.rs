@@ -251,7 +251,10 @@ fn without_end(pod: &Pod) -> Missing {
     match reason(pod) {
         Some(reason) => Missing::new("ended by the cluster without a report", described(Some(reason), message)),
         None if pod.metadata.deletion_timestamp.is_some() => Missing::new("deleted before its end was reported", ""),
-        None => Missing::new("ended without an end of the container", phase(pod).unwrap_or("Unknown")),
+        None => Missing::new(
+            "the pod ended, but the end of its container was not reported",
+            phase(pod).unwrap_or("Unknown"),
+        ),
     }
 }
 

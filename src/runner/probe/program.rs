@@ -77,6 +77,8 @@ unsafe extern "C" {
 const CLOCK_REALTIME: c_int = 0;
 const CLOCK_MONOTONIC: c_int = 1;
 const ENOENT: c_int = 2;
+const EINTR: c_int = 4;
+const EAGAIN: c_int = 11;
 const ENOTDIR: c_int = 20;
 const O_WRONLY: c_int = 0o1;
 const O_CREAT: c_int = 0o100;
@@ -151,6 +153,12 @@ extern "C" fn main(count: c_int, words: *const *const c_char) -> c_int {
     if command.is_empty() {
         fail(125, "no command given");
     }
+    // Each task of a step of several has a report of its own.
+    let tasks = variable(c"SLURM_STEP_NUM_TASKS").filter(|tasks| tasks != "1").and(variable(c"SLURM_PROCID"));
+    let result = match tasks {
+        Some(task) => CString::new([result.to_bytes(), b".", task.as_bytes()].concat()).unwrap_or_default(),
+        None => (*result).to_owned(),
+    };
     // SAFETY: the path is terminated.
     let file = unsafe { open(result.as_ptr(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o666) };
     if file < 0 {

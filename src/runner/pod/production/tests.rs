@@ -180,7 +180,10 @@ fn a_running_pod_is_live_until_it_is_gone() {
     let live = read(running(), false);
     assert_eq!((live.is_live, live.missing[0].reason), (true, "still running"));
     let gone = read(running(), true);
-    assert_eq!((gone.is_live, gone.missing[0].reason), (false, "ended without an end of the container"));
+    assert_eq!(
+        (gone.is_live, gone.missing[0].reason),
+        (false, "the pod ended, but the end of its container was not reported")
+    );
 }
 
 #[test]

@@ -14,7 +14,7 @@ use core::mem::{size_of, zeroed};
 use core::ptr::{null, null_mut};
 
 use super::{
-    Cgroup, ENOENT, ENOTDIR, O_CLOEXEC, O_WRONLY, SIG_BLOCK, SIG_SETMASK, SIGKILL, SignalSet, __errno_location, _exit,
+    Cgroup, EAGAIN, EINTR, ENOENT, ENOTDIR, O_CLOEXEC, O_WRONLY, SIG_BLOCK, SIG_SETMASK, SIGKILL, SignalSet, __errno_location, _exit,
     close, describe_end, fail, fork, getpid, kill, last_error, now, number, open, own_memory, put, read, read_file,
     sigfillset, sigprocmask, wait, write,
 };
@@ -185,11 +185,12 @@ impl Line<'_> {
                     1 => {
                         kill(self.child, c_int::from(signal));
                     }
-                    0 => {
+                    -1 if matches!(*__errno_location(), EAGAIN | EINTR) => return,
+                    // It is closed, or reset with what was not read.
+                    _ => {
                         self.kill_rest();
                         _exit(1)
                     }
-                    _ => return,
                 }
             }
         }
