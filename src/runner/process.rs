@@ -129,7 +129,7 @@ impl ProcessRunner {
             None => (reason, self.placement.remedy()),
             Some(Ok(_)) => {
                 let reason = format!("{reason}, and a limit of its own cannot be set on a step of the job");
-                (reason, "leave the limit away, or set it on the job, with `--mem` of sbatch".to_owned())
+                (reason, "remove --limit, or set it on the job, with `--mem` of sbatch".to_owned())
             }
             Some(Err(why)) => {
                 let reason = format!("{reason}, and no step of the job can be started: {why}");

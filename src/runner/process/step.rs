@@ -94,7 +94,15 @@ impl Steps {
         patience: &mut Patience<'_>,
     ) -> Result<StepRun, StepError> {
         let refused = StepError::Refused;
-        let (srun, mut line, pid) = Srun::start(&self.program, patience).map_err(refused)?;
+        let (srun, mut line, pid) = match Srun::start(&self.program, patience) {
+            Ok(started) => started,
+            // Nothing else is to be tried.
+            Err(_) if patience.left(Duration::MAX).is_zero() => {
+                let source = io::ErrorKind::TimedOut.into();
+                return Err(StepError::Start(StartError::System { action: "start a step of the job", source }));
+            }
+            Err(reason) => return Err(refused(reason)),
+        };
         let cgroup = self.own_cgroup(pid).map_err(refused)?;
         let mut reader = MemoryReader::new(&cgroup);
         let value = |reading: Result<Reading<Bytes>, HostError>| reading.ok().and_then(Reading::value);
@@ -244,15 +252,15 @@ impl StepRun {
         }
     }
 
-    /// The exactness of the kernel's counter. Nothing can leave the cgroups of a job without privileges.
-    fn exactness(&self, counter: Bytes) -> Exactness {
+    /// The exactness of the kernel's counter, which counts what the probe itself used, `own`, as well. Nothing can leave the cgroups of a job without privileges.
+    fn exactness(&self, counter: Bytes, own: Bytes) -> Exactness {
         if let Some(Departure { reason, remedy }) = Departure::seen(&self.lookout) {
             return Exactness::LowerBound { reason, remedy };
         }
         // The step was not empty before the task: what was there counts as an error. A counter that has not risen says
         // only that the task stayed below it.
         let before = if counter > self.peak_before { self.charged_before } else { counter };
-        Exactness::Exact { error_bound_bytes: self.error_bound.saturating_add(before) }
+        Exactness::Exact { error_bound_bytes: self.error_bound.saturating_add(before).saturating_add(own) }
     }
 
     fn peak(&mut self, report: Option<&Report>, problems: &mut Problems) -> Reading<Peak> {
@@ -275,7 +283,7 @@ impl StepRun {
         let counter = problems.read(self.reader.peak()).value().or(report.peak().map(|(bytes, _)| bytes));
         let Some(counter) = counter else { return Reading::Gone };
         let seen = self.highest_counter.max(self.highest);
-        let (bytes, exactness) = unless_reset(counter, seen, self.error_bound, self.exactness(counter));
+        let (bytes, exactness) = unless_reset(counter, seen, self.error_bound, self.exactness(counter, report.own));
         peak(bytes, file, exactness)
     }
 
