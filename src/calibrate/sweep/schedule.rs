@@ -257,6 +257,10 @@ impl Schedule {
         if known.under_way > 0 || made < self.runs.least || made >= self.runs.most || self.has_more_of(cell) {
             return;
         }
+        // A task without anything to do will have nothing to do again.
+        if known.made.iter().all(|(_, outcome, _)| matches!(outcome, Outcome::Skipped { .. })) {
+            return;
+        }
         let peaks: Vec<f64> = known.peaks().map(|peak| peak.0 as f64).collect();
         let spread = Spread::new(&peaks).and_then(|spread| spread.relative());
         if spread.is_some_and(|spread| spread <= self.runs.precision) {

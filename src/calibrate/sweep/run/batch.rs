@@ -259,13 +259,15 @@ impl Sweep<'_> {
         let records = folder.path().to_owned();
         let places = Places::open(&records)?;
         let path = &places.paths.sweep;
+        let jobs = self.jobs(path)?;
+        // At once: from now on, a resumed sweep runs on Slurm.
+        jobs.write(&places.slurm)?;
         if path.starts_with("/tmp") || statfs(path).is_ok_and(|system| system.filesystem_type() == TMPFS_MAGIC) {
             feedback.note(&format!(
                 "{} is probably on this machine only; the nodes of the cluster need the directory of the sweep",
                 path.display()
             ));
         }
-        let jobs = self.jobs(path)?;
         let options = JobOptions::new(&self, &jobs)?;
         let program = std::env::current_exe().map_err(Failure::host)?;
         let text = script(&program, path, self.options.staging.as_deref())?;

@@ -9,8 +9,8 @@ use crate::calibrate::failure::Failure;
 use crate::calibrate::sweep::{Forecast, Retry};
 use crate::model::units::Bytes;
 
-/// The least memory of a job: highwater runs in it, too.
-const LEAST_MEMORY: Bytes = Bytes(128 << 20);
+/// The memory of a job for what is not the task: highwater, the step, and the page cache of both.
+const OVERHEAD: Bytes = Bytes(128 << 20);
 
 /// Options of `sbatch` that highwater sets itself, or that would keep it from following the job.
 const RESERVED: [&str; 15] = [
@@ -85,14 +85,14 @@ impl<'a> JobOptions<'a> {
         Ok(Self { directory: jobs.directory.clone(), options, mem, chooses, max_mem: jobs.max_mem, at_a_time, sweep })
     }
 
-    /// The memory for a job of a cell: half as much again as its run is expected to need, as a power of two so that
-    /// cells share an array.
+    /// The memory for a job of a cell: half as much again as its run is expected to need, and what is needed beside it, as a
+    /// power of two so that cells share an array.
     pub(super) fn memory(&self, forecast: &Forecast, cell: usize) -> Option<Bytes> {
         if !self.chooses {
             return None;
         }
         let needed = forecast.expected(cell).memory.map(|need| {
-            let need = need.0.saturating_add(need.0 / 2).max(LEAST_MEMORY.0);
+            let need = need.0.saturating_add(need.0 / 2).saturating_add(OVERHEAD.0);
             Bytes(need.checked_next_power_of_two().unwrap_or(need))
         });
         self.at_most(needed.max(self.mem))
@@ -119,7 +119,7 @@ impl<'a> JobOptions<'a> {
             return None;
         }
         let had = memory.or(peak)?;
-        let twice = Bytes(had.0.saturating_mul(2)).max(LEAST_MEMORY);
+        let twice = Bytes(had.0.saturating_mul(2)).max(OVERHEAD);
         match self.max_mem {
             Some(most) if twice > most => (had < most).then_some(most),
             _ => Some(twice),
