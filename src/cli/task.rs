@@ -25,14 +25,14 @@ pub(crate) struct TemplateArgs {
     /// {{ env.HOST | default("localhost") }} provides a default.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// What a variable is that Jinja uses and nobody has set.
+    /// How to treat undefined variables in Jinja.
     ///
-    /// Whatever is left empty is warned of.
+    /// Each variable left empty produces a warning.
     #[arg(long, value_name = "WHAT", default_value = "config", hide_default_value = true)]
     undefined: UndefinedArg,
 }
 
-/// What an undefined variable is.
+/// How to treat undefined variables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum UndefinedArg {
     /// Empty where only "config" depends on it, such as a registry's password, an error elsewhere [default]

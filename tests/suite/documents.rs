@@ -93,9 +93,9 @@ fn a_file_beside_the_task_adds_to_the_environment() {
     let pod = folder.json(&["predict", "task.json", "--emit", "pod"]);
     let image = pod["spec"]["containers"][0]["image"].as_str().unwrap().to_owned();
     assert_eq!(image, format!("{}-registry example/segment", folder.0.path().display()));
-    folder.write(".env", &"REGISTRY\n");
+    folder.write(".env", &"REGISTRY=a\nPASSWORD=\"s3cret\n");
     let refused = folder.highwater(&["predict", "task.json"]);
-    assert!(refused.says("invalid line in a file of environment variables"), "{}", refused.stderr);
+    assert!(refused.says("variable 2 of the file is invalid") && !refused.says("s3cret"), "{}", refused.stderr);
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn a_run_without_anything_to_do_is_neither_a_failure_nor_evidence() {
     let all = fitted.stdout + &fitted.stderr;
     assert!(all.contains("without anything to do"), "{all}");
     let run = folder.highwater(&["run", "--skip-status", "126", "--record", "run.jsonl", "--", "sh", "-c", "exit 126"]);
-    assert_eq!(run.status, Some(126), "the task's own status: {}", run.stderr);
+    assert_eq!(run.status, Some(0), "{}", run.stderr);
     let record: Value = serde_json::from_slice(&fs::read(folder.0.path().join("run.jsonl")).unwrap()).unwrap();
     assert_eq!(record["outcome"], json!({"kind": "skipped", "status": 126}));
 }

@@ -127,15 +127,12 @@ fn dotenv(path: &Path, variables: &mut Variables) -> Result<(), ReadError> {
         Err(error) => return Err(error),
     };
     let text = text(&path.display().to_string(), &bytes)?;
-    for line in dotenvy::from_read_iter(text.as_bytes()) {
-        let (name, value) = line.map_err(|error| {
-            let line = match &error {
-                dotenvy::Error::LineParse(line, _) => text.find(line.as_str()).map(|at| at..at + line.len()),
-                _ => None,
-            };
-            let problem = Problem::error("env-file", "invalid line in a file of environment variables");
-            let problem = Problem { span: line, ..problem }.label("expected NAME=VALUE");
-            Flawed::new(path.display().to_string(), text.clone(), vec![problem])
+    for (number, line) in dotenvy::from_read_iter(text.as_bytes()).enumerate() {
+        // Without the text, which may be a secret.
+        let (name, value) = line.map_err(|_| {
+            let message = format!("variable {} of the file is invalid", number + 1);
+            let problem = Problem::error("env-file", message).help("write NAME=VALUE, and quote values with spaces");
+            Flawed::new(path.display().to_string(), String::new(), vec![problem])
         })?;
         variables.add_env(name, value);
     }

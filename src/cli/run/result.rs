@@ -49,7 +49,7 @@ impl<'a> Results<'a> {
             let mut text = summary::render(&run.observation, heading.as_deref(), output::width_of_stderr());
             if let Some(comparison) = &run.comparison {
                 text = format!("{text}\n{}", compare::render(comparison));
-            } else if run.observation.prediction.is_some() && !run.observation.outcome.succeeded() {
+            } else if run.observation.prediction.is_some() && run.observation.outcome.has_failed() {
                 text.push_str("\nno verdict on limits and requests, because the run failed\n");
             }
             self.write_table(&text)?;
@@ -74,7 +74,7 @@ impl<'a> Results<'a> {
             Format::Table => {}
         }
         let ended = ended_by.map(|signal| Outcome::Interrupted { signal: signal.0 });
-        let failed = outcomes.into_iter().chain(ended).find(|outcome| !outcome.succeeded());
+        let failed = outcomes.into_iter().chain(ended).find(|outcome| outcome.has_failed());
         // The task succeeded, but its container may have been left behind.
         if failed.is_none() && self.runs.iter().any(|run| run.observation.has_lost_engine()) {
             return Ok(Exit::Host);

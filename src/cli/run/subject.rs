@@ -26,8 +26,8 @@ pub(crate) struct SubjectArgs {
     /// command again. Values of --env are never recorded.
     #[arg(long, value_name = "NAME")]
     pub(crate) redact: Vec<String>,
-    /// Exit status by which the task says that there was nothing to do, such as 126: such a run is recorded as skipped,
-    /// and is neither a failure nor evidence of what the task needs.
+    /// Exit status that means the task had nothing to do, such as 126: the run is recorded as skipped, and is neither a
+    /// failure nor evidence of what the task needs.
     #[arg(long, value_name = "STATUS", value_parser = status)]
     pub(crate) skip_status: Option<i32>,
     /// Whether the task may write to its input.

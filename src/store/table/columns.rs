@@ -63,7 +63,7 @@ const COLUMNS: [Column; 96] = [
         "outcome",
         "/outcome/kind",
         Kind::Text,
-        "exited, signalled, oom-killed, timed-out, interrupted or engine-lost",
+        "exited, skipped, signalled, oom-killed, timed-out, interrupted, engine-lost or lost",
     ),
     column("exit_status", "/outcome/status", Kind::Status, "exit status, if it exited"),
     column("signal", "/outcome/signal", Kind::Count, "signal that killed it"),
