@@ -418,10 +418,13 @@ fn common_plan(places: &[PathBuf], plan: Option<&str>, into: &Path) -> Result<St
 }
 
 /// The settings in which two plans may differ: they show in the cells, or determine how often and how long each cell
-/// runs; or they are the path of the task, whose digest is compared. The command and its hooks must be the same, because
+/// runs; or they are paths of the task, whose digest is compared, and of its data. The command and its hooks must be the same, because
 /// resuming the sweep executes them.
-const MAY_DIFFER: [&str; 20] = [
+const MAY_DIFFER: [&str; 23] = [
     "task",
+    "processing-container",
+    "conf",
+    "data",
     "input",
     "items",
     "pick",

@@ -125,6 +125,21 @@ fn data_on_a_volume_of_a_cluster_are_found_where_they_are_here() {
 }
 
 #[test]
+fn a_sweep_goes_on_with_its_form_and_data_from_any_directory() {
+    let folder = Folder::new("test $LEVEL = 5");
+    folder.write("task.json", &task("test $LEVEL = 5", &json!({"claim_name": "data"})));
+    folder.write("conf.json", &json!({"task_form": {"env": {"LEVEL": 5}}}));
+    let words = "sweep task.json --runner process --conf conf.json --data scans=scans --into made";
+    folder.done(&words.split(' ').collect::<Vec<_>>());
+    fs::create_dir(folder.0.path().join("elsewhere")).unwrap();
+    let mut again = Command::new(env!("CARGO_BIN_EXE_highwater"));
+    again.current_dir(folder.0.path().join("elsewhere")).args(["sweep", "--into", "../made", "-r", "2"]);
+    let ran = Ran::of(&again.output().unwrap());
+    assert_eq!(ran.status, Some(0), "{}", ran.stderr);
+    assert_eq!(fs::read_to_string(folder.0.path().join("made/observations.jsonl")).unwrap().lines().count(), 2);
+}
+
+#[test]
 fn a_task_is_checked_against_the_template_it_names() {
     let folder = Folder::new("true");
     let mut named = task("true", &json!({"host_path": "nowhere"}));

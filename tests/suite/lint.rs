@@ -82,7 +82,8 @@ impl Task {
     /// The text of the value at a place.
     fn text(&self, place: Place) -> String {
         match place {
-            Place::Limit => self.limit.as_ref().unwrap().to_string(),
+            // Without an amount, there is nothing to mark.
+            Place::Limit => self.limit.as_ref().map(Quantity::to_string).unwrap_or_default(),
             Place::Request => self.request.as_ref().unwrap().to_string(),
             Place::Rule(index, field) => {
                 let rule = &self.rules[index].0;

@@ -225,18 +225,27 @@ fn of_plan(path: &Path, text: &str) -> Result<(Settings, Option<Plan>), Failure>
     Ok((settings, Some(plan)))
 }
 
-/// Makes the paths of inputs absolute, so that the sweep can be resumed from anywhere.
+/// Makes the paths of the task and of inputs absolute, so that the sweep can be resumed from anywhere.
 pub(super) fn with_absolute_paths(mut settings: Settings) -> Settings {
     change_paths(&mut settings, |path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
     settings
 }
 
-/// Changes the paths of the task and of the inputs.
+/// Changes the paths of the task, of what is read with it, and of the inputs.
 fn change_paths(settings: &mut Settings, change: impl Fn(&Path) -> PathBuf) {
     let change = |path: &str| change(Path::new(path)).to_string_lossy().into_owned();
     let is_task = settings.contains_key("task");
-    if let Some(Value::String(task)) = settings.get_mut("task") {
-        *task = change(task);
+    for name in ["task", "processing-container", "conf"] {
+        if let Some(Value::String(path)) = settings.get_mut(name) {
+            *path = change(path);
+        }
+    }
+    if let Some(data) = settings.get_mut("data") {
+        let changed = as_list(data).into_iter().map(|data| match data.split_once('=') {
+            Some((channel, path)) => format!("{channel}={}", change(path)),
+            None => data,
+        });
+        *data = changed.collect();
     }
     if let Some(inputs) = settings.get_mut("input") {
         let changed = as_list(inputs).into_iter().map(|input| {
