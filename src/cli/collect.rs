@@ -40,8 +40,8 @@ step has several. Slurm is asked about a job only \
 if its report is unfinished.
 
 Annotations of the pod say what the run was: `highwater/task: NAME`, `highwater/input.CHANNEL: 12Mi` (the total size of \
-an input; also `max_file_size.`, `max_item_sum.`, `files.` and `items.`), and `highwater/parameter.NAME: VALUE`. In a job, or \
-where nobody can annotate the pod, the variable HIGHWATER_ANNOTATIONS says the same: `task=NAME input.CHANNEL=12Mi`. \
+an input; also `max_file_size.`, `max_item_sum.`, `files.` and `items.`), and `highwater/parameter.NAME: VALUE`. In a Slurm \
+job, or if the pod cannot be annotated, set the variable HIGHWATER_ANNOTATIONS instead: `task=NAME input.CHANNEL=12Mi`. \
 Without sizes, a record is still good for `report`.
 
 Each run is recorded once, however often it is collected. Pods without a record are counted and named, with the reason. \

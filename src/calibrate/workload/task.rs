@@ -54,7 +54,7 @@ impl TaskOptions {
         self.put_together(self.read(path)?, None, &())
     }
 
-    /// Reads and resolves a task. If its template is in its image, a container engine is asked for it.
+    /// Reads and resolves a task, fetching its template from its image if necessary.
     ///
     /// # Errors
     /// If the task or its template is missing or invalid.

@@ -212,7 +212,7 @@ fn is_open(node: &Node, wanted: &Demand) -> bool {
     is_ready && !is_cordoned && wanted.is_selected(node) && wanted.obstacle(node).is_none()
 }
 
-/// Of which resource there is not enough; `where_` says what the largest amount is.
+/// Describes the first resource that is insufficient; `where_` introduces the largest available amount.
 fn lacking(wanted: &Demand, nodes: &[Amounts], where_: &str) -> String {
     let most = |name: &str| nodes.iter().filter_map(|amounts| amounts.get(name)).max().copied().unwrap_or(0);
     let short = wanted.amounts.iter().filter(|(name, amount)| **amount > most(name));

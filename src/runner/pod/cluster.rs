@@ -269,7 +269,7 @@ impl Cluster {
         let (maps, params) = (self.config_maps(), PostParams::default());
         let result = self.persist(patience, &action, || async {
             match maps.create(&params, &map).await {
-                // The answer to an earlier request was lost; nobody else has this name.
+                // An earlier request succeeded, but its response was lost: the name is unique.
                 Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
                 answer => answer.map(drop),
             }

@@ -21,7 +21,7 @@ struct Log {
     name: String,
     params: LogParams,
     reader: Option<Pin<Box<dyn AsyncBufRead + Send>>>,
-    /// How much was read, and how much of that is to be skipped because it comes again.
+    /// How many bytes were read, and how many of them to skip because a reopened log repeats them.
     received: usize,
     skip: usize,
     broken_since: Option<Instant>,

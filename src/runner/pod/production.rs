@@ -27,7 +27,7 @@ pub struct ProductionPod {
     pub annotations: BTreeMap<String, String>,
     /// The runs.
     pub runs: Vec<ProductionRun>,
-    /// Why there is no run, or none of some containers.
+    /// Why the pod, or one of its containers, has no run.
     pub missing: Vec<Missing>,
     /// Whether runs may follow.
     pub is_live: bool,
@@ -267,7 +267,7 @@ fn not_yet(status: Option<&ContainerStatus>) -> Missing {
     Missing::new("not started yet", waiting.unwrap_or_default())
 }
 
-/// Why the end of the task does not count: the cluster or somebody else has ended the pod.
+/// Why the task did not end by itself: the cluster or another client ended the pod.
 fn loss(pod: &Pod, end: &ContainerStateTerminated) -> Option<String> {
     // Evicted, Preempting, NodeLost, NodeShutdown, Terminated. The deadline is a time-out.
     if let Some(reason) = reason(pod).filter(|reason| *reason != "DeadlineExceeded") {

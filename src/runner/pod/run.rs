@@ -274,7 +274,7 @@ impl PodRun {
         let (name, owner, params) = (&self.name, &self.owner, PostParams::default());
         let create = || async {
             match pods.create(&params, &object).await {
-                // The answer to an earlier request may have been lost.
+                // An earlier request may have succeeded and its response been lost.
                 Err(kube::Error::Api(status)) if status.code == 409 => {
                     let there = pods.get_opt(name).await?;
                     let own = there.filter(|pod| pod.annotations().get(OWNER) == Some(owner));

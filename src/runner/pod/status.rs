@@ -66,7 +66,7 @@ impl Seen {
         self.status(container)?.state.as_ref()?.terminated.as_ref()
     }
 
-    /// Why the end of the task does not count: somebody else or the cluster has ended the pod.
+    /// Why the task did not end by itself: the cluster or another client ended the pod.
     pub(super) fn loss(&self, container: &str, deleted_by_us: bool) -> Option<String> {
         let status = self.pod.as_ref().and_then(|pod| pod.status.as_ref());
         // Preempted, drained, or its node was tainted; since Kubernetes 1.26.

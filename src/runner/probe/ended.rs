@@ -18,7 +18,7 @@ pub(in crate::runner) struct ProbedEnd {
     pub(in crate::runner) status: Option<i32>,
     /// Whether the kernel killed the probe together with the task, because memory ran out.
     pub(in crate::runner) killed_with_probe: bool,
-    /// Why the end of the task does not count.
+    /// Why the task did not end by itself.
     pub(in crate::runner) loss: Option<String>,
     /// The limit that the engine was told to set, `None` for none.
     pub(in crate::runner) limit: Reading<Option<Bytes>>,
@@ -26,7 +26,7 @@ pub(in crate::runner) struct ProbedEnd {
 }
 
 impl ProbedEnd {
-    /// An end of which only the report is known, if there is one.
+    /// An end known only from the probe's report, if there is one.
     pub(in crate::runner) fn new(report: Option<Report>) -> Self {
         let limit = Reading::Unsupported;
         Self { report, status: None, killed_with_probe: false, loss: None, limit, notes: Vec::new() }

@@ -252,7 +252,7 @@ fn microseconds(word: &CStr) -> Option<u64> {
 /// 4096 bytes.
 const LONGEST_TEXT: usize = 1024;
 
-/// Writes what is known of the run: of a production run, nobody may know it later.
+/// Identifies the run: for a production run, the report may be the only record of it.
 fn write_origin(text: &mut String, cgroup: &Cgroup, command: &[&CStr]) {
     if let Some(annotations) = variable(c"HIGHWATER_ANNOTATIONS") {
         let _ = writeln!(text, "annotations {}", one_line(&annotations, LONGEST_TEXT));

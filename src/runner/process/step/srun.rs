@@ -226,7 +226,7 @@ pub(super) fn send(line: &UnixStream, image: &Image, stdio: &Stdio, oom_score: u
     Ok(())
 }
 
-/// A file in memory with the probe, which nobody can change any more.
+/// A file in memory with the probe, sealed against changes.
 fn executable_in_memory(content: &[u8]) -> io::Result<File> {
     // Linux 6.3 can be configured to ask for the flag; older versions do not know it.
     const MFD_EXEC: MFdFlags = MFdFlags::from_bits_retain(0x10);
