@@ -165,6 +165,29 @@ pub struct Finished {
     pub contained: Option<Contained>,
 }
 
+impl Finished {
+    /// The end and the peak; nothing else is available.
+    pub(crate) fn new(end: End, peak: Reading<Peak>) -> Self {
+        Self {
+            end,
+            peak,
+            last: Reading::Unsupported,
+            swap_peak: Reading::Unsupported,
+            limit: Limits::UNSUPPORTED,
+            held_back_from_above: false,
+            events: Reading::Unsupported,
+            cpu: Reading::Unsupported,
+            io: Reading::Unsupported,
+            pids_peak: Reading::Unsupported,
+            pressure: Reading::Unsupported,
+            leftover_processes: Reading::Unsupported,
+            survivors: Vec::new(),
+            problems: Vec::new(),
+            contained: None,
+        }
+    }
+}
+
 /// What a container engine reports about a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Contained {

@@ -1,26 +1,11 @@
 use super::*;
-use crate::model::observation::{Limits, PodFacts};
+use crate::model::observation::PodFacts;
 use crate::model::timestamp::Timestamp;
 use crate::runner::{Contained, End, Finished};
 
 fn finished(pod: &PodFacts) -> Finished {
-    let unknown = Reading::Unsupported;
     let container = serde_json::from_str(r#"{"image": "i", "engine": {"name": "Kubernetes"}}"#).unwrap();
     Finished {
-        end: End::Exited(0),
-        peak: Reading::Unsupported,
-        last: Reading::Unsupported,
-        swap_peak: Reading::Unsupported,
-        limit: Limits::UNSUPPORTED,
-        held_back_from_above: false,
-        events: Reading::Unsupported,
-        cpu: Reading::Unsupported,
-        io: Reading::Unsupported,
-        pids_peak: unknown,
-        pressure: Reading::Unsupported,
-        leftover_processes: unknown,
-        survivors: Vec::new(),
-        problems: Vec::new(),
         contained: Some(Contained {
             container,
             logs: None,
@@ -29,6 +14,7 @@ fn finished(pod: &PodFacts) -> Finished {
             timed_out: None,
             pod: Some(pod.clone()),
         }),
+        ..Finished::new(End::Exited(0), Reading::Unsupported)
     }
 }
 

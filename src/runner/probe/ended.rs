@@ -56,25 +56,13 @@ impl ProbedEnd {
             Some(Reading::Unsupported | Reading::Gone) | None => self.limit,
         };
         let mut finished = Finished {
-            end,
-            peak,
-            last: Reading::Unsupported,
-            swap_peak: Reading::Unsupported,
             limit: Limits {
                 own: limit(report.as_ref().map(|report| report.own_limit)),
                 effective: limit(report.as_ref().map(|report| report.limit)),
                 copied_from: None,
             },
-            held_back_from_above: false,
-            events: Reading::Unsupported,
-            cpu: Reading::Unsupported,
-            io: Reading::Unsupported,
-            pids_peak: Reading::Unsupported,
-            pressure: Reading::Unsupported,
-            leftover_processes: Reading::Unsupported,
-            survivors: Vec::new(),
             problems: self.notes,
-            contained: None,
+            ..Finished::new(end, peak)
         };
         if let Some(report) = &report {
             report.fill(&mut finished);

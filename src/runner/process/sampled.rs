@@ -121,21 +121,13 @@ impl Sampled {
             Reading::Value(Peak { bytes, source: PeakSource::SampledProcesses, file: None, exactness, upper_bound })
         });
         Ok(Finished {
-            end: ended.end,
-            peak,
             last: Reading::Gone,
-            swap_peak: Reading::Unsupported,
             limit,
             held_back_from_above: held_back,
             events,
             cpu: ended.rusage,
-            io: Reading::Unsupported,
-            pids_peak: Reading::Unsupported,
-            pressure: Reading::Unsupported,
-            leftover_processes: Reading::Unsupported,
-            survivors: Vec::new(),
             problems: problems.0,
-            contained: None,
+            ..Finished::new(ended.end, peak)
         })
     }
 

@@ -411,21 +411,11 @@ impl ContainerRun {
         self.highest_counter = self.highest_counter.max(last_of_container.and_then(|last| last.peak));
         let peak = self.peak(end, report.as_ref(), notes)?;
         let mut finished = Finished {
-            end,
-            peak,
             last,
-            swap_peak: Reading::Unsupported,
             limit: self.limits(report.as_ref()),
             held_back_from_above: self.above.as_mut().is_some_and(Above::held_back),
             events: last_of_container.map_or(Reading::Unsupported, |last| last.events),
-            cpu: Reading::Unsupported,
-            io: Reading::Unsupported,
-            pids_peak: Reading::Unsupported,
-            pressure: Reading::Unsupported,
-            leftover_processes: Reading::Unsupported,
-            survivors: Vec::new(),
-            problems: Vec::new(),
-            contained: None,
+            ..Finished::new(end, peak)
         };
         if let (Some(reader), Some(_)) = (&mut self.reader, &self.enclosing) {
             finished.swap_peak = problems.read(reader.swap_peak());
