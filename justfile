@@ -28,9 +28,11 @@ clippy:
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib
 
-# Licenses, sources and versions of the dependencies; needs no network.
+# Licenses, sources and versions of the dependencies, those of other systems included: what a
+# build here has not downloaded is fetched first.
 deny:
     command -v cargo-deny > /dev/null || cargo install --locked --quiet cargo-deny
+    cargo fetch --locked
     cargo deny --locked --offline check bans licenses sources
 
 # All tests on this host.
