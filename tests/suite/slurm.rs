@@ -230,18 +230,42 @@ fn a_requeued_job_goes_on_where_it_was() {
     let job = bench.job();
     bench.write("go", "");
     scontrol(&["requeue", &job]);
-    // It would wait for two minutes, and has to wait for a second: the node does not start a job again at once.
-    wait_until("requeued job", || {
-        let output = Command::new("squeue").args(["-h", "-r", "-j", &job, "-o", "%T"]).output().unwrap();
-        String::from_utf8_lossy(&output.stdout).trim() == "PENDING"
-    });
-    std::thread::sleep(Duration::from_secs(2));
-    scontrol(&["update", &format!("JobId={job}"), "StartTime=now"]);
+    start_again(&job);
     let ran = Ran::of(&child.wait_with_output().unwrap());
     assert_eq!(ran.status, Some(0), "{}", ran.stderr);
     assert_eq!(bench.successes().into_values().collect::<Vec<_>>(), [1, 1, 1], "{}", ran.stderr);
     let restarts: Vec<_> = bench.records().iter().map(|run| run.batch.as_ref().unwrap().restarts).collect();
     assert_eq!(restarts.last(), Some(&Some(1)), "{restarts:?}");
+}
+
+/// Waits until a job is requeued, and starts it: it would wait for two minutes, and has to wait for a second, because the
+/// node does not start a job again at once.
+fn start_again(job: &str) {
+    wait_until("requeued job", || {
+        let output = Command::new("squeue").args(["-h", "-r", "-j", job, "-o", "%T"]).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).trim() == "PENDING"
+    });
+    std::thread::sleep(Duration::from_secs(2));
+    scontrol(&["update", &format!("JobId={job}"), "StartTime=now"]);
+}
+
+#[test]
+fn a_preempted_job_goes_on_where_it_was() {
+    let bench = cluster_or_skip!();
+    let script = "touch begun-$$; [ $(ls begun-* | wc -l) != 2 ] || [ -e go ] || sleep 100";
+    let options = ["-P", "N=1", "-r", "3", "--on", "slurm", "--slurm", "--cpus-per-task=3", "--"];
+    let child = bench.start(&[&options[..], &["sh", "-c", script, "{N}"]].concat());
+    wait_until("second run", || fs::read_dir(bench.folder.path()).unwrap().count() >= 4);
+    let job = bench.job();
+    bench.write("go", "");
+    // Slurm kills the job at once.
+    let words = ["--partition=urgent", "--cpus-per-task=4", "--mem=100M", "--output=/dev/null", "--wrap", "sleep 0.1"];
+    let output = bench.command(Path::new("sbatch"), &words).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    start_again(&job);
+    let ran = Ran::of(&child.wait_with_output().unwrap());
+    assert_eq!(ran.status, Some(0), "{}", ran.stderr);
+    assert_eq!(bench.successes().into_values().collect::<Vec<_>>(), [1, 1, 1], "{}", ran.stderr);
 }
 
 #[test]

@@ -20,17 +20,28 @@ trap 'touch over' EXIT
 
 /// Runs a script in a job, and waits for its end.
 fn in_job(bench: &Bench, options: &[&str], script: &str) {
-    let programs = Path::new(env!("CARGO_BIN_EXE_highwater")).parent().unwrap().display();
-    bench.write("job", &format!("{BEFORE}PATH={programs}:$PATH\n{script}"));
-    let words = [options, &["--output=log", "job"]].concat();
-    let output = bench.command(Path::new("sbatch"), &words).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    submit(bench, options, script);
+    wait_for(bench, "over");
+    fs::remove_file(bench.path("over")).unwrap();
+}
+
+/// Waits for a file that the job makes.
+fn wait_for(bench: &Bench, name: &str) {
     let since = Instant::now();
-    while !bench.path("over").exists() {
-        assert!(since.elapsed() < Duration::from_secs(300), "the job does not end: {}", bench.read("log"));
+    while !bench.path(name).exists() {
+        assert!(since.elapsed() < Duration::from_secs(300), "the job does not make {name}: {}", bench.read("log"));
         std::thread::sleep(Duration::from_millis(50));
     }
-    fs::remove_file(bench.path("over")).unwrap();
+}
+
+/// Submits a script as a job, and returns its ID.
+fn submit(bench: &Bench, options: &[&str], script: &str) -> String {
+    let programs = Path::new(env!("CARGO_BIN_EXE_highwater")).parent().unwrap().display();
+    bench.write("job", &format!("{BEFORE}PATH={programs}:$PATH\n{script}"));
+    let words = [options, &["--parsable", "--output=log", "job"]].concat();
+    let output = bench.command(Path::new("sbatch"), &words).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 impl Bench {
@@ -60,8 +71,8 @@ fn assert_exact_in_a_step(run: &Observation, mib: u64) {
     assert!((mib * MIB..(mib + 20) * MIB).contains(&peak.bytes.0), "{peak:?}");
 }
 
-/// The test that also runs on cgroup v2, with and without systemd. With it, the user has a running manager, which must not
-/// be asked for a cgroup outside of the job.
+/// This test and the next also run on cgroup v2, with and without systemd. With it, the user has a running manager, which
+/// must not be asked for a cgroup outside of the job.
 #[test]
 fn a_run_is_exact_and_its_input_output_environment_and_status_are_its_own() {
     let bench = cluster_or_skip!();
@@ -81,6 +92,35 @@ echo $? > status
     assert_eq!((bench.read("err").as_str(), bench.read("status").trim()), ("oops\n", "7"));
     assert_eq!(run.leftover_processes.value(), Some(1));
     assert_eq!(run.limit.effective.value().flatten().map(|limit| limit.0), Some(400 * MIB));
+}
+
+#[test]
+fn a_run_is_held_to_the_memory_of_its_job_and_ended_by_scancel() {
+    let bench = cluster_or_skip!();
+    let script = r#"
+export XDG_RUNTIME_DIR=/run/user/$(id -u)
+highwater run --record runs.jsonl -q -- python3 -c 'bytearray(600 << 20)'
+exec highwater run --record runs.jsonl -q -- sh -c 'touch begun; sleep 4713 & wait'
+"#;
+    let job = submit(&bench, &["--mem=300M"], script);
+    wait_for(&bench, "begun");
+    let output = bench.command(Path::new("scancel"), &[&job]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let left = |program: &str, words: &[&str]| bench.command(Path::new(program), words).output().unwrap().stdout;
+    let since = Instant::now();
+    loop {
+        let left = [left("squeue", &["--noheader", "--jobs", &job]), left("pgrep", &["-f", "^sleep 4713"])].concat();
+        if left.is_empty() {
+            break;
+        }
+        assert!(since.elapsed() < Duration::from_secs(100), "left: {}", String::from_utf8_lossy(&left));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let runs = bench.runs();
+    let outcomes: Vec<_> = runs.iter().map(|run| run.outcome).collect();
+    assert_eq!(outcomes, [Outcome::OomKilled, Outcome::Interrupted { signal: 15 }], "{}", bench.read("log"));
+    assert!(runs[0].censored, "{:?}", runs[0]);
+    assert!((250 * MIB..=300 * MIB).contains(&peak(&runs[0]).bytes.0), "{:?}", runs[0]);
 }
 
 #[test]
