@@ -12,7 +12,7 @@ use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
 use self::options::JobOptions;
 use self::watch::Watch;
-use super::jobs::{Jobs, SLURM};
+use super::jobs::{ARRAYS, Jobs, SLURM};
 use super::{Sweep, SweepOutcome, open};
 use crate::calibrate::failure::{Category, Failed, Failure};
 use crate::calibrate::feedback::Feedback;
@@ -27,8 +27,6 @@ use crate::store::{self, Recorded, index};
 const CELLS: &str = "cells";
 /// The directory of the jobs' logs.
 const LOGS: &str = "logs";
-/// The directory with the keys of each array's cells.
-const ARRAYS: &str = "arrays";
 const SCRIPT: &str = "job.sh";
 const LOCK: &str = "lock";
 

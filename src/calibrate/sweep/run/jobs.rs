@@ -1,4 +1,5 @@
-//! The job arrays of a sweep, as `slurm/jobs.json` in its directory keeps them.
+//! The job arrays of a sweep, as `slurm/jobs.json` in its directory keeps them. It is rewritten with each array, and so
+//! the keys of the cells, which the jobs read, too, are only in a file of each array.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -13,6 +14,8 @@ use crate::model::units::Bytes;
 
 /// The subdirectory of the sweep.
 pub(super) const SLURM: &str = "slurm";
+/// The directory in it with the keys of each array's cells, one per line.
+pub(super) const ARRAYS: &str = "arrays";
 /// The file in it.
 const JOBS: &str = "jobs.json";
 /// The version of the file.
@@ -48,7 +51,8 @@ pub(super) struct JobArray {
     /// Whether these cells ran out of memory before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) lacked: bool,
-    /// The key of the cell of each task.
+    /// The key of the cell of each task, in the file of the array.
+    #[serde(skip)]
     pub(super) cells: Vec<String>,
     /// The number of records that each of these cells had.
     pub(super) recorded: Vec<usize>,
@@ -68,29 +72,42 @@ impl Jobs {
     /// The jobs of a sweep; `None` if it never had any.
     pub(super) fn read(sweep: &Path) -> Result<Option<Self>, Failure> {
         let path = sweep.join(SLURM).join(JOBS);
-        let read = Directory::open(sweep).and_then(|sweep| sweep.directory(SLURM)?.read_to_string(JOBS));
-        let text = match read {
+        let unread = |path: &Path, source: io::Error| {
+            let help = Refusal::behind(&source).map(|refusal| refusal.remedy().to_owned());
+            Failure::new(Category::Usage, Failed::reading(path, source), help)
+        };
+        let slurm = match Directory::open(sweep).and_then(|sweep| sweep.directory(SLURM)) {
+            Ok(slurm) => slurm,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(unread(&path, source)),
+        };
+        let text = match slurm.read_to_string(JOBS) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => {
-                let help = Refusal::behind(&source).map(|refusal| refusal.remedy().to_owned());
-                return Err(Failure::new(Category::Usage, Failed::reading(&path, source), help));
-            }
+            Err(source) => return Err(unread(&path, source)),
         };
         let help = "remove the file if none of the sweep's jobs is in the queue any more; records are not lost by that";
         let invalid = |error: String| Failure::usage(format!("{} is invalid: {error}", path.display()), help);
-        let jobs: Self = serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?;
+        let mut jobs: Self = serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?;
         if jobs.schema_version > VERSION {
             let found = jobs.schema_version;
             return Err(invalid(format!("schema version {found}, this highwater supports up to {VERSION}")));
         }
         // The keys become names of files.
         let plain = |text: &String| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-        for array in &jobs.arrays {
-            if array.recorded.len() != array.cells.len()
-                || !array.cells.iter().chain([&array.name]).chain(&array.job).all(plain)
-            {
-                return Err(invalid(format!("the array `{}` is not one that highwater writes", array.name)));
+        for array in &mut jobs.arrays {
+            let foreign = || invalid(format!("the array `{}` is not one that highwater writes", array.name));
+            if !plain(&array.name) || !array.job.iter().all(plain) {
+                return Err(foreign());
+            }
+            match slurm.directory(ARRAYS).and_then(|arrays| arrays.read_to_string(&array.name)) {
+                Ok(keys) => array.cells = keys.lines().map(str::to_owned).collect(),
+                // It was given up, and highwater was killed just then.
+                Err(error) if array.job.is_none() && error.kind() == io::ErrorKind::NotFound => continue,
+                Err(source) => return Err(unread(&path.with_file_name(ARRAYS).join(&array.name), source)),
+            }
+            if array.recorded.len() != array.cells.len() || !array.cells.iter().all(plain) {
+                return Err(foreign());
             }
         }
         Ok(Some(jobs))
@@ -103,7 +120,7 @@ impl Jobs {
 
     /// Writes them into the directory `slurm`, atomically.
     pub(super) fn write(&self, slurm: &Directory) -> Result<(), Failure> {
-        let text = serde_json::to_string_pretty(self).map_err(Failure::host)? + "\n";
+        let text = serde_json::to_string(self).map_err(Failure::host)? + "\n";
         let path = slurm.path().join(JOBS);
         let written = slurm.replace(JOBS, text.as_bytes());
         written.map_err(|source| Failure::host(Failed::writing(&path, source)))

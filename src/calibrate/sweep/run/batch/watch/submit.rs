@@ -21,7 +21,8 @@ impl Watch<'_> {
     pub(super) fn find_submitted(&mut self, cancel: &dyn Cancel) -> Result<(), Failure> {
         let mut kept = Vec::new();
         for mut array in std::mem::take(&mut self.jobs.arrays) {
-            if array.job.is_none() {
+            // Without keys, it was given up before.
+            if array.job.is_none() && !array.cells.is_empty() {
                 array.job = slurm::named(&array.name, cancel).map_err(refused)?.pop();
             }
             if array.job.is_some() {
