@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use highwater::model::scalar::duration;
-use highwater::runner::pod::ClusterOptions;
+use highwater::runner::pod::{ClaimedDirectory, ClusterOptions};
 
 use super::exit::Exit;
 use super::failure::Failure;
@@ -59,6 +59,12 @@ pub(crate) struct PodArgs {
     /// 10m].
     #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Kubernetes options")]
     pending_timeout: Option<Duration>,
+    /// Mount what is below DIR from the volume of this PersistentVolumeClaim, where it is at PATH, instead of from the node.
+    ///
+    /// DIR is where the same volume is on this machine, such as by NFS: the sizes of the input are read there. Subsets of
+    /// an input are mounted item by item (subPath), so that nothing is copied into the volume.
+    #[arg(long = "claim", value_name = "DIR=CLAIM[/PATH]", help_heading = "Kubernetes options")]
+    claims: Vec<ClaimedDirectory>,
     /// Create a pod only once its requests fit on a node beside those of the other pods; until then, wait as if it were
     /// pending.
     ///
@@ -107,12 +113,14 @@ impl PodArgs {
             ("--pending-timeout", self.pending_timeout.is_some()),
             ("--when-fits", self.when_fits),
             ("--probe-image", self.probe_image.is_some()),
+            ("--claim", !self.claims.is_empty()),
         ];
         only_for_clusters(on, &given)?;
         Ok(self.cluster.options(on)?.map(|mut options| {
             options.template.clone_from(&self.pod);
             options.when_fits = self.when_fits;
             options.probe_image.clone_from(&self.probe_image);
+            options.claims.clone_from(&self.claims);
             options.pending_timeout = self.pending_timeout.unwrap_or(options.pending_timeout);
             options
         }))

@@ -6,6 +6,7 @@
 
 #[cfg(feature = "kubernetes")]
 mod capacity;
+mod claim;
 #[cfg_attr(not(feature = "kubernetes"), path = "pod/absent.rs")]
 mod cluster;
 #[cfg(feature = "kubernetes")]
@@ -30,6 +31,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use self::claim::{ClaimError, ClaimedDirectory};
 pub use self::cluster::Cluster;
 #[cfg(not(feature = "kubernetes"))]
 pub use self::cluster::PodRunner;
@@ -70,6 +72,8 @@ pub struct ClusterOptions {
     pub pending_timeout: Duration,
     /// An image with the probe, instead of a ConfigMap.
     pub probe_image: Option<String>,
+    /// Directories that pods mount from a PersistentVolumeClaim.
+    pub claims: Vec<ClaimedDirectory>,
     /// Whether a pod is created only once it fits on a node beside the pods that are there.
     pub when_fits: bool,
 }
@@ -83,6 +87,7 @@ impl Default for ClusterOptions {
             template: None,
             pending_timeout: PENDING_TIMEOUT,
             probe_image: None,
+            claims: Vec::new(),
             when_fits: false,
         }
     }
@@ -101,6 +106,8 @@ pub struct PodLaunch {
     pub pull_secrets: Vec<String>,
     /// When the node pulls the image: `Always`, `IfNotPresent` or `Never`.
     pub pull_policy: Option<String>,
+    /// What is mounted from a PersistentVolumeClaim instead of from the node.
+    pub claims: Vec<ClaimedDirectory>,
     /// The memory request; the limit if absent.
     pub request: Option<Bytes>,
     /// How long the task may take.
@@ -117,6 +124,7 @@ impl PodLaunch {
             annotations: BTreeMap::new(),
             pull_secrets: Vec::new(),
             pull_policy: None,
+            claims: Vec::new(),
             request: None,
             timeout: None,
             kill_after: Duration::from_secs(10),

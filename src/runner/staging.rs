@@ -118,6 +118,8 @@ pub struct Staging {
     mark: File,
     /// The largest number of units to leave to mounts instead of copying.
     most_mounts: usize,
+    /// Whether to leave them to mounts even if they could be linked.
+    only_mounts: bool,
     /// Whether to use hard links even if a task could write to the original through them.
     links: bool,
     /// Whether files of other users may become symbolic links.
@@ -143,6 +145,7 @@ impl Staging {
             parent,
             mark,
             most_mounts: 0,
+            only_mounts: false,
             links: true,
             symbolic: true,
         })
@@ -153,6 +156,13 @@ impl Staging {
     #[must_use]
     pub fn with_mounts(mut self, most: usize) -> Self {
         self.most_mounts = most;
+        self
+    }
+
+    /// Leaves units to mounts even if they could be linked, for a task that finds nothing else than them.
+    #[must_use]
+    pub fn without_links(mut self) -> Self {
+        self.only_mounts = true;
         self
     }
 
@@ -208,7 +218,8 @@ impl Staging {
                 let root = root.canonicalize().map_err(failed("find", root))?;
                 let mut staged = Staged::empty(scratch);
                 let mountable = units.len() <= self.most_mounts;
-                if staged.link(&root, units, self.copying(mountable))?.is_none() {
+                let is_left = mountable && self.only_mounts;
+                if is_left || staged.link(&root, units, self.copying(mountable))?.is_none() {
                     staged.leave_to_mounts(&root, units)?;
                 }
                 Ok(staged)

@@ -25,6 +25,7 @@ macro_rules! cluster_or_skip {
 }
 
 mod away;
+mod claim;
 mod collect;
 mod fake;
 mod fits;

@@ -26,6 +26,7 @@ use crate::model::problem::one_line;
 use crate::model::units::Bytes;
 use crate::runner::container::{Leftovers, remove_leftovers};
 use crate::runner::originals::Guard;
+use crate::runner::pod::ClaimedDirectory;
 use crate::runner::staging::{MOST_MOUNTS, Staging, StagingError};
 use crate::store::{self, Folder, FolderError, index, read_plan};
 
@@ -180,6 +181,12 @@ impl<'a> Sweep<'a> {
             (None, false) if subject.cluster().is_some() => staging.with_mounts(MOST_MOUNTS),
             (None, false) if guard.can_mount() => staging.without_writable_links().with_mounts(MOST_MOUNTS),
             (None, false) => staging.without_writable_links(),
+        };
+        let claims = options.spec.cluster.as_ref().map(|cluster| cluster.claims.as_slice()).unwrap_or_default();
+        let staging = match claims.is_empty() || ClaimedDirectory::any_has(claims, staging.path()) {
+            true => staging,
+            // What is staged here is not in the volumes, where the items are.
+            false => staging.with_mounts(usize::MAX).without_links(),
         };
         let this = Self { options, repetitions, budget, subject, planned, saved, jobs };
         this.make_runs(machine, &mut place, (&staging, &guard), cancel, (observer, feedback))

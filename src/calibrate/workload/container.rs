@@ -151,6 +151,14 @@ impl ContainerWorkload {
                 }));
             }
         }
+        if self.pod.has_volumes() {
+            // Only their items are in the volume. The container gets the mount points by itself.
+            let is_of_items = |bind: &Bind| {
+                let staged = mounting.staged.iter().find(|staged| staged.input() == bind.source);
+                staged.is_some_and(|staged| !staged.mounts().is_empty()) && !self.pod.has_in_volume(&bind.source)
+            };
+            self.launch.mounts.retain(|bind| !is_of_items(bind));
+        }
         self.launch.mounts.extend(units);
         if self.backend.engine().is_some_and(|engine| !engine.facts.seems_local()) {
             return Ok(());

@@ -1,6 +1,7 @@
 //! Containers as pods of a Kubernetes cluster: where they run, and what a task says about that.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -12,7 +13,7 @@ use crate::model::task::Task;
 use crate::model::units::Bytes;
 use crate::runner::container::UseProbe;
 use crate::runner::engine::{Engine, Image, PullPolicy};
-use crate::runner::pod::{Cluster, PodLaunch};
+use crate::runner::pod::{ClaimedDirectory, Cluster, PodLaunch};
 
 /// Where containers run.
 #[derive(Clone, Debug)]
@@ -104,6 +105,7 @@ pub(crate) struct PodSettings {
     pull_secrets: Vec<String>,
     pull_policy: Option<String>,
     request: Option<Bytes>,
+    claims: Vec<ClaimedDirectory>,
 }
 
 impl PodSettings {
@@ -115,7 +117,8 @@ impl PodSettings {
             // The cluster's own: only if the node does not have it, unless its tag is `latest`.
             PullPolicy::Missing => None,
         };
-        Self { pull_policy, ..Self::default() }
+        let claims = spec.cluster.as_ref().map(|cluster| cluster.claims.clone()).unwrap_or_default();
+        Self { pull_policy, claims, ..Self::default() }
     }
 
     /// The settings of a task: those of its `config` that concern pods, and the request that its rules predict.
@@ -125,7 +128,8 @@ impl PodSettings {
             return Ok(settings);
         }
         let of_task = Self::of_config(task, prediction)?;
-        Ok(Self { pull_policy: settings.pull_policy.or(of_task.pull_policy), ..of_task })
+        let Self { pull_policy, claims, .. } = settings;
+        Ok(Self { pull_policy: pull_policy.or(of_task.pull_policy), claims, ..of_task })
     }
 
     /// The settings in the `config` of a task, and the request that its rules predict.
@@ -166,11 +170,22 @@ impl PodSettings {
         Ok(settings)
     }
 
+    /// Whether pods find this path in a volume.
+    pub(super) fn has_in_volume(&self, path: &Path) -> bool {
+        ClaimedDirectory::any_has(&self.claims, path)
+    }
+
+    /// Whether pods mount anything from a volume.
+    pub(super) fn has_volumes(&self) -> bool {
+        !self.claims.is_empty()
+    }
+
     pub(super) fn apply(&self, launch: &mut PodLaunch) {
         launch.annotations.clone_from(&self.annotations);
         launch.pull_secrets.clone_from(&self.pull_secrets);
         launch.pull_policy.clone_from(&self.pull_policy);
         launch.request = self.request;
+        launch.claims.clone_from(&self.claims);
     }
 }
 

@@ -14,7 +14,7 @@ use crate::model::scalar;
 use crate::model::spelling::{nearest, quote};
 use crate::runner::container::UseProbe;
 use crate::runner::engine::PullPolicy;
-use crate::runner::pod::ClusterOptions;
+use crate::runner::pod::{ClaimedDirectory, ClusterOptions};
 
 /// Settings by name.
 pub type Settings = Map<String, Value>;
@@ -23,7 +23,7 @@ pub type Settings = Map<String, Value>;
 pub const SUBJECTS: [&str; 3] = ["task", "command", "image"];
 
 /// The names of settings of a [`Spec`].
-pub const NAMES: [&str; 31] = [
+pub const NAMES: [&str; 32] = [
     "task",
     "command",
     "image",
@@ -55,6 +55,7 @@ pub const NAMES: [&str; 31] = [
     "pending-timeout",
     "when-fits",
     "probe-image",
+    "claim",
 ];
 
 /// Those that are true or absent, without a value.
@@ -275,7 +276,8 @@ impl Spec {
 /// The cluster, if the settings are to run on Kubernetes.
 fn cluster(read: Reader<'_>) -> Result<Option<ClusterOptions>, SettingError> {
     if read.text("on")?.as_deref() != Some("kubernetes") {
-        let names = ["namespace", "context", "kubeconfig", "pod", "pending-timeout", "when-fits", "probe-image"];
+        let names =
+            ["namespace", "context", "kubeconfig", "pod", "pending-timeout", "when-fits", "probe-image", "claim"];
         return match names.into_iter().find(|name| read.0.contains_key(*name)) {
             Some(name) => Err(SettingError::new(name, format!("`{name}` has no effect without `on = \"kubernetes\"`"))),
             None => Ok(None),
@@ -290,6 +292,7 @@ fn cluster(read: Reader<'_>) -> Result<Option<ClusterOptions>, SettingError> {
         pending_timeout: read.parsed("pending-timeout", scalar::duration)?.unwrap_or(defaults.pending_timeout),
         when_fits: read.flag("when-fits")?,
         probe_image: read.text("probe-image")?,
+        claims: read.every("claim", str::parse::<ClaimedDirectory>)?,
     }))
 }
 

@@ -1,11 +1,12 @@
 //! The pod as it is sent to the cluster.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::{LABEL, PodError, PodLaunch};
+use super::{ClaimedDirectory, LABEL, PodError, PodLaunch};
 use crate::runner::container::Bind;
 
 /// The directory of the probe in the container.
@@ -19,6 +20,8 @@ const TASK: &str = "task";
 const IN_IMAGE: &str = "/probe";
 /// The name of the container that copies the probe from its image.
 const COPYING: &str = "highwater-probe";
+/// Its memory. The task needs more, so that the pod as a whole requests nothing for it.
+const COPYING_MEMORY: &str = "32Mi";
 /// How much longer than its time-out a pod may live: the probe keeps the time.
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -110,23 +113,48 @@ impl Manifest {
             ProbeSource::Image(_) => json!({"name": VOLUME, "emptyDir": {}}),
         };
         if let ProbeSource::Image(image) = probe {
+            // What a namespace may require of every container: it is not the task, and needs little.
             let mut copying = json!({
                 "name": COPYING,
                 "image": image,
                 "command": [IN_IMAGE, "--copy", format!("{DIRECTORY}/probe")],
                 "volumeMounts": [{"name": VOLUME, "mountPath": DIRECTORY}],
+                "resources": {"limits": {"memory": COPYING_MEMORY}, "requests": {"memory": COPYING_MEMORY}},
+                "securityContext": {
+                    "allowPrivilegeEscalation": false,
+                    "capabilities": {"drop": ["ALL"]},
+                    "readOnlyRootFilesystem": true,
+                },
             });
-            if let Some(policy) = &launch.pull_policy {
-                copying["imagePullPolicy"] = json!(policy);
+            // A node that must not pull the image of the task must not pull this one either.
+            if launch.pull_policy.as_deref() == Some("Never") {
+                copying["imagePullPolicy"] = json!("Never");
             }
             array(spec, "initContainers")?.push(copying);
         }
         let mut volumes = vec![volume];
         let mut mounts = vec![json!({"name": VOLUME, "mountPath": DIRECTORY, "readOnly": true})];
+        let mut claimed = BTreeSet::new();
         for (index, bind) in launch.container.mounts.iter().enumerate() {
-            let name = format!("{VOLUME}-{index}");
-            mounts.push(json!({"name": name, "mountPath": bind.target, "readOnly": bind.read_only}));
-            volumes.push(json!({"name": name, "hostPath": host_path(bind)?}));
+            let claimed_here = ClaimedDirectory::of(&launch.claims, &bind.source);
+            let name = match &claimed_here {
+                Some((claim, _)) => format!("{VOLUME}-claim-{claim}"),
+                None => format!("{VOLUME}-{index}"),
+            };
+            let mut mount = json!({"name": name, "mountPath": bind.target, "readOnly": bind.read_only});
+            match claimed_here {
+                Some((claim, path)) => {
+                    if !path.is_empty() {
+                        mount["subPath"] = json!(path);
+                    }
+                    if claimed.insert(claim) {
+                        let claim = &launch.claims[claim].claim;
+                        volumes.push(json!({"name": name, "persistentVolumeClaim": {"claimName": claim}}));
+                    }
+                }
+                None => volumes.push(json!({"name": name, "hostPath": host_path(bind)?})),
+            }
+            mounts.push(mount);
         }
         array(spec, "volumes")?.extend(volumes);
         let containers = array(spec, "containers")?;
@@ -336,6 +364,28 @@ mod tests {
         let made = manifest(json!({}), &launch).unwrap();
         insta::assert_json_snapshot!(made.pod);
         assert_eq!(made.container, "task");
+    }
+
+    #[test]
+    fn what_is_in_a_claim_is_mounted_from_there() {
+        let here = tempfile::tempdir().unwrap();
+        let mut launch = launch(&["/segment"]);
+        launch.claims = vec![format!("{}=data/scans", here.path().display()).parse().unwrap()];
+        let bind = |source: &Path, target: &str, read_only| Bind {
+            source: source.into(),
+            target: target.to_owned(),
+            read_only,
+        };
+        launch.container.mounts = vec![
+            bind(&here.path().join("p1"), "/in/p1", true),
+            bind(&here.path().join("out"), "/out", false),
+            bind(Path::new("/"), "/node", true),
+        ];
+        let made = manifest(json!({}), &launch).unwrap();
+        insta::assert_json_snapshot!([
+            &made.pod["spec"]["volumes"],
+            &made.pod["spec"]["containers"][0]["volumeMounts"]
+        ]);
     }
 
     #[test]
