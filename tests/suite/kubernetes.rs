@@ -286,6 +286,19 @@ fn what_a_killed_highwater_left_behind_is_cleaned() {
 }
 
 #[test]
+fn a_probe_that_somebody_deletes_is_created_again() {
+    cluster_or_skip!();
+    let namespace = Namespace::new("noprobe");
+    let words = ["-r", "2", "--", "/bin/sh", "-c", "sleep 2"];
+    let running = Running::start(&namespace, &words);
+    namespace.await_running();
+    kubectl(&["delete", "configmaps", "--namespace", &namespace.0, "-l", "app.kubernetes.io/managed-by=highwater"]);
+    let ran = running.end();
+    assert_eq!(ran.status, Some(0), "{ran:#?}");
+    assert_eq!(namespace.leftovers(), "");
+}
+
+#[test]
 fn a_missing_right_is_named() {
     cluster_or_skip!();
     let namespace = Namespace::new("rights");

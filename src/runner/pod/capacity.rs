@@ -39,7 +39,7 @@ pub(super) enum Fit {
 }
 
 /// What the scheduler has to place.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Demand {
     amounts: Amounts,
     selector: BTreeMap<String, String>,
@@ -88,7 +88,7 @@ impl Demand {
 impl Capacity {
     pub(super) fn add_node(&mut self, node: Node) {
         let status = node.status.as_ref();
-        let left = status.and_then(|status| status.allocatable.as_ref()).map(amounts).unwrap_or_default();
+        let left = status.and_then(|status| status.allocatable.as_ref()).map(offered).unwrap_or_default();
         self.nodes.insert(node.metadata.name.clone().unwrap_or_default(), (node, left));
     }
 
@@ -244,41 +244,63 @@ fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
 }
 
 fn allocatable(node: &Node) -> Amounts {
-    node.status.as_ref().and_then(|status| status.allocatable.as_ref()).map(amounts).unwrap_or_default()
+    node.status.as_ref().and_then(|status| status.allocatable.as_ref()).map(offered).unwrap_or_default()
 }
 
-/// What a pod requests: its containers together or one of its init containers, whichever is more.
+/// What a pod requests: its containers together, or one of its init containers, whichever is more. Init containers that are
+/// always restarted stay beside those after them.
 fn requested(spec: &PodSpec) -> Amounts {
     let mut sum = Amounts::from([("pods".to_owned(), 1000)]);
     let of_container = |resources: Option<&ResourceRequirements>| {
         let Some(resources) = resources else { return Amounts::default() };
         // A limit without a request is one, too.
-        let mut all = resources.limits.as_ref().map(amounts).unwrap_or_default();
-        all.extend(resources.requests.as_ref().map(amounts).unwrap_or_default());
+        let mut all = resources.limits.as_ref().map(wanted).unwrap_or_default();
+        all.extend(resources.requests.as_ref().map(wanted).unwrap_or_default());
         all
     };
     for container in &spec.containers {
-        for (name, amount) in of_container(container.resources.as_ref()) {
-            let sum = sum.entry(name).or_default();
-            *sum = sum.saturating_add(amount);
-        }
+        add(&mut sum, &of_container(container.resources.as_ref()));
     }
+    let (mut sidecars, mut most) = (Amounts::default(), Amounts::default());
     for container in spec.init_containers.iter().flatten() {
-        for (name, amount) in of_container(container.resources.as_ref()) {
-            let sum = sum.entry(name).or_default();
-            *sum = amount.max(*sum);
+        let mut beside = sidecars.clone();
+        add(&mut beside, &of_container(container.resources.as_ref()));
+        if container.restart_policy.as_deref() == Some("Always") {
+            sidecars.clone_from(&beside);
+        }
+        for (name, amount) in beside {
+            let most = most.entry(name).or_default();
+            *most = amount.max(*most);
         }
     }
-    for (name, amount) in spec.overhead.as_ref().map(amounts).unwrap_or_default() {
+    add(&mut sum, &sidecars);
+    for (name, amount) in most {
         let sum = sum.entry(name).or_default();
-        *sum = sum.saturating_add(amount);
+        *sum = amount.max(*sum);
     }
+    add(&mut sum, &spec.overhead.as_ref().map(wanted).unwrap_or_default());
     sum
 }
 
+fn add(sum: &mut Amounts, amounts: &Amounts) {
+    for (name, amount) in amounts {
+        let sum = sum.entry(name.clone()).or_default();
+        *sum = sum.saturating_add(*amount);
+    }
+}
+
 /// An amount that cannot be read is too large to fit.
-fn amounts(quantities: &BTreeMap<String, resource::Quantity>) -> Amounts {
-    let thousandths = |text: &str| text.parse::<Quantity>().ok().and_then(|it| it.thousandths()).unwrap_or(u64::MAX);
+fn wanted(quantities: &BTreeMap<String, resource::Quantity>) -> Amounts {
+    amounts(quantities, u64::MAX)
+}
+
+/// Of an amount that cannot be read, nothing is left.
+fn offered(quantities: &BTreeMap<String, resource::Quantity>) -> Amounts {
+    amounts(quantities, 0)
+}
+
+fn amounts(quantities: &BTreeMap<String, resource::Quantity>, unreadable: u64) -> Amounts {
+    let thousandths = |text: &str| text.parse::<Quantity>().ok().and_then(|it| it.thousandths()).unwrap_or(unreadable);
     quantities.iter().map(|(name, quantity)| (name.clone(), thousandths(&quantity.0))).collect()
 }
 
@@ -374,6 +396,26 @@ mod tests {
         no node has the labels of its node selector, disk=ssd
         it does not tolerate the taint pool=gpu:NoSchedule of the nodes
         ");
+    }
+
+    #[test]
+    fn init_containers_count_once_and_sidecars_always() {
+        let container = |memory: &str, policy: Option<&str>| json!({"name": "c", "restartPolicy": policy, "resources": {"requests": {"memory": memory}}});
+        let of_pod = |init: &[Value]| {
+            let spec = spec(json!({"memory": "1Gi"}), json!({"initContainers": init}));
+            requested(&spec)[MEMORY] / 1000 / (1 << 20)
+        };
+        assert_eq!(of_pod(&[container("512Mi", None)]), 1024);
+        assert_eq!(of_pod(&[container("2Gi", None), container("3Gi", None)]), 3072);
+        assert_eq!(of_pod(&[container("512Mi", Some("Always"))]), 1536);
+        assert_eq!(of_pod(&[container("512Mi", Some("Always")), container("2Gi", None)]), 2560);
+    }
+
+    #[test]
+    fn nothing_fits_on_a_node_whose_amounts_cannot_be_read() {
+        let mut capacity = Capacity::default();
+        capacity.add_node(node("odd", "much", json!({})));
+        assert!(matches!(capacity.fit(&Demand::new(&spec(json!({"memory": "1Gi"}), json!({})))), Fit::Never(_)));
     }
 
     #[test]

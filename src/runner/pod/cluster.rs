@@ -12,6 +12,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::{Map, Value};
 
+use super::capacity::Demand;
 use super::manifest::{OWNER, ProbeSource};
 use super::{ClusterOptions, LABEL, PodError, SWEEP_LABELS};
 use crate::model::problem::one_line;
@@ -45,12 +46,27 @@ struct Shared {
     options: ClusterOptions,
     template: Option<Map<String, Value>>,
     /// The ConfigMap with the probe, once a run has needed it.
-    probe: Mutex<Option<String>>,
+    probe: Mutex<Option<ProbeMap>>,
     /// The value of the label of what belongs to a sweep.
     sweep: OnceLock<String>,
-    turn: Mutex<()>,
+    turn: Mutex<Option<Refusal>>,
     /// Whether the user knows that the API server is away.
     told_away: ToldAway,
+}
+
+/// The ConfigMap with the probe.
+struct ProbeMap {
+    name: String,
+    owner: String,
+    /// Whether it was created, as far as is known: an answer may have been lost.
+    is_there: bool,
+}
+
+/// What did not fit a moment ago.
+pub(super) struct Refusal {
+    pub(super) at: Instant,
+    pub(super) demand: Demand,
+    pub(super) reason: String,
 }
 
 /// Tells the user once each time that the API server is away, and knows when it was.
@@ -165,7 +181,7 @@ impl Cluster {
     }
 
     /// While it is held, no other thread creates a pod in room that it has seen.
-    pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
+    pub(super) fn turn(&self) -> MutexGuard<'_, Option<Refusal>> {
         self.shared.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -240,22 +256,34 @@ impl Cluster {
         }
     }
 
+    /// Creates the ConfigMap with the probe again if somebody has deleted it.
+    pub(super) fn renew_probe(&self, patience: &mut Patience<'_>) -> Result<(), PodError> {
+        if let Some(map) = &mut *self.shared.probe.lock().unwrap_or_else(PoisonError::into_inner) {
+            map.is_there = false;
+        }
+        if self.probe_image().is_none() { self.probe(patience).map(drop) } else { Ok(()) }
+    }
+
     /// The name of the ConfigMap with the probe, which is created for the first run and removed with the last clone of
     /// this cluster.
     pub(super) fn probe(&self, patience: &mut Patience<'_>) -> Result<String, PodError> {
         let mut created = self.shared.probe.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(name) = &*created {
-            return Ok(name.clone());
-        }
         let program = probe::program().map_err(|reason| PodError::NoProbe { reason })?;
-        let claim = Claim::new(None, None);
+        // Even if the answer gets lost, it may have been created: the name stays.
+        let probe = created.get_or_insert_with(|| {
+            let claim = Claim::new(None, None);
+            ProbeMap { name: claim.name().to_owned(), owner: claim.label().1, is_there: false }
+        });
+        if probe.is_there {
+            return Ok(probe.name.clone());
+        }
         let of_sweep = self.shared.sweep.get().map(|sweep| (SWEEP_LABELS[0], sweep.clone()));
         let labels = [Some((LABEL.0, LABEL.1.to_owned())), of_sweep].into_iter().flatten();
         let map = ConfigMap {
             metadata: ObjectMeta {
-                name: Some(claim.name().to_owned()),
+                name: Some(probe.name.clone()),
                 labels: Some(labels.map(|(name, value)| (name.to_owned(), value)).collect()),
-                annotations: Some([(OWNER.to_owned(), claim.label().1)].into()),
+                annotations: Some([(OWNER.to_owned(), probe.owner.clone())].into()),
                 ..ObjectMeta::default()
             },
             binary_data: Some([("probe".to_owned(), ByteString(program.to_owned()))].into()),
@@ -263,28 +291,28 @@ impl Cluster {
             immutable: Some(true),
             ..ConfigMap::default()
         };
-        // Even if the answer gets lost, it may have been created.
-        *created = Some(claim.name().to_owned());
         let action = format!("create a ConfigMap in the namespace {}", self.namespace());
         let (maps, params) = (self.config_maps(), PostParams::default());
         let result = self.persist(patience, &action, || async {
             match maps.create(&params, &map).await {
-                // An earlier request succeeded, but its response was lost: the name is unique.
+                // It is there, or an earlier request succeeded, but its response was lost: the name is unique.
                 Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
                 answer => answer.map(drop),
             }
         });
+        probe.is_there = result.is_ok();
+        let name = probe.name.clone();
         if result.as_ref().is_err_and(PodError::is_refusal) {
             *created = None;
         }
-        result.map(|()| claim.name().to_owned())
+        result.map(|()| name)
     }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
         let probe = self.probe.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let Some(name) = probe.take() else { return };
+        let Some(ProbeMap { name, .. }) = probe.take() else { return };
         let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
         let mut left = "the API server does not respond".to_owned();
         let removing = async {

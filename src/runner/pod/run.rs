@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::capacity::{Demand, Fit};
-use super::cluster::{BRISK, Cluster};
+use super::cluster::{BRISK, Cluster, Refusal};
 use super::follow::follow;
 use super::log;
 use super::manifest::{Manifest, OWNER};
@@ -117,11 +117,19 @@ impl PodRunner {
         patience: &mut Patience<'_>,
     ) -> Result<Option<String>, PodError> {
         let cluster = &self.cluster;
-        let _turn = demand.map(|_| cluster.turn());
-        if let Some(demand) = demand {
+        let mut turn = demand.map(|_| cluster.turn());
+        if let (Some(demand), Some(turn)) = (demand, &mut turn) {
+            // Runs that wait for the same do not all list the cluster.
+            let is_recent = |it: &&Refusal| it.at.elapsed() < NEXT_ATTEMPT && it.demand == *demand;
+            if let Some(refusal) = turn.as_ref().filter(is_recent) {
+                return Ok(Some(refusal.reason.clone()));
+            }
             match cluster.fit(demand, patience)? {
                 Fit::Now => {}
-                Fit::Later(reason) => return Ok(Some(reason)),
+                Fit::Later(reason) => {
+                    **turn = Some(Refusal { at: Instant::now(), demand: demand.clone(), reason: reason.clone() });
+                    return Ok(Some(reason));
+                }
                 Fit::Never(reason) => return Err(PodError::DoesNotFit { reason }),
             }
         }
@@ -176,12 +184,14 @@ impl Pending {
         duration(u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX))
     }
 
-    /// Tells the user the reason, once it has lasted for a while.
-    fn tell(&mut self, name: &str, reason: &str) {
-        if self.since.elapsed() >= TOLD_AFTER && self.told.as_deref() != Some(reason) {
+    /// Tells the user the reason, once it has lasted for a while; whether it was told now.
+    fn tell(&mut self, name: &str, reason: &str) -> bool {
+        let is_new = self.since.elapsed() >= TOLD_AFTER && self.told.as_deref() != Some(reason);
+        if is_new {
             tracing::warn!("the pod {name} is pending: {reason}");
             self.told = Some(reason.to_owned());
         }
+        is_new
     }
 }
 
@@ -311,7 +321,10 @@ impl PodRun {
                 self.give_up(format!("the pod was pending for {}: {reason}", pending.time()));
                 return Ok(());
             }
-            pending.tell(&self.name, &reason);
+            if pending.tell(&self.name, &reason) {
+                // It may wait for the probe.
+                self.cluster.renew_probe(patience)?;
+            }
         }
         let seen = self.seen.borrow();
         if let Some(end) = seen.terminated(&self.container)
