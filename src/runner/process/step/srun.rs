@@ -9,7 +9,7 @@ use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -54,8 +54,11 @@ const UNWANTED: [&str; 14] = [
     "SRUN_CPUS_PER_TASK",
 ];
 
-/// Once a step has not started in time, none is tried any more.
-static TIMED_OUT: OnceLock<String> = OnceLock::new();
+/// How long no step is tried after one has not started in time: runs in between would wait as long.
+const RECOVERY: Duration = Duration::from_secs(300);
+
+/// When a step last did not start in time, and why.
+static TIMED_OUT: Mutex<Option<(Instant, String)>> = Mutex::new(None);
 /// The probe, as a file in memory that other processes of this user can execute.
 static PROBE: OnceLock<File> = OnceLock::new();
 /// The number of sockets of this process.
@@ -64,7 +67,10 @@ static COUNTER: AtomicU32 = AtomicU32::new(0);
 /// Whether steps can be tried.
 pub(super) fn available() -> Result<(), String> {
     probe::program()?;
-    TIMED_OUT.get().cloned().map_or(Ok(()), Err)
+    match &*TIMED_OUT.lock().unwrap_or_else(PoisonError::into_inner) {
+        Some((at, reason)) if at.elapsed() < RECOVERY => Err(reason.clone()),
+        _ => Ok(()),
+    }
 }
 
 /// `srun` along `PATH`.
@@ -118,7 +124,9 @@ impl Srun {
             }
             if Instant::now() > until {
                 let reason = format!("srun started no step within {} s: {}", START.as_secs(), srun.messages());
-                return Err(TIMED_OUT.get_or_init(|| reason).clone());
+                let timed_out = (Instant::now(), reason.clone());
+                *TIMED_OUT.lock().unwrap_or_else(PoisonError::into_inner) = Some(timed_out);
+                return Err(reason);
             }
             if patience.left(Duration::MAX).is_zero() {
                 return Err("interrupted before the step had started".to_owned());
