@@ -48,9 +48,12 @@ mod validate;
 
 use highwater::model::escape;
 use highwater::runner::wait_for_retired;
+use std::ffi::OsStr;
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
 
 use exit::Exit;
@@ -156,6 +159,9 @@ fn explain(error: &clap::Error) -> Exit {
         } else {
             output::say(text.trim_end());
         }
+        if let Some(line) = with_separator(error) {
+            output::say(&format!("help: a command to measure follows `--`: {line}"));
+        }
         return Exit::Usage;
     }
     let printed = error.print().and_then(|()| std::io::stdout().flush());
@@ -164,6 +170,29 @@ fn explain(error: &clap::Error) -> Exit {
         Err(failure) if is_run() => failure.own().report(),
         Err(failure) => failure.report(),
     }
+}
+
+/// The command line with the `--` that it seems to lack before the command to measure.
+fn with_separator(error: &clap::Error) -> Option<String> {
+    let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    let takes_command = words.get(1).is_some_and(|verb| ["run", "sweep", "floor"].contains(&verb.as_str()));
+    let is_guessed = error.get(ContextKind::SuggestedArg).is_some();
+    if error.kind() != ErrorKind::UnknownArgument || !takes_command || is_guessed || words.iter().any(|it| it == "--") {
+        return None;
+    }
+    let Some(ContextValue::String(unknown)) = error.get(ContextKind::InvalidArg) else { return None };
+    let at = words.iter().skip(2).position(|word| word.starts_with(unknown.as_str()))? + 1;
+    let program = words.get(at).filter(|word| at > 1 && !word.starts_with('-'))?;
+    if Path::new(program).extension().is_some_and(|extension| extension == "json") {
+        // A task.
+        return None;
+    }
+    let name =
+        words.first().map(|name| Path::new(name).file_name().map_or(name.as_str().into(), OsStr::to_string_lossy));
+    let mut line = vec![name.unwrap_or_default().into_owned()];
+    line.extend(words.get(1..at)?.iter().cloned().chain(["--".to_owned()]).chain(words.get(at..)?.iter().cloned()));
+    let quoted = shlex::try_join(line.iter().map(String::as_str)).ok()?;
+    Some(escape::lines(&quoted))
 }
 
 /// Whether the first word is `run`, whose status 3 would be taken for the task's own.

@@ -18,6 +18,24 @@ fn a_wrong_argument_is_shown_with_its_control_characters_spelled_out() {
 }
 
 #[test]
+fn a_forgotten_separator_is_named_with_the_whole_command() {
+    let hint = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
+        let output = command.args(words).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        stderr.lines().last().unwrap().strip_prefix("help: a command to measure follows `--`: ").map(str::to_owned)
+    };
+    assert_eq!(hint(&["run", "sort", "a b"]).as_deref(), Some("highwater run -- sort 'a b'"));
+    assert_eq!(hint(&["run", "python3", "-c", "1"]).as_deref(), Some("highwater run -- python3 -c 1"));
+    let sweep = ["sweep", "-P", "N=1,2", "./work", "{N}", "--fast"];
+    assert_eq!(hint(&sweep).as_deref(), Some("highwater sweep -P 'N=1,2' -- ./work '{N}' --fast"));
+    for other in [&["run", "task.json", "--nosuch"][..], &["run", "--nosuch"], &["run", "--mesage", "--", "true"]] {
+        assert_eq!(hint(other), None, "{other:?}");
+    }
+}
+
+#[test]
 fn a_variable_is_set_for_a_process() {
     let ran = |words: &[&str]| Command::new(env!("CARGO_BIN_EXE_highwater")).args(words).output().unwrap();
     let output = ran(&["run", "-q", "-e", "GREETING=a b", "--", "sh", "-c", "echo \"$GREETING\""]);

@@ -137,8 +137,11 @@ impl RunsArgs {
         }
         let name = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
         let bytes = if is_stdin { bounded::read_all(std::io::stdin()) } else { bounded::read_file(path) };
-        let bytes =
-            bytes.map_err(|source| Failure::new(Exit::Usage, Failed::reading(Path::new(&name), source), None))?;
+        let bytes = bytes.map_err(|source| {
+            let help =
+                "give records of `highwater run --record`, a directory written by `highwater sweep`, or a CSV file";
+            Failure::new(Exit::Usage, Failed::reading(Path::new(&name), source), Some(help.to_owned()))
+        })?;
         let text = String::from_utf8(bytes).map_err(|error| no_text(&name, &error))?;
         let text = byte_order_mark::strip(&text);
         if table::is_export(text) {
