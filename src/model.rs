@@ -24,6 +24,7 @@ pub mod problem;
 pub mod quantity;
 pub mod reading;
 pub mod rule;
+pub mod runtime;
 pub mod scalar;
 pub mod selection;
 pub mod signal;

@@ -11,6 +11,7 @@ pub(crate) mod pod;
 mod private;
 pub(crate) mod process;
 mod redact;
+mod runtime;
 #[doc(hidden)]
 pub mod settings;
 mod task;
@@ -402,7 +403,11 @@ impl Workload {
         let mut runner = self.runner(machine, options, watch)?;
         // The probe in a pod keeps its time, which starts when the task does.
         let watch = &if self.is_pod() { WatchOptions { timeout: None, ..*watch } } else { *watch };
-        Ok(measure(&mut *runner, context, machine.facts.clone(), watch, cancel, observer))
+        let mut measured = measure(&mut *runner, context, machine.facts.clone(), watch, cancel, observer);
+        if let Ok(observation) = &mut measured {
+            self.note_runtime_limits(options, observation);
+        }
+        Ok(measured)
     }
 
     /// A runner for it with these options.

@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::prediction::{Prediction, Sizes};
 use super::reading::Reading;
+use super::runtime::RuntimeLimit;
 use super::timestamp::Timestamp;
 use super::units::Bytes;
 
@@ -152,6 +153,14 @@ impl Observation {
         let peak = self.peak.as_ref().value()?;
         let missing = peak.bytes.saturating_sub(self.breakdown.value()?.current);
         (missing > peak.exactness.error_bound()).then_some(missing)
+    }
+
+    /// The limits by which runtimes of the task sized themselves.
+    pub fn runtime_limits(&self) -> impl Iterator<Item = &RuntimeLimit> {
+        self.warnings.iter().filter_map(|warning| match warning {
+            Warning::RuntimeLimit(limit) => Some(limit),
+            _ => None,
+        })
     }
 
     /// Whether the container engine was lost in the run or after it, so that no other run is possible.

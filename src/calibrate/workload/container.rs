@@ -177,6 +177,31 @@ impl ContainerWorkload {
         self.backend.engine().is_none()
     }
 
+    /// Whether it runs on this machine.
+    pub(super) fn is_on_this_machine(&self) -> bool {
+        self.backend.engine().is_some_and(|engine| engine.facts.seems_local())
+    }
+
+    /// The command and the environment with these options, those of the image included if an engine has it.
+    pub(super) fn command_and_env(&self, options: &RunOptions) -> (Vec<String>, Vec<(String, String)>) {
+        let image = self.backend.image();
+        let mut command = match (&self.launch.entrypoint, image) {
+            (Some(entrypoint), _) => entrypoint.clone(),
+            (None, Some(image)) => image.entrypoint.clone(),
+            (None, None) => Vec::new(),
+        };
+        match (&self.launch.command, image) {
+            (Some(arguments), _) => command.extend(arguments.iter().cloned()),
+            (None, Some(image)) if self.launch.entrypoint.is_none() => command.extend(image.command.iter().cloned()),
+            (None, _) => {}
+        }
+        let of_image = image.into_iter().flat_map(|image| &image.env).filter_map(|variable| variable.split_once('='));
+        let mut env: Vec<(String, String)> =
+            of_image.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        env.extend(self.launch.env.iter().chain(&options.env).cloned());
+        (command, env)
+    }
+
     /// A runner for the container with these options.
     pub(super) fn runner(
         &self,

@@ -76,12 +76,17 @@ impl Backend {
         }
     }
 
-    /// The digest of the image, if an engine has it.
-    pub(crate) fn image_id(&self) -> Option<&str> {
+    /// The image, if an engine has it.
+    pub(crate) fn image(&self) -> Option<&Image> {
         match self {
-            Self::Engine(with_image) => with_image.1.id.as_deref(),
+            Self::Engine(with_image) => Some(&with_image.1),
             Self::Cluster(_) => None,
         }
+    }
+
+    /// The digest of the image, if an engine has it.
+    pub(crate) fn image_id(&self) -> Option<&str> {
+        self.image()?.id.as_deref()
     }
 }
 

@@ -164,6 +164,14 @@ impl ProcessWorkload {
         hidden.into_iter().chain(view).chain(self.notes.iter().cloned()).collect()
     }
 
+    /// The command and the environment with these options, for reading.
+    pub(super) fn command_and_env(&self, options: &RunOptions) -> (Vec<String>, Vec<(String, String)>) {
+        let launch = self.launch(options);
+        let text = |text: &OsString| text.to_string_lossy().into_owned();
+        let env = launch.env.iter().map(|(name, value)| (text(name), text(value))).collect();
+        (launch.command.iter().map(text).collect(), env)
+    }
+
     /// The launch with these options.
     pub(super) fn launch(&self, conditions: &RunOptions) -> Launch {
         let mut launch = Launch::new(self.command.iter().cloned());

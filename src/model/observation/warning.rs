@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::Survivor;
 use crate::model::handoff::{Handoff, Recipient};
+use crate::model::runtime::RuntimeLimit;
 use crate::model::units::{Bytes, duration};
 
 /// Something about a run that its numbers do not say. As JSON it is an object with a `code` and the fields here; its
@@ -244,6 +245,11 @@ pub enum Warning {
          private"
     )]
     ReadOnlyFileSystem,
+    /// The runtime of the task limits its own memory.
+    #[error(
+        "{_0}: its garbage collector may let it fill up, so that the peak follows this limit rather than the input"
+    )]
+    RuntimeLimit(RuntimeLimit),
     /// The search for the minimum limit, which begins with this run, has no result.
     #[error("{reason}")]
     FloorNotFound {
@@ -289,6 +295,8 @@ impl Warning {
             | Self::InputUnprotected { reason } => reason.clone(),
             Self::OtherMachine { client } => client.clone(),
             Self::PrivateInput { method } => method.clone(),
+            // Its amount is what matters.
+            Self::RuntimeLimit(limit) => return WarningKind(discriminant(self), limit.source()),
             Self::FloorNotFound { reason } => reason.to_string(),
             Self::Text { text } => text.clone(),
             Self::Unknown(unknown) => unknown.code.clone(),

@@ -11,6 +11,8 @@ pub struct Image {
     pub entrypoint: Vec<String>,
     /// The arguments, unless others are given.
     pub command: Vec<String>,
+    /// Its variables, as `NAME=VALUE`.
+    pub env: Vec<String>,
     /// The user, by name or id with an optional `:` and group; root if absent.
     pub user: Option<String>,
     /// Its stop signal.

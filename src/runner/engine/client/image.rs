@@ -173,6 +173,7 @@ fn image(inspected: ImageInspect) -> Image {
         digests: inspected.repo_digests.unwrap_or_default(),
         entrypoint: config.entrypoint.unwrap_or_default(),
         command: config.cmd.unwrap_or_default(),
+        env: config.env.unwrap_or_default(),
         user: config.user.filter(|user| !user.is_empty()),
         stop_signal: config.stop_signal.filter(|signal| !signal.is_empty()),
     }
