@@ -1,6 +1,8 @@
 //! Extracts from records what they show about the need of a task, and the measures of its input.
 
 mod inputs;
+mod parameter;
+mod runtime;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -9,7 +11,6 @@ use crate::model::fit::{Censoring, Measure, MeasureFilter, RunTable, SizedRun};
 use crate::model::observation::{Exactness, Observation, Outcome};
 use crate::model::prediction::{ChannelPrediction, ChannelSize, Decider, Prediction, Sizes};
 use crate::model::rule::RuleType;
-use crate::model::scalar::amount;
 use crate::model::task::ChannelKind;
 use crate::model::units::Bytes;
 
@@ -17,6 +18,10 @@ use super::Warning;
 use super::group::{Declared, Group, SkippedRuns};
 use crate::calibrate::page_cache::{PageCache, cold_start, excesses};
 use inputs::{Input, Inputs};
+use parameter::{insert, numeric, value_of, whole};
+use runtime::RuntimeLimits;
+
+pub use self::parameter::PredictorError;
 
 /// The quantity to fit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,7 +101,7 @@ impl Groups {
         let name = subject.name.clone().or_else(|| subject.command.first().cloned());
         let all = observation.sweep.as_ref().map(|sweep| &sweep.parameters);
         let value = self.predictor.as_ref().and_then(|predictor| all?.get(predictor));
-        let n = value.and_then(|value| whole(value));
+        let n = value.and_then(|value| runtime::amount(observation, value).or_else(|| whole(value)));
         if let Some(value) = value.filter(|_| n.is_none()) {
             self.not_a_number.get_or_insert_with(|| value.clone());
         }
@@ -114,7 +119,8 @@ impl Groups {
             Some(index) => *index,
             None => {
                 let (name, parameters) = key.clone();
-                self.tasks.push(TaskRuns { name, parameters, ..TaskRuns::default() });
+                let amounts = runtime::amounts(observation, &parameters);
+                self.tasks.push(TaskRuns { name, parameters, amounts, ..TaskRuns::default() });
                 self.by_key.insert(key, self.tasks.len() - 1);
                 self.tasks.len() - 1
             }
@@ -168,12 +174,13 @@ impl Groups {
         // The index of the task that each task joins.
         let mut joins: Vec<usize> = (0..self.tasks.len()).collect();
         for members in by_name.values() {
-            let of_members = || members.iter().map(|index| &self.tasks[*index].parameters);
-            let Some(name) = numeric(&of_members().collect::<Vec<_>>()) else { continue };
+            let choices = members.iter().map(|index| (&self.tasks[*index].parameters, &self.tasks[*index].amounts));
+            let Some(name) = numeric(&choices.collect::<Vec<_>>()) else { continue };
             let mut first: HashMap<BTreeMap<String, String>, usize> = HashMap::new();
             for index in members {
                 let task = &mut self.tasks[*index];
-                let n = task.parameters.remove(&name).and_then(|value| whole(&value)).unwrap_or_default();
+                let n = value_of(&name, &task.parameters, &task.amounts).unwrap_or_default();
+                task.parameters.remove(&name);
                 task.parameter = Some(name.clone());
                 task.runs.append(&mut task.without_input);
                 task.runs.iter_mut().for_each(|run| run.n = n);
@@ -202,62 +209,6 @@ impl Groups {
     }
 }
 
-/// The value of a parameter that is n: a whole number, or an amount such as 512Mi.
-fn whole(value: &str) -> Option<Bytes> {
-    let is_broken = value.trim().parse::<f64>().is_ok_and(|number| number.fract() != 0.0);
-    amount(value).ok().filter(|_| !is_broken)
-}
-
-/// The predictor cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PredictorError {
-    /// The records have neither a parameter nor a channel of this name.
-    #[error("no parameter or input channel `{name}`, {}", expected(known))]
-    Unknown {
-        /// The name.
-        name: String,
-        /// The names that the records have.
-        known: Vec<String>,
-    },
-    /// A parameter has other values than numbers.
-    #[error(
-        "the parameter `{name}` is `{value}` in some runs, expected whole numbers or amounts such as 8 or 512Mi in all"
-    )]
-    NotANumber {
-        /// The name.
-        name: String,
-        /// The first value that is none.
-        value: String,
-    },
-}
-
-fn expected(known: &[String]) -> String {
-    if known.is_empty() {
-        "the records have none".to_owned()
-    } else {
-        format!("expected one of `{}`", known.join("`, `"))
-    }
-}
-
-fn insert(known: &mut BTreeSet<String>, name: &str) {
-    if !known.contains(name) {
-        known.insert(name.to_owned());
-    }
-}
-
-/// The parameter with the most values, if all of them are numbers. All of these choices have the same parameters.
-fn numeric(choices: &[&BTreeMap<String, String>]) -> Option<String> {
-    let first = choices.first()?;
-    if choices.iter().any(|choice| !choice.keys().eq(first.keys())) {
-        return None;
-    }
-    let values = |name: &String| choices.iter().map(|choice| whole(choice.get(name)?)).collect::<Option<BTreeSet<_>>>();
-    let counted = first.keys().filter_map(|name| Some((values(name)?.len(), name)));
-    // Of several with as many values, the first.
-    let most = counted.filter(|(count, _)| *count > 1).rev().max_by_key(|(count, _)| *count)?;
-    Some(most.1.clone())
-}
-
 /// What a run shows about the need.
 struct Need {
     peak: Bytes,
@@ -269,6 +220,8 @@ struct Need {
 struct TaskRuns {
     name: Option<String>,
     parameters: BTreeMap<String, String>,
+    /// The values of those parameters that set the limit of a runtime, as the runtime reads them.
+    amounts: BTreeMap<String, Bytes>,
     /// The parameter that predicts the need, instead of the input.
     parameter: Option<String>,
     runs: Vec<Run>,
@@ -281,6 +234,7 @@ struct TaskRuns {
     /// Number of runs with synthetic inputs.
     synthetic: usize,
     images: BTreeSet<String>,
+    runtime: RuntimeLimits,
     /// The last prediction, and the last amount decided by the task's own `resources`.
     prediction: Option<Prediction>,
     resources: Option<Bytes>,
@@ -333,6 +287,7 @@ impl TaskRuns {
 
     fn run(&mut self, line: u64, observation: &Observation, need: &Need, n: Option<Bytes>) -> Run {
         let input = self.inputs.add(observation);
+        self.runtime.add(observation);
         let Need { peak, censoring } = *need;
         let mut hasher = DefaultHasher::new();
         match &observation.sweep {
@@ -428,6 +383,7 @@ impl TaskRuns {
         self.skipped.unsized_inputs += unsized_inputs;
         self.skipped.without_floor += without_floor;
         self.images.extend(other.images);
+        self.runtime.join(other.runtime);
     }
 
     /// The runs of the task.
@@ -449,6 +405,7 @@ impl TaskRuns {
         let mut warnings: Vec<Warning> = cached.into_iter().chain(cold).collect();
         warnings.extend((self.synthetic > 0).then_some(Warning::Synthetic { runs: self.synthetic }));
         warnings.extend((self.images.len() > 1).then_some(Warning::SeveralImages { images: self.images.len() }));
+        warnings.extend(self.runtime.warning(None));
         let declared = self.declared();
         let mut group = Group {
             task: self.name,
@@ -471,6 +428,7 @@ impl TaskRuns {
         (self.docker, self.kubernetes) = (Vec::new(), Vec::new());
         let cached = self.remove_cached();
         let cold = self.cold_start(|run| run.n.0 as f64);
+        let limited = self.runtime.warning(Some(&name));
         let runs = self.runs.iter().map(|run| SizedRun {
             sizes: vec![run.n],
             peak: run.peak,
@@ -487,7 +445,7 @@ impl TaskRuns {
             recorded: true,
             declared: None,
             skipped: self.skipped,
-            warnings: cached.into_iter().chain(cold).collect(),
+            warnings: cached.into_iter().chain(cold).chain(limited).collect(),
             workflow: None,
         };
         group.warn_of_lower_bounds();

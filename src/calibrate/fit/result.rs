@@ -238,6 +238,16 @@ pub enum Warning {
         /// Number of images.
         images: usize,
     },
+    /// The runtime of the task limits its own memory, so that the peak follows that limit rather than the input.
+    RuntimeLimit {
+        /// Number of runs.
+        runs: usize,
+        /// The options and variables that set the limit, as given, or the default; at most five.
+        settings: Vec<String>,
+        /// The parameter that is n, if one is.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        parameter: Option<String>,
+    },
     /// A few runs are weak evidence about the next.
     FewInputs {
         /// How many more distinct inputs 95 % of further inputs with 95 % confidence requires.
@@ -344,6 +354,7 @@ impl fmt::Display for Warning {
             Self::SeveralImages { images } => {
                 write!(f, "the runs used {images} different images, whose needs may differ")
             }
+            Self::RuntimeLimit { runs, settings, parameter } => runtime_limit(f, *runs, settings, parameter.as_deref()),
             Self::FewInputs { measure: Some(MoreSizes { sizes, from, to }), .. } => {
                 let plural = if *sizes == 1 { "" } else { "s" };
                 write!(
@@ -378,6 +389,26 @@ impl fmt::Display for Warning {
                 write!(f, "the limit is known to be enough for inputs up to {enough_for}, not for {n}")
             }
         }
+    }
+}
+
+fn runtime_limit(f: &mut fmt::Formatter<'_>, runs: usize, settings: &[String], parameter: Option<&str>) -> fmt::Result {
+    let in_runs = if runs == 1 { "in 1 run" } else { &format!("in {runs} runs") };
+    let more = if settings.len() > 4 { ", …" } else { "" };
+    let some: Vec<&str> = settings.iter().take(4).map(String::as_str).collect();
+    write!(f, "the runtime limits its own memory {in_runs} ({}{more}), ", some.join(", "))?;
+    match parameter {
+        Some(name) => {
+            write!(f, "and the peak follows that limit: where {name} sets it, change {name} and the memory limit together")
+        }
+        None if settings.len() > 1 => f.write_str(
+            "and the peak follows that limit rather than the input: a rule for runs with different settings is a mixture; \
+             fit each by itself",
+        ),
+        None => f.write_str(
+            "and the peak follows that limit rather than the input: the rule is for this setting alone; `highwater floor` \
+             finds the smallest memory limit for it, `highwater sweep -P` compares settings",
+        ),
     }
 }
 
