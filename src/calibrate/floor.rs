@@ -13,6 +13,7 @@ pub use self::search::{Search, SearchLimits, Step, Verdict};
 pub use self::trial::{limits_of, no_limits, not_run};
 use crate::model::observation::{Exactness, Floor, Observation, Outcome, Peak, PeakSource, micros};
 use crate::model::reading::Reading;
+use crate::model::runtime::RuntimeLimit;
 use crate::model::units::Bytes;
 
 /// Without an explicit time-out a try may take this many times as long as a run without a limit, plus [`GRACE`]. A task
@@ -75,6 +76,8 @@ pub struct Try {
     pub peak: Option<Bytes>,
     /// How long it took, in microseconds.
     pub wall_us: Option<u64>,
+    /// The limits by which runtimes of the task sized themselves.
+    pub runtime_limits: Vec<RuntimeLimit>,
 }
 
 /// The result of a try.
@@ -208,7 +211,8 @@ pub fn find<T: Trial>(
             match trial.run(Some(limit), Some(patience(success, wall_us))).map_err(SearchError::Trial)? {
                 Ran::NotStarted(reason) => {
                     search.record(limit, Verdict::NotEnough);
-                    tries.push(Try { limit, result: TryResult::NotStarted(reason), peak: None, wall_us: None });
+                    let result = TryResult::NotStarted(reason);
+                    tries.push(Try { limit, result, peak: None, wall_us: None, runtime_limits: Vec::new() });
                     continue;
                 }
                 Ran::Observed(observation) => observation,
@@ -230,7 +234,8 @@ pub fn find<T: Trial>(
         }
         trial.keep(&observation).map_err(SearchError::Trial)?;
         let (peak, wall_us) = (peak_of(&observation), Some(observation.wall_us));
-        tries.push(Try { limit, result, peak, wall_us });
+        let runtime_limits = observation.runtime_limits().cloned().collect();
+        tries.push(Try { limit, result, peak, wall_us, runtime_limits });
     };
     Ok(SearchResult {
         end,
@@ -350,6 +355,12 @@ impl SearchResult {
             End::Settled => self.enough,
             End::GaveUp | End::Interrupted { .. } | End::EngineLost => None,
         }
+    }
+
+    /// The limits by which runtimes of the task sized themselves where the lowest limit was enough.
+    pub fn runtime_limits(&self) -> &[RuntimeLimit] {
+        let is_it = |one: &&Try| Some(one.limit) == self.enough && one.result == TryResult::Enough;
+        self.tries.iter().rev().find(is_it).map_or(&[], |one| &one.runtime_limits)
     }
 
     /// The run without a limit that had the highest peak.

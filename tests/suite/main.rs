@@ -37,6 +37,7 @@ mod report;
 mod resolve;
 mod rule;
 mod run_task;
+mod runtimes;
 mod schema;
 mod shared;
 mod show;

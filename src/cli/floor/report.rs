@@ -3,6 +3,7 @@
 use highwater::calibrate::floor::{End, SearchLimits, SearchResult, Success, Try, TryResult};
 use highwater::model::observation::{Breakdown, Observation, Outcome, Peak, Subject};
 use highwater::model::reading::Reading;
+use highwater::model::runtime::RuntimeLimit;
 use highwater::model::units::{Bytes, duration};
 use serde::Serialize;
 
@@ -46,6 +47,10 @@ pub(super) struct Report<'a> {
     reclaimable_bytes: Option<Bytes>,
     /// The median wall time of the runs without a limit.
     wall_us: Option<u64>,
+    /// The limits by which runtimes of the task, such as a JVM, sized themselves under `enough_bytes`: the floor is for
+    /// these.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    runtime_limits: &'a [RuntimeLimit],
     tries: Vec<TryReport>,
     /// Notes on these numbers for the reader.
     notes: Vec<String>,
@@ -97,6 +102,7 @@ impl<'a> Report<'a> {
             breakdown,
             reclaimable_bytes: peak.zip(found.floor()).map(|(peak, floor)| peak.bytes.saturating_sub(floor)),
             wall_us: walls.get(walls.len() / 2).copied(),
+            runtime_limits: found.runtime_limits(),
             tries: found.tries.iter().map(TryReport::new).collect(),
             notes: notes(found, highest, terms),
             found,
@@ -124,6 +130,7 @@ impl<'a> Report<'a> {
 
     pub(super) fn table(&self) -> String {
         let mut rows = vec![("floor", self.floor())];
+        rows.extend(self.runtime_limits.iter().map(|limit| ("with", with(limit, self.enough_bytes))));
         if let Some(peak) = self.peak_bytes {
             rows.push(("peak", format!("{peak}   without a limit{}", self.beyond_floor(peak))));
         }
@@ -197,6 +204,18 @@ impl<'a> Report<'a> {
             None => format!("{} without a limit", duration(without)),
         })
     }
+}
+
+/// The setting that belongs to the floor.
+fn with(limit: &RuntimeLimit, enough: Option<Bytes>) -> String {
+    let other = match (&limit.setting, limit.bytes) {
+        (None, _) => "set it to keep it: -Xmx, or -XX:MaxRAMPercentage",
+        (Some(_), Some(bytes)) if enough.is_some_and(|enough| bytes >= enough) => {
+            "the task did not use all of it; one that does needs more than this floor"
+        }
+        (Some(_), _) => "the floor is for this setting",
+    };
+    format!("{limit}   {other}")
 }
 
 /// Some kernels update the breakdown seconds late.
