@@ -102,21 +102,51 @@ pub fn split(values: &str) -> Vec<String> {
     all
 }
 
-/// `SOURCE:TARGET[:ro|:rw]`; a relative source is resolved against the current directory.
+/// `SOURCE:TARGET[:ro|:rw]`, or `type=bind,source=SOURCE,target=TARGET[,readonly]` for paths with a `:`; a relative source
+/// is resolved against the current directory.
 pub fn bind(text: &str) -> Parsed<Bind> {
-    let expected = "expected SOURCE:TARGET or SOURCE:TARGET:ro, with an absolute TARGET";
+    let (source, target, read_only) =
+        if text.starts_with("type=") { bind_of_fields(text) } else { bind_of_parts(text) }?;
+    let source = std::path::absolute(source).map_err(|error| error.to_string())?;
+    Ok(Bind { source, target, read_only })
+}
+
+fn bind_of_parts(text: &str) -> Parsed<(String, String, bool)> {
+    let expected = "expected SOURCE:TARGET or SOURCE:TARGET:ro, with an absolute TARGET; for a path with a `:`, \
+                    type=bind,source=SOURCE,target=TARGET";
     let mut parts = text.split(':');
     let (Some(source), Some(target)) = (parts.next(), parts.next()) else { return Err(expected.to_owned()) };
     let read_only = match parts.next() {
         None | Some("rw") => false,
         Some("ro") => true,
+        Some(_) if parts.next().is_some() => return Err(expected.to_owned()),
         Some(other) => return Err(format!("found the mode `{other}`, expected `ro` or `rw`")),
     };
     if source.is_empty() || !target.starts_with('/') || parts.next().is_some() {
         return Err(expected.to_owned());
     }
-    let source = std::path::absolute(source).map_err(|error| error.to_string())?;
-    Ok(Bind { source, target: target.to_owned(), read_only })
+    Ok((source.to_owned(), target.to_owned(), read_only))
+}
+
+/// As for `docker run --mount`, with `\,` for a comma in a path.
+fn bind_of_fields(text: &str) -> Parsed<(String, String, bool)> {
+    let (mut source, mut target, mut read_only) = (String::new(), String::new(), false);
+    for field in split(text) {
+        let (name, value) = field.split_once('=').unwrap_or((&field, "true"));
+        match (name, value) {
+            ("type", "bind") => {}
+            ("type", other) => return Err(format!("found a mount of the type `{other}`, expected `bind`")),
+            ("source" | "src", path) => path.clone_into(&mut source),
+            ("target" | "destination" | "dst", path) => path.clone_into(&mut target),
+            ("readonly" | "ro", "true" | "1") => read_only = true,
+            ("readonly" | "ro", "false" | "0") => read_only = false,
+            _ => return Err(format!("found `{field}`, expected `source=`, `target=` or `readonly`")),
+        }
+    }
+    if source.is_empty() || !target.starts_with('/') {
+        return Err("expected type=bind,source=SOURCE,target=TARGET, with an absolute TARGET".to_owned());
+    }
+    Ok((source, target, read_only))
 }
 
 /// `NAME=VALUE`.
@@ -148,5 +178,28 @@ mod tests {
         assert_eq!(values("A=a\\,b,c=d,"), ["a,b", "c=d", ""]);
         assert!(values("A=").is_empty());
         assert!(parameter("A").is_err() && parameter("=1").is_err());
+    }
+
+    #[test]
+    fn a_mount_is_given_in_parts_or_fields() {
+        let parts = |text: &str| bind(text).map(|bind| (bind.source, bind.target, bind.read_only));
+        let mount = |source: &str, read_only| Ok((PathBuf::from(source), "/in".to_owned(), read_only));
+        assert_eq!(parts("/a:/in"), mount("/a", false));
+        assert_eq!(parts("/a:/in:ro"), mount("/a", true));
+        assert_eq!(parts("type=bind,source=/a:b,target=/in"), mount("/a:b", false));
+        assert_eq!(parts("type=bind,src=/a:b\\,c=d,dst=/in,readonly"), mount("/a:b,c=d", true));
+        for wrong in [
+            "/a",
+            "/a:in",
+            "/a:b:/in",
+            "/a:/in:ro:rw",
+            "type=bind,source=/a",
+            "type=bind,target=/in",
+            "type=bind,source=/a,target=in",
+            "type=volume,source=a,target=/in",
+            "type=bind,source=/a,target=/in,size=3",
+        ] {
+            assert!(bind(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -22,6 +22,7 @@ pub(crate) struct ContainerArgs {
     /// Mount a directory or file in the container, as SOURCE:TARGET or SOURCE:TARGET:ro. Can be repeated.
     ///
     /// Without :ro, a missing source directory is created. Relative sources are resolved against the current directory.
+    /// A path with a `:` is given as type=bind,source=SOURCE,target=TARGET[,readonly], as for `docker run --mount`.
     #[arg(long, value_name = "SOURCE:TARGET[:ro]", value_parser = bind)]
     mount: Vec<Bind>,
     /// Set an environment variable of the task; NAME alone passes on its current value. Can be repeated.
