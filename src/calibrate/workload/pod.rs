@@ -47,7 +47,11 @@ impl Backend {
             let error = format!("failed to run {} as a container: it names no image", task.name);
             return Err(Failure::usage(error, help));
         };
-        Self::open(spec, engine, name, task.config.text("namespace"), feedback)
+        let backend = Self::open(spec, engine, name, task.config.text("namespace"), feedback)?;
+        if let Some(note) = backend.image().and_then(|image| replaced_entrypoint(image, task)) {
+            feedback.note(&note);
+        }
+        Ok(backend)
     }
 
     fn open(
@@ -88,6 +92,22 @@ impl Backend {
     pub(crate) fn image_id(&self) -> Option<&str> {
         self.image()?.id.as_deref()
     }
+}
+
+/// The command of a task replaces the entrypoint of its image in a pod, but not in a container of an engine.
+fn replaced_entrypoint(image: &Image, task: &Task) -> Option<String> {
+    let command = task.command.as_ref()?;
+    let entrypoint = shlex::try_join(image.entrypoint.iter().map(String::as_str)).ok()?;
+    // Its arguments may be secret.
+    let program = shlex::try_quote(command.first()?).ok()?;
+    (!image.entrypoint.is_empty()).then(|| {
+        format!(
+            "the image of {} has the entrypoint `{entrypoint}`: a container passes the command of the task to it \
+             (`{entrypoint} {program} …`), but Kubernetes starts the command instead (`{program} …`); to start the same on \
+             both, remove ENTRYPOINT from the image and name its program in the command",
+            task.name
+        )
+    })
 }
 
 /// Refuses options that have no meaning for pods.
@@ -196,4 +216,22 @@ impl PodSettings {
 
 fn is_empty(value: &Value) -> bool {
     value.is_null() || value.as_str().is_some_and(str::is_empty)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entrypoint_with_a_command_is_noted() {
+        let image = |entrypoint: &[&str]| Image {
+            entrypoint: entrypoint.iter().map(|word| (*word).to_owned()).collect(),
+            ..Image::default()
+        };
+        let task = Task::bare(vec!["segment".to_owned(), "a b".to_owned()]);
+        let note = replaced_entrypoint(&image(&["tini", "--"]), &task).unwrap();
+        assert!(note.contains("`tini -- segment …`") && note.contains("command instead (`segment …`)"), "{note}");
+        assert_eq!(replaced_entrypoint(&image(&[]), &task), None);
+        assert_eq!(replaced_entrypoint(&image(&["tini"]), &Task { command: None, ..task }), None);
+    }
 }
