@@ -24,7 +24,7 @@ pub use folder::{
 };
 pub use index::{Index, Recorded, index};
 pub use merge::{MergeError, Merged, merge};
-pub use read::{OBSERVATIONS, RUNS, ReadError, Records, Source, Unusable, read};
+pub use read::{OBSERVATIONS, RUNS, ReadError, Records, Source, Unusable, is_log, read};
 
 /// A record could not be written.
 #[derive(Debug, thiserror::Error)]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use highwater::directory::Refusal;
 use highwater::model::observation::Logs;
-use highwater::store::{ReadError, Source};
+use highwater::store::{ReadError, Source, is_log};
 
 use super::exit::Exit;
 use super::failure::Failure;
@@ -18,10 +18,10 @@ Examples:
   highwater logs --run 3 runs.jsonl        the output of the third run
   highwater logs runs.jsonl 2> errors      its stdout on stdout, its stderr on stderr
   highwater logs sweeps/lungs --run 12     the run in line 12 of a sweep's record
+  highwater logs --log-dir out runs.jsonl  the output that `run --log-dir out` kept
 
 highwater keeps the output of every run of a sweep, and that of containers in a directory beside the record that \
-`highwater run --record` writes. Output of a command that `run` passes through, or writes to files with --log-dir, is \
-not in the record.";
+`highwater run --record` writes. Output of a command that `run` passes through is not kept.";
 
 /// Print the output of a recorded run again.
 #[derive(Debug, Args)]
@@ -33,6 +33,11 @@ pub(crate) struct LogsArgs {
     /// Number of the run in the record, counted from 1 [default: the last run that kept its output].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     run: Option<u32>,
+    /// Directory of the output, if `run --log-dir` wrote it elsewhere than below the directory of the record.
+    ///
+    /// highwater opens no file elsewhere by itself, because a record of another user could name any.
+    #[arg(long, value_name = "DIR")]
+    log_dir: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &LogsArgs) -> Result<Exit, Failure> {
@@ -41,8 +46,10 @@ pub(crate) fn run(args: &LogsArgs) -> Result<Exit, Failure> {
     for (path, mut to) in
         [(&logs.stdout, Box::new(io::stdout()) as Box<dyn Write>), (&logs.stderr, Box::new(io::stderr()))]
     {
-        let copied =
-            source.open_beside(path).and_then(|mut file| io::copy(&mut file, &mut to)).and_then(|_| to.flush());
+        let copied = source
+            .open_log(path, args.log_dir.as_deref())
+            .and_then(|mut file| io::copy(&mut file, &mut to))
+            .and_then(|_| to.flush());
         match copied {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                 return Err(failure(LogsError::Unread { path: path.clone(), source: error }));
@@ -57,11 +64,16 @@ fn find(args: &LogsArgs, source: &Source) -> Result<Logs, LogsError> {
     let mut count = 0;
     let mut wanted = None;
     let mut last = None;
+    let mut overwritten = None;
     // Torn lines are not reported: the output of their runs cannot be found anyway.
     source.each(|observation| {
         count += 1;
         match args.run {
             Some(run) if run == count => wanted = Some(observation.logs),
+            // Another `run --log-dir` wrote to the same files.
+            Some(run) if run < count && observation.logs.is_some() && wanted == Some(observation.logs.clone()) => {
+                overwritten.get_or_insert(count);
+            }
             Some(_) => {}
             None => last = observation.logs.or(last.take()),
         }
@@ -69,7 +81,10 @@ fn find(args: &LogsArgs, source: &Source) -> Result<Logs, LogsError> {
     match args.run {
         Some(run) => {
             let logs = wanted.ok_or_else(|| LogsError::NoRun { path: args.record.clone(), run, count })?;
-            logs.ok_or(LogsError::NotKept { run })
+            match overwritten {
+                Some(by) => Err(LogsError::Overwritten { run, by }),
+                None => logs.ok_or(LogsError::NotKept { run }),
+            }
         }
         None => last.ok_or_else(|| LogsError::NoneKept { path: args.record.clone() }),
     }
@@ -100,6 +115,8 @@ enum LogsError {
     NoRun { path: PathBuf, run: u32, count: u32 },
     #[error("failed to find the output of run {run}: it was not kept")]
     NotKept { run: u32 },
+    #[error("failed to find the output of run {run}: run {by} wrote to the same files")]
+    Overwritten { run: u32, by: u32 },
     #[error("failed to find any output of {path}: none of its runs kept it")]
     NoneKept { path: PathBuf },
 }
@@ -107,10 +124,18 @@ enum LogsError {
 impl LogsError {
     fn help(&self) -> Option<String> {
         match self {
-            Self::Unread { source, .. } => Refusal::behind(source).map(|refusal| refusal.remedy().to_owned()),
+            Self::Unread { path, source } => Refusal::behind(source).map(|refusal| match (refusal, path.parent()) {
+                (Refusal::Outside { .. }, Some(directory)) if is_log(path) => {
+                    format!("if `run --log-dir` wrote it, name its directory: --log-dir {}", directory.display())
+                }
+                _ => refusal.remedy().to_owned(),
+            }),
+            Self::Overwritten { .. } => {
+                Some("use a --log-dir for each `highwater run`, or -r for several runs".to_owned())
+            }
             Self::Records(_) | Self::NoRun { .. } => None,
             Self::NotKept { .. } | Self::NoneKept { .. } => Some(
-                "highwater keeps the output of sweep runs, and of containers run with --record but without --log-dir"
+                "highwater keeps the output of sweep runs, of containers run with --record, and of runs with --log-dir"
                     .to_owned(),
             ),
         }

@@ -292,6 +292,10 @@ fn run_once(
     let cache = start.prepare_cache(args.cache.into()).map_err(|failure| Failure::of_run(failure).own())?;
     let mut observation = measured(args, machine, start, &options, signals)?;
     observation.cache = cache;
+    if let (Output::File(stdout), Output::File(stderr)) = (&options.stdout, &options.stderr) {
+        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        observation.logs = Some(Logs::new(absolute(stdout), absolute(stderr)));
+    }
     Ok(observation)
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -163,13 +164,24 @@ impl Source {
     }
 
     /// Opens a file that a record names, such as its output. Because another user may have written the record, only a
-    /// file below `runs` or in the directory of the record's logs, beside the record, is opened, and no symbolic link
-    /// is followed.
+    /// file below `runs` or in the directory of the record's logs, beside the record, is opened, or one below its
+    /// directory that has the name of a log, and no symbolic link is followed.
     ///
     /// # Errors
     /// The file does not exist; [`Refusal`] if it is elsewhere.
     pub fn open_beside(&self, file: &Path) -> io::Result<File> {
         open_beside(&self.path, file)
+    }
+
+    /// Opens a file of output that a record names in this directory, which the user trusts, or else beside the record.
+    ///
+    /// # Errors
+    /// See [`Self::open_beside`].
+    pub fn open_log(&self, file: &Path, directory: Option<&Path>) -> io::Result<File> {
+        match (directory, file.file_name()) {
+            (Some(directory), Some(name)) => Directory::open(directory)?.read(Path::new(name)),
+            (_, _) => self.open_beside(file),
+        }
     }
 
     /// Makes the source readable more than once: a pipe is copied into a temporary file.
@@ -305,13 +317,19 @@ fn version(text: &[u8]) -> Option<u64> {
 
 const FIRST_FIELD: &[u8] = br#"{"schema_version":"#;
 
+/// Whether highwater gives a file with the output of a run such a name.
+pub fn is_log(file: &Path) -> bool {
+    let name = file.file_name().unwrap_or_default().as_bytes();
+    ["stdout.log", "stderr.log"].iter().any(|end| name.ends_with(end.as_bytes()))
+}
+
 fn open_beside(record: &Path, file: &Path) -> io::Result<File> {
     let parent = record.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let base = std::path::absolute(parent)?;
     let directory = Directory::open(&base)?;
     let logs = PathBuf::from(record.with_extension("logs").file_name().unwrap_or_default());
     let relative = file.strip_prefix(&base).unwrap_or(file);
-    let found = if relative.starts_with(RUNS) || relative.starts_with(&logs) {
+    let found = if relative.starts_with(RUNS) || relative.starts_with(&logs) || relative.is_relative() && is_log(file) {
         directory.read(relative)
     } else {
         Err(Refusal::Outside { path: file.to_owned(), directory: base }.into())

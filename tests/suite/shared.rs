@@ -326,6 +326,32 @@ fn logs_of_a_single_record_are_found_where_they_were_and_where_they_went() {
 }
 
 #[test]
+fn logs_of_a_log_dir_are_found_below_the_record_and_elsewhere_where_the_directory_is_named() {
+    let bench = Bench::new();
+    let run = |record: &str, directory: &str, said: &str| {
+        let words =
+            ["run", "--quiet", "--cgroup", "never", "--record", record, "--log-dir", directory, "--", "echo", said];
+        let (status, _, stderr) = bench.highwater(&words);
+        assert_eq!(status, 0, "{stderr}");
+    };
+    let logs = |words: &[&str]| bench.highwater(&[&["logs"], words].concat());
+    run("runs.jsonl", "first", "one");
+    run("runs.jsonl", "second", "two");
+    assert_eq!(logs(&["runs.jsonl"]), (0, "two\n".to_owned(), String::new()));
+    assert_eq!(logs(&["runs.jsonl", "--run", "1"]).1, "one\n");
+    run("runs.jsonl", "first", "three");
+    let (status, stdout, stderr) = logs(&["runs.jsonl", "--run", "1"]);
+    assert_eq!((status, stdout.as_str()), (2, ""), "{stderr}");
+    assert!(stderr.contains("run 3 wrote to the same files"), "{stderr}");
+    fs::create_dir(bench.path("records")).unwrap();
+    run("records/runs.jsonl", "elsewhere", "four");
+    let (status, stdout, stderr) = logs(&["records/runs.jsonl"]);
+    assert_eq!((status, stdout.as_str()), (2, ""), "{stderr}");
+    assert!(stderr.contains("--log-dir") && stderr.contains("elsewhere"), "{stderr}");
+    assert_eq!(logs(&["records/runs.jsonl", "--log-dir", "elsewhere"]), (0, "four\n".to_owned(), String::new()));
+}
+
+#[test]
 fn the_series_of_a_run_is_read_through_no_link() {
     let bench = Bench::new();
     let path = bench.path("sweep");
