@@ -1,6 +1,7 @@
 //! The subject of a sweep: a task, a bare command or an image, of which every run is a variant.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fs::Permissions;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use crate::model::prediction::Prediction;
 use crate::model::spelling::{nearest, quote};
 use crate::model::task::{ChannelKind, EnvType, Task, TemplateEnv};
 use crate::runner::StartError;
-use crate::runner::container::{runs_as, user_on_host};
+use crate::runner::container::{Bind, runs_as, user_on_host};
 use crate::runner::engine::Engine;
 use crate::runner::pod::Cluster;
 use crate::runner::staging::Staged;
@@ -357,6 +358,13 @@ impl<'a> Subject<'a> {
         crate::model::observation::Subject { name, command: self.recorded.clone() }
     }
 
+    /// Whether the command or a variable has this placeholder.
+    fn names(&self, placeholder: &str) -> bool {
+        let values = self.spec.container.env.iter().map(|(_, value)| OsString::from(value));
+        placeholders::has(&self.spec.command, placeholder)
+            || placeholders::has(&values.collect::<Vec<_>>(), placeholder)
+    }
+
     fn start_command(
         &self,
         inputs: &StagedInputs<'_>,
@@ -365,19 +373,34 @@ impl<'a> Subject<'a> {
         mounting: Mounting<'_>,
     ) -> Result<Workload, Failure> {
         let input = inputs.values().next().map(|staged| staged.input());
-        let places = Placeholders { input, output, parameters };
-        let words = self.spec.command.iter().map(|word| places.fill(word));
+        let words = |places: &Placeholders<'_>| -> Vec<OsString> {
+            self.spec.command.iter().map(|word| places.fill(word)).collect()
+        };
+        let fill =
+            |places: &Placeholders<'_>, value: &str| places.fill(OsStr::new(value)).to_string_lossy().into_owned();
         let (Some(backend), Some(name)) = (&self.container, self.spec.image()) else {
-            let fill = |value: &String| places.fill(std::ffi::OsStr::new(value)).to_string_lossy().into_owned();
-            let env = self.spec.container.env.iter().map(|(name, value)| (name.clone(), fill(value)));
-            let what = ProcessWorkload::of_command(words.collect(), env.collect()).with_input(mounting)?;
+            let places = Placeholders { input, output, parameters };
+            let env = self.spec.container.env.iter().map(|(name, value)| (name.clone(), fill(&places, value)));
+            let what = ProcessWorkload::of_command(words(&places), env.collect()).with_input(mounting)?;
             return Ok(Workload::Process(Box::new(what)));
         };
-        let words = words.map(|word| word.to_string_lossy().into_owned()).collect();
-        let mut container = ContainerWorkload::of_image(self.spec, backend.clone(), name, words);
+        // The container finds both where an option mounts them, else at their own paths.
+        let target = |place: &str| {
+            let mut binds = self.spec.container.mount.iter();
+            let bind = binds.find(|bind| bind.source.file_name() == Some(OsStr::new(place)));
+            bind.map(|bind| PathBuf::from(&bind.target))
+        };
+        let (input_target, output_target) = (target("{input}"), target("{output}"));
+        let places = Placeholders {
+            input: input.map(|input| input_target.as_deref().unwrap_or(input)),
+            output: output_target.as_deref().unwrap_or(output),
+            parameters,
+        };
+        let filled = words(&places).into_iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        let mut container = ContainerWorkload::of_image(self.spec, backend.clone(), name, filled);
         let launch = container.launch_mut();
         for (_, value) in &mut launch.env {
-            *value = places.fill(std::ffi::OsStr::new(value)).to_string_lossy().into_owned();
+            *value = fill(&places, value);
         }
         for (name, value) in parameters.iter().filter(|(name, _)| !placeholders::has(&self.spec.command, name)) {
             if !launch.env.iter().any(|(known, _)| known == name) {
@@ -385,11 +408,21 @@ impl<'a> Subject<'a> {
             }
         }
         for bind in &mut launch.mounts {
-            match (bind.source.file_name().and_then(std::ffi::OsStr::to_str), input) {
+            match (bind.source.file_name().and_then(OsStr::to_str), input) {
                 (Some("{input}"), Some(input)) => input.clone_into(&mut bind.source),
                 (Some("{output}"), _) => output.clone_into(&mut bind.source),
                 _ => {}
             }
+        }
+        let mut mount = |path: &Path, read_only| {
+            let target = path.to_string_lossy().into_owned();
+            launch.mounts.push(Bind { source: path.to_owned(), target, read_only });
+        };
+        if let (Some(input), None, true) = (input, input_target, self.names(INPUT)) {
+            mount(input, true);
+        }
+        if output_target.is_none() && self.names("output") {
+            mount(output, false);
         }
         container.protect(mounting)?;
         Ok(Workload::Container(Box::new(container)))

@@ -48,7 +48,8 @@ and the first, middle and last block of each) and the parameters.
 
 A subset is staged by hard links, clones or mounts. The task can only read its input; one that writes to it needs \
 --input-access private. Each run writes its outputs to its own directory, {output} in a command, which is removed \
-after the run (see --keep-outputs). Its stdout and stderr are kept below DIR/runs.
+after the run (see --keep-outputs). Its stdout and stderr are kept below DIR/runs. A container of an --image has {input} \
+and {output} mounted at their own paths, or where --mount {input}:PATH places them.
 
 Exit status: 0 all runs are recorded, --max-cost is reached or --until is fulfilled, 3 unsupported host or container engine, full disk, or jobs of a cluster that ended too early, \
 4 the task failed in some run, 130 interrupted.";

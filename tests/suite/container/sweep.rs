@@ -109,6 +109,36 @@ fn what_a_container_writes_to_belongs_to_its_user_and_is_closed_to_others() {
     }
 }
 
+#[test]
+fn a_command_in_a_container_finds_its_input_and_output() {
+    engine_or_skip!();
+    let bench = crate::process::folder_on_a_disk();
+    let scans = bench.path().join("sc:ans");
+    for name in ["a", "b"] {
+        std::fs::create_dir_all(scans.join(name)).unwrap();
+        std::fs::write(scans.join(name).join("x"), name).unwrap();
+    }
+    let sweep = |into: &str, more: &[&str], script: &str| {
+        let mut command = highwater();
+        command.current_dir(bench.path()).args(["sweep", "-q", "--into", into, "--keep-outputs", "--pull", "never"]);
+        command.args(["--network", "none", "--image", "path", "--entrypoint", "busybox", "--input", "sc:ans"]);
+        let output = command.args(more).args(["--", "sh", "-c", script]).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{more:?}: {}", text(&output.stderr));
+        let run = store::read(&bench.path().join(into)).unwrap().observations.remove(0);
+        let stdout = bench.path().join(into).join(run.logs.unwrap().stdout);
+        let kept = stdout.with_file_name("outputs").join("made");
+        (std::fs::read_to_string(&stdout).unwrap(), std::fs::read_to_string(kept).unwrap_or_default())
+    };
+    let at_their_paths = sweep("own", &[], "cat {input}/a/x {input}/b/x; echo done > {output}/made");
+    assert_eq!(at_their_paths, ("ab".to_owned(), "done\n".to_owned()));
+    let (said, _) = sweep("subset", &["--items", "1"], "cat {input}/*/x");
+    assert!(["a", "b"].contains(&said.as_str()), "{said}");
+    let mounted = ["--mount", "{input}:/in:ro", "--env", "PLACE={input}"];
+    assert_eq!(sweep("mounted", &mounted, "cat {input}/a/x; echo $PLACE").0, "a/in\n");
+    let by_fields = format!("type=bind,source={},target=/scans,readonly", scans.display());
+    assert_eq!(sweep("colon", &["--mount", &by_fields], "cat {input}/a/x /scans/b/x").0, "ab");
+}
+
 /// Containers that see the data at `/in`, and also through other files of the host at `/host`.
 const ATTACKING: &str = "--pull never --network none --image path --workdir /tmp --entrypoint busybox --env GROUND=/host \
      --mount ../../attack.sh:/attack.sh:ro --mount ..:/host --mount '{input}:/in' -- sh /attack.sh /in";
