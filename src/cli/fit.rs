@@ -9,10 +9,11 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use highwater::calibrate::fit::{
     Calibration, CalibrationOptions, FitOptions, Group, Objective, Target, TooLittle, Warning, calibrate,
+    check_document,
 };
 use highwater::model::document::Source;
 use highwater::model::fit::{Documented, FittedRule, Form};
-use highwater::model::rule::Dialect;
+use highwater::model::rule::{Dialect, Mode};
 use highwater::model::scalar::small_share;
 use highwater::model::units::Bytes;
 use highwater::report::emit::{Consumer, emit};
@@ -42,6 +43,8 @@ Examples:
                                               platform adds
   highwater fit --for-size 20Gi records/      the amount for an input of 20 GiB
   highwater fit --emit snakemake records/     the rule in the syntax of Snakemake
+  highwater fit --mode max_item_sum --to processing-container --target-dir scans records/
+                                              a document for a program that was an operator
   highwater fit --emit slurm --for-size 20Gi records/
                                               one amount, for systems that cannot scale
   highwater fit --predictor n records/        the need over the parameter n of a sweep with -P n=1,2,4
@@ -112,8 +115,13 @@ pub(crate) struct FitArgs {
     /// Print the rule in the syntax of another program, instead of the table.
     ///
     /// Programs that cannot scale with the input get the amount for the largest input measured, or for --for-size.
-    #[arg(long, value_enum, value_name = "NAME", conflicts_with_all = ["write", "format"])]
+    #[arg(long, visible_alias = "to", value_enum, value_name = "NAME", conflicts_with_all = ["write", "format"])]
     emit: Option<EmitArg>,
+    /// With --to processing-container: count only this directory of each item, and the largest of the items.
+    ///
+    /// This is how a rule counts the batch that an operator of Kaapana reads; DIR is its OPERATOR_IN_DIR.
+    #[arg(long, value_name = "DIR", requires = "emit")]
+    target_dir: Option<String>,
     /// Output format.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -185,6 +193,8 @@ enum TargetArg {
 enum EmitArg {
     /// scale_rule and resources, as JSON.
     TaskApi,
+    /// A processing-container.json with one template, to complete by hand.
+    ProcessingContainer,
     /// Arguments ram_mem_mb and ram_mem_mb_lmt of a KaapanaBaseOperator.
     KaapanaOperator,
     /// Element resourceRequirements in PLATO's registry of task types.
@@ -205,6 +215,7 @@ impl EmitArg {
     fn consumer(self) -> Consumer {
         match self {
             Self::TaskApi => Consumer::TaskApi,
+            Self::ProcessingContainer => Consumer::ProcessingContainer,
             Self::KaapanaOperator => Consumer::KaapanaOperator,
             Self::Plato => Consumer::Plato,
             Self::Kubernetes => Consumer::Kubernetes,
@@ -258,7 +269,7 @@ pub(crate) fn run(args: &FitArgs) -> Result<Exit, Failure> {
         results.iter().filter(|_| !args.force).try_for_each(|(_, fitted)| refuse_steep(fitted))?;
     }
     if let Some(consumer) = args.emit {
-        return emitted(only_one(&results)?, consumer.consumer());
+        return emitted(only_one(&results)?, consumer.consumer(), args.target_dir.as_deref());
     }
     match args.format {
         Format::Json => output::json_text(&json(&results)?)?,
@@ -276,11 +287,19 @@ pub(crate) fn run(args: &FitArgs) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn emitted(fitted: &Calibration, consumer: Consumer) -> Result<Exit, Failure> {
-    let documented = match consumer {
-        Consumer::TaskApi => documented(fitted)?,
-        _ => &Documented::default(),
+fn emitted(fitted: &Calibration, consumer: Consumer, target_dir: Option<&str>) -> Result<Exit, Failure> {
+    let mut documented = match consumer {
+        Consumer::TaskApi | Consumer::ProcessingContainer => documented(fitted)?.clone(),
+        _ => Documented::default(),
     };
+    match target_dir {
+        Some(target_dir) if consumer == Consumer::ProcessingContainer => count_items(&mut documented, target_dir)?,
+        Some(_) => {
+            let help = Some("remove --target-dir, or add --to processing-container".to_owned());
+            return Err(Failure::new(Exit::Usage, "--target-dir is for --to processing-container", help));
+        }
+        None => {}
+    }
     let warnings = fitted.fit.warnings.iter().map(|warning| format!("warning: {warning}"));
     warnings.for_each(|warning| output::say(&printable(&warning)));
     if !consumer.scales() && !fitted.declaration.limit.growth.is_empty() {
@@ -290,8 +309,33 @@ fn emitted(fitted: &Calibration, consumer: Consumer) -> Result<Exit, Failure> {
             consumer.name()
         )));
     }
-    output::text(&emit(consumer, &fitted.declaration, documented))?;
+    let text = emit(consumer, &fitted.declaration, &documented);
+    if consumer == Consumer::ProcessingContainer {
+        check_document(&Source::plain("the new document", text.clone())).map_err(|flawed| Failure::flawed(&flawed))?;
+        output::say("note: complete the descriptions, mounted paths, outputs and variables by hand");
+    }
+    output::text(&text)?;
     Ok(Exit::Done)
+}
+
+/// Makes the rules count one directory of each item, as the operators of Kaapana read a batch.
+fn count_items(documented: &mut Documented, target_dir: &str) -> Result<(), Failure> {
+    for (_, rule) in &mut documented.rules {
+        match rule.mode {
+            Mode::MaxItemSum => {}
+            Mode::Sum => output::say(
+                "note: the runs were fitted by all files of their input, which is the same if each had one item; \
+                 otherwise, fit them with --mode max_item_sum",
+            ),
+            Mode::MaxFileSize => {
+                let error = "the fitted rule counts the largest file, not the sum of an item";
+                return Err(Failure::new(Exit::Usage, error, Some("add --mode max_item_sum or --mode sum".to_owned())));
+            }
+        }
+        rule.mode = Mode::MaxItemSum;
+        rule.target_dir = Some(target_dir.to_owned());
+    }
+    Ok(())
 }
 
 /// The rules as a Task API document states them.
