@@ -38,3 +38,34 @@ fn an_operator_becomes_a_processing_container() {
     let stderr = failure(&records, &["fit", "runs.jsonl", "--to", "processing-container", "--target-dir", "../up"]);
     assert!(stderr.contains("target_dir"), "{stderr}");
 }
+
+#[test]
+fn a_batch_becomes_a_task_whose_n_is_the_largest_item() {
+    let records = Records::new([]);
+    let write = |path: &str, bytes: usize| {
+        let path = records.path(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, vec![0; bytes]).unwrap();
+    };
+    write("run/conf/conf.json", 2);
+    write("run/batch/first/scans/a.dcm", 3000);
+    write("run/batch/second/scans/a.dcm", 2000);
+    write("run/batch/second/scans/b.dcm", 2000);
+    // An earlier operator's output is not its input.
+    write("run/batch/first/other/c.nrrd", 9000);
+    let batch = ["run/batch", "--in-dir", "scans", "--out-dir", "masks"];
+    let arguments =
+        [&["operator"], &batch[..], &["--image", "registry:5000/x/segment:1.2", "-o", "task.json"]].concat();
+    let (status, _, stderr) = records.highwater(&arguments);
+    assert_eq!(status, 0, "{stderr}");
+    let document = std::fs::read_to_string(records.path("task.json")).unwrap();
+    let folder = records.path("run").canonicalize().unwrap();
+    insta::assert_snapshot!(document.replace(folder.to_str().unwrap(), "[run]"));
+    let (status, stdout, stderr) = records.highwater(&["predict", "task.json", "--format", "json"]);
+    assert_eq!(status, 0, "{stderr}");
+    let prediction: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(prediction["channels"][0]["rule"]["n"], 4000);
+    assert_eq!(prediction["docker"]["limit"], Value::Null);
+    let stderr = failure(&records, &[&["operator"], &["nowhere"], &batch[1..], &["--image", "x"]].concat());
+    assert!(stderr.contains("nowhere is not a directory"), "{stderr}");
+}
