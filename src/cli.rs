@@ -35,6 +35,7 @@ mod problems;
 mod processing_container;
 mod records;
 mod report;
+mod rule;
 mod run;
 mod schema;
 mod scope;

@@ -21,6 +21,7 @@ use highwater::report::emit::{Consumer, emit};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::output;
+use super::rule::RuleArg;
 use super::run::Format;
 use super::table::printable;
 use super::task::TemplateArgs;
@@ -34,6 +35,8 @@ Examples:
   highwater fit runs.csv                      fit a rule to a table
   highwater fit records/ --write processing-container.json --dry-run
                                               show what --write would change: only the rule
+  highwater fit records/ --write SegmentOperator.py
+                                              set ram_mem_mb and ram_mem_mb_lmt of an operator
   highwater fit --objective safe records/     at most 1 % failures instead of the least waste
   highwater fit --failures 0.5% records/      a failure rate of your choice
   highwater fit --against 'max(4Gi, 2*n)' runs.csv
@@ -74,11 +77,11 @@ pub(crate) struct FitArgs {
     predictor: PredictorArgs,
     #[command(flatten)]
     options: OptionArgs,
-    /// Rule in use today, such as 'max(4Gi, 2*n)' or 4Gi [default: the rules recorded with the runs].
+    /// Rule in use today, such as 'max(4Gi, 2*n)', 4Gi or SomeOperator.py [default: the rules recorded with the runs].
     ///
     /// It is shown beside the new rule, on the same runs.
     #[arg(long, value_name = "RULE")]
-    against: Option<FittedRule>,
+    against: Option<RuleArg>,
     /// Dialect of the rule.
     ///
     /// By default, the dialect of the --write file, else that of the recorded rules, else complexity.
@@ -90,9 +93,12 @@ pub(crate) struct FitArgs {
     /// Also show the amount for an input of this size, and warn if it lies outside the measured range. Can be repeated.
     #[arg(long, value_name = "QUANTITY")]
     for_size: Vec<Bytes>,
-    /// Write the rule and the resources to this processing-container.json or task.json, and show the difference.
+    /// Write the rule and the resources to this processing-container.json or task.json, or to an operator in a Python
+    /// file, and show the difference.
     ///
-    /// Nothing else in the file changes: order, indentation, Jinja and unknown fields stay.
+    /// Nothing else in the file changes: order, indentation, Jinja and unknown fields stay. Of an operator of Kaapana,
+    /// ram_mem_mb and ram_mem_mb_lmt change, in the call of the base class or of the operator; FILE.py::NAME is the
+    /// operator of this class or variable.
     #[arg(long, value_name = "FILE")]
     write: Option<PathBuf>,
     /// Write or emit the rule even if it needs so much memory per byte of input that n is hardly the cause.
@@ -228,7 +234,12 @@ impl EmitArg {
 }
 
 impl FitArgs {
-    fn calibration_options(&self, group: &Group, file: Option<&Source>) -> CalibrationOptions<'_> {
+    fn calibration_options(
+        &self,
+        group: &Group,
+        file: Option<&write::File>,
+        against: Option<FittedRule>,
+    ) -> CalibrationOptions<'_> {
         let asked = self.dialect.map(|dialect| match dialect {
             DialectArg::Complexity => Dialect::Complexity,
             DialectArg::ScaleFactor => Dialect::ScaleFactor,
@@ -236,24 +247,31 @@ impl FitArgs {
         let recorded = || group.declared.as_ref().and_then(|declared| declared.dialect);
         CalibrationOptions {
             fit: self.options.fit_options(),
-            dialect: asked.or_else(|| file.and_then(Source::dialect)).or_else(recorded).unwrap_or(Dialect::Complexity),
+            dialect: asked
+                .or_else(|| file.and_then(write::File::dialect))
+                .or_else(recorded)
+                .unwrap_or(Dialect::Complexity),
             target: match self.target {
                 TargetArg::Docker => Target::Docker,
                 TargetArg::Kubernetes => Target::Kubernetes,
             },
-            against: self.against,
+            against,
             for_sizes: &self.for_size,
         }
     }
 }
 
 pub(crate) fn run(args: &FitArgs) -> Result<Exit, Failure> {
-    let file = args.write.as_deref().map(|path| write::File::read(path, &args.variables)).transpose()?;
+    let file = args.write.as_deref().map(|path| write::File::read(path, args)).transpose()?;
+    let against = match &args.against {
+        Some(rule) => Some(rule.read()?),
+        None => file.as_ref().and_then(write::File::limit),
+    };
     let groups = args.runs.read(&args.predictor)?;
     let mut results = Vec::new();
     let mut lacking = Vec::new();
     for group in &groups {
-        match calibrate(group, &args.calibration_options(group, file.as_ref().map(|file| &file.source))) {
+        match calibrate(group, &args.calibration_options(group, file.as_ref(), against)) {
             Ok(result) => results.push((group, result)),
             Err(reason) => lacking.push((group, reason)),
         }
@@ -273,12 +291,11 @@ pub(crate) fn run(args: &FitArgs) -> Result<Exit, Failure> {
     }
     match args.format {
         Format::Json => output::json_text(&json(&results)?)?,
-        Format::Table => output::text(&table::render(&results, args.against.as_ref()))?,
+        Format::Table => output::text(&table::render(&results, against.as_ref()))?,
     }
     if let Some(file) = &file {
         let fitted = only_one(&results)?;
-        let documented = documented(fitted)?;
-        let diff = file.write(documented, args, fitted)?;
+        let diff = file.write(args, fitted)?;
         match args.format {
             Format::Json => output::say(&diff),
             Format::Table => output::text(&format!("\n{diff}"))?,

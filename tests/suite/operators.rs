@@ -1,12 +1,102 @@
-//! Operators of Kaapana.
+//! Operators of Kaapana: the memory in their Python files is written, and judged like any rule.
+
+use std::os::unix::fs::PermissionsExt;
 
 use super::fit_records::{Records, growing, run, sizes};
 use serde_json::{Value, json};
+
+const OPERATOR: &str = "\
+# Finds things in scans.
+from kaapana.operators.KaapanaBaseOperator import KaapanaBaseOperator
+
+
+class SegmentOperator(KaapanaBaseOperator):
+    def __init__(self, dag, name=\"segment\", env_vars=None, *args, **kwargs):
+        envs = {\"THREADS\": \"4\"}  # ram_mem_mb=1 would be too little
+        envs.update(env_vars or {})
+        super().__init__(
+            dag=dag,
+            name=name,
+            image=f\"{REGISTRY}/segment:{VERSION}\",
+            env_vars=envs,
+            ram_mem_mb=500,  # a guess
+            *args,
+            **kwargs,
+        )
+";
+
+/// Records of max(500 MB, 1.8·n) beside an operator, `SegmentOperator.py`.
+fn operator(text: &str) -> Records {
+    let records = Records::growing(1.8);
+    std::fs::write(records.path("SegmentOperator.py"), text).unwrap();
+    records
+}
+
+fn text(records: &Records) -> String {
+    std::fs::read_to_string(records.path("SegmentOperator.py")).unwrap()
+}
 
 fn failure(records: &Records, arguments: &[&str]) -> String {
     let (status, stdout, stderr) = records.highwater(arguments);
     assert_eq!(status, 2, "{stdout}{stderr}");
     stderr
+}
+
+#[test]
+fn the_difference_is_just_the_memory() {
+    let windows = OPERATOR.replace('\n', "\r\n");
+    for old in [OPERATOR, &windows, &format!("\u{feff}{OPERATOR}")] {
+        let records = operator(old);
+        let file = records.path("SegmentOperator.py");
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o750)).unwrap();
+        let (status, stdout, stderr) = records.fit(&["--write", "SegmentOperator.py"]);
+        assert_eq!(status, 0, "{stderr}");
+        if old == OPERATOR {
+            insta::assert_snapshot!(format!("{}\n{stderr}", &stdout[stdout.find("--- Segment").unwrap()..]));
+        }
+        let fit = records.json(&[]);
+        let largest = fit["inputs"]["largest"].as_u64().unwrap() as f64;
+        let limit = (fit["coefficient"].as_f64().unwrap() * largest / f64::from(1 << 20)).ceil();
+        let new = text(&records);
+        let line = if old == windows { "\r\n" } else { "\n" };
+        let written = format!("ram_mem_mb_lmt={limit},{line}            *args");
+        assert!(new.contains(&written), "{written} in {new}");
+        let back = new.replace(&format!("ram_mem_mb_lmt={limit},{line}            "), "");
+        let number = regex::Regex::new("ram_mem_mb=[0-9]+,  # a guess").unwrap();
+        assert_eq!(number.replace(&back, "ram_mem_mb=500,  # a guess"), old);
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o7777, 0o750);
+        let (_, stdout, _) = records.fit(&["--write", "SegmentOperator.py"]);
+        assert!(stdout.ends_with("SegmentOperator.py is already up to date\n"), "{stdout}");
+    }
+}
+
+#[test]
+fn a_dry_run_shows_and_writes_nothing() {
+    let records = operator(OPERATOR);
+    let (status, stdout, stderr) = records.fit(&["--write", "SegmentOperator.py", "--dry-run"]);
+    assert_eq!(status, 0, "{stderr}");
+    assert!(stdout.contains("-            ram_mem_mb=500,  # a guess"), "{stdout}");
+    // The operator's limit, 100 MiB above its request, is compared with the new rule.
+    assert!(stdout.contains("600 MiB"), "{stdout}");
+    assert_eq!(text(&records), OPERATOR);
+}
+
+#[test]
+fn what_cannot_be_written_is_refused_with_its_place() {
+    let computed = operator(&OPERATOR.replace("ram_mem_mb=500", "ram_mem_mb=2 * GIGABYTE"));
+    insta::assert_snapshot!(failure(&computed, &["fit", "runs.jsonl", "--write", "SegmentOperator.py"]));
+    let twice = operator(&format!(
+        "{OPERATOR}\n\nclass OtherOperator(SegmentOperator):\n    def __init__(self):\n        super().__init__(dag=None)\n"
+    ));
+    insta::assert_snapshot!(failure(&twice, &["fit", "runs.jsonl", "--write", "SegmentOperator.py"]));
+    let (status, _, stderr) = twice.fit(&["--write", "SegmentOperator.py::SegmentOperator", "--dry-run"]);
+    assert_eq!(status, 0, "{stderr}");
+    let stderr = failure(&twice, &["fit", "runs.jsonl", "--write", "SegmentOperator.py::SegmentOperater"]);
+    assert!(stderr.contains("did you mean `SegmentOperator`?"), "{stderr}");
+    let stderr = failure(&twice, &["fit", "runs.jsonl", "--write", "SegmentOperator.py", "--channel", "scans"]);
+    assert!(stderr.contains("--channel is for a processing-container.json"), "{stderr}");
+    let stderr = failure(&twice, &["fit", "runs.jsonl", "--write", "SegmentOperators.py"]);
+    assert!(stderr.contains("did you mean SegmentOperator.py?"), "{stderr}");
 }
 
 #[test]
