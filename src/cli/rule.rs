@@ -5,6 +5,7 @@ use std::str::FromStr;
 use highwater::calibrate::resolve;
 use highwater::model::fit::{FittedRule, FittedRuleError};
 use highwater::model::operator::OperatorPath;
+use highwater::report::JudgedRule;
 
 use super::failure::Failure;
 
@@ -39,5 +40,19 @@ impl RuleArg {
                 Ok(FittedRule::constant(memory.limit))
             }
         }
+    }
+
+    /// The rule for a report.
+    pub(crate) fn judged(&self) -> Result<JudgedRule, Failure> {
+        let rule = self.read()?;
+        let file = match self {
+            Self::Rule(_) => None,
+            Self::Operator(operator) => Some(operator.to_string()),
+        };
+        let words = match &file {
+            None => rule.readable(),
+            Some(file) => format!("{} ({file})", rule.readable()),
+        };
+        Ok(JudgedRule { rule, words, file })
     }
 }

@@ -100,6 +100,52 @@ fn what_cannot_be_written_is_refused_with_its_place() {
 }
 
 #[test]
+fn an_operator_is_judged_like_a_rule() {
+    // A check needs three runs of each size.
+    let again = || growing(1.8).map(|(n, peak)| run(n, peak));
+    let records = operator(OPERATOR).and(again()).and(again());
+    let (status, stdout, stderr) = records.highwater(&["report", "runs.jsonl", "--rule", "SegmentOperator.py"]);
+    assert_eq!(status, 0, "{stderr}");
+    assert!(stdout.contains("The rule in use, 600 MiB (SegmentOperator.py), is too low for 27 of 60 runs"), "{stdout}");
+    assert!(stdout.contains("highwater fit runs.jsonl --write SegmentOperator.py"), "{stdout}");
+    let backtest = |rule: &str| {
+        let (status, stdout, stderr) =
+            records.highwater(&["backtest", "runs.jsonl", "--rule", rule, "--format", "json"]);
+        assert_eq!(status, 0, "{stderr}");
+        serde_json::from_str::<Value>(&stdout).unwrap()
+    };
+    assert_eq!(backtest("SegmentOperator.py"), backtest("600Mi"));
+    std::fs::write(
+        records.path("highwater.toml"),
+        "[thresholds]\nno-baseline = \"ignore\"\n[tasks.segment]\ncommand = [\"segment\"]\nrule = \"SegmentOperator.py\"\n",
+    )
+    .unwrap();
+    let (status, stdout, stderr) = records.highwater(&["check", "--records", "runs.jsonl"]);
+    assert_eq!(status, 1, "{stderr}");
+    assert!(stdout.contains("600 MiB"), "{stdout}");
+    assert_eq!(records.fit(&["--write", "SegmentOperator.py"]).0, 0);
+    let (status, stdout, stderr) = records.highwater(&["check", "--records", "runs.jsonl"]);
+    assert_eq!(status, 0, "{stdout}{stderr}");
+}
+
+#[test]
+fn validate_tells_the_memory_of_an_operator() {
+    let records = operator(OPERATOR);
+    let (status, stdout, stderr) = records.highwater(&["validate", "SegmentOperator.py"]);
+    assert_eq!(
+        (status, stdout.as_str()),
+        (0, "SegmentOperator.py: ok (operator: request 500 MiB, limit 600 MiB)\n"),
+        "{stderr}"
+    );
+    let low = OPERATOR.replace("mb=500,", "mb=500, ram_mem_mb_lmt=400,");
+    std::fs::write(records.path("SegmentOperator.py"), low).unwrap();
+    let (status, stdout, stderr) = records.highwater(&["validate", "SegmentOperator.py"]);
+    assert_eq!(status, 0, "{stderr}");
+    assert!(stdout.contains("SegmentOperator.py: 1 warning"), "{stdout}");
+    assert!(stderr.contains("SegmentOperator.py:14:29: the limit, 400 MiB, is below the request, 500 MiB"), "{stderr}");
+}
+
+#[test]
 fn an_operator_becomes_a_processing_container() {
     // Four items, of which the largest has half of the bytes.
     let batch = |n: u64, peak: u64| {
