@@ -19,7 +19,7 @@ fmt:
 # Lints; a warning is a failure.
 clippy:
     cargo clippy --locked --all-targets -- -D warnings
-    for features in "" containers kubernetes plots templates; do \
+    for features in "" containers kubernetes operators plots templates; do \
       cargo clippy --locked --lib --no-default-features --features "$features" -- -D warnings; \
     done
     cargo clippy --locked --manifest-path fuzz/Cargo.toml --all-targets -- -D warnings

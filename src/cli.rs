@@ -25,6 +25,7 @@ mod logs;
 mod man;
 mod merge;
 mod on;
+mod operator;
 mod output;
 mod output_file;
 mod predict;
@@ -34,6 +35,7 @@ mod problems;
 mod processing_container;
 mod records;
 mod report;
+mod rule;
 mod run;
 mod schema;
 mod scope;
@@ -90,6 +92,7 @@ enum Command {
     Logs(logs::LogsArgs),
     Man(man::ManArgs),
     Merge(merge::MergeArgs),
+    Operator(operator::OperatorArgs),
     Predict(predict::PredictArgs),
     Probe(probe::ProbeArgs),
     ProbeImage(probe_image::ProbeImageArgs),
@@ -224,6 +227,7 @@ fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Logs(args) => logs::run(&args),
         Command::Man(args) => man::run(&args),
         Command::Merge(args) => merge::run(&args),
+        Command::Operator(args) => operator::run(&args),
         Command::Predict(args) => predict::run(&args),
         Command::Probe(args) => probe::run(&args),
         Command::ProbeImage(args) => probe_image::run(&args),

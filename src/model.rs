@@ -18,6 +18,7 @@ pub mod layout;
 pub mod lint;
 pub(crate) mod located;
 pub mod observation;
+pub mod operator;
 pub mod plan;
 pub mod prediction;
 pub mod problem;

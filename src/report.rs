@@ -22,7 +22,7 @@ mod verdict;
 mod words;
 
 pub use self::csv::csv;
-pub use assemble::{Builder, Head, Judged, MOST_RUNS, ShownRuns, TIMELINE_SAMPLES};
+pub use assemble::{Builder, Head, Judged, JudgedRule, MOST_RUNS, ShownRuns, TIMELINE_SAMPLES};
 #[cfg(feature = "plots")]
 pub use html::{HtmlError, html};
 pub use markdown::markdown;

@@ -11,7 +11,7 @@ use self::judge::{Counted, Judgement, judge};
 use super::fit::{FitOptions, Group, Groups, Metric};
 use crate::model::observation::{Observation, Series};
 use crate::report::model::Report;
-use crate::report::{Builder, MOST_RUNS, ShownRuns};
+use crate::report::{Builder, JudgedRule, MOST_RUNS, ShownRuns};
 use crate::store::{OBSERVATIONS, ReadError, Records, Source, Unusable};
 
 /// Options of a report.
@@ -24,6 +24,8 @@ pub struct ReportOptions {
     pub pool_parameters: bool,
     /// The label of the run to show over time; by default, the one with the highest peak.
     pub run: Option<String>,
+    /// The rule to judge; by default, the rules that the task had when it ran.
+    pub rule: Option<JudgedRule>,
 }
 
 /// A report could not be made.
@@ -200,8 +202,9 @@ impl Built {
         if now.group_of_record.is_empty() {
             return Err(ReportError::NoRuns);
         }
-        let judgements: Vec<Judgement> =
+        let mut judgements: Vec<Judgement> =
             now.groups.iter().map(|group| judge(group, &options.fit, &Counted::new())).collect();
+        judgements.iter_mut().for_each(|judgement| judgement.head.judged.clone_from(&options.rule));
         // Use the same size definition for both, whatever the rule of the earlier runs counts.
         let counted = judgements.iter().filter_map(|judgement| {
             let predictor = judgement.head.predictor.clone()?;

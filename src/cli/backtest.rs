@@ -19,6 +19,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::fit::{OptionArgs, PredictorArgs, RunsArgs, backtest_row};
 use super::output;
+use super::rule::RuleArg;
 use super::run::Format;
 use super::table::{printable, table};
 
@@ -46,9 +47,9 @@ attempt wastes its whole limit and is retried with twice as much.";
 pub(crate) struct BacktestArgs {
     #[command(flatten)]
     runs: RunsArgs,
-    /// Rule such as 'max(4Gi, 2*n)', '512Mi + 1.5*n**2', '2*n' or 8Gi. Can be repeated.
+    /// Rule such as 'max(4Gi, 2*n)', '512Mi + 1.5*n**2', '2*n', 8Gi or SomeOperator.py. Can be repeated.
     #[arg(long, value_name = "RULE", required_unless_present_any = ["protocol", "fit"], conflicts_with = "protocol")]
-    rule: Vec<FittedRule>,
+    rule: Vec<RuleArg>,
     /// Rule written by `fit --format json`; also reports which runs lie outside the range it was fitted to.
     #[arg(long, value_name = "FILE.json", conflicts_with = "protocol")]
     fit: Option<PathBuf>,
@@ -165,10 +166,11 @@ struct RuleResult {
 
 fn try_rules(groups: &[Group], args: &BacktestArgs) -> Result<Exit, Failure> {
     let fits = args.fit.as_deref().map_or_else(|| Ok(Vec::new()), written)?;
+    let rules = args.rule.iter().map(RuleArg::read).collect::<Result<Vec<_>, _>>()?;
     let mut tried = Vec::new();
     for group in groups {
         let predictor = predictor(group, args.predictor.as_deref())?;
-        for &rule in &args.rule {
+        for &rule in &rules {
             tried.push(RuleResult { task: group.name(), rule, result: backtest(&group.table, predictor, &rule, None) });
         }
         for fit in fits.iter().filter(|fit| fit.is_for(group)) {

@@ -9,10 +9,11 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use highwater::calibrate::fit::{
     Calibration, CalibrationOptions, FitOptions, Group, Objective, Target, TooLittle, Warning, calibrate,
+    check_document,
 };
 use highwater::model::document::Source;
 use highwater::model::fit::{Documented, FittedRule, Form};
-use highwater::model::rule::Dialect;
+use highwater::model::rule::{Dialect, Mode};
 use highwater::model::scalar::small_share;
 use highwater::model::units::Bytes;
 use highwater::report::emit::{Consumer, emit};
@@ -20,6 +21,7 @@ use highwater::report::emit::{Consumer, emit};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::output;
+use super::rule::RuleArg;
 use super::run::Format;
 use super::table::printable;
 use super::task::TemplateArgs;
@@ -33,6 +35,8 @@ Examples:
   highwater fit runs.csv                      fit a rule to a table
   highwater fit records/ --write processing-container.json --dry-run
                                               show what --write would change: only the rule
+  highwater fit records/ --write SegmentOperator.py
+                                              set ram_mem_mb and ram_mem_mb_lmt of an operator
   highwater fit --objective safe records/     at most 1 % failures instead of the least waste
   highwater fit --failures 0.5% records/      a failure rate of your choice
   highwater fit --against 'max(4Gi, 2*n)' runs.csv
@@ -42,6 +46,8 @@ Examples:
                                               platform adds
   highwater fit --for-size 20Gi records/      the amount for an input of 20 GiB
   highwater fit --emit snakemake records/     the rule in the syntax of Snakemake
+  highwater fit --mode max_item_sum --to processing-container --target-dir scans records/
+                                              a document for a program that was an operator
   highwater fit --emit slurm --for-size 20Gi records/
                                               one amount, for systems that cannot scale
   highwater fit --predictor n records/        the need over the parameter n of a sweep with -P n=1,2,4
@@ -71,11 +77,11 @@ pub(crate) struct FitArgs {
     predictor: PredictorArgs,
     #[command(flatten)]
     options: OptionArgs,
-    /// Rule in use today, such as 'max(4Gi, 2*n)' or 4Gi [default: the rules recorded with the runs].
+    /// Rule in use today, such as 'max(4Gi, 2*n)', 4Gi or SomeOperator.py [default: the rules recorded with the runs].
     ///
     /// It is shown beside the new rule, on the same runs.
     #[arg(long, value_name = "RULE")]
-    against: Option<FittedRule>,
+    against: Option<RuleArg>,
     /// Dialect of the rule.
     ///
     /// By default, the dialect of the --write file, else that of the recorded rules, else complexity.
@@ -87,9 +93,12 @@ pub(crate) struct FitArgs {
     /// Also show the amount for an input of this size, and warn if it lies outside the measured range. Can be repeated.
     #[arg(long, value_name = "QUANTITY")]
     for_size: Vec<Bytes>,
-    /// Write the rule and the resources to this processing-container.json or task.json, and show the difference.
+    /// Write the rule and the resources to this processing-container.json or task.json, or to an operator in a Python
+    /// file, and show the difference.
     ///
-    /// Nothing else in the file changes: order, indentation, Jinja and unknown fields stay.
+    /// Nothing else in the file changes: order, indentation, Jinja and unknown fields stay. Of an operator of Kaapana,
+    /// ram_mem_mb and ram_mem_mb_lmt change, in the call of the base class or of the operator; FILE.py::NAME is the
+    /// operator of this class or variable.
     #[arg(long, value_name = "FILE")]
     write: Option<PathBuf>,
     /// Write or emit the rule even if it needs so much memory per byte of input that n is hardly the cause.
@@ -112,8 +121,13 @@ pub(crate) struct FitArgs {
     /// Print the rule in the syntax of another program, instead of the table.
     ///
     /// Programs that cannot scale with the input get the amount for the largest input measured, or for --for-size.
-    #[arg(long, value_enum, value_name = "NAME", conflicts_with_all = ["write", "format"])]
+    #[arg(long, visible_alias = "to", value_enum, value_name = "NAME", conflicts_with_all = ["write", "format"])]
     emit: Option<EmitArg>,
+    /// With --to processing-container: count only this directory of each item, and the largest of the items.
+    ///
+    /// This is how a rule counts the batch that an operator of Kaapana reads; DIR is its OPERATOR_IN_DIR.
+    #[arg(long, value_name = "DIR", requires = "emit")]
+    target_dir: Option<String>,
     /// Output format.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -185,6 +199,8 @@ enum TargetArg {
 enum EmitArg {
     /// scale_rule and resources, as JSON.
     TaskApi,
+    /// A processing-container.json with one template, to complete by hand.
+    ProcessingContainer,
     /// Arguments ram_mem_mb and ram_mem_mb_lmt of a KaapanaBaseOperator.
     KaapanaOperator,
     /// Element resourceRequirements in PLATO's registry of task types.
@@ -205,6 +221,7 @@ impl EmitArg {
     fn consumer(self) -> Consumer {
         match self {
             Self::TaskApi => Consumer::TaskApi,
+            Self::ProcessingContainer => Consumer::ProcessingContainer,
             Self::KaapanaOperator => Consumer::KaapanaOperator,
             Self::Plato => Consumer::Plato,
             Self::Kubernetes => Consumer::Kubernetes,
@@ -217,7 +234,12 @@ impl EmitArg {
 }
 
 impl FitArgs {
-    fn calibration_options(&self, group: &Group, file: Option<&Source>) -> CalibrationOptions<'_> {
+    fn calibration_options(
+        &self,
+        group: &Group,
+        file: Option<&write::File>,
+        against: Option<FittedRule>,
+    ) -> CalibrationOptions<'_> {
         let asked = self.dialect.map(|dialect| match dialect {
             DialectArg::Complexity => Dialect::Complexity,
             DialectArg::ScaleFactor => Dialect::ScaleFactor,
@@ -225,24 +247,31 @@ impl FitArgs {
         let recorded = || group.declared.as_ref().and_then(|declared| declared.dialect);
         CalibrationOptions {
             fit: self.options.fit_options(),
-            dialect: asked.or_else(|| file.and_then(Source::dialect)).or_else(recorded).unwrap_or(Dialect::Complexity),
+            dialect: asked
+                .or_else(|| file.and_then(write::File::dialect))
+                .or_else(recorded)
+                .unwrap_or(Dialect::Complexity),
             target: match self.target {
                 TargetArg::Docker => Target::Docker,
                 TargetArg::Kubernetes => Target::Kubernetes,
             },
-            against: self.against,
+            against,
             for_sizes: &self.for_size,
         }
     }
 }
 
 pub(crate) fn run(args: &FitArgs) -> Result<Exit, Failure> {
-    let file = args.write.as_deref().map(|path| write::File::read(path, &args.variables)).transpose()?;
+    let file = args.write.as_deref().map(|path| write::File::read(path, args)).transpose()?;
+    let against = match &args.against {
+        Some(rule) => Some(rule.read()?),
+        None => file.as_ref().and_then(write::File::limit),
+    };
     let groups = args.runs.read(&args.predictor)?;
     let mut results = Vec::new();
     let mut lacking = Vec::new();
     for group in &groups {
-        match calibrate(group, &args.calibration_options(group, file.as_ref().map(|file| &file.source))) {
+        match calibrate(group, &args.calibration_options(group, file.as_ref(), against)) {
             Ok(result) => results.push((group, result)),
             Err(reason) => lacking.push((group, reason)),
         }
@@ -258,16 +287,15 @@ pub(crate) fn run(args: &FitArgs) -> Result<Exit, Failure> {
         results.iter().filter(|_| !args.force).try_for_each(|(_, fitted)| refuse_steep(fitted))?;
     }
     if let Some(consumer) = args.emit {
-        return emitted(only_one(&results)?, consumer.consumer());
+        return emitted(only_one(&results)?, consumer.consumer(), args.target_dir.as_deref());
     }
     match args.format {
         Format::Json => output::json_text(&json(&results)?)?,
-        Format::Table => output::text(&table::render(&results, args.against.as_ref()))?,
+        Format::Table => output::text(&table::render(&results, against.as_ref()))?,
     }
     if let Some(file) = &file {
         let fitted = only_one(&results)?;
-        let documented = documented(fitted)?;
-        let diff = file.write(documented, args, fitted)?;
+        let diff = file.write(args, fitted)?;
         match args.format {
             Format::Json => output::say(&diff),
             Format::Table => output::text(&format!("\n{diff}"))?,
@@ -276,11 +304,19 @@ pub(crate) fn run(args: &FitArgs) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn emitted(fitted: &Calibration, consumer: Consumer) -> Result<Exit, Failure> {
-    let documented = match consumer {
-        Consumer::TaskApi => documented(fitted)?,
-        _ => &Documented::default(),
+fn emitted(fitted: &Calibration, consumer: Consumer, target_dir: Option<&str>) -> Result<Exit, Failure> {
+    let mut documented = match consumer {
+        Consumer::TaskApi | Consumer::ProcessingContainer => documented(fitted)?.clone(),
+        _ => Documented::default(),
     };
+    match target_dir {
+        Some(target_dir) if consumer == Consumer::ProcessingContainer => count_items(&mut documented, target_dir)?,
+        Some(_) => {
+            let help = Some("remove --target-dir, or add --to processing-container".to_owned());
+            return Err(Failure::new(Exit::Usage, "--target-dir is for --to processing-container", help));
+        }
+        None => {}
+    }
     let warnings = fitted.fit.warnings.iter().map(|warning| format!("warning: {warning}"));
     warnings.for_each(|warning| output::say(&printable(&warning)));
     if !consumer.scales() && !fitted.declaration.limit.growth.is_empty() {
@@ -290,8 +326,33 @@ fn emitted(fitted: &Calibration, consumer: Consumer) -> Result<Exit, Failure> {
             consumer.name()
         )));
     }
-    output::text(&emit(consumer, &fitted.declaration, documented))?;
+    let text = emit(consumer, &fitted.declaration, &documented);
+    if consumer == Consumer::ProcessingContainer {
+        check_document(&Source::plain("the new document", text.clone())).map_err(|flawed| Failure::flawed(&flawed))?;
+        output::say("note: complete the descriptions, mounted paths, outputs and variables by hand");
+    }
+    output::text(&text)?;
     Ok(Exit::Done)
+}
+
+/// Makes the rules count one directory of each item, as the operators of Kaapana read a batch.
+fn count_items(documented: &mut Documented, target_dir: &str) -> Result<(), Failure> {
+    for (_, rule) in &mut documented.rules {
+        match rule.mode {
+            Mode::MaxItemSum => {}
+            Mode::Sum => output::say(
+                "note: the runs were fitted by all files of their input, which is the same if each had one item; \
+                 otherwise, fit them with --mode max_item_sum",
+            ),
+            Mode::MaxFileSize => {
+                let error = "the fitted rule counts the largest file, not the sum of an item";
+                return Err(Failure::new(Exit::Usage, error, Some("add --mode max_item_sum or --mode sum".to_owned())));
+            }
+        }
+        rule.mode = Mode::MaxItemSum;
+        rule.target_dir = Some(target_dir.to_owned());
+    }
+    Ok(())
 }
 
 /// The rules as a Task API document states them.

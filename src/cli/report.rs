@@ -12,6 +12,7 @@ use highwater::report::{csv, html, json, markdown, table};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::fit::OptionArgs;
+use super::rule::RuleArg;
 use super::{output, output_file, records};
 
 const EXAMPLES: &str = "\
@@ -22,6 +23,8 @@ Examples:
   highwater report records/ -o runs.csv         one line per run
   highwater report records/ --plots plots/      every plot as SVG and PNG
   highwater report old/ new/ -o report.html     what changed since an earlier sweep
+  highwater report records/ --rule SegmentOperator.py
+                                                is the memory of this operator enough?
   highwater report --together a.jsonl b.jsonl   one sweep, recorded in several files
   highwater report records/ --run '64 MiB #2' -o report.html
                                                 memory over time of this run instead of the one
@@ -56,6 +59,9 @@ pub(crate) struct ReportArgs {
     /// Run whose memory to show over time, by its name in the report [default: the one with the highest peak].
     #[arg(long, value_name = "NAME")]
     run: Option<String>,
+    /// Rule to judge, such as 'max(4Gi, 2*n)', 4Gi or SomeOperator.py [default: the rules recorded with the runs].
+    #[arg(long, value_name = "RULE")]
+    rule: Option<RuleArg>,
     /// Fit one rule to the runs of all parameters of a sweep, instead of one section per choice of parameters.
     #[arg(long)]
     pool_parameters: bool,
@@ -135,6 +141,7 @@ fn report_on(args: &ReportArgs) -> Result<Report, Failure> {
     options.fit = args.options.fit_options();
     options.pool_parameters = args.pool_parameters;
     options.run.clone_from(&args.run);
+    options.rule = args.rule.as_ref().map(RuleArg::judged).transpose()?;
     let report = report_files(now, earlier, &options, &mut records::say_unusable).map_err(no_report)?;
     let report = match args.records.as_slice() {
         // A pipe cannot be read again.

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use highwater::calibrate::resolve::{
-    LookupError, Origin, ProcessingContainers, ReadError, ResolveError, resolve, source,
+    LookupError, Origin, ProcessingContainers, ReadError, ResolveError, operator, resolve, source,
 };
 use highwater::model::document::{Document, Schema, Source, Variables};
 use highwater::model::lint::Platform;
+use highwater::model::operator::{OperatorMemory, OperatorPath};
 use highwater::model::problem::{Flawed, Problem, Severity};
 use highwater::model::task::{ProcessingContainer, TaskSpec, TemplateRef};
 use serde::Serialize;
@@ -30,6 +31,8 @@ Examples:
 Exit status: 0 all files can be used, 2 one cannot.";
 
 /// Check task.json and processing-container.json files and report everything that is wrong with them.
+///
+/// Also checks operators of Kaapana in Python files: that their memory can be read, and changed by `fit --write`.
 ///
 /// Each problem comes with file, line and column, what was found, what was expected, and what to do about it. Both
 /// dialects are accepted, and files that mix them: `complexity` and `scale_factor`, `input` and `volume_source`.
@@ -77,6 +80,7 @@ struct Checked {
 enum Content {
     Task(Box<Document<TaskSpec>>),
     Container(Box<Document<ProcessingContainer>>),
+    Operator(OperatorMemory),
     Invalid,
 }
 
@@ -108,7 +112,7 @@ pub(crate) fn run(args: &ValidateArgs) -> Result<Exit, Failure> {
 fn join(checked: &mut [Checked]) -> Result<(), Failure> {
     let containers = checked.iter().filter_map(|file| match &file.content {
         Content::Container(document) => Some(document.clone()),
-        Content::Task(_) | Content::Invalid => None,
+        Content::Task(_) | Content::Operator(_) | Content::Invalid => None,
     });
     let Ok([mut container]) = <[_; 1]>::try_from(containers.collect::<Vec<_>>()) else { return Ok(()) };
     let base = std::env::current_dir().map_err(Failure::host)?;
@@ -143,6 +147,9 @@ fn join(checked: &mut [Checked]) -> Result<(), Failure> {
 
 fn check(path: &Path, schema: SchemaArg, platform: Platform, variables: &Variables) -> Checked {
     let name = path.display().to_string();
+    if let Some(path) = OperatorPath::from_path(path).filter(|_| schema == SchemaArg::Auto) {
+        return check_operator(name, &path);
+    }
     let source = match source(path, variables) {
         Ok(source) => source,
         Err(error) => return Checked { name, schema: None, content: Content::Invalid, result: Err(error) },
@@ -167,6 +174,15 @@ fn check(path: &Path, schema: SchemaArg, platform: Platform, variables: &Variabl
         Ok((flawed, content)) => Checked { name, schema, content, result: Ok(flawed) },
         Err(flawed) => Checked { name, schema, content: Content::Invalid, result: Err(ReadError::Flawed(flawed)) },
     }
+}
+
+fn check_operator(name: String, path: &OperatorPath) -> Checked {
+    let read = operator(path).and_then(|operator| Ok((operator.memory()?, operator.lint())));
+    let (content, result) = match read {
+        Ok((memory, flawed)) => (Content::Operator(memory), Ok(flawed)),
+        Err(error) => (Content::Invalid, Err(error)),
+    };
+    Checked { name, schema: None, content, result }
 }
 
 fn by_name(path: &Path) -> Option<Schema> {
@@ -246,7 +262,13 @@ fn report(checked: &[Checked]) -> Result<(), Failure> {
             (Ok(_) | Err(_), Some(count)) => count,
             (Ok(_), None) => "ok".to_owned(),
         };
-        let schema = file.schema.map(|schema| format!(" ({})", schema.name())).unwrap_or_default();
+        let schema = match (&file.content, file.schema) {
+            (Content::Operator(OperatorMemory { request, limit }), _) => {
+                format!(" (operator: request {request}, limit {limit})")
+            }
+            (_, Some(schema)) => format!(" ({})", schema.name()),
+            (_, None) => String::new(),
+        };
         lines.push_str(&format!("{}: {verdict}{schema}\n", printable(&file.name)));
     }
     output::text(&lines)

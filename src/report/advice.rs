@@ -36,8 +36,8 @@ pub(super) fn name_tasks(report: &mut Report) {
     }
 }
 
-/// What to do, most important first.
-pub(super) fn advise(task: &TaskReport) -> Vec<Advice> {
+/// What to do, most important first. `file` is the file with the rule, if known.
+pub(super) fn advise(task: &TaskReport, file: Option<&str>) -> Vec<Advice> {
     let mut advice = Vec::new();
     let mut add = |text: String, command: Option<String>| advice.push(Advice { text, command });
     if task.verdict.level == Level::TooLittle {
@@ -66,7 +66,7 @@ pub(super) fn advise(task: &TaskReport) -> Vec<Advice> {
         add(format!("Measure exact peaks, because the fitted rule may be too low.{remedy}"), None);
         return advice;
     }
-    let write = || Some(format!("highwater fit {RECORDS} --write task.json"));
+    let write = || Some(format!("highwater fit {RECORDS} --write {}", file.map_or("task.json".to_owned(), shell)));
     let rule = &fitted.words;
     let in_use = task.rule_in_use.as_ref().filter(|rule| rule.score.runs > 0).map(|rule| rule.score);
     match (task.verdict.level, in_use) {
@@ -93,7 +93,7 @@ pub(super) fn advise(task: &TaskReport) -> Vec<Advice> {
         (Level::Ok | Level::Tight | Level::Wasteful | Level::TooLittle, _) => {
             add(
                 "Keep the rule, and check in CI that the task does not outgrow it:".to_owned(),
-                Some("highwater init task.json".to_owned()),
+                file.is_none().then(|| "highwater init task.json".to_owned()),
             );
         }
     }

@@ -64,6 +64,27 @@ pub struct Head {
     pub found: Option<Result<Found, String>>,
     /// What the rule's n measures, if not the same as the sizes.
     pub other_measure: Option<String>,
+    /// The rule to judge instead of those that the task had when it ran.
+    pub judged: Option<JudgedRule>,
+}
+
+/// A rule to judge instead of those that the task had when it ran.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JudgedRule {
+    /// The rule.
+    pub rule: FittedRule,
+    /// The rule for people.
+    pub words: String,
+    /// The file that has it and into which `fit --write` can write another one, if any.
+    pub file: Option<String>,
+}
+
+impl JudgedRule {
+    /// The limit of a run; `None` if it depends on an unknown size.
+    fn limit(&self, n: Option<Bytes>) -> Option<Bytes> {
+        let is_constant = self.rule.coefficient == 0.0;
+        n.or(Some(Bytes::ZERO).filter(|_| is_constant)).map(|n| self.rule.limit(n))
+    }
 }
 
 /// A rule for people; `parameter` is its n, if not the size of the input.
@@ -123,6 +144,7 @@ struct OverTime {
 impl Builder {
     /// A builder without runs.
     pub fn new(head: Head, shown: ShownRuns, wanted: Option<String>) -> Self {
+        let in_use = InUse::new(head.judged.clone());
         Self {
             head,
             shown,
@@ -133,7 +155,7 @@ impl Builder {
             cells: BTreeMap::new(),
             image: None,
             by_fitted: Scores::default(),
-            in_use: InUse::default(),
+            in_use,
             measured: Vec::new(),
             environments: Vec::new(),
             origin: Origin::default(),
@@ -218,6 +240,9 @@ impl Builder {
         let mut run = run(observation, n);
         run.censoring = censoring.unwrap_or(run.censoring);
         run.fitted = n.zip(self.found()).map(|(n, found)| found.rule.limit(n));
+        if let Some(judged) = &self.head.judged {
+            run.predicted = judged.limit(n);
+        }
         run.typical = n.zip(self.found()).map(|(n, found)| found.typical.limit(n));
         let count = self.counted.entry((run.case.clone(), run.parameters.clone())).or_default();
         *count += 1;
@@ -240,7 +265,7 @@ impl Builder {
             let of_run = |index: &usize| self.kept.binary_search_by_key(index, |(index, _)| *index).ok();
             found.outliers = self.outliers.values().filter_map(of_run).collect();
         }
-        let Head { name, predictor, parameter, found, .. } = self.head;
+        let Head { name, predictor, parameter, found, judged, .. } = self.head;
         let (found, not_fitted) = match found {
             Some(Ok(found)) => (Some(found), None),
             Some(Err(reason)) => (None, Some(reason)),
@@ -281,7 +306,8 @@ impl Builder {
             totals: self.totals,
         };
         report.verdict = verdict::judge(&report);
-        report.advice = advice::advise(&report);
+        let file = judged.as_ref().and_then(|judged| judged.file.as_deref());
+        report.advice = advice::advise(&report, file);
         report
     }
 

@@ -20,6 +20,8 @@ pub use task_api::snippet;
 pub enum Consumer {
     /// A platform that reads task.json and processing-container.json.
     TaskApi,
+    /// A new processing-container.json for such a platform.
+    ProcessingContainer,
     /// Kaapana's operators, in Python.
     KaapanaOperator,
     /// PLATO's registry of task types, in XML.
@@ -38,8 +40,9 @@ pub enum Consumer {
 
 impl Consumer {
     /// All consumers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::TaskApi,
+        Self::ProcessingContainer,
         Self::KaapanaOperator,
         Self::Plato,
         Self::Kubernetes,
@@ -53,6 +56,7 @@ impl Consumer {
     pub const fn name(self) -> &'static str {
         match self {
             Self::TaskApi => "task-api",
+            Self::ProcessingContainer => "processing-container",
             Self::KaapanaOperator => "kaapana-operator",
             Self::Plato => "plato",
             Self::Kubernetes => "kubernetes",
@@ -66,7 +70,7 @@ impl Consumer {
     /// Whether it can give each input its own amount; otherwise one amount covers all.
     pub const fn scales(self) -> bool {
         match self {
-            Self::TaskApi | Self::Nextflow | Self::Snakemake => true,
+            Self::TaskApi | Self::ProcessingContainer | Self::Nextflow | Self::Snakemake => true,
             Self::KaapanaOperator | Self::Plato | Self::Kubernetes | Self::Slurm | Self::Docker => false,
         }
     }
@@ -76,6 +80,7 @@ impl Consumer {
 pub fn emit(consumer: Consumer, declaration: &Declaration, documented: &Documented) -> String {
     match consumer {
         Consumer::TaskApi => snippet(documented),
+        Consumer::ProcessingContainer => task_api::container(declaration, documented),
         Consumer::KaapanaOperator => fixed::kaapana_operator(declaration),
         Consumer::Plato => fixed::plato(declaration),
         Consumer::Kubernetes => fixed::kubernetes(declaration),
@@ -179,7 +184,8 @@ mod tests {
     #[test]
     fn a_name_cannot_end_its_comment() {
         let hostile = Declaration { task: Some("a\nrm -rf --> \u{1b}[0m".to_owned()), ..declaration() };
-        for consumer in Consumer::ALL {
+        // JSON has no comments.
+        for consumer in Consumer::ALL.into_iter().filter(|consumer| *consumer != Consumer::ProcessingContainer) {
             let text = emit(consumer, &hostile, &Documented::default());
             assert!(text.lines().all(|line| !line.starts_with("rm")), "{text}");
             assert!(!text.contains('\u{1b}') && text.matches("-->").count() <= 1, "{text}");

@@ -29,6 +29,7 @@ mod kubernetes;
 mod layers;
 mod lint;
 mod merge;
+mod operators;
 mod output_files;
 mod predict;
 mod process;

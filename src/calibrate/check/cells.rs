@@ -6,6 +6,7 @@ use super::growth::Scatter;
 use crate::model::check::baseline::{BaselineHost, BaselineTask, words};
 use crate::model::check::config::{Config, InputConfig, ONLY_CELL, TaskConfig, WorkloadSpec};
 use crate::model::check::report::{Allowed, AllowedBy, Sample, Samples};
+use crate::model::fit::FittedRule;
 use crate::model::observation::{Exactness, Observation, Outcome, Peak, PeakSource};
 use crate::model::prediction::{ChannelPrediction, Decider};
 use crate::model::reading::Reading;
@@ -192,10 +193,13 @@ impl CellRuns {
     /// The smallest of its allowances: its budget, the task's limits and rules, the rule in highwater.toml.
     pub(super) fn allowed(&self, task: &TaskConfig, cell: &str) -> Option<Allowed> {
         let budget = task.budget_of(cell).map(|bytes| Allowed { bytes, by: AllowedBy::Budget });
-        let rule = task.rule.as_ref().zip(self.sizes.iter().find(|(name, _)| is_sum(name)));
-        let rule = rule.map(|(rule, (_, n))| {
+        let n = self.sizes.iter().find(|(name, _)| is_sum(name)).map(|(_, n)| *n);
+        // A constant needs no size.
+        let n = |rule: &FittedRule| n.or(Some(Bytes::ZERO).filter(|_| rule.coefficient == 0.0));
+        let rule = task.rule.as_ref().and_then(|rule| Some((rule, n(rule)?)));
+        let rule = rule.map(|(rule, n)| {
             let by = AllowedBy::Rule { rule: words(rule) };
-            Allowed { bytes: rule.limit(*n), by }
+            Allowed { bytes: rule.limit(n), by }
         });
         [budget, self.declared.clone(), rule].into_iter().flatten().min_by_key(|allowed| allowed.bytes)
     }

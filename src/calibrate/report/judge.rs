@@ -47,7 +47,7 @@ pub(super) fn judge(group: &Group, options: &FitOptions, counted: &Counted) -> J
         Err(reason) => Err(reason.to_string()),
     };
     let parameter = group.parameter.clone();
-    let head = Head { name, predictor, parameter, found: Some(found), other_measure };
+    let head = Head { name, predictor, parameter, found: Some(found), other_measure, judged: None };
     Judgement { head, column, measure, outliers }
 }
 

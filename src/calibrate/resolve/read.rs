@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::model::byte_order_mark;
 use crate::model::document::{Document, Schema, Source, Variables};
+use crate::model::operator::{Operator, OperatorPath};
 use crate::model::problem::{Flawed, Problem};
 use crate::model::spelling::{nearest, quote};
 use crate::model::task::{ProcessingContainer, TaskSpec};
@@ -117,6 +118,16 @@ pub fn source(path: &Path, variables: &Variables) -> Result<Source, ReadError> {
         dotenv(&path.with_file_name(".env"), &mut variables)?;
     }
     Ok(render(name, text, &variables)?)
+}
+
+/// Reads an operator from its Python file.
+///
+/// # Errors
+/// If the file cannot be read, is not Python, or has no such operator or several.
+pub fn operator(operator: &OperatorPath) -> Result<Operator, ReadError> {
+    let name = operator.path.display().to_string();
+    let text = text(&name, &bytes(&operator.path)?)?;
+    Ok(Operator::parse(name, text, operator.name.as_deref())?)
 }
 
 /// Adds what a `.env` file sets, if there is one, to `env`.

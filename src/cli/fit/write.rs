@@ -1,81 +1,110 @@
-//! `fit --write`: replaces the document with the one that has the rule, and shows the difference.
+//! `fit --write`: replaces the file with the one that has the rule, and shows the difference.
 
 use std::path::{Path, PathBuf};
 
 use highwater::calibrate::fit::{Calibration, check_document, write_rule};
-use highwater::calibrate::resolve::source;
+use highwater::calibrate::resolve;
 use highwater::model::byte_order_mark;
 use highwater::model::document::{Change, EditError, Source, Variables};
-use highwater::model::fit::Documented;
+use highwater::model::fit::FittedRule;
+use highwater::model::operator::{Operator, OperatorPath};
+use highwater::model::rule::Dialect;
 use similar::TextDiff;
 
 use super::FitArgs;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::table::printable;
-use crate::cli::task::TemplateArgs;
 use crate::cli::{output, output_file};
 
-/// The document to edit.
+/// The file to edit.
 pub(super) struct File {
     path: PathBuf,
     /// The content as read; the file is not overwritten if it has changed since.
     bytes: Vec<u8>,
-    pub(super) source: Source,
-    variables: Variables,
+    content: Content,
+}
+
+/// What a rule can be written into.
+enum Content {
+    /// A document of the Task API.
+    Document(Box<Source>, Variables),
+    /// An operator of Kaapana.
+    Operator(Operator),
 }
 
 impl File {
-    /// Reads and checks the document.
-    pub(super) fn read(path: &Path, variables: &TemplateArgs) -> Result<Self, Failure> {
-        let variables = variables.variables()?;
-        let source = source(path, &variables).map_err(Failure::from_library)?;
-        check_document(&source).map_err(Failure::from_library)?;
-        let bytes = std::fs::read(path).map_err(|source| output_file::unwritten(path, source))?;
-        Ok(Self { path: path.to_owned(), bytes, source, variables })
+    /// Reads and checks the file.
+    pub(super) fn read(path: &Path, args: &FitArgs) -> Result<Self, Failure> {
+        let (path, content) = match OperatorPath::from_path(path) {
+            Some(operator) => {
+                refuse_options_of_documents(args)?;
+                let read = resolve::operator(&operator).map_err(Failure::from_library)?;
+                (operator.path, Content::Operator(read))
+            }
+            None => {
+                let variables = args.variables.variables()?;
+                let source = resolve::source(path, &variables).map_err(Failure::from_library)?;
+                check_document(&source).map_err(Failure::from_library)?;
+                (path.to_owned(), Content::Document(Box::new(source), variables))
+            }
+        };
+        let bytes = std::fs::read(&path).map_err(|source| output_file::unwritten(&path, source))?;
+        Ok(Self { path, bytes, content })
+    }
+
+    /// The dialect of a document; `None` if unknown.
+    pub(super) fn dialect(&self) -> Option<Dialect> {
+        match &self.content {
+            Content::Document(source, _) => source.dialect(),
+            Content::Operator(_) => None,
+        }
+    }
+
+    /// The limit that an operator has now; `None` if unknown, or with a document, whose rules the records have.
+    pub(super) fn limit(&self) -> Option<FittedRule> {
+        match &self.content {
+            Content::Document(..) => None,
+            Content::Operator(operator) => operator.memory().ok().map(|memory| FittedRule::constant(memory.limit)),
+        }
     }
 
     /// Inserts the rule and returns a diff.
-    pub(super) fn write(
-        &self,
-        documented: &Documented,
-        args: &FitArgs,
-        fitted: &Calibration,
-    ) -> Result<String, Failure> {
-        let change = Change {
-            documented,
-            template: args.template.as_deref(),
-            usual_template: fitted.template.as_deref(),
-            channel: args.channel.as_deref(),
-            alone: args.drop_other_rules,
-        };
-        let edited = write_rule(&self.source, &self.variables, &change).map_err(|error| match &error {
-            EditError::Flawed(flawed) => Failure::flawed(flawed),
-            EditError::Templated { .. } => {
-                let help = "insert it by hand; `highwater fit --emit task-api` prints it".to_owned();
-                Failure::new(Exit::Usage, &error, Some(help))
+    pub(super) fn write(&self, args: &FitArgs, fitted: &Calibration) -> Result<String, Failure> {
+        let (text, notes) = match &self.content {
+            Content::Document(source, variables) => edit_document(source, variables, args, fitted)?,
+            Content::Operator(operator) => {
+                let fixed = &fitted.declaration.fixed;
+                let edited = operator.edit(fixed.request, fixed.limit).map_err(|flawed| Failure::flawed(&flawed))?;
+                (
+                    edited.text,
+                    [
+                        vec![format!("an operator has one amount for all inputs: it is enough for {}", fixed.inputs)],
+                        edited.notes,
+                    ]
+                    .concat(),
+                )
             }
-            _ => Failure::new(Exit::Usage, &error, None),
-        })?;
-        for note in &edited.notes {
+        };
+        for note in &notes {
             output::say(&printable(&format!("note: {note}")));
         }
         let old = byte_order_mark::strip_bytes(&self.bytes);
         let mark = &self.bytes[..self.bytes.len() - old.len()];
         let old = String::from_utf8_lossy(old);
         let name = self.path.display().to_string();
-        if old == edited.text {
+        if old == text {
             return Ok(format!("{name} is already up to date\n"));
         }
-        let diff = TextDiff::from_lines(old.as_ref(), &edited.text);
+        let diff = TextDiff::from_lines(old.as_ref(), &text);
         let diff = diff.unified_diff().context_radius(3).header(&name, &name).to_string();
         if !args.dry_run {
-            self.replace(&[mark, edited.text.as_bytes()].concat())?;
+            self.replace(&[mark, text.as_bytes()].concat())?;
         }
         Ok(diff)
     }
 
-    /// Writes the document unless it has changed since it was read.
+    /// Writes the file unless it has changed since it was read.
     fn replace(&self, bytes: &[u8]) -> Result<(), Failure> {
         let unwritten = |source| output_file::unwritten(&self.path, source);
         let failed = |state: &str, help: &str| {
@@ -91,4 +120,40 @@ impl File {
         }
         output_file::write(&self.path, bytes)
     }
+}
+
+fn edit_document(
+    source: &Source,
+    variables: &Variables,
+    args: &FitArgs,
+    fitted: &Calibration,
+) -> Result<(String, Vec<String>), Failure> {
+    let change = Change {
+        documented: super::documented(fitted)?,
+        template: args.template.as_deref(),
+        usual_template: fitted.template.as_deref(),
+        channel: args.channel.as_deref(),
+        alone: args.drop_other_rules,
+    };
+    let edited = write_rule(source, variables, &change).map_err(|error| match &error {
+        EditError::Flawed(flawed) => Failure::flawed(flawed),
+        EditError::Templated { .. } => {
+            let help = "insert it by hand; `highwater fit --emit task-api` prints it".to_owned();
+            Failure::new(Exit::Usage, &error, Some(help))
+        }
+        _ => Failure::new(Exit::Usage, &error, None),
+    })?;
+    Ok((edited.text, edited.notes))
+}
+
+/// An operator has neither templates nor channels.
+fn refuse_options_of_documents(args: &FitArgs) -> Result<(), Failure> {
+    let given = [
+        ("--template", args.template.is_some()),
+        ("--channel", args.channel.is_some()),
+        ("--drop-other-rules", args.drop_other_rules),
+    ];
+    let Some((option, _)) = given.into_iter().find(|(_, is_given)| *is_given) else { return Ok(()) };
+    let error = format!("{option} is for a processing-container.json or a task.json, not for an operator");
+    Err(Failure::new(Exit::Usage, error, Some("remove it".to_owned())))
 }

@@ -10,6 +10,8 @@ use crate::model::rule::RuleType;
 use crate::model::units::Bytes;
 use crate::report::model::{Point, RuleInUse, Run, Score};
 
+use super::JudgedRule;
+
 /// The score of a rule on the runs that can show it.
 #[derive(Debug, Default)]
 pub(super) struct Scores {
@@ -45,9 +47,11 @@ impl Scores {
     }
 }
 
-/// The rules that the task had when it ran.
+/// The rule of the task: the one to judge, or those that it had when it ran.
 #[derive(Debug, Default)]
 pub(super) struct InUse {
+    /// The rule to judge.
+    judged: Option<JudgedRule>,
     scores: Scores,
     /// Whether a run's prediction sets no limit.
     is_unlimited: bool,
@@ -62,12 +66,16 @@ pub(super) struct InUse {
 }
 
 impl InUse {
+    pub(super) fn new(judged: Option<JudgedRule>) -> Self {
+        Self { judged, ..Self::default() }
+    }
+
     pub(super) fn add(&mut self, observation: &Observation, run: &Run) {
         self.scores.add(run, run.predicted);
-        let Some(prediction) = &observation.prediction else { return };
         if let Some((n, bytes)) = run.n.zip(run.predicted) {
             self.differs |= self.given.insert(n, bytes).is_some_and(|before| before != bytes);
         }
+        let Some(prediction) = observation.prediction.as_ref().filter(|_| self.judged.is_none()) else { return };
         let counts_n = |channel: &&ChannelPrediction| {
             channel.rule.as_ref().is_some_and(|rule| rule.n.is_some() && rule.n == run.n)
         };
@@ -94,7 +102,15 @@ impl InUse {
     }
 
     pub(super) fn finish(self) -> Option<RuleInUse> {
-        let Self { floor, rules, given, .. } = self;
+        let Self { judged, floor, rules, given, .. } = self;
+        if let Some(judged) = judged {
+            return Some(RuleInUse {
+                words: judged.words,
+                curve: curve(given, |n| Some(judged.rule.limit(n))),
+                thresholds: Thresholds::default(),
+                score: self.scores.finish(),
+            });
+        }
         if self.is_unlimited || (floor.is_none() && rules.is_empty()) {
             return None;
         }

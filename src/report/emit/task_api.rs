@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::model::fit::Documented;
+use crate::model::fit::{Declaration, Documented};
+use crate::model::rule::ScaleRule;
 
 /// The fields as JSON. A rule whose channel has no name stands alone.
 pub fn snippet(documented: &Documented) -> String {
@@ -18,22 +19,61 @@ pub fn snippet(documented: &Documented) -> String {
     if !channels.is_empty() {
         fields.insert("inputs".to_owned(), Value::Array(channels));
     }
+    if let Some(resources) = resources(documented) {
+        fields.insert("resources".to_owned(), resources);
+    }
+    format!("{:#}\n", Value::Object(fields))
+}
+
+/// A whole document with one template, for a program that had none. What is not measured is to be completed by hand:
+/// descriptions, outputs, variables and mounted paths.
+pub(super) fn container(declaration: &Declaration, documented: &Documented) -> String {
+    let name = declaration.task.as_deref().unwrap_or("task");
+    let mut inputs: Vec<Value> =
+        documented.rules.iter().map(|(name, rule)| input(name.as_deref(), Some(rule))).collect();
+    if inputs.is_empty() {
+        inputs.push(input(None, None));
+    }
+    let mut template = json!({
+        "identifier": name,
+        "description": "",
+        "inputs": inputs,
+        "outputs": [{ "name": "output", "mounted_path": "/out" }],
+        "env": [],
+    });
+    if let Some(resources) = resources(documented) {
+        template["resources"] = resources;
+    }
+    format!("{:#}\n", json!({ "name": name, "description": "", "templates": [template] }))
+}
+
+/// An input channel of a template.
+fn input(name: Option<&str>, rule: Option<&ScaleRule>) -> Value {
+    let name = name.unwrap_or("input");
+    let directory: String =
+        name.chars().map(|char| if char.is_alphanumeric() || "-_".contains(char) { char } else { '-' }).collect();
+    let mut input = json!({ "name": name, "mounted_path": format!("/in/{directory}") });
+    if let Some(rule) = rule {
+        input["scale_rule"] = serde_json::to_value(rule).unwrap_or_default();
+    }
+    input
+}
+
+/// The memory in a document; `None` if it has none.
+fn resources(documented: &Documented) -> Option<Value> {
     let mut resources = Map::new();
     for (kind, amount) in [("limits", &documented.limit), ("requests", &documented.request)] {
         if let Some(amount) = amount {
             resources.insert(kind.to_owned(), json!({ "memory": amount }));
         }
     }
-    if !resources.is_empty() {
-        fields.insert("resources".to_owned(), Value::Object(resources));
-    }
-    format!("{:#}\n", Value::Object(fields))
+    (!resources.is_empty()).then_some(Value::Object(resources))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::rule::{Dialect, ScaleRule};
+    use crate::model::rule::Dialect;
 
     #[test]
     fn a_rule_is_written_as_documents_have_it() {
