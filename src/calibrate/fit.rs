@@ -28,6 +28,7 @@ mod records;
 mod result;
 mod shape;
 mod waste;
+mod workflow;
 mod write;
 
 use std::collections::BTreeMap;
@@ -60,6 +61,7 @@ pub use self::records::{Groups, Metric, PredictorError, groups as group_records}
 pub use self::result::{Evidence, Fit, HeldOut, Inputs, MoreSizes, Need, OtherChannel, Outlier, Warning};
 pub use self::shape::Shape;
 pub use self::waste::waste;
+pub use self::workflow::calibrate_workflow;
 pub use self::write::{check_document, write_rule};
 
 /// Fewer distinct inputs than this are not enough evidence.

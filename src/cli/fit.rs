@@ -2,6 +2,7 @@
 
 mod runs;
 mod table;
+mod workflow;
 mod write;
 
 use std::path::PathBuf;
@@ -51,6 +52,8 @@ Examples:
   highwater fit --emit slurm --for-size 20Gi records/
                                               one amount, for systems that cannot scale
   highwater fit --predictor n records/        the need over the parameter n of a sweep with -P n=1,2,4
+  highwater fit --all trace.jsonl --emit nextflow -o memory.config
+                                              all processes of a workflow, from an imported trace
   highwater fit --format json records/        form, base_bytes, coefficient, exponent and evidence
 
 Records contain input sizes by channel, mode and extension; the best predictor is used. Runs that failed, timed out or \
@@ -73,6 +76,18 @@ Exit status: 0 a rule was found, 2 invalid file, 5 too little data.";
 pub(crate) struct FitArgs {
     #[command(flatten)]
     runs: RunsArgs,
+    /// More records or tables, with --all.
+    #[arg(value_name = "RECORDS", requires = "all")]
+    more: Vec<PathBuf>,
+    /// Fit a limit for each task of a workflow, and leave those alone of which too little is known.
+    ///
+    /// Without sizes of inputs, as in traces of Nextflow and benchmarks of Snakemake, the limit of a task is a constant.
+    /// Runs with different parameters count as one task. With --emit nextflow or snakemake, all limits are in one
+    /// configuration.
+    #[arg(long, conflicts_with_all = [
+        "task", "pool_parameters", "predictor", "mode", "glob", "regex", "against", "dialect", "target", "for_size", "write",
+    ])]
+    all: bool,
     #[command(flatten)]
     predictor: PredictorArgs,
     #[command(flatten)]
@@ -128,6 +143,9 @@ pub(crate) struct FitArgs {
     /// This is how a rule counts the batch that an operator of Kaapana reads; DIR is its OPERATOR_IN_DIR.
     #[arg(long, value_name = "DIR", requires = "emit")]
     target_dir: Option<String>,
+    /// File for the configuration of --all --emit; the table goes to stdout then.
+    #[arg(short, long, value_name = "FILE", requires_all = ["all", "emit"])]
+    output: Option<PathBuf>,
     /// Output format.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -262,6 +280,9 @@ impl FitArgs {
 }
 
 pub(crate) fn run(args: &FitArgs) -> Result<Exit, Failure> {
+    if args.all {
+        return workflow::run(args);
+    }
     let file = args.write.as_deref().map(|path| write::File::read(path, args)).transpose()?;
     let against = match &args.against {
         Some(rule) => Some(rule.read()?),
@@ -388,7 +409,10 @@ fn only_one<'a>(results: &'a [(&Group, Calibration)]) -> Result<&'a Calibration,
         several => {
             let tasks: Vec<_> = several.iter().map(|(group, _)| group.name().unwrap_or_default()).collect();
             let error = format!("found runs of {} tasks (`{}`), expected one", tasks.len(), tasks.join("`, `"));
-            let help = "select one with --task, or fit one rule to all parameters with --pool-parameters".to_owned();
+            let help =
+                "select one with --task, fit one rule to all parameters with --pool-parameters, or write those of \
+                        a whole workflow with --all --emit nextflow or snakemake"
+                    .to_owned();
             Err(Failure::new(Exit::Usage, error, Some(help)))
         }
     }

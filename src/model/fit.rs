@@ -2,6 +2,7 @@
 
 mod declaration;
 mod measure;
+mod workflow;
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,6 +16,7 @@ use super::units::Bytes;
 
 pub use declaration::{Declaration, Documented, Fixed, Growth, Scaled, tidy};
 pub use measure::{Measure, MeasureFilter};
+pub use workflow::{FittedTask, TaskOutcome, WorkflowTask};
 
 /// How base and growth are combined.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]

@@ -7,9 +7,10 @@ mod fixed;
 mod nextflow;
 mod snakemake;
 mod task_api;
+mod workflow;
 
 use crate::model::escape::is_unsafe;
-use crate::model::fit::{Declaration, Documented, Form, Growth, Scaled};
+use crate::model::fit::{Declaration, Documented, Growth, WorkflowTask};
 use crate::model::rule::Mode;
 use crate::model::units::Bytes;
 
@@ -91,6 +92,34 @@ pub fn emit(consumer: Consumer, declaration: &Declaration, documented: &Document
     }
 }
 
+/// The configuration of all tasks for a workflow engine; `None` if the consumer is not one.
+pub fn emit_workflow(consumer: Consumer, tasks: &[WorkflowTask]) -> Option<String> {
+    match consumer {
+        Consumer::Nextflow => Some(nextflow::config(tasks)),
+        Consumer::Snakemake => Some(snakemake::profile(tasks)),
+        Consumer::TaskApi
+        | Consumer::KaapanaOperator
+        | Consumer::Plato
+        | Consumer::Kubernetes
+        | Consumer::Slurm
+        | Consumer::Docker => None,
+    }
+}
+
+/// Whether the consumer can select a task of this name in a configuration.
+pub fn can_select(consumer: Consumer, name: &str) -> bool {
+    match consumer {
+        Consumer::Snakemake => snakemake::is_rule_name(name),
+        Consumer::Nextflow => !name.is_empty(),
+        Consumer::TaskApi
+        | Consumer::KaapanaOperator
+        | Consumer::Plato
+        | Consumer::Kubernetes
+        | Consumer::Slurm
+        | Consumer::Docker => false,
+    }
+}
+
 /// The number of units, rounded up.
 const fn units(amount: Bytes, unit: u64) -> u64 {
     amount.0.div_ceil(unit)
@@ -106,19 +135,10 @@ fn purpose(declaration: &Declaration) -> String {
     plain(&text)
 }
 
-/// Text that cannot end the comment that contains it.
+/// Text that cannot end the comment that contains it, and is no command of a CI system.
 fn plain(text: &str) -> String {
-    text.chars().map(|char| if is_unsafe(char) { ' ' } else { char }).collect()
-}
-
-/// The rule as text for a comment.
-fn amounts(scaled: &Scaled) -> String {
-    let growth = scaled.growth.iter().map(Growth::complexity);
-    let parts: Vec<String> = std::iter::once(scaled.base.to_string()).chain(growth).collect();
-    match scaled.form {
-        Form::Max => format!("max({})", parts.join(", ")),
-        Form::Sum => parts.join(" + "),
-    }
+    let text: String = text.chars().map(|char| if is_unsafe(char) { ' ' } else { char }).collect();
+    text.replace("##[", "# #[")
 }
 
 /// A variable name for the input of a channel: letters, digits and underscores.
@@ -143,7 +163,7 @@ const fn words(mode: Mode) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::fit::{Fixed, Measure};
+    use crate::model::fit::{Fixed, Form, Measure, Scaled};
 
     pub(super) fn declaration() -> Declaration {
         let growth = Growth {

@@ -11,7 +11,7 @@ fn emitted(name: &str, arguments: &[&str]) -> String {
 }
 
 /// The output of Python; `None` with a message without Python.
-fn python(program: &str, arguments: &[&str]) -> Option<String> {
+pub(crate) fn python(program: &str, arguments: &[&str]) -> Option<String> {
     let Ok(output) = Command::new("python3").arg("-c").arg(program).args(arguments).output() else {
         crate::harness::skip("there is no python3");
         return None;

@@ -127,6 +127,10 @@ fn no_command_on_records_lets_a_name_act() {
         let words: Vec<&str> = words.split(' ').chain([records.as_str()]).collect();
         run(&words);
     }
+    run(&["fit", "--all", &records]);
+    for consumer in ["nextflow", "snakemake"] {
+        run(&["fit", "--all", "--emit", consumer, &records]);
+    }
     for consumer in ["task-api", "plato", "kubernetes", "nextflow", "snakemake", "slurm", "docker"] {
         run(&["fit", "--emit", consumer, &records]);
     }

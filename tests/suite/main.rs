@@ -17,6 +17,7 @@ mod fit_emit;
 mod fit_planted;
 mod fit_properties;
 mod fit_records;
+mod fit_workflow;
 mod fit_write;
 mod floor;
 mod hanging_engine;

@@ -26,6 +26,9 @@ pub struct Group {
     pub table: RunTable,
     /// The measure of each predictor of the table.
     pub measures: Vec<Measure>,
+    /// The runs whose inputs have no known size, if [`Groups::with_unsized_runs`](super::Groups::with_unsized_runs) kept
+    /// them.
+    pub unsized_runs: Vec<SizedRun>,
     /// The line of each run in its table, counted from 1; the number of the record if it comes from records.
     pub lines: Vec<u64>,
     /// Whether the runs come from records.

@@ -1,6 +1,7 @@
 //! Extracts from records what they show about the need of a task, and the measures of its input.
 
 mod inputs;
+mod need;
 mod parameter;
 mod runtime;
 
@@ -8,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::model::fit::{Censoring, Measure, MeasureFilter, RunTable, SizedRun};
-use crate::model::observation::{Exactness, Observation, Outcome};
+use crate::model::observation::Observation;
 use crate::model::prediction::{ChannelPrediction, ChannelSize, Decider, Prediction, Sizes};
 use crate::model::rule::RuleType;
 use crate::model::task::ChannelKind;
@@ -18,6 +19,7 @@ use super::Warning;
 use super::group::{Declared, Group, SkippedRuns};
 use crate::calibrate::page_cache::{PageCache, cold_start, excesses};
 use inputs::{Input, Inputs};
+use need::{Need, SkipReason, floor, need};
 use parameter::{insert, numeric, value_of, whole};
 use runtime::RuntimeLimits;
 
@@ -54,6 +56,8 @@ pub struct Groups {
     predictor: Option<String>,
     /// The measures of the input to choose from.
     filter: MeasureFilter,
+    /// Whether runs whose inputs have no known size are kept.
+    unsized_runs: bool,
     /// The parameters and channels of all records.
     known: BTreeSet<String>,
     /// A value of the parameter that is not a number.
@@ -72,6 +76,7 @@ impl Groups {
             pooled,
             predictor: None,
             filter: MeasureFilter::default(),
+            unsized_runs: false,
             known: BTreeSet::new(),
             not_a_number: None,
             records: 0,
@@ -91,6 +96,12 @@ impl Groups {
     #[must_use]
     pub fn with_filter(self, filter: MeasureFilter) -> Self {
         Self { filter, ..self }
+    }
+
+    /// Keeps the runs whose inputs have no known size in [`Group::unsized_runs`], instead of skipping them.
+    #[must_use]
+    pub fn with_unsized_runs(self) -> Self {
+        Self { unsized_runs: true, ..self }
     }
 
     /// Adds the next record, and returns the index of its group in the result.
@@ -133,7 +144,7 @@ impl Groups {
         if value.is_none() && self.predictor.as_deref().is_some_and(|predictor| !is_named(predictor)) {
             task.skipped.unsized_inputs += 1;
         } else {
-            task.add(self.records, observation, self.metric, n);
+            task.add(self.records, observation, self.metric, n, self.unsized_runs);
         }
         index
     }
@@ -209,12 +220,6 @@ impl Groups {
     }
 }
 
-/// What a run shows about the need.
-struct Need {
-    peak: Bytes,
-    censoring: Censoring,
-}
-
 /// The data of a task while its records are read.
 #[derive(Debug, Default)]
 struct TaskRuns {
@@ -227,6 +232,8 @@ struct TaskRuns {
     runs: Vec<Run>,
     /// Runs whose inputs have no known size, in case a parameter predicts the need.
     without_input: Vec<Run>,
+    /// Runs whose inputs have no known size, if they are kept.
+    unsized_runs: Vec<SizedRun>,
     inputs: Inputs,
     /// The index of each cell of a sweep, and of each command with its input of other runs, by their hash.
     cells: HashMap<u64, u32>,
@@ -257,9 +264,17 @@ struct Run {
     cache: PageCache,
 }
 
+impl Run {
+    /// The run as it is fitted.
+    fn sized(&self, sizes: Vec<Bytes>) -> SizedRun {
+        let wall_seconds = Some(self.wall_us as f64 / 1e6);
+        SizedRun { sizes, peak: self.peak, censoring: self.censoring, wall_seconds }
+    }
+}
+
 impl TaskRuns {
     /// Adds a record; `n` is the value of the parameter that predicts the need, if one does.
-    fn add(&mut self, line: u64, observation: &Observation, metric: Metric, n: Option<Bytes>) {
+    fn add(&mut self, line: u64, observation: &Observation, metric: Metric, n: Option<Bytes>, unsized_runs: bool) {
         let need = match metric {
             Metric::Peak => need(observation),
             Metric::Floor => floor(observation),
@@ -269,6 +284,12 @@ impl TaskRuns {
                 return self.keep(line, observation, &need, n);
             }
             Ok(need) => {
+                if unsized_runs {
+                    let wall_seconds = Some(observation.wall_us as f64 / 1e6);
+                    let Need { peak, censoring } = need;
+                    self.unsized_runs.push(SizedRun { sizes: Vec::new(), peak, censoring, wall_seconds });
+                    return;
+                }
                 if !self.parameters.is_empty() {
                     let run = self.run(line, observation, &need, None);
                     self.without_input.push(run);
@@ -382,6 +403,7 @@ impl TaskRuns {
         self.skipped.unmeasured += unmeasured;
         self.skipped.unsized_inputs += unsized_inputs;
         self.skipped.without_floor += without_floor;
+        self.unsized_runs.extend(other.unsized_runs);
         self.images.extend(other.images);
         self.runtime.join(other.runtime);
     }
@@ -393,13 +415,8 @@ impl TaskRuns {
         }
         let cached = self.remove_cached();
         let measures = self.inputs.measures(self.runs.iter().map(|run| run.input), filter);
-        let runs = self.runs.iter().map(|run| SizedRun {
-            sizes: measures.iter().map(|(_, sources)| self.inputs.value(run.input, sources)).collect(),
-            peak: run.peak,
-            censoring: run.censoring,
-            wall_seconds: Some(run.wall_us as f64 / 1e6),
-        });
-        let runs: Vec<SizedRun> = runs.collect();
+        let sizes = |run: &Run| measures.iter().map(|(_, sources)| self.inputs.value(run.input, sources)).collect();
+        let runs: Vec<SizedRun> = self.runs.iter().map(|run| run.sized(sizes(run))).collect();
         let measures: Vec<Measure> = measures.into_iter().map(|(measure, _)| measure).collect();
         let cold = self.cold_start(|run| self.inputs.all_bytes(run.input));
         let mut warnings: Vec<Warning> = cached.into_iter().chain(cold).collect();
@@ -413,6 +430,7 @@ impl TaskRuns {
             parameter: None,
             table: RunTable { predictors: measures.iter().map(Measure::to_string).collect(), runs },
             measures,
+            unsized_runs: self.unsized_runs,
             lines: self.runs.iter().map(|run| run.line).collect(),
             recorded: true,
             declared,
@@ -429,18 +447,14 @@ impl TaskRuns {
         let cached = self.remove_cached();
         let cold = self.cold_start(|run| run.n.0 as f64);
         let limited = self.runtime.warning(Some(&name));
-        let runs = self.runs.iter().map(|run| SizedRun {
-            sizes: vec![run.n],
-            peak: run.peak,
-            censoring: run.censoring,
-            wall_seconds: Some(run.wall_us as f64 / 1e6),
-        });
+        let runs = self.runs.iter().map(|run| run.sized(vec![run.n]));
         let mut group = Group {
             task: self.name,
             parameters: self.parameters,
             table: RunTable { predictors: vec![format!("parameter {name}")], runs: runs.collect() },
             parameter: Some(name),
             measures: Vec::new(),
+            unsized_runs: Vec::new(),
             lines: self.runs.iter().map(|run| run.line).collect(),
             recorded: true,
             declared: None,
@@ -491,52 +505,6 @@ fn retain<T>(values: &mut Vec<T>, kept: impl Fn(usize) -> bool) {
         place += 1;
         kept(place - 1)
     });
-}
-
-/// Why a run is skipped.
-enum SkipReason {
-    Failed,
-    Skipped,
-    TimedOut,
-    Interrupted,
-    Unmeasured,
-    WithoutFloor,
-}
-
-/// The record of the last run of a search contains the result; the others are intermediate steps.
-fn floor(observation: &Observation) -> Result<Need, SkipReason> {
-    let floor = observation.floor.as_ref().ok_or(SkipReason::WithoutFloor)?;
-    Ok(Need { peak: floor.bytes, censoring: Censoring::None })
-}
-
-fn need(observation: &Observation) -> Result<Need, SkipReason> {
-    let kills = observation.events.as_ref().value().and_then(|events| events.oom_kills.value());
-    let kills = kills.is_some_and(|kills| kills > 0);
-    // A task that loses a process to an OOM kill often exits with a status of its own.
-    let has_an_end = matches!(observation.outcome, Outcome::Exited { .. } | Outcome::Signalled { .. });
-    let killed = observation.outcome == Outcome::OomKilled
-        || has_an_end && observation.outcome.has_failed() && observation.censored && kills;
-    let peak = observation.peak.as_ref().value();
-    if killed {
-        // It needed more than its limit; its counter may stop short of the limit.
-        let limit = observation.limit.own.value().flatten();
-        let bound = peak.map(|peak| peak.bytes).max(limit).ok_or(SkipReason::Unmeasured)?;
-        return Ok(Need { peak: bound, censoring: Censoring::OomKilled });
-    }
-    match observation.outcome {
-        Outcome::Exited { status: 0 } => {}
-        Outcome::Exited { .. } | Outcome::Signalled { .. } | Outcome::OomKilled => return Err(SkipReason::Failed),
-        Outcome::Skipped { .. } => return Err(SkipReason::Skipped),
-        Outcome::TimedOut { .. } => return Err(SkipReason::TimedOut),
-        Outcome::Interrupted { .. } | Outcome::EngineLost | Outcome::Lost => return Err(SkipReason::Interrupted),
-    }
-    let peak = peak.filter(|peak| peak.bytes > Bytes::ZERO).ok_or(SkipReason::Unmeasured)?;
-    let censoring = match (observation.censored, &peak.exactness) {
-        (true, _) => Censoring::LimitReached,
-        (false, Exactness::LowerBound { .. }) => Censoring::LowerBound,
-        (false, Exactness::Exact { .. }) => Censoring::None,
-    };
-    Ok(Need { peak: peak.bytes, censoring })
 }
 
 /// The input channels whose sizes are known, with their sizes.

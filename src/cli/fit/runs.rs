@@ -89,11 +89,7 @@ enum OnArg {
 impl RunsArgs {
     /// Reads the runs, grouped by task, and reports skipped ones.
     pub(crate) fn read(&self, predictor: &PredictorArgs) -> Result<Vec<Group>, Failure> {
-        let metric = match self.on {
-            OnArg::Peak => Metric::Peak,
-            OnArg::Floor => Metric::Floor,
-        };
-        let groups = self.groups(metric, predictor)?;
+        let groups = self.groups(predictor)?;
         predictor.check(&groups)?;
         let groups = match &self.task {
             Some(wanted) => named(groups, wanted)?,
@@ -119,46 +115,67 @@ impl RunsArgs {
         Ok(groups)
     }
 
-    fn groups(&self, metric: Metric, predictor: &PredictorArgs) -> Result<Vec<Group>, Failure> {
-        let path = self.file.as_path();
-        let is_stdin = path.as_os_str() == "-";
-        let mut groups = Groups::new(metric, self.pool_parameters)
+    /// Reads the runs of all tasks of a workflow, also from more files, and those whose inputs have no known size.
+    pub(super) fn read_all(&self, more: &[PathBuf]) -> Result<Vec<Group>, Failure> {
+        let mut groups = Groups::new(self.metric(), true).with_unsized_runs();
+        let mut of_tables = Vec::new();
+        for path in std::iter::once(&self.file).chain(more) {
+            of_tables.extend(add(path, &mut groups, true)?);
+        }
+        Ok(groups.finish().into_iter().chain(of_tables).collect())
+    }
+
+    fn metric(&self) -> Metric {
+        match self.on {
+            OnArg::Peak => Metric::Peak,
+            OnArg::Floor => Metric::Floor,
+        }
+    }
+
+    fn groups(&self, predictor: &PredictorArgs) -> Result<Vec<Group>, Failure> {
+        let mut groups = Groups::new(self.metric(), self.pool_parameters)
             .with_predictor(predictor.predictor.clone())
             .with_filter(predictor.filter());
-        let finished = |groups: Groups| {
-            groups.check_predictor().map_err(|error| Failure::new(Exit::Usage, error, None))?;
-            Ok(groups.finish())
-        };
-        if !is_stdin && (path.is_dir() || begins_as_json(path)) {
-            records::each(&records::open(path)?, |observation| {
-                groups.add(&observation);
-            })?;
-            return finished(groups);
+        let of_table = add(&self.file, &mut groups, *predictor == PredictorArgs::default())?;
+        if !of_table.is_empty() {
+            return Ok(of_table);
         }
-        let name = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
-        let bytes = if is_stdin { bounded::read_all(std::io::stdin()) } else { bounded::read_file(path) };
-        let bytes = bytes.map_err(|source| {
-            let help =
-                "give records of `highwater run --record`, a directory written by `highwater sweep`, or a CSV file";
-            Failure::new(Exit::Usage, Failed::reading(Path::new(&name), source), Some(help.to_owned()))
-        })?;
-        let text = String::from_utf8(bytes).map_err(|error| no_text(&name, &error))?;
-        let text = byte_order_mark::strip(&text);
-        if table::is_export(text) {
-            let about = About { name: &name, task: None, written_at: Timestamp::now() };
-            let exported = import(text, Some(Origin::Highwater), &about).map_err(|flawed| Failure::flawed(&flawed))?;
-            exported.observations.iter().for_each(|observation| {
-                groups.add(observation);
-            });
-            return finished(groups);
-        }
-        if *predictor != PredictorArgs::default() {
-            let error = "--predictor, --mode, --glob and --regex need records, or a table of `highwater export`";
-            let help = "keep only the column input_bytes.NAME of this predictor in the table".to_owned();
-            return Err(Failure::new(Exit::Usage, error, Some(help)));
-        }
-        parse_csv(&name, text).map_err(|flawed| Failure::flawed(&flawed))
+        groups.check_predictor().map_err(|error| Failure::new(Exit::Usage, error, None))?;
+        Ok(groups.finish())
     }
+}
+
+/// Adds the runs of a file to the groups, or returns the groups of a table that has fewer columns than records have.
+fn add(path: &Path, groups: &mut Groups, may_be_table: bool) -> Result<Vec<Group>, Failure> {
+    let is_stdin = path.as_os_str() == "-";
+    if !is_stdin && (path.is_dir() || begins_as_json(path)) {
+        records::each(&records::open(path)?, |observation| {
+            groups.add(&observation);
+        })?;
+        return Ok(Vec::new());
+    }
+    let name = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
+    let bytes = if is_stdin { bounded::read_all(std::io::stdin()) } else { bounded::read_file(path) };
+    let bytes = bytes.map_err(|source| {
+        let help = "give records of `highwater run --record`, a directory written by `highwater sweep`, or a CSV file";
+        Failure::new(Exit::Usage, Failed::reading(Path::new(&name), source), Some(help.to_owned()))
+    })?;
+    let text = String::from_utf8(bytes).map_err(|error| no_text(&name, &error))?;
+    let text = byte_order_mark::strip(&text);
+    if table::is_export(text) {
+        let about = About { name: &name, task: None, written_at: Timestamp::now() };
+        let exported = import(text, Some(Origin::Highwater), &about).map_err(|flawed| Failure::flawed(&flawed))?;
+        exported.observations.iter().for_each(|observation| {
+            groups.add(observation);
+        });
+        return Ok(Vec::new());
+    }
+    if !may_be_table {
+        let error = "--predictor, --mode, --glob and --regex need records, or a table of `highwater export`";
+        let help = "keep only the column input_bytes.NAME of this predictor in the table".to_owned();
+        return Err(Failure::new(Exit::Usage, error, Some(help)));
+    }
+    parse_csv(&name, text).map_err(|flawed| Failure::flawed(&flawed))
 }
 
 fn named(groups: Vec<Group>, wanted: &str) -> Result<Vec<Group>, Failure> {

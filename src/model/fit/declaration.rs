@@ -1,5 +1,7 @@
 //! The resources of a calibrated task, before they are converted for a consumer.
 
+use std::fmt;
+
 use serde::Serialize;
 
 use crate::model::quantity::Quantity;
@@ -79,6 +81,19 @@ impl Scaled {
         match self.form {
             Form::Max => self.base.max(largest),
             Form::Sum => self.base.saturating_add(largest),
+        }
+    }
+}
+
+impl fmt::Display for Scaled {
+    /// For people: `max(512 MiB, 1.5*n)`, or the base alone.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let growth = self.growth.iter().map(Growth::complexity);
+        let parts: Vec<String> = std::iter::once(self.base.to_string()).chain(growth).collect();
+        match (parts.as_slice(), self.form) {
+            ([only], _) => f.write_str(only),
+            (several, Form::Max) => write!(f, "max({})", several.join(", ")),
+            (several, Form::Sum) => f.write_str(&several.join(" + ")),
         }
     }
 }

@@ -63,6 +63,9 @@ fn run(rows: &mut Rows<'_>, row: &ByteRecord, about: &About<'_>) -> Result<Obser
     };
     if outcome == (Outcome::Exited { status: 137 }) {
         observation.censored = true;
+        // The requested memory, if the trace has it, was the limit.
+        let limit = rows.value(row, "memory").and_then(bytes).filter(|limit| *limit > Bytes::ZERO);
+        observation.limit.own = limit.map_or(Reading::Unsupported, |limit| Reading::Value(Some(limit)));
         observation.warnings.push(Warning::ProbablyOomKilled);
     }
     if status == "CACHED" {

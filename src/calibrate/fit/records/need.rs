@@ -1,0 +1,59 @@
+//! What a run shows about the need of its task.
+
+use crate::model::fit::Censoring;
+use crate::model::observation::{Exactness, Observation, Outcome, Warning};
+use crate::model::units::Bytes;
+
+/// What a run shows about the need.
+pub(super) struct Need {
+    pub(super) peak: Bytes,
+    pub(super) censoring: Censoring,
+}
+
+/// Why a run is skipped.
+pub(super) enum SkipReason {
+    Failed,
+    Skipped,
+    TimedOut,
+    Interrupted,
+    Unmeasured,
+    WithoutFloor,
+}
+
+/// The record of the last run of a search contains the result; the others are intermediate steps.
+pub(super) fn floor(observation: &Observation) -> Result<Need, SkipReason> {
+    let floor = observation.floor.as_ref().ok_or(SkipReason::WithoutFloor)?;
+    Ok(Need { peak: floor.bytes, censoring: Censoring::None })
+}
+
+/// What the peak of a run shows.
+pub(super) fn need(observation: &Observation) -> Result<Need, SkipReason> {
+    let kills = observation.events.as_ref().value().and_then(|events| events.oom_kills.value());
+    // Another program's record does not count kills, but it has the status that they lead to.
+    let kills = kills.is_some_and(|kills| kills > 0) || observation.warnings.contains(&Warning::ProbablyOomKilled);
+    // A task that loses a process to an OOM kill often exits with a status of its own.
+    let has_an_end = matches!(observation.outcome, Outcome::Exited { .. } | Outcome::Signalled { .. });
+    let killed = observation.outcome == Outcome::OomKilled
+        || has_an_end && observation.outcome.has_failed() && observation.censored && kills;
+    let peak = observation.peak.as_ref().value();
+    if killed {
+        // It needed more than its limit; its counter may stop short of the limit.
+        let limit = observation.limit.own.value().flatten();
+        let bound = peak.map(|peak| peak.bytes).max(limit).ok_or(SkipReason::Unmeasured)?;
+        return Ok(Need { peak: bound, censoring: Censoring::OomKilled });
+    }
+    match observation.outcome {
+        Outcome::Exited { status: 0 } => {}
+        Outcome::Exited { .. } | Outcome::Signalled { .. } | Outcome::OomKilled => return Err(SkipReason::Failed),
+        Outcome::Skipped { .. } => return Err(SkipReason::Skipped),
+        Outcome::TimedOut { .. } => return Err(SkipReason::TimedOut),
+        Outcome::Interrupted { .. } | Outcome::EngineLost | Outcome::Lost => return Err(SkipReason::Interrupted),
+    }
+    let peak = peak.filter(|peak| peak.bytes > Bytes::ZERO).ok_or(SkipReason::Unmeasured)?;
+    let censoring = match (observation.censored, &peak.exactness) {
+        (true, _) => Censoring::LimitReached,
+        (false, Exactness::LowerBound { .. }) => Censoring::LowerBound,
+        (false, Exactness::Exact { .. }) => Censoring::None,
+    };
+    Ok(Need { peak: peak.bytes, censoring })
+}

@@ -1,0 +1,115 @@
+//! `fit --all`: the limits of all tasks of a workflow.
+
+use highwater::calibrate::fit::{CalibrationOptions, Target, calibrate_workflow};
+use highwater::model::fit::{TaskOutcome, WorkflowTask};
+use highwater::model::rule::Dialect;
+use highwater::report::emit::{Consumer, can_select, emit_workflow};
+
+use super::{EmitArg, FitArgs};
+use crate::cli::exit::Exit;
+use crate::cli::failure::Failure;
+use crate::cli::output;
+use crate::cli::run::Format;
+use crate::cli::table::{printable, table};
+
+pub(super) fn run(args: &FitArgs) -> Result<Exit, Failure> {
+    let consumer = args.emit.map(EmitArg::consumer);
+    if let Some(consumer) = consumer
+        && emit_workflow(consumer, &[]).is_none()
+    {
+        let error = format!("{} has no configuration of a whole workflow", consumer.name());
+        let help = "expected --emit nextflow or snakemake; for others, select a task with --task instead of --all";
+        return Err(Failure::new(Exit::Usage, error, Some(help.to_owned())));
+    }
+    let groups = args.runs.read_all(&args.more)?;
+    let options = CalibrationOptions {
+        fit: args.options.fit_options(),
+        dialect: Dialect::Complexity,
+        target: Target::Docker,
+        against: None,
+        for_sizes: &[],
+    };
+    let mut tasks = calibrate_workflow(&groups, &options, args.force);
+    if let Some(consumer) = consumer {
+        tasks = tasks.into_iter().map(|task| selectable(task, consumer)).collect();
+    }
+    let is_any_fitted = tasks.iter().any(|task| task.fitted().is_some());
+    match (consumer.filter(|_| is_any_fitted), &args.output) {
+        (Some(consumer), None) => {
+            left_alone(&tasks).iter().for_each(|[task, reason]| output::say(&printable(&format!("{task}: {reason}"))));
+            output::data(&emit_workflow(consumer, &tasks).unwrap_or_default())?;
+        }
+        (Some(consumer), Some(path)) => {
+            output::data_to(Some(path), &emit_workflow(consumer, &tasks).unwrap_or_default())?;
+            output::text(&render(&tasks))?;
+        }
+        (None, _) if args.format == Format::Json => output::json(&tasks)?,
+        (None, _) => output::text(&render(&tasks))?,
+    }
+    if is_any_fitted {
+        return Ok(Exit::Done);
+    }
+    let of_tasks = if tasks.len() == 1 { "the only task" } else { &format!("any of the {} tasks", tasks.len()) };
+    let error = format!("not enough data for a limit of {of_tasks}");
+    let help = "a limit takes at least three successful runs of a task".to_owned();
+    Err(Failure::new(Exit::TooLittleData, error, Some(help)))
+}
+
+/// Leaves a task alone that the consumer cannot name.
+fn selectable(task: WorkflowTask, consumer: Consumer) -> WorkflowTask {
+    if task.fitted().is_none() || can_select(consumer, &task.task) {
+        return task;
+    }
+    task.left_alone(format!("not a name that {} can select", consumer.name()))
+}
+
+fn left_alone(tasks: &[WorkflowTask]) -> Vec<[&str; 2]> {
+    let mut rows = Vec::new();
+    for task in tasks {
+        if let TaskOutcome::LeftAlone { reason } = &task.outcome {
+            rows.push([task.task.as_str(), reason.as_str()]);
+        }
+    }
+    rows
+}
+
+fn render(tasks: &[WorkflowTask]) -> String {
+    let fitted = || tasks.iter().filter_map(|task| Some((task, task.fitted()?)));
+    let rows = fitted().map(|(task, fitted)| {
+        let at_least = if fitted.lower_bound { "at least " } else { "" };
+        let limit = format!("{at_least}{}", fitted.declaration.limit);
+        let runs = if fitted.fitted == task.runs {
+            task.runs.to_string()
+        } else {
+            format!("{} of {}", fitted.fitted, task.runs)
+        };
+        let coverage = fitted.coverage.map(|content| format!("{:.0} %", (100.0 * content).floor()));
+        let coverage = coverage.unwrap_or_else(|| "unknown".to_owned());
+        vec![task.task.clone(), limit, runs, format!("{:.0}", fitted.failures_per_1000), coverage]
+    });
+    let rows: Vec<Vec<String>> = rows.collect();
+    let mut text = String::new();
+    if !rows.is_empty() {
+        text.push_str(&table(&["task", "limit", ">runs", ">failures/1000", ">coverage"], rows));
+        text.push('\n');
+    }
+    if fitted().any(|(_, fitted)| fitted.lower_bound) {
+        text.push_str("at least: fitted to sampled peaks, which are lower bounds; the need may be higher\n");
+    }
+    if fitted().next().is_some() {
+        text.push_str("failures/1000: further runs that fail at first, judged by runs that were held out\n");
+        text.push_str("coverage: at least this share of further runs fits, with 95 % confidence\n");
+    }
+    let warnings = fitted().flat_map(|(task, fitted)| fitted.warnings.iter().map(|one| (&task.task, one)));
+    let warnings: String = warnings.map(|(task, warning)| printable(&format!("{task}: {warning}")) + "\n").collect();
+    if !warnings.is_empty() {
+        text.push_str(&format!("\nwarnings:\n{warnings}"));
+    }
+    let left_alone = left_alone(tasks);
+    if !left_alone.is_empty() {
+        let rows = left_alone.into_iter().map(|row| row.map(str::to_owned).to_vec()).collect();
+        text.push('\n');
+        text.push_str(&table(&["left alone", "because"], rows));
+    }
+    text
+}
