@@ -24,6 +24,7 @@ pub mod prediction;
 pub mod problem;
 pub mod quantity;
 pub mod reading;
+pub mod registry;
 pub mod rule;
 pub mod runtime;
 pub mod scalar;

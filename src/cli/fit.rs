@@ -54,6 +54,8 @@ Examples:
   highwater fit --predictor n records/        the need over the parameter n of a sweep with -P n=1,2,4
   highwater fit --all trace.jsonl --emit nextflow -o memory.config
                                               all processes of a workflow, from an imported trace
+  highwater fit --all records/ --write task_type_registry.xml
+                                              the memory of PLATO's containers
   highwater fit --format json records/        form, base_bytes, coefficient, exponent and evidence
 
 Records contain input sizes by channel, mode and extension; the best predictor is used. Runs that failed, timed out or \
@@ -85,7 +87,7 @@ pub(crate) struct FitArgs {
     /// Runs with different parameters count as one task. With --emit nextflow or snakemake, all limits are in one
     /// configuration.
     #[arg(long, conflicts_with_all = [
-        "task", "pool_parameters", "predictor", "mode", "glob", "regex", "against", "dialect", "target", "for_size", "write",
+        "task", "pool_parameters", "predictor", "mode", "glob", "regex", "against", "dialect", "target", "for_size",
     ])]
     all: bool,
     #[command(flatten)]
@@ -113,7 +115,8 @@ pub(crate) struct FitArgs {
     ///
     /// Nothing else in the file changes: order, indentation, Jinja and unknown fields stay. Of an operator of Kaapana,
     /// ram_mem_mb and ram_mem_mb_lmt change, in the call of the base class or of the operator; FILE.py::NAME is the
-    /// operator of this class or variable.
+    /// operator of this class or variable. With --all, PLATO's task_type_registry.xml: each container gets the largest
+    /// need of its tasks, and less than it has only if all of them were measured.
     #[arg(long, value_name = "FILE")]
     write: Option<PathBuf>,
     /// Write or emit the rule even if it needs so much memory per byte of input that n is hardly the cause.

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use highwater::calibrate::resolve::{
-    LookupError, Origin, ProcessingContainers, ReadError, ResolveError, operator, resolve, source,
+    LookupError, Origin, ProcessingContainers, ReadError, ResolveError, operator, registry, resolve, source,
 };
 use highwater::model::document::{Document, Schema, Source, Variables};
 use highwater::model::lint::Platform;
 use highwater::model::operator::{OperatorMemory, OperatorPath};
 use highwater::model::problem::{Flawed, Problem, Severity};
+use highwater::model::registry::Registry;
 use highwater::model::task::{ProcessingContainer, TaskSpec, TemplateRef};
 use serde::Serialize;
 
@@ -32,7 +33,8 @@ Exit status: 0 all files can be used, 2 one cannot.";
 
 /// Check task.json and processing-container.json files and report everything that is wrong with them.
 ///
-/// Also checks operators of Kaapana in Python files: that their memory can be read, and changed by `fit --write`.
+/// Also checks operators of Kaapana in Python files and PLATO's registry of task types in XML: that their memory can be
+/// read, and changed by `fit --write`.
 ///
 /// Each problem comes with file, line and column, what was found, what was expected, and what to do about it. Both
 /// dialects are accepted, and files that mix them: `complexity` and `scale_factor`, `input` and `volume_source`.
@@ -81,6 +83,7 @@ enum Content {
     Task(Box<Document<TaskSpec>>),
     Container(Box<Document<ProcessingContainer>>),
     Operator(OperatorMemory),
+    Registry(Registry),
     Invalid,
 }
 
@@ -112,7 +115,7 @@ pub(crate) fn run(args: &ValidateArgs) -> Result<Exit, Failure> {
 fn join(checked: &mut [Checked]) -> Result<(), Failure> {
     let containers = checked.iter().filter_map(|file| match &file.content {
         Content::Container(document) => Some(document.clone()),
-        Content::Task(_) | Content::Operator(_) | Content::Invalid => None,
+        Content::Task(_) | Content::Operator(_) | Content::Registry(_) | Content::Invalid => None,
     });
     let Ok([mut container]) = <[_; 1]>::try_from(containers.collect::<Vec<_>>()) else { return Ok(()) };
     let base = std::env::current_dir().map_err(Failure::host)?;
@@ -147,6 +150,9 @@ fn join(checked: &mut [Checked]) -> Result<(), Failure> {
 
 fn check(path: &Path, schema: SchemaArg, platform: Platform, variables: &Variables) -> Checked {
     let name = path.display().to_string();
+    if Registry::is_at(path) && schema == SchemaArg::Auto {
+        return check_registry(name, path);
+    }
     if let Some(path) = OperatorPath::from_path(path).filter(|_| schema == SchemaArg::Auto) {
         return check_operator(name, &path);
     }
@@ -180,6 +186,17 @@ fn check_operator(name: String, path: &OperatorPath) -> Checked {
     let read = operator(path).and_then(|operator| Ok((operator.memory()?, operator.lint())));
     let (content, result) = match read {
         Ok((memory, flawed)) => (Content::Operator(memory), Ok(flawed)),
+        Err(error) => (Content::Invalid, Err(error)),
+    };
+    Checked { name, schema: None, content, result }
+}
+
+fn check_registry(name: String, path: &Path) -> Checked {
+    let (content, result) = match registry(path) {
+        Ok(registry) => {
+            let flawed = registry.lint();
+            (Content::Registry(registry), Ok(flawed))
+        }
         Err(error) => (Content::Invalid, Err(error)),
     };
     Checked { name, schema: None, content, result }
@@ -265,6 +282,11 @@ fn report(checked: &[Checked]) -> Result<(), Failure> {
         let schema = match (&file.content, file.schema) {
             (Content::Operator(OperatorMemory { request, limit }), _) => {
                 format!(" (operator: request {request}, limit {limit})")
+            }
+            (Content::Registry(registry), _) => {
+                let memory =
+                    registry.containers().iter().map(|container| format!("{} {}", container.name, container.memory));
+                format!(" (registry: {})", memory.collect::<Vec<_>>().join(", "))
             }
             (_, Some(schema)) => format!(" ({})", schema.name()),
             (_, None) => String::new(),

@@ -35,6 +35,7 @@ mod output_files;
 mod predict;
 mod process;
 mod quantity;
+mod registries;
 mod report;
 mod resolve;
 mod rule;

@@ -8,6 +8,7 @@ use crate::model::byte_order_mark;
 use crate::model::document::{Document, Schema, Source, Variables};
 use crate::model::operator::{Operator, OperatorPath};
 use crate::model::problem::{Flawed, Problem};
+use crate::model::registry::Registry;
 use crate::model::spelling::{nearest, quote};
 use crate::model::task::{ProcessingContainer, TaskSpec};
 
@@ -128,6 +129,16 @@ pub fn operator(operator: &OperatorPath) -> Result<Operator, ReadError> {
     let name = operator.path.display().to_string();
     let text = text(&name, &bytes(&operator.path)?)?;
     Ok(Operator::parse(name, text, operator.name.as_deref())?)
+}
+
+/// Reads PLATO's registry of task types.
+///
+/// # Errors
+/// If the file cannot be read, or is not a registry that the platform could use.
+pub fn registry(path: &Path) -> Result<Registry, ReadError> {
+    let name = path.display().to_string();
+    let text = text(&name, &bytes(path)?)?;
+    Ok(Registry::read(&name, &text)?)
 }
 
 /// Adds what a `.env` file sets, if there is one, to `env`.

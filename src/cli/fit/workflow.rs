@@ -5,6 +5,7 @@ use highwater::model::fit::{TaskOutcome, WorkflowTask};
 use highwater::model::rule::Dialect;
 use highwater::report::emit::{Consumer, can_select, emit_workflow};
 
+use super::write::File;
 use super::{EmitArg, FitArgs};
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
@@ -21,6 +22,7 @@ pub(super) fn run(args: &FitArgs) -> Result<Exit, Failure> {
         let help = "expected --emit nextflow or snakemake; for others, select a task with --task instead of --all";
         return Err(Failure::new(Exit::Usage, error, Some(help.to_owned())));
     }
+    let file = args.write.as_deref().map(|path| File::read(path, args)).transpose()?;
     let groups = args.runs.read_all(&args.more)?;
     let options = CalibrationOptions {
         fit: args.options.fit_options(),
@@ -47,6 +49,15 @@ pub(super) fn run(args: &FitArgs) -> Result<Exit, Failure> {
         (None, _) => output::text(&render(&tasks))?,
     }
     if is_any_fitted {
+        if let Some(file) = &file {
+            let needs =
+                tasks.iter().filter_map(|task| Some((task.task.clone(), task.fitted()?.declaration.fixed.limit)));
+            let diff = file.write_needs(args, &needs.collect::<Vec<_>>())?;
+            match args.format {
+                Format::Json => output::say(&diff),
+                Format::Table => output::text(&format!("\n{diff}"))?,
+            }
+        }
         return Ok(Exit::Done);
     }
     let of_tasks = if tasks.len() == 1 { "the only task" } else { &format!("any of the {} tasks", tasks.len()) };

@@ -8,7 +8,9 @@ use highwater::model::byte_order_mark;
 use highwater::model::document::{Change, EditError, Source, Variables};
 use highwater::model::fit::FittedRule;
 use highwater::model::operator::{Operator, OperatorPath};
+use highwater::model::registry::Registry;
 use highwater::model::rule::Dialect;
+use highwater::model::units::Bytes;
 use similar::TextDiff;
 
 use super::FitArgs;
@@ -31,12 +33,19 @@ enum Content {
     Document(Box<Source>, Variables),
     /// An operator of Kaapana.
     Operator(Operator),
+    /// PLATO's registry of task types.
+    Registry(Registry),
 }
 
 impl File {
     /// Reads and checks the file.
     pub(super) fn read(path: &Path, args: &FitArgs) -> Result<Self, Failure> {
         let (path, content) = match OperatorPath::from_path(path) {
+            _ if Registry::is_at(path) => {
+                refuse_options_of_documents(args)?;
+                let read = resolve::registry(path).map_err(Failure::from_library)?;
+                (path.to_owned(), Content::Registry(read))
+            }
             Some(operator) => {
                 refuse_options_of_documents(args)?;
                 let read = resolve::operator(&operator).map_err(Failure::from_library)?;
@@ -57,14 +66,14 @@ impl File {
     pub(super) fn dialect(&self) -> Option<Dialect> {
         match &self.content {
             Content::Document(source, _) => source.dialect(),
-            Content::Operator(_) => None,
+            Content::Operator(_) | Content::Registry(_) => None,
         }
     }
 
     /// The limit that an operator has now; `None` if unknown, or with a document, whose rules the records have.
     pub(super) fn limit(&self) -> Option<FittedRule> {
         match &self.content {
-            Content::Document(..) => None,
+            Content::Document(..) | Content::Registry(_) => None,
             Content::Operator(operator) => operator.memory().ok().map(|memory| FittedRule::constant(memory.limit)),
         }
     }
@@ -85,8 +94,32 @@ impl File {
                     .concat(),
                 )
             }
+            Content::Registry(_) => {
+                let error = "a registry has the memory of containers, each of which may run several tasks";
+                let help = "add --all, so that each container gets the largest need of its tasks";
+                return Err(Failure::new(Exit::Usage, error, Some(help.to_owned())));
+            }
         };
-        for note in &notes {
+        self.put(args, &text, &notes)
+    }
+
+    /// Writes what these tasks need into a registry, and returns a diff.
+    pub(super) fn write_needs(&self, args: &FitArgs, needs: &[(String, Bytes)]) -> Result<String, Failure> {
+        let Content::Registry(registry) = &self.content else {
+            let error = "--all writes into PLATO's task_type_registry.xml, not into the file of one task";
+            return Err(Failure::new(
+                Exit::Usage,
+                error,
+                Some("select the task with --task instead of --all".to_owned()),
+            ));
+        };
+        let edited = registry.with_needs(needs).map_err(|flawed| Failure::flawed(&flawed))?;
+        self.put(args, &edited.text, &edited.notes)
+    }
+
+    /// Says the notes, writes the text unless it is there, and returns a diff.
+    fn put(&self, args: &FitArgs, text: &str, notes: &[String]) -> Result<String, Failure> {
+        for note in notes {
             output::say(&printable(&format!("note: {note}")));
         }
         let old = byte_order_mark::strip_bytes(&self.bytes);
@@ -96,7 +129,7 @@ impl File {
         if old == text {
             return Ok(format!("{name} is already up to date\n"));
         }
-        let diff = TextDiff::from_lines(old.as_ref(), &text);
+        let diff = TextDiff::from_lines(old.as_ref(), text);
         let diff = diff.unified_diff().context_radius(3).header(&name, &name).to_string();
         if !args.dry_run {
             self.replace(&[mark, text.as_bytes()].concat())?;

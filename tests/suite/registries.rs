@@ -1,0 +1,66 @@
+//! PLATO's registry of task types: read, checked, and written by `fit --all`.
+
+use std::fmt::Write;
+use std::fs;
+
+use super::fit_records::Records;
+
+const REGISTRY: &str = include_str!("../../fixtures/registry/task_type_registry.xml");
+
+/// A registry, and the records of some of its tasks with these peaks in MiB, three runs each.
+fn bench(tasks: &[(&str, u64)]) -> Records {
+    let records = Records::new([]);
+    fs::write(records.path("registry.xml"), REGISTRY).unwrap();
+    let mut trace = "process\tname\tstatus\texit\tattempt\trealtime\tpeak_rss\n".to_owned();
+    for (task, peak) in tasks {
+        for run in 0..3 {
+            writeln!(trace, "{task}\t{task} ({run})\tCOMPLETED\t0\t1\t1m\t{} MB", peak - run).unwrap();
+        }
+    }
+    fs::write(records.path("trace.txt"), trace).unwrap();
+    let (status, _, stderr) = records.highwater(&["import", "trace.txt", "-o", "trace.jsonl"]);
+    assert_eq!(status, 0, "{stderr}");
+    records
+}
+
+#[test]
+fn containers_get_the_largest_need_of_their_tasks() {
+    let bench = bench(&[("binning", 700), ("fold", 900), ("search", 2000), ("noise", 300)]);
+    let (status, stdout, stderr) = bench.highwater(&["fit", "--all", "trace.jsonl", "--write", "registry.xml"]);
+    assert_eq!(status, 0, "{stderr}");
+    let diff = stdout.split_once("--- ").unwrap().1;
+    insta::assert_snapshot!(format!("{stderr}\n--- {diff}"));
+    let (status, again, _) = bench.highwater(&["fit", "--all", "trace.jsonl", "--write", "registry.xml"]);
+    assert!(status == 0 && again.ends_with("registry.xml is already up to date\n"), "{again}");
+    let (status, stdout, stderr) = bench.highwater(&["validate", "registry.xml"]);
+    assert_eq!(status, 0, "{stderr}");
+    let memory = "worker_base 2 GiB, worker_fold 2 GiB, worker_synthesis 16.3 GiB";
+    assert_eq!(stdout, format!("registry.xml: ok (registry: {memory})\n"));
+}
+
+#[test]
+fn a_preview_changes_nothing() {
+    let bench = bench(&[("binning", 700), ("search", 2000)]);
+    let words = ["fit", "--all", "trace.jsonl", "--write", "registry.xml", "--dry-run", "--format", "json"];
+    let (status, stdout, stderr) = bench.highwater(&words);
+    assert_eq!(status, 0, "{stderr}");
+    assert!(serde_json::from_str::<serde_json::Value>(&stdout).unwrap().is_array(), "{stdout}");
+    assert!(stderr.contains("-                <memory_gb>8</memory_gb> <!-- a guess -->"), "{stderr}");
+    assert_eq!(fs::read_to_string(bench.path("registry.xml")).unwrap(), REGISTRY);
+}
+
+#[test]
+fn what_cannot_be_written_is_refused() {
+    let bench = bench(&[("serach", 2000)]);
+    let refused = |words: &[&str]| {
+        let (status, _, stderr) = bench.highwater(&[&["fit"], words].concat());
+        assert_eq!(status, 2, "{stderr}");
+        stderr
+    };
+    insta::assert_snapshot!(refused(&["--all", "trace.jsonl", "--write", "registry.xml"]));
+    let single = refused(&["--all", "trace.jsonl", "--write", "Some.py"]);
+    assert!(single.contains("Some.py"), "{single}");
+    fs::write(bench.path("registry.xml"), REGISTRY.replace("<memory_gb>0.5</memory_gb>", "")).unwrap();
+    insta::assert_snapshot!(refused(&["--all", "trace.jsonl", "--write", "registry.xml"]));
+    assert!(refused(&["trace.jsonl", "--write", "registry.xml"]).contains("has no `memory_gb`"));
+}
