@@ -102,7 +102,8 @@ pub fn emit_workflow(consumer: Consumer, tasks: &[WorkflowTask]) -> Option<Strin
         | Consumer::Plato
         | Consumer::Kubernetes
         | Consumer::Slurm
-        | Consumer::Docker => None,
+        | Consumer::Docker
+        | Consumer::ProcessingContainer => None,
     }
 }
 
@@ -116,7 +117,8 @@ pub fn can_select(consumer: Consumer, name: &str) -> bool {
         | Consumer::Plato
         | Consumer::Kubernetes
         | Consumer::Slurm
-        | Consumer::Docker => false,
+        | Consumer::Docker
+        | Consumer::ProcessingContainer => false,
     }
 }
 

@@ -12,6 +12,8 @@ mod cluster;
 #[cfg(feature = "kubernetes")]
 mod collect;
 #[cfg(feature = "kubernetes")]
+mod demand;
+#[cfg(feature = "kubernetes")]
 mod follow;
 #[cfg(feature = "kubernetes")]
 mod leftovers;

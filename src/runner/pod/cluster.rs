@@ -12,7 +12,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::{Map, Value};
 
-use super::capacity::Demand;
+use super::demand::Refusal;
 use super::manifest::{OWNER, ProbeSource};
 use super::{ClusterOptions, LABEL, PodError, SWEEP_LABELS};
 use crate::model::problem::one_line;
@@ -60,13 +60,6 @@ struct ProbeMap {
     owner: String,
     /// Whether it was created, as far as is known: an answer may have been lost.
     is_there: bool,
-}
-
-/// What did not fit a moment ago.
-pub(super) struct Refusal {
-    pub(super) at: Instant,
-    pub(super) demand: Demand,
-    pub(super) reason: String,
 }
 
 /// Tells the user once each time that the API server is away, and knows when it was.

@@ -14,8 +14,9 @@ use tokio::sync::watch::{self, Receiver, Sender};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::capacity::{Demand, Fit};
-use super::cluster::{BRISK, Cluster, Refusal};
+use super::capacity::Fit;
+use super::cluster::{BRISK, Cluster};
+use super::demand::{Demand, Refusal};
 use super::follow::follow;
 use super::log;
 use super::manifest::{Manifest, OWNER};
