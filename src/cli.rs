@@ -84,7 +84,7 @@ enum Command {
     Demo(demo::DemoArgs),
     Doctor(doctor::DoctorArgs),
     Export(export::ExportArgs),
-    Fit(fit::FitArgs),
+    Fit(Box<fit::FitArgs>),
     Floor(Box<floor::FloorArgs>),
     Import(import::ImportArgs),
     Init(init::InitArgs),

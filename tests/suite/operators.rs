@@ -45,6 +45,7 @@ fn failure(records: &Records, arguments: &[&str]) -> String {
 #[test]
 fn the_difference_is_just_the_memory() {
     let windows = OPERATOR.replace('\n', "\r\n");
+    let number = regex::Regex::new("ram_mem_mb=[0-9]+,  # a guess").unwrap();
     for old in [OPERATOR, &windows, &format!("\u{feff}{OPERATOR}")] {
         let records = operator(old);
         let file = records.path("SegmentOperator.py");
@@ -62,7 +63,6 @@ fn the_difference_is_just_the_memory() {
         let written = format!("ram_mem_mb_lmt={limit},{line}            *args");
         assert!(new.contains(&written), "{written} in {new}");
         let back = new.replace(&format!("ram_mem_mb_lmt={limit},{line}            "), "");
-        let number = regex::Regex::new("ram_mem_mb=[0-9]+,  # a guess").unwrap();
         assert_eq!(number.replace(&back, "ram_mem_mb=500,  # a guess"), old);
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o7777, 0o750);
         let (_, stdout, _) = records.fit(&["--write", "SegmentOperator.py"]);
