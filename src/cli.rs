@@ -186,6 +186,10 @@ fn with_separator(error: &clap::Error) -> Option<String> {
     let Some(ContextValue::String(unknown)) = error.get(ContextKind::InvalidArg) else { return None };
     let at = words.iter().skip(2).position(|word| word.starts_with(unknown.as_str()))? + 1;
     let program = words.get(at).filter(|word| at > 1 && !word.starts_with('-'))?;
+    // It may be the value of this option.
+    if at > 2 && words.get(at - 1).is_some_and(|before| before.starts_with("--") && !before.contains('=')) {
+        return None;
+    }
     if Path::new(program).extension().is_some_and(|extension| extension == "json") {
         // A task.
         return None;

@@ -62,7 +62,7 @@ pub(crate) struct PodArgs {
     /// Mount what is below DIR from the volume of this PersistentVolumeClaim, where it is at PATH, instead of from the node.
     ///
     /// DIR is where the same volume is on this machine, such as by NFS: the sizes of the input are read there. Subsets of
-    /// an input are mounted item by item (subPath), so that nothing is copied into the volume.
+    /// an input are mounted item by item (subPath), unless the directory of the sweep is in the volume, too.
     #[arg(long = "claim", value_name = "DIR=CLAIM[/PATH]", help_heading = "Kubernetes options")]
     claims: Vec<ClaimedDirectory>,
     /// Create a pod only once its requests fit on a node beside those of the other pods; until then, wait as if it were

@@ -134,7 +134,8 @@ pub(crate) struct RunArgs {
     /// Where a TASK or an --image runs: on this machine, or as a pod of a Kubernetes cluster.
     ///
     /// A pod gets the probe from a ConfigMap as its first process; both are removed afterwards. Its command replaces the
-    /// entrypoint of the image, too. Mounted paths have to be the same on the nodes.
+    /// entrypoint of the image, too. Mounted paths have to be the same on the nodes, except below a
+    /// --claim.
     #[arg(long, value_enum, value_name = "WHERE", default_value_t = PlaceArg::Local)]
     on: PlaceArg,
     #[command(flatten)]

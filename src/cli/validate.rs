@@ -286,7 +286,7 @@ fn report(checked: &[Checked]) -> Result<(), Failure> {
             (Content::Registry(registry), _) => {
                 let memory =
                     registry.containers().iter().map(|container| format!("{} {}", container.name, container.memory));
-                format!(" (registry: {})", memory.collect::<Vec<_>>().join(", "))
+                format!(" (registry: {})", printable(&memory.collect::<Vec<_>>().join(", ")))
             }
             (_, Some(schema)) => format!(" ({})", schema.name()),
             (_, None) => String::new(),

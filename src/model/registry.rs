@@ -2,7 +2,7 @@
 //!
 //! A container runs one task at a time, so it has to request what the largest of its tasks needs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use roxmltree::{Document, Node, ParsingOptions};
@@ -19,6 +19,8 @@ const MEMORY: &str = "memory_gb";
 /// The name that stands for all containers.
 const ALL: &str = "all";
 const GIB: u64 = 1 << 30;
+/// The most problems for which a similar name is looked for.
+const MOST_GUESSES: usize = 20;
 
 /// A registry of task types.
 #[derive(Clone, Debug, PartialEq)]
@@ -112,31 +114,40 @@ impl Registry {
         (!self.warnings.is_empty()).then(|| Flawed::new(&self.name, &self.text, self.warnings.clone()))
     }
 
-    /// The registry with the memory that these tasks need. A container gets the largest need of its tasks; it gets less
-    /// than it has only if all tasks that name it are among these. Everything else in the file stays.
+    /// The registry with the memory that these tasks need; the need of some may be unclear. A container gets the largest
+    /// need of its tasks. It gets less than it has only if the needs of all tasks that name it are known, and none of a
+    /// task of all containers is unclear. Everything else in the file stays.
     ///
     /// # Errors
     /// If it does not have one of the tasks.
-    pub fn with_needs(&self, needs: &[(String, Bytes)]) -> Result<EditedRegistry, Flawed> {
-        let mut largest: BTreeMap<&str, Bytes> = BTreeMap::new();
+    pub fn with_needs(&self, needs: &[(String, Option<Bytes>)]) -> Result<EditedRegistry, Flawed> {
+        let (mut largest, mut unclear) = (BTreeMap::<&str, Bytes>::new(), BTreeSet::new());
         for (task, need) in needs {
             if !self.tasks.iter().any(|known| known.name == *task) {
                 return Err(Flawed::new(&self.name, &self.text, vec![self.unknown(task)]));
             }
-            let known = largest.entry(task).or_default();
-            *known = (*known).max(*need);
+            match need {
+                Some(need) => {
+                    let known = largest.entry(task).or_default();
+                    *known = (*known).max(*need);
+                }
+                None => drop(unclear.insert(task.as_str())),
+            }
         }
         let (mut text, mut notes) = (self.text.clone(), Vec::new());
         for container in self.containers.iter().rev() {
             let tasks = self.tasks.iter().filter(|task| task.runs_in(&container.name));
             let measured = tasks.filter_map(|task| Some((largest.get(task.name.as_str())?, &task.name)));
             let Some((need, task)) = measured.max() else { continue };
-            let own = self.tasks.iter().filter(|task| task.is_of(&container.name));
-            let missing: Vec<String> =
-                own.filter(|task| !largest.contains_key(task.name.as_str())).map(|task| quote(&task.name)).collect();
+            let may_need_more = |task: &&TaskType| {
+                let name = task.name.as_str();
+                let is_unclear = unclear.contains(name) && task.runs_in(&container.name);
+                is_unclear || task.is_of(&container.name) && !largest.contains_key(name)
+            };
+            let missing: Vec<String> = self.tasks.iter().filter(may_need_more).map(|task| quote(&task.name)).collect();
             if *need < container.memory && !missing.is_empty() {
                 notes.push(format!(
-                    "kept {} of {}, although {} needs {need}: {} also runs {}, of which there are no runs",
+                    "kept {} of {}, although {} needs {need}: {} also runs {}, whose need is not known",
                     container.memory,
                     quote(&container.name),
                     quote(task),
@@ -162,8 +173,8 @@ impl Registry {
     }
 }
 
-/// Gibibytes with at most two decimals, rounded up.
-fn gib(amount: Bytes) -> String {
+/// An amount as a registry has it: gibibytes with at most two decimals, rounded up.
+pub fn gib(amount: Bytes) -> String {
     let hundredths = (u128::from(amount.0) * 100).div_ceil(u128::from(GIB));
     let text = format!("{}.{:02}", hundredths / 100, hundredths % 100);
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
@@ -174,7 +185,7 @@ fn gib(amount: Bytes) -> String {
 struct Reader {
     problems: Vec<Problem>,
     /// The names of all containers, those with problems included.
-    names: Vec<String>,
+    names: BTreeSet<String>,
 }
 
 impl Reader {
@@ -189,7 +200,7 @@ impl Reader {
             let problem = Problem::error("reserved-name", "a container is called `all`").at(span);
             self.problems.push(problem.label("this name stands for all containers"));
         }
-        self.names.push(name.clone());
+        self.names.insert(name.clone());
         let requirements = self.child(item, "resourceRequirements")?;
         let numbers = ["cpu", "gpu", MEMORY].map(|field| self.number(&requirements, field));
         let [Some(_), Some(_), Some((gibibytes, span))] = numbers else { return None };
@@ -222,27 +233,32 @@ impl Reader {
                 }
                 let problem = Problem::error("unknown-container", format!("there is no container {}", quote(name)));
                 let problem = problem.at(span.clone());
-                self.problems.push(match nearest(name, self.names.iter().map(String::as_str)) {
+                // A guess takes time, and many are of no use.
+                let guesses = if self.problems.len() < MOST_GUESSES { usize::MAX } else { 0 };
+                self.problems.push(match nearest(name, self.names.iter().map(String::as_str).take(guesses)) {
                     Some(meant) => problem.help(format!("did you mean {}?", quote(meant))),
                     None => problem.help("add it to `containers`, or name another one"),
                 });
             }
         }
-        let names = containers.iter().map(|container| ("container", container.name.as_str(), container.span.clone()));
-        for (at, (kind, name, span)) in names.clone().enumerate() {
-            if names.clone().take(at).any(|(_, other, _)| other == name) {
+        let containers_by_name = containers.iter().map(|it| ("container", it.name.as_str(), it.span.clone()));
+        let tasks_by_name = tasks.iter().map(|task| {
+            let span = task.containers.first().map(|(_, span)| span.clone()).unwrap_or_default();
+            ("task", task.name.as_str(), span)
+        });
+        let mut seen = BTreeSet::new();
+        for (kind, name, span) in containers_by_name.chain(tasks_by_name) {
+            if !seen.insert((kind, name)) {
                 let problem = Problem::error("duplicate-name", format!("a second {kind} {}", quote(name)));
                 self.problems.push(problem.at(span).help("the platform uses the last one; remove the others"));
             }
         }
-        for (at, task) in tasks.iter().enumerate() {
-            if tasks[..at].iter().any(|other| other.name == task.name) {
-                let problem = Problem::error("duplicate-name", format!("a second task {}", quote(&task.name)));
-                let span = task.containers.first().map(|(_, span)| span.clone()).unwrap_or_default();
-                self.problems.push(problem.at(span).help("the platform uses the last one; remove the others"));
-            }
+        let used: BTreeSet<&str> =
+            tasks.iter().flat_map(|task| &task.containers).map(|(name, _)| name.as_str()).collect();
+        if used.contains(ALL) {
+            return;
         }
-        let idle = containers.iter().filter(|container| !tasks.iter().any(|task| task.runs_in(&container.name)));
+        let idle = containers.iter().filter(|container| !used.contains(container.name.as_str()));
         self.problems.extend(idle.map(|container| {
             let message = format!("no task runs in the container {}", quote(&container.name));
             Problem::warning("idle-container", message).at(container.span.clone())
@@ -294,6 +310,8 @@ impl Reader {
     fn number(&mut self, parent: &Node<'_, '_>, name: &str) -> Option<(f64, Range<usize>)> {
         let (text, span) = self.text(parent, name)?;
         let number = text.parse::<f64>().ok().filter(|number| (0.0..1e9).contains(number));
+        // Only what is written as it is read can be replaced.
+        let number = number.filter(|_| parent.document().input_text().get(span.clone()) == Some(text.as_str()));
         if number.is_none() {
             let problem = Problem::error("not-a-number", format!("`{name}` is {}", quote(&text))).at(span.clone());
             self.problems.push(problem.label("expected a number that is not negative, such as 8 or 0.5"));
@@ -346,8 +364,8 @@ mod tests {
         Registry::read("registry.xml", REGISTRY).unwrap()
     }
 
-    fn need(task: &str, mebibytes: u64) -> (String, Bytes) {
-        (task.to_owned(), Bytes(mebibytes << 20))
+    fn need(task: &str, mebibytes: u64) -> (String, Option<Bytes>) {
+        (task.to_owned(), Some(Bytes(mebibytes << 20)))
     }
 
     #[test]
@@ -371,7 +389,7 @@ mod tests {
     fn a_container_keeps_its_memory_while_some_of_its_tasks_are_unknown() {
         let edited = registry().with_needs(&[need("search", 1024)]).unwrap();
         assert_eq!(edited.text, REGISTRY);
-        insta::assert_snapshot!(edited.notes.join("\n"), @"kept 2.5 GiB of `fast`, although `search` needs 1 GiB: `fast` also runs `fold`, of which there are no runs");
+        insta::assert_snapshot!(edited.notes.join("\n"), @"kept 2.5 GiB of `fast`, although `search` needs 1 GiB: `fast` also runs `fold`, whose need is not known");
         let raised = registry().with_needs(&[need("search", 2600)]).unwrap();
         assert_eq!(raised.text, REGISTRY.replace(">2.5<", ">2.54<"));
     }
@@ -380,6 +398,12 @@ mod tests {
     fn tasks_of_all_containers_count_in_each() {
         let edited = registry().with_needs(&[need("wait", 9 * 1024)]).unwrap();
         assert_eq!(edited.text, REGISTRY.replace("> 8 <", "> 9 <").replace(">2.5<", ">9<"));
+    }
+
+    #[test]
+    fn a_task_of_all_containers_whose_need_is_unclear_lowers_none() {
+        let needs = [need("fold", 1024), need("search", 1024), ("wait".to_owned(), None)];
+        assert_eq!(registry().with_needs(&needs).unwrap().text, REGISTRY);
     }
 
     #[test]
@@ -396,6 +420,7 @@ mod tests {
             REGISTRY.replace("<container>fast<", "<container>fats<"),
             REGISTRY.replace("2.5", "lots"),
             REGISTRY.replace("2.5", ""),
+            REGISTRY.replace("2.5", "2<![CDATA[.5]]>"),
             REGISTRY.replace("<gpu>0</gpu>", ""),
             REGISTRY.replace("<name>fold", "<name>wait"),
             REGISTRY.replace("<name>fast", "<name>base"),

@@ -30,7 +30,12 @@ fn a_forgotten_separator_is_named_with_the_whole_command() {
     assert_eq!(hint(&["run", "python3", "-c", "1"]).as_deref(), Some("highwater run -- python3 -c 1"));
     let sweep = ["sweep", "-P", "N=1,2", "./work", "{N}", "--fast"];
     assert_eq!(hint(&sweep).as_deref(), Some("highwater sweep -P 'N=1,2' -- ./work '{N}' --fast"));
-    for other in [&["run", "task.json", "--nosuch"][..], &["run", "--nosuch"], &["run", "--mesage", "--", "true"]] {
+    for other in [
+        &["run", "task.json", "--nosuch"][..],
+        &["run", "--nosuch"],
+        &["run", "--mesage", "--", "true"],
+        &["sweep", "--into", "lungs", "--nosuch"],
+    ] {
         assert_eq!(hint(other), None, "{other:?}");
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::Spec;
+use super::inputs::InputAccess;
 use crate::calibrate::failure::Failure;
 use crate::calibrate::feedback::Feedback;
 use crate::model::prediction::Prediction;
@@ -116,6 +117,12 @@ fn require_only_what_pods_have(spec: &Spec) -> Result<(), Failure> {
         ("--host", spec.engine.host.is_some(), "remove it; --context names the cluster"),
         ("--probe never", spec.container.probe == UseProbe::Never, "remove it: a probe is the only way to the peak"),
         ("--idle-peak", spec.container.idle_peak, "remove it"),
+        (
+            "--input-access private with --claim",
+            spec.input_access == InputAccess::Private
+                && spec.cluster.as_ref().is_some_and(|cluster| !cluster.claims.is_empty()),
+            "copies are made on this machine, not in the volume: remove one of the two",
+        ),
     ];
     match given.into_iter().find(|(_, is_given, _)| *is_given) {
         Some((option, _, help)) => Err(Failure::usage(format!("{option} has no meaning on Kubernetes"), help)),

@@ -50,8 +50,13 @@ pub(super) fn run(args: &FitArgs) -> Result<Exit, Failure> {
     }
     if is_any_fitted {
         if let Some(file) = &file {
-            let needs =
-                tasks.iter().filter_map(|task| Some((task.task.clone(), task.fitted()?.declaration.fixed.limit)));
+            if tasks.iter().any(|task| task.fitted().is_some_and(|fitted| fitted.lower_bound)) {
+                output::say(
+                    "note: some limits are fitted to sampled peaks, which are lower bounds: containers may need more",
+                );
+            }
+            let limit = |task: &WorkflowTask| task.fitted().map(|fitted| fitted.declaration.fixed.limit);
+            let needs = tasks.iter().map(|task| (task.task.clone(), limit(task)));
             let diff = file.write_needs(args, &needs.collect::<Vec<_>>())?;
             match args.format {
                 Format::Json => output::say(&diff),

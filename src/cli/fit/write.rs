@@ -104,7 +104,7 @@ impl File {
     }
 
     /// Writes what these tasks need into a registry, and returns a diff.
-    pub(super) fn write_needs(&self, args: &FitArgs, needs: &[(String, Bytes)]) -> Result<String, Failure> {
+    pub(super) fn write_needs(&self, args: &FitArgs, needs: &[(String, Option<Bytes>)]) -> Result<String, Failure> {
         let Content::Registry(registry) = &self.content else {
             let error = "--all writes into PLATO's task_type_registry.xml, not into the file of one task";
             return Err(Failure::new(
@@ -187,6 +187,7 @@ fn refuse_options_of_documents(args: &FitArgs) -> Result<(), Failure> {
         ("--drop-other-rules", args.drop_other_rules),
     ];
     let Some((option, _)) = given.into_iter().find(|(_, is_given)| *is_given) else { return Ok(()) };
-    let error = format!("{option} is for a processing-container.json or a task.json, not for an operator");
+    let error =
+        format!("{option} is for a processing-container.json or a task.json, not for an operator or a registry");
     Err(Failure::new(Exit::Usage, error, Some("remove it".to_owned())))
 }

@@ -239,7 +239,7 @@ struct Flags {
     /// again with twice as much. Ctrl-C leaves the jobs running. By default a sweep goes on where it began.
     ///
     /// kubernetes: each run is a pod, --jobs at a time, with the probe from a ConfigMap as its first process; all of it is
-    /// removed afterwards. DIR and the inputs must have the same paths on all nodes.
+    /// removed afterwards. DIR and the inputs must have the same paths on all nodes, except below a --claim.
     #[arg(long, value_enum, value_name = "WHERE", help_heading = "Cluster")]
     on: Option<OnArg>,
     /// Options for sbatch, quoted as in a shell, such as "--partition=main --time=2:00:00".

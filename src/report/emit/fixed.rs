@@ -1,6 +1,7 @@
 //! Consumers that take one amount for all inputs.
 
 use crate::model::fit::Declaration;
+use crate::model::registry;
 
 use super::{purpose, units};
 
@@ -13,12 +14,11 @@ pub(super) fn kaapana_operator(declaration: &Declaration) -> String {
     format!("# {}\nram_mem_mb={request},\nram_mem_mb_lmt={limit},\n", purpose(declaration))
 }
 
-/// The element of a task type in PLATO's registry. Gigabytes are taken as 10⁹ bytes, so that a platform that means 2³⁰
-/// gives too much, never too little. CPUs were not measured, so the element has the minimum.
+/// The element of a container in PLATO's registry. CPUs were not measured, so the element has the minimum.
 pub(super) fn plato(declaration: &Declaration) -> String {
     // Two hyphens would end the comment.
     let purpose = purpose(declaration).replace("--", "- -").replace('<', "‹").replace('&', "+");
-    let memory = units(declaration.fixed.limit, 1_000_000_000);
+    let memory = registry::gib(declaration.fixed.limit);
     format!(
         "<!-- {purpose} -->\n<resourceRequirements>\n  <cpu>1</cpu>\n  <gpu>0</gpu>\n  \
          <memory_gb>{memory}</memory_gb>\n</resourceRequirements>\n"

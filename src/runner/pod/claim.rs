@@ -85,7 +85,13 @@ impl ClaimedDirectory {
     /// The claim whose volume has this path, by its index, and the path in it. Of nested directories the innermost counts.
     pub(crate) fn of(claims: &[Self], path: &Path) -> Option<(usize, String)> {
         // What does not exist yet is created in the volume.
-        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let found =
+            path.ancestors().find_map(|there| Some((there.canonicalize().ok()?, path.strip_prefix(there).ok()?)));
+        let path = match found {
+            Some((there, rest)) if rest.as_os_str().is_empty() => there,
+            Some((there, rest)) => there.join(rest),
+            None => path.to_owned(),
+        };
         let found = claims.iter().enumerate().filter_map(|(index, claim)| Some((index, claim.path_in_volume(&path)?)));
         found.max_by_key(|(index, _)| claims[*index].directory.components().count())
     }
@@ -112,6 +118,11 @@ mod tests {
         assert_eq!(of("new/p1"), Some((0, "scans/new/p1".to_owned())));
         assert_eq!(of("a=b"), Some((1, String::new())));
         assert_eq!(ClaimedDirectory::of(&[inner], &root), None);
+        let links = tempfile::tempdir().unwrap();
+        let link = links.path().join("link");
+        std::os::unix::fs::symlink(&root, &link).unwrap();
+        let found = ClaimedDirectory::of(&[outer], &link.join("new/out"));
+        assert_eq!(found, Some((0, "scans/new/out".to_owned())));
     }
 
     #[test]

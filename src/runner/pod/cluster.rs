@@ -60,6 +60,8 @@ struct ProbeMap {
     owner: String,
     /// Whether it was created, as far as is known: an answer may have been lost.
     is_there: bool,
+    /// Whether it was created before.
+    was_there: bool,
 }
 
 /// Tells the user once each time that the API server is away, and knows when it was.
@@ -265,7 +267,7 @@ impl Cluster {
         // Even if the answer gets lost, it may have been created: the name stays.
         let probe = created.get_or_insert_with(|| {
             let claim = Claim::new(None, None);
-            ProbeMap { name: claim.name().to_owned(), owner: claim.label().1, is_there: false }
+            ProbeMap { name: claim.name().to_owned(), owner: claim.label().1, is_there: false, was_there: false }
         });
         if probe.is_there {
             return Ok(probe.name.clone());
@@ -293,9 +295,11 @@ impl Cluster {
                 answer => answer.map(drop),
             }
         });
-        probe.is_there = result.is_ok();
-        let name = probe.name.clone();
-        if result.as_ref().is_err_and(PodError::is_refusal) {
+        // What was created before is probably there still: a quota may refuse the request before it is compared.
+        probe.is_there = result.is_ok() || probe.was_there;
+        probe.was_there |= result.is_ok();
+        let (name, was_there) = (probe.name.clone(), probe.was_there);
+        if !was_there && result.as_ref().is_err_and(PodError::is_refusal) {
             *created = None;
         }
         result.map(|()| name)

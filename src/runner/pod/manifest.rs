@@ -136,7 +136,10 @@ impl Manifest {
         let mut mounts = vec![json!({"name": VOLUME, "mountPath": DIRECTORY, "readOnly": true})];
         let mut claimed = BTreeSet::new();
         for (index, bind) in launch.container.mounts.iter().enumerate() {
-            let claimed_here = ClaimedDirectory::of(&launch.claims, &bind.source);
+            // A pod with the same claim in two volumes may never start.
+            let first =
+                |at: usize| launch.claims.iter().position(|it| it.claim == launch.claims[at].claim).unwrap_or(at);
+            let claimed_here = ClaimedDirectory::of(&launch.claims, &bind.source).map(|(at, path)| (first(at), path));
             let name = match &claimed_here {
                 Some((claim, _)) => format!("{VOLUME}-claim-{claim}"),
                 None => format!("{VOLUME}-{index}"),
@@ -370,7 +373,9 @@ mod tests {
     fn what_is_in_a_claim_is_mounted_from_there() {
         let here = tempfile::tempdir().unwrap();
         let mut launch = launch(&["/segment"]);
-        launch.claims = vec![format!("{}=data/scans", here.path().display()).parse().unwrap()];
+        std::fs::create_dir(here.path().join("more")).unwrap();
+        let claim = |below: &str, path: &str| format!("{}{below}=data/{path}", here.path().display()).parse().unwrap();
+        launch.claims = vec![claim("", "scans"), claim("/more", "others")];
         let bind = |source: &Path, target: &str, read_only| Bind {
             source: source.into(),
             target: target.to_owned(),
@@ -379,6 +384,7 @@ mod tests {
         launch.container.mounts = vec![
             bind(&here.path().join("p1"), "/in/p1", true),
             bind(&here.path().join("out"), "/out", false),
+            bind(&here.path().join("more"), "/more", true),
             bind(Path::new("/"), "/node", true),
         ];
         let made = manifest(json!({}), &launch).unwrap();

@@ -324,7 +324,9 @@ impl PodRun {
             }
             if pending.tell(&self.name, &reason) {
                 // It may wait for the probe.
-                self.cluster.renew_probe(patience)?;
+                if let Err(error) = self.cluster.renew_probe(patience) {
+                    tracing::debug!("failed to create the probe again: {}", one_line(&error));
+                }
             }
         }
         let seen = self.seen.borrow();
