@@ -193,8 +193,9 @@ fn work_that_a_daemon_does_is_not_taken_for_the_task_s_own() {
 fn who_has_left_is_ended_with_the_rest() {
     let Some(around) = Around::new("highwater-test-left") else { return skip("no cgroup can be made") };
     let procs = around.inner().join("cgroup.procs");
-    let script = format!("sh -c 'echo $$ > {}; exec sleep 60' & sleep 0.3; echo task $!", procs.display());
-    let ran = command(["sh", "-c", &script]).with(["--timeout", "20s"]).run();
+    let left = "until grep -qx $! $0; do sleep 0.02; done; sleep 0.1";
+    let script = format!("sh -c 'echo $$ > {}; exec sleep 60' & {left}; echo task $!", procs.display());
+    let ran = command(["sh", "-c", &script, procs.to_str().unwrap()]).with(["--timeout", "20s"]).run();
     let observation = ran.observation();
     assert_eq!(observation.leftover_processes, Reading::Value(1), "{ran:?}");
     assert!(lower_bound(&observation).unwrap().contains("sleep"), "{ran:?}");
