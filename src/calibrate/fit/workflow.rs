@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::fit::{Declaration, FittedTask, Fixed, RunTable, Scaled, SizedRun, TaskOutcome, WorkflowTask};
+use crate::model::fit::{
+    Censoring, Declaration, FittedTask, Fixed, RunTable, Scaled, SizedRun, TaskOutcome, WorkflowTask,
+};
 use crate::model::units::Bytes;
 
 use super::{
@@ -47,13 +49,23 @@ fn fitted(group: &Group, options: &CalibrationOptions<'_>, accept_steep: bool) -
                 Some(warning) => Err(warning.to_string()),
                 None => {
                     let declaration = Declaration { task: group.task.clone(), ..found.declaration };
-                    Ok(judged(group, declaration, &found.fit, found.recorded, true))
+                    let mut fitted = judged(group, declaration, &found.fit, found.recorded, true);
+                    fitted.warnings.extend(unused(&group.unsized_runs));
+                    Ok(fitted)
                 }
             }
         }
         Err(_) if !group.unsized_runs.is_empty() => constant(group, &options.fit),
         Err(reason) => Err(lacking(group, reason, true)),
     }
+}
+
+/// What is said of runs that a rule over sizes does not count.
+fn unused(runs: &[SizedRun]) -> Option<String> {
+    let killed = runs.iter().filter(|run| run.censoring == Censoring::OomKilled).count();
+    let count = if runs.len() == 1 { "1 run".to_owned() } else { format!("{} runs", runs.len()) };
+    let killed = if killed == 0 { String::new() } else { format!("; {killed} of them ran out of memory") };
+    (!runs.is_empty()).then(|| format!("{count} without input sizes not used{killed}"))
 }
 
 /// A limit for all runs of a task, whatever their inputs.

@@ -1,5 +1,7 @@
 //! `fit --all`: the limits of all tasks of a workflow.
 
+use std::collections::BTreeSet;
+
 use highwater::calibrate::fit::{CalibrationOptions, Target, calibrate_workflow};
 use highwater::model::fit::{TaskOutcome, WorkflowTask};
 use highwater::model::rule::Dialect;
@@ -34,6 +36,9 @@ pub(super) fn run(args: &FitArgs) -> Result<Exit, Failure> {
     let mut tasks = calibrate_workflow(&groups, &options, args.force);
     if let Some(consumer) = consumer {
         tasks = tasks.into_iter().map(|task| selectable(task, consumer)).collect();
+        if consumer == Consumer::Nextflow {
+            tasks = without_ambiguous(tasks);
+        }
     }
     let is_any_fitted = tasks.iter().any(|task| task.fitted().is_some());
     match (consumer.filter(|_| is_any_fitted), &args.output) {
@@ -71,6 +76,19 @@ pub(super) fn run(args: &FitArgs) -> Result<Exit, Failure> {
     Err(Failure::new(Exit::TooLittleData, error, Some(help)))
 }
 
+/// Leaves a process alone whose name also selects one of a subworkflow that is left alone: to Nextflow, `SORT` is
+/// `LAB:SORT`, too.
+fn without_ambiguous(tasks: Vec<WorkflowTask>) -> Vec<WorkflowTask> {
+    let simple = |task: &WorkflowTask| Some(task.task.rsplit_once(':')?.1.to_owned());
+    let left: BTreeSet<String> = tasks.iter().filter(|task| task.fitted().is_none()).filter_map(simple).collect();
+    let is_ambiguous = |task: &WorkflowTask| task.fitted().is_some() && left.contains(&task.task);
+    let decided = |task: WorkflowTask| match is_ambiguous(&task) {
+        true => task.left_alone("its name also selects a process of a subworkflow that is left alone".to_owned()),
+        false => task,
+    };
+    tasks.into_iter().map(decided).collect()
+}
+
 /// Leaves a task alone that the consumer cannot name.
 fn selectable(task: WorkflowTask, consumer: Consumer) -> WorkflowTask {
     if task.fitted().is_none() || can_select(consumer, &task.task) {
@@ -101,7 +119,13 @@ fn render(tasks: &[WorkflowTask]) -> String {
         };
         let coverage = fitted.coverage.map(|content| format!("{:.0} %", (100.0 * content).floor()));
         let coverage = coverage.unwrap_or_else(|| "unknown".to_owned());
-        vec![task.task.clone(), limit, runs, format!("{:.0}", fitted.failures_per_1000), coverage]
+        vec![
+            task.task.clone(),
+            limit,
+            runs,
+            format!("{}{:.0}", if fitted.lower_bound { "≥ " } else { "" }, fitted.failures_per_1000),
+            coverage,
+        ]
     });
     let rows: Vec<Vec<String>> = rows.collect();
     let mut text = String::new();

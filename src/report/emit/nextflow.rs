@@ -60,7 +60,7 @@ fn comment(indent: &str, text: &str) -> String {
     format!("{indent}// {}\n", plain(text).replace("\\u", "\\ u"))
 }
 
-/// A regular expression that matches this name only, as a Groovy string without interpolation.
+/// A regular expression that matches this name, as a Groovy string without interpolation.
 fn selector(name: &str) -> String {
     let mut pattern = String::new();
     for char in name.chars() {

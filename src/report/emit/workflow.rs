@@ -3,7 +3,7 @@
 use crate::model::fit::{FittedTask, TaskOutcome, WorkflowTask};
 
 /// Above the tasks that a configuration leaves alone.
-pub(super) const LEFT_ALONE: &str = "left alone, because too little is known of them:";
+pub(super) const LEFT_ALONE: &str = "left alone (too little data):";
 
 /// What the configuration is.
 pub(super) fn heading(tasks: &[WorkflowTask]) -> Vec<String> {

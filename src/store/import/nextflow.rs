@@ -45,7 +45,12 @@ fn run(rows: &mut Rows<'_>, row: &ByteRecord, about: &About<'_>) -> Result<Obser
     }
     let rss = rows.column("peak_rss").or_else(|| rows.column("rss"));
     let memory = number(rows, row, rss, bytes, "an amount such as `1.2 GB`, or bytes")?;
-    let memory = memory.filter(|bytes| *bytes > Bytes::ZERO).ok_or_else(|| Some("no peak".to_owned()))?;
+    let memory = memory.filter(|bytes| *bytes > Bytes::ZERO);
+    // The memory that was requested, if the trace has it: a killed run needed more, also if no sample is left of it.
+    let limit = rows.value(row, "memory").and_then(bytes).filter(|limit| *limit > Bytes::ZERO);
+    if memory.is_none() && (limit.is_none() || rows.value(row, "exit") != Some("137")) {
+        return Err(Some("no peak".to_owned()));
+    }
     let time = number(rows, row, rows.column("realtime"), micros, "a time such as `1m 30s`, or milliseconds")?;
     let time = time.ok_or_else(|| Some("no time".to_owned()))?;
     let started_at = ["start", "submit"].iter().find_map(|name| timestamp(rows.value(row, name)?));
@@ -54,7 +59,9 @@ fn run(rows: &mut Rows<'_>, row: &ByteRecord, about: &About<'_>) -> Result<Obser
     let io = |name| rows.value(row, name).and_then(bytes);
     let mut observation = blank(started_at.unwrap_or(about.written_at));
     observation.subject = Subject { name: name(rows, row, about), command: Vec::new() };
-    observation.peak = sampled(memory, &format!("{REASON}{}", if raw { "" } else { ROUNDED }));
+    if let Some(memory) = memory {
+        observation.peak = sampled(memory, &format!("{REASON}{}", if raw { "" } else { ROUNDED }));
+    }
     observation.wall_us = time;
     observation.outcome = outcome;
     observation.io = match (io("read_bytes"), io("write_bytes")) {
@@ -63,8 +70,6 @@ fn run(rows: &mut Rows<'_>, row: &ByteRecord, about: &About<'_>) -> Result<Obser
     };
     if outcome == (Outcome::Exited { status: 137 }) {
         observation.censored = true;
-        // The requested memory, if the trace has it, was the limit.
-        let limit = rows.value(row, "memory").and_then(bytes).filter(|limit| *limit > Bytes::ZERO);
         observation.limit.own = limit.map_or(Reading::Unsupported, |limit| Reading::Value(Some(limit)));
         observation.warnings.push(Warning::ProbablyOomKilled);
     }
