@@ -133,11 +133,12 @@ fn bind_of_fields(text: &str) -> Parsed<(String, String, bool)> {
     let (mut source, mut target, mut read_only) = (String::new(), String::new(), false);
     for field in split(text) {
         let (name, value) = field.split_once('=').unwrap_or((&field, "true"));
+        let is_given = field.contains('=');
         match (name, value) {
             ("type", "bind") => {}
             ("type", other) => return Err(format!("found a mount of the type `{other}`, expected `bind`")),
-            ("source" | "src", path) => path.clone_into(&mut source),
-            ("target" | "destination" | "dst", path) => path.clone_into(&mut target),
+            ("source" | "src", path) if is_given => path.clone_into(&mut source),
+            ("target" | "destination" | "dst", path) if is_given => path.clone_into(&mut target),
             ("readonly" | "ro", "true" | "1") => read_only = true,
             ("readonly" | "ro", "false" | "0") => read_only = false,
             _ => return Err(format!("found `{field}`, expected `source=`, `target=` or `readonly`")),
@@ -195,6 +196,7 @@ mod tests {
             "/a:/in:ro:rw",
             "type=bind,source=/a",
             "type=bind,target=/in",
+            "type=bind,source,target=/in",
             "type=bind,source=/a,target=in",
             "type=volume,source=a,target=/in",
             "type=bind,source=/a,target=/in,size=3",

@@ -81,13 +81,14 @@ pub(crate) struct FitArgs {
     /// More records or tables, with --all.
     #[arg(value_name = "RECORDS", requires = "all")]
     more: Vec<PathBuf>,
-    /// Fit a limit for each task of a workflow, and leave those alone of which too little is known.
+    /// Fit a limit for each task of a workflow; tasks with too little data are left alone.
     ///
     /// Without sizes of inputs, as in traces of Nextflow and benchmarks of Snakemake, the limit of a task is a constant.
     /// Runs with different parameters count as one task. With --emit nextflow or snakemake, all limits are in one
     /// configuration.
     #[arg(long, conflicts_with_all = [
         "task", "pool_parameters", "predictor", "mode", "glob", "regex", "against", "dialect", "target", "for_size",
+        "target_dir",
     ])]
     all: bool,
     #[command(flatten)]

@@ -35,7 +35,7 @@ pub(crate) struct LogsArgs {
     run: Option<u32>,
     /// Directory of the output, if `run --log-dir` wrote it elsewhere than below the directory of the record.
     ///
-    /// highwater opens no file elsewhere by itself, because a record of another user could name any.
+    /// By default, only files below the record's directory are opened: a record of another user could name any file.
     #[arg(long, value_name = "DIR")]
     log_dir: Option<PathBuf>,
 }

@@ -168,7 +168,7 @@ impl Operator {
     pub fn memory(&self) -> Result<OperatorMemory, Flawed> {
         let request = match self.integer(REQUEST) {
             Some(request) => request,
-            None if self.call.is_base => DEFAULT_REQUEST,
+            None if self.call.is_base && self.call.keyword(REQUEST).is_none() => DEFAULT_REQUEST,
             None => {
                 let message = format!("{} does not set `{REQUEST}`", quote(self.label()));
                 let problem = Problem::error("unset-memory", message)
@@ -191,7 +191,7 @@ impl Operator {
                 let problem = Problem::error("computed-memory", message)
                     .at(argument.value.clone())
                     .label("expected an integer such as 4000, in MiB")
-                    .help("write the number here, and remove what computed it");
+                    .help("replace the expression with a number");
                 return Err(self.flawed(problem));
             }
         }

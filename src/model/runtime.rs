@@ -1,7 +1,7 @@
 //! Limits by which runtimes with a garbage collector size themselves: options, variables and defaults.
 //!
-//! A collector hardly runs before its heap is full, so the peak of such a task follows its setting rather than its
-//! input.
+//! A collector may hardly run before its heap is full, as that of Java, so that the peak of such a task follows its setting
+//! rather than its input.
 
 use std::fmt;
 use std::path::Path;
@@ -263,18 +263,19 @@ fn java(command: &CommandLine) -> Option<Setting> {
     if let Some((text, value)) = find(&["-Xmx", "-XX:MaxHeapSize="]) {
         return Some(set((text, binary(value, 1))));
     }
+    // These change what a share is of.
+    let is_of_other = find(&["-XX:MaxRAM=", "-XX:MinRAMPercentage=", "-XX:Flags="]).is_some();
     if let Some((text, value)) = find(&["-XX:MaxRAMPercentage="]) {
-        let share = value.parse().ok().filter(|share| (0.0..=100.0).contains(share));
+        let share = value.parse().ok().filter(|share| !is_of_other && (0.0..=100.0).contains(share));
         return Some(set((text, share.map_or(Amount::Unknown, Amount::Percentage))));
     }
     if let Some((text, value)) = find(&["-XX:MaxRAMFraction="]) {
         let fraction = value.parse::<u32>().ok().filter(|fraction| *fraction > 0);
-        let share = fraction.map(|fraction| 100.0 / f64::from(fraction));
+        let share = fraction.filter(|_| !is_of_other).map(|fraction| 100.0 / f64::from(fraction));
         return Some(set((text, share.map_or(Amount::Unknown, Amount::Percentage))));
     }
     // Options may come from a file or a variable of the shell.
-    let may_have_others =
-        find(&["-XX:MaxRAM=", "-XX:Flags="]).is_some() || command.words.iter().any(|word| word.starts_with(['@', '$']));
+    let may_have_others = is_of_other || command.words.iter().any(|word| word.starts_with(['@', '$']));
     let default = Setting { runtime: Runtime::Java, text: None, amount: Amount::Percentage(JAVA_PERCENTAGE) };
     (is_java && !may_have_others).then_some(default)
 }
@@ -351,6 +352,7 @@ mod tests {
                 "java -XX:MaxRAMFraction=2 A",
                 "-XX:MaxRAMFraction=2 limits the heap of Java to about 512 MiB, a share of the memory limit",
             ),
+            ("java -XX:MaxRAM=2g -XX:MaxRAMPercentage=50 A", "-XX:MaxRAMPercentage=50 limits the heap of Java"),
             ("env GOMEMLIMIT=512MiB server", "GOMEMLIMIT=512MiB limits the memory of Go to 512 MiB"),
             ("node --max-old-space-size=256 a.js", "--max-old-space-size=256 limits the heap of Node.js to 256 MiB"),
             ("julia --heap-size-hint=2G a.jl", "--heap-size-hint=2G limits the heap of Julia to 2 GiB"),

@@ -131,8 +131,8 @@ const fn units(amount: Bytes, unit: u64) -> u64 {
 fn purpose(declaration: &Declaration) -> String {
     let inputs = &declaration.fixed.inputs;
     let text = match &declaration.task {
-        Some(task) => format!("{task}: enough for {inputs}"),
-        None => format!("enough for {inputs}"),
+        Some(task) => format!("{task}: for {inputs}"),
+        None => format!("for {inputs}"),
     };
     plain(&text)
 }
@@ -189,7 +189,7 @@ mod tests {
     fn fractions_of_a_unit_are_rounded_up() {
         let of = |consumer| emit(consumer, &declaration(), &Documented::default());
         assert!(of(Consumer::KaapanaOperator).contains("ram_mem_mb=6144,\nram_mem_mb_lmt=7496,\n"));
-        assert!(of(Consumer::Plato).contains("<memory_gb>8</memory_gb>"));
+        assert!(of(Consumer::Plato).contains("<memory_gb>7.33</memory_gb>"));
         assert!(of(Consumer::Kubernetes).contains("memory: \"7496Mi\""));
         assert!(of(Consumer::Slurm).contains("#SBATCH --mem=7496M"));
         assert!(of(Consumer::Docker).contains("--memory=7496m"));
@@ -199,7 +199,7 @@ mod tests {
     fn those_who_cannot_scale_are_told_what_it_is_enough_for() {
         for consumer in Consumer::ALL.into_iter().filter(|consumer| !consumer.scales()) {
             let text = emit(consumer, &declaration(), &Documented::default());
-            assert!(text.contains("segment: enough for inputs of up to 4 GiB (sum of scans)"), "{text}");
+            assert!(text.contains("segment: for inputs of up to 4 GiB (sum of scans)"), "{text}");
         }
     }
 

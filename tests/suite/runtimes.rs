@@ -100,7 +100,7 @@ fn a_fit_over_inputs_says_that_the_peak_follows_the_limit_of_the_runtime() {
         assert!(status == 0 && text.contains(words), "{words:?} is missing: {stdout}{stderr}");
     };
     let follows =
-        "(-Xmx64m), and the peak follows that limit rather than the input: the rule is for this setting alone";
+        "(-Xmx64m), and the peak may follow that limit rather than the input: the rule is for this setting alone";
     says(&records, &["fit", "runs.jsonl"], follows);
     says(&records, &["report", "runs.jsonl", "--format", "markdown"], follows);
     says(&records, &["report", "runs.jsonl"], "-Xmx64m limits the heap of Java to 64 MiB");

@@ -399,14 +399,14 @@ fn runtime_limit(f: &mut fmt::Formatter<'_>, runs: usize, settings: &[String], p
     write!(f, "the runtime limits its own memory {in_runs} ({}{more}), ", some.join(", "))?;
     match parameter {
         Some(name) => {
-            write!(f, "and the peak follows that limit: where {name} sets it, change {name} and the memory limit together")
+            write!(f, "and the peak may follow that limit: where {name} sets it, change {name} and the memory limit together")
         }
         None if settings.len() > 1 => f.write_str(
-            "and the peak follows that limit rather than the input: a rule for runs with different settings is a mixture; \
+            "and the peak may follow that limit rather than the input: a rule for runs with different settings is a mixture; \
              fit each by itself",
         ),
         None => f.write_str(
-            "and the peak follows that limit rather than the input: the rule is for this setting alone; `highwater floor` \
+            "and the peak may follow that limit rather than the input: the rule is for this setting alone; `highwater floor` \
              finds the smallest memory limit for it, `highwater sweep -P` compares settings",
         ),
     }

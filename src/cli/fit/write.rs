@@ -88,7 +88,10 @@ impl File {
                 (
                     edited.text,
                     [
-                        vec![format!("an operator has one amount for all inputs: it is enough for {}", fixed.inputs)],
+                        vec![format!(
+                            "an operator has one amount for all inputs: this is the one for {}",
+                            fixed.inputs
+                        )],
                         edited.notes,
                     ]
                     .concat(),

@@ -3,6 +3,7 @@
 use super::{Finding, Place, RuleFacts, RuleField};
 use crate::model::selection;
 use crate::model::spelling::quote;
+use crate::model::units::Bytes;
 
 pub(super) fn lint(index: usize, facts: &RuleFacts<'_>) -> Option<Finding> {
     never_matches(index, facts).or_else(|| no_file_matches(index, facts))
@@ -14,7 +15,7 @@ fn never_matches(index: usize, facts: &RuleFacts<'_>) -> Option<Finding> {
 }
 
 fn no_file_matches(index: usize, facts: &RuleFacts<'_>) -> Option<Finding> {
-    if facts.inputs.is_empty() || facts.inputs.iter().any(|input| input.matched > 0) {
+    if facts.inputs.is_empty() || facts.inputs.iter().any(|input| input.matched > 0 || input.n > Bytes::ZERO) {
         return None;
     }
     let (rule, channel) = (facts.rule, quote(facts.channel));

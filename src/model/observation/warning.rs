@@ -247,7 +247,7 @@ pub enum Warning {
     ReadOnlyFileSystem,
     /// The runtime of the task limits its own memory.
     #[error(
-        "{_0}: its garbage collector may let it fill up, so that the peak follows this limit rather than the input"
+        "{_0}: its garbage collector may let it fill up, so that the peak may follow this limit rather than the input"
     )]
     RuntimeLimit(RuntimeLimit),
     /// The search for the minimum limit, which begins with this run, has no result.

@@ -43,7 +43,9 @@ impl Operator {
             edits.extend(insertion(&self.text, &self.call, &new));
             notes.extend(self.passed_on(&new));
         }
-        notes.push(format!("each run takes {request} slots of its pool in Airflow, as many as `{REQUEST}` says"));
+        if self.call.keyword("pool").is_none() {
+            notes.push(format!("each run takes {request} slots of its pool in Airflow, as many as `{REQUEST}` says"));
+        }
         edits.sort_by_key(|(place, _)| (place.start, place.end));
         let mut text = self.text.clone();
         for (place, new) in edits.into_iter().rev() {
@@ -60,11 +62,11 @@ impl Operator {
         let text = &self.text[self.call.function.clone()];
         if !text.ends_with("__init__") {
             return (!self.call.is_base).then(|| {
-                format!("{} has to pass {names} on to its base class, and may not set them itself", self.call.class)
+                format!("check that {} passes {names} to its base class, and does not set them itself", self.call.class)
             });
         }
         let passes = self.call.arguments.iter().any(|argument| argument.kind == Kind::Splat);
-        passes.then(|| format!("a DAG that passes {names} to {} must not do so any more", self.call.class))
+        passes.then(|| format!("remove {names} from DAGs that pass them to {}", self.call.class))
     }
 
     /// Checks that the new text has the same calls, with the expected memory.

@@ -45,7 +45,8 @@ pub(super) fn calls(text: &str) -> Result<Vec<Call>, Problem> {
 }
 
 fn parse(text: &str) -> Result<Tree, Problem> {
-    let failed = || Problem::error("python", "failed to parse the file as Python: it is too intricate");
+    let failed =
+        || Problem::error("python", "failed to parse the file as Python: it is too large or too deeply nested");
     let mut parser = Parser::new();
     parser.set_language(&tree_sitter_python::LANGUAGE.into()).map_err(|_| failed())?;
     let mut reports = 0;

@@ -137,7 +137,10 @@ fn one_of_several_operators_is_chosen_by_its_name() {
     assert_eq!((chosen.label(), chosen.memory().unwrap().request), ("segment", Bytes::mib(700)));
     let edited = chosen.edit(Bytes::mib(600), Bytes::mib(900)).unwrap();
     assert_eq!(edited.text, DAG.replace("ram_mem_mb=700", "ram_mem_mb=600, ram_mem_mb_lmt=900"));
-    assert!(edited.notes[0].starts_with("SegmentOperator has to pass `ram_mem_mb_lmt` on"), "{edited:?}");
+    assert!(
+        edited.notes[0].starts_with("check that SegmentOperator passes `ram_mem_mb_lmt` to its base"),
+        "{edited:?}"
+    );
     let flawed = refused(DAG, None);
     assert_eq!(problem(&flawed), ("found 3 operators, expected one".to_owned(), Some((2, 11))));
     let help = flawed.problems[0].help.as_deref().unwrap();

@@ -53,7 +53,8 @@ pub(super) fn amount(observation: &Observation, value: &str) -> Option<Bytes> {
         let before = setting.and_then(|setting| setting.strip_suffix(value));
         before.is_some_and(|before| before.ends_with(|last: char| !last.is_ascii_digit()))
     };
-    observation.runtime_limits().find(sets)?.bytes.filter(|_| !value.is_empty())
+    // A plain number means the same in any unit, and another parameter may have it by chance.
+    observation.runtime_limits().find(sets)?.bytes.filter(|_| value.ends_with(|last: char| last.is_ascii_alphabetic()))
 }
 
 /// The values of all parameters that set the limit of a runtime.

@@ -151,13 +151,13 @@ fn table() -> Vec<(Value, &'static str)> {
         ),
         (
             json!({"code": "runtime-limit", "runtime": "java", "setting": "-Xmx64m", "bytes": 64 << 20}),
-            "-Xmx64m limits the heap of Java to 64 MiB: its garbage collector may let it fill up, so that the peak follows \
+            "-Xmx64m limits the heap of Java to 64 MiB: its garbage collector may let it fill up, so that the peak may follow \
              this limit rather than the input",
         ),
         (
             json!({"code": "runtime-limit", "runtime": "java", "bytes": 128 << 20, "share_of": "limit"}),
             "the heap of Java is limited by default to about 128 MiB, a share of the memory limit: its garbage collector \
-             may let it fill up, so that the peak follows this limit rather than the input",
+             may let it fill up, so that the peak may follow this limit rather than the input",
         ),
         (
             json!({"code": "floor-not-found", "reason": "contradiction"}),
