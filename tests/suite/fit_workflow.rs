@@ -227,3 +227,32 @@ fn only_workflow_engines_take_a_whole_workflow() {
     assert_eq!(status, 2);
     assert!(stderr.contains("slurm has no configuration of a whole workflow"), "{stderr}");
 }
+
+/// The configuration of Nextflow for the processes of a trace with these rows, and what was said.
+fn config_of(rows: &[&str]) -> (String, String) {
+    let records = Records::new([]);
+    let header = "process\tname\tstatus\texit\tattempt\trealtime\tmemory\tpeak_rss\n";
+    fs::write(records.path("trace.txt"), header.to_owned() + &rows.concat()).unwrap();
+    let (status, _, stderr) = records.highwater(&["import", "trace.txt", "-o", "trace.jsonl"]);
+    assert_eq!(status, 0, "{stderr}");
+    let (status, config, stderr) = records.highwater(&["fit", "--all", "trace.jsonl", "--emit", "nextflow"]);
+    assert_eq!(status, 0, "{stderr}");
+    (config, stderr)
+}
+
+#[test]
+fn a_name_that_also_selects_a_process_left_alone_is_left_alone() {
+    let of = |process: &str, peak: &str| format!("{process}\t{process} (1)\tCOMPLETED\t0\t1\t1m\t4 GB\t{peak}\n");
+    let (sort, map, other) = (of("SORT", "100 MB"), of("MAP", "100 MB"), of("LAB:SORT", "9 GB"));
+    let (config, stderr) = config_of(&[&sort, &sort, &sort, &map, &map, &map, &other]);
+    assert_eq!(limits(&config).keys().collect::<Vec<_>>(), ["MAP"]);
+    assert!(stderr.contains("SORT: its name also selects a process of a subworkflow that is left alone"), "{stderr}");
+}
+
+#[test]
+fn a_killed_run_without_a_sample_raises_the_limit() {
+    let done = "STEP\tSTEP (1)\tCOMPLETED\t0\t1\t1m\t4 GB\t100 MB\n";
+    let killed = "STEP\tSTEP (1)\tFAILED\t137\t1\t1m\t4 GB\t-\n";
+    let (config, _) = config_of(&[done, done, done, done, killed]);
+    assert!(limits(&config)["STEP"] > 4000, "{config}");
+}

@@ -92,7 +92,7 @@ fn pods_of_others_become_records_once() {
     let is_recorded = |pod: &str| records().iter().any(|run| run.pod.as_ref().unwrap().name == pod);
     await_that("the runs are recorded", || ["small", "oom", "segment-1"].into_iter().all(is_recorded));
     // The others may be seen a moment later.
-    std::thread::sleep(std::time::Duration::from_secs(2));
+    std::thread::sleep(Duration::from_secs(2));
     kill(Pid::from_raw(i32::try_from(watching.id()).unwrap()), Signal::SIGINT).unwrap();
     let watched = watching.wait_with_output().unwrap();
     let stderr = String::from_utf8_lossy(&watched.stderr);
