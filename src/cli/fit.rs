@@ -117,7 +117,7 @@ pub(crate) struct FitArgs {
     /// Nothing else in the file changes: order, indentation, Jinja and unknown fields stay. Of an operator of Kaapana,
     /// ram_mem_mb and ram_mem_mb_lmt change, in the call of the base class or of the operator; FILE.py::NAME is the
     /// operator of this class or variable. With --all, PLATO's task_type_registry.xml: each container gets the largest
-    /// need of its tasks, and less than it has only if all of them were measured.
+    /// need of its tasks; its memory is lowered only if the needs of all of them are known.
     #[arg(long, value_name = "FILE")]
     write: Option<PathBuf>,
     /// Write or emit the rule even if it needs so much memory per byte of input that n is hardly the cause.

@@ -85,8 +85,8 @@ fn task(args: &OperatorArgs) -> Result<Value, Failure> {
     let env = [
         ("WORKFLOW_DIR", "/data"),
         ("BATCH_NAME", "batch"),
-        // With two slashes, as the base class makes it. It is no path of a channel for `--runner process`, which would
-        // be replaced here, but not in WORKFLOW_DIR.
+        // With two slashes, as in the base class. This also keeps `--runner process` from replacing the path here, where
+        // it could not do the same in WORKFLOW_DIR.
         ("BATCHES_INPUT_DIR", "//data/batch"),
         ("OPERATOR_IN_DIR", &args.in_dir),
         ("OPERATOR_OUT_DIR", &args.out_dir),
@@ -121,7 +121,7 @@ fn volume(name: &str, path: &Path) -> Result<Value, Failure> {
 
 fn utf8(path: &Path) -> Result<String, Failure> {
     path.to_str().map(str::to_owned).ok_or_else(|| {
-        let error = format!("{} is not valid UTF-8, which a document has to be", path.display());
+        let error = format!("{} is not valid UTF-8, which a document requires", path.display());
         Failure::new(Exit::Usage, error, Some("rename it".to_owned()))
     })
 }

@@ -15,8 +15,6 @@ use super::problem::{Flawed, Problem, line_column};
 use super::spelling::{nearest, quote};
 use super::units::Bytes;
 
-pub use edit::EditedOperator;
-
 /// The argument with the request.
 const REQUEST: &str = "ram_mem_mb";
 /// The argument with the limit.

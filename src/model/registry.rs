@@ -1,12 +1,13 @@
 //! PLATO's registry of task types: which containers there are, what each requests, and which tasks run in which.
 //!
-//! A container runs one task at a time, so it has to request what the largest of its tasks needs.
+//! A container runs one task at a time, so it requests what its largest task needs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use roxmltree::{Document, Node, ParsingOptions};
 
+use super::document::Edited;
 use super::problem::{Flawed, Problem, Severity};
 use super::spelling::{nearest, quote};
 use super::units::Bytes;
@@ -62,15 +63,6 @@ impl TaskType {
     }
 }
 
-/// A registry with the needs of tasks written into it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EditedRegistry {
-    /// The new text.
-    pub text: String,
-    /// Notes for the user.
-    pub notes: Vec<String>,
-}
-
 impl Registry {
     /// Whether a path is that of an XML file.
     pub fn is_at(path: &std::path::Path) -> bool {
@@ -80,7 +72,7 @@ impl Registry {
     /// Reads a registry.
     ///
     /// # Errors
-    /// If it is no XML, not a registry, or could not be used by the platform.
+    /// If it is not XML, is not a registry, or is one that the platform could not use.
     pub fn read(name: &str, text: &str) -> Result<Self, Flawed> {
         let flawed = |problems| Flawed::new(name, text, problems);
         let options = ParsingOptions { nodes_limit: MOST_NODES, ..ParsingOptions::default() };
@@ -120,7 +112,7 @@ impl Registry {
     ///
     /// # Errors
     /// If it does not have one of the tasks.
-    pub fn with_needs(&self, needs: &[(String, Option<Bytes>)]) -> Result<EditedRegistry, Flawed> {
+    pub fn with_needs(&self, needs: &[(String, Option<Bytes>)]) -> Result<Edited, Flawed> {
         let (mut largest, mut unclear) = (BTreeMap::<&str, Bytes>::new(), BTreeSet::new());
         for (task, need) in needs {
             if !self.tasks.iter().any(|known| known.name == *task) {
@@ -160,7 +152,7 @@ impl Registry {
             text.replace_range(container.span.clone(), &gib(*need));
         }
         notes.reverse();
-        Ok(EditedRegistry { text, notes })
+        Ok(Edited { text, notes })
     }
 
     fn unknown(&self, task: &str) -> Problem {

@@ -92,33 +92,55 @@ pub fn emit(consumer: Consumer, declaration: &Declaration, documented: &Document
     }
 }
 
-/// The configuration of all tasks for a workflow engine; `None` if the consumer is not one.
-pub fn emit_workflow(consumer: Consumer, tasks: &[WorkflowTask]) -> Option<String> {
-    match consumer {
-        Consumer::Nextflow => Some(nextflow::config(tasks)),
-        Consumer::Snakemake => Some(snakemake::profile(tasks)),
-        Consumer::TaskApi
-        | Consumer::KaapanaOperator
-        | Consumer::Plato
-        | Consumer::Kubernetes
-        | Consumer::Slurm
-        | Consumer::Docker
-        | Consumer::ProcessingContainer => None,
+/// A workflow engine, which reads the limits of all tasks from one configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkflowEngine {
+    /// Nextflow.
+    Nextflow,
+    /// Snakemake.
+    Snakemake,
+}
+
+impl Consumer {
+    /// The workflow engine, if it is one.
+    pub const fn workflow_engine(self) -> Option<WorkflowEngine> {
+        match self {
+            Self::Nextflow => Some(WorkflowEngine::Nextflow),
+            Self::Snakemake => Some(WorkflowEngine::Snakemake),
+            Self::TaskApi
+            | Self::KaapanaOperator
+            | Self::Plato
+            | Self::Kubernetes
+            | Self::Slurm
+            | Self::Docker
+            | Self::ProcessingContainer => None,
+        }
     }
 }
 
-/// Whether the consumer can select a task of this name in a configuration.
-pub fn can_select(consumer: Consumer, name: &str) -> bool {
-    match consumer {
-        Consumer::Snakemake => snakemake::is_rule_name(name),
-        Consumer::Nextflow => !name.is_empty(),
-        Consumer::TaskApi
-        | Consumer::KaapanaOperator
-        | Consumer::Plato
-        | Consumer::Kubernetes
-        | Consumer::Slurm
-        | Consumer::Docker
-        | Consumer::ProcessingContainer => false,
+impl WorkflowEngine {
+    /// Its name, as `--emit` takes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Nextflow => Consumer::Nextflow.name(),
+            Self::Snakemake => Consumer::Snakemake.name(),
+        }
+    }
+
+    /// The configuration of these tasks.
+    pub fn configuration(self, tasks: &[WorkflowTask]) -> String {
+        match self {
+            Self::Nextflow => nextflow::config(tasks),
+            Self::Snakemake => snakemake::profile(tasks),
+        }
+    }
+
+    /// Whether its configuration can select a task of this name.
+    pub fn can_select(self, name: &str) -> bool {
+        match self {
+            Self::Nextflow => !name.is_empty(),
+            Self::Snakemake => snakemake::is_rule_name(name),
+        }
     }
 }
 
@@ -137,7 +159,7 @@ fn purpose(declaration: &Declaration) -> String {
     plain(&text)
 }
 
-/// Text that cannot end the comment that contains it, and is no command of a CI system.
+/// Text that neither ends the comment that contains it nor is a command to a CI system.
 fn plain(text: &str) -> String {
     let text: String = text.chars().map(|char| if is_unsafe(char) { ' ' } else { char }).collect();
     text.replace("##[", "# #[")

@@ -15,8 +15,8 @@ use super::{
     fit_single,
 };
 
-/// Fits a limit to the runs of each task, in the order of the groups. Tasks of which too little is known are left alone,
-/// and so are rules that are too steep to be true, unless they are accepted.
+/// Fits a limit to the runs of each task, in the order of the groups. Tasks with too little data are left alone, and so are
+/// those whose rule is implausibly steep, unless `accept_steep`.
 pub fn calibrate_workflow(groups: &[Group], options: &CalibrationOptions<'_>, accept_steep: bool) -> Vec<WorkflowTask> {
     let mut named: BTreeMap<Option<&str>, usize> = BTreeMap::new();
     for group in groups {

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use highwater::calibrate::fit::{CalibrationOptions, Target, calibrate_workflow};
 use highwater::model::fit::{TaskOutcome, WorkflowTask};
 use highwater::model::rule::Dialect;
-use highwater::report::emit::{Consumer, can_select, emit_workflow};
+use highwater::report::emit::{Consumer, WorkflowEngine};
 
+use super::FitArgs;
 use super::write::File;
-use super::{EmitArg, FitArgs};
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::output;
@@ -16,14 +16,7 @@ use crate::cli::run::Format;
 use crate::cli::table::{printable, table};
 
 pub(super) fn run(args: &FitArgs) -> Result<Exit, Failure> {
-    let consumer = args.emit.map(EmitArg::consumer);
-    if let Some(consumer) = consumer
-        && emit_workflow(consumer, &[]).is_none()
-    {
-        let error = format!("{} has no configuration of a whole workflow", consumer.name());
-        let help = "expected --emit nextflow or snakemake; for others, select a task with --task instead of --all";
-        return Err(Failure::new(Exit::Usage, error, Some(help.to_owned())));
-    }
+    let engine = args.emit.map(|emit| engine(emit.consumer())).transpose()?;
     let file = args.write.as_deref().map(|path| File::read(path, args)).transpose()?;
     let groups = args.runs.read_all(&args.more)?;
     let options = CalibrationOptions {
@@ -34,20 +27,20 @@ pub(super) fn run(args: &FitArgs) -> Result<Exit, Failure> {
         for_sizes: &[],
     };
     let mut tasks = calibrate_workflow(&groups, &options, args.force);
-    if let Some(consumer) = consumer {
-        tasks = tasks.into_iter().map(|task| selectable(task, consumer)).collect();
-        if consumer == Consumer::Nextflow {
+    if let Some(engine) = engine {
+        tasks = tasks.into_iter().map(|task| selectable(task, engine)).collect();
+        if engine == WorkflowEngine::Nextflow {
             tasks = without_ambiguous(tasks);
         }
     }
     let is_any_fitted = tasks.iter().any(|task| task.fitted().is_some());
-    match (consumer.filter(|_| is_any_fitted), &args.output) {
-        (Some(consumer), None) => {
+    match (engine.filter(|_| is_any_fitted), &args.output) {
+        (Some(engine), None) => {
             left_alone(&tasks).iter().for_each(|[task, reason]| output::say(&printable(&format!("{task}: {reason}"))));
-            output::data(&emit_workflow(consumer, &tasks).unwrap_or_default())?;
+            output::data(&engine.configuration(&tasks))?;
         }
-        (Some(consumer), Some(path)) => {
-            output::data_to(Some(path), &emit_workflow(consumer, &tasks).unwrap_or_default())?;
+        (Some(engine), Some(path)) => {
+            output::data_to(Some(path), &engine.configuration(&tasks))?;
             output::text(&render(&tasks))?;
         }
         (None, _) if args.format == Format::Json => output::json(&tasks)?,
@@ -89,12 +82,21 @@ fn without_ambiguous(tasks: Vec<WorkflowTask>) -> Vec<WorkflowTask> {
     tasks.into_iter().map(decided).collect()
 }
 
-/// Leaves a task alone that the consumer cannot name.
-fn selectable(task: WorkflowTask, consumer: Consumer) -> WorkflowTask {
-    if task.fitted().is_none() || can_select(consumer, &task.task) {
+/// The engine that reads a configuration of all tasks.
+fn engine(consumer: Consumer) -> Result<WorkflowEngine, Failure> {
+    consumer.workflow_engine().ok_or_else(|| {
+        let error = format!("{} has no configuration of a whole workflow", consumer.name());
+        let help = "expected --emit nextflow or snakemake; for others, select a task with --task instead of --all";
+        Failure::new(Exit::Usage, error, Some(help.to_owned()))
+    })
+}
+
+/// Leaves a task alone that the engine cannot select.
+fn selectable(task: WorkflowTask, engine: WorkflowEngine) -> WorkflowTask {
+    if task.fitted().is_none() || engine.can_select(&task.task) {
         return task;
     }
-    task.left_alone(format!("not a name that {} can select", consumer.name()))
+    task.left_alone(format!("not a name that {} can select", engine.name()))
 }
 
 fn left_alone(tasks: &[WorkflowTask]) -> Vec<[&str; 2]> {

@@ -88,17 +88,14 @@ impl File {
                 (
                     edited.text,
                     [
-                        vec![format!(
-                            "an operator has one amount for all inputs: this is the one for {}",
-                            fixed.inputs
-                        )],
+                        vec![format!("an operator has one amount for all inputs: this one is for {}", fixed.inputs)],
                         edited.notes,
                     ]
                     .concat(),
                 )
             }
             Content::Registry(_) => {
-                let error = "a registry has the memory of containers, each of which may run several tasks";
+                let error = "a registry sets the memory of containers, and a container may run several tasks";
                 let help = "add --all, so that each container gets the largest need of its tasks";
                 return Err(Failure::new(Exit::Usage, error, Some(help.to_owned())));
             }

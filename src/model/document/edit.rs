@@ -23,7 +23,7 @@ use super::{Source, Variables};
 use editor::{Edit, Editor, Segment};
 use target::Target;
 
-/// The result of writing a calibration into a document.
+/// A text with a change written into it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Edited {
     /// The new text.

@@ -3,18 +3,10 @@
 use std::ops::Range;
 
 use super::{Argument, Call, IMPLIED_HEADROOM, Kind, LIMIT, Literal, Operator, REQUEST, calls};
+use crate::model::document::Edited;
 use crate::model::problem::{Flawed, Problem};
 use crate::model::spelling::quote;
 use crate::model::units::Bytes;
-
-/// The result of writing an amount of memory into the file of an operator.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EditedOperator {
-    /// The new text.
-    pub text: String,
-    /// Notes for the user.
-    pub notes: Vec<String>,
-}
 
 impl Operator {
     /// The text of the file with this memory, rounded up to MiB. A limit that the platform would give anyway is not
@@ -22,7 +14,7 @@ impl Operator {
     ///
     /// # Errors
     /// If the result would not be the expected one.
-    pub fn edit(&self, request: Bytes, limit: Bytes) -> Result<EditedOperator, Flawed> {
+    pub fn edit(&self, request: Bytes, limit: Bytes) -> Result<Edited, Flawed> {
         let request = request.0.div_ceil(1 << 20);
         let limit = limit.0.div_ceil(1 << 20).max(request);
         let is_implied = limit == request.saturating_add(IMPLIED_HEADROOM) && self.call.keyword(LIMIT).is_none();
@@ -52,7 +44,7 @@ impl Operator {
             text.replace_range(place, &new);
         }
         self.verify(&text, request, limit, new.len())?;
-        Ok(EditedOperator { text, notes })
+        Ok(Edited { text, notes })
     }
 
     /// Python refuses an argument that is given twice, or that a function does not know.

@@ -23,7 +23,7 @@ pub enum ClaimError {
     /// It has no `=`, or nothing before or after it.
     #[error("expected DIR=CLAIM or DIR=CLAIM/PATH, such as `/mnt/scans=data/scans`")]
     Form,
-    /// There is no such directory here.
+    /// The directory does not exist here.
     #[error("failed to find the directory `{}`: the sizes of the input are read there", path.display())]
     Missing {
         /// The directory.

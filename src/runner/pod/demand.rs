@@ -14,7 +14,7 @@ pub(super) const CPU: &str = "cpu";
 /// Amounts by resource, in thousandths.
 pub(super) type Amounts = BTreeMap<String, u64>;
 
-/// What the scheduler has to place.
+/// What a pod requests and where it may run.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Demand {
     pub(super) amounts: Amounts,

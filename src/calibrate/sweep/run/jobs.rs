@@ -18,8 +18,8 @@ pub(super) const SLURM: &str = "slurm";
 pub(super) const ARRAYS: &str = "arrays";
 /// The file in it.
 const JOBS: &str = "jobs.json";
-/// The version of the file.
-const VERSION: u32 = 1;
+/// The version of the file. Version 1 had the keys of the cells as well.
+const VERSION: u32 = 2;
 
 /// The job arrays of a sweep.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
