@@ -110,13 +110,13 @@ fn on_cluster(options: ClusterOptions, format: Format) -> Result<Exit, Failure> 
                 [] => text += "rights            all that are needed\n",
                 missing => {
                     text += &format!("missing rights    {}\n", missing.join(", "));
-                    text += "                  the README has a Role with all that are needed\n";
+                    text += "                  docs/clusters.md has a Role with all that are needed\n";
                 }
             }
             text += &match &findings.missing_for_when_fits[..] {
                 [] => "--when-fits       possible\n".to_owned(),
                 missing => format!(
-                    "--when-fits       not possible, missing in the whole cluster: {} (the README has a ClusterRole)\n",
+                    "--when-fits       not possible, missing in the whole cluster: {} (docs/clusters.md has a ClusterRole)\n",
                     missing.join(", ")
                 ),
             };

@@ -1,4 +1,4 @@
-//! The exit statuses, documented in the README and in `--help`.
+//! The exit statuses, documented in docs/commands.md and in `--help`.
 
 use std::process::ExitCode;
 

@@ -315,16 +315,14 @@ fn a_missing_right_is_named() {
     assert_eq!(doctor(&[]).0, Some(0));
 }
 
-/// The Role in README, given to a user who has no other right.
+/// The Role in docs/clusters.md, given to a user who has no other right.
 #[test]
-fn the_rights_in_the_readme_are_enough() {
+fn the_documented_rights_are_enough() {
     cluster_or_skip!();
     let namespace = Namespace::new("role");
-    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let lines = readme
-        .lines()
-        .skip_while(|line| !line.contains("apiVersion: rbac"))
-        .map_while(|line| line.strip_prefix("    "));
+    let page = include_str!("../../docs/clusters.md");
+    let lines =
+        page.lines().skip_while(|line| !line.contains("apiVersion: rbac")).map_while(|line| line.strip_prefix("    "));
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&file, lines.collect::<Vec<_>>().join("\n")).unwrap();
     let name = namespace.0.as_str();

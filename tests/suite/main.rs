@@ -8,6 +8,7 @@ mod check;
 mod cli;
 mod container;
 mod demo;
+mod documentation;
 mod documents;
 mod engines;
 mod export;
