@@ -29,6 +29,54 @@ fn anchors(text: &str) -> Vec<String> {
     headings.map(|heading| heading.to_lowercase().chars().filter(kept).collect::<String>().replace(' ', "-")).collect()
 }
 
+/// The commands in a page that show their output, with its lines; `…` stands for lines that are left out.
+fn consoles(text: &str) -> Vec<(&str, Vec<&str>)> {
+    let mut consoles: Vec<(&str, Vec<&str>)> = Vec::new();
+    let mut is_inside = false;
+    for line in text.lines() {
+        if let Some(command) = line.strip_prefix("    $ highwater ") {
+            consoles.push((command, Vec::new()));
+            is_inside = true;
+        } else if is_inside && (line.is_empty() || line.starts_with("    ")) {
+            consoles.last_mut().unwrap().1.push(line.strip_prefix("    ").unwrap_or(line));
+        } else {
+            is_inside = false;
+        }
+    }
+    consoles
+}
+
+/// The first line that is shown and does not come out in its place.
+fn first_difference<'a>(shown: &[&'a str], output: &str) -> Option<&'a str> {
+    let mut lines = output.lines().map(str::trim_end);
+    let mut is_gap = false;
+    for line in shown.join("\n").trim_end().lines().map(str::trim_end) {
+        let found = match (line, is_gap) {
+            ("…", _) => true,
+            (_, true) => lines.any(|one| one == line),
+            (_, false) => lines.next() == Some(line),
+        };
+        if !found {
+            return shown.iter().find(|one| one.trim_end() == line).copied();
+        }
+        is_gap = line == "…";
+    }
+    None
+}
+
+#[test]
+fn the_example_shows_what_comes_out() {
+    let pages = pages();
+    let consoles = consoles(&pages[Path::new("docs/example.md")]);
+    assert_eq!(consoles.len(), 3);
+    for (command, shown) in consoles {
+        let mut highwater = std::process::Command::new(env!("CARGO_BIN_EXE_highwater"));
+        highwater.current_dir(env!("CARGO_MANIFEST_DIR")).args(command.split_whitespace());
+        let output = String::from_utf8(highwater.output().unwrap().stdout).unwrap();
+        assert_eq!(first_difference(&shown, &output), None, "{command}:\n{output}");
+    }
+}
+
 #[test]
 fn every_link_leads_somewhere() {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
