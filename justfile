@@ -50,7 +50,7 @@ doc:
 # Licenses, sources and versions of the dependencies, those of other systems included: what a
 # build here has not downloaded is fetched first.
 deny:
-    command -v cargo-deny > /dev/null || cargo install --locked --quiet cargo-deny
+    command -v cargo-deny > /dev/null || cargo install --locked --quiet --debug cargo-deny
     cargo fetch --locked
     cargo deny --locked --offline check bans licenses sources
 
@@ -131,7 +131,7 @@ export HIGHWATER_TEST_TASK := justfile_directory() / "target/task"
 fuzz seconds="30":
     #!/usr/bin/env bash
     set -euo pipefail
-    command -v cargo-fuzz > /dev/null || cargo install --locked --quiet cargo-fuzz
+    command -v cargo-fuzz > /dev/null || cargo install --locked --quiet --debug cargo-fuzz
     mkdir -p fuzz/corpus/{rule,quantity,pattern,document}
     cat fixtures/rules/{accepted,refused}.txt | split -l 1 -a 3 - fuzz/corpus/rule/seed-
     cat fixtures/rules/{quantities,no-quantities}.txt | split -l 1 -a 3 - fuzz/corpus/quantity/seed-
@@ -213,9 +213,8 @@ reports into="reports":
     cargo build --locked --quiet --bin highwater
     rm -rf {{ into }}/segment
     mkdir -p {{ into }}/segment
-    for ending in html md csv json txt; do \
-      target/debug/highwater report fixtures/records/segment/observations.jsonl -o {{ into }}/segment/report.$ending; \
-    done
+    printf '%s\n' html md csv json txt | xargs -P 2 -I{} \
+      target/debug/highwater report fixtures/records/segment/observations.jsonl -o {{ into }}/segment/report.{}
     target/debug/highwater report fixtures/records/segment/observations.jsonl --plots {{ into }}/segment/plots > /dev/null
 
 # The example reports are what the program makes of the recorded sweep, byte for byte.
