@@ -22,7 +22,7 @@ ci: forget-ran
     for name in fmt clippy doc deny build-tests; do step $name; done
     wait $building || { cat target/kubernetes.log; exit 1; }
     trap - EXIT
-    for name in test check-reports test-engine test-podman test-elsewhere test-slurm test-kubernetes fuzz \
+    for name in test check-reports test-engine test-podman test-elsewhere test-slurm test-kubernetes \
         test-v2 test-v2-systemd ran; do
       step $name
     done
@@ -127,7 +127,7 @@ suite := '''"$(sed -n 's/^ *Executable .*(\(.*\))$/\1/p' target/suite.log)"'''
 export HIGHWATER_TEST_TASK := justfile_directory() / "target/task"
 
 # Fuzzes rules, quantities, patterns and documents with templates for SECONDS each, two at a time, on a stable
-# toolchain. An input that takes 10 s or 1 GB is a failure.
+# toolchain. An input that takes 10 s or 1 GB is a failure. Not in CI: the instrumented build alone takes 8 minutes.
 fuzz seconds="30":
     #!/usr/bin/env bash
     set -euo pipefail
