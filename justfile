@@ -16,7 +16,7 @@ ci: forget-ran
       {{ just_executable() }} "$1"
       echo "just $1 took $((SECONDS - started)) s" | tee -a target/ran/times
     }
-    # Kubernetes is built beside what leaves a processor idle and measures nothing.
+    # Kubernetes is built beside steps that measure nothing and often leave a processor idle.
     tests/kubernetes/build > target/kubernetes.log 2>&1 & building=$!
     trap 'kill $building 2> /dev/null || true' EXIT
     for name in fmt clippy doc deny build-tests; do step $name; done
