@@ -9,7 +9,7 @@ use highwater::calibrate::fit::{
     Backtest, Evaluation, Group, Order, Protocol, TaskScore, backtest, backtest_by, evaluate,
 };
 use highwater::model::byte_order_mark;
-use highwater::model::fit::FittedRule;
+use highwater::model::fit::{FittedRule, Resource};
 use highwater::model::units::Bytes;
 use highwater::store::bounded;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -37,6 +37,8 @@ Examples:
                                               hindsight
   highwater backtest runs.csv --protocol --order small-first
                                               calibrate on the smallest inputs: does it warn?
+  highwater backtest runs.csv --protocol --on time
+                                              the same for the wall time instead of memory
 
 Records and tables are read as by `highwater fit`. Waste is memory reserved in vain, multiplied by time. A failed \
 attempt wastes its whole limit and is retried with twice as much.";
@@ -84,6 +86,12 @@ enum OrderArg {
 }
 
 pub(crate) fn run(args: &BacktestArgs) -> Result<Exit, Failure> {
+    let resource = args.runs.one_resource()?;
+    if resource != Resource::Memory && !args.protocol {
+        let error = format!("rules are amounts of memory, so they cannot be tested with --on {resource}");
+        let help = "add --protocol, to test what fitting achieves".to_owned();
+        return Err(Failure::new(Exit::Usage, error, Some(help)));
+    }
     let groups = args.runs.read(&PredictorArgs::default())?;
     if groups.is_empty() {
         let error = format!("not enough data: {} holds no runs", args.runs.file.display());
@@ -258,7 +266,7 @@ fn try_fitting(groups: &[Group], args: &BacktestArgs) -> Result<Exit, Failure> {
         OrderArg::SmallFirst => Order::SmallFirst,
     };
     let protocol = Protocol { order, calibrate_on: args.calibrate_on, seeds: args.seeds, ..Protocol::default() };
-    let options = args.options.fit_options();
+    let options = args.options.fit_options_for(args.runs.one_resource()?);
     let bar = progress(groups.len());
     let mut scored: Vec<(&Group, TaskScore)> = Vec::new();
     for group in groups {

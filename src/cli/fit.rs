@@ -1,5 +1,6 @@
 //! `highwater fit`: finds the rule for recorded runs.
 
+mod resource;
 mod runs;
 mod table;
 mod workflow;
@@ -13,11 +14,12 @@ use highwater::calibrate::fit::{
     check_document,
 };
 use highwater::model::document::Source;
-use highwater::model::fit::{Documented, FittedRule, Form};
+use highwater::model::fit::{Documented, FittedRule, Form, Resource};
 use highwater::model::rule::{Dialect, Mode};
 use highwater::model::scalar::small_share;
 use highwater::model::units::Bytes;
 use highwater::report::emit::{Consumer, emit};
+use serde::Serialize;
 
 use super::exit::Exit;
 use super::failure::Failure;
@@ -51,6 +53,9 @@ Examples:
                                               a document for a program that was an operator
   highwater fit --emit slurm --for-size 20Gi records/
                                               one amount, for systems that cannot scale
+  highwater fit --on all records/             peak memory, wall time and cores of the same runs
+  highwater fit --on time --emit slurm records/
+                                              #SBATCH --time for the largest input
   highwater fit --predictor n records/        the need over the parameter n of a sweep with -P n=1,2,4
   highwater fit --all trace.jsonl --emit nextflow -o memory.config
                                               all processes of a workflow, from an imported trace
@@ -158,9 +163,9 @@ pub(crate) struct FitArgs {
 /// The objective of a fit, shared by all commands that fit.
 #[derive(Debug, Args)]
 pub(crate) struct OptionArgs {
-    /// Objective of the fit.
-    #[arg(long, value_enum, default_value_t = ObjectiveArg::Waste)]
-    objective: ObjectiveArg,
+    /// Objective of the fit [default: waste; safe with --on time].
+    #[arg(long, value_enum)]
+    objective: Option<ObjectiveArg>,
     /// Share of runs that may fail and be retried with twice as much, such as 1% [default: 5%, or 1% if safe].
     ///
     /// It sets the price of a failure. Few runs cannot guarantee a low failure rate: see headroom in the result.
@@ -173,9 +178,14 @@ pub(crate) struct OptionArgs {
 
 impl OptionArgs {
     pub(crate) fn fit_options(&self) -> FitOptions {
-        let objective = match self.objective {
-            ObjectiveArg::Waste => Objective::Waste,
-            ObjectiveArg::Safe => Objective::Safe,
+        self.fit_options_for(Resource::Memory)
+    }
+
+    /// The options for a resource: a time-out wastes all that ran, so time has more headroom by default.
+    pub(crate) fn fit_options_for(&self, resource: Resource) -> FitOptions {
+        let objective = match (self.objective, resource) {
+            (Some(ObjectiveArg::Waste), _) | (None, Resource::Memory | Resource::Cpu) => Objective::Waste,
+            (Some(ObjectiveArg::Safe), _) | (None, Resource::Time) => Objective::Safe,
         };
         let mut options = FitOptions::new(objective);
         options.form = match self.form {
@@ -284,6 +294,9 @@ impl FitArgs {
 }
 
 pub(crate) fn run(args: &FitArgs) -> Result<Exit, Failure> {
+    if !args.runs.is_of_memory() {
+        return resource::run(args);
+    }
     if args.all {
         return workflow::run(args);
     }
@@ -293,20 +306,7 @@ pub(crate) fn run(args: &FitArgs) -> Result<Exit, Failure> {
         None => file.as_ref().and_then(write::File::limit),
     };
     let groups = args.runs.read(&args.predictor)?;
-    let mut results = Vec::new();
-    let mut lacking = Vec::new();
-    for group in &groups {
-        match calibrate(group, &args.calibration_options(group, file.as_ref(), against)) {
-            Ok(result) => results.push((group, result)),
-            Err(reason) => lacking.push((group, reason)),
-        }
-    }
-    if results.is_empty() {
-        return Err(nothing_fitted(&lacking));
-    }
-    for (group, reason) in &lacking {
-        output::say(&printable(&format!("{}: {reason}", group.name().unwrap_or_default())));
-    }
+    let results = fitted(&groups, |group| calibrate(group, &args.calibration_options(group, file.as_ref(), against)))?;
     if args.emit.is_some() || args.write.is_some() {
         results.iter().try_for_each(|(group, _)| refuse_parameter(group))?;
         results.iter().filter(|_| !args.force).try_for_each(|(_, fitted)| refuse_steep(fitted))?;
@@ -315,7 +315,7 @@ pub(crate) fn run(args: &FitArgs) -> Result<Exit, Failure> {
         return emitted(only_one(&results)?, consumer.consumer(), args.target_dir.as_deref());
     }
     match args.format {
-        Format::Json => output::json_text(&json(&results)?)?,
+        Format::Json => output::json(&json(&results)?)?,
         Format::Table => output::text(&table::render(&results, against.as_ref()))?,
     }
     if let Some(file) = &file {
@@ -327,6 +327,25 @@ pub(crate) fn run(args: &FitArgs) -> Result<Exit, Failure> {
         }
     }
     Ok(Exit::Done)
+}
+
+/// Fits each task, and reports those with too little data.
+fn fitted<T>(groups: &[Group], fit: impl Fn(&Group) -> Result<T, TooLittle>) -> Result<Vec<(&Group, T)>, Failure> {
+    let mut results = Vec::new();
+    let mut lacking = Vec::new();
+    for group in groups {
+        match fit(group) {
+            Ok(result) => results.push((group, result)),
+            Err(reason) => lacking.push((group, reason)),
+        }
+    }
+    if results.is_empty() {
+        return Err(nothing_fitted(&lacking));
+    }
+    for (group, reason) in &lacking {
+        output::say(&printable(&format!("{}: {reason}", group.name().unwrap_or_default())));
+    }
+    Ok(results)
 }
 
 fn emitted(fitted: &Calibration, consumer: Consumer, target_dir: Option<&str>) -> Result<Exit, Failure> {
@@ -437,13 +456,13 @@ fn nothing_fitted(lacking: &[(&Group, TooLittle)]) -> Failure {
     Failure::new(Exit::TooLittleData, reason, Some(help))
 }
 
-fn json(results: &[(&Group, Calibration)]) -> Result<String, Failure> {
+fn json<T: Serialize>(results: &[(&Group, T)]) -> Result<serde_json::Value, Failure> {
     let named = results.iter().any(|(group, _)| group.name().is_some() && !group.recorded);
-    let all: Vec<&Calibration> = results.iter().map(|(_, result)| result).collect();
-    let text = match all.as_slice() {
+    let all: Vec<&T> = results.iter().map(|(_, result)| result).collect();
+    match all.as_slice() {
         // A table with task names, or records of several tasks, gives an array.
-        [only] if !named => serde_json::to_string_pretty(only),
-        several => serde_json::to_string_pretty(several),
-    };
-    text.map(|text| text + "\n").map_err(Failure::host)
+        [only] if !named => serde_json::to_value(only),
+        several => serde_json::to_value(several),
+    }
+    .map_err(Failure::host)
 }

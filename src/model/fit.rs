@@ -2,6 +2,7 @@
 
 mod declaration;
 mod measure;
+mod resource;
 mod workflow;
 
 use std::fmt;
@@ -16,6 +17,7 @@ use super::units::Bytes;
 
 pub use declaration::{Declaration, Documented, Fixed, Growth, Scaled, tidy};
 pub use measure::{Measure, MeasureFilter};
+pub use resource::Resource;
 pub use workflow::{FittedTask, TaskOutcome, WorkflowTask};
 
 /// How base and growth are combined.
@@ -214,11 +216,11 @@ pub enum Censoring {
 pub struct SizedRun {
     /// The size of the input by each predictor, in the order of [`RunTable::predictors`].
     pub sizes: Vec<Bytes>,
-    /// The peak.
+    /// The peak; what was used of another [`Resource`].
     pub peak: Bytes,
     /// What the peak shows about the need.
     pub censoring: Censoring,
-    /// How long it took, in seconds.
+    /// How long it took, in seconds: the weight of the run. All runs have the same where time itself is fitted.
     pub wall_seconds: Option<f64>,
 }
 

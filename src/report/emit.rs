@@ -5,6 +5,7 @@
 
 mod fixed;
 mod nextflow;
+mod resource;
 mod snakemake;
 mod task_api;
 mod workflow;
@@ -14,6 +15,7 @@ use crate::model::fit::{Declaration, Documented, Growth, WorkflowTask};
 use crate::model::rule::Mode;
 use crate::model::units::Bytes;
 
+pub use resource::emit_resource;
 pub use task_api::snippet;
 
 /// The program that runs the task.

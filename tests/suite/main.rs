@@ -18,6 +18,7 @@ mod fit_emit;
 mod fit_planted;
 mod fit_properties;
 mod fit_records;
+mod fit_resources;
 mod fit_workflow;
 mod fit_write;
 mod floor;

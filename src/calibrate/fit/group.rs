@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::model::fit::{Censoring, Form, Measure, RunTable, SizedRun};
+use crate::model::fit::{Censoring, Form, Measure, Resource, RunTable, SizedRun};
 use crate::model::rule::Dialect;
 use crate::model::units::Bytes;
 use crate::stats::summary::distinct;
@@ -14,6 +14,8 @@ use super::{FEWEST_INPUTS, FitOptions, MoreSizes, Warning};
 /// The runs of one task, with one choice of parameters.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Group {
+    /// What the peaks of the table are amounts of.
+    pub resource: Resource,
     /// The value of the column `workflow`, if present.
     pub workflow: Option<String>,
     /// The name of the task, if known.
@@ -54,6 +56,22 @@ impl Group {
         if self.parameter.is_some() { n.0.to_string() } else { n.to_string() }
     }
 
+    /// The runs of a table with their wall times as the amounts to fit. Runs without a time are skipped.
+    #[must_use]
+    pub fn over_time(mut self) -> Self {
+        let (resource, before) = (Resource::Time, self.table.runs.len());
+        let kept = |run: &SizedRun| run.wall_seconds.is_some() && run.censoring != Censoring::OomKilled;
+        let lines =
+            self.table.runs.iter().zip(&self.lines).filter(|(run, _)| kept(run)).map(|(_, line)| *line).collect();
+        self.table.runs.retain(kept);
+        for run in &mut self.table.runs {
+            run.peak = Bytes((run.wall_seconds.unwrap_or_default() * 1e6).round() as u64);
+            (run.wall_seconds, run.censoring) = (Some(1.0), Censoring::None);
+        }
+        let skipped = SkippedRuns { untimed: before - self.table.runs.len(), ..self.skipped };
+        Self { resource, lines, skipped, warnings: Vec::new(), declared: None, ..self }
+    }
+
     /// A warning for people, with values of the parameter instead of sizes.
     pub fn describe_warning(&self, warning: &Warning) -> String {
         match (&self.parameter, warning) {
@@ -69,6 +87,9 @@ impl Group {
                  to {factor:.1} times there: measure one or two values in between",
                 from.0, to.0
             ),
+            (_, Warning::RaisedByKills { bound }) if self.resource == Resource::Time => {
+                format!("a run timed out after {}; the rule was raised above that", self.resource.describe(*bound))
+            }
             _ => warning.to_string(),
         }
     }
@@ -143,6 +164,8 @@ pub struct SkippedRuns {
     pub unmeasured: usize,
     /// The sizes of their inputs are not recorded.
     pub unsized_inputs: usize,
+    /// They have no wall time, or were killed before their end.
+    pub untimed: usize,
     /// They are not the result of a search for the minimum limit, which is to be fitted.
     pub without_floor: usize,
 }
@@ -167,6 +190,7 @@ impl SkippedRuns {
             (self.interrupted, "interrupted"),
             (self.unmeasured, "without a peak"),
             (self.unsized_inputs, "without input sizes"),
+            (self.untimed, "without a wall time, or killed"),
             (self.without_floor, "without a floor"),
         ]
         .into_iter()

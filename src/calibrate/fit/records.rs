@@ -8,7 +8,7 @@ mod runtime;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::model::fit::{Censoring, Measure, MeasureFilter, RunTable, SizedRun};
+use crate::model::fit::{Censoring, Measure, MeasureFilter, Resource, RunTable, SizedRun};
 use crate::model::observation::Observation;
 use crate::model::prediction::{ChannelPrediction, ChannelSize, Decider, Prediction, Sizes};
 use crate::model::rule::RuleType;
@@ -19,7 +19,7 @@ use super::Warning;
 use super::group::{Declared, Group, SkippedRuns};
 use crate::calibrate::page_cache::{PageCache, cold_start, excesses};
 use inputs::{Input, Inputs};
-use need::{Need, SkipReason, floor, need};
+use need::{Need, SkipReason, cpu, floor, need, time};
 use parameter::{insert, numeric, value_of, whole};
 use runtime::RuntimeLimits;
 
@@ -33,6 +33,21 @@ pub enum Metric {
     Peak,
     /// The minimum limit.
     Floor,
+    /// The wall time.
+    Time,
+    /// The cores used on average.
+    Cpu,
+}
+
+impl Metric {
+    /// The resource that it is an amount of.
+    pub const fn resource(self) -> Resource {
+        match self {
+            Self::Peak | Self::Floor => Resource::Memory,
+            Self::Time => Resource::Time,
+            Self::Cpu => Resource::Cpu,
+        }
+    }
 }
 
 /// Groups records by task, in the order of their first run.
@@ -131,7 +146,7 @@ impl Groups {
             None => {
                 let (name, parameters) = key.clone();
                 let amounts = runtime::amounts(observation, &parameters);
-                self.tasks.push(TaskRuns { name, parameters, amounts, ..TaskRuns::default() });
+                self.tasks.push(TaskRuns { name, parameters, amounts, metric: self.metric, ..TaskRuns::default() });
                 self.by_key.insert(key, self.tasks.len() - 1);
                 self.tasks.len() - 1
             }
@@ -144,7 +159,7 @@ impl Groups {
         if value.is_none() && self.predictor.as_deref().is_some_and(|predictor| !is_named(predictor)) {
             task.skipped.unsized_inputs += 1;
         } else {
-            task.add(self.records, observation, self.metric, n, self.unsized_runs);
+            task.add(self.records, observation, n, self.unsized_runs);
         }
         index
     }
@@ -223,6 +238,7 @@ impl Groups {
 /// The data of a task while its records are read.
 #[derive(Debug, Default)]
 struct TaskRuns {
+    metric: Metric,
     name: Option<String>,
     parameters: BTreeMap<String, String>,
     /// The values of those parameters that set the limit of a runtime, as the runtime reads them.
@@ -274,10 +290,12 @@ impl Run {
 
 impl TaskRuns {
     /// Adds a record; `n` is the value of the parameter that predicts the need, if one does.
-    fn add(&mut self, line: u64, observation: &Observation, metric: Metric, n: Option<Bytes>, unsized_runs: bool) {
-        let need = match metric {
+    fn add(&mut self, line: u64, observation: &Observation, n: Option<Bytes>, unsized_runs: bool) {
+        let need = match self.metric {
             Metric::Peak => need(observation),
             Metric::Floor => floor(observation),
+            Metric::Time => time(observation),
+            Metric::Cpu => cpu(observation),
         };
         let count = match need {
             Ok(need) if n.is_some() || !channels(observation).is_empty() => {
@@ -285,8 +303,8 @@ impl TaskRuns {
             }
             Ok(need) => {
                 if unsized_runs {
-                    let wall_seconds = Some(observation.wall_us as f64 / 1e6);
-                    let Need { peak, censoring } = need;
+                    let Need { peak, censoring, wall_us } = need;
+                    let wall_seconds = Some(wall_us as f64 / 1e6);
                     self.unsized_runs.push(SizedRun { sizes: Vec::new(), peak, censoring, wall_seconds });
                     return;
                 }
@@ -309,7 +327,7 @@ impl TaskRuns {
     fn run(&mut self, line: u64, observation: &Observation, need: &Need, n: Option<Bytes>) -> Run {
         let input = self.inputs.add(observation);
         self.runtime.add(observation);
-        let Need { peak, censoring } = *need;
+        let Need { peak, censoring, wall_us } = *need;
         let mut hasher = DefaultHasher::new();
         match &observation.sweep {
             Some(sweep) => sweep.cell.hash(&mut hasher),
@@ -319,7 +337,12 @@ impl TaskRuns {
         let cell = *self.cells.entry(hasher.finish()).or_insert(next);
         let cache = PageCache::new(observation);
         let n = n.unwrap_or_default();
-        Run { line, peak, wall_us: observation.wall_us, input, n, censoring, cell, cache }
+        Run { line, peak, wall_us, input, n, censoring, cell, cache }
+    }
+
+    /// Whether memory is fitted, in which page cache and the limits of a runtime count.
+    fn is_of_memory(&self) -> bool {
+        self.metric.resource() == Resource::Memory
     }
 
     fn keep(&mut self, line: u64, observation: &Observation, need: &Need, n: Option<Bytes>) {
@@ -352,6 +375,9 @@ impl TaskRuns {
     fn remove_cached(&mut self) -> Option<Warning> {
         self.docker.resize(self.runs.len(), None);
         self.kubernetes.resize(self.runs.len(), None);
+        if !self.is_of_memory() {
+            return None;
+        }
         let plain = |place: &usize| self.runs[*place].censoring == Censoring::None;
         let mut by_cell: Vec<u32> = (0..self.runs.len()).filter(plain).map(|place| place as u32).collect();
         by_cell.sort_by_key(|place| self.runs[*place as usize].cell);
@@ -373,6 +399,9 @@ impl TaskRuns {
 
     /// A warning about a run without a repeat that was probably a cold start.
     fn cold_start(&self, size: impl Fn(&Run) -> f64) -> Option<Warning> {
+        if !self.is_of_memory() {
+            return None;
+        }
         let plain = || self.runs.iter().filter(|run| run.censoring == Censoring::None);
         let (place, file, others) = cold_start(plain().map(|run| (run.peak, run.cache, size(run))))?;
         let cold = plain().nth(place)?;
@@ -394,14 +423,23 @@ impl TaskRuns {
         }
         self.runs.extend(other.runs.into_iter().map(|run| Run { cell: cells[run.cell as usize], ..run }));
         self.runs.sort_unstable_by_key(|run| run.line);
-        let SkippedRuns { failed, without_work, timed_out, interrupted, unmeasured, unsized_inputs, without_floor } =
-            other.skipped;
+        let SkippedRuns {
+            failed,
+            without_work,
+            timed_out,
+            interrupted,
+            unmeasured,
+            unsized_inputs,
+            untimed,
+            without_floor,
+        } = other.skipped;
         self.skipped.failed += failed;
         self.skipped.without_work += without_work;
         self.skipped.timed_out += timed_out;
         self.skipped.interrupted += interrupted;
         self.skipped.unmeasured += unmeasured;
         self.skipped.unsized_inputs += unsized_inputs;
+        self.skipped.untimed += untimed;
         self.skipped.without_floor += without_floor;
         self.unsized_runs.extend(other.unsized_runs);
         self.images.extend(other.images);
@@ -422,9 +460,12 @@ impl TaskRuns {
         let mut warnings: Vec<Warning> = cached.into_iter().chain(cold).collect();
         warnings.extend((self.synthetic > 0).then_some(Warning::Synthetic { runs: self.synthetic }));
         warnings.extend((self.images.len() > 1).then_some(Warning::SeveralImages { images: self.images.len() }));
-        warnings.extend(self.runtime.warning(None));
+        if self.is_of_memory() {
+            warnings.extend(self.runtime.warning(None));
+        }
         let declared = self.declared();
         let mut group = Group {
+            resource: self.metric.resource(),
             task: self.name,
             parameters: self.parameters,
             parameter: None,
@@ -446,9 +487,10 @@ impl TaskRuns {
         (self.docker, self.kubernetes) = (Vec::new(), Vec::new());
         let cached = self.remove_cached();
         let cold = self.cold_start(|run| run.n.0 as f64);
-        let limited = self.runtime.warning(Some(&name));
+        let limited = self.runtime.warning(Some(&name)).filter(|_| self.is_of_memory());
         let runs = self.runs.iter().map(|run| run.sized(vec![run.n]));
         let mut group = Group {
+            resource: self.metric.resource(),
             task: self.name,
             parameters: self.parameters,
             table: RunTable { predictors: vec![format!("parameter {name}")], runs: runs.collect() },
@@ -467,7 +509,7 @@ impl TaskRuns {
     }
 
     fn declared(&mut self) -> Option<Declared> {
-        let last = self.prediction.take()?;
+        let last = self.prediction.take().filter(|_| self.is_of_memory())?;
         self.docker.resize(self.runs.len(), None);
         self.kubernetes.resize(self.runs.len(), None);
         let rules: Vec<_> = last

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use highwater::calibrate::failure::Failed;
 use highwater::calibrate::fit::{Group, Groups, Metric, parse_csv};
 use highwater::model::byte_order_mark;
-use highwater::model::fit::MeasureFilter;
+use highwater::model::fit::{MeasureFilter, Resource};
 use highwater::model::problem::{Flawed, Problem};
 use highwater::model::rule::Mode;
 use highwater::model::timestamp::Timestamp;
@@ -31,9 +31,9 @@ pub(crate) struct RunsArgs {
     /// Fit one rule to the runs of all parameters of a sweep, instead of one rule per choice of parameters.
     #[arg(long)]
     pool_parameters: bool,
-    /// Quantity to fit: the peak (including reclaimable memory) or the minimum limit found by `highwater floor`.
+    /// Quantity to fit.
     #[arg(long, value_enum, default_value_t = OnArg::Peak)]
-    on: OnArg,
+    pub(super) on: OnArg,
 }
 
 /// What n is in the rule.
@@ -81,15 +81,68 @@ impl PredictorArgs {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum OnArg {
+pub(super) enum OnArg {
+    /// Peak memory, including what the kernel could have reclaimed.
+    #[value(alias = "memory")]
     Peak,
+    /// Minimum memory limit, found by `highwater floor`.
     Floor,
+    /// Wall time. A time-out wastes all of it, so --objective is safe by default.
+    Time,
+    /// Cores: CPU time divided by wall time, over whole runs.
+    Cpu,
+    /// Peak memory, time and cores, one after the other (with `fit`).
+    All,
+}
+
+impl OnArg {
+    pub(super) const fn metric(self) -> Metric {
+        match self {
+            Self::Peak | Self::All => Metric::Peak,
+            Self::Floor => Metric::Floor,
+            Self::Time => Metric::Time,
+            Self::Cpu => Metric::Cpu,
+        }
+    }
 }
 
 impl RunsArgs {
+    /// The resources to fit, memory first.
+    pub(super) fn metrics(&self) -> Vec<Metric> {
+        match self.on {
+            OnArg::All => vec![Metric::Peak, Metric::Time, Metric::Cpu],
+            one => vec![one.metric()],
+        }
+    }
+
+    /// Whether memory is what is fitted, and nothing else.
+    pub(crate) fn is_of_memory(&self) -> bool {
+        matches!(self.on, OnArg::Peak | OnArg::Floor)
+    }
+
+    /// The resource whose rules are tested.
+    ///
+    /// # Errors
+    /// With --on all.
+    pub(crate) fn one_resource(&self) -> Result<Resource, Failure> {
+        match self.on {
+            OnArg::All => Err(Failure::new(
+                Exit::Usage,
+                "--on all is for `highwater fit`",
+                Some("choose --on peak, floor, time or cpu".to_owned()),
+            )),
+            one => Ok(one.metric().resource()),
+        }
+    }
+
     /// Reads the runs, grouped by task, and reports skipped ones.
     pub(crate) fn read(&self, predictor: &PredictorArgs) -> Result<Vec<Group>, Failure> {
-        let groups = self.groups(predictor)?;
+        self.read_metric(self.on.metric(), predictor)
+    }
+
+    /// Reads the runs for one of the quantities.
+    pub(super) fn read_metric(&self, metric: Metric, predictor: &PredictorArgs) -> Result<Vec<Group>, Failure> {
+        let groups = self.groups(metric, predictor)?;
         predictor.check(&groups)?;
         let groups = match &self.task {
             Some(wanted) => named(groups, wanted)?,
@@ -117,7 +170,7 @@ impl RunsArgs {
 
     /// Reads the runs of all tasks of a workflow, also from more files, and those whose inputs have no known size.
     pub(super) fn read_all(&self, more: &[PathBuf]) -> Result<Vec<Group>, Failure> {
-        let mut groups = Groups::new(self.metric(), true).with_unsized_runs();
+        let mut groups = Groups::new(self.on.metric(), true).with_unsized_runs();
         let mut of_tables = Vec::new();
         for path in std::iter::once(&self.file).chain(more) {
             of_tables.extend(add(path, &mut groups, true)?);
@@ -125,20 +178,21 @@ impl RunsArgs {
         Ok(groups.finish().into_iter().chain(of_tables).collect())
     }
 
-    fn metric(&self) -> Metric {
-        match self.on {
-            OnArg::Peak => Metric::Peak,
-            OnArg::Floor => Metric::Floor,
-        }
-    }
-
-    fn groups(&self, predictor: &PredictorArgs) -> Result<Vec<Group>, Failure> {
-        let mut groups = Groups::new(self.metric(), self.pool_parameters)
+    fn groups(&self, metric: Metric, predictor: &PredictorArgs) -> Result<Vec<Group>, Failure> {
+        let mut groups = Groups::new(metric, self.pool_parameters)
             .with_predictor(predictor.predictor.clone())
             .with_filter(predictor.filter());
         let of_table = add(&self.file, &mut groups, *predictor == PredictorArgs::default())?;
         if !of_table.is_empty() {
-            return Ok(of_table);
+            return match metric {
+                Metric::Peak | Metric::Floor => Ok(of_table),
+                Metric::Time => Ok(of_table.into_iter().map(Group::over_time).collect()),
+                Metric::Cpu => Err(Failure::new(
+                    Exit::Usage,
+                    format!("{}: a table of runs has no CPU time", self.file.display()),
+                    Some("fit --on cpu needs records of `highwater run --record` or `highwater sweep`".to_owned()),
+                )),
+            };
         }
         groups.check_predictor().map_err(|error| Failure::new(Exit::Usage, error, None))?;
         Ok(groups.finish())

@@ -8,6 +8,8 @@ use crate::model::units::Bytes;
 pub(super) struct Need {
     pub(super) peak: Bytes,
     pub(super) censoring: Censoring,
+    /// The weight of the run.
+    pub(super) wall_us: u64,
 }
 
 /// Why a run is skipped.
@@ -23,7 +25,7 @@ pub(super) enum SkipReason {
 /// The record of the last run of a search contains the result; the others are intermediate steps.
 pub(super) fn floor(observation: &Observation) -> Result<Need, SkipReason> {
     let floor = observation.floor.as_ref().ok_or(SkipReason::WithoutFloor)?;
-    Ok(Need { peak: floor.bytes, censoring: Censoring::None })
+    Ok(Need { peak: floor.bytes, censoring: Censoring::None, wall_us: observation.wall_us })
 }
 
 /// What the peak of a run shows.
@@ -40,20 +42,47 @@ pub(super) fn need(observation: &Observation) -> Result<Need, SkipReason> {
         // It needed more than its limit; its counter may stop short of the limit.
         let limit = observation.limit.own.value().flatten();
         let bound = peak.map(|peak| peak.bytes).max(limit).ok_or(SkipReason::Unmeasured)?;
-        return Ok(Need { peak: bound, censoring: Censoring::OomKilled });
+        return Ok(Need { peak: bound, censoring: Censoring::OomKilled, wall_us: observation.wall_us });
     }
-    match observation.outcome {
-        Outcome::Exited { status: 0 } => {}
-        Outcome::Exited { .. } | Outcome::Signalled { .. } | Outcome::OomKilled => return Err(SkipReason::Failed),
-        Outcome::Skipped { .. } => return Err(SkipReason::Skipped),
-        Outcome::TimedOut { .. } => return Err(SkipReason::TimedOut),
-        Outcome::Interrupted { .. } | Outcome::EngineLost | Outcome::Lost => return Err(SkipReason::Interrupted),
-    }
+    succeeded(observation)?;
     let peak = peak.filter(|peak| peak.bytes > Bytes::ZERO).ok_or(SkipReason::Unmeasured)?;
     let censoring = match (observation.censored, &peak.exactness) {
         (true, _) => Censoring::LimitReached,
         (false, Exactness::LowerBound { .. }) => Censoring::LowerBound,
         (false, Exactness::Exact { .. }) => Censoring::None,
     };
-    Ok(Need { peak: peak.bytes, censoring })
+    Ok(Need { peak: peak.bytes, censoring, wall_us: observation.wall_us })
+}
+
+/// The wall time of a run, in microseconds; a run that timed out needs more than it had.
+pub(super) fn time(observation: &Observation) -> Result<Need, SkipReason> {
+    let (us, censoring) = match observation.outcome {
+        Outcome::TimedOut { after_us } => (after_us, Censoring::OomKilled),
+        _ => {
+            succeeded(observation)?;
+            (observation.wall_us, Censoring::None)
+        }
+    };
+    Ok(Need { peak: Bytes(us), censoring, wall_us: 1_000_000 })
+}
+
+/// The cores that a run used on average, in millionths.
+pub(super) fn cpu(observation: &Observation) -> Result<Need, SkipReason> {
+    succeeded(observation)?;
+    let cpu = observation.cpu.as_ref().value().ok_or(SkipReason::Unmeasured)?;
+    let used_us = u128::from(cpu.user_us) + u128::from(cpu.system_us);
+    let millionths =
+        (used_us * 1_000_000).checked_div(u128::from(observation.wall_us)).ok_or(SkipReason::Unmeasured)?;
+    let peak = Bytes(u64::try_from(millionths).unwrap_or(u64::MAX));
+    Ok(Need { peak, censoring: Censoring::None, wall_us: observation.wall_us })
+}
+
+fn succeeded(observation: &Observation) -> Result<(), SkipReason> {
+    match observation.outcome {
+        Outcome::Exited { status: 0 } => Ok(()),
+        Outcome::Exited { .. } | Outcome::Signalled { .. } | Outcome::OomKilled => Err(SkipReason::Failed),
+        Outcome::Skipped { .. } => Err(SkipReason::Skipped),
+        Outcome::TimedOut { .. } => Err(SkipReason::TimedOut),
+        Outcome::Interrupted { .. } | Outcome::EngineLost | Outcome::Lost => Err(SkipReason::Interrupted),
+    }
 }

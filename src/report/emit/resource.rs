@@ -1,0 +1,86 @@
+//! Time and cores for the programs that run a task.
+
+use crate::model::fit::Resource;
+
+use super::Consumer;
+
+/// Average use this little above a whole number of cores does not need another core.
+const SLACK: f64 = 0.05;
+
+/// The declaration of a time limit or of cores; `None` if the consumer has no such setting, or another unit of work.
+///
+/// A time limit is in seconds, rounded up to the consumer's unit, and doubled for each retry where the consumer retries.
+/// Cores are those of a typical run. `purpose` says what the amounts are for.
+pub fn emit_resource(
+    consumer: Consumer,
+    resource: Resource,
+    limit: f64,
+    typical: f64,
+    purpose: &str,
+) -> Option<String> {
+    let declared = match resource {
+        Resource::Memory => None,
+        Resource::Time => time(consumer, limit.ceil().max(1.0) as u64),
+        Resource::Cpu => cores(consumer, typical),
+    }?;
+    let comment = if consumer == Consumer::Nextflow { "//" } else { "#" };
+    Some(format!("{comment} {purpose}\n{declared}"))
+}
+
+fn time(consumer: Consumer, seconds: u64) -> Option<String> {
+    let minutes = seconds.div_ceil(60);
+    match consumer {
+        Consumer::Slurm => Some(format!("#SBATCH --time={}:{:02}:00\n", minutes / 60, minutes % 60)),
+        Consumer::Nextflow => Some(format!("time {{ {seconds}.s * 2 ** (task.attempt - 1) }}\n")),
+        Consumer::Snakemake => {
+            Some(format!("resources:\n    runtime=lambda wildcards, attempt: {minutes} * 2 ** (attempt - 1)\n"))
+        }
+        Consumer::Kubernetes => Some(format!("activeDeadlineSeconds: {seconds}\n")),
+        Consumer::KaapanaOperator => Some(format!("execution_timeout=timedelta(seconds={seconds}),\n")),
+        Consumer::TaskApi | Consumer::ProcessingContainer | Consumer::Plato | Consumer::Docker => None,
+    }
+}
+
+fn cores(consumer: Consumer, typical: f64) -> Option<String> {
+    let whole = (typical - SLACK).ceil().max(1.0) as u64;
+    match consumer {
+        Consumer::Slurm => Some(format!("#SBATCH --cpus-per-task={whole}\n")),
+        Consumer::Nextflow => Some(format!("cpus {whole}\n")),
+        Consumer::Snakemake => Some(format!("threads: {whole}\n")),
+        Consumer::Kubernetes => {
+            let millicores = (1000.0 * typical).ceil().max(1.0) as u64;
+            Some(format!("resources:\n  requests:\n    cpu: \"{millicores}m\"\n"))
+        }
+        Consumer::Plato => Some(format!("<cpu>{whole}</cpu>\n")),
+        Consumer::TaskApi | Consumer::ProcessingContainer | Consumer::KaapanaOperator | Consumer::Docker => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn emitted(consumer: Consumer, resource: Resource, amount: f64) -> Option<String> {
+        emit_resource(consumer, resource, amount, amount, "sort")
+    }
+
+    #[test]
+    fn a_time_limit_is_rounded_up_to_the_unit_of_its_consumer() {
+        let time = |consumer| emitted(consumer, Resource::Time, 3661.2).unwrap();
+        assert_eq!(time(Consumer::Slurm), "# sort\n#SBATCH --time=1:02:00\n");
+        assert_eq!(time(Consumer::Nextflow), "// sort\ntime { 3662.s * 2 ** (task.attempt - 1) }\n");
+        assert_eq!(time(Consumer::Kubernetes), "# sort\nactiveDeadlineSeconds: 3662\n");
+        assert_eq!(time(Consumer::KaapanaOperator), "# sort\nexecution_timeout=timedelta(seconds=3662),\n");
+        assert_eq!(emitted(Consumer::Docker, Resource::Time, 1.0), None);
+    }
+
+    #[test]
+    fn a_little_above_whole_cores_is_not_another_core() {
+        let slurm = |cores| emitted(Consumer::Slurm, Resource::Cpu, cores).unwrap();
+        assert_eq!(slurm(0.2), "# sort\n#SBATCH --cpus-per-task=1\n");
+        assert_eq!(slurm(1.04), "# sort\n#SBATCH --cpus-per-task=1\n");
+        assert_eq!(slurm(3.6), "# sort\n#SBATCH --cpus-per-task=4\n");
+        let kubernetes = emitted(Consumer::Kubernetes, Resource::Cpu, 1.0401).unwrap();
+        assert_eq!(kubernetes, "# sort\nresources:\n  requests:\n    cpu: \"1041m\"\n");
+    }
+}

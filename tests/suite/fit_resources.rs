@@ -1,0 +1,70 @@
+//! `highwater fit --on time|cpu|all`: the other resources of the same runs.
+
+use serde_json::{Value, json};
+
+use crate::fit_records::{Records, run};
+
+const MIB: u64 = 1 << 20;
+
+/// Runs of 1 s per 10 MiB, and up to 2 % more, on 1.5 cores.
+fn timed() -> Vec<Value> {
+    let run_of = |i: u64| {
+        let n = (i + 1) * 10 * MIB;
+        let wall_us = (i + 1) * (1_000_000 + 1000 * (i * 7 % 20));
+        let mut run = run(n, 100 * MIB + n);
+        run["wall_us"] = json!(wall_us);
+        run["cpu"] = json!({"user_us": wall_us, "system_us": wall_us / 2, "source": "rusage"});
+        run
+    };
+    (0..16).map(run_of).collect()
+}
+
+#[test]
+fn time_has_a_rule_of_its_own_in_seconds() {
+    let time = Records::new(timed()).json(&["--on", "time", "--for-size", "100Mi"]);
+    assert_eq!([&time["resource"], &time["unit"]], ["time", "seconds"]);
+    let amount = &time["amounts"][0];
+    let (limit, typical) = (amount["limit"].as_f64().unwrap(), amount["typical"].as_f64().unwrap());
+    assert!((10.0..11.5).contains(&limit) && (9.9..10.3).contains(&typical), "{amount}");
+    assert_eq!(time["measure"]["channel"], "scans");
+}
+
+#[test]
+fn a_run_that_timed_out_pushes_the_rule_up() {
+    let mut late = run(200 * MIB, 100 * MIB);
+    late["outcome"] = json!({"kind": "timed-out", "after_us": 60_000_000});
+    let records = Records::new(timed()).and([late]);
+    let time = records.json(&["--on", "time", "--for-size", "200Mi"]);
+    assert_eq!(time["inputs"]["timed_out"], 1);
+    assert!(time["amounts"][0]["limit"].as_f64() > Some(60.0), "{}", time["amounts"]);
+    assert!(time["warnings"].to_string().contains("a run timed out after 1 min 0 s"), "{}", time["warnings"]);
+}
+
+#[test]
+fn cores_are_cpu_time_by_wall_time_and_do_not_grow_with_the_input() {
+    let cores = Records::new(timed()).json(&["--on", "cpu"]);
+    assert_eq!([&cores["unit"], &cores["typical"]["exponent"]], [&json!("cores"), &json!(0)]);
+    let typical = cores["typical"]["base"].as_f64().unwrap();
+    assert!((1.49..1.51).contains(&typical), "{typical}");
+}
+
+#[test]
+fn all_resources_are_in_one_object_and_one_declaration() {
+    let records = Records::new(timed());
+    let all = records.json(&["--on", "all"]);
+    assert_eq!(all.as_object().unwrap().keys().collect::<Vec<_>>(), ["memory", "time", "cpu"]);
+    assert!(all["memory"]["base_bytes"].is_u64(), "{}", all["memory"]);
+    let (_, slurm, _) = records.fit(&["--on", "all", "--emit", "slurm"]);
+    assert!(["--mem=", "--time=0:01:00", "--cpus-per-task=2"].iter().all(|option| slurm.contains(option)), "{slurm}");
+}
+
+#[test]
+fn what_has_no_such_setting_says_so() {
+    let records = Records::new(timed());
+    let refused = |arguments: &[&str], why: &str| {
+        let (status, _, stderr) = records.fit(arguments);
+        assert!(status == 2 && stderr.contains(why), "{stderr}");
+    };
+    refused(&["--on", "time", "--emit", "docker"], "docker has no setting for time");
+    refused(&["--on", "all", "--write", "task.json"], "--write is for memory alone");
+}
