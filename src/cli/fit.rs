@@ -163,7 +163,7 @@ pub(crate) struct FitArgs {
 /// The objective of a fit, shared by all commands that fit.
 #[derive(Debug, Args)]
 pub(crate) struct OptionArgs {
-    /// Objective of the fit [default: waste; safe with --on time].
+    /// Objective of the fit [default: waste; safe for wall time].
     #[arg(long, value_enum)]
     objective: Option<ObjectiveArg>,
     /// Share of runs that may fail and be retried with twice as much, such as 1% [default: 5%, or 1% if safe].
