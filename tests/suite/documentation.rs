@@ -1,4 +1,5 @@
-//! README and docs/: every link leads somewhere, every page can be found, and the example shows what comes out.
+//! README and docs/: every link leads somewhere, every page can be found, the example shows what comes out, and the
+//! commands of the tutorial lead where it says.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -73,6 +74,24 @@ fn the_example_shows_what_comes_out() {
         let output = String::from_utf8(highwater.output().unwrap().stdout).unwrap();
         assert_eq!(first_difference(&shown, &output), None, "{command}:\n{output}");
     }
+}
+
+#[test]
+fn the_tutorial_leads_to_a_rule_in_the_file() {
+    let pages = pages();
+    let indented = |line: &str| line.is_empty() || line.starts_with("    ");
+    let lines = pages[Path::new("docs/tutorial.md")].lines().filter(|line| indented(line));
+    let script: String = lines.map(|line| format!("{}\n", line.strip_prefix("    ").unwrap_or(line))).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let bin = Path::new(env!("CARGO_BIN_EXE_highwater")).parent().unwrap().display().to_string();
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-euc", &script]).current_dir(folder.path()).env_remove("HIGHWATER_LOG");
+    let output = shell.env("PATH", format!("{bin}:{}", std::env::var("PATH").unwrap())).output().unwrap();
+    let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    assert!(output.status.success(), "{stdout}{stderr}");
+    let task = std::fs::read_to_string(folder.path().join("task.json")).unwrap();
+    assert!(task.contains(r#""mode": "max_file_size""#), "{task}\n{stdout}");
+    assert!(folder.path().join("report.html").exists() && folder.path().join("highwater.toml").exists());
 }
 
 #[test]
