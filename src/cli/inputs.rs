@@ -36,7 +36,7 @@ Examples:
 
 What counts: regular files at any depth, including hidden ones; a symbolic link to a file, with the size of its \
 target; a symbolic link to a directory is followed only where a component of the glob other than ** matches its name, as in \
-'ct/*.dcm'; a file with several hard links, once per link. The glob is Python's Path.rglob, \
+'ct/*.dcm', and as an item, if it leads to a directory below DIR; a file with several hard links, once per link. The glob is Python's Path.rglob, \
 the regex Python's re.fullmatch on the path below DIR (or below --dir).
 
 The JSON contains: schema_version (1), channel, target_dir, target_glob, target_regex, mode (or null), files, n_bytes \

@@ -42,10 +42,16 @@ impl Directory {
         Arc::new(Self { parent: Some(Arc::clone(parent)), name: name.into(), links: Links::No, states, item })
     }
 
-    /// A directory that `path`, relative to `parent`, reaches through a symbolic link.
-    pub(super) fn linked(parent: &Arc<Self>, path: &[u8], states: Vec<SelectionState>, links: Links) -> Arc<Self> {
-        let (parent, item) = (Some(Arc::clone(parent)), parent.item.clone());
-        Arc::new(Self { parent, name: path.into(), links, states: states.into(), item })
+    /// A directory that `path`, relative to `parent`, reaches through a symbolic link; `item` is given if it is one.
+    pub(super) fn linked(
+        parent: &Arc<Self>,
+        path: &[u8],
+        states: Vec<SelectionState>,
+        links: Links,
+        item: Option<Arc<ItemTally>>,
+    ) -> Arc<Self> {
+        let item = item.or_else(|| parent.item.clone());
+        Arc::new(Self { parent: Some(Arc::clone(parent)), name: path.into(), links, states: states.into(), item })
     }
 
     /// Whether this is the channel itself.

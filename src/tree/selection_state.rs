@@ -98,21 +98,24 @@ pub(super) fn of_item(
     name: &[u8],
     may_join: bool,
 ) -> Vec<SelectionState> {
-    let base = name.len() + 1;
-    let mut inside = of_subdirectory(states, selections, name, base);
-    for (index, selection) in selections.iter().enumerate() {
-        if !selection.items || selection.glob.is_barren() {
-            continue;
-        }
-        let whole = inside.iter_mut().find(|state| state.selection == index);
+    let mut inside = of_subdirectory(states, selections, name, name.len() + 1);
+    for item in of_linked_item(selections, name) {
+        let selection = &selections[item.selection];
+        let whole = inside.iter_mut().find(|state| state.selection == item.selection);
         match whole {
             Some(whole) if may_join && selection.dir.is_empty() && selection.is_about_names() => {
                 whole.scope = Scope::Both
             }
-            Some(_) | None => inside.push(SelectionState::begin(index, Scope::Item, selection, base)),
+            Some(_) | None => inside.push(item),
         }
     }
     inside
+}
+
+/// The states for the totals of the item `name` alone: a symbolic link is an item, but not part of the channel.
+pub(super) fn of_linked_item(selections: &[Selection], name: &[u8]) -> impl Iterator<Item = SelectionState> {
+    let counted = selections.iter().enumerate().filter(|(_, selection)| selection.items && !selection.glob.is_barren());
+    counted.map(move |(index, selection)| SelectionState::begin(index, Scope::Item, selection, name.len() + 1))
 }
 
 /// The states in a subdirectory `name`, whose files' paths relative to the channel begin at `base`.

@@ -41,7 +41,7 @@ const STACK: usize = 512 * 1024;
 /// Reads the channel `root` once and sums up what each selection counts.
 ///
 /// Semantics are those of [`Selection`]; a symbolic link to a directory is followed only where a component of the glob other
-/// than `**` matches its name, as in `ct/*.dcm`, one to a file counts with its target's size, hidden files count, a hard link counts each time.
+/// than `**` matches its name, as in `ct/*.dcm`, and as an item if it leads to a directory of the channel; one to a file counts with its target's size, hidden files count, a hard link counts each time.
 ///
 /// # Errors
 /// If the channel cannot be read at all, if a regex exceeds its backtracking limit, if it is cancelled, and, if it is

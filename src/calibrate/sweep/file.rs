@@ -231,9 +231,11 @@ pub(super) fn with_absolute_paths(mut settings: Settings) -> Settings {
     settings
 }
 
-/// Changes the paths of the task, of what is read with it, and of the inputs.
+/// Changes the paths of the task, of what is read with it, and of the inputs. A plan contains only UTF-8: a path stays as it
+/// is, relative, if the directory above it has another name.
 fn change_paths(settings: &mut Settings, change: impl Fn(&Path) -> PathBuf) {
-    let change = |path: &str| change(Path::new(path)).to_string_lossy().into_owned();
+    let change =
+        |path: &str| change(Path::new(path)).into_os_string().into_string().unwrap_or_else(|_| path.to_owned());
     let is_task = settings.contains_key("task");
     for name in ["task", "processing-container", "conf"] {
         if let Some(Value::String(path)) = settings.get_mut(name) {

@@ -7,7 +7,8 @@ use crate::model::task::{EnvType, Mount, Placed, ProcessingContainer, TaskTempla
 
 use super::rule::{resources, scale_rule};
 
-const CONTAINER_FIELDS: [&str; 4] = ["name", "description", "api_version", "templates"];
+/// `version`, that of the image, is only for people.
+const CONTAINER_FIELDS: [&str; 5] = ["name", "description", "version", "api_version", "templates"];
 const TEMPLATE_FIELDS: [&str; 7] = ["identifier", "description", "inputs", "outputs", "env", "command", "resources"];
 const MOUNT_FIELDS: [&str; 4] = ["name", "mounted_path", "description", "scale_rule"];
 const ENV_FIELDS: [&str; 6] = ["name", "value", "type", "choices", "adjustable", "description"];

@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use super::super::directory::Directory;
 use super::super::error::TreeError;
 use super::super::excluded::Reason;
+use super::super::items::ItemTally;
 use super::super::kernel::{self, Access, Entry, Kind, Links};
 use super::super::kernel::{c_string, path_buf};
 use super::super::queue::Names;
@@ -49,8 +50,12 @@ impl<'c, F: FnMut(u64)> Worker<'c, F> {
         match kernel::stat(opened, file, true) {
             Ok(stat) => match stat.kind {
                 Kind::Regular if is_selected => self.count(directory, file, stat),
-                Kind::Directory if self.enter_link(directory, name) || is_followed => {}
-                Kind::Directory => self.exclude(directory, name, Reason::LinkedFolder),
+                Kind::Directory => {
+                    self.enter_linked_item(directory, name);
+                    if !self.enter_link(directory, name) && !is_followed {
+                        self.exclude(directory, name, Reason::LinkedFolder);
+                    }
+                }
                 Kind::Special if is_selected => self.exclude(directory, name, Reason::Special),
                 Kind::Regular | Kind::Special | Kind::Link | Kind::Unknown => {}
             },
@@ -78,7 +83,7 @@ impl<'c, F: FnMut(u64)> Worker<'c, F> {
         let selection = &self.channel.selections[state.selection];
         let rest = selection.dir[next..].join(&b'/');
         let arrived = state.arrive(selection, directory.path_length() + rest.len() + 1);
-        let target = Directory::linked(directory, &rest, vec![arrived], self.channel.links());
+        let target = Directory::linked(directory, &rest, vec![arrived], self.channel.links(), None);
         match target.reopen(self.channel.root.as_fd(), Access::List) {
             Ok(opened) => self.detour(target, opened),
             Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {
@@ -99,12 +104,31 @@ impl<'c, F: FnMut(u64)> Worker<'c, F> {
         if states.is_empty() {
             return false;
         }
-        let target = Directory::linked(directory, name, states, Links::Anywhere);
+        let target = Directory::linked(directory, name, states, Links::Anywhere, None);
         match target.reopen(self.channel.root.as_fd(), Access::List) {
             Ok(opened) => self.detour(target, opened),
             Err(errno) => self.exclude(directory, name, Reason::from_errno(errno)),
         }
         true
+    }
+
+    /// Reads an item that is a link. One that leads out of the channel leads nowhere for the task, which sees only the
+    /// channel.
+    fn enter_linked_item(&mut self, directory: &Arc<Directory>, name: &[u8]) {
+        if !directory.is_channel() || !self.channel.has_items {
+            return;
+        }
+        let states: Vec<SelectionState> = selection_state::of_linked_item(self.channel.selections, name).collect();
+        let links = self.channel.links();
+        let target = Directory::linked(directory, name, Vec::new(), links, None);
+        match target.reopen(self.channel.root.as_fd(), Access::List) {
+            Ok(opened) => {
+                let item = ItemTally::new(name, &self.channel.board);
+                self.detour(Directory::linked(directory, name, states, links, Some(item)), opened);
+            }
+            Err(Errno::EXDEV) => {}
+            Err(errno) => self.exclude(directory, name, Reason::from_errno(errno)),
+        }
     }
 
     /// Reads another directory in the middle of the current one.

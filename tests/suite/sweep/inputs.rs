@@ -1,6 +1,10 @@
 //! The inputs of runs: subsets, repeated items, bytes, parameters.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::Command;
 
 use highwater::model::observation::{Observation, Warning};
 
@@ -9,7 +13,7 @@ use super::Bench;
 /// What the task of each record printed.
 fn printed(bench: &Bench, place: &str) -> Vec<String> {
     let records = bench.records(place);
-    let read = |path: &std::path::Path| fs::read_to_string(bench.path().join(place).join(path)).unwrap();
+    let read = |path: &Path| fs::read_to_string(bench.path().join(place).join(path)).unwrap();
     records.iter().map(|run| read(&run.logs.as_ref().unwrap().stdout).trim_end().to_owned()).collect()
 }
 
@@ -264,4 +268,29 @@ fn single_files_have_nothing_to_tell_apart() {
     let bench = Bench::new();
     let ran = bench.done(&["--size", "1KiB,2KiB,4KiB", "--dry-run", "--", "ls", "{input}"]);
     assert!(!ran.stderr.contains("rise together"), "{}", ran.stderr);
+}
+
+#[test]
+fn names_that_are_not_utf8_are_swept_except_in_an_argument() {
+    let bench = Bench::new();
+    let name = OsStr::from_bytes(b"sc\xffans");
+    let item = bench.path().join(name).join("in").join(OsStr::from_bytes(b"p\xfe"));
+    fs::create_dir_all(&item).unwrap();
+    fs::write(item.join(OsStr::from_bytes(b"a\xff.dcm")), [7; 100]).unwrap();
+    let sweep = |folder: &Path, words: &[&OsStr]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
+        let output = command.current_dir(folder).arg("sweep").args(words).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let words = |line: &'static str| line.split(' ').map(OsStr::new).collect::<Vec<_>>();
+    for line in ["--input in --items 1 --into r -- ls {input}", "--into r -r 2"] {
+        let (status, stderr) = sweep(&bench.path().join(name), &words(line));
+        assert_eq!(status, Some(0), "{line}: {stderr}");
+    }
+    let (status, stderr) = sweep(bench.path(), &[OsStr::new("--input"), name, OsStr::new("--"), OsStr::new("ls")]);
+    assert_eq!(status, Some(2));
+    assert!(stderr.contains(r#"failed to read the argument "sc\xFFans": it is not valid UTF-8"#), "{stderr}");
+    std::os::unix::fs::symlink(name, bench.path().join("link")).unwrap();
+    let (status, stderr) = sweep(bench.path(), &words("--input link --into s -- ls {input}"));
+    assert_eq!(status, Some(0), "{stderr}");
 }

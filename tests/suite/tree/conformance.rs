@@ -55,14 +55,20 @@ fn cases() -> Vec<Case> {
         .collect()
 }
 
+/// The entries of all trees, each with the name of its tree.
+pub(super) fn entries() -> impl Iterator<Item = (&'static str, Entry)> {
+    rows(TREES).map(|row| {
+        let [tree, kind, path, value] = row.as_slice() else { panic!("an entry has four columns: {row:?}") };
+        let kind = kind.chars().next().unwrap();
+        (*tree, Entry { kind, path: unescaped(path).into(), value: unescaped(value) })
+    })
+}
+
 /// Every tree on disk, by its name.
 fn trees() -> BTreeMap<&'static str, TempDir> {
     let mut trees = BTreeMap::new();
-    for row in rows(TREES) {
-        let [tree, kind, path, value] = row.as_slice() else { panic!("an entry has four columns: {row:?}") };
-        let folder = trees.entry(*tree).or_insert_with(|| tempfile::tempdir().unwrap());
-        let entry = Entry { kind: kind.chars().next().unwrap(), path: unescaped(path).into(), value: unescaped(value) };
-        entry.plant(folder.path());
+    for (tree, entry) in entries() {
+        entry.plant(trees.entry(tree).or_insert_with(|| tempfile::tempdir().unwrap()).path());
     }
     trees
 }
