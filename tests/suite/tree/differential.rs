@@ -20,8 +20,8 @@ use crate::tasks::{self, run};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/tasks/differential");
 
-/// The recorded releases, each with the fields of the other dialect.
-const RELEASES: [(&str, [&str; 2]); 3] = [
+/// The recorded versions, each with the fields of the other dialect.
+const VERSIONS: [(&str, [&str; 2]); 3] = [
     ("2025-10-30", ["\"scale_factor\"", "\"volume_source\""]),
     ("2025-11-10", ["\"scale_factor\"", "\"input\""]),
     ("2025-12-18", ["\"complexity\"", "\"input\""]),
@@ -188,8 +188,8 @@ fn every_difference_to_the_predecessor_is_explained() {
     }
     let prefix = format!("\"{}/", root.path().display());
     let (mut pairs, mut unexplained, mut counts) = (0, String::new(), vec![0; kinds.len()]);
-    for (release, foreign) in RELEASES {
-        let recording = fs::read_to_string(Path::new(FOLDER).join(release).with_extension("jsonl")).unwrap();
+    for (version, foreign) in VERSIONS {
+        let recording = fs::read_to_string(Path::new(FOLDER).join(version).with_extension("jsonl")).unwrap();
         for line in recording.lines() {
             let (choices, answer): (String, Value) = serde_json::from_str(line).unwrap();
             let documents = menus.build(&choices);
@@ -215,7 +215,7 @@ fn every_difference_to_the_predecessor_is_explained() {
                 match kinds.iter().position(is_about) {
                     Some(kind) => counts[kind] += 1,
                     None => unexplained.push_str(&format!(
-                        "{release} {choices} {aspect}: predecessor {theirs}, highwater {ours}: {all}\n"
+                        "{version} {choices} {aspect}: predecessor {theirs}, highwater {ours}: {all}\n"
                     )),
                 }
             }
@@ -243,7 +243,7 @@ fn every_document_is_accepted_or_refused_as_by_the_predecessor() {
     let mut files = BTreeSet::new();
     for row in rows(table) {
         let [file, verdicts @ .., warnings, why] = row.as_slice() else { panic!("{row:?}") };
-        assert_eq!(verdicts.len(), RELEASES.len(), "{row:?}");
+        assert_eq!(verdicts.len(), VERSIONS.len(), "{row:?}");
         files.insert((*file).to_owned());
         let is_accepted = verdicts.iter().any(|verdict| *verdict != "refused");
         let found = validated(file);
