@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use super::fit_records::{Records, growing, run, sizes};
 use serde_json::{Value, json};
 
-const OPERATOR: &str = "\
+pub(crate) const OPERATOR: &str = "\
 # Finds things in scans.
 from kaapana.operators.KaapanaBaseOperator import KaapanaBaseOperator
 
@@ -197,8 +197,10 @@ fn a_batch_becomes_a_task_whose_n_is_the_largest_item() {
     let document = std::fs::read_to_string(records.path("task.json")).unwrap();
     let folder = records.path("run").canonicalize().unwrap();
     insta::assert_snapshot!(document.replace(folder.to_str().unwrap(), "[run]"));
+    let (status, stdout, stderr) = records.highwater(&["validate", "task.json", "--deny", "warnings"]);
+    assert_eq!(status, 0, "{stdout}{stderr}");
     let (status, stdout, stderr) = records.highwater(&["predict", "task.json", "--format", "json"]);
-    assert_eq!(status, 0, "{stderr}");
+    assert_eq!((status, stderr.as_str()), (0, ""));
     let prediction: Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(prediction["channels"][0]["rule"]["n"], 4000);
     assert_eq!(prediction["docker"]["limit"], Value::Null);
