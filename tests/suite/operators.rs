@@ -137,6 +137,15 @@ fn validate_tells_the_memory_of_an_operator() {
         (0, "SegmentOperator.py: ok (operator: request 500 MiB, limit 600 MiB)\n"),
         "{stderr}"
     );
+    let unset = OPERATOR.replace("            ram_mem_mb=500,  # a guess\n", "");
+    std::fs::write(records.path("SegmentOperator.py"), &unset).unwrap();
+    let (status, stdout, stderr) = records.highwater(&["validate", "SegmentOperator.py"]);
+    assert_eq!(status, 0, "{stderr}");
+    insta::assert_snapshot!(format!("{stdout}{stderr}"));
+    let (status, _, stderr) = records.fit(&["--write", "SegmentOperator.py", "--dry-run"]);
+    assert_eq!(status, 0, "{stderr}");
+    let note = "remove `ram_mem_mb` and `ram_mem_mb_lmt` from DAGs that pass them to SegmentOperator: Python refuses";
+    assert!(stderr.contains(note), "{stderr}");
     let low = OPERATOR.replace("mb=500,", "mb=500, ram_mem_mb_lmt=400,");
     std::fs::write(records.path("SegmentOperator.py"), low).unwrap();
     let (status, stdout, stderr) = records.highwater(&["validate", "SegmentOperator.py"]);
