@@ -26,6 +26,7 @@ pub mod quantity;
 pub mod reading;
 pub mod registry;
 pub mod rule;
+pub mod rule_file;
 pub mod runtime;
 pub mod scalar;
 pub mod selection;

@@ -234,7 +234,10 @@ impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Self {
         let help = match &error {
             ReadError::Newer { .. } => "update highwater",
-            ReadError::Unreadable { .. } | ReadError::LongLine { .. } | ReadError::NoRecords(_) => {
+            ReadError::Unreadable { .. }
+            | ReadError::NotRecords { .. }
+            | ReadError::LongLine { .. }
+            | ReadError::NoRecords(_) => {
                 "give a file written by `highwater run --record` or a directory written by `highwater sweep`"
             }
         };

@@ -5,6 +5,7 @@
 
 mod judge;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use self::judge::{Counted, Judgement, judge};
@@ -26,6 +27,8 @@ pub struct ReportOptions {
     pub run: Option<String>,
     /// The rule to judge; by default, the rules that the task had when it ran.
     pub rule: Option<JudgedRule>,
+    /// The rules to judge of single tasks.
+    pub rules: BTreeMap<String, JudgedRule>,
 }
 
 /// A report could not be made.
@@ -204,7 +207,9 @@ impl Built {
         }
         let mut judgements: Vec<Judgement> =
             now.groups.iter().map(|group| judge(group, &options.fit, &Counted::new())).collect();
-        judgements.iter_mut().for_each(|judgement| judgement.head.judged.clone_from(&options.rule));
+        for Judgement { head, .. } in &mut judgements {
+            head.judged = options.rules.get(&head.name).or(options.rule.as_ref()).cloned();
+        }
         // Use the same size definition for both, whatever the rule of the earlier runs counts.
         let counted = judgements.iter().filter_map(|judgement| {
             let predictor = judgement.head.predictor.clone()?;

@@ -26,7 +26,7 @@ use lint::Places;
 pub use channels::followed;
 pub use lookup::{ContainerFile, LookupError, NoContainer, ProcessingContainers};
 pub use note::{Finding, Note, Origin};
-pub use read::{ReadError, operator, processing_container, registry, source, task};
+pub use read::{ReadError, limit, operator, processing_container, registry, source, task};
 pub use render::render;
 
 /// A resolved task, and the notes about it.

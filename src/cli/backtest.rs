@@ -49,7 +49,8 @@ attempt wastes its whole limit and is retried with twice as much.";
 pub(crate) struct BacktestArgs {
     #[command(flatten)]
     runs: RunsArgs,
-    /// Rule such as 'max(4Gi, 2*n)', '512Mi + 1.5*n**2', '2*n', 8Gi or SomeOperator.py. Can be repeated.
+    /// Rule such as 'max(4Gi, 2*n)', '512Mi + 1.5*n**2', '2*n', 8Gi, SomeOperator.py or
+    /// task_type_registry.xml::NAME. Can be repeated.
     #[arg(long, value_name = "RULE", required_unless_present_any = ["protocol", "fit"], conflicts_with = "protocol")]
     rule: Vec<RuleArg>,
     /// Rule written by `fit --format json`; also reports which runs lie outside the range it was fitted to.

@@ -100,7 +100,8 @@ pub(crate) struct FitArgs {
     predictor: PredictorArgs,
     #[command(flatten)]
     options: OptionArgs,
-    /// Rule in use today, such as 'max(4Gi, 2*n)', 4Gi or SomeOperator.py [default: the rules recorded with the runs].
+    /// Rule in use today, such as 'max(4Gi, 2*n)', 4Gi, SomeOperator.py or task_type_registry.xml::NAME [default: the rules
+    /// recorded with the runs].
     ///
     /// It is shown beside the new rule, on the same runs.
     #[arg(long, value_name = "RULE")]

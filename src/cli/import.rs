@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use highwater::calibrate::failure::Failed;
 use highwater::model::escape;
+use highwater::model::observation::{Observation, Warning};
 use highwater::model::timestamp::Timestamp;
 use highwater::store::bounded;
 use highwater::store::import::{About, Imported, Origin, import};
@@ -28,8 +29,11 @@ A table is recognized by its columns: `peak_bytes` and `wall_seconds` (highwater
 `highwater sweep`.
 
 A peak that another program sampled is a lower bound, and the record says why. Neither Nextflow nor Snakemake reports \
-the sizes of inputs: a rule that grows with them needs runs of `highwater sweep`. Rows without a peak or a time are \
-skipped and reported. Columns such as `parameter.LEVEL` are parameters; each choice of them is a separate cell.";
+the sizes of inputs: a rule that grows with them needs runs of `highwater sweep`. Rows without a time are \
+skipped and reported. So are rows without a peak, except those of Nextflow and Snakemake: they count for nothing, but \
+`fit --all` names their tasks. Nextflow's status 137 is SIGKILL, whoever sent it: it is taken for a lack of memory, so \
+the task gets more than it had requested (`memory` in `trace.fields`). Remove such rows if something else killed the \
+runs. Columns such as `parameter.LEVEL` are parameters; each choice of them is a separate cell.";
 
 /// Convert tables of measured runs to records: from `highwater export`, Nextflow or Snakemake.
 #[derive(Debug, Args)]
@@ -57,12 +61,16 @@ enum From {
 }
 
 pub(crate) fn run(args: &ImportArgs) -> Result<Exit, Failure> {
-    let mut text = String::new();
+    let (mut text, mut has_peak) = (String::new(), false);
     for path in &args.files {
         let imported = read(args, path)?;
         for left_out in &imported.left_out {
             output::say(&format!("highwater: {}:{}: skipped: {}", name(path), left_out.line, left_out.reason));
         }
+        if imported.origin != Origin::Highwater {
+            note_assumptions(&name(path), &imported.observations);
+        }
+        has_peak |= imported.observations.iter().any(|run| run.peak.as_ref().value().is_some() || run.censored);
         for observation in &imported.observations {
             let line = serde_json::to_string(observation).map_err(|error| Failure::new(Exit::Usage, &error, None))?;
             text.push_str(&line);
@@ -70,11 +78,27 @@ pub(crate) fn run(args: &ImportArgs) -> Result<Exit, Failure> {
         }
     }
     output::data_to(args.output.as_deref(), &escape::json(&text))?;
-    if text.is_empty() {
+    if !has_peak {
         output::say("highwater: no row contains a measured run");
         return Ok(Exit::TooLittleData);
     }
     Ok(Exit::Done)
+}
+
+/// Says what is not as in the table.
+fn note_assumptions(name: &str, runs: &[Observation]) {
+    let killed = runs.iter().filter(|run| run.warnings.contains(&Warning::ProbablyOomKilled)).count();
+    let without = runs.iter().filter(|run| run.peak.as_ref().value().is_none() && !run.censored).count();
+    let count = |runs: usize| if runs == 1 { "1 run".to_owned() } else { format!("{runs} runs") };
+    if killed > 0 {
+        let killed = count(killed);
+        output::say(&format!(
+            "highwater: {name}: {killed} with status 137 (SIGKILL): assumed to be killed for lack of memory"
+        ));
+    }
+    if without > 0 {
+        output::say(&format!("highwater: {name}: {} without a peak: not used to fit a rule", count(without)));
+    }
 }
 
 fn read(args: &ImportArgs, path: &Path) -> Result<Imported, Failure> {

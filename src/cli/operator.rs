@@ -15,16 +15,17 @@ use super::output;
 const EXAMPLES: &str = "\
 Examples:
   highwater operator data/batch --in-dir scans --out-dir masks --image segment:1 -o task.json
-  highwater sweep task.json --input-access private --items 1,2,4 -r 3
-  highwater fit task.sweep --write SegmentOperator.py
+  highwater sweep task.json --input-access private --items 1,2,4,8 --pick smallest -r 3
+  highwater fit segment.sweep --write SegmentOperator.py
                                               from a batch to the memory of an operator
   highwater operator data/batch --in-dir scans --out-dir masks -- python3 segment.py
                                               a program without an image, for --runner process
 
 The operator finds its input in DIR/ITEM/IN-DIR and writes into DIR/ITEM/OUT-DIR, which --input-access private keeps out \
 of your data. In the container, DIR is /data/batch; WORKFLOW_DIR, BATCH_NAME, BATCHES_INPUT_DIR, OPERATOR_IN_DIR and \
-OPERATOR_OUT_DIR are set, and a directory `conf` beside DIR is /data/conf. n is the size of IN-DIR in the largest item: the rule in the file only says \
-so, and sets no limit.";
+OPERATOR_OUT_DIR are set, DAG_ID, RUN_ID and TASK_ID are the name of the task, and a directory `conf` beside DIR is \
+/data/conf. n is the size of IN-DIR in the largest item: the rule in the file only says so, and sets no limit. With \
+--pick smallest, that item grows from cell to cell. `sweep` records into NAME.sweep, by the name of the task.";
 
 /// Write a task.json that runs a program on a batch, as an operator of Kaapana would.
 #[derive(Debug, Args)]
@@ -82,6 +83,9 @@ fn task(args: &OperatorArgs) -> Result<Value, Failure> {
         mounts.push(json!({ "name": name, "mounted_path": mounted_path }));
         volumes.push(volume(name, &path)?);
     }
+    let words = args.command.iter().map(|word| utf8(Path::new(word))).collect::<Result<Vec<_>, _>>()?;
+    let program = args.image.as_deref().or(words.first().map(String::as_str)).unwrap_or_default();
+    let name = args.name.as_deref().unwrap_or_else(|| stem(program));
     let env = [
         ("WORKFLOW_DIR", "/data"),
         ("BATCH_NAME", "batch"),
@@ -90,11 +94,12 @@ fn task(args: &OperatorArgs) -> Result<Value, Failure> {
         ("BATCHES_INPUT_DIR", "//data/batch"),
         ("OPERATOR_IN_DIR", &args.in_dir),
         ("OPERATOR_OUT_DIR", &args.out_dir),
+        // Operators name their results after these. The other variables of the base class lead to services.
+        ("DAG_ID", name),
+        ("RUN_ID", name),
+        ("TASK_ID", name),
     ];
     let env: Vec<Value> = env.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
-    let words = args.command.iter().map(|word| utf8(Path::new(word))).collect::<Result<Vec<_>, _>>()?;
-    let program = args.image.as_deref().or(words.first().map(String::as_str)).unwrap_or_default();
-    let name = args.name.as_deref().unwrap_or_else(|| stem(program));
     let mut template = json!({
         "identifier": name,
         "description": "",

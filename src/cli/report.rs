@@ -59,7 +59,9 @@ pub(crate) struct ReportArgs {
     /// Run whose memory to show over time, by its name in the report [default: the one with the highest peak].
     #[arg(long, value_name = "NAME")]
     run: Option<String>,
-    /// Rule to judge, such as 'max(4Gi, 2*n)', 4Gi or SomeOperator.py [default: the rules recorded with the runs].
+    /// Rule to judge, such as 'max(4Gi, 2*n)', 4Gi, SomeOperator.py or task_type_registry.xml [default: the rules recorded with the runs].
+    ///
+    /// Of a registry, each task is judged by the memory of its smallest container; FILE.xml::NAME is that of one container or task.
     #[arg(long, value_name = "RULE")]
     rule: Option<RuleArg>,
     /// Fit one rule to the runs of all parameters of a sweep, instead of one section per choice of parameters.
@@ -141,7 +143,9 @@ fn report_on(args: &ReportArgs) -> Result<Report, Failure> {
     options.fit = args.options.fit_options();
     options.pool_parameters = args.pool_parameters;
     options.run.clone_from(&args.run);
-    options.rule = args.rule.as_ref().map(RuleArg::judged).transpose()?;
+    if let Some(rule) = &args.rule {
+        (options.rule, options.rules) = rule.judged()?;
+    }
     let report = report_files(now, earlier, &options, &mut records::say_unusable).map_err(no_report)?;
     let report = match args.records.as_slice() {
         // A pipe cannot be read again.

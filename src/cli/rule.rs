@@ -1,58 +1,69 @@
 //! Rules as arguments of commands.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use highwater::calibrate::resolve;
 use highwater::model::fit::{FittedRule, FittedRuleError};
-use highwater::model::operator::OperatorPath;
+use highwater::model::rule_file::RuleFile;
 use highwater::report::JudgedRule;
 
+use super::exit::Exit;
 use super::failure::Failure;
 
-/// A rule, or the file of an operator whose limit is the rule.
+/// A rule, or a file whose limit is the rule.
 #[derive(Clone, Debug)]
 pub(crate) enum RuleArg {
     /// Such as `max(4Gi, 2*n)`.
     Rule(FittedRule),
     /// Such as `SegmentOperator.py`.
-    Operator(OperatorPath),
+    File(RuleFile),
 }
 
 impl FromStr for RuleArg {
     type Err = FittedRuleError;
 
     fn from_str(text: &str) -> Result<Self, FittedRuleError> {
-        match OperatorPath::parse(text) {
-            Some(operator) => Ok(Self::Operator(operator)),
+        match RuleFile::parse(text) {
+            Some(file) => Ok(Self::File(file)),
             None => text.parse().map(Self::Rule),
         }
     }
 }
 
 impl RuleArg {
-    /// The rule, read from the file of the operator if it is one.
+    /// The rule, read from the file if it is one.
     pub(crate) fn read(&self) -> Result<FittedRule, Failure> {
         match self {
             Self::Rule(rule) => Ok(*rule),
-            Self::Operator(path) => {
-                let operator = resolve::operator(path).map_err(Failure::from_library)?;
-                let memory = operator.memory().map_err(|flawed| Failure::flawed(&flawed))?;
-                Ok(FittedRule::constant(memory.limit))
+            Self::File(RuleFile::Registry { path, name: None }) => {
+                let error = format!("{} has the memory of several containers", path.display());
+                let help = format!("name a container or a task, as in {}::NAME", path.display());
+                Err(Failure::new(Exit::Usage, error, Some(help)))
             }
+            Self::File(file) => resolve::limit(file, "").map(FittedRule::constant).map_err(Failure::from_library),
         }
     }
 
-    /// The rule for a report.
-    pub(crate) fn judged(&self) -> Result<JudgedRule, Failure> {
-        let rule = self.read()?;
-        let file = match self {
-            Self::Rule(_) => None,
-            Self::Operator(operator) => Some(operator.to_string()),
+    /// The rule for a report, or those of single tasks.
+    pub(crate) fn judged(&self) -> Result<(Option<JudgedRule>, BTreeMap<String, JudgedRule>), Failure> {
+        let of_file = |rule: FittedRule, file: &RuleFile| JudgedRule {
+            rule,
+            words: format!("{} ({file})", rule.readable()),
+            file: Some(file.written()),
         };
-        let words = match &file {
-            None => rule.readable(),
-            Some(file) => format!("{} ({file})", rule.readable()),
+        let one = match self {
+            Self::Rule(rule) => JudgedRule { rule: *rule, words: rule.readable(), file: None },
+            Self::File(RuleFile::Registry { path, name: None }) => {
+                let registry = resolve::registry(path).map_err(Failure::from_library)?;
+                let judged = registry.tasks().map(|(task, memory)| {
+                    let file = RuleFile::Registry { path: path.clone(), name: Some(task.to_owned()) };
+                    (task.to_owned(), of_file(FittedRule::constant(memory), &file))
+                });
+                return Ok((None, judged.collect()));
+            }
+            Self::File(file) => of_file(self.read()?, file),
         };
-        Ok(JudgedRule { rule, words, file })
+        Ok((Some(one), BTreeMap::new()))
     }
 }

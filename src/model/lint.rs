@@ -25,7 +25,7 @@ pub const LINTS: [(&str, &str); 11] = [
     ("floor-always-wins", "a rule below the declared amount for all given inputs"),
     ("request-above-limit", "a request that is larger than the limit"),
     ("resources-incomplete", "a limit without a request of memory or the other way round, on Kubernetes"),
-    ("request-rule-in-docker", "a rule of type `request`, which Docker ignores"),
+    ("request-rule-in-docker", "a rule of type `request`, which Docker ignores; not `n` in a task without amounts"),
     ("rounding-loss", "an amount that loses more than 1 % when rounded to one decimal for Kubernetes"),
     ("quantity-tiny", "an amount too small for any process, such as `512m`"),
     ("no-file-matches", "a rule that matches no existing file"),
@@ -141,7 +141,7 @@ pub fn lint(task: &TaskFacts<'_>) -> Vec<Finding> {
     for (index, facts) in task.rules.iter().enumerate() {
         findings.extend(formula::lint(index, facts.rule));
         findings.extend(pattern::lint(index, facts));
-        findings.extend(resources::request_rule_in_docker(index, facts, task.platform));
+        findings.extend(resources::request_rule_in_docker(index, facts, task));
         findings.extend(resources::floor_always_wins(index, facts, task));
     }
     findings.extend(resources::tiny(Place::Limit, task.limit));

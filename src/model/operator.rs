@@ -207,14 +207,29 @@ impl Operator {
 
     /// What is suspicious about its memory.
     pub fn lint(&self) -> Option<Flawed> {
-        let memory = self.memory().ok().filter(|memory| memory.limit < memory.request)?;
-        let OperatorMemory { request, limit } = memory;
-        let argument = self.call.keyword(LIMIT)?;
-        let message = format!("the limit, {limit}, is below the request, {request}: Kubernetes refuses such a pod");
-        let problem = Problem::warning("limit-below-request", message).at(argument.span.clone());
-        Some(
-            self.flawed(problem.label("expected at least the request").help(format!("raise it, or lower `{REQUEST}`"))),
-        )
+        let OperatorMemory { request, limit } = self.memory().ok()?;
+        let mut problems = Vec::new();
+        if let Some(argument) = self.call.keyword(LIMIT).filter(|_| limit < request) {
+            let message = format!("the limit, {limit}, is below the request, {request}: Kubernetes refuses such a pod");
+            let problem = Problem::warning("limit-below-request", message).at(argument.span.clone());
+            problems
+                .push(problem.label("expected at least the request").help(format!("raise it, or lower `{REQUEST}`")));
+        }
+        if let Some((argument, passed)) = self.passed().filter(|_| self.call.keyword(REQUEST).is_none()) {
+            let message =
+                format!("{passed} may set `{REQUEST}`, which this call does not: {request}, the default, is assumed");
+            let problem = Problem::warning("passed-on-memory", message).at(argument.span.clone());
+            problems.push(problem.help(format!("set `{REQUEST}` here, and remove it from what is passed on")));
+        }
+        (!problems.is_empty()).then(|| Flawed::new(&self.name, &self.text, problems))
+    }
+
+    /// `**kwargs`, with its text. It may set what the call does not.
+    fn passed(&self) -> Option<(&Argument, String)> {
+        let splats = self.call.arguments.iter().filter(|argument| argument.kind == Kind::Splat);
+        let mut splats = splats.map(|argument| (argument, &self.text[argument.span.clone()]));
+        let (argument, text) = splats.find(|(_, text)| text.starts_with("**"))?;
+        Some((argument, quote(text)))
     }
 
     fn integer(&self, name: &str) -> Option<u64> {

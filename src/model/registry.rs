@@ -101,6 +101,37 @@ impl Registry {
         &self.containers
     }
 
+    /// The memory of a container, or of a task: a task may run in any of its containers, so it has the memory of the
+    /// smallest. A container comes before a task of the same name.
+    ///
+    /// # Errors
+    /// If there is neither.
+    pub fn memory(&self, name: &str) -> Result<Bytes, Flawed> {
+        let named = self.containers.iter().find(|container| container.name == name).map(|container| container.memory);
+        let memory = named.or_else(|| self.memory_of(self.tasks.iter().find(|task| task.name == name)?));
+        memory.ok_or_else(|| {
+            let tasks = self.tasks.iter().map(|task| task.name.as_str());
+            let names = self.containers.iter().map(|container| container.name.as_str()).chain(tasks);
+            let message = format!("the registry has neither a container nor a task {}", quote(name));
+            let problem = Problem::error("unknown-name", message);
+            let help = nearest(name, names).map_or_else(
+                || "name one, as in task_type_registry.xml::NAME".to_owned(),
+                |meant| format!("did you mean {}?", quote(meant)),
+            );
+            Flawed::new(&self.name, &self.text, vec![problem.help(help)])
+        })
+    }
+
+    /// The names of its tasks, each with the memory of its smallest container.
+    pub fn tasks(&self) -> impl Iterator<Item = (&str, Bytes)> {
+        self.tasks.iter().filter_map(|task| Some((task.name.as_str(), self.memory_of(task)?)))
+    }
+
+    fn memory_of(&self, task: &TaskType) -> Option<Bytes> {
+        let containers = self.containers.iter().filter(|container| task.runs_in(&container.name));
+        containers.map(|container| container.memory).min()
+    }
+
     /// What is suspicious in it.
     pub fn lint(&self) -> Option<Flawed> {
         (!self.warnings.is_empty()).then(|| Flawed::new(&self.name, &self.text, self.warnings.clone()))

@@ -1,7 +1,10 @@
 //! What to do about the verdict on a task.
 
+use std::path::Path;
+
 use super::model::{Advice, Level, Report, TaskReport};
 use super::words::{count, shell};
+use crate::model::registry::Registry;
 use crate::model::units::Bytes;
 
 /// Stands for the path of the records in commands.
@@ -29,7 +32,7 @@ pub(super) fn name_tasks(report: &mut Report) {
     for task in &mut report.tasks {
         let option = format!(" --task {}", shell(&task.name));
         for command in task.advice.iter_mut().filter_map(|one| one.command.as_mut()) {
-            if command.starts_with("highwater fit ") {
+            if command.starts_with("highwater fit ") && !command.starts_with("highwater fit --all ") {
                 command.push_str(&option);
             }
         }
@@ -66,7 +69,11 @@ pub(super) fn advise(task: &TaskReport, file: Option<&str>) -> Vec<Advice> {
         add(format!("Measure exact peaks, because the fitted rule may be too low.{remedy}"), None);
         return advice;
     }
-    let write = || Some(format!("highwater fit {RECORDS} --write {}", file.map_or("task.json".to_owned(), shell)));
+    let write = || {
+        // The containers of a registry run several tasks.
+        let all = if file.is_some_and(|file| Registry::is_at(Path::new(file))) { "--all " } else { "" };
+        Some(format!("highwater fit {all}{RECORDS} --write {}", file.map_or("task.json".to_owned(), shell)))
+    };
     let rule = &fitted.words;
     let in_use = task.rule_in_use.as_ref().filter(|rule| rule.score.runs > 0).map(|rule| rule.score);
     match (task.verdict.level, in_use) {

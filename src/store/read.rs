@@ -34,6 +34,16 @@ pub enum ReadError {
     /// The directory does not contain records.
     #[error("the directory {0} has no {OBSERVATIONS}")]
     NoRecords(PathBuf),
+    /// No line of the file is a record.
+    #[error("{path} has no records: line {line} is not one ({reason})")]
+    NotRecords {
+        /// The file.
+        path: PathBuf,
+        /// The first line that is not empty, counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A line exceeds the size limit for a record.
     #[error("{path}:{line}: the line is larger than {} MiB, the limit for a record", MAX_LINE_BYTES >> 20)]
     LongLine {
@@ -219,7 +229,7 @@ impl Source {
     /// Passes each record to `take` in order, without keeping any. Returns the unusable lines.
     ///
     /// # Errors
-    /// The file cannot be read, or a newer version wrote a record.
+    /// The file cannot be read, has lines but no records, or a newer version wrote a record.
     pub fn each(&self, mut take: impl FnMut(Observation)) -> Result<Vec<Unusable>, ReadError> {
         self.try_each(|observation| {
             take(observation);
@@ -230,7 +240,7 @@ impl Source {
     /// Like [`Source::each`], until `take` fails.
     ///
     /// # Errors
-    /// The error of `take`; or the file cannot be read, or a newer version wrote a record.
+    /// The error of `take`; or those of [`Source::each`].
     pub fn try_each<E: From<ReadError>>(
         &self,
         mut take: impl FnMut(Observation) -> Result<(), E>,
@@ -263,14 +273,30 @@ impl Source {
         &self,
         mut take: impl FnMut(&Line<'_>, Result<T, serde_json::Error>) -> bool,
     ) -> Result<(), ReadError> {
+        let (mut has_records, mut first_unusable) = (false, None);
         self.lines(|line| {
             if let Some(found) = version(line.text)
                 && found > u64::from(SCHEMA_VERSION)
             {
                 return Err(ReadError::Newer { path: self.path.clone(), line: line.number, found });
             }
-            Ok(take(line, serde_json::from_slice(line.text)))
-        })
+            let record = serde_json::from_slice(line.text);
+            match &record {
+                Ok(_) => has_records = true,
+                Err(error) if first_unusable.is_none() => {
+                    first_unusable = Some(Unusable::new(line.number, line.text, error));
+                }
+                Err(_) => {}
+            }
+            Ok(take(line, record))
+        })?;
+        match first_unusable {
+            // Another kind of file. A file whose first record was interrupted is not.
+            Some(Unusable { line, reason, torn: false }) if !has_records => {
+                Err(ReadError::NotRecords { path: self.path.clone(), line, reason })
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Passes on every non-empty line, until `take` returns `false`.

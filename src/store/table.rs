@@ -141,6 +141,9 @@ struct Table {
 /// The part of a record that determines columns.
 #[derive(Deserialize)]
 struct Named {
+    /// Every record has it, unlike other lines of JSON.
+    #[serde(rename = "schema_version")]
+    _schema_version: IgnoredAny,
     sweep: Option<Parameters>,
     #[serde(default)]
     inputs: Vec<Extensions>,
@@ -166,7 +169,7 @@ impl Table {
         for source in sources {
             source.each_line::<Named>(|_, named| {
                 // An unusable line is reported when its row would be written.
-                let Ok(Named { sweep, inputs }) = named else { return };
+                let Ok(Named { sweep, inputs, .. }) = named else { return };
                 parameters.extend(sweep.into_iter().flat_map(|sweep| sweep.parameters.into_keys()));
                 for Extensions { channel, by_extension } in &inputs {
                     channels.add(channel, by_extension.keys().map(String::as_str));

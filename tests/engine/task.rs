@@ -5,6 +5,7 @@
 //! task child MIB        have a child touch that much, and tell how it ended
 //! task hold MIB FILE    touch that much memory and keep it while reading a file that is dropped from the page cache first
 //! task copy FROM TO     read all files below a directory into memory, and write them to one file in another
+//! task operate          an operator of Kaapana: need four times its largest item, write into its input and its output
 //! task exit STATUS      end with this status
 //! task fault            write where there is no memory, and be killed for it
 //! task wait             wait for a SIGINT, SIGUSR1 or SIGTERM and end with 27 and the number of the signal
@@ -59,6 +60,10 @@ fn main() {
             eprintln!("{error}");
             exit(1)
         }),
+        ["operate"] => operate().unwrap_or_else(|error| {
+            eprintln!("{error}");
+            exit(1)
+        }),
         ["exit", status] => exit(i32::try_from(number(status)).unwrap_or(255)),
         ["fault"] => {
             // SAFETY: the kernel ends the process, and nothing comes after it. A signal that it raised itself would be
@@ -100,6 +105,28 @@ fn copy(from: &str, to: &str) -> std::io::Result<()> {
         }
     }
     std::fs::write(format!("{to}/copy"), all)
+}
+
+/// Takes its directories from the variables that the platform sets.
+fn operate() -> std::io::Result<()> {
+    let variable = |name| std::env::var(name).map_err(|error| std::io::Error::other(format!("{name}: {error}")));
+    let batch = format!("{}/{}", variable("WORKFLOW_DIR")?, variable("BATCH_NAME")?);
+    // Kept from item to item, so that what the allocator does with freed memory is not measured.
+    let (mut all, mut memory) = (Vec::new(), Vec::new());
+    for item in std::fs::read_dir(batch)? {
+        let item = item?.path();
+        let (input, output) = (item.join(variable("OPERATOR_IN_DIR")?), item.join(variable("OPERATOR_OUT_DIR")?));
+        all.clear();
+        for file in std::fs::read_dir(&input)? {
+            std::fs::File::open(file?.path())?.read_to_end(&mut all)?;
+        }
+        memory.reserve_exact((3 * all.len()).saturating_sub(memory.len()));
+        memory.resize(memory.capacity(), 1_u8);
+        std::fs::write(input.join("index"), black_box(&memory).len().to_string())?;
+        std::fs::create_dir_all(&output)?;
+        std::fs::write(output.join("mask"), &all[..all.len() / 100])?;
+    }
+    Ok(())
 }
 
 fn read_cold(path: &str) -> std::io::Result<()> {

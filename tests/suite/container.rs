@@ -27,6 +27,7 @@ mod exact;
 mod floor;
 mod handed_over;
 mod inside;
+mod operator;
 mod owner;
 mod remote;
 mod signals;

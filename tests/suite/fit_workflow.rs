@@ -57,7 +57,10 @@ fn imported() -> Records {
     let records = Records::new([]);
     fs::write(records.path("trace.txt"), trace()).unwrap();
     let (status, _, stderr) = records.highwater(&["import", "trace.txt", "-o", "trace.jsonl"]);
-    assert_eq!((status, stderr.matches("skipped: no peak").count()), (0, 4), "{stderr}");
+    assert_eq!(status, 0);
+    let said = "highwater: trace.txt: 18 runs with status 137 (SIGKILL): assumed to be killed for lack of memory\n\
+                highwater: trace.txt: 4 runs without a peak: not used to fit a rule\n";
+    assert_eq!(stderr, said);
     records
 }
 
@@ -104,6 +107,23 @@ fn a_trace_of_forty_processes_becomes_one_configuration() {
     }
     assert!(config.contains("// at least: the peaks were sampled, so they are lower bounds"), "{config}");
     assert_eq!(config.matches("runs, sampled peaks, no input sizes").count(), PROCESSES - 3);
+}
+
+#[test]
+fn a_process_without_any_peak_is_named() {
+    let records = Records::new([]);
+    let mut text = "process\tstatus\texit\trealtime\tpeak_rss\n".to_owned();
+    for run in 0..4 {
+        let _ = writeln!(text, "SHORT\tCOMPLETED\t0\t5ms\t0\nLONG\tCOMPLETED\t0\t1m\t{} MB", 500 - run);
+    }
+    fs::write(records.path("trace.txt"), text).unwrap();
+    let (status, _, stderr) = records.highwater(&["import", "trace.txt", "-o", "trace.jsonl"]);
+    assert_eq!(status, 0, "{stderr}");
+    let (status, config, stderr) = records.highwater(&["fit", "--all", "trace.jsonl", "--emit", "nextflow"]);
+    assert_eq!(status, 0, "{stderr}");
+    assert!(config.contains("//   SHORT: no run with a usable peak: 4 without a peak\n"), "{config}");
+    let (status, _, stderr) = records.highwater(&["report", "trace.jsonl"]);
+    assert_eq!(status, 0, "{stderr}");
 }
 
 #[test]

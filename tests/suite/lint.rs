@@ -133,7 +133,7 @@ fn suspicious() -> Vec<Task> {
         Task::with(rule("4*n"), &[counted(600), counted(300)]).limit("1Gi").request("2Gi").on(Platform::Kubernetes),
         Task::with(request("3*n"), &[counted(500)]).limit("1Gi").on(Platform::Kubernetes),
         Task::with(request("3*n"), &[counted(100)]).and(rule("2*n"), &[counted(100)]).on(Platform::Kubernetes),
-        Task::with(request("n"), &[]),
+        Task::with(request("2n"), &[]),
         Task::default().limit("1.4Gi"),
         Task::default().limit("2Gi").request("1.4Gi"),
         Task::with(rule("1.5*n"), &[counted(650)]).limit("512Mi"),
@@ -200,6 +200,9 @@ fn a_sound_task_is_left_alone() {
 fn a_platform_has_its_own_lints() {
     let task = |platform| Task::with(request("n"), &[]).limit("1.4Gi").on(platform).codes();
     assert_eq!(task(Platform::Docker), ["request-rule-in-docker"]);
+    assert_eq!(Task::with(request("2n"), &[]).codes(), ["request-rule-in-docker"]);
+    // It sets nothing.
+    assert_eq!(Task::with(request("n"), &[]).codes(), [""; 0]);
     assert_eq!(task(Platform::Kubernetes), ["resources-incomplete", "rounding-loss"]);
     assert_eq!(task(Platform::Any), ["request-rule-in-docker", "rounding-loss"]);
 }

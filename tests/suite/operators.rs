@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use super::fit_records::{Records, growing, run, sizes};
 use serde_json::{Value, json};
 
-const OPERATOR: &str = "\
+pub(crate) const OPERATOR: &str = "\
 # Finds things in scans.
 from kaapana.operators.KaapanaBaseOperator import KaapanaBaseOperator
 
@@ -137,6 +137,15 @@ fn validate_tells_the_memory_of_an_operator() {
         (0, "SegmentOperator.py: ok (operator: request 500 MiB, limit 600 MiB)\n"),
         "{stderr}"
     );
+    let unset = OPERATOR.replace("            ram_mem_mb=500,  # a guess\n", "");
+    std::fs::write(records.path("SegmentOperator.py"), &unset).unwrap();
+    let (status, stdout, stderr) = records.highwater(&["validate", "SegmentOperator.py"]);
+    assert_eq!(status, 0, "{stderr}");
+    insta::assert_snapshot!(format!("{stdout}{stderr}"));
+    let (status, _, stderr) = records.fit(&["--write", "SegmentOperator.py", "--dry-run"]);
+    assert_eq!(status, 0, "{stderr}");
+    let note = "remove `ram_mem_mb` and `ram_mem_mb_lmt` from DAGs that pass them to SegmentOperator: Python refuses";
+    assert!(stderr.contains(note), "{stderr}");
     let low = OPERATOR.replace("mb=500,", "mb=500, ram_mem_mb_lmt=400,");
     std::fs::write(records.path("SegmentOperator.py"), low).unwrap();
     let (status, stdout, stderr) = records.highwater(&["validate", "SegmentOperator.py"]);
@@ -197,8 +206,10 @@ fn a_batch_becomes_a_task_whose_n_is_the_largest_item() {
     let document = std::fs::read_to_string(records.path("task.json")).unwrap();
     let folder = records.path("run").canonicalize().unwrap();
     insta::assert_snapshot!(document.replace(folder.to_str().unwrap(), "[run]"));
+    let (status, stdout, stderr) = records.highwater(&["validate", "task.json", "--deny", "warnings"]);
+    assert_eq!(status, 0, "{stdout}{stderr}");
     let (status, stdout, stderr) = records.highwater(&["predict", "task.json", "--format", "json"]);
-    assert_eq!(status, 0, "{stderr}");
+    assert_eq!((status, stderr.as_str()), (0, ""));
     let prediction: Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(prediction["channels"][0]["rule"]["n"], 4000);
     assert_eq!(prediction["docker"]["limit"], Value::Null);

@@ -64,3 +64,45 @@ fn what_cannot_be_written_is_refused() {
     insta::assert_snapshot!(refused(&["--all", "trace.jsonl", "--write", "registry.xml"]));
     assert!(refused(&["trace.jsonl", "--write", "registry.xml"]).contains("has no `memory_gb`"));
 }
+
+#[test]
+fn tasks_are_judged_by_the_memory_of_their_containers() {
+    let bench = bench(&[("binning", 700), ("fold", 900), ("search", 600)]);
+    let (status, stdout, stderr) = bench.highwater(&["report", "trace.jsonl", "--rule", "registry.xml"]);
+    assert_eq!(status, 0, "{stderr}");
+    // Enough for a lower bound is no proof.
+    assert!(
+        stdout.contains("MEASURED: binning") && stdout.contains("8 GiB (registry.xml::binning)   0 of 0 runs"),
+        "{stdout}"
+    );
+    // A task that may run in two containers has the memory of the smaller one.
+    for task in ["fold", "search"] {
+        let too_low = format!("The rule in use, 512 MiB (registry.xml::{task}), is too low for 3 of 3 runs");
+        assert!(stdout.contains(&too_low), "{stdout}");
+    }
+    let (status, stdout, stderr) = bench.highwater(&["report", "trace.jsonl", "--rule", "registry.xml::worker_fold"]);
+    assert!(status == 0 && stdout.contains("512 MiB (registry.xml::worker_fold), is too low"), "{stdout}{stderr}");
+    let refused = |words: &[&str]| {
+        let (status, _, stderr) = bench.highwater(words);
+        assert_eq!(status, 2, "{stderr}");
+        stderr
+    };
+    let unknown = refused(&["report", "trace.jsonl", "--rule", "registry.xml::worker_bas"]);
+    assert!(unknown.contains("neither a container nor a task `worker_bas`"), "{unknown}");
+    assert!(unknown.contains("did you mean `worker_base`?"), "{unknown}");
+    let unnamed = refused(&["backtest", "trace.jsonl", "--rule", "registry.xml"]);
+    assert!(unnamed.contains("as in registry.xml::NAME"), "{unnamed}");
+    let config = |rule: &str| {
+        let text = "[thresholds]\nno-baseline = \"ignore\"\n";
+        let text = format!("{text}[tasks.fold]\ncommand = [\"fold\"]\nrule = \"{rule}\"\n");
+        fs::write(bench.path("highwater.toml"), text).unwrap();
+    };
+    config("registry.xml");
+    let (status, stdout, stderr) = bench.highwater(&["check", "--records", "trace.jsonl"]);
+    assert_eq!(status, 1, "{stdout}{stderr}");
+    assert!(stdout.contains("512 MiB"), "{stdout}");
+    config("registry.xml::worker_base");
+    let (status, stdout, stderr) = bench.highwater(&["check", "--records", "trace.jsonl"]);
+    assert_eq!(status, 5, "{stdout}{stderr}");
+    assert!(stdout.contains("8 GiB (rule)"), "{stdout}");
+}

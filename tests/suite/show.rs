@@ -113,3 +113,18 @@ fn cells_that_differ_in_their_limit_are_told_apart() {
     let (_, stdout, _) = show(&[folder.path().join("runs").to_str().unwrap()]);
     assert_eq!(stdout.matches("--limit=1 GiB").count(), 1, "{stdout}");
 }
+
+#[test]
+fn another_kind_of_file_is_refused_with_one_error() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("README.md"), "\n# Title\n\nText.\n{}\n").unwrap();
+    for words in ["show", "show --format json", "report", "export", "logs", "check --records"] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_highwater"));
+        let output = command.current_dir(folder.path()).args(words.split(' ')).arg("README.md").output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{words}: {stderr}");
+        assert_eq!(stderr.matches("README.md").count(), 1, "{words}: {stderr}");
+        assert!(stderr.contains("README.md has no records: line 2 is not one"), "{words}: {stderr}");
+        assert!(stderr.contains("highwater run --record"), "{words}: {stderr}");
+    }
+}

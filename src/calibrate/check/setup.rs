@@ -9,14 +9,13 @@ use nix::errno::Errno;
 use super::{SortedRuns, called, judge, judge_baseline};
 use crate::calibrate::failure::{Category, Failed, Failure};
 use crate::calibrate::feedback::Feedback;
-use crate::calibrate::resolve::{operator, task};
+use crate::calibrate::resolve::{limit, task};
 use crate::calibrate::workload::variables;
 use crate::model::check::baseline::{Baseline, BaselineHost};
 use crate::model::check::config::{BASELINE, Config, FILE, TaskConfig, WorkloadSpec};
 use crate::model::check::report::Report;
 use crate::model::document::Undefined;
 use crate::model::fit::FittedRule;
-use crate::model::operator::OperatorPath;
 use crate::model::spelling::{nearest, quote};
 use crate::model::units::Bytes;
 use crate::store::{Source, bounded};
@@ -117,7 +116,7 @@ impl Setup {
         };
         let directory = options.config.parent().filter(|directory| directory.is_dir());
         let directory = directory.map(Path::to_owned).unwrap_or_default();
-        read_operators(&mut config, &directory)?;
+        read_rule_files(&mut config, &directory)?;
         options.apply(&mut config)?;
         let listed: BTreeSet<String> = config.tasks.iter().map(|task| task.name.clone()).collect();
         let named = options.baseline.as_ref().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone()));
@@ -202,12 +201,11 @@ impl SetupOptions {
     }
 }
 
-/// Reads the rules that operators have, from files relative to the directory of the configuration.
-fn read_operators(config: &mut Config, directory: &Path) -> Result<(), Failure> {
+/// Reads the rules that files have, whose paths are relative to the directory of the configuration.
+fn read_rule_files(config: &mut Config, directory: &Path) -> Result<(), Failure> {
     for task in &mut config.tasks {
-        let Some(named) = &task.operator else { continue };
-        let named = OperatorPath { path: directory.join(&named.path), name: named.name.clone() };
-        task.rule = Some(FittedRule::constant(operator(&named)?.memory()?.limit));
+        let Some(file) = &task.rule_file else { continue };
+        task.rule = Some(FittedRule::constant(limit(&file.below(directory), &task.name)?));
     }
     Ok(())
 }

@@ -9,8 +9,10 @@ use crate::model::document::{Document, Schema, Source, Variables};
 use crate::model::operator::{Operator, OperatorPath};
 use crate::model::problem::{Flawed, Problem};
 use crate::model::registry::Registry;
+use crate::model::rule_file::RuleFile;
 use crate::model::spelling::{nearest, quote};
 use crate::model::task::{ProcessingContainer, TaskSpec};
+use crate::model::units::Bytes;
 
 use super::render::render;
 
@@ -129,6 +131,17 @@ pub fn operator(operator: &OperatorPath) -> Result<Operator, ReadError> {
     let name = operator.path.display().to_string();
     let text = text(&name, &bytes(&operator.path)?)?;
     Ok(Operator::parse(name, text, operator.name.as_deref())?)
+}
+
+/// The limit that a file gives, for a registry to this task unless the file is named with another one.
+///
+/// # Errors
+/// If the file cannot be read, or does not have the limit.
+pub fn limit(file: &RuleFile, task: &str) -> Result<Bytes, ReadError> {
+    match file {
+        RuleFile::Operator(path) => Ok(operator(path)?.memory()?.limit),
+        RuleFile::Registry { path, name } => Ok(registry(path)?.memory(name.as_deref().unwrap_or(task))?),
+    }
 }
 
 /// Reads PLATO's registry of task types.

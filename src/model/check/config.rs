@@ -18,9 +18,9 @@ use super::thresholds::{Reaction, Repeats, ThresholdError, Thresholds};
 use crate::model::byte_order_mark;
 use crate::model::fit::FittedRule;
 use crate::model::located::{Fields, Format, Read, Reader, Value, toml};
-use crate::model::operator::OperatorPath;
 use crate::model::problem::{Flawed, Problem, line_column, one_line};
 use crate::model::quantity::QuantityError;
+use crate::model::rule_file::RuleFile;
 use crate::model::scalar;
 use crate::model::task::Placed;
 use crate::model::units::Bytes;
@@ -72,8 +72,8 @@ pub struct TaskConfig {
     pub budget: Option<Bytes>,
     /// The limit for an input of n bytes.
     pub rule: Option<FittedRule>,
-    /// The operator whose limit is the rule, read along with the configuration.
-    pub operator: Option<OperatorPath>,
+    /// The file whose limit is the rule, read along with the configuration.
+    pub rule_file: Option<RuleFile>,
     /// The time-out of a run.
     pub timeout: Option<Duration>,
     /// The number of runs.
@@ -143,7 +143,7 @@ impl TaskConfig {
             options: Vec::new(),
             budget: None,
             rule: None,
-            operator: None,
+            rule_file: None,
             timeout: None,
             repeats,
             thresholds,
@@ -332,7 +332,7 @@ fn task(reader: &mut Reader<'_>, name: &str, value: &Value<'_>, defaults: Defaul
     });
     let inputs = inputs.unwrap_or_default();
     reader.no_duplicates("duplicate", "the input", inputs.iter().map(|(name, _)| name));
-    let (rule, operator) = fields.take(reader, "rule", rule).unwrap_or_default();
+    let (rule, rule_file) = fields.take(reader, "rule", rule).unwrap_or_default();
     Ok(TaskConfig {
         line: line_column(reader.source(), fields.span.start).map(|(line, _)| line),
         runner: runner(reader, &fields, workload.as_ref().ok()),
@@ -343,7 +343,7 @@ fn task(reader: &mut Reader<'_>, name: &str, value: &Value<'_>, defaults: Defaul
         options: fields.take(reader, "options", Reader::words).unwrap_or_default(),
         budget: fields.take(reader, "budget", amount(scalar::positive_amount)),
         rule,
-        operator,
+        rule_file,
         timeout: fields.take(reader, "timeout", duration).or(defaults.timeout),
         name: name.to_owned(),
         workload: workload?,
@@ -396,18 +396,18 @@ fn runner(reader: &mut Reader<'_>, fields: &Fields<'_>, workload: Option<&Worklo
     runner.unwrap_or_default()
 }
 
-/// A rule, or the operator that has it.
-type RuleOrOperator = (Option<FittedRule>, Option<OperatorPath>);
+/// A rule, or the file that has it.
+type RuleOrFile = (Option<FittedRule>, Option<RuleFile>);
 
-fn rule(reader: &mut Reader<'_>, what: &str, value: &Value<'_>) -> Read<RuleOrOperator> {
+fn rule(reader: &mut Reader<'_>, what: &str, value: &Value<'_>) -> Read<RuleOrFile> {
     let text = reader.text(what, value)?;
-    if let Some(operator) = OperatorPath::parse(&text.value) {
-        return Ok((None, Some(operator)));
+    if let Some(file) = RuleFile::parse(&text.value) {
+        return Ok((None, Some(file)));
     }
     text.value.parse().map(|rule| (Some(rule), None)).or_else(|error| {
         let problem = Problem::error("bad-rule", one_line(&error)).at(text.span);
         reader.report(problem.help(
-            "write `max(512MiB, 1.5*n)`, `2*n**2` or `1GiB`, where n is the input size in bytes, or `SomeOperator.py`",
+            "write `max(512MiB, 1.5*n)`, `2*n**2` or `1GiB`, where n is the input size in bytes, `SomeOperator.py`, or `task_type_registry.xml`",
         ))
     })
 }

@@ -9,8 +9,12 @@ use crate::model::units::Bytes;
 /// No process starts with less than this.
 const TINY: Bytes = Bytes::MIB;
 
-pub(super) fn request_rule_in_docker(index: usize, facts: &RuleFacts<'_>, platform: Platform) -> Option<Finding> {
-    if facts.rule.applies_to != RuleType::Request || !platform.may_be_docker() {
+pub(super) fn request_rule_in_docker(index: usize, facts: &RuleFacts<'_>, task: &TaskFacts<'_>) -> Option<Finding> {
+    if facts.rule.applies_to != RuleType::Request || !task.platform.may_be_docker() {
+        return None;
+    }
+    // In a task without amounts, the request `n` only says what n is, for runs that are to be measured.
+    if facts.rule.formula.source() == "n" && task.limit.is_none() && task.request.is_none() {
         return None;
     }
     let message =

@@ -55,7 +55,7 @@ pub enum Warning {
     #[error("the kernel killed a process of the task because memory ran out")]
     OomKillReported,
     /// An imported run probably ended because memory ran out.
-    #[error("probably killed because memory ran out: the task may need more")]
+    #[error("ended with status 137 (SIGKILL), assumed to be for lack of memory: the task may need more")]
     ProbablyOomKilled,
     /// Memory was swapped out.
     #[error("up to {bytes} were swapped out and are not included in the peak")]

@@ -26,7 +26,8 @@ impl Operator {
                 Some(argument) if argument.literal == Some(Literal::Integer(amount)) => {}
                 Some(argument) => edits.push((argument.value.clone(), amount.to_string())),
                 None if name == LIMIT && is_implied => {
-                    notes.push(format!("`{LIMIT}` stays unset: without it, the limit is {limit} MiB, {IMPLIED_HEADROOM} MiB above `{REQUEST}`"));
+                    let unless = self.passed().map(|(_, passed)| format!(", unless {passed} sets it"));
+                    notes.push(format!("`{LIMIT}` stays unset: without it, the limit is {limit} MiB, {IMPLIED_HEADROOM} MiB above `{REQUEST}`{}", unless.unwrap_or_default()));
                 }
                 None => new.push((name, amount)),
             }
@@ -48,17 +49,23 @@ impl Operator {
     }
 
     /// Python refuses an argument that is given twice, or that a function does not know.
-    fn passed_on(&self, new: &[(&str, u64)]) -> Option<String> {
+    fn passed_on(&self, new: &[(&str, u64)]) -> Vec<String> {
         let names: Vec<String> = new.iter().map(|(name, _)| quote(name)).collect();
-        let names = names.join(" and ");
-        let text = &self.text[self.call.function.clone()];
-        if !text.ends_with("__init__") {
-            return (!self.call.is_base).then(|| {
-                format!("check that {} passes {names} to its base class, and does not set them itself", self.call.class)
-            });
+        let (them, names) = (if names.len() == 1 { "it" } else { "them" }, names.join(" and "));
+        let (class, is_init) = (&self.call.class, self.text[self.call.function.clone()].ends_with("__init__"));
+        let mut notes = Vec::new();
+        if !is_init && !self.call.is_base {
+            notes.push(format!("check that {class} passes {names} to its base class, and does not set {them} itself"));
         }
-        let passes = self.call.arguments.iter().any(|argument| argument.kind == Kind::Splat);
-        passes.then(|| format!("remove {names} from DAGs that pass them to {}", self.call.class))
+        if let Some((_, passed)) = self.passed() {
+            let owner = if is_init {
+                format!("DAGs that pass {them} to {class}")
+            } else {
+                format!("{passed}, if it has {them}")
+            };
+            notes.push(format!("remove {names} from {owner}: Python refuses an argument that is given twice"));
+        }
+        notes
     }
 
     /// Checks that the new text has the same calls, with the expected memory.

@@ -141,6 +141,14 @@ fn one_of_several_operators_is_chosen_by_its_name() {
         edited.notes[0].starts_with("check that SegmentOperator passes `ram_mem_mb_lmt` to its base"),
         "{edited:?}"
     );
+    let passed = DAG.replace("ram_mem_mb=700", "**common");
+    let edited =
+        Operator::parse("dag.py", passed, Some("segment")).unwrap().edit(Bytes::mib(600), Bytes::mib(700)).unwrap();
+    assert!(edited.notes[0].ends_with("100 MiB above `ram_mem_mb`, unless `**common` sets it"), "{edited:?}");
+    assert!(
+        edited.notes[2].starts_with("remove `ram_mem_mb` from `**common`, if it has it: Python refuses"),
+        "{edited:?}"
+    );
     let flawed = refused(DAG, None);
     assert_eq!(problem(&flawed), ("found 3 operators, expected one".to_owned(), Some((2, 11))));
     let help = flawed.problems[0].help.as_deref().unwrap();

@@ -48,9 +48,6 @@ fn run(rows: &mut Rows<'_>, row: &ByteRecord, about: &About<'_>) -> Result<Obser
     let memory = memory.filter(|bytes| *bytes > Bytes::ZERO);
     // The memory that was requested, if the trace has it: a killed run needed more, also if no sample is left of it.
     let limit = rows.value(row, "memory").and_then(bytes).filter(|limit| *limit > Bytes::ZERO);
-    if memory.is_none() && (limit.is_none() || rows.value(row, "exit") != Some("137")) {
-        return Err(Some("no peak".to_owned()));
-    }
     let time = number(rows, row, rows.column("realtime"), micros, "a time such as `1m 30s`, or milliseconds")?;
     let time = time.ok_or_else(|| Some("no time".to_owned()))?;
     let started_at = ["start", "submit"].iter().find_map(|name| timestamp(rows.value(row, name)?));
@@ -59,6 +56,7 @@ fn run(rows: &mut Rows<'_>, row: &ByteRecord, about: &About<'_>) -> Result<Obser
     let io = |name| rows.value(row, name).and_then(bytes);
     let mut observation = blank(started_at.unwrap_or(about.written_at));
     observation.subject = Subject { name: name(rows, row, about), command: Vec::new() };
+    // A run without a peak is kept, so that its process is not missing where all are listed.
     if let Some(memory) = memory {
         observation.peak = sampled(memory, &format!("{REASON}{}", if raw { "" } else { ROUNDED }));
     }
@@ -68,6 +66,7 @@ fn run(rows: &mut Rows<'_>, row: &ByteRecord, about: &About<'_>) -> Result<Obser
         (Some(read), Some(written)) => Reading::Value(Io { read, written }),
         _ => Reading::Unsupported,
     };
+    // SIGKILL. The trace does not say who sent it; most often it was the kernel or the scheduler, for lack of memory.
     if outcome == (Outcome::Exited { status: 137 }) {
         observation.censored = true;
         observation.limit.own = limit.map_or(Reading::Unsupported, |limit| Reading::Value(Some(limit)));

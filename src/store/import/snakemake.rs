@@ -21,23 +21,24 @@ pub(super) fn read(rows: &mut Rows<'_>, about: &About<'_>) -> (Vec<Observation>,
     while let Some(row) = rows.next() {
         let (Ok(seconds), Ok(memory)) = (number(rows, &row, "s"), number(rows, &row, "max_rss")) else { continue };
         match (seconds, memory) {
-            (_, None | Some(0.0)) => left_out
-                .push(LeftOut { line: rows.line_of(&row), reason: "ended before its memory was sampled".to_owned() }),
-            (None, Some(_)) => {
-                left_out.push(LeftOut { line: rows.line_of(&row), reason: "no time".to_owned() });
+            (None, _) => left_out.push(LeftOut { line: rows.line_of(&row), reason: "no time".to_owned() }),
+            // Without a peak if it ended before its memory was sampled.
+            (Some(seconds), memory) => {
+                observations.push(run(rows, &row, about, seconds, memory.filter(|memory| *memory > 0.0)));
             }
-            (Some(seconds), Some(memory)) => observations.push(run(rows, &row, about, seconds, memory)),
         }
     }
     (observations, left_out)
 }
 
-fn run(rows: &mut Rows<'_>, row: &ByteRecord, about: &About<'_>, seconds: f64, memory: f64) -> Observation {
+fn run(rows: &mut Rows<'_>, row: &ByteRecord, about: &About<'_>, seconds: f64, memory: Option<f64>) -> Observation {
     let mut observation = blank(about.written_at);
     let name = rows.value(row, "rule_name").or(about.task).map(str::to_owned);
     observation.subject = Subject { name, command: Vec::new() };
     observation.wall_us = micros(&seconds.to_string()).unwrap_or(u64::MAX);
-    observation.peak = sampled(mebibytes(memory), REASON);
+    if let Some(memory) = memory {
+        observation.peak = sampled(mebibytes(memory), REASON);
+    }
     let mut io = |name| number(rows, row, name).ok().flatten().map(mebibytes);
     if let (Some(read), Some(written)) = (io("io_in"), io("io_out")) {
         observation.io = Reading::Value(Io { read, written });

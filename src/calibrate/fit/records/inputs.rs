@@ -136,7 +136,11 @@ impl Inputs {
     /// The bytes of all files that a measure counts.
     fn sum(&self, input: Input, sources: &Sources) -> Bytes {
         match sources.get(input.shape as usize) {
-            Some(Some(Source::Slot { index, .. })) => self.sizes[input.first as usize + index][0],
+            Some(Some(Source::Slot { index, mode })) => {
+                let sizes = self.sizes[input.first as usize + index];
+                // The target_dir of a rule is in each item if it counts items, otherwise in the channel.
+                sizes[0].max(sizes[*mode])
+            }
             Some(Some(Source::Nothing) | None) | None => Bytes::ZERO,
         }
     }

@@ -43,7 +43,10 @@ fn table() -> Vec<(Value, &'static str)> {
              ran out",
         ),
         (json!({"code": "oom-kill-reported"}), "the kernel killed a process of the task because memory ran out"),
-        (json!({"code": "probably-oom-killed"}), "probably killed because memory ran out: the task may need more"),
+        (
+            json!({"code": "probably-oom-killed"}),
+            "ended with status 137 (SIGKILL), assumed to be for lack of memory: the task may need more",
+        ),
         (
             json!({"code": "swapped-out", "bytes": 4 << 20}),
             "up to 4 MiB were swapped out and are not included in the peak",
