@@ -29,6 +29,7 @@ mod handed_over;
 mod inside;
 mod owner;
 mod remote;
+mod resources;
 mod signals;
 pub(crate) mod sweep;
 mod task;
