@@ -287,6 +287,35 @@ impl From<FolderError> for Failure {
     }
 }
 
+impl From<ContainerError> for Failure {
+    fn from(error: ContainerError) -> Self {
+        let help = error.remedy();
+        Self::new(category_of_container(&error), error, help)
+    }
+}
+
+fn category_of_container(error: &ContainerError) -> Category {
+    match error {
+        ContainerError::Engine(error) => category_of(error),
+        ContainerError::NoProgram { .. } => Category::NotFound,
+        ContainerError::NotExecutable { .. } => Category::NotExecutable,
+        ContainerError::SwapBelowLimit { .. } | ContainerError::SwapWithoutLimit => Category::Usage,
+        ContainerError::OptionNotKept { .. }
+        | ContainerError::TooManyCpus { .. }
+        | ContainerError::NoGpus { .. }
+        | ContainerError::NoDevice { .. } => Category::Host,
+        ContainerError::NoSource { .. }
+        | ContainerError::SourceNoText { .. }
+        | ContainerError::OutputFolder { .. }
+        | ContainerError::LimitTooLow { .. }
+        | ContainerError::LimitNotKept { .. }
+        | ContainerError::NameTaken { .. }
+        | ContainerError::LabelTaken { .. }
+        | ContainerError::NothingToRun { .. }
+        | ContainerError::NoProbe { .. } => Category::System,
+    }
+}
+
 impl From<MeasureError> for Failure {
     /// Explains why a run could not be measured.
     fn from(error: MeasureError) -> Self {
@@ -306,23 +335,7 @@ impl From<MeasureError> for Failure {
             MeasureError::Start(StartError::NoLimit { remedy, .. } | StartError::NoCgroup { remedy, .. }) => {
                 (Category::System, Some(remedy.clone()))
             }
-            MeasureError::Start(StartError::Container(error)) => {
-                let category = match error {
-                    ContainerError::Engine(error) => category_of(error),
-                    ContainerError::NoProgram { .. } => Category::NotFound,
-                    ContainerError::NotExecutable { .. } => Category::NotExecutable,
-                    ContainerError::NoSource { .. }
-                    | ContainerError::SourceNoText { .. }
-                    | ContainerError::OutputFolder { .. }
-                    | ContainerError::LimitTooLow { .. }
-                    | ContainerError::LimitNotKept { .. }
-                    | ContainerError::NameTaken { .. }
-                    | ContainerError::LabelTaken { .. }
-                    | ContainerError::NothingToRun { .. }
-                    | ContainerError::NoProbe { .. } => Category::System,
-                };
-                (category, error.remedy())
-            }
+            MeasureError::Start(StartError::Container(error)) => (category_of_container(error), error.remedy()),
             MeasureError::Start(StartError::Pod(error)) => (category_of_pod(error), error.remedy()),
             MeasureError::Start(_) | MeasureError::Watch(_) | MeasureError::Finish(_) => (Category::System, None),
         };

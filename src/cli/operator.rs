@@ -25,7 +25,9 @@ The operator finds its input in DIR/ITEM/IN-DIR and writes into DIR/ITEM/OUT-DIR
 of your data. In the container, DIR is /data/batch; WORKFLOW_DIR, BATCH_NAME, BATCHES_INPUT_DIR, OPERATOR_IN_DIR and \
 OPERATOR_OUT_DIR are set, DAG_ID, RUN_ID and TASK_ID are the name of the task, and a directory `conf` beside DIR is \
 /data/conf. n is the size of IN-DIR in the largest item: the rule in the file only says so, and sets no limit. With \
---pick smallest, that item grows from cell to cell. `sweep` records into NAME.sweep, by the name of the task.";
+--pick smallest, that item grows from cell to cell. `sweep` records into NAME.sweep, by the name of the task. Kaapana \
+mounts a /dev/shm without a size limit: give `run` and `sweep` a large --shm-size, such as --shm-size 16g, since an engine \
+gives a container 64 MiB.";
 
 /// Write a task.json that runs a program on a batch, as an operator of Kaapana would.
 #[derive(Debug, Args)]

@@ -41,6 +41,8 @@ Examples:
   highwater run task.json                     the peak of a task's container, and its rules
   highwater run --image segment --mount scans:/in:ro -- --fast
                                               the peak of an image, with entrypoint arguments
+  highwater run --image segment --gpus all --shm-size 1g --limit 8Gi -- --fast
+                                              the same with GPUs and a larger /dev/shm
   highwater run -r 5 -- ./segment scans/      five runs, and how much they vary
   highwater run --limit 2Gi -- ./segment      are 2 GiB enough?
   highwater run --timeout 10m --record runs.jsonl -- ./segment

@@ -266,6 +266,10 @@ pub struct Container {
     /// The peak of an idle container of the image. It is a minimum of every peak; it does not add to it.
     #[serde(rename = "noise_floor", default, skip_serializing_if = "Option::is_none")]
     pub idle_peak: Option<Bytes>,
+    /// The options of `docker run` that gave it other CPUs, devices, swap and the like than the engine does by itself,
+    /// such as `--shm-size=1073741824`. Sizes are in bytes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<String>,
     /// Requests that the engine did not answer in time, such as `remove the container`. If not empty, the container may
     /// have been left behind.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

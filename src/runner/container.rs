@@ -8,6 +8,7 @@
 //!    cgroup at the same time.
 
 mod leftovers;
+mod resources;
 // Without the feature, the same names, and no engine to call.
 #[cfg_attr(not(feature = "containers"), path = "container/absent.rs")]
 pub(super) mod runner;
@@ -18,6 +19,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use self::leftovers::{LeftoverError, Leftovers, Removed};
+pub use self::resources::{ContainerResources, Cpus, Device, Gpus, MemorySwap, Tmpfs, Ulimit, size};
 pub use self::runner::ContainerRunner;
 pub(crate) use self::user::{runs_as, user_on_host};
 use super::StartError;
@@ -72,6 +74,8 @@ pub struct ContainerLaunch {
     pub name: Option<String>,
     /// The memory limit, with no swap beyond it.
     pub limit: Option<Bytes>,
+    /// CPUs, devices, swap and the like.
+    pub resources: ContainerResources,
     /// Where stdout goes.
     pub stdout: Output,
     /// Where stderr goes.
@@ -95,6 +99,7 @@ impl ContainerLaunch {
             network: None,
             name: None,
             limit: None,
+            resources: ContainerResources::default(),
             stdout: Output::Inherit,
             stderr: Output::Inherit,
             logs: None,
@@ -202,6 +207,49 @@ pub enum ContainerError {
         /// The limit.
         limit: Bytes,
     },
+    /// The limit of memory and swap is lower than the memory limit.
+    #[error("failed to limit memory and swap together to {total} (--memory-swap): the memory limit alone is {limit}")]
+    SwapBelowLimit {
+        /// The limit of both.
+        total: Bytes,
+        /// The memory limit.
+        limit: Bytes,
+    },
+    /// A limit of memory and swap without one of memory.
+    #[error("failed to limit memory and swap together (--memory-swap): there is no memory limit")]
+    SwapWithoutLimit,
+    /// The engine would ignore the option.
+    #[error("failed to start the container with {option}: {reason}")]
+    OptionNotKept {
+        /// The option.
+        option: &'static str,
+        /// Why the engine would ignore it.
+        reason: &'static str,
+    },
+    /// The machine has fewer CPUs.
+    #[error("failed to give the container {wanted} CPUs (--cpus): the engine's machine has {cpus}")]
+    TooManyCpus {
+        /// The wanted number.
+        wanted: Cpus,
+        /// The CPUs of the machine.
+        cpus: u32,
+    },
+    /// The engine has no GPUs.
+    #[error("failed to give the container GPUs ({option}): {reason}")]
+    NoGpus {
+        /// The option or the resource of the task that asks for them.
+        option: String,
+        /// Why there are none.
+        reason: String,
+        /// What the user can do about it.
+        remedy: &'static str,
+    },
+    /// The device does not exist.
+    #[error("failed to give the container the device {device}: no such file")]
+    NoDevice {
+        /// Its path.
+        device: String,
+    },
     /// Another container has this name.
     #[error("failed to create a container with the name `{name}`: the name is in use")]
     NameTaken {
@@ -268,6 +316,19 @@ impl ContainerError {
                                           (systemd: Delegate=yes on cgroup v2)"
                     .to_owned()
             }
+            Self::SwapBelowLimit { .. } => {
+                "give memory and swap together, such as twice the memory limit, or -1 for unlimited swap".to_owned()
+            }
+            Self::SwapWithoutLimit => {
+                "add --limit; `floor` and `check` search and set limits themselves and cannot use --memory-swap"
+                    .to_owned()
+            }
+            Self::OptionNotKept { .. } => "remove the option, or use an engine that runs as root on a kernel with the \
+                                           controller"
+                .to_owned(),
+            Self::TooManyCpus { cpus, .. } => format!("choose {cpus} or fewer"),
+            Self::NoGpus { remedy, .. } => (*remedy).to_owned(),
+            Self::NoDevice { .. } => "check the spelling; the device must exist on the engine's machine".to_owned(),
             Self::NameTaken { name } => {
                 format!("choose another name, or remove that container with `docker rm {name}` if it is not needed")
             }

@@ -112,6 +112,8 @@ pub struct PodLaunch {
     pub claims: Vec<ClaimedDirectory>,
     /// The memory request; the limit if absent.
     pub request: Option<Bytes>,
+    /// Limits of extended resources, such as `nvidia.com/gpu`.
+    pub extended: BTreeMap<String, String>,
     /// How long the task may take.
     pub timeout: Option<Duration>,
     /// How long it may take to end after SIGTERM.
@@ -128,6 +130,7 @@ impl PodLaunch {
             pull_policy: None,
             claims: Vec::new(),
             request: None,
+            extended: BTreeMap::new(),
             timeout: None,
             kill_after: Duration::from_secs(10),
         }

@@ -30,6 +30,7 @@ mod inside;
 mod operator;
 mod owner;
 mod remote;
+mod resources;
 mod signals;
 pub(crate) mod sweep;
 mod task;

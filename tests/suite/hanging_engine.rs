@@ -1,7 +1,5 @@
 //! A run can be stopped while its engine hangs, whatever the request, and the record shows how far it got.
 
-mod fake;
-
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -12,7 +10,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use self::fake::{Behaviour, Call, FakeEngine, ID, Task};
+use crate::fake_engine::{Behaviour, Call, FakeEngine, ID, Task};
 
 /// What ends a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

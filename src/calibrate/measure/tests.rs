@@ -62,6 +62,7 @@ fn container(oom_killed: bool) -> Contained {
         image_digests: Vec::new(),
         engine,
         idle_peak: None,
+        options: Vec::new(),
         unanswered: Vec::new(),
     };
     Contained { container, logs: None, wall: None, oom_killed, timed_out: None, pod: None }

@@ -11,6 +11,7 @@ use crate::calibrate::workload::{CacheState, Spec, UseCgroup};
 use crate::model::plan::{Count, Order, Pick};
 use crate::model::scalar;
 use crate::model::units::Bytes;
+use crate::runner::container::MemorySwap;
 
 /// The default of [`SweepOptions::precision`].
 const PRECISION: f64 = 0.02;
@@ -247,6 +248,15 @@ impl SweepOptions {
             if both(cells, "into") {
                 return Err(SettingError::new(cells, format!("`{cells}` cannot be used with `into`")));
             }
+        }
+        match (options.spec.container.resources.memory_swap, options.limit) {
+            (Some(_), None) => return Err(SettingError::new("memory-swap", "`memory-swap` needs `limit`")),
+            (Some(MemorySwap::Total(total)), Some(limit)) if total < limit => {
+                let message =
+                    format!("`memory-swap` is {total}, less than `limit`, {limit}: it limits memory and swap together");
+                return Err(SettingError::new("memory-swap", message));
+            }
+            (Some(_), Some(_)) | (None, _) => {}
         }
         if options.slowdown.is_some() && options.floor.is_none() {
             return Err(SettingError::new("slowdown", "`slowdown` needs `floor`"));

@@ -136,8 +136,13 @@ fn plan_cases(
     }
     let task = subject.planned();
     let input_access = options.spec.input_access.in_key();
-    let conditions =
-        Conditions { runner: task.runner, limit: options.limit, cache: options.cache.in_key(), input_access };
+    let conditions = Conditions {
+        runner: task.runner,
+        limit: options.limit,
+        cache: options.cache.in_key(),
+        input_access,
+        options: subject.options()?,
+    };
     let identity = Identity { task: task.digest.clone(), image_id: task.image_id.clone(), conditions };
     let mut cells: Vec<PlannedCell> = Vec::new();
     let mut by_key: HashMap<String, usize> = HashMap::new();

@@ -118,6 +118,16 @@ impl<'a> Subject<'a> {
         }
     }
 
+    /// The options for the resources of its containers in an engine.
+    pub(super) fn options(&self) -> Result<Vec<String>, Failure> {
+        let resources = match (&self.kind, self.engine()) {
+            (Kind::Task { task, .. }, Some(_)) => self.spec.container.resources_of(task)?,
+            (Kind::Command, Some(_)) => self.spec.container.resources.clone(),
+            (_, None) => return Ok(Vec::new()),
+        };
+        Ok(resources.options())
+    }
+
     /// The engine, if the subject runs in containers of one.
     pub(super) fn engine(&self) -> Option<&Engine> {
         self.container.as_ref().and_then(Backend::engine)

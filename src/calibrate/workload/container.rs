@@ -13,7 +13,7 @@ use crate::model::observation::{Subject, Warning};
 use crate::model::prediction::Prediction;
 use crate::model::task::Task;
 use crate::runner::Runner;
-use crate::runner::container::{Bind, ContainerLaunch, ContainerRunner, UseProbe};
+use crate::runner::container::{Bind, ContainerLaunch, ContainerResources, ContainerRunner, Device, Gpus, UseProbe};
 use crate::runner::originals::Guard;
 use crate::runner::pod::{Manifest, PodLaunch, PodRunner};
 
@@ -96,6 +96,9 @@ impl ContainerWorkload {
     pub(crate) fn of_task(spec: &Spec, backend: Backend, task: &Task, prediction: Prediction) -> Result<Self, Failure> {
         let mut launch = launch(task, task.image.clone().unwrap_or_default());
         spec.container.apply(&mut launch);
+        if spec.cluster.is_none() {
+            launch.resources = spec.container.resources_of(task)?;
+        }
         let subject = Subject { name: Some(task.name.clone()), command: task.command.clone().unwrap_or_default() };
         let pod = PodSettings::of_task(spec, task, &prediction)?;
         Ok(Self::new(spec, (backend, pod), launch, subject, Some(prediction)))
@@ -258,6 +261,8 @@ pub struct ContainerOptions {
     pub probe: UseProbe,
     /// Whether to report the peak of an idle container of the image.
     pub idle_peak: bool,
+    /// CPUs, devices, swap and the like.
+    pub resources: ContainerResources,
 }
 
 impl ContainerOptions {
@@ -287,7 +292,36 @@ impl ContainerOptions {
             ("--probe", self.probe != UseProbe::Auto),
             ("--idle-peak", self.idle_peak),
         ];
-        given.into_iter().find_map(|(option, is_given)| is_given.then_some(option))
+        given.into_iter().find_map(|(option, is_given)| is_given.then_some(option)).or(self.resources.first_option())
+    }
+
+    /// The resources of a task: unless options give it GPUs or devices, the GPUs of its own limits.
+    ///
+    /// # Errors
+    /// The task asks for GPUs that no engine can be asked for.
+    pub(crate) fn resources_of(&self, task: &Task) -> Result<ContainerResources, Failure> {
+        let mut resources = self.resources.clone();
+        let is_cdi = |device: &Device| matches!(device, Device::Cdi(_));
+        let Some((name, amount)) =
+            task.resources.limits.gpu().filter(|_| resources.gpus.is_none() && !resources.devices.iter().any(is_cdi))
+        else {
+            return Ok(resources);
+        };
+        let asks = |what: &str| format!("the task {} asks for {name}: {}{what}", task.name, amount.source());
+        let is_nvidia = name == "gpu" || name == "nvidia.com/gpu";
+        if !is_nvidia && !resources.devices.is_empty() {
+            return Ok(resources);
+        }
+        if !is_nvidia {
+            let help = "name its devices with --device, such as --device /dev/kfd --device /dev/dri, or run without a \
+                        GPU with --gpus 0";
+            return Err(Failure::usage(asks(", and a container engine can be asked only for nvidia.com/gpu"), help));
+        }
+        let Some(count) = amount.source().parse().ok().filter(|count| (0..=1 << 20).contains(count)) else {
+            return Err(Failure::usage(asks(", expected a whole number of GPUs"), "correct the task, or give --gpus"));
+        };
+        resources.gpus = Some(Gpus::number(count)).filter(|gpus| !gpus.is_none());
+        Ok(resources)
     }
 
     /// Applies command-line options, which override or extend those of the task.
@@ -295,6 +329,7 @@ impl ContainerOptions {
         launch.mounts.extend(self.mount.iter().cloned());
         self.set_env(&mut launch.env);
         launch.labels.extend(self.label.iter().cloned());
+        launch.resources.clone_from(&self.resources);
         let set = |place: &mut Option<String>, given: &Option<String>| {
             if given.is_some() {
                 place.clone_from(given);

@@ -12,7 +12,7 @@ use crate::calibrate::feedback::Feedback;
 use crate::model::prediction::Prediction;
 use crate::model::task::Task;
 use crate::model::units::Bytes;
-use crate::runner::container::UseProbe;
+use crate::runner::container::{ContainerError, ContainerResources, ContainerRunner, UseProbe};
 use crate::runner::engine::{Engine, Image, PullPolicy};
 use crate::runner::pod::{ClaimedDirectory, Cluster, PodLaunch};
 
@@ -33,7 +33,13 @@ impl Backend {
 
     /// Where an image runs; an engine pulls it.
     pub(crate) fn of_image(spec: &Spec, name: &str, feedback: &dyn Feedback) -> Result<Self, Failure> {
-        Self::open(spec, Self::engine_for(spec)?, name, None, feedback)
+        Self::open(
+            spec,
+            Self::engine_for(spec)?.map(|engine| (engine, &spec.container.resources)),
+            name,
+            None,
+            feedback,
+        )
     }
 
     /// Where a task runs; an engine pulls its image.
@@ -48,6 +54,9 @@ impl Backend {
             let error = format!("failed to run {} as a container: it names no image", task.name);
             return Err(Failure::usage(error, help));
         };
+        let resources =
+            if engine.is_some() { spec.container.resources_of(task)? } else { ContainerResources::default() };
+        let engine = engine.map(|engine| (engine, &resources));
         let backend = Self::open(spec, engine, name, task.config.text("namespace"), feedback)?;
         if let Some(note) = backend.image().and_then(|image| replaced_entrypoint(image, task)) {
             feedback.note(&note);
@@ -57,13 +66,21 @@ impl Backend {
 
     fn open(
         spec: &Spec,
-        engine: Option<Engine>,
+        engine: Option<(Engine, &ContainerResources)>,
         name: &str,
         namespace: Option<&str>,
         feedback: &dyn Feedback,
     ) -> Result<Self, Failure> {
         match engine {
-            Some(engine) => {
+            Some((engine, resources)) => {
+                let is_typed = spec.container.resources.gpus.is_some();
+                ContainerRunner::require(&engine, resources).map_err(|error| match error {
+                    ContainerError::NoGpus { reason, remedy, .. } if !is_typed && resources.gpus.is_some() => {
+                        let option = "resources.limits of the task".to_owned();
+                        ContainerError::NoGpus { option, reason, remedy }
+                    }
+                    other => other,
+                })?;
                 let image = spec.engine.image(&engine, name, feedback)?;
                 Ok(Self::Engine(Box::new((engine, image))))
             }
@@ -124,8 +141,14 @@ fn require_only_what_pods_have(spec: &Spec) -> Result<(), Failure> {
             "copies are made on this machine, not in the volume: remove one of the two",
         ),
     ];
-    match given.into_iter().find(|(_, is_given, _)| *is_given) {
-        Some((option, _, help)) => Err(Failure::usage(format!("{option} has no meaning on Kubernetes"), help)),
+    if let Some((option, _, help)) = given.into_iter().find(|(_, is_given, _)| *is_given) {
+        return Err(Failure::usage(format!("{option} has no meaning on Kubernetes"), help));
+    }
+    match spec.container.resources.first_option() {
+        Some(option) => {
+            let help = "remove it; a pod gets resources, volumes in memory and the like from a template (--pod)";
+            Err(Failure::usage(format!("{option} is an option of container engines, which a pod does not have"), help))
+        }
         None => Ok(()),
     }
 }
@@ -137,6 +160,8 @@ pub(crate) struct PodSettings {
     pull_secrets: Vec<String>,
     pull_policy: Option<String>,
     request: Option<Bytes>,
+    /// Extended resources, such as `nvidia.com/gpu`.
+    extended: BTreeMap<String, String>,
     claims: Vec<ClaimedDirectory>,
 }
 
@@ -198,6 +223,8 @@ impl PodSettings {
             Some(_) => return Err(wrong("imagePullSecrets", "an array of names of secrets")),
         }
         settings.pull_policy = task.config.text("imagePullPolicy").map(str::to_owned);
+        let extended = task.resources.limits.iter().filter(|(name, _)| name.contains('/'));
+        settings.extended = extended.map(|(name, amount)| (name.to_owned(), amount.source().to_owned())).collect();
         settings.request = prediction.kubernetes.request.as_ref().map(|request| request.bytes);
         Ok(settings)
     }
@@ -217,6 +244,7 @@ impl PodSettings {
         launch.pull_secrets.clone_from(&self.pull_secrets);
         launch.pull_policy.clone_from(&self.pull_policy);
         launch.request = self.request;
+        launch.extended.clone_from(&self.extended);
         launch.claims.clone_from(&self.claims);
     }
 }

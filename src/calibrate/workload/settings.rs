@@ -12,7 +12,7 @@ use crate::model::document::Undefined;
 use crate::model::plan::current_name;
 use crate::model::scalar;
 use crate::model::spelling::{nearest, quote};
-use crate::runner::container::UseProbe;
+use crate::runner::container::{self, ContainerResources, Cpus, Device, Gpus, MemorySwap, Tmpfs, Ulimit, UseProbe};
 use crate::runner::engine::PullPolicy;
 use crate::runner::pod::{ClaimedDirectory, ClusterOptions};
 
@@ -23,7 +23,7 @@ pub type Settings = Map<String, Value>;
 pub const SUBJECTS: [&str; 3] = ["task", "command", "image"];
 
 /// The names of settings of a [`Spec`].
-pub const NAMES: [&str; 32] = [
+pub const NAMES: [&str; 39] = [
     "task",
     "command",
     "image",
@@ -46,6 +46,13 @@ pub const NAMES: [&str; 32] = [
     "workdir",
     "probe",
     "idle-peak",
+    "cpus",
+    "gpus",
+    "device",
+    "shm-size",
+    "memory-swap",
+    "tmpfs",
+    "ulimit",
     "redact",
     "input-access",
     "namespace",
@@ -253,6 +260,7 @@ impl Spec {
                     )?
                     .unwrap_or_default(),
                 idle_peak: read.flag("idle-peak")?,
+                resources: resources(read)?,
             },
             cluster: cluster(read)?,
             redact: read.list("redact")?,
@@ -271,6 +279,19 @@ impl Spec {
         };
         Ok(what.map(|what| Self { what, ..spec }))
     }
+}
+
+/// The resources of containers.
+fn resources(read: Reader<'_>) -> Result<ContainerResources, SettingError> {
+    Ok(ContainerResources {
+        cpus: read.parsed("cpus", str::parse::<Cpus>)?,
+        gpus: read.parsed("gpus", str::parse::<Gpus>)?,
+        devices: read.every("device", str::parse::<Device>)?,
+        shm_size: read.parsed("shm-size", container::size)?,
+        memory_swap: read.parsed("memory-swap", str::parse::<MemorySwap>)?,
+        tmpfs: read.every("tmpfs", str::parse::<Tmpfs>)?,
+        ulimits: read.every("ulimit", str::parse::<Ulimit>)?,
+    })
 }
 
 /// The cluster, if the settings are to run on Kubernetes.

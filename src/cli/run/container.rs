@@ -3,9 +3,15 @@
 use clap::{Args, ValueEnum};
 use highwater::calibrate::argument::{bind, label, variable};
 use highwater::calibrate::workload::ContainerOptions;
-use highwater::runner::container::{Bind, UseProbe};
+use highwater::model::units::Bytes;
+use highwater::runner::container::{
+    Bind, ContainerResources, Cpus, Device, Gpus, MemorySwap, Tmpfs, Ulimit, UseProbe, size,
+};
 
 use crate::cli::engine::EngineArgs;
+
+/// The heading of the options that `docker run` has, too.
+const RESOURCES: &str = "Container resources, as with docker run";
 
 /// Options of containers.
 #[derive(Debug, Args)]
@@ -43,6 +49,33 @@ pub(crate) struct ContainerArgs {
     /// Add a label to the container. Can be repeated.
     #[arg(long, value_name = "NAME=VALUE", value_parser = label)]
     label: Vec<(String, String)>,
+    /// Limit the container to N CPUs, such as 2 or 1.5.
+    #[arg(long, help_heading = RESOURCES, value_name = "N")]
+    cpus: Option<Cpus>,
+    /// GPUs: all, a number, or '"device=0,1"' [default: the number in the task's resources.limits].
+    ///
+    /// A task that asks for nvidia.com/gpu gets as many, or is refused if the engine has none; 0 runs it without.
+    #[arg(long, help_heading = RESOURCES, value_name = "GPUS")]
+    gpus: Option<Gpus>,
+    /// Device of the host, as PATH, PATH:TARGET or PATH:TARGET:rwm, or the name of a CDI device. Can be repeated.
+    #[arg(long, help_heading = RESOURCES, value_name = "DEVICE")]
+    device: Vec<Device>,
+    /// Size of /dev/shm, such as 1g, which is 1 GiB [default: the engine's, 64m].
+    ///
+    /// Files in /dev/shm and in a --tmpfs are in memory: they count in the peak and against --limit.
+    #[arg(long, help_heading = RESOURCES, value_name = "SIZE", value_parser = size)]
+    shm_size: Option<Bytes>,
+    /// Limit memory and swap together to SIZE, at least --limit; -1 for unlimited swap [default: --limit, no swap].
+    ///
+    /// The peak is of memory alone: what was swapped out is recorded beside it.
+    #[arg(long, help_heading = RESOURCES, value_name = "SIZE", allow_negative_numbers = true)]
+    memory_swap: Option<MemorySwap>,
+    /// Mount an empty directory in memory, such as /scratch:size=1g,mode=1777. Can be repeated.
+    #[arg(long, help_heading = RESOURCES, value_name = "TARGET[:OPTIONS]")]
+    tmpfs: Vec<Tmpfs>,
+    /// Limit of each process, such as nofile=1024:4096 or memlock=-1. Can be repeated.
+    #[arg(long, help_heading = RESOURCES, value_name = "NAME=SOFT[:HARD]")]
+    ulimit: Vec<Ulimit>,
     /// Start this program instead of the image's entrypoint, without the image's command.
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
@@ -104,6 +137,19 @@ impl ContainerArgs {
         options.workdir.clone_from(&self.workdir);
         options.probe = self.probe.into();
         options.idle_peak = self.idle_peak;
+        options.resources = self.resources();
         options
+    }
+
+    fn resources(&self) -> ContainerResources {
+        let mut resources = ContainerResources::default();
+        resources.cpus = self.cpus;
+        resources.gpus.clone_from(&self.gpus);
+        resources.devices.clone_from(&self.device);
+        resources.shm_size = self.shm_size;
+        resources.memory_swap = self.memory_swap;
+        resources.tmpfs.clone_from(&self.tmpfs);
+        resources.ulimits.clone_from(&self.ulimit);
+        resources
     }
 }

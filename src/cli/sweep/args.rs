@@ -25,6 +25,8 @@ Examples:
                                               one case per directory, recorded in lungs/
   highwater sweep --input scans/ --items 1,2,4 -P THREADS=1,2,4 -- ./segment -j {THREADS} {input}
                                               a command with placeholders for input and parameters
+  highwater sweep --image segment --shm-size 1g --input scans/ --items 1,2,4 -- {input}
+                                              the same in containers with a larger /dev/shm
   highwater sweep --size 64MiB,256MiB,1GiB -- gzip -k {input}
                                               generated files, for a command that takes any bytes
   highwater sweep task.json --items 1,2,4 --floor

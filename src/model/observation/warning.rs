@@ -63,6 +63,27 @@ pub enum Warning {
         /// The most at one time.
         bytes: Bytes,
     },
+    /// The task was allowed to use swap beyond its memory limit.
+    #[error(
+        "--memory-swap allowed the task {} of swap beyond its memory limit; the peak is of memory alone, so a task that \
+         swaps needs more than its peak",
+        swap_bytes.map_or_else(|| "any amount".to_owned(), |bytes| bytes.to_string())
+    )]
+    SwapAllowed {
+        /// The most that it may swap out; absent if unlimited.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        swap_bytes: Option<Bytes>,
+    },
+    /// Directories of the container are in memory.
+    #[error(
+        "files in {} are in memory: the kernel counts them as memory of the task (shmem), in its peak and against its \
+         limit",
+        directories.join(" and ")
+    )]
+    InMemory {
+        /// The directories.
+        directories: Vec<String>,
+    },
     /// Memory that the kernel does not count as such.
     #[error("{bytes} of hugetlbfs huge pages (`{process}`) are not counted as memory and not included in the peak")]
     HugePages {
@@ -307,6 +328,8 @@ impl Warning {
             | Self::OomKillReported
             | Self::ProbablyOomKilled
             | Self::SwappedOut { .. }
+            | Self::SwapAllowed { .. }
+            | Self::InMemory { .. }
             | Self::HugePages { .. }
             | Self::LargerResident { .. }
             | Self::MissedSamples { .. }

@@ -35,6 +35,8 @@ pub struct Conditions {
     pub cache: Option<String>,
     /// How the task may use its input, if not only for reading: its name on the command line.
     pub input_access: Option<String>,
+    /// The options of the container, if it has other resources than the engine gives by itself.
+    pub options: Vec<String>,
 }
 
 impl Identity {
@@ -57,10 +59,11 @@ impl Identity {
         inputs: &[(&str, &str)],
         parameters: &BTreeMap<String, String>,
     ) -> String {
-        let Conditions { runner, limit, cache, input_access } = &self.conditions;
+        let Conditions { runner, limit, cache, input_access, options } = &self.conditions;
         let mut conditions = vec![json!(runner), json!(limit), json!(cache)];
-        // Older keys do not include it.
+        // Older keys do not include these.
         conditions.extend(input_access.as_ref().map(|access| json!({"input_access": access})));
+        conditions.extend((!options.is_empty()).then(|| json!({"options": options})));
         let inputs: Vec<Value> = inputs.iter().map(|(channel, digest)| json!([channel, digest])).collect();
         let mut what = vec![
             json!(version),
@@ -124,7 +127,13 @@ mod tests {
         Identity {
             task: Task::bare(vec!["sort".to_owned()]).digest(),
             image_id: None,
-            conditions: Conditions { runner: RunnerKind::Process, limit: None, cache: None, input_access: None },
+            conditions: Conditions {
+                runner: RunnerKind::Process,
+                limit: None,
+                cache: None,
+                input_access: None,
+                options: Vec::new(),
+            },
         }
     }
 
@@ -143,6 +152,9 @@ mod tests {
         assert_ne!(other.key("", &[], &BTreeMap::new()), plain);
         let mut other = identity();
         other.image_id = Some("sha256:1".to_owned());
+        assert_ne!(other.key("", &[], &BTreeMap::new()), plain);
+        let mut other = identity();
+        other.conditions.options = vec!["--cpus=2".to_owned()];
         assert_ne!(other.key("", &[], &BTreeMap::new()), plain);
         assert_ne!(identity().key("", &[("a", "")], &BTreeMap::new()), plain);
         assert_ne!(identity().key("a", &[], &BTreeMap::new()), plain);

@@ -46,9 +46,9 @@ impl Amounts {
         self.get("cpu")
     }
 
-    /// The number of GPUs, of any vendor: `gpu`, `nvidia.com/gpu`, `amd.com/gpu`.
-    pub fn gpu(&self) -> Option<&Quantity> {
-        self.others.iter().find(|(name, _)| name == "gpu" || name.ends_with("/gpu")).map(|(_, quantity)| quantity)
+    /// The name and the number of GPUs, of any vendor: `gpu`, `nvidia.com/gpu`, `amd.com/gpu`.
+    pub fn gpu(&self) -> Option<(&str, &Quantity)> {
+        self.iter().find(|(name, _)| *name == "gpu" || name.ends_with("/gpu"))
     }
 
     /// The amount of the resource with this name, as written.
@@ -81,7 +81,7 @@ mod tests {
         amounts.set("cpu", "2".parse().unwrap()).unwrap();
         assert_eq!(amounts.memory(), Some(Bytes(3 << 29)));
         assert_eq!(amounts.cpu().map(Quantity::source), Some("2"));
-        assert_eq!(amounts.gpu().map(Quantity::source), Some("1"));
+        assert_eq!(amounts.gpu().map(|(name, count)| (name, count.source())), Some(("nvidia.com/gpu", "1")));
         assert_eq!(amounts.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["memory", "cpu", "nvidia.com/gpu"]);
         assert!(amounts.set("memory", "-1".parse().unwrap()).is_err());
     }

@@ -1,6 +1,6 @@
 //! What stands in for the runner of containers in a build without the feature `containers`.
 
-use super::{ContainerLaunch, Leftovers, UseProbe};
+use super::{ContainerError, ContainerLaunch, ContainerResources, Leftovers, UseProbe};
 use crate::host::machine::Machine;
 use crate::runner::engine::{Engine, EngineError, Image};
 use crate::runner::patience::Patience;
@@ -14,6 +14,14 @@ impl ContainerRunner {
     /// Creates a runner for this image.
     pub fn new(_machine: &Machine, engine: Engine, _image: Image, _launch: ContainerLaunch) -> Self {
         Self(engine)
+    }
+
+    /// Checks that the engine has what the container is to get.
+    ///
+    /// # Errors
+    /// Never called: without the feature, no engine can be created.
+    pub fn require(engine: &Engine, _resources: &ContainerResources) -> Result<(), ContainerError> {
+        engine.never()
     }
 
     /// Sets whether a probe in the container reads the peak.

@@ -8,6 +8,7 @@ pub(in crate::runner) mod logs;
 mod oom;
 pub(in crate::runner) mod owner;
 mod request;
+mod requirements;
 mod run;
 
 use std::future::Future;
@@ -23,6 +24,7 @@ use self::run::ContainerRun;
 use super::{Bind, ContainerError, ContainerLaunch, LEAST_LIMIT, UseProbe};
 use crate::host::machine::{self, Machine};
 use crate::model::observation::{Container, Host};
+use crate::model::problem::one_line;
 use crate::model::units::Bytes;
 use crate::runner::engine::client::CallError;
 use crate::runner::engine::{Engine, EngineError, Image};
@@ -119,6 +121,7 @@ impl ContainerRunner {
             Some(limit) if limit < LEAST_LIMIT => return Err(ContainerError::LimitTooLow { limit }),
             Some(_) | None => {}
         }
+        requirements::require_swap_above(self.launch.limit, &self.launch.resources)?;
         if self.launch.words(&self.image).is_empty() {
             return Err(ContainerError::NothingToRun { image: self.launch.image.clone() });
         }
@@ -140,6 +143,7 @@ impl ContainerRunner {
                 kernel: facts.kernel.clone(),
             },
             idle_peak: self.idle_peak,
+            options: self.launch.resources.options(),
             unanswered: Vec::new(),
         }
     }
@@ -252,6 +256,15 @@ impl ContainerRunner {
         let program = self.launch.words(&self.image).into_iter().next().unwrap_or_default();
         let missing =
             ["executable file not found", "no such file or directory: unknown", "a command that was not found"];
+        // Docker, for its older and newer ways to provide GPUs.
+        let no_gpus = ["could not select device driver", "failed to discover GPU vendor", "unresolvable CDI devices"];
+        if no_gpus.iter().any(|words| text.contains(words)) {
+            let reason = one_line(&EngineError::request(action, error));
+            let is_of_gpus = |option: &String| option.starts_with("--gpus") || option.starts_with("--device");
+            let option = self.launch.resources.options().into_iter().find(is_of_gpus).unwrap_or_default();
+            let option = option.replacen('=', " ", 1);
+            return ContainerError::NoGpus { option, reason, remedy: requirements::NO_GPUS }.into();
+        }
         // A program that the engine itself lacks is reported in the same words.
         let is_of_program = text.contains(&program);
         if is_of_program && missing.iter().any(|words| text.contains(words)) {

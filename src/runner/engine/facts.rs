@@ -27,6 +27,12 @@ pub struct Facts {
     pub cpus: Option<u32>,
     /// Whether it can enforce a memory limit; without the controller it ignores limits silently.
     pub limits_memory: bool,
+    /// Whether it can limit swap; unknown if absent.
+    #[serde(default)]
+    pub limits_swap: Option<bool>,
+    /// Whether it can limit CPU time; unknown if absent.
+    #[serde(default)]
+    pub limits_cpu: Option<bool>,
     /// How the users of its containers map to those of the machine.
     #[serde(default)]
     pub users: UserMapping,

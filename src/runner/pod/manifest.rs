@@ -262,6 +262,9 @@ fn fill(container: &mut Map<String, Value>, launch: &PodLaunch, mounts: Vec<Valu
     if let Some(limit) = own.limit {
         object(resources, "limits")?.insert("memory".to_owned(), json!(limit.0.to_string()));
     }
+    for (name, amount) in &launch.extended {
+        object(resources, "limits")?.insert(name.clone(), json!(amount));
+    }
     // Kubernetes requests as much as the limit by itself, but refuses more.
     if let Some(request) = launch.request {
         let request = own.limit.map_or(request, |limit| request.min(limit));

@@ -125,6 +125,7 @@ fn container(report: Option<&Report>) -> Container {
             kernel: report.and_then(|report| report.kernel.clone()),
         },
         idle_peak: None,
+        options: Vec::new(),
         unanswered: Vec::new(),
     }
 }

@@ -52,6 +52,21 @@ fn table() -> Vec<(Value, &'static str)> {
             "up to 4 MiB were swapped out and are not included in the peak",
         ),
         (
+            json!({"code": "swap-allowed", "swap_bytes": 4 << 20}),
+            "--memory-swap allowed the task 4 MiB of swap beyond its memory limit; the peak is of memory alone, so a task \
+             that swaps needs more than its peak",
+        ),
+        (
+            json!({"code": "swap-allowed"}),
+            "--memory-swap allowed the task any amount of swap beyond its memory limit; the peak is of memory alone, so a \
+             task that swaps needs more than its peak",
+        ),
+        (
+            json!({"code": "in-memory", "directories": ["/dev/shm", "/a"]}),
+            "files in /dev/shm and /a are in memory: the kernel counts them as memory of the task (shmem), in its peak and \
+             against its limit",
+        ),
+        (
             json!({"code": "huge-pages", "bytes": 4 << 20, "process": "database"}),
             "4 MiB of hugetlbfs huge pages (`database`) are not counted as memory and not included in the peak",
         ),

@@ -23,7 +23,10 @@ use super::container_cgroup::ContainerCgroup;
 use super::enclosing_cgroup::EnclosingCgroup;
 use super::logs::{self, Forwarding};
 use super::owner::Claim;
-use super::{ContainerError, ContainerRunner, PeakMethod, Stopped, engine_error, error_bound, remove, request, step};
+use super::{
+    ContainerError, ContainerRunner, PeakMethod, Stopped, engine_error, error_bound, remove, request, requirements,
+    step,
+};
 use crate::host::cgroup::Cgroup;
 use crate::host::memory::MemoryReader;
 use crate::host::processes::LargestProcesses;
@@ -52,6 +55,8 @@ pub(super) struct ContainerRun {
     logs: Option<Logs>,
     stop_signal: Option<String>,
     own_limit: Option<Bytes>,
+    /// What its resources mean for the peak.
+    resource_notes: Vec<Warning>,
     error_bound: Bytes,
     peak_method: PeakMethod,
     started: Instant,
@@ -93,6 +98,7 @@ impl ContainerRun {
             logs: runner.launch.logs.clone(),
             stop_signal: runner.image.stop_signal.clone(),
             own_limit: runner.launch.limit,
+            resource_notes: requirements::notes(runner.launch.limit, &runner.launch.resources),
             error_bound: error_bound(&runner.machine, &runner.engine),
             peak_method,
             started: Instant::now(),
@@ -287,7 +293,7 @@ impl Running for ContainerRun {
     }
 
     fn finish(mut self: Box<Self>, patience: &mut Patience<'_>) -> Result<Finished, FinishError> {
-        let mut notes = Vec::new();
+        let mut notes = std::mem::take(&mut self.resource_notes);
         let ended = self.end(patience);
         let report = self.report(&ended, patience, &mut notes);
         let finished = self.read(&ended, report, &mut notes)?;

@@ -72,6 +72,8 @@ pub(super) async fn ask(docker: &Docker) -> Result<Facts, bollard::errors::Error
         host: info.name,
         cpus: info.ncpu.and_then(|cpus| u32::try_from(cpus).ok()).filter(|cpus| *cpus > 0),
         limits_memory: info.memory_limit.unwrap_or(true),
+        limits_swap: info.swap_limit,
+        limits_cpu: info.cpu_cfs_quota,
         users: UserMapping::new(&info.security_options.unwrap_or_default(), info.docker_root_dir.as_deref()),
     })
 }

@@ -67,6 +67,8 @@ impl Default for Behaviour {
 struct State {
     behaviour: Behaviour,
     calls: Vec<(Call, String)>,
+    /// The bodies of the requests to create a container.
+    created: Vec<Value>,
     started: Option<Timestamp>,
     /// The status and the time of its end.
     ended: Option<(i64, Timestamp)>,
@@ -84,7 +86,8 @@ pub(super) struct FakeEngine {
 impl FakeEngine {
     pub(super) fn new(behaviour: Behaviour) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let state = State { behaviour, calls: Vec::new(), started: None, ended: None, closed: false };
+        let state =
+            State { behaviour, calls: Vec::new(), created: Vec::new(), started: None, ended: None, closed: false };
         let shared = Arc::new((Mutex::new(state), Condvar::new()));
         let engine = Self { folder, shared: Arc::clone(&shared) };
         let listener = UnixListener::bind(engine.socket()).unwrap();
@@ -117,6 +120,11 @@ impl FakeEngine {
             assert!(Instant::now() < end, "{call:?} did not come: {:?}", state.calls);
             state = self.shared.1.wait_timeout(state, Duration::from_millis(100)).unwrap().0;
         }
+    }
+
+    /// The bodies of the requests to create a container.
+    pub(super) fn created(&self) -> Vec<Value> {
+        lock(&self.shared).created.clone()
     }
 
     /// The paths of its requests of this kind.
@@ -166,12 +174,16 @@ fn serve(shared: &Shared, mut stream: UnixStream) -> std::io::Result<()> {
             length = value.trim().parse().unwrap();
         }
     }
-    reader.take(length).read_to_end(&mut Vec::new())?;
+    let mut body = Vec::new();
+    reader.take(length).read_to_end(&mut body)?;
     let mut words = request.split_whitespace();
     let (Some(method), Some(path)) = (words.next(), words.next()) else { return Ok(()) };
     let call = call(method, path);
     let mut state = lock(shared);
     state.calls.push((call, path.to_owned()));
+    if call == Call::Create {
+        state.created.push(serde_json::from_slice(&body).unwrap());
+    }
     shared.1.notify_all();
     let behaviour = state.behaviour.clone();
     drop(state);
