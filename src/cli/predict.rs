@@ -185,12 +185,15 @@ fn left_out(channel: &ChannelPrediction) -> Vec<String> {
 
 fn rule_row(channel: &ChannelPrediction, rule: &RulePrediction) -> Vec<String> {
     let bytes = |bytes: Option<Bytes>| bytes.map_or("-".to_owned(), |bytes| bytes.to_string());
+    // A target_dir within each item has other files than the one directly in the channel.
+    let in_items = rule.scale_rule.mode == Mode::MaxItemSum && rule.scale_rule.target_dir.is_some();
+    let files = rule.selected.as_ref().filter(|_| !in_items);
     vec![
         channel.name.clone(),
         rule.scale_rule.formula.canonical(),
         rule.scale_rule.applies_to.to_string(),
         rule.scale_rule.mode.to_string(),
-        rule.selected.as_ref().map_or("-".to_owned(), |selected| selected.files.to_string()),
+        files.map_or("-".to_owned(), |selected| selected.files.to_string()),
         bytes(rule.n),
         bytes(rule.value),
     ]

@@ -245,16 +245,25 @@ impl Source {
         &self,
         mut take: impl FnMut(Observation) -> Result<(), E>,
     ) -> Result<Vec<Unusable>, E> {
-        let mut unusable = Vec::new();
+        let (mut unusable, mut has_records) = (Vec::<Unusable>::new(), false);
         let mut failed = None;
         self.records(|line, observation| {
             match observation {
-                Ok(observation) => failed = take(observation).err(),
+                Ok(observation) => {
+                    has_records = true;
+                    failed = take(observation).err();
+                }
                 Err(error) => unusable.push(Unusable::new(line.number, line.text, &error)),
             }
             failed.is_none()
         })?;
-        failed.map_or(Ok(unusable), Err)
+        match unusable.first() {
+            // Another kind of file. A file whose first record was interrupted is not.
+            Some(Unusable { line, reason, torn: false }) if !has_records => {
+                Err(ReadError::NotRecords { path: self.path.clone(), line: *line, reason: reason.clone() }.into())
+            }
+            Some(_) | None => failed.map_or(Ok(unusable), Err),
+        }
     }
 
     /// Passes on every non-empty line with its value: `T` has the fields that are needed.
@@ -273,30 +282,14 @@ impl Source {
         &self,
         mut take: impl FnMut(&Line<'_>, Result<T, serde_json::Error>) -> bool,
     ) -> Result<(), ReadError> {
-        let (mut has_records, mut first_unusable) = (false, None);
         self.lines(|line| {
             if let Some(found) = version(line.text)
                 && found > u64::from(SCHEMA_VERSION)
             {
                 return Err(ReadError::Newer { path: self.path.clone(), line: line.number, found });
             }
-            let record = serde_json::from_slice(line.text);
-            match &record {
-                Ok(_) => has_records = true,
-                Err(error) if first_unusable.is_none() => {
-                    first_unusable = Some(Unusable::new(line.number, line.text, error));
-                }
-                Err(_) => {}
-            }
-            Ok(take(line, record))
-        })?;
-        match first_unusable {
-            // Another kind of file. A file whose first record was interrupted is not.
-            Some(Unusable { line, reason, torn: false }) if !has_records => {
-                Err(ReadError::NotRecords { path: self.path.clone(), line, reason })
-            }
-            Some(_) | None => Ok(()),
-        }
+            Ok(take(line, serde_json::from_slice(line.text)))
+        })
     }
 
     /// Passes on every non-empty line, until `take` returns `false`.
@@ -399,13 +392,28 @@ mod tests {
 
     use super::*;
 
+    fn record() -> &'static str {
+        include_str!("../../fixtures/records/older-keys/observations.jsonl").lines().next().unwrap()
+    }
+
     #[test]
     fn lines_that_are_no_observations_are_told_and_passed_over() {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join(OBSERVATIONS), "{}\n\n{\"schema_version\":1,\"to").unwrap();
+        fs::write(folder.path().join(OBSERVATIONS), format!("{{}}\n{}\n{{\"schema_version\":1,\"to", record()))
+            .unwrap();
         let records = read(folder.path()).unwrap();
         let lines: Vec<_> = records.unusable.iter().map(|unusable| (unusable.line, unusable.torn)).collect();
-        assert_eq!(lines, [(1, false), (3, true)]);
+        assert_eq!((records.observations.len(), lines), (1, vec![(1, false), (3, true)]));
+    }
+
+    #[test]
+    fn a_file_without_any_record_is_refused_unless_its_first_was_interrupted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(OBSERVATIONS);
+        fs::write(&path, "\n{}\n[]\n").unwrap();
+        assert!(matches!(read(&path), Err(ReadError::NotRecords { line: 2, .. })));
+        fs::write(&path, "{\"schema_version\":1,\"to").unwrap();
+        assert_eq!(read(&path).unwrap().unusable.len(), 1);
     }
 
     #[test]
@@ -420,18 +428,19 @@ mod tests {
     fn every_pass_sees_the_same_records() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(OBSERVATIONS);
-        fs::write(&path, "\n\n{}\n").unwrap();
+        fs::write(&path, format!("{}\n\n{{}}\n", record())).unwrap();
         let source = Source::open(&path).unwrap();
         let lines = |source: &Source| source.each(|_| {}).unwrap().iter().map(|line| line.line).collect::<Vec<_>>();
         assert_eq!(lines(&source), [3]);
-        fs::write(&path, "\n\n{}\n{}\n").unwrap();
+        fs::write(&path, format!("{}\n\n{{}}\n{{}}\n", record())).unwrap();
         assert_eq!(lines(&source), [3]);
     }
 
     #[test]
     fn lines_of_a_pipe_keep_their_numbers() {
         let (reader, mut writer) = io::pipe().unwrap();
-        writer.write_all(b"\n\n{}\n\n{}\n").unwrap();
+        let text = format!("\n{}\n{{}}\n\n{{}}\n", record());
+        writer.write_all(text.as_bytes()).unwrap();
         drop(writer);
         let pipe = PathBuf::from(format!("/proc/self/fd/{}", reader.as_raw_fd()));
         let source = Source::open(&pipe).unwrap().rereadable().unwrap();

@@ -13,7 +13,7 @@ use crate::model::problem::one_line;
 use crate::model::timestamp::Timestamp;
 use crate::model::units::Bytes;
 use crate::runner::slurm::{self, SlurmError};
-use crate::store::{Record, Source};
+use crate::store::{ReadError, Record, Source};
 
 impl Watch<'_> {
     /// The arrays that were being submitted when highwater was killed: those that are in the queue get their ID, and the
@@ -154,7 +154,11 @@ impl Watch<'_> {
                         known.insert(identity(&run));
                     })
                 });
-                read.map_err(Failure::from)?;
+                match read {
+                    // What a job left behind is not a record: the job is to have all of them.
+                    Ok(_) | Err(ReadError::NotRecords { .. }) => {}
+                    Err(error) => return Err(error.into()),
+                }
             }
             let runs = self.runs_of(cell).map(|run| (cell, run.run, run.started_at));
             missing.extend(runs.filter(|run| !known.contains(&Some(*run))));
