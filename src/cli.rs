@@ -154,11 +154,13 @@ pub(crate) fn main() -> ExitCode {
 
 /// Prints help, the version, or a usage error.
 fn explain(error: &clap::Error) -> Exit {
-    if let Some(word) = std::env::args_os().find(|word| word.to_str().is_none())
-        && error.kind() == ErrorKind::InvalidUtf8
-    {
-        let message = format!("failed to read the argument {word:?}: it is not valid UTF-8");
-        let help = "rename the file or directory, or name a symbolic link to it";
+    if error.kind() == ErrorKind::InvalidUtf8 {
+        // Paths may be among them, of which some are accepted.
+        let words: Vec<_> = std::env::args_os().filter(|word| word.to_str().is_none()).collect();
+        let named =
+            if let [word] = words.as_slice() { format!("the argument {word:?}") } else { "an argument".to_owned() };
+        let message = format!("failed to read {named}: it is not valid UTF-8");
+        let help = "use valid UTF-8; instead of such a path, name a symbolic link to it";
         return Failure::new(Exit::Usage, message, Some(help.to_owned())).report();
     }
     if error.use_stderr() {

@@ -271,6 +271,8 @@ fn try_fitting(groups: &[Group], args: &BacktestArgs) -> Result<Exit, Failure> {
     let bar = progress(groups.len());
     let mut scored: Vec<(&Group, TaskScore)> = Vec::new();
     for group in groups {
+        let mut options = options;
+        options.max_exponent = group.max_exponent(&options);
         scored.extend(evaluate(&group.table, &options, &protocol).map(|score| (group, score)));
         bar.inc(1);
     }

@@ -64,13 +64,15 @@ Examples:
   highwater fit --format json records/        form, base_bytes, coefficient, exponent and evidence
 
 Records contain input sizes by channel, mode and extension; the best predictor is used. Runs that failed, timed out or \
-were interrupted carry no information and are skipped; runs that were killed for memory push the rule up.
+were interrupted carry no information and are skipped; runs that were killed for memory push the rule up. With --on time, \
+those that timed out do.
 
 A table has one line per run after a header with these columns:
   input_bytes                 size of the input
   input_bytes.NAME            the same by another measure; the one that predicts best is used
   peak_bytes                  peak memory of the run
-  wall_seconds                duration of the run (optional: weights the waste)
+  wall_seconds                duration of the run (optional: weights the waste; --on time
+                              needs it)
   censored                    limit: the peak reached a limit; oom: the run was killed for memory;
                               lower-bound: the peak was sampled (optional)
   workflow, task              each task is fitted separately (optional)
@@ -234,17 +236,17 @@ enum EmitArg {
     TaskApi,
     /// A processing-container.json with one template, to complete by hand.
     ProcessingContainer,
-    /// Arguments ram_mem_mb and ram_mem_mb_lmt of a KaapanaBaseOperator.
+    /// Arguments of a KaapanaBaseOperator: ram_mem_mb and ram_mem_mb_lmt, or execution_timeout.
     KaapanaOperator,
     /// Element resourceRequirements in PLATO's registry of task types.
     Plato,
-    /// Resources of a container, as YAML.
+    /// Resources of a container and deadline of its pod, as YAML.
     Kubernetes,
-    /// Memory directive with a closure.
+    /// Directives of a process: memory with a closure, time, cpus.
     Nextflow,
-    /// Function for mem_mb.
+    /// Resources of a rule: function for mem_mb, runtime, threads.
     Snakemake,
-    /// Option --mem in a batch script.
+    /// Options in a batch script: --mem, --time, --cpus-per-task.
     Slurm,
     /// Option --memory of docker run.
     Docker,
@@ -309,11 +311,11 @@ pub(crate) fn run(args: &FitArgs) -> Result<Exit, Failure> {
     let groups = args.runs.read(&args.predictor)?;
     let results = fitted(&groups, |group| calibrate(group, &args.calibration_options(group, file.as_ref(), against)))?;
     if args.emit.is_some() || args.write.is_some() {
-        results.iter().try_for_each(|(group, _)| refuse_parameter(group))?;
-        results.iter().filter(|_| !args.force).try_for_each(|(_, fitted)| refuse_steep(fitted))?;
+        check_emitted(&results, args.force)?;
     }
     if let Some(consumer) = args.emit {
-        return emitted(only_one(&results)?, consumer.consumer(), args.target_dir.as_deref());
+        output::text(&emitted(only_one(&results)?, consumer.consumer(), args.target_dir.as_deref())?)?;
+        return Ok(Exit::Done);
     }
     match args.format {
         Format::Json => output::json(&json(&results)?)?,
@@ -349,7 +351,14 @@ fn fitted<T>(groups: &[Group], fit: impl Fn(&Group) -> Result<T, TooLittle>) -> 
     Ok(results)
 }
 
-fn emitted(fitted: &Calibration, consumer: Consumer, target_dir: Option<&str>) -> Result<Exit, Failure> {
+/// Refuses rules that another program would misread.
+fn check_emitted(results: &[(&Group, Calibration)], force: bool) -> Result<(), Failure> {
+    results.iter().try_for_each(|(group, _)| refuse_parameter(group))?;
+    results.iter().filter(|_| !force).try_for_each(|(_, fitted)| refuse_steep(fitted))
+}
+
+/// The rule in the syntax of another program; warnings go to stderr.
+fn emitted(fitted: &Calibration, consumer: Consumer, target_dir: Option<&str>) -> Result<String, Failure> {
     let mut documented = match consumer {
         Consumer::TaskApi | Consumer::ProcessingContainer => documented(fitted)?.clone(),
         _ => Documented::default(),
@@ -376,8 +385,7 @@ fn emitted(fitted: &Calibration, consumer: Consumer, target_dir: Option<&str>) -
         check_document(&Source::plain("the new document", text.clone())).map_err(|flawed| Failure::flawed(&flawed))?;
         output::say("note: complete the descriptions, mounted paths, outputs and variables by hand");
     }
-    output::text(&text)?;
-    Ok(Exit::Done)
+    Ok(text)
 }
 
 /// Makes the rules count one directory of each item, as the operators of Kaapana read a batch.

@@ -115,7 +115,12 @@ pub(crate) struct FloorArgs {
 pub(crate) fn run(args: &FloorArgs) -> Result<Exit, Failure> {
     let machine = Machine::read(HostRoots::default()).map_err(Failure::host)?;
     scope::enter_if_needed(&machine);
-    let start = Workload::open(&args.subject.spec(), &Terminal::default())?;
+    let spec = args.subject.spec();
+    if spec.container.resources.memory_swap.is_some() {
+        let help = "remove it: every run has a limit that the search chooses, and no swap beyond it".to_owned();
+        return Err(Failure::new(Exit::Usage, "--memory-swap cannot be used by floor", Some(help)));
+    }
+    let start = Workload::open(&spec, &Terminal::default())?;
     start.require_inputs()?;
     let record = records::open_record(args.record.as_deref())?;
     let signals = Signals::block().map_err(Failure::host)?;

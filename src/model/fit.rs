@@ -205,7 +205,7 @@ pub enum Censoring {
     /// The peak reached the limit and the run went on: with reclaimed caches it may need less, without a limit it may
     /// have used more.
     LimitReached,
-    /// The run was killed for memory: it needs more than its peak.
+    /// The run was killed for memory, or timed out if time is fitted: it needs more than its peak.
     OomKilled,
     /// The peak is a lower bound, for example a sampled one: the need is at least this.
     LowerBound,

@@ -167,6 +167,17 @@ fn plain(text: &str) -> String {
     text.replace("##[", "# #[")
 }
 
+/// A line of comment in the syntax of a consumer.
+fn comment(consumer: Consumer, text: &str) -> String {
+    let text = plain(text);
+    match consumer {
+        Consumer::Nextflow => format!("// {text}"),
+        // Two hyphens would end the comment.
+        Consumer::Plato => format!("<!-- {} -->", text.replace("--", "- -").replace('<', "‹").replace('&', "+")),
+        _ => format!("# {text}"),
+    }
+}
+
 /// A variable name for the input of a channel: letters, digits and underscores.
 fn identifier(growth: &Growth, place: usize) -> String {
     let name = growth.measure.channel.as_deref().unwrap_or("input_data");

@@ -319,10 +319,7 @@ impl ContainerError {
             Self::SwapBelowLimit { .. } => {
                 "give memory and swap together, such as twice the memory limit, or -1 for unlimited swap".to_owned()
             }
-            Self::SwapWithoutLimit => {
-                "add --limit; `floor` and `check` search and set limits themselves and cannot use --memory-swap"
-                    .to_owned()
-            }
+            Self::SwapWithoutLimit => "add --limit, or remove --memory-swap".to_owned(),
             Self::OptionNotKept { .. } => "remove the option, or use an engine that runs as root on a kernel with the \
                                            controller"
                 .to_owned(),

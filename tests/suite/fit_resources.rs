@@ -54,6 +54,9 @@ fn all_resources_are_in_one_object_and_one_declaration() {
     let all = records.json(&["--on", "all"]);
     assert_eq!(all.as_object().unwrap().keys().collect::<Vec<_>>(), ["memory", "time", "cpu"]);
     assert!(all["memory"]["base_bytes"].is_u64(), "{}", all["memory"]);
+    let (_, kubernetes, _) = records.fit(&["--on", "all", "--emit", "kubernetes"]);
+    let keys = kubernetes.lines().filter(|line| !line.starts_with([' ', '#'])).filter_map(|line| line.split_once(':'));
+    assert_eq!(keys.map(|(key, _)| key).collect::<Vec<_>>(), ["resources", "activeDeadlineSeconds", "cpu"]);
     let (_, slurm, _) = records.fit(&["--on", "all", "--emit", "slurm"]);
     assert!(["--mem=", "--time=0:01:00", "--cpus-per-task=2"].iter().all(|option| slurm.contains(option)), "{slurm}");
 }
@@ -66,5 +69,27 @@ fn what_has_no_such_setting_says_so() {
         assert!(status == 2 && stderr.contains(why), "{stderr}");
     };
     refused(&["--on", "time", "--emit", "docker"], "docker has no setting for time");
-    refused(&["--on", "all", "--write", "task.json"], "--write is for memory alone");
+    refused(&["--on", "all", "--write", "task.json"], "--write applies only to memory");
+}
+
+#[test]
+fn what_one_resource_lacks_does_not_keep_the_others() {
+    let without_cpu = timed().into_iter().map(|mut run| {
+        run["cpu"] = json!("unsupported");
+        run
+    });
+    let records = Records::new(without_cpu);
+    let (status, stdout, stderr) = records.fit(&["--on", "all", "--format", "json"]);
+    let all: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(all.as_object().unwrap().keys().collect::<Vec<_>>(), ["memory", "time"], "{status}");
+    assert!(stderr.contains("skipped 16 runs: 16 without a time, or killed"), "{stderr}");
+    let (_, docker, stderr) = records.fit(&["--on", "all", "--emit", "docker"]);
+    assert!(docker.contains("--memory=") && stderr.contains("docker has no setting for time"), "{stderr}");
+}
+
+#[test]
+fn a_rule_over_a_parameter_is_not_emitted_as_one_over_sizes() {
+    let runs = (1..=8).map(|n| crate::fit_records::run_with(json!({"n": n.to_string()}), n * 50 * MIB));
+    let (status, stdout, stderr) = Records::new(runs).fit(&["--on", "all", "--emit", "nextflow"]);
+    assert!(!stdout.contains("memory {") && stderr.contains("parameter"), "{status} {stdout}{stderr}");
 }

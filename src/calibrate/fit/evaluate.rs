@@ -41,7 +41,7 @@ impl Default for Protocol {
 /// The performance of the rules for one task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct TaskScore {
-    /// Waste on the test runs of all seeds, in byte-seconds; of time, in microseconds.
+    /// Waste on the test runs of all seeds: byte-seconds, microseconds of time, or microseconds of one core.
     pub waste: f64,
     /// The least waste of any rule chosen in hindsight.
     pub oracle: f64,

@@ -14,7 +14,7 @@ use super::{FEWEST_INPUTS, FitOptions, MoreSizes, Warning};
 /// The runs of one task, with one choice of parameters.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Group {
-    /// What the peaks of the table are amounts of.
+    /// The resource whose amounts are the peaks of the table.
     pub resource: Resource,
     /// The value of the column `workflow`, if present.
     pub workflow: Option<String>,
@@ -56,11 +56,19 @@ impl Group {
         if self.parameter.is_some() { n.0.to_string() } else { n.to_string() }
     }
 
+    /// The highest exponent of a rule for it.
+    ///
+    /// More input keeps cores busy for longer, but does not add any; a parameter such as the number of threads does.
+    pub fn max_exponent(&self, options: &FitOptions) -> u32 {
+        if self.resource == Resource::Cpu && self.parameter.is_none() { 0 } else { options.max_exponent }
+    }
+
     /// The runs of a table with their wall times as the amounts to fit. Runs without a time are skipped.
     #[must_use]
     pub fn over_time(mut self) -> Self {
         let (resource, before) = (Resource::Time, self.table.runs.len());
-        let kept = |run: &SizedRun| run.wall_seconds.is_some() && run.censoring != Censoring::OomKilled;
+        let kept =
+            |run: &SizedRun| run.wall_seconds.is_some_and(|wall| wall >= 1e-6) && run.censoring != Censoring::OomKilled;
         let lines =
             self.table.runs.iter().zip(&self.lines).filter(|(run, _)| kept(run)).map(|(_, line)| *line).collect();
         self.table.runs.retain(kept);
@@ -68,7 +76,7 @@ impl Group {
             run.peak = Bytes((run.wall_seconds.unwrap_or_default() * 1e6).round() as u64);
             (run.wall_seconds, run.censoring) = (Some(1.0), Censoring::None);
         }
-        let skipped = SkippedRuns { untimed: before - self.table.runs.len(), ..self.skipped };
+        let skipped = SkippedRuns { without_time: before - self.table.runs.len(), ..self.skipped };
         Self { resource, lines, skipped, warnings: Vec::new(), declared: None, ..self }
     }
 
@@ -164,8 +172,8 @@ pub struct SkippedRuns {
     pub unmeasured: usize,
     /// The sizes of their inputs are not recorded.
     pub unsized_inputs: usize,
-    /// They have no wall time, or were killed before their end.
-    pub untimed: usize,
+    /// They have no wall time or CPU time, one of 0, or were killed before their end.
+    pub without_time: usize,
     /// They are not the result of a search for the minimum limit, which is to be fitted.
     pub without_floor: usize,
 }
@@ -190,7 +198,7 @@ impl SkippedRuns {
             (self.interrupted, "interrupted"),
             (self.unmeasured, "without a peak"),
             (self.unsized_inputs, "without input sizes"),
-            (self.untimed, "without a wall time, or killed"),
+            (self.without_time, "without a time, or killed"),
             (self.without_floor, "without a floor"),
         ]
         .into_iter()

@@ -319,6 +319,7 @@ impl TaskRuns {
             Err(SkipReason::TimedOut) => &mut self.skipped.timed_out,
             Err(SkipReason::Interrupted) => &mut self.skipped.interrupted,
             Err(SkipReason::Unmeasured) => &mut self.skipped.unmeasured,
+            Err(SkipReason::WithoutTime) => &mut self.skipped.without_time,
             Err(SkipReason::WithoutFloor) => &mut self.skipped.without_floor,
         };
         *count += 1;
@@ -430,7 +431,7 @@ impl TaskRuns {
             interrupted,
             unmeasured,
             unsized_inputs,
-            untimed,
+            without_time,
             without_floor,
         } = other.skipped;
         self.skipped.failed += failed;
@@ -439,7 +440,7 @@ impl TaskRuns {
         self.skipped.interrupted += interrupted;
         self.skipped.unmeasured += unmeasured;
         self.skipped.unsized_inputs += unsized_inputs;
-        self.skipped.untimed += untimed;
+        self.skipped.without_time += without_time;
         self.skipped.without_floor += without_floor;
         self.unsized_runs.extend(other.unsized_runs);
         self.images.extend(other.images);

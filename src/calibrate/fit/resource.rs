@@ -128,10 +128,9 @@ pub struct ResourceAmount {
 /// If the evidence is insufficient, as for [`fit`](super::fit).
 pub fn fit_resource(group: &Group, options: &FitOptions, for_sizes: &[Bytes]) -> Result<ResourceFit, TooLittle> {
     let resource = group.resource;
-    // More input keeps cores busy for longer, but does not add any; a parameter such as the number of threads does.
-    let is_constant = resource == Resource::Cpu && group.parameter.is_none();
-    let options = FitOptions { max_exponent: if is_constant { 0 } else { options.max_exponent }, ..*options };
+    let options = FitOptions { max_exponent: group.max_exponent(options), ..*options };
     let mut fit = fit_single(group, &options)?;
+    fit.request = fit.request.at_most(fit.rule);
     fit.warnings.extend(fit.extrapolated(for_sizes.iter().copied()));
     fit.warnings.extend(fit.not_enough(for_sizes.iter().copied()));
     fit.warnings.extend(group.warnings.iter().cloned());
@@ -139,10 +138,8 @@ pub fn fit_resource(group: &Group, options: &FitOptions, for_sizes: &[Bytes]) ->
     let measure = group.measures.get(place).cloned().or_else(|| Some(Measure::of_column(&fit.predictor)));
     let sizes = if for_sizes.is_empty() { std::slice::from_ref(&fit.inputs.largest) } else { for_sizes };
     let amount = |rule: &FittedRule, n: Bytes| resource.in_units(rule.limit(n).0 as f64);
-    let amounts = sizes.iter().map(|&n| {
-        let limit = amount(&fit.rule, n);
-        ResourceAmount { n, limit, typical: amount(&fit.request, n).min(limit) }
-    });
+    let amounts =
+        sizes.iter().map(|&n| ResourceAmount { n, limit: amount(&fit.rule, n), typical: amount(&fit.request, n) });
     Ok(ResourceFit {
         workflow: group.workflow.clone(),
         task: group.task.clone(),

@@ -65,7 +65,7 @@ fn unused(runs: &[SizedRun]) -> Option<String> {
     let killed = runs.iter().filter(|run| run.censoring == Censoring::OomKilled).count();
     let count = if runs.len() == 1 { "1 run".to_owned() } else { format!("{} runs", runs.len()) };
     let killed =
-        if killed == 0 { String::new() } else { format!("; {killed} of them killed, it seems for lack of memory") };
+        if killed == 0 { String::new() } else { format!("; {killed} of them killed, probably for lack of memory") };
     (!runs.is_empty()).then(|| format!("{count} without input sizes not used{killed}"))
 }
 

@@ -1,9 +1,9 @@
 //! `fit --on time|cpu|all`: rules for the other resources of the same runs.
 
-use highwater::calibrate::fit::{Group, ResourceFit, calibrate, fit_resource};
-use highwater::model::fit::{Documented, FittedRule, Form, Resource};
+use highwater::calibrate::fit::{Group, Metric, ResourceFit, calibrate, fit_resource};
+use highwater::model::fit::{FittedRule, Form, Resource};
 use highwater::model::units::Bytes;
-use highwater::report::emit::{Consumer, emit as emit_memory, emit_resource};
+use highwater::report::emit::{Consumer, emit_resource};
 
 use super::FitArgs;
 use crate::cli::exit::Exit;
@@ -15,40 +15,67 @@ use crate::cli::table::{printable, table};
 
 pub(super) fn run(args: &FitArgs) -> Result<Exit, Failure> {
     check_options(args)?;
-    let mut json = serde_json::Map::new();
-    let (mut text, mut emitted) = (String::new(), String::new());
     let metrics = args.runs.metrics();
-    for metric in &metrics {
-        let resource = metric.resource();
-        let groups = args.runs.read_metric(*metric, &args.predictor)?;
-        let value = if resource == Resource::Memory {
-            let results =
-                super::fitted(&groups, |group| calibrate(group, &args.calibration_options(group, None, None)))?;
-            if let Some(emit) = args.emit {
-                let declaration = &super::only_one(&results)?.declaration;
-                emitted.push_str(&emit_memory(emit.consumer(), declaration, &Documented::default()));
-            }
-            text.push_str(&super::table::render(&results, None));
-            super::json(&results)?
-        } else {
-            let options = args.options.fit_options_for(resource);
-            let results = super::fitted(&groups, |group| fit_resource(group, &options, &args.for_size))?;
-            if let Some(emit) = args.emit {
-                emitted.push_str(&emitted_by(&results, emit.consumer())?);
-            }
-            text.push_str(if text.is_empty() { "" } else { "\n" });
-            text.push_str(&render(&results));
-            super::json(&results)?
-        };
-        json.insert(resource.to_string(), value);
+    let is_one = metrics.len() == 1;
+    if !is_one && args.runs.file.as_os_str() == "-" {
+        let error = "--on all reads the runs several times, which standard input does not allow";
+        return Err(Failure::new(Exit::Usage, error, Some("give a file, or choose one quantity with --on".to_owned())));
+    }
+    let mut fitted = Vec::new();
+    for metric in metrics {
+        match fit_one(args, metric) {
+            Ok(one) => fitted.push((metric.resource(), one)),
+            // The others are worth having without it.
+            Err(failure) if !is_one => failure.warn(),
+            Err(failure) => return Err(failure),
+        }
+    }
+    if fitted.is_empty() {
+        return Err(Failure::new(Exit::TooLittleData, "no rule was found for any resource", None));
     }
     match (args.emit, args.format) {
-        (Some(_), _) => output::text(&emitted)?,
-        (None, Format::Table) => output::text(&text)?,
-        (None, Format::Json) if metrics.len() == 1 => output::json(&json.into_iter().next().map(|(_, value)| value))?,
-        (None, Format::Json) => output::json(&json)?,
+        (Some(_), _) => output::text(&fitted.iter().map(|(_, one)| one.text.as_str()).collect::<String>())?,
+        (None, Format::Table) => {
+            let texts: Vec<&str> = fitted.iter().map(|(_, one)| one.text.as_str()).collect();
+            output::text(&texts.join("\n"))?;
+        }
+        (None, Format::Json) if is_one => output::json(&fitted.first().map(|(_, one)| &one.json))?,
+        (None, Format::Json) => {
+            let all = fitted.into_iter().map(|(resource, one)| (resource.to_string(), one.json));
+            output::json(&all.collect::<serde_json::Map<_, _>>())?;
+        }
     }
     Ok(Exit::Done)
+}
+
+/// The rules for one resource.
+struct Fitted {
+    /// The table, or the declaration with --emit.
+    text: String,
+    json: serde_json::Value,
+}
+
+fn fit_one(args: &FitArgs, metric: Metric) -> Result<Fitted, Failure> {
+    let groups = args.runs.read_metric(metric, &args.predictor)?;
+    let resource = metric.resource();
+    if resource == Resource::Memory {
+        let results = super::fitted(&groups, |group| calibrate(group, &args.calibration_options(group, None, None)))?;
+        let text = match args.emit {
+            Some(consumer) => {
+                super::check_emitted(&results, args.force)?;
+                super::emitted(super::only_one(&results)?, consumer.consumer(), None)?
+            }
+            None => super::table::render(&results, None),
+        };
+        return Ok(Fitted { text, json: super::json(&results)? });
+    }
+    let options = args.options.fit_options_for(resource);
+    let results = super::fitted(&groups, |group| fit_resource(group, &options, &args.for_size))?;
+    let text = match args.emit {
+        Some(consumer) => declaration(&results, consumer.consumer())?,
+        None => render(&results),
+    };
+    Ok(Fitted { text, json: super::json(&results)? })
 }
 
 /// Refuses what is about memory alone.
@@ -60,44 +87,48 @@ fn check_options(args: &FitArgs) -> Result<(), Failure> {
         (args.target_dir.is_some(), "--target-dir"),
     ];
     let Some((_, option)) = refused.into_iter().find(|(is_given, _)| *is_given) else { return Ok(()) };
-    let help = "leave out --on, or leave out this option and use --emit".to_owned();
-    Err(Failure::new(Exit::Usage, format!("{option} is for memory alone, not for --on time, cpu or all"), Some(help)))
+    let help = format!("remove {option}, or fit memory with --on peak");
+    Err(Failure::new(Exit::Usage, format!("{option} applies only to memory"), Some(help)))
 }
 
-/// The amounts in the syntax of another program.
-fn emitted_by(results: &[(&Group, ResourceFit)], consumer: Consumer) -> Result<String, Failure> {
+/// The amounts in the syntax of another program; warnings go to stderr.
+fn declaration(results: &[(&Group, ResourceFit)], consumer: Consumer) -> Result<String, Failure> {
     let mut texts = String::new();
     for (group, fit) in results {
+        fit.warnings
+            .iter()
+            .for_each(|warning| output::say(&printable(&format!("warning: {}: {warning}", fit.resource))));
         let Some(amount) = fit.amounts.iter().max_by_key(|amount| amount.n) else { continue };
-        let of = group.name().map_or_else(String::new, |name| format!("{name}: "));
-        let what = match &group.parameter {
+        let task = group.name().map_or_else(String::new, |name| format!("{name}: "));
+        let inputs = match &group.parameter {
             Some(name) => format!("{name} = {}", amount.n.0),
             None => format!("inputs of up to {}", amount.n),
         };
-        let purpose = printable(&format!("{of}{} for {what}", fit.resource));
+        let purpose = format!("{task}{} for {inputs}", fit.resource);
         let text = emit_resource(consumer, fit.resource, amount.limit, amount.typical, &purpose)
-            .ok_or_else(|| without_setting(consumer, fit.resource))?;
+            .ok_or_else(|| no_setting(consumer, fit.resource))?;
         texts.push_str(&text);
     }
     Ok(texts)
 }
 
-fn without_setting(consumer: Consumer, resource: Resource) -> Failure {
+fn no_setting(consumer: Consumer, resource: Resource) -> Failure {
     let error = format!("{} has no setting for {resource}", consumer.name());
-    let help = "use --emit slurm, nextflow, snakemake or kubernetes, or --format json".to_owned();
-    Failure::new(Exit::Usage, error, Some(help))
+    let help = "those that have one: for time slurm, nextflow, snakemake, kubernetes and kaapana-operator; for cpu slurm, \
+                nextflow, snakemake, kubernetes and plato";
+    Failure::new(Exit::Usage, error, Some(help.to_owned()))
 }
 
 /// Renders one task in full, several as a table.
 fn render(results: &[(&Group, ResourceFit)]) -> String {
     match results {
         [] => String::new(),
-        [(group, only)] => one(group, only),
+        [(group, only)] => render_task(group, only),
         several => overview(several),
     }
 }
 
-fn one(group: &Group, fitted: &ResourceFit) -> String {
+fn render_task(group: &Group, fitted: &ResourceFit) -> String {
     let ResourceFit { resource, fit, inputs, held_out, .. } = fitted;
     let mut rows: Vec<(&str, String)> = Vec::new();
     rows.extend(group.name().map(|name| ("task", name)));
@@ -107,8 +138,8 @@ fn one(group: &Group, fitted: &ResourceFit) -> String {
     };
     let (unit, n) = unit_of_n(group, inputs.largest, &fit.predictor);
     let where_n = if fit.rule.exponent > 0 { format!("   where n is {n}") } else { String::new() };
-    rows.push((limit, rule(&fit.rule, *resource, unit) + &where_n));
-    rows.push(("typical", rule(&fit.request, *resource, unit)));
+    rows.push((limit, describe_rule(&fit.rule, *resource, unit) + &where_n));
+    rows.push(("typical", describe_rule(&fit.request, *resource, unit)));
     let reach = match fitted.enough_for {
         Some(reach) => format!("enough for inputs up to {}", group.describe_n(reach.limit)),
         None => "unknown".to_owned(),
@@ -123,8 +154,15 @@ fn one(group: &Group, fitted: &ResourceFit) -> String {
     rows.push((
         "held out",
         format!(
-            "limit/used {:.2} on average, {:.2} to {:.2}; {:.0} of 1000 further runs fail at first",
-            held_out.mean_ratio, held_out.smallest_ratio, held_out.largest_ratio, held_out.failures_per_1000
+            "limit/used {:.2} on average, {:.2} to {:.2}; {:.0} of 1000 further runs {}",
+            held_out.mean_ratio,
+            held_out.smallest_ratio,
+            held_out.largest_ratio,
+            held_out.failures_per_1000,
+            match resource {
+                Resource::Cpu => "use more",
+                Resource::Memory | Resource::Time => "fail at first",
+            }
         ),
     ));
     let coverage = (100.0 * fitted.coverage).floor();
@@ -161,8 +199,10 @@ fn overview(results: &[(&Group, ResourceFit)]) -> String {
             format!("{:.0}", fitted.held_out.failures_per_1000),
         ]
     });
-    let header = ["task", ">largest input", ">limit", ">typical", ">inputs", ">limit/used", ">failures/1000"];
-    let title = results.first().map_or("", |(_, fitted)| title(fitted.resource));
+    let Some(resource) = results.first().map(|(_, fitted)| fitted.resource) else { return String::new() };
+    let above = if resource == Resource::Cpu { ">more/1000" } else { ">failures/1000" };
+    let header = ["task", ">largest input", ">limit", ">typical", ">inputs", ">limit/used", above];
+    let title = title(resource);
     let mut text = format!("{title}\n{}", table(&header, rows.collect()));
     for (group, fitted) in results {
         let name = group.name().unwrap_or_default();
@@ -192,25 +232,39 @@ fn unit_of_n(group: &Group, largest: Bytes, predictor: &str) -> (f64, String) {
     (unit.0 as f64, format!("{predictor}, in {name}"))
 }
 
-/// A rule with the unit of the resource: `max(12 s, 3.20 s·n)`.
-fn rule(rule: &FittedRule, resource: Resource, unit: f64) -> String {
+/// A rule with the unit of the resource: `max(12 s, 3.2 s·n)`.
+fn describe_rule(rule: &FittedRule, resource: Resource, unit: f64) -> String {
     let base = resource.describe(rule.base_bytes);
     if rule.exponent == 0 {
         return base;
     }
-    let per_unit = rule.coefficient * unit.powi(rule.exponent.cast_signed());
-    let growth = if per_unit >= 10.0 { resource.describe(Bytes(per_unit as u64)) } else { small(per_unit, resource) };
+    let coefficient = significant(resource.in_units(rule.coefficient * unit.powi(rule.exponent.cast_signed())));
+    let suffix = if resource == Resource::Time { "s" } else { resource.unit() };
     let power = if rule.exponent == 1 { String::new() } else { format!("^{}", rule.exponent) };
+    let growth = format!("{coefficient} {suffix}·n{power}");
     match rule.form {
-        Form::Max if rule.base_bytes == Bytes::ZERO => format!("{growth}·n{power}"),
-        Form::Max => format!("max({base}, {growth}·n{power})"),
-        Form::Sum => format!("{base} + {growth}·n{power}"),
+        Form::Max if rule.base_bytes == Bytes::ZERO => growth,
+        Form::Max => format!("max({base}, {growth})"),
+        Form::Sum => format!("{base} + {growth}"),
     }
 }
 
-fn small(counted: f64, resource: Resource) -> String {
-    match resource {
-        Resource::Time => format!("{counted:.3} µs"),
-        Resource::Memory | Resource::Cpu => format!("{:.1e} {}", resource.in_units(counted), resource.unit()),
+/// A positive number with three significant digits.
+fn significant(number: f64) -> String {
+    if !(1e-4..1e6).contains(&number) {
+        return format!("{number:.2e}");
+    }
+    let digits = (2.0 - number.log10().floor()).clamp(0.0, 6.0) as usize;
+    format!("{number:.digits$}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn coefficients_have_three_digits_whatever_their_size() {
+        let shown = [0.000_004, 0.004, 1.19, 12.94, 3661.0].map(significant);
+        assert_eq!(shown, ["4.00e-6", "0.00400", "1.19", "12.9", "3661"]);
     }
 }

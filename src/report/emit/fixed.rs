@@ -3,7 +3,7 @@
 use crate::model::fit::Declaration;
 use crate::model::registry;
 
-use super::{purpose, units};
+use super::{Consumer, comment, purpose, units};
 
 /// The megabyte of Kaapana, Docker and Slurm, and the `Mi` of Kubernetes.
 const MEBIBYTE: u64 = 1 << 20;
@@ -16,11 +16,10 @@ pub(super) fn kaapana_operator(declaration: &Declaration) -> String {
 
 /// The element of a container in PLATO's registry. CPUs were not measured, so the element has the minimum.
 pub(super) fn plato(declaration: &Declaration) -> String {
-    // Two hyphens would end the comment.
-    let purpose = purpose(declaration).replace("--", "- -").replace('<', "‹").replace('&', "+");
+    let comment = comment(Consumer::Plato, &purpose(declaration));
     let memory = registry::gib(declaration.fixed.limit);
     format!(
-        "<!-- {purpose} -->\n<resourceRequirements>\n  <cpu>1</cpu>\n  <gpu>0</gpu>\n  \
+        "{comment}\n<resourceRequirements>\n  <cpu>1</cpu>\n  <gpu>0</gpu>\n  \
          <memory_gb>{memory}</memory_gb>\n</resourceRequirements>\n"
     )
 }

@@ -2,7 +2,7 @@
 
 use crate::model::fit::Resource;
 
-use super::Consumer;
+use super::{Consumer, comment};
 
 /// Average use this little above a whole number of cores does not need another core.
 const SLACK: f64 = 0.05;
@@ -23,8 +23,7 @@ pub fn emit_resource(
         Resource::Time => time(consumer, limit.ceil().max(1.0) as u64),
         Resource::Cpu => cores(consumer, typical),
     }?;
-    let comment = if consumer == Consumer::Nextflow { "//" } else { "#" };
-    Some(format!("{comment} {purpose}\n{declared}"))
+    Some(format!("{}\n{declared}", comment(consumer, purpose)))
 }
 
 fn time(consumer: Consumer, seconds: u64) -> Option<String> {
@@ -35,7 +34,7 @@ fn time(consumer: Consumer, seconds: u64) -> Option<String> {
         Consumer::Snakemake => {
             Some(format!("resources:\n    runtime=lambda wildcards, attempt: {minutes} * 2 ** (attempt - 1)\n"))
         }
-        Consumer::Kubernetes => Some(format!("activeDeadlineSeconds: {seconds}\n")),
+        Consumer::Kubernetes => Some(format!("# in the spec of the pod or job:\nactiveDeadlineSeconds: {seconds}\n")),
         Consumer::KaapanaOperator => Some(format!("execution_timeout=timedelta(seconds={seconds}),\n")),
         Consumer::TaskApi | Consumer::ProcessingContainer | Consumer::Plato | Consumer::Docker => None,
     }
@@ -49,7 +48,7 @@ fn cores(consumer: Consumer, typical: f64) -> Option<String> {
         Consumer::Snakemake => Some(format!("threads: {whole}\n")),
         Consumer::Kubernetes => {
             let millicores = (1000.0 * typical).ceil().max(1.0) as u64;
-            Some(format!("resources:\n  requests:\n    cpu: \"{millicores}m\"\n"))
+            Some(format!("# in resources.requests of the container:\ncpu: \"{millicores}m\"\n"))
         }
         Consumer::Plato => Some(format!("<cpu>{whole}</cpu>\n")),
         Consumer::TaskApi | Consumer::ProcessingContainer | Consumer::KaapanaOperator | Consumer::Docker => None,
@@ -69,7 +68,10 @@ mod tests {
         let time = |consumer| emitted(consumer, Resource::Time, 3661.2).unwrap();
         assert_eq!(time(Consumer::Slurm), "# sort\n#SBATCH --time=1:02:00\n");
         assert_eq!(time(Consumer::Nextflow), "// sort\ntime { 3662.s * 2 ** (task.attempt - 1) }\n");
-        assert_eq!(time(Consumer::Kubernetes), "# sort\nactiveDeadlineSeconds: 3662\n");
+        assert_eq!(
+            time(Consumer::Kubernetes),
+            "# sort\n# in the spec of the pod or job:\nactiveDeadlineSeconds: 3662\n"
+        );
         assert_eq!(time(Consumer::KaapanaOperator), "# sort\nexecution_timeout=timedelta(seconds=3662),\n");
         assert_eq!(emitted(Consumer::Docker, Resource::Time, 1.0), None);
     }
@@ -81,6 +83,8 @@ mod tests {
         assert_eq!(slurm(1.04), "# sort\n#SBATCH --cpus-per-task=1\n");
         assert_eq!(slurm(3.6), "# sort\n#SBATCH --cpus-per-task=4\n");
         let kubernetes = emitted(Consumer::Kubernetes, Resource::Cpu, 1.0401).unwrap();
-        assert_eq!(kubernetes, "# sort\nresources:\n  requests:\n    cpu: \"1041m\"\n");
+        assert_eq!(kubernetes, "# sort\n# in resources.requests of the container:\ncpu: \"1041m\"\n");
+        let plato = emitted(Consumer::Plato, Resource::Cpu, 2.0).unwrap();
+        assert_eq!(plato, "<!-- sort -->\n<cpu>2</cpu>\n");
     }
 }

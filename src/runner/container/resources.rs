@@ -283,8 +283,13 @@ pub fn size(text: &str) -> Result<Bytes, String> {
 fn size_of(text: &str) -> Option<Bytes> {
     let digits = text.find(|char: char| !char.is_ascii_digit() && char != '.').unwrap_or(text.len());
     let (number, unit) = (text.get(..digits)?, text.get(digits..)?.trim_start().to_ascii_lowercase());
-    let unit = if unit == "b" { "" } else { unit.trim_end_matches("ib").trim_end_matches(['b', 'i']) };
-    let power = ["", "k", "m", "g", "t", "p"].iter().position(|known| *known == unit)?;
+    let power = match unit.as_str() {
+        "" | "b" => 0,
+        unit => {
+            let letter = unit.strip_suffix("ib").or_else(|| unit.strip_suffix('b')).unwrap_or(unit);
+            1 + ["k", "m", "g", "t", "p"].iter().position(|known| *known == letter)?
+        }
+    };
     let bytes = number.parse::<f64>().ok()? * 1024_f64.powi(i32::try_from(power).ok()?);
     (1.0..9e18).contains(&bytes).then_some(Bytes(bytes as u64))
 }

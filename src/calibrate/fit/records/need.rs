@@ -19,6 +19,7 @@ pub(super) enum SkipReason {
     TimedOut,
     Interrupted,
     Unmeasured,
+    WithoutTime,
     WithoutFloor,
 }
 
@@ -63,18 +64,22 @@ pub(super) fn time(observation: &Observation) -> Result<Need, SkipReason> {
             (observation.wall_us, Censoring::None)
         }
     };
-    Ok(Need { peak: Bytes(us), censoring, wall_us: 1_000_000 })
+    measured(Bytes(us), censoring, 1_000_000)
 }
 
 /// The cores that a run used on average, in millionths.
 pub(super) fn cpu(observation: &Observation) -> Result<Need, SkipReason> {
     succeeded(observation)?;
-    let cpu = observation.cpu.as_ref().value().ok_or(SkipReason::Unmeasured)?;
+    let cpu = observation.cpu.as_ref().value().ok_or(SkipReason::WithoutTime)?;
     let used_us = u128::from(cpu.user_us) + u128::from(cpu.system_us);
     let millionths =
-        (used_us * 1_000_000).checked_div(u128::from(observation.wall_us)).ok_or(SkipReason::Unmeasured)?;
-    let peak = Bytes(u64::try_from(millionths).unwrap_or(u64::MAX));
-    Ok(Need { peak, censoring: Censoring::None, wall_us: observation.wall_us })
+        (used_us * 1_000_000).checked_div(u128::from(observation.wall_us)).ok_or(SkipReason::WithoutTime)?;
+    measured(Bytes(u64::try_from(millionths).unwrap_or(u64::MAX)), Censoring::None, observation.wall_us)
+}
+
+/// Rules are judged by limit / used, so what is too short to be measured shows nothing.
+fn measured(peak: Bytes, censoring: Censoring, wall_us: u64) -> Result<Need, SkipReason> {
+    if peak == Bytes::ZERO { Err(SkipReason::WithoutTime) } else { Ok(Need { peak, censoring, wall_us }) }
 }
 
 fn succeeded(observation: &Observation) -> Result<(), SkipReason> {
