@@ -181,7 +181,7 @@ impl CommandLine {
 
     /// Takes a word where a program may be; returns whether it may still follow.
     fn note_program(&mut self, word: &str) -> bool {
-        const BEFORE_OTHERS: [&str; 15] = [
+        const BEFORE_OTHERS: [&str; 16] = [
             "sh",
             "bash",
             "dash",
@@ -189,6 +189,7 @@ impl CommandLine {
             "zsh",
             "env",
             "exec",
+            "export",
             "time",
             "timeout",
             "nice",
@@ -199,7 +200,7 @@ impl CommandLine {
             "dumb-init",
         ];
         if let Some((name, value)) = word.split_once('=').filter(|(name, _)| is_name(name)) {
-            self.env.push((name.to_owned(), value.to_owned()));
+            self.env.push((name.to_owned(), value.trim_end_matches(';').to_owned()));
             return true;
         }
         let name = Path::new(word).file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -354,6 +355,7 @@ mod tests {
             ),
             ("java -XX:MaxRAM=2g -XX:MaxRAMPercentage=50 A", "-XX:MaxRAMPercentage=50 limits the heap of Java"),
             ("env GOMEMLIMIT=512MiB server", "GOMEMLIMIT=512MiB limits the memory of Go to 512 MiB"),
+            ("bash -c 'export GOMEMLIMIT=200MiB; ./server'", "GOMEMLIMIT=200MiB limits the memory of Go to 200 MiB"),
             ("node --max-old-space-size=256 a.js", "--max-old-space-size=256 limits the heap of Node.js to 256 MiB"),
             ("julia --heap-size-hint=2G a.jl", "--heap-size-hint=2G limits the heap of Julia to 2 GiB"),
         ] {
