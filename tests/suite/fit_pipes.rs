@@ -1,0 +1,42 @@
+//! `highwater fit` and `highwater backtest` on runs from a pipe.
+
+use std::fs;
+
+use assert_cmd::Command;
+
+use crate::fit_records::Records;
+
+/// Runs highwater with this input, from a pipe.
+fn piped(arguments: &[&str], input: &str) -> (i32, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
+    let output = command.args(arguments).write_stdin(input).env_remove("HIGHWATER_LOG").output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+const FORMS: [&[&str]; 5] = [
+    &["fit", "FILE", "--format", "json"],
+    &["fit", "FILE", "--on", "all", "--format", "json"],
+    &["fit", "--all", "FILE", "--format", "json"],
+    &["backtest", "FILE", "--rule", "2*n", "--format", "json"],
+    &["backtest", "FILE", "--protocol", "--calibrate-on", "10", "--on", "time", "--format", "json"],
+];
+
+#[test]
+fn a_pipe_gives_the_same_result_as_a_file() {
+    let records = Records::growing(3.0);
+    let table: String = crate::fit_records::growing(3.0).map(|(n, peak)| format!("{n},{peak},60\n")).collect();
+    let table = format!("input_bytes,peak_bytes,wall_seconds\n{table}");
+    fs::write(records.path("runs.csv"), &table).unwrap();
+    for form in FORMS {
+        for file in ["runs.jsonl", "runs.csv"] {
+            let of = |name: &str| form.iter().map(|word| word.replace("FILE", name)).collect::<Vec<_>>();
+            let (words, piped_words) = (of(file), of("/dev/stdin"));
+            let from_file = records.highwater(&words.iter().map(String::as_str).collect::<Vec<_>>());
+            let input = fs::read_to_string(records.path(file)).unwrap();
+            let from_pipe = piped(&piped_words.iter().map(String::as_str).collect::<Vec<_>>(), &input);
+            let named = from_file.2.replace(file, "/dev/stdin");
+            assert_eq!(from_pipe, (from_file.0, from_file.1, named), "{words:?}");
+        }
+    }
+}
