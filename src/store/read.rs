@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -135,7 +136,7 @@ pub struct Source {
     file: File,
     /// What was already read of a pipe, to be read again first.
     start: Vec<u8>,
-    /// The length in bytes; `u64::MAX` for a pipe.
+    /// The length in bytes; `u64::MAX` for a pipe and for standard input, which is read as one.
     end: u64,
     /// Whether it is the copy of a pipe.
     spooled: bool,
@@ -163,6 +164,18 @@ impl Source {
                 let end = if metadata.is_file() { metadata.len() } else { u64::MAX };
                 Ok(Self { path, file, start: Vec::new(), end, spooled: false })
             }
+            Err(source) => Err(ReadError::Unreadable { path, source }),
+        }
+    }
+
+    /// Opens standard input, to be read from where it is.
+    ///
+    /// # Errors
+    /// It cannot be duplicated, because too many files are open.
+    pub fn stdin() -> Result<Self, ReadError> {
+        let path = PathBuf::from("standard input");
+        match io::stdin().as_fd().try_clone_to_owned() {
+            Ok(file) => Ok(Self { path, file: file.into(), start: Vec::new(), end: u64::MAX, spooled: false }),
             Err(source) => Err(ReadError::Unreadable { path, source }),
         }
     }

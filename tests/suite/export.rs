@@ -375,3 +375,11 @@ fn records_from_a_pipe_make_the_same_table() {
     assert_eq!((from_pipe.status.code(), status), (Some(0), 0));
     assert_eq!(String::from_utf8(from_pipe.stdout).unwrap(), from_file);
 }
+
+#[test]
+fn records_are_no_table_to_import() {
+    let records = fs::read_to_string(fixtures().join(store::OBSERVATIONS)).unwrap();
+    let (status, runs, stderr) = import(&records, &[]);
+    assert_eq!((status, runs.len()), (2, 0));
+    assert!(stderr.contains("found JSON instead of a table") && !stderr.contains("column `"), "{stderr}");
+}

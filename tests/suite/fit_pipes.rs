@@ -7,11 +7,15 @@ use assert_cmd::Command;
 use crate::fit_records::Records;
 
 /// Runs highwater with this input, from a pipe.
-fn piped(arguments: &[&str], input: &str) -> (i32, String, String) {
+fn piped(arguments: &[String], input: &str) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
     let output = command.args(arguments).write_stdin(input).env_remove("HIGHWATER_LOG").output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+fn highwater(records: &Records, arguments: &[String]) -> (i32, String, String) {
+    records.highwater(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 const FORMS: [&[&str]; 5] = [
@@ -31,12 +35,12 @@ fn a_pipe_gives_the_same_result_as_a_file() {
     for form in FORMS {
         for file in ["runs.jsonl", "runs.csv"] {
             let of = |name: &str| form.iter().map(|word| word.replace("FILE", name)).collect::<Vec<_>>();
-            let (words, piped_words) = (of(file), of("/dev/stdin"));
-            let from_file = records.highwater(&words.iter().map(String::as_str).collect::<Vec<_>>());
+            let from_file = highwater(&records, &of(file));
             let input = fs::read_to_string(records.path(file)).unwrap();
-            let from_pipe = piped(&piped_words.iter().map(String::as_str).collect::<Vec<_>>(), &input);
-            let named = from_file.2.replace(file, "/dev/stdin");
-            assert_eq!(from_pipe, (from_file.0, from_file.1, named), "{words:?}");
+            for (path, name) in [("/dev/stdin", "/dev/stdin"), ("-", "standard input")] {
+                let (status, stdout, stderr) = from_file.clone();
+                assert_eq!(piped(&of(path), &input), (status, stdout, stderr.replace(file, name)), "{form:?} {path}");
+            }
         }
     }
 }

@@ -12,7 +12,7 @@ use highwater::model::problem::{Flawed, Problem};
 use highwater::model::rule::Mode;
 use highwater::model::timestamp::Timestamp;
 use highwater::store::import::{About, Origin, import};
-use highwater::store::{ReadError, Source, bounded, table};
+use highwater::store::{ReadError, Source, table};
 
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
@@ -21,7 +21,7 @@ use crate::cli::{output, records};
 /// Which runs to read.
 #[derive(Debug, Args)]
 pub(crate) struct RunsArgs {
-    /// Records of `run --record` or `sweep` (a file or a directory), or a CSV table (- for stdin).
+    /// Records of `run --record` or `sweep` (a file or a directory), or a CSV table; - for stdin.
     #[arg(value_name = "RECORDS|FILE.csv")]
     pub(crate) file: PathBuf,
     /// Use only the runs of this task.
@@ -199,7 +199,7 @@ impl RunsArgs {
                 Metric::Time => Ok(of_table.into_iter().map(Group::over_time).collect()),
                 Metric::Cpu => Err(Failure::new(
                     Exit::Usage,
-                    format!("{}: a table of runs has no CPU time", self.file.display()),
+                    format!("{}: a table of runs has no CPU time", name(&self.file)),
                     Some("fit --on cpu needs records of `highwater run --record` or `highwater sweep`".to_owned()),
                 )),
             };
@@ -220,26 +220,22 @@ enum Runs {
 
 impl Runs {
     fn open(path: &Path) -> Result<Self, Failure> {
-        let is_stdin = path.as_os_str() == "-";
-        let name = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
+        let name = name(path);
         let unreadable = |source| {
             let help =
                 "give records of `highwater run --record`, a directory written by `highwater sweep`, or a CSV file";
             Failure::new(Exit::Usage, Failed::reading(Path::new(&name), source), Some(help.to_owned()))
         };
-        let bytes = if is_stdin {
-            bounded::read_all(std::io::stdin())
-        } else {
-            let mut source = match Source::open(path) {
-                Err(ReadError::Unreadable { source, .. }) => return Err(unreadable(source)),
-                opened => opened.map_err(records::unreadable)?,
-            };
-            if path.is_dir() || source.begins_as_records().map_err(unreadable)? {
-                return Ok(Self::Records(source.rereadable().map_err(records::unreadable)?));
-            }
-            source.read_all()
+        let opened = if path == Path::new("-") { Source::stdin() } else { Source::open(path) };
+        let mut source = match opened {
+            Err(ReadError::Unreadable { source, .. }) => return Err(unreadable(source)),
+            opened => opened.map_err(records::unreadable)?,
         };
-        let text = String::from_utf8(bytes.map_err(unreadable)?).map_err(|error| no_text(&name, &error))?;
+        if path.is_dir() || source.begins_as_records().map_err(unreadable)? {
+            return Ok(Self::Records(source.rereadable().map_err(records::unreadable)?));
+        }
+        let bytes = source.read_all().map_err(unreadable)?;
+        let text = String::from_utf8(bytes).map_err(|error| no_text(&name, &error))?;
         Ok(Self::Table { name, text })
     }
 
@@ -269,6 +265,11 @@ impl Runs {
         }
         parse_csv(name, text).map_err(|flawed| Failure::flawed(&flawed))
     }
+}
+
+/// The name of a file in messages.
+fn name(path: &Path) -> String {
+    if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() }
 }
 
 fn named(groups: Vec<Group>, wanted: &str) -> Result<Vec<Group>, Failure> {
