@@ -44,3 +44,19 @@ fn a_pipe_gives_the_same_result_as_a_file() {
         }
     }
 }
+
+#[test]
+fn no_runs_are_too_little_data() {
+    for input in ["", "\n", "\u{feff}", "input_bytes,peak_bytes\n"] {
+        for form in FORMS {
+            let arguments: Vec<String> = form.iter().map(|word| word.replace("FILE", "-")).collect();
+            let (status, stdout, stderr) = piped(&arguments, input);
+            assert_eq!((status, stdout.as_str()), (5, ""), "{form:?} {stderr}");
+            assert!(stderr.contains("the records contain no runs"), "{form:?} {stderr}");
+        }
+    }
+    let records = Records::new([]);
+    let (status, _, stderr) = records.fit(&[]);
+    assert_eq!(status, 5);
+    assert!(stderr.contains("the records contain no runs"), "{stderr}");
+}

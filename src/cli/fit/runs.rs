@@ -177,7 +177,7 @@ impl RunsArgs {
         for path in std::iter::once(&self.file).chain(more) {
             of_tables.extend(Runs::open(path)?.add(&mut groups, true)?);
         }
-        Ok(groups.finish().into_iter().chain(of_tables).collect())
+        not_empty(groups.finish().into_iter().chain(of_tables).collect())
     }
 
     fn opened(&self) -> Result<&Runs, Failure> {
@@ -205,8 +205,17 @@ impl RunsArgs {
             };
         }
         groups.check_predictor().map_err(|error| Failure::new(Exit::Usage, error, None))?;
-        Ok(groups.finish())
+        not_empty(groups.finish())
     }
+}
+
+/// Refuses records and tables without any run.
+fn not_empty(groups: Vec<Group>) -> Result<Vec<Group>, Failure> {
+    if groups.is_empty() {
+        let help = "record some: highwater run -r 3 --record runs.jsonl -- COMMAND".to_owned();
+        return Err(Failure::new(Exit::TooLittleData, "the records contain no runs", Some(help)));
+    }
+    Ok(groups)
 }
 
 /// An opened file of runs, which can be read more than once.
@@ -256,6 +265,10 @@ impl Runs {
             exported.observations.iter().for_each(|observation| {
                 groups.add(observation);
             });
+            return Ok(Vec::new());
+        }
+        // Records to which nothing was appended yet.
+        if text.trim().is_empty() {
             return Ok(Vec::new());
         }
         if !may_be_table {
