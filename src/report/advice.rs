@@ -81,7 +81,7 @@ pub(super) fn advise(task: &TaskReport, file: Option<&str>) -> Vec<Advice> {
         (Level::Tight, Some(score)) if fitted.score.smallest_ratio > score.smallest_ratio => {
             add(format!("For more headroom, replace the rule with the fitted one, {rule}:"), write());
         }
-        (Level::Wasteful, Some(score)) if fitted.score.mean_ratio < score.mean_ratio => {
+        (Level::Wasteful, Some(score)) if fitted.score.runs > 0 && fitted.score.mean_ratio < score.mean_ratio => {
             add(format!("To save memory, replace the rule with the fitted one, {rule}:"), write());
         }
         (Level::Measured, _) if task.provenance.is_task => {

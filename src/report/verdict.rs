@@ -59,9 +59,13 @@ fn on_rule(rule: &RuleInUse, level: Level, report: &TaskReport) -> String {
         ),
     };
     let Some(fitted) = &report.fitted else { return start + &no_rule(report) };
-    let covers = match fitted.score.too_low {
-        0 => "covers all of them".to_owned(),
-        some => format!("is too low for {some} of them"),
+    // A lower bound below a limit does not show whether the limit is enough, so the rules may be judged on other runs.
+    let covers = match fitted.score {
+        Score { runs: 0, .. } => return format!("{start}; the fitted rule is {}", fitted.words),
+        Score { too_low: 0, runs: judged, .. } if judged == runs => "covers all of them".to_owned(),
+        Score { too_low: 0, runs: judged, .. } => format!("covers all {judged} that show the need"),
+        Score { too_low, runs: judged, .. } if judged == runs => format!("is too low for {too_low} of them"),
+        Score { too_low, runs: judged, .. } => format!("is too low for {too_low} of {}", count(judged, "run", "runs")),
     };
     format!("{start}; the fitted rule, {}, {covers} at {} on average", fitted.words, times(fitted.score.mean_ratio))
 }

@@ -494,3 +494,26 @@ fn memory_over_time_is_read_beside_a_record_that_is_named_by_a_relative_path() {
     let report = ok(folder.report(&["mine/observations.jsonl", "--format", "json"]));
     assert!(!report.contains("few samples"), "{report}");
 }
+
+#[test]
+fn a_fitted_rule_that_no_run_can_judge_does_not_cover_them() {
+    let folder = Folder::new();
+    let bound = |record: &mut Value| {
+        record["peak"]["exactness"] = json!({"kind": "lower-bound", "reason": "sampled", "remedy": "root"})
+    };
+    let sentence = |path: &Path| {
+        let report = ok(folder.report(&[path.to_str().unwrap(), "--rule", "64Mi", "--format", "json"]));
+        let report: Value = serde_json::from_str(&report).unwrap();
+        report["tasks"][0]["verdict"]["sentence"].as_str().unwrap().to_owned()
+    };
+    // A limit above a lower bound may still be too low.
+    let sampled = sentence(&folder.changed("sampled.jsonl", |_, record| bound(record)));
+    assert!(sampled.contains("too low") && sampled.contains("; the fitted rule is at least max("), "{sampled}");
+    assert!(!sampled.contains("covers"), "{sampled}");
+    let mixed = sentence(&folder.changed("mixed.jsonl", |place, record| {
+        if place % 10 == 9 {
+            bound(record);
+        }
+    }));
+    assert!(mixed.contains("that show the need at"), "{mixed}");
+}
