@@ -1,6 +1,6 @@
 //! The verdict on a task, in one sentence.
 
-use super::model::{Before, Extent, Level, RuleInUse, Score, TaskReport, Verdict};
+use super::model::{Before, Extent, Level, RuleInUse, Score, TaskReport, Totals, Verdict};
 use super::words::{self, UNKNOWN, count, times};
 
 pub(super) fn none() -> Verdict {
@@ -77,7 +77,7 @@ fn on_peaks(report: &TaskReport) -> String {
     };
     let Some((least, most)) = peaks.ends else {
         let runs = count(report.totals.runs, "run", "runs");
-        return format!("None of {runs} shows what {} needs: all failed or reached a limit", report.name);
+        return format!("None of {runs} shows what {} needs: {}", report.name, without_peak(&report.totals));
     };
     let seen = format!("{} peaked at {least} to {most}{more} in {}", report.name, count(peaks.count, "run", "runs"));
     match &report.fitted {
@@ -88,6 +88,22 @@ fn on_peaks(report: &TaskReport) -> String {
             times(fitted.score.mean_ratio)
         ),
         None => seen + &no_rule(report),
+    }
+}
+
+/// Why no run has a peak that shows the need.
+fn without_peak(totals: &Totals) -> String {
+    let failed = totals.failed_or_limited();
+    let reasons = [
+        (failed, "failed or reached a limit"),
+        (totals.skipped, if totals.skipped == 1 { "was skipped" } else { "were skipped" }),
+        (totals.unmeasured, if totals.unmeasured == 1 { "has no peak" } else { "have no peak" }),
+    ];
+    let reasons: Vec<(usize, &str)> = reasons.into_iter().filter(|(runs, _)| *runs > 0).collect();
+    match reasons.as_slice() {
+        [(1, reason)] => format!("it {reason}"),
+        [(_, reason)] => format!("all {reason}"),
+        several => several.iter().map(|(runs, reason)| format!("{runs} {reason}")).collect::<Vec<_>>().join(", "),
     }
 }
 
