@@ -94,10 +94,6 @@ pub(crate) fn run(args: &BacktestArgs) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Usage, error, Some(help)));
     }
     let groups = args.runs.read(&PredictorArgs::default())?;
-    if groups.is_empty() {
-        let error = format!("not enough data: {} holds no runs", args.runs.file.display());
-        return Err(Failure::new(Exit::TooLittleData, error, None));
-    }
     if args.protocol { try_fitting(&groups, args) } else { try_rules(&groups, args) }
 }
 

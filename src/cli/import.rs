@@ -33,7 +33,10 @@ the sizes of inputs: a rule that grows with them needs runs of `highwater sweep`
 skipped and reported. So are rows without a peak, except those of Nextflow and Snakemake: they count for nothing, but \
 `fit --all` names their tasks. Nextflow's status 137 is SIGKILL, whoever sent it: it is taken for a lack of memory, so \
 the task gets more than it had requested (`memory` in `trace.fields`). Remove such rows if something else killed the \
-runs. Columns such as `parameter.LEVEL` are parameters; each choice of them is a separate cell.";
+runs. Columns such as `parameter.LEVEL` are parameters; each choice of them is a separate cell.
+
+Exit status: 0 done, 2 invalid table, 3 the output cannot be written, 5 no row contains a measured run (rows without a \
+peak are written nevertheless).";
 
 /// Convert tables of measured runs to records: from `highwater export`, Nextflow or Snakemake.
 #[derive(Debug, Args)]

@@ -10,6 +10,11 @@ use super::problem::{Flawed, Problem};
 /// The most problems reported one by one.
 const MOST_PROBLEMS: usize = 10;
 
+/// Whether the text is no table, but an object or array in JSON.
+fn is_json(text: &str) -> bool {
+    text.trim_start().starts_with(['{', '['])
+}
+
 /// The rows of a table after its header, and its problems. Cells are separated by commas or tabs, as in the header.
 pub(crate) struct Rows<'a> {
     text: &'a str,
@@ -39,6 +44,9 @@ impl<'a> Rows<'a> {
 
     /// Rejects a repeated column name, because it is ambiguous.
     fn reject_repeated(&mut self, names: &ByteRecord) {
+        if is_json(self.text) {
+            return;
+        }
         for (place, name) in self.header.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
             if self.header[..place].contains(name) {
                 let problem = Problem::error("repeated-column", format!("duplicate column `{name}`"));
@@ -61,8 +69,12 @@ impl<'a> Rows<'a> {
     pub(crate) fn reject_header(&mut self, message: &str, help: &str) {
         let line = self.text.lines().next().unwrap_or("");
         let found = self.header.iter().filter(|name| !name.is_empty()).map(|name| format!("`{name}`"));
-        let found = found.collect::<Vec<_>>().join(", ");
-        let found = if found.is_empty() { "an empty line".to_owned() } else { found };
+        let found = match found.collect::<Vec<_>>().join(", ") {
+            // Its values are no names of columns.
+            _ if is_json(line) => "JSON instead of a table".to_owned(),
+            names if names.is_empty() => "an empty line".to_owned(),
+            names => names,
+        };
         self.problems.push(
             Problem::error("missing-column", message.to_owned())
                 .at(0..line.len())

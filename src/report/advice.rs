@@ -44,11 +44,18 @@ pub(super) fn advise(task: &TaskReport, file: Option<&str>) -> Vec<Advice> {
     let mut advice = Vec::new();
     let mut add = |text: String, command: Option<String>| advice.push(Advice { text, command });
     if task.verdict.level == Level::TooLittle {
-        let failed = count(task.totals.runs, "run", "runs");
-        add(
-            format!("Find out why {failed} failed or reached a limit, and run the task again:"),
-            Some(format!("highwater logs {RECORDS}")),
-        );
+        let totals = &task.totals;
+        match totals.failed_or_limited() {
+            0 if totals.skipped > 0 => add("Run the task on inputs that give it something to do.".to_owned(), None),
+            0 => add("Measure the task with highwater: its runs have no peaks.".to_owned(), None),
+            failed => add(
+                format!(
+                    "Find out why {} failed or reached a limit, and run the task again:",
+                    count(failed, "run", "runs")
+                ),
+                Some(format!("highwater logs {RECORDS}")),
+            ),
+        }
         return advice;
     }
     let Some(fitted) = &task.fitted else {
@@ -81,7 +88,7 @@ pub(super) fn advise(task: &TaskReport, file: Option<&str>) -> Vec<Advice> {
         (Level::Tight, Some(score)) if fitted.score.smallest_ratio > score.smallest_ratio => {
             add(format!("For more headroom, replace the rule with the fitted one, {rule}:"), write());
         }
-        (Level::Wasteful, Some(score)) if fitted.score.mean_ratio < score.mean_ratio => {
+        (Level::Wasteful, Some(score)) if fitted.score.runs > 0 && fitted.score.mean_ratio < score.mean_ratio => {
             add(format!("To save memory, replace the rule with the fitted one, {rule}:"), write());
         }
         (Level::Measured, _) if task.provenance.is_task => {

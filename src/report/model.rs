@@ -97,6 +97,10 @@ pub(crate) struct Totals {
     pub(crate) plain: Extent,
     /// The peaks that are lower bounds.
     pub(crate) lower_bounds: Extent,
+    /// Runs that had nothing to do.
+    pub(crate) skipped: usize,
+    /// Runs that succeeded, but have no peak.
+    pub(crate) unmeasured: usize,
     /// The input sizes.
     pub(crate) sizes: Extent,
 }
@@ -125,7 +129,16 @@ impl Totals {
             self.plain.add(run.peak);
         } else if run.is_lower_bound() {
             self.lower_bounds.add(run.peak);
+        } else if matches!(run.outcome, Outcome::Skipped { .. }) {
+            self.skipped += 1;
+        } else if run.peak.is_none() && run.outcome.succeeded() {
+            self.unmeasured += 1;
         }
+    }
+
+    /// The number of runs that failed or reached a limit.
+    pub(crate) fn failed_or_limited(&self) -> usize {
+        self.runs - self.plain.count - self.lower_bounds.count - self.skipped - self.unmeasured
     }
 }
 

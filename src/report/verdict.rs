@@ -1,6 +1,6 @@
 //! The verdict on a task, in one sentence.
 
-use super::model::{Before, Extent, Level, RuleInUse, Score, TaskReport, Verdict};
+use super::model::{Before, Extent, Level, RuleInUse, Score, TaskReport, Totals, Verdict};
 use super::words::{self, UNKNOWN, count, times};
 
 pub(super) fn none() -> Verdict {
@@ -59,9 +59,13 @@ fn on_rule(rule: &RuleInUse, level: Level, report: &TaskReport) -> String {
         ),
     };
     let Some(fitted) = &report.fitted else { return start + &no_rule(report) };
-    let covers = match fitted.score.too_low {
-        0 => "covers all of them".to_owned(),
-        some => format!("is too low for {some} of them"),
+    // A lower bound below a limit does not show whether the limit is enough, so the rules may be judged on other runs.
+    let covers = match fitted.score {
+        Score { runs: 0, .. } => return format!("{start}; the fitted rule is {}", fitted.words),
+        Score { too_low: 0, runs: judged, .. } if judged == runs => "covers all of them".to_owned(),
+        Score { too_low: 0, runs: judged, .. } => format!("covers all {judged} that show the need"),
+        Score { too_low, runs: judged, .. } if judged == runs => format!("is too low for {too_low} of them"),
+        Score { too_low, runs: judged, .. } => format!("is too low for {too_low} of {}", count(judged, "run", "runs")),
     };
     format!("{start}; the fitted rule, {}, {covers} at {} on average", fitted.words, times(fitted.score.mean_ratio))
 }
@@ -73,7 +77,7 @@ fn on_peaks(report: &TaskReport) -> String {
     };
     let Some((least, most)) = peaks.ends else {
         let runs = count(report.totals.runs, "run", "runs");
-        return format!("None of {runs} shows what {} needs: all failed or reached a limit", report.name);
+        return format!("None of {runs} shows what {} needs: {}", report.name, without_peak(&report.totals));
     };
     let seen = format!("{} peaked at {least} to {most}{more} in {}", report.name, count(peaks.count, "run", "runs"));
     match &report.fitted {
@@ -84,6 +88,22 @@ fn on_peaks(report: &TaskReport) -> String {
             times(fitted.score.mean_ratio)
         ),
         None => seen + &no_rule(report),
+    }
+}
+
+/// Why no run has a peak that shows the need.
+fn without_peak(totals: &Totals) -> String {
+    let failed = totals.failed_or_limited();
+    let reasons = [
+        (failed, "failed or reached a limit"),
+        (totals.skipped, if totals.skipped == 1 { "was skipped" } else { "were skipped" }),
+        (totals.unmeasured, if totals.unmeasured == 1 { "has no peak" } else { "have no peak" }),
+    ];
+    let reasons: Vec<(usize, &str)> = reasons.into_iter().filter(|(runs, _)| *runs > 0).collect();
+    match reasons.as_slice() {
+        [(1, reason)] => format!("it {reason}"),
+        [(_, reason)] => format!("all {reason}"),
+        several => several.iter().map(|(runs, reason)| format!("{runs} {reason}")).collect::<Vec<_>>().join(", "),
     }
 }
 

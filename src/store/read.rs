@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -133,7 +134,9 @@ pub(super) struct Version {
 pub struct Source {
     path: PathBuf,
     file: File,
-    /// The length in bytes; `None` for a pipe.
+    /// What was already read of a pipe, to be read again first.
+    start: Vec<u8>,
+    /// The length in bytes; `u64::MAX` for a pipe and for standard input, which is read as one.
     end: u64,
     /// Whether it is the copy of a pipe.
     spooled: bool,
@@ -157,10 +160,55 @@ impl Source {
         let path = place(path)?;
         let opened = File::open(&path).and_then(|file| Ok((file.metadata()?, file)));
         match opened {
-            Ok((metadata, file)) if metadata.is_file() => Ok(Self { path, file, end: metadata.len(), spooled: false }),
-            Ok((_, file)) => Ok(Self { path, file, end: u64::MAX, spooled: false }),
+            Ok((metadata, file)) => {
+                let end = if metadata.is_file() { metadata.len() } else { u64::MAX };
+                Ok(Self { path, file, start: Vec::new(), end, spooled: false })
+            }
             Err(source) => Err(ReadError::Unreadable { path, source }),
         }
+    }
+
+    /// Opens standard input, to be read from where it is.
+    ///
+    /// # Errors
+    /// It cannot be duplicated, because too many files are open.
+    pub fn stdin() -> Result<Self, ReadError> {
+        let path = PathBuf::from("standard input");
+        match io::stdin().as_fd().try_clone_to_owned() {
+            Ok(file) => Ok(Self { path, file: file.into(), start: Vec::new(), end: u64::MAX, spooled: false }),
+            Err(source) => Err(ReadError::Unreadable { path, source }),
+        }
+    }
+
+    /// Whether the file begins as records do, with an object in JSON. A later pass over it reads its start again, even
+    /// of a pipe.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn begins_as_records(&mut self) -> io::Result<bool> {
+        let mut start = Vec::new();
+        self.reader()?.take(4096).read_to_end(&mut start)?;
+        let is_object = byte_order_mark::strip_bytes(&start).trim_ascii_start().starts_with(b"{");
+        if self.is_pipe() {
+            self.start = start;
+        }
+        Ok(is_object)
+    }
+
+    /// Reads the whole file, to be parsed as something else than records.
+    ///
+    /// # Errors
+    /// See [`bounded::read_all`].
+    pub fn read_all(&self) -> io::Result<Vec<u8>> {
+        bounded::read_all(self.reader()?)
+    }
+
+    /// Reads from the start, or what is left of a pipe.
+    fn reader(&self) -> io::Result<impl Read> {
+        if !self.is_pipe() {
+            (&self.file).rewind()?;
+        }
+        Ok(self.start.chain((&self.file).take(self.end)))
     }
 
     /// The path of the file.
@@ -214,7 +262,7 @@ impl Source {
         })?;
         let file = copy.into_inner().map_err(|error| unreadable(error.into_error()))?;
         let end = file.metadata().map_err(unreadable)?.len();
-        Ok(Self { file, end, spooled: true, ..self })
+        Ok(Self { file, start: Vec::new(), end, spooled: true, ..self })
     }
 
     /// The file to read from, and whether it is the copy of a pipe.
@@ -295,11 +343,7 @@ impl Source {
     /// Passes on every non-empty line, until `take` returns `false`.
     fn lines(&self, mut take: impl FnMut(&Line<'_>) -> Result<bool, ReadError>) -> Result<(), ReadError> {
         let unreadable = |source| ReadError::Unreadable { path: self.path.clone(), source };
-        let mut file = &self.file;
-        if !self.is_pipe() {
-            file.rewind().map_err(unreadable)?;
-        }
-        let mut reader = BufReader::with_capacity(1 << 16, file.take(self.end));
+        let mut reader = BufReader::with_capacity(1 << 16, self.reader().map_err(unreadable)?);
         let mut text = Vec::new();
         let mut offset = 0;
         for number in 1.. {
@@ -443,7 +487,9 @@ mod tests {
         writer.write_all(text.as_bytes()).unwrap();
         drop(writer);
         let pipe = PathBuf::from(format!("/proc/self/fd/{}", reader.as_raw_fd()));
-        let source = Source::open(&pipe).unwrap().rereadable().unwrap();
+        let mut source = Source::open(&pipe).unwrap();
+        assert!(source.begins_as_records().unwrap());
+        let source = source.rereadable().unwrap();
         for _ in 0..2 {
             let lines: Vec<_> = source.each(|_| {}).unwrap().iter().map(|line| line.line).collect();
             assert_eq!(lines, [3, 5]);

@@ -375,3 +375,25 @@ fn records_from_a_pipe_make_the_same_table() {
     assert_eq!((from_pipe.status.code(), status), (Some(0), 0));
     assert_eq!(String::from_utf8(from_pipe.stdout).unwrap(), from_file);
 }
+
+#[test]
+fn rows_without_any_peak_are_written_although_they_are_too_little_data() {
+    let table = "process\tstatus\texit\trealtime\tpeak_rss\nALIGN\tCOMPLETED\t0\t10s\t-\n";
+    let (status, runs, stderr) = import(table, &[]);
+    assert_eq!((status, runs.len()), (5, 1), "{stderr}");
+    assert!(stderr.contains("no row contains a measured run"), "{stderr}");
+    let (status, help, _) = highwater(&["import", "--help"], "");
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        status == 0 && help.contains("5 no row contains a measured run (rows without a peak are written"),
+        "{help}"
+    );
+}
+
+#[test]
+fn records_are_no_table_to_import() {
+    let records = fs::read_to_string(fixtures().join(store::OBSERVATIONS)).unwrap();
+    let (status, runs, stderr) = import(&records, &[]);
+    assert_eq!((status, runs.len()), (2, 0));
+    assert!(stderr.contains("found JSON instead of a table") && !stderr.contains("column `"), "{stderr}");
+}

@@ -100,7 +100,6 @@ fn a_whole_factor_for_kubernetes_has_its_margin_once() {
 #[test]
 fn too_little_data_has_a_status_of_its_own() {
     for (input, said) in [
-        ("input_bytes,peak_bytes\n", "there are no runs"),
         ("input_bytes,peak_bytes\n1,2\n1,3\n2,4\n", "2 input sizes that differ by more than 1 %, expected at least 3"),
         ("input_bytes,peak_bytes,censored\n1,2,limit\n2,3,oom\n3,4,limit\n", "all 3 runs are censored"),
     ] {

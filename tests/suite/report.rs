@@ -494,3 +494,67 @@ fn memory_over_time_is_read_beside_a_record_that_is_named_by_a_relative_path() {
     let report = ok(folder.report(&["mine/observations.jsonl", "--format", "json"]));
     assert!(!report.contains("few samples"), "{report}");
 }
+
+#[test]
+fn a_fitted_rule_that_no_run_can_judge_does_not_cover_them() {
+    let folder = Folder::new();
+    let bound = |record: &mut Value| {
+        record["peak"]["exactness"] = json!({"kind": "lower-bound", "reason": "sampled", "remedy": "root"})
+    };
+    let sentence = |path: &Path| {
+        let report = ok(folder.report(&[path.to_str().unwrap(), "--rule", "64Mi", "--format", "json"]));
+        let report: Value = serde_json::from_str(&report).unwrap();
+        report["tasks"][0]["verdict"]["sentence"].as_str().unwrap().to_owned()
+    };
+    // A limit above a lower bound may still be too low.
+    let sampled = sentence(&folder.changed("sampled.jsonl", |_, record| bound(record)));
+    assert!(sampled.contains("too low") && sampled.contains("; the fitted rule is at least max("), "{sampled}");
+    assert!(!sampled.contains("covers"), "{sampled}");
+    let mixed = sentence(&folder.changed("mixed.jsonl", |place, record| {
+        if place % 10 == 9 {
+            bound(record);
+        }
+    }));
+    assert!(mixed.contains("that show the need at"), "{mixed}");
+}
+
+#[test]
+fn runs_that_were_skipped_or_not_measured_have_not_failed() {
+    let folder = Folder::new();
+    let skipped = |record: &mut Value| record["outcome"] = json!({"kind": "skipped", "status": 126});
+    let unmeasured = |record: &mut Value| record["peak"] = json!("gone");
+    let failed = |record: &mut Value| record["outcome"] = json!({"kind": "exited", "status": 1});
+    let first = |name: &str, changes: &[&dyn Fn(&mut Value)]| {
+        let records = folder.changed(name, |place, record| {
+            record["censored"] = json!(false);
+            changes[place % changes.len()](record);
+        });
+        let text = fs::read_to_string(records).unwrap();
+        let few: Vec<&str> = text.lines().take(changes.len()).collect();
+        let path = folder.write(name, &(few.join("\n") + "\n"));
+        let report = ok(folder.report(&[path.to_str().unwrap(), "--format", "json"]));
+        let report: Value = serde_json::from_str(&report).unwrap();
+        let task = &report["tasks"][0];
+        assert_eq!(task["verdict"]["level"], "too-little", "{name}");
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        (text(&task["verdict"]["sentence"]), text(&task["advice"][0]["text"]))
+    };
+    for (name, changes, because, advice) in [
+        ("one.jsonl", &[&skipped as &dyn Fn(&mut Value)][..], "it was skipped", "Run the task on inputs"),
+        ("two.jsonl", &[&skipped, &skipped], "all were skipped", "Run the task on inputs"),
+        ("none.jsonl", &[&unmeasured, &unmeasured], "all have no peak", "Measure the task with highwater"),
+        (
+            "mixed.jsonl",
+            &[&failed, &skipped, &unmeasured],
+            "1 failed or reached a limit, 1 was skipped, 1 has no peak",
+            "Find out why 1 run failed or reached a limit",
+        ),
+        ("failed.jsonl", &[&failed, &failed], "all failed or reached a limit", "Find out why 2 runs failed"),
+    ] {
+        let (sentence, first) = first(name, changes);
+        assert!(sentence.ends_with(&format!("segment needs: {because}.")), "{sentence}");
+        assert!(first.starts_with(advice), "{first}");
+    }
+    let html = ok(folder.report(&["mixed.jsonl", "--format", "html"]));
+    assert!(html.contains("skipped") && html.contains("without a peak"));
+}

@@ -223,6 +223,9 @@ mod tests {
             problems("size,peak_bytes\n1,2\n"),
             ["1:1 no column `input_bytes` [size,peak_bytes] found `size`, `peak_bytes`"]
         );
+        let array = "[{\"input_bytes\": 1, \"other\": 2}, {\"other\": 2}, {\"other\": 2}]";
+        let [problem] = problems(array).try_into().unwrap();
+        assert!(problem.ends_with("found JSON instead of a table"), "{problem}");
         assert_eq!(problems(""), ["1:1 no column `input_bytes` and no column `peak_bytes` [] found an empty line"]);
     }
 

@@ -1,6 +1,6 @@
 //! The runs given to a command: highwater records, or a CSV table.
 
-use std::io::Read;
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
@@ -11,9 +11,8 @@ use highwater::model::fit::{MeasureFilter, Resource};
 use highwater::model::problem::{Flawed, Problem};
 use highwater::model::rule::Mode;
 use highwater::model::timestamp::Timestamp;
-use highwater::store::bounded;
 use highwater::store::import::{About, Origin, import};
-use highwater::store::table;
+use highwater::store::{ReadError, Source, table};
 
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
@@ -22,7 +21,7 @@ use crate::cli::{output, records};
 /// Which runs to read.
 #[derive(Debug, Args)]
 pub(crate) struct RunsArgs {
-    /// Records of `run --record` or `sweep` (a file or a directory), or a CSV table (- for stdin).
+    /// Records of `run --record` or `sweep` (a file or a directory), or a CSV table; - for stdin.
     #[arg(value_name = "RECORDS|FILE.csv")]
     pub(crate) file: PathBuf,
     /// Use only the runs of this task.
@@ -34,6 +33,9 @@ pub(crate) struct RunsArgs {
     /// Quantity to fit.
     #[arg(long, value_enum, default_value_t = OnArg::Peak)]
     pub(super) on: OnArg,
+    /// The opened file: a pipe can be read only once, but each quantity is fitted in a pass of its own.
+    #[arg(skip)]
+    opened: OnceCell<Runs>,
 }
 
 /// What n is in the rule.
@@ -173,63 +175,114 @@ impl RunsArgs {
         let mut groups = Groups::new(self.on.metric(), true).with_unsized_runs();
         let mut of_tables = Vec::new();
         for path in std::iter::once(&self.file).chain(more) {
-            of_tables.extend(add(path, &mut groups, true)?);
+            of_tables.extend(Runs::open(path)?.add(&mut groups, true)?);
         }
-        Ok(groups.finish().into_iter().chain(of_tables).collect())
+        not_empty(groups.finish().into_iter().chain(of_tables).collect())
+    }
+
+    fn opened(&self) -> Result<&Runs, Failure> {
+        if let Some(opened) = self.opened.get() {
+            return Ok(opened);
+        }
+        let opened = Runs::open(&self.file)?;
+        Ok(self.opened.get_or_init(|| opened))
     }
 
     fn groups(&self, metric: Metric, predictor: &PredictorArgs) -> Result<Vec<Group>, Failure> {
         let mut groups = Groups::new(metric, self.pool_parameters)
             .with_predictor(predictor.predictor.clone())
             .with_filter(predictor.filter());
-        let of_table = add(&self.file, &mut groups, *predictor == PredictorArgs::default())?;
+        let of_table = self.opened()?.add(&mut groups, *predictor == PredictorArgs::default())?;
         if !of_table.is_empty() {
             return match metric {
                 Metric::Peak | Metric::Floor => Ok(of_table),
                 Metric::Time => Ok(of_table.into_iter().map(Group::over_time).collect()),
                 Metric::Cpu => Err(Failure::new(
                     Exit::Usage,
-                    format!("{}: a table of runs has no CPU time", self.file.display()),
+                    format!("{}: a table of runs has no CPU time", name(&self.file)),
                     Some("fit --on cpu needs records of `highwater run --record` or `highwater sweep`".to_owned()),
                 )),
             };
         }
         groups.check_predictor().map_err(|error| Failure::new(Exit::Usage, error, None))?;
-        Ok(groups.finish())
+        not_empty(groups.finish())
     }
 }
 
-/// Adds the runs of a file to the groups, or returns the groups of a table that has fewer columns than records have.
-fn add(path: &Path, groups: &mut Groups, may_be_table: bool) -> Result<Vec<Group>, Failure> {
-    let is_stdin = path.as_os_str() == "-";
-    if !is_stdin && (path.is_dir() || begins_as_json(path)) {
-        records::each(&records::open(path)?, |observation| {
-            groups.add(&observation);
-        })?;
-        return Ok(Vec::new());
+/// Refuses records and tables without any run.
+fn not_empty(groups: Vec<Group>) -> Result<Vec<Group>, Failure> {
+    if groups.is_empty() {
+        let help = "record some: highwater run -r 3 --record runs.jsonl -- COMMAND".to_owned();
+        return Err(Failure::new(Exit::TooLittleData, "the records contain no runs", Some(help)));
     }
-    let name = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
-    let bytes = if is_stdin { bounded::read_all(std::io::stdin()) } else { bounded::read_file(path) };
-    let bytes = bytes.map_err(|source| {
-        let help = "give records of `highwater run --record`, a directory written by `highwater sweep`, or a CSV file";
-        Failure::new(Exit::Usage, Failed::reading(Path::new(&name), source), Some(help.to_owned()))
-    })?;
-    let text = String::from_utf8(bytes).map_err(|error| no_text(&name, &error))?;
-    let text = byte_order_mark::strip(&text);
-    if table::is_export(text) {
-        let about = About { name: &name, task: None, written_at: Timestamp::now() };
-        let exported = import(text, Some(Origin::Highwater), &about).map_err(|flawed| Failure::flawed(&flawed))?;
-        exported.observations.iter().for_each(|observation| {
-            groups.add(observation);
-        });
-        return Ok(Vec::new());
+    Ok(groups)
+}
+
+/// An opened file of runs, which can be read more than once.
+#[derive(Debug)]
+enum Runs {
+    /// JSON Lines.
+    Records(Source),
+    /// A CSV table.
+    Table { name: String, text: String },
+}
+
+impl Runs {
+    fn open(path: &Path) -> Result<Self, Failure> {
+        let name = name(path);
+        let unreadable = |source| {
+            let help =
+                "give records of `highwater run --record`, a directory written by `highwater sweep`, or a CSV file";
+            Failure::new(Exit::Usage, Failed::reading(Path::new(&name), source), Some(help.to_owned()))
+        };
+        let opened = if path == Path::new("-") { Source::stdin() } else { Source::open(path) };
+        let mut source = match opened {
+            Err(ReadError::Unreadable { source, .. }) => return Err(unreadable(source)),
+            opened => opened.map_err(records::unreadable)?,
+        };
+        if path.is_dir() || source.begins_as_records().map_err(unreadable)? {
+            return Ok(Self::Records(source.rereadable().map_err(records::unreadable)?));
+        }
+        let bytes = source.read_all().map_err(unreadable)?;
+        let text = String::from_utf8(bytes).map_err(|error| no_text(&name, &error))?;
+        Ok(Self::Table { name, text })
     }
-    if !may_be_table {
-        let error = "--predictor, --mode, --glob and --regex need records, or a table of `highwater export`";
-        let help = "keep only the column input_bytes.NAME of this predictor in the table".to_owned();
-        return Err(Failure::new(Exit::Usage, error, Some(help)));
+
+    /// Adds the runs to the groups, or returns the groups of a table that has fewer columns than records have.
+    fn add(&self, groups: &mut Groups, may_be_table: bool) -> Result<Vec<Group>, Failure> {
+        let (name, text) = match self {
+            Self::Records(source) => {
+                records::each(source, |observation| {
+                    groups.add(&observation);
+                })?;
+                return Ok(Vec::new());
+            }
+            Self::Table { name, text } => (name, byte_order_mark::strip(text)),
+        };
+        if table::is_export(text) {
+            let about = About { name, task: None, written_at: Timestamp::now() };
+            let exported = import(text, Some(Origin::Highwater), &about).map_err(|flawed| Failure::flawed(&flawed))?;
+            exported.observations.iter().for_each(|observation| {
+                groups.add(observation);
+            });
+            return Ok(Vec::new());
+        }
+        // Records to which nothing was appended yet.
+        if text.trim().is_empty() {
+            return Ok(Vec::new());
+        }
+        if !may_be_table {
+            let error = "--predictor, --mode, --glob and --regex need records, or a table of `highwater export`";
+            let help = "keep only the column input_bytes.NAME of this predictor in the table".to_owned();
+            return Err(Failure::new(Exit::Usage, error, Some(help)));
+        }
+        parse_csv(name, text).map_err(|flawed| Failure::flawed(&flawed))
     }
-    parse_csv(&name, text).map_err(|flawed| Failure::flawed(&flawed))
+}
+
+/// The name of a file in messages.
+fn name(path: &Path) -> String {
+    if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() }
 }
 
 fn named(groups: Vec<Group>, wanted: &str) -> Result<Vec<Group>, Failure> {
@@ -241,14 +294,6 @@ fn named(groups: Vec<Group>, wanted: &str) -> Result<Vec<Group>, Failure> {
         return Err(Failure::new(Exit::Usage, error, None));
     }
     Ok(found)
-}
-
-/// Records are JSON Lines: each line is an object.
-fn begins_as_json(path: &Path) -> bool {
-    let Ok(file) = std::fs::File::open(path) else { return false };
-    let mut start = Vec::new();
-    let read = file.take(4096).read_to_end(&mut start).is_ok();
-    read && byte_order_mark::strip_bytes(&start).trim_ascii_start().starts_with(b"{")
 }
 
 fn no_text(name: &str, error: &std::string::FromUtf8Error) -> Failure {

@@ -296,11 +296,13 @@ fn largest(task: &TaskReport) -> Vec<&Change> {
 }
 
 fn facts(task: &TaskReport) -> Vec<(&'static str, String)> {
-    let Totals { runs, plain, lower_bounds, sizes } = task.totals;
+    let Totals { runs, plain, lower_bounds, sizes, skipped, unmeasured } = task.totals;
     let mut facts = vec![("runs", runs.to_string())];
-    let others = runs - plain.count - lower_bounds.count;
-    if others > 0 {
-        facts.push(("censored or failed", others.to_string()));
+    let others = task.totals.failed_or_limited();
+    for (what, count) in [("censored or failed", others), ("skipped", skipped), ("without a peak", unmeasured)] {
+        if count > 0 {
+            facts.push((what, count.to_string()));
+        }
     }
     if lower_bounds.count > 0 {
         facts.push(("lower bounds", lower_bounds.count.to_string()));
