@@ -25,7 +25,8 @@ fn bench(tasks: &[(&str, u64)]) -> Records {
 
 #[test]
 fn containers_get_the_largest_need_of_their_tasks() {
-    let bench = bench(&[("binning", 700), ("fold", 900), ("search", 2000), ("noise", 300)]);
+    let all = [("null", 100), ("verify", 200)];
+    let bench = bench(&[&[("binning", 700), ("fold", 900), ("search", 2000), ("noise", 300)][..], &all].concat());
     let (status, stdout, stderr) = bench.highwater(&["fit", "--all", "trace.jsonl", "--write", "registry.xml"]);
     assert_eq!(status, 0, "{stderr}");
     let diff = stdout.split_once("--- ").unwrap().1;
@@ -39,8 +40,20 @@ fn containers_get_the_largest_need_of_their_tasks() {
 }
 
 #[test]
+fn a_container_keeps_its_memory_while_tasks_of_all_containers_are_unknown() {
+    let bench = bench(&[("binning", 700), ("search", 900), ("fold", 900)]);
+    let (status, _, stderr) = bench.highwater(&["fit", "--all", "trace.jsonl", "--write", "registry.xml"]);
+    assert_eq!(status, 0, "{stderr}");
+    let kept = "note: kept 8 GiB of `worker_base`, although `search` needs 908 MiB: `worker_base` also runs `null`, `verify`, \
+                whose needs are not known";
+    assert!(stderr.contains(kept), "{stderr}");
+    let written = fs::read_to_string(bench.path("registry.xml")).unwrap();
+    assert_eq!(written, REGISTRY.replace("<memory_gb>0.5<", "<memory_gb>0.89<"));
+}
+
+#[test]
 fn a_preview_changes_nothing() {
-    let bench = bench(&[("binning", 700), ("search", 2000)]);
+    let bench = bench(&[("binning", 700), ("search", 2000), ("null", 100), ("verify", 200)]);
     let words = ["fit", "--all", "trace.jsonl", "--write", "registry.xml", "--dry-run", "--format", "json"];
     let (status, stdout, stderr) = bench.highwater(&words);
     assert_eq!(status, 0, "{stderr}");
