@@ -215,4 +215,24 @@ fn a_batch_becomes_a_task_whose_n_is_the_largest_item() {
     assert_eq!(prediction["docker"]["limit"], Value::Null);
     let stderr = failure(&records, &[&["operator"], &["nowhere"], &batch[1..], &["--image", "x"]].concat());
     assert!(stderr.contains("nowhere is not a directory"), "{stderr}");
+    let refused = |batch: &str, [input, output]: [&str; 2], expected: &str| {
+        let words = ["operator", batch, "--in-dir", input, "--out-dir", output, "--image", "x", "-o", "other.json"];
+        let stderr = failure(&records, &words);
+        assert!(stderr.contains(expected), "{input} {output}: {stderr}");
+        assert!(!records.path("other.json").exists());
+    };
+    refused("run/batch", ["scns", "masks"], "--in-dir is `scns`, a directory that no item of run/batch has");
+    refused("run/batch", ["scns", "masks"], "did you mean `scans`?");
+    refused("run/batch", ["mri", "masks"], "name a directory in run/batch/ITEM");
+    refused("run/batch", ["scans/", "scans"], "--in-dir and --out-dir are both `scans/`");
+    for bad in ["", ".", "/abs", "../../x"] {
+        refused("run/batch", [bad, "masks"], &format!("--in-dir is `{bad}`, expected a directory in each item"));
+        refused("run/batch", ["scans", bad], &format!("--out-dir is `{bad}`, expected a directory in each item"));
+    }
+    refused("run/conf", ["scans", "masks"], "the batch run/conf has no items");
+    // Some items may have no input.
+    let some = ["operator", "run/batch", "--in-dir", "other", "--out-dir", "masks", "-o", "p.json", "--", "python3"];
+    let (status, _, stderr) = records.highwater(&some);
+    assert_eq!(status, 0, "{stderr}");
+    assert!(stderr.contains("`highwater sweep p.json --input-access private --runner process`"), "{stderr}");
 }
