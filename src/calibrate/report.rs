@@ -5,12 +5,13 @@
 
 mod judge;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use self::judge::{Counted, Judgement, judge};
 use super::fit::{FitOptions, Group, Groups, Metric};
 use crate::model::observation::{Observation, Series};
+use crate::model::spelling::quote;
 use crate::report::model::Report;
 use crate::report::{Builder, JudgedRule, MOST_RUNS, ShownRuns};
 use crate::store::{OBSERVATIONS, ReadError, Records, Source, Unusable};
@@ -27,8 +28,8 @@ pub struct ReportOptions {
     pub run: Option<String>,
     /// The rule to judge; by default, the rules that the task had when it ran.
     pub rule: Option<JudgedRule>,
-    /// The rules to judge of single tasks.
-    pub rules: BTreeMap<String, JudgedRule>,
+    /// The rules to judge of single tasks, by the names of the tasks without parameters. No rule of other tasks is judged.
+    pub rules: Option<BTreeMap<String, JudgedRule>>,
 }
 
 /// A report could not be made.
@@ -41,6 +42,12 @@ pub enum ReportError {
     /// The records are empty.
     #[error("the records contain no runs")]
     NoRuns,
+    /// No task of the records is in [`ReportOptions::rules`].
+    #[error("the rules are those of other tasks than the records")]
+    NoTaskWithRule {
+        /// The tasks of the records.
+        tasks: Vec<String>,
+    },
     /// No run has the label [`ReportOptions::run`].
     #[error("the records contain no run `{label}`")]
     UnknownRun {
@@ -191,6 +198,8 @@ fn whole_series(series: &Series) -> Result<Series, String> {
 struct Built {
     now: Vec<(String, Builder)>,
     before: Vec<(String, Builder)>,
+    /// What to say first.
+    notes: Vec<String>,
 }
 
 impl Built {
@@ -207,9 +216,7 @@ impl Built {
         }
         let mut judgements: Vec<Judgement> =
             now.groups.iter().map(|group| judge(group, &options.fit, &Counted::new())).collect();
-        for Judgement { head, .. } in &mut judgements {
-            head.judged = options.rules.get(&head.name).or(options.rule.as_ref()).cloned();
-        }
+        let notes = set_rules(&now.groups, &mut judgements, options)?;
         // Use the same size definition for both, whatever the rule of the earlier runs counts.
         let counted = judgements.iter().filter_map(|judgement| {
             let predictor = judgement.head.predictor.clone()?;
@@ -227,7 +234,7 @@ impl Built {
             let nearest = labels.min_by_key(|known| strsim::damerau_levenshtein(known, label)).map(str::to_owned);
             return Err(ReportError::UnknownRun { label: label.clone(), nearest });
         }
-        Ok(Self { now, before })
+        Ok(Self { now, before, notes })
     }
 
     /// Reads all samples of the runs that are shown over time. Returns what went wrong.
@@ -242,13 +249,41 @@ impl Built {
         notes
     }
 
-    fn finish(mut self, notes: Vec<String>) -> Report {
+    fn finish(mut self, mut notes: Vec<String>) -> Report {
+        notes.splice(..0, self.notes);
         let tasks = self.now.into_iter().map(|(name, builder)| {
             let same = self.before.iter().position(|(other, _)| *other == name);
             builder.finish(same.map(|index| self.before.remove(index).1))
         });
         Report::new(tasks.collect(), notes)
     }
+}
+
+/// Sets the rules to judge. Returns which tasks have none in the options.
+fn set_rules(
+    groups: &[Group],
+    judgements: &mut [Judgement],
+    options: &ReportOptions,
+) -> Result<Vec<String>, ReportError> {
+    let Some(rules) = &options.rules else {
+        judgements.iter_mut().for_each(|judgement| judgement.head.judged.clone_from(&options.rule));
+        return Ok(Vec::new());
+    };
+    let mut without: BTreeSet<&str> = BTreeSet::new();
+    for (group, Judgement { head, .. }) in groups.iter().zip(judgements.iter_mut()) {
+        let task = group.task.as_deref().unwrap_or("a task without a name");
+        head.judged = rules.get(task).cloned();
+        head.is_unjudged = head.judged.is_none();
+        if head.is_unjudged {
+            without.insert(task);
+        }
+    }
+    if judgements.iter().all(|judgement| judgement.head.is_unjudged) {
+        return Err(ReportError::NoTaskWithRule { tasks: without.into_iter().map(str::to_owned).collect() });
+    }
+    let file = rules.values().find_map(|rule| rule.file.as_deref()).unwrap_or("the rules");
+    let note = |task| format!("{} is not in {file}: no rule of it is judged.", quote(task));
+    Ok(without.into_iter().map(note).collect())
 }
 
 /// Records by task, reduced to what fitting needs.

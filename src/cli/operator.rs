@@ -1,11 +1,12 @@
 //! `highwater operator`: writes a task.json that runs a program as an operator of Kaapana.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use clap::Args;
 use highwater::calibrate::fit::check_document;
 use highwater::model::document::Source;
+use highwater::model::spelling::nearest;
 use serde_json::{Value, json};
 
 use super::exit::Exit;
@@ -65,18 +66,20 @@ pub(crate) fn run(args: &OperatorArgs) -> Result<Exit, Failure> {
     output::data_to(args.output.as_deref(), &text)?;
     if let Some(path) = &args.output {
         let path = path.display();
+        let runner = if args.image.is_none() { " --runner process" } else { "" };
         output::say(&format!(
-            "highwater: wrote {path}: measure it with `highwater sweep {path} --input-access private`"
+            "highwater: wrote {path}: measure it with `highwater sweep {path} --input-access private{runner}`"
         ));
     }
     Ok(Exit::Done)
 }
 
 fn task(args: &OperatorArgs) -> Result<Value, Failure> {
+    let mut volumes = vec![volume("batch", &args.batch)?];
+    check_directories(args)?;
     // The sizes are recorded as this rule counts them. As a rule for requests it sets no limit.
     let rule = json!({ "complexity": "n", "type": "request", "mode": "max_item_sum", "target_dir": args.in_dir });
     let mut mounts = vec![json!({ "name": "batch", "mounted_path": "/data/batch", "scale_rule": rule })];
-    let mut volumes = vec![volume("batch", &args.batch)?];
     let conf = args.batch.join("..").join("conf");
     let others =
         [("conf", "/data/conf", Some(conf).filter(|conf| conf.is_dir())), ("models", "/models", args.models.clone())];
@@ -114,6 +117,49 @@ fn task(args: &OperatorArgs) -> Result<Value, Failure> {
     }
     let image = args.image.as_deref().unwrap_or("none");
     Ok(json!({ "name": name, "image": image, "taskTemplate": template, "inputs": volumes, "outputs": [], "env": [] }))
+}
+
+/// Refuses names that lead out of an item or to the same directory, and a batch without the input.
+fn check_directories(args: &OperatorArgs) -> Result<(), Failure> {
+    for (option, name) in [("--in-dir", &args.in_dir), ("--out-dir", &args.out_dir)] {
+        let mut parts = Path::new(name).components().peekable();
+        if parts.peek().is_none() || !parts.all(|part| matches!(part, Component::Normal(_))) {
+            let error = format!("{option} is `{name}`, expected a directory in each item of the batch");
+            return Err(usage(error, "give a relative path without `.` and `..`, such as scans"));
+        }
+    }
+    if Path::new(&args.in_dir) == Path::new(&args.out_dir) {
+        let error = format!("--in-dir and --out-dir are both `{}`", args.in_dir);
+        return Err(usage(error, "give --out-dir another name, so that results are not mixed with the input"));
+    }
+    let (batch, mut items) = (args.batch.display(), directories(&args.batch)?);
+    if items.is_empty() {
+        let error = format!("the batch {batch} has no items");
+        return Err(usage(error, "name a directory as DIR that has one directory per item"));
+    }
+    if items.iter().any(|item| item.join(&args.in_dir).is_dir()) {
+        return Ok(());
+    }
+    items.sort();
+    let found = directories(&items[0])?;
+    let names: Vec<_> = found.iter().filter_map(|path| path.file_name()?.to_str()).collect();
+    let error = format!("--in-dir is `{}`, a directory that no item of {batch} has", args.in_dir);
+    let help = nearest(&args.in_dir, names).map(|meant| format!("did you mean `{meant}`?"));
+    Err(usage(error, &help.unwrap_or_else(|| format!("name a directory in {batch}/ITEM"))))
+}
+
+fn usage(error: String, help: &str) -> Failure {
+    Failure::new(Exit::Usage, error, Some(help.to_owned()))
+}
+
+/// The directories in a directory, those that symbolic links lead to included.
+fn directories(path: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let entries = std::fs::read_dir(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let entries = entries.map_err(|error| {
+        let help = "make it readable, or name another directory";
+        usage(format!("failed to list {}: {error}", path.display()), help)
+    })?;
+    Ok(entries.iter().map(std::fs::DirEntry::path).filter(|path| path.is_dir()).collect())
 }
 
 fn volume(name: &str, path: &Path) -> Result<Value, Failure> {

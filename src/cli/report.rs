@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use highwater::calibrate::report::{ReportError, ReportOptions, report, report_files, too_many};
 use highwater::model::observation::Observation;
+use highwater::model::rule_file::RuleFile;
+use highwater::model::spelling::quote;
 use highwater::report::model::Report;
 use highwater::report::plot::{Size, plots, png, svg_file};
 use highwater::report::{csv, html, json, markdown, table};
@@ -14,6 +16,9 @@ use super::failure::Failure;
 use super::fit::OptionArgs;
 use super::rule::RuleArg;
 use super::{output, output_file, records};
+
+/// The most tasks to name in an error.
+const MOST_NAMES: usize = 5;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -146,7 +151,11 @@ fn report_on(args: &ReportArgs) -> Result<Report, Failure> {
     if let Some(rule) = &args.rule {
         (options.rule, options.rules) = rule.judged()?;
     }
-    let report = report_files(now, earlier, &options, &mut records::say_unusable).map_err(no_report)?;
+    let report = report_files(now, earlier, &options, &mut records::say_unusable);
+    let report = report.map_err(|error| match (error, &args.rule) {
+        (ReportError::NoTaskWithRule { tasks }, Some(RuleArg::File(file))) => no_task_with_rule(args, &tasks, file),
+        (error, _) => no_report(error),
+    })?;
     let report = match args.records.as_slice() {
         // A pipe cannot be read again.
         [.., path] if now.len() == 1 && (path.is_file() || path.is_dir()) => {
@@ -158,6 +167,17 @@ fn report_on(args: &ReportArgs) -> Result<Report, Failure> {
         output::say(&format!("highwater: {}", too_many()));
     }
     Ok(report)
+}
+
+/// The names in the records and in a registry differ.
+fn no_task_with_rule(args: &ReportArgs, tasks: &[String], file: &RuleFile) -> Failure {
+    let records: Vec<String> = args.records.iter().map(|path| path.display().to_string()).collect();
+    let mut names: Vec<String> = tasks.iter().take(MOST_NAMES).map(|task| quote(task)).collect();
+    if tasks.len() > MOST_NAMES {
+        names.push("others".to_owned());
+    }
+    let error = format!("no task of {} is in {file}: found {}", records.join(", "), names.join(", "));
+    Failure::new(Exit::Usage, error, Some(format!("name a container or a task, as in {file}::NAME")))
 }
 
 /// Adds the remedy to an error of a report.

@@ -46,7 +46,7 @@ impl RuleArg {
     }
 
     /// The rule for a report, or those of single tasks.
-    pub(crate) fn judged(&self) -> Result<(Option<JudgedRule>, BTreeMap<String, JudgedRule>), Failure> {
+    pub(crate) fn judged(&self) -> Result<(Option<JudgedRule>, Option<BTreeMap<String, JudgedRule>>), Failure> {
         let of_file = |rule: FittedRule, file: &RuleFile| JudgedRule {
             rule,
             words: format!("{} ({file})", rule.readable()),
@@ -60,10 +60,10 @@ impl RuleArg {
                     let file = RuleFile::Registry { path: path.clone(), name: Some(task.to_owned()) };
                     (task.to_owned(), of_file(FittedRule::constant(memory), &file))
                 });
-                return Ok((None, judged.collect()));
+                return Ok((None, Some(judged.collect())));
             }
             Self::File(file) => of_file(self.read()?, file),
         };
-        Ok((Some(one), BTreeMap::new()))
+        Ok((Some(one), None))
     }
 }

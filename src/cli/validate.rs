@@ -183,9 +183,12 @@ fn check(path: &Path, schema: SchemaArg, platform: Platform, variables: &Variabl
 }
 
 fn check_operator(name: String, path: &OperatorPath) -> Checked {
-    let read = operator(path).and_then(|operator| Ok((operator.memory()?, operator.lint())));
+    let read = operator(path).map(|operator| (operator.memory(), operator.lint()));
     let (content, result) = match read {
-        Ok((memory, flawed)) => (Content::Operator(memory), Ok(flawed)),
+        Ok((Ok(memory), flawed)) => (Content::Operator(memory), Ok(flawed)),
+        // The platform can use it, but its memory is not known.
+        Ok((Err(_), Some(flawed))) => (Content::Invalid, Ok(Some(flawed))),
+        Ok((Err(flawed), None)) => (Content::Invalid, Err(flawed.into())),
         Err(error) => (Content::Invalid, Err(error)),
     };
     Checked { name, schema: None, content, result }

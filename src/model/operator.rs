@@ -11,7 +11,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::problem::{Flawed, Problem, line_column};
+use super::problem::{Flawed, Problem, Severity, line_column};
 use super::spelling::{nearest, quote};
 use super::units::Bytes;
 
@@ -81,6 +81,8 @@ pub struct Operator {
     name: String,
     text: String,
     call: Call,
+    /// The first place that may set the memory which the call passes on with `**`.
+    elsewhere: Option<Range<usize>>,
 }
 
 /// A call that creates an operator, or with which its class calls that of its base.
@@ -143,10 +145,14 @@ impl Operator {
             let message = format!("the file is larger than {} MiB, the limit for an operator", Self::MOST_BYTES >> 20);
             return Err(Flawed::new(name, String::new(), vec![Problem::error("too-large", message)]));
         }
-        let found = calls(&text).and_then(|calls| chosen(&text, calls, wanted));
+        let found = calls(&text).and_then(|calls| {
+            let call = chosen(&text, &calls, wanted)?;
+            let elsewhere = elsewhere(&text, &calls, &call);
+            Ok((call, elsewhere))
+        });
         match found {
-            Ok(call) => {
-                let operator = Self { name, text, call };
+            Ok((call, elsewhere)) => {
+                let operator = Self { name, text, call, elsewhere };
                 operator.check()?;
                 Ok(operator)
             }
@@ -162,8 +168,11 @@ impl Operator {
     /// The memory that the platform gives to its pod.
     ///
     /// # Errors
-    /// If the call does not set it, and the default of the class is unknown.
+    /// If the call does not set it, and the default of the class is unknown or may be replaced elsewhere in the file.
     pub fn memory(&self) -> Result<OperatorMemory, Flawed> {
+        if let Some((_, problem)) = self.set_elsewhere().filter(|(name, _)| self.call.keyword(name).is_none()) {
+            return Err(self.flawed(problem));
+        }
         let request = match self.integer(REQUEST) {
             Some(request) => request,
             None if self.call.is_base && self.call.keyword(REQUEST).is_none() => DEFAULT_REQUEST,
@@ -207,6 +216,9 @@ impl Operator {
 
     /// What is suspicious about its memory.
     pub fn lint(&self) -> Option<Flawed> {
+        if let Some((_, problem)) = self.set_elsewhere() {
+            return Some(self.flawed(Problem { severity: Severity::Warning, ..problem }));
+        }
         let OperatorMemory { request, limit } = self.memory().ok()?;
         let mut problems = Vec::new();
         if let Some(argument) = self.call.keyword(LIMIT).filter(|_| limit < request) {
@@ -222,6 +234,19 @@ impl Operator {
             problems.push(problem.help(format!("set `{REQUEST}` here, and remove it from what is passed on")));
         }
         (!problems.is_empty()).then(|| Flawed::new(&self.name, &self.text, problems))
+    }
+
+    /// The argument that is set elsewhere in the file and may be passed on to the call, and the problem with that.
+    fn set_elsewhere(&self) -> Option<(&'static str, Problem)> {
+        let (place, (_, passed)) = self.elsewhere.clone().zip(self.passed())?;
+        let name = if self.text[place.clone()].contains(LIMIT) { LIMIT } else { REQUEST };
+        let line = line_column(&self.text, self.call.function.start).map(|(line, _)| format!(" in line {line}"));
+        let call = format!("the call{}", line.unwrap_or_default());
+        let problem = Problem::error("memory-elsewhere", format!("{passed} may pass this `{name}` on to {call}"))
+            .at(place)
+            .label("Python refuses an argument that is given twice")
+            .help(format!("set `{name}` in {call} instead, to a number, and remove it here"));
+        Some((name, problem))
     }
 
     /// `**kwargs`, with its text. It may set what the call does not.
@@ -270,8 +295,20 @@ fn calls(text: &str) -> Result<Vec<Call>, Problem> {
     }
 }
 
+/// The first place that may set the memory of a call which does not do so itself.
+fn elsewhere(text: &str, calls: &[Call], call: &Call) -> Option<Range<usize>> {
+    // What creates an operator passes its arguments to the call in the class.
+    let is_init = text[call.function.clone()].ends_with("__init__");
+    let others = calls.iter().filter(|other| is_init && !other.is_base && other.function != call.function);
+    let arguments = others.flat_map(|other| [REQUEST, LIMIT].into_iter().filter_map(|name| other.keyword(name)));
+    let spans = arguments.map(|argument| argument.span.clone());
+    #[cfg(feature = "operators")]
+    let spans = spans.chain(python::memory_outside_of_calls(text));
+    spans.min_by_key(|span| span.start)
+}
+
 /// The call that is meant.
-fn chosen(text: &str, calls: Vec<Call>, wanted: Option<&str>) -> Result<Call, Problem> {
+fn chosen(text: &str, calls: &[Call], wanted: Option<&str>) -> Result<Call, Problem> {
     let place = |call: &Call| match line_column(text, call.function.start) {
         Some((line, _)) => format!("{} in line {line}", quote(call.label())),
         None => quote(call.label()),
@@ -285,7 +322,7 @@ fn chosen(text: &str, calls: Vec<Call>, wanted: Option<&str>) -> Result<Call, Pr
             let problem = Problem::error("unknown-operator", message);
             Err(match nearest(wanted, known.iter().copied()) {
                 Some(meant) => problem.help(format!("did you mean {}?", quote(meant))),
-                None => problem.help(format!("expected one of: {}", listed(&calls, place))),
+                None => problem.help(format!("expected one of: {}", listed(calls, place))),
             })
         }
         ([], _) => {
@@ -296,7 +333,7 @@ fn chosen(text: &str, calls: Vec<Call>, wanted: Option<&str>) -> Result<Call, Pr
         ([first, second, ..], _) => {
             let message = format!("found {} operators, expected one", named.len());
             let problem = Problem::error("several-operators", message).at(second.function.clone());
-            let help = format!("name one, as in FILE.py::{}: {}", first.label(), listed(&calls, place));
+            let help = format!("name one, as in FILE.py::{}: {}", first.label(), listed(calls, place));
             Err(problem.label("not the only one").help(help))
         }
     }

@@ -57,10 +57,6 @@ impl TaskType {
     fn runs_in(&self, container: &str) -> bool {
         self.containers.iter().any(|(name, _)| name == container || name == ALL)
     }
-
-    fn is_of(&self, container: &str) -> bool {
-        self.containers.iter().any(|(name, _)| name == container)
-    }
 }
 
 impl Registry {
@@ -138,8 +134,8 @@ impl Registry {
     }
 
     /// The registry with the memory that these tasks need; the need of some may be unclear. A container gets the largest
-    /// need of its tasks. It gets less than it has only if the needs of all tasks that name it are known, and none of a
-    /// task of all containers is unclear. Everything else in the file stays.
+    /// need of its tasks, those of all containers included. It gets less than it has only if the needs of all of them are
+    /// known. Everything else in the file stays.
     ///
     /// # Errors
     /// If it does not have one of the tasks.
@@ -164,18 +160,18 @@ impl Registry {
             let Some((need, task)) = measured.max() else { continue };
             let may_need_more = |task: &&TaskType| {
                 let name = task.name.as_str();
-                let is_unclear = unclear.contains(name) && task.runs_in(&container.name);
-                is_unclear || task.is_of(&container.name) && !largest.contains_key(name)
+                task.runs_in(&container.name) && (unclear.contains(name) || !largest.contains_key(name))
             };
             let missing: Vec<String> = self.tasks.iter().filter(may_need_more).map(|task| quote(&task.name)).collect();
             if *need < container.memory && !missing.is_empty() {
                 notes.push(format!(
-                    "kept {} of {}, although {} needs {need}: {} also runs {}, whose need is not known",
+                    "kept {} of {}, although {} needs {need}: {} also runs {}, whose {} not known",
                     container.memory,
                     quote(&container.name),
                     quote(task),
                     quote(&container.name),
-                    missing.join(", ")
+                    missing.join(", "),
+                    if missing.len() == 1 { "need is" } else { "needs are" }
                 ));
                 continue;
             }
@@ -399,7 +395,8 @@ mod tests {
 
     #[test]
     fn a_container_gets_the_largest_need_of_its_tasks_and_all_else_stays() {
-        let edited = registry().with_needs(&[need("search", 3 * 1024), need("fold", 1100), need("fold", 900)]).unwrap();
+        let needs = [need("search", 3 * 1024), need("fold", 1100), need("fold", 900), need("wait", 1)];
+        let edited = registry().with_needs(&needs).unwrap();
         let expected = REGISTRY.replace("> 8 <", "> 1.08 <").replace(">2.5<", ">3<");
         assert_eq!(edited.text, expected);
         insta::assert_snapshot!(edited.notes.join("\n"), @r"
@@ -410,7 +407,7 @@ mod tests {
 
     #[test]
     fn a_container_keeps_its_memory_while_some_of_its_tasks_are_unknown() {
-        let edited = registry().with_needs(&[need("search", 1024)]).unwrap();
+        let edited = registry().with_needs(&[need("search", 1024), need("wait", 1)]).unwrap();
         assert_eq!(edited.text, REGISTRY);
         insta::assert_snapshot!(edited.notes.join("\n"), @"kept 2.5 GiB of `fast`, although `search` needs 1 GiB: `fast` also runs `fold`, whose need is not known");
         let raised = registry().with_needs(&[need("search", 2600)]).unwrap();
@@ -424,9 +421,19 @@ mod tests {
     }
 
     #[test]
-    fn a_task_of_all_containers_whose_need_is_unclear_lowers_none() {
-        let needs = [need("fold", 1024), need("search", 1024), ("wait".to_owned(), None)];
-        assert_eq!(registry().with_needs(&needs).unwrap().text, REGISTRY);
+    fn a_task_of_all_containers_whose_need_is_not_known_lowers_none() {
+        let known = [need("fold", 1024), need("search", 1024)];
+        let unclear = [&known[..], &[("wait".to_owned(), None)]].concat();
+        for needs in [&known[..], &unclear] {
+            let edited = registry().with_needs(needs).unwrap();
+            assert_eq!(edited.text, REGISTRY);
+            assert!(edited.notes[1].ends_with("`fast` also runs `wait`, whose need is not known"), "{edited:?}");
+        }
+        let all = [&known[..], &[need("wait", 1)]].concat();
+        assert_eq!(
+            registry().with_needs(&all).unwrap().text,
+            REGISTRY.replace("> 8 <", "> 1 <").replace(">2.5<", ">1<")
+        );
     }
 
     #[test]

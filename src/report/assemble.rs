@@ -66,6 +66,8 @@ pub struct Head {
     pub other_measure: Option<String>,
     /// The rule to judge instead of those that the task had when it ran.
     pub judged: Option<JudgedRule>,
+    /// Whether no rule is judged, not even those that the task had when it ran.
+    pub is_unjudged: bool,
 }
 
 /// A rule to judge instead of those that the task had when it ran.
@@ -144,7 +146,7 @@ struct OverTime {
 impl Builder {
     /// A builder without runs.
     pub fn new(head: Head, shown: ShownRuns, wanted: Option<String>) -> Self {
-        let in_use = InUse::new(head.judged.clone());
+        let in_use = InUse::new(head.judged.clone(), head.is_unjudged);
         Self {
             head,
             shown,
@@ -242,6 +244,9 @@ impl Builder {
         run.fitted = n.zip(self.found()).map(|(n, found)| found.rule.limit(n));
         if let Some(judged) = &self.head.judged {
             run.predicted = judged.limit(n);
+        }
+        if self.head.is_unjudged {
+            run.predicted = None;
         }
         run.typical = n.zip(self.found()).map(|(n, found)| found.typical.limit(n));
         let count = self.counted.entry((run.case.clone(), run.parameters.clone())).or_default();

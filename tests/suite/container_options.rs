@@ -169,6 +169,10 @@ fn what_cannot_be_had_is_refused_before_anything_is_run() {
         message.contains("asks for amd.com/gpu: 1, and a container engine can be asked only for nvidia.com"),
         "{message}"
     );
+    // A number of none asks for nothing.
+    bench.task(&json!({"amd.com/gpu": "0"}));
+    let output = bench.highwater(&["sweep", "task.json", "--dry-run"]);
+    assert!(output.status.success(), "{output:?}");
     bench.task(&json!({"nvidia.com/gpu": "500m"}));
     let message = bench.refused(&["run", "task.json"]);
     assert!(message.contains("asks for nvidia.com/gpu: 500m, expected a whole number of GPUs"), "{message}");

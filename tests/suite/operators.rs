@@ -100,6 +100,40 @@ fn what_cannot_be_written_is_refused_with_its_place() {
 }
 
 #[test]
+fn memory_that_is_set_elsewhere_in_the_file_is_not_set_twice() {
+    let unset = OPERATOR.replace("            ram_mem_mb=500,  # a guess\n", "");
+    let before = |line: &str| unset.replace("        super()", &format!("        {line}\n        super()"));
+    for text in [
+        unset.replace("**kwargs,\n", "**{\"ram_mem_mb\": 5},\n"),
+        before("opts = dict(ram_mem_mb=4000)").replace("            **kwargs", "            **opts"),
+        before("kwargs[\"ram_mem_mb\"] = 4000"),
+        before("kwargs.setdefault('ram_mem_mb', 4000)"),
+        before("kwargs.update(ram_mem_mb_lmt=4000)"),
+        format!(
+            "{unset}\n\nclass AOperator(SegmentOperator):\n    def __init__(self):\n        super().__init__(ram_mem_mb=4000)\n"
+        ),
+    ] {
+        let records = operator(&text);
+        let name =
+            if text.contains("AOperator") { "SegmentOperator.py::SegmentOperator" } else { "SegmentOperator.py" };
+        let stderr = failure(&records, &["fit", "runs.jsonl", "--write", name]);
+        assert!(stderr.contains("may pass this `ram_mem_mb") && stderr.contains("help: set `ram_mem_mb"), "{stderr}");
+        assert_eq!(self::text(&records), text);
+    }
+    let records = operator(&before("kwargs[\"ram_mem_mb\"] = 4000"));
+    let (status, stdout, stderr) = records.highwater(&["validate", "SegmentOperator.py"]);
+    assert_eq!(status, 0, "{stderr}");
+    insta::assert_snapshot!(format!("{stdout}{stderr}"));
+    let stderr = failure(&records, &["report", "runs.jsonl", "--rule", "SegmentOperator.py"]);
+    assert!(stderr.contains("may pass this `ram_mem_mb` on"), "{stderr}");
+    for line in ["kwargs.pop(\"ram_mem_mb\", None)", "# kwargs[\"ram_mem_mb\"] = 4000", "\"\"\"Sets ram_mem_mb.\"\"\""]
+    {
+        let (status, _, stderr) = operator(&before(line)).fit(&["--write", "SegmentOperator.py"]);
+        assert_eq!(status, 0, "{line}: {stderr}");
+    }
+}
+
+#[test]
 fn an_operator_is_judged_like_a_rule() {
     // A check needs three runs of each size.
     let again = || growing(1.8).map(|(n, peak)| run(n, peak));
@@ -215,4 +249,24 @@ fn a_batch_becomes_a_task_whose_n_is_the_largest_item() {
     assert_eq!(prediction["docker"]["limit"], Value::Null);
     let stderr = failure(&records, &[&["operator"], &["nowhere"], &batch[1..], &["--image", "x"]].concat());
     assert!(stderr.contains("nowhere is not a directory"), "{stderr}");
+    let refused = |batch: &str, [input, output]: [&str; 2], expected: &str| {
+        let words = ["operator", batch, "--in-dir", input, "--out-dir", output, "--image", "x", "-o", "other.json"];
+        let stderr = failure(&records, &words);
+        assert!(stderr.contains(expected), "{input} {output}: {stderr}");
+        assert!(!records.path("other.json").exists());
+    };
+    refused("run/batch", ["scns", "masks"], "--in-dir is `scns`, a directory that no item of run/batch has");
+    refused("run/batch", ["scns", "masks"], "did you mean `scans`?");
+    refused("run/batch", ["mri", "masks"], "name a directory in run/batch/ITEM");
+    refused("run/batch", ["scans/", "scans"], "--in-dir and --out-dir are both `scans/`");
+    for bad in ["", ".", "/abs", "../../x"] {
+        refused("run/batch", [bad, "masks"], &format!("--in-dir is `{bad}`, expected a directory in each item"));
+        refused("run/batch", ["scans", bad], &format!("--out-dir is `{bad}`, expected a directory in each item"));
+    }
+    refused("run/conf", ["scans", "masks"], "the batch run/conf has no items");
+    // Some items may have no input.
+    let some = ["operator", "run/batch", "--in-dir", "other", "--out-dir", "masks", "-o", "p.json", "--", "python3"];
+    let (status, _, stderr) = records.highwater(&some);
+    assert_eq!(status, 0, "{stderr}");
+    assert!(stderr.contains("`highwater sweep p.json --input-access private --runner process`"), "{stderr}");
 }

@@ -3,7 +3,9 @@
 use std::fmt::Write;
 use std::fs;
 
-use super::fit_records::Records;
+use serde_json::{Value, json};
+
+use super::fit_records::{Records, growing, run};
 
 const REGISTRY: &str = include_str!("../../fixtures/registry/task_type_registry.xml");
 
@@ -25,7 +27,8 @@ fn bench(tasks: &[(&str, u64)]) -> Records {
 
 #[test]
 fn containers_get_the_largest_need_of_their_tasks() {
-    let bench = bench(&[("binning", 700), ("fold", 900), ("search", 2000), ("noise", 300)]);
+    let all = [("null", 100), ("verify", 200)];
+    let bench = bench(&[&[("binning", 700), ("fold", 900), ("search", 2000), ("noise", 300)][..], &all].concat());
     let (status, stdout, stderr) = bench.highwater(&["fit", "--all", "trace.jsonl", "--write", "registry.xml"]);
     assert_eq!(status, 0, "{stderr}");
     let diff = stdout.split_once("--- ").unwrap().1;
@@ -39,12 +42,24 @@ fn containers_get_the_largest_need_of_their_tasks() {
 }
 
 #[test]
+fn a_container_keeps_its_memory_while_tasks_of_all_containers_are_unknown() {
+    let bench = bench(&[("binning", 700), ("search", 900), ("fold", 900)]);
+    let (status, _, stderr) = bench.highwater(&["fit", "--all", "trace.jsonl", "--write", "registry.xml"]);
+    assert_eq!(status, 0, "{stderr}");
+    let kept = "note: kept 8 GiB of `worker_base`, although `search` needs 908 MiB: `worker_base` also runs `null`, `verify`, \
+                whose needs are not known";
+    assert!(stderr.contains(kept), "{stderr}");
+    let written = fs::read_to_string(bench.path("registry.xml")).unwrap();
+    assert_eq!(written, REGISTRY.replace("<memory_gb>0.5<", "<memory_gb>0.89<"));
+}
+
+#[test]
 fn a_preview_changes_nothing() {
-    let bench = bench(&[("binning", 700), ("search", 2000)]);
+    let bench = bench(&[("binning", 700), ("search", 2000), ("null", 100), ("verify", 200)]);
     let words = ["fit", "--all", "trace.jsonl", "--write", "registry.xml", "--dry-run", "--format", "json"];
     let (status, stdout, stderr) = bench.highwater(&words);
     assert_eq!(status, 0, "{stderr}");
-    assert!(serde_json::from_str::<serde_json::Value>(&stdout).unwrap().is_array(), "{stdout}");
+    assert!(serde_json::from_str::<Value>(&stdout).unwrap().is_array(), "{stdout}");
     assert!(stderr.contains("-                <memory_gb>8</memory_gb> <!-- a guess -->"), "{stderr}");
     assert_eq!(fs::read_to_string(bench.path("registry.xml")).unwrap(), REGISTRY);
 }
@@ -105,4 +120,55 @@ fn tasks_are_judged_by_the_memory_of_their_containers() {
     let (status, stdout, stderr) = bench.highwater(&["check", "--records", "trace.jsonl"]);
     assert_eq!(status, 5, "{stdout}{stderr}");
     assert!(stdout.contains("8 GiB (rule)"), "{stdout}");
+}
+
+#[test]
+fn tasks_are_found_without_their_parameters_and_no_other_rules_are_judged() {
+    // A run whose task had a rule that is not in the registry.
+    let records = |task: &'static str, parameters: Value| {
+        growing(1.8).map(move |(n, peak)| {
+            let mut run = run(n, peak);
+            run["subject"]["name"] = json!(task);
+            run["sweep"] = json!({"cell": parameters.to_string(), "case": "", "run": 1, "parameters": parameters});
+            run
+        })
+    };
+    let records = Records::new(records("fold", json!({"level": "1"})).chain(records("other", json!({}))));
+    fs::write(records.path("registry.xml"), REGISTRY).unwrap();
+    let (status, stdout, stderr) = records.highwater(&["report", "runs.jsonl", "--rule", "registry.xml"]);
+    assert_eq!(status, 0, "{stderr}");
+    assert!(stdout.starts_with("`other` is not in registry.xml: no rule of it is judged.\n"), "{stdout}");
+    assert!(
+        stdout.contains("fold [level=1]") && stdout.contains("512 MiB (registry.xml::fold), is too low"),
+        "{stdout}"
+    );
+    fs::write(records.path("registry.xml"), REGISTRY.replace("<name>fold", "<name>fild")).unwrap();
+    let (status, stdout, stderr) = records.highwater(&["report", "runs.jsonl", "--rule", "registry.xml"]);
+    assert_eq!((status, stdout.as_str()), (2, ""), "{stderr}");
+    assert!(stderr.contains("no task of runs.jsonl is in registry.xml: found `fold`, `other`"), "{stderr}");
+    assert!(stderr.contains("name a container or a task, as in registry.xml::NAME"), "{stderr}");
+}
+
+#[test]
+fn recorded_rules_are_not_judged_instead_of_a_registry() {
+    let segment = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/records/segment/observations.jsonl");
+    let records = Records::growing(1.8);
+    let mine = fs::read_to_string(segment).unwrap();
+    let name = serde_json::from_str::<Value>(mine.lines().next().unwrap()).unwrap()["subject"]["name"].clone();
+    let fold: String = growing(1.8)
+        .map(|(n, peak)| {
+            let mut run = run(n, peak);
+            run["subject"]["name"] = json!("fold");
+            format!("{run}\n")
+        })
+        .collect();
+    fs::write(records.path("both.jsonl"), fold + &mine).unwrap();
+    fs::write(records.path("registry.xml"), REGISTRY).unwrap();
+    let words = ["report", "both.jsonl", "--rule", "registry.xml", "--format", "json"];
+    let (status, stdout, stderr) = records.highwater(&words);
+    assert_eq!(status, 0, "{stderr}");
+    let report: Value = serde_json::from_str(&stdout).unwrap();
+    let task = report["tasks"].as_array().unwrap().iter().find(|task| task["name"] == name).unwrap();
+    assert_eq!(task["rule_in_use"], Value::Null);
+    assert!(task["runs"].as_array().unwrap().iter().all(|run| run["predicted"].is_null()), "{task}");
 }

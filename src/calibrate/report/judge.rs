@@ -47,7 +47,7 @@ pub(super) fn judge(group: &Group, options: &FitOptions, counted: &Counted) -> J
         Err(reason) => Err(reason.to_string()),
     };
     let parameter = group.parameter.clone();
-    let head = Head { name, predictor, parameter, found: Some(found), other_measure, judged: None };
+    let head = Head { name, predictor, parameter, found: Some(found), other_measure, ..Head::default() };
     Judgement { head, column, measure, outliers }
 }
 

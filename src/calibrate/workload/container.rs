@@ -307,6 +307,10 @@ impl ContainerOptions {
         else {
             return Ok(resources);
         };
+        let count = amount.source().parse().ok().filter(|count| (0..=1 << 20).contains(count));
+        if count == Some(0) {
+            return Ok(resources);
+        }
         let asks = |what: &str| format!("the task {} asks for {name}: {}{what}", task.name, amount.source());
         let is_nvidia = name == "gpu" || name == "nvidia.com/gpu";
         if !is_nvidia && !resources.devices.is_empty() {
@@ -317,10 +321,10 @@ impl ContainerOptions {
                         GPU with --gpus 0";
             return Err(Failure::usage(asks(", and a container engine can be asked only for nvidia.com/gpu"), help));
         }
-        let Some(count) = amount.source().parse().ok().filter(|count| (0..=1 << 20).contains(count)) else {
+        let Some(count) = count else {
             return Err(Failure::usage(asks(", expected a whole number of GPUs"), "correct the task, or give --gpus"));
         };
-        resources.gpus = Some(Gpus::number(count)).filter(|gpus| !gpus.is_none());
+        resources.gpus = Some(Gpus::number(count));
         Ok(resources)
     }
 

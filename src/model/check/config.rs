@@ -407,7 +407,7 @@ fn rule(reader: &mut Reader<'_>, what: &str, value: &Value<'_>) -> Read<RuleOrFi
     text.value.parse().map(|rule| (Some(rule), None)).or_else(|error| {
         let problem = Problem::error("bad-rule", one_line(&error)).at(text.span);
         reader.report(problem.help(
-            "write `max(512MiB, 1.5*n)`, `2*n**2` or `1GiB`, where n is the input size in bytes, `SomeOperator.py`, or `task_type_registry.xml`",
+            "write a rule such as `max(512MiB, 1.5*n)`, `2*n**2` or `1GiB` (n is the input size in bytes), or name a file: `SomeOperator.py`, `task_type_registry.xml`",
         ))
     })
 }

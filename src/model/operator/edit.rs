@@ -13,8 +13,11 @@ impl Operator {
     /// added.
     ///
     /// # Errors
-    /// If the result would not be the expected one.
+    /// If the result would not be the expected one, or an argument that the file sets elsewhere would be given twice.
     pub fn edit(&self, request: Bytes, limit: Bytes) -> Result<Edited, Flawed> {
+        if let Some((_, problem)) = self.set_elsewhere() {
+            return Err(self.flawed(problem));
+        }
         let request = request.0.div_ceil(1 << 20);
         let limit = limit.0.div_ceil(1 << 20).max(request);
         let is_implied = limit == request.saturating_add(IMPLIED_HEADROOM) && self.call.keyword(LIMIT).is_none();
@@ -78,7 +81,7 @@ impl Operator {
         let new = calls(text).ok().and_then(|calls| calls.iter().find(same_place).cloned());
         let new = new.filter(|new| unchanged(new) == unchanged(&self.call));
         let new = new.filter(|new| new.arguments.len() == self.call.arguments.len() + added);
-        let new = new.map(|call| Self { call, name: self.name.clone(), text: text.to_owned() });
+        let new = new.map(|call| Self { call, name: self.name.clone(), text: text.to_owned(), elsewhere: None });
         let is_expected = new.is_some_and(|new| {
             let limits = new.integer(LIMIT).unwrap_or(request.saturating_add(IMPLIED_HEADROOM));
             new.integer(REQUEST) == Some(request) && limits == limit

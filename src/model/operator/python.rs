@@ -4,7 +4,7 @@ use std::ops::{ControlFlow, Range};
 
 use tree_sitter::{Node, ParseOptions, Parser, Tree};
 
-use super::{Argument, BASE, Call, Kind, Literal};
+use super::{Argument, BASE, Call, Kind, LIMIT, Literal, REQUEST};
 use crate::model::problem::Problem;
 
 /// The parser reports progress once per 100 steps. A file of Python takes about one step per byte, broken text may take
@@ -42,6 +42,35 @@ pub(super) fn calls(text: &str) -> Result<Vec<Call>, Problem> {
         }
     });
     Ok(calls)
+}
+
+/// The first place outside of calls of operators that may set the memory of one: a key such as `"ram_mem_mb"`, or an
+/// argument such as that of `dict(ram_mem_mb=4000)`.
+pub(super) fn memory_outside_of_calls(text: &str) -> Option<Range<usize>> {
+    let tree = parse(text).ok()?;
+    let is_memory = |name: &str| name == REQUEST || name == LIMIT;
+    let function = |list: Node<'_>| {
+        let call = list.parent().filter(|call| call.kind() == "call")?;
+        last_name(call.child_by_field_name("function")?, text)
+    };
+    let mut first = None;
+    each(&tree, |node| {
+        let target = || node.parent().and_then(function).unwrap_or_default();
+        let sets_memory = match node.kind() {
+            // `kwargs.pop("ram_mem_mb", None)` keeps it from being passed on.
+            "string" => is_memory(of(node, text).trim_matches(['"', '\''])) && !matches!(target(), "pop" | "get"),
+            "keyword_argument" => {
+                node.child_by_field_name("name").is_some_and(|name| is_memory(of(name, text)))
+                    && target() != "__init__"
+                    && !is_operator(target())
+            }
+            _ => false,
+        };
+        if sets_memory && first.is_none() {
+            first = Some(node.byte_range());
+        }
+    });
+    first
 }
 
 fn parse(text: &str) -> Result<Tree, Problem> {

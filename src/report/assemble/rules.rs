@@ -52,6 +52,8 @@ impl Scores {
 pub(super) struct InUse {
     /// The rule to judge.
     judged: Option<JudgedRule>,
+    /// Whether the rules that the task had are of no interest.
+    ignores_recorded: bool,
     scores: Scores,
     /// Whether a run's prediction sets no limit.
     is_unlimited: bool,
@@ -66,8 +68,8 @@ pub(super) struct InUse {
 }
 
 impl InUse {
-    pub(super) fn new(judged: Option<JudgedRule>) -> Self {
-        Self { judged, ..Self::default() }
+    pub(super) fn new(judged: Option<JudgedRule>, is_unjudged: bool) -> Self {
+        Self { ignores_recorded: is_unjudged || judged.is_some(), judged, ..Self::default() }
     }
 
     pub(super) fn add(&mut self, observation: &Observation, run: &Run) {
@@ -75,7 +77,7 @@ impl InUse {
         if let Some((n, bytes)) = run.n.zip(run.predicted) {
             self.differs |= self.given.insert(n, bytes).is_some_and(|before| before != bytes);
         }
-        let Some(prediction) = observation.prediction.as_ref().filter(|_| self.judged.is_none()) else { return };
+        let Some(prediction) = observation.prediction.as_ref().filter(|_| !self.ignores_recorded) else { return };
         let counts_n = |channel: &&ChannelPrediction| {
             channel.rule.as_ref().is_some_and(|rule| rule.n.is_some() && rule.n == run.n)
         };
