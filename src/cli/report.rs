@@ -149,7 +149,7 @@ fn report_on(args: &ReportArgs) -> Result<Report, Failure> {
     options.pool_parameters = args.pool_parameters;
     options.run.clone_from(&args.run);
     if let Some(rule) = &args.rule {
-        (options.rule, options.rules) = rule.judged()?;
+        rule.set_in(&mut options)?;
     }
     let report = report_files(now, earlier, &options, &mut records::say_unusable);
     let report = report.map_err(|error| match (error, &args.rule) {

@@ -1,8 +1,8 @@
 //! Rules as arguments of commands.
 
-use std::collections::BTreeMap;
 use std::str::FromStr;
 
+use highwater::calibrate::report::ReportOptions;
 use highwater::calibrate::resolve;
 use highwater::model::fit::{FittedRule, FittedRuleError};
 use highwater::model::rule_file::RuleFile;
@@ -45,8 +45,8 @@ impl RuleArg {
         }
     }
 
-    /// The rule for a report, or those of single tasks.
-    pub(crate) fn judged(&self) -> Result<(Option<JudgedRule>, Option<BTreeMap<String, JudgedRule>>), Failure> {
+    /// Makes a report judge the rule, or those of single tasks.
+    pub(crate) fn set_in(&self, options: &mut ReportOptions) -> Result<(), Failure> {
         let of_file = |rule: FittedRule, file: &RuleFile| JudgedRule {
             rule,
             words: format!("{} ({file})", rule.readable()),
@@ -60,10 +60,12 @@ impl RuleArg {
                     let file = RuleFile::Registry { path: path.clone(), name: Some(task.to_owned()) };
                     (task.to_owned(), of_file(FittedRule::constant(memory), &file))
                 });
-                return Ok((None, Some(judged.collect())));
+                options.rules = Some(judged.collect());
+                return Ok(());
             }
             Self::File(file) => of_file(self.read()?, file),
         };
-        Ok((Some(one), None))
+        options.rule = Some(one);
+        Ok(())
     }
 }
