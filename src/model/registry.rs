@@ -409,7 +409,10 @@ mod tests {
     fn a_container_keeps_its_memory_while_some_of_its_tasks_are_unknown() {
         let edited = registry().with_needs(&[need("search", 1024), need("wait", 1)]).unwrap();
         assert_eq!(edited.text, REGISTRY);
-        insta::assert_snapshot!(edited.notes.join("\n"), @"kept 2.5 GiB of `fast`, although `search` needs 1 GiB: `fast` also runs `fold`, whose need is not known");
+        insta::assert_snapshot!(edited.notes.join("\n"), @r"
+        kept 8 GiB of `base`, although `wait` needs 1 MiB: `base` also runs `fold`, whose need is not known
+        kept 2.5 GiB of `fast`, although `search` needs 1 GiB: `fast` also runs `fold`, whose need is not known
+        ");
         let raised = registry().with_needs(&[need("search", 2600)]).unwrap();
         assert_eq!(raised.text, REGISTRY.replace(">2.5<", ">2.54<"));
     }
