@@ -30,10 +30,10 @@ A table is recognized by its columns: `peak_bytes` and `wall_seconds` (highwater
 
 A peak that another program sampled is a lower bound, and the record says why. Neither Nextflow nor Snakemake reports \
 the sizes of inputs: a rule that grows with them needs runs of `highwater sweep`. Rows without a time are \
-skipped and reported. So are rows without a peak, except those of Nextflow and Snakemake: they count for nothing, but \
-`fit --all` names their tasks. Nextflow's status 137 is SIGKILL, whoever sent it: it is taken for a lack of memory, so \
-the task gets more than it had requested (`memory` in `trace.fields`). Remove such rows if something else killed the \
-runs. Columns such as `parameter.LEVEL` are parameters; each choice of them is a separate cell.
+skipped and reported. So are rows without a peak, except those of Nextflow and Snakemake: they are kept for their \
+time, and so that `fit --all` names their tasks. Nextflow's status 137 is SIGKILL, whoever sent it: it is taken for a \
+lack of memory, so the task gets more than it had requested (`memory` in `trace.fields`). Remove such rows if something \
+else killed the runs. Columns such as `parameter.LEVEL` are parameters; each choice of them is a separate cell.
 
 Exit status: 0 done, 2 invalid table, 3 the output cannot be written, 5 no row contains a measured run (rows without a \
 peak are written nevertheless).";
@@ -100,7 +100,7 @@ fn note_assumptions(name: &str, runs: &[Observation]) {
         ));
     }
     if without > 0 {
-        output::say(&format!("highwater: {name}: {} without a peak: not used to fit a rule", count(without)));
+        output::say(&format!("highwater: {name}: {} without a peak: not used to fit memory", count(without)));
     }
 }
 

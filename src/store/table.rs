@@ -167,14 +167,20 @@ impl Table {
         let mut parameters: BTreeSet<String> = BTreeSet::new();
         let mut channels = inputs::Channels::default();
         for source in sources {
+            let mut has_records = false;
             source.each_line::<Named>(|_, named| {
                 // An unusable line is reported when its row would be written.
                 let Ok(Named { sweep, inputs, .. }) = named else { return };
+                has_records = true;
                 parameters.extend(sweep.into_iter().flat_map(|sweep| sweep.parameters.into_keys()));
                 for Extensions { channel, by_extension } in &inputs {
                     channels.add(channel, by_extension.keys().map(String::as_str));
                 }
             })?;
+            if !has_records {
+                // Another kind of file is refused before the header is written.
+                source.each(|_| {})?;
+            }
         }
         let parameters: Vec<String> = parameters.into_iter().collect();
         let inputs = channels.columns();

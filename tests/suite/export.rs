@@ -310,7 +310,7 @@ fn a_benchmark_of_snakemake_becomes_lower_bounds() {
     fs::write(&file, text).unwrap();
     let (status, stdout, stderr) = highwater(&["import", file.to_str().unwrap()], "");
     assert_eq!(status, 0);
-    assert!(stderr.ends_with("map_reads.tsv: 1 run without a peak: not used to fit a rule\n"), "{stderr}");
+    assert!(stderr.ends_with("map_reads.tsv: 1 run without a peak: not used to fit memory\n"), "{stderr}");
     let (run, short) = stdout.trim().split_once('\n').unwrap();
     let [run, short]: [Observation; 2] = [run, short].map(|line| serde_json::from_str(line).unwrap());
     assert_eq!((short.peak, short.wall_us), (Reading::Unsupported, 100_000));

@@ -59,7 +59,7 @@ fn imported() -> Records {
     let (status, _, stderr) = records.highwater(&["import", "trace.txt", "-o", "trace.jsonl"]);
     assert_eq!(status, 0);
     let said = "highwater: trace.txt: 18 runs with status 137 (SIGKILL): assumed to be killed for lack of memory\n\
-                highwater: trace.txt: 4 runs without a peak: not used to fit a rule\n";
+                highwater: trace.txt: 4 runs without a peak: not used to fit memory\n";
     assert_eq!(stderr, said);
     records
 }

@@ -17,10 +17,6 @@ pub(super) fn run(args: &FitArgs) -> Result<Exit, Failure> {
     check_options(args)?;
     let metrics = args.runs.metrics();
     let is_one = metrics.len() == 1;
-    if !is_one && args.runs.file.as_os_str() == "-" {
-        let error = "--on all reads the runs several times, which standard input does not allow";
-        return Err(Failure::new(Exit::Usage, error, Some("give a file, or choose one quantity with --on".to_owned())));
-    }
     let mut fitted = Vec::new();
     for metric in metrics {
         match fit_one(args, metric) {
