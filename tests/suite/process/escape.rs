@@ -178,7 +178,7 @@ fn work_that_a_daemon_does_is_not_taken_for_the_task_s_own() {
     let docker = folder.path().join("docker");
     std::os::unix::fs::symlink("/bin/sh", &docker).unwrap();
     let script = folder.path().join("script");
-    std::fs::write(&script, format!("cd {}; ./docker run 1; true\n", folder.path().display())).unwrap();
+    std::fs::write(&script, format!("cd {}; ./docker run 3; true\n", folder.path().display())).unwrap();
     std::fs::write(folder.path().join("run"), "sleep $1\n").unwrap();
     for options in [&[][..], &["--sample-interval", "20ms"]] {
         let ran = command(["sh", script.to_str().unwrap()]).with(options).run();
