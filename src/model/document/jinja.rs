@@ -16,7 +16,7 @@ use super::variables::{Undefined, Variables};
 const MOST_STEPS: u64 = 2_000_000;
 /// The most undefined variables to report at once.
 const MOST_UNDEFINED: usize = 20;
-/// The value given to an undefined variable, so that rendering continues to the next one.
+/// The mark before and after the value given to an undefined variable, so that rendering continues to the next one.
 const GIVEN: &str = "\u{fdd2}";
 /// The internal name of the template; never displayed.
 const NAME: &str = "document";
@@ -32,22 +32,24 @@ pub(super) fn render(template: &str, variables: &Variables) -> Result<Rendered, 
     match attempt(template, &context, strict) {
         Ok(text) => Ok(rendered(template, &context, strict, text, Vec::new())),
         Err(error) if undefined_path(&error).is_some() => {
-            let (problems, output) = all_undefined(template, variables, error);
+            let (found, output) = all_undefined(template, variables, error);
             // As Jinja does it by default, but for `custom.a.b` as well.
             let empty = UndefinedBehavior::Chainable;
             let text = match variables.undefined {
                 Undefined::Error => None,
-                Undefined::Config => output.and_then(|output| {
+                Undefined::Config => output.as_ref().and_then(|output| {
                     let text = attempt(template, &context, empty).ok()?;
-                    is_only_in_config(&output, &text).then_some(text)
+                    is_only_in_config(output, &text).then_some(text)
                 }),
                 Undefined::Empty => {
                     Some(attempt(template, &context, empty).map_err(|error| vec![problem(template, &error)])?)
                 }
             };
-            let Some(text) = text else { return Err(problems) };
-            let warnings =
-                problems.into_iter().map(|problem| Problem { severity: Severity::Warning, ..problem.label("empty") });
+            let Some(text) = text else {
+                let is_config = variables.undefined == Undefined::Config;
+                return Err(refused(found, output.filter(|_| is_config).as_deref()));
+            };
+            let warnings = found.into_iter().map(Missing::accepted);
             Ok(rendered(template, &context, empty, text, warnings.collect()))
         }
         Err(error) => Err(vec![problem(template, &error)]),
@@ -66,13 +68,55 @@ fn rendered(
     Rendered { text, map, warnings }
 }
 
-/// Whether the undefined variables, [`GIVEN`] in `output` and empty in `text`, make a difference in `config` alone.
+/// An undefined variable.
+struct Missing {
+    parts: Vec<String>,
+    problem: Problem,
+    /// The value given to it.
+    given: String,
+}
+
+impl Missing {
+    /// The warning about a variable that is left empty.
+    fn accepted(self) -> Problem {
+        Problem { severity: Severity::Warning, ..self.problem.label("empty") }
+    }
+}
+
+/// Whether the undefined variables, given in `output` and empty in `text`, make a difference in `config` alone.
 fn is_only_in_config(output: &str, text: &str) -> bool {
+    let outside = outside_config(output);
+    outside.is_some_and(|outside| !outside.contains(GIVEN)) && without_given(output) == text
+}
+
+/// The document without what only `config` says.
+fn outside_config(output: &str) -> Option<String> {
     let without_config = |value: &mut serde_json::Value| value.as_object_mut().map(|object| object.remove("config"));
-    let Ok(mut value) = serde_json::from_str::<serde_json::Value>(output) else { return false };
+    let mut value = serde_json::from_str::<serde_json::Value>(output).ok()?;
     without_config(&mut value);
     value.get_mut("taskTemplate").map(without_config);
-    !value.to_string().contains(GIVEN) && output.replace(GIVEN, "") == text
+    Some(value.to_string())
+}
+
+/// The text without the values of undefined variables.
+fn without_given(output: &str) -> String {
+    // They alternate with the text, between a pair of marks each.
+    output.split(GIVEN).step_by(2).collect()
+}
+
+/// The problems of a document that is refused: variables that only `config` uses are no errors.
+fn refused(found: Vec<Missing>, output: Option<&str>) -> Vec<Problem> {
+    let outside = output.and_then(outside_config);
+    let is_accepted = |missing: &Missing| {
+        let is_in = |text: Option<&str>| text.is_some_and(|text| text.contains(&missing.given));
+        is_in(output) && outside.is_some() && !is_in(outside.as_deref())
+    };
+    let are_all_accepted = found.iter().all(is_accepted);
+    let problem = |missing: Missing| match is_accepted(&missing) && !are_all_accepted {
+        true => missing.accepted(),
+        false => missing.problem,
+    };
+    found.into_iter().map(problem).collect()
 }
 
 fn attempt(template: &str, context: &Value, behavior: UndefinedBehavior) -> Result<String, Error> {
@@ -115,23 +159,25 @@ impl Write for Bounded {
 
 /// The engine stops at the first undefined variable: define it and try again. Returns the output as well, with [`GIVEN`]
 /// for each of them, if that succeeds in the end.
-fn all_undefined(template: &str, variables: &Variables, first: Error) -> (Vec<Problem>, Option<String>) {
-    let mut found: Vec<(Vec<String>, Problem)> = Vec::new();
+fn all_undefined(template: &str, variables: &Variables, first: Error) -> (Vec<Missing>, Option<String>) {
+    let mut found: Vec<Missing> = Vec::new();
     let mut context = serde_json::to_value(variables).unwrap_or_default();
     let mut error = first;
     let mut output = None;
     // A value that is missing in an object made by the template is missing again, so attempts are limited.
-    for _ in 0..MOST_UNDEFINED {
+    for number in 0..MOST_UNDEFINED {
         let Some(path) = undefined_path(&error) else { break };
         let parts = parts(&path);
         let problem = undefined(template, variables, &path, &parts, &error);
-        match found.iter_mut().find(|(known, _)| parts.starts_with(known)) {
+        let given = format!("{GIVEN}{number}{GIVEN}");
+        let missing = Missing { parts: parts.clone(), problem, given: given.clone() };
+        match found.iter_mut().find(|known| parts.starts_with(&known.parts)) {
             // `custom.model.size` begins as `custom.model`; variables of `env` have no parts.
-            Some(known) if parts[0] == "custom" && parts.len() > known.0.len() => *known = (parts.clone(), problem),
+            Some(known) if parts[0] == "custom" && parts.len() > known.parts.len() => *known = missing,
             Some(_) => {}
-            None => found.push((parts.clone(), problem)),
+            None => found.push(missing),
         }
-        if !put(&mut context, &parts) {
+        if !put(&mut context, &parts, &given) {
             break;
         }
         match attempt(template, &Value::from(Serde(&context)), UndefinedBehavior::Strict) {
@@ -142,7 +188,7 @@ fn all_undefined(template: &str, variables: &Variables, first: Error) -> (Vec<Pr
             Err(next) => error = next,
         }
     }
-    (found.into_iter().map(|(_, problem)| problem).collect(), output)
+    (found, output)
 }
 
 /// Extracts the variable from the engine's message `` `env.NAME` is undefined``.
@@ -161,21 +207,22 @@ fn parts(path: &str) -> Vec<String> {
 }
 
 /// Defines a variable; `false` if it is already defined, so that it would be missing again.
-fn put(context: &mut serde_json::Value, parts: &[String]) -> bool {
+fn put(context: &mut serde_json::Value, parts: &[String], given: &str) -> bool {
+    let is_given = |value: &serde_json::Value| value.as_str().is_some_and(|text| text.starts_with(GIVEN));
     let mut place = context;
     let mut is_new = false;
     for part in parts {
         // A value given before turns out to be a group.
-        if place.as_str() == Some(GIVEN) {
+        if is_given(place) {
             *place = serde_json::Value::Object(serde_json::Map::new());
             is_new = true;
         }
         let Some(group) = place.as_object_mut() else { return false };
         place = group.entry(part.clone()).or_insert(serde_json::Value::Null);
         if place.is_null() {
-            *place = GIVEN.into();
+            *place = given.into();
             is_new = true;
-        } else if !place.is_object() && place.as_str() != Some(GIVEN) {
+        } else if !place.is_object() && !is_given(place) {
             return false;
         }
     }
@@ -274,6 +321,15 @@ mod tests {
         assert_eq!(of(r#"{"image":"{{ env.NS }}","config":{"namespace":"{{ env.NS }}"}}"#), Err(1));
         assert_eq!(of(r#"{"image":"{% if env.NS %}a{% else %}b{% endif %}","config":{}}"#), Err(1));
         assert_eq!(of(r#"{"config":{"labels":{ {{- env.NS -}} }}}"#), Err(1));
+    }
+
+    #[test]
+    fn a_variable_of_config_is_no_error_beside_one_that_is() {
+        let mut variables = variables();
+        variables.undefined = Undefined::Config;
+        let template = r#"{"image":"{{ env.REG }}","config":{"a":"{{ env.B }}","b":"{{ custom.a.b }}"}}"#;
+        let severities = render(template, &variables).unwrap_err().into_iter().map(|problem| problem.severity);
+        assert_eq!(severities.collect::<Vec<_>>(), [Severity::Error, Severity::Warning, Severity::Warning]);
     }
 
     #[test]
